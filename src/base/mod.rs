@@ -1,0 +1,14 @@
+//! What every layer speaks: ids and units, progress, cancellation. Imports nothing of the crate.
+
+mod cancel;
+mod id;
+mod observe;
+mod units;
+
+pub use cancel::{Cancel, Cancelled};
+pub use id::{BlobId, ObjectHash, ParseIdError, ProjectId, RepositoryId, Root, VolumeId};
+pub use observe::{Notice, Observer, Phase, Progress, Silent};
+pub use units::{
+    ByteSize, CHUNK_SIZE_DEFAULT, CHUNK_SIZE_MAX, CHUNK_SIZE_MIN, ChunkSize, ParseSizeError,
+    SLOT_SIZE,
+};

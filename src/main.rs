@@ -1,0 +1,3 @@
+//! The `cuttlebone` program.
+
+fn main() {}

@@ -1,0 +1,58 @@
+//! Opaque bytes under names: what a repository needs from wherever it lies.
+//!
+//! A backend knows nothing of packs or keys. It promises this, and the contract suite
+//! (`tests/storage/contract.rs`) holds every backend to it:
+//!
+//! - [`put`](Backend::put) is all or nothing, and durable when it returns: after a crash an object is whole
+//!   or absent. Putting again replaces.
+//! - What [`list`](Backend::list) shows is whole; uploads under way or cut short are not shown.
+//! - Calls may come from many threads at once.
+
+mod error;
+mod name;
+
+pub use error::{ErrorKind, Operation, StorageError};
+pub use name::{InvalidName, Name};
+
+use std::time::SystemTime;
+
+/// An object as a listing shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name.
+    pub name: Name,
+    /// Its size in bytes.
+    pub size: u64,
+    /// When it was put, by the store's clock.
+    pub modified: SystemTime,
+}
+
+/// A dumb store of immutable objects.
+pub trait Backend: Send + Sync {
+    /// Where it is, for messages: a path or an address without secrets.
+    fn location(&self) -> &str;
+
+    /// Stores the parts, one after the other, as one object. Replaces an object of that name.
+    /// Directories are made as needed.
+    fn put(&self, name: &Name, parts: &[&[u8]]) -> Result<(), StorageError>;
+
+    /// As [`put`](Self::put), but fails with [`ErrorKind::Exists`], changing nothing, if the name is
+    /// taken. Of several at the same time exactly one succeeds.
+    fn put_new(&self, name: &Name, parts: &[&[u8]]) -> Result<(), StorageError>;
+
+    /// The whole object, if it is at most `limit` bytes long; [`ErrorKind::TooLarge`] otherwise.
+    fn get(&self, name: &Name, limit: u64) -> Result<Vec<u8>, StorageError>;
+
+    /// Fills `buf` from `offset` on. An object that ends before is [`ErrorKind::Truncated`].
+    fn get_range(&self, name: &Name, offset: u64, buf: &mut [u8]) -> Result<(), StorageError>;
+
+    /// The object's size in bytes.
+    fn size(&self, name: &Name) -> Result<u64, StorageError>;
+
+    /// All objects below a directory at any depth, in no order; none if there is no such directory.
+    /// The empty string is the whole store. What does not fit a [`Name`] is left out.
+    fn list(&self, directory: &str) -> Result<Vec<Listed>, StorageError>;
+
+    /// Deletes the object; durable when it returns. That there is none is [`ErrorKind::NotFound`].
+    fn delete(&self, name: &Name) -> Result<(), StorageError>;
+}

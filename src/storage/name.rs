@@ -1,0 +1,62 @@
+//! Names of objects.
+
+use std::fmt;
+
+/// A relative path of one to five parts joined by `/`. Each part has 1 to 80 characters out of
+/// `a`–`z`, `0`–`9`, `-`, `_` and `.`, and does not begin with `.`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name(String);
+
+/// A string cannot name an object.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("“{0}” cannot name an object in a repository")]
+pub struct InvalidName(String);
+
+const PARTS_MAX: usize = 5;
+const PART_LEN_MAX: usize = 80;
+
+impl Name {
+    /// The name with this path.
+    pub fn new(path: impl Into<String>) -> Result<Self, InvalidName> {
+        let path = path.into();
+        let fits = |part: &str| {
+            !part.is_empty()
+                && part.len() <= PART_LEN_MAX
+                && !part.starts_with('.')
+                && part
+                    .bytes()
+                    .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.'))
+        };
+        if path.split('/').count() <= PARTS_MAX && path.split('/').all(fits) {
+            Ok(Self(path))
+        } else {
+            Err(InvalidName(path.chars().take(200).collect()))
+        }
+    }
+
+    /// The path.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The part behind the last `/`.
+    #[must_use]
+    pub fn last(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or(&self.0)
+    }
+
+    /// What is before the last `/`; empty for a name of one part.
+    #[must_use]
+    pub fn directory(&self) -> &str {
+        self.0
+            .rsplit_once('/')
+            .map_or("", |(directory, _)| directory)
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
