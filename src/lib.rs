@@ -3,4 +3,6 @@
 //! `docs/architecture.md` shows the house: one folder a layer, imports point down.
 
 pub mod base;
+pub mod crypto;
+pub mod format;
 pub mod storage;

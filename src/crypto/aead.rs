@@ -1,0 +1,205 @@
+//! XChaCha20-Poly1305, in place, with nonces as types so that one cannot be used for the other.
+
+use chacha20poly1305::aead::{AeadInOut, KeyInit, inout::InOutBuf};
+use chacha20poly1305::{Tag, XChaCha20Poly1305, XNonce};
+
+use super::RandomError;
+
+/// What sealing adds to a message, in bytes.
+pub const TAG_LEN: usize = 16;
+
+/// Sealed bytes do not open: they were damaged, belong elsewhere, or the key is another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the bytes do not open with this key: damaged, or from somewhere else")]
+pub struct OpenError;
+
+/// 24 random bytes for one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SealNonce([u8; 24]);
+
+impl SealNonce {
+    /// A fresh one.
+    pub fn random() -> Result<Self, RandomError> {
+        super::random().map(Self)
+    }
+
+    /// The one that was stored.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 24]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 24] {
+        &self.0
+    }
+}
+
+/// Seals single messages, each with a nonce of its own.
+pub struct SealKey(XChaCha20Poly1305);
+
+impl SealKey {
+    pub(super) fn new(key: &[u8; 32]) -> Self {
+        Self(XChaCha20Poly1305::new(key.into()))
+    }
+
+    /// Ciphertext ‖ tag of `plain`.
+    #[must_use]
+    pub fn seal(&self, nonce: &SealNonce, aad: &[u8], plain: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(plain.len() + TAG_LEN);
+        out.extend_from_slice(plain);
+        let tag = encrypt(&self.0, &nonce.0, aad, &mut out);
+        out.extend_from_slice(&tag);
+        out
+    }
+
+    /// The plaintext of ciphertext ‖ tag.
+    pub fn open(&self, nonce: &SealNonce, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
+        let mut out = sealed.to_vec();
+        let len = decrypt(&self.0, &nonce.0, aad, &mut out)?;
+        out.truncate(len);
+        Ok(out)
+    }
+}
+
+/// The 16 random bytes of a pack. With a blob's ordinal they make its nonce, so that no nonce can
+/// repeat as long as no ordinal is sealed twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackNonce([u8; 16]);
+
+impl PackNonce {
+    /// A fresh one, for one pack.
+    pub fn random() -> Result<Self, RandomError> {
+        super::random().map(Self)
+    }
+
+    /// The one that was stored.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+/// Seals and opens the blobs of one pack.
+#[derive(Clone)]
+pub struct PackCipher {
+    cipher: XChaCha20Poly1305,
+    nonce: PackNonce,
+}
+
+impl PackCipher {
+    /// The ordinal that the trailer is sealed with.
+    pub const TRAILER: u64 = u64::MAX;
+
+    pub(super) fn new(key: &[u8; 32], nonce: PackNonce) -> Self {
+        Self {
+            aead: XChaCha20Poly1305::new(key.into()),
+            nonce,
+        }
+    }
+
+    /// Turns `buf` into ciphertext and returns the tag, to be stored behind it.
+    #[must_use]
+    pub fn seal_in_place(&self, ordinal: u64, aad: &[u8], buf: &mut [u8]) -> [u8; TAG_LEN] {
+        encrypt(&self.cipher, &self.blob_nonce(ordinal), aad, buf)
+    }
+
+    /// Turns ciphertext ‖ tag into plaintext; the plaintext is the part of `buf` that is returned.
+    pub fn open_in_place<'a>(
+        &self,
+        ordinal: u64,
+        aad: &[u8],
+        buf: &'a mut [u8],
+    ) -> Result<&'a [u8], OpenError> {
+        let len = decrypt(&self.cipher, &self.blob_nonce(ordinal), aad, buf)?;
+        Ok(&buf[..len])
+    }
+
+    fn blob_nonce(&self, ordinal: u64) -> [u8; 24] {
+        let mut nonce = [0; 24];
+        nonce[..16].copy_from_slice(&self.nonce.0);
+        nonce[16..].copy_from_slice(&ordinal.to_le_bytes());
+        nonce
+    }
+}
+
+fn encrypt(cipher: &XChaCha20Poly1305, nonce: &[u8; 24], aad: &[u8], buf: &mut [u8]) -> [u8; 16] {
+    let nonce: &XNonce = nonce.into();
+    #[expect(
+        clippy::expect_used,
+        reason = "fails only beyond 256 GiB, and no buffer is that long"
+    )]
+    let tag = aead
+        .encrypt_inout_detached(nonce, aad, InOutBuf::from(buf))
+        .expect("length fits");
+    tag.into()
+}
+
+fn decrypt(
+    cipher: &XChaCha20Poly1305,
+    nonce: &[u8; 24],
+    aad: &[u8],
+    buf: &mut [u8],
+) -> Result<usize, OpenError> {
+    let (message, tag) = buf.split_last_chunk_mut::<TAG_LEN>().ok_or(OpenError)?;
+    let tag = Tag::from(*tag);
+    cipher
+        .decrypt_inout_detached(nonce.into(), aad, InOutBuf::from(&mut *message), &tag)
+        .map_err(|_| OpenError)?;
+    Ok(message.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn matches_the_test_vector_of_the_draft() {
+        // draft-irtf-cfrg-xchacha-03, appendix A.3.1
+        let key: Vec<u8> = (0x80..=0x9f).collect();
+        let nonce: Vec<u8> = (0x40..=0x57).collect();
+        let aad = [
+            0x50, 0x51, 0x52, 0x53, 0xc0, 0xc1, 0xc2, 0xc3, 0xc4, 0xc5, 0xc6, 0xc7,
+        ];
+        let plain = b"Ladies and Gentlemen of the class of '99: If I could offer you only one \
+            tip for the future, sunscreen would be it.";
+        let key = SealKey::new(&key.try_into().unwrap());
+        let nonce = SealNonce::from_bytes(nonce.try_into().unwrap());
+        let sealed = key.seal(&nonce, &aad, plain);
+        assert_eq!(
+            sealed[..8],
+            [0xbd, 0x6d, 0x17, 0x9d, 0x3e, 0x83, 0xd4, 0x3b]
+        );
+        assert_eq!(sealed[sealed.len() - 16..][..4], [0xc0, 0x87, 0x59, 0x24]);
+        assert_eq!(key.open(&nonce, &aad, &sealed).unwrap(), plain);
+    }
+
+    #[test]
+    fn another_place_does_not_open() {
+        let cipher = PackCipher::new(&[7; 32], PackNonce::from_bytes([9; 16]));
+        let mut buf = *b"hello, chunk....................";
+        let tag = cipher.seal_in_place(3, b"here", &mut buf[..16]);
+        buf[16..].copy_from_slice(&tag);
+        for (ordinal, aad) in [(4, &b"here"[..]), (3, b"there")] {
+            assert_eq!(
+                cipher.open_in_place(ordinal, aad, &mut buf.clone()),
+                Err(OpenError)
+            );
+        }
+        assert_eq!(
+            cipher.open_in_place(3, b"here", &mut buf.clone()),
+            Ok(&b"hello, chunk...."[..])
+        );
+        assert_eq!(
+            cipher.open_in_place(3, b"here", &mut [0; 15]),
+            Err(OpenError)
+        );
+    }
+}

@@ -1,0 +1,71 @@
+//! Section 3: what every object begins with.
+
+use super::FormatError;
+use super::wire::Reader;
+
+/// Length of the header in bytes.
+pub const HEADER_LEN: usize = 16;
+const VERSION: u16 = 1;
+
+/// What kind of object it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Magic {
+    Repository,
+    Slot,
+    Project,
+    Pack,
+    Index,
+    Backup,
+}
+
+impl Magic {
+    const fn bytes(self) -> &'static [u8; 8] {
+        match self {
+            Self::Repository => b"CTLBrepo",
+            Self::Slot => b"CTLBslot",
+            Self::Project => b"CTLBproj",
+            Self::Pack => b"CTLBpack",
+            Self::Index => b"CTLBindx",
+            Self::Backup => b"CTLBbkup",
+        }
+    }
+
+    const fn noun(self) -> &'static str {
+        match self {
+            Self::Repository => "repository file",
+            Self::Slot => "key slot",
+            Self::Project => "project object",
+            Self::Pack => "pack",
+            Self::Index => "index segment",
+            Self::Backup => "backup record",
+        }
+    }
+
+    /// The header of an object of this kind, without required features.
+    #[must_use]
+    pub fn header(self) -> [u8; HEADER_LEN] {
+        let mut header = [0; HEADER_LEN];
+        header[..8].copy_from_slice(self.bytes());
+        header[8..10].copy_from_slice(&VERSION.to_le_bytes());
+        header
+    }
+
+    /// Reads a header of this kind and returns its bytes.
+    pub(super) fn read<'a>(self, reader: &mut Reader<'a>) -> Result<&'a [u8], FormatError> {
+        let bytes = reader.bytes(HEADER_LEN)?;
+        let mut fields = Reader::new(bytes);
+        if fields.array::<8>()? != *self.bytes() {
+            return Err(FormatError::BadMagic(self.noun()));
+        }
+        let version = fields.u16()?;
+        if version != VERSION {
+            return Err(FormatError::UnknownVersion(version));
+        }
+        fields.zeros::<2>()?;
+        match fields.u32()? {
+            0 => Ok(bytes),
+            bits => Err(FormatError::UnknownFeature(format!("bits {bits:#010x}"))),
+        }
+    }
+}

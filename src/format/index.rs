@@ -1,0 +1,78 @@
+//! Section 9: index segments.
+
+use super::FormatError;
+use super::pack::{ENTRY_LEN, Entry, read_entries};
+use super::wire::{Reader, len_u32};
+use crate::base::ObjectHash;
+
+/// A pack in a segment, before its entries: hash, nonce, count.
+const PACK_LEN: usize = 32 + 16 + 4;
+
+/// A pack and what lies in it, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackListing {
+    /// The pack's name.
+    pub pack: ObjectHash,
+    /// The pack's nonce, so that a blob can be opened without another look at the pack.
+    pub nonce: [u8; 16],
+    /// Its blobs.
+    pub entries: Vec<Entry>,
+}
+
+/// Which blobs lie in which packs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IndexSegment {
+    /// The packs.
+    pub packs: Vec<PackListing>,
+    /// Segments that this one stands for, too.
+    pub superseded: Vec<ObjectHash>,
+}
+
+impl IndexSegment {
+    /// No body is longer, in bytes.
+    pub const BODY_MAX: usize = 64 << 20;
+
+    /// The body to compress and seal.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let entries: usize = self.packs.iter().map(|p| p.entries.len()).sum();
+        let mut out = Vec::with_capacity(
+            8 + self.packs.len() * PACK_LEN + entries * ENTRY_LEN + self.superseded.len() * 32,
+        );
+        out.extend_from_slice(&len_u32(self.packs.len()).to_le_bytes());
+        for pack in &self.packs {
+            out.extend_from_slice(pack.pack.as_bytes());
+            out.extend_from_slice(&pack.nonce);
+            out.extend_from_slice(&len_u32(pack.entries.len()).to_le_bytes());
+            for entry in &pack.entries {
+                out.extend_from_slice(&entry.encode());
+            }
+        }
+        out.extend_from_slice(&len_u32(self.superseded.len()).to_le_bytes());
+        for segment in &self.superseded {
+            out.extend_from_slice(segment.as_bytes());
+        }
+        out
+    }
+
+    /// From the opened body.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        let mut reader = Reader::new(bytes);
+        let count = reader.count(PACK_LEN + ENTRY_LEN)?;
+        let mut packs = Vec::with_capacity(count);
+        for _ in 0..count {
+            let pack = ObjectHash::from_bytes(reader.array()?);
+            let count = reader.count(ENTRY_LEN)?;
+            packs.push(PackListing {
+                pack,
+                entries: read_entries(&mut reader, count)?,
+            });
+        }
+        let count = reader.count(32)?;
+        let superseded = (0..count)
+            .map(|_| reader.array().map(ObjectHash::from_bytes))
+            .collect::<Result<_, _>>()?;
+        reader.end()?;
+        Ok(Self { packs, superseded })
+    }
+}

@@ -1,0 +1,28 @@
+//! Every byte that lies in a repository: encoders, and decoders that are total (bounded, never panicking).
+//! Needs no key; `docs/format.md` is the specification, and its section numbers are cited here.
+
+mod error;
+mod header;
+mod index;
+mod node;
+mod pack;
+mod project;
+mod record;
+mod repository;
+mod sealed;
+mod slot;
+mod wire;
+
+pub use error::FormatError;
+pub use header::{HEADER_LEN, Magic};
+pub use index::{IndexSegment, PackListing};
+pub use node::{Children, Node, StreamEntries, StreamEntry, image_levels, root_description};
+pub use pack::{
+    BLOB_PLAIN_MAX, BlobKind, Codec, ENTRY_LEN, Entry, PACK_ENTRIES_MAX, PACK_HEAD_LEN,
+    PACK_SIZE_MAX, PACK_TAIL_LEN, PackHead, Trailer, sealed_trailer_len,
+};
+pub use project::{ProjectObject, Settings};
+pub use record::{BackupRecord, ByteString, Content, ContentKind, Counts, SourceInfo, VolumeInfo};
+pub use repository::RepositoryFile;
+pub use sealed::{Payload, SEALED_HEAD_LEN, SealedObject};
+pub use slot::{KeySlot, Scope, SlotInfo, SlotParams};

@@ -1,0 +1,227 @@
+//! Section 10: the nodes of trees.
+
+use super::FormatError;
+use super::wire::Reader;
+use crate::base::{BlobId, SLOT_SIZE};
+
+use super::record::ContentKind;
+
+const SLOT: u8 = 1;
+const BRANCH: u8 = 2;
+const STREAM_LEAF: u8 = 3;
+const STREAM_BRANCH: u8 = 4;
+
+const BRANCH_WIDTH: u16 = 64;
+const SLOT_WIDTH_MAX: u16 = 1024;
+const LEVEL_MAX: u8 = 7;
+const STREAM_LEVEL_MAX: u8 = 15;
+const STREAM_CHUNK_MAX: u64 = 4 << 20;
+
+/// A node of a tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Node {
+    /// Of an image: a slot (level 0) or a branch.
+    Children(Children),
+    /// Of a stream: a leaf (level 0) or a branch.
+    Stream(StreamEntries),
+}
+
+/// The children of a slot or branch, by position. A missing one is all zeros.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Children {
+    /// 0 for a slot, whose children are chunks.
+    pub level: u8,
+    /// As many as a full node has; at least one exists.
+    pub ids: Vec<Option<BlobId>>,
+}
+
+/// A stretch of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamEntries {
+    /// 0 for a leaf, whose entries are chunks.
+    pub level: u8,
+    /// 1 to [`MAX`](Self::MAX) entries.
+    pub entries: Vec<StreamEntry>,
+}
+
+impl StreamEntries {
+    /// The most entries that a node has.
+    pub const MAX: usize = 256;
+}
+
+/// A chunk of a stream, or a node below.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamEntry {
+    /// Bytes of the stream that it spans.
+    pub len: u64,
+    /// `None` for a run of zeros, which only a leaf has.
+    pub id: Option<BlobId>,
+}
+
+impl Children {
+    /// The node's plain bytes, appended to `out`.
+    pub fn encode_into(&self, out: &mut Vec<u8>) {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a node has 1024 children at most"
+        )]
+        let width = self.ids.len() as u16;
+        out.extend_from_slice(&[if self.level == 0 { SLOT } else { BRANCH }, self.level]);
+        out.extend_from_slice(&width.to_le_bytes());
+        for eight in self.ids.chunks(8) {
+            let bits = eight
+                .iter()
+                .enumerate()
+                .map(|(i, id)| u8::from(id.is_some()) << i);
+            out.push(bits.sum());
+        }
+        for id in self.ids.iter().flatten() {
+            out.extend_from_slice(id.as_bytes());
+        }
+    }
+}
+
+impl StreamEntries {
+    /// The node's plain bytes, appended to `out`.
+    pub fn encode_into(&self, out: &mut Vec<u8>) {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a node has 256 entries at most"
+        )]
+        let count = self.entries.len() as u16;
+        out.extend_from_slice(&[if self.level == 0 {
+            STREAM_LEAF
+        } else {
+            STREAM_BRANCH
+        }]);
+        out.push(self.level);
+        out.extend_from_slice(&count.to_le_bytes());
+        for entry in &self.entries {
+            out.extend_from_slice(&entry.len.to_le_bytes());
+            out.extend_from_slice(id_or_zeros(entry.id.as_ref()));
+        }
+    }
+}
+
+impl Node {
+    /// No node is longer, in bytes.
+    pub const LEN_MAX: usize = 4 + 1024 / 8 + 1024 * 32;
+
+    /// From a node's plain bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        let mut reader = Reader::new(bytes);
+        let kind = reader.u8()?;
+        let level = reader.u8()?;
+        let count = reader.u16()?;
+        let levels = match kind {
+            SLOT | STREAM_LEAF => 0..=0,
+            BRANCH => 1..=LEVEL_MAX,
+            STREAM_BRANCH => 1..=STREAM_LEVEL_MAX,
+            _ => return Err(FormatError::BadValue("type of a node")),
+        };
+        if !levels.contains(&level) {
+            return Err(FormatError::BadValue("level of a node"));
+        }
+        let node = match kind {
+            SLOT | BRANCH => Self::Children(read_children(&mut reader, level, count)?),
+            _ => Self::Stream(read_stream(&mut reader, level, count)?),
+        };
+        reader.end()?;
+        Ok(node)
+    }
+}
+
+fn read_children(reader: &mut Reader<'_>, level: u8, width: u16) -> Result<Children, FormatError> {
+    let fits = match level {
+        0 => width.is_power_of_two() && width <= SLOT_WIDTH_MAX,
+        _ => width == BRANCH_WIDTH,
+    };
+    if !fits {
+        return Err(FormatError::BadValue("width of a node"));
+    }
+    let width = usize::from(width);
+    let bitmap = reader.bytes(width.div_ceil(8))?;
+    let has = |i: usize| bitmap[i / 8] >> (i % 8) & 1 == 1;
+    if (width..bitmap.len() * 8).any(has) {
+        return Err(FormatError::ReservedNotZero);
+    }
+    if !(0..width).any(has) {
+        return Err(FormatError::BadValue("children of a node"));
+    }
+    let ids = (0..width)
+        .map(|i| {
+            if has(i) {
+                reader.array().map(|id| Some(BlobId::from_bytes(id)))
+            } else {
+                Ok(None)
+            }
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(Children { level, ids })
+}
+
+fn read_stream(
+    reader: &mut Reader<'_>,
+    level: u8,
+    count: u16,
+) -> Result<StreamEntries, FormatError> {
+    if !(1..=StreamEntries::MAX).contains(&usize::from(count)) {
+        return Err(FormatError::BadValue("entries of a node"));
+    }
+    let mut entries = Vec::with_capacity(usize::from(count));
+    let mut total = 0u64;
+    for _ in 0..count {
+        let len = reader.u64()?;
+        let id = match reader.array::<32>()? {
+            zeros if zeros == [0; 32] => None,
+            id => Some(BlobId::from_bytes(id)),
+        };
+        if len == 0 || (level == 0 && len > STREAM_CHUNK_MAX) {
+            return Err(FormatError::BadValue("length of an entry"));
+        }
+        if level > 0 && id.is_none() {
+            return Err(FormatError::BadValue("id of an entry"));
+        }
+        total = total
+            .checked_add(len)
+            .ok_or(FormatError::LimitExceeded("length of an entry"))?;
+        entries.push(StreamEntry { len, id });
+    }
+    Ok(StreamEntries { level, entries })
+}
+
+/// The level of the top node of an image of this size: the least `l` for which 64^l slots reach its end.
+#[must_use]
+pub fn image_levels(size: u64) -> u8 {
+    let slots = size.div_ceil(SLOT_SIZE).max(1);
+    let mut level = 0;
+    let mut span = 1u64;
+    while span < slots {
+        span *= u64::from(BRANCH_WIDTH);
+        level += 1;
+    }
+    level
+}
+
+/// What the root of a content is the MAC of.
+#[must_use]
+pub fn root_description(
+    kind: ContentKind,
+    size: u64,
+    chunk_size: u32,
+    top: Option<&BlobId>,
+) -> [u8; 45] {
+    let mut out = [0; 45];
+    out[0] = match kind {
+        ContentKind::Image => 1,
+        ContentKind::Stream => 2,
+    };
+    out[1..9].copy_from_slice(&size.to_le_bytes());
+    out[9..13].copy_from_slice(&chunk_size.to_le_bytes());
+    out[13..].copy_from_slice(id_or_zeros(top));
+    out
+}
+
+fn id_or_zeros(id: Option<&BlobId>) -> &[u8; 32] {
+    id.map_or(&[0; 32], |id| id.as_bytes())
+}

@@ -1,0 +1,61 @@
+//! Section 4: the repository file.
+
+use super::wire::Reader;
+use super::{FormatError, Magic};
+use crate::base::RepositoryId;
+
+/// What says that here is a repository, and which.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepositoryFile {
+    /// Tells it from others.
+    pub id: RepositoryId,
+    /// Seconds since 1970-01-01 UTC.
+    pub created: u64,
+}
+
+const FIELDS_LEN: usize = 40;
+const HASHED_LEN: usize = FIELDS_LEN + 32;
+
+impl RepositoryFile {
+    /// Length of the file in bytes.
+    pub const LEN: usize = HASHED_LEN + 32;
+
+    /// The bytes that the MAC covers.
+    #[must_use]
+    pub fn fields(&self) -> [u8; FIELDS_LEN] {
+        let mut fields = [0; FIELDS_LEN];
+        fields[..16].copy_from_slice(&Magic::Repository.header());
+        fields[16..32].copy_from_slice(self.id.as_bytes());
+        fields[32..].copy_from_slice(&self.created.to_le_bytes());
+        fields
+    }
+
+    /// The file, given the MAC of [`fields`](Self::fields) and a way to hash.
+    #[must_use]
+    pub fn encode(&self, mac: &[u8; 32], hash: impl Fn(&[u8]) -> [u8; 32]) -> [u8; Self::LEN] {
+        let mut file = [0; Self::LEN];
+        file[..FIELDS_LEN].copy_from_slice(&self.fields());
+        file[FIELDS_LEN..HASHED_LEN].copy_from_slice(mac);
+        let sum = hash(&file[..HASHED_LEN]);
+        file[HASHED_LEN..].copy_from_slice(&sum);
+        file
+    }
+
+    /// The file and its MAC, which is still to be checked once the key is known.
+    pub fn decode(
+        bytes: &[u8],
+        hash: impl Fn(&[u8]) -> [u8; 32],
+    ) -> Result<(Self, [u8; 32]), FormatError> {
+        let mut reader = Reader::new(bytes);
+        Magic::Repository.read(&mut reader)?;
+        let id = RepositoryId::from_bytes(reader.array()?);
+        let created = reader.u64()?;
+        let mac = reader.array()?;
+        let sum: [u8; 32] = reader.array()?;
+        reader.end()?;
+        if hash(&bytes[..HASHED_LEN]) != sum {
+            return Err(FormatError::BadChecksum);
+        }
+        Ok((Self { id, created }, mac))
+    }
+}

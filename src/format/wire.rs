@@ -1,0 +1,83 @@
+//! Reading fixed-width fields off a byte slice: every step is checked.
+
+use super::FormatError;
+
+/// What is left to read.
+pub(super) struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    pub(super) fn left(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn bytes(&mut self, len: usize) -> Result<&'a [u8], FormatError> {
+        let (taken, rest) = self.0.split_at_checked(len).ok_or(FormatError::Truncated)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], FormatError> {
+        let (taken, rest) = self
+            .0
+            .split_first_chunk::<N>()
+            .ok_or(FormatError::Truncated)?;
+        self.0 = rest;
+        Ok(*taken)
+    }
+
+    pub(super) fn u8(&mut self) -> Result<u8, FormatError> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    pub(super) fn u16(&mut self) -> Result<u16, FormatError> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    pub(super) fn u32(&mut self) -> Result<u32, FormatError> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    pub(super) fn u64(&mut self) -> Result<u64, FormatError> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    /// Bytes that must be zero until a later version gives them a meaning.
+    pub(super) fn zeros<const N: usize>(&mut self) -> Result<(), FormatError> {
+        if self.array::<N>()? == [0; N] {
+            Ok(())
+        } else {
+            Err(FormatError::ReservedNotZero)
+        }
+    }
+
+    /// A count of things that take `each` bytes: refused if they are not all there, so that what is
+    /// allocated for them is never more than what was read.
+    pub(super) fn count(&mut self, each: usize) -> Result<usize, FormatError> {
+        let count = self.u32()? as usize;
+        match count.checked_mul(each) {
+            Some(len) if len <= self.left() => Ok(count),
+            _ => Err(FormatError::Truncated),
+        }
+    }
+
+    pub(super) fn end(self) -> Result<(), FormatError> {
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(FormatError::TrailingBytes(self.0.len()))
+        }
+    }
+}
+
+/// A length as the `u32` that the format stores.
+#[expect(
+    clippy::expect_used,
+    reason = "everything this is used for is bounded far below"
+)]
+pub(super) fn len_u32(len: usize) -> u32 {
+    u32::try_from(len).expect("objects in memory are below 4 GiB")
+}
