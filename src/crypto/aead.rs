@@ -100,7 +100,7 @@ impl PackCipher {
 
     pub(super) fn new(key: &[u8; 32], nonce: PackNonce) -> Self {
         Self {
-            aead: XChaCha20Poly1305::new(key.into()),
+            cipher: XChaCha20Poly1305::new(key.into()),
             nonce,
         }
     }
@@ -136,7 +136,7 @@ fn encrypt(cipher: &XChaCha20Poly1305, nonce: &[u8; 24], aad: &[u8], buf: &mut [
         clippy::expect_used,
         reason = "fails only beyond 256 GiB, and no buffer is that long"
     )]
-    let tag = aead
+    let tag = cipher
         .encrypt_inout_detached(nonce, aad, InOutBuf::from(buf))
         .expect("length fits");
     tag.into()

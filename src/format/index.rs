@@ -62,9 +62,11 @@ impl IndexSegment {
         let mut packs = Vec::with_capacity(count);
         for _ in 0..count {
             let pack = ObjectHash::from_bytes(reader.array()?);
+            let nonce = reader.array()?;
             let count = reader.count(ENTRY_LEN)?;
             packs.push(PackListing {
                 pack,
+                nonce,
                 entries: read_entries(&mut reader, count)?,
             });
         }
