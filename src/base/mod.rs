@@ -6,7 +6,7 @@ mod observe;
 mod units;
 
 pub use cancel::{Cancel, Cancelled};
-pub use id::{BlobId, ObjectHash, ParseIdError, ProjectId, RepositoryId, Root, VolumeId};
+pub use id::{BlobId, ObjectHash, ParseIdError, ProjectId, RepositoryId, Root, VolumeId, hex};
 pub use observe::{Notice, Observer, Phase, Progress, Silent};
 pub use units::{
     ByteSize, CHUNK_SIZE_DEFAULT, CHUNK_SIZE_MAX, CHUNK_SIZE_MIN, ChunkSize, ParseSizeError,

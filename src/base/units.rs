@@ -33,14 +33,14 @@ impl ChunkSize {
 
     /// In bytes, for indexing memory.
     #[must_use]
-    pub const fn len(self) -> usize {
+    pub const fn usize(self) -> usize {
         self.0 as usize
     }
 
     /// Chunks in a slot: 1 to 1024.
     #[must_use]
-    pub const fn per_slot(self) -> u16 {
-        (SLOT_SIZE / self.0 as u64) as u16
+    pub const fn per_slot(self) -> usize {
+        SLOT_SIZE as usize / self.usize()
     }
 }
 

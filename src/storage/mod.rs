@@ -53,6 +53,9 @@ pub trait Backend: Send + Sync {
     /// The empty string is the whole store. What does not fit a [`Name`] is left out.
     fn list(&self, directory: &str) -> Result<Vec<Listed>, StorageError>;
 
+    /// The names of the directories right below a directory, in no order; none if there is no such directory.
+    fn directories(&self, directory: &str) -> Result<Vec<String>, StorageError>;
+
     /// Deletes the object; durable when it returns. That there is none is [`ErrorKind::NotFound`].
     fn delete(&self, name: &Name) -> Result<(), StorageError>;
 }

@@ -1,0 +1,153 @@
+//! From an id to plain bytes: find, fetch, open, decompress, check the id.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::codec::Decompressor;
+use super::error::{Damage, RepoError};
+use super::index::{Index, Location};
+use super::layout::ObjectRef;
+use super::objects::absent;
+use super::packs::{blob_context, pack_context};
+use crate::base::BlobId;
+use crate::crypto::{PackCipher, PackNonce};
+use crate::format::{BlobKind, Node};
+
+/// Reads blobs of a project.
+pub struct BlobReader<'a> {
+    index: &'a Index<'a>,
+    context: [u8; 32],
+    /// Branch nodes are passed again and again on the way to their slots.
+    branches: Mutex<HashMap<BlobId, Arc<Node>>>,
+}
+
+/// Branches that are kept: some 2 KiB each, and a walk needs one a level.
+const BRANCHES_MAX: usize = 512;
+
+/// What one thread needs to open blobs, reused from one to the next.
+pub struct Opener {
+    decompressor: Decompressor,
+    cipher: Option<([u8; 16], PackCipher)>,
+    plain: Vec<u8>,
+}
+
+impl Opener {
+    /// A fresh one.
+    pub fn new() -> Result<Self, RepoError> {
+        let decompressor = Decompressor::new().map_err(RepoError::Compress)?;
+        Ok(Self { decompressor, cipher: None, plain: Vec::new() })
+    }
+}
+
+impl<'a> BlobReader<'a> {
+    /// Reads what this index knows.
+    #[must_use]
+    pub fn new(index: &'a Index<'a>) -> Self {
+        Self { index, context: pack_context(index.project()), branches: Mutex::default() }
+    }
+
+    /// The index.
+    #[must_use]
+    pub fn index(&self) -> &'a Index<'a> {
+        self.index
+    }
+
+    /// Where a blob lies; that it is nowhere is damage of whatever names it.
+    pub fn locate(&self, kind: BlobKind, id: &BlobId) -> Result<Location, RepoError> {
+        self.index.find(id)?.ok_or(RepoError::Missing {
+            kind: match kind {
+                BlobKind::Chunk => "chunk",
+                BlobKind::Node => "tree node",
+            },
+            id: *id,
+        })
+    }
+
+    /// Reads `buf.len()` bytes of a pack.
+    pub fn fetch(&self, location: &Location, buf: &mut [u8]) -> Result<(), RepoError> {
+        let project = self.index.project();
+        let object = ObjectRef::Pack(project.id, location.pack);
+        let backend = project.objects.backend();
+        backend.get_range(&object.name(), location.offset, buf).map_err(|e| absent(object, e))
+    }
+
+    /// Opens a blob from its stored bytes, which are overwritten. Its id has been checked.
+    pub fn open<'b>(
+        &self,
+        opener: &'b mut Opener,
+        location: &Location,
+        stored: &'b mut [u8],
+    ) -> Result<&'b [u8], RepoError> {
+        let project = self.index.project();
+        let object = ObjectRef::Pack(project.id, location.pack);
+        let damaged = |why: Damage| RepoError::damaged(object, why);
+        let entry = &location.entry;
+        let cipher = match &mut opener.cipher {
+            Some((nonce, cipher)) if *nonce == location.nonce => cipher,
+            slot => {
+                let cipher = project.keys.pack_cipher(PackNonce::from_bytes(location.nonce));
+                &mut slot.insert((location.nonce, cipher)).1
+            }
+        };
+        let context = blob_context(&self.context, entry);
+        let content = cipher
+            .open_in_place(location.ordinal.into(), &context, stored)
+            .map_err(|e| damaged(e.into()))?;
+        let plain = opener
+            .decompressor
+            .decode(entry.codec, content, entry.plain_len as usize, &mut opener.plain)
+            .map_err(damaged)?;
+        let id = match entry.kind {
+            BlobKind::Chunk => project.keys.chunk_id(plain),
+            BlobKind::Node => project.keys.node_id(plain),
+        };
+        if id == entry.id { Ok(plain) } else { Err(damaged(Damage::WrongId(entry.id))) }
+    }
+
+    /// A tree node, from whichever of its packs is whole.
+    pub fn node(&self, id: &BlobId) -> Result<Arc<Node>, RepoError> {
+        let branches = || self.branches.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(node) = branches().get(id) {
+            return Ok(Arc::clone(node));
+        }
+        let node = Arc::new(match self.read_node(&self.locate(BlobKind::Node, id)?) {
+            Ok(node) => node,
+            Err(error @ RepoError::Damaged { .. }) => self.read_other(id, error)?,
+            Err(error) => return Err(error),
+        });
+        if !is_leaf(&node) {
+            let mut branches = branches();
+            if branches.len() >= BRANCHES_MAX {
+                branches.clear();
+            }
+            branches.insert(*id, Arc::clone(&node));
+        }
+        Ok(node)
+    }
+
+    /// Tries all places where a node lies; the error of the first one if none will do.
+    fn read_other(&self, id: &BlobId, error: RepoError) -> Result<Node, RepoError> {
+        self.index.find_all(id)?.iter().find_map(|place| self.read_node(place).ok()).ok_or(error)
+    }
+
+    /// Reads a node from this place.
+    pub fn read_node(&self, location: &Location) -> Result<Node, RepoError> {
+        let object = ObjectRef::Pack(self.index.project().id, location.pack);
+        let mut stored = vec![0; location.entry.stored_len as usize];
+        self.fetch(location, &mut stored)?;
+        let mut opener = Opener::new()?;
+        let plain = self.open(&mut opener, location, &mut stored)?;
+        if location.entry.kind != BlobKind::Node {
+            let why = Damage::Impossible("a chunk lies where a tree node should");
+            return Err(RepoError::damaged(object, why));
+        }
+        Node::decode(plain).map_err(|e| RepoError::format(object, e))
+    }
+}
+
+fn is_leaf(node: &Node) -> bool {
+    match node {
+        Node::Children(children) => children.level == 0,
+        Node::Stream(stream) => stream.level == 0,
+    }
+}

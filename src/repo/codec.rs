@@ -1,0 +1,88 @@
+//! Compression of blobs and objects: Zstandard, with contexts that are reused.
+
+use super::error::Damage;
+use crate::format::Codec;
+
+/// How hard to compress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    Off,
+    /// At this Zstandard level, 1 to 19.
+    Level(u8),
+}
+
+impl Default for Compression {
+    fn default() -> Self {
+        Self::Level(1)
+    }
+}
+
+impl Compression {
+    /// The strongest level.
+    pub const LEVEL_MAX: u8 = 19;
+}
+
+/// Compresses one blob after the other. One a thread.
+pub struct Compressor(Option<zstd::bulk::Compressor<'static>>);
+
+impl Compressor {
+    /// For this level.
+    pub fn new(compression: Compression) -> std::io::Result<Self> {
+        match compression {
+            Compression::Off => Ok(Self(None)),
+            Compression::Level(level) => zstd::bulk::Compressor::new(level.into()).map(|c| Self(Some(c))),
+        }
+    }
+
+    /// Appends `plain` to `out`, compressed if that saves more than a twentieth: less is not
+    /// worth the time that reading it again takes.
+    pub fn append(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Codec {
+        let start = out.len();
+        if let Some(compressor) = &mut self.0 {
+            // A destination that is too small makes zstd stop, which here means: not worth it.
+            let limit = plain.len() - plain.len() / 20;
+            out.resize(start + limit, 0);
+            match compressor.compress_to_buffer(plain, &mut out[start..]) {
+                Ok(len) if len > 0 => {
+                    out.truncate(start + len);
+                    return Codec::Zstd;
+                }
+                _ => out.truncate(start),
+            }
+        }
+        out.extend_from_slice(plain);
+        Codec::Raw
+    }
+}
+
+/// Decompresses one blob after the other. One a thread.
+pub(super) struct Decompressor(zstd::bulk::Decompressor<'static>);
+
+impl Decompressor {
+    pub(super) fn new() -> std::io::Result<Self> {
+        zstd::bulk::Decompressor::new().map(Self)
+    }
+
+    /// What `stored` stands for, which must be exactly `plain_len` bytes; `out` is used if it is compressed.
+    pub(super) fn decode<'a>(
+        &mut self,
+        codec: Codec,
+        stored: &'a [u8],
+        plain_len: usize,
+        out: &'a mut Vec<u8>,
+    ) -> Result<&'a [u8], Damage> {
+        let plain = match codec {
+            Codec::Raw => stored,
+            Codec::Zstd => {
+                out.resize(plain_len, 0);
+                let len = self
+                    .0
+                    .decompress_to_buffer(stored, &mut out[..])
+                    .map_err(|_| Damage::DoesNotDecompress)?;
+                &out[..len]
+            }
+        };
+        if plain.len() == plain_len { Ok(plain) } else { Err(Damage::DoesNotDecompress) }
+    }
+}

@@ -1,0 +1,120 @@
+//! What can go wrong with a repository.
+
+use super::layout::ObjectRef;
+use crate::base::{BlobId, Cancelled};
+use crate::crypto::{KdfError, OpenError, RandomError};
+use crate::format::FormatError;
+use crate::storage::{self, StorageError};
+
+/// An operation on a repository failed.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum RepoError {
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error("there is no repository in {location}")]
+    NoRepository { location: String },
+    #[error("there is a repository in {location} already")]
+    RepositoryExists { location: String },
+    #[error("{object} cannot be read by this version of cuttlebone")]
+    Unsupported { object: ObjectRef, source: FormatError },
+    #[error("{object} is damaged")]
+    Damaged { object: ObjectRef, source: Damage },
+    #[error("no key in {location} opens with this password")]
+    WrongPassword { location: String },
+    #[error("there is no key slot in {location}: nothing can open this repository")]
+    NoKeys { location: String },
+    #[error("there is no project “{name}”")]
+    NoProject { name: String, known: Vec<String> },
+    #[error("there is no key {id}")]
+    NoKey { id: String },
+    #[error("key {id} is the last one: without it nothing opens {what}")]
+    LastKey { id: String, what: &'static str },
+    #[error("there is no backup “{selector}”")]
+    NoBackup { selector: String },
+    #[error("“{selector}” fits more than one backup")]
+    AmbiguousBackup { selector: String, matches: Vec<String> },
+    #[error("{kind} {id} is in no pack of the index")]
+    Missing { kind: &'static str, id: BlobId },
+    #[error("a tree node stands where it cannot: the backup was written by a faulty program")]
+    Tree,
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+    #[error("could not use the cache in {path}")]
+    Cache { path: String, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    #[error(transparent)]
+    Kdf(#[from] KdfError),
+    #[error("could not compress")]
+    Compress(#[source] std::io::Error),
+}
+
+/// What is wrong with an object.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum Damage {
+    #[error("its bytes do not have the hash that is its name")]
+    WrongHash,
+    #[error(transparent)]
+    DoesNotOpen(#[from] OpenError),
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    #[error("it does not decompress")]
+    DoesNotDecompress,
+    #[error("a blob in it does not have its id {0}")]
+    WrongId(BlobId),
+    #[error("its size is {found} bytes, {expected} were expected")]
+    WrongSize { expected: u64, found: u64 },
+    #[error("it is missing")]
+    Missing,
+    #[error("it says what cannot be: {0}")]
+    Impossible(&'static str),
+}
+
+/// What a caller decides by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum ErrorKind {
+    NoRepository,
+    WrongPassword,
+    Damaged,
+    Unsupported,
+    Cancelled,
+    NotFound,
+    Storage(storage::ErrorKind),
+    Other,
+}
+
+impl RepoError {
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoRepository { .. } => ErrorKind::NoRepository,
+            Self::WrongPassword { .. } => ErrorKind::WrongPassword,
+            Self::Damaged { .. } | Self::Missing { .. } | Self::Tree | Self::NoKeys { .. } => ErrorKind::Damaged,
+            Self::Unsupported { .. } => ErrorKind::Unsupported,
+            Self::Cancelled(_) => ErrorKind::Cancelled,
+            Self::NoProject { .. } | Self::NoBackup { .. } | Self::NoKey { .. } => {
+                ErrorKind::NotFound
+            }
+            Self::Storage(error) => ErrorKind::Storage(error.kind),
+            _ => ErrorKind::Other,
+        }
+    }
+
+    /// Damage of `object`, or features in it that this program does not know.
+    pub(super) fn format(object: ObjectRef, source: FormatError) -> Self {
+        match source {
+            FormatError::UnknownVersion(_) | FormatError::UnknownFeature(_) => {
+                Self::Unsupported { object, source }
+            }
+            _ => Self::Damaged { object, source: Damage::Format(source) },
+        }
+    }
+
+    pub(super) fn damaged(object: ObjectRef, why: impl Into<Damage>) -> Self {
+        Self::Damaged { object, source: why.into() }
+    }
+}

@@ -1,0 +1,308 @@
+//! The tables in redb. Nothing here is truth: every error means "make it anew".
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use redb::{
+    Builder, Database, DatabaseError, MultimapTableDefinition, ReadOnlyMultimapTable,
+    ReadOnlyTable, ReadableDatabase, ReadableMultimapTable, ReadableTable, ReadableTableMetadata,
+    TableDefinition, backends::InMemoryBackend,
+};
+
+use super::filter::{BlockKey, Filter};
+use super::locality::LoadedPack;
+use crate::base::{BlobId, ObjectHash};
+use crate::format::{ENTRY_LEN, Entry, PackListing};
+
+/// What identifies the index: format of these tables, repository, project.
+const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+/// The segments that were taken in.
+const SEGMENTS: TableDefinition<[u8; 32], ()> = TableDefinition::new("segments");
+/// The packs, by a number that stands for them here: hash, nonce, entries.
+const PACKS: TableDefinition<u32, &[u8]> = TableDefinition::new("packs");
+/// The numbers of the packs.
+const NUMBERS: TableDefinition<[u8; 32], u32> = TableDefinition::new("numbers");
+/// Where a blob lies: the first half of its id, to pack number and ordinal. The full id is compared in the pack's listing.
+const BLOBS: TableDefinition<[u8; 16], u64> = TableDefinition::new("blobs");
+/// Where else it lies.
+const MORE: MultimapTableDefinition<[u8; 16], u64> = MultimapTableDefinition::new("more");
+/// Blocks of the filter.
+const FILTER: TableDefinition<(u32, u32), &[u8]> = TableDefinition::new("filter");
+
+const FORMAT: u8 = 1;
+const LAYERS: &str = "filter layers";
+/// redb's page cache, in bytes; its default of 1 GiB is for servers.
+const CACHE_SIZE: usize = 24 << 20;
+
+/// Something is wrong with the database.
+pub(super) type DbError = Box<dyn std::error::Error + Send + Sync>;
+
+struct Tables {
+    packs: ReadOnlyTable<u32, &'static [u8]>,
+    blobs: ReadOnlyTable<[u8; 16], u64>,
+    more: ReadOnlyMultimapTable<[u8; 16], u64>,
+    filter: ReadOnlyTable<(u32, u32), &'static [u8]>,
+}
+
+pub(super) struct Db {
+    database: Database,
+    tables: RwLock<Tables>,
+    filter: Mutex<Filter>,
+    /// Where it lies; none for one in memory.
+    path: Option<PathBuf>,
+}
+
+/// How opening went.
+pub(super) enum Opened {
+    /// It is ours and whole.
+    Ready(Db),
+    /// Another process has it.
+    Busy,
+}
+
+fn short(id: &BlobId) -> [u8; 16] {
+    let mut key = [0; 16];
+    key.copy_from_slice(&id.as_bytes()[..16]);
+    key
+}
+
+impl Db {
+    /// Opens or makes the database in this file, for the index with this identity.
+    pub(super) fn open(path: &Path, identity: &[u8]) -> Result<Opened, DbError> {
+        // A file that was not closed by us, or written to since, may be damaged anywhere, and redb trusts
+        // what it has written: then every page's checksum is verified first.
+        let trusted = stamp(path).is_ok_and(|now| fs::read_to_string(stamp_path(path)).is_ok_and(|then| then == now));
+        let mut builder = Builder::new();
+        builder.set_cache_size(CACHE_SIZE).set_check_integrity_on_open(path.exists() && !trusted);
+        let database = match builder.create(path) {
+            Err(DatabaseError::DatabaseAlreadyOpen) => return Ok(Opened::Busy),
+            other => other?,
+        };
+        let _ = fs::remove_file(stamp_path(path));
+        Self::with(database, identity, Some(path.to_owned())).map(Opened::Ready)
+    }
+
+    /// A database that ends with the process.
+    pub(super) fn in_memory(identity: &[u8]) -> Result<Self, DbError> {
+        let database = Builder::new().set_cache_size(CACHE_SIZE).create_with_backend(InMemoryBackend::new())?;
+        Self::with(database, identity, None)
+    }
+
+    fn with(database: Database, identity: &[u8], path: Option<PathBuf>) -> Result<Self, DbError> {
+        let expected = [&[FORMAT], identity].concat();
+        let mut transaction = database.begin_write()?;
+        transaction.set_quick_repair(true);
+        {
+            let mut meta = transaction.open_table(META)?;
+            let found = meta.get("identity")?.map(|value| value.value().to_vec());
+            match found {
+                None => drop(meta.insert("identity", &expected[..])?),
+                Some(found) if found == expected => {}
+                Some(_) => return Err("it belongs to another repository or version".into()),
+            }
+            transaction.open_table(SEGMENTS)?;
+            transaction.open_table(PACKS)?;
+            transaction.open_table(NUMBERS)?;
+            transaction.open_table(BLOBS)?;
+            transaction.open_multimap_table(MORE)?;
+            transaction.open_table(FILTER)?;
+        }
+        transaction.commit()?;
+        let layers = database.begin_read()?.open_table(META)?.get(LAYERS)?.map(|v| v.value().to_vec());
+        let counts = layers.unwrap_or_default();
+        let counts = counts.as_chunks::<8>().0.iter().map(|c| u64::from_le_bytes(*c)).collect();
+        Ok(Self {
+            tables: RwLock::new(tables(&database)?),
+            filter: Mutex::new(Filter::new(counts)),
+            database,
+            path,
+        })
+    }
+
+    /// Whether it outlives the process.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// The segments that were taken in.
+    pub(super) fn segments(&self) -> Result<Vec<ObjectHash>, DbError> {
+        let table = self.database.begin_read()?.open_table(SEGMENTS)?;
+        let mut segments = Vec::new();
+        for row in table.iter()? {
+            segments.push(ObjectHash::from_bytes(row?.0.value()));
+        }
+        Ok(segments)
+    }
+
+    /// Takes in segments and the packs they name, all or nothing.
+    pub(super) fn insert(&self, segments: &[ObjectHash], packs: &[PackListing]) -> Result<(), DbError> {
+        let mut filter = lock(&self.filter);
+        let mut transaction = self.database.begin_write()?;
+        transaction.set_quick_repair(true);
+        {
+            let mut table = transaction.open_table(SEGMENTS)?;
+            for segment in segments {
+                table.insert(segment.as_bytes(), ())?;
+            }
+            let mut numbers = transaction.open_table(NUMBERS)?;
+            let mut rows = transaction.open_table(PACKS)?;
+            let mut next = rows.last()?.map_or(0, |(number, _)| number.value() + 1);
+            let mut places = Vec::new();
+            for pack in packs {
+                if numbers.get(pack.pack.as_bytes())?.is_some() {
+                    continue;
+                }
+                numbers.insert(pack.pack.as_bytes(), next)?;
+                rows.insert(next, &row(pack)[..])?;
+                let place = |ordinal: u32| u64::from(next) << 32 | u64::from(ordinal);
+                places.extend((0..).zip(&pack.entries).map(|(i, e)| (e.id, place(i))));
+                next += 1;
+            }
+            // Random keys are a B-tree's worst case: in order, neighbours share the pages they touch.
+            places.sort_unstable();
+            let mut blobs = transaction.open_table(BLOBS)?;
+            let mut more = transaction.open_multimap_table(MORE)?;
+            let mut blocks = transaction.open_table(FILTER)?;
+            for (id, place) in &places {
+                let key = short(id);
+                let before = blobs.insert(key, place)?.map(|value| value.value());
+                if let Some(before) = before {
+                    more.insert(key, before)?;
+                } else {
+                    filter.put(id, |key| load_block(&blocks, key))?;
+                }
+            }
+            for (key, block) in filter.take_dirty() {
+                blocks.insert(key, block)?;
+            }
+            let counts: Vec<u8> = filter.counts().iter().flat_map(|c| c.to_le_bytes()).collect();
+            transaction.open_table(META)?.insert(LAYERS, &counts[..])?;
+        }
+        transaction.commit()?;
+        *self.tables.write().unwrap_or_else(PoisonError::into_inner) = tables(&self.database)?;
+        Ok(())
+    }
+
+    /// The packs that may hold the blob, with the ordinal it has there. `first` stops at one.
+    pub(super) fn places(&self, id: &BlobId, first: bool) -> Result<Vec<(Arc<LoadedPack>, u32)>, DbError> {
+        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+        if !lock(&self.filter).maybe_has(id, |key| load_block(&tables.filter, key))? {
+            return Ok(Vec::new());
+        }
+        let key = short(id);
+        let Some(place) = tables.blobs.get(key)?.map(|value| value.value()) else {
+            return Ok(Vec::new());
+        };
+        let mut found = Vec::new();
+        let mut consider = |place: u64| -> Result<bool, DbError> {
+            #[expect(clippy::cast_possible_truncation, reason = "two halves")]
+            let (number, ordinal) = ((place >> 32) as u32, place as u32);
+            let row = tables.packs.get(number)?.ok_or("a pack is missing")?;
+            let pack = LoadedPack::new(listing(row.value())?);
+            if pack.location(ordinal).is_some_and(|l| l.entry.id == *id) {
+                found.push((Arc::new(pack), ordinal));
+            }
+            Ok(first && !found.is_empty())
+        };
+        if !consider(place)? {
+            for place in tables.more.get(key)? {
+                if consider(place?.value())? {
+                    break;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Calls `each` with every pack, in the order in which they were taken in.
+    pub(super) fn each_pack<E: From<DbError>>(
+        &self,
+        mut each: impl FnMut(PackListing) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let open = || -> Result<_, DbError> { Ok(self.database.begin_read()?.open_table(PACKS)?) };
+        let table = open()?;
+        for row in table.iter().map_err(DbError::from)? {
+            let (_, row) = row.map_err(DbError::from)?;
+            each(listing(row.value())?)?;
+        }
+        Ok(())
+    }
+
+    /// Whether this pack was taken in.
+    pub(super) fn has_pack(&self, pack: &ObjectHash) -> Result<bool, DbError> {
+        Ok(self.database.begin_read()?.open_table(NUMBERS)?.get(pack.as_bytes())?.is_some())
+    }
+
+    /// Packs and blobs (each place counted).
+    pub(super) fn counts(&self) -> Result<(u64, u64), DbError> {
+        let transaction = self.database.begin_read()?;
+        let more = transaction.open_multimap_table(MORE)?.len()?;
+        Ok((transaction.open_table(PACKS)?.len()?, transaction.open_table(BLOBS)?.len()? + more))
+    }
+
+    /// Closes the file and notes that it was whole.
+    pub(super) fn close(self) {
+        let Self { database, tables, path, .. } = self;
+        drop(tables);
+        if let (Ok(()), Some(path)) = (database.close(), path)
+            && let Ok(stamp) = stamp(&path)
+        {
+            let _ = fs::write(stamp_path(&path), stamp);
+        }
+    }
+}
+
+fn tables(database: &Database) -> Result<Tables, DbError> {
+    let transaction = database.begin_read()?;
+    Ok(Tables {
+        packs: transaction.open_table(PACKS)?,
+        blobs: transaction.open_table(BLOBS)?,
+        more: transaction.open_multimap_table(MORE)?,
+        filter: transaction.open_table(FILTER)?,
+    })
+}
+
+fn load_block(
+    table: &impl ReadableTable<(u32, u32), &'static [u8]>,
+    key: BlockKey,
+) -> Result<Option<Box<[u8]>>, redb::StorageError> {
+    Ok(table.get(key)?.map(|block| block.value().into()))
+}
+
+/// What tells whether anybody wrote to the file since.
+fn stamp(path: &Path) -> io::Result<String> {
+    let meta = fs::metadata(path)?;
+    let modified = meta.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Ok(format!("{} {}", meta.len(), modified.as_nanos()))
+}
+
+fn stamp_path(path: &Path) -> PathBuf {
+    path.with_extension("stamp")
+}
+
+fn row(pack: &PackListing) -> Vec<u8> {
+    let mut row = Vec::with_capacity(48 + pack.entries.len() * ENTRY_LEN);
+    row.extend_from_slice(pack.pack.as_bytes());
+    row.extend_from_slice(&pack.nonce);
+    for entry in &pack.entries {
+        row.extend_from_slice(&entry.encode());
+    }
+    row
+}
+
+fn listing(row: &[u8]) -> Result<PackListing, DbError> {
+    let (hash, rest) = row.split_first_chunk::<32>().ok_or("a row is short")?;
+    let (nonce, rest) = rest.split_first_chunk::<16>().ok_or("a row is short")?;
+    let entries = rest.as_chunks::<ENTRY_LEN>().0.iter().map(Entry::decode);
+    Ok(PackListing {
+        pack: ObjectHash::from_bytes(*hash),
+        nonce: *nonce,
+        entries: entries.collect::<Result<_, _>>()?,
+    })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

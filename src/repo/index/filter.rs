@@ -1,0 +1,149 @@
+//! What is surely not in the index: Bloom filters, so that a chunk never seen before costs no look into the database.
+//!
+//! A filter is a row of layers, each four times the one before, so that it grows without being made again.
+//! A layer is split into blocks of 2 KiB; an id touches a single block, which is loaded when it is first asked for.
+//! So opening a large index reads nothing, and a run that asks for little loads little.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::base::BlobId;
+
+/// Bytes in a block.
+pub(super) const BLOCK_LEN: usize = 2048;
+/// Ids that the first layer is made for.
+const FIRST_CAPACITY: u64 = 64 << 10;
+const GROWTH: u64 = 4;
+/// With six bits an id this lets about one of 200 strangers through.
+const BITS_PER_ID: u64 = 12;
+const PROBES: usize = 6;
+
+/// Names a block: layer and number.
+pub(super) type BlockKey = (u32, u32);
+
+/// The filter of an index. Blocks live where the caller keeps them; see [`maybe_has`](Self::maybe_has).
+#[derive(Default)]
+pub(super) struct Filter {
+    /// Ids put into each layer.
+    counts: Vec<u64>,
+    blocks: HashMap<BlockKey, Box<[u8]>>,
+    dirty: HashSet<BlockKey>,
+}
+
+fn capacity(layer: usize) -> u64 {
+    FIRST_CAPACITY * GROWTH.pow(layer.try_into().unwrap_or(u32::MAX).min(16))
+}
+
+fn block_of(layer: usize, id: &BlobId) -> BlockKey {
+    let blocks = capacity(layer) * BITS_PER_ID / (BLOCK_LEN as u64 * 8);
+    let bytes = id.as_bytes();
+    let hash = u64::from_le_bytes([
+        bytes[16], bytes[17], bytes[18], bytes[19], bytes[20], bytes[21], bytes[22], bytes[23],
+    ]);
+    #[expect(clippy::cast_possible_truncation, reason = "below the number of blocks")]
+    (layer as u32, (hash % blocks) as u32)
+}
+
+/// Byte and bit of each probe. Ids are uniform, so their bytes are as good as any hash of them.
+fn probes(id: &BlobId) -> impl Iterator<Item = (usize, u8)> {
+    let bytes = *id.as_bytes();
+    (0..PROBES).map(move |i| {
+        // Two bytes from the end of the id, and two more from its front where those run out.
+        let at = if i < 4 { 24 + 2 * i } else { 2 * (i - 4) };
+        let bit = usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]])) % (BLOCK_LEN * 8);
+        (bit / 8, 1 << (bit % 8))
+    })
+}
+
+impl Filter {
+    /// A filter whose layers hold so many ids; the blocks are loaded as they are asked for.
+    pub(super) fn new(counts: Vec<u64>) -> Self {
+        Self { counts, ..Self::default() }
+    }
+
+    /// Ids in each layer: what to keep beside the blocks.
+    pub(super) fn counts(&self) -> &[u64] {
+        &self.counts
+    }
+
+    /// Whether the id may have been put. `load` gives a stored block, or `None` if there is none yet.
+    pub(super) fn maybe_has<E>(
+        &mut self,
+        id: &BlobId,
+        mut load: impl FnMut(BlockKey) -> Result<Option<Box<[u8]>>, E>,
+    ) -> Result<bool, E> {
+        for layer in 0..self.counts.len() {
+            let block = self.block(block_of(layer, id), &mut load)?;
+            if probes(id).all(|(byte, bit)| block[byte] & bit != 0) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Puts an id into the newest layer, or a new one if that is full.
+    pub(super) fn put<E>(
+        &mut self,
+        id: &BlobId,
+        load: impl FnMut(BlockKey) -> Result<Option<Box<[u8]>>, E>,
+    ) -> Result<(), E> {
+        let full = |(layer, count): (usize, &u64)| *count >= capacity(layer);
+        if self.counts.iter().enumerate().next_back().is_none_or(full) {
+            self.counts.push(0);
+        }
+        let layer = self.counts.len() - 1;
+        self.counts[layer] += 1;
+        let key = block_of(layer, id);
+        let block = self.block(key, load)?;
+        for (byte, bit) in probes(id) {
+            block[byte] |= bit;
+        }
+        self.dirty.insert(key);
+        Ok(())
+    }
+
+    /// The blocks that changed since this was last called, to be stored.
+    pub(super) fn take_dirty(&mut self) -> impl Iterator<Item = (BlockKey, &[u8])> {
+        let blocks = &self.blocks;
+        self.dirty.drain().filter_map(|key| Some((key, &**blocks.get(&key)?)))
+    }
+
+    fn block<E>(
+        &mut self,
+        key: BlockKey,
+        mut load: impl FnMut(BlockKey) -> Result<Option<Box<[u8]>>, E>,
+    ) -> Result<&mut Box<[u8]>, E> {
+        use std::collections::hash_map::Entry;
+        match self.blocks.entry(key) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => {
+                let stored = load(key)?.filter(|block| block.len() == BLOCK_LEN);
+                Ok(entry.insert(stored.unwrap_or_else(|| vec![0; BLOCK_LEN].into())))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+
+    fn id(n: u64) -> BlobId {
+        BlobId::from_bytes(*blake3::hash(&n.to_le_bytes()).as_bytes())
+    }
+
+    #[test]
+    fn what_was_put_is_found_and_strangers_rarely() {
+        let mut filter = Filter::default();
+        let none = |_| Ok::<_, Infallible>(None);
+        let ids = 3 * FIRST_CAPACITY; // reaches into the second layer
+        for n in 0..ids {
+            filter.put(&id(n), none).unwrap();
+        }
+        assert_eq!(filter.counts().len(), 2);
+        assert!((0..ids).all(|n| filter.maybe_has(&id(n), none).unwrap()));
+        let strangers = (ids..2 * ids).filter(|n| filter.maybe_has(&id(*n), none).unwrap()).count();
+        assert!(strangers < ids as usize / 50, "{strangers} of {ids} strangers pass");
+    }
+}

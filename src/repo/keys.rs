@@ -1,0 +1,174 @@
+//! Key slots: section 5 of `docs/format.md`.
+
+use super::error::{Damage, RepoError};
+use super::layout::ObjectRef;
+use super::objects::Objects;
+use crate::base::{Notice, ObjectHash, Observer, ProjectId};
+use crate::crypto::{KdfParams, SealNonce, Secret, random};
+use crate::format::{KeySlot, Scope, SlotInfo, SlotParams};
+
+/// What a key opens: the repository, or one project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum KeyScope {
+    Repository,
+    Project(ProjectId),
+}
+
+impl KeyScope {
+    /// What the sealed parts of a slot are bound to.
+    fn owner(self) -> [u8; 16] {
+        match self {
+            Self::Repository => [0; 16],
+            Self::Project(id) => *id.as_bytes(),
+        }
+    }
+
+    fn slot_scope(self) -> Scope {
+        match self {
+            Self::Repository => Scope::Repository,
+            Self::Project(_) => Scope::Project,
+        }
+    }
+
+    pub(super) fn object(self, hash: ObjectHash) -> ObjectRef {
+        match self {
+            Self::Repository => ObjectRef::Key(None, hash),
+            Self::Project(id) => ObjectRef::Key(Some(id), hash),
+        }
+    }
+}
+
+/// A key to be made.
+#[derive(Debug, Clone)]
+pub struct NewKey<'a> {
+    /// What opens it.
+    pub password: &'a [u8],
+    /// What a guess shall cost.
+    pub kdf: KdfParams,
+    /// What it says of itself.
+    pub info: SlotInfo,
+}
+
+/// A key as `key list` shows it.
+#[derive(Debug, Clone)]
+pub struct KeySummary {
+    /// The slot's name.
+    pub id: ObjectHash,
+    /// What it opens.
+    pub scope: KeyScope,
+    /// What it says of itself.
+    pub info: SlotInfo,
+    /// What a guess costs.
+    pub kdf: KdfParams,
+    /// Whether this repository was opened with it.
+    pub current: bool,
+}
+
+/// Seals `secret` for a password and stores the slot.
+pub(super) fn store_slot(
+    objects: &Objects,
+    scope: KeyScope,
+    secret: &Secret,
+    key: &NewKey<'_>,
+) -> Result<ObjectHash, RepoError> {
+    let owner = scope.owner();
+    let params = SlotParams {
+        scope: scope.slot_scope(),
+        memory_kib: key.kdf.memory_kib(),
+        passes: key.kdf.passes(),
+        lanes: key.kdf.lanes(),
+        salt: random()?,
+    };
+    let wrap = key.kdf.derive(key.password, &params.salt)?.seal_key();
+    let nonce = SealNonce::random()?;
+    let sealed = wrap.seal(&nonce, &[&owner[..], &params.encode()].concat(), secret.expose());
+    let mut sealed_secret = [0; 48];
+    sealed_secret.copy_from_slice(&sealed);
+    let info_nonce = SealNonce::random()?;
+    let mut slot = KeySlot {
+        params,
+        nonce: *nonce.as_bytes(),
+        sealed_secret,
+        info_nonce: *info_nonce.as_bytes(),
+        sealed_info: Vec::new(),
+    };
+    let context = [&owner[..], &slot.info_context()].concat();
+    slot.sealed_info = secret.slot_info_key().seal(&info_nonce, &context, &key.info.encode());
+    let bytes = slot.encode();
+    let hash = Objects::hash(&[&bytes]);
+    objects.put_twice(scope.object(hash), &bytes)?;
+    Ok(hash)
+}
+
+/// The slots of a scope: all that can be read. Damaged ones are said and passed over.
+pub(super) fn read_slots(
+    objects: &Objects,
+    scope: KeyScope,
+    observer: &dyn Observer,
+) -> Result<Vec<(ObjectHash, KeySlot)>, RepoError> {
+    let directory = scope.object(ObjectHash::from_bytes([0; 32])).directory();
+    let mut hashes: Vec<_> = objects
+        .list(&directory)?
+        .into_iter()
+        .filter_map(|(object, ..)| match object {
+            ObjectRef::Key(_, hash) => Some(hash),
+            _ => None,
+        })
+        .collect();
+    hashes.sort_unstable();
+    hashes.dedup();
+    let mut slots = Vec::new();
+    for hash in hashes {
+        let object = scope.object(hash);
+        let slot = objects.get_twice(object, KeySlot::LEN_MAX, observer, |bytes| {
+            decode_slot(object, hash, bytes)
+        });
+        match slot {
+            Ok(slot) => slots.push((hash, slot)),
+            Err(e @ (RepoError::Damaged { .. } | RepoError::Unsupported { .. })) => {
+                observer.notice(Notice::Text(format!("{e} and was passed over")));
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(slots)
+}
+
+fn decode_slot(object: ObjectRef, hash: ObjectHash, bytes: &[u8]) -> Result<KeySlot, RepoError> {
+    if Objects::hash(&[bytes]) != hash {
+        return Err(RepoError::damaged(object, Damage::WrongHash));
+    }
+    KeySlot::decode(bytes).map_err(|e| RepoError::format(object, e))
+}
+
+/// The secret in the slot, if this password opens it.
+pub(super) fn open_slot(
+    scope: KeyScope,
+    slot: &KeySlot,
+    password: &[u8],
+) -> Result<Option<Secret>, RepoError> {
+    let params = &slot.params;
+    // A slot for another scope lies in the wrong folder, and parameters out of bounds are a stranger's:
+    // neither can be opened by anybody.
+    let (true, Ok(kdf)) = (
+        params.scope == scope.slot_scope(),
+        KdfParams::new(params.memory_kib, params.passes, params.lanes),
+    ) else {
+        return Ok(None);
+    };
+    let wrap = kdf.derive(password, &params.salt)?.seal_key();
+    let aad = [&scope.owner()[..], &params.encode()].concat();
+    let nonce = SealNonce::from_bytes(slot.nonce);
+    let Ok(opened) = wrap.open(&nonce, &aad, &slot.sealed_secret) else { return Ok(None) };
+    let opened = zeroize::Zeroizing::new(opened);
+    Ok(<[u8; 32]>::try_from(&opened[..]).ok().map(Secret::new))
+}
+
+/// What a slot that `secret` belongs to says of itself; nothing if that part is damaged.
+pub(super) fn slot_info(scope: KeyScope, slot: &KeySlot, secret: &Secret) -> SlotInfo {
+    let aad = [&scope.owner()[..], &slot.info_context()].concat();
+    let nonce = SealNonce::from_bytes(slot.info_nonce);
+    let opened = secret.slot_info_key().open(&nonce, &aad, &slot.sealed_info);
+    opened.ok().and_then(|plain| SlotInfo::decode(&plain).ok()).unwrap_or_default()
+}

@@ -1,0 +1,29 @@
+//! Where storage, crypto and format meet: a repository that is open, its index, its trees.
+
+mod blobs;
+mod codec;
+mod error;
+mod index;
+mod keys;
+mod layout;
+mod objects;
+mod open;
+mod packs;
+mod reader;
+mod records;
+mod tree;
+
+pub use blobs::{BlobReader, Opener};
+pub use codec::{Compression, Compressor};
+pub use error::{Damage, ErrorKind, RepoError};
+pub use index::{CacheState, Index, Location};
+pub use keys::{KeyScope, KeySummary, NewKey};
+pub use layout::ObjectRef;
+pub use objects::Objects;
+pub use open::{InitOptions, Project, Repository};
+pub use packs::{IndexStored, Journal, Packer, PackerReport, Sealed, listing_of, read_listing};
+pub use reader::{ChunkRef, ImageReader, slot_chunks};
+pub use records::{Backup, Records};
+pub use tree::{
+    Difference, ImageTree, NodeReader, NodeStore, PackedNodes, StreamTree, Top, compare_trees,
+};

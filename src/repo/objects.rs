@@ -1,0 +1,192 @@
+//! Whole objects: get, check the hash, open; and encode, seal, put. Objects that are kept twice.
+
+use std::sync::Arc;
+
+use super::codec::{Compression, Compressor, Decompressor};
+use super::error::{Damage, RepoError};
+use super::layout::ObjectRef;
+use crate::base::{Notice, ObjectHash, Observer, ProjectId};
+use crate::crypto::{self, SealKey, SealNonce};
+use crate::format::{Codec, Magic, Payload, SEALED_HEAD_LEN, SealedObject};
+use crate::storage::{Backend, ErrorKind, Listed, StorageError};
+
+/// A store, seen as objects.
+#[derive(Clone)]
+pub struct Objects {
+    backend: Arc<dyn Backend>,
+}
+
+/// Slack over the plain limit of a sealed object: header, nonce, payload fields, tag.
+const SEALED_EXTRA: u64 = (SEALED_HEAD_LEN + 8 + 16) as u64;
+
+impl Objects {
+    /// The objects in this store.
+    #[must_use]
+    pub fn new(backend: Arc<dyn Backend>) -> Self {
+        Self { backend }
+    }
+
+    /// Where they lie, for messages.
+    #[must_use]
+    pub fn location(&self) -> &str {
+        self.backend.location()
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn backend(&self) -> &dyn Backend {
+        &*self.backend
+    }
+
+    /// The hash of these bytes, as a name.
+    #[must_use]
+    pub fn hash(parts: &[&[u8]]) -> ObjectHash {
+        ObjectHash::from_bytes(crypto::hash(parts))
+    }
+
+    /// The bytes of an object that is named by their hash, which is checked.
+    pub fn get_hashed(
+        &self,
+        object: ObjectRef,
+        hash: ObjectHash,
+        limit: u64,
+    ) -> Result<Vec<u8>, RepoError> {
+        let bytes = self.backend.get(&object.name(), limit).map_err(|e| absent(object, e))?;
+        if Self::hash(&[&bytes]) != hash {
+            return Err(RepoError::damaged(object, Damage::WrongHash));
+        }
+        Ok(bytes)
+    }
+
+    /// Opens the sealed object's bytes and gives its body, of `limit` bytes at most.
+    pub fn open_sealed(
+        object: ObjectRef,
+        magic: Magic,
+        bytes: &[u8],
+        (project, key): (ProjectId, &SealKey),
+        limit: usize,
+    ) -> Result<Vec<u8>, RepoError> {
+        let format = |e| RepoError::format(object, e);
+        let sealed = SealedObject::decode(magic, bytes).map_err(format)?;
+        let aad = [project.as_bytes(), sealed.header].concat();
+        let nonce = SealNonce::from_bytes(sealed.nonce);
+        let payload =
+            key.open(&nonce, &aad, sealed.sealed).map_err(|e| RepoError::damaged(object, e))?;
+        let payload = Payload::decode(&payload, limit).map_err(format)?;
+        let mut decoded = Vec::new();
+        let body = Decompressor::new()
+            .map_err(RepoError::Compress)?
+            .decode(payload.codec, payload.body, payload.plain_len, &mut decoded)
+            .map_err(|e| RepoError::damaged(object, e))?;
+        Ok(body.to_vec())
+    }
+
+    /// Reads and opens a sealed object that is named by its hash.
+    pub fn get_sealed(
+        &self,
+        object: ObjectRef,
+        hash: ObjectHash,
+        magic: Magic,
+        (project, key): (ProjectId, &SealKey),
+        limit: usize,
+    ) -> Result<Vec<u8>, RepoError> {
+        let bytes = self.get_hashed(object, hash, limit as u64 + SEALED_EXTRA)?;
+        Self::open_sealed(object, magic, &bytes, (project, key), limit)
+    }
+
+    /// Seals a body and stores it under its hash, which is returned once it is durable.
+    pub fn put_sealed(
+        &self,
+        object: impl Fn(ObjectHash) -> ObjectRef,
+        magic: Magic,
+        (project, key): (ProjectId, &SealKey),
+        body: &[u8],
+    ) -> Result<ObjectHash, RepoError> {
+        let mut stored = Vec::new();
+        let codec = Compressor::new(Compression::default())
+            .map_err(RepoError::Compress)?
+            .append(body, &mut stored);
+        debug_assert!(codec == Codec::Zstd || stored.len() == body.len());
+        let payload = Payload { codec, plain_len: body.len(), body: &stored }.encode();
+        let header = magic.header();
+        let nonce = SealNonce::random()?;
+        let aad = [&project.as_bytes()[..], &header].concat();
+        let sealed = key.seal(&nonce, &aad, &payload);
+        let parts = [&header[..], nonce.as_bytes(), &sealed];
+        let hash = Self::hash(&parts);
+        self.backend.put(&object(hash).name(), &parts)?;
+        Ok(hash)
+    }
+
+    /// Stores an object that is kept twice; the object itself after its copy.
+    pub fn put_twice(&self, object: ObjectRef, bytes: &[u8]) -> Result<(), RepoError> {
+        self.backend.put(&object.copy_name(), &[bytes])?;
+        Ok(self.backend.put(&object.name(), &[bytes])?)
+    }
+
+    /// Deletes an object that is kept twice.
+    pub fn delete_twice(&self, object: ObjectRef) -> Result<(), RepoError> {
+        for name in [object.name(), object.copy_name()] {
+            match self.backend.delete(&name) {
+                Err(e) if e.kind != ErrorKind::NotFound => return Err(e.into()),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The first copy of an object that `decode` accepts. If one copy had to be passed over, the
+    /// observer hears of it. If neither will do, the error of the first that exists.
+    pub fn get_twice<T>(
+        &self,
+        object: ObjectRef,
+        limit: u64,
+        observer: &dyn Observer,
+        decode: impl Fn(&[u8]) -> Result<T, RepoError>,
+    ) -> Result<T, RepoError> {
+        let read = |name| {
+            let bytes = self.backend.get(&name, limit).map_err(|e| absent(object, e))?;
+            decode(&bytes)
+        };
+        let first = match read(object.name()) {
+            Ok(value) => return Ok(value),
+            Err(error @ RepoError::Unsupported { .. }) => return Err(error),
+            Err(error) => error,
+        };
+        match read(object.copy_name()) {
+            Ok(value) => {
+                observer.notice(Notice::CopyDamaged(format!("{first}; its copy is whole")));
+                Ok(value)
+            }
+            Err(RepoError::Damaged { source: Damage::Missing, .. }) => Err(first),
+            Err(error) if is_missing(&first) => Err(error),
+            Err(_) => Err(first),
+        }
+    }
+
+    /// All objects below a directory that belong to the format, with their copies marked.
+    pub fn list(&self, directory: &str) -> Result<Vec<(ObjectRef, bool, Listed)>, RepoError> {
+        let listed = self.backend.list(directory)?;
+        let known = listed.into_iter().filter_map(|l| {
+            let (object, copy) = ObjectRef::parse(&l.name)?;
+            Some((object, copy, l))
+        });
+        Ok(known.collect())
+    }
+}
+
+/// An object that is named by something and not there is damage, not an input error.
+pub(super) fn absent(object: ObjectRef, error: StorageError) -> RepoError {
+    match error.kind {
+        ErrorKind::NotFound => RepoError::damaged(object, Damage::Missing),
+        ErrorKind::TooLarge => {
+            RepoError::damaged(object, Damage::Impossible("it is larger than any of its kind"))
+        }
+        ErrorKind::Truncated => RepoError::damaged(object, Damage::Impossible("it is cut short")),
+        _ => error.into(),
+    }
+}
+
+pub(super) fn is_missing(error: &RepoError) -> bool {
+    matches!(error, RepoError::Damaged { source: Damage::Missing, .. })
+}

@@ -1,0 +1,123 @@
+//! What a pack holds, from its own trailer.
+
+use crate::base::ObjectHash;
+use crate::crypto::{PackCipher, PackNonce};
+use crate::format::{
+    FormatError, HEADER_LEN, PACK_ENTRIES_MAX, PACK_HEAD_LEN, PACK_SIZE_MAX, PACK_TAIL_LEN, PackHead, PackListing,
+    Trailer, sealed_trailer_len,
+};
+
+use super::super::error::{Damage, RepoError};
+use super::super::layout::ObjectRef;
+use super::super::objects::absent;
+use super::super::open::Project;
+
+/// Bytes read from the end of a pack in the hope that they hold the whole trailer.
+const TAIL_GUESS: u64 = 256 << 10;
+
+/// What the blobs of a pack are bound to beside their entries: project and header.
+pub(in crate::repo) fn pack_context(project: &Project) -> [u8; 32] {
+    let mut context = [0; 32];
+    context[..16].copy_from_slice(project.id.as_bytes());
+    context[16..].copy_from_slice(&crate::format::Magic::Pack.header());
+    context
+}
+
+/// Reads a pack's trailer, in two or three requests.
+pub fn read_listing(
+    project: &Project,
+    pack: ObjectHash,
+    size: Option<u64>,
+) -> Result<PackListing, RepoError> {
+    let object = ObjectRef::Pack(project.id, pack);
+    let backend = project.objects.backend();
+    let name = object.name();
+    let lost = |e| absent(object, e);
+    let size = match size {
+        Some(size) => size,
+        None => backend.size(&name).map_err(lost)?,
+    };
+    check_size(object, size)?;
+    let mut head = [0; PACK_HEAD_LEN];
+    backend.get_range(&name, 0, &mut head).map_err(lost)?;
+    let guess = size.min(TAIL_GUESS);
+    let mut tail = vec![0; to_usize(guess)];
+    backend.get_range(&name, size - guess, &mut tail).map_err(lost)?;
+    let len = trailer_len(object, &tail, size)?;
+    let whole = len + PACK_TAIL_LEN;
+    if whole > tail.len() {
+        tail = vec![0; whole];
+        backend.get_range(&name, size - whole as u64, &mut tail).map_err(lost)?;
+    }
+    let at = tail.len() - whole;
+    open_listing(project, pack, &head, &tail[at..at + len], size)
+}
+
+/// Takes a whole pack's bytes apart: what it holds.
+pub fn listing_of(
+    project: &Project,
+    pack: ObjectHash,
+    bytes: &[u8],
+) -> Result<PackListing, RepoError> {
+    let object = ObjectRef::Pack(project.id, pack);
+    let size = bytes.len() as u64;
+    check_size(object, size)?;
+    let Some(head) = bytes.first_chunk::<PACK_HEAD_LEN>() else {
+        return Err(RepoError::format(object, FormatError::Truncated));
+    };
+    let len = trailer_len(object, bytes, size)?;
+    let at = bytes.len() - len - PACK_TAIL_LEN;
+    open_listing(project, pack, head, &bytes[at..at + len], size)
+}
+
+fn check_size(object: ObjectRef, size: u64) -> Result<(), RepoError> {
+    let least = (PACK_HEAD_LEN + sealed_trailer_len(1) + PACK_TAIL_LEN) as u64;
+    if size < least {
+        Err(RepoError::format(object, FormatError::Truncated))
+    } else if size > PACK_SIZE_MAX {
+        Err(RepoError::format(object, FormatError::LimitExceeded("size of a pack")))
+    } else {
+        Ok(())
+    }
+}
+
+/// The length of the sealed trailer, from the last bytes of a pack; it fits the pack.
+fn trailer_len(object: ObjectRef, tail: &[u8], size: u64) -> Result<usize, RepoError> {
+    let refuse = |e| RepoError::format(object, e);
+    let len = tail.last_chunk::<PACK_TAIL_LEN>().ok_or_else(|| refuse(FormatError::Truncated))?;
+    let len = u32::from_le_bytes(*len) as usize;
+    if len > sealed_trailer_len(PACK_ENTRIES_MAX) {
+        return Err(refuse(FormatError::LimitExceeded("length of the trailer")));
+    }
+    if len < sealed_trailer_len(1) || (PACK_HEAD_LEN + len + PACK_TAIL_LEN) as u64 > size {
+        return Err(refuse(FormatError::BadValue("length of the trailer")));
+    }
+    Ok(len)
+}
+
+fn open_listing(
+    project: &Project,
+    pack: ObjectHash,
+    head: &[u8; PACK_HEAD_LEN],
+    sealed: &[u8],
+    size: u64,
+) -> Result<PackListing, RepoError> {
+    let object = ObjectRef::Pack(project.id, pack);
+    let PackHead { nonce } = PackHead::decode(head).map_err(|e| RepoError::format(object, e))?;
+    let cipher = project.keys.pack_cipher(PackNonce::from_bytes(nonce));
+    let aad = [&project.id.as_bytes()[..], &head[..HEADER_LEN]].concat();
+    let mut sealed = sealed.to_vec();
+    let plain = cipher
+        .open_in_place(PackCipher::TRAILER, &aad, &mut sealed)
+        .map_err(|e| RepoError::damaged(object, e))?;
+    let Trailer { entries } = Trailer::decode(plain).map_err(|e| RepoError::format(object, e))?;
+    let expected = Trailer::pack_size(&entries);
+    if expected != size {
+        return Err(RepoError::damaged(object, Damage::WrongSize { expected, found: size }));
+    }
+    Ok(PackListing { pack, nonce, entries })
+}
+
+fn to_usize(n: u64) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,13 @@
+//! Filling packs, storing them, naming them in index segments; and reading what a pack says of itself.
+
+mod journal;
+mod listing;
+mod packer;
+mod writer;
+
+pub use journal::Journal;
+pub(super) use listing::pack_context;
+pub use listing::{listing_of, read_listing};
+pub(super) use packer::blob_context;
+pub use packer::{Packer, PackerReport, Sealed};
+pub use writer::IndexStored;

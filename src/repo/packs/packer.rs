@@ -1,0 +1,426 @@
+//! From plain blobs to full packs, by many threads at once.
+//!
+//! A worker compresses into a buffer of its own, reserves ordinals in the pack that is open, seals in place
+//! and hands the buffer over: a blob is copied only if it does not compress. A pack whose reservations have
+//! all been delivered goes to the writer. One byte budget bounds everything between compression and the store.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use crossbeam_channel::Sender;
+
+use super::super::codec::{Compression, Compressor};
+use super::super::error::RepoError;
+use super::super::index::Index;
+use super::Journal;
+use super::listing::pack_context;
+use super::writer::{IndexStored, Writer};
+use crate::base::{BlobId, Cancelled};
+use crate::crypto::{PackCipher, PackNonce, TAG_LEN};
+use crate::format::{BlobKind, Codec, ENTRY_LEN, Entry};
+
+/// A data pack is full at this many bytes. With 32 MiB the budget below fits beside Argon2id's memory.
+const DATA_TARGET: usize = 32 << 20;
+/// A node pack is full at this many bytes; it is held twice while it is stored.
+const NODE_TARGET: usize = 4 << 20;
+/// No pack gets more blobs, so that a listing stays small.
+const ENTRIES_TARGET: usize = 8192;
+/// A worker hands its buffer over at this many bytes.
+const PART_TARGET: usize = 1 << 20;
+/// Bytes between compression and the store. More than a pack and a part a worker, or nothing would move.
+const BUDGET: usize = 80 << 20;
+/// Tree nodes are stored in so many packs each.
+const NODE_COPIES: usize = 2;
+
+/// A pack that is whole but for its trailer.
+pub(super) struct FullPack {
+    pub(super) nonce: PackNonce,
+    pub(super) cipher: PackCipher,
+    pub(super) parts: Vec<Vec<u8>>,
+    pub(super) entries: Vec<Entry>,
+}
+
+/// A pack that is being filled.
+struct Filling {
+    nonce: PackNonce,
+    cipher: PackCipher,
+    state: Mutex<FillingState>,
+}
+
+#[derive(Default)]
+struct FillingState {
+    entries: Vec<Entry>,
+    /// One a reservation; delivered ones have their bytes.
+    parts: Vec<Option<Vec<u8>>>,
+    missing: usize,
+    len: usize,
+    closed: bool,
+}
+
+/// What one worker is filling.
+pub struct Sealed {
+    compressor: Compressor,
+    buf: Vec<u8>,
+    entries: Vec<Entry>,
+}
+
+/// What a run put into the repository.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PackerReport {
+    /// Chunks that the project did not hold.
+    pub chunks_new: u64,
+    /// Their bytes.
+    pub bytes_new: u64,
+    /// Bytes of the packs and segments that were stored.
+    pub bytes_stored: u64,
+}
+
+/// What the packer and its writer share.
+struct Shared {
+    /// Ids that this run stores and the index does not know yet.
+    claims: Claims,
+    budget: Budget,
+    /// Buffers to be filled again.
+    spare: Mutex<Vec<Vec<u8>>>,
+}
+
+/// Takes blobs and stores those that the project does not hold.
+pub struct Packer<'a> {
+    index: &'a Index<'a>,
+    shared: &'a Shared,
+    compression: Compression,
+    context: [u8; 32],
+    open: Mutex<Option<Arc<Filling>>>,
+    nodes: Mutex<(Vec<u8>, Vec<Entry>)>,
+    full: Sender<FullPack>,
+    chunks_new: AtomicU64,
+    bytes_new: AtomicU64,
+}
+
+impl Packer<'_> {
+    /// Runs `work` with a packer, then stores what is still open; also if `work` fails, so that the next
+    /// run finds what this one did. The receipt says that everything is durable and indexed.
+    pub fn scope<T>(
+        index: &Index<'_>,
+        compression: Compression,
+        journal: Journal,
+        dry_run: bool,
+        work: impl FnOnce(&Packer<'_>) -> Result<T, RepoError>,
+    ) -> Result<(T, IndexStored, PackerReport), RepoError> {
+        let shared = Shared {
+            claims: Claims::default(),
+            budget: Budget::new(BUDGET),
+            spare: Mutex::default(),
+        };
+        let (full, finished) = crossbeam_channel::bounded(1);
+        std::thread::scope(|scope| {
+            let shared = &shared;
+            let writing = scope.spawn(move || {
+                // Whoever waits for room must not wait for a writer that is gone.
+                let _closing = CloseOnDrop(&shared.budget);
+                Writer::new(index, journal, dry_run).run(
+                    &finished,
+                    |parts| shared.take_back(parts),
+                    |ids| shared.claims.forget(ids),
+                )
+            });
+            let packer = Packer {
+                index,
+                shared,
+                compression,
+                context: pack_context(index.project()),
+                open: Mutex::new(None),
+                nodes: Mutex::default(),
+                full,
+                chunks_new: AtomicU64::new(0),
+                bytes_new: AtomicU64::new(0),
+            };
+            let worked = work(&packer);
+            let flushed = packer.flush_all();
+            let chunks_new = packer.chunks_new.load(Ordering::Relaxed);
+            let bytes_new = packer.bytes_new.load(Ordering::Relaxed);
+            // The end of the channel tells the writer that no pack follows.
+            drop(packer);
+            let written = writing.join().map_err(|_| Cancelled)?;
+            // If the writer failed, the others only failed because it did.
+            let (stored, bytes_stored) = written?;
+            let value = worked?;
+            flushed?;
+            Ok((value, stored, PackerReport { chunks_new, bytes_new, bytes_stored }))
+        })
+    }
+
+    /// What a worker needs to add blobs.
+    pub fn worker(&self) -> Result<Sealed, RepoError> {
+        let compressor = Compressor::new(self.compression).map_err(RepoError::Compress)?;
+        Ok(Sealed { compressor, buf: self.shared.buffer(), entries: Vec::new() })
+    }
+
+    /// Adds a chunk, unless the project has it. Whether it was new.
+    pub fn add_chunk(
+        &self,
+        worker: &mut Sealed,
+        id: BlobId,
+        plain: &[u8],
+    ) -> Result<bool, RepoError> {
+        if !self.claim(id)? {
+            return Ok(false);
+        }
+        let start = worker.buf.len();
+        let codec = worker.compressor.append(plain, &mut worker.buf);
+        let stored = worker.buf.len() - start + TAG_LEN;
+        worker.buf.extend_from_slice(&[0; TAG_LEN]);
+        worker.entries.push(entry(BlobKind::Chunk, codec, plain.len(), stored, id));
+        self.chunks_new.fetch_add(1, Ordering::Relaxed);
+        self.bytes_new.fetch_add(plain.len() as u64, Ordering::Relaxed);
+        if worker.buf.len() >= PART_TARGET { self.flush(worker) } else { Ok(()) }?;
+        Ok(true)
+    }
+
+    /// Hands over what a worker has added. To be called when it has no more.
+    pub fn flush(&self, worker: &mut Sealed) -> Result<(), RepoError> {
+        if worker.entries.is_empty() {
+            return Ok(());
+        }
+        self.shared.budget.take(worker.buf.len())?;
+        let entries = std::mem::take(&mut worker.entries);
+        let mut part = std::mem::replace(&mut worker.buf, self.shared.buffer());
+        let (pack, part_number, first_ordinal) = self.reserve(&entries, part.len())?;
+        seal_all(&pack.cipher, &self.context, first_ordinal, &entries, &mut part);
+        self.deliver(&pack, part_number, part)
+    }
+
+    /// Adds a tree node, unless the project has it.
+    pub fn add_node(&self, id: BlobId, plain: &[u8]) -> Result<(), RepoError> {
+        if !self.claim(id)? {
+            return Ok(());
+        }
+        let mut nodes = lock(&self.nodes);
+        let (buf, entries) = &mut *nodes;
+        buf.extend_from_slice(plain);
+        buf.extend_from_slice(&[0; TAG_LEN]);
+        entries.push(entry(BlobKind::Node, Codec::Raw, plain.len(), plain.len() + TAG_LEN, id));
+        if buf.len() >= NODE_TARGET || entries.len() >= ENTRIES_TARGET {
+            let (buf, entries) = std::mem::take(&mut *nodes);
+            drop(nodes);
+            self.store_nodes(&buf, &entries)?;
+        }
+        Ok(())
+    }
+
+    fn store_nodes(&self, plain: &[u8], entries: &[Entry]) -> Result<(), RepoError> {
+        for _ in 0..NODE_COPIES {
+            self.shared.budget.take(plain.len())?;
+            let nonce = PackNonce::random()?;
+            let cipher = self.index.project().keys.pack_cipher(nonce);
+            let mut part = plain.to_vec();
+            seal_all(&cipher, &self.context, 0, entries, &mut part);
+            self.send(FullPack { nonce, cipher, parts: vec![part], entries: entries.to_vec() })?;
+        }
+        Ok(())
+    }
+
+    /// Whether the blob is new to the project and now this caller's to store.
+    fn claim(&self, id: BlobId) -> Result<bool, RepoError> {
+        // Claim first, then ask: what the writer indexes in between is either claimed or known.
+        if !self.shared.claims.claim(id) {
+            return Ok(false);
+        }
+        let known = self.index.find(&id)?.is_some();
+        if known {
+            self.shared.claims.forget([id]);
+        }
+        Ok(!known)
+    }
+
+    /// Takes the next ordinals of the open pack for these blobs.
+    fn reserve(
+        &self,
+        entries: &[Entry],
+        len: usize,
+    ) -> Result<(Arc<Filling>, usize, u64), RepoError> {
+        let mut open = lock(&self.open);
+        let pack = match &*open {
+            Some(pack) => Arc::clone(pack),
+            None => Arc::new(Filling::new(self.index)?),
+        };
+        let mut state = lock(&pack.state);
+        let first_ordinal = state.entries.len() as u64;
+        let part_number = state.parts.len();
+        state.entries.extend_from_slice(entries);
+        state.parts.push(None);
+        state.missing += 1;
+        state.len += len;
+        let trailer = state.entries.len() * ENTRY_LEN;
+        state.closed = state.len + trailer >= DATA_TARGET || state.entries.len() >= ENTRIES_TARGET;
+        *open = if state.closed { None } else { Some(Arc::clone(&pack)) };
+        drop(state);
+        Ok((pack, part_number, first_ordinal))
+    }
+
+    fn deliver(&self, pack: &Filling, part_number: usize, part: Vec<u8>) -> Result<(), RepoError> {
+        let mut state = lock(&pack.state);
+        state.parts[part_number] = Some(part);
+        state.missing -= 1;
+        if state.closed && state.missing == 0 {
+            let full = pack.take(&mut state);
+            drop(state);
+            self.send(full)?;
+        }
+        Ok(())
+    }
+
+    /// Sends what is still open. All workers have stopped.
+    fn flush_all(&self) -> Result<(), RepoError> {
+        if let Some(pack) = lock(&self.open).take() {
+            let full = pack.take(&mut lock(&pack.state));
+            self.send(full)?;
+        }
+        let (buf, entries) = std::mem::take(&mut *lock(&self.nodes));
+        if entries.is_empty() { Ok(()) } else { self.store_nodes(&buf, &entries) }
+    }
+
+    fn send(&self, pack: FullPack) -> Result<(), RepoError> {
+        // Only a writer that failed hangs up, and its error is the one that counts.
+        self.full.send(pack).map_err(|_| Cancelled.into())
+    }
+}
+
+impl Filling {
+    fn new(index: &Index<'_>) -> Result<Self, RepoError> {
+        let nonce = PackNonce::random()?;
+        let cipher = index.project().keys.pack_cipher(nonce);
+        Ok(Self { nonce, cipher, state: Mutex::default() })
+    }
+
+    fn take(&self, state: &mut FillingState) -> FullPack {
+        FullPack {
+            nonce: self.nonce,
+            cipher: self.cipher.clone(),
+            parts: std::mem::take(&mut state.parts).into_iter().flatten().collect(),
+            entries: std::mem::take(&mut state.entries),
+        }
+    }
+}
+
+impl Shared {
+    fn buffer(&self) -> Vec<u8> {
+        lock(&self.spare).pop().unwrap_or_else(|| Vec::with_capacity(PART_TARGET + PART_TARGET / 8))
+    }
+
+    fn take_back(&self, parts: Vec<Vec<u8>>) {
+        self.budget.give_back(parts.iter().map(Vec::len).sum());
+        let mut spare = lock(&self.spare);
+        spare.extend(parts.into_iter().filter(|part| part.capacity() <= 2 * PART_TARGET).map(
+            |mut part| {
+                part.clear();
+                part
+            },
+        ));
+        // Between two packs the budget holds as many as are ever needed at once.
+        spare.truncate(BUDGET / PART_TARGET);
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a blob has 4 MiB at most")]
+fn entry(kind: BlobKind, codec: Codec, plain: usize, stored: usize, id: BlobId) -> Entry {
+    Entry { kind, codec, plain_len: plain as u32, stored_len: stored as u32, id }
+}
+
+/// Seals blobs that lie back to back, each with room for its tag.
+fn seal_all(
+    cipher: &PackCipher,
+    context: &[u8; 32],
+    first_ordinal: u64,
+    entries: &[Entry],
+    mut part: &mut [u8],
+) {
+    for (ordinal, entry) in (first_ordinal..).zip(entries) {
+        let (blob, rest) = part.split_at_mut(entry.stored_len as usize);
+        let (plain, tag) = blob.split_at_mut(blob.len() - TAG_LEN);
+        tag.copy_from_slice(&cipher.seal_in_place(ordinal, &blob_context(context, entry), plain));
+        part = rest;
+    }
+}
+
+/// What a blob is bound to: project, pack header, its entry.
+pub(in crate::repo) fn blob_context(context: &[u8; 32], entry: &Entry) -> [u8; 32 + ENTRY_LEN] {
+    let mut out = [0; 32 + ENTRY_LEN];
+    out[..32].copy_from_slice(context);
+    out[32..].copy_from_slice(&entry.encode());
+    out
+}
+
+const SHARDS: usize = 16;
+
+/// A set of ids that many threads ask at once.
+#[derive(Default)]
+struct Claims([Mutex<HashSet<BlobId>>; SHARDS]);
+
+impl Claims {
+    fn shard(&self, id: &BlobId) -> MutexGuard<'_, HashSet<BlobId>> {
+        lock(&self.0[usize::from(id.as_bytes()[0]) % SHARDS])
+    }
+
+    /// Whether nobody had claimed it.
+    fn claim(&self, id: BlobId) -> bool {
+        self.shard(&id).insert(id)
+    }
+
+    fn forget(&self, ids: impl IntoIterator<Item = BlobId>) {
+        for id in ids {
+            self.shard(&id).remove(&id);
+        }
+    }
+}
+
+/// Bytes that may be under way at once.
+struct Budget {
+    /// `None` once nobody gives back any more.
+    left: Mutex<Option<usize>>,
+    changed: Condvar,
+}
+
+impl Budget {
+    fn new(bytes: usize) -> Self {
+        Self { left: Mutex::new(Some(bytes)), changed: Condvar::new() }
+    }
+
+    fn take(&self, bytes: usize) -> Result<(), Cancelled> {
+        let mut left = lock(&self.left);
+        loop {
+            match &mut *left {
+                None => return Err(Cancelled),
+                Some(free) if *free >= bytes => {
+                    *free -= bytes;
+                    return Ok(());
+                }
+                Some(_) => {
+                    left = self.changed.wait(left).unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
+    }
+
+    fn give_back(&self, bytes: usize) {
+        if let Some(free) = &mut *lock(&self.left) {
+            *free += bytes;
+        }
+        self.changed.notify_all();
+    }
+}
+
+/// Closes a budget whatever way its giver ends.
+struct CloseOnDrop<'a>(&'a Budget);
+
+impl Drop for CloseOnDrop<'_> {
+    fn drop(&mut self) {
+        *lock(&self.0.left) = None;
+        self.0.changed.notify_all();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

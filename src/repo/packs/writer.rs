@@ -1,0 +1,128 @@
+//! Full packs into the store, and the segments that name them: data before reference.
+
+use crossbeam_channel::Receiver;
+
+use super::super::error::RepoError;
+use super::super::index::Index;
+use super::super::layout::ObjectRef;
+use super::super::objects::Objects;
+use super::Journal;
+use super::packer::FullPack;
+use crate::base::{BlobId, ObjectHash};
+use crate::crypto::PackCipher;
+use crate::format::{IndexSegment, Magic, PackHead, PackListing, Trailer};
+
+/// A segment is stored after so many packs, so that a kill costs little …
+const SEGMENT_PACKS: usize = 16;
+/// … or so many blobs, so that the claims of a run stay small.
+const SEGMENT_ENTRIES: usize = 64 << 10;
+
+/// A pack is durable under its name. Only this module makes one, and only a durable pack gets into a segment.
+struct PackStored(PackListing);
+
+/// Every pack of a run is durable, and so are the segments that name them. Needed to commit a record.
+#[derive(Debug)]
+pub struct IndexStored(());
+
+pub(super) struct Writer<'a> {
+    index: &'a Index<'a>,
+    journal: Journal,
+    dry_run: bool,
+    pending: Vec<PackStored>,
+    pending_entries: usize,
+    bytes: u64,
+}
+
+impl<'a> Writer<'a> {
+    pub(super) fn new(index: &'a Index<'a>, journal: Journal, dry_run: bool) -> Self {
+        Self { index, journal, dry_run, pending: Vec::new(), pending_entries: 0, bytes: 0 }
+    }
+
+    /// Stores packs until there are no more. `spent` gets the buffers of each, `indexed` the ids that the
+    /// index knows from now on. The bytes stored are counted.
+    pub(super) fn run(
+        mut self,
+        packs: &Receiver<FullPack>,
+        spent: impl Fn(Vec<Vec<u8>>),
+        indexed: impl Fn(Vec<BlobId>),
+    ) -> Result<(IndexStored, u64), RepoError> {
+        let mut result = Ok(());
+        while let (Ok(()), Ok(pack)) = (&result, packs.recv()) {
+            result = self.store(pack, &spent, &indexed);
+        }
+        // What is durable gets named even if a later pack failed: the next run uses it.
+        let named = self.store_segment(&indexed);
+        result?;
+        named?;
+        Ok((IndexStored(()), self.bytes))
+    }
+
+    fn store(
+        &mut self,
+        pack: FullPack,
+        spent: &impl Fn(Vec<Vec<u8>>),
+        indexed: &impl Fn(Vec<BlobId>),
+    ) -> Result<(), RepoError> {
+        let FullPack { nonce, cipher, parts, entries } = pack;
+        let stored = self.store_pack(*nonce.as_bytes(), &cipher, &parts, entries)?;
+        spent(parts);
+        self.pending_entries += stored.0.entries.len();
+        self.pending.push(stored);
+        if self.pending.len() >= SEGMENT_PACKS || self.pending_entries >= SEGMENT_ENTRIES {
+            self.store_segment(indexed)?;
+        }
+        Ok(())
+    }
+
+    fn store_pack(
+        &mut self,
+        nonce: [u8; 16],
+        cipher: &PackCipher,
+        parts: &[Vec<u8>],
+        entries: Vec<crate::format::Entry>,
+    ) -> Result<PackStored, RepoError> {
+        let project = self.index.project();
+        let head = PackHead { nonce }.encode();
+        let mut trailer = Trailer::encode(&entries);
+        let context = super::listing::pack_context(project);
+        let tag = cipher.seal_in_place(PackCipher::TRAILER, &context, &mut trailer);
+        trailer.extend_from_slice(&tag);
+        #[expect(clippy::cast_possible_truncation, reason = "a pack has 2^20 blobs at most")]
+        let trailer_len = (trailer.len() as u32).to_le_bytes();
+        let mut all = vec![&head[..]];
+        all.extend(parts.iter().map(Vec::as_slice));
+        all.extend([&trailer[..], &trailer_len]);
+        self.bytes += all.iter().map(|part| part.len() as u64).sum::<u64>();
+        let hash = Objects::hash(&all);
+        if !self.dry_run {
+            project.objects.backend().put(&ObjectRef::Pack(project.id, hash).name(), &all)?;
+            self.journal.add(hash);
+        }
+        Ok(PackStored(PackListing { pack: hash, nonce, entries }))
+    }
+
+    fn store_segment(&mut self, indexed: &impl Fn(Vec<BlobId>)) -> Result<(), RepoError> {
+        if self.pending.is_empty() || self.dry_run {
+            return Ok(());
+        }
+        let packs: Vec<_> = self.pending.drain(..).map(|stored| stored.0).collect();
+        self.pending_entries = 0;
+        let segment = IndexSegment { packs, superseded: Vec::new() };
+        let (hash, len) = store_segment(self.index, &segment)?;
+        self.bytes += len;
+        self.index.insert(hash, &segment.packs)?;
+        self.journal.clear();
+        indexed(segment.packs.iter().flat_map(|p| p.entries.iter().map(|e| e.id)).collect());
+        Ok(())
+    }
+}
+
+/// Stores a segment; its name, and its size.
+fn store_segment(index: &Index<'_>, segment: &IndexSegment) -> Result<(ObjectHash, u64), RepoError> {
+    let project = index.project();
+    let body = segment.encode();
+    let key = (project.id, project.keys.object());
+    let object = |hash| ObjectRef::Index(project.id, hash);
+    let hash = project.objects.put_sealed(object, Magic::Index, key, &body)?;
+    Ok((hash, body.len() as u64))
+}

@@ -1,0 +1,176 @@
+//! A backup's content, read from its tree: for restore, check and whatever else looks into a backup.
+
+use super::blobs::BlobReader;
+use super::error::RepoError;
+use super::records::Backup;
+use super::tree::{NodeReader, Top, children, entries, misplaced};
+use crate::base::{BlobId, SLOT_SIZE};
+use crate::format::{ContentKind, Node};
+
+/// A chunk in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkRef {
+    /// Where it begins in the content, in bytes.
+    pub offset: u64,
+    /// Bytes of the content that it covers; the last chunk of an image may be longer than that.
+    pub len: u32,
+    /// What is there.
+    pub id: BlobId,
+}
+
+/// Reads one backup.
+pub struct ImageReader<'a> {
+    blobs: &'a BlobReader<'a>,
+    backup: &'a Backup,
+}
+
+impl<'a> ImageReader<'a> {
+    /// Reads this backup.
+    #[must_use]
+    pub fn new(blobs: &'a BlobReader<'a>, backup: &'a Backup) -> Self {
+        Self { blobs, backup }
+    }
+
+    /// The content's size in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.backup.record.content.size
+    }
+
+    /// Where its blobs are.
+    #[must_use]
+    pub fn blobs(&self) -> &'a BlobReader<'a> {
+        self.blobs
+    }
+
+    /// Calls `each` with every chunk that is not zero, in ascending order.
+    pub fn each_chunk(
+        &self,
+        mut each: impl FnMut(ChunkRef) -> Result<(), RepoError>,
+    ) -> Result<(), RepoError> {
+        self.each_chunk_but(|_| true, &mut each)
+    }
+
+    /// As [`each_chunk`](Self::each_chunk), but asks `enter` before each node; what lies below one that
+    /// it refuses is left out.
+    pub fn each_chunk_but(
+        &self,
+        mut enter: impl FnMut(&BlobId) -> bool,
+        each: &mut impl FnMut(ChunkRef) -> Result<(), RepoError>,
+    ) -> Result<(), RepoError> {
+        let content = &self.backup.record.content;
+        let Some(top) = self.backup.top else { return Ok(()) };
+        match content.kind {
+            ContentKind::Image => {
+                let top = Top::new(Some(top), content.size);
+                self.image(&top, 0, &mut enter, each)
+            }
+            ContentKind::Stream => {
+                let len = self.stream(&top, None, 0, content.size, &mut enter, each)?;
+                if len == content.size { Ok(()) } else { Err(misplaced()) }
+            }
+        }
+    }
+
+    /// Walks an image's subtree whose first slot is `first`.
+    fn image(
+        &self,
+        node: &Top,
+        first: u64,
+        enter: &mut impl FnMut(&BlobId) -> bool,
+        each: &mut impl FnMut(ChunkRef) -> Result<(), RepoError>,
+    ) -> Result<(), RepoError> {
+        let Some(id) = node.id.filter(|id| enter(id)) else { return Ok(()) };
+        let read = self.blobs.read(&id)?;
+        let ids = &children(&read, node.level)?.ids;
+        let content = &self.backup.record.content;
+        if node.level == 0 {
+            let chunk_size = content.chunk_size;
+            if ids.len() as u64 * u64::from(chunk_size) != SLOT_SIZE {
+                return Err(misplaced());
+            }
+            for (number, id) in (0..).zip(ids) {
+                let Some(id) = *id else { continue };
+                let offset = first * SLOT_SIZE + number * u64::from(chunk_size);
+                let left = content.size.checked_sub(offset).filter(|left| *left > 0);
+                #[expect(clippy::cast_possible_truncation, reason = "not more than the chunk size")]
+                let len = left.ok_or_else(misplaced)?.min(chunk_size.into()) as u32;
+                each(ChunkRef { offset, len, id })?;
+            }
+            return Ok(());
+        }
+        let span = 64u64.pow(u32::from(node.level) - 1);
+        for (number, id) in (0..).zip(ids) {
+            let first = first + number * span;
+            if id.is_some() && first * SLOT_SIZE >= content.size {
+                return Err(misplaced());
+            }
+            self.image(&Top { id: *id, level: node.level - 1 }, first, enter, each)?;
+        }
+        Ok(())
+    }
+
+    /// Walks a stream's subtree that begins at `offset`; the bytes that it spans.
+    fn stream(
+        &self,
+        id: &BlobId,
+        level: Option<u8>,
+        offset: u64,
+        len: u64,
+        enter: &mut impl FnMut(&BlobId) -> bool,
+        each: &mut impl FnMut(ChunkRef) -> Result<(), RepoError>,
+    ) -> Result<u64, RepoError> {
+        if !enter(id) {
+            return Ok(len);
+        }
+        let node = self.blobs.read(id)?;
+        let stream = entries(&node)?;
+        if level.is_some_and(|level| level != stream.level) {
+            return Err(misplaced());
+        }
+        let mut at = offset;
+        for entry in &stream.entries {
+            // The lengths of a node do not overflow, but a faulty writer's need not fit the stream.
+            let left = (offset + len).checked_sub(at).filter(|left| entry.len <= *left);
+            left.ok_or_else(misplaced)?;
+            match (stream.level, entry.id) {
+                (0, None) => {}
+                #[expect(clippy::cast_possible_truncation, reason = "a chunk has 4 MiB at most")]
+                (0, Some(id)) => each(ChunkRef { offset: at, len: entry.len as u32, id })?,
+                (above, Some(id)) => {
+                    let spanned = self.stream(&id, Some(above - 1), at, entry.len, enter, each)?;
+                    if spanned != entry.len {
+                        return Err(misplaced());
+                    }
+                }
+                (_, None) => return Err(misplaced()),
+            }
+            at += entry.len;
+        }
+        Ok(at - offset)
+    }
+}
+
+/// The chunks of one slot of an image, without a walk over the others; all zeros if the tree ends before.
+pub fn slot_chunks(
+    nodes: &impl NodeReader,
+    top: Top,
+    slot: u64,
+    width: usize,
+) -> Result<Vec<Option<BlobId>>, RepoError> {
+    let mut node = top;
+    if slot >> (6 * u32::from(top.level)) > 0 {
+        node.id = None;
+    }
+    while let (Some(id), 1..) = (node.id, node.level) {
+        let read = nodes.read(&id)?;
+        let below = node.level - 1;
+        let number = (slot >> (6 * u32::from(below))) % 64;
+        node = Top { id: children(&read, node.level)?.ids[number as usize], level: below };
+    }
+    let Some(id) = node.id else { return Ok(vec![None; width]) };
+    match &*nodes.read(&id)? {
+        Node::Children(slot) if slot.level == 0 && slot.ids.len() == width => Ok(slot.ids.clone()),
+        _ => Err(misplaced()),
+    }
+}

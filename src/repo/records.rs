@@ -1,0 +1,167 @@
+//! The backups of a project: reading their records, finding one, committing a new one.
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+
+use super::error::{Damage, RepoError};
+use super::layout::ObjectRef;
+use super::objects::is_missing;
+use super::open::Project;
+use super::packs::IndexStored;
+use crate::base::{BlobId, ObjectHash, Root, VolumeId};
+use crate::format::{BackupRecord, FormatError, Magic, root_description};
+
+/// A backup: its record, with the parts that have a form of their own.
+#[derive(Debug, Clone)]
+pub struct Backup {
+    /// The record's name.
+    pub id: ObjectHash,
+    /// Which volume it is of.
+    pub volume: VolumeId,
+    /// When reading began.
+    pub time: Timestamp,
+    /// The top of its tree, unless all is zero.
+    pub top: Option<BlobId>,
+    /// Equal roots, equal bytes.
+    pub root: Root,
+    /// All that is written down.
+    pub record: BackupRecord,
+}
+
+/// All backups of a project, oldest first.
+#[derive(Debug)]
+pub struct Records {
+    backups: Vec<Backup>,
+    damaged: Vec<RepoError>,
+}
+
+/// Digits of an id that are enough to mean a backup.
+const PREFIX_MIN: usize = 4;
+
+impl Backup {
+    fn parse(project: &Project, id: ObjectHash, body: &[u8]) -> Result<Self, RepoError> {
+        let object = ObjectRef::Backup(project.id, id);
+        let bad = |field| RepoError::format(object, FormatError::BadValue(field));
+        let record = BackupRecord::decode(body).map_err(|e| RepoError::format(object, e))?;
+        let content = &record.content;
+        let top = match &content.top {
+            None => None,
+            Some(id) => Some(id.parse::<BlobId>().map_err(|_| bad("top"))?),
+        };
+        let root: Root = content.root.parse().map_err(|_| bad("root"))?;
+        let described =
+            root_description(content.kind, content.size, content.chunk_size, top.as_ref());
+        if project.keys.root(&described) != root {
+            return Err(RepoError::damaged(object, Damage::Impossible("its root does not fit its content")));
+        }
+        Ok(Self {
+            id,
+            volume: record.volume.id.parse().map_err(|_| bad("volume.id"))?,
+            time: record.time.parse().map_err(|_| bad("time"))?,
+            top,
+            root,
+            record,
+        })
+    }
+}
+
+impl Records {
+    /// Reads all records. Damaged ones are set aside; one that needs a newer program fails.
+    pub fn load(project: &Project) -> Result<Self, RepoError> {
+        let directory = ObjectRef::Backup(project.id, ObjectHash::from_bytes([0; 32])).directory();
+        let (mut backups, mut damaged) = (Vec::new(), Vec::new());
+        for (object, ..) in project.objects.list(&directory)? {
+            let ObjectRef::Backup(_, id) = object else { continue };
+            let key = (project.id, project.keys.object());
+            let limit = BackupRecord::BODY_MAX;
+            let read = project
+                .objects
+                .get_sealed(object, id, Magic::Backup, key, limit)
+                .and_then(|body| Backup::parse(project, id, &body));
+            match read {
+                Ok(backup) => backups.push(backup),
+                Err(e) if is_missing(&e) => {} // deleted since it was listed
+                Err(e @ RepoError::Damaged { .. }) => damaged.push(e),
+                Err(e) => return Err(e),
+            }
+        }
+        backups.sort_by_key(|b| (b.time, b.id));
+        Ok(Self { backups, damaged })
+    }
+
+    /// The backups, oldest first.
+    #[must_use]
+    pub fn all(&self) -> &[Backup] {
+        &self.backups
+    }
+
+    /// What is wrong with the records that could not be read.
+    #[must_use]
+    pub fn damaged(&self) -> &[RepoError] {
+        &self.damaged
+    }
+
+    /// The backups of a volume by its name, oldest first.
+    pub fn of_volume<'a>(&'a self, name: &'a str) -> impl DoubleEndedIterator<Item = &'a Backup> {
+        self.backups.iter().filter(move |b| b.record.volume.name == name)
+    }
+
+    /// The records that no other record names as head.
+    #[must_use]
+    pub fn heads(&self) -> Vec<ObjectHash> {
+        let named: HashSet<&str> =
+            self.backups.iter().flat_map(|b| b.record.heads.iter().map(String::as_str)).collect();
+        self.backups.iter().filter(|b| !named.contains(b.id.to_string().as_str())).map(|b| b.id).collect()
+    }
+
+    /// Heads that a record saw and that are gone: history was cut.
+    #[must_use]
+    pub fn vanished(&self) -> Vec<String> {
+        let there: HashSet<String> = self.backups.iter().map(|b| b.id.to_string()).collect();
+        let mut gone: Vec<String> = self
+            .backups
+            .iter()
+            .flat_map(|b| b.record.heads.iter().filter(|h| !there.contains(*h)).cloned())
+            .collect();
+        gone.sort_unstable();
+        gone.dedup();
+        gone
+    }
+
+    /// The backup that this means: a volume's name (its newest), `NAME~N` (the N-th before), or the first
+    /// digits of an id.
+    pub fn select(&self, selector: &str) -> Result<&Backup, RepoError> {
+        if let Some(newest) = self.of_volume(selector).next_back() {
+            return Ok(newest);
+        }
+        if let Some((name, back)) = selector.rsplit_once('~')
+            && let Ok(back) = back.parse()
+            && let Some(backup) = self.of_volume(name).nth_back(back)
+        {
+            return Ok(backup);
+        }
+        let is_prefix = selector.len() >= PREFIX_MIN;
+        let mut matches =
+            self.backups.iter().filter(|b| is_prefix && b.id.to_string().starts_with(selector));
+        match (matches.next(), matches.next()) {
+            (None, _) => Err(RepoError::NoBackup { selector: selector.to_owned() }),
+            (Some(only), None) => Ok(only),
+            (Some(first), Some(second)) => Err(RepoError::AmbiguousBackup {
+                selector: selector.to_owned(),
+                matches: [first, second].into_iter().chain(matches).map(|b| b.id.to_string()).collect(),
+            }),
+        }
+    }
+
+    /// Commits a backup. The receipt says that everything it names is durable and indexed.
+    pub fn commit(
+        project: &Project,
+        record: &BackupRecord,
+        _: &IndexStored,
+    ) -> Result<ObjectHash, RepoError> {
+        let object = |hash| ObjectRef::Backup(project.id, hash);
+        let key = (project.id, project.keys.object());
+        project.objects.put_sealed(object, Magic::Backup, key, &record.encode())
+    }
+}

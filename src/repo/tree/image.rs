@@ -1,0 +1,188 @@
+//! A new tree from an old one and what changed, written in one pass from front to back.
+//!
+//! Only the nodes above changed slots are read and written. A node that turns out as it was is not stored, and
+//! a subtree of zeros is no node at all, so equal content always gives the same top.
+
+use super::{NodeStore, children};
+use crate::base::{BlobId, SLOT_SIZE};
+use crate::format::{Children, image_levels};
+use crate::repo::RepoError;
+
+/// Children of a branch.
+const WIDTH: u64 = 64;
+
+/// Where an image's tree begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Top {
+    /// The top node, unless all is zero.
+    pub id: Option<BlobId>,
+    /// Its level, which follows from the image's size.
+    pub level: u8,
+}
+
+impl Top {
+    /// The top of an image of `size` bytes.
+    #[must_use]
+    pub fn new(id: Option<BlobId>, size: u64) -> Self {
+        Self { id, level: image_levels(size) }
+    }
+}
+
+/// A branch that has been entered and not left yet.
+struct Open {
+    level: u8,
+    /// Its number among the branches of its level.
+    index: u64,
+    ids: Vec<Option<BlobId>>,
+    /// What it was, and whether that is still so.
+    base: Option<BlobId>,
+    changed: bool,
+}
+
+/// A tree being written. Slots are set in ascending order; those that are not stay as in the base.
+pub struct ImageTree<'a, S> {
+    store: &'a S,
+    top: Top,
+    slots: u64,
+    /// The way from the top to the last change, top first.
+    path: Vec<Open>,
+}
+
+/// Slots below one child of a branch of this level.
+fn child_span(level: u8) -> u64 {
+    WIDTH.pow(u32::from(level) - 1)
+}
+
+impl<'a, S: NodeStore> ImageTree<'a, S> {
+    /// Begins the tree of an image of `size` bytes that has the base's content as far as both reach.
+    pub fn new(store: &'a S, size: u64, base: Option<Top>) -> Result<Self, RepoError> {
+        let slots = size.div_ceil(SLOT_SIZE);
+        let level = image_levels(size);
+        let mut base = base.unwrap_or(Top { id: None, level });
+        while base.level > level {
+            // The image shrank: what is left lies below the first child.
+            base.id = match base.id {
+                Some(id) => children(&*store.read(&id)?, base.level)?.ids[0],
+                None => None,
+            };
+            base.level -= 1;
+        }
+        let mut tree = Self { store, top: Top { id: base.id, level }, slots, path: Vec::new() };
+        if base.level < level && base.id.is_some() {
+            // It grew: the old top becomes the first child, of a first child, of a new top.
+            tree.top.id = None;
+            for above in (base.level + 1..=level).rev() {
+                let ids = vec![None; WIDTH as usize];
+                tree.path.push(Open { level: above, index: 0, ids, base: None, changed: true });
+            }
+            if let Some(lowest) = tree.path.last_mut() {
+                lowest.ids[0] = base.id;
+            }
+        }
+        Ok(tree)
+    }
+
+    /// Sets a slot to this node, or to zeros.
+    pub fn set(&mut self, slot: u64, id: Option<BlobId>) -> Result<(), RepoError> {
+        self.set_at(0, slot, id)
+    }
+
+    /// Sets slots `from` up to but not `to` to zeros, at a cost that does not depend on how many they are.
+    pub fn clear(&mut self, from: u64, to: u64) -> Result<(), RepoError> {
+        let mut slot = from;
+        while slot < to {
+            let mut level = 0;
+            let mut span = 1;
+            while level < self.top.level && slot.is_multiple_of(span * WIDTH) && slot + span * WIDTH <= to {
+                level += 1;
+                span *= WIDTH;
+            }
+            self.set_at(level, slot / span, None)?;
+            slot += span;
+        }
+        Ok(())
+    }
+
+    /// The new top, all its nodes stored.
+    pub fn finish(mut self) -> Result<Option<BlobId>, RepoError> {
+        // An image that shrank within its level leaves slots behind its end.
+        let whole = WIDTH.pow(self.top.level.into());
+        self.clear(self.slots, whole)?;
+        while !self.path.is_empty() {
+            self.leave()?;
+        }
+        Ok(self.top.id)
+    }
+
+    fn set_at(&mut self, level: u8, index: u64, id: Option<BlobId>) -> Result<(), RepoError> {
+        if level == self.top.level {
+            while !self.path.is_empty() {
+                self.leave()?;
+            }
+            self.top.id = id;
+            return Ok(());
+        }
+        if !self.enter(level + 1, index / WIDTH, id.is_none())? {
+            return Ok(());
+        }
+        if let Some(open) = self.path.last_mut() {
+            let child = &mut open.ids[(index % WIDTH) as usize];
+            open.changed |= *child != id;
+            *child = id;
+        }
+        Ok(())
+    }
+
+    /// Leaves and enters branches until the lowest is the one at `level` and `index`. If that lies
+    /// in zeros and `skip_zeros` is set, it stays outside and says so.
+    fn enter(&mut self, level: u8, index: u64, skip_zeros: bool) -> Result<bool, RepoError> {
+        let above = |open: &Open| {
+            open.level >= level && index / WIDTH.pow(u32::from(open.level - level)) == open.index
+        };
+        while self.path.last().is_some_and(|open| !above(open)) {
+            self.leave()?;
+        }
+        loop {
+            let (next, base) = match self.path.last() {
+                Some(open) if open.level == level => return Ok(true),
+                Some(open) => {
+                    let next = open.level - 1;
+                    let child = index / WIDTH.pow(u32::from(next - level)) % WIDTH;
+                    (next, open.ids[child as usize])
+                }
+                None => (self.top.level, self.top.id),
+            };
+            let ids = match base {
+                Some(id) => children(&*self.store.read(&id)?, next)?.ids.clone(),
+                None if skip_zeros => return Ok(false),
+                None => vec![None; WIDTH as usize],
+            };
+            let index = index / WIDTH.pow(u32::from(next - level));
+            self.path.push(Open { level: next, index, ids, base, changed: false });
+        }
+    }
+
+    /// Leaves the lowest branch; what became of it goes into the one above.
+    fn leave(&mut self) -> Result<(), RepoError> {
+        let Some(open) = self.path.pop() else { return Ok(()) };
+        let id = if !open.changed {
+            open.base
+        } else if open.ids.iter().all(Option::is_none) {
+            None
+        } else {
+            let mut plain = Vec::new();
+            Children { level: open.level, ids: open.ids }.encode_into(&mut plain);
+            Some(self.store.store(&plain)?)
+        };
+        match self.path.last_mut() {
+            None => self.top.id = id,
+            Some(above) => {
+                debug_assert_eq!(child_span(above.level), WIDTH.pow(open.level.into()));
+                let child = &mut above.ids[(open.index % WIDTH) as usize];
+                above.changed |= *child != id;
+                *child = id;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,68 @@
+//! The tree of a stream: lists of chunks, cut where ids say so, so that an insertion changes the nodes near it only.
+
+use super::NodeStore;
+use crate::base::BlobId;
+use crate::format::{StreamEntries, StreamEntry};
+use crate::repo::RepoError;
+
+/// A node ends behind an id that ends in six zero bits …
+const CUT_MASK: u8 = 0x3f;
+/// … if it has so many entries. Without a least number a level need not be shorter than the one below.
+const ENTRIES_MIN: usize = 8;
+
+/// A stream's tree being written, chunk by chunk.
+pub struct StreamTree<'a, S> {
+    store: &'a S,
+    levels: Vec<Vec<StreamEntry>>,
+}
+
+impl<'a, S: NodeStore> StreamTree<'a, S> {
+    /// Begins with nothing.
+    pub fn new(store: &'a S) -> Self {
+        Self { store, levels: vec![Vec::new()] }
+    }
+
+    /// Appends a chunk, or a run of zeros.
+    pub fn push(&mut self, chunk: StreamEntry) -> Result<(), RepoError> {
+        self.push_at(0, chunk)
+    }
+
+    /// The top node, all nodes stored; none for an empty stream.
+    pub fn finish(mut self) -> Result<Option<BlobId>, RepoError> {
+        let mut level = 0;
+        loop {
+            let highest = level + 1 == self.levels.len();
+            match (&self.levels[level][..], highest) {
+                ([], true) => return Ok(None),
+                ([top], true) if level > 0 => return Ok(top.id),
+                ([], false) => {}
+                _ => self.close(level)?,
+            }
+            level += 1;
+        }
+    }
+
+    fn push_at(&mut self, level: usize, entry: StreamEntry) -> Result<(), RepoError> {
+        if level == self.levels.len() {
+            self.levels.push(Vec::new());
+        }
+        let entries = &mut self.levels[level];
+        entries.push(entry);
+        let cut = entry.id.is_some_and(|id| id.as_bytes()[31] & CUT_MASK == 0);
+        if entries.len() == StreamEntries::MAX || (cut && entries.len() >= ENTRIES_MIN) {
+            self.close(level)?;
+        }
+        Ok(())
+    }
+
+    /// Stores the node that is open at this level and appends it to the level above.
+    fn close(&mut self, level: usize) -> Result<(), RepoError> {
+        let entries = std::mem::take(&mut self.levels[level]);
+        let len = entries.iter().map(|entry| entry.len).sum();
+        let mut plain = Vec::new();
+        #[expect(clippy::cast_possible_truncation, reason = "8^16 entries are beyond any stream")]
+        StreamEntries { level: level as u8, entries }.encode_into(&mut plain);
+        let id = Some(self.store.store(&plain)?);
+        self.push_at(level + 1, StreamEntry { len, id })
+    }
+}
