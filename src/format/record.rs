@@ -95,7 +95,9 @@ impl From<&[u8]> for ByteString {
     fn from(bytes: &[u8]) -> Self {
         match std::str::from_utf8(bytes) {
             Ok(text) => Self::Text(text.to_owned()),
-            Err(_) => Self::Hex { hex: crate::base::hex(bytes) },
+            Err(_) => Self::Hex {
+                hex: crate::base::hex(bytes),
+            },
         }
     }
 }

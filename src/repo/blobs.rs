@@ -35,7 +35,11 @@ impl Opener {
     /// A fresh one.
     pub fn new() -> Result<Self, RepoError> {
         let decompressor = Decompressor::new().map_err(RepoError::Compress)?;
-        Ok(Self { decompressor, cipher: None, plain: Vec::new() })
+        Ok(Self {
+            decompressor,
+            cipher: None,
+            plain: Vec::new(),
+        })
     }
 }
 
@@ -43,7 +47,11 @@ impl<'a> BlobReader<'a> {
     /// Reads what this index knows.
     #[must_use]
     pub fn new(index: &'a Index<'a>) -> Self {
-        Self { index, context: pack_context(index.project()), branches: Mutex::default() }
+        Self {
+            index,
+            context: pack_context(index.project()),
+            branches: Mutex::default(),
+        }
     }
 
     /// The index.
@@ -68,7 +76,9 @@ impl<'a> BlobReader<'a> {
         let project = self.index.project();
         let object = ObjectRef::Pack(project.id, location.pack);
         let backend = project.objects.backend();
-        backend.get_range(&object.name(), location.offset, buf).map_err(|e| absent(object, e))
+        backend
+            .get_range(&object.name(), location.offset, buf)
+            .map_err(|e| absent(object, e))
     }
 
     /// Opens a blob from its stored bytes, which are overwritten. Its id has been checked.
@@ -85,7 +95,9 @@ impl<'a> BlobReader<'a> {
         let cipher = match &mut opener.cipher {
             Some((nonce, cipher)) if *nonce == location.nonce => cipher,
             slot => {
-                let cipher = project.keys.pack_cipher(PackNonce::from_bytes(location.nonce));
+                let cipher = project
+                    .keys
+                    .pack_cipher(PackNonce::from_bytes(location.nonce));
                 &mut slot.insert((location.nonce, cipher)).1
             }
         };
@@ -95,13 +107,22 @@ impl<'a> BlobReader<'a> {
             .map_err(|e| damaged(e.into()))?;
         let plain = opener
             .decompressor
-            .decode(entry.codec, content, entry.plain_len as usize, &mut opener.plain)
+            .decode(
+                entry.codec,
+                content,
+                entry.plain_len as usize,
+                &mut opener.plain,
+            )
             .map_err(damaged)?;
         let id = match entry.kind {
             BlobKind::Chunk => project.keys.chunk_id(plain),
             BlobKind::Node => project.keys.node_id(plain),
         };
-        if id == entry.id { Ok(plain) } else { Err(damaged(Damage::WrongId(entry.id))) }
+        if id == entry.id {
+            Ok(plain)
+        } else {
+            Err(damaged(Damage::WrongId(entry.id)))
+        }
     }
 
     /// A tree node, from whichever of its packs is whole.
@@ -127,7 +148,11 @@ impl<'a> BlobReader<'a> {
 
     /// Tries all places where a node lies; the error of the first one if none will do.
     fn read_other(&self, id: &BlobId, error: RepoError) -> Result<Node, RepoError> {
-        self.index.find_all(id)?.iter().find_map(|place| self.read_node(place).ok()).ok_or(error)
+        self.index
+            .find_all(id)?
+            .iter()
+            .find_map(|place| self.read_node(place).ok())
+            .ok_or(error)
     }
 
     /// Reads a node from this place.

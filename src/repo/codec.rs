@@ -31,7 +31,9 @@ impl Compressor {
     pub fn new(compression: Compression) -> std::io::Result<Self> {
         match compression {
             Compression::Off => Ok(Self(None)),
-            Compression::Level(level) => zstd::bulk::Compressor::new(level.into()).map(|c| Self(Some(c))),
+            Compression::Level(level) => {
+                zstd::bulk::Compressor::new(level.into()).map(|c| Self(Some(c)))
+            }
         }
     }
 
@@ -83,6 +85,10 @@ impl Decompressor {
                 &out[..len]
             }
         };
-        if plain.len() == plain_len { Ok(plain) } else { Err(Damage::DoesNotDecompress) }
+        if plain.len() == plain_len {
+            Ok(plain)
+        } else {
+            Err(Damage::DoesNotDecompress)
+        }
     }
 }

@@ -17,7 +17,10 @@ pub enum RepoError {
     #[error("there is a repository in {location} already")]
     RepositoryExists { location: String },
     #[error("{object} cannot be read by this version of cuttlebone")]
-    Unsupported { object: ObjectRef, source: FormatError },
+    Unsupported {
+        object: ObjectRef,
+        source: FormatError,
+    },
     #[error("{object} is damaged")]
     Damaged { object: ObjectRef, source: Damage },
     #[error("no key in {location} opens with this password")]
@@ -33,7 +36,10 @@ pub enum RepoError {
     #[error("there is no backup “{selector}”")]
     NoBackup { selector: String },
     #[error("“{selector}” fits more than one backup")]
-    AmbiguousBackup { selector: String, matches: Vec<String> },
+    AmbiguousBackup {
+        selector: String,
+        matches: Vec<String>,
+    },
     #[error("{kind} {id} is in no pack of the index")]
     Missing { kind: &'static str, id: BlobId },
     #[error("a tree node stands where it cannot: the backup was written by a faulty program")]
@@ -41,7 +47,10 @@ pub enum RepoError {
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
     #[error("could not use the cache in {path}")]
-    Cache { path: String, source: Box<dyn std::error::Error + Send + Sync> },
+    Cache {
+        path: String,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     #[error(transparent)]
     Random(#[from] RandomError),
     #[error(transparent)]
@@ -93,7 +102,9 @@ impl RepoError {
         match self {
             Self::NoRepository { .. } => ErrorKind::NoRepository,
             Self::WrongPassword { .. } => ErrorKind::WrongPassword,
-            Self::Damaged { .. } | Self::Missing { .. } | Self::Tree | Self::NoKeys { .. } => ErrorKind::Damaged,
+            Self::Damaged { .. } | Self::Missing { .. } | Self::Tree | Self::NoKeys { .. } => {
+                ErrorKind::Damaged
+            }
             Self::Unsupported { .. } => ErrorKind::Unsupported,
             Self::Cancelled(_) => ErrorKind::Cancelled,
             Self::NoProject { .. } | Self::NoBackup { .. } | Self::NoKey { .. } => {
@@ -110,11 +121,17 @@ impl RepoError {
             FormatError::UnknownVersion(_) | FormatError::UnknownFeature(_) => {
                 Self::Unsupported { object, source }
             }
-            _ => Self::Damaged { object, source: Damage::Format(source) },
+            _ => Self::Damaged {
+                object,
+                source: Damage::Format(source),
+            },
         }
     }
 
     pub(super) fn damaged(object: ObjectRef, why: impl Into<Damage>) -> Self {
-        Self::Damaged { object, source: why.into() }
+        Self::Damaged {
+            object,
+            source: why.into(),
+        }
     }
 }

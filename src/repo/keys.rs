@@ -82,7 +82,11 @@ pub(super) fn store_slot(
     };
     let wrap = key.kdf.derive(key.password, &params.salt)?.seal_key();
     let nonce = SealNonce::random()?;
-    let sealed = wrap.seal(&nonce, &[&owner[..], &params.encode()].concat(), secret.expose());
+    let sealed = wrap.seal(
+        &nonce,
+        &[&owner[..], &params.encode()].concat(),
+        secret.expose(),
+    );
     let mut sealed_secret = [0; 48];
     sealed_secret.copy_from_slice(&sealed);
     let info_nonce = SealNonce::random()?;
@@ -94,7 +98,9 @@ pub(super) fn store_slot(
         sealed_info: Vec::new(),
     };
     let context = [&owner[..], &slot.info_context()].concat();
-    slot.sealed_info = secret.slot_info_key().seal(&info_nonce, &context, &key.info.encode());
+    slot.sealed_info = secret
+        .slot_info_key()
+        .seal(&info_nonce, &context, &key.info.encode());
     let bytes = slot.encode();
     let hash = Objects::hash(&[&bytes]);
     objects.put_twice(scope.object(hash), &bytes)?;
@@ -160,7 +166,9 @@ pub(super) fn open_slot(
     let wrap = kdf.derive(password, &params.salt)?.seal_key();
     let aad = [&scope.owner()[..], &params.encode()].concat();
     let nonce = SealNonce::from_bytes(slot.nonce);
-    let Ok(opened) = wrap.open(&nonce, &aad, &slot.sealed_secret) else { return Ok(None) };
+    let Ok(opened) = wrap.open(&nonce, &aad, &slot.sealed_secret) else {
+        return Ok(None);
+    };
     let opened = zeroize::Zeroizing::new(opened);
     Ok(<[u8; 32]>::try_from(&opened[..]).ok().map(Secret::new))
 }
@@ -170,5 +178,8 @@ pub(super) fn slot_info(scope: KeyScope, slot: &KeySlot, secret: &Secret) -> Slo
     let aad = [&scope.owner()[..], &slot.info_context()].concat();
     let nonce = SealNonce::from_bytes(slot.info_nonce);
     let opened = secret.slot_info_key().open(&nonce, &aad, &slot.sealed_info);
-    opened.ok().and_then(|plain| SlotInfo::decode(&plain).ok()).unwrap_or_default()
+    opened
+        .ok()
+        .and_then(|plain| SlotInfo::decode(&plain).ok())
+        .unwrap_or_default()
 }

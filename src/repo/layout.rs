@@ -61,7 +61,9 @@ impl ObjectRef {
     #[must_use]
     pub fn parse(name: &Name) -> Option<(Self, bool)> {
         let path = name.as_str();
-        let (path, copy) = path.strip_suffix(COPY).map_or((path, false), |path| (path, true));
+        let (path, copy) = path
+            .strip_suffix(COPY)
+            .map_or((path, false), |path| (path, true));
         let parts: Vec<&str> = path.split('/').collect();
         let object = match parts[..] {
             ["cuttlebone"] => Self::Repository,
@@ -101,7 +103,10 @@ impl fmt::Display for ObjectRef {
     }
 }
 
-#[expect(clippy::expect_used, reason = "made of fixed words and hexadecimal digits")]
+#[expect(
+    clippy::expect_used,
+    reason = "made of fixed words and hexadecimal digits"
+)]
 fn name(path: String) -> Name {
     Name::new(path).expect("a valid name")
 }
@@ -134,8 +139,18 @@ mod tests {
                 "{object}"
             );
         }
-        for stranger in ["readme", "keys/abc", "projects/x/project", "projects/abc", "a/b/c/d/e"] {
-            assert_eq!(ObjectRef::parse(&Name::new(stranger).unwrap()), None, "{stranger}");
+        for stranger in [
+            "readme",
+            "keys/abc",
+            "projects/x/project",
+            "projects/abc",
+            "a/b/c/d/e",
+        ] {
+            assert_eq!(
+                ObjectRef::parse(&Name::new(stranger).unwrap()),
+                None,
+                "{stranger}"
+            );
         }
         let wrong = format!("projects/{project}/packs/c/{hash}");
         assert_eq!(ObjectRef::parse(&Name::new(wrong).unwrap()), None);

@@ -51,7 +51,10 @@ impl Objects {
         hash: ObjectHash,
         limit: u64,
     ) -> Result<Vec<u8>, RepoError> {
-        let bytes = self.backend.get(&object.name(), limit).map_err(|e| absent(object, e))?;
+        let bytes = self
+            .backend
+            .get(&object.name(), limit)
+            .map_err(|e| absent(object, e))?;
         if Self::hash(&[&bytes]) != hash {
             return Err(RepoError::damaged(object, Damage::WrongHash));
         }
@@ -70,8 +73,9 @@ impl Objects {
         let sealed = SealedObject::decode(magic, bytes).map_err(format)?;
         let aad = [project.as_bytes(), sealed.header].concat();
         let nonce = SealNonce::from_bytes(sealed.nonce);
-        let payload =
-            key.open(&nonce, &aad, sealed.sealed).map_err(|e| RepoError::damaged(object, e))?;
+        let payload = key
+            .open(&nonce, &aad, sealed.sealed)
+            .map_err(|e| RepoError::damaged(object, e))?;
         let payload = Payload::decode(&payload, limit).map_err(format)?;
         let mut decoded = Vec::new();
         let body = Decompressor::new()
@@ -107,7 +111,12 @@ impl Objects {
             .map_err(RepoError::Compress)?
             .append(body, &mut stored);
         debug_assert!(codec == Codec::Zstd || stored.len() == body.len());
-        let payload = Payload { codec, plain_len: body.len(), body: &stored }.encode();
+        let payload = Payload {
+            codec,
+            plain_len: body.len(),
+            body: &stored,
+        }
+        .encode();
         let header = magic.header();
         let nonce = SealNonce::random()?;
         let aad = [&project.as_bytes()[..], &header].concat();
@@ -145,7 +154,10 @@ impl Objects {
         decode: impl Fn(&[u8]) -> Result<T, RepoError>,
     ) -> Result<T, RepoError> {
         let read = |name| {
-            let bytes = self.backend.get(&name, limit).map_err(|e| absent(object, e))?;
+            let bytes = self
+                .backend
+                .get(&name, limit)
+                .map_err(|e| absent(object, e))?;
             decode(&bytes)
         };
         let first = match read(object.name()) {
@@ -158,7 +170,10 @@ impl Objects {
                 observer.notice(Notice::CopyDamaged(format!("{first}; its copy is whole")));
                 Ok(value)
             }
-            Err(RepoError::Damaged { source: Damage::Missing, .. }) => Err(first),
+            Err(RepoError::Damaged {
+                source: Damage::Missing,
+                ..
+            }) => Err(first),
             Err(error) if is_missing(&first) => Err(error),
             Err(_) => Err(first),
         }
@@ -179,14 +194,21 @@ impl Objects {
 pub(super) fn absent(object: ObjectRef, error: StorageError) -> RepoError {
     match error.kind {
         ErrorKind::NotFound => RepoError::damaged(object, Damage::Missing),
-        ErrorKind::TooLarge => {
-            RepoError::damaged(object, Damage::Impossible("it is larger than any of its kind"))
-        }
+        ErrorKind::TooLarge => RepoError::damaged(
+            object,
+            Damage::Impossible("it is larger than any of its kind"),
+        ),
         ErrorKind::Truncated => RepoError::damaged(object, Damage::Impossible("it is cut short")),
         _ => error.into(),
     }
 }
 
 pub(super) fn is_missing(error: &RepoError) -> bool {
-    matches!(error, RepoError::Damaged { source: Damage::Missing, .. })
+    matches!(
+        error,
+        RepoError::Damaged {
+            source: Damage::Missing,
+            ..
+        }
+    )
 }

@@ -36,8 +36,14 @@ pub struct Repository {
 
 /// What the password opened.
 enum Opened {
-    All { secret: Secret, keys: RepositoryKeys },
-    One { project: ProjectId, secret: Secret },
+    All {
+        secret: Secret,
+        keys: RepositoryKeys,
+    },
+    One {
+        project: ProjectId,
+        secret: Secret,
+    },
 }
 
 /// An open project: everything a backup or restore works with.
@@ -67,12 +73,17 @@ impl Repository {
     /// leaves no repository, and of two that try at the same time one succeeds.
     pub fn init(backend: Arc<dyn Backend>, options: &InitOptions<'_>) -> Result<Self, RepoError> {
         let objects = Objects::new(backend);
-        for name in [ObjectRef::Repository.name(), ObjectRef::Repository.copy_name()] {
+        for name in [
+            ObjectRef::Repository.name(),
+            ObjectRef::Repository.copy_name(),
+        ] {
             match objects.backend().size(&name) {
                 Err(e) if e.kind == ErrorKind::NotFound => {}
                 Err(e) => return Err(e.into()),
                 Ok(_) => {
-                    return Err(RepoError::RepositoryExists { location: objects.location().into() });
+                    return Err(RepoError::RepositoryExists {
+                        location: objects.location().into(),
+                    });
                 }
             }
         }
@@ -86,22 +97,37 @@ impl Repository {
             created: options.created,
         };
         let bytes = file.encode(&keys.file_mac(&file.fields()), |b| crypto::hash(&[b]));
-        match objects.backend().put_new(&ObjectRef::Repository.name(), &[&bytes]) {
+        match objects
+            .backend()
+            .put_new(&ObjectRef::Repository.name(), &[&bytes])
+        {
             Ok(()) => {}
             Err(e) if e.kind == ErrorKind::Exists => {
                 objects.delete_twice(KeyScope::Repository.object(key_id))?;
                 objects.delete_twice(ObjectRef::Project(project))?;
-                return Err(RepoError::RepositoryExists { location: objects.location().into() });
+                return Err(RepoError::RepositoryExists {
+                    location: objects.location().into(),
+                });
             }
             Err(e) => return Err(e.into()),
         }
-        objects.backend().put(&ObjectRef::Repository.copy_name(), &[&bytes])?;
-        Ok(Self { objects, file, opened: Opened::All { secret, keys }, key_id })
+        objects
+            .backend()
+            .put(&ObjectRef::Repository.copy_name(), &[&bytes])?;
+        Ok(Self {
+            objects,
+            file,
+            opened: Opened::All { secret, keys },
+            key_id,
+        })
     }
 
     /// Whether there is a repository in this store, whole or not.
     pub fn exists(backend: &dyn Backend) -> Result<bool, RepoError> {
-        for name in [ObjectRef::Repository.name(), ObjectRef::Repository.copy_name()] {
+        for name in [
+            ObjectRef::Repository.name(),
+            ObjectRef::Repository.copy_name(),
+        ] {
             match backend.size(&name) {
                 Ok(_) => return Ok(true),
                 Err(e) if e.kind == ErrorKind::NotFound => {}
@@ -123,7 +149,15 @@ impl Repository {
         let limit = RepositoryFile::LEN as u64;
         let (file, mac) = objects
             .get_twice(ObjectRef::Repository, limit, observer, decode_file)
-            .map_err(|e| if is_missing(&e) { RepoError::NoRepository { location: location() } } else { e })?;
+            .map_err(|e| {
+                if is_missing(&e) {
+                    RepoError::NoRepository {
+                        location: location(),
+                    }
+                } else {
+                    e
+                }
+            })?;
 
         let mut slots_seen = 0;
         let mut foreign_secret = false;
@@ -135,7 +169,12 @@ impl Repository {
             let keys = RepositoryKeys::new(&secret);
             // A slot that an unfinished `init` left behind opens, but belongs to no repository.
             if crypto::same(&keys.file_mac(&file.fields()), &mac) {
-                return Ok(Self { objects, file, opened: Opened::All { secret, keys }, key_id });
+                return Ok(Self {
+                    objects,
+                    file,
+                    opened: Opened::All { secret, keys },
+                    key_id,
+                });
             }
             foreign_secret = true;
         }
@@ -144,7 +183,12 @@ impl Repository {
             for (key_id, slot) in keys::read_slots(&objects, scope, observer)? {
                 slots_seen += 1;
                 if let Some(secret) = keys::open_slot(scope, &slot, password)? {
-                    return Ok(Self { objects, file, opened: Opened::One { project, secret }, key_id });
+                    return Ok(Self {
+                        objects,
+                        file,
+                        opened: Opened::One { project, secret },
+                        key_id,
+                    });
                 }
             }
         }
@@ -152,9 +196,13 @@ impl Repository {
             let why = Damage::Impossible("it was not made with the key that opens this repository");
             RepoError::damaged(ObjectRef::Repository, why)
         } else if slots_seen == 0 {
-            RepoError::NoKeys { location: location() }
+            RepoError::NoKeys {
+                location: location(),
+            }
         } else {
-            RepoError::WrongPassword { location: location() }
+            RepoError::WrongPassword {
+                location: location(),
+            }
         })
     }
 
@@ -186,7 +234,10 @@ impl Repository {
             }
         }
         known.sort_unstable();
-        Err(broken.unwrap_or(RepoError::NoProject { name: name.to_owned(), known }))
+        Err(broken.unwrap_or(RepoError::NoProject {
+            name: name.to_owned(),
+            known,
+        }))
     }
 
     /// The project in this folder, unless the key is for another one.
@@ -199,29 +250,38 @@ impl Repository {
             return Ok(None);
         }
         let object = ObjectRef::Project(id);
-        let opened = self.objects.get_twice(object, ProjectObject::LEN_MAX, observer, |bytes| {
-            let sealed = ProjectObject::decode(bytes).map_err(|e| RepoError::format(object, e))?;
-            let damaged = |e| RepoError::damaged(object, Damage::DoesNotOpen(e));
-            let secret = match &self.opened {
-                Opened::One { secret, .. } => secret.clone(),
-                Opened::All { keys, .. } => {
-                    let aad = [&id.as_bytes()[..], &ProjectObject::secret_context()].concat();
-                    let nonce = SealNonce::from_bytes(sealed.nonce);
-                    let opened =
-                        keys.project_wrap().open(&nonce, &aad, &sealed.sealed_secret).map_err(damaged)?;
-                    let opened = zeroize::Zeroizing::new(opened);
-                    let mut secret = [0; 32];
-                    secret.copy_from_slice(&opened);
-                    Secret::new(secret)
-                }
-            };
-            let keys = ProjectKeys::new(&secret);
-            let aad = [&id.as_bytes()[..], &sealed.settings_context()].concat();
-            let nonce = SealNonce::from_bytes(sealed.settings_nonce);
-            let plain = keys.object().open(&nonce, &aad, &sealed.sealed_settings).map_err(damaged)?;
-            let settings = Settings::decode(&plain).map_err(|e| RepoError::format(object, e))?;
-            Ok((secret, keys, settings))
-        });
+        let opened = self
+            .objects
+            .get_twice(object, ProjectObject::LEN_MAX, observer, |bytes| {
+                let sealed =
+                    ProjectObject::decode(bytes).map_err(|e| RepoError::format(object, e))?;
+                let damaged = |e| RepoError::damaged(object, Damage::DoesNotOpen(e));
+                let secret = match &self.opened {
+                    Opened::One { secret, .. } => secret.clone(),
+                    Opened::All { keys, .. } => {
+                        let aad = [&id.as_bytes()[..], &ProjectObject::secret_context()].concat();
+                        let nonce = SealNonce::from_bytes(sealed.nonce);
+                        let opened = keys
+                            .project_wrap()
+                            .open(&nonce, &aad, &sealed.sealed_secret)
+                            .map_err(damaged)?;
+                        let opened = zeroize::Zeroizing::new(opened);
+                        let mut secret = [0; 32];
+                        secret.copy_from_slice(&opened);
+                        Secret::new(secret)
+                    }
+                };
+                let keys = ProjectKeys::new(&secret);
+                let aad = [&id.as_bytes()[..], &sealed.settings_context()].concat();
+                let nonce = SealNonce::from_bytes(sealed.settings_nonce);
+                let plain = keys
+                    .object()
+                    .open(&nonce, &aad, &sealed.sealed_settings)
+                    .map_err(damaged)?;
+                let settings =
+                    Settings::decode(&plain).map_err(|e| RepoError::format(object, e))?;
+                Ok((secret, keys, settings))
+            });
         let (secret, keys, settings) = match opened {
             // A folder without its project object: what an `init` that lost a race leaves behind.
             Err(e) if is_missing(&e) => return Ok(None),
@@ -230,7 +290,15 @@ impl Repository {
         let chunk_size = ChunkSize::new(settings.chunk_size)
             .ok_or_else(|| RepoError::format(object, FormatError::BadValue("chunk_size")))?;
         let objects = self.objects.clone();
-        Ok(Some(Project { id, repository: self.file.id, settings, chunk_size, keys, objects, secret }))
+        Ok(Some(Project {
+            id,
+            repository: self.file.id,
+            settings,
+            chunk_size,
+            keys,
+            objects,
+            secret,
+        }))
     }
 
     /// Makes another key for the repository, or for one project.
@@ -240,9 +308,12 @@ impl Repository {
         key: &NewKey<'_>,
     ) -> Result<ObjectHash, RepoError> {
         match (project, &self.opened) {
-            (Some(project), _) => {
-                keys::store_slot(&self.objects, KeyScope::Project(project.id), &project.secret, key)
-            }
+            (Some(project), _) => keys::store_slot(
+                &self.objects,
+                KeyScope::Project(project.id),
+                &project.secret,
+                key,
+            ),
             (None, Opened::All { secret, .. }) => {
                 keys::store_slot(&self.objects, KeyScope::Repository, secret, key)
             }
@@ -269,22 +340,33 @@ impl Repository {
                 let p = &slot.params;
                 let kdf = KdfParams::new(p.memory_kib, p.passes, p.lanes).unwrap_or_default();
                 let info = keys::slot_info(scope, &slot, &secret);
-                list.push(KeySummary { id, scope, info, kdf, current: id == self.key_id });
+                list.push(KeySummary {
+                    id,
+                    scope,
+                    info,
+                    kdf,
+                    current: id == self.key_id,
+                });
             }
         }
         Ok(list)
     }
 
     /// The bytes of a key slot, for safe-keeping: still sealed under its password.
-    pub fn export_key(&self, key: &KeySummary, observer: &dyn Observer) -> Result<Vec<u8>, RepoError> {
+    pub fn export_key(
+        &self,
+        key: &KeySummary,
+        observer: &dyn Observer,
+    ) -> Result<Vec<u8>, RepoError> {
         let object = key.scope.object(key.id);
-        self.objects.get_twice(object, KeySlot::LEN_MAX, observer, |bytes| {
-            if Objects::hash(&[bytes]) == key.id {
-                Ok(bytes.to_vec())
-            } else {
-                Err(RepoError::damaged(object, Damage::WrongHash))
-            }
-        })
+        self.objects
+            .get_twice(object, KeySlot::LEN_MAX, observer, |bytes| {
+                if Objects::hash(&[bytes]) == key.id {
+                    Ok(bytes.to_vec())
+                } else {
+                    Err(RepoError::damaged(object, Damage::WrongHash))
+                }
+            })
     }
 
     /// Deletes a key, unless it is the last of its scope.
@@ -295,7 +377,10 @@ impl Repository {
         };
         let left = keys::read_slots(&self.objects, key.scope, observer)?.len();
         if left <= 1 && !rest_may_be_empty {
-            return Err(RepoError::LastKey { id: key.id.to_string(), what });
+            return Err(RepoError::LastKey {
+                id: key.id.to_string(),
+                what,
+            });
         }
         self.objects.delete_twice(key.scope.object(key.id))
     }
@@ -344,7 +429,9 @@ fn store_project(
     };
     let aad = [&id.as_bytes()[..], &object.settings_context()].concat();
     object.sealed_settings =
-        ProjectKeys::new(&secret).object().seal(&settings_nonce, &aad, &settings.encode());
+        ProjectKeys::new(&secret)
+            .object()
+            .seal(&settings_nonce, &aad, &settings.encode());
     objects.put_twice(ObjectRef::Project(id), &object.encode())?;
     Ok(id)
 }
@@ -359,4 +446,3 @@ fn project_ids(objects: &Objects) -> Result<Vec<ProjectId>, RepoError> {
     ids.sort_unstable();
     Ok(ids)
 }
-

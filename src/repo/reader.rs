@@ -59,7 +59,9 @@ impl<'a> ImageReader<'a> {
         each: &mut impl FnMut(ChunkRef) -> Result<(), RepoError>,
     ) -> Result<(), RepoError> {
         let content = &self.backup.record.content;
-        let Some(top) = self.backup.top else { return Ok(()) };
+        let Some(top) = self.backup.top else {
+            return Ok(());
+        };
         match content.kind {
             ContentKind::Image => {
                 let top = Top::new(Some(top), content.size);
@@ -67,7 +69,11 @@ impl<'a> ImageReader<'a> {
             }
             ContentKind::Stream => {
                 let len = self.stream(&top, None, 0, content.size, &mut enter, each)?;
-                if len == content.size { Ok(()) } else { Err(misplaced()) }
+                if len == content.size {
+                    Ok(())
+                } else {
+                    Err(misplaced())
+                }
             }
         }
     }
@@ -80,7 +86,9 @@ impl<'a> ImageReader<'a> {
         enter: &mut impl FnMut(&BlobId) -> bool,
         each: &mut impl FnMut(ChunkRef) -> Result<(), RepoError>,
     ) -> Result<(), RepoError> {
-        let Some(id) = node.id.filter(|id| enter(id)) else { return Ok(()) };
+        let Some(id) = node.id.filter(|id| enter(id)) else {
+            return Ok(());
+        };
         let read = self.blobs.read(&id)?;
         let ids = &children(&read, node.level)?.ids;
         let content = &self.backup.record.content;
@@ -93,7 +101,10 @@ impl<'a> ImageReader<'a> {
                 let Some(id) = *id else { continue };
                 let offset = first * SLOT_SIZE + number * u64::from(chunk_size);
                 let left = content.size.checked_sub(offset).filter(|left| *left > 0);
-                #[expect(clippy::cast_possible_truncation, reason = "not more than the chunk size")]
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "not more than the chunk size"
+                )]
                 let len = left.ok_or_else(misplaced)?.min(chunk_size.into()) as u32;
                 each(ChunkRef { offset, len, id })?;
             }
@@ -105,7 +116,15 @@ impl<'a> ImageReader<'a> {
             if id.is_some() && first * SLOT_SIZE >= content.size {
                 return Err(misplaced());
             }
-            self.image(&Top { id: *id, level: node.level - 1 }, first, enter, each)?;
+            self.image(
+                &Top {
+                    id: *id,
+                    level: node.level - 1,
+                },
+                first,
+                enter,
+                each,
+            )?;
         }
         Ok(())
     }
@@ -131,12 +150,18 @@ impl<'a> ImageReader<'a> {
         let mut at = offset;
         for entry in &stream.entries {
             // The lengths of a node do not overflow, but a faulty writer's need not fit the stream.
-            let left = (offset + len).checked_sub(at).filter(|left| entry.len <= *left);
+            let left = (offset + len)
+                .checked_sub(at)
+                .filter(|left| entry.len <= *left);
             left.ok_or_else(misplaced)?;
             match (stream.level, entry.id) {
                 (0, None) => {}
                 #[expect(clippy::cast_possible_truncation, reason = "a chunk has 4 MiB at most")]
-                (0, Some(id)) => each(ChunkRef { offset: at, len: entry.len as u32, id })?,
+                (0, Some(id)) => each(ChunkRef {
+                    offset: at,
+                    len: entry.len as u32,
+                    id,
+                })?,
                 (above, Some(id)) => {
                     let spanned = self.stream(&id, Some(above - 1), at, entry.len, enter, each)?;
                     if spanned != entry.len {
@@ -166,9 +191,14 @@ pub fn slot_chunks(
         let read = nodes.read(&id)?;
         let below = node.level - 1;
         let number = (slot >> (6 * u32::from(below))) % 64;
-        node = Top { id: children(&read, node.level)?.ids[number as usize], level: below };
+        node = Top {
+            id: children(&read, node.level)?.ids[number as usize],
+            level: below,
+        };
     }
-    let Some(id) = node.id else { return Ok(vec![None; width]) };
+    let Some(id) = node.id else {
+        return Ok(vec![None; width]);
+    };
     match &*nodes.read(&id)? {
         Node::Children(slot) if slot.level == 0 && slot.ids.len() == width => Ok(slot.ids.clone()),
         _ => Err(misplaced()),

@@ -53,7 +53,10 @@ impl Backup {
         let described =
             root_description(content.kind, content.size, content.chunk_size, top.as_ref());
         if project.keys.root(&described) != root {
-            return Err(RepoError::damaged(object, Damage::Impossible("its root does not fit its content")));
+            return Err(RepoError::damaged(
+                object,
+                Damage::Impossible("its root does not fit its content"),
+            ));
         }
         Ok(Self {
             id,
@@ -72,7 +75,9 @@ impl Records {
         let directory = ObjectRef::Backup(project.id, ObjectHash::from_bytes([0; 32])).directory();
         let (mut backups, mut damaged) = (Vec::new(), Vec::new());
         for (object, ..) in project.objects.list(&directory)? {
-            let ObjectRef::Backup(_, id) = object else { continue };
+            let ObjectRef::Backup(_, id) = object else {
+                continue;
+            };
             let key = (project.id, project.keys.object());
             let limit = BackupRecord::BODY_MAX;
             let read = project
@@ -104,15 +109,24 @@ impl Records {
 
     /// The backups of a volume by its name, oldest first.
     pub fn of_volume<'a>(&'a self, name: &'a str) -> impl DoubleEndedIterator<Item = &'a Backup> {
-        self.backups.iter().filter(move |b| b.record.volume.name == name)
+        self.backups
+            .iter()
+            .filter(move |b| b.record.volume.name == name)
     }
 
     /// The records that no other record names as head.
     #[must_use]
     pub fn heads(&self) -> Vec<ObjectHash> {
-        let named: HashSet<&str> =
-            self.backups.iter().flat_map(|b| b.record.heads.iter().map(String::as_str)).collect();
-        self.backups.iter().filter(|b| !named.contains(b.id.to_string().as_str())).map(|b| b.id).collect()
+        let named: HashSet<&str> = self
+            .backups
+            .iter()
+            .flat_map(|b| b.record.heads.iter().map(String::as_str))
+            .collect();
+        self.backups
+            .iter()
+            .filter(|b| !named.contains(b.id.to_string().as_str()))
+            .map(|b| b.id)
+            .collect()
     }
 
     /// Heads that a record saw and that are gone: history was cut.
@@ -122,7 +136,13 @@ impl Records {
         let mut gone: Vec<String> = self
             .backups
             .iter()
-            .flat_map(|b| b.record.heads.iter().filter(|h| !there.contains(*h)).cloned())
+            .flat_map(|b| {
+                b.record
+                    .heads
+                    .iter()
+                    .filter(|h| !there.contains(*h))
+                    .cloned()
+            })
             .collect();
         gone.sort_unstable();
         gone.dedup();
@@ -142,14 +162,22 @@ impl Records {
             return Ok(backup);
         }
         let is_prefix = selector.len() >= PREFIX_MIN;
-        let mut matches =
-            self.backups.iter().filter(|b| is_prefix && b.id.to_string().starts_with(selector));
+        let mut matches = self
+            .backups
+            .iter()
+            .filter(|b| is_prefix && b.id.to_string().starts_with(selector));
         match (matches.next(), matches.next()) {
-            (None, _) => Err(RepoError::NoBackup { selector: selector.to_owned() }),
+            (None, _) => Err(RepoError::NoBackup {
+                selector: selector.to_owned(),
+            }),
             (Some(only), None) => Ok(only),
             (Some(first), Some(second)) => Err(RepoError::AmbiguousBackup {
                 selector: selector.to_owned(),
-                matches: [first, second].into_iter().chain(matches).map(|b| b.id.to_string()).collect(),
+                matches: [first, second]
+                    .into_iter()
+                    .chain(matches)
+                    .map(|b| b.id.to_string())
+                    .collect(),
             }),
         }
     }
@@ -162,6 +190,8 @@ impl Records {
     ) -> Result<ObjectHash, RepoError> {
         let object = |hash| ObjectRef::Backup(project.id, hash);
         let key = (project.id, project.keys.object());
-        project.objects.put_sealed(object, Magic::Backup, key, &record.encode())
+        project
+            .objects
+            .put_sealed(object, Magic::Backup, key, &record.encode())
     }
 }

@@ -73,9 +73,12 @@ impl Db {
     pub(super) fn open(path: &Path, identity: &[u8]) -> Result<Opened, DbError> {
         // A file that was not closed by us, or written to since, may be damaged anywhere, and redb trusts
         // what it has written: then every page's checksum is verified first.
-        let trusted = stamp(path).is_ok_and(|now| fs::read_to_string(stamp_path(path)).is_ok_and(|then| then == now));
+        let trusted = stamp(path)
+            .is_ok_and(|now| fs::read_to_string(stamp_path(path)).is_ok_and(|then| then == now));
         let mut builder = Builder::new();
-        builder.set_cache_size(CACHE_SIZE).set_check_integrity_on_open(path.exists() && !trusted);
+        builder
+            .set_cache_size(CACHE_SIZE)
+            .set_check_integrity_on_open(path.exists() && !trusted);
         let database = match builder.create(path) {
             Err(DatabaseError::DatabaseAlreadyOpen) => return Ok(Opened::Busy),
             other => other?,
@@ -86,7 +89,9 @@ impl Db {
 
     /// A database that ends with the process.
     pub(super) fn in_memory(identity: &[u8]) -> Result<Self, DbError> {
-        let database = Builder::new().set_cache_size(CACHE_SIZE).create_with_backend(InMemoryBackend::new())?;
+        let database = Builder::new()
+            .set_cache_size(CACHE_SIZE)
+            .create_with_backend(InMemoryBackend::new())?;
         Self::with(database, identity, None)
     }
 
@@ -110,9 +115,18 @@ impl Db {
             transaction.open_table(FILTER)?;
         }
         transaction.commit()?;
-        let layers = database.begin_read()?.open_table(META)?.get(LAYERS)?.map(|v| v.value().to_vec());
+        let layers = database
+            .begin_read()?
+            .open_table(META)?
+            .get(LAYERS)?
+            .map(|v| v.value().to_vec());
         let counts = layers.unwrap_or_default();
-        let counts = counts.as_chunks::<8>().0.iter().map(|c| u64::from_le_bytes(*c)).collect();
+        let counts = counts
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|c| u64::from_le_bytes(*c))
+            .collect();
         Ok(Self {
             tables: RwLock::new(tables(&database)?),
             filter: Mutex::new(Filter::new(counts)),
@@ -137,7 +151,11 @@ impl Db {
     }
 
     /// Takes in segments and the packs they name, all or nothing.
-    pub(super) fn insert(&self, segments: &[ObjectHash], packs: &[PackListing]) -> Result<(), DbError> {
+    pub(super) fn insert(
+        &self,
+        segments: &[ObjectHash],
+        packs: &[PackListing],
+    ) -> Result<(), DbError> {
         let mut filter = lock(&self.filter);
         let mut transaction = self.database.begin_write()?;
         transaction.set_quick_repair(true);
@@ -177,7 +195,11 @@ impl Db {
             for (key, block) in filter.take_dirty() {
                 blocks.insert(key, block)?;
             }
-            let counts: Vec<u8> = filter.counts().iter().flat_map(|c| c.to_le_bytes()).collect();
+            let counts: Vec<u8> = filter
+                .counts()
+                .iter()
+                .flat_map(|c| c.to_le_bytes())
+                .collect();
             transaction.open_table(META)?.insert(LAYERS, &counts[..])?;
         }
         transaction.commit()?;
@@ -186,7 +208,11 @@ impl Db {
     }
 
     /// The packs that may hold the blob, with the ordinal it has there. `first` stops at one.
-    pub(super) fn places(&self, id: &BlobId, first: bool) -> Result<Vec<(Arc<LoadedPack>, u32)>, DbError> {
+    pub(super) fn places(
+        &self,
+        id: &BlobId,
+        first: bool,
+    ) -> Result<Vec<(Arc<LoadedPack>, u32)>, DbError> {
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
         if !lock(&self.filter).maybe_has(id, |key| load_block(&tables.filter, key))? {
             return Ok(Vec::new());
@@ -232,19 +258,32 @@ impl Db {
 
     /// Whether this pack was taken in.
     pub(super) fn has_pack(&self, pack: &ObjectHash) -> Result<bool, DbError> {
-        Ok(self.database.begin_read()?.open_table(NUMBERS)?.get(pack.as_bytes())?.is_some())
+        Ok(self
+            .database
+            .begin_read()?
+            .open_table(NUMBERS)?
+            .get(pack.as_bytes())?
+            .is_some())
     }
 
     /// Packs and blobs (each place counted).
     pub(super) fn counts(&self) -> Result<(u64, u64), DbError> {
         let transaction = self.database.begin_read()?;
         let more = transaction.open_multimap_table(MORE)?.len()?;
-        Ok((transaction.open_table(PACKS)?.len()?, transaction.open_table(BLOBS)?.len()? + more))
+        Ok((
+            transaction.open_table(PACKS)?.len()?,
+            transaction.open_table(BLOBS)?.len()? + more,
+        ))
     }
 
     /// Closes the file and notes that it was whole.
     pub(super) fn close(self) {
-        let Self { database, tables, path, .. } = self;
+        let Self {
+            database,
+            tables,
+            path,
+            ..
+        } = self;
         drop(tables);
         if let (Ok(()), Some(path)) = (database.close(), path)
             && let Ok(stamp) = stamp(&path)
@@ -274,7 +313,10 @@ fn load_block(
 /// What tells whether anybody wrote to the file since.
 fn stamp(path: &Path) -> io::Result<String> {
     let meta = fs::metadata(path)?;
-    let modified = meta.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let modified = meta
+        .modified()?
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
     Ok(format!("{} {}", meta.len(), modified.as_nanos()))
 }
 

@@ -39,7 +39,10 @@ fn block_of(layer: usize, id: &BlobId) -> BlockKey {
     let hash = u64::from_le_bytes([
         bytes[16], bytes[17], bytes[18], bytes[19], bytes[20], bytes[21], bytes[22], bytes[23],
     ]);
-    #[expect(clippy::cast_possible_truncation, reason = "below the number of blocks")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "below the number of blocks"
+    )]
     (layer as u32, (hash % blocks) as u32)
 }
 
@@ -57,7 +60,10 @@ fn probes(id: &BlobId) -> impl Iterator<Item = (usize, u8)> {
 impl Filter {
     /// A filter whose layers hold so many ids; the blocks are loaded as they are asked for.
     pub(super) fn new(counts: Vec<u64>) -> Self {
-        Self { counts, ..Self::default() }
+        Self {
+            counts,
+            ..Self::default()
+        }
     }
 
     /// Ids in each layer: what to keep beside the blocks.
@@ -104,7 +110,9 @@ impl Filter {
     /// The blocks that changed since this was last called, to be stored.
     pub(super) fn take_dirty(&mut self) -> impl Iterator<Item = (BlockKey, &[u8])> {
         let blocks = &self.blocks;
-        self.dirty.drain().filter_map(|key| Some((key, &**blocks.get(&key)?)))
+        self.dirty
+            .drain()
+            .filter_map(|key| Some((key, &**blocks.get(&key)?)))
     }
 
     fn block<E>(
@@ -143,7 +151,12 @@ mod tests {
         }
         assert_eq!(filter.counts().len(), 2);
         assert!((0..ids).all(|n| filter.maybe_has(&id(n), none).unwrap()));
-        let strangers = (ids..2 * ids).filter(|n| filter.maybe_has(&id(*n), none).unwrap()).count();
-        assert!(strangers < ids as usize / 50, "{strangers} of {ids} strangers pass");
+        let strangers = (ids..2 * ids)
+            .filter(|n| filter.maybe_has(&id(*n), none).unwrap())
+            .count();
+        assert!(
+            strangers < ids as usize / 50,
+            "{strangers} of {ids} strangers pass"
+        );
     }
 }

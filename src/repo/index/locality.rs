@@ -16,7 +16,10 @@ pub(super) struct LoadedPack {
 
 impl LoadedPack {
     pub(super) fn new(listing: PackListing) -> Self {
-        #[expect(clippy::cast_possible_truncation, reason = "a pack has 256 MiB at most")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a pack has 256 MiB at most"
+        )]
         let mut at = PACK_HEAD_LEN as u32;
         let offsets = listing
             .entries
@@ -77,10 +80,16 @@ impl Locality {
         }
         self.packs.push_back(pack);
         while self.entries > ENTRIES_MAX && self.packs.len() > 1 {
-            let Some(oldest) = self.packs.pop_front() else { break };
+            let Some(oldest) = self.packs.pop_front() else {
+                break;
+            };
             self.entries -= oldest.entries().len();
             for entry in oldest.entries() {
-                if self.by_id.get(&entry.id).is_some_and(|(pack, _)| Arc::ptr_eq(pack, &oldest)) {
+                if self
+                    .by_id
+                    .get(&entry.id)
+                    .is_some_and(|(pack, _)| Arc::ptr_eq(pack, &oldest))
+                {
                     self.by_id.remove(&entry.id);
                 }
             }

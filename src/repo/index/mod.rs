@@ -66,7 +66,9 @@ const SLOTS_MAX: usize = 64;
 
 /// The directory of a project's cache.
 pub(super) fn cache_directory(project: &Project, cache: &Path) -> PathBuf {
-    cache.join(project.repository.to_string()).join(project.id.to_string())
+    cache
+        .join(project.repository.to_string())
+        .join(project.id.to_string())
 }
 
 fn identity(project: &Project) -> Vec<u8> {
@@ -74,8 +76,10 @@ fn identity(project: &Project) -> Vec<u8> {
 }
 
 fn memory_db(project: &Project) -> Result<Db, RepoError> {
-    Db::in_memory(&identity(project))
-        .map_err(|source| RepoError::Cache { path: "memory".into(), source })
+    Db::in_memory(&identity(project)).map_err(|source| RepoError::Cache {
+        path: "memory".into(),
+        source,
+    })
 }
 
 impl<'a> Index<'a> {
@@ -107,7 +111,11 @@ impl<'a> Index<'a> {
     }
 
     /// The first cache file that no other process has.
-    fn open_file(project: &Project, cache: &Path, observer: &dyn Observer) -> Result<Db, RepoError> {
+    fn open_file(
+        project: &Project,
+        cache: &Path,
+        observer: &dyn Observer,
+    ) -> Result<Db, RepoError> {
         let directory = cache_directory(project, cache);
         let fail = |path: &Path, source: DbError| RepoError::Cache {
             path: path.display().to_string(),
@@ -153,7 +161,8 @@ impl<'a> Index<'a> {
     }
 
     fn list_segments(&self) -> Result<HashSet<ObjectHash>, RepoError> {
-        let directory = ObjectRef::Index(self.project.id, ObjectHash::from_bytes([0; 32])).directory();
+        let directory =
+            ObjectRef::Index(self.project.id, ObjectHash::from_bytes([0; 32])).directory();
         let listed = self.project.objects.list(&directory)?;
         let hashes = listed.into_iter().filter_map(|(object, ..)| match object {
             ObjectRef::Index(_, hash) => Some(hash),
@@ -190,7 +199,11 @@ impl<'a> Index<'a> {
         if !names.is_empty() {
             self.put(&names, &packs)?;
         }
-        if damaged { self.adopt_unlisted() } else { Ok(()) }
+        if damaged {
+            self.adopt_unlisted()
+        } else {
+            Ok(())
+        }
     }
 
     fn put(&self, segments: &[ObjectHash], packs: &[PackListing]) -> Result<(), RepoError> {
@@ -199,15 +212,20 @@ impl<'a> Index<'a> {
 
     /// Takes in packs of the store that no segment names, from their own trailers.
     fn adopt_unlisted(&self) -> Result<(), RepoError> {
-        let directory = ObjectRef::Pack(self.project.id, ObjectHash::from_bytes([0; 32])).directory();
+        let directory =
+            ObjectRef::Pack(self.project.id, ObjectHash::from_bytes([0; 32])).directory();
         for (object, _, listed) in self.project.objects.list(&directory)? {
-            let ObjectRef::Pack(_, hash) = object else { continue };
+            let ObjectRef::Pack(_, hash) = object else {
+                continue;
+            };
             if self.guarded(|db| db.has_pack(&hash))? {
                 continue;
             }
             match read_listing(self.project, hash, Some(listed.size)) {
                 Ok(listing) => self.put(&[], &[listing])?,
-                Err(e @ RepoError::Damaged { .. }) => self.observer.notice(Notice::Text(e.to_string())),
+                Err(e @ RepoError::Damaged { .. }) => {
+                    self.observer.notice(Notice::Text(e.to_string()))
+                }
                 Err(e) => return Err(e),
             }
         }
@@ -235,14 +253,20 @@ impl<'a> Index<'a> {
             return Ok(None);
         };
         let location = pack.location(ordinal);
-        self.locality.write().unwrap_or_else(PoisonError::into_inner).put(pack);
+        self.locality
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .put(pack);
         Ok(location)
     }
 
     /// All places where the blob lies: for when the first turns out to be damaged.
     pub fn find_all(&self, id: &BlobId) -> Result<Vec<Location>, RepoError> {
         let places = self.guarded(|db| db.places(id, false))?;
-        Ok(places.into_iter().filter_map(|(pack, ordinal)| pack.location(ordinal)).collect())
+        Ok(places
+            .into_iter()
+            .filter_map(|(pack, ordinal)| pack.location(ordinal))
+            .collect())
     }
 
     /// Calls `each` with every pack that the segments name.
@@ -251,25 +275,37 @@ impl<'a> Index<'a> {
         mut each: impl FnMut(PackListing) -> Result<(), RepoError>,
     ) -> Result<(), RepoError> {
         let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
-        db.each_pack(|listing| each(listing).map_err(Stop::Caller)).map_err(|stop| match stop {
-            Stop::Caller(error) => error,
-            Stop::Db(source) => {
-                let path = db.path().unwrap_or(Path::new("memory")).display().to_string();
-                RepoError::Cache { path, source }
-            }
-        })
+        db.each_pack(|listing| each(listing).map_err(Stop::Caller))
+            .map_err(|stop| match stop {
+                Stop::Caller(error) => error,
+                Stop::Db(source) => {
+                    let path = db
+                        .path()
+                        .unwrap_or(Path::new("memory"))
+                        .display()
+                        .to_string();
+                    RepoError::Cache { path, source }
+                }
+            })
     }
 
     /// What the cache holds.
     pub fn state(&self) -> Result<CacheState, RepoError> {
         let (packs, blobs) = self.guarded(Db::counts)?;
         let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(CacheState { path: db.path().map(Path::to_owned), packs, blobs })
+        Ok(CacheState {
+            path: db.path().map(Path::to_owned),
+            packs,
+            blobs,
+        })
     }
 
     /// Notes that the cache is whole, so that the next run need not look.
     pub fn close(self) {
-        self.db.into_inner().unwrap_or_else(PoisonError::into_inner).close();
+        self.db
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+            .close();
     }
 
     /// Runs a step on the database; if it fails, again on one that was made anew: first in the same
@@ -282,10 +318,14 @@ impl<'a> Index<'a> {
                 Err(source) => source,
             };
             if db.path().is_none() {
-                return Err(RepoError::Cache { path: "memory".into(), source });
+                return Err(RepoError::Cache {
+                    path: "memory".into(),
+                    source,
+                });
             }
             drop(db);
-            self.observer.notice(Notice::CacheRebuilt(source.to_string()));
+            self.observer
+                .notice(Notice::CacheRebuilt(source.to_string()));
             let in_file = !self.failed_before.swap(true, Ordering::Relaxed);
             self.reset(in_file)?;
             self.load(&self.list_segments()?.into_iter().collect::<Vec<_>>())?;
@@ -299,11 +339,16 @@ impl<'a> Index<'a> {
         if let Some(path) = old.path().map(Path::to_owned) {
             drop(old);
             let _ = fs::remove_file(&path);
-            if let (true, Ok(Opened::Ready(new))) = (in_file, Db::open(&path, &identity(self.project))) {
+            if let (true, Ok(Opened::Ready(new))) =
+                (in_file, Db::open(&path, &identity(self.project)))
+            {
                 *db = new;
             }
         }
-        *self.locality.write().unwrap_or_else(PoisonError::into_inner) = Locality::default();
+        *self
+            .locality
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Locality::default();
         Ok(())
     }
 }
@@ -324,12 +369,17 @@ fn read_segment(project: &Project, hash: ObjectHash) -> Result<IndexSegment, Rep
     let object = ObjectRef::Index(project.id, hash);
     let key = (project.id, project.keys.object());
     let limit = IndexSegment::BODY_MAX;
-    let body = project.objects.get_sealed(object, hash, Magic::Index, key, limit)?;
+    let body = project
+        .objects
+        .get_sealed(object, hash, Magic::Index, key, limit)?;
     IndexSegment::decode(&body).map_err(|e| RepoError::format(object, e))
 }
 
 /// Makes a directory that only its owner can enter.
 fn make_private(directory: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
 }

@@ -18,12 +18,21 @@ impl Journal {
     /// written, there is none.
     pub fn open(path: &Path) -> (Self, Vec<ObjectHash>) {
         let open = || -> io::Result<(File, Vec<ObjectHash>)> {
-            let mut file =
-                OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+            let mut file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(path)?;
             file.try_lock()?;
             let mut text = String::new();
-            io::Read::by_ref(&mut file).take(LEN_MAX).read_to_string(&mut text)?;
-            Ok((file, text.lines().filter_map(|line| line.parse().ok()).collect()))
+            io::Read::by_ref(&mut file)
+                .take(LEN_MAX)
+                .read_to_string(&mut text)?;
+            Ok((
+                file,
+                text.lines().filter_map(|line| line.parse().ok()).collect(),
+            ))
         };
         match open() {
             Ok((file, packs)) => (Self(Some(file)), packs),

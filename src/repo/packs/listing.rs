@@ -3,8 +3,8 @@
 use crate::base::ObjectHash;
 use crate::crypto::{PackCipher, PackNonce};
 use crate::format::{
-    FormatError, HEADER_LEN, PACK_ENTRIES_MAX, PACK_HEAD_LEN, PACK_SIZE_MAX, PACK_TAIL_LEN, PackHead, PackListing,
-    Trailer, sealed_trailer_len,
+    FormatError, HEADER_LEN, PACK_ENTRIES_MAX, PACK_HEAD_LEN, PACK_SIZE_MAX, PACK_TAIL_LEN,
+    PackHead, PackListing, Trailer, sealed_trailer_len,
 };
 
 use super::super::error::{Damage, RepoError};
@@ -42,12 +42,16 @@ pub fn read_listing(
     backend.get_range(&name, 0, &mut head).map_err(lost)?;
     let guess = size.min(TAIL_GUESS);
     let mut tail = vec![0; to_usize(guess)];
-    backend.get_range(&name, size - guess, &mut tail).map_err(lost)?;
+    backend
+        .get_range(&name, size - guess, &mut tail)
+        .map_err(lost)?;
     let len = trailer_len(object, &tail, size)?;
     let whole = len + PACK_TAIL_LEN;
     if whole > tail.len() {
         tail = vec![0; whole];
-        backend.get_range(&name, size - whole as u64, &mut tail).map_err(lost)?;
+        backend
+            .get_range(&name, size - whole as u64, &mut tail)
+            .map_err(lost)?;
     }
     let at = tail.len() - whole;
     open_listing(project, pack, &head, &tail[at..at + len], size)
@@ -75,7 +79,10 @@ fn check_size(object: ObjectRef, size: u64) -> Result<(), RepoError> {
     if size < least {
         Err(RepoError::format(object, FormatError::Truncated))
     } else if size > PACK_SIZE_MAX {
-        Err(RepoError::format(object, FormatError::LimitExceeded("size of a pack")))
+        Err(RepoError::format(
+            object,
+            FormatError::LimitExceeded("size of a pack"),
+        ))
     } else {
         Ok(())
     }
@@ -84,7 +91,9 @@ fn check_size(object: ObjectRef, size: u64) -> Result<(), RepoError> {
 /// The length of the sealed trailer, from the last bytes of a pack; it fits the pack.
 fn trailer_len(object: ObjectRef, tail: &[u8], size: u64) -> Result<usize, RepoError> {
     let refuse = |e| RepoError::format(object, e);
-    let len = tail.last_chunk::<PACK_TAIL_LEN>().ok_or_else(|| refuse(FormatError::Truncated))?;
+    let len = tail
+        .last_chunk::<PACK_TAIL_LEN>()
+        .ok_or_else(|| refuse(FormatError::Truncated))?;
     let len = u32::from_le_bytes(*len) as usize;
     if len > sealed_trailer_len(PACK_ENTRIES_MAX) {
         return Err(refuse(FormatError::LimitExceeded("length of the trailer")));
@@ -113,9 +122,19 @@ fn open_listing(
     let Trailer { entries } = Trailer::decode(plain).map_err(|e| RepoError::format(object, e))?;
     let expected = Trailer::pack_size(&entries);
     if expected != size {
-        return Err(RepoError::damaged(object, Damage::WrongSize { expected, found: size }));
+        return Err(RepoError::damaged(
+            object,
+            Damage::WrongSize {
+                expected,
+                found: size,
+            },
+        ));
     }
-    Ok(PackListing { pack, nonce, entries })
+    Ok(PackListing {
+        pack,
+        nonce,
+        entries,
+    })
 }
 
 fn to_usize(n: u64) -> usize {

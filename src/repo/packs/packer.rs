@@ -147,14 +147,26 @@ impl Packer<'_> {
             let (stored, bytes_stored) = written?;
             let value = worked?;
             flushed?;
-            Ok((value, stored, PackerReport { chunks_new, bytes_new, bytes_stored }))
+            Ok((
+                value,
+                stored,
+                PackerReport {
+                    chunks_new,
+                    bytes_new,
+                    bytes_stored,
+                },
+            ))
         })
     }
 
     /// What a worker needs to add blobs.
     pub fn worker(&self) -> Result<Sealed, RepoError> {
         let compressor = Compressor::new(self.compression).map_err(RepoError::Compress)?;
-        Ok(Sealed { compressor, buf: self.shared.buffer(), entries: Vec::new() })
+        Ok(Sealed {
+            compressor,
+            buf: self.shared.buffer(),
+            entries: Vec::new(),
+        })
     }
 
     /// Adds a chunk, unless the project has it. Whether it was new.
@@ -171,10 +183,17 @@ impl Packer<'_> {
         let codec = worker.compressor.append(plain, &mut worker.buf);
         let stored = worker.buf.len() - start + TAG_LEN;
         worker.buf.extend_from_slice(&[0; TAG_LEN]);
-        worker.entries.push(entry(BlobKind::Chunk, codec, plain.len(), stored, id));
+        worker
+            .entries
+            .push(entry(BlobKind::Chunk, codec, plain.len(), stored, id));
         self.chunks_new.fetch_add(1, Ordering::Relaxed);
-        self.bytes_new.fetch_add(plain.len() as u64, Ordering::Relaxed);
-        if worker.buf.len() >= PART_TARGET { self.flush(worker) } else { Ok(()) }?;
+        self.bytes_new
+            .fetch_add(plain.len() as u64, Ordering::Relaxed);
+        if worker.buf.len() >= PART_TARGET {
+            self.flush(worker)
+        } else {
+            Ok(())
+        }?;
         Ok(true)
     }
 
@@ -187,7 +206,13 @@ impl Packer<'_> {
         let entries = std::mem::take(&mut worker.entries);
         let mut part = std::mem::replace(&mut worker.buf, self.shared.buffer());
         let (pack, part_number, first_ordinal) = self.reserve(&entries, part.len())?;
-        seal_all(&pack.cipher, &self.context, first_ordinal, &entries, &mut part);
+        seal_all(
+            &pack.cipher,
+            &self.context,
+            first_ordinal,
+            &entries,
+            &mut part,
+        );
         self.deliver(&pack, part_number, part)
     }
 
@@ -200,7 +225,13 @@ impl Packer<'_> {
         let (buf, entries) = &mut *nodes;
         buf.extend_from_slice(plain);
         buf.extend_from_slice(&[0; TAG_LEN]);
-        entries.push(entry(BlobKind::Node, Codec::Raw, plain.len(), plain.len() + TAG_LEN, id));
+        entries.push(entry(
+            BlobKind::Node,
+            Codec::Raw,
+            plain.len(),
+            plain.len() + TAG_LEN,
+            id,
+        ));
         if buf.len() >= NODE_TARGET || entries.len() >= ENTRIES_TARGET {
             let (buf, entries) = std::mem::take(&mut *nodes);
             drop(nodes);
@@ -216,7 +247,12 @@ impl Packer<'_> {
             let cipher = self.index.project().keys.pack_cipher(nonce);
             let mut part = plain.to_vec();
             seal_all(&cipher, &self.context, 0, entries, &mut part);
-            self.send(FullPack { nonce, cipher, parts: vec![part], entries: entries.to_vec() })?;
+            self.send(FullPack {
+                nonce,
+                cipher,
+                parts: vec![part],
+                entries: entries.to_vec(),
+            })?;
         }
         Ok(())
     }
@@ -254,7 +290,11 @@ impl Packer<'_> {
         state.len += len;
         let trailer = state.entries.len() * ENTRY_LEN;
         state.closed = state.len + trailer >= DATA_TARGET || state.entries.len() >= ENTRIES_TARGET;
-        *open = if state.closed { None } else { Some(Arc::clone(&pack)) };
+        *open = if state.closed {
+            None
+        } else {
+            Some(Arc::clone(&pack))
+        };
         drop(state);
         Ok((pack, part_number, first_ordinal))
     }
@@ -278,7 +318,11 @@ impl Packer<'_> {
             self.send(full)?;
         }
         let (buf, entries) = std::mem::take(&mut *lock(&self.nodes));
-        if entries.is_empty() { Ok(()) } else { self.store_nodes(&buf, &entries) }
+        if entries.is_empty() {
+            Ok(())
+        } else {
+            self.store_nodes(&buf, &entries)
+        }
     }
 
     fn send(&self, pack: FullPack) -> Result<(), RepoError> {
@@ -291,14 +335,21 @@ impl Filling {
     fn new(index: &Index<'_>) -> Result<Self, RepoError> {
         let nonce = PackNonce::random()?;
         let cipher = index.project().keys.pack_cipher(nonce);
-        Ok(Self { nonce, cipher, state: Mutex::default() })
+        Ok(Self {
+            nonce,
+            cipher,
+            state: Mutex::default(),
+        })
     }
 
     fn take(&self, state: &mut FillingState) -> FullPack {
         FullPack {
             nonce: self.nonce,
             cipher: self.cipher.clone(),
-            parts: std::mem::take(&mut state.parts).into_iter().flatten().collect(),
+            parts: std::mem::take(&mut state.parts)
+                .into_iter()
+                .flatten()
+                .collect(),
             entries: std::mem::take(&mut state.entries),
         }
     }
@@ -306,18 +357,23 @@ impl Filling {
 
 impl Shared {
     fn buffer(&self) -> Vec<u8> {
-        lock(&self.spare).pop().unwrap_or_else(|| Vec::with_capacity(PART_TARGET + PART_TARGET / 8))
+        lock(&self.spare)
+            .pop()
+            .unwrap_or_else(|| Vec::with_capacity(PART_TARGET + PART_TARGET / 8))
     }
 
     fn take_back(&self, parts: Vec<Vec<u8>>) {
         self.budget.give_back(parts.iter().map(Vec::len).sum());
         let mut spare = lock(&self.spare);
-        spare.extend(parts.into_iter().filter(|part| part.capacity() <= 2 * PART_TARGET).map(
-            |mut part| {
-                part.clear();
-                part
-            },
-        ));
+        spare.extend(
+            parts
+                .into_iter()
+                .filter(|part| part.capacity() <= 2 * PART_TARGET)
+                .map(|mut part| {
+                    part.clear();
+                    part
+                }),
+        );
         // Between two packs the budget holds as many as are ever needed at once.
         spare.truncate(BUDGET / PART_TARGET);
     }
@@ -325,7 +381,13 @@ impl Shared {
 
 #[expect(clippy::cast_possible_truncation, reason = "a blob has 4 MiB at most")]
 fn entry(kind: BlobKind, codec: Codec, plain: usize, stored: usize, id: BlobId) -> Entry {
-    Entry { kind, codec, plain_len: plain as u32, stored_len: stored as u32, id }
+    Entry {
+        kind,
+        codec,
+        plain_len: plain as u32,
+        stored_len: stored as u32,
+        id,
+    }
 }
 
 /// Seals blobs that lie back to back, each with room for its tag.
@@ -384,7 +446,10 @@ struct Budget {
 
 impl Budget {
     fn new(bytes: usize) -> Self {
-        Self { left: Mutex::new(Some(bytes)), changed: Condvar::new() }
+        Self {
+            left: Mutex::new(Some(bytes)),
+            changed: Condvar::new(),
+        }
     }
 
     fn take(&self, bytes: usize) -> Result<(), Cancelled> {
@@ -397,7 +462,10 @@ impl Budget {
                     return Ok(());
                 }
                 Some(_) => {
-                    left = self.changed.wait(left).unwrap_or_else(PoisonError::into_inner);
+                    left = self
+                        .changed
+                        .wait(left)
+                        .unwrap_or_else(PoisonError::into_inner);
                 }
             }
         }

@@ -35,7 +35,14 @@ pub(super) struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     pub(super) fn new(index: &'a Index<'a>, journal: Journal, dry_run: bool) -> Self {
-        Self { index, journal, dry_run, pending: Vec::new(), pending_entries: 0, bytes: 0 }
+        Self {
+            index,
+            journal,
+            dry_run,
+            pending: Vec::new(),
+            pending_entries: 0,
+            bytes: 0,
+        }
     }
 
     /// Stores packs until there are no more. `spent` gets the buffers of each, `indexed` the ids that the
@@ -63,7 +70,12 @@ impl<'a> Writer<'a> {
         spent: &impl Fn(Vec<Vec<u8>>),
         indexed: &impl Fn(Vec<BlobId>),
     ) -> Result<(), RepoError> {
-        let FullPack { nonce, cipher, parts, entries } = pack;
+        let FullPack {
+            nonce,
+            cipher,
+            parts,
+            entries,
+        } = pack;
         let stored = self.store_pack(*nonce.as_bytes(), &cipher, &parts, entries)?;
         spent(parts);
         self.pending_entries += stored.0.entries.len();
@@ -87,7 +99,10 @@ impl<'a> Writer<'a> {
         let context = super::listing::pack_context(project);
         let tag = cipher.seal_in_place(PackCipher::TRAILER, &context, &mut trailer);
         trailer.extend_from_slice(&tag);
-        #[expect(clippy::cast_possible_truncation, reason = "a pack has 2^20 blobs at most")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a pack has 2^20 blobs at most"
+        )]
         let trailer_len = (trailer.len() as u32).to_le_bytes();
         let mut all = vec![&head[..]];
         all.extend(parts.iter().map(Vec::as_slice));
@@ -95,10 +110,17 @@ impl<'a> Writer<'a> {
         self.bytes += all.iter().map(|part| part.len() as u64).sum::<u64>();
         let hash = Objects::hash(&all);
         if !self.dry_run {
-            project.objects.backend().put(&ObjectRef::Pack(project.id, hash).name(), &all)?;
+            project
+                .objects
+                .backend()
+                .put(&ObjectRef::Pack(project.id, hash).name(), &all)?;
             self.journal.add(hash);
         }
-        Ok(PackStored(PackListing { pack: hash, nonce, entries }))
+        Ok(PackStored(PackListing {
+            pack: hash,
+            nonce,
+            entries,
+        }))
     }
 
     fn store_segment(&mut self, indexed: &impl Fn(Vec<BlobId>)) -> Result<(), RepoError> {
@@ -107,22 +129,36 @@ impl<'a> Writer<'a> {
         }
         let packs: Vec<_> = self.pending.drain(..).map(|stored| stored.0).collect();
         self.pending_entries = 0;
-        let segment = IndexSegment { packs, superseded: Vec::new() };
+        let segment = IndexSegment {
+            packs,
+            superseded: Vec::new(),
+        };
         let (hash, len) = store_segment(self.index, &segment)?;
         self.bytes += len;
         self.index.insert(hash, &segment.packs)?;
         self.journal.clear();
-        indexed(segment.packs.iter().flat_map(|p| p.entries.iter().map(|e| e.id)).collect());
+        indexed(
+            segment
+                .packs
+                .iter()
+                .flat_map(|p| p.entries.iter().map(|e| e.id))
+                .collect(),
+        );
         Ok(())
     }
 }
 
 /// Stores a segment; its name, and its size.
-fn store_segment(index: &Index<'_>, segment: &IndexSegment) -> Result<(ObjectHash, u64), RepoError> {
+fn store_segment(
+    index: &Index<'_>,
+    segment: &IndexSegment,
+) -> Result<(ObjectHash, u64), RepoError> {
     let project = index.project();
     let body = segment.encode();
     let key = (project.id, project.keys.object());
     let object = |hash| ObjectRef::Index(project.id, hash);
-    let hash = project.objects.put_sealed(object, Magic::Index, key, &body)?;
+    let hash = project
+        .objects
+        .put_sealed(object, Magic::Index, key, &body)?;
     Ok((hash, body.len() as u64))
 }

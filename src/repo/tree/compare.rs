@@ -51,9 +51,23 @@ fn walk(
             continue;
         }
         if level == 0 {
-            each(Difference { slot: index, chunk: i, a, b })?;
+            each(Difference {
+                slot: index,
+                chunk: i,
+                a,
+                b,
+            })?;
         } else {
-            let (a, b) = (Top { id: a, level: level_a }, Top { id: b, level: level_b });
+            let (a, b) = (
+                Top {
+                    id: a,
+                    level: level_a,
+                },
+                Top {
+                    id: b,
+                    level: level_b,
+                },
+            );
             walk(nodes, a, b, level - 1, index * 64 + i as u64, each)?;
         }
     }

@@ -24,7 +24,10 @@ impl Top {
     /// The top of an image of `size` bytes.
     #[must_use]
     pub fn new(id: Option<BlobId>, size: u64) -> Self {
-        Self { id, level: image_levels(size) }
+        Self {
+            id,
+            level: image_levels(size),
+        }
     }
 }
 
@@ -67,13 +70,24 @@ impl<'a, S: NodeStore> ImageTree<'a, S> {
             };
             base.level -= 1;
         }
-        let mut tree = Self { store, top: Top { id: base.id, level }, slots, path: Vec::new() };
+        let mut tree = Self {
+            store,
+            top: Top { id: base.id, level },
+            slots,
+            path: Vec::new(),
+        };
         if base.level < level && base.id.is_some() {
             // It grew: the old top becomes the first child, of a first child, of a new top.
             tree.top.id = None;
             for above in (base.level + 1..=level).rev() {
                 let ids = vec![None; WIDTH as usize];
-                tree.path.push(Open { level: above, index: 0, ids, base: None, changed: true });
+                tree.path.push(Open {
+                    level: above,
+                    index: 0,
+                    ids,
+                    base: None,
+                    changed: true,
+                });
             }
             if let Some(lowest) = tree.path.last_mut() {
                 lowest.ids[0] = base.id;
@@ -93,7 +107,10 @@ impl<'a, S: NodeStore> ImageTree<'a, S> {
         while slot < to {
             let mut level = 0;
             let mut span = 1;
-            while level < self.top.level && slot.is_multiple_of(span * WIDTH) && slot + span * WIDTH <= to {
+            while level < self.top.level
+                && slot.is_multiple_of(span * WIDTH)
+                && slot + span * WIDTH <= to
+            {
                 level += 1;
                 span *= WIDTH;
             }
@@ -158,20 +175,32 @@ impl<'a, S: NodeStore> ImageTree<'a, S> {
                 None => vec![None; WIDTH as usize],
             };
             let index = index / WIDTH.pow(u32::from(next - level));
-            self.path.push(Open { level: next, index, ids, base, changed: false });
+            self.path.push(Open {
+                level: next,
+                index,
+                ids,
+                base,
+                changed: false,
+            });
         }
     }
 
     /// Leaves the lowest branch; what became of it goes into the one above.
     fn leave(&mut self) -> Result<(), RepoError> {
-        let Some(open) = self.path.pop() else { return Ok(()) };
+        let Some(open) = self.path.pop() else {
+            return Ok(());
+        };
         let id = if !open.changed {
             open.base
         } else if open.ids.iter().all(Option::is_none) {
             None
         } else {
             let mut plain = Vec::new();
-            Children { level: open.level, ids: open.ids }.encode_into(&mut plain);
+            Children {
+                level: open.level,
+                ids: open.ids,
+            }
+            .encode_into(&mut plain);
             Some(self.store.store(&plain)?)
         };
         match self.path.last_mut() {

@@ -19,7 +19,10 @@ pub struct StreamTree<'a, S> {
 impl<'a, S: NodeStore> StreamTree<'a, S> {
     /// Begins with nothing.
     pub fn new(store: &'a S) -> Self {
-        Self { store, levels: vec![Vec::new()] }
+        Self {
+            store,
+            levels: vec![Vec::new()],
+        }
     }
 
     /// Appends a chunk, or a run of zeros.
@@ -60,8 +63,15 @@ impl<'a, S: NodeStore> StreamTree<'a, S> {
         let entries = std::mem::take(&mut self.levels[level]);
         let len = entries.iter().map(|entry| entry.len).sum();
         let mut plain = Vec::new();
-        #[expect(clippy::cast_possible_truncation, reason = "8^16 entries are beyond any stream")]
-        StreamEntries { level: level as u8, entries }.encode_into(&mut plain);
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "8^16 entries are beyond any stream"
+        )]
+        StreamEntries {
+            level: level as u8,
+            entries,
+        }
+        .encode_into(&mut plain);
         let id = Some(self.store.store(&plain)?);
         self.push_at(level + 1, StreamEntry { len, id })
     }
