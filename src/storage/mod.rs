@@ -10,10 +10,12 @@
 //! - Calls may come from many threads at once.
 
 mod error;
+mod local;
 mod memory;
 mod name;
 
 pub use error::{ErrorKind, Operation, StorageError};
+pub use local::LocalBackend;
 pub use memory::MemoryBackend;
 pub use name::{InvalidName, Name};
 

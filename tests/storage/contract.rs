@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use cuttlebone::storage::{Backend, ErrorKind, MemoryBackend, Operation};
+use cuttlebone::storage::{Backend, ErrorKind, LocalBackend, MemoryBackend, Operation};
 
 use super::{kind, name, names};
 
@@ -46,6 +46,10 @@ macro_rules! contract {
 contract! {
     memory: (MemoryBackend::new(), ());
     shared: (Arc::new(MemoryBackend::new()) as Arc<dyn Backend>, ());
+    local: {
+        let place = tempfile::tempdir().unwrap();
+        (LocalBackend::create(place.path().join("a/store")).unwrap(), place)
+    };
 }
 
 fn an_object_is_its_parts_in_order(store: &dyn Backend) {
