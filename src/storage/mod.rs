@@ -10,11 +10,13 @@
 //! - Calls may come from many threads at once.
 
 mod error;
+mod fault;
 mod local;
 mod memory;
 mod name;
 
 pub use error::{ErrorKind, Operation, StorageError};
+pub use fault::{Call, Calls, Fault, FaultBackend, Moment, Plan};
 pub use local::LocalBackend;
 pub use memory::MemoryBackend;
 pub use name::{InvalidName, Name};

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use cuttlebone::storage::{Backend, ErrorKind, LocalBackend, MemoryBackend, Operation};
+use cuttlebone::storage::{
+    Backend, ErrorKind, FaultBackend, LocalBackend, MemoryBackend, Operation,
+};
 
 use super::{kind, name, names};
 
@@ -46,6 +48,7 @@ macro_rules! contract {
 contract! {
     memory: (MemoryBackend::new(), ());
     shared: (Arc::new(MemoryBackend::new()) as Arc<dyn Backend>, ());
+    fault: (FaultBackend::new(), ());
     local: {
         let place = tempfile::tempdir().unwrap();
         (LocalBackend::create(place.path().join("a/store")).unwrap(), place)

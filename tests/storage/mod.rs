@@ -1,6 +1,7 @@
 //! The stores: one contract for all, then what is special to each.
 
 mod contract;
+mod fault;
 mod local;
 
 use cuttlebone::storage::{Backend, ErrorKind, Name, StorageError};
