@@ -45,8 +45,26 @@ pub enum ErrorKind {
     Truncated,
     /// The object is larger than anything of its kind may be.
     TooLarge,
+    /// The other side is gone: a connection that was lost, a store that no longer answers.
+    Gone,
     /// The medium reported an error.
     Io,
+}
+
+impl ErrorKind {
+    /// What the system's answer means for a store.
+    pub(super) fn of(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::NotFound,
+            io::ErrorKind::AlreadyExists => Self::Exists,
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full,
+            io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly,
+            io::ErrorKind::PermissionDenied => Self::Denied,
+            io::ErrorKind::UnexpectedEof => Self::Truncated,
+            io::ErrorKind::FileTooLarge => Self::TooLarge,
+            _ => Self::Io,
+        }
+    }
 }
 
 /// An operation on a store failed.

@@ -4,16 +4,24 @@
 //! (`tests/storage/contract.rs`) holds every backend to it:
 //!
 //! - [`put`](Backend::put) is all or nothing, and durable when it returns: after a crash an object is whole
-//!   or absent. Putting again replaces.
+//!   or absent. Putting again replaces. After a failure the name holds what it held before or, if only the
+//!   last step failed (or the answer was lost), the new object: whole either way, so putting again is safe.
 //! - What [`list`](Backend::list) shows is whole; uploads under way or cut short are not shown.
 //! - Calls may come from many threads at once.
 
 mod error;
+mod fault;
+mod local;
+mod memory;
 mod name;
 
 pub use error::{ErrorKind, Operation, StorageError};
+pub use fault::{Call, Calls, Fault, FaultBackend, Moment, Plan};
+pub use local::LocalBackend;
+pub use memory::MemoryBackend;
 pub use name::{InvalidName, Name};
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 /// An object as a listing shows it.
@@ -43,14 +51,17 @@ pub trait Backend: Send + Sync {
     /// The whole object, if it is at most `limit` bytes long; [`ErrorKind::TooLarge`] otherwise.
     fn get(&self, name: &Name, limit: u64) -> Result<Vec<u8>, StorageError>;
 
-    /// Fills `buf` from `offset` on. An object that ends before is [`ErrorKind::Truncated`].
+    /// Fills `buf` from `offset` on. An object that ends before `buf` is full is
+    /// [`ErrorKind::Truncated`], and what `buf` then holds is unspecified. Filling an empty `buf` only
+    /// finds out whether there is such an object.
     fn get_range(&self, name: &Name, offset: u64, buf: &mut [u8]) -> Result<(), StorageError>;
 
     /// The object's size in bytes.
     fn size(&self, name: &Name) -> Result<u64, StorageError>;
 
     /// All objects below a directory at any depth, in no order; none if there is no such directory.
-    /// The empty string is the whole store. What does not fit a [`Name`] is left out.
+    /// The empty string is the whole store. What does not fit a [`Name`] is left out. An object that is put
+    /// or deleted meanwhile may be shown or not.
     fn list(&self, directory: &str) -> Result<Vec<Listed>, StorageError>;
 
     /// The names of the directories right below a directory, in no order; none if there is no such directory.
@@ -58,4 +69,39 @@ pub trait Backend: Send + Sync {
 
     /// Deletes the object; durable when it returns. That there is none is [`ErrorKind::NotFound`].
     fn delete(&self, name: &Name) -> Result<(), StorageError>;
+}
+
+/// Shared by several owners, it is the same store.
+impl<B: Backend + ?Sized> Backend for Arc<B> {
+    fn location(&self) -> &str {
+        (**self).location()
+    }
+
+    fn put(&self, name: &Name, parts: &[&[u8]]) -> Result<(), StorageError> {
+        (**self).put(name, parts)
+    }
+
+    fn put_new(&self, name: &Name, parts: &[&[u8]]) -> Result<(), StorageError> {
+        (**self).put_new(name, parts)
+    }
+
+    fn get(&self, name: &Name, limit: u64) -> Result<Vec<u8>, StorageError> {
+        (**self).get(name, limit)
+    }
+
+    fn get_range(&self, name: &Name, offset: u64, buf: &mut [u8]) -> Result<(), StorageError> {
+        (**self).get_range(name, offset, buf)
+    }
+
+    fn size(&self, name: &Name) -> Result<u64, StorageError> {
+        (**self).size(name)
+    }
+
+    fn list(&self, directory: &str) -> Result<Vec<Listed>, StorageError> {
+        (**self).list(directory)
+    }
+
+    fn delete(&self, name: &Name) -> Result<(), StorageError> {
+        (**self).delete(name)
+    }
 }

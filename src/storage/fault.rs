@@ -1,0 +1,372 @@
+//! A store that fails when told to: the instrument of crash sweeps.
+//!
+//! It keeps what a reader sees (live) apart from what a crash would leave (durable), counts and logs every
+//! call, and spoils one of them as a [`Plan`] says. A sweep runs an operation once to learn how many calls
+//! it makes, then again for each of them:
+//!
+//! ```
+//! use cuttlebone::storage::{Backend, Fault, FaultBackend, Moment, Name, Plan};
+//!
+//! let operation = |store: &FaultBackend| {
+//!     store.put(&Name::new("packs/a").unwrap(), &[b"data"])?;
+//!     store.put(&Name::new("backups/b").unwrap(), &[b"packs/a"])
+//! };
+//! let whole = FaultBackend::new();
+//! operation(&whole).unwrap();
+//! for n in 1..=whole.calls() {
+//!     for moment in [Moment::Before, Moment::After] {
+//!         let store = FaultBackend::new();
+//!         store.set_plan(Plan::at(n, Fault::Die(moment)));
+//!         assert!(operation(&store).is_err());
+//!         let found = store.crash();
+//!         // Whoever holds the reference also holds the data.
+//!         assert!(found.list("backups").unwrap().len() <= found.list("packs").unwrap().len());
+//!     }
+//! }
+//! ```
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use super::{Backend, ErrorKind, Listed, MemoryBackend, Name, Operation, StorageError};
+
+/// Which call is spoiled, and how. It spoils one call, but for [`Fault::Die`], which ends all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    n: u64,
+    calls: Calls,
+    fault: Fault,
+}
+
+/// Which calls a plan counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Calls {
+    /// Every call.
+    All,
+    /// Those that change the store: puts and deletes.
+    Writes,
+}
+
+impl Plan {
+    /// Spoils the `n`-th call from the time when the plan is set; the first one is 1.
+    #[must_use]
+    pub const fn at(n: u64, fault: Fault) -> Self {
+        let calls = Calls::All;
+        Self { n, calls, fault }
+    }
+
+    /// Spoils the `n`-th of the calls that change the store; the first one is 1.
+    #[must_use]
+    pub const fn at_write(n: u64, fault: Fault) -> Self {
+        let calls = Calls::Writes;
+        Self { n, calls, fault }
+    }
+}
+
+/// What happens to a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It fails so, and changes nothing.
+    Fail(ErrorKind),
+    /// It does all of its work, and fails so nevertheless: the answer was lost.
+    FailAfter(ErrorKind),
+    /// A put stops half-way and fails with [`ErrorKind::Io`]. The first half of its bytes stays where no
+    /// listing shows it. Any other call just fails.
+    Tear,
+    /// As [`Tear`](Self::Tear), but the first half stands under the object's name, live and durable: what a
+    /// store that does not keep its promises may do. Not for a [`put_new`](Backend::put_new) of a name that
+    /// is taken.
+    TearVisible,
+    /// A put or delete succeeds and shows, but a crash undoes it: what a store may do that does not wait for
+    /// its disk. Any other call is as ever.
+    Volatile,
+    /// It waits so long, and then is as ever.
+    Delay(Duration),
+    /// It and every later call fails with [`ErrorKind::Gone`].
+    Die(Moment),
+}
+
+/// When the store dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// Before the call has changed anything.
+    Before,
+    /// After the call has done all of its work, durably; only the answer is missing.
+    After,
+}
+
+/// A call as the log has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// Which kind; both kinds of put, and both kinds of get, count as one.
+    pub operation: Operation,
+    /// The object, or the directory of a listing.
+    pub name: String,
+    /// Bytes handed over by a put, whether or not it succeeded; bytes that a successful get gave back.
+    pub bytes: u64,
+    /// How it failed, if it did.
+    pub error: Option<ErrorKind>,
+}
+
+/// A store in memory that goes wrong as planned. Clones are the same store.
+#[derive(Debug, Clone, Default)]
+pub struct FaultBackend {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    live: MemoryBackend,
+    durable: MemoryBackend,
+    /// Halves of objects that were torn, which have no name.
+    torn: Vec<Vec<u8>>,
+    plan: Option<Plan>,
+    dead: bool,
+    calls: u64,
+    log: Vec<Call>,
+}
+
+impl FaultBackend {
+    /// An empty store without a plan.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A store that holds what `content` does now, all of it durable.
+    #[must_use]
+    pub fn holding(content: &MemoryBackend) -> Self {
+        Self::with(State {
+            live: content.copy(),
+            durable: content.copy(),
+            ..State::default()
+        })
+    }
+
+    fn with(state: State) -> Self {
+        Self {
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    /// Spoils a call to come. Replaces a plan that has not come to pass.
+    pub fn set_plan(&self, plan: Plan) {
+        self.lock().plan = Some(plan);
+    }
+
+    /// Whether a plan is still to come to pass: the sweep is over once it is.
+    #[must_use]
+    pub fn is_planned(&self) -> bool {
+        self.lock().plan.is_some()
+    }
+
+    /// The calls made so far, those that failed included.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.lock().calls
+    }
+
+    /// The calls made since this was last asked, in the order in which they began to take effect.
+    #[must_use]
+    pub fn take_log(&self) -> Vec<Call> {
+        std::mem::take(&mut self.lock().log)
+    }
+
+    /// Halves of objects that [`Fault::Tear`] left behind.
+    #[must_use]
+    pub fn torn(&self) -> Vec<Vec<u8>> {
+        self.lock().torn.clone()
+    }
+
+    /// What would be found after a crash now: a store of its own, without a plan and with no calls made.
+    #[must_use]
+    pub fn crash(&self) -> Self {
+        let state = self.lock();
+        Self::with(State {
+            live: state.durable.copy(),
+            durable: state.durable.copy(),
+            torn: state.torn.clone(),
+            ..State::default()
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(&self, kind: ErrorKind, operation: Operation, name: &str) -> StorageError {
+        StorageError {
+            kind,
+            operation,
+            object: name.to_owned(),
+            location: self.location().to_owned(),
+            source: None,
+        }
+    }
+
+    /// Runs one call under the plan. `work` gets the fault only if it has a say in what it does.
+    fn call<T>(
+        &self,
+        mut call: Call,
+        writes: bool,
+        work: impl FnOnce(&mut State, Option<Fault>) -> Result<T, StorageError>,
+        bytes: impl FnOnce(&T) -> u64,
+    ) -> Result<T, StorageError> {
+        let mut state = self.lock();
+        state.calls += 1;
+        let mut fault = state.due(writes);
+        if let Some(Fault::Delay(pause)) = fault {
+            drop(state);
+            thread::sleep(pause);
+            state = self.lock();
+            fault = None;
+        }
+        let fail = |kind| Err(self.failed(kind, call.operation, &call.name));
+        let result = match fault {
+            _ if state.dead => fail(ErrorKind::Gone),
+            Some(Fault::Fail(kind)) => fail(kind),
+            Some(Fault::FailAfter(kind)) => work(&mut state, None).and_then(|_| fail(kind)),
+            Some(Fault::Die(moment)) => {
+                if moment == Moment::After {
+                    // Nobody will hear how it went.
+                    drop(work(&mut state, None));
+                }
+                state.dead = true;
+                fail(ErrorKind::Gone)
+            }
+            Some(Fault::Tear | Fault::TearVisible) => {
+                work(&mut state, fault).and_then(|_| fail(ErrorKind::Io))
+            }
+            None | Some(Fault::Volatile | Fault::Delay(_)) => work(&mut state, fault),
+        };
+        match &result {
+            Ok(value) => call.bytes += bytes(value),
+            Err(error) => call.error = Some(error.kind),
+        }
+        state.log.push(call);
+        result
+    }
+
+    fn read<T>(
+        &self,
+        operation: Operation,
+        name: &str,
+        work: impl FnOnce(&MemoryBackend) -> Result<T, StorageError>,
+        bytes: impl FnOnce(&T) -> u64,
+    ) -> Result<T, StorageError> {
+        let call = Call::new(operation, name, 0);
+        self.call(call, false, |state, _| work(&state.live), bytes)
+    }
+
+    fn store(&self, name: &Name, parts: &[&[u8]], new: bool) -> Result<(), StorageError> {
+        let whole = parts.concat();
+        let call = Call::new(Operation::Put, name.as_str(), whole.len() as u64);
+        let work = |state: &mut State, fault: Option<Fault>| {
+            let half = &whole[..whole.len() / 2];
+            let put = |live: &MemoryBackend, bytes: &[u8]| {
+                if new {
+                    live.put_new(name, &[bytes])
+                } else {
+                    live.put(name, &[bytes])
+                }
+            };
+            match fault {
+                Some(Fault::Tear) => {
+                    state.torn.push(half.to_vec());
+                    Ok(())
+                }
+                Some(Fault::Volatile) => put(&state.live, &whole),
+                Some(Fault::TearVisible) => {
+                    put(&state.live, half)?;
+                    state.durable.put(name, &[half])
+                }
+                _ => {
+                    put(&state.live, &whole)?;
+                    state.durable.put(name, &[&whole])
+                }
+            }
+        };
+        self.call(call, true, work, |()| 0)
+    }
+}
+
+impl State {
+    /// The fault for the call that is about to be made.
+    fn due(&mut self, writes: bool) -> Option<Fault> {
+        let plan = self.plan.as_mut()?;
+        if plan.calls == Calls::Writes && !writes {
+            return None;
+        }
+        plan.n = plan.n.saturating_sub(1);
+        if plan.n > 0 {
+            return None;
+        }
+        self.plan.take().map(|plan| plan.fault)
+    }
+}
+
+impl Call {
+    fn new(operation: Operation, name: &str, bytes: u64) -> Self {
+        Self {
+            operation,
+            name: name.to_owned(),
+            bytes,
+            error: None,
+        }
+    }
+}
+
+impl Backend for FaultBackend {
+    fn location(&self) -> &'static str {
+        "memory"
+    }
+
+    fn put(&self, name: &Name, parts: &[&[u8]]) -> Result<(), StorageError> {
+        self.store(name, parts, false)
+    }
+
+    fn put_new(&self, name: &Name, parts: &[&[u8]]) -> Result<(), StorageError> {
+        self.store(name, parts, true)
+    }
+
+    fn get(&self, name: &Name, limit: u64) -> Result<Vec<u8>, StorageError> {
+        let work = |live: &MemoryBackend| live.get(name, limit);
+        self.read(Operation::Get, name.as_str(), work, |got| got.len() as u64)
+    }
+
+    fn get_range(&self, name: &Name, offset: u64, buf: &mut [u8]) -> Result<(), StorageError> {
+        let len = buf.len() as u64;
+        let work = |live: &MemoryBackend| live.get_range(name, offset, buf);
+        self.read(Operation::Get, name.as_str(), work, |()| len)
+    }
+
+    fn size(&self, name: &Name) -> Result<u64, StorageError> {
+        self.read(
+            Operation::Size,
+            name.as_str(),
+            |live| live.size(name),
+            |_| 0,
+        )
+    }
+
+    fn list(&self, directory: &str) -> Result<Vec<Listed>, StorageError> {
+        let work = |live: &MemoryBackend| live.list(directory);
+        self.read(Operation::List, directory, work, |_| 0)
+    }
+
+    fn delete(&self, name: &Name) -> Result<(), StorageError> {
+        let call = Call::new(Operation::Delete, name.as_str(), 0);
+        let work = |state: &mut State, fault: Option<Fault>| match fault {
+            Some(Fault::Tear | Fault::TearVisible) => Ok(()),
+            Some(Fault::Volatile) => state.live.delete(name),
+            _ => {
+                state.live.delete(name)?;
+                // It is not there if its put was volatile.
+                drop(state.durable.delete(name));
+                Ok(())
+            }
+        };
+        self.call(call, true, work, |()| 0)
+    }
+}

@@ -1,0 +1,144 @@
+//! How the bytes of an object reach the disk.
+//!
+//! A host that makes backups has better use for its page cache than packs that nobody reads soon, and
+//! filling the cache costs time: finding pages and evicting them later is dearer than the copying. Measured
+//! with objects of 32 MiB, each made durable, on ext4 of a shared virtual machine with memory to spare
+//! (ratios to plain writes and fdatasync; under memory pressure plain writes are worse):
+//!
+//! | way | wall | CPU |
+//! |---|---|---|
+//! | plain | 1 | 1 |
+//! | plain, and the pages dropped afterwards | 1 | 1 |
+//! | `RWF_DONTCACHE`, one call | 0.8 to 1.1 | 0.7 |
+//! | `RWF_DONTCACHE`, a call a MiB | 0.4 to 0.95 | 0.65 to 0.9 |
+//! | `O_DIRECT`, a MiB at a time through an aligned buffer | 0.7 to 0.8 | 0.4 to 0.5 |
+//!
+//! The fourth is taken: each call starts its own writing, so that the disk works while the rest is handed
+//! over. `O_DIRECT` saves another 0.1 CPU seconds a GB, of the two or so that a GB of new data costs in
+//! all, but wants aligned buffers and a padded tail cut off afterwards. A kernel (before 6.14) or file
+//! system that refuses gets plain writes, and is told afterwards that the pages are not needed.
+
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::Advice;
+use rustix::io::{Errno, ReadWriteFlags};
+
+/// What is handed over in one call. Windows begin at multiples of it, so that no page is written twice.
+const WINDOW: usize = 1 << 20;
+/// The most slices that the system takes in one call (`IOV_MAX`).
+const SLICES_MAX: usize = 1024;
+/// `RWF_DONTCACHE` of `linux/fs.h`, which has no name in rustix yet.
+const DONT_CACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
+
+/// Writes files past the page cache as long as the file system goes along.
+#[derive(Debug, Default)]
+pub(super) struct Writer {
+    cached_only: AtomicBool,
+}
+
+impl Writer {
+    /// Writes the parts, one after the other, to an empty file, and waits until they are on the disk.
+    pub(super) fn write_durably(&self, file: &File, parts: &[&[u8]]) -> io::Result<()> {
+        let size: usize = parts.iter().map(|part| part.len()).sum();
+        // Small objects, records and the like, are read again soon.
+        let large = size >= WINDOW;
+        let mut slices = cut(parts);
+        let mut rest = &mut slices[..];
+        let mut offset = 0;
+        while !rest.is_empty() {
+            let next = next_call(rest, offset);
+            let written = if large {
+                self.write_past_cache(file, next, offset)
+            } else {
+                rustix::io::pwritev(file, next, offset)
+            };
+            let written = match written {
+                Err(Errno::INTR) => continue,
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                written => written?,
+            };
+            IoSlice::advance_slices(&mut rest, written);
+            offset += written as u64;
+        }
+        file.sync_data()?;
+        if large && self.cached_only.load(Ordering::Relaxed) {
+            // Advice: there is nothing to do if it is not taken.
+            let _ = rustix::fs::fadvise(file, 0, None, Advice::DontNeed);
+        }
+        Ok(())
+    }
+
+    fn write_past_cache(
+        &self,
+        file: &File,
+        slices: &[IoSlice],
+        offset: u64,
+    ) -> Result<usize, Errno> {
+        if !self.cached_only.load(Ordering::Relaxed) {
+            match rustix::io::pwritev2(file, slices, offset, DONT_CACHE) {
+                Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => {
+                    self.cached_only.store(true, Ordering::Relaxed);
+                }
+                written => return written,
+            }
+        }
+        rustix::io::pwritev(file, slices, offset)
+    }
+}
+
+/// The parts, cut where a window ends. Empty parts vanish.
+fn cut<'a>(parts: &[&'a [u8]]) -> Vec<IoSlice<'a>> {
+    let mut slices = Vec::with_capacity(parts.len());
+    let mut room = WINDOW;
+    for &part in parts {
+        let mut rest = part;
+        while !rest.is_empty() {
+            let (slice, behind) = rest.split_at(rest.len().min(room));
+            slices.push(IoSlice::new(slice));
+            rest = behind;
+            room -= slice.len();
+            if room == 0 {
+                room = WINDOW;
+            }
+        }
+    }
+    slices
+}
+
+/// The slices from `offset` to the end of its window, as far as one call takes them.
+fn next_call<'s, 'a>(slices: &'s [IoSlice<'a>], offset: u64) -> &'s [IoSlice<'a>] {
+    let mut end = offset % WINDOW as u64;
+    let fits = slices.iter().take(SLICES_MAX).take_while(|slice| {
+        end += slice.len() as u64;
+        end <= WINDOW as u64
+    });
+    &slices[..fits.count()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Small parts, parts across windows, more slices than one call takes; both ways of writing.
+    #[test]
+    fn what_is_written_is_what_was_given() {
+        let bytes: Vec<u8> = (0..3 * WINDOW + 12_345)
+            .map(|i| (i * 7 + i / 251).to_le_bytes()[0])
+            .collect();
+        let (small, large) = bytes.split_at(5_000);
+        let mut parts: Vec<&[u8]> = small.chunks(3).collect();
+        parts.push(&[]);
+        let (first, second) = large.split_at(WINDOW + 1);
+        parts.extend([first, second, &[]]);
+        for cached_only in [false, true] {
+            let writer = Writer {
+                cached_only: AtomicBool::new(cached_only),
+            };
+            let file = tempfile::NamedTempFile::new().unwrap();
+            writer.write_durably(file.as_file(), &parts).unwrap();
+            assert!(std::fs::read(file.path()).unwrap() == bytes);
+        }
+    }
+}

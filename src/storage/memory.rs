@@ -1,0 +1,144 @@
+//! A store in memory, for tests.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::SystemTime;
+
+use super::{Backend, ErrorKind, Listed, Name, Operation, StorageError};
+
+/// A store that lasts as long as its last clone. Clones share what it holds.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryBackend {
+    objects: Arc<RwLock<Objects>>,
+}
+
+type Objects = BTreeMap<Name, Object>;
+
+#[derive(Debug, Clone)]
+struct Object {
+    bytes: Arc<[u8]>,
+    modified: SystemTime,
+}
+
+impl Object {
+    fn new(parts: &[&[u8]]) -> Self {
+        Self {
+            bytes: parts.concat().into(),
+            modified: SystemTime::now(),
+        }
+    }
+}
+
+impl MemoryBackend {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Another store that holds the same; later changes to one do not show in the other.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let objects = self.read().clone();
+        Self {
+            objects: Arc::new(RwLock::new(objects)),
+        }
+    }
+
+    // A panic elsewhere cannot leave a map of whole objects half changed.
+    fn read(&self) -> RwLockReadGuard<'_, Objects> {
+        self.objects.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Objects> {
+        self.objects.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bytes(&self, operation: Operation, name: &Name) -> Result<Arc<[u8]>, StorageError> {
+        let object = self.read().get(name).map(|object| object.bytes.clone());
+        object.ok_or_else(|| self.failed(ErrorKind::NotFound, operation, name))
+    }
+
+    fn failed(&self, kind: ErrorKind, operation: Operation, name: &Name) -> StorageError {
+        StorageError {
+            kind,
+            operation,
+            object: name.to_string(),
+            location: self.location().to_owned(),
+            source: None,
+        }
+    }
+}
+
+impl Backend for MemoryBackend {
+    fn location(&self) -> &'static str {
+        "memory"
+    }
+
+    fn put(&self, name: &Name, parts: &[&[u8]]) -> Result<(), StorageError> {
+        let object = Object::new(parts);
+        self.write().insert(name.clone(), object);
+        Ok(())
+    }
+
+    fn put_new(&self, name: &Name, parts: &[&[u8]]) -> Result<(), StorageError> {
+        let object = Object::new(parts);
+        let mut objects = self.write();
+        if objects.contains_key(name) {
+            return Err(self.failed(ErrorKind::Exists, Operation::Put, name));
+        }
+        objects.insert(name.clone(), object);
+        Ok(())
+    }
+
+    fn get(&self, name: &Name, limit: u64) -> Result<Vec<u8>, StorageError> {
+        let bytes = self.bytes(Operation::Get, name)?;
+        if bytes.len() as u64 > limit {
+            return Err(self.failed(ErrorKind::TooLarge, Operation::Get, name));
+        }
+        Ok(bytes.to_vec())
+    }
+
+    fn get_range(&self, name: &Name, offset: u64, buf: &mut [u8]) -> Result<(), StorageError> {
+        let bytes = self.bytes(Operation::Get, name)?;
+        let range = usize::try_from(offset)
+            .ok()
+            .and_then(|start| bytes.get(start..start.checked_add(buf.len())?));
+        match range {
+            _ if buf.is_empty() => Ok(()),
+            Some(range) => {
+                buf.copy_from_slice(range);
+                Ok(())
+            }
+            None => Err(self.failed(ErrorKind::Truncated, Operation::Get, name)),
+        }
+    }
+
+    fn size(&self, name: &Name) -> Result<u64, StorageError> {
+        Ok(self.bytes(Operation::Size, name)?.len() as u64)
+    }
+
+    fn list(&self, directory: &str) -> Result<Vec<Listed>, StorageError> {
+        let below = |name: &Name| match name.as_str().strip_prefix(directory) {
+            Some(rest) => directory.is_empty() || rest.starts_with('/'),
+            None => false,
+        };
+        let objects = self.read();
+        let listed = objects.iter().filter(|(name, _)| below(name));
+        Ok(listed
+            .map(|(name, object)| Listed {
+                name: name.clone(),
+                size: object.bytes.len() as u64,
+                modified: object.modified,
+            })
+            .collect())
+    }
+
+    fn delete(&self, name: &Name) -> Result<(), StorageError> {
+        let removed = self.write().remove(name);
+        match removed {
+            Some(_) => Ok(()),
+            None => Err(self.failed(ErrorKind::NotFound, Operation::Delete, name)),
+        }
+    }
+}

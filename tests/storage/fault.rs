@@ -1,0 +1,193 @@
+//! The instrument itself: what is counted, what is spoiled, and what a crash leaves.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cuttlebone::storage::{
+    Backend, Call, ErrorKind, Fault, FaultBackend, MemoryBackend, Moment, Operation, Plan,
+};
+
+use super::{kind, name, names};
+
+#[test]
+fn calls_are_counted_and_logged() {
+    let store = FaultBackend::new();
+    store.put(&name("a/b"), &[b"123", b"45"]).unwrap();
+    store.put_new(&name("a/b"), &[b"678"]).unwrap_err();
+    store.get(&name("a/b"), 100).unwrap();
+    store.get_range(&name("a/b"), 1, &mut [0; 2]).unwrap();
+    store.get(&name("c"), 100).unwrap_err();
+    store.size(&name("a/b")).unwrap();
+    store.list("a").unwrap();
+    store.delete(&name("a/b")).unwrap();
+    assert_eq!(store.calls(), 8);
+    let call = |operation, name: &str, bytes, error| Call {
+        operation,
+        name: name.to_owned(),
+        bytes,
+        error,
+    };
+    let expected = [
+        call(Operation::Put, "a/b", 5, None),
+        call(Operation::Put, "a/b", 3, Some(ErrorKind::Exists)),
+        call(Operation::Get, "a/b", 5, None),
+        call(Operation::Get, "a/b", 2, None),
+        call(Operation::Get, "c", 0, Some(ErrorKind::NotFound)),
+        call(Operation::Size, "a/b", 0, None),
+        call(Operation::List, "a", 0, None),
+        call(Operation::Delete, "a/b", 0, None),
+    ];
+    assert_eq!(store.take_log(), expected);
+    assert_eq!((store.take_log(), store.calls()), (vec![], 8));
+}
+
+#[test]
+fn a_plan_spoils_one_call_counted_from_when_it_was_set() {
+    let store = FaultBackend::new();
+    let put = |i: u32| kind(store.put(&name(&format!("{i}")), &[b"x"]));
+    assert_eq!((put(1), put(2)), (None, None));
+    store.set_plan(Plan::at(2, Fault::Fail(ErrorKind::Full)));
+    assert_eq!(put(3), None);
+    assert!(store.is_planned());
+    assert_eq!(put(4), Some(ErrorKind::Full));
+    assert!(!store.is_planned());
+    assert_eq!(put(5), None);
+
+    store.set_plan(Plan::at_write(2, Fault::Fail(ErrorKind::Io)));
+    store.list("").unwrap();
+    assert_eq!(put(6), None);
+    store.get(&name("1"), 1).unwrap();
+    assert_eq!(kind(store.delete(&name("1"))), Some(ErrorKind::Io));
+    assert_eq!(names(&store, ""), ["1", "2", "3", "5", "6"]);
+    assert_eq!(names(&store.crash(), ""), ["1", "2", "3", "5", "6"]);
+}
+
+#[test]
+fn a_lost_answer_hides_success() {
+    let store = FaultBackend::new();
+    store.set_plan(Plan::at(1, Fault::FailAfter(ErrorKind::Gone)));
+    let put = store.put_new(&name("a"), &[b"1"]);
+    assert_eq!(kind(put), Some(ErrorKind::Gone));
+    assert_eq!(
+        kind(store.put_new(&name("a"), &[b"1"])),
+        Some(ErrorKind::Exists)
+    );
+    // What fails anyhow fails as it would.
+    store.set_plan(Plan::at(1, Fault::FailAfter(ErrorKind::Gone)));
+    assert_eq!(kind(store.delete(&name("b"))), Some(ErrorKind::NotFound));
+}
+
+#[test]
+fn torn_objects_are_invisible_unless_the_store_lies() {
+    let store = FaultBackend::new();
+    store.put(&name("a"), &[b"old"]).unwrap();
+    store.set_plan(Plan::at(1, Fault::Tear));
+    assert_eq!(
+        kind(store.put(&name("a"), &[b"01234", b"56789"])),
+        Some(ErrorKind::Io)
+    );
+    for seen in [&store, &store.crash()] {
+        assert_eq!(names(seen, ""), ["a"]);
+        assert_eq!(seen.get(&name("a"), 10).unwrap(), b"old");
+        assert_eq!(seen.torn(), [b"01234"]);
+    }
+    store.set_plan(Plan::at(1, Fault::TearVisible));
+    assert_eq!(
+        kind(store.put(&name("a"), &[b"0123456789"])),
+        Some(ErrorKind::Io)
+    );
+    for seen in [&store, &store.crash()] {
+        assert_eq!(seen.get(&name("a"), 10).unwrap(), b"01234");
+    }
+    store.set_plan(Plan::at(1, Fault::TearVisible));
+    assert_eq!(
+        kind(store.put_new(&name("a"), &[b"xy"])),
+        Some(ErrorKind::Exists)
+    );
+    for spoiled in [Fault::Tear, Fault::TearVisible] {
+        store.set_plan(Plan::at(1, spoiled));
+        assert_eq!(kind(store.delete(&name("a"))), Some(ErrorKind::Io));
+        store.set_plan(Plan::at(1, spoiled));
+        assert_eq!(kind(store.get(&name("a"), 10)), Some(ErrorKind::Io));
+    }
+    assert_eq!(store.get(&name("a"), 10).unwrap(), b"01234");
+}
+
+#[test]
+fn a_crash_undoes_what_is_volatile() {
+    let store = FaultBackend::new();
+    store.put(&name("kept"), &[b"1"]).unwrap();
+    for change in [
+        |store: &FaultBackend| store.put(&name("lost"), &[b"2"]),
+        |store: &FaultBackend| store.put(&name("kept"), &[b"3"]),
+        |store: &FaultBackend| store.delete(&name("kept")),
+    ] {
+        store.set_plan(Plan::at(1, Fault::Volatile));
+        change(&store).unwrap();
+    }
+    assert_eq!(names(&store, ""), ["lost"]);
+    let crashed = store.crash();
+    assert_eq!(names(&crashed, ""), ["kept"]);
+    assert_eq!(crashed.get(&name("kept"), 1).unwrap(), b"1");
+    // What never lasted can be deleted all the same.
+    store.delete(&name("lost")).unwrap();
+    assert_eq!(names(&store, ""), [""; 0]);
+}
+
+#[test]
+fn the_dead_stay_dead() {
+    for (moment, left) in [(Moment::Before, &["a"][..]), (Moment::After, &["a", "b"])] {
+        let store = FaultBackend::new();
+        store.put(&name("a"), &[b"1"]).unwrap();
+        store.set_plan(Plan::at_write(1, Fault::Die(moment)));
+        let clone = store.clone();
+        assert_eq!(kind(clone.put(&name("b"), &[b"2"])), Some(ErrorKind::Gone));
+        store.set_plan(Plan::at(1, Fault::FailAfter(ErrorKind::Io)));
+        assert_eq!(kind(store.list("")), Some(ErrorKind::Gone));
+        assert_eq!(kind(store.put(&name("c"), &[b"3"])), Some(ErrorKind::Gone));
+        assert_eq!(kind(store.get(&name("a"), 1)), Some(ErrorKind::Gone));
+
+        let crashed = store.crash();
+        assert_eq!(
+            (names(&crashed, ""), crashed.calls()),
+            (left.iter().map(ToString::to_string).collect(), 1)
+        );
+        // The two go their own ways.
+        crashed.delete(&name("a")).unwrap();
+        assert_eq!(names(&store.crash(), "").len(), left.len());
+    }
+}
+
+#[test]
+fn a_delay_holds_up_its_own_call_only() {
+    let store = FaultBackend::new();
+    let pause = Duration::from_millis(300);
+    store.set_plan(Plan::at(1, Fault::Delay(pause)));
+    thread::scope(|scope| {
+        let slow = scope.spawn(|| {
+            let start = Instant::now();
+            store.put(&name("slow"), &[b"1"]).unwrap();
+            start.elapsed()
+        });
+        while store.calls() == 0 {
+            thread::yield_now();
+        }
+        store.put(&name("quick"), &[b"2"]).unwrap();
+        assert_eq!(names(&store, ""), ["quick"]);
+        assert!(slow.join().unwrap() >= pause);
+    });
+    assert_eq!(names(&store, ""), ["quick", "slow"]);
+}
+
+#[test]
+fn copies_go_their_own_ways_and_clones_together() {
+    let one = MemoryBackend::new();
+    one.put(&name("a"), &[b"1"]).unwrap();
+    let (clone, copy) = (one.clone(), one.copy());
+    let fault = FaultBackend::holding(&one);
+    one.put(&name("b"), &[b"2"]).unwrap();
+    assert_eq!(names(&clone, ""), ["a", "b"]);
+    assert_eq!(names(&copy, ""), ["a"]);
+    assert_eq!(names(&fault, ""), ["a"]);
+    assert_eq!(names(&fault.crash(), ""), ["a"]);
+}

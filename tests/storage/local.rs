@@ -1,0 +1,305 @@
+//! What is special to a directory: modes, strangers in it, disks that are full or cannot be written.
+
+#![expect(clippy::unwrap_used, reason = "a call that fails fails the test")]
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use cuttlebone::storage::{Backend, ErrorKind, LocalBackend, Operation};
+
+use super::{kind, name, names};
+
+/// Everything below a directory, hidden files too.
+fn tree(directory: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut open = vec![directory.to_owned()];
+    while let Some(path) = open.pop() {
+        for entry in fs::read_dir(path).unwrap() {
+            let path = entry.unwrap().path();
+            found.push(path.strip_prefix(directory).unwrap().display().to_string());
+            if path.is_dir() && !path.is_symlink() {
+                open.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+#[test]
+fn open_wants_a_directory_and_create_makes_it() {
+    let place = tempfile::tempdir().unwrap();
+    let missing = place.path().join("a/b");
+    let error = LocalBackend::open(&missing).unwrap_err();
+    assert_eq!(
+        (error.kind, error.operation),
+        (ErrorKind::NotFound, Operation::Open)
+    );
+    assert!(
+        error.to_string().contains(missing.to_str().unwrap()),
+        "{error}"
+    );
+    assert_eq!(tree(place.path()), [""; 0]);
+
+    LocalBackend::create(&missing)
+        .unwrap()
+        .put(&name("x"), &[b"1"])
+        .unwrap();
+    assert_eq!(mode(&missing), 0o700);
+    for again in [LocalBackend::create(&missing), LocalBackend::open(&missing)] {
+        assert_eq!(again.unwrap().get(&name("x"), 1).unwrap(), b"1");
+    }
+
+    let file = place.path().join("file");
+    fs::write(&file, "").unwrap();
+    assert_eq!(kind(LocalBackend::open(&file)), Some(ErrorKind::NotFound));
+    assert!(LocalBackend::create(&file).is_err());
+    assert!(LocalBackend::create(file.join("below")).is_err());
+}
+
+#[test]
+fn nobody_else_can_read_and_nobody_writes_twice() {
+    let place = tempfile::tempdir().unwrap();
+    let store = LocalBackend::open(place.path()).unwrap();
+    store.put(&name("a/b/c"), &[b"1"]).unwrap();
+    store.put_new(&name("a/b/d"), &[b"1"]).unwrap();
+    for (path, bits) in [
+        ("a", 0o700),
+        ("a/b", 0o700),
+        ("a/b/c", 0o400),
+        ("a/b/d", 0o400),
+    ] {
+        assert_eq!(mode(&place.path().join(path)), bits, "{path}");
+    }
+}
+
+#[test]
+fn a_directory_that_was_tidied_away_is_made_again() {
+    let place = tempfile::tempdir().unwrap();
+    let store = LocalBackend::open(place.path()).unwrap();
+    for _ in 0..3 {
+        store.put(&name("a/b/c"), &[b"1"]).unwrap();
+        fs::remove_dir_all(place.path().join("a")).unwrap();
+        assert_eq!(names(&store, ""), [""; 0]);
+    }
+    store.put_new(&name("a/b/c"), &[b"1"]).unwrap();
+    assert_eq!(names(&store, ""), ["a/b/c"]);
+}
+
+#[test]
+fn the_store_moves_with_its_directory() {
+    let place = tempfile::tempdir().unwrap();
+    let (old, new) = (place.path().join("old"), place.path().join("new"));
+    let store = LocalBackend::create(&old).unwrap();
+    store.put(&name("a/1"), &[b"1"]).unwrap();
+    fs::rename(&old, &new).unwrap();
+    store.put(&name("a/2"), &[b"2"]).unwrap();
+    assert_eq!(tree(place.path()), ["new", "new/a", "new/a/1", "new/a/2"]);
+
+    fs::remove_dir_all(&new).unwrap();
+    assert_eq!(
+        kind(store.put(&name("3"), &[b"3"])),
+        Some(ErrorKind::NotFound)
+    );
+    assert_eq!(
+        kind(store.put(&name("a/3"), &[b"3"])),
+        Some(ErrorKind::NotFound)
+    );
+}
+
+#[test]
+fn strangers_are_not_listed_and_links_not_followed() {
+    let place = tempfile::tempdir().unwrap();
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("x"), "outside").unwrap();
+    let at = |path: &str| place.path().join(path);
+    let store = LocalBackend::open(place.path()).unwrap();
+    store.put(&name("a/b"), &[b"1"]).unwrap();
+    for stray in [
+        ".tmp-0011",
+        "a/.tmp-22",
+        "README",
+        "a/ü",
+        "a/b~",
+        "a/with space",
+    ] {
+        fs::write(at(stray), "stray").unwrap();
+    }
+    fs::create_dir_all(at("lost+found/deep")).unwrap();
+    fs::write(at("lost+found/deep/x"), "stray").unwrap();
+    fs::create_dir_all(at("1/2/3/4/5/6")).unwrap();
+    fs::write(at("1/2/3/4/5/6/7"), "too deep").unwrap();
+    symlink(outside.path().join("x"), at("a/file")).unwrap();
+    symlink(at("a/b"), at("a/inside")).unwrap();
+    symlink(outside.path(), at("a/away")).unwrap();
+    symlink("nowhere", at("a/dangling")).unwrap();
+    let fifo = Command::new("mkfifo").arg(at("a/fifo")).status().unwrap();
+    assert!(fifo.success());
+
+    for directory in ["", "a"] {
+        assert_eq!(names(&store, directory), ["a/b"]);
+    }
+    assert_eq!(names(&store, "a/away"), [""; 0]);
+    for stray in ["a/file", "a/inside", "a/away", "a/dangling", "a/fifo"] {
+        assert_eq!(
+            kind(store.get(&name(stray), 99)),
+            Some(ErrorKind::NotFound),
+            "{stray}"
+        );
+        assert_eq!(
+            kind(store.size(&name(stray))),
+            Some(ErrorKind::NotFound),
+            "{stray}"
+        );
+    }
+    assert!(store.put(&name("a/away/new"), &[b"1"]).is_err());
+    assert_eq!(tree(outside.path()), ["x"]);
+}
+
+#[test]
+fn a_failure_leaves_no_temporary_file() {
+    let place = tempfile::tempdir().unwrap();
+    let store = LocalBackend::open(place.path()).unwrap();
+    store.put(&name("a/b"), &[b"1"]).unwrap();
+    let before = tree(place.path());
+    // A directory cannot be replaced by an object, nor an object hold others.
+    assert!(store.put(&name("a"), &[b"2"]).is_err());
+    assert!(store.put_new(&name("a"), &[b"2"]).is_err());
+    assert!(store.put(&name("a/b/c"), &[b"2"]).is_err());
+    assert_eq!(
+        kind(store.put_new(&name("a/b"), &[b"2"])),
+        Some(ErrorKind::Exists)
+    );
+    assert_eq!(tree(place.path()), before);
+}
+
+#[test]
+fn what_is_forbidden_is_denied() {
+    if rustix::process::geteuid().is_root() {
+        println!("skipped: modes do not stop root");
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let store = LocalBackend::open(place.path()).unwrap();
+    let denied = Some(ErrorKind::Denied);
+    store.put(&name("a/b"), &[b"1"]).unwrap();
+    let set = |path: &str, bits| {
+        let permissions = fs::Permissions::from_mode(bits);
+        fs::set_permissions(place.path().join(path), permissions).unwrap();
+    };
+    set("a/b", 0);
+    assert_eq!(kind(store.get(&name("a/b"), 1)), denied);
+    set("a", 0o500);
+    assert_eq!(kind(store.put(&name("a/c"), &[b"1"])), denied);
+    assert_eq!(kind(store.put_new(&name("a/c"), &[b"1"])), denied);
+    assert_eq!(kind(store.delete(&name("a/b"))), denied);
+    set("a", 0);
+    assert_eq!(kind(store.list("")), denied);
+    set("a", 0o700);
+    assert_eq!(tree(place.path()), ["a", "a/b"]);
+}
+
+/// A file system of one MiB, as long as it lives.
+struct SmallDisk {
+    place: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    /// None where mounting is not permitted.
+    fn mount() -> Option<Self> {
+        let place = tempfile::Builder::new()
+            .prefix("small disk")
+            .tempdir()
+            .unwrap();
+        let disk = Self { place };
+        disk.run("mount", &["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
+            .then_some(disk)
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) -> bool {
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .arg(self.place.path())
+            .stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily, because the store may still be open; the directory below goes with `place`.
+        self.run("umount", &["--lazy"]);
+    }
+}
+
+#[test]
+fn a_full_disk_is_named_and_keeps_what_it_had() {
+    let Some(disk) = SmallDisk::mount() else {
+        println!("skipped: mounting a file system is not permitted here");
+        return;
+    };
+    let store = LocalBackend::create(disk.place.path().join("store")).unwrap();
+    store.put(&name("packs/a"), &[&vec![1; 100_000]]).unwrap();
+    let before = tree(disk.place.path());
+    for (object, new) in [("packs/b", false), ("packs/b", true), ("packs/a", false)] {
+        let parts: &[&[u8]] = &[&vec![2; 500_000], &vec![3; 1_500_000]];
+        let put = if new {
+            store.put_new(&name(object), parts)
+        } else {
+            store.put(&name(object), parts)
+        };
+        let error = put.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Full);
+        let text = error.to_string();
+        let mount = format!("(on {}, ", disk.place.path().display());
+        assert!(
+            text.contains(&mount) && text.contains("free of 1.0 MiB)"),
+            "{text}"
+        );
+        assert_eq!(tree(disk.place.path()), before);
+    }
+    assert_eq!(
+        store.get(&name("packs/a"), 100_000).unwrap(),
+        vec![1; 100_000]
+    );
+    // There is room again once something is deleted.
+    store.delete(&name("packs/a")).unwrap();
+    store.put(&name("packs/b"), &[&vec![2; 900_000]]).unwrap();
+}
+
+#[test]
+fn a_read_only_disk_is_said_to_be_so() {
+    let Some(disk) = SmallDisk::mount() else {
+        println!("skipped: mounting a file system is not permitted here");
+        return;
+    };
+    let store = LocalBackend::open(disk.place.path()).unwrap();
+    store.put(&name("packs/a"), &[b"1"]).unwrap();
+    assert!(disk.run("mount", &["-o", "remount,ro"]));
+    let read_only = Some(ErrorKind::ReadOnly);
+    // In a directory that is known, in one that was made by somebody, and in one that is not there.
+    for object in ["packs/b", "b", "index/b"] {
+        assert_eq!(
+            kind(store.put(&name(object), &[b"1"])),
+            read_only,
+            "{object}"
+        );
+        assert_eq!(
+            kind(store.put_new(&name(object), &[b"1"])),
+            read_only,
+            "{object}"
+        );
+    }
+    assert_eq!(kind(store.delete(&name("packs/a"))), read_only);
+    assert_eq!(store.get(&name("packs/a"), 1).unwrap(), b"1");
+    assert_eq!(names(&store, ""), ["packs/a"]);
+    let inside = LocalBackend::create(disk.place.path().join("new"));
+    assert_eq!(kind(inside), read_only);
+}
