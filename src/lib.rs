@@ -5,3 +5,4 @@
 pub mod base;
 pub mod chunk;
 pub mod storage;
+pub mod volume;
