@@ -33,12 +33,14 @@ impl ChunkSize {
 
     /// In bytes, for indexing memory.
     #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "no chunk size is zero")]
     pub const fn len(self) -> usize {
         self.0 as usize
     }
 
     /// Chunks in a slot: 1 to 1024.
     #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "1024 at most")]
     pub const fn per_slot(self) -> u16 {
         (SLOT_SIZE / self.0 as u64) as u16
     }
