@@ -6,4 +6,6 @@ pub mod base;
 pub mod crypto;
 pub mod format;
 pub mod repo;
+pub mod chunk;
 pub mod storage;
+pub mod volume;

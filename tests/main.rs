@@ -1,3 +1,4 @@
 //! All integration tests: one binary, a module an area.
 
 mod storage;
+mod volume;

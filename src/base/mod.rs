@@ -4,6 +4,7 @@ mod cancel;
 mod id;
 mod observe;
 mod units;
+mod zero;
 
 pub use cancel::{Cancel, Cancelled};
 pub use id::{BlobId, ObjectHash, ParseIdError, ProjectId, RepositoryId, Root, VolumeId, hex};
@@ -12,3 +13,4 @@ pub use units::{
     ByteSize, CHUNK_SIZE_DEFAULT, CHUNK_SIZE_MAX, CHUNK_SIZE_MIN, ChunkSize, ParseSizeError,
     SLOT_SIZE,
 };
+pub use zero::{data_runs, is_zero};

@@ -1,0 +1,5 @@
+//! Cutting what is not a block device. Images need no cutter: their chunks lie on a fixed grid.
+
+mod stream;
+
+pub use stream::StreamCutter;

@@ -1,0 +1,324 @@
+//! An image written to a file or a block device.
+
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::num::NonZeroU64;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::fs::{FallocateFlags, OFlags};
+use rustix::io::{Errno, ReadWriteFlags};
+
+use crate::base::data_runs;
+
+use super::error::{ErrorKind, Operation, Unsuitable, VolumeError};
+use super::pending::{Collision, Pending};
+use super::sys::{ImageKind, fits, image_size, open_image, read_image};
+use super::target::Target;
+
+/// How finely a new file is sparse: the block size of the file systems in use.
+const BLOCK: usize = 4 << 10;
+
+/// `RWF_DONTCACHE` (Linux 6.14): the kernel starts writing at once and then forgets the pages.
+const DONT_CACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
+
+/// Shorter writes go through the cache: writing each out at once costs more than it saves.
+const DONT_CACHE_MIN: usize = 256 << 10;
+
+/// As much may wait in the cache before somebody must write it out. It keeps the disk busy from
+/// the start instead of at the end, and a restore from crowding out the host's page cache.
+const SYNC_WINDOW: u64 = 64 << 20;
+
+/// Zeros written at once where nothing cheaper makes a range zero.
+static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
+
+/// A file or block device that takes an image.
+///
+/// Writes of 256 KiB and more bypass the page cache where the kernel can. Measured with two
+/// threads and 1 GiB of data into a new file on ext4, durable at the end, on a shared machine:
+/// 0.6 to 0.9 s so, 0.8 to 1.3 s through the cache with a sync every 64 MiB, 1.0 to 1.6 s with one
+/// at the end. `O_DIRECT` writes of 4 MiB take 0.7 to 0.9 s and an eighth of the processor time,
+/// but ones of 64 KiB take 7.5 s, and it would need aligned buffers all the way up.
+#[derive(Debug)]
+pub struct FileTarget {
+    file: File,
+    path: PathBuf,
+    size: u64,
+    kind: ImageKind,
+    /// Whether it was empty, so that zeros need no writing.
+    fresh: bool,
+    /// The name that it gets when it is finished.
+    pending: Mutex<Option<Pending>>,
+    dont_cache: AtomicBool,
+    /// Bytes written through the cache.
+    cached: AtomicU64,
+    failed: AtomicBool,
+}
+
+impl FileTarget {
+    /// A new, sparse file of `size` bytes. It appears at `path` when it is finished; until then it
+    /// is `.NAME.cuttlebone-HEX` beside it, and it is removed if it never is. If `path` exists, or
+    /// does by then, that is an error of kind [`ErrorKind::Exists`].
+    pub fn create_new(path: impl AsRef<Path>, size: u64) -> Result<Self, VolumeError> {
+        Self::create(path.as_ref(), size, Collision::Refuse)
+    }
+
+    /// The same, but takes the place of the file at `path`, which is untouched until then, with
+    /// its owner and mode.
+    pub fn replace(path: impl AsRef<Path>, size: u64) -> Result<Self, VolumeError> {
+        Self::create(path.as_ref(), size, Collision::Replace)
+    }
+
+    fn create(path: &Path, size: u64, collision: Collision) -> Result<Self, VolumeError> {
+        let (pending, file) = Pending::create(path, collision)?;
+        let path = pending.path().to_owned();
+        file.set_len(size)
+            .map_err(VolumeError::on(Operation::Resize, &path))?;
+        let fresh = Self::new(file, path, size, ImageKind::File);
+        Ok(Self {
+            fresh: true,
+            pending: Mutex::new(Some(pending)),
+            ..fresh
+        })
+    }
+
+    /// The file or block device at `path` itself, with what it holds. A file is resized to `size`;
+    /// for a device see [`open_device`](Self::open_device).
+    pub fn in_place(path: impl AsRef<Path>, size: u64) -> Result<Self, VolumeError> {
+        let path = path.as_ref();
+        let (file, metadata, kind) = open_image(path, OFlags::RDWR, true)?;
+        match kind {
+            ImageKind::File if metadata.len() != size => {
+                file.set_len(size)
+                    .map_err(VolumeError::on(Operation::Resize, path))?;
+            }
+            ImageKind::File => {}
+            ImageKind::Device => check_device(&file, path, size)?,
+        }
+        Ok(Self::new(file, path.to_owned(), size, kind))
+    }
+
+    /// The block device at `path`, with what it holds. It must have at least `size` bytes, or the
+    /// kind is [`ErrorKind::TooSmall`]; if it is mounted or otherwise claimed, it is
+    /// [`ErrorKind::Busy`]. What lies behind `size` stays as it is.
+    pub fn open_device(path: impl AsRef<Path>, size: u64) -> Result<Self, VolumeError> {
+        let path = path.as_ref();
+        let (file, _, kind) = open_image(path, OFlags::RDWR, true)?;
+        if kind != ImageKind::Device {
+            let kind = ErrorKind::Unsuitable(Unsuitable::File);
+            return Err(VolumeError::new(kind, Operation::Open, path.display()));
+        }
+        check_device(&file, path, size)?;
+        Ok(Self::new(file, path.to_owned(), size, kind))
+    }
+
+    fn new(file: File, path: PathBuf, size: u64, kind: ImageKind) -> Self {
+        Self {
+            file,
+            path,
+            size,
+            kind,
+            fresh: false,
+            pending: Mutex::new(None),
+            dont_cache: AtomicBool::new(true),
+            cached: AtomicU64::new(0),
+            failed: AtomicBool::new(false),
+        }
+    }
+
+    /// Where the image is, or will be.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it began as nothing but zeros, so that none need be written.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.fresh
+    }
+
+    /// Fills `buffer` from `offset` on with what the target holds, so that a restore can leave
+    /// alone what is right already.
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), VolumeError> {
+        read_image(&self.file, &self.path, self.size, offset, buffer)
+    }
+
+    /// Fails, for good, unless `result` is a success.
+    fn settle(
+        &self,
+        operation: Operation,
+        offset: impl Into<Option<u64>>,
+        result: io::Result<()>,
+    ) -> Result<(), VolumeError> {
+        result.map_err(|source| {
+            self.failed.store(true, Ordering::Relaxed);
+            let mut error = VolumeError::io(operation, self.path.display(), source);
+            error.offset = offset.into();
+            if error.kind == (ErrorKind::Full { free: None }) && self.kind == ImageKind::File {
+                let free = rustix::fs::fstatvfs(&self.file)
+                    .ok()
+                    .map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+                error.kind = ErrorKind::Full { free };
+            }
+            error
+        })
+    }
+
+    fn check_range(&self, operation: Operation, offset: u64, len: u64) -> Result<(), VolumeError> {
+        if fits(self.size, offset, len) {
+            return Ok(());
+        }
+        self.failed.store(true, Ordering::Relaxed);
+        Err(VolumeError::new(ErrorKind::OutOfRange, operation, self.path.display()).at(offset))
+    }
+
+    fn write_all(&self, mut offset: u64, mut data: &[u8]) -> io::Result<()> {
+        while !data.is_empty() {
+            let written = match self.write_some(offset, data) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => written,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            offset += written as u64;
+            data = &data[written..];
+        }
+        Ok(())
+    }
+
+    fn write_some(&self, offset: u64, data: &[u8]) -> io::Result<usize> {
+        if data.len() >= DONT_CACHE_MIN && self.dont_cache.load(Ordering::Relaxed) {
+            match rustix::io::pwritev2(&self.file, &[IoSlice::new(data)], offset, DONT_CACHE) {
+                Ok(written) => return Ok(written),
+                // An older kernel, or a file system that cannot.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                    self.dont_cache.store(false, Ordering::Relaxed);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let written = self.file.write_at(data, offset)?;
+        let before = self.cached.fetch_add(written as u64, Ordering::Relaxed);
+        if before / SYNC_WINDOW != (before + written as u64) / SYNC_WINDOW {
+            // The others go on meanwhile.
+            rustix::fs::fdatasync(&self.file)?;
+        }
+        Ok(written)
+    }
+
+    /// Makes a range zero by the cheapest means there is.
+    fn zero(&self, offset: u64, len: NonZeroU64) -> io::Result<()> {
+        // On devices too a punched hole reads as zero, or the kernel refuses to punch it.
+        for mode in [FallocateFlags::PUNCH_HOLE, FallocateFlags::ZERO_RANGE] {
+            let mode = mode | FallocateFlags::KEEP_SIZE;
+            loop {
+                match rustix::fs::fallocate(&self.file, mode, offset, len.get()) {
+                    Ok(()) => return Ok(()),
+                    Err(Errno::INTR) => {}
+                    // Not there, or not for a range that is no whole number of sectors.
+                    Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NODEV) => break,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        let mut at = offset;
+        let end = offset + len.get();
+        while at < end {
+            let piece = usize::try_from(end - at)
+                .unwrap_or(usize::MAX)
+                .min(ZEROS.len());
+            self.write_all(at, &ZEROS[..piece])?;
+            at += piece as u64;
+        }
+        Ok(())
+    }
+}
+
+/// A device cannot be made to fit.
+fn check_device(file: &File, path: &Path, needed: u64) -> Result<(), VolumeError> {
+    let size =
+        image_size(file, ImageKind::Device).map_err(VolumeError::on(Operation::Open, path))?;
+    if size < needed {
+        let kind = ErrorKind::TooSmall { size, needed };
+        return Err(VolumeError::new(kind, Operation::Open, path.display()));
+    }
+    Ok(())
+}
+
+/// The runs of `data` that hold anything, in blocks aligned to the file and not to `data`.
+fn aligned_runs(offset: u64, data: &[u8]) -> impl Iterator<Item = Range<usize>> {
+    let into_block = usize::try_from(offset % BLOCK as u64).unwrap_or(0);
+    let head = ((BLOCK - into_block) % BLOCK).min(data.len());
+    let (first, rest) = data.split_at(head);
+    let rest = data_runs(rest, BLOCK).map(move |run| head + run.start..head + run.end);
+    data_runs(first, BLOCK).chain(rest)
+}
+
+impl Target for FileTarget {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8]) -> Result<(), VolumeError> {
+        self.check_range(Operation::Write, offset, data.len() as u64)?;
+        if !self.fresh {
+            return self.settle(Operation::Write, offset, self.write_all(offset, data));
+        }
+        for run in aligned_runs(offset, data) {
+            let offset = offset + run.start as u64;
+            self.settle(Operation::Write, offset, self.write_all(offset, &data[run]))?;
+        }
+        Ok(())
+    }
+
+    fn zero_range(&self, offset: u64, len: u64) -> Result<(), VolumeError> {
+        self.check_range(Operation::Zero, offset, len)?;
+        match NonZeroU64::new(len) {
+            Some(len) if !self.fresh => {
+                self.settle(Operation::Zero, offset, self.zero(offset, len))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn finish(&self) -> Result<(), VolumeError> {
+        if self.failed.load(Ordering::Relaxed) {
+            let path = self.path.display();
+            return Err(VolumeError::new(
+                ErrorKind::Incomplete,
+                Operation::Finish,
+                path,
+            ));
+        }
+        let synced = rustix::fs::fdatasync(&self.file).map_err(io::Error::from);
+        self.settle(Operation::Sync, None, synced)?;
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.as_mut().map_or(Ok(()), Pending::commit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_aligned_to_the_file() {
+        let mut data = vec![0; 4 * BLOCK];
+        data[10] = 1;
+        data[2 * BLOCK + 5] = 1;
+        let runs = |offset| aligned_runs(offset, &data).collect::<Vec<_>>();
+        assert_eq!(runs(0), [0..BLOCK, 2 * BLOCK..3 * BLOCK]);
+        assert_eq!(runs(BLOCK as u64 * 7), runs(0));
+        assert_eq!(runs(4095), [1..BLOCK + 1, 2 * BLOCK + 1..3 * BLOCK + 1]);
+        assert_eq!(
+            runs(100),
+            [0..BLOCK - 100, 2 * BLOCK - 100..3 * BLOCK - 100]
+        );
+        assert_eq!(aligned_runs(5, &[0, 0, 1]).collect::<Vec<_>>(), vec![0..3]);
+        assert_eq!(aligned_runs(5, &[]).count(), 0);
+    }
+}

@@ -1,0 +1,19 @@
+//! Where volumes are read from and written to: raw files, block devices, streams.
+//!
+//! A source is read by many threads at once and never written. A target is written by many
+//! threads, each byte at most once, and is whole only once it is finished.
+
+mod error;
+mod file;
+mod pending;
+mod source;
+mod stream;
+mod sys;
+mod target;
+
+pub use error::{ErrorKind, Operation, Unsuitable, VolumeError};
+pub use file::FileTarget;
+pub use source::{DataExtents, ImageIdentity, ImageSource};
+pub use stream::StreamTarget;
+pub use sys::ImageKind;
+pub use target::Target;

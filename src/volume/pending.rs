@@ -1,0 +1,180 @@
+//! A file that gets its name only when it is whole.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use super::error::{ErrorKind, Operation, Unsuitable, VolumeError};
+use super::sys::{ImageKind, image_kind};
+
+/// Bytes of the final name that the temporary one repeats: all of them together, with the dot, the
+/// mark and the digits, stay below the 255 that a name may have.
+const NAME_KEPT: usize = 200;
+
+/// What becomes of a file that already has the name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Collision {
+    Refuse,
+    Replace,
+}
+
+/// A file under a temporary name beside its final one. Dropped without [`commit`](Self::commit),
+/// it is removed.
+#[derive(Debug)]
+pub(super) struct Pending {
+    directory: File,
+    temporary: OsString,
+    path: PathBuf,
+    name: OsString,
+    collision: Collision,
+    committed: bool,
+}
+
+impl Pending {
+    /// Makes an empty file that will be at `path`. With [`Collision::Replace`] it takes owner and
+    /// mode of the file that is there; otherwise only its owner can read it, for it will hold
+    /// what a backup kept secret.
+    pub(super) fn create(path: &Path, collision: Collision) -> Result<(Self, File), VolumeError> {
+        let refuse = |kind| VolumeError::new(kind, Operation::Create, path.display());
+        let failed = VolumeError::on(Operation::Create, path);
+        let directory = |of: &Path| match of.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let (path, replaced) = match path.symlink_metadata() {
+            Ok(_) if collision == Collision::Refuse => return Err(refuse(ErrorKind::Exists)),
+            Ok(_) => {
+                // The file is replaced, not the link that leads to it.
+                let path = path.canonicalize().map_err(&failed)?;
+                let metadata = path.metadata().map_err(&failed)?;
+                match image_kind(&metadata) {
+                    Ok(ImageKind::File) => {}
+                    Ok(ImageKind::Device) => {
+                        return Err(refuse(ErrorKind::Unsuitable(Unsuitable::BlockDevice)));
+                    }
+                    Err(what) => return Err(refuse(ErrorKind::Unsuitable(what))),
+                }
+                (path, Some(metadata))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (path.to_owned(), None),
+            Err(error) => return Err(failed(error)),
+        };
+        let name = path
+            .file_name()
+            .ok_or_else(|| refuse(ErrorKind::Unsuitable(Unsuitable::Directory)))?
+            .to_owned();
+        let temporary = temporary_name(&name).map_err(&failed)?;
+        let directory = fs::File::open(directory(&path)).map_err(&failed)?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = File::from(
+            rustix::fs::openat(&directory, &temporary, flags, Mode::RUSR | Mode::WUSR)
+                .map_err(|error| failed(error.into()))?,
+        );
+        let pending = Self {
+            directory,
+            temporary,
+            path,
+            name,
+            collision,
+            committed: false,
+        };
+        if let Some(replaced) = replaced {
+            let own = file.metadata().map_err(&failed)?;
+            if (own.uid(), own.gid()) != (replaced.uid(), replaced.gid()) {
+                fchown(&file, Some(replaced.uid()), Some(replaced.gid())).map_err(&failed)?;
+            }
+            let mode = fs::Permissions::from_mode(replaced.mode() & 0o777);
+            file.set_permissions(mode).map_err(&failed)?;
+        }
+        Ok((pending, file))
+    }
+
+    /// Where the file will be.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives the file its name, durably. Its content must be durable before. After an error it
+    /// may be tried again.
+    pub(super) fn commit(&mut self) -> Result<(), VolumeError> {
+        let failed = |error: Errno| {
+            VolumeError::io(
+                Operation::Finish,
+                self.path.display(),
+                io::Error::from(error),
+            )
+        };
+        if !self.committed {
+            match self.collision {
+                Collision::Replace => rustix::fs::renameat(
+                    &self.directory,
+                    &self.temporary,
+                    &self.directory,
+                    &self.name,
+                ),
+                Collision::Refuse => {
+                    rename_no_replace(&self.directory, &self.temporary, &self.name)
+                }
+            }
+            .map_err(failed)?;
+            self.committed = true;
+        }
+        rustix::fs::fsync(&self.directory).map_err(failed)
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if !self.committed {
+            // Nobody is left to tell; what stays behind bears a name that says what it is.
+            let _ = rustix::fs::unlinkat(&self.directory, &self.temporary, AtFlags::empty());
+        }
+    }
+}
+
+/// `.NAME.cuttlebone-HEX`.
+fn temporary_name(name: &OsStr) -> io::Result<OsString> {
+    let number = getrandom::u64().map_err(io::Error::other)?;
+    let kept = name.as_bytes().get(..NAME_KEPT).unwrap_or(name.as_bytes());
+    let mut temporary = OsString::from(".");
+    temporary.push(OsStr::from_bytes(kept));
+    temporary.push(format!(".cuttlebone-{number:016x}"));
+    Ok(temporary)
+}
+
+/// Renames unless the new name is taken, in one step.
+fn rename_no_replace(directory: impl AsFd, old: &OsStr, new: &OsStr) -> Result<(), Errno> {
+    let directory = directory.as_fd();
+    match rustix::fs::renameat_with(directory, old, directory, new, RenameFlags::NOREPLACE) {
+        // Not every file system can (NFS cannot); a second link refuses a taken name as well.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            rustix::fs::linkat(directory, old, directory, new, AtFlags::empty())?;
+            rustix::fs::unlinkat(directory, old, AtFlags::empty())
+        }
+        result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_temporary_name_is_never_too_long() {
+        let name = temporary_name(OsStr::new("disk.raw")).expect("a name");
+        let name = name.to_str().expect("plain");
+        let digits = name
+            .strip_prefix(".disk.raw.cuttlebone-")
+            .expect("a prefix");
+        assert_eq!(digits.len(), 16);
+        let long = OsString::from("x".repeat(255));
+        assert!(temporary_name(&long).expect("a name").len() <= 255);
+    }
+}

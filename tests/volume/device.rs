@@ -1,0 +1,190 @@
+//! What needs privileges: each test says so when it is skipped.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cuttlebone::base::is_zero;
+use cuttlebone::volume::{ErrorKind, FileTarget, ImageKind, ImageSource, Target, VolumeError};
+use tempfile::TempDir;
+
+use super::{kind, names, noise, run};
+
+/// A loop device over a file, detached when dropped.
+struct Loop {
+    device: String,
+    backing: PathBuf,
+    _directory: TempDir,
+}
+
+impl Loop {
+    fn new(content: &[u8]) -> Option<Self> {
+        let directory = TempDir::new().expect("a directory");
+        let backing = directory.path().join("backing");
+        fs::write(&backing, content).expect("a file");
+        let device = run("losetup", &["--find", "--show", backing.to_str()?])?;
+        Some(Self {
+            device,
+            backing,
+            _directory: directory,
+        })
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        run("losetup", &["--detach", &self.device]);
+    }
+}
+
+/// A small file system in memory, unmounted when dropped.
+struct Small(TempDir);
+
+impl Small {
+    fn new(size: &str) -> Option<Self> {
+        let directory = TempDir::new().expect("a directory");
+        let options = format!("size={size}");
+        let path = directory.path().to_str()?;
+        run("mount", &["-t", "tmpfs", "-o", &options, "tmpfs", path])?;
+        Some(Self(directory))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        run("umount", &[self.path().to_str().unwrap_or_default()]);
+    }
+}
+
+#[test]
+fn a_device_is_read_and_written_in_place() {
+    let before = noise(4, 8 << 20);
+    let Some(device) = Loop::new(&before) else {
+        eprintln!("skipped: loop devices cannot be made here");
+        return;
+    };
+    let source = ImageSource::open(&device.device).expect("a source");
+    assert_eq!((source.size(), source.kind()), (8 << 20, ImageKind::Device));
+    let extents: Vec<_> = source
+        .data_extents()
+        .map(|e| e.expect("an extent"))
+        .collect();
+    assert_eq!(
+        extents,
+        vec![0..8 << 20],
+        "a device does not tell its holes"
+    );
+    let mut read = vec![0; 5_000];
+    source.read_at(3_000, &mut read).expect("data");
+    assert_eq!(read, before[3_000..8_000]);
+    assert!(!source.changed_meanwhile().expect("a look"));
+    let mut identity = source.identity().clone();
+    identity.settled = true;
+    assert!(
+        !identity.unchanged_since(&identity),
+        "nothing tells when a device was written"
+    );
+
+    let target = FileTarget::open_device(&device.device, 7 << 20).expect("a target");
+    assert_eq!(
+        kind(FileTarget::open_device(&device.device, 1)),
+        ErrorKind::Busy
+    );
+    assert_eq!(
+        kind(FileTarget::in_place(&device.device, 1)),
+        ErrorKind::Busy
+    );
+    let data = noise(5, 1 << 20);
+    target.write_at(1 << 20, &data).expect("a write");
+    target.zero_range(3 << 20, 2 << 20).expect("whole sectors");
+    target
+        .zero_range((6 << 20) + 1, 1_000)
+        .expect("no whole sectors");
+    assert_eq!(kind(target.write_at(7 << 20, &[1])), ErrorKind::OutOfRange);
+    drop(target);
+
+    let target = FileTarget::in_place(&device.device, 7 << 20).expect("a target");
+    target.finish().expect("finished");
+    drop(target);
+    let mut expected = before;
+    expected[1 << 20..2 << 20].copy_from_slice(&data);
+    expected[3 << 20..5 << 20].fill(0);
+    expected[(6 << 20) + 1..(6 << 20) + 1_001].fill(0);
+    assert!(fs::read(&device.device).expect("the device") == expected);
+    assert!(fs::read(&device.backing).expect("what lies behind it") == expected);
+}
+
+#[test]
+fn a_device_that_is_too_small_says_both_sizes() {
+    let Some(device) = Loop::new(&noise(8, 1 << 20)) else {
+        eprintln!("skipped: loop devices cannot be made here");
+        return;
+    };
+    let error = FileTarget::in_place(&device.device, (1 << 20) + 1).expect_err("too small");
+    assert_eq!(
+        error.kind,
+        ErrorKind::TooSmall {
+            size: 1 << 20,
+            needed: (1 << 20) + 1
+        }
+    );
+    assert!(error.to_string().contains("1048576") && error.to_string().contains("1048577"));
+    let refused = FileTarget::replace(&device.device, 1).expect_err("a device");
+    assert!(matches!(refused.kind, ErrorKind::Unsuitable(_)));
+    assert!(
+        fs::metadata(&device.device).is_ok(),
+        "the node is still there"
+    );
+}
+
+#[test]
+fn a_full_disk_says_which_and_leaves_nothing() {
+    let Some(disk) = Small::new("1m") else {
+        eprintln!("skipped: file systems cannot be mounted here");
+        return;
+    };
+    let path = disk.path().join("disk.raw");
+    for piece in [64 << 10, 512 << 10] {
+        let target = FileTarget::create_new(&path, 8 << 20).expect("sparse, so it fits");
+        let data = noise(6, piece);
+        let error: VolumeError = (0..)
+            .find_map(|at| target.write_at(at * data.len() as u64, &data).err())
+            .expect("full at some time");
+        let ErrorKind::Full { free: Some(free) } = error.kind else {
+            unreachable!("{error:?}");
+        };
+        assert!(free < 1 << 20);
+        assert!(
+            error.to_string().contains(path.to_str().expect("plain")),
+            "{error}"
+        );
+        assert_eq!(kind(target.finish()), ErrorKind::Incomplete);
+        drop(target);
+        assert!(names(disk.path()).is_empty());
+    }
+}
+
+#[test]
+fn a_disk_mounted_for_reading_is_told_apart() {
+    let Some(disk) = Small::new("1m") else {
+        eprintln!("skipped: file systems cannot be mounted here");
+        return;
+    };
+    let path = disk.path().join("disk.raw");
+    fs::write(&path, noise(7, 4096)).expect("a file");
+    let mounted = disk.path().to_str().expect("plain");
+    run("mount", &["-o", "remount,ro", mounted]).expect("read-only");
+    assert_eq!(
+        kind(FileTarget::create_new(disk.path().join("new"), 1)),
+        ErrorKind::ReadOnly
+    );
+    assert_eq!(kind(FileTarget::replace(&path, 1)), ErrorKind::ReadOnly);
+    assert_eq!(kind(FileTarget::in_place(&path, 4096)), ErrorKind::ReadOnly);
+    let source = ImageSource::open(&path).expect("reading is fine");
+    let mut read = vec![0; 4096];
+    source.read_at(0, &mut read).expect("data");
+    assert!(!is_zero(&read));
+}

@@ -1,0 +1,256 @@
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use cuttlebone::base::is_zero;
+use cuttlebone::volume::{ErrorKind, ImageKind, ImageSource, Unsuitable};
+use proptest::prelude::*;
+use rustix::fs::{CWD, FileType, Mode};
+use tempfile::TempDir;
+
+use super::{kind, noise};
+
+fn sparse(size: u64, data: &[(u64, &[u8])]) -> (TempDir, PathBuf) {
+    let directory = TempDir::new().expect("a directory");
+    let path = directory.path().join("image");
+    let file = File::create_new(&path).expect("a file");
+    file.set_len(size).expect("a size");
+    for (offset, bytes) in data {
+        file.write_all_at(bytes, *offset).expect("a write");
+    }
+    (directory, path)
+}
+
+#[test]
+fn a_file_is_read_as_it_is() {
+    let bytes = noise(1, 10_000);
+    let (_directory, path) = sparse(20_000, &[(5_000, &bytes)]);
+    let source = ImageSource::open(&path).expect("a source");
+    assert_eq!((source.size(), source.kind()), (20_000, ImageKind::File));
+    let mut read = vec![1; 10_000];
+    source.read_at(5_000, &mut read).expect("data");
+    assert_eq!(read, bytes);
+    source
+        .read_at(15_000, &mut read[..5_000])
+        .expect("zeros to the end");
+    assert!(is_zero(&read[..5_000]));
+    source.read_at(20_000, &mut []).expect("nothing at the end");
+    assert_eq!(
+        kind(source.read_at(20_000, &mut [0])),
+        ErrorKind::OutOfRange
+    );
+    assert_eq!(
+        kind(source.read_at(u64::MAX, &mut [0])),
+        ErrorKind::OutOfRange
+    );
+    assert!(!source.changed_meanwhile().expect("a look"));
+}
+
+#[test]
+fn a_huge_sparse_file_costs_only_its_extents() {
+    let size = 8 << 40;
+    let places = [1 << 20, 3 << 40, size - 4096];
+    let (_directory, path) = sparse(size, &places.map(|at| (at, &[7u8; 4096][..])));
+    let source = ImageSource::open(&path).expect("a source");
+    let extents: Vec<_> = source
+        .data_extents()
+        .map(|e| e.expect("an extent"))
+        .collect();
+    if extents.len() == 1 && extents[0] == (0..size) {
+        eprintln!(
+            "skipped: the file system of {} does not tell its holes",
+            path.display()
+        );
+        return;
+    }
+    assert_eq!(extents.len(), 3);
+    for (extent, at) in extents.iter().zip(places) {
+        assert!(extent.start <= at && at + 4096 <= extent.end);
+    }
+    assert!(extents.iter().map(|e| e.end - e.start).sum::<u64>() < 1 << 20);
+}
+
+#[test]
+fn nothing_has_no_extents_and_data_has_one() {
+    let (_directory, path) = sparse(0, &[]);
+    assert_eq!(
+        ImageSource::open(&path)
+            .expect("a source")
+            .data_extents()
+            .count(),
+        0
+    );
+    let (_directory, path) = sparse(1, &[(0, &[1])]);
+    let source = ImageSource::open(&path).expect("a source");
+    assert_eq!(
+        source
+            .data_extents()
+            .map(|e| e.expect("an extent"))
+            .collect::<Vec<_>>(),
+        vec![0..1]
+    );
+}
+
+#[test]
+fn a_file_that_shrinks_is_an_error_and_no_hole() {
+    let (_directory, path) = sparse(1 << 20, &[(0, &[1; 4096]), (512 << 10, &[1; 4096])]);
+    let source = ImageSource::open(&path).expect("a source");
+    let mut extents = source.data_extents();
+    assert_eq!(extents.next().expect("one").expect("an extent").start, 0);
+    let file = OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .expect("the file");
+    file.set_len(100 << 10).expect("less");
+
+    let shrunk = ErrorKind::Shrunk { size: 100 << 10 };
+    assert_eq!(kind(extents.next().expect("an error")), shrunk);
+    assert!(extents.next().is_none());
+    let error = source
+        .read_at(96 << 10, &mut vec![0; 8 << 10])
+        .expect_err("the end is gone");
+    assert_eq!((error.kind, error.offset), (shrunk, Some(100 << 10)));
+    assert!(error.to_string().contains(&path.display().to_string()));
+    assert!(source.changed_meanwhile().expect("a look"));
+}
+
+#[test]
+fn a_file_that_grows_is_read_to_its_old_end() {
+    let (_directory, path) = sparse(8192, &[(0, &[1; 8192])]);
+    let source = ImageSource::open(&path).expect("a source");
+    let file = OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .expect("the file");
+    file.write_all_at(&[2; 8192], 8192).expect("more");
+    let extents: Vec<_> = source
+        .data_extents()
+        .map(|e| e.expect("an extent"))
+        .collect();
+    assert_eq!(extents, vec![0..8192]);
+    assert_eq!(kind(source.read_at(8192, &mut [0])), ErrorKind::OutOfRange);
+    assert!(source.changed_meanwhile().expect("a look"));
+}
+
+#[test]
+fn an_identity_tells_a_change() {
+    let (directory, path) = sparse(8192, &[(0, &[1; 8192])]);
+    let look = |path: &PathBuf| {
+        ImageSource::open(path)
+            .expect("a source")
+            .identity()
+            .clone()
+    };
+    let fresh = look(&path);
+    assert!(!fresh.settled, "it was written just now");
+    assert!(
+        !look(&path).unchanged_since(&fresh),
+        "a change within the clock's step hides"
+    );
+
+    let mut before = fresh;
+    before.settled = true;
+    assert!(look(&path).unchanged_since(&before));
+    let link = directory.path().join("link");
+    std::os::unix::fs::symlink(&path, &link).expect("a link");
+    assert!(
+        look(&link).unchanged_since(&before),
+        "a link is another name of the same file"
+    );
+
+    // The same size, and a time of change set back: the other time still tells.
+    let file = OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .expect("the file");
+    let then = file
+        .metadata()
+        .expect("metadata")
+        .modified()
+        .expect("a time");
+    std::thread::sleep(Duration::from_millis(20));
+    file.write_all_at(&[2], 100).expect("a write");
+    file.set_modified(then).expect("the time set back");
+    assert_eq!(look(&path).mtime_ns, before.mtime_ns);
+    assert!(!look(&path).unchanged_since(&before));
+
+    fs::remove_file(&path).expect("gone");
+    fs::write(&path, [1; 8192]).expect("another");
+    assert!(!look(&path).unchanged_since(&before));
+}
+
+#[test]
+fn an_old_file_is_settled_only_if_its_attributes_are() {
+    let (_directory, path) = sparse(1, &[]);
+    let file = OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .expect("the file");
+    file.set_modified(SystemTime::UNIX_EPOCH)
+        .expect("an old time");
+    let source = ImageSource::open(&path).expect("a source");
+    assert_eq!(source.identity().mtime_ns, 0);
+    assert!(!source.identity().settled);
+}
+
+#[test]
+fn what_is_no_image_is_refused() {
+    let directory = TempDir::new().expect("a directory");
+    let at = |name| directory.path().join(name);
+    rustix::fs::mknodat(CWD, at("fifo"), FileType::Fifo, Mode::RUSR, 0).expect("a pipe");
+    let _socket = UnixListener::bind(at("socket")).expect("a socket");
+    let open = |path: PathBuf| kind(ImageSource::open(path));
+    let unsuitable = ErrorKind::Unsuitable;
+    assert_eq!(
+        open(directory.path().into()),
+        unsuitable(Unsuitable::Directory)
+    );
+    assert_eq!(open(at("fifo")), unsuitable(Unsuitable::Fifo));
+    assert_eq!(open(at("socket")), unsuitable(Unsuitable::Socket));
+    assert_eq!(open("/dev/null".into()), unsuitable(Unsuitable::CharDevice));
+    assert_eq!(open(at("nothing")), ErrorKind::NotFound);
+    let error = ImageSource::open(at("nothing")).expect_err("nothing");
+    let source = std::error::Error::source(&error)
+        .expect("what the system said")
+        .to_string();
+    assert!(
+        !error.to_string().contains(&source),
+        "the chain says it once"
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn extents_cover_all_data(
+        size in 0u64..2 << 20,
+        places in prop::collection::vec((0u64..2 << 20, 1usize..40_000, any::<bool>()), 0..12),
+    ) {
+        let writes: Vec<_> = places
+            .iter()
+            .filter(|(at, _, _)| *at < size)
+            .map(|(at, len, data)| {
+                let len = (*len).min(usize::try_from(size - at).expect("small"));
+                (*at, if *data { noise(*at, len) } else { vec![0; len] })
+            })
+            .collect();
+        let writes: Vec<_> = writes.iter().map(|(at, bytes)| (*at, &bytes[..])).collect();
+        let (_directory, path) = sparse(size, &writes);
+        let whole = fs::read(&path).expect("all of it");
+        let source = ImageSource::open(&path).expect("a source");
+        let mut last = 0;
+        for extent in source.data_extents() {
+            let extent = extent.expect("an extent");
+            prop_assert!(last <= extent.start && extent.start < extent.end && extent.end <= size);
+            let place = |at| usize::try_from(at).expect("small");
+            prop_assert!(is_zero(&whole[place(last)..place(extent.start)]));
+            let mut read = vec![0; place(extent.end - extent.start)];
+            source.read_at(extent.start, &mut read).expect("data");
+            prop_assert!(read == whole[place(extent.start)..place(extent.end)]);
+            last = extent.end;
+        }
+        prop_assert!(is_zero(&whole[usize::try_from(last).expect("small")..]));
+    }
+}

@@ -1,0 +1,227 @@
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use cuttlebone::base::is_zero;
+use cuttlebone::volume::{ErrorKind, FileTarget, StreamTarget, Target, Unsuitable};
+use tempfile::TempDir;
+
+use super::{kind, names, noise};
+
+#[test]
+fn a_new_file_appears_when_it_is_whole_and_is_sparse() {
+    let directory = TempDir::new().expect("a directory");
+    let path = directory.path().join("disk.raw");
+    let target = FileTarget::create_new(&path, 64 << 20).expect("a target");
+    // Two blocks of data in a mebibyte.
+    let mut data = vec![0; 1 << 20];
+    data[8192] = 1;
+    data[500_000] = 2;
+    target.write_at(32 << 20, &data).expect("a write");
+    target.zero_range(0, 1 << 20).expect("zeros");
+    let [name] = &names(directory.path())[..] else {
+        unreachable!("one name")
+    };
+    assert!(name.starts_with(".disk.raw.cuttlebone-"), "{name}");
+    target.finish().expect("finished");
+    target.finish().expect("finished twice");
+    assert_eq!(names(directory.path()), ["disk.raw"]);
+    drop(target);
+
+    let metadata = fs::metadata(&path).expect("a file");
+    assert_eq!((metadata.len(), metadata.mode() & 0o777), (64 << 20, 0o600));
+    assert!(
+        metadata.blocks() * 512 <= 64 << 10,
+        "{} blocks",
+        metadata.blocks()
+    );
+    let whole = fs::read(&path).expect("all of it");
+    assert!(is_zero(&whole[..32 << 20]) && is_zero(&whole[33 << 20..]));
+    assert_eq!(whole[32 << 20..33 << 20], data);
+}
+
+#[test]
+fn many_threads_write_one_image() {
+    let directory = TempDir::new().expect("a directory");
+    let path = directory.path().join("disk");
+    // Pieces on either side of what bypasses the cache, past a sync window, to an odd end.
+    let size = (72 << 20) + 12_345;
+    let image = noise(2, size);
+    for piece in [64 << 10, 1 << 20] {
+        let target = FileTarget::replace(&path, size as u64).expect("a target");
+        let next = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    loop {
+                        let at = next.fetch_add(piece, Ordering::Relaxed);
+                        let Some(rest) = image.get(at..) else { break };
+                        let data = &rest[..piece.min(rest.len())];
+                        target.write_at(at as u64, data).expect("a write");
+                    }
+                });
+            }
+        });
+        target.finish().expect("finished");
+        assert!(fs::read(&path).expect("all of it") == image);
+    }
+}
+
+#[test]
+fn an_unfinished_file_leaves_nothing() {
+    let directory = TempDir::new().expect("a directory");
+    let path = directory.path().join("disk");
+    let target = FileTarget::create_new(&path, 8192).expect("a target");
+    target.write_at(0, &[1; 8192]).expect("a write");
+    drop(target);
+    assert!(names(directory.path()).is_empty());
+
+    let target = FileTarget::create_new(&path, 8192).expect("a target");
+    assert_eq!(kind(target.write_at(8191, &[1, 2])), ErrorKind::OutOfRange);
+    assert_eq!(kind(target.finish()), ErrorKind::Incomplete);
+    drop(target);
+    assert!(names(directory.path()).is_empty());
+}
+
+#[test]
+fn a_new_file_takes_nobodys_place() {
+    let directory = TempDir::new().expect("a directory");
+    let path = directory.path().join("disk");
+    let target = FileTarget::create_new(&path, 1).expect("a target");
+    fs::write(&path, "somebody was quicker").expect("another");
+    assert_eq!(kind(target.finish()), ErrorKind::Exists);
+    assert_eq!(kind(FileTarget::create_new(&path, 1)), ErrorKind::Exists);
+    assert_eq!(fs::read(&path).expect("the other"), b"somebody was quicker");
+    fs::remove_file(&path).expect("made room");
+    target.finish().expect("finished after all");
+    drop(target);
+    assert_eq!(names(directory.path()), ["disk"]);
+
+    symlink("nowhere", directory.path().join("link")).expect("a link");
+    assert_eq!(
+        kind(FileTarget::create_new(directory.path().join("link"), 1)),
+        ErrorKind::Exists
+    );
+    let missing = directory.path().join("missing/disk");
+    assert_eq!(
+        kind(FileTarget::create_new(missing, 1)),
+        ErrorKind::NotFound
+    );
+}
+
+#[test]
+fn a_replaced_file_is_whole_before_and_after() {
+    let directory = TempDir::new().expect("a directory");
+    let path = directory.path().join("disk");
+    let link = directory.path().join("link");
+    fs::write(&path, "before").expect("a file");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("a mode");
+    symlink("disk", &link).expect("a link");
+    drop(FileTarget::replace(&link, 5).expect("a target"));
+    assert_eq!(fs::read(&path).expect("a file"), b"before");
+
+    let target = FileTarget::replace(&link, 5).expect("a target");
+    target.write_at(0, b"after").expect("a write");
+    assert_eq!(fs::read(&path).expect("a file"), b"before");
+    target.finish().expect("finished");
+    assert_eq!(fs::read(&path).expect("a file"), b"after");
+    assert_eq!(fs::metadata(&path).expect("a file").mode() & 0o777, 0o640);
+    assert!(fs::symlink_metadata(&link).expect("a link").is_symlink());
+    assert_eq!(names(directory.path()), ["disk", "link"]);
+
+    let refused = kind(FileTarget::replace(directory.path(), 5));
+    assert_eq!(refused, ErrorKind::Unsuitable(Unsuitable::Directory));
+}
+
+#[test]
+fn in_place_only_what_is_given_changes() {
+    let directory = TempDir::new().expect("a directory");
+    let path = directory.path().join("disk");
+    let before = noise(3, 3 << 20);
+    fs::write(&path, &before).expect("a file");
+    let allocated = || fs::metadata(&path).expect("a file").blocks() * 512;
+    File::open(&path)
+        .and_then(|file| file.sync_all())
+        .expect("durable");
+    let full = allocated();
+
+    let target = FileTarget::in_place(&path, 2 << 20).expect("a target");
+    let mut read = vec![0; 100];
+    target.read_at(1_000, &mut read).expect("what it holds");
+    assert_eq!(read, before[1_000..1_100]);
+    target
+        .write_at(10, &[0; 20])
+        .expect("zeros are written too");
+    target
+        .zero_range((1 << 20) + 1, (512 << 10) + 1)
+        .expect("an odd range");
+    target.zero_range(0, 0).expect("nothing");
+    target.finish().expect("finished");
+
+    let mut expected = before[..2 << 20].to_vec();
+    expected[10..30].fill(0);
+    expected[(1 << 20) + 1..(1 << 20) + (512 << 10) + 2].fill(0);
+    assert!(fs::read(&path).expect("a file") == expected);
+    assert!(
+        allocated() < full - (1 << 20),
+        "shortened and punched: {} of {full}",
+        allocated()
+    );
+
+    FileTarget::in_place(&path, 5 << 20)
+        .expect("a target")
+        .finish()
+        .expect("longer");
+    assert_eq!(fs::metadata(&path).expect("a file").len(), 5 << 20);
+    assert_eq!(
+        kind(FileTarget::in_place(directory.path().join("no"), 1)),
+        ErrorKind::NotFound
+    );
+    let null = kind(FileTarget::in_place("/dev/null", 1));
+    assert_eq!(null, ErrorKind::Unsuitable(Unsuitable::CharDevice));
+    let file = kind(FileTarget::open_device(&path, 1));
+    assert_eq!(file, ErrorKind::Unsuitable(Unsuitable::File));
+}
+
+#[test]
+fn a_stream_is_written_forwards_and_to_its_end() {
+    let target = StreamTarget::new(Vec::new(), "standard output", 300_000);
+    target.write_at(0, b"first").expect("a write");
+    target.write_at(100_000, b"after a gap").expect("a write");
+    target.zero_range(150_000, 10).expect("zeros");
+    target.write_at(150_010, b"last").expect("a write");
+    target.finish().expect("finished");
+    let mut expected = vec![0; 300_000];
+    expected[..5].copy_from_slice(b"first");
+    expected[100_000..100_011].copy_from_slice(b"after a gap");
+    expected[150_010..150_014].copy_from_slice(b"last");
+    assert!(target.into_inner() == expected);
+}
+
+/// A pipe that nobody reads any more.
+struct Gone;
+impl Write for Gone {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_stream_that_failed_is_never_finished() {
+    let target = StreamTarget::new(Vec::new(), "standard output", 10);
+    target.write_at(2, b"two").expect("a write");
+    let error = target.write_at(4, b"back").expect_err("backwards");
+    assert_eq!(error.kind, ErrorKind::OutOfOrder { position: 5 });
+    assert_eq!(kind(target.finish()), ErrorKind::Incomplete);
+    let target = StreamTarget::new(Vec::new(), "standard output", 10);
+    assert_eq!(kind(target.write_at(8, b"end")), ErrorKind::OutOfRange);
+
+    let target = StreamTarget::new(Gone, "standard output", 10);
+    assert_eq!(kind(target.write_at(0, b"x")), ErrorKind::Closed);
+    assert_eq!(kind(target.finish()), ErrorKind::Incomplete);
+}
