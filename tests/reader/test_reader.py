@@ -1,0 +1,246 @@
+#!/usr/bin/env python3
+"""Writes tiny repositories and reads them back. Run: python tests/reader/test_reader.py"""
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+import read_backup
+from cuttlebone_format import CHUNK, FANOUT, MIB, PACK_HEAD, SLOT_SIZE
+from write_repo import Random, Tree, Writer, slot
+
+HERE = Path(__file__).parent
+PASSWORD = b"correct horse"
+CHUNK_SIZE = 4096
+IMAGE_SIZE = FANOUT * SLOT_SIZE + 3 * SLOT_SIZE + 2 * CHUNK_SIZE + 1000
+
+
+def image_chunks() -> dict[int, bytes]:
+    """Chunks in three slots under two levels of branches; the last one is cut by the volume's end."""
+    random = Random("image")
+    last = IMAGE_SIZE - 1000
+    return {
+        0: random(CHUNK_SIZE),
+        CHUNK_SIZE: b"text " * 819 + b"!",
+        2 * CHUNK_SIZE: bytes(CHUNK_SIZE),
+        7 * SLOT_SIZE: random(CHUNK_SIZE),
+        8 * SLOT_SIZE - CHUNK_SIZE: bytes(CHUNK_SIZE - 1) + b"x",
+        last: random(1000),
+    }
+
+
+def stream_chunks() -> list[bytes]:
+    random = Random("stream")
+    return [random(1 + 37 * i) for i in range(20)] + [bytes(50_000)] + [b"log line\n" * 500, b"end"]
+
+
+class Repository(unittest.TestCase):
+    def setUp(self):
+        self.writer = Writer("test", PASSWORD)
+        self.project = self.writer.add_project("main", CHUNK_SIZE)
+        self.other = self.writer.add_project("other", 65_536)
+        for volume, make in {
+            "image": lambda tree: tree.image(IMAGE_SIZE, CHUNK_SIZE, image_chunks()),
+            "stream": lambda tree: tree.stream(stream_chunks(), fanout=4),
+            "empty image": lambda tree: tree.image(0, CHUNK_SIZE, {}),
+            "zeros": lambda tree: tree.image(5 * MIB + 1, CHUNK_SIZE, {}),
+            "empty stream": lambda tree: tree.stream([], fanout=4),
+        }.items():
+            tree = Tree(self.project.secret)
+            self.project.put_backup(tree, make(tree), volume, "2026-11-21T10:00:00Z")
+        self.directory = tempfile.TemporaryDirectory()
+        self.addCleanup(self.directory.cleanup)
+        self.files = self.writer.files
+
+    def run_reader(self, *args, password=PASSWORD) -> subprocess.CompletedProcess:
+        repository = Path(self.directory.name, "repository")
+        for name, data in self.files.items():
+            path = repository / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        command = [sys.executable, HERE / "read_backup.py", repository, *args]
+        environment = os.environ | {"CUTTLEBONE_PASSWORD": password.decode()}
+        return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+    def restore(self, volume: str, warnings=False) -> Path:
+        out = Path(self.directory.name, "out")
+        done = self.run_reader("--project", "main", "--volume", volume, "-o", out)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(bool(done.stderr), warnings, done.stderr)
+        return out
+
+    def assert_image(self, out: Path):
+        self.assertEqual(out.stat().st_size, IMAGE_SIZE)
+        self.assertLess(out.stat().st_blocks * 512, MIB, "the file is not sparse")
+        with out.open("rb") as file:
+            for offset, plain in image_chunks().items():
+                file.seek(offset)
+                self.assertEqual(file.read(len(plain)), plain)
+        whole = bytearray(IMAGE_SIZE)
+        for offset, plain in image_chunks().items():
+            whole[offset : offset + len(plain)] = plain
+        self.assertEqual(hashlib.sha256(whole).digest(), hashlib.sha256(out.read_bytes()).digest())
+
+    def assert_fails(self, word: str, **options):
+        done = self.run_reader("--volume", "image", "--sha256", **options)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(word, done.stderr.splitlines()[-1])
+
+    def paths(self, part: str) -> list[str]:
+        return [path for path in self.files if part in path and path.startswith(self.project.path)]
+
+    def packs(self, volume: str) -> list[str]:
+        """The chunk pack and the two node packs of a volume, in the order in which they were made."""
+        return self.paths("/packs/")[{"image": slice(0, 3), "stream": slice(3, 6)}[volume]]
+
+    def flip(self, path: str, at: int):
+        data = bytearray(self.files[path])
+        data[at] ^= 1
+        self.files[path] = bytes(data)
+
+    # ---- Whole repositories ----
+
+    def test_image(self):
+        self.assert_image(self.restore("image"))
+
+    def test_stream(self):
+        self.assertEqual(self.restore("stream").read_bytes(), b"".join(stream_chunks()))
+
+    def test_nothing_and_zeros(self):
+        self.assertEqual(self.restore("empty image").read_bytes(), b"")
+        self.assertEqual(self.restore("empty stream").read_bytes(), b"")
+        self.assertEqual(self.restore("zeros").read_bytes(), bytes(5 * MIB + 1))
+
+    def test_sha256(self):
+        done = self.run_reader("--volume", "stream", "--sha256")
+        self.assertEqual(done.stdout.strip(), hashlib.sha256(b"".join(stream_chunks())).hexdigest())
+
+    def test_list_and_prefix(self):
+        lines = self.run_reader("--list").stdout.splitlines()
+        self.assertEqual(len(lines), 5)
+        prefix = next(line for line in lines if "\tstream\t" in line and "\t0" not in line).split()[0]
+        done = self.run_reader("--backup", prefix, "--sha256")
+        self.assertEqual(done.stdout.strip(), hashlib.sha256(b"".join(stream_chunks())).hexdigest())
+
+    def test_newest_backup_of_the_volume(self):
+        """Instants decide, not their spelling: 11:30+02:00 is before 10:00Z."""
+        for time, plain in ("2026-11-21T11:30:00+02:00", b"old"), ("2026-11-21T10:00:00.5Z", b"new"):
+            tree = Tree(self.project.secret)
+            self.project.put_backup(tree, tree.stream([plain], 4), "stream", time)
+        self.assertEqual(self.restore("stream").read_bytes(), b"new")
+
+    def test_project_slot(self):
+        data = slot(self.writer.random, self.project.secret, b"guest", {}, project_id=self.project.id)
+        self.writer.put_slot(self.project.path, data)
+        done = self.run_reader("--volume", "stream", "--sha256", password=b"guest")
+        self.assertEqual(done.stdout.strip(), hashlib.sha256(b"".join(stream_chunks())).hexdigest())
+
+    def test_foreign_names_are_ignored(self):
+        for name in ("keys/.part", "projects/.new/project", "marks/x", "notes.txt"):
+            self.files[name] = b"?"
+        for name in ("backups/.x", "index/.x", "packs/00/.x", "audits/x"):
+            self.files[self.project.path + name] = b"?"
+        self.assert_image(self.restore("image"))
+
+    def test_superseded_segment_is_ignored(self):
+        """The old segments name a pack that is gone; the new one does not."""
+        gone = self.project.put_pack(CHUNK, [image_chunks()[0]])
+        old = self.project.put_segment([gone])
+        del self.files[f"{self.project.path}packs/{gone.name.hex()[:2]}/{gone.name.hex()}"]
+        self.project.put_segment([], superseded=[old])
+        self.assert_image(self.restore("image"))
+
+    # ---- Damage that a second copy mends ----
+
+    def test_copies(self):
+        for path in [path for path in self.files if path + ".copy" in self.files]:
+            self.flip(path, len(self.files[path]) // 2)
+        self.assert_image(self.restore("image", warnings=True))
+
+    def test_originals_missing(self):
+        for path in [path for path in self.files if path + ".copy" in self.files]:
+            del self.files[path]
+        self.assert_image(self.restore("image", warnings=True))
+
+    def test_either_node_pack(self):
+        for damaged in self.packs("image")[1:]:
+            whole = self.files[damaged]
+            self.flip(damaged, PACK_HEAD + 5)
+            self.assert_image(self.restore_any("image"))
+            self.files[damaged] = whole
+
+    def restore_any(self, volume: str) -> Path:
+        out = Path(self.directory.name, "out")
+        self.assertEqual(self.run_reader("--volume", volume, "-o", out).returncode, 0)
+        return out
+
+    def test_node_pack_missing(self):
+        del self.files[self.packs("image")[1]]
+        self.restore_any("image")
+
+    def test_chunk_in_a_second_pack(self):
+        self.flip(self.packs("image")[0], PACK_HEAD + 5)
+        self.assert_fails("missing")
+        self.project.put_segment([self.project.put_pack(CHUNK, [image_chunks()[0]])])
+        self.assert_image(self.restore_any("image"))
+
+    def test_damaged_segment_is_rebuilt_from_trailers(self):
+        for path in self.paths("/index/"):
+            self.flip(path, 60)
+        self.assert_image(self.restore("image", warnings=True))
+
+    def test_missing_index_is_rebuilt_from_trailers(self):
+        for path in self.paths("/index/"):
+            del self.files[path]
+        self.assert_image(self.restore("image"))
+
+    # ---- What must fail ----
+
+    def test_wrong_password(self):
+        self.assert_fails("does-not-open", password=b"wrong")
+
+    def test_both_copies_damaged(self):
+        for path in self.packs("image")[1:]:
+            self.flip(path, PACK_HEAD + 5)
+        self.assert_fails("missing")
+
+    def test_no_repository_file(self):
+        del self.files["cuttlebone"], self.files["cuttlebone.copy"]
+        self.assert_fails("missing")
+
+    def test_repository_file_of_another_repository(self):
+        other = Writer("another", PASSWORD).files
+        for name in ("cuttlebone", "cuttlebone.copy"):
+            self.files[name] = other[name]
+        self.assert_fails("bad-mac")
+
+    def test_damaged_record(self):
+        for path in self.paths("/backups/"):
+            self.flip(path, 50)
+        self.assert_fails("no such backup")
+
+    def test_project_under_another_id(self):
+        for path in [path for path in self.files if path.startswith(self.project.path)]:
+            self.files["projects/" + "00" * 16 + "/" + path.removeprefix(self.project.path)] = self.files.pop(path)
+        self.assert_fails("no such backup")
+
+
+class Vectors(unittest.TestCase):
+    directory = HERE.parent / "vectors"
+
+    def test_vectors(self):
+        self.assertTrue(read_backup.run_vectors(self.directory))
+
+    def test_generator_makes_the_same_again(self):
+        with tempfile.TemporaryDirectory() as directory:
+            subprocess.run([sys.executable, self.directory / "generate.py", directory], check=True)
+            for path in self.directory.glob("*.json"):
+                self.assertEqual(Path(directory, path.name).read_bytes(), path.read_bytes(), path.name)
+
+
+if __name__ == "__main__":
+    unittest.main()
