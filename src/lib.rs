@@ -3,9 +3,10 @@
 //! `docs/architecture.md` shows the house: one folder a layer, imports point down.
 
 pub mod base;
+pub mod chunk;
 pub mod crypto;
 pub mod format;
 pub mod repo;
-pub mod chunk;
+
 pub mod storage;
 pub mod volume;

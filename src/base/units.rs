@@ -39,8 +39,9 @@ impl ChunkSize {
 
     /// Chunks in a slot: 1 to 1024.
     #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "1024 at most")]
     pub const fn per_slot(self) -> usize {
-        SLOT_SIZE as usize / self.usize()
+        (SLOT_SIZE / self.0 as u64) as usize
     }
 }
 

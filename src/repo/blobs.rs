@@ -101,9 +101,9 @@ impl<'a> BlobReader<'a> {
                 &mut slot.insert((location.nonce, cipher)).1
             }
         };
-        let context = blob_context(&self.context, entry);
+        let bound = blob_context(&self.context, entry);
         let content = cipher
-            .open_in_place(location.ordinal.into(), &context, stored)
+            .open_in_place(location.ordinal.into(), &bound, stored)
             .map_err(|e| damaged(e.into()))?;
         let plain = opener
             .decompressor

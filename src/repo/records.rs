@@ -108,7 +108,9 @@ impl Records {
     }
 
     /// The backups of a volume by its name, oldest first.
-    pub fn of_volume<'a>(&'a self, name: &'a str) -> impl DoubleEndedIterator<Item = &'a Backup> {
+    #[must_use]
+    pub fn of_volume(&self, name: &str) -> impl DoubleEndedIterator<Item = &Backup> + use<'_> {
+        let name = name.to_owned();
         self.backups
             .iter()
             .filter(move |b| b.record.volume.name == name)

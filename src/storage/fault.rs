@@ -355,6 +355,11 @@ impl Backend for FaultBackend {
         self.read(Operation::List, directory, work, |_| 0)
     }
 
+    fn directories(&self, directory: &str) -> Result<Vec<String>, StorageError> {
+        let work = |live: &MemoryBackend| live.directories(directory);
+        self.read(Operation::List, directory, work, |_| 0)
+    }
+
     fn delete(&self, name: &Name) -> Result<(), StorageError> {
         let call = Call::new(Operation::Delete, name.as_str(), 0);
         let work = |state: &mut State, fault: Option<Fault>| match fault {

@@ -248,6 +248,16 @@ impl Backend for LocalBackend {
         Ok(listed)
     }
 
+    fn directories(&self, directory: &str) -> Result<Vec<String>, StorageError> {
+        let path = if directory.is_empty() { "." } else { directory };
+        if directory.is_empty() || Name::new(directory).is_ok() {
+            directories_in(&self.root, path)
+                .map_err(|error| self.failed(Operation::List, directory, error.into()))
+        } else {
+            Ok(Vec::new())
+        }
+    }
+
     fn delete(&self, name: &Name) -> Result<(), StorageError> {
         self.remove(name)
             .map_err(|source| self.failed(Operation::Delete, name.as_str(), source))
@@ -407,6 +417,34 @@ fn list_into(
         }
     }
     Ok(())
+}
+
+fn directories_in(at: &OwnedFd, path: &str) -> Result<Vec<String>, Errno> {
+    let directory = match open_directory(at, path) {
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(Vec::new()),
+        opened => opened?,
+    };
+    let mut names = Vec::new();
+    for entry in Dir::read_from(&directory)? {
+        let entry = entry?;
+        let Some(name) = entry
+            .file_name()
+            .to_str()
+            .ok()
+            .and_then(|n| Name::new(n).ok())
+        else {
+            continue;
+        };
+        // Not every file system tells the type in the listing.
+        let is_directory = match entry.file_type() {
+            FileType::Unknown => open_directory(&directory, name.as_str()).is_ok(),
+            known => known == FileType::Directory,
+        };
+        if is_directory {
+            names.push(name.as_str().to_owned());
+        }
+    }
+    Ok(names)
 }
 
 fn modified(stat: &Stat) -> SystemTime {

@@ -1,6 +1,6 @@
 //! A store in memory, for tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::SystemTime;
 
@@ -132,6 +132,17 @@ impl Backend for MemoryBackend {
                 modified: object.modified,
             })
             .collect())
+    }
+
+    fn directories(&self, directory: &str) -> Result<Vec<String>, StorageError> {
+        let listed = self.list(directory)?;
+        let below = |name: &Name| {
+            let rest = name.as_str().strip_prefix(directory)?;
+            let (first, _) = rest.trim_start_matches('/').split_once('/')?;
+            Some(first.to_owned())
+        };
+        let names: BTreeSet<_> = listed.iter().filter_map(|l| below(&l.name)).collect();
+        Ok(names.into_iter().collect())
     }
 
     fn delete(&self, name: &Name) -> Result<(), StorageError> {

@@ -101,6 +101,10 @@ impl<B: Backend + ?Sized> Backend for Arc<B> {
         (**self).list(directory)
     }
 
+    fn directories(&self, directory: &str) -> Result<Vec<String>, StorageError> {
+        (**self).directories(directory)
+    }
+
     fn delete(&self, name: &Name) -> Result<(), StorageError> {
         (**self).delete(name)
     }

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use redb::{
     Builder, Database, DatabaseError, MultimapTableDefinition, ReadOnlyMultimapTable,
-    ReadOnlyTable, ReadableDatabase, ReadableMultimapTable, ReadableTable, ReadableTableMetadata,
-    TableDefinition, backends::InMemoryBackend,
+    ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
+    backends::InMemoryBackend,
 };
 
 use super::filter::{BlockKey, Filter};
@@ -57,7 +57,7 @@ pub(super) struct Db {
 /// How opening went.
 pub(super) enum Opened {
     /// It is ours and whole.
-    Ready(Db),
+    Ready(Box<Db>),
     /// Another process has it.
     Busy,
 }
@@ -84,7 +84,7 @@ impl Db {
             other => other?,
         };
         let _ = fs::remove_file(stamp_path(path));
-        Self::with(database, identity, Some(path.to_owned())).map(Opened::Ready)
+        Self::with(database, identity, Some(path.to_owned())).map(|db| Opened::Ready(Box::new(db)))
     }
 
     /// A database that ends with the process.

@@ -125,13 +125,13 @@ impl<'a> Index<'a> {
         for number in 0..SLOTS_MAX {
             let path = directory.join(format!("index-{number}.redb"));
             match Db::open(&path, &identity(project)) {
-                Ok(Opened::Ready(db)) => return Ok(db),
+                Ok(Opened::Ready(db)) => return Ok(*db),
                 Ok(Opened::Busy) => {}
                 Err(error) => {
                     observer.notice(Notice::CacheRebuilt(error.to_string()));
                     let _ = fs::remove_file(&path);
                     match Db::open(&path, &identity(project)) {
-                        Ok(Opened::Ready(db)) => return Ok(db),
+                        Ok(Opened::Ready(db)) => return Ok(*db),
                         Ok(Opened::Busy) => {}
                         Err(_) => return memory_db(project),
                     }
@@ -224,7 +224,7 @@ impl<'a> Index<'a> {
             match read_listing(self.project, hash, Some(listed.size)) {
                 Ok(listing) => self.put(&[], &[listing])?,
                 Err(e @ RepoError::Damaged { .. }) => {
-                    self.observer.notice(Notice::Text(e.to_string()))
+                    self.observer.notice(Notice::Text(e.to_string()));
                 }
                 Err(e) => return Err(e),
             }
@@ -342,7 +342,7 @@ impl<'a> Index<'a> {
             if let (true, Ok(Opened::Ready(new))) =
                 (in_file, Db::open(&path, &identity(self.project)))
             {
-                *db = new;
+                *db = *new;
             }
         }
         *self

@@ -16,6 +16,7 @@ const LEN_MAX: u64 = 1 << 20;
 impl Journal {
     /// Opens the note in a file and tells which packs are in it. If another process has it, or it cannot be
     /// written, there is none.
+    #[must_use]
     pub fn open(path: &Path) -> (Self, Vec<ObjectHash>) {
         let open = || -> io::Result<(File, Vec<ObjectHash>)> {
             let mut file = OpenOptions::new()

@@ -10,6 +10,7 @@ use crate::repo::RepoError;
 
 /// Children of a branch.
 const WIDTH: u64 = 64;
+const NO_CHILDREN: [Option<BlobId>; 64] = [None; 64];
 
 /// Where an image's tree begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +81,7 @@ impl<'a, S: NodeStore> ImageTree<'a, S> {
             // It grew: the old top becomes the first child, of a first child, of a new top.
             tree.top.id = None;
             for above in (base.level + 1..=level).rev() {
-                let ids = vec![None; WIDTH as usize];
+                let ids = NO_CHILDREN.to_vec();
                 tree.path.push(Open {
                     level: above,
                     index: 0,
@@ -172,7 +173,7 @@ impl<'a, S: NodeStore> ImageTree<'a, S> {
             let ids = match base {
                 Some(id) => children(&*self.store.read(&id)?, next)?.ids.clone(),
                 None if skip_zeros => return Ok(false),
-                None => vec![None; WIDTH as usize],
+                None => NO_CHILDREN.to_vec(),
             };
             let index = index / WIDTH.pow(u32::from(next - level));
             self.path.push(Open {
