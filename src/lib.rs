@@ -3,4 +3,5 @@
 //! `docs/architecture.md` shows the house: one folder a layer, imports point down.
 
 pub mod base;
+pub mod cli;
 pub mod storage;

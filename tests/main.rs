@@ -1,1 +1,3 @@
 //! All integration tests: one binary, a module an area.
+
+mod cli;
