@@ -4,9 +4,9 @@
 
 pub mod base;
 pub mod chunk;
+pub mod cli;
 pub mod crypto;
 pub mod format;
 pub mod repo;
-
 pub mod storage;
 pub mod volume;

@@ -1,3 +1,7 @@
 //! The `cuttlebone` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cuttlebone::cli::main()
+}

@@ -1,4 +1,5 @@
 //! All integration tests: one binary, a module an area.
 
+mod cli;
 mod storage;
 mod volume;

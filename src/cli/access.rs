@@ -1,0 +1,193 @@
+//! How to behave and which repository to use: what all commands have in common.
+
+use std::ffi::{OsStr, OsString};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::args::Globals;
+use super::environment::Environment;
+use super::failure::{Code, Failure};
+use super::password::PasswordOptions;
+use super::request::plain_name;
+
+const DEFAULT_PROJECT: &str = "default";
+
+/// How the program behaves, whatever it does.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) json: bool,
+    pub(crate) quiet: bool,
+    pub(crate) verbosity: u8,
+    pub(crate) progress: bool,
+    /// Time between updates of the progress, where the user chose one.
+    pub(crate) progress_interval: Option<Duration>,
+    pub(crate) threads: NonZeroUsize,
+}
+
+/// Which repository and project, and how to get in.
+#[derive(Debug)]
+pub(crate) struct Access {
+    pub(crate) location: Location,
+    pub(crate) project: String,
+    pub(crate) password: PasswordOptions,
+    pub(crate) cache_dir: PathBuf,
+}
+
+/// Where a repository lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Location {
+    /// A directory; absolute.
+    Local(PathBuf),
+}
+
+impl Settings {
+    pub(super) fn new(globals: &Globals, environment: &Environment) -> Result<Self, Failure> {
+        let progress_interval = match environment.get("CUTTLEBONE_PROGRESS_FPS") {
+            Some(value) => Some(interval(&value)?),
+            None => None,
+        };
+        let available = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        Ok(Self {
+            json: globals.json,
+            quiet: globals.quiet,
+            verbosity: globals.verbose,
+            progress: !globals.quiet && !globals.no_progress,
+            progress_interval,
+            threads: globals.threads.unwrap_or_else(available),
+        })
+    }
+}
+
+fn interval(fps: &OsStr) -> Result<Duration, Failure> {
+    let refuse = || {
+        Failure::usage(format!("CUTTLEBONE_PROGRESS_FPS is “{}”", fps.display()))
+            .hint("set it to a number of updates a second, above 0 and up to 60, such as 4 or 0.1")
+    };
+    let rate: f64 = fps
+        .to_str()
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(refuse)?;
+    if !(rate > 0.0 && rate <= 60.0) {
+        return Err(refuse());
+    }
+    Duration::try_from_secs_f64(1.0 / rate).map_err(|_| refuse())
+}
+
+impl Access {
+    pub(super) fn new(globals: Globals, environment: &Environment) -> Result<Self, Failure> {
+        let location = match globals.repo {
+            Some(repo) => repo,
+            None => repository_of(environment)?,
+        };
+        let project = match (globals.project, environment.get("CUTTLEBONE_PROJECT")) {
+            (Some(name), _) => name,
+            (None, Some(name)) => name.into_string().map_err(|name| {
+                Failure::usage(format!(
+                    "the project's name “{}” is not UTF-8",
+                    name.display()
+                ))
+            })?,
+            (None, None) => DEFAULT_PROJECT.to_owned(),
+        };
+        plain_name("project", &project)?;
+        Ok(Self {
+            location: Location::parse(&location)?,
+            project,
+            password: PasswordOptions {
+                file: globals.password_file,
+                command: globals.password_command,
+            },
+            cache_dir: match globals.cache_dir {
+                Some(directory) => directory,
+                None => cache_dir_of(environment)?,
+            },
+        })
+    }
+}
+
+fn repository_of(environment: &Environment) -> Result<OsString, Failure> {
+    if let Some(location) = environment.get("CUTTLEBONE_REPOSITORY") {
+        return Ok(location);
+    }
+    let Some(file) = environment.get("CUTTLEBONE_REPOSITORY_FILE") else {
+        return Err(Failure::usage("no repository given")
+            .hint("say where it is with --repo or in CUTTLEBONE_REPOSITORY"));
+    };
+    let text = std::fs::read_to_string(&file).map_err(|error| {
+        Failure::new(
+            Code::Failed,
+            format!(
+                "could not read the repository's location from {}",
+                file.display()
+            ),
+        )
+        .caused_by(Some(&error))
+        .hint("CUTTLEBONE_REPOSITORY_FILE must name a file that holds it")
+    })?;
+    Ok(text.trim_end_matches(['\r', '\n']).into())
+}
+
+fn cache_dir_of(environment: &Environment) -> Result<PathBuf, Failure> {
+    if let Some(directory) = environment.get("CUTTLEBONE_CACHE_DIR") {
+        return Ok(directory.into());
+    }
+    // The XDG base directory specification: a relative path is to be ignored.
+    let xdg = environment
+        .get("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute());
+    let home = || {
+        environment
+            .get("HOME")
+            .map(PathBuf::from)
+            .or_else(std::env::home_dir)
+    };
+    xdg.or_else(|| home().map(|home| home.join(".cache")))
+        .map(|cache| cache.join("cuttlebone"))
+        .ok_or_else(|| {
+            Failure::usage("there is no home directory to keep the cache in")
+                .hint("name a directory with --cache-dir or in CUTTLEBONE_CACHE_DIR")
+        })
+}
+
+impl Location {
+    /// A relative path is taken from the current directory, now.
+    fn parse(text: &OsStr) -> Result<Self, Failure> {
+        if let Some(scheme) = scheme(text) {
+            return Err(Failure::usage(format!(
+                "this version cannot use the repository “{}”: it knows no “{scheme}:”",
+                text.display()
+            ))
+            .hint("supported is a directory, such as /srv/backup (or ./a:b if there is a colon)"));
+        }
+        if text.is_empty() {
+            return Err(Failure::usage("the repository's location is empty")
+                .hint("say where it is with --repo or in CUTTLEBONE_REPOSITORY"));
+        }
+        std::path::absolute(text).map(Self::Local).map_err(|error| {
+            Failure::new(Code::Failed, "could not find out the current directory")
+                .caused_by(Some(&error))
+        })
+    }
+}
+
+impl std::fmt::Display for Location {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Local(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// What stands before the colon in `scheme:rest`, if it looks like a scheme.
+pub(super) fn scheme(text: &OsStr) -> Option<&str> {
+    let bytes = text.as_encoded_bytes();
+    let end = bytes.iter().position(|&byte| byte == b':')?;
+    let scheme = str::from_utf8(&bytes[..end]).ok()?;
+    let looks_so = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+    looks_so.then_some(scheme)
+}

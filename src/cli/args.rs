@@ -1,0 +1,492 @@
+//! The command line as it is written. Nothing is decided here; [`request`](super::request) does that.
+
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+
+use crate::base::{ByteSize, ChunkSize};
+
+use super::request::Compression;
+
+const GLOBAL: &str = "Global options (environment: see “cuttlebone --help”)";
+
+macro_rules! exit_codes {
+    () => {
+        "\
+Exit codes:
+    0  done
+    1  failed; the message says what, why, and what to do next
+    2  wrong usage
+   10  no repository there
+   11  somebody else holds what this needs
+   12  no key opens with this password
+   20  the base does not fit
+   21  damage found
+   22  this key may not do that
+   23  history has vanished or was rolled back
+  130  interrupted; what was stored stays usable"
+    };
+}
+
+const AFTER_LONG_HELP: &str = concat!(
+    "\
+A BACKUP is an id or the beginning of one, VOLUME (its newest backup),
+VOLUME@SNAPSHOT, or VOLUME~N (N before the newest).
+
+Environment:
+  CUTTLEBONE_REPOSITORY        the repository, as --repo
+  CUTTLEBONE_REPOSITORY_FILE   a file that holds its location
+  CUTTLEBONE_PROJECT           as --project
+  CUTTLEBONE_PASSWORD          the password; also, in this order:
+  CUTTLEBONE_PASSWORD_FD       the number of an open file to read it from
+  CUTTLEBONE_PASSWORD_FILE     as --password-file
+  CUTTLEBONE_PASSWORD_COMMAND  as --password-command
+  CUTTLEBONE_CACHE_DIR         as --cache-dir
+  CUTTLEBONE_PROGRESS_FPS      updates of the progress display a second
+
+",
+    exit_codes!()
+);
+
+/// Encrypted, deduplicating backups of disk images and block devices
+///
+/// A repository holds projects, a project holds volumes, a volume has backups. Every backup is
+/// complete, and costs only what changed since earlier ones.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cuttlebone",
+    version,
+    max_term_width = 80,
+    arg_required_else_help = true,
+    after_help = exit_codes!(),
+    after_long_help = AFTER_LONG_HELP
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) globals: Globals,
+    #[command(subcommand)]
+    pub(crate) command: Top,
+}
+
+/// What every command understands. The environment is read elsewhere, so help can never show it.
+#[derive(Debug, Args)]
+pub(crate) struct Globals {
+    /// The repository, a directory
+    #[arg(short, long, global = true, value_name = "REPO", help_heading = GLOBAL)]
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(crate) repo: Option<OsString>,
+
+    /// The project [default: default]
+    #[arg(long, global = true, value_name = "NAME", help_heading = GLOBAL)]
+    pub(crate) project: Option<String>,
+
+    /// Read the password from it (“-”: stdin)
+    #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
+    #[arg(value_hint = ValueHint::FilePath, conflicts_with = "password_command")]
+    pub(crate) password_file: Option<PathBuf>,
+
+    /// Take the password from what it prints
+    #[arg(long, global = true, value_name = "COMMAND", help_heading = GLOBAL)]
+    #[arg(value_hint = ValueHint::CommandString)]
+    pub(crate) password_command: Option<OsString>,
+
+    /// Where the index is cached
+    #[arg(long, global = true, value_name = "DIR", help_heading = GLOBAL)]
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(crate) cache_dir: Option<PathBuf>,
+
+    /// JSON lines instead of text
+    #[arg(long, global = true, help_heading = GLOBAL)]
+    pub(crate) json: bool,
+
+    /// No progress and no summary
+    #[arg(short, long, global = true, help_heading = GLOBAL, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+
+    /// Say more; twice for yet more
+    #[arg(short, long, global = true, help_heading = GLOBAL, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+
+    /// No progress display
+    #[arg(long, global = true, help_heading = GLOBAL)]
+    pub(crate) no_progress: bool,
+
+    /// Threads at work [default: one per core]
+    #[arg(long, global = true, value_name = "N", help_heading = GLOBAL)]
+    pub(crate) threads: Option<NonZeroUsize>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Top {
+    #[command(flatten)]
+    Direct(Command),
+
+    /// The same commands, as “cuttlebone repo COMMAND”
+    #[command(arg_required_else_help = true)]
+    #[command(after_help = "Example:\n  cuttlebone repo list")]
+    Repo {
+        #[command(subcommand)]
+        command: Command,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a repository and its project “default”
+    ///
+    /// The directory is made if needed and must be empty. Without the password nothing in the
+    /// repository can be read, by anybody: keep it where a lost disk does not take it along.
+    #[command(after_help = "\
+Example:
+  cuttlebone init -r /srv/backup --kdf-memory 1G")]
+    Init(InitArgs),
+
+    /// Store a disk image, a block device or a stream
+    ///
+    /// Stores what the project does not hold yet. The result is a complete backup whatever it was
+    /// compared with. An interrupted backup leaves earlier ones whole, and the next run reuses
+    /// what it stored.
+    #[command(after_help = "\
+Examples:
+  cuttlebone backup disk.img
+  cuttlebone backup /dev/vg0/root --volume web1-root --label host=web1
+  pg_dumpall | cuttlebone backup - --volume db.dump")]
+    Backup(BackupArgs),
+
+    /// List the backups, newest last
+    #[command(after_help = "\
+Examples:
+  cuttlebone list
+  cuttlebone list web1-root --json")]
+    List {
+        /// Only those of this volume
+        volume: Option<String>,
+    },
+
+    /// Show one backup in full
+    #[command(after_help = "\
+Examples:
+  cuttlebone show web1-root
+  cuttlebone show 3f9a01bc")]
+    Show {
+        /// An id or its beginning, VOLUME, VOLUME@SNAPSHOT or VOLUME~N
+        backup: String,
+    },
+
+    /// Show which extents of two backups differ
+    ///
+    /// Reads only the trees where they differ, and no data.
+    #[command(after_help = "\
+Example:
+  cuttlebone compare web1-root~1 web1-root")]
+    Compare {
+        /// A backup
+        a: String,
+        /// Another
+        b: String,
+    },
+
+    /// Write a backup to a file, a block device or standard output
+    ///
+    /// A new file is as sparse as the source was. What exists is not touched without --in-place
+    /// or --force.
+    #[command(after_help = "\
+Examples:
+  cuttlebone restore web1-root disk.img
+  cuttlebone restore 3f9a01bc /dev/vg0/root --in-place
+  cuttlebone restore db.dump - | psql")]
+    Restore(RestoreArgs),
+
+    /// Look for damage
+    ///
+    /// Compares names, index and trees of all backups. With --read-data every pack is read and
+    /// every chunk opened too. Exit code 21 says that there is damage.
+    #[command(after_help = "\
+Example:
+  cuttlebone check --read-data")]
+    Check {
+        /// Read and open all data too
+        #[arg(long)]
+        read_data: bool,
+    },
+
+    /// Show how much is stored and how much is saved
+    #[command(after_help = "Example:\n  cuttlebone stats")]
+    Stats,
+
+    /// Manage the passwords that open the repository
+    #[command(arg_required_else_help = true)]
+    #[command(after_help = "\
+Examples:
+  cuttlebone key list
+  cuttlebone key add --label 'operations, sealed envelope'")]
+    Key {
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
+
+    /// Look after the local cache of the index
+    ///
+    /// The repository is the truth: without the cache the next command takes longer, and nothing
+    /// is lost.
+    #[command(after_help = "Example:\n  cuttlebone cache show")]
+    Cache {
+        /// “show” if not given
+        #[command(subcommand)]
+        command: Option<CacheCommand>,
+    },
+
+    /// Print the completions for a shell
+    #[command(after_help = "\
+Example:
+  cuttlebone completions bash > /etc/bash_completion.d/cuttlebone")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+
+    /// Write the manual pages into a directory
+    #[command(after_help = "Example:\n  cuttlebone man /usr/local/share/man/man1")]
+    Man {
+        /// The directory; made if there is none
+        #[arg(value_hint = ValueHint::DirPath)]
+        dir: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// Bytes in a chunk, a power of two from 4K to 4M; fixed once the project is made
+    #[arg(long, value_name = "SIZE", default_value = "64K", value_parser = chunk_size)]
+    pub(crate) chunk_size: ChunkSize,
+    #[command(flatten)]
+    pub(crate) kdf: KdfArgs,
+}
+
+/// How costly it is to try a password.
+#[expect(
+    clippy::struct_field_names,
+    reason = "clap makes the options' names of them"
+)]
+#[derive(Debug, Args)]
+pub(crate) struct KdfArgs {
+    /// Memory that trying a password takes
+    #[arg(long, value_name = "SIZE", default_value = "64M")]
+    pub(crate) kdf_memory: ByteSize,
+    /// Passes over that memory
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) kdf_passes: u32,
+    /// Lanes that can be computed side by side
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) kdf_lanes: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// An image file, a block device, or “-” for standard input
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) source: OsString,
+    /// The volume's name; the file's name if not given
+    #[arg(long, value_name = "NAME")]
+    pub(crate) volume: Option<String>,
+    /// Compare with this backup instead of the volume's newest
+    #[arg(long, value_name = "BACKUP")]
+    pub(crate) base: Option<String>,
+    /// Make the repository if there is none
+    #[arg(long)]
+    pub(crate) init: bool,
+    /// A label of the backup; can be given more than once
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    pub(crate) labels: Vec<(String, String)>,
+    /// Read and compare, but store nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Zstandard level 1 to 19, or “off”
+    #[arg(long, value_name = "LEVEL", default_value = "1", value_parser = compression)]
+    pub(crate) compression: Compression,
+    /// Read everything again, even what the source says has not changed
+    #[arg(long)]
+    pub(crate) reread: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// An id or its beginning, VOLUME, VOLUME@SNAPSHOT or VOLUME~N
+    pub(crate) backup: String,
+    /// A file, a block device, or “-” for standard output
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) target: OsString,
+    /// Compare with what the target holds, and write only what differs
+    #[arg(long)]
+    pub(crate) in_place: bool,
+    /// Overwrite an existing target
+    #[arg(long, conflicts_with = "in_place")]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Add a password that opens the repository, or one project of it
+    #[command(after_help = "\
+Example:
+  cuttlebone key add --this-project --label 'web team'")]
+    Add {
+        #[command(flatten)]
+        new: NewPasswordArgs,
+        /// What or whom it is for
+        #[arg(long, value_name = "TEXT")]
+        label: Option<String>,
+        /// It opens only the project that --project names
+        #[arg(long)]
+        this_project: bool,
+    },
+
+    /// List the keys
+    #[command(after_help = "Example:\n  cuttlebone key list")]
+    List,
+
+    /// Remove a key; its password opens nothing any more
+    ///
+    /// The last key of a repository is never removed. Whoever had the password before may have
+    /// kept the secret that it opened.
+    #[command(after_help = "Example:\n  cuttlebone key remove 3f9a01bc")]
+    Remove {
+        /// The key's id or its beginning
+        id: String,
+    },
+
+    /// Change the password
+    #[command(after_help = "Example:\n  cuttlebone key passwd --new-password-file new.txt")]
+    Passwd {
+        #[command(flatten)]
+        new: NewPasswordArgs,
+        /// What or whom it is for; as before if not given
+        #[arg(long, value_name = "TEXT")]
+        label: Option<String>,
+        /// Change the password of the project that --project names
+        #[arg(long)]
+        this_project: bool,
+    },
+
+    /// Try the password, and say which key it opens
+    #[command(after_help = "Example:\n  cuttlebone key test --password-file pw.txt")]
+    Test,
+
+    /// Write the key slots out, to be kept apart from the repository
+    ///
+    /// They are as safe as the passwords that open them.
+    #[command(after_help = "Example:\n  cuttlebone key export slots.txt")]
+    Export {
+        /// Where to; standard output if not given, or “-”
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NewPasswordArgs {
+    /// Read the new password from this file instead of asking; “-” is standard input
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) new_password_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) kdf: KdfArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub(crate) enum CacheCommand {
+    /// Show where the cache is and how large
+    Show,
+    /// Delete the cache
+    Clear,
+    /// Make the cache anew from the repository
+    Rebuild,
+}
+
+fn chunk_size(text: &str) -> Result<ChunkSize, String> {
+    let size: ByteSize = text.parse().map_err(|error| format!("{error}"))?;
+    ChunkSize::new(size.0).ok_or_else(|| "a power of two from 4K to 4M is needed".to_owned())
+}
+
+fn compression(text: &str) -> Result<Compression, String> {
+    if text == "off" {
+        return Ok(Compression::Off);
+    }
+    match text.parse() {
+        Ok(level @ 1..=19) => Ok(Compression::Level(level)),
+        _ => Err("“off” or a level from 1 to 19 is needed".to_owned()),
+    }
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write KEY=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, ErrorKind> {
+        let words = std::iter::once("cuttlebone").chain(line.split_whitespace());
+        Cli::try_parse_from(words).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn globals_go_before_or_after_the_command_and_below_repo() {
+        for line in [
+            "-r /x list",
+            "list -r /x",
+            "repo list --repo /x",
+            "-r /x repo list",
+        ] {
+            let cli = parse(line).unwrap();
+            assert_eq!(cli.globals.repo, Some("/x".into()), "{line}");
+        }
+    }
+
+    #[test]
+    fn values_are_checked() {
+        for (line, error) in [
+            ("init --chunk-size 3K", ErrorKind::ValueValidation),
+            ("init --chunk-size 8M", ErrorKind::ValueValidation),
+            ("init --kdf-lanes 0", ErrorKind::ValueValidation),
+            ("backup x --compression 20", ErrorKind::ValueValidation),
+            ("backup x --compression on", ErrorKind::ValueValidation),
+            ("backup x --label =v", ErrorKind::ValueValidation),
+            ("list --threads 0", ErrorKind::ValueValidation),
+            (
+                "restore a b --force --in-place",
+                ErrorKind::ArgumentConflict,
+            ),
+            ("list -q -v", ErrorKind::ArgumentConflict),
+            (
+                "list --password-file a --password-command b",
+                ErrorKind::ArgumentConflict,
+            ),
+            ("backup", ErrorKind::MissingRequiredArgument),
+            ("forget", ErrorKind::InvalidSubcommand),
+        ] {
+            assert_eq!(parse(line).err(), Some(error), "{line}");
+        }
+    }
+
+    #[test]
+    fn labels_split_at_the_first_equals_sign() {
+        assert_eq!(label("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        assert_eq!(label("a="), Ok(("a".to_owned(), String::new())));
+    }
+}

@@ -1,0 +1,183 @@
+//! How a command fails: what, why, what to do next, and the exit code.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+/// Exit codes. Scripts rely on them: a number never changes its meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Code {
+    /// Failed, for a reason that has no code of its own.
+    Failed = 1,
+    /// Wrong usage.
+    Usage = 2,
+    /// No repository there.
+    NoRepository = 10,
+    /// Somebody else holds what this needs.
+    Busy = 11,
+    /// No key opens with this password.
+    WrongPassword = 12,
+    /// The base does not fit.
+    WrongBase = 20,
+    /// Damage found.
+    Damage = 21,
+    /// This key may not do that.
+    NotPermitted = 22,
+    /// History has vanished or was rolled back.
+    HistoryLost = 23,
+    /// Interrupted by a signal.
+    Interrupted = 130,
+}
+
+impl From<Code> for ExitCode {
+    fn from(code: Code) -> Self {
+        Self::from(code as u8)
+    }
+}
+
+/// A command failed; ready to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) code: Code,
+    /// What was attempted, on what.
+    pub(crate) message: String,
+    /// Why, from the nearest cause to the deepest.
+    pub(crate) causes: Vec<String>,
+    /// What to do next.
+    pub(crate) hint: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            causes: Vec::new(),
+            hint: None,
+        }
+    }
+
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Code::Usage, message)
+    }
+
+    /// The error is the message, the chain of its sources the causes.
+    pub(crate) fn from_error(code: Code, error: &(dyn Error + 'static)) -> Self {
+        Self::new(code, error.to_string()).caused_by(error.source())
+    }
+
+    /// With this error and the chain of its sources as causes.
+    pub(crate) fn caused_by(mut self, cause: Option<&(dyn Error + 'static)>) -> Self {
+        let chain = std::iter::successors(cause, |&error| error.source());
+        for text in chain.map(ToString::to_string) {
+            // A transparent wrapper says the same as what it wraps.
+            if self.causes.last().unwrap_or(&self.message) != &text {
+                self.causes.push(text);
+            }
+        }
+        self
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// For people; each part on a line of its own.
+    pub(crate) fn to_text(&self) -> String {
+        let mut text = format!("error: {}\n", self.message);
+        for cause in &self.causes {
+            // Writing into a string does not fail.
+            let _ = writeln!(text, "  because: {cause}");
+        }
+        if let Some(hint) = &self.hint {
+            let _ = writeln!(text, "  next: {hint}");
+        }
+        text
+    }
+
+    /// For programs; one line.
+    pub(crate) fn to_json(&self) -> String {
+        let message = std::iter::once(&self.message)
+            .chain(&self.causes)
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join(": ");
+        let line = ExitError {
+            message_type: "exit_error",
+            code: self.code as u8,
+            message: &message,
+            hint: self.hint.as_deref(),
+        };
+        serde_json::to_string(&line).unwrap_or_default() + "\n"
+    }
+}
+
+#[derive(Serialize)]
+struct ExitError<'a> {
+    message_type: &'static str,
+    code: u8,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("could not read the repository file")]
+    struct Middle(#[source] io::Error);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("could not open the repository /x")]
+    struct Outer(#[source] Middle);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error(transparent)]
+    struct Wrapper(Outer);
+
+    fn failure() -> Failure {
+        let error = Wrapper(Outer(Middle(io::Error::other("no medium"))));
+        Failure::from_error(Code::NoRepository, &error).hint("insert the disk")
+    }
+
+    #[test]
+    fn people_read_the_chain_and_the_next_step() {
+        assert_eq!(
+            failure().to_text(),
+            "error: could not open the repository /x\n  \
+             because: could not read the repository file\n  \
+             because: no medium\n  \
+             next: insert the disk\n"
+        );
+        assert_eq!(Failure::usage("no").to_text(), "error: no\n");
+    }
+
+    #[test]
+    fn programs_read_one_line() {
+        assert_eq!(
+            failure().to_json(),
+            "{\"message_type\":\"exit_error\",\"code\":10,\"message\":\"could not open the \
+             repository /x: could not read the repository file: no medium\",\
+             \"hint\":\"insert the disk\"}\n"
+        );
+    }
+
+    #[test]
+    fn repeated_causes_are_told_once() {
+        let again = Failure::new(Code::Failed, "no medium");
+        assert!(
+            again
+                .caused_by(Some(&io::Error::other("no medium")))
+                .causes
+                .is_empty()
+        );
+    }
+}

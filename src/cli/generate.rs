@@ -1,0 +1,27 @@
+//! Shell completions and manual pages, made from the same definition that parses.
+
+use std::io;
+use std::path::Path;
+
+use clap::{Command, CommandFactory};
+use clap_complete::Shell;
+
+use super::args::Cli;
+
+/// The completion script of a shell.
+pub(crate) fn completions(shell: Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "cuttlebone", &mut script);
+    script
+}
+
+/// Writes a page for the program and one for each command.
+pub(crate) fn manual(directory: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(directory)?;
+    // `repo` repeats all commands; a second page for each would say nothing new.
+    let command = Cli::command().mut_subcommand("repo", |repo| {
+        let about = repo.get_about().cloned().unwrap_or_default();
+        Command::new("repo").about(about)
+    });
+    clap_mangen::generate_to(command, directory)
+}

@@ -1,0 +1,225 @@
+//! What a command tells, as data. Serialized it is a JSON line; [`render`](super::render) makes the
+//! text for people.
+//!
+//! The names of the fields are an interface: once published, they stay. New ones may be added.
+//! Sizes are bytes, durations seconds, times RFC 3339 in UTC, ids full hexadecimal.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+
+/// One line of `--json`.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "message_type", rename_all = "snake_case")]
+pub(crate) enum Message {
+    /// How far the work is.
+    Status(Status),
+    /// `init` has made a repository.
+    #[serde(rename = "summary")]
+    Init(InitSummary),
+    #[serde(rename = "summary")]
+    Backup(BackupSummary),
+    #[serde(rename = "summary")]
+    Restore(RestoreSummary),
+    #[serde(rename = "summary")]
+    Compare(CompareSummary),
+    /// `show`: a backup in full.
+    #[serde(rename = "backup")]
+    Detail(Box<BackupDetail>),
+    /// Damage that `check` found.
+    Error(Damage),
+    Check(CheckSummary),
+    Stats(Stats),
+    /// What `key add`, `remove`, `passwd` and `test` did, to which key.
+    KeyChange(KeyChange),
+    Cache(CacheInfo),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Status {
+    /// From 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) percent_done: Option<f64>,
+    pub(crate) bytes_done: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) total_bytes: Option<u64>,
+    pub(crate) seconds_elapsed: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) seconds_remaining: Option<u64>,
+    /// `index`, `backup`, `restore`, `check_structure` or `check_data`; each starts anew.
+    pub(crate) phase: &'static str,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct InitSummary {
+    pub(crate) repository: String,
+    pub(crate) repository_id: String,
+    pub(crate) project: String,
+    pub(crate) chunk_size: u32,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct BackupSummary {
+    /// None for a dry run.
+    pub(crate) backup_id: Option<String>,
+    pub(crate) volume: String,
+    pub(crate) size: u64,
+    pub(crate) bytes_changed: u64,
+    pub(crate) bytes_read: u64,
+    pub(crate) bytes_new: u64,
+    pub(crate) bytes_stored: u64,
+    pub(crate) chunks_new: u64,
+    pub(crate) duration: f64,
+    /// The id of the backup that this one was compared with.
+    pub(crate) base: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct RestoreSummary {
+    pub(crate) backup_id: String,
+    pub(crate) volume: String,
+    pub(crate) target: String,
+    pub(crate) size: u64,
+    pub(crate) bytes_written: u64,
+    pub(crate) bytes_fetched: u64,
+    pub(crate) duration: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Extent {
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct CompareSummary {
+    pub(crate) a: String,
+    pub(crate) b: String,
+    pub(crate) identical: bool,
+    pub(crate) extents: u64,
+    pub(crate) bytes_different: u64,
+}
+
+/// A line of `list`.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct BackupEntry {
+    pub(crate) backup_id: String,
+    pub(crate) volume: String,
+    #[serde(serialize_with = "rfc3339")]
+    pub(crate) time: Timestamp,
+    pub(crate) size: u64,
+    pub(crate) bytes_stored: Option<u64>,
+    pub(crate) host: Option<String>,
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct BackupDetail {
+    #[serde(flatten)]
+    pub(crate) entry: BackupEntry,
+    pub(crate) project: String,
+    pub(crate) volume_id: String,
+    /// `image` or `stream`.
+    pub(crate) kind: &'static str,
+    pub(crate) chunk_size: u32,
+    pub(crate) root: String,
+    #[serde(serialize_with = "rfc3339")]
+    pub(crate) finished: Timestamp,
+    pub(crate) base: Option<String>,
+    /// What the source said of itself.
+    pub(crate) source: serde_json::Value,
+    pub(crate) bytes_changed: Option<u64>,
+    pub(crate) bytes_read: Option<u64>,
+    pub(crate) bytes_new: Option<u64>,
+    pub(crate) chunks_new: Option<u64>,
+    pub(crate) tool: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Damage {
+    /// What is damaged: an object's name, or a backup.
+    pub(crate) item: String,
+    /// In which way.
+    pub(crate) message: String,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct CheckSummary {
+    pub(crate) errors: u64,
+    pub(crate) packs_damaged: u64,
+    /// Their ids.
+    pub(crate) backups_affected: Vec<String>,
+    pub(crate) backups: u64,
+    pub(crate) packs: u64,
+    pub(crate) bytes_read: u64,
+    pub(crate) duration: f64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Stats {
+    pub(crate) volumes: u64,
+    pub(crate) backups: u64,
+    /// The sizes of all backups together.
+    pub(crate) bytes_backed_up: u64,
+    pub(crate) chunks: u64,
+    /// The plain sizes of the chunks that are held.
+    pub(crate) bytes_unique: u64,
+    /// What they take in the store.
+    pub(crate) bytes_stored: u64,
+    pub(crate) packs: u64,
+}
+
+/// A line of `key list`.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct KeyEntry {
+    pub(crate) key_id: String,
+    /// `repository` or `project`.
+    pub(crate) scope: &'static str,
+    pub(crate) label: Option<String>,
+    #[serde(serialize_with = "optional_rfc3339")]
+    pub(crate) created: Option<Timestamp>,
+    pub(crate) user: Option<String>,
+    pub(crate) host: Option<String>,
+    /// The password that was given opens this one.
+    pub(crate) current: bool,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct KeyChange {
+    /// `added`, `removed`, `changed`, `opens` or `exported`.
+    pub(crate) action: &'static str,
+    pub(crate) key_id: String,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct CacheInfo {
+    pub(crate) path: String,
+    pub(crate) bytes: u64,
+    /// Chunks it knows; none if there is no cache.
+    pub(crate) chunks: Option<u64>,
+}
+
+fn rfc3339<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(time)
+}
+
+#[expect(clippy::ref_option, reason = "serde calls it so")]
+fn optional_rfc3339<S: Serializer>(
+    time: &Option<Timestamp>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => serializer.collect_str(time),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// A line of a listing: many of them are one table for people.
+#[derive(Serialize)]
+#[serde(tag = "message_type", rename_all = "snake_case")]
+pub(crate) enum Line<'a> {
+    Backup(&'a BackupEntry),
+    Key(&'a KeyEntry),
+    Extent(&'a Extent),
+}

@@ -1,0 +1,165 @@
+//! The command line: words become a checked [`request`], a request becomes calls of operations, and
+//! what they find is told in one place, [`output`].
+
+#![allow(
+    dead_code,
+    reason = "what the commands below will call once they are wired"
+)]
+
+mod access;
+mod args;
+mod commands;
+mod environment;
+mod failure;
+mod generate;
+mod human;
+mod message;
+mod output;
+mod password;
+mod progress;
+mod render;
+mod request;
+mod signals;
+mod table;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+
+use crate::base::{Cancel, Observer};
+
+use access::{Access, Settings};
+use args::Cli;
+use environment::Environment;
+use failure::{Code, Failure};
+use output::{Output, Style};
+use password::{Password, Passwords};
+use progress::{Form, Meter};
+use request::{Action, Request};
+use signals::Signals;
+
+/// Does what the command line of this process asks for.
+#[must_use]
+pub fn main() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let cli = match Cli::try_parse_from(&words) {
+        Ok(cli) => cli,
+        Err(error) => return output::not_parsed(&error, &words),
+    };
+    let json = cli.globals.json;
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => output::fail(&failure, json),
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let environment = Environment::of_process();
+    let request = Request::new(cli, &environment)?;
+    let output = Arc::new(Output::of_process(Style {
+        json: request.settings.json,
+        quiet: request.settings.quiet,
+        verbosity: request.settings.verbosity,
+        data_on_stdout: request.fills_stdout(),
+    }));
+    match request.action {
+        Action::Completions(shell) => output.raw(&generate::completions(shell)),
+        Action::Man(directory) => generate::manual(&directory).map_err(|error| {
+            let attempt = format!("could not write manual pages to {}", directory.display());
+            Failure::new(Code::Failed, attempt).caused_by(Some(&error))
+        }),
+        Action::Repository(access, operation) => {
+            let session = Session::start(environment, output, request.settings)?;
+            let result = commands::perform(&session, &access, operation);
+            session.meter.finish();
+            match result {
+                Err(failure) if session.cancel.check().is_err() => Err(interrupted(failure)),
+                result => result,
+            }
+        }
+    }
+}
+
+/// Whatever failed once somebody had asked to stop, failed because of that.
+fn interrupted(failure: Failure) -> Failure {
+    Failure {
+        code: Code::Interrupted,
+        ..failure
+    }
+    .hint("run the command again; what was stored is used")
+}
+
+/// What every command needs while it runs.
+struct Session {
+    environment: Environment,
+    settings: Settings,
+    output: Arc<Output>,
+    meter: Arc<Meter>,
+    cancel: Cancel,
+    signals: Signals,
+}
+
+impl Session {
+    fn start(
+        environment: Environment,
+        output: Arc<Output>,
+        settings: Settings,
+    ) -> Result<Self, Failure> {
+        let form = Form::choose(settings.progress, settings.json);
+        let meter = Meter::start(
+            Arc::clone(&output),
+            form,
+            settings.progress_interval,
+            settings.quiet,
+        )
+        .map(Arc::new)
+        .map_err(|error| {
+            Failure::new(Code::Failed, "could not start a thread").caused_by(Some(&error))
+        })?;
+        let cancel = Cancel::default();
+        let voice = Arc::clone(&meter);
+        let signals = Signals::install(cancel.clone(), move |line| voice.say(line))?;
+        Ok(Self {
+            environment,
+            settings,
+            output,
+            meter,
+            cancel,
+            signals,
+        })
+    }
+
+    /// The password that opens the repository.
+    fn password(&self, access: &Access) -> Result<Password, Failure> {
+        self.passwords(|passwords| passwords.existing(&access.password, &access.location))
+    }
+
+    /// The password for a repository that is about to be made.
+    fn initial_password(&self, access: &Access) -> Result<Password, Failure> {
+        self.passwords(|passwords| passwords.initial(&access.password, &access.location))
+    }
+
+    /// The new password for `key add` and `key passwd`.
+    fn additional_password(&self, file: Option<&std::path::Path>) -> Result<Password, Failure> {
+        self.passwords(|passwords| passwords.additional(file))
+    }
+
+    fn passwords(
+        &self,
+        get: impl FnOnce(&Passwords<'_>) -> Result<Password, password::PasswordError>,
+    ) -> Result<Password, Failure> {
+        let ask = |prompt: &str| {
+            self.signals
+                .while_prompting(|| password::ask_on_terminal(prompt))
+        };
+        let observer: &dyn Observer = &*self.meter;
+        let passwords = Passwords {
+            environment: &self.environment,
+            observer,
+            prompt: &ask,
+        };
+        Ok(get(&passwords)?)
+    }
+}

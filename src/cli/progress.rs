@@ -1,0 +1,412 @@
+//! How far an operation is, shown while it runs.
+//!
+//! Operations report from many threads, often: a report is a few atomic stores. A thread of its own
+//! looks at them now and then and shows what it sees.
+
+use std::io::{self, IsTerminal};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::base::{Notice, Observer, Phase, Progress};
+
+use super::message::{Message, Status};
+use super::output::Output;
+use super::render;
+
+/// In which form progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A bar on the terminal that standard error is.
+    Bar,
+    /// A line on standard error now and then.
+    Lines,
+    /// `status` lines on standard output.
+    Json,
+    Nothing,
+}
+
+impl Form {
+    /// What suits this process.
+    pub(crate) fn choose(progress: bool, json: bool) -> Self {
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        match (progress, json) {
+            (false, _) => Self::Nothing,
+            (true, true) => Self::Json,
+            (true, false) if io::stderr().is_terminal() && !dumb => Self::Bar,
+            (true, false) => Self::Lines,
+        }
+    }
+
+    /// Time between updates, unless the user chose another.
+    const fn interval(self) -> Duration {
+        match self {
+            Self::Bar => Duration::from_millis(100),
+            Self::Json => Duration::from_secs(1),
+            // Seldom enough for a log, and never for what is done quickly.
+            Self::Lines | Self::Nothing => Duration::from_secs(30),
+        }
+    }
+}
+
+/// Shows progress and notices until it is finished.
+pub(crate) struct Meter {
+    shared: Arc<Shared>,
+    ticker: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    output: Arc<Output>,
+    form: Form,
+    quiet: bool,
+    bar: ProgressBar,
+    reports: Reports,
+    finished: Mutex<bool>,
+    wake: Condvar,
+}
+
+impl Meter {
+    pub(crate) fn start(
+        output: Arc<Output>,
+        form: Form,
+        interval: Option<Duration>,
+        quiet: bool,
+    ) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            output,
+            form,
+            quiet,
+            bar: ProgressBar::hidden(),
+            reports: Reports::default(),
+            finished: Mutex::new(false),
+            wake: Condvar::new(),
+        });
+        let ticker = if form == Form::Nothing {
+            None
+        } else {
+            let interval = interval.unwrap_or(form.interval());
+            let shared = Arc::clone(&shared);
+            let ticker = std::thread::Builder::new().name("progress".to_owned());
+            Some(ticker.spawn(move || shared.run(interval))?)
+        };
+        Ok(Self {
+            shared,
+            ticker: Mutex::new(ticker),
+        })
+    }
+
+    /// Takes the bar away and shows no more progress. To be called before results are shown;
+    /// once more does no harm.
+    pub(crate) fn finish(&self) {
+        *lock(&self.shared.finished) = true;
+        self.shared.wake.notify_all();
+        if let Some(ticker) = lock(&self.ticker).take() {
+            // It has nothing to return, and a panic in it has been told.
+            let _ = ticker.join();
+        }
+        self.shared.bar.finish_and_clear();
+    }
+
+    /// A line on standard error that leaves a bar whole.
+    pub(crate) fn say(&self, line: &str) {
+        self.shared.bar.suspend(|| self.shared.output.say(line));
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+impl Observer for Meter {
+    fn progress(&self, progress: Progress) {
+        self.shared.reports.take(progress);
+    }
+
+    fn notice(&self, notice: Notice) {
+        let routine = matches!(notice, Notice::CacheRebuilt(_) | Notice::Resumed { .. });
+        if !(self.shared.quiet && routine) {
+            let text = render::notice(&notice);
+            self.shared.bar.suspend(|| self.shared.output.note(&text));
+        }
+    }
+}
+
+impl Shared {
+    fn run(&self, interval: Duration) {
+        let mut shown = None;
+        loop {
+            let guard = lock(&self.finished);
+            let waited = self
+                .wake
+                .wait_timeout_while(guard, interval, |finished| !*finished);
+            if *waited.unwrap_or_else(PoisonError::into_inner).0 {
+                return;
+            }
+            let Some(seen) = self.reports.seen() else {
+                continue;
+            };
+            match self.form {
+                Form::Bar => {
+                    if shown != Some(seen.phase) {
+                        self.begin_bar(&seen, interval);
+                    }
+                    self.bar.set_position(seen.done);
+                }
+                Form::Lines => {
+                    self.output
+                        .say(&render::status(&seen.status(Instant::now())));
+                }
+                Form::Json => {
+                    // Nobody may be listening; the work is what counts.
+                    let _ = self
+                        .output
+                        .show(&Message::Status(seen.status(Instant::now())));
+                }
+                Form::Nothing => {}
+            }
+            shown = Some(seen.phase);
+        }
+    }
+
+    /// Sets the bar up for a phase. Meanwhile it is hidden, so that no half of it is drawn.
+    fn begin_bar(&self, seen: &Seen, interval: Duration) {
+        let bar = &self.bar;
+        bar.finish_and_clear();
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+        bar.reset();
+        let style = ProgressStyle::with_template(match seen.total {
+            Some(_) => {
+                "{prefix:.bold} {percent:>3}% [{wide_bar}] {binary_bytes}/{binary_total_bytes} \
+                 {binary_bytes_per_sec} {eta} left"
+            }
+            None => "{prefix:.bold} {spinner} {binary_bytes} {binary_bytes_per_sec} {elapsed}",
+        });
+        // The default serves if a template should not parse.
+        if let Ok(style) = style {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.set_prefix(render::phase(name(seen.phase)));
+        match seen.total {
+            Some(total) => bar.set_length(total),
+            None => bar.unset_length(),
+        }
+        // The rate is that of what follows: what was done so far took an unknown time.
+        bar.set_position(seen.done);
+        bar.reset_eta();
+        let hertz = (1.0 / interval.as_secs_f64()).ceil().clamp(1.0, 60.0);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "clamped to 1 to 60"
+        )]
+        bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(hertz as u8));
+    }
+}
+
+/// What operations reported last.
+struct Reports {
+    /// One more than the index in [`PHASES`]; 0 before the first report.
+    phase: AtomicU8,
+    done: AtomicU64,
+    /// [`UNKNOWN`] if it is not known.
+    total: AtomicU64,
+    /// When this phase began. Held while one phase follows another.
+    begun: Mutex<Instant>,
+}
+
+const PHASES: [Phase; 5] = [
+    Phase::Index,
+    Phase::Backup,
+    Phase::Restore,
+    Phase::CheckStructure,
+    Phase::CheckData,
+];
+const UNKNOWN: u64 = u64::MAX;
+
+impl Default for Reports {
+    fn default() -> Self {
+        Self {
+            phase: AtomicU8::new(0),
+            done: AtomicU64::new(0),
+            total: AtomicU64::new(UNKNOWN),
+            begun: Mutex::new(Instant::now()),
+        }
+    }
+}
+
+impl Reports {
+    fn take(&self, progress: Progress) {
+        let phase = progress.phase as u8 + 1;
+        if self.phase.load(Ordering::Acquire) != phase {
+            let mut begun = lock(&self.begun);
+            if self.phase.load(Ordering::Acquire) != phase {
+                *begun = Instant::now();
+                self.done.store(0, Ordering::Relaxed);
+                self.phase.store(phase, Ordering::Release);
+            }
+        }
+        self.total
+            .store(progress.total.unwrap_or(UNKNOWN), Ordering::Relaxed);
+        // Threads report out of order, but within a phase counts only grow.
+        self.done.fetch_max(progress.done, Ordering::Relaxed);
+    }
+
+    fn seen(&self) -> Option<Seen> {
+        let begun = lock(&self.begun);
+        let phase = usize::from(self.phase.load(Ordering::Acquire)).checked_sub(1)?;
+        let total = self.total.load(Ordering::Relaxed);
+        Some(Seen {
+            phase: *PHASES.get(phase)?,
+            done: self.done.load(Ordering::Relaxed),
+            total: (total != UNKNOWN).then_some(total),
+            begun: *begun,
+        })
+    }
+}
+
+/// What the ticker saw.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    phase: Phase,
+    done: u64,
+    total: Option<u64>,
+    begun: Instant,
+}
+
+impl Seen {
+    #[expect(clippy::cast_precision_loss, reason = "a share is shown")]
+    fn status(&self, now: Instant) -> Status {
+        let elapsed = now.saturating_duration_since(self.begun);
+        let done = self.total.map_or(self.done, |total| self.done.min(total));
+        let part = |total: u64| {
+            if total == 0 {
+                1.0
+            } else {
+                done as f64 / total as f64
+            }
+        };
+        let percent_done = self.total.map(part);
+        let remaining = percent_done.filter(|&part| part > 0.0).and_then(|part| {
+            let seconds = elapsed.as_secs_f64() * (1.0 - part) / part;
+            Duration::try_from_secs_f64(seconds).ok()
+        });
+        Status {
+            percent_done,
+            bytes_done: done,
+            total_bytes: self.total,
+            seconds_elapsed: elapsed.as_secs(),
+            seconds_remaining: remaining.map(|left| left.as_secs()),
+            phase: name(self.phase),
+        }
+    }
+}
+
+/// The phase in JSON, where a name stays as it is.
+const fn name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Index => "index",
+        Phase::Backup => "backup",
+        Phase::Restore => "restore",
+        Phase::CheckStructure => "check_structure",
+        Phase::CheckData => "check_data",
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(phase: Phase, done: u64, total: Option<u64>) -> Progress {
+        Progress { phase, done, total }
+    }
+
+    #[test]
+    fn phases_are_told_apart() {
+        for (i, phase) in PHASES.into_iter().enumerate() {
+            assert_eq!(phase as usize, i);
+        }
+    }
+
+    #[test]
+    fn counts_only_grow_within_a_phase() {
+        let reports = Reports::default();
+        assert!(reports.seen().is_none());
+        reports.take(report(Phase::Backup, 20, Some(100)));
+        reports.take(report(Phase::Backup, 10, Some(100)));
+        assert_eq!(reports.seen().map(|seen| seen.done), Some(20));
+        reports.take(report(Phase::CheckData, 5, None));
+        let seen = reports.seen().unwrap();
+        assert_eq!(
+            (seen.phase, seen.done, seen.total),
+            (Phase::CheckData, 5, None)
+        );
+    }
+
+    #[test]
+    fn time_left_follows_from_the_share_that_is_done() {
+        let begun = Instant::now();
+        let at = |done, total, seconds| {
+            let seen = Seen {
+                phase: Phase::Backup,
+                done,
+                total,
+                begun,
+            };
+            seen.status(begun + Duration::from_secs(seconds))
+        };
+        let status = at(25, Some(100), 10);
+        assert_eq!(
+            (status.percent_done, status.seconds_remaining),
+            (Some(0.25), Some(30))
+        );
+        assert_eq!(at(0, Some(100), 10).seconds_remaining, None);
+        assert_eq!(at(0, Some(0), 10).percent_done, Some(1.0));
+        assert_eq!(at(200, Some(100), 10).percent_done, Some(1.0));
+        let unknown = at(25, None, 10);
+        assert_eq!(
+            (unknown.percent_done, unknown.seconds_remaining),
+            (None, None)
+        );
+    }
+
+    #[test]
+    fn many_threads_report_while_it_shows() {
+        let (output, captured) = Output::captured(true);
+        let interval = Some(Duration::from_millis(5));
+        let meter = Meter::start(Arc::new(output), Form::Json, interval, false).unwrap();
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let meter = &meter;
+                scope.spawn(move || {
+                    for done in 0..50 {
+                        meter.progress(report(Phase::Backup, done * 4 + thread, Some(1000)));
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                });
+            }
+        });
+        std::thread::sleep(Duration::from_millis(20));
+        meter.notice(Notice::Text("heard".to_owned()));
+        meter.finish();
+        meter.finish();
+        let stdout = captured.stdout();
+        let last: serde_json::Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+        assert_eq!(
+            (&last["message_type"], &last["bytes_done"]),
+            (&"status".into(), &199.into())
+        );
+        assert_eq!(
+            captured.stderr(),
+            "{\"message_type\":\"notice\",\"message\":\"heard\"}\n"
+        );
+    }
+}

@@ -1,0 +1,339 @@
+//! Text for people out of what a command tells.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+
+use crate::base::{ByteSize, Notice};
+
+use super::human::{count, duration, printable, short_id, time};
+use super::message::{
+    BackupDetail, BackupEntry, BackupSummary, CheckSummary, CompareSummary, Extent, KeyEntry,
+    Message, RestoreSummary, Stats, Status,
+};
+use super::table::{Column, table};
+
+/// The text of one message, each line ended.
+pub(crate) fn message(message: &Message, zone: &TimeZone) -> String {
+    match message {
+        Message::Status(status) => self::status(status) + "\n",
+        Message::Init(init) => format!(
+            "made the repository {} with the project {}\n\
+             Nothing in it can be read without the password: keep that safe.\n",
+            init.repository,
+            printable(&init.project)
+        ),
+        Message::Backup(summary) => backup(summary),
+        Message::Restore(summary) => restore(summary),
+        Message::Compare(summary) => compare(summary),
+        Message::Detail(detail) => self::detail(detail, zone),
+        Message::Error(damage) => format!("damaged: {}: {}\n", damage.item, damage.message),
+        Message::Check(summary) => check(summary),
+        Message::Stats(stats) => self::stats(stats),
+        Message::KeyChange(change) => match change.action {
+            "opens" => format!("the password opens the key {}\n", short_id(&change.key_id)),
+            action => format!("{action} the key {}\n", short_id(&change.key_id)),
+        },
+        Message::Cache(cache) => {
+            let held = match cache.chunks {
+                Some(chunks) => format!("{}, {}", ByteSize(cache.bytes), count(chunks, "chunk")),
+                None => "nothing cached".to_owned(),
+            };
+            format!("{}: {held}\n", cache.path)
+        }
+    }
+}
+
+/// How far the work is, in one line of at most 80 columns.
+pub(crate) fn status(status: &Status) -> String {
+    let done = ByteSize(status.bytes_done);
+    let mut text = match (status.percent_done, status.total_bytes) {
+        (Some(part), Some(total)) => {
+            format!(
+                "{}: {:.0} % ({done} of {})",
+                phase(status.phase),
+                part * 100.0,
+                ByteSize(total)
+            )
+        }
+        _ => format!("{}: {done}", phase(status.phase)),
+    };
+    if let Some(rate) = status.bytes_done.checked_div(status.seconds_elapsed) {
+        let _ = write!(text, ", {}/s", ByteSize(rate));
+    }
+    if let Some(seconds) = status.seconds_remaining {
+        let _ = write!(text, ", {} left", duration(Duration::from_secs(seconds)));
+    }
+    text
+}
+
+/// The name of a phase in words.
+pub(crate) fn phase(name: &str) -> String {
+    name.replace('_', " ")
+}
+
+pub(crate) fn notice(notice: &Notice) -> String {
+    match notice {
+        Notice::CacheRebuilt(reason) => format!("the local index is made anew: {reason}"),
+        Notice::CopyDamaged(copy) => {
+            format!("{copy} is damaged or missing; the other copy of it serves")
+        }
+        Notice::Resumed { packs } => format!(
+            "an earlier run was interrupted; what it stored is used ({})",
+            count(*packs, "pack")
+        ),
+        Notice::Text(text) => text.clone(),
+    }
+}
+
+fn took(seconds: f64) -> String {
+    duration(Duration::try_from_secs_f64(seconds).unwrap_or_default())
+}
+
+fn backup(summary: &BackupSummary) -> String {
+    let volume = printable(&summary.volume);
+    let (first, stored) = match &summary.backup_id {
+        Some(id) => (format!("backup {} of {volume}", short_id(id)), "stored"),
+        None => (
+            format!("dry run of {volume}; nothing was stored"),
+            "would be stored",
+        ),
+    };
+    let base = match &summary.base {
+        Some(base) => format!("compared with {}", short_id(base)),
+        None => "compared with nothing".to_owned(),
+    };
+    format!(
+        "{first}\n  {}, {base}, read {}, changed {}\n  new {} ({}), {stored} {}, in {}\n",
+        ByteSize(summary.size),
+        ByteSize(summary.bytes_read),
+        ByteSize(summary.bytes_changed),
+        ByteSize(summary.bytes_new),
+        count(summary.chunks_new, "chunk"),
+        ByteSize(summary.bytes_stored),
+        took(summary.duration)
+    )
+}
+
+fn restore(summary: &RestoreSummary) -> String {
+    format!(
+        "restored {} of {} to {}\n  {}, written {}, fetched {}, in {}\n",
+        short_id(&summary.backup_id),
+        printable(&summary.volume),
+        summary.target,
+        ByteSize(summary.size),
+        ByteSize(summary.bytes_written),
+        ByteSize(summary.bytes_fetched),
+        took(summary.duration)
+    )
+}
+
+fn compare(summary: &CompareSummary) -> String {
+    let (a, b) = (short_id(&summary.a), short_id(&summary.b));
+    if summary.identical {
+        return format!("{a} and {b} have the same content\n");
+    }
+    format!(
+        "{a} and {b} differ in {}, {}\n",
+        count(summary.extents, "extent"),
+        ByteSize(summary.bytes_different)
+    )
+}
+
+fn check(summary: &CheckSummary) -> String {
+    let looked = format!(
+        "{}, {}, read {}, in {}",
+        count(summary.backups, "backup"),
+        count(summary.packs, "pack"),
+        ByteSize(summary.bytes_read),
+        took(summary.duration)
+    );
+    if summary.errors == 0 {
+        return format!("no damage found ({looked})\n");
+    }
+    let mut text = format!(
+        "{}, {} damaged ({looked})\n",
+        count(summary.errors, "error"),
+        count(summary.packs_damaged, "pack")
+    );
+    for id in &summary.backups_affected {
+        let _ = writeln!(text, "  affected: {}", short_id(id));
+    }
+    text
+}
+
+fn stats(stats: &Stats) -> String {
+    fields(&[
+        ("Volumes", stats.volumes.to_string()),
+        (
+            "Backups",
+            format!(
+                "{}, {} in all",
+                stats.backups,
+                ByteSize(stats.bytes_backed_up)
+            ),
+        ),
+        (
+            "Unique",
+            format!(
+                "{}, {}",
+                ByteSize(stats.bytes_unique),
+                count(stats.chunks, "chunk")
+            ),
+        ),
+        (
+            "Stored",
+            format!(
+                "{}, {}",
+                ByteSize(stats.bytes_stored),
+                count(stats.packs, "pack")
+            ),
+        ),
+    ])
+}
+
+fn detail(detail: &BackupDetail, zone: &TimeZone) -> String {
+    let entry = &detail.entry;
+    let bytes = |size: Option<u64>| size.map(|size| ByteSize(size).to_string());
+    let labels = entry
+        .labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"));
+    let lines = [
+        ("Backup", Some(entry.backup_id.clone())),
+        ("Volume", Some(entry.volume.clone())),
+        ("Volume id", Some(detail.volume_id.clone())),
+        ("Project", Some(detail.project.clone())),
+        ("Kind", Some(detail.kind.to_owned())),
+        (
+            "Size",
+            Some(format!("{} ({} bytes)", ByteSize(entry.size), entry.size)),
+        ),
+        (
+            "Chunk size",
+            (detail.chunk_size > 0).then(|| ByteSize(detail.chunk_size.into()).to_string()),
+        ),
+        ("Root", Some(detail.root.clone())),
+        ("Begun", Some(time(entry.time, zone))),
+        ("Finished", Some(time(detail.finished, zone))),
+        ("Host", entry.host.clone()),
+        ("Base", detail.base.clone()),
+        (
+            "Labels",
+            Some(labels.collect::<Vec<_>>().join(", ")).filter(|all| !all.is_empty()),
+        ),
+        (
+            "Source",
+            Some(&detail.source)
+                .filter(|source| !source.is_null())
+                .map(ToString::to_string),
+        ),
+        ("Changed", bytes(detail.bytes_changed)),
+        ("Read", bytes(detail.bytes_read)),
+        ("New", bytes(detail.bytes_new)),
+        (
+            "New chunks",
+            detail.chunks_new.map(|chunks| chunks.to_string()),
+        ),
+        ("Stored", bytes(entry.bytes_stored)),
+        ("Tool", detail.tool.clone()),
+    ];
+    let present: Vec<_> = lines
+        .into_iter()
+        .filter_map(|(name, value)| value.map(|value| (name, value)))
+        .collect();
+    fields(&present)
+}
+
+/// A line each: a name, and its value below those of the others.
+fn fields(fields: &[(&str, String)]) -> String {
+    let longest = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    fields
+        .iter()
+        .fold(String::new(), |mut text, (name, value)| {
+            let _ = writeln!(text, "{name:longest$}  {}", printable(value));
+            text
+        })
+}
+
+pub(crate) fn backups(entries: &[BackupEntry], zone: &TimeZone, columns: Option<usize>) -> String {
+    if entries.is_empty() {
+        return "no backups\n".to_owned();
+    }
+    let header = [
+        Column::left("ID"),
+        Column::left("Time"),
+        Column::name("Volume"),
+        Column::right("Size"),
+        Column::right("Stored"),
+    ];
+    let row = |entry: &BackupEntry| {
+        vec![
+            short_id(&entry.backup_id).to_owned(),
+            time(entry.time, zone),
+            entry.volume.clone(),
+            ByteSize(entry.size).to_string(),
+            entry
+                .bytes_stored
+                .map_or_else(String::new, |bytes| ByteSize(bytes).to_string()),
+        ]
+    };
+    table(
+        &header,
+        &entries.iter().map(row).collect::<Vec<_>>(),
+        columns,
+    )
+}
+
+pub(crate) fn keys(entries: &[KeyEntry], zone: &TimeZone, columns: Option<usize>) -> String {
+    let header = [
+        Column::left(" "),
+        Column::left("ID"),
+        Column::left("Scope"),
+        Column::left("Created"),
+        Column::name("By"),
+        Column::name("Label"),
+    ];
+    let row = |entry: &KeyEntry| {
+        let by = [entry.user.as_deref(), entry.host.as_deref()];
+        vec![
+            if entry.current { "*" } else { " " }.to_owned(),
+            short_id(&entry.key_id).to_owned(),
+            entry.scope.to_owned(),
+            entry
+                .created
+                .map_or_else(String::new, |created| time(created, zone)),
+            by.into_iter().flatten().collect::<Vec<_>>().join("@"),
+            entry.label.clone().unwrap_or_default(),
+        ]
+    };
+    table(
+        &header,
+        &entries.iter().map(row).collect::<Vec<_>>(),
+        columns,
+    )
+}
+
+pub(crate) fn extents(extents: &[Extent]) -> String {
+    let header = [
+        Column::right("Offset"),
+        Column::right("Length"),
+        Column::right("Size"),
+    ];
+    let row = |extent: &Extent| {
+        vec![
+            extent.offset.to_string(),
+            extent.length.to_string(),
+            ByteSize(extent.length).to_string(),
+        ]
+    };
+    if extents.is_empty() {
+        return String::new();
+    }
+    table(&header, &extents.iter().map(row).collect::<Vec<_>>(), None)
+}
+
+#[cfg(test)]
+#[path = "render_tests.rs"]
+mod tests;

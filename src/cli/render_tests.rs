@@ -1,0 +1,127 @@
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::*;
+use crate::cli::human::width;
+
+fn entry(volume: &str) -> BackupEntry {
+    BackupEntry {
+        backup_id: "3f9a01bc".repeat(8),
+        volume: volume.to_owned(),
+        time: Timestamp::UNIX_EPOCH,
+        size: 8 << 30,
+        bytes_stored: Some(1234),
+        host: Some("web1".to_owned()),
+        labels: BTreeMap::from([("tier".to_owned(), "gold".to_owned())]),
+    }
+}
+
+#[test]
+fn a_list_fits_a_terminal() {
+    let entries = [entry("web1-root"), entry(&"long-name-".repeat(20))];
+    let narrow = backups(&entries, &TimeZone::UTC, Some(80));
+    assert!(narrow.lines().all(|line| width(line) <= 80), "{narrow}");
+    assert!(
+        narrow.contains("3f9a01bc  1970-01-01 00:00:00  web1-root "),
+        "{narrow}"
+    );
+    assert!(backups(&entries, &TimeZone::UTC, None).contains(&entries[1].volume));
+    assert_eq!(backups(&[], &TimeZone::UTC, None), "no backups\n");
+}
+
+#[test]
+fn a_status_line_fits_a_terminal() {
+    let status = Status {
+        percent_done: Some(0.1234),
+        bytes_done: 1023 << 30,
+        total_bytes: Some(1023 << 40),
+        seconds_elapsed: 100,
+        seconds_remaining: Some(86_399),
+        phase: "check_structure",
+    };
+    let text = super::status(&status);
+    assert_eq!(
+        text,
+        "check structure: 12 % (1023.0 GiB of 1023.0 TiB), 10.2 GiB/s, 23 h 59 min left"
+    );
+    assert!(width(&text) <= 80);
+}
+
+#[test]
+fn a_backup_says_what_it_did() {
+    let mut summary = BackupSummary {
+        backup_id: Some("3f9a01bc".repeat(8)),
+        volume: "web1".to_owned(),
+        size: 8 << 30,
+        bytes_changed: 5 << 20,
+        bytes_read: 1 << 30,
+        bytes_new: 4 << 20,
+        bytes_stored: 2 << 20,
+        chunks_new: 64,
+        duration: 12.3,
+        base: None,
+    };
+    assert_eq!(
+        message(&Message::Backup(summary.clone()), &TimeZone::UTC),
+        "backup 3f9a01bc of web1\n  \
+         8.0 GiB, compared with nothing, read 1.0 GiB, changed 5.0 MiB\n  \
+         new 4.0 MiB (64 chunks), stored 2.0 MiB, in 12 s\n"
+    );
+    summary.backup_id = None;
+    let dry = message(&Message::Backup(summary), &TimeZone::UTC);
+    assert!(
+        dry.starts_with("dry run of web1; nothing was stored\n"),
+        "{dry}"
+    );
+    assert!(dry.contains("would be stored 2.0 MiB"), "{dry}");
+}
+
+#[test]
+fn details_leave_out_what_is_not_known() {
+    let detail = BackupDetail {
+        entry: entry("web1"),
+        project: "default".to_owned(),
+        volume_id: "00".repeat(16),
+        kind: "stream",
+        chunk_size: 0,
+        root: "11".repeat(32),
+        finished: Timestamp::UNIX_EPOCH,
+        base: None,
+        source: serde_json::Value::Null,
+        bytes_changed: None,
+        bytes_read: None,
+        bytes_new: None,
+        chunks_new: None,
+        tool: None,
+    };
+    let json = serde_json::to_string(&Message::Detail(Box::new(detail.clone()))).unwrap();
+    assert!(
+        json.starts_with("{\"message_type\":\"backup\",\"backup_id\":\"3f9a01bc"),
+        "{json}"
+    );
+    assert!(json.contains("\"time\":\"1970-01-01T00:00:00Z\""), "{json}");
+    let text = message(&Message::Detail(Box::new(detail)), &TimeZone::UTC);
+    assert!(text.contains("Labels     tier=gold\n"), "{text}");
+    assert!(
+        !text.contains("Base") && !text.contains("Chunk size"),
+        "{text}"
+    );
+    assert!(text.lines().all(|line| width(line) <= 80), "{text}");
+}
+
+#[test]
+fn keys_show_which_one_is_used() {
+    let key = KeyEntry {
+        key_id: "3f9a01bc".repeat(8),
+        scope: "repository",
+        label: Some("envelope".to_owned()),
+        created: None,
+        user: Some("root".to_owned()),
+        host: Some("web1".to_owned()),
+        current: true,
+    };
+    let text = keys(&[key], &TimeZone::UTC, Some(80));
+    assert!(text.contains("*  3f9a01bc  repository"), "{text}");
+    assert!(text.contains("root@web1  envelope"), "{text}");
+}

@@ -1,0 +1,415 @@
+//! What is asked for, as plain checked values: the command line and the environment, decided once.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use crate::base::{ByteSize, ChunkSize};
+
+use super::access::{Access, Settings, scheme};
+use super::args::{
+    BackupArgs, CacheCommand, Cli, Command, KdfArgs, KeyCommand, NewPasswordArgs, RestoreArgs, Top,
+};
+use super::environment::Environment;
+use super::failure::Failure;
+
+/// Everything one run of the program has to know.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) settings: Settings,
+    pub(crate) action: Action,
+}
+
+#[derive(Debug)]
+pub(crate) enum Action {
+    Completions(clap_complete::Shell),
+    Man(PathBuf),
+    Repository(Box<Access>, Operation),
+}
+
+#[derive(Debug)]
+pub(crate) enum Operation {
+    Init { chunk_size: ChunkSize, kdf: Kdf },
+    Backup(Backup),
+    List { volume: Option<String> },
+    Show { backup: String },
+    Compare { a: String, b: String },
+    Restore(Restore),
+    Check { read_data: bool },
+    Stats,
+    Key(Key),
+    Cache(CacheCommand),
+}
+
+#[derive(Debug)]
+pub(crate) struct Backup {
+    pub(crate) source: Source,
+    pub(crate) volume: String,
+    pub(crate) base: Option<String>,
+    pub(crate) init: bool,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) dry_run: bool,
+    pub(crate) compression: Compression,
+    pub(crate) reread: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    Stdin,
+    /// An image file or a block device.
+    Path(PathBuf),
+}
+
+#[derive(Debug)]
+pub(crate) struct Restore {
+    pub(crate) backup: String,
+    pub(crate) target: Target,
+    pub(crate) existing: Existing,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Target {
+    Stdout,
+    /// A file or a block device.
+    Path(PathBuf),
+}
+
+/// What to do about a target that exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Existing {
+    Refuse,
+    /// Write only what differs.
+    Update,
+    Overwrite,
+}
+
+#[derive(Debug)]
+pub(crate) enum Key {
+    Add {
+        password_file: Option<PathBuf>,
+        kdf: Kdf,
+        label: Option<String>,
+        scope: KeyScope,
+    },
+    List,
+    Remove {
+        id: String,
+    },
+    Passwd {
+        password_file: Option<PathBuf>,
+        kdf: Kdf,
+        label: Option<String>,
+        scope: KeyScope,
+    },
+    Test,
+    /// To standard output without a file.
+    Export {
+        file: Option<PathBuf>,
+    },
+}
+
+/// What a key opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KeyScope {
+    Repository,
+    Project,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Compression {
+    Off,
+    /// Zstandard, 1 to 19.
+    Level(i32),
+}
+
+/// Parameters of Argon2id, within the bounds of the format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Kdf {
+    pub(crate) memory_kib: u32,
+    pub(crate) passes: u32,
+    pub(crate) lanes: u32,
+}
+
+impl Request {
+    pub(crate) fn new(cli: Cli, environment: &Environment) -> Result<Self, Failure> {
+        let settings = Settings::new(&cli.globals, environment)?;
+        let (Top::Direct(command) | Top::Repo { command }) = cli.command;
+        let operation = match command {
+            Command::Completions { shell } => {
+                return Ok(Self {
+                    settings,
+                    action: Action::Completions(shell),
+                });
+            }
+            Command::Man { dir } => {
+                return Ok(Self {
+                    settings,
+                    action: Action::Man(dir),
+                });
+            }
+            Command::Init(args) => Operation::Init {
+                chunk_size: args.chunk_size,
+                kdf: Kdf::new(&args.kdf)?,
+            },
+            Command::Backup(args) => Operation::Backup(Backup::new(args)?),
+            Command::List { volume } => Operation::List { volume },
+            Command::Show { backup } => Operation::Show {
+                backup: a_backup(backup)?,
+            },
+            Command::Compare { a, b } => Operation::Compare {
+                a: a_backup(a)?,
+                b: a_backup(b)?,
+            },
+            Command::Restore(args) => Operation::Restore(Restore::new(args)?),
+            Command::Check { read_data } => Operation::Check { read_data },
+            Command::Stats => Operation::Stats,
+            Command::Key { command } => Operation::Key(Key::new(command)?),
+            Command::Cache { command } => Operation::Cache(command.unwrap_or(CacheCommand::Show)),
+        };
+        let access = Access::new(cli.globals, environment)?;
+        one_reader_of_stdin(&access, &operation, environment)?;
+        if settings.json && operation.fills_stdout() {
+            return Err(
+                Failure::usage("--json and the data both want standard output")
+                    .hint("name a file to write to, or leave --json out"),
+            );
+        }
+        Ok(Self {
+            settings,
+            action: Action::Repository(Box::new(access), operation),
+        })
+    }
+
+    /// Standard output carries data, so that nothing else may be written there.
+    pub(crate) fn fills_stdout(&self) -> bool {
+        matches!(&self.action, Action::Repository(_, operation) if operation.fills_stdout())
+    }
+}
+
+impl Operation {
+    fn fills_stdout(&self) -> bool {
+        match self {
+            Self::Restore(restore) => restore.target == Target::Stdout,
+            Self::Key(Key::Export { file }) => file.is_none(),
+            _ => false,
+        }
+    }
+}
+
+fn local_path(what: &str, text: OsString) -> Result<PathBuf, Failure> {
+    if text.is_empty() {
+        return Err(Failure::usage(format!("the {what} is empty")));
+    }
+    if scheme(&text) == Some("rbd") {
+        return Err(Failure::usage(format!(
+            "this version cannot use the {what} “{}”",
+            text.display()
+        ))
+        .hint("supported are files, block devices and “-” (and ./rbd:x for a file of that name)"));
+    }
+    Ok(text.into())
+}
+
+impl Backup {
+    fn new(args: BackupArgs) -> Result<Self, Failure> {
+        let source = match args.source {
+            text if text == "-" => Source::Stdin,
+            text => Source::Path(local_path("source", text)?),
+        };
+        let volume = match (args.volume, &source) {
+            (Some(name), _) => name,
+            (None, Source::Stdin) => {
+                return Err(Failure::usage("standard input has no name for the volume")
+                    .hint("give one with --volume NAME"));
+            }
+            (None, Source::Path(path)) => name_of(path)?,
+        };
+        plain_name("volume", &volume)?;
+        if volume.contains(['@', '~']) {
+            return Err(
+                Failure::usage(format!("the volume's name “{volume}” contains @ or ~")).hint(
+                    "these mark snapshots and older backups; give another with --volume NAME",
+                ),
+            );
+        }
+        let mut labels = BTreeMap::new();
+        for (key, value) in args.labels {
+            if labels.contains_key(&key) {
+                return Err(Failure::usage(format!("the label “{key}” is given twice")));
+            }
+            labels.insert(key, value);
+        }
+        Ok(Self {
+            source,
+            volume,
+            base: args.base.map(a_backup).transpose()?,
+            init: args.init,
+            labels,
+            dry_run: args.dry_run,
+            compression: args.compression,
+            reread: args.reread,
+        })
+    }
+}
+
+/// The last part of a path, which names the volume unless told otherwise.
+fn name_of(path: &Path) -> Result<String, Failure> {
+    path.file_name()
+        .and_then(OsStr::to_str)
+        .map(str::to_owned)
+        .ok_or_else(|| {
+            Failure::usage(format!("“{}” gives no name for the volume", path.display()))
+                .hint("give one with --volume NAME")
+        })
+}
+
+impl Restore {
+    fn new(args: RestoreArgs) -> Result<Self, Failure> {
+        let target = match args.target {
+            text if text == "-" => Target::Stdout,
+            text => Target::Path(local_path("target", text)?),
+        };
+        let existing = match (args.in_place, args.force) {
+            (false, false) => Existing::Refuse,
+            (true, _) => Existing::Update,
+            (false, true) => Existing::Overwrite,
+        };
+        if target == Target::Stdout && existing != Existing::Refuse {
+            return Err(
+                Failure::usage("standard output can be neither updated nor overwritten")
+                    .hint("leave --in-place and --force out"),
+            );
+        }
+        Ok(Self {
+            backup: a_backup(args.backup)?,
+            target,
+            existing,
+        })
+    }
+}
+
+impl Key {
+    fn new(command: KeyCommand) -> Result<Self, Failure> {
+        let scope = |project| {
+            if project {
+                KeyScope::Project
+            } else {
+                KeyScope::Repository
+            }
+        };
+        Ok(match command {
+            KeyCommand::Add {
+                new:
+                    NewPasswordArgs {
+                        new_password_file,
+                        kdf,
+                    },
+                label,
+                this_project,
+            } => Self::Add {
+                password_file: new_password_file,
+                kdf: Kdf::new(&kdf)?,
+                label,
+                scope: scope(this_project),
+            },
+            KeyCommand::List => Self::List,
+            KeyCommand::Remove { id } if id.is_empty() => {
+                return Err(Failure::usage("the key's id is empty")
+                    .hint("see the ids with “cuttlebone key list”"));
+            }
+            KeyCommand::Remove { id } => Self::Remove { id },
+            KeyCommand::Passwd {
+                new:
+                    NewPasswordArgs {
+                        new_password_file,
+                        kdf,
+                    },
+                label,
+                this_project,
+            } => Self::Passwd {
+                password_file: new_password_file,
+                kdf: Kdf::new(&kdf)?,
+                label,
+                scope: scope(this_project),
+            },
+            KeyCommand::Test => Self::Test,
+            KeyCommand::Export { file } => Self::Export {
+                file: file.filter(|file| file.as_os_str() != "-"),
+            },
+        })
+    }
+}
+
+impl Kdf {
+    const MEMORY_KIB_MAX: u64 = 4 << 20;
+
+    fn new(args: &KdfArgs) -> Result<Self, Failure> {
+        let memory = args.kdf_memory.0 / 1024;
+        let least = 8 * u64::from(args.kdf_lanes);
+        match u32::try_from(memory) {
+            Ok(memory_kib) if (least..=Self::MEMORY_KIB_MAX).contains(&memory) => Ok(Self {
+                memory_kib,
+                passes: args.kdf_passes,
+                lanes: args.kdf_lanes,
+            }),
+            _ => Err(
+                Failure::usage(format!("--kdf-memory cannot be {}", args.kdf_memory)).hint(
+                    format!(
+                        "with {} lanes it can be from {} to {}",
+                        args.kdf_lanes,
+                        ByteSize(least * 1024),
+                        ByteSize(Self::MEMORY_KIB_MAX * 1024)
+                    ),
+                ),
+            ),
+        }
+    }
+}
+
+fn a_backup(text: String) -> Result<String, Failure> {
+    if text.is_empty() {
+        return Err(Failure::usage("the name of the backup is empty")
+            .hint("see what there is with “cuttlebone list”"));
+    }
+    Ok(text)
+}
+
+pub(super) fn plain_name(what: &str, name: &str) -> Result<(), Failure> {
+    if name.is_empty() || name.len() > 255 || name.contains(char::is_control) {
+        return Err(
+            Failure::usage(format!("the {what}'s name {name:?} cannot be used"))
+                .hint("a name has 1 to 255 bytes and no control characters"),
+        );
+    }
+    Ok(())
+}
+
+/// Two things cannot both be read from standard input.
+fn one_reader_of_stdin(
+    access: &Access,
+    operation: &Operation,
+    environment: &Environment,
+) -> Result<(), Failure> {
+    let is_stdin = |file: &Option<PathBuf>| file.as_deref() == Some(Path::new("-"));
+    let data = match operation {
+        Operation::Backup(backup) => backup.source == Source::Stdin,
+        Operation::Key(Key::Add { password_file, .. } | Key::Passwd { password_file, .. }) => {
+            is_stdin(password_file)
+        }
+        _ => false,
+    };
+    let variable = environment
+        .get("CUTTLEBONE_PASSWORD_FILE")
+        .map(PathBuf::from);
+    if data && (is_stdin(&access.password.file) || is_stdin(&variable)) {
+        return Err(
+            Failure::usage("two things are to be read from standard input")
+                .hint("put the password into a file and name it with --password-file"),
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;

@@ -1,0 +1,86 @@
+//! Signals that ask to stop: the first one politely, the second at once.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+
+use crate::base::Cancel;
+
+use super::failure::{Code, Failure};
+
+/// A terminal and how it was before somebody was asked for a password on it.
+type Terminal = (File, Termios);
+
+/// Handles SIGINT, SIGTERM and SIGHUP for the rest of the process.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Signals {
+    /// Set while a prompt waits: then nothing is under way, and the terminal does not echo.
+    prompting: Arc<Mutex<Option<Terminal>>>,
+}
+
+impl Signals {
+    /// From now on the first signal sets `cancel` and is told to `say`; the second ends the process.
+    pub(crate) fn install(
+        cancel: Cancel,
+        say: impl Fn(&str) + Send + 'static,
+    ) -> Result<Self, Failure> {
+        let signals = Self::default();
+        let prompting = Arc::clone(&signals.prompting);
+        ctrlc::set_handler(move || {
+            let terminal = prompting
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            if let Some((terminal, settings)) = terminal {
+                // It is left as it was found, or, if even that fails, as it is.
+                let _ = tcsetattr(&terminal, OptionalActions::Now, &settings);
+                stop();
+            }
+            if cancel.check().is_err() {
+                stop();
+            }
+            cancel.cancel();
+            say("interrupted: finishing what is under way; again to stop at once");
+        })
+        .map_err(|error| {
+            Failure::new(Code::Failed, "could not prepare to be interrupted")
+                .caused_by(Some(&error))
+        })?;
+        Ok(signals)
+    }
+
+    /// Runs what asks on the terminal. A signal meanwhile ends the process at once, with the
+    /// terminal as it was.
+    pub(crate) fn while_prompting<T>(&self, ask: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let terminal = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/tty")
+            .ok();
+        let saved = terminal.and_then(|tty| tcgetattr(&tty).ok().map(|settings| (tty, settings)));
+        let set = |terminal| {
+            *self
+                .prompting
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = terminal;
+        };
+        set(saved);
+        let answer = ask();
+        // The prompt takes Ctrl-C as a key and raises the signal itself: do not wait for that.
+        if answer
+            .as_ref()
+            .is_err_and(|error| error.kind() == io::ErrorKind::Interrupted)
+        {
+            stop();
+        }
+        set(None);
+        answer
+    }
+}
+
+#[expect(clippy::exit, reason = "asked to stop at once: nothing is waited for")]
+fn stop() -> ! {
+    std::process::exit(i32::from(Code::Interrupted as u8))
+}
