@@ -125,6 +125,9 @@ pub struct SourceInfo {
     /// Last modification and last change of the inode, nanoseconds since 1970-01-01 UTC.
     #[serde(default)]
     pub changed_ns: Option<(i64, i64)>,
+    /// These times were old enough when they were read that no later write can hide behind them.
+    #[serde(default)]
+    pub settled: bool,
 }
 
 /// What a backup took, in bytes and chunks.

@@ -9,18 +9,13 @@ pub enum Compression {
     /// Not at all.
     Off,
     /// At this Zstandard level, 1 to 19.
-    Level(u8),
+    Level(i32),
 }
 
 impl Default for Compression {
     fn default() -> Self {
         Self::Level(1)
     }
-}
-
-impl Compression {
-    /// The strongest level.
-    pub const LEVEL_MAX: u8 = 19;
 }
 
 /// Compresses one blob after the other. One a thread.
@@ -31,9 +26,7 @@ impl Compressor {
     pub fn new(compression: Compression) -> std::io::Result<Self> {
         match compression {
             Compression::Off => Ok(Self(None)),
-            Compression::Level(level) => {
-                zstd::bulk::Compressor::new(level.into()).map(|c| Self(Some(c)))
-            }
+            Compression::Level(level) => zstd::bulk::Compressor::new(level).map(|c| Self(Some(c))),
         }
     }
 
