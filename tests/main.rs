@@ -2,4 +2,5 @@
 
 mod cli;
 mod storage;
+mod vectors;
 mod volume;

@@ -70,6 +70,9 @@ impl Decompressor {
         let plain = match codec {
             Codec::Raw => stored,
             Codec::Zstd => {
+                if !is_one_frame(stored) {
+                    return Err(Damage::DoesNotDecompress);
+                }
                 out.resize(plain_len, 0);
                 let len = self
                     .0
@@ -84,4 +87,12 @@ impl Decompressor {
             Err(Damage::DoesNotDecompress)
         }
     }
+}
+
+/// Whether these bytes are one Zstandard frame: the library itself would also take several, and skip
+/// frames that hold no data.
+fn is_one_frame(stored: &[u8]) -> bool {
+    const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+    stored.starts_with(&MAGIC)
+        && zstd::zstd_safe::find_frame_compressed_size(stored) == Ok(stored.len())
 }
