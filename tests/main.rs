@@ -1,1 +1,9 @@
 //! All integration tests: one binary, a module an area.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed; clippy knows #[test] functions only, not their helpers"
+)]
+
+mod house;
