@@ -234,7 +234,7 @@ def main():
         print(f"not installed, left out: {', '.join(sorted(missing))}", file=sys.stderr)
     if not names:
         parser.error("none of the programs is installed")
-    with tempfile.TemporaryDirectory(prefix="peers-", dir=options.work) as work:
+    with tempfile.TemporaryDirectory(prefix="peers-", dir=os.path.abspath(options.work or tempfile.gettempdir())) as work:
         if not options.images:
             subprocess.run([f"{HERE}/make-image.py", work], check=True)
         image, changed = map(os.path.abspath, options.images or (f"{work}/day0.img", f"{work}/day1.img"))
