@@ -205,6 +205,21 @@ impl PackHead {
     }
 }
 
+/// A run that was looked up in a pack's contents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundRun {
+    /// What the pack's blobs are.
+    pub kind: BlobKind,
+    /// The run's ordinal.
+    pub ordinal: u64,
+    /// Stored bytes of the runs before it.
+    pub before: u64,
+    /// The run.
+    pub run: Run,
+    /// The wanted blob's number in it.
+    pub blob: usize,
+}
+
 /// What a pack holds, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Contents {
@@ -251,6 +266,32 @@ impl Contents {
             run.encode_into(&mut out);
         }
         out
+    }
+
+    /// Out of encoded contents only the run that holds blob `number`, counted through all runs.
+    pub fn find_run(bytes: &[u8], number: u32) -> Result<Option<FoundRun>, FormatError> {
+        let mut reader = Reader::new(bytes);
+        let kind = BlobKind::from_byte(reader.u8()?)?;
+        reader.zeros::<3>()?;
+        let (mut before, mut left) = (0, number as usize);
+        for ordinal in 0..u64::from(reader.u32()?) {
+            let mut head = reader.peek();
+            let (_, count, stored_len) = (head.array::<2>()?, head.u16()?, head.u32()?);
+            if left < usize::from(count) {
+                let run = Run::read(&mut reader)?;
+                return Ok(Some(FoundRun {
+                    kind,
+                    ordinal,
+                    before,
+                    run,
+                    blob: left,
+                }));
+            }
+            left -= usize::from(count);
+            before += u64::from(stored_len);
+            reader.bytes(RUN_HEAD_LEN + usize::from(count) * BLOB_LEN)?;
+        }
+        Ok(None)
     }
 
     /// From opened bytes.

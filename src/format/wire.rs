@@ -10,6 +10,11 @@ impl<'a> Reader<'a> {
         Self(bytes)
     }
 
+    /// A reader of the same bytes, which leaves this one where it is.
+    pub(super) fn peek(&self) -> Self {
+        Self(self.0)
+    }
+
     pub(super) fn left(&self) -> usize {
         self.0.len()
     }

@@ -1,8 +1,8 @@
 //! Check: is everything there that any backup needs, and, if asked, does all of it open?
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
@@ -11,7 +11,7 @@ use crate::base::{BlobId, ObjectHash, Phase, Progress};
 use crate::format::{BlobKind, ContentKind, Node, PackListing};
 use crate::repo::{
     Backup, BlobReader, Damage, ErrorKind, ImageReader, Index, NodeReader, ObjectRef, Opener,
-    PackMap, Project, Records, RepoError, Repository, Top, listing_of,
+    PlacedRun, Project, Records, RepoError, Repository, Top, listing_of,
 };
 
 /// Something that is wrong.
@@ -53,7 +53,7 @@ struct Run<'a> {
     /// Packs of the index that cannot be relied on as a whole.
     bad_packs: HashSet<ObjectHash>,
     /// Runs that did not open, by pack and ordinal.
-    bad_runs: HashSet<(ObjectHash, usize)>,
+    bad_runs: HashSet<(ObjectHash, u64)>,
 }
 
 /// Checks a project and what it depends on. `each` hears of every finding; damage is no error of the check.
@@ -303,7 +303,7 @@ impl Run<'_> {
 }
 
 /// What is wrong with a pack: with all of it, or with these of its runs.
-type PackVerdict = (Option<RepoError>, Option<Vec<usize>>);
+type PackVerdict = (Option<RepoError>, Option<Vec<u64>>);
 
 fn read_pack(project: &Project, pack: ObjectHash, size: u64) -> Result<PackVerdict, RepoError> {
     let object = ObjectRef::Pack(project.id, pack);
@@ -350,12 +350,12 @@ fn bad_runs(
     project: &Project,
     listing: PackListing,
     mut bytes: Vec<u8>,
-) -> Result<Vec<usize>, RepoError> {
+) -> Result<Vec<u64>, RepoError> {
     let mut opener = Opener::new()?;
     let mut bad = Vec::new();
-    let locations: Vec<_> = Arc::new(PackMap::new(listing)).locations().collect();
-    for run in locations.chunk_by(|a, b| a.run_number() == b.run_number()) {
-        let [first, ..] = run else { continue };
+    for placed in PlacedRun::all_of(listing) {
+        let run: Vec<_> = placed.locations().collect();
+        let [first, ..] = &run[..] else { continue };
         let range = first.run_range();
         let place = |at| usize::try_from(at).unwrap_or(usize::MAX);
         let whole = bytes
@@ -366,7 +366,7 @@ fn bad_runs(
                     .all(|blob| Opener::blob(project, blob, opened).is_ok())
             });
         if !whole {
-            bad.push(first.run_number());
+            bad.push(first.ordinal());
         }
     }
     Ok(bad)
@@ -377,7 +377,7 @@ struct Walk<'a> {
     index: &'a Index<'a>,
     blobs: &'a BlobReader<'a>,
     bad_packs: &'a HashSet<ObjectHash>,
-    bad_runs: &'a HashSet<(ObjectHash, usize)>,
+    bad_runs: &'a HashSet<(ObjectHash, u64)>,
     /// Chunks in a slot.
     width: usize,
     /// Whether all is well at and below a node, and the bytes that a stream's node spans.
@@ -477,7 +477,7 @@ impl Walk<'_> {
                 && !self.bad_packs.contains(&location.pack())
                 && !self
                     .bad_runs
-                    .contains(&(location.pack(), location.run_number()))
+                    .contains(&(location.pack(), location.ordinal()))
         };
         match self.index.find(id)? {
             Some(location) if good(&location) => Ok(true),

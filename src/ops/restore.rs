@@ -442,7 +442,7 @@ impl Tools<'_> {
             .iter()
             .map(|chunk| Ok((blobs.locate(BlobKind::Chunk, &chunk.id)?, *chunk)))
             .collect::<Result<Vec<_>, RepoError>>()?;
-        places.sort_unstable_by_key(|(place, _)| (place.pack(), place.run_number()));
+        places.sort_unstable_by_key(|(place, _)| (place.pack(), place.ordinal()));
         let near = |a: &Placed, b: &Placed| {
             a.0.pack() == b.0.pack() && b.0.run_range().start <= a.0.run_range().end + GAP
         };
@@ -456,7 +456,7 @@ impl Tools<'_> {
             self.run
                 .fetched
                 .fetch_add(self.stored.len() as u64, Ordering::Relaxed);
-            for same_run in together.chunk_by(|a, b| a.0.run_number() == b.0.run_number()) {
+            for same_run in together.chunk_by(|a, b| a.0.ordinal() == b.0.ordinal()) {
                 self.open(same_run, range.start, piece)?;
             }
         }

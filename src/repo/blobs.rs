@@ -62,7 +62,7 @@ impl Opener {
         let run = location.run();
         let bound = run_context(&pack_context(project), location.kind(), run);
         let content = cipher
-            .open_in_place(location.run_number() as u64, &bound, stored)
+            .open_in_place(location.ordinal(), &bound, stored)
             .map_err(|e| damaged(e.into()))?;
         self.decompressor
             .decode(run.codec, content, run.plain_len(), &mut self.plain)

@@ -12,8 +12,8 @@ use cuttlebone::format::{
     BlobKind, Codec, IndexSegment, KeySlot, Magic, Node, PACK_SIZE_MAX, PackListing, RepositoryFile,
 };
 use cuttlebone::repo::{
-    BlobReader, Index, KeyScope, Location, ObjectRef, Opener, PackMap, Project, Records, RepoError,
-    Repository, listing_of, read_listing,
+    BlobReader, Index, KeyScope, Location, ObjectRef, Opener, PlacedRun, Project, Records,
+    RepoError, Repository, listing_of, read_listing,
 };
 use cuttlebone::storage::MemoryBackend;
 
@@ -120,11 +120,13 @@ fn listing_fields(
     listing: &PackListing,
     mut plain: impl FnMut(&Location) -> Result<Option<Vec<u8>>, RepoError>,
 ) -> Outcome {
-    let map = Arc::new(PackMap::new(listing.clone()));
     let mut runs: Vec<Value> = Vec::new();
-    for location in map.locations() {
+    for location in
+        PlacedRun::all_of(listing.clone()).flat_map(|run| run.locations().collect::<Vec<_>>())
+    {
         let run = location.run();
-        if location.run_number() == runs.len() {
+        let ordinal = usize::try_from(location.ordinal()).unwrap();
+        if ordinal == runs.len() {
             runs.push(json!({
                 "codec": match run.codec {
                     Codec::Raw => 0,
@@ -140,7 +142,7 @@ fn listing_fields(
         if let Some(plain) = plain(&location)? {
             fields["plain"] = hex(&plain).into();
         }
-        let blobs = runs[location.run_number()]["blobs"].as_array_mut();
+        let blobs = runs[ordinal]["blobs"].as_array_mut();
         blobs.unwrap().push(fields);
     }
     let kind = match listing.contents.kind {

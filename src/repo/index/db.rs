@@ -12,9 +12,9 @@ use redb::{
 };
 
 use super::filter::{BlockKey, Filter};
-use super::locality::{Location, PackMap};
+use super::locality::{Location, PlacedRun};
 use crate::base::{BlobId, ObjectHash};
-use crate::format::{Contents, PackListing};
+use crate::format::{Contents, PACK_HEAD_LEN, PackListing};
 
 /// What identifies the index: format of these tables, repository, project.
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
@@ -211,12 +211,8 @@ impl Db {
         Ok(())
     }
 
-    /// Where the blob lies. `first` stops at one place. The pack's map comes along for the locality.
-    pub(super) fn places(
-        &self,
-        id: &BlobId,
-        first: bool,
-    ) -> Result<Vec<(Arc<PackMap>, Location)>, DbError> {
+    /// Where the blob lies; `first` stops at one place.
+    pub(super) fn places(&self, id: &BlobId, first: bool) -> Result<Vec<Location>, DbError> {
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
         if !lock(&self.filter).maybe_has(id, |key| load_block(&tables.filter, key))? {
             return Ok(Vec::new());
@@ -230,9 +226,17 @@ impl Db {
             #[expect(clippy::cast_possible_truncation, reason = "two halves")]
             let (number, blob) = ((place >> 32) as u32, place as u32);
             let row = tables.packs.get(number)?.ok_or("a pack is missing")?;
-            let pack = Arc::new(PackMap::new(listing(row.value())?));
-            if let Some(location) = pack.location(blob).filter(|l| l.blob().id == *id) {
-                found.push((pack, location));
+            let (pack, nonce, contents) = parts(row.value())?;
+            if let Some(place) = Contents::find_run(contents, blob)? {
+                let run = Arc::new(PlacedRun {
+                    pack,
+                    nonce,
+                    kind: place.kind,
+                    ordinal: place.ordinal,
+                    offset: PACK_HEAD_LEN as u64 + place.before,
+                    run: place.run,
+                });
+                found.extend(run.location(place.blob).filter(|l| l.blob().id == *id));
             }
             Ok(first && !found.is_empty())
         };
@@ -338,13 +342,19 @@ fn row(pack: &PackListing) -> Vec<u8> {
 }
 
 fn listing(row: &[u8]) -> Result<PackListing, DbError> {
-    let (hash, rest) = row.split_first_chunk::<32>().ok_or("a row is short")?;
-    let (nonce, rest) = rest.split_first_chunk::<16>().ok_or("a row is short")?;
+    let (pack, nonce, contents) = parts(row)?;
     Ok(PackListing {
-        pack: ObjectHash::from_bytes(*hash),
-        nonce: *nonce,
-        contents: Contents::decode(rest)?,
+        pack,
+        nonce,
+        contents: Contents::decode(contents)?,
     })
+}
+
+/// Name, nonce and encoded contents of a pack.
+fn parts(row: &[u8]) -> Result<(ObjectHash, [u8; 16], &[u8]), DbError> {
+    let (hash, rest) = row.split_first_chunk::<32>().ok_or("a row is short")?;
+    let (nonce, contents) = rest.split_first_chunk::<16>().ok_or("a row is short")?;
+    Ok((ObjectHash::from_bytes(*hash), *nonce, contents))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -1,4 +1,4 @@
-//! What was stored together is asked for together: the contents of the packs that were hit last.
+//! What was stored together is asked for together: the runs that were hit last.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
@@ -7,75 +7,63 @@ use std::sync::Arc;
 use crate::base::{BlobId, ObjectHash};
 use crate::format::{Blob, BlobKind, PACK_HEAD_LEN, PackListing, Run};
 
-/// Where everything in a pack lies.
+/// A run and where it lies.
 #[derive(Debug)]
-pub struct PackMap {
-    listing: PackListing,
-    /// Of each run: where it begins in the pack, and the number of its first blob.
-    runs: Vec<(u64, u32)>,
-    blobs: u32,
+pub struct PlacedRun {
+    pub(super) pack: ObjectHash,
+    pub(super) nonce: [u8; 16],
+    pub(super) kind: BlobKind,
+    pub(super) ordinal: u64,
+    pub(super) offset: u64,
+    pub(super) run: Run,
 }
 
 /// Where a blob lies, and what it takes to open it.
 #[derive(Debug, Clone)]
 pub struct Location {
-    pack: Arc<PackMap>,
-    run: usize,
+    run: Arc<PlacedRun>,
     blob: usize,
 }
 
-impl PackMap {
-    /// Works out the places from the lengths.
-    #[must_use]
-    pub fn new(listing: PackListing) -> Self {
-        let (mut offset, mut blobs) = (PACK_HEAD_LEN as u64, 0);
-        let mut runs = Vec::with_capacity(listing.contents.runs.len());
-        for run in &listing.contents.runs {
-            runs.push((offset, blobs));
-            offset += u64::from(run.stored_len);
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "a run has 1024 blobs at most"
-            )]
-            let count = run.blobs.len() as u32;
-            blobs += count;
-        }
-        Self {
-            listing,
-            runs,
-            blobs,
-        }
+impl PlacedRun {
+    /// All runs of a pack, in order.
+    pub fn all_of(listing: PackListing) -> impl Iterator<Item = Arc<Self>> {
+        let PackListing {
+            pack,
+            nonce,
+            contents,
+        } = listing;
+        let kind = contents.kind;
+        let mut next = PACK_HEAD_LEN as u64;
+        (0..).zip(contents.runs).map(move |(ordinal, run)| {
+            let offset = next;
+            next += u64::from(run.stored_len);
+            Arc::new(Self {
+                pack,
+                nonce,
+                kind,
+                ordinal,
+                offset,
+                run,
+            })
+        })
     }
 
-    /// The blob of this number, counted through all runs.
-    #[must_use]
-    pub fn location(self: &Arc<Self>, number: u32) -> Option<Location> {
-        if number >= self.blobs {
-            return None;
-        }
-        let run = self
-            .runs
-            .partition_point(|(_, first)| *first <= number)
-            .checked_sub(1)?;
-        let blob = (number - self.runs[run].1) as usize;
-        Some(Location {
-            pack: Arc::clone(self),
-            run,
+    /// The places of its blobs, in order.
+    pub fn locations(self: &Arc<Self>) -> impl Iterator<Item = Location> {
+        (0..self.run.blobs.len()).map(|blob| Location {
+            run: Arc::clone(self),
             blob,
         })
     }
 
-    /// All blobs, in order.
-    pub fn locations(self: &Arc<Self>) -> impl Iterator<Item = Location> {
-        (0..self.blobs).filter_map(|number| self.location(number))
-    }
-
-    fn pack(&self) -> ObjectHash {
-        self.listing.pack
-    }
-
-    fn ids(&self) -> impl Iterator<Item = BlobId> {
-        self.listing.contents.blobs().map(|blob| blob.id)
+    /// The place of the blob of this number in the run.
+    pub(super) fn location(self: &Arc<Self>, blob: usize) -> Option<Location> {
+        self.run.blobs.get(blob)?;
+        Some(Location {
+            run: Arc::clone(self),
+            blob,
+        })
     }
 }
 
@@ -83,38 +71,37 @@ impl Location {
     /// In which pack.
     #[must_use]
     pub fn pack(&self) -> ObjectHash {
-        self.pack.pack()
+        self.run.pack
     }
 
     /// The pack's nonce.
     #[must_use]
     pub fn nonce(&self) -> [u8; 16] {
-        self.pack.listing.nonce
+        self.run.nonce
     }
 
     /// What all blobs of the pack are.
     #[must_use]
     pub fn kind(&self) -> BlobKind {
-        self.pack.listing.contents.kind
+        self.run.kind
     }
 
-    /// The ordinal of its run.
+    /// The ordinal of its run in the pack.
     #[must_use]
-    pub fn run_number(&self) -> usize {
-        self.run
+    pub fn ordinal(&self) -> u64 {
+        self.run.ordinal
     }
 
     /// Its run.
     #[must_use]
     pub fn run(&self) -> &Run {
-        &self.pack.listing.contents.runs[self.run]
+        &self.run.run
     }
 
     /// Where its run lies in the pack, in bytes.
     #[must_use]
     pub fn run_range(&self) -> Range<u64> {
-        let start = self.pack.runs[self.run].0;
-        start..start + u64::from(self.run().stored_len)
+        self.run.offset..self.run.offset + u64::from(self.run().stored_len)
     }
 
     /// The blob.
@@ -130,46 +117,44 @@ impl Location {
         let start: usize = before.iter().map(|blob| blob.plain_len as usize).sum();
         start..start + self.blob().plain_len as usize
     }
+
+    /// Its run, for the locality.
+    pub(super) fn placed(&self) -> &Arc<PlacedRun> {
+        &self.run
+    }
 }
 
-/// Blobs in all packs that are kept: about 110 bytes each.
+/// Blobs in all runs that are kept: about 110 bytes each.
 const BLOBS_MAX: usize = 128 << 10;
 
-/// The packs that were loaded last, first in, first out.
+/// The runs that were hit last, first in, first out.
 #[derive(Default)]
 pub(super) struct Locality {
-    packs: VecDeque<Arc<PackMap>>,
-    by_id: HashMap<BlobId, (Arc<PackMap>, u32)>,
+    runs: VecDeque<Arc<PlacedRun>>,
+    by_id: HashMap<BlobId, Location>,
     blobs: usize,
 }
 
 impl Locality {
     pub(super) fn find(&self, id: &BlobId) -> Option<Location> {
-        let (pack, number) = self.by_id.get(id)?;
-        pack.location(*number)
+        self.by_id.get(id).cloned()
     }
 
-    pub(super) fn put(&mut self, pack: Arc<PackMap>) {
-        if self.packs.iter().any(|p| p.pack() == pack.pack()) {
-            return;
+    pub(super) fn put(&mut self, run: &Arc<PlacedRun>) {
+        self.blobs += run.run.blobs.len();
+        for location in run.locations() {
+            self.by_id.insert(location.blob().id, location);
         }
-        self.blobs += pack.blobs as usize;
-        for (number, id) in (0..).zip(pack.ids()) {
-            self.by_id.insert(id, (Arc::clone(&pack), number));
-        }
-        self.packs.push_back(pack);
-        while self.blobs > BLOBS_MAX && self.packs.len() > 1 {
-            let Some(oldest) = self.packs.pop_front() else {
+        self.runs.push_back(Arc::clone(run));
+        while self.blobs > BLOBS_MAX && self.runs.len() > 1 {
+            let Some(oldest) = self.runs.pop_front() else {
                 break;
             };
-            self.blobs -= oldest.blobs as usize;
-            for id in oldest.ids() {
-                let still = self
-                    .by_id
-                    .get(&id)
-                    .is_some_and(|(pack, _)| Arc::ptr_eq(pack, &oldest));
-                if still {
-                    self.by_id.remove(&id);
+            self.blobs -= oldest.run.blobs.len();
+            for blob in &oldest.run.blobs {
+                let still = |held: &Location| Arc::ptr_eq(held.placed(), &oldest);
+                if self.by_id.get(&blob.id).is_some_and(still) {
+                    self.by_id.remove(&blob.id);
                 }
             }
         }

@@ -22,7 +22,7 @@ use crate::base::{BlobId, Notice, ObjectHash, Observer};
 use crate::format::{IndexSegment, Magic, PackListing};
 use db::{Db, DbError, Opened};
 use locality::Locality;
-pub use locality::{Location, PackMap};
+pub use locality::{Location, PlacedRun};
 
 /// What the cache of a project holds, for `cache` and `stats`.
 #[derive(Debug, Clone)]
@@ -269,21 +269,20 @@ impl<'a> Index<'a> {
             return Ok(Some(location));
         }
         drop(locality);
-        let Some((pack, location)) = self.guarded(|db| db.places(id, true))?.pop() else {
+        let Some(location) = self.guarded(|db| db.places(id, true))?.pop() else {
             return Ok(None);
         };
         let mut locality = self
             .locality
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        locality.put(pack);
+        locality.put(location.placed());
         Ok(Some(location))
     }
 
     /// All places where the blob lies: for when the first turns out to be damaged.
     pub fn find_all(&self, id: &BlobId) -> Result<Vec<Location>, RepoError> {
-        let places = self.guarded(|db| db.places(id, false))?;
-        Ok(places.into_iter().map(|(_, location)| location).collect())
+        self.guarded(|db| db.places(id, false))
     }
 
     /// Calls `each` with every pack that the segments name.
