@@ -1,0 +1,29 @@
+//! What the fuzz targets do, as plain functions: libFuzzer calls them with bytes that it makes up, and
+//! `tests/corpus.rs` with the seeds. A panic is a finding.
+
+#![forbid(unsafe_code)]
+
+mod fixture;
+mod objects;
+mod packs;
+mod texts;
+
+pub use objects::{key_slot, project_object, repository_file, sealed_object};
+pub use packs::{index_segment, node, pack};
+pub use texts::{names, record};
+
+/// What a target does with an input.
+pub type Target = fn(&[u8]);
+
+/// All targets, by name.
+pub const TARGETS: [(&str, Target); 9] = [
+    ("repository_file", repository_file),
+    ("key_slot", key_slot),
+    ("project_object", project_object),
+    ("sealed_object", sealed_object),
+    ("pack", pack),
+    ("index_segment", index_segment),
+    ("node", node),
+    ("record", record),
+    ("names", names),
+];
