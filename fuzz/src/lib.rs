@@ -4,10 +4,12 @@
 #![forbid(unsafe_code)]
 
 mod fixture;
+mod hostile;
 mod objects;
 mod packs;
 mod texts;
 
+pub use hostile::hostile_repository;
 pub use objects::{key_slot, project_object, repository_file, sealed_object};
 pub use packs::{index_segment, node, pack};
 pub use texts::{names, record};
@@ -16,7 +18,7 @@ pub use texts::{names, record};
 pub type Target = fn(&[u8]);
 
 /// All targets, by name.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("repository_file", repository_file),
     ("key_slot", key_slot),
     ("project_object", project_object),
@@ -26,4 +28,5 @@ pub const TARGETS: [(&str, Target); 9] = [
     ("node", node),
     ("record", record),
     ("names", names),
+    ("hostile_repository", hostile_repository),
 ];
