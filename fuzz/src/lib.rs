@@ -7,6 +7,7 @@ mod fixture;
 mod hostile;
 mod objects;
 mod packs;
+pub mod seeds;
 mod texts;
 
 pub use hostile::hostile_repository;
