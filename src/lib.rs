@@ -7,6 +7,7 @@ pub mod chunk;
 pub mod cli;
 pub mod crypto;
 pub mod format;
+pub mod ops;
 pub mod repo;
 pub mod storage;
 pub mod volume;

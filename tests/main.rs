@@ -1,5 +1,13 @@
 //! All integration tests: one binary, a module an area.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed; clippy knows #[test] functions only, not their helpers"
+)]
+
 mod cli;
+mod house;
 mod storage;
+mod vectors;
 mod volume;

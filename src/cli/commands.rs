@@ -1,9 +1,32 @@
 //! Each command: calls of operations, and what to tell of their results.
 
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::Timestamp;
+
 use super::Session;
-use super::access::Access;
+use super::access::{Access, Location};
+use super::args::CacheCommand;
 use super::failure::{Code, Failure};
-use super::request::Operation;
+use super::message::{
+    BackupDetail, BackupEntry, BackupSummary, CacheInfo, CheckSummary, CompareSummary, Damage,
+    Extent, InitSummary, KeyChange, KeyEntry, Message, RestoreSummary, Stats,
+};
+use super::password::Password;
+use super::request::{self, Compression, Existing, Kdf, Key, KeyScope, Operation, Source, Target};
+use crate::base::{CHUNK_SIZE_DEFAULT, ChunkSize, Observer};
+use crate::crypto::KdfParams;
+use crate::format::{ContentKind, SlotInfo};
+use crate::ops::{self, Context, Input, Restored};
+use crate::repo::{
+    self, Backup, InitOptions, KeySummary, NewKey, Project, Records, RepoError, Repository,
+};
+use crate::storage::{Backend, ErrorKind, LocalBackend};
+use crate::volume::ImageSource;
+
+/// Extents that are shown at once; a comparison can have millions.
+const EXTENTS_AT_ONCE: usize = 1024;
 
 /// Does what was asked for.
 pub(super) fn perform(
@@ -11,9 +34,544 @@ pub(super) fn perform(
     access: &Access,
     operation: Operation,
 ) -> Result<(), Failure> {
-    let _ = (session, access, operation);
-    Err(Failure::new(
-        Code::Failed,
-        "this command is not part of this build",
-    ))
+    match operation {
+        Operation::Init { chunk_size, kdf } => init(session, access, chunk_size, kdf),
+        Operation::Backup(request) => backup(session, access, request),
+        Operation::List { volume } => list(session, access, volume.as_deref()),
+        Operation::Show { backup } => show(session, access, &backup),
+        Operation::Compare { a, b } => compare(session, access, &a, &b),
+        Operation::Restore(request) => restore(session, access, &request),
+        Operation::Check { read_data } => check(session, access, read_data),
+        Operation::Stats => stats(session, access),
+        Operation::Key(key) => self::key(session, access, key),
+        Operation::Cache(command) => cache(session, access, command),
+    }
+}
+
+fn observer(session: &Session) -> &dyn Observer {
+    &*session.meter
+}
+
+fn context<'a>(session: &'a Session, access: &'a Access) -> Context<'a> {
+    Context {
+        observer: observer(session),
+        cancel: &session.cancel,
+        threads: session.settings.threads.get(),
+        cache: Some(&access.cache_dir),
+    }
+}
+
+/// The store, if it is there at all; a place that does not exist holds no repository.
+fn backend(access: &Access) -> Result<Arc<dyn Backend>, Failure> {
+    let Location::Local(path) = &access.location;
+    match LocalBackend::open(path) {
+        Ok(backend) => Ok(Arc::new(backend)),
+        Err(error) if error.kind == ErrorKind::NotFound => {
+            let location = access.location.to_string();
+            Err(RepoError::NoRepository { location }.into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn open(session: &Session, access: &Access) -> Result<Repository, Failure> {
+    let backend = backend(access)?;
+    // Whoever has no repository should not have to type a password to hear of it.
+    if !Repository::exists(&*backend)? {
+        let location = access.location.to_string();
+        return Err(RepoError::NoRepository { location }.into());
+    }
+    let password = session.password(access)?;
+    Ok(Repository::open(backend, &password, observer(session))?)
+}
+
+fn open_project(session: &Session, access: &Access) -> Result<(Repository, Project), Failure> {
+    let repository = open(session, access)?;
+    let project = repository.project(&access.project, observer(session))?;
+    Ok((repository, project))
+}
+
+fn kdf_params(kdf: Kdf) -> Result<KdfParams, Failure> {
+    KdfParams::new(kdf.memory_kib, kdf.passes, kdf.lanes)
+        .map_err(|error| Failure::usage(error.to_string()))
+}
+
+fn host() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
+}
+
+fn slot_info(session: &Session, label: Option<String>) -> SlotInfo {
+    let user = ["SUDO_USER", "USER", "LOGNAME"]
+        .iter()
+        .find_map(|name| session.environment.get(name));
+    SlotInfo {
+        label: label.unwrap_or_default(),
+        created: Timestamp::now().to_string(),
+        host: host(),
+        user: user
+            .map(|user| user.to_string_lossy().into_owned())
+            .unwrap_or_default(),
+    }
+}
+
+fn init(
+    session: &Session,
+    access: &Access,
+    chunk_size: ChunkSize,
+    kdf: Kdf,
+) -> Result<(), Failure> {
+    let Location::Local(path) = &access.location;
+    let kdf = kdf_params(kdf)?;
+    if let Ok(backend) = LocalBackend::open(path)
+        && Repository::exists(&backend)?
+    {
+        let location = access.location.to_string();
+        return Err(RepoError::RepositoryExists { location }.into());
+    }
+    let password = session.initial_password(access)?;
+    let repository = make(session, access, &password, chunk_size, kdf)?;
+    session.meter.finish();
+    session.output.show(&Message::Init(InitSummary {
+        repository: access.location.to_string(),
+        repository_id: repository.id().to_string(),
+        project: access.project.clone(),
+        chunk_size: chunk_size.bytes(),
+    }))
+}
+
+fn make(
+    session: &Session,
+    access: &Access,
+    password: &Password,
+    chunk_size: ChunkSize,
+    kdf: KdfParams,
+) -> Result<Repository, Failure> {
+    let Location::Local(path) = &access.location;
+    let backend = Arc::new(LocalBackend::create(path)?);
+    let now = Timestamp::now();
+    let options = InitOptions {
+        key: NewKey {
+            password,
+            kdf,
+            info: slot_info(session, None),
+        },
+        project: &access.project,
+        chunk_size,
+        created: u64::try_from(now.as_second()).unwrap_or(0),
+        created_text: now.to_string(),
+    };
+    Ok(Repository::init(backend, &options)?)
+}
+
+/// Opens the repository for a backup; makes it if there is none and the user said so.
+fn open_or_make(session: &Session, access: &Access, make_it: bool) -> Result<Repository, Failure> {
+    let Location::Local(path) = &access.location;
+    let there = match LocalBackend::open(path) {
+        Ok(backend) => Repository::exists(&backend)?,
+        Err(error) if error.kind == ErrorKind::NotFound => false,
+        Err(error) => return Err(error.into()),
+    };
+    if there || !make_it {
+        return open(session, access);
+    }
+    let password = session.initial_password(access)?;
+    make(
+        session,
+        access,
+        &password,
+        CHUNK_SIZE_DEFAULT,
+        KdfParams::default(),
+    )
+}
+
+fn backup(session: &Session, access: &Access, request: request::Backup) -> Result<(), Failure> {
+    let started = Instant::now();
+    // The source first: a typo should not cost a password, or make a repository.
+    let input = match &request.source {
+        Source::Stdin => Input::Stream(Box::new(std::io::stdin())),
+        Source::Path(path) => Input::Image(ImageSource::open(path)?),
+    };
+    let repository = open_or_make(session, access, request.init && !request.dry_run)?;
+    let project = repository.project(&access.project, observer(session))?;
+    let options = ops::BackupOptions {
+        volume: request.volume,
+        volume_chosen: request.volume_chosen,
+        base: request.base,
+        labels: request.labels,
+        dry_run: request.dry_run,
+        compression: match request.compression {
+            Compression::Off => repo::Compression::Off,
+            Compression::Level(level) => repo::Compression::Level(level),
+        },
+        reread: request.reread,
+        host: Some(host()),
+    };
+    let report = ops::backup(&project, input, &options, &context(session, access))?;
+    session.meter.finish();
+    session.output.show(&Message::Backup(BackupSummary {
+        backup_id: report.id.map(|id| id.to_string()),
+        volume: options.volume,
+        size: report.size,
+        bytes_changed: report.counts.changed,
+        bytes_read: report.counts.read,
+        bytes_new: report.counts.new,
+        bytes_stored: report.counts.stored,
+        chunks_new: report.counts.chunks_new,
+        duration: started.elapsed().as_secs_f64(),
+        base: report.base.map(|id| id.to_string()),
+    }))
+}
+
+/// The records, with a word about those that cannot be read.
+fn records(session: &Session, project: &Project) -> Result<Records, Failure> {
+    let records = Records::load(project)?;
+    session.meter.finish();
+    for error in records.damaged() {
+        session
+            .output
+            .note(&format!("{error}; “cuttlebone check” tells more"));
+    }
+    Ok(records)
+}
+
+fn entry(backup: &Backup) -> BackupEntry {
+    BackupEntry {
+        backup_id: backup.id.to_string(),
+        volume: backup.record.volume.name.clone(),
+        time: backup.time,
+        size: backup.record.content.size,
+        bytes_stored: Some(backup.record.counts.stored),
+        host: backup.record.host.clone(),
+        labels: backup.record.labels.clone(),
+    }
+}
+
+fn list(session: &Session, access: &Access, volume: Option<&str>) -> Result<(), Failure> {
+    let (_, project) = open_project(session, access)?;
+    let records = records(session, &project)?;
+    let wanted = |b: &&Backup| volume.is_none_or(|name| b.record.volume.name == name);
+    let entries: Vec<_> = records.all().iter().filter(wanted).map(entry).collect();
+    if let (Some(name), true, false) = (volume, entries.is_empty(), records.all().is_empty()) {
+        return Err(Failure::new(
+            Code::Failed,
+            format!("there is no backup of a volume “{name}”"),
+        )
+        .hint("see what there is with “cuttlebone list”"));
+    }
+    session.output.backups(&entries)
+}
+
+fn show(session: &Session, access: &Access, selector: &str) -> Result<(), Failure> {
+    let (_, project) = open_project(session, access)?;
+    let records = records(session, &project)?;
+    let backup = records.select(selector)?;
+    let record = &backup.record;
+    let counts = &record.counts;
+    session.output.show(&Message::Detail(Box::new(BackupDetail {
+        entry: entry(backup),
+        project: project.settings.name.clone(),
+        volume_id: record.volume.id.clone(),
+        kind: match record.content.kind {
+            ContentKind::Image => "image",
+            ContentKind::Stream => "stream",
+        },
+        chunk_size: record.content.chunk_size,
+        root: backup.root.to_string(),
+        finished: record.finished.parse().unwrap_or(backup.time),
+        base: record.base.clone(),
+        source: serde_json::to_value(&record.source).unwrap_or_default(),
+        bytes_changed: Some(counts.changed),
+        bytes_read: Some(counts.read),
+        bytes_new: Some(counts.new),
+        chunks_new: Some(counts.chunks_new),
+        tool: record.tool.clone(),
+    })))
+}
+
+fn compare(session: &Session, access: &Access, a: &str, b: &str) -> Result<(), Failure> {
+    let (_, project) = open_project(session, access)?;
+    let records = records(session, &project)?;
+    let (a, b) = (records.select(a)?, records.select(b)?);
+    let mut extents = Vec::new();
+    let mut failure = None;
+    let report = ops::compare(&project, a, b, &context(session, access), |extent| {
+        extents.push(Extent {
+            offset: extent.offset,
+            length: extent.len,
+        });
+        if extents.len() < EXTENTS_AT_ONCE {
+            return Ok(());
+        }
+        session.output.extents(&extents).map_err(|error| {
+            failure = Some(error);
+            crate::base::Cancelled
+        })?;
+        extents.clear();
+        Ok(())
+    });
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
+    let report = report?;
+    session.meter.finish();
+    session.output.extents(&extents)?;
+    session.output.show(&Message::Compare(CompareSummary {
+        a: a.id.to_string(),
+        b: b.id.to_string(),
+        identical: report.identical,
+        extents: report.extents,
+        bytes_different: report.bytes,
+    }))
+}
+
+fn restore(session: &Session, access: &Access, request: &request::Restore) -> Result<(), Failure> {
+    let started = Instant::now();
+    let (_, project) = open_project(session, access)?;
+    let records = records(session, &project)?;
+    let backup = records.select(&request.backup)?;
+    let mut stdout = std::io::stdout();
+    let (to, name) = match (&request.target, request.existing) {
+        (Target::Stdout, _) => (
+            Restored::Stream(&mut stdout, "standard output"),
+            "standard output".to_owned(),
+        ),
+        (Target::Path(path), existing) => {
+            let to = match existing {
+                Existing::Refuse => Restored::New(path),
+                Existing::Overwrite => Restored::Replace(path),
+                Existing::Update => Restored::InPlace(path),
+            };
+            (to, path.display().to_string())
+        }
+    };
+    let report = ops::restore(&project, backup, to, &context(session, access))?;
+    session.meter.finish();
+    session.output.show(&Message::Restore(RestoreSummary {
+        backup_id: backup.id.to_string(),
+        volume: backup.record.volume.name.clone(),
+        target: name,
+        size: backup.record.content.size,
+        bytes_written: report.written,
+        bytes_fetched: report.fetched,
+        duration: started.elapsed().as_secs_f64(),
+    }))
+}
+
+fn check(session: &Session, access: &Access, read_data: bool) -> Result<(), Failure> {
+    let started = Instant::now();
+    let (repository, project) = open_project(session, access)?;
+    let mut findings = Vec::new();
+    let report = ops::check(
+        &repository,
+        &project,
+        read_data,
+        &context(session, access),
+        &mut |finding| {
+            let ops::Finding { item, message } = finding.clone();
+            findings.push(Damage { item, message });
+        },
+    )?;
+    session.meter.finish();
+    for finding in findings {
+        session.output.show(&Message::Error(finding))?;
+    }
+    let affected = report.backups_affected.len();
+    session.output.show(&Message::Check(CheckSummary {
+        errors: report.errors,
+        packs_damaged: report.packs_damaged,
+        backups_affected: report
+            .backups_affected
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+        backups: report.backups,
+        packs: report.packs,
+        bytes_read: report.bytes_read,
+        duration: started.elapsed().as_secs_f64(),
+    }))?;
+    if report.errors == 0 {
+        return Ok(());
+    }
+    let only_history = report.errors == report.vanished.len() as u64;
+    Err(if only_history {
+        Failure::new(
+            Code::HistoryLost,
+            "backups have vanished from the repository",
+        )
+        .hint("see who can delete there; what is left is whole")
+    } else {
+        let text = format!(
+            "damage found in {}; {affected} backups affected",
+            access.location
+        );
+        Failure::new(Code::Damage, text).hint(match affected {
+            0 => "all backups can be restored; mend what is named above before more is lost",
+            _ => "back up the affected volumes again with --reread; the other backups are whole",
+        })
+    })
+}
+
+fn stats(session: &Session, access: &Access) -> Result<(), Failure> {
+    let (_, project) = open_project(session, access)?;
+    let report = ops::stats(&project, &context(session, access))?;
+    session.meter.finish();
+    session.output.show(&Message::Stats(Stats {
+        volumes: report.volumes,
+        backups: report.backups,
+        bytes_backed_up: report.backed_up,
+        chunks: report.chunks,
+        bytes_unique: report.unique,
+        bytes_stored: report.stored,
+        packs: report.packs,
+    }))
+}
+
+fn key(session: &Session, access: &Access, key: Key) -> Result<(), Failure> {
+    let repository = open(session, access)?;
+    let project = |scope| match scope {
+        KeyScope::Repository => Ok(None),
+        KeyScope::Project => repository
+            .project(&access.project, observer(session))
+            .map(Some),
+    };
+    let changed = |action, id: &dyn std::fmt::Display| {
+        session.meter.finish();
+        session.output.show(&Message::KeyChange(KeyChange {
+            action,
+            key_id: id.to_string(),
+        }))
+    };
+    match key {
+        Key::Add {
+            password_file,
+            kdf,
+            label,
+            scope,
+        } => {
+            let kdf = kdf_params(kdf)?;
+            let project = project(scope)?;
+            let password = session.additional_password(password_file.as_deref())?;
+            let new = NewKey {
+                password: &password,
+                kdf,
+                info: slot_info(session, label),
+            };
+            changed("added", &repository.add_key(project.as_ref(), &new)?)
+        }
+        Key::Passwd {
+            password_file,
+            kdf,
+            label,
+            scope: _,
+        } => {
+            let kdf = kdf_params(kdf)?;
+            let password = session.additional_password(password_file.as_deref())?;
+            let new = NewKey {
+                password: &password,
+                kdf,
+                info: slot_info(session, label),
+            };
+            changed("changed", &repository.change_password(&new)?)
+        }
+        Key::List => {
+            let keys = repository.list_keys(observer(session))?;
+            session.meter.finish();
+            session
+                .output
+                .keys(&keys.iter().map(key_entry).collect::<Vec<_>>())
+        }
+        Key::Remove { id } => {
+            let keys = repository.list_keys(observer(session))?;
+            let key = select_key(&keys, &id)?;
+            repository.remove_key(key, observer(session))?;
+            changed("removed", &key.id)
+        }
+        Key::Test => changed("opens", &repository.key_id()),
+        Key::Export { file } => {
+            let keys = repository.list_keys(observer(session))?;
+            let current = select_key(&keys, &repository.key_id().to_string())?;
+            let bytes = repository.export_key(current, observer(session))?;
+            match file {
+                None => session.output.raw(&bytes),
+                Some(file) => {
+                    write_new(&file, &bytes)?;
+                    changed("exported", &current.id)
+                }
+            }
+        }
+    }
+}
+
+fn key_entry(key: &KeySummary) -> KeyEntry {
+    let text = |text: &String| (!text.is_empty()).then(|| text.clone());
+    KeyEntry {
+        key_id: key.id.to_string(),
+        scope: match key.scope {
+            repo::KeyScope::Repository => "repository",
+            repo::KeyScope::Project(_) => "project",
+        },
+        label: text(&key.info.label),
+        created: key.info.created.parse().ok(),
+        user: text(&key.info.user),
+        host: text(&key.info.host),
+        current: key.current,
+    }
+}
+
+fn select_key<'a>(keys: &'a [KeySummary], id: &str) -> Result<&'a KeySummary, Failure> {
+    let mut matches = keys.iter().filter(|key| key.id.to_string().starts_with(id));
+    match (matches.next(), matches.next()) {
+        (Some(key), None) => Ok(key),
+        (None, _) => Err(RepoError::NoKey { id: id.to_owned() }.into()),
+        (Some(_), Some(_)) => Err(Failure::usage(format!("“{id}” fits more than one key"))
+            .hint("write more digits of its id")),
+    }
+}
+
+/// Writes a file that only its owner can read and that was not there.
+fn write_new(file: &std::path::Path, bytes: &[u8]) -> Result<(), Failure> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file)
+        .and_then(|mut opened| opened.write_all(bytes).and_then(|()| opened.sync_all()))
+        .map_err(|error| {
+            Failure::new(Code::Failed, format!("could not write {}", file.display()))
+                .caused_by(Some(&error))
+        })
+}
+
+fn cache(session: &Session, access: &Access, command: CacheCommand) -> Result<(), Failure> {
+    let (_, project) = open_project(session, access)?;
+    let cache = repo::Cache::new(&project, &access.cache_dir);
+    let failed = |what: &str, error: &std::io::Error| {
+        Failure::new(
+            Code::Failed,
+            format!("could not {what} the cache in {}", cache.path().display()),
+        )
+        .caused_by(Some(error))
+    };
+    if matches!(command, CacheCommand::Clear | CacheCommand::Rebuild) {
+        cache.clear().map_err(|error| failed("clear", &error))?;
+    }
+    let chunks = if matches!(command, CacheCommand::Clear) {
+        None
+    } else {
+        let index = repo::Index::open(&project, &access.cache_dir, observer(session))?;
+        let blobs = index.state()?.blobs;
+        index.close();
+        Some(blobs)
+    };
+    session.meter.finish();
+    session.output.show(&Message::Cache(CacheInfo {
+        path: cache.path().display().to_string(),
+        bytes: cache.size().map_err(|error| failed("look at", &error))?,
+        chunks,
+    }))
 }

@@ -1,15 +1,11 @@
 //! The command line: words become a checked [`request`], a request becomes calls of operations, and
 //! what they find is told in one place, [`output`].
 
-#![allow(
-    dead_code,
-    reason = "what the commands below will call once they are wired"
-)]
-
 mod access;
 mod args;
 mod commands;
 mod environment;
+mod explain;
 mod failure;
 mod generate;
 mod human;

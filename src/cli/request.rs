@@ -45,6 +45,8 @@ pub(crate) enum Operation {
 pub(crate) struct Backup {
     pub(crate) source: Source,
     pub(crate) volume: String,
+    /// Named by the user, not by the file.
+    pub(crate) volume_chosen: bool,
     pub(crate) base: Option<String>,
     pub(crate) init: bool,
     pub(crate) labels: BTreeMap<String, String>,
@@ -216,6 +218,7 @@ impl Backup {
             text if text == "-" => Source::Stdin,
             text => Source::Path(local_path("source", text)?),
         };
+        let volume_chosen = args.volume.is_some();
         let volume = match (args.volume, &source) {
             (Some(name), _) => name,
             (None, Source::Stdin) => {
@@ -242,6 +245,7 @@ impl Backup {
         Ok(Self {
             source,
             volume,
+            volume_chosen,
             base: args.base.map(a_backup).transpose()?,
             init: args.init,
             labels,

@@ -4,6 +4,7 @@
 mod error;
 mod header;
 mod index;
+mod json;
 mod node;
 mod pack;
 mod project;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::record::{from_json, refuse_unknown_features, to_json};
+use super::json::{check_time, from_json, nullable, refuse_unknown_features, to_json};
 use super::slot::read_short;
 use super::wire::{Reader, len_u32};
 use super::{FormatError, HEADER_LEN, Magic};
@@ -80,7 +80,7 @@ pub struct Settings {
     /// In bytes.
     pub chunk_size: u64,
     /// Features that a reader must know.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub requires: Vec<String>,
 }
 
@@ -94,6 +94,8 @@ impl Settings {
     /// From opened JSON. Unknown required features are refused.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         refuse_unknown_features(bytes)?;
-        from_json(bytes)
+        let settings: Self = from_json(bytes)?;
+        check_time("created", &settings.created)?;
+        Ok(settings)
     }
 }

@@ -2,20 +2,26 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::FormatError;
-use crate::base::{ChunkSize, SLOT_SIZE};
+use super::json::{
+    check_time, from_json, nullable, nullable_object, object, refuse_unknown_features, to_json,
+};
+use crate::base::{ChunkSize, ObjectHash, SLOT_SIZE};
 
 /// One backup. Ids are in hexadecimal, times in RFC 3339.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupRecord {
     /// Features that a reader must know.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub requires: Vec<String>,
     /// Of which volume.
+    #[serde(deserialize_with = "object")]
     pub volume: VolumeInfo,
     /// What it holds.
+    #[serde(deserialize_with = "object")]
     pub content: Content,
     /// When reading began.
     pub time: String,
@@ -28,16 +34,16 @@ pub struct BackupRecord {
     #[serde(default)]
     pub base: Option<String>,
     /// Records that no other record named as head when this one was made.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub heads: Vec<String>,
     /// Given by the user.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub labels: BTreeMap<String, String>,
     /// What the source said of itself.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable_object")]
     pub source: Option<SourceInfo>,
     /// What it took.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "counts")]
     pub counts: Counts,
     /// Program and version.
     #[serde(default)]
@@ -55,12 +61,25 @@ pub struct VolumeInfo {
 
 /// How a content is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", try_from = "String")]
 pub enum ContentKind {
     /// On a fixed grid of slots and chunks.
     Image,
     /// By content.
     Stream,
+}
+
+// A derived one would also take `{"image": null}`.
+impl TryFrom<String> for ContentKind {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        match &text[..] {
+            "image" => Ok(Self::Image),
+            "stream" => Ok(Self::Stream),
+            _ => Err("unknown kind of content"),
+        }
+    }
 }
 
 /// Where a backup's tree begins.
@@ -72,7 +91,8 @@ pub struct Content {
     pub size: u64,
     /// In bytes; 0 for a stream.
     pub chunk_size: u32,
-    /// The top node, if not all is zero.
+    /// The top node; none for an image of zeros, and for no bytes.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub top: Option<String>,
     /// Equal roots, equal bytes.
     pub root: String,
@@ -125,6 +145,9 @@ pub struct SourceInfo {
     /// Last modification and last change of the inode, nanoseconds since 1970-01-01 UTC.
     #[serde(default)]
     pub changed_ns: Option<(i64, i64)>,
+    /// These times were old enough when they were read that no later write can hide behind them.
+    #[serde(default)]
+    pub settled: bool,
 }
 
 /// What a backup took, in bytes and chunks.
@@ -143,6 +166,10 @@ pub struct Counts {
     pub chunks_new: u64,
 }
 
+fn counts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Counts, D::Error> {
+    nullable_object(deserializer).map(Option::unwrap_or_default)
+}
+
 impl BackupRecord {
     /// No body is longer, in bytes.
     pub const BODY_MAX: usize = 16 << 20;
@@ -157,12 +184,36 @@ impl BackupRecord {
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         refuse_unknown_features(bytes)?;
         let record: Self = from_json(bytes)?;
-        record.content.check()?;
+        record.check()?;
         Ok(record)
+    }
+
+    fn check(&self) -> Result<(), FormatError> {
+        check_time("time", &self.time)?;
+        check_time("finished", &self.finished)?;
+        self.content.check()?;
+        let is_hash = |text: &String| text.parse::<ObjectHash>().is_ok();
+        if !self.base.iter().all(is_hash) {
+            return Err(FormatError::BadValue("base"));
+        }
+        if !self.heads.iter().all(is_hash) {
+            return Err(FormatError::BadValue("heads"));
+        }
+        match self.source.as_ref().and_then(|s| s.path.as_ref()) {
+            Some(ByteString::Hex { hex }) if !is_hex(hex) => Err(FormatError::BadValue("path")),
+            _ => Ok(()),
+        }
     }
 }
 
+fn is_hex(text: &str) -> bool {
+    text.len().is_multiple_of(2) && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 impl Content {
+    /// Large enough for anything, and such that rounding up to a slot does not overflow.
+    const SIZE_MAX: u64 = u64::MAX - SLOT_SIZE + 1;
+
     fn check(&self) -> Result<(), FormatError> {
         let chunk_size = u64::from(self.chunk_size);
         let fits = match self.kind {
@@ -172,38 +223,19 @@ impl Content {
         if !fits {
             return Err(FormatError::BadValue("chunk_size"));
         }
-        if self.size > u64::MAX - SLOT_SIZE {
+        if self.size > Self::SIZE_MAX {
             return Err(FormatError::LimitExceeded("size"));
         }
-        Ok(())
+        let fits = match (self.size, self.kind) {
+            (0, _) => self.top.is_none(),
+            // A stream lists its zeros.
+            (_, ContentKind::Stream) => self.top.is_some(),
+            (_, ContentKind::Image) => true,
+        };
+        if fits {
+            Ok(())
+        } else {
+            Err(FormatError::BadValue("top"))
+        }
     }
-}
-
-#[derive(Deserialize)]
-struct Requires {
-    #[serde(default)]
-    requires: Vec<String>,
-}
-
-/// Features come first: a newer object may not even fit today's members.
-pub(super) fn refuse_unknown_features(bytes: &[u8]) -> Result<(), FormatError> {
-    let Requires { requires } = from_json(bytes)?;
-    match requires.first() {
-        None => Ok(()),
-        Some(feature) => Err(FormatError::UnknownFeature(
-            feature.chars().take(80).collect(),
-        )),
-    }
-}
-
-pub(super) fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, FormatError> {
-    serde_json::from_slice(bytes).map_err(|e| FormatError::BadJson(e.to_string()))
-}
-
-#[expect(
-    clippy::expect_used,
-    reason = "plain data with string keys always has a JSON form"
-)]
-pub(super) fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
-    serde_json::to_vec(value).expect("plain data")
 }

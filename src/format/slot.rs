@@ -159,11 +159,11 @@ impl SlotInfo {
     /// As JSON, to be sealed.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        super::record::to_json(self)
+        super::json::to_json(self)
     }
 
     /// From opened JSON.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
-        super::record::from_json(bytes)
+        super::json::from_json(bytes)
     }
 }

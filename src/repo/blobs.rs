@@ -8,6 +8,7 @@ use super::error::{Damage, RepoError};
 use super::index::{Index, Location};
 use super::layout::ObjectRef;
 use super::objects::absent;
+use super::open::Project;
 use super::packs::{blob_context, pack_context};
 use crate::base::BlobId;
 use crate::crypto::{PackCipher, PackNonce};
@@ -16,7 +17,6 @@ use crate::format::{BlobKind, Node};
 /// Reads blobs of a project.
 pub struct BlobReader<'a> {
     index: &'a Index<'a>,
-    context: [u8; 32],
     /// Branch nodes are passed again and again on the way to their slots.
     branches: Mutex<HashMap<BlobId, Arc<Node>>>,
 }
@@ -41,6 +41,49 @@ impl Opener {
             plain: Vec::new(),
         })
     }
+
+    /// Opens a blob from its stored bytes, which are overwritten. Its id has been checked.
+    pub fn open<'b>(
+        &'b mut self,
+        project: &Project,
+        location: &Location,
+        stored: &'b mut [u8],
+    ) -> Result<&'b [u8], RepoError> {
+        let object = ObjectRef::Pack(project.id, location.pack);
+        let damaged = |why: Damage| RepoError::damaged(object, why);
+        let entry = &location.entry;
+        let cipher = match &mut self.cipher {
+            Some((nonce, cipher)) if *nonce == location.nonce => cipher,
+            slot => {
+                let cipher = project
+                    .keys
+                    .pack_cipher(PackNonce::from_bytes(location.nonce));
+                &mut slot.insert((location.nonce, cipher)).1
+            }
+        };
+        let bound = blob_context(&pack_context(project), entry);
+        let content = cipher
+            .open_in_place(location.ordinal.into(), &bound, stored)
+            .map_err(|e| damaged(e.into()))?;
+        let plain = self
+            .decompressor
+            .decode(
+                entry.codec,
+                content,
+                entry.plain_len as usize,
+                &mut self.plain,
+            )
+            .map_err(damaged)?;
+        let id = match entry.kind {
+            BlobKind::Chunk => project.keys.chunk_id(plain),
+            BlobKind::Node => project.keys.node_id(plain),
+        };
+        if id == entry.id {
+            Ok(plain)
+        } else {
+            Err(damaged(Damage::WrongId(entry.id)))
+        }
+    }
 }
 
 impl<'a> BlobReader<'a> {
@@ -49,7 +92,6 @@ impl<'a> BlobReader<'a> {
     pub fn new(index: &'a Index<'a>) -> Self {
         Self {
             index,
-            context: pack_context(index.project()),
             branches: Mutex::default(),
         }
     }
@@ -81,48 +123,14 @@ impl<'a> BlobReader<'a> {
             .map_err(|e| absent(object, e))
     }
 
-    /// Opens a blob from its stored bytes, which are overwritten. Its id has been checked.
+    /// Opens a blob; see [`Opener::open`].
     pub fn open<'b>(
         &self,
         opener: &'b mut Opener,
         location: &Location,
         stored: &'b mut [u8],
     ) -> Result<&'b [u8], RepoError> {
-        let project = self.index.project();
-        let object = ObjectRef::Pack(project.id, location.pack);
-        let damaged = |why: Damage| RepoError::damaged(object, why);
-        let entry = &location.entry;
-        let cipher = match &mut opener.cipher {
-            Some((nonce, cipher)) if *nonce == location.nonce => cipher,
-            slot => {
-                let cipher = project
-                    .keys
-                    .pack_cipher(PackNonce::from_bytes(location.nonce));
-                &mut slot.insert((location.nonce, cipher)).1
-            }
-        };
-        let bound = blob_context(&self.context, entry);
-        let content = cipher
-            .open_in_place(location.ordinal.into(), &bound, stored)
-            .map_err(|e| damaged(e.into()))?;
-        let plain = opener
-            .decompressor
-            .decode(
-                entry.codec,
-                content,
-                entry.plain_len as usize,
-                &mut opener.plain,
-            )
-            .map_err(damaged)?;
-        let id = match entry.kind {
-            BlobKind::Chunk => project.keys.chunk_id(plain),
-            BlobKind::Node => project.keys.node_id(plain),
-        };
-        if id == entry.id {
-            Ok(plain)
-        } else {
-            Err(damaged(Damage::WrongId(entry.id)))
-        }
+        opener.open(self.index.project(), location, stored)
     }
 
     /// A tree node, from whichever of its packs is whole.

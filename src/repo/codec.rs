@@ -9,18 +9,13 @@ pub enum Compression {
     /// Not at all.
     Off,
     /// At this Zstandard level, 1 to 19.
-    Level(u8),
+    Level(i32),
 }
 
 impl Default for Compression {
     fn default() -> Self {
         Self::Level(1)
     }
-}
-
-impl Compression {
-    /// The strongest level.
-    pub const LEVEL_MAX: u8 = 19;
 }
 
 /// Compresses one blob after the other. One a thread.
@@ -31,9 +26,7 @@ impl Compressor {
     pub fn new(compression: Compression) -> std::io::Result<Self> {
         match compression {
             Compression::Off => Ok(Self(None)),
-            Compression::Level(level) => {
-                zstd::bulk::Compressor::new(level.into()).map(|c| Self(Some(c)))
-            }
+            Compression::Level(level) => zstd::bulk::Compressor::new(level).map(|c| Self(Some(c))),
         }
     }
 
@@ -77,6 +70,9 @@ impl Decompressor {
         let plain = match codec {
             Codec::Raw => stored,
             Codec::Zstd => {
+                if !is_one_frame(stored) {
+                    return Err(Damage::DoesNotDecompress);
+                }
                 out.resize(plain_len, 0);
                 let len = self
                     .0
@@ -91,4 +87,12 @@ impl Decompressor {
             Err(Damage::DoesNotDecompress)
         }
     }
+}
+
+/// Whether these bytes are one Zstandard frame: the library itself would also take several, and skip
+/// frames that hold no data.
+fn is_one_frame(stored: &[u8]) -> bool {
+    const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+    stored.starts_with(&MAGIC)
+        && zstd::zstd_safe::find_frame_compressed_size(stored) == Ok(stored.len())
 }

@@ -141,7 +141,11 @@ pub(super) fn read_slots(
     Ok(slots)
 }
 
-fn decode_slot(object: ObjectRef, hash: ObjectHash, bytes: &[u8]) -> Result<KeySlot, RepoError> {
+pub(super) fn decode_slot(
+    object: ObjectRef,
+    hash: ObjectHash,
+    bytes: &[u8],
+) -> Result<KeySlot, RepoError> {
     if Objects::hash(&[bytes]) != hash {
         return Err(RepoError::damaged(object, Damage::WrongHash));
     }

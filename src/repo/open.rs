@@ -5,11 +5,11 @@ use std::sync::Arc;
 use super::error::{Damage, RepoError};
 use super::keys::{self, KeyScope, KeySummary, NewKey};
 use super::layout::ObjectRef;
-use super::objects::{Objects, is_missing};
+use super::objects::{Objects, absent, is_missing};
 use crate::base::{ChunkSize, ObjectHash, Observer, ProjectId, RepositoryId};
 use crate::crypto::{self, KdfParams, ProjectKeys, RepositoryKeys, SealNonce, Secret, random};
 use crate::format::{FormatError, KeySlot, ProjectObject, RepositoryFile, Settings};
-use crate::storage::{Backend, ErrorKind};
+use crate::storage::{Backend, ErrorKind, Name};
 
 /// How to make a repository.
 #[derive(Debug)]
@@ -253,34 +253,7 @@ impl Repository {
         let opened = self
             .objects
             .get_twice(object, ProjectObject::LEN_MAX, observer, |bytes| {
-                let sealed =
-                    ProjectObject::decode(bytes).map_err(|e| RepoError::format(object, e))?;
-                let damaged = |e| RepoError::damaged(object, Damage::DoesNotOpen(e));
-                let secret = match &self.opened {
-                    Opened::One { secret, .. } => secret.clone(),
-                    Opened::All { keys, .. } => {
-                        let aad = [&id.as_bytes()[..], &ProjectObject::secret_context()].concat();
-                        let nonce = SealNonce::from_bytes(sealed.nonce);
-                        let opened = keys
-                            .project_wrap()
-                            .open(&nonce, &aad, &sealed.sealed_secret)
-                            .map_err(damaged)?;
-                        let opened = zeroize::Zeroizing::new(opened);
-                        let mut secret = [0; 32];
-                        secret.copy_from_slice(&opened);
-                        Secret::new(secret)
-                    }
-                };
-                let keys = ProjectKeys::new(&secret);
-                let aad = [&id.as_bytes()[..], &sealed.settings_context()].concat();
-                let nonce = SealNonce::from_bytes(sealed.settings_nonce);
-                let plain = keys
-                    .object()
-                    .open(&nonce, &aad, &sealed.sealed_settings)
-                    .map_err(damaged)?;
-                let settings =
-                    Settings::decode(&plain).map_err(|e| RepoError::format(object, e))?;
-                Ok((secret, keys, settings))
+                self.decode_project(id, bytes)
             });
         let (secret, keys, settings) = match opened {
             // A folder without its project object: what an `init` that lost a race leaves behind.
@@ -299,6 +272,58 @@ impl Repository {
             objects,
             secret,
         }))
+    }
+
+    /// The secret, keys and settings in a project object.
+    fn decode_project(
+        &self,
+        id: ProjectId,
+        bytes: &[u8],
+    ) -> Result<(Secret, ProjectKeys, Settings), RepoError> {
+        let object = ObjectRef::Project(id);
+        let sealed = ProjectObject::decode(bytes).map_err(|e| RepoError::format(object, e))?;
+        let damaged = |e| RepoError::damaged(object, Damage::DoesNotOpen(e));
+        let secret = match &self.opened {
+            Opened::One { secret, .. } => secret.clone(),
+            Opened::All { keys, .. } => {
+                let aad = [&id.as_bytes()[..], &ProjectObject::secret_context()].concat();
+                let nonce = SealNonce::from_bytes(sealed.nonce);
+                let opened = keys
+                    .project_wrap()
+                    .open(&nonce, &aad, &sealed.sealed_secret)
+                    .map_err(damaged)?;
+                let opened = zeroize::Zeroizing::new(opened);
+                let mut secret = [0; 32];
+                secret.copy_from_slice(&opened);
+                Secret::new(secret)
+            }
+        };
+        let keys = ProjectKeys::new(&secret);
+        let aad = [&id.as_bytes()[..], &sealed.settings_context()].concat();
+        let nonce = SealNonce::from_bytes(sealed.settings_nonce);
+        let plain = keys
+            .object()
+            .open(&nonce, &aad, &sealed.sealed_settings)
+            .map_err(damaged)?;
+        let settings = Settings::decode(&plain).map_err(|e| RepoError::format(object, e))?;
+        Ok((secret, keys, settings))
+    }
+
+    /// Reads one copy of an object that is kept twice: whether it is whole.
+    pub fn verify_copy(&self, object: ObjectRef, name: &Name) -> Result<(), RepoError> {
+        let limit = ProjectObject::LEN_MAX.max(KeySlot::LEN_MAX);
+        let bytes = self
+            .objects
+            .backend()
+            .get(name, limit)
+            .map_err(|e| absent(object, e))?;
+        match object {
+            ObjectRef::Repository => drop(decode_file(&bytes)?),
+            ObjectRef::Key(_, hash) => drop(keys::decode_slot(object, hash, &bytes)?),
+            ObjectRef::Project(id) => drop(self.decode_project(id, &bytes)?),
+            ObjectRef::Pack(..) | ObjectRef::Index(..) | ObjectRef::Backup(..) => {}
+        }
+        Ok(())
     }
 
     /// Makes another key for the repository, or for one project.

@@ -78,6 +78,39 @@ impl<'a> ImageReader<'a> {
         }
     }
 
+    /// Fails if anything of an image's tree stands behind the image's end. Reads the nodes at the end only.
+    pub fn check_end(&self) -> Result<(), RepoError> {
+        let content = &self.backup.record.content;
+        let (ContentKind::Image, Some(last)) = (content.kind, content.size.checked_sub(1)) else {
+            return if self.backup.top.is_none() || content.kind == ContentKind::Stream {
+                Ok(())
+            } else {
+                Err(misplaced())
+            };
+        };
+        let mut node = Top::new(self.backup.top, content.size);
+        while let Some(id) = node.id {
+            let read = self.blobs.read(&id)?;
+            let ids = &children(&read, node.level)?.ids;
+            let span = match node.level {
+                0 => content.chunk_size.into(),
+                level => SLOT_SIZE * 64u64.pow(u32::from(level) - 1),
+            };
+            let number = usize::try_from(last / span).unwrap_or(usize::MAX) % ids.len();
+            if ids[number + 1..].iter().any(Option::is_some) {
+                return Err(misplaced());
+            }
+            if node.level == 0 {
+                break;
+            }
+            node = Top {
+                id: ids[number],
+                level: node.level - 1,
+            };
+        }
+        Ok(())
+    }
+
     /// Walks an image's subtree whose first slot is `first`.
     fn image(
         &self,

@@ -6,6 +6,7 @@ with one of the error kinds of tests/vectors/README.md. Section numbers are thos
 
 import json
 import re
+from collections import Counter
 from datetime import datetime
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ MAX_PACK = 256 * MIB
 MAX_ENTRIES = MIB
 ENTRY_SIZE = 44
 PACK_HEAD = 32
+PACK_HEADER = b"CTLBpack" + bytes([1]) + bytes(7)
 MAX_BODY = {b"CTLBindx": 64 * MIB, b"CTLBbkup": 16 * MIB}
 RAW, ZSTD = 0, 1
 CHUNK, NODE = 1, 2
@@ -48,17 +50,9 @@ def require(condition, kind: str, text: str):
 
 # ---- Section 2: cryptography -------------------------------------------------------------------
 
-LABELS = {
-    "repository_file": "cuttlebone 2026-11-21 repository file",
-    "project_wrap": "cuttlebone 2026-11-21 project wrap",
-    "slot_info": "cuttlebone 2026-11-21 slot info",
-    "chunk_id": "cuttlebone 2026-11-21 chunk id",
-    "node_id": "cuttlebone 2026-11-21 node id",
-    "root": "cuttlebone 2026-11-21 root",
-    "pack": "cuttlebone 2026-11-21 pack",
-    "object": "cuttlebone 2026-11-21 object",
-    "stream_cuts": "cuttlebone 2026-11-21 stream cuts",
-}
+DERIVED = (
+    "repository_file", "project_wrap", "slot_info", "chunk_id", "node_id", "root", "pack", "object", "stream_cuts",
+)  # fmt: skip
 
 
 def H(data: bytes) -> bytes:
@@ -70,7 +64,7 @@ def MAC(key: bytes, data: bytes) -> bytes:
 
 
 def derive(name: str, secret: bytes) -> bytes:
-    return blake3(secret, derive_key_context=LABELS[name]).digest()
+    return blake3(secret, derive_key_context="cuttlebone 2026-11-21 " + name.replace("_", " ")).digest()
 
 
 def seal(key: bytes, nonce: bytes, ad: bytes, plain: bytes) -> bytes:
@@ -163,61 +157,111 @@ def decompress(codec: int, stored: bytes, length: int) -> bytes:
 # ---- JSON bodies -------------------------------------------------------------------------------
 
 
-def parse_json(body: bytes) -> dict:
+class Object(dict):
+    """A JSON object; `twice` holds the names of the members that occur more than once."""
+
+    def __init__(self, pairs):
+        super().__init__(pairs)
+        self.twice = {name for name, count in Counter(name for name, _ in pairs).items() if count > 1}
+
+
+def parse_json(body: bytes) -> Object:
     def refuse(word):
         raise ValueError(word)
 
+    def integer(text):
+        return int(text) if text != "-0" else -0.0
+
     try:
-        value = json.loads(body.decode("utf-8"), parse_constant=refuse)
+        hooks = {"parse_constant": refuse, "parse_int": integer, "object_pairs_hook": Object}
+        value = json.loads(body.decode("utf-8"), **hooks)
     except (ValueError, RecursionError) as error:
         raise FormatError("bad-json", f"is not JSON: {error}") from None
     require(isinstance(value, dict), "bad-json", "is not a JSON object")
     return value
 
 
-def member(obj: dict, name: str, kind: type, default=None):
-    """The member `name` of type `kind`. With a default, it may be missing or null."""
-    value = obj.get(name)
-    if value is None and default is not None:
-        return default
-    right = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
-    require(right, "bad-value", f"member {name} is {value!r}")
-    return value
+def fits(value, shape, what="the body"):
+    """Refuses a value that is not of the shape: a type, a function that refuses, `[of each item]`, or the members of
+    an object; one marked * may be missing or null, one marked ? may be missing."""
+    if isinstance(shape, dict):
+        fits(value, Object, what)
+        for name, inner in shape.items():
+            name, mark = name.rstrip("*?"), name[-1]
+            require(name not in value.twice, "bad-value", f"member {name} occurs twice")
+            if name in value and (mark != "*" or value[name] is not None):
+                fits(value[name], inner, name)
+            else:
+                require(mark in "*?", "bad-value", f"member {name} is missing")
+    elif isinstance(shape, list):
+        fits(value, list, what)
+        for item in value:
+            fits(item, shape[0], what)
+    elif isinstance(shape, type):
+        right = type(value) is shape and not (shape is str and re.search("[\ud800-\udfff]", value))
+        require(right, "bad-value", f"{what} is {value!r}")
+    else:
+        shape(value, what)
 
 
-def unsigned(obj: dict, name: str, bits: int) -> int:
-    value = member(obj, name, int)
-    require(0 <= value < 1 << bits, "bad-value", f"member {name} is {value}")
-    return value
+def where(inner, test, kind="bad-value"):
+    """The shape of what is of the shape `inner`, and passes the test."""
+
+    def shape(value, what):
+        fits(value, inner, what)
+        require(test(value), kind, f"{what} is {value!r}")
+
+    return shape
 
 
-def hexadecimal(obj: dict, name: str, size: int) -> bytes:
-    value = member(obj, name, str)
-    require(re.fullmatch(f"[0-9a-f]{{{2 * size}}}", value), "bad-value", f"member {name} is {value!r}")
-    return bytes.fromhex(value)
-
-
-def timestamp(obj: dict, name: str) -> datetime:
-    value = member(obj, name, str)
-    shape = r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)"
+def timestamp(value, what="time") -> tuple[datetime, str]:
+    """The instant, as something to compare by: whole seconds, and the fraction's digits."""
+    pattern = r"(\d{4}-\d\d-\d\dT\d\d:\d\d:)(\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:[0-5]\d)"
+    fits(value, str, what)
     try:
-        require(re.fullmatch(shape, value, re.ASCII), "bad-value", f"member {name} is {value!r}")
-        return datetime.fromisoformat(value.upper())
-    except ValueError:
-        raise FormatError("bad-value", f"member {name} is {value!r}") from None
+        minute, second, fraction, zone = re.fullmatch(pattern, value.upper(), re.ASCII).groups()
+        require(value[:4] <= "9998", "bad-value", f"{what} is {value!r}")
+        return datetime.fromisoformat(minute + second.replace("60", "59") + zone), (fraction or "").rstrip("0")
+    except (AttributeError, ValueError):
+        raise FormatError("bad-value", f"{what} is {value!r}") from None
 
 
-def check_requires(obj: dict):
-    names = member(obj, "requires", list, default=[])
-    require(all(isinstance(name, str) for name in names), "bad-value", "requires is no list of strings")
-    require(not names, "unknown-feature", f"requires {names}")
+def hexadecimal(size=None):
+    """Digits of `size` bytes, or of any number."""
+    return where(str, lambda text: re.fullmatch("([0-9a-f]{2})*", text) and size in (None, len(text) // 2))
 
 
-def chunk_size_of(obj: dict) -> int:
-    size = unsigned(obj, "chunk_size", 32)
-    require(4 * KIB <= size <= 4 * MIB, "limit-exceeded", f"chunk_size is {size}")
-    require(size & (size - 1) == 0, "bad-value", f"chunk_size is {size}, no power of two")
-    return size
+def top(value, what):
+    fits(value, type(None) if value is None else HASH, what)
+
+
+def path(value, what):
+    fits(value, {"hex": hexadecimal()} if isinstance(value, dict) else str, what)
+
+
+def labels(value, what):
+    fits(value, Object, what)
+    fits(list(value.values()), [str], what)
+
+
+HASH, U64 = hexadecimal(32), where(int, lambda n: 0 <= n < 2**64)
+FEATURES = where([str], lambda names: not names, "unknown-feature")
+CHUNK_SIZE = where(where(U64, lambda n: 4 * KIB <= n <= 4 * MIB, "limit-exceeded"), lambda n: n & (n - 1) == 0)
+SIZE = where(U64, lambda n: n <= 2**64 - SLOT_SIZE, "limit-exceeded")
+INODE = where([U64], lambda pair: len(pair) == 2)
+CHANGED = where([int], lambda pair: len(pair) == 2 and all(-(2**63) <= n < 2**63 for n in pair))
+INFO = {"label?": str, "created?": str, "host?": str, "user?": str}
+SETTINGS = {"requires*": FEATURES, "name": str, "created": timestamp, "chunk_size": CHUNK_SIZE}
+CONTENT = {
+    "kind": where(str, lambda kind: kind in ("image", "stream")), "size": SIZE, "chunk_size": U64, "top": top,
+    "root": HASH,
+}  # fmt: skip
+RECORD = {
+    "requires*": FEATURES, "volume": {"id": hexadecimal(16), "name": str}, "time": timestamp, "finished": timestamp,
+    "content": CONTENT, "host*": str, "base*": HASH, "heads*": [HASH], "labels*": labels,
+    "source*": {"kind": str, "path*": path, "inode*": INODE, "changed_ns*": CHANGED},
+    "counts*": {"changed?": U64, "read?": U64, "new?": U64, "stored?": U64, "chunks_new?": U64}, "tool*": str,
+}  # fmt: skip
 
 
 # ---- Section 4: repository file ----------------------------------------------------------------
@@ -255,11 +299,13 @@ def decode_slot(data: bytes, name: bytes | None, project_id: bytes | None, passw
     owner = project_id or bytes(16)
     key = argon2id(password, salt, memory, passes, lanes)
     secret = unseal(key, nonce, owner + data[:64], sealed, "the slot")
-    info = unseal(derive("slot_info", secret), info_nonce, owner + data[:136], sealed_info, "the slot's info")
-    return {
-        "scope": scope, "memory_kib": memory, "passes": passes, "lanes": lanes,
-        "secret": secret, "info": parse_json(info),
-    }  # fmt: skip
+    try:
+        info_key = derive("slot_info", secret)
+        info = parse_json(unseal(info_key, info_nonce, owner + data[:136], sealed_info, "the slot's info"))
+        fits(info, INFO)
+    except FormatError:
+        info = {}  # It is for people only.
+    return {"scope": scope, "memory_kib": memory, "passes": passes, "lanes": lanes, "secret": secret, "info": info}
 
 
 # ---- Section 6: project object -----------------------------------------------------------------
@@ -277,10 +323,7 @@ def decode_project(data: bytes, project_id: bytes, *, repository_secret=None, pr
         project_secret = unseal(wrap, nonce, project_id + data[:16], wrapped, "the project's secret")
     key = derive("object", project_secret)
     settings = parse_json(unseal(key, settings_nonce, project_id + data[:88], sealed, "the project's settings"))
-    check_requires(settings)
-    member(settings, "name", str)
-    timestamp(settings, "created")
-    chunk_size_of(settings)
+    fits(settings, SETTINGS)
     return {"project_secret": project_secret, "settings": settings}
 
 
@@ -296,8 +339,9 @@ def open_sealed(data: bytes, name: bytes | None, magic: bytes, project_id: bytes
     payload = Fields(unseal(key, nonce, project_id + data[:16], fields.rest(), "the object"))
     codec = payload.one_of(1, [RAW, ZSTD], "codec", "bad-codec")
     payload.zeros(3)
-    length = payload.bounded(4, 0, MAX_BODY[magic], "length of body")
-    return decompress(codec, payload.rest(), length)
+    length, body = payload.bounded(4, 0, MAX_BODY[magic], "length of body"), payload.rest()
+    require(len(body) <= length, "bad-length", "the body is longer than the plain one")
+    return decompress(codec, body, length)
 
 
 # ---- Section 8: pack ---------------------------------------------------------------------------
@@ -346,8 +390,8 @@ def blob_id(kind: int, plain: bytes, project_secret: bytes) -> bytes:
     return MAC(derive("chunk_id" if kind == CHUNK else "node_id", project_secret), plain)
 
 
-def decode_trailer(head: bytes, tail: bytes, size: int, project_id: bytes, project_secret: bytes) -> list[Entry]:
-    """`head`: the pack's first 32 bytes; `tail`: its last bytes, the trailer and `t` at least."""
+def decode_trailer(head: bytes, tail: bytes, size: int, project_id: bytes, project_secret: bytes):
+    """Nonce and entries, from the first 32 bytes (`head`) and the last ones (`tail`: the trailer and `t` at least)."""
     fields = Fields(head)
     take_header(fields, b"CTLBpack")
     nonce = fields.take(16)
@@ -358,46 +402,36 @@ def decode_trailer(head: bytes, tail: bytes, size: int, project_id: bytes, proje
     require(not odd, "bad-length", f"no trailer has {length} bytes")
     require(1 <= count <= MAX_ENTRIES, "limit-exceeded", f"a trailer of {count} entries")
     require(length <= size - PACK_HEAD - 4, "bad-length", f"no room for a trailer of {length} bytes")
-    key = derive("pack", project_secret)
-    nonce += TRAILER.to_bytes(8, "little")
-    trailer = Fields(unseal(key, nonce, project_id + head[:16], tail[-4 - length : -4], "the trailer"))
+    key, full_nonce = derive("pack", project_secret), nonce + TRAILER.to_bytes(8, "little")
+    trailer = Fields(unseal(key, full_nonce, project_id + PACK_HEADER, tail[-4 - length : -4], "the trailer"))
     require(int.from_bytes(trailer.data[:4], "little") == count, "bad-length", "the count is not that of the length")
     entries = take_entries(trailer)
     require(size == pack_size(entries), "bad-length", "the pack's size is not the sum of its parts")
-    return entries
+    return nonce, entries
 
 
-def open_blob(
-    head: bytes, ordinal: int, entry: Entry, sealed: bytes, project_id: bytes, project_secret: bytes
-) -> bytes:
-    """`head`: the pack's first 32 bytes."""
-    fields = Fields(head)
-    take_header(fields, b"CTLBpack")
-    nonce = fields.take(16) + ordinal.to_bytes(8, "little")
-    ad = project_id + head[:16] + entry.raw
-    content = unseal(derive("pack", project_secret), nonce, ad, sealed, f"blob {ordinal}")
+def open_blob(nonce: bytes, ordinal: int, entry: Entry, sealed: bytes, project_id: bytes, project_secret: bytes):
+    """`nonce`: the pack's, from its head or from the index."""
+    key, nonce = derive("pack", project_secret), nonce + ordinal.to_bytes(8, "little")
+    content = unseal(key, nonce, project_id + PACK_HEADER + entry.raw, sealed, f"blob {ordinal}")
     plain = decompress(entry.codec, content, entry.plain_length)
     require(blob_id(entry.kind, plain, project_secret) == entry.id, "bad-id", "the blob has another id")
     return plain
 
 
-def decode_pack(data: bytes, name: bytes | None, project_id: bytes, project_secret: bytes) -> list[tuple[Entry, bytes]]:
-    """A whole pack: all its entries and plain blobs."""
-    check_name(data, name)
-    head, keys = data[:PACK_HEAD], (project_id, project_secret)
-    return [
-        (entry, open_blob(head, i, entry, data[entry.offset : entry.offset + entry.stored_length], *keys))
-        for i, entry in enumerate(decode_trailer(head, data, len(data), *keys))
-    ]
-
-
 # ---- Section 9: index segment ------------------------------------------------------------------
 
 
+class Listing(NamedTuple):
+    pack: bytes
+    nonce: bytes
+    entries: list[Entry]
+
+
 def decode_index(data: bytes, name: bytes | None, project_id: bytes, project_secret: bytes):
-    """Gives the packs, each with its entries, and the names of the superseded segments."""
+    """Gives the packs' listings, and the names of the superseded segments."""
     fields = Fields(open_sealed(data, name, b"CTLBindx", project_id, project_secret))
-    packs = [(fields.take(32), take_entries(fields)) for _ in range(fields.number(4))]
+    packs = [Listing(fields.take(32), fields.take(16), take_entries(fields)) for _ in range(fields.number(4))]
     superseded = [fields.take(32) for _ in range(fields.number(4))]
     fields.end()
     return packs, superseded
@@ -431,6 +465,8 @@ def decode_node(data: bytes) -> Node:
         width = fields.bounded(2, 1, 256, "number of entries")
         limit = MAX_BLOB if kind == STREAM_LEAF else 2**64 - 1
         children = [(fields.bounded(8, 1, limit, "length of entry"), fields.take(32)) for _ in range(width)]
+        branch_of_zeros = kind == STREAM_BRANCH and any(child == ZERO_ID for _, child in children)
+        require(not branch_of_zeros, "bad-value", "a run of zeros in a branch")
         require(sum(length for length, _ in children) < 2**64, "limit-exceeded", "the lengths overflow")
     fields.end()
     return Node(kind, level, width, children)
@@ -450,16 +486,24 @@ def root_of(content: "Content", project_secret: bytes) -> bytes:
     return MAC(derive("root", project_secret), bytes([kind]) + tail)
 
 
-def walk(content: "Content", fetch):
-    """Yields (offset, plain chunk) in order, leaving out zeros. `fetch(kind, id)` gives a plain blob."""
+def walk(content: "Content", fetch, strict=False):
+    """Yields (offset, plain chunk) in order, leaving out zeros. `fetch(kind, id)` gives a plain blob.
+    `strict` refuses what a restore passes over: stored zeros, and filling that is not zero."""
     if content.top is None:
         return iter(())
     if content.kind == "image":
-        return walk_image(content, fetch, content.top, top_level(content.size), 0)
-    return walk_stream(fetch, content.top, None, content.size, 0)
+        return walk_image(content, fetch, strict, content.top, top_level(content.size), 0)
+    return walk_stream(fetch, strict, content.top, None, content.size, 0)
 
 
-def walk_image(content: "Content", fetch, node_id: bytes, level: int, start: int):
+def take_chunk(fetch, strict: bool, child: bytes, length: int) -> bytes:
+    chunk = fetch(CHUNK, child)
+    require(len(chunk) == length, "bad-length", f"a chunk of {len(chunk)} bytes, not {length}")
+    require(not strict or any(chunk), "not-canonical", "a chunk of zeros is stored")
+    return chunk
+
+
+def walk_image(content: "Content", fetch, strict: bool, node_id: bytes, level: int, start: int):
     node = decode_node(fetch(NODE, node_id))
     require(node.type in (SLOT, BRANCH), "bad-value", "a stream's node in an image")
     require(node.level == level, "bad-value", f"a node of level {node.level} where {level} belongs")
@@ -469,16 +513,14 @@ def walk_image(content: "Content", fetch, node_id: bytes, level: int, start: int
         offset = start + position * span
         require(offset < content.size, "not-canonical", "a child beyond the end of the volume")
         if level:
-            yield from walk_image(content, fetch, child, level - 1, offset)
+            yield from walk_image(content, fetch, strict, child, level - 1, offset)
             continue
-        chunk = fetch(CHUNK, child)
-        require(len(chunk) == span, "bad-length", f"a chunk of {len(chunk)} bytes")
-        require(any(chunk), "not-canonical", "a chunk of zeros is stored")
-        require(not any(chunk[content.size - offset :]), "not-canonical", "the last chunk's filling is not zero")
-        yield offset, chunk[: content.size - offset]
+        chunk, left = take_chunk(fetch, strict, child, span), content.size - offset
+        require(not strict or not any(chunk[left:]), "not-canonical", "the last chunk's filling is not zero")
+        yield offset, chunk[:left]
 
 
-def walk_stream(fetch, node_id: bytes, level: int | None, length: int, start: int):
+def walk_stream(fetch, strict: bool, node_id: bytes, level: int | None, length: int, start: int):
     node = decode_node(fetch(NODE, node_id))
     require(node.type in (STREAM_LEAF, STREAM_BRANCH), "bad-value", "an image's node in a stream")
     require(level in (None, node.level), "bad-value", f"a node of level {node.level} where {level} belongs")
@@ -486,12 +528,9 @@ def walk_stream(fetch, node_id: bytes, level: int | None, length: int, start: in
     require(total == length, "bad-length", f"a node spans {total} bytes, not {length}")
     for length, child in node.children:
         if node.level:
-            yield from walk_stream(fetch, child, node.level - 1, length, start)
+            yield from walk_stream(fetch, strict, child, node.level - 1, length, start)
         elif child != ZERO_ID:
-            chunk = fetch(CHUNK, child)
-            require(len(chunk) == length, "bad-length", f"a chunk of {len(chunk)} bytes, not {length}")
-            require(any(chunk), "not-canonical", "a chunk of zeros is stored")
-            yield start, chunk
+            yield start, take_chunk(fetch, strict, child, length)
         start += length
 
 
@@ -506,27 +545,21 @@ class Content(NamedTuple):
     root: bytes
 
 
-def decode_content(obj: dict) -> Content:
-    kind = member(obj, "kind", str)
-    require(kind in ("image", "stream"), "bad-value", f"content of kind {kind!r}")
-    size = unsigned(obj, "size", 64)
-    chunk_size = chunk_size_of(obj) if kind == "image" else unsigned(obj, "chunk_size", 32)
-    require(kind == "image" or chunk_size == 0, "bad-value", "a stream with a chunk size")
-    require("top" in obj, "bad-value", "member top is missing")
-    top = None if obj["top"] is None else hexadecimal(obj, "top", 32)
+def decode_content(obj: Object) -> Content:
+    fits(obj, CONTENT)
+    kind, size, top = obj["kind"], obj["size"], obj["top"]
+    if kind == "image":
+        fits(obj["chunk_size"], CHUNK_SIZE, "chunk_size")
+    require(kind == "image" or obj["chunk_size"] == 0, "bad-value", "a stream with a chunk size")
     require(size or top is None, "not-canonical", "content of no bytes has a top node")
-    return Content(kind, size, chunk_size, top, hexadecimal(obj, "root", 32))
+    require(top or kind == "image" or not size, "bad-value", "a stream without a top node")
+    return Content(kind, size, obj["chunk_size"], top and bytes.fromhex(top), bytes.fromhex(obj["root"]))
 
 
-def decode_record(data: bytes, name: bytes | None, project_id: bytes, project_secret: bytes) -> dict:
+def decode_record(data: bytes, name: bytes | None, project_id: bytes, project_secret: bytes) -> Object:
     """The record's JSON object, checked; its root too."""
     record = parse_json(open_sealed(data, name, b"CTLBbkup", project_id, project_secret))
-    check_requires(record)
-    volume = member(record, "volume", dict)
-    hexadecimal(volume, "id", 16)
-    member(volume, "name", str)
-    timestamp(record, "time")
-    timestamp(record, "finished")
-    content = decode_content(member(record, "content", dict))
+    fits(record, RECORD)
+    content = decode_content(record["content"])
     require(root_of(content, project_secret) == content.root, "bad-root", "the root is another")
     return record

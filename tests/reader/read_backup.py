@@ -6,14 +6,10 @@ read from its second copy is told on standard error; what could not be read ends
 """
 
 import argparse
-import contextlib
 import hashlib
-import io
-import json
 import os
 import re
 import sys
-import tempfile
 from pathlib import Path
 
 import cuttlebone_format as format
@@ -22,7 +18,11 @@ from cuttlebone_format import CHUNK, NODE, PACK_HEAD, FormatError, require
 HASH, PROJECT_ID = "[0-9a-f]{64}", "[0-9a-f]{32}"
 
 
+warned = []
+
+
 def warn(text):
+    warned.append(text)
     print(f"warning: {text}", file=sys.stderr)
 
 
@@ -71,17 +71,17 @@ class Project:
         self.index = None
 
     def records(self) -> dict[str, dict]:
-        """All whole records by name, in order of time."""
+        """All whole records by name, the newest last."""
         records = {}
         for path in named(self.directory / "backups", HASH):
             try:
                 records[path.name] = format.decode_record(path.read_bytes(), bytes.fromhex(path.name), *self.keys)
             except (OSError, FormatError) as error:
                 warn(f"{path}: {error}")
-        return dict(sorted(records.items(), key=lambda item: format.timestamp(item[1], "time")))
+        return dict(sorted(records.items(), key=lambda item: (format.timestamp(item[1]["time"]), item[0])))
 
     def load_index(self):
-        """(kind, id) → where it lies: [(pack, ordinal, entry)]."""
+        """(kind, id) → where it lies: [(pack, its nonce, ordinal, entry)]."""
         packs, superseded, segments, damaged = {}, set(), {}, False
         for path in named(self.directory / "index", HASH):
             try:
@@ -93,16 +93,16 @@ class Project:
                 warn(f"{path}: {error}")
                 damaged = True
         for name in segments.keys() - superseded:
-            packs |= {pack.hex(): entries for pack, entries in segments[name]}
+            packs |= {listing.pack.hex(): (listing.nonce, listing.entries) for listing in segments[name]}
         if damaged or not segments:
             packs |= self.read_trailers(known=packs)
         self.index = {}
-        for pack, entries in sorted(packs.items()):
+        for pack, (nonce, entries) in sorted(packs.items()):
             for ordinal, entry in enumerate(entries):
-                self.index.setdefault((entry.kind, entry.id), []).append((pack, ordinal, entry))
+                self.index.setdefault((entry.kind, entry.id), []).append((pack, nonce, ordinal, entry))
 
     def read_trailers(self, known) -> dict:
-        """The entries of the packs that no segment named, from the packs themselves."""
+        """Nonce and entries of the packs that no segment named, from the packs themselves."""
         packs = {}
         for path in named(self.directory / "packs", "[0-9a-f]{2}"):
             for pack in named(path, path.name + HASH.replace("64", "62")):
@@ -118,14 +118,13 @@ class Project:
         """The plain blob, from any pack that holds it whole."""
         if self.index is None:
             self.load_index()
-        for pack, ordinal, entry in self.index.get((kind, blob_id), []):
+        for pack, nonce, ordinal, entry in self.index.get((kind, blob_id), []):
             path = self.directory / "packs" / pack[:2] / pack
             try:
                 with path.open("rb") as file:
-                    head = file.read(PACK_HEAD)
                     file.seek(entry.offset)
                     sealed = file.read(entry.stored_length)
-                return format.open_blob(head, ordinal, entry, sealed, *self.keys)
+                return format.open_blob(nonce, ordinal, entry, sealed, *self.keys)
             except (OSError, FormatError) as error:
                 warn(f"{path}: {error}")
         what = {CHUNK: "chunk", NODE: "node"}[kind]
@@ -142,9 +141,15 @@ def open_projects(repository: Path, password: bytes) -> list[Project]:
     for directory in named(repository / "projects", PROJECT_ID):
         try:
             if secret:
-                projects.append(Project(directory, repository_secret=secret))
+                project = Project(directory, repository_secret=secret)
             elif own := open_slots(directory / "keys", bytes.fromhex(directory.name), password):
-                projects.append(Project(directory, project_secret=own))
+                project = Project(directory, project_secret=own)
+            else:
+                continue
+            if project.name in [other.name for other in projects]:
+                warn(f"{directory}: another project is called {project.name}, too; this one is passed over")
+            else:
+                projects.append(project)
         except (OSError, FormatError) as error:
             warn(f"{directory}: {error}")
     if not secret and not projects:
@@ -164,14 +169,14 @@ def restore(content: format.Content, fetch, out: Path):
         file.truncate(content.size)
 
 
-def digest(content: format.Content, fetch, hasher) -> str:
+def digest(content: format.Content, fetch, hasher, strict=False) -> str:
     zeros, at = bytes(format.MIB), 0
 
     def skip_to(end):
         for start in range(at, end, len(zeros)):
             hasher.update(zeros[: end - start])
 
-    for offset, plain in format.walk(content, fetch):
+    for offset, plain in format.walk(content, fetch, strict):
         skip_to(offset)
         hasher.update(plain)
         at = offset + len(plain)
@@ -179,131 +184,24 @@ def digest(content: format.Content, fetch, hasher) -> str:
     return hasher.hexdigest()
 
 
-# ---- Test vectors ------------------------------------------------------------------------------
-
-
-def as_json(value):
-    """Decoded values as the vectors write them: bytes as hexadecimal."""
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, dict):
-        return {name: as_json(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [as_json(item) for item in value]
-    return value
-
-
-def entry_fields(entry: format.Entry) -> dict:
-    return {name: value for name, value in entry._asdict().items() if name != "raw"}
-
-
-def check_keys(secret=None, password=None, salt=None, memory_kib=None, passes=None, lanes=None):
-    if secret is not None:
-        return {name: format.derive(name, secret) for name in format.LABELS}
-    return {"key": format.argon2id(password, salt, memory_kib, passes, lanes)}
-
-
-def check_ids(project_secret, kind, plain=None, size=None, chunk_size=None, top=None):
-    if plain is not None:
-        return {"id": format.blob_id({"chunk": CHUNK, "node": NODE}[kind], plain, project_secret)}
-    return {"root": format.root_of(format.Content(kind, size, chunk_size, top, b""), project_secret)}
-
-
-def check_pack(*args):
-    return {"blobs": [entry_fields(entry) | {"plain": plain} for entry, plain in format.decode_pack(*args)]}
-
-
-def check_index(*args):
-    packs, superseded = format.decode_index(*args)
-    packs = [{"pack": pack, "entries": [entry_fields(entry) for entry in entries]} for pack, entries in packs]
-    return {"packs": packs, "superseded": superseded}
-
-
-def check_node(data):
-    node = format.decode_node(data)
-    if node.type in (format.SLOT, format.BRANCH):
-        children = [{"position": position, "id": child} for position, child in node.children]
-        return {"type": node.type, "level": node.level, "width": node.width, "children": children}
-    entries = [{"length": length, "id": child} for length, child in node.children]
-    return {"type": node.type, "level": node.level, "entries": entries}
-
-
-def check_tree(project_secret, content, blobs):
-    content = format.decode_content(content)
-    require(format.root_of(content, project_secret) == content.root, "bad-root", "the root is another")
-    store = {}
-    for blob in blobs:
-        kind, plain = {"chunk": CHUNK, "node": NODE}[blob["kind"]], bytes.fromhex(blob["plain"])
-        plain = (plain * blob.get("times", 1)).ljust(blob.get("length", 0), b"\0")
-        store[kind, format.blob_id(kind, plain, project_secret)] = plain
-
-    def fetch(kind, blob_id):
-        require((kind, blob_id) in store, "missing", f"no blob {blob_id.hex()}")
-        return store[kind, blob_id]
-
-    pieces = [{"offset": offset, "length": len(plain)} for offset, plain in format.walk(content, fetch)]
-    whole = digest(content, fetch, format.blake3()) if content.size <= 64 * format.MIB else None
-    return {"pieces": pieces} | ({"blake3": whole} if whole else {})
-
-
-def check_whole(password, files, changes, volume):
-    files = {name: data for name, data in (files | changes).items() if data is not None}
-    with tempfile.TemporaryDirectory() as directory, contextlib.redirect_stderr(io.StringIO()):
-        for name, data in files.items():
-            path = Path(directory, name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(bytes.fromhex(data))
-        project, record = choose(open_projects(Path(directory), password), None, volume)
-        content = format.decode_content(record["content"])
-        return {"record": record, "blake3": digest(content, project.fetch, format.blake3())}
-
-
-CHECKS = {
-    "keys": lambda i, _: check_keys(**i),
-    "ids": lambda i, _: check_ids(**i),
-    "repository": lambda i, data: format.decode_repository(data, i.get("repository_secret")),
-    "slot": lambda i, data: format.decode_slot(data, i["name"], i.get("project_id"), i["password"]),
-    "project": lambda i, data: format.decode_project(data, **i),
-    "pack": lambda i, data: check_pack(data, i["name"], i["project_id"], i["project_secret"]),
-    "index": lambda i, data: check_index(data, i["name"], i["project_id"], i["project_secret"]),
-    "node": lambda _, data: check_node(data),
-    "tree": lambda i, _: check_tree(**i),
-    "record": lambda i, data: {"record": format.decode_record(data, i["name"], i["project_id"], i["project_secret"])},
-    "whole": lambda i, _: check_whole(**i),
-}
-NOT_HEX = {"kind", "volume"}
-
-
-def run_vectors(directory: Path) -> bool:
-    """Runs every case of every file that is known by name; prints what differs."""
-    total = failed = 0
-    for path in sorted(directory.glob("*.json")):
-        shared = {}
-        for case in json.loads(path.read_text()):
-            inputs = {
-                name: bytes.fromhex(value) if isinstance(value, str) and name not in NOT_HEX else value
-                for name, value in case["inputs"].items()
-            }
-            if path.stem == "whole":
-                shared["files"] = inputs.get("files") or shared["files"]
-                inputs |= shared
+def check(projects: list[Project]) -> bool:
+    """Reads all backups and prints the SHA-256 of each. False if anything was not as it should be."""
+    for project in projects:
+        for name, record in project.records().items():
             try:
-                result = {"ok": as_json(CHECKS[path.stem](inputs, bytes.fromhex(case.get("object", ""))))}
+                content = format.decode_content(record["content"])
+                hashed = digest(content, project.fetch, hashlib.sha256(), strict=True)
+                print(hashed, name, project.name, record["volume"]["name"], sep="\t")
             except FormatError as error:
-                result = {"error": error.kind}
-            total += 1
-            if result != case["expect"]:
-                failed += 1
-                print(f"{path.name}: {case['name']}: expected {case['expect']}, got {result}")
-    print(f"{total} cases, {failed} failed")
-    return total > 0 and not failed
+                warn(f"backup {name}: {error}")
+    return not warned
 
 
 # ---- Command line ------------------------------------------------------------------------------
 
 
 def choose(projects: list[Project], prefix: str | None, volume: str | None) -> tuple[Project, dict]:
-    """The backup of that prefix, or the newest one of the volume."""
+    """The backup of that prefix, or the newest one of the volumes of that name."""
     found = [(project, name, record) for project in projects for name, record in project.records().items()]
     if prefix is not None:
         found = [item for item in found if item[1].startswith(prefix)]
@@ -312,32 +210,30 @@ def choose(projects: list[Project], prefix: str | None, volume: str | None) -> t
     if volume is not None:
         found = [item for item in found if item[2]["volume"]["name"] == volume]
     require(found, "missing", "there is no such backup")
-    if len({item[2]["volume"]["id"] for item in found}) > 1:
+    if len({(item[0].id, item[2]["volume"]["name"]) for item in found}) > 1:
         sys.exit("error: several volumes fit; give --project, --volume or --backup")
-    project, _, record = max(found, key=lambda item: format.timestamp(item[2], "time"))
+    project, _, record = found[-1]
     return project, record
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("repository", metavar="REPO", type=Path, nargs="?")
+    parser.add_argument("repository", metavar="REPO", type=Path)
     parser.add_argument("--project", metavar="NAME", help="only this project")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--backup", metavar="HASHPREFIX", help="the backup whose record has this name")
     which.add_argument("--volume", metavar="NAME", help="the newest backup of this volume")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--list", action="store_true", help="list backups")
+    what.add_argument("--check", action="store_true", help="read all backups, print the SHA-256 of each")
     what.add_argument("-o", dest="out", metavar="OUT", type=Path, help="restore to this file")
     what.add_argument("--sha256", action="store_true", help="print the SHA-256 of the content")
-    what.add_argument("--vectors", metavar="DIR", type=Path, help="check test vectors; needs no REPO")
     args = parser.parse_args()
-    if args.vectors:
-        sys.exit(not run_vectors(args.vectors))
-    if args.repository is None:
-        parser.error("REPO is missing")
 
     projects = open_projects(args.repository, os.fsencode(os.environ.get("CUTTLEBONE_PASSWORD", "")))
     projects = [project for project in projects if args.project in (None, project.name)]
+    if args.check:
+        sys.exit(not check(projects))
     if args.list:
         for project in projects:
             for name, record in project.records().items():

@@ -9,9 +9,9 @@ import tempfile
 import unittest
 from pathlib import Path
 
-import read_backup
-from cuttlebone_format import CHUNK, FANOUT, MIB, PACK_HEAD, SLOT_SIZE
-from write_repo import Random, Tree, Writer, slot
+from cuttlebone_format import CHUNK, FANOUT, MIB, NODE, PACK_HEAD, SLOT_SIZE
+from run_vectors import run_vectors
+from write_repo import Random, Tree, Writer, grid_node, slot
 
 HERE = Path(__file__).parent
 PASSWORD = b"correct horse"
@@ -133,6 +133,47 @@ class Repository(unittest.TestCase):
             self.project.put_backup(tree, tree.stream([plain], 4), "stream", time)
         self.assertEqual(self.restore("stream").read_bytes(), b"new")
 
+    def test_newest_of_one_instant_is_the_last_by_hash(self):
+        names = {}
+        for plain in b"one", b"two", b"three":
+            tree = Tree(self.project.secret)
+            content = tree.stream([plain], 4)
+            names[self.project.put_backup(tree, content, "s", "2026-11-21T10:00:00Z")] = plain
+        self.assertEqual(self.restore("s").read_bytes(), names[max(names)])
+
+    def test_volumes_of_one_name_are_one_line(self):
+        tree = Tree(self.project.secret)
+        self.project.put_backup(tree, tree.stream([b"moved"], 4), "stream", "2026-11-21T11:00:00Z", "00" * 16)
+        self.assertEqual(self.restore("stream").read_bytes(), b"moved")
+
+    def test_projects_of_one_name(self):
+        self.writer.add_project("main", CHUNK_SIZE)
+        done = self.run_reader("--list")
+        self.assertEqual(done.returncode, 0)
+        self.assertIn("another project is called main", done.stderr)
+
+    def test_check(self):
+        done = self.run_reader("--check")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual(len(done.stdout.splitlines()), 5)
+        self.assertIn(hashlib.sha256(b"".join(stream_chunks())).hexdigest(), done.stdout)
+
+    def test_check_reports_what_a_restore_passes_over(self):
+        for size, plain in (CHUNK_SIZE, bytes(CHUNK_SIZE)), (100, b"a" * CHUNK_SIZE):
+            tree = Tree(self.project.secret)
+            top = tree.add(NODE, grid_node(0, SLOT_SIZE // CHUNK_SIZE, {0: tree.add(CHUNK, plain)}))
+            content = tree.content("image", size, CHUNK_SIZE, top)
+            self.project.put_backup(tree, content, f"odd {size}", "2026-11-21T10:00:00Z")
+            self.assertEqual(self.restore(f"odd {size}").read_bytes(), plain[:size])
+        done = self.run_reader("--check")
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(len(done.stdout.splitlines()), 5)
+        self.assertEqual(done.stderr.count("not-canonical"), 2)
+
+    def test_check_fails_on_damage_that_a_copy_mends(self):
+        self.flip("cuttlebone", 50)
+        self.assertEqual(self.run_reader("--check").returncode, 1)
+
     def test_project_slot(self):
         data = slot(self.writer.random, self.project.secret, b"guest", {}, project_id=self.project.id)
         self.writer.put_slot(self.project.path, data)
@@ -233,7 +274,7 @@ class Vectors(unittest.TestCase):
     directory = HERE.parent / "vectors"
 
     def test_vectors(self):
-        self.assertTrue(read_backup.run_vectors(self.directory))
+        self.assertTrue(run_vectors(self.directory))
 
     def test_generator_makes_the_same_again(self):
         with tempfile.TemporaryDirectory() as directory:

@@ -69,9 +69,11 @@ def project(random, repository_secret, project_id, secret, settings, *, head=hea
     return body + settings_nonce + u(32, len(sealed) if length is None else length) + sealed
 
 
-def sealed(random, project_id, secret, magic, body, *, codec=RAW, zero=0, length=None, stored=None, head=None):
-    """`stored`: the body as it is to lie in the payload, if not `body` in its codec."""
+def sealed(random, project_id, secret, magic, body, *, codec=None, zero=0, length=None, stored=None, head=None):
+    """`codec`: whichever is shorter, if not given. `stored`: the body as it is to lie in the payload."""
     head, nonce = head or header(magic), random(24)
+    if codec is None:
+        codec = ZSTD if len(compress(body)) < len(body) else RAW
     if stored is None:
         stored = compress(body) if codec == ZSTD else body
     payload = bytes([codec]) + u(24, zero) + u(32, len(body) if length is None else length) + stored
@@ -83,7 +85,7 @@ def entry(kind, codec, plain_length, stored_length, blob_id, *, zero=0) -> bytes
 
 
 class Pack:
-    """Blobs of one kind; afterwards `data`, `name` and `entries` (as bytes)."""
+    """Blobs of one kind; afterwards `data`, `name`, `nonce` and `entries` (as bytes)."""
 
     def __init__(
         self, random, project_id, secret, kind, blobs, *, head=header(b"CTLBpack"), change=None, count=None, size=None
@@ -91,7 +93,7 @@ class Pack:
         """`blobs`: plain bytes, or (plain, fields of the entry that differ, content).
         `change(entries)` alters the trailer, and `count` and `size` state what is not so."""
         key, nonce = derive("pack", secret), random(16)
-        self.entries, data = [], head + nonce
+        self.nonce, self.entries, data = nonce, [], head + nonce
         for ordinal, blob in enumerate(blobs):
             plain, wrong, content = blob if isinstance(blob, tuple) else (blob, {}, None)
             if content is None:
@@ -111,10 +113,10 @@ class Pack:
 
 
 def index_body(packs, superseded=()) -> bytes:
-    """`packs`: (name, entries)."""
+    """`packs`: (name, nonce, entries)."""
     body = u(32, len(packs))
-    for name, entries in packs:
-        body += name + u(32, len(entries)) + b"".join(entries)
+    for name, nonce, entries in packs:
+        body += name + nonce + u(32, len(entries)) + b"".join(entries)
     return body + u(32, len(superseded)) + b"".join(superseded)
 
 
@@ -216,15 +218,15 @@ class ProjectWriter:
         return pack
 
     def put_segment(self, packs, superseded=()) -> bytes:
-        body = index_body([(pack.name, pack.entries) for pack in packs], superseded)
-        return self.put_sealed("index", b"CTLBindx", body, codec=ZSTD)
+        body = index_body([(pack.name, pack.nonce, pack.entries) for pack in packs], superseded)
+        return self.put_sealed("index", b"CTLBindx", body)
 
-    def put_backup(self, tree: Tree, content: dict, volume: str, time: str) -> bytes:
+    def put_backup(self, tree: Tree, content: dict, volume: str, time: str, volume_id: str | None = None) -> bytes:
         """Chunks in one pack, nodes in two, a segment, the record."""
         groups = [(CHUNK, tree.chunks), (NODE, tree.nodes), (NODE, tree.nodes)]
         packs = [self.put_pack(kind, list(blobs.values())) for kind, blobs in groups if blobs]
         if packs:
             self.put_segment(packs)
-        volume = {"id": H(volume.encode())[:16].hex(), "name": volume}
+        volume = {"id": volume_id or H(volume.encode())[:16].hex(), "name": volume}
         record = {"volume": volume, "content": content, "time": time, "finished": time}
-        return self.put_sealed("backups", b"CTLBbkup", to_json(record), codec=ZSTD)
+        return self.put_sealed("backups", b"CTLBbkup", to_json(record))

@@ -14,7 +14,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "reader"))
 
 from cuttlebone_format import (  # noqa: E402
-    BRANCH, CHUNK, FANOUT, H, KIB, LABELS, MAX_BLOB, MAX_PACK, MIB, NODE, RAW, SLOT, SLOT_SIZE,
+    BRANCH, CHUNK, FANOUT, DERIVED, H, KIB, MAX_BLOB, MAX_PACK, MIB, NODE, RAW, SLOT, SLOT_SIZE,
     STREAM_BRANCH, STREAM_LEAF, ZERO_ID, ZSTD, Content, argon2id, blob_id, derive, root_of,
 )  # fmt: skip
 from write_repo import (  # noqa: E402
@@ -36,6 +36,10 @@ def as_json(value):
     if isinstance(value, dict):
         return {name: as_json(item) for name, item in value.items()}
     return [as_json(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def without(value: dict, name: str) -> dict:
+    return {key: item for key, item in value.items() if key != name}
 
 
 class Cases(list):
@@ -71,11 +75,11 @@ class Cases(list):
             head = header(magic, features=1 << bit)
             self.add(f"feature-bit-{bit}", "no feature is defined yet", make(head), "unknown-feature")
 
-    def flips(self, data: bytes, places: dict[str, int], kind="does-not-open"):
+    def flips(self, data: bytes, places: dict[str, int], expect="does-not-open"):
         for what, at in places.items():
             wrong = bytearray(data)
             wrong[at] ^= 1
-            self.add(f"flip-{what}", f"one bit of byte {at} is flipped", bytes(wrong), kind)
+            self.add(f"flip-{what}", f"one bit of byte {at} is flipped", bytes(wrong), expect)
 
     def truncated(self, data: bytes, lengths, kind="truncated"):
         for length in lengths:
@@ -90,7 +94,7 @@ def keys() -> Cases:
     cases = Cases()
     for name, secret in ("zero-secret", bytes(32)), ("repository-secret", SECRET), ("project-secret", PROJECT_SECRET):
         cases.add(name, "every key, though only some belong to R and some to P", None,
-                  {name: derive(name, secret) for name in LABELS}, secret=secret)  # fmt: skip
+                  {name: derive(name, secret) for name in DERIVED}, secret=secret)  # fmt: skip
     for name, password, memory, passes, lanes in [
         ("argon2id", PASSWORD, 8, 1, 1),
         ("argon2id-lanes", PASSWORD, 64, 2, 4),
@@ -199,25 +203,26 @@ def slots() -> Cases:
         ("info-length-15", {"length": 15}, "limit-exceeded"),
         ("info-length-0", {"length": 0}, "limit-exceeded"),
         ("info-length-over-limit", {"length": 65_537}, "limit-exceeded"),
-        ("info-not-json", {"info": b"{"}, "bad-json"),
-        ("info-array", {"info": b"[]"}, "bad-json"),
-        ("info-nothing", {"info": b""}, "bad-json"),
-        ("info-not-utf8", {"info": b'{"label": "\xff"}'}, "bad-json"),
-        ("info-two-values", {"info": b"{}{}"}, "bad-json"),
     ]:
-        cases.add(name, "", make(**wrong, **({} if "info" in wrong else {"cost": (8, 1, 1)})), kind)
+        cases.add(name, "", make(**wrong, cost=(8, 1, 1)), kind)
+    for name, wrong in [
+        ("not-json", b"{"), ("array", b"[]"), ("array-of-strings", b'["safe"]'), ("nothing", b""),
+        ("not-utf8", b'{"label": "\xff"}'), ("two-values", b"{}{}"), ("number", b'{"label": 1, "host": "h"}'),
+        ("null", b'{"label": null, "host": "h"}'), ("member-twice", b'{"label": "a", "label": "a"}'),
+    ]:  # fmt: skip
+        cases.add(f"info-{name}", "counts as empty", make(info=wrong), fields(info={}))
     sealed_length = len(right) - 164
     cases.add("info-length-short", "one byte less than there are", make(length=sealed_length - 1), "trailing-bytes")
     cases.add("info-length-long", "one byte more than there are", make(length=sealed_length + 1), "truncated")
     cases.truncated(right, [0, 15, 16, 63, 87, 88, 135, 163, 164, -1])
     cases.add("trailing-byte", "", right + b"\0", "trailing-bytes")
-    places = {"salt": 32, "nonce": 64, "secret": 88, "secret-tag": 135, "info-nonce": 136, "info": 164}
-    cases.flips(right, places | {"info-tag": len(right) - 1})
+    cases.flips(right, {"salt": 32, "nonce": 64, "secret": 88, "secret-tag": 135})
+    cases.flips(right, {"info-nonce": 136, "info": 164, "info-tag": len(right) - 1}, fields(info={}))
     changed = bytearray(right)
     changed[24] = 2
     cases.add("changed-passes", "changed after sealing", bytes(changed), "does-not-open")
     other = make()
-    cases.add("info-of-another-slot", "of the same secret", right[:136] + other[136:], "does-not-open")
+    cases.add("info-of-another-slot", "does not open, counts as empty", right[:136] + other[136:], fields(info={}))
     cases.add("other-name", "stored under another hash", right, "bad-hash", name=H(b""))
     return cases
 
@@ -242,6 +247,10 @@ def projects() -> Cases:
         cases.add(f"chunk-size-{size}", "", make(value), fields(value))
     value = settings | {"color": {"deep": [1, 2]}}
     cases.add("unknown-member", "ignored", make(value), fields(value))
+    value = settings | {"requires": None}
+    cases.add("requires-null", "", make(value), fields(value))
+    value = without(settings, "requires")
+    cases.add("requires-missing", "", make(value), fields(value))
 
     cases.add("other-secret", "", right, "does-not-open", repository_secret=OTHER_SECRET)
     cases.add("other-project-secret", "", right, "does-not-open", **(only | {"project_secret": OTHER_PROJECT_SECRET}))
@@ -253,10 +262,14 @@ def projects() -> Cases:
         ("settings-array", b"[1]", "bad-json"),
         ("settings-not-utf8", b'{"name": "\xc3"}', "bad-json"),
         ("settings-nan", to_json(settings)[:-1] + b', "x": NaN}', "bad-json"),
+        ("settings-members-in-array", to_json(list(settings.values())), "bad-json"),
+        ("name-twice", b'{"name": "x", ' + to_json(settings)[1:], "bad-value"),
+        ("name-lone-surrogate", to_json(settings | {"name": "?"}).replace(b"?", b"\\ud800"), "bad-value"),
         ("name-missing", {"name": None}, "bad-value"),
         ("name-number", {"name": 1}, "bad-value"),
         ("created-missing", {"created": None}, "bad-value"),
         ("created-number", {"created": 1}, "bad-value"),
+        ("created-words", {"created": "today"}, "bad-value"),
         ("chunk-size-missing", {"chunk_size": None}, "bad-value"),
         ("chunk-size-string", {"chunk_size": "65536"}, "bad-value"),
         ("chunk-size-fraction", {"chunk_size": 4096.5}, "bad-value"),
@@ -305,6 +318,7 @@ def entry_list(kind: int, blobs, start=32) -> list[dict]:
     return listed
 
 
+SKIPPABLE = bytes.fromhex("502a4d1801000000") + b"x"
 SAND, TEXT = Random("sand")(40), b"cuttlebone " * 20
 CHUNKS = [SAND, TEXT, b"x"]
 NODES = [grid_node(0, 64, {0: IDS[0], 63: IDS[1]}), stream_node(0, [(5, IDS[2])])]
@@ -375,7 +389,7 @@ def packs() -> Cases:
             "skippable-frame",
             "before the frame",
             {},
-            bytes.fromhex("502a4d1801000000") + b"x" + compress(TEXT),
+            SKIPPABLE + compress(TEXT),
             "bad-codec",
         ),
         (
@@ -446,12 +460,16 @@ def indexes() -> Cases:
 
     chunks = [(plain, content_of(plain)) for plain in CHUNKS]
     nodes = [(plain, content_of(plain)) for plain in NODES]
-    body = index_body([(IDS[0], raw(CHUNK, chunks)), (IDS[1], raw(NODE, nodes)), (IDS[2], raw(NODE, nodes))], [IDS[3]])
+    nonces = [Random(f"nonce {i}")(16) for i in range(3)]
+    body = index_body([
+        (IDS[0], nonces[0], raw(CHUNK, chunks)), (IDS[1], nonces[1], raw(NODE, nodes)),
+        (IDS[2], nonces[2], raw(NODE, nodes)),
+    ], [IDS[3]])  # fmt: skip
     fields = {
         "packs": [
-            {"pack": IDS[0], "entries": entry_list(CHUNK, chunks)},
-            {"pack": IDS[1], "entries": entry_list(NODE, nodes)},
-            {"pack": IDS[2], "entries": entry_list(NODE, nodes)},
+            {"pack": IDS[0], "nonce": nonces[0], "entries": entry_list(CHUNK, chunks)},
+            {"pack": IDS[1], "nonce": nonces[1], "entries": entry_list(NODE, nodes)},
+            {"pack": IDS[2], "nonce": nonces[2], "entries": entry_list(NODE, nodes)},
         ],
         "superseded": [IDS[3]],
     }  # fmt: skip
@@ -459,54 +477,60 @@ def indexes() -> Cases:
     cases.add("right", "the same nodes in two packs", right, fields)
     cases.add("right-compressed", "", make(body, codec=ZSTD), fields)
     cases.add("nothing", "no pack, nothing superseded", make(bytes(8)), {"packs": [], "superseded": []})
-    small = index_body([(IDS[0], raw(CHUNK, chunks[:1]))], [IDS[1], IDS[2]])
-    one = {"packs": [{"pack": IDS[0], "entries": entry_list(CHUNK, chunks[:1])}], "superseded": [IDS[1], IDS[2]]}
+
+    def one_pack(entries, superseded=()):
+        return index_body([(IDS[0], nonces[0], entries)], superseded)
+
+    small = one_pack(raw(CHUNK, chunks[:1]), [IDS[1], IDS[2]])
+    one = {
+        "packs": [{"pack": IDS[0], "nonce": nonces[0], "entries": entry_list(CHUNK, chunks[:1])}],
+        "superseded": [IDS[1], IDS[2]],
+    }
     cases.add("two-superseded", "", make(small), one)
 
     cases.add("other-project-secret", "", right, "does-not-open", project_secret=OTHER_PROJECT_SECRET)
     cases.add("other-project", "", right, "does-not-open", project_id=OTHER_PROJECT_ID)
     cases.add("other-name", "stored under another hash", right, "bad-hash", name=H(b""))
     cases.headers(b"CTLBindx", lambda head: make(small, head=head))
-    sealed_faults(cases, make, small, 64 * MIB)
+    sealed_faults(cases, make, one_pack(raw(CHUNK, chunks[:1] * 9)), small, 64 * MIB)
     for name, wrong, kind in ENTRY_FAULTS:
         first = {"kind": CHUNK, "codec": RAW, "plain_length": 40, "stored_length": 56, "blob_id": IDS[5]}
-        cases.add(name, "in the first entry", make(index_body([(IDS[0], [entry(**(first | wrong))])])), kind)
+        cases.add(name, "in the first entry", make(one_pack([entry(**(first | wrong))])), kind)
     mixed = raw(CHUNK, chunks[:1]) + raw(NODE, nodes[:1])
-    cases.add("two-kinds", "in one pack", make(index_body([(IDS[0], mixed)])), "bad-value")
-    cases.add("pack-without-entries", "", make(index_body([(IDS[0], [])])), "limit-exceeded")
+    cases.add("two-kinds", "in one pack", make(one_pack(mixed)), "bad-value")
+    cases.add("pack-without-entries", "", make(one_pack([])), "limit-exceeded")
     large = [entry(CHUNK, RAW, MAX_BLOB, MAX_BLOB + 16, IDS[5])] * 64
     assert 64 * MAX_BLOB == MAX_PACK
     cases.add("pack-over-limit", "64 chunks of 4 MiB, with tags and trailer",
-              make(index_body([(IDS[0], large)]), codec=ZSTD), "limit-exceeded")  # fmt: skip
+              make(one_pack(large)), "limit-exceeded")  # fmt: skip
     full = large[:63]
-    cases.add("pack-63-large-chunks", "as many as fit", make(index_body([(IDS[0], full)]), codec=ZSTD), {
-        "packs": [{"pack": IDS[0], "entries": [
+    cases.add("pack-63-large-chunks", "as many as fit", make(one_pack(full)), {
+        "packs": [{"pack": IDS[0], "nonce": nonces[0], "entries": [
             {"kind": CHUNK, "codec": RAW, "plain_length": MAX_BLOB, "stored_length": MAX_BLOB + 16, "id": IDS[5],
              "offset": 32 + i * (MAX_BLOB + 16)} for i in range(63)
         ]}], "superseded": [],
     })  # fmt: skip
-    count = u(32, 1) + IDS[0]
-    over = compress(count + u(32, MIB + 1))
-    cases.add("entry-count-over-limit", "", make(count + u(32, MIB + 1), codec=ZSTD, stored=over), "limit-exceeded")
+    cases.add("entry-count-over-limit", "", make(u(32, 1) + IDS[0] + nonces[0] + u(32, MIB + 1)), "limit-exceeded")
     for name, wrong in [
-        ("packs-count-more", u(32, 2) + small[4:84]),
-        ("packs-count-largest", u(32, 2**32 - 1) + small[4:84]),
-        ("entries-count-more", small[:36] + u(32, 3) + small[40:84]),
-        ("superseded-count-more", small[:84] + u(32, 3) + small[88:]),
-        ("superseded-count-largest", small[:84] + u(32, 2**32 - 1) + small[88:]),
+        ("packs-count-more", u(32, 2) + small[4:100]),
+        ("packs-count-largest", u(32, 2**32 - 1) + small[4:100]),
+        ("entries-count-more", small[:52] + u(32, 3) + small[56:100]),
+        ("superseded-count-more", small[:100] + u(32, 3) + small[104:]),
+        ("superseded-count-largest", small[:100] + u(32, 2**32 - 1) + small[104:]),
         ("body-empty", b""),
         ("body-3-bytes", bytes(3)),
-        ("body-without-superseded", small[:84]),
+        ("body-without-superseded", small[:100]),
         ("body-cut", small[:-1]),
     ]:
         cases.add(name, "", make(wrong), "truncated")
-    cases.add("superseded-count-less", "", make(small[:84] + u(32, 1) + small[88:]), "trailing-bytes")
+    cases.add("superseded-count-less", "", make(small[:100] + u(32, 1) + small[104:]), "trailing-bytes")
     cases.add("body-trailing-byte", "", make(small + b"\0"), "trailing-bytes")
     return cases
 
 
-def sealed_faults(cases: Cases, make, body: bytes, limit: int):
-    """The faults of section 7."""
+def sealed_faults(cases: Cases, make, body: bytes, dense: bytes, limit: int):
+    """The faults of section 7. `body` is shorter once compressed, and `dense` is not."""
+    make = partial(make, codec=RAW)
     right = make(body)
     for codec in 2, 255:
         cases.add(f"body-codec-{codec}", "", make(body, codec=codec), "bad-codec")
@@ -514,6 +538,8 @@ def sealed_faults(cases: Cases, make, body: bytes, limit: int):
         cases.add(f"body-zero-{zero:06x}", "", make(body, zero=zero), "nonzero-reserved")
     frame, length = compress(body), len(body)
     silent = compress(body, write_content_size=False)
+    assert len(silent) < length - 20 and len(compress(dense)) > len(dense)
+    cases.add("body-frame-does-not-pay", "longer than the plain body", make(dense, codec=ZSTD), "bad-length")
     for name, comment, fields, kind in [
         ("body-length-less", "raw", {"length": length - 1}, "bad-length"),
         ("body-length-more", "raw", {"length": length + 1}, "bad-length"),
@@ -523,6 +549,7 @@ def sealed_faults(cases: Cases, make, body: bytes, limit: int):
         ("body-silent-frame-longer", "", {"codec": ZSTD, "length": length - 1, "stored": silent}, "bad-length"),
         ("body-silent-frame-shorter", "", {"codec": ZSTD, "length": length + 1, "stored": silent}, "bad-length"),
         ("body-frame-over-limit", "a bomb", {"codec": ZSTD, "length": limit + 1}, "limit-exceeded"),
+        ("body-skippable-frame", "before the frame", {"codec": ZSTD, "stored": SKIPPABLE + frame}, "bad-codec"),
         ("body-frame-cut", "", {"codec": ZSTD, "stored": frame[:-1]}, "bad-codec"),
         ("body-frame-and-byte", "", {"codec": ZSTD, "stored": frame + b"\0"}, "bad-codec"),
         ("body-two-frames", "the second of no bytes", {"codec": ZSTD, "stored": frame + compress(b"")}, "bad-codec"),
@@ -539,14 +566,11 @@ def records() -> Cases:
     cases = Cases(named=True, project_id=PROJECT_ID, project_secret=PROJECT_SECRET)
     random = Random("records")
 
-    def make(body, codec=ZSTD, **fields):
+    def make(body, codec=None, **fields):
         return sealed(random, PROJECT_ID, PROJECT_SECRET, b"CTLBbkup", to_json(body), codec=codec, **fields)
 
     def content(kind="image", size=10_000_000, chunk_size=65_536, top=IDS[0], **wrong):
         return Tree(PROJECT_SECRET).content(kind, size, chunk_size, top) | wrong
-
-    def without(value, name):
-        return {key: item for key, item in value.items() if key != name}
 
     record = {
         "volume": {"id": IDS[4][:16].hex(), "name": "büro / C:"}, "content": content(), "time": TIME, "finished": TIME,
@@ -554,23 +578,32 @@ def records() -> Cases:
     full = {
         "requires": [], **record, "finished": "2026-11-21T12:00:00.123456+02:00", "host": "h", "base": IDS[5].hex(),
         "heads": [IDS[5].hex(), IDS[6].hex()], "labels": {"keep": "yes"},
-        "source": {"kind": "file", "path": {"hex": "ff2f00"}, "inode": 7},
+        "source": {"kind": "file", "path": {"hex": "ff2f00"}, "inode": [1, 2**64 - 1], "changed_ns": [-1, 2**63 - 1]},
         "counts": {"changed": 1, "read": 2, "new": 3, "stored": 4, "chunks_new": 5}, "tool": "vectors 1",
     }  # fmt: skip
     nulls = {name: None for name in ("requires", "host", "base", "heads", "labels", "source", "counts", "tool")}
     right = make(record)
     cases.add("right", "the members that may not be missing", right, {"record": record})
     cases.add("right-raw", "", make(record, RAW), {"record": record})
+    assert len(compress(to_json(record))) < len(to_json(record))
     for name, comment, value in [
         ("full", "all members", full),
         ("nulls", "members that may be missing are null", record | nulls),
         ("unknown-members", "are ignored", record | {"mood": ["calm"], "volume": record["volume"] | {"color": 1}}),
         ("image-zeros", "no top node", record | {"content": content(top=None)}),
         ("image-empty", "no bytes", record | {"content": content(size=0, top=None)}),
-        ("image-largest", "", record | {"content": content(size=2**64 - 1)}),
+        ("image-largest", "", record | {"content": content(size=2**64 - SLOT_SIZE)}),
         ("image-beyond-float", "2^53 + 1 bytes", record | {"content": content(size=2**53 + 1)}),
         ("stream", "", record | {"content": content("stream", 5, 0)}),
         ("stream-empty", "", record | {"content": content("stream", 0, 0, None)}),
+        ("time-lower-case", "", record | {"time": "2026-11-21t10:00:00z"}),
+        ("time-minus-zero", "", record | {"time": "2026-11-21T10:00:00-00:00"}),
+        ("time-nine-digits", "", record | {"time": "2026-11-21T10:00:00.123456789-23:59"}),
+        ("time-leap-second", "may be read as :59", record | {"time": "2016-12-31T23:59:60Z"}),
+        ("source-text-path", "", record | {"source": {"kind": "a new kind", "path": "/dev/büro"}}),
+        ("source-nulls", "", record | {"source": {"kind": "stdin", "path": None, "inode": None, "changed_ns": None}}),
+        ("counts-some", "the others are 0", record | {"counts": {"read": 2**64 - 1}}),
+        ("counts-none", "", record | {"counts": {}}),
     ]:
         cases.add(name, comment, make(value), {"record": value})
 
@@ -581,7 +614,7 @@ def records() -> Cases:
     disguised = header(b"CTLBbkup") + as_index[16:]
     cases.add("index-as-record", "the header is bound", disguised, "does-not-open")
     cases.headers(b"CTLBbkup", lambda head: make(record, head=head))
-    sealed_faults(cases, partial(make, codec=RAW), b'{"x":0}', 16 * MIB)
+    sealed_faults(cases, make, b'{"x":"' + bytes(200).hex().encode() + b'"}', b'{"x":0}', 16 * MIB)
 
     for name, body in [
         ("body-empty", b""), ("body-not-json", b"record"), ("body-array", b"[]"), ("body-string", b'"x"'),
@@ -594,10 +627,31 @@ def records() -> Cases:
         cases.add(f"{name}-missing", "", make(without(record, name)), "bad-value")
         cases.add(f"{name}-null", "", make(record | {name: None}), "bad-value")
         cases.add(f"{name}-number", "", make(record | {name: 1}), "bad-value")
+        members = record[name].values() if isinstance(record[name], dict) else record[name]
+        cases.add(f"{name}-array", "", make(record | {name: list(members)}), "bad-value")
+        twice = to_json(record)[:-1] + b"," + to_json({name: record[name]})[1:]
+        cases.add(f"{name}-twice", "", make(twice), "bad-value")
+    cases.add("unknown-twice", "a member that has no meaning", make(to_json(record)[:-1] + b', "x": 1, "x": 2}'),
+              {"record": record | {"x": 2}})  # fmt: skip
+    values = [[], *record.values()]
+    cases.add("members-in-array", "without their names", make(values), "bad-json")
     for name in "time", "finished":
         cases.add(f"{name}-words", "is no RFC 3339", make(record | {name: "yesterday"}), "bad-value")
         cases.add(f"{name}-month-13", "", make(record | {name: "2026-13-01T00:00:00Z"}), "bad-value")
         cases.add(f"{name}-without-zone", "", make(record | {name: "2026-11-21T10:00:00"}), "bad-value")
+        faults = [
+            ("space", "2026-11-21 10:00:00Z"), ("without-seconds", "2026-11-21T10:00Z"),
+            ("basic-form", "20261121T100000Z"), ("named-zone", "2026-11-21T10:00:00+01:00[Europe/Paris]"),
+            ("zone-of-hours", "2026-11-21T10:00:00+01"), ("zone-24-hours", "2026-11-21T10:00:00+24:00"),
+            ("zone-60-minutes", "2026-11-21T10:00:00+01:60"), ("comma", "2026-11-21T10:00:00,5Z"),
+            ("dot-alone", "2026-11-21T10:00:00.Z"), ("ten-digits", "2026-11-21T10:00:00.0123456789Z"),
+            ("year-0000", "0000-11-21T10:00:00Z"), ("year-9999", "9999-11-21T10:00:00Z"),
+            ("year-of-six-digits", "+002026-11-21T10:00:00Z"), ("february-30", "2026-02-30T10:00:00Z"),
+            ("hour-24", "2026-11-21T24:00:00Z"), ("second-61", "2026-11-21T10:00:61Z"),
+            ("other-digits", "２026-11-21T10:00:00Z"), ("blank-behind", "2026-11-21T10:00:00Z "),
+        ]  # fmt: skip
+        for what, wrong in faults if name == "time" else faults[:2]:
+            cases.add(f"{name}-{what}", "", make(record | {name: wrong}), "bad-value")
     cases.add("requires-unknown", "", make(record | {"requires": ["magic"]}), "unknown-feature")
     cases.add("requires-string", "", make(record | {"requires": "magic"}), "bad-value")
     cases.add("requires-numbers", "", make(record | {"requires": [1]}), "bad-value")
@@ -622,6 +676,8 @@ def records() -> Cases:
         ("size-negative", {"size": -1}, "bad-value"),
         ("size-fraction", {"size": 1.5}, "bad-value"),
         ("size-over-64-bits", {"size": 2**64}, "bad-value"),
+        ("size-over-limit", {"size": 2**64 - SLOT_SIZE + 1}, "limit-exceeded"),
+        ("kind-object", {"kind": {"image": None}}, "bad-value"),
         ("chunk_size-0", {"chunk_size": 0}, "limit-exceeded"),
         ("chunk_size-2048", {"chunk_size": 2048}, "limit-exceeded"),
         ("chunk_size-8388608", {"chunk_size": 8 * MIB}, "limit-exceeded"),
@@ -641,6 +697,43 @@ def records() -> Cases:
         ("root-of-stream", {"kind": "stream", "chunk_size": 0}, "bad-root"),
     ]:
         cases.add(f"content-{name}", "", make(record | {"content": content() | wrong}), kind)
+    for name, wrong in [
+        ("host-number", {"host": 1}),
+        ("tool-array", {"tool": ["x"]}),
+        ("base-short", {"base": IDS[5].hex()[:-2]}),
+        ("base-number", {"base": 1}),
+        ("heads-string", {"heads": IDS[5].hex()}),
+        ("heads-upper-case", {"heads": [IDS[5].hex(), IDS[6].hex().upper()]}),
+        ("heads-of-null", {"heads": [None]}),
+        ("labels-array", {"labels": []}),
+        ("labels-number", {"labels": {"keep": 1}}),
+        ("source-string", {"source": "file"}),
+        ("source-array", {"source": ["file"]}),
+        ("source-without-kind", {"source": {"path": "x"}}),
+        ("source-kind-null", {"source": {"kind": None}}),
+        ("source-kind-as-hex", {"source": {"kind": {"hex": "ff"}}}),
+        ("path-number", {"source": {"kind": "file", "path": 1}}),
+        ("path-empty-object", {"source": {"kind": "file", "path": {}}}),
+        ("path-odd-digits", {"source": {"kind": "file", "path": {"hex": "fff"}}}),
+        ("path-upper-case", {"source": {"kind": "file", "path": {"hex": "FF"}}}),
+        ("path-array", {"source": {"kind": "file", "path": ["ff"]}}),
+        ("inode-number", {"source": {"kind": "file", "inode": 7}}),
+        ("inode-one", {"source": {"kind": "file", "inode": [7]}}),
+        ("inode-three", {"source": {"kind": "file", "inode": [7, 7, 7]}}),
+        ("inode-negative", {"source": {"kind": "file", "inode": [7, -1]}}),
+        ("changed_ns-over-63-bits", {"source": {"kind": "file", "changed_ns": [0, 2**63]}}),
+        ("counts-array", {"counts": [1, 2, 3, 4, 5]}),
+        ("counts-null-member", {"counts": {"read": None}}),
+        ("counts-string", {"counts": {"read": "1"}}),
+        ("counts-negative", {"counts": {"read": -1}}),
+    ]:
+        cases.add(name, "", make(record | wrong), "bad-value")
+    minus_zero = to_json(record).replace(b'"size": 10000000', b'"size": -0')
+    cases.add("content-size-minus-zero", "", make(minus_zero), "bad-value")
+    cases.add("label-twice", "the last counts", make(to_json(record)[:-1] + b', "labels": {"a": "1", "a": "2"}}'),
+              {"record": record | {"labels": {"a": "2"}}})  # fmt: skip
+    cases.add("content-stream-without-top", "but of five bytes: a stream lists its zeros",
+              make(record | {"content": content("stream", 5, 0, None)}), "bad-value")  # fmt: skip
     stream = content("stream", 5, 4096)
     cases.add("content-stream-with-chunk-size", "", make(record | {"content": stream}), "bad-value")
     cases.add(
@@ -715,6 +808,7 @@ def nodes() -> Cases:
         ("leaf-trailing-byte", "", stream_node(0, leaf) + b"\0", "trailing-bytes"),
         ("leaf-length-0", "", stream_node(0, [(0, IDS[0])]), "limit-exceeded"),
         ("leaf-length-over-limit", "", stream_node(0, [(MAX_BLOB + 1, IDS[0])]), "limit-exceeded"),
+        ("stream-branch-zero-id", "only a leaf has runs of zeros", stream_node(1, [(5, ZERO_ID)]), "bad-value"),
         ("leaf-zeros-over-limit", "", stream_node(0, [(MAX_BLOB + 1, ZERO_ID)]), "limit-exceeded"),
         ("stream-branch-length-0", "", stream_node(1, [(0, IDS[0])]), "limit-exceeded"),
         (
@@ -766,13 +860,16 @@ def trees() -> Cases:
     image("image-one-byte-more", "two slots: a branch on top", SLOT_SIZE + 1, {SLOT_SIZE: b"e"})
     image("image-64-slots", "level 1", 64 * SLOT_SIZE, {0: small, 63 * SLOT_SIZE: small})
     image("image-65-slots", "level 2", 65 * SLOT_SIZE, {64 * SLOT_SIZE: small})
-    image("image-largest", "2^64 − 1 bytes: level 7", 2**64 - 1, {0: small, 2**64 - 4096: b"z" * 4095})
+    largest = 2**64 - SLOT_SIZE
+    image("image-largest", "2^64 − 2^22 bytes: level 7", largest, {0: small, largest - 4096: b"z" * 4096})
+    image("image-largest-cut", "its last chunk has one byte", largest - 4095, {0: small, largest - 4096: b"z"})
     image("image-zeros", "no node", 9000, {})
     image("image-empty", "", 0, {})
     image("image-chunk-4-mib", "width 1", SLOT_SIZE, {0: b"f" * SLOT_SIZE}, SLOT_SIZE)
     for name, comment, chunks in [
         ("stream-one-leaf", "", [b"one", b"two"]),
         ("stream-zeros", "a run of zeros in the middle", [b"one", bytes(1000), b"two"]),
+        ("stream-all-zeros", "has a tree all the same", [bytes(1000), bytes(MIB)]),
         ("stream-three-levels", "", [bytes([65 + i]) * (i + 1) for i in range(10)]),
         ("stream-empty", "", []),
     ]:
@@ -784,7 +881,7 @@ def trees() -> Cases:
         add(name, comment, tree, content, whole(at, data))
 
     def broken(name, comment, kind, build):
-        """`build(tree)` gives kind of content, size, chunk size and top."""
+        """`build(tree)` gives kind of content, size, chunk size and top. `kind` may be what is read all the same."""
         tree = Tree(PROJECT_SECRET)
         add(name, comment, tree, tree.content(*build(tree)), kind)
 
@@ -813,8 +910,11 @@ def trees() -> Cases:
     broken("image-short-chunk", "", "bad-length", slot_top(8192, {0: b"a" * 4095}))
     broken("image-long-chunk", "", "bad-length", slot_top(8192, {0: b"a" * 4097}))
     broken("image-other-width", "the slot is of another chunk size", "bad-value", slot_top(4096, {0: small}, 512))
-    broken("image-chunk-of-zeros", "stored, though zeros have no id", "not-canonical", slot_top(4096, {0: bytes(4096)}))
-    broken("image-filling", "beyond the volume's end", "not-canonical", slot_top(4000, {0: small}))
+    zeros = "stored, though zeros have no id: to be reported, but it can be read"
+    read = {"pieces": [{"offset": 0, "length": 4096}], "blake3": H(bytes(4096))}
+    broken("image-chunk-of-zeros", zeros, read, slot_top(4096, {0: bytes(4096)}))
+    read = {"pieces": [{"offset": 0, "length": 4000}], "blake3": H(small[:4000])}
+    broken("image-filling", "not zero: to be reported, but it is clipped", read, slot_top(4000, {0: small}))
     broken("image-chunk-beyond-end", "", "not-canonical", slot_top(4096, {0: small, 1: b"b" * 4096}))
     broken("image-slot-on-top-of-two", "a branch belongs there", "bad-value", slot_top(two_slots, {0: small}))
     broken("image-branch-on-top-of-one", "a slot belongs there", "bad-value", branch_over(4096, a_slot))
@@ -843,12 +943,13 @@ def trees() -> Cases:
            stream_top(2, lambda tree: stream_node(0, [(2, tree.add(CHUNK, b"one"))])))  # fmt: skip
     broken("stream-chunk-shorter", "than its entry", "bad-length",
            stream_top(4, lambda tree: stream_node(0, [(4, tree.add(CHUNK, b"one"))])))  # fmt: skip
-    broken("stream-chunk-of-zeros", "stored, though zeros have no id", "not-canonical",
+    read = {"pieces": [{"offset": 0, "length": 3}], "blake3": H(bytes(3))}
+    broken("stream-chunk-of-zeros", zeros, read,
            stream_top(3, lambda tree: stream_node(0, [(3, tree.add(CHUNK, bytes(3)))])))  # fmt: skip
     broken("stream-level-skipped", "a leaf below level 2", "bad-value", stream_top(3, over(3, a_leaf, level=2)))
     broken("stream-level-repeated", "", "bad-value", stream_top(3, over(3, over(3, a_leaf))))
     broken("stream-image-node", "in a stream", "bad-value", stream_top(4096, a_slot))
-    broken("stream-zero-id-in-branch", "only a leaf has runs of zeros", "missing",
+    broken("stream-zero-id-in-branch", "only a leaf has runs of zeros", "bad-value",
            stream_top(5, lambda tree: stream_node(1, [(5, ZERO_ID)])))  # fmt: skip
     return cases
 
@@ -892,6 +993,29 @@ def wholes() -> Cases:
     copies = [path + ".copy" for path in twins]
     packs = [path for path in files if "/packs/" in path][:3]  # of `disk`: chunks, nodes, nodes
     segments = [path for path in files if "/index/" in path]
+
+    def added(make):
+        """The files that `make` adds, which other cases do not have."""
+        before = dict(files)
+        make()
+        new = {path: files.pop(path) for path in list(files) if path not in before}
+        return new
+
+    def superseded():
+        gone = main.put_pack(CHUNK, [chunks[0]])
+        old = main.put_segment([gone])
+        main.put_segment([], superseded=[old])
+        del files[f"{main.path}packs/{gone.name.hex()[:2]}/{gone.name.hex()}"]
+
+    def put_small(time, volume_id):
+        """Another backup of `dump`, which holds its own time."""
+        tree = Tree(main.secret)
+        content = tree.stream([time.encode()], 8)
+        name = main.put_backup(tree, content, "dump", time, volume_id)
+        volume = {"id": volume_id or H(b"dump")[:16].hex(), "name": "dump"}
+        record = {"volume": volume, "content": content, "time": time, "finished": time}
+        return name, {"record": record, "blake3": H(time.encode())}
+
     guest = slot(writer.random, main.secret, b"guest", {}, project_id=main.id)
     only_guest = without([path for path in files if path.startswith("keys/")])
     only_guest[f"{main.path}keys/{H(guest).hex()}"] = guest
@@ -906,7 +1030,28 @@ def wholes() -> Cases:
         "keys/.new": b"?", "projects/.x/y": b"?", "marks/m": b"?", main.path + "backups/" + "AB" * 32: b"?",
         main.path + "packs/00/" + "ff" * 32: b"?", main.path + "index/.tmp": b"?"})  # fmt: skip
     add("project-slot", "the project's own slot, no other", expect("disk"), only_guest, password=b"guest")
-    add("segments-missing", "the trailers serve", expect("disk"), without(segments))
+    add("segments-damaged", "the trailers serve", expect("disk"), flip(segments))
+    add("superseded-segment", "names a pack that is gone", expect("disk"), added(superseded))
+    add("chunk-in-second-pack", "the first is damaged", expect("disk"),
+        added(lambda: main.put_segment([main.put_pack(CHUNK, [p[:4096].ljust(4096, b"\0") for p in chunks.values()])]))
+        | flip(packs[:1]))  # fmt: skip
+    for name, comment, volume_id, times in [
+        (
+            "newest-by-instant",
+            "not by its spelling",
+            None,
+            ["2026-11-21T12:00:00.5+01:00", "2026-11-21T12:00:00+01:30"],
+        ),
+        ("newest-by-nanosecond", "", None, ["2026-11-21T10:00:00.000000002Z", "2026-11-21T10:00:00.000000001Z"]),
+        ("newest-by-hash", "of one instant: the largest hash", None, [TIME, "2026-11-21T11:00:00+01:00"]),
+        ("volumes-of-one-name", "count as one", IDS[0][:16].hex(), ["2026-11-21T10:00:01Z", "2026-11-21T10:00:00Z"]),
+    ]:
+        made = []
+        changes = added(lambda: made.extend(put_small(time, volume_id) for time in times))  # noqa: B023
+        if name == "newest-by-hash":
+            old = record_name["dump"], expect("dump")
+            made = sorted([*made, old], key=lambda item: item[0], reverse=True)
+        add(name, comment, made[0][1], changes, volume="dump")
     add("wrong-password", "", "does-not-open", password=b"wrong")
     add("no-repository-file", "", "missing", without(["cuttlebone", "cuttlebone.copy"]))
     add("both-node-packs-damaged", "", "missing", flip(packs[1:3]))

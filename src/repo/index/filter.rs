@@ -155,7 +155,7 @@ mod tests {
             .filter(|n| filter.maybe_has(&id(*n), none).unwrap())
             .count();
         assert!(
-            strangers < ids as usize / 50,
+            strangers < usize::try_from(ids).unwrap() / 50,
             "{strangers} of {ids} strangers pass"
         );
     }

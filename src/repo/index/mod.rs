@@ -21,7 +21,7 @@ use super::packs::read_listing;
 use crate::base::{BlobId, Notice, ObjectHash, Observer};
 use crate::format::{Entry, IndexSegment, Magic, PackListing};
 use db::{Db, DbError, Opened};
-use locality::Locality;
+use locality::{LoadedPack, Locality};
 
 /// Where a blob lies, and what it takes to open it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,11 +64,41 @@ const BATCH_ENTRIES: usize = 512 << 10;
 /// Caches that processes of one project can have side by side on one host.
 const SLOTS_MAX: usize = 64;
 
-/// The directory of a project's cache.
-pub(super) fn cache_directory(project: &Project, cache: &Path) -> PathBuf {
-    cache
-        .join(project.repository.to_string())
-        .join(project.id.to_string())
+/// A project's cache on this host, as a directory.
+pub struct Cache(PathBuf);
+
+impl Cache {
+    /// The one below `caches` that belongs to this project.
+    #[must_use]
+    pub fn new(project: &Project, caches: &Path) -> Self {
+        Self(
+            caches
+                .join(project.repository.to_string())
+                .join(project.id.to_string()),
+        )
+    }
+
+    /// Where it lies.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Bytes that it takes; 0 if there is none.
+    pub fn size(&self) -> std::io::Result<u64> {
+        match fs::read_dir(&self.0) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+            listed => listed?.map(|entry| Ok(entry?.metadata()?.len())).sum(),
+        }
+    }
+
+    /// Deletes it. A process that uses it goes on with what it has open.
+    pub fn clear(&self) -> std::io::Result<()> {
+        match fs::remove_dir_all(&self.0) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    }
 }
 
 fn identity(project: &Project) -> Vec<u8> {
@@ -80,6 +110,12 @@ fn memory_db(project: &Project) -> Result<Db, RepoError> {
         path: "memory".into(),
         source,
     })
+}
+
+/// Where each blob of a pack lies.
+pub fn locations(listing: &PackListing) -> impl Iterator<Item = Location> {
+    let pack = LoadedPack::new(listing.clone());
+    (0..).map_while(move |ordinal| pack.location(ordinal))
 }
 
 impl<'a> Index<'a> {
@@ -116,7 +152,7 @@ impl<'a> Index<'a> {
         cache: &Path,
         observer: &dyn Observer,
     ) -> Result<Db, RepoError> {
-        let directory = cache_directory(project, cache);
+        let Cache(directory) = Cache::new(project, cache);
         let fail = |path: &Path, source: DbError| RepoError::Cache {
             path: path.display().to_string(),
             source,
@@ -298,6 +334,19 @@ impl<'a> Index<'a> {
             packs,
             blobs,
         })
+    }
+
+    /// What is wrong with the index segments in the store.
+    pub fn verify_segments(&self) -> Result<Vec<RepoError>, RepoError> {
+        let mut errors = Vec::new();
+        for hash in self.list_segments()? {
+            match read_segment(self.project, hash) {
+                Err(e) if is_missing(&e) => {}
+                Err(e @ RepoError::Damaged { .. }) => errors.push(e),
+                other => drop(other?),
+            }
+        }
+        Ok(errors)
     }
 
     /// Notes that the cache is whole, so that the next run need not look.

@@ -37,8 +37,14 @@ impl Journal {
         };
         match open() {
             Ok((file, packs)) => (Self(Some(file)), packs),
-            Err(_) => (Self(None), Vec::new()),
+            Err(_) => Self::none(),
         }
+    }
+
+    /// No note at all.
+    #[must_use]
+    pub fn none() -> (Self, Vec<ObjectHash>) {
+        (Self(None), Vec::new())
     }
 
     /// Notes a pack. It need not reach the disk: this is for kills, and a crash may lose it.

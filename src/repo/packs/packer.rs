@@ -14,11 +14,11 @@ use super::super::codec::{Compression, Compressor};
 use super::super::error::RepoError;
 use super::super::index::Index;
 use super::Journal;
-use super::listing::pack_context;
+use super::listing::{pack_context, read_listing};
 use super::writer::{IndexStored, Writer};
-use crate::base::{BlobId, Cancelled};
+use crate::base::{BlobId, Cancelled, Notice, ObjectHash, Observer};
 use crate::crypto::{PackCipher, PackNonce, TAG_LEN};
-use crate::format::{BlobKind, Codec, ENTRY_LEN, Entry};
+use crate::format::{BlobKind, Codec, ENTRY_LEN, Entry, PackListing};
 
 /// A data pack is full at this many bytes. With 32 MiB the budget below fits beside Argon2id's memory.
 const DATA_TARGET: usize = 32 << 20;
@@ -39,6 +39,13 @@ pub(super) struct FullPack {
     pub(super) cipher: PackCipher,
     pub(super) parts: Vec<Vec<u8>>,
     pub(super) entries: Vec<Entry>,
+}
+
+/// What the writer is given.
+pub(super) enum ToWriter {
+    Full(FullPack),
+    /// Stored by an earlier run that was interrupted, and in no segment.
+    Adopted(PackListing),
 }
 
 /// A pack that is being filled.
@@ -93,7 +100,7 @@ pub struct Packer<'a> {
     context: [u8; 32],
     open: Mutex<Option<Arc<Filling>>>,
     nodes: Mutex<(Vec<u8>, Vec<Entry>)>,
-    full: Sender<FullPack>,
+    to_writer: Sender<ToWriter>,
     chunks_new: AtomicU64,
     bytes_new: AtomicU64,
 }
@@ -101,19 +108,19 @@ pub struct Packer<'a> {
 impl Packer<'_> {
     /// Runs `work` with a packer, then stores what is still open; also if `work` fails, so that the next
     /// run finds what this one did. The receipt says that everything is durable and indexed.
-    pub fn scope<T>(
+    pub fn scope<T, E: From<RepoError>>(
         index: &Index<'_>,
         compression: Compression,
         journal: Journal,
         dry_run: bool,
-        work: impl FnOnce(&Packer<'_>) -> Result<T, RepoError>,
-    ) -> Result<(T, IndexStored, PackerReport), RepoError> {
+        work: impl FnOnce(&Packer<'_>) -> Result<T, E>,
+    ) -> Result<(T, IndexStored, PackerReport), E> {
         let shared = Shared {
             claims: Claims::default(),
             budget: Budget::new(BUDGET),
             spare: Mutex::default(),
         };
-        let (full, finished) = crossbeam_channel::bounded(1);
+        let (to_writer, finished) = crossbeam_channel::bounded(1);
         std::thread::scope(|scope| {
             let shared = &shared;
             let writing = scope.spawn(move || {
@@ -132,7 +139,7 @@ impl Packer<'_> {
                 context: pack_context(index.project()),
                 open: Mutex::new(None),
                 nodes: Mutex::default(),
-                full,
+                to_writer,
                 chunks_new: AtomicU64::new(0),
                 bytes_new: AtomicU64::new(0),
             };
@@ -142,9 +149,9 @@ impl Packer<'_> {
             let bytes_new = packer.bytes_new.load(Ordering::Relaxed);
             // The end of the channel tells the writer that no pack follows.
             drop(packer);
-            let written = writing.join().map_err(|_| Cancelled)?;
+            let written = writing.join().map_err(|_| RepoError::from(Cancelled))?;
             // If the writer failed, the others only failed because it did.
-            let (stored, bytes_stored) = written?;
+            let (stored, bytes_stored) = written.map_err(E::from)?;
             let value = worked?;
             flushed?;
             Ok((
@@ -157,6 +164,33 @@ impl Packer<'_> {
                 },
             ))
         })
+    }
+
+    /// Takes in packs that an interrupted run stored and did not come to name.
+    pub fn adopt(&self, packs: &[ObjectHash], observer: &dyn Observer) -> Result<(), RepoError> {
+        let mut adopted = 0;
+        for pack in packs {
+            if self.index.has_pack(pack)? {
+                continue;
+            }
+            let listing = match read_listing(self.index.project(), *pack, None) {
+                Ok(listing) => listing,
+                // It was on its way when the run ended.
+                Err(RepoError::Damaged { .. }) => continue,
+                Err(error) => return Err(error),
+            };
+            for entry in &listing.entries {
+                self.shared.claims.claim(entry.id);
+            }
+            self.to_writer
+                .send(ToWriter::Adopted(listing))
+                .map_err(|_| Cancelled)?;
+            adopted += 1;
+        }
+        if adopted > 0 {
+            observer.notice(Notice::Resumed { packs: adopted });
+        }
+        Ok(())
     }
 
     /// What a worker needs to add blobs.
@@ -327,7 +361,9 @@ impl Packer<'_> {
 
     fn send(&self, pack: FullPack) -> Result<(), RepoError> {
         // Only a writer that failed hangs up, and its error is the one that counts.
-        self.full.send(pack).map_err(|_| Cancelled.into())
+        self.to_writer
+            .send(ToWriter::Full(pack))
+            .map_err(|_| Cancelled.into())
     }
 }
 

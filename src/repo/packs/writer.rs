@@ -7,7 +7,7 @@ use super::super::index::Index;
 use super::super::layout::ObjectRef;
 use super::super::objects::Objects;
 use super::Journal;
-use super::packer::FullPack;
+use super::packer::{FullPack, ToWriter};
 use crate::base::{BlobId, ObjectHash};
 use crate::crypto::PackCipher;
 use crate::format::{IndexSegment, Magic, PackHead, PackListing, Trailer};
@@ -49,13 +49,16 @@ impl<'a> Writer<'a> {
     /// index knows from now on. The bytes stored are counted.
     pub(super) fn run(
         mut self,
-        packs: &Receiver<FullPack>,
+        packs: &Receiver<ToWriter>,
         spent: impl Fn(Vec<Vec<u8>>),
         indexed: impl Fn(Vec<BlobId>),
     ) -> Result<(IndexStored, u64), RepoError> {
         let mut result = Ok(());
         while let (Ok(()), Ok(pack)) = (&result, packs.recv()) {
-            result = self.store(pack, &spent, &indexed);
+            result = match pack {
+                ToWriter::Full(pack) => self.store(pack, &spent, &indexed),
+                ToWriter::Adopted(listing) => self.note(PackStored(listing), &indexed),
+            };
         }
         // What is durable gets named even if a later pack failed: the next run uses it.
         let named = self.store_segment(&indexed);
@@ -78,6 +81,14 @@ impl<'a> Writer<'a> {
         } = pack;
         let stored = self.store_pack(*nonce.as_bytes(), &cipher, &parts, entries)?;
         spent(parts);
+        self.note(stored, indexed)
+    }
+
+    fn note(
+        &mut self,
+        stored: PackStored,
+        indexed: &impl Fn(Vec<BlobId>),
+    ) -> Result<(), RepoError> {
         self.pending_entries += stored.0.entries.len();
         self.pending.push(stored);
         if self.pending.len() >= SEGMENT_PACKS || self.pending_entries >= SEGMENT_ENTRIES {

@@ -1,0 +1,138 @@
+//! Errors of the layers below, as failures with an exit code and the next step to take.
+
+use crate::ops::OpsError;
+use crate::repo::{ErrorKind, RepoError};
+use crate::storage::{self, StorageError};
+use crate::volume::{self, VolumeError};
+
+use super::failure::{Code, Failure};
+
+impl From<OpsError> for Failure {
+    fn from(error: OpsError) -> Self {
+        match error {
+            OpsError::Repo(error) => error.into(),
+            OpsError::Volume(error) => error.into(),
+            OpsError::Stdin(_) => Self::from_error(Code::Failed, &error)
+                .hint("nothing was committed; see whether the program before the pipe failed"),
+            OpsError::SourceChanged { .. } => Self::from_error(Code::Failed, &error)
+                .hint("back up a snapshot of it, or stop what writes to it, and run this again"),
+            OpsError::BaseKind { .. } => Self::from_error(Code::WrongBase, &error)
+                .hint("leave --base out, or name a backup of the same kind"),
+            OpsError::OtherSource { .. } => Self::from_error(Code::Usage, &error).hint(
+                "name the volume with --volume NAME (the same name if it is the same volume)",
+            ),
+            OpsError::Worker(_) => Self::from_error(Code::Failed, &error),
+        }
+    }
+}
+
+impl From<RepoError> for Failure {
+    fn from(error: RepoError) -> Self {
+        let code = match error.kind() {
+            ErrorKind::NoRepository => Code::NoRepository,
+            ErrorKind::WrongPassword => Code::WrongPassword,
+            ErrorKind::Damaged => Code::Damage,
+            ErrorKind::Cancelled => Code::Interrupted,
+            ErrorKind::Storage(_)
+            | ErrorKind::Unsupported
+            | ErrorKind::NotFound
+            | ErrorKind::Other => Code::Failed,
+        };
+        let hint = match &error {
+            RepoError::Storage(error) => storage_hint(error.kind).map(str::to_owned),
+            RepoError::NoRepository { .. } => {
+                Some("check the path, or make a repository there with “cuttlebone init”".into())
+            }
+            RepoError::RepositoryExists { .. } => Some("use it, or choose another place".into()),
+            RepoError::Unsupported { .. } => Some("use a newer version of cuttlebone".into()),
+            RepoError::Damaged { .. } | RepoError::Missing { .. } | RepoError::Tree => Some(
+                "run “cuttlebone check --read-data” to see which backups are affected; others are whole".into(),
+            ),
+            RepoError::WrongPassword { .. } => {
+                Some("try again; “cuttlebone key test” tells whether a password fits".into())
+            }
+            RepoError::NoKeys { .. } => Some(
+                "put back a key that “cuttlebone key export” saved, as keys/ID in the repository".into(),
+            ),
+            RepoError::NoProject { known, .. } if known.is_empty() => {
+                Some("this key opens no project".into())
+            }
+            RepoError::NoProject { known, .. } => Some(format!("there are: {}", known.join(", "))),
+            RepoError::NoKey { .. } => Some("see what there is with “cuttlebone key list”".into()),
+            RepoError::LastKey { .. } => {
+                Some("add another with “cuttlebone key add”, then remove this one".into())
+            }
+            RepoError::NoBackup { .. } => Some("see what there is with “cuttlebone list”".into()),
+            RepoError::AmbiguousBackup { matches, .. } => {
+                Some(format!("write more digits of one of them: {}", matches.join(", ")))
+            }
+            RepoError::Cache { .. } => {
+                Some("name a directory that can be written with --cache-dir; the cache can be deleted at any time".into())
+            }
+            RepoError::Kdf(_) => Some("the key needs more memory than there is".into()),
+            RepoError::Cancelled(_) | RepoError::Random(_) | RepoError::Compress(_) => None,
+        };
+        let failure = match &error {
+            RepoError::Storage(error) => Self::from_error(code, error),
+            error => Self::from_error(code, error),
+        };
+        with_hint(failure, hint)
+    }
+}
+
+impl From<StorageError> for Failure {
+    fn from(error: StorageError) -> Self {
+        let hint = storage_hint(error.kind).map(str::to_owned);
+        with_hint(Self::from_error(Code::Failed, &error), hint)
+    }
+}
+
+impl From<VolumeError> for Failure {
+    fn from(error: VolumeError) -> Self {
+        use volume::ErrorKind as Kind;
+        let code = match error.kind {
+            Kind::Busy => Code::Busy,
+            _ => Code::Failed,
+        };
+        let hint = match error.kind {
+            Kind::NotFound => Some("check the path"),
+            Kind::Exists => Some(
+                "choose another name; or --in-place to write only what differs, or --force to replace it",
+            ),
+            Kind::Denied => Some("run this as a user who may do that"),
+            Kind::ReadOnly => Some("choose a target that can be written"),
+            Kind::Unsuitable(_) => Some("give a regular file or a block device"),
+            Kind::Busy => Some("unmount it, or stop what uses it"),
+            Kind::TooSmall { .. } => Some("use a device that is at least as large as the backup"),
+            Kind::Full { .. } => {
+                Some("make room, or choose another place; nothing was left behind")
+            }
+            Kind::Shrunk { .. } => {
+                Some("nothing was committed; back up a snapshot, or stop what writes to it")
+            }
+            Kind::Io => Some("see the system's log for errors of the disk"),
+            _ => None,
+        };
+        with_hint(Self::from_error(code, &error), hint.map(str::to_owned))
+    }
+}
+
+fn with_hint(failure: Failure, hint: Option<String>) -> Failure {
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+fn storage_hint(kind: storage::ErrorKind) -> Option<&'static str> {
+    use storage::ErrorKind as Kind;
+    match kind {
+        Kind::NotFound => Some("check the path"),
+        Kind::Full => Some("make room and run this again; what was stored is used"),
+        Kind::ReadOnly => Some("mount it writable and run this again"),
+        Kind::Denied => Some("run this as a user who may do that"),
+        Kind::Io => Some("see the system's log for errors of the disk"),
+        Kind::Gone => Some("see that the store can be reached and run this again"),
+        Kind::Exists | Kind::Truncated | Kind::TooLarge => None,
+    }
+}

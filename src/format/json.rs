@@ -1,0 +1,120 @@
+//! The JSON that objects hold. Serde alone would take more than the format allows: an array for an object, any
+//! string for a time.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use jiff::Timestamp;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+use super::FormatError;
+
+/// A value whose JSON form is an object, not an array of its members.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Map<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Map<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+        deserializer.deserialize_map(Map(PhantomData)).map(Self)
+    }
+}
+
+/// For members that are objects.
+pub(super) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Object::deserialize(deserializer).map(|o| o.0)
+}
+
+/// For members that may be null, which says the same as if they were missing.
+pub(super) fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+/// For members that are objects and may be null.
+pub(super) fn nullable_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    Ok(Option::<Object<T>>::deserialize(deserializer)?.map(|o| o.0))
+}
+
+#[derive(Deserialize)]
+struct Requires {
+    #[serde(default, deserialize_with = "nullable")]
+    requires: Vec<String>,
+}
+
+/// Features come first: a newer object may not even fit today's members.
+pub(super) fn refuse_unknown_features(bytes: &[u8]) -> Result<(), FormatError> {
+    let Requires { requires } = from_json(bytes)?;
+    match requires.first() {
+        None => Ok(()),
+        Some(feature) => Err(FormatError::UnknownFeature(
+            feature.chars().take(80).collect(),
+        )),
+    }
+}
+
+/// Refuses what is not RFC 3339 as section 11 narrows it. Jiff alone also takes a space for the `T`, times
+/// without seconds, and more.
+pub(super) fn check_time(field: &'static str, text: &str) -> Result<(), FormatError> {
+    if is_time(text).unwrap_or(false) {
+        Ok(())
+    } else {
+        Err(FormatError::BadValue(field))
+    }
+}
+
+fn is_time(text: &str) -> Option<bool> {
+    let shape: String = text
+        .chars()
+        .map(|c| match c {
+            '0'..='9' => '0',
+            c => c.to_ascii_uppercase(),
+        })
+        .collect();
+    let mut zone = shape.strip_prefix("0000-00-00T00:00:00")?;
+    if let Some(fraction) = zone.strip_prefix('.') {
+        zone = fraction.trim_start_matches('0');
+        if !(1..=9).contains(&(fraction.len() - zone.len())) {
+            return Some(false);
+        }
+    }
+    let zone_fits = match zone {
+        "Z" => true,
+        "+00:00" | "-00:00" => text.get(text.len() - 5..text.len() - 3)? < "24",
+        _ => false,
+    };
+    let year_fits = ("0001"..="9998").contains(&text.get(..4)?);
+    Some(zone_fits && year_fits && text.parse::<Timestamp>().is_ok())
+}
+
+pub(super) fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, FormatError> {
+    match serde_json::from_slice(bytes) {
+        Ok(Object(value)) => Ok(value),
+        Err(e) => Err(FormatError::BadJson(e.to_string())),
+    }
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "plain data with string keys always has a JSON form"
+)]
+pub(super) fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).expect("plain data")
+}

@@ -1,0 +1,484 @@
+//! Check: is everything there that any backup needs, and, if asked, does all of it open?
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+
+use super::{Context, OpsError};
+use crate::base::{BlobId, ObjectHash, Phase, Progress};
+use crate::format::{BlobKind, ContentKind, Node, PackListing, Trailer};
+use crate::repo::{
+    Backup, BlobReader, Damage, ErrorKind, ImageReader, Index, NodeReader, ObjectRef, Opener,
+    Project, Records, RepoError, Repository, Top, listing_of,
+};
+
+/// Something that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What is damaged.
+    pub item: String,
+    /// In which way.
+    pub message: String,
+}
+
+/// What a check found, in all.
+#[derive(Debug, Clone, Default)]
+pub struct CheckReport {
+    /// How many findings there were.
+    pub errors: u64,
+    /// Packs that are missing, of the wrong size, or do not open.
+    pub packs_damaged: u64,
+    /// Backups that cannot be restored whole.
+    pub backups_affected: Vec<ObjectHash>,
+    /// Backups that were looked at.
+    pub backups: u64,
+    /// Packs that the index names.
+    pub packs: u64,
+    /// Bytes of packs that were read.
+    pub bytes_read: u64,
+    /// Records that others saw and that are gone.
+    pub vanished: Vec<String>,
+}
+
+/// Packs are read whole; so many at once keep memory bounded.
+const READERS_MAX: usize = 3;
+
+struct Run<'a> {
+    project: &'a Project,
+    context: &'a Context<'a>,
+    report: CheckReport,
+    each: &'a mut dyn FnMut(&Finding),
+    /// Packs of the index that cannot be relied on as a whole.
+    bad_packs: HashSet<ObjectHash>,
+    /// Blobs that did not open, by pack and ordinal.
+    bad_blobs: HashSet<(ObjectHash, u32)>,
+}
+
+/// Checks a project and what it depends on. `each` hears of every finding; damage is no error of the check.
+pub fn check(
+    repository: &Repository,
+    project: &Project,
+    read_data: bool,
+    context: &Context<'_>,
+    each: &mut dyn FnMut(&Finding),
+) -> Result<CheckReport, OpsError> {
+    let mut run = Run {
+        project,
+        context,
+        report: CheckReport::default(),
+        each,
+        bad_packs: HashSet::new(),
+        bad_blobs: HashSet::new(),
+    };
+    run.copies(repository)?;
+    let records = Records::load(project)?;
+    for error in records.damaged() {
+        run.found_error(error);
+    }
+    let index = context.index(project)?;
+    run.segments(&index)?;
+    let packs = run.packs(&index)?;
+    if read_data {
+        run.read_packs(&packs)?;
+    }
+    run.trees(&index, &records)?;
+    run.report.vanished = records.vanished();
+    for id in run.report.vanished.clone() {
+        run.found(
+            &format!("backup record {id}"),
+            "it was there when later backups were made, and is gone",
+        );
+    }
+    index.close();
+    Ok(run.report)
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+impl Run<'_> {
+    fn found(&mut self, item: &str, message: &str) {
+        self.report.errors += 1;
+        (self.each)(&Finding {
+            item: item.to_owned(),
+            message: message.to_owned(),
+        });
+    }
+
+    fn found_error(&mut self, error: &RepoError) {
+        let item = match error {
+            RepoError::Damaged { object, .. } => object.to_string(),
+            RepoError::Missing { id, .. } => format!("blob {id}"),
+            _ => "the repository".to_owned(),
+        };
+        self.found(&item, &chain(error));
+    }
+
+    /// What is kept twice is whole twice.
+    fn copies(&mut self, repository: &Repository) -> Result<(), OpsError> {
+        let objects = repository.objects();
+        let mut listed: HashMap<ObjectRef, Vec<bool>> = HashMap::new();
+        let project = ObjectRef::Project(self.project.id);
+        let keys = ObjectRef::Key(Some(self.project.id), ObjectHash::from_bytes([0; 32]));
+        for directory in ["keys".to_owned(), keys.directory()] {
+            for (object, copy, _) in objects.list(&directory)? {
+                listed.entry(object).or_default().push(copy);
+            }
+        }
+        listed.insert(ObjectRef::Repository, vec![false, true]);
+        listed.insert(project, vec![false, true]);
+        let mut listed: Vec<_> = listed.into_keys().map(|o| (o.name(), o)).collect();
+        listed.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        for (_, object) in listed {
+            self.context.cancel.check()?;
+            self.copies_of(repository, object)?;
+        }
+        Ok(())
+    }
+
+    fn copies_of(&mut self, repository: &Repository, object: ObjectRef) -> Result<(), OpsError> {
+        for (name, which) in [(object.name(), "first"), (object.copy_name(), "second")] {
+            let verdict = repository.verify_copy(object, &name);
+            match verdict {
+                Ok(()) => {}
+                Err(error @ RepoError::Damaged { .. }) => {
+                    let RepoError::Damaged { source, .. } = &error else {
+                        continue;
+                    };
+                    let message = format!(
+                        "its {which} copy ({name}) is damaged: {source}; put the other copy in its place"
+                    );
+                    self.found(&object.to_string(), &message);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Every index segment opens.
+    fn segments(&mut self, index: &Index<'_>) -> Result<(), OpsError> {
+        for error in index.verify_segments()? {
+            self.found_error(&error);
+        }
+        Ok(())
+    }
+
+    /// Every pack that the index names is there, in its size.
+    fn packs(&mut self, index: &Index<'_>) -> Result<Vec<(ObjectHash, u64)>, OpsError> {
+        let directory =
+            ObjectRef::Pack(self.project.id, ObjectHash::from_bytes([0; 32])).directory();
+        let sizes: HashMap<ObjectHash, u64> = self
+            .project
+            .objects
+            .list(&directory)?
+            .into_iter()
+            .filter_map(|(object, _, listed)| match object {
+                ObjectRef::Pack(_, hash) => Some((hash, listed.size)),
+                _ => None,
+            })
+            .collect();
+        let mut packs = Vec::new();
+        index.each_pack(|listing| {
+            self.context.cancel.check()?;
+            self.report.packs += 1;
+            let object = ObjectRef::Pack(self.project.id, listing.pack);
+            let expected = Trailer::pack_size(&listing.entries);
+            let wrong = match sizes.get(&listing.pack) {
+                None => Some(Damage::Missing),
+                Some(found) if *found != expected => Some(Damage::WrongSize {
+                    expected,
+                    found: *found,
+                }),
+                Some(_) => None,
+            };
+            match wrong {
+                None => packs.push((listing.pack, expected)),
+                Some(damage) => {
+                    self.bad_packs.insert(listing.pack);
+                    self.report.packs_damaged += 1;
+                    self.found(&object.to_string(), &damage.to_string());
+                }
+            }
+            Ok(())
+        })?;
+        Ok(packs)
+    }
+
+    /// Every pack has its hash, and every blob in it opens and has its id.
+    fn read_packs(&mut self, packs: &[(ObjectHash, u64)]) -> Result<(), OpsError> {
+        let total: u64 = packs.iter().map(|(_, size)| size).sum();
+        let done = AtomicU64::new(0);
+        let findings = Mutex::new(Vec::new());
+        let (project, context) = (self.project, self.context);
+        let threads = context.threads.min(READERS_MAX);
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .map_err(|_| OpsError::Worker("could not start threads"))?;
+        pool.install(|| {
+            packs.par_iter().try_for_each(|(pack, size)| {
+                context.cancel.check()?;
+                let (damage, bad) = read_pack(project, *pack, *size)?;
+                if let Some(damage) = damage {
+                    let mut findings = findings
+                        .lock()
+                        .unwrap_or_else(std::sync::PoisonError::into_inner);
+                    findings.push((*pack, damage, bad));
+                }
+                let done = done.fetch_add(*size, Ordering::Relaxed) + size;
+                let progress = Progress {
+                    phase: Phase::CheckData,
+                    done,
+                    total: Some(total),
+                };
+                context.observer.progress(progress);
+                Ok::<(), RepoError>(())
+            })
+        })?;
+        self.report.bytes_read = done.into_inner();
+        for (pack, damage, bad) in findings
+            .into_inner()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        {
+            self.report.packs_damaged += 1;
+            match bad {
+                None => drop(self.bad_packs.insert(pack)),
+                Some(bad) => self
+                    .bad_blobs
+                    .extend(bad.into_iter().map(|ordinal| (pack, ordinal))),
+            }
+            self.found_error(&damage);
+        }
+        Ok(())
+    }
+
+    /// Everything that the backups' trees name is there and not known to be damaged.
+    fn trees(&mut self, index: &Index<'_>, records: &Records) -> Result<(), OpsError> {
+        let blobs = BlobReader::new(index);
+        let mut walk = Walk {
+            index,
+            blobs: &blobs,
+            bad_packs: &self.bad_packs,
+            bad_blobs: &self.bad_blobs,
+            width: self.project.chunk_size.per_slot(),
+            verdicts: HashMap::new(),
+            findings: Vec::new(),
+        };
+        let total = records.all().len() as u64;
+        let mut affected = Vec::new();
+        for (done, backup) in (1..).zip(records.all()) {
+            self.context.cancel.check()?;
+            if !walk.backup(backup)? {
+                affected.push(backup.id);
+            }
+            let progress = Progress {
+                phase: Phase::CheckStructure,
+                done,
+                total: Some(total),
+            };
+            self.context.observer.progress(progress);
+        }
+        let findings = walk.findings;
+        for error in &findings {
+            self.found_error(error);
+        }
+        for id in &affected {
+            self.found(&format!("backup {id}"), "it cannot be restored whole");
+        }
+        self.report.backups = total;
+        self.report.backups_affected = affected;
+        Ok(())
+    }
+}
+
+/// What is wrong with a pack: with all of it, or with these of its blobs.
+type PackVerdict = (Option<RepoError>, Option<Vec<u32>>);
+
+fn read_pack(project: &Project, pack: ObjectHash, size: u64) -> Result<PackVerdict, RepoError> {
+    let object = ObjectRef::Pack(project.id, pack);
+    let bytes = match project.objects.get_hashed(object, pack, size) {
+        Ok(bytes) => bytes,
+        Err(RepoError::Damaged {
+            object,
+            source: Damage::WrongHash,
+        }) => {
+            // Which of its blobs still open decides which backups suffer.
+            let bytes = project.objects.backend().get(&object.name(), size)?;
+            let damage = RepoError::Damaged {
+                object,
+                source: Damage::WrongHash,
+            };
+            let bad = listing_of(project, pack, &bytes).ok();
+            let bad = bad
+                .map(|listing| bad_blobs(project, &listing, bytes))
+                .transpose()?;
+            return Ok((Some(damage), bad));
+        }
+        Err(error @ RepoError::Damaged { .. }) => return Ok((Some(error), None)),
+        Err(error) => return Err(error),
+    };
+    let listing = match listing_of(project, pack, &bytes) {
+        Ok(listing) => listing,
+        Err(error @ RepoError::Damaged { .. }) => return Ok((Some(error), None)),
+        Err(error) => return Err(error),
+    };
+    let bad = bad_blobs(project, &listing, bytes)?;
+    let damage = RepoError::Damaged {
+        object,
+        source: Damage::Impossible("a blob in it does not open"),
+    };
+    Ok(if bad.is_empty() {
+        (None, None)
+    } else {
+        (Some(damage), Some(bad))
+    })
+}
+
+/// The ordinals of the blobs that do not open, or do not have their ids.
+fn bad_blobs(
+    project: &Project,
+    listing: &PackListing,
+    mut bytes: Vec<u8>,
+) -> Result<Vec<u32>, RepoError> {
+    let mut opener = Opener::new()?;
+    let mut bad = Vec::new();
+    for location in crate::repo::locations(listing) {
+        let from = usize::try_from(location.offset).unwrap_or(usize::MAX);
+        let stored = bytes.get_mut(from..from.saturating_add(location.entry.stored_len as usize));
+        let whole = stored.map(|stored| opener.open(project, &location, stored).is_ok());
+        if whole != Some(true) {
+            bad.push(location.ordinal);
+        }
+    }
+    Ok(bad)
+}
+
+/// A walk over all trees that enters each node once.
+struct Walk<'a> {
+    index: &'a Index<'a>,
+    blobs: &'a BlobReader<'a>,
+    bad_packs: &'a HashSet<ObjectHash>,
+    bad_blobs: &'a HashSet<(ObjectHash, u32)>,
+    /// Chunks in a slot.
+    width: usize,
+    /// Whether all is well at and below a node, and the bytes that a stream's node spans.
+    verdicts: HashMap<BlobId, (bool, u64)>,
+    findings: Vec<RepoError>,
+}
+
+impl Walk<'_> {
+    /// Whether the backup is whole.
+    fn backup(&mut self, backup: &Backup) -> Result<bool, RepoError> {
+        let Some(top) = backup.top else {
+            return Ok(true);
+        };
+        let content = &backup.record.content;
+        let level = match content.kind {
+            ContentKind::Image => Some(Top::new(Some(top), content.size).level),
+            ContentKind::Stream => None,
+        };
+        let (whole, len) = self.node(&top, level)?;
+        let shape = match content.kind {
+            ContentKind::Stream if whole && len != content.size => Err(RepoError::Tree),
+            _ => ImageReader::new(self.blobs, backup).check_end(),
+        };
+        match shape {
+            Ok(()) => Ok(whole),
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                if whole {
+                    self.findings.push(error);
+                }
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a node and all below it are whole; and the bytes it spans, if it is a stream's.
+    fn node(&mut self, id: &BlobId, level: Option<u8>) -> Result<(bool, u64), RepoError> {
+        if let Some(verdict) = self.verdicts.get(id) {
+            return Ok(*verdict);
+        }
+        let verdict = match self.blobs.read(id) {
+            Ok(node) => self.below(&node, level)?,
+            Err(error) if error.kind() == ErrorKind::Damaged => {
+                self.findings.push(error);
+                (false, 0)
+            }
+            Err(error) => return Err(error),
+        };
+        self.verdicts.insert(*id, verdict);
+        Ok(verdict)
+    }
+
+    fn below(&mut self, node: &Node, level: Option<u8>) -> Result<(bool, u64), RepoError> {
+        let (found, fits) = match node {
+            Node::Children(slot) if slot.level == 0 => (0, slot.ids.len() == self.width),
+            Node::Children(branch) => (branch.level, true),
+            Node::Stream(stream) => (stream.level, true),
+        };
+        if !fits || level.is_some_and(|level| level != found) {
+            self.findings.push(RepoError::Tree);
+            return Ok((false, 0));
+        }
+        let mut whole = true;
+        let mut total = 0;
+        match node {
+            Node::Children(children) => {
+                for child in children.ids.iter().flatten() {
+                    whole &= match found {
+                        0 => self.chunk(child)?,
+                        _ => self.node(child, Some(found - 1))?.0,
+                    };
+                }
+            }
+            Node::Stream(stream) => {
+                for entry in &stream.entries {
+                    total += entry.len;
+                    whole &= match (found, &entry.id) {
+                        (_, None) => true,
+                        (0, Some(child)) => self.chunk(child)?,
+                        (_, Some(child)) => {
+                            let (whole, len) = self.node(child, Some(found - 1))?;
+                            if whole && len != entry.len {
+                                self.findings.push(RepoError::Tree);
+                            }
+                            whole && len == entry.len
+                        }
+                    };
+                }
+            }
+        }
+        Ok((whole, total))
+    }
+
+    fn chunk(&mut self, id: &BlobId) -> Result<bool, RepoError> {
+        let good = |location: &crate::repo::Location| {
+            location.entry.kind == BlobKind::Chunk
+                && !self.bad_packs.contains(&location.pack)
+                && !self.bad_blobs.contains(&(location.pack, location.ordinal))
+        };
+        match self.index.find(id)? {
+            Some(location) if good(&location) => Ok(true),
+            Some(_) => Ok(self.index.find_all(id)?.iter().any(good)),
+            None => {
+                self.findings.push(RepoError::Missing {
+                    kind: "chunk",
+                    id: *id,
+                });
+                Ok(false)
+            }
+        }
+    }
+}

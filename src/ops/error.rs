@@ -1,0 +1,48 @@
+//! What can go wrong with an operation.
+
+use crate::base::Cancelled;
+use crate::format::ContentKind;
+use crate::repo::RepoError;
+use crate::volume::VolumeError;
+
+/// An operation failed.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum OpsError {
+    #[error(transparent)]
+    Repo(#[from] RepoError),
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    #[error("could not read standard input")]
+    Stdin(#[source] std::io::Error),
+    #[error("{path} was written to while it was read: the backup would be of no moment in time")]
+    SourceChanged { path: String },
+    #[error("backup “{base}” is {found}, the source is {needed}")]
+    BaseKind {
+        base: String,
+        found: &'static str,
+        needed: &'static str,
+    },
+    #[error("volume “{volume}” was last backed up from {before}, not from {now}")]
+    OtherSource {
+        volume: String,
+        before: String,
+        now: String,
+    },
+    #[error("{0}")]
+    Worker(&'static str),
+}
+
+impl From<Cancelled> for OpsError {
+    fn from(cancelled: Cancelled) -> Self {
+        Self::Repo(cancelled.into())
+    }
+}
+
+/// A kind of content, as messages call it.
+pub(super) fn describe(kind: ContentKind) -> &'static str {
+    match kind {
+        ContentKind::Image => "an image",
+        ContentKind::Stream => "a stream",
+    }
+}

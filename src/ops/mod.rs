@@ -1,0 +1,51 @@
+//! The operations, one module each. They know no command line and print nothing.
+
+mod backup;
+mod check;
+mod compare;
+mod error;
+mod restore;
+mod stats;
+mod stream;
+
+pub use backup::{BackupOptions, BackupReport, Input, backup};
+pub use check::{CheckReport, Finding, check};
+pub use compare::{CompareReport, DifferentExtent, compare};
+pub use error::OpsError;
+pub use restore::{RestoreReport, Restored, restore};
+pub use stats::{StatsReport, stats};
+
+use std::path::Path;
+
+use crate::base::{Cancel, Observer};
+use crate::repo::{Index, Journal, Project, RepoError};
+
+/// What every operation is given.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// Who watches.
+    pub observer: &'a dyn Observer,
+    /// Who may ask it to stop.
+    pub cancel: &'a Cancel,
+    /// Threads that compress and encrypt.
+    pub threads: usize,
+    /// Where caches are kept; without one the index is kept in memory.
+    pub cache: Option<&'a Path>,
+}
+
+impl<'a> Context<'a> {
+    fn index(&self, project: &'a Project) -> Result<Index<'a>, RepoError> {
+        match self.cache {
+            Some(cache) => Index::open(project, cache, self.observer),
+            None => Index::in_memory(project, self.observer),
+        }
+    }
+}
+
+/// The journal beside an index, and the packs that an interrupted run left in it.
+fn journal(index: &Index<'_>) -> (Journal, Vec<crate::base::ObjectHash>) {
+    match index.state().ok().and_then(|state| state.path) {
+        Some(path) => Journal::open(&path.with_extension("pending")),
+        None => Journal::none(),
+    }
+}

@@ -1,0 +1,55 @@
+//! What a project holds.
+
+use std::collections::HashSet;
+
+use super::{Context, OpsError};
+use crate::format::{BlobKind, Trailer};
+use crate::repo::{Project, Records};
+
+/// Counts of a project. Bytes, where nothing else is said.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StatsReport {
+    /// Volumes with a backup.
+    pub volumes: u64,
+    /// Backups.
+    pub backups: u64,
+    /// The sizes of all backups together.
+    pub backed_up: u64,
+    /// Chunks that are held.
+    pub chunks: u64,
+    /// Their plain sizes.
+    pub unique: u64,
+    /// What packs take in the store.
+    pub stored: u64,
+    /// Packs.
+    pub packs: u64,
+}
+
+/// Counts what the index and the records say.
+pub fn stats(project: &Project, context: &Context<'_>) -> Result<StatsReport, OpsError> {
+    let records = Records::load(project)?;
+    let index = context.index(project)?;
+    let mut report = StatsReport {
+        volumes: records
+            .all()
+            .iter()
+            .map(|b| b.volume)
+            .collect::<HashSet<_>>()
+            .len() as u64,
+        backups: records.all().len() as u64,
+        backed_up: records.all().iter().map(|b| b.record.content.size).sum(),
+        ..StatsReport::default()
+    };
+    index.each_pack(|pack| {
+        context.cancel.check()?;
+        report.packs += 1;
+        report.stored += Trailer::pack_size(&pack.entries);
+        for entry in pack.entries.iter().filter(|e| e.kind == BlobKind::Chunk) {
+            report.chunks += 1;
+            report.unique += u64::from(entry.plain_len);
+        }
+        Ok(())
+    })?;
+    index.close();
+    Ok(report)
+}

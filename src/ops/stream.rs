@@ -1,0 +1,166 @@
+//! Backup of a byte stream: cut by content, since nothing says where in it a change begins.
+
+use std::collections::VecDeque;
+use std::io::Read;
+use std::sync::atomic::Ordering;
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::OpsError;
+use super::backup::{AHEAD, Run, Stored};
+use crate::base::{Phase, Progress, is_zero};
+use crate::chunk::StreamCutter;
+use crate::format::{ContentKind, StreamEntry};
+use crate::repo::{PackedNodes, StreamTree};
+
+/// Chunks that go through the pipeline together. Its buffers are used again and again.
+#[derive(Default)]
+struct Batch {
+    number: usize,
+    data: Vec<u8>,
+    lens: Vec<usize>,
+    entries: Vec<StreamEntry>,
+}
+
+/// A batch is sent at this many bytes.
+const BATCH_TARGET: usize = 1 << 20;
+
+/// Reads a stream to its end and stores its chunks.
+pub(super) fn stream_into(run: &Run<'_>, source: impl Read + Send) -> Result<Stored, OpsError> {
+    let ahead = run.context.threads * AHEAD;
+    let (jobs_in, jobs) = bounded::<Batch>(ahead);
+    let (done_in, done) = bounded::<Result<Batch, OpsError>>(ahead);
+    let (spare_in, spare) = bounded::<Batch>(ahead);
+    for _ in 0..ahead {
+        let _ = spare_in.send(Batch::default());
+    }
+    thread::scope(|scope| {
+        let failed = done_in.clone();
+        scope.spawn(move || {
+            if let Err(error) = cut(run, source, &spare, &jobs_in) {
+                let _ = failed.send(Err(error));
+            }
+        });
+        for _ in 0..run.context.threads {
+            let (jobs, done) = (jobs.clone(), done_in.clone());
+            scope.spawn(move || {
+                if let Err(error) = work(run, &jobs, &done) {
+                    let _ = done.send(Err(error));
+                }
+            });
+        }
+        drop((jobs, done_in));
+        plant(run, done, &spare_in)
+    })
+}
+
+/// Cuts the stream into batches. A failure to send means that somebody else failed.
+fn cut(
+    run: &Run<'_>,
+    source: impl Read,
+    spare: &Receiver<Batch>,
+    jobs: &Sender<Batch>,
+) -> Result<(), OpsError> {
+    let project = run.project;
+    let mut cutter = StreamCutter::new(source, project.chunk_size, project.keys.cut_seed());
+    for number in 0.. {
+        run.context.cancel.check()?;
+        let Ok(mut batch) = spare.recv() else { break };
+        batch.number = number;
+        batch.data.clear();
+        batch.lens.clear();
+        while batch.data.len() < BATCH_TARGET {
+            let Some(chunk) = cutter.next_chunk().map_err(OpsError::Stdin)? else {
+                break;
+            };
+            batch.data.extend_from_slice(chunk);
+            batch.lens.push(chunk.len());
+        }
+        if batch.lens.is_empty() || jobs.send(batch).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn work(
+    run: &Run<'_>,
+    jobs: &Receiver<Batch>,
+    done: &Sender<Result<Batch, OpsError>>,
+) -> Result<(), OpsError> {
+    let mut sealed = run.packer.worker()?;
+    let mut result = Ok(());
+    for mut batch in jobs {
+        batch.entries.clear();
+        let mut rest = &batch.data[..];
+        for len in &batch.lens {
+            let (plain, behind) = rest.split_at(*len);
+            rest = behind;
+            let id = (!is_zero(plain)).then(|| run.project.keys.chunk_id(plain));
+            batch.entries.push(StreamEntry {
+                len: *len as u64,
+                id,
+            });
+            if let Some(id) = id {
+                match run.packer.add_chunk(&mut sealed, id, plain) {
+                    Ok(true) => drop(run.tally.changed.fetch_add(*len as u64, Ordering::Relaxed)),
+                    Ok(false) => {}
+                    Err(error) => result = Err(error.into()),
+                }
+            }
+        }
+        if result.is_err() || done.send(Ok(batch)).is_err() {
+            break;
+        }
+    }
+    // Also after a failure: what has been compressed is of use to the next run.
+    run.packer.flush(&mut sealed)?;
+    result
+}
+
+/// Appends the chunks to the tree, in order, as they are done.
+fn plant(
+    run: &Run<'_>,
+    done: Receiver<Result<Batch, OpsError>>,
+    spare: &Sender<Batch>,
+) -> Result<Stored, OpsError> {
+    let nodes = PackedNodes {
+        reader: run.blobs,
+        packer: run.packer,
+        keys: &run.project.keys,
+    };
+    let mut tree = StreamTree::new(&nodes);
+    let mut waiting: VecDeque<Option<Batch>> = VecDeque::new();
+    let (mut next_number, mut size) = (0, 0);
+    for result in done {
+        let batch = result?;
+        let at = batch.number - next_number;
+        if waiting.len() <= at {
+            waiting.resize_with(at + 1, || None);
+        }
+        waiting[at] = Some(batch);
+        while let Some(Some(batch)) = waiting.front_mut().map(Option::take) {
+            waiting.pop_front();
+            next_number += 1;
+            for entry in &batch.entries {
+                tree.push(*entry)?;
+                size += entry.len;
+            }
+            let _ = spare.send(batch);
+            run.tally.read.store(size, Ordering::Relaxed);
+            let progress = Progress {
+                phase: Phase::Backup,
+                done: size,
+                total: None,
+            };
+            run.context.observer.progress(progress);
+        }
+    }
+    run.context.cancel.check()?;
+    Ok(Stored {
+        kind: ContentKind::Stream,
+        size,
+        top: tree.finish()?,
+    })
+}

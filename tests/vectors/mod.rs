@@ -1,0 +1,316 @@
+//! The test vectors of `tests/vectors/`, through the public interface of the format, crypto and repository layers.
+//!
+//! The program tells errors apart less finely than the vectors do. [`Refused`] names for each of its errors the kinds
+//! that this error stands for; what a case expects must be among them. Success never stands for an error, nor an
+//! error for success. JSON is compared without the members that the program does not know, or that say nothing.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a vector that is not of the form that README.md tells fails the test"
+)]
+
+mod fixture;
+mod keys;
+mod objects;
+mod trees;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use cuttlebone::base::hex;
+use cuttlebone::format::FormatError;
+use cuttlebone::repo::{Damage, RepoError};
+
+/// One case of a file.
+struct Case {
+    name: String,
+    inputs: Map<String, Value>,
+    object: Vec<u8>,
+    expect: Value,
+}
+
+/// An object was refused, for one of these reasons.
+#[derive(Debug)]
+struct Refused {
+    kinds: &'static [&'static str],
+    text: String,
+}
+
+type Outcome = Result<Value, Refused>;
+
+/// A file, the inputs that its cases may have, and what runs a case.
+type Suite = (&'static str, &'static [&'static str], fn(&Case) -> Outcome);
+
+const SEALED: &[&str] = &["name", "project_id", "project_secret"];
+
+const SUITES: [Suite; 11] = [
+    (
+        "keys",
+        &[
+            "secret",
+            "password",
+            "salt",
+            "memory_kib",
+            "passes",
+            "lanes",
+        ],
+        |case| Ok(keys::keys(case)),
+    ),
+    (
+        "ids",
+        &[
+            "project_secret",
+            "kind",
+            "plain",
+            "size",
+            "chunk_size",
+            "top",
+        ],
+        |case| Ok(keys::ids(case)),
+    ),
+    ("repository", &["repository_secret"], objects::repository),
+    ("slot", &["name", "password", "project_id"], objects::slot),
+    (
+        "project",
+        &["project_id", "repository_secret", "project_secret"],
+        objects::project,
+    ),
+    ("pack", SEALED, objects::pack),
+    ("index", SEALED, objects::index),
+    ("record", SEALED, objects::record),
+    ("node", &[], objects::node),
+    ("tree", &["project_secret", "content", "blobs"], trees::tree),
+    (
+        "whole",
+        &["password", "volume", "changes", "files"],
+        trees::whole,
+    ),
+];
+
+#[test]
+fn every_file_of_vectors_is_run() {
+    let found: BTreeSet<String> = directory()
+        .read_dir()
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "json"))
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    let known = SUITES.iter().map(|(file, ..)| (*file).to_owned());
+    assert_eq!(found, known.collect());
+}
+
+#[test]
+fn every_case_of_vectors_comes_out_as_expected() {
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for (file, inputs, run) in SUITES {
+        let cases = load(file);
+        assert!(!cases.is_empty(), "{file}");
+        for case in cases {
+            let unknown = case.inputs.keys().find(|k| !inputs.contains(&&***k));
+            assert_eq!(unknown, None, "{file}: {}", case.name);
+            count += 1;
+            if let Err(why) = verdict(&case, run(&case)) {
+                wrong.push(format!("{file}: {}: {why}", case.name));
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} of {count} cases:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
+fn verdict(case: &Case, outcome: Outcome) -> Result<(), String> {
+    let expected = case.expect.as_object().unwrap();
+    assert_eq!(expected.len(), 1, "{}", case.name);
+    match (expected.get("ok"), expected.get("error"), outcome) {
+        (Some(expected), None, Ok(got)) if agrees(expected, &got) => Ok(()),
+        (Some(expected), None, Ok(got)) => Err(format!("expected {expected}, got {got}")),
+        (Some(_), None, Err(refused)) => Err(format!("refused: {}", refused.text)),
+        (None, Some(kind), Err(refused)) => {
+            let kind = kind.as_str().unwrap();
+            if refused.kinds.contains(&kind) {
+                Ok(())
+            } else {
+                Err(format!("is {kind}, but was refused: {}", refused.text))
+            }
+        }
+        (None, Some(kind), Ok(got)) => Err(format!("is {kind}, but was accepted: {got}")),
+        _ => panic!("{}: expects neither", case.name),
+    }
+}
+
+/// Members in vectors that have no meaning, to be ignored.
+const UNKNOWN: [&str; 3] = ["color", "mood", "x"];
+
+fn agrees(expected: &Value, got: &Value) -> bool {
+    let (Value::Object(expected), Value::Object(got)) = (expected, got) else {
+        return expected == got;
+    };
+    let known = |(name, value): (&String, &Value)| match got.get(name) {
+        Some(got) => agrees(value, got) || (says_nothing(value) && says_nothing(got)),
+        None => says_nothing(value) || UNKNOWN.contains(&name.as_str()),
+    };
+    let made_up =
+        |(name, value): (&String, &Value)| !expected.contains_key(name) && !says_nothing(value);
+    expected.iter().all(known) && !got.iter().any(made_up)
+}
+
+/// Whether a member could as well be missing.
+fn says_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(_) => false,
+        Value::Number(number) => number.as_u64() == Some(0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(members) => members.values().all(says_nothing),
+    }
+}
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors")
+}
+
+fn load(file: &'static str) -> Vec<Case> {
+    let path = directory().join(file).with_extension("json");
+    let text = std::fs::read_to_string(path).unwrap();
+    let cases: Vec<Map<String, Value>> = serde_json::from_str(&text).unwrap();
+    let mut names = BTreeSet::new();
+    cases
+        .into_iter()
+        .map(|mut case| {
+            let mut take = |member| case.remove(member).unwrap_or_default();
+            let _ = take("comment");
+            let object = take("object");
+            let parsed = Case {
+                name: take("name").as_str().unwrap().to_owned(),
+                inputs: take("inputs").as_object().unwrap().clone(),
+                object: object.as_str().map(unhex).unwrap_or_default(),
+                expect: take("expect"),
+            };
+            assert!(case.is_empty(), "{file}: {}: {case:?}", parsed.name);
+            assert!(names.insert(parsed.name.clone()), "{}", parsed.name);
+            parsed
+        })
+        .collect()
+}
+
+impl Case {
+    fn bytes(&self, input: &str) -> Option<Vec<u8>> {
+        Some(unhex(self.inputs.get(input)?.as_str().unwrap()))
+    }
+
+    /// An input of fixed length, such as an id or a secret.
+    fn array<const N: usize>(&self, input: &str) -> Option<[u8; N]> {
+        Some(self.bytes(input)?.try_into().unwrap())
+    }
+
+    fn number(&self, input: &str) -> u32 {
+        let number = self.inputs[input].as_u64().unwrap();
+        number.try_into().unwrap()
+    }
+
+    fn text(&self, input: &str) -> &str {
+        self.inputs[input].as_str().unwrap()
+    }
+
+    /// A decoded field that is expected, for what the program does not show as bytes.
+    fn expected(&self, field: &str) -> [u8; 32] {
+        let text = self.expect["ok"][field].as_str().unwrap();
+        unhex(text).try_into().unwrap()
+    }
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digit = |c: u8| u8::try_from((c as char).to_digit(16).unwrap()).unwrap();
+    let pairs = text.as_bytes().as_chunks::<2>().0;
+    let bytes: Vec<u8> = pairs
+        .iter()
+        .map(|p| digit(p[0]) << 4 | digit(p[1]))
+        .collect();
+    assert_eq!(hex(&bytes), text);
+    bytes
+}
+
+impl Refused {
+    fn new(kinds: &'static [&'static str], text: impl std::fmt::Display) -> Self {
+        let text = text.to_string();
+        Self { kinds, text }
+    }
+}
+
+impl From<FormatError> for Refused {
+    fn from(error: FormatError) -> Self {
+        Self::new(format_kinds(&error), error)
+    }
+}
+
+impl From<RepoError> for Refused {
+    fn from(error: RepoError) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&RepoError> for Refused {
+    fn from(error: &RepoError) -> Self {
+        let kinds: &[_] = match error {
+            RepoError::Unsupported { source, .. } => format_kinds(source),
+            RepoError::Damaged { source, .. } => damage_kinds(source),
+            RepoError::Tree => &["bad-value", "bad-length", "not-canonical"],
+            // What a slot does not open for is not said: its scope may be the wrong one.
+            RepoError::WrongPassword { .. } => &["does-not-open", "bad-value"],
+            RepoError::NoRepository { .. }
+            | RepoError::NoBackup { .. }
+            | RepoError::Missing { .. } => &["missing"],
+            _ => &[],
+        };
+        Self::new(kinds, format!("{error:?}"))
+    }
+}
+
+fn format_kinds(error: &FormatError) -> &'static [&'static str] {
+    match error {
+        // A count is held against the bytes that are there before it is held against its limit.
+        FormatError::Truncated => &["truncated", "bad-length", "limit-exceeded"],
+        FormatError::TrailingBytes(_) => &["trailing-bytes", "bad-length"],
+        FormatError::BadMagic(_) => &["bad-magic"],
+        FormatError::UnknownVersion(_) => &["bad-version"],
+        // A capability or key derivation that a later program may have.
+        FormatError::UnknownFeature(_) => &["unknown-feature", "bad-value"],
+        FormatError::ReservedNotZero => &["nonzero-reserved"],
+        FormatError::BadChecksum => &["bad-hash"],
+        FormatError::BadValue(_) => &[
+            "bad-value",
+            "bad-codec",
+            "bad-length",
+            "limit-exceeded",
+            "not-canonical",
+        ],
+        FormatError::LimitExceeded(_) => &["limit-exceeded", "bad-length"],
+        // Serde refuses wrong members while it reads.
+        FormatError::BadJson(_) => &["bad-json", "bad-value", "limit-exceeded"],
+    }
+}
+
+fn damage_kinds(damage: &Damage) -> &'static [&'static str] {
+    match damage {
+        Damage::WrongHash => &["bad-hash"],
+        // Sealed bytes that are shorter than a tag, and a trailer of a length that none has, are not told from those
+        // whose tag is wrong.
+        Damage::DoesNotOpen(_) => &["does-not-open", "truncated", "bad-length"],
+        Damage::Format(error) => format_kinds(error),
+        Damage::DoesNotDecompress => &["bad-codec", "bad-length"],
+        Damage::WrongId(_) => &["bad-id"],
+        Damage::WrongSize { .. } => &["bad-length"],
+        Damage::Missing => &["missing"],
+        // The MAC of another secret, the root of another content, a chunk where a node belongs.
+        Damage::Impossible(_) => &["bad-mac", "bad-root", "missing"],
+    }
+}

@@ -1,0 +1,243 @@
+//! Single objects, each read the way that the program reads it.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::fixture::{self, WORD};
+use super::{Case, Outcome, Refused, load};
+use cuttlebone::base::{ObjectHash, ProjectId, Silent, hex};
+use cuttlebone::crypto::{self, KdfParams, ProjectKeys, RepositoryKeys, Secret};
+use cuttlebone::format::{
+    BlobKind, Codec, Entry, IndexSegment, KeySlot, Magic, Node, PACK_HEAD_LEN, PACK_SIZE_MAX,
+    RepositoryFile,
+};
+use cuttlebone::repo::{
+    BlobReader, Index, KeyScope, Location, ObjectRef, Opener, Project, Records, Repository,
+    listing_of, read_listing,
+};
+use cuttlebone::storage::MemoryBackend;
+
+pub(super) fn repository(case: &Case) -> Outcome {
+    let (file, mac) = RepositoryFile::decode(&case.object, |b| crypto::hash(&[b]))?;
+    if let Some(secret) = case.array("repository_secret") {
+        let keys = RepositoryKeys::new(&Secret::new(secret));
+        if !crypto::same(&keys.file_mac(&file.fields()), &mac) {
+            return Err(Refused::new(&["bad-mac"], "another secret"));
+        }
+    }
+    Ok(json!({ "repository_id": file.id.to_string(), "created": file.created }))
+}
+
+fn project_id(case: &Case) -> Option<ProjectId> {
+    case.array("project_id").map(ProjectId::from_bytes)
+}
+
+fn name(case: &Case) -> ObjectHash {
+    ObjectHash::from_bytes(case.array("name").unwrap())
+}
+
+/// Why this is no slot, as far as that shows without the password. A repository passes over such a slot.
+fn slot_fault(case: &Case) -> Result<(), Refused> {
+    if crypto::hash(&[&case.object]) != *name(case).as_bytes() {
+        return Err(Refused::new(&["bad-hash"], "another name"));
+    }
+    let params = KeySlot::decode(&case.object)?.params;
+    KdfParams::new(params.memory_kib, params.passes, params.lanes)
+        .map(|_| ())
+        .map_err(|e| Refused::new(&["limit-exceeded"], e))
+}
+
+pub(super) fn slot(case: &Case) -> Outcome {
+    let right = load("slot").swap_remove(0);
+    let secret = Secret::new(right.expected("secret"));
+    let store = fixture::store(&secret);
+    let id = project_id(case);
+    fixture::put(&store, ObjectRef::Key(id, name(case)), &case.object);
+    let expected = case.expect.get("ok").map(|_| case.expected("secret"));
+    if let (Some(id), Some(expected)) = (id, expected) {
+        fixture::add_project(&store, &secret, id, &Secret::new(expected));
+    }
+    let password = case.bytes("password").unwrap();
+    let opened = Repository::open(Arc::new(store), &password, &Silent);
+    if let Err(fault) = slot_fault(case) {
+        assert!(opened.is_err(), "{}: {}", case.name, fault.text);
+        return Err(fault);
+    }
+    let opened = opened?;
+    // Neither of these would go with another secret than the one expected.
+    match id {
+        None => assert_eq!(Some(*secret.expose()), expected),
+        Some(_) => drop(opened.project(WORD, &Silent)?),
+    }
+    let keys = opened.list_keys(&Silent)?;
+    let key = keys.iter().find(|key| key.current).unwrap();
+    Ok(json!({
+        "scope": match key.scope {
+            KeyScope::Repository => 0,
+            KeyScope::Project(_) => 1,
+        },
+        "memory_kib": key.kdf.memory_kib(),
+        "passes": key.kdf.passes(),
+        "lanes": key.kdf.lanes(),
+        "secret": hex(&expected.unwrap()),
+        "info": serde_json::to_value(&key.info).unwrap(),
+    }))
+}
+
+pub(super) fn project(case: &Case) -> Outcome {
+    let id = project_id(case).unwrap();
+    let repository = Secret::new(case.array("repository_secret").unwrap_or([7; 32]));
+    let store = fixture::store(&repository);
+    match case.array("project_secret") {
+        None => fixture::add_slot(&store, &repository, None),
+        Some(secret) => fixture::add_slot(&store, &Secret::new(secret), Some(id)),
+    }
+    fixture::put(&store, ObjectRef::Project(id), &case.object);
+    let name = case.expect["ok"]["settings"]["name"].as_str();
+    let project = fixture::open(&store)?.project(name.unwrap_or("any"), &Silent)?;
+    let secret = Secret::new(case.expected("project_secret"));
+    let same = project.keys.chunk_id(b"x") == ProjectKeys::new(&secret).chunk_id(b"x");
+    Ok(json!({
+        "project_secret": same.then(|| hex(secret.expose())),
+        "settings": serde_json::to_value(&project.settings).unwrap(),
+    }))
+}
+
+/// The project of a case, in whose store the object lies where it belongs.
+fn in_project(
+    case: &Case,
+    object: fn(ProjectId, ObjectHash) -> ObjectRef,
+) -> (MemoryBackend, Project) {
+    let secret = case.array("project_secret").unwrap();
+    let (store, project) = fixture::project(project_id(case).unwrap(), secret);
+    fixture::put(&store, object(project.id, name(case)), &case.object);
+    (store, project)
+}
+
+fn locations(pack: ObjectHash, nonce: [u8; 16], entries: &[Entry]) -> Vec<Location> {
+    let mut offset = PACK_HEAD_LEN as u64;
+    let mut located = Vec::new();
+    for (ordinal, entry) in (0..).zip(entries) {
+        let entry = *entry;
+        located.push(Location {
+            pack,
+            nonce,
+            ordinal,
+            offset,
+            entry,
+        });
+        offset += u64::from(entry.stored_len);
+    }
+    located
+}
+
+fn entry_fields(location: &Location) -> Value {
+    let entry = location.entry;
+    json!({
+        "kind": match entry.kind {
+            BlobKind::Chunk => 1,
+            BlobKind::Node => 2,
+        },
+        "codec": match entry.codec {
+            Codec::Raw => 0,
+            Codec::Zstd => 1,
+        },
+        "plain_length": entry.plain_len,
+        "stored_length": entry.stored_len,
+        "id": entry.id.to_string(),
+        "offset": location.offset,
+    })
+}
+
+pub(super) fn pack(case: &Case) -> Outcome {
+    let (_store, project) = in_project(case, ObjectRef::Pack);
+    let object = ObjectRef::Pack(project.id, name(case));
+    let bytes = project
+        .objects
+        .get_hashed(object, name(case), PACK_SIZE_MAX)?;
+    let listing = listing_of(&project, name(case), &bytes);
+    // The same must come of looking at the pack's ends alone.
+    let glance = read_listing(&project, name(case), None);
+    assert_eq!(glance.ok(), listing.as_ref().ok().cloned(), "{}", case.name);
+    let listing = listing?;
+    let index = Index::in_memory(&project, &Silent)?;
+    let reader = BlobReader::new(&index);
+    let mut opener = Opener::new()?;
+    let mut blobs = Vec::new();
+    for location in locations(listing.pack, listing.nonce, &listing.entries) {
+        let mut stored = vec![0; location.entry.stored_len as usize];
+        reader.fetch(&location, &mut stored)?;
+        let plain = reader.open(&mut opener, &location, &mut stored)?;
+        let mut fields = entry_fields(&location);
+        fields["plain"] = hex(plain).into();
+        blobs.push(fields);
+    }
+    Ok(json!({ "blobs": blobs }))
+}
+
+pub(super) fn index(case: &Case) -> Outcome {
+    let (_store, project) = in_project(case, ObjectRef::Index);
+    let body = project.objects.get_sealed(
+        ObjectRef::Index(project.id, name(case)),
+        name(case),
+        Magic::Index,
+        (project.id, project.keys.object()),
+        IndexSegment::BODY_MAX,
+    )?;
+    let segment = IndexSegment::decode(&body)?;
+    assert_eq!(segment.encode(), body, "{}", case.name);
+    let packs = segment.packs.iter().map(|pack| {
+        let entries = locations(pack.pack, pack.nonce, &pack.entries);
+        let entries: Vec<_> = entries.iter().map(entry_fields).collect();
+        json!({ "pack": pack.pack.to_string(), "nonce": hex(&pack.nonce), "entries": entries })
+    });
+    let superseded = segment.superseded.iter().map(ToString::to_string);
+    Ok(json!({
+        "packs": packs.collect::<Vec<_>>(),
+        "superseded": superseded.collect::<Vec<_>>(),
+    }))
+}
+
+pub(super) fn record(case: &Case) -> Outcome {
+    let (_store, project) = in_project(case, ObjectRef::Backup);
+    let records = Records::load(&project)?;
+    match (records.all(), records.damaged()) {
+        ([backup], []) => Ok(json!({ "record": serde_json::to_value(&backup.record).unwrap() })),
+        ([], [damage]) => Err(damage.into()),
+        other => panic!("{}: {other:?}", case.name),
+    }
+}
+
+pub(super) fn node(case: &Case) -> Outcome {
+    let node = Node::decode(&case.object)?;
+    let mut again = Vec::new();
+    let fields = match &node {
+        Node::Children(node) => {
+            node.encode_into(&mut again);
+            let children = node.ids.iter().enumerate().filter_map(|(position, id)| {
+                Some(json!({ "position": position, "id": (*id)?.to_string() }))
+            });
+            json!({
+                "type": if node.level == 0 { 1 } else { 2 },
+                "level": node.level,
+                "width": node.ids.len(),
+                "children": children.collect::<Vec<_>>(),
+            })
+        }
+        Node::Stream(node) => {
+            node.encode_into(&mut again);
+            let entries = node.entries.iter().map(|entry| {
+                let id = entry.id.map_or([0; 32], |id| *id.as_bytes());
+                json!({ "length": entry.len, "id": hex(&id) })
+            });
+            json!({
+                "type": if node.level == 0 { 3 } else { 4 },
+                "level": node.level,
+                "entries": entries.collect::<Vec<_>>(),
+            })
+        }
+    };
+    assert_eq!(again, case.object, "{}", case.name);
+    Ok(fields)
+}

@@ -1,0 +1,159 @@
+//! `tree.json` and `whole.json`: backups, from a store to their bytes.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::{Case, Outcome, Refused, fixture, load, unhex};
+use cuttlebone::base::{BlobId, ProjectId, Silent, hex};
+use cuttlebone::format::{BlobKind, ContentKind, Magic};
+use cuttlebone::repo::{
+    Backup, BlobReader, ChunkRef, ImageReader, Index, ObjectRef, Opener, Project, Records,
+    RepoError, Repository,
+};
+use cuttlebone::storage::{Backend, MemoryBackend, Name};
+
+/// Above this, the bytes of a content are not hashed.
+const HASHED_MAX: u64 = 64 << 20;
+
+/// The pieces of a backup and the hash of its bytes, read as a restore reads them: from whichever pack holds
+/// a chunk whole, each chunk of the length that its place asks for.
+fn read(project: &Project, backup: &Backup) -> Result<(Vec<Value>, Option<String>), RepoError> {
+    let index = Index::in_memory(project, &Silent)?;
+    let blobs = BlobReader::new(&index);
+    let reader = ImageReader::new(&blobs, backup);
+    let content = &backup.record.content;
+    let (mut pieces, mut hasher, mut at) = (Vec::new(), blake3::Hasher::new(), 0);
+    let is_small = content.size <= HASHED_MAX;
+    let zeros = |hasher: &mut blake3::Hasher, len: u64| {
+        if is_small {
+            hasher.update(&vec![0; usize::try_from(len).unwrap()]);
+        }
+    };
+    reader.each_chunk(|chunk| {
+        let plain = read_chunk(&blobs, &chunk)?;
+        let whole = match content.kind {
+            ContentKind::Image => content.chunk_size,
+            ContentKind::Stream => chunk.len,
+        };
+        if plain.len() != whole as usize {
+            return Err(RepoError::Tree);
+        }
+        pieces.push(json!({ "offset": chunk.offset, "length": chunk.len }));
+        zeros(&mut hasher, chunk.offset - at);
+        hasher.update(&plain[..chunk.len as usize]);
+        at = chunk.offset + u64::from(chunk.len);
+        Ok(())
+    })?;
+    zeros(&mut hasher, content.size - at);
+    Ok((pieces, is_small.then(|| hasher.finalize().to_string())))
+}
+
+fn read_chunk(blobs: &BlobReader<'_>, chunk: &ChunkRef) -> Result<Vec<u8>, RepoError> {
+    let first = blobs.locate(BlobKind::Chunk, &chunk.id)?;
+    let mut error = None;
+    for place in [vec![first], blobs.index().find_all(&chunk.id)?].concat() {
+        let mut stored = vec![0; place.entry.stored_len as usize];
+        let read = blobs.fetch(&place, &mut stored).and_then(|()| {
+            let mut opener = Opener::new()?;
+            Ok(blobs.open(&mut opener, &place, &mut stored)?.to_vec())
+        });
+        match read {
+            Ok(plain) => return Ok(plain),
+            Err(e) => error = error.or(Some(e)),
+        }
+    }
+    Err(error.unwrap())
+}
+
+/// That no copy of a blob or object is whole counts as missing.
+fn refused(error: &RepoError) -> Refused {
+    match error {
+        RepoError::Damaged { .. } => Refused {
+            kinds: &[
+                "missing",
+                "bad-root",
+                "not-canonical",
+                "bad-value",
+                "limit-exceeded",
+            ],
+            ..error.into()
+        },
+        _ => error.into(),
+    }
+}
+
+pub(super) fn tree(case: &Case) -> Outcome {
+    let id = ProjectId::from_bytes([9; 16]);
+    let (store, project) = fixture::project(id, case.array("project_secret").unwrap());
+    let (mut chunks, mut nodes): (Vec<(BlobId, Vec<u8>)>, Vec<_>) = Default::default();
+    for blob in case.inputs["blobs"].as_array().unwrap() {
+        let number = |member: &str, or| blob.get(member).map_or(or, |n| n.as_u64().unwrap());
+        let plain = unhex(blob["plain"].as_str().unwrap());
+        let mut plain = plain.repeat(usize::try_from(number("times", 1)).unwrap());
+        let len = usize::try_from(number("length", 0)).unwrap();
+        plain.resize(plain.len().max(len), 0);
+        match blob["kind"].as_str().unwrap() {
+            "chunk" => chunks.push((project.keys.chunk_id(&plain), plain)),
+            "node" => nodes.push((project.keys.node_id(&plain), plain)),
+            other => panic!("{other}"),
+        }
+    }
+    fixture::add_blobs(&store, &project, BlobKind::Chunk, &chunks);
+    fixture::add_blobs(&store, &project, BlobKind::Node, &nodes);
+    let time = "2026-11-21T10:00:00Z";
+    let record = json!({
+        "volume": { "id": hex(&[1; 16]), "name": "volume" },
+        "content": case.inputs["content"],
+        "time": time,
+        "finished": time,
+    });
+    let object = |hash| ObjectRef::Backup(id, hash);
+    let key = (id, project.keys.object());
+    let body = record.to_string();
+    let stored = project
+        .objects
+        .put_sealed(object, Magic::Backup, key, body.as_bytes());
+    stored.unwrap();
+
+    let records = Records::load(&project)?;
+    if let [damage] = records.damaged() {
+        return Err(refused(damage));
+    }
+    let backup = records.select("volume")?;
+    let (pieces, hash) = read(&project, backup).map_err(|e| refused(&e))?;
+    Ok(match hash {
+        Some(hash) => json!({ "pieces": pieces, "blake3": hash }),
+        None => json!({ "pieces": pieces }),
+    })
+}
+
+pub(super) fn whole(case: &Case) -> Outcome {
+    let store = MemoryBackend::new();
+    let shared = load("whole").swap_remove(0);
+    let files = shared.inputs["files"].as_object().unwrap();
+    for (path, bytes) in files
+        .iter()
+        .chain(case.inputs["changes"].as_object().unwrap())
+    {
+        // No store lists a file that cannot name an object.
+        let Ok(name) = Name::new(path.as_str()) else {
+            continue;
+        };
+        match bytes.as_str() {
+            Some(bytes) => store.put(&name, &[&unhex(bytes)]).unwrap(),
+            None => store.delete(&name).unwrap(),
+        }
+    }
+    let password = case.bytes("password").unwrap();
+    let read_all = || {
+        let repository = Repository::open(Arc::new(store), &password, &Silent)?;
+        let project = repository.project("main", &Silent)?;
+        let records = Records::load(&project)?;
+        let backup = records.select(case.text("volume"))?;
+        let (_, hash) = read(&project, backup)?;
+        let record = serde_json::to_value(&backup.record).unwrap();
+        Ok(json!({ "record": record, "blake3": hash }))
+    };
+    read_all().map_err(|e| refused(&e))
+}
