@@ -323,6 +323,7 @@ fn backup(kind: ContentKind, size: u64, chunk_size: u32, top: Option<u8>) -> Bac
             path: Some(ByteString::from(&b"/srv/\xff.img"[..])),
             inode: Some((1, u64::MAX)),
             changed_ns: Some((i64::MIN, i64::MAX)),
+            settled: true,
         }),
         counts: Counts::default(),
         tool: Some("cuttlebone 0.1.0".into()),
@@ -339,10 +340,13 @@ fn records() -> Named {
     odd.content.chunk_size = 3;
     let least = br#"{"volume":{"id":"00000000000000000000000000000000","name":""},"content":{"kind":"image","size":0,"chunk_size":4096,"top":null,"root":""},"time":"2026-11-21T12:00:00Z","finished":""}"#;
     vec![
-        ("stream", backup(ContentKind::Stream, 5, 0, None).encode()),
+        (
+            "stream",
+            backup(ContentKind::Stream, 5, 0, Some(0)).encode(),
+        ),
         (
             "largest",
-            backup(ContentKind::Image, u64::MAX - (4 << 20), 4096, None).encode(),
+            backup(ContentKind::Image, u64::MAX - (4 << 20) + 1, 4096, None).encode(),
         ),
         (
             "too-large",

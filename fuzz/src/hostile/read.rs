@@ -128,7 +128,10 @@ fn walk(blobs: &BlobReader<'_>, backup: &Backup) -> (Vec<ChunkRef>, bool) {
         chunks.push(chunk);
         Ok(())
     });
-    (chunks, result.is_ok() && left > 0)
+    let whole = result.is_ok() && left > 0;
+    let end = reader.check_end();
+    assert!(end.is_ok() || !whole, "the walk is less strict");
+    (chunks, whole)
 }
 
 /// Reads chunks as a restore does; how many open.

@@ -69,7 +69,7 @@ fn images() -> Named {
     ];
     let mut tower = vec![small(b"x"), slot()];
     tower.extend((1..=7).map(|level| (NODE, children(level, 64, &[(0, level), (63, level)]))));
-    tower.push(image(u64::MAX - SLOT, 16, 8));
+    tower.push(image(u64::MAX - SLOT + 1, 16, 8));
     vec![
         ("image", plain(0, SLOT)),
         ("image-cut", plain(CUT_PACK, SLOT - 5)),
