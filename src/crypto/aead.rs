@@ -63,7 +63,7 @@ impl SealKey {
     }
 }
 
-/// The 16 random bytes of a pack. With a blob's ordinal they make its nonce, so that no nonce can
+/// The 16 random bytes of a pack. With a run's ordinal they make its nonce, so that no nonce can
 /// repeat as long as no ordinal is sealed twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PackNonce([u8; 16]);
@@ -87,7 +87,7 @@ impl PackNonce {
     }
 }
 
-/// Seals and opens the blobs of one pack.
+/// Seals and opens the runs of one pack.
 #[derive(Clone)]
 pub struct PackCipher {
     cipher: XChaCha20Poly1305,
@@ -95,8 +95,8 @@ pub struct PackCipher {
 }
 
 impl PackCipher {
-    /// The ordinal that the trailer is sealed with.
-    pub const TRAILER: u64 = u64::MAX;
+    /// The ordinal that the contents are sealed with.
+    pub const CONTENTS: u64 = u64::MAX;
 
     pub(super) fn new(key: &[u8; 32], nonce: PackNonce) -> Self {
         Self {
@@ -108,7 +108,7 @@ impl PackCipher {
     /// Turns `buf` into ciphertext and returns the tag, to be stored behind it.
     #[must_use]
     pub fn seal_in_place(&self, ordinal: u64, aad: &[u8], buf: &mut [u8]) -> [u8; TAG_LEN] {
-        encrypt(&self.cipher, &self.blob_nonce(ordinal), aad, buf)
+        encrypt(&self.cipher, &self.run_nonce(ordinal), aad, buf)
     }
 
     /// Turns ciphertext ‖ tag into plaintext; the plaintext is the part of `buf` that is returned.
@@ -118,11 +118,11 @@ impl PackCipher {
         aad: &[u8],
         buf: &'a mut [u8],
     ) -> Result<&'a [u8], OpenError> {
-        let len = decrypt(&self.cipher, &self.blob_nonce(ordinal), aad, buf)?;
+        let len = decrypt(&self.cipher, &self.run_nonce(ordinal), aad, buf)?;
         Ok(&buf[..len])
     }
 
-    fn blob_nonce(&self, ordinal: u64) -> [u8; 24] {
+    fn run_nonce(&self, ordinal: u64) -> [u8; 24] {
         let mut nonce = [0; 24];
         nonce[..16].copy_from_slice(&self.nonce.0);
         nonce[16..].copy_from_slice(&ordinal.to_le_bytes());

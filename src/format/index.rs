@@ -1,12 +1,12 @@
 //! Section 9: index segments.
 
 use super::FormatError;
-use super::pack::{ENTRY_LEN, Entry, read_entries};
+use super::pack::Contents;
 use super::wire::{Reader, len_u32};
 use crate::base::ObjectHash;
 
-/// A pack in a segment, before its entries: hash, nonce, count.
-const PACK_LEN: usize = 32 + 16 + 4;
+/// The least that a pack takes in a segment: hash, nonce, contents without their tag.
+const PACK_LEN_MIN: usize = 32 + 16 + Contents::SEALED_LEN_MIN - 16;
 
 /// A pack and what lies in it, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,8 +15,8 @@ pub struct PackListing {
     pub pack: ObjectHash,
     /// The pack's nonce, so that a blob can be opened without another look at the pack.
     pub nonce: [u8; 16],
-    /// Its blobs.
-    pub entries: Vec<Entry>,
+    /// What lies in it.
+    pub contents: Contents,
 }
 
 /// Which blobs lie in which packs.
@@ -35,18 +35,12 @@ impl IndexSegment {
     /// The body to compress and seal.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let entries: usize = self.packs.iter().map(|p| p.entries.len()).sum();
-        let mut out = Vec::with_capacity(
-            8 + self.packs.len() * PACK_LEN + entries * ENTRY_LEN + self.superseded.len() * 32,
-        );
+        let mut out = Vec::new();
         out.extend_from_slice(&len_u32(self.packs.len()).to_le_bytes());
         for pack in &self.packs {
             out.extend_from_slice(pack.pack.as_bytes());
             out.extend_from_slice(&pack.nonce);
-            out.extend_from_slice(&len_u32(pack.entries.len()).to_le_bytes());
-            for entry in &pack.entries {
-                out.extend_from_slice(&entry.encode());
-            }
+            out.extend_from_slice(&pack.contents.encode());
         }
         out.extend_from_slice(&len_u32(self.superseded.len()).to_le_bytes());
         for segment in &self.superseded {
@@ -58,16 +52,15 @@ impl IndexSegment {
     /// From the opened body.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         let mut reader = Reader::new(bytes);
-        let count = reader.count(PACK_LEN + ENTRY_LEN)?;
+        let count = reader.count(PACK_LEN_MIN)?;
         let mut packs = Vec::with_capacity(count);
         for _ in 0..count {
             let pack = ObjectHash::from_bytes(reader.array()?);
             let nonce = reader.array()?;
-            let count = reader.count(ENTRY_LEN)?;
             packs.push(PackListing {
                 pack,
                 nonce,
-                entries: read_entries(&mut reader, count)?,
+                contents: Contents::read(&mut reader)?,
             });
         }
         let count = reader.count(32)?;

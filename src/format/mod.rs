@@ -19,8 +19,8 @@ pub use header::{HEADER_LEN, Magic};
 pub use index::{IndexSegment, PackListing};
 pub use node::{Children, Node, StreamEntries, StreamEntry, image_levels, root_description};
 pub use pack::{
-    BLOB_PLAIN_MAX, BlobKind, Codec, ENTRY_LEN, Entry, PACK_ENTRIES_MAX, PACK_HEAD_LEN,
-    PACK_SIZE_MAX, PACK_TAIL_LEN, PackHead, Trailer, sealed_trailer_len,
+    Blob, BlobKind, Codec, Contents, PACK_HEAD_LEN, PACK_SIZE_MAX, PACK_TAIL_LEN, PackHead,
+    RUN_BLOBS_MAX, RUN_PLAIN_MAX, Run,
 };
 pub use project::{ProjectObject, Settings};
 pub use record::{BackupRecord, ByteString, Content, ContentKind, Counts, SourceInfo, VolumeInfo};

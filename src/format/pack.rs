@@ -4,18 +4,24 @@ use super::wire::{Reader, len_u32};
 use super::{FormatError, HEADER_LEN, Magic};
 use crate::base::BlobId;
 
-/// No blob is longer, in bytes, before it is compressed and sealed.
-pub const BLOB_PLAIN_MAX: usize = 4 << 20;
 /// No pack is longer, in bytes.
 pub const PACK_SIZE_MAX: u64 = 256 << 20;
-/// No pack has more blobs.
-pub const PACK_ENTRIES_MAX: usize = 1 << 20;
+/// No pack has more blobs, or runs.
+const PACK_BLOBS_MAX: usize = 1 << 20;
+/// No run has more blobs.
+pub const RUN_BLOBS_MAX: usize = 1024;
+/// The blobs of a run are no longer together, in bytes.
+pub const RUN_PLAIN_MAX: usize = 4 << 20;
 /// Bytes before the first blob: header and nonce.
 pub const PACK_HEAD_LEN: usize = HEADER_LEN + 16;
-/// Bytes behind the trailer: its length.
+/// Bytes behind the contents: their length.
 pub const PACK_TAIL_LEN: usize = 4;
-/// An entry in bytes.
-pub const ENTRY_LEN: usize = 44;
+/// Kind, zeros and number of runs.
+const CONTENTS_HEAD_LEN: usize = 8;
+/// Codec, zero, number of blobs and stored length.
+const RUN_HEAD_LEN: usize = 8;
+/// Plain length and id.
+const BLOB_LEN: usize = 36;
 const TAG_LEN: u32 = 16;
 
 /// What a blob is.
@@ -32,6 +38,14 @@ impl BlobKind {
         match self {
             Self::Chunk => 1,
             Self::Node => 2,
+        }
+    }
+
+    fn from_byte(byte: u8) -> Result<Self, FormatError> {
+        match byte {
+            1 => Ok(Self::Chunk),
+            2 => Ok(Self::Node),
+            _ => Err(FormatError::BadValue("kind of blobs")),
         }
     }
 }
@@ -62,99 +76,106 @@ impl Codec {
     }
 }
 
-/// What a pack or an index segment says of one blob.
+/// A blob, as a pack or an index segment names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
-    /// What it is.
-    pub kind: BlobKind,
-    /// How its content is stored.
-    pub codec: Codec,
+pub struct Blob {
     /// Bytes of its content.
     pub plain_len: u32,
-    /// Bytes it takes in the pack, tag included.
-    pub stored_len: u32,
     /// Its id.
     pub id: BlobId,
 }
 
-impl Entry {
-    /// Its 44 bytes.
+/// Blobs that are compressed and sealed as one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// How their joined content is stored.
+    pub codec: Codec,
+    /// Bytes that it takes in the pack, tag included.
+    pub stored_len: u32,
+    /// The blobs, in order.
+    pub blobs: Vec<Blob>,
+}
+
+impl Run {
+    /// Bytes of the joined content.
     #[must_use]
-    pub fn encode(&self) -> [u8; ENTRY_LEN] {
-        let mut out = [0; ENTRY_LEN];
-        out[0] = self.kind.byte();
-        out[1] = self.codec.byte();
-        out[4..8].copy_from_slice(&self.plain_len.to_le_bytes());
-        out[8..12].copy_from_slice(&self.stored_len.to_le_bytes());
-        out[12..].copy_from_slice(self.id.as_bytes());
+    pub fn plain_len(&self) -> usize {
+        self.blobs.iter().map(|blob| blob.plain_len as usize).sum()
+    }
+
+    /// What the run is bound to, beside project and pack: its kind and descriptor.
+    #[must_use]
+    pub fn context(&self, kind: BlobKind) -> Vec<u8> {
+        let mut out = vec![kind.byte()];
+        self.encode_into(&mut out);
         out
     }
 
-    /// From its 44 bytes.
-    pub fn decode(bytes: &[u8; ENTRY_LEN]) -> Result<Self, FormatError> {
-        let mut reader = Reader::new(bytes);
-        let kind = match reader.u8()? {
-            1 => BlobKind::Chunk,
-            2 => BlobKind::Node,
-            _ => return Err(FormatError::BadValue("kind of a blob")),
-        };
-        let codec = Codec::from_byte(reader.u8()?)?;
-        reader.zeros::<2>()?;
-        let plain_len = reader.u32()?;
-        let stored_len = reader.u32()?;
-        let id = BlobId::from_bytes(reader.array()?);
-        if plain_len == 0 {
-            return Err(FormatError::BadValue("length of a blob"));
-        }
-        if plain_len as usize > BLOB_PLAIN_MAX {
-            return Err(FormatError::LimitExceeded("length of a blob"));
-        }
-        let stored_max = plain_len + TAG_LEN;
-        let fits = match codec {
-            Codec::Raw => stored_len == stored_max,
-            Codec::Zstd => (TAG_LEN + 1..=stored_max).contains(&stored_len),
-        };
-        if !fits {
-            return Err(FormatError::BadValue("stored length of a blob"));
-        }
-        Ok(Self {
-            kind,
-            codec,
-            plain_len,
-            stored_len,
-            id,
-        })
+    const fn encoded_len(&self) -> usize {
+        RUN_HEAD_LEN + self.blobs.len() * BLOB_LEN
     }
-}
 
-/// Reads `count` entries and the bytes that their blobs take; they must be of one kind.
-pub(super) fn read_entries(
-    reader: &mut Reader<'_>,
-    count: usize,
-) -> Result<Vec<Entry>, FormatError> {
-    if count == 0 {
-        return Err(FormatError::BadValue("number of blobs"));
-    }
-    if count > PACK_ENTRIES_MAX {
-        return Err(FormatError::LimitExceeded("number of blobs"));
-    }
-    let mut entries = Vec::with_capacity(count);
-    let mut size = PACK_HEAD_LEN as u64 + (sealed_trailer_len(count) + PACK_TAIL_LEN) as u64;
-    for _ in 0..count {
-        let entry = Entry::decode(&reader.array()?)?;
-        if entries
-            .first()
-            .is_some_and(|first: &Entry| first.kind != entry.kind)
-        {
-            return Err(FormatError::BadValue("kind of a blob"));
+    fn encode_into(&self, out: &mut Vec<u8>) {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a run has 1024 blobs at most"
+        )]
+        let count = self.blobs.len() as u16;
+        out.extend_from_slice(&[self.codec.byte(), 0]);
+        out.extend_from_slice(&count.to_le_bytes());
+        out.extend_from_slice(&self.stored_len.to_le_bytes());
+        for blob in &self.blobs {
+            out.extend_from_slice(&blob.plain_len.to_le_bytes());
+            out.extend_from_slice(blob.id.as_bytes());
         }
-        size += u64::from(entry.stored_len);
-        entries.push(entry);
     }
-    if size > PACK_SIZE_MAX {
-        return Err(FormatError::LimitExceeded("size of a pack"));
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, FormatError> {
+        let codec = Codec::from_byte(reader.u8()?)?;
+        reader.zeros::<1>()?;
+        let count = usize::from(reader.u16()?);
+        let stored_len = reader.u32()?;
+        if count == 0 {
+            return Err(FormatError::BadValue("number of blobs"));
+        }
+        if count > RUN_BLOBS_MAX {
+            return Err(FormatError::LimitExceeded("number of blobs"));
+        }
+        if count * BLOB_LEN > reader.left() {
+            return Err(FormatError::Truncated);
+        }
+        let mut blobs = Vec::with_capacity(count);
+        let mut plain_len = 0;
+        for _ in 0..count {
+            let blob = Blob {
+                plain_len: reader.u32()?,
+                id: BlobId::from_bytes(reader.array()?),
+            };
+            if blob.plain_len == 0 {
+                return Err(FormatError::BadValue("length of a blob"));
+            }
+            plain_len += u64::from(blob.plain_len);
+            if plain_len > RUN_PLAIN_MAX as u64 {
+                return Err(FormatError::LimitExceeded("length of a blob"));
+            }
+            blobs.push(blob);
+        }
+        let stored = u64::from(stored_len);
+        let most = plain_len + u64::from(TAG_LEN);
+        let fits = match codec {
+            Codec::Raw => stored == most,
+            Codec::Zstd => (u64::from(TAG_LEN) + 1..=most).contains(&stored),
+        };
+        if fits {
+            Ok(Self {
+                codec,
+                stored_len,
+                blobs,
+            })
+        } else {
+            Err(FormatError::BadValue("stored length of a run"))
+        }
     }
-    Ok(entries)
 }
 
 /// The first 32 bytes of a pack.
@@ -186,44 +207,87 @@ impl PackHead {
 
 /// What a pack holds, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trailer {
-    /// One a blob, all of one kind.
-    pub entries: Vec<Entry>,
+pub struct Contents {
+    /// What all its blobs are.
+    pub kind: BlobKind,
+    /// One at least.
+    pub runs: Vec<Run>,
 }
 
-/// Bytes of the sealed trailer of a pack with so many blobs.
-#[must_use]
-pub const fn sealed_trailer_len(count: usize) -> usize {
-    4 + ENTRY_LEN * count + TAG_LEN as usize
-}
+impl Contents {
+    /// The shortest sealed contents, in bytes.
+    pub const SEALED_LEN_MIN: usize =
+        CONTENTS_HEAD_LEN + RUN_HEAD_LEN + BLOB_LEN + TAG_LEN as usize;
+    /// The longest.
+    pub const SEALED_LEN_MAX: usize =
+        CONTENTS_HEAD_LEN + PACK_BLOBS_MAX * (RUN_HEAD_LEN + BLOB_LEN) + TAG_LEN as usize;
 
-impl Trailer {
-    /// The plaintext to seal.
+    /// All blobs, in order.
+    pub fn blobs(&self) -> impl Iterator<Item = &Blob> {
+        self.runs.iter().flat_map(|run| &run.blobs)
+    }
+
+    /// Their bytes once sealed.
     #[must_use]
-    pub fn encode(entries: &[Entry]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(sealed_trailer_len(entries.len()));
-        out.extend_from_slice(&len_u32(entries.len()).to_le_bytes());
-        for entry in entries {
-            out.extend_from_slice(&entry.encode());
+    pub fn sealed_len(&self) -> usize {
+        let runs: usize = self.runs.iter().map(Run::encoded_len).sum();
+        CONTENTS_HEAD_LEN + runs + TAG_LEN as usize
+    }
+
+    /// The size in bytes of the pack that holds this.
+    #[must_use]
+    pub fn pack_size(&self) -> u64 {
+        let runs: u64 = self.runs.iter().map(|run| u64::from(run.stored_len)).sum();
+        runs + (PACK_HEAD_LEN + self.sealed_len() + PACK_TAIL_LEN) as u64
+    }
+
+    /// The bytes to seal, or to put into a segment.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.sealed_len());
+        out.extend_from_slice(&[self.kind.byte(), 0, 0, 0]);
+        out.extend_from_slice(&len_u32(self.runs.len()).to_le_bytes());
+        for run in &self.runs {
+            run.encode_into(&mut out);
         }
         out
     }
 
-    /// From opened plaintext. Whether the sizes add up to the pack's is for
-    /// [`pack_size`](Self::pack_size) to tell.
+    /// From opened bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         let mut reader = Reader::new(bytes);
-        let count = reader.count(ENTRY_LEN)?;
-        let entries = read_entries(&mut reader, count)?;
+        let contents = Self::read(&mut reader)?;
         reader.end()?;
-        Ok(Self { entries })
+        Ok(contents)
     }
 
-    /// The size in bytes of the pack that has these blobs.
-    #[must_use]
-    pub fn pack_size(entries: &[Entry]) -> u64 {
-        let blobs: u64 = entries.iter().map(|e| u64::from(e.stored_len)).sum();
-        let rest = PACK_HEAD_LEN + sealed_trailer_len(entries.len()) + PACK_TAIL_LEN;
-        blobs + rest as u64
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, FormatError> {
+        let kind = BlobKind::from_byte(reader.u8()?)?;
+        reader.zeros::<3>()?;
+        let count = reader.u32()? as usize;
+        if count == 0 {
+            return Err(FormatError::BadValue("number of runs"));
+        }
+        if count > PACK_BLOBS_MAX {
+            return Err(FormatError::LimitExceeded("number of runs"));
+        }
+        if count * (RUN_HEAD_LEN + BLOB_LEN) > reader.left() {
+            return Err(FormatError::Truncated);
+        }
+        let mut runs = Vec::with_capacity(count);
+        let mut blobs = 0;
+        for _ in 0..count {
+            let run = Run::read(reader)?;
+            blobs += run.blobs.len();
+            if blobs > PACK_BLOBS_MAX {
+                return Err(FormatError::LimitExceeded("number of blobs"));
+            }
+            runs.push(run);
+        }
+        let contents = Self { kind, runs };
+        if contents.pack_size() > PACK_SIZE_MAX {
+            return Err(FormatError::LimitExceeded("size of a pack"));
+        }
+        Ok(contents)
     }
 }

@@ -500,6 +500,8 @@ fn store_slot(
             now[number] = Some(id);
         }
     }
+    // What changed together is read together.
+    run.packer.end_run(sealed)?;
     let changed = before
         .iter()
         .zip(&now)

@@ -1,17 +1,17 @@
 //! Check: is everything there that any backup needs, and, if asked, does all of it open?
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use super::{Context, OpsError};
 use crate::base::{BlobId, ObjectHash, Phase, Progress};
-use crate::format::{BlobKind, ContentKind, Node, PackListing, Trailer};
+use crate::format::{BlobKind, ContentKind, Node, PackListing};
 use crate::repo::{
     Backup, BlobReader, Damage, ErrorKind, ImageReader, Index, NodeReader, ObjectRef, Opener,
-    Project, Records, RepoError, Repository, Top, listing_of,
+    PackMap, Project, Records, RepoError, Repository, Top, listing_of,
 };
 
 /// Something that is wrong.
@@ -52,8 +52,8 @@ struct Run<'a> {
     each: &'a mut dyn FnMut(&Finding),
     /// Packs of the index that cannot be relied on as a whole.
     bad_packs: HashSet<ObjectHash>,
-    /// Blobs that did not open, by pack and ordinal.
-    bad_blobs: HashSet<(ObjectHash, u32)>,
+    /// Runs that did not open, by pack and ordinal.
+    bad_runs: HashSet<(ObjectHash, usize)>,
 }
 
 /// Checks a project and what it depends on. `each` hears of every finding; damage is no error of the check.
@@ -70,7 +70,7 @@ pub fn check(
         report: CheckReport::default(),
         each,
         bad_packs: HashSet::new(),
-        bad_blobs: HashSet::new(),
+        bad_runs: HashSet::new(),
     };
     run.copies(repository)?;
     let records = Records::load(project)?;
@@ -193,7 +193,7 @@ impl Run<'_> {
             self.context.cancel.check()?;
             self.report.packs += 1;
             let object = ObjectRef::Pack(self.project.id, listing.pack);
-            let expected = Trailer::pack_size(&listing.entries);
+            let expected = listing.contents.pack_size();
             let wrong = match sizes.get(&listing.pack) {
                 None => Some(Damage::Missing),
                 Some(found) if *found != expected => Some(Damage::WrongSize {
@@ -255,7 +255,7 @@ impl Run<'_> {
             match bad {
                 None => drop(self.bad_packs.insert(pack)),
                 Some(bad) => self
-                    .bad_blobs
+                    .bad_runs
                     .extend(bad.into_iter().map(|ordinal| (pack, ordinal))),
             }
             self.found_error(&damage);
@@ -270,7 +270,7 @@ impl Run<'_> {
             index,
             blobs: &blobs,
             bad_packs: &self.bad_packs,
-            bad_blobs: &self.bad_blobs,
+            bad_runs: &self.bad_runs,
             width: self.project.chunk_size.per_slot(),
             verdicts: HashMap::new(),
             findings: Vec::new(),
@@ -302,8 +302,8 @@ impl Run<'_> {
     }
 }
 
-/// What is wrong with a pack: with all of it, or with these of its blobs.
-type PackVerdict = (Option<RepoError>, Option<Vec<u32>>);
+/// What is wrong with a pack: with all of it, or with these of its runs.
+type PackVerdict = (Option<RepoError>, Option<Vec<usize>>);
 
 fn read_pack(project: &Project, pack: ObjectHash, size: u64) -> Result<PackVerdict, RepoError> {
     let object = ObjectRef::Pack(project.id, pack);
@@ -313,7 +313,7 @@ fn read_pack(project: &Project, pack: ObjectHash, size: u64) -> Result<PackVerdi
             object,
             source: Damage::WrongHash,
         }) => {
-            // Which of its blobs still open decides which backups suffer.
+            // Which of its runs still open decides which backups suffer.
             let bytes = project.objects.backend().get(&object.name(), size)?;
             let damage = RepoError::Damaged {
                 object,
@@ -321,7 +321,7 @@ fn read_pack(project: &Project, pack: ObjectHash, size: u64) -> Result<PackVerdi
             };
             let bad = listing_of(project, pack, &bytes).ok();
             let bad = bad
-                .map(|listing| bad_blobs(project, &listing, bytes))
+                .map(|listing| bad_runs(project, listing, bytes))
                 .transpose()?;
             return Ok((Some(damage), bad));
         }
@@ -333,10 +333,10 @@ fn read_pack(project: &Project, pack: ObjectHash, size: u64) -> Result<PackVerdi
         Err(error @ RepoError::Damaged { .. }) => return Ok((Some(error), None)),
         Err(error) => return Err(error),
     };
-    let bad = bad_blobs(project, &listing, bytes)?;
+    let bad = bad_runs(project, listing, bytes)?;
     let damage = RepoError::Damaged {
         object,
-        source: Damage::Impossible("a blob in it does not open"),
+        source: Damage::Impossible("a part of it does not open"),
     };
     Ok(if bad.is_empty() {
         (None, None)
@@ -345,20 +345,28 @@ fn read_pack(project: &Project, pack: ObjectHash, size: u64) -> Result<PackVerdi
     })
 }
 
-/// The ordinals of the blobs that do not open, or do not have their ids.
-fn bad_blobs(
+/// The ordinals of the runs that do not open, or hold a blob that does not have its id.
+fn bad_runs(
     project: &Project,
-    listing: &PackListing,
+    listing: PackListing,
     mut bytes: Vec<u8>,
-) -> Result<Vec<u32>, RepoError> {
+) -> Result<Vec<usize>, RepoError> {
     let mut opener = Opener::new()?;
     let mut bad = Vec::new();
-    for location in crate::repo::locations(listing) {
-        let from = usize::try_from(location.offset).unwrap_or(usize::MAX);
-        let stored = bytes.get_mut(from..from.saturating_add(location.entry.stored_len as usize));
-        let whole = stored.map(|stored| opener.open(project, &location, stored).is_ok());
-        if whole != Some(true) {
-            bad.push(location.ordinal);
+    let locations: Vec<_> = Arc::new(PackMap::new(listing)).locations().collect();
+    for run in locations.chunk_by(|a, b| a.run_number() == b.run_number()) {
+        let [first, ..] = run else { continue };
+        let range = first.run_range();
+        let place = |at| usize::try_from(at).unwrap_or(usize::MAX);
+        let whole = bytes
+            .get_mut(place(range.start)..place(range.end))
+            .and_then(|stored| opener.open_run(project, first, stored).ok())
+            .is_some_and(|opened| {
+                run.iter()
+                    .all(|blob| Opener::blob(project, blob, opened).is_ok())
+            });
+        if !whole {
+            bad.push(first.run_number());
         }
     }
     Ok(bad)
@@ -369,7 +377,7 @@ struct Walk<'a> {
     index: &'a Index<'a>,
     blobs: &'a BlobReader<'a>,
     bad_packs: &'a HashSet<ObjectHash>,
-    bad_blobs: &'a HashSet<(ObjectHash, u32)>,
+    bad_runs: &'a HashSet<(ObjectHash, usize)>,
     /// Chunks in a slot.
     width: usize,
     /// Whether all is well at and below a node, and the bytes that a stream's node spans.
@@ -465,9 +473,11 @@ impl Walk<'_> {
 
     fn chunk(&mut self, id: &BlobId) -> Result<bool, RepoError> {
         let good = |location: &crate::repo::Location| {
-            location.entry.kind == BlobKind::Chunk
-                && !self.bad_packs.contains(&location.pack)
-                && !self.bad_blobs.contains(&(location.pack, location.ordinal))
+            location.kind() == BlobKind::Chunk
+                && !self.bad_packs.contains(&location.pack())
+                && !self
+                    .bad_runs
+                    .contains(&(location.pack(), location.run_number()))
         };
         match self.index.find(id)? {
             Some(location) if good(&location) => Ok(true),

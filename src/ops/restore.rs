@@ -40,7 +40,7 @@ pub struct RestoreReport {
 
 /// A stretch of the target that is dealt with at once, at most this long.
 const PIECE: u64 = SLOT_SIZE;
-/// Blobs of a pack that lie nearer than this are read in one go.
+/// Runs of a pack that lie nearer than this are read in one go.
 const GAP: u64 = 64 << 10;
 /// Pieces under way for each thread.
 const AHEAD: usize = 2;
@@ -402,14 +402,15 @@ impl Tools<'_> {
             let range = chunk.offset..chunk.offset + u64::from(chunk.len);
             collect(&mut zeros, at..range.start);
             let here = &piece.buf[place(&range)];
-            let entry = self
+            let plain_len = self
                 .run
                 .image
                 .blobs()
                 .locate(BlobKind::Chunk, &chunk.id)?
-                .entry;
+                .blob()
+                .plain_len as usize;
             // The last chunk of an image is longer than what the image has of it: zeros follow.
-            let same = match (entry.plain_len as usize).checked_sub(here.len()) {
+            let same = match plain_len.checked_sub(here.len()) {
                 Some(0) => keys.chunk_id(here) == chunk.id,
                 Some(more) => keys.chunk_id(&[here, &vec![0; more]].concat()) == chunk.id,
                 None => false,
@@ -441,50 +442,68 @@ impl Tools<'_> {
             .iter()
             .map(|chunk| Ok((blobs.locate(BlobKind::Chunk, &chunk.id)?, *chunk)))
             .collect::<Result<Vec<_>, RepoError>>()?;
-        places.sort_unstable_by_key(|(place, _)| (place.pack, place.offset));
-        let end = |place: &Location| place.offset + u64::from(place.entry.stored_len);
-        let near = |a: &(Location, ChunkRef), b: &(Location, ChunkRef)| {
-            a.0.pack == b.0.pack && b.0.offset <= end(&a.0) + GAP
+        places.sort_unstable_by_key(|(place, _)| (place.pack(), place.run_number()));
+        let near = |a: &Placed, b: &Placed| {
+            a.0.pack() == b.0.pack() && b.0.run_range().start <= a.0.run_range().end + GAP
         };
         for together in places.chunk_by(near) {
-            let [(first, _), ..] = together else { continue };
-            let last = together.last().map_or(0, |(place, _)| end(place));
-            let range = first.offset..last;
+            let (Some((first, _)), Some((last, _))) = (together.first(), together.last()) else {
+                continue;
+            };
+            let range = first.run_range().start..last.run_range().end;
             self.stored.resize(len(&range), 0);
-            blobs.fetch(first, &mut self.stored)?;
+            blobs.fetch(first, range.start, &mut self.stored)?;
             self.run
                 .fetched
                 .fetch_add(self.stored.len() as u64, Ordering::Relaxed);
-            self.open(blobs, together, piece)?;
-        }
-        Ok(())
-    }
-
-    /// Opens blobs that were read together, in ascending order; several may be the same one.
-    fn open(
-        &mut self,
-        blobs: &BlobReader<'_>,
-        together: &[(Location, ChunkRef)],
-        piece: &mut Piece,
-    ) -> Result<(), OpsError> {
-        let Some((first, _)) = together.first() else {
-            return Ok(());
-        };
-        for same in together.chunk_by(|a, b| a.0.offset == b.0.offset) {
-            let [(place, _), ..] = same else { continue };
-            let at = len(&(first.offset..place.offset));
-            let stored = &mut self.stored[at..at + place.entry.stored_len as usize];
-            let plain = blobs.open(&mut self.opener, place, stored)?;
-            for (_, chunk) in same {
-                let at = len(&(piece.range.start..chunk.offset));
-                let into = &mut piece.buf[at..at + chunk.len as usize];
-                // A stream's entry may claim another length than its chunk has.
-                let plain = plain.get(..into.len()).ok_or(RepoError::Tree)?;
-                into.copy_from_slice(plain);
+            for same_run in together.chunk_by(|a, b| a.0.run_number() == b.0.run_number()) {
+                self.open(same_run, range.start, piece)?;
             }
         }
         Ok(())
     }
+
+    /// Opens a run out of what was fetched from `start` on, and takes these chunks out of it.
+    fn open(&mut self, chunks: &[Placed], start: u64, piece: &mut Piece) -> Result<(), OpsError> {
+        let [(place, _), ..] = chunks else {
+            return Ok(());
+        };
+        let range = place.run_range();
+        let at = len(&(start..range.start));
+        let stored = &mut self.stored[at..at + len(&range)];
+        let project = self.run.project;
+        let opened = self
+            .opener
+            .open_run(project, place, stored)
+            .and_then(|run| {
+                for (place, chunk) in chunks {
+                    put(Opener::blob(project, place, run)?, chunk, piece)?;
+                }
+                Ok(())
+            });
+        match opened {
+            Ok(()) => Ok(()),
+            // Another pack may hold the same chunks.
+            Err(RepoError::Damaged { .. }) => {
+                for (_, chunk) in chunks {
+                    put(&self.run.image.blobs().chunk(&chunk.id)?, chunk, piece)?;
+                }
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+type Placed = (Location, ChunkRef);
+
+/// Puts a chunk into its place in the piece's buffer.
+fn put(plain: &[u8], chunk: &ChunkRef, piece: &mut Piece) -> Result<(), RepoError> {
+    let at = len(&(piece.range.start..chunk.offset));
+    let into = &mut piece.buf[at..at + chunk.len as usize];
+    // A stream's entry may claim another length than its chunk has.
+    into.copy_from_slice(plain.get(..into.len()).ok_or(RepoError::Tree)?);
+    Ok(())
 }
 
 /// Appends a range, joined to the last one if it follows it; an empty one is nothing.

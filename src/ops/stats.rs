@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{Context, OpsError};
-use crate::format::{BlobKind, Trailer};
+use crate::format::BlobKind;
 use crate::repo::{Project, Records};
 
 /// Counts of a project. Bytes, where nothing else is said.
@@ -43,10 +43,12 @@ pub fn stats(project: &Project, context: &Context<'_>) -> Result<StatsReport, Op
     index.each_pack(|pack| {
         context.cancel.check()?;
         report.packs += 1;
-        report.stored += Trailer::pack_size(&pack.entries);
-        for entry in pack.entries.iter().filter(|e| e.kind == BlobKind::Chunk) {
-            report.chunks += 1;
-            report.unique += u64::from(entry.plain_len);
+        report.stored += pack.contents.pack_size();
+        if pack.contents.kind == BlobKind::Chunk {
+            for blob in pack.contents.blobs() {
+                report.chunks += 1;
+                report.unique += u64::from(blob.plain_len);
+            }
         }
         Ok(())
     })?;

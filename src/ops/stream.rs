@@ -24,7 +24,7 @@ struct Batch {
 }
 
 /// A batch is sent at this many bytes.
-const BATCH_TARGET: usize = 1 << 20;
+const BATCH_TARGET: usize = 2 << 20;
 
 /// Reads a stream to its end and stores its chunks.
 pub(super) fn stream_into(run: &Run<'_>, source: impl Read + Send) -> Result<Stored, OpsError> {
@@ -110,6 +110,8 @@ fn work(
                 }
             }
         }
+        // What follows each other is read together.
+        result = result.and_then(|()| Ok(run.packer.end_run(&mut sealed)?));
         if result.is_err() || done.send(Ok(batch)).is_err() {
             break;
         }

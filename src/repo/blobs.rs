@@ -9,7 +9,7 @@ use super::index::{Index, Location};
 use super::layout::ObjectRef;
 use super::objects::absent;
 use super::open::Project;
-use super::packs::{blob_context, pack_context};
+use super::packs::{pack_context, run_context};
 use crate::base::BlobId;
 use crate::crypto::{PackCipher, PackNonce};
 use crate::format::{BlobKind, Node};
@@ -42,48 +42,58 @@ impl Opener {
         })
     }
 
-    /// Opens a blob from its stored bytes, which are overwritten. Its id has been checked.
-    pub fn open<'b>(
+    /// Opens the run that a blob lies in, from its stored bytes, which are overwritten: the blobs of the
+    /// run, joined. Whether each has its id is for [`blob`](Self::blob) to tell.
+    pub fn open_run<'b>(
         &'b mut self,
         project: &Project,
         location: &Location,
         stored: &'b mut [u8],
     ) -> Result<&'b [u8], RepoError> {
-        let object = ObjectRef::Pack(project.id, location.pack);
-        let damaged = |why: Damage| RepoError::damaged(object, why);
-        let entry = &location.entry;
+        let damaged = |why: Damage| RepoError::damaged(pack_of(project, location), why);
+        let nonce = location.nonce();
         let cipher = match &mut self.cipher {
-            Some((nonce, cipher)) if *nonce == location.nonce => cipher,
+            Some((of, cipher)) if *of == nonce => cipher,
             slot => {
-                let cipher = project
-                    .keys
-                    .pack_cipher(PackNonce::from_bytes(location.nonce));
-                &mut slot.insert((location.nonce, cipher)).1
+                let cipher = project.keys.pack_cipher(PackNonce::from_bytes(nonce));
+                &mut slot.insert((nonce, cipher)).1
             }
         };
-        let bound = blob_context(&pack_context(project), entry);
+        let run = location.run();
+        let bound = run_context(&pack_context(project), location.kind(), run);
         let content = cipher
-            .open_in_place(location.ordinal.into(), &bound, stored)
+            .open_in_place(location.run_number() as u64, &bound, stored)
             .map_err(|e| damaged(e.into()))?;
-        let plain = self
-            .decompressor
-            .decode(
-                entry.codec,
-                content,
-                entry.plain_len as usize,
-                &mut self.plain,
-            )
-            .map_err(damaged)?;
-        let id = match entry.kind {
+        self.decompressor
+            .decode(run.codec, content, run.plain_len(), &mut self.plain)
+            .map_err(damaged)
+    }
+
+    /// The blob, out of its opened run. Its id has been checked.
+    pub fn blob<'b>(
+        project: &Project,
+        location: &Location,
+        run: &'b [u8],
+    ) -> Result<&'b [u8], RepoError> {
+        let wanted = location.blob().id;
+        let plain = run.get(location.range()).unwrap_or_default();
+        let id = match location.kind() {
             BlobKind::Chunk => project.keys.chunk_id(plain),
             BlobKind::Node => project.keys.node_id(plain),
         };
-        if id == entry.id {
+        if id == wanted {
             Ok(plain)
         } else {
-            Err(damaged(Damage::WrongId(entry.id)))
+            Err(RepoError::damaged(
+                pack_of(project, location),
+                Damage::WrongId(wanted),
+            ))
         }
     }
+}
+
+fn pack_of(project: &Project, location: &Location) -> ObjectRef {
+    ObjectRef::Pack(project.id, location.pack())
 }
 
 impl<'a> BlobReader<'a> {
@@ -113,24 +123,40 @@ impl<'a> BlobReader<'a> {
         })
     }
 
-    /// Reads `buf.len()` bytes of a pack.
-    pub fn fetch(&self, location: &Location, buf: &mut [u8]) -> Result<(), RepoError> {
+    /// Reads `buf.len()` bytes, from `offset` on, of the pack that the blob lies in.
+    pub fn fetch(&self, location: &Location, offset: u64, buf: &mut [u8]) -> Result<(), RepoError> {
         let project = self.index.project();
-        let object = ObjectRef::Pack(project.id, location.pack);
+        let object = pack_of(project, location);
         let backend = project.objects.backend();
         backend
-            .get_range(&object.name(), location.offset, buf)
+            .get_range(&object.name(), offset, buf)
             .map_err(|e| absent(object, e))
     }
 
-    /// Opens a blob; see [`Opener::open`].
-    pub fn open<'b>(
-        &self,
-        opener: &'b mut Opener,
-        location: &Location,
-        stored: &'b mut [u8],
-    ) -> Result<&'b [u8], RepoError> {
-        opener.open(self.index.project(), location, stored)
+    /// A chunk's plain bytes, from whichever of its packs is whole.
+    pub fn chunk(&self, id: &BlobId) -> Result<Vec<u8>, RepoError> {
+        let mut failure = None;
+        for place in self.index.find_all(id)? {
+            match self.read(&place) {
+                Ok(plain) => return Ok(plain),
+                Err(error @ RepoError::Damaged { .. }) => failure = failure.or(Some(error)),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(failure.unwrap_or(RepoError::Missing {
+            kind: "chunk",
+            id: *id,
+        }))
+    }
+
+    /// A blob's plain bytes, from this place.
+    fn read(&self, location: &Location) -> Result<Vec<u8>, RepoError> {
+        let project = self.index.project();
+        let mut stored = vec![0; location.run().stored_len as usize];
+        self.fetch(location, location.run_range().start, &mut stored)?;
+        let mut opener = Opener::new()?;
+        let run = opener.open_run(project, location, &mut stored)?;
+        Opener::blob(project, location, run).map(<[u8]>::to_vec)
     }
 
     /// A tree node, from whichever of its packs is whole.
@@ -165,16 +191,12 @@ impl<'a> BlobReader<'a> {
 
     /// Reads a node from this place.
     pub fn read_node(&self, location: &Location) -> Result<Node, RepoError> {
-        let object = ObjectRef::Pack(self.index.project().id, location.pack);
-        let mut stored = vec![0; location.entry.stored_len as usize];
-        self.fetch(location, &mut stored)?;
-        let mut opener = Opener::new()?;
-        let plain = self.open(&mut opener, location, &mut stored)?;
-        if location.entry.kind != BlobKind::Node {
+        let object = pack_of(self.index.project(), location);
+        if location.kind() != BlobKind::Node {
             let why = Damage::Impossible("a chunk lies where a tree node should");
             return Err(RepoError::damaged(object, why));
         }
-        Node::decode(plain).map_err(|e| RepoError::format(object, e))
+        Node::decode(&self.read(location)?).map_err(|e| RepoError::format(object, e))
     }
 }
 

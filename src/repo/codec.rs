@@ -1,5 +1,7 @@
 //! Compression of blobs and objects: Zstandard, with contexts that are reused.
 
+use zstd::zstd_safe::CParameter;
+
 use super::error::Damage;
 use crate::format::Codec;
 
@@ -18,40 +20,50 @@ impl Default for Compression {
     }
 }
 
-/// Compresses one blob after the other. One a thread.
+/// Compresses one run or object after the other. One a thread.
 pub struct Compressor(Option<zstd::bulk::Compressor<'static>>);
 
 impl Compressor {
     /// For this level.
     pub fn new(compression: Compression) -> std::io::Result<Self> {
-        match compression {
-            Compression::Off => Ok(Self(None)),
-            Compression::Level(level) => zstd::bulk::Compressor::new(level).map(|c| Self(Some(c))),
-        }
-    }
-
-    /// Appends `plain` to `out`, compressed if that saves more than a twentieth: less is not
-    /// worth the time that reading it again takes.
-    pub fn append(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Codec {
-        let start = out.len();
-        if let Some(compressor) = &mut self.0 {
-            // A destination that is too small makes zstd stop, which here means: not worth it.
-            let limit = plain.len() - plain.len() / 20;
-            out.resize(start + limit, 0);
-            match compressor.compress_to_buffer(plain, &mut out[start..]) {
-                Ok(len) if len > 0 => {
-                    out.truncate(start + len);
-                    return Codec::Zstd;
-                }
-                _ => out.truncate(start),
+        let Compression::Level(level) = compression else {
+            return Ok(Self(None));
+        };
+        let mut compressor = zstd::bulk::Compressor::new(level)?;
+        if level == 1 {
+            // The tables of level 1 are made for 16 KiB and forget what lies further back. With room for
+            // a slot it finds what level 3 finds, at its own speed (docs/decisions/0003-runs.md).
+            for parameter in [
+                CParameter::WindowLog(22),
+                CParameter::HashLog(17),
+                CParameter::MinMatch(6),
+            ] {
+                compressor.set_parameter(parameter)?;
             }
         }
-        out.extend_from_slice(plain);
-        Codec::Raw
+        Ok(Self(Some(compressor)))
+    }
+
+    /// Puts `plain` into `out`, compressed, if that saves more than a twentieth: less is not worth
+    /// the time that reading it again takes. Otherwise it says so and `out` is of no use.
+    pub fn compress(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Codec {
+        let Some(compressor) = &mut self.0 else {
+            return Codec::Raw;
+        };
+        // A destination that is too small makes zstd stop, which here means: not worth it.
+        let limit = plain.len() - plain.len() / 20;
+        out.resize(limit, 0);
+        match compressor.compress_to_buffer(plain, &mut out[..]) {
+            Ok(len) if len > 0 => {
+                out.truncate(len);
+                Codec::Zstd
+            }
+            _ => Codec::Raw,
+        }
     }
 }
 
-/// Decompresses one blob after the other. One a thread.
+/// Decompresses one run or object after the other. One a thread.
 pub(super) struct Decompressor(zstd::bulk::Decompressor<'static>);
 
 impl Decompressor {

@@ -16,7 +16,7 @@ mod tree;
 pub use blobs::{BlobReader, Opener};
 pub use codec::{Compression, Compressor};
 pub use error::{Damage, ErrorKind, RepoError};
-pub use index::{Cache, CacheState, Index, Location, locations};
+pub use index::{Cache, CacheState, Index, Location, PackMap};
 pub use keys::{KeyScope, KeySummary, NewKey};
 pub use layout::ObjectRef;
 pub use objects::Objects;

@@ -106,15 +106,17 @@ impl Objects {
         (project, key): (ProjectId, &SealKey),
         body: &[u8],
     ) -> Result<ObjectHash, RepoError> {
-        let mut stored = Vec::new();
+        let mut compressed = Vec::new();
         let codec = Compressor::new(Compression::default())
             .map_err(RepoError::Compress)?
-            .append(body, &mut stored);
-        debug_assert!(codec == Codec::Zstd || stored.len() == body.len());
+            .compress(body, &mut compressed);
         let payload = Payload {
             codec,
             plain_len: body.len(),
-            body: &stored,
+            body: match codec {
+                Codec::Raw => body,
+                Codec::Zstd => &compressed,
+            },
         }
         .encode();
         let header = magic.header();

@@ -12,19 +12,19 @@ use redb::{
 };
 
 use super::filter::{BlockKey, Filter};
-use super::locality::LoadedPack;
+use super::locality::{Location, PackMap};
 use crate::base::{BlobId, ObjectHash};
-use crate::format::{ENTRY_LEN, Entry, PackListing};
+use crate::format::{Contents, PackListing};
 
 /// What identifies the index: format of these tables, repository, project.
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 /// The segments that were taken in.
 const SEGMENTS: TableDefinition<[u8; 32], ()> = TableDefinition::new("segments");
-/// The packs, by a number that stands for them here: hash, nonce, entries.
+/// The packs, by a number that stands for them here: hash, nonce, contents.
 const PACKS: TableDefinition<u32, &[u8]> = TableDefinition::new("packs");
 /// The numbers of the packs.
 const NUMBERS: TableDefinition<[u8; 32], u32> = TableDefinition::new("numbers");
-/// Where a blob lies: the first half of its id, to pack number and ordinal. The full id is compared in the pack's listing.
+/// Where a blob lies: the first half of its id, to pack number and blob number. The full id is compared in the pack's listing.
 const BLOBS: TableDefinition<[u8; 16], u64> = TableDefinition::new("blobs");
 /// Where else it lies.
 const MORE: MultimapTableDefinition<[u8; 16], u64> = MultimapTableDefinition::new("more");
@@ -174,8 +174,12 @@ impl Db {
                 }
                 numbers.insert(pack.pack.as_bytes(), next)?;
                 rows.insert(next, &row(pack)[..])?;
-                let place = |ordinal: u32| u64::from(next) << 32 | u64::from(ordinal);
-                places.extend((0..).zip(&pack.entries).map(|(i, e)| (e.id, place(i))));
+                let place = |blob: u32| u64::from(next) << 32 | u64::from(blob);
+                places.extend(
+                    (0..)
+                        .zip(pack.contents.blobs())
+                        .map(|(i, b)| (b.id, place(i))),
+                );
                 next += 1;
             }
             // Random keys are a B-tree's worst case: in order, neighbours share the pages they touch.
@@ -207,12 +211,12 @@ impl Db {
         Ok(())
     }
 
-    /// The packs that may hold the blob, with the ordinal it has there. `first` stops at one.
+    /// Where the blob lies. `first` stops at one place. The pack's map comes along for the locality.
     pub(super) fn places(
         &self,
         id: &BlobId,
         first: bool,
-    ) -> Result<Vec<(Arc<LoadedPack>, u32)>, DbError> {
+    ) -> Result<Vec<(Arc<PackMap>, Location)>, DbError> {
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
         if !lock(&self.filter).maybe_has(id, |key| load_block(&tables.filter, key))? {
             return Ok(Vec::new());
@@ -224,11 +228,11 @@ impl Db {
         let mut found = Vec::new();
         let mut consider = |place: u64| -> Result<bool, DbError> {
             #[expect(clippy::cast_possible_truncation, reason = "two halves")]
-            let (number, ordinal) = ((place >> 32) as u32, place as u32);
+            let (number, blob) = ((place >> 32) as u32, place as u32);
             let row = tables.packs.get(number)?.ok_or("a pack is missing")?;
-            let pack = LoadedPack::new(listing(row.value())?);
-            if pack.location(ordinal).is_some_and(|l| l.entry.id == *id) {
-                found.push((Arc::new(pack), ordinal));
+            let pack = Arc::new(PackMap::new(listing(row.value())?));
+            if let Some(location) = pack.location(blob).filter(|l| l.blob().id == *id) {
+                found.push((pack, location));
             }
             Ok(first && !found.is_empty())
         };
@@ -325,23 +329,21 @@ fn stamp_path(path: &Path) -> PathBuf {
 }
 
 fn row(pack: &PackListing) -> Vec<u8> {
-    let mut row = Vec::with_capacity(48 + pack.entries.len() * ENTRY_LEN);
-    row.extend_from_slice(pack.pack.as_bytes());
-    row.extend_from_slice(&pack.nonce);
-    for entry in &pack.entries {
-        row.extend_from_slice(&entry.encode());
-    }
-    row
+    [
+        &pack.pack.as_bytes()[..],
+        &pack.nonce,
+        &pack.contents.encode(),
+    ]
+    .concat()
 }
 
 fn listing(row: &[u8]) -> Result<PackListing, DbError> {
     let (hash, rest) = row.split_first_chunk::<32>().ok_or("a row is short")?;
     let (nonce, rest) = rest.split_first_chunk::<16>().ok_or("a row is short")?;
-    let entries = rest.as_chunks::<ENTRY_LEN>().0.iter().map(Entry::decode);
     Ok(PackListing {
         pack: ObjectHash::from_bytes(*hash),
         nonce: *nonce,
-        entries: entries.collect::<Result<_, _>>()?,
+        contents: Contents::decode(rest)?,
     })
 }
 

@@ -19,24 +19,10 @@ use super::objects::is_missing;
 use super::open::Project;
 use super::packs::read_listing;
 use crate::base::{BlobId, Notice, ObjectHash, Observer};
-use crate::format::{Entry, IndexSegment, Magic, PackListing};
+use crate::format::{IndexSegment, Magic, PackListing};
 use db::{Db, DbError, Opened};
-use locality::{LoadedPack, Locality};
-
-/// Where a blob lies, and what it takes to open it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Location {
-    /// In which pack.
-    pub pack: ObjectHash,
-    /// The pack's nonce.
-    pub nonce: [u8; 16],
-    /// Its number in the pack.
-    pub ordinal: u32,
-    /// Where it begins in the pack, in bytes.
-    pub offset: u64,
-    /// What the index says of it.
-    pub entry: Entry,
-}
+use locality::Locality;
+pub use locality::{Location, PackMap};
 
 /// What the cache of a project holds, for `cache` and `stats`.
 #[derive(Debug, Clone)]
@@ -59,8 +45,8 @@ pub struct Index<'a> {
     failed_before: AtomicBool,
 }
 
-/// Entries that are sorted and put in at once while the cache is filled: about 50 MB.
-const BATCH_ENTRIES: usize = 512 << 10;
+/// Blobs that are sorted and put in at once while the cache is filled: about 50 MB.
+const BATCH_BLOBS: usize = 512 << 10;
 /// Caches that processes of one project can have side by side on one host.
 const SLOTS_MAX: usize = 64;
 
@@ -110,12 +96,6 @@ fn memory_db(project: &Project) -> Result<Db, RepoError> {
         path: "memory".into(),
         source,
     })
-}
-
-/// Where each blob of a pack lies.
-pub fn locations(listing: &PackListing) -> impl Iterator<Item = Location> {
-    let pack = LoadedPack::new(listing.clone());
-    (0..).map_while(move |ordinal| pack.location(ordinal))
 }
 
 impl<'a> Index<'a> {
@@ -210,11 +190,15 @@ impl<'a> Index<'a> {
     /// Reads these segments into the database.
     fn load(&self, segments: &[ObjectHash]) -> Result<(), RepoError> {
         let mut damaged = false;
-        let (mut names, mut packs, mut entries) = (Vec::new(), Vec::new(), 0);
+        let (mut names, mut packs, mut blobs) = (Vec::new(), Vec::new(), 0);
         for hash in segments {
             match read_segment(self.project, *hash) {
                 Ok(segment) => {
-                    entries += segment.packs.iter().map(|p| p.entries.len()).sum::<usize>();
+                    blobs += segment
+                        .packs
+                        .iter()
+                        .map(|p| p.contents.blobs().count())
+                        .sum::<usize>();
                     packs.extend(segment.packs);
                 }
                 // It was removed since it was listed: another process merged it.
@@ -227,9 +211,9 @@ impl<'a> Index<'a> {
                 Err(e) => return Err(e),
             }
             names.push(*hash);
-            if entries >= BATCH_ENTRIES {
+            if blobs >= BATCH_BLOBS {
                 self.put(&names, &packs)?;
-                (names, packs, entries) = (Vec::new(), Vec::new(), 0);
+                (names, packs, blobs) = (Vec::new(), Vec::new(), 0);
             }
         }
         if !names.is_empty() {
@@ -285,24 +269,21 @@ impl<'a> Index<'a> {
             return Ok(Some(location));
         }
         drop(locality);
-        let Some((pack, ordinal)) = self.guarded(|db| db.places(id, true))?.pop() else {
+        let Some((pack, location)) = self.guarded(|db| db.places(id, true))?.pop() else {
             return Ok(None);
         };
-        let location = pack.location(ordinal);
-        self.locality
+        let mut locality = self
+            .locality
             .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .put(pack);
-        Ok(location)
+            .unwrap_or_else(PoisonError::into_inner);
+        locality.put(pack);
+        Ok(Some(location))
     }
 
     /// All places where the blob lies: for when the first turns out to be damaged.
     pub fn find_all(&self, id: &BlobId) -> Result<Vec<Location>, RepoError> {
         let places = self.guarded(|db| db.places(id, false))?;
-        Ok(places
-            .into_iter()
-            .filter_map(|(pack, ordinal)| pack.location(ordinal))
-            .collect())
+        Ok(places.into_iter().map(|(_, location)| location).collect())
     }
 
     /// Calls `each` with every pack that the segments name.

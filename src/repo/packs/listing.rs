@@ -1,10 +1,10 @@
-//! What a pack holds, from its own trailer.
+//! What a pack holds, from its own contents.
 
 use crate::base::ObjectHash;
 use crate::crypto::{PackCipher, PackNonce};
 use crate::format::{
-    FormatError, HEADER_LEN, PACK_ENTRIES_MAX, PACK_HEAD_LEN, PACK_SIZE_MAX, PACK_TAIL_LEN,
-    PackHead, PackListing, Trailer, sealed_trailer_len,
+    Contents, FormatError, HEADER_LEN, PACK_HEAD_LEN, PACK_SIZE_MAX, PACK_TAIL_LEN, PackHead,
+    PackListing,
 };
 
 use super::super::error::{Damage, RepoError};
@@ -12,10 +12,10 @@ use super::super::layout::ObjectRef;
 use super::super::objects::absent;
 use super::super::open::Project;
 
-/// Bytes read from the end of a pack in the hope that they hold the whole trailer.
+/// Bytes read from the end of a pack in the hope that they hold all of the contents.
 const TAIL_GUESS: u64 = 256 << 10;
 
-/// What the blobs of a pack are bound to beside their entries: project and header.
+/// What the runs of a pack are bound to beside their descriptors: project and header.
 pub(in crate::repo) fn pack_context(project: &Project) -> [u8; 32] {
     let mut context = [0; 32];
     context[..16].copy_from_slice(project.id.as_bytes());
@@ -23,7 +23,7 @@ pub(in crate::repo) fn pack_context(project: &Project) -> [u8; 32] {
     context
 }
 
-/// Reads a pack's trailer, in two or three requests.
+/// Reads a pack's contents, in two or three requests.
 pub fn read_listing(
     project: &Project,
     pack: ObjectHash,
@@ -45,7 +45,7 @@ pub fn read_listing(
     backend
         .get_range(&name, size - guess, &mut tail)
         .map_err(lost)?;
-    let len = trailer_len(object, &tail, size)?;
+    let len = contents_len(object, &tail, size)?;
     let whole = len + PACK_TAIL_LEN;
     if whole > tail.len() {
         tail = vec![0; whole];
@@ -69,13 +69,13 @@ pub fn listing_of(
     let Some(head) = bytes.first_chunk::<PACK_HEAD_LEN>() else {
         return Err(RepoError::format(object, FormatError::Truncated));
     };
-    let len = trailer_len(object, bytes, size)?;
+    let len = contents_len(object, bytes, size)?;
     let at = bytes.len() - len - PACK_TAIL_LEN;
     open_listing(project, pack, head, &bytes[at..at + len], size)
 }
 
 fn check_size(object: ObjectRef, size: u64) -> Result<(), RepoError> {
-    let least = (PACK_HEAD_LEN + sealed_trailer_len(1) + PACK_TAIL_LEN) as u64;
+    let least = (PACK_HEAD_LEN + Contents::SEALED_LEN_MIN + PACK_TAIL_LEN) as u64;
     if size < least {
         Err(RepoError::format(object, FormatError::Truncated))
     } else if size > PACK_SIZE_MAX {
@@ -88,18 +88,18 @@ fn check_size(object: ObjectRef, size: u64) -> Result<(), RepoError> {
     }
 }
 
-/// The length of the sealed trailer, from the last bytes of a pack; it fits the pack.
-fn trailer_len(object: ObjectRef, tail: &[u8], size: u64) -> Result<usize, RepoError> {
+/// The length of the sealed contents, from the last bytes of a pack; it fits the pack.
+fn contents_len(object: ObjectRef, tail: &[u8], size: u64) -> Result<usize, RepoError> {
     let refuse = |e| RepoError::format(object, e);
     let len = tail
         .last_chunk::<PACK_TAIL_LEN>()
         .ok_or_else(|| refuse(FormatError::Truncated))?;
     let len = u32::from_le_bytes(*len) as usize;
-    if len > sealed_trailer_len(PACK_ENTRIES_MAX) {
-        return Err(refuse(FormatError::LimitExceeded("length of the trailer")));
+    if len > Contents::SEALED_LEN_MAX {
+        return Err(refuse(FormatError::LimitExceeded("length of the contents")));
     }
-    if len < sealed_trailer_len(1) || (PACK_HEAD_LEN + len + PACK_TAIL_LEN) as u64 > size {
-        return Err(refuse(FormatError::BadValue("length of the trailer")));
+    if len < Contents::SEALED_LEN_MIN || (PACK_HEAD_LEN + len + PACK_TAIL_LEN) as u64 > size {
+        return Err(refuse(FormatError::BadValue("length of the contents")));
     }
     Ok(len)
 }
@@ -117,10 +117,10 @@ fn open_listing(
     let aad = [&project.id.as_bytes()[..], &head[..HEADER_LEN]].concat();
     let mut sealed = sealed.to_vec();
     let plain = cipher
-        .open_in_place(PackCipher::TRAILER, &aad, &mut sealed)
+        .open_in_place(PackCipher::CONTENTS, &aad, &mut sealed)
         .map_err(|e| RepoError::damaged(object, e))?;
-    let Trailer { entries } = Trailer::decode(plain).map_err(|e| RepoError::format(object, e))?;
-    let expected = Trailer::pack_size(&entries);
+    let contents = Contents::decode(plain).map_err(|e| RepoError::format(object, e))?;
+    let expected = contents.pack_size();
     if expected != size {
         return Err(RepoError::damaged(
             object,
@@ -133,7 +133,7 @@ fn open_listing(
     Ok(PackListing {
         pack,
         nonce,
-        entries,
+        contents,
     })
 }
 

@@ -8,6 +8,6 @@ mod writer;
 pub use journal::Journal;
 pub(super) use listing::pack_context;
 pub use listing::{listing_of, read_listing};
-pub(super) use packer::blob_context;
+pub(super) use packer::run_context;
 pub use packer::{Packer, PackerReport, Sealed};
 pub use writer::IndexStored;

@@ -1,8 +1,8 @@
 //! From plain blobs to full packs, by many threads at once.
 //!
-//! A worker compresses into a buffer of its own, reserves ordinals in the pack that is open, seals in place
-//! and hands the buffer over: a blob is copied only if it does not compress. A pack whose reservations have
-//! all been delivered goes to the writer. One byte budget bounds everything between compression and the store.
+//! A worker joins new chunks into runs, compresses each into a buffer of its own, reserves ordinals in the
+//! pack that is open, seals in place and hands the buffer over. A pack whose reservations have all been
+//! delivered goes to the writer. One byte budget bounds everything between compression and the store.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,16 +18,18 @@ use super::listing::{pack_context, read_listing};
 use super::writer::{IndexStored, Writer};
 use crate::base::{BlobId, Cancelled, Notice, ObjectHash, Observer};
 use crate::crypto::{PackCipher, PackNonce, TAG_LEN};
-use crate::format::{BlobKind, Codec, ENTRY_LEN, Entry, PackListing};
+use crate::format::{
+    Blob, BlobKind, Codec, Contents, PackListing, RUN_BLOBS_MAX, RUN_PLAIN_MAX, Run,
+};
 
 /// A data pack is full at this many bytes. With 32 MiB the budget below fits beside Argon2id's memory.
 const DATA_TARGET: usize = 32 << 20;
 /// A node pack is full at this many bytes; it is held twice while it is stored.
 const NODE_TARGET: usize = 4 << 20;
 /// No pack gets more blobs, so that a listing stays small.
-const ENTRIES_TARGET: usize = 8192;
-/// A worker hands its buffer over at this many bytes.
-const PART_TARGET: usize = 1 << 20;
+const BLOBS_TARGET: usize = 8192;
+/// A worker hands its buffer over when the next run might not fit into this many bytes.
+const PART_LEN: usize = 2 << 20;
 /// Bytes between compression and the store. More than a pack and a part a worker, or nothing would move.
 const BUDGET: usize = 80 << 20;
 /// Tree nodes are stored in so many packs each.
@@ -38,7 +40,7 @@ pub(super) struct FullPack {
     pub(super) nonce: PackNonce,
     pub(super) cipher: PackCipher,
     pub(super) parts: Vec<Vec<u8>>,
-    pub(super) entries: Vec<Entry>,
+    pub(super) contents: Contents,
 }
 
 /// What the writer is given.
@@ -57,7 +59,8 @@ struct Filling {
 
 #[derive(Default)]
 struct FillingState {
-    entries: Vec<Entry>,
+    runs: Vec<Run>,
+    blobs: usize,
     /// One a reservation; delivered ones have their bytes.
     parts: Vec<Option<Vec<u8>>>,
     missing: usize,
@@ -68,8 +71,14 @@ struct FillingState {
 /// What one worker is filling.
 pub struct Sealed {
     compressor: Compressor,
-    buf: Vec<u8>,
-    entries: Vec<Entry>,
+    /// The open run: its chunks, joined.
+    plain: Vec<u8>,
+    blobs: Vec<Blob>,
+    /// Where a run is compressed.
+    scratch: Vec<u8>,
+    /// Runs that are compressed and not sealed yet, each with room for its tag.
+    part: Vec<u8>,
+    runs: Vec<Run>,
 }
 
 /// What a run put into the repository.
@@ -99,7 +108,7 @@ pub struct Packer<'a> {
     compression: Compression,
     context: [u8; 32],
     open: Mutex<Option<Arc<Filling>>>,
-    nodes: Mutex<(Vec<u8>, Vec<Entry>)>,
+    nodes: Mutex<(Vec<u8>, Vec<Run>)>,
     to_writer: Sender<ToWriter>,
     chunks_new: AtomicU64,
     bytes_new: AtomicU64,
@@ -179,8 +188,8 @@ impl Packer<'_> {
                 Err(RepoError::Damaged { .. }) => continue,
                 Err(error) => return Err(error),
             };
-            for entry in &listing.entries {
-                self.shared.claims.claim(entry.id);
+            for blob in listing.contents.blobs() {
+                self.shared.claims.claim(blob.id);
             }
             self.to_writer
                 .send(ToWriter::Adopted(listing))
@@ -195,15 +204,17 @@ impl Packer<'_> {
 
     /// What a worker needs to add blobs.
     pub fn worker(&self) -> Result<Sealed, RepoError> {
-        let compressor = Compressor::new(self.compression).map_err(RepoError::Compress)?;
         Ok(Sealed {
-            compressor,
-            buf: self.shared.buffer(),
-            entries: Vec::new(),
+            compressor: Compressor::new(self.compression).map_err(RepoError::Compress)?,
+            plain: Vec::new(),
+            blobs: Vec::new(),
+            scratch: Vec::new(),
+            part: self.shared.buffer(),
+            runs: Vec::new(),
         })
     }
 
-    /// Adds a chunk, unless the project has it. Whether it was new.
+    /// Adds a chunk to the open run, unless the project has it. Whether it was new.
     pub fn add_chunk(
         &self,
         worker: &mut Sealed,
@@ -213,82 +224,129 @@ impl Packer<'_> {
         if !self.claim(id)? {
             return Ok(false);
         }
-        let start = worker.buf.len();
-        let codec = worker.compressor.append(plain, &mut worker.buf);
-        let stored = worker.buf.len() - start + TAG_LEN;
-        worker.buf.extend_from_slice(&[0; TAG_LEN]);
-        worker
-            .entries
-            .push(entry(BlobKind::Chunk, codec, plain.len(), stored, id));
+        if worker.plain.len() + plain.len() > RUN_PLAIN_MAX || worker.blobs.len() == RUN_BLOBS_MAX {
+            self.end_run(worker)?;
+        }
+        worker.plain.extend_from_slice(plain);
+        worker.blobs.push(blob(id, plain.len()));
         self.chunks_new.fetch_add(1, Ordering::Relaxed);
         self.bytes_new
             .fetch_add(plain.len() as u64, Ordering::Relaxed);
-        if worker.buf.len() >= PART_TARGET {
-            self.flush(worker)
-        } else {
-            Ok(())
-        }?;
         Ok(true)
+    }
+
+    /// Ends the open run: chunks that are added later have less to do with those before than with
+    /// each other.
+    pub fn end_run(&self, worker: &mut Sealed) -> Result<(), RepoError> {
+        if worker.blobs.is_empty() {
+            return Ok(());
+        }
+        let codec = worker
+            .compressor
+            .compress(&worker.plain, &mut worker.scratch);
+        let content = match codec {
+            Codec::Raw => &worker.plain,
+            Codec::Zstd => &worker.scratch,
+        };
+        let len = content.len() + TAG_LEN;
+        if !worker.part.is_empty() && worker.part.len() + len > PART_LEN {
+            let (runs, part) = (&mut worker.runs, &mut worker.part);
+            self.hand_over(
+                std::mem::take(runs),
+                std::mem::replace(part, self.shared.buffer()),
+            )?;
+        }
+        worker.part.extend_from_slice(content);
+        worker.part.extend_from_slice(&[0; TAG_LEN]);
+        let blobs = std::mem::take(&mut worker.blobs);
+        worker.runs.push(run(codec, len, blobs));
+        worker.plain.clear();
+        Ok(())
     }
 
     /// Hands over what a worker has added. To be called when it has no more.
     pub fn flush(&self, worker: &mut Sealed) -> Result<(), RepoError> {
-        if worker.entries.is_empty() {
+        self.end_run(worker)?;
+        if worker.runs.is_empty() {
             return Ok(());
         }
-        self.shared.budget.take(worker.buf.len())?;
-        let entries = std::mem::take(&mut worker.entries);
-        let mut part = std::mem::replace(&mut worker.buf, self.shared.buffer());
-        let (pack, part_number, first_ordinal) = self.reserve(&entries, part.len())?;
-        seal_all(
+        let part = std::mem::replace(&mut worker.part, self.shared.buffer());
+        self.hand_over(std::mem::take(&mut worker.runs), part)
+    }
+
+    /// Seals runs for the open pack and delivers them.
+    fn hand_over(&self, runs: Vec<Run>, mut part: Vec<u8>) -> Result<(), RepoError> {
+        self.shared.budget.take(part.capacity())?;
+        let (pack, part_number, first_ordinal) = self.reserve(&runs, part.len())?;
+        self.seal(
             &pack.cipher,
-            &self.context,
+            BlobKind::Chunk,
             first_ordinal,
-            &entries,
+            &runs,
             &mut part,
         );
         self.deliver(&pack, part_number, part)
     }
 
-    /// Adds a tree node, unless the project has it.
+    /// Adds a tree node, unless the project has it. Nodes are read one by one, so each is a run.
     pub fn add_node(&self, id: BlobId, plain: &[u8]) -> Result<(), RepoError> {
         if !self.claim(id)? {
             return Ok(());
         }
         let mut nodes = lock(&self.nodes);
-        let (buf, entries) = &mut *nodes;
+        let (buf, runs) = &mut *nodes;
         buf.extend_from_slice(plain);
         buf.extend_from_slice(&[0; TAG_LEN]);
-        entries.push(entry(
-            BlobKind::Node,
+        runs.push(run(
             Codec::Raw,
-            plain.len(),
             plain.len() + TAG_LEN,
-            id,
+            vec![blob(id, plain.len())],
         ));
-        if buf.len() >= NODE_TARGET || entries.len() >= ENTRIES_TARGET {
-            let (buf, entries) = std::mem::take(&mut *nodes);
+        if buf.len() >= NODE_TARGET || runs.len() >= BLOBS_TARGET {
+            let (buf, runs) = std::mem::take(&mut *nodes);
             drop(nodes);
-            self.store_nodes(&buf, &entries)?;
+            self.store_nodes(&buf, &runs)?;
         }
         Ok(())
     }
 
-    fn store_nodes(&self, plain: &[u8], entries: &[Entry]) -> Result<(), RepoError> {
+    fn store_nodes(&self, plain: &[u8], runs: &[Run]) -> Result<(), RepoError> {
         for _ in 0..NODE_COPIES {
             self.shared.budget.take(plain.len())?;
             let nonce = PackNonce::random()?;
             let cipher = self.index.project().keys.pack_cipher(nonce);
             let mut part = plain.to_vec();
-            seal_all(&cipher, &self.context, 0, entries, &mut part);
+            self.seal(&cipher, BlobKind::Node, 0, runs, &mut part);
+            let contents = Contents {
+                kind: BlobKind::Node,
+                runs: runs.to_vec(),
+            };
             self.send(FullPack {
                 nonce,
                 cipher,
                 parts: vec![part],
-                entries: entries.to_vec(),
+                contents,
             })?;
         }
         Ok(())
+    }
+
+    /// Seals runs that lie back to back, each with room for its tag.
+    fn seal(
+        &self,
+        cipher: &PackCipher,
+        kind: BlobKind,
+        first_ordinal: u64,
+        runs: &[Run],
+        mut part: &mut [u8],
+    ) {
+        for (ordinal, run) in (first_ordinal..).zip(runs) {
+            let (sealed, rest) = part.split_at_mut(run.stored_len as usize);
+            let (content, tag) = sealed.split_at_mut(sealed.len() - TAG_LEN);
+            let bound = run_context(&self.context, kind, run);
+            tag.copy_from_slice(&cipher.seal_in_place(ordinal, &bound, content));
+            part = rest;
+        }
     }
 
     /// Whether the blob is new to the project and now this caller's to store.
@@ -304,26 +362,22 @@ impl Packer<'_> {
         Ok(!known)
     }
 
-    /// Takes the next ordinals of the open pack for these blobs.
-    fn reserve(
-        &self,
-        entries: &[Entry],
-        len: usize,
-    ) -> Result<(Arc<Filling>, usize, u64), RepoError> {
+    /// Takes the next ordinals of the open pack for these runs.
+    fn reserve(&self, runs: &[Run], len: usize) -> Result<(Arc<Filling>, usize, u64), RepoError> {
         let mut open = lock(&self.open);
         let pack = match &*open {
             Some(pack) => Arc::clone(pack),
             None => Arc::new(Filling::new(self.index)?),
         };
         let mut state = lock(&pack.state);
-        let first_ordinal = state.entries.len() as u64;
+        let first_ordinal = state.runs.len() as u64;
         let part_number = state.parts.len();
-        state.entries.extend_from_slice(entries);
+        state.runs.extend_from_slice(runs);
+        state.blobs += runs.iter().map(|run| run.blobs.len()).sum::<usize>();
         state.parts.push(None);
         state.missing += 1;
         state.len += len;
-        let trailer = state.entries.len() * ENTRY_LEN;
-        state.closed = state.len + trailer >= DATA_TARGET || state.entries.len() >= ENTRIES_TARGET;
+        state.closed = state.len >= DATA_TARGET || state.blobs >= BLOBS_TARGET;
         *open = if state.closed {
             None
         } else {
@@ -351,11 +405,11 @@ impl Packer<'_> {
             let full = pack.take(&mut lock(&pack.state));
             self.send(full)?;
         }
-        let (buf, entries) = std::mem::take(&mut *lock(&self.nodes));
-        if entries.is_empty() {
+        let (buf, runs) = std::mem::take(&mut *lock(&self.nodes));
+        if runs.is_empty() {
             Ok(())
         } else {
-            self.store_nodes(&buf, &entries)
+            self.store_nodes(&buf, &runs)
         }
     }
 
@@ -386,7 +440,10 @@ impl Filling {
                 .into_iter()
                 .flatten()
                 .collect(),
-            entries: std::mem::take(&mut state.entries),
+            contents: Contents {
+                kind: BlobKind::Chunk,
+                runs: std::mem::take(&mut state.runs),
+            },
         }
     }
 }
@@ -395,59 +452,42 @@ impl Shared {
     fn buffer(&self) -> Vec<u8> {
         lock(&self.spare)
             .pop()
-            .unwrap_or_else(|| Vec::with_capacity(PART_TARGET + PART_TARGET / 8))
+            .unwrap_or_else(|| Vec::with_capacity(PART_LEN))
     }
 
     fn take_back(&self, parts: Vec<Vec<u8>>) {
-        self.budget.give_back(parts.iter().map(Vec::len).sum());
+        self.budget.give_back(parts.iter().map(Vec::capacity).sum());
         let mut spare = lock(&self.spare);
-        spare.extend(
-            parts
-                .into_iter()
-                .filter(|part| part.capacity() <= 2 * PART_TARGET)
-                .map(|mut part| {
-                    part.clear();
-                    part
-                }),
-        );
-        // Between two packs the budget holds as many as are ever needed at once.
-        spare.truncate(BUDGET / PART_TARGET);
+        for mut part in parts {
+            // One that grew for a run that did not compress is not worth keeping.
+            if part.capacity() <= 2 * PART_LEN && spare.len() < BUDGET / PART_LEN / 2 {
+                part.clear();
+                spare.push(part);
+            }
+        }
     }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a blob has 4 MiB at most")]
-fn entry(kind: BlobKind, codec: Codec, plain: usize, stored: usize, id: BlobId) -> Entry {
-    Entry {
-        kind,
-        codec,
-        plain_len: plain as u32,
-        stored_len: stored as u32,
+fn blob(id: BlobId, plain_len: usize) -> Blob {
+    Blob {
+        plain_len: plain_len as u32,
         id,
     }
 }
 
-/// Seals blobs that lie back to back, each with room for its tag.
-fn seal_all(
-    cipher: &PackCipher,
-    context: &[u8; 32],
-    first_ordinal: u64,
-    entries: &[Entry],
-    mut part: &mut [u8],
-) {
-    for (ordinal, entry) in (first_ordinal..).zip(entries) {
-        let (blob, rest) = part.split_at_mut(entry.stored_len as usize);
-        let (plain, tag) = blob.split_at_mut(blob.len() - TAG_LEN);
-        tag.copy_from_slice(&cipher.seal_in_place(ordinal, &blob_context(context, entry), plain));
-        part = rest;
+#[expect(clippy::cast_possible_truncation, reason = "a run has 4 MiB at most")]
+fn run(codec: Codec, stored_len: usize, blobs: Vec<Blob>) -> Run {
+    Run {
+        codec,
+        stored_len: stored_len as u32,
+        blobs,
     }
 }
 
-/// What a blob is bound to: project, pack header, its entry.
-pub(in crate::repo) fn blob_context(context: &[u8; 32], entry: &Entry) -> [u8; 32 + ENTRY_LEN] {
-    let mut out = [0; 32 + ENTRY_LEN];
-    out[..32].copy_from_slice(context);
-    out[32..].copy_from_slice(&entry.encode());
-    out
+/// What a run is bound to: project, pack header, kind, descriptor.
+pub(in crate::repo) fn run_context(context: &[u8; 32], kind: BlobKind, run: &Run) -> Vec<u8> {
+    [&context[..], &run.context(kind)].concat()
 }
 
 const SHARDS: usize = 16;

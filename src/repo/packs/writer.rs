@@ -10,12 +10,12 @@ use super::Journal;
 use super::packer::{FullPack, ToWriter};
 use crate::base::{BlobId, ObjectHash};
 use crate::crypto::PackCipher;
-use crate::format::{IndexSegment, Magic, PackHead, PackListing, Trailer};
+use crate::format::{Contents, IndexSegment, Magic, PackHead, PackListing};
 
 /// A segment is stored after so many packs, so that a kill costs little …
 const SEGMENT_PACKS: usize = 16;
 /// … or so many blobs, so that the claims of a run stay small.
-const SEGMENT_ENTRIES: usize = 64 << 10;
+const SEGMENT_BLOBS: usize = 64 << 10;
 
 /// A pack is durable under its name. Only this module makes one, and only a durable pack gets into a segment.
 struct PackStored(PackListing);
@@ -29,7 +29,7 @@ pub(super) struct Writer<'a> {
     journal: Journal,
     dry_run: bool,
     pending: Vec<PackStored>,
-    pending_entries: usize,
+    pending_blobs: usize,
     bytes: u64,
 }
 
@@ -40,7 +40,7 @@ impl<'a> Writer<'a> {
             journal,
             dry_run,
             pending: Vec::new(),
-            pending_entries: 0,
+            pending_blobs: 0,
             bytes: 0,
         }
     }
@@ -77,9 +77,9 @@ impl<'a> Writer<'a> {
             nonce,
             cipher,
             parts,
-            entries,
+            contents,
         } = pack;
-        let stored = self.store_pack(*nonce.as_bytes(), &cipher, &parts, entries)?;
+        let stored = self.store_pack(*nonce.as_bytes(), &cipher, &parts, contents)?;
         spent(parts);
         self.note(stored, indexed)
     }
@@ -89,9 +89,9 @@ impl<'a> Writer<'a> {
         stored: PackStored,
         indexed: &impl Fn(Vec<BlobId>),
     ) -> Result<(), RepoError> {
-        self.pending_entries += stored.0.entries.len();
+        self.pending_blobs += stored.0.contents.blobs().count();
         self.pending.push(stored);
-        if self.pending.len() >= SEGMENT_PACKS || self.pending_entries >= SEGMENT_ENTRIES {
+        if self.pending.len() >= SEGMENT_PACKS || self.pending_blobs >= SEGMENT_BLOBS {
             self.store_segment(indexed)?;
         }
         Ok(())
@@ -102,22 +102,22 @@ impl<'a> Writer<'a> {
         nonce: [u8; 16],
         cipher: &PackCipher,
         parts: &[Vec<u8>],
-        entries: Vec<crate::format::Entry>,
+        contents: Contents,
     ) -> Result<PackStored, RepoError> {
         let project = self.index.project();
         let head = PackHead { nonce }.encode();
-        let mut trailer = Trailer::encode(&entries);
+        let mut sealed = contents.encode();
         let context = super::listing::pack_context(project);
-        let tag = cipher.seal_in_place(PackCipher::TRAILER, &context, &mut trailer);
-        trailer.extend_from_slice(&tag);
+        let tag = cipher.seal_in_place(PackCipher::CONTENTS, &context, &mut sealed);
+        sealed.extend_from_slice(&tag);
         #[expect(
             clippy::cast_possible_truncation,
             reason = "a pack has 2^20 blobs at most"
         )]
-        let trailer_len = (trailer.len() as u32).to_le_bytes();
+        let sealed_len = (sealed.len() as u32).to_le_bytes();
         let mut all = vec![&head[..]];
         all.extend(parts.iter().map(Vec::as_slice));
-        all.extend([&trailer[..], &trailer_len]);
+        all.extend([&sealed[..], &sealed_len]);
         self.bytes += all.iter().map(|part| part.len() as u64).sum::<u64>();
         let hash = Objects::hash(&all);
         if !self.dry_run {
@@ -130,7 +130,7 @@ impl<'a> Writer<'a> {
         Ok(PackStored(PackListing {
             pack: hash,
             nonce,
-            entries,
+            contents,
         }))
     }
 
@@ -139,7 +139,7 @@ impl<'a> Writer<'a> {
             return Ok(());
         }
         let packs: Vec<_> = self.pending.drain(..).map(|stored| stored.0).collect();
-        self.pending_entries = 0;
+        self.pending_blobs = 0;
         let segment = IndexSegment {
             packs,
             superseded: Vec::new(),
@@ -152,7 +152,7 @@ impl<'a> Writer<'a> {
             segment
                 .packs
                 .iter()
-                .flat_map(|p| p.entries.iter().map(|e| e.id))
+                .flat_map(|p| p.contents.blobs().map(|b| b.id))
                 .collect(),
         );
         Ok(())
