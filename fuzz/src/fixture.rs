@@ -9,10 +9,10 @@ use cuttlebone::crypto::{
     self, KdfParams, PackCipher, PackNonce, ProjectKeys, RepositoryKeys, SealNonce, Secret,
 };
 use cuttlebone::format::{
-    BlobKind, Codec, Entry, KeySlot, Magic, PackHead, Payload, ProjectObject, RepositoryFile,
-    Scope, Settings, SlotInfo, SlotParams, Trailer,
+    Blob, BlobKind, Codec, Contents, KeySlot, Magic, PackHead, Payload, ProjectObject,
+    RepositoryFile, Run, Scope, Settings, SlotInfo, SlotParams,
 };
-use cuttlebone::repo::{ObjectRef, Objects, Project, Repository};
+use cuttlebone::repo::{Compression, Compressor, ObjectRef, Objects, Project, Repository};
 use cuttlebone::storage::{Backend, MemoryBackend};
 
 /// The project's folder.
@@ -219,70 +219,119 @@ pub(crate) fn sealed_body(keys: &ProjectKeys, magic: Magic, body: &[u8]) -> Vec<
     sealed_payload(keys, magic, &payload.encode())
 }
 
-/// A blob on its way into a pack.
-pub(crate) struct Blob {
+/// A run on its way into a pack.
+#[derive(Clone)]
+pub(crate) struct PlainRun {
     /// What pack and index say of it.
-    pub(crate) entry: Entry,
+    pub(crate) run: Run,
     /// Its content in its codec.
     pub(crate) content: Vec<u8>,
 }
 
-impl Blob {
-    /// A blob with this content. Its plain length is raised to what its content takes, so that the
-    /// entry is one that the format allows.
+impl PlainRun {
+    /// A run of one blob with this content.
     #[must_use]
-    pub(crate) fn new(
-        kind: BlobKind,
-        codec: Codec,
-        plain_len: usize,
-        id: BlobId,
-        content: Vec<u8>,
-    ) -> Self {
-        let len = |len: usize| u32::try_from(len).expect("far below 4 GiB");
-        let plain_len = match codec {
-            Codec::Raw => content.len(),
-            Codec::Zstd => plain_len.max(content.len()),
+    pub(crate) fn new(codec: Codec, blob: Blob, content: Vec<u8>) -> Self {
+        let mut run = Self {
+            run: Run {
+                codec,
+                stored_len: 0,
+                blobs: vec![blob],
+            },
+            content,
         };
-        let entry = Entry {
-            kind,
-            codec,
-            plain_len: len(plain_len),
-            stored_len: len(content.len() + 16),
+        run.fit();
+        run
+    }
+
+    /// A run of one blob that is stored as it is.
+    #[must_use]
+    pub(crate) fn raw(id: BlobId, plain: &[u8]) -> Self {
+        let blob = Blob {
+            plain_len: len_u32(plain.len()),
             id,
         };
-        Self { entry, content }
+        Self::new(Codec::Raw, blob, plain.to_vec())
+    }
+
+    /// Takes the blobs of another one behind its own, if both are stored as they are.
+    pub(crate) fn join(&mut self, other: Self) -> Result<(), Self> {
+        if self.run.codec != Codec::Raw || other.run.codec != Codec::Raw {
+            return Err(other);
+        }
+        self.run.blobs.extend(other.run.blobs);
+        self.content.extend(other.content);
+        self.fit();
+        Ok(())
+    }
+
+    /// Compresses it, if that pays.
+    pub(crate) fn compress(&mut self) {
+        let mut compressor = Compressor::new(Compression::default()).expect("memory is enough");
+        let mut out = Vec::new();
+        if self.run.codec == Codec::Raw
+            && compressor.compress(&self.content, &mut out) == Codec::Zstd
+        {
+            self.run.codec = Codec::Zstd;
+            self.content = out;
+            self.fit();
+        }
+    }
+
+    /// Makes the stored length that of the content, and the first blob long enough for it.
+    fn fit(&mut self) {
+        let content = len_u32(self.content.len());
+        self.run.stored_len = content + 16;
+        if let ([first], Codec::Zstd) = (&mut self.run.blobs[..], self.run.codec) {
+            first.plain_len = first.plain_len.max(content);
+        }
     }
 }
 
-/// A pack of these blobs.
+fn len_u32(len: usize) -> u32 {
+    u32::try_from(len).expect("far below 4 GiB")
+}
+
+/// What a pack of these runs holds.
 #[must_use]
-pub(crate) fn pack(keys: &ProjectKeys, nonce: [u8; 16], blobs: &[Blob]) -> Vec<u8> {
+pub(crate) fn contents(kind: BlobKind, runs: &[PlainRun]) -> Contents {
+    let runs = runs.iter().map(|run| run.run.clone()).collect();
+    Contents { kind, runs }
+}
+
+/// A pack of these runs.
+#[must_use]
+pub(crate) fn pack(
+    keys: &ProjectKeys,
+    nonce: [u8; 16],
+    kind: BlobKind,
+    runs: &[PlainRun],
+) -> Vec<u8> {
     let cipher = keys.pack_cipher(PackNonce::from_bytes(nonce));
     let mut sealed = Vec::new();
-    for (ordinal, blob) in (0..).zip(blobs) {
-        let bound = [&pack_context()[..], &blob.entry.encode()].concat();
-        let mut content = blob.content.clone();
+    for (ordinal, run) in (0..).zip(runs) {
+        let bound = [&pack_context()[..], &run.run.context(kind)].concat();
+        let mut content = run.content.clone();
         let tag = cipher.seal_in_place(ordinal, &bound, &mut content);
         sealed.extend_from_slice(&content);
         sealed.extend_from_slice(&tag);
     }
-    let entries: Vec<_> = blobs.iter().map(|blob| blob.entry).collect();
-    pack_with(&cipher, nonce, &sealed, Trailer::encode(&entries))
+    pack_with(&cipher, nonce, &sealed, contents(kind, runs).encode())
 }
 
-/// A pack with these sealed blobs and this trailer, which need not be one.
+/// A pack with these sealed runs and these contents, which need not be any.
 #[must_use]
 pub(crate) fn pack_with(
     cipher: &PackCipher,
     nonce: [u8; 16],
-    blobs: &[u8],
-    trailer: Vec<u8>,
+    runs: &[u8],
+    contents: Vec<u8>,
 ) -> Vec<u8> {
-    let mut trailer = trailer;
-    let tag = cipher.seal_in_place(PackCipher::TRAILER, &pack_context(), &mut trailer);
-    let len = u32::try_from(trailer.len() + tag.len()).expect("far below 4 GiB");
+    let mut contents = contents;
+    let tag = cipher.seal_in_place(PackCipher::CONTENTS, &pack_context(), &mut contents);
+    let len = len_u32(contents.len() + tag.len());
     let head = PackHead { nonce }.encode();
-    [&head[..], blobs, &trailer, &tag, &len.to_le_bytes()].concat()
+    [&head[..], runs, &contents, &tag, &len.to_le_bytes()].concat()
 }
 
 fn pack_context() -> [u8; 32] {

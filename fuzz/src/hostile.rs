@@ -9,13 +9,13 @@ mod read;
 use cuttlebone::base::{BlobId, ObjectHash};
 use cuttlebone::crypto::ProjectKeys;
 use cuttlebone::format::{
-    BackupRecord, BlobKind, Codec, Content, ContentKind, Counts, IndexSegment, Magic, Node,
+    BackupRecord, Blob, BlobKind, Codec, Content, ContentKind, Counts, IndexSegment, Magic, Node,
     PackListing, VolumeInfo,
 };
-use cuttlebone::repo::{Compression, Compressor, ObjectRef};
+use cuttlebone::repo::ObjectRef;
 use cuttlebone::storage::MemoryBackend;
 
-use crate::fixture::{self, Blob, Fixture, PROJECT, fixture, hash};
+use crate::fixture::{self, Fixture, PROJECT, PlainRun, fixture, hash};
 use crate::texts::mend_root;
 pub(crate) use read::Reach;
 
@@ -27,6 +27,9 @@ pub(crate) const BAD_SEGMENT: u8 = 2;
 pub(crate) const DAMAGED_COPY: u8 = 4;
 /// The last byte of the pack of chunks is missing.
 pub(crate) const CUT_PACK: u8 = 8;
+
+/// The runs of chunks are compressed.
+pub(crate) const COMPRESSED: u8 = 16;
 
 /// Stored as they are.
 pub(crate) const NODE: u8 = 0;
@@ -47,14 +50,17 @@ pub(crate) const STREAM: u8 = 7;
 /// Of a blob: its id is not that of its bytes.
 pub(crate) const LIE: u8 = 0x80;
 
+/// Of a blob: it is in one run with the one before.
+pub(crate) const JOIN: u8 = 0x40;
+
 /// Items beyond are left out.
 const ITEMS_MAX: usize = 64;
 
 /// What lies in the repository.
 #[derive(Default)]
 struct Repo {
-    nodes: Vec<Blob>,
-    chunks: Vec<Blob>,
+    nodes: Vec<PlainRun>,
+    chunks: Vec<PlainRun>,
     ids: Vec<BlobId>,
     segments: Vec<Vec<u8>>,
     records: Vec<BackupRecord>,
@@ -96,35 +102,31 @@ fn take_item<'a>(rest: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
 
 impl Repo {
     fn add(&mut self, keys: &ProjectKeys, tag: u8, body: &[u8]) {
-        let lie = tag & LIE != 0;
         match tag % 8 {
-            NODE | NODE_ZSTD => {
+            kind @ (NODE | NODE_ZSTD) => {
                 let plain = self.with_references(body);
-                let level = match tag % 8 {
-                    NODE => Compression::Off,
-                    _ => Compression::default(),
-                };
-                let mut content = Vec::new();
-                let codec = Compressor::new(level)
-                    .expect("memory is enough")
-                    .append(&plain, &mut content);
-                let id = keys.node_id(&plain);
-                self.blob(BlobKind::Node, codec, plain.len(), (id, lie), content);
+                let mut run = PlainRun::raw(keys.node_id(&plain), &plain);
+                if kind == NODE_ZSTD {
+                    run.compress();
+                }
+                self.run(BlobKind::Node, tag, run);
             }
             CHUNK => {
-                let id = keys.chunk_id(body);
-                let len = body.len();
-                self.blob(BlobKind::Chunk, Codec::Raw, len, (id, lie), body.to_vec());
+                let run = PlainRun::raw(keys.chunk_id(body), body);
+                self.run(BlobKind::Chunk, tag, run);
             }
             CHUNK_ZSTD => {
                 let Some((len, content)) = body.split_first_chunk() else {
                     return;
                 };
-                let len = usize::from(u16::from_le_bytes(*len));
+                let len = u16::from_le_bytes(*len);
                 // What it decompresses to is not known here: its id is that of so many zeros.
-                let id = keys.chunk_id(&vec![0; len]);
-                let content = content.to_vec();
-                self.blob(BlobKind::Chunk, Codec::Zstd, len, (id, lie), content);
+                let blob = Blob {
+                    plain_len: len.into(),
+                    id: keys.chunk_id(&vec![0; len.into()]),
+                };
+                let run = PlainRun::new(Codec::Zstd, blob, content.to_vec());
+                self.run(BlobKind::Chunk, tag, run);
             }
             SEGMENT => self.segments.push(body.to_vec()),
             RECORD => match BackupRecord::decode(body) {
@@ -155,26 +157,25 @@ impl Repo {
         }
     }
 
-    fn blob(
-        &mut self,
-        kind: BlobKind,
-        codec: Codec,
-        plain_len: usize,
-        (id, lie): (BlobId, bool),
-        content: Vec<u8>,
-    ) {
-        if content.is_empty() {
+    /// Takes a run of one blob.
+    fn run(&mut self, kind: BlobKind, tag: u8, mut run: PlainRun) {
+        if run.content.is_empty() {
             return;
         }
-        let mut id = *id.as_bytes();
-        id[5] ^= u8::from(lie);
-        let id = BlobId::from_bytes(id);
-        self.ids.push(id);
-        let blobs = match kind {
+        let blob = &mut run.run.blobs[0];
+        let mut id = *blob.id.as_bytes();
+        id[5] ^= u8::from(tag & LIE != 0);
+        blob.id = BlobId::from_bytes(id);
+        self.ids.push(blob.id);
+        let runs = match kind {
             BlobKind::Node => &mut self.nodes,
             BlobKind::Chunk => &mut self.chunks,
         };
-        blobs.push(Blob::new(kind, codec, plain_len, id, content));
+        let alone = match runs.last_mut() {
+            Some(last) if tag & JOIN != 0 => last.join(run),
+            _ => Err(run),
+        };
+        runs.extend(alone.err());
     }
 
     fn record(&mut self, kind: ContentKind, size: u64, chunk_size: u32, top: u8) {
@@ -241,27 +242,33 @@ impl Repo {
     }
 
     /// Puts all of it into the store.
-    fn store(self, f: &Fixture, store: &MemoryBackend, flags: u8) {
+    fn store(mut self, f: &Fixture, store: &MemoryBackend, flags: u8) {
         let mut packs = Vec::new();
-        let mut put_pack = |nonce: [u8; 16], blobs: &[Blob], spoil: &dyn Fn(&mut Vec<u8>)| {
-            if blobs.is_empty() {
-                return;
-            }
-            let mut bytes = fixture::pack(&f.keys, nonce, blobs);
-            spoil(&mut bytes);
-            let pack = name(&bytes);
-            fixture::put(store, ObjectRef::Pack(PROJECT, pack), &bytes);
-            packs.push(PackListing {
-                pack,
-                nonce,
-                entries: blobs.iter().map(|blob| blob.entry).collect(),
-            });
-        };
+        let mut put_pack =
+            |nonce: [u8; 16], kind, runs: &[PlainRun], spoil: &dyn Fn(&mut Vec<u8>)| {
+                if runs.is_empty() {
+                    return;
+                }
+                let mut bytes = fixture::pack(&f.keys, nonce, kind, runs);
+                spoil(&mut bytes);
+                let pack = name(&bytes);
+                fixture::put(store, ObjectRef::Pack(PROJECT, pack), &bytes);
+                packs.push(PackListing {
+                    pack,
+                    nonce,
+                    contents: fixture::contents(kind, runs),
+                });
+            };
         if flags & DAMAGED_COPY != 0 {
-            put_pack([1; 16], &self.nodes, &|bytes| bytes[32] ^= 1);
+            put_pack([1; 16], BlobKind::Node, &self.nodes, &|bytes| {
+                bytes[32] ^= 1;
+            });
         }
-        put_pack([2; 16], &self.nodes, &|_| {});
-        put_pack([3; 16], &self.chunks, &|bytes| {
+        put_pack([2; 16], BlobKind::Node, &self.nodes, &|_| {});
+        if flags & COMPRESSED != 0 {
+            self.chunks.iter_mut().for_each(PlainRun::compress);
+        }
+        put_pack([3; 16], BlobKind::Chunk, &self.chunks, &|bytes| {
             if flags & CUT_PACK != 0 {
                 bytes.pop();
             }
@@ -311,8 +318,9 @@ impl Repo {
                 listing.pack = packs[first].pack;
                 listing.nonce = packs[first].nonce;
             }
-            for entry in &mut listing.entries {
-                entry.id = self.resolve(entry.id);
+            let runs = &mut listing.contents.runs;
+            for blob in runs.iter_mut().flat_map(|run| &mut run.blobs) {
+                blob.id = self.resolve(blob.id);
             }
         }
         segment.encode()

@@ -1,44 +1,46 @@
 //! Packs, index segments and nodes: sections 8 to 10 of `docs/format.md`.
 
-use cuttlebone::base::{ObjectHash, Silent};
+use std::sync::Arc;
+
+use cuttlebone::base::{BlobId, ObjectHash, Silent};
 use cuttlebone::crypto::PackNonce;
-use cuttlebone::format::{Entry, IndexSegment, Magic, Node, PackHead, Trailer};
-use cuttlebone::repo::{Index, ObjectRef, listing_of, read_listing};
+use cuttlebone::format::{Contents, IndexSegment, Magic, Node, PACK_SIZE_MAX, PackHead};
+use cuttlebone::repo::{Index, Location, ObjectRef, PackMap, listing_of, read_listing};
 use cuttlebone::storage::MemoryBackend;
 
 use crate::fixture::{self, Fixture, PROJECT, fixture, hash};
 
-/// Packs that are no longer get the bytes that their trailer promises.
+/// Packs that are no longer get the bytes that their contents promise.
 const PACK_MAX: u64 = 1 << 20;
 const NONCE: [u8; 16] = [9; 16];
 
-/// The head, entry and trailer of a pack; a pack as it comes; and an authentic one with this trailer.
+/// The head and contents of a pack; a pack as it comes; and an authentic one with these contents.
 pub fn pack(data: &[u8]) {
     if let Some(first) = data.first_chunk()
         && let Ok(head) = PackHead::decode(first)
     {
         assert_eq!(head.encode(), *first);
     }
-    if let Some(first) = data.first_chunk()
-        && let Ok(entry) = Entry::decode(first)
-    {
-        assert_eq!(entry.encode(), *first);
-    }
-    let trailer = Trailer::decode(data);
-    if let Ok(trailer) = &trailer {
-        assert_eq!(Trailer::encode(&trailer.entries), data);
+    let contents = Contents::decode(data);
+    if let Ok(contents) = &contents {
+        assert_eq!(contents.encode(), data);
+        assert_eq!(contents.sealed_len(), data.len() + 16);
     }
     fixture(|f| {
         let store = f.fresh_store();
         both_ways(f, &store, data);
 
         let cipher = f.keys.pack_cipher(PackNonce::from_bytes(NONCE));
-        let authentic = |blobs| fixture::pack_with(&cipher, NONCE, blobs, data.to_vec());
+        let authentic = |runs| fixture::pack_with(&cipher, NONCE, runs, data.to_vec());
         both_ways(f, &store, &authentic(&[]));
-        if let Ok(Trailer { entries }) = &trailer
-            && Trailer::pack_size(entries) <= PACK_MAX
+        if let Ok(contents) = &contents
+            && contents.pack_size() <= PACK_MAX
         {
-            let len: usize = entries.iter().map(|e| e.stored_len as usize).sum();
+            let len: usize = contents
+                .runs
+                .iter()
+                .map(|run| run.stored_len as usize)
+                .sum();
             assert!(both_ways(f, &store, &authentic(&vec![0; len])));
         }
     });
@@ -79,12 +81,24 @@ pub fn index_segment(data: &[u8]) {
         let index = Index::in_memory(&f.project, &Silent).expect("it is whole");
         for listing in segment.packs.iter().take(16) {
             assert!(index.has_pack(&listing.pack).expect("memory"));
-            for entry in listing.entries.iter().take(16) {
-                let _ = index.find(&entry.id).expect("memory");
-                let _ = index.find_all(&entry.id).expect("memory");
+            let map = Arc::new(PackMap::new(listing.clone()));
+            assert_eq!(map.locations().count(), listing.contents.blobs().count());
+            for blob in listing.contents.blobs().take(16) {
+                let found = index.find(&blob.id).expect("memory").expect("it was named");
+                check_location(&found, &blob.id);
+                for place in index.find_all(&blob.id).expect("memory") {
+                    check_location(&place, &blob.id);
+                }
             }
         }
     });
+}
+
+/// A place is within its run, and the run within its pack.
+fn check_location(location: &Location, id: &BlobId) {
+    assert_eq!(location.blob().id, *id);
+    assert!(location.range().end <= location.run().plain_len());
+    assert!(location.run_range().end <= PACK_SIZE_MAX);
 }
 
 /// A tree node.

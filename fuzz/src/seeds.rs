@@ -2,13 +2,13 @@
 
 use cuttlebone::base::{BlobId, ObjectHash};
 use cuttlebone::format::{
-    BackupRecord, BlobKind, ByteString, Children, Codec, Content, ContentKind, Counts, Entry,
-    IndexSegment, Magic, PackHead, PackListing, Payload, SourceInfo, StreamEntries, StreamEntry,
-    Trailer, VolumeInfo,
+    BackupRecord, Blob, BlobKind, ByteString, Children, Codec, Content, ContentKind, Contents,
+    Counts, IndexSegment, Magic, PackHead, PackListing, Payload, Run, SourceInfo, StreamEntries,
+    StreamEntry, VolumeInfo,
 };
 use cuttlebone::repo::{Compression, Compressor, ObjectRef};
 
-use crate::fixture::{self, Blob, PROJECT};
+use crate::fixture::{self, PROJECT, PlainRun};
 use crate::hostile::reference;
 
 mod hostile;
@@ -118,7 +118,7 @@ fn frame(plain: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     let codec = Compressor::new(Compression::default())
         .expect("memory is enough")
-        .append(plain, &mut out);
+        .compress(plain, &mut out);
     assert_eq!(codec, Codec::Zstd);
     out
 }
@@ -164,48 +164,81 @@ fn sealed_objects() -> Named {
     ]
 }
 
-fn entry(kind: BlobKind, codec: Codec, plain_len: u32, stored_len: u32, number: u8) -> Entry {
-    Entry {
-        kind,
+fn run(codec: Codec, stored_len: u32, blobs: &[(u32, u8)]) -> Run {
+    let blob = |(plain_len, number): &(u32, u8)| Blob {
+        plain_len: *plain_len,
+        id: reference(*number),
+    };
+    Run {
         codec,
-        plain_len,
         stored_len,
-        id: reference(number),
+        blobs: blobs.iter().map(blob).collect(),
     }
 }
 
-fn entries() -> Vec<Entry> {
-    vec![
-        entry(BlobKind::Chunk, Codec::Raw, 4096, 4112, 0),
-        entry(BlobKind::Chunk, Codec::Zstd, 65_536, 17, 1),
-        entry(BlobKind::Chunk, Codec::Zstd, 1, 17, 2),
-    ]
+fn contents() -> Contents {
+    Contents {
+        kind: BlobKind::Chunk,
+        runs: vec![
+            run(Codec::Raw, 4112, &[(4096, 0)]),
+            run(Codec::Zstd, 17, &[(65_536, 1), (1, 2), (65_536, 3)]),
+            run(Codec::Raw, 18, &[(1, 4), (1, 4)]),
+        ],
+    }
+}
+
+/// The contents with their runs changed.
+fn contents_with(change: impl Fn(&mut Vec<Run>)) -> Vec<u8> {
+    let mut contents = contents();
+    change(&mut contents.runs);
+    contents.encode()
 }
 
 fn packs() -> Named {
     let keys = fixture::project_keys();
-    let blob = |number, text: &[u8]| {
-        let id = reference(number);
-        Blob::new(BlobKind::Node, Codec::Raw, 0, id, text.to_vec())
-    };
-    let whole = fixture::pack(&keys, [9; 16], &[blob(0, b"one"), blob(1, b"two")]);
-    let trailer = Trailer::encode(&entries());
-    let mut mixed = entries();
-    mixed[1].kind = BlobKind::Node;
-    let largest = entry(BlobKind::Chunk, Codec::Raw, 4 << 20, (4 << 20) + 16, 0);
+    let mut first = PlainRun::raw(reference(0), b"one");
+    let second = PlainRun::raw(reference(1), b"two");
+    assert!(first.join(second.clone()).is_ok());
+    let whole = fixture::pack(&keys, [9; 16], BlobKind::Node, &[first, second]);
+    let full = run(Codec::Raw, (4 << 20) + 16, &[(4 << 20, 0)]);
+    let many = run(Codec::Raw, 1025 + 16, &[(1, 0); 1025]);
     vec![
-        ("whole-trailer-damaged", with(&whole, whole.len() - 9, 0)),
-        ("whole-trailer-short", with(&whole, whole.len() - 4, 20)),
+        ("whole-contents-damaged", with(&whole, whole.len() - 9, 0)),
+        ("whole-contents-short", with(&whole, whole.len() - 4, 20)),
         ("whole-cut", cut(&whole, 1)),
         ("whole", whole),
         ("head", PackHead { nonce: [9; 16] }.encode().to_vec()),
-        ("entry", entries()[1].encode().to_vec()),
-        ("entry-too-long", with(&entries()[1].encode(), 8, 255)),
-        ("trailer-mixed", Trailer::encode(&mixed)),
-        ("trailer-empty", Trailer::encode(&[])),
-        ("trailer-count", with(&trailer, 0, 4)),
-        ("trailer-too-large", Trailer::encode(&[largest; 65])),
-        ("trailer", trailer),
+        ("contents-kind", with(&contents().encode(), 0, 3)),
+        ("contents-count", with(&contents().encode(), 4, 4)),
+        ("contents-many", with(&contents().encode(), 7, 255)),
+        ("contents-empty", contents_with(Vec::clear)),
+        (
+            "contents-too-large",
+            contents_with(|runs| runs.resize(67, full.clone())),
+        ),
+        ("run-empty", contents_with(|runs| runs[2].blobs.clear())),
+        (
+            "run-too-long",
+            contents_with(|runs| runs[1].blobs[1].plain_len = 4 << 20),
+        ),
+        (
+            "run-overflow",
+            contents_with(|runs| runs[1].blobs[1].plain_len = u32::MAX),
+        ),
+        (
+            "run-blob-empty",
+            contents_with(|runs| runs[1].blobs[1].plain_len = 0),
+        ),
+        ("run-too-many", contents_with(|runs| runs[2] = many.clone())),
+        (
+            "run-stored-less",
+            contents_with(|runs| runs[1].stored_len = 16),
+        ),
+        (
+            "run-stored-more",
+            contents_with(|runs| runs[1].stored_len = 131_090),
+        ),
+        ("contents", contents().encode()),
     ]
 }
 
@@ -213,7 +246,7 @@ fn segment() -> IndexSegment {
     let listing = |number| PackListing {
         pack: ObjectHash::from_bytes(*reference(number).as_bytes()),
         nonce: [number; 16],
-        entries: entries(),
+        contents: contents(),
     };
     IndexSegment {
         packs: vec![listing(0), listing(1)],
@@ -226,14 +259,15 @@ fn index_segments() -> Named {
     let mut twice = segment();
     twice.packs[1] = twice.packs[0].clone();
     let mut same = segment();
-    for (number, entry) in (0..).zip(&mut same.packs[0].entries) {
+    let blobs = same.packs[0].contents.runs.iter_mut();
+    for (number, blob) in (0..).zip(blobs.flat_map(|run| &mut run.blobs)) {
         let mut id = [8; 32];
         id[31] = number;
-        entry.id = BlobId::from_bytes(id);
+        blob.id = BlobId::from_bytes(id);
     }
-    same.packs[1].entries = vec![entries()[0]; 5];
+    same.packs[1].contents.runs = vec![contents().runs[2].clone(); 5];
     let mut hollow = segment();
-    hollow.packs[1].entries.clear();
+    hollow.packs[1].contents.runs.clear();
     vec![
         ("empty", IndexSegment::default().encode()),
         ("pack-twice", twice.encode()),

@@ -7,8 +7,8 @@ use cuttlebone::base::{BlobId, Cancelled, ChunkSize, SLOT_SIZE, Silent};
 use cuttlebone::crypto::ProjectKeys;
 use cuttlebone::format::{BlobKind, Children, ContentKind, Node, StreamEntry};
 use cuttlebone::repo::{
-    Backup, BlobReader, ChunkRef, Damage, ImageReader, ImageTree, Index, NodeReader, NodeStore,
-    Opener, Records, RepoError, StreamTree, Top, compare_trees, slot_chunks,
+    Backup, BlobReader, ChunkRef, ImageReader, ImageTree, Index, NodeReader, NodeStore, Opener,
+    Records, RepoError, StreamTree, Top, compare_trees, slot_chunks,
 };
 
 use super::reference;
@@ -137,25 +137,29 @@ fn walk(blobs: &BlobReader<'_>, backup: &Backup) -> (Vec<ChunkRef>, bool) {
 /// Reads chunks as a restore does; how many open.
 fn read_chunks(blobs: &BlobReader<'_>, chunks: &[ChunkRef]) -> usize {
     let mut count = 0;
+    let project = blobs.index().project();
     let mut opener = Opener::new().expect("memory is enough");
     for chunk in chunks.iter().take(CHUNKS_READ) {
         let Ok(location) = blobs.locate(BlobKind::Chunk, &chunk.id) else {
             continue;
         };
-        assert_eq!(location.entry.id, chunk.id);
-        let mut stored = vec![0; location.entry.stored_len as usize];
-        if blobs.fetch(&location, &mut stored).is_err() {
-            continue;
-        }
-        match blobs.open(&mut opener, &location, &mut stored) {
-            Ok(plain) => {
-                assert_eq!(plain.len(), location.entry.plain_len as usize);
+        assert_eq!(location.blob().id, chunk.id);
+        let mut stored = vec![0; location.run().stored_len as usize];
+        let start = location.run_range().start;
+        let found = blobs.fetch(&location, start, &mut stored).and_then(|()| {
+            let run = opener.open_run(project, &location, &mut stored)?;
+            assert_eq!(run.len(), location.run().plain_len());
+            Opener::blob(project, &location, run).map(<[u8]>::to_vec)
+        });
+        // The other way tries all places, and this one first.
+        match (found, blobs.chunk(&chunk.id)) {
+            (Ok(plain), Ok(again)) => {
+                assert_eq!(plain, again);
+                assert_eq!(plain.len(), location.blob().plain_len as usize);
                 count += 1;
             }
-            Err(RepoError::Damaged { source, .. }) => {
-                assert!(!matches!(source, Damage::Missing));
-            }
-            Err(error) => panic!("{error}"),
+            (Err(RepoError::Damaged { .. }), Ok(_) | Err(RepoError::Damaged { .. })) => {}
+            (found, again) => panic!("{found:?} {again:?}"),
         }
     }
     count

@@ -4,8 +4,8 @@ use cuttlebone::format::ContentKind;
 
 use super::{Named, backup, children, frame, segment, stream};
 use crate::hostile::{
-    BAD_SEGMENT, CHUNK, CHUNK_ZSTD, CUT_PACK, DAMAGED_COPY, IMAGE, LIE, NO_SEGMENT, NODE,
-    NODE_ZSTD, RECORD, SEGMENT, STREAM,
+    BAD_SEGMENT, CHUNK, CHUNK_ZSTD, COMPRESSED, CUT_PACK, DAMAGED_COPY, IMAGE, JOIN, LIE,
+    NO_SEGMENT, NODE, NODE_ZSTD, RECORD, SEGMENT, STREAM,
 };
 
 const SLOT: u64 = 4 << 20;
@@ -67,6 +67,15 @@ fn images() -> Named {
         image(64 * SLOT, 16, 3),
         image(2 * SLOT, 16, 3),
     ];
+    let runs = [
+        chunk(),
+        (CHUNK | JOIN, b"other".repeat(1000)),
+        (CHUNK | JOIN | LIE, b"third".repeat(100)),
+        (CHUNK, b"alone".to_vec()),
+        (NODE, children(0, 64, &[(0, 0), (1, 1), (2, 2), (3, 3)])),
+        (NODE | JOIN, children(1, 64, &[(0, 4)])),
+        image(64 * SLOT, 16, 5),
+    ];
     let mut tower = vec![small(b"x"), slot()];
     tower.extend((1..=7).map(|level| (NODE, children(level, 64, &[(0, level), (63, level)]))));
     tower.push(image(u64::MAX - SLOT + 1, 16, 8));
@@ -85,6 +94,7 @@ fn images() -> Named {
         ("image-zeros", repository(0, &[image(1 << 40, 16, 255)])),
         ("image-two-levels", repository(DAMAGED_COPY, &two_levels)),
         ("image-tower", repository(0, &tower)),
+        ("runs", repository(COMPRESSED, &runs)),
         ("packs-asked", plain(NO_SEGMENT | BAD_SEGMENT, SLOT)),
     ]
 }
@@ -92,7 +102,7 @@ fn images() -> Named {
 fn lies() -> Named {
     let mut lie = segment();
     lie.packs.truncate(1);
-    lie.packs[0].entries.truncate(2);
+    lie.packs[0].contents.runs.truncate(2);
     let lie = (SEGMENT, lie.encode());
     let bomb = compressed(10, &vec![0; 60_000]);
     let one = (NODE, children(0, 1, &[(0, 0)]));
