@@ -395,12 +395,12 @@ fn find_slots(
             match &mut open {
                 Some(job) if job.slot == slot => job.extents.push(at..end),
                 _ => {
-                    let extents = Vec::from_iter([at..end]);
-                    let next = SlotJob {
+                    let mut next = SlotJob {
                         number,
                         slot,
-                        extents,
+                        extents: Vec::with_capacity(1),
                     };
+                    next.extents.push(at..end);
                     number += 1;
                     if open.replace(next).is_some_and(|job| !send(job)) {
                         return Ok(());

@@ -88,7 +88,7 @@ pub fn restore(
         Restored::Replace(path) => into_fresh(&run, &FileTarget::replace(path, size)?)?,
         Restored::InPlace(path) => into_existing(&run, &FileTarget::in_place(path, size)?, path)?,
         Restored::Stream(writer, name) => {
-            into_stream(&run, &StreamTarget::new(writer, name, size))?
+            into_stream(&run, &StreamTarget::new(writer, name, size))?;
         }
     }
     let report = RestoreReport {

@@ -318,12 +318,11 @@ impl Repository {
             .get(name, limit)
             .map_err(|e| absent(object, e))?;
         match object {
-            ObjectRef::Repository => drop(decode_file(&bytes)?),
-            ObjectRef::Key(_, hash) => drop(keys::decode_slot(object, hash, &bytes)?),
-            ObjectRef::Project(id) => drop(self.decode_project(id, &bytes)?),
-            ObjectRef::Pack(..) | ObjectRef::Index(..) | ObjectRef::Backup(..) => {}
+            ObjectRef::Repository => decode_file(&bytes).map(|_| ()),
+            ObjectRef::Key(_, hash) => keys::decode_slot(object, hash, &bytes).map(|_| ()),
+            ObjectRef::Project(id) => self.decode_project(id, &bytes).map(|_| ()),
+            ObjectRef::Pack(..) | ObjectRef::Index(..) | ObjectRef::Backup(..) => Ok(()),
         }
-        Ok(())
     }
 
     /// Makes another key for the repository, or for one project.

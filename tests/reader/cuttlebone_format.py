@@ -6,6 +6,7 @@ with one of the error kinds of tests/vectors/README.md. Section numbers are thos
 
 import json
 import re
+import struct
 from collections import Counter
 from datetime import datetime
 from typing import NamedTuple
@@ -24,8 +25,9 @@ TAG = 16
 SLOT_SIZE = 4 * MIB
 MAX_BLOB = 4 * MIB
 MAX_PACK = 256 * MIB
-MAX_ENTRIES = MIB
-ENTRY_SIZE = 44
+MAX_RUN = 4 * MIB
+MAX_RUN_BLOBS = 1024
+MAX_RUNS = MAX_BLOBS = MIB
 PACK_HEAD = 32
 PACK_HEADER = b"CTLBpack" + bytes([1]) + bytes(7)
 MAX_BODY = {b"CTLBindx": 64 * MIB, b"CTLBbkup": 16 * MIB}
@@ -34,7 +36,8 @@ CHUNK, NODE = 1, 2
 SLOT, BRANCH, STREAM_LEAF, STREAM_BRANCH = 1, 2, 3, 4
 FANOUT = 64
 ZERO_ID = bytes(32)
-TRAILER = 2**64 - 1
+CONTENTS = 2**64 - 1
+"""The ordinal of a pack's contents."""
 
 
 class FormatError(Exception):
@@ -134,7 +137,7 @@ def take_header(fields: Fields, magic: bytes):
 
 
 def decompress(codec: int, stored: bytes, length: int) -> bytes:
-    """Decodes one blob or body that must have exactly `length` bytes; never makes more than that."""
+    """Decodes one run or body that must have exactly `length` bytes; never makes more than that."""
     if codec == ZSTD:
         try:
             require(stored[:4] == b"\x28\xb5\x2f\xfd", "bad-codec", "is no Zstandard frame")
@@ -144,8 +147,10 @@ def decompress(codec: int, stored: bytes, length: int) -> bytes:
             require(stated in (length, zstandard.CONTENTSIZE_UNKNOWN), "bad-length", "frame of another length")
             bounded = zstandard.ZstdDecompressor().stream_reader(stored)
             require(len(bounded.read(length + 1)) <= length, "bad-length", "decodes to more than stated")
-            # The reader above takes half a frame, or several; this call takes exactly one.
-            plain = zstandard.ZstdDecompressor().decompress(stored, max_output_size=length, allow_extra_data=False)
+            # The reader above takes half a frame, or several.
+            frame = zstandard.ZstdDecompressor().decompressobj()
+            plain = frame.decompress(stored)
+            require(frame.eof and not frame.unused_data, "bad-codec", "is not one whole frame")
             require(len(plain) == length, "bad-length", "decodes to less than stated")
             return plain
         except zstandard.ZstdError as error:
@@ -259,7 +264,7 @@ CONTENT = {
 RECORD = {
     "requires*": FEATURES, "volume": {"id": hexadecimal(16), "name": str}, "time": timestamp, "finished": timestamp,
     "content": CONTENT, "host*": str, "base*": HASH, "heads*": [HASH], "labels*": labels,
-    "source*": {"kind": str, "path*": path, "inode*": INODE, "changed_ns*": CHANGED},
+    "source*": {"kind": str, "path*": path, "inode*": INODE, "changed_ns*": CHANGED, "settled?": bool},
     "counts*": {"changed?": U64, "read?": U64, "new?": U64, "stored?": U64, "chunks_new?": U64}, "tool*": str,
 }  # fmt: skip
 
@@ -347,75 +352,100 @@ def open_sealed(data: bytes, name: bytes | None, magic: bytes, project_id: bytes
 # ---- Section 8: pack ---------------------------------------------------------------------------
 
 
-class Entry(NamedTuple):
-    kind: int
-    codec: int
+class Blob(NamedTuple):
     plain_length: int
-    stored_length: int
     id: bytes
+
+
+class Run(NamedTuple):
+    codec: int
+    stored_length: int
+    blobs: list[Blob]
+    kind: int
     raw: bytes
-    """The entry's 44 bytes, which the blob's associated data holds."""
+    """The kind and the descriptor, as the run's associated data holds them."""
     offset: int
-    """Where the sealed blob lies in the pack."""
+    """Where the sealed run lies in the pack."""
 
 
-def take_entries(fields: Fields) -> list[Entry]:
-    """A `u32` count and the entries of one pack, as a trailer and an index segment hold them."""
-    entries, offset = [], PACK_HEAD
-    for _ in range(fields.bounded(4, 1, MAX_ENTRIES, "number of entries")):
-        start = fields.at
-        kind = fields.one_of(1, [CHUNK, NODE], "kind of blob")
-        codec = fields.one_of(1, [RAW, ZSTD], "codec", "bad-codec")
-        fields.zeros(2)
-        plain = fields.bounded(4, 1, MAX_BLOB, "plain length")
-        stored = fields.bounded(4, TAG + 1, plain + TAG, "stored length")
-        require(codec != RAW or stored == plain + TAG, "bad-length", "lengths of a raw blob differ")
-        require(not entries or kind == entries[0].kind, "bad-value", "blobs of two kinds in one pack")
-        blob_id = fields.take(32)
-        entries.append(Entry(kind, codec, plain, stored, blob_id, fields.data[start : fields.at], offset))
-        offset += stored
-    require(pack_size(entries) <= MAX_PACK, "limit-exceeded", "the pack is too large")
-    return entries
+class Contents(NamedTuple):
+    kind: int
+    runs: list[Run]
+    pack_size: int
 
 
-def trailer_size(count: int) -> int:
-    return 4 + ENTRY_SIZE * count + TAG
+# The smallest and the largest: one run of one blob, and as many of those as may be.
+SEALED_CONTENTS = 8 + 44 + TAG, 8 + 44 * MAX_RUNS + TAG
 
 
-def pack_size(entries: list[Entry]) -> int:
-    return PACK_HEAD + sum(entry.stored_length for entry in entries) + trailer_size(len(entries)) + 4
+def take_run(fields: Fields, kind: int, offset: int) -> Run:
+    start = fields.at
+    codec = fields.one_of(1, [RAW, ZSTD], "codec", "bad-codec")
+    fields.zeros(1)
+    count = fields.bounded(2, 1, MAX_RUN_BLOBS, "number of blobs")
+    stored = fields.number(4)
+    blobs = [Blob(*item) for item in struct.iter_unpack("<I32s", fields.take(36 * count))]
+    for blob in blobs:
+        require(1 <= blob.plain_length <= MAX_BLOB, "limit-exceeded", f"a blob of {blob.plain_length} bytes")
+    length = sum(blob.plain_length for blob in blobs)
+    require(length <= MAX_RUN, "limit-exceeded", f"a run of {length} bytes")
+    require(codec != RAW or stored == length + TAG, "bad-length", "lengths of a raw run differ")
+    require(TAG < stored <= length + TAG, "limit-exceeded", f"stored length is {stored}")
+    return Run(codec, stored, blobs, kind, bytes([kind]) + fields.data[start : fields.at], offset)
+
+
+def take_contents(fields: Fields) -> Contents:
+    """As a pack and an index segment hold them."""
+    start, offset, runs, blobs = fields.at, PACK_HEAD, [], 0
+    kind = fields.one_of(1, [CHUNK, NODE], "kind of blobs")
+    fields.zeros(3)
+    for _ in range(fields.bounded(4, 1, MAX_RUNS, "number of runs")):
+        runs.append(take_run(fields, kind, offset))
+        offset += runs[-1].stored_length
+        blobs += len(runs[-1].blobs)
+        require(blobs <= MAX_BLOBS, "limit-exceeded", "the pack has too many blobs")
+    size = offset + fields.at - start + TAG + 4
+    require(size <= MAX_PACK, "limit-exceeded", "the pack is too large")
+    return Contents(kind, runs, size)
 
 
 def blob_id(kind: int, plain: bytes, project_secret: bytes) -> bytes:
     return MAC(derive("chunk_id" if kind == CHUNK else "node_id", project_secret), plain)
 
 
-def decode_trailer(head: bytes, tail: bytes, size: int, project_id: bytes, project_secret: bytes):
-    """Nonce and entries, from the first 32 bytes (`head`) and the last ones (`tail`: the trailer and `t` at least)."""
+def decode_contents(head: bytes, tail: bytes, size: int, project_id: bytes, project_secret: bytes):
+    """Nonce and contents, from the first 32 bytes (`head`) and the last ones (`tail`: sealed contents and `t` at
+    least) of a pack of `size` bytes."""
     fields = Fields(head)
     take_header(fields, b"CTLBpack")
     nonce = fields.take(16)
-    require(size >= PACK_HEAD + trailer_size(0) + 4, "truncated", "the pack is too short")
+    least, most = SEALED_CONTENTS
+    require(size >= PACK_HEAD + least + 4, "truncated", "the pack is too short")
     require(size <= MAX_PACK, "limit-exceeded", "the pack is too large")
     length = int.from_bytes(tail[-4:], "little")
-    count, odd = divmod(length - trailer_size(0), ENTRY_SIZE)
-    require(not odd, "bad-length", f"no trailer has {length} bytes")
-    require(1 <= count <= MAX_ENTRIES, "limit-exceeded", f"a trailer of {count} entries")
-    require(length <= size - PACK_HEAD - 4, "bad-length", f"no room for a trailer of {length} bytes")
-    key, full_nonce = derive("pack", project_secret), nonce + TRAILER.to_bytes(8, "little")
-    trailer = Fields(unseal(key, full_nonce, project_id + PACK_HEADER, tail[-4 - length : -4], "the trailer"))
-    require(int.from_bytes(trailer.data[:4], "little") == count, "bad-length", "the count is not that of the length")
-    entries = take_entries(trailer)
-    require(size == pack_size(entries), "bad-length", "the pack's size is not the sum of its parts")
-    return nonce, entries
+    require(least <= length <= most, "bad-length", f"no contents have {length} bytes")
+    require(length <= size - PACK_HEAD - 4, "bad-length", f"no room for contents of {length} bytes")
+    key, full_nonce = derive("pack", project_secret), nonce + CONTENTS.to_bytes(8, "little")
+    fields = Fields(unseal(key, full_nonce, project_id + PACK_HEADER, tail[-4 - length : -4], "the contents"))
+    contents = take_contents(fields)
+    fields.end()
+    require(size == contents.pack_size, "bad-length", "the pack's size is not the sum of its parts")
+    return nonce, contents
 
 
-def open_blob(nonce: bytes, ordinal: int, entry: Entry, sealed: bytes, project_id: bytes, project_secret: bytes):
-    """`nonce`: the pack's, from its head or from the index."""
+def open_run(nonce: bytes, ordinal: int, run: Run, sealed: bytes, project_id: bytes, project_secret: bytes) -> bytes:
+    """The joined blobs. `nonce`: the pack's, from its head or from the index."""
     key, nonce = derive("pack", project_secret), nonce + ordinal.to_bytes(8, "little")
-    content = unseal(key, nonce, project_id + PACK_HEADER + entry.raw, sealed, f"blob {ordinal}")
-    plain = decompress(entry.codec, content, entry.plain_length)
-    require(blob_id(entry.kind, plain, project_secret) == entry.id, "bad-id", "the blob has another id")
+    content = unseal(key, nonce, project_id + PACK_HEADER + run.raw, sealed, f"run {ordinal}")
+    return decompress(run.codec, content, sum(blob.plain_length for blob in run.blobs))
+
+
+def cut_blob(run: Run, place: int, joined: bytes, project_secret: bytes) -> bytes:
+    """The blob at `place` in the opened run. Another one that has not its id does no harm."""
+    start = sum(blob.plain_length for blob in run.blobs[:place])
+    length, name = run.blobs[place]
+    plain = joined[start : start + length]
+    require(blob_id(run.kind, plain, project_secret) == name, "bad-id", "the blob has another id")
     return plain
 
 
@@ -425,13 +455,13 @@ def open_blob(nonce: bytes, ordinal: int, entry: Entry, sealed: bytes, project_i
 class Listing(NamedTuple):
     pack: bytes
     nonce: bytes
-    entries: list[Entry]
+    contents: Contents
 
 
 def decode_index(data: bytes, name: bytes | None, project_id: bytes, project_secret: bytes):
     """Gives the packs' listings, and the names of the superseded segments."""
     fields = Fields(open_sealed(data, name, b"CTLBindx", project_id, project_secret))
-    packs = [Listing(fields.take(32), fields.take(16), take_entries(fields)) for _ in range(fields.number(4))]
+    packs = [Listing(fields.take(32), fields.take(16), take_contents(fields)) for _ in range(fields.number(4))]
     superseded = [fields.take(32) for _ in range(fields.number(4))]
     fields.end()
     return packs, superseded

@@ -6,6 +6,7 @@ read from its second copy is told on standard error; what could not be read ends
 """
 
 import argparse
+import functools
 import hashlib
 import os
 import re
@@ -16,6 +17,7 @@ import cuttlebone_format as format
 from cuttlebone_format import CHUNK, NODE, PACK_HEAD, FormatError, require
 
 HASH, PROJECT_ID = "[0-9a-f]{64}", "[0-9a-f]{32}"
+RUNS_KEPT = 16
 
 
 warned = []
@@ -69,6 +71,8 @@ class Project:
         self.secret, self.name = project["project_secret"], project["settings"]["name"]
         self.keys = (self.id, self.secret)
         self.index = None
+        # Neighbouring chunks lie in one run, and a file that changed draws on several in turn.
+        self.open_run = functools.lru_cache(maxsize=RUNS_KEPT)(self.open_run)
 
     def records(self) -> dict[str, dict]:
         """All whole records by name, the newest last."""
@@ -81,7 +85,7 @@ class Project:
         return dict(sorted(records.items(), key=lambda item: (format.timestamp(item[1]["time"]), item[0])))
 
     def load_index(self):
-        """(kind, id) → where it lies: [(pack, its nonce, ordinal, entry)]."""
+        """(kind, id) → where it may lie: [(pack, ordinal of the run, place in the run)]."""
         packs, superseded, segments, damaged = {}, set(), {}, False
         for path in named(self.directory / "index", HASH):
             try:
@@ -93,40 +97,50 @@ class Project:
                 warn(f"{path}: {error}")
                 damaged = True
         for name in segments.keys() - superseded:
-            packs |= {listing.pack.hex(): (listing.nonce, listing.entries) for listing in segments[name]}
+            packs |= {listing.pack.hex(): (listing.nonce, listing.contents) for listing in segments[name]}
         if damaged or not segments:
-            packs |= self.read_trailers(known=packs)
-        self.index = {}
-        for pack, (nonce, entries) in sorted(packs.items()):
-            for ordinal, entry in enumerate(entries):
-                self.index.setdefault((entry.kind, entry.id), []).append((pack, nonce, ordinal, entry))
+            packs |= self.read_contents(known=packs)
+        self.index, self.packs = {}, packs
+        for pack, (_, contents) in sorted(packs.items()):
+            for ordinal, run in enumerate(contents.runs):
+                for place, blob in enumerate(run.blobs):
+                    self.index.setdefault((contents.kind, blob.id), []).append((pack, ordinal, place))
 
-    def read_trailers(self, known) -> dict:
-        """Nonce and entries of the packs that no segment named, from the packs themselves."""
+    def read_contents(self, known) -> dict:
+        """Nonce and contents of the packs that no segment named, from the packs themselves."""
         packs = {}
         for path in named(self.directory / "packs", "[0-9a-f]{2}"):
             for pack in named(path, path.name + HASH.replace("64", "62")):
                 if pack.name not in known:
                     try:
                         data = pack.read_bytes()
-                        packs[pack.name] = format.decode_trailer(data[:PACK_HEAD], data, len(data), *self.keys)
+                        packs[pack.name] = format.decode_contents(data[:PACK_HEAD], data, len(data), *self.keys)
                     except (OSError, FormatError) as error:
                         warn(f"{pack}: {error}")
         return packs
+
+    def path_of(self, pack: str) -> Path:
+        return self.directory / "packs" / pack[:2] / pack
+
+    def open_run(self, pack: str, ordinal: int) -> bytes:
+        """The joined blobs of a run; the last few runs are remembered."""
+        nonce, contents = self.packs[pack]
+        run = contents.runs[ordinal]
+        with self.path_of(pack).open("rb") as file:
+            file.seek(run.offset)
+            sealed = file.read(run.stored_length)
+        return format.open_run(nonce, ordinal, run, sealed, *self.keys)
 
     def fetch(self, kind: int, blob_id: bytes) -> bytes:
         """The plain blob, from any pack that holds it whole."""
         if self.index is None:
             self.load_index()
-        for pack, nonce, ordinal, entry in self.index.get((kind, blob_id), []):
-            path = self.directory / "packs" / pack[:2] / pack
+        for pack, ordinal, place in self.index.get((kind, blob_id), []):
             try:
-                with path.open("rb") as file:
-                    file.seek(entry.offset)
-                    sealed = file.read(entry.stored_length)
-                return format.open_blob(nonce, ordinal, entry, sealed, *self.keys)
+                run = self.packs[pack][1].runs[ordinal]
+                return format.cut_blob(run, place, self.open_run(pack, ordinal), self.secret)
             except (OSError, FormatError) as error:
-                warn(f"{path}: {error}")
+                warn(f"{self.path_of(pack)}: {error}")
         what = {CHUNK: "chunk", NODE: "node"}[kind]
         raise FormatError("missing", f"no whole copy of {what} {blob_id.hex()}")
 

@@ -24,8 +24,9 @@ def as_json(value):
     return value
 
 
-def entry_fields(entry: format.Entry) -> dict:
-    return {name: value for name, value in entry._asdict().items() if name != "raw"}
+def run_fields(run: format.Run) -> dict:
+    blobs = [blob._asdict() for blob in run.blobs]
+    return {"codec": run.codec, "stored_length": run.stored_length, "offset": run.offset, "blobs": blobs}
 
 
 def check_keys(secret=None, password=None, salt=None, memory_kib=None, passes=None, lanes=None):
@@ -43,17 +44,21 @@ def check_ids(project_secret, kind, plain=None, size=None, chunk_size=None, top=
 def check_pack(data, name, *keys):
     """Opens every blob."""
     format.check_name(data, name)
-    nonce, entries = format.decode_trailer(data[:PACK_HEAD], data, len(data), *keys)
-    blobs = []
-    for ordinal, entry in enumerate(entries):
-        sealed = data[entry.offset : entry.offset + entry.stored_length]
-        blobs.append(entry_fields(entry) | {"plain": format.open_blob(nonce, ordinal, entry, sealed, *keys)})
-    return {"blobs": blobs}
+    nonce, contents = format.decode_contents(data[:PACK_HEAD], data, len(data), *keys)
+    runs = [run_fields(run) for run in contents.runs]
+    for ordinal, (run, shown) in enumerate(zip(contents.runs, runs, strict=True)):
+        joined = format.open_run(nonce, ordinal, run, data[run.offset : run.offset + run.stored_length], *keys)
+        for place, blob in enumerate(shown["blobs"]):
+            blob["plain"] = format.cut_blob(run, place, joined, keys[1])
+    return {"kind": contents.kind, "runs": runs}
 
 
 def check_index(*args):
     packs, superseded = format.decode_index(*args)
-    packs = [listing._asdict() | {"entries": [entry_fields(entry) for entry in listing.entries]} for listing in packs]
+    packs = [
+        {"pack": pack, "nonce": nonce, "kind": contents.kind, "runs": [run_fields(run) for run in contents.runs]}
+        for pack, nonce, contents in packs
+    ]
     return {"packs": packs, "superseded": superseded}
 
 
@@ -110,23 +115,25 @@ CHECKS = {
     "whole": lambda i, _: check_whole(**i),
 }
 NOT_HEX = {"kind", "volume"}
+NAMED = {"slot", "pack", "index", "record"}
 
 
 def run_vectors(directory: Path) -> bool:
     """Runs every case of every file that is known by name; prints what differs."""
     total = failed = 0
     for path in sorted(directory.glob("*.json")):
-        shared = {}
-        for case in json.loads(path.read_text(), object_pairs_hook=format.Object):
+        cases = json.loads(path.read_text(), object_pairs_hook=format.Object)
+        for case in cases:
             inputs = {
                 name: bytes.fromhex(value) if isinstance(value, str) and name not in NOT_HEX else value
-                for name, value in case["inputs"].items()
+                for name, value in (cases[0].get("inputs", {}) | case.get("inputs", {})).items()
+                if value is not None
             }
-            if path.stem == "whole":
-                shared["files"] = inputs.get("files") or shared["files"]
-                inputs |= shared
+            data = bytes.fromhex(case.get("object", ""))
+            if path.stem in NAMED:
+                inputs.setdefault("name", format.H(data))
             try:
-                result = {"ok": as_json(CHECKS[path.stem](inputs, bytes.fromhex(case.get("object", ""))))}
+                result = {"ok": as_json(CHECKS[path.stem](inputs, data))}
             except FormatError as error:
                 result = {"error": error.kind}
             total += 1

@@ -8,10 +8,13 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
-from cuttlebone_format import CHUNK, FANOUT, MIB, NODE, PACK_HEAD, SLOT_SIZE
+import cuttlebone_format as format
+from cuttlebone_format import CHUNK, FANOUT, MIB, NODE, PACK_HEAD, RAW, SLOT_SIZE, ZSTD, blob_id
+from read_backup import choose, open_projects
 from run_vectors import run_vectors
-from write_repo import Random, Tree, Writer, grid_node, slot
+from write_repo import Faulty, Random, Tree, Writer, grid_node, slot, to_json
 
 HERE = Path(__file__).parent
 PASSWORD = b"correct horse"
@@ -189,11 +192,67 @@ class Repository(unittest.TestCase):
 
     def test_superseded_segment_is_ignored(self):
         """The old segments name a pack that is gone; the new one does not."""
-        gone = self.project.put_pack(CHUNK, [image_chunks()[0]])
+        gone = self.project.put_pack(CHUNK, [[image_chunks()[0]]])
         old = self.project.put_segment([gone])
         del self.files[f"{self.project.path}packs/{gone.name.hex()[:2]}/{gone.name.hex()}"]
         self.project.put_segment([], superseded=[old])
         self.assert_image(self.restore("image"))
+
+    # ---- Runs ----
+
+    def put_runs(self, runs, chunks) -> bytes:
+        """A stream of `chunks`, which lie in one pack of `runs`."""
+        tree = Tree(self.project.secret)
+        content = tree.stream(chunks, 4)
+        packs = [self.project.put_pack(CHUNK, runs)]
+        packs += [self.project.put_pack(NODE, [[node] for node in tree.nodes.values()]) for _ in range(2)]
+        self.project.put_segment(packs)
+        volume = {"id": "00" * 16, "name": "runs"}
+        record = {"volume": volume, "content": content, "time": "2026-11-21T10:00:00Z"}
+        self.project.put_sealed("backups", b"CTLBbkup", to_json(record | {"finished": record["time"]}))
+        return b"".join(chunks)
+
+    def test_runs_of_the_writer(self):
+        """Compressed ones and raw ones of several chunks, and nodes alone."""
+        project, runs = self.opened(), {CHUNK: [], NODE: []}
+        project.load_index()
+        for _, contents in project.packs.values():
+            runs[contents.kind] += contents.runs
+        kinds = {(run.codec, len(run.blobs)) for run in runs[CHUNK]}
+        self.assertLessEqual({(RAW, 3), (ZSTD, 3), (ZSTD, 2)}, kinds)
+        self.assertEqual({len(run.blobs) for run in runs[NODE]}, {1})
+
+    def test_partly_used_run(self):
+        sand = [Random(f"part {i}")(100) for i in range(3)]
+        text = [letter * 100 for letter in (b"a", b"b", b"c")]
+        plain = self.put_runs([text, sand], [sand[1], text[2], text[0]])
+        self.assertEqual(self.restore("runs").read_bytes(), plain)
+
+    def test_run_is_opened_once(self):
+        chunks = [b"%d" % i for i in range(30)]
+        plain = self.put_runs([chunks[:20], chunks[20:]], [*chunks[:10], *chunks[20:], *chunks[10:20]])
+        project = self.opened()
+        content = format.decode_content(choose([project], None, "runs")[1]["content"])
+        opened = []
+        real = format.open_run
+        with mock.patch.object(format, "open_run", lambda *args: opened.append(args[2].kind) or real(*args)):
+            self.assertEqual(b"".join(chunk for _, chunk in format.walk(content, project.fetch)), plain)
+        self.assertEqual(opened.count(CHUNK), 2)
+
+    def test_blob_of_another_id_spoils_no_other(self):
+        """One of the two packs says that it holds `b`, but does not; the other one is asked, and the run serves."""
+        secret = self.project.secret
+        ids = [blob_id(CHUNK, plain, secret) for plain in (b"a", b"b", b"c")]
+        plain = self.put_runs([Faulty([b"a", b"x", b"c"], ids=ids)], [b"a", b"b", b"c"])
+        done = self.run_reader("--volume", "runs", "--sha256")
+        self.assertIn("missing", done.stderr)
+        self.project.put_segment([self.project.put_pack(CHUNK, [[b"b"]])])
+        self.assertEqual(self.restore_any("runs").read_bytes(), plain)
+
+    def opened(self):
+        self.run_reader("--list")  # Writes the files.
+        projects = open_projects(Path(self.directory.name, "repository"), PASSWORD)
+        return next(project for project in projects if project.name == "main")
 
     # ---- Damage that a second copy mends ----
 
@@ -226,15 +285,18 @@ class Repository(unittest.TestCase):
     def test_chunk_in_a_second_pack(self):
         self.flip(self.packs("image")[0], PACK_HEAD + 5)
         self.assert_fails("missing")
-        self.project.put_segment([self.project.put_pack(CHUNK, [image_chunks()[0]])])
+        first_run = [plain for plain in image_chunks().values() if any(plain)][:3]
+        self.project.put_segment([self.project.put_pack(CHUNK, [first_run[:1]])])
+        self.assert_fails("missing")
+        self.project.put_segment([self.project.put_pack(CHUNK, [first_run[1:]])])
         self.assert_image(self.restore_any("image"))
 
-    def test_damaged_segment_is_rebuilt_from_trailers(self):
+    def test_damaged_segment_is_rebuilt_from_packs(self):
         for path in self.paths("/index/"):
             self.flip(path, 60)
         self.assert_image(self.restore("image", warnings=True))
 
-    def test_missing_index_is_rebuilt_from_trailers(self):
+    def test_missing_index_is_rebuilt_from_packs(self):
         for path in self.paths("/index/"):
             del self.files[path]
         self.assert_image(self.restore("image"))

@@ -9,7 +9,7 @@ import json
 import zstandard
 from blake3 import blake3
 from cuttlebone_format import (
-    BRANCH, CHUNK, FANOUT, H, MAC, NODE, RAW, SLOT, SLOT_SIZE, STREAM_BRANCH, STREAM_LEAF, TRAILER, ZERO_ID, ZSTD,
+    BRANCH, CHUNK, CONTENTS, FANOUT, H, MAC, NODE, RAW, SLOT, SLOT_SIZE, STREAM_BRANCH, STREAM_LEAF, ZERO_ID, ZSTD,
     Content, argon2id, blob_id, derive, root_of, seal, top_level,
 )  # fmt: skip
 
@@ -80,43 +80,60 @@ def sealed(random, project_id, secret, magic, body, *, codec=None, zero=0, lengt
     return head + nonce + seal(derive("object", secret), nonce, project_id + head, payload)
 
 
-def entry(kind, codec, plain_length, stored_length, blob_id, *, zero=0) -> bytes:
-    return bytes([kind, codec]) + u(16, zero) + u(32, plain_length) + u(32, stored_length) + blob_id
+def descriptor(codec, stored_length, lengths, ids, *, zero=0, count=None) -> bytes:
+    body = bytes([codec, zero]) + u(16, len(ids) if count is None else count) + u(32, stored_length)
+    return body + b"".join(u(32, length) + name for length, name in zip(lengths, ids, strict=True))
+
+
+def contents(kind, runs, *, zero=0, count=None) -> bytes:
+    """`runs`: descriptors."""
+    return bytes([kind]) + u(24, zero) + u(32, len(runs) if count is None else count) + b"".join(runs)
+
+
+class Faulty:
+    """A run whose descriptor says something else, or whose content is given."""
+
+    def __init__(self, blobs, content=None, **wrong):
+        self.blobs, self.content, self.wrong = blobs, content, wrong
+
+
+def describe(secret: bytes, kind: int, run) -> tuple[bytes, bytes]:
+    """A run's descriptor and content. `run`: a list of plain blobs, or Faulty."""
+    run = run if isinstance(run, Faulty) else Faulty(run)
+    joined = b"".join(run.blobs)
+    content = min(joined, compress(joined), key=len) if run.content is None else run.content
+    fields = {
+        "codec": RAW if content == joined else ZSTD, "stored_length": len(content) + 16,
+        "lengths": [len(plain) for plain in run.blobs], "ids": [blob_id(kind, plain, secret) for plain in run.blobs],
+    }  # fmt: skip
+    return descriptor(**(fields | run.wrong)), content
 
 
 class Pack:
-    """Blobs of one kind; afterwards `data`, `name`, `nonce` and `entries` (as bytes)."""
+    """Runs of blobs of one kind; afterwards `data`, `name`, `nonce` and `contents` (as bytes)."""
 
     def __init__(
-        self, random, project_id, secret, kind, blobs, *, head=header(b"CTLBpack"), change=None, count=None, size=None
-    ):
-        """`blobs`: plain bytes, or (plain, fields of the entry that differ, content).
-        `change(entries)` alters the trailer, and `count` and `size` state what is not so."""
+        self, random, project_id, secret, kind, runs, *, head=header(b"CTLBpack"), relist=None, change=None, size=None,
+        **wrong,
+    ):  # fmt: skip
+        """`runs` as in `describe`. `relist(descriptors)` and `change(contents)` alter what is said of the sealed
+        runs, `wrong` are fields of the contents, and `size` is stated as their length."""
         key, nonce = derive("pack", secret), random(16)
-        self.nonce, self.entries, data = nonce, [], head + nonce
-        for ordinal, blob in enumerate(blobs):
-            plain, wrong, content = blob if isinstance(blob, tuple) else (blob, {}, None)
-            if content is None:
-                content = min(plain, compress(plain), key=len)
-            fields = {
-                "kind": kind, "codec": RAW if content == plain else ZSTD, "plain_length": len(plain),
-                "stored_length": len(content) + 16, "blob_id": blob_id(kind, plain, secret),
-            } | wrong  # fmt: skip
-            self.entries.append(entry(**fields))
-            data += seal(key, nonce + u(64, ordinal), project_id + head + self.entries[-1], content)
-        if change:
-            self.entries = change(self.entries)
-        trailer = u(32, len(self.entries) if count is None else count) + b"".join(self.entries)
-        tail = seal(key, nonce + u(64, TRAILER), project_id + head, trailer)
+        data, descriptors = head + nonce, []
+        for ordinal, (described, content) in enumerate(describe(secret, kind, run) for run in runs):
+            descriptors.append(described)
+            data += seal(key, nonce + u(64, ordinal), project_id + head + bytes([kind]) + described, content)
+        listed = contents(kind, relist(descriptors) if relist else descriptors, **wrong)
+        listed = change(listed) if change else listed
+        tail = seal(key, nonce + u(64, CONTENTS), project_id + head, listed)
+        self.nonce, self.contents = nonce, listed
         self.data = data + tail + u(32, len(tail) if size is None else size)
         self.name = H(self.data)
 
 
 def index_body(packs, superseded=()) -> bytes:
-    """`packs`: (name, nonce, entries)."""
-    body = u(32, len(packs))
-    for name, nonce, entries in packs:
-        body += name + nonce + u(32, len(entries)) + b"".join(entries)
+    """`packs`: (name, nonce, contents)."""
+    body = u(32, len(packs)) + b"".join(b"".join(pack) for pack in packs)
     return body + u(32, len(superseded)) + b"".join(superseded)
 
 
@@ -212,19 +229,20 @@ class ProjectWriter:
         self.files[f"{self.path}{directory}/{H(data).hex()}"] = data
         return H(data)
 
-    def put_pack(self, kind: int, blobs) -> Pack:
-        pack = Pack(self.random, self.id, self.secret, kind, blobs)
+    def put_pack(self, kind: int, runs) -> Pack:
+        pack = Pack(self.random, self.id, self.secret, kind, runs)
         self.files[f"{self.path}packs/{pack.name.hex()[:2]}/{pack.name.hex()}"] = pack.data
         return pack
 
     def put_segment(self, packs, superseded=()) -> bytes:
-        body = index_body([(pack.name, pack.nonce, pack.entries) for pack in packs], superseded)
+        body = index_body([(pack.name, pack.nonce, pack.contents) for pack in packs], superseded)
         return self.put_sealed("index", b"CTLBindx", body)
 
     def put_backup(self, tree: Tree, content: dict, volume: str, time: str, volume_id: str | None = None) -> bytes:
-        """Chunks in one pack, nodes in two, a segment, the record."""
-        groups = [(CHUNK, tree.chunks), (NODE, tree.nodes), (NODE, tree.nodes)]
-        packs = [self.put_pack(kind, list(blobs.values())) for kind, blobs in groups if blobs]
+        """Chunks in one pack, up to three in a run; nodes in two packs, each in its own run; a segment, the record."""
+        chunks, nodes = list(tree.chunks.values()), [[node] for node in tree.nodes.values()]
+        chunks = [chunks[at : at + 3] for at in range(0, len(chunks), 3)]
+        packs = [self.put_pack(kind, runs) for kind, runs in ((CHUNK, chunks), (NODE, nodes), (NODE, nodes)) if runs]
         if packs:
             self.put_segment(packs)
         volume = {"id": volume_id or H(volume.encode())[:16].hex(), "name": volume}

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use cuttlebone::base::{BlobId, ObjectHash, ProjectId, RepositoryId, Silent};
 use cuttlebone::crypto::{
-    self, KdfParams, PackNonce, ProjectKeys, RepositoryKeys, SealNonce, Secret,
+    self, KdfParams, PackCipher, PackNonce, ProjectKeys, RepositoryKeys, SealNonce, Secret,
 };
 use cuttlebone::format::{
-    BlobKind, Codec, Entry, IndexSegment, KeySlot, Magic, PackHead, PackListing, ProjectObject,
-    RepositoryFile, Scope, Settings, SlotInfo, SlotParams, Trailer,
+    Blob, BlobKind, Codec, Contents, IndexSegment, KeySlot, Magic, PackHead, PackListing,
+    ProjectObject, RepositoryFile, Run, Scope, Settings, SlotInfo, SlotParams,
 };
 use cuttlebone::repo::{ObjectRef, Project, RepoError, Repository};
 use cuttlebone::storage::{Backend, MemoryBackend};
@@ -112,7 +112,7 @@ pub(super) fn project(id: ProjectId, secret: [u8; 32]) -> (MemoryBackend, Projec
     (store, project)
 }
 
-/// Puts blobs of one kind into a pack, and the pack into a segment.
+/// Puts blobs of one kind into a pack, each in a run of its own, and the pack into a segment.
 pub(super) fn add_blobs(
     store: &MemoryBackend,
     project: &Project,
@@ -126,7 +126,7 @@ pub(super) fn add_blobs(
     let cipher = project.keys.pack_cipher(PackNonce::from_bytes(head.nonce));
     let context = [&project.id.as_bytes()[..], &Magic::Pack.header()].concat();
     let mut bytes = head.encode().to_vec();
-    let mut entries = Vec::new();
+    let mut runs = Vec::new();
     let mut seal = |ordinal: u64, context: &[u8], plain: &[u8]| {
         let mut sealed = plain.to_vec();
         let tag = cipher.seal_in_place(ordinal, context, &mut sealed);
@@ -136,25 +136,24 @@ pub(super) fn add_blobs(
     };
     for (ordinal, (id, plain)) in (0..).zip(blobs) {
         let plain_len = u32::try_from(plain.len()).unwrap();
-        let entry = Entry {
-            kind,
+        let run = Run {
             codec: Codec::Raw,
-            plain_len,
             stored_len: plain_len + 16,
-            id: *id,
+            blobs: vec![Blob { plain_len, id: *id }],
         };
-        seal(ordinal, &[&context[..], &entry.encode()].concat(), plain);
-        entries.push(entry);
+        seal(ordinal, &[&context[..], &run.context(kind)].concat(), plain);
+        runs.push(run);
     }
-    let trailer_len = seal(u64::MAX, &context, &Trailer::encode(&entries));
-    bytes.extend_from_slice(&trailer_len.to_le_bytes());
+    let contents = Contents { kind, runs };
+    let contents_len = seal(PackCipher::CONTENTS, &context, &contents.encode());
+    bytes.extend_from_slice(&contents_len.to_le_bytes());
     let pack = ObjectHash::from_bytes(crypto::hash(&[&bytes]));
     put(store, ObjectRef::Pack(project.id, pack), &bytes);
     let segment = IndexSegment {
         packs: vec![PackListing {
             pack,
             nonce: head.nonce,
-            entries,
+            contents,
         }],
         superseded: Vec::new(),
     };

@@ -14,12 +14,12 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "reader"))
 
 from cuttlebone_format import (  # noqa: E402
-    BRANCH, CHUNK, FANOUT, DERIVED, H, KIB, MAX_BLOB, MAX_PACK, MIB, NODE, RAW, SLOT, SLOT_SIZE,
+    BRANCH, CHUNK, DERIVED, FANOUT, H, KIB, MAX_BLOB, MAX_PACK, MAX_RUN, MIB, NODE, RAW, SLOT, SLOT_SIZE,
     STREAM_BRANCH, STREAM_LEAF, ZERO_ID, ZSTD, Content, argon2id, blob_id, derive, root_of,
 )  # fmt: skip
 from write_repo import (  # noqa: E402
-    Pack, Random, Tree, Writer, compress, entry, grid_node, header, index_body, project, repository, sealed,
-    slot, stream_node, to_json, u,
+    Faulty, Pack, Random, Tree, Writer, compress, contents, describe, descriptor, grid_node, header, index_body,
+    project, repository, sealed, slot, stream_node, to_json, u,
 )  # fmt: skip
 
 SECRET, OTHER_SECRET = Random("repository secret")(32), Random("another repository secret")(32)
@@ -28,6 +28,8 @@ PROJECT_ID, OTHER_PROJECT_ID = Random("project id")(16), Random("another project
 PASSWORD = "pass wörd".encode()
 TIME = "2026-11-21T10:00:00Z"
 IDS = [Random(f"id {i}")(32) for i in range(8)]
+SHORT = [bytes([0xA0 + i]) * 32 for i in range(8)]
+"""Ids that compress well, which keeps the files small."""
 
 
 def as_json(value):
@@ -43,18 +45,20 @@ def without(value: dict, name: str) -> dict:
 
 
 class Cases(list):
-    """The cases of one file. `named`: objects whose file name is their hash, given as input `name`."""
+    """The cases of one file, and the inputs of those that do not have others."""
 
-    def __init__(self, *, named=False, **inputs):
-        self.named, self.inputs = named, inputs
+    def __init__(self, **inputs):
+        self.inputs = inputs
 
     def add(self, name: str, comment: str, data: bytes | None, expect, /, **inputs):
-        """`expect`: the error's kind, or the decoded fields."""
+        """`expect`: the error's kind, or the decoded fields. Inputs that are those of the first case are left out."""
         assert name not in [case["name"] for case in self], name
-        if self.named:
-            inputs = {"name": H(data)} | inputs
-        inputs = {key: value for key, value in (self.inputs | inputs).items() if value is not None}
-        case = {"name": name, "comment": comment, "inputs": as_json(inputs)}
+        inputs = {key: value for key, value in as_json(self.inputs | inputs).items() if value is not None}
+        if self:
+            first = self[0].get("inputs", {})
+            inputs = {key: inputs.get(key) for key in [*first, *inputs] if inputs.get(key) != first.get(key)}
+        case = {"name": name, "comment": comment, "inputs": inputs}
+        case = {member: value for member, value in case.items() if value}
         if data is not None:
             case["object"] = data.hex()
         case["expect"] = {"error": expect} if isinstance(expect, str) else {"ok": as_json(expect)}
@@ -157,7 +161,7 @@ def repository_file() -> Cases:
 
 
 def slots() -> Cases:
-    cases = Cases(named=True, password=PASSWORD)
+    cases = Cases(password=PASSWORD)
     info = {"label": "safe", "created": TIME, "host": "büro", "user": "ada"}
     random = Random("slots")
 
@@ -184,7 +188,7 @@ def slots() -> Cases:
     cases.add("other-project", "the owner is bound", project_slot, "does-not-open", project_id=OTHER_PROJECT_ID)
     cases.add("project-slot-in-keys", "scope 1 outside of a project", project_slot, "bad-value")
     cases.add("repository-slot-in-project", "scope 0 inside of a project", right, "bad-value", project_id=PROJECT_ID)
-    cases.headers(b"CTLBslot", lambda head: make(head=head))
+    cases.headers(b"CTLBslot", lambda head: make(info={}, head=head))
     for name, wrong, kind in [
         ("scope-2", {"scope": 2}, "bad-value"),
         ("capability-1", {"capability": 1}, "bad-value"),
@@ -204,7 +208,7 @@ def slots() -> Cases:
         ("info-length-0", {"length": 0}, "limit-exceeded"),
         ("info-length-over-limit", {"length": 65_537}, "limit-exceeded"),
     ]:
-        cases.add(name, "", make(**wrong, cost=(8, 1, 1)), kind)
+        cases.add(name, "", make(info={}, **wrong, cost=(8, 1, 1)), kind)
     for name, wrong in [
         ("not-json", b"{"), ("array", b"[]"), ("array-of-strings", b'["safe"]'), ("nothing", b""),
         ("not-utf8", b'{"label": "\xff"}'), ("two-values", b"{}{}"), ("number", b'{"label": 1, "host": "h"}'),
@@ -302,228 +306,294 @@ def projects() -> Cases:
     return cases
 
 
-def content_of(data: bytes) -> bytes:
-    return min(data, compress(data), key=len)
-
-
-def entry_list(kind: int, blobs, start=32) -> list[dict]:
-    """What an ok case expects of entries. `blobs`: (plain, content)."""
-    listed, offset = [], start
-    for plain, content in blobs:
-        listed.append({
-            "kind": kind, "codec": RAW if plain == content else ZSTD, "plain_length": len(plain),
-            "stored_length": len(content) + 16, "id": blob_id(kind, plain, PROJECT_SECRET), "offset": offset,
+def listed(kind: int, runs, *, plain=False) -> dict:
+    """What an ok case expects of contents, `plain` with the blobs themselves. `runs`: as `describe` takes them."""
+    shown, offset = [], 32
+    for run in runs:
+        blobs, (_, content) = run.blobs if isinstance(run, Faulty) else run, describe(PROJECT_SECRET, kind, run)
+        shown.append({
+            "codec": RAW if content == b"".join(blobs) else ZSTD, "stored_length": len(content) + 16, "offset": offset,
+            "blobs": [
+                {"plain_length": len(blob), "id": blob_id(kind, blob, PROJECT_SECRET), "plain": blob} for blob in blobs
+            ],
         })  # fmt: skip
+        if not plain:
+            shown[-1]["blobs"] = [without(blob, "plain") for blob in shown[-1]["blobs"]]
         offset += len(content) + 16
-    return listed
+    return {"kind": kind, "runs": shown}
 
 
 SKIPPABLE = bytes.fromhex("502a4d1801000000") + b"x"
-SAND, TEXT = Random("sand")(40), b"cuttlebone " * 20
-CHUNKS = [SAND, TEXT, b"x"]
-NODES = [grid_node(0, 64, {0: IDS[0], 63: IDS[1]}), stream_node(0, [(5, IDS[2])])]
+SAND, TEXT = Random("sand")(16), b"cuttlebone " * 20
+CHUNKS = [[SAND, SAND[:9]], [TEXT, b"x", TEXT[3:]], [b"x"]]
+NODES = [[grid_node(0, 64, {0: IDS[0], 63: IDS[1]})], [stream_node(0, [(5, IDS[2])])]]
+SMALL = [[SAND[:9], SAND[9:]], [b"x"]]
+HALF = MAX_RUN // 2
 
-ENTRY_FAULTS = [
-    ("kind-0", {"kind": 0}, "bad-value"),
-    ("kind-3", {"kind": 3}, "bad-value"),
+# Faults of the descriptor of a raw run of one blob of 16 bytes, SAND.
+RUN_FAULTS = [
     ("codec-2", {"codec": 2}, "bad-codec"),
     ("codec-255", {"codec": 255}, "bad-codec"),
-    ("zero-field", {"zero": 1}, "nonzero-reserved"),
-    ("zero-field-high", {"zero": 0x100}, "nonzero-reserved"),
-    ("plain-length-0", {"plain_length": 0}, "limit-exceeded"),
-    ("plain-length-over-limit", {"plain_length": MAX_BLOB + 1}, "limit-exceeded"),
-    ("stored-length-0", {"stored_length": 0}, "limit-exceeded"),
-    ("stored-length-16", {"stored_length": 16}, "limit-exceeded"),
-    ("stored-length-over-plain", {"codec": ZSTD, "plain_length": 1, "stored_length": 18}, "limit-exceeded"),
-    ("raw-stored-length-short", {"plain_length": 41}, "bad-length"),
+    ("run-zero-01", {"zero": 1}, "nonzero-reserved"),
+    ("run-zero-80", {"zero": 0x80}, "nonzero-reserved"),
+    ("blob-count-0", {"count": 0}, "limit-exceeded"),
+    ("blob-count-1025", {"count": 1025}, "limit-exceeded"),
+    ("blob-count-65535", {"count": 65_535}, "limit-exceeded"),
+    ("plain-length-0", {"lengths": [0]}, "limit-exceeded"),
+    ("plain-length-0-of-two", {"lengths": [0, 16], "ids": SHORT[:2]}, "limit-exceeded"),
+    ("plain-length-over-limit", {"lengths": [MAX_BLOB + 1], "stored_length": MAX_BLOB + 17}, "limit-exceeded"),
+    ("plain-length-largest", {"lengths": [2**32 - 1], "stored_length": 15}, "limit-exceeded"),
+    (
+        "sum-over-limit",
+        {"lengths": [HALF, HALF + 1], "ids": SHORT[:2], "stored_length": MAX_RUN + 17},
+        "limit-exceeded",
+    ),
+    (
+        "sum-over-32-bits",
+        {"lengths": [MAX_BLOB] * 1024, "ids": SHORT[:1] * 1024, "stored_length": 16},
+        "limit-exceeded",
+    ),
+    ("raw-stored-short", {"lengths": [17]}, "bad-length"),
+    ("raw-stored-long", {"lengths": [15]}, "bad-length"),
+    ("raw-stored-of-first-blob", {"lengths": [16, 1], "ids": SHORT[:2]}, "bad-length"),
+    ("raw-stored-0", {"stored_length": 0}, "bad-length"),
+    ("stored-0", {"codec": ZSTD, "stored_length": 0}, "limit-exceeded"),
+    ("stored-16", {"codec": ZSTD, "stored_length": 16}, "limit-exceeded"),
+    ("stored-over-plain", {"codec": ZSTD, "stored_length": 33}, "limit-exceeded"),
+    ("stored-largest", {"codec": ZSTD, "stored_length": 2**32 - 1}, "limit-exceeded"),
+]
+
+# Faults of contents of right runs.
+CONTENTS_FAULTS = [
+    ("kind-0", {"kind": 0}, "bad-value"),
+    ("kind-3", {"kind": 3}, "bad-value"),
+    ("contents-zero-000001", {"zero": 1}, "nonzero-reserved"),
+    ("contents-zero-800000", {"zero": 1 << 23}, "nonzero-reserved"),
+    ("run-count-0", {"count": 0}, "limit-exceeded"),
+    ("run-count-over-limit", {"count": MIB + 1}, "limit-exceeded"),
+    ("run-count-largest", {"count": 2**32 - 1}, "limit-exceeded"),
 ]
 
 
 def packs() -> Cases:
-    cases = Cases(named=True, project_id=PROJECT_ID, project_secret=PROJECT_SECRET)
+    cases = Cases(project_id=PROJECT_ID, project_secret=PROJECT_SECRET)
     random = Random("packs")
 
-    def make(blobs=CHUNKS, kind=CHUNK, **fields):
-        return Pack(random, PROJECT_ID, PROJECT_SECRET, kind, blobs, **fields).data
+    def make(runs=SMALL, kind=CHUNK, **fields):
+        return Pack(random, PROJECT_ID, PROJECT_SECRET, kind, runs, **fields).data
 
-    def fields(kind, plains):
-        entries = entry_list(kind, [(plain, content_of(plain)) for plain in plains])
-        return {"blobs": [listed | {"plain": plain} for listed, plain in zip(entries, plains, strict=True)]}
+    def fields(kind, runs):
+        return listed(kind, runs, plain=True)
 
-    right = make()
-    cases.add("right-chunks", "raw and compressed", right, fields(CHUNK, CHUNKS))
+    cases.add("right-chunks", "a raw run, a compressed one, one of one blob", make(CHUNKS), fields(CHUNK, CHUNKS))
     cases.add("right-nodes", "", make(NODES, NODE), fields(NODE, NODES))
-    cases.add("one-byte", "the smallest blob", make([b"x"]), fields(CHUNK, [b"x"]))
-    nothing_stated = compress(TEXT, write_content_size=False)
-    expected = fields(CHUNK, [TEXT])
-    expected["blobs"][0]["stored_length"] = len(nothing_stated) + 16
-    cases.add("frame-without-size", "a frame need not state its content's size",
-              make([(TEXT, {"codec": ZSTD}, nothing_stated)]), expected)  # fmt: skip
-    checked = compress(TEXT, write_checksum=True)
-    expected = fields(CHUNK, [TEXT])
-    expected["blobs"][0]["stored_length"] = len(checked) + 16
-    cases.add("frame-with-checksum", "", make([(TEXT, {"codec": ZSTD}, checked)]), expected)
-
+    cases.add("one-byte", "the smallest blob", make([[b"x"]]), fields(CHUNK, [[b"x"]]))
+    for name, comment, kind, runs in [
+        ("nodes-in-one-run", "ours does not write that, but it can be read", NODE, [[NODES[0][0], NODES[1][0]]]),
+        ("blob-twice", "in one run, and in another", CHUNK, [[SAND, SAND], [SAND]]),
+        ("frame-without-size", "a frame need not state its content's size", CHUNK,
+         [Faulty([TEXT, b"x"], compress(TEXT + b"x", write_content_size=False))]),
+        ("frame-with-checksum", "", CHUNK, [Faulty([TEXT], compress(TEXT, write_checksum=True))]),
+    ]:  # fmt: skip
+        cases.add(name, comment, make(runs, kind), fields(kind, runs))
+    right = make(SMALL)
     cases.add("other-project-secret", "", right, "does-not-open", project_secret=OTHER_PROJECT_SECRET)
     cases.add("other-project", "", right, "does-not-open", project_id=OTHER_PROJECT_ID)
     cases.add("other-name", "stored under another hash", right, "bad-hash", name=H(b""))
-    cases.headers(b"CTLBpack", lambda head: make(head=head))
-    for name, wrong, kind in ENTRY_FAULTS:
-        cases.add(name, "in the first entry", make([(SAND, wrong, SAND), b"x"]), kind)
-    cases.add("two-kinds", "a chunk and a node", make([SAND, (b"x", {"kind": NODE}, b"x")]), "bad-value")
-    cases.add("wrong-id", "", make([(SAND, {"blob_id": IDS[0]}, SAND)]), "bad-id")
-    node_id = blob_id(NODE, SAND, PROJECT_SECRET)
-    cases.add("id-of-other-kind", "a chunk under a node's id", make([(SAND, {"blob_id": node_id}, SAND)]), "bad-id")
-
-    bomb = compress(bytes(MIB))
-    for name, comment, wrong, content, kind in [
-        ("frame-longer", "than the plain length", {"plain_length": len(TEXT) - 1}, compress(TEXT), "bad-length"),
-        ("frame-shorter", "than the plain length", {"plain_length": len(TEXT) + 1}, compress(TEXT), "bad-length"),
-        ("silent-frame-longer", "states no size", {"plain_length": len(TEXT) - 1}, nothing_stated, "bad-length"),
-        ("silent-frame-shorter", "states no size", {"plain_length": len(TEXT) + 1}, nothing_stated, "bad-length"),
-        ("bomb", "a MiB of zeros said to be 220 bytes", {}, bomb, "bad-length"),
-        ("frame-cut", "the frame's last byte is missing", {}, checked[:-1], "bad-codec"),
-        ("frame-and-byte", "a byte behind the frame", {}, compress(TEXT) + b"\0", "bad-codec"),
-        ("two-frames", "the second of no bytes", {}, compress(TEXT) + compress(b""), "bad-codec"),
-        (
-            "skippable-frame",
-            "before the frame",
-            {},
-            SKIPPABLE + compress(TEXT),
-            "bad-codec",
-        ),
-        (
-            "frame-checksum",
-            "the frame's own checksum is wrong",
-            {},
-            checked[:-1] + bytes([checked[-1] ^ 1]),
-            "bad-codec",
-        ),
-        ("no-frame", "codec 1, but raw bytes", {}, SAND, "bad-codec"),
+    cases.headers(b"CTLBpack", lambda head: make([[b"x"]], head=head))
+    for name, wrong, kind in RUN_FAULTS:
+        if len(wrong.get("ids", [])) < 1024:
+            ids = {"ids": IDS[:1]} | wrong
+            cases.add(name, "in the first of two runs", make([Faulty([SAND], SAND, **ids), [b"x"]]), kind)
+    for name, wrong, kind in CONTENTS_FAULTS:
+        wrong = dict(wrong)
+        cases.add(name, "", make([[SAND]], wrong.pop("kind", CHUNK), **wrong), kind)
+    cases.add("kind-changed", "after the runs were sealed", make([[SAND]], change=lambda c: bytes([NODE]) + c[1:]),
+              "does-not-open")  # fmt: skip
+    cases.add("empty", "no run", make([]), "truncated")
+    for name, comment, count, kind in [
+        ("run-count-more", "the count is one too many", 3, "truncated"),
+        ("run-count-most", "the count is the largest", MIB, "truncated"),
+        ("run-count-less", "the count is one too few", 1, "trailing-bytes"),
     ]:
-        cases.add(name, comment, make([(TEXT, {"codec": ZSTD, **wrong}, content)]), kind)
+        cases.add(name, comment, make(count=count), kind)
+    two = [Faulty([TEXT, b"x"], compress(TEXT + b"x"), count=1)]
+    cases.add("blob-count-more", "the only run has one blob less", make([Faulty([SAND], count=2)]), "truncated")
+    cases.add("blob-count-less", "the only run has one blob more", make(two), "trailing-bytes")
+    cases.add("contents-trailing-byte", "", make(change=lambda c: c + b"\0"), "trailing-bytes")
+    for cut in 1, 32, 36, 44:
+        cases.add(f"contents-cut-{cut}", f"without the last {cut} bytes", make(change=lambda c: c[:-cut]), "truncated")  # noqa: B023
 
-    cases.add("empty", "no blob", make([]), "limit-exceeded")
-    cases.add("count-more", "the count is one too many", make(count=4), "bad-length")
-    cases.add("count-less", "the count is one too few", make(count=2), "bad-length")
-    cases.add("count-0", "", make(count=0), "bad-length")
-    cases.add("count-largest", "", make(count=2**32 - 1), "bad-length")
-    length = 4 + 44 * 3 + 16
+    def wrong_ids(name, comment, blobs, *ids):
+        cases.add(name, comment, make([Faulty(blobs, ids=list(ids))]), "bad-id")
+
+    id_of = partial(blob_id, CHUNK, project_secret=PROJECT_SECRET)
+    wrong_ids("wrong-id", "", [SAND], IDS[0])
+    wrong_ids("wrong-id-in-run", "of the second of three blobs", [SAND, TEXT, b"x"], id_of(SAND), IDS[0], id_of(b"x"))
+    wrong_ids("ids-swapped", "of two blobs of a run", [SAND, SAND[::-1]], id_of(SAND[::-1]), id_of(SAND))
+    wrong_ids("id-of-run", "of the joined blobs", [SAND, b"x"], id_of(SAND + b"x"), id_of(b"x"))
+    wrong_ids("id-of-other-kind", "a chunk under a node's id", [SAND], blob_id(NODE, SAND, PROJECT_SECRET))
+    cases.add("blob-border", "one byte of the first blob is said to be the second's",
+              make([Faulty([SAND, b"xy"], lengths=[15, 3])]), "bad-id")  # fmt: skip
+
+    joined, lengths = TEXT + b"x", [len(TEXT), 1]
+    frame, silent = compress(joined), compress(joined, write_content_size=False)
+    checked, bomb = compress(joined, write_checksum=True), compress(bytes(MIB))
+    less, more = [len(TEXT) - 1, 1], [len(TEXT), 2]
+    for name, comment, said, content, kind in [
+        ("frame-longer", "than the sum", less, frame, "bad-length"),
+        ("frame-shorter", "than the sum", more, frame, "bad-length"),
+        ("silent-frame-longer", "states no size", less, silent, "bad-length"),
+        ("silent-frame-shorter", "states no size", more, silent, "bad-length"),
+        ("frame-of-first-blob", "without the second", lengths, compress(TEXT), "bad-length"),
+        ("bomb", "a MiB of zeros said to be 221 bytes", lengths, bomb, "bad-length"),
+        ("frame-cut", "the frame's last byte is missing", lengths, checked[:-1], "bad-codec"),
+        ("frame-and-byte", "a byte behind the frame", lengths, frame + b"\0", "bad-codec"),
+        ("two-frames", "the second of no bytes", lengths, frame + compress(b""), "bad-codec"),
+        ("frame-for-each-blob", "not one for the run", lengths, compress(TEXT) + compress(b"x"), "bad-length"),
+        ("silent-frame-for-each-blob", "not one for the run", lengths,
+         compress(TEXT, write_content_size=False) + compress(b"x", write_content_size=False), "bad-codec"),
+        ("skippable-frame", "before the frame", lengths, SKIPPABLE + frame, "bad-codec"),
+        ("frame-checksum", "is wrong", lengths, checked[:-1] + bytes([checked[-1] ^ 1]), "bad-codec"),
+        ("no-frame", "codec 1, but raw bytes", lengths, SAND, "bad-codec"),
+    ]:  # fmt: skip
+        cases.add(name, comment, make([Faulty([TEXT, b"x"], content, codec=ZSTD, lengths=said)]), kind)
+
+    length = len(contents(CHUNK, [describe(PROJECT_SECRET, CHUNK, run)[0] for run in SMALL])) + 16
     for name, size, kind in [
-        ("trailer-length-0", 0, "bad-length"),
-        ("trailer-length-plus-1", length + 1, "bad-length"),
-        ("trailer-length-minus-1", length - 1, "bad-length"),
-        ("trailer-length-two-entries", length - 44, "does-not-open"),
-        ("trailer-length-four-entries", length + 44, "does-not-open"),
-        ("trailer-length-beyond-pack", 20 + 44 * 1000, "bad-length"),
-        ("trailer-length-no-entries", 20, "limit-exceeded"),
-        ("trailer-length-over-limit", 20 + 44 * (MIB + 1), "limit-exceeded"),
-        ("trailer-length-largest", 2**32 - 1, "bad-length"),
+        ("contents-length-0", 0, "bad-length"),
+        ("contents-length-16", 16, "bad-length"),
+        ("contents-length-67", 67, "bad-length"),
+        ("contents-length-68", 68, "does-not-open"),
+        ("contents-length-plus-1", length + 1, "does-not-open"),
+        ("contents-length-minus-1", length - 1, "does-not-open"),
+        ("contents-length-all", len(right) - 36, "does-not-open"),
+        ("contents-length-beyond-pack", len(right) - 35, "bad-length"),
+        ("contents-length-largest", 2**32 - 1, "bad-length"),
     ]:
         cases.add(name, "", make(size=size), kind)
-    more = entry(CHUNK, RAW, 1, 17, blob_id(CHUNK, b"y", PROJECT_SECRET))
-    cases.add("entry-without-blob", "one entry more than blobs", make(change=lambda e: e + [more]), "bad-length")
-    cases.add("blob-without-entry", "one entry less than blobs", make(change=lambda e: e[:-1]), "bad-length")
-    cases.add("entries-swapped", "the sum is right, the order is not", make(change=lambda e: e[::-1]), "does-not-open")
-    cases.add("entry-changed", "after the blob was sealed: another id",
-              make(change=lambda e: [e[0][:12] + IDS[0]] + e[1:]), "does-not-open")  # fmt: skip
-    cases.add(
-        "byte-before-trailer", "belongs to no entry", right[: -4 - length] + b"\0" + right[-4 - length :], "bad-length"
-    )
-    swapped = make([SAND, SAND[::-1]])
-    cases.add(
-        "blobs-swapped",
-        "two blobs of one length",
-        swapped[:32] + swapped[88:144] + swapped[32:88] + swapped[144:],
-        "does-not-open",
-    )
-    cases.flips(
-        right,
-        {"nonce": 16, "first-blob": 32, "first-tag": 87, "trailer": len(right) - 5 - 20, "trailer-tag": len(right) - 5},
-    )
-    cases.truncated(right, [0, 15, 31, 32, 36])
-    cases.truncated(right, [99, -1], "bad-length")
-    cases.add("trailing-zero-bytes", "then the trailer's length is 0", right + bytes(4), "bad-length")
+    y = describe(PROJECT_SECRET, CHUNK, [b"y"])[0]
+    cases.add("descriptor-without-run", "one more than runs", make(relist=lambda d: d + [y]), "bad-length")
+    cases.add("run-without-descriptor", "one more than descriptors", make(relist=lambda d: d[:-1]), "bad-length")
+    cases.add("stored-less", "than there is, so the sum is not the pack's size",
+              make([Faulty([TEXT], codec=ZSTD, stored_length=len(compress(TEXT)) + 15)]), "bad-length")  # fmt: skip
+    cases.add("byte-before-contents", "belongs to no run", right[: -4 - length] + b"\0" + right[-4 - length :],
+              "bad-length")  # fmt: skip
+    cases.add("descriptors-swapped", "the sum is right, the order is not", make(relist=lambda d: d[::-1]),
+              "does-not-open")  # fmt: skip
+    halves = [SAND[:9], SAND[9:]]
+    ids = [blob_id(CHUNK, half, PROJECT_SECRET) for half in halves]
+    for name, comment, fields_then in [
+        ("id", "another id", (RAW, 32, [9, 7], [ids[0], IDS[0]])),
+        ("order", "blobs swapped", (RAW, 32, [7, 9], ids[::-1])),
+        ("lengths", "of the same sum", (RAW, 32, [8, 8], ids)),
+        ("codec", "compressed instead of raw", (ZSTD, 32, [9, 7], ids)),
+    ]:
+        swap = [descriptor(*fields_then)]
+        cases.add(f"changed-{name}", f"{comment}; changed after the run was sealed",
+                  make([halves], relist=lambda _: swap), "does-not-open")  # noqa: B023  # fmt: skip
+    swapped = make([[SAND], [SAND[::-1]]])
+    swapped = swapped[:32] + swapped[64:96] + swapped[32:64] + swapped[96:]
+    cases.add("runs-swapped", "two runs of one length", swapped, "does-not-open")
+    size = len(right)
+    cases.flips(right, {"nonce": 16, "first-run": 32, "first-tag": 63, "second-run": 64,
+                        "contents": size - 5 - 20, "contents-tag": size - 5})  # fmt: skip
+    cases.truncated(right, [0, 15, 31, 32, 36, 103])
+    cases.truncated(right, [104, -1], "bad-length")
+    cases.add("trailing-zero-bytes", "then the contents' length is 0", right + bytes(4), "bad-length")
     return cases
 
 
 def indexes() -> Cases:
-    cases = Cases(named=True, project_id=PROJECT_ID, project_secret=PROJECT_SECRET)
+    cases = Cases(project_id=PROJECT_ID, project_secret=PROJECT_SECRET)
     random = Random("indexes")
 
     def make(body, **fields):
         return sealed(random, PROJECT_ID, PROJECT_SECRET, b"CTLBindx", body, **fields)
 
-    def raw(kind, blobs):
-        listed = [dict(item, blob_id=item["id"]) for item in entry_list(kind, blobs)]
-        return [entry(**{k: v for k, v in item.items() if k not in ("id", "offset")}) for item in listed]
+    nonces = [bytes([0xB0 + i]) * 16 for i in range(3)]
 
-    chunks = [(plain, content_of(plain)) for plain in CHUNKS]
-    nodes = [(plain, content_of(plain)) for plain in NODES]
-    nonces = [Random(f"nonce {i}")(16) for i in range(3)]
-    body = index_body([
-        (IDS[0], nonces[0], raw(CHUNK, chunks)), (IDS[1], nonces[1], raw(NODE, nodes)),
-        (IDS[2], nonces[2], raw(NODE, nodes)),
-    ], [IDS[3]])  # fmt: skip
-    fields = {
-        "packs": [
-            {"pack": IDS[0], "nonce": nonces[0], "entries": entry_list(CHUNK, chunks)},
-            {"pack": IDS[1], "nonce": nonces[1], "entries": entry_list(NODE, nodes)},
-            {"pack": IDS[2], "nonce": nonces[2], "entries": entry_list(NODE, nodes)},
-        ],
-        "superseded": [IDS[3]],
-    }  # fmt: skip
-    right = make(body)
+    def described(kind, runs):
+        return contents(kind, [describe(PROJECT_SECRET, kind, run)[0] for run in runs])
+
+    three = [(CHUNK, CHUNKS), (NODE, NODES), (NODE, NODES)]
+    body = index_body([(SHORT[i], nonces[i], described(*pack)) for i, pack in enumerate(three)], [SHORT[3]])
+    shown = [{"pack": SHORT[i], "nonce": nonces[i]} | listed(*pack) for i, pack in enumerate(three)]
+    fields = {"packs": shown, "superseded": [SHORT[3]]}
+    right = make(body, codec=RAW)
     cases.add("right", "the same nodes in two packs", right, fields)
     cases.add("right-compressed", "", make(body, codec=ZSTD), fields)
     cases.add("nothing", "no pack, nothing superseded", make(bytes(8)), {"packs": [], "superseded": []})
 
-    def one_pack(entries, superseded=()):
-        return index_body([(IDS[0], nonces[0], entries)], superseded)
+    def one_pack(contents, superseded=()):
+        return index_body([(SHORT[0], nonces[0], contents)], superseded)
 
-    small = one_pack(raw(CHUNK, chunks[:1]), [IDS[1], IDS[2]])
+    sand = described(CHUNK, [[SAND]])
+    small = one_pack(sand, [SHORT[1], SHORT[2]])
     one = {
-        "packs": [{"pack": IDS[0], "nonce": nonces[0], "entries": entry_list(CHUNK, chunks[:1])}],
-        "superseded": [IDS[1], IDS[2]],
+        "packs": [{"pack": SHORT[0], "nonce": nonces[0]} | listed(CHUNK, [[SAND]])],
+        "superseded": [SHORT[1], SHORT[2]],
     }
     cases.add("two-superseded", "", make(small), one)
 
+    right = make(small)
     cases.add("other-project-secret", "", right, "does-not-open", project_secret=OTHER_PROJECT_SECRET)
     cases.add("other-project", "", right, "does-not-open", project_id=OTHER_PROJECT_ID)
     cases.add("other-name", "stored under another hash", right, "bad-hash", name=H(b""))
     cases.headers(b"CTLBindx", lambda head: make(small, head=head))
-    sealed_faults(cases, make, one_pack(raw(CHUNK, chunks[:1] * 9)), small, 64 * MIB)
-    for name, wrong, kind in ENTRY_FAULTS:
-        first = {"kind": CHUNK, "codec": RAW, "plain_length": 40, "stored_length": 56, "blob_id": IDS[5]}
-        cases.add(name, "in the first entry", make(one_pack([entry(**(first | wrong))])), kind)
-    mixed = raw(CHUNK, chunks[:1]) + raw(NODE, nodes[:1])
-    cases.add("two-kinds", "in one pack", make(one_pack(mixed)), "bad-value")
-    cases.add("pack-without-entries", "", make(one_pack([])), "limit-exceeded")
-    large = [entry(CHUNK, RAW, MAX_BLOB, MAX_BLOB + 16, IDS[5])] * 64
-    assert 64 * MAX_BLOB == MAX_PACK
-    cases.add("pack-over-limit", "64 chunks of 4 MiB, with tags and trailer",
-              make(one_pack(large)), "limit-exceeded")  # fmt: skip
-    full = large[:63]
-    cases.add("pack-63-large-chunks", "as many as fit", make(one_pack(full)), {
-        "packs": [{"pack": IDS[0], "nonce": nonces[0], "entries": [
-            {"kind": CHUNK, "codec": RAW, "plain_length": MAX_BLOB, "stored_length": MAX_BLOB + 16, "id": IDS[5],
-             "offset": 32 + i * (MAX_BLOB + 16)} for i in range(63)
-        ]}], "superseded": [],
-    })  # fmt: skip
-    cases.add("entry-count-over-limit", "", make(u(32, 1) + IDS[0] + nonces[0] + u(32, MIB + 1)), "limit-exceeded")
-    for name, wrong in [
-        ("packs-count-more", u(32, 2) + small[4:100]),
-        ("packs-count-largest", u(32, 2**32 - 1) + small[4:100]),
-        ("entries-count-more", small[:52] + u(32, 3) + small[56:100]),
-        ("superseded-count-more", small[:100] + u(32, 3) + small[104:]),
-        ("superseded-count-largest", small[:100] + u(32, 2**32 - 1) + small[104:]),
-        ("body-empty", b""),
-        ("body-3-bytes", bytes(3)),
-        ("body-without-superseded", small[:100]),
-        ("body-cut", small[:-1]),
-    ]:
-        cases.add(name, "", make(wrong), "truncated")
-    cases.add("superseded-count-less", "", make(small[:100] + u(32, 1) + small[104:]), "trailing-bytes")
+    sealed_faults(cases, make, one_pack(described(CHUNK, [[SAND] * 9])), bytes(8), 64 * MIB)
+    for name, wrong, kind in RUN_FAULTS:
+        run = {"codec": RAW, "stored_length": 32, "lengths": [16], "ids": SHORT[5:6]} | wrong
+        cases.add(
+            name, "in the first of two runs", make(one_pack(contents(CHUNK, [descriptor(**run), sand[8:]]))), kind
+        )
+    for name, wrong, kind in CONTENTS_FAULTS:
+        wrong = contents(**{"kind": CHUNK, "runs": [sand[8:]], **wrong})
+        cases.add(name, "", make(one_pack(wrong)), kind)
+
+    large = descriptor(RAW, MAX_RUN + 16, [MAX_BLOB], SHORT[5:6])
+    assert 64 * MAX_RUN == MAX_PACK
+    cases.add("pack-over-limit", "64 chunks of 4 MiB, with tags and contents",
+              make(one_pack(contents(CHUNK, [large] * 64))), "limit-exceeded")  # fmt: skip
+    # What is left of the pack beside 63 large runs, their descriptors and the last one's: all sizes but its plain one.
+    rest = MAX_PACK - 32 - 63 * (MAX_RUN + 16 + 44) - 8 - 44 - 16 - 4 - 16
+    for name, length in ("pack-of-limit", rest), ("pack-one-byte-over-limit", rest + 1):
+        last = descriptor(RAW, length + 16, [length], SHORT[6:7])
+        runs = [{"codec": RAW, "stored_length": MAX_RUN + 16, "offset": 32 + i * (MAX_RUN + 16),
+                 "blobs": [{"plain_length": MAX_BLOB, "id": SHORT[5]}]} for i in range(63)]  # fmt: skip
+        runs.append({"codec": RAW, "stored_length": rest + 16, "offset": 32 + 63 * (MAX_RUN + 16),
+                     "blobs": [{"plain_length": rest, "id": SHORT[6]}]})  # fmt: skip
+        expected = {"packs": [{"pack": SHORT[0], "nonce": nonces[0], "kind": CHUNK, "runs": runs}], "superseded": []}
+        cases.add(name, "63 large runs and one that fills the pack",
+                  make(one_pack(contents(CHUNK, [large] * 63 + [last]))),
+                  expected if length == rest else "limit-exceeded")  # fmt: skip
+    many = [descriptor(RAW, 1024 + 16, [1] * 1024, SHORT[5:6] * 1024)] * 1024
+    cases.add("too-many-blobs", "1,048,577, though neither runs nor bytes are too many",
+              make(one_pack(contents(CHUNK, [*many, sand[8:]]))), "limit-exceeded")  # fmt: skip
+
+    end = 52 + len(sand)
+    two = contents(CHUNK, [descriptor(RAW, 33, [16, 1], SHORT[5:7])])
+    for name, comment, wrong in [
+        ("packs-count-more", "", u(32, 2) + small[4:end]),
+        ("packs-count-largest", "", u(32, 2**32 - 1) + small[4:end]),
+        ("contents-missing", "", small[:52]),
+        ("run-count-less", "the second run is read as what is superseded",
+         one_pack(contents(CHUNK, [sand[8:]] * 2, count=1))),
+        ("run-count-most", "the count is the largest", small[:56] + u(32, MIB) + sand[8:] * 2),
+        ("blob-count-more", "the only run has one blob less",
+         one_pack(contents(CHUNK, [descriptor(RAW, 32, [16], SHORT[5:6], count=2)]))),
+        ("run-cut", "in the id of its second blob", one_pack(two)[:-9]),
+        ("superseded-count-more", "", small[:end] + u(32, 3) + small[end + 4 :]),
+        ("superseded-count-largest", "", small[:end] + u(32, 2**32 - 1) + small[end + 4 :]),
+        ("body-empty", "", b""),
+        ("body-3-bytes", "", bytes(3)),
+        ("body-without-superseded", "", small[:end]),
+        ("body-cut", "", small[:-1]),
+    ]:  # fmt: skip
+        cases.add(name, comment, make(wrong), "truncated")
+    cases.add("run-count-more", "what is superseded is read as a run of no blobs",
+              make(one_pack(contents(CHUNK, [sand[8:]], count=2), SHORT[1:2])), "limit-exceeded")  # fmt: skip
+    cases.add("superseded-count-less", "", make(small[:end] + u(32, 1) + small[end + 4 :]), "trailing-bytes")
     cases.add("body-trailing-byte", "", make(small + b"\0"), "trailing-bytes")
     return cases
 
@@ -563,22 +633,24 @@ def sealed_faults(cases: Cases, make, body: bytes, dense: bytes, limit: int):
 
 
 def records() -> Cases:
-    cases = Cases(named=True, project_id=PROJECT_ID, project_secret=PROJECT_SECRET)
+    cases = Cases(project_id=PROJECT_ID, project_secret=PROJECT_SECRET)
     random = Random("records")
 
     def make(body, codec=None, **fields):
         return sealed(random, PROJECT_ID, PROJECT_SECRET, b"CTLBbkup", to_json(body), codec=codec, **fields)
 
-    def content(kind="image", size=10_000_000, chunk_size=65_536, top=IDS[0], **wrong):
+    def content(kind="image", size=10_000_000, chunk_size=65_536, top=SHORT[0], **wrong):
         return Tree(PROJECT_SECRET).content(kind, size, chunk_size, top) | wrong
 
     record = {
-        "volume": {"id": IDS[4][:16].hex(), "name": "büro / C:"}, "content": content(), "time": TIME, "finished": TIME,
+        "volume": {"id": SHORT[4][:16].hex(), "name": "büro / C:"}, "content": content(), "time": TIME,
+        "finished": TIME,
     }  # fmt: skip
     full = {
-        "requires": [], **record, "finished": "2026-11-21T12:00:00.123456+02:00", "host": "h", "base": IDS[5].hex(),
-        "heads": [IDS[5].hex(), IDS[6].hex()], "labels": {"keep": "yes"},
-        "source": {"kind": "file", "path": {"hex": "ff2f00"}, "inode": [1, 2**64 - 1], "changed_ns": [-1, 2**63 - 1]},
+        "requires": [], **record, "finished": "2026-11-21T12:00:00.123456+02:00", "host": "h", "base": SHORT[5].hex(),
+        "heads": [SHORT[5].hex(), SHORT[6].hex()], "labels": {"keep": "yes"},
+        "source": {"kind": "file", "path": {"hex": "ff2f00"}, "inode": [1, 2**64 - 1], "changed_ns": [-1, 2**63 - 1],
+                   "settled": True},
         "counts": {"changed": 1, "read": 2, "new": 3, "stored": 4, "chunks_new": 5}, "tool": "vectors 1",
     }  # fmt: skip
     nulls = {name: None for name in ("requires", "host", "base", "heads", "labels", "source", "counts", "tool")}
@@ -683,16 +755,16 @@ def records() -> Cases:
         ("chunk_size-8388608", {"chunk_size": 8 * MIB}, "limit-exceeded"),
         ("chunk_size-no-power", {"chunk_size": 65_537}, "bad-value"),
         ("chunk_size-string", {"chunk_size": "65536"}, "bad-value"),
-        ("top-short", {"top": IDS[0].hex()[:-2]}, "bad-value"),
+        ("top-short", {"top": SHORT[0].hex()[:-2]}, "bad-value"),
         ("top-not-hex", {"top": "x" * 64}, "bad-value"),
-        ("top-upper-case", {"top": IDS[0].hex().upper()}, "bad-value"),
+        ("top-upper-case", {"top": SHORT[0].hex().upper()}, "bad-value"),
         ("top-number", {"top": 0}, "bad-value"),
         ("root-null", {"root": None}, "bad-value"),
-        ("root-short", {"root": IDS[0].hex()[:-2]}, "bad-value"),
-        ("root-wrong", {"root": IDS[0].hex()}, "bad-root"),
+        ("root-short", {"root": SHORT[0].hex()[:-2]}, "bad-value"),
+        ("root-wrong", {"root": SHORT[0].hex()}, "bad-root"),
         ("root-of-other-size", {"size": 10_000_001}, "bad-root"),
         ("root-of-other-chunk-size", {"chunk_size": 4096}, "bad-root"),
-        ("root-of-other-top", {"top": IDS[1].hex()}, "bad-root"),
+        ("root-of-other-top", {"top": SHORT[1].hex()}, "bad-root"),
         ("root-of-zeros", {"top": None}, "bad-root"),
         ("root-of-stream", {"kind": "stream", "chunk_size": 0}, "bad-root"),
     ]:
@@ -700,10 +772,10 @@ def records() -> Cases:
     for name, wrong in [
         ("host-number", {"host": 1}),
         ("tool-array", {"tool": ["x"]}),
-        ("base-short", {"base": IDS[5].hex()[:-2]}),
+        ("base-short", {"base": SHORT[5].hex()[:-2]}),
         ("base-number", {"base": 1}),
-        ("heads-string", {"heads": IDS[5].hex()}),
-        ("heads-upper-case", {"heads": [IDS[5].hex(), IDS[6].hex().upper()]}),
+        ("heads-string", {"heads": SHORT[5].hex()}),
+        ("heads-upper-case", {"heads": [SHORT[5].hex(), SHORT[6].hex().upper()]}),
         ("heads-of-null", {"heads": [None]}),
         ("labels-array", {"labels": []}),
         ("labels-number", {"labels": {"keep": 1}}),
@@ -722,6 +794,8 @@ def records() -> Cases:
         ("inode-three", {"source": {"kind": "file", "inode": [7, 7, 7]}}),
         ("inode-negative", {"source": {"kind": "file", "inode": [7, -1]}}),
         ("changed_ns-over-63-bits", {"source": {"kind": "file", "changed_ns": [0, 2**63]}}),
+        ("settled-null", {"source": {"kind": "file", "settled": None}}),
+        ("settled-number", {"source": {"kind": "file", "settled": 1}}),
         ("counts-array", {"counts": [1, 2, 3, 4, 5]}),
         ("counts-null-member", {"counts": {"read": None}}),
         ("counts-string", {"counts": {"read": "1"}}),
@@ -981,7 +1055,7 @@ def wholes() -> Cases:
         return {"record": {"volume": volume, "content": content, "time": TIME, "finished": TIME}, "blake3": H(plain)}
 
     def add(name, comment, expected, changes=None, volume="disk", **inputs):
-        cases.add(name, comment, None, expected, changes=changes or {}, volume=volume, **inputs)
+        cases.add(name, comment, None, expected, files=files, changes=changes or {}, volume=volume, **inputs)
 
     def flip(paths):
         return {path: files[path][:40] + bytes([files[path][40] ^ 1]) + files[path][41:] for path in paths}
@@ -1002,19 +1076,38 @@ def wholes() -> Cases:
         return new
 
     def superseded():
-        gone = main.put_pack(CHUNK, [chunks[0]])
+        gone = main.put_pack(CHUNK, [[chunks[0]]])
         old = main.put_segment([gone])
         main.put_segment([], superseded=[old])
         del files[f"{main.path}packs/{gone.name.hex()[:2]}/{gone.name.hex()}"]
 
-    def put_small(time, volume_id):
-        """Another backup of `dump`, which holds its own time."""
-        tree = Tree(main.secret)
-        content = tree.stream([time.encode()], 8)
-        name = main.put_backup(tree, content, "dump", time, volume_id)
+    def put_zeros(size, time, volume_id=None):
+        """Another backup of `dump` that needs no blob."""
+        content = Tree(main.secret).content("image", size, 4096, None)
         volume = {"id": volume_id or H(b"dump")[:16].hex(), "name": "dump"}
         record = {"volume": volume, "content": content, "time": time, "finished": time}
-        return name, {"record": record, "blake3": H(time.encode())}
+        name = main.put_sealed("backups", b"CTLBbkup", to_json(record))
+        return name, {"record": record, "blake3": H(bytes(size))}
+
+    def put_parts():
+        """A newer `dump`: the middle one of three chunks, whose neighbours nobody needs; and the first of two, whose
+        neighbour has not the id that is stated."""
+        tree = Tree(main.secret)
+        whole, beside, odd = [SAND, b"second", b"third"], b"first", b"odd"
+        content = tree.stream([whole[1], beside], 8)
+        ids = [blob_id(CHUNK, beside, main.secret), IDS[0]]
+        packs = [main.put_pack(CHUNK, [whole, Faulty([beside, odd], ids=ids)])]
+        packs += [main.put_pack(NODE, [[node] for node in tree.nodes.values()]) for _ in range(2)]
+        main.put_segment(packs)
+        volume, time = {"id": H(b"dump")[:16].hex(), "name": "dump"}, "2026-11-21T11:00:00Z"
+        record = {"volume": volume, "content": content, "time": time, "finished": time}
+        main.put_sealed("backups", b"CTLBbkup", to_json(record))
+        return {"record": record, "blake3": H(whole[1] + beside)}
+
+    def put_liar():
+        """A pack and a segment that say of other bytes that they are the first chunk of `disk`."""
+        lie = blob_id(CHUNK, chunks[0], main.secret)
+        main.put_segment([main.put_pack(CHUNK, [Faulty([b"a", b"b" * 4096], ids=[IDS[0], lie])])])
 
     guest = slot(writer.random, main.secret, b"guest", {}, project_id=main.id)
     only_guest = without([path for path in files if path.startswith("keys/")])
@@ -1030,11 +1123,15 @@ def wholes() -> Cases:
         "keys/.new": b"?", "projects/.x/y": b"?", "marks/m": b"?", main.path + "backups/" + "AB" * 32: b"?",
         main.path + "packs/00/" + "ff" * 32: b"?", main.path + "index/.tmp": b"?"})  # fmt: skip
     add("project-slot", "the project's own slot, no other", expect("disk"), only_guest, password=b"guest")
-    add("segments-damaged", "the trailers serve", expect("disk"), flip(segments))
+    add("segments-damaged", "the packs' own contents serve", expect("disk"), flip(segments))
     add("superseded-segment", "names a pack that is gone", expect("disk"), added(superseded))
     add("chunk-in-second-pack", "the first is damaged", expect("disk"),
-        added(lambda: main.put_segment([main.put_pack(CHUNK, [p[:4096].ljust(4096, b"\0") for p in chunks.values()])]))
+        added(lambda: main.put_segment([main.put_pack(CHUNK, [[p.ljust(4096, b"\0") for p in chunks.values()]])]))
         | flip(packs[:1]))  # fmt: skip
+    made = []
+    changes = added(lambda: made.append(put_parts()))
+    add("runs-partly-used", "one with a blob that is not what it is said to be", made[0], changes, volume="dump")
+    add("blob-of-other-id", "in a pack; another one serves", expect("disk"), added(put_liar))
     for name, comment, volume_id, times in [
         (
             "newest-by-instant",
@@ -1047,7 +1144,7 @@ def wholes() -> Cases:
         ("volumes-of-one-name", "count as one", IDS[0][:16].hex(), ["2026-11-21T10:00:01Z", "2026-11-21T10:00:00Z"]),
     ]:
         made = []
-        changes = added(lambda: made.extend(put_small(time, volume_id) for time in times))  # noqa: B023
+        changes = added(lambda: made.extend(put_zeros(i + 1, time, volume_id) for i, time in enumerate(times)))  # noqa: B023
         if name == "newest-by-hash":
             old = record_name["dump"], expect("dump")
             made = sorted([*made, old], key=lambda item: item[0], reverse=True)

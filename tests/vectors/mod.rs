@@ -166,7 +166,7 @@ fn agrees(expected: &Value, got: &Value) -> bool {
 fn says_nothing(value: &Value) -> bool {
     match value {
         Value::Null => true,
-        Value::Bool(_) => false,
+        Value::Bool(says) => !says,
         Value::Number(number) => number.as_u64() == Some(0),
         Value::String(text) => text.is_empty(),
         Value::Array(items) => items.is_empty(),
@@ -183,15 +183,20 @@ fn load(file: &'static str) -> Vec<Case> {
     let text = std::fs::read_to_string(path).unwrap();
     let cases: Vec<Map<String, Value>> = serde_json::from_str(&text).unwrap();
     let mut names = BTreeSet::new();
+    // An input that a case lacks is that of the first one; one that is null is unknown.
+    let shared = inputs_of(cases.first().unwrap().get("inputs"));
     cases
         .into_iter()
         .map(|mut case| {
             let mut take = |member| case.remove(member).unwrap_or_default();
             let _ = take("comment");
             let object = take("object");
+            let mut inputs = shared.clone();
+            inputs.extend(inputs_of(Some(&take("inputs"))));
+            inputs.retain(|_, value| !value.is_null());
             let parsed = Case {
                 name: take("name").as_str().unwrap().to_owned(),
-                inputs: take("inputs").as_object().unwrap().clone(),
+                inputs,
                 object: object.as_str().map(unhex).unwrap_or_default(),
                 expect: take("expect"),
             };
@@ -200,6 +205,14 @@ fn load(file: &'static str) -> Vec<Case> {
             parsed
         })
         .collect()
+}
+
+fn inputs_of(member: Option<&Value>) -> Map<String, Value> {
+    match member {
+        Some(Value::Object(inputs)) => inputs.clone(),
+        None | Some(Value::Null) => Map::new(),
+        Some(other) => panic!("{other}"),
+    }
 }
 
 impl Case {
@@ -302,7 +315,7 @@ fn format_kinds(error: &FormatError) -> &'static [&'static str] {
 fn damage_kinds(damage: &Damage) -> &'static [&'static str] {
     match damage {
         Damage::WrongHash => &["bad-hash"],
-        // Sealed bytes that are shorter than a tag, and a trailer of a length that none has, are not told from those
+        // Sealed bytes that are shorter than a tag, and contents of a length that none have, are not told from those
         // whose tag is wrong.
         Damage::DoesNotOpen(_) => &["does-not-open", "truncated", "bad-length"],
         Damage::Format(error) => format_kinds(error),

@@ -9,12 +9,11 @@ use super::{Case, Outcome, Refused, load};
 use cuttlebone::base::{ObjectHash, ProjectId, Silent, hex};
 use cuttlebone::crypto::{self, KdfParams, ProjectKeys, RepositoryKeys, Secret};
 use cuttlebone::format::{
-    BlobKind, Codec, Entry, IndexSegment, KeySlot, Magic, Node, PACK_HEAD_LEN, PACK_SIZE_MAX,
-    RepositoryFile,
+    BlobKind, Codec, IndexSegment, KeySlot, Magic, Node, PACK_SIZE_MAX, PackListing, RepositoryFile,
 };
 use cuttlebone::repo::{
-    BlobReader, Index, KeyScope, Location, ObjectRef, Opener, Project, Records, Repository,
-    listing_of, read_listing,
+    BlobReader, Index, KeyScope, Location, ObjectRef, Opener, PackMap, Project, Records, RepoError,
+    Repository, listing_of, read_listing,
 };
 use cuttlebone::storage::MemoryBackend;
 
@@ -34,7 +33,8 @@ fn project_id(case: &Case) -> Option<ProjectId> {
 }
 
 fn name(case: &Case) -> ObjectHash {
-    ObjectHash::from_bytes(case.array("name").unwrap())
+    let right = || crypto::hash(&[&case.object]);
+    ObjectHash::from_bytes(case.array("name").unwrap_or_else(right))
 }
 
 /// Why this is no slot, as far as that shows without the password. A repository passes over such a slot.
@@ -115,39 +115,39 @@ fn in_project(
     (store, project)
 }
 
-fn locations(pack: ObjectHash, nonce: [u8; 16], entries: &[Entry]) -> Vec<Location> {
-    let mut offset = PACK_HEAD_LEN as u64;
-    let mut located = Vec::new();
-    for (ordinal, entry) in (0..).zip(entries) {
-        let entry = *entry;
-        located.push(Location {
-            pack,
-            nonce,
-            ordinal,
-            offset,
-            entry,
-        });
-        offset += u64::from(entry.stored_len);
+/// What a pack holds; `plain` gives a blob's bytes, if they are to be shown.
+fn listing_fields(
+    listing: &PackListing,
+    mut plain: impl FnMut(&Location) -> Result<Option<Vec<u8>>, RepoError>,
+) -> Outcome {
+    let map = Arc::new(PackMap::new(listing.clone()));
+    let mut runs: Vec<Value> = Vec::new();
+    for location in map.locations() {
+        let run = location.run();
+        if location.run_number() == runs.len() {
+            runs.push(json!({
+                "codec": match run.codec {
+                    Codec::Raw => 0,
+                    Codec::Zstd => 1,
+                },
+                "stored_length": run.stored_len,
+                "offset": location.run_range().start,
+                "blobs": [],
+            }));
+        }
+        let blob = location.blob();
+        let mut fields = json!({ "plain_length": blob.plain_len, "id": blob.id.to_string() });
+        if let Some(plain) = plain(&location)? {
+            fields["plain"] = hex(&plain).into();
+        }
+        let blobs = runs[location.run_number()]["blobs"].as_array_mut();
+        blobs.unwrap().push(fields);
     }
-    located
-}
-
-fn entry_fields(location: &Location) -> Value {
-    let entry = location.entry;
-    json!({
-        "kind": match entry.kind {
-            BlobKind::Chunk => 1,
-            BlobKind::Node => 2,
-        },
-        "codec": match entry.codec {
-            Codec::Raw => 0,
-            Codec::Zstd => 1,
-        },
-        "plain_length": entry.plain_len,
-        "stored_length": entry.stored_len,
-        "id": entry.id.to_string(),
-        "offset": location.offset,
-    })
+    let kind = match listing.contents.kind {
+        BlobKind::Chunk => 1,
+        BlobKind::Node => 2,
+    };
+    Ok(json!({ "kind": kind, "runs": runs }))
 }
 
 pub(super) fn pack(case: &Case) -> Outcome {
@@ -160,20 +160,15 @@ pub(super) fn pack(case: &Case) -> Outcome {
     // The same must come of looking at the pack's ends alone.
     let glance = read_listing(&project, name(case), None);
     assert_eq!(glance.ok(), listing.as_ref().ok().cloned(), "{}", case.name);
-    let listing = listing?;
     let index = Index::in_memory(&project, &Silent)?;
     let reader = BlobReader::new(&index);
     let mut opener = Opener::new()?;
-    let mut blobs = Vec::new();
-    for location in locations(listing.pack, listing.nonce, &listing.entries) {
-        let mut stored = vec![0; location.entry.stored_len as usize];
-        reader.fetch(&location, &mut stored)?;
-        let plain = reader.open(&mut opener, &location, &mut stored)?;
-        let mut fields = entry_fields(&location);
-        fields["plain"] = hex(plain).into();
-        blobs.push(fields);
-    }
-    Ok(json!({ "blobs": blobs }))
+    listing_fields(&listing?, |location| {
+        let mut stored = vec![0; location.run().stored_len as usize];
+        reader.fetch(location, location.run_range().start, &mut stored)?;
+        let run = opener.open_run(&project, location, &mut stored)?;
+        Opener::blob(&project, location, run).map(|plain| Some(plain.to_vec()))
+    })
 }
 
 pub(super) fn index(case: &Case) -> Outcome {
@@ -187,14 +182,16 @@ pub(super) fn index(case: &Case) -> Outcome {
     )?;
     let segment = IndexSegment::decode(&body)?;
     assert_eq!(segment.encode(), body, "{}", case.name);
-    let packs = segment.packs.iter().map(|pack| {
-        let entries = locations(pack.pack, pack.nonce, &pack.entries);
-        let entries: Vec<_> = entries.iter().map(entry_fields).collect();
-        json!({ "pack": pack.pack.to_string(), "nonce": hex(&pack.nonce), "entries": entries })
-    });
+    let mut packs = Vec::new();
+    for pack in &segment.packs {
+        let mut fields = listing_fields(pack, |_| Ok(None))?;
+        fields["pack"] = pack.pack.to_string().into();
+        fields["nonce"] = hex(&pack.nonce).into();
+        packs.push(fields);
+    }
     let superseded = segment.superseded.iter().map(ToString::to_string);
     Ok(json!({
-        "packs": packs.collect::<Vec<_>>(),
+        "packs": packs,
         "superseded": superseded.collect::<Vec<_>>(),
     }))
 }

@@ -8,8 +8,7 @@ use super::{Case, Outcome, Refused, fixture, load, unhex};
 use cuttlebone::base::{BlobId, ProjectId, Silent, hex};
 use cuttlebone::format::{BlobKind, ContentKind, Magic};
 use cuttlebone::repo::{
-    Backup, BlobReader, ChunkRef, ImageReader, Index, ObjectRef, Opener, Project, Records,
-    RepoError, Repository,
+    Backup, BlobReader, ImageReader, Index, ObjectRef, Project, Records, RepoError, Repository,
 };
 use cuttlebone::storage::{Backend, MemoryBackend, Name};
 
@@ -31,7 +30,7 @@ fn read(project: &Project, backup: &Backup) -> Result<(Vec<Value>, Option<String
         }
     };
     reader.each_chunk(|chunk| {
-        let plain = read_chunk(&blobs, &chunk)?;
+        let plain = blobs.chunk(&chunk.id)?;
         let whole = match content.kind {
             ContentKind::Image => content.chunk_size,
             ContentKind::Stream => chunk.len,
@@ -47,23 +46,6 @@ fn read(project: &Project, backup: &Backup) -> Result<(Vec<Value>, Option<String
     })?;
     zeros(&mut hasher, content.size - at);
     Ok((pieces, is_small.then(|| hasher.finalize().to_string())))
-}
-
-fn read_chunk(blobs: &BlobReader<'_>, chunk: &ChunkRef) -> Result<Vec<u8>, RepoError> {
-    let first = blobs.locate(BlobKind::Chunk, &chunk.id)?;
-    let mut error = None;
-    for place in [vec![first], blobs.index().find_all(&chunk.id)?].concat() {
-        let mut stored = vec![0; place.entry.stored_len as usize];
-        let read = blobs.fetch(&place, &mut stored).and_then(|()| {
-            let mut opener = Opener::new()?;
-            Ok(blobs.open(&mut opener, &place, &mut stored)?.to_vec())
-        });
-        match read {
-            Ok(plain) => return Ok(plain),
-            Err(e) => error = error.or(Some(e)),
-        }
-    }
-    Err(error.unwrap())
 }
 
 /// That no copy of a blob or object is whole counts as missing.

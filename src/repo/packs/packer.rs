@@ -252,7 +252,7 @@ impl Packer<'_> {
         if !worker.part.is_empty() && worker.part.len() + len > PART_LEN {
             let (runs, part) = (&mut worker.runs, &mut worker.part);
             self.hand_over(
-                std::mem::take(runs),
+                &std::mem::take(runs),
                 std::mem::replace(part, self.shared.buffer()),
             )?;
         }
@@ -271,18 +271,18 @@ impl Packer<'_> {
             return Ok(());
         }
         let part = std::mem::replace(&mut worker.part, self.shared.buffer());
-        self.hand_over(std::mem::take(&mut worker.runs), part)
+        self.hand_over(&std::mem::take(&mut worker.runs), part)
     }
 
     /// Seals runs for the open pack and delivers them.
-    fn hand_over(&self, runs: Vec<Run>, mut part: Vec<u8>) -> Result<(), RepoError> {
+    fn hand_over(&self, runs: &[Run], mut part: Vec<u8>) -> Result<(), RepoError> {
         self.shared.budget.take(part.capacity())?;
-        let (pack, part_number, first_ordinal) = self.reserve(&runs, part.len())?;
+        let (pack, part_number, first_ordinal) = self.reserve(runs, part.len())?;
         self.seal(
             &pack.cipher,
             BlobKind::Chunk,
             first_ordinal,
-            &runs,
+            runs,
             &mut part,
         );
         self.deliver(&pack, part_number, part)

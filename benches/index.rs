@@ -1,0 +1,149 @@
+//! The index at size: fills the cache from synthetic segments of so many chunks (default 10 million),
+//! then asks it, and prints times and the peak memory of the process.
+//!
+//! `cargo bench --bench index -- 10000000`
+
+#![expect(clippy::print_stdout, reason = "figures are what it is for")]
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    reason = "rounded figures"
+)]
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use cuttlebone::base::{BlobId, ByteSize, CHUNK_SIZE_DEFAULT, ObjectHash, Silent};
+use cuttlebone::crypto::KdfParams;
+use cuttlebone::format::{
+    Blob, BlobKind, Codec, Contents, IndexSegment, Magic, PackListing, Run, SlotInfo,
+};
+use cuttlebone::repo::{Index, InitOptions, NewKey, ObjectRef, Repository};
+use cuttlebone::storage::LocalBackend;
+
+/// Chunks in a pack and packs in a segment, as a backup of an operating system makes them.
+const PACK_CHUNKS: u64 = 1_280;
+const SEGMENT_PACKS: u64 = 16;
+const RUN_CHUNKS: u64 = 64;
+
+fn id(n: u64) -> BlobId {
+    BlobId::from_bytes(*blake3::hash(&n.to_le_bytes()).as_bytes())
+}
+
+fn pack(number: u64) -> PackListing {
+    let first = number * PACK_CHUNKS;
+    let blob = |n| Blob {
+        plain_len: 64 << 10,
+        id: id(n),
+    };
+    let run = |n: u64| Run {
+        codec: Codec::Zstd,
+        stored_len: 1 << 20,
+        blobs: (n..n + RUN_CHUNKS).map(blob).collect(),
+    };
+    let runs = (0..PACK_CHUNKS / RUN_CHUNKS)
+        .map(|r| run(first + r * RUN_CHUNKS))
+        .collect();
+    PackListing {
+        pack: ObjectHash::from_bytes(*blake3::hash(&number.to_be_bytes()).as_bytes()),
+        nonce: [0; 16],
+        contents: Contents {
+            kind: BlobKind::Chunk,
+            runs,
+        },
+    }
+}
+
+fn peak_memory() -> ByteSize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    ByteSize(kib.unwrap_or(0) * 1024)
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    // cargo bench adds words of its own.
+    let chunks: u64 = std::env::args()
+        .find_map(|word| word.parse().ok())
+        .unwrap_or(10_000_000);
+    let packs = chunks.div_ceil(PACK_CHUNKS);
+    let chunks = packs * PACK_CHUNKS;
+    let directory = tempfile::tempdir()?;
+    let backend = Arc::new(LocalBackend::create(directory.path().join("repository"))?);
+    let key = NewKey {
+        password: b"bench",
+        kdf: KdfParams::new(8, 1, 1)?,
+        info: SlotInfo::default(),
+    };
+    let options = InitOptions {
+        key,
+        project: "default",
+        chunk_size: CHUNK_SIZE_DEFAULT,
+        created: 0,
+        created_text: "2026-01-01T00:00:00Z".to_owned(),
+    };
+    let repository = Repository::init(backend, &options)?;
+    let project = repository.project("default", &Silent)?;
+    for first in (0..packs).step_by(SEGMENT_PACKS as usize) {
+        let listings = (first..packs.min(first + SEGMENT_PACKS))
+            .map(pack)
+            .collect();
+        let segment = IndexSegment {
+            packs: listings,
+            superseded: Vec::new(),
+        };
+        let object = |hash| ObjectRef::Index(project.id, hash);
+        let key = (project.id, project.keys.object());
+        project
+            .objects
+            .put_sealed(object, Magic::Index, key, &segment.encode())?;
+    }
+    println!(
+        "{chunks} chunks in {packs} packs, {} segments",
+        packs.div_ceil(SEGMENT_PACKS)
+    );
+
+    let cache = directory.path().join("cache");
+    let timed = |what: &str, count: u64, start: Instant| {
+        let seconds = start.elapsed().as_secs_f64();
+        let rate = count as f64 / seconds;
+        println!(
+            "{what:44} {seconds:8.2} s {rate:12.0} /s   peak memory {}",
+            peak_memory()
+        );
+    };
+    let start = Instant::now();
+    let index = Index::open(&project, &cache, &Silent)?;
+    timed("fill from the segments", chunks, start);
+    let state = index.state()?;
+    index.close();
+    let file = state.path.ok_or("the index is in memory")?;
+    println!("cache file {}", ByteSize(file.metadata()?.len()));
+
+    let start = Instant::now();
+    let index = Index::open(&project, &cache, &Silent)?;
+    timed("open", 1, start);
+    let many = 1_000_000.min(chunks);
+    let start = Instant::now();
+    for n in chunks..chunks + many {
+        assert!(index.find(&id(n))?.is_none());
+    }
+    timed("ask for chunks that are new", many, start);
+    let start = Instant::now();
+    for n in 0..many {
+        assert!(index.find(&id(n))?.is_some());
+    }
+    timed("ask for known chunks, in order", many, start);
+    let scattered = 100_000.min(chunks);
+    let start = Instant::now();
+    for n in 0..scattered {
+        assert!(
+            index
+                .find(&id(n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % chunks))?
+                .is_some()
+        );
+    }
+    timed("ask for known chunks, scattered", scattered, start);
+    index.close();
+    Ok(())
+}
