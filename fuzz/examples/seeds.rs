@@ -1,0 +1,15 @@
+//! Writes the seeds into `corpus/`. It is no binary, since cargo-fuzz takes every one for a target.
+
+use std::path::Path;
+
+use cuttlebone_fuzz::seeds;
+
+fn main() -> std::io::Result<()> {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+    for seed in seeds::all() {
+        let directory = corpus.join(seed.target);
+        std::fs::create_dir_all(&directory)?;
+        std::fs::write(directory.join(seed.name).with_extension("seed"), seed.bytes)?;
+    }
+    Ok(())
+}

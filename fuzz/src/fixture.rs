@@ -1,0 +1,342 @@
+//! A repository whose keys are known, made from fixed bytes through the public parts of the program: so
+//! that hostile bytes can be authentic.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use cuttlebone::base::{BlobId, ObjectHash, ProjectId, RepositoryId, Silent};
+use cuttlebone::crypto::{
+    self, KdfParams, PackCipher, PackNonce, ProjectKeys, RepositoryKeys, SealNonce, Secret,
+};
+use cuttlebone::format::{
+    Blob, BlobKind, Codec, Contents, KeySlot, Magic, PackHead, Payload, ProjectObject,
+    RepositoryFile, Run, Scope, Settings, SlotInfo, SlotParams,
+};
+use cuttlebone::repo::{Compression, Compressor, ObjectRef, Objects, Project, Repository};
+use cuttlebone::storage::{Backend, MemoryBackend};
+
+/// The project's folder.
+pub(crate) const PROJECT: ProjectId = ProjectId::from_bytes([0xab; 16]);
+/// The project's name.
+pub(crate) const NAME: &str = "vms";
+const PASSWORD: &[u8] = b"password";
+const NONCE: [u8; 24] = [7; 24];
+
+fn repository_secret() -> Secret {
+    Secret::new([0x11; 32])
+}
+
+fn project_secret() -> Secret {
+    Secret::new([0x22; 32])
+}
+
+/// The keys of the project.
+#[must_use]
+pub(crate) fn project_keys() -> ProjectKeys {
+    ProjectKeys::new(&project_secret())
+}
+
+/// The hash that the format means.
+#[must_use]
+pub(crate) fn hash(bytes: &[u8]) -> [u8; 32] {
+    crypto::hash(&[bytes])
+}
+
+/// A repository that is open, and the store it lies in.
+pub(crate) struct Fixture {
+    /// Shared with `repository`.
+    pub(crate) store: MemoryBackend,
+    /// Opened with the repository's key.
+    pub(crate) repository: Repository,
+    /// Its only project. Its store may be exchanged by [`fresh_store`](Self::fresh_store).
+    pub(crate) project: Project,
+    /// The project's keys again.
+    pub(crate) keys: ProjectKeys,
+}
+
+thread_local! {
+    static FIXTURE: RefCell<Fixture> = RefCell::new(Fixture::new());
+}
+
+/// Runs `with` on this thread's fixture, which is made once: opening takes a key derivation.
+pub(crate) fn fixture<T>(with: impl FnOnce(&mut Fixture) -> T) -> T {
+    FIXTURE.with(|fixture| with(&mut fixture.borrow_mut()))
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let store = MemoryBackend::new();
+        put(
+            &store,
+            ObjectRef::Repository,
+            &repository_file(1_800_000_000),
+        );
+        let slot = key_slot(&slot_info().encode());
+        put(&store, key_ref(&slot), &slot);
+        put(
+            &store,
+            ObjectRef::Project(PROJECT),
+            &project_object(&settings().encode()),
+        );
+        let backend = Arc::new(store.clone());
+        let repository = Repository::open(backend, PASSWORD, &Silent).expect("whole");
+        let project = repository.project(NAME, &Silent).expect("whole");
+        Self {
+            store,
+            repository,
+            project,
+            keys: project_keys(),
+        }
+    }
+
+    /// Gives the project an empty store of its own, which is returned.
+    pub(crate) fn fresh_store(&mut self) -> MemoryBackend {
+        let store = MemoryBackend::new();
+        self.project.objects = Objects::new(Arc::new(store.clone()));
+        store
+    }
+}
+
+/// Puts an object under its name.
+pub(crate) fn put(store: &MemoryBackend, object: ObjectRef, bytes: &[u8]) {
+    store
+        .put(&object.name(), &[bytes])
+        .expect("memory takes all");
+}
+
+/// The name of a key slot of the repository.
+#[must_use]
+pub(crate) fn key_ref(slot: &[u8]) -> ObjectRef {
+    ObjectRef::Key(None, ObjectHash::from_bytes(hash(slot)))
+}
+
+/// The repository file.
+#[must_use]
+pub(crate) fn repository_file(created: u64) -> Vec<u8> {
+    let file = RepositoryFile {
+        id: RepositoryId::from_bytes([0xcd; 16]),
+        created,
+    };
+    let mac = RepositoryKeys::new(&repository_secret()).file_mac(&file.fields());
+    file.encode(&mac, hash).to_vec()
+}
+
+/// What the fixture's key says of itself.
+#[must_use]
+pub(crate) fn slot_info() -> SlotInfo {
+    SlotInfo {
+        label: "first".into(),
+        created: "2026-11-21T12:00:00Z".into(),
+        host: "host".into(),
+        user: "user".into(),
+    }
+}
+
+/// A key slot that opens the repository and has this info, as cheap as the format allows.
+#[must_use]
+pub(crate) fn key_slot(info: &[u8]) -> Vec<u8> {
+    let kdf = KdfParams::new(8, 1, 1).expect("within bounds");
+    let params = SlotParams {
+        scope: Scope::Repository,
+        memory_kib: kdf.memory_kib(),
+        passes: kdf.passes(),
+        lanes: kdf.lanes(),
+        salt: [3; 32],
+    };
+    let nonce = SealNonce::from_bytes(NONCE);
+    let owner = [0; 16];
+    let secret = repository_secret();
+    let wrap = kdf
+        .derive(PASSWORD, &params.salt)
+        .expect("8 KiB")
+        .seal_key();
+    let aad = [&owner[..], &params.encode()].concat();
+    let mut slot = KeySlot {
+        params,
+        nonce: NONCE,
+        sealed_secret: sealed_secret(&wrap.seal(&nonce, &aad, secret.expose())),
+        info_nonce: NONCE,
+        sealed_info: Vec::new(),
+    };
+    let aad = [&owner[..], &slot.info_context()].concat();
+    slot.sealed_info = secret.slot_info_key().seal(&nonce, &aad, info);
+    slot.encode()
+}
+
+/// The settings of the fixture's project.
+#[must_use]
+pub(crate) fn settings() -> Settings {
+    Settings {
+        name: NAME.into(),
+        created: "2026-11-21T12:00:00Z".into(),
+        chunk_size: 64 << 10,
+        requires: Vec::new(),
+    }
+}
+
+/// The project object with these settings.
+#[must_use]
+pub(crate) fn project_object(settings: &[u8]) -> Vec<u8> {
+    let nonce = SealNonce::from_bytes(NONCE);
+    let aad = [&PROJECT.as_bytes()[..], &ProjectObject::secret_context()].concat();
+    let keys = RepositoryKeys::new(&repository_secret());
+    let sealed = keys
+        .project_wrap()
+        .seal(&nonce, &aad, project_secret().expose());
+    let mut object = ProjectObject {
+        nonce: NONCE,
+        sealed_secret: sealed_secret(&sealed),
+        settings_nonce: NONCE,
+        sealed_settings: Vec::new(),
+    };
+    let aad = [&PROJECT.as_bytes()[..], &object.settings_context()].concat();
+    object.sealed_settings = project_keys().object().seal(&nonce, &aad, settings);
+    object.encode()
+}
+
+fn sealed_secret(sealed: &[u8]) -> [u8; 48] {
+    sealed.try_into().expect("32 bytes and a tag")
+}
+
+/// A sealed object with this payload, which need not be one.
+#[must_use]
+pub(crate) fn sealed_payload(keys: &ProjectKeys, magic: Magic, payload: &[u8]) -> Vec<u8> {
+    let header = magic.header();
+    let aad = [&PROJECT.as_bytes()[..], &header].concat();
+    let nonce = SealNonce::from_bytes(NONCE);
+    let sealed = keys.object().seal(&nonce, &aad, payload);
+    [&header[..], &NONCE, &sealed].concat()
+}
+
+/// A sealed object with this body, stored as it is.
+#[must_use]
+pub(crate) fn sealed_body(keys: &ProjectKeys, magic: Magic, body: &[u8]) -> Vec<u8> {
+    let payload = Payload {
+        codec: Codec::Raw,
+        plain_len: body.len(),
+        body,
+    };
+    sealed_payload(keys, magic, &payload.encode())
+}
+
+/// A run on its way into a pack.
+#[derive(Clone)]
+pub(crate) struct PlainRun {
+    /// What pack and index say of it.
+    pub(crate) run: Run,
+    /// Its content in its codec.
+    pub(crate) content: Vec<u8>,
+}
+
+impl PlainRun {
+    /// A run of one blob with this content.
+    #[must_use]
+    pub(crate) fn new(codec: Codec, blob: Blob, content: Vec<u8>) -> Self {
+        let mut run = Self {
+            run: Run {
+                codec,
+                stored_len: 0,
+                blobs: vec![blob],
+            },
+            content,
+        };
+        run.fit();
+        run
+    }
+
+    /// A run of one blob that is stored as it is.
+    #[must_use]
+    pub(crate) fn raw(id: BlobId, plain: &[u8]) -> Self {
+        let blob = Blob {
+            plain_len: len_u32(plain.len()),
+            id,
+        };
+        Self::new(Codec::Raw, blob, plain.to_vec())
+    }
+
+    /// Takes the blobs of another one behind its own, if both are stored as they are.
+    pub(crate) fn join(&mut self, other: Self) -> Result<(), Self> {
+        if self.run.codec != Codec::Raw || other.run.codec != Codec::Raw {
+            return Err(other);
+        }
+        self.run.blobs.extend(other.run.blobs);
+        self.content.extend(other.content);
+        self.fit();
+        Ok(())
+    }
+
+    /// Compresses it, if that pays.
+    pub(crate) fn compress(&mut self) {
+        let mut compressor = Compressor::new(Compression::default()).expect("memory is enough");
+        let mut out = Vec::new();
+        if self.run.codec == Codec::Raw
+            && compressor.compress(&self.content, &mut out) == Codec::Zstd
+        {
+            self.run.codec = Codec::Zstd;
+            self.content = out;
+            self.fit();
+        }
+    }
+
+    /// Makes the stored length that of the content, and the first blob long enough for it.
+    fn fit(&mut self) {
+        let content = len_u32(self.content.len());
+        self.run.stored_len = content + 16;
+        if let ([first], Codec::Zstd) = (&mut self.run.blobs[..], self.run.codec) {
+            first.plain_len = first.plain_len.max(content);
+        }
+    }
+}
+
+fn len_u32(len: usize) -> u32 {
+    u32::try_from(len).expect("far below 4 GiB")
+}
+
+/// What a pack of these runs holds.
+#[must_use]
+pub(crate) fn contents(kind: BlobKind, runs: &[PlainRun]) -> Contents {
+    let runs = runs.iter().map(|run| run.run.clone()).collect();
+    Contents { kind, runs }
+}
+
+/// A pack of these runs.
+#[must_use]
+pub(crate) fn pack(
+    keys: &ProjectKeys,
+    nonce: [u8; 16],
+    kind: BlobKind,
+    runs: &[PlainRun],
+) -> Vec<u8> {
+    let cipher = keys.pack_cipher(PackNonce::from_bytes(nonce));
+    let mut sealed = Vec::new();
+    for (ordinal, run) in (0..).zip(runs) {
+        let bound = [&pack_context()[..], &run.run.context(kind)].concat();
+        let mut content = run.content.clone();
+        let tag = cipher.seal_in_place(ordinal, &bound, &mut content);
+        sealed.extend_from_slice(&content);
+        sealed.extend_from_slice(&tag);
+    }
+    pack_with(&cipher, nonce, &sealed, contents(kind, runs).encode())
+}
+
+/// A pack with these sealed runs and these contents, which need not be any.
+#[must_use]
+pub(crate) fn pack_with(
+    cipher: &PackCipher,
+    nonce: [u8; 16],
+    runs: &[u8],
+    contents: Vec<u8>,
+) -> Vec<u8> {
+    let mut contents = contents;
+    let tag = cipher.seal_in_place(PackCipher::CONTENTS, &pack_context(), &mut contents);
+    let len = len_u32(contents.len() + tag.len());
+    let head = PackHead { nonce }.encode();
+    [&head[..], runs, &contents, &tag, &len.to_le_bytes()].concat()
+}
+
+fn pack_context() -> [u8; 32] {
+    let mut context = [0; 32];
+    context[..16].copy_from_slice(PROJECT.as_bytes());
+    context[16..].copy_from_slice(&Magic::Pack.header());
+    context
+}

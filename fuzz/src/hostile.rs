@@ -1,0 +1,340 @@
+//! A whole repository, written by somebody who has the keys and means harm.
+//!
+//! The input is a flag byte and then items: a tag byte, a length (`u16`) and so many bytes. An item is a blob,
+//! an index segment or a record. Ids in them cannot be made up, since they are MACs; they are
+//! references to the blobs before, see [`Repo::resolve`].
+
+mod read;
+
+use cuttlebone::base::{BlobId, ObjectHash};
+use cuttlebone::crypto::ProjectKeys;
+use cuttlebone::format::{
+    BackupRecord, Blob, BlobKind, Codec, Content, ContentKind, Counts, IndexSegment, Magic, Node,
+    PackListing, VolumeInfo,
+};
+use cuttlebone::repo::ObjectRef;
+use cuttlebone::storage::MemoryBackend;
+
+use crate::fixture::{self, Fixture, PROJECT, PlainRun, fixture, hash};
+use crate::texts::mend_root;
+pub(crate) use read::Reach;
+
+/// The honest segment is left out.
+pub(crate) const NO_SEGMENT: u8 = 1;
+/// A segment that does not open makes the index ask the packs.
+pub(crate) const BAD_SEGMENT: u8 = 2;
+/// The first blob of a first pack of nodes is damaged; a second pack is whole.
+pub(crate) const DAMAGED_COPY: u8 = 4;
+/// The last byte of the pack of chunks is missing.
+pub(crate) const CUT_PACK: u8 = 8;
+
+/// The runs of chunks are compressed.
+pub(crate) const COMPRESSED: u8 = 16;
+
+/// Stored as they are.
+pub(crate) const NODE: u8 = 0;
+/// Stored compressed.
+pub(crate) const NODE_ZSTD: u8 = 1;
+/// Stored as they are.
+pub(crate) const CHUNK: u8 = 2;
+/// A `u16` plain length and what shall be a Zstandard frame.
+pub(crate) const CHUNK_ZSTD: u8 = 3;
+/// The body of an index segment.
+pub(crate) const SEGMENT: u8 = 4;
+/// The body of a record.
+pub(crate) const RECORD: u8 = 5;
+/// A record of an image: `u64` size, `u8` binary logarithm of the chunk size, `u8` top.
+pub(crate) const IMAGE: u8 = 6;
+/// A record of a stream: `u64` size, `u8` top.
+pub(crate) const STREAM: u8 = 7;
+/// Of a blob: its id is not that of its bytes.
+pub(crate) const LIE: u8 = 0x80;
+
+/// Of a blob: it is in one run with the one before.
+pub(crate) const JOIN: u8 = 0x40;
+
+/// Items beyond are left out.
+const ITEMS_MAX: usize = 64;
+
+/// What lies in the repository.
+#[derive(Default)]
+struct Repo {
+    nodes: Vec<PlainRun>,
+    chunks: Vec<PlainRun>,
+    ids: Vec<BlobId>,
+    segments: Vec<Vec<u8>>,
+    records: Vec<BackupRecord>,
+    plain_records: Vec<Vec<u8>>,
+}
+
+/// Makes the repository that the bytes describe and reads it in every way there is.
+pub fn hostile_repository(data: &[u8]) {
+    run(data);
+}
+
+/// As [`hostile_repository`]; how far it came.
+pub(crate) fn run(data: &[u8]) -> Reach {
+    let Some((flags, items)) = data.split_first() else {
+        return Reach::default();
+    };
+    fixture(|f| {
+        let mut repo = Repo::default();
+        let mut rest = items;
+        for _ in 0..ITEMS_MAX {
+            let Some((tag, body)) = take_item(&mut rest) else {
+                break;
+            };
+            repo.add(&f.keys, tag, body);
+        }
+        let store = f.fresh_store();
+        repo.store(f, &store, *flags);
+        read::all(f)
+    })
+}
+
+fn take_item<'a>(rest: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
+    let (&[tag, low, high], behind) = rest.split_first_chunk()?;
+    let len = usize::from(u16::from_le_bytes([low, high])).min(behind.len());
+    let (body, behind) = behind.split_at(len);
+    *rest = behind;
+    Some((tag, body))
+}
+
+impl Repo {
+    fn add(&mut self, keys: &ProjectKeys, tag: u8, body: &[u8]) {
+        match tag % 8 {
+            kind @ (NODE | NODE_ZSTD) => {
+                let plain = self.with_references(body);
+                let mut run = PlainRun::raw(keys.node_id(&plain), &plain);
+                if kind == NODE_ZSTD {
+                    run.compress();
+                }
+                self.run(BlobKind::Node, tag, run);
+            }
+            CHUNK => {
+                let run = PlainRun::raw(keys.chunk_id(body), body);
+                self.run(BlobKind::Chunk, tag, run);
+            }
+            CHUNK_ZSTD => {
+                let Some((len, content)) = body.split_first_chunk() else {
+                    return;
+                };
+                let len = u16::from_le_bytes(*len);
+                // What it decompresses to is not known here: its id is that of so many zeros.
+                let blob = Blob {
+                    plain_len: len.into(),
+                    id: keys.chunk_id(&vec![0; len.into()]),
+                };
+                let run = PlainRun::new(Codec::Zstd, blob, content.to_vec());
+                self.run(BlobKind::Chunk, tag, run);
+            }
+            SEGMENT => self.segments.push(body.to_vec()),
+            RECORD => match BackupRecord::decode(body) {
+                Ok(mut record) => {
+                    let top = record
+                        .content
+                        .top
+                        .as_deref()
+                        .and_then(|top| top.parse().ok());
+                    if let Some(top) = top {
+                        record.content.top = Some(self.resolve(top).to_string());
+                    }
+                    self.records.push(record);
+                }
+                Err(_) => self.plain_records.push(body.to_vec()),
+            },
+            IMAGE => {
+                if let Some((size, &[log, top])) = body.split_first_chunk() {
+                    let size = u64::from_le_bytes(*size);
+                    self.record(ContentKind::Image, size, 1 << (log % 32), top);
+                }
+            }
+            _ => {
+                if let Some((size, &[top])) = body.split_first_chunk() {
+                    self.record(ContentKind::Stream, u64::from_le_bytes(*size), 0, top);
+                }
+            }
+        }
+    }
+
+    /// Takes a run of one blob.
+    fn run(&mut self, kind: BlobKind, tag: u8, mut run: PlainRun) {
+        if run.content.is_empty() {
+            return;
+        }
+        let blob = &mut run.run.blobs[0];
+        let mut id = *blob.id.as_bytes();
+        id[5] ^= u8::from(tag & LIE != 0);
+        blob.id = BlobId::from_bytes(id);
+        self.ids.push(blob.id);
+        let runs = match kind {
+            BlobKind::Node => &mut self.nodes,
+            BlobKind::Chunk => &mut self.chunks,
+        };
+        let alone = match runs.last_mut() {
+            Some(last) if tag & JOIN != 0 => last.join(run),
+            _ => Err(run),
+        };
+        runs.extend(alone.err());
+    }
+
+    fn record(&mut self, kind: ContentKind, size: u64, chunk_size: u32, top: u8) {
+        let top = (top != u8::MAX).then(|| self.resolve(reference(top)).to_string());
+        self.records.push(BackupRecord {
+            requires: Vec::new(),
+            volume: VolumeInfo {
+                id: "ab".repeat(16),
+                name: "disk".into(),
+            },
+            content: Content {
+                kind,
+                size,
+                chunk_size,
+                top,
+                root: String::new(),
+            },
+            time: "2026-11-21T12:00:00Z".into(),
+            finished: "2026-11-21T12:00:00Z".into(),
+            host: None,
+            base: None,
+            heads: Vec::new(),
+            labels: std::collections::BTreeMap::new(),
+            source: None,
+            counts: Counts::default(),
+            tool: None,
+        });
+    }
+
+    /// The blob that an id stands for: the one whose number its first byte is, counted round. An id whose
+    /// last byte is odd stands for itself, which is in no pack.
+    fn resolve(&self, id: BlobId) -> BlobId {
+        let bytes = id.as_bytes();
+        match self.ids.len() {
+            0 => id,
+            _ if bytes[31] % 2 == 1 => id,
+            count => self.ids[usize::from(bytes[0]) % count],
+        }
+    }
+
+    /// A node's bytes with its references resolved; other bytes as they are.
+    fn with_references(&self, body: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        match Node::decode(body) {
+            Err(_) => return body.to_vec(),
+            Ok(Node::Children(mut node)) => {
+                for id in node.ids.iter_mut().flatten() {
+                    *id = self.resolve(*id);
+                }
+                node.encode_into(&mut out);
+            }
+            Ok(Node::Stream(mut node)) => {
+                for id in node
+                    .entries
+                    .iter_mut()
+                    .filter_map(|entry| entry.id.as_mut())
+                {
+                    *id = self.resolve(*id);
+                }
+                node.encode_into(&mut out);
+            }
+        }
+        out
+    }
+
+    /// Puts all of it into the store.
+    fn store(mut self, f: &Fixture, store: &MemoryBackend, flags: u8) {
+        let mut packs = Vec::new();
+        let mut put_pack =
+            |nonce: [u8; 16], kind, runs: &[PlainRun], spoil: &dyn Fn(&mut Vec<u8>)| {
+                if runs.is_empty() {
+                    return;
+                }
+                let mut bytes = fixture::pack(&f.keys, nonce, kind, runs);
+                spoil(&mut bytes);
+                let pack = name(&bytes);
+                fixture::put(store, ObjectRef::Pack(PROJECT, pack), &bytes);
+                packs.push(PackListing {
+                    pack,
+                    nonce,
+                    contents: fixture::contents(kind, runs),
+                });
+            };
+        if flags & DAMAGED_COPY != 0 {
+            put_pack([1; 16], BlobKind::Node, &self.nodes, &|bytes| {
+                bytes[32] ^= 1;
+            });
+        }
+        put_pack([2; 16], BlobKind::Node, &self.nodes, &|_| {});
+        if flags & COMPRESSED != 0 {
+            self.chunks.iter_mut().for_each(PlainRun::compress);
+        }
+        put_pack([3; 16], BlobKind::Chunk, &self.chunks, &|bytes| {
+            if flags & CUT_PACK != 0 {
+                bytes.pop();
+            }
+        });
+        let put_segment = |body: &[u8]| {
+            let bytes = fixture::sealed_body(&f.keys, Magic::Index, body);
+            fixture::put(store, ObjectRef::Index(PROJECT, name(&bytes)), &bytes);
+        };
+        for body in &self.segments {
+            put_segment(&self.segment(&packs, body));
+        }
+        if flags & NO_SEGMENT == 0 {
+            let honest = IndexSegment {
+                packs,
+                superseded: Vec::new(),
+            };
+            put_segment(&honest.encode());
+        }
+        if flags & BAD_SEGMENT != 0 {
+            let bytes = b"damaged";
+            fixture::put(store, ObjectRef::Index(PROJECT, name(bytes)), bytes);
+        }
+        let put_record = |body: &[u8]| {
+            let bytes = fixture::sealed_body(&f.keys, Magic::Backup, body);
+            fixture::put(store, ObjectRef::Backup(PROJECT, name(&bytes)), &bytes);
+        };
+        for mut record in self.records {
+            mend_root(f, &mut record);
+            put_record(&record.encode());
+        }
+        for body in &self.plain_records {
+            put_record(body);
+        }
+    }
+
+    /// A segment's body with packs and blobs that exist, where it can be read at all: so that it tells lies.
+    fn segment(&self, packs: &[PackListing], body: &[u8]) -> Vec<u8> {
+        let Ok(mut segment) = IndexSegment::decode(body) else {
+            return body.to_vec();
+        };
+        for listing in &mut segment.packs {
+            let first = usize::from(listing.pack.as_bytes()[0]);
+            if let Some(true) = packs
+                .get(first)
+                .map(|_| listing.pack.as_bytes()[31] % 2 == 0)
+            {
+                listing.pack = packs[first].pack;
+                listing.nonce = packs[first].nonce;
+            }
+            let runs = &mut listing.contents.runs;
+            for blob in runs.iter_mut().flat_map(|run| &mut run.blobs) {
+                blob.id = self.resolve(blob.id);
+            }
+        }
+        segment.encode()
+    }
+}
+
+fn name(bytes: &[u8]) -> ObjectHash {
+    ObjectHash::from_bytes(hash(bytes))
+}
+
+/// The id that stands for the blob of this number.
+pub(crate) fn reference(number: u8) -> BlobId {
+    let mut id = [0; 32];
+    id[0] = number;
+    id[1] = 1; // an id of zeros means no id in a stream
+    BlobId::from_bytes(id)
+}

@@ -1,0 +1,243 @@
+//! Reading the repository in every way there is.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use cuttlebone::base::{BlobId, Cancelled, ChunkSize, SLOT_SIZE, Silent};
+use cuttlebone::crypto::ProjectKeys;
+use cuttlebone::format::{BlobKind, Children, ContentKind, Node, StreamEntry};
+use cuttlebone::repo::{
+    Backup, BlobReader, ChunkRef, ImageReader, ImageTree, Index, NodeReader, NodeStore, Opener,
+    Records, RepoError, StreamTree, Top, compare_trees, slot_chunks,
+};
+
+use super::reference;
+use crate::fixture::Fixture;
+use crate::texts::use_records;
+
+/// Nodes that a walk may read: a small graph of nodes can stand for more than any life is long.
+const NODES_MAX: u32 = 512;
+/// Chunks that a walk may pass.
+const CHUNKS_MAX: usize = 2048;
+/// Chunks that are read.
+const CHUNKS_READ: usize = 32;
+
+/// How far a repository let itself be read: so that a test can tell that it is read at all.
+#[derive(Debug, Default)]
+pub(crate) struct Reach {
+    /// Chunks that were found in trees.
+    pub(crate) chunks: usize,
+    /// Chunks that were opened.
+    pub(crate) opened: usize,
+    /// Backups whose trees are whole.
+    pub(crate) whole: usize,
+    /// Records that were set aside.
+    pub(crate) damaged: usize,
+}
+
+/// Reads and stores nodes until its patience ends. What is stored is not kept.
+struct Patient<'a> {
+    blobs: &'a BlobReader<'a>,
+    keys: &'a ProjectKeys,
+    left: Cell<u32>,
+}
+
+impl NodeReader for Patient<'_> {
+    fn read(&self, id: &BlobId) -> Result<Arc<Node>, RepoError> {
+        let left = self.left.get().checked_sub(1).ok_or(Cancelled)?;
+        self.left.set(left);
+        self.blobs.read(id)
+    }
+}
+
+impl NodeStore for Patient<'_> {
+    fn store(&self, plain: &[u8]) -> Result<BlobId, RepoError> {
+        assert!(
+            Node::decode(plain).is_ok(),
+            "no writer may store what no reader takes"
+        );
+        Ok(self.keys.node_id(plain))
+    }
+}
+
+/// Reads all that can be read of the project.
+pub(super) fn all(f: &Fixture) -> Reach {
+    let mut reach = Reach::default();
+    let Ok(records) = Records::load(&f.project) else {
+        return reach;
+    };
+    reach.damaged = records.damaged().len();
+    use_records(&records);
+    let Ok(index) = Index::in_memory(&f.project, &Silent) else {
+        return reach;
+    };
+    let blobs = BlobReader::new(&index);
+    let patient = || Patient {
+        blobs: &blobs,
+        keys: &f.keys,
+        left: Cell::new(NODES_MAX),
+    };
+    let mut before: Option<Top> = None;
+    for backup in records.all().iter().take(8) {
+        let (chunks, whole) = walk(&blobs, backup);
+        reach.chunks += chunks.len();
+        reach.opened += read_chunks(&blobs, &chunks);
+        reach.whole += usize::from(whole);
+        match backup.record.content.kind {
+            ContentKind::Image => {
+                let top = Top::new(backup.top, backup.record.content.size);
+                use_image(&patient, backup, top, &chunks, whole);
+                if let Some(before) = before.replace(top) {
+                    let _ = compare_trees(&patient(), before, top, &mut |_| Ok(()));
+                }
+            }
+            ContentKind::Stream => {
+                let nodes = patient();
+                let mut tree = StreamTree::new(&nodes);
+                for chunk in chunks {
+                    let (len, id) = (chunk.len.into(), Some(chunk.id));
+                    tree.push(StreamEntry { len, id }).expect("it only stores");
+                }
+                tree.finish().expect("it only stores");
+            }
+        }
+    }
+    let _ = index.each_pack(|_| Ok(()));
+    let _ = index.state();
+    reach
+}
+
+/// The chunks of a backup, as far as patience goes; and whether that is all of them.
+fn walk(blobs: &BlobReader<'_>, backup: &Backup) -> (Vec<ChunkRef>, bool) {
+    let reader = ImageReader::new(blobs, backup);
+    let mut chunks: Vec<ChunkRef> = Vec::new();
+    let mut left = NODES_MAX;
+    let enter = |_: &BlobId| {
+        left = left.saturating_sub(1);
+        left > 0
+    };
+    let mut end = 0;
+    let result = reader.each_chunk_but(enter, &mut |chunk| {
+        assert!(chunk.offset >= end, "ascending");
+        assert!(chunk.len > 0);
+        end = chunk.offset + u64::from(chunk.len);
+        assert!(end <= reader.size(), "within the content");
+        if chunks.len() == CHUNKS_MAX {
+            return Err(Cancelled.into());
+        }
+        chunks.push(chunk);
+        Ok(())
+    });
+    let whole = result.is_ok() && left > 0;
+    let end = reader.check_end();
+    assert!(end.is_ok() || !whole, "the walk is less strict");
+    (chunks, whole)
+}
+
+/// Reads chunks as a restore does; how many open.
+fn read_chunks(blobs: &BlobReader<'_>, chunks: &[ChunkRef]) -> usize {
+    let mut count = 0;
+    let project = blobs.index().project();
+    let mut opener = Opener::new().expect("memory is enough");
+    for chunk in chunks.iter().take(CHUNKS_READ) {
+        let Ok(location) = blobs.locate(BlobKind::Chunk, &chunk.id) else {
+            continue;
+        };
+        assert_eq!(location.blob().id, chunk.id);
+        let mut stored = vec![0; location.run().stored_len as usize];
+        let start = location.run_range().start;
+        let found = blobs.fetch(&location, start, &mut stored).and_then(|()| {
+            let run = opener.open_run(project, &location, &mut stored)?;
+            assert_eq!(run.len(), location.run().plain_len());
+            Opener::blob(project, &location, run).map(<[u8]>::to_vec)
+        });
+        // The other way tries all places, and this one first.
+        match (found, blobs.chunk(&chunk.id)) {
+            (Ok(plain), Ok(again)) => {
+                assert_eq!(plain, again);
+                assert_eq!(plain.len(), location.blob().plain_len as usize);
+                count += 1;
+            }
+            (Err(RepoError::Damaged { .. }), Ok(_) | Err(RepoError::Damaged { .. })) => {}
+            (found, again) => panic!("{found:?} {again:?}"),
+        }
+    }
+    count
+}
+
+/// Looks into an image's tree, and makes new ones from it.
+fn use_image<'a>(
+    patient: &impl Fn() -> Patient<'a>,
+    backup: &Backup,
+    top: Top,
+    chunks: &[ChunkRef],
+    whole: bool,
+) {
+    let content = &backup.record.content;
+    let chunk_size = u64::from(content.chunk_size);
+    let width = ChunkSize::new(chunk_size)
+        .expect("it was checked")
+        .per_slot();
+    for chunk in chunks.iter().step_by(7).take(16) {
+        let slot = chunk.offset / SLOT_SIZE;
+        let number = (chunk.offset % SLOT_SIZE / chunk_size) as usize;
+        let ids = slot_chunks(&patient(), top, slot, width).expect("it was walked");
+        assert_eq!(ids[number], Some(chunk.id));
+    }
+    for slot in [0, 63, 64, u64::MAX >> 22, u64::MAX] {
+        let _ = slot_chunks(&patient(), top, slot, width);
+    }
+
+    // Against nothing, everything differs.
+    let nothing = Top {
+        id: None,
+        level: top.level,
+    };
+    let mut different = Vec::new();
+    let compared = compare_trees(&patient(), top, nothing, &mut |difference| {
+        different.push(difference.slot * SLOT_SIZE + difference.chunk as u64 * chunk_size);
+        Ok(())
+    });
+    if whole {
+        compared.expect("it was walked");
+        let offsets: Vec<_> = chunks.iter().map(|chunk| chunk.offset).collect();
+        assert_eq!(different, offsets);
+    }
+
+    let grown = content.size.saturating_mul(65).min(u64::MAX - SLOT_SIZE);
+    for size in [content.size, content.size / 65, grown] {
+        let store = patient();
+        let Ok(tree) = ImageTree::new(&store, size, Some(top)) else {
+            continue;
+        };
+        let finished = tree.finish();
+        if whole && size == content.size {
+            assert_eq!(
+                finished.expect("it was walked"),
+                top.id,
+                "nothing was changed"
+            );
+        }
+        let last = size.div_ceil(SLOT_SIZE).saturating_sub(1);
+        let _ = rewrite(&store, size, top, last);
+    }
+}
+
+/// A tree with a new first and last slot and zeros between.
+fn rewrite(store: &Patient<'_>, size: u64, base: Top, last: u64) -> Result<(), RepoError> {
+    let mut plain = Vec::new();
+    Children {
+        level: 0,
+        ids: vec![Some(reference(0))],
+    }
+    .encode_into(&mut plain);
+    let slot = Some(store.store(&plain)?);
+    let mut tree = ImageTree::new(store, size, Some(base))?;
+    tree.set(0, slot)?;
+    tree.clear(last / 3, last / 2)?;
+    if last > 0 {
+        tree.set(last, slot)?;
+    }
+    tree.finish()?;
+    Ok(())
+}

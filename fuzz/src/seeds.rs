@@ -1,0 +1,420 @@
+//! What the fuzzer begins with: for each target a handful of inputs that are valid, or nearly.
+
+use cuttlebone::base::{BlobId, ObjectHash};
+use cuttlebone::format::{
+    BackupRecord, Blob, BlobKind, ByteString, Children, Codec, Content, ContentKind, Contents,
+    Counts, IndexSegment, Magic, PackHead, PackListing, Payload, Run, SourceInfo, StreamEntries,
+    StreamEntry, VolumeInfo,
+};
+use cuttlebone::repo::{Compression, Compressor, ObjectRef};
+
+use crate::fixture::{self, PROJECT, PlainRun};
+use crate::hostile::reference;
+
+mod hostile;
+
+/// A file of the corpus.
+#[derive(Debug)]
+pub struct Seed {
+    /// For which target.
+    pub target: &'static str,
+    /// What it is.
+    pub name: &'static str,
+    /// The input.
+    pub bytes: Vec<u8>,
+}
+
+/// All seeds; the same in every run.
+#[must_use]
+pub fn all() -> Vec<Seed> {
+    let groups: [(&str, Named); 10] = [
+        ("repository_file", repository_files()),
+        ("key_slot", key_slots()),
+        ("project_object", project_objects()),
+        ("sealed_object", sealed_objects()),
+        ("pack", packs()),
+        ("index_segment", index_segments()),
+        ("node", nodes()),
+        ("record", records()),
+        ("names", names()),
+        ("hostile_repository", hostile::repositories()),
+    ];
+    let seeds = groups.into_iter().flat_map(|(target, seeds)| {
+        let seed = move |(name, bytes)| Seed {
+            target,
+            name,
+            bytes,
+        };
+        seeds.into_iter().map(seed)
+    });
+    seeds.collect()
+}
+
+type Named = Vec<(&'static str, Vec<u8>)>;
+
+/// The bytes without their last ones.
+fn cut(bytes: &[u8], by: usize) -> Vec<u8> {
+    bytes[..bytes.len() - by].to_vec()
+}
+
+/// The bytes with one of them changed.
+fn with(bytes: &[u8], at: usize, value: u8) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    bytes[at] = value;
+    bytes
+}
+
+fn repository_files() -> Named {
+    let file = fixture::repository_file(1_800_000_000);
+    vec![
+        ("newer", with(&file, 8, 2)),
+        ("feature", with(&file, 13, 1)),
+        ("long", [&file[..], &[0]].concat()),
+        ("short", cut(&file, 1)),
+        ("latest", fixture::repository_file(u64::MAX)),
+        ("whole", file),
+    ]
+}
+
+fn key_slots() -> Named {
+    let slot = fixture::key_slot(&fixture::slot_info().encode());
+    vec![
+        ("project", with(&slot, 16, 1)),
+        ("capability", with(&slot, 17, 1)),
+        ("much-memory", with(&slot, 23, 0xff)),
+        ("short", cut(&slot, 3)),
+        ("least", fixture::key_slot(b"")),
+        ("info", fixture::slot_info().encode()),
+        ("info-empty", b"{}".to_vec()),
+        (
+            "info-more",
+            br#"{"label":"\u00e9\n","x":[1,{"y":null}]}"#.to_vec(),
+        ),
+        ("info-type", br#"{"label":1}"#.to_vec()),
+        ("whole", slot),
+    ]
+}
+
+fn project_objects() -> Named {
+    let object = fixture::project_object(&fixture::settings().encode());
+    let mut odd = fixture::settings();
+    odd.chunk_size = 65_537;
+    let mut newer = fixture::settings();
+    newer.requires = vec!["sparse-streams".into()];
+    vec![
+        ("long", [&object[..], &[0]].concat()),
+        ("short", cut(&object, 1)),
+        ("length", with(&object, 114, 2)),
+        ("whole", object),
+        ("settings", fixture::settings().encode()),
+        ("settings-odd-chunks", odd.encode()),
+        ("settings-newer", newer.encode()),
+        ("settings-none", b"null".to_vec()),
+    ]
+}
+
+/// One Zstandard frame.
+fn frame(plain: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let codec = Compressor::new(Compression::default())
+        .expect("memory is enough")
+        .compress(plain, &mut out);
+    assert_eq!(codec, Codec::Zstd);
+    out
+}
+
+fn sealed_objects() -> Named {
+    let keys = fixture::project_keys();
+    let plain = b"all work and no play ".repeat(20);
+    let stored = frame(&plain);
+    let payload = |codec, plain_len, body: &[u8]| {
+        Payload {
+            codec,
+            plain_len,
+            body,
+        }
+        .encode()
+    };
+    let skippable = [&[0x50, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 1, 2][..], &stored].concat();
+    vec![
+        ("index", fixture::sealed_body(&keys, Magic::Index, &plain)),
+        ("backup", fixture::sealed_body(&keys, Magic::Backup, b"{}")),
+        ("payload-raw", payload(Codec::Raw, plain.len(), &plain)),
+        ("payload-empty", payload(Codec::Raw, 0, b"")),
+        ("payload-zstd", payload(Codec::Zstd, plain.len(), &stored)),
+        ("zstd-more", payload(Codec::Zstd, plain.len() + 1, &stored)),
+        ("zstd-less", payload(Codec::Zstd, plain.len() - 1, &stored)),
+        (
+            "zstd-cut",
+            payload(Codec::Zstd, plain.len(), &cut(&stored, 2)),
+        ),
+        (
+            "zstd-bomb",
+            payload(Codec::Zstd, 100, &frame(&vec![0; 4 << 20])),
+        ),
+        (
+            "zstd-two",
+            payload(Codec::Zstd, 2 * plain.len(), &stored.repeat(2)),
+        ),
+        (
+            "zstd-skippable",
+            payload(Codec::Zstd, plain.len(), &skippable),
+        ),
+        ("limit", payload(Codec::Zstd, 64 << 20, &stored)),
+    ]
+}
+
+fn run(codec: Codec, stored_len: u32, blobs: &[(u32, u8)]) -> Run {
+    let blob = |(plain_len, number): &(u32, u8)| Blob {
+        plain_len: *plain_len,
+        id: reference(*number),
+    };
+    Run {
+        codec,
+        stored_len,
+        blobs: blobs.iter().map(blob).collect(),
+    }
+}
+
+fn contents() -> Contents {
+    Contents {
+        kind: BlobKind::Chunk,
+        runs: vec![
+            run(Codec::Raw, 4112, &[(4096, 0)]),
+            run(Codec::Zstd, 17, &[(65_536, 1), (1, 2), (65_536, 3)]),
+            run(Codec::Raw, 18, &[(1, 4), (1, 4)]),
+        ],
+    }
+}
+
+/// The contents with their runs changed.
+fn contents_with(change: impl Fn(&mut Vec<Run>)) -> Vec<u8> {
+    let mut contents = contents();
+    change(&mut contents.runs);
+    contents.encode()
+}
+
+fn packs() -> Named {
+    let keys = fixture::project_keys();
+    let mut first = PlainRun::raw(reference(0), b"one");
+    let second = PlainRun::raw(reference(1), b"two");
+    assert!(first.join(second.clone()).is_ok());
+    let whole = fixture::pack(&keys, [9; 16], BlobKind::Node, &[first, second]);
+    let full = run(Codec::Raw, (4 << 20) + 16, &[(4 << 20, 0)]);
+    let many = run(Codec::Raw, 1025 + 16, &[(1, 0); 1025]);
+    vec![
+        ("whole-contents-damaged", with(&whole, whole.len() - 9, 0)),
+        ("whole-contents-short", with(&whole, whole.len() - 4, 20)),
+        ("whole-cut", cut(&whole, 1)),
+        ("whole", whole),
+        ("head", PackHead { nonce: [9; 16] }.encode().to_vec()),
+        ("contents-kind", with(&contents().encode(), 0, 3)),
+        ("contents-count", with(&contents().encode(), 4, 4)),
+        ("contents-many", with(&contents().encode(), 7, 255)),
+        ("contents-empty", contents_with(Vec::clear)),
+        (
+            "contents-too-large",
+            contents_with(|runs| runs.resize(67, full.clone())),
+        ),
+        ("run-empty", contents_with(|runs| runs[2].blobs.clear())),
+        (
+            "run-too-long",
+            contents_with(|runs| runs[1].blobs[1].plain_len = 4 << 20),
+        ),
+        (
+            "run-overflow",
+            contents_with(|runs| runs[1].blobs[1].plain_len = u32::MAX),
+        ),
+        (
+            "run-blob-empty",
+            contents_with(|runs| runs[1].blobs[1].plain_len = 0),
+        ),
+        ("run-too-many", contents_with(|runs| runs[2] = many.clone())),
+        (
+            "run-stored-less",
+            contents_with(|runs| runs[1].stored_len = 16),
+        ),
+        (
+            "run-stored-more",
+            contents_with(|runs| runs[1].stored_len = 131_090),
+        ),
+        ("contents", contents().encode()),
+    ]
+}
+
+fn segment() -> IndexSegment {
+    let listing = |number| PackListing {
+        pack: ObjectHash::from_bytes(*reference(number).as_bytes()),
+        nonce: [number; 16],
+        contents: contents(),
+    };
+    IndexSegment {
+        packs: vec![listing(0), listing(1)],
+        superseded: vec![ObjectHash::from_bytes([5; 32])],
+    }
+}
+
+fn index_segments() -> Named {
+    let whole = segment().encode();
+    let mut twice = segment();
+    twice.packs[1] = twice.packs[0].clone();
+    let mut same = segment();
+    let blobs = same.packs[0].contents.runs.iter_mut();
+    for (number, blob) in (0..).zip(blobs.flat_map(|run| &mut run.blobs)) {
+        let mut id = [8; 32];
+        id[31] = number;
+        blob.id = BlobId::from_bytes(id);
+    }
+    same.packs[1].contents.runs = vec![contents().runs[2].clone(); 5];
+    let mut hollow = segment();
+    hollow.packs[1].contents.runs.clear();
+    vec![
+        ("empty", IndexSegment::default().encode()),
+        ("pack-twice", twice.encode()),
+        ("blobs-twice", same.encode()),
+        ("pack-empty", hollow.encode()),
+        ("count", with(&whole, 3, 0x80)),
+        ("long", [&whole[..], &[0]].concat()),
+        ("short", cut(&whole, 1)),
+        ("whole", whole),
+    ]
+}
+
+/// A slot or branch of this width with the children at these places, which are references in order.
+fn children(level: u8, width: usize, places: &[(usize, u8)]) -> Vec<u8> {
+    let mut ids = vec![None; width];
+    for (place, number) in places {
+        ids[*place] = Some(reference(*number));
+    }
+    let mut out = Vec::new();
+    Children { level, ids }.encode_into(&mut out);
+    out
+}
+
+fn stream(level: u8, entries: &[(u64, Option<u8>)]) -> Vec<u8> {
+    let entries = entries.iter().map(|(len, number)| StreamEntry {
+        len: *len,
+        id: number.map(reference),
+    });
+    let entries = entries.collect();
+    let mut out = Vec::new();
+    StreamEntries { level, entries }.encode_into(&mut out);
+    out
+}
+
+fn nodes() -> Named {
+    let slot = children(0, 64, &[(0, 0), (7, 1), (63, 2)]);
+    vec![
+        ("slot-one", children(0, 1, &[(0, 0)])),
+        ("slot-wide", children(0, 1024, &[(1, 0), (1023, 1)])),
+        ("slot-padding", with(&children(0, 2, &[(1, 0)]), 4, 6)),
+        ("slot-empty", children(0, 8, &[])),
+        ("slot-odd", with(&slot, 2, 63)),
+        ("slot-short", cut(&slot, 1)),
+        ("slot", slot),
+        ("branch", children(1, 64, &[(0, 0), (1, 0), (63, 1)])),
+        ("branch-top", children(7, 64, &[(63, 0)])),
+        ("branch-too-high", children(8, 64, &[(0, 0)])),
+        (
+            "leaf",
+            stream(0, &[(4096, Some(0)), (1 << 20, None), (1, Some(1))]),
+        ),
+        ("leaf-too-long", stream(0, &[((4 << 20) + 1, Some(0))])),
+        (
+            "stream-branch",
+            stream(15, &[(1 << 40, Some(0)), (3, Some(1))]),
+        ),
+        (
+            "stream-overflow",
+            stream(1, &[(u64::MAX, Some(0)), (1, Some(1))]),
+        ),
+        ("stream-zeros", stream(1, &[(1, None)])),
+    ]
+}
+
+fn backup(kind: ContentKind, size: u64, chunk_size: u32, top: Option<u8>) -> BackupRecord {
+    BackupRecord {
+        requires: Vec::new(),
+        volume: VolumeInfo {
+            id: "0123456789abcdef".repeat(2),
+            name: "vm-1/root".into(),
+        },
+        content: Content {
+            kind,
+            size,
+            chunk_size,
+            top: top.map(|top| reference(top).to_string()),
+            root: "00".repeat(32),
+        },
+        time: "2026-11-21T12:00:00.5Z".into(),
+        finished: "2026-11-21T13:00:01+01:00".into(),
+        host: Some("host".into()),
+        base: Some("11".repeat(32)),
+        heads: vec!["11".repeat(32)],
+        labels: [("keep".to_owned(), "yes".to_owned())].into(),
+        source: Some(SourceInfo {
+            kind: "file".into(),
+            path: Some(ByteString::from(&b"/srv/\xff.img"[..])),
+            inode: Some((1, u64::MAX)),
+            changed_ns: Some((i64::MIN, i64::MAX)),
+            settled: true,
+        }),
+        counts: Counts::default(),
+        tool: Some("cuttlebone 0.1.0".into()),
+    }
+}
+
+fn records() -> Named {
+    let image = backup(ContentKind::Image, 10 << 30, 64 << 10, Some(0));
+    let mut newer = image.clone();
+    newer.requires = vec!["holes".into()];
+    let mut timeless = image.clone();
+    timeless.time = "yesterday".into();
+    let mut odd = image.clone();
+    odd.content.chunk_size = 3;
+    let least = br#"{"volume":{"id":"00000000000000000000000000000000","name":""},"content":{"kind":"image","size":0,"chunk_size":4096,"top":null,"root":""},"time":"2026-11-21T12:00:00Z","finished":""}"#;
+    vec![
+        (
+            "stream",
+            backup(ContentKind::Stream, 5, 0, Some(0)).encode(),
+        ),
+        (
+            "largest",
+            backup(ContentKind::Image, u64::MAX - (4 << 20) + 1, 4096, None).encode(),
+        ),
+        (
+            "too-large",
+            backup(ContentKind::Image, u64::MAX, 4096, None).encode(),
+        ),
+        ("newer", newer.encode()),
+        ("time", timeless.encode()),
+        ("odd-chunks", odd.encode()),
+        ("least", least.to_vec()),
+        ("short", cut(&image.encode(), 1)),
+        ("image", image.encode()),
+    ]
+}
+
+fn names() -> Named {
+    let hash = ObjectHash::from_bytes([0xcd; 32]);
+    let name = |object: ObjectRef| object.name().as_str().as_bytes().to_vec();
+    let copy = |object: ObjectRef| object.copy_name().as_str().as_bytes().to_vec();
+    vec![
+        ("repository", name(ObjectRef::Repository)),
+        ("key", name(ObjectRef::Key(None, hash))),
+        ("key-copy", copy(ObjectRef::Key(Some(PROJECT), hash))),
+        ("project-copy", copy(ObjectRef::Project(PROJECT))),
+        ("pack", name(ObjectRef::Pack(PROJECT, hash))),
+        ("pack-copy", copy(ObjectRef::Pack(PROJECT, hash))),
+        ("index", name(ObjectRef::Index(PROJECT, hash))),
+        ("backup", name(ObjectRef::Backup(PROJECT, hash))),
+        ("upload", b"keys/.upload-1".to_vec()),
+        ("up", b"keys/../a".to_vec()),
+        ("id", hash.to_string().into_bytes()),
+        ("short-id", PROJECT.to_string().into_bytes()),
+        ("size", b"1.5 GiB".to_vec()),
+        ("size-large", b"16383P".to_vec()),
+        ("size-fraction", b".999999999999999999999T".to_vec()),
+        ("size-two-points", b"1.2.3M".to_vec()),
+    ]
+}

@@ -1,0 +1,117 @@
+//! What is text: records (section 11 of `docs/format.md`), names, ids, sizes.
+
+use std::fmt::{Debug, Display};
+use std::str::FromStr;
+
+use cuttlebone::base::{
+    BlobId, ByteSize, ObjectHash, ProjectId, RepositoryId, Root, VolumeId, hex,
+};
+use cuttlebone::format::{BackupRecord, ByteString, Magic, root_description};
+use cuttlebone::repo::{ObjectRef, Records};
+use cuttlebone::storage::Name;
+
+use crate::fixture::{self, Fixture, PROJECT, fixture, hash};
+
+/// A record; and an authentic one whose root is mended.
+pub fn record(data: &[u8]) {
+    let text = ByteString::from(data);
+    let json = text.to_string();
+    assert_eq!(
+        json.starts_with("0x"),
+        data.starts_with(b"0x") || std::str::from_utf8(data).is_err()
+    );
+    let Ok(mut record) = BackupRecord::decode(data) else {
+        return;
+    };
+    assert_eq!(BackupRecord::decode(&record.encode()).as_ref(), Ok(&record));
+    fixture(|f| {
+        let store = f.fresh_store();
+        mend_root(f, &mut record);
+        let bytes = fixture::sealed_body(&f.keys, Magic::Backup, &record.encode());
+        let name = ObjectHash::from_bytes(hash(&bytes));
+        fixture::put(&store, ObjectRef::Backup(PROJECT, name), &bytes);
+        let records = Records::load(&f.project).expect("damage is set aside");
+        assert_eq!(records.all().len() + records.damaged().len(), 1);
+        use_records(&records);
+    });
+}
+
+/// Makes a record's root that of its content, unless its top is no id.
+pub(crate) fn mend_root(f: &Fixture, record: &mut BackupRecord) {
+    let content = &mut record.content;
+    let Ok(top) = content.top.as_ref().map(|top| top.parse()).transpose() else {
+        return;
+    };
+    let description =
+        root_description(content.kind, content.size, content.chunk_size, top.as_ref());
+    content.root = f.keys.root(&description).to_string();
+}
+
+/// Asks records all that can be asked.
+pub(crate) fn use_records(records: &Records) {
+    let heads = records.heads();
+    assert!(heads.len() <= records.all().len());
+    let _ = records.vanished();
+    for backup in records.all() {
+        let volume = &backup.record.volume.name;
+        assert!(records.of_volume(volume).count() > 0);
+        assert!(records.select(volume).is_ok());
+        let _ = records.select(&format!("{volume}~1"));
+        let _ = records.select(&backup.id.to_string()[..8]);
+    }
+}
+
+/// Names, ids and sizes, as they come from stores and people.
+pub fn names(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    if let Ok(name) = Name::new(text) {
+        assert_eq!(name.as_str(), text);
+        let directory = name.directory();
+        assert_eq!(directory.is_empty(), !text.contains('/'));
+        assert!(text.starts_with(directory) && text.ends_with(name.last()));
+        if let Some((object, copy)) = ObjectRef::parse(&name) {
+            let ours = if copy {
+                object.copy_name()
+            } else {
+                object.name()
+            };
+            assert_eq!(ours, name);
+            assert!(text.starts_with(&object.directory()));
+            assert!(!object.to_string().is_empty());
+        }
+    }
+    id::<ObjectHash>(text);
+    id::<BlobId>(text);
+    id::<Root>(text);
+    id::<ProjectId>(text);
+    id::<RepositoryId>(text);
+    id::<VolumeId>(text);
+    if let Ok(size) = text.parse::<ByteSize>() {
+        let shown = size.to_string();
+        // What is shown of it is what it is, but for the digits that are left out.
+        if size.0 < 1 << 59 {
+            let again: ByteSize = shown.parse().expect("what is shown can be read");
+            assert!(
+                again.0.abs_diff(size.0) <= size.0 / 20 + 1,
+                "{text} {shown}"
+            );
+        }
+    }
+    assert_eq!(hex(data).len(), 2 * data.len());
+}
+
+/// An id has exactly one text.
+fn id<T>(text: &str)
+where
+    T: FromStr<Err: Debug + Display> + Display + Debug,
+{
+    match text.parse::<T>() {
+        Ok(id) => {
+            assert_eq!(id.to_string(), text);
+            assert!(!format!("{id:?}").is_empty());
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
