@@ -90,14 +90,14 @@ impl FromStr for ByteSize {
         let trimmed = text.trim();
         let split = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.');
         let (number, unit) = trimmed.split_at(split.unwrap_or(trimmed.len()));
-        let unit = unit.trim().to_ascii_lowercase();
-        let power = match unit.trim_end_matches('b').trim_end_matches('i') {
-            "" => 0,
-            "k" => 1,
-            "m" => 2,
-            "g" => 3,
-            "t" => 4,
-            "p" => 5,
+        let power = match unit.trim().to_ascii_lowercase().as_str() {
+            "" | "b" => 0,
+            "k" | "kb" | "kib" => 1,
+            "m" | "mb" | "mib" => 2,
+            "g" | "gb" | "gib" => 3,
+            "t" | "tb" | "tib" => 4,
+            "p" | "pb" | "pib" => 5,
+            "e" | "eb" | "eib" => 6,
             _ => return Err(refuse()),
         };
         let factor = 1u64 << (10 * power);
@@ -138,6 +138,7 @@ mod tests {
             "1e3",
             "99999999999999999999",
             "1.2.3M",
+            "5iii",
             "9999999P",
         ] {
             assert!(bad.parse::<ByteSize>().is_err(), "{bad}");

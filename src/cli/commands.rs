@@ -16,11 +16,10 @@ use super::message::{
 use super::password::Password;
 use super::request::{self, Compression, Existing, Kdf, Key, KeyScope, Operation, Source, Target};
 use crate::base::{CHUNK_SIZE_DEFAULT, ChunkSize, Observer};
-use crate::crypto::KdfParams;
-use crate::format::{ContentKind, SlotInfo};
 use crate::ops::{self, Context, Input, Restored};
 use crate::repo::{
-    self, Backup, InitOptions, KeySummary, NewKey, Project, Records, RepoError, Repository,
+    self, Backup, ContentKind, InitOptions, KdfParams, KeySummary, NewKey, Project, Records,
+    RepoError, Repository, SlotInfo,
 };
 use crate::storage::{Backend, ErrorKind, LocalBackend};
 use crate::volume::ImageSource;

@@ -118,7 +118,7 @@ pub fn backup(
 
     let index = context.index(project)?;
     let (journal, left_over) = super::journal(&index);
-    let blobs = BlobReader::new(&index);
+    let blobs = BlobReader::new(&index).stopped_by(context.cancel);
     let tally = Tally::default();
     let unread = match (&input, base) {
         (Input::Image(image), Some(base)) if !options.reread => {

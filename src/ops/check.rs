@@ -265,7 +265,7 @@ impl Run<'_> {
 
     /// Everything that the backups' trees name is there and not known to be damaged.
     fn trees(&mut self, index: &Index<'_>, records: &Records) -> Result<(), OpsError> {
-        let blobs = BlobReader::new(index);
+        let blobs = BlobReader::new(index).stopped_by(self.context.cancel);
         let mut walk = Walk {
             index,
             blobs: &blobs,

@@ -60,7 +60,7 @@ pub fn compare(
         return Ok(report);
     }
     let index = context.index(project)?;
-    let blobs = BlobReader::new(&index);
+    let blobs = BlobReader::new(&index).stopped_by(context.cancel);
     let chunk_size = u64::from(content_a.chunk_size);
     let top = |backup: &Backup| Top::new(backup.top, backup.record.content.size);
     let mut open: Option<DifferentExtent> = None;

@@ -70,7 +70,7 @@ pub fn restore(
     context: &Context<'_>,
 ) -> Result<RestoreReport, OpsError> {
     let index = context.index(project)?;
-    let blobs = BlobReader::new(&index);
+    let blobs = BlobReader::new(&index).stopped_by(context.cancel);
     let image = ImageReader::new(&blobs, backup);
     let run = Run {
         project,

@@ -10,13 +10,14 @@ use super::layout::ObjectRef;
 use super::objects::absent;
 use super::open::Project;
 use super::packs::{pack_context, run_context};
-use crate::base::BlobId;
+use crate::base::{BlobId, Cancel};
 use crate::crypto::{PackCipher, PackNonce};
 use crate::format::{BlobKind, Node};
 
 /// Reads blobs of a project.
 pub struct BlobReader<'a> {
     index: &'a Index<'a>,
+    cancel: Option<&'a Cancel>,
     /// Branch nodes are passed again and again on the way to their slots.
     branches: Mutex<HashMap<BlobId, Arc<Node>>>,
 }
@@ -102,7 +103,17 @@ impl<'a> BlobReader<'a> {
     pub fn new(index: &'a Index<'a>) -> Self {
         Self {
             index,
+            cancel: None,
             branches: Mutex::default(),
+        }
+    }
+
+    /// The same, but a walk over nodes stops once this is cancelled.
+    #[must_use]
+    pub fn stopped_by(self, cancel: &'a Cancel) -> Self {
+        Self {
+            cancel: Some(cancel),
+            ..self
         }
     }
 
@@ -161,6 +172,8 @@ impl<'a> BlobReader<'a> {
 
     /// A tree node, from whichever of its packs is whole.
     pub fn node(&self, id: &BlobId) -> Result<Arc<Node>, RepoError> {
+        // Here, since a tree can be made that is walked for ever and has no chunk.
+        self.cancel.map_or(Ok(()), Cancel::check)?;
         let branches = || self.branches.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(node) = branches().get(id) {
             return Ok(Arc::clone(node));

@@ -13,6 +13,10 @@ mod reader;
 mod records;
 mod tree;
 
+/// Types of the layers below that whoever opens a repository handles.
+pub use crate::crypto::KdfParams;
+pub use crate::format::{ContentKind, SlotInfo};
+
 pub use blobs::{BlobReader, Opener};
 pub use codec::{Compression, Compressor};
 pub use error::{Damage, ErrorKind, RepoError};

@@ -31,6 +31,9 @@ const MORE: MultimapTableDefinition<[u8; 16], u64> = MultimapTableDefinition::ne
 /// Blocks of the filter.
 const FILTER: TableDefinition<(u32, u32), &[u8]> = TableDefinition::new("filter");
 
+/// So many places of a blob are tried: only a hostile writer makes more.
+const PLACES_MAX: usize = 64;
+
 const FORMAT: u8 = 1;
 const LAYERS: &str = "filter layers";
 /// redb's page cache, in bytes; its default of 1 GiB is for servers.
@@ -192,7 +195,9 @@ impl Db {
                 let before = blobs.insert(key, place)?.map(|value| value.value());
                 if let Some(before) = before {
                     more.insert(key, before)?;
-                } else {
+                }
+                // Ids that share the first half are two ids to the filter.
+                if before.is_none() || !filter.maybe_has(id, |key| load_block(&blocks, key))? {
                     filter.put(id, |key| load_block(&blocks, key))?;
                 }
             }
@@ -241,7 +246,7 @@ impl Db {
             Ok(first && !found.is_empty())
         };
         if !consider(place)? {
-            for place in tables.more.get(key)? {
+            for place in tables.more.get(key)?.take(PLACES_MAX) {
                 if consider(place?.value())? {
                     break;
                 }
