@@ -124,9 +124,10 @@ impl<'a> Writer<'a> {
         self.bytes += all.iter().map(|part| part.len() as u64).sum::<u64>();
         let hash = Objects::hash(&all);
         if !self.options.dry_run {
+            // Noted first: a kill may come right behind the put.
+            self.journal.add(hash);
             let name = ObjectRef::Pack(project.id, hash).name();
             project.objects.backend().put(&name, &all)?;
-            self.journal.add(hash);
         }
         Ok(PackStored(PackListing {
             pack: hash,
