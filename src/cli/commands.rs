@@ -205,6 +205,7 @@ fn backup(session: &Session, access: &Access, request: request::Backup) -> Resul
             Compression::Off => repo::Compression::Off,
             Compression::Level(level) => repo::Compression::Level(level),
         },
+        pack_targets: repo::PackTargets::default(),
         reread: request.reread,
         host: Some(host()),
     };

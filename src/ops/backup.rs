@@ -18,8 +18,8 @@ use crate::format::{
     root_description,
 };
 use crate::repo::{
-    Backup, BlobReader, Compression, ImageTree, NodeStore, PackedNodes, Packer, Project, Records,
-    Sealed, Top, slot_chunks,
+    Backup, BlobReader, Compression, ImageTree, NodeStore, PackTargets, PackedNodes, Packer,
+    PackerOptions, Project, Records, Sealed, Top, slot_chunks,
 };
 use crate::volume::{ImageIdentity, ImageKind, ImageSource};
 
@@ -46,6 +46,8 @@ pub struct BackupOptions {
     pub dry_run: bool,
     /// How hard to compress.
     pub compression: Compression,
+    /// When packs are full.
+    pub pack_targets: PackTargets,
     /// Read all of the source, even if nobody wrote to the file since the base.
     pub reread: bool,
     /// The name of this host.
@@ -133,9 +135,12 @@ pub fn backup(
     }
     let (stored, receipt, report) = Packer::scope(
         &index,
-        options.compression,
         journal,
-        options.dry_run,
+        PackerOptions {
+            compression: options.compression,
+            targets: options.pack_targets,
+            dry_run: options.dry_run,
+        },
         |packer| {
             packer.adopt(&left_over, context.observer)?;
             let run = Run {

@@ -25,7 +25,10 @@ pub use keys::{KeyScope, KeySummary, NewKey};
 pub use layout::ObjectRef;
 pub use objects::Objects;
 pub use open::{InitOptions, Project, Repository};
-pub use packs::{IndexStored, Journal, Packer, PackerReport, Sealed, listing_of, read_listing};
+pub use packs::{
+    IndexStored, Journal, PackTargets, Packer, PackerOptions, PackerReport, Sealed, listing_of,
+    read_listing,
+};
 pub use reader::{ChunkRef, ImageReader, slot_chunks};
 pub use records::{Backup, Records};
 pub use tree::{

@@ -1,4 +1,4 @@
-//! Packs that were stored and are in no segment yet, noted on the client: after a kill the next run
+//! Packs that are stored, or about to be, and in no segment yet, noted on the client: after a kill the next run
 //! finds them without listing the repository. A lost note costs space until a prune, never data.
 
 use std::fs::{File, OpenOptions};

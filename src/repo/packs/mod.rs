@@ -3,11 +3,13 @@
 mod journal;
 mod listing;
 mod packer;
+mod targets;
 mod writer;
 
 pub use journal::Journal;
 pub(super) use listing::pack_context;
 pub use listing::{listing_of, read_listing};
 pub(super) use packer::run_context;
-pub use packer::{Packer, PackerReport, Sealed};
+pub use packer::{Packer, PackerOptions, PackerReport, Sealed};
+pub use targets::PackTargets;
 pub use writer::IndexStored;

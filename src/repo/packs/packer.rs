@@ -13,19 +13,15 @@ use crossbeam_channel::Sender;
 use super::super::codec::{Compression, Compressor};
 use super::super::error::RepoError;
 use super::super::index::Index;
-use super::Journal;
 use super::listing::{pack_context, read_listing};
 use super::writer::{IndexStored, Writer};
+use super::{Journal, PackTargets};
 use crate::base::{BlobId, Cancelled, Notice, ObjectHash, Observer};
 use crate::crypto::{PackCipher, PackNonce, TAG_LEN};
 use crate::format::{
     Blob, BlobKind, Codec, Contents, PackListing, RUN_BLOBS_MAX, RUN_PLAIN_MAX, Run,
 };
 
-/// A data pack is full at this many bytes. With 32 MiB the budget below fits beside Argon2id's memory.
-const DATA_TARGET: usize = 32 << 20;
-/// A node pack is full at this many bytes; it is held twice while it is stored.
-const NODE_TARGET: usize = 4 << 20;
 /// No pack gets more blobs, so that a listing stays small.
 const BLOBS_TARGET: usize = 8192;
 /// A worker hands its buffer over when the next run might not fit into this many bytes.
@@ -45,7 +41,8 @@ pub(super) struct FullPack {
 
 /// What the writer is given.
 pub(super) enum ToWriter {
-    Full(FullPack),
+    /// Packs that are named only together: the copies of a node pack, or a single data pack.
+    Full(Vec<FullPack>),
     /// Stored by an earlier run that was interrupted, and in no segment.
     Adopted(PackListing),
 }
@@ -81,6 +78,17 @@ pub struct Sealed {
     runs: Vec<Run>,
 }
 
+/// How to pack.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PackerOptions {
+    /// How hard to compress.
+    pub compression: Compression,
+    /// When packs and segments are full.
+    pub targets: PackTargets,
+    /// Do everything but store.
+    pub dry_run: bool,
+}
+
 /// What a run put into the repository.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PackerReport {
@@ -99,13 +107,15 @@ struct Shared {
     budget: Budget,
     /// Buffers to be filled again.
     spare: Mutex<Vec<Vec<u8>>>,
+    /// Bytes that such a buffer is made for.
+    part_len: usize,
 }
 
 /// Takes blobs and stores those that the project does not hold.
 pub struct Packer<'a> {
     index: &'a Index<'a>,
     shared: &'a Shared,
-    compression: Compression,
+    options: PackerOptions,
     context: [u8; 32],
     open: Mutex<Option<Arc<Filling>>>,
     nodes: Mutex<(Vec<u8>, Vec<Run>)>,
@@ -119,15 +129,15 @@ impl Packer<'_> {
     /// run finds what this one did. The receipt says that everything is durable and indexed.
     pub fn scope<T, E: From<RepoError>>(
         index: &Index<'_>,
-        compression: Compression,
         journal: Journal,
-        dry_run: bool,
+        options: PackerOptions,
         work: impl FnOnce(&Packer<'_>) -> Result<T, E>,
     ) -> Result<(T, IndexStored, PackerReport), E> {
         let shared = Shared {
             claims: Claims::default(),
             budget: Budget::new(BUDGET),
             spare: Mutex::default(),
+            part_len: PART_LEN.min(options.targets.data()),
         };
         let (to_writer, finished) = crossbeam_channel::bounded(1);
         std::thread::scope(|scope| {
@@ -135,7 +145,7 @@ impl Packer<'_> {
             let writing = scope.spawn(move || {
                 // Whoever waits for room must not wait for a writer that is gone.
                 let _closing = CloseOnDrop(&shared.budget);
-                Writer::new(index, journal, dry_run).run(
+                Writer::new(index, journal, options).run(
                     &finished,
                     |parts| shared.take_back(parts),
                     |ids| shared.claims.forget(ids),
@@ -144,7 +154,7 @@ impl Packer<'_> {
             let packer = Packer {
                 index,
                 shared,
-                compression,
+                options,
                 context: pack_context(index.project()),
                 open: Mutex::new(None),
                 nodes: Mutex::default(),
@@ -188,6 +198,10 @@ impl Packer<'_> {
                 Err(RepoError::Damaged { .. }) => continue,
                 Err(error) => return Err(error),
             };
+            if listing.contents.kind == BlobKind::Node {
+                // Of the two copies maybe only this one came to be. Nodes are little work to store again.
+                continue;
+            }
             for blob in listing.contents.blobs() {
                 self.shared.claims.claim(blob.id);
             }
@@ -205,7 +219,7 @@ impl Packer<'_> {
     /// What a worker needs to add blobs.
     pub fn worker(&self) -> Result<Sealed, RepoError> {
         Ok(Sealed {
-            compressor: Compressor::new(self.compression).map_err(RepoError::Compress)?,
+            compressor: Compressor::new(self.options.compression).map_err(RepoError::Compress)?,
             plain: Vec::new(),
             blobs: Vec::new(),
             scratch: Vec::new(),
@@ -249,7 +263,7 @@ impl Packer<'_> {
             Codec::Zstd => &worker.scratch,
         };
         let len = content.len() + TAG_LEN;
-        if !worker.part.is_empty() && worker.part.len() + len > PART_LEN {
+        if !worker.part.is_empty() && worker.part.len() + len > self.shared.part_len {
             let (runs, part) = (&mut worker.runs, &mut worker.part);
             self.hand_over(
                 &std::mem::take(runs),
@@ -302,7 +316,7 @@ impl Packer<'_> {
             plain.len() + TAG_LEN,
             vec![blob(id, plain.len())],
         ));
-        if buf.len() >= NODE_TARGET || runs.len() >= BLOBS_TARGET {
+        if buf.len() >= self.options.targets.nodes() || runs.len() >= BLOBS_TARGET {
             let (buf, runs) = std::mem::take(&mut *nodes);
             drop(nodes);
             self.store_nodes(&buf, &runs)?;
@@ -311,6 +325,7 @@ impl Packer<'_> {
     }
 
     fn store_nodes(&self, plain: &[u8], runs: &[Run]) -> Result<(), RepoError> {
+        let mut copies = Vec::with_capacity(NODE_COPIES);
         for _ in 0..NODE_COPIES {
             self.shared.budget.take(plain.len())?;
             let nonce = PackNonce::random()?;
@@ -321,14 +336,14 @@ impl Packer<'_> {
                 kind: BlobKind::Node,
                 runs: runs.to_vec(),
             };
-            self.send(FullPack {
+            copies.push(FullPack {
                 nonce,
                 cipher,
                 parts: vec![part],
                 contents,
-            })?;
+            });
         }
-        Ok(())
+        self.send(copies)
     }
 
     /// Seals runs that lie back to back, each with room for its tag.
@@ -377,7 +392,7 @@ impl Packer<'_> {
         state.parts.push(None);
         state.missing += 1;
         state.len += len;
-        state.closed = state.len >= DATA_TARGET || state.blobs >= BLOBS_TARGET;
+        state.closed = state.len >= self.options.targets.data() || state.blobs >= BLOBS_TARGET;
         *open = if state.closed {
             None
         } else {
@@ -394,7 +409,7 @@ impl Packer<'_> {
         if state.closed && state.missing == 0 {
             let full = pack.take(&mut state);
             drop(state);
-            self.send(full)?;
+            self.send(vec![full])?;
         }
         Ok(())
     }
@@ -403,7 +418,7 @@ impl Packer<'_> {
     fn flush_all(&self) -> Result<(), RepoError> {
         if let Some(pack) = lock(&self.open).take() {
             let full = pack.take(&mut lock(&pack.state));
-            self.send(full)?;
+            self.send(vec![full])?;
         }
         let (buf, runs) = std::mem::take(&mut *lock(&self.nodes));
         if runs.is_empty() {
@@ -413,10 +428,10 @@ impl Packer<'_> {
         }
     }
 
-    fn send(&self, pack: FullPack) -> Result<(), RepoError> {
+    fn send(&self, packs: Vec<FullPack>) -> Result<(), RepoError> {
         // Only a writer that failed hangs up, and its error is the one that counts.
         self.to_writer
-            .send(ToWriter::Full(pack))
+            .send(ToWriter::Full(packs))
             .map_err(|_| Cancelled.into())
     }
 }
@@ -452,7 +467,7 @@ impl Shared {
     fn buffer(&self) -> Vec<u8> {
         lock(&self.spare)
             .pop()
-            .unwrap_or_else(|| Vec::with_capacity(PART_LEN))
+            .unwrap_or_else(|| Vec::with_capacity(self.part_len))
     }
 
     fn take_back(&self, parts: Vec<Vec<u8>>) {

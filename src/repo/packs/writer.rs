@@ -7,14 +7,12 @@ use super::super::index::Index;
 use super::super::layout::ObjectRef;
 use super::super::objects::Objects;
 use super::Journal;
-use super::packer::{FullPack, ToWriter};
+use super::packer::{FullPack, PackerOptions, ToWriter};
 use crate::base::{BlobId, ObjectHash};
 use crate::crypto::PackCipher;
 use crate::format::{Contents, IndexSegment, Magic, PackHead, PackListing};
 
-/// A segment is stored after so many packs, so that a kill costs little …
-const SEGMENT_PACKS: usize = 16;
-/// … or so many blobs, so that the claims of a run stay small.
+/// A segment is stored after so many blobs even if its packs are few, so that the claims of a run stay small.
 const SEGMENT_BLOBS: usize = 64 << 10;
 
 /// A pack is durable under its name. Only this module makes one, and only a durable pack gets into a segment.
@@ -27,18 +25,18 @@ pub struct IndexStored(());
 pub(super) struct Writer<'a> {
     index: &'a Index<'a>,
     journal: Journal,
-    dry_run: bool,
+    options: PackerOptions,
     pending: Vec<PackStored>,
     pending_blobs: usize,
     bytes: u64,
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(index: &'a Index<'a>, journal: Journal, dry_run: bool) -> Self {
+    pub(super) fn new(index: &'a Index<'a>, journal: Journal, options: PackerOptions) -> Self {
         Self {
             index,
             journal,
-            dry_run,
+            options,
             pending: Vec::new(),
             pending_blobs: 0,
             bytes: 0,
@@ -56,8 +54,8 @@ impl<'a> Writer<'a> {
         let mut result = Ok(());
         while let (Ok(()), Ok(pack)) = (&result, packs.recv()) {
             result = match pack {
-                ToWriter::Full(pack) => self.store(pack, &spent, &indexed),
-                ToWriter::Adopted(listing) => self.note(PackStored(listing), &indexed),
+                ToWriter::Full(packs) => self.store(packs, &spent, &indexed),
+                ToWriter::Adopted(listing) => self.note(vec![PackStored(listing)], &indexed),
             };
         }
         // What is durable gets named even if a later pack failed: the next run uses it.
@@ -69,29 +67,34 @@ impl<'a> Writer<'a> {
 
     fn store(
         &mut self,
-        pack: FullPack,
+        packs: Vec<FullPack>,
         spent: &impl Fn(Vec<Vec<u8>>),
         indexed: &impl Fn(Vec<BlobId>),
     ) -> Result<(), RepoError> {
-        let FullPack {
-            nonce,
-            cipher,
-            parts,
-            contents,
-        } = pack;
-        let stored = self.store_pack(*nonce.as_bytes(), &cipher, &parts, contents)?;
-        spent(parts);
+        let mut stored = Vec::with_capacity(packs.len());
+        for pack in packs {
+            let FullPack {
+                nonce,
+                cipher,
+                parts,
+                contents,
+            } = pack;
+            stored.push(self.store_pack(*nonce.as_bytes(), &cipher, &parts, contents)?);
+            spent(parts);
+        }
         self.note(stored, indexed)
     }
 
     fn note(
         &mut self,
-        stored: PackStored,
+        stored: Vec<PackStored>,
         indexed: &impl Fn(Vec<BlobId>),
     ) -> Result<(), RepoError> {
-        self.pending_blobs += stored.0.contents.blobs().count();
-        self.pending.push(stored);
-        if self.pending.len() >= SEGMENT_PACKS || self.pending_blobs >= SEGMENT_BLOBS {
+        let blobs = |pack: &PackStored| pack.0.contents.blobs().count();
+        self.pending_blobs += stored.iter().map(blobs).sum::<usize>();
+        self.pending.extend(stored);
+        let full = self.pending.len() >= self.options.targets.segment_packs();
+        if full || self.pending_blobs >= SEGMENT_BLOBS {
             self.store_segment(indexed)?;
         }
         Ok(())
@@ -120,12 +123,11 @@ impl<'a> Writer<'a> {
         all.extend([&sealed[..], &sealed_len]);
         self.bytes += all.iter().map(|part| part.len() as u64).sum::<u64>();
         let hash = Objects::hash(&all);
-        if !self.dry_run {
-            project
-                .objects
-                .backend()
-                .put(&ObjectRef::Pack(project.id, hash).name(), &all)?;
+        if !self.options.dry_run {
+            // Noted first: a kill may come right behind the put.
             self.journal.add(hash);
+            let name = ObjectRef::Pack(project.id, hash).name();
+            project.objects.backend().put(&name, &all)?;
         }
         Ok(PackStored(PackListing {
             pack: hash,
@@ -135,7 +137,7 @@ impl<'a> Writer<'a> {
     }
 
     fn store_segment(&mut self, indexed: &impl Fn(Vec<BlobId>)) -> Result<(), RepoError> {
-        if self.pending.is_empty() || self.dry_run {
+        if self.pending.is_empty() || self.options.dry_run {
             return Ok(());
         }
         let packs: Vec<_> = self.pending.drain(..).map(|stored| stored.0).collect();

@@ -1,0 +1,58 @@
+//! When packs and segments are full.
+
+/// A data pack is full at this many bytes. With 32 MiB the packer's budget fits beside Argon2id's memory.
+const DATA: usize = 32 << 20;
+/// A node pack is full at this many bytes; it is held twice while it is stored.
+const NODES: usize = 4 << 20;
+/// A segment is stored after so many packs, so that a kill costs little.
+const SEGMENT_PACKS: usize = 16;
+
+/// When packs and segments are full. The default suits most stores. Smaller packs lose less work to a kill
+/// and make more objects; larger ones would not fit the memory that a backup may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackTargets {
+    data: usize,
+    nodes: usize,
+    segment_packs: usize,
+}
+
+impl Default for PackTargets {
+    fn default() -> Self {
+        Self {
+            data: DATA,
+            nodes: NODES,
+            segment_packs: SEGMENT_PACKS,
+        }
+    }
+}
+
+impl PackTargets {
+    /// A data pack is full at `data` bytes, a node pack at `nodes` bytes, a segment at so many packs. Each is
+    /// held to what the default allows, and to one at least.
+    #[must_use]
+    pub fn new(data: usize, nodes: usize, segment_packs: usize) -> Self {
+        Self {
+            data: data.clamp(1, DATA),
+            nodes: nodes.clamp(1, NODES),
+            segment_packs: segment_packs.clamp(1, SEGMENT_PACKS),
+        }
+    }
+
+    /// Bytes in a data pack.
+    #[must_use]
+    pub fn data(self) -> usize {
+        self.data
+    }
+
+    /// Bytes in a node pack.
+    #[must_use]
+    pub fn nodes(self) -> usize {
+        self.nodes
+    }
+
+    /// Packs in a segment.
+    #[must_use]
+    pub fn segment_packs(self) -> usize {
+        self.segment_packs
+    }
+}
