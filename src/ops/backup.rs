@@ -368,7 +368,10 @@ fn image_into(
             });
         }
         drop((jobs, done_in));
-        plant(run, size, base_top, done, &permits)
+        let planted = plant(run, size, base_top, done, &permits);
+        // If that failed, nobody must wait for its permits.
+        drop(permits);
+        planted
     })?;
     if image.changed_meanwhile()? {
         return Err(OpsError::SourceChanged {

@@ -176,6 +176,8 @@ fn pipeline(
             });
         }
         drop((jobs, filled_in));
+        // Owned here, so that the dealer does not wait for buffers once this has failed.
+        let (filled, spare_in) = (filled, spare_in);
 
         let size = run.image.size();
         let mut waiting: VecDeque<Option<Piece>> = VecDeque::new();

@@ -51,7 +51,10 @@ pub(super) fn stream_into(run: &Run<'_>, source: impl Read + Send) -> Result<Sto
             });
         }
         drop((jobs, done_in));
-        plant(run, done, &spare_in)
+        let planted = plant(run, done, &spare_in);
+        // If that failed, nobody must wait for its buffers.
+        drop(spare_in);
+        planted
     })
 }
 
