@@ -409,7 +409,7 @@ fn check(session: &Session, access: &Access, read_data: bool) -> Result<(), Fail
         );
         Failure::new(Code::Damage, text).hint(match affected {
             0 => "all backups can be restored; mend what is named above before more is lost",
-            _ => "back up the affected volumes again with --reread; the other backups are whole",
+            _ => "delete the damaged packs and back up the affected volumes again with --reread: what is still in them is stored again, for older backups too",
         })
     })
 }
