@@ -54,7 +54,7 @@ fn primitives(criterion: &mut Criterion) {
     let cipher = keys.pack_cipher(PackNonce::from_bytes([1; 16]));
     let mut sealed = slot.clone();
     group.bench_function("seal", |b| {
-        b.iter(|| cipher.seal_in_place(0, b"here", &mut sealed))
+        b.iter(|| cipher.seal_in_place(0, b"here", &mut sealed));
     });
     group.bench_function("cut a stream", |b| {
         b.iter(|| {
