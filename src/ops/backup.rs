@@ -360,6 +360,8 @@ fn image_into(
     let (done_in, done) = bounded::<Result<SlotDone, OpsError>>(ahead);
     let (permits_in, permits) = bounded::<()>(ahead);
     let top = thread::scope(|scope| {
+        // Dropped before the threads are joined: else a failure leaves one waiting for it.
+        let permits = permits;
         let failed = done_in.clone();
         scope.spawn(move || {
             if let Err(error) = find_slots(image, &permits_in, &jobs_in) {

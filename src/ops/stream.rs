@@ -36,6 +36,8 @@ pub(super) fn stream_into(run: &Run<'_>, source: impl Read + Send) -> Result<Sto
         let _ = spare_in.send(Batch::default());
     }
     thread::scope(|scope| {
+        // Dropped before the threads are joined: else a failure leaves one waiting for it.
+        let spare_in = spare_in;
         let failed = done_in.clone();
         scope.spawn(move || {
             if let Err(error) = cut(run, source, &spare, &jobs_in) {
