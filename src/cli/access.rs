@@ -18,7 +18,7 @@ const DEFAULT_PROJECT: &str = "default";
 pub(crate) struct Settings {
     pub(crate) json: bool,
     pub(crate) quiet: bool,
-    pub(crate) verbosity: u8,
+    pub(crate) verbose: bool,
     pub(crate) progress: bool,
     /// Time between updates of the progress, where the user chose one.
     pub(crate) progress_interval: Option<Duration>,
@@ -51,7 +51,7 @@ impl Settings {
         Ok(Self {
             json: globals.json,
             quiet: globals.quiet,
-            verbosity: globals.verbose,
+            verbose: globals.verbose > 0,
             progress: !globals.quiet && !globals.no_progress,
             progress_interval,
             threads: globals.threads.unwrap_or_else(available),

@@ -105,7 +105,7 @@ pub(crate) struct Globals {
     #[arg(short, long, global = true, help_heading = GLOBAL, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
 
-    /// Say more; twice for yet more
+    /// Say more of what was done
     #[arg(short, long, global = true, help_heading = GLOBAL, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 
@@ -359,7 +359,7 @@ Example:
         id: String,
     },
 
-    /// Change the password
+    /// Change the password that was given to open the repository
     #[command(after_help = "Example:\n  cuttlebone key passwd --new-password-file new.txt")]
     Passwd {
         #[command(flatten)]
@@ -367,9 +367,6 @@ Example:
         /// What or whom it is for; as before if not given
         #[arg(long, value_name = "TEXT")]
         label: Option<String>,
-        /// Change the password of the project that --project names
-        #[arg(long)]
-        this_project: bool,
     },
 
     /// Try the password, and say which key it opens

@@ -9,12 +9,15 @@ use super::Session;
 use super::access::{Access, Location};
 use super::args::CacheCommand;
 use super::failure::{Code, Failure};
+use super::human::count;
 use super::message::{
     BackupDetail, BackupEntry, BackupSummary, CacheInfo, CheckSummary, CompareSummary, Damage,
     Extent, InitSummary, KeyChange, KeyEntry, Message, RestoreSummary, Stats,
 };
 use super::password::Password;
-use super::request::{self, Compression, Existing, Kdf, Key, KeyScope, Operation, Source, Target};
+use super::request::{
+    self, Compression, Existing, Kdf, Key, KeyScope, Operation, Source, Target, VolumeName,
+};
 use crate::base::{CHUNK_SIZE_DEFAULT, ChunkSize, Observer};
 use crate::ops::{self, Context, Input, Restored};
 use crate::repo::{
@@ -195,9 +198,13 @@ fn backup(session: &Session, access: &Access, request: request::Backup) -> Resul
     };
     let repository = open_or_make(session, access, request.init && !request.dry_run)?;
     let project = repository.project(&access.project, observer(session))?;
+    let (volume, volume_chosen) = match request.volume {
+        VolumeName::Chosen(name) => (name, true),
+        VolumeName::OfFile(name) => (name, false),
+    };
     let options = ops::BackupOptions {
-        volume: request.volume,
-        volume_chosen: request.volume_chosen,
+        volume,
+        volume_chosen,
         base: request.base,
         labels: request.labels,
         dry_run: request.dry_run,
@@ -222,7 +229,20 @@ fn backup(session: &Session, access: &Access, request: request::Backup) -> Resul
         chunks_new: report.counts.chunks_new,
         duration: started.elapsed().as_secs_f64(),
         base: report.base.map(|id| id.to_string()),
-    }))
+    }))?;
+    session.output.detail(&[
+        ("Backup", report.id.map(|id| id.to_string())),
+        ("Base", report.base.map(|id| id.to_string())),
+        ("Repository", Some(access.location.to_string())),
+        ("Project", Some(access.project.clone())),
+        ("Cache", Some(cache_path(&project, access))),
+        ("Threads", Some(session.settings.threads.to_string())),
+    ])
+}
+
+fn cache_path(project: &Project, access: &Access) -> String {
+    let cache = repo::Cache::new(project, &access.cache_dir);
+    cache.path().display().to_string()
 }
 
 /// The records, with a word about those that cannot be read.
@@ -357,7 +377,14 @@ fn restore(session: &Session, access: &Access, request: &request::Restore) -> Re
         bytes_written: report.written,
         bytes_fetched: report.fetched,
         duration: started.elapsed().as_secs_f64(),
-    }))
+    }))?;
+    session.output.detail(&[
+        ("Backup", Some(backup.id.to_string())),
+        ("Root", Some(backup.root.to_string())),
+        ("Repository", Some(access.location.to_string())),
+        ("Cache", Some(cache_path(&project, access))),
+        ("Threads", Some(session.settings.threads.to_string())),
+    ])
 }
 
 fn check(session: &Session, access: &Access, read_data: bool) -> Result<(), Failure> {
@@ -404,12 +431,13 @@ fn check(session: &Session, access: &Access, read_data: bool) -> Result<(), Fail
         .hint("see who can delete there; what is left is whole")
     } else {
         let text = format!(
-            "damage found in {}; {affected} backups affected",
-            access.location
+            "damage found in {}; {} affected",
+            access.location,
+            count(affected as u64, "backup")
         );
         Failure::new(Code::Damage, text).hint(match affected {
             0 => "all backups can be restored; mend what is named above before more is lost",
-            _ => "back up the affected volumes again with --reread; the other backups are whole",
+            _ => "delete the damaged packs and back up the affected volumes again with --reread: what is still in them is stored again, for older backups too",
         })
     })
 }
@@ -465,9 +493,11 @@ fn key(session: &Session, access: &Access, key: Key) -> Result<(), Failure> {
             password_file,
             kdf,
             label,
-            scope: _,
         } => {
             let kdf = kdf_params(kdf)?;
+            let keys = repository.list_keys(observer(session))?;
+            let before = keys.iter().find(|key| key.current);
+            let label = label.or_else(|| before.map(|key| key.info.label.clone()));
             let password = session.additional_password(password_file.as_deref())?;
             let new = NewKey {
                 password: &password,

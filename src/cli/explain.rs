@@ -101,6 +101,9 @@ impl From<VolumeError> for Failure {
             ),
             Kind::Denied => Some("run this as a user who may do that"),
             Kind::ReadOnly => Some("choose a target that can be written"),
+            Kind::Unsuitable(volume::Unsuitable::Fifo) => {
+                Some("back it up as a stream: “cuttlebone backup - --volume NAME < PIPE”")
+            }
             Kind::Unsuitable(_) => Some("give a regular file or a block device"),
             Kind::Busy => Some("unmount it, or stop what uses it"),
             Kind::TooSmall { .. } => Some("use a device that is at least as large as the backup"),

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-/// Exit codes. Scripts rely on them: a number never changes its meaning.
+/// Exit codes. Scripts rely on them: a number never changes its meaning. (22, “this key may not do
+/// that”, is taken.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Code {
@@ -24,8 +25,6 @@ pub(crate) enum Code {
     WrongBase = 20,
     /// Damage found.
     Damage = 21,
-    /// This key may not do that.
-    NotPermitted = 22,
     /// History has vanished or was rolled back.
     HistoryLost = 23,
     /// Interrupted by a signal.

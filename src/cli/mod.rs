@@ -57,7 +57,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let output = Arc::new(Output::of_process(Style {
         json: request.settings.json,
         quiet: request.settings.quiet,
-        verbosity: request.settings.verbosity,
+        verbose: request.settings.verbose,
         data_on_stdout: request.fills_stdout(),
     }));
     match request.action {

@@ -32,7 +32,7 @@ pub(crate) struct Output {
 pub(crate) struct Style {
     pub(crate) json: bool,
     pub(crate) quiet: bool,
-    pub(crate) verbosity: u8,
+    pub(crate) verbose: bool,
     /// Standard output carries data: text goes to standard error.
     pub(crate) data_on_stdout: bool,
 }
@@ -102,12 +102,12 @@ impl Output {
         self.listing(extents, Line::Extent, || render::extents(extents))
     }
 
-    /// A line for people who asked for so many `-v`.
-    pub(crate) fn detail(&self, verbosity: u8, text: &str) -> Result<(), Failure> {
-        if self.style.json || self.style.verbosity < verbosity {
+    /// What people hear who asked for more: names and values, where there are any.
+    pub(crate) fn detail(&self, facts: &[(&str, Option<String>)]) -> Result<(), Failure> {
+        if self.style.json || !self.style.verbose {
             return Ok(());
         }
-        self.text(&format!("{text}\n"))
+        self.text(&render::fields(facts))
     }
 
     /// Bytes as they are.

@@ -134,12 +134,16 @@ fn text_makes_way_for_data() {
 #[test]
 fn details_are_for_those_who_ask() {
     let (output, captured) = captured(Style {
-        verbosity: 1,
+        verbose: true,
         ..Style::default()
     });
-    output.detail(1, "one").unwrap();
-    output.detail(2, "two").unwrap();
-    assert_eq!(captured.stdout(), "one\n");
+    let facts = [
+        ("One", Some("1".to_owned())),
+        ("Three", None),
+        ("Two", Some("2".to_owned())),
+    ];
+    output.detail(&facts).unwrap();
+    assert_eq!(captured.stdout(), "One  1\nTwo  2\n");
 }
 
 #[test]

@@ -165,30 +165,30 @@ fn check(summary: &CheckSummary) -> String {
 
 fn stats(stats: &Stats) -> String {
     fields(&[
-        ("Volumes", stats.volumes.to_string()),
+        ("Volumes", Some(stats.volumes.to_string())),
         (
             "Backups",
-            format!(
+            Some(format!(
                 "{}, {} in all",
                 stats.backups,
                 ByteSize(stats.bytes_backed_up)
-            ),
+            )),
         ),
         (
             "Unique",
-            format!(
+            Some(format!(
                 "{}, {}",
                 ByteSize(stats.bytes_unique),
                 count(stats.chunks, "chunk")
-            ),
+            )),
         ),
         (
             "Stored",
-            format!(
+            Some(format!(
                 "{}, {}",
                 ByteSize(stats.bytes_stored),
                 count(stats.packs, "pack")
-            ),
+            )),
         ),
     ])
 }
@@ -223,12 +223,7 @@ fn detail(detail: &BackupDetail, zone: &TimeZone) -> String {
             "Labels",
             Some(labels.collect::<Vec<_>>().join(", ")).filter(|all| !all.is_empty()),
         ),
-        (
-            "Source",
-            Some(&detail.source)
-                .filter(|source| !source.is_null())
-                .map(ToString::to_string),
-        ),
+        ("Source", source(&detail.source)),
         ("Changed", bytes(detail.bytes_changed)),
         ("Read", bytes(detail.bytes_read)),
         ("New", bytes(detail.bytes_new)),
@@ -239,22 +234,31 @@ fn detail(detail: &BackupDetail, zone: &TimeZone) -> String {
         ("Stored", bytes(entry.bytes_stored)),
         ("Tool", detail.tool.clone()),
     ];
-    let present: Vec<_> = lines
-        .into_iter()
-        .filter_map(|(name, value)| value.map(|value| (name, value)))
-        .collect();
-    fields(&present)
+    fields(&lines)
 }
 
-/// A line each: a name, and its value below those of the others.
-fn fields(fields: &[(&str, String)]) -> String {
-    let longest = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    fields
-        .iter()
-        .fold(String::new(), |mut text, (name, value)| {
-            let _ = writeln!(text, "{name:longest$}  {}", printable(value));
-            text
-        })
+/// Where a backup came from, as its record says it.
+fn source(source: &serde_json::Value) -> Option<String> {
+    let kind = source.get("kind")?.as_str()?;
+    let path = source.get("path").unwrap_or_default();
+    Some(match (path.as_str(), path.get("hex")) {
+        (Some(path), _) => format!("{kind} {path}"),
+        (None, Some(hex)) => format!("{kind}, its path in hexadecimal {hex}"),
+        (None, None) => kind.to_owned(),
+    })
+}
+
+/// A line each for those that have a value: a name, and the value below those of the others.
+pub(crate) fn fields(fields: &[(&str, Option<String>)]) -> String {
+    let present = || {
+        let given = fields.iter();
+        given.filter_map(|(name, value)| value.as_ref().map(|value| (name, value)))
+    };
+    let longest = present().map(|(name, _)| name.len()).max().unwrap_or(0);
+    present().fold(String::new(), |mut text, (name, value)| {
+        let _ = writeln!(text, "{name:longest$}  {}", printable(value));
+        text
+    })
 }
 
 pub(crate) fn backups(entries: &[BackupEntry], zone: &TimeZone, columns: Option<usize>) -> String {

@@ -44,15 +44,22 @@ pub(crate) enum Operation {
 #[derive(Debug)]
 pub(crate) struct Backup {
     pub(crate) source: Source,
-    pub(crate) volume: String,
-    /// Named by the user, not by the file.
-    pub(crate) volume_chosen: bool,
+    pub(crate) volume: VolumeName,
     pub(crate) base: Option<String>,
     pub(crate) init: bool,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) dry_run: bool,
     pub(crate) compression: Compression,
     pub(crate) reread: bool,
+}
+
+/// Who named the volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum VolumeName {
+    /// The user.
+    Chosen(String),
+    /// Nobody: it is called as its file is.
+    OfFile(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,7 +108,6 @@ pub(crate) enum Key {
         password_file: Option<PathBuf>,
         kdf: Kdf,
         label: Option<String>,
-        scope: KeyScope,
     },
     Test,
     /// To standard output without a file.
@@ -218,19 +224,19 @@ impl Backup {
             text if text == "-" => Source::Stdin,
             text => Source::Path(local_path("source", text)?),
         };
-        let volume_chosen = args.volume.is_some();
         let volume = match (args.volume, &source) {
-            (Some(name), _) => name,
+            (Some(name), _) => VolumeName::Chosen(name),
             (None, Source::Stdin) => {
                 return Err(Failure::usage("standard input has no name for the volume")
                     .hint("give one with --volume NAME"));
             }
-            (None, Source::Path(path)) => name_of(path)?,
+            (None, Source::Path(path)) => VolumeName::OfFile(name_of(path)?),
         };
-        plain_name("volume", &volume)?;
-        if volume.contains(['@', '~']) {
+        let (VolumeName::Chosen(name) | VolumeName::OfFile(name)) = &volume;
+        plain_name("volume", name)?;
+        if name.contains(['@', '~']) {
             return Err(
-                Failure::usage(format!("the volume's name “{volume}” contains @ or ~")).hint(
+                Failure::usage(format!("the volume's name “{name}” contains @ or ~")).hint(
                     "these mark snapshots and older backups; give another with --volume NAME",
                 ),
             );
@@ -245,7 +251,6 @@ impl Backup {
         Ok(Self {
             source,
             volume,
-            volume_chosen,
             base: args.base.map(a_backup).transpose()?,
             init: args.init,
             labels,
@@ -329,12 +334,10 @@ impl Key {
                         kdf,
                     },
                 label,
-                this_project,
             } => Self::Passwd {
                 password_file: new_password_file,
                 kdf: Kdf::new(&kdf)?,
                 label,
-                scope: scope(this_project),
             },
             KeyCommand::Test => Self::Test,
             KeyCommand::Export { file } => Self::Export {

@@ -139,9 +139,11 @@ fn a_volume_is_named_after_its_source() {
         Operation::Backup(backup) => backup.volume,
         other => panic!("{other:?}"),
     };
-    assert_eq!(volume(&["backup", "/a/disk.img"]), "disk.img");
-    assert_eq!(volume(&["backup", "/dev/vg0/root", "--volume", "v"]), "v");
-    assert_eq!(volume(&["backup", "-", "--volume", "db.dump"]), "db.dump");
+    let chosen = |name: &str| VolumeName::Chosen(name.to_owned());
+    let of_file = VolumeName::OfFile("disk.img".to_owned());
+    assert_eq!(volume(&["backup", "/a/disk.img"]), of_file);
+    assert_eq!(volume(&["backup", "/a/b", "--volume", "v"]), chosen("v"));
+    assert_eq!(volume(&["backup", "-", "--volume", "d"]), chosen("d"));
     for words in [
         &["backup", "-"][..],
         &["backup", ".."],

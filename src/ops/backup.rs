@@ -18,8 +18,8 @@ use crate::format::{
     root_description,
 };
 use crate::repo::{
-    Backup, BlobReader, Compression, ImageTree, NodeStore, PackTargets, PackedNodes, Packer,
-    PackerOptions, Project, Records, Sealed, Top, slot_chunks,
+    Backup, BlobReader, Compression, ErrorKind, ImageTree, NodeStore, PackTargets, PackedNodes,
+    Packer, PackerOptions, Project, Records, Sealed, Top, slot_chunks,
 };
 use crate::volume::{ImageIdentity, ImageKind, ImageSource};
 
@@ -48,7 +48,8 @@ pub struct BackupOptions {
     pub compression: Compression,
     /// When packs are full.
     pub pack_targets: PackTargets,
-    /// Read all of the source, even if nobody wrote to the file since the base.
+    /// Read all of the source, even if nobody wrote to the file since the base, and rely on nothing but the
+    /// packs that are there: what was lost is stored again.
     pub reread: bool,
     /// The name of this host.
     pub host: Option<String>,
@@ -90,6 +91,7 @@ pub(super) struct Run<'a> {
     pub(super) blobs: &'a BlobReader<'a>,
     pub(super) packer: &'a Packer<'a>,
     pub(super) tally: &'a Tally,
+    pub(super) reread: bool,
 }
 
 /// Work that may be under way for each thread, so that one slow slot does not stop the others.
@@ -119,6 +121,10 @@ pub fn backup(
     }
 
     let index = context.index(project)?;
+    if options.reread {
+        // Whoever mistrusts what is there wants lost packs to be made good, too.
+        index.believe_only_what_is_there()?;
+    }
     let (journal, left_over) = super::journal(&index);
     let blobs = BlobReader::new(&index).stopped_by(context.cancel);
     let tally = Tally::default();
@@ -149,6 +155,7 @@ pub fn backup(
                 blobs: &blobs,
                 packer,
                 tally: &tally,
+                reread: options.reread,
             };
             match (input, base) {
                 (Input::Image(_), Some(base)) if unread => Ok(Stored {
@@ -353,6 +360,8 @@ fn image_into(
     let (done_in, done) = bounded::<Result<SlotDone, OpsError>>(ahead);
     let (permits_in, permits) = bounded::<()>(ahead);
     let top = thread::scope(|scope| {
+        // Dropped before the threads are joined: else a failure leaves one waiting for it.
+        let permits = permits;
         let failed = done_in.clone();
         scope.spawn(move || {
             if let Err(error) = find_slots(image, &permits_in, &jobs_in) {
@@ -368,10 +377,9 @@ fn image_into(
             });
         }
         drop((jobs, done_in));
-        let planted = plant(run, size, base_top, done, &permits);
-        // If that failed, nobody must wait for its permits.
-        drop(permits);
-        planted
+        // Without a base every node is asked for, so that what was lost is stored again.
+        let base = base_top.filter(|_| !run.reread);
+        plant(run, size, base, done, &permits)
     })?;
     if image.changed_meanwhile()? {
         return Err(OpsError::SourceChanged {
@@ -494,15 +502,16 @@ fn store_slot(
     }
     buf[filled..].fill(0);
 
-    let before = match base {
-        Some(top) => slot_chunks(run.blobs, top, job.slot, width)?,
+    let before = match base.map(|top| slot_chunks(run.blobs, top, job.slot, width)) {
+        Some(Err(error)) if run.reread && error.kind() == ErrorKind::Damaged => vec![None; width],
+        Some(chunks) => chunks?,
         None => vec![None; width],
     };
     let mut now = vec![None; width];
     for (number, plain) in buf.chunks_exact(chunk_size).enumerate() {
         if touched[number] && !is_zero(plain) {
             let id = run.project.keys.chunk_id(plain);
-            if before[number] != Some(id) {
+            if run.reread || before[number] != Some(id) {
                 run.packer.add_chunk(sealed, id, plain)?;
             }
             now[number] = Some(id);
@@ -518,7 +527,7 @@ fn store_slot(
     run.tally
         .changed
         .fetch_add((changed * chunk_size) as u64, Ordering::Relaxed);
-    Ok((changed > 0).then_some(now))
+    Ok((run.reread || changed > 0).then_some(now))
 }
 
 /// Puts the slots into the tree, in order, as they are done; holes between them become zeros.

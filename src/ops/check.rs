@@ -1,8 +1,8 @@
 //! Check: is everything there that any backup needs, and, if asked, does all of it open?
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
@@ -418,7 +418,7 @@ impl Walk<'_> {
         if let Some(verdict) = self.verdicts.get(id) {
             return Ok(*verdict);
         }
-        let verdict = match self.blobs.read(id) {
+        let verdict = match self.read(id) {
             Ok(node) => self.below(&node, level)?,
             Err(error) if error.kind() == ErrorKind::Damaged => {
                 self.findings.push(error);
@@ -428,6 +428,17 @@ impl Walk<'_> {
         };
         self.verdicts.insert(*id, verdict);
         Ok(verdict)
+    }
+
+    /// A node that a segment names; check does not help itself to packs that none names.
+    fn read(&self, id: &BlobId) -> Result<Arc<Node>, RepoError> {
+        if self.index.find(id)?.is_none() {
+            return Err(RepoError::Missing {
+                kind: "tree node",
+                id: *id,
+            });
+        }
+        self.blobs.read(id)
     }
 
     fn below(&mut self, node: &Node, level: Option<u8>) -> Result<(bool, u64), RepoError> {

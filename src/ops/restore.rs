@@ -158,6 +158,8 @@ fn pipeline(
         let _ = spare_in.send(Vec::new());
     }
     thread::scope(|scope| {
+        // Dropped before the threads are joined: else a failure leaves one waiting for it.
+        let spare_in = spare_in;
         let failed = filled_in.clone();
         scope.spawn(move || {
             let mut dealer = Dealer::new(run.context, &spare, &jobs_in);
@@ -176,8 +178,6 @@ fn pipeline(
             });
         }
         drop((jobs, filled_in));
-        // Owned here, so that the dealer does not wait for buffers once this has failed.
-        let (filled, spare_in) = (filled, spare_in);
 
         let size = run.image.size();
         let mut waiting: VecDeque<Option<Piece>> = VecDeque::new();

@@ -36,6 +36,8 @@ pub(super) fn stream_into(run: &Run<'_>, source: impl Read + Send) -> Result<Sto
         let _ = spare_in.send(Batch::default());
     }
     thread::scope(|scope| {
+        // Dropped before the threads are joined: else a failure leaves one waiting for it.
+        let spare_in = spare_in;
         let failed = done_in.clone();
         scope.spawn(move || {
             if let Err(error) = cut(run, source, &spare, &jobs_in) {
@@ -51,10 +53,7 @@ pub(super) fn stream_into(run: &Run<'_>, source: impl Read + Send) -> Result<Sto
             });
         }
         drop((jobs, done_in));
-        let planted = plant(run, done, &spare_in);
-        // If that failed, nobody must wait for its buffers.
-        drop(spare_in);
-        planted
+        plant(run, done, &spare_in)
     })
 }
 

@@ -125,7 +125,7 @@ impl<'a> BlobReader<'a> {
 
     /// Where a blob lies; that it is nowhere is damage of whatever names it.
     pub fn locate(&self, kind: BlobKind, id: &BlobId) -> Result<Location, RepoError> {
-        self.index.find(id)?.ok_or(RepoError::Missing {
+        self.index.search(id)?.ok_or(RepoError::Missing {
             kind: match kind {
                 BlobKind::Chunk => "chunk",
                 BlobKind::Node => "tree node",

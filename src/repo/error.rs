@@ -25,7 +25,7 @@ pub enum RepoError {
     Damaged { object: ObjectRef, source: Damage },
     #[error("no key in {location} opens with this password")]
     WrongPassword { location: String },
-    #[error("there is no key slot in {location}: nothing can open this repository")]
+    #[error("there is no readable key slot in {location}: nothing can open this repository")]
     NoKeys { location: String },
     #[error("there is no project “{name}”")]
     NoProject { name: String, known: Vec<String> },

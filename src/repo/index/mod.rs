@@ -7,11 +7,11 @@ mod db;
 mod filter;
 mod locality;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{OnceLock, PoisonError, RwLock};
 
 use super::error::RepoError;
 use super::layout::ObjectRef;
@@ -20,6 +20,7 @@ use super::open::Project;
 use super::packs::read_listing;
 use crate::base::{BlobId, Notice, ObjectHash, Observer};
 use crate::format::{IndexSegment, Magic, PackListing};
+use crate::storage::Listed;
 use db::{Db, DbError, Opened};
 use locality::Locality;
 pub use locality::{Location, PlacedRun};
@@ -41,6 +42,10 @@ pub struct Index<'a> {
     observer: &'a dyn Observer,
     db: RwLock<Db>,
     locality: RwLock<Locality>,
+    /// The packs that are in the store, with their sizes, once somebody wanted to know for sure.
+    present: OnceLock<HashMap<ObjectHash, u64>>,
+    /// Packs that no segment names have been looked for.
+    searched: AtomicBool,
     /// A second failure of the database is answered by keeping the index in memory.
     failed_before: AtomicBool,
 }
@@ -120,6 +125,8 @@ impl<'a> Index<'a> {
             observer,
             db: RwLock::new(db),
             locality: RwLock::default(),
+            present: OnceLock::new(),
+            searched: AtomicBool::new(false),
             failed_before: AtomicBool::new(false),
         };
         index.sync()?;
@@ -230,18 +237,13 @@ impl<'a> Index<'a> {
         self.guarded(|db| db.insert(segments, packs))
     }
 
-    /// Takes in packs of the store that no segment names, from their own trailers.
+    /// Takes in packs of the store that no segment names, from their own contents.
     fn adopt_unlisted(&self) -> Result<(), RepoError> {
-        let directory =
-            ObjectRef::Pack(self.project.id, ObjectHash::from_bytes([0; 32])).directory();
-        for (object, _, listed) in self.project.objects.list(&directory)? {
-            let ObjectRef::Pack(_, hash) = object else {
-                continue;
-            };
-            if self.guarded(|db| db.has_pack(&hash))? {
+        for (pack, listed) in self.list_packs()? {
+            if self.guarded(|db| db.has_pack(&pack))? {
                 continue;
             }
-            match read_listing(self.project, hash, Some(listed.size)) {
+            match read_listing(self.project, pack, Some(listed.size)) {
                 Ok(listing) => self.put(&[], &[listing])?,
                 Err(e @ RepoError::Damaged { .. }) => {
                     self.observer.notice(Notice::Text(e.to_string()));
@@ -250,6 +252,19 @@ impl<'a> Index<'a> {
             }
         }
         Ok(())
+    }
+
+    fn list_packs(&self) -> Result<Vec<(ObjectHash, Listed)>, RepoError> {
+        let directory =
+            ObjectRef::Pack(self.project.id, ObjectHash::from_bytes([0; 32])).directory();
+        let listed = self.project.objects.list(&directory)?;
+        let packs = listed
+            .into_iter()
+            .filter_map(|(object, _, listed)| match object {
+                ObjectRef::Pack(_, hash) => Some((hash, listed)),
+                _ => None,
+            });
+        Ok(packs.collect())
     }
 
     /// Takes in a segment that was just stored.
@@ -262,14 +277,29 @@ impl<'a> Index<'a> {
         self.guarded(|db| db.has_pack(pack))
     }
 
+    /// From now on blobs are only found in packs that are there, in their size: a segment may name
+    /// packs that were lost. Lists the packs once.
+    pub fn believe_only_what_is_there(&self) -> Result<(), RepoError> {
+        let packs = self
+            .list_packs()?
+            .into_iter()
+            .map(|(pack, listed)| (pack, listed.size));
+        let _ = self.present.set(packs.collect());
+        Ok(())
+    }
+
     /// Where the blob lies, if it is in the project.
     pub fn find(&self, id: &BlobId) -> Result<Option<Location>, RepoError> {
         let locality = self.locality.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(location) = locality.find(id) {
+        if let Some(location) = locality.find(id).filter(|l| self.is_there(l)) {
             return Ok(Some(location));
         }
         drop(locality);
-        let Some(location) = self.guarded(|db| db.places(id, true))?.pop() else {
+        let mut places = self.guarded(|db| db.places(id, true))?;
+        if !places.iter().all(|l| self.is_there(l)) {
+            places = self.find_all(id)?;
+        }
+        let Some(location) = places.into_iter().next() else {
             return Ok(None);
         };
         let mut locality = self
@@ -280,9 +310,30 @@ impl<'a> Index<'a> {
         Ok(Some(location))
     }
 
+    fn is_there(&self, location: &Location) -> bool {
+        let Some(present) = self.present.get() else {
+            return true;
+        };
+        let size = present.get(&location.pack());
+        size.is_some_and(|size| location.run_range().end <= *size)
+    }
+
+    /// As [`find`](Self::find), but if no segment names the blob, the packs that none of them names are
+    /// asked themselves: the index can be made up from the packs.
+    pub fn search(&self, id: &BlobId) -> Result<Option<Location>, RepoError> {
+        let found = self.find(id)?;
+        if found.is_some() || self.searched.swap(true, Ordering::Relaxed) {
+            return Ok(found);
+        }
+        self.adopt_unlisted()?;
+        self.find(id)
+    }
+
     /// All places where the blob lies: for when the first turns out to be damaged.
     pub fn find_all(&self, id: &BlobId) -> Result<Vec<Location>, RepoError> {
-        self.guarded(|db| db.places(id, false))
+        let mut places = self.guarded(|db| db.places(id, false))?;
+        places.retain(|location| self.is_there(location));
+        Ok(places)
     }
 
     /// Calls `each` with every pack that the segments name.

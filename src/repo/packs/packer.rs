@@ -270,6 +270,8 @@ impl Packer<'_> {
                 std::mem::replace(part, self.shared.buffer()),
             )?;
         }
+        // Exactly: one run that does not compress would make it twice as large, and the budget counts that.
+        worker.part.reserve_exact(len);
         worker.part.extend_from_slice(content);
         worker.part.extend_from_slice(&[0; TAG_LEN]);
         let blobs = std::mem::take(&mut worker.blobs);

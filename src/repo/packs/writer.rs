@@ -52,11 +52,15 @@ impl<'a> Writer<'a> {
         indexed: impl Fn(Vec<BlobId>),
     ) -> Result<(IndexStored, u64), RepoError> {
         let mut result = Ok(());
-        while let (Ok(()), Ok(pack)) = (&result, packs.recv()) {
+        for pack in packs {
             result = match pack {
                 ToWriter::Full(packs) => self.store(packs, &spent, &indexed),
                 ToWriter::Adopted(listing) => self.note(vec![PackStored(listing)], &indexed),
             };
+            // Whoever fills the next pack may be waiting for what this one took: hang up now.
+            if result.is_err() {
+                break;
+            }
         }
         // What is durable gets named even if a later pack failed: the next run uses it.
         let named = self.store_segment(&indexed);

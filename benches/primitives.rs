@@ -1,0 +1,77 @@
+//! What each step of a backup or restore costs on one slot of data: the sum that the whole program is measured against.
+//!
+//! `cargo bench --bench primitives`
+
+use std::hint::black_box;
+use std::io::Read;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use cuttlebone::base::{CHUNK_SIZE_DEFAULT, is_zero};
+use cuttlebone::chunk::StreamCutter;
+use cuttlebone::crypto::{KdfParams, PackNonce, ProjectKeys, Secret, hash};
+use cuttlebone::repo::{Compression, Compressor};
+
+const SLOT: usize = 4 << 20;
+
+/// A slot that compresses about as an operating system does: words out of a small vocabulary, and noise.
+fn slot() -> Vec<u8> {
+    let mut noise = vec![0; SLOT];
+    let mut reader = blake3::Hasher::new().finalize_xof();
+    let _ = reader.read(&mut noise);
+    for (number, block) in noise.chunks_mut(64).enumerate() {
+        if !number.is_multiple_of(3) {
+            let word = usize::from(block[0]) % 16;
+            block.fill_with(|| b"cuttlebone backs"[word]);
+            block[word] = block[word].wrapping_add(1);
+        }
+    }
+    noise
+}
+
+fn primitives(criterion: &mut Criterion) {
+    let keys = ProjectKeys::new(&Secret::new([7; 32]));
+    let slot = slot();
+    let chunk = CHUNK_SIZE_DEFAULT.usize();
+    let mut group = criterion.benchmark_group("slot");
+    group
+        .throughput(Throughput::Bytes(SLOT as u64))
+        .sample_size(30);
+    let zeros = vec![0; SLOT];
+    group.bench_function("zero test", |b| b.iter(|| is_zero(black_box(&zeros))));
+    group.bench_function("chunk ids", |b| {
+        b.iter(|| slot.chunks(chunk).map(|c| keys.chunk_id(c)).max());
+    });
+    group.bench_function("pack name", |b| b.iter(|| hash(&[&slot])));
+    for level in [1, 3] {
+        let Ok(mut compressor) = Compressor::new(Compression::Level(level)) else {
+            return;
+        };
+        let mut out = Vec::new();
+        group.bench_function(format!("compress, level {level}"), |b| {
+            b.iter(|| compressor.compress(&slot, &mut out));
+        });
+    }
+    let cipher = keys.pack_cipher(PackNonce::from_bytes([1; 16]));
+    let mut sealed = slot.clone();
+    group.bench_function("seal", |b| {
+        b.iter(|| cipher.seal_in_place(0, b"here", &mut sealed));
+    });
+    group.bench_function("cut a stream", |b| {
+        b.iter(|| {
+            let mut cutter = StreamCutter::new(&slot[..], CHUNK_SIZE_DEFAULT, 1);
+            while let Ok(Some(chunk)) = cutter.next_chunk() {
+                black_box(chunk);
+            }
+        });
+    });
+    group.finish();
+    let mut group = criterion.benchmark_group("key");
+    group.sample_size(10);
+    group.bench_function("from a password", |b| {
+        b.iter(|| KdfParams::default().derive(b"password", &[0; 32]).is_ok());
+    });
+    group.finish();
+}
+
+criterion_group!(benches, primitives);
+criterion_main!(benches);
