@@ -51,14 +51,25 @@ impl Objects {
         hash: ObjectHash,
         limit: u64,
     ) -> Result<Vec<u8>, RepoError> {
+        let (bytes, found) = self.get_with_hash(object, limit)?;
+        if found != hash {
+            return Err(RepoError::damaged(object, Damage::WrongHash));
+        }
+        Ok(bytes)
+    }
+
+    /// The bytes of an object, whatever they are, and their hash.
+    pub fn get_with_hash(
+        &self,
+        object: ObjectRef,
+        limit: u64,
+    ) -> Result<(Vec<u8>, ObjectHash), RepoError> {
         let bytes = self
             .backend
             .get(&object.name(), limit)
             .map_err(|e| absent(object, e))?;
-        if Self::hash(&[&bytes]) != hash {
-            return Err(RepoError::damaged(object, Damage::WrongHash));
-        }
-        Ok(bytes)
+        let hash = Self::hash(&[&bytes]);
+        Ok((bytes, hash))
     }
 
     /// Opens the sealed object's bytes and gives its body, of `limit` bytes at most.
@@ -164,7 +175,6 @@ impl Objects {
         };
         let first = match read(object.name()) {
             Ok(value) => return Ok(value),
-            Err(error @ RepoError::Unsupported { .. }) => return Err(error),
             Err(error) => error,
         };
         match read(object.copy_name()) {

@@ -167,16 +167,33 @@ impl Repository {
                 continue;
             };
             let keys = RepositoryKeys::new(&secret);
-            // A slot that an unfinished `init` left behind opens, but belongs to no repository.
-            if crypto::same(&keys.file_mac(&file.fields()), &mac) {
-                return Ok(Self {
-                    objects,
-                    file,
-                    opened: Opened::All { secret, keys },
-                    key_id,
-                });
+            let is_ours = |file: &RepositoryFile, mac: &[u8; 32]| {
+                crypto::same(&keys.file_mac(&file.fields()), mac)
+            };
+            // The file may be whole and another repository's, while its copy is this one's. And a slot
+            // that an unfinished `init` left behind opens, but belongs to no repository.
+            let ours = if is_ours(&file, &mac) {
+                Ok(file.clone())
+            } else {
+                objects.get_twice(ObjectRef::Repository, limit, observer, |bytes| {
+                    let (file, mac) = decode_file(bytes)?;
+                    is_ours(&file, &mac)
+                        .then_some(file)
+                        .ok_or_else(foreign_file)
+                })
+            };
+            match ours {
+                Ok(file) => {
+                    return Ok(Self {
+                        objects,
+                        file,
+                        opened: Opened::All { secret, keys },
+                        key_id,
+                    });
+                }
+                Err(RepoError::Damaged { .. }) => foreign_secret = true,
+                Err(error) => return Err(error),
             }
-            foreign_secret = true;
         }
         for project in project_ids(&objects)? {
             let scope = KeyScope::Project(project);
@@ -193,8 +210,7 @@ impl Repository {
             }
         }
         Err(if foreign_secret {
-            let why = Damage::Impossible("it was not made with the key that opens this repository");
-            RepoError::damaged(ObjectRef::Repository, why)
+            foreign_file()
         } else if slots_seen == 0 {
             RepoError::NoKeys {
                 location: location(),
@@ -318,7 +334,17 @@ impl Repository {
             .get(name, limit)
             .map_err(|e| absent(object, e))?;
         match object {
-            ObjectRef::Repository => decode_file(&bytes).map(|_| ()),
+            ObjectRef::Repository => {
+                let (file, mac) = decode_file(&bytes)?;
+                match &self.opened {
+                    Opened::All { keys, .. }
+                        if !crypto::same(&keys.file_mac(&file.fields()), &mac) =>
+                    {
+                        Err(foreign_file())
+                    }
+                    _ => Ok(()),
+                }
+            }
             ObjectRef::Key(_, hash) => keys::decode_slot(object, hash, &bytes).map(|_| ()),
             ObjectRef::Project(id) => self.decode_project(id, &bytes).map(|_| ()),
             ObjectRef::Pack(..) | ObjectRef::Index(..) | ObjectRef::Backup(..) => Ok(()),
@@ -425,6 +451,11 @@ impl Repository {
     pub fn key_id(&self) -> ObjectHash {
         self.key_id
     }
+}
+
+fn foreign_file() -> RepoError {
+    let why = Damage::Impossible("it was not made with the key that opens this repository");
+    RepoError::damaged(ObjectRef::Repository, why)
 }
 
 fn store_project(
