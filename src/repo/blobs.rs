@@ -125,13 +125,11 @@ impl<'a> BlobReader<'a> {
 
     /// Where a blob lies; that it is nowhere is damage of whatever names it.
     pub fn locate(&self, kind: BlobKind, id: &BlobId) -> Result<Location, RepoError> {
-        self.index.search(id)?.ok_or(RepoError::Missing {
-            kind: match kind {
-                BlobKind::Chunk => "chunk",
-                BlobKind::Node => "tree node",
-            },
-            id: *id,
-        })
+        let found = match self.index.find(id)? {
+            None if self.index.look_again()? => self.index.find(id)?,
+            found => found,
+        };
+        found.ok_or_else(|| missing(kind, id))
     }
 
     /// Reads `buf.len()` bytes, from `offset` on, of the pack that the blob lies in.
@@ -146,18 +144,29 @@ impl<'a> BlobReader<'a> {
 
     /// A chunk's plain bytes, from whichever of its packs is whole.
     pub fn chunk(&self, id: &BlobId) -> Result<Vec<u8>, RepoError> {
+        self.first_whole(BlobKind::Chunk, id, |place| self.read(place))
+    }
+
+    /// Reads a blob from the first of its places that is whole; the error of the first one if none is.
+    fn first_whole<T>(
+        &self,
+        kind: BlobKind,
+        id: &BlobId,
+        read: impl Fn(&Location) -> Result<T, RepoError>,
+    ) -> Result<T, RepoError> {
         let mut failure = None;
-        for place in self.index.find_all(id)? {
-            match self.read(&place) {
-                Ok(plain) => return Ok(plain),
-                Err(error @ RepoError::Damaged { .. }) => failure = failure.or(Some(error)),
-                Err(error) => return Err(error),
+        for again in [false, true] {
+            if again && !self.index.look_again()? {
+                break;
+            }
+            for place in self.index.find_all(id)? {
+                match read(&place) {
+                    Err(error @ RepoError::Damaged { .. }) => failure = failure.or(Some(error)),
+                    other => return other,
+                }
             }
         }
-        Err(failure.unwrap_or(RepoError::Missing {
-            kind: "chunk",
-            id: *id,
-        }))
+        Err(failure.unwrap_or_else(|| missing(kind, id)))
     }
 
     /// A blob's plain bytes, from this place.
@@ -180,7 +189,9 @@ impl<'a> BlobReader<'a> {
         }
         let node = Arc::new(match self.read_node(&self.locate(BlobKind::Node, id)?) {
             Ok(node) => node,
-            Err(error @ RepoError::Damaged { .. }) => self.read_other(id, error)?,
+            Err(RepoError::Damaged { .. }) => {
+                self.first_whole(BlobKind::Node, id, |place| self.read_node(place))?
+            }
             Err(error) => return Err(error),
         });
         if !is_leaf(&node) {
@@ -193,15 +204,6 @@ impl<'a> BlobReader<'a> {
         Ok(node)
     }
 
-    /// Tries all places where a node lies; the error of the first one if none will do.
-    fn read_other(&self, id: &BlobId, error: RepoError) -> Result<Node, RepoError> {
-        self.index
-            .find_all(id)?
-            .iter()
-            .find_map(|place| self.read_node(place).ok())
-            .ok_or(error)
-    }
-
     /// Reads a node from this place.
     pub fn read_node(&self, location: &Location) -> Result<Node, RepoError> {
         let object = pack_of(self.index.project(), location);
@@ -211,6 +213,14 @@ impl<'a> BlobReader<'a> {
         }
         Node::decode(&self.read(location)?).map_err(|e| RepoError::format(object, e))
     }
+}
+
+fn missing(kind: BlobKind, id: &BlobId) -> RepoError {
+    let kind = match kind {
+        BlobKind::Chunk => "chunk",
+        BlobKind::Node => "tree node",
+    };
+    RepoError::Missing { kind, id: *id }
 }
 
 fn is_leaf(node: &Node) -> bool {

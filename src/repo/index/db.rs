@@ -24,6 +24,8 @@ const SEGMENTS: TableDefinition<[u8; 32], ()> = TableDefinition::new("segments")
 const PACKS: TableDefinition<u32, &[u8]> = TableDefinition::new("packs");
 /// The numbers of the packs.
 const NUMBERS: TableDefinition<[u8; 32], u32> = TableDefinition::new("numbers");
+/// Those of the packs that no segment names: they were asked themselves.
+const UNNAMED: TableDefinition<[u8; 32], ()> = TableDefinition::new("unnamed");
 /// Where a blob lies: the first half of its id, to pack number and blob number. The full id is compared in the pack's listing.
 const BLOBS: TableDefinition<[u8; 16], u64> = TableDefinition::new("blobs");
 /// Where else it lies.
@@ -34,7 +36,7 @@ const FILTER: TableDefinition<(u32, u32), &[u8]> = TableDefinition::new("filter"
 /// So many places of a blob are tried: only a hostile writer makes more.
 const PLACES_MAX: usize = 64;
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 const LAYERS: &str = "filter layers";
 /// redb's page cache, in bytes; its default of 1 GiB is for servers.
 const CACHE_SIZE: usize = 24 << 20;
@@ -113,6 +115,7 @@ impl Db {
             transaction.open_table(SEGMENTS)?;
             transaction.open_table(PACKS)?;
             transaction.open_table(NUMBERS)?;
+            transaction.open_table(UNNAMED)?;
             transaction.open_table(BLOBS)?;
             transaction.open_multimap_table(MORE)?;
             transaction.open_table(FILTER)?;
@@ -159,6 +162,20 @@ impl Db {
         segments: &[ObjectHash],
         packs: &[PackListing],
     ) -> Result<(), DbError> {
+        self.put(segments, packs, true)
+    }
+
+    /// Takes in packs that no segment names.
+    pub(super) fn insert_unnamed(&self, packs: &[PackListing]) -> Result<(), DbError> {
+        self.put(&[], packs, false)
+    }
+
+    fn put(
+        &self,
+        segments: &[ObjectHash],
+        packs: &[PackListing],
+        named: bool,
+    ) -> Result<(), DbError> {
         let mut filter = lock(&self.filter);
         let mut transaction = self.database.begin_write()?;
         transaction.set_quick_repair(true);
@@ -167,13 +184,20 @@ impl Db {
             for segment in segments {
                 table.insert(segment.as_bytes(), ())?;
             }
+            let mut unnamed = transaction.open_table(UNNAMED)?;
             let mut numbers = transaction.open_table(NUMBERS)?;
             let mut rows = transaction.open_table(PACKS)?;
             let mut next = rows.last()?.map_or(0, |(number, _)| number.value() + 1);
             let mut places = Vec::new();
             for pack in packs {
+                if named {
+                    unnamed.remove(pack.pack.as_bytes())?;
+                }
                 if numbers.get(pack.pack.as_bytes())?.is_some() {
                     continue;
+                }
+                if !named {
+                    unnamed.insert(pack.pack.as_bytes(), ())?;
                 }
                 numbers.insert(pack.pack.as_bytes(), next)?;
                 rows.insert(next, &row(pack)[..])?;
@@ -258,18 +282,31 @@ impl Db {
         Ok(found)
     }
 
-    /// Calls `each` with every pack, in the order in which they were taken in.
-    pub(super) fn each_pack<E: From<DbError>>(
-        &self,
-        mut each: impl FnMut(PackListing) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let open = || -> Result<_, DbError> { Ok(self.database.begin_read()?.open_table(PACKS)?) };
-        let table = open()?;
-        for row in table.iter().map_err(DbError::from)? {
-            let (_, row) = row.map_err(DbError::from)?;
-            each(listing(row.value())?)?;
+    /// The pack of this number, counted in the order in which they were taken in.
+    pub(super) fn pack(&self, number: u32) -> Result<Option<PackListing>, DbError> {
+        let table = self.database.begin_read()?.open_table(PACKS)?;
+        match table.get(number)? {
+            Some(row) => listing(row.value()).map(Some),
+            None if u64::from(number) < table.len()? => Err("a pack is missing".into()),
+            None => Ok(None),
         }
-        Ok(())
+    }
+
+    /// What a pack holds, if it was taken in.
+    pub(super) fn listing(&self, pack: &ObjectHash) -> Result<Option<PackListing>, DbError> {
+        let numbers = self.database.begin_read()?.open_table(NUMBERS)?;
+        let number = numbers.get(pack.as_bytes())?.map(|number| number.value());
+        number.map_or(Ok(None), |number| self.pack(number))
+    }
+
+    /// The packs that no segment names.
+    pub(super) fn unnamed(&self) -> Result<Vec<ObjectHash>, DbError> {
+        let table = self.database.begin_read()?.open_table(UNNAMED)?;
+        let mut packs = Vec::new();
+        for row in table.iter()? {
+            packs.push(ObjectHash::from_bytes(row?.0.value()));
+        }
+        Ok(packs)
     }
 
     /// Whether this pack was taken in.
@@ -292,6 +329,14 @@ impl Db {
         ))
     }
 
+    /// Lets go of it, whatever its state. To be called where it is damaged, since redb then may panic.
+    pub(super) fn discard(self) {
+        let _: Result<(), DbError> = attempt(move || {
+            drop(self);
+            Ok(())
+        });
+    }
+
     /// Closes the file and notes that it was whole.
     pub(super) fn close(self) {
         let Self {
@@ -307,6 +352,13 @@ impl Db {
             let _ = fs::write(stamp_path(&path), stamp);
         }
     }
+}
+
+/// Runs a step on a database. redb verifies a file that is not trusted when it is opened; damage that it
+/// comes upon later it may meet with a panic, which here is an error like any other.
+pub(super) fn attempt<T, E: From<DbError>>(step: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(step));
+    caught.unwrap_or_else(|_| Err(DbError::from("it is damaged").into()))
 }
 
 fn tables(database: &Database) -> Result<Tables, DbError> {

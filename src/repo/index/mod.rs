@@ -1,17 +1,18 @@
 //! Which blob lies where: a cache in redb of what the index segments say.
 //!
 //! The segments are the truth. Whatever is wrong with the cache (damaged, stale, of another repository, its
-//! disk full) makes it be filled again, in memory if need be, and said once.
+//! disk full) makes it be filled again, in memory if need be, and said once. Where segments themselves are
+//! damaged or missing, packs are asked what they hold; the next backup names them in a segment again.
 
 mod db;
 mod filter;
 mod locality;
 
 use std::collections::{HashMap, HashSet};
+use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{OnceLock, PoisonError, RwLock};
+use std::sync::{Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::error::RepoError;
 use super::layout::ObjectRef;
@@ -20,8 +21,7 @@ use super::open::Project;
 use super::packs::read_listing;
 use crate::base::{BlobId, Notice, ObjectHash, Observer};
 use crate::format::{IndexSegment, Magic, PackListing};
-use crate::storage::Listed;
-use db::{Db, DbError, Opened};
+use db::{Db, DbError, Opened, attempt};
 use locality::Locality;
 pub use locality::{Location, PlacedRun};
 
@@ -40,14 +40,19 @@ pub struct CacheState {
 pub struct Index<'a> {
     project: &'a Project,
     observer: &'a dyn Observer,
-    db: RwLock<Db>,
+    current: RwLock<Current>,
     locality: RwLock<Locality>,
     /// The packs that are in the store, with their sizes, once somebody wanted to know for sure.
     present: OnceLock<HashMap<ObjectHash, u64>>,
-    /// Packs that no segment names have been looked for.
-    searched: AtomicBool,
-    /// A second failure of the database is answered by keeping the index in memory.
-    failed_before: AtomicBool,
+    /// What [`look_again`](Index::look_again) came to.
+    looked_again: Mutex<Option<bool>>,
+}
+
+/// The database in use.
+struct Current {
+    db: Db,
+    /// How often it was made anew. After the first time it is kept in memory.
+    rebuilt: u32,
 }
 
 /// Blobs that are sorted and put in at once while the cache is filled: about 50 MB.
@@ -97,10 +102,7 @@ fn identity(project: &Project) -> Vec<u8> {
 }
 
 fn memory_db(project: &Project) -> Result<Db, RepoError> {
-    Db::in_memory(&identity(project)).map_err(|source| RepoError::Cache {
-        path: "memory".into(),
-        source,
-    })
+    Db::in_memory(&identity(project)).map_err(in_memory_failed)
 }
 
 impl<'a> Index<'a> {
@@ -110,24 +112,31 @@ impl<'a> Index<'a> {
         cache: &Path,
         observer: &'a dyn Observer,
     ) -> Result<Self, RepoError> {
-        let db = Self::open_file(project, cache, observer)?;
-        Self::with(project, db, observer)
+        Self::with(
+            project,
+            Self::open_file(project, cache, observer)?,
+            observer,
+        )
     }
 
     /// An index that is kept in memory only.
     pub fn in_memory(project: &'a Project, observer: &'a dyn Observer) -> Result<Self, RepoError> {
-        Self::with(project, memory_db(project)?, observer)
+        let db = memory_db(project)?;
+        Self::with(project, Current { db, rebuilt: 0 }, observer)
     }
 
-    fn with(project: &'a Project, db: Db, observer: &'a dyn Observer) -> Result<Self, RepoError> {
+    fn with(
+        project: &'a Project,
+        current: Current,
+        observer: &'a dyn Observer,
+    ) -> Result<Self, RepoError> {
         let index = Self {
             project,
             observer,
-            db: RwLock::new(db),
+            current: RwLock::new(current),
             locality: RwLock::default(),
             present: OnceLock::new(),
-            searched: AtomicBool::new(false),
-            failed_before: AtomicBool::new(false),
+            looked_again: Mutex::default(),
         };
         index.sync()?;
         Ok(index)
@@ -138,30 +147,36 @@ impl<'a> Index<'a> {
         project: &Project,
         cache: &Path,
         observer: &dyn Observer,
-    ) -> Result<Db, RepoError> {
+    ) -> Result<Current, RepoError> {
         let Cache(directory) = Cache::new(project, cache);
-        let fail = |path: &Path, source: DbError| RepoError::Cache {
-            path: path.display().to_string(),
-            source,
+        let mut rebuilt = 0;
+        let mut said = |why: String| {
+            observer.notice(Notice::CacheRebuilt(why));
+            rebuilt = 1;
         };
-        make_private(&directory).map_err(|e| fail(&directory, e.into()))?;
-        for number in 0..SLOTS_MAX {
-            let path = directory.join(format!("index-{number}.redb"));
-            match Db::open(&path, &identity(project)) {
-                Ok(Opened::Ready(db)) => return Ok(*db),
-                Ok(Opened::Busy) => {}
-                Err(error) => {
-                    observer.notice(Notice::CacheRebuilt(error.to_string()));
+        let mut found = None;
+        if let Err(error) = make_private(&directory) {
+            said(format!("{}: {error}", directory.display()));
+        } else {
+            for number in 0..SLOTS_MAX {
+                let path = directory.join(format!("index-{number}.redb"));
+                let opened = open_db(project, &path).or_else(|error| {
+                    said(error.to_string());
                     let _ = fs::remove_file(&path);
-                    match Db::open(&path, &identity(project)) {
-                        Ok(Opened::Ready(db)) => return Ok(*db),
-                        Ok(Opened::Busy) => {}
-                        Err(_) => return memory_db(project),
+                    open_db(project, &path)
+                });
+                match opened {
+                    Ok(Opened::Busy) => {}
+                    Ok(Opened::Ready(db)) => {
+                        found = Some(*db);
+                        break;
                     }
+                    Err(_) => break,
                 }
             }
         }
-        memory_db(project)
+        let db = found.map_or_else(|| memory_db(project), Ok)?;
+        Ok(Current { db, rebuilt })
     }
 
     /// The project it is for.
@@ -173,14 +188,44 @@ impl<'a> Index<'a> {
     /// Takes in the segments that the cache does not have yet.
     pub fn sync(&self) -> Result<(), RepoError> {
         let listed = self.list_segments()?;
-        let loaded: HashSet<_> = self.guarded(Db::segments)?.into_iter().collect();
-        if loaded.iter().any(|segment| !listed.contains(segment)) {
-            // Segments went away, and with them maybe packs that the cache still believes in.
-            self.reset(true)?;
-            return self.load(&listed.into_iter().collect::<Vec<_>>());
+        let loaded: HashSet<_> = self.guarded(|db| Ok(db.segments()?))?.into_iter().collect();
+        if loaded.iter().any(|segment| !listed.contains(segment)) || self.lost_unnamed()? {
+            // With them maybe packs went away that the cache still believes in.
+            let why = "segments or packs that it was made from are gone";
+            let mut current = self.write();
+            self.say(&current, &why);
+            return self.refill(&mut current);
         }
         let missing: Vec<_> = listed.difference(&loaded).copied().collect();
-        self.load(&missing)
+        self.guarded(|db| self.load(db, &missing))
+    }
+
+    /// Whether a pack that no segment names is gone: nothing else would tell.
+    fn lost_unnamed(&self) -> Result<bool, RepoError> {
+        let unnamed = self.unnamed()?;
+        if unnamed.is_empty() {
+            return Ok(false);
+        }
+        let there: HashSet<_> = self
+            .list_packs()?
+            .into_iter()
+            .map(|(pack, _)| pack)
+            .collect();
+        Ok(unnamed.iter().any(|pack| !there.contains(pack)))
+    }
+
+    /// The packs in the store, with their sizes.
+    pub fn list_packs(&self) -> Result<Vec<(ObjectHash, u64)>, RepoError> {
+        let directory =
+            ObjectRef::Pack(self.project.id, ObjectHash::from_bytes([0; 32])).directory();
+        let listed = self.project.objects.list(&directory)?;
+        let packs = listed
+            .into_iter()
+            .filter_map(|(object, _, listed)| match object {
+                ObjectRef::Pack(_, hash) => Some((hash, listed.size)),
+                _ => None,
+            });
+        Ok(packs.collect())
     }
 
     fn list_segments(&self) -> Result<HashSet<ObjectHash>, RepoError> {
@@ -195,7 +240,7 @@ impl<'a> Index<'a> {
     }
 
     /// Reads these segments into the database.
-    fn load(&self, segments: &[ObjectHash]) -> Result<(), RepoError> {
+    fn load(&self, db: &Db, segments: &[ObjectHash]) -> Result<(), Failure> {
         let mut damaged = false;
         let (mut names, mut packs, mut blobs) = (Vec::new(), Vec::new(), 0);
         for hash in segments {
@@ -215,76 +260,118 @@ impl<'a> Index<'a> {
                     self.observer.notice(Notice::Text(text));
                     damaged = true;
                 }
-                Err(e) => return Err(e),
+                Err(e) => return Err(e.into()),
             }
             names.push(*hash);
             if blobs >= BATCH_BLOBS {
-                self.put(&names, &packs)?;
+                db.insert(&names, &packs)?;
                 (names, packs, blobs) = (Vec::new(), Vec::new(), 0);
             }
         }
         if !names.is_empty() {
-            self.put(&names, &packs)?;
+            db.insert(&names, &packs)?;
         }
         if damaged {
-            self.adopt_unlisted()
-        } else {
-            Ok(())
-        }
-    }
-
-    fn put(&self, segments: &[ObjectHash], packs: &[PackListing]) -> Result<(), RepoError> {
-        self.guarded(|db| db.insert(segments, packs))
-    }
-
-    /// Takes in packs of the store that no segment names, from their own contents.
-    fn adopt_unlisted(&self) -> Result<(), RepoError> {
-        for (pack, listed) in self.list_packs()? {
-            if self.guarded(|db| db.has_pack(&pack))? {
-                continue;
-            }
-            match read_listing(self.project, pack, Some(listed.size)) {
-                Ok(listing) => self.put(&[], &[listing])?,
-                Err(e @ RepoError::Damaged { .. }) => {
-                    self.observer.notice(Notice::Text(e.to_string()));
-                }
-                Err(e) => return Err(e),
-            }
+            self.ask_packs(db)?;
         }
         Ok(())
     }
 
-    fn list_packs(&self) -> Result<Vec<(ObjectHash, Listed)>, RepoError> {
-        let directory =
-            ObjectRef::Pack(self.project.id, ObjectHash::from_bytes([0; 32])).directory();
-        let listed = self.project.objects.list(&directory)?;
-        let packs = listed
-            .into_iter()
-            .filter_map(|(object, _, listed)| match object {
-                ObjectRef::Pack(_, hash) => Some((hash, listed)),
-                _ => None,
-            });
-        Ok(packs.collect())
+    /// Takes in packs of the store that no segment names, from their own contents. How many.
+    fn ask_packs(&self, db: &Db) -> Result<u64, Failure> {
+        let mut taken = 0;
+        for (pack, size) in self.list_packs()? {
+            if db.has_pack(&pack)? {
+                continue;
+            }
+            match read_listing(self.project, pack, Some(size)) {
+                Ok(listing) => {
+                    db.insert_unnamed(&[listing])?;
+                    taken += 1;
+                }
+                // Without its hash having been checked, a newer version may be a flipped bit.
+                Err(e @ (RepoError::Damaged { .. } | RepoError::Unsupported { .. })) => {
+                    self.observer.notice(Notice::Text(e.to_string()));
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(taken)
+    }
+
+    /// To be called when a blob is in no pack, or in none that is whole: verifies the cache, which may have
+    /// been damaged since it was trusted, and asks the packs that no segment names, since a segment may
+    /// be missing. It does so once. Whether the index now knows what it did not.
+    pub fn look_again(&self) -> Result<bool, RepoError> {
+        let mut looked = self
+            .looked_again
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(more) = *looked {
+            return Ok(more);
+        }
+        let mended = self.verify()?;
+        let asked = self.guarded(|db| self.ask_packs(db))?;
+        if asked > 0 {
+            let text = format!("{asked} packs are in no index segment: they were asked themselves");
+            self.observer.notice(Notice::Text(text));
+        }
+        let more = mended || asked > 0;
+        *looked = Some(more);
+        Ok(more)
+    }
+
+    /// Opens the cache anew, which verifies all of it. Whether it was damaged and is mended.
+    fn verify(&self) -> Result<bool, RepoError> {
+        let mut current = self.write();
+        let Some(path) = current.db.path().map(Path::to_owned) else {
+            return Ok(false);
+        };
+        std::mem::replace(&mut current.db, memory_db(self.project)?).discard();
+        match open_db(self.project, &path) {
+            Ok(Opened::Ready(db)) => {
+                current.db = *db;
+                Ok(false)
+            }
+            // Another process was quicker; this one has what it needs in memory.
+            Ok(Opened::Busy) => self.refill(&mut current).map(|()| false),
+            Err(why) => {
+                self.say(&current, &why);
+                let _ = fs::remove_file(&path);
+                if let Ok(Opened::Ready(db)) = open_db(self.project, &path) {
+                    current.db = *db;
+                }
+                self.refill(&mut current)?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// The packs that no segment names.
+    pub fn unnamed(&self) -> Result<Vec<ObjectHash>, RepoError> {
+        self.guarded(|db| Ok(db.unnamed()?))
     }
 
     /// Takes in a segment that was just stored.
     pub fn insert(&self, segment: ObjectHash, packs: &[PackListing]) -> Result<(), RepoError> {
-        self.put(&[segment], packs)
+        self.guarded(|db| Ok(db.insert(&[segment], packs)?))
     }
 
     /// Whether the index knows this pack.
     pub fn has_pack(&self, pack: &ObjectHash) -> Result<bool, RepoError> {
-        self.guarded(|db| db.has_pack(pack))
+        self.guarded(|db| Ok(db.has_pack(pack)?))
+    }
+
+    /// What a pack holds, if the index knows it.
+    pub fn listing(&self, pack: &ObjectHash) -> Result<Option<PackListing>, RepoError> {
+        self.guarded(|db| Ok(db.listing(pack)?))
     }
 
     /// From now on blobs are only found in packs that are there, in their size: a segment may name
     /// packs that were lost. Lists the packs once.
     pub fn believe_only_what_is_there(&self) -> Result<(), RepoError> {
-        let packs = self
-            .list_packs()?
-            .into_iter()
-            .map(|(pack, listed)| (pack, listed.size));
-        let _ = self.present.set(packs.collect());
+        let packs = self.list_packs()?;
+        let _ = self.present.set(packs.into_iter().collect());
         Ok(())
     }
 
@@ -295,7 +382,7 @@ impl<'a> Index<'a> {
             return Ok(Some(location));
         }
         drop(locality);
-        let mut places = self.guarded(|db| db.places(id, true))?;
+        let mut places = self.guarded(|db| Ok(db.places(id, true)?))?;
         if !places.iter().all(|l| self.is_there(l)) {
             places = self.find_all(id)?;
         }
@@ -318,50 +405,43 @@ impl<'a> Index<'a> {
         size.is_some_and(|size| location.run_range().end <= *size)
     }
 
-    /// As [`find`](Self::find), but if no segment names the blob, the packs that none of them names are
-    /// asked themselves: the index can be made up from the packs.
-    pub fn search(&self, id: &BlobId) -> Result<Option<Location>, RepoError> {
-        let found = self.find(id)?;
-        if found.is_some() || self.searched.swap(true, Ordering::Relaxed) {
-            return Ok(found);
-        }
-        self.adopt_unlisted()?;
-        self.find(id)
-    }
-
     /// All places where the blob lies: for when the first turns out to be damaged.
     pub fn find_all(&self, id: &BlobId) -> Result<Vec<Location>, RepoError> {
-        let mut places = self.guarded(|db| db.places(id, false))?;
+        let mut places = self.guarded(|db| Ok(db.places(id, false)?))?;
         places.retain(|location| self.is_there(location));
         Ok(places)
     }
 
-    /// Calls `each` with every pack that the segments name.
+    /// Calls `each` with every pack that the index knows.
     pub fn each_pack(
         &self,
         mut each: impl FnMut(PackListing) -> Result<(), RepoError>,
     ) -> Result<(), RepoError> {
-        let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
-        db.each_pack(|listing| each(listing).map_err(Stop::Caller))
-            .map_err(|stop| match stop {
-                Stop::Caller(error) => error,
-                Stop::Db(source) => {
-                    let path = db
-                        .path()
-                        .unwrap_or(Path::new("memory"))
-                        .display()
-                        .to_string();
-                    RepoError::Cache { path, source }
-                }
-            })
+        // If the database has to be made anew meanwhile, its packs get other numbers.
+        let mut seen = HashSet::new();
+        let (mut rebuilt, mut number) = (self.read().rebuilt, 0);
+        loop {
+            let listing = self.guarded(|db| Ok(db.pack(number)?))?;
+            let now = self.read().rebuilt;
+            if now != rebuilt {
+                (rebuilt, number) = (now, 0);
+                continue;
+            }
+            let Some(listing) = listing else {
+                return Ok(());
+            };
+            number += 1;
+            if seen.insert(listing.pack) {
+                each(listing)?;
+            }
+        }
     }
 
     /// What the cache holds.
     pub fn state(&self) -> Result<CacheState, RepoError> {
-        let (packs, blobs) = self.guarded(Db::counts)?;
-        let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
+        let (packs, blobs) = self.guarded(|db| Ok(db.counts()?))?;
         Ok(CacheState {
-            path: db.path().map(Path::to_owned),
+            path: self.read().db.path().map(Path::to_owned),
             packs,
             blobs,
         })
@@ -382,66 +462,117 @@ impl<'a> Index<'a> {
 
     /// Notes that the cache is whole, so that the next run need not look.
     pub fn close(self) {
-        self.db
+        let current = self
+            .current
             .into_inner()
-            .unwrap_or_else(PoisonError::into_inner)
-            .close();
+            .unwrap_or_else(PoisonError::into_inner);
+        let _: Result<(), DbError> = attempt(|| {
+            current.db.close();
+            Ok(())
+        });
     }
 
-    /// Runs a step on the database; if it fails, again on one that was made anew: first in the same
-    /// file, then in memory.
-    fn guarded<T>(&self, step: impl Fn(&Db) -> Result<T, DbError>) -> Result<T, RepoError> {
+    fn read(&self) -> RwLockReadGuard<'_, Current> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Current> {
+        self.current.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs a step on the database; if that fails, again on one that was made anew.
+    fn guarded<T>(&self, step: impl Fn(&Db) -> Result<T, Failure>) -> Result<T, RepoError> {
         loop {
-            let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
-            let source = match step(&db) {
+            let current = self.read();
+            let why = match attempt(|| step(&current.db)) {
                 Ok(value) => return Ok(value),
-                Err(source) => source,
+                Err(Failure::Repo(error)) => return Err(error),
+                Err(Failure::Db(why)) => why,
             };
-            if db.path().is_none() {
-                return Err(RepoError::Cache {
-                    path: "memory".into(),
-                    source,
-                });
+            let seen = current.rebuilt;
+            drop(current);
+            let mut current = self.write();
+            // Of several threads that came upon the same damage, one makes it anew.
+            if current.rebuilt == seen {
+                if current.db.path().is_none() {
+                    return Err(in_memory_failed(why));
+                }
+                self.say(&current, &why);
+                self.refill(&mut current)?;
             }
-            drop(db);
-            self.observer
-                .notice(Notice::CacheRebuilt(source.to_string()));
-            let in_file = !self.failed_before.swap(true, Ordering::Relaxed);
-            self.reset(in_file)?;
-            self.load(&self.list_segments()?.into_iter().collect::<Vec<_>>())?;
         }
     }
 
-    /// Empties the index; it stays in its file, if that can be made anew.
-    fn reset(&self, in_file: bool) -> Result<(), RepoError> {
-        let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
-        let old = std::mem::replace(&mut *db, memory_db(self.project)?);
-        if let Some(path) = old.path().map(Path::to_owned) {
-            drop(old);
-            let _ = fs::remove_file(&path);
-            if let (true, Ok(Opened::Ready(new))) =
-                (in_file, Db::open(&path, &identity(self.project)))
-            {
-                *db = *new;
-            }
+    /// Says why the cache is made anew; once is enough.
+    fn say(&self, current: &Current, why: &dyn Display) {
+        if current.rebuilt == 0 {
+            self.observer.notice(Notice::CacheRebuilt(why.to_string()));
         }
+    }
+
+    /// Makes the database anew from the segments: the first time in the same file, if that works, else in
+    /// memory. Nobody sees it half filled.
+    fn refill(&self, current: &mut Current) -> Result<(), RepoError> {
+        let old = std::mem::replace(&mut current.db, memory_db(self.project)?);
+        let path = old.path().map(Path::to_owned);
+        old.discard();
         *self
             .locality
             .write()
             .unwrap_or_else(PoisonError::into_inner) = Locality::default();
-        Ok(())
+        let again = current.rebuilt > 0;
+        current.rebuilt += 1;
+        let segments: Vec<_> = self.list_segments()?.into_iter().collect();
+        if let Some(path) = path {
+            let _ = fs::remove_file(&path);
+            if !again && let Ok(Opened::Ready(db)) = open_db(self.project, &path) {
+                match attempt(|| self.load(&db, &segments)) {
+                    Ok(()) => {
+                        current.db = *db;
+                        return Ok(());
+                    }
+                    Err(Failure::Repo(error)) => return Err(error),
+                    Err(Failure::Db(_)) => {
+                        db.discard();
+                        let _ = fs::remove_file(&path);
+                    }
+                }
+            }
+        }
+        match attempt(|| self.load(&current.db, &segments)) {
+            Ok(()) => Ok(()),
+            Err(Failure::Repo(error)) => Err(error),
+            Err(Failure::Db(why)) => Err(in_memory_failed(why)),
+        }
     }
 }
 
-/// Why a walk over the packs stopped.
-enum Stop {
+/// Why a step on the database stopped.
+enum Failure {
     Db(DbError),
-    Caller(RepoError),
+    Repo(RepoError),
 }
 
-impl From<DbError> for Stop {
+impl From<DbError> for Failure {
     fn from(error: DbError) -> Self {
         Self::Db(error)
+    }
+}
+
+impl From<RepoError> for Failure {
+    fn from(error: RepoError) -> Self {
+        Self::Repo(error)
+    }
+}
+
+fn open_db(project: &Project, path: &Path) -> Result<Opened, DbError> {
+    attempt(|| Db::open(path, &identity(project)))
+}
+
+fn in_memory_failed(source: DbError) -> RepoError {
+    RepoError::Cache {
+        path: "memory".into(),
+        source,
     }
 }
 

@@ -195,7 +195,7 @@ impl Packer<'_> {
             let listing = match read_listing(self.index.project(), *pack, None) {
                 Ok(listing) => listing,
                 // It was on its way when the run ended.
-                Err(RepoError::Damaged { .. }) => continue,
+                Err(RepoError::Damaged { .. } | RepoError::Unsupported { .. }) => continue,
                 Err(error) => return Err(error),
             };
             if listing.contents.kind == BlobKind::Node {

@@ -62,6 +62,9 @@ impl<'a> Writer<'a> {
                 break;
             }
         }
+        if result.is_ok() {
+            result = self.name_unnamed(&indexed);
+        }
         // What is durable gets named even if a later pack failed: the next run uses it.
         let named = self.store_segment(&indexed);
         result?;
@@ -100,6 +103,17 @@ impl<'a> Writer<'a> {
         let full = self.pending.len() >= self.options.targets.segment_packs();
         if full || self.pending_blobs >= SEGMENT_BLOBS {
             self.store_segment(indexed)?;
+        }
+        Ok(())
+    }
+
+    /// Names packs that had to be asked themselves what they hold, since their segment is lost: before a
+    /// record relies on them.
+    fn name_unnamed(&mut self, indexed: &impl Fn(Vec<BlobId>)) -> Result<(), RepoError> {
+        for pack in self.index.unnamed()? {
+            if let Some(listing) = self.index.listing(&pack)? {
+                self.note(vec![PackStored(listing)], indexed)?;
+            }
         }
         Ok(())
     }
