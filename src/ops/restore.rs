@@ -454,7 +454,14 @@ impl Tools<'_> {
             };
             let range = first.run_range().start..last.run_range().end;
             self.stored.resize(len(&range), 0);
-            blobs.fetch(first, range.start, &mut self.stored)?;
+            match blobs.fetch(first, range.start, &mut self.stored) {
+                Ok(()) => {}
+                Err(RepoError::Damaged { .. }) => {
+                    self.elsewhere(together, piece)?;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            }
             self.run
                 .fetched
                 .fetch_add(self.stored.len() as u64, Ordering::Relaxed);
@@ -485,15 +492,17 @@ impl Tools<'_> {
             });
         match opened {
             Ok(()) => Ok(()),
-            // Another pack may hold the same chunks.
-            Err(RepoError::Damaged { .. }) => {
-                for (_, chunk) in chunks {
-                    put(&self.run.image.blobs().chunk(&chunk.id)?, chunk, piece)?;
-                }
-                Ok(())
-            }
+            Err(RepoError::Damaged { .. }) => self.elsewhere(chunks, piece),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Reads chunks one by one, from whichever of their packs is whole.
+    fn elsewhere(&self, chunks: &[Placed], piece: &mut Piece) -> Result<(), OpsError> {
+        for (_, chunk) in chunks {
+            put(&self.run.image.blobs().chunk(&chunk.id)?, chunk, piece)?;
+        }
+        Ok(())
     }
 }
 
