@@ -1,8 +1,9 @@
 //! Check: is everything there that any backup needs, and, if asked, does all of it open?
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::error::Error;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
@@ -54,6 +55,8 @@ struct Run<'a> {
     bad_packs: HashSet<ObjectHash>,
     /// Runs that did not open, by pack and ordinal.
     bad_runs: HashSet<(ObjectHash, u64)>,
+    /// Packs that no segment names.
+    unnamed: HashSet<ObjectHash>,
 }
 
 /// Checks a project and what it depends on. `each` hears of every finding; damage is no error of the check.
@@ -71,6 +74,7 @@ pub fn check(
         each,
         bad_packs: HashSet::new(),
         bad_runs: HashSet::new(),
+        unnamed: HashSet::new(),
     };
     run.copies(repository)?;
     let records = Records::load(project)?;
@@ -78,10 +82,13 @@ pub fn check(
         run.found_error(error);
     }
     let index = context.index(project)?;
+    // A segment that is missing leaves packs that none names: what they hold is there all the same.
+    index.look_again()?;
+    run.unnamed = index.unnamed()?.into_iter().collect();
     run.segments(&index)?;
     let packs = run.packs(&index)?;
     if read_data {
-        run.read_packs(&packs)?;
+        run.read_packs(&index, &packs)?;
     }
     run.trees(&index, &records)?;
     run.report.vanished = records.vanished();
@@ -96,7 +103,7 @@ pub fn check(
 }
 
 /// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -151,12 +158,11 @@ impl Run<'_> {
             let verdict = repository.verify_copy(object, &name);
             match verdict {
                 Ok(()) => {}
-                Err(error @ RepoError::Damaged { .. }) => {
-                    let RepoError::Damaged { source, .. } = &error else {
-                        continue;
-                    };
+                // What cannot be read by this version was read by it when this repository was opened.
+                Err(error @ (RepoError::Damaged { .. } | RepoError::Unsupported { .. })) => {
+                    let why = error.source().map(ToString::to_string).unwrap_or_default();
                     let message = format!(
-                        "its {which} copy ({name}) is damaged: {source}; put the other copy in its place"
+                        "its {which} copy ({name}) is damaged: {why}; put the other copy in its place"
                     );
                     self.found(&object.to_string(), &message);
                 }
@@ -174,20 +180,9 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Every pack that the index names is there, in its size.
+    /// Every pack that the index names is there, in its size. Those that can be read, with their sizes.
     fn packs(&mut self, index: &Index<'_>) -> Result<Vec<(ObjectHash, u64)>, OpsError> {
-        let directory =
-            ObjectRef::Pack(self.project.id, ObjectHash::from_bytes([0; 32])).directory();
-        let sizes: HashMap<ObjectHash, u64> = self
-            .project
-            .objects
-            .list(&directory)?
-            .into_iter()
-            .filter_map(|(object, _, listed)| match object {
-                ObjectRef::Pack(_, hash) => Some((hash, listed.size)),
-                _ => None,
-            })
-            .collect();
+        let sizes: HashMap<ObjectHash, u64> = index.list_packs()?.into_iter().collect();
         let mut packs = Vec::new();
         index.each_pack(|listing| {
             self.context.cancel.check()?;
@@ -205,6 +200,10 @@ impl Run<'_> {
             match wrong {
                 None => packs.push((listing.pack, expected)),
                 Some(damage) => {
+                    // What is left of it may still be good for some backups.
+                    if let Damage::WrongSize { found, .. } = damage {
+                        packs.push((listing.pack, found));
+                    }
                     self.bad_packs.insert(listing.pack);
                     self.report.packs_damaged += 1;
                     self.found(&object.to_string(), &damage.to_string());
@@ -216,11 +215,15 @@ impl Run<'_> {
     }
 
     /// Every pack has its hash, and every blob in it opens and has its id.
-    fn read_packs(&mut self, packs: &[(ObjectHash, u64)]) -> Result<(), OpsError> {
+    fn read_packs(
+        &mut self,
+        index: &Index<'_>,
+        packs: &[(ObjectHash, u64)],
+    ) -> Result<(), OpsError> {
         let total: u64 = packs.iter().map(|(_, size)| size).sum();
         let done = AtomicU64::new(0);
         let findings = Mutex::new(Vec::new());
-        let (project, context) = (self.project, self.context);
+        let context = self.context;
         let threads = context.threads.min(READERS_MAX);
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -229,7 +232,7 @@ impl Run<'_> {
         pool.install(|| {
             packs.par_iter().try_for_each(|(pack, size)| {
                 context.cancel.check()?;
-                let (damage, bad) = read_pack(project, *pack, *size)?;
+                let (damage, bad) = read_pack(index, *pack, *size)?;
                 if let Some(damage) = damage {
                     let mut findings = findings
                         .lock()
@@ -251,14 +254,16 @@ impl Run<'_> {
             .into_inner()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
         {
-            self.report.packs_damaged += 1;
-            match bad {
-                None => drop(self.bad_packs.insert(pack)),
-                Some(bad) => self
-                    .bad_runs
-                    .extend(bad.into_iter().map(|ordinal| (pack, ordinal))),
+            // Of one that has not its size it was told already.
+            if self.bad_packs.insert(pack) {
+                self.report.packs_damaged += 1;
+                self.found_error(&damage);
             }
-            self.found_error(&damage);
+            if let Some(bad) = bad {
+                self.bad_packs.remove(&pack);
+                self.bad_runs
+                    .extend(bad.into_iter().map(|ordinal| (pack, ordinal)));
+            }
         }
         Ok(())
     }
@@ -271,6 +276,8 @@ impl Run<'_> {
             blobs: &blobs,
             bad_packs: &self.bad_packs,
             bad_runs: &self.bad_runs,
+            unnamed: &self.unnamed,
+            needed: BTreeSet::new(),
             width: self.project.chunk_size.per_slot(),
             verdicts: HashMap::new(),
             findings: Vec::new(),
@@ -289,7 +296,13 @@ impl Run<'_> {
             };
             self.context.observer.progress(progress);
         }
-        let findings = walk.findings;
+        let (findings, needed) = (walk.findings, walk.needed);
+        for pack in needed {
+            let object = ObjectRef::Pack(self.project.id, pack);
+            let message =
+                "backups need it and no index segment names it; “backup --reread” does it again";
+            self.found(&object.to_string(), message);
+        }
         for error in &findings {
             self.found_error(error);
         }
@@ -305,43 +318,37 @@ impl Run<'_> {
 /// What is wrong with a pack: with all of it, or with these of its runs.
 type PackVerdict = (Option<RepoError>, Option<Vec<u64>>);
 
-fn read_pack(project: &Project, pack: ObjectHash, size: u64) -> Result<PackVerdict, RepoError> {
+fn read_pack(index: &Index<'_>, pack: ObjectHash, size: u64) -> Result<PackVerdict, RepoError> {
+    let project = index.project();
     let object = ObjectRef::Pack(project.id, pack);
-    let bytes = match project.objects.get_hashed(object, pack, size) {
-        Ok(bytes) => bytes,
-        Err(RepoError::Damaged {
-            object,
-            source: Damage::WrongHash,
-        }) => {
-            // Which of its runs still open decides which backups suffer.
-            let bytes = project.objects.backend().get(&object.name(), size)?;
-            let damage = RepoError::Damaged {
-                object,
-                source: Damage::WrongHash,
-            };
-            let bad = listing_of(project, pack, &bytes).ok();
-            let bad = bad
-                .map(|listing| bad_runs(project, listing, bytes))
-                .transpose()?;
-            return Ok((Some(damage), bad));
-        }
+    let damaged = |source| RepoError::Damaged { object, source };
+    let (bytes, intact) = match project.objects.get_with_hash(object, size) {
+        Ok((bytes, hash)) => (bytes, hash == pack),
         Err(error @ RepoError::Damaged { .. }) => return Ok((Some(error), None)),
         Err(error) => return Err(error),
     };
-    let listing = match listing_of(project, pack, &bytes) {
-        Ok(listing) => listing,
-        Err(error @ RepoError::Damaged { .. }) => return Ok((Some(error), None)),
-        Err(error) => return Err(error),
+    let (damage, listing) = if intact {
+        match listing_of(project, pack, &bytes) {
+            Ok(listing) => (None, Some(listing)),
+            Err(error @ RepoError::Damaged { .. }) => (Some(error), index.listing(&pack)?),
+            Err(error) => return Err(error),
+        }
+    } else {
+        // What the index says that it holds, and still opens, decides which backups suffer. Its own contents
+        // may be those of another pack.
+        (Some(damaged(Damage::WrongHash)), index.listing(&pack)?)
+    };
+    let Some(listing) = listing else {
+        return Ok((damage, None));
     };
     let bad = bad_runs(project, listing, bytes)?;
-    let damage = RepoError::Damaged {
-        object,
-        source: Damage::Impossible("a part of it does not open"),
-    };
-    Ok(if bad.is_empty() {
-        (None, None)
-    } else {
-        (Some(damage), Some(bad))
+    Ok(match damage {
+        None if bad.is_empty() => (None, None),
+        None => {
+            let why = Damage::Impossible("a part of it does not open");
+            (Some(damaged(why)), Some(bad))
+        }
+        damage => (damage, Some(bad)),
     })
 }
 
@@ -378,6 +385,9 @@ struct Walk<'a> {
     blobs: &'a BlobReader<'a>,
     bad_packs: &'a HashSet<ObjectHash>,
     bad_runs: &'a HashSet<(ObjectHash, u64)>,
+    unnamed: &'a HashSet<ObjectHash>,
+    /// Packs that no segment names, and blobs that lie nowhere else are needed.
+    needed: BTreeSet<ObjectHash>,
     /// Chunks in a slot.
     width: usize,
     /// Whether all is well at and below a node, and the bytes that a stream's node spans.
@@ -418,7 +428,8 @@ impl Walk<'_> {
         if let Some(verdict) = self.verdicts.get(id) {
             return Ok(*verdict);
         }
-        let verdict = match self.read(id) {
+        self.look_at(id)?;
+        let verdict = match self.blobs.read(id) {
             Ok(node) => self.below(&node, level)?,
             Err(error) if error.kind() == ErrorKind::Damaged => {
                 self.findings.push(error);
@@ -428,17 +439,6 @@ impl Walk<'_> {
         };
         self.verdicts.insert(*id, verdict);
         Ok(verdict)
-    }
-
-    /// A node that a segment names; check does not help itself to packs that none names.
-    fn read(&self, id: &BlobId) -> Result<Arc<Node>, RepoError> {
-        if self.index.find(id)?.is_none() {
-            return Err(RepoError::Missing {
-                kind: "tree node",
-                id: *id,
-            });
-        }
-        self.blobs.read(id)
     }
 
     fn below(&mut self, node: &Node, level: Option<u8>) -> Result<(bool, u64), RepoError> {
@@ -482,7 +482,25 @@ impl Walk<'_> {
         Ok((whole, total))
     }
 
+    /// Notes where a blob lies, if no segment names that.
+    fn look_at(&mut self, id: &BlobId) -> Result<(), RepoError> {
+        if !self.unnamed.is_empty() {
+            let places = self
+                .index
+                .find_all(id)?
+                .into_iter()
+                .map(|place| place.pack());
+            let places: Vec<_> = places.collect();
+            // It is enough if one of them is named.
+            if places.iter().all(|pack| self.unnamed.contains(pack)) {
+                self.needed.extend(places);
+            }
+        }
+        Ok(())
+    }
+
     fn chunk(&mut self, id: &BlobId) -> Result<bool, RepoError> {
+        self.look_at(id)?;
         let good = |location: &crate::repo::Location| {
             location.kind() == BlobKind::Chunk
                 && !self.bad_packs.contains(&location.pack())
