@@ -9,6 +9,7 @@ mod explain;
 mod failure;
 mod generate;
 mod human;
+mod keys;
 mod message;
 mod output;
 mod password;

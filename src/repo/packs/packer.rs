@@ -4,15 +4,16 @@
 //! pack that is open, seals in place and hands the buffer over. A pack whose reservations have all been
 //! delivered goes to the writer. One byte budget bounds everything between compression and the store.
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::Sender;
 
 use super::super::codec::{Compression, Compressor};
 use super::super::error::RepoError;
 use super::super::index::Index;
+use super::budget::{Budget, CloseOnDrop};
+use super::claims::Claims;
 use super::listing::{pack_context, read_listing};
 use super::writer::{IndexStored, Writer};
 use super::{Journal, PackTargets};
@@ -505,81 +506,6 @@ fn run(codec: Codec, stored_len: usize, blobs: Vec<Blob>) -> Run {
 /// What a run is bound to: project, pack header, kind, descriptor.
 pub(in crate::repo) fn run_context(context: &[u8; 32], kind: BlobKind, run: &Run) -> Vec<u8> {
     [&context[..], &run.context(kind)].concat()
-}
-
-const SHARDS: usize = 16;
-
-/// A set of ids that many threads ask at once.
-#[derive(Default)]
-struct Claims([Mutex<HashSet<BlobId>>; SHARDS]);
-
-impl Claims {
-    fn shard(&self, id: &BlobId) -> MutexGuard<'_, HashSet<BlobId>> {
-        lock(&self.0[usize::from(id.as_bytes()[0]) % SHARDS])
-    }
-
-    /// Whether nobody had claimed it.
-    fn claim(&self, id: BlobId) -> bool {
-        self.shard(&id).insert(id)
-    }
-
-    fn forget(&self, ids: impl IntoIterator<Item = BlobId>) {
-        for id in ids {
-            self.shard(&id).remove(&id);
-        }
-    }
-}
-
-/// Bytes that may be under way at once.
-struct Budget {
-    /// `None` once nobody gives back any more.
-    left: Mutex<Option<usize>>,
-    changed: Condvar,
-}
-
-impl Budget {
-    fn new(bytes: usize) -> Self {
-        Self {
-            left: Mutex::new(Some(bytes)),
-            changed: Condvar::new(),
-        }
-    }
-
-    fn take(&self, bytes: usize) -> Result<(), Cancelled> {
-        let mut left = lock(&self.left);
-        loop {
-            match &mut *left {
-                None => return Err(Cancelled),
-                Some(free) if *free >= bytes => {
-                    *free -= bytes;
-                    return Ok(());
-                }
-                Some(_) => {
-                    left = self
-                        .changed
-                        .wait(left)
-                        .unwrap_or_else(PoisonError::into_inner);
-                }
-            }
-        }
-    }
-
-    fn give_back(&self, bytes: usize) {
-        if let Some(free) = &mut *lock(&self.left) {
-            *free += bytes;
-        }
-        self.changed.notify_all();
-    }
-}
-
-/// Closes a budget whatever way its giver ends.
-struct CloseOnDrop<'a>(&'a Budget);
-
-impl Drop for CloseOnDrop<'_> {
-    fn drop(&mut self) {
-        *lock(&self.0.left) = None;
-        self.0.changed.notify_all();
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
