@@ -1,5 +1,5 @@
-//! The command line: words become a checked [`request`], a request becomes calls of operations, and
-//! what they find is told in one place, [`output`].
+//! The command line: words become a checked request (`request.rs`), a request becomes calls of
+//! operations (`commands.rs`), and what they find is told in one place (`output.rs`).
 
 mod access;
 mod args;
