@@ -19,6 +19,18 @@ impl Budget {
         }
     }
 
+    /// Whether there was room at once.
+    pub(super) fn try_take(&self, bytes: usize) -> Result<bool, Cancelled> {
+        let mut left = lock(&self.left);
+        let free = left.as_mut().ok_or(Cancelled)?;
+        let fits = *free >= bytes;
+        if fits {
+            *free -= bytes;
+        }
+        Ok(fits)
+    }
+
+    /// Waits for room.
     pub(super) fn take(&self, bytes: usize) -> Result<(), Cancelled> {
         let mut left = lock(&self.left);
         loop {

@@ -293,7 +293,7 @@ impl Packer<'_> {
 
     /// Seals runs for the open pack and delivers them.
     fn hand_over(&self, runs: &[Run], mut part: Vec<u8>) -> Result<(), RepoError> {
-        self.shared.budget.take(part.capacity())?;
+        self.make_room(part.capacity())?;
         let (pack, part_number, first_ordinal) = self.reserve(runs, part.len())?;
         self.seal(
             &pack.cipher,
@@ -330,7 +330,7 @@ impl Packer<'_> {
     fn store_nodes(&self, plain: &[u8], runs: &[Run]) -> Result<(), RepoError> {
         let mut copies = Vec::with_capacity(NODE_COPIES);
         for _ in 0..NODE_COPIES {
-            self.shared.budget.take(plain.len())?;
+            self.make_room(plain.len())?;
             let nonce = PackNonce::random()?;
             let cipher = self.index.project().keys.pack_cipher(nonce);
             let mut part = plain.to_vec();
@@ -378,6 +378,31 @@ impl Packer<'_> {
             self.shared.claims.forget([id]);
         }
         Ok(!known)
+    }
+
+    /// Waits until so many bytes may be under way. Only packs that are closed ever give back what they
+    /// hold, so one that is open is not waited for but closed.
+    fn make_room(&self, bytes: usize) -> Result<(), RepoError> {
+        if !self.shared.budget.try_take(bytes)? {
+            self.close_open()?;
+            self.shared.budget.take(bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Closes the open pack, whatever its size. It goes to the writer, or with its last part.
+    fn close_open(&self) -> Result<(), RepoError> {
+        let Some(pack) = lock(&self.open).take() else {
+            return Ok(());
+        };
+        let mut state = lock(&pack.state);
+        state.closed = true;
+        if state.missing > 0 {
+            return Ok(());
+        }
+        let full = pack.take(&mut state);
+        drop(state);
+        self.send(vec![full])
     }
 
     /// Takes the next ordinals of the open pack for these runs.
@@ -478,7 +503,7 @@ impl Shared {
         let mut spare = lock(&self.spare);
         for mut part in parts {
             // One that grew for a run that did not compress is not worth keeping.
-            if part.capacity() <= 2 * PART_LEN && spare.len() < BUDGET / PART_LEN / 2 {
+            if part.capacity() <= self.part_len && spare.len() < BUDGET / PART_LEN / 2 {
                 part.clear();
                 spare.push(part);
             }
