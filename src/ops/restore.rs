@@ -276,7 +276,8 @@ impl<'a> Dealer<'a> {
         let mut extents = present.data_extents();
         let mut extent = extents.next().transpose()?;
         let mut at = 0;
-        let mut gap = |dealer: &mut Self, until: u64| -> Result<(), OpsError> {
+        // From the end of the chunk before to the beginning of the next one.
+        let mut gap = |dealer: &mut Self, until: u64, next: u64| -> Result<(), OpsError> {
             while let Some(data) = extent.clone().filter(|data| data.start < until) {
                 let mut from = data.start.max(at);
                 let to = data.end.min(until);
@@ -290,14 +291,14 @@ impl<'a> Dealer<'a> {
                 }
                 extent = extents.next().transpose()?;
             }
-            at = until;
+            at = next;
             Ok(())
         };
         walk(image, |chunk| {
-            gap(self, chunk.offset)?;
+            gap(self, chunk.offset, chunk.offset + u64::from(chunk.len))?;
             self.chunk(chunk)
         })?;
-        gap(self, image.size())
+        gap(self, image.size(), image.size())
     }
 
     fn chunk(&mut self, chunk: ChunkRef) -> Result<(), OpsError> {
