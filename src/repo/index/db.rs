@@ -206,6 +206,9 @@ impl Db {
                 .collect();
             transaction.open_table(META)?.insert(LAYERS, &counts[..])?;
         }
+        // Whoever looks something up holds the tables and asks the filter: never wait for the tables with it.
+        // Until they are new, it lets through what they do not have yet, which is only a look in vain.
+        drop(filter);
         transaction.commit()?;
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = tables(&self.database)?;
         Ok(())
