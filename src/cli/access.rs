@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::args::Globals;
 use super::environment::Environment;
 use super::failure::{Code, Failure};
+use super::output::Amount;
 use super::password::PasswordOptions;
 use super::request::plain_name;
 
@@ -20,8 +21,7 @@ const DEFAULT_PROJECT: &str = "default";
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) json: bool,
-    pub(crate) quiet: bool,
-    pub(crate) verbose: bool,
+    pub(crate) amount: Amount,
     pub(crate) progress: bool,
     /// Time between updates of the progress, where the user chose one.
     pub(crate) progress_interval: Option<Duration>,
@@ -57,8 +57,11 @@ impl Settings {
         };
         Ok(Self {
             json: globals.json,
-            quiet: globals.quiet,
-            verbose: globals.verbose > 0,
+            amount: match (globals.quiet, globals.verbose) {
+                (true, _) => Amount::Little,
+                (false, 0) => Amount::Usual,
+                (false, _) => Amount::More,
+            },
             progress: !globals.quiet && !globals.no_progress,
             progress_interval,
             threads: globals

@@ -31,7 +31,7 @@ use access::{Access, Settings};
 use args::Cli;
 use environment::Environment;
 use failure::{Code, Failure};
-use output::{Output, Style};
+use output::{Amount, Output, Style};
 use password::{Password, Passwords};
 use progress::{Form, Meter};
 use request::{Action, Request};
@@ -57,8 +57,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let request = Request::new(cli, &environment)?;
     let output = Arc::new(Output::of_process(Style {
         json: request.settings.json,
-        quiet: request.settings.quiet,
-        verbose: request.settings.verbose,
+        amount: request.settings.amount,
         data_on_stdout: request.fills_stdout(),
     }));
     match request.action {
@@ -109,7 +108,7 @@ impl Session {
             Arc::clone(&output),
             form,
             settings.progress_interval,
-            settings.quiet,
+            settings.amount == Amount::Little,
         )
         .map(Arc::new)
         .map_err(|error| {
