@@ -445,7 +445,7 @@ fn an_exported_key_slot_brings_a_repository_without_keys_back() {
     fs::remove_dir_all(world.repository().join("keys")).unwrap();
     let lost = world.fails(&["list"], 21);
     assert!(
-        lost.contains("no key slot") && lost.contains("key export"),
+        lost.contains("no readable key slot") && lost.contains("key export"),
         "{lost}"
     );
     fs::create_dir(world.repository().join("keys")).unwrap();
