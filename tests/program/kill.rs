@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -13,6 +14,8 @@ use crate::volume::noise;
 
 const MIB: usize = 1 << 20;
 const SIZE: usize = 208 * MIB;
+/// What changes of it.
+const NEW: usize = 80 * MIB;
 const KILLS: u32 = 30;
 /// From a signal to the end, on a machine that does other things too.
 const QUICKLY: Duration = Duration::from_secs(10);
@@ -49,10 +52,11 @@ fn a_kill_at_any_moment_harms_no_backup() {
     let early = world.write("early", &noise(1, 3 * MIB));
     world.backup(&[&early]);
     let disk = world.write("disk.img", &noise(2, SIZE));
+    let file = fs::File::options().write(true).open(&disk).unwrap();
     let words = ["backup", &disk, "-q"];
     let begun = Instant::now();
     world.ok(&["backup", &disk, "-q", "--dry-run"]);
-    let most = u64::try_from(begun.elapsed().as_millis()).unwrap() * 5 / 4;
+    let most = u64::try_from(begun.elapsed().as_millis()).unwrap();
 
     let mut finished = 0;
     for kill in 1..=KILLS {
@@ -61,14 +65,14 @@ fn a_kill_at_any_moment_harms_no_backup() {
         child.kill().unwrap();
         if child.wait().unwrap().success() {
             finished += 1;
+            // Something new to store: a backup that finds all is over before it can be killed.
+            let at = random.next((SIZE - NEW) as u64);
+            file.write_all_at(&noise(random.next(u64::MAX), NEW), at)
+                .unwrap();
         }
         if kill % 10 == 0 {
             world.is_clean();
             world.restores("early", &early);
-        }
-        // Something new to store, for nothing is left to be killed in a backup that finds all.
-        if kill % 6 == 0 {
-            fs::write(&disk, noise(random.next(u64::MAX), SIZE)).unwrap();
         }
     }
     eprintln!("{finished} of {KILLS} ended before they were killed");

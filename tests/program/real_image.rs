@@ -90,10 +90,11 @@ fn a_debian_and_its_change_go_in_and_come_out() {
         (&0.into(), &0.into())
     );
 
-    // Blocks are counted for certain once they are on the disk.
+    // What a file occupies is known once it is written, and a list of extents may take a block more.
     let blocks = |path: &Path| {
-        fs::File::open(path).unwrap().sync_all().unwrap();
-        fs::metadata(path).unwrap().blocks()
+        let file = File::open(path).unwrap();
+        file.sync_all().unwrap();
+        file.metadata().unwrap().blocks()
     };
     for (backup, source) in [
         ("disk.img~2", old.as_path()),
@@ -103,7 +104,7 @@ fn a_debian_and_its_change_go_in_and_come_out() {
         world.ok(&["restore", backup, target.to_str().unwrap(), "-q"]);
         assert!(same(&target, source), "{backup}");
         assert!(
-            blocks(&target) <= blocks(source),
+            blocks(&target) <= blocks(source) + 16,
             "{backup}: {} blocks",
             blocks(&target)
         );
