@@ -62,7 +62,7 @@ class Cuttlebone(Program):
 
     def commands(self):
         backup = ["cuttlebone", "-q", "backup", self.image, "--volume", "vm"]
-        return dict(init=["cuttlebone", "-q", "init"], full=backup, unchanged=backup, reread=backup, changed=backup,
+        return dict(init=["cuttlebone", "-q", "init"], full=backup, unchanged=backup, reread=[*backup, "--reread"], changed=backup,
                     restore=["cuttlebone", "-q", "restore", "vm", f"{self.out}/vm.img"])
 
 

@@ -1,6 +1,16 @@
-//! Encrypted, deduplicating backups of block devices and Ceph RBD images.
+//! Encrypted, deduplicating backups of disk images, block devices and streams.
 //!
 //! `docs/architecture.md` shows the house: one folder a layer, imports point down.
+//!
+//! | layer | modules |
+//! |---|---|
+//! | 0 | [`base`]: ids, sizes, progress, cancellation |
+//! | 1 | [`crypto`], [`format`](mod@format), [`storage`], [`volume`], [`chunk`]: they do not know each other |
+//! | 2 | [`repo`]: where these meet |
+//! | 3 | [`ops`]: one module an operation |
+//! | 4 | [`cli`]: the front end |
+//!
+//! What a repository looks like on disk is specified in `docs/format.md`.
 
 pub mod base;
 pub mod chunk;

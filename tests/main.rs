@@ -3,11 +3,13 @@
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::print_stderr,
     reason = "a test that cannot go on has failed; clippy knows #[test] functions only, not their helpers"
 )]
 
 mod cli;
 mod house;
+mod program;
 mod storage;
 mod vectors;
 mod volume;

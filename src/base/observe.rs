@@ -31,7 +31,7 @@ pub struct Progress {
 pub enum Notice {
     /// The local index could not be used and is made anew, for this reason.
     CacheRebuilt(String),
-    /// Of an object that is kept twice, this copy is damaged or missing; the other one serves.
+    /// Of an object that is kept twice one copy cannot be used, as this says; the other one serves.
     CopyDamaged(String),
     /// An earlier run was interrupted; so many packs that it stored are used.
     Resumed {

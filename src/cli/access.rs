@@ -8,17 +8,20 @@ use std::time::Duration;
 use super::args::Globals;
 use super::environment::Environment;
 use super::failure::{Code, Failure};
+use super::output::Amount;
 use super::password::PasswordOptions;
 use super::request::plain_name;
 
+const THREADS_DEFAULT_MAX: NonZeroUsize = NonZeroUsize::new(4).expect("not zero");
+/// With more of them the budget for bytes under way would not reach.
+const THREADS_MAX: NonZeroUsize = NonZeroUsize::new(16).expect("not zero");
 const DEFAULT_PROJECT: &str = "default";
 
 /// How the program behaves, whatever it does.
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) json: bool,
-    pub(crate) quiet: bool,
-    pub(crate) verbose: bool,
+    pub(crate) amount: Amount,
     pub(crate) progress: bool,
     /// Time between updates of the progress, where the user chose one.
     pub(crate) progress_interval: Option<Duration>,
@@ -47,14 +50,23 @@ impl Settings {
             Some(value) => Some(interval(&value)?),
             None => None,
         };
-        let available = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        // Each thread takes some 15 MiB, and the host has other things to do, too.
+        let available = || {
+            let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+            cores.min(THREADS_DEFAULT_MAX)
+        };
         Ok(Self {
             json: globals.json,
-            quiet: globals.quiet,
-            verbose: globals.verbose > 0,
+            amount: match (globals.quiet, globals.verbose) {
+                (true, _) => Amount::Little,
+                (false, 0) => Amount::Usual,
+                (false, _) => Amount::More,
+            },
             progress: !globals.quiet && !globals.no_progress,
             progress_interval,
-            threads: globals.threads.unwrap_or_else(available),
+            threads: globals
+                .threads
+                .map_or_else(available, |threads| threads.min(THREADS_MAX)),
         })
     }
 }

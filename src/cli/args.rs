@@ -113,7 +113,7 @@ pub(crate) struct Globals {
     #[arg(long, global = true, help_heading = GLOBAL)]
     pub(crate) no_progress: bool,
 
-    /// Threads at work [default: one per core]
+    /// Threads at work, up to 16, with some 15 MiB each [default: one per core, up to 4]
     #[arg(long, global = true, value_name = "N", help_heading = GLOBAL)]
     pub(crate) threads: Option<NonZeroUsize>,
 }

@@ -1,7 +1,7 @@
 //! Errors of the layers below, as failures with an exit code and the next step to take.
 
 use crate::ops::OpsError;
-use crate::repo::{ErrorKind, RepoError};
+use crate::repo::{ErrorKind, ObjectRef, RepoError};
 use crate::storage::{self, StorageError};
 use crate::volume::{self, VolumeError};
 
@@ -45,6 +45,12 @@ impl From<RepoError> for Failure {
             }
             RepoError::RepositoryExists { .. } => Some("use it, or choose another place".into()),
             RepoError::Unsupported { .. } => Some("use a newer version of cuttlebone".into()),
+            RepoError::Damaged {
+                object: ObjectRef::Repository | ObjectRef::Key(..) | ObjectRef::Project(_),
+                ..
+            } => Some(
+                "both copies of it are unusable: put one back from another copy of the repository, if there is one".into(),
+            ),
             RepoError::Damaged { .. } | RepoError::Missing { .. } | RepoError::Tree => Some(
                 "run “cuttlebone check --read-data” to see which backups are affected; others are whole".into(),
             ),
@@ -62,7 +68,9 @@ impl From<RepoError> for Failure {
             RepoError::LastKey { .. } => {
                 Some("add another with “cuttlebone key add”, then remove this one".into())
             }
-            RepoError::NoBackup { .. } => Some("see what there is with “cuttlebone list”".into()),
+            RepoError::NoBackup { .. } => Some(
+                "see what there is with “cuttlebone list”; an id needs 4 digits or more".into(),
+            ),
             RepoError::AmbiguousBackup { matches, .. } => {
                 Some(format!("write more digits of one of them: {}", matches.join(", ")))
             }
@@ -103,6 +111,9 @@ impl From<VolumeError> for Failure {
             Kind::ReadOnly => Some("choose a target that can be written"),
             Kind::Unsuitable(volume::Unsuitable::Fifo) => {
                 Some("back it up as a stream: “cuttlebone backup - --volume NAME < PIPE”")
+            }
+            Kind::Unsuitable(volume::Unsuitable::Unsized) => {
+                Some("back it up as a stream: “cuttlebone backup - --volume NAME < FILE”")
             }
             Kind::Unsuitable(_) => Some("give a regular file or a block device"),
             Kind::Busy => Some("unmount it, or stop what uses it"),

@@ -1,5 +1,5 @@
-//! The command line: words become a checked [`request`], a request becomes calls of operations, and
-//! what they find is told in one place, [`output`].
+//! The command line: words become a checked request (`request.rs`), a request becomes calls of
+//! operations (`commands.rs`), and what they find is told in one place (`output.rs`).
 
 mod access;
 mod args;
@@ -9,6 +9,7 @@ mod explain;
 mod failure;
 mod generate;
 mod human;
+mod keys;
 mod message;
 mod output;
 mod password;
@@ -30,7 +31,7 @@ use access::{Access, Settings};
 use args::Cli;
 use environment::Environment;
 use failure::{Code, Failure};
-use output::{Output, Style};
+use output::{Amount, Output, Style};
 use password::{Password, Passwords};
 use progress::{Form, Meter};
 use request::{Action, Request};
@@ -56,8 +57,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let request = Request::new(cli, &environment)?;
     let output = Arc::new(Output::of_process(Style {
         json: request.settings.json,
-        quiet: request.settings.quiet,
-        verbose: request.settings.verbose,
+        amount: request.settings.amount,
         data_on_stdout: request.fills_stdout(),
     }));
     match request.action {
@@ -108,7 +108,7 @@ impl Session {
             Arc::clone(&output),
             form,
             settings.progress_interval,
-            settings.quiet,
+            settings.amount == Amount::Little,
         )
         .map(Arc::new)
         .map_err(|error| {

@@ -27,12 +27,22 @@ pub(crate) struct Output {
     columns: Option<usize>,
 }
 
+/// How much to tell people.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Amount {
+    /// `-q`: what went wrong, and what was asked for.
+    Little,
+    #[default]
+    Usual,
+    /// `-v`
+    More,
+}
+
 /// How to tell it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Style {
     pub(crate) json: bool,
-    pub(crate) quiet: bool,
-    pub(crate) verbose: bool,
+    pub(crate) amount: Amount,
     /// Standard output carries data: text goes to standard error.
     pub(crate) data_on_stdout: bool,
 }
@@ -77,7 +87,7 @@ impl Output {
             Message::Check(check) => check.errors == 0,
             _ => false,
         };
-        if self.style.quiet && only_good_news {
+        if self.style.amount == Amount::Little && only_good_news {
             return Ok(());
         }
         self.text(&render::message(message, &self.zone))
@@ -104,7 +114,7 @@ impl Output {
 
     /// What people hear who asked for more: names and values, where there are any.
     pub(crate) fn detail(&self, facts: &[(&str, Option<String>)]) -> Result<(), Failure> {
-        if self.style.json || !self.style.verbose {
+        if self.style.json || self.style.amount != Amount::More {
             return Ok(());
         }
         self.text(&render::fields(facts))

@@ -106,7 +106,7 @@ fn message_type_comes_first() {
 #[test]
 fn quiet_people_hear_of_damage_only() {
     let (output, captured) = captured(Style {
-        quiet: true,
+        amount: Amount::Little,
         ..Style::default()
     });
     output.show(&check(0)).unwrap();
@@ -134,7 +134,7 @@ fn text_makes_way_for_data() {
 #[test]
 fn details_are_for_those_who_ask() {
     let (output, captured) = captured(Style {
-        verbose: true,
+        amount: Amount::More,
         ..Style::default()
     });
     let facts = [

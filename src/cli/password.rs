@@ -95,8 +95,15 @@ impl From<PasswordError> for Failure {
             PasswordError::NoTerminal { new: true } => {
                 failure.hint("give the new password with --new-password-file")
             }
-            PasswordError::Empty(_) => failure.hint("an empty password protects nothing"),
+            PasswordError::Empty(_) => {
+                failure.hint("put the password there: an empty one protects nothing")
+            }
             PasswordError::Mismatch => failure.hint("run the command again"),
+            PasswordError::Read { .. } => failure.hint("check where the password is to come from"),
+            PasswordError::CommandFailed(_) => failure.hint("run it by itself to see why"),
+            PasswordError::TooLong(_) => {
+                failure.hint("a password has 64 KiB at most; is it the wrong file?")
+            }
             _ => failure,
         }
     }

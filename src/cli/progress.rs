@@ -3,16 +3,18 @@
 //! Operations report from many threads, often: a report is a few atomic stores. A thread of its own
 //! looks at them now and then and shows what it sees.
 
+use std::fmt;
 use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::base::{Notice, Observer, Phase, Progress};
 
+use super::human::duration;
 use super::message::{Message, Status};
 use super::output::Output;
 use super::render;
@@ -182,13 +184,19 @@ impl Shared {
         let style = ProgressStyle::with_template(match seen.total {
             Some(_) => {
                 "{prefix:.bold} {percent:>3}% [{wide_bar}] {binary_bytes}/{binary_total_bytes} \
-                 {binary_bytes_per_sec} {eta} left"
+                 {binary_bytes_per_sec} {left}"
             }
             None => "{prefix:.bold} {spinner} {binary_bytes} {binary_bytes_per_sec} {elapsed}",
         });
         // The default serves if a template should not parse.
         if let Ok(style) = style {
-            bar.set_style(style.progress_chars("=> "));
+            let left = |state: &ProgressState, text: &mut dyn fmt::Write| {
+                // Before anything was done nobody knows.
+                if state.per_sec() > 0.0 {
+                    let _ = write!(text, "{} left", duration(state.eta()));
+                }
+            };
+            bar.set_style(style.with_key("left", left).progress_chars("=> "));
         }
         bar.set_prefix(render::phase(name(seen.phase)));
         match seen.total {

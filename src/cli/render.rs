@@ -33,6 +33,12 @@ pub(crate) fn message(message: &Message, zone: &TimeZone) -> String {
         Message::Stats(stats) => self::stats(stats),
         Message::KeyChange(change) => match change.action {
             "opens" => format!("the password opens the key {}\n", short_id(&change.key_id)),
+            "exported" => format!(
+                "exported the key {}; if it is ever lost, copy the file into keys/ of the\n\
+                 repository (a project's key: of the project) under the name\n  {}\n",
+                short_id(&change.key_id),
+                change.key_id
+            ),
             action => format!("{action} the key {}\n", short_id(&change.key_id)),
         },
         Message::Cache(cache) => {
@@ -77,7 +83,7 @@ pub(crate) fn notice(notice: &Notice) -> String {
     match notice {
         Notice::CacheRebuilt(reason) => format!("the local index is made anew: {reason}"),
         Notice::CopyDamaged(copy) => {
-            format!("{copy} is damaged or missing; the other copy of it serves")
+            format!("{copy}; its other copy serves (“cuttlebone check” tells more)")
         }
         Notice::Resumed { packs } => format!(
             "an earlier run was interrupted; what it stored is used ({})",

@@ -4,6 +4,7 @@ mod backup;
 mod check;
 mod compare;
 mod error;
+mod image;
 mod restore;
 mod stats;
 mod stream;

@@ -275,29 +275,30 @@ impl<'a> Dealer<'a> {
     ) -> Result<(), OpsError> {
         let mut extents = present.data_extents();
         let mut extent = extents.next().transpose()?;
-        let mut at = 0;
-        let mut gap = |dealer: &mut Self, until: u64| -> Result<(), OpsError> {
-            while let Some(data) = extent.clone().filter(|data| data.start < until) {
-                let mut from = data.start.max(at);
-                let to = data.end.min(until);
+        // Deals out what data the target has where the image has no chunk.
+        let mut gap = |dealer: &mut Self, gap: Range<u64>| -> Result<(), OpsError> {
+            while let Some(data) = extent.clone().filter(|data| data.start < gap.end) {
+                let mut from = data.start.max(gap.start);
+                let to = data.end.min(gap.end);
                 while from < to {
                     let end = to.min(from + PIECE);
                     dealer.extend(from..end)?;
                     from = end;
                 }
-                if data.end > until {
+                if data.end > gap.end {
                     break;
                 }
                 extent = extents.next().transpose()?;
             }
-            at = until;
             Ok(())
         };
+        let mut dealt = 0;
         walk(image, |chunk| {
-            gap(self, chunk.offset)?;
+            gap(self, dealt..chunk.offset)?;
+            dealt = chunk.offset + u64::from(chunk.len);
             self.chunk(chunk)
         })?;
-        gap(self, image.size())
+        gap(self, dealt..image.size())
     }
 
     fn chunk(&mut self, chunk: ChunkRef) -> Result<(), OpsError> {

@@ -179,7 +179,7 @@ impl Objects {
         };
         match read(object.copy_name()) {
             Ok(value) => {
-                observer.notice(Notice::CopyDamaged(format!("{first}; its copy is whole")));
+                observer.notice(Notice::CopyDamaged(first.to_string()));
                 Ok(value)
             }
             Err(RepoError::Damaged {

@@ -49,6 +49,8 @@ pub enum Unsuitable {
     Socket,
     CharDevice,
     BlockDevice,
+    /// A file that has content and tells no size.
+    Unsized,
     /// Neither of the above, nor a file or block device.
     Other,
 }
@@ -62,6 +64,7 @@ impl fmt::Display for Unsuitable {
             Self::Socket => "a socket",
             Self::CharDevice => "a character device",
             Self::BlockDevice => "a block device",
+            Self::Unsized => "a file that does not tell its size",
             Self::Other => "neither a file nor a block device",
         })
     }
@@ -160,8 +163,8 @@ impl ErrorKind {
                 )
             }
             Self::Incomplete => f.write_str(": a write to it failed before"),
+            Self::Exists => f.write_str(": it exists"),
             Self::NotFound
-            | Self::Exists
             | Self::Denied
             | Self::ReadOnly
             | Self::TooLarge

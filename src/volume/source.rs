@@ -4,14 +4,14 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::iter::FusedIterator;
 use std::ops::Range;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{Advice, OFlags, SeekFrom};
 use rustix::io::Errno;
 
-use super::error::{ErrorKind, Operation, VolumeError};
+use super::error::{ErrorKind, Operation, Unsuitable, VolumeError};
 use super::sys::{ImageKind, image_size, open_image, read_image};
 
 /// The coarsest step in which file systems in use keep times (FAT). Within it of a change, a
@@ -101,6 +101,14 @@ impl ImageSource {
         let (file, metadata, kind) = open_image(path, OFlags::RDONLY, false)?;
         let size = image_size(&file, kind).map_err(&failed)?;
         let canonical = path.canonicalize().map_err(&failed)?;
+        if size == 0 && kind == ImageKind::File {
+            let failed = VolumeError::on(Operation::Read, path);
+            // Files that the system makes up tell no size; their content must not pass for nothing.
+            if file.read_at(&mut [0], 0).map_err(&failed)? > 0 {
+                let kind = ErrorKind::Unsuitable(Unsuitable::Unsized);
+                return Err(VolumeError::new(kind, Operation::Read, path.display()));
+            }
+        }
         // Only a hint: where it is refused, reading is slower and no worse.
         let _ = rustix::fs::fadvise(&file, 0, None, Advice::Sequential);
         Ok(Self {

@@ -10,14 +10,14 @@ use tempfile::TempDir;
 use super::{kind, names, noise, run};
 
 /// A loop device over a file, detached when dropped.
-struct Loop {
-    device: String,
+pub(crate) struct Loop {
+    pub(crate) device: String,
     backing: PathBuf,
     _directory: TempDir,
 }
 
 impl Loop {
-    fn new(content: &[u8]) -> Option<Self> {
+    pub(crate) fn new(content: &[u8]) -> Option<Self> {
         let directory = TempDir::new().expect("a directory");
         let backing = directory.path().join("backing");
         fs::write(&backing, content).expect("a file");
@@ -37,10 +37,10 @@ impl Drop for Loop {
 }
 
 /// A small file system in memory, unmounted when dropped.
-struct Small(TempDir);
+pub(crate) struct Small(TempDir);
 
 impl Small {
-    fn new(size: &str) -> Option<Self> {
+    pub(crate) fn new(size: &str) -> Option<Self> {
         let directory = TempDir::new().expect("a directory");
         let options = format!("size={size}");
         let path = directory.path().to_str()?;
@@ -48,7 +48,7 @@ impl Small {
         Some(Self(directory))
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 }

@@ -1,6 +1,6 @@
 //! Sources and targets, on real files and, where the machine lets us, real devices and full disks.
 
-mod device;
+pub(crate) mod device;
 mod source;
 mod target;
 
@@ -18,7 +18,7 @@ fn kind<T>(result: Result<T, VolumeError>) -> ErrorKind {
 }
 
 /// Bytes without a zero block, different for each seed.
-fn noise(seed: u64, len: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     blake3::Hasher::new()
         .update(&seed.to_le_bytes())
@@ -45,7 +45,7 @@ fn names(directory: &Path) -> Vec<String> {
 }
 
 /// What a command prints, if it can be run and succeeds.
-fn run(program: &str, arguments: &[&str]) -> Option<String> {
+pub(crate) fn run(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program)
         .args(arguments)
         .stderr(Stdio::null())

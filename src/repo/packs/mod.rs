@@ -1,5 +1,7 @@
 //! Filling packs, storing them, naming them in index segments; and reading what a pack says of itself.
 
+mod budget;
+mod claims;
 mod journal;
 mod listing;
 mod packer;

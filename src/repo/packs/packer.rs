@@ -4,15 +4,16 @@
 //! pack that is open, seals in place and hands the buffer over. A pack whose reservations have all been
 //! delivered goes to the writer. One byte budget bounds everything between compression and the store.
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::Sender;
 
 use super::super::codec::{Compression, Compressor};
 use super::super::error::RepoError;
 use super::super::index::Index;
+use super::budget::{Budget, CloseOnDrop};
+use super::claims::Claims;
 use super::listing::{pack_context, read_listing};
 use super::writer::{IndexStored, Writer};
 use super::{Journal, PackTargets};
@@ -292,7 +293,7 @@ impl Packer<'_> {
 
     /// Seals runs for the open pack and delivers them.
     fn hand_over(&self, runs: &[Run], mut part: Vec<u8>) -> Result<(), RepoError> {
-        self.shared.budget.take(part.capacity())?;
+        self.make_room(part.capacity())?;
         let (pack, part_number, first_ordinal) = self.reserve(runs, part.len())?;
         self.seal(
             &pack.cipher,
@@ -329,7 +330,7 @@ impl Packer<'_> {
     fn store_nodes(&self, plain: &[u8], runs: &[Run]) -> Result<(), RepoError> {
         let mut copies = Vec::with_capacity(NODE_COPIES);
         for _ in 0..NODE_COPIES {
-            self.shared.budget.take(plain.len())?;
+            self.make_room(plain.len())?;
             let nonce = PackNonce::random()?;
             let cipher = self.index.project().keys.pack_cipher(nonce);
             let mut part = plain.to_vec();
@@ -377,6 +378,31 @@ impl Packer<'_> {
             self.shared.claims.forget([id]);
         }
         Ok(!known)
+    }
+
+    /// Waits until so many bytes may be under way. Only packs that are closed ever give back what they
+    /// hold, so one that is open is not waited for but closed.
+    fn make_room(&self, bytes: usize) -> Result<(), RepoError> {
+        if !self.shared.budget.try_take(bytes)? {
+            self.close_open()?;
+            self.shared.budget.take(bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Closes the open pack, whatever its size. It goes to the writer, or with its last part.
+    fn close_open(&self) -> Result<(), RepoError> {
+        let Some(pack) = lock(&self.open).take() else {
+            return Ok(());
+        };
+        let mut state = lock(&pack.state);
+        state.closed = true;
+        if state.missing > 0 {
+            return Ok(());
+        }
+        let full = pack.take(&mut state);
+        drop(state);
+        self.send(vec![full])
     }
 
     /// Takes the next ordinals of the open pack for these runs.
@@ -477,7 +503,7 @@ impl Shared {
         let mut spare = lock(&self.spare);
         for mut part in parts {
             // One that grew for a run that did not compress is not worth keeping.
-            if part.capacity() <= 2 * PART_LEN && spare.len() < BUDGET / PART_LEN / 2 {
+            if part.capacity() <= self.part_len && spare.len() < BUDGET / PART_LEN / 2 {
                 part.clear();
                 spare.push(part);
             }
@@ -505,81 +531,6 @@ fn run(codec: Codec, stored_len: usize, blobs: Vec<Blob>) -> Run {
 /// What a run is bound to: project, pack header, kind, descriptor.
 pub(in crate::repo) fn run_context(context: &[u8; 32], kind: BlobKind, run: &Run) -> Vec<u8> {
     [&context[..], &run.context(kind)].concat()
-}
-
-const SHARDS: usize = 16;
-
-/// A set of ids that many threads ask at once.
-#[derive(Default)]
-struct Claims([Mutex<HashSet<BlobId>>; SHARDS]);
-
-impl Claims {
-    fn shard(&self, id: &BlobId) -> MutexGuard<'_, HashSet<BlobId>> {
-        lock(&self.0[usize::from(id.as_bytes()[0]) % SHARDS])
-    }
-
-    /// Whether nobody had claimed it.
-    fn claim(&self, id: BlobId) -> bool {
-        self.shard(&id).insert(id)
-    }
-
-    fn forget(&self, ids: impl IntoIterator<Item = BlobId>) {
-        for id in ids {
-            self.shard(&id).remove(&id);
-        }
-    }
-}
-
-/// Bytes that may be under way at once.
-struct Budget {
-    /// `None` once nobody gives back any more.
-    left: Mutex<Option<usize>>,
-    changed: Condvar,
-}
-
-impl Budget {
-    fn new(bytes: usize) -> Self {
-        Self {
-            left: Mutex::new(Some(bytes)),
-            changed: Condvar::new(),
-        }
-    }
-
-    fn take(&self, bytes: usize) -> Result<(), Cancelled> {
-        let mut left = lock(&self.left);
-        loop {
-            match &mut *left {
-                None => return Err(Cancelled),
-                Some(free) if *free >= bytes => {
-                    *free -= bytes;
-                    return Ok(());
-                }
-                Some(_) => {
-                    left = self
-                        .changed
-                        .wait(left)
-                        .unwrap_or_else(PoisonError::into_inner);
-                }
-            }
-        }
-    }
-
-    fn give_back(&self, bytes: usize) {
-        if let Some(free) = &mut *lock(&self.left) {
-            *free += bytes;
-        }
-        self.changed.notify_all();
-    }
-}
-
-/// Closes a budget whatever way its giver ends.
-struct CloseOnDrop<'a>(&'a Budget);
-
-impl Drop for CloseOnDrop<'_> {
-    fn drop(&mut self) {
-        *lock(&self.0.left) = None;
-        self.0.changed.notify_all();
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,0 +1,586 @@
+//! Bad input and bad places: the exit code, and a message that says what was attempted, on what, why,
+//! and what to do next.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{PASSWORD, World, damage, finish, until};
+use crate::volume::device::{Loop, Small};
+use crate::volume::{noise, run};
+
+const MIB: usize = 1 << 20;
+
+fn says(message: &str, expected: &[&str]) {
+    let begins = message.starts_with("error: ") || message.contains("\nerror: ");
+    assert!(begins, "{message}");
+    assert!(message.contains("\n  next: "), "no way on: {message}");
+    for part in expected {
+        assert!(message.contains(part), "no “{part}” in {message}");
+    }
+}
+
+/// What a program is told of the same.
+fn exit_error(world: &World, words: &[&str], code: i32) -> Value {
+    let line = world.fails(&[words, &["--json"]].concat(), code);
+    let error: Value = serde_json::from_str(line.lines().last().unwrap()).unwrap();
+    assert_eq!(error["message_type"], "exit_error");
+    assert_eq!(error["code"], code);
+    assert!(
+        error["message"].is_string() && error["hint"].is_string(),
+        "{error}"
+    );
+    error
+}
+
+#[test]
+fn no_repository_there_is_10() {
+    let mut world = World::empty();
+    let disk = world.write("disk.img", b"x");
+    // Without a password, too: nobody should have to type one to hear this.
+    world.set("CUTTLEBONE_PASSWORD", "");
+    for words in [
+        &["list"][..],
+        &["check"],
+        &["backup", &disk],
+        &["key", "list"],
+    ] {
+        says(
+            &world.fails(words, 10),
+            &["no repository", &world.at("repo"), "cuttlebone init"],
+        );
+    }
+    exit_error(&world, &["list"], 10);
+    fs::create_dir(world.repository()).unwrap();
+    says(&world.fails(&["list"], 10), &["no repository"]);
+    world.fails(&["list", "-r", &disk], 10);
+}
+
+#[test]
+fn a_wrong_password_is_12_and_at_once() {
+    let mut world = World::empty();
+    world.ok(&["init", "-q"]);
+    world.set("CUTTLEBONE_PASSWORD", "wrong");
+    let ran = world.run(&["list"]);
+    assert_eq!(ran.code, Some(12));
+    says(&ran.stderr, &["no key", &world.at("repo")]);
+    assert!(
+        ran.took < Duration::from_secs(4),
+        "{:?}; a second where nothing else runs",
+        ran.took
+    );
+    exit_error(&world, &["list"], 12);
+}
+
+#[test]
+fn a_password_must_come_from_somewhere() {
+    let mut world = World::new();
+    world.set("CUTTLEBONE_PASSWORD", "");
+    says(
+        &world.fails(&["list"], 1),
+        &["no password", "--password-file"],
+    );
+    let empty = world.write("empty", b"\n");
+    says(
+        &world.fails(&["list", "--password-file", &empty], 1),
+        &["empty password", &empty],
+    );
+    let missing = world.at("missing");
+    says(
+        &world.fails(&["list", "--password-file", &missing], 1),
+        &[&missing, "No such file"],
+    );
+    says(
+        &world.fails(&["list", "--password-command", "exit 3"], 1),
+        &["command failed", "3"],
+    );
+    says(
+        &world.fails(
+            &["init", "-r", &world.at("new"), "--password-file", &empty],
+            1,
+        ),
+        &[&empty],
+    );
+    assert!(!world.path("new").exists());
+    let file = world.write("file", PASSWORD.as_bytes());
+    world.ok(&["list", "--password-file", &file]);
+    world.ok(&["list", "--password-command", &format!("cat {file}")]);
+    let stdin = File::open(&file).unwrap();
+    assert_eq!(
+        world
+            .run_with_stdin(&["list", "--password-file", "-"], stdin)
+            .code,
+        Some(0)
+    );
+}
+
+#[test]
+fn a_newer_format_is_refused() {
+    let world = World::new();
+    for name in ["cuttlebone", "cuttlebone.copy"] {
+        let path = world.repository().join(name);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[8] = 2;
+        let hash = blake3::hash(&bytes[..72]);
+        bytes[72..].copy_from_slice(hash.as_bytes());
+        fs::write(path, bytes).unwrap();
+    }
+    says(&world.fails(&["list"], 1), &["version", "newer"]);
+}
+
+#[test]
+fn a_repository_file_is_read_from_either_copy_and_missed_if_both_are_damaged() {
+    let world = World::new();
+    let file = world.repository().join("cuttlebone");
+    damage(&file);
+    let ran = world.run(&["list"]);
+    assert_eq!(ran.code, Some(0));
+    assert!(
+        ran.stderr.contains("its other copy serves"),
+        "{}",
+        ran.stderr
+    );
+    says(
+        &world.fails(&["check"], 21),
+        &["0 backups affected", "mend"],
+    );
+    fs::remove_file(&file).unwrap();
+    world.ok(&["list"]);
+    damage(&world.repository().join("cuttlebone.copy"));
+    says(&world.fails(&["list"], 21), &["repository file", "damaged"]);
+}
+
+#[test]
+fn what_is_no_image_is_no_source() {
+    let world = World::new();
+    let fifo = world.at("fifo");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&fifo)
+            .status()
+            .unwrap()
+            .success()
+    );
+    says(
+        &world.fails(&["backup", &fifo], 1),
+        &[&fifo, "named pipe", "backup -"],
+    );
+    let directory = world.at("repo");
+    says(
+        &world.fails(&["backup", &directory], 1),
+        &[&directory, "a directory"],
+    );
+    let missing = world.at("missing");
+    says(
+        &world.fails(&["backup", &missing], 1),
+        &[&missing, "No such file"],
+    );
+    says(
+        &world.fails(&["backup", "/dev/null"], 1),
+        &["/dev/null", "character device"],
+    );
+    // A file that the kernel makes up has content and no size, or cannot be read at all.
+    says(
+        &world.fails(&["backup", "/proc/cpuinfo"], 1),
+        &["/proc/cpuinfo", "size"],
+    );
+    says(
+        &world.fails(&["backup", "/proc/self/mem"], 1),
+        &["could not read /proc/self/mem"],
+    );
+    assert_eq!(world.ok(&["list"]), "no backups\n");
+}
+
+#[test]
+fn a_source_that_changes_meanwhile_is_not_backed_up() {
+    let world = World::new();
+    let disk = world.write("disk.img", &noise(1, 256 * MIB));
+    for (what, expected) in [("write", "written to"), ("shrink", "shr")] {
+        let words = ["backup", &disk, "--volume", what];
+        let mut child = world.start(&words);
+        let before = world.packs().len();
+        until(&mut child, || world.packs().len() > before);
+        let file = File::options().write(true).open(&disk).unwrap();
+        match what {
+            "write" => file.write_all_at(&noise(2, 4096), 0).unwrap(),
+            _ => file.set_len(MIB as u64).unwrap(),
+        }
+        let ran = finish(child, &words);
+        assert_eq!(ran.code, Some(1), "{what}: {ran:?}");
+        says(&ran.stderr, &[&disk, "snapshot"]);
+        assert!(
+            ran.stderr.contains(expected) || ran.stderr.contains("written to"),
+            "{}",
+            ran.stderr
+        );
+        // Other data, or all of it would be known.
+        fs::write(&disk, noise(3, 256 * MIB)).unwrap();
+    }
+    assert_eq!(world.ok(&["list"]), "no backups\n");
+    world.is_clean();
+}
+
+#[test]
+fn a_disk_that_cannot_be_read_fails_the_backup() {
+    let content = noise(4, 8 * MIB);
+    let Some(disk) = Loop::new(&content) else {
+        eprintln!("skipped: loop devices cannot be made here");
+        return;
+    };
+    // 2 MiB of it answer with an error.
+    let table = format!(
+        "0 4096 linear {0} 0\n4096 4096 error\n8192 8192 linear {0} 8192\n",
+        disk.device
+    );
+    let name = format!("cuttlebone-test-{}", std::process::id());
+    let made = run("dmsetup", &["create", &name, "--table", &table]);
+    let made = made.or_else(|| {
+        run(
+            "sh",
+            &["-c", &format!("printf '{table}' | dmsetup create {name}")],
+        )
+    });
+    if made.is_none() {
+        eprintln!("skipped: no device that fails can be made here");
+        return;
+    }
+    let world = World::new();
+    let failed = world.run(&["backup", &format!("/dev/mapper/{name}"), "--volume", "v"]);
+    run("dmsetup", &["remove", &name]);
+    assert_eq!(failed.code, Some(1), "{failed:?}");
+    says(&failed.stderr, &[&name, "at byte", "Input/output error"]);
+    assert_eq!(world.ok(&["list"]), "no backups\n");
+}
+
+#[test]
+fn a_target_that_will_not_do_is_left_alone() {
+    let world = World::new();
+    let disk = world.write("disk.img", &noise(5, 2 * MIB));
+    world.backup(&[&disk]);
+    let existing = world.write("existing", b"precious");
+    says(
+        &world.fails(&["restore", "disk.img", &existing], 1),
+        &[&existing, "exists", "--force"],
+    );
+    assert_eq!(fs::read(&existing).unwrap(), b"precious");
+    let nowhere = world.at("no/where");
+    says(
+        &world.fails(&["restore", "disk.img", &nowhere], 1),
+        &[&nowhere, "No such file"],
+    );
+    world.fails(&["restore", "disk.img", &world.at("cache"), "--force"], 1);
+    world.fails(
+        &["restore", "disk.img", &world.at("missing"), "--in-place"],
+        1,
+    );
+
+    let before = noise(6, MIB);
+    let Some(device) = Loop::new(&before) else {
+        eprintln!("skipped: loop devices cannot be made here");
+        return;
+    };
+    for way in [&[][..], &["--in-place"], &["--force"]] {
+        let words = [&["restore", "disk.img", &device.device], way].concat();
+        says(
+            &world.fails(&words, 1),
+            &[&device.device, "1048576", "2097152"],
+        );
+    }
+    assert!(fs::read(&device.device).unwrap() == before);
+}
+
+#[test]
+fn a_full_disk_is_named_and_room_is_all_it_takes() {
+    let Some(disk) = Small::new("90m") else {
+        eprintln!("skipped: file systems cannot be mounted here");
+        return;
+    };
+    let mut world = World::new();
+    world.set("CUTTLEBONE_REPOSITORY", disk.path().join("repo"));
+    world.ok(&["init", "-q"]);
+    let small = world.write("small", &noise(7, MIB));
+    world.backup(&[&small]);
+    let size = 200 * MIB;
+    let large = world.write("large", &noise(8, size));
+    let mount = disk.path().to_str().unwrap();
+    says(
+        &world.fails(&["backup", &large], 1),
+        &["could not store", mount, "free of 90.0 MiB", "make room"],
+    );
+    world.is_clean();
+    world.restores("small", &small);
+
+    run("mount", &["-o", "remount,size=400m", mount]).unwrap();
+    let summary = world.backup(&[&large]);
+    let new = summary["bytes_new"].as_u64().unwrap();
+    assert!(
+        new <= (size - 32 * MIB) as u64,
+        "what was stored is used: {summary}"
+    );
+    world.restores("large", &large);
+    world.is_clean();
+
+    // A full target is named, too, and nothing stays behind.
+    run("mount", &["-o", "remount,size=300m", mount]).unwrap();
+    let target = disk.path().join("target");
+    let told = world.fails(&["restore", "large", target.to_str().unwrap()], 1);
+    says(
+        &told,
+        &["could not write", target.to_str().unwrap(), "free"],
+    );
+    assert_eq!(fs::read_dir(disk.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_read_only_repository_can_be_read() {
+    let Some(disk) = Small::new("100m") else {
+        eprintln!("skipped: file systems cannot be mounted here");
+        return;
+    };
+    let mut world = World::new();
+    world.set("CUTTLEBONE_REPOSITORY", disk.path().join("repo"));
+    world.ok(&["init", "-q"]);
+    let image = world.write("disk.img", &noise(9, MIB));
+    world.backup(&[&image]);
+    let mount = disk.path().to_str().unwrap();
+    run("mount", &["-o", "remount,ro", mount]).unwrap();
+    let other = world.write("other", &noise(10, MIB));
+    says(
+        &world.fails(&["backup", &other], 1),
+        &[mount, "Read-only", "mount it writable"],
+    );
+    world.restores("disk.img", &image);
+    world.ok(&["list"]);
+    world.is_clean();
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_is_named() {
+    let mut world = World::new();
+    let disk = world.write("disk.img", &noise(11, MIB));
+    world.set("CUTTLEBONE_CACHE_DIR", format!("{disk}/cache"));
+    let told = world.fails(&["backup", &disk], 1);
+    says(
+        &told,
+        &[&format!("{disk}/cache"), "Not a directory", "--cache-dir"],
+    );
+}
+
+#[test]
+fn what_is_not_known_is_named_with_what_is() {
+    let mut world = World::new();
+    let disk = world.write("disk.img", &noise(12, MIB));
+    world.backup(&[&disk]);
+    for selector in [
+        "nope",
+        "nope~1",
+        "disk.img~20",
+        "disk.img@snap",
+        "ffffffffffffffffffff",
+    ] {
+        says(
+            &world.fails(&["show", selector], 1),
+            &[selector, "cuttlebone list"],
+        );
+    }
+    says(
+        &world.fails(&["list", "nope"], 1),
+        &["“nope”", "cuttlebone list"],
+    );
+    says(
+        &world.fails(&["restore", "nope", &world.at("x")], 1),
+        &["“nope”"],
+    );
+    says(
+        &world.fails(&["compare", "disk.img", "nope"], 1),
+        &["“nope”"],
+    );
+    says(
+        &world.fails(&["--project", "nope", "list"], 1),
+        &["“nope”", "default"],
+    );
+    // 17 ids begin with 16 digits.
+    let new = world.write("new", b"new");
+    let cheap = ["--kdf-memory", "1M", "--kdf-passes", "1", "-q"];
+    for _ in 0..16 {
+        world.ok(&[&["key", "add", "--new-password-file", &new][..], &cheap].concat());
+    }
+    let keys = world.json(&["key", "list"]);
+    let first = |line: &Value| line["key_id"].as_str().unwrap()[..1].to_owned();
+    let digits: Vec<_> = keys.iter().map(first).collect();
+    let twice = digits
+        .iter()
+        .find(|digit| digits.iter().filter(|d| d == digit).count() > 1);
+    says(
+        &world.fails(&["key", "remove", twice.unwrap()], 2),
+        &["more than one", "digits"],
+    );
+    world.set("CUTTLEBONE_REPOSITORY", "");
+    says(
+        &world.fails(&["list"], 2),
+        &["no repository given", "--repo"],
+    );
+}
+
+#[test]
+fn wrong_usage_is_2_and_a_typo_is_seen() {
+    let world = World::empty();
+    assert!(world.fails(&["bakup", "x"], 2).contains("'backup'"));
+    assert!(
+        world
+            .fails(&["backup", "x", "--volme", "v"], 2)
+            .contains("--volume")
+    );
+    assert!(
+        world
+            .fails(&["backup", "x", "--label", "novalue"], 2)
+            .contains("KEY=VALUE")
+    );
+    for words in [
+        &["backup"][..],
+        &["restore", "a"],
+        &["restore", "a", "b", "--force", "--in-place"],
+        &["backup", "-"],
+        &["init", "--chunk-size", "3K"],
+        &["key", "passwd", "--this-project"],
+        &["restore", "a", "-", "--json"],
+        &["-r", "sftp:host:/x", "list"],
+    ] {
+        world.fails(words, 2);
+    }
+}
+
+#[test]
+fn a_password_is_never_where_others_look() {
+    const SECRET: &str = "whisper-4711";
+    let mut world = World::empty();
+    world.set("CUTTLEBONE_PASSWORD", SECRET);
+    world.ok(&["init", "--kdf-memory", "1M", "-q"]);
+    let disk = world.write("disk.img", &noise(13, 64 * MIB));
+    // What a child sees, and what others see of the program that started it.
+    let secret = world.write("secret", SECRET.as_bytes());
+    let command = format!(
+        "env >{0}/env; cat /proc/$PPID/cmdline >{0}/ps; cat {secret}",
+        world.at(".")
+    );
+    let ran = world.run(&["backup", &disk, "-v", "--password-command", &command]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let mut seen = fs::read_to_string(world.path("env")).unwrap();
+    assert!(seen.contains("CUTTLEBONE_REPOSITORY"), "{seen}");
+    seen += &fs::read_to_string(world.path("ps")).unwrap();
+    seen += &ran.stderr;
+    seen += &String::from_utf8(ran.stdout).unwrap();
+    for words in [
+        &["list"][..],
+        &["key", "list"],
+        &["nope"],
+        &["--help"],
+        &["list", "--json"],
+    ] {
+        let ran = world.run(words);
+        seen += &ran.stderr;
+        seen += &String::from_utf8(ran.stdout).unwrap();
+    }
+    assert!(!seen.contains(SECRET), "{seen}");
+    for file in super::files(&world.path("cache")) {
+        let bytes = fs::read(&file).unwrap();
+        assert!(
+            !bytes
+                .windows(SECRET.len())
+                .any(|window| window == SECRET.as_bytes()),
+            "{file:?}"
+        );
+    }
+}
+
+/// The largest pack, which holds chunks.
+fn largest(world: &World) -> std::path::PathBuf {
+    let len = |path: &std::path::PathBuf| fs::metadata(path).unwrap().len();
+    world.packs().into_iter().max_by_key(len).unwrap()
+}
+
+fn two_backups() -> (World, String, String) {
+    let world = World::new();
+    let a = world.write("a", &noise(14, 3 * MIB));
+    let b = world.write("b", &noise(15, MIB));
+    world.backup(&[&a]);
+    world.backup(&[&b]);
+    (world, a, b)
+}
+
+fn checked(world: &World, words: &[&str], code: i32) -> Vec<Value> {
+    let ran = world.run(&[words, &["--json"]].concat());
+    assert_eq!(ran.code, Some(code), "{ran:?}");
+    super::json_lines(&String::from_utf8(ran.stdout).unwrap())
+}
+
+#[test]
+fn check_finds_damage_and_says_which_backups_suffer() {
+    let (world, a, b) = two_backups();
+    let id = |volume| world.json_one(&["show", volume], "backup")["backup_id"].clone();
+    damage(&largest(&world));
+    world.ok(&["check"]);
+    let lines = checked(&world, &["check", "--read-data"], 21);
+    assert!(
+        lines.iter().any(|line| line["message_type"] == "error"),
+        "{lines:?}"
+    );
+    let check = lines.last().unwrap();
+    assert_eq!(
+        (&check["message_type"], &check["packs_damaged"]),
+        (&"check".into(), &1.into())
+    );
+    assert_eq!(check["backups_affected"], Value::Array(vec![id("a")]));
+    let told = world.fails(&["check", "--read-data"], 21);
+    says(&told, &["damage found", "1 backup affected", "--reread"]);
+
+    says(
+        &world.fails(&["restore", "a", &world.at("out")], 21),
+        &["damaged", "check"],
+    );
+    assert!(!world.path("out").exists());
+    world.restores("b", &b);
+
+    fs::remove_file(largest(&world)).unwrap();
+    let check = checked(&world, &["check"], 21).pop().unwrap();
+    assert_eq!(check["backups_affected"], Value::Array(vec![id("a")]));
+    world.fails(&["restore", "a", &world.at("out")], 21);
+    assert!(Path::new(&a).exists());
+}
+
+#[test]
+fn check_sees_that_history_has_vanished() {
+    let (world, _, b) = two_backups();
+    let id = world.json_one(&["show", "a"], "backup")["backup_id"].clone();
+    let record = world.project().join("backups").join(id.as_str().unwrap());
+    fs::remove_file(record).unwrap();
+    let lines = checked(&world, &["check"], 23);
+    assert!(
+        lines[0].to_string().contains(id.as_str().unwrap()),
+        "{lines:?}"
+    );
+    says(&world.fails(&["check"], 23), &["vanished"]);
+    world.restores("b", &b);
+}
+
+#[test]
+fn a_damaged_record_is_told_and_the_others_listed() {
+    let (world, _, b) = two_backups();
+    let id = world.json_one(&["show", "a"], "backup")["backup_id"].clone();
+    damage(&world.project().join("backups").join(id.as_str().unwrap()));
+    let ran = world.run(&["list"]);
+    assert_eq!(
+        (
+            ran.code,
+            String::from_utf8(ran.stdout).unwrap().lines().count()
+        ),
+        (Some(0), 2)
+    );
+    assert!(ran.stderr.contains("check"), "{}", ran.stderr);
+    world.fails(&["check"], 21);
+    world.restores("b", &b);
+}

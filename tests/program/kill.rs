@@ -1,0 +1,196 @@
+//! A program that is killed, or asked to stop, harms nothing that was there and loses little.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::process::Child;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{ALONE, World, finish, until, wait};
+use crate::volume::noise;
+
+const MIB: usize = 1 << 20;
+const SIZE: usize = 208 * MIB;
+/// What changes of it.
+const NEW: usize = 80 * MIB;
+const KILLS: u32 = 30;
+/// From a signal to the end, on a machine that does other things too.
+const QUICKLY: Duration = Duration::from_secs(10);
+
+/// Numbers that differ from run to run; the seed is told, so that a failure can be looked into.
+struct Random(u64);
+
+impl Random {
+    fn new() -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let seed = u64::from(now.subsec_nanos()) | 1;
+        eprintln!("seed {seed}");
+        Self(seed)
+    }
+
+    /// Up to `most`.
+    fn next(&mut self, most: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % most
+    }
+}
+
+fn send(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).unwrap();
+}
+
+#[test]
+fn a_kill_at_any_moment_harms_no_backup() {
+    let _alone = ALONE.lock();
+    let mut random = Random::new();
+    let world = World::new();
+    let early = world.write("early", &noise(1, 3 * MIB));
+    world.backup(&[&early]);
+    let disk = world.write("disk.img", &noise(2, SIZE));
+    let file = fs::File::options().write(true).open(&disk).unwrap();
+    let words = ["backup", &disk, "-q"];
+    let begun = Instant::now();
+    world.ok(&["backup", &disk, "-q", "--dry-run"]);
+    let most = u64::try_from(begun.elapsed().as_millis()).unwrap();
+
+    let mut finished = 0;
+    for kill in 1..=KILLS {
+        let mut child = world.start(&words);
+        thread::sleep(Duration::from_millis(random.next(most)));
+        child.kill().unwrap();
+        if child.wait().unwrap().success() {
+            finished += 1;
+            // Something new to store: a backup that finds all is over before it can be killed.
+            let at = random.next((SIZE - NEW) as u64);
+            file.write_all_at(&noise(random.next(u64::MAX), NEW), at)
+                .unwrap();
+        }
+        if kill % 10 == 0 {
+            world.is_clean();
+            world.restores("early", &early);
+        }
+    }
+    eprintln!("{finished} of {KILLS} ended before they were killed");
+    world.backup(&[&disk]);
+    world.restores("disk.img", &disk);
+    world.restores("early", &early);
+    world.is_clean();
+}
+
+#[test]
+fn what_a_killed_backup_stored_is_used() {
+    let world = World::new();
+    for (round, signal) in [(1, Signal::KILL), (2, Signal::INT), (3, Signal::TERM)] {
+        let disk = world.write("disk.img", &noise(100 + round, SIZE));
+        let before = world.packs().len();
+        let mut child = world.start(&["backup", &disk]);
+        until(&mut child, || world.packs().len() >= before + 4);
+        send(&child, signal);
+        let begun = Instant::now();
+        let ran = finish(child, &["backup"]);
+        assert!(
+            begun.elapsed() < QUICKLY,
+            "{signal:?} took {:?}",
+            begun.elapsed()
+        );
+        if signal != Signal::KILL {
+            assert_eq!(ran.code, Some(130), "{ran:?}");
+            assert!(
+                ran.stderr.contains("what was stored is used"),
+                "{}",
+                ran.stderr
+            );
+        }
+        let summary = world.backup(&[&disk]);
+        let new = summary["bytes_new"].as_u64().unwrap();
+        assert!(new <= (SIZE - 96 * MIB) as u64, "{signal:?}: {summary}");
+        world.restores("disk.img", &disk);
+    }
+    world.is_clean();
+}
+
+#[test]
+fn a_stream_that_is_interrupted_ends_too() {
+    let world = World::new();
+    let mut child = world.command(&["backup", "-", "--volume", "s"]);
+    let mut child = child.stdin(std::process::Stdio::piped()).spawn().unwrap();
+    let mut pipe = child.stdin.take().unwrap();
+    let feed = thread::spawn(move || {
+        let data = noise(3, 8 * MIB);
+        // Until nobody listens any more.
+        while pipe.write_all(&data).is_ok() {}
+    });
+    // It has its index, so it is about to read.
+    until(&mut child, || {
+        !super::files(&world.path("cache")).is_empty()
+    });
+    thread::sleep(Duration::from_millis(200));
+    send(&child, Signal::INT);
+    assert_eq!(wait(&mut child, QUICKLY).unwrap().code(), Some(130));
+    feed.join().unwrap();
+    assert_eq!(world.ok(&["list"]), "no backups\n");
+}
+
+#[test]
+fn a_restore_that_ends_early_leaves_no_target() {
+    let world = World::new();
+    let disk = world.write("disk.img", &noise(4, SIZE));
+    world.backup(&[&disk]);
+    for (name, signal) in [("a", Signal::KILL), ("b", Signal::INT), ("c", Signal::TERM)] {
+        fs::create_dir(world.path(name)).unwrap();
+        let target = world.at(&format!("{name}/target"));
+        let mut child = world.start(&["restore", "disk.img", &target]);
+        // The temporary file has blocks: it is being written.
+        until(&mut child, || {
+            super::files(&world.path(name)).iter().any(|file| {
+                use std::os::unix::fs::MetadataExt;
+                file.metadata().is_ok_and(|meta| meta.blocks() > 0)
+            })
+        });
+        send(&child, signal);
+        let status = wait(&mut child, QUICKLY).unwrap();
+        assert!(!fs::exists(&target).unwrap(), "{signal:?}");
+        if signal != Signal::KILL {
+            assert_eq!(status.code(), Some(130));
+            assert_eq!(super::files(&world.path(name)).len(), 0, "{signal:?}");
+        }
+    }
+    // A closed pipe ends it as well.
+    let mut child = world.start(&["restore", "disk.img", "-"]);
+    drop(child.stdout.take());
+    assert_eq!(wait(&mut child, QUICKLY).unwrap().code(), Some(1));
+    world.restores("disk.img", &disk);
+}
+
+#[test]
+fn several_backups_at_once_share_a_repository_and_a_cache() {
+    let world = World::new();
+    let shared = noise(5, 16 * MIB);
+    let disks: Vec<_> = (0..4)
+        .map(|number| {
+            let content = [&shared[..], &noise(10 + number, 16 * MIB)].concat();
+            world.write(&format!("disk{number}"), &content)
+        })
+        .collect();
+    for _ in 0..2 {
+        let start = |disk: &String| world.start(&["backup", disk, "--reread"]);
+        let children: Vec<_> = disks.iter().map(start).collect();
+        for child in children {
+            finish(child, &["backup"]).ok(&["backup"]);
+        }
+    }
+    let listed = world.json(&["list"]);
+    assert_eq!(listed.len(), 8);
+    for (number, disk) in disks.iter().enumerate() {
+        world.restores(&format!("disk{number}"), disk);
+        world.restores(&format!("disk{number}~1"), disk);
+    }
+    world.is_clean();
+    let unchanged = world.backup(&[&disks[0], "--reread"]);
+    assert_eq!(unchanged["chunks_new"], 0);
+}

@@ -1,0 +1,97 @@
+//! Memory and time do not grow with the size of an image.
+
+use std::fs::File;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::time::Duration;
+
+use super::{ALONE, Ran, World};
+use crate::volume::noise;
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+const PEAK_MAX: u64 = 200 * MIB;
+
+fn modest(ran: &Ran, what: &str) {
+    assert_eq!(ran.code, Some(0), "{what}: {ran:?}");
+    eprintln!("{what}: {} MiB, {:?}", ran.peak / MIB, ran.took);
+    assert!(ran.peak <= PEAK_MAX, "{what} took {} MiB", ran.peak / MIB);
+}
+
+#[test]
+fn eight_gibibytes_take_little_memory() {
+    let _alone = ALONE.lock();
+    // With a key of the usual cost: that is memory, too.
+    let world = World::empty();
+    world.ok(&["init", "-q"]);
+    let disk = world.at("disk.img");
+    let file = File::create(&disk).unwrap();
+    file.set_len(8 * GIB).unwrap();
+    // 300 MiB, all over it.
+    for piece in 0..75 {
+        file.write_all_at(&noise(piece, 4 << 20), piece * 109 * MIB + piece * 4096)
+            .unwrap();
+    }
+    modest(&world.run(&["backup", &disk]), "backup");
+    modest(&world.run(&["backup", &disk, "--reread"]), "unchanged");
+    let target = world.at("target");
+    modest(&world.run(&["restore", "disk.img", &target]), "restore");
+    assert!(super::same(&disk, &target));
+    modest(
+        &world.run(&["restore", "disk.img", &target, "--in-place"]),
+        "restore in place",
+    );
+    modest(&world.run(&["check", "--read-data"]), "check");
+}
+
+#[test]
+fn sixteen_tebibytes_take_seconds() {
+    let _alone = ALONE.lock();
+    let world = World::new();
+    let disk = world.at("disk.img");
+    let file = File::create(&disk).unwrap();
+    // The largest file of ext4 with blocks of 4 KiB is a block smaller.
+    let size = 16 * TIB - MIB;
+    if file.set_len(size).is_err() {
+        eprintln!("skipped: the file system takes no file of 16 TiB");
+        return;
+    }
+    let piece = |seed| noise(seed, 1 << 20);
+    let places = [0, 7 * TIB + 12_345, size - MIB];
+    for (seed, at) in (1..).zip(places) {
+        file.write_all_at(&piece(seed), at).unwrap();
+    }
+    let quick = |words: &[&str]| {
+        let ran = world.run(words);
+        modest(&ran, words[0]);
+        assert!(
+            ran.took < Duration::from_secs(20),
+            "{words:?} took {:?}",
+            ran.took
+        );
+        ran
+    };
+    quick(&["backup", &disk]);
+    file.write_all_at(&piece(4), 3 * TIB).unwrap();
+    quick(&["backup", &disk]);
+    let compared = world.json(&["compare", "disk.img~1", "disk.img"]);
+    assert_eq!(
+        (&compared[0]["offset"], &compared[0]["length"]),
+        (&(3 * TIB).into(), &MIB.into())
+    );
+    assert_eq!(compared.len(), 2);
+
+    let target = world.at("target");
+    quick(&["restore", "disk.img~1", &target]);
+    quick(&["restore", "disk.img", &target, "--in-place"]);
+    let restored = File::open(&target).unwrap();
+    let metadata = restored.metadata().unwrap();
+    assert_eq!(metadata.len(), size);
+    assert!(metadata.blocks() <= file.metadata().unwrap().blocks() + 256);
+    for (seed, at) in (1..).zip(places.into_iter().chain([3 * TIB])) {
+        let mut bytes = vec![0; 1 << 20];
+        restored.read_exact_at(&mut bytes, at).unwrap();
+        assert!(bytes == piece(seed), "at {at}");
+    }
+    world.is_clean();
+}

@@ -1,0 +1,313 @@
+//! The program on real files, as its users run it: what it does, how it fails, what a kill leaves.
+
+mod failures;
+mod kill;
+mod memory;
+mod real_image;
+mod terminal;
+mod workflow;
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub(super) const PASSWORD: &str = "correct horse";
+/// Nothing here takes long: what runs for longer than this waits for something that never comes.
+const PATIENCE: Duration = Duration::from_mins(2);
+/// Tests that measure time or memory run one after the other.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// A directory with a repository and a cache in it, and the program's environment.
+struct World {
+    directory: TempDir,
+    environment: Vec<(String, String)>,
+}
+
+/// What a run of the program left.
+#[derive(Debug)]
+struct Ran {
+    code: Option<i32>,
+    stdout: Vec<u8>,
+    stderr: String,
+    took: Duration,
+    /// The most memory it had, in bytes, as far as that was seen.
+    peak: u64,
+}
+
+impl World {
+    /// With a repository whose key is cheap to open.
+    fn new() -> Self {
+        let world = Self::empty();
+        world.ok(&["init", "--kdf-memory", "1M", "--kdf-passes", "1", "-q"]);
+        world
+    }
+
+    /// Without a repository.
+    fn empty() -> Self {
+        let directory = TempDir::new().unwrap();
+        let path = |name| directory.path().join(name).to_str().unwrap().to_owned();
+        let environment = [
+            ("HOME", path("home")),
+            ("PATH", std::env::var("PATH").unwrap()),
+            ("CUTTLEBONE_REPOSITORY", path("repo")),
+            ("CUTTLEBONE_CACHE_DIR", path("cache")),
+            ("CUTTLEBONE_PASSWORD", PASSWORD.to_owned()),
+        ];
+        Self {
+            environment: environment.map(|(k, v)| (k.to_owned(), v)).to_vec(),
+            directory,
+        }
+    }
+
+    /// The same with another value in the environment; an empty one is as good as none.
+    fn set(&mut self, name: &str, value: impl AsRef<OsStr>) {
+        let value = value.as_ref().to_str().unwrap().to_owned();
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.to_owned(), value));
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// A path as a word of a command line.
+    fn at(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_owned()
+    }
+
+    fn repository(&self) -> PathBuf {
+        let set = self.environment.iter();
+        let mut set = set.filter(|(name, _)| name == "CUTTLEBONE_REPOSITORY");
+        PathBuf::from(&set.next().unwrap().1)
+    }
+
+    /// The directory of the only project.
+    fn project(&self) -> PathBuf {
+        let mut projects = fs::read_dir(self.repository().join("projects")).unwrap();
+        projects.next().unwrap().unwrap().path()
+    }
+
+    fn packs(&self) -> Vec<PathBuf> {
+        files(&self.project().join("packs"))
+    }
+
+    /// Writes a file in its directory and gives its path as a word.
+    fn write(&self, name: &str, content: &[u8]) -> String {
+        fs::write(self.path(name), content).unwrap();
+        self.at(name)
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cuttlebone"));
+        command
+            .args(words)
+            .env_clear()
+            .envs(self.environment.iter().map(|(k, v)| (k, v)))
+            .current_dir(self.directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    fn start(&self, words: &[&str]) -> Child {
+        self.command(words).spawn().unwrap()
+    }
+
+    fn run(&self, words: &[&str]) -> Ran {
+        finish(self.start(words), words)
+    }
+
+    fn run_with_stdin(&self, words: &[&str], input: File) -> Ran {
+        finish(self.command(words).stdin(input).spawn().unwrap(), words)
+    }
+
+    /// Runs what must succeed; its standard output.
+    fn ok(&self, words: &[&str]) -> String {
+        self.run(words).ok(words)
+    }
+
+    /// Runs what must fail in this way; its standard error.
+    fn fails(&self, words: &[&str], code: i32) -> String {
+        let ran = self.run(words);
+        assert_eq!(ran.code, Some(code), "{words:?}: {ran:?}");
+        ran.stderr
+    }
+
+    /// Runs with `--json` what must succeed: its lines.
+    fn json(&self, words: &[&str]) -> Vec<Value> {
+        json_lines(&self.ok(&[words, &["--json"]].concat()))
+    }
+
+    /// The only line of that kind.
+    fn json_one(&self, words: &[&str], message_type: &str) -> Value {
+        let lines = self.json(words);
+        let mut found = lines
+            .iter()
+            .filter(|line| line["message_type"] == message_type);
+        match (found.next(), found.next()) {
+            (Some(line), None) => line.clone(),
+            _ => unreachable!("{words:?}: not one {message_type}: {lines:?}"),
+        }
+    }
+
+    /// Backs up; the summary.
+    fn backup(&self, words: &[&str]) -> Value {
+        let summary = self.json_one(&[&["backup"], words].concat(), "summary");
+        assert!(summary["backup_id"].is_string(), "{summary}");
+        summary
+    }
+
+    /// `restore` gives the bytes of this file.
+    fn restores(&self, backup: &str, expected: &str) {
+        let target = self.at("restored");
+        self.ok(&["restore", backup, &target, "--force", "-q"]);
+        assert!(same(&target, expected), "{backup} is not {expected}");
+        fs::remove_file(target).unwrap();
+    }
+
+    /// Nothing is damaged, by the strictest look.
+    fn is_clean(&self) {
+        let check = self.json_one(&["check", "--read-data"], "check");
+        assert_eq!(
+            (&check["errors"], &check["packs_damaged"]),
+            (&0.into(), &0.into())
+        );
+    }
+}
+
+impl Ran {
+    fn ok(&self, words: &[&str]) -> String {
+        assert_eq!(self.code, Some(0), "{words:?}: {self:?}");
+        String::from_utf8(self.stdout.clone()).unwrap()
+    }
+}
+
+/// Waits until it ends, at most so long, while it says what it has to say.
+fn finish(mut child: Child, words: &[&str]) -> Ran {
+    let begun = Instant::now();
+    let drain = |pipe: Option<Box<dyn Read + Send>>| {
+        thread::spawn(move || {
+            let mut bytes = Vec::new();
+            if let Some(mut pipe) = pipe {
+                pipe.read_to_end(&mut bytes).unwrap();
+            }
+            bytes
+        })
+    };
+    let stdout = drain(child.stdout.take().map(|pipe| Box::new(pipe) as _));
+    let stderr = drain(child.stderr.take().map(|pipe| Box::new(pipe) as _));
+    let mut peak = 0;
+    let status = loop {
+        peak = peak_memory(child.id()).unwrap_or(0).max(peak);
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if begun.elapsed() > PATIENCE {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            unreachable!("{words:?} did not end");
+        }
+        thread::sleep(Duration::from_millis(2));
+    };
+    Ran {
+        code: status.code(),
+        took: begun.elapsed(),
+        stdout: stdout.join().unwrap(),
+        stderr: String::from_utf8(stderr.join().unwrap()).unwrap(),
+        peak,
+    }
+}
+
+/// The most memory that a process has had so far, in bytes.
+fn peak_memory(process: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// Waits for a process to end, at most so long.
+fn wait(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
+    let begun = Instant::now();
+    while begun.elapsed() < patience {
+        if let Some(status) = child.try_wait().unwrap() {
+            return Some(status);
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    None
+}
+
+/// Waits until something is so, as long as the process lives.
+fn until(child: &mut Child, mut so: impl FnMut() -> bool) {
+    while !so() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended too early");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn json_lines(text: &str) -> Vec<Value> {
+    let line = |line| match serde_json::from_str::<Value>(line) {
+        Ok(value) => value,
+        Err(error) => unreachable!("{error}: {line}"),
+    };
+    let lines: Vec<_> = text.lines().map(line).collect();
+    assert!(
+        lines.iter().all(|line| line["message_type"].is_string()),
+        "{text}"
+    );
+    lines
+}
+
+/// All files below a directory, in no order; none if there is no directory.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.append(&mut files(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// Whether two files hold the same bytes.
+fn same(a: impl AsRef<Path>, b: impl AsRef<Path>) -> bool {
+    let (a, b) = (File::open(a).unwrap(), File::open(b).unwrap());
+    let size = a.metadata().unwrap().len();
+    if size != b.metadata().unwrap().len() {
+        return false;
+    }
+    let (mut left, mut right) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+    (0..size).step_by(1 << 20).all(|at| {
+        let len = usize::try_from((size - at).min(1 << 20)).unwrap();
+        a.read_exact_at(&mut left[..len], at).unwrap();
+        b.read_exact_at(&mut right[..len], at).unwrap();
+        left[..len] == right[..len]
+    })
+}
+
+/// Flips a bit in the middle of a file.
+fn damage(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(path, bytes).unwrap();
+}

@@ -1,0 +1,98 @@
+//! What a person sees on a terminal of 80 columns.
+
+use std::process::Command;
+
+use super::World;
+use crate::volume::noise;
+
+/// What the program writes to a terminal, without what moves the cursor; a line a redraw.
+fn on_terminal(world: &World, words: &str) -> Option<Vec<String>> {
+    let program = env!("CARGO_BIN_EXE_cuttlebone");
+    let line = format!("stty cols 80 rows 24; exec {program} {words}");
+    let mut script = Command::new("script");
+    script
+        .args(["-qec", &line, "/dev/null"])
+        .envs(world.environment.iter().map(|(k, v)| (k, v)))
+        .env("TERM", "xterm")
+        .env("SHELL", "/bin/sh")
+        .env("CUTTLEBONE_PROGRESS_FPS", "30")
+        .current_dir(world.directory.path())
+        .stdin(std::process::Stdio::null());
+    let Ok(output) = script.output() else {
+        eprintln!("skipped: there is no script(1) to make a terminal");
+        return None;
+    };
+    assert!(output.status.success(), "{words}: {output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    Some(plain(&text))
+}
+
+/// Without escape sequences.
+fn plain(text: &str) -> Vec<String> {
+    let mut parts = text.split('\u{1b}');
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.strip_prefix('[').unwrap_or(part);
+        let end = rest.find(|c: char| c.is_ascii_alphabetic());
+        // Colours aside, the cursor goes elsewhere: what follows is a line of its own.
+        if end.is_none_or(|end| !rest[end..].starts_with('m')) {
+            out.push('\n');
+        }
+        out.push_str(end.and_then(|end| rest.get(end + 1..)).unwrap_or_default());
+    }
+    out.split(['\r', '\n'])
+        .filter(|line| !line.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+fn fits(lines: &[String]) {
+    for line in lines {
+        assert!(
+            line.chars().count() <= 80,
+            "{} columns: {line}",
+            line.chars().count()
+        );
+    }
+}
+
+#[test]
+fn nothing_is_wider_than_80_columns() {
+    let world = World::new();
+    let name = "a-volume-whose-name-says-everything-about-the-machine-and-its-third-disk.img";
+    world.write(name, &noise(1, 200 << 20));
+    let Some(lines) = on_terminal(&world, &format!("backup {name} -v")) else {
+        return;
+    };
+    fits(&lines[..lines.len().saturating_sub(12)]);
+    let bars: Vec<_> = lines
+        .iter()
+        .filter(|line| line.contains("backup") && line.contains('%'))
+        .collect();
+    assert!(!bars.is_empty(), "no progress: {lines:?}");
+    assert!(
+        bars.iter()
+            .any(|line| line.contains("/s") && line.contains("left")),
+        "{bars:?}"
+    );
+
+    for words in [
+        "list",
+        "check",
+        "check --read-data",
+        "stats",
+        "key list",
+        "cache show",
+    ] {
+        let lines = on_terminal(&world, words).unwrap();
+        assert!(!lines.is_empty(), "{words}");
+        if words != "cache show" {
+            fits(&lines);
+        }
+    }
+    let listed = on_terminal(&world, "list").unwrap();
+    assert!(
+        listed[1].contains('…') && listed[1].contains("disk.img"),
+        "{listed:?}"
+    );
+}
