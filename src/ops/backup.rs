@@ -161,8 +161,9 @@ fn store(
 ) -> Result<(Stored, Counts, IndexStored), OpsError> {
     let index = context.index(project)?;
     if options.reread {
-        // Whoever mistrusts what is there wants lost packs to be made good, too.
+        // Whoever mistrusts what is there wants lost packs and segments to be made good, too.
         index.believe_only_what_is_there()?;
+        index.look_again()?;
     }
     let (journal, left_over) = super::journal(&index);
     let blobs = BlobReader::new(&index).stopped_by(context.cancel);
