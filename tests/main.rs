@@ -10,6 +10,7 @@
 mod cli;
 mod house;
 mod program;
+mod repo;
 mod storage;
 mod vectors;
 mod volume;

@@ -1,0 +1,387 @@
+//! Every kind of damage to every object: no panic, never wrong data, and check tells what it costs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cuttlebone::base::ObjectHash;
+use cuttlebone::format::BlobKind;
+use cuttlebone::ops::CheckReport;
+use cuttlebone::repo::{
+    Backup, BlobReader, ImageReader, Index, ObjectRef, PackTargets, Records, Repository,
+};
+use cuttlebone::storage::{Backend, MemoryBackend, Name};
+
+use super::{
+    CHUNK, Heard, Host, House, Image, KIB, PASSWORD, SLOT, is_damage, key, noise, options, reread,
+    stream,
+};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Delete,
+    Empty,
+    Truncate,
+    FlipFirst,
+    /// The version in the header.
+    FlipVersion,
+    FlipMiddle,
+    FlipLast,
+    /// By another object of the same kind.
+    Replace,
+}
+
+const KINDS: [Kind; 8] = [
+    Kind::Delete,
+    Kind::Empty,
+    Kind::Truncate,
+    Kind::FlipFirst,
+    Kind::FlipVersion,
+    Kind::FlipMiddle,
+    Kind::FlipLast,
+    Kind::Replace,
+];
+
+/// What was backed up.
+#[derive(Debug, Clone, PartialEq)]
+enum Content {
+    Image(Image),
+    Stream(Vec<u8>),
+}
+
+/// A repository to be damaged, and what is right.
+struct Whole {
+    store: MemoryBackend,
+    /// Another repository, made of the same content.
+    stranger: MemoryBackend,
+    contents: BTreeMap<ObjectHash, Content>,
+    /// By data pack, the backups that read it.
+    users: BTreeMap<ObjectHash, BTreeSet<ObjectHash>>,
+    nodes: BTreeSet<ObjectHash>,
+}
+
+impl Whole {
+    fn new() -> Self {
+        let (store, contents) = fill();
+        let (stranger, _) = fill();
+        let house = House::open(store.clone(), &Heard::default()).unwrap();
+        let heard = Heard::default();
+        let index = Index::in_memory(&house.project, &heard).unwrap();
+        let blobs = BlobReader::new(&index);
+        let mut users: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for backup in house.backups() {
+            ImageReader::new(&blobs, &backup)
+                .each_chunk(|chunk| {
+                    for place in index.find_all(&chunk.id)? {
+                        users.entry(place.pack()).or_default().insert(backup.id);
+                    }
+                    Ok(())
+                })
+                .unwrap();
+        }
+        let mut nodes = BTreeSet::new();
+        index
+            .each_pack(|pack| {
+                if pack.contents.kind == BlobKind::Node {
+                    nodes.insert(pack.pack);
+                }
+                Ok(())
+            })
+            .unwrap();
+        Self {
+            store,
+            stranger,
+            contents,
+            users,
+            nodes,
+        }
+    }
+
+    /// Every object that is not the other of two copies.
+    fn objects(&self) -> Vec<(ObjectRef, Name)> {
+        let listed = self.store.list("").unwrap();
+        let known = listed.into_iter().map(|listed| {
+            let (object, _) = ObjectRef::parse(&listed.name).unwrap();
+            (object, listed.name)
+        });
+        known.collect()
+    }
+
+    /// The bytes of another object of this kind.
+    fn another(&self, object: ObjectRef, name: &Name) -> Vec<u8> {
+        let kind = std::mem::discriminant(&object);
+        let is_node =
+            |object| matches!(object, ObjectRef::Pack(_, pack) if self.nodes.contains(&pack));
+        let mut same = self.objects().into_iter().filter(|(other, _)| {
+            std::mem::discriminant(other) == kind
+                && *other != object
+                && is_node(*other) == is_node(object)
+        });
+        if let Some((_, other)) = same.next() {
+            return self.store.get(&other, u64::MAX).unwrap();
+        }
+        // There is one only: that of another repository.
+        let listed = self.stranger.list("").unwrap();
+        let mut same = listed.iter().filter(|listed| {
+            let (other, _) = ObjectRef::parse(&listed.name).unwrap();
+            std::mem::discriminant(&other) == kind
+        });
+        let other = same.next().unwrap_or_else(|| panic!("another like {name}"));
+        self.stranger.get(&other.name, u64::MAX).unwrap()
+    }
+
+    fn damaged(&self, object: ObjectRef, name: &Name, kind: Kind) -> MemoryBackend {
+        let store = self.store.copy();
+        let mut bytes = store.get(name, u64::MAX).unwrap();
+        let (middle, last) = (bytes.len() / 2, bytes.len() - 1);
+        match kind {
+            Kind::Delete => {
+                store.delete(name).unwrap();
+                return store;
+            }
+            Kind::Empty => bytes.clear(),
+            Kind::Truncate => bytes.truncate(middle),
+            Kind::FlipFirst => bytes[0] ^= 1,
+            Kind::FlipVersion => bytes[8] ^= 4,
+            Kind::FlipMiddle => bytes[middle] ^= 1,
+            Kind::FlipLast => bytes[last] ^= 0x80,
+            Kind::Replace => bytes = self.another(object, name),
+        }
+        store.put(name, &[&bytes]).unwrap();
+        store
+    }
+
+    /// Restores all backups that are listed: the ids of those that do not restore. What restores is right.
+    fn restore_all(&self, host: &Host, house: &House, when: &str) -> BTreeSet<ObjectHash> {
+        let mut failed = BTreeSet::new();
+        for backup in house.backups() {
+            let Some(content) = self.contents.get(&backup.id) else {
+                continue;
+            };
+            if !restores(host, house, &backup, content, when) {
+                failed.insert(backup.id);
+            }
+        }
+        failed
+    }
+}
+
+/// Whether a backup restores. If it does, it is right; if not, because of damage.
+fn restores(host: &Host, house: &House, backup: &Backup, content: &Content, when: &str) -> bool {
+    let restored = match content {
+        Content::Image(_) => host.restore_image(house, backup).map(Content::Image),
+        Content::Stream(_) => host.restore(house, backup).map(Content::Stream),
+    };
+    match restored {
+        Ok(restored) => {
+            assert!(restored == *content, "{when}: wrong data");
+            true
+        }
+        Err(error) => {
+            assert!(is_damage(&error), "{when}: {error:?}");
+            false
+        }
+    }
+}
+
+fn days() -> Vec<(&'static str, Content)> {
+    let first = Image::new(2 * SLOT + 5)
+        .with(0, &noise(1, 2 * CHUNK))
+        .with(SLOT, &noise(2, CHUNK));
+    let second = first.clone().with(SLOT + 7, &noise(3, 2 * CHUNK));
+    let other = Image::new(SLOT).with(0, &noise(4, 2 * CHUNK));
+    let dump = noise(5, 250 * KIB);
+    vec![
+        ("disk", Content::Image(first)),
+        ("disk", Content::Image(second)),
+        ("other", Content::Image(other)),
+        ("dump", Content::Stream(dump)),
+    ]
+}
+
+fn fill() -> (MemoryBackend, BTreeMap<ObjectHash, Content>) {
+    let store = MemoryBackend::new();
+    let house = House::init(store.clone(), CHUNK).unwrap();
+    house.repository.add_key(None, &key(b"another")).unwrap();
+    house
+        .repository
+        .add_key(Some(&house.project), &key(b"of the project"))
+        .unwrap();
+    house
+        .repository
+        .add_key(Some(&house.project), &key(b"another of it"))
+        .unwrap();
+    let host = Host::without_cache();
+    let mut contents = BTreeMap::new();
+    for (volume, content) in days() {
+        let mut options = options(volume);
+        options.pack_targets = PackTargets::new(100 * KIB, 64 * KIB, 3);
+        let input = match &content {
+            Content::Image(image) => host.image(image).unwrap(),
+            Content::Stream(bytes) => stream(bytes),
+        };
+        let made = host.run(&house, input, &options).unwrap();
+        contents.insert(made.id, content);
+    }
+    (store, contents)
+}
+
+fn set(report: &CheckReport) -> BTreeSet<ObjectHash> {
+    report.backups_affected.iter().copied().collect()
+}
+
+/// Damages an object in one way and does what users do.
+fn suffer(whole: &Whole, object: ObjectRef, name: &Name, kind: Kind) {
+    let when = format!("{kind:?} {name}");
+    let store = whole.damaged(object, name, kind);
+    let mut host = Host::without_cache();
+    host.threads = 1;
+
+    // Whatever it is, there is a second one of it, or it is not needed to open.
+    let house = House::open(store.clone(), &host.heard).unwrap_or_else(|e| panic!("{when}: {e}"));
+    for password in [&b"another"[..], b"of the project"] {
+        Repository::open(std::sync::Arc::new(store.clone()), password, &host.heard)
+            .and_then(|repository| repository.project("default", &host.heard))
+            .unwrap_or_else(|e| panic!("{when}: {e}"));
+    }
+    let records = Records::load(&house.project).unwrap();
+    let is_record = matches!(object, ObjectRef::Backup(..));
+    let listed = whole.contents.len() - usize::from(is_record);
+    assert_eq!(records.all().len(), listed, "{when}");
+    assert_eq!(
+        records.damaged().len(),
+        usize::from(is_record && kind != Kind::Delete),
+        "{when}"
+    );
+
+    let failed = whole.restore_all(&host, &house, &when);
+    let (plain, _) = host.check(&house, false);
+    let (thorough, findings) = host.check(&house, true);
+    assert_eq!(
+        set(&thorough),
+        failed,
+        "{when}: check names those that do not restore: {findings:#?}"
+    );
+
+    let nobody = BTreeSet::new();
+    let users = match object {
+        ObjectRef::Pack(_, pack) => whole.users.get(&pack).unwrap_or(&nobody),
+        _ => &nobody,
+    };
+    assert!(failed.is_subset(users), "{when}: others are not affected");
+    assert!(
+        set(&plain).is_subset(users),
+        "{when}: others are not affected"
+    );
+    if kind == Kind::Delete {
+        assert_eq!(set(&plain), failed, "{when}: what is gone is gone");
+        assert_eq!(failed, *users, "{when}: what is gone is gone");
+    }
+    // That the newest record vanished nobody can tell: nothing names it yet.
+    let last = is_record && kind == Kind::Delete && records.vanished().is_empty();
+    assert!(thorough.errors > 0 || last, "{when}: it is found");
+    if !matches!(object, ObjectRef::Pack(..)) {
+        assert_eq!(plain.errors, thorough.errors, "{when}: it needs no data");
+    }
+
+    // Again, relying on nothing that is gone.
+    let known = house.backups().len();
+    for (volume, content) in days().drain(1..) {
+        let input = match &content {
+            Content::Image(image) => host.image(image).unwrap(),
+            Content::Stream(bytes) => stream(bytes),
+        };
+        let again = host
+            .run(&house, input, &reread(volume))
+            .unwrap_or_else(|e| panic!("{when}: {e}"));
+        let whole_again = restores(&host, &house, &house.backup(again.id), &content, &when);
+        // Bits that flipped in a pack of the right size are seen by those who read it.
+        assert!(
+            whole_again || !failed.is_empty() && kind != Kind::Delete,
+            "{when}"
+        );
+    }
+    assert_eq!(house.backups().len(), known + 3, "{when}");
+    let (after, findings) = host.check(&house, true);
+    let failed_after = whole.restore_all(&host, &house, &when);
+    assert!(failed_after.is_subset(&failed), "{when}");
+    assert!(failed_after.is_subset(&set(&after)), "{when}");
+    if matches!(object, ObjectRef::Index(..)) && kind == Kind::Delete {
+        assert!(
+            findings.is_empty(),
+            "{when}: the packs are named again: {findings:#?}"
+        );
+    }
+    if kind == Kind::Delete {
+        // All of the days was stored again but the first, which nobody has any more.
+        assert!(failed_after.len() <= 1, "{when}");
+    }
+}
+
+#[test]
+fn any_damage_to_any_object() {
+    let whole = Whole::new();
+    let objects = whole.objects();
+    let count = |wanted: fn(&ObjectRef) -> bool| objects.iter().filter(|(o, _)| wanted(o)).count();
+    assert_eq!(count(|o| matches!(o, ObjectRef::Key(..))), 2 * 4);
+    assert!(count(|o| matches!(o, ObjectRef::Index(..))) >= 4);
+    assert!(whole.users.len() >= 4 && whole.nodes.len() >= 8);
+    for (object, name) in &objects {
+        for kind in KINDS {
+            suffer(&whole, *object, name, kind);
+        }
+    }
+}
+
+#[test]
+fn what_is_lost_twice_is_told() {
+    let whole = Whole::new();
+    let objects = whole.objects();
+    for kind in [Kind::Delete, Kind::Truncate, Kind::FlipMiddle] {
+        // Both copies of what is kept twice.
+        let store = whole.store.copy();
+        for (object, name) in &objects {
+            if matches!(object, ObjectRef::Repository) {
+                let damaged = whole.damaged(*object, name, kind);
+                match damaged.get(name, u64::MAX) {
+                    Ok(bytes) => store.put(name, &[&bytes]).unwrap(),
+                    Err(_) => store.delete(name).unwrap(),
+                }
+            }
+        }
+        let error = Repository::open(std::sync::Arc::new(store), PASSWORD, &Heard::default()).err();
+        let expected = match kind {
+            Kind::Delete => cuttlebone::repo::ErrorKind::NoRepository,
+            _ => cuttlebone::repo::ErrorKind::Damaged,
+        };
+        assert_eq!(error.unwrap().kind(), expected, "{kind:?}");
+
+        // All node packs, all segments: the trees are gone, and nobody pretends otherwise.
+        let store = whole.store.copy();
+        for (object, name) in &objects {
+            if matches!(object, ObjectRef::Pack(_, pack) if whole.nodes.contains(pack)) {
+                store.delete(name).unwrap();
+            }
+        }
+        let host = Host::without_cache();
+        let house = House::open(store, &host.heard).unwrap();
+        let failed = whole.restore_all(&host, &house, "no nodes");
+        assert_eq!(failed.len(), whole.contents.len());
+        assert_eq!(set(&host.check(&house, false).0), failed);
+    }
+
+    // All segments are made up for.
+    let store = whole.store.copy();
+    for (object, name) in &objects {
+        if matches!(object, ObjectRef::Index(..)) {
+            store.delete(name).unwrap();
+        }
+    }
+    let host = Host::with_cache();
+    let house = House::open(store, &host.heard).unwrap();
+    assert!(whole.restore_all(&host, &house, "no segments").is_empty());
+    let (report, _) = host.check(&house, true);
+    assert!(report.errors > 0 && report.backups_affected.is_empty());
+    let image = Image::new(SLOT).with(0, &noise(9, CHUNK));
+    host.back_up(&house, "new", &image).unwrap();
+    host.check_clean(&house, "after the next backup");
+    Host::without_cache().check_clean(&house, "after the next backup, on another host");
+}

@@ -1,0 +1,414 @@
+//! The cache: whatever happens to it is noticed, said once, and costs nothing but time.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::SystemTime;
+
+use cuttlebone::base::Notice;
+use cuttlebone::repo::{Cache, Index};
+use cuttlebone::storage::{Backend, MemoryBackend};
+
+use super::{CHUNK, Heard, Host, House, Image, SLOT, noise, scratch};
+
+/// A repository with two backups, and a host whose cache knows all of it.
+struct Warm {
+    store: MemoryBackend,
+    house: House,
+    host: Host,
+    image: Image,
+}
+
+impl Warm {
+    fn new() -> Self {
+        let store = MemoryBackend::new();
+        let house = House::init(store.clone(), CHUNK).unwrap();
+        let host = Host::with_cache();
+        let image = Image::new(6 * SLOT).with(SLOT - 9, &noise(1, 5 * CHUNK));
+        host.back_up(&house, "disk", &image).unwrap();
+        let image = image.with(4 * SLOT, &noise(2, 5 * CHUNK));
+        host.back_up(&house, "disk", &image).unwrap();
+        assert_eq!(rebuilt(&host), 0, "nothing was wrong");
+        Self {
+            store,
+            house,
+            host,
+            image,
+        }
+    }
+
+    fn files(&self) -> Files {
+        Files::of(&self.house, self.host.cache.as_ref().unwrap())
+    }
+
+    /// Another host with a copy of the cache.
+    fn another_host(&self) -> (Host, Files) {
+        let host = Host::with_cache();
+        let (from, to) = (
+            self.files(),
+            Files::of(&self.house, host.cache.as_ref().unwrap()),
+        );
+        fs::create_dir_all(to.index.parent().unwrap()).unwrap();
+        fs::copy(&from.index, &to.index).unwrap();
+        keep_time(&to.index, modified(&from.index));
+        fs::copy(&from.stamp, &to.stamp).unwrap();
+        (host, to)
+    }
+
+    /// Everything works on this host: restores, a backup of what is held, one of something new, check.
+    /// How often the cache was said to be made anew.
+    fn all_works(&self, host: &Host, when: &str) -> usize {
+        let store = self.store.copy();
+        let house = House::open(store, &host.heard).unwrap();
+        let newest = house.backups().pop().unwrap();
+        assert!(
+            host.restore_image(&house, &newest).unwrap() == self.image,
+            "{when}"
+        );
+        host.back_up(&house, "disk", &self.image).unwrap();
+        let changed = self.image.clone().with(2 * SLOT, &noise(3, CHUNK));
+        let made = host.back_up(&house, "disk", &changed).unwrap();
+        assert!(
+            host.restore_image(&house, &house.backup(made.id)).unwrap() == changed,
+            "{when}"
+        );
+        host.check_clean(&house, when);
+        Host::without_cache().check_clean(&house, when);
+        rebuilt(host)
+    }
+}
+
+struct Files {
+    index: PathBuf,
+    stamp: PathBuf,
+}
+
+impl Files {
+    fn of(house: &House, caches: &Path) -> Self {
+        let cache = Cache::new(&house.project, caches);
+        Self {
+            index: cache.path().join("index-0.redb"),
+            stamp: cache.path().join("index-0.stamp"),
+        }
+    }
+}
+
+fn modified(path: &Path) -> SystemTime {
+    path.metadata().unwrap().modified().unwrap()
+}
+
+fn keep_time(path: &Path, time: SystemTime) {
+    File::options()
+        .write(true)
+        .open(path)
+        .unwrap()
+        .set_modified(time)
+        .unwrap();
+}
+
+/// How often it was said that the cache is made anew.
+fn rebuilt(host: &Host) -> usize {
+    let notices = host.heard.take();
+    let is_rebuilt = |notice: &&Notice| matches!(notice, Notice::CacheRebuilt(_));
+    notices.iter().filter(is_rebuilt).count()
+}
+
+#[test]
+fn a_whole_cache_is_used_and_trusted() {
+    let warm = Warm::new();
+    let (host, files) = warm.another_host();
+    let heard = Heard::default();
+    let before = modified(&files.index);
+    let index = Index::open(&warm.house.project, host.cache.as_ref().unwrap(), &heard).unwrap();
+    assert!(
+        !files.stamp.exists(),
+        "it is trusted no longer while it is in use"
+    );
+    assert_eq!(index.state().unwrap().path.as_deref(), Some(&*files.index));
+    index.close();
+    assert!(files.stamp.exists() && modified(&files.index) >= before);
+    assert_eq!(warm.all_works(&host, "as it was"), 0);
+}
+
+#[test]
+fn a_cache_that_is_gone_is_made_without_a_word() {
+    let warm = Warm::new();
+    let (host, files) = warm.another_host();
+    fs::remove_dir_all(files.index.parent().unwrap()).unwrap();
+    assert_eq!(warm.all_works(&host, "directory gone"), 0);
+    let (host, files) = warm.another_host();
+    fs::remove_file(&files.index).unwrap();
+    assert_eq!(warm.all_works(&host, "file gone, stamp there"), 0);
+}
+
+#[test]
+fn a_cache_that_was_cut_short() {
+    let warm = Warm::new();
+    let len = warm.files().index.metadata().unwrap().len();
+    for keep in [1, 100, 4096, 5000, len / 3, len / 2, len - 4096, len - 1] {
+        let (host, files) = warm.another_host();
+        let file = File::options().write(true).open(&files.index).unwrap();
+        file.set_len(keep).unwrap();
+        drop(file);
+        keep_time(&files.index, modified(&warm.files().index));
+        assert_eq!(
+            warm.all_works(&host, &format!("{keep} of {len} bytes")),
+            1,
+            "{keep} of {len}"
+        );
+    }
+}
+
+/// Flips bits in a copy of the cache. How often that was noticed.
+fn flip(warm: &Warm, at: u64, len: usize, trusted: bool) -> usize {
+    let (host, files) = warm.another_host();
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .open(&files.index)
+        .unwrap();
+    let mut bytes = vec![0; len];
+    file.read_exact_at(&mut bytes, at).unwrap();
+    for byte in &mut bytes {
+        *byte ^= 0x55;
+    }
+    file.write_all_at(&bytes, at).unwrap();
+    drop(file);
+    let when = format!("{len} bytes at {at} flipped, trusted: {trusted}");
+    if trusted {
+        keep_time(&files.index, modified(&warm.files().index));
+    } else {
+        fs::remove_file(&files.stamp).unwrap();
+    }
+    let noticed = warm.all_works(&host, &when);
+    assert!(noticed <= 1, "{when}: said {noticed} times");
+    noticed
+}
+
+/// Places in the cache file, spread over all of it.
+fn places(len: u64, count: u64) -> impl Iterator<Item = u64> {
+    let random = noise(7, 8 * usize::try_from(count).unwrap());
+    let random = random
+        .chunks(8)
+        .map(|c| u64::from_le_bytes(c.try_into().unwrap()))
+        .collect::<Vec<_>>();
+    random.into_iter().map(move |at| at % (len - 4096))
+}
+
+#[test]
+fn a_cache_whose_bits_flipped() {
+    let warm = Warm::new();
+    let len = warm.files().index.metadata().unwrap().len();
+    let mut noticed = 0;
+    // The first pages rule all others.
+    for at in (0..400).step_by(16).chain(places(len, 40)) {
+        noticed += flip(&warm, at, 3, false);
+    }
+    assert!(noticed > 0);
+    assert!(flip(&warm, 0, 4096, false) == 1 && flip(&warm, 4096, 4096, false) == 1);
+}
+
+#[test]
+fn a_cache_whose_bits_flipped_where_nobody_looks() {
+    let warm = Warm::new();
+    let len = warm.files().index.metadata().unwrap().len();
+    for at in (0..400).step_by(16).chain(places(len, 40)) {
+        flip(&warm, at, 3, true);
+    }
+    for at in (0..len - 4096).step_by(usize::try_from(len / 24).unwrap()) {
+        flip(&warm, at / 4096 * 4096, 4096, true);
+    }
+}
+
+#[test]
+fn a_cache_of_another_repository() {
+    let (warm, other) = (Warm::new(), Warm::new());
+    let (host, files) = warm.another_host();
+    fs::copy(&other.files().index, &files.index).unwrap();
+    keep_time(&files.index, modified(&other.files().index));
+    fs::copy(&other.files().stamp, &files.stamp).unwrap();
+    assert_eq!(warm.all_works(&host, "another's"), 1);
+}
+
+#[test]
+fn a_cache_that_is_no_database() {
+    let warm = Warm::new();
+    let (host, files) = warm.another_host();
+    fs::write(&files.index, noise(1, 100_000)).unwrap();
+    assert_eq!(warm.all_works(&host, "noise"), 1);
+}
+
+#[test]
+fn a_cache_that_nobody_can_write() {
+    let warm = Warm::new();
+    let mut host = Host::without_cache();
+    // Also the superuser cannot make a directory below a file.
+    let file = host.path("file");
+    fs::write(&file, "").unwrap();
+    host.cache = Some(file.join("cache"));
+    let house = House::open(warm.store.copy(), &host.heard).unwrap();
+    let newest = house.backups().pop().unwrap();
+    assert!(host.restore_image(&house, &newest).unwrap() == warm.image);
+    assert_eq!(rebuilt(&host), 1, "said once an operation");
+    host.back_up(&house, "disk", &warm.image).unwrap();
+    assert_eq!(rebuilt(&host), 1, "said once an operation");
+    host.check_clean(&house, "no cache");
+
+    // A directory where the file should be.
+    let (host, files) = warm.another_host();
+    fs::remove_file(&files.index).unwrap();
+    fs::create_dir(&files.index).unwrap();
+    let house = House::open(warm.store.copy(), &host.heard).unwrap();
+    host.back_up(&house, "disk", &warm.image).unwrap();
+    assert_eq!(rebuilt(&host), 1);
+}
+
+/// A small file system in memory, if this machine lets us mount one.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn new(kib: u64) -> Option<Self> {
+        let directory = scratch();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={kib}k"), "tmpfs"])
+            .arg(directory.path())
+            .output()
+            .is_ok_and(|output| output.status.success());
+        mounted.then_some(Self(directory))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0.path()).output();
+    }
+}
+
+#[test]
+fn a_cache_on_a_disk_that_is_full() {
+    let warm = Warm::new();
+    let len = warm.files().index.metadata().unwrap().len() >> 10;
+    let mut said = 0;
+    for kib in [4, 64, len / 2, len - 64, len, len + 64, 2 * len, 8 * len] {
+        let Some(disk) = SmallDisk::new(kib) else {
+            println!("skipped: this machine does not let us mount a file system");
+            return;
+        };
+        let mut host = Host::without_cache();
+        host.cache = Some(disk.0.path().join("cache"));
+        let house = House::open(warm.store.copy(), &host.heard).unwrap();
+        for day in 0..3 {
+            let image = warm
+                .image
+                .clone()
+                .with(5 * SLOT, &noise(10 + day, 5 * CHUNK));
+            let made = host.back_up(&house, "disk", &image).unwrap();
+            let noticed = rebuilt(&host);
+            assert!(
+                noticed <= 1,
+                "{kib} KiB: said {noticed} times in one operation"
+            );
+            said += noticed;
+            let backup = house.backup(made.id);
+            assert!(
+                host.restore_image(&house, &backup).unwrap() == image,
+                "{kib} KiB"
+            );
+            assert!(rebuilt(&host) <= 1);
+        }
+        host.check_clean(&house, &format!("{kib} KiB"));
+    }
+    assert!(said > 0);
+}
+
+#[test]
+fn two_processes_at_once_have_a_cache_each() {
+    let warm = Warm::new();
+    let (host, files) = warm.another_host();
+    let cache = host.cache.as_ref().unwrap();
+    let heard = Heard::default();
+    let open = || Index::open(&warm.house.project, cache, &heard).unwrap();
+    let (first, second) = (open(), open());
+    let path = |index: &Index<'_>| index.state().unwrap().path.unwrap();
+    assert_eq!(path(&first), files.index);
+    assert_ne!(path(&first), path(&second));
+    let counts = |index: &Index<'_>| {
+        let state = index.state().unwrap();
+        (state.packs, state.blobs)
+    };
+    assert_eq!(counts(&first), counts(&second));
+    first.close();
+    assert_eq!(path(&open()), files.index, "the first is free again");
+    drop(second);
+    assert!(heard.take().is_empty());
+    assert_eq!(warm.all_works(&host, "two caches"), 0);
+}
+
+#[test]
+fn a_cache_that_does_not_know_what_others_did() {
+    let warm = Warm::new();
+    let another = Host::with_cache();
+    let image = warm.image.clone().with(0, &noise(5, 3 * CHUNK));
+    let made = another.back_up(&warm.house, "theirs", &image).unwrap();
+    assert!(made.chunks_new > 0);
+    let again = warm.host.back_up(&warm.house, "mine", &image).unwrap();
+    assert_eq!(again.chunks_new, 0, "what others stored is known");
+    warm.host.check_clean(&warm.house, "segments added");
+    assert_eq!(rebuilt(&warm.host), 0);
+}
+
+#[test]
+fn a_cache_that_knows_segments_that_are_gone() {
+    let warm = Warm::new();
+    let index = format!("projects/{}/index", warm.house.project.id);
+    let segments = warm.store.list(&index).unwrap();
+    assert!(segments.len() > 2);
+    for segment in [&segments[0], &segments[segments.len() - 1]] {
+        let (host, _) = warm.another_host();
+        let store = warm.store.copy();
+        store.delete(&segment.name).unwrap();
+        let house = House::open(store, &host.heard).unwrap();
+        let newest = house.backups().pop().unwrap();
+        assert!(host.restore_image(&house, &newest).unwrap() == warm.image);
+        assert_eq!(rebuilt(&host), 1);
+        let made = host.back_up_again(&house, "disk", &warm.image).unwrap();
+        assert!(host.restore_image(&house, &house.backup(made.id)).unwrap() == warm.image);
+        assert_eq!(rebuilt(&host), 0);
+        host.check_clean(&house, "the packs are named again");
+    }
+}
+
+#[test]
+fn a_cache_whose_process_was_killed() {
+    let warm = Warm::new();
+    // Copies of the file at any moment of a backup are what a kill leaves.
+    let files = warm.files();
+    let copies = scratch();
+    let store = warm.store.copy();
+    let house = House::open(store, &warm.host.heard).unwrap();
+    let image = warm.image.clone().with(0, &noise(6, 20 * CHUNK));
+    let count = thread::scope(|scope| {
+        let backup = scope.spawn(|| warm.host.back_up(&house, "disk", &image).unwrap());
+        let mut count = 0;
+        while !backup.is_finished() && count < 100 {
+            let copy = copies.path().join(count.to_string());
+            if fs::copy(&files.index, copy).is_ok() {
+                count += 1;
+            }
+        }
+        count
+    });
+    assert!(count > 0);
+    for number in (0..count).step_by(count / 12 + 1) {
+        let (host, files) = warm.another_host();
+        fs::copy(copies.path().join(number.to_string()), &files.index).unwrap();
+        fs::remove_file(&files.stamp).unwrap();
+        let newest = house.backups().pop().unwrap();
+        assert!(host.restore_image(&house, &newest).unwrap() == image);
+        let again = host.back_up(&house, "disk", &image).unwrap();
+        assert_eq!(again.chunks_new, 0, "copy {number}");
+        assert!(rebuilt(&host) <= 1, "copy {number}");
+    }
+}

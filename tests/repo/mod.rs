@@ -1,0 +1,397 @@
+//! Whole repositories, through the library: crashes, damage, caches, walls, and sequences against a model.
+
+mod crash;
+mod damage;
+mod index;
+mod model;
+mod walls;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Cursor;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use cuttlebone::base::{Cancel, ChunkSize, Notice, ObjectHash, Observer, Progress};
+use cuttlebone::crypto::KdfParams;
+use cuttlebone::format::SlotInfo;
+use cuttlebone::ops::{
+    self, BackupOptions, BackupReport, CheckReport, Context, Finding, Input, OpsError, Restored,
+};
+use cuttlebone::repo::{
+    Backup, Compression, ErrorKind, InitOptions, NewKey, PackTargets, Project, Records, RepoError,
+    Repository,
+};
+use cuttlebone::storage::Backend;
+use cuttlebone::volume::ImageSource;
+use tempfile::TempDir;
+
+const PASSWORD: &[u8] = b"correct horse battery staple";
+const KIB: usize = 1 << 10;
+const SLOT: u64 = 4 << 20;
+const CHUNK: usize = 64 * KIB;
+
+/// Remembers what was said.
+#[derive(Default)]
+struct Heard(Mutex<Vec<Notice>>);
+
+impl Observer for Heard {
+    fn progress(&self, _: Progress) {}
+
+    fn notice(&self, notice: Notice) {
+        self.0.lock().unwrap().push(notice);
+    }
+}
+
+impl Heard {
+    /// What was said since this was last asked.
+    fn take(&self) -> Vec<Notice> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+/// A key that costs nothing.
+fn key(password: &[u8]) -> NewKey<'_> {
+    NewKey {
+        password,
+        kdf: KdfParams::new(8, 1, 1).unwrap(),
+        info: SlotInfo::default(),
+    }
+}
+
+/// An open repository and its project.
+struct House {
+    repository: Repository,
+    project: Project,
+}
+
+impl House {
+    fn init(backend: impl Backend + 'static, chunk_size: usize) -> Result<Self, RepoError> {
+        let options = InitOptions {
+            key: key(PASSWORD),
+            project: "default",
+            chunk_size: ChunkSize::new(chunk_size as u64).unwrap(),
+            created: 1_800_000_000,
+            created_text: "2027-01-15T08:00:00Z".into(),
+        };
+        let repository = Repository::init(Arc::new(backend), &options)?;
+        let project = repository.project("default", &Heard::default())?;
+        Ok(Self {
+            repository,
+            project,
+        })
+    }
+
+    fn open(backend: impl Backend + 'static, observer: &dyn Observer) -> Result<Self, RepoError> {
+        let repository = Repository::open(Arc::new(backend), PASSWORD, observer)?;
+        let project = repository.project("default", observer)?;
+        Ok(Self {
+            repository,
+            project,
+        })
+    }
+
+    fn backups(&self) -> Vec<Backup> {
+        Records::load(&self.project).unwrap().all().to_vec()
+    }
+
+    fn backup(&self, id: ObjectHash) -> Backup {
+        let found = self.backups().into_iter().find(|backup| backup.id == id);
+        found.unwrap()
+    }
+}
+
+/// A host: its files, its cache, and who listens.
+struct Host {
+    directory: TempDir,
+    cache: Option<PathBuf>,
+    heard: Heard,
+    cancel: Cancel,
+    threads: usize,
+}
+
+impl Host {
+    /// One that keeps its index in memory.
+    fn without_cache() -> Self {
+        Self {
+            directory: scratch(),
+            cache: None,
+            heard: Heard::default(),
+            cancel: Cancel::default(),
+            threads: 2,
+        }
+    }
+
+    fn with_cache() -> Self {
+        let mut host = Self::without_cache();
+        host.cache = Some(host.path("cache"));
+        host
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn context(&self) -> Context<'_> {
+        Context {
+            observer: &self.heard,
+            cancel: &self.cancel,
+            threads: self.threads,
+            cache: self.cache.as_deref(),
+        }
+    }
+
+    /// Backs up an image in a file.
+    fn back_up(&self, house: &House, volume: &str, image: &Image) -> Result<Made, OpsError> {
+        self.run(house, self.image(image)?, &options(volume))
+    }
+
+    fn back_up_stream(
+        &self,
+        house: &House,
+        volume: &str,
+        content: &[u8],
+    ) -> Result<Made, OpsError> {
+        self.run(house, stream(content), &options(volume))
+    }
+
+    /// Backs up an image and relies on nothing but the packs that are there.
+    fn back_up_again(&self, house: &House, volume: &str, image: &Image) -> Result<Made, OpsError> {
+        self.run(house, self.image(image)?, &reread(volume))
+    }
+
+    fn back_up_stream_again(
+        &self,
+        house: &House,
+        volume: &str,
+        content: &[u8],
+    ) -> Result<Made, OpsError> {
+        self.run(house, stream(content), &reread(volume))
+    }
+
+    fn image(&self, image: &Image) -> Result<Input, OpsError> {
+        let path = self.path(&format!("image {:?}", thread::current().id()));
+        image.write_to(&path);
+        Ok(Input::Image(ImageSource::open(&path)?))
+    }
+
+    fn run(&self, house: &House, input: Input, options: &BackupOptions) -> Result<Made, OpsError> {
+        let report = ops::backup(&house.project, input, options, &self.context())?;
+        Ok(Made::of(&report))
+    }
+
+    /// The content of a backup, as a stream gives it.
+    fn restore(&self, house: &House, backup: &Backup) -> Result<Vec<u8>, OpsError> {
+        let mut content = Vec::new();
+        let to = Restored::Stream(&mut content, "memory");
+        ops::restore(&house.project, backup, to, &self.context())?;
+        Ok(content)
+    }
+
+    /// The content of a backup of an image, by way of a file.
+    fn restore_image(&self, house: &House, backup: &Backup) -> Result<Image, OpsError> {
+        let path = self.path(&format!("restored {:?}", thread::current().id()));
+        let to = Restored::Replace(&path);
+        ops::restore(&house.project, backup, to, &self.context())?;
+        let image = Image::read_from(&path);
+        fs::remove_file(&path).unwrap();
+        Ok(image)
+    }
+
+    fn check(&self, house: &House, read_data: bool) -> (CheckReport, Vec<Finding>) {
+        let mut findings = Vec::new();
+        let report = ops::check(
+            &house.repository,
+            &house.project,
+            read_data,
+            &self.context(),
+            &mut |finding| findings.push(finding.clone()),
+        )
+        .unwrap();
+        assert_eq!(report.errors, findings.len() as u64);
+        (report, findings)
+    }
+
+    /// A check that reads all data and finds nothing.
+    fn check_clean(&self, house: &House, when: &str) {
+        let (report, findings) = self.check(house, true);
+        assert!(findings.is_empty(), "{when}: {findings:#?}");
+        assert!(
+            report.backups_affected.is_empty() && report.packs_damaged == 0,
+            "{when}"
+        );
+    }
+}
+
+/// What a test wants to know of a backup that was made.
+#[derive(Debug, Clone, Copy)]
+struct Made {
+    id: ObjectHash,
+    chunks_new: u64,
+    bytes_stored: u64,
+}
+
+impl Made {
+    fn of(report: &BackupReport) -> Self {
+        Self {
+            id: report.id.unwrap(),
+            chunks_new: report.counts.chunks_new,
+            bytes_stored: report.counts.stored,
+        }
+    }
+}
+
+/// Small packs, so that a little data makes many of them.
+fn options(volume: &str) -> BackupOptions {
+    BackupOptions {
+        volume: volume.to_owned(),
+        volume_chosen: true,
+        base: None,
+        labels: BTreeMap::new(),
+        dry_run: false,
+        compression: Compression::default(),
+        pack_targets: PackTargets::new(100 * KIB, 1, 2),
+        reread: false,
+        host: None,
+    }
+}
+
+fn reread(volume: &str) -> BackupOptions {
+    BackupOptions {
+        reread: true,
+        ..options(volume)
+    }
+}
+
+fn stream(content: &[u8]) -> Input {
+    Input::Stream(Box::new(Cursor::new(content.to_vec())))
+}
+
+fn is_damage(error: &OpsError) -> bool {
+    matches!(error, OpsError::Repo(error) if error.kind() == ErrorKind::Damaged)
+}
+
+/// A directory that goes with the test; in memory where there is such a place, since nothing here needs a disk.
+fn scratch() -> TempDir {
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap()
+}
+
+/// Bytes that do not compress, different for each seed.
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new()
+        .update(&seed.to_le_bytes())
+        .finalize_xof()
+        .fill(&mut bytes);
+    bytes
+}
+
+const BLOCK_LEN: usize = 4 << 10;
+const BLOCK: u64 = BLOCK_LEN as u64;
+
+/// An image as a plain model: its blocks that are not zero. So it can be far larger than memory.
+#[derive(Clone, PartialEq, Eq, Default)]
+struct Image {
+    size: u64,
+    blocks: BTreeMap<u64, Box<[u8; BLOCK_LEN]>>,
+}
+
+impl std::fmt::Debug for Image {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let blocks: Vec<_> = self.blocks.keys().collect();
+        write!(f, "{} bytes, data in blocks {blocks:?}", self.size)
+    }
+}
+
+impl Image {
+    fn new(size: u64) -> Self {
+        Self {
+            size,
+            blocks: BTreeMap::new(),
+        }
+    }
+
+    /// Writes what fits; what lies behind the end is left out.
+    fn write(&mut self, offset: u64, bytes: &[u8]) {
+        let mut at = offset;
+        let mut rest = bytes;
+        while !rest.is_empty() && at < self.size {
+            let start = usize::try_from(at % BLOCK).unwrap();
+            let room = usize::try_from((BLOCK - at % BLOCK).min(self.size - at)).unwrap();
+            let (now, later) = rest.split_at(room.min(rest.len()));
+            let block = self
+                .blocks
+                .entry(at / BLOCK)
+                .or_insert_with(|| Box::new([0; BLOCK_LEN]));
+            block[start..start + now.len()].copy_from_slice(now);
+            if block.iter().all(|byte| *byte == 0) {
+                self.blocks.remove(&(at / BLOCK));
+            }
+            at += now.len() as u64;
+            rest = later;
+        }
+    }
+
+    fn with(mut self, offset: u64, bytes: &[u8]) -> Self {
+        self.write(offset, bytes);
+        self
+    }
+
+    fn read(&self, offset: u64, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        for (at, byte) in (offset..self.size).zip(&mut bytes) {
+            if let Some(block) = self.blocks.get(&(at / BLOCK)) {
+                *byte = block[usize::try_from(at % BLOCK).unwrap()];
+            }
+        }
+        bytes
+    }
+
+    fn resize(&mut self, size: u64) {
+        if size < self.size {
+            let zeros = vec![0; usize::try_from(BLOCK - size % BLOCK).unwrap()];
+            self.write(size, &zeros);
+            self.blocks.retain(|block, _| block * BLOCK < size);
+        }
+        self.size = size;
+    }
+
+    /// All of it.
+    fn bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![0; usize::try_from(self.size.next_multiple_of(BLOCK)).unwrap()];
+        for (number, block) in &self.blocks {
+            let at = usize::try_from(number * BLOCK).unwrap();
+            bytes[at..at + block.len()].copy_from_slice(&block[..]);
+        }
+        bytes.truncate(usize::try_from(self.size).unwrap());
+        bytes
+    }
+
+    /// Makes the file a sparse one with this content.
+    fn write_to(&self, path: &Path) {
+        let file = File::create(path).unwrap();
+        file.set_len(self.size).unwrap();
+        for (number, block) in &self.blocks {
+            let len = BLOCK.min(self.size - number * BLOCK);
+            let len = usize::try_from(len).unwrap();
+            file.write_all_at(&block[..len], number * BLOCK).unwrap();
+        }
+    }
+
+    /// The content of a file, of which only what is no hole is read.
+    fn read_from(path: &Path) -> Self {
+        let source = ImageSource::open(path).unwrap();
+        let mut image = Self::new(source.size());
+        for extent in source.data_extents() {
+            let extent = extent.unwrap();
+            let mut bytes = vec![0; usize::try_from(extent.end - extent.start).unwrap()];
+            source.read_at(extent.start, &mut bytes).unwrap();
+            image.write(extent.start, &bytes);
+        }
+        image
+    }
+}

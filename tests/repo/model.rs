@@ -1,0 +1,480 @@
+//! Random sequences of what users do, against a plain model of what they must get.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::io::Cursor;
+
+use cuttlebone::base::{ObjectHash, Root, VolumeId};
+use cuttlebone::ops::{self, BackupOptions, Input, OpsError, Restored};
+use cuttlebone::repo::{Backup, ErrorKind, PackTargets, Records};
+use cuttlebone::storage::{Backend, MemoryBackend};
+use cuttlebone::volume::ImageSource;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::{BLOCK, Heard, Host, House, Image, KIB, SLOT, noise, options};
+
+/// Volumes that are images, and that are streams.
+const IMAGES: [&str; 2] = ["a disk", "another"];
+const STREAMS: [&str; 2] = ["a dump", "another dump"];
+/// Larger images are not restored to a stream, nor onto garbage that has to be read.
+const SMALL: u64 = 40 << 20;
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// Writes noise, or zeros if there is no seed. The few seeds make for content that occurs twice.
+    Write(Index, Place, usize, Option<u8>),
+    /// Copies a chunk elsewhere.
+    Copy(Index, Place, Place),
+    Resize(Index, u64),
+    BackUp(Index, Option<Index>, Way),
+    /// Replaces so many bytes of a stream, at this place of 256, by so many.
+    Splice(Index, u8, usize, usize, u8),
+    BackUpStream(Index, Way),
+    Restore(Index, Target),
+    Compare(Index, Index),
+}
+
+/// Somewhere in an image: near the end of this slot, counted round, or so far from the image's end.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Slot(u8, u32),
+    BeforeEnd(u32),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Plain,
+    Reread,
+    DryRun,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Target {
+    New,
+    InPlace { size: u64, seed: u8 },
+    Stream,
+}
+
+fn place() -> impl Strategy<Value = Place> {
+    prop_oneof![
+        4 => (any::<u8>(), any::<u32>()).prop_map(|(slot, at)| Place::Slot(slot, at)),
+        1 => (0..200_000_u32).prop_map(Place::BeforeEnd),
+    ]
+}
+
+impl Place {
+    fn offset(self, image: &Image) -> u64 {
+        match self {
+            Self::Slot(slot, at) => {
+                let slots = image.size.div_ceil(SLOT).max(1);
+                // Half of them around the end of a slot.
+                let at = u64::from(at);
+                let within = if at % 2 == 0 {
+                    SLOT - 1 - at / 2 % 70_000
+                } else {
+                    at % SLOT
+                };
+                u64::from(slot) % slots * SLOT + within
+            }
+            Self::BeforeEnd(before) => image.size.saturating_sub(before.into()),
+        }
+    }
+}
+
+fn size() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        1 => Just(0),
+        2 => 1..BLOCK,
+        2 => (0..9_u64, 0..3_u64).prop_map(|(slots, odd)| (slots * SLOT + odd).saturating_sub(1)),
+        4 => 0..SMALL,
+        1 => (65 * SLOT)..(70 * SLOT),
+        1 => (4097 * SLOT)..(4100 * SLOT),
+    ]
+}
+
+fn way() -> impl Strategy<Value = Way> {
+    prop_oneof![6 => Just(Way::Plain), 1 => Just(Way::Reread), 1 => Just(Way::DryRun)]
+}
+
+fn target() -> impl Strategy<Value = Target> {
+    prop_oneof![
+        Just(Target::New),
+        (0..SMALL / 4, any::<u8>()).prop_map(|(size, seed)| Target::InPlace { size, seed }),
+        Just(Target::Stream),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let index = any::<Index>;
+    let seed = || prop::option::weighted(0.7, 0..6_u8);
+    prop_oneof![
+        6 => (index(), place(), 1..300 * KIB, seed()).prop_map(|(v, at, len, seed)| Step::Write(v, at, len, seed)),
+        1 => (index(), place(), place()).prop_map(|(v, from, to)| Step::Copy(v, from, to)),
+        2 => (index(), size()).prop_map(|(v, size)| Step::Resize(v, size)),
+        6 => (index(), prop::option::weighted(0.2, index()), way()).prop_map(|(v, base, way)| Step::BackUp(v, base, way)),
+        2 => (index(), any::<u8>(), 0..50 * KIB, 0..300 * KIB, 0..6_u8)
+            .prop_map(|(v, at, out, put, seed)| Step::Splice(v, at, out, put, seed)),
+        2 => (index(), way()).prop_map(|(v, way)| Step::BackUpStream(v, way)),
+        4 => (index(), target()).prop_map(|(b, target)| Step::Restore(b, target)),
+        2 => (index(), index()).prop_map(|(a, b)| Step::Compare(a, b)),
+    ]
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Content {
+    Image(Image),
+    Stream(Vec<u8>),
+}
+
+/// What was backed up, as the model remembers it.
+struct Made {
+    volume: &'static str,
+    content: Content,
+}
+
+struct World {
+    store: MemoryBackend,
+    house: House,
+    host: Host,
+    chunk: u64,
+    images: [Image; 2],
+    streams: [Vec<u8>; 2],
+    made: Vec<(ObjectHash, Made)>,
+}
+
+impl World {
+    fn new(chunk: usize, with_cache: bool) -> Self {
+        let store = MemoryBackend::new();
+        let house = House::init(store.clone(), chunk).unwrap();
+        let host = if with_cache {
+            Host::with_cache()
+        } else {
+            Host::without_cache()
+        };
+        Self {
+            store,
+            house,
+            host,
+            chunk: chunk as u64,
+            images: [Image::new(3 * SLOT + 12_345), Image::new(0)],
+            streams: [noise(0, 700 * KIB), Vec::new()],
+            made: Vec::new(),
+        }
+    }
+
+    fn names(&self) -> BTreeSet<String> {
+        let listed = self.store.list("").unwrap();
+        listed
+            .into_iter()
+            .map(|object| object.name.to_string())
+            .collect()
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Write(volume, place, len, seed) => {
+                let image = volume.get_mut(&mut self.images);
+                let bytes = seed.map_or_else(|| vec![0; *len], |seed| noise(seed.into(), *len));
+                let mut at = place.offset(image);
+                if *len % 2 == 0 {
+                    at -= at % 4096;
+                }
+                image.write(at, &bytes);
+            }
+            Step::Copy(volume, from, to) => {
+                let image = volume.get_mut(&mut self.images);
+                let aligned = |place: &Place| place.offset(image) / self.chunk * self.chunk;
+                let bytes = image.read(aligned(from), usize::try_from(self.chunk).unwrap());
+                let to = aligned(to);
+                image.write(to, &bytes);
+            }
+            Step::Resize(volume, size) => volume.get_mut(&mut self.images).resize(*size),
+            Step::BackUp(volume, base, way) => {
+                let number = volume.index(IMAGES.len());
+                let image = self.images[number].clone();
+                let path = self.host.path("image");
+                image.write_to(&path);
+                let input = || Input::Image(ImageSource::open(&path).unwrap());
+                self.back_up(
+                    IMAGES[number],
+                    &input,
+                    base.as_ref(),
+                    *way,
+                    Content::Image(image),
+                );
+            }
+            Step::Splice(volume, at, out, put, seed) => {
+                let stream = volume.get_mut(&mut self.streams);
+                let start = stream.len() * usize::from(*at) / 256;
+                let end = (start + out).min(stream.len());
+                let bytes = if *seed == 0 {
+                    vec![0; *put]
+                } else {
+                    noise((*seed).into(), *put)
+                };
+                stream.splice(start..end, bytes);
+            }
+            Step::BackUpStream(volume, way) => {
+                let number = volume.index(STREAMS.len());
+                let stream = self.streams[number].clone();
+                let input = || Input::Stream(Box::new(Cursor::new(stream.clone())));
+                self.back_up(
+                    STREAMS[number],
+                    &input,
+                    None,
+                    *way,
+                    Content::Stream(stream.clone()),
+                );
+            }
+            Step::Restore(backup, target) if !self.made.is_empty() => {
+                self.restore(backup.index(self.made.len()), *target);
+            }
+            Step::Compare(a, b) if !self.made.is_empty() => {
+                self.compare(a.index(self.made.len()), b.index(self.made.len()));
+            }
+            Step::Restore(..) | Step::Compare(..) => {}
+        }
+    }
+
+    fn back_up(
+        &mut self,
+        volume: &'static str,
+        input: &dyn Fn() -> Input,
+        base: Option<&Index>,
+        way: Way,
+        content: Content,
+    ) {
+        let mut options = options(volume);
+        options.base = match base {
+            Some(base) if !self.made.is_empty() => {
+                Some(self.made[base.index(self.made.len())].0.to_string())
+            }
+            _ => None,
+        };
+        options.reread = matches!(way, Way::Reread);
+        options.dry_run = matches!(way, Way::DryRun);
+        if self.made.len() % 2 == 1 {
+            options.pack_targets = PackTargets::default();
+        }
+        let run = |options: &BackupOptions| {
+            ops::backup(&self.house.project, input(), options, &self.host.context())
+        };
+        let before = self.names();
+        let tried = run(&options);
+        if let (Some(base), Err(error)) = (base, &tried) {
+            // Refused because the base is of the other kind, and only then.
+            let base = &self.made[base.index(self.made.len())].1.content;
+            assert_ne!(
+                std::mem::discriminant(base),
+                std::mem::discriminant(&content)
+            );
+            assert!(matches!(error, OpsError::BaseKind { .. }), "{error}");
+            return;
+        }
+        let mut report = tried.unwrap();
+        if options.dry_run {
+            assert_eq!(
+                (report.id, self.names()),
+                (None, before),
+                "a dry run stores nothing"
+            );
+            options.dry_run = false;
+            let real = run(&options).unwrap();
+            let counts = |r: &ops::BackupReport| {
+                (r.counts.changed, r.counts.new, r.counts.chunks_new, r.size)
+            };
+            assert_eq!(
+                counts(&real),
+                counts(&report),
+                "a dry run tells what will be"
+            );
+            report = real;
+        }
+        let known = self.made.iter().any(|(_, made)| made.content == content);
+        assert!(
+            !known || report.counts.chunks_new == 0,
+            "what is held is not stored"
+        );
+        self.made
+            .push((report.id.unwrap(), Made { volume, content }));
+    }
+
+    fn restore(&self, number: usize, target: Target) {
+        let (id, made) = &self.made[number];
+        let backup = self.house.backup(*id);
+        match (&made.content, target) {
+            (Content::Stream(stream), _) => {
+                assert!(self.host.restore(&self.house, &backup).unwrap() == *stream);
+            }
+            (Content::Image(image), Target::Stream) if image.size <= SMALL => {
+                assert!(self.host.restore(&self.house, &backup).unwrap() == image.bytes());
+            }
+            (Content::Image(image), Target::InPlace { size, seed }) => {
+                let path = self.host.path("target");
+                // Other content in part, and what is there already in part.
+                let mut garbage = image.clone();
+                garbage.resize(size);
+                garbage.write(size / 3, &noise(u64::from(seed) + 100, 500 * KIB));
+                garbage.write_to(&path);
+                let to = Restored::InPlace(&path);
+                ops::restore(&self.house.project, &backup, to, &self.host.context()).unwrap();
+                assert_eq!(Image::read_from(&path), *image);
+                let to = Restored::InPlace(&path);
+                let again = ops::restore(&self.house.project, &backup, to, &self.host.context());
+                assert_eq!(again.unwrap().written, 0, "nothing was left to do");
+                fs::remove_file(&path).unwrap();
+            }
+            (Content::Image(image), _) => {
+                assert_eq!(
+                    self.host.restore_image(&self.house, &backup).unwrap(),
+                    *image
+                );
+            }
+        }
+    }
+
+    fn compare(&self, a: usize, b: usize) {
+        let ((id_a, a), (id_b, b)) = (&self.made[a], &self.made[b]);
+        let mut found = Vec::new();
+        let report = ops::compare(
+            &self.house.project,
+            &self.house.backup(*id_a),
+            &self.house.backup(*id_b),
+            &self.host.context(),
+            |extent| {
+                found.push((extent.offset, extent.len));
+                Ok(())
+            },
+        )
+        .unwrap();
+        assert_eq!(report.extents, found.len() as u64);
+        assert_eq!(report.bytes, found.iter().map(|(_, len)| len).sum::<u64>());
+        assert_eq!(report.identical, a.content == b.content);
+        let expected = match (&a.content, &b.content) {
+            _ if report.identical => Vec::new(),
+            (Content::Image(a), Content::Image(b)) => self.differences(a, b),
+            (a, b) => {
+                let size = |content: &Content| match content {
+                    Content::Image(image) => image.size,
+                    Content::Stream(stream) => stream.len() as u64,
+                };
+                vec![(0, size(a).max(size(b)))]
+            }
+        };
+        assert_eq!(found, expected);
+    }
+
+    /// The chunks that differ, joined to extents.
+    fn differences(&self, a: &Image, b: &Image) -> Vec<(u64, u64)> {
+        let blocks: BTreeSet<_> = a.blocks.keys().chain(b.blocks.keys()).collect();
+        let chunks: BTreeSet<_> = blocks
+            .into_iter()
+            .filter(|block| a.blocks.get(block) != b.blocks.get(block))
+            .map(|block| block * BLOCK / self.chunk)
+            .collect();
+        let mut extents: Vec<(u64, u64)> = Vec::new();
+        for chunk in chunks {
+            let offset = chunk * self.chunk;
+            let len = self.chunk.min(a.size.max(b.size) - offset);
+            match extents.last_mut() {
+                Some(last) if last.0 + last.1 == offset => last.1 += len,
+                _ => extents.push((offset, len)),
+            }
+        }
+        extents
+    }
+
+    /// What holds after everything: all is listed and can be selected, contents and roots agree, check is clean.
+    fn all_is_well(&self) {
+        let house = House::open(self.store.clone(), &Heard::default()).unwrap();
+        let records = Records::load(&house.project).unwrap();
+        let listed: Vec<_> = records.all().iter().map(|backup| backup.id).collect();
+        let made: Vec<_> = self.made.iter().map(|(id, _)| *id).collect();
+        assert_eq!(listed, made, "all that was made is listed, oldest first");
+        assert!(records.damaged().is_empty() && records.vanished().is_empty());
+        for volume in IMAGES.into_iter().chain(STREAMS) {
+            self.selects(&records, volume);
+        }
+
+        let roots: Vec<(Root, &Content)> = records
+            .all()
+            .iter()
+            .zip(&self.made)
+            .map(|(backup, (_, made))| (backup.root, &made.content))
+            .collect();
+        for (number, (root, content)) in roots.iter().enumerate() {
+            for (other_root, other) in &roots[..number] {
+                assert_eq!(
+                    root == other_root,
+                    content == other,
+                    "equal roots are equal contents"
+                );
+            }
+        }
+        for number in 0..self.made.len() {
+            self.restore(number, Target::New);
+        }
+        self.host.check_clean(&house, "at the end");
+    }
+
+    fn selects(&self, records: &Records, volume: &str) {
+        let of: Vec<_> = self
+            .made
+            .iter()
+            .filter(|(_, made)| made.volume == volume)
+            .collect();
+        for (back, (id, _)) in of.iter().rev().enumerate() {
+            let selected = |selector: &str| records.select(selector).unwrap().id;
+            assert_eq!(selected(&format!("{volume}~{back}")), *id);
+            assert_eq!(selected(&id.to_string()), *id);
+            if back == 0 {
+                assert_eq!(selected(volume), *id);
+            }
+        }
+        let beyond = records.select(&format!("{volume}~{}", of.len()));
+        assert_eq!(beyond.unwrap_err().kind(), ErrorKind::NotFound);
+        let ids: HashMap<VolumeId, usize> = records
+            .of_volume(volume)
+            .map(|backup: &Backup| (backup.volume, 1))
+            .collect();
+        assert!(ids.len() <= 1, "a volume keeps its id");
+    }
+}
+
+fn run(chunk: usize, with_cache: bool, steps: &[Step]) {
+    let mut world = World::new(chunk, with_cache);
+    for step in steps {
+        world.step(step);
+    }
+    world.all_is_well();
+}
+
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        cases,
+        max_shrink_iters: 200,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(config(64))]
+
+    #[test]
+    fn small_chunks(steps in vec(step(), 1..25), cache: bool) {
+        run(4 * KIB, cache, &steps);
+    }
+
+    #[test]
+    fn chunks_of_the_usual_size(steps in vec(step(), 1..25), cache: bool) {
+        run(64 * KIB, cache, &steps);
+    }
+
+    #[test]
+    fn chunks_as_large_as_slots(steps in vec(step(), 1..25), cache: bool) {
+        run(4096 * KIB, cache, &steps);
+    }
+}

@@ -1,0 +1,175 @@
+//! What projects must not share, and what backups of one project must.
+
+use std::collections::HashSet;
+use std::thread;
+
+use cuttlebone::base::BlobId;
+use cuttlebone::repo::Index;
+use cuttlebone::storage::{Backend, MemoryBackend};
+
+use super::{CHUNK, Heard, Host, House, Image, SLOT, noise};
+
+fn ids(house: &House) -> HashSet<BlobId> {
+    let heard = Heard::default();
+    let index = Index::in_memory(&house.project, &heard).unwrap();
+    let mut ids = HashSet::new();
+    index
+        .each_pack(|pack| {
+            ids.extend(pack.contents.blobs().map(|blob| blob.id));
+            Ok(())
+        })
+        .unwrap();
+    ids
+}
+
+/// Every object's name, its last part, and its bytes behind what is in the clear and the same for all of a kind:
+/// the header, and of a key slot what its password costs.
+fn stored(store: &MemoryBackend) -> Vec<(String, Vec<u8>)> {
+    let objects = store.list("").unwrap();
+    let read = |name| store.get(name, u64::MAX).unwrap();
+    objects
+        .iter()
+        .map(|object| {
+            let name = object.name.as_str().rsplit('/').next().unwrap().to_owned();
+            (name, read(&object.name)[17..].to_vec())
+        })
+        .collect()
+}
+
+/// All runs of 16 bytes, wherever they begin.
+fn blocks(objects: &[(String, Vec<u8>)]) -> HashSet<&[u8]> {
+    objects
+        .iter()
+        .flat_map(|(_, bytes)| bytes.windows(16))
+        .collect()
+}
+
+#[test]
+fn two_projects_with_the_same_content_share_nothing() {
+    let image = Image::new(2 * SLOT)
+        .with(0, &noise(1, 3 * CHUNK))
+        .with(SLOT, &vec![b'x'; 3 * CHUNK]);
+    let stream = noise(2, 5 * CHUNK);
+    let host = Host::without_cache();
+    let make = || {
+        let store = MemoryBackend::new();
+        let house = House::init(store.clone(), CHUNK).unwrap();
+        host.back_up(&house, "disk", &image).unwrap();
+        host.back_up_stream(&house, "dump", &stream).unwrap();
+        (store, house)
+    };
+    let ((store_a, house_a), (store_b, house_b)) = (make(), make());
+    assert!(ids(&house_a).len() > 5 && ids(&house_a).is_disjoint(&ids(&house_b)));
+
+    let (objects_a, objects_b) = (stored(&store_a), stored(&store_b));
+    let fixed = ["cuttlebone", "cuttlebone.copy", "project", "project.copy"];
+    let names: HashSet<_> = objects_a.iter().map(|(name, _)| name.as_str()).collect();
+    for (name, _) in &objects_b {
+        assert!(
+            fixed.contains(&name.as_str()) || !names.contains(name.as_str()),
+            "{name}"
+        );
+    }
+    let roots = |house: &House| {
+        house
+            .backups()
+            .iter()
+            .map(|b| b.root)
+            .collect::<HashSet<_>>()
+    };
+    assert!(roots(&house_a).is_disjoint(&roots(&house_b)));
+
+    let blocks_a = blocks(&objects_a);
+    assert!(blocks_a.len() > 7 * CHUNK);
+    for (name, bytes) in &objects_b {
+        let shared = bytes.windows(16).position(|block| blocks_a.contains(block));
+        assert_eq!(shared, None, "{name}");
+    }
+}
+
+#[test]
+fn the_same_content_again_is_the_same_root_and_no_chunk() {
+    let host = Host::with_cache();
+    let store = MemoryBackend::new();
+    let house = House::init(store.clone(), CHUNK).unwrap();
+    let image = Image::new(3 * SLOT + 7).with(SLOT - 100, &noise(1, 3 * CHUNK));
+    let stream = noise(2, 20 * CHUNK);
+    let first = host.back_up(&house, "disk", &image).unwrap();
+    let first_stream = host.back_up_stream(&house, "dump", &stream).unwrap();
+    assert!(first.chunks_new > 0 && first_stream.chunks_new > 0);
+    let packs = || {
+        store
+            .list("projects")
+            .unwrap()
+            .iter()
+            .filter(|o| o.name.as_str().contains("/packs/"))
+            .count()
+    };
+    let before = packs();
+    for volume in ["disk", "other"] {
+        let again = host.back_up(&house, volume, &image).unwrap();
+        assert_eq!((again.chunks_new, again.bytes_stored), (0, 0), "{volume}");
+        assert_eq!(house.backup(again.id).root, house.backup(first.id).root);
+    }
+    for volume in ["dump", "other dump"] {
+        let again = host.back_up_stream(&house, volume, &stream).unwrap();
+        assert_eq!((again.chunks_new, again.bytes_stored), (0, 0), "{volume}");
+        assert_eq!(
+            house.backup(again.id).root,
+            house.backup(first_stream.id).root
+        );
+    }
+    assert_eq!(packs(), before);
+}
+
+#[test]
+fn backups_at_the_same_time_do_not_disturb_each_other() {
+    let store = MemoryBackend::new();
+    House::init(store.clone(), CHUNK).unwrap();
+    let common = noise(1, 4 * CHUNK);
+    let image = |thread: u64, day: u64| {
+        Image::new(4 * SLOT)
+            .with(0, &common)
+            .with(SLOT, &noise(10 * day + thread, 2 * CHUNK))
+            .with(3 * SLOT, &noise(100 + day, CHUNK))
+    };
+    // Two hosts with a cache that two processes use at once, and one without.
+    let (shared, bare) = (Host::with_cache(), Host::without_cache());
+    thread::scope(|scope| {
+        for number in 0..4 {
+            let (store, host, image) = (
+                store.clone(),
+                if number < 2 { &shared } else { &bare },
+                &image,
+            );
+            scope.spawn(move || {
+                let house = House::open(store, &host.heard).unwrap();
+                let volume = format!("disk {number}");
+                for day in 1..=3 {
+                    host.back_up(&house, &volume, &image(number, day)).unwrap();
+                    let stream = noise(50 + day, 5 * CHUNK);
+                    host.back_up_stream(&house, &format!("dump {number}"), &stream)
+                        .unwrap();
+                }
+            });
+        }
+    });
+    let host = Host::without_cache();
+    let house = House::open(store, &host.heard).unwrap();
+    host.check_clean(&house, "after all");
+    let backups = house.backups();
+    assert_eq!(backups.len(), 4 * 3 * 2);
+    for number in 0..4 {
+        let of = |volume: String| {
+            backups
+                .iter()
+                .filter(move |b| b.record.volume.name == volume)
+        };
+        for (day, backup) in (1..).zip(of(format!("disk {number}"))) {
+            assert!(host.restore_image(&house, backup).unwrap() == image(number, day));
+        }
+        for (day, backup) in (1..).zip(of(format!("dump {number}"))) {
+            assert!(host.restore(&house, backup).unwrap() == noise(50 + day, 5 * CHUNK));
+        }
+    }
+}
