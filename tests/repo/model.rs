@@ -451,9 +451,11 @@ fn run(chunk: usize, with_cache: bool, steps: &[Step]) {
     world.all_is_well();
 }
 
+/// So many cases, or what the environment says.
 fn config(cases: u32) -> ProptestConfig {
+    let wanted = std::env::var("PROPTEST_CASES").ok();
     ProptestConfig {
-        cases,
+        cases: wanted.and_then(|n| n.parse().ok()).unwrap_or(cases),
         max_shrink_iters: 200,
         failure_persistence: None,
         ..ProptestConfig::default()
