@@ -1,6 +1,5 @@
 //! Backup of an image: slots are read and compared with the base by many threads, and go into the tree in order.
 
-use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -9,6 +8,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::OpsError;
 use super::backup::{AHEAD, Run, Stored};
+use super::in_order::InOrder;
 use crate::base::{BlobId, Phase, Progress, SLOT_SIZE, is_zero};
 use crate::format::{Children, ContentKind};
 use crate::repo::{Backup, ErrorKind, ImageTree, NodeStore, PackedNodes, Sealed, Top, slot_chunks};
@@ -229,8 +229,8 @@ fn plant(
         keys: &run.project.keys,
     };
     let mut tree = ImageTree::new(&nodes, size, base)?;
-    let mut waiting: VecDeque<Option<SlotDone>> = VecDeque::new();
-    let (mut next_number, mut next_slot) = (0, 0);
+    let mut order = InOrder::new();
+    let mut next_slot = 0;
     let mut plain = Vec::new();
     let progress = |slots: u64| {
         let done = (slots * SLOT_SIZE).min(size);
@@ -242,14 +242,8 @@ fn plant(
     };
     for result in done {
         let slot = result?;
-        let at = slot.number - next_number;
-        if waiting.len() <= at {
-            waiting.resize_with(at + 1, || None);
-        }
-        waiting[at] = Some(slot);
-        while let Some(Some(slot)) = waiting.front_mut().map(Option::take) {
-            waiting.pop_front();
-            next_number += 1;
+        order.put(slot.number, slot);
+        while let Some(slot) = order.pop() {
             let _ = permits.recv();
             tree.clear(next_slot, slot.slot)?;
             next_slot = slot.slot + 1;

@@ -5,6 +5,7 @@ mod check;
 mod compare;
 mod error;
 mod image;
+mod in_order;
 mod restore;
 mod stats;
 mod stream;

@@ -1,6 +1,5 @@
 //! Restore: record → tree → pieces of the target → ranged reads of packs → open → verify → write.
 
-use std::collections::VecDeque;
 use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
@@ -9,6 +8,7 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::in_order::InOrder;
 use super::{Context, OpsError};
 use crate::base::{Phase, Progress, SLOT_SIZE, is_zero};
 use crate::format::BlobKind;
@@ -180,18 +180,11 @@ fn pipeline(
         drop((jobs, filled_in));
 
         let size = run.image.size();
-        let mut waiting: VecDeque<Option<Piece>> = VecDeque::new();
-        let mut next = 0;
+        let mut order = InOrder::new();
         for piece in filled {
             let piece = piece?;
-            let at = piece.number - next;
-            if waiting.len() <= at {
-                waiting.resize_with(at + 1, || None);
-            }
-            waiting[at] = Some(piece);
-            while let Some(Some(piece)) = waiting.front_mut().map(Option::take) {
-                waiting.pop_front();
-                next += 1;
+            order.put(piece.number, piece);
+            while let Some(piece) = order.pop() {
                 done(&piece)?;
                 let progress = Progress {
                     phase: Phase::Restore,

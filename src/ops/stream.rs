@@ -1,6 +1,5 @@
 //! Backup of a byte stream: cut by content, since nothing says where in it a change begins.
 
-use std::collections::VecDeque;
 use std::io::Read;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -9,6 +8,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::OpsError;
 use super::backup::{AHEAD, Run, Stored};
+use super::in_order::InOrder;
 use crate::base::{Phase, Progress, is_zero};
 use crate::chunk::StreamCutter;
 use crate::format::{ContentKind, StreamEntry};
@@ -135,18 +135,12 @@ fn plant(
         keys: &run.project.keys,
     };
     let mut tree = StreamTree::new(&nodes);
-    let mut waiting: VecDeque<Option<Batch>> = VecDeque::new();
-    let (mut next_number, mut size) = (0, 0);
+    let mut order = InOrder::new();
+    let mut size = 0;
     for result in done {
         let batch = result?;
-        let at = batch.number - next_number;
-        if waiting.len() <= at {
-            waiting.resize_with(at + 1, || None);
-        }
-        waiting[at] = Some(batch);
-        while let Some(Some(batch)) = waiting.front_mut().map(Option::take) {
-            waiting.pop_front();
-            next_number += 1;
+        order.put(batch.number, batch);
+        while let Some(batch) = order.pop() {
             for entry in &batch.entries {
                 tree.push(*entry)?;
                 size += entry.len;
