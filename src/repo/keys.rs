@@ -177,13 +177,24 @@ pub(super) fn open_slot(
     Ok(<[u8; 32]>::try_from(&opened[..]).ok().map(Secret::new))
 }
 
+/// Whether the slot opens `secret`, as its info shows, which is sealed under it. An unfinished `init` leaves
+/// slots behind that open something else.
+pub(super) fn belongs(scope: KeyScope, slot: &KeySlot, secret: &Secret) -> bool {
+    open_info(scope, slot, secret).is_some()
+}
+
 /// What a slot that `secret` belongs to says of itself; nothing if that part is damaged.
 pub(super) fn slot_info(scope: KeyScope, slot: &KeySlot, secret: &Secret) -> SlotInfo {
-    let aad = [&scope.owner()[..], &slot.info_context()].concat();
-    let nonce = SealNonce::from_bytes(slot.info_nonce);
-    let opened = secret.slot_info_key().open(&nonce, &aad, &slot.sealed_info);
-    opened
-        .ok()
+    open_info(scope, slot, secret)
         .and_then(|plain| SlotInfo::decode(&plain).ok())
         .unwrap_or_default()
+}
+
+fn open_info(scope: KeyScope, slot: &KeySlot, secret: &Secret) -> Option<Vec<u8>> {
+    let aad = [&scope.owner()[..], &slot.info_context()].concat();
+    let nonce = SealNonce::from_bytes(slot.info_nonce);
+    secret
+        .slot_info_key()
+        .open(&nonce, &aad, &slot.sealed_info)
+        .ok()
 }

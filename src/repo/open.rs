@@ -425,8 +425,11 @@ impl Repository {
             KeyScope::Repository => ("the repository", false),
             KeyScope::Project(_) => ("the project", matches!(self.opened, Opened::All { .. })),
         };
-        let left = keys::read_slots(&self.objects, key.scope, observer)?.len();
-        if left <= 1 && !rest_may_be_empty {
+        let (Opened::All { secret, .. } | Opened::One { secret, .. }) = &self.opened;
+        let mut ours = keys::read_slots(&self.objects, key.scope, observer)?;
+        ours.retain(|(_, slot)| keys::belongs(key.scope, slot, secret));
+        let is_ours = ours.iter().any(|(id, _)| *id == key.id);
+        if is_ours && ours.len() <= 1 && !rest_may_be_empty {
             return Err(RepoError::LastKey {
                 id: key.id.to_string(),
                 what,

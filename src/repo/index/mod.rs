@@ -4,6 +4,7 @@
 //! disk full) makes it be filled again, in memory if need be, and said once. Where segments themselves are
 //! damaged or missing, packs are asked what they hold; the next backup names them in a segment again.
 
+mod cache;
 mod db;
 mod filter;
 mod locality;
@@ -12,7 +13,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::error::RepoError;
 use super::layout::ObjectRef;
@@ -21,6 +22,7 @@ use super::open::Project;
 use super::packs::read_listing;
 use crate::base::{BlobId, Notice, ObjectHash, Observer};
 use crate::format::{IndexSegment, Magic, PackListing};
+pub use cache::Cache;
 use db::{Db, DbError, Opened, attempt};
 use locality::Locality;
 pub use locality::{Location, PlacedRun};
@@ -43,7 +45,7 @@ pub struct Index<'a> {
     current: RwLock<Current>,
     locality: RwLock<Locality>,
     /// The packs that are in the store, with their sizes, once somebody wanted to know for sure.
-    present: OnceLock<HashMap<ObjectHash, u64>>,
+    present: RwLock<Option<HashMap<ObjectHash, u64>>>,
     /// What [`look_again`](Index::look_again) came to.
     looked_again: Mutex<Option<bool>>,
 }
@@ -59,43 +61,6 @@ struct Current {
 const BATCH_BLOBS: usize = 512 << 10;
 /// Caches that processes of one project can have side by side on one host.
 const SLOTS_MAX: usize = 64;
-
-/// A project's cache on this host, as a directory.
-pub struct Cache(PathBuf);
-
-impl Cache {
-    /// The one below `caches` that belongs to this project.
-    #[must_use]
-    pub fn new(project: &Project, caches: &Path) -> Self {
-        Self(
-            caches
-                .join(project.repository.to_string())
-                .join(project.id.to_string()),
-        )
-    }
-
-    /// Where it lies.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-
-    /// Bytes that it takes; 0 if there is none.
-    pub fn size(&self) -> std::io::Result<u64> {
-        match fs::read_dir(&self.0) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
-            listed => listed?.map(|entry| Ok(entry?.metadata()?.len())).sum(),
-        }
-    }
-
-    /// Deletes it. A process that uses it goes on with what it has open.
-    pub fn clear(&self) -> std::io::Result<()> {
-        match fs::remove_dir_all(&self.0) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            removed => removed,
-        }
-    }
-}
 
 fn identity(project: &Project) -> Vec<u8> {
     [&project.repository.as_bytes()[..], project.id.as_bytes()].concat()
@@ -135,7 +100,7 @@ impl<'a> Index<'a> {
             observer,
             current: RwLock::new(current),
             locality: RwLock::default(),
-            present: OnceLock::new(),
+            present: RwLock::new(None),
             looked_again: Mutex::default(),
         };
         index.sync()?;
@@ -148,7 +113,7 @@ impl<'a> Index<'a> {
         cache: &Path,
         observer: &dyn Observer,
     ) -> Result<Current, RepoError> {
-        let Cache(directory) = Cache::new(project, cache);
+        let directory = Cache::new(project, cache).path().to_owned();
         let mut rebuilt = 0;
         let mut said = |why: String| {
             observer.notice(Notice::CacheRebuilt(why));
@@ -354,6 +319,9 @@ impl<'a> Index<'a> {
 
     /// Takes in a segment that was just stored.
     pub fn insert(&self, segment: ObjectHash, packs: &[PackListing]) -> Result<(), RepoError> {
+        if let Some(present) = &mut *self.present.write().unwrap_or_else(PoisonError::into_inner) {
+            present.extend(packs.iter().map(|p| (p.pack, p.contents.pack_size())));
+        }
         self.guarded(|db| Ok(db.insert(&[segment], packs)?))
     }
 
@@ -371,7 +339,8 @@ impl<'a> Index<'a> {
     /// packs that were lost. Lists the packs once.
     pub fn believe_only_what_is_there(&self) -> Result<(), RepoError> {
         let packs = self.list_packs()?;
-        let _ = self.present.set(packs.into_iter().collect());
+        *self.present.write().unwrap_or_else(PoisonError::into_inner) =
+            Some(packs.into_iter().collect());
         Ok(())
     }
 
@@ -398,7 +367,8 @@ impl<'a> Index<'a> {
     }
 
     fn is_there(&self, location: &Location) -> bool {
-        let Some(present) = self.present.get() else {
+        let present = self.present.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(present) = &*present else {
             return true;
         };
         let size = present.get(&location.pack());

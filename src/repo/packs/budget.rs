@@ -1,6 +1,7 @@
 //! One bound on all bytes between compression and the store.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::base::Cancelled;
 
@@ -19,35 +20,19 @@ impl Budget {
         }
     }
 
-    /// Whether there was room at once.
-    pub(super) fn try_take(&self, bytes: usize) -> Result<bool, Cancelled> {
-        let mut left = lock(&self.left);
+    /// Waits for room, but not longer than `patience`; whether there was any.
+    pub(super) fn take_within(&self, bytes: usize, patience: Duration) -> Result<bool, Cancelled> {
+        let no_room = |left: &mut Option<usize>| left.is_some_and(|free| free < bytes);
+        let (mut left, _) = self
+            .changed
+            .wait_timeout_while(lock(&self.left), patience, no_room)
+            .unwrap_or_else(PoisonError::into_inner);
         let free = left.as_mut().ok_or(Cancelled)?;
         let fits = *free >= bytes;
         if fits {
             *free -= bytes;
         }
         Ok(fits)
-    }
-
-    /// Waits for room.
-    pub(super) fn take(&self, bytes: usize) -> Result<(), Cancelled> {
-        let mut left = lock(&self.left);
-        loop {
-            match &mut *left {
-                None => return Err(Cancelled),
-                Some(free) if *free >= bytes => {
-                    *free -= bytes;
-                    return Ok(());
-                }
-                Some(_) => {
-                    left = self
-                        .changed
-                        .wait(left)
-                        .unwrap_or_else(PoisonError::into_inner);
-                }
-            }
-        }
     }
 
     pub(super) fn give_back(&self, bytes: usize) {

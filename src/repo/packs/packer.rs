@@ -4,14 +4,16 @@
 //! pack that is open, seals in place and hands the buffer over. A pack whose reservations have all been
 //! delivered goes to the writer. One byte budget bounds everything between compression and the store.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
 use super::super::codec::{Compression, Compressor};
 use super::super::error::RepoError;
-use super::super::index::Index;
+use super::super::index::{Index, Location};
 use super::budget::{Budget, CloseOnDrop};
 use super::claims::Claims;
 use super::listing::{pack_context, read_listing};
@@ -29,6 +31,8 @@ const BLOBS_TARGET: usize = 8192;
 const PART_LEN: usize = 2 << 20;
 /// Bytes between compression and the store. More than a pack and a part a worker, or nothing would move.
 const BUDGET: usize = 80 << 20;
+/// Whoever waits for room looks again after this time whether a pack was opened meanwhile.
+const ROOM_PATIENCE: Duration = Duration::from_millis(20);
 /// Tree nodes are stored in so many packs each.
 const NODE_COPIES: usize = 2;
 
@@ -106,6 +110,8 @@ struct Shared {
     /// Ids that this run stores and the index does not know yet.
     claims: Claims,
     budget: Budget,
+    /// Packs that are closed and have not given back what they hold.
+    closed: AtomicUsize,
     /// Buffers to be filled again.
     spare: Mutex<Vec<Vec<u8>>>,
     /// Bytes that such a buffer is made for.
@@ -137,6 +143,7 @@ impl Packer<'_> {
         let shared = Shared {
             claims: Claims::default(),
             budget: Budget::new(BUDGET),
+            closed: AtomicUsize::new(0),
             spare: Mutex::default(),
             part_len: PART_LEN.min(options.targets.data()),
         };
@@ -307,7 +314,18 @@ impl Packer<'_> {
 
     /// Adds a tree node, unless the project has it. Nodes are read one by one, so each is a run.
     pub fn add_node(&self, id: BlobId, plain: &[u8]) -> Result<(), RepoError> {
-        if !self.claim(id)? {
+        if !self.shared.claims.claim(id) {
+            return Ok(());
+        }
+        // A copy that is missing is made good: by itself one does not count.
+        let packs: HashSet<_> = self
+            .index
+            .find_all(&id)?
+            .iter()
+            .map(Location::pack)
+            .collect();
+        if packs.len() >= NODE_COPIES {
+            self.shared.claims.forget([id]);
             return Ok(());
         }
         let mut nodes = lock(&self.nodes);
@@ -346,6 +364,7 @@ impl Packer<'_> {
                 contents,
             });
         }
+        self.shared.closed.fetch_add(NODE_COPIES, Ordering::Relaxed);
         self.send(copies)
     }
 
@@ -381,11 +400,12 @@ impl Packer<'_> {
     }
 
     /// Waits until so many bytes may be under way. Only packs that are closed ever give back what they
-    /// hold, so one that is open is not waited for but closed.
+    /// hold, so if there is none, the open one is not waited for but closed.
     fn make_room(&self, bytes: usize) -> Result<(), RepoError> {
-        if !self.shared.budget.try_take(bytes)? {
-            self.close_open()?;
-            self.shared.budget.take(bytes)?;
+        while !self.shared.budget.take_within(bytes, ROOM_PATIENCE)? {
+            if self.shared.closed.load(Ordering::Relaxed) == 0 {
+                self.close_open()?;
+            }
         }
         Ok(())
     }
@@ -395,6 +415,7 @@ impl Packer<'_> {
         let Some(pack) = lock(&self.open).take() else {
             return Ok(());
         };
+        self.shared.closed.fetch_add(1, Ordering::Relaxed);
         let mut state = lock(&pack.state);
         state.closed = true;
         if state.missing > 0 {
@@ -421,6 +442,9 @@ impl Packer<'_> {
         state.missing += 1;
         state.len += len;
         state.closed = state.len >= self.options.targets.data() || state.blobs >= BLOBS_TARGET;
+        if state.closed {
+            self.shared.closed.fetch_add(1, Ordering::Relaxed);
+        }
         *open = if state.closed {
             None
         } else {
@@ -444,10 +468,7 @@ impl Packer<'_> {
 
     /// Sends what is still open. All workers have stopped.
     fn flush_all(&self) -> Result<(), RepoError> {
-        if let Some(pack) = lock(&self.open).take() {
-            let full = pack.take(&mut lock(&pack.state));
-            self.send(vec![full])?;
-        }
+        self.close_open()?;
         let (buf, runs) = std::mem::take(&mut *lock(&self.nodes));
         if runs.is_empty() {
             Ok(())
@@ -499,6 +520,7 @@ impl Shared {
     }
 
     fn take_back(&self, parts: Vec<Vec<u8>>) {
+        self.closed.fetch_sub(1, Ordering::Relaxed);
         self.budget.give_back(parts.iter().map(Vec::capacity).sum());
         let mut spare = lock(&self.spare);
         for mut part in parts {

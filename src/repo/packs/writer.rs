@@ -155,7 +155,12 @@ impl<'a> Writer<'a> {
     }
 
     fn store_segment(&mut self, indexed: &impl Fn(Vec<BlobId>)) -> Result<(), RepoError> {
-        if self.pending.is_empty() || self.options.dry_run {
+        if self.options.dry_run {
+            // Nothing will name them. The claims stay, or the run would not know its own chunks.
+            self.pending.clear();
+            self.pending_blobs = 0;
+        }
+        if self.pending.is_empty() {
             return Ok(());
         }
         let packs: Vec<_> = self.pending.drain(..).map(|stored| stored.0).collect();
