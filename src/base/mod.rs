@@ -1,11 +1,13 @@
 //! What every layer speaks: ids and units, progress, cancellation. Imports nothing of the crate.
 
+mod buffer;
 mod cancel;
 mod id;
 mod observe;
 mod units;
 mod zero;
 
+pub use buffer::{Buffer, DIRECT_ALIGN};
 pub use cancel::{Cancel, Cancelled};
 pub use id::{BlobId, ObjectHash, ParseIdError, ProjectId, RepositoryId, Root, VolumeId, hex};
 pub use observe::{Notice, Observer, Phase, Progress, Silent};

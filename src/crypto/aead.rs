@@ -1,7 +1,13 @@
 //! XChaCha20-Poly1305, in place, with nonces as types so that one cannot be used for the other.
+//!
+//! Two libraries do it: `chacha20poly1305` for single messages, and for the runs of packs `ring`, which
+//! is faster and is held to the same bytes (docs/decisions/0009-ring-for-packs.md).
 
+use chacha20::hchacha;
 use chacha20poly1305::aead::{AeadInOut, KeyInit, inout::InOutBuf};
 use chacha20poly1305::{Tag, XChaCha20Poly1305, XNonce};
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use zeroize::Zeroize;
 
 use super::RandomError;
 
@@ -88,27 +94,30 @@ impl PackNonce {
 }
 
 /// Seals and opens the runs of one pack.
+///
+/// The nonce of a run is the pack's 16 bytes ‖ its ordinal as 8 bytes, little-endian. By the
+/// construction of `XChaCha20` (draft-irtf-cfrg-xchacha-03, section 2.3) the first 16 bytes only derive
+/// a subkey, `HChaCha20(key, nonce[..16])`, which is the same for the whole pack; each run is then
+/// ChaCha20-Poly1305 (RFC 8439) with that subkey and the nonce 4 zero bytes ‖ ordinal.
 #[derive(Clone)]
-pub struct PackCipher {
-    cipher: XChaCha20Poly1305,
-    nonce: PackNonce,
-}
+pub struct PackCipher(LessSafeKey);
 
 impl PackCipher {
     /// The ordinal that the contents are sealed with.
     pub const CONTENTS: u64 = u64::MAX;
 
     pub(super) fn new(key: &[u8; 32], nonce: PackNonce) -> Self {
-        Self {
-            cipher: XChaCha20Poly1305::new(key.into()),
-            nonce,
-        }
+        let mut subkey = hchacha::<chacha20::R20>(key.into(), (&nonce.0).into());
+        let cipher = pack_key(&subkey);
+        subkey.as_mut_slice().zeroize();
+        Self(LessSafeKey::new(cipher))
     }
 
     /// Turns `buf` into ciphertext and returns the tag, to be stored behind it.
     #[must_use]
     pub fn seal_in_place(&self, ordinal: u64, aad: &[u8], buf: &mut [u8]) -> [u8; TAG_LEN] {
-        encrypt(&self.cipher, &self.run_nonce(ordinal), aad, buf)
+        let nonce = run_nonce(ordinal);
+        seal_detached(&self.0, nonce, aad, buf)
     }
 
     /// Turns ciphertext ‖ tag into plaintext; the plaintext is the part of `buf` that is returned.
@@ -118,16 +127,38 @@ impl PackCipher {
         aad: &[u8],
         buf: &'a mut [u8],
     ) -> Result<&'a [u8], OpenError> {
-        let len = decrypt(&self.cipher, &self.run_nonce(ordinal), aad, buf)?;
-        Ok(&buf[..len])
+        let opened = self
+            .0
+            .open_in_place(run_nonce(ordinal), Aad::from(aad), buf);
+        opened.map(|plain| &*plain).map_err(|_| OpenError)
     }
+}
 
-    fn run_nonce(&self, ordinal: u64) -> [u8; 24] {
-        let mut nonce = [0; 24];
-        nonce[..16].copy_from_slice(&self.nonce.0);
-        nonce[16..].copy_from_slice(&ordinal.to_le_bytes());
-        nonce
-    }
+#[expect(
+    clippy::expect_used,
+    reason = "fails only for a key of another length, and this one is of the type"
+)]
+fn pack_key(key: &[u8]) -> UnboundKey {
+    UnboundKey::new(&CHACHA20_POLY1305, key).expect("32 bytes are a key")
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "fails only beyond 256 GiB, and no buffer is that long"
+)]
+fn seal_detached(key: &LessSafeKey, nonce: Nonce, aad: &[u8], buf: &mut [u8]) -> [u8; TAG_LEN] {
+    let tag = key
+        .seal_in_place_separate_tag(nonce, Aad::from(aad), buf)
+        .expect("length fits");
+    let mut out = [0; TAG_LEN];
+    out.copy_from_slice(tag.as_ref());
+    out
+}
+
+fn run_nonce(ordinal: u64) -> Nonce {
+    let mut nonce = [0; 12];
+    nonce[4..].copy_from_slice(&ordinal.to_le_bytes());
+    Nonce::assume_unique_for_key(nonce)
 }
 
 fn encrypt(cipher: &XChaCha20Poly1305, nonce: &[u8; 24], aad: &[u8], buf: &mut [u8]) -> [u8; 16] {
@@ -179,6 +210,26 @@ mod tests {
         );
         assert_eq!(sealed[sealed.len() - 16..][..4], [0xc0, 0x87, 0x59, 0x24]);
         assert_eq!(key.open(&nonce, &aad, &sealed).unwrap(), plain);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn packs_are_sealed_as_the_other_library_does(
+            key: [u8; 32],
+            pack: [u8; 16],
+            ordinal: u64,
+            aad in proptest::collection::vec(proptest::num::u8::ANY, 0..80),
+            plain in proptest::collection::vec(proptest::num::u8::ANY, 0..2000),
+        ) {
+            let nonce: [u8; 24] = [&pack[..], &ordinal.to_le_bytes()].concat().try_into().unwrap();
+            let sealed = SealKey::new(&key).seal(&SealNonce::from_bytes(nonce), &aad, &plain);
+            let cipher = PackCipher::new(&key, PackNonce::from_bytes(pack));
+            let mut buf = plain.clone();
+            let tag = cipher.seal_in_place(ordinal, &aad, &mut buf);
+            buf.extend_from_slice(&tag);
+            proptest::prop_assert_eq!(&buf, &sealed);
+            proptest::prop_assert_eq!(cipher.open_in_place(ordinal, &aad, &mut buf), Ok(&plain[..]));
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::OpsError;
 use super::backup::{AHEAD, Run, Stored};
 use super::in_order::InOrder;
-use crate::base::{BlobId, Phase, Progress, SLOT_SIZE, is_zero};
+use crate::base::{BlobId, Buffer, Phase, Progress, SLOT_SIZE, is_zero};
 use crate::format::{Children, ContentKind};
 use crate::repo::{Backup, ErrorKind, ImageTree, NodeStore, PackedNodes, Sealed, Top, slot_chunks};
 use crate::volume::ImageSource;
@@ -126,7 +126,7 @@ fn work(
     done: &Sender<Result<SlotDone, OpsError>>,
 ) -> Result<(), OpsError> {
     let mut sealed = run.packer.worker()?;
-    let mut buf = vec![0; usize::try_from(SLOT_SIZE).unwrap_or(usize::MAX)];
+    let mut buf = Buffer::new(usize::try_from(SLOT_SIZE).unwrap_or(usize::MAX));
     let mut result = Ok(());
     for job in jobs {
         let step = run

@@ -10,9 +10,9 @@ use super::layout::ObjectRef;
 use super::objects::absent;
 use super::open::Project;
 use super::packs::{pack_context, run_context};
-use crate::base::{BlobId, Cancel};
-use crate::crypto::{PackCipher, PackNonce};
-use crate::format::{BlobKind, Node};
+use crate::base::{BlobId, Buffer, Cancel};
+use crate::crypto::{PackCipher, PackNonce, TAG_LEN};
+use crate::format::{BlobKind, Codec, Node};
 
 /// Reads blobs of a project.
 pub struct BlobReader<'a> {
@@ -29,7 +29,7 @@ const BRANCHES_MAX: usize = 512;
 pub struct Opener {
     decompressor: Decompressor,
     cipher: Option<([u8; 16], PackCipher)>,
-    plain: Vec<u8>,
+    plain: Buffer,
 }
 
 impl Opener {
@@ -39,7 +39,7 @@ impl Opener {
         Ok(Self {
             decompressor,
             cipher: None,
-            plain: Vec::new(),
+            plain: Buffer::default(),
         })
     }
 
@@ -51,7 +51,40 @@ impl Opener {
         location: &Location,
         stored: &'b mut [u8],
     ) -> Result<&'b [u8], RepoError> {
-        let damaged = |why: Damage| RepoError::damaged(pack_of(project, location), why);
+        let run = location.run();
+        if run.codec == Codec::Raw && run.plain_len() + TAG_LEN == run.stored_len as usize {
+            return self.unseal(project, location, stored);
+        }
+        // Taken out meanwhile, since all of the opener is at work.
+        let mut plain = std::mem::take(&mut self.plain);
+        plain.resize(run.plain_len());
+        let opened = self.open_run_into(project, location, stored, &mut plain);
+        self.plain = plain;
+        opened.map(|()| &*self.plain)
+    }
+
+    /// The same, but puts them into `out`, which must be as long as they are. After an error it holds
+    /// anything.
+    pub fn open_run_into(
+        &mut self,
+        project: &Project,
+        location: &Location,
+        stored: &mut [u8],
+        out: &mut [u8],
+    ) -> Result<(), RepoError> {
+        let content = self.unseal(project, location, stored)?;
+        self.decompressor
+            .decode(location.run().codec, content, out)
+            .map_err(|why| RepoError::damaged(pack_of(project, location), why))
+    }
+
+    /// Decrypts a run.
+    fn unseal<'b>(
+        &mut self,
+        project: &Project,
+        location: &Location,
+        stored: &'b mut [u8],
+    ) -> Result<&'b [u8], RepoError> {
         let nonce = location.nonce();
         let cipher = match &mut self.cipher {
             Some((of, cipher)) if *of == nonce => cipher,
@@ -60,14 +93,10 @@ impl Opener {
                 &mut slot.insert((nonce, cipher)).1
             }
         };
-        let run = location.run();
-        let bound = run_context(&pack_context(project), location.kind(), run);
-        let content = cipher
+        let bound = run_context(&pack_context(project), location.kind(), location.run());
+        cipher
             .open_in_place(location.ordinal(), &bound, stored)
-            .map_err(|e| damaged(e.into()))?;
-        self.decompressor
-            .decode(run.codec, content, run.plain_len(), &mut self.plain)
-            .map_err(damaged)
+            .map_err(|e| RepoError::damaged(pack_of(project, location), Damage::from(e)))
     }
 
     /// The blob, out of its opened run. Its id has been checked.

@@ -71,32 +71,24 @@ impl Decompressor {
         zstd::bulk::Decompressor::new().map(Self)
     }
 
-    /// What `stored` stands for, which must be exactly `plain_len` bytes; `out` is used if it is compressed.
-    pub(super) fn decode<'a>(
+    /// Puts what `stored` stands for into `out`, which it must fill.
+    pub(super) fn decode(
         &mut self,
         codec: Codec,
-        stored: &'a [u8],
-        plain_len: usize,
-        out: &'a mut Vec<u8>,
-    ) -> Result<&'a [u8], Damage> {
-        let plain = match codec {
-            Codec::Raw => stored,
-            Codec::Zstd => {
-                if !is_one_frame(stored) {
-                    return Err(Damage::DoesNotDecompress);
-                }
-                out.resize(plain_len, 0);
-                let len = self
-                    .0
-                    .decompress_to_buffer(stored, &mut out[..])
-                    .map_err(|_| Damage::DoesNotDecompress)?;
-                &out[..len]
+        stored: &[u8],
+        out: &mut [u8],
+    ) -> Result<(), Damage> {
+        let len = match codec {
+            Codec::Raw if stored.len() == out.len() => {
+                out.copy_from_slice(stored);
+                Ok(stored.len())
             }
+            Codec::Zstd if is_one_frame(stored) => self.0.decompress_to_buffer(stored, &mut *out),
+            _ => return Err(Damage::DoesNotDecompress),
         };
-        if plain.len() == plain_len {
-            Ok(plain)
-        } else {
-            Err(Damage::DoesNotDecompress)
+        match len {
+            Ok(len) if len == out.len() => Ok(()),
+            _ => Err(Damage::DoesNotDecompress),
         }
     }
 }

@@ -88,12 +88,12 @@ impl Objects {
             .open(&nonce, &aad, sealed.sealed)
             .map_err(|e| RepoError::damaged(object, e))?;
         let payload = Payload::decode(&payload, limit).map_err(format)?;
-        let mut decoded = Vec::new();
-        let body = Decompressor::new()
+        let mut plain = vec![0; payload.plain_len];
+        Decompressor::new()
             .map_err(RepoError::Compress)?
-            .decode(payload.codec, payload.body, payload.plain_len, &mut decoded)
+            .decode(payload.codec, payload.body, &mut plain)
             .map_err(|e| RepoError::damaged(object, e))?;
-        Ok(body.to_vec())
+        Ok(plain)
     }
 
     /// Reads and opens a sealed object that is named by its hash.

@@ -1,5 +1,7 @@
 //! A backup's content, read from its tree: for restore, check and whatever else looks into a backup.
 
+use std::ops::Range;
+
 use super::blobs::BlobReader;
 use super::error::RepoError;
 use super::records::Backup;
@@ -12,10 +14,20 @@ use crate::format::{ContentKind, Node};
 pub struct ChunkRef {
     /// Where it begins in the content, in bytes.
     pub offset: u64,
-    /// Bytes of the content that it covers; the last chunk of an image may be longer than that.
+    /// Bytes of the content that it covers.
     pub len: u32,
+    /// Bytes that it has itself: more than `len` only at the end of an image.
+    pub plain_len: u32,
     /// What is there.
     pub id: BlobId,
+}
+
+impl ChunkRef {
+    /// What of the content it covers, in bytes.
+    #[must_use]
+    pub fn range(&self) -> Range<u64> {
+        self.offset..self.offset + u64::from(self.len)
+    }
 }
 
 /// Reads one backup.
@@ -139,7 +151,12 @@ impl<'a> ImageReader<'a> {
                     reason = "not more than the chunk size"
                 )]
                 let len = left.ok_or_else(misplaced)?.min(chunk_size.into()) as u32;
-                each(ChunkRef { offset, len, id })?;
+                each(ChunkRef {
+                    offset,
+                    len,
+                    plain_len: chunk_size,
+                    id,
+                })?;
             }
             return Ok(());
         }
@@ -193,6 +210,7 @@ impl<'a> ImageReader<'a> {
                 (0, Some(id)) => each(ChunkRef {
                     offset: at,
                     len: entry.len as u32,
+                    plain_len: entry.len as u32,
                     id,
                 })?,
                 (above, Some(id)) => {

@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use cuttlebone::base::is_zero;
+use cuttlebone::base::{Buffer, is_zero};
 use cuttlebone::volume::{ErrorKind, FileTarget, StreamTarget, Target, Unsuitable};
 use tempfile::TempDir;
 
@@ -49,17 +49,21 @@ fn many_threads_write_one_image() {
     // Pieces on either side of what bypasses the cache, past a sync window, to an odd end.
     let size = (72 << 20) + 12_345;
     let image = noise(2, size);
-    for piece in [64 << 10, 1 << 20] {
+    for piece in [64 << 10, 512 << 10, 2 << 20] {
         let target = FileTarget::replace(&path, size as u64).expect("a target");
         let next = AtomicUsize::new(0);
         thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| {
+                    // Aligned, so that long pieces go round the cache.
+                    let mut buffer = Buffer::default();
                     loop {
                         let at = next.fetch_add(piece, Ordering::Relaxed);
                         let Some(rest) = image.get(at..) else { break };
                         let data = &rest[..piece.min(rest.len())];
-                        target.write_at(at as u64, data).expect("a write");
+                        buffer.resize(data.len());
+                        buffer.copy_from_slice(data);
+                        target.write_at(at as u64, &buffer).expect("a write");
                     }
                 });
             }
