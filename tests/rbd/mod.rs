@@ -1,6 +1,8 @@
 //! What a real Ceph has written, as `fixtures/FORMAT.md` describes it and `fixtures/manifest.json` lists it.
 
 mod broken;
+mod inspect;
+mod merge;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -33,7 +33,34 @@ pub struct ImageDescription {
     pub metadata: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
+/// Ceph's names of feature bits, from the lowest.
+const FEATURES: [&str; 11] = [
+    "layering",
+    "striping",
+    "exclusive-lock",
+    "object-map",
+    "fast-diff",
+    "deep-flatten",
+    "journaling",
+    "data-pool",
+    "operations",
+    "migrating",
+    "non-primary",
+];
+
 impl ImageDescription {
+    /// The features as `rbd info` calls them; a bit without a name is `bit N`.
+    #[must_use]
+    pub fn feature_names(&self) -> Vec<String> {
+        let features = self.features.unwrap_or(0);
+        let set = (0..u64::BITS).filter(|bit| features & (1 << bit) != 0);
+        set.map(|bit| match FEATURES.get(bit as usize) {
+            Some(&name) => name.to_owned(),
+            None => format!("bit {bit}"),
+        })
+        .collect()
+    }
+
     /// Reads from behind the banner to where the diffs begin; also returns how many they are.
     pub(super) fn read<R: Read>(input: &mut Input<R>) -> Result<(Self, u64), DiffError> {
         let mut image = Self::default();

@@ -212,16 +212,29 @@ impl<R: Read> DiffReader<R> {
     /// left is an error of kind [`DiffErrorKind::Misuse`].
     pub fn read_data(&mut self, buffer: &mut [u8]) -> Result<(), DiffError> {
         self.guarded(|reader| {
-            let left = match &mut reader.state {
-                State::Inside(inside) => &mut inside.left,
-                _ => return Err(reader.misuse("no diff is being read")),
-            };
-            match left.checked_sub(buffer.len() as u64) {
-                Some(rest) => *left = rest,
-                None => return Err(reader.misuse("the extent has less data than was asked for")),
-            }
+            reader.take(buffer.len() as u64)?;
             reader.input.exact(buffer, CutIn::Data)
         })
+    }
+
+    /// Passes over the next `length` bytes of the current extent's data, as if they were read.
+    pub fn skip_data(&mut self, length: u64) -> Result<(), DiffError> {
+        self.guarded(|reader| {
+            reader.take(length)?;
+            reader.input.skip(length, CutIn::Data)
+        })
+    }
+
+    /// Takes so many bytes off what is left of the current extent's data.
+    fn take(&mut self, length: u64) -> Result<(), DiffError> {
+        let State::Inside(inside) = &mut self.state else {
+            return Err(self.misuse("no diff is being read"));
+        };
+        match inside.left.checked_sub(length) {
+            Some(left) => inside.left = left,
+            None => return Err(self.misuse("the extent has less data than was asked for")),
+        }
+        Ok(())
     }
 
     /// Runs `step`, after whose failure nobody can say where the stream is.
