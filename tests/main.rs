@@ -10,6 +10,7 @@
 mod cli;
 mod house;
 mod program;
+mod rbd;
 mod repo;
 mod storage;
 mod vectors;

@@ -7,19 +7,21 @@ mod fixture;
 mod hostile;
 mod objects;
 mod packs;
+mod rbd;
 pub mod seeds;
 mod texts;
 
 pub use hostile::hostile_repository;
 pub use objects::{key_slot, project_object, repository_file, sealed_object};
 pub use packs::{index_segment, node, pack};
+pub use rbd::rbd_diff;
 pub use texts::{names, record};
 
 /// What a target does with an input.
 pub type Target = fn(&[u8]);
 
 /// All targets, by name.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("repository_file", repository_file),
     ("key_slot", key_slot),
     ("project_object", project_object),
@@ -30,4 +32,5 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("record", record),
     ("names", names),
     ("hostile_repository", hostile_repository),
+    ("rbd_diff", rbd_diff),
 ];

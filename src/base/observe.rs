@@ -13,6 +13,10 @@ pub enum Phase {
     CheckStructure,
     /// Packs are read and every blob is opened.
     CheckData,
+    /// A diff is looked into.
+    InspectDiff,
+    /// Diffs are made one; the bytes are those of the image.
+    MergeDiffs,
 }
 
 /// How far a phase is. Counts only grow within one phase.

@@ -216,6 +216,20 @@ Example:
     #[command(after_help = "Example:\n  cuttlebone stats")]
     Stats,
 
+    /// Look into RBD diffs, and make one of many
+    ///
+    /// These are the streams of “rbd export-diff” and “rbd export --export-format 2”. Neither a
+    /// cluster nor a repository is needed.
+    #[command(arg_required_else_help = true)]
+    #[command(after_help = "\
+Examples:
+  rbd export-diff --from-snap mon pool/web1@tue - | cuttlebone diff inspect -
+  cuttlebone diff merge full.diff mon.diff tue.diff -o new.diff")]
+    Diff {
+        #[command(subcommand)]
+        command: DiffCommand,
+    },
+
     /// Manage the passwords that open the repository
     #[command(arg_required_else_help = true)]
     #[command(after_help = "\
@@ -325,6 +339,43 @@ pub(crate) struct RestoreArgs {
     pub(crate) in_place: bool,
     /// Overwrite an existing target
     #[arg(long, conflicts_with = "in_place")]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DiffCommand {
+    /// Show what is in a diff, and whether it is whole
+    ///
+    /// Reads all of it. Exit code 21 says that it is damaged, and the output how far it is not.
+    #[command(after_help = "Example:\n  cuttlebone diff inspect web1.diff")]
+    Inspect {
+        /// A diff or an image with its snapshots; “-” for standard input
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: OsString,
+    },
+
+    /// Make one diff of many
+    ///
+    /// The result does what all of them do when they are applied in turn. Each must begin at the
+    /// snapshot where the one before ends; exit code 20 says that one does not. Of an image with
+    /// its snapshots all diffs take part.
+    #[command(after_help = "\
+Examples:
+  cuttlebone diff merge full.diff mon.diff tue.diff -o new.diff
+  cuttlebone diff merge mon.diff tue.diff -o - | rbd import-diff - pool/web1")]
+    Merge(MergeArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MergeArgs {
+    /// The diffs, oldest first; one can be “-” for standard input
+    #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) files: Vec<OsString>,
+    /// The new diff, or “-” for standard output
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) output: OsString,
+    /// Replace an existing file
+    #[arg(long)]
     pub(crate) force: bool,
 }
 

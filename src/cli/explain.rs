@@ -21,6 +21,17 @@ impl From<OpsError> for Failure {
             OpsError::OtherSource { .. } => Self::from_error(Code::Usage, &error).hint(
                 "name the volume with --volume NAME (the same name if it is the same volume)",
             ),
+            OpsError::ReadDiff { .. } => Self::from_error(Code::Failed, &error)
+                .hint("see whether the disk is whole, or the program before the pipe failed"),
+            OpsError::NotADiff { .. } => Self::from_error(Code::Failed, &error)
+                .hint("give what “rbd export-diff” or “rbd export --export-format 2” has written"),
+            OpsError::DamagedDiff { .. } => Self::from_error(Code::Damage, &error)
+                .hint("do not apply it; export it from the cluster again"),
+            OpsError::NotFollowing { .. } => Self::from_error(Code::WrongBase, &error).hint(
+                "give the diffs oldest first, each from the snapshot where the one before ends",
+            ),
+            OpsError::NotSeekable { .. } => Self::from_error(Code::Failed, &error)
+                .hint("store it in a file first, and give that"),
             OpsError::Worker(_) => Self::from_error(Code::Failed, &error),
         }
     }

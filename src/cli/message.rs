@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
+use crate::ops::ByteString;
+
 /// One line of `--json`.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "message_type", rename_all = "snake_case")]
@@ -34,6 +36,12 @@ pub(crate) enum Message {
     /// What `key add`, `remove`, `passwd` and `test` did, to which key.
     KeyChange(KeyChange),
     Cache(CacheInfo),
+    /// How the image of a v2 stream was made; its diffs follow.
+    DiffImage(DiffImage),
+    /// A stream as a whole, after its diffs.
+    DiffStream(DiffStream),
+    #[serde(rename = "summary")]
+    Merge(MergeSummary),
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -200,6 +208,82 @@ pub(crate) struct CacheInfo {
     pub(crate) chunks: Option<u64>,
 }
 
+/// One diff of a stream. Names are texts, or `{"hex": …}` where they are not UTF-8.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct DiffEntry {
+    /// None if it builds on no image.
+    pub(crate) from: Option<ByteString>,
+    /// None if it leads to the image's head.
+    pub(crate) to: Option<ByteString>,
+    pub(crate) size: u64,
+    /// Where the stream says it.
+    pub(crate) protected: Option<bool>,
+    pub(crate) extents: u64,
+    pub(crate) extents_data: u64,
+    pub(crate) extents_zero: u64,
+    pub(crate) bytes_data: u64,
+    /// Of the data, in blocks of 4 KiB.
+    pub(crate) bytes_zero_in_data: u64,
+    pub(crate) bytes_zero: u64,
+    /// Slots of 4 MiB that it touches.
+    pub(crate) slots: u64,
+    /// Chunks of 64 KiB that it touches.
+    pub(crate) chunks: u64,
+    /// The first byte of the image that it touches.
+    pub(crate) first: Option<u64>,
+    /// The last one.
+    pub(crate) last: Option<u64>,
+    /// False if the stream is damaged here.
+    pub(crate) whole: bool,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct DiffImage {
+    pub(crate) order: Option<u8>,
+    pub(crate) features: Option<u64>,
+    pub(crate) feature_names: Vec<String>,
+    pub(crate) stripe_unit: Option<u64>,
+    pub(crate) stripe_count: Option<u64>,
+    pub(crate) metadata: Vec<Metadata>,
+    /// How many there should be.
+    pub(crate) diffs: u64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Metadata {
+    pub(crate) key: ByteString,
+    pub(crate) value: ByteString,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct DiffStream {
+    pub(crate) source: String,
+    /// 1 or 2; none if the stream is cut before it says that.
+    pub(crate) version: Option<u8>,
+    /// Diffs that are whole.
+    pub(crate) diffs: u64,
+    /// Up to its end, or to the damage.
+    pub(crate) bytes: u64,
+    pub(crate) whole: bool,
+    /// What is wrong, and at which byte.
+    pub(crate) damage: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct MergeSummary {
+    pub(crate) target: String,
+    pub(crate) from: Option<ByteString>,
+    pub(crate) to: Option<ByteString>,
+    pub(crate) size: u64,
+    /// Diffs that it was made of.
+    pub(crate) diffs: u64,
+    pub(crate) extents: u64,
+    pub(crate) bytes_data: u64,
+    pub(crate) bytes_zero: u64,
+    pub(crate) bytes_written: u64,
+    pub(crate) duration: f64,
+}
+
 fn rfc3339<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(time)
 }
@@ -222,4 +306,5 @@ pub(crate) enum Line<'a> {
     Backup(&'a BackupEntry),
     Key(&'a KeyEntry),
     Extent(&'a Extent),
+    Diff(&'a DiffEntry),
 }

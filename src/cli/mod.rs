@@ -4,6 +4,7 @@
 mod access;
 mod args;
 mod commands;
+mod diff;
 mod environment;
 mod explain;
 mod failure;
@@ -68,23 +69,31 @@ fn run(cli: Cli) -> Result<(), Failure> {
         }),
         Action::Repository(access, operation) => {
             let session = Session::start(environment, output, request.settings)?;
-            let result = commands::perform(&session, &access, operation);
-            session.meter.finish();
-            match result {
-                Err(failure) if session.cancel.check().is_err() => Err(interrupted(failure)),
-                result => result,
-            }
+            session.run(
+                |session| commands::perform(session, &access, operation),
+                AGAIN,
+            )
+        }
+        Action::Diff(diff) => {
+            let session = Session::start(environment, output, request.settings)?;
+            session.run(
+                |session| diff::perform(session, diff),
+                "run the command again",
+            )
         }
     }
 }
 
+/// What to do after an interruption, where there is a repository.
+const AGAIN: &str = "run the command again; what was stored is used";
+
 /// Whatever failed once somebody had asked to stop, failed because of that.
-fn interrupted(failure: Failure) -> Failure {
+fn interrupted(failure: Failure, hint: &str) -> Failure {
     Failure {
         code: Code::Interrupted,
         ..failure
     }
-    .hint("run the command again; what was stored is used")
+    .hint(hint)
 }
 
 /// What every command needs while it runs.
@@ -125,6 +134,20 @@ impl Session {
             cancel,
             signals,
         })
+    }
+
+    /// Runs a command to its end.
+    fn run(
+        &self,
+        command: impl FnOnce(&Self) -> Result<(), Failure>,
+        hint: &str,
+    ) -> Result<(), Failure> {
+        let result = command(self);
+        self.meter.finish();
+        match result {
+            Err(failure) if self.cancel.check().is_err() => Err(interrupted(failure, hint)),
+            result => result,
+        }
     }
 
     /// The password that opens the repository.

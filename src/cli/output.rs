@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::failure::{Code, Failure};
-use super::message::{BackupEntry, Extent, KeyEntry, Line, Message};
+use super::message::{BackupEntry, DiffEntry, Extent, KeyEntry, Line, Message};
 use super::render;
 
 type Stream = Mutex<Box<dyn Write + Send>>;
@@ -81,9 +81,11 @@ impl Output {
             return self.json(message);
         }
         let only_good_news = match message {
-            Message::Init(_) | Message::Backup(_) | Message::Restore(_) | Message::KeyChange(_) => {
-                true
-            }
+            Message::Init(_)
+            | Message::Backup(_)
+            | Message::Restore(_)
+            | Message::KeyChange(_)
+            | Message::Merge(_) => true,
             Message::Check(check) => check.errors == 0,
             _ => false,
         };
@@ -110,6 +112,17 @@ impl Output {
     /// `compare`.
     pub(crate) fn extents(&self, extents: &[Extent]) -> Result<(), Failure> {
         self.listing(extents, Line::Extent, || render::extents(extents))
+    }
+
+    /// The one diff of a stream.
+    pub(crate) fn diff(&self, diff: &DiffEntry) -> Result<(), Failure> {
+        let one = std::slice::from_ref(diff);
+        self.listing(one, Line::Diff, || render::diff(diff))
+    }
+
+    /// Some of many diffs.
+    pub(crate) fn diffs(&self, diffs: &[DiffEntry]) -> Result<(), Failure> {
+        self.listing(diffs, Line::Diff, || render::diffs(diffs, self.columns))
     }
 
     /// What people hear who asked for more: names and values, where there are any.

@@ -227,12 +227,14 @@ struct Reports {
     begun: Mutex<Instant>,
 }
 
-const PHASES: [Phase; 5] = [
+const PHASES: [Phase; 7] = [
     Phase::Index,
     Phase::Backup,
     Phase::Restore,
     Phase::CheckStructure,
     Phase::CheckData,
+    Phase::InspectDiff,
+    Phase::MergeDiffs,
 ];
 const UNKNOWN: u64 = u64::MAX;
 
@@ -322,6 +324,8 @@ const fn name(phase: Phase) -> &'static str {
         Phase::Restore => "restore",
         Phase::CheckStructure => "check_structure",
         Phase::CheckData => "check_data",
+        Phase::InspectDiff => "inspect_diff",
+        Phase::MergeDiffs => "merge_diffs",
     }
 }
 

@@ -6,11 +6,12 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use crate::base::{ByteSize, Notice};
+use crate::ops::ByteString;
 
 use super::human::{count, duration, printable, short_id, time};
 use super::message::{
-    BackupDetail, BackupEntry, BackupSummary, CheckSummary, CompareSummary, Extent, KeyEntry,
-    Message, RestoreSummary, Stats, Status,
+    BackupDetail, BackupEntry, BackupSummary, CheckSummary, CompareSummary, DiffEntry, DiffImage,
+    DiffStream, Extent, KeyEntry, MergeSummary, Message, RestoreSummary, Stats, Status,
 };
 use super::table::{Column, table};
 
@@ -48,6 +49,9 @@ pub(crate) fn message(message: &Message, zone: &TimeZone) -> String {
             };
             format!("{}: {held}\n", cache.path)
         }
+        Message::DiffImage(image) => diff_image(image),
+        Message::DiffStream(stream) => diff_stream(stream),
+        Message::Merge(summary) => merge(summary),
     }
 }
 
@@ -342,6 +346,146 @@ pub(crate) fn extents(extents: &[Extent]) -> String {
         return String::new();
     }
     table(&header, &extents.iter().map(row).collect::<Vec<_>>(), None)
+}
+
+/// Both as people read it and exactly.
+fn exact(bytes: u64) -> String {
+    match ByteSize(bytes) {
+        size if bytes < 1024 => size.to_string(),
+        size => format!("{size} ({bytes} bytes)"),
+    }
+}
+
+/// What a diff leads to.
+fn snapshot(name: Option<&ByteString>) -> String {
+    name.map_or_else(|| "(head)".to_owned(), ToString::to_string)
+}
+
+pub(crate) fn diff(diff: &DiffEntry) -> String {
+    let from = |name: &ByteString| name.to_string();
+    let touched = diff.first.zip(diff.last).map(|(first, last)| {
+        format!(
+            "{} of 4 MiB, {} of 64 KiB; bytes {first} to {last}",
+            count(diff.slots, "slot"),
+            count(diff.chunks, "chunk")
+        )
+    });
+    fields(&[
+        (
+            "From",
+            Some(diff.from.as_ref().map_or("(empty image)".to_owned(), from)),
+        ),
+        ("To", Some(snapshot(diff.to.as_ref()))),
+        ("Size", Some(exact(diff.size))),
+        (
+            "Data",
+            Some(format!(
+                "{}, {}",
+                exact(diff.bytes_data),
+                count(diff.extents_data, "extent")
+            )),
+        ),
+        (
+            "of it zeros",
+            (diff.bytes_zero_in_data > 0).then(|| exact(diff.bytes_zero_in_data)),
+        ),
+        (
+            "Zeros",
+            Some(format!(
+                "{}, {}",
+                exact(diff.bytes_zero),
+                count(diff.extents_zero, "extent")
+            )),
+        ),
+        ("Touches", touched),
+    ])
+}
+
+pub(crate) fn diffs(diffs: &[DiffEntry], columns: Option<usize>) -> String {
+    let header = [
+        Column::name("Snapshot"),
+        Column::right("Size"),
+        Column::right("Extents"),
+        Column::right("Data"),
+        Column::right("Zeros"),
+        Column::right("Chunks"),
+        Column::left("Protected"),
+    ];
+    let row = |diff: &DiffEntry| {
+        vec![
+            snapshot(diff.to.as_ref()),
+            ByteSize(diff.size).to_string(),
+            diff.extents.to_string(),
+            ByteSize(diff.bytes_data).to_string(),
+            ByteSize(diff.bytes_zero).to_string(),
+            diff.chunks.to_string(),
+            match (diff.whole, diff.protected) {
+                (false, _) => "damaged",
+                (_, Some(true)) => "yes",
+                _ => "",
+            }
+            .to_owned(),
+        ]
+    };
+    let rows: Vec<_> = diffs.iter().map(row).collect();
+    table(&header, &rows, columns)
+}
+
+fn diff_image(image: &DiffImage) -> String {
+    let striping = image.stripe_unit.zip(image.stripe_count);
+    let mut text = fields(&[
+        (
+            "Objects",
+            image.order.map(|order| ByteSize(1 << order).to_string()),
+        ),
+        (
+            "Features",
+            image.features.map(|_| image.feature_names.join(", ")),
+        ),
+        (
+            "Striping",
+            striping.map(|(unit, count)| format!("{} by {count}", ByteSize(unit))),
+        ),
+        ("Diffs", Some(image.diffs.to_string())),
+    ]);
+    for entry in &image.metadata {
+        let entry = format!("{} = {}", entry.key, entry.value);
+        let _ = writeln!(text, "Metadata  {}", printable(&entry));
+    }
+    text + "\n"
+}
+
+fn diff_stream(stream: &DiffStream) -> String {
+    let version = match stream.version {
+        Some(version) => format!("RBD diff, version {version}"),
+        None => "no RBD diff".to_owned(),
+    };
+    let state = match &stream.damage {
+        None => "whole".to_owned(),
+        Some(damage) => format!("damaged: {damage}"),
+    };
+    let source = printable(&stream.source);
+    let bytes = exact(stream.bytes);
+    format!("\n{source}\n  {version}, {bytes}\n  {state}\n")
+}
+
+fn merge(summary: &MergeSummary) -> String {
+    let from = match &summary.from {
+        Some(name) => format!("from {name} "),
+        None => String::new(),
+    };
+    let path = printable(&format!("{from}to {}", snapshot(summary.to.as_ref())));
+    format!(
+        "merged {} into {}\n  {path}, {}\n  {}: data {}, zeros {}; written {}, in {}\n",
+        count(summary.diffs, "diff"),
+        printable(&summary.target),
+        ByteSize(summary.size),
+        count(summary.extents, "extent"),
+        ByteSize(summary.bytes_data),
+        ByteSize(summary.bytes_zero),
+        ByteSize(summary.bytes_written),
+        took(summary.duration)
+    )
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use crate::base::{ByteSize, ChunkSize};
 
 use super::access::{Access, Settings, scheme};
 use super::args::{
-    BackupArgs, CacheCommand, Cli, Command, KdfArgs, KeyCommand, NewPasswordArgs, RestoreArgs, Top,
+    BackupArgs, CacheCommand, Cli, Command, DiffCommand, KdfArgs, KeyCommand, MergeArgs,
+    NewPasswordArgs, RestoreArgs, Top,
 };
 use super::environment::Environment;
 use super::failure::Failure;
@@ -24,6 +25,7 @@ pub(crate) struct Request {
 pub(crate) enum Action {
     Completions(clap_complete::Shell),
     Man(PathBuf),
+    Diff(Diff),
     Repository(Box<Access>, Operation),
 }
 
@@ -92,6 +94,20 @@ pub(crate) enum Existing {
     Overwrite,
 }
 
+/// What needs no repository.
+#[derive(Debug)]
+pub(crate) enum Diff {
+    Inspect {
+        source: Source,
+    },
+    Merge {
+        /// Oldest first.
+        sources: Vec<Source>,
+        target: Target,
+        force: bool,
+    },
+}
+
 #[derive(Debug)]
 pub(crate) enum Key {
     Add {
@@ -155,6 +171,14 @@ impl Request {
                     action: Action::Man(dir),
                 });
             }
+            Command::Diff { command } => {
+                let diff = Diff::new(command)?;
+                data_or_json(&settings, diff.fills_stdout())?;
+                return Ok(Self {
+                    settings,
+                    action: Action::Diff(diff),
+                });
+            }
             Command::Init(args) => Operation::Init {
                 chunk_size: args.chunk_size,
                 kdf: Kdf::new(&args.kdf)?,
@@ -176,12 +200,7 @@ impl Request {
         };
         let access = Access::new(cli.globals, environment)?;
         one_reader_of_stdin(&access, &operation, environment)?;
-        if settings.json && operation.fills_stdout() {
-            return Err(
-                Failure::usage("--json and the data both want standard output")
-                    .hint("name a file to write to, or leave --json out"),
-            );
-        }
+        data_or_json(&settings, operation.fills_stdout())?;
         Ok(Self {
             settings,
             action: Action::Repository(Box::new(access), operation),
@@ -190,7 +209,11 @@ impl Request {
 
     /// Standard output carries data, so that nothing else may be written there.
     pub(crate) fn fills_stdout(&self) -> bool {
-        matches!(&self.action, Action::Repository(_, operation) if operation.fills_stdout())
+        match &self.action {
+            Action::Repository(_, operation) => operation.fills_stdout(),
+            Action::Diff(diff) => diff.fills_stdout(),
+            Action::Completions(_) | Action::Man(_) => false,
+        }
     }
 }
 
@@ -202,6 +225,16 @@ impl Operation {
             _ => false,
         }
     }
+}
+
+fn data_or_json(settings: &Settings, fills_stdout: bool) -> Result<(), Failure> {
+    if settings.json && fills_stdout {
+        return Err(
+            Failure::usage("--json and the data both want standard output")
+                .hint("name a file to write to, or leave --json out"),
+        );
+    }
+    Ok(())
 }
 
 fn local_path(what: &str, text: OsString) -> Result<PathBuf, Failure> {
@@ -218,12 +251,27 @@ fn local_path(what: &str, text: OsString) -> Result<PathBuf, Failure> {
     Ok(text.into())
 }
 
+impl Source {
+    fn new(what: &str, text: OsString) -> Result<Self, Failure> {
+        Ok(match text {
+            text if text == "-" => Self::Stdin,
+            text => Self::Path(local_path(what, text)?),
+        })
+    }
+}
+
+impl Target {
+    fn new(text: OsString) -> Result<Self, Failure> {
+        Ok(match text {
+            text if text == "-" => Self::Stdout,
+            text => Self::Path(local_path("target", text)?),
+        })
+    }
+}
+
 impl Backup {
     fn new(args: BackupArgs) -> Result<Self, Failure> {
-        let source = match args.source {
-            text if text == "-" => Source::Stdin,
-            text => Source::Path(local_path("source", text)?),
-        };
+        let source = Source::new("source", args.source)?;
         let volume = match (args.volume, &source) {
             (Some(name), _) => VolumeName::Chosen(name),
             (None, Source::Stdin) => {
@@ -274,10 +322,7 @@ fn name_of(path: &Path) -> Result<String, Failure> {
 
 impl Restore {
     fn new(args: RestoreArgs) -> Result<Self, Failure> {
-        let target = match args.target {
-            text if text == "-" => Target::Stdout,
-            text => Target::Path(local_path("target", text)?),
-        };
+        let target = Target::new(args.target)?;
         let existing = match (args.in_place, args.force) {
             (false, false) => Existing::Refuse,
             (true, _) => Existing::Update,
@@ -294,6 +339,51 @@ impl Restore {
             target,
             existing,
         })
+    }
+}
+
+impl Diff {
+    fn new(command: DiffCommand) -> Result<Self, Failure> {
+        match command {
+            DiffCommand::Inspect { file } => Ok(Self::Inspect {
+                source: Source::new("diff", file)?,
+            }),
+            DiffCommand::Merge(args) => Self::merge(args),
+        }
+    }
+
+    fn merge(args: MergeArgs) -> Result<Self, Failure> {
+        let sources = args.files.into_iter();
+        let sources = sources.map(|file| Source::new("diff", file));
+        let sources = sources.collect::<Result<Vec<_>, _>>()?;
+        let stdin = sources.iter().filter(|source| **source == Source::Stdin);
+        if stdin.count() > 1 {
+            return Err(
+                Failure::usage("two diffs are to be read from standard input")
+                    .hint("store all but one in files, and name these"),
+            );
+        }
+        let target = Target::new(args.output)?;
+        if target == Target::Stdout && args.force {
+            return Err(
+                Failure::usage("standard output cannot be replaced").hint("leave --force out")
+            );
+        }
+        Ok(Self::Merge {
+            sources,
+            target,
+            force: args.force,
+        })
+    }
+
+    fn fills_stdout(&self) -> bool {
+        matches!(
+            self,
+            Self::Merge {
+                target: Target::Stdout,
+                ..
+            }
+        )
     }
 }
 

@@ -1,5 +1,6 @@
-//! Every byte that lies in a repository: encoders, and decoders that are total (bounded, never panicking).
-//! Needs no key; `docs/format.md` is the specification, and its section numbers are cited here.
+//! Every byte that lies in a repository, and the diff streams of Ceph: encoders, and decoders that are total
+//! (bounded, never panicking). Needs no key; `docs/format.md` is the specification of the repository, and its
+//! section numbers are cited here.
 
 mod error;
 mod header;
@@ -8,6 +9,7 @@ mod json;
 mod node;
 mod pack;
 mod project;
+mod rbd;
 mod record;
 mod repository;
 mod sealed;
@@ -23,6 +25,10 @@ pub use pack::{
     PackHead, RUN_BLOBS_MAX, RUN_PLAIN_MAX, Run,
 };
 pub use project::{ProjectObject, Settings};
+pub use rbd::{
+    CutIn, DiffError, DiffErrorKind, DiffField, DiffHeader, DiffPlace, DiffReader, DiffVersion,
+    DiffWriter, Extent, ExtentKind, ImageDescription,
+};
 pub use record::{BackupRecord, ByteString, Content, ContentKind, Counts, SourceInfo, VolumeInfo};
 pub use repository::RepositoryFile;
 pub use sealed::{Payload, SEALED_HEAD_LEN, SealedObject};

@@ -1,7 +1,7 @@
 //! What can go wrong with an operation.
 
 use crate::base::Cancelled;
-use crate::format::ContentKind;
+use crate::format::{ContentKind, DiffError};
 use crate::repo::RepoError;
 use crate::volume::VolumeError;
 
@@ -29,6 +29,33 @@ pub enum OpsError {
         before: String,
         now: String,
     },
+    #[error("could not read {name}")]
+    ReadDiff {
+        name: String,
+        #[source]
+        source: DiffError,
+    },
+    #[error("{name} cannot be used as an RBD diff")]
+    NotADiff {
+        name: String,
+        #[source]
+        source: DiffError,
+    },
+    #[error("the RBD diff {name} is damaged")]
+    DamagedDiff {
+        name: String,
+        #[source]
+        source: DiffError,
+    },
+    #[error("{second} begins at {begins}, but {first} ends at {ends}")]
+    NotFollowing {
+        first: String,
+        ends: String,
+        second: String,
+        begins: String,
+    },
+    #[error("{name} holds several diffs, and can only be merged from a regular file")]
+    NotSeekable { name: String },
     #[error("{0}")]
     Worker(&'static str),
 }

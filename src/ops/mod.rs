@@ -3,6 +3,7 @@
 mod backup;
 mod check;
 mod compare;
+mod diff;
 mod error;
 mod image;
 mod in_order;
@@ -10,9 +11,13 @@ mod restore;
 mod stats;
 mod stream;
 
+pub use crate::format::{ByteString, DiffHeader, DiffVersion, ImageDescription};
 pub use backup::{BackupOptions, BackupReport, Input, backup};
 pub use check::{CheckReport, Finding, check};
 pub use compare::{CompareReport, DifferentExtent, compare};
+pub use diff::{
+    DiffReport, DiffSight, DiffSource, DiffSummary, MergeReport, Merged, inspect_diff, merge_diffs,
+};
 pub use error::OpsError;
 pub use restore::{RestoreReport, Restored, restore};
 pub use stats::{StatsReport, stats};

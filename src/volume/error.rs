@@ -226,6 +226,11 @@ impl VolumeError {
         }
     }
 
+    /// What the system said when something was written to `object`, which is no image.
+    pub fn writing(object: impl fmt::Display, source: io::Error) -> Self {
+        Self::io(Operation::Write, object, source)
+    }
+
     /// What the system said of the file at `path`, for use in `map_err`.
     pub(super) fn on<E: Into<io::Error>>(
         operation: Operation,

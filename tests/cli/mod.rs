@@ -68,6 +68,7 @@ fn help_of_every_command_fits_80_columns() {
         "",
         "init",
         "backup",
+        "diff merge",
         "key add",
         "cache rebuild",
         "repo key passwd",
@@ -78,7 +79,7 @@ fn help_of_every_command_fits_80_columns() {
             "{command} not in {seen:?}"
         );
     }
-    for later in ["forget", "prune", "diff", "repair", "project"] {
+    for later in ["forget", "prune", "repair", "project"] {
         assert!(!seen.iter().any(|path| path == later), "{later}");
     }
 }
@@ -186,6 +187,9 @@ fn every_command_has_a_manual_page() {
         "-check",
         "-compare",
         "-completions",
+        "-diff",
+        "-diff-inspect",
+        "-diff-merge",
         "-init",
         "-key",
         "-key-add",

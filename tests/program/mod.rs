@@ -1,5 +1,6 @@
 //! The program on real files, as its users run it: what it does, how it fails, what a kill leaves.
 
+mod diff;
 mod failures;
 mod kill;
 mod memory;

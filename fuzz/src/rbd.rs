@@ -1,0 +1,89 @@
+//! RBD diff streams: bytes from outside, with nothing that vouches for them.
+
+use cuttlebone::format::{
+    DiffError, DiffErrorKind, DiffHeader, DiffReader, DiffVersion, DiffWriter, Extent, ExtentKind,
+};
+
+/// A diff with its extents and their data.
+type Diff = (DiffHeader, Vec<(Extent, Vec<u8>)>);
+
+/// A stream as it comes, v1 or v2.
+pub fn rbd_diff(data: &[u8]) {
+    let skimmed = skim(data);
+    let diffs = match read(data) {
+        Ok(diffs) => diffs,
+        Err(error) => {
+            assert!(error.offset <= data.len() as u64, "{error}");
+            let skimmed = skimmed.expect_err("data makes no difference");
+            assert_eq!((skimmed.kind, skimmed.offset), (error.kind, error.offset));
+            return;
+        }
+    };
+    assert_eq!(skimmed.expect("data makes no difference"), data.len() as u64);
+    for (header, extents) in diffs {
+        // What v1 cannot say.
+        let header = DiffHeader {
+            protected: None,
+            ..header
+        };
+        let written = write(&header, &extents).expect("what was read can be written");
+        assert_eq!(read(&written).expect("it can be read again"), [(header, extents)]);
+    }
+}
+
+/// Passes over all data; how long the stream is. Every place of a diff leads to that diff.
+fn skim(data: &[u8]) -> Result<u64, DiffError> {
+    let mut reader = DiffReader::open(data)?;
+    assert_eq!(reader.image().is_some(), reader.version() == DiffVersion::V2);
+    loop {
+        let place = reader.place();
+        let Some(header) = reader.next_diff()? else {
+            return Ok(reader.offset());
+        };
+        let place = place.expect("a diff is there");
+        let at = usize::try_from(place.offset()).expect("within the input");
+        let again = DiffReader::resume(&data[at..], place).next_diff();
+        assert_eq!(again.expect("it could be read"), Some(header));
+        while reader.next_extent()?.is_some() {}
+    }
+}
+
+fn read(data: &[u8]) -> Result<Vec<Diff>, DiffError> {
+    let mut reader = DiffReader::open(data)?;
+    let mut diffs = Vec::new();
+    while let Some(header) = reader.next_diff()? {
+        let mut extents = Vec::new();
+        while let Some(extent) = reader.next_extent()? {
+            assert!(extent.length > 0 && extent.end() <= header.size);
+            let mut bytes = Vec::new();
+            if extent.kind == ExtentKind::Data {
+                let length = usize::try_from(extent.length).unwrap_or(usize::MAX);
+                // No more than there can be: the length is a stranger's.
+                bytes = vec![0; length.min(data.len() + 1)];
+                reader.read_data(&mut bytes)?;
+            }
+            extents.push((extent, bytes));
+        }
+        diffs.push((header, extents));
+    }
+    Ok(diffs)
+}
+
+fn write(header: &DiffHeader, extents: &[(Extent, Vec<u8>)]) -> Result<Vec<u8>, DiffError> {
+    let mut writer = DiffWriter::new(Vec::new(), header)?;
+    for (extent, data) in extents {
+        match extent.kind {
+            ExtentKind::Zero => writer.zero(extent.offset, extent.length)?,
+            ExtentKind::Data => {
+                writer.extent(extent.offset, extent.length)?;
+                writer.data(data)?;
+            }
+        }
+    }
+    let refused = writer.extent(header.size, 1).expect_err("beyond the end");
+    assert!(matches!(
+        refused.kind,
+        DiffErrorKind::PastEnd { .. } | DiffErrorKind::Overflow
+    ));
+    writer.finish()
+}

@@ -1,0 +1,166 @@
+//! What a v2 stream says of the image before its diffs.
+
+use std::io::Read;
+
+use super::error::{CutIn, DiffError, DiffErrorKind, DiffField};
+use super::input::Input;
+
+pub(super) const BANNER_IMAGE: &[u8; 13] = b"rbd image v2\n";
+const BANNER_DIFFS: &[u8; 19] = b"rbd image diffs v2\n";
+
+/// Objects have 4 KiB to 32 MiB: what Ceph lets an image be made with.
+const ORDERS: std::ops::RangeInclusive<u8> = 12..=25;
+
+/// All metadata together takes no more memory, in bytes. Ceph sets no bound; people use a few hundred.
+const METADATA_MAX: u64 = 256 << 10;
+
+/// What an entry of metadata is taken to need beside its texts, so that empty ones are bounded too.
+const ENTRY_COST: u64 = 64;
+
+/// An image, as the header of a v2 stream describes it. Fields that the stream leaves out are for the
+/// cluster to choose.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImageDescription {
+    /// Binary logarithm of an object's bytes, 12 to 25.
+    pub order: Option<u8>,
+    /// Ceph's feature bits.
+    pub features: Option<u64>,
+    /// In bytes.
+    pub stripe_unit: Option<u64>,
+    /// In objects.
+    pub stripe_count: Option<u64>,
+    /// Keys and values, in the order of the stream; neither need be UTF-8.
+    pub metadata: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// Ceph's names of feature bits, from the lowest.
+const FEATURES: [&str; 11] = [
+    "layering",
+    "striping",
+    "exclusive-lock",
+    "object-map",
+    "fast-diff",
+    "deep-flatten",
+    "journaling",
+    "data-pool",
+    "operations",
+    "migrating",
+    "non-primary",
+];
+
+impl ImageDescription {
+    /// The features as `rbd info` calls them; a bit without a name is `bit N`.
+    #[must_use]
+    pub fn feature_names(&self) -> Vec<String> {
+        let features = self.features.unwrap_or(0);
+        let set = (0..u64::BITS).filter(|bit| features & (1 << bit) != 0);
+        set.map(|bit| match FEATURES.get(bit as usize) {
+            Some(&name) => name.to_owned(),
+            None => format!("bit {bit}"),
+        })
+        .collect()
+    }
+
+    /// Reads from behind the banner to where the diffs begin; also returns how many they are.
+    pub(super) fn read<R: Read>(input: &mut Input<R>) -> Result<(Self, u64), DiffError> {
+        let mut image = Self::default();
+        let mut room = METADATA_MAX;
+        loop {
+            let (at, tag) = input.tag(CutIn::ImageHeader)?;
+            if tag == b'E' {
+                break;
+            }
+            let length = input.u64(CutIn::ImageHeader)?;
+            match tag {
+                b'O' => {
+                    let value = number(input, at, tag, length)?;
+                    let order = u8::try_from(value).ok().filter(|o| ORDERS.contains(o));
+                    let bad = || DiffErrorKind::BadValue(DiffField::Order, value).at(at);
+                    let order = order.ok_or_else(bad)?;
+                    once(&mut image.order, order, DiffField::Order, at)?;
+                }
+                b'T' => {
+                    let value = number(input, at, tag, length)?;
+                    once(&mut image.features, value, DiffField::Features, at)?;
+                }
+                b'U' => {
+                    let value = number(input, at, tag, length)?;
+                    once(&mut image.stripe_unit, value, DiffField::StripeUnit, at)?;
+                }
+                b'C' => {
+                    let value = number(input, at, tag, length)?;
+                    once(&mut image.stripe_count, value, DiffField::StripeCount, at)?;
+                }
+                b'M' => {
+                    room = length
+                        .checked_add(ENTRY_COST)
+                        .and_then(|cost| room.checked_sub(cost))
+                        .ok_or_else(|| DiffErrorKind::MetadataTooLong.at(at))?;
+                    image.metadata.push(entry(input, at, length)?);
+                }
+                // As `rbd import` does.
+                _ => input.skip(length, CutIn::ImageHeader)?,
+            }
+        }
+        let at = input.offset();
+        if input.array(CutIn::Banner)? != *BANNER_DIFFS {
+            return Err(DiffErrorKind::WrongBanner.at(at));
+        }
+        let at = input.offset();
+        match input.u64(CutIn::Count)? {
+            0 => Err(DiffErrorKind::NoDiffs.at(at)),
+            diffs => Ok((image, diffs)),
+        }
+    }
+}
+
+/// Sets a field that has no value yet.
+pub(super) fn once<T>(
+    field: &mut Option<T>,
+    value: T,
+    name: DiffField,
+    at: u64,
+) -> Result<(), DiffError> {
+    match field.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(DiffErrorKind::Repeated(name).at(at)),
+    }
+}
+
+/// The number that a record consists of.
+fn number<R: Read>(input: &mut Input<R>, at: u64, tag: u8, length: u64) -> Result<u64, DiffError> {
+    if length != 8 {
+        return Err(DiffErrorKind::WrongLength { tag, length }.at(at));
+    }
+    input.u64(CutIn::ImageHeader)
+}
+
+/// The key and the value that fill a record of `length` bytes, which the caller has bounded.
+fn entry<R: Read>(
+    input: &mut Input<R>,
+    at: u64,
+    length: u64,
+) -> Result<(Vec<u8>, Vec<u8>), DiffError> {
+    let wrong = || DiffErrorKind::WrongLength { tag: b'M', length }.at(at);
+    let texts = length.checked_sub(8).ok_or_else(wrong)?;
+    let key = text(input, at, |stated| stated <= texts)?;
+    let rest = texts - key.len() as u64;
+    let value = text(input, at, |stated| stated == rest)?;
+    Ok((key, value))
+}
+
+/// A text behind its length, if that fits.
+fn text<R: Read>(
+    input: &mut Input<R>,
+    at: u64,
+    fits: impl Fn(u64) -> bool,
+) -> Result<Vec<u8>, DiffError> {
+    let length = input.u32(CutIn::ImageHeader)?;
+    if !fits(length.into()) {
+        let (tag, length) = (b'M', length.into());
+        return Err(DiffErrorKind::InnerLength { tag, length }.at(at));
+    }
+    let mut text = vec![0; length as usize];
+    input.exact(&mut text, CutIn::ImageHeader)?;
+    Ok(text)
+}

@@ -1,0 +1,434 @@
+//! Reading a diff stream from its front, in memory that does not depend on it.
+
+use std::io::Read;
+
+use super::error::{CutIn, DiffError, DiffErrorKind, DiffField};
+use super::image::{BANNER_IMAGE, ImageDescription, once};
+use super::input::Input;
+use super::record::{
+    BANNER_V1, BANNER_V2, Bounds, DiffHeader, DiffVersion, Extent, ExtentKind, NAME_MAX, check_name,
+};
+
+/// Reads a stream: each [diff](Self::next_diff), each of its [extents](Self::next_extent), and of each
+/// extent as much of its [data](Self::read_data) as is wanted. After an error, an I/O error included,
+/// nothing more can be read.
+///
+/// ```
+/// use cuttlebone::format::{DiffReader, ExtentKind};
+///
+/// let stream = b"rbd diff v1\ns\x00\x10\0\0\0\0\0\0z\0\0\0\0\0\0\0\0\x10\0\0\0\0\0\0\0e";
+/// let mut reader = DiffReader::open(&stream[..])?;
+/// while let Some(header) = reader.next_diff()? {
+///     assert_eq!(header.size, 4096);
+///     while let Some(extent) = reader.next_extent()? {
+///         assert_eq!((extent.offset, extent.length, extent.kind), (0, 16, ExtentKind::Zero));
+///     }
+/// }
+/// # Ok::<(), cuttlebone::format::DiffError>(())
+/// ```
+pub struct DiffReader<R> {
+    input: Input<R>,
+    version: DiffVersion,
+    image: Option<ImageDescription>,
+    diffs: u64,
+    /// Diffs that were read to their end.
+    whole: u64,
+    /// The snapshot that the last of these leads to.
+    snapshot: Option<Vec<u8>>,
+    state: State,
+}
+
+enum State {
+    /// Before a diff, or behind the last.
+    Between,
+    Inside(Inside),
+    /// It was seen to be whole.
+    Done,
+    Failed,
+}
+
+/// Between a diff's header and its end.
+struct Inside {
+    bounds: Bounds,
+    /// A tag that ended the header, and where it is.
+    ahead: Option<(u64, u8)>,
+    /// Data of the current extent that nobody has read.
+    left: u64,
+    to: Option<Vec<u8>>,
+}
+
+/// Where a diff of a stream begins, so that another reader can begin there too.
+#[derive(Debug, Clone)]
+pub struct DiffPlace {
+    version: DiffVersion,
+    offset: u64,
+    diffs: u64,
+    whole: u64,
+    snapshot: Option<Vec<u8>>,
+}
+
+impl DiffPlace {
+    /// In bytes of the stream.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+}
+
+impl<R: Read> DiffReader<R> {
+    /// Reads the banner and, of v2, the image's header. The input need not be buffered.
+    pub fn open(input: R) -> Result<Self, DiffError> {
+        let mut input = Input::new(input, 0);
+        let (version, image, diffs) = match banner(&mut input)? {
+            DiffVersion::V1 => (DiffVersion::V1, None, 1),
+            DiffVersion::V2 => {
+                let (image, diffs) = ImageDescription::read(&mut input)?;
+                (DiffVersion::V2, Some(image), diffs)
+            }
+        };
+        Ok(Self {
+            input,
+            version,
+            image,
+            diffs,
+            whole: 0,
+            snapshot: None,
+            state: State::Between,
+        })
+    }
+
+    /// Goes on at the place that another reader of the same stream was at. The next byte of `input`
+    /// must be the one at [`DiffPlace::offset`].
+    pub fn resume(input: R, place: DiffPlace) -> Self {
+        Self {
+            input: Input::new(input, place.offset),
+            version: place.version,
+            image: None,
+            diffs: place.diffs,
+            whole: place.whole,
+            snapshot: place.snapshot,
+            state: State::Between,
+        }
+    }
+
+    /// Where the next diff begins; none within a diff, and none behind the last one.
+    pub fn place(&self) -> Option<DiffPlace> {
+        let between = matches!(self.state, State::Between) && self.whole < self.diffs;
+        between.then(|| DiffPlace {
+            version: self.version,
+            offset: self.offset(),
+            diffs: self.diffs,
+            whole: self.whole,
+            snapshot: self.snapshot.clone(),
+        })
+    }
+
+    /// Which kind of stream it is.
+    pub fn version(&self) -> DiffVersion {
+        self.version
+    }
+
+    /// What a v2 stream says of its image.
+    pub fn image(&self) -> Option<&ImageDescription> {
+        self.image.as_ref()
+    }
+
+    /// How many diffs the stream has: one, or as many as a v2 stream states.
+    pub fn diffs(&self) -> u64 {
+        self.diffs
+    }
+
+    /// Bytes of the stream consumed.
+    pub fn offset(&self) -> u64 {
+        self.input.offset()
+    }
+
+    /// The header of the next diff, once the one before was read to its end. None once the whole stream
+    /// was seen to be whole: that all diffs have ended, and that nothing follows.
+    pub fn next_diff(&mut self) -> Result<Option<DiffHeader>, DiffError> {
+        self.guarded(|reader| match reader.state {
+            State::Done => Ok(None),
+            State::Between if reader.whole < reader.diffs => reader.header().map(Some),
+            State::Between => {
+                reader.input.end()?;
+                reader.state = State::Done;
+                Ok(None)
+            }
+            State::Inside(_) => Err(reader.misuse("the diff before was not read to its end")),
+            State::Failed => Err(reader.misuse("reading failed before")),
+        })
+    }
+
+    /// The diff's next extent, or none at its end. Data of the one before that nobody has read is
+    /// passed over.
+    pub fn next_extent(&mut self) -> Result<Option<Extent>, DiffError> {
+        self.guarded(|reader| {
+            let input = &mut reader.input;
+            let State::Inside(inside) = &mut reader.state else {
+                return Err(reader.misuse("no diff is being read"));
+            };
+            input.skip(inside.left, CutIn::Data)?;
+            inside.left = 0;
+            let (at, tag) = match inside.ahead.take() {
+                Some(ahead) => ahead,
+                None => input.tag(CutIn::Records)?,
+            };
+            let kind = match Tag::of(tag, reader.version) {
+                Some(Tag::Extent(kind)) => kind,
+                Some(Tag::End) => {
+                    reader.whole += 1;
+                    reader.snapshot = inside.to.take();
+                    reader.state = State::Between;
+                    return Ok(None);
+                }
+                Some(Tag::Field(field)) => return Err(DiffErrorKind::LateMetadata(field).at(at)),
+                None => return Err(DiffErrorKind::UnknownTag(tag).at(at)),
+            };
+            let stated = stated(input, reader.version, CutIn::ExtentHeader)?;
+            let offset = input.u64(CutIn::ExtentHeader)?;
+            let length = input.u64(CutIn::ExtentHeader)?;
+            let data = match kind {
+                ExtentKind::Data => length,
+                ExtentKind::Zero => 0,
+            };
+            if let Some(stated) = stated
+                && data.checked_add(16) != Some(stated)
+            {
+                let length = stated;
+                return Err(DiffErrorKind::WrongLength { tag, length }.at(at));
+            }
+            let admitted = inside.bounds.admit(offset, length);
+            admitted.map_err(|kind| kind.at(at))?;
+            inside.left = data;
+            Ok(Some(Extent {
+                offset,
+                length,
+                kind,
+            }))
+        })
+    }
+
+    /// The next bytes of the current extent's data, as many as `buffer` has. To ask for more than are
+    /// left is an error of kind [`DiffErrorKind::Misuse`].
+    pub fn read_data(&mut self, buffer: &mut [u8]) -> Result<(), DiffError> {
+        self.guarded(|reader| {
+            reader.take(buffer.len() as u64)?;
+            reader.input.exact(buffer, CutIn::Data)
+        })
+    }
+
+    /// Passes over the next `length` bytes of the current extent's data, as if they were read.
+    pub fn skip_data(&mut self, length: u64) -> Result<(), DiffError> {
+        self.guarded(|reader| {
+            reader.take(length)?;
+            reader.input.skip(length, CutIn::Data)
+        })
+    }
+
+    /// Takes so many bytes off what is left of the current extent's data.
+    fn take(&mut self, length: u64) -> Result<(), DiffError> {
+        let State::Inside(inside) = &mut self.state else {
+            return Err(self.misuse("no diff is being read"));
+        };
+        match inside.left.checked_sub(length) {
+            Some(left) => inside.left = left,
+            None => return Err(self.misuse("the extent has less data than was asked for")),
+        }
+        Ok(())
+    }
+
+    /// Runs `step`, after whose failure nobody can say where the stream is.
+    fn guarded<T>(
+        &mut self,
+        step: impl FnOnce(&mut Self) -> Result<T, DiffError>,
+    ) -> Result<T, DiffError> {
+        step(self).inspect_err(|_| self.state = State::Failed)
+    }
+
+    fn misuse(&self, what: &'static str) -> DiffError {
+        DiffErrorKind::Misuse(what).at(self.offset())
+    }
+
+    /// Reads the next diff up to its first extent or its end.
+    fn header(&mut self) -> Result<DiffHeader, DiffError> {
+        let start = self.offset();
+        if self.version == DiffVersion::V2 {
+            self.diff_banner()?;
+        }
+        let input = &mut self.input;
+        let (mut from, mut to, mut size, mut protected) = (None, None, None, None);
+        let ahead = loop {
+            let (at, tag) = input.tag(CutIn::Records)?;
+            let field = match Tag::of(tag, self.version) {
+                Some(Tag::Field(field)) => field,
+                Some(Tag::Extent(_) | Tag::End) => break (at, tag),
+                None => return Err(DiffErrorKind::UnknownTag(tag).at(at)),
+            };
+            match field {
+                DiffField::From => {
+                    let name = name(input, self.version, (at, tag))?;
+                    once(&mut from, (at, name), field, at)?;
+                }
+                DiffField::To => {
+                    let name = name(input, self.version, (at, tag))?;
+                    once(&mut to, (at, name), field, at)?;
+                }
+                DiffField::Protected => {
+                    // States 8 bytes and has one (https://tracker.ceph.com/issues/53243); later
+                    // Cephs state the one.
+                    input.u64(CutIn::Protection)?;
+                    let value = match input.u8(CutIn::Protection)? {
+                        0 => false,
+                        1 => true,
+                        value => return Err(DiffErrorKind::BadValue(field, value.into()).at(at)),
+                    };
+                    once(&mut protected, value, field, at)?;
+                }
+                _ => {
+                    match stated(input, self.version, CutIn::Size)? {
+                        None | Some(8) => {}
+                        Some(length) => {
+                            return Err(DiffErrorKind::WrongLength { tag, length }.at(at));
+                        }
+                    }
+                    once(&mut size, input.u64(CutIn::Size)?, field, at)?;
+                }
+            }
+        };
+        let size = size.ok_or_else(|| DiffErrorKind::SizeMissing.at(ahead.0))?;
+        if self.version == DiffVersion::V2 {
+            self.check_chain(start, from.as_ref(), to.as_ref())?;
+        }
+        let (from, to) = (from.map(|(_, name)| name), to.map(|(_, name)| name));
+        self.state = State::Inside(Inside {
+            bounds: Bounds::new(size),
+            ahead: Some(ahead),
+            left: 0,
+            to: to.clone(),
+        });
+        Ok(DiffHeader {
+            from,
+            to,
+            size,
+            protected,
+        })
+    }
+
+    fn diff_banner(&mut self) -> Result<(), DiffError> {
+        let at = self.offset();
+        let mut banner = *BANNER_V2;
+        match self.input.fill(&mut banner)? {
+            0 => {
+                let (whole, stated) = (self.whole, self.diffs);
+                Err(DiffErrorKind::Cut(CutIn::Diffs { whole, stated }).at(at))
+            }
+            filled if filled < banner.len() => {
+                Err(DiffErrorKind::Cut(CutIn::Banner).at(self.offset()))
+            }
+            _ if banner == *BANNER_V2 => Ok(()),
+            _ => Err(DiffErrorKind::WrongBanner.at(at)),
+        }
+    }
+
+    /// The diffs of v2 lead from nothing over each snapshot to the head. The names come with where
+    /// their records are; the diff begins at `start`.
+    fn check_chain(
+        &self,
+        start: u64,
+        from: Option<&(u64, Vec<u8>)>,
+        to: Option<&(u64, Vec<u8>)>,
+    ) -> Result<(), DiffError> {
+        let found = from.map(|(_, name)| name);
+        if found != self.snapshot.as_ref() {
+            let (expected, found) = (self.snapshot.clone(), found.cloned());
+            let at = from.map_or(start, |(at, _)| *at);
+            return Err(DiffErrorKind::BrokenChain { expected, found }.at(at));
+        }
+        match (to, self.whole + 1 == self.diffs) {
+            (None, false) => Err(DiffErrorKind::SnapshotMissing.at(start)),
+            (Some((at, _)), true) => Err(DiffErrorKind::HeadNamed.at(*at)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a record is.
+enum Tag {
+    Field(DiffField),
+    Extent(ExtentKind),
+    End,
+}
+
+impl Tag {
+    fn of(tag: u8, version: DiffVersion) -> Option<Self> {
+        Some(match (tag, version) {
+            (b'f', _) => Self::Field(DiffField::From),
+            (b't', _) => Self::Field(DiffField::To),
+            (b's', _) => Self::Field(DiffField::Size),
+            (b'p', DiffVersion::V2) => Self::Field(DiffField::Protected),
+            (b'w', _) => Self::Extent(ExtentKind::Data),
+            (b'z', _) => Self::Extent(ExtentKind::Zero),
+            (b'e', _) => Self::End,
+            _ => return None,
+        })
+    }
+}
+
+/// What the first bytes say.
+fn banner<R: Read>(input: &mut Input<R>) -> Result<DiffVersion, DiffError> {
+    let mut bytes = [0; BANNER_V1.len()];
+    let filled = input.fill(&mut bytes)?;
+    let read = bytes.get(..filled).unwrap_or_default();
+    let begins = |banner: &[u8]| banner.starts_with(read);
+    if read.is_empty() {
+        Err(DiffErrorKind::Empty.at(0))
+    } else if read == BANNER_V1 {
+        Ok(DiffVersion::V1)
+    } else if !begins(BANNER_V1) && !begins(BANNER_IMAGE) {
+        Err(DiffErrorKind::NotADiff.at(0))
+    } else if filled < bytes.len() {
+        Err(DiffErrorKind::Cut(CutIn::Banner).at(input.offset()))
+    } else if [input.u8(CutIn::Banner)?] == BANNER_IMAGE[BANNER_V1.len()..] {
+        Ok(DiffVersion::V2)
+    } else {
+        Err(DiffErrorKind::NotADiff.at(0))
+    }
+}
+
+/// The length that records of v2 state.
+fn stated<R: Read>(
+    input: &mut Input<R>,
+    version: DiffVersion,
+    part: CutIn,
+) -> Result<Option<u64>, DiffError> {
+    match version {
+        DiffVersion::V1 => Ok(None),
+        DiffVersion::V2 => input.u64(part).map(Some),
+    }
+}
+
+/// The name of a snapshot in the record that has this tag there.
+fn name<R: Read>(
+    input: &mut Input<R>,
+    version: DiffVersion,
+    (at, tag): (u64, u8),
+) -> Result<Vec<u8>, DiffError> {
+    let stated = stated(input, version, CutIn::Name)?;
+    if let Some(length @ ..4) = stated {
+        return Err(DiffErrorKind::WrongLength { tag, length }.at(at));
+    }
+    let length = input.u32(CutIn::Name)?;
+    if let Some(stated) = stated
+        && stated - 4 != u64::from(length)
+    {
+        let length = length.into();
+        return Err(DiffErrorKind::InnerLength { tag, length }.at(at));
+    }
+    if length > NAME_MAX {
+        return Err(DiffErrorKind::NameTooLong(length.into()).at(at));
+    }
+    let mut name = vec![0; length as usize];
+    input.exact(&mut name, CutIn::Name)?;
+    check_name(&name).map_err(|kind| kind.at(at))?;
+    Ok(name)
+}

@@ -1,0 +1,242 @@
+//! What is in a diff stream, and whether all of it is there.
+
+use std::io::Read;
+
+use super::{DiffSource, reading};
+use crate::base::{CHUNK_SIZE_DEFAULT, Cancelled, Phase, Progress, SLOT_SIZE, is_zero};
+use crate::format::{
+    DiffError, DiffHeader, DiffReader, DiffVersion, Extent, ExtentKind, ImageDescription,
+};
+use crate::ops::{Context, OpsError};
+
+/// Data is looked for zeros by blocks of this size, aligned to the image.
+const BLOCK: usize = 4 << 10;
+/// Data looked at at once, in bytes; whole blocks.
+const PIECE: usize = 256 << 10;
+
+/// Something that was found in a stream, in the stream's order.
+#[derive(Debug)]
+pub enum DiffSight<'a> {
+    /// How the image of a v2 stream was made, and how many diffs are to follow.
+    Image(&'a ImageDescription, u64),
+    /// A diff, or its beginning where the stream is damaged.
+    Diff(&'a DiffSummary),
+}
+
+/// A stream as a whole.
+#[derive(Debug)]
+pub struct DiffReport {
+    /// Which kind it is; none if it is cut before it says that.
+    pub version: Option<DiffVersion>,
+    /// Bytes of it that were read, up to its end or to the damage.
+    pub bytes: u64,
+    /// Diffs that are whole.
+    pub whole: u64,
+    /// What is wrong with it, and where; none if it is whole.
+    pub damage: Option<DiffError>,
+}
+
+/// One diff of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiffSummary {
+    /// What it says before its extents.
+    pub header: DiffHeader,
+    /// Extents with data.
+    pub data_extents: u64,
+    /// Extents of zeros.
+    pub zero_extents: u64,
+    /// Bytes of data.
+    pub data: u64,
+    /// Bytes of data in blocks of 4 KiB of the image, or what an extent has of one, that are all zero.
+    pub zeros_in_data: u64,
+    /// Bytes that extents of zeros cover.
+    pub zeros: u64,
+    /// Slots of 4 MiB that it touches.
+    pub slots: u64,
+    /// Chunks of 64 KiB that it touches.
+    pub chunks: u64,
+    /// The first byte of the image that it touches.
+    pub first: Option<u64>,
+    /// The first byte behind the last one that it touches; 0 if it touches none.
+    pub end: u64,
+    /// It was read to its end.
+    pub whole: bool,
+}
+
+/// Reads a stream to its end, or to where it is damaged, and calls `each` for what it finds. A stream
+/// that is damaged is no error; one that is no diff at all is.
+pub fn inspect_diff(
+    source: DiffSource<'_>,
+    context: &Context<'_>,
+    each: &mut dyn FnMut(&DiffSight<'_>) -> Result<(), Cancelled>,
+) -> Result<DiffReport, OpsError> {
+    let (name, total) = (source.name(), source.size());
+    let mut report = DiffReport {
+        version: None,
+        bytes: 0,
+        whole: 0,
+        damage: None,
+    };
+    let mut look = Look {
+        context,
+        total,
+        buffer: Vec::new(),
+    };
+    match look.stream(source, &mut report, each) {
+        Ok(()) => Ok(report),
+        Err(Stop::Cancelled(cancelled)) => Err(cancelled.into()),
+        Err(Stop::Diff(error)) => match reading(&name)(error) {
+            OpsError::DamagedDiff { source, .. } => {
+                report.bytes = source.offset;
+                report.damage = Some(source);
+                Ok(report)
+            }
+            error => Err(error),
+        },
+    }
+}
+
+/// Why nothing more is read.
+enum Stop {
+    Diff(DiffError),
+    Cancelled(Cancelled),
+}
+
+impl From<DiffError> for Stop {
+    fn from(error: DiffError) -> Self {
+        Self::Diff(error)
+    }
+}
+
+impl From<Cancelled> for Stop {
+    fn from(cancelled: Cancelled) -> Self {
+        Self::Cancelled(cancelled)
+    }
+}
+
+struct Look<'a> {
+    context: &'a Context<'a>,
+    total: Option<u64>,
+    buffer: Vec<u8>,
+}
+
+impl Look<'_> {
+    fn stream(
+        &mut self,
+        source: DiffSource<'_>,
+        report: &mut DiffReport,
+        each: &mut dyn FnMut(&DiffSight<'_>) -> Result<(), Cancelled>,
+    ) -> Result<(), Stop> {
+        let mut reader = DiffReader::open(source)?;
+        report.version = Some(reader.version());
+        if let Some(image) = reader.image() {
+            each(&DiffSight::Image(image, reader.diffs()))?;
+        }
+        loop {
+            let header = reader.next_diff();
+            report.bytes = reader.offset();
+            let Some(header) = header? else { return Ok(()) };
+            let mut summary = DiffSummary::new(header);
+            let read = self.extents(&mut reader, &mut summary);
+            report.bytes = reader.offset();
+            summary.whole = read.is_ok();
+            report.whole += u64::from(summary.whole);
+            if !matches!(read, Err(Stop::Cancelled(_))) {
+                each(&DiffSight::Diff(&summary))?;
+            }
+            read?;
+        }
+    }
+
+    fn extents<R: Read>(
+        &mut self,
+        reader: &mut DiffReader<R>,
+        summary: &mut DiffSummary,
+    ) -> Result<(), Stop> {
+        while let Some(extent) = reader.next_extent()? {
+            self.step(reader)?;
+            summary.touch(&extent);
+            match extent.kind {
+                ExtentKind::Zero => {
+                    summary.zero_extents += 1;
+                    summary.zeros += extent.length;
+                }
+                ExtentKind::Data => {
+                    summary.data_extents += 1;
+                    self.data(reader, &extent, summary)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at an extent's data, block by block of the image.
+    fn data<R: Read>(
+        &mut self,
+        reader: &mut DiffReader<R>,
+        extent: &Extent,
+        summary: &mut DiffSummary,
+    ) -> Result<(), Stop> {
+        let mut at = extent.offset;
+        while at < extent.end() {
+            self.step(reader)?;
+            // Up to the next block of the image, and from there on by whole ones.
+            let room = match at % BLOCK as u64 {
+                0 => PIECE as u64,
+                into => BLOCK as u64 - into,
+            };
+            let length = room.min(extent.end() - at);
+            self.buffer
+                .resize(usize::try_from(length).unwrap_or(PIECE), 0);
+            reader.read_data(&mut self.buffer)?;
+            let blocks = self.buffer.chunks(BLOCK);
+            let zeros = blocks.filter(|block| is_zero(block)).map(<[u8]>::len);
+            summary.zeros_in_data += zeros.sum::<usize>() as u64;
+            summary.data += length;
+            at += length;
+        }
+        Ok(())
+    }
+
+    fn step<R: Read>(&self, reader: &DiffReader<R>) -> Result<(), Cancelled> {
+        self.context.observer.progress(Progress {
+            phase: Phase::InspectDiff,
+            done: reader.offset(),
+            total: self.total,
+        });
+        self.context.cancel.check()
+    }
+}
+
+impl DiffSummary {
+    fn new(header: DiffHeader) -> Self {
+        Self {
+            header,
+            data_extents: 0,
+            zero_extents: 0,
+            data: 0,
+            zeros_in_data: 0,
+            zeros: 0,
+            slots: 0,
+            chunks: 0,
+            first: None,
+            end: 0,
+            whole: false,
+        }
+    }
+
+    /// Counts what an extent touches; extents come in ascending order.
+    fn touch(&mut self, extent: &Extent) {
+        let new = |unit: u64| {
+            let last = (extent.end() - 1) / unit;
+            // What the extent in front has touched already.
+            let counted = self.end.div_ceil(unit);
+            last + 1 - counted.max(extent.offset / unit).min(last + 1)
+        };
+        let (slots, chunks) = (new(SLOT_SIZE), new(CHUNK_SIZE_DEFAULT.bytes().into()));
+        self.slots += slots;
+        self.chunks += chunks;
+        self.first.get_or_insert(extent.offset);
+        self.end = extent.end();
+    }
+}

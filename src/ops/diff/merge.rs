@@ -1,0 +1,429 @@
+//! One diff out of many, without Ceph: the same as all of them applied in turn.
+//!
+//! All diffs are read side by side, from the first byte of the image to the last. Of each the next extent
+//! is known, so that it is known how far the newest one that says something can be followed.
+
+use std::io::{BufWriter, Read, Write};
+use std::path::Path;
+
+use super::{DiffSource, reading};
+use crate::base::{Phase, Progress};
+use crate::format::{
+    ByteString, DiffError, DiffErrorKind, DiffHeader, DiffReader, DiffVersion, DiffWriter, Extent,
+    ExtentKind,
+};
+use crate::ops::{Context, OpsError};
+use crate::volume::{OutputFile, VolumeError};
+
+/// Data copied at once, in bytes.
+const PIECE: usize = 256 << 10;
+
+/// Where the merged diff goes.
+pub enum Merged<'a> {
+    /// A new file.
+    New(&'a Path),
+    /// A file that may exist and is replaced once the new one is whole.
+    Replace(&'a Path),
+    /// A byte stream of this name.
+    Stream(&'a mut dyn Write, &'a str),
+}
+
+/// What came of a merge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MergeReport {
+    /// What the merged diff says before its extents.
+    pub header: DiffHeader,
+    /// Diffs that it was made of.
+    pub diffs: u64,
+    /// Extents in it.
+    pub extents: u64,
+    /// Bytes of data in it.
+    pub data: u64,
+    /// Bytes that its extents of zeros cover.
+    pub zeros: u64,
+    /// Bytes of the stream.
+    pub written: u64,
+}
+
+/// Merges diffs, oldest first, of which each must begin at the snapshot where the one before ends. All of
+/// a v2 stream's diffs take part, in turn. Every input is read to its end, so that none that is
+/// damaged goes unnoticed; then, or after any other failure, no file is left.
+///
+/// What a diff cut off the image and a later one brought back is zeros in the result: the data of the
+/// image that it is applied to must not come to light again.
+pub fn merge_diffs(
+    sources: Vec<DiffSource<'_>>,
+    to: Merged<'_>,
+    context: &Context<'_>,
+) -> Result<MergeReport, OpsError> {
+    match to {
+        Merged::New(path) => into_file(sources, OutputFile::create_new(path)?, path, context),
+        Merged::Replace(path) => into_file(sources, OutputFile::replace(path)?, path, context),
+        Merged::Stream(output, name) => {
+            let output = BufWriter::with_capacity(PIECE, output);
+            Ok(merge(sources, output, name, context)?.1)
+        }
+    }
+}
+
+fn into_file(
+    sources: Vec<DiffSource<'_>>,
+    output: OutputFile,
+    path: &Path,
+    context: &Context<'_>,
+) -> Result<MergeReport, OpsError> {
+    let (output, report) = merge(sources, output, &path.display().to_string(), context)?;
+    output.finish()?;
+    Ok(report)
+}
+
+fn merge<W: Write>(
+    sources: Vec<DiffSource<'_>>,
+    output: W,
+    name: &str,
+    context: &Context<'_>,
+) -> Result<(W, MergeReport), OpsError> {
+    let mut stack = Stack::open(sources, context)?;
+    let header = stack.header()?;
+    let mut sink = Sink::new(output, name, &header)?;
+    stack.flatten(&header, &mut sink)?;
+    let diffs = stack.layers.len() as u64;
+    stack.finish()?;
+    let (output, written) = sink.finish()?;
+    let report = MergeReport {
+        header,
+        diffs,
+        ..written
+    };
+    Ok((output, report))
+}
+
+/// Diffs, oldest first.
+struct Stack<'a> {
+    layers: Vec<Layer<'a>>,
+    context: &'a Context<'a>,
+}
+
+/// One diff, and how far it was read.
+struct Layer<'a> {
+    name: String,
+    reader: DiffReader<Box<dyn Read + 'a>>,
+    header: DiffHeader,
+    /// Where the image was cut off by this diff or a later one: nothing that this one says of what lies
+    /// behind holds.
+    limit: u64,
+    /// What is left of the extent that comes next.
+    current: Option<Extent>,
+    /// It was read to its end.
+    ended: bool,
+}
+
+impl<'a> Stack<'a> {
+    fn open(sources: Vec<DiffSource<'a>>, context: &'a Context<'a>) -> Result<Self, OpsError> {
+        let mut layers = Vec::new();
+        for source in sources {
+            open(source, context, &mut layers)?;
+        }
+        for (before, after) in layers.iter().zip(layers.iter().skip(1)) {
+            check_order(before, after)?;
+        }
+        let mut limit = u64::MAX;
+        for layer in layers.iter_mut().rev() {
+            limit = limit.min(layer.header.size);
+            layer.limit = limit;
+            layer.advance()?;
+        }
+        Ok(Self { layers, context })
+    }
+
+    /// The header of the whole.
+    fn header(&self) -> Result<DiffHeader, OpsError> {
+        match (self.layers.first(), self.layers.last()) {
+            (Some(first), Some(last)) => Ok(DiffHeader {
+                from: first.header.from.clone(),
+                protected: None,
+                ..last.header.clone()
+            }),
+            _ => Err(OpsError::Worker("there are no diffs to merge")),
+        }
+    }
+
+    /// Writes the extents of the whole.
+    fn flatten<W: Write>(
+        &mut self,
+        header: &DiffHeader,
+        sink: &mut Sink<'_, W>,
+    ) -> Result<(), OpsError> {
+        // From here on the image was cut off at least once. If nobody says what is there now, it is zeros;
+        // that need not be said where there was nothing before.
+        let cut = match (&header.from, self.layers.first()) {
+            (Some(_), Some(oldest)) => oldest.limit,
+            _ => header.size,
+        };
+        let mut position = 0;
+        while position < header.size {
+            self.context.cancel.check()?;
+            self.context.observer.progress(Progress {
+                phase: Phase::MergeDiffs,
+                done: position,
+                total: Some(header.size),
+            });
+            for layer in &mut self.layers {
+                layer.pass(position)?;
+            }
+            let covers = |layer: &Layer<'_>| layer.current.is_some_and(|e| e.offset <= position);
+            let newest = self.layers.iter().rposition(covers);
+            // No newer one covers this place, so their extents begin later.
+            let newer = self
+                .layers
+                .iter()
+                .skip(newest.map_or(0, |newest| newest + 1));
+            let begin = newer
+                .filter_map(|layer| layer.current)
+                .map(|e| e.offset)
+                .min();
+            let end = begin.unwrap_or(header.size);
+            let newest = newest.and_then(|newest| self.layers.get_mut(newest));
+            position = if let Some(layer) = newest {
+                layer.copy(end, sink, self.context)?
+            } else {
+                sink.zero(position.max(cut), end)?;
+                end
+            };
+        }
+        Ok(())
+    }
+
+    /// Sees to it that every diff is whole.
+    fn finish(self) -> Result<(), OpsError> {
+        for mut layer in self.layers {
+            while !layer.ended {
+                self.context.cancel.check()?;
+                layer.advance()?;
+            }
+            // A v2 stream was looked at as a whole before.
+            if layer.reader.version() == DiffVersion::V1 {
+                let end = layer.reader.next_diff();
+                end.map_err(reading(&layer.name))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Adds the diffs of a stream to others.
+fn open<'a>(
+    source: DiffSource<'a>,
+    context: &Context<'_>,
+    layers: &mut Vec<Layer<'a>>,
+) -> Result<(), OpsError> {
+    let name = source.name();
+    let file = match &source {
+        DiffSource::File(file) => Some(file.clone()),
+        DiffSource::Stream(..) => None,
+    };
+    let input: Box<dyn Read + 'a> = Box::new(source);
+    let mut reader = DiffReader::open(input).map_err(reading(&name))?;
+    if reader.version() == DiffVersion::V1 {
+        layers.push(Layer::new(name, reader)?);
+        return Ok(());
+    }
+    let reopen = |offset| file.as_ref().and_then(|file| file.at(offset));
+    while let Some(place) = reader.place() {
+        let Some(input) = reopen(place.offset()) else {
+            return Err(OpsError::NotSeekable { name });
+        };
+        let input: Box<dyn Read + 'a> = Box::new(input);
+        layers.push(Layer::new(name.clone(), DiffReader::resume(input, place))?);
+        reader.next_diff().map_err(reading(&name))?;
+        while reader.next_extent().map_err(reading(&name))?.is_some() {
+            context.cancel.check()?;
+        }
+    }
+    reader.next_diff().map_err(reading(&name))?;
+    Ok(())
+}
+
+/// Each diff must begin where the one before ends. The image's head has no name to begin at.
+fn check_order(before: &Layer<'_>, after: &Layer<'_>) -> Result<(), OpsError> {
+    let (ends, begins) = (&before.header.to, &after.header.from);
+    if ends.is_some() && ends == begins {
+        return Ok(());
+    }
+    let snapshot = |name: &Option<Vec<u8>>, without: &str| match name {
+        Some(name) => format!("snapshot “{}”", ByteString::from(&name[..])),
+        None => without.to_owned(),
+    };
+    Err(OpsError::NotFollowing {
+        first: before.name.clone(),
+        ends: snapshot(ends, "the image's head"),
+        second: after.name.clone(),
+        begins: snapshot(begins, "the empty image"),
+    })
+}
+
+impl<'a> Layer<'a> {
+    fn new(name: String, mut reader: DiffReader<Box<dyn Read + 'a>>) -> Result<Self, OpsError> {
+        let Some(header) = reader.next_diff().map_err(reading(&name))? else {
+            return Err(OpsError::Worker("a stream without diffs was opened"));
+        };
+        Ok(Self {
+            limit: header.size,
+            name,
+            reader,
+            header,
+            current: None,
+            ended: false,
+        })
+    }
+
+    /// Goes to the next extent that holds, or the part of it that does.
+    fn advance(&mut self) -> Result<(), OpsError> {
+        let extent = self.reader.next_extent().map_err(reading(&self.name))?;
+        self.ended = extent.is_none();
+        self.current = extent.filter(|e| e.offset < self.limit).map(|e| Extent {
+            length: e.length.min(self.limit - e.offset),
+            ..e
+        });
+        Ok(())
+    }
+
+    /// Leaves out what lies before `position`, and what was copied to its end.
+    fn pass(&mut self, position: u64) -> Result<(), OpsError> {
+        while let Some(extent) = &mut self.current
+            && (extent.offset < position || extent.length == 0)
+        {
+            let passed = extent.length.min(position - extent.offset);
+            if passed < extent.length {
+                if extent.kind == ExtentKind::Data {
+                    let skipped = self.reader.skip_data(passed);
+                    skipped.map_err(reading(&self.name))?;
+                }
+                extent.offset += passed;
+                extent.length -= passed;
+            } else {
+                self.advance()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the current extent up to `end` at most; where that was.
+    fn copy<W: Write>(
+        &mut self,
+        end: u64,
+        sink: &mut Sink<'_, W>,
+        context: &Context<'_>,
+    ) -> Result<u64, OpsError> {
+        let Some(extent) = &mut self.current else {
+            return Ok(end);
+        };
+        let (start, end) = (extent.offset, end.min(extent.end()));
+        if extent.kind == ExtentKind::Zero {
+            sink.zero(start, end)?;
+            return Ok(end);
+        }
+        sink.extent(start, end)?;
+        while extent.offset < end {
+            context.cancel.check()?;
+            let left = usize::try_from(end - extent.offset).unwrap_or(usize::MAX);
+            let piece = sink.buffer(left.min(PIECE));
+            let read = self.reader.read_data(piece);
+            read.map_err(reading(&self.name))?;
+            extent.offset += piece.len() as u64;
+            extent.length -= piece.len() as u64;
+            sink.data()?;
+        }
+        Ok(end)
+    }
+}
+
+/// The merged stream.
+struct Sink<'a, W> {
+    writer: DiffWriter<W>,
+    name: &'a str,
+    /// Zeros that may be followed by more of them: where they begin and end.
+    zeros: Option<(u64, u64)>,
+    buffer: Vec<u8>,
+    report: MergeReport,
+}
+
+impl<'a, W: Write> Sink<'a, W> {
+    fn new(output: W, name: &'a str, header: &DiffHeader) -> Result<Self, OpsError> {
+        Ok(Self {
+            writer: DiffWriter::new(output, header).map_err(writing(name))?,
+            name,
+            zeros: None,
+            buffer: Vec::new(),
+            report: MergeReport {
+                header: header.clone(),
+                diffs: 0,
+                extents: 0,
+                data: 0,
+                zeros: 0,
+                written: 0,
+            },
+        })
+    }
+
+    /// Zeros from `start` to `end`, if that is behind it.
+    fn zero(&mut self, start: u64, end: u64) -> Result<(), OpsError> {
+        if start >= end {
+            return Ok(());
+        }
+        match &mut self.zeros {
+            Some((_, before)) if *before == start => *before = end,
+            _ => {
+                self.put_zeros()?;
+                self.zeros = Some((start, end));
+            }
+        }
+        Ok(())
+    }
+
+    fn put_zeros(&mut self) -> Result<(), OpsError> {
+        if let Some((start, end)) = self.zeros.take() {
+            let written = self.writer.zero(start, end - start);
+            written.map_err(writing(self.name))?;
+            self.report.extents += 1;
+            self.report.zeros += end - start;
+        }
+        Ok(())
+    }
+
+    /// Begins an extent with data.
+    fn extent(&mut self, start: u64, end: u64) -> Result<(), OpsError> {
+        self.put_zeros()?;
+        let written = self.writer.extent(start, end - start);
+        written.map_err(writing(self.name))?;
+        self.report.extents += 1;
+        self.report.data += end - start;
+        Ok(())
+    }
+
+    /// Room for data of so many bytes, which [`data`](Self::data) then writes.
+    fn buffer(&mut self, length: usize) -> &mut [u8] {
+        self.buffer.resize(length, 0);
+        &mut self.buffer
+    }
+
+    fn data(&mut self) -> Result<(), OpsError> {
+        let written = self.writer.data(&self.buffer);
+        written.map_err(writing(self.name))
+    }
+
+    fn finish(mut self) -> Result<(W, MergeReport), OpsError> {
+        self.put_zeros()?;
+        self.report.written = self.writer.offset() + 1;
+        let output = self.writer.finish().map_err(writing(self.name))?;
+        Ok((output, self.report))
+    }
+}
+
+/// How a failure to write the stream of this name is told.
+fn writing(name: &str) -> impl Fn(DiffError) -> OpsError + '_ {
+    move |error| match (error.kind, error.source) {
+        (DiffErrorKind::Write, Some(source)) => VolumeError::writing(name, source).into(),
+        _ => OpsError::Worker("the merged diff breaks the rules of diffs"),
+    }
+}

@@ -1,0 +1,78 @@
+//! A file that is read from its front: no image, but a stream that describes one.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::error::{ErrorKind, Operation, Unsuitable, VolumeError};
+
+/// A file, a device or a pipe. Clones read from the same position.
+#[derive(Debug, Clone)]
+pub struct InputFile {
+    file: Arc<File>,
+    path: PathBuf,
+    size: Option<u64>,
+}
+
+impl InputFile {
+    /// Opens what is at `path`. A pipe makes this wait until somebody writes to it.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, VolumeError> {
+        let path = path.as_ref();
+        let failed = VolumeError::on(Operation::Open, path);
+        let file = File::open(path).map_err(&failed)?;
+        let metadata = file.metadata().map_err(&failed)?;
+        if metadata.is_dir() {
+            let kind = ErrorKind::Unsuitable(Unsuitable::Directory);
+            return Err(VolumeError::new(kind, Operation::Open, path.display()));
+        }
+        Ok(Self {
+            file: Arc::new(file),
+            path: path.to_owned(),
+            size: metadata.is_file().then_some(metadata.len()),
+        })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// In bytes. None if it is no regular file.
+    #[must_use]
+    pub fn size(&self) -> Option<u64> {
+        self.size
+    }
+
+    /// Its bytes from `offset` on, read with a position of their own. None if it is no regular file.
+    #[must_use]
+    pub fn at(&self, offset: u64) -> Option<InputRange> {
+        self.size.map(|_| InputRange {
+            file: Arc::clone(&self.file),
+            position: offset,
+        })
+    }
+}
+
+impl Read for InputFile {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&*self.file).read(buffer)
+    }
+}
+
+/// The bytes of an [`InputFile`] from some byte on. Any number of them share one open file.
+#[derive(Debug)]
+pub struct InputRange {
+    file: Arc<File>,
+    position: u64,
+}
+
+impl Read for InputRange {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, self.position)?;
+        self.position += read as u64;
+        Ok(read)
+    }
+}

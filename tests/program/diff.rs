@@ -1,0 +1,216 @@
+//! The commands below `diff`, which need no repository.
+
+use std::fs::{self, File};
+
+use crate::rbd::{apply, bytes, fixture, read};
+
+use super::{World, json_lines};
+
+/// Nothing in the environment that could open a repository.
+fn world() -> World {
+    let mut world = World::empty();
+    world.environment.retain(|(name, _)| name == "PATH");
+    world.set("HOME", "/nonexistent");
+    world
+}
+
+fn path(name: &str) -> String {
+    fixture(name).to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_diff_can_be_looked_into() {
+    let world = world();
+    let told = world.ok(&["diff", "inspect", &path("std-inc-s1-s7.diff")]);
+    for expected in [
+        "From     s1\n",
+        "To       s7-regrown\n",
+        "Size     6.0 MiB (6291456 bytes)\n",
+        "Data     4.6 KiB (4685 bytes), 3 extents\n",
+        "Zeros    100.0 KiB (102427 bytes), 4 extents\n",
+        "2 slots of 4 MiB, 7 chunks of 64 KiB; bytes 0 to 5902335\n",
+        "version 1, 4.7 KiB (4848 bytes)\n  whole\n",
+    ] {
+        assert!(told.contains(expected), "{expected:?} is not in\n{told}");
+    }
+    let piped = File::open(fixture("std-full-head.diff")).unwrap();
+    let ran = world.run_with_stdin(&["diff", "inspect", "-", "--json"], piped);
+    let lines = json_lines(&ran.ok(&[]));
+    let [diff, stream] = &lines[..] else {
+        panic!("{lines:?}")
+    };
+    assert_eq!(diff["message_type"], "diff");
+    assert_eq!((&diff["from"], &diff["to"]), (&().into(), &().into()));
+    assert_eq!(
+        (&diff["size"], &diff["extents_data"]),
+        (&6_291_456.into(), &5.into())
+    );
+    assert_eq!(diff["whole"], true);
+    assert_eq!(stream["message_type"], "diff_stream");
+    assert_eq!(
+        (&stream["whole"], &stream["bytes"]),
+        (&true.into(), &240_235.into())
+    );
+}
+
+#[test]
+fn an_image_with_its_snapshots_can_be_looked_into() {
+    let world = world();
+    let told = world.ok(&["diff", "inspect", &path("meta.rbd2")]);
+    for expected in [
+        "Objects   64.0 KiB",
+        "colour = blau ✓",
+        "(head)",
+        "layering, ",
+    ] {
+        assert!(told.contains(expected), "{expected:?} is not in\n{told}");
+    }
+    assert!(
+        told.lines().all(|line| line.chars().count() <= 80),
+        "{told}"
+    );
+    let lines = world.json(&["diff", "inspect", &path("std.rbd2")]);
+    let of = |kind: &str| {
+        lines
+            .iter()
+            .filter(|line| line["message_type"] == kind)
+            .count()
+    };
+    assert_eq!((of("diff_image"), of("diff"), of("diff_stream")), (1, 8, 1));
+    assert_eq!(lines[6]["to"], "snäp ✓ 日本 ́");
+}
+
+#[test]
+fn damage_is_told_after_what_could_be_read() {
+    let world = world();
+    let file = path("bad/cut-data.diff");
+    let ran = world.run(&["diff", "inspect", &file]);
+    assert_eq!(ran.code, Some(21), "{ran:?}");
+    let told = String::from_utf8(ran.stdout).unwrap();
+    assert!(
+        told.contains("To       x\n") && told.contains("damaged: "),
+        "{told}"
+    );
+    for expected in [
+        "is damaged",
+        "cut short in the data of an extent (byte 5044)",
+    ] {
+        assert!(ran.stderr.contains(expected), "{}", ran.stderr);
+    }
+    let ran = world.run(&["diff", "inspect", &file, "--json"]);
+    assert_eq!(ran.code, Some(21), "{ran:?}");
+    let lines = json_lines(std::str::from_utf8(&ran.stdout).unwrap());
+    assert_eq!(
+        (&lines[0]["whole"], &lines[1]["whole"]),
+        (&false.into(), &false.into())
+    );
+    assert_eq!(json_lines(&ran.stderr)[0]["code"], 21);
+
+    for name in [
+        "bad/wrong-banner.diff",
+        "bad/empty-file.diff",
+        "manifest.json",
+    ] {
+        let told = world.fails(&["diff", "inspect", &path(name)], 1);
+        assert!(told.contains("cannot be used as an RBD diff"), "{told}");
+    }
+    assert!(
+        world
+            .fails(&["diff", "inspect", "nowhere"], 1)
+            .contains("nowhere")
+    );
+    assert!(
+        world
+            .fails(&["diff", "inspect", "."], 1)
+            .contains("a directory")
+    );
+    // Names that are not UTF-8, or meant for the terminal.
+    let line = &world.json(&["diff", "inspect", &path("bad/name-not-utf8.diff")])[0];
+    assert_eq!(line["to"]["hex"], "fffe");
+}
+
+#[test]
+fn diffs_become_one() {
+    let world = world();
+    let inputs = ["std-full-s1.diff", "std-inc-s1-s2.diff"].map(path);
+    let merged = world.at("merged.diff");
+    let words = ["diff", "merge", &inputs[0], &inputs[1], "-o", &merged];
+    let told = world.ok(&words);
+    assert!(told.contains("merged 2 diffs into"), "{told}");
+    let result = fs::read(&merged).unwrap();
+    let image = |stream: &[u8]| {
+        let mut image = Vec::new();
+        apply(&mut image, &read(stream).unwrap()[0]);
+        image
+    };
+    assert!(image(&result) == image(&bytes("std-full-s2.diff")));
+
+    // What exists stays unless told otherwise.
+    let told = world.fails(&words, 1);
+    assert!(
+        told.contains("--force") && !told.contains("--in-place"),
+        "{told}"
+    );
+    assert_eq!(fs::read(&merged).unwrap(), result);
+    fs::write(&merged, "old").unwrap();
+    assert_eq!(world.ok(&[&words[..], &["--force", "-q"]].concat()), "");
+    assert_eq!(fs::read(&merged).unwrap(), result);
+
+    // Through pipes.
+    let piped = File::open(&inputs[0]).unwrap();
+    let words = ["diff", "merge", "-", &inputs[1], "-o", "-"];
+    let ran = world.run_with_stdin(&words, piped);
+    assert_eq!((ran.code, &ran.stdout), (Some(0), &result));
+    assert!(ran.stderr.contains("merged 2 diffs"), "{}", ran.stderr);
+
+    let summary = world.json_one(
+        &[
+            "diff",
+            "merge",
+            &inputs[1],
+            "-o",
+            &world.at("copy"),
+            "--force",
+        ],
+        "summary",
+    );
+    assert_eq!(
+        (&summary["from"], &summary["to"]),
+        (&"s1".into(), &"s2".into())
+    );
+}
+
+#[test]
+fn what_cannot_be_merged_is_refused_and_leaves_nothing() {
+    let world = world();
+    let (first, third) = (
+        path("std-inc-s1-s2.diff"),
+        path("std-inc-s3-s4-shrink.diff"),
+    );
+    let target = world.at("merged");
+    let told = world.fails(&["diff", "merge", &first, &third, "-o", &target], 20);
+    assert!(
+        told.contains("“s3-grown”") && told.contains("“s2”"),
+        "{told}"
+    );
+    let cut = path("bad/no-end.diff");
+    let told = world.fails(&["diff", "merge", &cut, "-o", &target], 21);
+    assert!(told.contains(&cut) && told.contains("byte 8253"), "{told}");
+    assert!(
+        world
+            .fails(&["diff", "merge", "-", "-", "-o", &target], 2)
+            .contains("two diffs")
+    );
+    assert!(
+        world
+            .fails(&["diff", "merge", &first], 2)
+            .contains("--output")
+    );
+    world.fails(&["diff", "merge", &first, "-o", "-", "--force"], 2);
+    world.fails(&["diff", "merge", &first, "-o", "-", "--json"], 2);
+    let image = File::open(fixture("meta.rbd2")).unwrap();
+    let ran = world.run_with_stdin(&["diff", "merge", "-", "-o", &target], image);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.stderr.contains("regular file"), "{}", ran.stderr);
+    assert_eq!(fs::read_dir(world.directory.path()).unwrap().count(), 0);
+}

@@ -1,0 +1,153 @@
+//! `ops::inspect_diff` against what the manifest says, and against counting by hand.
+
+use std::collections::BTreeSet;
+
+use cuttlebone::base::{Cancel, Cancelled, Silent};
+use cuttlebone::format::{DiffErrorKind, ExtentKind};
+use cuttlebone::ops::{
+    Context, DiffReport, DiffSight, DiffSource, DiffSummary, ImageDescription, OpsError,
+    inspect_diff,
+};
+
+use super::{Diff, bytes, read, streams};
+
+type Found = (
+    DiffReport,
+    Option<(ImageDescription, u64)>,
+    Vec<DiffSummary>,
+);
+
+fn inspect(stream: &[u8]) -> Result<Found, OpsError> {
+    let (mut image, mut diffs) = (None, Vec::new());
+    let context = Context {
+        observer: &Silent,
+        cancel: &Cancel::default(),
+        threads: 1,
+        cache: None,
+    };
+    let source = DiffSource::Stream(Box::new(stream), "a stream");
+    let report = inspect_diff(source, &context, &mut |sight| {
+        match sight {
+            DiffSight::Image(found, count) => image = Some(((*found).clone(), *count)),
+            DiffSight::Diff(found) => diffs.push((*found).clone()),
+        }
+        Ok(())
+    })?;
+    Ok((report, image, diffs))
+}
+
+/// The same, byte by byte.
+fn by_hand((header, extents): &Diff) -> DiffSummary {
+    let of = |kind| extents.iter().filter(move |(e, _)| e.kind == kind);
+    let total = |kind| of(kind).map(|(e, _)| e.length).sum::<u64>();
+    let touched = |unit: u64| {
+        let units = extents
+            .iter()
+            .flat_map(|(e, _)| (e.offset..e.end()).step_by(512).chain([e.end() - 1]));
+        units.map(|at| at / unit).collect::<BTreeSet<_>>().len() as u64
+    };
+    let mut zeros = 0;
+    for (extent, data) in of(ExtentKind::Data) {
+        let mut blocks = std::collections::BTreeMap::<u64, Vec<u8>>::new();
+        for (at, byte) in (extent.offset..).zip(data) {
+            blocks.entry(at / 4096).or_default().push(*byte);
+        }
+        let empty = blocks
+            .values()
+            .filter(|block| block.iter().all(|b| *b == 0));
+        zeros += empty.map(Vec::len).sum::<usize>() as u64;
+    }
+    DiffSummary {
+        header: header.clone(),
+        data_extents: of(ExtentKind::Data).count() as u64,
+        zero_extents: of(ExtentKind::Zero).count() as u64,
+        data: total(ExtentKind::Data),
+        zeros_in_data: zeros,
+        zeros: total(ExtentKind::Zero),
+        slots: touched(4 << 20),
+        chunks: touched(64 << 10),
+        first: extents.first().map(|(e, _)| e.offset),
+        end: extents.last().map_or(0, |(e, _)| e.end()),
+        whole: true,
+    }
+}
+
+#[test]
+fn what_is_counted_is_what_is_there() {
+    let mut zeros = 0;
+    for fixture in streams() {
+        let name = fixture["file"].as_str().unwrap();
+        let stream = bytes(name);
+        let (report, image, diffs) = inspect(&stream).expect(name);
+        assert!(report.damage.is_none(), "{name}");
+        assert_eq!(report.bytes, stream.len() as u64, "{name}");
+        assert_eq!(report.whole, diffs.len() as u64, "{name}");
+        assert_eq!(
+            image.is_some(),
+            fixture["format"] == "rbd image v2",
+            "{name}"
+        );
+        assert!(
+            image.is_none_or(|(_, count)| count == report.whole),
+            "{name}"
+        );
+        let expected: Vec<_> = read(&stream).unwrap().iter().map(by_hand).collect();
+        assert_eq!(diffs, expected, "{name}");
+        zeros += diffs.iter().map(|diff| diff.zeros_in_data).sum::<u64>();
+    }
+    assert!(zeros > 0, "no fixture has zeros in its data");
+}
+
+#[test]
+fn of_a_damaged_stream_the_beginning_is_told() {
+    let stream = bytes("bad/cut-data.diff");
+    let (report, _, diffs) = inspect(&stream).unwrap();
+    let damage = report.damage.unwrap();
+    assert_eq!(damage.offset, stream.len() as u64);
+    assert_eq!((report.bytes, report.whole), (damage.offset, 0));
+    let [diff] = &diffs[..] else {
+        panic!("{diffs:?}")
+    };
+    assert_eq!((diff.whole, diff.header.size), (false, 1 << 20));
+    assert_eq!(diff.header.to.as_deref(), Some(&b"x"[..]));
+
+    // Cut in its last diff: the others are whole.
+    let stream = bytes("std.rbd2");
+    let (report, image, diffs) = inspect(&stream[..stream.len() - 1]).unwrap();
+    assert!(report.damage.is_some());
+    assert_eq!(image.unwrap().1, 8);
+    assert_eq!((report.whole, diffs.len()), (7, 8));
+    assert!(diffs[..7].iter().all(|diff| diff.whole) && !diffs[7].whole);
+
+    let (report, _, diffs) = inspect(b"rbd di").unwrap();
+    assert!(report.damage.is_some() && report.version.is_none() && diffs.is_empty());
+}
+
+#[test]
+fn what_is_no_diff_is_an_error() {
+    for (stream, kind) in [
+        (&b""[..], DiffErrorKind::Empty),
+        (b"QFI\xfb", DiffErrorKind::NotADiff),
+    ] {
+        match inspect(stream) {
+            Err(OpsError::NotADiff { source, .. }) => assert_eq!(source.kind, kind),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn whoever_asks_to_stop_is_heard() {
+    let stream = bytes("std.rbd2");
+    let cancel = Cancel::default();
+    let context = Context {
+        observer: &Silent,
+        cancel: &cancel,
+        threads: 1,
+        cache: None,
+    };
+    let source = || DiffSource::Stream(Box::new(&stream[..]), "a stream");
+    assert!(inspect_diff(source(), &context, &mut |_| Err(Cancelled)).is_err());
+    cancel.cancel();
+    assert!(inspect_diff(source(), &context, &mut |_| Ok(())).is_err());
+}

@@ -1,0 +1,332 @@
+//! `ops::merge_diffs` against what Ceph made of the same diffs, and against applying them one by one.
+
+use std::fs;
+use std::path::Path;
+
+use cuttlebone::base::{Cancel, Silent};
+use cuttlebone::format::{DiffHeader, DiffWriter, Extent, ExtentKind};
+use cuttlebone::ops::{Context, DiffSource, MergeReport, Merged, OpsError, merge_diffs};
+use cuttlebone::volume::InputFile;
+use proptest::prelude::*;
+use tempfile::tempdir;
+
+use super::{Diff, apply, bytes, digest, fixture, images, read, streams};
+
+fn merge_to(sources: Vec<DiffSource<'_>>, to: Merged<'_>) -> Result<MergeReport, OpsError> {
+    let context = Context {
+        observer: &Silent,
+        cancel: &Cancel::default(),
+        threads: 1,
+        cache: None,
+    };
+    merge_diffs(sources, to, &context)
+}
+
+fn merge(sources: Vec<DiffSource<'_>>) -> Result<Vec<u8>, OpsError> {
+    let mut output = Vec::new();
+    let report = merge_to(sources, Merged::Stream(&mut output, "a buffer"))?;
+    assert_eq!(report.written, output.len() as u64);
+    let diffs = read(&output).expect("what is written is right");
+    let (header, extents) = &diffs[0];
+    assert_eq!(*header, report.header);
+    assert_eq!(report.extents, extents.len() as u64);
+    let bytes = extents.iter().map(|(e, _)| e.length).sum::<u64>();
+    assert_eq!(report.data + report.zeros, bytes);
+    Ok(output)
+}
+
+fn merge_streams(streams: &[Vec<u8>]) -> Result<Vec<u8>, OpsError> {
+    let source = |stream: &Vec<u8>| {
+        DiffSource::Stream(Box::new(std::io::Cursor::new(stream.clone())), "a diff")
+    };
+    merge(streams.iter().map(source).collect())
+}
+
+fn merge_fixtures(names: &[&str]) -> Result<Vec<u8>, OpsError> {
+    let open = |name: &&str| DiffSource::File(InputFile::open(fixture(name)).unwrap());
+    merge(names.iter().map(open).collect())
+}
+
+fn one(stream: &[u8]) -> Diff {
+    read(stream).expect("a diff").remove(0)
+}
+
+/// What a diff does to an image of so many bytes: each byte it sets, and none where the old one stays.
+fn effect((header, extents): &Diff, base: u64) -> Vec<Option<u8>> {
+    let before = |at| if at < base { None } else { Some(0) };
+    let mut effect: Vec<_> = (0..header.size).map(before).collect();
+    for (extent, data) in extents {
+        for at in extent.offset..extent.end() {
+            let at_data = usize::try_from(at - extent.offset).unwrap();
+            let byte = data.get(at_data).copied().unwrap_or(0);
+            effect[usize::try_from(at).unwrap()] = Some(byte);
+        }
+    }
+    effect
+}
+
+#[test]
+fn a_merge_does_what_ceph_s_own_does() {
+    let images = images();
+    let mut seen = 0;
+    for known in streams() {
+        let name = known["file"].as_str().unwrap();
+        let command = known["command"].as_str().unwrap();
+        let Some(files) = command.strip_prefix("rbd merge-diff ") else {
+            continue;
+        };
+        let files: Vec<&str> = files.split(' ').collect();
+        let ours = one(&merge_fixtures(&files[..2]).expect(name));
+        let ceph = one(&bytes(files[2]));
+        assert_eq!(ours.0, ceph.0, "{name}");
+        let base = known["base_size"].as_u64().unwrap();
+        assert!(effect(&ours, base) == effect(&ceph, base), "{name}");
+
+        let mut image = images[known["base"]["blake2b"].as_str().unwrap()].clone();
+        apply(&mut image, &ours);
+        assert_eq!(known["result"]["blake2b"], digest(&image), "{name}");
+        seen += 1;
+    }
+    assert_eq!(seen, 3);
+}
+
+const CHAIN: [&str; 7] = [
+    "std-inc-s1-s2.diff",
+    "std-inc-s2-s3-grow.diff",
+    "std-inc-s3-s4-shrink.diff",
+    "std-inc-s4-s5-empty.diff",
+    "std-inc-s5-s6-utf8.diff",
+    "std-inc-s6-s7-regrow.diff",
+    "std-inc-s7-head.diff",
+];
+
+/// Every run of diffs out of a real chain that grows, shrinks and grows again.
+#[test]
+fn any_part_of_a_chain_can_be_merged() {
+    for start in 0..CHAIN.len() {
+        for end in start + 1..=CHAIN.len() {
+            let names = &CHAIN[start..end];
+            let parts: Vec<Diff> = names.iter().map(|name| one(&bytes(name))).collect();
+            let merged = one(&merge_fixtures(names).expect("a chain"));
+            assert_eq!(merged.0.from, parts[0].0.from);
+            assert_eq!(merged.0.to, parts[parts.len() - 1].0.to);
+            // Every byte of the base is told from a zero.
+            let mut expected = vec![0xaa; 10 << 20];
+            let mut found = expected.clone();
+            for part in &parts {
+                apply(&mut expected, part);
+            }
+            apply(&mut found, &merged);
+            assert!(found == expected, "{names:?}");
+        }
+    }
+}
+
+#[test]
+fn a_full_diff_and_its_chain_are_the_full_diff_of_the_head() {
+    let names = [&["std-full-s1.diff"][..], &CHAIN].concat();
+    let merged = one(&merge_fixtures(&names).unwrap());
+    assert_eq!((&merged.0.from, &merged.0.to), (&None, &None));
+    let mut image = Vec::new();
+    apply(&mut image, &merged);
+    let mut expected = Vec::new();
+    apply(&mut expected, &one(&bytes("std-full-head.diff")));
+    assert!(image == expected);
+}
+
+#[test]
+fn all_diffs_of_a_v2_stream_take_part() {
+    for known in ["std.rbd2", "stripe.rbd2", "meta.rbd2"] {
+        let merged = one(&merge_fixtures(&[known]).expect(known));
+        let mut image = Vec::new();
+        apply(&mut image, &merged);
+        let fixture = streams().into_iter().find(|f| f["file"] == known).unwrap();
+        assert_eq!(fixture["result"]["blake2b"], digest(&image), "{known}");
+    }
+    let piped = DiffSource::Stream(Box::new(std::io::Cursor::new(bytes("meta.rbd2"))), "a pipe");
+    assert!(matches!(
+        merge(vec![piped]),
+        Err(OpsError::NotSeekable { .. })
+    ));
+}
+
+#[test]
+fn what_does_not_follow_is_refused_by_name() {
+    let refused = |names: &[&str]| match merge_fixtures(names) {
+        Err(error @ OpsError::NotFollowing { .. }) => error.to_string(),
+        other => panic!("{other:?}"),
+    };
+    let text = refused(&["std-inc-s1-s2.diff", "std-inc-s3-s4-shrink.diff"]);
+    for expected in [
+        "std-inc-s3-s4-shrink.diff begins at snapshot “s3-grown”",
+        "std-inc-s1-s2.diff ends at snapshot “s2”",
+    ] {
+        assert!(text.contains(expected), "{text}");
+    }
+    let text = refused(&["std-inc-s1-s2.diff", "std-full-s2.diff"]);
+    assert!(text.contains("the empty image"), "{text}");
+    // Two heads are no chain, though neither end has a name.
+    let text = refused(&["std-full-head.diff", "std-full-head.diff"]);
+    assert!(text.contains("the image's head"), "{text}");
+    refused(&["meta.rbd2", "std-inc-s1-s2.diff"]);
+    // Other bytes that are shown alike would be another snapshot.
+    let text = merge_streams(&[
+        stream(&header(None, Some(b"\xff"), 1), &[]),
+        stream(&header(Some(b"0xff"), None, 1), &[]),
+    ]);
+    assert!(matches!(text, Err(OpsError::NotFollowing { .. })));
+}
+
+/// Damage behind everything that takes part in the result is damage nevertheless.
+#[test]
+fn a_damaged_input_leaves_no_output() {
+    let directory = tempdir().unwrap();
+    let target = directory.path().join("merged.diff");
+    let whole = bytes("std-inc-s2-s3-grow.diff");
+    let damaged = |stream: Vec<u8>, target: &Path| {
+        let sources = vec![
+            DiffSource::File(InputFile::open(fixture("std-inc-s1-s2.diff")).unwrap()),
+            DiffSource::Stream(Box::new(std::io::Cursor::new(stream)), "the second"),
+            DiffSource::File(InputFile::open(fixture("std-inc-s3-s4-shrink.diff")).unwrap()),
+        ];
+        match merge_to(sources, Merged::New(target)) {
+            Err(OpsError::DamagedDiff { name, .. }) => assert_eq!(name, "the second"),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    };
+    damaged(whole[..whole.len() - 1].to_vec(), &target);
+    damaged(whole[..whole.len() - 9000].to_vec(), &target);
+    damaged([&whole[..], b"e"].concat(), &target);
+
+    let image = bytes("std.rbd2");
+    let cut = directory.path().join("cut.rbd2");
+    fs::write(&cut, &image[..image.len() - 1]).unwrap();
+    let source = DiffSource::File(InputFile::open(&cut).unwrap());
+    let result = merge_to(vec![source], Merged::New(&target));
+    assert!(matches!(result, Err(OpsError::DamagedDiff { .. })));
+    assert!(!target.exists());
+}
+
+#[test]
+fn a_file_is_made_whole_or_not_at_all() {
+    let directory = tempdir().unwrap();
+    let target = directory.path().join("merged.diff");
+    let sources = || {
+        let open = |name: &&str| DiffSource::File(InputFile::open(fixture(name)).unwrap());
+        CHAIN.iter().map(open).collect()
+    };
+    merge_to(sources(), Merged::New(&target)).unwrap();
+    let first = fs::read(&target).unwrap();
+    assert!(read(&first).is_ok());
+    assert!(merge_to(sources(), Merged::New(&target)).is_err());
+    fs::write(&target, "old").unwrap();
+    merge_to(sources(), Merged::Replace(&target)).unwrap();
+    assert_eq!(fs::read(&target).unwrap(), first);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+fn header(from: Option<&[u8]>, to: Option<&[u8]>, size: u64) -> DiffHeader {
+    DiffHeader {
+        from: from.map(<[u8]>::to_vec),
+        to: to.map(<[u8]>::to_vec),
+        size,
+        protected: None,
+    }
+}
+
+fn stream(header: &DiffHeader, extents: &[(Extent, Vec<u8>)]) -> Vec<u8> {
+    let mut writer = DiffWriter::new(Vec::new(), header).unwrap();
+    for (extent, data) in extents {
+        match extent.kind {
+            ExtentKind::Zero => writer.zero(extent.offset, extent.length).unwrap(),
+            ExtentKind::Data => {
+                writer.extent(extent.offset, extent.length).unwrap();
+                writer.data(data).unwrap();
+            }
+        }
+    }
+    writer.finish().unwrap()
+}
+
+/// A size, and gaps, lengths and fills of extents: no fill is zeros.
+type Layout = (u64, Vec<(u64, u64, Option<u8>)>);
+
+fn layout() -> impl Strategy<Value = Layout> {
+    let fill = prop::option::of(1u8..);
+    (
+        0u64..60,
+        prop::collection::vec((0u64..9, 1u64..12, fill), 0..8),
+    )
+}
+
+/// The diffs of a chain, as many of their extents as fit.
+fn chain(layouts: Vec<Layout>, full: bool) -> Vec<Diff> {
+    let diff = |(number, (size, extents)): (usize, Layout)| {
+        let mut made: Vec<(Extent, Vec<u8>)> = Vec::new();
+        let mut at = 0;
+        for (gap, length, fill) in extents {
+            at += gap;
+            if at + length > size {
+                break;
+            }
+            let kind = fill.map_or(ExtentKind::Zero, |_| ExtentKind::Data);
+            let extent = Extent {
+                offset: at,
+                length,
+                kind,
+            };
+            // Each byte is told from its neighbours.
+            let bytes = fill.map(|fill| {
+                (0..length)
+                    .map(|i| fill.wrapping_add(i.to_le_bytes()[0]))
+                    .collect()
+            });
+            made.push((extent, bytes.unwrap_or_default()));
+            at += length;
+        }
+        let from = (number > 0 || !full).then(|| format!("s{number}").into_bytes());
+        let to = format!("s{}", number + 1).into_bytes();
+        (header(from.as_deref(), Some(&to), size), made)
+    };
+    layouts.into_iter().enumerate().map(diff).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn a_merge_is_all_diffs_in_turn(
+        layouts in prop::collection::vec(layout(), 1..6),
+        base in prop::option::of(0usize..70),
+    ) {
+        let chain = chain(layouts, base.is_none());
+        let streams: Vec<_> = chain.iter().map(|(h, extents)| stream(h, extents)).collect();
+        let merged = one(&merge_streams(&streams).expect("a chain"));
+        let mut expected = vec![0xaa; base.unwrap_or(0)];
+        let mut found = expected.clone();
+        for diff in &chain {
+            apply(&mut expected, diff);
+        }
+        apply(&mut found, &merged);
+        prop_assert_eq!(found, expected);
+        // Zeros that touch are one extent.
+        for pair in merged.1.windows(2) {
+            let zeros = pair.iter().all(|(e, _)| e.kind == ExtentKind::Zero);
+            prop_assert!(!zeros || pair[0].0.end() < pair[1].0.offset);
+        }
+    }
+
+    #[test]
+    fn it_makes_no_difference_in_which_order_parts_are_merged(
+        layouts in prop::collection::vec(layout(), 3..4),
+        base in 0usize..70,
+    ) {
+        let chain = chain(layouts, false);
+        let streams: Vec<_> = chain.iter().map(|(h, extents)| stream(h, extents)).collect();
+        let left = merge_streams(&[merge_streams(&streams[..2]).expect("two"), streams[2].clone()]);
+        let right = merge_streams(&[streams[0].clone(), merge_streams(&streams[1..]).expect("two")]);
+        let effect = |merged: Vec<u8>| effect(&one(&merged), base as u64);
+        prop_assert_eq!(effect(left.expect("a chain")), effect(right.expect("a chain")));
+    }
+}

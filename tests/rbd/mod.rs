@@ -1,0 +1,197 @@
+//! What a real Ceph has written, as `fixtures/FORMAT.md` describes it and `fixtures/manifest.json` lists it.
+
+mod broken;
+mod inspect;
+mod merge;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use blake2::{Blake2b512, Digest};
+use cuttlebone::base::hex;
+use cuttlebone::format::{
+    DiffError, DiffHeader, DiffReader, DiffVersion, Extent, ExtentKind, ImageDescription,
+};
+use serde_json::{Value, json};
+
+/// A diff with its extents and their data.
+pub(super) type Diff = (DiffHeader, Vec<(Extent, Vec<u8>)>);
+
+/// Where a fixture lies.
+pub(super) fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/rbd/fixtures")
+        .join(name)
+}
+
+pub(super) fn bytes(name: &str) -> Vec<u8> {
+    fs::read(fixture(name)).expect(name)
+}
+
+/// What is known of every stream that is whole.
+pub(super) fn streams() -> Vec<Value> {
+    let manifest: Value = serde_json::from_slice(&bytes("manifest.json")).unwrap();
+    let all = manifest["fixtures"].as_array().unwrap().iter();
+    all.filter(|f| f["format"].as_str().unwrap().starts_with("rbd"))
+        .cloned()
+        .collect()
+}
+
+/// Reads a stream to its end, with all its data.
+pub(super) fn read(stream: &[u8]) -> Result<Vec<Diff>, DiffError> {
+    let mut reader = DiffReader::open(stream)?;
+    let mut diffs = Vec::new();
+    while let Some(header) = reader.next_diff()? {
+        let mut extents = Vec::new();
+        while let Some(extent) = reader.next_extent()? {
+            let mut data = Vec::new();
+            if extent.kind == ExtentKind::Data {
+                data.resize(usize::try_from(extent.length).unwrap(), 0);
+                reader.read_data(&mut data)?;
+            }
+            extents.push((extent, data));
+        }
+        diffs.push((header, extents));
+    }
+    assert_eq!(reader.offset(), stream.len() as u64);
+    Ok(diffs)
+}
+
+/// Does to an image what `rbd import-diff` does.
+pub(super) fn apply(image: &mut Vec<u8>, (header, extents): &Diff) {
+    let at = |offset: u64| usize::try_from(offset).unwrap();
+    image.resize(at(header.size), 0);
+    for (extent, data) in extents {
+        let range = &mut image[at(extent.offset)..at(extent.end())];
+        match extent.kind {
+            ExtentKind::Data => range.copy_from_slice(data),
+            ExtentKind::Zero => range.fill(0),
+        }
+    }
+}
+
+pub(super) fn digest(image: &[u8]) -> String {
+    hex(&Blake2b512::digest(image))
+}
+
+/// The records of a diff as the manifest writes them.
+fn records((header, extents): &Diff) -> Value {
+    let text = |name: &[u8]| String::from_utf8(name.to_vec()).unwrap();
+    let mut records = Vec::new();
+    records.extend(header.from.as_deref().map(|name| json!(["f", text(name)])));
+    records.extend(header.to.as_deref().map(|name| json!(["t", text(name)])));
+    records.push(json!(["s", header.size]));
+    for (extent, _) in extents {
+        let tag = match extent.kind {
+            ExtentKind::Data => "w",
+            ExtentKind::Zero => "z",
+        };
+        records.push(json!([tag, extent.offset, extent.length]));
+    }
+    records.push(json!(["e"]));
+    records.into()
+}
+
+/// Images by their digest: of every full diff, and of what the others make of them.
+pub(super) fn images() -> BTreeMap<String, Vec<u8>> {
+    let mut images = BTreeMap::from([(digest(&[]), Vec::new())]);
+    let mut left: Vec<Value> = streams()
+        .into_iter()
+        .filter(|f| f["format"] == "rbd diff v1")
+        .collect();
+    while !left.is_empty() {
+        let before = left.len();
+        left.retain(|fixture| {
+            let Some(base) = images.get(fixture["base"]["blake2b"].as_str().unwrap()) else {
+                return true;
+            };
+            let mut image = base.clone();
+            let name = fixture["file"].as_str().unwrap();
+            apply(&mut image, &read(&bytes(name)).expect(name)[0]);
+            let found = digest(&image);
+            assert_eq!(fixture["result"]["blake2b"], found, "{name}");
+            images.insert(found, image);
+            false
+        });
+        assert!(left.len() < before, "no base for {left:?}");
+    }
+    images
+}
+
+#[test]
+fn every_diff_has_the_records_that_it_should() {
+    let mut seen = 0;
+    for fixture in streams() {
+        let name = fixture["file"].as_str().unwrap();
+        if fixture["format"] != "rbd diff v1" {
+            continue;
+        }
+        let diffs = read(&bytes(name)).expect(name);
+        assert_eq!(diffs.len(), 1, "{name}");
+        assert_eq!(records(&diffs[0]), fixture["records"], "{name}");
+        seen += 1;
+    }
+    assert_eq!(seen, 29);
+}
+
+#[test]
+fn every_diff_applied_gives_the_image_that_ceph_has() {
+    assert!(images().len() > 12);
+}
+
+#[test]
+fn every_v2_stream_holds_the_snapshots_that_ceph_has() {
+    let mut seen = 0;
+    for fixture in streams() {
+        let name = fixture["file"].as_str().unwrap();
+        if fixture["format"] != "rbd image v2" {
+            continue;
+        }
+        let diffs = read(&bytes(name)).expect(name);
+        let snapshots = fixture["snapshots"].as_array().unwrap();
+        assert_eq!(diffs.len(), snapshots.len() + 1, "{name}");
+        let mut image = Vec::new();
+        for (diff, snapshot) in diffs.iter().zip(snapshots) {
+            apply(&mut image, diff);
+            let found = json!({
+                "snap": String::from_utf8(diff.0.to.clone().unwrap()).unwrap(),
+                "size": diff.0.size,
+                "protected": diff.0.protected.unwrap(),
+                "blake2b": digest(&image),
+                "sha256": snapshot["sha256"],
+            });
+            assert_eq!(found, *snapshot, "{name}");
+        }
+        apply(&mut image, diffs.last().unwrap());
+        assert_eq!(fixture["result"]["blake2b"], digest(&image), "{name}");
+        seen += 1;
+    }
+    assert_eq!(seen, 3);
+}
+
+#[test]
+fn a_v2_stream_says_how_its_image_was_made() {
+    let stream = bytes("meta.rbd2");
+    let reader = DiffReader::open(&stream[..]).unwrap();
+    let expected = ImageDescription {
+        order: Some(16),
+        features: Some(61),
+        stripe_unit: Some(65536),
+        stripe_count: Some(1),
+        metadata: vec![
+            (b"colour".to_vec(), "blau ✓".as_bytes().to_vec()),
+            (b"conf_rbd_cache".to_vec(), b"false".to_vec()),
+        ],
+    };
+    assert_eq!((reader.version(), reader.diffs()), (DiffVersion::V2, 3));
+    assert_eq!(reader.image(), Some(&expected));
+
+    let stream = bytes("stripe.rbd2");
+    let reader = DiffReader::open(&stream[..]).unwrap();
+    let image = reader.image().unwrap();
+    assert_eq!(
+        (image.stripe_unit, image.stripe_count),
+        (Some(16384), Some(4))
+    );
+}
