@@ -6,6 +6,7 @@ mod compare;
 mod error;
 mod image;
 mod in_order;
+mod pipeline;
 mod restore;
 mod stats;
 mod stream;

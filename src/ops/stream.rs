@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::OpsError;
 use super::backup::{AHEAD, Run, Stored};
 use super::in_order::InOrder;
+use super::pipeline::tell;
 use crate::base::{Phase, Progress, is_zero};
 use crate::chunk::StreamCutter;
 use crate::format::{ContentKind, StreamEntry};
@@ -39,18 +40,10 @@ pub(super) fn stream_into(run: &Run<'_>, source: impl Read + Send) -> Result<Sto
         // Dropped before the threads are joined: else a failure leaves one waiting for it.
         let spare_in = spare_in;
         let failed = done_in.clone();
-        scope.spawn(move || {
-            if let Err(error) = cut(run, source, &spare, &jobs_in) {
-                let _ = failed.send(Err(error));
-            }
-        });
+        scope.spawn(move || tell(failed, |_| cut(run, source, &spare, &jobs_in)));
         for _ in 0..run.context.threads {
             let (jobs, done) = (jobs.clone(), done_in.clone());
-            scope.spawn(move || {
-                if let Err(error) = work(run, &jobs, &done) {
-                    let _ = done.send(Err(error));
-                }
-            });
+            scope.spawn(move || tell(done, |done| work(run, &jobs, done)));
         }
         drop((jobs, done_in));
         plant(run, done, &spare_in)
