@@ -5,6 +5,7 @@
 
 mod error;
 mod file;
+mod input;
 mod pending;
 mod source;
 mod stream;
@@ -13,6 +14,7 @@ mod target;
 
 pub use error::{ErrorKind, Operation, Unsuitable, VolumeError};
 pub use file::FileTarget;
+pub use input::StreamSource;
 pub use source::{DataExtents, ImageIdentity, ImageSource};
 pub use stream::StreamTarget;
 pub use sys::ImageKind;
