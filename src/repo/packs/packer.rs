@@ -142,7 +142,11 @@ impl Packer<'_> {
         work: impl FnOnce(&Packer<'_>) -> Result<T, E>,
     ) -> Result<(T, IndexStored, PackerReport), E> {
         let shared = Shared {
-            claims: Claims::default(),
+            claims: if options.dry_run {
+                Claims::to_count()
+            } else {
+                Claims::to_store()
+            },
             budget: Budget::new(BUDGET),
             closed: AtomicUsize::new(0),
             spare: Mutex::default(),
