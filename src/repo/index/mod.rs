@@ -13,6 +13,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::error::RepoError;
@@ -46,6 +47,8 @@ pub struct Index<'a> {
     locality: RwLock<Locality>,
     /// The packs that are in the store, with their sizes, once somebody wanted to know for sure.
     present: RwLock<Option<HashMap<ObjectHash, u64>>>,
+    /// Whether packs that no segment names were ever known to this run: it may rely on them by now.
+    relies_on_unnamed: AtomicBool,
     /// What [`look_again`](Index::look_again) came to.
     looked_again: Mutex<Option<bool>>,
 }
@@ -101,6 +104,7 @@ impl<'a> Index<'a> {
             current: RwLock::new(current),
             locality: RwLock::default(),
             present: RwLock::new(None),
+            relies_on_unnamed: AtomicBool::new(false),
             looked_again: Mutex::default(),
         };
         index.sync()?;
@@ -171,6 +175,7 @@ impl<'a> Index<'a> {
         if unnamed.is_empty() {
             return Ok(false);
         }
+        self.relies_on_unnamed.store(true, Ordering::Relaxed);
         let there: HashSet<_> = self
             .list_packs()?
             .into_iter()
@@ -242,6 +247,15 @@ impl<'a> Index<'a> {
         Ok(())
     }
 
+    /// Reads all that this run may rely on into a database that is empty.
+    fn fill(&self, db: &Db, segments: &[ObjectHash]) -> Result<(), Failure> {
+        self.load(db, segments)?;
+        if self.relies_on_unnamed.load(Ordering::Relaxed) {
+            self.ask_packs(db)?;
+        }
+        Ok(())
+    }
+
     /// Takes in packs of the store that no segment names, from their own contents. How many.
     fn ask_packs(&self, db: &Db) -> Result<u64, Failure> {
         let mut taken = 0;
@@ -251,6 +265,7 @@ impl<'a> Index<'a> {
             }
             match read_listing(self.project, pack, Some(size)) {
                 Ok(listing) => {
+                    self.relies_on_unnamed.store(true, Ordering::Relaxed);
                     attempt(|| db.insert_unnamed(&[listing]))?;
                     taken += 1;
                 }
@@ -488,6 +503,9 @@ impl<'a> Index<'a> {
 
     /// Makes the database anew from the segments: the first time in the same file, if that works, else in
     /// memory. Nobody sees it half filled.
+    ///
+    /// Packs that no segment names are asked again if there ever were any: chunks that were found in them were
+    /// not stored, and if they were forgotten here, nobody would name them before the record is committed.
     fn refill(&self, current: &mut Current) -> Result<(), RepoError> {
         let old = std::mem::replace(&mut current.db, memory_db(self.project)?);
         let path = old.path().map(Path::to_owned);
@@ -502,7 +520,7 @@ impl<'a> Index<'a> {
         if let Some(path) = path {
             let _ = fs::remove_file(&path);
             if !again && let Ok(Opened::Ready(db)) = open_db(self.project, &path) {
-                match self.load(&db, &segments) {
+                match self.fill(&db, &segments) {
                     Ok(()) => {
                         current.db = *db;
                         return Ok(());
@@ -515,7 +533,7 @@ impl<'a> Index<'a> {
                 }
             }
         }
-        match self.load(&current.db, &segments) {
+        match self.fill(&current.db, &segments) {
             Ok(()) => Ok(()),
             Err(Failure::Repo(error)) => Err(error),
             Err(Failure::Db(why)) => Err(in_memory_failed(why)),
@@ -570,3 +588,6 @@ fn make_private(directory: &Path) -> std::io::Result<()> {
         .mode(0o700)
         .create(directory)
 }
+
+#[cfg(test)]
+mod tests;
