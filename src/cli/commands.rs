@@ -23,7 +23,7 @@ use crate::repo::{
     Repository, SlotInfo,
 };
 use crate::storage::{Backend, ErrorKind, LocalBackend};
-use crate::volume::ImageSource;
+use crate::volume::{ImageSource, StreamSource};
 
 /// Extents that are shown at once; a comparison can have millions.
 const EXTENTS_AT_ONCE: usize = 1024;
@@ -191,7 +191,9 @@ fn backup(session: &Session, access: &Access, request: request::Backup) -> Resul
     let started = Instant::now();
     // The source first: a typo should not cost a password, or make a repository.
     let input = match &request.source {
-        Source::Stdin => Input::Stream(Box::new(std::io::stdin())),
+        Source::Stdin => Input::Stream(Box::new(StreamSource::stdin().map_err(|error| {
+            Failure::new(Code::Failed, "could not read standard input").caused_by(Some(&error))
+        })?)),
         Source::Path(path) => Input::Image(ImageSource::open(path)?),
     };
     let repository = open_or_make(session, access, request.init && !request.dry_run)?;

@@ -26,7 +26,7 @@ use crate::volume::{ImageIdentity, ImageKind, ImageSource};
 pub enum Input {
     /// An image file or a block device.
     Image(ImageSource),
-    /// Bytes until they end.
+    /// Bytes until they end. A read that fails with `WouldBlock` is tried again, unless the backup is to stop.
     Stream(Box<dyn Read + Send>),
 }
 

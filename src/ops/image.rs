@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::OpsError;
 use super::backup::{AHEAD, Run, Stored};
 use super::in_order::InOrder;
+use super::pipeline::tell;
 use crate::base::{BlobId, Buffer, Phase, Progress, SLOT_SIZE, is_zero};
 use crate::format::{Children, ContentKind};
 use crate::repo::{Backup, ErrorKind, ImageTree, NodeStore, PackedNodes, Sealed, Top, slot_chunks};
@@ -48,18 +49,10 @@ pub(super) fn image_into(
         // Dropped before the threads are joined: else a failure leaves one waiting for it.
         let permits = permits;
         let failed = done_in.clone();
-        scope.spawn(move || {
-            if let Err(error) = find_slots(image, &permits_in, &jobs_in) {
-                let _ = failed.send(Err(error));
-            }
-        });
+        scope.spawn(move || tell(failed, |_| find_slots(image, &permits_in, &jobs_in)));
         for _ in 0..run.context.threads {
             let (jobs, done) = (jobs.clone(), done_in.clone());
-            scope.spawn(move || {
-                if let Err(error) = work(run, image, base_top, &jobs, &done) {
-                    let _ = done.send(Err(error));
-                }
-            });
+            scope.spawn(move || tell(done, |done| work(run, image, base_top, &jobs, done)));
         }
         drop((jobs, done_in));
         // Without a base every node is asked for, so that what was lost is stored again.

@@ -7,6 +7,7 @@ mod diff;
 mod error;
 mod image;
 mod in_order;
+mod pipeline;
 mod restore;
 mod stats;
 mod stream;

@@ -1,14 +1,15 @@
 //! Backup of a byte stream: cut by content, since nothing says where in it a change begins.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::sync::atomic::Ordering;
 use std::thread;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
 use super::OpsError;
 use super::backup::{AHEAD, Run, Stored};
 use super::in_order::InOrder;
+use super::pipeline::tell;
 use crate::base::{Phase, Progress, is_zero};
 use crate::chunk::StreamCutter;
 use crate::format::{ContentKind, StreamEntry};
@@ -35,22 +36,16 @@ pub(super) fn stream_into(run: &Run<'_>, source: impl Read + Send) -> Result<Sto
     for _ in 0..ahead {
         let _ = spare_in.send(Batch::default());
     }
+    // Nothing is sent: it ends with the planter.
+    let (planting, planted) = bounded::<()>(0);
     thread::scope(|scope| {
         // Dropped before the threads are joined: else a failure leaves one waiting for it.
-        let spare_in = spare_in;
+        let (spare_in, _planting) = (spare_in, planting);
         let failed = done_in.clone();
-        scope.spawn(move || {
-            if let Err(error) = cut(run, source, &spare, &jobs_in) {
-                let _ = failed.send(Err(error));
-            }
-        });
+        scope.spawn(move || tell(failed, |_| cut(run, source, &spare, &jobs_in, &planted)));
         for _ in 0..run.context.threads {
             let (jobs, done) = (jobs.clone(), done_in.clone());
-            scope.spawn(move || {
-                if let Err(error) = work(run, &jobs, &done) {
-                    let _ = done.send(Err(error));
-                }
-            });
+            scope.spawn(move || tell(done, |done| work(run, &jobs, done)));
         }
         drop((jobs, done_in));
         plant(run, done, &spare_in)
@@ -63,6 +58,7 @@ fn cut(
     source: impl Read,
     spare: &Receiver<Batch>,
     jobs: &Sender<Batch>,
+    planted: &Receiver<()>,
 ) -> Result<(), OpsError> {
     let project = run.project;
     let mut cutter = StreamCutter::new(source, project.chunk_size, project.keys.cut_seed());
@@ -73,11 +69,21 @@ fn cut(
         batch.data.clear();
         batch.lens.clear();
         while batch.data.len() < BATCH_TARGET {
-            let Some(chunk) = cutter.next_chunk().map_err(OpsError::Stdin)? else {
-                break;
-            };
-            batch.data.extend_from_slice(chunk);
-            batch.lens.push(chunk.len());
+            match cutter.next_chunk() {
+                Ok(Some(chunk)) => {
+                    batch.data.extend_from_slice(chunk);
+                    batch.lens.push(chunk.len());
+                }
+                Ok(None) => break,
+                // It has nothing for now: is there still somebody who waits for it?
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    run.context.cancel.check()?;
+                    if planted.try_recv() == Err(TryRecvError::Disconnected) {
+                        return Ok(());
+                    }
+                }
+                Err(error) => return Err(OpsError::Stdin(error)),
+            }
         }
         if batch.lens.is_empty() || jobs.send(batch).is_err() {
             break;

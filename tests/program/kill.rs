@@ -137,6 +137,25 @@ fn a_stream_that_is_interrupted_ends_too() {
 }
 
 #[test]
+fn a_stream_that_nobody_writes_to_is_interrupted_at_once() {
+    let world = World::new();
+    for begun in [&b""[..], b"a few bytes"] {
+        let mut child = world.command(&["backup", "-", "--volume", "s"]);
+        let mut child = child.stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let mut pipe = child.stdin.take().unwrap();
+        pipe.write_all(begun).unwrap();
+        until(&mut child, || {
+            !super::files(&world.path("cache")).is_empty()
+        });
+        thread::sleep(Duration::from_millis(200));
+        send(&child, Signal::INT);
+        assert_eq!(wait(&mut child, QUICKLY).unwrap().code(), Some(130));
+        drop(pipe);
+    }
+    assert_eq!(world.ok(&["list"]), "no backups\n");
+}
+
+#[test]
 fn a_restore_that_ends_early_leaves_no_target() {
     let world = World::new();
     let disk = world.write("disk.img", &noise(4, SIZE));

@@ -2,10 +2,15 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::io::{self, Cursor, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use cuttlebone::base::{BlobId, ObjectHash};
 use cuttlebone::format::{BlobKind, ContentKind};
-use cuttlebone::ops::OpsError;
+use cuttlebone::ops::{Input, OpsError};
 use cuttlebone::repo::{
     Backup, BlobReader, ErrorKind, ImageReader, Index, Repository, read_listing,
 };
@@ -13,7 +18,7 @@ use cuttlebone::storage::{
     Backend, ErrorKind as Failure, Fault, FaultBackend, MemoryBackend, Moment, Plan,
 };
 
-use super::{CHUNK, Heard, Host, House, Image, KIB, SLOT, is_damage, noise};
+use super::{CHUNK, Heard, Host, House, Image, KIB, SLOT, is_damage, noise, options};
 
 /// What the volumes hold, before and after a day.
 struct Days {
@@ -247,6 +252,58 @@ fn a_store_that_fails_any_write_of_a_backup() {
 
 /// A store that lies about what is durable loses one object. Nobody can make up for a chunk, but it is told,
 /// and every other object has a second life.
+/// A pipe that gives what it has, and then nothing, not even its end, as long as somebody asks.
+struct Idle {
+    bytes: Cursor<Vec<u8>>,
+    asked: Arc<AtomicU64>,
+}
+
+impl Read for Idle {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.bytes.read(into)?;
+        if read > 0 {
+            return Ok(read);
+        }
+        thread::sleep(Duration::from_millis(5));
+        let asked = self.asked.fetch_add(1, Ordering::Relaxed);
+        assert!(asked < 2000, "nobody hears that the backup has failed");
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+}
+
+#[test]
+fn an_idle_stream_does_not_keep_a_failure_waiting() {
+    let store = FaultBackend::new();
+    let house = House::init(store.clone(), CHUNK).unwrap();
+    let host = Host::without_cache();
+    let source = |asked: &Arc<AtomicU64>| {
+        let bytes = Cursor::new(noise(1, 11 << 20));
+        let asked = Arc::clone(asked);
+        Input::Stream(Box::new(Idle { bytes, asked }))
+    };
+    let asked = Arc::default();
+    store.set_plan(Plan::at_write(1, Fault::Fail(Failure::Full)));
+    let failed = host.run(&house, source(&asked), &options("dump"));
+    assert!(
+        matches!(&failed, Err(OpsError::Repo(e)) if e.kind() == ErrorKind::Storage(Failure::Full)),
+        "{failed:?}"
+    );
+
+    let asked = Arc::default();
+    let stopped = thread::scope(|scope| {
+        let running = scope.spawn(|| host.run(&house, source(&asked), &options("dump")));
+        while asked.load(Ordering::Relaxed) < 3 && !running.is_finished() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        host.cancel.cancel();
+        running.join().unwrap()
+    });
+    assert!(
+        matches!(&stopped, Err(OpsError::Repo(e)) if e.kind() == ErrorKind::Cancelled),
+        "{stopped:?}"
+    );
+}
+
 #[test]
 fn a_store_that_loses_any_one_write_in_a_crash() {
     let days = Days::new();

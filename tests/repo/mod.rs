@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod index;
 mod model;
+mod panics;
 mod walls;
 
 use std::collections::BTreeMap;

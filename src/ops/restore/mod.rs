@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use self::fill::Tools;
 use self::pieces::{Dealer, Piece};
 use super::in_order::InOrder;
+use super::pipeline::tell;
 use super::{Context, OpsError};
 use crate::base::{Buffer, Phase, Progress};
 use crate::repo::{Backup, BlobReader, ImageReader, Project};
@@ -160,32 +161,32 @@ fn pipeline(
         let written = written;
         let failed = written_in.clone();
         scope.spawn(move || {
-            let mut dealer = Dealer::new(run.context, &spare, &jobs_in);
-            match deal(&mut dealer).and_then(|()| dealer.finish()) {
-                // Nobody takes pieces any more: whoever failed tells why.
-                Err(OpsError::Worker(_)) | Ok(()) => {}
-                Err(error) => drop(failed.send(Err(error))),
-            }
+            tell(failed, |_| {
+                let mut dealer = Dealer::new(run.context, &spare, &jobs_in);
+                match deal(&mut dealer).and_then(|()| dealer.finish()) {
+                    // Nobody takes pieces any more: whoever failed tells why.
+                    Err(OpsError::Worker(_)) => Ok(()),
+                    result => result,
+                }
+            });
         });
         for _ in 0..run.context.threads {
             let (jobs, filled, failed) = (jobs.clone(), filled_in.clone(), written_in.clone());
             let fill = &fill;
-            scope.spawn(move || {
-                if let Err(error) = work(run, fill, &jobs, &filled) {
-                    let _ = failed.send(Err(error));
-                }
-            });
+            scope.spawn(move || tell(failed, |_| work(run, fill, &jobs, &filled)));
         }
         for _ in 0..WRITERS {
             let (filled, written, write) = (filled.clone(), written_in.clone(), &write);
             scope.spawn(move || {
-                for piece in filled {
-                    let result = write(&piece).map(|()| piece);
-                    let failed = result.is_err();
-                    if written.send(result).is_err() || failed {
-                        break;
+                tell(written, |written| {
+                    for piece in filled {
+                        write(&piece)?;
+                        if written.send(Ok(piece)).is_err() {
+                            break;
+                        }
                     }
-                }
+                    Ok(())
+                });
             });
         }
         drop((jobs, filled_in, filled, written_in));

@@ -331,7 +331,7 @@ impl Db {
 
     /// Lets go of it, whatever its state. To be called where it is damaged, since redb then may panic.
     pub(super) fn discard(self) {
-        let _: Result<(), DbError> = attempt(move || {
+        let _ = attempt(move || {
             drop(self);
             Ok(())
         });
@@ -356,9 +356,9 @@ impl Db {
 
 /// Runs a step on a database. redb verifies a file that is not trusted when it is opened; damage that it
 /// comes upon later it may meet with a panic, which here is an error like any other.
-pub(super) fn attempt<T, E: From<DbError>>(step: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+pub(super) fn attempt<T>(step: impl FnOnce() -> Result<T, DbError>) -> Result<T, DbError> {
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(step));
-    caught.unwrap_or_else(|_| Err(DbError::from("it is damaged").into()))
+    caught.unwrap_or_else(|_| Err("it is damaged".into()))
 }
 
 fn tables(database: &Database) -> Result<Tables, DbError> {

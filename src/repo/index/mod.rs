@@ -13,6 +13,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::error::RepoError;
@@ -46,6 +47,8 @@ pub struct Index<'a> {
     locality: RwLock<Locality>,
     /// The packs that are in the store, with their sizes, once somebody wanted to know for sure.
     present: RwLock<Option<HashMap<ObjectHash, u64>>>,
+    /// Whether packs that no segment names were ever known to this run: it may rely on them by now.
+    relies_on_unnamed: AtomicBool,
     /// What [`look_again`](Index::look_again) came to.
     looked_again: Mutex<Option<bool>>,
 }
@@ -101,6 +104,7 @@ impl<'a> Index<'a> {
             current: RwLock::new(current),
             locality: RwLock::default(),
             present: RwLock::new(None),
+            relies_on_unnamed: AtomicBool::new(false),
             looked_again: Mutex::default(),
         };
         index.sync()?;
@@ -153,7 +157,7 @@ impl<'a> Index<'a> {
     /// Takes in the segments that the cache does not have yet.
     pub fn sync(&self) -> Result<(), RepoError> {
         let listed = self.list_segments()?;
-        let loaded: HashSet<_> = self.guarded(|db| Ok(db.segments()?))?.into_iter().collect();
+        let loaded: HashSet<_> = self.guarded(Db::segments)?.into_iter().collect();
         if loaded.iter().any(|segment| !listed.contains(segment)) || self.lost_unnamed()? {
             // With them maybe packs went away that the cache still believes in.
             let why = "segments or packs that it was made from are gone";
@@ -162,7 +166,7 @@ impl<'a> Index<'a> {
             return self.refill(&mut current);
         }
         let missing: Vec<_> = listed.difference(&loaded).copied().collect();
-        self.guarded(|db| self.load(db, &missing))
+        self.retried(|db| self.load(db, &missing))
     }
 
     /// Whether a pack that no segment names is gone: nothing else would tell.
@@ -171,6 +175,7 @@ impl<'a> Index<'a> {
         if unnamed.is_empty() {
             return Ok(false);
         }
+        self.relies_on_unnamed.store(true, Ordering::Relaxed);
         let there: HashSet<_> = self
             .list_packs()?
             .into_iter()
@@ -229,14 +234,23 @@ impl<'a> Index<'a> {
             }
             names.push(*hash);
             if blobs >= BATCH_BLOBS {
-                db.insert(&names, &packs)?;
+                attempt(|| db.insert(&names, &packs))?;
                 (names, packs, blobs) = (Vec::new(), Vec::new(), 0);
             }
         }
         if !names.is_empty() {
-            db.insert(&names, &packs)?;
+            attempt(|| db.insert(&names, &packs))?;
         }
         if damaged {
+            self.ask_packs(db)?;
+        }
+        Ok(())
+    }
+
+    /// Reads all that this run may rely on into a database that is empty.
+    fn fill(&self, db: &Db, segments: &[ObjectHash]) -> Result<(), Failure> {
+        self.load(db, segments)?;
+        if self.relies_on_unnamed.load(Ordering::Relaxed) {
             self.ask_packs(db)?;
         }
         Ok(())
@@ -246,12 +260,13 @@ impl<'a> Index<'a> {
     fn ask_packs(&self, db: &Db) -> Result<u64, Failure> {
         let mut taken = 0;
         for (pack, size) in self.list_packs()? {
-            if db.has_pack(&pack)? {
+            if attempt(|| db.has_pack(&pack))? {
                 continue;
             }
             match read_listing(self.project, pack, Some(size)) {
                 Ok(listing) => {
-                    db.insert_unnamed(&[listing])?;
+                    self.relies_on_unnamed.store(true, Ordering::Relaxed);
+                    attempt(|| db.insert_unnamed(&[listing]))?;
                     taken += 1;
                 }
                 // Without its hash having been checked, a newer version may be a flipped bit.
@@ -276,7 +291,7 @@ impl<'a> Index<'a> {
             return Ok(more);
         }
         let mended = self.verify()?;
-        let asked = self.guarded(|db| self.ask_packs(db))?;
+        let asked = self.retried(|db| self.ask_packs(db))?;
         if asked > 0 {
             let text = format!("{asked} packs are in no index segment: they were asked themselves");
             self.observer.notice(Notice::Text(text));
@@ -314,7 +329,7 @@ impl<'a> Index<'a> {
 
     /// The packs that no segment names.
     pub fn unnamed(&self) -> Result<Vec<ObjectHash>, RepoError> {
-        self.guarded(|db| Ok(db.unnamed()?))
+        self.guarded(Db::unnamed)
     }
 
     /// Takes in a segment that was just stored.
@@ -322,17 +337,17 @@ impl<'a> Index<'a> {
         if let Some(present) = &mut *self.present.write().unwrap_or_else(PoisonError::into_inner) {
             present.extend(packs.iter().map(|p| (p.pack, p.contents.pack_size())));
         }
-        self.guarded(|db| Ok(db.insert(&[segment], packs)?))
+        self.guarded(|db| db.insert(&[segment], packs))
     }
 
     /// Whether the index knows this pack.
     pub fn has_pack(&self, pack: &ObjectHash) -> Result<bool, RepoError> {
-        self.guarded(|db| Ok(db.has_pack(pack)?))
+        self.guarded(|db| db.has_pack(pack))
     }
 
     /// What a pack holds, if the index knows it.
     pub fn listing(&self, pack: &ObjectHash) -> Result<Option<PackListing>, RepoError> {
-        self.guarded(|db| Ok(db.listing(pack)?))
+        self.guarded(|db| db.listing(pack))
     }
 
     /// From now on blobs are only found in packs that are there, in their size: a segment may name
@@ -351,7 +366,7 @@ impl<'a> Index<'a> {
             return Ok(Some(location));
         }
         drop(locality);
-        let mut places = self.guarded(|db| Ok(db.places(id, true)?))?;
+        let mut places = self.guarded(|db| db.places(id, true))?;
         if !places.iter().all(|l| self.is_there(l)) {
             places = self.find_all(id)?;
         }
@@ -377,7 +392,7 @@ impl<'a> Index<'a> {
 
     /// All places where the blob lies: for when the first turns out to be damaged.
     pub fn find_all(&self, id: &BlobId) -> Result<Vec<Location>, RepoError> {
-        let mut places = self.guarded(|db| Ok(db.places(id, false)?))?;
+        let mut places = self.guarded(|db| db.places(id, false))?;
         places.retain(|location| self.is_there(location));
         Ok(places)
     }
@@ -391,7 +406,7 @@ impl<'a> Index<'a> {
         let mut seen = HashSet::new();
         let (mut rebuilt, mut number) = (self.read().rebuilt, 0);
         loop {
-            let listing = self.guarded(|db| Ok(db.pack(number)?))?;
+            let listing = self.guarded(|db| db.pack(number))?;
             let now = self.read().rebuilt;
             if now != rebuilt {
                 (rebuilt, number) = (now, 0);
@@ -409,7 +424,7 @@ impl<'a> Index<'a> {
 
     /// What the cache holds.
     pub fn state(&self) -> Result<CacheState, RepoError> {
-        let (packs, blobs) = self.guarded(|db| Ok(db.counts()?))?;
+        let (packs, blobs) = self.guarded(Db::counts)?;
         Ok(CacheState {
             path: self.read().db.path().map(Path::to_owned),
             packs,
@@ -436,7 +451,7 @@ impl<'a> Index<'a> {
             .current
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
-        let _: Result<(), DbError> = attempt(|| {
+        let _ = attempt(|| {
             current.db.close();
             Ok(())
         });
@@ -450,11 +465,17 @@ impl<'a> Index<'a> {
         self.current.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs a step on the database; if that fails, again on one that was made anew.
-    fn guarded<T>(&self, step: impl Fn(&Db) -> Result<T, Failure>) -> Result<T, RepoError> {
+    /// Asks the database; if that fails, again one that was made anew.
+    fn guarded<T>(&self, step: impl Fn(&Db) -> Result<T, DbError>) -> Result<T, RepoError> {
+        self.retried(|db| Ok(attempt(|| step(db))?))
+    }
+
+    /// The same for steps that do more than that: only what the database does is [`attempt`]ed, since a
+    /// panic of somebody else is no damage of the cache.
+    fn retried<T>(&self, step: impl Fn(&Db) -> Result<T, Failure>) -> Result<T, RepoError> {
         loop {
             let current = self.read();
-            let why = match attempt(|| step(&current.db)) {
+            let why = match step(&current.db) {
                 Ok(value) => return Ok(value),
                 Err(Failure::Repo(error)) => return Err(error),
                 Err(Failure::Db(why)) => why,
@@ -482,6 +503,9 @@ impl<'a> Index<'a> {
 
     /// Makes the database anew from the segments: the first time in the same file, if that works, else in
     /// memory. Nobody sees it half filled.
+    ///
+    /// Packs that no segment names are asked again if there ever were any: chunks that were found in them were
+    /// not stored, and if they were forgotten here, nobody would name them before the record is committed.
     fn refill(&self, current: &mut Current) -> Result<(), RepoError> {
         let old = std::mem::replace(&mut current.db, memory_db(self.project)?);
         let path = old.path().map(Path::to_owned);
@@ -496,7 +520,7 @@ impl<'a> Index<'a> {
         if let Some(path) = path {
             let _ = fs::remove_file(&path);
             if !again && let Ok(Opened::Ready(db)) = open_db(self.project, &path) {
-                match attempt(|| self.load(&db, &segments)) {
+                match self.fill(&db, &segments) {
                     Ok(()) => {
                         current.db = *db;
                         return Ok(());
@@ -509,7 +533,7 @@ impl<'a> Index<'a> {
                 }
             }
         }
-        match attempt(|| self.load(&current.db, &segments)) {
+        match self.fill(&current.db, &segments) {
             Ok(()) => Ok(()),
             Err(Failure::Repo(error)) => Err(error),
             Err(Failure::Db(why)) => Err(in_memory_failed(why)),
@@ -564,3 +588,6 @@ fn make_private(directory: &Path) -> std::io::Result<()> {
         .mode(0o700)
         .create(directory)
 }
+
+#[cfg(test)]
+mod tests;

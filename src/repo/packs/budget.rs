@@ -1,6 +1,7 @@
 //! One bound on all bytes between compression and the store.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use crate::base::Cancelled;
@@ -41,6 +42,11 @@ impl Budget {
         }
         self.changed.notify_all();
     }
+
+    fn close(&self) {
+        *lock(&self.left) = None;
+        self.changed.notify_all();
+    }
 }
 
 /// Closes a budget whatever way its giver ends.
@@ -48,11 +54,51 @@ pub(super) struct CloseOnDrop<'a>(pub(super) &'a Budget);
 
 impl Drop for CloseOnDrop<'_> {
     fn drop(&mut self) {
-        *lock(&self.0.left) = None;
-        self.0.changed.notify_all();
+        self.0.close();
+    }
+}
+
+/// Closes a budget if its taker panics: what it took would never be given back.
+pub(super) struct CloseOnPanic<'a>(pub(super) &'a Budget);
+
+impl Drop for CloseOnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.close();
+        }
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_waits_for_what_a_panic_took() {
+        let budget = Budget::new(1);
+        let waited = thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                let patience = Duration::from_mins(1);
+                while budget.take_within(2, patience)? {}
+                Ok::<_, Cancelled>(())
+            });
+            let taking = scope.spawn(|| {
+                let _closing = CloseOnPanic(&budget);
+                assert!(
+                    !budget.take_within(1, Duration::ZERO).unwrap(),
+                    "on purpose"
+                );
+            });
+            assert!(taking.join().is_err());
+            waiting.join().unwrap()
+        });
+        assert_eq!(waited, Err(Cancelled));
+        let calm = Budget::new(1);
+        drop(CloseOnPanic(&calm));
+        assert_eq!(calm.take_within(1, Duration::ZERO), Ok(true));
+    }
 }

@@ -5,6 +5,7 @@
 //! delivered goes to the writer. One byte budget bounds everything between compression and the store.
 
 use std::collections::HashSet;
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use crossbeam_channel::Sender;
 use super::super::codec::{Compression, Compressor};
 use super::super::error::RepoError;
 use super::super::index::{Index, Location};
-use super::budget::{Budget, CloseOnDrop};
+use super::budget::{Budget, CloseOnDrop, CloseOnPanic};
 use super::claims::Claims;
 use super::listing::{pack_context, read_listing};
 use super::writer::{IndexStored, Writer};
@@ -141,7 +142,11 @@ impl Packer<'_> {
         work: impl FnOnce(&Packer<'_>) -> Result<T, E>,
     ) -> Result<(T, IndexStored, PackerReport), E> {
         let shared = Shared {
-            claims: Claims::default(),
+            claims: if options.dry_run {
+                Claims::to_count()
+            } else {
+                Claims::to_store()
+            },
             budget: Budget::new(BUDGET),
             closed: AtomicUsize::new(0),
             spare: Mutex::default(),
@@ -176,7 +181,7 @@ impl Packer<'_> {
             let bytes_new = packer.bytes_new.load(Ordering::Relaxed);
             // The end of the channel tells the writer that no pack follows.
             drop(packer);
-            let written = writing.join().map_err(|_| RepoError::from(Cancelled))?;
+            let written = writing.join().unwrap_or_else(|panic| resume_unwind(panic));
             // If the writer failed, the others only failed because it did.
             let (stored, bytes_stored) = written.map_err(E::from)?;
             let value = worked?;
@@ -300,6 +305,8 @@ impl Packer<'_> {
 
     /// Seals runs for the open pack and delivers them.
     fn hand_over(&self, runs: &[Run], mut part: Vec<u8>) -> Result<(), RepoError> {
+        // Without this part its pack would never go to the writer, whom all others wait for.
+        let _closing = CloseOnPanic(&self.shared.budget);
         self.make_room(part.capacity())?;
         let (pack, part_number, first_ordinal) = self.reserve(runs, part.len())?;
         self.seal(
@@ -346,6 +353,7 @@ impl Packer<'_> {
     }
 
     fn store_nodes(&self, plain: &[u8], runs: &[Run]) -> Result<(), RepoError> {
+        let _closing = CloseOnPanic(&self.shared.budget);
         let mut copies = Vec::with_capacity(NODE_COPIES);
         for _ in 0..NODE_COPIES {
             self.make_room(plain.len())?;
