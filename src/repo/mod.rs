@@ -3,6 +3,7 @@
 mod blobs;
 mod codec;
 mod error;
+mod fetch;
 mod index;
 mod keys;
 mod layout;
@@ -20,6 +21,7 @@ pub use crate::format::{ContentKind, SlotInfo};
 pub use blobs::{BlobReader, Opener};
 pub use codec::{Compression, Compressor};
 pub use error::{Damage, ErrorKind, RepoError};
+pub use fetch::ChunkFetcher;
 pub use index::{Cache, CacheState, Index, Location, PlacedRun};
 pub use keys::{KeyScope, KeySummary, NewKey};
 pub use layout::ObjectRef;
