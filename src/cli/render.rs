@@ -102,8 +102,15 @@ fn took(seconds: f64) -> String {
 }
 
 fn backup(summary: &BackupSummary) -> String {
-    let volume = printable(&summary.volume);
+    let mut volume = printable(&summary.volume).to_string();
+    if let Some(snapshot) = &summary.snapshot {
+        volume += &format!("@{}", printable(&snapshot.to_string()));
+    }
     let (first, stored) = match &summary.backup_id {
+        Some(id) if summary.existing => {
+            let id = short_id(id);
+            return format!("backup {id} of {volume} is there already, and is the same\n");
+        }
         Some(id) => (format!("backup {} of {volume}", short_id(id)), "stored"),
         None => (
             format!("dry run of {volume}; nothing was stored"),

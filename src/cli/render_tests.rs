@@ -51,6 +51,8 @@ fn a_status_line_fits_a_terminal() {
 #[test]
 fn a_backup_says_what_it_did() {
     let mut summary = BackupSummary {
+        snapshot: None,
+        existing: false,
         backup_id: Some("3f9a01bc".repeat(8)),
         volume: "web1".to_owned(),
         size: 8 << 30,

@@ -247,6 +247,7 @@ impl Made {
 /// Small packs, so that a little data makes many of them.
 fn options(volume: &str) -> BackupOptions {
     BackupOptions {
+        force_base: false,
         volume: volume.to_owned(),
         volume_chosen: true,
         base: None,
