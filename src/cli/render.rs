@@ -405,7 +405,7 @@ pub(crate) fn diff(diff: &DiffEntry) -> String {
             )),
         ),
         ("Touches", touched),
-    ])
+    ]) + "\n"
 }
 
 pub(crate) fn diffs(diffs: &[DiffEntry], columns: Option<usize>) -> String {
@@ -435,7 +435,7 @@ pub(crate) fn diffs(diffs: &[DiffEntry], columns: Option<usize>) -> String {
         ]
     };
     let rows: Vec<_> = diffs.iter().map(row).collect();
-    table(&header, &rows, columns)
+    table(&header, &rows, columns) + "\n"
 }
 
 fn diff_image(image: &DiffImage) -> String {
@@ -465,7 +465,7 @@ fn diff_image(image: &DiffImage) -> String {
 fn diff_stream(stream: &DiffStream) -> String {
     let version = match stream.version {
         Some(version) => format!("RBD diff, version {version}"),
-        None => "no RBD diff".to_owned(),
+        None => "RBD diff of an unknown version".to_owned(),
     };
     let state = match &stream.damage {
         None => "whole".to_owned(),
@@ -473,7 +473,7 @@ fn diff_stream(stream: &DiffStream) -> String {
     };
     let source = printable(&stream.source);
     let bytes = exact(stream.bytes);
-    format!("\n{source}\n  {version}, {bytes}\n  {state}\n")
+    format!("{source}\n  {version}, {bytes}\n  {state}\n")
 }
 
 fn merge(summary: &MergeSummary) -> String {

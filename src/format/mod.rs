@@ -26,8 +26,8 @@ pub use pack::{
 };
 pub use project::{ProjectObject, Settings};
 pub use rbd::{
-    CutIn, DiffError, DiffErrorKind, DiffField, DiffHeader, DiffPlace, DiffReader, DiffVersion,
-    DiffWriter, Extent, ExtentKind, ImageDescription,
+    CutIn, DiffBase, DiffError, DiffErrorKind, DiffField, DiffHeader, DiffPlace, DiffReader,
+    DiffVersion, DiffWriter, Extent, ExtentKind, ImageDescription,
 };
 pub use record::{
     BackupRecord, ByteString, Content, ContentKind, Counts, RbdImage, SourceInfo, VolumeInfo,
