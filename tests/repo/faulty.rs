@@ -14,7 +14,8 @@ use cuttlebone::storage::MemoryBackend;
 
 use super::{CHUNK, Heard, Host, House, SLOT, noise};
 
-const CHUNKS: usize = SLOT as usize / CHUNK;
+/// In a slot.
+const CHUNKS: usize = (4 << 20) / CHUNK;
 
 /// Puts chunks and nodes into the project as they are asked for.
 struct Forger<'a> {
