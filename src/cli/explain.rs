@@ -119,7 +119,7 @@ impl From<RepoError> for Failure {
             } => Some(
                 "both copies of it are unusable: put one back from another copy of the repository, if there is one".into(),
             ),
-            RepoError::Damaged { .. } | RepoError::Missing { .. } | RepoError::Tree => Some(
+            RepoError::Damaged { .. } | RepoError::Missing { .. } | RepoError::Tree | RepoError::WrongLength { .. } => Some(
                 "run “cuttlebone check --read-data” to see which backups are affected; others are whole".into(),
             ),
             RepoError::WrongPassword { .. } => {

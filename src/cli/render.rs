@@ -213,10 +213,6 @@ fn stats(stats: &Stats) -> String {
 fn detail(detail: &BackupDetail, zone: &TimeZone) -> String {
     let entry = &detail.entry;
     let bytes = |size: Option<u64>| size.map(|size| ByteSize(size).to_string());
-    let labels = entry
-        .labels
-        .iter()
-        .map(|(key, value)| format!("{key}={value}"));
     let lines = [
         ("Backup", Some(entry.backup_id.clone())),
         ("Volume", Some(entry.volume.clone())),
@@ -236,10 +232,7 @@ fn detail(detail: &BackupDetail, zone: &TimeZone) -> String {
         ("Finished", Some(time(detail.finished, zone))),
         ("Host", entry.host.clone()),
         ("Base", detail.base.clone()),
-        (
-            "Labels",
-            Some(labels.collect::<Vec<_>>().join(", ")).filter(|all| !all.is_empty()),
-        ),
+        ("Labels", Some(labels(entry)).filter(|all| !all.is_empty())),
         ("Source", source(&detail.source)),
         ("Changed", bytes(detail.bytes_changed)),
         ("Read", bytes(detail.bytes_read)),
@@ -252,6 +245,12 @@ fn detail(detail: &BackupDetail, zone: &TimeZone) -> String {
         ("Tool", detail.tool.clone()),
     ];
     fields(&lines)
+}
+
+fn labels(entry: &BackupEntry) -> String {
+    let labels = entry.labels.iter();
+    let labels = labels.map(|(key, value)| format!("{key}={value}"));
+    labels.collect::<Vec<_>>().join(", ")
 }
 
 /// Where a backup came from, as its record says it.
@@ -282,15 +281,19 @@ pub(crate) fn backups(entries: &[BackupEntry], zone: &TimeZone, columns: Option<
     if entries.is_empty() {
         return "no backups\n".to_owned();
     }
-    let header = [
+    let mut header = vec![
         Column::left("ID"),
         Column::left("Time"),
         Column::name("Volume"),
         Column::right("Size"),
         Column::right("Stored"),
     ];
+    let labelled = entries.iter().any(|entry| !entry.labels.is_empty());
+    if labelled {
+        header.push(Column::name("Labels"));
+    }
     let row = |entry: &BackupEntry| {
-        vec![
+        let mut row = vec![
             short_id(&entry.backup_id).to_owned(),
             time(entry.time, zone),
             entry.volume.clone(),
@@ -298,7 +301,11 @@ pub(crate) fn backups(entries: &[BackupEntry], zone: &TimeZone, columns: Option<
             entry
                 .bytes_stored
                 .map_or_else(String::new, |bytes| ByteSize(bytes).to_string()),
-        ]
+        ];
+        if labelled {
+            row.push(labels(entry));
+        }
+        row
     };
     table(
         &header,

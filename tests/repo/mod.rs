@@ -2,6 +2,7 @@
 
 mod crash;
 mod damage;
+mod faulty;
 mod index;
 mod model;
 mod panics;
