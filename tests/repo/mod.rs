@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod faulty;
 mod index;
+mod ingest;
 mod model;
 mod panics;
 mod walls;
