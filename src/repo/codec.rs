@@ -3,7 +3,7 @@
 use zstd::zstd_safe::CParameter;
 
 use super::error::Damage;
-use crate::format::Codec;
+use crate::format::{Codec, RUN_PLAIN_MAX};
 
 /// How hard to compress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,18 +24,24 @@ impl Default for Compression {
 pub struct Compressor(Option<zstd::bulk::Compressor<'static>>);
 
 impl Compressor {
-    /// For this level.
+    /// For this level, and for runs of up to a slot.
     pub fn new(compression: Compression) -> std::io::Result<Self> {
+        Self::for_runs(compression, RUN_PLAIN_MAX)
+    }
+
+    /// For this level, and for runs of up to so many bytes.
+    pub fn for_runs(compression: Compression, len: usize) -> std::io::Result<Self> {
         let Compression::Level(level) = compression else {
             return Ok(Self(None));
         };
         let mut compressor = zstd::bulk::Compressor::new(level)?;
         if level == 1 {
             // The tables of level 1 are made for 16 KiB and forget what lies further back. With room for
-            // a slot it finds what level 3 finds, at its own speed (docs/decisions/0003-runs.md).
+            // a run it finds what level 3 finds, at its own speed (docs/decisions/0003-runs.md).
+            let hash_log = if len > 1 << 20 { 17 } else { 15 };
             for parameter in [
                 CParameter::WindowLog(22),
-                CParameter::HashLog(17),
+                CParameter::HashLog(hash_log),
                 CParameter::MinMatch(6),
             ] {
                 compressor.set_parameter(parameter)?;

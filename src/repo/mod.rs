@@ -28,8 +28,8 @@ pub use layout::ObjectRef;
 pub use objects::Objects;
 pub use open::{InitOptions, Project, Repository};
 pub use packs::{
-    IndexStored, Journal, PackTargets, Packer, PackerOptions, PackerReport, Sealed, listing_of,
-    read_listing,
+    IndexStored, Journal, PackTargets, Packer, PackerOptions, PackerReport, RunLen, Sealed,
+    listing_of, read_listing,
 };
 pub use reader::{ChunkRef, ImageReader, slot_chunks};
 pub use records::{Backup, Records};

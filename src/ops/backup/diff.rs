@@ -21,7 +21,7 @@ use crate::format::{
 };
 use crate::ops::diff::{DiffSource, reading};
 use crate::ops::{Context, OpsError};
-use crate::repo::{Backup, Index, Project, Records, Top};
+use crate::repo::{Backup, Index, Project, Records, RunLen, Top};
 
 /// What `SourceInfo::kind` says of a diff.
 const KIND: &str = "rbd-diff";
@@ -161,9 +161,14 @@ impl<'a> Line<'a> {
             dry_run: self.options.dry_run || !taken.is_empty(),
             ..self.options.clone()
         };
-        let packed = pack(self.project, index, &options, self.context, |run| {
-            self.diff_into(run, reader, header.size, base.as_ref())
-        })?;
+        let packed = pack(
+            self.project,
+            index,
+            &options,
+            RunLen::Part,
+            self.context,
+            |run| self.diff_into(run, reader, header.size, base.as_ref()),
+        )?;
         let root = content(self.project, &packed.stored).root;
         let same = |backup: &&&Backup| backup.record.content.root == root;
         let existing = taken.iter().rev().find(same).copied();

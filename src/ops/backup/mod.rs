@@ -27,7 +27,7 @@ use crate::format::{
 };
 use crate::repo::{
     BlobReader, Compression, Index, IndexStored, PackTargets, Packer, PackerOptions, Project,
-    Records, RepoError,
+    Records, RepoError, RunLen,
 };
 use crate::volume::{ImageIdentity, ImageKind, ImageSource};
 
@@ -133,8 +133,13 @@ pub fn backup(
         index.believe_only_what_is_there()?;
         index.look_again()?;
     }
-    let packed = pack(project, &index, options, context, |run| {
-        match (input, base) {
+    let packed = pack(
+        project,
+        &index,
+        options,
+        RunLen::Slot,
+        context,
+        |run| match (input, base) {
             (Input::Image(image), Some(base)) if unwritten_since(&image, base, options) => {
                 let text = "nobody wrote to the file since the last backup, so its content was taken \
                 from there (--reread reads it all the same)";
@@ -147,8 +152,8 @@ pub fn backup(
             }
             (Input::Image(image), base) => image_into(run, &image, base),
             (Input::Stream(source), _) => stream_into(run, source),
-        }
-    })?;
+        },
+    )?;
     index.close();
     context.cancel.check()?;
     let (size, counts) = (packed.stored.size, packed.counts);
@@ -207,6 +212,7 @@ fn pack(
     project: &Project,
     index: &Index<'_>,
     options: &BackupOptions,
+    run_len: RunLen,
     context: &Context<'_>,
     work: impl FnOnce(&Run<'_>) -> Result<Stored, OpsError>,
 ) -> Result<Packed, OpsError> {
@@ -215,6 +221,7 @@ fn pack(
     let tally = Tally::default();
     let packing = PackerOptions {
         compression: options.compression,
+        run_len,
         targets: options.pack_targets,
         dry_run: options.dry_run,
     };

@@ -13,5 +13,5 @@ pub(super) use listing::pack_context;
 pub use listing::{listing_of, read_listing};
 pub(super) use packer::run_context;
 pub use packer::{Packer, PackerOptions, PackerReport, Sealed};
-pub use targets::PackTargets;
+pub use targets::{PackTargets, RunLen};
 pub use writer::IndexStored;

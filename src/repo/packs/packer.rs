@@ -19,12 +19,10 @@ use super::budget::{Budget, CloseOnDrop, CloseOnPanic};
 use super::claims::Claims;
 use super::listing::{pack_context, read_listing};
 use super::writer::{IndexStored, Writer};
-use super::{Journal, PackTargets};
+use super::{Journal, PackTargets, RunLen};
 use crate::base::{BlobId, Cancelled, Notice, ObjectHash, Observer};
 use crate::crypto::{PackCipher, PackNonce, TAG_LEN};
-use crate::format::{
-    Blob, BlobKind, Codec, Contents, PackListing, RUN_BLOBS_MAX, RUN_PLAIN_MAX, Run,
-};
+use crate::format::{Blob, BlobKind, Codec, Contents, PackListing, RUN_BLOBS_MAX, Run};
 
 /// No pack gets more blobs, so that a listing stays small.
 const BLOBS_TARGET: usize = 8192;
@@ -89,6 +87,8 @@ pub struct Sealed {
 pub struct PackerOptions {
     /// How hard to compress.
     pub compression: Compression,
+    /// When runs are full.
+    pub run_len: RunLen,
     /// When packs and segments are full.
     pub targets: PackTargets,
     /// Do everything but store.
@@ -232,7 +232,11 @@ impl Packer<'_> {
     /// What a worker needs to add blobs.
     pub fn worker(&self) -> Result<Sealed, RepoError> {
         Ok(Sealed {
-            compressor: Compressor::new(self.options.compression).map_err(RepoError::Compress)?,
+            compressor: Compressor::for_runs(
+                self.options.compression,
+                self.options.run_len.bytes(),
+            )
+            .map_err(RepoError::Compress)?,
             plain: Vec::new(),
             blobs: Vec::new(),
             scratch: Vec::new(),
@@ -251,7 +255,10 @@ impl Packer<'_> {
         if !self.claim(id)? {
             return Ok(false);
         }
-        if worker.plain.len() + plain.len() > RUN_PLAIN_MAX || worker.blobs.len() == RUN_BLOBS_MAX {
+        let run_len = self.options.run_len.bytes();
+        if !worker.plain.is_empty() && worker.plain.len() + plain.len() > run_len
+            || worker.blobs.len() == RUN_BLOBS_MAX
+        {
             self.end_run(worker)?;
         }
         worker.plain.extend_from_slice(plain);
