@@ -148,6 +148,9 @@ pub struct SourceInfo {
     /// These times were old enough when they were read that no later write can hide behind them.
     #[serde(default)]
     pub settled: bool,
+    /// The snapshot that it is of, as the diff that led to it says.
+    #[serde(default)]
+    pub snapshot: Option<ByteString>,
 }
 
 /// What a backup took, in bytes and chunks.

@@ -286,6 +286,7 @@ fn source_info(identity: &ImageIdentity) -> SourceInfo {
         inode: Some((identity.device, identity.inode)),
         changed_ns: Some((identity.mtime_ns, identity.ctime_ns)),
         settled: identity.settled,
+        snapshot: None,
     }
 }
 
@@ -296,6 +297,7 @@ fn stdin_info() -> SourceInfo {
         inode: None,
         changed_ns: None,
         settled: false,
+        snapshot: None,
     }
 }
 
