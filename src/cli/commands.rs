@@ -15,7 +15,7 @@ use super::message::{
 };
 use super::password::Password;
 use super::request::{self, Compression, Existing, Kdf, Operation, Source, Target, VolumeName};
-use super::{Session, keys};
+use super::{Session, export, keys};
 use crate::base::{CHUNK_SIZE_DEFAULT, ChunkSize, Observer};
 use crate::ops::{self, Context, Input, Restored};
 use crate::repo::{
@@ -41,6 +41,7 @@ pub(super) fn perform(
         Operation::Show { backup } => show(session, access, &backup),
         Operation::Compare { a, b } => compare(session, access, &a, &b),
         Operation::Restore(request) => restore(session, access, &request),
+        Operation::ExportDiff(request) => export::export(session, access, request),
         Operation::Check { read_data } => check(session, access, read_data),
         Operation::Stats => stats(session, access),
         Operation::Key(key) => keys::perform(session, access, key),
@@ -52,7 +53,7 @@ pub(super) fn observer(session: &Session) -> &dyn Observer {
     &*session.meter
 }
 
-fn context<'a>(session: &'a Session, access: &'a Access) -> Context<'a> {
+pub(super) fn context<'a>(session: &'a Session, access: &'a Access) -> Context<'a> {
     Context {
         observer: observer(session),
         cancel: &session.cancel,
@@ -85,7 +86,10 @@ pub(super) fn open(session: &Session, access: &Access) -> Result<Repository, Fai
     Ok(Repository::open(backend, &password, observer(session))?)
 }
 
-fn open_project(session: &Session, access: &Access) -> Result<(Repository, Project), Failure> {
+pub(super) fn open_project(
+    session: &Session,
+    access: &Access,
+) -> Result<(Repository, Project), Failure> {
     let repository = open(session, access)?;
     let project = repository.project(&access.project, observer(session))?;
     Ok((repository, project))
@@ -246,7 +250,7 @@ fn cache_path(project: &Project, access: &Access) -> String {
 }
 
 /// The records, with a word about those that cannot be read.
-fn records(session: &Session, project: &Project) -> Result<Records, Failure> {
+pub(super) fn records(session: &Session, project: &Project) -> Result<Records, Failure> {
     let records = Records::load(project)?;
     session.meter.finish();
     for error in records.damaged() {

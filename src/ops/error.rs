@@ -56,6 +56,14 @@ pub enum OpsError {
     },
     #[error("{name} holds several diffs, and can only be merged from a regular file")]
     NotSeekable { name: String },
+    #[error("there is no diff from {from} to {to}: {why}")]
+    NoDiff {
+        from: String,
+        to: String,
+        why: &'static str,
+    },
+    #[error("{backup} names no snapshot at which a diff could begin")]
+    NoSnapshot { backup: String },
     #[error("{0}")]
     Worker(&'static str),
 }
