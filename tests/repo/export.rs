@@ -200,7 +200,7 @@ fn the_cost_follows_the_difference() {
     let made_c = made(&c);
 
     let reads = |from, to: &Backup| {
-        store.take_log();
+        let _ = store.take_log();
         let diff = diff((&host, &house), from, to);
         let log = store.take_log();
         let gets = log
