@@ -358,6 +358,7 @@ fn backup(kind: ContentKind, size: u64, chunk_size: u32, top: Option<u8>) -> Bac
             inode: Some((1, u64::MAX)),
             changed_ns: Some((i64::MIN, i64::MAX)),
             settled: true,
+            ..SourceInfo::default()
         }),
         counts: Counts::default(),
         tool: Some("cuttlebone 0.1.0".into()),

@@ -17,6 +17,8 @@ pub enum Phase {
     InspectDiff,
     /// Diffs are made one; the bytes are those of the image.
     MergeDiffs,
+    /// What a backup changes is written as a diff; the bytes are those of the image.
+    ExportDiff,
 }
 
 /// How far a phase is. Counts only grow within one phase.

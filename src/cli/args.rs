@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueHint};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::base::{ByteSize, ChunkSize};
 
@@ -196,7 +196,8 @@ Example:
 Examples:
   cuttlebone restore web1-root disk.img
   cuttlebone restore 3f9a01bc /dev/vg0/root --in-place
-  cuttlebone restore db.dump - | psql")]
+  cuttlebone restore db.dump - | psql
+  cuttlebone restore web1-root - --format rbd-diff | rbd import-diff - pool/new")]
     Restore(RestoreArgs),
 
     /// Look for damage
@@ -216,15 +217,16 @@ Example:
     #[command(after_help = "Example:\n  cuttlebone stats")]
     Stats,
 
-    /// Look into RBD diffs, and make one of many
+    /// Look into RBD diffs, make one of many, or of two backups
     ///
-    /// These are the streams of “rbd export-diff” and “rbd export --export-format 2”. Neither a
-    /// cluster nor a repository is needed.
+    /// These are the streams of “rbd export-diff” and “rbd export --export-format 2”. No cluster
+    /// is needed, and a repository only for “diff export”.
     #[command(arg_required_else_help = true)]
     #[command(after_help = "\
 Examples:
   rbd export-diff --from-snap mon pool/web1@tue - | cuttlebone diff inspect -
-  cuttlebone diff merge full.diff mon.diff tue.diff -o new.diff")]
+  cuttlebone diff merge full.diff mon.diff tue.diff -o new.diff
+  cuttlebone diff export --from web1@mon web1@tue | rbd import-diff - pool/web1")]
     Diff {
         #[command(subcommand)]
         command: DiffCommand,
@@ -349,6 +351,18 @@ pub(crate) struct RestoreArgs {
     /// Overwrite an existing target
     #[arg(long, conflicts_with = "in_place")]
     pub(crate) force: bool,
+    /// What to write
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Raw)]
+    pub(crate) format: Format,
+}
+
+/// What a backup is restored as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// The bytes themselves
+    Raw,
+    /// A full diff for “rbd import-diff” onto an empty image
+    RbdDiff,
 }
 
 #[derive(Debug, Subcommand)]
@@ -373,6 +387,44 @@ Examples:
   cuttlebone diff merge full.diff mon.diff tue.diff -o new.diff
   cuttlebone diff merge mon.diff tue.diff -o - | rbd import-diff - pool/web1")]
     Merge(MergeArgs),
+
+    /// Write what changed between two backups as a diff
+    ///
+    /// “rbd import-diff” onto an image whose snapshot has the content of the first backup gives
+    /// the second. Without --from it is a full diff, for an empty image. Reads only what differs.
+    #[command(after_help = "\
+Examples:
+  cuttlebone diff export --from web1@mon web1@tue -o tue.diff
+  cuttlebone diff export --from web1~1 web1 --from-snapshot mon | rbd import-diff - pool/web1")]
+    Export(ExportArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// The backup that the diff leads to: an id or its beginning, VOLUME, VOLUME@SNAPSHOT or VOLUME~N
+    pub(crate) backup: String,
+    /// The backup that the diff builds on; none if not given
+    #[arg(long, value_name = "BACKUP")]
+    pub(crate) from: Option<String>,
+    /// The new diff; standard output if not given, or “-”
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        default_value = "-",
+        hide_default_value = true
+    )]
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) output: OsString,
+    /// Replace an existing file
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// The snapshot to build on; as the first backup says if not given
+    #[arg(long, value_name = "NAME", requires = "from")]
+    pub(crate) from_snapshot: Option<OsString>,
+    /// The snapshot to make; as the second backup says if not given
+    #[arg(long, value_name = "NAME")]
+    pub(crate) to_snapshot: Option<OsString>,
 }
 
 #[derive(Debug, Args)]

@@ -15,7 +15,7 @@ use super::message::{
 };
 use super::password::Password;
 use super::request::{self, Existing, Kdf, Operation, Target};
-use super::{Session, backup, keys};
+use super::{Session, backup, export, keys};
 use crate::base::{CHUNK_SIZE_DEFAULT, ChunkSize, Observer};
 use crate::ops::{self, Context, Restored};
 use crate::repo::{
@@ -40,6 +40,7 @@ pub(super) fn perform(
         Operation::Show { backup } => show(session, access, &backup),
         Operation::Compare { a, b } => compare(session, access, &a, &b),
         Operation::Restore(request) => restore(session, access, &request),
+        Operation::ExportDiff(request) => export::export(session, access, request),
         Operation::Check { read_data } => check(session, access, read_data),
         Operation::Stats => stats(session, access),
         Operation::Key(key) => keys::perform(session, access, key),
@@ -84,7 +85,10 @@ pub(super) fn open(session: &Session, access: &Access) -> Result<Repository, Fai
     Ok(Repository::open(backend, &password, observer(session))?)
 }
 
-fn open_project(session: &Session, access: &Access) -> Result<(Repository, Project), Failure> {
+pub(super) fn open_project(
+    session: &Session,
+    access: &Access,
+) -> Result<(Repository, Project), Failure> {
     let repository = open(session, access)?;
     let project = repository.project(&access.project, observer(session))?;
     Ok((repository, project))
@@ -196,7 +200,7 @@ pub(super) fn cache_path(project: &Project, access: &Access) -> String {
 }
 
 /// The records, with a word about those that cannot be read.
-fn records(session: &Session, project: &Project) -> Result<Records, Failure> {
+pub(super) fn records(session: &Session, project: &Project) -> Result<Records, Failure> {
     let records = Records::load(project)?;
     session.meter.finish();
     for error in records.damaged() {

@@ -1,5 +1,6 @@
-//! The commands below `diff`. They need neither a repository nor a password.
+//! The commands below `diff`. All but `export` need neither a repository nor a password.
 
+use std::io::IsTerminal;
 use std::time::Instant;
 
 use super::Session;
@@ -8,8 +9,8 @@ use super::message::{DiffEntry, DiffImage, DiffStream, MergeSummary, Message, Me
 use super::request::{Diff, Source, Target};
 use crate::base::Cancelled;
 use crate::ops::{
-    self, ByteString, Context, DiffSight, DiffSource, DiffSummary, DiffVersion, ImageDescription,
-    Merged, OpsError,
+    self, ByteString, Context, DiffOutput, DiffSight, DiffSource, DiffSummary, DiffVersion,
+    ImageDescription, OpsError,
 };
 use crate::volume::{ErrorKind, InputFile};
 
@@ -46,7 +47,7 @@ pub(super) fn open(source: &Source) -> Result<DiffSource<'static>, Failure> {
     })
 }
 
-fn name(bytes: &[u8]) -> ByteString {
+pub(super) fn name(bytes: &[u8]) -> ByteString {
     ByteString::from(bytes)
 }
 
@@ -180,26 +181,11 @@ fn merge(
     target: &Target,
     force: bool,
 ) -> Result<(), Failure> {
+    no_terminal(target)?;
     let started = Instant::now();
     let inputs = sources.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-    let mut stdout = std::io::stdout().lock();
-    let (to, target) = match target {
-        Target::Stdout => (Merged::Stream(&mut stdout, STDOUT), STDOUT.to_owned()),
-        Target::Path(path) => {
-            let to = if force {
-                Merged::Replace(path)
-            } else {
-                Merged::New(path)
-            };
-            (to, path.display().to_string())
-        }
-    };
-    let report = ops::merge_diffs(inputs, to, &context(session)).map_err(|error| match error {
-        OpsError::Volume(error) if error.kind == ErrorKind::Exists => {
-            Failure::from_error(Code::Failed, &error)
-                .hint("choose another name, or --force to replace it")
-        }
-        error => error.into(),
+    let (report, target) = into(target, force, |to| {
+        ops::merge_diffs(inputs, to, &context(session))
     })?;
     session.meter.finish();
     session.output.show(&Message::Merge(MergeSummary {
@@ -214,4 +200,41 @@ fn merge(
         bytes_written: report.written,
         duration: started.elapsed().as_secs_f64(),
     }))
+}
+
+/// Lets `write` write a diff; with its result, what messages call the target.
+pub(super) fn into<T>(
+    target: &Target,
+    force: bool,
+    write: impl FnOnce(DiffOutput<'_>) -> Result<T, OpsError>,
+) -> Result<(T, String), Failure> {
+    let mut stdout = std::io::stdout();
+    let (to, target) = match target {
+        Target::Stdout => (DiffOutput::Stream(&mut stdout, STDOUT), STDOUT.to_owned()),
+        Target::Path(path) => {
+            let to = if force {
+                DiffOutput::Replace(path)
+            } else {
+                DiffOutput::New(path)
+            };
+            (to, path.display().to_string())
+        }
+    };
+    match write(to) {
+        Ok(written) => Ok((written, target)),
+        Err(OpsError::Volume(error)) if error.kind == ErrorKind::Exists => {
+            Err(Failure::from_error(Code::Failed, &error)
+                .hint("choose another name, or --force to replace it"))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Refuses to show a diff to a person.
+pub(super) fn no_terminal(target: &Target) -> Result<(), Failure> {
+    if *target == Target::Stdout && std::io::stdout().is_terminal() {
+        return Err(Failure::usage("a diff cannot be shown on a terminal")
+            .hint("name a file to write it to, or pipe it into “rbd import-diff”"));
+    }
+    Ok(())
 }

@@ -58,6 +58,10 @@ impl From<OpsError> for Failure {
                 .hint("look into it with “cuttlebone diff inspect”"),
             OpsError::TooLarge { .. } => Self::from_error(Code::Failed, &error)
                 .hint("no Ceph image is that large; export it again"),
+            OpsError::NoDiff { .. } => Self::from_error(Code::WrongBase, &error)
+                .hint("name two backups of one volume that is an image; “cuttlebone list” shows what there is"),
+            OpsError::NoSnapshot { .. } => Self::from_error(Code::WrongBase, &error)
+                .hint("name the image's snapshot that has this content with --from-snapshot NAME"),
             OpsError::Worker(_) => Self::from_error(Code::Failed, &error),
         }
     }
@@ -191,6 +195,9 @@ impl From<VolumeError> for Failure {
             }
             Kind::Shrunk { .. } => {
                 Some("nothing was committed; back up a snapshot, or stop what writes to it")
+            }
+            Kind::Misnamed => {
+                Some("give a name of 1 to 4096 bytes with --from-snapshot or --to-snapshot")
             }
             Kind::Io => Some("see the system's log for errors of the disk"),
             _ => None,

@@ -42,6 +42,8 @@ pub(crate) enum Message {
     DiffStream(DiffStream),
     #[serde(rename = "summary")]
     Merge(MergeSummary),
+    #[serde(rename = "summary")]
+    Export(ExportSummary),
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -55,7 +57,8 @@ pub(crate) struct Status {
     pub(crate) seconds_elapsed: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) seconds_remaining: Option<u64>,
-    /// `index`, `backup`, `restore`, `check_structure` or `check_data`; each starts anew.
+    /// `index`, `backup`, `restore`, `check_structure`, `check_data`, `inspect_diff`, `merge_diffs` or
+    /// `export_diff`; each starts anew.
     pub(crate) phase: &'static str,
 }
 
@@ -287,6 +290,27 @@ pub(crate) struct MergeSummary {
     pub(crate) bytes_data: u64,
     pub(crate) bytes_zero: u64,
     pub(crate) bytes_written: u64,
+    pub(crate) duration: f64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct ExportSummary {
+    /// The backup that the diff leads to.
+    pub(crate) backup_id: String,
+    pub(crate) volume: String,
+    /// The backup that it builds on, if any.
+    pub(crate) from_backup_id: Option<String>,
+    pub(crate) target: String,
+    /// The snapshot that it builds on; none if it builds on no image.
+    pub(crate) from: Option<ByteString>,
+    /// The snapshot that it leads to; none if that is the image's head.
+    pub(crate) to: Option<ByteString>,
+    pub(crate) size: u64,
+    pub(crate) extents: u64,
+    pub(crate) bytes_data: u64,
+    pub(crate) bytes_zero: u64,
+    pub(crate) bytes_written: u64,
+    pub(crate) bytes_fetched: u64,
     pub(crate) duration: f64,
 }
 

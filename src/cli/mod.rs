@@ -8,6 +8,7 @@ mod commands;
 mod diff;
 mod environment;
 mod explain;
+mod export;
 mod failure;
 mod generate;
 mod human;

@@ -85,7 +85,8 @@ impl Output {
             | Message::Backup(_)
             | Message::Restore(_)
             | Message::KeyChange(_)
-            | Message::Merge(_) => true,
+            | Message::Merge(_)
+            | Message::Export(_) => true,
             Message::Check(check) => check.errors == 0,
             _ => false,
         };

@@ -227,7 +227,7 @@ struct Reports {
     begun: Mutex<Instant>,
 }
 
-const PHASES: [Phase; 7] = [
+const PHASES: [Phase; 8] = [
     Phase::Index,
     Phase::Backup,
     Phase::Restore,
@@ -235,6 +235,7 @@ const PHASES: [Phase; 7] = [
     Phase::CheckData,
     Phase::InspectDiff,
     Phase::MergeDiffs,
+    Phase::ExportDiff,
 ];
 const UNKNOWN: u64 = u64::MAX;
 
@@ -326,6 +327,7 @@ const fn name(phase: Phase) -> &'static str {
         Phase::CheckData => "check_data",
         Phase::InspectDiff => "inspect_diff",
         Phase::MergeDiffs => "merge_diffs",
+        Phase::ExportDiff => "export_diff",
     }
 }
 

@@ -11,7 +11,8 @@ use crate::ops::ByteString;
 use super::human::{count, duration, printable, short_id, time};
 use super::message::{
     BackupDetail, BackupEntry, BackupSummary, CheckSummary, CompareSummary, DiffEntry, DiffImage,
-    DiffStream, Extent, KeyEntry, MergeSummary, Message, RestoreSummary, Stats, Status,
+    DiffStream, ExportSummary, Extent, KeyEntry, MergeSummary, Message, RestoreSummary, Stats,
+    Status,
 };
 use super::table::{Column, table};
 
@@ -52,6 +53,7 @@ pub(crate) fn message(message: &Message, zone: &TimeZone) -> String {
         Message::DiffImage(image) => diff_image(image),
         Message::DiffStream(stream) => diff_stream(stream),
         Message::Merge(summary) => merge(summary),
+        Message::Export(summary) => export(summary),
     }
 }
 
@@ -484,15 +486,11 @@ fn diff_stream(stream: &DiffStream) -> String {
 }
 
 fn merge(summary: &MergeSummary) -> String {
-    let from = match &summary.from {
-        Some(name) => format!("from {name} "),
-        None => String::new(),
-    };
-    let path = printable(&format!("{from}to {}", snapshot(summary.to.as_ref())));
     format!(
-        "merged {} into {}\n  {path}, {}\n  {}: data {}, zeros {}; written {}, in {}\n",
+        "merged {} into {}\n  {}, {}\n  {}: data {}, zeros {}; written {}, in {}\n",
         count(summary.diffs, "diff"),
         printable(&summary.target),
+        way(summary.from.as_ref(), summary.to.as_ref()),
         ByteSize(summary.size),
         count(summary.extents, "extent"),
         ByteSize(summary.bytes_data),
@@ -500,6 +498,33 @@ fn merge(summary: &MergeSummary) -> String {
         ByteSize(summary.bytes_written),
         took(summary.duration)
     )
+}
+
+fn export(summary: &ExportSummary) -> String {
+    let base = match &summary.from_backup_id {
+        Some(id) => format!("what changed since {}", short_id(id)),
+        None => "all".to_owned(),
+    };
+    format!(
+        "exported {base} of {} ({}) to {}\n  {}, {}\n  {}: data {}, zeros {}; written {}, fetched {}, in {}\n",
+        printable(&summary.volume),
+        short_id(&summary.backup_id),
+        printable(&summary.target),
+        way(summary.from.as_ref(), summary.to.as_ref()),
+        ByteSize(summary.size),
+        count(summary.extents, "extent"),
+        ByteSize(summary.bytes_data),
+        ByteSize(summary.bytes_zero),
+        ByteSize(summary.bytes_written),
+        ByteSize(summary.bytes_fetched),
+        took(summary.duration)
+    )
+}
+
+/// From which snapshot to which a diff leads.
+fn way(from: Option<&ByteString>, to: Option<&ByteString>) -> String {
+    let from = from.map_or_else(String::new, |name| format!("from {name} "));
+    printable(&format!("{from}to {}", snapshot(to)))
 }
 
 #[cfg(test)]

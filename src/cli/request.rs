@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use crate::base::{ByteSize, ChunkSize};
 
 use super::access::{Access, Settings, scheme};
 use super::args::{
-    BackupArgs, CacheCommand, Cli, Command, DiffCommand, KdfArgs, KeyCommand, MergeArgs,
-    NewPasswordArgs, RestoreArgs, Top,
+    BackupArgs, CacheCommand, Cli, Command, DiffCommand, ExportArgs, Format, KdfArgs, KeyCommand,
+    MergeArgs, NewPasswordArgs, RestoreArgs, Top,
 };
 use super::environment::Environment;
 use super::failure::Failure;
@@ -37,6 +38,7 @@ pub(crate) enum Operation {
     Show { backup: String },
     Compare { a: String, b: String },
     Restore(Restore),
+    ExportDiff(ExportDiff),
     Check { read_data: bool },
     Stats,
     Key(Key),
@@ -92,6 +94,19 @@ pub(crate) struct Restore {
     pub(crate) backup: String,
     pub(crate) target: Target,
     pub(crate) existing: Existing,
+}
+
+/// A diff that leads to a backup.
+#[derive(Debug)]
+pub(crate) struct ExportDiff {
+    /// The backup that it builds on; without one it is a full diff.
+    pub(crate) from: Option<String>,
+    pub(crate) backup: String,
+    pub(crate) target: Target,
+    pub(crate) force: bool,
+    /// Names of snapshots that the user gave.
+    pub(crate) from_snapshot: Option<Vec<u8>>,
+    pub(crate) to_snapshot: Option<Vec<u8>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -187,14 +202,11 @@ impl Request {
                     action: Action::Man(dir),
                 });
             }
-            Command::Diff { command } => {
-                let diff = Diff::new(command)?;
-                data_or_json(&settings, diff.fills_stdout())?;
-                return Ok(Self {
-                    settings,
-                    action: Action::Diff(diff),
-                });
-            }
+            Command::Diff { command } => match command {
+                DiffCommand::Inspect { file } => return Self::diff(settings, Diff::inspect(file)?),
+                DiffCommand::Merge(args) => return Self::diff(settings, Diff::merge(args)?),
+                DiffCommand::Export(args) => Operation::ExportDiff(ExportDiff::new(args)?),
+            },
             Command::Init(args) => Operation::Init {
                 chunk_size: args.chunk_size,
                 kdf: Kdf::new(&args.kdf)?,
@@ -208,7 +220,10 @@ impl Request {
                 a: a_backup(a)?,
                 b: a_backup(b)?,
             },
-            Command::Restore(args) => Operation::Restore(Restore::new(args)?),
+            Command::Restore(args) => match args.format {
+                Format::Raw => Operation::Restore(Restore::new(args)?),
+                Format::RbdDiff => Operation::ExportDiff(ExportDiff::full(args)?),
+            },
             Command::Check { read_data } => Operation::Check { read_data },
             Command::Stats => Operation::Stats,
             Command::Key { command } => Operation::Key(Key::new(command)?),
@@ -220,6 +235,14 @@ impl Request {
         Ok(Self {
             settings,
             action: Action::Repository(Box::new(access), operation),
+        })
+    }
+
+    fn diff(settings: Settings, diff: Diff) -> Result<Self, Failure> {
+        data_or_json(&settings, diff.fills_stdout())?;
+        Ok(Self {
+            settings,
+            action: Action::Diff(diff),
         })
     }
 
@@ -236,7 +259,9 @@ impl Request {
 impl Operation {
     fn fills_stdout(&self) -> bool {
         match self {
-            Self::Restore(restore) => restore.target == Target::Stdout,
+            Self::Restore(Restore { target, .. }) | Self::ExportDiff(ExportDiff { target, .. }) => {
+                *target == Target::Stdout
+            }
             Self::Key(Key::Export { file }) => file.is_none(),
             _ => false,
         }
@@ -364,14 +389,54 @@ impl Restore {
     }
 }
 
-impl Diff {
-    fn new(command: DiffCommand) -> Result<Self, Failure> {
-        match command {
-            DiffCommand::Inspect { file } => Ok(Self::Inspect {
-                source: Source::new("diff", file)?,
-            }),
-            DiffCommand::Merge(args) => Self::merge(args),
+impl ExportDiff {
+    fn new(args: ExportArgs) -> Result<Self, Failure> {
+        let snapshot = |name: Option<OsString>| match name {
+            Some(name) if name.is_empty() => {
+                Err(Failure::usage("the name of a snapshot is empty").hint("leave it out"))
+            }
+            name => Ok(name.map(OsString::into_vec)),
+        };
+        Ok(Self {
+            from: args.from.map(a_backup).transpose()?,
+            backup: a_backup(args.backup)?,
+            target: diff_target(args.output, args.force)?,
+            force: args.force,
+            from_snapshot: snapshot(args.from_snapshot)?,
+            to_snapshot: snapshot(args.to_snapshot)?,
+        })
+    }
+
+    /// A backup restored as a diff that builds on nothing.
+    fn full(args: RestoreArgs) -> Result<Self, Failure> {
+        if args.in_place {
+            return Err(Failure::usage("a diff cannot be written with --in-place")
+                .hint("give --force to replace the file, or leave --format out"));
         }
+        Ok(Self {
+            from: None,
+            backup: a_backup(args.backup)?,
+            target: diff_target(args.target, args.force)?,
+            force: args.force,
+            from_snapshot: None,
+            to_snapshot: None,
+        })
+    }
+}
+
+/// Where a new diff goes.
+fn diff_target(output: OsString, force: bool) -> Result<Target, Failure> {
+    let target = Target::new(output)?;
+    if target == Target::Stdout && force {
+        return Err(Failure::usage("standard output cannot be replaced").hint("leave --force out"));
+    }
+    Ok(target)
+}
+
+impl Diff {
+    fn inspect(file: OsString) -> Result<Self, Failure> {
+        let source = Source::new("diff", file)?;
+        Ok(Self::Inspect { source })
     }
 
     fn merge(args: MergeArgs) -> Result<Self, Failure> {
@@ -385,15 +450,9 @@ impl Diff {
                     .hint("store all but one in files, and name these"),
             );
         }
-        let target = Target::new(args.output)?;
-        if target == Target::Stdout && args.force {
-            return Err(
-                Failure::usage("standard output cannot be replaced").hint("leave --force out")
-            );
-        }
         Ok(Self::Merge {
             sources,
-            target,
+            target: diff_target(args.output, args.force)?,
             force: args.force,
         })
     }

@@ -193,6 +193,31 @@ fn a_target_is_treated_as_told() {
 }
 
 #[test]
+fn a_restore_as_a_diff_is_an_export_from_nothing() {
+    let export = |words: &[&str]| match operation(words) {
+        Operation::ExportDiff(export) => export,
+        other => panic!("{other:?}"),
+    };
+    let full = export(&["restore", "v", "f", "--format", "rbd-diff", "--force"]);
+    assert_eq!((full.from, &full.backup[..], full.force), (None, "v", true));
+    assert_eq!(full.target, Target::Path("f".into()));
+    let named = ["diff", "export", "v", "--from", "w", "--from-snapshot", "a"];
+    let export = export(&named);
+    assert_eq!(export.target, Target::Stdout);
+    assert_eq!(
+        (export.from.as_deref(), export.from_snapshot),
+        (Some("w"), Some(b"a".to_vec()))
+    );
+    assert!(request(&named).unwrap().fills_stdout());
+    refused(&["restore", "v", "f", "--format", "rbd-diff", "--in-place"]);
+    refused(&["restore", "v", "-", "--format", "rbd-diff", "--force"]);
+    refused(&["diff", "export", "v", "--force"]);
+    refused(&["diff", "export", "v", "--json"]);
+    refused(&["diff", "export", ""]);
+    refused(&["diff", "export", "v", "--to-snapshot", ""]);
+}
+
+#[test]
 fn standard_streams_serve_one_purpose() {
     assert!(request(&["restore", "v", "-"]).unwrap().fills_stdout());
     assert!(request(&["key", "export"]).unwrap().fills_stdout());

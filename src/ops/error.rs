@@ -99,6 +99,14 @@ pub enum OpsError {
     DryRunOfLine { name: String },
     #[error("{name} is of an image of {size} bytes, which is more than a backup can hold")]
     TooLarge { name: String, size: u64 },
+    #[error("there is no diff from {from} to {to}: {why}")]
+    NoDiff {
+        from: String,
+        to: String,
+        why: &'static str,
+    },
+    #[error("{backup} names no snapshot at which a diff could begin")]
+    NoSnapshot { backup: String },
     #[error("{0}")]
     Worker(&'static str),
 }

@@ -15,7 +15,8 @@ pub use backup::{BackupOptions, BackupReport, Input, backup, backup_diff};
 pub use check::{CheckReport, Finding, check};
 pub use compare::{CompareReport, DifferentExtent, compare};
 pub use diff::{
-    DiffReport, DiffSight, DiffSource, DiffSummary, MergeReport, Merged, inspect_diff, merge_diffs,
+    DiffOutput, DiffReport, DiffSight, DiffSource, DiffSummary, ExportReport, MergeReport,
+    SnapshotNames, export_diff, inspect_diff, merge_diffs,
 };
 pub use error::OpsError;
 pub use restore::{RestoreReport, Restored, restore};

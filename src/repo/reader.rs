@@ -6,7 +6,7 @@ use super::blobs::BlobReader;
 use super::error::RepoError;
 use super::records::Backup;
 use super::tree::{NodeReader, Top, children, entries, misplaced};
-use crate::base::{BlobId, ChunkSize, SLOT_SIZE};
+use crate::base::{BlobId, SLOT_SIZE};
 use crate::format::{ContentKind, Node};
 
 /// A chunk in its place.
@@ -23,13 +23,13 @@ pub struct ChunkRef {
 }
 
 impl ChunkRef {
-    /// One that is all in the content.
+    /// A chunk of an image at `offset`, behind which the image has `left` bytes.
     #[must_use]
-    pub fn whole(offset: u64, size: ChunkSize, id: BlobId) -> Self {
+    pub fn new(offset: u64, left: u64, chunk_size: u32, id: BlobId) -> Self {
         Self {
             offset,
-            len: size.bytes(),
-            plain_len: size.bytes(),
+            len: u32::try_from(left).unwrap_or(u32::MAX).min(chunk_size),
+            plain_len: chunk_size,
             id,
         }
     }
@@ -60,6 +60,12 @@ impl<'a> ImageReader<'a> {
         self.backup.record.content.size
     }
 
+    /// Where its tree begins, if it is an image's.
+    #[must_use]
+    pub fn top(&self) -> Top {
+        Top::new(self.backup.top, self.size())
+    }
+
     /// Where its blobs are.
     #[must_use]
     pub fn blobs(&self) -> &'a BlobReader<'a> {
@@ -86,10 +92,7 @@ impl<'a> ImageReader<'a> {
             return Ok(());
         };
         match content.kind {
-            ContentKind::Image => {
-                let top = Top::new(Some(top), content.size);
-                self.image(&top, 0, &mut enter, each)
-            }
+            ContentKind::Image => self.image(&self.top(), 0, &mut enter, each),
             ContentKind::Stream => {
                 let len = self.stream(&top, None, 0, content.size, &mut enter, each)?;
                 if len == content.size {
@@ -111,7 +114,7 @@ impl<'a> ImageReader<'a> {
                 Err(misplaced())
             };
         };
-        let mut node = Top::new(self.backup.top, content.size);
+        let mut node = self.top();
         while let Some(id) = node.id {
             let read = self.blobs.read(&id)?;
             let ids = &children(&read, node.level)?.ids;
@@ -157,17 +160,8 @@ impl<'a> ImageReader<'a> {
                 let Some(id) = *id else { continue };
                 let offset = first * SLOT_SIZE + number * u64::from(chunk_size);
                 let left = content.size.checked_sub(offset).filter(|left| *left > 0);
-                #[expect(
-                    clippy::cast_possible_truncation,
-                    reason = "not more than the chunk size"
-                )]
-                let len = left.ok_or_else(misplaced)?.min(chunk_size.into()) as u32;
-                each(ChunkRef {
-                    offset,
-                    len,
-                    plain_len: chunk_size,
-                    id,
-                })?;
+                let left = left.ok_or_else(misplaced)?;
+                each(ChunkRef::new(offset, left, chunk_size, id))?;
             }
             return Ok(());
         }

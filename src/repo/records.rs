@@ -157,8 +157,22 @@ impl Records {
         gone
     }
 
-    /// The backup that this means: a volume's name (its newest), `NAME~N` (the N-th before), or the first
-    /// digits of an id.
+    /// For each way to read this as `NAME@SNAPSHOT`, the volume's newest backup of that snapshot. Both names may
+    /// have an @ in them.
+    fn of_snapshots<'a>(&'a self, selector: &str) -> impl Iterator<Item = &'a Backup> {
+        selector.match_indices('@').filter_map(|(at, _)| {
+            let (name, snapshot) = (&selector[..at], &selector[at + 1..]);
+            let mut backups = self.of_volume(name);
+            backups.rfind(|b| {
+                let source = b.record.source.as_ref();
+                let of = source.and_then(|source| source.snapshot.as_ref());
+                of.is_some_and(|of| of.to_string() == snapshot)
+            })
+        })
+    }
+
+    /// The backup that this means: a volume's name (its newest), `NAME~N` (the N-th before), `NAME@SNAPSHOT`
+    /// (its newest of that snapshot; a name that is not UTF-8 as it is shown), or the first digits of an id.
     pub fn select(&self, selector: &str) -> Result<&Backup, RepoError> {
         if let Some(newest) = self.of_volume(selector).next_back() {
             return Ok(newest);
@@ -170,10 +184,11 @@ impl Records {
             return Ok(backup);
         }
         let is_prefix = selector.len() >= PREFIX_MIN;
-        let mut matches = self
+        let with_prefix = self
             .backups
             .iter()
             .filter(|b| is_prefix && b.id.to_string().starts_with(selector));
+        let mut matches = self.of_snapshots(selector).chain(with_prefix);
         match (matches.next(), matches.next()) {
             (None, _) => Err(RepoError::NoBackup {
                 selector: selector.to_owned(),
@@ -201,5 +216,92 @@ impl Records {
         project
             .objects
             .put_sealed(object, Magic::Backup, key, &record.encode())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::{ByteString, Content, ContentKind, Counts, SourceInfo, VolumeInfo};
+
+    /// The N-th backup, of this volume and snapshot.
+    fn backup(number: u8, volume: &str, snapshot: Option<&[u8]>) -> Backup {
+        let time: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+        let record = BackupRecord {
+            requires: Vec::new(),
+            volume: VolumeInfo {
+                id: VolumeId::from_bytes([1; 16]).to_string(),
+                name: volume.to_owned(),
+            },
+            content: Content {
+                kind: ContentKind::Image,
+                size: 0,
+                chunk_size: 65536,
+                top: None,
+                root: Root::from_bytes([2; 32]).to_string(),
+            },
+            time: time.to_string(),
+            finished: time.to_string(),
+            host: None,
+            base: None,
+            heads: Vec::new(),
+            labels: [].into(),
+            source: Some(SourceInfo {
+                kind: "diff".into(),
+                snapshot: snapshot.map(ByteString::from),
+                ..SourceInfo::default()
+            }),
+            counts: Counts::default(),
+            tool: None,
+        };
+        Backup {
+            id: ObjectHash::from_bytes([number; 32]),
+            volume: VolumeId::from_bytes([1; 16]),
+            time,
+            top: None,
+            root: Root::from_bytes([2; 32]),
+            record,
+        }
+    }
+
+    #[test]
+    fn a_backup_is_selected_by_its_snapshot() {
+        let made: [(&str, Option<&[u8]>); 9] = [
+            ("web1", None),
+            ("web1", Some(b"mon")),
+            ("web1", Some(b"mon")),
+            ("web1", Some(b"nightly@2026-11-21@b~1")),
+            ("web1", Some(b"\xff\xfe")),
+            ("web2", Some(b"mon")),
+            ("web1@x", Some(b"y")),
+            ("web1", Some(b"x@z")),
+            ("web1@x", Some(b"z")),
+        ];
+        let backups = (0..).zip(made);
+        let backups = backups.map(|(number, (volume, snapshot))| backup(number, volume, snapshot));
+        let records = Records {
+            backups: backups.collect(),
+            damaged: Vec::new(),
+        };
+        let selected = |selector: &str| records.select(selector).map(|b| b.id.as_bytes()[0]);
+        for (selector, number) in [
+            ("web1@mon", 2),
+            ("web1@nightly@2026-11-21@b~1", 3),
+            ("web1@0xfffe", 4),
+            ("web2@mon", 5),
+            ("web1@x@y", 6),
+            ("web1@x", 8),
+        ] {
+            assert_eq!(selected(selector).unwrap(), number, "{selector}");
+        }
+        for selector in ["web1@", "@mon", "web1@mo", "web2@x@y", "web3@mon"] {
+            let error = selected(selector).unwrap_err();
+            assert!(matches!(error, RepoError::NoBackup { .. }), "{selector}");
+        }
+        // Two volumes that share a beginning, and each has such a snapshot.
+        match selected("web1@x@z") {
+            Err(RepoError::AmbiguousBackup { matches, .. }) => assert_eq!(matches.len(), 2),
+            other => panic!("{other:?}"),
+        }
     }
 }

@@ -113,6 +113,8 @@ pub enum ErrorKind {
     },
     /// Something failed before, so that what was written is not whole.
     Incomplete,
+    /// A snapshot has a name that a diff cannot have.
+    Misnamed,
     /// Whoever read the stream has gone.
     Closed,
     /// The system or the medium reported an error.
@@ -169,6 +171,7 @@ impl ErrorKind {
             | Self::ReadOnly
             | Self::TooLarge
             | Self::Closed
+            | Self::Misnamed
             | Self::Io => Ok(()),
         }
     }

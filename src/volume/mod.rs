@@ -4,6 +4,7 @@
 //! A source is read by many threads at once and never written. A target is written by many
 //! threads, each byte at most once, and is whole only once it is finished.
 
+mod diff;
 mod error;
 mod file;
 mod input;
@@ -15,6 +16,7 @@ mod stream;
 mod sys;
 mod target;
 
+pub use diff::{DiffTarget, DiffTotals};
 pub use error::{ErrorKind, Operation, Unsuitable, VolumeError};
 pub use file::FileTarget;
 pub use input::{InputFile, InputRange};

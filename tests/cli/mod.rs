@@ -188,6 +188,7 @@ fn every_command_has_a_manual_page() {
         "-compare",
         "-completions",
         "-diff",
+        "-diff-export",
         "-diff-inspect",
         "-diff-merge",
         "-init",

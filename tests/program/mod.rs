@@ -1,6 +1,7 @@
 //! The program on real files, as its users run it: what it does, how it fails, what a kill leaves.
 
 mod diff;
+mod export;
 mod failures;
 mod kill;
 mod memory;

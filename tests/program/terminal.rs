@@ -5,8 +5,14 @@ use std::process::Command;
 use super::World;
 use crate::volume::noise;
 
-/// What the program writes to a terminal, without what moves the cursor; a line a redraw.
+/// What the program writes to a terminal when it succeeds, without what moves the cursor; a line a redraw.
 fn on_terminal(world: &World, words: &str) -> Option<Vec<String>> {
+    let (code, lines) = run_on_terminal(world, words)?;
+    assert_eq!(code, Some(0), "{words}: {lines:?}");
+    Some(lines)
+}
+
+fn run_on_terminal(world: &World, words: &str) -> Option<(Option<i32>, Vec<String>)> {
     let program = env!("CARGO_BIN_EXE_cuttlebone");
     let line = format!("stty cols 80 rows 24; exec {program} {words}");
     let mut script = Command::new("script");
@@ -22,9 +28,8 @@ fn on_terminal(world: &World, words: &str) -> Option<Vec<String>> {
         eprintln!("skipped: there is no script(1) to make a terminal");
         return None;
     };
-    assert!(output.status.success(), "{words}: {output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
-    Some(plain(&text))
+    Some((output.status.code(), plain(&text)))
 }
 
 /// Without escape sequences.
@@ -95,4 +100,17 @@ fn nothing_is_wider_than_80_columns() {
         listed[1].contains('…') && listed[1].contains("disk.img"),
         "{listed:?}"
     );
+}
+
+#[test]
+fn a_diff_is_not_shown_on_a_terminal() {
+    let world = World::new();
+    world.backup(&[&world.write("disk", b"data")]);
+    for words in ["diff export disk", "restore disk - --format rbd-diff"] {
+        let Some((code, lines)) = run_on_terminal(&world, words) else {
+            return;
+        };
+        assert_eq!(code, Some(2), "{words}: {lines:?}");
+        assert!(lines[0].contains("terminal"), "{words}: {lines:?}");
+    }
 }

@@ -5,14 +5,14 @@ use std::path::Path;
 
 use cuttlebone::base::{Cancel, Silent};
 use cuttlebone::format::{DiffHeader, DiffWriter, Extent, ExtentKind};
-use cuttlebone::ops::{Context, DiffSource, MergeReport, Merged, OpsError, merge_diffs};
+use cuttlebone::ops::{Context, DiffOutput, DiffSource, MergeReport, OpsError, merge_diffs};
 use cuttlebone::volume::InputFile;
 use proptest::prelude::*;
 use tempfile::tempdir;
 
 use super::{Diff, apply, bytes, digest, fixture, images, read, streams};
 
-fn merge_to(sources: Vec<DiffSource<'_>>, to: Merged<'_>) -> Result<MergeReport, OpsError> {
+fn merge_to(sources: Vec<DiffSource<'_>>, to: DiffOutput<'_>) -> Result<MergeReport, OpsError> {
     let context = Context {
         observer: &Silent,
         cancel: &Cancel::default(),
@@ -24,7 +24,7 @@ fn merge_to(sources: Vec<DiffSource<'_>>, to: Merged<'_>) -> Result<MergeReport,
 
 fn merge(sources: Vec<DiffSource<'_>>) -> Result<Vec<u8>, OpsError> {
     let mut output = Vec::new();
-    let report = merge_to(sources, Merged::Stream(&mut output, "a buffer"))?;
+    let report = merge_to(sources, DiffOutput::Stream(&mut output, "a buffer"))?;
     assert_eq!(report.written, output.len() as u64);
     let diffs = read(&output).expect("what is written is right");
     let (header, extents) = &diffs[0];
@@ -189,7 +189,7 @@ fn a_damaged_input_leaves_no_output() {
             DiffSource::Stream(Box::new(std::io::Cursor::new(stream)), "the second"),
             DiffSource::File(InputFile::open(fixture("std-inc-s3-s4-shrink.diff")).unwrap()),
         ];
-        match merge_to(sources, Merged::New(target)) {
+        match merge_to(sources, DiffOutput::New(target)) {
             Err(OpsError::DamagedDiff { name, .. }) => assert_eq!(name, "the second"),
             other => panic!("{other:?}"),
         }
@@ -203,7 +203,7 @@ fn a_damaged_input_leaves_no_output() {
     let cut = directory.path().join("cut.rbd2");
     fs::write(&cut, &image[..image.len() - 1]).unwrap();
     let source = DiffSource::File(InputFile::open(&cut).unwrap());
-    let result = merge_to(vec![source], Merged::New(&target));
+    let result = merge_to(vec![source], DiffOutput::New(&target));
     assert!(matches!(result, Err(OpsError::DamagedDiff { .. })));
     assert!(!target.exists());
 }
@@ -216,12 +216,12 @@ fn a_file_is_made_whole_or_not_at_all() {
         let open = |name: &&str| DiffSource::File(InputFile::open(fixture(name)).unwrap());
         CHAIN.iter().map(open).collect()
     };
-    merge_to(sources(), Merged::New(&target)).unwrap();
+    merge_to(sources(), DiffOutput::New(&target)).unwrap();
     let first = fs::read(&target).unwrap();
     assert!(read(&first).is_ok());
-    assert!(merge_to(sources(), Merged::New(&target)).is_err());
+    assert!(merge_to(sources(), DiffOutput::New(&target)).is_err());
     fs::write(&target, "old").unwrap();
-    merge_to(sources(), Merged::Replace(&target)).unwrap();
+    merge_to(sources(), DiffOutput::Replace(&target)).unwrap();
     assert_eq!(fs::read(&target).unwrap(), first);
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 }

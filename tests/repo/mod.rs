@@ -2,6 +2,7 @@
 
 mod crash;
 mod damage;
+mod export;
 mod faulty;
 mod index;
 mod ingest;

@@ -1,6 +1,7 @@
 //! Sources and targets, on real files and, where the machine lets us, real devices and full disks.
 
 pub(crate) mod device;
+mod diff;
 mod source;
 mod target;
 

@@ -269,7 +269,12 @@ impl<'a> Merger<'a> {
                 let offset = start + (number * chunk_size) as u64;
                 let known = wanted.last().is_some_and(|last| last.offset == offset);
                 if let (Some(id), false) = (before[number], known) {
-                    wanted.push(ChunkRef::whole(offset, self.run.project.chunk_size, id));
+                    wanted.push(ChunkRef::new(
+                        offset,
+                        u64::MAX,
+                        self.run.project.chunk_size.bytes(),
+                        id,
+                    ));
                 }
             }
         }

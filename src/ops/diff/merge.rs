@@ -3,30 +3,19 @@
 //! All diffs are read side by side, from the first byte of the image to the last. Of each the next extent
 //! is known, so that it is known how far the newest one that says something can be followed.
 
-use std::io::{BufWriter, Read, Write};
-use std::path::Path;
+use std::io::{Read, Write};
 
-use super::{DiffSource, reading};
+use super::{DiffOutput, DiffSource, reading};
 use crate::base::{Phase, Progress};
 use crate::format::{
     DiffBase, DiffError, DiffErrorKind, DiffHeader, DiffReader, DiffVersion, DiffWriter, Extent,
     ExtentKind,
 };
 use crate::ops::{Context, OpsError};
-use crate::volume::{OutputFile, VolumeError};
+use crate::volume::VolumeError;
 
 /// Data copied at once, in bytes.
 const PIECE: usize = 256 << 10;
-
-/// Where the merged diff goes.
-pub enum Merged<'a> {
-    /// A new file.
-    New(&'a Path),
-    /// A file that may exist and is replaced once the new one is whole.
-    Replace(&'a Path),
-    /// A byte stream of this name.
-    Stream(&'a mut dyn Write, &'a str),
-}
 
 /// What came of a merge.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,49 +42,30 @@ pub struct MergeReport {
 /// image that it is applied to must not come to light again.
 pub fn merge_diffs(
     sources: Vec<DiffSource<'_>>,
-    to: Merged<'_>,
+    to: DiffOutput<'_>,
     context: &Context<'_>,
 ) -> Result<MergeReport, OpsError> {
-    match to {
-        Merged::New(path) => into_file(sources, OutputFile::create_new(path)?, path, context),
-        Merged::Replace(path) => into_file(sources, OutputFile::replace(path)?, path, context),
-        Merged::Stream(output, name) => {
-            let output = BufWriter::with_capacity(PIECE, output);
-            Ok(merge(sources, output, name, context)?.1)
-        }
-    }
+    to.fill(|output, name| merge(sources, output, name, context))
 }
 
-fn into_file(
+fn merge(
     sources: Vec<DiffSource<'_>>,
-    output: OutputFile,
-    path: &Path,
-    context: &Context<'_>,
-) -> Result<MergeReport, OpsError> {
-    let (output, report) = merge(sources, output, &path.display().to_string(), context)?;
-    output.finish()?;
-    Ok(report)
-}
-
-fn merge<W: Write>(
-    sources: Vec<DiffSource<'_>>,
-    output: W,
+    output: impl Write,
     name: &str,
     context: &Context<'_>,
-) -> Result<(W, MergeReport), OpsError> {
+) -> Result<MergeReport, OpsError> {
     let mut stack = Stack::open(sources, context)?;
     let header = stack.header()?;
     let mut sink = Sink::new(output, name, &header)?;
     stack.flatten(&header, &mut sink)?;
     let diffs = stack.layers.len() as u64;
     stack.finish()?;
-    let (output, written) = sink.finish()?;
-    let report = MergeReport {
+    let written = sink.finish()?;
+    Ok(MergeReport {
         header,
         diffs,
         ..written
-    };
-    Ok((output, report))
+    })
 }
 
 /// Diffs, oldest first.
@@ -411,11 +381,11 @@ impl<'a, W: Write> Sink<'a, W> {
         written.map_err(writing(self.name))
     }
 
-    fn finish(mut self) -> Result<(W, MergeReport), OpsError> {
+    fn finish(mut self) -> Result<MergeReport, OpsError> {
         self.put_zeros()?;
         self.report.written = self.writer.offset() + 1;
-        let output = self.writer.finish().map_err(writing(self.name))?;
-        Ok((output, self.report))
+        self.writer.finish().map_err(writing(self.name))?;
+        Ok(self.report)
     }
 }
 

@@ -1,11 +1,15 @@
-//! RBD diff streams without a repository: look into one, make one of many.
+//! RBD diff streams: look into one, make one of many, make one of what two backups do not have in common.
 
+mod export;
 mod inspect;
 mod merge;
+mod output;
 mod source;
 
+pub use export::{ExportReport, SnapshotNames, export_diff};
 pub use inspect::{DiffReport, DiffSight, DiffSummary, inspect_diff};
-pub use merge::{MergeReport, Merged, merge_diffs};
+pub use merge::{MergeReport, merge_diffs};
+pub use output::DiffOutput;
 pub use source::DiffSource;
 
 use crate::format::{DiffError, DiffErrorKind};

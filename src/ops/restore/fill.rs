@@ -1,10 +1,9 @@
 //! Filling pieces with what belongs there, or finding what of them is wrong.
 
-use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use super::Run;
-use super::pieces::{Piece, len};
+use super::pieces::{Piece, collect, len};
 use crate::base::is_zero;
 use crate::ops::OpsError;
 use crate::repo::{ChunkFetcher, ChunkRef};
@@ -37,6 +36,20 @@ impl<'a> Tools<'a> {
         piece.buf[filled..].fill(0);
         self.fetch(&wanted, piece)?;
         piece.data.push(piece.range.clone());
+        Ok(())
+    }
+
+    /// Fetches the piece's chunks; these and its zeros are to be written, and nothing between them.
+    pub(super) fn change(&mut self, piece: &mut Piece) -> Result<(), OpsError> {
+        let wanted = std::mem::take(&mut piece.chunks);
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        piece.buf.resize(len(&piece.range));
+        self.fetch(&wanted, piece)?;
+        for chunk in &wanted {
+            collect(&mut piece.data, chunk.range());
+        }
         Ok(())
     }
 
@@ -76,14 +89,5 @@ impl<'a> Tools<'a> {
         let fetched = self.fetcher.fetch(wanted, start, &mut piece.buf)?;
         self.run.fetched.fetch_add(fetched, Ordering::Relaxed);
         Ok(())
-    }
-}
-
-/// Appends a range, joined to the last one if it follows it; an empty one is nothing.
-fn collect(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
-    match ranges.last_mut() {
-        _ if range.is_empty() => {}
-        Some(last) if last.end == range.start => last.end = range.end,
-        _ => ranges.push(range),
     }
 }

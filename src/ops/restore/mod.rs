@@ -45,12 +45,45 @@ const AHEAD: usize = 2;
 /// Threads that write: they wait for the disk while the others compute.
 const WRITERS: usize = 2;
 
-struct Run<'a> {
+/// A backup that is being written somewhere.
+pub(super) struct Run<'a> {
     project: &'a Project,
     context: &'a Context<'a>,
     image: &'a ImageReader<'a>,
+    phase: Phase,
     written: AtomicU64,
     fetched: AtomicU64,
+}
+
+impl Run<'_> {
+    /// Opens what it takes to read the backup, and runs `write`, which is to write it.
+    pub(super) fn with(
+        project: &Project,
+        backup: &Backup,
+        context: &Context<'_>,
+        phase: Phase,
+        write: impl FnOnce(&Run<'_>) -> Result<(), OpsError>,
+    ) -> Result<RestoreReport, OpsError> {
+        let index = context.index(project)?;
+        let blobs = BlobReader::new(&index).stopped_by(context.cancel);
+        let image = ImageReader::new(&blobs, backup);
+        let run = Run {
+            project,
+            context,
+            image: &image,
+            phase,
+            written: AtomicU64::new(0),
+            fetched: AtomicU64::new(0),
+        };
+        write(&run)?;
+        let report = RestoreReport {
+            written: run.written.into_inner(),
+            fetched: run.fetched.into_inner(),
+        };
+        drop(blobs);
+        index.close();
+        Ok(report)
+    }
 }
 
 /// Writes a backup to a target. A target that fails or is interrupted is never finished.
@@ -60,35 +93,20 @@ pub fn restore(
     to: Restored<'_>,
     context: &Context<'_>,
 ) -> Result<RestoreReport, OpsError> {
-    let index = context.index(project)?;
-    let blobs = BlobReader::new(&index).stopped_by(context.cancel);
-    let image = ImageReader::new(&blobs, backup);
-    let run = Run {
-        project,
-        context,
-        image: &image,
-        written: AtomicU64::new(0),
-        fetched: AtomicU64::new(0),
-    };
-    let size = image.size();
-    match to {
-        Restored::New(path) | Restored::Replace(path) if is_device(path) => {
-            into_existing(&run, &FileTarget::open_device(path, size)?, path)?;
+    Run::with(project, backup, context, Phase::Restore, |run| {
+        let size = run.image.size();
+        match to {
+            Restored::New(path) | Restored::Replace(path) if is_device(path) => {
+                into_existing(run, &FileTarget::open_device(path, size)?, path)
+            }
+            Restored::New(path) => into_fresh(run, &FileTarget::create_new(path, size)?),
+            Restored::Replace(path) => into_fresh(run, &FileTarget::replace(path, size)?),
+            Restored::InPlace(path) => into_existing(run, &FileTarget::in_place(path, size)?, path),
+            Restored::Stream(writer, name) => {
+                into_stream(run, &StreamTarget::new(writer, name, size))
+            }
         }
-        Restored::New(path) => into_fresh(&run, &FileTarget::create_new(path, size)?)?,
-        Restored::Replace(path) => into_fresh(&run, &FileTarget::replace(path, size)?)?,
-        Restored::InPlace(path) => into_existing(&run, &FileTarget::in_place(path, size)?, path)?,
-        Restored::Stream(writer, name) => {
-            into_stream(&run, &StreamTarget::new(writer, name, size))?;
-        }
-    }
-    let report = RestoreReport {
-        written: run.written.into_inner(),
-        fetched: run.fetched.into_inner(),
-    };
-    drop(blobs);
-    index.close();
-    Ok(report)
+    })
 }
 
 fn is_device(path: &Path) -> bool {
@@ -106,10 +124,24 @@ fn into_fresh(run: &Run<'_>, target: &FileTarget) -> Result<(), OpsError> {
     Ok(target.finish()?)
 }
 
-/// A stream takes its bytes in order; the gaps between pieces are zeros that it fills in itself.
-fn into_stream(run: &Run<'_>, target: &dyn Target) -> Result<(), OpsError> {
+/// A stream takes its bytes in order, and knows that zeros are between the pieces.
+pub(super) fn into_stream(run: &Run<'_>, target: &dyn Target) -> Result<(), OpsError> {
     let deal = |deal: &mut Dealer<'_>| deal.chunks(run.image);
     let fill = |tools: &mut Tools<'_>, piece: &mut Piece| tools.fill(piece);
+    pipeline(run, deal, fill, |_| Ok(()), |piece| put(run, target, piece))?;
+    Ok(target.finish()?)
+}
+
+/// The same for what `base` has otherwise: it is found where the two trees differ, in ascending order. Both
+/// are images with chunks of `chunk_size` bytes.
+pub(super) fn changes_into_stream(
+    run: &Run<'_>,
+    base: &Backup,
+    chunk_size: u32,
+    target: &dyn Target,
+) -> Result<(), OpsError> {
+    let deal = |deal: &mut Dealer<'_>| deal.differences(base, run.image, chunk_size);
+    let fill = |tools: &mut Tools<'_>, piece: &mut Piece| tools.change(piece);
     pipeline(run, deal, fill, |_| Ok(()), |piece| put(run, target, piece))?;
     Ok(target.finish()?)
 }
@@ -125,14 +157,20 @@ fn into_existing(run: &Run<'_>, target: &FileTarget, path: &Path) -> Result<(), 
     Ok(target.finish()?)
 }
 
-/// Writes what of a piece must be written.
+/// Writes what of a piece must be written, in order.
 fn put(run: &Run<'_>, target: &dyn Target, piece: &Piece) -> Result<(), OpsError> {
+    let mut zeros = piece.zeros.iter().peekable();
+    let mut zeros_up_to = |end: u64| -> Result<(), OpsError> {
+        while let Some(range) = zeros.next_if(|range| range.start < end) {
+            target.zero_range(range.start, range.end - range.start)?;
+        }
+        Ok(())
+    };
     for range in &piece.data {
+        zeros_up_to(range.start)?;
         target.write_at(range.start, &piece.buf[piece.place(range)])?;
     }
-    for range in &piece.zeros {
-        target.zero_range(range.start, range.end - range.start)?;
-    }
+    zeros_up_to(u64::MAX)?;
     let ranges = piece.data.iter().chain(&piece.zeros);
     let written: u64 = ranges.map(|range| range.end - range.start).sum();
     run.written.fetch_add(written, Ordering::Relaxed);
@@ -199,7 +237,7 @@ fn pipeline(
             while let Some(piece) = order.pop() {
                 done(&piece)?;
                 let progress = Progress {
-                    phase: Phase::Restore,
+                    phase: run.phase,
                     done: piece.range.end,
                     total: Some(size),
                 };
@@ -209,7 +247,7 @@ fn pipeline(
         }
         run.context.cancel.check()?;
         run.context.observer.progress(Progress {
-            phase: Phase::Restore,
+            phase: run.phase,
             done: size,
             total: Some(size),
         });

@@ -1,18 +1,18 @@
 //! What is restored at once: stretches of the target, cut from a walk over the backup's tree.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::base::{Buffer, SLOT_SIZE};
 use crate::ops::{Context, OpsError};
-use crate::repo::{ChunkRef, ImageReader, RepoError};
+use crate::repo::{Backup, ChunkRef, Difference, ImageReader, RepoError, Top, compare_trees};
 use crate::volume::ImageSource;
 
 /// A piece is at most this long.
 const PIECE: u64 = SLOT_SIZE;
 
-/// Consecutive chunks of one stretch; what no chunk covers is zero.
+/// Consecutive chunks of one stretch. What no chunk covers is zero, or as it was: whoever deals them knows.
 pub(super) struct Piece {
     pub(super) number: usize,
     /// Where it lies in the content, in bytes.
@@ -46,6 +46,7 @@ pub(super) struct Dealer<'a> {
     number: usize,
     range: Range<u64>,
     chunks: Vec<ChunkRef>,
+    zeros: Vec<Range<u64>>,
 }
 
 /// Nobody takes pieces any more.
@@ -64,12 +65,45 @@ impl<'a> Dealer<'a> {
             number: 0,
             range: 0..0,
             chunks: Vec::new(),
+            zeros: Vec::new(),
         }
     }
 
     /// Every chunk of the image.
     pub(super) fn chunks(&mut self, image: &ImageReader<'_>) -> Result<(), OpsError> {
-        walk(image, |chunk| self.chunk(chunk))
+        let chunks = |each: Each<'_, ChunkRef>| image.each_chunk(each);
+        walk(chunks, |chunk| self.chunk(chunk).map(ControlFlow::Continue))
+    }
+
+    /// Every chunk that `base` does not have in its place, and where it has one but the image has none. Both are
+    /// images with chunks of `chunk_size` bytes.
+    pub(super) fn differences(
+        &mut self,
+        base: &Backup,
+        image: &ImageReader<'_>,
+        chunk_size: u32,
+    ) -> Result<(), OpsError> {
+        let size = image.size();
+        let base = Top::new(base.top, base.record.content.size);
+        let differences = |mut each: Each<'_, Difference>| {
+            compare_trees(image.blobs(), base, image.top(), &mut each)
+        };
+        walk(differences, |difference| {
+            let within = difference.chunk as u64 * u64::from(chunk_size);
+            if within >= SLOT_SIZE {
+                return Err(RepoError::Tree.into());
+            }
+            let offset = difference.slot * SLOT_SIZE + within;
+            let left = size.saturating_sub(offset);
+            match difference.b {
+                Some(_) if left == 0 => return Err(RepoError::Tree.into()),
+                // The base was larger; from here on there is nothing else.
+                None if left == 0 => return Ok(ControlFlow::Break(())),
+                None => self.zero(offset..offset + left.min(chunk_size.into()))?,
+                Some(id) => self.chunk(ChunkRef::new(offset, left, chunk_size, id))?,
+            }
+            Ok(ControlFlow::Continue(()))
+        })
     }
 
     /// Every chunk of the image, and where there is none but the target has data.
@@ -98,10 +132,11 @@ impl<'a> Dealer<'a> {
             Ok(())
         };
         let mut dealt = 0;
-        walk(image, |chunk| {
+        let chunks = |each: Each<'_, ChunkRef>| image.each_chunk(each);
+        walk(chunks, |chunk| {
             gap(self, dealt..chunk.offset)?;
             dealt = chunk.range().end;
-            self.chunk(chunk)
+            self.chunk(chunk).map(ControlFlow::Continue)
         })?;
         gap(self, dealt..image.size())
     }
@@ -109,6 +144,12 @@ impl<'a> Dealer<'a> {
     fn chunk(&mut self, chunk: ChunkRef) -> Result<(), OpsError> {
         self.extend(chunk.range())?;
         self.chunks.push(chunk);
+        Ok(())
+    }
+
+    fn zero(&mut self, range: Range<u64>) -> Result<(), OpsError> {
+        self.extend(range.clone())?;
+        collect(&mut self.zeros, range);
         Ok(())
     }
 
@@ -135,34 +176,46 @@ impl<'a> Dealer<'a> {
         self.context.cancel.check()?;
         let buf = self.spare.recv().map_err(|_| HUNG_UP)?;
         let range = std::mem::replace(&mut self.range, 0..0);
-        let chunks = std::mem::take(&mut self.chunks);
         let piece = Piece {
             number: self.number,
             range,
-            chunks,
+            chunks: std::mem::take(&mut self.chunks),
             buf,
             data: Vec::new(),
-            zeros: Vec::new(),
+            zeros: std::mem::take(&mut self.zeros),
         };
         self.number += 1;
         self.jobs.send(piece).map_err(|_| HUNG_UP)
     }
 }
 
-/// Walks the chunks with a callback that fails as operations do.
-fn walk(
-    image: &ImageReader<'_>,
-    mut each: impl FnMut(ChunkRef) -> Result<(), OpsError>,
+/// Appends a range, joined to the last one if it follows it; an empty one is nothing.
+pub(super) fn collect(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
+    match ranges.last_mut() {
+        _ if range.is_empty() => {}
+        Some(last) if last.end == range.start => last.end = range.end,
+        _ => ranges.push(range),
+    }
+}
+
+/// Takes what a walk over trees comes upon.
+type Each<'a, T> = &'a mut dyn FnMut(T) -> Result<(), RepoError>;
+
+/// Runs a walk with a callback that fails as operations do, or breaks it off.
+fn walk<T>(
+    over: impl FnOnce(Each<'_, T>) -> Result<(), RepoError>,
+    mut each: impl FnMut(T) -> Result<ControlFlow<()>, OpsError>,
 ) -> Result<(), OpsError> {
-    let mut failure = None;
-    let walked = image.each_chunk(|chunk| {
-        each(chunk).map_err(|error| {
-            failure = Some(error);
-            RepoError::Tree
-        })
+    let mut end = None;
+    let walked = over(&mut |item| match each(item) {
+        Ok(ControlFlow::Continue(())) => Ok(()),
+        broken_off => {
+            end = Some(broken_off);
+            Err(RepoError::Tree)
+        }
     });
-    match failure {
-        Some(error) => Err(error),
+    match end {
+        Some(broken_off) => broken_off.map(|_| ()),
         None => Ok(walked?),
     }
 }

@@ -1,0 +1,108 @@
+//! A diff out of the repository: what changed from one backup to another, or all of one, as
+//! `rbd import-diff` takes it.
+
+use super::DiffOutput;
+use crate::base::Phase;
+use crate::format::{ByteString, ContentKind, DiffHeader};
+use crate::ops::restore::{Run, changes_into_stream, into_stream};
+use crate::ops::{Context, OpsError};
+use crate::repo::{Backup, Project};
+use crate::volume::{DiffTarget, DiffTotals};
+
+/// What snapshots are to be called, where not as the backups' records say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SnapshotNames {
+    /// The one that the diff builds on. Of no meaning without a backup to begin at.
+    pub from: Option<Vec<u8>>,
+    /// The one that it leads to.
+    pub to: Option<Vec<u8>>,
+}
+
+/// What came of an export.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExportReport {
+    /// What the diff says before its extents.
+    pub header: DiffHeader,
+    /// What it consists of.
+    pub totals: DiffTotals,
+    /// Bytes read from the repository.
+    pub fetched: u64,
+}
+
+/// Writes the diff that makes `to` of `from`, both images of the same volume, or of an image without data. Only
+/// what the trees of the two do not share is looked at. A diff that fails or is interrupted has no end, and
+/// leaves no file.
+pub fn export_diff(
+    project: &Project,
+    from: Option<&Backup>,
+    to: &Backup,
+    names: SnapshotNames,
+    output: DiffOutput<'_>,
+    context: &Context<'_>,
+) -> Result<ExportReport, OpsError> {
+    check(from, to)?;
+    let header = DiffHeader {
+        from: match from {
+            None => None,
+            Some(from) => Some(begin(from, names.from)?),
+        },
+        to: names.to.or_else(|| snapshot(to)),
+        size: to.record.content.size,
+        protected: None,
+    };
+    output.fill(|stream, name| {
+        let target = DiffTarget::new(stream, name, &header)?;
+        let report = Run::with(project, to, context, Phase::ExportDiff, |run| match from {
+            None => into_stream(run, &target),
+            Some(from) => changes_into_stream(run, from, to.record.content.chunk_size, &target),
+        })?;
+        Ok(ExportReport {
+            totals: target.totals(),
+            fetched: report.fetched,
+            header,
+        })
+    })
+}
+
+/// Sees to it that there can be a diff.
+fn check(from: Option<&Backup>, to: &Backup) -> Result<(), OpsError> {
+    let is_stream = |backup: &Backup| backup.record.content.kind == ContentKind::Stream;
+    let why = match from {
+        Some(from) if from.volume != to.volume => "they are of different volumes",
+        Some(from) if is_stream(from) || is_stream(to) => "a stream is no image",
+        None if is_stream(to) => "it is a stream and no image",
+        Some(from) if from.record.content.chunk_size != to.record.content.chunk_size => {
+            "their chunks have different sizes"
+        }
+        _ => return Ok(()),
+    };
+    Err(OpsError::NoDiff {
+        from: from.map_or_else(|| "nothing".to_owned(), call),
+        to: call(to),
+        why,
+    })
+}
+
+/// A backup, as messages call it.
+fn call(backup: &Backup) -> String {
+    format!("backup {} of “{}”", backup.id, backup.record.volume.name)
+}
+
+/// The snapshot to begin at.
+fn begin(from: &Backup, chosen: Option<Vec<u8>>) -> Result<Vec<u8>, OpsError> {
+    let name = chosen.or_else(|| snapshot(from));
+    name.ok_or_else(|| OpsError::NoSnapshot { backup: call(from) })
+}
+
+/// The snapshot that a backup is of, if its record names one.
+fn snapshot(backup: &Backup) -> Option<Vec<u8>> {
+    match backup.record.source.as_ref()?.snapshot.as_ref()? {
+        ByteString::Text(name) => Some(name.clone().into_bytes()),
+        ByteString::Hex { hex } => {
+            let (digits, _) = hex.as_bytes().as_chunks::<2>();
+            let byte =
+                |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+            digits.iter().map(byte).collect()
+        }
+    }
+}

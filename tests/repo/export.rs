@@ -1,0 +1,333 @@
+//! Diffs out of a repository: applied to the one image they give the other.
+
+use cuttlebone::format::{ByteString, DiffHeader, ExtentKind};
+use cuttlebone::ops::{self, DiffOutput, ExportReport, OpsError, SnapshotNames};
+use cuttlebone::repo::Backup;
+use cuttlebone::storage::{ErrorKind, Fault, FaultBackend, MemoryBackend, Operation, Plan};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::{BLOCK, CHUNK, Host, House, Image, KIB, SLOT, noise};
+use crate::rbd::{Diff, read};
+
+/// What is done to an image: noise, or zeros if there is no seed, somewhere near the end of a slot, anywhere in
+/// it, or so far from the image's end.
+type Step = (u8, u32, usize, Option<u8>);
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let seed = prop::option::weighted(0.7, 0..6_u8);
+    vec((any::<u8>(), any::<u32>(), 1..200 * KIB, seed), 0..8)
+}
+
+fn size() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        1 => Just(0),
+        2 => 1..3 * BLOCK,
+        2 => (0..4_u64, 0..3_u64).prop_map(|(slots, odd)| (slots * SLOT + odd).saturating_sub(1)),
+        4 => 0..4 * SLOT,
+        1 => 64 * SLOT..66 * SLOT,
+        1 => 4096 * SLOT..4098 * SLOT,
+    ]
+}
+
+fn change(image: &mut Image, steps: &[Step]) {
+    for (place, at, len, seed) in steps {
+        let bytes = seed.map_or_else(|| vec![0; *len], |seed| noise(seed.into(), *len));
+        let slots = image.size.div_ceil(SLOT).max(1);
+        let mut offset = match (u64::from(*place), u64::from(*at)) {
+            (0..32, at) => image.size.saturating_sub(at % 200_000),
+            (place, at) if at % 2 == 0 => place % slots * SLOT + SLOT - 1 - at / 2 % 70_000,
+            (place, at) => place % slots * SLOT + at % SLOT,
+        };
+        if len % 2 == 0 {
+            offset -= offset % BLOCK;
+        }
+        image.write(offset, &bytes);
+    }
+}
+
+/// Does to an image what `rbd import-diff` does.
+fn apply(image: &mut Image, (header, extents): &Diff) {
+    image.resize(header.size);
+    for (extent, data) in extents {
+        match extent.kind {
+            ExtentKind::Data => image.write(extent.offset, data),
+            ExtentKind::Zero => {
+                let zeros = vec![0; usize::try_from(extent.length).unwrap()];
+                image.write(extent.offset, &zeros);
+            }
+        }
+    }
+}
+
+fn names() -> SnapshotNames {
+    SnapshotNames {
+        from: Some(b"from".to_vec()),
+        to: Some(b"to".to_vec()),
+    }
+}
+
+/// The stream, and what the operation says of it.
+fn export(
+    (host, house): (&Host, &House),
+    from: Option<&Backup>,
+    to: &Backup,
+    names: SnapshotNames,
+) -> Result<(Vec<u8>, ExportReport), OpsError> {
+    let mut stream = Vec::new();
+    let output = DiffOutput::Stream(&mut stream, "memory");
+    let report = ops::export_diff(&house.project, from, to, names, output, &host.context())?;
+    Ok((stream, report))
+}
+
+/// The diff, which keeps to the rules: `read` sees to it that extents ascend and stay within the image.
+fn diff(world: (&Host, &House), from: Option<&Backup>, to: &Backup) -> Diff {
+    let (stream, report) = export(world, from, to, names()).unwrap();
+    let mut diffs = read(&stream).unwrap();
+    assert_eq!(diffs.len(), 1);
+    let diff = diffs.remove(0);
+    let (header, extents) = &diff;
+    let expected = DiffHeader {
+        from: from.map(|_| b"from".to_vec()),
+        to: Some(b"to".to_vec()),
+        size: to.record.content.size,
+        protected: None,
+    };
+    assert_eq!(*header, expected);
+    assert_eq!(report.header, expected);
+    assert_eq!(
+        (report.totals.extents, report.totals.written),
+        (extents.len() as u64, stream.len() as u64)
+    );
+    let mut before = None;
+    for (extent, data) in extents {
+        let is_zero = extent.kind == ExtentKind::Zero;
+        assert!(!is_zero || from.is_some(), "zeros on nothing");
+        assert!(extent.length <= SLOT || is_zero);
+        let zeros = |block: &[u8]| block.iter().all(|byte| *byte == 0);
+        assert!(!data.chunks(4 * KIB).any(zeros), "zeros told as data");
+        assert!(
+            !is_zero || before != Some((extent.offset, true)),
+            "zeros are joined"
+        );
+        before = Some((extent.end(), is_zero));
+    }
+    diff
+}
+
+fn there_and_back(chunk: usize, mut a: Image, b_size: u64, first: &[Step], second: &[Step]) {
+    change(&mut a, first);
+    let mut b = a.clone();
+    b.resize(b_size);
+    change(&mut b, second);
+    let house = House::init(MemoryBackend::new(), chunk).unwrap();
+    let host = Host::with_cache();
+    let world = (&host, &house);
+    let backup = |image| house.backup(host.back_up(&house, "disk", image).unwrap().id);
+    let (made_a, made_b) = (backup(&a), backup(&b));
+    for (from, to, before, after) in [
+        (Some(&made_a), &made_b, &a, &b),
+        (Some(&made_b), &made_a, &b, &a),
+        (None, &made_b, &Image::new(0), &b),
+        (None, &made_a, &Image::new(0), &a),
+    ] {
+        let diff = diff(world, from, to);
+        let mut image = before.clone();
+        apply(&mut image, &diff);
+        assert_eq!(image, *after);
+        // Nothing is told of chunks that both have.
+        for (extent, _) in diff.1.iter().filter(|(e, _)| e.kind == ExtentKind::Data) {
+            let chunk = chunk as u64;
+            for start in (extent.offset / chunk..=(extent.end() - 1) / chunk).map(|n| n * chunk) {
+                let len = usize::try_from(chunk).unwrap();
+                assert!(
+                    before.read(start, len) != after.read(start, len),
+                    "the chunk at {start} is the same"
+                );
+            }
+        }
+    }
+    assert!(diff(world, Some(&made_b), &made_b).1.is_empty());
+}
+
+/// So many cases, or what the environment says.
+fn config(cases: u32) -> ProptestConfig {
+    let wanted = std::env::var("PROPTEST_CASES").ok();
+    ProptestConfig {
+        cases: wanted.and_then(|n| n.parse().ok()).unwrap_or(cases),
+        max_shrink_iters: 200,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(config(48))]
+
+    #[test]
+    fn a_diff_leads_from_one_backup_to_the_other(
+        size_a in size(),
+        size_b in prop::option::weighted(0.7, size()),
+        first in steps(),
+        second in steps(),
+        chunk in prop::sample::select(vec![4 * KIB, 64 * KIB, 4096 * KIB]),
+    ) {
+        there_and_back(chunk, Image::new(size_a), size_b.unwrap_or(size_a), &first, &second);
+    }
+}
+
+/// An image of 16 TiB with so many chunks of data, far apart.
+fn vast(chunks: u64) -> Image {
+    let size = 16 << 40;
+    let step = size / chunks / CHUNK as u64 * CHUNK as u64;
+    (0..chunks).fold(Image::new(size), |image, n| {
+        image.with(n * step, &noise(n, CHUNK))
+    })
+}
+
+#[test]
+fn the_cost_follows_the_difference() {
+    let store = FaultBackend::new();
+    let house = House::init(store.clone(), CHUNK).unwrap();
+    let host = Host::with_cache();
+    let a = vast(300);
+    let mut b = a.clone();
+    b.write((7 << 40) + 3 * CHUNK as u64, &noise(999, 10));
+    let made = |image| house.backup(host.back_up(&house, "disk", image).unwrap().id);
+    let (made_a, made_b) = (made(&a), made(&b));
+    // A smaller one, of which the larger has 300 chunks behind its end.
+    let c = Image::new(CHUNK as u64).with(0, &a.read(0, CHUNK));
+    let made_c = made(&c);
+
+    let reads = |from, to: &Backup| {
+        let _ = store.take_log();
+        let diff = diff((&host, &house), from, to);
+        let log = store.take_log();
+        let gets = log
+            .iter()
+            .filter(|c| c.operation == Operation::Get && c.name.contains("/packs/"));
+        (gets.count(), diff.1)
+    };
+    // Five levels of each tree, and the chunk.
+    let (count, extents) = reads(Some(&made_a), &made_b);
+    assert!(count <= 11, "{count} reads");
+    let kinds: Vec<_> = extents.iter().map(|(e, _)| (e.kind, e.length)).collect();
+    assert_eq!(
+        kinds,
+        [
+            (ExtentKind::Data, BLOCK),
+            (ExtentKind::Zero, CHUNK as u64 - BLOCK)
+        ]
+    );
+    // What lies behind the end is not looked at.
+    let (count, extents) = reads(Some(&made_a), &made_c);
+    assert!(
+        count <= 11 && extents.is_empty(),
+        "{count} reads, {extents:?}"
+    );
+    let (count, extents) = reads(None, &made_b);
+    assert!(count > 300 && extents.len() == 301, "{count} reads");
+    assert_eq!(reads(Some(&made_b), &made_b), (0, Vec::new()));
+}
+
+#[test]
+fn snapshots_are_called_as_the_records_say_or_the_user() {
+    let house = House::init(MemoryBackend::new(), CHUNK).unwrap();
+    let host = Host::without_cache();
+    let image = Image::new(SLOT).with(5, b"data");
+    let mut backup = house.backup(host.back_up(&house, "disk", &image).unwrap().id);
+    let header = |from: Option<&Backup>, to: &Backup, names| {
+        export((&host, &house), from, to, names)
+            .map(|(stream, _)| read(&stream).unwrap().remove(0).0)
+    };
+    let none = SnapshotNames::default;
+    let plain = header(None, &backup, none()).unwrap();
+    assert_eq!((plain.from, plain.to), (None, None));
+    match header(Some(&backup), &backup, none()) {
+        Err(OpsError::NoSnapshot { backup: named }) => assert!(named.contains("disk"), "{named}"),
+        other => panic!("{other:?}"),
+    }
+    let named = |backup: &mut Backup, name: &[u8]| {
+        let source = backup.record.source.as_mut().unwrap();
+        source.snapshot = Some(ByteString::from(name));
+    };
+    named(&mut backup, b"mon");
+    let mut later = backup.clone();
+    named(&mut later, b"\xffday");
+    let found = header(Some(&backup), &later, none()).unwrap();
+    assert_eq!(
+        (found.from, found.to),
+        (Some(b"mon".to_vec()), Some(b"\xffday".to_vec()))
+    );
+    let found = header(Some(&backup), &later, names()).unwrap();
+    assert_eq!(
+        (found.from, found.to),
+        (Some(b"from".to_vec()), Some(b"to".to_vec()))
+    );
+}
+
+#[test]
+fn what_has_no_diff_is_refused() {
+    let house = House::init(MemoryBackend::new(), CHUNK).unwrap();
+    let host = Host::without_cache();
+    let image = Image::new(SLOT).with(5, b"data");
+    let of = |volume| house.backup(host.back_up(&house, volume, &image).unwrap().id);
+    let (disk, other) = (of("disk"), of("other"));
+    let dump = house.backup(host.back_up_stream(&house, "dump", b"data").unwrap().id);
+    let refused =
+        |from: Option<&Backup>, to: &Backup| match export((&host, &house), from, to, names()) {
+            Err(error @ OpsError::NoDiff { .. }) => error.to_string(),
+            result => panic!("{result:?}"),
+        };
+    let told = refused(Some(&disk), &other);
+    for part in ["“disk”", "“other”", "different volumes"] {
+        assert!(told.contains(part), "{told}");
+    }
+    assert!(refused(Some(&dump), &dump).contains("stream"));
+    assert!(refused(None, &dump).contains("“dump”"));
+}
+
+#[test]
+fn an_export_that_fails_leaves_no_file_and_no_end() {
+    let store = FaultBackend::new();
+    let house = House::init(store.clone(), CHUNK).unwrap();
+    let host = Host::without_cache();
+    let image = Image::new(16 * SLOT).with(0, &noise(1, 9 << 20));
+    let backup = house.backup(host.back_up(&house, "disk", &image).unwrap().id);
+    let path = host.path("disk.diff");
+    let before = store.calls();
+    let to_file = || {
+        let output = DiffOutput::New(&path);
+        ops::export_diff(
+            &house.project,
+            None,
+            &backup,
+            names(),
+            output,
+            &host.context(),
+        )
+    };
+    to_file().unwrap();
+    let calls = store.calls() - before;
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let files = || host.directory.path().read_dir().unwrap().count();
+    let left = files();
+    for call in [1, calls / 2, calls] {
+        store.set_plan(Plan::at(call, Fault::Fail(ErrorKind::Denied)));
+        to_file().unwrap_err();
+        assert_eq!(files(), left, "call {call}");
+        let mut stream = Vec::new();
+        store.set_plan(Plan::at(call, Fault::Fail(ErrorKind::Denied)));
+        let output = DiffOutput::Stream(&mut stream, "memory");
+        let context = host.context();
+        ops::export_diff(&house.project, None, &backup, names(), output, &context).unwrap_err();
+        assert!(
+            stream.len() < whole.len() && whole.starts_with(&stream),
+            "call {call}"
+        );
+    }
+    host.cancel.cancel();
+    to_file().unwrap_err();
+    assert_eq!(files(), left);
+}
