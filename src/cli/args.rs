@@ -302,14 +302,23 @@ pub(crate) struct KdfArgs {
 #[derive(Debug, Args)]
 pub(crate) struct BackupArgs {
     /// An image file, a block device, or “-” for standard input
-    #[arg(value_hint = ValueHint::FilePath)]
-    pub(crate) source: OsString,
+    #[arg(value_hint = ValueHint::FilePath, required_unless_present = "diff")]
+    pub(crate) source: Option<OsString>,
+    /// An RBD diff instead of an image, from “rbd export-diff” or “rbd export --export-format 2”; “-” for
+    /// standard input
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(conflicts_with_all = ["source", "reread"], requires = "volume")]
+    pub(crate) diff: Option<OsString>,
     /// The volume's name; the file's name if not given
     #[arg(long, value_name = "NAME")]
     pub(crate) volume: Option<String>,
-    /// Compare with this backup instead of the volume's newest
+    /// Compare with this backup instead of the volume's newest; a diff builds on it, if it is of the
+    /// diff's from-snapshot
     #[arg(long, value_name = "BACKUP")]
     pub(crate) base: Option<String>,
+    /// Let a diff build on --base even if nothing says that it fits
+    #[arg(long, requires = "base", requires = "diff")]
+    pub(crate) force_base: bool,
     /// Make the repository if there is none
     #[arg(long)]
     pub(crate) init: bool,

@@ -3,6 +3,7 @@
 
 mod access;
 mod args;
+mod backup;
 mod commands;
 mod diff;
 mod environment;

@@ -45,14 +45,30 @@ pub(crate) enum Operation {
 
 #[derive(Debug)]
 pub(crate) struct Backup {
-    pub(crate) source: Source,
+    pub(crate) source: BackupSource,
     pub(crate) volume: VolumeName,
     pub(crate) base: Option<String>,
+    pub(crate) force_base: bool,
     pub(crate) init: bool,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) dry_run: bool,
     pub(crate) compression: Compression,
     pub(crate) reread: bool,
+}
+
+/// What is backed up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum BackupSource {
+    /// All of an image or a stream.
+    Whole(Source),
+    /// What an RBD diff says.
+    Diff(Source),
+}
+
+impl BackupSource {
+    fn is_stdin(&self) -> bool {
+        matches!(self, Self::Whole(Source::Stdin) | Self::Diff(Source::Stdin))
+    }
 }
 
 /// Who named the volume.
@@ -271,14 +287,19 @@ impl Target {
 
 impl Backup {
     fn new(args: BackupArgs) -> Result<Self, Failure> {
-        let source = Source::new("source", args.source)?;
+        let source = match (args.diff, args.source) {
+            (Some(diff), _) => BackupSource::Diff(Source::new("diff", diff)?),
+            (None, source) => {
+                BackupSource::Whole(Source::new("source", source.unwrap_or_default())?)
+            }
+        };
         let volume = match (args.volume, &source) {
             (Some(name), _) => VolumeName::Chosen(name),
-            (None, Source::Stdin) => {
+            (None, BackupSource::Whole(Source::Stdin) | BackupSource::Diff(_)) => {
                 return Err(Failure::usage("standard input has no name for the volume")
                     .hint("give one with --volume NAME"));
             }
-            (None, Source::Path(path)) => VolumeName::OfFile(name_of(path)?),
+            (None, BackupSource::Whole(Source::Path(path))) => VolumeName::OfFile(name_of(path)?),
         };
         let (VolumeName::Chosen(name) | VolumeName::OfFile(name)) = &volume;
         plain_name("volume", name)?;
@@ -300,6 +321,7 @@ impl Backup {
             source,
             volume,
             base: args.base.map(a_backup).transpose()?,
+            force_base: args.force_base,
             init: args.init,
             labels,
             dry_run: args.dry_run,
@@ -489,7 +511,7 @@ fn one_reader_of_stdin(
 ) -> Result<(), Failure> {
     let is_stdin = |file: &Option<PathBuf>| file.as_deref() == Some(Path::new("-"));
     let data = match operation {
-        Operation::Backup(backup) => backup.source == Source::Stdin,
+        Operation::Backup(backup) => backup.source.is_stdin(),
         Operation::Key(Key::Add { password_file, .. } | Key::Passwd { password_file, .. }) => {
             is_stdin(password_file)
         }

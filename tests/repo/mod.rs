@@ -2,7 +2,9 @@
 
 mod crash;
 mod damage;
+mod faulty;
 mod index;
+mod ingest;
 mod model;
 mod panics;
 mod walls;
@@ -247,6 +249,7 @@ impl Made {
 /// Small packs, so that a little data makes many of them.
 fn options(volume: &str) -> BackupOptions {
     BackupOptions {
+        force_base: false,
         volume: volume.to_owned(),
         volume_chosen: true,
         base: None,
