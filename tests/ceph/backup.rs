@@ -17,8 +17,9 @@ const EXPORT_EVERY: usize = 6;
 /// A repository and a cluster, where there are both: the program may not know diffs yet.
 fn worlds() -> Option<(World, Arc<Cluster>)> {
     let world = World::new();
-    if !world.ok(&["backup", "--help"]).contains("--diff") {
-        eprintln!("not tested: the program cannot back up diffs yet");
+    let knows = |command, word| world.ok(&[command, "--help"]).contains(word);
+    if !(knows("backup", "--diff") && knows("diff", "export")) {
+        eprintln!("not tested: the program cannot back up diffs and export them yet");
         return None;
     }
     Some((world, cluster()?))
@@ -131,7 +132,7 @@ fn comes_out(cluster: &Cluster, world: &World, early: &(String, Hash), late: &(S
 }
 
 #[test]
-fn an_image_with_its_snapshots_becomes_a_backup_each() {
+fn snapshots_and_head_of_an_image_become_a_backup_each() {
     let Some((world, cluster)) = worlds() else {
         return;
     };
@@ -152,11 +153,14 @@ fn an_image_with_its_snapshots_becomes_a_backup_each() {
         snapshots.push((name, image.snapshot(name)));
     }
     cluster.rbd(&["snap", "protect", &image.at("first")]);
+    image.change_at_random(&mut random);
     let export = ["export", "--export-format", "2", image.name];
     backs_up(&cluster, &world, &export, "img2");
     for (name, digest) in snapshots {
         assert_eq!(restored(&world, &format!("img2@{name}")), digest, "{name}");
     }
+    assert_eq!(restored(&world, "img2"), cluster.digest(image.name));
+    assert_eq!(backups(&world), 4);
     world.is_clean();
 }
 
