@@ -29,17 +29,17 @@ const PATIENCE: Duration = Duration::from_mins(2);
 static ALONE: Mutex<()> = Mutex::new(());
 
 /// A directory with a repository and a cache in it, and the program's environment.
-struct World {
+pub(super) struct World {
     directory: TempDir,
     environment: Vec<(String, String)>,
 }
 
 /// What a run of the program left.
 #[derive(Debug)]
-struct Ran {
-    code: Option<i32>,
-    stdout: Vec<u8>,
-    stderr: String,
+pub(super) struct Ran {
+    pub(super) code: Option<i32>,
+    pub(super) stdout: Vec<u8>,
+    pub(super) stderr: String,
     took: Duration,
     /// The most memory it had, in bytes, as far as that was seen.
     peak: u64,
@@ -47,14 +47,14 @@ struct Ran {
 
 impl World {
     /// With a repository whose key is cheap to open.
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let world = Self::empty();
         world.ok(&["init", "--kdf-memory", "1M", "--kdf-passes", "1", "-q"]);
         world
     }
 
     /// Without a repository.
-    fn empty() -> Self {
+    pub(super) fn empty() -> Self {
         let directory = TempDir::new().unwrap();
         let path = |name| directory.path().join(name).to_str().unwrap().to_owned();
         let environment = [
@@ -77,12 +77,12 @@ impl World {
         self.environment.push((name.to_owned(), value));
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
     /// A path as a word of a command line.
-    fn at(&self, name: &str) -> String {
+    pub(super) fn at(&self, name: &str) -> String {
         self.path(name).to_str().unwrap().to_owned()
     }
 
@@ -103,7 +103,7 @@ impl World {
     }
 
     /// Writes a file in its directory and gives its path as a word.
-    fn write(&self, name: &str, content: &[u8]) -> String {
+    pub(super) fn write(&self, name: &str, content: &[u8]) -> String {
         fs::write(self.path(name), content).unwrap();
         self.at(name)
     }
@@ -121,37 +121,37 @@ impl World {
         command
     }
 
-    fn start(&self, words: &[&str]) -> Child {
+    pub(super) fn start(&self, words: &[&str]) -> Child {
         self.command(words).spawn().unwrap()
     }
 
-    fn run(&self, words: &[&str]) -> Ran {
+    pub(super) fn run(&self, words: &[&str]) -> Ran {
         finish(self.start(words), words)
     }
 
-    fn run_with_stdin(&self, words: &[&str], input: File) -> Ran {
+    pub(super) fn run_with_stdin(&self, words: &[&str], input: impl Into<Stdio>) -> Ran {
         finish(self.command(words).stdin(input).spawn().unwrap(), words)
     }
 
     /// Runs what must succeed; its standard output.
-    fn ok(&self, words: &[&str]) -> String {
+    pub(super) fn ok(&self, words: &[&str]) -> String {
         self.run(words).ok(words)
     }
 
     /// Runs what must fail in this way; its standard error.
-    fn fails(&self, words: &[&str], code: i32) -> String {
+    pub(super) fn fails(&self, words: &[&str], code: i32) -> String {
         let ran = self.run(words);
         assert_eq!(ran.code, Some(code), "{words:?}: {ran:?}");
         ran.stderr
     }
 
     /// Runs with `--json` what must succeed: its lines.
-    fn json(&self, words: &[&str]) -> Vec<Value> {
+    pub(super) fn json(&self, words: &[&str]) -> Vec<Value> {
         json_lines(&self.ok(&[words, &["--json"]].concat()))
     }
 
     /// The only line of that kind.
-    fn json_one(&self, words: &[&str], message_type: &str) -> Value {
+    pub(super) fn json_one(&self, words: &[&str], message_type: &str) -> Value {
         let lines = self.json(words);
         let mut found = lines
             .iter()
@@ -178,7 +178,7 @@ impl World {
     }
 
     /// Nothing is damaged, by the strictest look.
-    fn is_clean(&self) {
+    pub(super) fn is_clean(&self) {
         let check = self.json_one(&["check", "--read-data"], "check");
         assert_eq!(
             (&check["errors"], &check["packs_damaged"]),
@@ -188,14 +188,14 @@ impl World {
 }
 
 impl Ran {
-    fn ok(&self, words: &[&str]) -> String {
+    pub(super) fn ok(&self, words: &[&str]) -> String {
         assert_eq!(self.code, Some(0), "{words:?}: {self:?}");
         String::from_utf8(self.stdout.clone()).unwrap()
     }
 }
 
 /// Waits until it ends, at most so long, while it says what it has to say.
-fn finish(mut child: Child, words: &[&str]) -> Ran {
+pub(super) fn finish(mut child: Child, words: &[&str]) -> Ran {
     let begun = Instant::now();
     let drain = |pipe: Option<Box<dyn Read + Send>>| {
         thread::spawn(move || {

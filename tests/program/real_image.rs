@@ -8,14 +8,9 @@ use std::process::Command;
 use cuttlebone::base::is_zero;
 
 use super::{PASSWORD, World, same};
+use crate::skip;
 
 const CHUNK: usize = 64 << 10;
-
-/// Says that it cannot be done here; in CI that is a failure.
-fn skip(why: &str) {
-    assert!(std::env::var("CI").as_deref() != Ok("true"), "{why}");
-    eprintln!("skipped: {why}");
-}
 
 /// Runs a script of the image folder; what it says if it fails.
 fn script(name: &str, image: &Path) -> Result<(), String> {

@@ -4,13 +4,13 @@ use std::fs;
 use std::path::Path;
 
 use cuttlebone::base::{Cancel, Silent};
-use cuttlebone::format::{DiffHeader, DiffWriter, Extent, ExtentKind};
+use cuttlebone::format::{DiffHeader, Extent, ExtentKind};
 use cuttlebone::ops::{Context, DiffOutput, DiffSource, MergeReport, OpsError, merge_diffs};
 use cuttlebone::volume::InputFile;
 use proptest::prelude::*;
 use tempfile::tempdir;
 
-use super::{Diff, apply, bytes, digest, fixture, images, read, streams};
+use super::{Diff, apply, bytes, digest, fixture, images, read, stream, streams};
 
 fn merge_to(sources: Vec<DiffSource<'_>>, to: DiffOutput<'_>) -> Result<MergeReport, OpsError> {
     let context = Context {
@@ -233,20 +233,6 @@ fn header(from: Option<&[u8]>, to: Option<&[u8]>, size: u64) -> DiffHeader {
         size,
         protected: None,
     }
-}
-
-fn stream(header: &DiffHeader, extents: &[(Extent, Vec<u8>)]) -> Vec<u8> {
-    let mut writer = DiffWriter::new(Vec::new(), header).unwrap();
-    for (extent, data) in extents {
-        match extent.kind {
-            ExtentKind::Zero => writer.zero(extent.offset, extent.length).unwrap(),
-            ExtentKind::Data => {
-                writer.extent(extent.offset, extent.length).unwrap();
-                writer.data(data).unwrap();
-            }
-        }
-    }
-    writer.finish().unwrap()
 }
 
 /// A size, and gaps, lengths and fills of extents: no fill is zeros.

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use blake2::{Blake2b512, Digest};
 use cuttlebone::base::hex;
 use cuttlebone::format::{
-    DiffError, DiffHeader, DiffReader, DiffVersion, Extent, ExtentKind, ImageDescription,
+    DiffError, DiffHeader, DiffReader, DiffVersion, DiffWriter, Extent, ExtentKind,
+    ImageDescription,
 };
 use serde_json::{Value, json};
 
@@ -56,6 +57,21 @@ pub(super) fn read(stream: &[u8]) -> Result<Vec<Diff>, DiffError> {
     }
     assert_eq!(reader.offset(), stream.len() as u64);
     Ok(diffs)
+}
+
+/// Writes a diff as a stream.
+pub(super) fn stream(header: &DiffHeader, extents: &[(Extent, Vec<u8>)]) -> Vec<u8> {
+    let mut writer = DiffWriter::new(Vec::new(), header).unwrap();
+    for (extent, data) in extents {
+        match extent.kind {
+            ExtentKind::Zero => writer.zero(extent.offset, extent.length).unwrap(),
+            ExtentKind::Data => {
+                writer.extent(extent.offset, extent.length).unwrap();
+                writer.data(data).unwrap();
+            }
+        }
+    }
+    writer.finish().unwrap()
 }
 
 /// Does to an image what `rbd import-diff` does.

@@ -1,0 +1,196 @@
+//! Backups of what `rbd` exports, and diffs for `rbd` to import.
+
+use std::fs;
+use std::sync::Arc;
+
+use blake3::Hash;
+use serde_json::Value;
+
+use super::image::Image;
+use super::{Cluster, Random, cluster};
+use crate::program::{Ran, World, finish};
+
+const ROUNDS: usize = 30;
+/// Rounds after which a diff is exported to Ceph.
+const EXPORT_EVERY: usize = 6;
+
+/// A repository and a cluster, where there are both: the program may not know diffs yet.
+fn worlds() -> Option<(World, Arc<Cluster>)> {
+    let world = World::new();
+    let knows = |command, word| world.ok(&[command, "--help"]).contains(word);
+    if !(knows("backup", "--diff") && knows("diff", "export")) {
+        eprintln!("not tested: the program cannot back up diffs and export them yet");
+        return None;
+    }
+    Some((world, cluster()?))
+}
+
+/// Pipes what `rbd` exports into a backup: how that ended, and whether `rbd` succeeded.
+fn back_up(cluster: &Cluster, world: &World, export: &[&str], volume: &str) -> (Ran, bool) {
+    let export = [export, &["--no-progress", "-"]].concat();
+    let mut rbd = cluster.start_rbd(&export);
+    let pipe = rbd.stdout.take().unwrap();
+    let words = ["backup", "--diff", "-", "--volume", volume, "--json"];
+    let ran = world.run_with_stdin(&words, pipe);
+    (ran, finish(rbd, &export).code == Some(0))
+}
+
+/// The same where all goes well: the lines that it printed.
+fn backs_up(cluster: &Cluster, world: &World, export: &[&str], volume: &str) -> Vec<Value> {
+    let (ran, exported) = back_up(cluster, world, export, volume);
+    assert!(exported, "{export:?}");
+    let told = ran.ok(export);
+    let lines = told.lines().map(|line| serde_json::from_str(line).unwrap());
+    lines.collect()
+}
+
+/// Pipes a diff between backups into an image.
+fn export_to(cluster: &Cluster, world: &World, words: &[&str], image: &str) {
+    let words = [&["diff", "export"], words].concat();
+    let mut exported = world.start(&words);
+    let pipe = exported.stdout.take().unwrap();
+    cluster.rbd_with_stdin(&["import-diff", "--no-progress", "-", image], pipe);
+    finish(exported, &words).ok(&words);
+}
+
+/// What a restore of this backup gives.
+fn restored(world: &World, backup: &str) -> Hash {
+    let target = world.at("restored");
+    world.ok(&["restore", backup, &target, "--force", "-q"]);
+    let digest = blake3::hash(&fs::read(&target).unwrap());
+    fs::remove_file(target).unwrap();
+    digest
+}
+
+fn backups(world: &World) -> usize {
+    world.json(&["list"]).len()
+}
+
+/// Two rounds that are no neighbours, the earlier one first.
+fn apart(rounds: usize, random: &mut Random) -> (usize, usize) {
+    let index = |number: u64| usize::try_from(number).unwrap();
+    let early = index(random.below(rounds as u64 - 2));
+    let late = early + 2 + index(random.below((rounds - early - 2) as u64));
+    (early, late)
+}
+
+#[test]
+fn thirty_rounds_of_changes_go_in_and_come_out() {
+    let Some((world, cluster)) = worlds() else {
+        return;
+    };
+    let mut random = Random::new();
+    let mut image = Image::create(&cluster, "img", &["--object-size", "512K"]);
+    image.change(8_400_001, Vec::new());
+    let mut snapshots: Vec<(String, Hash)> = Vec::new();
+    let mut base = Value::Null;
+    for round in 0..ROUNDS {
+        for _ in 0..=random.below(2) {
+            image.change_at_random(&mut random);
+        }
+        let snapshot = format!("s{round}");
+        let digest = image.snapshot(&snapshot);
+        let at = image.at(&snapshot);
+        let export = match snapshots.last() {
+            None => vec!["export-diff", &at],
+            Some((previous, _)) => vec!["export-diff", "--from-snap", previous, &at],
+        };
+        let lines = backs_up(&cluster, &world, &export, "img");
+        let summary = lines.last().unwrap();
+        assert_eq!(summary["base"], base, "{export:?}");
+        base = summary["backup_id"].clone();
+        assert_eq!(restored(&world, &at), digest, "{export:?}");
+        snapshots.push((snapshot, digest));
+
+        if round % EXPORT_EVERY == EXPORT_EVERY - 1 {
+            let (early, late) = apart(snapshots.len(), &mut random);
+            comes_out(&cluster, &world, &snapshots[early], &snapshots[late]);
+        }
+    }
+    // No backup has suffered from those after it.
+    for (name, digest) in &snapshots {
+        assert_eq!(restored(&world, &image.at(name)), *digest, "{name}");
+    }
+    assert_eq!(backups(&world), ROUNDS);
+    world.is_clean();
+}
+
+/// An image filled with the earlier backup, and then changed by the difference, is first the one and then
+/// the other.
+fn comes_out(cluster: &Cluster, world: &World, early: &(String, Hash), late: &(String, Hash)) {
+    let copy = Image::create(cluster, "img.copy", &["--object-size", "1M"]);
+    let backup = |snapshot: &str| format!("img@{snapshot}");
+    let (from, to) = (backup(&early.0), backup(&late.0));
+    export_to(cluster, world, &[&from], copy.name);
+    export_to(cluster, world, &["--from", &from, &to], copy.name);
+    for (name, digest) in [early, late] {
+        assert_eq!(cluster.digest(&copy.at(name)), *digest, "{from} to {to}");
+    }
+    assert_eq!(cluster.digest(copy.name), late.1, "{from} to {to}");
+    cluster.rbd(&["snap", "purge", "--no-progress", copy.name]);
+    cluster.rbd(&["rm", "--no-progress", copy.name]);
+}
+
+#[test]
+fn snapshots_and_head_of_an_image_become_a_backup_each() {
+    let Some((world, cluster)) = worlds() else {
+        return;
+    };
+    let mut random = Random::new();
+    let options = [
+        "--object-size",
+        "256K",
+        "--stripe-unit",
+        "64K",
+        "--stripe-count",
+        "4",
+    ];
+    let mut image = Image::create(&cluster, "striped", &options);
+    image.change(6_000_000, Vec::new());
+    let mut snapshots = Vec::new();
+    for name in ["first", "höhe 2", "third"] {
+        image.change_at_random(&mut random);
+        snapshots.push((name, image.snapshot(name)));
+    }
+    cluster.rbd(&["snap", "protect", &image.at("first")]);
+    image.change_at_random(&mut random);
+    let export = ["export", "--export-format", "2", image.name];
+    backs_up(&cluster, &world, &export, "img2");
+    for (name, digest) in snapshots {
+        assert_eq!(restored(&world, &format!("img2@{name}")), digest, "{name}");
+    }
+    assert_eq!(restored(&world, "img2"), cluster.digest(image.name));
+    assert_eq!(backups(&world), 4);
+    world.is_clean();
+}
+
+#[test]
+fn a_diff_that_is_not_whole_or_does_not_fit_is_refused() {
+    let Some((world, cluster)) = worlds() else {
+        return;
+    };
+    let mut random = Random::new();
+    let mut image = Image::create(&cluster, "refused", &[]);
+    image.change(3_000_000, Vec::new());
+    for name in ["a", "b", "c"] {
+        image.change_at_random(&mut random);
+        image.snapshot(name);
+    }
+    let [a, b, c] = ["a", "b", "c"].map(|name| image.at(name));
+    backs_up(&cluster, &world, &["export-diff", &a], "img");
+
+    // The one in between is missing.
+    let skipped = ["export-diff", "--from-snap", "b", &c];
+    let (ran, exported) = back_up(&cluster, &world, &skipped, "img");
+    assert_eq!((ran.code, exported), (Some(20), true), "{ran:?}");
+    // Ceph has written a header before it finds that it has no such snapshot: one that nobody has, and one
+    // that there is a backup of.
+    cluster.rbd(&["snap", "rm", "--no-progress", &a]);
+    for (from, codes) in [("nowhere", &[20, 21][..]), ("a", &[21])] {
+        let missing = ["export-diff", "--from-snap", from, &b];
+        let (ran, exported) = back_up(&cluster, &world, &missing, "img");
+        assert!(!exported && codes.contains(&ran.code.unwrap()), "{ran:?}");
+    }
+    assert_eq!(backups(&world), 1);
+    world.is_clean();
+}

@@ -1,0 +1,173 @@
+//! The program beside a real Ceph: what one writes the other reads, and the images are the same.
+//!
+//! `ceph-dev` starts a cluster of one host in seconds; the tests share it. What is random comes from a
+//! seed, which a test that fails tells: `SEED=… cargo test ceph::` does the same again.
+
+mod backup;
+mod diffs;
+mod image;
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek, Write};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tempfile::{TempDir, tempfile};
+
+use crate::program::finish;
+use crate::skip;
+
+/// What `ceph-dev` ends with where there is no Ceph.
+const NOT_INSTALLED: i32 = 3;
+
+/// A cluster of one host.
+struct Cluster {
+    directory: TempDir,
+    /// Stops the cluster and removes all of it once its standard input ends: when this is dropped, and
+    /// when this process ends in any other way.
+    keeper: Child,
+}
+
+/// The cluster that is running, or a new one; none where there is no Ceph.
+fn cluster() -> Option<Arc<Cluster>> {
+    static RUNNING: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
+    let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(cluster) = running.upgrade() {
+        return Some(cluster);
+    }
+    let cluster = Arc::new(Cluster::start()?);
+    *running = Arc::downgrade(&cluster);
+    Some(cluster)
+}
+
+impl Cluster {
+    fn start() -> Option<Self> {
+        let directory = TempDir::new().unwrap();
+        let mut said = tempfile().unwrap();
+        let mut keeper = ceph_dev("hold", directory.path())
+            // Ctrl-C on the terminal is not meant for it.
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(said.try_clone().unwrap())
+            .spawn()
+            .unwrap();
+        let mut up = String::new();
+        let pipe = keeper.stdout.as_mut().unwrap();
+        BufReader::new(pipe).read_line(&mut up).unwrap();
+        if up == "up\n" {
+            return Some(Self { directory, keeper });
+        }
+        let status = keeper.wait().unwrap();
+        let why = text(&mut said);
+        if status.code() == Some(NOT_INSTALLED) {
+            skip(&why);
+            return None;
+        }
+        panic!("the cluster did not start: {status}\n{up}{why}");
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("rbd");
+        command
+            .args(words)
+            .env("CEPH_CONF", self.directory.path().join("ceph.conf"))
+            .env_remove("CEPH_ARGS")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    fn start_rbd(&self, words: &[&str]) -> Child {
+        self.command(words).spawn().unwrap()
+    }
+
+    /// Runs `rbd`, which must succeed; its standard output.
+    fn rbd(&self, words: &[&str]) -> Vec<u8> {
+        self.finish_rbd(self.start_rbd(words), words)
+    }
+
+    /// The same with something on standard input.
+    fn rbd_with_stdin(&self, words: &[&str], input: impl Into<Stdio>) -> Vec<u8> {
+        self.finish_rbd(self.command(words).stdin(input).spawn().unwrap(), words)
+    }
+
+    fn finish_rbd(&self, rbd: Child, words: &[&str]) -> Vec<u8> {
+        let ran = finish(rbd, words);
+        if ran.code != Some(0) {
+            let log = self.log();
+            panic!("rbd {words:?}: {:?}\n{}\n{log}", ran.code, ran.stderr);
+        }
+        ran.stdout
+    }
+
+    /// Which daemons run, and what they have to say.
+    fn log(&self) -> String {
+        ["status", "log"]
+            .map(|what| {
+                ceph_dev(what, self.directory.path())
+                    .output()
+                    .unwrap()
+                    .stdout
+            })
+            .map(|output| String::from_utf8_lossy(&output).into_owned())
+            .concat()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // Waiting closes its standard input first.
+        if let Err(error) = self.keeper.wait() {
+            eprintln!("nobody knows whether the cluster has ended: {error}");
+        }
+    }
+}
+
+fn ceph_dev(what: &str, directory: &Path) -> Command {
+    let mut command =
+        Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ceph/ceph-dev"));
+    command.arg(what).arg(directory);
+    command
+}
+
+fn text(file: &mut File) -> String {
+    let mut bytes = Vec::new();
+    file.rewind().unwrap();
+    file.read_to_end(&mut bytes).unwrap();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Bytes as a file to read from.
+fn file(bytes: &[u8]) -> File {
+    let mut file = tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    file.rewind().unwrap();
+    file
+}
+
+/// Numbers that follow from a seed.
+struct Random(blake3::OutputReader);
+
+impl Random {
+    /// From the environment's `SEED`, or another one each time.
+    fn new() -> Self {
+        let seed = std::env::var("SEED").unwrap_or_else(|_| {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+            now.subsec_nanos().to_string()
+        });
+        eprintln!("SEED={seed}");
+        Self(blake3::Hasher::new().update(seed.as_bytes()).finalize_xof())
+    }
+
+    /// Less than `bound`.
+    fn below(&mut self, bound: u64) -> u64 {
+        let mut number = [0; 8];
+        self.0.fill(&mut number);
+        u64::from_le_bytes(number) % bound
+    }
+}
