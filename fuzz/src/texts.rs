@@ -7,7 +7,7 @@ use cuttlebone::base::{
     BlobId, ByteSize, ObjectHash, ProjectId, RepositoryId, Root, VolumeId, hex,
 };
 use cuttlebone::format::{BackupRecord, ByteString, Magic, root_description};
-use cuttlebone::repo::{ObjectRef, Records};
+use cuttlebone::repo::{ObjectRef, Records, Tombstones};
 use cuttlebone::storage::Name;
 
 use crate::fixture::{self, Fixture, PROJECT, fixture, hash};
@@ -51,7 +51,7 @@ pub(crate) fn mend_root(f: &Fixture, record: &mut BackupRecord) {
 pub(crate) fn use_records(records: &Records) {
     let heads = records.heads();
     assert!(heads.len() <= records.all().len());
-    let _ = records.vanished();
+    let _ = records.vanished(&Tombstones::default());
     for backup in records.all() {
         let volume = &backup.record.volume.name;
         assert!(records.of_volume(volume).count() > 0);

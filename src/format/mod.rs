@@ -14,6 +14,7 @@ mod record;
 mod repository;
 mod sealed;
 mod slot;
+mod tombstone;
 mod wire;
 
 pub use error::FormatError;
@@ -33,3 +34,4 @@ pub use record::{BackupRecord, ByteString, Content, ContentKind, Counts, SourceI
 pub use repository::RepositoryFile;
 pub use sealed::{Payload, SEALED_HEAD_LEN, SealedObject};
 pub use slot::{KeySlot, Scope, SlotInfo, SlotParams};
+pub use tombstone::Tombstone;

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::error::describe;
 use super::image::image_into;
 use super::stream::stream_into;
-use super::{Context, OpsError};
+use super::{Context, OpsError, TOOL};
 use crate::base::{BlobId, Notice, ObjectHash, VolumeId};
 use crate::crypto::random;
 use crate::format::{
@@ -135,7 +135,7 @@ pub fn backup(
         labels: options.labels.clone(),
         source: Some(source),
         counts,
-        tool: Some(concat!("cuttlebone ", env!("CARGO_PKG_VERSION")).to_owned()),
+        tool: Some(TOOL.to_owned()),
     };
     context.cancel.check()?;
     let id = if options.dry_run {

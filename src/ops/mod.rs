@@ -5,6 +5,7 @@ mod check;
 mod compare;
 mod diff;
 mod error;
+mod forget;
 mod image;
 mod in_order;
 mod pipeline;
@@ -20,6 +21,10 @@ pub use diff::{
     DiffReport, DiffSight, DiffSource, DiffSummary, MergeReport, Merged, inspect_diff, merge_diffs,
 };
 pub use error::OpsError;
+pub use forget::{
+    Candidate, Count, Forget, ForgetPlan, LabelMatch, ParsePolicyError, Period, Policy, Reason,
+    Removal, Rule, Span, VolumePlan, forget, plan_forget,
+};
 pub use restore::{RestoreReport, Restored, restore};
 pub use stats::{StatsReport, stats};
 
@@ -27,6 +32,9 @@ use std::path::Path;
 
 use crate::base::{Cancel, Observer};
 use crate::repo::{Index, Journal, Project, RepoError};
+
+/// What records say of the program that made them.
+const TOOL: &str = concat!("cuttlebone ", env!("CARGO_PKG_VERSION"));
 
 /// What every operation is given.
 #[derive(Clone, Copy)]
