@@ -6,8 +6,7 @@ use cuttlebone::base::ObjectHash;
 use cuttlebone::format::BlobKind;
 use cuttlebone::ops::CheckReport;
 use cuttlebone::repo::{
-    Backup, BlobReader, ImageReader, Index, ObjectRef, PackTargets, Records, Repository,
-    Tombstones,
+    Backup, BlobReader, ImageReader, Index, ObjectRef, PackTargets, Records, Repository, Tombstones,
 };
 use cuttlebone::storage::{Backend, MemoryBackend, Name};
 

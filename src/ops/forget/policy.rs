@@ -209,12 +209,7 @@ impl<'a> Counter<'a> {
         }
     }
 
-    fn look_at(
-        &mut self,
-        backup: &Candidate<'_>,
-        time: &Zoned,
-        is_oldest: bool,
-    ) -> Option<Reason> {
+    fn look_at(&mut self, backup: &Candidate<'_>, time: &Zoned, is_oldest: bool) -> Option<Reason> {
         if backup.time <= self.since || self.left == Count::Most(0) {
             return None;
         }
@@ -268,7 +263,8 @@ impl Span {
     /// The time that lies so long before this one; none if that is before all time. A day that a month does not have
     /// is one of the next month, as in restic (and Go): a month before 31 March is 3 March, or the 2nd in leap years.
     fn before(&self, time: &Zoned) -> Option<Timestamp> {
-        let months = i64::from(time.year()) * 12 + i64::from(time.month()) - 1
+        let months = i64::from(time.year()) * 12 + i64::from(time.month())
+            - 1
             - i64::from(self.years) * 12
             - i64::from(self.months);
         let year = i16::try_from(months.div_euclid(12)).ok()?;
