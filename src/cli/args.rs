@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueHint};
 
 use crate::base::{ByteSize, ChunkSize};
+use crate::ops::{Count, LabelMatch, Span};
 
 use super::request::Compression;
 
@@ -199,6 +200,22 @@ Examples:
   cuttlebone restore db.dump - | psql")]
     Restore(RestoreArgs),
 
+    /// Remove backups, by a policy or by name
+    ///
+    /// Of each volume the backups stay that any of the rules keeps; each rule counts for itself, and only
+    /// periods that have a backup. Hours, days, weeks (from Monday), months and years are those
+    /// of the local time zone, as “list” shows it. A rule that has some of its count left keeps
+    /// the oldest backup too. Always kept are those with the label “protected” (unless it is
+    /// “false”), those from the future, and the last one of a volume.
+    ///
+    /// Only records are removed; the data stays in the repository until it is pruned.
+    #[command(after_help = "\
+Examples:
+  cuttlebone forget --keep-daily 7 --keep-weekly 4 --keep-monthly 12 --dry-run
+  cuttlebone forget --volume web1-root --keep-within 30d --keep-label why
+  cuttlebone forget 3f9a01bc web1-root~2")]
+    Forget(Box<ForgetArgs>),
+
     /// Look for damage
     ///
     /// Compares names, index and trees of all backups. With --read-data every pack is read and
@@ -340,6 +357,79 @@ pub(crate) struct RestoreArgs {
     /// Overwrite an existing target
     #[arg(long, conflicts_with = "in_place")]
     pub(crate) force: bool,
+}
+
+const POLICY: &str = "What to keep (N can be “unlimited”; a SPAN is such as 2y5m7d3h)";
+
+#[derive(Debug, Args)]
+pub(crate) struct ForgetArgs {
+    /// Remove these: an id or its beginning, VOLUME, or VOLUME~N
+    #[arg(value_name = "BACKUP")]
+    pub(crate) backups: Vec<String>,
+    /// Only of this volume; can be given more than once
+    #[arg(long = "volume", value_name = "NAME", conflicts_with = "backups")]
+    pub(crate) volumes: Vec<String>,
+    /// Say what would be kept and removed, and why, but remove nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Let days begin in UTC, not in the local time zone
+    #[arg(long, conflicts_with = "backups")]
+    pub(crate) utc: bool,
+    /// Remove a BACKUP even if it is protected
+    #[arg(long, requires = "backups")]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) keep: KeepArgs,
+}
+
+/// The rules of a policy.
+#[expect(
+    clippy::struct_field_names,
+    reason = "clap makes the options' names of them"
+)]
+#[derive(Debug, Args)]
+#[command(next_help_heading = POLICY)]
+#[group(id = "policy", multiple = true, conflicts_with = "backups")]
+pub(crate) struct KeepArgs {
+    /// The last N
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) keep_last: Option<Count>,
+    /// The newest of each of the last N hours that have any
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) keep_hourly: Option<Count>,
+    /// The newest of each of the last N days that have any
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) keep_daily: Option<Count>,
+    /// The newest of each of the last N weeks that have any
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) keep_weekly: Option<Count>,
+    /// The newest of each of the last N months that have any
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) keep_monthly: Option<Count>,
+    /// The newest of each of the last N years that have any
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) keep_yearly: Option<Count>,
+    /// All that are younger than SPAN, counted back from the newest
+    #[arg(long, value_name = "SPAN")]
+    pub(crate) keep_within: Option<Span>,
+    /// The newest of each hour among those younger than SPAN
+    #[arg(long, value_name = "SPAN")]
+    pub(crate) keep_within_hourly: Option<Span>,
+    /// The newest of each day among those younger than SPAN
+    #[arg(long, value_name = "SPAN")]
+    pub(crate) keep_within_daily: Option<Span>,
+    /// The newest of each week among those younger than SPAN
+    #[arg(long, value_name = "SPAN")]
+    pub(crate) keep_within_weekly: Option<Span>,
+    /// The newest of each month among those younger than SPAN
+    #[arg(long, value_name = "SPAN")]
+    pub(crate) keep_within_monthly: Option<Span>,
+    /// The newest of each year among those younger than SPAN
+    #[arg(long, value_name = "SPAN")]
+    pub(crate) keep_within_yearly: Option<Span>,
+    /// All with this label, whatever its value if none is given; can be given more than once
+    #[arg(long = "keep-label", value_name = "KEY[=VALUE]")]
+    pub(crate) keep_labels: Vec<LabelMatch>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -526,7 +616,17 @@ mod tests {
                 ErrorKind::ArgumentConflict,
             ),
             ("backup", ErrorKind::MissingRequiredArgument),
-            ("forget", ErrorKind::InvalidSubcommand),
+            ("forget --keep-last many", ErrorKind::ValueValidation),
+            ("forget --keep-last -2", ErrorKind::ValueValidation),
+            ("forget --keep-within 3w", ErrorKind::ValueValidation),
+            ("forget x --keep-last 1", ErrorKind::ArgumentConflict),
+            ("forget x --volume y", ErrorKind::ArgumentConflict),
+            ("forget x --utc", ErrorKind::ArgumentConflict),
+            (
+                "forget --force --keep-last 1",
+                ErrorKind::MissingRequiredArgument,
+            ),
+            ("prune", ErrorKind::InvalidSubcommand),
         ] {
             assert_eq!(parse(line).err(), Some(error), "{line}");
         }

@@ -15,7 +15,7 @@ use super::message::{
 };
 use super::password::Password;
 use super::request::{self, Compression, Existing, Kdf, Operation, Source, Target, VolumeName};
-use super::{Session, keys};
+use super::{Session, forget, keys};
 use crate::base::{CHUNK_SIZE_DEFAULT, ChunkSize, Observer};
 use crate::ops::{self, Context, Input, Restored};
 use crate::repo::{
@@ -41,6 +41,7 @@ pub(super) fn perform(
         Operation::Show { backup } => show(session, access, &backup),
         Operation::Compare { a, b } => compare(session, access, &a, &b),
         Operation::Restore(request) => restore(session, access, &request),
+        Operation::Forget(request) => forget::perform(session, access, request),
         Operation::Check { read_data } => check(session, access, read_data),
         Operation::Stats => stats(session, access),
         Operation::Key(key) => keys::perform(session, access, key),
@@ -52,7 +53,7 @@ pub(super) fn observer(session: &Session) -> &dyn Observer {
     &*session.meter
 }
 
-fn context<'a>(session: &'a Session, access: &'a Access) -> Context<'a> {
+pub(super) fn context<'a>(session: &'a Session, access: &'a Access) -> Context<'a> {
     Context {
         observer: observer(session),
         cancel: &session.cancel,
@@ -85,7 +86,10 @@ pub(super) fn open(session: &Session, access: &Access) -> Result<Repository, Fai
     Ok(Repository::open(backend, &password, observer(session))?)
 }
 
-fn open_project(session: &Session, access: &Access) -> Result<(Repository, Project), Failure> {
+pub(super) fn open_project(
+    session: &Session,
+    access: &Access,
+) -> Result<(Repository, Project), Failure> {
     let repository = open(session, access)?;
     let project = repository.project(&access.project, observer(session))?;
     Ok((repository, project))
@@ -96,7 +100,7 @@ pub(super) fn kdf_params(kdf: Kdf) -> Result<KdfParams, Failure> {
         .map_err(|error| Failure::usage(error.to_string()))
 }
 
-fn host() -> String {
+pub(super) fn host() -> String {
     rustix::system::uname()
         .nodename()
         .to_string_lossy()
@@ -246,7 +250,7 @@ fn cache_path(project: &Project, access: &Access) -> String {
 }
 
 /// The records, with a word about those that cannot be read.
-fn records(session: &Session, project: &Project) -> Result<Records, Failure> {
+pub(super) fn records(session: &Session, project: &Project) -> Result<Records, Failure> {
     let records = Records::load(project)?;
     session.meter.finish();
     for error in records.damaged() {
@@ -275,11 +279,8 @@ fn list(session: &Session, access: &Access, volume: Option<&str>) -> Result<(), 
     let wanted = |b: &&Backup| volume.is_none_or(|name| b.record.volume.name == name);
     let entries: Vec<_> = records.all().iter().filter(wanted).map(entry).collect();
     if let (Some(name), true, false) = (volume, entries.is_empty(), records.all().is_empty()) {
-        return Err(Failure::new(
-            Code::Failed,
-            format!("there is no backup of a volume “{name}”"),
-        )
-        .hint("see what there is with “cuttlebone list”"));
+        let volume = name.to_owned();
+        return Err(ops::OpsError::NoVolume { volume }.into());
     }
     session.output.backups(&entries)
 }

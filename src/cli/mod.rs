@@ -8,6 +8,7 @@ mod diff;
 mod environment;
 mod explain;
 mod failure;
+mod forget;
 mod generate;
 mod human;
 mod keys;

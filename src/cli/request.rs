@@ -5,11 +5,12 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use crate::base::{ByteSize, ChunkSize};
+use crate::ops::{Period, Policy, Rule};
 
 use super::access::{Access, Settings, scheme};
 use super::args::{
-    BackupArgs, CacheCommand, Cli, Command, DiffCommand, KdfArgs, KeyCommand, MergeArgs,
-    NewPasswordArgs, RestoreArgs, Top,
+    BackupArgs, CacheCommand, Cli, Command, DiffCommand, ForgetArgs, KdfArgs, KeepArgs, KeyCommand,
+    MergeArgs, NewPasswordArgs, RestoreArgs, Top,
 };
 use super::environment::Environment;
 use super::failure::Failure;
@@ -37,6 +38,7 @@ pub(crate) enum Operation {
     Show { backup: String },
     Compare { a: String, b: String },
     Restore(Restore),
+    Forget(Forget),
     Check { read_data: bool },
     Stats,
     Key(Key),
@@ -83,6 +85,30 @@ pub(crate) enum Target {
     Stdout,
     /// A file or a block device.
     Path(PathBuf),
+}
+
+#[derive(Debug)]
+pub(crate) struct Forget {
+    pub(crate) which: Which,
+    pub(crate) dry_run: bool,
+}
+
+/// Which backups to forget.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// What this does not keep.
+    Others {
+        policy: Policy,
+        /// Of all if none is named.
+        volumes: Vec<String>,
+        /// Days begin there, and not where this host is.
+        utc: bool,
+    },
+    These {
+        backups: Vec<String>,
+        /// Even if protected.
+        force: bool,
+    },
 }
 
 /// What to do about a target that exists.
@@ -193,6 +219,7 @@ impl Request {
                 b: a_backup(b)?,
             },
             Command::Restore(args) => Operation::Restore(Restore::new(args)?),
+            Command::Forget(args) => Operation::Forget(Forget::new(*args)?),
             Command::Check { read_data } => Operation::Check { read_data },
             Command::Stats => Operation::Stats,
             Command::Key { command } => Operation::Key(Key::new(command)?),
@@ -340,6 +367,59 @@ impl Restore {
             existing,
         })
     }
+}
+
+impl Forget {
+    fn new(args: ForgetArgs) -> Result<Self, Failure> {
+        let policy = policy(args.keep);
+        let which = if !args.backups.is_empty() {
+            let backups = args.backups.into_iter().map(a_backup);
+            Which::These {
+                backups: backups.collect::<Result<_, _>>()?,
+                force: args.force,
+            }
+        } else if policy.is_empty() {
+            return Err(Failure::usage("nothing says what to keep")
+                .hint("give a policy such as --keep-daily 7 --keep-weekly 4, or name the backups to remove"));
+        } else {
+            Which::Others {
+                policy,
+                volumes: args.volumes,
+                utc: args.utc,
+            }
+        };
+        Ok(Self {
+            which,
+            dry_run: args.dry_run,
+        })
+    }
+}
+
+fn policy(keep: KeepArgs) -> Policy {
+    let last = [
+        (Period::Each, keep.keep_last),
+        (Period::Hour, keep.keep_hourly),
+        (Period::Day, keep.keep_daily),
+        (Period::Week, keep.keep_weekly),
+        (Period::Month, keep.keep_monthly),
+        (Period::Year, keep.keep_yearly),
+    ];
+    let within = [
+        (Period::Hour, keep.keep_within_hourly),
+        (Period::Day, keep.keep_within_daily),
+        (Period::Week, keep.keep_within_weekly),
+        (Period::Month, keep.keep_within_monthly),
+        (Period::Year, keep.keep_within_yearly),
+    ];
+    let last = last
+        .into_iter()
+        .filter_map(|(period, count)| Some(Rule::Last(period, count?)));
+    let all_within = keep.keep_within.map(Rule::Within);
+    let within = within
+        .into_iter()
+        .filter_map(|(period, span)| Some(Rule::PeriodWithin(period, span?)));
+    let labels = keep.keep_labels.into_iter().map(Rule::Label);
+    Policy::new(last.chain(all_within).chain(within).chain(labels))
 }
 
 impl Diff {

@@ -2,6 +2,7 @@
 
 mod diff;
 mod failures;
+mod forget;
 mod kill;
 mod memory;
 mod real_image;

@@ -2,6 +2,7 @@
 
 mod crash;
 mod damage;
+mod forget;
 mod index;
 mod model;
 mod panics;

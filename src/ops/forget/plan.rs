@@ -182,10 +182,7 @@ fn divide<'a>(
     (keep, remove.into_iter().map(|(b, _)| b).collect())
 }
 
-fn removals<'a>(
-    backups: Vec<&'a Backup>,
-    unfinished: bool,
-) -> impl Iterator<Item = Removal<'a>> + use<'a> {
+fn removals(backups: Vec<&Backup>, unfinished: bool) -> impl Iterator<Item = Removal<'_>> {
     backups
         .into_iter()
         .map(move |backup| Removal { backup, unfinished })
