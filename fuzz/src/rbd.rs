@@ -19,7 +19,10 @@ pub fn rbd_diff(data: &[u8]) {
             return;
         }
     };
-    assert_eq!(skimmed.expect("data makes no difference"), data.len() as u64);
+    assert_eq!(
+        skimmed.expect("data makes no difference"),
+        data.len() as u64
+    );
     for (header, extents) in diffs {
         // What v1 cannot say.
         let header = DiffHeader {
@@ -27,14 +30,20 @@ pub fn rbd_diff(data: &[u8]) {
             ..header
         };
         let written = write(&header, &extents).expect("what was read can be written");
-        assert_eq!(read(&written).expect("it can be read again"), [(header, extents)]);
+        assert_eq!(
+            read(&written).expect("it can be read again"),
+            [(header, extents)]
+        );
     }
 }
 
 /// Passes over all data; how long the stream is. Every place of a diff leads to that diff.
 fn skim(data: &[u8]) -> Result<u64, DiffError> {
     let mut reader = DiffReader::open(data)?;
-    assert_eq!(reader.image().is_some(), reader.version() == DiffVersion::V2);
+    assert_eq!(
+        reader.image().is_some(),
+        reader.version() == DiffVersion::V2
+    );
     loop {
         let place = reader.place();
         let Some(header) = reader.next_diff()? else {

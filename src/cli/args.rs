@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueHint};
 
 use crate::base::{ByteSize, ChunkSize};
-use crate::ops::{Count, LabelMatch, Span};
 
+use super::keep::KeepArgs;
 use super::request::Compression;
 
 const GLOBAL: &str = "Global options (environment: see “cuttlebone --help”)";
@@ -319,14 +319,23 @@ pub(crate) struct KdfArgs {
 #[derive(Debug, Args)]
 pub(crate) struct BackupArgs {
     /// An image file, a block device, or “-” for standard input
-    #[arg(value_hint = ValueHint::FilePath)]
-    pub(crate) source: OsString,
+    #[arg(value_hint = ValueHint::FilePath, required_unless_present = "diff")]
+    pub(crate) source: Option<OsString>,
+    /// An RBD diff instead of an image, from “rbd export-diff” or “rbd export --export-format 2”; “-” for
+    /// standard input
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(conflicts_with_all = ["source", "reread"], requires = "volume")]
+    pub(crate) diff: Option<OsString>,
     /// The volume's name; the file's name if not given
     #[arg(long, value_name = "NAME")]
     pub(crate) volume: Option<String>,
-    /// Compare with this backup instead of the volume's newest
+    /// Compare with this backup instead of the volume's newest; a diff builds on it, if it is of the
+    /// diff's from-snapshot
     #[arg(long, value_name = "BACKUP")]
     pub(crate) base: Option<String>,
+    /// Let a diff build on --base even if nothing says that it fits
+    #[arg(long, requires = "base", requires = "diff")]
+    pub(crate) force_base: bool,
     /// Make the repository if there is none
     #[arg(long)]
     pub(crate) init: bool,
@@ -359,8 +368,6 @@ pub(crate) struct RestoreArgs {
     pub(crate) force: bool,
 }
 
-const POLICY: &str = "What to keep (N can be “unlimited”; a SPAN is such as 2y5m7d3h)";
-
 #[derive(Debug, Args)]
 pub(crate) struct ForgetArgs {
     /// Remove these: an id or its beginning, VOLUME, or VOLUME~N
@@ -380,56 +387,6 @@ pub(crate) struct ForgetArgs {
     pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) keep: KeepArgs,
-}
-
-/// The rules of a policy.
-#[expect(
-    clippy::struct_field_names,
-    reason = "clap makes the options' names of them"
-)]
-#[derive(Debug, Args)]
-#[command(next_help_heading = POLICY)]
-#[group(id = "policy", multiple = true, conflicts_with = "backups")]
-pub(crate) struct KeepArgs {
-    /// The last N
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub(crate) keep_last: Option<Count>,
-    /// The newest of each of the last N hours that have any
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub(crate) keep_hourly: Option<Count>,
-    /// The newest of each of the last N days that have any
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub(crate) keep_daily: Option<Count>,
-    /// The newest of each of the last N weeks that have any
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub(crate) keep_weekly: Option<Count>,
-    /// The newest of each of the last N months that have any
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub(crate) keep_monthly: Option<Count>,
-    /// The newest of each of the last N years that have any
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub(crate) keep_yearly: Option<Count>,
-    /// All that are younger than SPAN, counted back from the newest
-    #[arg(long, value_name = "SPAN")]
-    pub(crate) keep_within: Option<Span>,
-    /// The newest of each hour among those younger than SPAN
-    #[arg(long, value_name = "SPAN")]
-    pub(crate) keep_within_hourly: Option<Span>,
-    /// The newest of each day among those younger than SPAN
-    #[arg(long, value_name = "SPAN")]
-    pub(crate) keep_within_daily: Option<Span>,
-    /// The newest of each week among those younger than SPAN
-    #[arg(long, value_name = "SPAN")]
-    pub(crate) keep_within_weekly: Option<Span>,
-    /// The newest of each month among those younger than SPAN
-    #[arg(long, value_name = "SPAN")]
-    pub(crate) keep_within_monthly: Option<Span>,
-    /// The newest of each year among those younger than SPAN
-    #[arg(long, value_name = "SPAN")]
-    pub(crate) keep_within_yearly: Option<Span>,
-    /// All with this label, whatever its value if none is given; can be given more than once
-    #[arg(long = "keep-label", value_name = "KEY[=VALUE]")]
-    pub(crate) keep_labels: Vec<LabelMatch>,
 }
 
 #[derive(Debug, Subcommand)]

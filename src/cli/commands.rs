@@ -10,20 +10,19 @@ use super::args::CacheCommand;
 use super::failure::{Code, Failure};
 use super::human::count;
 use super::message::{
-    BackupDetail, BackupEntry, BackupSummary, CacheInfo, CheckSummary, CompareSummary, Damage,
-    Extent, InitSummary, Message, RestoreSummary, Stats,
+    BackupDetail, BackupEntry, CacheInfo, CheckSummary, CompareSummary, Damage, Extent,
+    InitSummary, Message, RestoreSummary, Stats,
 };
 use super::password::Password;
-use super::request::{self, Compression, Existing, Kdf, Operation, Source, Target, VolumeName};
-use super::{Session, forget, keys};
+use super::request::{self, Existing, Kdf, Operation, Target};
+use super::{Session, backup, forget, keys};
 use crate::base::{CHUNK_SIZE_DEFAULT, ChunkSize, Observer};
-use crate::ops::{self, Context, Input, Restored};
+use crate::ops::{self, Context, Restored};
 use crate::repo::{
     self, Backup, ContentKind, InitOptions, KdfParams, NewKey, Project, Records, RepoError,
     Repository, SlotInfo,
 };
 use crate::storage::{Backend, ErrorKind, LocalBackend};
-use crate::volume::{ImageSource, StreamSource};
 
 /// Extents that are shown at once; a comparison can have millions.
 const EXTENTS_AT_ONCE: usize = 1024;
@@ -36,7 +35,7 @@ pub(super) fn perform(
 ) -> Result<(), Failure> {
     match operation {
         Operation::Init { chunk_size, kdf } => init(session, access, chunk_size, kdf),
-        Operation::Backup(request) => backup(session, access, request),
+        Operation::Backup(request) => backup::perform(session, access, request),
         Operation::List { volume } => list(session, access, volume.as_deref()),
         Operation::Show { backup } => show(session, access, &backup),
         Operation::Compare { a, b } => compare(session, access, &a, &b),
@@ -171,7 +170,11 @@ fn make(
 }
 
 /// Opens the repository for a backup; makes it if there is none and the user said so.
-fn open_or_make(session: &Session, access: &Access, make_it: bool) -> Result<Repository, Failure> {
+pub(super) fn open_or_make(
+    session: &Session,
+    access: &Access,
+    make_it: bool,
+) -> Result<Repository, Failure> {
     let Location::Local(path) = &access.location;
     let there = match LocalBackend::open(path) {
         Ok(backend) => Repository::exists(&backend)?,
@@ -191,60 +194,7 @@ fn open_or_make(session: &Session, access: &Access, make_it: bool) -> Result<Rep
     )
 }
 
-fn backup(session: &Session, access: &Access, request: request::Backup) -> Result<(), Failure> {
-    let started = Instant::now();
-    // The source first: a typo should not cost a password, or make a repository.
-    let input = match &request.source {
-        Source::Stdin => Input::Stream(Box::new(StreamSource::stdin().map_err(|error| {
-            Failure::new(Code::Failed, "could not read standard input").caused_by(Some(&error))
-        })?)),
-        Source::Path(path) => Input::Image(ImageSource::open(path)?),
-    };
-    let repository = open_or_make(session, access, request.init && !request.dry_run)?;
-    let project = repository.project(&access.project, observer(session))?;
-    let (volume, volume_chosen) = match request.volume {
-        VolumeName::Chosen(name) => (name, true),
-        VolumeName::OfFile(name) => (name, false),
-    };
-    let options = ops::BackupOptions {
-        volume,
-        volume_chosen,
-        base: request.base,
-        labels: request.labels,
-        dry_run: request.dry_run,
-        compression: match request.compression {
-            Compression::Off => repo::Compression::Off,
-            Compression::Level(level) => repo::Compression::Level(level),
-        },
-        pack_targets: repo::PackTargets::default(),
-        reread: request.reread,
-        host: Some(host()),
-    };
-    let report = ops::backup(&project, input, &options, &context(session, access))?;
-    session.meter.finish();
-    session.output.show(&Message::Backup(BackupSummary {
-        backup_id: report.id.map(|id| id.to_string()),
-        volume: options.volume,
-        size: report.size,
-        bytes_changed: report.counts.changed,
-        bytes_read: report.counts.read,
-        bytes_new: report.counts.new,
-        bytes_stored: report.counts.stored,
-        chunks_new: report.counts.chunks_new,
-        duration: started.elapsed().as_secs_f64(),
-        base: report.base.map(|id| id.to_string()),
-    }))?;
-    session.output.detail(&[
-        ("Backup", report.id.map(|id| id.to_string())),
-        ("Base", report.base.map(|id| id.to_string())),
-        ("Repository", Some(access.location.to_string())),
-        ("Project", Some(access.project.clone())),
-        ("Cache", Some(cache_path(&project, access))),
-        ("Threads", Some(session.settings.threads.to_string())),
-    ])
-}
-
-fn cache_path(project: &Project, access: &Access) -> String {
+pub(super) fn cache_path(project: &Project, access: &Access) -> String {
     let cache = repo::Cache::new(project, &access.cache_dir);
     cache.path().display().to_string()
 }

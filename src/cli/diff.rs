@@ -13,7 +13,7 @@ use crate::ops::{
 };
 use crate::volume::{ErrorKind, InputFile};
 
-const STDIN: &str = "standard input";
+pub(super) const STDIN: &str = "standard input";
 const STDOUT: &str = "standard output";
 
 /// Diffs that are shown at once; a stream can have many.
@@ -39,7 +39,7 @@ fn context(session: &Session) -> Context<'_> {
     }
 }
 
-fn open(source: &Source) -> Result<DiffSource<'static>, Failure> {
+pub(super) fn open(source: &Source) -> Result<DiffSource<'static>, Failure> {
     Ok(match source {
         Source::Stdin => DiffSource::Stream(Box::new(std::io::stdin()), STDIN),
         Source::Path(path) => DiffSource::File(InputFile::open(path)?),

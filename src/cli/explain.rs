@@ -40,8 +40,65 @@ impl From<OpsError> for Failure {
             ),
             OpsError::NotSeekable { .. } => Self::from_error(Code::Failed, &error)
                 .hint("store it in a file first, and give that"),
+            OpsError::NoBase {
+                ref volume,
+                ref known,
+                empty,
+                ..
+            } => Self::from_error(Code::WrongBase, &error).hint(no_base_hint(volume, known, empty)),
+            OpsError::AmbiguousBase { ref backups, .. } => {
+                let hint = format!("say which with --base: {}", backups.join(" or "));
+                Self::from_error(Code::WrongBase, &error).hint(hint)
+            }
+            OpsError::NeedsNoBase { .. } => {
+                Self::from_error(Code::WrongBase, &error).hint("leave --base out")
+            }
+            OpsError::BaseOfOtherVolume { .. } | OpsError::BaseOfOtherSnapshot { .. } => {
+                Self::from_error(Code::WrongBase, &error).hint(
+                    "leave --base out to have it found; --force-base takes it all the same, and makes a \
+                    wrong backup if its content is not what the diff builds on",
+                )
+            }
+            OpsError::SnapshotTaken { .. } => Self::from_error(Code::WrongBase, &error).hint(
+                "nothing was stored; if it is of another image, give it another volume with --volume",
+            ),
+            OpsError::DryRunOfLine { .. } => Self::from_error(Code::Failed, &error)
+                .hint("look into it with “cuttlebone diff inspect”"),
+            OpsError::TooLarge { .. } => Self::from_error(Code::Failed, &error)
+                .hint("no Ceph image is that large; export it again"),
             OpsError::Worker(_) => Self::from_error(Code::Failed, &error),
         }
+    }
+}
+
+/// What to do where a diff finds no base.
+fn no_base_hint(volume: &str, known: &[String], empty: bool) -> String {
+    let Some(newest) = known.last() else {
+        let there = if empty {
+            "it has none at all"
+        } else {
+            "none of its backups is of a snapshot"
+        };
+        return format!(
+            "{there}; begin with a full diff: rbd export-diff POOL/IMAGE@SNAP - | cuttlebone backup \
+            --diff - --volume {volume}"
+        );
+    };
+    format!(
+        "there are: {}; export from one of them: rbd export-diff --from-snap {newest} POOL/IMAGE@SNAP - | \
+        cuttlebone backup --diff - --volume {volume}; or everything, without --from-snap",
+        known_names(known)
+    )
+}
+
+/// Names of snapshots, but not more than a few.
+fn known_names(known: &[String]) -> String {
+    const SHOWN: usize = 10;
+    let (left_out, shown) = known.split_at(known.len().saturating_sub(SHOWN));
+    let shown = shown.join(", ");
+    match left_out.len() {
+        0 => shown,
+        more => format!("{shown}, and {more} older ones"),
     }
 }
 
@@ -70,7 +127,7 @@ impl From<RepoError> for Failure {
             } => Some(
                 "both copies of it are unusable: put one back from another copy of the repository, if there is one".into(),
             ),
-            RepoError::Damaged { .. } | RepoError::Missing { .. } | RepoError::Tree => Some(
+            RepoError::Damaged { .. } | RepoError::Missing { .. } | RepoError::Tree | RepoError::WrongLength { .. } => Some(
                 "run “cuttlebone check --read-data” to see which backups are affected; others are whole".into(),
             ),
             RepoError::WrongPassword { .. } => {

@@ -74,6 +74,12 @@ pub(crate) struct BackupSummary {
     /// None for a dry run.
     pub(crate) backup_id: Option<String>,
     pub(crate) volume: String,
+    /// The snapshot that it is of, where the source named one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) snapshot: Option<ByteString>,
+    /// The volume had this backup already, and nothing was committed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) existing: bool,
     pub(crate) size: u64,
     pub(crate) bytes_changed: u64,
     pub(crate) bytes_read: u64,

@@ -3,6 +3,7 @@
 
 mod access;
 mod args;
+mod backup;
 mod commands;
 mod diff;
 mod environment;
@@ -11,6 +12,7 @@ mod failure;
 mod forget;
 mod generate;
 mod human;
+mod keep;
 mod keys;
 mod message;
 mod output;

@@ -104,8 +104,15 @@ fn took(seconds: f64) -> String {
 }
 
 fn backup(summary: &BackupSummary) -> String {
-    let volume = printable(&summary.volume);
+    let mut volume = printable(&summary.volume).to_string();
+    if let Some(snapshot) = &summary.snapshot {
+        volume += &format!("@{}", printable(&snapshot.to_string()));
+    }
     let (first, stored) = match &summary.backup_id {
+        Some(id) if summary.existing => {
+            let id = short_id(id);
+            return format!("backup {id} of {volume} is there already, and is the same\n");
+        }
         Some(id) => (format!("backup {} of {volume}", short_id(id)), "stored"),
         None => (
             format!("dry run of {volume}; nothing was stored"),
@@ -208,10 +215,6 @@ fn stats(stats: &Stats) -> String {
 fn detail(detail: &BackupDetail, zone: &TimeZone) -> String {
     let entry = &detail.entry;
     let bytes = |size: Option<u64>| size.map(|size| ByteSize(size).to_string());
-    let labels = entry
-        .labels
-        .iter()
-        .map(|(key, value)| format!("{key}={value}"));
     let lines = [
         ("Backup", Some(entry.backup_id.clone())),
         ("Volume", Some(entry.volume.clone())),
@@ -231,10 +234,7 @@ fn detail(detail: &BackupDetail, zone: &TimeZone) -> String {
         ("Finished", Some(time(detail.finished, zone))),
         ("Host", entry.host.clone()),
         ("Base", detail.base.clone()),
-        (
-            "Labels",
-            Some(labels.collect::<Vec<_>>().join(", ")).filter(|all| !all.is_empty()),
-        ),
+        ("Labels", Some(labels(entry)).filter(|all| !all.is_empty())),
         ("Source", source(&detail.source)),
         ("Changed", bytes(detail.bytes_changed)),
         ("Read", bytes(detail.bytes_read)),
@@ -247,6 +247,12 @@ fn detail(detail: &BackupDetail, zone: &TimeZone) -> String {
         ("Tool", detail.tool.clone()),
     ];
     fields(&lines)
+}
+
+fn labels(entry: &BackupEntry) -> String {
+    let labels = entry.labels.iter();
+    let labels = labels.map(|(key, value)| format!("{key}={value}"));
+    labels.collect::<Vec<_>>().join(", ")
 }
 
 /// Where a backup came from, as its record says it.
@@ -277,15 +283,19 @@ pub(crate) fn backups(entries: &[BackupEntry], zone: &TimeZone, columns: Option<
     if entries.is_empty() {
         return "no backups\n".to_owned();
     }
-    let header = [
+    let mut header = vec![
         Column::left("ID"),
         Column::left("Time"),
         Column::name("Volume"),
         Column::right("Size"),
         Column::right("Stored"),
     ];
+    let labelled = entries.iter().any(|entry| !entry.labels.is_empty());
+    if labelled {
+        header.push(Column::name("Labels"));
+    }
     let row = |entry: &BackupEntry| {
-        vec![
+        let mut row = vec![
             short_id(&entry.backup_id).to_owned(),
             time(entry.time, zone),
             entry.volume.clone(),
@@ -293,7 +303,11 @@ pub(crate) fn backups(entries: &[BackupEntry], zone: &TimeZone, columns: Option<
             entry
                 .bytes_stored
                 .map_or_else(String::new, |bytes| ByteSize(bytes).to_string()),
-        ]
+        ];
+        if labelled {
+            row.push(labels(entry));
+        }
+        row
     };
     table(
         &header,
@@ -485,7 +499,7 @@ pub(crate) fn diff(diff: &DiffEntry) -> String {
             )),
         ),
         ("Touches", touched),
-    ])
+    ]) + "\n"
 }
 
 pub(crate) fn diffs(diffs: &[DiffEntry], columns: Option<usize>) -> String {
@@ -515,7 +529,7 @@ pub(crate) fn diffs(diffs: &[DiffEntry], columns: Option<usize>) -> String {
         ]
     };
     let rows: Vec<_> = diffs.iter().map(row).collect();
-    table(&header, &rows, columns)
+    table(&header, &rows, columns) + "\n"
 }
 
 fn diff_image(image: &DiffImage) -> String {
@@ -545,7 +559,7 @@ fn diff_image(image: &DiffImage) -> String {
 fn diff_stream(stream: &DiffStream) -> String {
     let version = match stream.version {
         Some(version) => format!("RBD diff, version {version}"),
-        None => "no RBD diff".to_owned(),
+        None => "RBD diff of an unknown version".to_owned(),
     };
     let state = match &stream.damage {
         None => "whole".to_owned(),
@@ -553,7 +567,7 @@ fn diff_stream(stream: &DiffStream) -> String {
     };
     let source = printable(&stream.source);
     let bytes = exact(stream.bytes);
-    format!("\n{source}\n  {version}, {bytes}\n  {state}\n")
+    format!("{source}\n  {version}, {bytes}\n  {state}\n")
 }
 
 fn merge(summary: &MergeSummary) -> String {

@@ -31,6 +31,23 @@ fn a_list_fits_a_terminal() {
 }
 
 #[test]
+fn a_list_shows_labels_if_there_are_any() {
+    let mut entries = [entry("a"), entry("b")];
+    entries[1].labels = BTreeMap::new();
+    let labelled = |entries: &[BackupEntry]| backups(entries, &TimeZone::UTC, Some(80));
+    let lines = labelled(&entries);
+    let lines: Vec<_> = lines.lines().collect();
+    assert!(lines[0].ends_with("  Labels"), "{lines:?}");
+    assert!(lines[1].ends_with("  tier=gold"), "{lines:?}");
+    assert!(lines[2].ends_with(" KiB"), "{lines:?}");
+    assert!(!labelled(&entries[1..]).contains("Labels"));
+    let long = ("why".to_owned(), "before the upgrade ".repeat(9));
+    entries[0].labels.insert(long.0, long.1);
+    let narrow = labelled(&entries);
+    assert!(narrow.lines().all(|line| width(line) <= 80), "{narrow}");
+}
+
+#[test]
 fn a_status_line_fits_a_terminal() {
     let status = Status {
         percent_done: Some(0.1234),
@@ -51,6 +68,8 @@ fn a_status_line_fits_a_terminal() {
 #[test]
 fn a_backup_says_what_it_did() {
     let mut summary = BackupSummary {
+        snapshot: None,
+        existing: false,
         backup_id: Some("3f9a01bc".repeat(8)),
         volume: "web1".to_owned(),
         size: 8 << 30,

@@ -5,11 +5,11 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use crate::base::{ByteSize, ChunkSize};
-use crate::ops::{Period, Policy, Rule};
+use crate::ops::Policy;
 
 use super::access::{Access, Settings, scheme};
 use super::args::{
-    BackupArgs, CacheCommand, Cli, Command, DiffCommand, ForgetArgs, KdfArgs, KeepArgs, KeyCommand,
+    BackupArgs, CacheCommand, Cli, Command, DiffCommand, ForgetArgs, KdfArgs, KeyCommand,
     MergeArgs, NewPasswordArgs, RestoreArgs, Top,
 };
 use super::environment::Environment;
@@ -47,14 +47,30 @@ pub(crate) enum Operation {
 
 #[derive(Debug)]
 pub(crate) struct Backup {
-    pub(crate) source: Source,
+    pub(crate) source: BackupSource,
     pub(crate) volume: VolumeName,
     pub(crate) base: Option<String>,
+    pub(crate) force_base: bool,
     pub(crate) init: bool,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) dry_run: bool,
     pub(crate) compression: Compression,
     pub(crate) reread: bool,
+}
+
+/// What is backed up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum BackupSource {
+    /// All of an image or a stream.
+    Whole(Source),
+    /// What an RBD diff says.
+    Diff(Source),
+}
+
+impl BackupSource {
+    fn is_stdin(&self) -> bool {
+        matches!(self, Self::Whole(Source::Stdin) | Self::Diff(Source::Stdin))
+    }
 }
 
 /// Who named the volume.
@@ -298,14 +314,19 @@ impl Target {
 
 impl Backup {
     fn new(args: BackupArgs) -> Result<Self, Failure> {
-        let source = Source::new("source", args.source)?;
+        let source = match (args.diff, args.source) {
+            (Some(diff), _) => BackupSource::Diff(Source::new("diff", diff)?),
+            (None, source) => {
+                BackupSource::Whole(Source::new("source", source.unwrap_or_default())?)
+            }
+        };
         let volume = match (args.volume, &source) {
             (Some(name), _) => VolumeName::Chosen(name),
-            (None, Source::Stdin) => {
+            (None, BackupSource::Whole(Source::Stdin) | BackupSource::Diff(_)) => {
                 return Err(Failure::usage("standard input has no name for the volume")
                     .hint("give one with --volume NAME"));
             }
-            (None, Source::Path(path)) => VolumeName::OfFile(name_of(path)?),
+            (None, BackupSource::Whole(Source::Path(path))) => VolumeName::OfFile(name_of(path)?),
         };
         let (VolumeName::Chosen(name) | VolumeName::OfFile(name)) = &volume;
         plain_name("volume", name)?;
@@ -327,6 +348,7 @@ impl Backup {
             source,
             volume,
             base: args.base.map(a_backup).transpose()?,
+            force_base: args.force_base,
             init: args.init,
             labels,
             dry_run: args.dry_run,
@@ -371,7 +393,7 @@ impl Restore {
 
 impl Forget {
     fn new(args: ForgetArgs) -> Result<Self, Failure> {
-        let policy = policy(args.keep);
+        let policy = args.keep.policy();
         let which = if !args.backups.is_empty() {
             let backups = args.backups.into_iter().map(a_backup);
             Which::These {
@@ -393,33 +415,6 @@ impl Forget {
             dry_run: args.dry_run,
         })
     }
-}
-
-fn policy(keep: KeepArgs) -> Policy {
-    let last = [
-        (Period::Each, keep.keep_last),
-        (Period::Hour, keep.keep_hourly),
-        (Period::Day, keep.keep_daily),
-        (Period::Week, keep.keep_weekly),
-        (Period::Month, keep.keep_monthly),
-        (Period::Year, keep.keep_yearly),
-    ];
-    let within = [
-        (Period::Hour, keep.keep_within_hourly),
-        (Period::Day, keep.keep_within_daily),
-        (Period::Week, keep.keep_within_weekly),
-        (Period::Month, keep.keep_within_monthly),
-        (Period::Year, keep.keep_within_yearly),
-    ];
-    let last = last
-        .into_iter()
-        .filter_map(|(period, count)| Some(Rule::Last(period, count?)));
-    let all_within = keep.keep_within.map(Rule::Within);
-    let within = within
-        .into_iter()
-        .filter_map(|(period, span)| Some(Rule::PeriodWithin(period, span?)));
-    let labels = keep.keep_labels.into_iter().map(Rule::Label);
-    Policy::new(last.chain(all_within).chain(within).chain(labels))
 }
 
 impl Diff {
@@ -569,7 +564,7 @@ fn one_reader_of_stdin(
 ) -> Result<(), Failure> {
     let is_stdin = |file: &Option<PathBuf>| file.as_deref() == Some(Path::new("-"));
     let data = match operation {
-        Operation::Backup(backup) => backup.source == Source::Stdin,
+        Operation::Backup(backup) => backup.source.is_stdin(),
         Operation::Key(Key::Add { password_file, .. } | Key::Passwd { password_file, .. }) => {
             is_stdin(password_file)
         }

@@ -1,10 +1,14 @@
 //! Signals that ask to stop: the first one politely, the second at once.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals as Caught;
 
 use crate::base::Cancel;
 
@@ -13,7 +17,8 @@ use super::failure::{Code, Failure};
 /// A terminal and how it was before somebody was asked for a password on it.
 type Terminal = (File, Termios);
 
-/// Handles SIGINT, SIGTERM and SIGHUP for the rest of the process.
+/// Handles SIGINT, SIGTERM and SIGHUP for the rest of the process; but those that whoever started it wants to
+/// have ignored, as `nohup` does with SIGHUP, stay ignored.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Signals {
     /// Set while a prompt waits: then nothing is under way, and the terminal does not echo.
@@ -28,7 +33,7 @@ impl Signals {
     ) -> Result<Self, Failure> {
         let signals = Self::default();
         let prompting = Arc::clone(&signals.prompting);
-        ctrlc::set_handler(move || {
+        let received = move || {
             let terminal = prompting
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -43,8 +48,16 @@ impl Signals {
             }
             cancel.cancel();
             say("interrupted: finishing what is under way; again to stop at once");
-        })
-        .map_err(|error| {
+        };
+        let listen = move || -> io::Result<()> {
+            let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+            let asking = [SIGINT, SIGTERM, SIGHUP].into_iter();
+            let mut caught = Caught::new(asking.filter(|signal| !is_ignored(*signal, &status)))?;
+            let thread = thread::Builder::new().name("signals".to_owned());
+            thread.spawn(move || caught.forever().for_each(|_| received()))?;
+            Ok(())
+        };
+        listen().map_err(|error| {
             Failure::new(Code::Failed, "could not prepare to be interrupted")
                 .caused_by(Some(&error))
         })?;
@@ -80,7 +93,29 @@ impl Signals {
     }
 }
 
+/// Whether a process whose `/proc/PID/status` this is ignores a signal.
+fn is_ignored(signal: i32, status: &str) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| (1..=64).contains(&signal) && mask >> (signal - 1) & 1 == 1)
+}
+
 #[expect(clippy::exit, reason = "asked to stop at once: nothing is waited for")]
 fn stop() -> ! {
     std::process::exit(i32::from(Code::Interrupted as u8))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_tells_what_is_ignored() {
+        let status = "Name:\tx\nSigBlk:\tffffffffffffffff\nSigIgn:\t0000000000001001\n";
+        assert!(is_ignored(SIGHUP, status));
+        assert!(!is_ignored(SIGINT, status) && !is_ignored(SIGTERM, status));
+        for odd in ["", "SigIgn:", "SigIgn:\tx"] {
+            assert!(!is_ignored(SIGHUP, odd), "{odd}");
+        }
+    }
 }

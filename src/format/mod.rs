@@ -27,10 +27,12 @@ pub use pack::{
 };
 pub use project::{ProjectObject, Settings};
 pub use rbd::{
-    CutIn, DiffError, DiffErrorKind, DiffField, DiffHeader, DiffPlace, DiffReader, DiffVersion,
-    DiffWriter, Extent, ExtentKind, ImageDescription,
+    CutIn, DiffBase, DiffError, DiffErrorKind, DiffField, DiffHeader, DiffPlace, DiffReader,
+    DiffVersion, DiffWriter, Extent, ExtentKind, ImageDescription,
 };
-pub use record::{BackupRecord, ByteString, Content, ContentKind, Counts, SourceInfo, VolumeInfo};
+pub use record::{
+    BackupRecord, ByteString, Content, ContentKind, Counts, RbdImage, SourceInfo, VolumeInfo,
+};
 pub use repository::RepositoryFile;
 pub use sealed::{Payload, SEALED_HEAD_LEN, SealedObject};
 pub use slot::{KeySlot, Scope, SlotInfo, SlotParams};

@@ -8,6 +8,7 @@ use super::FormatError;
 use super::json::{
     check_time, from_json, nullable, nullable_object, object, refuse_unknown_features, to_json,
 };
+use super::rbd::ImageDescription;
 use crate::base::{ChunkSize, ObjectHash, SLOT_SIZE};
 
 /// One backup. Ids are in hexadecimal, times in RFC 3339.
@@ -131,10 +132,11 @@ impl std::fmt::Display for ByteString {
     }
 }
 
-/// What a source said of itself. By it the next backup sees whether a file was written to since.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What a source said of itself. By it the next backup sees whether a file was written to since, and
+/// the next diff finds the backup that it builds on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceInfo {
-    /// `file`, `device` or `stdin`.
+    /// `file`, `device`, `stdin` or `rbd-diff`.
     pub kind: String,
     /// Where it was read from, on its host.
     #[serde(default)]
@@ -148,6 +150,87 @@ pub struct SourceInfo {
     /// These times were old enough when they were read that no later write can hide behind them.
     #[serde(default)]
     pub settled: bool,
+    /// The snapshot that the content is of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<ByteString>,
+    /// Whether that snapshot was protected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protected: Option<bool>,
+    /// The snapshot that the diff began at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_snapshot: Option<ByteString>,
+    /// The image, as its cluster described it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "nullable_object")]
+    pub image: Option<RbdImage>,
+}
+
+impl SourceInfo {
+    /// One that says no more of itself.
+    #[must_use]
+    pub fn of_kind(kind: &str) -> Self {
+        Self {
+            kind: kind.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    fn check(&self) -> Result<(), FormatError> {
+        let named = [
+            ("path", &self.path),
+            ("snapshot", &self.snapshot),
+            ("from_snapshot", &self.from_snapshot),
+        ];
+        for (field, text) in named {
+            if text.as_ref().is_some_and(|text| !text.is_sound()) {
+                return Err(FormatError::BadValue(field));
+            }
+        }
+        let metadata = self.image.iter().flat_map(|image| &image.metadata);
+        let mut texts = metadata.flat_map(|(key, value)| [key, value]);
+        if texts.all(ByteString::is_sound) {
+            Ok(())
+        } else {
+            Err(FormatError::BadValue("metadata"))
+        }
+    }
+}
+
+/// An RBD image, as `rbd export --export-format 2` describes it. What is not there the cluster chose.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RbdImage {
+    /// Binary logarithm of an object's bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<u8>,
+    /// Ceph's feature bits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<u64>,
+    /// In bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stripe_unit: Option<u64>,
+    /// In objects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stripe_count: Option<u64>,
+    /// Keys and values, in the order in which they came.
+    #[serde(default, deserialize_with = "nullable")]
+    pub metadata: Vec<(ByteString, ByteString)>,
+}
+
+impl From<&ImageDescription> for RbdImage {
+    fn from(image: &ImageDescription) -> Self {
+        let text = |bytes: &Vec<u8>| ByteString::from(&bytes[..]);
+        Self {
+            order: image.order,
+            features: image.features,
+            stripe_unit: image.stripe_unit,
+            stripe_count: image.stripe_count,
+            metadata: image
+                .metadata
+                .iter()
+                .map(|(key, value)| (text(key), text(value)))
+                .collect(),
+        }
+    }
 }
 
 /// What a backup took, in bytes and chunks.
@@ -199,20 +282,23 @@ impl BackupRecord {
         if !self.heads.iter().all(is_hash) {
             return Err(FormatError::BadValue("heads"));
         }
-        match self.source.as_ref().and_then(|s| s.path.as_ref()) {
-            Some(ByteString::Hex { hex }) if !is_hex(hex) => Err(FormatError::BadValue("path")),
-            _ => Ok(()),
+        self.source.as_ref().map_or(Ok(()), SourceInfo::check)
+    }
+}
+
+impl ByteString {
+    fn is_sound(&self) -> bool {
+        let is_digit = |b| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+        match self {
+            Self::Text(_) => true,
+            Self::Hex { hex } => hex.len().is_multiple_of(2) && hex.bytes().all(is_digit),
         }
     }
 }
 
-fn is_hex(text: &str) -> bool {
-    text.len().is_multiple_of(2) && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-}
-
 impl Content {
     /// Large enough for anything, and such that rounding up to a slot does not overflow.
-    const SIZE_MAX: u64 = u64::MAX - SLOT_SIZE + 1;
+    pub const SIZE_MAX: u64 = u64::MAX - SLOT_SIZE + 1;
 
     fn check(&self) -> Result<(), FormatError> {
         let chunk_size = u64::from(self.chunk_size);

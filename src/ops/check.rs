@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use super::{Context, OpsError};
-use crate::base::{BlobId, ObjectHash, Phase, Progress};
-use crate::format::{BlobKind, ContentKind, Node, PackListing};
+use crate::base::{BlobId, ObjectHash, Phase, Progress, SLOT_SIZE};
+use crate::format::{BlobKind, Children, ContentKind, Node, PackListing, StreamEntries};
 use crate::repo::{
-    Backup, BlobReader, Damage, ErrorKind, ImageReader, Index, NodeReader, ObjectRef, Opener,
-    PlacedRun, Project, Records, RepoError, Repository, Tombstones, Top, listing_of,
+    Backup, BlobReader, Damage, ErrorKind, ImageReader, Index, Location, NodeReader, ObjectRef,
+    Opener, PlacedRun, Project, Records, RepoError, Repository, Tombstones, Top, listing_of,
 };
 
 /// Something that is wrong.
@@ -127,7 +127,9 @@ impl Run<'_> {
     fn found_error(&mut self, error: &RepoError) {
         let item = match error {
             RepoError::Damaged { object, .. } => object.to_string(),
-            RepoError::Missing { id, .. } => format!("blob {id}"),
+            RepoError::Missing { id, .. } | RepoError::WrongLength { id, .. } => {
+                format!("blob {id}")
+            }
             _ => "the repository".to_owned(),
         };
         self.found(&item, &chain(error));
@@ -280,7 +282,6 @@ impl Run<'_> {
             bad_runs: &self.bad_runs,
             unnamed: &self.unnamed,
             needed: BTreeSet::new(),
-            width: self.project.chunk_size.per_slot(),
             verdicts: HashMap::new(),
             findings: Vec::new(),
         };
@@ -381,7 +382,16 @@ fn bad_runs(
     Ok(bad)
 }
 
-/// A walk over all trees that enters each node once.
+/// What belongs into a place of a tree. A node may stand in several places and be right in some of them only.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Place {
+    /// A node of this level, of an image whose chunks have so many bytes.
+    Image { level: u8, chunk_size: u32 },
+    /// A node of this level of a stream; whichever it is at the top.
+    Stream { level: Option<u8> },
+}
+
+/// A walk over all trees that enters each node once for each place that it has.
 struct Walk<'a> {
     index: &'a Index<'a>,
     blobs: &'a BlobReader<'a>,
@@ -390,10 +400,8 @@ struct Walk<'a> {
     unnamed: &'a HashSet<ObjectHash>,
     /// Packs that no segment names, and blobs that lie nowhere else are needed.
     needed: BTreeSet<ObjectHash>,
-    /// Chunks in a slot.
-    width: usize,
-    /// Whether all is well at and below a node, and the bytes that a stream's node spans.
-    verdicts: HashMap<BlobId, (bool, u64)>,
+    /// Whether all is well at and below a node that stands there, and the bytes that a stream's node spans.
+    verdicts: HashMap<(BlobId, Place), (bool, u64)>,
     findings: Vec<RepoError>,
 }
 
@@ -404,11 +412,14 @@ impl Walk<'_> {
             return Ok(true);
         };
         let content = &backup.record.content;
-        let level = match content.kind {
-            ContentKind::Image => Some(Top::new(Some(top), content.size).level),
-            ContentKind::Stream => None,
+        let place = match content.kind {
+            ContentKind::Image => Place::Image {
+                level: Top::new(Some(top), content.size).level,
+                chunk_size: content.chunk_size,
+            },
+            ContentKind::Stream => Place::Stream { level: None },
         };
-        let (whole, len) = self.node(&top, level)?;
+        let (whole, len) = self.node(&top, place)?;
         let shape = match content.kind {
             ContentKind::Stream if whole && len != content.size => Err(RepoError::Tree),
             _ => ImageReader::new(self.blobs, backup).check_end(),
@@ -426,60 +437,72 @@ impl Walk<'_> {
     }
 
     /// Whether a node and all below it are whole; and the bytes it spans, if it is a stream's.
-    fn node(&mut self, id: &BlobId, level: Option<u8>) -> Result<(bool, u64), RepoError> {
-        if let Some(verdict) = self.verdicts.get(id) {
+    fn node(&mut self, id: &BlobId, place: Place) -> Result<(bool, u64), RepoError> {
+        if let Some(verdict) = self.verdicts.get(&(*id, place)) {
             return Ok(*verdict);
         }
         self.look_at(id)?;
         let verdict = match self.blobs.read(id) {
-            Ok(node) => self.below(&node, level)?,
+            Ok(node) => self.below(&node, place)?,
             Err(error) if error.kind() == ErrorKind::Damaged => {
                 self.findings.push(error);
                 (false, 0)
             }
             Err(error) => return Err(error),
         };
-        self.verdicts.insert(*id, verdict);
+        self.verdicts.insert((*id, place), verdict);
         Ok(verdict)
     }
 
-    fn below(&mut self, node: &Node, level: Option<u8>) -> Result<(bool, u64), RepoError> {
-        let (found, fits) = match node {
-            Node::Children(slot) if slot.level == 0 => (0, slot.ids.len() == self.width),
-            Node::Children(branch) => (branch.level, true),
-            Node::Stream(stream) => (stream.level, true),
-        };
-        if !fits || level.is_some_and(|level| level != found) {
-            self.findings.push(RepoError::Tree);
-            return Ok((false, 0));
+    fn below(&mut self, node: &Node, place: Place) -> Result<(bool, u64), RepoError> {
+        match (node, place) {
+            (Node::Children(node), Place::Image { level, chunk_size })
+                if node.level == level && (level > 0 || fills_slot(node, chunk_size)) =>
+            {
+                Ok((self.children(node, chunk_size)?, 0))
+            }
+            (Node::Stream(node), Place::Stream { level })
+                if level.is_none_or(|level| level == node.level) =>
+            {
+                self.entries(node)
+            }
+            _ => {
+                self.findings.push(RepoError::Tree);
+                Ok((false, 0))
+            }
         }
+    }
+
+    /// Whether all that an image's node names is whole.
+    fn children(&mut self, node: &Children, chunk_size: u32) -> Result<bool, RepoError> {
+        let mut whole = true;
+        for child in node.ids.iter().flatten() {
+            whole &= match node.level.checked_sub(1) {
+                // Also the last one: it is filled up with zeros.
+                None => self.chunk(child, chunk_size.into())?,
+                Some(level) => self.node(child, Place::Image { level, chunk_size })?.0,
+            };
+        }
+        Ok(whole)
+    }
+
+    /// Whether all that a stream's node names is whole, and the bytes that it spans.
+    fn entries(&mut self, node: &StreamEntries) -> Result<(bool, u64), RepoError> {
         let mut whole = true;
         let mut total = 0;
-        match node {
-            Node::Children(children) => {
-                for child in children.ids.iter().flatten() {
-                    whole &= match found {
-                        0 => self.chunk(child)?,
-                        _ => self.node(child, Some(found - 1))?.0,
-                    };
+        for entry in &node.entries {
+            total += entry.len;
+            let Some(child) = &entry.id else { continue };
+            whole &= match node.level.checked_sub(1) {
+                None => self.chunk(child, entry.len)?,
+                level => {
+                    let (whole, len) = self.node(child, Place::Stream { level })?;
+                    if whole && len != entry.len {
+                        self.findings.push(RepoError::Tree);
+                    }
+                    whole && len == entry.len
                 }
-            }
-            Node::Stream(stream) => {
-                for entry in &stream.entries {
-                    total += entry.len;
-                    whole &= match (found, &entry.id) {
-                        (_, None) => true,
-                        (0, Some(child)) => self.chunk(child)?,
-                        (_, Some(child)) => {
-                            let (whole, len) = self.node(child, Some(found - 1))?;
-                            if whole && len != entry.len {
-                                self.findings.push(RepoError::Tree);
-                            }
-                            whole && len == entry.len
-                        }
-                    };
-                }
-            }
+            };
         }
         Ok((whole, total))
     }
@@ -501,25 +524,44 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn chunk(&mut self, id: &BlobId) -> Result<bool, RepoError> {
+    /// Whether a chunk of this length is there.
+    fn chunk(&mut self, id: &BlobId, len: u64) -> Result<bool, RepoError> {
         self.look_at(id)?;
-        let good = |location: &crate::repo::Location| {
+        let good = |location: &&Location| {
             location.kind() == BlobKind::Chunk
                 && !self.bad_packs.contains(&location.pack())
                 && !self
                     .bad_runs
                     .contains(&(location.pack(), location.ordinal()))
         };
-        match self.index.find(id)? {
-            Some(location) if good(&location) => Ok(true),
-            Some(_) => Ok(self.index.find_all(id)?.iter().any(good)),
-            None => {
-                self.findings.push(RepoError::Missing {
-                    kind: "chunk",
-                    id: *id,
-                });
-                Ok(false)
-            }
+        let found = |location: &Location| u64::from(location.blob().plain_len);
+        let first = self.index.find(id)?;
+        if first.iter().any(|at| good(&at) && found(at) == len) {
+            return Ok(true);
         }
+        let places = self.index.find_all(id)?;
+        let lengths: Vec<_> = places.iter().filter(good).map(found).collect();
+        if lengths.contains(&len) {
+            return Ok(true);
+        }
+        // What is wrong with packs has been told.
+        if places.is_empty() {
+            self.findings.push(RepoError::Missing {
+                kind: "chunk",
+                id: *id,
+            });
+        } else if let [found, ..] = lengths[..] {
+            self.findings.push(RepoError::WrongLength {
+                id: *id,
+                expected: len,
+                found,
+            });
+        }
+        Ok(false)
     }
+}
+
+/// Whether a slot is as long as a slot is with chunks of this size.
+fn fills_slot(slot: &Children, chunk_size: u32) -> bool {
+    slot.ids.len() as u64 * u64::from(chunk_size) == SLOT_SIZE
 }

@@ -64,6 +64,49 @@ pub enum OpsError {
     },
     #[error("{name} holds several diffs, and can only be merged from a regular file")]
     NotSeekable { name: String },
+    #[error(
+        "volume “{volume}” has no backup of the snapshot “{snapshot}”, which the diff builds on"
+    )]
+    NoBase {
+        volume: String,
+        snapshot: String,
+        /// The snapshots that there are backups of, oldest first.
+        known: Vec<String>,
+        /// The volume has no backup at all.
+        empty: bool,
+    },
+    #[error("volume “{volume}” has backups of the snapshot “{snapshot}” with different content")]
+    AmbiguousBase {
+        volume: String,
+        snapshot: String,
+        backups: [String; 2],
+    },
+    #[error("the diff builds on nothing, and cannot be put onto backup “{base}”")]
+    NeedsNoBase { base: String },
+    #[error("backup “{base}” is of volume “{other}”, the diff is for “{volume}”")]
+    BaseOfOtherVolume {
+        base: String,
+        volume: String,
+        other: String,
+    },
+    #[error("the diff builds on snapshot “{snapshot}”, backup “{base}” is of {}", of_snapshot(other.as_deref()))]
+    BaseOfOtherSnapshot {
+        base: String,
+        snapshot: String,
+        other: Option<String>,
+    },
+    #[error("volume “{volume}” has another content for the snapshot “{snapshot}”: backup {backup}")]
+    SnapshotTaken {
+        volume: String,
+        snapshot: String,
+        backup: String,
+    },
+    #[error(
+        "{name} has several snapshots, of which each builds on the one before: they cannot be tried without being stored"
+    )]
+    DryRunOfLine { name: String },
+    #[error("{name} is of an image of {size} bytes, which is more than a backup can hold")]
+    TooLarge { name: String, size: u64 },
     #[error("{0}")]
     Worker(&'static str),
 }
@@ -71,6 +114,13 @@ pub enum OpsError {
 impl From<Cancelled> for OpsError {
     fn from(cancelled: Cancelled) -> Self {
         Self::Repo(cancelled.into())
+    }
+}
+
+fn of_snapshot(name: Option<&str>) -> String {
+    match name {
+        Some(name) => format!("“{name}”"),
+        None => "no snapshot".to_owned(),
     }
 }
 

@@ -6,15 +6,13 @@ mod compare;
 mod diff;
 mod error;
 mod forget;
-mod image;
 mod in_order;
 mod pipeline;
 mod restore;
 mod stats;
-mod stream;
 
 pub use crate::format::{ByteString, DiffHeader, DiffVersion, ImageDescription};
-pub use backup::{BackupOptions, BackupReport, Input, backup};
+pub use backup::{BackupOptions, BackupReport, Input, backup, backup_diff};
 pub use check::{CheckReport, Finding, check};
 pub use compare::{CompareReport, DifferentExtent, compare};
 pub use diff::{

@@ -44,6 +44,14 @@ pub enum RepoError {
     Missing { kind: &'static str, id: BlobId },
     #[error("a tree node stands where it cannot: the backup was written by a faulty program")]
     Tree,
+    #[error(
+        "chunk {id} has {found} bytes and stands where {expected} belong: the backup was written by a faulty program"
+    )]
+    WrongLength {
+        id: BlobId,
+        expected: u64,
+        found: u64,
+    },
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
     #[error("could not use the cache in {path}")]
@@ -102,9 +110,11 @@ impl RepoError {
         match self {
             Self::NoRepository { .. } => ErrorKind::NoRepository,
             Self::WrongPassword { .. } => ErrorKind::WrongPassword,
-            Self::Damaged { .. } | Self::Missing { .. } | Self::Tree | Self::NoKeys { .. } => {
-                ErrorKind::Damaged
-            }
+            Self::Damaged { .. }
+            | Self::Missing { .. }
+            | Self::Tree
+            | Self::WrongLength { .. }
+            | Self::NoKeys { .. } => ErrorKind::Damaged,
             Self::Unsupported { .. } => ErrorKind::Unsupported,
             Self::Cancelled(_) => ErrorKind::Cancelled,
             Self::NoProject { .. } | Self::NoBackup { .. } | Self::NoKey { .. } => {

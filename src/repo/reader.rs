@@ -6,7 +6,7 @@ use super::blobs::BlobReader;
 use super::error::RepoError;
 use super::records::Backup;
 use super::tree::{NodeReader, Top, children, entries, misplaced};
-use crate::base::{BlobId, SLOT_SIZE};
+use crate::base::{BlobId, ChunkSize, SLOT_SIZE};
 use crate::format::{ContentKind, Node};
 
 /// A chunk in its place.
@@ -23,6 +23,17 @@ pub struct ChunkRef {
 }
 
 impl ChunkRef {
+    /// One that is all in the content.
+    #[must_use]
+    pub fn whole(offset: u64, size: ChunkSize, id: BlobId) -> Self {
+        Self {
+            offset,
+            len: size.bytes(),
+            plain_len: size.bytes(),
+            id,
+        }
+    }
+
     /// What of the content it covers, in bytes.
     #[must_use]
     pub fn range(&self) -> Range<u64> {

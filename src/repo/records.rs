@@ -11,7 +11,7 @@ use super::open::Project;
 use super::packs::IndexStored;
 use super::tombstones::{Forgotten, Tombstones};
 use crate::base::{BlobId, ObjectHash, Root, VolumeId};
-use crate::format::{BackupRecord, FormatError, Magic, root_description};
+use crate::format::{BackupRecord, ByteString, FormatError, Magic, root_description};
 
 /// A backup: its record, with the parts that have a form of their own.
 #[derive(Debug, Clone)]
@@ -41,6 +41,12 @@ pub struct Records {
 const PREFIX_MIN: usize = 4;
 
 impl Backup {
+    /// The snapshot that it is of, if its source named one.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<&ByteString> {
+        self.record.source.as_ref()?.snapshot.as_ref()
+    }
+
     fn parse(project: &Project, id: ObjectHash, body: &[u8]) -> Result<Self, RepoError> {
         let object = ObjectRef::Backup(project.id, id);
         let bad = |field| RepoError::format(object, FormatError::BadValue(field));

@@ -129,6 +129,33 @@ fn damage_is_told_after_what_could_be_read() {
     assert_eq!(line["to"]["hex"], "fffe");
 }
 
+/// Lengths that a stream states cost nothing.
+#[test]
+fn what_a_stream_states_is_not_allocated() {
+    let world = world();
+    let number = |value: u64| value.to_le_bytes();
+    let v1 = [
+        &b"rbd diff v1\ns"[..],
+        &number(u64::MAX),
+        b"w",
+        &number(0),
+        &number(1 << 62),
+        b"data",
+    ];
+    let v2 = [&b"rbd image v2\n?"[..], &number(1 << 62), b"data"];
+    for (name, stream) in [("v1", v1.concat()), ("v2", v2.concat())] {
+        let file = world.write(name, &stream);
+        for words in [
+            &["diff", "inspect", &file][..],
+            &["diff", "merge", &file, "-o", "-"],
+        ] {
+            let ran = world.run(words);
+            assert_eq!(ran.code, Some(21), "{words:?}: {ran:?}");
+            assert!(ran.peak < 64 << 20, "{words:?}: {ran:?}");
+        }
+    }
+}
+
 #[test]
 fn diffs_become_one() {
     let world = world();

@@ -196,6 +196,34 @@ fn what_is_no_image_is_no_source() {
 }
 
 #[test]
+fn a_damaged_cache_is_made_anew_without_a_panic_on_the_terminal() {
+    let world = World::new();
+    let disk = world.write("disk.img", &noise(1, 20 * MIB));
+    world.backup(&[&disk]);
+    let caches = super::files(&world.path("cache"));
+    let cache = caches.iter().find(|path| path.ends_with("index-0.redb"));
+    let cache = cache.unwrap();
+    let whole = caches.iter().map(|path| (path, fs::read(path).unwrap()));
+    let whole: Vec<_> = whole.collect();
+    let written = cache.metadata().unwrap().modified().unwrap();
+    let mut noticed = 0;
+    for page in 0..cache.metadata().unwrap().len() / 4096 {
+        for (path, bytes) in &whole {
+            fs::write(path, bytes).unwrap();
+        }
+        let file = File::options().write(true).open(cache).unwrap();
+        file.write_all_at(&[0x55; 4096], page * 4096).unwrap();
+        // The program thinks that it was the last who wrote to it.
+        file.set_modified(written).unwrap();
+        let ran = world.run(&["check"]);
+        assert_eq!(ran.code, Some(0), "page {page}: {ran:?}");
+        assert!(!ran.stderr.contains("panicked"), "page {page}: {ran:?}");
+        noticed += usize::from(ran.stderr.contains("made anew"));
+    }
+    assert!(noticed > 0);
+}
+
+#[test]
 fn a_source_that_changes_meanwhile_is_not_backed_up() {
     let world = World::new();
     let disk = world.write("disk.img", &noise(1, 256 * MIB));

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
-use std::process::Child;
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -153,6 +153,39 @@ fn a_stream_that_nobody_writes_to_is_interrupted_at_once() {
         drop(pipe);
     }
     assert_eq!(world.ok(&["list"]), "no backups\n");
+}
+
+#[test]
+fn a_signal_that_was_ignored_before_stays_so() {
+    let world = World::new();
+    for (ignored, code) in [("", 130), ("trap '' HUP", 0)] {
+        // As nohup(1) does it.
+        let program = env!("CARGO_BIN_EXE_cuttlebone");
+        let line = format!("{ignored}\nexec {program} backup - --volume s");
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", &line])
+            .env_clear()
+            .envs(world.environment.iter().map(|(k, v)| (k, v)))
+            .current_dir(world.directory.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut pipe = child.stdin.take().unwrap();
+        until(&mut child, || {
+            !super::files(&world.path("cache")).is_empty()
+        });
+        thread::sleep(Duration::from_millis(200));
+        send(&child, Signal::HUP);
+        thread::sleep(Duration::from_millis(500));
+        // The one that was stopped does not read any more.
+        let _ = pipe.write_all(b"a few bytes");
+        drop(pipe);
+        let ended = wait(&mut child, QUICKLY).unwrap();
+        assert_eq!(ended.code(), Some(code), "{ignored}");
+        fs::remove_dir_all(world.path("cache")).unwrap();
+    }
 }
 
 #[test]

@@ -2,8 +2,10 @@
 
 mod crash;
 mod damage;
+mod faulty;
 mod forget;
 mod index;
+mod ingest;
 mod model;
 mod panics;
 mod walls;
@@ -248,6 +250,7 @@ impl Made {
 /// Small packs, so that a little data makes many of them.
 fn options(volume: &str) -> BackupOptions {
     BackupOptions {
+        force_base: false,
         volume: volume.to_owned(),
         volume_chosen: true,
         base: None,

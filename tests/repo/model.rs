@@ -453,7 +453,7 @@ fn run(chunk: usize, with_cache: bool, steps: &[Step]) {
 }
 
 /// So many cases, or what the environment says.
-fn config(cases: u32) -> ProptestConfig {
+pub(super) fn config(cases: u32) -> ProptestConfig {
     let wanted = std::env::var("PROPTEST_CASES").ok();
     ProptestConfig {
         cases: wanted.and_then(|n| n.parse().ok()).unwrap_or(cases),

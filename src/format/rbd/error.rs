@@ -1,6 +1,6 @@
 //! What can be wrong with a diff stream.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io;
 
 use super::super::ByteString;
@@ -210,8 +210,8 @@ impl fmt::Display for DiffErrorKind {
             Self::BrokenChain { expected, found } => write!(
                 f,
                 "a diff begins at {}, but should at {}",
-                Snapshot(found.as_deref()),
-                Snapshot(expected.as_deref())
+                DiffBase(found.as_deref()),
+                DiffBase(expected.as_deref())
             ),
             Self::SnapshotMissing => {
                 f.write_str("a diff names no snapshot, and is not the image's head")
@@ -227,15 +227,25 @@ impl fmt::Display for DiffErrorKind {
     }
 }
 
-/// Where a diff begins, for messages.
-struct Snapshot<'a>(Option<&'a [u8]>);
+/// Where a diff begins, for messages: a snapshot, or no image at all. The name is a stranger's, so what
+/// could steer a terminal is escaped; one that is not UTF-8 is in hexadecimal.
+#[derive(Debug, Clone, Copy)]
+pub struct DiffBase<'a>(pub Option<&'a [u8]>);
 
-impl fmt::Display for Snapshot<'_> {
+impl fmt::Display for DiffBase<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(name) => write!(f, "“{}”", ByteString::from(name)),
-            None => f.write_str("the empty image"),
+        let Some(name) = self.0 else {
+            return f.write_str("the empty image");
+        };
+        f.write_str("snapshot “")?;
+        for c in ByteString::from(name).to_string().chars() {
+            if c.is_control() || c == '\\' {
+                write!(f, "{}", c.escape_default())?;
+            } else {
+                f.write_char(c)?;
+            }
         }
+        f.write_str("”")
     }
 }
 

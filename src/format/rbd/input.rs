@@ -8,6 +8,7 @@ use super::error::{CutIn, DiffError, DiffErrorKind};
 const BUFFER: usize = 16 << 10;
 
 /// A stream, and how much of it was consumed.
+#[derive(Debug)]
 pub(super) struct Input<R> {
     inner: BufReader<R>,
     offset: u64,

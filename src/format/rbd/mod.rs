@@ -14,7 +14,7 @@ mod reader;
 mod record;
 mod writer;
 
-pub use error::{CutIn, DiffError, DiffErrorKind, DiffField};
+pub use error::{CutIn, DiffBase, DiffError, DiffErrorKind, DiffField};
 pub use image::ImageDescription;
 pub use reader::{DiffPlace, DiffReader};
 pub use record::{DiffHeader, DiffVersion, Extent, ExtentKind};

@@ -26,6 +26,7 @@ use super::record::{
 /// }
 /// # Ok::<(), cuttlebone::format::DiffError>(())
 /// ```
+#[derive(Debug)]
 pub struct DiffReader<R> {
     input: Input<R>,
     version: DiffVersion,
@@ -38,6 +39,7 @@ pub struct DiffReader<R> {
     state: State,
 }
 
+#[derive(Debug)]
 enum State {
     /// Before a diff, or behind the last.
     Between,
@@ -48,6 +50,7 @@ enum State {
 }
 
 /// Between a diff's header and its end.
+#[derive(Debug)]
 struct Inside {
     bounds: Bounds,
     /// A tag that ended the header, and where it is.

@@ -311,8 +311,10 @@ fn messages_name_what_is_not_text() {
     let text = kind.at(7).to_string();
     assert_eq!(
         text,
-        "a diff begins at the empty image, but should at “0xff61” (byte 7)"
+        "a diff begins at the empty image, but should at snapshot “0xff61” (byte 7)"
     );
+    let shown = DiffBase(Some("a\x1b[2J\\ ✓\u{9b}".as_bytes())).to_string();
+    assert_eq!(shown, r"snapshot “a\u{1b}[2J\\ ✓\u{9b}”");
 }
 
 fn any_name() -> impl Strategy<Value = Option<Vec<u8>>> {

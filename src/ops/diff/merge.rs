@@ -9,7 +9,7 @@ use std::path::Path;
 use super::{DiffSource, reading};
 use crate::base::{Phase, Progress};
 use crate::format::{
-    ByteString, DiffError, DiffErrorKind, DiffHeader, DiffReader, DiffVersion, DiffWriter, Extent,
+    DiffBase, DiffError, DiffErrorKind, DiffHeader, DiffReader, DiffVersion, DiffWriter, Extent,
     ExtentKind,
 };
 use crate::ops::{Context, OpsError};
@@ -250,15 +250,14 @@ fn check_order(before: &Layer<'_>, after: &Layer<'_>) -> Result<(), OpsError> {
     if ends.is_some() && ends == begins {
         return Ok(());
     }
-    let snapshot = |name: &Option<Vec<u8>>, without: &str| match name {
-        Some(name) => format!("snapshot “{}”", ByteString::from(&name[..])),
-        None => without.to_owned(),
-    };
     Err(OpsError::NotFollowing {
         first: before.name.clone(),
-        ends: snapshot(ends, "the image's head"),
+        ends: match ends {
+            Some(_) => DiffBase(ends.as_deref()).to_string(),
+            None => "the image's head".to_owned(),
+        },
         second: after.name.clone(),
-        begins: snapshot(begins, "the empty image"),
+        begins: DiffBase(begins.as_deref()).to_string(),
     })
 }
 

@@ -13,7 +13,7 @@ use crate::format::{DiffError, DiffErrorKind};
 use super::OpsError;
 
 /// How a failure to read the stream of this name is told.
-fn reading(name: &str) -> impl Fn(DiffError) -> OpsError + '_ {
+pub(super) fn reading(name: &str) -> impl Fn(DiffError) -> OpsError + '_ {
     move |source| {
         let name = name.to_owned();
         match source.kind {

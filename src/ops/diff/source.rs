@@ -1,7 +1,9 @@
 //! Where a diff stream comes from.
 
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 
+use crate::format::ByteString;
 use crate::volume::InputFile;
 
 /// A diff stream to read.
@@ -9,20 +11,31 @@ pub enum DiffSource<'a> {
     /// A file, a device or a named pipe.
     File(InputFile),
     /// A byte stream of this name.
-    Stream(Box<dyn Read + 'a>, &'a str),
+    Stream(Box<dyn Read + Send + 'a>, &'a str),
 }
 
 impl DiffSource<'_> {
     /// What messages call it.
-    pub(super) fn name(&self) -> String {
+    pub(in crate::ops) fn name(&self) -> String {
         match self {
             Self::File(file) => file.path().display().to_string(),
             Self::Stream(_, name) => (*name).to_owned(),
         }
     }
 
+    /// Where it is in the file system, if that can be told.
+    pub(in crate::ops) fn path(&self) -> Option<ByteString> {
+        match self {
+            Self::File(file) => {
+                let path = file.path().canonicalize().ok()?;
+                Some(ByteString::from(path.as_os_str().as_bytes()))
+            }
+            Self::Stream(..) => None,
+        }
+    }
+
     /// In bytes, where that can be told.
-    pub(super) fn size(&self) -> Option<u64> {
+    pub(in crate::ops) fn size(&self) -> Option<u64> {
         match self {
             Self::File(file) => file.size(),
             Self::Stream(..) => None,

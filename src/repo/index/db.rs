@@ -1,9 +1,11 @@
 //! The tables in redb. Nothing here is truth: every error means "make it anew".
 
+use std::cell::Cell;
 use std::fs;
 use std::io;
+use std::panic;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, Once, PoisonError, RwLock};
 
 use redb::{
     Builder, Database, DatabaseError, MultimapTableDefinition, ReadOnlyMultimapTable,
@@ -40,6 +42,11 @@ const FORMAT: u8 = 2;
 const LAYERS: &str = "filter layers";
 /// redb's page cache, in bytes; its default of 1 GiB is for servers.
 const CACHE_SIZE: usize = 24 << 20;
+
+thread_local! {
+    /// Whether this thread is in an [`attempt`], which makes nothing of a panic.
+    static ATTEMPTING: Cell<bool> = const { Cell::new(false) };
+}
 
 /// Something is wrong with the database.
 pub(super) type DbError = Box<dyn std::error::Error + Send + Sync>;
@@ -355,9 +362,22 @@ impl Db {
 }
 
 /// Runs a step on a database. redb verifies a file that is not trusted when it is opened; damage that it
-/// comes upon later it may meet with a panic, which here is an error like any other.
+/// comes upon later it may meet with a panic, which here is an error like any other, and says nothing on
+/// standard error.
 pub(super) fn attempt<T>(step: impl FnOnce() -> Result<T, DbError>) -> Result<T, DbError> {
-    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(step));
+    static HOOK: Once = Once::new();
+    // The hook is the process's and is asked by all threads: what is no attempt it passes on.
+    HOOK.call_once(|| {
+        let tell = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if !ATTEMPTING.get() {
+                tell(panic);
+            }
+        }));
+    });
+    let before = ATTEMPTING.replace(true);
+    let caught = panic::catch_unwind(panic::AssertUnwindSafe(step));
+    ATTEMPTING.set(before);
     caught.unwrap_or_else(|_| Err("it is damaged".into()))
 }
 

@@ -60,8 +60,9 @@ impl Claims {
 
 /// Ids are uniform, so any of their bytes are as good as a hash of all.
 fn short(id: &BlobId) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = *id.as_bytes();
-    u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    let mut front = [0; 8];
+    front.copy_from_slice(&id.as_bytes()[..8]);
+    u64::from_le_bytes(front)
 }
 
 #[cfg(test)]

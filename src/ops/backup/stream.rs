@@ -6,13 +6,13 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
-use super::OpsError;
-use super::backup::{AHEAD, Run, Stored};
-use super::in_order::InOrder;
-use super::pipeline::tell;
+use super::{AHEAD, Run, Stored};
 use crate::base::{Phase, Progress, is_zero};
 use crate::chunk::StreamCutter;
 use crate::format::{ContentKind, StreamEntry};
+use crate::ops::OpsError;
+use crate::ops::in_order::InOrder;
+use crate::ops::pipeline::tell;
 use crate::repo::{PackedNodes, StreamTree};
 
 /// Chunks that go through the pipeline together. Its buffers are used again and again.

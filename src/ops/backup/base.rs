@@ -1,0 +1,175 @@
+//! What a backup is compared with, or builds on.
+
+use super::BackupOptions;
+use super::diff::AncestorId;
+use crate::format::{ByteString, ContentKind, DiffHeader, SourceInfo};
+use crate::ops::OpsError;
+use crate::ops::error::describe;
+use crate::repo::{Backup, Records, Top};
+use crate::volume::{ImageIdentity, ImageKind, ImageSource};
+
+/// The backup that this one is compared with.
+pub(super) fn choose_base<'a>(
+    records: &'a Records,
+    options: &BackupOptions,
+    kind: ContentKind,
+) -> Result<Option<&'a Backup>, OpsError> {
+    let Some(selector) = &options.base else {
+        let same_kind = |b: &&Backup| b.record.content.kind == kind;
+        return Ok(records.of_volume(&options.volume).rfind(same_kind));
+    };
+    let base = records.select(selector)?;
+    let found = base.record.content.kind;
+    if found == kind {
+        Ok(Some(base))
+    } else {
+        let (found, needed) = (describe(found), describe(kind));
+        Err(OpsError::BaseKind {
+            base: selector.clone(),
+            found,
+            needed,
+        })
+    }
+}
+
+/// Two files of the same name must not become one volume because nobody named them.
+pub(super) fn same_source(
+    records: &Records,
+    options: &BackupOptions,
+    source: &SourceInfo,
+) -> Result<(), OpsError> {
+    let Some(before) = records.of_volume(&options.volume).next_back() else {
+        return Ok(());
+    };
+    let (Some(was), Some(is)) = (
+        before.record.source.as_ref().and_then(|s| s.path.as_ref()),
+        &source.path,
+    ) else {
+        return Ok(());
+    };
+    if was == is {
+        return Ok(());
+    }
+    let volume = options.volume.clone();
+    Err(OpsError::OtherSource {
+        volume,
+        before: was.to_string(),
+        now: is.to_string(),
+    })
+}
+
+/// Whether the file is the one that `base` was made from and nobody wrote to it since: same host, device,
+/// inode, size and times, and the times were not so fresh that a write could hide behind them.
+pub(super) fn unwritten_since(image: &ImageSource, base: &Backup, options: &BackupOptions) -> bool {
+    let now = image.identity();
+    let Some(then) = &base.record.source else {
+        return false;
+    };
+    let (Some((device, inode)), Some((mtime_ns, ctime_ns))) = (then.inode, then.changed_ns) else {
+        return false;
+    };
+    let then = ImageIdentity {
+        path: now.path.clone(),
+        kind: if then.kind == "file" {
+            ImageKind::File
+        } else {
+            ImageKind::Device
+        },
+        device,
+        inode,
+        size: base.record.content.size,
+        mtime_ns,
+        ctime_ns,
+        settled: then.settled,
+    };
+    !options.reread
+        && options.host.is_some()
+        && options.host == base.record.host
+        && now.unchanged_since(&then)
+}
+
+/// What a diff builds on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ancestor {
+    pub(super) id: AncestorId,
+    pub(super) top: Top,
+    /// In bytes.
+    pub(super) size: u64,
+}
+
+impl From<&Backup> for Ancestor {
+    fn from(backup: &Backup) -> Self {
+        Self {
+            id: AncestorId::Committed(backup.id),
+            top: Top::new(backup.top, backup.record.content.size),
+            size: backup.record.content.size,
+        }
+    }
+}
+
+/// The backup that a diff builds on: that of its from-snapshot in the volume, or the one that the user
+/// named, if it is of that snapshot. None for a diff from nothing.
+pub(super) fn find_base(
+    records: &Records,
+    options: &BackupOptions,
+    header: &DiffHeader,
+) -> Result<Option<Ancestor>, OpsError> {
+    let volume = || options.volume.clone();
+    let from = match (&header.from, &options.base) {
+        (Some(from), _) => ByteString::from(&from[..]),
+        (None, None) => return Ok(None),
+        (None, Some(base)) => {
+            return Err(OpsError::NeedsNoBase { base: base.clone() });
+        }
+    };
+    let Some(selector) = &options.base else {
+        let is_of = |backup: &&Backup| backup.snapshot() == Some(&from);
+        let mut found = records.of_volume(&options.volume).filter(is_of).rev();
+        let Some(newest) = found.next() else {
+            let known = records.of_volume(&options.volume).filter_map(|backup| {
+                let snapshot = backup.snapshot()?;
+                Some(snapshot.to_string())
+            });
+            return Err(OpsError::NoBase {
+                volume: volume(),
+                snapshot: from.to_string(),
+                known: known.collect(),
+                empty: records.of_volume(&options.volume).next().is_none(),
+            });
+        };
+        if let Some(other) = found.find(|backup| backup.root != newest.root) {
+            return Err(OpsError::AmbiguousBase {
+                volume: volume(),
+                snapshot: from.to_string(),
+                backups: [newest, other].map(|backup| backup.id.to_string()),
+            });
+        }
+        return Ok(Some(newest.into()));
+    };
+    let base = records.select(selector)?;
+    if base.record.content.kind != ContentKind::Image {
+        return Err(OpsError::BaseKind {
+            base: selector.clone(),
+            found: describe(base.record.content.kind),
+            needed: describe(ContentKind::Image),
+        });
+    }
+    if options.force_base {
+        return Ok(Some(base.into()));
+    }
+    if base.record.volume.name != options.volume {
+        return Err(OpsError::BaseOfOtherVolume {
+            base: selector.clone(),
+            volume: volume(),
+            other: base.record.volume.name.clone(),
+        });
+    }
+    if base.snapshot() != Some(&from) {
+        return Err(OpsError::BaseOfOtherSnapshot {
+            base: selector.clone(),
+            snapshot: from.to_string(),
+            other: base.snapshot().map(ToString::to_string),
+        });
+    }
+    Ok(Some(base.into()))
+}

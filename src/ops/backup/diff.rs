@@ -1,0 +1,395 @@
+//! Backup of what RBD diff streams say: extents → slots, merged with the base → the line of backups.
+//!
+//! A diff is only good on the content that it was made against, and nothing in it but the name of a
+//! snapshot says which that is. So the base is found by that name, and nothing is committed before
+//! the stream, with all its diffs, was seen to be whole.
+
+use std::io::{ErrorKind, Read};
+
+use jiff::Timestamp;
+
+use super::base::{Ancestor, find_base};
+use super::coverage::Coverage;
+use super::image::within;
+use super::slots::{Deal, Plot, Unsaid, slots_into};
+use super::{AHEAD, BackupOptions, BackupReport, Entry, Packed, Run, Stored, content, load};
+use super::{pack, volume_id};
+use crate::base::{Buffer, Cancel, ObjectHash, Phase, Progress, SLOT_SIZE};
+use crate::format::{
+    ByteString, Content, ContentKind, DiffHeader, DiffReader, Extent, ExtentKind, RbdImage,
+    SourceInfo,
+};
+use crate::ops::diff::{DiffSource, reading};
+use crate::ops::{Context, OpsError};
+use crate::repo::{Backup, Index, Project, Records, Top};
+
+/// What `SourceInfo::kind` says of a diff.
+const KIND: &str = "rbd-diff";
+
+/// Backs up every diff of a stream, in turn; reports one each. Those whose snapshot the volume has
+/// already, with the same content, are passed over.
+///
+/// Nothing is stored if the base does not fit, and nothing is committed if the stream is not whole.
+pub fn backup_diff(
+    project: &Project,
+    source: DiffSource<'_>,
+    options: &BackupOptions,
+    context: &Context<'_>,
+) -> Result<Vec<BackupReport>, OpsError> {
+    let (name, total) = (source.name(), source.size());
+    let origin = source.path();
+    let patient = Patient {
+        source,
+        cancel: context.cancel,
+    };
+    let result = ingest(project, patient, (&name, total), origin, options, context);
+    // An interrupted read is told as what it is.
+    context.cancel.check()?;
+    result
+}
+
+fn ingest(
+    project: &Project,
+    source: impl Read + Send,
+    (name, total): (&str, Option<u64>),
+    origin: Option<ByteString>,
+    options: &BackupOptions,
+    context: &Context<'_>,
+) -> Result<Vec<BackupReport>, OpsError> {
+    let mut reader = DiffReader::open(source).map_err(reading(name))?;
+    let records = load(project, context)?;
+    let line = Line {
+        project,
+        options,
+        context,
+        records: &records,
+        image: reader.image().map(RbdImage::from),
+        origin,
+        name,
+        total,
+    };
+    if options.dry_run && reader.diffs() > 1 {
+        return Err(OpsError::DryRunOfLine {
+            name: name.to_owned(),
+        });
+    }
+    let mut index = None;
+    let mut members: Vec<Member<'_>> = Vec::new();
+    while let Some(header) = reader.next_diff().map_err(reading(name))? {
+        let base = match members.last() {
+            Some(before) => Some(before.as_ancestor(members.len() - 1)),
+            None => find_base(&records, options, &header)?,
+        };
+        // Only now: what does not fit should cost no time either.
+        let index = match &mut index {
+            Some(index) => index,
+            none => none.insert(context.index(project)?),
+        };
+        members.push(line.member(index, &mut reader, header, base)?);
+    }
+    if let Some(index) = index {
+        index.close();
+    }
+    context.cancel.check()?;
+    line.commit(members)
+}
+
+/// What all diffs of one stream have in common.
+struct Line<'a> {
+    project: &'a Project,
+    options: &'a BackupOptions,
+    context: &'a Context<'a>,
+    records: &'a Records,
+    image: Option<RbdImage>,
+    origin: Option<ByteString>,
+    name: &'a str,
+    total: Option<u64>,
+}
+
+/// One diff that was read and stored.
+struct Member<'a> {
+    header: DiffHeader,
+    started: Timestamp,
+    packed: Packed,
+    base: Option<Ancestor>,
+    /// The backup that the volume had of it already.
+    existing: Option<&'a Backup>,
+}
+
+impl Member<'_> {
+    fn as_ancestor(&self, number: usize) -> Ancestor {
+        let stored = &self.packed.stored;
+        Ancestor {
+            top: Top::new(stored.top, stored.size),
+            size: stored.size,
+            id: match self.existing {
+                Some(backup) => AncestorId::Committed(backup.id),
+                None => AncestorId::Member(number),
+            },
+        }
+    }
+}
+
+/// Which backup a diff builds on.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum AncestorId {
+    /// One that is there.
+    Committed(ObjectHash),
+    /// The one of this number in the same stream.
+    Member(usize),
+}
+
+impl<'a> Line<'a> {
+    /// Stores what one diff says.
+    fn member<R: Read + Send>(
+        &self,
+        index: &Index<'_>,
+        reader: &mut DiffReader<R>,
+        header: DiffHeader,
+        base: Option<Ancestor>,
+    ) -> Result<Member<'a>, OpsError> {
+        if header.size > Content::SIZE_MAX {
+            return Err(OpsError::TooLarge {
+                name: self.name.to_owned(),
+                size: header.size,
+            });
+        }
+        let started = Timestamp::now();
+        let taken = self.taken(&header);
+        let options = BackupOptions {
+            // What the volume has already need not be stored to be compared with it.
+            dry_run: self.options.dry_run || !taken.is_empty(),
+            ..self.options.clone()
+        };
+        let packed = pack(self.project, index, &options, self.context, |run| {
+            self.diff_into(run, reader, header.size, base.as_ref())
+        })?;
+        let root = content(self.project, &packed.stored).root;
+        let same = |backup: &&&Backup| backup.record.content.root == root;
+        let existing = taken.iter().rev().find(same).copied();
+        if let (None, Some(other), Some(to)) = (existing, taken.last(), &header.to) {
+            return Err(OpsError::SnapshotTaken {
+                volume: self.options.volume.clone(),
+                snapshot: ByteString::from(&to[..]).to_string(),
+                backup: other.id.to_string(),
+            });
+        }
+        let existing = existing.or_else(|| self.same_head(&header).filter(|b| same(&b)));
+        Ok(Member {
+            header,
+            started,
+            packed,
+            base,
+            existing,
+        })
+    }
+
+    /// The volume's backups of the snapshot that a diff leads to.
+    fn taken(&self, header: &DiffHeader) -> Vec<&'a Backup> {
+        let Some(to) = &header.to else {
+            return Vec::new();
+        };
+        let to = ByteString::from(&to[..]);
+        let is_of = |backup: &&Backup| backup.snapshot() == Some(&to);
+        let backups = self.records.of_volume(&self.options.volume);
+        backups.filter(is_of).collect()
+    }
+
+    /// The volume's newest backup, if it is of the image's head as the diff is.
+    fn same_head(&self, header: &DiffHeader) -> Option<&'a Backup> {
+        let from = header.from.as_ref().map(|from| ByteString::from(&from[..]));
+        let newest = self.records.of_volume(&self.options.volume).next_back()?;
+        let source = newest.record.source.as_ref()?;
+        let same = source.kind == KIND && source.from_snapshot == from;
+        (header.to.is_none() && source.snapshot.is_none() && same).then_some(newest)
+    }
+
+    /// Merges one diff with its base.
+    fn diff_into<R: Read + Send>(
+        &self,
+        run: &Run<'_>,
+        reader: &mut DiffReader<R>,
+        size: u64,
+        base: Option<&Ancestor>,
+    ) -> Result<Stored, OpsError> {
+        let plot = Plot {
+            size,
+            base: base.map(|base| base.top),
+            unsaid: Unsaid::Base,
+        };
+        let begin = reader.offset();
+        let (spare_in, spare) = crossbeam_channel::bounded(run.context.threads * AHEAD);
+        let shrunk = base.is_some_and(|base| base.size > size);
+        let deal = |deal: &mut Deal<Buffer>| {
+            let mut slots = Slots {
+                deal,
+                spare: &spare,
+                open: None,
+            };
+            while let Some(extent) = reader.next_extent().map_err(reading(self.name))? {
+                slots.extent(&extent, |into| {
+                    self.context.cancel.check()?;
+                    reader.read_data(into).map_err(reading(self.name))
+                })?;
+                self.context.observer.progress(Progress {
+                    phase: Phase::Backup,
+                    done: reader.offset(),
+                    total: self.total,
+                });
+            }
+            slots.finish(shrunk.then_some(size))?;
+            let read = reader.offset() - begin;
+            let tally = &run.tally.read;
+            tally.fetch_add(read, std::sync::atomic::Ordering::Relaxed);
+            Ok(())
+        };
+        let fill = |_: u64, _: &Coverage, mut data: Buffer, buf: &mut Buffer| {
+            std::mem::swap(buf, &mut data);
+            // If there are enough already, it goes.
+            let _ = spare_in.try_send(data);
+            Ok(())
+        };
+        let top = slots_into(run, &plot, deal, fill, |_| ())?;
+        Ok(Stored {
+            kind: ContentKind::Image,
+            size,
+            top,
+        })
+    }
+
+    /// Commits what the volume does not have, oldest first.
+    fn commit(&self, members: Vec<Member<'_>>) -> Result<Vec<BackupReport>, OpsError> {
+        let volume = volume_id(self.records, &self.options.volume)?;
+        let mut heads = self.records.heads();
+        let mut reports: Vec<BackupReport> = Vec::new();
+        for member in members {
+            let base = member.base.and_then(|base| match base.id {
+                AncestorId::Committed(id) => Some(id),
+                AncestorId::Member(number) => reports.get(number).and_then(|report| report.id),
+            });
+            let named = |name: &Option<Vec<u8>>| name.as_deref().map(ByteString::from);
+            let snapshot = named(&member.header.to);
+            let (size, counts) = (member.packed.stored.size, member.packed.counts);
+            let id = match member.existing {
+                Some(existing) => Some(existing.id),
+                None if self.options.dry_run => None,
+                None => {
+                    let entry = Entry {
+                        started: member.started,
+                        packed: member.packed,
+                        source: SourceInfo {
+                            path: self.origin.clone(),
+                            snapshot: snapshot.clone(),
+                            protected: member.header.protected,
+                            from_snapshot: named(&member.header.from),
+                            image: self.image.clone(),
+                            ..SourceInfo::of_kind(KIND)
+                        },
+                        base,
+                        heads: std::mem::take(&mut heads),
+                    };
+                    let id = entry.commit(self.project, volume, self.options)?;
+                    heads.push(id);
+                    Some(id)
+                }
+            };
+            reports.push(BackupReport {
+                id,
+                existing: member.existing.is_some(),
+                snapshot,
+                size,
+                counts,
+                base,
+            });
+        }
+        Ok(reports)
+    }
+}
+
+/// Cuts extents, which ascend, into slots.
+struct Slots<'a> {
+    deal: &'a mut Deal<Buffer>,
+    spare: &'a crossbeam_channel::Receiver<Buffer>,
+    open: Option<(u64, Coverage, Buffer)>,
+}
+
+impl Slots<'_> {
+    /// Takes an extent; `read` gives its data.
+    fn extent(
+        &mut self,
+        extent: &Extent,
+        mut read: impl FnMut(&mut [u8]) -> Result<(), OpsError>,
+    ) -> Result<(), OpsError> {
+        let mut at = extent.offset;
+        while at < extent.end() {
+            let slot = at / SLOT_SIZE;
+            let whole = slot..extent.end() / SLOT_SIZE;
+            if extent.kind == ExtentKind::Zero && at % SLOT_SIZE == 0 && !whole.is_empty() {
+                self.close()?;
+                at = whole.end * SLOT_SIZE;
+                self.deal.zeros(whole)?;
+                continue;
+            }
+            let end = extent.end().min((slot + 1).saturating_mul(SLOT_SIZE));
+            let into = self.place(slot, within(slot, at)..within(slot, end))?;
+            match extent.kind {
+                ExtentKind::Data => read(into)?,
+                ExtentKind::Zero => into.fill(0),
+            }
+            at = end;
+        }
+        Ok(())
+    }
+
+    /// The place of a range within a slot, which is set from now on.
+    fn place(&mut self, slot: u64, range: std::ops::Range<usize>) -> Result<&mut [u8], OpsError> {
+        if self.open.as_ref().is_some_and(|(open, ..)| *open != slot) {
+            self.close()?;
+        }
+        let spare = self.spare;
+        let (_, coverage, buf) = self.open.get_or_insert_with(|| {
+            let mut buf = spare.try_recv().unwrap_or_default();
+            buf.resize(usize::try_from(SLOT_SIZE).unwrap_or(usize::MAX));
+            (slot, Coverage::default(), buf)
+        });
+        coverage.push(range.clone());
+        Ok(&mut buf[range])
+    }
+
+    fn close(&mut self) -> Result<(), OpsError> {
+        match self.open.take() {
+            Some((slot, coverage, buf)) => self.deal.slot(slot, coverage, buf),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends with what is behind the end of an image that was larger before: in its last slot there are
+    /// zeros then. Whole slots behind it go by themselves.
+    fn finish(&mut self, cut: Option<u64>) -> Result<(), OpsError> {
+        if let Some(size) = cut.filter(|size| size % SLOT_SIZE != 0) {
+            let slot = size / SLOT_SIZE;
+            let end = usize::try_from(SLOT_SIZE).unwrap_or(usize::MAX);
+            self.place(slot, within(slot, size)..end)?.fill(0);
+        }
+        self.close()
+    }
+}
+
+/// Waits for a source that has nothing for now, as long as nobody interrupts.
+struct Patient<'a, R> {
+    source: R,
+    cancel: &'a Cancel,
+}
+
+impl<R: Read> Read for Patient<'_, R> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        loop {
+            match self.source.read(into) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.cancel.check().map_err(std::io::Error::other)?;
+                }
+                result => return result,
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Backup of an image that can be read anywhere: a file or a block device.
+
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+
+use super::coverage::Coverage;
+use super::slots::{Deal, Plot, Unsaid, slots_into};
+use super::{Run, Stored};
+use crate::base::{Buffer, Phase, Progress, SLOT_SIZE};
+use crate::format::ContentKind;
+use crate::ops::OpsError;
+use crate::repo::{Backup, Top};
+use crate::volume::ImageSource;
+
+/// Where there may be data in a slot, in bytes of the image, ascending.
+type Extents = Vec<Range<u64>>;
+
+/// Reads an image and stores what changed against the base.
+pub(super) fn image_into(
+    run: &Run<'_>,
+    image: &ImageSource,
+    base: Option<&Backup>,
+) -> Result<Stored, OpsError> {
+    let size = image.size();
+    let chunk_size = run.project.chunk_size.bytes();
+    let base = base.filter(|b| b.record.content.chunk_size == chunk_size);
+    let plot = Plot {
+        size,
+        base: base.map(|b| Top::new(b.top, b.record.content.size)),
+        unsaid: Unsaid::Zeros,
+    };
+    let fill = |slot: u64, _: &Coverage, extents: Extents, buf: &mut Buffer| {
+        read_slot(run, image, slot, &extents, buf)
+    };
+    let planted = |slots: u64| {
+        run.context.observer.progress(Progress {
+            phase: Phase::Backup,
+            done: (slots * SLOT_SIZE).min(size),
+            total: Some(size),
+        });
+    };
+    let deal = |deal: &mut Deal<Extents>| find_slots(image, deal);
+    let top = slots_into(run, &plot, deal, fill, planted)?;
+    if image.changed_meanwhile()? {
+        return Err(OpsError::SourceChanged {
+            path: image.path().display().to_string(),
+        });
+    }
+    Ok(Stored {
+        kind: ContentKind::Image,
+        size,
+        top,
+    })
+}
+
+/// Deals out the slots that have data, in order.
+fn find_slots(image: &ImageSource, deal: &mut Deal<Extents>) -> Result<(), OpsError> {
+    let mut open: Option<(u64, Coverage, Extents)> = None;
+    for extent in image.data_extents() {
+        let extent = extent?;
+        let mut at = extent.start;
+        while at < extent.end {
+            let slot = at / SLOT_SIZE;
+            let end = extent.end.min((slot + 1) * SLOT_SIZE);
+            if let Some((of, coverage, extents)) = open.take_if(|(of, ..)| *of != slot) {
+                deal.slot(of, coverage, extents)?;
+            }
+            let (_, coverage, extents) =
+                open.get_or_insert_with(|| (slot, Coverage::default(), Vec::new()));
+            coverage.push(within(slot, at)..within(slot, end));
+            extents.push(at..end);
+            at = end;
+        }
+    }
+    match open {
+        Some((slot, coverage, extents)) => deal.slot(slot, coverage, extents),
+        None => Ok(()),
+    }
+}
+
+/// A byte of the image, counted from the beginning of the slot.
+pub(super) fn within(slot: u64, offset: u64) -> usize {
+    usize::try_from(offset - slot * SLOT_SIZE).unwrap_or(usize::MAX)
+}
+
+fn read_slot(
+    run: &Run<'_>,
+    image: &ImageSource,
+    slot: u64,
+    extents: &[Range<u64>],
+    buf: &mut Buffer,
+) -> Result<(), OpsError> {
+    for extent in extents {
+        let place = within(slot, extent.start)..within(slot, extent.end);
+        image.read_at(extent.start, &mut buf[place])?;
+        let read = extent.end - extent.start;
+        run.tally.read.fetch_add(read, Ordering::Relaxed);
+    }
+    Ok(())
+}

@@ -1,0 +1,354 @@
+//! Slots on their way into the tree: read and merged with the base by many threads, planted in order.
+
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::coverage::Coverage;
+use super::{AHEAD, Run};
+use crate::base::{BlobId, Buffer, SLOT_SIZE, is_zero};
+use crate::format::Children;
+use crate::ops::OpsError;
+use crate::ops::in_order::InOrder;
+use crate::ops::pipeline::tell;
+use crate::repo::{
+    ChunkFetcher, ChunkRef, ErrorKind, ImageTree, NodeStore, PackedNodes, Sealed, Top, slot_chunks,
+};
+
+/// The image that is made of the slots.
+pub(super) struct Plot {
+    /// Its size in bytes.
+    pub(super) size: u64,
+    /// What it is compared and merged with.
+    pub(super) base: Option<Top>,
+    /// What there is where the source says nothing.
+    pub(super) unsaid: Unsaid,
+}
+
+/// What there is where a source says nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unsaid {
+    /// Zeros: the source tells of all data.
+    Zeros,
+    /// What the base has: the source tells of changes.
+    Base,
+}
+
+/// A slot of which the source says something. How to get at the bytes is in `work`.
+struct Job<W> {
+    number: usize,
+    slot: u64,
+    coverage: Coverage,
+    work: W,
+}
+
+/// What became of slots.
+enum Done {
+    /// One was read and stored: its chunks, unless they are those of the base.
+    Slot(u64, Option<Vec<Option<BlobId>>>),
+    /// All of these are zeros.
+    Zeros(Range<u64>),
+}
+
+/// Takes slots from a source, in ascending order.
+pub(super) struct Deal<W> {
+    number: usize,
+    permits: Sender<()>,
+    jobs: Sender<Job<W>>,
+    done: Sender<Result<(usize, Done), OpsError>>,
+}
+
+/// Nobody takes slots any more; whoever failed tells why.
+const HUNG_UP: OpsError = OpsError::Worker("a worker has stopped");
+
+impl<W> Deal<W> {
+    /// A slot that the source sets where `coverage` says.
+    pub(super) fn slot(&mut self, slot: u64, coverage: Coverage, work: W) -> Result<(), OpsError> {
+        let number = self.next()?;
+        let job = Job {
+            number,
+            slot,
+            coverage,
+            work,
+        };
+        self.jobs.send(job).map_err(|_| HUNG_UP)
+    }
+
+    /// Slots that are nothing but zeros.
+    pub(super) fn zeros(&mut self, slots: Range<u64>) -> Result<(), OpsError> {
+        let number = self.next()?;
+        let done = Ok((number, Done::Zeros(slots)));
+        self.done.send(done).map_err(|_| HUNG_UP)
+    }
+
+    fn next(&mut self) -> Result<usize, OpsError> {
+        self.permits.send(()).map_err(|_| HUNG_UP)?;
+        self.number += 1;
+        Ok(self.number - 1)
+    }
+}
+
+/// Makes an image's tree: `deal` names slots, `fill` puts what the source says of one into a buffer of a
+/// slot's length, `planted` hears up to which slot the tree has come. Returns the tree's top.
+pub(super) fn slots_into<W: Send>(
+    run: &Run<'_>,
+    plot: &Plot,
+    deal: impl FnOnce(&mut Deal<W>) -> Result<(), OpsError> + Send,
+    fill: impl Fn(u64, &Coverage, W, &mut Buffer) -> Result<(), OpsError> + Sync,
+    planted: impl Fn(u64),
+) -> Result<Option<BlobId>, OpsError> {
+    let ahead = run.context.threads * AHEAD;
+    let (jobs_in, jobs) = bounded::<Job<W>>(ahead);
+    let (done_in, done) = bounded::<Result<(usize, Done), OpsError>>(ahead);
+    let (permits_in, permits) = bounded::<()>(ahead);
+    thread::scope(|scope| {
+        // Dropped before the threads are joined: else a failure leaves one waiting for it.
+        let permits = permits;
+        let dealt = done_in.clone();
+        scope.spawn(move || {
+            tell(dealt, |dealt| {
+                let mut dealer = Deal {
+                    number: 0,
+                    permits: permits_in,
+                    jobs: jobs_in,
+                    done: dealt.clone(),
+                };
+                match deal(&mut dealer) {
+                    Err(OpsError::Worker(_)) => Ok(()),
+                    result => result,
+                }
+            });
+        });
+        for _ in 0..run.context.threads {
+            let (jobs, done, fill) = (jobs.clone(), done_in.clone(), &fill);
+            scope.spawn(move || tell(done, |done| work(run, plot, fill, &jobs, done)));
+        }
+        drop((jobs, done_in));
+        plant(run, plot, done, &permits, planted)
+    })
+}
+
+/// One worker: slots in, chunks stored, ids out.
+fn work<W>(
+    run: &Run<'_>,
+    plot: &Plot,
+    fill: &impl Fn(u64, &Coverage, W, &mut Buffer) -> Result<(), OpsError>,
+    jobs: &Receiver<Job<W>>,
+    done: &Sender<Result<(usize, Done), OpsError>>,
+) -> Result<(), OpsError> {
+    let mut sealed = run.packer.worker()?;
+    let mut merger = Merger::new(run, plot)?;
+    let mut buf = Buffer::default();
+    let mut result = Ok(());
+    for job in jobs {
+        let Job {
+            number,
+            slot,
+            coverage,
+            work,
+        } = job;
+        let step = run.context.cancel.check().map_err(OpsError::from);
+        let step = step.and_then(|()| {
+            buf.resize(usize::try_from(SLOT_SIZE).unwrap_or(usize::MAX));
+            fill(slot, &coverage, work, &mut buf)?;
+            merger.store_slot(slot, &coverage, &mut buf, &mut sealed)
+        });
+        match step {
+            Ok(chunks) => {
+                let slot = Done::Slot(slot, chunks);
+                if done.send(Ok((number, slot))).is_err() {
+                    break;
+                }
+            }
+            Err(error) => {
+                result = Err(error);
+                break;
+            }
+        }
+    }
+    // Also after a failure: what has been compressed is of use to the next run.
+    run.packer.flush(&mut sealed)?;
+    result
+}
+
+/// Merges slots with the base.
+struct Merger<'a> {
+    run: &'a Run<'a>,
+    plot: &'a Plot,
+    chunk_size: usize,
+    fetcher: ChunkFetcher<'a>,
+    /// A slot of the base, as far as it was asked for.
+    before: Buffer,
+}
+
+impl<'a> Merger<'a> {
+    fn new(run: &'a Run<'a>, plot: &'a Plot) -> Result<Self, OpsError> {
+        Ok(Self {
+            run,
+            plot,
+            chunk_size: run.project.chunk_size.usize(),
+            fetcher: ChunkFetcher::new(run.blobs)?,
+            before: Buffer::default(),
+        })
+    }
+
+    /// Stores a slot's new chunks. Its ids, unless they are the base's.
+    fn store_slot(
+        &mut self,
+        slot: u64,
+        coverage: &Coverage,
+        buf: &mut [u8],
+        sealed: &mut Sealed,
+    ) -> Result<Option<Vec<Option<BlobId>>>, OpsError> {
+        let (run, chunk_size) = (self.run, self.chunk_size);
+        let before = self.base_chunks(slot)?;
+        let touched = coverage.touched(chunk_size);
+        self.complete(slot, coverage, &touched, &before, buf)?;
+        let mut now = match self.plot.unsaid {
+            Unsaid::Base => before.clone(),
+            Unsaid::Zeros => vec![None; before.len()],
+        };
+        for range in touched.ranges() {
+            let first = range.start / chunk_size;
+            for (number, plain) in (first..).zip(buf[range.clone()].chunks_exact(chunk_size)) {
+                now[number] = None;
+                if is_zero(plain) {
+                    continue;
+                }
+                let id = run.project.keys.chunk_id(plain);
+                if run.reread || before[number] != Some(id) {
+                    run.packer.add_chunk(sealed, id, plain)?;
+                }
+                now[number] = Some(id);
+            }
+        }
+        // What changed together is read together.
+        run.packer.end_run(sealed)?;
+        let pairs = before.iter().zip(&now);
+        let changed = pairs.filter(|(before, now)| before != now).count();
+        let bytes = (changed * chunk_size) as u64;
+        run.tally.changed.fetch_add(bytes, Ordering::Relaxed);
+        Ok((run.reread || changed > 0).then_some(now))
+    }
+
+    fn base_chunks(&self, slot: u64) -> Result<Vec<Option<BlobId>>, OpsError> {
+        let run = self.run;
+        let width = run.project.chunk_size.per_slot();
+        let Some(base) = self.plot.base else {
+            return Ok(vec![None; width]);
+        };
+        match slot_chunks(run.blobs, base, slot, width) {
+            Err(error) if run.reread && error.kind() == ErrorKind::Damaged => Ok(vec![None; width]),
+            chunks => Ok(chunks?),
+        }
+    }
+
+    /// Fills what the source left out of chunks that it touched.
+    fn complete(
+        &mut self,
+        slot: u64,
+        coverage: &Coverage,
+        touched: &Coverage,
+        before: &[Option<BlobId>],
+        buf: &mut [u8],
+    ) -> Result<(), OpsError> {
+        let gaps = coverage.gaps_in(touched);
+        if self.plot.unsaid == Unsaid::Zeros {
+            for gap in gaps {
+                buf[gap].fill(0);
+            }
+            return Ok(());
+        }
+        let chunk_size = self.chunk_size;
+        let start = slot * SLOT_SIZE;
+        let mut wanted: Vec<ChunkRef> = Vec::new();
+        for gap in &gaps {
+            for number in gap.start / chunk_size..gap.end.div_ceil(chunk_size) {
+                let offset = start + (number * chunk_size) as u64;
+                let known = wanted.last().is_some_and(|last| last.offset == offset);
+                if let (Some(id), false) = (before[number], known) {
+                    wanted.push(ChunkRef::whole(offset, self.run.project.chunk_size, id));
+                }
+            }
+        }
+        if !wanted.is_empty() {
+            self.before.resize(buf.len());
+            self.fetcher.fetch(&wanted, start, &mut self.before)?;
+        }
+        for gap in gaps {
+            // A gap may reach from one chunk into the next; of each the base has or has not.
+            let mut at = gap.start;
+            while at < gap.end {
+                let number = at / chunk_size;
+                let end = gap.end.min((number + 1) * chunk_size);
+                match before[number] {
+                    Some(_) => buf[at..end].copy_from_slice(&self.before[at..end]),
+                    None => buf[at..end].fill(0),
+                }
+                at = end;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Puts the slots into the tree, in order, as they are done.
+fn plant(
+    run: &Run<'_>,
+    plot: &Plot,
+    done: Receiver<Result<(usize, Done), OpsError>>,
+    permits: &Receiver<()>,
+    planted: impl Fn(u64),
+) -> Result<Option<BlobId>, OpsError> {
+    let nodes = PackedNodes {
+        reader: run.blobs,
+        packer: run.packer,
+        keys: &run.project.keys,
+    };
+    // A run that trusts nothing asks for every node, so that what was lost is stored again.
+    let base = plot.base.filter(|_| !run.reread);
+    let mut tree = ImageTree::new(&nodes, plot.size, base)?;
+    let mut order = InOrder::new();
+    let mut next_slot = 0;
+    let mut plain = Vec::new();
+    let zeros_between = plot.unsaid == Unsaid::Zeros;
+    for result in done {
+        let (number, done) = result?;
+        order.put(number, done);
+        while let Some(done) = order.pop() {
+            let _ = permits.recv();
+            let slots = match &done {
+                Done::Slot(slot, _) => *slot..slot + 1,
+                Done::Zeros(slots) => slots.clone(),
+            };
+            if zeros_between {
+                tree.clear(next_slot, slots.start)?;
+            }
+            match done {
+                Done::Slot(_, None) => {}
+                Done::Slot(slot, Some(ids)) => {
+                    let id = if ids.iter().any(Option::is_some) {
+                        plain.clear();
+                        Children { level: 0, ids }.encode_into(&mut plain);
+                        Some(nodes.store(&plain)?)
+                    } else {
+                        None
+                    };
+                    tree.set(slot, id)?;
+                }
+                Done::Zeros(_) => tree.clear(slots.start, slots.end)?,
+            }
+            next_slot = slots.end;
+            planted(next_slot);
+        }
+    }
+    run.context.cancel.check()?;
+    let slots = plot.size.div_ceil(SLOT_SIZE);
+    if zeros_between {
+        tree.clear(next_slot, slots)?;
+    }
+    planted(slots);
+    Ok(tree.finish()?)
+}

@@ -1,0 +1,197 @@
+//! Trees that no program of ours writes, authentic all the same: check tells which backups they spoil.
+
+use std::collections::BTreeMap;
+
+use cuttlebone::base::{BlobId, ObjectHash};
+use cuttlebone::format::{
+    BackupRecord, Children, Content, ContentKind, Counts, StreamEntries, StreamEntry, VolumeInfo,
+    root_description,
+};
+use cuttlebone::repo::{
+    BlobReader, Index, Journal, NodeStore, PackedNodes, Packer, PackerOptions, Records, RepoError,
+};
+use cuttlebone::storage::MemoryBackend;
+
+use super::{CHUNK, Heard, Host, House, SLOT, noise};
+
+/// In a slot.
+const CHUNKS: usize = (4 << 20) / CHUNK;
+
+/// Puts chunks and nodes into the project as they are asked for.
+struct Forger<'a> {
+    house: &'a House,
+    packer: &'a Packer<'a>,
+    nodes: &'a PackedNodes<'a>,
+}
+
+impl Forger<'_> {
+    fn chunk(&self, plain: &[u8]) -> BlobId {
+        let id = self.house.project.keys.chunk_id(plain);
+        let mut worker = self.packer.worker().unwrap();
+        self.packer.add_chunk(&mut worker, id, plain).unwrap();
+        self.packer.flush(&mut worker).unwrap();
+        id
+    }
+
+    /// A node with these children in front.
+    fn children(&self, level: u8, width: usize, first: &[BlobId]) -> BlobId {
+        let mut ids: Vec<_> = first.iter().copied().map(Some).collect();
+        ids.resize(width, None);
+        let mut plain = Vec::new();
+        Children { level, ids }.encode_into(&mut plain);
+        self.nodes.store(&plain).unwrap()
+    }
+
+    fn entries(&self, level: u8, entries: &[(BlobId, u64)]) -> BlobId {
+        let entry = |&(id, len)| StreamEntry { len, id: Some(id) };
+        let entries = entries.iter().map(entry).collect();
+        let mut plain = Vec::new();
+        StreamEntries { level, entries }.encode_into(&mut plain);
+        self.nodes.store(&plain).unwrap()
+    }
+}
+
+/// What a record says of its content, and its chunk size: 0 for a stream.
+type Claim = (BlobId, u64, usize);
+
+/// Commits a record for each content that is forged, each a day after the one before.
+fn commit(house: &House, forge: impl FnOnce(&Forger<'_>) -> Vec<Claim>) -> Vec<ObjectHash> {
+    let project = &house.project;
+    let heard = Heard::default();
+    let index = Index::in_memory(project, &heard).unwrap();
+    let reader = BlobReader::new(&index);
+    let options = PackerOptions::default();
+    let (claims, receipt, _) = Packer::scope(&index, Journal::none().0, options, |packer| {
+        let nodes = PackedNodes {
+            reader: &reader,
+            packer,
+            keys: &project.keys,
+        };
+        Ok::<_, RepoError>(forge(&Forger {
+            house,
+            packer,
+            nodes: &nodes,
+        }))
+    })
+    .unwrap();
+    let record = |(day, (top, size, chunk_size)): (usize, Claim)| {
+        let kind = match chunk_size {
+            0 => ContentKind::Stream,
+            _ => ContentKind::Image,
+        };
+        let chunk_size = u32::try_from(chunk_size).unwrap();
+        let described = root_description(kind, size, chunk_size, Some(&top));
+        let time = format!("2027-01-{:02}T08:00:00Z", day + 1);
+        let record = BackupRecord {
+            requires: Vec::new(),
+            volume: VolumeInfo {
+                id: "00".repeat(16),
+                name: "forged".into(),
+            },
+            content: Content {
+                kind,
+                size,
+                chunk_size,
+                top: Some(top.to_string()),
+                root: project.keys.root(&described).to_string(),
+            },
+            time: time.clone(),
+            finished: time,
+            host: None,
+            base: None,
+            heads: Vec::new(),
+            labels: BTreeMap::new(),
+            source: None,
+            counts: Counts::default(),
+            tool: None,
+        };
+        Records::commit(project, &record, &receipt).unwrap()
+    };
+    claims.into_iter().enumerate().map(record).collect()
+}
+
+/// A check finds that only the first backup is whole; what it says of the others.
+fn only_the_first_is_whole(house: &House, backups: &[ObjectHash]) -> String {
+    let host = Host::without_cache();
+    let mut said = String::new();
+    for read_data in [false, true] {
+        let (report, findings) = host.check(house, read_data);
+        assert_eq!(report.backups, backups.len() as u64);
+        assert_eq!(report.backups_affected, backups[1..], "{findings:#?}");
+        assert_eq!(report.packs_damaged, 0, "the packs are as they should be");
+        said = format!("{findings:?}");
+    }
+    host.restore(house, &house.backup(backups[0])).unwrap();
+    said
+}
+
+#[test]
+fn a_chunk_of_an_image_that_is_too_short_or_too_long() {
+    let house = House::init(MemoryBackend::new(), CHUNK).unwrap();
+    let backups = commit(&house, |forger| {
+        let chunks = [CHUNK, CHUNK / 2, CHUNK + 1, 1].map(|len| forger.chunk(&noise(1, len)));
+        // Also at the end of an image a chunk is whole.
+        let image = |chunk| (forger.children(0, CHUNKS, &[chunk]), 100, CHUNK);
+        chunks.map(image).to_vec()
+    });
+    let said = only_the_first_is_whole(&house, &backups);
+    assert!(
+        said.contains("has 32768 bytes and stands where 65536 belong"),
+        "{said}"
+    );
+}
+
+#[test]
+fn an_entry_of_a_stream_that_tells_another_length() {
+    let house = House::init(MemoryBackend::new(), CHUNK).unwrap();
+    let backups = commit(&house, |forger| {
+        let (a, b) = (forger.chunk(&noise(1, 1000)), forger.chunk(&noise(2, 2000)));
+        let stream = |a_len, b_len| {
+            let leaf = forger.entries(0, &[(a, a_len), (b, b_len)]);
+            (forger.entries(1, &[(leaf, 3000)]), 3000, 0)
+        };
+        vec![stream(1000, 2000), stream(2000, 1000), stream(999, 2001)]
+    });
+    let said = only_the_first_is_whole(&house, &backups);
+    assert!(
+        said.contains("has 1000 bytes and stands where 2000 belong"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_node_that_is_right_in_another_place() {
+    let house = House::init(MemoryBackend::new(), CHUNK).unwrap();
+    let backups = commit(&house, |forger| {
+        let chunk = forger.chunk(&noise(1, CHUNK));
+        let slot = forger.children(0, CHUNKS, &[chunk]);
+        let branch = forger.children(1, 64, &[slot]);
+        // Without the branch in between, and one branch too many.
+        let missing = forger.children(2, 64, &[slot]);
+        let above = forger.children(2, 64, &[branch]);
+        let twice = forger.children(3, 64, &[forger.children(2, 64, &[slot]), above]);
+        vec![
+            (above, 65 * SLOT, CHUNK),
+            (missing, 65 * SLOT, CHUNK),
+            (twice, 64 * 65 * SLOT, CHUNK),
+            (slot, SLOT, CHUNK / 2),
+            (slot, SLOT, 0),
+        ]
+    });
+    only_the_first_is_whole(&house, &backups);
+}
+
+#[test]
+fn an_image_with_chunks_of_its_own_size() {
+    let house = House::init(MemoryBackend::new(), CHUNK).unwrap();
+    let content = noise(1, CHUNK / 4);
+    let backups = commit(&house, |forger| {
+        let chunk = forger.chunk(&content);
+        let slot = forger.children(0, 4 * CHUNKS, &[chunk]);
+        vec![(slot, content.len() as u64, CHUNK / 4)]
+    });
+    let host = Host::without_cache();
+    host.check_clean(&house, "a record states its own chunk size");
+    let restored = host.restore(&house, &house.backup(backups[0])).unwrap();
+    assert!(restored == content);
+}

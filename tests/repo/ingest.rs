@@ -1,0 +1,473 @@
+//! RBD diffs into a repository: what Ceph wrote, what fits nothing, and random lines against a plain model.
+
+use std::io::Read;
+
+use cuttlebone::format::{DiffHeader, DiffWriter};
+use cuttlebone::ops::{self, BackupOptions, BackupReport, DiffSource, OpsError};
+use cuttlebone::storage::{Backend, FaultBackend, MemoryBackend};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::{Host, House, Image, SLOT, noise, options};
+use crate::rbd;
+
+/// A diff as a model: where, how long, and noise of this seed or zeros.
+type Extents = Vec<(u64, usize, Option<u8>)>;
+
+fn ingest(
+    host: &Host,
+    house: &House,
+    stream: &[u8],
+    options: &BackupOptions,
+) -> Result<Vec<BackupReport>, OpsError> {
+    let source = DiffSource::Stream(Box::new(stream), "a diff");
+    ops::backup_diff(&house.project, source, options, &host.context())
+}
+
+fn diff(from: Option<&str>, to: Option<&str>, size: u64, extents: &Extents) -> Vec<u8> {
+    let name = |name: Option<&str>| name.map(|name| name.as_bytes().to_vec());
+    let header = DiffHeader {
+        from: name(from),
+        to: name(to),
+        size,
+        protected: None,
+    };
+    let mut writer = DiffWriter::new(Vec::new(), &header).unwrap();
+    for (offset, len, seed) in extents {
+        match seed {
+            Some(seed) => {
+                writer.extent(*offset, *len as u64).unwrap();
+                writer
+                    .data(&noise(u64::from(*seed) << 32 | offset, *len))
+                    .unwrap();
+            }
+            None => writer.zero(*offset, *len as u64).unwrap(),
+        }
+    }
+    writer.finish().unwrap()
+}
+
+fn apply(image: &mut Image, size: u64, extents: &Extents) {
+    image.resize(size);
+    for (offset, len, seed) in extents {
+        let bytes = match seed {
+            Some(seed) => noise(u64::from(*seed) << 32 | offset, *len),
+            None => vec![0; *len],
+        };
+        image.write(*offset, &bytes);
+    }
+}
+
+fn restored(host: &Host, house: &House, report: &BackupReport) -> Vec<u8> {
+    let backup = house.backup(report.id.unwrap());
+    host.restore(house, &backup).unwrap()
+}
+
+/// Everything that Ceph wrote, each line of diffs in a volume of its own, at the finest and the usual grid.
+#[test]
+fn every_fixture_gives_the_image_that_ceph_has() {
+    let lines: [&[&str]; 14] = [
+        &[
+            "std-full-s1",
+            "std-inc-s1-s2",
+            "std-inc-s2-s3-grow",
+            "std-inc-s3-s4-shrink",
+            "std-inc-s4-s5-empty",
+            "std-inc-s5-s6-utf8",
+            "std-inc-s6-s7-regrow",
+            "std-inc-s7-head",
+        ],
+        &["std-full-s1", "std-inc-s1-s3", "std-inc-s3-s4-shrink"],
+        &["std-full-s1", "std-inc-s1-s7", "std-inc-s7-head"],
+        &["std-full-s1", "std-inc-s1-s2-whole"],
+        &["std-full-s2", "std-merge-s2-s4"],
+        &["std-full-s1", "std-merge-s1-s3"],
+        &["std-merge-full-s2", "std-inc-s2-s3-grow"],
+        &["std-full-head"],
+        &["wo-full-a", "wo-inc-a-b", "wo-inc-b-c"],
+        &["wo-full-a-whole", "wo-inc-a-b-whole", "wo-inc-b-c-whole"],
+        &["big-full-a", "big-inc-a-b"],
+        &["stripe-full-a"],
+        &["empty-full-a"],
+        &["nil-full-a"],
+    ];
+    let streams = rbd::streams();
+    for chunk in [4 << 10, 64 << 10] {
+        let (house, host) = (
+            House::init(MemoryBackend::new(), chunk).unwrap(),
+            Host::with_cache(),
+        );
+        for (number, line) in lines.iter().enumerate() {
+            let options = options(&format!("line {number}"));
+            for name in *line {
+                let name = format!("{name}.diff");
+                let expected = streams
+                    .iter()
+                    .find(|stream| stream["file"] == name)
+                    .unwrap();
+                let stream = rbd::bytes(&name);
+                let reports = ingest(&host, &house, &stream, &options).expect(&name);
+                let [report] = &reports[..] else {
+                    unreachable!("one diff")
+                };
+                assert!(!report.existing);
+                let content = restored(&host, &house, report);
+                let found = rbd::digest(&content);
+                assert_eq!(expected["result"]["blake2b"], found, "{name}");
+
+                let again = ingest(&host, &house, &stream, &options).expect(&name);
+                assert!(again[0].existing && again[0].id == report.id, "{name}");
+            }
+        }
+        host.check_clean(&house, "all lines");
+    }
+}
+
+#[test]
+fn a_v2_stream_is_a_line_of_backups() {
+    for stream in rbd::streams() {
+        if stream["format"] != "rbd image v2" {
+            continue;
+        }
+        let name = stream["file"].as_str().unwrap();
+        let (house, host) = (
+            House::init(MemoryBackend::new(), 64 << 10).unwrap(),
+            Host::without_cache(),
+        );
+        let bytes = rbd::bytes(name);
+        let reports = ingest(&host, &house, &bytes, &options("v")).expect(name);
+        let snapshots = stream["snapshots"].as_array().unwrap();
+        assert_eq!(reports.len(), snapshots.len() + 1, "{name}");
+        for (number, report) in reports.iter().enumerate() {
+            let expected = snapshots.get(number).map_or_else(
+                || &stream["result"]["blake2b"],
+                |snapshot| &snapshot["blake2b"],
+            );
+            let content = restored(&host, &house, report);
+            assert_eq!(expected, &rbd::digest(&content), "{name} {number}");
+            let backup = house.backup(report.id.unwrap());
+            let before = number.checked_sub(1).and_then(|before| reports[before].id);
+            assert_eq!(backup.record.base, before.map(|id| id.to_string()));
+            let snapshot = report.snapshot.as_ref().map(ToString::to_string);
+            let expected = snapshots.get(number).and_then(|s| s["snap"].as_str());
+            assert_eq!(snapshot.as_deref(), expected);
+        }
+        let again = ingest(&host, &house, &bytes, &options("v")).expect(name);
+        assert!(again.iter().all(|report| report.existing), "{name}");
+        assert_eq!(house.backups().len(), reports.len());
+
+        // Cut anywhere, none of it is committed.
+        for at in [bytes.len() - 1, bytes.len() / 2, bytes.len() * 9 / 10] {
+            ingest(&host, &house, &bytes[..at], &options("cut")).expect_err(name);
+        }
+        assert_eq!(house.backups().len(), reports.len());
+        host.check_clean(&house, name);
+    }
+}
+
+#[test]
+fn what_ceph_would_not_write_commits_nothing() {
+    let (house, host) = (
+        House::init(MemoryBackend::new(), 64 << 10).unwrap(),
+        Host::without_cache(),
+    );
+    let sound = [
+        "good.diff",
+        "name-4096.diff",
+        "name-at.diff",
+        "name-not-utf8.diff",
+        "to-exists.diff",
+    ];
+    let mut seen = 0;
+    for entry in std::fs::read_dir(rbd::fixture("bad")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if !name.ends_with(".diff") {
+            continue;
+        }
+        seen += 1;
+        let before = house.backups().len();
+        let result = ingest(
+            &host,
+            &house,
+            &std::fs::read(&path).unwrap(),
+            &options(name),
+        );
+        let committed = house.backups().len() - before;
+        if sound.contains(&name) {
+            assert_eq!((result.expect(name).len(), committed), (1, 1), "{name}");
+        } else {
+            result.expect_err(name);
+            assert_eq!(committed, 0, "{name}");
+        }
+    }
+    assert!(seen > 20, "{seen}");
+}
+
+#[test]
+fn a_base_that_does_not_fit_is_refused_and_nothing_is_stored() {
+    let store = MemoryBackend::new();
+    let (house, host) = (
+        House::init(store.clone(), 64 << 10).unwrap(),
+        Host::without_cache(),
+    );
+    let size = 3 * SLOT;
+    let data: Extents = vec![(5, 100_000, Some(1))];
+    let full = |to: &str, seed| diff(None, Some(to), size, &vec![(5, 100_000, Some(seed))]);
+    let step = |from: &str, to: &str| diff(Some(from), Some(to), size, &data);
+    let take = |stream: &[u8], options: &BackupOptions| ingest(&host, &house, stream, options);
+    let with_base = |base: &str, force_base| BackupOptions {
+        base: Some(base.to_owned()),
+        force_base,
+        ..options("v")
+    };
+    take(&full("a", 1), &options("v")).unwrap();
+    take(&full("a", 2), &options("other")).unwrap();
+    let a = house.backups()[0].id.to_string();
+    let stranger = house.backups()[1].id.to_string();
+    let stored = || store.list("").unwrap().len();
+    let before = stored();
+
+    let refused = |stream: &[u8], options: &BackupOptions| {
+        let error = take(stream, options).expect_err("refused");
+        assert_eq!(stored(), before, "{error}");
+        error
+    };
+    let error = refused(&step("b", "c"), &options("v"));
+    assert!(
+        matches!(&error, OpsError::NoBase { known, empty: false, .. } if known == &["a"]),
+        "{error:?}"
+    );
+    let error = refused(&step("a", "b"), &options("nothing"));
+    assert!(
+        matches!(error, OpsError::NoBase { empty: true, .. }),
+        "{error:?}"
+    );
+    let error = refused(&step("a", "b"), &with_base(&stranger, false));
+    assert!(
+        matches!(error, OpsError::BaseOfOtherVolume { .. }),
+        "{error:?}"
+    );
+    let error = refused(&step("b", "c"), &with_base(&a, false));
+    assert!(
+        matches!(error, OpsError::BaseOfOtherSnapshot { .. }),
+        "{error:?}"
+    );
+    let error = refused(&full("b", 1), &with_base(&a, true));
+    assert!(matches!(error, OpsError::NeedsNoBase { .. }), "{error:?}");
+    // It has that snapshot, but with other content.
+    let error = refused(&full("a", 3), &options("v"));
+    assert!(matches!(error, OpsError::SnapshotTaken { .. }), "{error:?}");
+
+    // What fits, and what is made to.
+    take(&step("a", "b"), &with_base(&a, false)).unwrap();
+    take(&step("x", "c"), &with_base(&a, true)).unwrap();
+    host.check_clean(&house, "what was taken");
+}
+
+#[test]
+fn two_backups_of_a_snapshot_are_only_a_base_if_they_are_the_same() {
+    let (house, host) = (
+        House::init(MemoryBackend::new(), 64 << 10).unwrap(),
+        Host::without_cache(),
+    );
+    let full = |seed| diff(None, Some("a"), SLOT, &vec![(0, 10_000, Some(seed))]);
+    let options = options("v");
+    // Two hosts at the same time: neither saw the other's backup.
+    let other = BackupOptions {
+        volume: "w".to_owned(),
+        ..options.clone()
+    };
+    ingest(&host, &house, &full(1), &options).unwrap();
+    ingest(&host, &house, &full(2), &other).unwrap();
+    let mut record = house.backups()[1].record.clone();
+    record.volume = house.backups()[0].record.volume.clone();
+    commit_as(&house, &record);
+    let step = diff(Some("a"), Some("b"), SLOT, &Vec::new());
+    let error = ingest(&host, &house, &step, &options).expect_err("ambiguous");
+    let OpsError::AmbiguousBase { backups, .. } = &error else {
+        unreachable!("{error:?}")
+    };
+    let chosen = BackupOptions {
+        base: Some(backups[1].clone()),
+        ..options
+    };
+    ingest(&host, &house, &step, &chosen).unwrap();
+}
+
+/// Puts a record into the repository as it is.
+fn commit_as(house: &House, record: &cuttlebone::format::BackupRecord) {
+    use cuttlebone::format::Magic;
+    use cuttlebone::repo::ObjectRef;
+    let project = &house.project;
+    let object = |hash| ObjectRef::Backup(project.id, hash);
+    let key = (project.id, project.keys.object());
+    let objects = &project.objects;
+    objects
+        .put_sealed(object, Magic::Backup, key, &record.encode())
+        .unwrap();
+}
+
+#[derive(Debug, Clone)]
+struct Step {
+    /// Which of the snapshots before it builds on; none for a full diff.
+    from: Option<Index>,
+    size: u64,
+    /// How far behind the one before, how long, and of what.
+    extents: Vec<(u32, usize, Option<u8>)>,
+    is_head: bool,
+}
+
+fn size() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        1 => Just(0),
+        2 => 1..200_000_u64,
+        5 => 0..5 * SLOT,
+        2 => (0..6_u64, 0..3_u64).prop_map(|(slots, odd)| (slots * SLOT + odd).saturating_sub(1)),
+        1 => (64 * SLOT)..(66 * SLOT),
+        1 => Just(1 << 44),
+    ]
+}
+
+fn line_step() -> impl Strategy<Value = Step> {
+    let gap = prop_oneof![2 => 0..10_u32, 3 => 0..200_000_u32, 2 => 0..9_000_000_u32];
+    let len = prop_oneof![2 => 1..600_usize, 3 => 1..100_000_usize, 1 => 1..1_000_000_usize,
+        1 => prop::sample::select(vec![4096_usize, 65_536, 131_072])];
+    let extent = (gap, len, prop::option::weighted(0.7, 0..4_u8));
+    (
+        prop::option::weighted(0.9, any::<Index>()),
+        size(),
+        vec(extent, 0..8),
+        prop::bool::weighted(0.1),
+    )
+        .prop_map(|(from, size, extents, is_head)| Step {
+            from,
+            size,
+            extents,
+            is_head,
+        })
+}
+
+fn play(steps: &[Step], keep_size: &[bool], chunk: usize) {
+    let (house, host) = (
+        House::init(MemoryBackend::new(), chunk).unwrap(),
+        Host::with_cache(),
+    );
+    let mut line: Vec<(String, Image)> = Vec::new();
+    for (number, step) in steps.iter().enumerate() {
+        let base = step
+            .from
+            .filter(|_| !line.is_empty())
+            .map(|from| from.get(&line));
+        let mut image = base.map_or_else(|| Image::new(0), |(_, image)| image.clone());
+        let keeps = keep_size[number % keep_size.len()] && base.is_some();
+        let size = if keeps { image.size } else { step.size };
+        let mut extents = Extents::new();
+        let mut at = 0;
+        for (gap, len, seed) in &step.extents {
+            let offset = at + u64::from(*gap);
+            // Zeros may be far longer than data.
+            let len = if seed.is_none() { len * 40 } else { *len };
+            let len = len.min(usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX));
+            if len > 0 {
+                extents.push((offset, len, *seed));
+                at = offset + len as u64;
+            }
+        }
+        apply(&mut image, size, &extents);
+        let from = base.map(|(name, _)| name.clone());
+        let to = (!step.is_head).then(|| format!("s{number}"));
+        let stream = diff(from.as_deref(), to.as_deref(), size, &extents);
+        let reports = ingest(&host, &house, &stream, &options("v")).unwrap();
+        let made = house.backup(reports[0].id.unwrap());
+        let found = host.restore_image(&house, &made).unwrap();
+        assert!(
+            found == image,
+            "step {number}: {found:?} instead of {image:?}"
+        );
+        if let Some(to) = to {
+            line.push((to, image.clone()));
+        }
+        // The same content has the same root, however it came in.
+        if size < 1 << 40 {
+            let whole = host.back_up(&house, "whole", &image).unwrap();
+            assert_eq!(house.backup(whole.id).root, made.root, "step {number}");
+            assert_eq!(whole.chunks_new, 0, "step {number}");
+        }
+    }
+    host.check_clean(&house, "all steps");
+}
+
+proptest! {
+    #![proptest_config(super::model::config(48))]
+
+    #[test]
+    fn lines_of_diffs_are_what_the_model_says(
+        steps in vec(line_step(), 1..7),
+        keep_size in vec(prop::bool::weighted(0.6), 1..7),
+        chunk in prop::sample::select(vec![4_usize << 10, 64 << 10, 1 << 20]),
+    ) {
+        play(&steps, &keep_size, chunk);
+    }
+}
+
+/// A change costs the same however large the volume is.
+#[test]
+fn the_cost_does_not_follow_the_size() {
+    let calls = |size: u64| {
+        let store = FaultBackend::new();
+        let house = House::init(store.clone(), 64 << 10).unwrap();
+        let host = Host::with_cache();
+        let data: Extents = (0..50)
+            .map(|n| (n * 3 * SLOT + 700, 5000, Some(1)))
+            .collect();
+        ingest(
+            &host,
+            &house,
+            &diff(None, Some("a"), size, &data),
+            &options("v"),
+        )
+        .unwrap();
+        let before = store.calls();
+        let change: Extents = (0..5).map(|n| (n * 3 * SLOT, 1000, Some(2))).collect();
+        let stream = diff(Some("a"), Some("b"), size, &change);
+        ingest(&host, &house, &stream, &options("v")).unwrap();
+        store.calls() - before
+    };
+    let (small, large) = (calls(8 << 30), calls(16 << 40));
+    assert!(
+        large <= small + 20,
+        "{small} calls at 8 GiB, {large} at 16 TiB"
+    );
+}
+
+#[test]
+fn memory_does_not_follow_what_a_stream_states() {
+    /// Zeros without end.
+    struct Endless(u64);
+    impl Read for Endless {
+        fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+            self.0 += into.len() as u64;
+            if self.0 > 64 << 20 {
+                return Ok(0);
+            }
+            into.fill(0);
+            Ok(into.len())
+        }
+    }
+    let (house, host) = (
+        House::init(MemoryBackend::new(), 64 << 10).unwrap(),
+        Host::without_cache(),
+    );
+    let mut head = diff(None, Some("a"), 1 << 60, &Vec::new());
+    head.pop();
+    head.push(b'w');
+    head.extend_from_slice(&0_u64.to_le_bytes());
+    head.extend_from_slice(&(1_u64 << 60).to_le_bytes());
+    let source = DiffSource::Stream(Box::new((&head[..]).chain(Endless(0))), "endless");
+    let result = ops::backup_diff(&house.project, source, &options("v"), &host.context());
+    let error = result.expect_err("it is cut");
+    assert!(matches!(error, OpsError::DamagedDiff { .. }), "{error:?}");
+    assert!(house.backups().is_empty());
+}
