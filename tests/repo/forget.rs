@@ -30,7 +30,7 @@ fn on_day(
 ) -> ObjectHash {
     let mut record = like.clone();
     volume.clone_into(&mut record.volume.name);
-    record.volume.id = VolumeId::from_bytes([volume.len().try_into().unwrap(); 16]).to_string();
+    record.volume.id = VolumeId::from_bytes([volume.as_bytes()[1]; 16]).to_string();
     record.time = format!("2026-11-{day:02}T10:00:00Z");
     record.finished.clone_from(&record.time);
     record.labels = labels
