@@ -1,4 +1,4 @@
-//! What is text: records (section 11 of `docs/format.md`), names, ids, sizes.
+//! What is text: records and tombstones (sections 11 and 12 of `docs/format.md`), names, ids, sizes.
 
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
@@ -6,14 +6,18 @@ use std::str::FromStr;
 use cuttlebone::base::{
     BlobId, ByteSize, ObjectHash, ProjectId, RepositoryId, Root, VolumeId, hex,
 };
-use cuttlebone::format::{BackupRecord, ByteString, Magic, root_description};
-use cuttlebone::repo::{ObjectRef, Records};
+use cuttlebone::format::{BackupRecord, ByteString, Magic, Tombstone, root_description};
+use cuttlebone::repo::{ObjectRef, Records, Tombstones};
 use cuttlebone::storage::Name;
 
 use crate::fixture::{self, Fixture, PROJECT, fixture, hash};
 
-/// A record; and an authentic one whose root is mended.
+/// A tombstone or a record; and an authentic record whose root is mended.
 pub fn record(data: &[u8]) {
+    if let Ok(tombstone) = Tombstone::decode(data) {
+        let again = Tombstone::decode(&tombstone.encode());
+        assert_eq!(again.as_ref(), Ok(&tombstone));
+    }
     let text = ByteString::from(data);
     let json = text.to_string();
     assert_eq!(
@@ -51,7 +55,7 @@ pub(crate) fn mend_root(f: &Fixture, record: &mut BackupRecord) {
 pub(crate) fn use_records(records: &Records) {
     let heads = records.heads();
     assert!(heads.len() <= records.all().len());
-    let _ = records.vanished();
+    let _ = records.vanished(&Tombstones::default());
     for backup in records.all() {
         let volume = &backup.record.volume.name;
         assert!(records.of_volume(volume).count() > 0);

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::base::{ByteSize, ChunkSize};
 
+use super::keep::KeepArgs;
 use super::request::Compression;
 
 const GLOBAL: &str = "Global options (environment: see “cuttlebone --help”)";
@@ -200,6 +201,22 @@ Examples:
   cuttlebone restore web1-root - --format rbd-diff | rbd import-diff - pool/new")]
     Restore(RestoreArgs),
 
+    /// Remove backups, by a policy or by name
+    ///
+    /// Of each volume the backups stay that any of the rules keeps; each rule counts for itself, and only
+    /// periods that have a backup. Hours, days, weeks (from Monday), months and years are those
+    /// of the local time zone, as “list” shows it. A rule that has some of its count left keeps
+    /// the oldest backup too. Always kept are those with the label “protected” (unless it is
+    /// “false”), those from the future, and the last one of a volume.
+    ///
+    /// Only records are removed; the data stays in the repository until it is pruned.
+    #[command(after_help = "\
+Examples:
+  cuttlebone forget --keep-daily 7 --keep-weekly 4 --keep-monthly 12 --dry-run
+  cuttlebone forget --volume web1-root --keep-within 30d --keep-label why
+  cuttlebone forget 3f9a01bc web1-root~2")]
+    Forget(Box<ForgetArgs>),
+
     /// Look for damage
     ///
     /// Compares names, index and trees of all backups. With --read-data every pack is read and
@@ -363,6 +380,27 @@ pub(crate) enum Format {
     Raw,
     /// A full diff for “rbd import-diff” onto an empty image
     RbdDiff,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ForgetArgs {
+    /// Remove these: an id or its beginning, VOLUME, or VOLUME~N
+    #[arg(value_name = "BACKUP")]
+    pub(crate) backups: Vec<String>,
+    /// Only of this volume; can be given more than once
+    #[arg(long = "volume", value_name = "NAME", conflicts_with = "backups")]
+    pub(crate) volumes: Vec<String>,
+    /// Say what would be kept and removed, and why, but remove nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Let days begin in UTC, not in the local time zone
+    #[arg(long, conflicts_with = "backups")]
+    pub(crate) utc: bool,
+    /// Remove a BACKUP even if it is protected
+    #[arg(long, requires = "backups")]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) keep: KeepArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -587,7 +625,17 @@ mod tests {
                 ErrorKind::ArgumentConflict,
             ),
             ("backup", ErrorKind::MissingRequiredArgument),
-            ("forget", ErrorKind::InvalidSubcommand),
+            ("forget --keep-last many", ErrorKind::ValueValidation),
+            ("forget --keep-last -2", ErrorKind::ValueValidation),
+            ("forget --keep-within 3w", ErrorKind::ValueValidation),
+            ("forget x --keep-last 1", ErrorKind::ArgumentConflict),
+            ("forget x --volume y", ErrorKind::ArgumentConflict),
+            ("forget x --utc", ErrorKind::ArgumentConflict),
+            (
+                "forget --force --keep-last 1",
+                ErrorKind::MissingRequiredArgument,
+            ),
+            ("prune", ErrorKind::InvalidSubcommand),
         ] {
             assert_eq!(parse(line).err(), Some(error), "{line}");
         }

@@ -15,7 +15,7 @@ use super::message::{
 };
 use super::password::Password;
 use super::request::{self, Existing, Kdf, Operation, Target};
-use super::{Session, backup, export, keys};
+use super::{Session, backup, export, forget, keys};
 use crate::base::{CHUNK_SIZE_DEFAULT, ChunkSize, Observer};
 use crate::ops::{self, Context, Restored};
 use crate::repo::{
@@ -41,6 +41,7 @@ pub(super) fn perform(
         Operation::Compare { a, b } => compare(session, access, &a, &b),
         Operation::Restore(request) => restore(session, access, &request),
         Operation::ExportDiff(request) => export::export(session, access, request),
+        Operation::Forget(request) => forget::perform(session, access, request),
         Operation::Check { read_data } => check(session, access, read_data),
         Operation::Stats => stats(session, access),
         Operation::Key(key) => keys::perform(session, access, key),
@@ -229,11 +230,8 @@ fn list(session: &Session, access: &Access, volume: Option<&str>) -> Result<(), 
     let wanted = |b: &&Backup| volume.is_none_or(|name| b.record.volume.name == name);
     let entries: Vec<_> = records.all().iter().filter(wanted).map(entry).collect();
     if let (Some(name), true, false) = (volume, entries.is_empty(), records.all().is_empty()) {
-        return Err(Failure::new(
-            Code::Failed,
-            format!("there is no backup of a volume “{name}”"),
-        )
-        .hint("see what there is with “cuttlebone list”"));
+        let volume = name.to_owned();
+        return Err(ops::OpsError::NoVolume { volume }.into());
     }
     session.output.backups(&entries)
 }

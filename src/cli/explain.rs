@@ -21,6 +21,14 @@ impl From<OpsError> for Failure {
             OpsError::OtherSource { .. } => Self::from_error(Code::Usage, &error).hint(
                 "name the volume with --volume NAME (the same name if it is the same volume)",
             ),
+            OpsError::NoVolume { .. } => Self::from_error(Code::Failed, &error)
+                .hint("see what there is with “cuttlebone list”"),
+            OpsError::Protected { .. } => Self::from_error(Code::Failed, &error)
+                .hint("nothing was removed; --force removes it all the same"),
+            OpsError::LastOfVolume { .. } => Self::from_error(Code::Failed, &error)
+                .hint("nothing was removed; to remove it, name it by its id"),
+            OpsError::Outrun { .. } => Self::from_error(Code::Busy, &error)
+                .hint("nothing was removed; wait for the other one to end, and run this again"),
             OpsError::ReadDiff { .. } => Self::from_error(Code::Failed, &error)
                 .hint("see whether the disk is whole, or the program before the pipe failed"),
             OpsError::NotADiff { .. } => Self::from_error(Code::Failed, &error)

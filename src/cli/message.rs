@@ -44,6 +44,8 @@ pub(crate) enum Message {
     Merge(MergeSummary),
     #[serde(rename = "summary")]
     Export(ExportSummary),
+    #[serde(rename = "summary")]
+    Forget(ForgetSummary),
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -185,6 +187,40 @@ pub(crate) struct Stats {
     /// What they take in the store.
     pub(crate) bytes_stored: u64,
     pub(crate) packs: u64,
+}
+
+/// What `forget` keeps and removes of one volume, oldest first.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct ForgetVolume {
+    pub(crate) volume: String,
+    /// Nothing, or next to nothing, where backups were named.
+    pub(crate) keep: Vec<KeptBackup>,
+    pub(crate) remove: Vec<RemovedBackup>,
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct KeptBackup {
+    pub(crate) backup_id: String,
+    #[serde(serialize_with = "rfc3339")]
+    pub(crate) time: Timestamp,
+    /// Such as `daily`, `oldest monthly`, `within 7d`, `label a=b`.
+    pub(crate) reasons: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct RemovedBackup {
+    pub(crate) backup_id: String,
+    #[serde(serialize_with = "rfc3339")]
+    pub(crate) time: Timestamp,
+    /// An earlier run had begun to.
+    pub(crate) unfinished: bool,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct ForgetSummary {
+    pub(crate) backups_removed: u64,
+    pub(crate) dry_run: bool,
 }
 
 /// A line of `key list`.
@@ -337,4 +373,5 @@ pub(crate) enum Line<'a> {
     Key(&'a KeyEntry),
     Extent(&'a Extent),
     Diff(&'a DiffEntry),
+    Forget(&'a ForgetVolume),
 }

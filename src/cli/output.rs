@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::failure::{Code, Failure};
-use super::message::{BackupEntry, DiffEntry, Extent, KeyEntry, Line, Message};
+use super::message::{BackupEntry, DiffEntry, Extent, ForgetVolume, KeyEntry, Line, Message};
 use super::render;
 
 type Stream = Mutex<Box<dyn Write + Send>>;
@@ -86,7 +86,8 @@ impl Output {
             | Message::Restore(_)
             | Message::KeyChange(_)
             | Message::Merge(_)
-            | Message::Export(_) => true,
+            | Message::Export(_)
+            | Message::Forget(_) => true,
             Message::Check(check) => check.errors == 0,
             _ => false,
         };
@@ -100,6 +101,21 @@ impl Output {
     pub(crate) fn backups(&self, entries: &[BackupEntry]) -> Result<(), Failure> {
         self.listing(entries, Line::Backup, || {
             render::backups(entries, &self.zone, self.columns)
+        })
+    }
+
+    /// `forget`, with times in this zone; to people who want quiet only if they asked what would be done.
+    pub(crate) fn forget(
+        &self,
+        volumes: &[ForgetVolume],
+        zone: Option<&TimeZone>,
+    ) -> Result<(), Failure> {
+        let asked_for = volumes.iter().any(|volume| volume.dry_run);
+        if self.style.amount == Amount::Little && !self.style.json && !asked_for {
+            return Ok(());
+        }
+        self.listing(volumes, Line::Forget, || {
+            render::forget(volumes, zone.unwrap_or(&self.zone), self.columns)
         })
     }
 

@@ -6,11 +6,12 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use crate::base::{ByteSize, ChunkSize};
+use crate::ops::Policy;
 
 use super::access::{Access, Settings, scheme};
 use super::args::{
-    BackupArgs, CacheCommand, Cli, Command, DiffCommand, ExportArgs, Format, KdfArgs, KeyCommand,
-    MergeArgs, NewPasswordArgs, RestoreArgs, Top,
+    BackupArgs, CacheCommand, Cli, Command, DiffCommand, ExportArgs, ForgetArgs, Format, KdfArgs,
+    KeyCommand, MergeArgs, NewPasswordArgs, RestoreArgs, Top,
 };
 use super::environment::Environment;
 use super::failure::Failure;
@@ -39,6 +40,7 @@ pub(crate) enum Operation {
     Compare { a: String, b: String },
     Restore(Restore),
     ExportDiff(ExportDiff),
+    Forget(Forget),
     Check { read_data: bool },
     Stats,
     Key(Key),
@@ -114,6 +116,30 @@ pub(crate) enum Target {
     Stdout,
     /// A file or a block device.
     Path(PathBuf),
+}
+
+#[derive(Debug)]
+pub(crate) struct Forget {
+    pub(crate) which: Which,
+    pub(crate) dry_run: bool,
+}
+
+/// Which backups to forget.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// What this does not keep.
+    Others {
+        policy: Policy,
+        /// Of all if none is named.
+        volumes: Vec<String>,
+        /// Days begin there, and not where this host is.
+        utc: bool,
+    },
+    These {
+        backups: Vec<String>,
+        /// Even if protected.
+        force: bool,
+    },
 }
 
 /// What to do about a target that exists.
@@ -224,6 +250,7 @@ impl Request {
                 Format::Raw => Operation::Restore(Restore::new(args)?),
                 Format::RbdDiff => Operation::ExportDiff(ExportDiff::full(args)?),
             },
+            Command::Forget(args) => Operation::Forget(Forget::new(*args)?),
             Command::Check { read_data } => Operation::Check { read_data },
             Command::Stats => Operation::Stats,
             Command::Key { command } => Operation::Key(Key::new(command)?),
@@ -385,6 +412,32 @@ impl Restore {
             backup: a_backup(args.backup)?,
             target,
             existing,
+        })
+    }
+}
+
+impl Forget {
+    fn new(args: ForgetArgs) -> Result<Self, Failure> {
+        let policy = args.keep.policy();
+        let which = if !args.backups.is_empty() {
+            let backups = args.backups.into_iter().map(a_backup);
+            Which::These {
+                backups: backups.collect::<Result<_, _>>()?,
+                force: args.force,
+            }
+        } else if policy.is_empty() {
+            return Err(Failure::usage("nothing says what to keep")
+                .hint("give a policy such as --keep-daily 7 --keep-weekly 4, or name the backups to remove"));
+        } else {
+            Which::Others {
+                policy,
+                volumes: args.volumes,
+                utc: args.utc,
+            }
+        };
+        Ok(Self {
+            which,
+            dry_run: args.dry_run,
         })
     }
 }

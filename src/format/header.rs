@@ -17,6 +17,7 @@ pub enum Magic {
     Pack,
     Index,
     Backup,
+    Tombstone,
 }
 
 impl Magic {
@@ -28,6 +29,7 @@ impl Magic {
             Self::Pack => b"CTLBpack",
             Self::Index => b"CTLBindx",
             Self::Backup => b"CTLBbkup",
+            Self::Tombstone => b"CTLBtomb",
         }
     }
 
@@ -39,6 +41,7 @@ impl Magic {
             Self::Pack => "pack",
             Self::Index => "index segment",
             Self::Backup => "backup record",
+            Self::Tombstone => "tombstone",
         }
     }
 

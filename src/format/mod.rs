@@ -14,6 +14,7 @@ mod record;
 mod repository;
 mod sealed;
 mod slot;
+mod tombstone;
 mod wire;
 
 pub use error::FormatError;
@@ -35,3 +36,4 @@ pub use record::{
 pub use repository::RepositoryFile;
 pub use sealed::{Payload, SEALED_HEAD_LEN, SealedObject};
 pub use slot::{KeySlot, Scope, SlotInfo, SlotParams};
+pub use tombstone::Tombstone;

@@ -1,4 +1,4 @@
-//! Section 7: the envelope of index segments and records.
+//! Section 7: the envelope of index segments, records and tombstones.
 
 use super::wire::{Reader, len_u32};
 use super::{Codec, FormatError, HEADER_LEN, Magic};

@@ -12,7 +12,7 @@ use crate::base::{BlobId, ObjectHash, Phase, Progress, SLOT_SIZE};
 use crate::format::{BlobKind, Children, ContentKind, Node, PackListing, StreamEntries};
 use crate::repo::{
     Backup, BlobReader, Damage, ErrorKind, ImageReader, Index, Location, NodeReader, ObjectRef,
-    Opener, PlacedRun, Project, Records, RepoError, Repository, Top, listing_of,
+    Opener, PlacedRun, Project, Records, RepoError, Repository, Tombstones, Top, listing_of,
 };
 
 /// Something that is wrong.
@@ -39,8 +39,8 @@ pub struct CheckReport {
     pub packs: u64,
     /// Bytes of packs that were read.
     pub bytes_read: u64,
-    /// Records that others saw and that are gone.
-    pub vanished: Vec<String>,
+    /// Records that others saw, that are gone, and that nobody has forgotten.
+    pub vanished: Vec<ObjectHash>,
 }
 
 /// Packs are read whole; so many at once keep memory bounded.
@@ -78,7 +78,9 @@ pub fn check(
     };
     run.copies(repository)?;
     let records = Records::load(project)?;
-    for error in records.damaged() {
+    // After the records: one that was deleted in between is then known to be.
+    let tombstones = Tombstones::load(project)?;
+    for error in records.damaged().iter().chain(tombstones.damaged()) {
         run.found_error(error);
     }
     let index = context.index(project)?;
@@ -91,7 +93,7 @@ pub fn check(
         run.read_packs(&index, &packs)?;
     }
     run.trees(&index, &records)?;
-    run.report.vanished = records.vanished();
+    run.report.vanished = records.vanished(&tombstones);
     for id in run.report.vanished.clone() {
         run.found(
             &format!("backup record {id}"),

@@ -1,6 +1,6 @@
 //! What can go wrong with an operation.
 
-use crate::base::Cancelled;
+use crate::base::{Cancelled, ObjectHash};
 use crate::format::{ContentKind, DiffError};
 use crate::repo::RepoError;
 use crate::volume::VolumeError;
@@ -29,6 +29,14 @@ pub enum OpsError {
         before: String,
         now: String,
     },
+    #[error("there is no backup of a volume “{volume}”")]
+    NoVolume { volume: String },
+    #[error("backup {backup} of volume “{volume}” is protected by its label")]
+    Protected { volume: String, backup: ObjectHash },
+    #[error("backup {backup} is the last one of volume “{volume}”")]
+    LastOfVolume { volume: String, backup: ObjectHash },
+    #[error("another “forget” is removing what this one would keep of volume “{volume}”")]
+    Outrun { volume: String },
     #[error("could not read {name}")]
     ReadDiff {
         name: String,

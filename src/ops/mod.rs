@@ -5,6 +5,7 @@ mod check;
 mod compare;
 mod diff;
 mod error;
+mod forget;
 mod in_order;
 mod pipeline;
 mod restore;
@@ -19,6 +20,10 @@ pub use diff::{
     SnapshotNames, export_diff, inspect_diff, merge_diffs,
 };
 pub use error::OpsError;
+pub use forget::{
+    Candidate, Count, Forget, ForgetPlan, LabelMatch, ParsePolicyError, Period, Policy, Reason,
+    Removal, Rule, Span, VolumePlan, forget, plan_forget,
+};
 pub use restore::{RestoreReport, Restored, restore};
 pub use stats::{StatsReport, stats};
 
@@ -26,6 +31,9 @@ use std::path::Path;
 
 use crate::base::{Cancel, Observer};
 use crate::repo::{Index, Journal, Project, RepoError};
+
+/// What records say of the program that made them.
+const TOOL: &str = concat!("cuttlebone ", env!("CARGO_PKG_VERSION"));
 
 /// What every operation is given.
 #[derive(Clone, Copy)]

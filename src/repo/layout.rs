@@ -16,6 +16,7 @@ pub enum ObjectRef {
     Pack(ProjectId, ObjectHash),
     Index(ProjectId, ObjectHash),
     Backup(ProjectId, ObjectHash),
+    Tombstone(ProjectId, ObjectHash),
 }
 
 const COPY: &str = ".copy";
@@ -45,10 +46,11 @@ impl ObjectRef {
             }
             Self::Index(project, hash) => format!("projects/{project}/index/{hash}"),
             Self::Backup(project, hash) => format!("projects/{project}/backups/{hash}"),
+            Self::Tombstone(project, hash) => format!("projects/{project}/tombstones/{hash}"),
         }
     }
 
-    /// The directory of a project's packs, index segments or backups, or of key slots.
+    /// The directory of a project's packs, index segments, backups or tombstones, or of key slots.
     #[must_use]
     pub fn directory(&self) -> String {
         match self {
@@ -78,6 +80,7 @@ impl ObjectRef {
                     }
                     ["index", hash] => Self::Index(project, hash.parse().ok()?),
                     ["backups", hash] => Self::Backup(project, hash.parse().ok()?),
+                    ["tombstones", hash] => Self::Tombstone(project, hash.parse().ok()?),
                     _ => return None,
                 }
             }
@@ -98,6 +101,7 @@ impl fmt::Display for ObjectRef {
             Self::Pack(_, hash) => ("pack", hash),
             Self::Index(_, hash) => ("index segment", hash),
             Self::Backup(_, hash) => ("backup record", hash),
+            Self::Tombstone(_, hash) => ("tombstone", hash),
         };
         write!(f, "{noun} {hash}")
     }
@@ -127,11 +131,15 @@ mod tests {
             ObjectRef::Pack(project, hash),
             ObjectRef::Index(project, hash),
             ObjectRef::Backup(project, hash),
+            ObjectRef::Tombstone(project, hash),
         ] {
             assert_eq!(ObjectRef::parse(&object.name()), Some((object, false)));
             let twice = !matches!(
                 object,
-                ObjectRef::Pack(..) | ObjectRef::Index(..) | ObjectRef::Backup(..)
+                ObjectRef::Pack(..)
+                    | ObjectRef::Index(..)
+                    | ObjectRef::Backup(..)
+                    | ObjectRef::Tombstone(..)
             );
             assert_eq!(
                 ObjectRef::parse(&object.copy_name()),

@@ -12,6 +12,7 @@ mod open;
 mod packs;
 mod reader;
 mod records;
+mod tombstones;
 mod tree;
 
 /// Types of the layers below that whoever opens a repository handles.
@@ -33,6 +34,7 @@ pub use packs::{
 };
 pub use reader::{ChunkRef, ImageReader, slot_chunks};
 pub use records::{Backup, Records};
+pub use tombstones::{Forgotten, TombstoneStored, Tombstones};
 pub use tree::{
     Difference, ImageTree, NodeReader, NodeStore, PackedNodes, StreamTree, Top, compare_trees,
 };

@@ -8,7 +8,7 @@ use super::layout::ObjectRef;
 use crate::base::{Notice, ObjectHash, Observer, ProjectId};
 use crate::crypto::{self, SealKey, SealNonce};
 use crate::format::{Codec, Magic, Payload, SEALED_HEAD_LEN, SealedObject};
-use crate::storage::{Backend, ErrorKind, Listed, StorageError};
+use crate::storage::{Backend, ErrorKind, Listed, Name, StorageError};
 
 /// A store, seen as objects.
 #[derive(Clone)]
@@ -146,15 +146,22 @@ impl Objects {
         Ok(self.backend.put(&object.name(), &[bytes])?)
     }
 
+    /// Deletes an object, unless somebody has done so already.
+    pub fn delete(&self, object: ObjectRef) -> Result<(), RepoError> {
+        self.delete_name(&object.name())
+    }
+
     /// Deletes an object that is kept twice.
     pub fn delete_twice(&self, object: ObjectRef) -> Result<(), RepoError> {
-        for name in [object.name(), object.copy_name()] {
-            match self.backend.delete(&name) {
-                Err(e) if e.kind != ErrorKind::NotFound => return Err(e.into()),
-                _ => {}
-            }
+        self.delete_name(&object.name())?;
+        self.delete_name(&object.copy_name())
+    }
+
+    fn delete_name(&self, name: &Name) -> Result<(), RepoError> {
+        match self.backend.delete(name) {
+            Err(e) if e.kind != ErrorKind::NotFound => Err(e.into()),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// The first copy of an object that `decode` accepts. If one copy had to be passed over, the

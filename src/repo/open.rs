@@ -347,7 +347,10 @@ impl Repository {
             }
             ObjectRef::Key(_, hash) => keys::decode_slot(object, hash, &bytes).map(|_| ()),
             ObjectRef::Project(id) => self.decode_project(id, &bytes).map(|_| ()),
-            ObjectRef::Pack(..) | ObjectRef::Index(..) | ObjectRef::Backup(..) => Ok(()),
+            ObjectRef::Pack(..)
+            | ObjectRef::Index(..)
+            | ObjectRef::Backup(..)
+            | ObjectRef::Tombstone(..) => Ok(()),
         }
     }
 

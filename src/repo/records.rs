@@ -1,4 +1,4 @@
-//! The backups of a project: reading their records, finding one, committing a new one.
+//! The backups of a project: reading their records, finding one, committing a new one, deleting one.
 
 use std::collections::HashSet;
 
@@ -9,6 +9,7 @@ use super::layout::ObjectRef;
 use super::objects::is_missing;
 use super::open::Project;
 use super::packs::IndexStored;
+use super::tombstones::{Forgotten, Tombstones};
 use crate::base::{BlobId, ObjectHash, Root, VolumeId};
 use crate::format::{BackupRecord, ByteString, FormatError, Magic, root_description};
 
@@ -137,20 +138,14 @@ impl Records {
             .collect()
     }
 
-    /// Heads that a record saw and that are gone: history was cut.
+    /// Heads that a record saw and that are gone, though nobody has forgotten them: history was cut.
     #[must_use]
-    pub fn vanished(&self) -> Vec<String> {
-        let there: HashSet<String> = self.backups.iter().map(|b| b.id.to_string()).collect();
-        let mut gone: Vec<String> = self
-            .backups
-            .iter()
-            .flat_map(|b| {
-                b.record
-                    .heads
-                    .iter()
-                    .filter(|h| !there.contains(*h))
-                    .cloned()
-            })
+    pub fn vanished(&self, tombstones: &Tombstones) -> Vec<ObjectHash> {
+        let there: HashSet<ObjectHash> = self.backups.iter().map(|b| b.id).collect();
+        let seen = self.backups.iter().flat_map(|b| &b.record.heads);
+        let mut gone: Vec<ObjectHash> = seen
+            .filter_map(|head| head.parse().ok())
+            .filter(|head| !there.contains(head) && !tombstones.names(*head))
             .collect();
         gone.sort_unstable();
         gone.dedup();
@@ -203,6 +198,12 @@ impl Records {
                     .collect(),
             }),
         }
+    }
+
+    /// Deletes a record for good, unless that was done already. The proof says that a tombstone tells so.
+    pub fn delete(project: &Project, forgotten: Forgotten<'_>) -> Result<(), RepoError> {
+        let object = ObjectRef::Backup(project.id, forgotten.record());
+        project.objects.delete(object)
     }
 
     /// Commits a backup. The receipt says that everything it names is durable and indexed.

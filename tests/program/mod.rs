@@ -3,6 +3,7 @@
 mod diff;
 mod export;
 mod failures;
+mod forget;
 mod kill;
 mod memory;
 mod real_image;

@@ -86,6 +86,7 @@ fn nothing_is_wider_than_80_columns() {
         "check",
         "check --read-data",
         "stats",
+        "forget --keep-last 1 --keep-within-hourly 2y5m7d3h --keep-daily 2 --keep-weekly 2 --keep-monthly 2",
         "key list",
         "cache show",
     ] {

@@ -30,7 +30,7 @@ MAX_RUN_BLOBS = 1024
 MAX_RUNS = MAX_BLOBS = MIB
 PACK_HEAD = 32
 PACK_HEADER = b"CTLBpack" + bytes([1]) + bytes(7)
-MAX_BODY = {b"CTLBindx": 64 * MIB, b"CTLBbkup": 16 * MIB}
+MAX_BODY = {b"CTLBindx": 64 * MIB, b"CTLBbkup": 16 * MIB, b"CTLBtomb": 16 * MIB}
 RAW, ZSTD = 0, 1
 CHUNK, NODE = 1, 2
 SLOT, BRANCH, STREAM_LEAF, STREAM_BRANCH = 1, 2, 3, 4
@@ -267,6 +267,7 @@ RECORD = {
     "source*": {"kind": str, "path*": path, "inode*": INODE, "changed_ns*": CHANGED, "settled?": bool},
     "counts*": {"changed?": U64, "read?": U64, "new?": U64, "stored?": U64, "chunks_new?": U64}, "tool*": str,
 }  # fmt: skip
+TOMBSTONE = {"requires*": FEATURES, "time": timestamp, "records": [HASH], "host*": str, "tool*": str}
 
 
 # ---- Section 4: repository file ----------------------------------------------------------------
@@ -593,3 +594,13 @@ def decode_record(data: bytes, name: bytes | None, project_id: bytes, project_se
     content = decode_content(record["content"])
     require(root_of(content, project_secret) == content.root, "bad-root", "the root is another")
     return record
+
+
+# ---- Section 12: tombstone ---------------------------------------------------------------------
+
+
+def decode_tombstone(data: bytes, name: bytes | None, project_id: bytes, project_secret: bytes) -> Object:
+    """The tombstone's JSON object, checked. Whoever only restores needs none."""
+    tombstone = parse_json(open_sealed(data, name, b"CTLBtomb", project_id, project_secret))
+    fits(tombstone, TOMBSTONE)
+    return tombstone

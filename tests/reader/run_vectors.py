@@ -112,10 +112,13 @@ CHECKS = {
     "node": lambda _, data: check_node(data),
     "tree": lambda i, _: check_tree(**i),
     "record": lambda i, data: {"record": format.decode_record(data, i["name"], i["project_id"], i["project_secret"])},
+    "tombstone": lambda i, data: {
+        "tombstone": format.decode_tombstone(data, i["name"], i["project_id"], i["project_secret"])
+    },
     "whole": lambda i, _: check_whole(**i),
 }
 NOT_HEX = {"kind", "volume"}
-NAMED = {"slot", "pack", "index", "record"}
+NAMED = {"slot", "pack", "index", "record", "tombstone"}
 
 
 def run_vectors(directory: Path) -> bool:

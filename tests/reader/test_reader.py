@@ -186,7 +186,7 @@ class Repository(unittest.TestCase):
     def test_foreign_names_are_ignored(self):
         for name in ("keys/.part", "projects/.new/project", "marks/x", "notes.txt"):
             self.files[name] = b"?"
-        for name in ("backups/.x", "index/.x", "packs/00/.x", "audits/x"):
+        for name in ("backups/.x", "index/.x", "packs/00/.x", "audits/x", "tombstones/x"):
             self.files[self.project.path + name] = b"?"
         self.assert_image(self.restore("image"))
 

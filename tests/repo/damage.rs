@@ -6,7 +6,7 @@ use cuttlebone::base::ObjectHash;
 use cuttlebone::format::BlobKind;
 use cuttlebone::ops::CheckReport;
 use cuttlebone::repo::{
-    Backup, BlobReader, ImageReader, Index, ObjectRef, PackTargets, Records, Repository,
+    Backup, BlobReader, ImageReader, Index, ObjectRef, PackTargets, Records, Repository, Tombstones,
 };
 use cuttlebone::storage::{Backend, MemoryBackend, Name};
 
@@ -276,7 +276,8 @@ fn suffer(whole: &Whole, object: ObjectRef, name: &Name, kind: Kind) {
         assert_eq!(failed, *users, "{when}: what is gone is gone");
     }
     // That the newest record vanished nobody can tell: nothing names it yet.
-    let last = is_record && kind == Kind::Delete && records.vanished().is_empty();
+    let vanished = records.vanished(&Tombstones::default());
+    let last = is_record && kind == Kind::Delete && vanished.is_empty();
     assert!(thorough.errors > 0 || last, "{when}: it is found");
     if !matches!(object, ObjectRef::Pack(..)) {
         assert_eq!(plain.errors, thorough.errors, "{when}: it needs no data");

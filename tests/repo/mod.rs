@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod export;
 mod faulty;
+mod forget;
 mod index;
 mod ingest;
 mod model;

@@ -819,6 +819,51 @@ def records() -> Cases:
     return cases
 
 
+def tombstones() -> Cases:
+    cases = Cases(project_id=PROJECT_ID, project_secret=PROJECT_SECRET)
+    random = Random("tombstones")
+
+    def make(body, codec=None, **fields):
+        return sealed(random, PROJECT_ID, PROJECT_SECRET, b"CTLBtomb", to_json(body), codec=codec, **fields)
+
+    tombstone = {"records": [SHORT[0].hex(), SHORT[1].hex()], "time": TIME}
+    right = make(tombstone)
+    cases.add("right", "the members that may not be missing", right, {"tombstone": tombstone})
+    for name, comment, value in [
+        ("full", "all members", {"requires": [], **tombstone, "host": "h", "tool": "vectors 1"}),
+        ("nulls", "", tombstone | {"requires": None, "host": None, "tool": None}),
+        ("unknown-members", "are ignored", tombstone | {"mood": "sad", "x": {"color": 1}}),
+        ("no-records", "says nothing", tombstone | {"records": []}),
+        ("record-twice", "says it once", tombstone | {"records": [SHORT[0].hex()] * 2}),
+    ]:
+        cases.add(name, comment, make(value), {"tombstone": value})
+    cases.add("other-project-secret", "", right, "does-not-open", project_secret=OTHER_PROJECT_SECRET)
+    cases.add("other-project", "", right, "does-not-open", project_id=OTHER_PROJECT_ID)
+    cases.add("other-name", "stored under another hash", right, "bad-hash", name=H(b""))
+    as_record = sealed(random, PROJECT_ID, PROJECT_SECRET, b"CTLBbkup", to_json(tombstone))
+    disguised = header(b"CTLBtomb") + as_record[16:]
+    cases.add("record-as-tombstone", "the header is bound", disguised, "does-not-open")
+    cases.headers(b"CTLBtomb", lambda head: make(tombstone, head=head))
+    cases.add("body-over-limit", "", make(tombstone, length=16 * MIB + 1), "limit-exceeded")
+    for name, body, kind in [
+        ("not-json", b"tombstone", "bad-json"),
+        ("array", to_json([tombstone]), "bad-json"),
+        ("records-missing", without(tombstone, "records"), "bad-value"),
+        ("records-null", tombstone | {"records": None}, "bad-value"),
+        ("records-string", tombstone | {"records": SHORT[0].hex()}, "bad-value"),
+        ("records-twice", to_json(tombstone)[:-1] + b', "records": []}', "bad-value"),
+        ("record-short", tombstone | {"records": [SHORT[0].hex()[:-2]]}, "bad-value"),
+        ("record-upper-case", tombstone | {"records": [SHORT[0].hex().upper()]}, "bad-value"),
+        ("record-null", tombstone | {"records": [None]}, "bad-value"),
+        ("time-missing", without(tombstone, "time"), "bad-value"),
+        ("time-words", tombstone | {"time": "yesterday"}, "bad-value"),
+        ("host-number", tombstone | {"host": 1}, "bad-value"),
+        ("requires-unknown", tombstone | {"requires": ["magic"]}, "unknown-feature"),
+    ]:
+        cases.add(name, "", make(body), kind)
+    return cases
+
+
 # ---- Trees -------------------------------------------------------------------------------------
 
 
@@ -1149,6 +1194,9 @@ def wholes() -> Cases:
             old = record_name["dump"], expect("dump")
             made = sorted([*made, old], key=lambda item: item[0], reverse=True)
         add(name, comment, made[0][1], changes, volume="dump")
+    buried = {"records": [record_name["disk"].hex()], "time": TIME}
+    add("tombstone-of-what-is-there", "a backup can be read until it is deleted", expect("disk"),
+        added(lambda: main.put_sealed("tombstones", b"CTLBtomb", to_json(buried))))  # fmt: skip
     add("wrong-password", "", "does-not-open", password=b"wrong")
     add("no-repository-file", "", "missing", without(["cuttlebone", "cuttlebone.copy"]))
     add("both-node-packs-damaged", "", "missing", flip(packs[1:3]))
@@ -1159,7 +1207,7 @@ def wholes() -> Cases:
 
 FILES = {
     "keys": keys, "ids": ids, "repository": repository_file, "slot": slots, "project": projects, "pack": packs,
-    "index": indexes, "record": records, "node": nodes, "tree": trees, "whole": wholes,
+    "index": indexes, "record": records, "tombstone": tombstones, "node": nodes, "tree": trees, "whole": wholes,
 }  # fmt: skip
 
 

@@ -45,7 +45,7 @@ type Suite = (&'static str, &'static [&'static str], fn(&Case) -> Outcome);
 
 const SEALED: &[&str] = &["name", "project_id", "project_secret"];
 
-const SUITES: [Suite; 11] = [
+const SUITES: [Suite; 12] = [
     (
         "keys",
         &[
@@ -80,6 +80,7 @@ const SUITES: [Suite; 11] = [
     ("pack", SEALED, objects::pack),
     ("index", SEALED, objects::index),
     ("record", SEALED, objects::record),
+    ("tombstone", SEALED, objects::tombstone),
     ("node", &[], objects::node),
     ("tree", &["project_secret", "content", "blobs"], trees::tree),
     (

@@ -9,11 +9,12 @@ use super::{Case, Outcome, Refused, load};
 use cuttlebone::base::{ObjectHash, ProjectId, Silent, hex};
 use cuttlebone::crypto::{self, KdfParams, ProjectKeys, RepositoryKeys, Secret};
 use cuttlebone::format::{
-    BlobKind, Codec, IndexSegment, KeySlot, Magic, Node, PACK_SIZE_MAX, PackListing, RepositoryFile,
+    BlobKind, Codec, IndexSegment, KeySlot, Magic, Node, PACK_SIZE_MAX, PackListing,
+    RepositoryFile, Tombstone,
 };
 use cuttlebone::repo::{
     BlobReader, Index, KeyScope, Location, ObjectRef, Opener, PlacedRun, Project, Records,
-    RepoError, Repository, listing_of, read_listing,
+    RepoError, Repository, Tombstones, listing_of, read_listing,
 };
 use cuttlebone::storage::MemoryBackend;
 
@@ -206,6 +207,26 @@ pub(super) fn record(case: &Case) -> Outcome {
         ([], [damage]) => Err(damage.into()),
         other => panic!("{}: {other:?}", case.name),
     }
+}
+
+pub(super) fn tombstone(case: &Case) -> Outcome {
+    let (_store, project) = in_project(case, ObjectRef::Tombstone);
+    let loaded = Tombstones::load(&project)?;
+    if let [damage] = loaded.damaged() {
+        return Err(damage.into());
+    }
+    let body = project.objects.get_sealed(
+        ObjectRef::Tombstone(project.id, name(case)),
+        name(case),
+        Magic::Tombstone,
+        (project.id, project.keys.object()),
+        Tombstone::BODY_MAX,
+    )?;
+    let tombstone = Tombstone::decode(&body)?;
+    for record in &tombstone.records {
+        assert!(loaded.names(record.parse().unwrap()), "{}", case.name);
+    }
+    Ok(json!({ "tombstone": serde_json::to_value(&tombstone).unwrap() }))
 }
 
 pub(super) fn node(case: &Case) -> Outcome {

@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use self::base::{choose_base, same_source, unwritten_since};
 use self::image::image_into;
 use self::stream::stream_into;
-use super::{Context, OpsError};
+use super::{Context, OpsError, TOOL};
 use crate::base::{BlobId, Notice, ObjectHash, VolumeId};
 use crate::crypto::random;
 use crate::format::{
@@ -281,7 +281,7 @@ impl Entry {
             labels: options.labels.clone(),
             source: Some(self.source.clone()),
             counts: self.packed.counts,
-            tool: Some(concat!("cuttlebone ", env!("CARGO_PKG_VERSION")).to_owned()),
+            tool: Some(TOOL.to_owned()),
         };
         Ok(Records::commit(project, &record, &self.packed.receipt)?)
     }

@@ -1,0 +1,418 @@
+//! Which backups of one volume a policy keeps, and why. A pure function of times and labels; the rules mean what
+//! restic's mean (`doc/060_forget.rst` and `internal/data/snapshot_policy.go` there).
+//!
+//! - Each rule looks at all backups, newest first, and counts for itself. A backup stays if any rule keeps it.
+//! - A rule of a period keeps the newest backup of each hour, day, week, month or year of the calendar. Only periods
+//!   that have a backup count. Weeks are those of ISO 8601, from Monday to Sunday.
+//! - A rule that has not used up its count also keeps the oldest backup there is, so that history grows as long
+//!   as it can.
+//! - Spans are counted back from the newest backup, not from now.
+//! - A backup from the future (its host's clock was wrong) takes no part in any of this, and stays.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::civil::{Date, DateTime};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp, Zoned};
+
+/// Rules for what to keep; the order is that in which reasons are told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Policy {
+    rules: Vec<Rule>,
+}
+
+/// Keeps some backups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rule {
+    /// The newest of each of the last so many periods that have any.
+    Last(Period, Count),
+    /// All that are younger than this, as seen from the newest.
+    Within(Span),
+    /// The newest of each period among those.
+    PeriodWithin(Period, Span),
+    /// Those with this label.
+    Label(LabelMatch),
+}
+
+/// A stretch of the calendar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Period {
+    /// None: each backup is one of its own.
+    Each,
+    /// An hour.
+    Hour,
+    /// A day.
+    Day,
+    /// From Monday to Sunday.
+    Week,
+    /// A month.
+    Month,
+    /// A year.
+    Year,
+}
+
+/// How many to keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Count {
+    /// So many; with 0 a rule says nothing.
+    Most(u64),
+    /// However many there are.
+    All,
+}
+
+/// A length of time as people give it: 2y5m7d3h is two years, five months, seven days and three hours.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Span {
+    /// Years of the calendar.
+    pub years: u32,
+    /// Months of the calendar.
+    pub months: u32,
+    /// Days of the calendar, whether they have 24 hours or not.
+    pub days: u32,
+    /// Hours of 60 minutes.
+    pub hours: u32,
+}
+
+/// A label that a backup may have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabelMatch {
+    /// Its name.
+    pub key: String,
+    /// Its value; any if not given.
+    pub value: Option<String>,
+}
+
+/// Why a backup stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// It is labelled as protected.
+    Protected,
+    /// It is younger than now.
+    Future,
+    /// A rule keeps it.
+    Rule(Rule),
+    /// The rule has kept the newest of this period, and this is the oldest backup there is.
+    Oldest(Rule),
+    /// Without it nothing of its volume would be left.
+    LastOfVolume,
+}
+
+/// What of a backup a policy looks at.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate<'a> {
+    /// When it was made.
+    pub time: Timestamp,
+    /// Given by the user.
+    pub labels: &'a BTreeMap<String, String>,
+}
+
+/// The label that keeps a backup from being removed by any policy.
+const PROTECTED: &str = "protected";
+
+impl Candidate<'_> {
+    /// Whether its label `protected` has any value but `false`.
+    #[must_use]
+    pub fn is_protected(&self) -> bool {
+        self.labels
+            .get(PROTECTED)
+            .is_some_and(|value| value != "false")
+    }
+}
+
+impl Policy {
+    /// These rules, without those that say nothing: a count of 0, a span of no time.
+    #[must_use]
+    pub fn new(rules: impl IntoIterator<Item = Rule>) -> Self {
+        let says_something = |rule: &Rule| match rule {
+            Rule::Last(_, count) => *count != Count::Most(0),
+            Rule::Within(span) | Rule::PeriodWithin(_, span) => *span != Span::default(),
+            Rule::Label(_) => true,
+        };
+        Self {
+            rules: rules.into_iter().filter(says_something).collect(),
+        }
+    }
+
+    /// Whether it has no rule at all, and so would keep next to nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// For each of a volume's backups, given oldest first, the reasons to keep it; none means to remove it. Where
+    /// nothing would stay, the newest does.
+    #[must_use]
+    pub fn decide(
+        &self,
+        backups: &[Candidate<'_>],
+        now: Timestamp,
+        zone: &TimeZone,
+    ) -> Vec<Vec<Reason>> {
+        let mut reasons = vec![Vec::new(); backups.len()];
+        let mut line = Vec::new();
+        for (place, backup) in backups.iter().enumerate().rev() {
+            if backup.is_protected() {
+                reasons[place].push(Reason::Protected);
+            }
+            if backup.time > now {
+                reasons[place].push(Reason::Future);
+            } else {
+                line.push((place, backup, backup.time.to_zoned(zone.clone())));
+            }
+        }
+        for rule in &self.rules {
+            let mut counter = Counter::new(rule, &line);
+            for (number, (place, backup, time)) in line.iter().enumerate() {
+                let is_oldest = number + 1 == line.len();
+                reasons[*place].extend(counter.look_at(backup, time, is_oldest));
+            }
+        }
+        if reasons.iter().all(Vec::is_empty)
+            && let Some(newest) = reasons.last_mut()
+        {
+            newest.push(Reason::LastOfVolume);
+        }
+        reasons
+    }
+}
+
+/// A rule on its way from the newest backup to the oldest.
+struct Counter<'a> {
+    rule: &'a Rule,
+    /// Only what is younger than this counts.
+    since: Timestamp,
+    left: Count,
+    /// The period of the backup that was kept last.
+    period: Option<[i16; 4]>,
+}
+
+impl<'a> Counter<'a> {
+    fn new(rule: &'a Rule, line: &[(usize, &Candidate<'_>, Zoned)]) -> Self {
+        let since = |span: &Span| {
+            let newest = line.first().map(|(.., time)| time);
+            newest.and_then(|time| span.before(time))
+        };
+        Self {
+            rule,
+            since: match rule {
+                Rule::Within(span) | Rule::PeriodWithin(_, span) => since(span),
+                Rule::Last(..) | Rule::Label(_) => None,
+            }
+            .unwrap_or(Timestamp::MIN),
+            left: match rule {
+                Rule::Last(_, count) => *count,
+                _ => Count::All,
+            },
+            period: None,
+        }
+    }
+
+    fn look_at(&mut self, backup: &Candidate<'_>, time: &Zoned, is_oldest: bool) -> Option<Reason> {
+        if backup.time <= self.since || self.left == Count::Most(0) {
+            return None;
+        }
+        let period = match self.rule {
+            Rule::Label(label) => {
+                return label
+                    .fits(backup.labels)
+                    .then(|| Reason::Rule(self.rule.clone()));
+            }
+            Rule::Within(_) => None,
+            Rule::Last(period, _) | Rule::PeriodWithin(period, _) => period.of(time),
+        };
+        let is_new = period.is_none() || period != self.period;
+        if !is_new && !is_oldest {
+            return None;
+        }
+        self.period = period;
+        if let Count::Most(left) = &mut self.left {
+            *left -= 1;
+        }
+        let reason = if is_new { Reason::Rule } else { Reason::Oldest };
+        Some(reason(self.rule.clone()))
+    }
+}
+
+impl Period {
+    /// Numbers that are the same for two times exactly if they lie in the same period. An hour that the clock
+    /// goes through twice is one.
+    fn of(self, time: &Zoned) -> Option<[i16; 4]> {
+        let [month, day, hour] = [time.month(), time.day(), time.hour()].map(i16::from);
+        let week = time.date().iso_week_date();
+        Some(match self {
+            Self::Each => return None,
+            Self::Hour => [time.year(), month, day, hour],
+            Self::Day => [time.year(), month, day, 0],
+            Self::Week => [week.year(), i16::from(week.week()), 0, 0],
+            Self::Month => [time.year(), month, 0, 0],
+            Self::Year => [time.year(), 0, 0, 0],
+        })
+    }
+}
+
+impl LabelMatch {
+    fn fits(&self, labels: &BTreeMap<String, String>) -> bool {
+        let found = labels.get(&self.key);
+        found.is_some_and(|found| self.value.as_ref().is_none_or(|value| value == found))
+    }
+}
+
+impl Span {
+    /// The time that lies so long before this one; none if that is before all time. A day that a month does not have
+    /// is one of the next month, as in restic (and Go): a month before 31 March is 3 March, or the 2nd in leap years.
+    fn before(&self, time: &Zoned) -> Option<Timestamp> {
+        let months = i64::from(time.year()) * 12 + i64::from(time.month())
+            - 1
+            - i64::from(self.years) * 12
+            - i64::from(self.months);
+        let year = i16::try_from(months.div_euclid(12)).ok()?;
+        let month = i8::try_from(months.rem_euclid(12) + 1).ok()?;
+        let days = i64::from(time.day()) - 1 - i64::from(self.days);
+        let date = Date::new(year, month, 1).ok()?;
+        let days = jiff::Span::new().try_days(days).ok()?;
+        let date = date.checked_add(days).ok()?;
+        let day = DateTime::from_parts(date, time.time());
+        let day = day.to_zoned(time.time_zone().clone()).ok()?;
+        let hours = SignedDuration::from_hours(i64::from(self.hours));
+        day.timestamp().checked_sub(hours).ok()
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Protected => f.write_str("protected"),
+            Self::Future => f.write_str("from the future"),
+            Self::Rule(rule) => rule.fmt(f),
+            Self::Oldest(rule) => write!(f, "oldest {rule}"),
+            Self::LastOfVolume => f.write_str("last of its volume"),
+        }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Last(period, _) => period.fmt(f),
+            Self::Within(span) => write!(f, "within {span}"),
+            Self::PeriodWithin(period, span) => write!(f, "{period} within {span}"),
+            Self::Label(label) => write!(f, "label {label}"),
+        }
+    }
+}
+
+impl fmt::Display for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Each => "last",
+            Self::Hour => "hourly",
+            Self::Day => "daily",
+            Self::Week => "weekly",
+            Self::Month => "monthly",
+            Self::Year => "yearly",
+        })
+    }
+}
+
+impl fmt::Display for LabelMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.value {
+            Some(value) => write!(f, "{}={value}", self.key),
+            None => f.write_str(&self.key),
+        }
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [
+            (self.years, 'y'),
+            (self.months, 'm'),
+            (self.days, 'd'),
+            (self.hours, 'h'),
+        ];
+        for (number, unit) in parts.into_iter().filter(|(number, _)| *number > 0) {
+            write!(f, "{number}{unit}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A text is no rule's parameter.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ParsePolicyError(&'static str);
+
+impl FromStr for Count {
+    type Err = ParsePolicyError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "unlimited" | "-1" => Ok(Self::All),
+            _ if text.starts_with('+') => Err(()),
+            _ => text.parse().map(Self::Most).map_err(|_| ()),
+        }
+        .map_err(|()| ParsePolicyError("a number or “unlimited” is needed"))
+    }
+}
+
+impl FromStr for Span {
+    type Err = ParsePolicyError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const NEEDED: ParsePolicyError =
+            ParsePolicyError("a span such as 2y5m7d3h (years, months, days, hours) is needed");
+        let mut span = Self::default();
+        let mut given = [false; 4];
+        let mut rest = text;
+        while let Some(unit) = rest.find(|c: char| !c.is_ascii_digit()) {
+            let (number, after) = rest.split_at(unit);
+            let number: u32 = number.parse().map_err(|_| NEEDED)?;
+            let (place, field) = match after.as_bytes().first() {
+                Some(b'y') => (0, &mut span.years),
+                Some(b'm') => (1, &mut span.months),
+                Some(b'd') => (2, &mut span.days),
+                Some(b'h') => (3, &mut span.hours),
+                _ => return Err(NEEDED),
+            };
+            if std::mem::replace(&mut given[place], true) {
+                return Err(NEEDED);
+            }
+            *field = number;
+            rest = after.get(1..).unwrap_or_default();
+        }
+        if rest.is_empty() && !text.is_empty() {
+            Ok(span)
+        } else {
+            Err(NEEDED)
+        }
+    }
+}
+
+impl FromStr for LabelMatch {
+    type Err = ParsePolicyError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (key, value) = match text.split_once('=') {
+            Some((key, value)) => (key, Some(value.to_owned())),
+            None => (text, None),
+        };
+        if key.is_empty() {
+            return Err(ParsePolicyError("write KEY=VALUE, or KEY for any value"));
+        }
+        Ok(Self {
+            key: key.to_owned(),
+            value,
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "policy_tests.rs"]
+mod tests;
+
+#[cfg(test)]
+#[path = "policy_model.rs"]
+mod model;

@@ -1,0 +1,271 @@
+//! `forget` as people and programs use it. The hours are those of a zone that needs no table.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cuttlebone::base::Silent;
+use cuttlebone::format::Magic;
+use cuttlebone::repo::{ObjectRef, Records, Repository};
+use cuttlebone::storage::LocalBackend;
+use serde_json::Value;
+
+use super::{PASSWORD, World};
+use crate::volume::noise;
+
+/// A world whose volume has a backup at each of these times, with labels; their ids, oldest first.
+fn backups(volume: &str, times: &[(&str, &[(&str, &str)])]) -> (World, Vec<String>) {
+    let mut world = World::new();
+    world.set("TZ", "CET-1CEST,M3.5.0,M10.5.0/3");
+    let disk = world.write("disk.img", &noise(1, 200 << 10));
+    world.backup(&[&disk, "--volume", volume]);
+
+    let backend = Arc::new(LocalBackend::open(world.repository()).unwrap());
+    let repository = Repository::open(backend, PASSWORD.as_bytes(), &Silent).unwrap();
+    let project = repository.project("default", &Silent).unwrap();
+    let made = Records::load(&project).unwrap().all()[0].clone();
+    let object = |hash| ObjectRef::Backup(project.id, hash);
+    project.objects.delete(object(made.id)).unwrap();
+    let mut ids: Vec<String> = Vec::new();
+    for (time, labels) in times {
+        let mut record = made.record.clone();
+        (*time).clone_into(&mut record.time);
+        record.heads = ids.last().cloned().into_iter().collect();
+        record.labels = labels
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect::<BTreeMap<_, _>>();
+        let key = (project.id, project.keys.object());
+        let put = project
+            .objects
+            .put_sealed(object, Magic::Backup, key, &record.encode());
+        ids.push(put.unwrap().to_string());
+    }
+    (world, ids)
+}
+
+fn listed(world: &World) -> Vec<String> {
+    let lines = world.json(&["list"]);
+    let id = |line: &Value| line["backup_id"].as_str().unwrap().to_owned();
+    lines.iter().map(id).collect()
+}
+
+fn a_week() -> (World, Vec<String>) {
+    backups(
+        "web1",
+        &[
+            ("2025-10-31T22:30:00Z", &[("why", "upgrade")]),
+            ("2025-11-14T10:00:00Z", &[]),
+            // 00:30 of the 20th where this runs.
+            ("2025-11-19T23:30:00Z", &[]),
+            ("2025-11-20T10:00:00Z", &[]),
+            ("2025-11-20T22:00:00Z", &[]),
+            ("2025-11-21T10:00:00Z", &[]),
+            ("2199-01-01T00:00:00Z", &[]),
+        ],
+    )
+}
+
+#[test]
+fn people_see_what_stays_and_why() {
+    let (world, ids) = a_week();
+    let policy = [
+        "forget",
+        "--keep-last=1",
+        "--keep-daily=2",
+        "--keep-monthly=3",
+        "--keep-within=12h",
+        "--keep-within-hourly=1d",
+        "--keep-label=why",
+    ];
+    let told = world.ok(&[&policy[..], &["--dry-run"]].concat());
+    let id = |number: usize| &ids[number][..8];
+    let expected = format!(
+        "web1: would keep 4 backups\n\
+         ID        Time                 Why\n\
+         {}  2025-10-31 23:30:00  monthly, label why\n\
+         {}  2025-11-20 23:00:00  daily, hourly within 1d\n\
+         {}  2025-11-21 11:00:00  last, daily, monthly, within 12h,\n\
+         {:31}hourly within 1d\n\
+         {}  2199-01-01 01:00:00  from the future\n\
+         \n\
+         web1: would remove 3 backups\n\
+         ID        Time\n\
+         {}  2025-11-14 11:00:00\n\
+         {}  2025-11-20 00:30:00\n\
+         {}  2025-11-20 11:00:00\n\
+         \n\
+         dry run: 3 backups would be removed; nothing was\n",
+        id(0),
+        id(4),
+        id(5),
+        "",
+        id(6),
+        id(1),
+        id(2),
+        id(3),
+    );
+    assert_eq!(told, expected);
+    assert_eq!(listed(&world), ids);
+    assert!(
+        !world
+            .ok(&[&policy[..], &["--dry-run", "-q"]].concat())
+            .is_empty()
+    );
+
+    let told = world.ok(&policy);
+    assert!(
+        told.contains("web1: keep 4 backups") && told.contains("web1: remove 3 backups"),
+        "{told}"
+    );
+    assert!(
+        told.ends_with("removed 3 backups; their data stays until it is pruned\n"),
+        "{told}"
+    );
+    assert_eq!(listed(&world).len(), 4);
+    world.is_clean();
+    world.restores("web1~1", &world.at("disk.img"));
+    assert!(world.ok(&policy).ends_with("nothing to remove\n"));
+    assert_eq!(world.ok(&["forget", "--keep-last=1", "-q"]), "");
+    assert_eq!(
+        listed(&world).len(),
+        2,
+        "the newest, and that from the future"
+    );
+}
+
+#[test]
+fn programs_see_it_too() {
+    let (world, ids) = a_week();
+    let lines = world.json(&["forget", "--keep-daily", "2", "--keep-monthly", "unlimited"]);
+    let [volume, summary] = &lines[..] else {
+        unreachable!("{lines:?}")
+    };
+    assert_eq!(
+        (&volume["message_type"], &volume["volume"]),
+        (&"forget".into(), &"web1".into())
+    );
+    let keep = volume["keep"].as_array().unwrap();
+    let reasons: Vec<_> = keep
+        .iter()
+        .map(|kept| (kept["backup_id"].as_str().unwrap(), kept["reasons"].clone()))
+        .collect();
+    let why = |words: &[&str]| Value::from(words.to_vec());
+    assert_eq!(
+        reasons,
+        [
+            (&ids[0][..], why(&["monthly"])),
+            (&ids[4], why(&["daily"])),
+            (&ids[5], why(&["daily", "monthly"])),
+            (&ids[6], why(&["from the future"])),
+        ]
+    );
+    assert_eq!(keep[0]["time"], "2025-10-31T22:30:00Z");
+    let removed = volume["remove"].as_array().unwrap();
+    let removed: Vec<_> = removed
+        .iter()
+        .map(|r| r["backup_id"].as_str().unwrap())
+        .collect();
+    assert_eq!(removed, &ids[1..4]);
+    assert_eq!(
+        (&volume["dry_run"], &summary["dry_run"]),
+        (&false.into(), &false.into())
+    );
+    assert_eq!(
+        (&summary["message_type"], &summary["backups_removed"]),
+        (&"summary".into(), &3.into())
+    );
+    let kept: Vec<_> = reasons.iter().map(|(id, _)| (*id).to_owned()).collect();
+    assert_eq!(listed(&world), kept);
+    world.is_clean();
+}
+
+#[test]
+fn days_are_those_that_list_shows_unless_told_otherwise() {
+    let (world, ids) = a_week();
+    let kept = |words: &[&str]| {
+        let lines = world.json(&[&["forget", "--dry-run"], words].concat());
+        let keep = lines[0]["keep"].as_array().unwrap().clone();
+        let place = |kept: &Value| ids.iter().position(|id| kept["backup_id"] == **id).unwrap();
+        keep.iter().map(place).collect::<Vec<_>>()
+    };
+    // Here the third is of the 20th, in UTC it is of the 19th.
+    assert_eq!(kept(&["--keep-daily", "3"]), [1, 4, 5, 6]);
+    assert_eq!(kept(&["--keep-daily", "3", "--utc"]), [2, 4, 5, 6]);
+    let told = world.ok(&["forget", "--dry-run", "--keep-last", "1", "--utc"]);
+    assert!(told.contains("2025-11-21 10:00:00  last"), "{told}");
+    assert_eq!(kept(&["--keep-last", "-1"]).len(), 7);
+}
+
+#[test]
+fn what_is_named_goes_unless_it_is_protected_or_the_last() {
+    let (world, ids) = backups(
+        "web1",
+        &[
+            ("2025-11-14T10:00:00Z", &[("protected", "yes")]),
+            ("2025-11-15T10:00:00Z", &[("protected", "false")]),
+            ("2025-11-16T10:00:00Z", &[]),
+        ],
+    );
+    let refused = world.fails(&["forget", "web1", &ids[0]], 1);
+    assert!(
+        refused.contains("protected") && refused.contains("--force"),
+        "{refused}"
+    );
+    assert_eq!(listed(&world), ids);
+    world.ok(&["forget", "--keep-last", "1"]);
+    assert_eq!(listed(&world), [&*ids[0], &*ids[2]]);
+    let told = world.ok(&["forget", "web1"]);
+    assert!(told.starts_with("web1: remove 1 backup\n"), "{told}");
+    let refused = world.fails(&["forget", "web1", "--force"], 1);
+    assert!(
+        refused.contains("last one") && refused.contains("by its id"),
+        "{refused}"
+    );
+    world.ok(&["forget", &ids[0][..10], "--force"]);
+    assert_eq!(world.ok(&["list"]), "no backups\n");
+    world.is_clean();
+    // A volume begins anew.
+    world.backup(&[&world.at("disk.img"), "--volume", "web1"]);
+    world.is_clean();
+}
+
+#[test]
+fn nothing_is_forgotten_by_mistake() {
+    let (world, ids) = a_week();
+    for words in [
+        &["forget"][..],
+        &["forget", "--volume", "web1"],
+        &["forget", "--keep-last", "0"],
+        &["forget", "--keep-within", "0d", "--dry-run"],
+        &["forget", "web1", "--keep-last", "1"],
+        &["forget", "--keep-within", "1w"],
+        &["forget", ""],
+    ] {
+        world.fails(words, 2);
+    }
+    let told = world.fails(&["forget"], 2);
+    assert!(
+        told.contains("what to keep") && told.contains("next: "),
+        "{told}"
+    );
+    let told = world.fails(&["forget", "--keep-last", "1", "--volume", "web2"], 1);
+    assert!(
+        told.contains("web2") && told.contains("cuttlebone list"),
+        "{told}"
+    );
+    world.fails(&["forget", "nope"], 1);
+    assert_eq!(listed(&world), ids);
+    let told = world.ok(&["forget", "--keep-label", "nope"]);
+    assert!(told.contains("from the future"), "{told}");
+    assert_eq!(listed(&world), [&*ids[6]]);
+}
+
+#[test]
+fn a_damaged_record_is_told_and_left_alone() {
+    let (world, ids) = a_week();
+    super::damage(&world.project().join("backups").join(&ids[1]));
+    let ran = world.run(&["forget", "--keep-last", "1"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.stderr.contains(&ids[1]), "{ran:?}");
+    assert!(world.project().join("backups").join(&ids[1]).exists());
+}

@@ -1,0 +1,447 @@
+//! Forgetting: nothing else goes, a crash at any call is made up for, and history that was cut still shows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cuttlebone::base::{ObjectHash, VolumeId};
+use cuttlebone::format::{BackupRecord, Magic};
+use cuttlebone::ops::{self, Count, Forget, OpsError, Period, Policy, Reason, Rule};
+use cuttlebone::repo::{Backup, ObjectRef, RepoError, Tombstones};
+use cuttlebone::storage::{
+    Backend, ErrorKind as Failure, Fault, FaultBackend, MemoryBackend, Moment, Operation, Plan,
+};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::{CHUNK, Heard, Host, House, Image, Records, SLOT, noise};
+
+const NOW: &str = "2026-11-21T12:00:00Z";
+
+fn content() -> Image {
+    Image::new(2 * SLOT).with(0, &noise(1, 2 * CHUNK))
+}
+
+/// Commits a record of the same content: the volume's backup of that day, with these labels.
+fn on_day(
+    house: &House,
+    like: &BackupRecord,
+    volume: &str,
+    day: u8,
+    labels: &[&str],
+) -> ObjectHash {
+    let mut record = like.clone();
+    volume.clone_into(&mut record.volume.name);
+    record.volume.id = VolumeId::from_bytes([volume.as_bytes()[1]; 16]).to_string();
+    record.time = format!("2026-11-{day:02}T10:00:00Z");
+    record.finished.clone_from(&record.time);
+    record.labels = labels
+        .iter()
+        .map(|key| ((*key).to_owned(), "yes".to_owned()))
+        .collect();
+    let records = Records::load(&house.project).unwrap();
+    record.heads = records.heads().iter().map(ToString::to_string).collect();
+    put(house, &record)
+}
+
+fn put(house: &House, record: &BackupRecord) -> ObjectHash {
+    let project = &house.project;
+    let object = |hash| ObjectRef::Backup(project.id, hash);
+    let key = (project.id, project.keys.object());
+    let body = record.encode();
+    project
+        .objects
+        .put_sealed(object, Magic::Backup, key, &body)
+        .unwrap()
+}
+
+/// A store with a backup of the volume on each of these days, each one seen by the next.
+fn days(days: &[(&str, u8, &[&str])]) -> (MemoryBackend, BTreeMap<(String, u8), ObjectHash>) {
+    let store = MemoryBackend::new();
+    let house = House::init(store.clone(), CHUNK).unwrap();
+    let host = Host::without_cache();
+    let first = host.back_up(&house, "disk", &content()).unwrap().id;
+    let like = house.backup(first).record;
+    let made = ObjectRef::Backup(house.project.id, first);
+    house.project.objects.delete(made).unwrap();
+    let ids = days
+        .iter()
+        .map(|(volume, day, labels)| {
+            let id = on_day(&house, &like, volume, *day, labels);
+            (((*volume).to_owned(), *day), id)
+        })
+        .collect();
+    (store, ids)
+}
+
+fn open(store: &(impl Backend + Clone + 'static)) -> House {
+    House::open(store.clone(), &Heard::default()).unwrap()
+}
+
+fn last(count: u64) -> Forget {
+    by_policy([Rule::Last(Period::Each, Count::Most(count))])
+}
+
+fn by_policy(rules: impl IntoIterator<Item = Rule>) -> Forget {
+    Forget::ByPolicy {
+        policy: Policy::new(rules),
+        volumes: Vec::new(),
+        zone: TimeZone::UTC,
+    }
+}
+
+fn these(backups: &[String], force: bool) -> Forget {
+    let backups = backups.to_vec();
+    Forget::Named { backups, force }
+}
+
+/// Plans and does it; the ids that the plan removes, and those among them that an earlier run had begun with.
+fn forget(house: &House, what: &Forget) -> Result<[BTreeSet<ObjectHash>; 2], OpsError> {
+    let host = Host::without_cache();
+    let records = Records::load(&house.project)?;
+    let tombstones = Tombstones::load(&house.project)?;
+    let plan = ops::plan_forget(&records, &tombstones, what, NOW.parse().unwrap())?;
+    ops::forget(&house.project, &plan, Some("here"), &host.context())?;
+    let unfinished = plan.removals().filter(|r| r.unfinished);
+    Ok([
+        plan.removals().map(|r| r.backup.id).collect(),
+        unfinished.map(|r| r.backup.id).collect(),
+    ])
+}
+
+fn listed(house: &House) -> BTreeSet<ObjectHash> {
+    house.backups().iter().map(|b| b.id).collect()
+}
+
+fn whole(house: &House, when: &str) {
+    let host = Host::without_cache();
+    host.check_clean(house, when);
+    for backup in house.backups() {
+        assert!(
+            host.restore_image(house, &backup).unwrap() == content(),
+            "{when}"
+        );
+    }
+}
+
+const LINE: [(&str, u8, &[&str]); 8] = [
+    ("disk", 1, &[]),
+    ("dump", 2, &["protected"]),
+    ("disk", 3, &[]),
+    ("dump", 4, &[]),
+    ("disk", 5, &[]),
+    ("dump", 6, &[]),
+    ("disk", 7, &[]),
+    ("disk", 9, &[]),
+];
+
+/// Of each volume the last two, and what is protected.
+fn kept(ids: &BTreeMap<(String, u8), ObjectHash>) -> BTreeSet<ObjectHash> {
+    let kept = [
+        ("disk", 7),
+        ("disk", 9),
+        ("dump", 2),
+        ("dump", 4),
+        ("dump", 6),
+    ];
+    kept.map(|(volume, day)| ids[&(volume.to_owned(), day)])
+        .into()
+}
+
+/// Forgets with this fault, crashes, and looks at what is left. Whether the fault came.
+fn crash_once(base: &MemoryBackend, keep: &BTreeSet<ObjectHash>, plan: Plan) -> bool {
+    let when = format!("{plan:?}");
+    let store = FaultBackend::holding(base);
+    let all = listed(&open(base));
+    store.set_plan(plan);
+    let ran = House::open(store.clone(), &Heard::default())
+        .map_err(OpsError::from)
+        .and_then(|house| forget(&house, &last(2)));
+    if store.is_planned() {
+        return false;
+    }
+    for what in [last(2), last(100)] {
+        let store = store.crash();
+        let house = open(&store);
+        let found = listed(&house);
+        assert!(keep.is_subset(&found) && found.is_subset(&all), "{when}");
+        assert!(ran.is_err() || found == *keep, "{when}: done is done");
+        whole(&house, &when);
+
+        // What was begun is finished, whatever is asked for next.
+        let begun = Tombstones::load(&house.project).unwrap();
+        let begun = found.iter().any(|id| begun.names(*id));
+        let [removed, unfinished] = forget(&house, &what).unwrap();
+        let asked = matches!(&what, Forget::ByPolicy { policy, .. } if *policy == policy_of(2));
+        if begun || asked {
+            assert_eq!(listed(&house), *keep, "{when}");
+        } else {
+            assert_eq!(listed(&house), found, "{when}");
+        }
+        assert_eq!(
+            unfinished,
+            if begun { removed } else { BTreeSet::new() },
+            "{when}"
+        );
+        whole(&house, &when);
+        assert!(forget(&house, &what).unwrap()[0].is_empty(), "{when}");
+    }
+    true
+}
+
+fn policy_of(count: u64) -> Policy {
+    Policy::new([Rule::Last(Period::Each, Count::Most(count))])
+}
+
+#[test]
+fn a_store_that_dies_or_fails_at_any_call_of_a_forget() {
+    let (base, ids) = days(&LINE);
+    let keep = kept(&ids);
+    let faults: [(fn(u64, Fault) -> Plan, Fault); 5] = [
+        (Plan::at, Fault::Die(Moment::Before)),
+        (Plan::at, Fault::Die(Moment::After)),
+        (Plan::at_write, Fault::Tear),
+        (Plan::at_write, Fault::Fail(Failure::Denied)),
+        (Plan::at_write, Fault::FailAfter(Failure::Io)),
+    ];
+    for (at, fault) in faults {
+        let calls = (1..).take_while(|n| crash_once(&base, &keep, at(*n, fault)));
+        let least = if at(1, fault) == Plan::at(1, fault) {
+            12
+        } else {
+            4
+        };
+        let calls = calls.count();
+        assert!(
+            calls >= least,
+            "{fault:?}: {calls} are too few to tell much"
+        );
+    }
+}
+
+#[test]
+fn the_tombstone_comes_before_anything_is_deleted() {
+    let (base, ids) = days(&LINE);
+    let store = FaultBackend::holding(&base);
+    let house = open(&store);
+    let _ = store.take_log();
+    let [removed, _] = forget(&house, &last(2)).unwrap();
+    let log = store.take_log();
+    let at = |operation| log.iter().position(|call| call.operation == operation);
+    let put = at(Operation::Put).unwrap();
+    assert!(log[put].name.contains("/tombstones/"), "{log:?}");
+    assert!(put < at(Operation::Delete).unwrap(), "{log:?}");
+    let deleted: BTreeSet<_> = log
+        .iter()
+        .filter(|call| call.operation == Operation::Delete)
+        .map(|call| call.name.rsplit('/').next().unwrap().parse().unwrap())
+        .collect();
+    assert_eq!(deleted, removed);
+    assert_eq!(listed(&house), kept(&ids));
+    // With nothing to do, nothing is written.
+    forget(&house, &last(2)).unwrap();
+    let writes = [Operation::Put, Operation::Delete];
+    assert!(
+        store
+            .take_log()
+            .iter()
+            .all(|call| !writes.contains(&call.operation))
+    );
+}
+
+#[test]
+fn what_vanishes_still_shows_and_what_was_forgotten_does_not() {
+    let (store, ids) = days(&LINE);
+    let house = open(&store);
+    let host = Host::without_cache();
+    forget(&house, &last(2)).unwrap();
+    whole(&house, "after forgetting");
+    // Somebody else deletes one.
+    let id = ids[&("disk".to_owned(), 7)];
+    let name = ObjectRef::Backup(house.project.id, id).name();
+    store.delete(&name).unwrap();
+    let (report, findings) = host.check(&house, false);
+    assert_eq!(
+        (report.vanished, report.errors),
+        (vec![id], 1),
+        "{findings:?}"
+    );
+
+    // Without tombstones all that is named is gone.
+    for object in store.list("").unwrap() {
+        if object.name.as_str().contains("/tombstones/") {
+            store.delete(&object.name).unwrap();
+        }
+    }
+    let (report, _) = host.check(&house, false);
+    assert!(report.vanished.len() > 1, "{report:?}");
+}
+
+#[test]
+fn a_tombstone_that_is_damaged_is_told() {
+    let (store, _) = days(&LINE);
+    let house = open(&store);
+    forget(&house, &last(2)).unwrap();
+    let objects = store.list("").unwrap();
+    let stone = objects
+        .iter()
+        .find(|o| o.name.as_str().contains("/tombstones/"))
+        .unwrap();
+    let mut bytes = store.get(&stone.name, 1 << 20).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    store.put(&stone.name, &[&bytes]).unwrap();
+    let (report, findings) = Host::without_cache().check(&house, false);
+    assert!(findings[0].item.starts_with("tombstone "), "{findings:?}");
+    assert!(report.errors > report.vanished.len() as u64);
+    // It keeps nobody from forgetting, and from telling that again.
+    forget(&house, &last(1)).unwrap();
+}
+
+#[test]
+fn a_backup_under_way_may_name_what_was_forgotten_meanwhile() {
+    let (store, ids) = days(&LINE);
+    let house = open(&store);
+    let mut record = house.backups()[0].record.clone();
+    let forgotten = ids[&("disk".to_owned(), 1)].to_string();
+    forget(&house, &last(2)).unwrap();
+    record.time = "2026-11-22T10:00:00Z".to_owned();
+    record.heads = vec![forgotten.clone()];
+    record.base = Some(forgotten);
+    put(&house, &record);
+    whole(&house, "afterwards");
+}
+
+/// The plan of one who forgets all but what is labelled `pin`, which is the oldest.
+fn pinned() -> Forget {
+    let pin = "pin".parse().unwrap();
+    by_policy([Rule::Label(pin)])
+}
+
+#[test]
+fn of_two_who_contradict_each_other_one_gives_way() {
+    let (store, ids) = days(&[("disk", 1, &["pin"]), ("disk", 2, &[])]);
+    let (first, second) = (open(&store), open(&store));
+    let context = Host::without_cache();
+    let records = Records::load(&second.project).unwrap();
+    let tombstones = Tombstones::load(&second.project).unwrap();
+    let now: Timestamp = NOW.parse().unwrap();
+    let late = ops::plan_forget(&records, &tombstones, &pinned(), now).unwrap();
+    forget(&first, &last(1)).unwrap();
+    let refused = ops::forget(&second.project, &late, None, &context.context());
+    assert!(
+        matches!(&refused, Err(OpsError::Outrun { volume }) if volume == "disk"),
+        "{refused:?}"
+    );
+    let newest = ids[&("disk".to_owned(), 2)];
+    assert_eq!(listed(&first), [newest].into());
+    let stones = store.list("").unwrap();
+    let stones = stones
+        .iter()
+        .filter(|o| o.name.as_str().contains("/tombstones/"));
+    assert_eq!(stones.count(), 1, "what it had said is taken back");
+    assert!(!Tombstones::load(&first.project).unwrap().names(newest));
+    whole(&first, "afterwards");
+
+    // Who agrees is not in the way.
+    let (store, _) = days(&LINE);
+    let (first, second) = (open(&store), open(&store));
+    let records = Records::load(&second.project).unwrap();
+    let tombstones = Tombstones::load(&second.project).unwrap();
+    let same = ops::plan_forget(&records, &tombstones, &last(2), now).unwrap();
+    forget(&first, &last(2)).unwrap();
+    ops::forget(&second.project, &same, None, &context.context()).unwrap();
+    whole(&first, "afterwards");
+}
+
+#[test]
+fn of_a_volume_that_two_have_given_up_between_them_the_newest_stays() {
+    let (store, ids) = days(&[("disk", 1, &["pin"]), ("disk", 2, &[]), ("dump", 3, &[])]);
+    let house = open(&store);
+    let (old, new) = (ids[&("disk".to_owned(), 1)], ids[&("disk".to_owned(), 2)]);
+    // Both wrote their tombstones and crashed.
+    for id in [old, new] {
+        let now = NOW.parse().unwrap();
+        Tombstones::put(&house.project, &[id], now, None, "test").unwrap();
+    }
+    let records = Records::load(&house.project).unwrap();
+    let tombstones = Tombstones::load(&house.project).unwrap();
+    let what = last(5);
+    let plan = ops::plan_forget(&records, &tombstones, &what, NOW.parse().unwrap()).unwrap();
+    let spared: Vec<_> = plan.volumes[0]
+        .keep
+        .iter()
+        .map(|(b, why)| (b.id, &why[..]))
+        .collect();
+    assert_eq!(spared, [(new, &[Reason::LastOfVolume][..])]);
+    assert_eq!(forget(&house, &what).unwrap(), [[old].into(), [old].into()]);
+    whole(&house, "afterwards");
+    // By its name it goes all the same.
+    assert_eq!(forget(&house, &last(5)).unwrap()[0], BTreeSet::new());
+    forget(&house, &these(&[new.to_string()], false)).unwrap();
+    assert_eq!(listed(&house).len(), 1);
+}
+
+#[test]
+fn only_what_is_named_goes() {
+    let (store, ids) = days(&LINE);
+    let house = open(&store);
+    let all = listed(&house);
+    let id = |volume: &str, day| ids[&(volume.to_owned(), day)];
+    let refused = forget(&house, &these(&["dump".into(), "dump~2".into()], false));
+    assert!(
+        matches!(&refused, Err(OpsError::Protected { backup, .. }) if *backup == id("dump", 2)),
+        "{refused:?}"
+    );
+    let refused = forget(&house, &these(&["disk".into(), "nope".into()], true));
+    assert!(
+        matches!(&refused, Err(OpsError::Repo(RepoError::NoBackup { .. }))),
+        "{refused:?}"
+    );
+    assert_eq!(listed(&house), all, "nothing was touched");
+
+    // Each means what it meant at the beginning; twice is once.
+    let words = ["disk", "disk~1", "disk~1", &id("disk", 7).to_string()].map(str::to_owned);
+    let [removed, _] = forget(&house, &these(&words, false)).unwrap();
+    assert_eq!(removed, [id("disk", 9), id("disk", 7)].into());
+    forget(&house, &these(&["dump~2".into()], true)).unwrap();
+    assert!(!listed(&house).contains(&id("dump", 2)));
+    whole(&house, "afterwards");
+
+    // The last one must be meant.
+    forget(&house, &these(&["dump".into()], false)).unwrap();
+    let refused = forget(&house, &these(&["dump".into()], false));
+    assert!(
+        matches!(&refused, Err(OpsError::LastOfVolume { volume, .. }) if volume == "dump"),
+        "{refused:?}"
+    );
+    forget(
+        &house,
+        &these(&[id("dump", 4).to_string()[..12].to_owned()], false),
+    )
+    .unwrap();
+    let left: BTreeSet<_> = house.backups().into_iter().map(volume_of).collect();
+    assert_eq!(left, ["disk".to_owned()].into());
+    whole(&house, "afterwards");
+}
+
+fn volume_of(backup: Backup) -> String {
+    backup.record.volume.name
+}
+
+#[test]
+fn a_policy_can_be_for_some_volumes_only() {
+    let (store, ids) = days(&LINE);
+    let house = open(&store);
+    let only = |volume: &str| Forget::ByPolicy {
+        policy: policy_of(1),
+        volumes: vec![volume.to_owned()],
+        zone: TimeZone::UTC,
+    };
+    let refused = forget(&house, &only("disc"));
+    assert!(
+        matches!(&refused, Err(OpsError::NoVolume { volume }) if volume == "disc"),
+        "{refused:?}"
+    );
+    forget(&house, &only("dump")).unwrap();
+    let gone = [ids[&("dump".to_owned(), 4)]].into();
+    let all: BTreeSet<_> = ids.values().copied().collect();
+    assert_eq!(&all - &listed(&house), gone);
+}
