@@ -244,6 +244,14 @@ def path(value, what):
     fits(value, {"hex": hexadecimal()} if isinstance(value, dict) else str, what)
 
 
+def pairs(value, what):
+    require(isinstance(value, list), "bad-value", f"{what} is no array")
+    for pair in value:
+        require(isinstance(pair, list) and len(pair) == 2, "bad-value", f"{what} has {pair!r}")
+        for text in pair:
+            path(text, what)
+
+
 def labels(value, what):
     fits(value, Object, what)
     fits(list(value.values()), [str], what)
@@ -261,10 +269,17 @@ CONTENT = {
     "kind": where(str, lambda kind: kind in ("image", "stream")), "size": SIZE, "chunk_size": U64, "top": top,
     "root": HASH,
 }  # fmt: skip
+IMAGE = {
+    "order*": where(int, lambda n: 0 <= n < 256), "features*": U64, "stripe_unit*": U64, "stripe_count*": U64,
+    "metadata*": pairs,
+}  # fmt: skip
 RECORD = {
     "requires*": FEATURES, "volume": {"id": hexadecimal(16), "name": str}, "time": timestamp, "finished": timestamp,
     "content": CONTENT, "host*": str, "base*": HASH, "heads*": [HASH], "labels*": labels,
-    "source*": {"kind": str, "path*": path, "inode*": INODE, "changed_ns*": CHANGED, "settled?": bool},
+    "source*": {
+        "kind": str, "path*": path, "inode*": INODE, "changed_ns*": CHANGED, "settled?": bool, "snapshot*": path,
+        "protected*": bool, "from_snapshot*": path, "image*": IMAGE,
+    },
     "counts*": {"changed?": U64, "read?": U64, "new?": U64, "stored?": U64, "chunks_new?": U64}, "tool*": str,
 }  # fmt: skip
 TOMBSTONE = {"requires*": FEATURES, "time": timestamp, "records": [HASH], "host*": str, "tool*": str}

@@ -796,12 +796,28 @@ def records() -> Cases:
         ("changed_ns-over-63-bits", {"source": {"kind": "file", "changed_ns": [0, 2**63]}}),
         ("settled-null", {"source": {"kind": "file", "settled": None}}),
         ("settled-number", {"source": {"kind": "file", "settled": 1}}),
+        ("snapshot-number", {"source": {"kind": "rbd-diff", "snapshot": 1}}),
+        ("snapshot-odd-digits", {"source": {"kind": "rbd-diff", "snapshot": {"hex": "f"}}}),
+        ("from_snapshot-upper-case", {"source": {"kind": "rbd-diff", "from_snapshot": {"hex": "FF"}}}),
+        ("protected-number", {"source": {"kind": "rbd-diff", "protected": 1}}),
+        ("image-array", {"source": {"kind": "rbd-diff", "image": [22]}}),
+        ("image-order-256", {"source": {"kind": "rbd-diff", "image": {"order": 256}}}),
+        ("image-features-negative", {"source": {"kind": "rbd-diff", "image": {"features": -1}}}),
+        ("metadata-object", {"source": {"kind": "rbd-diff", "image": {"metadata": {"a": "b"}}}}),
+        ("metadata-one", {"source": {"kind": "rbd-diff", "image": {"metadata": [["a"]]}}}),
+        ("metadata-odd-digits", {"source": {"kind": "rbd-diff", "image": {"metadata": [["a", {"hex": "f"}]]}}}),
         ("counts-array", {"counts": [1, 2, 3, 4, 5]}),
         ("counts-null-member", {"counts": {"read": None}}),
         ("counts-string", {"counts": {"read": "1"}}),
         ("counts-negative", {"counts": {"read": -1}}),
     ]:
         cases.add(name, "", make(record | wrong), "bad-value")
+    image = {"order": 22, "features": 2**64 - 1, "stripe_unit": 65_536, "stripe_count": 16,
+             "metadata": [["conf_rbd_cache", "false"], [{"hex": "ff"}, ""]]}  # fmt: skip
+    diffs = {"source": {"kind": "rbd-diff", "snapshot": "s2", "from_snapshot": {"hex": "ff40"}, "protected": False, "image": image}}
+    cases.add("diff", "a source that is a diff of an RBD image", make(record | diffs), {"record": record | diffs})
+    nothing = {"kind": "rbd-diff"} | dict.fromkeys(("snapshot", "from_snapshot", "protected", "image"))
+    cases.add("diff-nulls", "", make(record | {"source": nothing}), {"record": record | {"source": nothing}})
     minus_zero = to_json(record).replace(b'"size": 10000000', b'"size": -0')
     cases.add("content-size-minus-zero", "", make(minus_zero), "bad-value")
     cases.add("label-twice", "the last counts", make(to_json(record)[:-1] + b', "labels": {"a": "1", "a": "2"}}'),
