@@ -5,6 +5,7 @@
 
 mod fixture;
 mod hostile;
+mod ingest;
 mod objects;
 mod packs;
 mod rbd;
@@ -12,6 +13,7 @@ pub mod seeds;
 mod texts;
 
 pub use hostile::hostile_repository;
+pub use ingest::ingest;
 pub use objects::{key_slot, project_object, repository_file, sealed_object};
 pub use packs::{index_segment, node, pack};
 pub use rbd::rbd_diff;
@@ -21,7 +23,7 @@ pub use texts::{names, record};
 pub type Target = fn(&[u8]);
 
 /// All targets, by name.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("repository_file", repository_file),
     ("key_slot", key_slot),
     ("project_object", project_object),
@@ -33,4 +35,5 @@ pub const TARGETS: [(&str, Target); 11] = [
     ("names", names),
     ("hostile_repository", hostile_repository),
     ("rbd_diff", rbd_diff),
+    ("ingest", ingest),
 ];

@@ -1,6 +1,5 @@
 //! Packs, index segments and nodes: sections 8 to 10 of `docs/format.md`.
 
-
 use cuttlebone::base::{BlobId, ObjectHash, Silent};
 use cuttlebone::crypto::PackNonce;
 use cuttlebone::format::{

@@ -1,11 +1,13 @@
 //! RBD diff streams: bytes from outside, with nothing that vouches for them.
 
+use std::io::Cursor;
+
 use cuttlebone::format::{
     DiffError, DiffErrorKind, DiffHeader, DiffReader, DiffVersion, DiffWriter, Extent, ExtentKind,
 };
 
 /// A diff with its extents and their data.
-type Diff = (DiffHeader, Vec<(Extent, Vec<u8>)>);
+pub(crate) type Diff = (DiffHeader, Vec<(Extent, Vec<u8>)>);
 
 /// A stream as it comes, v1 or v2.
 pub fn rbd_diff(data: &[u8]) {
@@ -39,7 +41,7 @@ pub fn rbd_diff(data: &[u8]) {
 
 /// Passes over all data; how long the stream is. Every place of a diff leads to that diff.
 fn skim(data: &[u8]) -> Result<u64, DiffError> {
-    let mut reader = DiffReader::open(data)?;
+    let mut reader = DiffReader::open_seekable(Cursor::new(data))?;
     assert_eq!(
         reader.image().is_some(),
         reader.version() == DiffVersion::V2
@@ -57,7 +59,7 @@ fn skim(data: &[u8]) -> Result<u64, DiffError> {
     }
 }
 
-fn read(data: &[u8]) -> Result<Vec<Diff>, DiffError> {
+pub(crate) fn read(data: &[u8]) -> Result<Vec<Diff>, DiffError> {
     let mut reader = DiffReader::open(data)?;
     let mut diffs = Vec::new();
     while let Some(header) = reader.next_diff()? {

@@ -397,7 +397,7 @@ pub(crate) struct ForgetArgs {
     #[arg(long, conflicts_with = "backups")]
     pub(crate) utc: bool,
     /// Remove a BACKUP even if it is protected
-    #[arg(long, requires = "backups")]
+    #[arg(long, requires = "backups", conflicts_with = "policy")]
     pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) keep: KeepArgs,
@@ -631,10 +631,8 @@ mod tests {
             ("forget x --keep-last 1", ErrorKind::ArgumentConflict),
             ("forget x --volume y", ErrorKind::ArgumentConflict),
             ("forget x --utc", ErrorKind::ArgumentConflict),
-            (
-                "forget --force --keep-last 1",
-                ErrorKind::MissingRequiredArgument,
-            ),
+            ("forget --force --keep-last 1", ErrorKind::ArgumentConflict),
+            ("forget --force", ErrorKind::MissingRequiredArgument),
             ("prune", ErrorKind::InvalidSubcommand),
         ] {
             assert_eq!(parse(line).err(), Some(error), "{line}");

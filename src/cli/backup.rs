@@ -10,7 +10,7 @@ use super::request::{Backup, BackupSource, Compression, Source, VolumeName};
 use super::{Session, diff};
 use crate::ops::{self, BackupReport, DiffSource, Input};
 use crate::repo;
-use crate::volume::{ImageSource, StreamSource};
+use crate::volume::{ImageSource, InputFile, StreamSource};
 
 /// What is read, opened.
 enum Opened {
@@ -77,10 +77,17 @@ fn open(source: &BackupSource) -> Result<Opened, Failure> {
         BackupSource::Whole(Source::Path(path)) => {
             Opened::Whole(Input::Image(ImageSource::open(path)?))
         }
-        BackupSource::Diff(Source::Stdin) => {
-            Opened::Diff(DiffSource::Stream(Box::new(stdin()?), diff::STDIN))
+        BackupSource::Diff(source) => {
+            let source = match source {
+                Source::Stdin => match InputFile::stdin(diff::STDIN) {
+                    Some(file) => DiffSource::File(file),
+                    None => DiffSource::Stream(Box::new(stdin()?), diff::STDIN),
+                },
+                Source::Path(_) => diff::open(source)?,
+            };
+            ops::examine_diff(&source)?;
+            Opened::Diff(source)
         }
-        BackupSource::Diff(source) => Opened::Diff(diff::open(source)?),
     })
 }
 

@@ -12,7 +12,7 @@ mod restore;
 mod stats;
 
 pub use crate::format::{ByteString, DiffHeader, DiffVersion, ImageDescription};
-pub use backup::{BackupOptions, BackupReport, Input, backup, backup_diff};
+pub use backup::{BackupOptions, BackupReport, Input, backup, backup_diff, examine_diff};
 pub use check::{CheckReport, Finding, check};
 pub use compare::{CompareReport, DifferentExtent, compare};
 pub use diff::{

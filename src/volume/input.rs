@@ -1,7 +1,8 @@
 //! A file that is read from its front: no image, but a stream that describes one.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::fs::{File, Metadata};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,6 +32,19 @@ impl InputFile {
             file: Arc::new(file),
             path: path.to_owned(),
             size: metadata.is_file().then_some(metadata.len()),
+        })
+    }
+
+    /// Standard input, if it is a regular file of which nothing was read yet; `name` is what messages call it.
+    #[must_use]
+    pub fn stdin(name: &str) -> Option<Self> {
+        let file = File::from(io::stdin().as_fd().try_clone_to_owned().ok()?);
+        let metadata = file.metadata().ok().filter(Metadata::is_file)?;
+        let unread = (&file).stream_position().ok()? == 0;
+        unread.then(|| Self {
+            file: Arc::new(file),
+            path: name.into(),
+            size: Some(metadata.len()),
         })
     }
 
@@ -67,6 +81,18 @@ impl Read for InputFile {
 pub struct InputRange {
     file: Arc<File>,
     position: u64,
+}
+
+impl Seek for InputRange {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let moved = match to {
+            SeekFrom::Start(position) => Some(position),
+            SeekFrom::Current(by) => self.position.checked_add_signed(by),
+            SeekFrom::End(by) => self.file.metadata()?.len().checked_add_signed(by),
+        };
+        self.position = moved.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.position)
+    }
 }
 
 impl Read for InputRange {

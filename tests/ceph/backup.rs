@@ -17,11 +17,6 @@ const EXPORT_EVERY: usize = 6;
 /// A repository and a cluster, where there are both: the program may not know diffs yet.
 fn worlds() -> Option<(World, Arc<Cluster>)> {
     let world = World::new();
-    let knows = |command, word| world.ok(&[command, "--help"]).contains(word);
-    if !(knows("backup", "--diff") && knows("diff", "export")) {
-        eprintln!("not tested: the program cannot back up diffs and export them yet");
-        return None;
-    }
     Some((world, cluster()?))
 }
 
@@ -181,8 +176,9 @@ fn a_diff_that_is_not_whole_or_does_not_fit_is_refused() {
 
     // The one in between is missing.
     let skipped = ["export-diff", "--from-snap", "b", &c];
-    let (ran, exported) = back_up(&cluster, &world, &skipped, "img");
-    assert_eq!((ran.code, exported), (Some(20), true), "{ran:?}");
+    // It is refused by its header; the export may then find nobody to write to.
+    let (ran, _) = back_up(&cluster, &world, &skipped, "img");
+    assert_eq!(ran.code, Some(20), "{ran:?}");
     // Ceph has written a header before it finds that it has no such snapshot: one that nobody has, and one
     // that there is a backup of.
     cluster.rbd(&["snap", "rm", "--no-progress", &a]);

@@ -183,7 +183,7 @@ fn what_ceph_would_not_write_commits_nothing() {
     for entry in std::fs::read_dir(rbd::fixture("bad")).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap();
-        if !name.ends_with(".diff") {
+        if path.extension().is_none_or(|extension| extension != "diff") {
             continue;
         }
         seen += 1;

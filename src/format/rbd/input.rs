@@ -1,6 +1,6 @@
 //! Reading off a stream: what ends too early is told from what cannot be read.
 
-use std::io::{BufRead, BufReader, ErrorKind, Read};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
 
 use super::error::{CutIn, DiffError, DiffErrorKind};
 
@@ -12,6 +12,19 @@ const BUFFER: usize = 16 << 10;
 pub(super) struct Input<R> {
     inner: BufReader<R>,
     offset: u64,
+    /// How long stretches are passed over without being read, where that can be done.
+    leap: Option<Leap<R>>,
+}
+
+/// Moves on by so many bytes, but not behind the end; how many there were.
+type Leap<R> = fn(&mut BufReader<R>, u64) -> io::Result<u64>;
+
+fn leap<R: Read + Seek>(inner: &mut BufReader<R>, length: u64) -> io::Result<u64> {
+    let here = inner.stream_position()?;
+    let end = inner.get_mut().seek(SeekFrom::End(0))?;
+    let length = length.min(end.saturating_sub(here));
+    inner.seek(SeekFrom::Start(here + length))?;
+    Ok(length)
 }
 
 impl<R: Read> Input<R> {
@@ -20,6 +33,18 @@ impl<R: Read> Input<R> {
         Self {
             inner: BufReader::with_capacity(BUFFER, inner),
             offset,
+            leap: None,
+        }
+    }
+
+    /// The same, of which what is passed over need not be read.
+    pub(super) fn seekable(inner: R) -> Self
+    where
+        R: Seek,
+    {
+        Self {
+            leap: Some(leap),
+            ..Self::new(inner, 0)
         }
     }
 
@@ -80,6 +105,12 @@ impl<R: Read> Input<R> {
     /// Passes over `length` bytes, which belong to `part`.
     pub(super) fn skip(&mut self, length: u64, part: CutIn) -> Result<(), DiffError> {
         let mut left = length;
+        if let Some(leap) = self.leap.filter(|_| length > BUFFER as u64) {
+            let passed = leap(&mut self.inner, length);
+            let passed = passed.map_err(|error| DiffError::read(error, self.offset))?;
+            self.offset += passed;
+            left -= passed;
+        }
         while left > 0 {
             let there = match self.inner.fill_buf() {
                 Ok(buffer) => buffer.len(),

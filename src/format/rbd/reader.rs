@@ -1,6 +1,6 @@
 //! Reading a diff stream from its front, in memory that does not depend on it.
 
-use std::io::Read;
+use std::io::{Read, Seek};
 
 use super::error::{CutIn, DiffError, DiffErrorKind, DiffField};
 use super::image::{BANNER_IMAGE, ImageDescription, once};
@@ -81,7 +81,19 @@ impl DiffPlace {
 impl<R: Read> DiffReader<R> {
     /// Reads the banner and, of v2, the image's header. The input need not be buffered.
     pub fn open(input: R) -> Result<Self, DiffError> {
-        let mut input = Input::new(input, 0);
+        Self::begin(Input::new(input, 0))
+    }
+
+    /// The same, but data that nobody asks for is leapt over instead of read. The input must stand at its
+    /// beginning.
+    pub fn open_seekable(input: R) -> Result<Self, DiffError>
+    where
+        R: Seek,
+    {
+        Self::begin(Input::seekable(input))
+    }
+
+    fn begin(mut input: Input<R>) -> Result<Self, DiffError> {
         let (version, image, diffs) = match banner(&mut input)? {
             DiffVersion::V1 => (DiffVersion::V1, None, 1),
             DiffVersion::V2 => {

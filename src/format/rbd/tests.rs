@@ -1,4 +1,4 @@
-use std::io::{self, Read};
+use std::io::{self, Cursor, Read};
 
 use proptest::prelude::*;
 
@@ -118,6 +118,49 @@ fn wherever_it_is_cut_it_says_so() {
         );
     }
     refused(b"", &DiffErrorKind::Empty, 0);
+}
+
+#[test]
+fn what_is_leapt_over_is_known_to_be_there() {
+    // Longer than what is read at once, so that it is leapt over.
+    let mut whole = good();
+    whole.pop();
+    whole.truncate(33);
+    whole[25..33].copy_from_slice(&(1_u64 << 20).to_le_bytes());
+    for offset in [0_u64, 100_000] {
+        whole.push(b'w');
+        whole.extend_from_slice(&offset.to_le_bytes());
+        whole.extend_from_slice(&80_000_u64.to_le_bytes());
+        whole.resize(whole.len() + 80_000, 7);
+    }
+    whole.push(b'e');
+    let skim = |stream: &[u8]| {
+        let mut reader = DiffReader::open_seekable(Cursor::new(stream))?;
+        while reader.next_diff()?.is_some() {
+            while reader.next_extent()?.is_some() {}
+        }
+        Ok::<_, DiffError>(reader.offset())
+    };
+    assert_eq!(skim(&whole).expect("whole"), whole.len() as u64);
+    for cut in [
+        34,
+        50,
+        51,
+        40_000,
+        80_049,
+        80_050,
+        80_067,
+        80_068,
+        whole.len() - 1,
+    ] {
+        let error = skim(&whole[..cut]).expect_err("cut");
+        let read = read_all(&whole[..cut], 3).expect_err("cut");
+        assert_eq!(
+            (error.kind, error.offset),
+            (read.kind, read.offset),
+            "{cut}"
+        );
+    }
 }
 
 #[test]

@@ -48,6 +48,23 @@ pub fn backup_diff(
     result
 }
 
+/// Reads through a diff that lies in a regular file, without its data: whether it is whole is known then
+/// before anything is asked for or stored. Of what can be read only once nothing is said.
+pub fn examine_diff(source: &DiffSource<'_>) -> Result<(), OpsError> {
+    let DiffSource::File(file) = source else {
+        return Ok(());
+    };
+    let Some(stream) = file.at(0) else {
+        return Ok(());
+    };
+    let name = source.name();
+    let mut reader = DiffReader::open_seekable(stream).map_err(reading(&name))?;
+    while reader.next_diff().map_err(reading(&name))?.is_some() {
+        while reader.next_extent().map_err(reading(&name))?.is_some() {}
+    }
+    Ok(())
+}
+
 fn ingest(
     project: &Project,
     source: impl Read + Send,
@@ -329,7 +346,8 @@ impl Slots<'_> {
         while at < extent.end() {
             let slot = at / SLOT_SIZE;
             let whole = slot..extent.end() / SLOT_SIZE;
-            if extent.kind == ExtentKind::Zero && at % SLOT_SIZE == 0 && !whole.is_empty() {
+            if extent.kind == ExtentKind::Zero && at.is_multiple_of(SLOT_SIZE) && !whole.is_empty()
+            {
                 self.close()?;
                 at = whole.end * SLOT_SIZE;
                 self.deal.zeros(whole)?;
@@ -371,7 +389,7 @@ impl Slots<'_> {
     /// Ends with what is behind the end of an image that was larger before: in its last slot there are
     /// zeros then. Whole slots behind it go by themselves.
     fn finish(&mut self, cut: Option<u64>) -> Result<(), OpsError> {
-        if let Some(size) = cut.filter(|size| size % SLOT_SIZE != 0) {
+        if let Some(size) = cut.filter(|size| !size.is_multiple_of(SLOT_SIZE)) {
             let slot = size / SLOT_SIZE;
             let end = usize::try_from(SLOT_SIZE).unwrap_or(usize::MAX);
             self.place(slot, within(slot, size)..end)?.fill(0);

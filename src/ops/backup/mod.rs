@@ -7,7 +7,7 @@ mod image;
 mod slots;
 mod stream;
 
-pub use diff::backup_diff;
+pub use diff::{backup_diff, examine_diff};
 
 use std::collections::BTreeMap;
 use std::io::Read;

@@ -263,19 +263,16 @@ impl<'a> Merger<'a> {
         }
         let chunk_size = self.chunk_size;
         let start = slot * SLOT_SIZE;
-        let mut wanted: Vec<ChunkRef> = Vec::new();
+        let mut lacking = vec![false; before.len()];
         for gap in &gaps {
-            for number in gap.start / chunk_size..gap.end.div_ceil(chunk_size) {
+            lacking[gap.start / chunk_size..gap.end.div_ceil(chunk_size)].fill(true);
+        }
+        let mut wanted = Vec::new();
+        for (number, id) in before.iter().enumerate() {
+            if let (Some(id), true) = (*id, lacking[number]) {
                 let offset = start + (number * chunk_size) as u64;
-                let known = wanted.last().is_some_and(|last| last.offset == offset);
-                if let (Some(id), false) = (before[number], known) {
-                    wanted.push(ChunkRef::new(
-                        offset,
-                        u64::MAX,
-                        self.run.project.chunk_size.bytes(),
-                        id,
-                    ));
-                }
+                let chunk_size = self.run.project.chunk_size.bytes();
+                wanted.push(ChunkRef::new(offset, u64::MAX, chunk_size, id));
             }
         }
         if !wanted.is_empty() {

@@ -1,0 +1,107 @@
+//! Diff streams on their way into a repository: whole ones give what a plain image says, others nothing.
+
+use std::collections::{BTreeMap, HashMap};
+
+use cuttlebone::base::{Cancel, Silent};
+use cuttlebone::format::ExtentKind;
+use cuttlebone::ops::{self, BackupOptions, Context, DiffSource, Restored};
+use cuttlebone::repo::{Compression, PackTargets, Records};
+
+use crate::fixture::{Fixture, fixture};
+use crate::rbd::{Diff, read};
+
+/// Larger images are not compared: a stream may state any size.
+const COMPARED_MAX: u64 = 1 << 20;
+/// Streams beyond are left out.
+const STREAMS_MAX: usize = 6;
+
+/// Some streams, each a length (`u16`) and so many bytes, backed up one after the other as one volume.
+pub fn ingest(data: &[u8]) {
+    fixture(|f| {
+        f.fresh_store();
+        // Images by the snapshot that they are of; none where they are too large to compare.
+        let mut images: HashMap<Vec<u8>, Option<Vec<u8>>> = HashMap::new();
+        let mut rest = data;
+        for _ in 0..STREAMS_MAX {
+            let Some((len, behind)) = rest.split_first_chunk() else {
+                break;
+            };
+            let len = usize::from(u16::from_le_bytes(*len)).min(behind.len());
+            let (stream, behind) = behind.split_at(len);
+            rest = behind;
+            one(f, stream, &mut images);
+        }
+    });
+}
+
+fn one(f: &Fixture, stream: &[u8], images: &mut HashMap<Vec<u8>, Option<Vec<u8>>>) {
+    let cancel = Cancel::default();
+    let context = Context {
+        observer: &Silent,
+        cancel: &cancel,
+        threads: 1,
+        cache: None,
+    };
+    let options = BackupOptions {
+        volume: "v".to_owned(),
+        volume_chosen: true,
+        base: None,
+        force_base: false,
+        labels: BTreeMap::new(),
+        dry_run: false,
+        compression: Compression::default(),
+        pack_targets: PackTargets::new(1 << 20, 1, 1),
+        reread: false,
+        host: None,
+    };
+    let committed = || Records::load(&f.project).expect("it is whole").all().len();
+    let before = committed();
+    let source = DiffSource::Stream(Box::new(stream), "a stream");
+    let diffs = read(stream);
+    let reports = match ops::backup_diff(&f.project, source, &options, &context) {
+        Ok(reports) => reports,
+        Err(_) => {
+            assert_eq!(committed(), before, "a failure commits nothing");
+            return;
+        }
+    };
+    let diffs = diffs.expect("what was taken is whole");
+    assert_eq!(reports.len(), diffs.len());
+    let records = Records::load(&f.project).expect("it is whole");
+    for (report, diff) in reports.iter().zip(&diffs) {
+        let base = match &diff.0.from {
+            Some(from) => images.get(from).expect("it has this base").clone(),
+            None => Some(Vec::new()),
+        };
+        let image = base.and_then(|base| applied(base, diff));
+        let id = report.id.expect("no dry run");
+        let backup = records.all().iter().find(|backup| backup.id == id);
+        let backup = backup.expect("it was committed");
+        if let Some(image) = &image {
+            let mut restored = Vec::new();
+            let to = Restored::Stream(&mut restored, "memory");
+            ops::restore(&f.project, backup, to, &context).expect("it can be restored");
+            assert!(restored == *image, "another content");
+        }
+        if let Some(to) = &diff.0.to {
+            images.insert(to.clone(), image);
+        }
+    }
+}
+
+/// What `rbd import-diff` makes of an image, unless that is too large.
+fn applied(mut image: Vec<u8>, (header, extents): &Diff) -> Option<Vec<u8>> {
+    let at = |offset: u64| usize::try_from(offset).ok();
+    if header.size > COMPARED_MAX {
+        return None;
+    }
+    image.resize(at(header.size)?, 0);
+    for (extent, data) in extents {
+        let range = &mut image[at(extent.offset)?..at(extent.end())?];
+        match extent.kind {
+            ExtentKind::Data => range.copy_from_slice(data),
+            ExtentKind::Zero => range.fill(0),
+        }
+    }
+    Some(image)
+}
