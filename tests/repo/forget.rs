@@ -191,11 +191,14 @@ fn policy_of(count: u64) -> Policy {
     Policy::new([Rule::Last(Period::Each, Count::Most(count))])
 }
 
+/// Which calls a plan counts.
+type At = fn(u64, Fault) -> Plan;
+
 #[test]
 fn a_store_that_dies_or_fails_at_any_call_of_a_forget() {
     let (base, ids) = days(&LINE);
     let keep = kept(&ids);
-    let faults: [(fn(u64, Fault) -> Plan, Fault); 5] = [
+    let faults: [(At, Fault); 5] = [
         (Plan::at, Fault::Die(Moment::Before)),
         (Plan::at, Fault::Die(Moment::After)),
         (Plan::at_write, Fault::Tear),
@@ -281,13 +284,13 @@ fn a_tombstone_that_is_damaged_is_told() {
     let house = open(&store);
     forget(&house, &last(2)).unwrap();
     let objects = store.list("").unwrap();
-    let stone = objects
+    let tombstone = objects
         .iter()
         .find(|o| o.name.as_str().contains("/tombstones/"))
         .unwrap();
-    let mut bytes = store.get(&stone.name, 1 << 20).unwrap();
+    let mut bytes = store.get(&tombstone.name, 1 << 20).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
-    store.put(&stone.name, &[&bytes]).unwrap();
+    store.put(&tombstone.name, &[&bytes]).unwrap();
     let (report, findings) = Host::without_cache().check(&house, false);
     assert!(findings[0].item.starts_with("tombstone "), "{findings:?}");
     assert!(report.errors > report.vanished.len() as u64);
@@ -332,11 +335,11 @@ fn of_two_who_contradict_each_other_one_gives_way() {
     );
     let newest = ids[&("disk".to_owned(), 2)];
     assert_eq!(listed(&first), [newest].into());
-    let stones = store.list("").unwrap();
-    let stones = stones
+    let left = store.list("").unwrap();
+    let left = left
         .iter()
         .filter(|o| o.name.as_str().contains("/tombstones/"));
-    assert_eq!(stones.count(), 1, "what it had said is taken back");
+    assert_eq!(left.count(), 1, "what it had said is taken back");
     assert!(!Tombstones::load(&first.project).unwrap().names(newest));
     whole(&first, "afterwards");
 
