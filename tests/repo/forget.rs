@@ -191,6 +191,9 @@ fn policy_of(count: u64) -> Policy {
     Policy::new([Rule::Last(Period::Each, Count::Most(count))])
 }
 
+/// Which calls a plan counts.
+type At = fn(u64, Fault) -> Plan;
+
 #[test]
 fn a_store_that_dies_or_fails_at_any_call_of_a_forget() {
     type At = fn(u64, Fault) -> Plan;
@@ -333,11 +336,11 @@ fn of_two_who_contradict_each_other_one_gives_way() {
     );
     let newest = ids[&("disk".to_owned(), 2)];
     assert_eq!(listed(&first), [newest].into());
-    let stones = store.list("").unwrap();
-    let stones = stones
+    let left = store.list("").unwrap();
+    let left = left
         .iter()
         .filter(|o| o.name.as_str().contains("/tombstones/"));
-    assert_eq!(stones.count(), 1, "what it had said is taken back");
+    assert_eq!(left.count(), 1, "what it had said is taken back");
     assert!(!Tombstones::load(&first.project).unwrap().names(newest));
     whole(&first, "afterwards");
 
