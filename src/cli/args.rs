@@ -326,7 +326,7 @@ pub(crate) struct BackupArgs {
     /// An RBD diff instead of an image, from “rbd export-diff” or “rbd export --export-format 2”; “-” for
     /// standard input
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    #[arg(conflicts_with_all = ["source", "reread"], requires = "volume")]
+    #[arg(conflicts_with = "source", requires = "volume")]
     pub(crate) diff: Option<OsString>,
     /// The volume's name; the file's name if not given
     #[arg(long, value_name = "NAME")]
@@ -350,7 +350,8 @@ pub(crate) struct BackupArgs {
     /// Zstandard level 1 to 19, or “off”
     #[arg(long, value_name = "LEVEL", default_value = "1", value_parser = compression)]
     pub(crate) compression: Compression,
-    /// Read everything again, even what the source says has not changed
+    /// Read everything again, even what the source says has not changed, and store again what the
+    /// repository has lost
     #[arg(long)]
     pub(crate) reread: bool,
 }

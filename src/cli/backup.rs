@@ -21,7 +21,7 @@ enum Opened {
 pub(super) fn perform(session: &Session, access: &Access, request: Backup) -> Result<(), Failure> {
     let started = Instant::now();
     // The source first: a typo should not cost a password, or make a repository.
-    let source = open(&request.source)?;
+    let source = open(session, &request.source)?;
     let repository = open_or_make(session, access, request.init && !request.dry_run)?;
     let project = repository.project(&access.project, observer(session))?;
     let (volume, volume_chosen) = match request.volume {
@@ -66,7 +66,7 @@ pub(super) fn perform(session: &Session, access: &Access, request: Backup) -> Re
     ])
 }
 
-fn open(source: &BackupSource) -> Result<Opened, Failure> {
+fn open(session: &Session, source: &BackupSource) -> Result<Opened, Failure> {
     let stdin = || {
         StreamSource::stdin().map_err(|error| {
             Failure::new(Code::Failed, "could not read standard input").caused_by(Some(&error))
@@ -79,13 +79,13 @@ fn open(source: &BackupSource) -> Result<Opened, Failure> {
         }
         BackupSource::Diff(source) => {
             let source = match source {
-                Source::Stdin => match InputFile::stdin(diff::STDIN) {
+                Source::Stdin => match InputFile::stdin() {
                     Some(file) => DiffSource::File(file),
                     None => DiffSource::Stream(Box::new(stdin()?), diff::STDIN),
                 },
                 Source::Path(_) => diff::open(source)?,
             };
-            ops::examine_diff(&source)?;
+            ops::examine_diff(&source, &session.cancel)?;
             Opened::Diff(source)
         }
     })

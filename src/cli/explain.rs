@@ -60,8 +60,10 @@ impl From<OpsError> for Failure {
                 )
             }
             OpsError::SnapshotTaken { .. } => Self::from_error(Code::WrongBase, &error).hint(
-                "nothing was stored; if it is of another image, give it another volume with --volume",
+                "nothing was committed; if it is of another image, give it another volume with --volume",
             ),
+            OpsError::OtherImage { .. } => Self::from_error(Code::WrongBase, &error)
+                .hint("nothing was stored; give it another volume with --volume"),
             OpsError::DryRunOfLine { .. } => Self::from_error(Code::Failed, &error)
                 .hint("look into it with “cuttlebone diff inspect”"),
             OpsError::TooLarge { .. } => Self::from_error(Code::Failed, &error)

@@ -105,6 +105,8 @@ pub enum OpsError {
         "{name} has several snapshots, of which each builds on the one before: they cannot be tried without being stored"
     )]
     DryRunOfLine { name: String },
+    #[error("{name} is of an image with other objects than that of volume “{volume}”")]
+    OtherImage { name: String, volume: String },
     #[error("{name} is of an image of {size} bytes, which is more than a backup can hold")]
     TooLarge { name: String, size: u64 },
     #[error("there is no diff from {from} to {to}: {why}")]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::{ErrorKind, Operation, Unsuitable, VolumeError};
+use super::stdin::StreamSource;
 
 /// A file, a device or a pipe. Clones read from the same position.
 #[derive(Debug, Clone)]
@@ -35,15 +36,15 @@ impl InputFile {
         })
     }
 
-    /// Standard input, if it is a regular file of which nothing was read yet; `name` is what messages call it.
+    /// Standard input, if it is a regular file of which nothing was read yet.
     #[must_use]
-    pub fn stdin(name: &str) -> Option<Self> {
+    pub fn stdin() -> Option<Self> {
         let file = File::from(io::stdin().as_fd().try_clone_to_owned().ok()?);
         let metadata = file.metadata().ok().filter(Metadata::is_file)?;
         let unread = (&file).stream_position().ok()? == 0;
         unread.then(|| Self {
             file: Arc::new(file),
-            path: name.into(),
+            path: "/dev/stdin".into(),
             size: Some(metadata.len()),
         })
     }
@@ -58,6 +59,13 @@ impl InputFile {
     #[must_use]
     pub fn size(&self) -> Option<u64> {
         self.size
+    }
+
+    /// The same position, read without waiting for ever: see [`StreamSource`].
+    pub fn polled(&self) -> Result<StreamSource, VolumeError> {
+        let fd = self.file.as_fd().try_clone_to_owned();
+        fd.map(StreamSource::new)
+            .map_err(VolumeError::on(Operation::Open, &self.path))
     }
 
     /// Its bytes from `offset` on, read with a position of their own. None if it is no regular file.

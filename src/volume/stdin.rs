@@ -22,7 +22,7 @@ impl StreamSource {
         Ok(Self::new(io::stdin().as_fd().try_clone_to_owned()?))
     }
 
-    fn new(fd: OwnedFd) -> Self {
+    pub(super) fn new(fd: OwnedFd) -> Self {
         Self(fd.into())
     }
 }

@@ -196,7 +196,6 @@ type At = fn(u64, Fault) -> Plan;
 
 #[test]
 fn a_store_that_dies_or_fails_at_any_call_of_a_forget() {
-    type At = fn(u64, Fault) -> Plan;
     let (base, ids) = days(&LINE);
     let keep = kept(&ids);
     let faults: [(At, Fault); 5] = [

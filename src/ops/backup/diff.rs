@@ -5,16 +5,17 @@
 //! the stream, with all its diffs, was seen to be whole.
 
 use std::io::{ErrorKind, Read};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 
 use super::base::{Ancestor, find_base};
 use super::coverage::Coverage;
 use super::image::within;
-use super::slots::{Deal, Plot, Unsaid, slots_into};
+use super::slots::{Deal, Hear, Plot, Unsaid, slots_into};
 use super::{AHEAD, BackupOptions, BackupReport, Entry, Packed, Run, Stored, content, load};
-use super::{pack, volume_id};
-use crate::base::{Buffer, Cancel, ObjectHash, Phase, Progress, SLOT_SIZE};
+use super::{believe, pack, volume_id};
+use crate::base::{Buffer, Cancel, Notice, ObjectHash, Phase, Progress, SLOT_SIZE};
 use crate::format::{
     ByteString, Content, ContentKind, DiffHeader, DiffReader, Extent, ExtentKind, RbdImage,
     SourceInfo,
@@ -38,19 +39,34 @@ pub fn backup_diff(
 ) -> Result<Vec<BackupReport>, OpsError> {
     let (name, total) = (source.name(), source.size());
     let origin = source.path();
+    let source: Box<dyn Read + Send> = match source {
+        // A named pipe: nobody knows when somebody writes to it.
+        DiffSource::File(file) if file.size().is_none() => Box::new(file.polled()?),
+        source => Box::new(source),
+    };
+    let hung_up = AtomicBool::new(false);
     let patient = Patient {
         source,
         cancel: context.cancel,
+        hung_up: &hung_up,
     };
-    let result = ingest(project, patient, (&name, total), origin, options, context);
+    let told = Told {
+        name: &name,
+        total,
+        origin,
+        hung_up: &hung_up,
+    };
+    let result = ingest(project, patient, told, options, context);
     // An interrupted read is told as what it is.
-    context.cancel.check()?;
+    if matches!(result, Err(OpsError::ReadDiff { .. })) {
+        context.cancel.check()?;
+    }
     result
 }
 
 /// Reads through a diff that lies in a regular file, without its data: whether it is whole is known then
 /// before anything is asked for or stored. Of what can be read only once nothing is said.
-pub fn examine_diff(source: &DiffSource<'_>) -> Result<(), OpsError> {
+pub fn examine_diff(source: &DiffSource<'_>, cancel: &Cancel) -> Result<(), OpsError> {
     let DiffSource::File(file) = source else {
         return Ok(());
     };
@@ -60,19 +76,32 @@ pub fn examine_diff(source: &DiffSource<'_>) -> Result<(), OpsError> {
     let name = source.name();
     let mut reader = DiffReader::open_seekable(stream).map_err(reading(&name))?;
     while reader.next_diff().map_err(reading(&name))?.is_some() {
-        while reader.next_extent().map_err(reading(&name))?.is_some() {}
+        while reader.next_extent().map_err(reading(&name))?.is_some() {
+            cancel.check()?;
+        }
     }
     Ok(())
+}
+
+/// What is known of a source besides what it says.
+struct Told<'a> {
+    name: &'a str,
+    /// Its length in bytes.
+    total: Option<u64>,
+    /// Where it is in the file system.
+    origin: Option<ByteString>,
+    /// Whether whoever took its extents has failed.
+    hung_up: &'a AtomicBool,
 }
 
 fn ingest(
     project: &Project,
     source: impl Read + Send,
-    (name, total): (&str, Option<u64>),
-    origin: Option<ByteString>,
+    told: Told<'_>,
     options: &BackupOptions,
     context: &Context<'_>,
 ) -> Result<Vec<BackupReport>, OpsError> {
+    let name = told.name;
     let mut reader = DiffReader::open(source).map_err(reading(name))?;
     let records = load(project, context)?;
     let line = Line {
@@ -81,10 +110,9 @@ fn ingest(
         context,
         records: &records,
         image: reader.image().map(RbdImage::from),
-        origin,
-        name,
-        total,
+        told,
     };
+    line.same_image()?;
     if options.dry_run && reader.diffs() > 1 {
         return Err(OpsError::DryRunOfLine {
             name: name.to_owned(),
@@ -100,7 +128,11 @@ fn ingest(
         // Only now: what does not fit should cost no time either.
         let index = match &mut index {
             Some(index) => index,
-            none => none.insert(context.index(project)?),
+            none => {
+                let index = none.insert(context.index(project)?);
+                believe(index, options)?;
+                index
+            }
         };
         members.push(line.member(index, &mut reader, header, base)?);
     }
@@ -118,9 +150,7 @@ struct Line<'a> {
     context: &'a Context<'a>,
     records: &'a Records,
     image: Option<RbdImage>,
-    origin: Option<ByteString>,
-    name: &'a str,
-    total: Option<u64>,
+    told: Told<'a>,
 }
 
 /// One diff that was read and stored.
@@ -157,6 +187,22 @@ pub(super) enum AncestorId {
 }
 
 impl<'a> Line<'a> {
+    /// Fails if the stream describes another image than the one that the volume was last told of.
+    fn same_image(&self) -> Result<(), OpsError> {
+        let shape = |image: &RbdImage| (image.order, image.stripe_unit, image.stripe_count);
+        let backups = self.records.of_volume(&self.options.volume).rev();
+        let before = backups
+            .filter_map(|backup| backup.record.source.as_ref()?.image.as_ref())
+            .next();
+        match (&self.image, before) {
+            (Some(now), Some(before)) if shape(now) != shape(before) => Err(OpsError::OtherImage {
+                name: self.told.name.to_owned(),
+                volume: self.options.volume.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Stores what one diff says.
     fn member<R: Read + Send>(
         &self,
@@ -167,15 +213,16 @@ impl<'a> Line<'a> {
     ) -> Result<Member<'a>, OpsError> {
         if header.size > Content::SIZE_MAX {
             return Err(OpsError::TooLarge {
-                name: self.name.to_owned(),
+                name: self.told.name.to_owned(),
                 size: header.size,
             });
         }
         let started = Timestamp::now();
         let taken = self.taken(&header);
         let options = BackupOptions {
-            // What the volume has already need not be stored to be compared with it.
-            dry_run: self.options.dry_run || !taken.is_empty(),
+            // What the volume has already need not be stored to be compared with it; unless it is to be
+            // made good.
+            dry_run: self.options.dry_run || !(taken.is_empty() || self.options.reread),
             ..self.options.clone()
         };
         let packed = pack(
@@ -248,21 +295,21 @@ impl<'a> Line<'a> {
                 spare: &spare,
                 open: None,
             };
-            while let Some(extent) = reader.next_extent().map_err(reading(self.name))? {
+            while let Some(extent) = reader.next_extent().map_err(reading(self.told.name))? {
                 slots.extent(&extent, |into| {
                     self.context.cancel.check()?;
-                    reader.read_data(into).map_err(reading(self.name))
+                    reader.read_data(into).map_err(reading(self.told.name))
                 })?;
                 self.context.observer.progress(Progress {
                     phase: Phase::Backup,
                     done: reader.offset(),
-                    total: self.total,
+                    total: self.told.total,
                 });
             }
             slots.finish(shrunk.then_some(size))?;
             let read = reader.offset() - begin;
             let tally = &run.tally.read;
-            tally.fetch_add(read, std::sync::atomic::Ordering::Relaxed);
+            tally.fetch_add(read, Ordering::Relaxed);
             Ok(())
         };
         let fill = |_: u64, _: &Coverage, mut data: Buffer, buf: &mut Buffer| {
@@ -271,12 +318,27 @@ impl<'a> Line<'a> {
             let _ = spare_in.try_send(data);
             Ok(())
         };
-        let top = slots_into(run, &plot, deal, fill, |_| ())?;
+        let hear = Hear {
+            planted: |_| (),
+            failed: || self.told.hung_up.store(true, Ordering::Relaxed),
+        };
+        let top = slots_into(run, &plot, deal, fill, hear)?;
         Ok(Stored {
             kind: ContentKind::Image,
             size,
             top,
         })
+    }
+
+    /// A backup that is there keeps the labels that it has.
+    fn tell_of_labels(&self, existing: &Backup) {
+        if self.options.labels != existing.record.labels && !self.options.labels.is_empty() {
+            let text = format!(
+                "backup {} is there already, and keeps its own labels",
+                existing.id
+            );
+            self.context.observer.notice(Notice::Text(text));
+        }
     }
 
     /// Commits what the volume does not have, oldest first.
@@ -293,14 +355,17 @@ impl<'a> Line<'a> {
             let snapshot = named(&member.header.to);
             let (size, counts) = (member.packed.stored.size, member.packed.counts);
             let id = match member.existing {
-                Some(existing) => Some(existing.id),
+                Some(existing) => {
+                    self.tell_of_labels(existing);
+                    Some(existing.id)
+                }
                 None if self.options.dry_run => None,
                 None => {
                     let entry = Entry {
                         started: member.started,
                         packed: member.packed,
                         source: SourceInfo {
-                            path: self.origin.clone(),
+                            path: self.told.origin.clone(),
                             snapshot: snapshot.clone(),
                             protected: member.header.protected,
                             from_snapshot: named(&member.header.from),
@@ -398,10 +463,11 @@ impl Slots<'_> {
     }
 }
 
-/// Waits for a source that has nothing for now, as long as nobody interrupts.
+/// Waits for a source that has nothing for now, as long as nobody interrupts and somebody takes what comes.
 struct Patient<'a, R> {
     source: R,
     cancel: &'a Cancel,
+    hung_up: &'a AtomicBool,
 }
 
 impl<R: Read> Read for Patient<'_, R> {
@@ -410,6 +476,9 @@ impl<R: Read> Read for Patient<'_, R> {
             match self.source.read(into) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.cancel.check().map_err(std::io::Error::other)?;
+                    if self.hung_up.load(Ordering::Relaxed) {
+                        return Err(std::io::Error::other("nobody takes it"));
+                    }
                 }
                 result => return result,
             }

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use super::coverage::Coverage;
-use super::slots::{Deal, Plot, Unsaid, slots_into};
+use super::slots::{Deal, Hear, Plot, Unsaid, slots_into};
 use super::{Run, Stored};
 use crate::base::{Buffer, Phase, Progress, SLOT_SIZE};
 use crate::format::ContentKind;
@@ -39,8 +39,12 @@ pub(super) fn image_into(
             total: Some(size),
         });
     };
+    let hear = Hear {
+        planted,
+        failed: || (),
+    };
     let deal = |deal: &mut Deal<Extents>| find_slots(image, deal);
-    let top = slots_into(run, &plot, deal, fill, planted)?;
+    let top = slots_into(run, &plot, deal, fill, hear)?;
     if image.changed_meanwhile()? {
         return Err(OpsError::SourceChanged {
             path: image.path().display().to_string(),

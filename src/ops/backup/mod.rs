@@ -128,11 +128,7 @@ pub fn backup(
         same_source(&records, options, &source)?;
     }
     let index = context.index(project)?;
-    if options.reread {
-        // Whoever mistrusts what is there wants lost packs and segments to be made good, too.
-        index.believe_only_what_is_there()?;
-        index.look_again()?;
-    }
+    believe(&index, options)?;
     let packed = pack(
         project,
         &index,
@@ -180,6 +176,15 @@ pub fn backup(
         counts,
         base,
     })
+}
+
+/// Whoever mistrusts what is there wants lost packs and segments to be made good, too.
+fn believe(index: &Index<'_>, options: &BackupOptions) -> Result<(), OpsError> {
+    if options.reread {
+        index.believe_only_what_is_there()?;
+        index.look_again()?;
+    }
+    Ok(())
 }
 
 /// The records, with a word about those that cannot be read.

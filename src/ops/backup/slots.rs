@@ -90,14 +90,22 @@ impl<W> Deal<W> {
     }
 }
 
+/// Who hears how far it has come.
+pub(super) struct Hear<P, F> {
+    /// Up to which slot the tree has come.
+    pub(super) planted: P,
+    /// That it has failed, which whoever deals need not notice by itself.
+    pub(super) failed: F,
+}
+
 /// Makes an image's tree: `deal` names slots, `fill` puts what the source says of one into a buffer of a
-/// slot's length, `planted` hears up to which slot the tree has come. Returns the tree's top.
+/// slot's length. Returns the tree's top.
 pub(super) fn slots_into<W: Send>(
     run: &Run<'_>,
     plot: &Plot,
     deal: impl FnOnce(&mut Deal<W>) -> Result<(), OpsError> + Send,
     fill: impl Fn(u64, &Coverage, W, &mut Buffer) -> Result<(), OpsError> + Sync,
-    planted: impl Fn(u64),
+    hear: Hear<impl Fn(u64), impl Fn()>,
 ) -> Result<Option<BlobId>, OpsError> {
     let ahead = run.context.threads * AHEAD;
     let (jobs_in, jobs) = bounded::<Job<W>>(ahead);
@@ -126,7 +134,7 @@ pub(super) fn slots_into<W: Send>(
             scope.spawn(move || tell(done, |done| work(run, plot, fill, &jobs, done)));
         }
         drop((jobs, done_in));
-        plant(run, plot, done, &permits, planted)
+        plant(run, plot, done, &permits, hear.planted).inspect_err(|_| (hear.failed)())
     })
 }
 
@@ -240,7 +248,13 @@ impl<'a> Merger<'a> {
             return Ok(vec![None; width]);
         };
         match slot_chunks(run.blobs, base, slot, width) {
-            Err(error) if run.reread && error.kind() == ErrorKind::Damaged => Ok(vec![None; width]),
+            Err(error)
+                if run.reread
+                    && self.plot.unsaid == Unsaid::Zeros
+                    && error.kind() == ErrorKind::Damaged =>
+            {
+                Ok(vec![None; width])
+            }
             chunks => Ok(chunks?),
         }
     }
@@ -309,8 +323,11 @@ fn plant(
         packer: run.packer,
         keys: &run.project.keys,
     };
-    // A run that trusts nothing asks for every node, so that what was lost is stored again.
-    let base = plot.base.filter(|_| !run.reread);
+    // A run that trusts nothing asks for every node, so that what was lost is stored again. But what the
+    // source leaves to the base can only come from there.
+    let base = plot
+        .base
+        .filter(|_| !run.reread || plot.unsaid == Unsaid::Base);
     let mut tree = ImageTree::new(&nodes, plot.size, base)?;
     let mut order = InOrder::new();
     let mut next_slot = 0;

@@ -50,6 +50,10 @@ pub fn export_diff(
         size: to.record.content.size,
         protected: None,
     };
+    if header.from.is_some() && header.from == header.to {
+        let why = "both would have the same snapshot name, and no image can have it twice";
+        return Err(no_diff(from, to, why));
+    }
     output.fill(|stream, name| {
         let target = DiffTarget::new(stream, name, &header)?;
         let report = Run::with(project, to, context, Phase::ExportDiff, |run| match from {
@@ -76,11 +80,15 @@ fn check(from: Option<&Backup>, to: &Backup) -> Result<(), OpsError> {
         }
         _ => return Ok(()),
     };
-    Err(OpsError::NoDiff {
+    Err(no_diff(from, to, why))
+}
+
+fn no_diff(from: Option<&Backup>, to: &Backup, why: &'static str) -> OpsError {
+    OpsError::NoDiff {
         from: from.map_or_else(|| "nothing".to_owned(), call),
         to: call(to),
         why,
-    })
+    }
 }
 
 /// A backup, as messages call it.
