@@ -8,7 +8,7 @@ use super::failure::{Code, Failure};
 use super::message::{BackupSummary, Message};
 use super::request::{Backup, BackupSource, Compression, Source, VolumeName};
 use super::{Session, diff};
-use crate::ops::{self, BackupReport, DiffSource, Input};
+use crate::ops::{self, BackupReport, DiffSource, Input, Listed};
 use crate::repo;
 use crate::volume::{ImageSource, StreamSource};
 
@@ -21,7 +21,7 @@ enum Opened {
 pub(super) fn perform(session: &Session, access: &Access, request: Backup) -> Result<(), Failure> {
     let started = Instant::now();
     // The source first: a typo should not cost a password, or make a repository.
-    let source = open(&request.source)?;
+    let source = open(session, &request.source)?;
     let repository = open_or_make(session, access, request.init && !request.dry_run)?;
     let project = repository.project(&access.project, observer(session))?;
     let (volume, volume_chosen) = match request.volume {
@@ -66,21 +66,31 @@ pub(super) fn perform(session: &Session, access: &Access, request: Backup) -> Re
     ])
 }
 
-fn open(source: &BackupSource) -> Result<Opened, Failure> {
+fn open(session: &Session, source: &BackupSource) -> Result<Opened, Failure> {
     let stdin = || {
         StreamSource::stdin().map_err(|error| {
             Failure::new(Code::Failed, "could not read standard input").caused_by(Some(&error))
         })
+    };
+    let described = |source: &Source| match source {
+        Source::Stdin => Ok(DiffSource::Stream(Box::new(stdin()?), diff::STDIN)),
+        Source::Path(_) => diff::open(source),
     };
     Ok(match source {
         BackupSource::Whole(Source::Stdin) => Opened::Whole(Input::Stream(Box::new(stdin()?))),
         BackupSource::Whole(Source::Path(path)) => {
             Opened::Whole(Input::Image(ImageSource::open(path)?))
         }
-        BackupSource::Diff(Source::Stdin) => {
-            Opened::Diff(DiffSource::Stream(Box::new(stdin()?), diff::STDIN))
-        }
-        BackupSource::Diff(source) => Opened::Diff(diff::open(source)?),
+        BackupSource::Diff(source) => Opened::Diff(described(source)?),
+        BackupSource::Listed {
+            image,
+            extents,
+            verify_sample,
+        } => Opened::Whole(Input::Listed(Listed {
+            image: ImageSource::open(image)?,
+            extents: ops::read_extents(described(extents)?, &session.cancel)?,
+            samples: *verify_sample,
+        })),
     })
 }
 
@@ -96,6 +106,7 @@ fn summary(report: &BackupReport, volume: &str, duration: f64) -> BackupSummary 
         bytes_new: report.counts.new,
         bytes_stored: report.counts.stored,
         chunks_new: report.counts.chunks_new,
+        chunks_verified: report.verified,
         duration,
         base: report.base.map(|id| id.to_string()),
     }

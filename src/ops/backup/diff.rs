@@ -4,17 +4,18 @@
 //! snapshot says which that is. So the base is found by that name, and nothing is committed before
 //! the stream, with all its diffs, was seen to be whole.
 
-use std::io::{ErrorKind, Read};
+use std::io::Read;
 
 use jiff::Timestamp;
 
 use super::base::{Ancestor, find_base};
 use super::coverage::Coverage;
 use super::image::within;
+use super::patient::Patient;
 use super::slots::{Deal, Plot, Unsaid, slots_into};
 use super::{AHEAD, BackupOptions, BackupReport, Entry, Packed, Run, Stored, content, load};
 use super::{pack, volume_id};
-use crate::base::{Buffer, Cancel, ObjectHash, Phase, Progress, SLOT_SIZE};
+use crate::base::{Buffer, ObjectHash, Phase, Progress, SLOT_SIZE};
 use crate::format::{
     ByteString, Content, ContentKind, DiffHeader, DiffReader, Extent, ExtentKind, RbdImage,
     SourceInfo,
@@ -305,6 +306,7 @@ impl<'a> Line<'a> {
                 size,
                 counts,
                 base,
+                verified: None,
             });
         }
         Ok(reports)
@@ -377,24 +379,5 @@ impl Slots<'_> {
             self.place(slot, within(slot, size)..end)?.fill(0);
         }
         self.close()
-    }
-}
-
-/// Waits for a source that has nothing for now, as long as nobody interrupts.
-struct Patient<'a, R> {
-    source: R,
-    cancel: &'a Cancel,
-}
-
-impl<R: Read> Read for Patient<'_, R> {
-    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
-        loop {
-            match self.source.read(into) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.cancel.check().map_err(std::io::Error::other)?;
-                }
-                result => return result,
-            }
-        }
     }
 }
