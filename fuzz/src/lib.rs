@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod extents;
 mod fixture;
 mod hostile;
 mod objects;
@@ -11,6 +12,7 @@ mod rbd;
 pub mod seeds;
 mod texts;
 
+pub use extents::extents;
 pub use hostile::hostile_repository;
 pub use objects::{key_slot, project_object, repository_file, sealed_object};
 pub use packs::{index_segment, node, pack};
@@ -21,7 +23,7 @@ pub use texts::{names, record};
 pub type Target = fn(&[u8]);
 
 /// All targets, by name.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("repository_file", repository_file),
     ("key_slot", key_slot),
     ("project_object", project_object),
@@ -33,4 +35,5 @@ pub const TARGETS: [(&str, Target); 11] = [
     ("names", names),
     ("hostile_repository", hostile_repository),
     ("rbd_diff", rbd_diff),
+    ("extents", extents),
 ];
