@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod extents;
 mod fixture;
 mod hostile;
 mod ingest;
@@ -12,6 +13,7 @@ mod rbd;
 pub mod seeds;
 mod texts;
 
+pub use extents::extents;
 pub use hostile::hostile_repository;
 pub use ingest::ingest;
 pub use objects::{key_slot, project_object, repository_file, sealed_object};
@@ -23,7 +25,7 @@ pub use texts::{names, record};
 pub type Target = fn(&[u8]);
 
 /// All targets, by name.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("repository_file", repository_file),
     ("key_slot", key_slot),
     ("project_object", project_object),
@@ -36,4 +38,5 @@ pub const TARGETS: [(&str, Target); 12] = [
     ("hostile_repository", hostile_repository),
     ("rbd_diff", rbd_diff),
     ("ingest", ingest),
+    ("extents", extents),
 ];

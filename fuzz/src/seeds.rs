@@ -27,7 +27,7 @@ pub struct Seed {
 /// All seeds; the same in every run.
 #[must_use]
 pub fn all() -> Vec<Seed> {
-    let groups: [(&str, Named); 10] = [
+    let groups: [(&str, Named); 11] = [
         ("repository_file", repository_files()),
         ("key_slot", key_slots()),
         ("project_object", project_objects()),
@@ -38,6 +38,7 @@ pub fn all() -> Vec<Seed> {
         ("record", records()),
         ("names", names()),
         ("hostile_repository", hostile::repositories()),
+        ("extents", extent_lists()),
     ];
     let seeds = groups.into_iter().flat_map(|(target, seeds)| {
         let seed = move |(name, bytes)| Seed {
@@ -394,6 +395,51 @@ fn records() -> Named {
         ("short", cut(&image.encode(), 1)),
         ("image", image.encode()),
     ]
+}
+
+fn extent_lists() -> Named {
+    let texts = [
+        (
+            "json",
+            r#"[{"offset":0,"length":512,"exists":"true"},{"offset":130560,"length":512,"exists":"false"}]"#,
+        ),
+        (
+            "json-boolean",
+            r#"[{"exists":true,"length":0,"offset":9}]"#,
+        ),
+        (
+            "json-overflow",
+            r#"[{"offset":1,"length":18446744073709551615,"exists":"true"}]"#,
+        ),
+        (
+            "json-unknown",
+            r#"[{"offset":1,"length":1,"exists":"true","\u001b":0}]"#,
+        ),
+        ("json-empty", "[]"),
+        (
+            "xml",
+            "<extents><extent><offset>0</offset><length>512</length><exists>true</exists></extent></extents>",
+        ),
+        (
+            "xml-pretty",
+            "<?xml version=\"1.0\"?>\n<extents>\n <extent>\n  <offset> 7 </offset>\n  <exists>false</exists><length>1</length>\n </extent>\n</extents>\n",
+        ),
+        (
+            "xml-entity",
+            "<extents><extent><offset>&#48;</offset></extent></extents>",
+        ),
+        (
+            "xml-doctype",
+            "<!DOCTYPE a [<!ENTITY b \"c\">]><extents/>",
+        ),
+        ("xml-empty", "<extents/>"),
+        (
+            "plain",
+            "Offset   Length  Type\n2662400  4096    data\n2686976  36864   zero\n",
+        ),
+        ("plain-cut", "Offset   Length  Type\n2662400  4096    data"),
+    ];
+    texts.map(|(name, text)| (name, text.into())).into()
 }
 
 fn names() -> Named {

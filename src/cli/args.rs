@@ -153,6 +153,7 @@ Example:
 Examples:
   cuttlebone backup disk.img
   cuttlebone backup /dev/vg0/root --volume web1-root --label host=web1
+  rbd diff --from-snap mon pool/web1@tue --format json | cuttlebone backup /dev/rbd0 --extents - --volume web1
   pg_dumpall | cuttlebone backup - --volume db.dump")]
     Backup(BackupArgs),
 
@@ -328,6 +329,14 @@ pub(crate) struct BackupArgs {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     #[arg(conflicts_with = "source", requires = "volume")]
     pub(crate) diff: Option<OsString>,
+    /// Read only what this list names, and take the rest from the base: what “rbd diff --from-snap” of the
+    /// base's snapshot says, as JSON, XML or plain; “-” for standard input
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(conflicts_with_all = ["diff", "reread"], requires = "volume")]
+    pub(crate) extents: Option<OsString>,
+    /// Chunks outside the list to compare with the base first, picked at random [default: 64]
+    #[arg(long, value_name = "N", requires = "extents")]
+    pub(crate) verify_sample: Option<u64>,
     /// The volume's name; the file's name if not given
     #[arg(long, value_name = "NAME")]
     pub(crate) volume: Option<String>,

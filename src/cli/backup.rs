@@ -8,7 +8,7 @@ use super::failure::{Code, Failure};
 use super::message::{BackupSummary, Message};
 use super::request::{Backup, BackupSource, Compression, Source, VolumeName};
 use super::{Session, diff};
-use crate::ops::{self, BackupReport, DiffSource, Input};
+use crate::ops::{self, BackupReport, DiffSource, Input, Listed};
 use crate::repo;
 use crate::volume::{ImageSource, InputFile, StreamSource};
 
@@ -72,6 +72,10 @@ fn open(session: &Session, source: &BackupSource) -> Result<Opened, Failure> {
             Failure::new(Code::Failed, "could not read standard input").caused_by(Some(&error))
         })
     };
+    let described = |source: &Source| match source {
+        Source::Stdin => Ok(DiffSource::Stream(Box::new(stdin()?), diff::STDIN)),
+        Source::Path(_) => diff::open(source),
+    };
     Ok(match source {
         BackupSource::Whole(Source::Stdin) => Opened::Whole(Input::Stream(Box::new(stdin()?))),
         BackupSource::Whole(Source::Path(path)) => {
@@ -88,6 +92,15 @@ fn open(session: &Session, source: &BackupSource) -> Result<Opened, Failure> {
             ops::examine_diff(&source, &session.cancel)?;
             Opened::Diff(source)
         }
+        BackupSource::Listed {
+            image,
+            extents,
+            verify_sample,
+        } => Opened::Whole(Input::Listed(Listed {
+            image: ImageSource::open(image)?,
+            extents: ops::read_extents(described(extents)?, &session.cancel)?,
+            samples: *verify_sample,
+        })),
     })
 }
 
@@ -103,6 +116,7 @@ fn summary(report: &BackupReport, volume: &str, duration: f64) -> BackupSummary 
         bytes_new: report.counts.new,
         bytes_stored: report.counts.stored,
         chunks_new: report.counts.chunks_new,
+        chunks_verified: report.verified,
         duration,
         base: report.base.map(|id| id.to_string()),
     }

@@ -29,7 +29,7 @@ impl From<OpsError> for Failure {
                 .hint("nothing was removed; to remove it, name it by its id"),
             OpsError::Outrun { .. } => Self::from_error(Code::Busy, &error)
                 .hint("nothing was removed; wait for the other one to end, and run this again"),
-            OpsError::ReadDiff { .. } => Self::from_error(Code::Failed, &error)
+            OpsError::ReadDiff { .. } | OpsError::ReadList { .. } => Self::from_error(Code::Failed, &error)
                 .hint("see whether the disk is whole, or the program before the pipe failed"),
             OpsError::NotADiff { .. } => Self::from_error(Code::Failed, &error)
                 .hint("give what “rbd export-diff” or “rbd export --export-format 2” has written"),
@@ -68,6 +68,20 @@ impl From<OpsError> for Failure {
                 .hint("look into it with “cuttlebone diff inspect”"),
             OpsError::TooLarge { .. } => Self::from_error(Code::Failed, &error)
                 .hint("no Ceph image is that large; export it again"),
+            OpsError::NotAList { .. } => Self::from_error(Code::Failed, &error).hint(
+                "give what “rbd diff --format json” has written, and see whether that failed; if nothing \
+                changed it writes []",
+            ),
+            OpsError::LongList { .. } => Self::from_error(Code::Failed, &error)
+                .hint("make a shorter one with “rbd diff --whole-object”, or back up without --extents"),
+            OpsError::ListBeyondEnd { .. } => Self::from_error(Code::WrongBase, &error)
+                .hint("give the list of this image, at the snapshot that is mapped"),
+            OpsError::BaseCutOtherwise { .. } => Self::from_error(Code::WrongBase, &error)
+                .hint("back up without --extents once"),
+            OpsError::ListIncomplete { .. } => Self::from_error(Code::WrongBase, &error).hint(
+                "nothing was stored; what tracks changes has missed some, or the list does not begin at what \
+                this base is of: run this again without --extents, which reads everything",
+            ),
             OpsError::NoDiff { .. } => Self::from_error(Code::WrongBase, &error)
                 .hint("name two backups of one volume that is an image; “cuttlebone list” shows what there is"),
             OpsError::NoSnapshot { .. } => Self::from_error(Code::WrongBase, &error)

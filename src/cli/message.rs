@@ -89,6 +89,9 @@ pub(crate) struct BackupSummary {
     pub(crate) bytes_new: u64,
     pub(crate) bytes_stored: u64,
     pub(crate) chunks_new: u64,
+    /// Chunks that a list of extents left out, and that were found to be the base's; none without a list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) chunks_verified: Option<u64>,
     pub(crate) duration: f64,
     /// The id of the backup that this one was compared with.
     pub(crate) base: Option<String>,

@@ -127,8 +127,15 @@ fn backup(summary: &BackupSummary) -> String {
         Some(base) => format!("compared with {}", short_id(base)),
         None => "compared with nothing".to_owned(),
     };
+    let verified = match summary.chunks_verified {
+        Some(chunks) => format!(
+            "  {} outside the list compared with the base\n",
+            count(chunks, "chunk")
+        ),
+        None => String::new(),
+    };
     format!(
-        "{first}\n  {}, {base}, read {}, changed {}\n  new {} ({}), {stored} {}, in {}\n",
+        "{first}\n  {}, {base}, read {}, changed {}\n  new {} ({}), {stored} {}, in {}\n{verified}",
         ByteSize(summary.size),
         ByteSize(summary.bytes_read),
         ByteSize(summary.bytes_changed),

@@ -78,6 +78,7 @@ fn a_backup_says_what_it_did() {
         bytes_new: 4 << 20,
         bytes_stored: 2 << 20,
         chunks_new: 64,
+        chunks_verified: None,
         duration: 12.3,
         base: None,
     };
@@ -86,6 +87,12 @@ fn a_backup_says_what_it_did() {
         "backup 3f9a01bc of web1\n  \
          8.0 GiB, compared with nothing, read 1.0 GiB, changed 5.0 MiB\n  \
          new 4.0 MiB (64 chunks), stored 2.0 MiB, in 12 s\n"
+    );
+    summary.chunks_verified = Some(1);
+    let listed = message(&Message::Backup(summary.clone()), &TimeZone::UTC);
+    assert!(
+        listed.ends_with("in 12 s\n  1 chunk outside the list compared with the base\n"),
+        "{listed}"
     );
     summary.backup_id = None;
     let dry = message(&Message::Backup(summary), &TimeZone::UTC);

@@ -1,11 +1,12 @@
 //! What is asked for, as plain checked values: the command line and the environment, decided once.
 
+mod backup;
 mod diff;
 
+pub(crate) use backup::{Backup, BackupSource, VolumeName};
 pub(crate) use diff::{Diff, ExportDiff};
 
-use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::base::{ByteSize, ChunkSize};
@@ -13,7 +14,7 @@ use crate::ops::Policy;
 
 use super::access::{Access, Settings, scheme};
 use super::args::{
-    BackupArgs, CacheCommand, Cli, Command, DiffCommand, ForgetArgs, Format, KdfArgs, KeyCommand,
+    CacheCommand, Cli, Command, DiffCommand, ForgetArgs, Format, KdfArgs, KeyCommand,
     NewPasswordArgs, RestoreArgs, Top,
 };
 use super::environment::Environment;
@@ -48,43 +49,6 @@ pub(crate) enum Operation {
     Stats,
     Key(Key),
     Cache(CacheCommand),
-}
-
-#[derive(Debug)]
-pub(crate) struct Backup {
-    pub(crate) source: BackupSource,
-    pub(crate) volume: VolumeName,
-    pub(crate) base: Option<String>,
-    pub(crate) force_base: bool,
-    pub(crate) init: bool,
-    pub(crate) labels: BTreeMap<String, String>,
-    pub(crate) dry_run: bool,
-    pub(crate) compression: Compression,
-    pub(crate) reread: bool,
-}
-
-/// What is backed up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum BackupSource {
-    /// All of an image or a stream.
-    Whole(Source),
-    /// What an RBD diff says.
-    Diff(Source),
-}
-
-impl BackupSource {
-    fn is_stdin(&self) -> bool {
-        matches!(self, Self::Whole(Source::Stdin) | Self::Diff(Source::Stdin))
-    }
-}
-
-/// Who named the volume.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum VolumeName {
-    /// The user.
-    Chosen(String),
-    /// Nobody: it is called as its file is.
-    OfFile(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -311,63 +275,6 @@ impl Target {
             text => Self::Path(local_path("target", text)?),
         })
     }
-}
-
-impl Backup {
-    fn new(args: BackupArgs) -> Result<Self, Failure> {
-        let source = match (args.diff, args.source) {
-            (Some(diff), _) => BackupSource::Diff(Source::new("diff", diff)?),
-            (None, source) => {
-                BackupSource::Whole(Source::new("source", source.unwrap_or_default())?)
-            }
-        };
-        let volume = match (args.volume, &source) {
-            (Some(name), _) => VolumeName::Chosen(name),
-            (None, BackupSource::Whole(Source::Stdin) | BackupSource::Diff(_)) => {
-                return Err(Failure::usage("standard input has no name for the volume")
-                    .hint("give one with --volume NAME"));
-            }
-            (None, BackupSource::Whole(Source::Path(path))) => VolumeName::OfFile(name_of(path)?),
-        };
-        let (VolumeName::Chosen(name) | VolumeName::OfFile(name)) = &volume;
-        plain_name("volume", name)?;
-        if name.contains(['@', '~']) {
-            return Err(
-                Failure::usage(format!("the volume's name “{name}” contains @ or ~")).hint(
-                    "these mark snapshots and older backups; give another with --volume NAME",
-                ),
-            );
-        }
-        let mut labels = BTreeMap::new();
-        for (key, value) in args.labels {
-            if labels.contains_key(&key) {
-                return Err(Failure::usage(format!("the label “{key}” is given twice")));
-            }
-            labels.insert(key, value);
-        }
-        Ok(Self {
-            source,
-            volume,
-            base: args.base.map(a_backup).transpose()?,
-            force_base: args.force_base,
-            init: args.init,
-            labels,
-            dry_run: args.dry_run,
-            compression: args.compression,
-            reread: args.reread,
-        })
-    }
-}
-
-/// The last part of a path, which names the volume unless told otherwise.
-fn name_of(path: &Path) -> Result<String, Failure> {
-    path.file_name()
-        .and_then(OsStr::to_str)
-        .map(str::to_owned)
-        .ok_or_else(|| {
-            Failure::usage(format!("“{}” gives no name for the volume", path.display()))
-                .hint("give one with --volume NAME")
-        })
 }
 
 impl Restore {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::FormatError;
 
 /// A value whose JSON form is an object, not an array of its members.
-struct Object<T>(T);
+pub(super) struct Object<T>(pub(super) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -1,8 +1,9 @@
-//! Every byte that lies in a repository, and the diff streams of Ceph: encoders, and decoders that are total
-//! (bounded, never panicking). Needs no key; `docs/format.md` is the specification of the repository, and its
+//! Every byte that lies in a repository, and the diff streams and extent lists of Ceph: encoders, and decoders
+//! that are total (bounded, never panicking). Needs no key; `docs/format.md` is the specification of the repository, and its
 //! section numbers are cited here.
 
 mod error;
+mod extents;
 mod header;
 mod index;
 mod json;
@@ -18,6 +19,7 @@ mod tombstone;
 mod wire;
 
 pub use error::FormatError;
+pub use extents::{ExtentList, ExtentsError};
 pub use header::{HEADER_LEN, Magic};
 pub use index::{IndexSegment, PackListing};
 pub use node::{Children, Node, StreamEntries, StreamEntry, image_levels, root_description};

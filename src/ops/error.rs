@@ -1,7 +1,7 @@
 //! What can go wrong with an operation.
 
 use crate::base::{Cancelled, ObjectHash};
-use crate::format::{ContentKind, DiffError};
+use crate::format::{ContentKind, DiffError, ExtentsError};
 use crate::repo::RepoError;
 use crate::volume::VolumeError;
 
@@ -109,6 +109,35 @@ pub enum OpsError {
     OtherImage { name: String, volume: String },
     #[error("{name} is of an image of {size} bytes, which is more than a backup can hold")]
     TooLarge { name: String, size: u64 },
+    #[error("could not read the list of extents {name}")]
+    ReadList {
+        name: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{name} cannot be used as a list of extents")]
+    NotAList {
+        name: String,
+        #[source]
+        source: ExtentsError,
+    },
+    #[error("{name} is too long for a list of extents: more than {limit} bytes")]
+    LongList { name: String, limit: usize },
+    #[error("the list names bytes up to {end}, but {path} ends at {size}")]
+    ListBeyondEnd { path: String, end: u64, size: u64 },
+    #[error("backup “{base}” is cut into other chunks, so a list of extents cannot build on it")]
+    BaseCutOtherwise { base: String },
+    #[error(
+        "{path} is not what {} has in the {len} bytes from {offset} on, which the list of extents leaves out",
+        of_backup(base.as_deref())
+    )]
+    ListIncomplete {
+        path: String,
+        /// The backup whose content was taken for what the list leaves out; without one, zeros.
+        base: Option<String>,
+        offset: u64,
+        len: u64,
+    },
     #[error("there is no diff from {from} to {to}: {why}")]
     NoDiff {
         from: String,
@@ -131,6 +160,13 @@ fn of_snapshot(name: Option<&str>) -> String {
     match name {
         Some(name) => format!("“{name}”"),
         None => "no snapshot".to_owned(),
+    }
+}
+
+fn of_backup(base: Option<&str>) -> String {
+    match base {
+        Some(base) => format!("backup {base}"),
+        None => "an empty image".to_owned(),
     }
 }
 

@@ -11,8 +11,10 @@ mod pipeline;
 mod restore;
 mod stats;
 
-pub use crate::format::{ByteString, DiffHeader, DiffVersion, ImageDescription};
-pub use backup::{BackupOptions, BackupReport, Input, backup, backup_diff, examine_diff};
+pub use crate::format::{ByteString, DiffHeader, DiffVersion, ExtentList, ImageDescription};
+pub use backup::{
+    BackupOptions, BackupReport, Input, Listed, backup, backup_diff, examine_diff, read_extents,
+};
 pub use check::{CheckReport, Finding, check};
 pub use compare::{CompareReport, DifferentExtent, compare};
 pub use diff::{

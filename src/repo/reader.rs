@@ -260,3 +260,30 @@ pub fn slot_chunks(
         _ => Err(misplaced()),
     }
 }
+
+/// A chunk of an image that is not zero, as its slot and its number there; none if all are zeros. At each
+/// node `pick` is given the number of children that are there, at least one, and says which to take.
+pub fn any_chunk(
+    nodes: &impl NodeReader,
+    top: Top,
+    mut pick: impl FnMut(usize) -> Result<usize, RepoError>,
+) -> Result<Option<(u64, usize)>, RepoError> {
+    let (mut node, mut slot) = (top, 0);
+    while let Some(id) = node.id {
+        let read = nodes.read(&id)?;
+        let children = children(&read, node.level)?;
+        let there = children.ids.iter().enumerate();
+        let there: Vec<_> = there.filter(|(_, id)| id.is_some()).collect();
+        let picked = pick(there.len())?;
+        let (number, id) = *there.get(picked).ok_or_else(misplaced)?;
+        if node.level == 0 {
+            return Ok(Some((slot, number)));
+        }
+        slot = slot * 64 + number as u64;
+        node = Top {
+            id: *id,
+            level: node.level - 1,
+        };
+    }
+    Ok(None)
+}

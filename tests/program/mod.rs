@@ -2,6 +2,7 @@
 
 mod diff;
 mod export;
+mod extents;
 mod failures;
 mod forget;
 mod kill;

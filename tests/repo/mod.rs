@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod export;
+mod extents;
 mod faulty;
 mod forget;
 mod index;

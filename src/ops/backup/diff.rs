@@ -4,7 +4,7 @@
 //! snapshot says which that is. So the base is found by that name, and nothing is committed before
 //! the stream, with all its diffs, was seen to be whole.
 
-use std::io::{ErrorKind, Read};
+use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use super::base::{Ancestor, find_base};
 use super::coverage::Coverage;
 use super::image::within;
+use super::patient::Patient;
 use super::slots::{Deal, Hear, Plot, Unsaid, slots_into};
 use super::{AHEAD, BackupOptions, BackupReport, Entry, Packed, Run, Stored, content, load};
 use super::{believe, pack, volume_id};
@@ -190,10 +191,8 @@ impl<'a> Line<'a> {
     /// Fails if the stream describes another image than the one that the volume was last told of.
     fn same_image(&self) -> Result<(), OpsError> {
         let shape = |image: &RbdImage| (image.order, image.stripe_unit, image.stripe_count);
-        let backups = self.records.of_volume(&self.options.volume).rev();
-        let before = backups
-            .filter_map(|backup| backup.record.source.as_ref()?.image.as_ref())
-            .next();
+        let mut backups = self.records.of_volume(&self.options.volume).rev();
+        let before = backups.find_map(|backup| backup.record.source.as_ref()?.image.as_ref());
         match (&self.image, before) {
             (Some(now), Some(before)) if shape(now) != shape(before) => Err(OpsError::OtherImage {
                 name: self.told.name.to_owned(),
@@ -387,6 +386,7 @@ impl<'a> Line<'a> {
                 size,
                 counts,
                 base,
+                verified: None,
             });
         }
         Ok(reports)
@@ -460,28 +460,5 @@ impl Slots<'_> {
             self.place(slot, within(slot, size)..end)?.fill(0);
         }
         self.close()
-    }
-}
-
-/// Waits for a source that has nothing for now, as long as nobody interrupts and somebody takes what comes.
-struct Patient<'a, R> {
-    source: R,
-    cancel: &'a Cancel,
-    hung_up: &'a AtomicBool,
-}
-
-impl<R: Read> Read for Patient<'_, R> {
-    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
-        loop {
-            match self.source.read(into) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.cancel.check().map_err(std::io::Error::other)?;
-                    if self.hung_up.load(Ordering::Relaxed) {
-                        return Err(std::io::Error::other("nobody takes it"));
-                    }
-                }
-                result => return result,
-            }
-        }
     }
 }

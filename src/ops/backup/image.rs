@@ -10,10 +10,10 @@ use crate::base::{Buffer, Phase, Progress, SLOT_SIZE};
 use crate::format::ContentKind;
 use crate::ops::OpsError;
 use crate::repo::{Backup, Top};
-use crate::volume::ImageSource;
+use crate::volume::{ImageSource, VolumeError};
 
 /// Where there may be data in a slot, in bytes of the image, ascending.
-type Extents = Vec<Range<u64>>;
+pub(super) type Extents = Vec<Range<u64>>;
 
 /// Reads an image and stores what changed against the base.
 pub(super) fn image_into(
@@ -43,13 +43,9 @@ pub(super) fn image_into(
         planted,
         failed: || (),
     };
-    let deal = |deal: &mut Deal<Extents>| find_slots(image, deal);
+    let deal = |deal: &mut Deal<Extents>| deal_slots(image.data_extents(), deal);
     let top = slots_into(run, &plot, deal, fill, hear)?;
-    if image.changed_meanwhile()? {
-        return Err(OpsError::SourceChanged {
-            path: image.path().display().to_string(),
-        });
-    }
+    still_the_same(image)?;
     Ok(Stored {
         kind: ContentKind::Image,
         size,
@@ -57,10 +53,13 @@ pub(super) fn image_into(
     })
 }
 
-/// Deals out the slots that have data, in order.
-fn find_slots(image: &ImageSource, deal: &mut Deal<Extents>) -> Result<(), OpsError> {
+/// Deals out the slots that extents, which ascend, lie in.
+pub(super) fn deal_slots(
+    found: impl Iterator<Item = Result<Range<u64>, VolumeError>>,
+    deal: &mut Deal<Extents>,
+) -> Result<(), OpsError> {
     let mut open: Option<(u64, Coverage, Extents)> = None;
-    for extent in image.data_extents() {
+    for extent in found {
         let extent = extent?;
         let mut at = extent.start;
         while at < extent.end {
@@ -80,6 +79,16 @@ fn find_slots(image: &ImageSource, deal: &mut Deal<Extents>) -> Result<(), OpsEr
         Some((slot, coverage, extents)) => deal.slot(slot, coverage, extents),
         None => Ok(()),
     }
+}
+
+/// Fails if the image was written to since it was opened.
+pub(super) fn still_the_same(image: &ImageSource) -> Result<(), OpsError> {
+    if image.changed_meanwhile()? {
+        return Err(OpsError::SourceChanged {
+            path: image.path().display().to_string(),
+        });
+    }
+    Ok(())
 }
 
 /// A byte of the image, counted from the beginning of the slot.

@@ -4,10 +4,14 @@ mod base;
 mod coverage;
 mod diff;
 mod image;
+mod listed;
+mod patient;
+mod sample;
 mod slots;
 mod stream;
 
 pub use diff::{backup_diff, examine_diff};
+pub use listed::{Listed, read_extents};
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -17,6 +21,7 @@ use jiff::Timestamp;
 
 use self::base::{choose_base, same_source, unwritten_since};
 use self::image::image_into;
+use self::listed::listed_into;
 use self::stream::stream_into;
 use super::{Context, OpsError, TOOL};
 use crate::base::{BlobId, Notice, ObjectHash, VolumeId};
@@ -35,6 +40,8 @@ use crate::volume::{ImageIdentity, ImageKind, ImageSource};
 pub enum Input {
     /// An image file or a block device.
     Image(ImageSource),
+    /// An image of which a list says what changed.
+    Listed(Listed),
     /// Bytes until they end. A read that fails with `WouldBlock` is tried again, unless the backup is to stop.
     Stream(Box<dyn Read + Send>),
 }
@@ -80,6 +87,8 @@ pub struct BackupReport {
     pub counts: Counts,
     /// What it was compared with.
     pub base: Option<ObjectHash>,
+    /// Chunks that a list of extents did not name, and that were compared with the base; none without a list.
+    pub verified: Option<u64>,
 }
 
 /// What was counted on the way.
@@ -87,6 +96,7 @@ pub struct BackupReport {
 struct Tally {
     changed: AtomicU64,
     read: AtomicU64,
+    verified: AtomicU64,
 }
 
 /// A content that has been stored.
@@ -121,9 +131,14 @@ pub fn backup(
     let records = load(project, context)?;
     let (kind, source) = match &input {
         Input::Image(image) => (ContentKind::Image, source_info(image.identity())),
+        Input::Listed(listed) => (ContentKind::Image, listed.source_info()),
         Input::Stream(_) => (ContentKind::Stream, SourceInfo::of_kind("stdin")),
     };
     let base = choose_base(&records, options, kind)?;
+    let with_list = matches!(input, Input::Listed(_));
+    if let Input::Listed(listed) = &input {
+        listed.check(project, base)?;
+    }
     if !options.volume_chosen {
         same_source(&records, options, &source)?;
     }
@@ -147,12 +162,14 @@ pub fn backup(
                 })
             }
             (Input::Image(image), base) => image_into(run, &image, base),
+            (Input::Listed(listed), base) => listed_into(run, &listed, base),
             (Input::Stream(source), _) => stream_into(run, source),
         },
     )?;
     index.close();
     context.cancel.check()?;
     let (size, counts) = (packed.stored.size, packed.counts);
+    let verified = with_list.then_some(packed.verified);
     let base = base.map(|b| b.id);
     let id = if options.dry_run {
         None
@@ -175,6 +192,7 @@ pub fn backup(
         size,
         counts,
         base,
+        verified,
     })
 }
 
@@ -209,6 +227,7 @@ fn volume_id(records: &Records, name: &str) -> Result<VolumeId, OpsError> {
 struct Packed {
     stored: Stored,
     counts: Counts,
+    verified: u64,
     receipt: IndexStored,
 }
 
@@ -251,6 +270,7 @@ fn pack(
     Ok(Packed {
         stored,
         counts,
+        verified: tally.verified.into_inner(),
         receipt,
     })
 }

@@ -1,0 +1,175 @@
+//! Backup of an image of which a list says what changed: what it names is read, all else is the base's.
+//!
+//! Nothing but a sample vouches for the list. So a backup that was made by one is never taken for a file's
+//! content without a look: see [`Listed::source_info`].
+
+use std::io::Read;
+use std::ops::Range;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+
+use super::coverage::Coverage;
+use super::image::{Extents, deal_slots, still_the_same};
+use super::patient::Patient;
+use super::sample::verify;
+use super::slots::{Deal, Hear, Plot, Unsaid, slots_into};
+use super::{Run, Stored, source_info};
+use crate::base::{Buffer, Cancel, Notice, Phase, Progress, SLOT_SIZE};
+use crate::format::{ContentKind, ExtentList, SourceInfo};
+use crate::ops::diff::DiffSource;
+use crate::ops::{Context, OpsError};
+use crate::repo::{Backup, Project, Top};
+use crate::volume::ImageSource;
+
+/// An image with a list of what changed in it since the base, as `rbd diff` gives it. Without a base
+/// everything that the list leaves out is zeros.
+pub struct Listed {
+    /// What is read.
+    pub image: ImageSource,
+    /// What may have changed.
+    pub extents: ExtentList,
+    /// So many chunks that the list leaves out are compared with the base before anything is stored; all, if
+    /// there are no more. It takes 16 bytes of memory for each.
+    pub samples: u64,
+}
+
+/// Reads a list of extents, of [`ExtentList::TEXT_MAX`] bytes at most.
+///
+/// Fails if the source cannot be read, is longer, or is no such list.
+pub fn read_extents(source: DiffSource<'_>, cancel: &Cancel) -> Result<ExtentList, OpsError> {
+    let (name, limit) = (source.name(), ExtentList::TEXT_MAX);
+    let too_long = |size: u64| size > limit as u64;
+    let mut text = Vec::new();
+    let whole = if source.size().is_some_and(too_long) {
+        Ok(())
+    } else {
+        let patient = Patient {
+            source,
+            cancel,
+            hung_up: &AtomicBool::new(false),
+        };
+        let read = patient.take(limit as u64 + 1).read_to_end(&mut text);
+        if read.is_ok() && !too_long(text.len() as u64) {
+            return ExtentList::parse(&text).map_err(|source| OpsError::NotAList { name, source });
+        }
+        read.map(drop)
+    };
+    // An interrupted read is told as what it is.
+    cancel.check()?;
+    match whole {
+        Ok(()) => Err(OpsError::LongList { name, limit }),
+        Err(source) => Err(OpsError::ReadList { name, source }),
+    }
+}
+
+impl Listed {
+    /// Where the backup comes from. The file's times say nothing of its content here: if the list was wrong, a
+    /// later backup of all of the file must not find it unchanged.
+    pub(super) fn source_info(&self) -> SourceInfo {
+        SourceInfo {
+            settled: false,
+            ..source_info(self.image.identity())
+        }
+    }
+
+    /// Whether list and base can be used at all.
+    pub(super) fn check(&self, project: &Project, base: Option<&Backup>) -> Result<(), OpsError> {
+        let (end, size) = (self.extents.end(), self.image.size());
+        if end > size {
+            let path = self.image.path().display().to_string();
+            return Err(OpsError::ListBeyondEnd { path, end, size });
+        }
+        let chunk_size = project.chunk_size.bytes();
+        match base.filter(|base| base.record.content.chunk_size != chunk_size) {
+            None => Ok(()),
+            Some(base) => Err(OpsError::BaseCutOtherwise {
+                base: base.id.to_string(),
+            }),
+        }
+    }
+
+    /// What is to be read, in whole chunks: what the list names, and the end if it has moved.
+    fn plan(&self, chunk_size: u64, base: Option<&Backup>) -> ExtentList {
+        let size = self.image.size();
+        let edge = match base.map(|base| base.record.content.size) {
+            Some(before) if before < size => before..size,
+            // Behind the end there are zeros, up to that of the slot. Whole slots go by themselves.
+            Some(before) if before > size => size..size.next_multiple_of(SLOT_SIZE),
+            _ => 0..0,
+        };
+        let listed = self.extents.ranges().iter().cloned();
+        let all: ExtentList = listed.chain([edge]).collect();
+        all.widened(chunk_size)
+    }
+}
+
+/// Reads what the list names and stores what changed against the base; a sample of the rest comes first.
+pub(super) fn listed_into(
+    run: &Run<'_>,
+    listed: &Listed,
+    base: Option<&Backup>,
+) -> Result<Stored, OpsError> {
+    let Context {
+        observer, cancel, ..
+    } = *run.context;
+    if base.is_none() {
+        let text = "there is no backup to build on, so what the list of extents leaves out is taken for zeros";
+        observer.notice(Notice::Text(text.to_owned()));
+    }
+    let (image, size) = (&listed.image, listed.image.size());
+    let plan = listed.plan(run.project.chunk_size.bytes().into(), base);
+    verify(run, listed, &plan, base)?;
+    cancel.check()?;
+    let plot = Plot {
+        size,
+        base: base.map(|base| Top::new(base.top, base.record.content.size)),
+        unsaid: Unsaid::Base,
+    };
+    let fill = |slot: u64, coverage: &Coverage, _: Extents, buf: &mut Buffer| {
+        for range in coverage.ranges() {
+            let offset = slot * SLOT_SIZE + range.start as u64;
+            read_padded(run, image, offset, &mut buf[range.clone()])?;
+        }
+        Ok(())
+    };
+    let planted = |slots: u64| {
+        observer.progress(Progress {
+            phase: Phase::Backup,
+            done: (slots * SLOT_SIZE).min(size),
+            total: Some(size),
+        });
+    };
+    let deal = |deal: &mut Deal<Extents>| {
+        let extents: &[Range<u64>] = plan.ranges();
+        deal_slots(extents.iter().cloned().map(Ok), deal)
+    };
+    let hear = Hear {
+        planted,
+        failed: || (),
+    };
+    let top = slots_into(run, &plot, deal, fill, hear)?;
+    still_the_same(image)?;
+    Ok(Stored {
+        kind: ContentKind::Image,
+        size,
+        top,
+    })
+}
+
+/// Reads from `offset` on; behind the image's end there are zeros.
+pub(super) fn read_padded(
+    run: &Run<'_>,
+    image: &ImageSource,
+    offset: u64,
+    into: &mut [u8],
+) -> Result<(), OpsError> {
+    let left = image.size().saturating_sub(offset);
+    let len = usize::try_from(left).unwrap_or(usize::MAX).min(into.len());
+    let (there, behind) = into.split_at_mut(len);
+    if !there.is_empty() {
+        image.read_at(offset, there)?;
+    }
+    behind.fill(0);
+    run.tally.read.fetch_add(len as u64, Ordering::Relaxed);
+    Ok(())
+}

@@ -1,0 +1,211 @@
+//! Is a list of extents true? Chunks that it leaves out, picked at random, are compared with the base.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+
+use super::Run;
+use super::image::still_the_same;
+use super::listed::{Listed, read_padded};
+use crate::base::{BlobId, Buffer, is_zero};
+use crate::crypto::random;
+use crate::format::ExtentList;
+use crate::ops::OpsError;
+use crate::repo::{Backup, RepoError, Top, any_chunk, slot_chunks};
+
+/// A base may have data almost only where the list is: after so many vain looks for each sample, any chunk will do.
+const LOOKS: u64 = 8;
+
+/// Compares chunks that `plan` leaves out with the base. Half of them are such that the base has data there
+/// (which may have been discarded since), half are anywhere, holes included.
+pub(super) fn verify(
+    run: &Run<'_>,
+    listed: &Listed,
+    plan: &ExtentList,
+    base: Option<&Backup>,
+) -> Result<(), OpsError> {
+    let chunk_size = u64::from(run.project.chunk_size.bytes());
+    let chunks = listed.image.size().div_ceil(chunk_size);
+    let left_out = LeftOut::new(plan, chunk_size, chunks);
+    let top = base.map(|base| Top::new(base.top, base.record.content.size));
+    let mut compare = Comparison {
+        run,
+        listed,
+        base,
+        top,
+        slot: None,
+        buf: Buffer::new(run.project.chunk_size.usize()),
+    };
+    if listed.samples >= left_out.count {
+        let gaps = left_out.gaps.into_iter();
+        gaps.flat_map(|(_, gap)| gap)
+            .try_for_each(|chunk| compare.chunk(chunk))
+    } else {
+        let samples = choose(run, &left_out, listed.samples, top)?;
+        samples
+            .into_iter()
+            .try_for_each(|chunk| compare.chunk(chunk))
+    }
+}
+
+/// Picks `samples` chunks, which must be fewer than there are.
+fn choose(
+    run: &Run<'_>,
+    left_out: &LeftOut,
+    samples: u64,
+    top: Option<Top>,
+) -> Result<BTreeSet<u64>, OpsError> {
+    let width = run.project.chunk_size.per_slot() as u64;
+    let mut chosen = BTreeSet::new();
+    if let Some(top) = top {
+        let of_data = samples.div_ceil(2);
+        for _ in 0..of_data.saturating_mul(LOOKS) {
+            run.context.cancel.check()?;
+            let pick = |children: usize| {
+                let picked = below(children as u64)?;
+                Ok(usize::try_from(picked).unwrap_or(usize::MAX))
+            };
+            let Some((slot, number)) = any_chunk(run.blobs, top, pick)? else {
+                break;
+            };
+            let chunk = slot * width + number as u64;
+            if left_out.contains(chunk) {
+                chosen.insert(chunk);
+            }
+            if chosen.len() as u64 >= of_data {
+                break;
+            }
+        }
+    }
+    while (chosen.len() as u64) < samples {
+        run.context.cancel.check()?;
+        chosen.extend(left_out.get(below(left_out.count)?));
+    }
+    Ok(chosen)
+}
+
+/// A number from 0 to `end`, which is left out, that nobody can foresee.
+fn below(end: u64) -> Result<u64, RepoError> {
+    let number = u64::from_le_bytes(random()?);
+    let scaled = (u128::from(number) * u128::from(end)) >> 64;
+    Ok(u64::try_from(scaled).unwrap_or_default())
+}
+
+/// The chunks of an image that a plan leaves out, by number.
+struct LeftOut {
+    /// Ascending; before each, how many there are in those before it.
+    gaps: Vec<(u64, Range<u64>)>,
+    count: u64,
+}
+
+impl LeftOut {
+    fn new(plan: &ExtentList, chunk_size: u64, chunks: u64) -> Self {
+        let (mut gaps, mut count, mut at) = (Vec::new(), 0, 0);
+        let read = plan.ranges().iter();
+        let read = read.map(|range| range.start / chunk_size..range.end.div_ceil(chunk_size));
+        for range in read.chain(std::iter::once(chunks..chunks)) {
+            let end = range.start.min(chunks);
+            if at < end {
+                gaps.push((count, at..end));
+                count += end - at;
+            }
+            at = range.end;
+        }
+        Self { gaps, count }
+    }
+
+    /// The one of this number among them.
+    fn get(&self, number: u64) -> Option<u64> {
+        let behind = self.gaps.partition_point(|(before, _)| *before <= number);
+        let (before, gap) = self.gaps.get(behind.checked_sub(1)?)?;
+        let chunk = gap.start + (number - before);
+        gap.contains(&chunk).then_some(chunk)
+    }
+
+    fn contains(&self, chunk: u64) -> bool {
+        let behind = self.gaps.partition_point(|(_, gap)| gap.end <= chunk);
+        let gap = self.gaps.get(behind);
+        gap.is_some_and(|(_, gap)| gap.contains(&chunk))
+    }
+}
+
+/// Compares chunks of the image with the base's.
+struct Comparison<'a> {
+    run: &'a Run<'a>,
+    listed: &'a Listed,
+    base: Option<&'a Backup>,
+    top: Option<Top>,
+    /// The slot of the base that was asked for last.
+    slot: Option<(u64, Vec<Option<BlobId>>)>,
+    buf: Buffer,
+}
+
+impl Comparison<'_> {
+    fn chunk(&mut self, chunk: u64) -> Result<(), OpsError> {
+        let (run, image) = (self.run, &self.listed.image);
+        run.context.cancel.check()?;
+        let expected = self.expected(chunk)?;
+        let offset = chunk * self.buf.len() as u64;
+        read_padded(run, image, offset, &mut self.buf)?;
+        let found = (!is_zero(&self.buf)).then(|| run.project.keys.chunk_id(&self.buf));
+        if found != expected {
+            // Whoever writes to it now is no fault of the list.
+            still_the_same(image)?;
+            return Err(OpsError::ListIncomplete {
+                path: image.path().display().to_string(),
+                base: self.base.map(|base| base.id.to_string()),
+                offset,
+                len: (self.buf.len() as u64).min(image.size() - offset),
+            });
+        }
+        run.tally.verified.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What the base has there.
+    fn expected(&mut self, chunk: u64) -> Result<Option<BlobId>, OpsError> {
+        let Some(top) = self.top else {
+            return Ok(None);
+        };
+        let width = self.run.project.chunk_size.per_slot();
+        let (slot, number) = (chunk / width as u64, chunk % width as u64);
+        let known = self.slot.take_if(|(known, _)| *known == slot);
+        let chunks = match known {
+            Some((_, chunks)) => chunks,
+            None => slot_chunks(self.run.blobs, top, slot, width)?,
+        };
+        let number = usize::try_from(number).unwrap_or(usize::MAX);
+        let expected = chunks.get(number).copied().flatten();
+        self.slot = Some((slot, chunks));
+        Ok(expected)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_plan_leaves_out_is_counted_and_found() {
+        // Of chunks of 4 bytes, 0 and 1 are read, and 5 and 6, and 9 to 11, of which 10 is the last.
+        let plan: ExtentList = [0..8, 20..28, 36..48].into_iter().collect();
+        let left_out = LeftOut::new(&plan, 4, 11);
+        let all: Vec<u64> = (0..).map_while(|number| left_out.get(number)).collect();
+        assert_eq!(all, [2, 3, 4, 7, 8]);
+        assert_eq!(left_out.count, 5);
+        for chunk in 0..14 {
+            assert_eq!(left_out.contains(chunk), all.contains(&chunk), "{chunk}");
+        }
+        let none = LeftOut::new(&plan, 4, 2);
+        assert_eq!((none.count, none.get(0)), (0, None));
+        let open = LeftOut::new(&ExtentList::default(), 4, 3);
+        assert_eq!((open.count, open.get(2), open.get(3)), (3, Some(2), None));
+    }
+
+    #[test]
+    fn numbers_are_below_their_end_and_differ() {
+        let numbers: BTreeSet<u64> = (0..200).map(|_| below(10).unwrap()).collect();
+        assert!(numbers.len() > 5 && numbers.iter().all(|number| *number < 10));
+        assert_eq!(below(1).unwrap(), 0);
+    }
+}

@@ -1,0 +1,197 @@
+//! `backup --extents`: lists of what changed, in all forms and none.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+
+use super::World;
+use crate::rbd::fixture;
+use crate::volume::noise;
+
+const MIB: usize = 1 << 20;
+
+/// A world with an image of 8 MiB, and a backup of it in the volume `v`.
+fn world() -> (World, String) {
+    let world = World::new();
+    let mut content = noise(1, 2 * MIB);
+    content.resize(8 * MIB, 0);
+    let image = world.write("disk.img", &content);
+    world.backup(&[&image, "--volume", "v"]);
+    (world, image)
+}
+
+fn change(image: &str, at: u64) {
+    let file = File::options().write(true).open(image).unwrap();
+    file.write_all_at(&noise(at, 100), at).unwrap();
+}
+
+#[test]
+fn a_list_says_what_to_read_in_any_form() {
+    let (world, image) = world();
+    for (number, form) in (0..).zip(["json", "xml", "txt"]) {
+        change(&image, 130_560 + number);
+        change(&image, (5 << 20) + 16_000 + number);
+        let list = fixture(&format!("std-diff-s1-s2.{form}"));
+        let list = list.to_str().unwrap();
+        let words = ["backup", &image, "--volume", "v", "--extents"];
+        let summary = world.json_one(
+            &[&words[..], &[list, "--verify-sample", "1000"]].concat(),
+            "summary",
+        );
+        // Of 128 chunks the extents touch 0 and 1, 20, 40 and 41, and 80.
+        assert_eq!(summary["bytes_read"], 128 * 65_536);
+        assert_eq!(summary["chunks_verified"], 122);
+        assert_eq!(summary["bytes_changed"], 2 * 65_536);
+        assert!(summary["base"].is_string());
+        world.restores("v", &image);
+    }
+
+    change(&image, 0);
+    let list = File::open(fixture("std-diff-s1-s2.json")).unwrap();
+    let words = ["backup", &image, "--volume", "v", "--extents", "-"];
+    let told = world.run_with_stdin(&words, list).ok(&words);
+    assert!(
+        told.contains("  64 chunks outside the list compared with the base\n"),
+        "{told}"
+    );
+    world.restores("v", &image);
+    world.is_clean();
+}
+
+#[test]
+fn a_lying_list_is_20_and_nothing_is_committed() {
+    let (world, image) = world();
+    change(&image, 3 << 20);
+    let list = world.write("list", b"[]");
+    let words = [
+        "backup",
+        &image,
+        "--volume",
+        "v",
+        "--extents",
+        &list,
+        "--verify-sample",
+        "128",
+    ];
+    let told = world.fails(&words, 20);
+    for expected in [
+        "is not what backup ",
+        "65536 bytes from 3145728 on, which the list of extents leaves out",
+        "next: nothing was stored; ",
+        "without --extents",
+    ] {
+        assert!(told.contains(expected), "{expected:?} is not in\n{told}");
+    }
+    assert_eq!(world.json(&["list"]).len(), 1);
+    world.backup(&[&image, "--volume", "v"]);
+    world.restores("v", &image);
+}
+
+#[test]
+fn what_is_no_list_is_refused_before_a_password_is_asked_for() {
+    let mut world = World::empty();
+    world.set("CUTTLEBONE_PASSWORD", "");
+    let image = world.write("disk.img", &[0; 5000]);
+    for (text, code, expected) in [
+        ("", 1, "it is empty"),
+        (
+            "rbd: error opening image",
+            1,
+            "neither JSON, nor XML, nor a table (byte 0)",
+        ),
+        (
+            r#"[{"offset":-1,"length":1,"exists":"true"}]"#,
+            1,
+            "(line 1, column 13)",
+        ),
+        ("Offset  Length  Type\n0  1  hole\n", 1, "(line 2)"),
+        ("<extents><extent>", 1, "cut short (byte 17)"),
+    ] {
+        let list = world.write("list", text.as_bytes());
+        let words = ["backup", &image, "--volume", "v", "--extents", &list];
+        let told = world.fails(&words, code);
+        for expected in [
+            expected,
+            &list,
+            "cannot be used as a list of extents",
+            "rbd diff --format json",
+        ] {
+            assert!(told.contains(expected), "{expected:?} is not in\n{told}");
+        }
+    }
+    let list = world.at("long");
+    let file = File::create(&list).unwrap();
+    file.set_len((256 << 20) + 1).unwrap();
+    let words = ["backup", &image, "--volume", "v", "--extents", &list];
+    let told = world.fails(&words, 1);
+    assert!(told.contains("is too long for a list of extents"), "{told}");
+    fs::remove_file(&list).unwrap();
+    world.fails(&words, 1);
+}
+
+#[test]
+fn a_list_must_lie_within_the_image() {
+    let (world, image) = world();
+    let list = world.write(
+        "list",
+        br#"[{"offset":8388600,"length":9,"exists":"true"}]"#,
+    );
+    let words = ["backup", &image, "--volume", "v", "--extents", &list];
+    let told = world.fails(&words, 20);
+    assert!(
+        told.contains("the list names bytes up to 8388609, but")
+            && told.contains("ends at 8388608"),
+        "{told}"
+    );
+}
+
+#[test]
+fn what_contradicts_a_list_is_wrong_usage() {
+    let (world, image) = world();
+    let list = world.write("list", b"[]");
+    for words in [
+        &["backup", &image, "--extents", &list][..],
+        &["backup", "--volume", "v", "--extents", &list],
+        &["backup", "-", "--volume", "v", "--extents", &list],
+        &[
+            "backup",
+            &image,
+            "--volume",
+            "v",
+            "--extents",
+            &list,
+            "--reread",
+        ],
+        &[
+            "backup",
+            "--diff",
+            &list,
+            "--volume",
+            "v",
+            "--extents",
+            &list,
+        ],
+        &["backup", &image, "--volume", "v", "--verify-sample", "1"],
+        &[
+            "backup",
+            &image,
+            "--volume",
+            "v",
+            "--extents",
+            &list,
+            "--verify-sample",
+            "-1",
+        ],
+        &[
+            "backup",
+            &image,
+            "--volume",
+            "v",
+            "--extents",
+            "-",
+            "--password-file",
+            "-",
+        ],
+    ] {
+        world.fails(words, 2);
+    }
+}

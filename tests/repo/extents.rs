@@ -1,0 +1,335 @@
+//! Images of which a list says what changed: true lists and lying ones, against a plain model.
+
+use cuttlebone::base::Notice;
+use cuttlebone::format::ExtentList;
+use cuttlebone::ops::{self, BackupOptions, BackupReport, Input, Listed, OpsError};
+use cuttlebone::storage::{Backend, MemoryBackend};
+use cuttlebone::volume::ImageSource;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::{CHUNK, Host, House, Image, SLOT, noise, options};
+
+const STEP: u64 = CHUNK as u64;
+const ALL: u64 = u64::MAX;
+
+fn house() -> (House, Host) {
+    let house = House::init(MemoryBackend::new(), CHUNK).unwrap();
+    (house, Host::without_cache())
+}
+
+fn listed(host: &Host, image: &Image, extents: &[(u64, u64)], samples: u64) -> Input {
+    let path = host.path("listed");
+    image.write_to(&path);
+    Input::Listed(Listed {
+        image: ImageSource::open(&path).unwrap(),
+        extents: extents.iter().map(|(at, len)| *at..at + len).collect(),
+        samples,
+    })
+}
+
+fn run(
+    host: &Host,
+    house: &House,
+    input: Input,
+    options: &BackupOptions,
+) -> Result<BackupReport, OpsError> {
+    ops::backup(&house.project, input, options, &host.context())
+}
+
+/// The backup that a list gives is the one that reading everything gives.
+fn assert_same(host: &Host, house: &House, report: &BackupReport, image: &Image) {
+    let full = host.back_up(house, "full", image).unwrap();
+    let (full, made) = (house.backup(full.id), house.backup(report.id.unwrap()));
+    assert_eq!(made.record.content, full.record.content);
+    assert_eq!(&host.restore_image(house, &made).unwrap(), image);
+}
+
+/// Where a list is wrong.
+fn refused_at(result: Result<BackupReport, OpsError>) -> u64 {
+    match result {
+        Err(OpsError::ListIncomplete { offset, .. }) => offset,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Change {
+    at: u64,
+    len: usize,
+    /// Noise of this seed, or zeros.
+    seed: Option<u64>,
+}
+
+fn changes(size: u64) -> impl Strategy<Value = Vec<Change>> {
+    let change = (
+        0..size,
+        1usize..200_000,
+        prop::option::weighted(0.7, 1u64..50),
+    );
+    vec(
+        change.prop_map(|(at, len, seed)| Change { at, len, seed }),
+        0..6,
+    )
+}
+
+fn apply(image: &mut Image, changes: &[Change]) -> Vec<(u64, u64)> {
+    for Change { at, len, seed } in changes {
+        match seed {
+            Some(seed) => image.write(*at, &noise(*seed, *len)),
+            None => image.write(*at, &vec![0; *len]),
+        }
+    }
+    let end = |change: &Change| (change.at + change.len as u64).min(image.size);
+    let inside = changes.iter().filter(|change| change.at < image.size);
+    inside.map(|c| (c.at, end(c) - c.at)).collect()
+}
+
+/// Sizes around what the tree is made of.
+fn size() -> impl Strategy<Value = u64> {
+    let around = prop::sample::select(vec![STEP, SLOT, 2 * SLOT, 3 * SLOT]);
+    prop_oneof![
+        (around, -3i64..4).prop_map(|(size, by)| size.saturating_add_signed(by * 4096)),
+        1..3 * SLOT,
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_true_list_gives_what_reading_everything_gives(
+        sizes in vec(size(), 2..4),
+        steps in vec(changes(3 * SLOT), 3),
+    ) {
+        let (house, host) = house();
+        let mut image = Image::new(0);
+        for (number, (size, changes)) in sizes.iter().zip(&steps).enumerate() {
+            image.resize(*size);
+            let extents = apply(&mut image, changes);
+            let input = listed(&host, &image, &extents, ALL);
+            let report = run(&host, &house, input, &options("v")).unwrap();
+            assert_same(&host, &house, &report, &image);
+            prop_assert_eq!(report.base.is_some(), number > 0);
+            let read = size.div_ceil(STEP) - report.verified.unwrap();
+            prop_assert!(read * STEP >= extents.iter().map(|(_, len)| *len).max().unwrap_or(0));
+        }
+        host.check_clean(&house, "all lists");
+    }
+
+    #[test]
+    fn a_list_that_leaves_a_change_out_is_refused_and_nothing_is_stored(
+        before in changes(2 * SLOT),
+        after in changes(2 * SLOT),
+        at in 0..2 * SLOT,
+    ) {
+        let (house, host) = house();
+        let mut image = Image::new(2 * SLOT);
+        apply(&mut image, &before);
+        let base = host.back_up(&house, "v", &image).unwrap();
+        let extents = apply(&mut image, &after);
+        let mut byte = image.read(at, 1);
+        byte[0] ^= 0x55;
+        image.write(at, &byte);
+        let chunk = at / STEP;
+        let told: ExtentList = extents.iter().map(|(at, len)| *at..at + len).collect();
+        let told = told.widened(STEP);
+        prop_assume!(!told.ranges().iter().any(|range| range.contains(&at)));
+
+        let result = run(&host, &house, listed(&host, &image, &extents, ALL), &options("v"));
+        prop_assert_eq!(refused_at(result), chunk * STEP);
+        prop_assert_eq!(house.backups().len(), 1);
+        prop_assert_eq!(house.backups()[0].id, base.id);
+    }
+}
+
+#[test]
+fn only_what_is_listed_is_read_and_the_rest_is_the_base() {
+    let (house, host) = house();
+    let size = 4 * SLOT;
+    let base = Image::new(size)
+        .with(0, &noise(1, 300_000))
+        .with(3 * SLOT, &noise(2, 300_000));
+    let before = host.back_up(&house, "v", &base).unwrap();
+    let image = base.clone().with(70_000, &noise(3, 10));
+    let input = listed(&host, &image, &[(70_000, 10)], 0);
+    let report = run(&host, &house, input, &options("v")).unwrap();
+    assert_eq!(report.counts.read, STEP);
+    assert_eq!((report.counts.changed, report.counts.chunks_new), (STEP, 1));
+    assert_eq!((report.base, report.verified), (Some(before.id), Some(0)));
+    assert_same(&host, &house, &report, &image);
+
+    // A change that the list does not name is not seen, which is why there are samples.
+    let lied = image.clone().with(3 * SLOT, &noise(4, 10));
+    let input = listed(&host, &lied, &[], 0);
+    let report = run(&host, &house, input, &options("v")).unwrap();
+    assert_same(&host, &house, &report, &image);
+}
+
+#[test]
+fn samples_are_among_data_and_holes_and_no_more_than_asked_for() {
+    let (house, host) = house();
+    // One chunk of data in 16 slots: picked anywhere, 8 of 1024 would hardly ever hit it.
+    let base = Image::new(16 * SLOT).with(9 * SLOT + 5, &noise(1, 10));
+    host.back_up(&house, "v", &base).unwrap();
+    let discarded = Image::new(16 * SLOT);
+    let result = run(
+        &host,
+        &house,
+        listed(&host, &discarded, &[], 8),
+        &options("v"),
+    );
+    assert_eq!(refused_at(result), 9 * SLOT);
+
+    // All holes are written to, and the only data is listed.
+    let mut written = base.clone();
+    for slot in 0..16 {
+        written.write(slot * SLOT, &noise(2, usize::try_from(SLOT).unwrap()));
+    }
+    let listing = [(9 * SLOT, STEP)];
+    let result = run(
+        &host,
+        &house,
+        listed(&host, &written, &listing, 1),
+        &options("v"),
+    );
+    refused_at(result);
+
+    let report = run(
+        &host,
+        &house,
+        listed(&host, &base, &listing, 8),
+        &options("v"),
+    )
+    .unwrap();
+    assert_eq!(report.verified, Some(8));
+    assert_eq!(report.counts.read, 9 * STEP);
+    assert_eq!(house.backups().len(), 2);
+}
+
+#[test]
+fn without_a_base_the_rest_is_zeros_which_is_said_and_looked_at() {
+    let (house, host) = house();
+    let image = Image::new(2 * SLOT + 5000).with(SLOT, &noise(1, 100_000));
+    let extents = [(SLOT + STEP, 34_464), (SLOT, STEP)];
+    let report = run(
+        &host,
+        &house,
+        listed(&host, &image, &extents, ALL),
+        &options("v"),
+    )
+    .unwrap();
+    assert_same(&host, &house, &report, &image);
+    let said = host.heard.take();
+    assert!(
+        said.iter()
+            .any(|n| matches!(n, Notice::Text(text) if text.contains("taken for zeros"))),
+        "{said:?}"
+    );
+
+    let result = run(
+        &host,
+        &house,
+        listed(&host, &image, &extents[..1], ALL),
+        &options("w"),
+    );
+    assert_eq!(refused_at(result), SLOT);
+    let with_base = run(
+        &host,
+        &house,
+        listed(&host, &image, &[], ALL),
+        &options("v"),
+    );
+    assert!(with_base.is_ok());
+    assert!(host.heard.take().is_empty());
+}
+
+#[test]
+fn another_base_can_be_named() {
+    let (house, host) = house();
+    let first = Image::new(SLOT).with(0, &noise(1, 100_000));
+    let old = host.back_up(&house, "v", &first).unwrap();
+    host.back_up(&house, "v", &Image::new(SLOT).with(0, &noise(2, 4 << 20)))
+        .unwrap();
+    let image = first.with(SLOT - 1, &[1]);
+    let named = BackupOptions {
+        base: Some(old.id.to_string()),
+        ..options("v")
+    };
+    let input = || listed(&host, &image, &[(SLOT - 1, 1)], ALL);
+    refused_at(run(&host, &house, input(), &options("v")));
+    let report = run(&host, &house, input(), &named).unwrap();
+    assert_eq!(report.base, Some(old.id));
+    assert_same(&host, &house, &report, &image);
+}
+
+#[test]
+fn a_list_beyond_the_end_is_refused_before_anything_else() {
+    let (house, host) = house();
+    let input = listed(&host, &Image::new(5000), &[(4999, 2)], ALL);
+    let result = run(&host, &house, input, &options("v"));
+    assert!(
+        matches!(
+            result,
+            Err(OpsError::ListBeyondEnd {
+                end: 5001,
+                size: 5000,
+                ..
+            })
+        ),
+        "{result:?}"
+    );
+    assert!(house.backups().is_empty());
+}
+
+/// What a list said must not be found again as the content of a file that nobody wrote to.
+#[test]
+fn a_file_is_read_again_after_a_list() {
+    let (house, host) = house();
+    let on_host = BackupOptions {
+        host: Some("host".to_owned()),
+        ..options("v")
+    };
+    let path = host.path("listed");
+    let image = Image::new(SLOT).with(0, &noise(1, 100_000));
+    image.write_to(&path);
+    // So old that its times can be relied on.
+    let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    file.set_modified(old).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(2100));
+    let open = || ImageSource::open(&path).unwrap();
+    let input = Input::Listed(Listed {
+        image: open(),
+        extents: ExtentList::default(),
+        samples: 0,
+    });
+    run(&host, &house, input, &on_host).unwrap();
+    let full = run(&host, &house, Input::Image(open()), &on_host).unwrap();
+    let backup = house.backup(full.id.unwrap());
+    assert_eq!(host.restore_image(&house, &backup).unwrap(), image);
+    // Such a one is.
+    let again = run(&host, &house, Input::Image(open()), &on_host).unwrap();
+    assert_eq!(again.counts.read, 0);
+}
+
+#[test]
+fn a_refused_list_leaves_the_store_as_it_was() {
+    let backend = std::sync::Arc::new(MemoryBackend::new());
+    let house = House::init(std::sync::Arc::clone(&backend), CHUNK).unwrap();
+    let host = Host::without_cache();
+    host.back_up(&house, "v", &Image::new(SLOT)).unwrap();
+    let stored = || backend.list("").unwrap().len();
+    let before = stored();
+    let image = Image::new(SLOT)
+        .with(0, &noise(1, 1 << 20))
+        .with(2 << 20, &noise(2, 10));
+    let result = run(
+        &host,
+        &house,
+        listed(&host, &image, &[(0, 1 << 20)], ALL),
+        &options("v"),
+    );
+    assert_eq!(refused_at(result), 2 << 20);
+    assert_eq!(stored(), before);
+}
