@@ -20,7 +20,8 @@ pub fn extents(data: &[u8]) {
     assert_eq!(list.end(), ranges.last().map_or(0, |last| last.end));
     let widened = list.widened(65_536);
     for range in ranges {
-        let holds = |wide: &std::ops::Range<u64>| wide.start <= range.start && range.end <= wide.end;
+        let holds =
+            |wide: &std::ops::Range<u64>| wide.start <= range.start && range.end <= wide.end;
         assert!(widened.ranges().iter().any(holds));
     }
     // Said again in each form it is the same.

@@ -403,10 +403,7 @@ fn extent_lists() -> Named {
             "json",
             r#"[{"offset":0,"length":512,"exists":"true"},{"offset":130560,"length":512,"exists":"false"}]"#,
         ),
-        (
-            "json-boolean",
-            r#"[{"exists":true,"length":0,"offset":9}]"#,
-        ),
+        ("json-boolean", r#"[{"exists":true,"length":0,"offset":9}]"#),
         (
             "json-overflow",
             r#"[{"offset":1,"length":18446744073709551615,"exists":"true"}]"#,
@@ -428,10 +425,7 @@ fn extent_lists() -> Named {
             "xml-entity",
             "<extents><extent><offset>&#48;</offset></extent></extents>",
         ),
-        (
-            "xml-doctype",
-            "<!DOCTYPE a [<!ENTITY b \"c\">]><extents/>",
-        ),
+        ("xml-doctype", "<!DOCTYPE a [<!ENTITY b \"c\">]><extents/>"),
         ("xml-empty", "<extents/>"),
         (
             "plain",
