@@ -156,6 +156,38 @@ fn a_stream_that_nobody_writes_to_is_interrupted_at_once() {
 }
 
 #[test]
+fn a_diff_that_does_not_go_on_is_interrupted_at_once() {
+    let world = World::new();
+    let fifo = world.at("fifo");
+    let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
+    assert!(made.success());
+    let head = b"rbd diff v1\ns\0\0\x10\0\0\0\0\0w";
+    for source in ["-", &fifo] {
+        let mut child = world.command(&["backup", "--volume", "v", "--diff", source]);
+        let mut child = child.stdin(Stdio::piped()).spawn().unwrap();
+        let mut pipe = child.stdin.take().unwrap();
+        // Both stay open until the end.
+        let mut named = None;
+        if source == "-" {
+            pipe.write_all(head).unwrap();
+        } else {
+            let fifo = fs::OpenOptions::new().write(true).open(&fifo).unwrap();
+            named.insert(fifo).write_all(head).unwrap();
+        }
+        until(&mut child, || {
+            !super::files(&world.path("cache")).is_empty()
+        });
+        thread::sleep(Duration::from_millis(300));
+        send(&child, Signal::INT);
+        let ended = wait(&mut child, QUICKLY).unwrap();
+        assert_eq!(ended.code(), Some(130), "{source}");
+        drop((pipe, named));
+        fs::remove_dir_all(world.path("cache")).unwrap();
+    }
+    assert_eq!(world.ok(&["list"]), "no backups\n");
+}
+
+#[test]
 fn a_signal_that_was_ignored_before_stays_so() {
     let world = World::new();
     for (ignored, code) in [("", 130), ("trap '' HUP", 0)] {

@@ -79,14 +79,14 @@ fn what_is_no_list_is_refused_with_its_place() {
         ("\n {}", "it is neither JSON, nor XML, nor a table (byte 2)"),
         ("[", "EOF while parsing a list (line 1, column 1)"),
         ("[]x", "trailing characters (line 1, column 3)"),
-        ("[\n[0,1,true]]", "expected an object (line 2, column 1)"),
+        ("[\n[0,1,true]]", "expected an object (line 2, column 0)"),
         (
             r#"[{"offset":-1,"length":1,"exists":"true"}]"#,
             "invalid value: integer `-1`, expected u64 (line 1, column 13)",
         ),
         (
             r#"[{"offset":1,"length":18446744073709551615,"exists":"true"}]"#,
-            "an extent ends beyond 2^64 bytes (line 1, column 59)",
+            "an extent ends beyond 2^64 bytes (line 1, column 60)",
         ),
         (
             r#"[{"offset":1,"length":1}]"#,
