@@ -234,6 +234,7 @@ fn without_a_base_the_rest_is_zeros_which_is_said_and_looked_at() {
         &options("w"),
     );
     assert_eq!(refused_at(result), SLOT);
+    host.heard.take();
     let with_base = run(
         &host,
         &house,
