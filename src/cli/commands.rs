@@ -216,6 +216,7 @@ fn entry(backup: &Backup) -> BackupEntry {
     BackupEntry {
         backup_id: backup.id.to_string(),
         volume: backup.record.volume.name.clone(),
+        snapshot: backup.snapshot().cloned(),
         time: backup.time,
         size: backup.record.content.size,
         bytes_stored: Some(backup.record.counts.stored),

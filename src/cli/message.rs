@@ -128,6 +128,9 @@ pub(crate) struct CompareSummary {
 pub(crate) struct BackupEntry {
     pub(crate) backup_id: String,
     pub(crate) volume: String,
+    /// The snapshot that it is of, where the source named one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) snapshot: Option<ByteString>,
     #[serde(serialize_with = "rfc3339")]
     pub(crate) time: Timestamp,
     pub(crate) size: u64,

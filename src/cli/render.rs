@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use crate::base::{ByteSize, Notice};
+use crate::ops::ByteString;
 
 use super::human::{count, duration, printable, short_id, shortened, time, width};
 use super::message::{
@@ -106,12 +107,16 @@ fn took(seconds: f64) -> String {
     duration(Duration::try_from_secs_f64(seconds).unwrap_or_default())
 }
 
+/// A volume's backup as it can be asked for again.
+fn named(volume: &str, snapshot: Option<&ByteString>) -> String {
+    match snapshot {
+        Some(snapshot) => format!("{volume}@{snapshot}"),
+        None => volume.to_owned(),
+    }
+}
+
 fn backup(summary: &BackupSummary) -> String {
-    let name = printable(&summary.volume);
-    let volume = match &summary.snapshot {
-        Some(snapshot) => format!("{name}@{}", printable(&snapshot.to_string())),
-        None => name,
-    };
+    let volume = printable(&named(&summary.volume, summary.snapshot.as_ref()));
     let (first, stored) = match &summary.backup_id {
         Some(id) if summary.existing => {
             let id = short_id(id);
@@ -229,6 +234,7 @@ fn detail(detail: &BackupDetail, zone: &TimeZone) -> String {
     let lines = [
         ("Backup", Some(entry.backup_id.clone())),
         ("Volume", Some(entry.volume.clone())),
+        ("Snapshot", entry.snapshot.as_ref().map(ToString::to_string)),
         ("Volume id", Some(detail.volume_id.clone())),
         ("Project", Some(detail.project.clone())),
         ("Kind", Some(detail.kind.to_owned())),
@@ -309,7 +315,7 @@ pub(crate) fn backups(entries: &[BackupEntry], zone: &TimeZone, columns: Option<
         let mut row = vec![
             short_id(&entry.backup_id).to_owned(),
             time(entry.time, zone),
-            entry.volume.clone(),
+            named(&entry.volume, entry.snapshot.as_ref()),
             ByteSize(entry.size).to_string(),
             entry
                 .bytes_stored

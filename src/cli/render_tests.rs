@@ -7,6 +7,7 @@ use crate::cli::human::width;
 
 fn entry(volume: &str) -> BackupEntry {
     BackupEntry {
+        snapshot: None,
         backup_id: "3f9a01bc".repeat(8),
         volume: volume.to_owned(),
         time: Timestamp::UNIX_EPOCH,
