@@ -150,19 +150,8 @@ fn there_and_back(chunk: usize, mut a: Image, b_size: u64, first: &[Step], secon
     assert!(diff(world, Some(&made_b), &made_b).1.is_empty());
 }
 
-/// So many cases, or what the environment says.
-fn config(cases: u32) -> ProptestConfig {
-    let wanted = std::env::var("PROPTEST_CASES").ok();
-    ProptestConfig {
-        cases: wanted.and_then(|n| n.parse().ok()).unwrap_or(cases),
-        max_shrink_iters: 200,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
-}
-
 proptest! {
-    #![proptest_config(config(48))]
+    #![proptest_config(super::model::config(48))]
 
     #[test]
     fn a_diff_leads_from_one_backup_to_the_other(

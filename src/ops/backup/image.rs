@@ -32,25 +32,30 @@ pub(super) fn image_into(
     let fill = |slot: u64, _: &Coverage, extents: Extents, buf: &mut Buffer| {
         read_slot(run, image, slot, &extents, buf)
     };
-    let planted = |slots: u64| {
-        run.context.observer.progress(Progress {
-            phase: Phase::Backup,
-            done: (slots * SLOT_SIZE).min(size),
-            total: Some(size),
-        });
-    };
-    let hear = Hear {
-        planted,
-        failed: || (),
-    };
     let deal = |deal: &mut Deal<Extents>| deal_slots(image.data_extents(), deal);
-    let top = slots_into(run, &plot, deal, fill, hear)?;
+    let top = slots_into(run, &plot, deal, fill, planting(run, size))?;
     still_the_same(image)?;
     Ok(Stored {
         kind: ContentKind::Image,
         size,
         top,
     })
+}
+
+/// Tells of an image's progress, which is how far its tree has come. Whoever deals its slots waits for nobody
+/// else, and need not hear of failures.
+pub(super) fn planting(run: &Run<'_>, size: u64) -> Hear<impl Fn(u64), impl Fn()> {
+    let planted = move |slots: u64| {
+        run.context.observer.progress(Progress {
+            phase: Phase::Backup,
+            done: (slots * SLOT_SIZE).min(size),
+            total: Some(size),
+        });
+    };
+    Hear {
+        planted,
+        failed: || (),
+    }
 }
 
 /// Deals out the slots that extents, which ascend, lie in.

@@ -9,12 +9,12 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
 use super::coverage::Coverage;
-use super::image::{Extents, deal_slots, still_the_same};
+use super::image::{Extents, deal_slots, planting, still_the_same};
 use super::patient::Patient;
 use super::sample::verify;
-use super::slots::{Deal, Hear, Plot, Unsaid, slots_into};
+use super::slots::{Deal, Plot, Unsaid, slots_into};
 use super::{Run, Stored, source_info};
-use crate::base::{Buffer, Cancel, Notice, Phase, Progress, SLOT_SIZE};
+use crate::base::{Buffer, Cancel, Notice, SLOT_SIZE};
 use crate::format::{ContentKind, ExtentList, SourceInfo};
 use crate::ops::diff::DiffSource;
 use crate::ops::{Context, OpsError};
@@ -132,22 +132,11 @@ pub(super) fn listed_into(
         }
         Ok(())
     };
-    let planted = |slots: u64| {
-        observer.progress(Progress {
-            phase: Phase::Backup,
-            done: (slots * SLOT_SIZE).min(size),
-            total: Some(size),
-        });
-    };
     let deal = |deal: &mut Deal<Extents>| {
         let extents: &[Range<u64>] = plan.ranges();
         deal_slots(extents.iter().cloned().map(Ok), deal)
     };
-    let hear = Hear {
-        planted,
-        failed: || (),
-    };
-    let top = slots_into(run, &plot, deal, fill, hear)?;
+    let top = slots_into(run, &plot, deal, fill, planting(run, size))?;
     still_the_same(image)?;
     Ok(Stored {
         kind: ContentKind::Image,
