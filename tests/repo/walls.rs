@@ -23,15 +23,17 @@ fn ids(house: &House) -> HashSet<BlobId> {
 }
 
 /// Every object's name, its last part, and its bytes behind what is in the clear and the same for all of a kind:
-/// the header, and of a key slot what its password costs.
+/// the header, and of a key slot what its password costs, up to its salt.
 fn stored(store: &MemoryBackend) -> Vec<(String, Vec<u8>)> {
     let objects = store.list("").unwrap();
     let read = |name| store.get(name, u64::MAX).unwrap();
     objects
         .iter()
         .map(|object| {
-            let name = object.name.as_str().rsplit('/').next().unwrap().to_owned();
-            (name, read(&object.name)[17..].to_vec())
+            let path = object.name.as_str();
+            let clear = if path.contains("keys/") { 32 } else { 16 };
+            let name = path.rsplit('/').next().unwrap().to_owned();
+            (name, read(&object.name)[clear..].to_vec())
         })
         .collect()
 }
