@@ -121,6 +121,10 @@ id!(
     /// Stays with a volume through all its backups, whatever its name or host; random.
     VolumeId, 16
 );
+id!(
+    /// Names the lease of a process at work; random.
+    LeaseId, 16
+);
 
 #[cfg(test)]
 mod tests {

@@ -9,7 +9,9 @@ mod zero;
 
 pub use buffer::{Buffer, DIRECT_ALIGN};
 pub use cancel::{Cancel, Cancelled};
-pub use id::{BlobId, ObjectHash, ParseIdError, ProjectId, RepositoryId, Root, VolumeId, hex};
+pub use id::{
+    BlobId, LeaseId, ObjectHash, ParseIdError, ProjectId, RepositoryId, Root, VolumeId, hex,
+};
 pub use observe::{Notice, Observer, Phase, Progress, Silent};
 pub use units::{
     ByteSize, CHUNK_SIZE_DEFAULT, CHUNK_SIZE_MAX, CHUNK_SIZE_MIN, ChunkSize, ParseSizeError,

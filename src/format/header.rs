@@ -18,6 +18,8 @@ pub enum Magic {
     Index,
     Backup,
     Tombstone,
+    Lease,
+    Mark,
 }
 
 impl Magic {
@@ -30,6 +32,8 @@ impl Magic {
             Self::Index => b"CTLBindx",
             Self::Backup => b"CTLBbkup",
             Self::Tombstone => b"CTLBtomb",
+            Self::Lease => b"CTLBleas",
+            Self::Mark => b"CTLBmark",
         }
     }
 
@@ -42,6 +46,8 @@ impl Magic {
             Self::Index => "index segment",
             Self::Backup => "backup record",
             Self::Tombstone => "tombstone",
+            Self::Lease => "lease",
+            Self::Mark => "mark",
         }
     }
 

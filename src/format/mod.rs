@@ -7,6 +7,8 @@ mod extents;
 mod header;
 mod index;
 mod json;
+mod lease;
+mod mark;
 mod node;
 mod pack;
 mod project;
@@ -22,6 +24,8 @@ pub use error::FormatError;
 pub use extents::{ExtentList, ExtentsError};
 pub use header::{HEADER_LEN, Magic};
 pub use index::{IndexSegment, PackListing};
+pub use lease::{LeaseBody, ProcessId};
+pub use mark::MarkBody;
 pub use node::{Children, Node, StreamEntries, StreamEntry, image_levels, root_description};
 pub use pack::{
     Blob, BlobKind, Codec, Contents, FoundRun, PACK_HEAD_LEN, PACK_SIZE_MAX, PACK_TAIL_LEN,

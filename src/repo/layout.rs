@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::base::{ObjectHash, ProjectId};
+use crate::base::{LeaseId, ObjectHash, ProjectId};
 use crate::storage::Name;
 
 /// Which object: what its name in the store is made from.
@@ -17,6 +17,8 @@ pub enum ObjectRef {
     Index(ProjectId, ObjectHash),
     Backup(ProjectId, ObjectHash),
     Tombstone(ProjectId, ObjectHash),
+    Lease(ProjectId, LeaseId),
+    Mark(ProjectId, ObjectHash),
 }
 
 const COPY: &str = ".copy";
@@ -47,10 +49,12 @@ impl ObjectRef {
             Self::Index(project, hash) => format!("projects/{project}/index/{hash}"),
             Self::Backup(project, hash) => format!("projects/{project}/backups/{hash}"),
             Self::Tombstone(project, hash) => format!("projects/{project}/tombstones/{hash}"),
+            Self::Lease(project, id) => format!("projects/{project}/leases/{id}"),
+            Self::Mark(project, hash) => format!("projects/{project}/marks/{hash}"),
         }
     }
 
-    /// The directory of a project's packs, index segments, backups or tombstones, or of key slots.
+    /// The directory of a project's objects of this kind, or of key slots.
     #[must_use]
     pub fn directory(&self) -> String {
         match self {
@@ -81,6 +85,8 @@ impl ObjectRef {
                     ["index", hash] => Self::Index(project, hash.parse().ok()?),
                     ["backups", hash] => Self::Backup(project, hash.parse().ok()?),
                     ["tombstones", hash] => Self::Tombstone(project, hash.parse().ok()?),
+                    ["leases", id] => Self::Lease(project, id.parse().ok()?),
+                    ["marks", hash] => Self::Mark(project, hash.parse().ok()?),
                     _ => return None,
                 }
             }
@@ -102,6 +108,8 @@ impl fmt::Display for ObjectRef {
             Self::Index(_, hash) => ("index segment", hash),
             Self::Backup(_, hash) => ("backup record", hash),
             Self::Tombstone(_, hash) => ("tombstone", hash),
+            Self::Mark(_, hash) => ("mark", hash),
+            Self::Lease(_, id) => return write!(f, "lease {id}"),
         };
         write!(f, "{noun} {hash}")
     }
@@ -132,14 +140,13 @@ mod tests {
             ObjectRef::Index(project, hash),
             ObjectRef::Backup(project, hash),
             ObjectRef::Tombstone(project, hash),
+            ObjectRef::Lease(project, LeaseId::from_bytes([0xef; 16])),
+            ObjectRef::Mark(project, hash),
         ] {
             assert_eq!(ObjectRef::parse(&object.name()), Some((object, false)));
-            let twice = !matches!(
+            let twice = matches!(
                 object,
-                ObjectRef::Pack(..)
-                    | ObjectRef::Index(..)
-                    | ObjectRef::Backup(..)
-                    | ObjectRef::Tombstone(..)
+                ObjectRef::Repository | ObjectRef::Key(..) | ObjectRef::Project(_)
             );
             assert_eq!(
                 ObjectRef::parse(&object.copy_name()),
