@@ -1,6 +1,7 @@
 //! The tables in redb. Nothing here is truth: every error means "make it anew".
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::panic;
@@ -9,19 +10,19 @@ use std::sync::{Arc, Mutex, Once, PoisonError, RwLock};
 
 use redb::{
     Builder, Database, DatabaseError, MultimapTableDefinition, ReadOnlyMultimapTable,
-    ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
-    backends::InMemoryBackend,
+    ReadOnlyTable, ReadableDatabase, ReadableMultimapTable, ReadableTable, ReadableTableMetadata,
+    TableDefinition, backends::InMemoryBackend,
 };
 
 use super::filter::{BlockKey, Filter};
 use super::locality::{Location, PlacedRun};
 use crate::base::{BlobId, ObjectHash};
-use crate::format::{Contents, PACK_HEAD_LEN, PackListing};
+use crate::format::{Contents, IndexSegment, PACK_HEAD_LEN, PackListing};
 
 /// What identifies the index: format of these tables, repository, project.
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
-/// The segments that were taken in.
-const SEGMENTS: TableDefinition<[u8; 32], ()> = TableDefinition::new("segments");
+/// The segments that were taken in: what of each matters beside its packs ([`SegmentRow`]).
+const SEGMENTS: TableDefinition<[u8; 32], &[u8]> = TableDefinition::new("segments");
 /// The packs, by a number that stands for them here: hash, nonce, contents.
 const PACKS: TableDefinition<u32, &[u8]> = TableDefinition::new("packs");
 /// The numbers of the packs.
@@ -38,7 +39,7 @@ const FILTER: TableDefinition<(u32, u32), &[u8]> = TableDefinition::new("filter"
 /// So many places of a blob are tried: only a hostile writer makes more.
 const PLACES_MAX: usize = 64;
 
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 const LAYERS: &str = "filter layers";
 /// redb's page cache, in bytes; its default of 1 GiB is for servers.
 const CACHE_SIZE: usize = 24 << 20;
@@ -64,6 +65,21 @@ pub(super) struct Db {
     filter: Mutex<Filter>,
     /// Where it lies; none for one in memory.
     path: Option<PathBuf>,
+}
+
+/// A segment, as it is taken in.
+pub(super) struct Taken {
+    pub(super) name: ObjectHash,
+    pub(super) segment: IndexSegment,
+}
+
+/// A segment that was taken in.
+pub(super) struct SegmentRow {
+    pub(super) name: ObjectHash,
+    /// The numbers of the packs that it names; none once it is superseded itself.
+    pub(super) packs: Vec<u32>,
+    /// The segments that it stands for, too.
+    pub(super) superseded: Vec<ObjectHash>,
 }
 
 /// How opening went.
@@ -154,67 +170,67 @@ impl Db {
     }
 
     /// The segments that were taken in.
-    pub(super) fn segments(&self) -> Result<Vec<ObjectHash>, DbError> {
+    pub(super) fn segments(&self) -> Result<Vec<SegmentRow>, DbError> {
         let table = self.database.begin_read()?.open_table(SEGMENTS)?;
         let mut segments = Vec::new();
         for row in table.iter()? {
-            segments.push(ObjectHash::from_bytes(row?.0.value()));
+            let (name, row) = row?;
+            segments.push(SegmentRow::decode(name.value(), row.value())?);
         }
         Ok(segments)
     }
 
     /// Takes in segments and the packs they name, all or nothing.
-    pub(super) fn insert(
-        &self,
-        segments: &[ObjectHash],
-        packs: &[PackListing],
-    ) -> Result<(), DbError> {
-        self.put(segments, packs, true)
+    pub(super) fn insert(&self, segments: &[Taken]) -> Result<(), DbError> {
+        self.put(segments, &[])
     }
 
     /// Takes in packs that no segment names.
     pub(super) fn insert_unnamed(&self, packs: &[PackListing]) -> Result<(), DbError> {
-        self.put(&[], packs, false)
+        self.put(&[], packs)
     }
 
-    fn put(
-        &self,
-        segments: &[ObjectHash],
-        packs: &[PackListing],
-        named: bool,
-    ) -> Result<(), DbError> {
+    fn put(&self, segments: &[Taken], unnamed_packs: &[PackListing]) -> Result<(), DbError> {
         let mut filter = lock(&self.filter);
         let mut transaction = self.database.begin_write()?;
         transaction.set_quick_repair(true);
         {
-            let mut table = transaction.open_table(SEGMENTS)?;
-            for segment in segments {
-                table.insert(segment.as_bytes(), ())?;
-            }
             let mut unnamed = transaction.open_table(UNNAMED)?;
             let mut numbers = transaction.open_table(NUMBERS)?;
             let mut rows = transaction.open_table(PACKS)?;
             let mut next = rows.last()?.map_or(0, |(number, _)| number.value() + 1);
             let mut places = Vec::new();
-            for pack in packs {
-                if named {
-                    unnamed.remove(pack.pack.as_bytes())?;
+            // The number of a pack, which it is given now if it is new.
+            let mut number_of = |pack: &PackListing| -> Result<(u32, bool), DbError> {
+                if let Some(number) = numbers.get(pack.pack.as_bytes())? {
+                    return Ok((number.value(), false));
                 }
-                if numbers.get(pack.pack.as_bytes())?.is_some() {
-                    continue;
-                }
-                if !named {
+                let number = next;
+                numbers.insert(pack.pack.as_bytes(), number)?;
+                rows.insert(number, &row(pack)[..])?;
+                let blobs = (0..).zip(pack.contents.blobs());
+                places.extend(blobs.map(|(i, b)| (b.id, place(number, i))));
+                next += 1;
+                Ok((number, true))
+            };
+            for pack in unnamed_packs {
+                if number_of(pack)?.1 {
                     unnamed.insert(pack.pack.as_bytes(), ())?;
                 }
-                numbers.insert(pack.pack.as_bytes(), next)?;
-                rows.insert(next, &row(pack)[..])?;
-                let place = |blob: u32| u64::from(next) << 32 | u64::from(blob);
-                places.extend(
-                    (0..)
-                        .zip(pack.contents.blobs())
-                        .map(|(i, b)| (b.id, place(i))),
-                );
-                next += 1;
+            }
+            let mut table = transaction.open_table(SEGMENTS)?;
+            for Taken { name, segment } in segments {
+                let mut packs = Vec::with_capacity(segment.packs.len());
+                for pack in &segment.packs {
+                    unnamed.remove(pack.pack.as_bytes())?;
+                    packs.push(number_of(pack)?.0);
+                }
+                let row = SegmentRow {
+                    name: *name,
+                    packs,
+                    superseded: segment.superseded.clone(),
+                };
+                table.insert(name.as_bytes(), &row.encode()[..])?;
             }
             // Random keys are a B-tree's worst case: in order, neighbours share the pages they touch.
             places.sort_unstable();
@@ -245,6 +261,79 @@ impl Db {
         // Whoever looks something up holds the tables and asks the filter: never wait for the tables with it.
         // Until they are new, it lets through what they do not have yet, which is only a look in vain.
         drop(filter);
+        transaction.commit()?;
+        *self.tables.write().unwrap_or_else(PoisonError::into_inner) = tables(&self.database)?;
+        Ok(())
+    }
+
+    /// Lets go of segments that do not count any more, and of the packs that no other one names. Those of `keep`
+    /// stay known as segments that name nothing, so that they need not be read again.
+    pub(super) fn forget(&self, gone: &[ObjectHash], keep: &[ObjectHash]) -> Result<(), DbError> {
+        let gone: HashSet<_> = gone.iter().collect();
+        let (mut dropped, mut named) = (HashSet::new(), HashSet::new());
+        for row in self.segments()? {
+            let packs = if gone.contains(&row.name) {
+                &mut dropped
+            } else {
+                &mut named
+            };
+            packs.extend(row.packs);
+        }
+        let mut dropped: Vec<u32> = dropped.difference(&named).copied().collect();
+        dropped.sort_unstable();
+        let mut transaction = self.database.begin_write()?;
+        transaction.set_quick_repair(true);
+        {
+            let mut table = transaction.open_table(SEGMENTS)?;
+            for name in &gone {
+                let row = table.remove(name.as_bytes())?;
+                let Some(row) = row.map(|row| SegmentRow::decode(*name.as_bytes(), row.value()))
+                else {
+                    continue;
+                };
+                if keep.contains(name) {
+                    let row = SegmentRow {
+                        packs: Vec::new(),
+                        ..row?
+                    };
+                    table.insert(name.as_bytes(), &row.encode()[..])?;
+                }
+            }
+            let mut rows = transaction.open_table(PACKS)?;
+            let mut numbers = transaction.open_table(NUMBERS)?;
+            let mut unnamed = transaction.open_table(UNNAMED)?;
+            let mut blobs = transaction.open_table(BLOBS)?;
+            let mut more = transaction.open_multimap_table(MORE)?;
+            for number in dropped {
+                let Some(row) = rows.remove(number)?.map(|row| row.value().to_vec()) else {
+                    continue;
+                };
+                let pack = listing(&row)?;
+                numbers.remove(pack.pack.as_bytes())?;
+                unnamed.remove(pack.pack.as_bytes())?;
+                let ids = (0..).zip(pack.contents.blobs());
+                let mut places: Vec<_> =
+                    ids.map(|(i, b)| (short(&b.id), place(number, i))).collect();
+                places.sort_unstable();
+                for (key, place) in places {
+                    if more.remove(key, place)? {
+                        continue;
+                    }
+                    if blobs.get(key)?.map(|at| at.value()) != Some(place) {
+                        continue;
+                    }
+                    let mut others = more.get(&key)?;
+                    let other = others.next().transpose()?.map(|at| at.value());
+                    drop(others);
+                    if let Some(other) = other {
+                        more.remove(key, other)?;
+                        blobs.insert(key, other)?;
+                    } else {
+                        blobs.remove(key)?;
+                    }
+                }
+            }
+        }
         transaction.commit()?;
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = tables(&self.database)?;
         Ok(())
@@ -289,21 +378,39 @@ impl Db {
         Ok(found)
     }
 
-    /// The pack of this number, counted in the order in which they were taken in.
-    pub(super) fn pack(&self, number: u32) -> Result<Option<PackListing>, DbError> {
+    /// The first pack of this number or a higher one, with its number. They count in the order in which they
+    /// were taken in.
+    pub(super) fn pack_from(&self, number: u32) -> Result<Option<(u32, PackListing)>, DbError> {
         let table = self.database.begin_read()?.open_table(PACKS)?;
-        match table.get(number)? {
-            Some(row) => listing(row.value()).map(Some),
-            None if u64::from(number) < table.len()? => Err("a pack is missing".into()),
-            None => Ok(None),
-        }
+        let Some(row) = table.range(number..)?.next() else {
+            return Ok(None);
+        };
+        let (number, row) = row?;
+        Ok(Some((number.value(), listing(row.value())?)))
+    }
+
+    /// The names of packs by their numbers.
+    pub(super) fn pack_names(&self, numbers: &[u32]) -> Result<Vec<ObjectHash>, DbError> {
+        let table = self.database.begin_read()?.open_table(PACKS)?;
+        numbers
+            .iter()
+            .map(|number| {
+                let row = table.get(number)?.ok_or("a pack is missing")?;
+                Ok(parts(row.value())?.0)
+            })
+            .collect()
     }
 
     /// What a pack holds, if it was taken in.
     pub(super) fn listing(&self, pack: &ObjectHash) -> Result<Option<PackListing>, DbError> {
         let numbers = self.database.begin_read()?.open_table(NUMBERS)?;
-        let number = numbers.get(pack.as_bytes())?.map(|number| number.value());
-        number.map_or(Ok(None), |number| self.pack(number))
+        let Some(number) = numbers.get(pack.as_bytes())?.map(|number| number.value()) else {
+            return Ok(None);
+        };
+        match self.pack_from(number)? {
+            Some((found, listing)) if found == number => Ok(Some(listing)),
+            _ => Err("a pack is missing".into()),
+        }
     }
 
     /// The packs that no segment names.
@@ -410,6 +517,39 @@ fn stamp(path: &Path) -> io::Result<String> {
 
 fn stamp_path(path: &Path) -> PathBuf {
     path.with_extension("stamp")
+}
+
+/// Where a blob lies, by the numbers of its pack and in its pack.
+fn place(pack: u32, blob: u32) -> u64 {
+    u64::from(pack) << 32 | u64::from(blob)
+}
+
+impl SegmentRow {
+    /// The number of packs, their numbers, and the names of the superseded segments.
+    fn encode(&self) -> Vec<u8> {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "packs have numbers of 32 bits"
+        )]
+        let count = self.packs.len() as u32;
+        let numbers = std::iter::once(&count).chain(&self.packs);
+        let mut out: Vec<u8> = numbers.flat_map(|number| number.to_le_bytes()).collect();
+        out.extend(self.superseded.iter().flat_map(ObjectHash::as_bytes));
+        out
+    }
+
+    fn decode(name: [u8; 32], row: &[u8]) -> Result<Self, DbError> {
+        let (count, rest) = row.split_first_chunk::<4>().ok_or("a row is short")?;
+        let len = u32::from_le_bytes(*count) as usize * 4;
+        let (numbers, names) = rest.split_at_checked(len).ok_or("a row is short")?;
+        let numbers = numbers.as_chunks::<4>().0.iter();
+        let names = names.as_chunks::<32>().0.iter();
+        Ok(Self {
+            name: ObjectHash::from_bytes(name),
+            packs: numbers.map(|number| u32::from_le_bytes(*number)).collect(),
+            superseded: names.map(|name| ObjectHash::from_bytes(*name)).collect(),
+        })
+    }
 }
 
 fn row(pack: &PackListing) -> Vec<u8> {

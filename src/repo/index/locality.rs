@@ -49,6 +49,12 @@ impl PlacedRun {
         })
     }
 
+    /// Where it lies in the pack, in bytes.
+    #[must_use]
+    pub fn range(&self) -> Range<u64> {
+        self.offset..self.offset + u64::from(self.run.stored_len)
+    }
+
     /// The places of its blobs, in order.
     pub fn locations(self: &Arc<Self>) -> impl Iterator<Item = Location> {
         (0..self.run.blobs.len()).map(|blob| Location {
@@ -101,7 +107,7 @@ impl Location {
     /// Where its run lies in the pack, in bytes.
     #[must_use]
     pub fn run_range(&self) -> Range<u64> {
-        self.run.offset..self.run.offset + u64::from(self.run().stored_len)
+        self.run.range()
     }
 
     /// The blob.

@@ -8,6 +8,8 @@ mod cache;
 mod db;
 mod filter;
 mod locality;
+mod sync;
+mod upkeep;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
@@ -15,18 +17,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
 
 use super::error::RepoError;
-use super::layout::ObjectRef;
 use super::objects::is_missing;
 use super::open::Project;
-use super::packs::read_listing;
 use crate::base::{BlobId, Notice, ObjectHash, Observer};
-use crate::format::{IndexSegment, Magic, PackListing};
+use crate::format::{IndexSegment, PackListing};
 pub use cache::Cache;
-use db::{Db, DbError, Opened, attempt};
+use db::{Db, DbError, Opened, Taken, attempt};
 use locality::Locality;
 pub use locality::{Location, PlacedRun};
+pub(super) use sync::SegmentsSeen;
+pub use upkeep::Rewritten;
 
 /// What the cache of a project holds, for `cache` and `stats`.
 #[derive(Debug, Clone)]
@@ -45,12 +48,34 @@ pub struct Index<'a> {
     observer: &'a dyn Observer,
     current: RwLock<Current>,
     locality: RwLock<Locality>,
-    /// The packs that are in the store, with their sizes, once somebody wanted to know for sure.
-    present: RwLock<Option<HashMap<ObjectHash, u64>>>,
+    /// Which packs blobs are found in.
+    trusted: RwLock<Trusted>,
     /// Whether packs that no segment names were ever known to this run: it may rely on them by now.
     relies_on_unnamed: AtomicBool,
     /// What [`look_again`](Index::look_again) came to.
-    looked_again: Mutex<Option<bool>>,
+    looked_again: Mutex<Option<(Instant, bool)>>,
+}
+
+/// Which packs blobs are found in.
+#[derive(Default)]
+struct Trusted {
+    /// The packs that are in the store, with their sizes, once somebody wanted to know for sure.
+    present: Option<HashMap<ObjectHash, u64>>,
+    /// Packs that are going to be deleted.
+    avoided: HashSet<ObjectHash>,
+}
+
+impl Trusted {
+    fn has(&self, location: &Location) -> bool {
+        let pack = location.pack();
+        let there = match &self.present {
+            None => true,
+            Some(present) => present
+                .get(&pack)
+                .is_some_and(|size| location.run_range().end <= *size),
+        };
+        there && !self.avoided.contains(&pack)
+    }
 }
 
 /// The database in use.
@@ -60,8 +85,8 @@ struct Current {
     rebuilt: u32,
 }
 
-/// Blobs that are sorted and put in at once while the cache is filled: about 50 MB.
-const BATCH_BLOBS: usize = 512 << 10;
+/// Who looks again in vain may do so again after this time.
+const LOOK_PATIENCE: Duration = Duration::from_secs(10);
 /// Caches that processes of one project can have side by side on one host.
 const SLOTS_MAX: usize = 64;
 
@@ -103,7 +128,7 @@ impl<'a> Index<'a> {
             observer,
             current: RwLock::new(current),
             locality: RwLock::default(),
-            present: RwLock::new(None),
+            trusted: RwLock::default(),
             relies_on_unnamed: AtomicBool::new(false),
             looked_again: Mutex::default(),
         };
@@ -154,150 +179,49 @@ impl<'a> Index<'a> {
         self.project
     }
 
-    /// Takes in the segments that the cache does not have yet.
-    pub fn sync(&self) -> Result<(), RepoError> {
-        let listed = self.list_segments()?;
-        let loaded: HashSet<_> = self.guarded(Db::segments)?.into_iter().collect();
-        if loaded.iter().any(|segment| !listed.contains(segment)) || self.lost_unnamed()? {
-            // With them maybe packs went away that the cache still believes in.
-            let why = "segments or packs that it was made from are gone";
-            let mut current = self.write();
-            self.say(&current, &why);
-            return self.refill(&mut current);
-        }
-        let missing: Vec<_> = listed.difference(&loaded).copied().collect();
-        self.retried(|db| self.load(db, &missing))
+    fn relies_on_unnamed(&self) -> bool {
+        self.relies_on_unnamed.load(Ordering::Relaxed)
     }
 
-    /// Whether a pack that no segment names is gone: nothing else would tell.
-    fn lost_unnamed(&self) -> Result<bool, RepoError> {
-        let unnamed = self.unnamed()?;
-        if unnamed.is_empty() {
-            return Ok(false);
-        }
+    fn rely_on_unnamed(&self) {
         self.relies_on_unnamed.store(true, Ordering::Relaxed);
-        let there: HashSet<_> = self
-            .list_packs()?
-            .into_iter()
-            .map(|(pack, _)| pack)
-            .collect();
-        Ok(unnamed.iter().any(|pack| !there.contains(pack)))
     }
 
-    /// The packs in the store, with their sizes.
-    pub fn list_packs(&self) -> Result<Vec<(ObjectHash, u64)>, RepoError> {
-        let directory =
-            ObjectRef::Pack(self.project.id, ObjectHash::from_bytes([0; 32])).directory();
-        let listed = self.project.objects.list(&directory)?;
-        let packs = listed
-            .into_iter()
-            .filter_map(|(object, _, listed)| match object {
-                ObjectRef::Pack(_, hash) => Some((hash, listed.size)),
-                _ => None,
-            });
-        Ok(packs.collect())
+    fn forget_locality(&self) {
+        let mut locality = self
+            .locality
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *locality = Locality::default();
     }
 
-    fn list_segments(&self) -> Result<HashSet<ObjectHash>, RepoError> {
-        let directory =
-            ObjectRef::Index(self.project.id, ObjectHash::from_bytes([0; 32])).directory();
-        let listed = self.project.objects.list(&directory)?;
-        let hashes = listed.into_iter().filter_map(|(object, ..)| match object {
-            ObjectRef::Index(_, hash) => Some(hash),
-            _ => None,
-        });
-        Ok(hashes.collect())
-    }
-
-    /// Reads these segments into the database.
-    fn load(&self, db: &Db, segments: &[ObjectHash]) -> Result<(), Failure> {
-        let mut damaged = false;
-        let (mut names, mut packs, mut blobs) = (Vec::new(), Vec::new(), 0);
-        for hash in segments {
-            match read_segment(self.project, *hash) {
-                Ok(segment) => {
-                    blobs += segment
-                        .packs
-                        .iter()
-                        .map(|p| p.contents.blobs().count())
-                        .sum::<usize>();
-                    packs.extend(segment.packs);
-                }
-                // It was removed since it was listed: another process merged it.
-                Err(e) if is_missing(&e) => continue,
-                Err(e @ RepoError::Damaged { .. }) => {
-                    let text = format!("{e}; its packs are asked themselves what they hold");
-                    self.observer.notice(Notice::Text(text));
-                    damaged = true;
-                }
-                Err(e) => return Err(e.into()),
-            }
-            names.push(*hash);
-            if blobs >= BATCH_BLOBS {
-                attempt(|| db.insert(&names, &packs))?;
-                (names, packs, blobs) = (Vec::new(), Vec::new(), 0);
-            }
-        }
-        if !names.is_empty() {
-            attempt(|| db.insert(&names, &packs))?;
-        }
-        if damaged {
-            self.ask_packs(db)?;
-        }
-        Ok(())
-    }
-
-    /// Reads all that this run may rely on into a database that is empty.
-    fn fill(&self, db: &Db, segments: &[ObjectHash]) -> Result<(), Failure> {
-        self.load(db, segments)?;
-        if self.relies_on_unnamed.load(Ordering::Relaxed) {
-            self.ask_packs(db)?;
-        }
-        Ok(())
-    }
-
-    /// Takes in packs of the store that no segment names, from their own contents. How many.
-    fn ask_packs(&self, db: &Db) -> Result<u64, Failure> {
-        let mut taken = 0;
-        for (pack, size) in self.list_packs()? {
-            if attempt(|| db.has_pack(&pack))? {
-                continue;
-            }
-            match read_listing(self.project, pack, Some(size)) {
-                Ok(listing) => {
-                    self.relies_on_unnamed.store(true, Ordering::Relaxed);
-                    attempt(|| db.insert_unnamed(&[listing]))?;
-                    taken += 1;
-                }
-                // Without its hash having been checked, a newer version may be a flipped bit.
-                Err(e @ (RepoError::Damaged { .. } | RepoError::Unsupported { .. })) => {
-                    self.observer.notice(Notice::Text(e.to_string()));
-                }
-                Err(e) => return Err(e.into()),
-            }
-        }
-        Ok(taken)
-    }
-
-    /// To be called when a blob is in no pack, or in none that is whole: verifies the cache, which may have
-    /// been damaged since it was trusted, and asks the packs that no segment names, since a segment may
-    /// be missing. It does so once. Whether the index now knows what it did not.
+    /// To be called when a blob is in no pack, or in none that is whole: takes in what others stored meanwhile, since
+    /// a prune may have packed it again; verifies the cache, which may have been damaged since it was
+    /// trusted; and asks the packs that no segment names, since a segment may be missing. It does so now and
+    /// then at most. Whether the index may now know what it did not.
     pub fn look_again(&self) -> Result<bool, RepoError> {
         let mut looked = self
             .looked_again
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(more) = *looked {
+        let first = looked.is_none();
+        if let Some((when, more)) = *looked
+            && when.elapsed() < LOOK_PATIENCE
+        {
             return Ok(more);
         }
-        let mended = self.verify()?;
+        let before = self.read().rebuilt;
+        let known = self.guarded(Db::segments)?.len();
+        self.sync()?;
+        let news = self.read().rebuilt != before || self.guarded(Db::segments)?.len() != known;
+        let mended = first && self.verify()?;
         let asked = self.retried(|db| self.ask_packs(db))?;
         if asked > 0 {
             let text = format!("{asked} packs are in no index segment: they were asked themselves");
             self.observer.notice(Notice::Text(text));
         }
-        let more = mended || asked > 0;
-        *looked = Some(more);
+        let more = news || mended || asked > 0;
+        *looked = Some((Instant::now(), more));
         Ok(more)
     }
 
@@ -333,16 +257,29 @@ impl<'a> Index<'a> {
     }
 
     /// Takes in a segment that was just stored.
-    pub fn insert(&self, segment: ObjectHash, packs: &[PackListing]) -> Result<(), RepoError> {
-        if let Some(present) = &mut *self.present.write().unwrap_or_else(PoisonError::into_inner) {
-            present.extend(packs.iter().map(|p| (p.pack, p.contents.pack_size())));
+    pub(in crate::repo) fn insert(
+        &self,
+        name: ObjectHash,
+        segment: IndexSegment,
+    ) -> Result<IndexSegment, RepoError> {
+        if let Some(present) = &mut self.trusted_mut().present {
+            let packs = segment.packs.iter();
+            present.extend(packs.map(|p| (p.pack, p.contents.pack_size())));
         }
-        self.guarded(|db| db.insert(&[segment], packs))
+        let taken = [Taken { name, segment }];
+        self.guarded(|db| db.insert(&taken))?;
+        let [taken] = taken;
+        Ok(taken.segment)
     }
 
     /// Whether the index knows this pack.
     pub fn has_pack(&self, pack: &ObjectHash) -> Result<bool, RepoError> {
         self.guarded(|db| db.has_pack(pack))
+    }
+
+    /// Whether a segment names this pack.
+    pub fn is_named(&self, pack: &ObjectHash) -> Result<bool, RepoError> {
+        self.guarded(|db| Ok(db.has_pack(pack)? && !db.unnamed()?.contains(pack)))
     }
 
     /// What a pack holds, if the index knows it.
@@ -354,9 +291,14 @@ impl<'a> Index<'a> {
     /// packs that were lost. Lists the packs once.
     pub fn believe_only_what_is_there(&self) -> Result<(), RepoError> {
         let packs = self.list_packs()?;
-        *self.present.write().unwrap_or_else(PoisonError::into_inner) =
-            Some(packs.into_iter().collect());
+        let sizes = packs.into_iter().map(|(pack, listed)| (pack, listed.size));
+        self.trusted_mut().present = Some(sizes.collect());
         Ok(())
+    }
+
+    /// From now on blobs are not found in these packs, which are going to be deleted.
+    pub fn avoid(&self, packs: impl IntoIterator<Item = ObjectHash>) {
+        self.trusted_mut().avoided.extend(packs);
     }
 
     /// Where the blob lies, if it is in the project.
@@ -382,19 +324,24 @@ impl<'a> Index<'a> {
     }
 
     fn is_there(&self, location: &Location) -> bool {
-        let present = self.present.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(present) = &*present else {
-            return true;
-        };
-        let size = present.get(&location.pack());
-        size.is_some_and(|size| location.run_range().end <= *size)
+        let trusted = self.trusted.read().unwrap_or_else(PoisonError::into_inner);
+        trusted.has(location)
+    }
+
+    fn trusted_mut(&self) -> RwLockWriteGuard<'_, Trusted> {
+        self.trusted.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All places where the blob lies: for when the first turns out to be damaged.
     pub fn find_all(&self, id: &BlobId) -> Result<Vec<Location>, RepoError> {
-        let mut places = self.guarded(|db| db.places(id, false))?;
+        let mut places = self.find_anywhere(id)?;
         places.retain(|location| self.is_there(location));
         Ok(places)
+    }
+
+    /// The same, also in packs that are [avoided](Self::avoid) or may not be there.
+    pub fn find_anywhere(&self, id: &BlobId) -> Result<Vec<Location>, RepoError> {
+        self.guarded(|db| db.places(id, false))
     }
 
     /// Calls `each` with every pack that the index knows.
@@ -406,16 +353,16 @@ impl<'a> Index<'a> {
         let mut seen = HashSet::new();
         let (mut rebuilt, mut number) = (self.read().rebuilt, 0);
         loop {
-            let listing = self.guarded(|db| db.pack(number))?;
+            let found = self.guarded(|db| db.pack_from(number))?;
             let now = self.read().rebuilt;
             if now != rebuilt {
                 (rebuilt, number) = (now, 0);
                 continue;
             }
-            let Some(listing) = listing else {
+            let Some((at, listing)) = found else {
                 return Ok(());
             };
-            number += 1;
+            number = at + 1;
             if seen.insert(listing.pack) {
                 each(listing)?;
             }
@@ -436,13 +383,19 @@ impl<'a> Index<'a> {
     pub fn verify_segments(&self) -> Result<Vec<RepoError>, RepoError> {
         let mut errors = Vec::new();
         for hash in self.list_segments()? {
-            match read_segment(self.project, hash) {
+            match sync::read_segment(self.project, hash) {
                 Err(e) if is_missing(&e) => {}
                 Err(e @ RepoError::Damaged { .. }) => errors.push(e),
                 other => drop(other?),
             }
         }
         Ok(errors)
+    }
+
+    /// The segments in the store that others stand for.
+    pub fn replaced_segments(&self) -> Result<Vec<ObjectHash>, RepoError> {
+        let standing = self.take_in(&self.list_segments()?)?;
+        Ok(standing.replaced().collect())
     }
 
     /// Notes that the cache is whole, so that the next run need not look.
@@ -510,13 +463,10 @@ impl<'a> Index<'a> {
         let old = std::mem::replace(&mut current.db, memory_db(self.project)?);
         let path = old.path().map(Path::to_owned);
         old.discard();
-        *self
-            .locality
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = Locality::default();
+        self.forget_locality();
         let again = current.rebuilt > 0;
         current.rebuilt += 1;
-        let segments: Vec<_> = self.list_segments()?.into_iter().collect();
+        let segments = self.list_segments()?;
         if let Some(path) = path {
             let _ = fs::remove_file(&path);
             if !again && let Ok(Opened::Ready(db)) = open_db(self.project, &path) {
@@ -568,16 +518,6 @@ fn in_memory_failed(source: DbError) -> RepoError {
         path: "memory".into(),
         source,
     }
-}
-
-fn read_segment(project: &Project, hash: ObjectHash) -> Result<IndexSegment, RepoError> {
-    let object = ObjectRef::Index(project.id, hash);
-    let key = (project.id, project.keys.object());
-    let limit = IndexSegment::BODY_MAX;
-    let body = project
-        .objects
-        .get_sealed(object, hash, Magic::Index, key, limit)?;
-    IndexSegment::decode(&body).map_err(|e| RepoError::format(object, e))
 }
 
 /// Makes a directory that only its owner can enter.

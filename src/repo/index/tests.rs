@@ -6,6 +6,7 @@ use super::*;
 use crate::base::{CHUNK_SIZE_DEFAULT, Progress};
 use crate::crypto::KdfParams;
 use crate::format::SlotInfo;
+use crate::repo::ObjectRef;
 use crate::repo::{
     InitOptions, Journal, NewKey, Packer, PackerOptions, PackerReport, RepoError, Repository,
 };

@@ -15,3 +15,4 @@ pub(super) use packer::run_context;
 pub use packer::{Packer, PackerOptions, PackerReport, Sealed};
 pub use targets::{PackTargets, RunLen};
 pub use writer::IndexStored;
+pub(super) use writer::store_segment;

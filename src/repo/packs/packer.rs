@@ -282,22 +282,66 @@ impl Packer<'_> {
             Codec::Raw => &worker.plain,
             Codec::Zstd => &worker.scratch,
         };
+        let blobs = std::mem::take(&mut worker.blobs);
+        self.put_run(codec, content, blobs, &mut worker.part, &mut worker.runs)?;
+        worker.plain.clear();
+        Ok(())
+    }
+
+    /// Adds a run of chunks as it was stored before, without its tag, unless the project has any of them elsewhere:
+    /// then nothing is added. Whether it was.
+    pub fn add_run(
+        &self,
+        worker: &mut Sealed,
+        codec: Codec,
+        content: &[u8],
+        blobs: &[Blob],
+    ) -> Result<bool, RepoError> {
+        for (number, blob) in blobs.iter().enumerate() {
+            if !self.claim(blob.id)? {
+                let claimed = blobs[..number].iter().map(|blob| blob.id);
+                self.shared.claims.forget(claimed);
+                return Ok(false);
+            }
+        }
+        self.end_run(worker)?;
+        let (part, runs) = (&mut worker.part, &mut worker.runs);
+        self.put_run(codec, content, blobs.to_vec(), part, runs)?;
+        let plain: u64 = blobs.iter().map(|blob| u64::from(blob.plain_len)).sum();
+        self.chunks_new
+            .fetch_add(blobs.len() as u64, Ordering::Relaxed);
+        self.bytes_new.fetch_add(plain, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    /// Puts a run behind those that a worker has, which are handed over first if there is no room for it.
+    fn put_run(
+        &self,
+        codec: Codec,
+        content: &[u8],
+        blobs: Vec<Blob>,
+        part: &mut Vec<u8>,
+        runs: &mut Vec<Run>,
+    ) -> Result<(), RepoError> {
         let len = content.len() + TAG_LEN;
-        if !worker.part.is_empty() && worker.part.len() + len > self.shared.part_len {
-            let (runs, part) = (&mut worker.runs, &mut worker.part);
+        if !part.is_empty() && part.len() + len > self.shared.part_len {
             self.hand_over(
                 &std::mem::take(runs),
                 std::mem::replace(part, self.shared.buffer()),
             )?;
         }
         // Exactly: one run that does not compress would make it twice as large, and the budget counts that.
-        worker.part.reserve_exact(len);
-        worker.part.extend_from_slice(content);
-        worker.part.extend_from_slice(&[0; TAG_LEN]);
-        let blobs = std::mem::take(&mut worker.blobs);
-        worker.runs.push(run(codec, len, blobs));
-        worker.plain.clear();
+        part.reserve_exact(len);
+        part.extend_from_slice(content);
+        part.extend_from_slice(&[0; TAG_LEN]);
+        runs.push(run(codec, len, blobs));
         Ok(())
+    }
+
+    /// Ends the pack that is open: what is added later has nothing to do with what was before. All workers
+    /// have been [flushed](Self::flush).
+    pub fn end_pack(&self) -> Result<(), RepoError> {
+        self.close_open()
     }
 
     /// Hands over what a worker has added. To be called when it has no more.

@@ -1,14 +1,17 @@
 //! Full packs into the store, and the segments that name them: data before reference.
 
+use std::time::Duration;
+
 use crossbeam_channel::Receiver;
 
 use super::super::error::RepoError;
 use super::super::index::Index;
 use super::super::layout::ObjectRef;
-use super::super::objects::Objects;
+use super::super::lease;
+use super::super::objects::{Objects, absent};
 use super::Journal;
 use super::packer::{FullPack, PackerOptions, ToWriter};
-use crate::base::{BlobId, ObjectHash};
+use crate::base::BlobId;
 use crate::crypto::PackCipher;
 use crate::format::{Contents, IndexSegment, Magic, PackHead, PackListing};
 
@@ -28,6 +31,8 @@ pub(super) struct Writer<'a> {
     options: PackerOptions,
     pending: Vec<PackStored>,
     pending_blobs: usize,
+    /// When the first of these was about to be stored.
+    pending_since: Duration,
     bytes: u64,
 }
 
@@ -39,6 +44,7 @@ impl<'a> Writer<'a> {
             options,
             pending: Vec::new(),
             pending_blobs: 0,
+            pending_since: Duration::ZERO,
             bytes: 0,
         }
     }
@@ -78,6 +84,9 @@ impl<'a> Writer<'a> {
         spent: &impl Fn(Vec<Vec<u8>>),
         indexed: &impl Fn(Vec<BlobId>),
     ) -> Result<(), RepoError> {
+        if self.pending.is_empty() {
+            self.pending_since = lease::now();
+        }
         let mut stored = Vec::with_capacity(packs.len());
         for pack in packs {
             let FullPack {
@@ -97,6 +106,9 @@ impl<'a> Writer<'a> {
         stored: Vec<PackStored>,
         indexed: &impl Fn(Vec<BlobId>),
     ) -> Result<(), RepoError> {
+        if self.pending.is_empty() && self.pending_since.is_zero() {
+            self.pending_since = lease::now();
+        }
         let blobs = |pack: &PackStored| pack.0.contents.blobs().count();
         self.pending_blobs += stored.iter().map(blobs).sum::<usize>();
         self.pending.extend(stored);
@@ -154,6 +166,21 @@ impl<'a> Writer<'a> {
         }))
     }
 
+    /// A run that was held up may have been taken for dead, and what it had stored for garbage. Nothing may be
+    /// named then that is not there, or others would rely on it.
+    fn are_still_there(&self) -> Result<(), RepoError> {
+        if !lease::is_late(self.pending_since) {
+            return Ok(());
+        }
+        let project = self.index.project();
+        for PackStored(listing) in &self.pending {
+            let object = ObjectRef::Pack(project.id, listing.pack);
+            let size = project.objects.backend().size(&object.name());
+            size.map_err(|e| absent(object, e))?;
+        }
+        Ok(())
+    }
+
     fn store_segment(&mut self, indexed: &impl Fn(Vec<BlobId>)) -> Result<(), RepoError> {
         if self.options.dry_run {
             // Nothing will name them. The claims stay, or the run would not know its own chunks.
@@ -163,15 +190,15 @@ impl<'a> Writer<'a> {
         if self.pending.is_empty() {
             return Ok(());
         }
+        self.are_still_there()?;
         let packs: Vec<_> = self.pending.drain(..).map(|stored| stored.0).collect();
         self.pending_blobs = 0;
         let segment = IndexSegment {
             packs,
             superseded: Vec::new(),
         };
-        let (hash, len) = store_segment(self.index, &segment)?;
+        let (segment, len) = store_segment(self.index, segment)?;
         self.bytes += len;
-        self.index.insert(hash, &segment.packs)?;
         self.journal.clear();
         indexed(
             segment
@@ -184,11 +211,11 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Stores a segment; its name, and its size.
-fn store_segment(
+/// Stores a segment and tells the index; gives it back, with its size. All its packs must be durable.
+pub(in crate::repo) fn store_segment(
     index: &Index<'_>,
-    segment: &IndexSegment,
-) -> Result<(ObjectHash, u64), RepoError> {
+    segment: IndexSegment,
+) -> Result<(IndexSegment, u64), RepoError> {
     let project = index.project();
     let body = segment.encode();
     let key = (project.id, project.keys.object());
@@ -196,5 +223,5 @@ fn store_segment(
     let hash = project
         .objects
         .put_sealed(object, Magic::Index, key, &body)?;
-    Ok((hash, body.len() as u64))
+    Ok((index.insert(hash, segment)?, body.len() as u64))
 }

@@ -1,0 +1,148 @@
+//! Index segments made anew: without packs that are going to be deleted, and fewer of them.
+
+use std::collections::HashSet;
+
+use super::Index;
+use super::sync::Standing;
+use crate::base::{Cancel, ObjectHash};
+use crate::format::{IndexSegment, PackListing};
+use crate::repo::error::RepoError;
+use crate::repo::packs::store_segment;
+
+/// A segment that is made anew is full at so many blobs: about 11 MB before it is compressed.
+const SEGMENT_BLOBS: usize = 256 << 10;
+/// It is full at so many packs.
+const SEGMENT_PACKS: usize = 512;
+/// One that names fewer packs is small.
+const SMALL_PACKS: usize = SEGMENT_PACKS / 4;
+/// So many small ones are worth being joined.
+const SMALL_MANY: usize = 8;
+
+/// What became of the index segments.
+#[derive(Debug, Clone, Default)]
+pub struct Rewritten {
+    /// Segments that are there and that others stand for now: to be deleted some day.
+    pub replaced: Vec<ObjectHash>,
+    /// Segments that were stored.
+    pub stored: u64,
+    /// Their bytes, before they were compressed.
+    pub bytes_stored: u64,
+}
+
+/// Segments on their way into new ones.
+struct Pile<'i, 'p> {
+    index: &'i Index<'p>,
+    packs: Vec<PackListing>,
+    blobs: usize,
+    /// Of these all packs are in a new segment by now, or in the one that is being filled.
+    done: Vec<ObjectHash>,
+    result: Rewritten,
+}
+
+impl Index<'_> {
+    /// Makes segments anew: those that name one of `without`, and the small ones if there are many. What they name,
+    /// but for `without`, is named by new ones that stand for them, and so are the packs `also`.
+    ///
+    /// Each new segment is good by itself: only the one that completes an old one stands for it.
+    pub fn rewrite_segments(
+        &self,
+        without: &HashSet<ObjectHash>,
+        also: Vec<PackListing>,
+        cancel: &Cancel,
+    ) -> Result<Rewritten, RepoError> {
+        let standing = self.take_in(&self.list_segments()?)?;
+        let mut replaced: Vec<_> = standing.replaced().collect();
+        // What they named was found out from the packs themselves.
+        let unreadable: Vec<_> = standing.unreadable().collect();
+        let mended = !unreadable.is_empty();
+        replaced.extend(unreadable);
+        let picked = self.pick(&standing, without)?;
+        if picked.is_empty() && also.is_empty() && !mended {
+            return Ok(Rewritten {
+                replaced,
+                ..Rewritten::default()
+            });
+        }
+        let mut pile = Pile {
+            index: self,
+            packs: Vec::new(),
+            blobs: 0,
+            done: Vec::new(),
+            result: Rewritten::default(),
+        };
+        let mut named: HashSet<ObjectHash> = without.clone();
+        for listing in also {
+            named.insert(listing.pack);
+            pile.add(listing)?;
+        }
+        let all: Vec<_> = picked.iter().map(|(name, _)| *name).collect();
+        for (segment, packs) in picked {
+            cancel.check()?;
+            for pack in packs {
+                if named.insert(pack)
+                    && let Some(listing) = self.listing(&pack)?
+                {
+                    pile.add(listing)?;
+                }
+            }
+            pile.done.push(segment);
+        }
+        // If what stands for the older ones goes away, they must not count again.
+        pile.done.extend(&replaced);
+        pile.store()?;
+        let mut result = pile.result;
+        result.replaced = replaced;
+        result.replaced.extend(all);
+        self.sync()?;
+        Ok(result)
+    }
+
+    /// The segments to make anew, oldest packs first, and what they name.
+    fn pick(
+        &self,
+        standing: &Standing,
+        without: &HashSet<ObjectHash>,
+    ) -> Result<Vec<(ObjectHash, Vec<ObjectHash>)>, RepoError> {
+        let (mut picked, mut small) = (Vec::new(), Vec::new());
+        for row in standing.effective() {
+            let packs = self.guarded(|db| db.pack_names(&row.packs))?;
+            let first = row.packs.iter().min().copied();
+            if packs.iter().any(|pack| without.contains(pack)) {
+                picked.push((first, row.name, packs));
+            } else if packs.len() < SMALL_PACKS {
+                small.push((first, row.name, packs));
+            }
+        }
+        if small.len() + picked.len() >= SMALL_MANY {
+            picked.append(&mut small);
+        }
+        picked.sort_unstable_by_key(|(first, name, _)| (*first, *name));
+        let named = picked.into_iter().map(|(_, name, packs)| (name, packs));
+        Ok(named.collect())
+    }
+}
+
+impl Pile<'_, '_> {
+    fn add(&mut self, listing: PackListing) -> Result<(), RepoError> {
+        let blobs = listing.contents.blobs().count();
+        let full = self.packs.len() >= SEGMENT_PACKS || self.blobs + blobs > SEGMENT_BLOBS;
+        if full && !self.packs.is_empty() {
+            self.store()?;
+        }
+        self.blobs += blobs;
+        self.packs.push(listing);
+        Ok(())
+    }
+
+    fn store(&mut self) -> Result<(), RepoError> {
+        let segment = IndexSegment {
+            packs: std::mem::take(&mut self.packs),
+            superseded: std::mem::take(&mut self.done),
+        };
+        self.blobs = 0;
+        let (_, bytes) = store_segment(self.index, segment)?;
+        self.result.stored += 1;
+        self.result.bytes_stored += bytes;
+        Ok(())
+    }
+}
