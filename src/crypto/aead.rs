@@ -43,6 +43,7 @@ impl SealNonce {
 }
 
 /// Seals single messages, each with a nonce of its own.
+#[derive(Clone)]
 pub struct SealKey(XChaCha20Poly1305);
 
 impl SealKey {

@@ -78,8 +78,8 @@ impl Opener {
             .map_err(|why| RepoError::damaged(pack_of(project, location), why))
     }
 
-    /// Decrypts a run.
-    fn unseal<'b>(
+    /// Decrypts a run in place: what was sealed, as it was compressed. The tag vouches that it is what was stored.
+    pub fn unseal<'b>(
         &mut self,
         project: &Project,
         location: &Location,
@@ -176,6 +176,20 @@ impl<'a> BlobReader<'a> {
         self.first_whole(BlobKind::Chunk, id, |place| self.read(place))
     }
 
+    /// A blob's plain bytes, from where the index finds it or else from a pack that is about to be deleted.
+    pub fn rescue(&self, kind: BlobKind, id: &BlobId) -> Result<Vec<u8>, RepoError> {
+        let mut failure = None;
+        let mut places = self.index.find_all(id)?;
+        places.extend(self.index.find_anywhere(id)?);
+        for place in places.iter().filter(|place| place.kind() == kind) {
+            match self.read(place) {
+                Err(error @ RepoError::Damaged { .. }) => failure = failure.or(Some(error)),
+                other => return other,
+            }
+        }
+        Err(failure.unwrap_or_else(|| missing(kind, id)))
+    }
+
     /// Reads a blob from the first of its places that is whole; the error of the first one if none is.
     fn first_whole<T>(
         &self,
@@ -235,12 +249,36 @@ impl<'a> BlobReader<'a> {
 
     /// Reads a node from this place.
     pub fn read_node(&self, location: &Location) -> Result<Node, RepoError> {
-        let object = pack_of(self.index.project(), location);
-        if location.kind() != BlobKind::Node {
-            let why = Damage::Impossible("a chunk lies where a tree node should");
-            return Err(RepoError::damaged(object, why));
+        self.expect_node(location)?;
+        self.decode_node(location, &self.read(location)?)
+    }
+
+    /// Opens a node out of the stored bytes of its run, which are overwritten.
+    pub(super) fn open_node(
+        &self,
+        opener: &mut Opener,
+        location: &Location,
+        stored: &mut [u8],
+    ) -> Result<Arc<Node>, RepoError> {
+        self.expect_node(location)?;
+        let project = self.index.project();
+        let run = opener.open_run(project, location, stored)?;
+        let plain = Opener::blob(project, location, run)?;
+        self.decode_node(location, plain).map(Arc::new)
+    }
+
+    fn expect_node(&self, location: &Location) -> Result<(), RepoError> {
+        if location.kind() == BlobKind::Node {
+            return Ok(());
         }
-        Node::decode(&self.read(location)?).map_err(|e| RepoError::format(object, e))
+        let object = pack_of(self.index.project(), location);
+        let why = Damage::Impossible("a chunk lies where a tree node should");
+        Err(RepoError::damaged(object, why))
+    }
+
+    fn decode_node(&self, location: &Location, plain: &[u8]) -> Result<Node, RepoError> {
+        let object = pack_of(self.index.project(), location);
+        Node::decode(plain).map_err(|e| RepoError::format(object, e))
     }
 }
 

@@ -52,6 +52,8 @@ pub enum RepoError {
         expected: u64,
         found: u64,
     },
+    #[error("somebody removed the lease of this run while it was at work")]
+    LeaseLost,
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
     #[error("could not use the cache in {path}")]

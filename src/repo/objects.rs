@@ -117,6 +117,30 @@ impl Objects {
         (project, key): (ProjectId, &SealKey),
         body: &[u8],
     ) -> Result<ObjectHash, RepoError> {
+        let sealed = Self::seal(magic, (project, key), body)?;
+        let hash = Self::hash(&[&sealed]);
+        self.backend.put(&object(hash).name(), &[&sealed])?;
+        Ok(hash)
+    }
+
+    /// Seals a body and stores it as this object, whose name is no hash; replaces what has the name.
+    pub fn put_marker(
+        &self,
+        object: ObjectRef,
+        magic: Magic,
+        (project, key): (ProjectId, &SealKey),
+        body: &[u8],
+    ) -> Result<(), RepoError> {
+        let sealed = Self::seal(magic, (project, key), body)?;
+        Ok(self.backend.put(&object.name(), &[&sealed])?)
+    }
+
+    /// The bytes of a sealed object.
+    fn seal(
+        magic: Magic,
+        (project, key): (ProjectId, &SealKey),
+        body: &[u8],
+    ) -> Result<Vec<u8>, RepoError> {
         let mut compressed = Vec::new();
         let codec = Compressor::new(Compression::default())
             .map_err(RepoError::Compress)?
@@ -134,10 +158,19 @@ impl Objects {
         let nonce = SealNonce::random()?;
         let aad = [&project.as_bytes()[..], &header].concat();
         let sealed = key.seal(&nonce, &aad, &payload);
-        let parts = [&header[..], nonce.as_bytes(), &sealed];
-        let hash = Self::hash(&parts);
-        self.backend.put(&object(hash).name(), &parts)?;
-        Ok(hash)
+        Ok([&header[..], nonce.as_bytes(), &sealed].concat())
+    }
+
+    /// Reads and opens a sealed object whose name is no hash.
+    pub fn get_marker(
+        &self,
+        object: ObjectRef,
+        magic: Magic,
+        (project, key): (ProjectId, &SealKey),
+        limit: usize,
+    ) -> Result<Vec<u8>, RepoError> {
+        let (bytes, _) = self.get_with_hash(object, limit as u64 + SEALED_EXTRA)?;
+        Self::open_sealed(object, magic, &bytes, (project, key), limit)
     }
 
     /// Stores an object that is kept twice; the object itself after its copy.

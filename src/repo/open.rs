@@ -350,7 +350,9 @@ impl Repository {
             ObjectRef::Pack(..)
             | ObjectRef::Index(..)
             | ObjectRef::Backup(..)
-            | ObjectRef::Tombstone(..) => Ok(()),
+            | ObjectRef::Tombstone(..)
+            | ObjectRef::Lease(..)
+            | ObjectRef::Mark(..) => Ok(()),
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 
 use super::error::{Damage, RepoError};
+use super::guard::Cleared;
 use super::layout::ObjectRef;
 use super::objects::is_missing;
 use super::open::Project;
@@ -12,6 +13,7 @@ use super::packs::IndexStored;
 use super::tombstones::{Forgotten, Tombstones};
 use crate::base::{BlobId, ObjectHash, Root, VolumeId};
 use crate::format::{BackupRecord, ByteString, FormatError, Magic, root_description};
+use crate::storage;
 
 /// A backup: its record, with the parts that have a form of their own.
 #[derive(Debug, Clone)]
@@ -200,17 +202,29 @@ impl Records {
         }
     }
 
+    /// Whether this record is there now.
+    pub fn has(project: &Project, record: ObjectHash) -> Result<bool, RepoError> {
+        let name = ObjectRef::Backup(project.id, record).name();
+        match project.objects.backend().size(&name) {
+            Ok(_) => Ok(true),
+            Err(e) if e.kind == storage::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
+
     /// Deletes a record for good, unless that was done already. The proof says that a tombstone tells so.
     pub fn delete(project: &Project, forgotten: Forgotten<'_>) -> Result<(), RepoError> {
         let object = ObjectRef::Backup(project.id, forgotten.record());
         project.objects.delete(object)
     }
 
-    /// Commits a backup. The receipt says that everything it names is durable and indexed.
+    /// Commits a backup. The receipts say that everything it names is durable and indexed, and that nobody
+    /// is about to delete it.
     pub fn commit(
         project: &Project,
         record: &BackupRecord,
         _: &IndexStored,
+        _: &Cleared,
     ) -> Result<ObjectHash, RepoError> {
         let object = |hash| ObjectRef::Backup(project.id, hash);
         let key = (project.id, project.keys.object());

@@ -12,6 +12,7 @@
 //! | crashes before it is deleted | it is still listed, and the next one to forget deletes it |
 
 use std::collections::HashSet;
+use std::time::SystemTime;
 
 use jiff::Timestamp;
 
@@ -19,6 +20,7 @@ use super::error::RepoError;
 use super::layout::ObjectRef;
 use super::objects::is_missing;
 use super::open::Project;
+use super::records::Records;
 use crate::base::ObjectHash;
 use crate::format::{FormatError, Magic, Tombstone};
 
@@ -79,6 +81,36 @@ impl Tombstones {
             }
         }
         Ok(tombstones)
+    }
+
+    /// Deletes tombstones that were put before this time, by the store's clock, and that say nothing to anybody: their
+    /// records are gone, and no record that is there names one of them as head.
+    pub fn expire(
+        project: &Project,
+        records: &Records,
+        before: SystemTime,
+    ) -> Result<(), RepoError> {
+        let heads = records.all().iter().flat_map(|b| &b.record.heads);
+        let heads = heads.filter_map(|head| head.parse().ok());
+        let there = records.all().iter().map(|backup| backup.id);
+        let spoken_of: HashSet<ObjectHash> = there.chain(heads).collect();
+        let any = ObjectRef::Tombstone(project.id, ObjectHash::from_bytes([0; 32]));
+        for (object, _, listed) in project.objects.list(&any.directory())? {
+            let ObjectRef::Tombstone(_, name) = object else {
+                continue;
+            };
+            if listed.modified >= before {
+                continue;
+            }
+            match read(project, name) {
+                Ok(named) if named.iter().any(|record| spoken_of.contains(record)) => {}
+                Ok(_) => project.objects.delete(object)?,
+                // For “check” to tell of.
+                Err(RepoError::Damaged { .. }) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
     }
 
     /// What is wrong with the tombstones that could not be read.

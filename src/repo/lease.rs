@@ -1,0 +1,405 @@
+//! Who is at work: section 13 of `docs/format.md`. Why it takes no more than this is in `docs/concurrency.md`.
+
+use std::fs;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime};
+
+use crossbeam_channel::{RecvTimeoutError, Sender};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::error::RepoError;
+use super::layout::ObjectRef;
+use super::objects::{Objects, is_missing};
+use super::open::Project;
+use crate::base::{BlobId, LeaseId, ObjectHash, ProjectId};
+use crate::crypto::{SealKey, random};
+use crate::format::{LeaseBody, Magic, ProcessId};
+
+/// A lease is put again after this time.
+const BEAT: Duration = Duration::from_secs(30);
+/// One that is older than this, by the store's clock, is dead.
+const LIFE: Duration = Duration::from_mins(10);
+
+/// What a process does in a project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// It stores a backup.
+    Backup,
+    /// It deletes what no backup uses.
+    Prune,
+}
+
+impl Work {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Backup => "backup",
+            Self::Prune => "prune",
+        }
+    }
+}
+
+/// Who does it.
+#[derive(Debug, Clone, Copy)]
+pub struct Worker<'a> {
+    /// The name of this host.
+    pub host: Option<&'a str>,
+    /// Program and version.
+    pub tool: &'a str,
+}
+
+/// Our own lease. It is kept alive by a thread of its own, and deleted when this goes away.
+pub struct Lease {
+    held: Arc<Held>,
+    /// Hung up on to end the thread.
+    stop: Option<Sender<()>>,
+    beating: Option<JoinHandle<()>>,
+}
+
+struct Held {
+    objects: Objects,
+    project: ProjectId,
+    key: SealKey,
+    /// When the work began.
+    begun: Duration,
+    state: Mutex<State>,
+}
+
+struct State {
+    id: LeaseId,
+    body: LeaseBody,
+    /// When it was last put: the time before that began.
+    put: Duration,
+    /// Somebody may have taken it for dead since this was last asked.
+    lapsed: bool,
+}
+
+/// A lease of somebody else.
+#[derive(Debug, Clone)]
+pub struct OtherLease {
+    /// Its name.
+    pub id: LeaseId,
+    /// What it is held for, as it says.
+    pub work: String,
+    /// On which host.
+    pub host: Option<String>,
+    /// How long ago it was put, by the store's clock.
+    pub age: Duration,
+    /// When the work began, by the store's clock.
+    pub begun: SystemTime,
+    /// Whether its holder may be alive.
+    pub alive: bool,
+    /// Packs that its holder relies on although nothing names them.
+    pub packs: Vec<ObjectHash>,
+    /// Top nodes of the trees that it is about to commit.
+    pub tops: Vec<BlobId>,
+}
+
+impl OtherLease {
+    /// Whether it is held for this, by somebody who may be alive.
+    #[must_use]
+    pub fn is_held_for(&self, work: Work) -> bool {
+        self.alive && self.work == work.word()
+    }
+}
+
+/// The leases of a project, as of one moment.
+#[derive(Debug, Clone)]
+pub struct Leases {
+    /// When that was, by the store's clock.
+    pub now: SystemTime,
+    /// All but our own.
+    pub others: Vec<OtherLease>,
+}
+
+impl Lease {
+    /// Tells all who look that this process is at work.
+    pub fn take(project: &Project, work: Work, worker: Worker<'_>) -> Result<Self, RepoError> {
+        let begun = now();
+        let held = Arc::new(Held {
+            objects: project.objects.clone(),
+            project: project.id,
+            key: project.keys.object().clone(),
+            begun,
+            state: Mutex::new(State {
+                id: LeaseId::from_bytes(random()?),
+                body: LeaseBody {
+                    requires: Vec::new(),
+                    work: work.word().to_owned(),
+                    running_seconds: 0,
+                    packs: Vec::new(),
+                    tops: Vec::new(),
+                    host: worker.host.map(str::to_owned),
+                    process: this_process(),
+                    tool: Some(worker.tool.to_owned()),
+                },
+                put: begun,
+                lapsed: false,
+            }),
+        });
+        held.beat(|_| {})?;
+        let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
+        let beating = {
+            let held = Arc::clone(&held);
+            thread::spawn(move || {
+                while stopped.recv_timeout(BEAT) == Err(RecvTimeoutError::Timeout) {
+                    // Whoever relies on it asks whether it is fresh.
+                    let _ = held.beat(|_| {});
+                }
+            })
+        };
+        Ok(Self {
+            held,
+            stop: Some(stop),
+            beating: Some(beating),
+        })
+    }
+
+    /// Tells that this run relies on these packs, too, though nothing names them. Durable when it returns.
+    pub fn rely_on(&self, packs: &[ObjectHash]) -> Result<(), RepoError> {
+        let packs: Vec<_> = packs.iter().map(ToString::to_string).collect();
+        self.held.beat(|body| body.packs.extend(packs))
+    }
+
+    /// Tells that this run builds on this tree, too. Durable when it returns.
+    pub fn rely_on_tree(&self, top: &BlobId) -> Result<(), RepoError> {
+        let top = top.to_string();
+        self.held.beat(|body| body.tops.push(top))
+    }
+
+    /// Tells that these trees are about to be committed, and that others matter no more. Durable when it returns.
+    pub fn intend(&self, tops: &[BlobId]) -> Result<(), RepoError> {
+        let tops = tops.iter().map(ToString::to_string).collect();
+        self.held.beat(|body| body.tops = tops)
+    }
+
+    /// Whether somebody may have taken it for dead, since this was last asked or since it was taken: this process,
+    /// or the store, was held up for minutes.
+    #[must_use]
+    pub fn has_lapsed(&self) -> bool {
+        let mut state = self.held.state();
+        std::mem::take(&mut state.lapsed) || is_late(state.put)
+    }
+
+    /// Removes a lease whose holder is dead.
+    pub fn bury(project: &Project, dead: &OtherLease) -> Result<(), RepoError> {
+        project
+            .objects
+            .delete(ObjectRef::Lease(project.id, dead.id))
+    }
+}
+
+impl Leases {
+    /// Everybody else's leases. Those that ended meanwhile may be missing. Without a lease of our own the time is
+    /// that of this host.
+    pub fn load(project: &Project, own: Option<&Lease>) -> Result<Self, RepoError> {
+        let own = match own {
+            Some(own) => {
+                own.held.beat(|_| {})?;
+                Some(own.held.state().id)
+            }
+            None => None,
+        };
+        let any = ObjectRef::Lease(project.id, LeaseId::from_bytes([0; 16]));
+        let listed = project.objects.list(&any.directory())?;
+        let leases = listed
+            .into_iter()
+            .filter_map(|(object, _, listed)| match object {
+                ObjectRef::Lease(_, id) => Some((id, listed.modified)),
+                _ => None,
+            });
+        let leases: Vec<_> = leases.collect();
+        let now = match own {
+            None => SystemTime::now(),
+            Some(own) => {
+                let own = leases.iter().find(|(id, _)| *id == own);
+                own.ok_or(RepoError::LeaseLost)?.1
+            }
+        };
+        let mut others = Vec::new();
+        for (id, modified) in leases {
+            if Some(id) == own {
+                continue;
+            }
+            let age = now.duration_since(modified).unwrap_or_default();
+            match read(project, id) {
+                Ok(body) => others.push(other(id, body, modified, age)),
+                Err(e) if is_missing(&e) => {} // given up since it was listed
+                Err(RepoError::Damaged { .. }) if age >= LIFE => {
+                    others.push(other(id, nobody(), modified, age));
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(Self { now, others })
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(beating) = self.beating.take() {
+            let _ = beating.join();
+        }
+        // If this fails, it dies of age.
+        let object = ObjectRef::Lease(self.held.project, self.held.state().id);
+        let _ = self.held.objects.delete(object);
+    }
+}
+
+impl Held {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts it again.
+    fn beat(&self, change: impl FnOnce(&mut LeaseBody)) -> Result<(), RepoError> {
+        let mut state = self.state();
+        change(&mut state.body);
+        let time = now();
+        state.body.running_seconds = time.saturating_sub(self.begun).as_secs();
+        let late = is_late(state.put);
+        // Whoever took it for dead may be about to remove it: what is put now must not go with it.
+        let id = if late {
+            LeaseId::from_bytes(random()?)
+        } else {
+            state.id
+        };
+        self.objects.put_marker(
+            ObjectRef::Lease(self.project, id),
+            Magic::Lease,
+            (self.project, &self.key),
+            &state.body.encode(),
+        )?;
+        state.lapsed |= late || is_late(state.put);
+        state.put = time;
+        let old = std::mem::replace(&mut state.id, id);
+        if old != id {
+            self.objects.delete(ObjectRef::Lease(self.project, old))?;
+        }
+        Ok(())
+    }
+}
+
+fn read(project: &Project, id: LeaseId) -> Result<LeaseBody, RepoError> {
+    let object = ObjectRef::Lease(project.id, id);
+    let key = (project.id, project.keys.object());
+    let limit = LeaseBody::BODY_MAX;
+    let body = project
+        .objects
+        .get_marker(object, Magic::Lease, key, limit)?;
+    LeaseBody::decode(&body).map_err(|e| RepoError::format(object, e))
+}
+
+fn other(id: LeaseId, body: LeaseBody, modified: SystemTime, age: Duration) -> OtherLease {
+    let gone = body.process.as_ref().is_some_and(is_gone);
+    let running = Duration::from_secs(body.running_seconds);
+    OtherLease {
+        id,
+        work: body.work,
+        host: body.host,
+        age,
+        begun: modified.checked_sub(running).unwrap_or(modified),
+        alive: age < LIFE && !gone,
+        packs: body.packs.iter().filter_map(|id| id.parse().ok()).collect(),
+        tops: body.tops.iter().filter_map(|id| id.parse().ok()).collect(),
+    }
+}
+
+/// What a lease says that can no longer be read.
+fn nobody() -> LeaseBody {
+    LeaseBody {
+        requires: Vec::new(),
+        work: String::new(),
+        running_seconds: 0,
+        packs: Vec::new(),
+        tops: Vec::new(),
+        host: None,
+        process: None,
+        tool: None,
+    }
+}
+
+/// Whether something that was done then is so long ago that a lease from then may pass for dead soon.
+pub(super) fn is_late(then: Duration) -> bool {
+    now().saturating_sub(then) >= LIFE / 2
+}
+
+/// Time that also passes while the machine sleeps, since it was started.
+pub(super) fn now() -> Duration {
+    let time = clock_gettime(ClockId::Boottime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    let nanos = u32::try_from(time.tv_nsec).unwrap_or_default();
+    Duration::new(seconds, nanos)
+}
+
+fn boot() -> Option<String> {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_owned())
+}
+
+fn namespace() -> Option<String> {
+    let link = fs::read_link("/proc/self/ns/pid").ok()?;
+    Some(link.to_str()?.to_owned())
+}
+
+/// When a process began, in clock ticks since the machine started: field 22 of proc_pid_stat(5).
+fn started(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name of the program, field 2, is in parentheses and may have anything in it.
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+fn this_process() -> Option<ProcessId> {
+    let pid = std::process::id();
+    Some(ProcessId {
+        boot: boot()?,
+        namespace: namespace()?,
+        pid,
+        started: started(pid)?,
+    })
+}
+
+/// Whether a process is known to have ended: it ran here, and here it is no more.
+fn is_gone(process: &ProcessId) -> bool {
+    let is_here =
+        boot().as_ref() == Some(&process.boot) && namespace().as_ref() == Some(&process.namespace);
+    is_here && started(process.pid) != Some(process.started)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_gone_once_its_number_is_free_or_anothers() {
+        let here = this_process().unwrap();
+        assert!(!is_gone(&here));
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        let ended = ProcessId {
+            pid: child.id(),
+            ..here.clone()
+        };
+        assert!(is_gone(&ended));
+        let before = ProcessId {
+            started: here.started - 1,
+            ..here.clone()
+        };
+        assert!(is_gone(&before));
+        // Of another machine or namespace nothing is known.
+        for elsewhere in [
+            ProcessId {
+                boot: "another".into(),
+                ..ended.clone()
+            },
+            ProcessId {
+                namespace: "pid:[1]".into(),
+                ..ended.clone()
+            },
+        ] {
+            assert!(!is_gone(&elsewhere));
+        }
+    }
+}
