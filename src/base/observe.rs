@@ -13,6 +13,10 @@ pub enum Phase {
     CheckStructure,
     /// Packs are read and every blob is opened.
     CheckData,
+    /// Trees are walked to find out what is used; the counts are of trees.
+    Mark,
+    /// What is used of packs is put into new ones; the bytes are those of the old packs.
+    Repack,
     /// A diff is looked into.
     InspectDiff,
     /// Diffs are made one; the bytes are those of the image.

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use crate::base::{ByteSize, ChunkSize};
 
 use super::keep::KeepArgs;
+use super::prune::PruneLimits;
 use super::request::Compression;
 
 const GLOBAL: &str = "Global options (environment: see “cuttlebone --help”)";
@@ -218,6 +219,24 @@ Examples:
   cuttlebone forget 3f9a01bc web1-root~2")]
     Forget(Box<ForgetArgs>),
 
+    /// Free the space of what no backup uses
+    ///
+    /// Packs that nothing uses are marked, and deleted by a prune once the grace period has passed and nobody
+    /// has come to use them. Of packs that are used in part the emptiest are packed again. Backups may run
+    /// meanwhile.
+    #[command(after_help = "\
+Examples:
+  cuttlebone prune --dry-run
+  cuttlebone prune --max-unused 10% --max-repack 50G
+  cuttlebone prune --grace 0")]
+    Prune {
+        #[command(flatten)]
+        limits: PruneLimits,
+        /// Say what would be done, but do nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+
     /// Look for damage
     ///
     /// Compares names, index and trees of all backups. With --read-data every pack is read and
@@ -409,8 +428,13 @@ pub(crate) struct ForgetArgs {
     /// Remove a BACKUP even if it is protected
     #[arg(long, requires = "backups", conflicts_with = "policy")]
     pub(crate) force: bool,
+    /// Free the space too, as “prune” does
+    #[arg(long)]
+    pub(crate) prune: bool,
     #[command(flatten)]
     pub(crate) keep: KeepArgs,
+    #[command(flatten, next_help_heading = "How to prune (with --prune)")]
+    pub(crate) limits: PruneLimits,
 }
 
 #[derive(Debug, Subcommand)]

@@ -15,7 +15,7 @@ use super::message::{
 };
 use super::password::Password;
 use super::request::{self, Existing, Kdf, Operation, Target};
-use super::{Session, backup, export, forget, keys};
+use super::{Session, backup, export, forget, keys, prune};
 use crate::base::{CHUNK_SIZE_DEFAULT, ChunkSize, Observer};
 use crate::ops::{self, Context, Restored};
 use crate::repo::{
@@ -42,6 +42,7 @@ pub(super) fn perform(
         Operation::Restore(request) => restore(session, access, &request),
         Operation::ExportDiff(request) => export::export(session, access, request),
         Operation::Forget(request) => forget::perform(session, access, request),
+        Operation::Prune { limits, dry_run } => prune::perform(session, access, &limits, dry_run),
         Operation::Check { read_data } => check(session, access, read_data),
         Operation::Stats => stats(session, access),
         Operation::Key(key) => keys::perform(session, access, key),

@@ -29,6 +29,16 @@ impl From<OpsError> for Failure {
                 .hint("nothing was removed; to remove it, name it by its id"),
             OpsError::Outrun { .. } => Self::from_error(Code::Busy, &error)
                 .hint("nothing was removed; wait for the other one to end, and run this again"),
+            OpsError::OutrunByPrune { .. } => Self::from_error(Code::Busy, &error)
+                .hint("run the backup again: what was stored is used, and earlier backups are whole"),
+            OpsError::PruneRuns { .. } => Self::from_error(Code::Busy, &error).hint(
+                "wait for it to end, and run this again; one that died is passed over after 10 minutes",
+            ),
+            OpsError::HeldUp => Self::from_error(Code::Busy, &error)
+                .hint("run it again: nothing that is used was deleted"),
+            OpsError::Unreadable { .. } => Self::from_error(Code::Damage, &error).hint(
+                "nothing was deleted; put them back from another copy of the repository, or delete them if these backups are given up",
+            ),
             OpsError::ReadDiff { .. } | OpsError::ReadList { .. } => Self::from_error(Code::Failed, &error)
                 .hint("see whether the disk is whole, or the program before the pipe failed"),
             OpsError::NotADiff { .. } => Self::from_error(Code::Failed, &error)
@@ -173,6 +183,7 @@ impl From<RepoError> for Failure {
             RepoError::Cache { .. } => {
                 Some("name a directory that can be written with --cache-dir; the cache can be deleted at any time".into())
             }
+            RepoError::LeaseLost => Some("run it again; somebody deleted an object below leases/".into()),
             RepoError::Kdf(_) => Some("the key needs more memory than there is".into()),
             RepoError::Cancelled(_) | RepoError::Random(_) | RepoError::Compress(_) => None,
         };

@@ -8,6 +8,7 @@ use super::access::Access;
 use super::commands::{context, host, open_project, records};
 use super::failure::Failure;
 use super::message::{ForgetSummary, ForgetVolume, KeptBackup, Message, RemovedBackup};
+use super::prune::prune;
 use super::request::{Forget, Which};
 use crate::ops::{self, VolumePlan};
 use crate::repo::Tombstones;
@@ -52,7 +53,12 @@ pub(super) fn perform(session: &Session, access: &Access, request: Forget) -> Re
     session.output.show(&Message::Forget(ForgetSummary {
         backups_removed: plan.removed() as u64,
         dry_run,
-    }))
+    }))?;
+    match &request.prune {
+        // A plan would count what is not forgotten yet.
+        Some(limits) if !dry_run => prune(session, access, &project, limits, false),
+        _ => Ok(()),
+    }
 }
 
 fn shown(plan: &VolumePlan<'_>, dry_run: bool) -> ForgetVolume {

@@ -46,6 +46,7 @@ pub(crate) enum Message {
     Export(ExportSummary),
     #[serde(rename = "summary")]
     Forget(ForgetSummary),
+    Prune(Box<PruneSummary>),
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -59,8 +60,8 @@ pub(crate) struct Status {
     pub(crate) seconds_elapsed: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) seconds_remaining: Option<u64>,
-    /// `index`, `backup`, `restore`, `check_structure`, `check_data`, `inspect_diff`, `merge_diffs` or
-    /// `export_diff`; each starts anew.
+    /// `index`, `backup`, `restore`, `check_structure`, `check_data`, `mark`, `repack`, `inspect_diff`,
+    /// `merge_diffs` or `export_diff`; each starts anew. In `mark` trees are counted, not bytes.
     pub(crate) phase: &'static str,
 }
 
@@ -221,6 +222,52 @@ pub(crate) struct RemovedBackup {
     pub(crate) time: Timestamp,
     /// An earlier run had begun to.
     pub(crate) unfinished: bool,
+}
+
+/// Packs, and their bytes in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct PackAmount {
+    pub(crate) packs: u64,
+    pub(crate) bytes: u64,
+}
+
+/// What `prune` found, and what that means for the packs.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct PrunePlan {
+    /// Those that stay as they are.
+    pub(crate) keep: PackAmount,
+    /// Of these, bytes that nothing uses.
+    pub(crate) bytes_unused: u64,
+    /// Those that nothing uses, and that are marked.
+    pub(crate) mark: PackAmount,
+    /// Those of which what is used is packed again, and that are marked then.
+    pub(crate) repack: PackAmount,
+    pub(crate) repack_bytes_used: u64,
+    /// Those that were marked before, and whose time has come.
+    pub(crate) delete: PackAmount,
+    /// Those that were marked before, and whose time has not come.
+    pub(crate) waiting: PackAmount,
+    /// Those that nothing uses, and that are too young or may belong to a backup that runs.
+    pub(crate) young: PackAmount,
+    pub(crate) grace_seconds: u64,
+}
+
+/// What `prune` did.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct PruneSummary {
+    pub(crate) dry_run: bool,
+    pub(crate) plan: PrunePlan,
+    pub(crate) deleted: PackAmount,
+    /// Marked now, and still there.
+    pub(crate) marked: PackAmount,
+    pub(crate) repacked: PackAmount,
+    pub(crate) bytes_read: u64,
+    pub(crate) bytes_written: u64,
+    /// Marked before, and in use again.
+    pub(crate) packs_rescued: u64,
+    /// What uploads that were cut short had left.
+    pub(crate) uploads_removed: u64,
+    pub(crate) duration: f64,
 }
 
 #[derive(Debug, Clone, Serialize)]

@@ -19,6 +19,7 @@ mod message;
 mod output;
 mod password;
 mod progress;
+mod prune;
 mod render;
 mod request;
 mod signals;

@@ -87,7 +87,8 @@ impl Output {
             | Message::KeyChange(_)
             | Message::Merge(_)
             | Message::Export(_)
-            | Message::Forget(_) => true,
+            | Message::Forget(_)
+            | Message::Prune(_) => true,
             Message::Check(check) => check.errors == 0,
             _ => false,
         };

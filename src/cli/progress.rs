@@ -227,12 +227,14 @@ struct Reports {
     begun: Mutex<Instant>,
 }
 
-const PHASES: [Phase; 8] = [
+const PHASES: [Phase; 10] = [
     Phase::Index,
     Phase::Backup,
     Phase::Restore,
     Phase::CheckStructure,
     Phase::CheckData,
+    Phase::Mark,
+    Phase::Repack,
     Phase::InspectDiff,
     Phase::MergeDiffs,
     Phase::ExportDiff,
@@ -325,6 +327,8 @@ const fn name(phase: Phase) -> &'static str {
         Phase::Restore => "restore",
         Phase::CheckStructure => "check_structure",
         Phase::CheckData => "check_data",
+        Phase::Mark => "mark",
+        Phase::Repack => "repack",
         Phase::InspectDiff => "inspect_diff",
         Phase::MergeDiffs => "merge_diffs",
         Phase::ExportDiff => "export_diff",

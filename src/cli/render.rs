@@ -1,6 +1,7 @@
 //! Text for people out of what a command tells.
 
 mod diff;
+mod prune;
 
 pub(crate) use diff::{diff, diffs};
 
@@ -58,6 +59,7 @@ pub(crate) fn message(message: &Message, zone: &TimeZone) -> String {
         Message::Merge(summary) => diff::merge(summary),
         Message::Export(summary) => diff::export(summary),
         Message::Forget(summary) => forgotten(summary),
+        Message::Prune(summary) => prune::pruned(summary),
     }
 }
 

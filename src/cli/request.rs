@@ -19,6 +19,7 @@ use super::args::{
 };
 use super::environment::Environment;
 use super::failure::Failure;
+use super::prune::PruneLimits;
 
 /// Everything one run of the program has to know.
 #[derive(Debug)]
@@ -45,6 +46,7 @@ pub(crate) enum Operation {
     Restore(Restore),
     ExportDiff(ExportDiff),
     Forget(Forget),
+    Prune { limits: PruneLimits, dry_run: bool },
     Check { read_data: bool },
     Stats,
     Key(Key),
@@ -76,6 +78,8 @@ pub(crate) enum Target {
 pub(crate) struct Forget {
     pub(crate) which: Which,
     pub(crate) dry_run: bool,
+    /// How to prune then, if that is wanted.
+    pub(crate) prune: Option<PruneLimits>,
 }
 
 /// Which backups to forget.
@@ -191,6 +195,7 @@ impl Request {
                 Format::RbdDiff => Operation::ExportDiff(ExportDiff::full(args)?),
             },
             Command::Forget(args) => Operation::Forget(Forget::new(*args)?),
+            Command::Prune { limits, dry_run } => Operation::Prune { limits, dry_run },
             Command::Check { read_data } => Operation::Check { read_data },
             Command::Stats => Operation::Stats,
             Command::Key { command } => Operation::Key(Key::new(command)?),
@@ -321,6 +326,7 @@ impl Forget {
         Ok(Self {
             which,
             dry_run: args.dry_run,
+            prune: args.prune.then_some(args.limits),
         })
     }
 }

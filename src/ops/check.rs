@@ -186,7 +186,11 @@ impl Run<'_> {
 
     /// Every pack that the index names is there, in its size. Those that can be read, with their sizes.
     fn packs(&mut self, index: &Index<'_>) -> Result<Vec<(ObjectHash, u64)>, OpsError> {
-        let sizes: HashMap<ObjectHash, u64> = index.list_packs()?.into_iter().collect();
+        let sizes: HashMap<ObjectHash, u64> = index
+            .list_packs()?
+            .into_iter()
+            .map(|(pack, listed)| (pack, listed.size))
+            .collect();
         let mut packs = Vec::new();
         index.each_pack(|listing| {
             self.context.cancel.check()?;

@@ -37,6 +37,18 @@ pub enum OpsError {
     LastOfVolume { volume: String, backup: ObjectHash },
     #[error("another “forget” is removing what this one would keep of volume “{volume}”")]
     Outrun { volume: String },
+    #[error("a prune deletes what this backup of volume “{volume}” relies on")]
+    OutrunByPrune { volume: String },
+    #[error("another prune is at work{}", on_host(host.as_deref()))]
+    PruneRuns {
+        host: Option<String>,
+        /// Seconds since it was last heard of.
+        age: u64,
+    },
+    #[error("this prune was held up for minutes, and things may be otherwise by now")]
+    HeldUp,
+    #[error("records of backups cannot be read, so nobody knows what they use: {}", records.join("; "))]
+    Unreadable { records: Vec<String> },
     #[error("could not read {name}")]
     ReadDiff {
         name: String,
@@ -161,6 +173,10 @@ fn of_snapshot(name: Option<&str>) -> String {
         Some(name) => format!("“{name}”"),
         None => "no snapshot".to_owned(),
     }
+}
+
+fn on_host(host: Option<&str>) -> String {
+    host.map(|host| format!(" on {host}")).unwrap_or_default()
 }
 
 fn of_backup(base: Option<&str>) -> String {

@@ -8,6 +8,7 @@ mod error;
 mod forget;
 mod in_order;
 mod pipeline;
+mod prune;
 mod restore;
 mod stats;
 
@@ -26,6 +27,7 @@ pub use forget::{
     Candidate, Count, Forget, ForgetPlan, LabelMatch, ParsePolicyError, Period, Policy, Reason,
     Removal, Rule, Span, VolumePlan, forget, plan_forget,
 };
+pub use prune::{Amount, MaxUnused, Prune, PruneOptions, PrunePlan, PruneReport, plan_prune};
 pub use restore::{RestoreReport, Restored, restore};
 pub use stats::{StatsReport, stats};
 

@@ -7,6 +7,7 @@ mod failures;
 mod forget;
 mod kill;
 mod memory;
+mod prune;
 mod real_image;
 mod terminal;
 mod workflow;

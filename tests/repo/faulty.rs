@@ -8,7 +8,8 @@ use cuttlebone::format::{
     root_description,
 };
 use cuttlebone::repo::{
-    BlobReader, Index, Journal, NodeStore, PackedNodes, Packer, PackerOptions, Records, RepoError,
+    BlobReader, Clearance, Guard, Index, Journal, NodeStore, PackedNodes, Packer, PackerOptions,
+    Records, RepoError, Worker,
 };
 use cuttlebone::storage::MemoryBackend;
 
@@ -74,6 +75,14 @@ fn commit(house: &House, forge: impl FnOnce(&Forger<'_>) -> Vec<Claim>) -> Vec<O
         }))
     })
     .unwrap();
+    let worker = Worker {
+        host: None,
+        tool: "forger",
+    };
+    let mut guard = Guard::begin(project, worker).unwrap();
+    let Clearance::Cleared(cleared) = guard.clear(&index, &[]).unwrap() else {
+        panic!("nobody else is at work");
+    };
     let record = |(day, (top, size, chunk_size)): (usize, Claim)| {
         let kind = match chunk_size {
             0 => ContentKind::Stream,
@@ -105,7 +114,7 @@ fn commit(house: &House, forge: impl FnOnce(&Forger<'_>) -> Vec<Claim>) -> Vec<O
             counts: Counts::default(),
             tool: None,
         };
-        Records::commit(project, &record, &receipt).unwrap()
+        Records::commit(project, &record, &receipt, &cleared).unwrap()
     };
     claims.into_iter().enumerate().map(record).collect()
 }

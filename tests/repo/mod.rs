@@ -10,6 +10,7 @@ mod index;
 mod ingest;
 mod model;
 mod panics;
+mod prune;
 mod walls;
 
 use std::collections::BTreeMap;

@@ -13,6 +13,7 @@ use super::base::{Ancestor, find_base};
 use super::coverage::Coverage;
 use super::image::within;
 use super::patient::Patient;
+use super::protect::Protection;
 use super::slots::{Deal, Hear, Plot, Unsaid, slots_into};
 use super::{AHEAD, BackupOptions, BackupReport, Entry, Packed, Run, Stored, content, load};
 use super::{believe, pack, volume_id};
@@ -23,7 +24,7 @@ use crate::format::{
 };
 use crate::ops::diff::{DiffSource, reading};
 use crate::ops::{Context, OpsError};
-use crate::repo::{Backup, Index, Project, Records, RunLen, Top};
+use crate::repo::{Backup, Cleared, Index, Project, Records, RunLen, Top};
 
 /// What `SourceInfo::kind` says of a diff.
 const KIND: &str = "rbd-diff";
@@ -104,6 +105,7 @@ fn ingest(
 ) -> Result<Vec<BackupReport>, OpsError> {
     let name = told.name;
     let mut reader = DiffReader::open(source).map_err(reading(name))?;
+    let mut protection = Protection::begin(project, options, context)?;
     let records = load(project, context)?;
     let line = Line {
         project,
@@ -130,18 +132,31 @@ fn ingest(
         let index = match &mut index {
             Some(index) => index,
             none => {
-                let index = none.insert(context.index(project)?);
+                protection.build_on(base.and_then(|base| base.committed()))?;
+                let index = none.insert(protection.index()?);
                 believe(index, options)?;
                 index
             }
         };
-        members.push(line.member(index, &mut reader, header, base)?);
-    }
-    if let Some(index) = index {
-        index.close();
+        members.push(line.member(index, &protection, &mut reader, header, base)?);
     }
     context.cancel.check()?;
-    line.commit(members)
+    let Some(index) = index else {
+        return Ok(Vec::new());
+    };
+    let new = members.iter().filter(|member| member.existing.is_none());
+    let contents: Vec<_> = new.map(|member| member.packed.stored).collect();
+    let cleared = if contents.is_empty() {
+        None
+    } else {
+        protection.clear(&index, &contents)?
+    };
+    let reports = line.commit(members, cleared.as_ref())?;
+    let made = reports.iter().filter(|report| !report.existing);
+    let made: Vec<_> = made.filter_map(|report| report.id).collect();
+    protection.committed(&made)?;
+    index.close();
+    Ok(reports)
 }
 
 /// What all diffs of one stream have in common.
@@ -206,6 +221,7 @@ impl<'a> Line<'a> {
     fn member<R: Read + Send>(
         &self,
         index: &Index<'_>,
+        protection: &Protection<'_>,
         reader: &mut DiffReader<R>,
         header: DiffHeader,
         base: Option<Ancestor>,
@@ -227,6 +243,7 @@ impl<'a> Line<'a> {
         let packed = pack(
             self.project,
             index,
+            protection,
             &options,
             RunLen::Part,
             self.context,
@@ -243,6 +260,8 @@ impl<'a> Line<'a> {
             });
         }
         let existing = existing.or_else(|| self.same_head(&header).filter(|b| same(&b)));
+        // Its tree was not stored again, and the next diff builds on it.
+        protection.build_on(existing.map(|backup| (backup.id, backup.top)))?;
         Ok(Member {
             header,
             started,
@@ -341,7 +360,11 @@ impl<'a> Line<'a> {
     }
 
     /// Commits what the volume does not have, oldest first.
-    fn commit(&self, members: Vec<Member<'_>>) -> Result<Vec<BackupReport>, OpsError> {
+    fn commit(
+        &self,
+        members: Vec<Member<'_>>,
+        cleared: Option<&Cleared>,
+    ) -> Result<Vec<BackupReport>, OpsError> {
         let volume = volume_id(self.records, &self.options.volume)?;
         let mut heads = self.records.heads();
         let mut reports: Vec<BackupReport> = Vec::new();
@@ -353,13 +376,13 @@ impl<'a> Line<'a> {
             let named = |name: &Option<Vec<u8>>| name.as_deref().map(ByteString::from);
             let snapshot = named(&member.header.to);
             let (size, counts) = (member.packed.stored.size, member.packed.counts);
-            let id = match member.existing {
-                Some(existing) => {
+            let id = match (member.existing, cleared) {
+                (Some(existing), _) => {
                     self.tell_of_labels(existing);
                     Some(existing.id)
                 }
-                None if self.options.dry_run => None,
-                None => {
+                (None, None) => None,
+                (None, Some(cleared)) => {
                     let entry = Entry {
                         started: member.started,
                         packed: member.packed,
@@ -374,7 +397,7 @@ impl<'a> Line<'a> {
                         base,
                         heads: std::mem::take(&mut heads),
                     };
-                    let id = entry.commit(self.project, volume, self.options)?;
+                    let id = entry.commit(self.project, volume, self.options, cleared)?;
                     heads.push(id);
                     Some(id)
                 }

@@ -6,6 +6,7 @@ mod diff;
 mod image;
 mod listed;
 mod patient;
+mod protect;
 mod sample;
 mod slots;
 mod stream;
@@ -22,6 +23,7 @@ use jiff::Timestamp;
 use self::base::{choose_base, same_source, unwritten_since};
 use self::image::image_into;
 use self::listed::listed_into;
+use self::protect::Protection;
 use self::stream::stream_into;
 use super::{Context, OpsError, TOOL};
 use crate::base::{BlobId, Notice, ObjectHash, VolumeId};
@@ -31,8 +33,8 @@ use crate::format::{
     root_description,
 };
 use crate::repo::{
-    BlobReader, Compression, Index, IndexStored, PackTargets, Packer, PackerOptions, Project,
-    Records, RepoError, RunLen,
+    BlobReader, Cleared, Compression, Index, IndexStored, PackTargets, Packer, PackerOptions,
+    Project, Records, RepoError, RunLen,
 };
 use crate::volume::{ImageIdentity, ImageKind, ImageSource};
 
@@ -128,6 +130,7 @@ pub fn backup(
     context: &Context<'_>,
 ) -> Result<BackupReport, OpsError> {
     let started = Timestamp::now();
+    let mut protection = Protection::begin(project, options, context)?;
     let records = load(project, context)?;
     let (kind, source) = match &input {
         Input::Image(image) => (ContentKind::Image, source_info(image.identity())),
@@ -142,11 +145,13 @@ pub fn backup(
     if !options.volume_chosen {
         same_source(&records, options, &source)?;
     }
-    let index = context.index(project)?;
+    protection.build_on(base.map(|base| (base.id, base.top)))?;
+    let index = protection.index()?;
     believe(&index, options)?;
     let packed = pack(
         project,
         &index,
+        &protection,
         options,
         RunLen::Slot,
         context,
@@ -166,25 +171,28 @@ pub fn backup(
             (Input::Stream(source), _) => stream_into(run, source),
         },
     )?;
-    index.close();
     context.cancel.check()?;
     let (size, counts) = (packed.stored.size, packed.counts);
     let verified = with_list.then_some(packed.verified);
     let base = base.map(|b| b.id);
-    let id = if options.dry_run {
-        None
-    } else {
-        let heads = records.heads();
-        let volume = volume_id(&records, &options.volume)?;
-        let entry = Entry {
-            started,
-            packed,
-            source,
-            base,
-            heads,
-        };
-        Some(entry.commit(project, volume, options)?)
+    let id = match protection.clear(&index, &[packed.stored])? {
+        None => None,
+        Some(cleared) => {
+            let heads = records.heads();
+            let volume = volume_id(&records, &options.volume)?;
+            let entry = Entry {
+                started,
+                packed,
+                source,
+                base,
+                heads,
+            };
+            let id = entry.commit(project, volume, options, &cleared)?;
+            protection.committed(&[id])?;
+            Some(id)
+        }
     };
+    index.close();
     Ok(BackupReport {
         id,
         existing: false,
@@ -235,12 +243,14 @@ struct Packed {
 fn pack(
     project: &Project,
     index: &Index<'_>,
+    protection: &Protection<'_>,
     options: &BackupOptions,
     run_len: RunLen,
     context: &Context<'_>,
     work: impl FnOnce(&Run<'_>) -> Result<Stored, OpsError>,
 ) -> Result<Packed, OpsError> {
     let (journal, left_over) = super::journal(index);
+    let left_over = protection.adopt(index, left_over)?;
     let blobs = BlobReader::new(index).stopped_by(context.cancel);
     let tally = Tally::default();
     let packing = PackerOptions {
@@ -290,6 +300,7 @@ impl Entry {
         project: &Project,
         volume: VolumeId,
         options: &BackupOptions,
+        cleared: &Cleared,
     ) -> Result<ObjectHash, OpsError> {
         let record = BackupRecord {
             requires: Vec::new(),
@@ -308,7 +319,12 @@ impl Entry {
             counts: self.packed.counts,
             tool: Some(TOOL.to_owned()),
         };
-        Ok(Records::commit(project, &record, &self.packed.receipt)?)
+        Ok(Records::commit(
+            project,
+            &record,
+            &self.packed.receipt,
+            cleared,
+        )?)
     }
 }
 

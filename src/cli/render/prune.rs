@@ -1,0 +1,89 @@
+//! What `prune` says to people.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use super::took;
+use crate::base::ByteSize;
+use crate::cli::human::{count, duration};
+use crate::cli::message::{PackAmount, PruneSummary};
+
+fn amount(amount: PackAmount) -> String {
+    format!(
+        "{} in {}",
+        ByteSize(amount.bytes),
+        count(amount.packs, "pack")
+    )
+}
+
+/// A few lines, each only if there is something to say.
+pub(super) fn pruned(summary: &PruneSummary) -> String {
+    let plan = &summary.plan;
+    let grace = duration(Duration::from_secs(plan.grace_seconds));
+    let mut lines = Vec::new();
+    let mut line = |of: PackAmount, text: &str| {
+        if of.packs > 0 {
+            lines.push(format!("{}: {text}", amount(of)));
+        }
+    };
+    if summary.dry_run {
+        line(plan.delete, "would be deleted; marked long enough ago");
+        line(plan.mark, "unused, would be marked");
+        line(
+            plan.repack,
+            "used in part, would be packed again and marked",
+        );
+    } else {
+        line(summary.deleted, "deleted");
+        line(summary.repacked, "used in part, packed again");
+        line(
+            summary.marked,
+            &format!("marked; a prune in {grace} or later deletes them"),
+        );
+    }
+    line(
+        plan.waiting,
+        &format!("marked before, less than {grace} ago"),
+    );
+    line(
+        plan.young,
+        &format!("unused, but younger than {grace} or being written"),
+    );
+    let mut text = match (summary.dry_run, lines.is_empty()) {
+        (true, true) => "dry run: nothing to do\n".to_owned(),
+        (true, false) => "dry run: nothing was done\n".to_owned(),
+        (false, true) => "nothing to prune\n".to_owned(),
+        (false, false) => format!("pruned in {}\n", took(summary.duration)),
+    };
+    for line in lines {
+        let _ = writeln!(text, "  {line}");
+    }
+    let _ = writeln!(
+        text,
+        "  {}: kept, of which nothing uses {}",
+        amount(plan.keep),
+        ByteSize(plan.bytes_unused)
+    );
+    if !summary.dry_run && summary.bytes_written > 0 {
+        let (read, written) = (
+            ByteSize(summary.bytes_read),
+            ByteSize(summary.bytes_written),
+        );
+        let _ = writeln!(text, "  read {read}, stored {written}");
+    }
+    if summary.packs_rescued > 0 {
+        let _ = writeln!(
+            text,
+            "  {} in use again",
+            count(summary.packs_rescued, "pack")
+        );
+    }
+    if summary.uploads_removed > 0 {
+        let _ = writeln!(
+            text,
+            "  {} cut short, removed",
+            count(summary.uploads_removed, "upload")
+        );
+    }
+    text
+}

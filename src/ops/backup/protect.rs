@@ -1,0 +1,216 @@
+//! A backup beside prunes: what it relies on stays, or is stored again before the record is committed.
+
+use std::collections::HashSet;
+
+use super::{BackupOptions, Stored};
+use crate::base::{BlobId, Notice, ObjectHash};
+use crate::format::{BlobKind, Node};
+use crate::ops::{Context, OpsError, TOOL};
+use crate::repo::{
+    BlobReader, Clearance, Cleared, Compression, ErrorKind, Guard, Index, Journal, Packer,
+    PackerOptions, Project, Records, RepoError, Sealed, Tombstones, Worker,
+};
+
+/// A tree that is made whole so often and still loses parts is given up.
+const ROUNDS_MAX: usize = 4;
+
+/// The guard of a backup; a dry run needs none, since nothing will rely on what it saw.
+pub(super) struct Protection<'a> {
+    guard: Option<Guard<'a>>,
+    project: &'a Project,
+    options: &'a BackupOptions,
+    context: &'a Context<'a>,
+}
+
+impl<'a> Protection<'a> {
+    /// To be called before records are read.
+    pub(super) fn begin(
+        project: &'a Project,
+        options: &'a BackupOptions,
+        context: &'a Context<'a>,
+    ) -> Result<Self, OpsError> {
+        let worker = Worker {
+            host: options.host.as_deref(),
+            tool: TOOL,
+        };
+        let guard = if options.dry_run {
+            None
+        } else {
+            Some(Guard::begin(project, worker)?)
+        };
+        Ok(Self {
+            guard,
+            project,
+            options,
+            context,
+        })
+    }
+
+    /// Before a backup is built upon: it stays, even if it is forgotten meanwhile.
+    pub(super) fn build_on(
+        &self,
+        base: Option<(ObjectHash, Option<BlobId>)>,
+    ) -> Result<(), OpsError> {
+        if let (Some(guard), Some((record, Some(top)))) = (&self.guard, base) {
+            guard.build_on(&top)?;
+            if !Records::has(self.project, record)? {
+                return Err(self.outrun());
+            }
+        }
+        Ok(())
+    }
+
+    /// The index, which finds nothing that is about to be deleted.
+    pub(super) fn index(&self) -> Result<Index<'a>, OpsError> {
+        let index = self.context.index(self.project)?;
+        if let Some(guard) = &self.guard {
+            guard.watch(&index);
+        }
+        Ok(index)
+    }
+
+    /// Of packs that an interrupted run left, those that may be used. The index's own that no segment names
+    /// are made known, too.
+    pub(super) fn adopt(
+        &self,
+        index: &Index<'_>,
+        left_over: Vec<ObjectHash>,
+    ) -> Result<Vec<ObjectHash>, OpsError> {
+        let Some(guard) = &self.guard else {
+            return Ok(left_over);
+        };
+        let unnamed = index.unnamed()?;
+        let mut all = left_over.clone();
+        all.extend(&unnamed);
+        let free: HashSet<_> = guard.adopt(all)?.into_iter().collect();
+        index.avoid(unnamed.into_iter().filter(|pack| !free.contains(pack)));
+        Ok(left_over
+            .into_iter()
+            .filter(|pack| free.contains(pack))
+            .collect())
+    }
+
+    /// To be called right before records of these contents are committed.
+    pub(super) fn clear(
+        &mut self,
+        index: &Index<'_>,
+        contents: &[Stored],
+    ) -> Result<Option<Cleared>, OpsError> {
+        let Some(guard) = &mut self.guard else {
+            return Ok(None);
+        };
+        let tops: Vec<BlobId> = contents.iter().filter_map(|stored| stored.top).collect();
+        for _ in 0..ROUNDS_MAX {
+            self.context.cancel.check()?;
+            match guard.clear(index, &tops)? {
+                Clearance::Cleared(cleared) => return Ok(Some(cleared)),
+                Clearance::Disturbed => {
+                    let text = "a prune runs beside this backup: what it marked is stored again where it is needed";
+                    self.context.observer.notice(Notice::Text(text.to_owned()));
+                    let lost = |error: &RepoError| error.kind() == ErrorKind::Damaged;
+                    match make_whole(index, &tops, self.context) {
+                        Err(OpsError::Repo(error)) if lost(&error) => {
+                            return Err(OpsError::OutrunByPrune {
+                                volume: self.options.volume.clone(),
+                            });
+                        }
+                        other => other?,
+                    }
+                }
+            }
+        }
+        Err(self.outrun())
+    }
+
+    /// To be called when records are committed. If this process was held up for minutes meanwhile, what they rely
+    /// on may be gone, and they are taken back.
+    pub(super) fn committed(&self, records: &[ObjectHash]) -> Result<(), OpsError> {
+        let in_time = |guard: &Guard<'_>| !guard.came_too_late();
+        if records.is_empty() || self.guard.as_ref().is_none_or(in_time) {
+            return Ok(());
+        }
+        let now = jiff::Timestamp::now();
+        let host = self.options.host.as_deref();
+        let tombstone = Tombstones::put(self.project, records, now, host, TOOL)?;
+        for forgotten in tombstone.forgotten() {
+            Records::delete(self.project, forgotten)?;
+        }
+        Err(self.outrun())
+    }
+
+    fn outrun(&self) -> OpsError {
+        OpsError::OutrunByPrune {
+            volume: self.options.volume.clone(),
+        }
+    }
+}
+
+/// Stores again what these trees name and the index does not find where it will stay.
+fn make_whole(index: &Index<'_>, tops: &[BlobId], context: &Context<'_>) -> Result<(), OpsError> {
+    let (journal, _) = Journal::none();
+    let options = PackerOptions {
+        compression: Compression::default(),
+        ..PackerOptions::default()
+    };
+    Packer::scope(index, journal, options, |packer| {
+        let mut mend = Mend {
+            index,
+            packer,
+            blobs: BlobReader::new(index),
+            worker: packer.worker()?,
+            seen: HashSet::new(),
+            context,
+        };
+        for top in tops {
+            mend.node(top)?;
+        }
+        Ok::<(), OpsError>(packer.flush(&mut mend.worker)?)
+    })?;
+    Ok(())
+}
+
+/// A walk that stores again what is about to go.
+struct Mend<'a> {
+    index: &'a Index<'a>,
+    packer: &'a Packer<'a>,
+    blobs: BlobReader<'a>,
+    worker: Sealed,
+    seen: HashSet<BlobId>,
+    context: &'a Context<'a>,
+}
+
+impl Mend<'_> {
+    fn node(&mut self, id: &BlobId) -> Result<(), OpsError> {
+        self.context.cancel.check()?;
+        if !self.seen.insert(*id) {
+            return Ok(());
+        }
+        let plain = self.blobs.rescue(BlobKind::Node, id)?;
+        // Both of its copies: one that stays is not enough.
+        self.packer.add_node(*id, &plain)?;
+        match Node::decode(&plain).map_err(|_| RepoError::Tree)? {
+            Node::Children(node) => {
+                for child in node.ids.iter().flatten() {
+                    self.child(node.level, child)?;
+                }
+            }
+            Node::Stream(node) => {
+                for child in node.entries.iter().filter_map(|entry| entry.id) {
+                    self.child(node.level, &child)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn child(&mut self, level: u8, id: &BlobId) -> Result<(), OpsError> {
+        if level > 0 {
+            return self.node(id);
+        }
+        if self.index.find(id)?.is_none() {
+            let plain = self.blobs.rescue(BlobKind::Chunk, id)?;
+            self.packer.add_chunk(&mut self.worker, *id, &plain)?;
+        }
+        Ok(())
+    }
+}

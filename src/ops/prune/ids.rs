@@ -1,0 +1,136 @@
+//! All blobs of a project in memory, in few bytes each: which ones are used?
+
+use rayon::slice::ParallelSliceMut;
+
+use crate::base::BlobId;
+
+/// What stands for an id in a table.
+pub(super) trait Key: Copy + Ord + Send {
+    fn of(id: &BlobId) -> Self;
+    /// Its first 32 bits.
+    fn lead(self) -> u32;
+}
+
+/// The first 8 bytes of an id. Two chunks of `n` begin alike with a probability of n² / 2⁶⁵: then one of them is
+/// kept for the other's sake.
+pub(super) type ChunkKey = u64;
+
+impl Key for ChunkKey {
+    fn of(id: &BlobId) -> Self {
+        let (first, _) = id.as_bytes().split_first_chunk().unwrap_or((&[0; 8], &[]));
+        u64::from_be_bytes(*first)
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the upper half")]
+    fn lead(self) -> u32 {
+        (self >> 32) as u32
+    }
+}
+
+/// The first 16 bytes of an id: a node that were taken for another one would cost all that lies below it.
+pub(super) type NodeKey = u128;
+
+impl Key for NodeKey {
+    fn of(id: &BlobId) -> Self {
+        let (first, _) = id.as_bytes().split_first_chunk().unwrap_or((&[0; 16], &[]));
+        u128::from_be_bytes(*first)
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the uppermost quarter")]
+    fn lead(self) -> u32 {
+        (self >> 96) as u32
+    }
+}
+
+/// Ids, with a byte of notes on each.
+pub(super) struct Ids<K> {
+    /// Ascending.
+    keys: Vec<K>,
+    notes: Vec<u8>,
+    /// Where the keys that begin with these bits begin; ids are uniform, so few begin with the same.
+    starts: Vec<u32>,
+    bits: u32,
+}
+
+impl<K: Key> Ids<K> {
+    /// Of these ids, which may come more than once.
+    pub(super) fn new(mut keys: Vec<K>) -> Self {
+        keys.par_sort_unstable();
+        keys.dedup();
+        let bits = (keys.len() / 4).max(1).ilog2().min(24);
+        let mut starts = Vec::with_capacity((1 << bits) + 1);
+        for (at, key) in (0_u32..).zip(&keys) {
+            let bucket = bucket(*key, bits);
+            while starts.len() <= bucket {
+                starts.push(at);
+            }
+        }
+        let len = u32::try_from(keys.len()).unwrap_or(u32::MAX);
+        starts.resize((1 << bits) + 1, len);
+        Self {
+            notes: vec![0; keys.len()],
+            keys,
+            starts,
+            bits,
+        }
+    }
+
+    /// What is noted of an id; none if it is not among them.
+    pub(super) fn note(&mut self, id: &BlobId) -> Option<&mut u8> {
+        let key = K::of(id);
+        let bucket = bucket(key, self.bits);
+        let from = self.starts[bucket] as usize;
+        let to = self.starts[bucket + 1] as usize;
+        let at = self.keys[from..to].binary_search(&key).ok()?;
+        self.notes.get_mut(from + at)
+    }
+}
+
+fn bucket<K: Key>(key: K, bits: u32) -> usize {
+    (u64::from(key.lead()) >> (32 - bits)) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: u64) -> BlobId {
+        BlobId::from_bytes(*blake3::hash(&n.to_le_bytes()).as_bytes())
+    }
+
+    fn every_id_has_its_note<K: Key>() {
+        for count in [0, 1, 2, 3, 7, 100, 5000] {
+            let twice = (0..count).chain(0..count);
+            let mut ids = Ids::<K>::new(twice.map(|n| K::of(&id(n))).collect());
+            for n in 0..count {
+                let note = ids.note(&id(n)).unwrap();
+                assert_eq!(*note, 0);
+                *note = u8::try_from(n % 251).unwrap() + 1;
+            }
+            for n in 0..count {
+                assert_eq!(u64::from(*ids.note(&id(n)).unwrap()), n % 251 + 1);
+            }
+            for n in count..count + 100 {
+                assert!(ids.note(&id(n)).is_none());
+            }
+        }
+    }
+
+    #[test]
+    fn every_chunk_has_its_note() {
+        every_id_has_its_note::<ChunkKey>();
+    }
+
+    #[test]
+    fn every_node_has_its_note() {
+        every_id_has_its_note::<NodeKey>();
+    }
+
+    #[test]
+    fn ids_at_the_ends_are_found() {
+        let ends = [[0; 32], [0xff; 32]].map(BlobId::from_bytes);
+        let mut ids = Ids::<ChunkKey>::new(ends.iter().map(ChunkKey::of).collect());
+        assert!(ends.iter().all(|id| ids.note(id).is_some()));
+        assert!(ids.note(&id(1)).is_none());
+    }
+}

@@ -1,0 +1,435 @@
+//! Prune: what is used (`usage`), what that means for the packs that there are (`plan`), packing again (`repack`), and
+//! deleting in two steps. `docs/concurrency.md` says why nothing that is used can be deleted, whoever runs beside.
+
+mod ids;
+mod plan;
+mod repack;
+mod usage;
+
+pub use plan::{Amount, MaxUnused, PruneOptions, PrunePlan};
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use self::plan::{Seen, Steps, plan};
+use self::usage::{Known, Usage};
+use super::{Context, OpsError, TOOL};
+use crate::base::{BlobId, ObjectHash};
+use crate::format::BlobKind;
+use crate::repo::{
+    BlobReader, ErrorKind, Index, Lease, Leases, Marks, ObjectRef, Project, Records, RepoError,
+    Tombstones, Work, Worker, read_listing,
+};
+use crate::storage::Listed;
+
+/// Uploads that were cut short are removed after this time.
+const UPLOAD_LIFE: Duration = Duration::from_hours(24);
+
+/// What a prune did.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PruneReport {
+    /// Packs that were deleted.
+    pub deleted: Amount,
+    /// Packs that were marked, and are still there.
+    pub marked: Amount,
+    /// Packs of which what is used was packed again.
+    pub repacked: Amount,
+    /// Bytes of packs that were read for that.
+    pub bytes_read: u64,
+    /// Bytes of packs and index segments that were stored.
+    pub bytes_written: u64,
+    /// Packs that had been marked and are in use again.
+    pub rescued: u64,
+    /// Uploads that were cut short, removed.
+    pub uploads: u64,
+}
+
+/// A prune that is planned, and may be done.
+pub struct Prune<'a> {
+    project: &'a Project,
+    context: &'a Context<'a>,
+    options: &'a PruneOptions,
+    /// None in a dry run.
+    lease: Option<Lease>,
+    index: Index<'a>,
+    sight: Sight,
+    usage: Usage,
+    plan: PrunePlan,
+}
+
+/// What there is, seen in this order. Whoever marks first and looks then, in this order, sees whatever was intended or
+/// committed before by somebody who did not see the mark.
+struct Sight {
+    marks: Marks,
+    /// Before the records: a backup gives its lease up only once its record is there.
+    leases: Leases,
+    records: Records,
+    packs: BTreeMap<ObjectHash, Listed>,
+}
+
+impl Sight {
+    fn seen(&self) -> Seen<'_> {
+        Seen {
+            marks: &self.marks,
+            leases: &self.leases,
+            packs: &self.packs,
+        }
+    }
+}
+
+/// Finds out what is used and makes a plan. With `dry_run` nothing is told to others, and the plan is only to be shown.
+pub fn plan_prune<'a>(
+    project: &'a Project,
+    options: &'a PruneOptions,
+    dry_run: bool,
+    context: &'a Context<'a>,
+) -> Result<Prune<'a>, OpsError> {
+    let lease = if dry_run {
+        None
+    } else {
+        Some(Lease::take(project, Work::Prune, worker(options))?)
+    };
+    let index = context.index(project)?;
+    let sight = look(project, lease.as_ref(), &index)?;
+    if let Some(other) = sight
+        .leases
+        .others
+        .iter()
+        .find(|l| l.is_held_for(Work::Prune))
+        && !dry_run
+    {
+        return Err(OpsError::PruneRuns {
+            host: other.host.clone(),
+            age: other.age.as_secs(),
+        });
+    }
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(context.threads)
+        .build()
+        .map_err(|_| OpsError::Worker("could not start threads"))?;
+    let (mut usage, known) = pool.install(|| find_usage(&index, &sight, context))?;
+    let plan = plan(&index, &mut usage, &known, &sight.seen(), options, context)?;
+    Ok(Prune {
+        project,
+        context,
+        options,
+        lease,
+        index,
+        sight,
+        usage,
+        plan,
+    })
+}
+
+fn worker(options: &PruneOptions) -> Worker<'_> {
+    Worker {
+        host: options.host.as_deref(),
+        tool: TOOL,
+    }
+}
+
+/// Looks at everything that counts, and brings the index up to date.
+fn look(project: &Project, lease: Option<&Lease>, index: &Index<'_>) -> Result<Sight, OpsError> {
+    let marks = Marks::load(project)?;
+    let leases = Leases::load(project, lease)?;
+    let records = Records::load(project)?;
+    // What cannot be read uses nobody knows what.
+    if records.damaged().first().is_some() {
+        return Err(OpsError::Unreadable {
+            records: records.damaged().iter().map(ToString::to_string).collect(),
+        });
+    }
+    index.sync()?;
+    let packs = index.list_packs()?.into_iter().collect();
+    Ok(Sight {
+        marks,
+        leases,
+        records,
+        packs,
+    })
+}
+
+/// Everything that records and running backups use. If something is in no pack that the index knows, all others are
+/// asked what they hold, once.
+fn find_usage(
+    index: &Index<'_>,
+    sight: &Sight,
+    context: &Context<'_>,
+) -> Result<(Usage, Vec<ObjectHash>), OpsError> {
+    loop {
+        let there = |pack: &ObjectHash| sight.packs.contains_key(pack);
+        let (mut usage, known) = Usage::new(index, there, context)?;
+        let found = walk_all(
+            index,
+            &mut usage,
+            sight,
+            context,
+            &mut |kind, id, known| match known {
+                Known::Stored => Ok(()),
+                Known::Nowhere => Err(missing(kind, id)),
+            },
+        );
+        match found {
+            Ok(()) => return Ok((usage, known)),
+            Err(OpsError::Repo(error)) if error.kind() == ErrorKind::Damaged => {
+                if !index.look_again()? {
+                    return Err(OpsError::Repo(error));
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn missing(kind: BlobKind, id: &BlobId) -> RepoError {
+    let kind = match kind {
+        BlobKind::Chunk => "chunk",
+        BlobKind::Node => "tree node",
+    };
+    RepoError::Missing { kind, id: *id }
+}
+
+/// Walks the trees of all records, and of all backups that are about to be committed.
+fn walk_all(
+    index: &Index<'_>,
+    usage: &mut Usage,
+    sight: &Sight,
+    context: &Context<'_>,
+    new: &mut dyn FnMut(BlobKind, &BlobId, Known) -> Result<(), RepoError>,
+) -> Result<(), OpsError> {
+    let blobs = BlobReader::new(index).stopped_by(context.cancel);
+    let backups = sight.records.all();
+    for (done, backup) in (1..).zip(backups) {
+        if let Some(top) = backup.top {
+            let class = usage.class(backup.volume);
+            usage.walk(&blobs, top, class, context, new)?;
+        }
+        usage::tell(context, done, backups.len());
+    }
+    let alive = sight.leases.others.iter().filter(|lease| lease.alive);
+    for top in alive.flat_map(|lease| &lease.tops) {
+        usage.walk(&blobs, *top, 1, context, new)?;
+    }
+    Ok(())
+}
+
+impl Prune<'_> {
+    /// What will be done.
+    #[must_use]
+    pub fn plan(&self) -> &PrunePlan {
+        &self.plan
+    }
+
+    /// Ends without doing it.
+    pub fn close(self) {
+        self.index.close();
+    }
+
+    /// Does it.
+    ///
+    /// What is new is there before anything else is touched; what is to go loses its name, then is marked, and is
+    /// deleted by a later run, or after another look if there is no grace.
+    pub fn run(mut self) -> Result<PruneReport, OpsError> {
+        let mut report = PruneReport::default();
+        let steps = std::mem::take(&mut self.plan.steps);
+        let repacked = repack::repack(&self.index, &mut self.usage, &steps.repack, self.context)?;
+        report.repacked = self.plan.repack;
+        report.bytes_read = repacked.read;
+        report.bytes_written = repacked.written;
+
+        let marked = steps.mark.iter().chain(&steps.repack);
+        let sizes: BTreeMap<_, _> = marked.map(|pack| (pack.pack, pack.size)).collect();
+        let packs: Vec<_> = sizes.keys().copied().collect();
+        self.stand()?;
+        let mut own = Marks::put(self.project, &packs, &[], worker(self.options))?;
+        report.marked = Amount {
+            packs: sizes.len() as u64,
+            bytes: sizes.values().sum(),
+        };
+
+        let segments = self.unname(&steps, &packs, &mut report)?;
+        self.stand()?;
+        own.extend(Marks::put(
+            self.project,
+            &[],
+            &segments,
+            worker(self.options),
+        )?);
+
+        self.delete_due(&steps, &mut report)?;
+        if self.options.grace.is_zero() && !own.is_empty() {
+            self.delete_at_once(&own, &sizes, &segments, &mut report)?;
+        }
+        self.tidy(&mut report)?;
+        self.index.close();
+        Ok(report)
+    }
+
+    /// Whether this run still may do what it planned: had its lease passed for dead, another one might have done
+    /// it, and things be otherwise by now.
+    fn stand(&self) -> Result<(), OpsError> {
+        self.context.cancel.check()?;
+        if self.lease.as_ref().is_some_and(Lease::has_lapsed) {
+            return Err(OpsError::HeldUp);
+        }
+        Ok(())
+    }
+
+    /// Makes segments that do not name what is marked any more, and that name what is in use again. Those that
+    /// they stand for and no mark names yet.
+    fn unname(
+        &self,
+        steps: &Steps,
+        marked: &[ObjectHash],
+        report: &mut PruneReport,
+    ) -> Result<Vec<ObjectHash>, OpsError> {
+        let mut without = self.sight.marks.packs();
+        without.extend(marked);
+        without.extend(&steps.lost);
+        for rescued in &steps.rescue {
+            without.remove(rescued);
+        }
+        let mut rescued = Vec::new();
+        for pack in &steps.rescue {
+            // An earlier run may have named it.
+            if !self.index.is_named(pack)? {
+                rescued.push(read_listing(self.project, *pack, None)?);
+            }
+        }
+        report.rescued = self.plan.rescue.packs;
+        self.stand()?;
+        let cancel = self.context.cancel;
+        let rewritten = self.index.rewrite_segments(&without, rescued, cancel)?;
+        report.bytes_written += rewritten.bytes_stored;
+        let waiting = self.sight.marks.segments();
+        let mut replaced = rewritten.replaced;
+        replaced.retain(|name| !waiting.contains(name));
+        Ok(replaced)
+    }
+
+    /// Deletes what earlier runs marked, as far as its time has come.
+    fn delete_due(&self, steps: &Steps, report: &mut PruneReport) -> Result<(), OpsError> {
+        for (pack, size) in &steps.delete {
+            self.delete_pack(*pack, *size, report)?;
+        }
+        let done = steps.delete.iter().map(|(pack, _)| pack);
+        let done: HashSet<_> = done.chain(&steps.rescue).copied().collect();
+        let Sight {
+            leases,
+            marks,
+            packs,
+            ..
+        } = &self.sight;
+        for mark in marks.all() {
+            let age = leases.now.duration_since(mark.since).unwrap_or_default();
+            // One that names a pack which has to wait stays for its sake.
+            let waits = |pack: &ObjectHash| packs.contains_key(pack) && !done.contains(pack);
+            if age >= self.options.grace && !mark.packs.iter().any(waits) {
+                self.delete_segments(&mark.segments)?;
+                Marks::remove(self.project, mark.name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn delete_pack(
+        &self,
+        pack: ObjectHash,
+        size: u64,
+        report: &mut PruneReport,
+    ) -> Result<(), OpsError> {
+        self.stand()?;
+        let object = ObjectRef::Pack(self.project.id, pack);
+        self.project.objects.delete(object)?;
+        report.deleted.add(size);
+        Ok(())
+    }
+
+    fn delete_segments(&self, segments: &[ObjectHash]) -> Result<(), OpsError> {
+        let replaced: HashSet<_> = self.index.replaced_segments()?.into_iter().collect();
+        for segment in segments {
+            // If what stood for it is gone, it counts again.
+            if replaced.contains(segment) {
+                let object = ObjectRef::Index(self.project.id, *segment);
+                self.project.objects.delete(object)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks again who uses what this run has marked, and deletes the rest. What is in doubt stays marked, for
+    /// the next run to look at.
+    fn delete_at_once(
+        &mut self,
+        own: &[ObjectHash],
+        sizes: &BTreeMap<ObjectHash, u64>,
+        segments: &[ObjectHash],
+        report: &mut PruneReport,
+    ) -> Result<(), OpsError> {
+        let before: HashSet<_> = self.sight.marks.names().collect();
+        self.index.avoid(sizes.keys().copied());
+        let now = look(self.project, self.lease.as_ref(), &self.index)?;
+        let known = |name: &ObjectHash| before.contains(name) || own.contains(name);
+        if !now.marks.names().all(|name| known(&name)) {
+            return Ok(());
+        }
+        // What came into use since the first look has to lie in packs that stay.
+        let index = &self.index;
+        let in_use = walk_all(
+            index,
+            &mut self.usage,
+            &now,
+            self.context,
+            &mut |kind, id, _| match index.find(id)? {
+                Some(_) => Ok(()),
+                None => Err(missing(kind, id)),
+            },
+        );
+        match in_use {
+            Err(OpsError::Repo(error)) if error.kind() == ErrorKind::Damaged => return Ok(()),
+            other => other?,
+        }
+        let mut spared = false;
+        for (pack, size) in sizes {
+            let modified = now.packs.get(pack).map(|listed| listed.modified);
+            let wanted = modified.is_some_and(|modified| now.seen().may_be_wanted(pack, modified));
+            // Or somebody has given it a name meanwhile.
+            if wanted || self.index.is_named(pack)? {
+                spared = true;
+                continue;
+            }
+            self.delete_pack(*pack, *size, report)?;
+            report.marked.packs -= 1;
+            report.marked.bytes -= size;
+        }
+        if spared {
+            return Ok(());
+        }
+        self.delete_segments(segments)?;
+        for mark in own {
+            Marks::remove(self.project, *mark)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what dead processes left behind, and tombstones that nobody will ask for.
+    fn tidy(&self, report: &mut PruneReport) -> Result<(), OpsError> {
+        let Sight {
+            leases, records, ..
+        } = &self.sight;
+        for dead in leases.others.iter().filter(|lease| !lease.alive) {
+            Lease::bury(self.project, dead)?;
+        }
+        let oldest = leases.others.iter().filter(|lease| lease.alive);
+        let oldest = oldest.map(|lease| lease.begun).min();
+        let old_enough = leases.now - self.options.grace;
+        let before = oldest.map_or(old_enough, |begun| begun.min(old_enough));
+        Tombstones::expire(self.project, records, before)?;
+        let directory = ObjectRef::Project(self.project.id).directory();
+        let backend = self.project.objects.backend();
+        report.uploads = backend
+            .remove_leftovers(&directory, UPLOAD_LIFE)
+            .map_err(RepoError::from)?;
+        Ok(())
+    }
+}

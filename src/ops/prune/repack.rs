@@ -1,0 +1,230 @@
+//! What is used of some packs, into new ones.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+
+use super::usage::{PackUse, Usage};
+use crate::base::{BlobId, ObjectHash, Phase, Progress};
+use crate::format::BlobKind;
+use crate::ops::{Context, OpsError};
+use crate::repo::{BlobReader, Index, Opener, Packer, PackerOptions, PlacedRun, RepoError, Sealed};
+
+/// Runs of a pack that lie nearer than this are read in one go.
+const GAP: u64 = 256 << 10;
+/// No more than this is read in one go, unless a single run is longer.
+const READ_MAX: u64 = 8 << 20;
+
+/// What packing again took, in bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Repacked {
+    pub(super) read: u64,
+    pub(super) written: u64,
+}
+
+/// A blob that has to be kept, in its run.
+type Wanted = (std::sync::Arc<PlacedRun>, Vec<BlobId>);
+
+/// Puts what is used of these packs into new ones, which are durable and named when it returns. The index
+/// finds nothing in the old ones any more.
+pub(super) fn repack(
+    index: &Index<'_>,
+    usage: &mut Usage,
+    packs: &[PackUse],
+    context: &Context<'_>,
+) -> Result<Repacked, OpsError> {
+    if packs.is_empty() {
+        return Ok(Repacked::default());
+    }
+    index.avoid(packs.iter().map(|pack| pack.pack));
+    let (journal, _) = crate::ops::journal(index);
+    let read = AtomicU64::new(0);
+    let total = packs.iter().map(|pack| pack.size).sum();
+    let mut done = 0;
+    let (_, _, report) = Packer::scope(index, journal, PackerOptions::default(), |packer| {
+        for of_one_volume in packs.chunk_by(|a, b| a.class == b.class) {
+            // A group at a time, so that what is noted of its blobs is little.
+            for group in of_one_volume.chunks(context.threads.max(1) * 4) {
+                let mut wanted = Vec::new();
+                for pack in group {
+                    wanted.push(wanted_of(index, usage, &pack.pack)?);
+                }
+                copy(packer, index, &wanted, &read, context)?;
+                done += group.iter().map(|pack| pack.size).sum::<u64>();
+                context.observer.progress(Progress {
+                    phase: Phase::Repack,
+                    done,
+                    total: Some(total),
+                });
+            }
+            packer.end_pack()?;
+        }
+        Ok::<(), OpsError>(())
+    })?;
+    verify(index, usage, packs)?;
+    Ok(Repacked {
+        read: read.into_inner(),
+        written: report.bytes_stored,
+    })
+}
+
+/// The runs of a pack that hold something that is used, and what of each.
+fn wanted_of(
+    index: &Index<'_>,
+    usage: &mut Usage,
+    pack: &ObjectHash,
+) -> Result<Vec<Wanted>, OpsError> {
+    let Some(listing) = index.listing(pack)? else {
+        return Ok(Vec::new());
+    };
+    let mut wanted = Vec::new();
+    for run in PlacedRun::all_of(listing) {
+        let mut ids = Vec::new();
+        for location in run.locations() {
+            let id = location.blob().id;
+            if usage.is_used(location.kind(), &id) {
+                ids.push(id);
+            }
+        }
+        if !ids.is_empty() {
+            wanted.push((run, ids));
+        }
+    }
+    Ok(wanted)
+}
+
+/// Reads these runs, a pack at a time for each thread, and hands their blobs to the packer.
+fn copy(
+    packer: &Packer<'_>,
+    index: &Index<'_>,
+    packs: &[Vec<Wanted>],
+    read: &AtomicU64,
+    context: &Context<'_>,
+) -> Result<(), OpsError> {
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<(), OpsError> {
+        let blobs = BlobReader::new(index);
+        let mut opener = Opener::new()?;
+        let mut worker = packer.worker()?;
+        while let Some(wanted) = packs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let mut rest = &wanted[..];
+            while !rest.is_empty() {
+                context.cancel.check()?;
+                let (together, after) = rest.split_at(read_together(rest));
+                rest = after;
+                let bytes = copy_together(packer, &blobs, &mut opener, &mut worker, together)?;
+                read.fetch_add(bytes, Ordering::Relaxed);
+            }
+        }
+        Ok(packer.flush(&mut worker)?)
+    };
+    thread::scope(|scope| {
+        let threads = context.threads.clamp(1, packs.len().max(1));
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| {
+            worker
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    })
+}
+
+/// How many of these runs of one pack are read in one go.
+fn read_together(wanted: &[Wanted]) -> usize {
+    let range = |wanted: &Wanted| wanted.0.range();
+    let Some(first) = wanted.first().map(range) else {
+        return 0;
+    };
+    let near = |(a, b): (&Wanted, &Wanted)| {
+        range(b).start <= range(a).end + GAP && range(b).end <= first.start + READ_MAX
+    };
+    1 + wanted
+        .iter()
+        .zip(&wanted[1..])
+        .take_while(|pair| near(*pair))
+        .count()
+}
+
+/// Copies the wanted blobs of runs that lie side by side. How many bytes were read.
+fn copy_together(
+    packer: &Packer<'_>,
+    blobs: &BlobReader<'_>,
+    opener: &mut Opener,
+    worker: &mut Sealed,
+    wanted: &[Wanted],
+) -> Result<u64, OpsError> {
+    let ([(first, _), ..], Some((last, _))) = (wanted, wanted.last()) else {
+        return Ok(0);
+    };
+    let Some(place) = first.locations().next() else {
+        return Ok(0);
+    };
+    let start = first.range().start;
+    let mut stored = vec![0; to_usize(last.range().end - start)];
+    let fetched = blobs.fetch(&place, start, &mut stored);
+    let project = blobs.index().project();
+    for (run, ids) in wanted {
+        let range = run.range();
+        let bytes = &mut stored[to_usize(range.start - start)..to_usize(range.end - start)];
+        let mut locations = run.locations();
+        let Some(place) = locations.next() else {
+            continue;
+        };
+        // As it is: no need to compress again.
+        let whole = place.kind() == BlobKind::Chunk && ids.len() == place.run().blobs.len();
+        if whole && fetched.is_ok() {
+            let copied = match opener.unseal(project, &place, bytes) {
+                Ok(content) => {
+                    packer.add_run(worker, place.run().codec, content, &place.run().blobs)?
+                }
+                Err(_) => false,
+            };
+            if copied {
+                continue;
+            }
+            // It was decrypted in place, or is damaged: once more, a chunk at a time.
+            blobs.fetch(&place, range.start, bytes).ok();
+        }
+        let opened = match &fetched {
+            Ok(()) => opener.open_run(project, &place, bytes),
+            Err(_) => Err(RepoError::Tree),
+        };
+        for location in run.locations().filter(|l| ids.contains(&l.blob().id)) {
+            let id = location.blob().id;
+            let kind = location.kind();
+            let copied = match &opened {
+                Ok(plain) => Opener::blob(project, &location, plain).map(<[u8]>::to_vec),
+                Err(_) => Err(RepoError::Tree),
+            };
+            // If this place is damaged, another one may be whole; if none is, nothing is deleted.
+            let plain = match copied {
+                Ok(plain) => plain,
+                Err(_) => blobs.rescue(kind, &id)?,
+            };
+            match kind {
+                BlobKind::Chunk => drop(packer.add_chunk(worker, id, &plain)?),
+                BlobKind::Node => packer.add_node(id, &plain)?,
+            }
+        }
+    }
+    Ok(stored.len() as u64)
+}
+
+/// All that was used of these packs lies in others by now.
+fn verify(index: &Index<'_>, usage: &mut Usage, packs: &[PackUse]) -> Result<(), OpsError> {
+    for pack in packs {
+        let Some(listing) = index.listing(&pack.pack)? else {
+            continue;
+        };
+        let kind = listing.contents.kind;
+        for blob in listing.contents.blobs() {
+            if usage.is_used(kind, &blob.id) && index.find(&blob.id)?.is_none() {
+                return Err(OpsError::Worker("a blob was not packed again"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn to_usize(n: u64) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
+}

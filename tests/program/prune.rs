@@ -1,0 +1,222 @@
+//! `prune` as people and programs use it, and beside backups that are killed.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::kill::Random;
+use super::{ALONE, World, wait};
+use crate::volume::noise;
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+/// Three backups, of which the first two share what the last does not have.
+fn three() -> World {
+    let world = World::new();
+    let disk = world.at("disk.img");
+    for day in 0..3 {
+        let content = [noise(1 + day / 2, 2 * MIB), noise(10 + day, MIB)].concat();
+        fs::write(&disk, content).unwrap();
+        world.backup(&[&disk]);
+    }
+    world
+}
+
+fn summary(lines: &[Value]) -> &Value {
+    let of_prune = |line: &&Value| line["message_type"] == "prune";
+    lines.iter().find(of_prune).unwrap()
+}
+
+#[test]
+fn people_see_what_goes_and_what_waits() {
+    let world = three();
+    let nothing = world.ok(&["prune", "--grace", "0"]);
+    assert!(nothing.starts_with("nothing to prune\n"), "{nothing}");
+    world.ok(&["forget", "disk.img~1", "disk.img~2", "-q"]);
+    // They are younger than a day.
+    let young = world.ok(&["prune"]);
+    assert!(
+        young.contains("unused, but younger than 1 d 00 h"),
+        "{young}"
+    );
+    let packs = world.packs().len();
+    let dry = world.ok(&["prune", "--grace", "0", "--dry-run"]);
+    assert!(
+        dry.starts_with("dry run: nothing was done\n") && dry.contains("would be marked"),
+        "{dry}"
+    );
+    assert_eq!(world.packs().len(), packs);
+    let done = world.ok(&["prune", "--grace", "0"]);
+    assert!(
+        done.starts_with("pruned in ") && done.contains(": deleted\n"),
+        "{done}"
+    );
+    assert!(
+        done.lines()
+            .chain(dry.lines())
+            .chain(young.lines())
+            .all(|line| line.chars().count() <= 80),
+        "{done}{dry}{young}"
+    );
+    assert!(world.packs().len() < packs);
+    assert_eq!(world.ok(&["prune", "--grace", "0", "-q"]), "");
+    world.is_clean();
+    world.restores("disk.img", &world.at("disk.img"));
+}
+
+#[test]
+fn programs_see_it_too() {
+    let world = three();
+    let lines = world.json(&[
+        "forget",
+        "disk.img~1",
+        "--prune",
+        "--grace",
+        "0",
+        "--max-unused",
+        "0",
+    ]);
+    let done = summary(&lines);
+    assert!(done["deleted"]["packs"].as_u64().unwrap() > 0, "{done}");
+    assert!(done["bytes_read"].as_u64().is_some() && done["bytes_written"].as_u64().is_some());
+    assert_eq!(done["dry_run"], false);
+    assert_eq!(done["plan"]["grace_seconds"], 0);
+    let lines = world.json(&["prune", "--dry-run", "--grace=0"]);
+    let plan = &summary(&lines)["plan"];
+    for nothing in ["mark", "repack", "delete", "waiting", "young"] {
+        assert_eq!(plan[nothing]["packs"], 0, "{nothing}: {plan}");
+    }
+    world.is_clean();
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    let world = World::new();
+    for words in [
+        &["prune", "--max-unused", "120%"][..],
+        &["prune", "--grace", "soon"],
+        &["prune", "--max-repack", "much"],
+    ] {
+        assert_eq!(world.run(words).code, Some(2), "{words:?}");
+    }
+}
+
+/// How long processes are killed; a minute and more by hand.
+fn killing() -> Duration {
+    let seconds = std::env::var("KILL_SECONDS")
+        .ok()
+        .and_then(|s| s.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(12))
+}
+
+/// What the volumes were made to hold: by volume, the hashes of all contents that a backup may have.
+type Contents = Mutex<HashMap<String, HashSet<blake3::Hash>>>;
+
+/// Backs up one volume again and again, now and then forgets, and is killed now and then. How many ended.
+fn writer(world: &World, number: u64, until: Instant, contents: &Contents) -> u64 {
+    let mut random = Random::new();
+    let volume = format!("disk{number}");
+    let path = world.at(&volume);
+    let mut image = vec![0; 3 * MIB];
+    let mut ended = 0;
+    while Instant::now() < until {
+        // From few blocks, which come and go, and which the volumes share.
+        for _ in 0..6 {
+            let block = noise(random.next(40), 128 * KIB);
+            let at = usize::try_from(random.next(24)).unwrap() * block.len();
+            image[at..at + block.len()].copy_from_slice(&block);
+        }
+        fs::write(&path, &image).unwrap();
+        let hash = blake3::hash(&image);
+        contents
+            .lock()
+            .unwrap()
+            .entry(volume.clone())
+            .or_default()
+            .insert(hash);
+        ended += u64::from(killed(world, &["backup", &path, "-q"], &mut random));
+        if random.next(3) == 0 {
+            killed(
+                world,
+                &["forget", "--volume", &volume, "--keep-last=2", "-q"],
+                &mut random,
+            );
+        }
+    }
+    ended
+}
+
+/// Runs it, and kills it in one of three cases. Whether it has done its work.
+fn killed(world: &World, words: &[&str], random: &mut Random) -> bool {
+    let mut child = world.start(words);
+    if random.next(3) == 0 {
+        thread::sleep(Duration::from_millis(random.next(300)));
+        child.kill().unwrap();
+        return child.wait().unwrap().success();
+    }
+    let status = wait(&mut child, super::PATIENCE).unwrap();
+    // 11: a prune was quicker, or somebody else forgets the same.
+    assert!(matches!(status.code(), Some(0 | 11)), "{words:?}: {status}");
+    status.success()
+}
+
+#[test]
+fn backups_and_prunes_beside_each_other_survive_kills() {
+    let _alone = ALONE.lock();
+    let world = World::new();
+    let contents = Contents::default();
+    let until = Instant::now() + killing();
+    let (ended, pruned) = thread::scope(|scope| {
+        let (world, contents) = (&world, &contents);
+        let writers: Vec<_> = (0..4)
+            .map(|number| scope.spawn(move || writer(world, number, until, contents)))
+            .collect();
+        let pruner = scope.spawn(move || {
+            let mut random = Random::new();
+            let mut pruned = 0;
+            while Instant::now() < until {
+                let grace = ["--grace=0", "--grace=1s"][usize::try_from(random.next(2)).unwrap()];
+                let words = ["prune", grace, "--max-unused=0", "-q"];
+                pruned += u64::from(killed(world, &words, &mut random));
+            }
+            pruned
+        });
+        let ended: u64 = writers.into_iter().map(|w| w.join().unwrap()).sum();
+        (ended, pruner.join().unwrap())
+    });
+    eprintln!("{ended} backups and {pruned} prunes ended before they were killed");
+    assert!(
+        ended > 4 && pruned > 1,
+        "{ended} backups, {pruned} prunes are too few to tell much"
+    );
+    world.is_clean();
+    let contents = contents.into_inner().unwrap();
+    let target = world.at("restored");
+    let listed = world.json(&["list"]);
+    assert!(listed.len() >= 4);
+    for backup in listed {
+        let id = backup["backup_id"].as_str().unwrap();
+        world.ok(&["restore", id, &target, "--force", "-q"]);
+        let hash = blake3::hash(&fs::read(&target).unwrap());
+        assert!(
+            contents[backup["volume"].as_str().unwrap()].contains(&hash),
+            "{backup}"
+        );
+    }
+    // All garbage goes in the end.
+    thread::sleep(Duration::from_secs(1));
+    for _ in 0..2 {
+        world.ok(&["prune", "--grace=0", "--max-unused=0", "-q"]);
+    }
+    let lines = world.json(&["prune", "--dry-run", "--grace=0", "--max-unused=0"]);
+    let plan = &summary(&lines)["plan"];
+    for nothing in ["mark", "repack", "delete", "waiting", "young"] {
+        assert_eq!(plan[nothing]["packs"], 0, "{nothing}: {plan}");
+    }
+    world.is_clean();
+}

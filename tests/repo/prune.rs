@@ -1,0 +1,827 @@
+//! Pruning: nothing that is used goes, all that is not used goes in the end, whatever runs beside or breaks in between.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Cursor, Read};
+use std::thread;
+use std::time::Duration;
+
+use cuttlebone::base::{BlobId, Notice, ObjectHash};
+use cuttlebone::format::BlobKind;
+use cuttlebone::ops::{self, Forget, Input, MaxUnused, OpsError, PruneOptions, PruneReport};
+use cuttlebone::repo::{
+    BlobReader, ErrorKind, ImageReader, Index, Lease, NodeReader, ObjectRef, Records, Tombstones,
+    Work, Worker, read_listing,
+};
+use cuttlebone::storage::{
+    Backend, ErrorKind as Failure, Fault, FaultBackend, Listed, MemoryBackend, Moment, Name,
+    Operation, Plan, StorageError,
+};
+
+use super::{CHUNK, Heard, Host, House, Image, SLOT, noise, options};
+
+const HOUR: Duration = Duration::from_hours(1);
+const GRACE: Duration = Duration::from_hours(24);
+/// Longer than a lease lives.
+const DEAD: Duration = Duration::from_mins(11);
+
+fn limits(grace: Duration, max_unused: MaxUnused) -> PruneOptions {
+    PruneOptions {
+        max_unused,
+        max_repack: None,
+        grace,
+        host: Some("here".into()),
+    }
+}
+
+/// Leaves nothing that is not used.
+fn prune(house: &House, host: &Host, grace: Duration) -> Result<PruneReport, OpsError> {
+    let options = limits(grace, MaxUnused::Bytes(0));
+    ops::plan_prune(&house.project, &options, false, &host.context())?.run()
+}
+
+fn forget(house: &House, backups: &[ObjectHash]) {
+    let records = Records::load(&house.project).unwrap();
+    let tombstones = Tombstones::load(&house.project).unwrap();
+    let what = Forget::Named {
+        backups: backups.iter().map(ToString::to_string).collect(),
+        force: true,
+    };
+    let now = jiff::Timestamp::now();
+    let plan = ops::plan_forget(&records, &tombstones, &what, now).unwrap();
+    ops::forget(
+        &house.project,
+        &plan,
+        None,
+        &Host::without_cache().context(),
+    )
+    .unwrap();
+}
+
+fn open(store: &(impl Backend + Clone + 'static)) -> House {
+    House::open(store.clone(), &Heard::default()).unwrap()
+}
+
+/// Names of the store's objects in a directory of the project.
+fn names(store: &dyn Backend, directory: &str) -> Vec<String> {
+    let objects = store.list("projects").unwrap();
+    let names = objects.iter().map(|object| object.name.as_str());
+    let below = names.filter(|name| name.split('/').nth(2) == Some(directory));
+    below
+        .map(|name| name.rsplit('/').next().unwrap().to_owned())
+        .collect()
+}
+
+/// How often each blob lies in the packs of the store.
+fn stored(house: &House, store: &dyn Backend) -> BTreeMap<BlobId, u64> {
+    let mut found = BTreeMap::new();
+    for pack in names(store, "packs") {
+        let listing = read_listing(&house.project, pack.parse().unwrap(), None).unwrap();
+        for blob in listing.contents.blobs() {
+            *found.entry(blob.id).or_default() += 1;
+        }
+    }
+    found
+}
+
+/// What the backups use: chunks once, nodes twice.
+fn used(house: &House) -> BTreeMap<BlobId, u64> {
+    let heard = Heard::default();
+    let index = Index::in_memory(&house.project, &heard).unwrap();
+    let blobs = BlobReader::new(&index);
+    let mut found = BTreeMap::new();
+    for backup in house.backups() {
+        let reader = ImageReader::new(&blobs, &backup);
+        let mut nodes = BTreeSet::new();
+        reader
+            .each_chunk_but(
+                |id| {
+                    nodes.insert(*id);
+                    true
+                },
+                &mut |chunk| {
+                    found.insert(chunk.id, 1);
+                    Ok(())
+                },
+            )
+            .unwrap();
+        for node in nodes {
+            blobs.read(&node).unwrap();
+            found.insert(node, 2);
+        }
+    }
+    found
+}
+
+/// In the store is what the backups use, and nothing else.
+fn is_tidy(house: &House, store: &dyn Backend, when: &str) {
+    assert_eq!(stored(house, store), used(house), "{when}");
+    for directory in ["marks", "leases"] {
+        assert_eq!(names(store, directory), Vec::<String>::new(), "{when}");
+    }
+    // What is named is there, and what is there is named.
+    let heard = Heard::default();
+    let index = Index::in_memory(&house.project, &heard).unwrap();
+    let mut named = BTreeSet::new();
+    index
+        .each_pack(|pack| {
+            named.insert(pack.pack.to_string());
+            Ok(())
+        })
+        .unwrap();
+    let there: BTreeSet<_> = names(store, "packs").into_iter().collect();
+    assert_eq!(named, there, "{when}");
+    assert_eq!(index.replaced_segments().unwrap(), [], "{when}");
+}
+
+/// A line of images, of which each shares something with others; what only one has differs in every way.
+struct Line {
+    days: Vec<Image>,
+}
+
+impl Line {
+    fn new() -> Self {
+        Self::of(5)
+    }
+
+    fn of(count: u64) -> Self {
+        let chunk = CHUNK as u64;
+        let mut days = vec![
+            Image::new(5 * SLOT + 1000)
+                .with(0, &noise(1, 3 * CHUNK))
+                .with(SLOT, &noise(2, 2 * CHUNK))
+                .with(4 * SLOT, &noise(3, CHUNK)),
+        ];
+        for day in 1..count {
+            let before = days.last().unwrap().clone();
+            let next = before
+                .with((day % 3) * chunk, &noise(10 + day, CHUNK))
+                .with(SLOT + day * chunk, &noise(20 + day, CHUNK))
+                .with(2 * SLOT + day * chunk, &noise(30 + day, 2 * CHUNK));
+            days.push(next);
+        }
+        Self { days }
+    }
+
+    /// A store with a backup of each day, an hour old; their ids.
+    fn backed_up(&self) -> (MemoryBackend, Vec<ObjectHash>) {
+        let store = MemoryBackend::new();
+        let house = House::init(store.clone(), CHUNK).unwrap();
+        let host = Host::without_cache();
+        let days = self.days.iter();
+        let ids = days.map(|day| host.back_up(&house, "disk", day).unwrap().id);
+        let ids = ids.collect();
+        store.age(HOUR);
+        (store, ids)
+    }
+
+    /// Every backup that there is restores to one of the days.
+    fn is_whole(&self, house: &House, when: &str) {
+        let host = Host::without_cache();
+        host.check_clean(house, when);
+        for backup in house.backups() {
+            let restored = host.restore_image(house, &backup).unwrap();
+            assert!(self.days.contains(&restored), "{when}");
+        }
+    }
+}
+
+#[test]
+fn what_no_backup_uses_goes_and_nothing_else() {
+    let line = Line::new();
+    for kept in 1..32_u32 {
+        let when = format!("{kept:#b}");
+        let (store, ids) = line.backed_up();
+        let house = open(&store);
+        let (keep, gone): (Vec<_>, Vec<_>) = (0..5).partition(|day| kept & 1 << day != 0);
+        forget(
+            &house,
+            &gone.iter().map(|day: &usize| ids[*day]).collect::<Vec<_>>(),
+        );
+        let before = stored(&house, &store);
+        let report = prune(&house, &Host::without_cache(), Duration::ZERO).unwrap();
+        assert!(
+            gone.is_empty() || report.deleted.packs > 0 || before == used(&house),
+            "{when}"
+        );
+        is_tidy(&house, &store, &when);
+        line.is_whole(&house, &when);
+        assert_eq!(house.backups().len(), keep.len());
+        // And once more there is nothing to do.
+        let puts = names(&store, "index");
+        let report = prune(&house, &Host::without_cache(), Duration::ZERO).unwrap();
+        assert_eq!(
+            (
+                report.deleted.packs,
+                report.marked.packs,
+                report.bytes_written
+            ),
+            (0, 0, 0),
+            "{when}: {report:?}"
+        );
+        assert_eq!(names(&store, "index"), puts, "{when}");
+    }
+}
+
+#[test]
+fn a_stream_keeps_what_it_needs() {
+    let store = MemoryBackend::new();
+    let house = House::init(store.clone(), CHUNK).unwrap();
+    let host = Host::without_cache();
+    let first = [noise(1, 3 << 20), vec![0; 1 << 20], noise(2, 1 << 20)].concat();
+    let second = [noise(1, 2 << 20), noise(3, 1 << 20)].concat();
+    let gone = host.back_up_stream(&house, "dump", &first).unwrap().id;
+    let stays = host.back_up_stream(&house, "dump", &second).unwrap().id;
+    forget(&house, &[gone]);
+    store.age(HOUR);
+    prune(&house, &host, Duration::ZERO).unwrap();
+    is_tidy(&house, &store, "streams");
+    assert!(host.restore(&house, &house.backup(stays)).unwrap() == second);
+    host.check_clean(&house, "streams");
+}
+
+#[test]
+fn the_grace_period_lets_everything_lie() {
+    let line = Line::new();
+    let (store, ids) = line.backed_up();
+    let house = open(&store);
+    let host = Host::with_cache();
+    forget(&house, &ids[..3]);
+    let all = stored(&house, &store);
+    // Too young.
+    let report = prune(&house, &host, GRACE).unwrap();
+    assert_eq!((report.deleted.packs, report.marked.packs), (0, 0));
+    assert_eq!(stored(&house, &store), all);
+    store.age(GRACE);
+    let report = prune(&house, &host, GRACE).unwrap();
+    assert!(report.deleted.packs == 0 && report.marked.packs > 0);
+    let packs = names(&store, "packs");
+    assert!(all.keys().all(|id| stored(&house, &store).contains_key(id)));
+    line.is_whole(&house, "marked");
+    // Nothing has passed.
+    store.age(GRACE - HOUR);
+    let again = prune(&house, &host, GRACE).unwrap();
+    assert_eq!((again.deleted.packs, again.marked.packs), (0, 0));
+    assert_eq!(names(&store, "packs"), packs);
+    store.age(HOUR);
+    let last = prune(&house, &host, GRACE).unwrap();
+    assert_eq!(last.deleted, report.marked);
+    is_tidy(&house, &store, "deleted");
+    line.is_whole(&house, "deleted");
+    let rebuilt = host
+        .heard
+        .take()
+        .into_iter()
+        .any(|n| matches!(n, Notice::CacheRebuilt(_)));
+    assert!(
+        !rebuilt,
+        "what was deleted is let go of, and the cache is kept"
+    );
+}
+
+#[test]
+fn a_plan_shows_and_touches_nothing() {
+    let line = Line::new();
+    let (store, ids) = line.backed_up();
+    forget(&open(&store), &ids[..4]);
+    let faulty = FaultBackend::holding(&store);
+    let house = open(&faulty);
+    let host = Host::without_cache();
+    let _ = faulty.take_log();
+    let options = limits(Duration::ZERO, MaxUnused::Bytes(0));
+    let context = host.context();
+    let planned = ops::plan_prune(&house.project, &options, true, &context).unwrap();
+    let (mark, repack, used) = {
+        let plan = planned.plan();
+        (plan.mark, plan.repack, plan.repack_used)
+    };
+    planned.close();
+    let writes = [Operation::Put, Operation::Delete];
+    assert!(
+        faulty
+            .take_log()
+            .iter()
+            .all(|call| !writes.contains(&call.operation))
+    );
+    assert!(mark.packs > 0 && repack.packs > 0 && used > 0 && used < repack.bytes);
+    let report = prune(&house, &host, Duration::ZERO).unwrap();
+    assert_eq!(report.deleted.packs, mark.packs + repack.packs);
+    assert_eq!(report.deleted.bytes, mark.bytes + repack.bytes);
+    assert!(report.bytes_read >= used && report.bytes_read <= repack.bytes);
+}
+
+#[test]
+fn unused_space_is_tolerated_up_to_the_limit() {
+    let line = Line::new();
+    let (store, ids) = line.backed_up();
+    let house = open(&store);
+    let host = Host::without_cache();
+    forget(&house, &ids[1..]);
+    let options = limits(Duration::ZERO, MaxUnused::Unlimited);
+    let context = host.context();
+    let report = ops::plan_prune(&house.project, &options, false, &context)
+        .unwrap()
+        .run()
+        .unwrap();
+    assert!(
+        report.repacked.packs == 0 && report.deleted.packs > 0,
+        "{report:?}"
+    );
+    line.is_whole(&house, "only whole packs");
+    let options = PruneOptions {
+        max_repack: Some(0),
+        ..limits(Duration::ZERO, MaxUnused::Bytes(0))
+    };
+    let report = ops::plan_prune(&house.project, &options, false, &context)
+        .unwrap()
+        .run()
+        .unwrap();
+    assert_eq!(report.repacked.packs, 0, "{report:?}");
+}
+
+/// Backups of some volumes, packed again, do not share packs.
+#[test]
+fn what_one_volume_uses_stays_together() {
+    let store = MemoryBackend::new();
+    let house = House::init(store.clone(), CHUNK).unwrap();
+    let host = Host::without_cache();
+    let mut gone = Vec::new();
+    for day in 0..3_u64 {
+        for volume in ["a1", "b2", "c3"] {
+            let seed = day + 100 * u64::from(volume.as_bytes()[0]);
+            let image = Image::new(SLOT)
+                .with(0, &noise(seed, CHUNK))
+                .with(SLOT / 2, &noise(seed + 50, CHUNK));
+            let kept = Image::new(SLOT).with(0, &noise(seed, CHUNK));
+            gone.push(host.back_up(&house, volume, &image).unwrap().id);
+            host.back_up(&house, &format!("{volume} stays"), &kept)
+                .unwrap();
+        }
+    }
+    forget(&house, &gone);
+    store.age(HOUR);
+    prune(&house, &host, Duration::ZERO).unwrap();
+    let heard = Heard::default();
+    let index = Index::in_memory(&house.project, &heard).unwrap();
+    let blobs = BlobReader::new(&index);
+    let mut volumes: BTreeMap<ObjectHash, BTreeSet<String>> = BTreeMap::new();
+    for backup in house.backups() {
+        ImageReader::new(&blobs, &backup)
+            .each_chunk(|chunk| {
+                let pack = index.find(&chunk.id)?.unwrap().pack();
+                let volume = backup.record.volume.name.clone();
+                volumes.entry(pack).or_default().insert(volume);
+                Ok(())
+            })
+            .unwrap();
+    }
+    assert!(
+        volumes.values().all(|names| names.len() == 1),
+        "{volumes:?}"
+    );
+}
+
+#[test]
+fn many_small_segments_become_few() {
+    let store = MemoryBackend::new();
+    let house = House::init(store.clone(), CHUNK).unwrap();
+    let host = Host::with_cache();
+    let mut image = Image::new(SLOT);
+    for day in 0..12_u32 {
+        image.write(u64::from(day) * CHUNK as u64, &noise(day.into(), CHUNK));
+        host.back_up(&house, "disk", &image).unwrap();
+    }
+    store.age(HOUR);
+    assert!(names(&store, "index").len() >= 12);
+    let before = stored(&house, &store);
+    prune(&house, &host, Duration::ZERO).unwrap();
+    assert!(
+        names(&store, "index").len() <= 2,
+        "{:?}",
+        names(&store, "index")
+    );
+    assert!(before.keys().eq(stored(&house, &store).keys()));
+    host.check_clean(&house, "merged");
+    let made = host.back_up(&house, "disk", &image).unwrap();
+    assert_eq!(made.chunks_new, 0);
+}
+
+/// Prunes with this fault, crashes, and looks at what is left. Whether the fault came.
+fn crash_once(line: &Line, base: &MemoryBackend, grace: Duration, plan: Plan) -> bool {
+    let when = format!("{plan:?}, {grace:?}");
+    let faulty = FaultBackend::holding(base);
+    let mut host = Host::without_cache();
+    host.threads = 1;
+    let house = open(&faulty);
+    let backups = house.backups().len();
+    faulty.set_plan(plan);
+    let _ = prune(&house, &host, grace);
+    if faulty.is_planned() {
+        return false;
+    }
+    drop(house);
+    let store = faulty.crash();
+    let house = open(&store);
+    assert_eq!(house.backups().len(), backups, "{when}");
+    line.is_whole(&house, &when);
+    // A backup uses what is there, and does not mind.
+    let other = Image::new(SLOT)
+        .with(0, &noise(2, 2 * CHUNK))
+        .with(SLOT / 2, &noise(99, CHUNK));
+    let made = host.back_up(&house, "other", &other).unwrap().id;
+    assert!(
+        host.restore_image(&house, &house.backup(made)).unwrap() == other,
+        "{when}"
+    );
+    forget(&house, &[made]);
+    // The dead run's lease, and the marks, grow old.
+    for _ in 0..2 {
+        store.age(DEAD.max(grace));
+        prune(&house, &host, grace).unwrap();
+    }
+    store.age(DEAD.max(grace));
+    prune(&house, &host, grace).unwrap();
+    line.is_whole(&house, &when);
+    is_tidy(&house, &store, &when);
+    true
+}
+
+/// A store in which something is marked, and something was uploaded and never named.
+fn neglected(line: &Line) -> MemoryBackend {
+    let (store, ids) = line.backed_up();
+    let house = open(&store);
+    let host = Host::without_cache();
+    forget(&house, &ids[1..2]);
+    store.age(GRACE);
+    prune(&house, &host, GRACE).unwrap();
+    let image = Image::new(SLOT).with(0, &noise(77, 3 * CHUNK));
+    let named: BTreeSet<_> = names(&store, "index").into_iter().collect();
+    let gone = host.back_up(&house, "gone", &image).unwrap().id;
+    forget(&house, &[gone, ids[2]]);
+    for segment in names(&store, "index") {
+        if !named.contains(&segment) {
+            let object = ObjectRef::Index(house.project.id, segment.parse().unwrap());
+            house.project.objects.delete(object).unwrap();
+        }
+    }
+    store.age(GRACE);
+    store
+}
+
+/// Sweeps over all calls of a prune; how many there were with each fault.
+fn sweep(grace: Duration, faults: &[(fn(u64, Fault) -> Plan, Fault)]) {
+    let line = Line::of(3);
+    let base = neglected(&line);
+    for (at, fault) in faults {
+        let calls = (1..).take_while(|n| crash_once(&line, &base, grace, at(*n, *fault)));
+        let calls = calls.count();
+        assert!(calls >= 8, "{fault:?}: {calls} are too few to tell much");
+    }
+}
+
+const DEATHS: [(fn(u64, Fault) -> Plan, Fault); 2] = [
+    (Plan::at, Fault::Die(Moment::Before)),
+    (Plan::at, Fault::Die(Moment::After)),
+];
+const FAILURES: [(fn(u64, Fault) -> Plan, Fault); 3] = [
+    (Plan::at_write, Fault::Tear),
+    (Plan::at_write, Fault::Fail(Failure::Full)),
+    (Plan::at_write, Fault::FailAfter(Failure::Io)),
+];
+
+#[test]
+fn a_store_that_dies_at_any_call_of_a_prune() {
+    sweep(GRACE, &DEATHS);
+}
+
+#[test]
+fn a_store_that_dies_at_any_call_of_a_prune_without_grace() {
+    sweep(Duration::ZERO, &DEATHS);
+}
+
+#[test]
+fn a_store_that_fails_any_write_of_a_prune() {
+    sweep(GRACE, &FAILURES);
+}
+
+#[test]
+fn a_store_that_fails_any_write_of_a_prune_without_grace() {
+    sweep(Duration::ZERO, &FAILURES);
+}
+
+/// Bytes, before which something happens.
+struct After<F> {
+    first: Option<F>,
+    bytes: Cursor<Vec<u8>>,
+}
+
+impl<F: FnOnce()> Read for After<F> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if let Some(first) = self.first.take() {
+            first();
+        }
+        self.bytes.read(into)
+    }
+}
+
+fn after(bytes: &[u8], first: impl FnOnce() + Send + 'static) -> Input {
+    Input::Stream(Box::new(After {
+        first: Some(first),
+        bytes: Cursor::new(bytes.to_vec()),
+    }))
+}
+
+/// A backup finds chunks in the index; then the only backup that used them is forgotten, and a prune marks them.
+#[test]
+fn a_backup_stores_again_what_is_marked_beside_it() {
+    let store = MemoryBackend::new();
+    let house = House::init(store.clone(), CHUNK).unwrap();
+    let content = noise(1, 2 << 20);
+    let host = Host::without_cache();
+    let old = host.back_up_stream(&house, "old", &content).unwrap().id;
+    store.age(2 * GRACE);
+    let meanwhile = store.clone();
+    let source = after(&content, move || {
+        let house = open(&meanwhile);
+        forget(&house, &[old]);
+        let report = prune(&house, &Host::without_cache(), GRACE).unwrap();
+        assert!(report.marked.packs > 0 && report.deleted.packs == 0);
+    });
+    let new = host.run(&house, source, &options("new")).unwrap().id;
+    assert!(host.restore(&house, &house.backup(new)).unwrap() == content);
+    for _ in 0..3 {
+        store.age(GRACE + HOUR);
+        prune(&house, &host, GRACE).unwrap();
+    }
+    is_tidy(&house, &store, "later");
+    host.check_clean(&house, "later");
+    assert!(host.restore(&house, &house.backup(new)).unwrap() == content);
+}
+
+/// The same, but the prune deletes at once: there is nothing left to store again.
+#[test]
+fn a_backup_gives_up_when_what_it_relies_on_is_deleted_beside_it() {
+    let store = MemoryBackend::new();
+    let house = House::init(store.clone(), CHUNK).unwrap();
+    let content = noise(1, 2 << 20);
+    let host = Host::without_cache();
+    let old = host.back_up_stream(&house, "old", &content).unwrap().id;
+    store.age(HOUR);
+    let meanwhile = store.clone();
+    let source = after(&content, move || {
+        let house = open(&meanwhile);
+        forget(&house, &[old]);
+        let report = prune(&house, &Host::without_cache(), Duration::ZERO).unwrap();
+        assert!(report.deleted.packs > 0);
+    });
+    let failed = host.run(&house, source, &options("new"));
+    assert!(
+        matches!(&failed, Err(OpsError::OutrunByPrune { .. })),
+        "{failed:?}"
+    );
+    assert_eq!(house.backups().len(), 0);
+    let new = host.back_up_stream(&house, "new", &content).unwrap().id;
+    host.check_clean(&house, "again");
+    assert!(host.restore(&house, &house.backup(new)).unwrap() == content);
+}
+
+/// A backup builds on the tree of another one, most of which it does not look at; that one is forgotten and
+/// pruned while it runs.
+#[test]
+fn a_base_that_goes_takes_nothing_with_it() {
+    for grace in [GRACE, Duration::ZERO] {
+        for marked_before in [false, true] {
+            let when = format!("{grace:?}, marks before: {marked_before}");
+            let line = Line::new();
+            let store = MemoryBackend::new();
+            let house = House::init(store.clone(), CHUNK).unwrap();
+            let host = Host::without_cache();
+            let base = host.back_up(&house, "disk", &line.days[0]).unwrap().id;
+            store.age(2 * GRACE);
+            if marked_before {
+                let image = Image::new(SLOT).with(0, &noise(70, CHUNK));
+                let other = host.back_up(&house, "other", &image).unwrap().id;
+                forget(&house, &[other]);
+                store.age(2 * GRACE);
+                prune(&house, &host, GRACE).unwrap();
+                assert!(!names(&store, "marks").is_empty());
+            }
+            // The extents are dealt out before anything is committed: a prune in the midst of it.
+            let faulty = Hooked::new(store.clone(), move |store| {
+                let house = open(&store);
+                forget(&house, &[base]);
+                prune(&house, &Host::without_cache(), grace).unwrap();
+            });
+            let beside = House::open(faulty, &Heard::default()).unwrap();
+            let made = host.back_up(&beside, "disk", &line.days[1]);
+            match &made {
+                Ok(made) => {
+                    let restored = host.restore_image(&house, &house.backup(made.id)).unwrap();
+                    assert!(restored == line.days[1], "{when}");
+                }
+                Err(OpsError::OutrunByPrune { .. }) => {}
+                Err(error) if super::is_damage(error) => {}
+                Err(error) => panic!("{when}: {error:?}"),
+            }
+            host.check_clean(&house, &when);
+            host.back_up(&house, "disk", &line.days[1]).unwrap();
+            line.is_whole(&house, &when);
+            for _ in 0..3 {
+                store.age(GRACE + HOUR);
+                prune(&house, &host, grace).unwrap();
+            }
+            is_tidy(&house, &store, &when);
+            line.is_whole(&house, &when);
+        }
+    }
+}
+
+/// A store on which something happens before the first pack is stored.
+struct Hooked {
+    store: MemoryBackend,
+    hook: std::sync::Mutex<Option<Box<dyn FnOnce(MemoryBackend) + Send>>>,
+}
+
+impl Hooked {
+    fn new(store: MemoryBackend, hook: impl FnOnce(MemoryBackend) + Send + 'static) -> Self {
+        let hook: Box<dyn FnOnce(MemoryBackend) + Send> = Box::new(hook);
+        Self {
+            store,
+            hook: std::sync::Mutex::new(Some(hook)),
+        }
+    }
+}
+
+impl Backend for Hooked {
+    fn location(&self) -> &str {
+        self.store.location()
+    }
+
+    fn put(&self, name: &Name, parts: &[&[u8]]) -> Result<(), StorageError> {
+        if name.as_str().contains("/packs/")
+            && let Some(hook) = self.hook.lock().unwrap().take()
+        {
+            hook(self.store.clone());
+        }
+        self.store.put(name, parts)
+    }
+
+    fn put_new(&self, name: &Name, parts: &[&[u8]]) -> Result<(), StorageError> {
+        self.store.put_new(name, parts)
+    }
+
+    fn get(&self, name: &Name, limit: u64) -> Result<Vec<u8>, StorageError> {
+        self.store.get(name, limit)
+    }
+
+    fn get_range(&self, name: &Name, offset: u64, buf: &mut [u8]) -> Result<(), StorageError> {
+        self.store.get_range(name, offset, buf)
+    }
+
+    fn size(&self, name: &Name) -> Result<u64, StorageError> {
+        self.store.size(name)
+    }
+
+    fn list(&self, directory: &str) -> Result<Vec<Listed>, StorageError> {
+        self.store.list(directory)
+    }
+
+    fn directories(&self, directory: &str) -> Result<Vec<String>, StorageError> {
+        self.store.directories(directory)
+    }
+
+    fn delete(&self, name: &Name) -> Result<(), StorageError> {
+        self.store.delete(name)
+    }
+
+    fn remove_leftovers(&self, directory: &str, age: Duration) -> Result<u64, StorageError> {
+        self.store.remove_leftovers(directory, age)
+    }
+}
+
+#[test]
+fn two_prunes_do_not_run_beside_each_other() {
+    let line = Line::new();
+    let (store, ids) = line.backed_up();
+    let house = open(&store);
+    forget(&house, &ids[1..]);
+    let worker = Worker {
+        host: Some("elsewhere"),
+        tool: "test",
+    };
+    let other = Lease::take(&house.project, Work::Prune, worker).unwrap();
+    let refused = prune(&house, &Host::without_cache(), Duration::ZERO);
+    assert!(
+        matches!(&refused, Err(OpsError::PruneRuns { host: Some(host), .. }) if host == "elsewhere"),
+        "{refused:?}"
+    );
+    // It dies: no lock stays behind.
+    std::mem::forget(other);
+    store.age(DEAD);
+    prune(&house, &Host::without_cache(), Duration::ZERO).unwrap();
+    is_tidy(&house, &store, "afterwards");
+}
+
+/// The packs of a backup that runs are no garbage, however long it runs, and whatever the grace.
+#[test]
+fn what_a_running_backup_has_stored_is_left_alone() {
+    let store = MemoryBackend::new();
+    let house = House::init(store.clone(), CHUNK).unwrap();
+    let host = Host::without_cache();
+    let first = noise(1, 8 << 20);
+    let second = noise(2, 8 << 20);
+    let meanwhile = store.clone();
+    let begin = Cursor::new(first.clone());
+    let pause = After {
+        first: Some(move || {
+            let house = open(&meanwhile);
+            let stored = || !names(&meanwhile, "packs").is_empty();
+            let patience = (0..2000).map(|_| thread::sleep(Duration::from_millis(10)));
+            assert!(stored() || patience.take_while(|()| !stored()).count() < 2000);
+            for grace in [Duration::ZERO, HOUR] {
+                let report = prune(&house, &Host::without_cache(), grace).unwrap();
+                assert_eq!((report.deleted.packs, report.marked.packs), (0, 0));
+            }
+        }),
+        bytes: Cursor::new(second.clone()),
+    };
+    let source = Input::Stream(Box::new(begin.chain(pause)));
+    let new = host.run(&house, source, &options("new")).unwrap().id;
+    let whole = host.restore(&house, &house.backup(new)).unwrap();
+    assert!(whole == [first, second].concat());
+    store.age(HOUR);
+    prune(&house, &host, Duration::ZERO).unwrap();
+    is_tidy(&house, &store, "afterwards");
+}
+
+#[test]
+fn a_record_that_cannot_be_read_stops_it() {
+    let line = Line::new();
+    let (store, ids) = line.backed_up();
+    let house = open(&store);
+    forget(&house, &ids[1..3]);
+    let name = ObjectRef::Backup(house.project.id, ids[4]).name();
+    let whole = store.get(&name, 1 << 20).unwrap();
+    store.put(&name, &[&whole[..whole.len() - 1]]).unwrap();
+    store.age(HOUR);
+    let packs = names(&store, "packs");
+    let refused = prune(&house, &Host::without_cache(), Duration::ZERO);
+    assert!(
+        matches!(&refused, Err(OpsError::Unreadable { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(names(&store, "packs"), packs);
+    store.put(&name, &[&whole]).unwrap();
+    prune(&house, &Host::without_cache(), Duration::ZERO).unwrap();
+    is_tidy(&house, &store, "put back");
+}
+
+#[test]
+fn a_blob_that_is_missing_stops_it() {
+    let line = Line::new();
+    let (store, ids) = line.backed_up();
+    let house = open(&store);
+    forget(&house, &ids[..1]);
+    let heard = Heard::default();
+    let index = Index::in_memory(&house.project, &heard).unwrap();
+    let mut chunks = Vec::new();
+    index
+        .each_pack(|pack| {
+            if pack.contents.kind == BlobKind::Chunk {
+                chunks.push(pack.pack);
+            }
+            Ok(())
+        })
+        .unwrap();
+    let lost = ObjectRef::Pack(house.project.id, *chunks.last().unwrap()).name();
+    let bytes = store.get(&lost, u64::MAX).unwrap();
+    store.delete(&lost).unwrap();
+    let packs = names(&store, "packs");
+    let refused = prune(&house, &Host::without_cache(), Duration::ZERO);
+    assert!(
+        matches!(&refused, Err(OpsError::Repo(e)) if e.kind() == ErrorKind::Damaged),
+        "{refused:?}"
+    );
+    assert_eq!(names(&store, "packs"), packs);
+    store.put(&lost, &[&bytes]).unwrap();
+    store.age(HOUR);
+    prune(&house, &Host::without_cache(), Duration::ZERO).unwrap();
+    is_tidy(&house, &store, "put back");
+}
+
+/// A segment that is damaged is made good: its packs say what they hold, and a new one names them.
+#[test]
+fn a_segment_that_is_damaged_is_replaced() {
+    let line = Line::new();
+    let (store, ids) = line.backed_up();
+    let house = open(&store);
+    forget(&house, &ids[..2]);
+    let segment = names(&store, "index")[0].parse().unwrap();
+    let name = ObjectRef::Index(house.project.id, segment).name();
+    let mut bytes = store.get(&name, 1 << 20).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    store.put(&name, &[&bytes]).unwrap();
+    store.age(HOUR);
+    prune(&house, &Host::without_cache(), Duration::ZERO).unwrap();
+    is_tidy(&house, &store, "mended");
+    line.is_whole(&house, "mended");
+}
