@@ -1,0 +1,221 @@
+//! The plan of a prune at size: a project of so many chunks (default 10 million) whose data packs are empty files of the
+//! right size, with a backup that uses nine in ten, scattered, and another one that shares most of its tree. Prints times
+//! and the peak memory of the process.
+//!
+//! `cargo bench --bench prune -- 10000000`
+
+#![expect(clippy::print_stdout, reason = "figures are what it is for")]
+#![expect(clippy::cast_possible_truncation, reason = "rounded figures")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cuttlebone::base::{
+    BlobId, ByteSize, CHUNK_SIZE_DEFAULT, Cancel, ObjectHash, SLOT_SIZE, Silent,
+};
+use cuttlebone::crypto::KdfParams;
+use cuttlebone::format::{
+    BackupRecord, Blob, BlobKind, Children, Codec, Content, ContentKind, Contents, Counts,
+    IndexSegment, Magic, PackListing, Run, SlotInfo, VolumeInfo, root_description,
+};
+use cuttlebone::ops::{Context, MaxUnused, PruneOptions, plan_prune};
+use cuttlebone::repo::{
+    BlobReader, ImageTree, Index, InitOptions, Journal, NewKey, NodeStore, ObjectRef, PackedNodes,
+    Packer, PackerOptions, Project, RepoError, Repository, Top,
+};
+use cuttlebone::storage::LocalBackend;
+
+/// Chunks in a pack and packs in a segment, as a backup of an operating system makes them.
+const PACK_CHUNKS: u64 = 1_280;
+const SEGMENT_PACKS: u64 = 16;
+const RUN_CHUNKS: u64 = 64;
+
+fn id(n: u64) -> BlobId {
+    BlobId::from_bytes(*blake3::hash(&n.to_le_bytes()).as_bytes())
+}
+
+fn pack(number: u64) -> PackListing {
+    let first = number * PACK_CHUNKS;
+    let blob = |n| Blob {
+        plain_len: 64 << 10,
+        id: id(n),
+    };
+    let run = |n: u64| Run {
+        codec: Codec::Zstd,
+        stored_len: 1 << 20,
+        blobs: (n..n + RUN_CHUNKS).map(blob).collect(),
+    };
+    let runs = (0..PACK_CHUNKS / RUN_CHUNKS)
+        .map(|r| run(first + r * RUN_CHUNKS))
+        .collect();
+    PackListing {
+        pack: ObjectHash::from_bytes(*blake3::hash(&number.to_be_bytes()).as_bytes()),
+        nonce: [0; 16],
+        contents: Contents {
+            kind: BlobKind::Chunk,
+            runs,
+        },
+    }
+}
+
+fn peak_memory() -> ByteSize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    ByteSize(kib.unwrap_or(0) * 1024)
+}
+
+/// Commits a backup of an image whose slot `n` holds the chunks that this gives.
+fn commit(
+    project: &Project,
+    name: &str,
+    slots: u64,
+    chunks_of: impl Fn(u64) -> Vec<Option<BlobId>>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let index = Index::in_memory(project, &Silent)?;
+    let reader = BlobReader::new(&index);
+    let size = slots * SLOT_SIZE;
+    let (journal, _) = Journal::none();
+    let (top, ..) = Packer::scope(&index, journal, PackerOptions::default(), |packer| {
+        let nodes = PackedNodes {
+            reader: &reader,
+            packer,
+            keys: &project.keys,
+        };
+        let mut tree = ImageTree::new(&nodes, size, None::<Top>)?;
+        for slot in 0..slots {
+            let mut plain = Vec::new();
+            Children {
+                level: 0,
+                ids: chunks_of(slot),
+            }
+            .encode_into(&mut plain);
+            tree.set(slot, Some(nodes.store(&plain)?))?;
+        }
+        tree.finish()
+    })
+    .map_err(|error: RepoError| error)?;
+    let chunk_size = project.chunk_size.bytes();
+    let described = root_description(ContentKind::Image, size, chunk_size, top.as_ref());
+    let time = "2026-01-01T00:00:00Z".to_owned();
+    let record = BackupRecord {
+        requires: Vec::new(),
+        volume: VolumeInfo {
+            id: "00".repeat(16),
+            name: name.to_owned(),
+        },
+        content: Content {
+            kind: ContentKind::Image,
+            size,
+            chunk_size,
+            top: top.map(|id| id.to_string()),
+            root: project.keys.root(&described).to_string(),
+        },
+        time: time.clone(),
+        finished: time,
+        host: None,
+        base: None,
+        heads: Vec::new(),
+        labels: BTreeMap::new(),
+        source: None,
+        counts: Counts::default(),
+        tool: None,
+    };
+    let object = |hash| ObjectRef::Backup(project.id, hash);
+    let key = (project.id, project.keys.object());
+    project
+        .objects
+        .put_sealed(object, Magic::Backup, key, &record.encode())?;
+    Ok(())
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    // cargo bench adds words of its own.
+    let chunks: u64 = std::env::args()
+        .find_map(|word| word.parse().ok())
+        .unwrap_or(10_000_000);
+    let packs = chunks.div_ceil(PACK_CHUNKS);
+    let chunks = packs * PACK_CHUNKS;
+    let directory = tempfile::tempdir()?;
+    let store = directory.path().join("repository");
+    let backend = Arc::new(LocalBackend::create(&store)?);
+    let options = InitOptions {
+        key: NewKey {
+            password: b"bench",
+            kdf: KdfParams::new(8, 1, 1)?,
+            info: SlotInfo::default(),
+        },
+        project: "default",
+        chunk_size: CHUNK_SIZE_DEFAULT,
+        created: 0,
+        created_text: "2026-01-01T00:00:00Z".to_owned(),
+    };
+    let repository = Repository::init(backend, &options)?;
+    let project = repository.project("default", &Silent)?;
+    for first in (0..packs).step_by(SEGMENT_PACKS as usize) {
+        let listings: Vec<_> = (first..packs.min(first + SEGMENT_PACKS))
+            .map(pack)
+            .collect();
+        for listing in &listings {
+            let name = ObjectRef::Pack(project.id, listing.pack).name();
+            let path = store.join(name.as_str());
+            fs::create_dir_all(path.parent().ok_or("no directory")?)?;
+            fs::File::create(path)?.set_len(listing.contents.pack_size())?;
+        }
+        let segment = IndexSegment {
+            packs: listings,
+            superseded: Vec::new(),
+        };
+        let object = |hash| ObjectRef::Index(project.id, hash);
+        let key = (project.id, project.keys.object());
+        project
+            .objects
+            .put_sealed(object, Magic::Index, key, &segment.encode())?;
+    }
+    // Each slot has chunks from all over the packs, and one in ten is used by nobody.
+    let slots = chunks / RUN_CHUNKS;
+    let scattered = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % chunks;
+    let used = |slot: u64| {
+        let chunks = slot * RUN_CHUNKS..(slot + 1) * RUN_CHUNKS;
+        let chunk = |n| (n % 10 != 0).then(|| id(scattered(n)));
+        chunks.map(chunk).collect::<Vec<_>>()
+    };
+    commit(&project, "first", slots, used)?;
+    commit(&project, "second", slots, |slot| {
+        used(if slot % 50 == 0 { slot / 2 } else { slot })
+    })?;
+    println!("{chunks} chunks in {packs} packs, {slots} slots, two backups");
+
+    // What was needed to make it is no part of what is measured: see “clear_refs” in proc(5).
+    fs::write("/proc/self/clear_refs", "5")?;
+    let cache = directory.path().join("cache");
+    let timed = |what: &str, start: Instant| {
+        let seconds = start.elapsed().as_secs_f64();
+        println!("{what:30} {seconds:8.2} s   peak memory {}", peak_memory());
+    };
+    let start = Instant::now();
+    Index::open(&project, &cache, &Silent)?.close();
+    timed("fill the cache", start);
+    fs::write("/proc/self/clear_refs", "5")?;
+    let cancel = Cancel::default();
+    let context = Context {
+        observer: &Silent,
+        cancel: &cancel,
+        threads: 2,
+        cache: Some(&cache),
+    };
+    let options = PruneOptions {
+        max_unused: MaxUnused::Percent(5.0),
+        max_repack: None,
+        grace: Duration::ZERO,
+        host: None,
+    };
+    let start = Instant::now();
+    let prune = plan_prune(&project, &options, true, &context)?;
+    timed("plan", start);
+    println!("{:?}", prune.plan().repack);
+    prune.close();
+    Ok(())
+}
