@@ -13,8 +13,8 @@ use super::base::{Ancestor, find_base};
 use super::coverage::Coverage;
 use super::image::within;
 use super::patient::Patient;
-use super::slots::{Deal, Hear, Plot, Unsaid, slots_into};
-use super::{AHEAD, BackupOptions, BackupReport, Entry, Packed, Run, Stored, content, load};
+use super::slots::{AHEAD, Deal, Hear, Plot, Unsaid, slots_into};
+use super::{BackupOptions, BackupReport, Entry, Packed, Run, Stored, content, load};
 use super::{believe, pack, volume_id};
 use crate::base::{Buffer, Cancel, Notice, ObjectHash, Phase, Progress, SLOT_SIZE};
 use crate::format::{

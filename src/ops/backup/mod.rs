@@ -117,9 +117,6 @@ struct Run<'a> {
     reread: bool,
 }
 
-/// Work that may be under way for each thread, so that one slow slot does not stop the others.
-const AHEAD: usize = 4;
-
 /// Backs up a source. Nothing is committed unless all of it was read and stored.
 pub fn backup(
     project: &Project,

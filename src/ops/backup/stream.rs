@@ -6,7 +6,7 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
-use super::{AHEAD, Run, Stored};
+use super::{Run, Stored};
 use crate::base::{Phase, Progress, is_zero};
 use crate::chunk::StreamCutter;
 use crate::format::{ContentKind, StreamEntry};
@@ -26,6 +26,9 @@ struct Batch {
 
 /// A batch is sent at this many bytes.
 const BATCH_TARGET: usize = 2 << 20;
+
+/// Batches that may be under way for each thread, so that one slow batch does not stop the others.
+const AHEAD: usize = 4;
 
 /// Reads a stream to its end and stores its chunks.
 pub(super) fn stream_into(run: &Run<'_>, source: impl Read + Send) -> Result<Stored, OpsError> {
