@@ -50,21 +50,20 @@ impl Compressor {
         Ok(Self(Some(compressor)))
     }
 
-    /// Puts `plain` into `out`, compressed, if that saves more than a twentieth: less is not worth
-    /// the time that reading it again takes. Otherwise it says so and `out` is of no use.
-    pub fn compress(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Codec {
+    /// What to store for `plain`: its compressed form, which is put into `room`, if that saves more than a
+    /// twentieth. Less is not worth the time that reading it again takes, and it is `plain` itself.
+    pub fn compress<'b>(&mut self, plain: &'b [u8], room: &'b mut Vec<u8>) -> (Codec, &'b [u8]) {
         let Some(compressor) = &mut self.0 else {
-            return Codec::Raw;
+            return (Codec::Raw, plain);
         };
         // A destination that is too small makes zstd stop, which here means: not worth it.
         let limit = plain.len() - plain.len() / 20;
-        out.resize(limit, 0);
-        match compressor.compress_to_buffer(plain, &mut out[..]) {
-            Ok(len) if len > 0 => {
-                out.truncate(len);
-                Codec::Zstd
-            }
-            _ => Codec::Raw,
+        if room.len() < limit {
+            room.resize(limit, 0);
+        }
+        match compressor.compress_to_buffer(plain, &mut room[..limit]) {
+            Ok(len) if len > 0 => (Codec::Zstd, &room[..len]),
+            _ => (Codec::Raw, plain),
         }
     }
 }

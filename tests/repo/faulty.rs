@@ -28,7 +28,8 @@ impl Forger<'_> {
     fn chunk(&self, plain: &[u8]) -> BlobId {
         let id = self.house.project.keys.chunk_id(plain);
         let mut worker = self.packer.worker().unwrap();
-        self.packer.add_chunk(&mut worker, id, plain).unwrap();
+        let chunk = [(id, 0..plain.len())];
+        self.packer.store_chunks(&mut worker, plain, chunk).unwrap();
         self.packer.flush(&mut worker).unwrap();
         id
     }

@@ -226,22 +226,24 @@ impl<'a> Merger<'a> {
             Unsaid::Base => before.clone(),
             Unsaid::Zeros => vec![None; before.len()],
         };
+        let mut chunks = Vec::new();
         for range in touched.ranges() {
-            let first = range.start / chunk_size;
-            for (number, plain) in (first..).zip(buf[range.clone()].chunks_exact(chunk_size)) {
+            for start in range.clone().step_by(chunk_size) {
+                let (number, place) = (start / chunk_size, start..start + chunk_size);
+                let plain = &buf[place.clone()];
                 now[number] = None;
                 if is_zero(plain) {
                     continue;
                 }
                 let id = run.project.keys.chunk_id(plain);
                 if run.reread || before[number] != Some(id) {
-                    run.packer.add_chunk(sealed, id, plain)?;
+                    chunks.push((id, place));
                 }
                 now[number] = Some(id);
             }
         }
         // What changed together is read together.
-        run.packer.end_run(sealed)?;
+        run.packer.store_chunks(sealed, buf, chunks)?;
         let pairs = before.iter().zip(&now);
         let changed = pairs.filter(|(before, now)| before != now).count();
         let bytes = (changed * chunk_size) as u64;

@@ -103,26 +103,31 @@ fn work(
     let mut sealed = run.packer.worker()?;
     let mut result = Ok(());
     for mut batch in jobs {
-        batch.entries.clear();
-        let mut rest = &batch.data[..];
-        for len in &batch.lens {
-            let (plain, behind) = rest.split_at(*len);
-            rest = behind;
+        let Batch {
+            data,
+            lens,
+            entries,
+            ..
+        } = &mut batch;
+        entries.clear();
+        let mut chunks = Vec::with_capacity(lens.len());
+        let mut at = 0;
+        for &len in &*lens {
+            let place = at..at + len;
+            at = place.end;
+            let plain = &data[place.clone()];
             let id = (!is_zero(plain)).then(|| run.project.keys.chunk_id(plain));
-            batch.entries.push(StreamEntry {
-                len: *len as u64,
+            entries.push(StreamEntry {
+                len: len as u64,
                 id,
             });
-            if let Some(id) = id {
-                match run.packer.add_chunk(&mut sealed, id, plain) {
-                    Ok(true) => drop(run.tally.changed.fetch_add(*len as u64, Ordering::Relaxed)),
-                    Ok(false) => {}
-                    Err(error) => result = Err(error.into()),
-                }
-            }
+            chunks.extend(id.map(|id| (id, place)));
         }
         // What follows each other is read together.
-        result = result.and_then(|()| Ok(run.packer.end_run(&mut sealed)?));
+        match run.packer.store_chunks(&mut sealed, data, chunks) {
+            Ok(new) => drop(run.tally.changed.fetch_add(new, Ordering::Relaxed)),
+            Err(error) => result = Err(error.into()),
+        }
         if result.is_err() || done.send(Ok(batch)).is_err() {
             break;
         }

@@ -5,6 +5,7 @@
 //! delivered goes to the writer. One byte budget bounds everything between compression and the store.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -72,14 +73,33 @@ struct FillingState {
 /// What one worker is filling.
 pub struct Sealed {
     compressor: Compressor,
-    /// The open run: its chunks, joined.
-    plain: Vec<u8>,
-    blobs: Vec<Blob>,
+    /// Where the chunks of a run are joined that do not lie side by side.
+    joined: Vec<u8>,
     /// Where a run is compressed.
     scratch: Vec<u8>,
     /// Runs that are compressed and not sealed yet, each with room for its tag.
     part: Vec<u8>,
     runs: Vec<Run>,
+}
+
+/// New chunks that are to be compressed together.
+#[derive(Default)]
+struct OpenRun {
+    blobs: Vec<Blob>,
+    /// Where they lie, joined where one follows the other.
+    stretches: Vec<Range<usize>>,
+    len: usize,
+}
+
+impl OpenRun {
+    fn add(&mut self, id: BlobId, place: Range<usize>) {
+        self.blobs.push(blob(id, place.len()));
+        self.len += place.len();
+        match self.stretches.last_mut() {
+            Some(last) if last.end == place.start => last.end = place.end,
+            _ => self.stretches.push(place),
+        }
+    }
 }
 
 /// How to pack.
@@ -237,51 +257,55 @@ impl Packer<'_> {
                 self.options.run_len.bytes(),
             )
             .map_err(RepoError::Compress)?,
-            plain: Vec::new(),
-            blobs: Vec::new(),
+            joined: Vec::new(),
             scratch: Vec::new(),
             part: self.shared.buffer(),
             runs: Vec::new(),
         })
     }
 
-    /// Adds a chunk to the open run, unless the project has it. Whether it was new.
-    pub fn add_chunk(
+    /// Stores those of these chunks that the project does not have, in runs of their own: what is new in the
+    /// same place is read together. Each is told by its id and where in `data` it lies. The bytes that were new.
+    pub fn store_chunks(
         &self,
         worker: &mut Sealed,
-        id: BlobId,
-        plain: &[u8],
-    ) -> Result<bool, RepoError> {
-        if !self.claim(id)? {
-            return Ok(false);
-        }
+        data: &[u8],
+        chunks: impl IntoIterator<Item = (BlobId, Range<usize>)>,
+    ) -> Result<u64, RepoError> {
         let run_len = self.options.run_len.bytes();
-        if !worker.plain.is_empty() && worker.plain.len() + plain.len() > run_len
-            || worker.blobs.len() == RUN_BLOBS_MAX
-        {
-            self.end_run(worker)?;
+        let mut open = OpenRun::default();
+        let mut new = 0;
+        for (id, place) in chunks {
+            if !self.claim(id)? {
+                continue;
+            }
+            if open.len > 0 && open.len + place.len() > run_len || open.blobs.len() == RUN_BLOBS_MAX
+            {
+                self.end_run(worker, data, std::mem::take(&mut open))?;
+            }
+            new += place.len() as u64;
+            self.chunks_new.fetch_add(1, Ordering::Relaxed);
+            open.add(id, place);
         }
-        worker.plain.extend_from_slice(plain);
-        worker.blobs.push(blob(id, plain.len()));
-        self.chunks_new.fetch_add(1, Ordering::Relaxed);
-        self.bytes_new
-            .fetch_add(plain.len() as u64, Ordering::Relaxed);
-        Ok(true)
+        self.bytes_new.fetch_add(new, Ordering::Relaxed);
+        if !open.blobs.is_empty() {
+            self.end_run(worker, data, open)?;
+        }
+        Ok(new)
     }
 
-    /// Ends the open run: chunks that are added later have less to do with those before than with
-    /// each other.
-    pub fn end_run(&self, worker: &mut Sealed) -> Result<(), RepoError> {
-        if worker.blobs.is_empty() {
-            return Ok(());
-        }
-        let codec = worker
-            .compressor
-            .compress(&worker.plain, &mut worker.scratch);
-        let content = match codec {
-            Codec::Raw => &worker.plain,
-            Codec::Zstd => &worker.scratch,
+    fn end_run(&self, worker: &mut Sealed, data: &[u8], open: OpenRun) -> Result<(), RepoError> {
+        let plain = match &open.stretches[..] {
+            [all] => &data[all.clone()],
+            several => {
+                worker.joined.clear();
+                for stretch in several {
+                    worker.joined.extend_from_slice(&data[stretch.clone()]);
+                }
+                &worker.joined
+            }
         };
+        let (codec, content) = worker.compressor.compress(plain, &mut worker.scratch);
         let len = content.len() + TAG_LEN;
         if !worker.part.is_empty() && worker.part.len() + len > self.shared.part_len {
             let (runs, part) = (&mut worker.runs, &mut worker.part);
@@ -294,15 +318,12 @@ impl Packer<'_> {
         worker.part.reserve_exact(len);
         worker.part.extend_from_slice(content);
         worker.part.extend_from_slice(&[0; TAG_LEN]);
-        let blobs = std::mem::take(&mut worker.blobs);
-        worker.runs.push(run(codec, len, blobs));
-        worker.plain.clear();
+        worker.runs.push(run(codec, len, open.blobs));
         Ok(())
     }
 
     /// Hands over what a worker has added. To be called when it has no more.
     pub fn flush(&self, worker: &mut Sealed) -> Result<(), RepoError> {
-        self.end_run(worker)?;
         if worker.runs.is_empty() {
             return Ok(());
         }
