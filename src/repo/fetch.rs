@@ -57,7 +57,7 @@ impl<'a> ChunkFetcher<'a> {
     pub fn new(blobs: &'a BlobReader<'a>) -> Result<Self, RepoError> {
         Ok(Self {
             blobs,
-            opener: Opener::new()?,
+            opener: Opener::default(),
             stored: Buffer::default(),
         })
     }
@@ -127,8 +127,9 @@ impl<'a> ChunkFetcher<'a> {
                     blobs.try_for_each(|(place, _)| Opener::blob(project, place, run).map(drop))
                 })
         } else {
+            let last = chunks.last().map_or(place, |(last, _)| last);
             self.opener
-                .open_run(project, place, stored)
+                .open_run_to(project, last, stored)
                 .and_then(|run| {
                     let mut blobs = chunks.iter();
                     blobs.try_for_each(|(place, chunk)| {
