@@ -118,6 +118,7 @@ fn commit(
         host: None,
         base: None,
         heads: Vec::new(),
+        marks: Vec::new(),
         labels: BTreeMap::new(),
         source: None,
         counts: Counts::default(),

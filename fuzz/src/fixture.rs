@@ -268,13 +268,14 @@ impl PlainRun {
     /// Compresses it, if that pays.
     pub(crate) fn compress(&mut self) {
         let mut compressor = Compressor::new(Compression::default()).expect("memory is enough");
-        let mut out = Vec::new();
-        if self.run.codec == Codec::Raw
-            && compressor.compress(&self.content, &mut out) == Codec::Zstd
-        {
-            self.run.codec = Codec::Zstd;
-            self.content = out;
-            self.fit();
+        if self.run.codec == Codec::Raw {
+            let mut room = Vec::new();
+            let (codec, content) = compressor.compress(&self.content, &mut room);
+            if codec == Codec::Zstd {
+                self.content = content.to_vec();
+                self.run.codec = codec;
+                self.fit();
+            }
         }
     }
 

@@ -198,6 +198,7 @@ impl Repo {
             host: None,
             base: None,
             heads: Vec::new(),
+            marks: Vec::new(),
             labels: std::collections::BTreeMap::new(),
             source: None,
             counts: Counts::default(),

@@ -352,6 +352,7 @@ fn backup(kind: ContentKind, size: u64, chunk_size: u32, top: Option<u8>) -> Bac
         host: Some("host".into()),
         base: Some("11".repeat(32)),
         heads: vec!["11".repeat(32)],
+        marks: vec!["22".repeat(32)],
         labels: [("keep".to_owned(), "yes".to_owned())].into(),
         source: Some(SourceInfo {
             kind: "file".into(),

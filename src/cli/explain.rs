@@ -139,6 +139,7 @@ impl From<RepoError> for Failure {
             ErrorKind::WrongPassword => Code::WrongPassword,
             ErrorKind::Damaged => Code::Damage,
             ErrorKind::Cancelled => Code::Interrupted,
+            ErrorKind::Outrun => Code::Busy,
             ErrorKind::Storage(_)
             | ErrorKind::Unsupported
             | ErrorKind::NotFound
@@ -183,6 +184,7 @@ impl From<RepoError> for Failure {
             RepoError::Cache { .. } => {
                 Some("name a directory that can be written with --cache-dir; the cache can be deleted at any time".into())
             }
+            RepoError::Outrun => Some("run it again: nothing is lost".into()),
             RepoError::LeaseLost => Some("run it again; somebody deleted an object below leases/".into()),
             RepoError::Kdf(_) => Some("the key needs more memory than there is".into()),
             RepoError::Cancelled(_) | RepoError::Random(_) | RepoError::Compress(_) => None,

@@ -19,6 +19,9 @@ pub struct MarkBody {
     /// Index segments that others stand for.
     #[serde(default, deserialize_with = "nullable")]
     pub segments: Vec<String>,
+    /// Records that use none of these packs: all that there were before this was decided.
+    #[serde(default, deserialize_with = "nullable")]
+    pub records: Vec<String>,
     /// When this was decided.
     pub time: String,
     /// Where.
@@ -32,8 +35,8 @@ pub struct MarkBody {
 impl MarkBody {
     /// No body is longer, in bytes.
     pub const BODY_MAX: usize = 16 << 20;
-    /// So many packs and segments in one fit its body.
-    pub const IDS_MAX: usize = 100_000;
+    /// So many packs, segments and records in one fit its body.
+    pub const IDS_MAX: usize = 80_000;
 
     /// The body to compress and seal.
     #[must_use]
@@ -47,11 +50,16 @@ impl MarkBody {
         let mark: Self = from_json(bytes)?;
         check_time("time", &mark.time)?;
         let are_hashes = |ids: &[String]| ids.iter().all(|id| id.parse::<ObjectHash>().is_ok());
-        match (are_hashes(&mark.packs), are_hashes(&mark.segments)) {
-            (true, true) => Ok(mark),
-            (false, _) => Err(FormatError::BadValue("packs")),
-            (_, false) => Err(FormatError::BadValue("segments")),
+        for (field, ids) in [
+            ("packs", &mark.packs),
+            ("segments", &mark.segments),
+            ("records", &mark.records),
+        ] {
+            if !are_hashes(ids) {
+                return Err(FormatError::BadValue(field));
+            }
         }
+        Ok(mark)
     }
 }
 
@@ -65,6 +73,7 @@ mod tests {
             requires: Vec::new(),
             packs: vec!["ab".repeat(32); MarkBody::IDS_MAX],
             segments: vec!["ab".repeat(32); MarkBody::IDS_MAX],
+            records: vec!["ab".repeat(32); MarkBody::IDS_MAX],
             time: "2026-11-21T10:00:00.123456789+01:00".into(),
             host: Some("h".repeat(1 << 10)),
             tool: Some("t".repeat(1 << 10)),

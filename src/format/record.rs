@@ -37,6 +37,10 @@ pub struct BackupRecord {
     /// Records that no other record named as head when this one was made.
     #[serde(default, deserialize_with = "nullable")]
     pub heads: Vec<String>,
+    /// Marks that were there when this one was made, of whose packs it uses none.
+    #[serde(default, deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<String>,
     /// Given by the user.
     #[serde(default, deserialize_with = "nullable")]
     pub labels: BTreeMap<String, String>,
@@ -281,6 +285,9 @@ impl BackupRecord {
         }
         if !self.heads.iter().all(is_hash) {
             return Err(FormatError::BadValue("heads"));
+        }
+        if !self.marks.iter().all(is_hash) {
+            return Err(FormatError::BadValue("marks"));
         }
         self.source.as_ref().map_or(Ok(()), SourceInfo::check)
     }

@@ -52,6 +52,8 @@ pub enum RepoError {
         expected: u64,
         found: u64,
     },
+    #[error("a prune takes for garbage what this run relies on")]
+    Outrun,
     #[error("somebody removed the lease of this run while it was at work")]
     LeaseLost,
     #[error(transparent)]
@@ -101,6 +103,7 @@ pub enum ErrorKind {
     Unsupported,
     Cancelled,
     NotFound,
+    Outrun,
     Storage(storage::ErrorKind),
     Other,
 }
@@ -122,6 +125,7 @@ impl RepoError {
             Self::NoProject { .. } | Self::NoBackup { .. } | Self::NoKey { .. } => {
                 ErrorKind::NotFound
             }
+            Self::Outrun => ErrorKind::Outrun,
             Self::Storage(error) => ErrorKind::Storage(error.kind),
             _ => ErrorKind::Other,
         }

@@ -60,7 +60,7 @@ impl<'a> ChunkFetcher<'a> {
     pub fn new(blobs: &'a BlobReader<'a>) -> Result<Self, RepoError> {
         Ok(Self {
             blobs,
-            opener: Opener::new()?,
+            opener: Opener::default(),
             stored: Buffer::default(),
         })
     }
@@ -130,8 +130,9 @@ impl<'a> ChunkFetcher<'a> {
                     blobs.try_for_each(|(place, _)| Opener::blob(project, place, run).map(drop))
                 })
         } else {
+            let last = chunks.last().map_or(place, |(last, _)| last);
             self.opener
-                .open_run(project, place, stored)
+                .open_run_to(project, last, stored)
                 .and_then(|run| {
                     let mut blobs = chunks.iter();
                     blobs.try_for_each(|(place, chunk)| {
@@ -183,7 +184,7 @@ pub fn fetch_nodes(blobs: &BlobReader<'_>, ids: &[BlobId]) -> Result<Vec<Arc<Nod
             Err(RepoError::Damaged { .. }) => false,
             Err(error) => return Err(error),
         };
-        let mut opener = Opener::new()?;
+        let mut opener = Opener::default();
         let mut nodes = Vec::with_capacity(group.len());
         for (place, number) in *group {
             let range = place.run_range();

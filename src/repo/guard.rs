@@ -4,29 +4,46 @@
 //! A prune tells what it is about to delete before it looks what anybody intends. So of the two at least one sees the other.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::error::RepoError;
 use super::index::{Index, SegmentsSeen};
 use super::lease::{Lease, Work, Worker};
-use super::marks::Marks;
+use super::marks::{Mark, Marks};
 use super::open::Project;
+use super::records::Backup;
 use crate::base::{BlobId, ObjectHash};
 
 /// Held by a backup from before it reads records until after it has committed.
 pub struct Guard<'a> {
     project: &'a Project,
-    lease: Lease,
+    lease: Arc<Lease>,
     /// Marks that were there when the index was made sure of.
     marks: HashSet<ObjectHash>,
     /// Segments that were there then.
     segments: SegmentsSeen,
+    /// What these were at first.
+    first_marks: Marks,
     /// Packs that are going to be deleted.
     doomed: HashSet<ObjectHash>,
+    /// Something that is marked may be in use by what this run builds on.
+    distrusts_base: bool,
 }
 
 /// Nothing that the trees of this backup rely on is to be deleted. Needed to commit a record.
 #[derive(Debug)]
-pub struct Cleared(());
+pub struct Cleared {
+    /// The marks that were there: nothing that they name is used.
+    marks: Vec<ObjectHash>,
+}
+
+impl Cleared {
+    /// The marks that were there: nothing that they name is used.
+    #[must_use]
+    pub fn marks(&self) -> &[ObjectHash] {
+        &self.marks
+    }
+}
 
 /// What a look around came to.
 #[derive(Debug)]
@@ -42,16 +59,18 @@ impl<'a> Guard<'a> {
     /// Takes a lease and notes how things are. Before records are read: what they rely on is there as long as they
     /// are, and what changes later is noticed.
     pub fn begin(project: &'a Project, worker: Worker<'_>) -> Result<Self, RepoError> {
-        let lease = Lease::take(project, Work::Backup, worker)?;
+        let lease = Arc::new(Lease::take(project, Work::Backup, worker)?);
         // In this order: what has lost its name by now was marked before, and the mark is still there or done with.
         let segments = SegmentsSeen::look(project)?;
         let marks = Marks::load(project)?;
         Ok(Self {
             project,
             lease,
-            marks: marks.names().collect(),
-            segments,
             doomed: marks.packs(),
+            marks: marks.names().collect(),
+            first_marks: marks,
+            segments,
+            distrusts_base: false,
         })
     }
 
@@ -76,16 +95,27 @@ impl<'a> Guard<'a> {
         Ok(free.collect())
     }
 
-    /// Tells that this run builds on a tree, of which it will not look at every part. Whether the record that names
-    /// it is still there is to be looked at after this.
+    /// The lease, for whoever stores in the name of this run.
+    #[must_use]
+    pub fn lease(&self) -> &Arc<Lease> {
+        &self.lease
+    }
+
+    /// Tells that this run builds on a backup, of whose tree it will not look at every part.
     ///
-    /// What is marked by now may have got into use since, by that very record; and once it is forgotten,
-    /// only this lease keeps it from being deleted. Marks that are made later are noticed.
-    pub fn build_on(&self, top: &BlobId) -> Result<(), RepoError> {
-        if self.marks.is_empty() {
-            return Ok(());
+    /// It may have been committed while a prune marked what it uses, and nobody but its record keeps that from being
+    /// deleted. So a mark that was there at first must either have seen the record, or the record the mark; else
+    /// the whole tree is looked at before the commit.
+    pub fn build_on(&mut self, base: &Backup) {
+        let is_known = |mark: &Mark| {
+            let names_packs = !mark.packs.is_empty() || mark.damaged;
+            !names_packs
+                || mark.records.contains(&base.id)
+                || base.marks().any(|seen| seen == mark.name)
+        };
+        if !self.first_marks.all().iter().all(is_known) {
+            self.distrusts_base = true;
         }
-        self.lease.rely_on_tree(top)
     }
 
     /// Tells that these trees are about to be committed, then looks around.
@@ -98,8 +128,12 @@ impl<'a> Guard<'a> {
         let marks = Marks::load(self.project)?;
         let lost = index.lost_since(&mut self.segments)?;
         let is_new = marks.names().any(|name| !self.marks.contains(&name));
-        if !is_new && lost.is_none() && !self.lease.has_lapsed() {
-            return Ok(Clearance::Cleared(Cleared(())));
+        let distrusts = std::mem::take(&mut self.distrusts_base);
+        // All of them are asked.
+        let disturbed = [is_new, lost.is_some(), self.lease.has_lapsed(), distrusts];
+        if disturbed == [false; 4] {
+            let marks = marks.names().collect();
+            return Ok(Clearance::Cleared(Cleared { marks }));
         }
         // From here on this is what counts.
         self.marks = marks.names().collect();

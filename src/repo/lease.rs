@@ -161,16 +161,17 @@ impl Lease {
         self.held.beat(|body| body.packs.extend(packs))
     }
 
-    /// Tells that this run builds on this tree, too. Durable when it returns.
-    pub fn rely_on_tree(&self, top: &BlobId) -> Result<(), RepoError> {
-        let top = top.to_string();
-        self.held.beat(|body| body.tops.push(top))
-    }
-
-    /// Tells that these trees are about to be committed, and that others matter no more. Durable when it returns.
+    /// Tells that these trees are about to be committed. Durable when it returns.
     pub fn intend(&self, tops: &[BlobId]) -> Result<(), RepoError> {
         let tops = tops.iter().map(ToString::to_string).collect();
         self.held.beat(|body| body.tops = tops)
+    }
+
+    /// Whether somebody may take it for dead, or has done so since [`has_lapsed`](Self::has_lapsed) was asked.
+    #[must_use]
+    pub fn may_be_dead(&self) -> bool {
+        let state = self.held.state();
+        state.lapsed || is_late(state.put)
     }
 
     /// Whether somebody may have taken it for dead, since this was last asked or since it was taken: this process,

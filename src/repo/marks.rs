@@ -24,6 +24,8 @@ pub struct Mark {
     pub packs: Vec<ObjectHash>,
     /// Index segments that others stand for.
     pub segments: Vec<ObjectHash>,
+    /// Records that use none of these packs: all that there were before it was put.
+    pub records: HashSet<ObjectHash>,
     /// What is wrong with it, if it cannot be read.
     pub damaged: bool,
 }
@@ -46,12 +48,14 @@ impl Marks {
                 since: listed.modified,
                 packs: Vec::new(),
                 segments: Vec::new(),
+                records: HashSet::new(),
                 damaged: false,
             };
             match read(project, name) {
                 Ok(body) => {
                     mark.packs = hashes(&body.packs);
                     mark.segments = hashes(&body.segments);
+                    mark.records = hashes(&body.records).into_iter().collect();
                 }
                 Err(e) if is_missing(&e) => continue, // done with since it was listed
                 Err(RepoError::Damaged { .. }) => mark.damaged = true,
@@ -96,17 +100,21 @@ impl Marks {
         self.0.iter().any(|mark| mark.damaged)
     }
 
-    /// Marks packs and segments. Durable when it returns; the marks that were made.
+    /// Marks packs, of which these records use none, and segments. Durable when it returns; the marks that were made.
     pub fn put(
         project: &Project,
         packs: &[ObjectHash],
         segments: &[ObjectHash],
+        records: &[ObjectHash],
         worker: Worker<'_>,
     ) -> Result<Vec<ObjectHash>, RepoError> {
+        // Whoever builds on one that is left out looks for himself.
+        let records = &records[..records.len().min(MarkBody::IDS_MAX)];
         let body = |packs: &[ObjectHash], segments: &[ObjectHash]| MarkBody {
             requires: Vec::new(),
             packs: packs.iter().map(ToString::to_string).collect(),
             segments: segments.iter().map(ToString::to_string).collect(),
+            records: records.iter().map(ToString::to_string).collect(),
             time: Timestamp::now().to_string(),
             host: worker.host.map(str::to_owned),
             tool: Some(worker.tool.to_owned()),

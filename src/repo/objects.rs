@@ -7,7 +7,7 @@ use super::error::{Damage, RepoError};
 use super::layout::ObjectRef;
 use crate::base::{Notice, ObjectHash, Observer, ProjectId};
 use crate::crypto::{self, SealKey, SealNonce};
-use crate::format::{Codec, Magic, Payload, SEALED_HEAD_LEN, SealedObject};
+use crate::format::{Magic, Payload, SEALED_HEAD_LEN, SealedObject};
 use crate::storage::{Backend, ErrorKind, Listed, Name, StorageError};
 
 /// A store, seen as objects.
@@ -141,17 +141,14 @@ impl Objects {
         (project, key): (ProjectId, &SealKey),
         body: &[u8],
     ) -> Result<Vec<u8>, RepoError> {
-        let mut compressed = Vec::new();
-        let codec = Compressor::new(Compression::default())
+        let mut room = Vec::new();
+        let (codec, content) = Compressor::new(Compression::default())
             .map_err(RepoError::Compress)?
-            .compress(body, &mut compressed);
+            .compress(body, &mut room);
         let payload = Payload {
             codec,
             plain_len: body.len(),
-            body: match codec {
-                Codec::Raw => body,
-                Codec::Zstd => &compressed,
-            },
+            body: content,
         }
         .encode();
         let header = magic.header();

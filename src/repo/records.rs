@@ -13,7 +13,6 @@ use super::packs::IndexStored;
 use super::tombstones::{Forgotten, Tombstones};
 use crate::base::{BlobId, ObjectHash, Root, VolumeId};
 use crate::format::{BackupRecord, ByteString, FormatError, Magic, root_description};
-use crate::storage;
 
 /// A backup: its record, with the parts that have a form of their own.
 #[derive(Debug, Clone)]
@@ -47,6 +46,14 @@ impl Backup {
     #[must_use]
     pub fn snapshot(&self) -> Option<&ByteString> {
         self.record.source.as_ref()?.snapshot.as_ref()
+    }
+
+    /// The marks that were there when it was committed, of which it uses nothing.
+    pub fn marks(&self) -> impl Iterator<Item = ObjectHash> {
+        self.record
+            .marks
+            .iter()
+            .filter_map(|mark| mark.parse().ok())
     }
 
     fn parse(project: &Project, id: ObjectHash, body: &[u8]) -> Result<Self, RepoError> {
@@ -202,16 +209,6 @@ impl Records {
         }
     }
 
-    /// Whether this record is there now.
-    pub fn has(project: &Project, record: ObjectHash) -> Result<bool, RepoError> {
-        let name = ObjectRef::Backup(project.id, record).name();
-        match project.objects.backend().size(&name) {
-            Ok(_) => Ok(true),
-            Err(e) if e.kind == storage::ErrorKind::NotFound => Ok(false),
-            Err(e) => Err(e.into()),
-        }
-    }
-
     /// Deletes a record for good, unless that was done already. The proof says that a tombstone tells so.
     pub fn delete(project: &Project, forgotten: Forgotten<'_>) -> Result<(), RepoError> {
         let object = ObjectRef::Backup(project.id, forgotten.record());
@@ -260,6 +257,7 @@ mod tests {
             host: None,
             base: None,
             heads: Vec::new(),
+            marks: Vec::new(),
             labels: [].into(),
             source: Some(SourceInfo {
                 kind: "diff".into(),

@@ -29,7 +29,8 @@ impl Forger<'_> {
     fn chunk(&self, plain: &[u8]) -> BlobId {
         let id = self.house.project.keys.chunk_id(plain);
         let mut worker = self.packer.worker().unwrap();
-        self.packer.add_chunk(&mut worker, id, plain).unwrap();
+        let chunk = [(id, 0..plain.len())];
+        self.packer.store_chunks(&mut worker, plain, chunk).unwrap();
         self.packer.flush(&mut worker).unwrap();
         id
     }
@@ -109,6 +110,7 @@ fn commit(house: &House, forge: impl FnOnce(&Forger<'_>) -> Vec<Claim>) -> Vec<O
             host: None,
             base: None,
             heads: Vec::new(),
+            marks: Vec::new(),
             labels: BTreeMap::new(),
             source: None,
             counts: Counts::default(),

@@ -165,7 +165,7 @@ pub(super) fn pack(case: &Case) -> Outcome {
     assert_eq!(glance.ok(), listing.as_ref().ok().cloned(), "{}", case.name);
     let index = Index::in_memory(&project, &Silent)?;
     let reader = BlobReader::new(&index);
-    let mut opener = Opener::new()?;
+    let mut opener = Opener::default();
     listing_fields(&listing?, |location| {
         let mut stored = vec![0; location.run().stored_len as usize];
         reader.fetch(location, location.run_range().start, &mut stored)?;

@@ -138,7 +138,7 @@ fn walk(blobs: &BlobReader<'_>, backup: &Backup) -> (Vec<ChunkRef>, bool) {
 fn read_chunks(blobs: &BlobReader<'_>, chunks: &[ChunkRef]) -> usize {
     let mut count = 0;
     let project = blobs.index().project();
-    let mut opener = Opener::new().expect("memory is enough");
+    let mut opener = Opener::default();
     for chunk in chunks.iter().take(CHUNKS_READ) {
         let Ok(location) = blobs.locate(BlobKind::Chunk, &chunk.id) else {
             continue;

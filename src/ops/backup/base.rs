@@ -2,7 +2,6 @@
 
 use super::BackupOptions;
 use super::diff::AncestorId;
-use crate::base::{BlobId, ObjectHash};
 use crate::format::{ByteString, ContentKind, DiffHeader, SourceInfo};
 use crate::ops::OpsError;
 use crate::ops::error::describe;
@@ -96,16 +95,6 @@ pub(super) struct Ancestor {
     pub(super) top: Top,
     /// In bytes.
     pub(super) size: u64,
-}
-
-impl Ancestor {
-    /// Its record and the top of its tree, if it is a backup that was there before.
-    pub(super) fn committed(&self) -> Option<(ObjectHash, Option<BlobId>)> {
-        match self.id {
-            AncestorId::Committed(record) => Some((record, self.top.id)),
-            AncestorId::Member(_) => None,
-        }
-    }
 }
 
 impl From<&Backup> for Ancestor {

@@ -14,8 +14,8 @@ use super::coverage::Coverage;
 use super::image::within;
 use super::patient::Patient;
 use super::protect::Protection;
-use super::slots::{Deal, Hear, Plot, Unsaid, slots_into};
-use super::{AHEAD, BackupOptions, BackupReport, Entry, Packed, Run, Stored, content, load};
+use super::slots::{AHEAD, Deal, Hear, Plot, Unsaid, slots_into};
+use super::{BackupOptions, BackupReport, Entry, Packed, Run, Stored, content, load};
 use super::{believe, pack, volume_id};
 use crate::base::{Buffer, Cancel, Notice, ObjectHash, Phase, Progress, SLOT_SIZE};
 use crate::format::{
@@ -132,13 +132,15 @@ fn ingest(
         let index = match &mut index {
             Some(index) => index,
             none => {
-                protection.build_on(base.and_then(|base| base.committed()))?;
+                if let Some(AncestorId::Committed(id)) = base.map(|base| base.id) {
+                    protection.build_on(records.all().iter().find(|backup| backup.id == id));
+                }
                 let index = none.insert(protection.index()?);
                 believe(index, options)?;
                 index
             }
         };
-        members.push(line.member(index, &protection, &mut reader, header, base)?);
+        members.push(line.member(index, &mut protection, &mut reader, header, base)?);
     }
     context.cancel.check()?;
     let Some(index) = index else {
@@ -221,7 +223,7 @@ impl<'a> Line<'a> {
     fn member<R: Read + Send>(
         &self,
         index: &Index<'_>,
-        protection: &Protection<'_>,
+        protection: &mut Protection<'_>,
         reader: &mut DiffReader<R>,
         header: DiffHeader,
         base: Option<Ancestor>,
@@ -261,7 +263,7 @@ impl<'a> Line<'a> {
         }
         let existing = existing.or_else(|| self.same_head(&header).filter(|b| same(&b)));
         // Its tree was not stored again, and the next diff builds on it.
-        protection.build_on(existing.map(|backup| (backup.id, backup.top)))?;
+        protection.build_on(existing);
         Ok(Member {
             header,
             started,

@@ -119,9 +119,6 @@ struct Run<'a> {
     reread: bool,
 }
 
-/// Work that may be under way for each thread, so that one slow slot does not stop the others.
-const AHEAD: usize = 4;
-
 /// Backs up a source. Nothing is committed unless all of it was read and stored.
 pub fn backup(
     project: &Project,
@@ -145,7 +142,7 @@ pub fn backup(
     if !options.volume_chosen {
         same_source(&records, options, &source)?;
     }
-    protection.build_on(base.map(|base| (base.id, base.top)))?;
+    protection.build_on(base);
     let index = protection.index()?;
     believe(&index, options)?;
     let packed = pack(
@@ -250,6 +247,7 @@ fn pack(
     work: impl FnOnce(&Run<'_>) -> Result<Stored, OpsError>,
 ) -> Result<Packed, OpsError> {
     let (journal, left_over) = super::journal(index);
+    let journal = protection.told(journal);
     let left_over = protection.adopt(index, left_over)?;
     let blobs = BlobReader::new(index).stopped_by(context.cancel);
     let tally = Tally::default();
@@ -314,6 +312,7 @@ impl Entry {
             host: options.host.clone(),
             base: self.base.map(|id| id.to_string()),
             heads: self.heads.iter().map(ToString::to_string).collect(),
+            marks: cleared.marks().iter().map(ToString::to_string).collect(),
             labels: options.labels.clone(),
             source: Some(self.source.clone()),
             counts: self.packed.counts,

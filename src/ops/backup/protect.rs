@@ -1,14 +1,15 @@
 //! A backup beside prunes: what it relies on stays, or is stored again before the record is committed.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::{BackupOptions, Stored};
 use crate::base::{BlobId, Notice, ObjectHash};
 use crate::format::{BlobKind, Node};
 use crate::ops::{Context, OpsError, TOOL};
 use crate::repo::{
-    BlobReader, Clearance, Cleared, Compression, ErrorKind, Guard, Index, Journal, Packer,
-    PackerOptions, Project, Records, RepoError, Sealed, Tombstones, Worker,
+    Backup, BlobReader, Clearance, Cleared, Compression, ErrorKind, Guard, Index, Journal, Lease,
+    Packer, PackerOptions, Project, Records, RepoError, Sealed, Tombstones, Worker,
 };
 
 /// A tree that is made whole so often and still loses parts is given up.
@@ -46,18 +47,19 @@ impl<'a> Protection<'a> {
         })
     }
 
-    /// Before a backup is built upon: it stays, even if it is forgotten meanwhile.
-    pub(super) fn build_on(
-        &self,
-        base: Option<(ObjectHash, Option<BlobId>)>,
-    ) -> Result<(), OpsError> {
-        if let (Some(guard), Some((record, Some(top)))) = (&self.guard, base) {
-            guard.build_on(&top)?;
-            if !Records::has(self.project, record)? {
-                return Err(self.outrun());
-            }
+    /// To be called for each backup that is built upon.
+    pub(super) fn build_on(&mut self, base: Option<&Backup>) {
+        if let (Some(guard), Some(base)) = (&mut self.guard, base) {
+            guard.build_on(base);
         }
-        Ok(())
+    }
+
+    /// A journal whose packs are named in the name of this run.
+    pub(super) fn told(&self, journal: Journal) -> Journal {
+        match &self.guard {
+            Some(guard) => journal.with_lease(guard.lease()),
+            None => journal,
+        }
     }
 
     /// The index, which finds nothing that is about to be deleted.
@@ -108,7 +110,7 @@ impl<'a> Protection<'a> {
                     let text = "a prune runs beside this backup: what it marked is stored again where it is needed";
                     self.context.observer.notice(Notice::Text(text.to_owned()));
                     let lost = |error: &RepoError| error.kind() == ErrorKind::Damaged;
-                    match make_whole(index, &tops, self.context) {
+                    match make_whole(index, &tops, guard.lease(), self.context) {
                         Err(OpsError::Repo(error)) if lost(&error) => {
                             return Err(OpsError::OutrunByPrune {
                                 volume: self.options.volume.clone(),
@@ -146,8 +148,13 @@ impl<'a> Protection<'a> {
 }
 
 /// Stores again what these trees name and the index does not find where it will stay.
-fn make_whole(index: &Index<'_>, tops: &[BlobId], context: &Context<'_>) -> Result<(), OpsError> {
-    let (journal, _) = Journal::none();
+fn make_whole(
+    index: &Index<'_>,
+    tops: &[BlobId],
+    lease: &Arc<Lease>,
+    context: &Context<'_>,
+) -> Result<(), OpsError> {
+    let journal = Journal::none().0.with_lease(lease);
     let options = PackerOptions {
         compression: Compression::default(),
         ..PackerOptions::default()
@@ -209,7 +216,8 @@ impl Mend<'_> {
         }
         if self.index.find(id)?.is_none() {
             let plain = self.blobs.rescue(BlobKind::Chunk, id)?;
-            self.packer.add_chunk(&mut self.worker, *id, &plain)?;
+            let all = [(*id, 0..plain.len())];
+            self.packer.store_chunks(&mut self.worker, &plain, all)?;
         }
         Ok(())
     }

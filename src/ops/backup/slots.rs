@@ -6,8 +6,8 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::Run;
 use super::coverage::Coverage;
-use super::{AHEAD, Run};
 use crate::base::{BlobId, Buffer, SLOT_SIZE, is_zero};
 use crate::format::Children;
 use crate::ops::OpsError;
@@ -16,6 +16,14 @@ use crate::ops::pipeline::tell;
 use crate::repo::{
     ChunkFetcher, ChunkRef, ErrorKind, ImageTree, NodeStore, PackedNodes, Sealed, Top, slot_chunks,
 };
+
+/// Slots that wait for each thread, so that none has to wait for one.
+pub(super) const AHEAD: usize = 2;
+
+/// Slots for each thread that may be under way before the first of them is in the tree: one that is new takes
+/// many times as long as one with a chunk to merge, and meanwhile the others go on. What is kept of a slot that
+/// is done is small, its ids.
+const SLOTS_AHEAD: usize = 64;
 
 /// The image that is made of the slots.
 pub(super) struct Plot {
@@ -107,10 +115,10 @@ pub(super) fn slots_into<W: Send>(
     fill: impl Fn(u64, &Coverage, W, &mut Buffer) -> Result<(), OpsError> + Sync,
     hear: Hear<impl Fn(u64), impl Fn()>,
 ) -> Result<Option<BlobId>, OpsError> {
-    let ahead = run.context.threads * AHEAD;
-    let (jobs_in, jobs) = bounded::<Job<W>>(ahead);
-    let (done_in, done) = bounded::<Result<(usize, Done), OpsError>>(ahead);
-    let (permits_in, permits) = bounded::<()>(ahead);
+    let threads = run.context.threads;
+    let (jobs_in, jobs) = bounded::<Job<W>>(threads * AHEAD);
+    let (done_in, done) = bounded::<Result<(usize, Done), OpsError>>(threads * AHEAD);
+    let (permits_in, permits) = bounded::<()>(threads * SLOTS_AHEAD);
     thread::scope(|scope| {
         // Dropped before the threads are joined: else a failure leaves one waiting for it.
         let permits = permits;
@@ -129,7 +137,7 @@ pub(super) fn slots_into<W: Send>(
                 }
             });
         });
-        for _ in 0..run.context.threads {
+        for _ in 0..threads {
             let (jobs, done, fill) = (jobs.clone(), done_in.clone(), &fill);
             scope.spawn(move || tell(done, |done| work(run, plot, fill, &jobs, done)));
         }
@@ -218,22 +226,24 @@ impl<'a> Merger<'a> {
             Unsaid::Base => before.clone(),
             Unsaid::Zeros => vec![None; before.len()],
         };
+        let mut chunks = Vec::new();
         for range in touched.ranges() {
-            let first = range.start / chunk_size;
-            for (number, plain) in (first..).zip(buf[range.clone()].chunks_exact(chunk_size)) {
+            for start in range.clone().step_by(chunk_size) {
+                let (number, place) = (start / chunk_size, start..start + chunk_size);
+                let plain = &buf[place.clone()];
                 now[number] = None;
                 if is_zero(plain) {
                     continue;
                 }
                 let id = run.project.keys.chunk_id(plain);
                 if run.reread || before[number] != Some(id) {
-                    run.packer.add_chunk(sealed, id, plain)?;
+                    chunks.push((id, place));
                 }
                 now[number] = Some(id);
             }
         }
         // What changed together is read together.
-        run.packer.end_run(sealed)?;
+        run.packer.store_chunks(sealed, buf, chunks)?;
         let pairs = before.iter().zip(&now);
         let changed = pairs.filter(|(before, now)| before != now).count();
         let bytes = (changed * chunk_size) as u64;

@@ -6,7 +6,7 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
-use super::{AHEAD, Run, Stored};
+use super::{Run, Stored};
 use crate::base::{Phase, Progress, is_zero};
 use crate::chunk::StreamCutter;
 use crate::format::{ContentKind, StreamEntry};
@@ -26,6 +26,9 @@ struct Batch {
 
 /// A batch is sent at this many bytes.
 const BATCH_TARGET: usize = 2 << 20;
+
+/// Batches that may be under way for each thread, so that one slow batch does not stop the others.
+const AHEAD: usize = 4;
 
 /// Reads a stream to its end and stores its chunks.
 pub(super) fn stream_into(run: &Run<'_>, source: impl Read + Send) -> Result<Stored, OpsError> {
@@ -100,26 +103,31 @@ fn work(
     let mut sealed = run.packer.worker()?;
     let mut result = Ok(());
     for mut batch in jobs {
-        batch.entries.clear();
-        let mut rest = &batch.data[..];
-        for len in &batch.lens {
-            let (plain, behind) = rest.split_at(*len);
-            rest = behind;
+        let Batch {
+            data,
+            lens,
+            entries,
+            ..
+        } = &mut batch;
+        entries.clear();
+        let mut chunks = Vec::with_capacity(lens.len());
+        let mut at = 0;
+        for &len in &*lens {
+            let place = at..at + len;
+            at = place.end;
+            let plain = &data[place.clone()];
             let id = (!is_zero(plain)).then(|| run.project.keys.chunk_id(plain));
-            batch.entries.push(StreamEntry {
-                len: *len as u64,
+            entries.push(StreamEntry {
+                len: len as u64,
                 id,
             });
-            if let Some(id) = id {
-                match run.packer.add_chunk(&mut sealed, id, plain) {
-                    Ok(true) => drop(run.tally.changed.fetch_add(*len as u64, Ordering::Relaxed)),
-                    Ok(false) => {}
-                    Err(error) => result = Err(error.into()),
-                }
-            }
+            chunks.extend(id.map(|id| (id, place)));
         }
         // What follows each other is read together.
-        result = result.and_then(|()| Ok(run.packer.end_run(&mut sealed)?));
+        match run.packer.store_chunks(&mut sealed, data, chunks) {
+            Ok(new) => drop(run.tally.changed.fetch_add(new, Ordering::Relaxed)),
+            Err(error) => result = Err(error.into()),
+        }
         if result.is_err() || done.send(Ok(batch)).is_err() {
             break;
         }

@@ -9,6 +9,7 @@ mod usage;
 pub use plan::{Amount, MaxUnused, PruneOptions, PrunePlan};
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::plan::{Seen, Steps, plan};
@@ -50,7 +51,7 @@ pub struct Prune<'a> {
     context: &'a Context<'a>,
     options: &'a PruneOptions,
     /// None in a dry run.
-    lease: Option<Lease>,
+    lease: Option<Arc<Lease>>,
     index: Index<'a>,
     sight: Sight,
     usage: Usage,
@@ -87,10 +88,14 @@ pub fn plan_prune<'a>(
     let lease = if dry_run {
         None
     } else {
-        Some(Lease::take(project, Work::Prune, worker(options))?)
+        Some(Arc::new(Lease::take(
+            project,
+            Work::Prune,
+            worker(options),
+        )?))
     };
     let index = context.index(project)?;
-    let sight = look(project, lease.as_ref(), &index)?;
+    let sight = look(project, lease.as_deref(), &index)?;
     if let Some(other) = sight
         .leases
         .others
@@ -232,7 +237,13 @@ impl Prune<'_> {
     pub fn run(mut self) -> Result<PruneReport, OpsError> {
         let mut report = PruneReport::default();
         let steps = std::mem::take(&mut self.plan.steps);
-        let repacked = repack::repack(&self.index, &mut self.usage, &steps.repack, self.context)?;
+        let (journal, _) = super::journal(&self.index);
+        let journal = match &self.lease {
+            Some(lease) => journal.with_lease(lease),
+            None => journal,
+        };
+        let (index, usage) = (&self.index, &mut self.usage);
+        let repacked = repack::repack(index, usage, &steps.repack, journal, self.context)?;
         report.repacked = self.plan.repack;
         report.bytes_read = repacked.read;
         report.bytes_written = repacked.written;
@@ -241,7 +252,9 @@ impl Prune<'_> {
         let sizes: BTreeMap<_, _> = marked.map(|pack| (pack.pack, pack.size)).collect();
         let packs: Vec<_> = sizes.keys().copied().collect();
         self.stand()?;
-        let mut own = Marks::put(self.project, &packs, &[], worker(self.options))?;
+        let records: Vec<_> = self.sight.records.all().iter().map(|b| b.id).collect();
+        let by = worker(self.options);
+        let mut own = Marks::put(self.project, &packs, &[], &records, by)?;
         report.marked = Amount {
             packs: sizes.len() as u64,
             bytes: sizes.values().sum(),
@@ -249,12 +262,7 @@ impl Prune<'_> {
 
         let segments = self.unname(&steps, &packs, &mut report)?;
         self.stand()?;
-        own.extend(Marks::put(
-            self.project,
-            &[],
-            &segments,
-            worker(self.options),
-        )?);
+        own.extend(Marks::put(self.project, &[], &segments, &[], by)?);
 
         self.delete_due(&steps, &mut report)?;
         if self.options.grace.is_zero() && !own.is_empty() {
@@ -269,7 +277,7 @@ impl Prune<'_> {
     /// it, and things be otherwise by now.
     fn stand(&self) -> Result<(), OpsError> {
         self.context.cancel.check()?;
-        if self.lease.as_ref().is_some_and(Lease::has_lapsed) {
+        if self.lease.as_ref().is_some_and(|lease| lease.may_be_dead()) {
             return Err(OpsError::HeldUp);
         }
         Ok(())
@@ -368,7 +376,7 @@ impl Prune<'_> {
     ) -> Result<(), OpsError> {
         let before: HashSet<_> = self.sight.marks.names().collect();
         self.index.avoid(sizes.keys().copied());
-        let now = look(self.project, self.lease.as_ref(), &self.index)?;
+        let now = look(self.project, self.lease.as_deref(), &self.index)?;
         let known = |name: &ObjectHash| before.contains(name) || own.contains(name);
         if !now.marks.names().all(|name| known(&name)) {
             return Ok(());

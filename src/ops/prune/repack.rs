@@ -7,7 +7,7 @@ use super::usage::{PackUse, Usage};
 use crate::base::{BlobId, ObjectHash, Phase, Progress};
 use crate::format::BlobKind;
 use crate::ops::{Context, OpsError};
-use crate::repo::{BlobReader, Index, Opener, Packer, PackerOptions, PlacedRun, RepoError, Sealed};
+use crate::repo::{BlobReader, Index, Journal, Opener, Packer, PackerOptions, PlacedRun, Sealed};
 
 /// Runs of a pack that lie nearer than this are read in one go.
 const GAP: u64 = 256 << 10;
@@ -30,13 +30,13 @@ pub(super) fn repack(
     index: &Index<'_>,
     usage: &mut Usage,
     packs: &[PackUse],
+    journal: Journal,
     context: &Context<'_>,
 ) -> Result<Repacked, OpsError> {
     if packs.is_empty() {
         return Ok(Repacked::default());
     }
     index.avoid(packs.iter().map(|pack| pack.pack));
-    let (journal, _) = crate::ops::journal(index);
     let read = AtomicU64::new(0);
     let total = packs.iter().map(|pack| pack.size).sum();
     let mut done = 0;
@@ -103,7 +103,7 @@ fn copy(
     let next = AtomicUsize::new(0);
     let work = || -> Result<(), OpsError> {
         let blobs = BlobReader::new(index);
-        let mut opener = Opener::new()?;
+        let mut opener = Opener::default();
         let mut worker = packer.worker()?;
         while let Some(wanted) = packs.get(next.fetch_add(1, Ordering::Relaxed)) {
             let mut rest = &wanted[..];
@@ -184,24 +184,38 @@ fn copy_together(
             // It was decrypted in place, or is damaged: once more, a chunk at a time.
             blobs.fetch(&place, range.start, bytes).ok();
         }
+        let wanted: Vec<_> = run
+            .locations()
+            .filter(|location| ids.contains(&location.blob().id))
+            .collect();
         let opened = match &fetched {
-            Ok(()) => opener.open_run(project, &place, bytes),
-            Err(_) => Err(RepoError::Tree),
+            Ok(()) => opener.open_run(project, &place, bytes).ok(),
+            Err(_) => None,
         };
-        for location in run.locations().filter(|l| ids.contains(&l.blob().id)) {
+        let intact = |plain: &&[u8]| {
+            let mut blobs = wanted.iter();
+            blobs.all(|location| Opener::blob(project, location, plain).is_ok())
+        };
+        if let Some(plain) = opened.filter(intact) {
+            let places = wanted.iter().map(|l| (l.blob().id, l.range()));
+            match place.kind() {
+                BlobKind::Chunk => drop(packer.store_chunks(worker, plain, places)?),
+                BlobKind::Node => {
+                    for (id, range) in places {
+                        packer.add_node(id, &plain[range])?;
+                    }
+                }
+            }
+            continue;
+        }
+        // Another place may be whole; if none is, nothing is deleted.
+        for location in wanted {
             let id = location.blob().id;
-            let kind = location.kind();
-            let copied = match &opened {
-                Ok(plain) => Opener::blob(project, &location, plain).map(<[u8]>::to_vec),
-                Err(_) => Err(RepoError::Tree),
-            };
-            // If this place is damaged, another one may be whole; if none is, nothing is deleted.
-            let plain = match copied {
-                Ok(plain) => plain,
-                Err(_) => blobs.rescue(kind, &id)?,
-            };
-            match kind {
-                BlobKind::Chunk => drop(packer.add_chunk(worker, id, &plain)?),
+            let plain = blobs.rescue(location.kind(), &id)?;
+            match location.kind() {
+                BlobKind::Chunk => {
+                    packer.store_chunks(worker, &plain, [(id, 0..plain.len())])?;
+                }
                 BlobKind::Node => packer.add_node(id, &plain)?,
             }
         }

@@ -41,7 +41,7 @@ fn store(index: &Index<'_>, plain: &[u8], meanwhile: impl FnOnce()) -> PackerRep
     let (journal, _) = Journal::none();
     let work = |packer: &Packer<'_>| -> Result<(), RepoError> {
         let mut worker = packer.worker()?;
-        packer.add_chunk(&mut worker, id, plain)?;
+        packer.store_chunks(&mut worker, plain, [(id, 0..plain.len())])?;
         packer.flush(&mut worker)?;
         meanwhile();
         Ok(())

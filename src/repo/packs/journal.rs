@@ -1,14 +1,26 @@
 //! Packs that are stored, or about to be, and in no segment yet, noted on the client: after a kill the next run
 //! finds them without listing the repository. A lost note costs space until a prune, never data.
 
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
+use super::super::error::RepoError;
+use super::super::layout::ObjectRef;
+use super::super::lease::{self, Lease};
+use super::super::marks::Marks;
+use super::super::open::Project;
 use crate::base::ObjectHash;
+use crate::storage;
 
 /// The note. One line a pack.
-pub struct Journal(Option<File>);
+pub struct Journal {
+    file: Option<File>,
+    lease: Option<Arc<Lease>>,
+}
 
 /// A run stores some dozens of packs between two segments; anything much longer is not ours.
 const LEN_MAX: u64 = 1 << 20;
@@ -36,7 +48,10 @@ impl Journal {
             ))
         };
         match open() {
-            Ok((file, packs)) => (Self(Some(file)), packs),
+            Ok((file, packs)) => {
+                let file = Some(file);
+                (Self { file, lease: None }, packs)
+            }
             Err(_) => Self::none(),
         }
     }
@@ -44,19 +59,64 @@ impl Journal {
     /// No note at all.
     #[must_use]
     pub fn none() -> (Self, Vec<ObjectHash>) {
-        (Self(None), Vec::new())
+        let journal = Self {
+            file: None,
+            lease: None,
+        };
+        (journal, Vec::new())
+    }
+
+    /// The same, of a run that holds this lease.
+    #[must_use]
+    pub fn with_lease(mut self, lease: &Arc<Lease>) -> Self {
+        self.lease = Some(Arc::clone(lease));
+        self
+    }
+
+    /// To be called before packs are named, of which the first was stored at `since`. If this run was held up for
+    /// minutes, it may have been taken for dead, and what it had stored for garbage. Then others are told
+    /// that it lives, and it is looked whether the packs are there and nobody is about to delete them: a segment that
+    /// names what is not there would mislead everybody.
+    pub(super) fn may_name(
+        &self,
+        project: &Project,
+        packs: &[ObjectHash],
+        since: Duration,
+    ) -> Result<(), RepoError> {
+        let lapsed = self.lease.as_ref().is_some_and(|lease| lease.may_be_dead());
+        if !lapsed && !lease::is_late(since) {
+            return Ok(());
+        }
+        let mut doomed = HashSet::new();
+        if let Some(lease) = &self.lease {
+            lease.rely_on(packs)?;
+            let marks = Marks::load(project)?;
+            if marks.any_damaged() {
+                return Err(RepoError::Outrun);
+            }
+            doomed = marks.packs();
+        }
+        for pack in packs {
+            let name = ObjectRef::Pack(project.id, *pack).name();
+            match project.objects.backend().size(&name) {
+                Ok(_) if !doomed.contains(pack) => {}
+                Err(e) if e.kind != storage::ErrorKind::NotFound => return Err(e.into()),
+                _ => return Err(RepoError::Outrun),
+            }
+        }
+        Ok(())
     }
 
     /// Notes a pack. It need not reach the disk: this is for kills, and a crash may lose it.
     pub fn add(&mut self, pack: ObjectHash) {
-        if let Some(file) = &mut self.0 {
+        if let Some(file) = &mut self.file {
             let _ = writeln!(file, "{pack}");
         }
     }
 
     /// Strikes all: a segment names them now.
     pub fn clear(&mut self) {
-        if let Some(file) = &mut self.0 {
+        if let Some(file) = &mut self.file {
             let _ = file.set_len(0).and_then(|()| file.rewind());
         }
     }

@@ -4,6 +4,8 @@
 //! pack that is open, seals in place and hands the buffer over. A pack whose reservations have all been
 //! delivered goes to the writer. One byte budget bounds everything between compression and the store.
 
+mod runs;
+
 use std::collections::HashSet;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -12,7 +14,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
-use super::super::codec::{Compression, Compressor};
+use super::super::codec::Compression;
 use super::super::error::RepoError;
 use super::super::index::{Index, Location};
 use super::budget::{Budget, CloseOnDrop, CloseOnPanic};
@@ -22,7 +24,8 @@ use super::writer::{IndexStored, Writer};
 use super::{Journal, PackTargets, RunLen};
 use crate::base::{BlobId, Cancelled, Notice, ObjectHash, Observer};
 use crate::crypto::{PackCipher, PackNonce, TAG_LEN};
-use crate::format::{Blob, BlobKind, Codec, Contents, PackListing, RUN_BLOBS_MAX, Run};
+use crate::format::{Blob, BlobKind, Codec, Contents, PackListing, Run};
+pub use runs::Sealed;
 
 /// No pack gets more blobs, so that a listing stays small.
 const BLOBS_TARGET: usize = 8192;
@@ -67,19 +70,6 @@ struct FillingState {
     missing: usize,
     len: usize,
     closed: bool,
-}
-
-/// What one worker is filling.
-pub struct Sealed {
-    compressor: Compressor,
-    /// The open run: its chunks, joined.
-    plain: Vec<u8>,
-    blobs: Vec<Blob>,
-    /// Where a run is compressed.
-    scratch: Vec<u8>,
-    /// Runs that are compressed and not sealed yet, each with room for its tag.
-    part: Vec<u8>,
-    runs: Vec<Run>,
 }
 
 /// How to pack.
@@ -229,129 +219,10 @@ impl Packer<'_> {
         Ok(())
     }
 
-    /// What a worker needs to add blobs.
-    pub fn worker(&self) -> Result<Sealed, RepoError> {
-        Ok(Sealed {
-            compressor: Compressor::for_runs(
-                self.options.compression,
-                self.options.run_len.bytes(),
-            )
-            .map_err(RepoError::Compress)?,
-            plain: Vec::new(),
-            blobs: Vec::new(),
-            scratch: Vec::new(),
-            part: self.shared.buffer(),
-            runs: Vec::new(),
-        })
-    }
-
-    /// Adds a chunk to the open run, unless the project has it. Whether it was new.
-    pub fn add_chunk(
-        &self,
-        worker: &mut Sealed,
-        id: BlobId,
-        plain: &[u8],
-    ) -> Result<bool, RepoError> {
-        if !self.claim(id)? {
-            return Ok(false);
-        }
-        let run_len = self.options.run_len.bytes();
-        if !worker.plain.is_empty() && worker.plain.len() + plain.len() > run_len
-            || worker.blobs.len() == RUN_BLOBS_MAX
-        {
-            self.end_run(worker)?;
-        }
-        worker.plain.extend_from_slice(plain);
-        worker.blobs.push(blob(id, plain.len()));
-        self.chunks_new.fetch_add(1, Ordering::Relaxed);
-        self.bytes_new
-            .fetch_add(plain.len() as u64, Ordering::Relaxed);
-        Ok(true)
-    }
-
-    /// Ends the open run: chunks that are added later have less to do with those before than with
-    /// each other.
-    pub fn end_run(&self, worker: &mut Sealed) -> Result<(), RepoError> {
-        if worker.blobs.is_empty() {
-            return Ok(());
-        }
-        let codec = worker
-            .compressor
-            .compress(&worker.plain, &mut worker.scratch);
-        let content = match codec {
-            Codec::Raw => &worker.plain,
-            Codec::Zstd => &worker.scratch,
-        };
-        let blobs = std::mem::take(&mut worker.blobs);
-        self.put_run(codec, content, blobs, &mut worker.part, &mut worker.runs)?;
-        worker.plain.clear();
-        Ok(())
-    }
-
-    /// Adds a run of chunks as it was stored before, without its tag, unless the project has any of them elsewhere:
-    /// then nothing is added. Whether it was.
-    pub fn add_run(
-        &self,
-        worker: &mut Sealed,
-        codec: Codec,
-        content: &[u8],
-        blobs: &[Blob],
-    ) -> Result<bool, RepoError> {
-        for (number, blob) in blobs.iter().enumerate() {
-            if !self.claim(blob.id)? {
-                let claimed = blobs[..number].iter().map(|blob| blob.id);
-                self.shared.claims.forget(claimed);
-                return Ok(false);
-            }
-        }
-        self.end_run(worker)?;
-        let (part, runs) = (&mut worker.part, &mut worker.runs);
-        self.put_run(codec, content, blobs.to_vec(), part, runs)?;
-        let plain: u64 = blobs.iter().map(|blob| u64::from(blob.plain_len)).sum();
-        self.chunks_new
-            .fetch_add(blobs.len() as u64, Ordering::Relaxed);
-        self.bytes_new.fetch_add(plain, Ordering::Relaxed);
-        Ok(true)
-    }
-
-    /// Puts a run behind those that a worker has, which are handed over first if there is no room for it.
-    fn put_run(
-        &self,
-        codec: Codec,
-        content: &[u8],
-        blobs: Vec<Blob>,
-        part: &mut Vec<u8>,
-        runs: &mut Vec<Run>,
-    ) -> Result<(), RepoError> {
-        let len = content.len() + TAG_LEN;
-        if !part.is_empty() && part.len() + len > self.shared.part_len {
-            self.hand_over(
-                &std::mem::take(runs),
-                std::mem::replace(part, self.shared.buffer()),
-            )?;
-        }
-        // Exactly: one run that does not compress would make it twice as large, and the budget counts that.
-        part.reserve_exact(len);
-        part.extend_from_slice(content);
-        part.extend_from_slice(&[0; TAG_LEN]);
-        runs.push(run(codec, len, blobs));
-        Ok(())
-    }
-
     /// Ends the pack that is open: what is added later has nothing to do with what was before. All workers
     /// have been [flushed](Self::flush).
     pub fn end_pack(&self) -> Result<(), RepoError> {
         self.close_open()
-    }
-
-    /// Hands over what a worker has added. To be called when it has no more.
-    pub fn flush(&self, worker: &mut Sealed) -> Result<(), RepoError> {
-        self.end_run(worker)?;
-        if worker.runs.is_empty() {
-            return Ok(());
-        }
-        let part = std::mem::replace(&mut worker.part, self.shared.buffer());
-        self.hand_over(&std::mem::take(&mut worker.runs), part)
     }
 
     /// Seals runs for the open pack and delivers them.

@@ -8,7 +8,7 @@ use super::super::error::RepoError;
 use super::super::index::Index;
 use super::super::layout::ObjectRef;
 use super::super::lease;
-use super::super::objects::{Objects, absent};
+use super::super::objects::Objects;
 use super::Journal;
 use super::packer::{FullPack, PackerOptions, ToWriter};
 use crate::base::BlobId;
@@ -166,21 +166,6 @@ impl<'a> Writer<'a> {
         }))
     }
 
-    /// A run that was held up may have been taken for dead, and what it had stored for garbage. Nothing may be
-    /// named then that is not there, or others would rely on it.
-    fn are_still_there(&self) -> Result<(), RepoError> {
-        if !lease::is_late(self.pending_since) {
-            return Ok(());
-        }
-        let project = self.index.project();
-        for PackStored(listing) in &self.pending {
-            let object = ObjectRef::Pack(project.id, listing.pack);
-            let size = project.objects.backend().size(&object.name());
-            size.map_err(|e| absent(object, e))?;
-        }
-        Ok(())
-    }
-
     fn store_segment(&mut self, indexed: &impl Fn(Vec<BlobId>)) -> Result<(), RepoError> {
         if self.options.dry_run {
             // Nothing will name them. The claims stay, or the run would not know its own chunks.
@@ -190,7 +175,9 @@ impl<'a> Writer<'a> {
         if self.pending.is_empty() {
             return Ok(());
         }
-        self.are_still_there()?;
+        let names: Vec<_> = self.pending.iter().map(|stored| stored.0.pack).collect();
+        let since = std::mem::take(&mut self.pending_since);
+        self.journal.may_name(self.index.project(), &names, since)?;
         let packs: Vec<_> = self.pending.drain(..).map(|stored| stored.0).collect();
         self.pending_blobs = 0;
         let segment = IndexSegment {

@@ -1,0 +1,164 @@
+//! What one worker does for itself: chunks into runs, and runs into the part that it hands over.
+
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+
+use super::{Packer, blob, run};
+use crate::base::BlobId;
+use crate::crypto::TAG_LEN;
+use crate::format::{Blob, Codec, RUN_BLOBS_MAX, Run};
+use crate::repo::codec::Compressor;
+use crate::repo::error::RepoError;
+
+/// What one worker is filling.
+pub struct Sealed {
+    compressor: Compressor,
+    /// Where the chunks of a run are joined that do not lie side by side.
+    joined: Vec<u8>,
+    /// Where a run is compressed.
+    scratch: Vec<u8>,
+    /// Runs that are compressed and not sealed yet, each with room for its tag.
+    part: Vec<u8>,
+    runs: Vec<Run>,
+}
+
+/// New chunks that are to be compressed together.
+#[derive(Default)]
+struct OpenRun {
+    blobs: Vec<Blob>,
+    /// Where they lie, joined where one follows the other.
+    stretches: Vec<Range<usize>>,
+    len: usize,
+}
+
+impl OpenRun {
+    fn add(&mut self, id: BlobId, place: Range<usize>) {
+        self.blobs.push(blob(id, place.len()));
+        self.len += place.len();
+        match self.stretches.last_mut() {
+            Some(last) if last.end == place.start => last.end = place.end,
+            _ => self.stretches.push(place),
+        }
+    }
+}
+
+impl Packer<'_> {
+    /// What a worker needs to add blobs.
+    pub fn worker(&self) -> Result<Sealed, RepoError> {
+        Ok(Sealed {
+            compressor: Compressor::for_runs(
+                self.options.compression,
+                self.options.run_len.bytes(),
+            )
+            .map_err(RepoError::Compress)?,
+            joined: Vec::new(),
+            scratch: Vec::new(),
+            part: self.shared.buffer(),
+            runs: Vec::new(),
+        })
+    }
+
+    /// Stores those of these chunks that the project does not have, in runs of their own: what is new in the
+    /// same place is read together. Each is told by its id and where in `data` it lies. The bytes that were new.
+    pub fn store_chunks(
+        &self,
+        worker: &mut Sealed,
+        data: &[u8],
+        chunks: impl IntoIterator<Item = (BlobId, Range<usize>)>,
+    ) -> Result<u64, RepoError> {
+        let run_len = self.options.run_len.bytes();
+        let mut open = OpenRun::default();
+        let mut new = 0;
+        for (id, place) in chunks {
+            if !self.claim(id)? {
+                continue;
+            }
+            if open.len > 0 && open.len + place.len() > run_len || open.blobs.len() == RUN_BLOBS_MAX
+            {
+                self.end_run(worker, data, std::mem::take(&mut open))?;
+            }
+            new += place.len() as u64;
+            self.chunks_new.fetch_add(1, Ordering::Relaxed);
+            open.add(id, place);
+        }
+        self.bytes_new.fetch_add(new, Ordering::Relaxed);
+        if !open.blobs.is_empty() {
+            self.end_run(worker, data, open)?;
+        }
+        Ok(new)
+    }
+
+    fn end_run(&self, worker: &mut Sealed, data: &[u8], open: OpenRun) -> Result<(), RepoError> {
+        let plain = match &open.stretches[..] {
+            [all] => &data[all.clone()],
+            several => {
+                worker.joined.clear();
+                for stretch in several {
+                    worker.joined.extend_from_slice(&data[stretch.clone()]);
+                }
+                &worker.joined
+            }
+        };
+        let (codec, content) = worker.compressor.compress(plain, &mut worker.scratch);
+        let (part, runs) = (&mut worker.part, &mut worker.runs);
+        self.put_run(codec, content, open.blobs, part, runs)
+    }
+
+    /// Adds a run of chunks as it was stored before, without its tag, unless the project has any of them elsewhere:
+    /// then nothing is added. Whether it was.
+    pub fn add_run(
+        &self,
+        worker: &mut Sealed,
+        codec: Codec,
+        content: &[u8],
+        blobs: &[Blob],
+    ) -> Result<bool, RepoError> {
+        for (number, blob) in blobs.iter().enumerate() {
+            if !self.claim(blob.id)? {
+                let claimed = blobs[..number].iter().map(|blob| blob.id);
+                self.shared.claims.forget(claimed);
+                return Ok(false);
+            }
+        }
+        let (part, runs) = (&mut worker.part, &mut worker.runs);
+        self.put_run(codec, content, blobs.to_vec(), part, runs)?;
+        let plain: u64 = blobs.iter().map(|blob| u64::from(blob.plain_len)).sum();
+        self.chunks_new
+            .fetch_add(blobs.len() as u64, Ordering::Relaxed);
+        self.bytes_new.fetch_add(plain, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    /// Puts a run behind those that a worker has, which are handed over first if there is no room for it.
+    fn put_run(
+        &self,
+        codec: Codec,
+        content: &[u8],
+        blobs: Vec<Blob>,
+        part: &mut Vec<u8>,
+        runs: &mut Vec<Run>,
+    ) -> Result<(), RepoError> {
+        let len = content.len() + TAG_LEN;
+        if !part.is_empty() && part.len() + len > self.shared.part_len {
+            self.hand_over(
+                &std::mem::take(runs),
+                std::mem::replace(part, self.shared.buffer()),
+            )?;
+        }
+        // Exactly: one run that does not compress would make it twice as large, and the budget counts that.
+        part.reserve_exact(len);
+        part.extend_from_slice(content);
+        part.extend_from_slice(&[0; TAG_LEN]);
+        runs.push(run(codec, len, blobs));
+        Ok(())
+    }
+
+    /// Hands over what a worker has added. To be called when it has no more.
+    pub fn flush(&self, worker: &mut Sealed) -> Result<(), RepoError> {
+        if worker.runs.is_empty() {
+            return Ok(());
+        }
+        let part = std::mem::replace(&mut worker.part, self.shared.buffer());
+        self.hand_over(&std::mem::take(&mut worker.runs), part)
+    }
+}
