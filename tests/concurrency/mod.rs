@@ -196,6 +196,21 @@ fn based_on_new() -> Scenario {
     )
 }
 
+/// Of a base that is not even stored when the backup begins.
+fn based_on_newer() -> Scenario {
+    let roles = [backup(1), backup_on(1, 2), forget(1), PRUNE];
+    let scenario = scenario(
+        "a backup on a base that is newer",
+        Store::default(),
+        &[N, N, N],
+        &roles,
+    );
+    Scenario {
+        rounds: 1,
+        ..scenario
+    }
+}
+
 fn adopting() -> Scenario {
     let roles = [backup_that_adopts(one(0), 1), backup(2), PRUNE];
     let scenario = scenario(
@@ -327,7 +342,14 @@ fn holds(scenario: &Scenario) {
 
 #[test]
 fn beside_a_prune() {
-    for scenario in [new(), based(), based_on_new(), adopting(), repacking()] {
+    for scenario in [
+        new(),
+        based(),
+        based_on_new(),
+        based_on_newer(),
+        adopting(),
+        repacking(),
+    ] {
         holds(&scenario);
     }
 }
@@ -375,7 +397,7 @@ fn stopped_in_the_commit() {
 /// Without any one of its rules the protocol fails, and the model finds out how.
 #[test]
 fn no_rule_can_be_left_out() {
-    let broken: [(Rule, fn() -> Scenario); 26] = [
+    let broken: [(Rule, fn() -> Scenario); 27] = [
         (Rule::FirstLookBeforeBase, based),
         (Rule::FirstIndexBeforeMarks, based_on_new),
         (Rule::MarkedIsNotReliedOn, new_prunes),
@@ -386,6 +408,7 @@ fn no_rule_can_be_left_out() {
         (Rule::IntendBeforeCheck, new),
         (Rule::MarksBeforeNames, grace_new),
         (Rule::LostNames, new),
+        (Rule::RewritesCount, based_on_newer),
         (Rule::LapsedNamesNothing, lapse_adopting),
         (Rule::NewLeaseAfterLapse, lapse_prunes),
         (Rule::LapseIsRemembered, lapse_new),

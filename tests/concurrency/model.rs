@@ -27,8 +27,10 @@ pub(super) enum Rule {
     IntendBeforeCheck,
     /// The check lists marks before it takes in the index.
     MarksBeforeNames,
-    /// The check asks whether a pack has lost its name.
+    /// The check asks whether a pack may have lost its name.
     LostNames,
+    /// Each new segment that supersedes others may have taken one away, also from a pack that had none at first.
+    RewritesCount,
     /// Whose lease had lapsed names nothing before it has looked again.
     LapsedNamesNothing,
     /// A lease that had lapsed gets a new name.
@@ -183,7 +185,7 @@ impl State {
         self.store = self.store.renumbered();
         for actor in &mut self.actors {
             match actor {
-                Actor::Writer(writer) => writer.renumber(marks),
+                Actor::Writer(writer) => writer.renumber(marks, segments),
                 Actor::Pruner(pruner) => pruner.renumber(marks, segments),
                 _ => {}
             }

@@ -41,7 +41,10 @@ pub(super) fn compact_marks(set: Set, there: Set) -> Set {
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(super) struct Segment {
     pub(super) packs: Set,
+    /// Those of them that are still there.
     pub(super) superseded: Segments,
+    /// It was put in place of others.
+    pub(super) supersedes: bool,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -90,7 +93,12 @@ impl Store {
 
     pub(super) fn put_segment(&mut self, packs: Set, superseded: Segments) -> Segments {
         let n = usize::from(self.segments_made);
-        self.segment[n] = Segment { packs, superseded };
+        let supersedes = superseded != 0;
+        self.segment[n] = Segment {
+            packs,
+            superseded,
+            supersedes,
+        };
         self.segments |= 1 << n;
         self.segments_made += 1;
         1 << n
@@ -132,8 +140,13 @@ impl Store {
         };
         (new.mark, new.marks, new.marks_made) = (Default::default(), 0, 0);
         for n in members(self.segments) {
-            let Segment { packs, superseded } = self.segment[n];
-            new.put_segment(packs, compact(superseded, self.segments));
+            let Segment {
+                packs,
+                superseded,
+                supersedes,
+            } = self.segment[n];
+            let number = new.put_segment(packs, compact(superseded, self.segments));
+            new.segment[number.trailing_zeros() as usize].supersedes = supersedes;
         }
         for n in members(self.marks) {
             new.put_mark(self.mark[n]);
@@ -145,6 +158,12 @@ impl Store {
     pub(super) fn effective(&self) -> Segments {
         let superseded = members(self.segments).map(|n| self.segment[n].superseded);
         self.segments & !superseded.fold(0, |all, s| all | s)
+    }
+
+    /// Segments that were put in place of others.
+    pub(super) fn superseding(&self) -> Segments {
+        let all = members(self.segments).filter(|n| self.segment[*n].supersedes);
+        all.fold(0, |all, n| all | 1 << n)
     }
 
     /// Packs that an effective segment names.
@@ -181,7 +200,9 @@ impl fmt::Display for Store {
         let show = |set: Set| Show(set.into());
         write!(f, "packs {}", show(self.packs))?;
         for n in members(self.segments) {
-            let Segment { packs, superseded } = self.segment[n];
+            let Segment {
+                packs, superseded, ..
+            } = self.segment[n];
             write!(f, " S{n}{}", show(packs))?;
             if superseded != 0 {
                 write!(f, "-{}", Show(superseded))?;

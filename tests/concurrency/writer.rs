@@ -1,7 +1,7 @@
 //! A backup, one call of the store a step.
 
 use super::model::{Actor, Role, Rule, Scenario, State};
-use super::store::{Lease, Set, Store, compact_marks, members, one};
+use super::store::{Lease, Segments, Set, Store, compact, compact_marks, members, one};
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Pc {
@@ -48,11 +48,15 @@ pub(super) struct Writer {
     marks: Set,
     marked: Set,
     named: Set,
+    /// Segments that supersede others.
+    superseding: Segments,
     /// What the look under way has found.
     has_new: bool,
     new_marks: Set,
     new_marked: Set,
     new_named: Set,
+    new_superseding: Segments,
+    has_rewritten: bool,
     /// Blobs that have to be stored again.
     again: Set,
     /// Packs about to be named, and all that ever were.
@@ -112,7 +116,9 @@ impl Writer {
         next.store.leases[n] = self.lease(scenario, n);
     }
 
-    pub(super) fn renumber(&mut self, marks: Set) {
+    pub(super) fn renumber(&mut self, marks: Set, segments: Segments) {
+        self.superseding = compact(self.superseding, segments);
+        self.new_superseding = compact(self.new_superseding, segments);
         self.marks = compact_marks(self.marks, marks);
         self.new_marks = compact_marks(self.new_marks, marks);
     }
@@ -135,7 +141,7 @@ impl Writer {
             _ => {
                 self.seen_by_all = 0;
                 (self.new_marks, self.new_marked, self.new_named) = (0, 0, 0);
-                self.has_new = false;
+                (self.new_superseding, self.has_new, self.has_rewritten) = (0, false, false);
             }
         }
         self
@@ -200,6 +206,7 @@ pub(super) fn step(
         }
         Pc::FirstIndex => {
             w.named = store.named();
+            w.superseding = store.superseding();
             if scenario.holds(Rule::FirstIndexBeforeMarks) {
                 Pc::FirstMarks
             } else {
@@ -296,6 +303,8 @@ pub(super) fn step(
         }
         Pc::CheckIndex => {
             w.new_named = store.named();
+            w.new_superseding = store.superseding();
+            w.has_rewritten = w.new_superseding & !w.superseding != 0;
             if scenario.holds(Rule::MarksBeforeNames) {
                 checked(scenario, &mut w)
             } else {
@@ -306,6 +315,7 @@ pub(super) fn step(
             let good = store.blobs(w.new_named & !w.new_marked & store.packs);
             let lost = tree & !good;
             (w.marks, w.marked, w.named) = (w.new_marks, w.new_marked, w.new_named);
+            w.superseding = w.new_superseding;
             w.must_walk = false;
             match () {
                 () if lost == 0 => Pc::Commit,
@@ -411,12 +421,12 @@ fn prepare(scenario: &Scenario, w: &mut Writer, base: Option<u8>, adopts: Set) -
 
 /// Marks and index are known: does what was relied on still hold?
 fn checked(scenario: &Scenario, w: &mut Writer) -> Pc {
-    let lost = if scenario.holds(Rule::LostNames) {
-        w.named & !w.new_named
-    } else {
-        0
+    let lost = match () {
+        () if !scenario.holds(Rule::LostNames) => false,
+        () if !scenario.holds(Rule::RewritesCount) => w.named & !w.new_named != 0,
+        () => w.has_rewritten,
     };
-    if w.must_walk || w.has_new || lost != 0 {
+    if w.must_walk || w.has_new || lost {
         Pc::Walk
     } else {
         Pc::Commit
