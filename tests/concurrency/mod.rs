@@ -15,7 +15,7 @@ use self::model::{Broken, LateCommit, Role, Rule, Scenario};
 use self::search::{Outcome, search};
 use self::store::{Mark, Set, Store, one};
 
-/// What all scenarios together stay far below.
+/// What each scenario stays far below.
 const STATES_MAX: usize = 3_000_000;
 
 // Blobs, by number: two chunks and four nodes.

@@ -44,7 +44,7 @@ pub(super) struct Segment {
     /// Those of them that are still there.
     pub(super) superseded: Segments,
     /// It was put in place of others.
-    pub(super) supersedes: bool,
+    pub(super) is_rewrite: bool,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -93,11 +93,11 @@ impl Store {
 
     pub(super) fn put_segment(&mut self, packs: Set, superseded: Segments) -> Segments {
         let n = usize::from(self.segments_made);
-        let supersedes = superseded != 0;
+        let is_rewrite = superseded != 0;
         self.segment[n] = Segment {
             packs,
             superseded,
-            supersedes,
+            is_rewrite,
         };
         self.segments |= 1 << n;
         self.segments_made += 1;
@@ -143,10 +143,10 @@ impl Store {
             let Segment {
                 packs,
                 superseded,
-                supersedes,
+                is_rewrite,
             } = self.segment[n];
             let number = new.put_segment(packs, compact(superseded, self.segments));
-            new.segment[number.trailing_zeros() as usize].supersedes = supersedes;
+            new.segment[number.trailing_zeros() as usize].is_rewrite = is_rewrite;
         }
         for n in members(self.marks) {
             new.put_mark(self.mark[n]);
@@ -162,7 +162,7 @@ impl Store {
 
     /// Segments that were put in place of others.
     pub(super) fn superseding(&self) -> Segments {
-        let all = members(self.segments).filter(|n| self.segment[*n].supersedes);
+        let all = members(self.segments).filter(|n| self.segment[*n].is_rewrite);
         all.fold(0, |all, n| all | 1 << n)
     }
 
