@@ -9,6 +9,7 @@
 
 mod ceph;
 mod cli;
+mod concurrency;
 mod house;
 mod program;
 mod rbd;

@@ -1,0 +1,448 @@
+//! The protocol of `docs/concurrency.md`, gone through: all states that a few backups, prunes and `forget`s can come to,
+//! with a crash or a stop anywhere in between.
+//!
+//! What was left out changes nothing that others can see, or is as if somebody waited: the crash of a process that
+//! has said nothing, the tombstone of a `forget`, the refusal of a second prune. The age of packs is left out, too: any
+//! may look old.
+
+mod model;
+mod pruner;
+mod search;
+mod store;
+mod writer;
+
+use self::model::{Broken, LateCommit, Role, Rule, Scenario};
+use self::search::{Outcome, search};
+use self::store::{Mark, Set, Store, one};
+
+/// What each scenario stays far below.
+const STATES_MAX: usize = 3_000_000;
+
+// Blobs, by number: two chunks and four nodes.
+const X: u8 = 0;
+const N: u8 = 1; // of X
+const Y: u8 = 2;
+const T: u8 = 3; // of N and Y
+const A: u8 = 4; // of N
+const CHILDREN: [Set; 8] = [0, one(0), 0, one(1) | one(2), one(1), 0, 0, 0];
+/// A tree of what there is.
+const OLD: Set = one(0) | one(1);
+
+const PRUNE: Role = Role::Pruner { repacks: None };
+
+const fn forget(record: u8) -> Role {
+    Role::Forgetter { record }
+}
+
+/// A backup that stores this record.
+const fn backup(record: u8) -> Role {
+    writer(record, None, 0)
+}
+
+const fn backup_on(base: u8, record: u8) -> Role {
+    writer(record, Some(base), 0)
+}
+
+const fn backup_that_adopts(packs: Set, record: u8) -> Role {
+    writer(record, None, packs)
+}
+
+const fn writer(record: u8, base: Option<u8>, adopts: Set) -> Role {
+    let stores = [2 * record, 2 * record + 1];
+    Role::Writer {
+        record,
+        base,
+        adopts,
+        stores,
+    }
+}
+
+/// Pack 0 is there and nobody uses it: without a name, and with one.
+fn orphaned() -> Store {
+    let mut store = Store::default();
+    store.put_pack(0, OLD);
+    store
+}
+
+fn unused() -> Store {
+    let mut store = orphaned();
+    store.put_segment(one(0), 0);
+    store
+}
+
+/// Record 0 uses it.
+fn used() -> Store {
+    Store {
+        records: one(0),
+        ..unused()
+    }
+}
+
+/// Half of it.
+fn half_used() -> Store {
+    let mut store = used();
+    store.put_pack(0, OLD | one(Y.into()));
+    store
+}
+
+/// What record 0 uses is in two packs.
+fn twice() -> Store {
+    let mut store = used();
+    store.put_pack(0, one(X.into()));
+    store.put_pack(1, OLD);
+    store.put_segment(one(1), 0);
+    store
+}
+
+/// One of the two is marked.
+fn marked_once() -> Store {
+    let mut store = Store {
+        records: one(0),
+        ..orphaned()
+    };
+    store.put_pack(1, OLD);
+    store.put_segment(one(1), 0);
+    store.put_mark(Mark {
+        packs: one(0),
+        records: one(0),
+        old: false,
+    });
+    store
+}
+
+fn scenario(name: &'static str, store: Store, tops: &[u8], roles: &[Role]) -> Scenario {
+    let mut all = [X; 8];
+    all[..tops.len()].copy_from_slice(tops);
+    Scenario {
+        name,
+        broken: Broken::default(),
+        store,
+        children: CHILDREN,
+        tops: all,
+        roles: roles.to_vec(),
+        grace: false,
+        lapses: None,
+        rounds: 2,
+        thorough: false,
+        at_rest: true,
+        late_commit: None,
+    }
+}
+
+fn thorough(scenario: Scenario) -> Scenario {
+    Scenario {
+        thorough: true,
+        ..scenario
+    }
+}
+
+fn with_grace(scenario: Scenario) -> Scenario {
+    Scenario {
+        grace: true,
+        ..scenario
+    }
+}
+
+/// The actor of this number may be stopped until its lease has lapsed.
+fn lapsing(actor: usize, scenario: Scenario) -> Scenario {
+    Scenario {
+        lapses: Some(actor),
+        ..scenario
+    }
+}
+
+// The tops are those of records 0, 1 and 2.
+
+fn new() -> Scenario {
+    thorough(scenario(
+        "a backup, a prune",
+        unused(),
+        &[N, A],
+        &[backup(1), PRUNE],
+    ))
+}
+
+fn new_prunes() -> Scenario {
+    scenario(
+        "a backup, two prunes",
+        unused(),
+        &[N, N],
+        &[backup(1), PRUNE, PRUNE],
+    )
+}
+
+fn based() -> Scenario {
+    let roles = [backup_on(0, 1), forget(0), PRUNE];
+    thorough(scenario(
+        "a backup on a base, a prune",
+        used(),
+        &[N, T],
+        &roles,
+    ))
+}
+
+fn based_prunes() -> Scenario {
+    let roles = [backup_on(0, 1), forget(0), PRUNE, PRUNE];
+    scenario("a backup on a base, two prunes", used(), &[N, N], &roles)
+}
+
+fn based_on_new() -> Scenario {
+    let roles = [backup(1), backup_on(1, 2), forget(1), PRUNE];
+    scenario(
+        "a backup on a base that is new",
+        unused(),
+        &[N, N, N],
+        &roles,
+    )
+}
+
+/// Of a base that is not even stored when the backup begins.
+fn based_on_newer() -> Scenario {
+    let roles = [backup(1), backup_on(1, 2), forget(1), PRUNE];
+    let scenario = scenario(
+        "a backup on a base that is newer",
+        Store::default(),
+        &[N, N, N],
+        &roles,
+    );
+    Scenario {
+        rounds: 1,
+        ..scenario
+    }
+}
+
+fn adopting() -> Scenario {
+    let roles = [backup_that_adopts(one(0), 1), backup(2), PRUNE];
+    let scenario = scenario(
+        "a backup that adopts, a backup, a prune",
+        orphaned(),
+        &[N, N, N],
+        &roles,
+    );
+    Scenario {
+        rounds: 1,
+        ..scenario
+    }
+}
+
+fn adopting_prunes() -> Scenario {
+    let roles = [backup_that_adopts(one(0), 1), PRUNE, PRUNE];
+    scenario(
+        "a backup that adopts, two prunes",
+        orphaned(),
+        &[N, N],
+        &roles,
+    )
+}
+
+fn stored_twice() -> Scenario {
+    let roles = [backup_on(0, 1), forget(0), PRUNE, PRUNE];
+    scenario("what is stored twice", twice(), &[N, N], &roles)
+}
+
+fn repacking() -> Scenario {
+    let prune = Role::Pruner {
+        repacks: Some((7, one(0))),
+    };
+    scenario(
+        "packs that are packed again",
+        half_used(),
+        &[N, T],
+        &[backup_on(0, 1), prune],
+    )
+}
+
+fn grace_new() -> Scenario {
+    with_grace(Scenario {
+        name: "a backup, prunes with grace",
+        ..new_prunes()
+    })
+}
+
+fn grace_based() -> Scenario {
+    with_grace(Scenario {
+        name: "a backup on a base, prunes with grace",
+        ..based_prunes()
+    })
+}
+
+fn grace_marked() -> Scenario {
+    let roles = [backup_on(0, 1), forget(0), PRUNE, PRUNE];
+    with_grace(scenario(
+        "one of two places is marked",
+        marked_once(),
+        &[N, N],
+        &roles,
+    ))
+}
+
+fn lapse_new() -> Scenario {
+    lapsing(
+        0,
+        scenario("a stopped backup", unused(), &[N, A], &[backup(1), PRUNE]),
+    )
+}
+
+fn lapse_prunes() -> Scenario {
+    lapsing(
+        0,
+        Scenario {
+            name: "a stopped backup, two prunes",
+            ..new_prunes()
+        },
+    )
+}
+
+fn lapse_adopting() -> Scenario {
+    let roles = [backup_that_adopts(one(0), 1), PRUNE];
+    lapsing(
+        0,
+        scenario("a stopped backup that adopts", orphaned(), &[N, N], &roles),
+    )
+}
+
+fn lapse_of_prune() -> Scenario {
+    lapsing(
+        1,
+        Scenario {
+            name: "a stopped prune, another, a backup",
+            ..new_prunes()
+        },
+    )
+}
+
+/// The record is on its way when its writer is stopped.
+fn late(late_commit: LateCommit) -> Scenario {
+    let scenario = Scenario {
+        name: "a record that comes late",
+        ..lapse_prunes()
+    };
+    Scenario {
+        late_commit: Some(late_commit),
+        at_rest: false,
+        ..scenario
+    }
+}
+
+#[track_caller]
+fn holds(scenario: &Scenario) {
+    let Outcome {
+        states,
+        rests,
+        counterexample,
+    } = search(scenario, STATES_MAX);
+    eprintln!(
+        "{}: {states} states, {rests} after a crash of all",
+        scenario.name
+    );
+    if let Some((way, fault)) = counterexample {
+        panic!("{}: {fault}, after\n{}", scenario.name, way.join("\n"));
+    }
+}
+
+#[test]
+fn beside_a_prune() {
+    for scenario in [
+        new(),
+        based(),
+        based_on_new(),
+        based_on_newer(),
+        adopting(),
+        repacking(),
+    ] {
+        holds(&scenario);
+    }
+}
+
+#[test]
+fn beside_two_prunes() {
+    for scenario in [
+        new_prunes(),
+        based_prunes(),
+        adopting_prunes(),
+        stored_twice(),
+    ] {
+        holds(&scenario);
+    }
+}
+
+#[test]
+fn with_a_grace_period() {
+    for scenario in [grace_new(), grace_based(), grace_marked()] {
+        holds(&scenario);
+    }
+}
+
+#[test]
+fn stopped_for_long() {
+    for scenario in [lapse_new(), lapse_prunes(), lapse_adopting()] {
+        holds(&scenario);
+    }
+}
+
+#[test]
+fn a_prune_stopped_for_long() {
+    holds(&lapse_of_prune());
+}
+
+/// Stopped in the very call, and looked at afterwards. A crash before that is what the protocol cannot help: were it not
+/// found, the model would not look there.
+#[test]
+fn stopped_in_the_commit() {
+    holds(&late(LateCommit::Looked));
+    let outcome = search(&late(LateCommit::Crashed), STATES_MAX);
+    assert!(outcome.counterexample.is_some());
+}
+
+/// Without any one of its rules the protocol fails, and the model finds out how.
+#[test]
+fn no_rule_can_be_left_out() {
+    let broken: [(Rule, fn() -> Scenario); 27] = [
+        (Rule::FirstLookBeforeBase, based),
+        (Rule::FirstIndexBeforeMarks, based_on_new),
+        (Rule::MarkedIsNotReliedOn, new_prunes),
+        (Rule::UnseenBaseIsWalked, based_on_new),
+        (Rule::RelyBeforeNaming, adopting_prunes),
+        (Rule::MarksBeforePresence, adopting_prunes),
+        (Rule::OwnPacksAlike, new),
+        (Rule::IntendBeforeCheck, new),
+        (Rule::MarksBeforeNames, grace_new),
+        (Rule::LostNames, new),
+        (Rule::RewritesCount, based_on_newer),
+        (Rule::LapsedNamesNothing, lapse_adopting),
+        (Rule::NewLeaseAfterLapse, lapse_prunes),
+        (Rule::LapseIsRemembered, lapse_new),
+        (Rule::OnePruner, new_prunes),
+        (Rule::LeasesBeforeRecords, new),
+        (Rule::LeasesBeforeIndex, adopting_prunes),
+        (Rule::UnmarkedIsKept, grace_marked),
+        (Rule::MarkBeforeLastLook, new),
+        (Rule::MarkBeforeUnnaming, new),
+        (Rule::UnnameBeforeDelete, new),
+        (Rule::RescueBeforeUnmark, new),
+        (Rule::DeleteBeforeUnmark, adopting_prunes),
+        (Rule::SupersedeAll, new),
+        (Rule::LapsedPrunerStops, lapse_of_prune),
+        (Rule::IntentsAreUsed, new),
+        (Rule::ReliedOnIsUsed, adopting_prunes),
+    ];
+    for (rule, scenario) in broken {
+        let scenario = Scenario {
+            broken: Broken::rule(rule),
+            at_rest: false,
+            ..scenario()
+        };
+        let Outcome {
+            states,
+            counterexample,
+            ..
+        } = search(&scenario, STATES_MAX);
+        let Some((way, fault)) = counterexample else {
+            panic!("without {rule:?} nothing was found: {}", scenario.name);
+        };
+        eprintln!("{rule:?}: {fault}, {} steps, {states} states", way.len());
+        if std::env::var_os("SHOW_WAY").is_some() {
+            eprintln!("{}", way.join("\n"));
+        }
+    }
+}

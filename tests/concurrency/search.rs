@@ -1,0 +1,174 @@
+//! Breadth first through all states that a scenario can come to. Only fingerprints are kept, and how each state was
+//! come by, so that the shortest way to a bad one can be told.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
+
+/// What can happen, and what must never be seen.
+pub(super) trait Model {
+    type State: Copy + Eq + Hash;
+
+    fn initial(&self) -> Self::State;
+    /// All that can happen next, in an order that depends on the state only.
+    fn next(&self, state: &Self::State, to: &mut Vec<Self::State>);
+    /// What is wrong with this state.
+    fn fault(&self, state: &Self::State) -> Option<String>;
+    /// What is left of this state if everybody crashes.
+    fn rest(&self, state: &Self::State) -> Self::State;
+    /// What is wrong with what is left.
+    fn fault_at_rest(&self, rest: &Self::State) -> Option<String>;
+    /// What happened between two states.
+    fn tell(&self, before: &Self::State, after: &Self::State) -> String;
+}
+
+/// How it ended.
+pub(super) struct Outcome {
+    pub(super) states: usize,
+    /// Different stores after a crash of everybody.
+    pub(super) rests: usize,
+    /// The way to a fault, and the fault.
+    pub(super) counterexample: Option<(Vec<String>, String)>,
+}
+
+/// Multiplies and folds, eight bytes at a time: quick, and good enough for states that nobody chose with ill intent.
+#[derive(Default)]
+struct Mixer {
+    mixed: u64,
+    word: u64,
+    bits: u32,
+}
+
+impl Mixer {
+    fn add(&mut self, n: u64, bits: u32) {
+        self.word = self.word << bits | n;
+        self.bits += bits;
+        if self.bits > 48 {
+            self.fold();
+        }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "both halves are taken")]
+    fn fold(&mut self) {
+        let product = u128::from(self.mixed.rotate_left(23) ^ self.word ^ 0x5851_f42d_4c95_7f2d)
+            * 0x9e37_79b9_7f4a_7c15;
+        self.mixed = (product >> 64) as u64 ^ product as u64;
+        (self.word, self.bits) = (0, 0);
+    }
+}
+
+impl Hasher for Mixer {
+    fn finish(&self) -> u64 {
+        let mut last = Self { ..*self };
+        last.fold();
+        last.mixed
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.add((*byte).into(), 8);
+        }
+    }
+
+    fn write_u8(&mut self, n: u8) {
+        self.add(n.into(), 8);
+    }
+
+    fn write_u16(&mut self, n: u16) {
+        self.add(n.into(), 16);
+    }
+
+    fn write_usize(&mut self, n: usize) {
+        self.add(n as u64 & 0xff, 8);
+    }
+
+    fn write_isize(&mut self, n: isize) {
+        self.write_usize(n.unsigned_abs());
+    }
+}
+
+/// Fingerprints are hashed already.
+#[derive(Default)]
+struct AsIs(u64);
+
+impl Hasher for AsIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {}
+
+    fn write_u64(&mut self, n: u64) {
+        self.0 = n;
+    }
+}
+
+fn fingerprint(state: &impl Hash) -> u64 {
+    let mut mixer = Mixer::default();
+    state.hash(&mut mixer);
+    mixer.finish()
+}
+
+/// Goes through all states, or to the first fault. Fails if there are more than `limit`.
+pub(super) fn search<M: Model>(model: &M, limit: usize) -> Outcome {
+    let initial = model.initial();
+    let mut seen: HashSet<u64, BuildHasherDefault<AsIs>> = HashSet::default();
+    seen.insert(fingerprint(&initial));
+    let mut rests = seen.clone();
+    rests.clear();
+    // From which state, and as the how manieth of its successors.
+    let mut came: Vec<(u32, u16)> = vec![(0, 0)];
+    let (mut level, mut following) = (vec![(0_u32, initial)], Vec::new());
+    let mut next = Vec::new();
+    while !level.is_empty() {
+        for (from, state) in level.drain(..) {
+            next.clear();
+            let mut fault = model.fault(&state);
+            let rest = model.rest(&state);
+            if rests.insert(fingerprint(&rest)) {
+                fault = fault.or_else(|| model.fault_at_rest(&rest));
+            }
+            if let Some(fault) = fault {
+                let counterexample = Some((retrace(model, &came, from), fault));
+                return Outcome {
+                    states: came.len(),
+                    rests: rests.len(),
+                    counterexample,
+                };
+            }
+            model.next(&state, &mut next);
+            for (nth, state) in (0..).zip(&next) {
+                if seen.insert(fingerprint(state)) {
+                    let number = u32::try_from(came.len()).expect("a number of states");
+                    came.push((from, nth));
+                    following.push((number, *state));
+                }
+            }
+            assert!(came.len() <= limit, "more than {limit} states");
+        }
+        std::mem::swap(&mut level, &mut following);
+    }
+    Outcome {
+        states: came.len(),
+        rests: rests.len(),
+        counterexample: None,
+    }
+}
+
+fn retrace<M: Model>(model: &M, came: &[(u32, u16)], last: u32) -> Vec<String> {
+    let mut turns = Vec::new();
+    let mut at = last;
+    while at != 0 {
+        let (from, nth) = came[at as usize];
+        turns.push(nth);
+        at = from;
+    }
+    let mut state = model.initial();
+    let mut next = Vec::new();
+    let way = turns.into_iter().rev().map(|nth| {
+        next.clear();
+        model.next(&state, &mut next);
+        let before = std::mem::replace(&mut state, next[usize::from(nth)]);
+        model.tell(&before, &state)
+    });
+    way.collect()
+}

@@ -1,0 +1,235 @@
+//! What lies in the store, as sets. A set is a byte: bit `n` is the `n`-th pack, blob, mark or record. Names are
+//! never used again, so that what somebody saw and what is there cannot be mixed up.
+
+use std::fmt;
+
+/// A set of packs, blobs, marks or records.
+pub(super) type Set = u8;
+/// A set of segments.
+pub(super) type Segments = u16;
+
+/// Backups, prunes and `forget`s of one scenario, at most.
+pub(super) const ACTORS: usize = 4;
+
+/// The members of a set.
+pub(super) fn members(set: impl Into<u16>) -> impl Iterator<Item = usize> {
+    let mut left = set.into();
+    std::iter::from_fn(move || {
+        let n = (left != 0).then(|| left.trailing_zeros())?;
+        left &= left - 1;
+        Some(n as usize)
+    })
+}
+
+/// The set of one.
+pub(super) const fn one(n: usize) -> Set {
+    1 << n
+}
+
+/// A set of what is there, after all that is there was given the smallest numbers.
+pub(super) fn compact(set: u16, there: u16) -> u16 {
+    let number = |n: usize| (there & ((1 << n) - 1)).count_ones();
+    members(set & there).fold(0, |all, n| all | 1 << number(n))
+}
+
+/// The same for marks.
+pub(super) fn compact_marks(set: Set, there: Set) -> Set {
+    let [marks, _] = compact(set.into(), there.into()).to_le_bytes();
+    marks
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(super) struct Segment {
+    pub(super) packs: Set,
+    /// Those of them that are still there.
+    pub(super) superseded: Segments,
+    /// It was put in place of others.
+    pub(super) is_rewrite: bool,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(super) struct Mark {
+    pub(super) packs: Set,
+    /// The records that the prune saw before it put this.
+    pub(super) records: Set,
+    /// The grace period is over.
+    pub(super) old: bool,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(super) struct Lease {
+    pub(super) there: bool,
+    /// Whoever looks takes its holder for dead.
+    pub(super) expired: bool,
+    pub(super) prune: bool,
+    /// Which of two names it has.
+    pub(super) name: bool,
+    pub(super) relies_on: Set,
+    /// Tops of trees, as blobs.
+    pub(super) intends: Set,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(super) struct Store {
+    /// The blobs in each pack, whether or not it is there any more.
+    pub(super) contents: [Set; 8],
+    pub(super) packs: Set,
+    pub(super) segment: [Segment; 16],
+    pub(super) segments: Segments,
+    pub(super) segments_made: u8,
+    pub(super) mark: [Mark; 6],
+    pub(super) marks: Set,
+    pub(super) marks_made: u8,
+    pub(super) records: Set,
+    pub(super) tombstones: Set,
+    pub(super) leases: [Lease; ACTORS],
+}
+
+impl Store {
+    pub(super) fn put_pack(&mut self, pack: usize, blobs: Set) {
+        self.contents[pack] = blobs;
+        self.packs |= one(pack);
+    }
+
+    pub(super) fn put_segment(&mut self, packs: Set, superseded: Segments) -> Segments {
+        let n = usize::from(self.segments_made);
+        let is_rewrite = superseded != 0;
+        self.segment[n] = Segment {
+            packs,
+            superseded,
+            is_rewrite,
+        };
+        self.segments |= 1 << n;
+        self.segments_made += 1;
+        1 << n
+    }
+
+    pub(super) fn delete_segment(&mut self, n: usize) {
+        self.segments &= !(1 << n);
+        self.segment[n] = Segment::default();
+        for segment in &mut self.segment {
+            segment.superseded &= !(1 << n);
+        }
+    }
+
+    pub(super) fn put_mark(&mut self, mark: Mark) -> Set {
+        let n = usize::from(self.marks_made);
+        self.mark[n] = mark;
+        self.marks |= one(n);
+        self.marks_made += 1;
+        one(n)
+    }
+
+    pub(super) fn delete_mark(&mut self, n: usize) {
+        self.marks &= !one(n);
+        self.mark[n] = Mark::default();
+    }
+
+    /// The same with the smallest numbers.
+    pub(super) fn renumbered(&self) -> Self {
+        if self.segments + 1 == 1 << self.segments_made
+            && u16::from(self.marks) + 1 == 1 << self.marks_made
+        {
+            return *self;
+        }
+        let mut new = Self {
+            segment: Default::default(),
+            segments: 0,
+            segments_made: 0,
+            ..*self
+        };
+        (new.mark, new.marks, new.marks_made) = (Default::default(), 0, 0);
+        for n in members(self.segments) {
+            let Segment {
+                packs,
+                superseded,
+                is_rewrite,
+            } = self.segment[n];
+            let number = new.put_segment(packs, compact(superseded, self.segments));
+            new.segment[number.trailing_zeros() as usize].is_rewrite = is_rewrite;
+        }
+        for n in members(self.marks) {
+            new.put_mark(self.mark[n]);
+        }
+        new
+    }
+
+    /// Segments that no other one supersedes.
+    pub(super) fn effective(&self) -> Segments {
+        let superseded = members(self.segments).map(|n| self.segment[n].superseded);
+        self.segments & !superseded.fold(0, |all, s| all | s)
+    }
+
+    /// Segments that were put in place of others.
+    pub(super) fn superseding(&self) -> Segments {
+        let all = members(self.segments).filter(|n| self.segment[*n].is_rewrite);
+        all.fold(0, |all, n| all | 1 << n)
+    }
+
+    /// Packs that an effective segment names.
+    pub(super) fn named(&self) -> Set {
+        let named = members(self.effective()).map(|n| self.segment[n].packs);
+        named.fold(0, |all, packs| all | packs)
+    }
+
+    /// Packs that one of these marks names.
+    pub(super) fn marked(&self, marks: Set) -> Set {
+        let marked = members(marks).map(|n| self.mark[n].packs);
+        marked.fold(0, |all, packs| all | packs)
+    }
+
+    /// Blobs in these packs.
+    pub(super) fn blobs(&self, packs: Set) -> Set {
+        let blobs = members(packs).map(|n| self.contents[n]);
+        blobs.fold(0, |all, blobs| all | blobs)
+    }
+}
+
+/// `{0,2}`
+pub(super) struct Show(pub u16);
+
+impl fmt::Display for Show {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all: Vec<String> = members(self.0).map(|n| n.to_string()).collect();
+        write!(f, "{{{}}}", all.join(","))
+    }
+}
+
+impl fmt::Display for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let show = |set: Set| Show(set.into());
+        write!(f, "packs {}", show(self.packs))?;
+        for n in members(self.segments) {
+            let Segment {
+                packs, superseded, ..
+            } = self.segment[n];
+            write!(f, " S{n}{}", show(packs))?;
+            if superseded != 0 {
+                write!(f, "-{}", Show(superseded))?;
+            }
+        }
+        for n in members(self.marks) {
+            let Mark {
+                packs,
+                records,
+                old,
+            } = self.mark[n];
+            let old = if old { " old" } else { "" };
+            write!(f, " M{n}{} saw records {}{old}", show(packs), show(records))?;
+        }
+        write!(f, " records {}", show(self.records))?;
+        for (n, lease) in self.leases.iter().enumerate().filter(|(_, l)| l.there) {
+            write!(f, " L{n}")?;
+            if lease.relies_on != 0 {
+                write!(f, " relies on {}", show(lease.relies_on))?;
+            }
+            if lease.intends != 0 {
+                write!(f, " intends {}", show(lease.intends))?;
+            }
+            if lease.expired {
+                write!(f, " expired")?;
+            }
+        }
+        Ok(())
+    }
+}
