@@ -128,7 +128,7 @@ pub(super) fn listed_into(
     let fill = |slot: u64, coverage: &Coverage, _: Extents, buf: &mut Buffer| {
         for range in coverage.ranges() {
             let offset = slot * SLOT_SIZE + range.start as u64;
-            read_padded(run, image, offset, &mut buf[range.clone()])?;
+            read_padded(run, image, offset, &mut buf[range])?;
         }
         Ok(())
     };

@@ -213,14 +213,14 @@ impl<'a> Merger<'a> {
         let (run, chunk_size) = (self.run, self.chunk_size);
         let before = self.base_chunks(slot)?;
         let touched = coverage.touched(chunk_size);
-        self.complete(slot, coverage, &touched, &before, buf)?;
+        self.complete(slot, coverage, &before, buf)?;
         let mut now = match self.plot.unsaid {
             Unsaid::Base => before.clone(),
             Unsaid::Zeros => vec![None; before.len()],
         };
-        for range in touched.ranges() {
+        for range in touched {
             let first = range.start / chunk_size;
-            for (number, plain) in (first..).zip(buf[range.clone()].chunks_exact(chunk_size)) {
+            for (number, plain) in (first..).zip(buf[range].chunks_exact(chunk_size)) {
                 now[number] = None;
                 if is_zero(plain) {
                     continue;
@@ -264,22 +264,20 @@ impl<'a> Merger<'a> {
         &mut self,
         slot: u64,
         coverage: &Coverage,
-        touched: &Coverage,
         before: &[Option<BlobId>],
         buf: &mut [u8],
     ) -> Result<(), OpsError> {
-        let gaps = coverage.gaps_in(touched);
+        let chunk_size = self.chunk_size;
         if self.plot.unsaid == Unsaid::Zeros {
-            for gap in gaps {
+            for gap in coverage.gaps(chunk_size) {
                 buf[gap].fill(0);
             }
             return Ok(());
         }
-        let chunk_size = self.chunk_size;
         let start = slot * SLOT_SIZE;
         let mut lacking = vec![false; before.len()];
-        for gap in &gaps {
-            lacking[gap.start / chunk_size..gap.end.div_ceil(chunk_size)].fill(true);
+        for gap in coverage.gaps(chunk_size) {
+            lacking[gap.start / chunk_size] = true;
         }
         let mut wanted = Vec::new();
         for (number, id) in before.iter().enumerate() {
@@ -293,17 +291,10 @@ impl<'a> Merger<'a> {
             self.before.resize(buf.len());
             self.fetcher.fetch(&wanted, start, &mut self.before)?;
         }
-        for gap in gaps {
-            // A gap may reach from one chunk into the next; of each the base has or has not.
-            let mut at = gap.start;
-            while at < gap.end {
-                let number = at / chunk_size;
-                let end = gap.end.min((number + 1) * chunk_size);
-                match before[number] {
-                    Some(_) => buf[at..end].copy_from_slice(&self.before[at..end]),
-                    None => buf[at..end].fill(0),
-                }
-                at = end;
+        for gap in coverage.gaps(chunk_size) {
+            match before[gap.start / chunk_size] {
+                Some(_) => buf[gap.clone()].copy_from_slice(&self.before[gap]),
+                None => buf[gap].fill(0),
             }
         }
         Ok(())
