@@ -13,9 +13,9 @@ use super::{Host, House, Image, SLOT, noise, options};
 use crate::rbd;
 
 /// A diff as a model: where, how long, and noise of this seed or zeros.
-type Extents = Vec<(u64, usize, Option<u8>)>;
+pub(super) type Extents = Vec<(u64, usize, Option<u8>)>;
 
-fn ingest(
+pub(super) fn ingest(
     host: &Host,
     house: &House,
     stream: &[u8],
@@ -25,7 +25,7 @@ fn ingest(
     ops::backup_diff(&house.project, source, options, &host.context())
 }
 
-fn diff(from: Option<&str>, to: Option<&str>, size: u64, extents: &Extents) -> Vec<u8> {
+pub(super) fn diff(from: Option<&str>, to: Option<&str>, size: u64, extents: &Extents) -> Vec<u8> {
     let name = |name: Option<&str>| name.map(|name| name.as_bytes().to_vec());
     let header = DiffHeader {
         from: name(from),
@@ -48,7 +48,7 @@ fn diff(from: Option<&str>, to: Option<&str>, size: u64, extents: &Extents) -> V
     writer.finish().unwrap()
 }
 
-fn apply(image: &mut Image, size: u64, extents: &Extents) {
+pub(super) fn apply(image: &mut Image, size: u64, extents: &Extents) {
     image.resize(size);
     for (offset, len, seed) in extents {
         let bytes = match seed {

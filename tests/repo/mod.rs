@@ -8,8 +8,10 @@ mod faulty;
 mod forget;
 mod index;
 mod ingest;
+mod ingest_crash;
 mod model;
 mod panics;
+mod sweep;
 mod walls;
 
 use std::collections::BTreeMap;
