@@ -1,6 +1,6 @@
 //! Errors of the layers below, as failures with an exit code and the next step to take.
 
-use crate::ops::OpsError;
+use crate::ops::{DiffErrorKind, OpsError};
 use crate::repo::{ErrorKind, ObjectRef, RepoError};
 use crate::storage::{self, StorageError};
 use crate::volume::{self, VolumeError};
@@ -33,8 +33,15 @@ impl From<OpsError> for Failure {
                 .hint("see whether the disk is whole, or the program before the pipe failed"),
             OpsError::NotADiff { .. } => Self::from_error(Code::Failed, &error)
                 .hint("give what “rbd export-diff” or “rbd export --export-format 2” has written"),
-            OpsError::DamagedDiff { .. } => Self::from_error(Code::Damage, &error)
-                .hint("do not apply it; export it from the cluster again"),
+            OpsError::DamagedDiff { ref source, .. } => {
+                let hint = match source.kind {
+                    DiffErrorKind::Cut(_) => {
+                        "nothing of it was used; see whether what wrote it failed, and export it from the cluster again"
+                    }
+                    _ => "do not apply it; export it from the cluster again",
+                };
+                Self::from_error(Code::Damage, &error).hint(hint)
+            }
             OpsError::NotFollowing { .. } => Self::from_error(Code::WrongBase, &error).hint(
                 "give the diffs oldest first, each from the snapshot where the one before ends",
             ),

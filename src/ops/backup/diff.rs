@@ -12,7 +12,6 @@ use jiff::Timestamp;
 use super::base::{Ancestor, find_base};
 use super::coverage::Coverage;
 use super::image::within;
-use super::patient::Patient;
 use super::slots::{Deal, Hear, Plot, Unsaid, slots_into};
 use super::{AHEAD, BackupOptions, BackupReport, Entry, Packed, Run, Stored, content, load};
 use super::{believe, pack, volume_id};
@@ -22,6 +21,7 @@ use crate::format::{
     SourceInfo,
 };
 use crate::ops::diff::{DiffSource, reading};
+use crate::ops::patient::{Patient, or_cancelled};
 use crate::ops::{Context, OpsError};
 use crate::repo::{Backup, Index, Project, Records, RunLen, Top};
 
@@ -40,17 +40,8 @@ pub fn backup_diff(
 ) -> Result<Vec<BackupReport>, OpsError> {
     let (name, total) = (source.name(), source.size());
     let origin = source.path();
-    let source: Box<dyn Read + Send> = match source {
-        // A named pipe: nobody knows when somebody writes to it.
-        DiffSource::File(file) if file.size().is_none() => Box::new(file.polled()?),
-        source => Box::new(source),
-    };
     let hung_up = AtomicBool::new(false);
-    let patient = Patient {
-        source,
-        cancel: context.cancel,
-        hung_up: &hung_up,
-    };
+    let patient = Patient::new(source, context.cancel).until(&hung_up);
     let told = Told {
         name: &name,
         total,
@@ -58,11 +49,7 @@ pub fn backup_diff(
         hung_up: &hung_up,
     };
     let result = ingest(project, patient, told, options, context);
-    // An interrupted read is told as what it is.
-    if matches!(result, Err(OpsError::ReadDiff { .. })) {
-        context.cancel.check()?;
-    }
-    result
+    or_cancelled(result, context.cancel)
 }
 
 /// Reads through a diff that lies in a regular file, without its data: whether it is whole is known then
