@@ -6,6 +6,7 @@ use crate::storage::{self, StorageError};
 use crate::volume::{self, VolumeError};
 
 use super::failure::{Code, Failure};
+use super::human::shortened;
 
 impl From<OpsError> for Failure {
     fn from(error: OpsError) -> Self {
@@ -112,16 +113,28 @@ fn no_base_hint(volume: &str, known: &[String], empty: bool) -> String {
         );
     };
     format!(
-        "there are: {}; export from one of them: rbd export-diff --from-snap {newest} POOL/IMAGE@SNAP - | \
+        "there are: {}; export from one of them: rbd export-diff --from-snap {} POOL/IMAGE@SNAP - | \
         cuttlebone backup --diff - --volume {volume}; or everything, without --from-snap",
-        known_names(known)
+        known_names(known),
+        word(newest)
     )
+}
+
+/// A name as a word of a command line.
+fn word(name: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "_-.,:+@%/".contains(c);
+    if !name.is_empty() && name.chars().all(plain) {
+        name.to_owned()
+    } else {
+        format!("'{}'", name.replace('\'', r"'\''"))
+    }
 }
 
 /// Names of snapshots, but not more than a few.
 fn known_names(known: &[String]) -> String {
     const SHOWN: usize = 10;
     let (left_out, shown) = known.split_at(known.len().saturating_sub(SHOWN));
+    let shown: Vec<_> = shown.iter().map(|name| shortened(name, 60)).collect();
     let shown = shown.join(", ");
     match left_out.len() {
         0 => shown,

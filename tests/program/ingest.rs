@@ -204,3 +204,27 @@ fn a_pipe_that_somebody_writes_to_late_is_waited_for() {
     writer.join().unwrap();
     world.restores("v", &world.write("image", &image(&[&data])));
 }
+
+#[test]
+fn names_that_steer_a_terminal_or_fill_it_do_neither() {
+    let world = World::new();
+    let long = "x y ".repeat(1024);
+    let steering = world.write("first", &diff(None, "\u{1b}[2J\n", b"a"));
+    let long_name = world.write("second", &diff(None, &long, b"b"));
+    let next = world.write("third", &diff(Some("\u{9b}2J"), "c", b"c"));
+    for diff in [&steering, &long_name] {
+        world.ok(&["backup", "--volume", "v", "--diff", diff]);
+    }
+    let told = world.fails(&["backup", "--volume", "v", "--diff", &next], 20);
+    assert!(told.contains("of the snapshot “\u{fffd}2J”"), "{told}");
+    assert!(
+        told.contains("there are: \u{fffd}[2J\u{fffd}, x y x"),
+        "{told}"
+    );
+    assert!(
+        told.contains(&format!("--from-snap '{long}' POOL")),
+        "{told}"
+    );
+    assert!(!told.contains(['\u{1b}', '\u{9b}']), "{told}");
+    assert_eq!(told.matches(&long).count(), 1, "{told}");
+}
