@@ -70,6 +70,8 @@ impl From<OpsError> for Failure {
             OpsError::SnapshotTaken { .. } => Self::from_error(Code::WrongBase, &error).hint(
                 "nothing was committed; if it is of another image, give it another volume with --volume",
             ),
+            OpsError::SnapshotTwice { .. } => Self::from_error(Code::Damage, &error)
+                .hint("nothing was committed; no image has that: export it from the cluster again"),
             OpsError::OtherImage { .. } => Self::from_error(Code::WrongBase, &error)
                 .hint("nothing was stored; give it another volume with --volume"),
             OpsError::DryRunOfLine { .. } => Self::from_error(Code::Failed, &error)

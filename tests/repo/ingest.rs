@@ -259,11 +259,35 @@ fn a_base_that_does_not_fit_is_refused_and_nothing_is_stored() {
     // It has that snapshot, but with other content.
     let error = refused(&full("a", 3), &options("v"));
     assert!(matches!(error, OpsError::SnapshotTaken { .. }), "{error:?}");
+    // Even where everything is stored again, if it cannot be the same.
+    let larger = diff(None, Some("a"), size + 1, &data);
+    let error = refused(&larger, &super::reread("v"));
+    assert!(matches!(error, OpsError::SnapshotTaken { .. }), "{error:?}");
 
     // What fits, and what is made to.
     take(&step("a", "b"), &with_base(&a, false)).unwrap();
     take(&step("x", "c"), &with_base(&a, true)).unwrap();
     host.check_clean(&house, "what was taken");
+}
+
+#[test]
+fn a_snapshot_that_a_stream_has_twice_is_refused() {
+    let (house, host) = (
+        House::init(MemoryBackend::new(), 64 << 10).unwrap(),
+        Host::without_cache(),
+    );
+    let line = [
+        diff(None, Some("a"), SLOT, &vec![(0, 10, Some(1))]),
+        diff(Some("a"), Some("a"), SLOT, &vec![(0, 10, Some(2))]),
+        diff(Some("a"), None, SLOT, &Vec::new()),
+    ];
+    let line = line.map(|diff| rbd::read(&diff).unwrap().remove(0));
+    let error = ingest(&host, &house, &rbd::stream_v2(&line), &options("v")).expect_err("twice");
+    assert!(
+        matches!(&error, OpsError::SnapshotTwice { snapshot, .. } if snapshot == "a"),
+        "{error:?}"
+    );
+    assert!(house.backups().is_empty());
 }
 
 /// What was lost is stored again by the same diffs, and what a diff leaves to its base stays with it.

@@ -122,6 +122,13 @@ fn ingest(
                 index
             }
         };
+        let named_twice = |member: &Member<'_>| member.header.to == header.to;
+        if members.iter().any(named_twice) {
+            return Err(OpsError::SnapshotTwice {
+                name: name.to_owned(),
+                snapshot: ByteString::from(&header.to.unwrap_or_default()[..]).to_string(),
+            });
+        }
         members.push(line.member(index, &mut reader, header, base)?);
     }
     if let Some(index) = index {
@@ -205,6 +212,11 @@ impl<'a> Line<'a> {
         }
         let started = Timestamp::now();
         let taken = self.taken(&header);
+        let as_large = |backup: &&Backup| backup.record.content.size == header.size;
+        if !taken.iter().any(as_large) {
+            // Nothing that follows could make it the same.
+            self.not_taken(&header, &taken)?;
+        }
         let options = BackupOptions {
             // What the volume has already need not be stored to be compared with it; unless it is to be
             // made good.
@@ -222,12 +234,8 @@ impl<'a> Line<'a> {
         let root = content(self.project, &packed.stored).root;
         let same = |backup: &&&Backup| backup.record.content.root == root;
         let existing = taken.iter().rev().find(same).copied();
-        if let (None, Some(other), Some(to)) = (existing, taken.last(), &header.to) {
-            return Err(OpsError::SnapshotTaken {
-                volume: self.options.volume.clone(),
-                snapshot: ByteString::from(&to[..]).to_string(),
-                backup: other.id.to_string(),
-            });
+        if existing.is_none() {
+            self.not_taken(&header, &taken)?;
         }
         let existing = existing.or_else(|| self.same_head(&header).filter(|b| same(&b)));
         Ok(Member {
@@ -248,6 +256,18 @@ impl<'a> Line<'a> {
         let is_of = |backup: &&Backup| backup.snapshot() == Some(&to);
         let backups = self.records.of_volume(&self.options.volume);
         backups.filter(is_of).collect()
+    }
+
+    /// Fails if these are backups of the snapshot that a diff leads to, with other content.
+    fn not_taken(&self, header: &DiffHeader, taken: &[&Backup]) -> Result<(), OpsError> {
+        match (&header.to, taken.last()) {
+            (Some(to), Some(other)) => Err(OpsError::SnapshotTaken {
+                volume: self.options.volume.clone(),
+                snapshot: ByteString::from(&to[..]).to_string(),
+                backup: other.id.to_string(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// The volume's newest backup, if it is of the image's head as the diff is.
