@@ -82,7 +82,7 @@ fn open(session: &Session, source: &BackupSource) -> Result<Opened, Failure> {
                 },
                 Source::Path(_) => diff::open(source)?,
             };
-            ops::examine_diff(&source, &session.cancel)?;
+            ops::examine_diff(&source, &diff::context(session))?;
             Opened::Diff(source)
         }
         BackupSource::Listed {

@@ -227,9 +227,10 @@ struct Reports {
     begun: Mutex<Instant>,
 }
 
-const PHASES: [Phase; 8] = [
+const PHASES: [Phase; 9] = [
     Phase::Index,
     Phase::Backup,
+    Phase::VerifySample,
     Phase::Restore,
     Phase::CheckStructure,
     Phase::CheckData,
@@ -322,6 +323,7 @@ const fn name(phase: Phase) -> &'static str {
     match phase {
         Phase::Index => "index",
         Phase::Backup => "backup",
+        Phase::VerifySample => "verify_sample",
         Phase::Restore => "restore",
         Phase::CheckStructure => "check_structure",
         Phase::CheckData => "check_data",

@@ -2,14 +2,16 @@
 
 use std::io::Read;
 
+use cuttlebone::base::Phase;
 use cuttlebone::format::{DiffHeader, DiffWriter};
-use cuttlebone::ops::{self, BackupOptions, BackupReport, DiffSource, OpsError};
+use cuttlebone::ops::{self, BackupOptions, BackupReport, Context, DiffSource, OpsError};
 use cuttlebone::storage::{Backend, FaultBackend, MemoryBackend};
+use cuttlebone::volume::InputFile;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::{Host, House, Image, SLOT, noise, options};
+use super::{Host, House, Image, SLOT, Watch, noise, options};
 use crate::rbd;
 
 /// A diff as a model: where, how long, and noise of this seed or zeros.
@@ -288,6 +290,29 @@ fn a_snapshot_that_a_stream_has_twice_is_refused() {
         "{error:?}"
     );
     assert!(house.backups().is_empty());
+}
+
+#[test]
+fn how_far_a_look_through_a_file_is_can_be_watched() {
+    let host = Host::without_cache();
+    let path = host.path("diff");
+    let data: Extents = (0..9).map(|n| (n * SLOT, 50_000, Some(1))).collect();
+    let stream = diff(None, Some("a"), 9 * SLOT, &data);
+    std::fs::write(&path, &stream).unwrap();
+    let watch = Watch::default();
+    let source = DiffSource::File(InputFile::open(&path).unwrap());
+    let context = Context {
+        observer: &watch,
+        ..host.context()
+    };
+    ops::examine_diff(&source, &context).unwrap();
+    let seen = watch.of(Phase::InspectDiff);
+    assert_eq!(seen.len(), 9);
+    assert!(seen.is_sorted_by_key(|progress| progress.done));
+    assert!(
+        seen.iter()
+            .all(|progress| progress.total == Some(stream.len() as u64))
+    );
 }
 
 /// What was lost is stored again by the same diffs, and what a diff leaves to its base stays with it.

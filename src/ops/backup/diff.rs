@@ -15,7 +15,7 @@ use super::image::within;
 use super::slots::{Deal, Hear, Plot, Unsaid, slots_into};
 use super::{AHEAD, BackupOptions, BackupReport, Entry, Packed, Run, Stored, content, load};
 use super::{believe, pack, volume_id};
-use crate::base::{Buffer, Cancel, Notice, ObjectHash, Phase, Progress, SLOT_SIZE};
+use crate::base::{Buffer, Notice, ObjectHash, Phase, Progress, SLOT_SIZE};
 use crate::format::{
     ByteString, Content, ContentKind, DiffHeader, DiffReader, Extent, ExtentKind, RbdImage,
     SourceInfo,
@@ -54,7 +54,7 @@ pub fn backup_diff(
 
 /// Reads through a diff that lies in a regular file, without its data: whether it is whole is known then
 /// before anything is asked for or stored. Of what can be read only once nothing is said.
-pub fn examine_diff(source: &DiffSource<'_>, cancel: &Cancel) -> Result<(), OpsError> {
+pub fn examine_diff(source: &DiffSource<'_>, context: &Context<'_>) -> Result<(), OpsError> {
     let DiffSource::File(file) = source else {
         return Ok(());
     };
@@ -65,7 +65,12 @@ pub fn examine_diff(source: &DiffSource<'_>, cancel: &Cancel) -> Result<(), OpsE
     let mut reader = DiffReader::open_seekable(stream).map_err(reading(&name))?;
     while reader.next_diff().map_err(reading(&name))?.is_some() {
         while reader.next_extent().map_err(reading(&name))?.is_some() {
-            cancel.check()?;
+            context.cancel.check()?;
+            context.observer.progress(Progress {
+                phase: Phase::InspectDiff,
+                done: reader.offset(),
+                total: file.size(),
+            });
         }
     }
     Ok(())
