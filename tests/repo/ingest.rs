@@ -1,5 +1,6 @@
 //! RBD diffs into a repository: what Ceph wrote, what fits nothing, and random lines against a plain model.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 
 use cuttlebone::base::Phase;
@@ -11,7 +12,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::{Host, House, Image, SLOT, Watch, noise, options};
+use super::{BLOCK, Host, House, Image, SLOT, Watch, noise, options};
 use crate::rbd;
 
 /// A diff as a model: where, how long, and noise of this seed or zeros.
@@ -272,6 +273,36 @@ fn a_base_that_does_not_fit_is_refused_and_nothing_is_stored() {
     host.check_clean(&house, "what was taken");
 }
 
+/// Whole slots that are cleared, by a diff or by its size, are changes like others.
+#[test]
+fn what_is_cleared_or_cut_off_has_changed() {
+    const CHUNK: u64 = 64 << 10;
+    let (house, host) = (
+        House::init(MemoryBackend::new(), 64 << 10).unwrap(),
+        Host::without_cache(),
+    );
+    let size = 300 * SLOT;
+    // Two chunks in each of four slots, and one at the end.
+    let full: Extents = (0..4)
+        .map(|n| (n * SLOT + 5000, 100_000, Some(1)))
+        .chain([(size - 10, 10, Some(1))])
+        .collect();
+    let changed = |from: Option<&str>, to: &str, size, extents: &Extents| {
+        let stream = diff(from, Some(to), size, extents);
+        let report = ingest(&host, &house, &stream, &options("v"))
+            .unwrap()
+            .remove(0);
+        report.counts.changed / CHUNK
+    };
+    assert_eq!(changed(None, "a", size, &full), 9);
+    let clear: Extents = vec![(SLOT - 1, (2 << 22) + 2, None)];
+    assert_eq!(changed(Some("a"), "b", size, &clear), 4);
+    assert_eq!(changed(Some("b"), "c", 3 * SLOT + 70_000, &Vec::new()), 2);
+    assert_eq!(changed(Some("c"), "d", 5000, &Vec::new()), 4);
+    assert_eq!(changed(Some("d"), "e", size, &Vec::new()), 0);
+    host.check_clean(&house, "cleared");
+}
+
 #[test]
 fn a_snapshot_that_a_stream_has_twice_is_refused() {
     let (house, host) = (
@@ -437,12 +468,23 @@ fn line_step() -> impl Strategy<Value = Step> {
         })
 }
 
+/// Bytes of the chunks that two images do not have in common.
+fn different_chunks(a: &Image, b: &Image, chunk: usize) -> u64 {
+    let blocks = a.blocks.keys().chain(b.blocks.keys());
+    let different = blocks.filter(|block| a.blocks.get(block) != b.blocks.get(block));
+    let chunks: BTreeSet<u64> = different
+        .map(|block| block * BLOCK / chunk as u64)
+        .collect();
+    chunks.len() as u64 * chunk as u64
+}
+
 fn play(steps: &[Step], keep_size: &[bool], chunk: usize) {
     let (house, host) = (
         House::init(MemoryBackend::new(), chunk).unwrap(),
         Host::with_cache(),
     );
     let mut line: Vec<(String, Image)> = Vec::new();
+    let mut whole = Image::new(0);
     for (number, step) in steps.iter().enumerate() {
         let base = step
             .from
@@ -468,6 +510,9 @@ fn play(steps: &[Step], keep_size: &[bool], chunk: usize) {
         let to = (!step.is_head).then(|| format!("s{number}"));
         let stream = diff(from.as_deref(), to.as_deref(), size, &extents);
         let reports = ingest(&host, &house, &stream, &options("v")).unwrap();
+        let before = base.map_or_else(|| Image::new(0), |(_, image)| image.clone());
+        let changed = different_chunks(&before, &image, chunk);
+        assert_eq!(reports[0].counts.changed, changed, "step {number}");
         let made = house.backup(reports[0].id.unwrap());
         let found = host.restore_image(&house, &made).unwrap();
         assert!(
@@ -479,9 +524,13 @@ fn play(steps: &[Step], keep_size: &[bool], chunk: usize) {
         }
         // The same content has the same root, however it came in.
         if size < 1 << 40 {
-            let whole = host.back_up(&house, "whole", &image).unwrap();
-            assert_eq!(house.backup(whole.id).root, made.root, "step {number}");
-            assert_eq!(whole.chunks_new, 0, "step {number}");
+            let backup = host.back_up(&house, "whole", &image).unwrap();
+            assert_eq!(backup.chunks_new, 0, "step {number}");
+            let backup = house.backup(backup.id);
+            assert_eq!(backup.root, made.root, "step {number}");
+            let changed = different_chunks(&whole, &image, chunk);
+            assert_eq!(backup.record.counts.changed, changed, "step {number}");
+            whole = image;
         }
     }
     host.check_clean(&house, "all steps");

@@ -14,7 +14,8 @@ use crate::ops::OpsError;
 use crate::ops::in_order::InOrder;
 use crate::ops::pipeline::tell;
 use crate::repo::{
-    ChunkFetcher, ChunkRef, ErrorKind, ImageTree, NodeStore, PackedNodes, Sealed, Top, slot_chunks,
+    ChunkFetcher, ChunkRef, ErrorKind, ImageTree, NodeStore, PackedNodes, Sealed, Top,
+    count_chunks, slot_chunks,
 };
 
 /// The image that is made of the slots.
@@ -334,6 +335,7 @@ fn plant(
                 Done::Zeros(slots) => slots.clone(),
             };
             if zeros_between {
+                count_cleared(run, plot, next_slot..slots.start)?;
                 tree.clear(next_slot, slots.start)?;
             }
             match done {
@@ -348,7 +350,10 @@ fn plant(
                     };
                     tree.set(slot, id)?;
                 }
-                Done::Zeros(_) => tree.clear(slots.start, slots.end)?,
+                Done::Zeros(_) => {
+                    count_cleared(run, plot, slots.clone())?;
+                    tree.clear(slots.start, slots.end)?;
+                }
             }
             next_slot = slots.end;
             planted(next_slot);
@@ -359,6 +364,26 @@ fn plant(
     if zeros_between {
         tree.clear(next_slot, slots)?;
     }
+    // What is cut off is gone as well.
+    let from = if zeros_between { next_slot } else { slots };
+    count_cleared(run, plot, from..u64::MAX)?;
     planted(slots);
     Ok(tree.finish()?)
+}
+
+/// Counts as changed what the base has in slots that are gone, or zeros without having been read.
+fn count_cleared(run: &Run<'_>, plot: &Plot, slots: Range<u64>) -> Result<(), OpsError> {
+    let Some(base) = plot.base.filter(|_| !slots.is_empty()) else {
+        return Ok(());
+    };
+    match count_chunks(run.blobs, base, &slots) {
+        Ok(chunks) => {
+            let bytes = chunks * u64::from(run.project.chunk_size.bytes());
+            run.tally.changed.fetch_add(bytes, Ordering::Relaxed);
+            Ok(())
+        }
+        // What is lost and not wanted is no reason to fail.
+        Err(error) if error.kind() == ErrorKind::Damaged => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
