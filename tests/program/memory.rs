@@ -99,6 +99,23 @@ fn sixteen_tebibytes_take_seconds() {
     world.is_clean();
 }
 
+/// Takes in a diff that is written while it is read.
+fn ingest(
+    world: &World,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
+) -> Ran {
+    let words = ["backup", "--volume", "v", "--diff", "-"];
+    let mut child = world.command(&words).stdin(Stdio::piped()).spawn().unwrap();
+    let mut pipe = io::BufWriter::with_capacity(1 << 20, child.stdin.take().unwrap());
+    let feed = thread::spawn(move || {
+        write(&mut pipe)?;
+        pipe.flush()
+    });
+    let ran = super::finish(child, &words);
+    feed.join().unwrap().unwrap();
+    ran
+}
+
 /// Every second byte of some slots on its own: as many extents as there can be.
 #[test]
 fn a_diff_in_crumbs_takes_no_more_memory_than_another() {
@@ -108,20 +125,8 @@ fn a_diff_in_crumbs_takes_no_more_memory_than_another() {
     let world = World::new();
     let number = |value: u64| value.to_le_bytes();
     let full = [&b"rbd diff v1\nt\x01\0\0\0as"[..], &number(TIB), b"e"].concat();
-    let words = ["backup", "--volume", "v", "--diff", "-"];
-    let ingest = |write: Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>| {
-        let mut child = world.command(&words).stdin(Stdio::piped()).spawn().unwrap();
-        let mut pipe = io::BufWriter::with_capacity(1 << 20, child.stdin.take().unwrap());
-        let feed = thread::spawn(move || {
-            write(&mut pipe)?;
-            pipe.flush()
-        });
-        let ran = super::finish(child, &words);
-        feed.join().unwrap().unwrap();
-        ran
-    };
     modest(
-        &ingest(Box::new(move |pipe| pipe.write_all(&full))),
+        &ingest(&world, move |pipe| pipe.write_all(&full)),
         "full diff",
     );
     let crumbs = move |pipe: &mut dyn Write| {
@@ -135,7 +140,7 @@ fn a_diff_in_crumbs_takes_no_more_memory_than_another() {
         }
         pipe.write_all(b"e")
     };
-    let ran = ingest(Box::new(crumbs));
+    let ran = ingest(&world, crumbs);
     modest(&ran, "diff of crumbs");
     assert!(ran.peak < 100 * MIB, "{ran:?}");
     // The front of it, to look at: the image is sparse behind.
