@@ -7,6 +7,8 @@ pub enum Phase {
     Index,
     /// A source is read and stored.
     Backup,
+    /// What a list of extents leaves out is compared with the base, by samples.
+    VerifySample,
     /// A backup is written to a target.
     Restore,
     /// Trees, index and names are compared.

@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use super::access::Access;
 use super::commands::{cache_path, context, host, observer, open_or_make};
-use super::failure::{Code, Failure};
+use super::failure::Failure;
 use super::message::{BackupSummary, Message};
 use super::request::{Backup, BackupSource, Compression, Source, VolumeName};
 use super::{Session, diff};
 use crate::ops::{self, BackupReport, DiffSource, Input, Listed};
 use crate::repo;
-use crate::volume::{ImageSource, InputFile, StreamSource};
+use crate::volume::{ImageSource, InputFile};
 
 /// What is read, opened.
 enum Opened {
@@ -67,17 +67,10 @@ pub(super) fn perform(session: &Session, access: &Access, request: Backup) -> Re
 }
 
 fn open(session: &Session, source: &BackupSource) -> Result<Opened, Failure> {
-    let stdin = || {
-        StreamSource::stdin().map_err(|error| {
-            Failure::new(Code::Failed, "could not read standard input").caused_by(Some(&error))
-        })
-    };
-    let described = |source: &Source| match source {
-        Source::Stdin => Ok(DiffSource::Stream(Box::new(stdin()?), diff::STDIN)),
-        Source::Path(_) => diff::open(source),
-    };
     Ok(match source {
-        BackupSource::Whole(Source::Stdin) => Opened::Whole(Input::Stream(Box::new(stdin()?))),
+        BackupSource::Whole(Source::Stdin) => {
+            Opened::Whole(Input::Stream(Box::new(diff::stdin()?)))
+        }
         BackupSource::Whole(Source::Path(path)) => {
             Opened::Whole(Input::Image(ImageSource::open(path)?))
         }
@@ -85,11 +78,11 @@ fn open(session: &Session, source: &BackupSource) -> Result<Opened, Failure> {
             let source = match source {
                 Source::Stdin => match InputFile::stdin() {
                     Some(file) => DiffSource::File(file),
-                    None => DiffSource::Stream(Box::new(stdin()?), diff::STDIN),
+                    None => diff::open(source)?,
                 },
                 Source::Path(_) => diff::open(source)?,
             };
-            ops::examine_diff(&source, &session.cancel)?;
+            ops::examine_diff(&source, &diff::context(session))?;
             Opened::Diff(source)
         }
         BackupSource::Listed {
@@ -98,7 +91,7 @@ fn open(session: &Session, source: &BackupSource) -> Result<Opened, Failure> {
             verify_sample,
         } => Opened::Whole(Input::Listed(Listed {
             image: ImageSource::open(image)?,
-            extents: ops::read_extents(described(extents)?, &session.cancel)?,
+            extents: ops::read_extents(diff::open(extents)?, &session.cancel)?,
             samples: *verify_sample,
         })),
     })

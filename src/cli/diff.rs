@@ -12,7 +12,7 @@ use crate::ops::{
     self, ByteString, Context, DiffOutput, DiffSight, DiffSource, DiffSummary, DiffVersion,
     ImageDescription, OpsError,
 };
-use crate::volume::{ErrorKind, InputFile};
+use crate::volume::{ErrorKind, InputFile, StreamSource};
 
 pub(super) const STDIN: &str = "standard input";
 const STDOUT: &str = "standard output";
@@ -31,7 +31,7 @@ pub(super) fn perform(session: &Session, diff: Diff) -> Result<(), Failure> {
     }
 }
 
-fn context(session: &Session) -> Context<'_> {
+pub(super) fn context(session: &Session) -> Context<'_> {
     Context {
         observer: &*session.meter,
         cancel: &session.cancel,
@@ -42,8 +42,14 @@ fn context(session: &Session) -> Context<'_> {
 
 pub(super) fn open(source: &Source) -> Result<DiffSource<'static>, Failure> {
     Ok(match source {
-        Source::Stdin => DiffSource::Stream(Box::new(std::io::stdin()), STDIN),
+        Source::Stdin => DiffSource::Stream(Box::new(stdin()?), STDIN),
         Source::Path(path) => DiffSource::File(InputFile::open(path)?),
+    })
+}
+
+pub(super) fn stdin() -> Result<StreamSource, Failure> {
+    StreamSource::stdin().map_err(|error| {
+        Failure::new(Code::Failed, "could not read standard input").caused_by(Some(&error))
     })
 }
 

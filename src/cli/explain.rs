@@ -1,11 +1,12 @@
 //! Errors of the layers below, as failures with an exit code and the next step to take.
 
-use crate::ops::OpsError;
+use crate::ops::{DiffErrorKind, OpsError};
 use crate::repo::{ErrorKind, ObjectRef, RepoError};
 use crate::storage::{self, StorageError};
 use crate::volume::{self, VolumeError};
 
 use super::failure::{Code, Failure};
+use super::human::shortened;
 
 impl From<OpsError> for Failure {
     fn from(error: OpsError) -> Self {
@@ -43,8 +44,15 @@ impl From<OpsError> for Failure {
                 .hint("see whether the disk is whole, or the program before the pipe failed"),
             OpsError::NotADiff { .. } => Self::from_error(Code::Failed, &error)
                 .hint("give what “rbd export-diff” or “rbd export --export-format 2” has written"),
-            OpsError::DamagedDiff { .. } => Self::from_error(Code::Damage, &error)
-                .hint("do not apply it; export it from the cluster again"),
+            OpsError::DamagedDiff { ref source, .. } => {
+                let hint = match source.kind {
+                    DiffErrorKind::Cut(_) => {
+                        "nothing of it was used; see whether what wrote it failed, and export it from the cluster again"
+                    }
+                    _ => "do not apply it; export it from the cluster again",
+                };
+                Self::from_error(Code::Damage, &error).hint(hint)
+            }
             OpsError::NotFollowing { .. } => Self::from_error(Code::WrongBase, &error).hint(
                 "give the diffs oldest first, each from the snapshot where the one before ends",
             ),
@@ -72,6 +80,8 @@ impl From<OpsError> for Failure {
             OpsError::SnapshotTaken { .. } => Self::from_error(Code::WrongBase, &error).hint(
                 "nothing was committed; if it is of another image, give it another volume with --volume",
             ),
+            OpsError::SnapshotTwice { .. } => Self::from_error(Code::Damage, &error)
+                .hint("nothing was committed; no image has that: export it from the cluster again"),
             OpsError::OtherImage { .. } => Self::from_error(Code::WrongBase, &error)
                 .hint("nothing was stored; give it another volume with --volume"),
             OpsError::DryRunOfLine { .. } => Self::from_error(Code::Failed, &error)
@@ -115,16 +125,28 @@ fn no_base_hint(volume: &str, known: &[String], empty: bool) -> String {
         );
     };
     format!(
-        "there are: {}; export from one of them: rbd export-diff --from-snap {newest} POOL/IMAGE@SNAP - | \
+        "there are: {}; export from one of them: rbd export-diff --from-snap {} POOL/IMAGE@SNAP - | \
         cuttlebone backup --diff - --volume {volume}; or everything, without --from-snap",
-        known_names(known)
+        known_names(known),
+        word(newest)
     )
+}
+
+/// A name as a word of a command line.
+fn word(name: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "_-.,:+@%/".contains(c);
+    if !name.is_empty() && name.chars().all(plain) {
+        name.to_owned()
+    } else {
+        format!("'{}'", name.replace('\'', r"'\''"))
+    }
 }
 
 /// Names of snapshots, but not more than a few.
 fn known_names(known: &[String]) -> String {
     const SHOWN: usize = 10;
     let (left_out, shown) = known.split_at(known.len().saturating_sub(SHOWN));
+    let shown: Vec<_> = shown.iter().map(|name| shortened(name, 60)).collect();
     let shown = shown.join(", ");
     match left_out.len() {
         0 => shown,

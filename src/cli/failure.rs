@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+use super::human::printable;
+
 /// Exit codes. Scripts rely on them: a number never changes its meaning. (22, “this key may not do
 /// that”, is taken.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,15 +87,15 @@ impl Failure {
         self
     }
 
-    /// For people; each part on a line of its own.
+    /// For people; each part on a line of its own. Names of snapshots and files may be a stranger's.
     pub(crate) fn to_text(&self) -> String {
-        let mut text = format!("error: {}\n", self.message);
+        let mut text = format!("error: {}\n", printable(&self.message));
         for cause in &self.causes {
             // Writing into a string does not fail.
-            let _ = writeln!(text, "  because: {cause}");
+            let _ = writeln!(text, "  because: {}", printable(cause));
         }
         if let Some(hint) = &self.hint {
-            let _ = writeln!(text, "  next: {hint}");
+            let _ = writeln!(text, "  next: {}", printable(hint));
         }
         text
     }
@@ -157,6 +159,8 @@ mod tests {
              next: insert the disk\n"
         );
         assert_eq!(Failure::usage("no").to_text(), "error: no\n");
+        let steering = Failure::usage("a\u{1b}[2J").hint("b\nc").to_text();
+        assert_eq!(steering, "error: a\u{fffd}[2J\n  next: b\u{fffd}c\n");
     }
 
     #[test]

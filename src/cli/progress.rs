@@ -227,9 +227,10 @@ struct Reports {
     begun: Mutex<Instant>,
 }
 
-const PHASES: [Phase; 10] = [
+const PHASES: [Phase; 11] = [
     Phase::Index,
     Phase::Backup,
+    Phase::VerifySample,
     Phase::Restore,
     Phase::CheckStructure,
     Phase::CheckData,
@@ -324,6 +325,7 @@ const fn name(phase: Phase) -> &'static str {
     match phase {
         Phase::Index => "index",
         Phase::Backup => "backup",
+        Phase::VerifySample => "verify_sample",
         Phase::Restore => "restore",
         Phase::CheckStructure => "check_structure",
         Phase::CheckData => "check_data",

@@ -241,7 +241,8 @@ impl From<&ImageDescription> for RbdImage {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counts {
-    /// Bytes of chunks that differ from the base.
+    /// Bytes of chunks, each counted whole, that are not what the base has in the same place: written, cleared or
+    /// cut off. Of a stream, of those that the project did not hold.
     pub changed: u64,
     /// Bytes read from the source.
     pub read: u64,

@@ -113,6 +113,8 @@ pub enum OpsError {
         snapshot: String,
         backup: String,
     },
+    #[error("{name} has two snapshots of the name “{snapshot}”")]
+    SnapshotTwice { name: String, snapshot: String },
     #[error(
         "{name} has several snapshots, of which each builds on the one before: they cannot be tried without being stored"
     )]

@@ -7,12 +7,15 @@ mod diff;
 mod error;
 mod forget;
 mod in_order;
+mod patient;
 mod pipeline;
 mod prune;
 mod restore;
 mod stats;
 
-pub use crate::format::{ByteString, DiffHeader, DiffVersion, ExtentList, ImageDescription};
+pub use crate::format::{
+    ByteString, DiffErrorKind, DiffHeader, DiffVersion, ExtentList, ImageDescription,
+};
 pub use backup::{
     BackupOptions, BackupReport, Input, Listed, backup, backup_diff, examine_diff, read_extents,
 };

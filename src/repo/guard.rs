@@ -31,13 +31,21 @@ pub struct Guard<'a> {
 }
 
 /// Nothing that the trees of this backup rely on is to be deleted. Needed to commit a record.
-#[derive(Debug)]
 pub struct Cleared {
+    lease: Arc<Lease>,
     /// The marks that were there: nothing that they name is used.
     marks: Vec<ObjectHash>,
 }
 
 impl Cleared {
+    /// Fails if this process was held up since: somebody may have taken it for dead.
+    pub(super) fn stands(&self) -> Result<(), RepoError> {
+        if self.lease.may_be_dead() {
+            return Err(RepoError::Outrun);
+        }
+        Ok(())
+    }
+
     /// The marks that were there: nothing that they name is used.
     #[must_use]
     pub fn marks(&self) -> &[ObjectHash] {
@@ -46,7 +54,6 @@ impl Cleared {
 }
 
 /// What a look around came to.
-#[derive(Debug)]
 pub enum Clearance {
     /// The record may be committed, if that happens at once.
     Cleared(Cleared),
@@ -133,7 +140,8 @@ impl<'a> Guard<'a> {
         let disturbed = [is_new, lost.is_some(), self.lease.has_lapsed(), distrusts];
         if disturbed == [false; 4] {
             let marks = marks.names().collect();
-            return Ok(Clearance::Cleared(Cleared { marks }));
+            let lease = Arc::clone(&self.lease);
+            return Ok(Clearance::Cleared(Cleared { lease, marks }));
         }
         // From here on this is what counts.
         self.marks = marks.names().collect();

@@ -38,7 +38,7 @@ pub use packs::{
     IndexStored, Journal, PackTargets, Packer, PackerOptions, PackerReport, RunLen, Sealed,
     listing_of, read_listing,
 };
-pub use reader::{ChunkRef, ImageReader, any_chunk, slot_chunks};
+pub use reader::{ChunkRef, ImageReader, any_chunk, count_chunks, slot_chunks};
 pub use records::{Backup, Records};
 pub use tombstones::{Forgotten, TombstoneStored, Tombstones};
 pub use tree::{

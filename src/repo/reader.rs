@@ -261,6 +261,39 @@ pub fn slot_chunks(
     }
 }
 
+/// How many chunks of an image that are not zero lie in these slots. Only subtrees with such chunks are entered.
+pub fn count_chunks(
+    nodes: &impl NodeReader,
+    top: Top,
+    slots: &Range<u64>,
+) -> Result<u64, RepoError> {
+    count_below(nodes, top, 0, slots)
+}
+
+/// The same of a subtree whose first slot is `first`.
+fn count_below(
+    nodes: &impl NodeReader,
+    top: Top,
+    first: u64,
+    slots: &Range<u64>,
+) -> Result<u64, RepoError> {
+    let span = 64u64.pow(u32::from(top.level));
+    let (Some(id), true) = (top.id, first < slots.end && slots.start < first + span) else {
+        return Ok(0);
+    };
+    let read = nodes.read(&id)?;
+    let ids = &children(&read, top.level)?.ids;
+    let Some(level) = top.level.checked_sub(1) else {
+        return Ok(ids.iter().flatten().count() as u64);
+    };
+    let mut count = 0;
+    for (number, id) in (0..).zip(ids) {
+        let child = Top { id: *id, level };
+        count += count_below(nodes, child, first + number * (span / 64), slots)?;
+    }
+    Ok(count)
+}
+
 /// A chunk of an image that is not zero, as its slot and its number there; none if all are zeros. At each
 /// node `pick` is given the number of children that are there, at least one, and says which to take.
 pub fn any_chunk(

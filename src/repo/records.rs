@@ -221,13 +221,15 @@ impl Records {
         project: &Project,
         record: &BackupRecord,
         _: &IndexStored,
-        _: &Cleared,
+        cleared: &Cleared,
     ) -> Result<ObjectHash, RepoError> {
         let object = |hash| ObjectRef::Backup(project.id, hash);
         let key = (project.id, project.keys.object());
+        let body = record.encode();
+        cleared.stands()?;
         project
             .objects
-            .put_sealed(object, Magic::Backup, key, &record.encode())
+            .put_sealed(object, Magic::Backup, key, &body)
     }
 }
 

@@ -7,10 +7,15 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::{Mode, OFlags};
+
 use super::error::{ErrorKind, Operation, Unsuitable, VolumeError};
-use super::stdin::StreamSource;
+use super::stdin::read_patiently;
 
 /// A file, a device or a pipe. Clones read from the same position.
+///
+/// Only a regular file is waited for: from anything else, if nothing comes for 0.2 s, a read fails with
+/// [`WouldBlock`](io::ErrorKind::WouldBlock) and may be tried again.
 #[derive(Debug, Clone)]
 pub struct InputFile {
     file: Arc<File>,
@@ -19,11 +24,13 @@ pub struct InputFile {
 }
 
 impl InputFile {
-    /// Opens what is at `path`. A pipe makes this wait until somebody writes to it.
+    /// Opens what is at `path`, also a pipe that nobody has opened to write to it yet.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, VolumeError> {
         let path = path.as_ref();
         let failed = VolumeError::on(Operation::Open, path);
-        let file = File::open(path).map_err(&failed)?;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let opened = rustix::fs::open(path, flags, Mode::empty());
+        let file = File::from(opened.map_err(|error| failed(error.into()))?);
         let metadata = file.metadata().map_err(&failed)?;
         if metadata.is_dir() {
             let kind = ErrorKind::Unsuitable(Unsuitable::Directory);
@@ -61,13 +68,6 @@ impl InputFile {
         self.size
     }
 
-    /// The same position, read without waiting for ever: see [`StreamSource`].
-    pub fn polled(&self) -> Result<StreamSource, VolumeError> {
-        let fd = self.file.as_fd().try_clone_to_owned();
-        fd.map(StreamSource::new)
-            .map_err(VolumeError::on(Operation::Open, &self.path))
-    }
-
     /// Its bytes from `offset` on, read with a position of their own. None if it is no regular file.
     #[must_use]
     pub fn at(&self, offset: u64) -> Option<InputRange> {
@@ -80,7 +80,10 @@ impl InputFile {
 
 impl Read for InputFile {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        (&*self.file).read(buffer)
+        match self.size {
+            Some(_) => (&*self.file).read(buffer),
+            None => read_patiently(&self.file, buffer),
+        }
     }
 }
 

@@ -29,13 +29,18 @@ impl StreamSource {
 
 impl Read for StreamSource {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let patience = Timespec::try_from(PATIENCE).ok();
-        let mut asked = [PollFd::new(&self.0, PollFlags::IN)];
-        match poll(&mut asked, patience.as_ref()) {
-            Ok(0) | Err(rustix::io::Errno::INTR) => Err(ErrorKind::WouldBlock.into()),
-            // What is wrong with it, or that it has ended, the read tells best.
-            _ => self.0.read(into),
-        }
+        read_patiently(&self.0, into)
+    }
+}
+
+/// Reads if something comes before long, else fails with [`ErrorKind::WouldBlock`].
+pub(super) fn read_patiently(mut file: &File, into: &mut [u8]) -> io::Result<usize> {
+    let patience = Timespec::try_from(PATIENCE).ok();
+    let mut asked = [PollFd::new(file, PollFlags::IN)];
+    match poll(&mut asked, patience.as_ref()) {
+        Ok(0) | Err(rustix::io::Errno::INTR) => Err(ErrorKind::WouldBlock.into()),
+        // What is wrong with it, or that it has ended, the read tells best.
+        _ => file.read(into),
     }
 }
 

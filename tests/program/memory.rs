@@ -1,7 +1,10 @@
 //! Memory and time do not grow with the size of an image.
 
 use std::fs::File;
+use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::process::Stdio;
+use std::thread;
 use std::time::Duration;
 
 use super::{ALONE, Ran, World};
@@ -94,4 +97,59 @@ fn sixteen_tebibytes_take_seconds() {
         assert!(bytes == piece(seed), "at {at}");
     }
     world.is_clean();
+}
+
+/// Takes in a diff that is written while it is read.
+fn ingest(
+    world: &World,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
+) -> Ran {
+    let words = ["backup", "--volume", "v", "--diff", "-"];
+    let mut child = world.command(&words).stdin(Stdio::piped()).spawn().unwrap();
+    let mut pipe = io::BufWriter::with_capacity(1 << 20, child.stdin.take().unwrap());
+    let feed = thread::spawn(move || {
+        write(&mut pipe)?;
+        pipe.flush()
+    });
+    let ran = super::finish(child, &words);
+    feed.join().unwrap().unwrap();
+    ran
+}
+
+/// Every second byte of some slots on its own: as many extents as there can be.
+#[test]
+fn a_diff_in_crumbs_takes_no_more_memory_than_another() {
+    const SLOTS: u64 = 3;
+    const SLOT: u64 = 4 * MIB;
+    let _alone = ALONE.lock();
+    let world = World::new();
+    let number = |value: u64| value.to_le_bytes();
+    let full = [&b"rbd diff v1\nt\x01\0\0\0as"[..], &number(TIB), b"e"].concat();
+    modest(
+        &ingest(&world, move |pipe| pipe.write_all(&full)),
+        "full diff",
+    );
+    let crumbs = move |pipe: &mut dyn Write| {
+        pipe.write_all(b"rbd diff v1\nf\x01\0\0\0at\x01\0\0\0bs")?;
+        pipe.write_all(&number(TIB))?;
+        for at in (0..SLOTS * SLOT).step_by(2) {
+            let mut record = [b'w'; 18];
+            record[1..9].copy_from_slice(&number(at));
+            record[9..17].copy_from_slice(&number(1));
+            pipe.write_all(&record)?;
+        }
+        pipe.write_all(b"e")
+    };
+    let ran = ingest(&world, crumbs);
+    modest(&ran, "diff of crumbs");
+    assert!(ran.peak < 100 * MIB, "{ran:?}");
+    // The front of it, to look at: the image is sparse behind.
+    let file = world.at("sparse");
+    world.ok(&["restore", "v", &file, "-q"]);
+    let mut front = vec![0; 8];
+    File::open(&file)
+        .unwrap()
+        .read_exact_at(&mut front, SLOTS * SLOT - 6)
+        .unwrap();
+    assert_eq!(front, b"w\0w\0w\0\0\0");
 }

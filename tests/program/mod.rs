@@ -5,6 +5,7 @@ mod export;
 mod extents;
 mod failures;
 mod forget;
+mod ingest;
 mod kill;
 mod memory;
 mod prune;

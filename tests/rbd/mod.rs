@@ -74,6 +74,40 @@ pub(super) fn stream(header: &DiffHeader, extents: &[(Extent, Vec<u8>)]) -> Vec<
     writer.finish().unwrap()
 }
 
+/// Writes an image and its diffs as a v2 stream; the first is from nothing, each of the others from the one before,
+/// and the last is the image's head.
+pub(super) fn stream_v2(diffs: &[Diff]) -> Vec<u8> {
+    let le = |number: usize| (number as u64).to_le_bytes();
+    let mut stream = b"rbd image v2\nErbd image diffs v2\n".to_vec();
+    stream.extend(le(diffs.len()));
+    for (header, extents) in diffs {
+        stream.extend(b"rbd diff v2\n");
+        for (tag, name) in [(b'f', &header.from), (b't', &header.to)] {
+            if let Some(name) = name {
+                stream.push(tag);
+                stream.extend(le(4 + name.len()));
+                stream.extend(u32::try_from(name.len()).unwrap().to_le_bytes());
+                stream.extend(name);
+            }
+        }
+        stream.push(b's');
+        stream.extend(le(8));
+        stream.extend(header.size.to_le_bytes());
+        for (extent, data) in extents {
+            stream.push(match extent.kind {
+                ExtentKind::Data => b'w',
+                ExtentKind::Zero => b'z',
+            });
+            stream.extend(le(16 + data.len()));
+            stream.extend(extent.offset.to_le_bytes());
+            stream.extend(extent.length.to_le_bytes());
+            stream.extend(data);
+        }
+        stream.push(b'e');
+    }
+    stream
+}
+
 /// Does to an image what `rbd import-diff` does.
 pub(super) fn apply(image: &mut Vec<u8>, (header, extents): &Diff) {
     let at = |offset: u64| usize::try_from(offset).unwrap();

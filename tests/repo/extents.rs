@@ -1,14 +1,14 @@
 //! Images of which a list says what changed: true lists and lying ones, against a plain model.
 
-use cuttlebone::base::Notice;
+use cuttlebone::base::{Notice, Phase};
 use cuttlebone::format::ExtentList;
-use cuttlebone::ops::{self, BackupOptions, BackupReport, Input, Listed, OpsError};
+use cuttlebone::ops::{self, BackupOptions, BackupReport, Context, Input, Listed, OpsError};
 use cuttlebone::storage::{Backend, MemoryBackend};
 use cuttlebone::volume::ImageSource;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{CHUNK, Host, House, Image, SLOT, noise, options};
+use super::{CHUNK, Host, House, Image, SLOT, Watch, noise, options};
 
 const STEP: u64 = CHUNK as u64;
 const ALL: u64 = u64::MAX;
@@ -333,4 +333,27 @@ fn a_refused_list_leaves_the_store_as_it_was() {
     );
     assert_eq!(refused_at(result), 2 << 20);
     assert_eq!(stored(), before);
+}
+
+#[test]
+fn how_far_the_samples_are_can_be_watched() {
+    let (house, host) = house();
+    let image = Image::new(3 * SLOT).with(SLOT, &noise(1, CHUNK));
+    host.back_up(&house, "v", &image).unwrap();
+    let watch = Watch::default();
+    let context = Context {
+        observer: &watch,
+        ..host.context()
+    };
+    // Of 192 chunks one is listed.
+    for (samples, compared) in [(30, 30), (ALL, 191)] {
+        let input = listed(&host, &image, &[(0, 1)], samples);
+        ops::backup(&house.project, input, &options("v"), &context).unwrap();
+        let seen = watch.of(Phase::VerifySample);
+        let last = seen.last().unwrap();
+        assert_eq!(
+            (last.done, last.total),
+            (compared * STEP, Some(compared * STEP))
+        );
+    }
 }

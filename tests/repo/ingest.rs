@@ -1,21 +1,24 @@
 //! RBD diffs into a repository: what Ceph wrote, what fits nothing, and random lines against a plain model.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 
+use cuttlebone::base::Phase;
 use cuttlebone::format::{DiffHeader, DiffWriter};
-use cuttlebone::ops::{self, BackupOptions, BackupReport, DiffSource, OpsError};
+use cuttlebone::ops::{self, BackupOptions, BackupReport, Context, DiffSource, OpsError};
 use cuttlebone::storage::{Backend, FaultBackend, MemoryBackend};
+use cuttlebone::volume::InputFile;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::{Host, House, Image, SLOT, noise, options};
+use super::{BLOCK, Host, House, Image, SLOT, Watch, noise, options};
 use crate::rbd;
 
 /// A diff as a model: where, how long, and noise of this seed or zeros.
-type Extents = Vec<(u64, usize, Option<u8>)>;
+pub(super) type Extents = Vec<(u64, usize, Option<u8>)>;
 
-fn ingest(
+pub(super) fn ingest(
     host: &Host,
     house: &House,
     stream: &[u8],
@@ -25,7 +28,7 @@ fn ingest(
     ops::backup_diff(&house.project, source, options, &host.context())
 }
 
-fn diff(from: Option<&str>, to: Option<&str>, size: u64, extents: &Extents) -> Vec<u8> {
+pub(super) fn diff(from: Option<&str>, to: Option<&str>, size: u64, extents: &Extents) -> Vec<u8> {
     let name = |name: Option<&str>| name.map(|name| name.as_bytes().to_vec());
     let header = DiffHeader {
         from: name(from),
@@ -48,7 +51,7 @@ fn diff(from: Option<&str>, to: Option<&str>, size: u64, extents: &Extents) -> V
     writer.finish().unwrap()
 }
 
-fn apply(image: &mut Image, size: u64, extents: &Extents) {
+pub(super) fn apply(image: &mut Image, size: u64, extents: &Extents) {
     image.resize(size);
     for (offset, len, seed) in extents {
         let bytes = match seed {
@@ -259,11 +262,88 @@ fn a_base_that_does_not_fit_is_refused_and_nothing_is_stored() {
     // It has that snapshot, but with other content.
     let error = refused(&full("a", 3), &options("v"));
     assert!(matches!(error, OpsError::SnapshotTaken { .. }), "{error:?}");
+    // Even where everything is stored again, if it cannot be the same.
+    let larger = diff(None, Some("a"), size + 1, &data);
+    let error = refused(&larger, &super::reread("v"));
+    assert!(matches!(error, OpsError::SnapshotTaken { .. }), "{error:?}");
 
     // What fits, and what is made to.
     take(&step("a", "b"), &with_base(&a, false)).unwrap();
     take(&step("x", "c"), &with_base(&a, true)).unwrap();
     host.check_clean(&house, "what was taken");
+}
+
+/// Whole slots that are cleared, by a diff or by its size, are changes like others.
+#[test]
+fn what_is_cleared_or_cut_off_has_changed() {
+    const CHUNK: u64 = 64 << 10;
+    let (house, host) = (
+        House::init(MemoryBackend::new(), 64 << 10).unwrap(),
+        Host::without_cache(),
+    );
+    let size = 300 * SLOT;
+    // Two chunks in each of four slots, and one at the end.
+    let full: Extents = (0..4)
+        .map(|n| (n * SLOT + 5000, 100_000, Some(1)))
+        .chain([(size - 10, 10, Some(1))])
+        .collect();
+    let changed = |from: Option<&str>, to: &str, size, extents: &Extents| {
+        let stream = diff(from, Some(to), size, extents);
+        let report = ingest(&host, &house, &stream, &options("v"))
+            .unwrap()
+            .remove(0);
+        report.counts.changed / CHUNK
+    };
+    assert_eq!(changed(None, "a", size, &full), 9);
+    let clear: Extents = vec![(SLOT - 1, (2 << 22) + 2, None)];
+    assert_eq!(changed(Some("a"), "b", size, &clear), 4);
+    assert_eq!(changed(Some("b"), "c", 3 * SLOT + 70_000, &Vec::new()), 2);
+    assert_eq!(changed(Some("c"), "d", 5000, &Vec::new()), 4);
+    assert_eq!(changed(Some("d"), "e", size, &Vec::new()), 0);
+    host.check_clean(&house, "cleared");
+}
+
+#[test]
+fn a_snapshot_that_a_stream_has_twice_is_refused() {
+    let (house, host) = (
+        House::init(MemoryBackend::new(), 64 << 10).unwrap(),
+        Host::without_cache(),
+    );
+    let line = [
+        diff(None, Some("a"), SLOT, &vec![(0, 10, Some(1))]),
+        diff(Some("a"), Some("a"), SLOT, &vec![(0, 10, Some(2))]),
+        diff(Some("a"), None, SLOT, &Vec::new()),
+    ];
+    let line = line.map(|diff| rbd::read(&diff).unwrap().remove(0));
+    let error = ingest(&host, &house, &rbd::stream_v2(&line), &options("v")).expect_err("twice");
+    assert!(
+        matches!(&error, OpsError::SnapshotTwice { snapshot, .. } if snapshot == "a"),
+        "{error:?}"
+    );
+    assert!(house.backups().is_empty());
+}
+
+#[test]
+fn how_far_a_look_through_a_file_is_can_be_watched() {
+    let host = Host::without_cache();
+    let path = host.path("diff");
+    let data: Extents = (0..9).map(|n| (n * SLOT, 50_000, Some(1))).collect();
+    let stream = diff(None, Some("a"), 9 * SLOT, &data);
+    std::fs::write(&path, &stream).unwrap();
+    let watch = Watch::default();
+    let source = DiffSource::File(InputFile::open(&path).unwrap());
+    let context = Context {
+        observer: &watch,
+        ..host.context()
+    };
+    ops::examine_diff(&source, &context).unwrap();
+    let seen = watch.of(Phase::InspectDiff);
+    assert_eq!(seen.len(), 9);
+    assert!(seen.is_sorted_by_key(|progress| progress.done));
+    assert!(
+        seen.iter()
+            .all(|progress| progress.total == Some(stream.len() as u64))
+    );
 }
 
 /// What was lost is stored again by the same diffs, and what a diff leaves to its base stays with it.
@@ -388,12 +468,23 @@ fn line_step() -> impl Strategy<Value = Step> {
         })
 }
 
+/// Bytes of the chunks that two images do not have in common.
+fn different_chunks(a: &Image, b: &Image, chunk: usize) -> u64 {
+    let blocks = a.blocks.keys().chain(b.blocks.keys());
+    let different = blocks.filter(|block| a.blocks.get(block) != b.blocks.get(block));
+    let chunks: BTreeSet<u64> = different
+        .map(|block| block * BLOCK / chunk as u64)
+        .collect();
+    chunks.len() as u64 * chunk as u64
+}
+
 fn play(steps: &[Step], keep_size: &[bool], chunk: usize) {
     let (house, host) = (
         House::init(MemoryBackend::new(), chunk).unwrap(),
         Host::with_cache(),
     );
     let mut line: Vec<(String, Image)> = Vec::new();
+    let mut whole = Image::new(0);
     for (number, step) in steps.iter().enumerate() {
         let base = step
             .from
@@ -419,6 +510,9 @@ fn play(steps: &[Step], keep_size: &[bool], chunk: usize) {
         let to = (!step.is_head).then(|| format!("s{number}"));
         let stream = diff(from.as_deref(), to.as_deref(), size, &extents);
         let reports = ingest(&host, &house, &stream, &options("v")).unwrap();
+        let before = base.map_or_else(|| Image::new(0), |(_, image)| image.clone());
+        let changed = different_chunks(&before, &image, chunk);
+        assert_eq!(reports[0].counts.changed, changed, "step {number}");
         let made = house.backup(reports[0].id.unwrap());
         let found = host.restore_image(&house, &made).unwrap();
         assert!(
@@ -430,9 +524,13 @@ fn play(steps: &[Step], keep_size: &[bool], chunk: usize) {
         }
         // The same content has the same root, however it came in.
         if size < 1 << 40 {
-            let whole = host.back_up(&house, "whole", &image).unwrap();
-            assert_eq!(house.backup(whole.id).root, made.root, "step {number}");
-            assert_eq!(whole.chunks_new, 0, "step {number}");
+            let backup = host.back_up(&house, "whole", &image).unwrap();
+            assert_eq!(backup.chunks_new, 0, "step {number}");
+            let backup = house.backup(backup.id);
+            assert_eq!(backup.root, made.root, "step {number}");
+            let changed = different_chunks(&whole, &image, chunk);
+            assert_eq!(backup.record.counts.changed, changed, "step {number}");
+            whole = image;
         }
     }
     host.check_clean(&house, "all steps");

@@ -8,9 +8,11 @@ mod faulty;
 mod forget;
 mod index;
 mod ingest;
+mod ingest_crash;
 mod model;
 mod panics;
 mod prune;
+mod sweep;
 mod walls;
 
 use std::collections::BTreeMap;
@@ -21,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use cuttlebone::base::{Cancel, ChunkSize, Notice, ObjectHash, Observer, Progress};
+use cuttlebone::base::{Cancel, ChunkSize, Notice, ObjectHash, Observer, Phase, Progress};
 use cuttlebone::crypto::KdfParams;
 use cuttlebone::format::SlotInfo;
 use cuttlebone::ops::{
@@ -56,6 +58,29 @@ impl Heard {
     /// What was said since this was last asked.
     fn take(&self) -> Vec<Notice> {
         std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+/// Remembers how far it was.
+#[derive(Default)]
+struct Watch(Mutex<Vec<Progress>>);
+
+impl Observer for Watch {
+    fn progress(&self, progress: Progress) {
+        self.0.lock().unwrap().push(progress);
+    }
+
+    fn notice(&self, _: Notice) {}
+}
+
+impl Watch {
+    /// What was told of this phase.
+    fn of(&self, phase: Phase) -> Vec<Progress> {
+        let all = self.0.lock().unwrap();
+        all.iter()
+            .filter(|told| told.phase == phase)
+            .copied()
+            .collect()
     }
 }
 

@@ -2,51 +2,139 @@
 
 use std::ops::Range;
 
-/// Ranges of bytes within a slot: ascending, apart, none empty.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Coverage(Vec<Range<usize>>);
+use crate::base::SLOT_SIZE;
+
+#[expect(clippy::cast_possible_truncation, reason = "4 MiB")]
+const SLOT: usize = SLOT_SIZE as usize;
+
+/// Ranges take no more memory than a bit for each byte of a slot does.
+const RANGES_MAX: usize = SLOT / 8 / size_of::<Range<usize>>();
+
+/// Ranges of bytes within a slot: ascending, apart, none empty. However many they are, it takes no more than
+/// 512 KiB.
+#[derive(Debug, Clone)]
+pub(super) enum Coverage {
+    /// A few.
+    Ranges(Vec<Range<usize>>),
+    /// Too many to list.
+    Bits(Bits),
+}
+
+impl Default for Coverage {
+    fn default() -> Self {
+        Self::Ranges(Vec::new())
+    }
+}
 
 impl Coverage {
     /// Adds a range that begins where the last one ended, or behind it.
     pub(super) fn push(&mut self, range: Range<usize>) {
-        match self.0.last_mut() {
-            _ if range.is_empty() => {}
-            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-            _ => self.0.push(range),
+        if range.is_empty() {
+            return;
+        }
+        match self {
+            Self::Bits(bits) => bits.set(range),
+            Self::Ranges(ranges) => {
+                if let Some(last) = ranges.last_mut().filter(|last| range.start <= last.end) {
+                    last.end = last.end.max(range.end);
+                } else if ranges.len() < RANGES_MAX {
+                    ranges.push(range);
+                } else {
+                    let mut bits = Bits::new();
+                    for range in ranges.drain(..).chain([range]) {
+                        bits.set(range);
+                    }
+                    *self = Self::Bits(bits);
+                }
+            }
+        }
+    }
+
+    /// The ranges.
+    pub(super) fn ranges(&self) -> Box<dyn Iterator<Item = Range<usize>> + '_> {
+        match self {
+            Self::Ranges(ranges) => Box::new(ranges.iter().cloned()),
+            Self::Bits(bits) => Box::new(bits.ranges()),
         }
     }
 
     /// What chunks of this size it touches, as ranges that begin and end at chunks.
-    pub(super) fn touched(&self, chunk: usize) -> Self {
-        let mut touched = Self::default();
-        for range in &self.0 {
-            touched.push(range.start / chunk * chunk..range.end.next_multiple_of(chunk));
+    pub(super) fn touched(&self, chunk: usize) -> Vec<Range<usize>> {
+        let mut touched: Vec<Range<usize>> = Vec::new();
+        for range in self.ranges() {
+            let (start, end) = (
+                range.start / chunk * chunk,
+                range.end.next_multiple_of(chunk),
+            );
+            match touched.last_mut() {
+                Some(last) if start <= last.end => last.end = end,
+                _ => touched.push(start..end),
+            }
         }
         touched
     }
 
-    /// What of the other it leaves out.
-    pub(super) fn gaps_in(&self, outer: &Self) -> Vec<Range<usize>> {
-        let mut gaps = Vec::new();
-        let mut inner = self.0.iter().peekable();
-        for range in &outer.0 {
-            let mut at = range.start;
-            while let Some(set) = inner.next_if(|set| set.start < range.end) {
-                if at < set.start {
-                    gaps.push(at..set.start);
+    /// What it leaves out of the chunks of this size that it touches, in pieces that each lie in one chunk.
+    pub(super) fn gaps(&self, chunk: usize) -> impl Iterator<Item = Range<usize>> + '_ {
+        let mut end = 0_usize;
+        let pieces = self.ranges().map(Some).chain([None]);
+        let pieces = pieces.flat_map(move |range| {
+            // From one range to the next: what is left of the chunk of the first, and what comes before the
+            // second in its own.
+            let edge = end.next_multiple_of(chunk);
+            match range {
+                None => [end..edge, 0..0],
+                Some(range) => {
+                    let behind = end..edge.min(range.start);
+                    let before = edge.max(range.start / chunk * chunk)..range.start;
+                    end = range.end;
+                    [behind, before]
                 }
-                at = set.end;
             }
-            if at < range.end {
-                gaps.push(at..range.end);
-            }
-        }
-        gaps
+        });
+        pieces.filter(|piece| !piece.is_empty())
+    }
+}
+
+/// The bytes of a slot, a bit each, 64 in a word.
+#[derive(Debug, Clone)]
+pub(super) struct Bits(Vec<u64>);
+
+impl Bits {
+    fn new() -> Self {
+        Self(vec![0; SLOT / 64])
     }
 
-    /// The ranges.
-    pub(super) fn ranges(&self) -> &[Range<usize>] {
-        &self.0
+    fn set(&mut self, range: Range<usize>) {
+        let words = range.start / 64..range.end.div_ceil(64);
+        for (word, first) in self.0[words.clone()].iter_mut().zip(words.start..) {
+            let start = range.start.saturating_sub(first * 64);
+            let len = (range.end - first * 64).min(64) - start;
+            *word |= u64::MAX >> (64 - len) << start;
+        }
+    }
+
+    /// The first byte from `from` on that is set, or that is not; behind the last one if there is none.
+    fn find(&self, from: usize, set: bool) -> usize {
+        let unwanted = if set { 0 } else { u64::MAX };
+        let mut mask = u64::MAX << (from % 64);
+        for (number, word) in (from / 64..).zip(&self.0[from / 64..]) {
+            let found = (word ^ unwanted) & mask;
+            if found != 0 {
+                return number * 64 + found.trailing_zeros() as usize;
+            }
+            mask = u64::MAX;
+        }
+        self.0.len() * 64
+    }
+
+    fn ranges(&self) -> impl Iterator<Item = Range<usize>> + '_ {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let start = self.find(at, true);
+            at = self.find(start, false);
+            (start < at).then_some(start..at)
+        })
     }
 }
 
@@ -55,13 +143,22 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// The same as bits.
+    fn as_bits(coverage: &Coverage) -> Coverage {
+        let mut bits = Bits::new();
+        for range in coverage.ranges() {
+            bits.set(range);
+        }
+        Coverage::Bits(bits)
+    }
+
     proptest! {
         #[test]
         fn chunks_and_gaps_are_those_of_a_plain_count(
-            steps in prop::collection::vec((0usize..20, 0usize..30), 0..12),
+            steps in prop::collection::vec((0usize..100, 0usize..150), 0..12),
             chunk in prop::sample::select(vec![1usize, 4, 16]),
         ) {
-            let mut set = vec![false; 16 * 64];
+            let mut set = vec![false; 16 * 256];
             let mut coverage = Coverage::default();
             let mut at = 0;
             for (skip, len) in steps {
@@ -69,24 +166,50 @@ mod tests {
                 set[at + skip..at + skip + len].fill(true);
                 at += skip + len;
             }
-            let touched = coverage.touched(chunk);
-            let mut wide = vec![false; set.len()];
-            for range in touched.ranges() {
-                prop_assert!(!range.is_empty());
-                wide[range.clone()].fill(true);
-            }
-            for (set, wide) in set.chunks(chunk).zip(wide.chunks(chunk)) {
-                let any = set.contains(&true);
-                prop_assert!(wide.iter().all(|w| *w == any));
-            }
-            let mut gaps = vec![false; set.len()];
-            for gap in coverage.gaps_in(&touched) {
-                prop_assert!(!gap.is_empty());
-                gaps[gap].fill(true);
-            }
-            for at in 0..set.len() {
-                prop_assert_eq!(gaps[at], wide[at] && !set[at]);
+            for coverage in [as_bits(&coverage), coverage] {
+                let mut found = vec![false; set.len()];
+                for range in coverage.ranges() {
+                    prop_assert!(!range.is_empty());
+                    found[range].fill(true);
+                }
+                prop_assert_eq!(&found, &set);
+                let mut wide = vec![false; set.len()];
+                for range in coverage.touched(chunk) {
+                    prop_assert!(!range.is_empty());
+                    wide[range].fill(true);
+                }
+                for (set, wide) in set.chunks(chunk).zip(wide.chunks(chunk)) {
+                    let any = set.contains(&true);
+                    prop_assert!(wide.iter().all(|w| *w == any));
+                }
+                let mut gaps = vec![false; set.len()];
+                for gap in coverage.gaps(chunk) {
+                    prop_assert_eq!(gap.start / chunk, (gap.end - 1) / chunk);
+                    prop_assert!(!gaps[gap.clone()].contains(&true));
+                    gaps[gap].fill(true);
+                }
+                for at in 0..set.len() {
+                    prop_assert_eq!(gaps[at], wide[at] && !set[at]);
+                }
             }
         }
+    }
+
+    #[test]
+    fn more_ranges_than_can_be_listed_are_still_told_apart() {
+        let mut coverage = Coverage::default();
+        let ranges = || (1..SLOT).step_by(3).map(|at| at..at + 1);
+        ranges().for_each(|range| coverage.push(range));
+        assert!(matches!(coverage, Coverage::Bits(_)));
+        assert!(coverage.ranges().eq(ranges()));
+        let touched = coverage.touched(64 << 10);
+        assert_eq!((touched.len(), &touched[0]), (1, &(0..SLOT)));
+        assert_eq!(
+            coverage.gaps(4096).map(|gap| gap.len()).sum::<usize>(),
+            SLOT - ranges().count()
+        );
+        // The last bit is one like the others.
+        coverage.push(SLOT - 2..SLOT);
+        assert_eq!(coverage.ranges().last(), Some(SLOT - 3..SLOT));
     }
 }

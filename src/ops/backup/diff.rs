@@ -12,17 +12,17 @@ use jiff::Timestamp;
 use super::base::{Ancestor, find_base};
 use super::coverage::Coverage;
 use super::image::within;
-use super::patient::Patient;
 use super::protect::Protection;
 use super::slots::{AHEAD, Deal, Hear, Plot, Unsaid, slots_into};
 use super::{BackupOptions, BackupReport, Entry, Packed, Run, Stored, content, load};
 use super::{believe, pack, volume_id};
-use crate::base::{Buffer, Cancel, Notice, ObjectHash, Phase, Progress, SLOT_SIZE};
+use crate::base::{Buffer, Notice, ObjectHash, Phase, Progress, SLOT_SIZE};
 use crate::format::{
     ByteString, Content, ContentKind, DiffHeader, DiffReader, Extent, ExtentKind, RbdImage,
     SourceInfo,
 };
 use crate::ops::diff::{DiffSource, reading};
+use crate::ops::patient::{Patient, or_cancelled};
 use crate::ops::{Context, OpsError};
 use crate::repo::{Backup, Cleared, Index, Project, Records, RunLen, Top};
 
@@ -41,17 +41,8 @@ pub fn backup_diff(
 ) -> Result<Vec<BackupReport>, OpsError> {
     let (name, total) = (source.name(), source.size());
     let origin = source.path();
-    let source: Box<dyn Read + Send> = match source {
-        // A named pipe: nobody knows when somebody writes to it.
-        DiffSource::File(file) if file.size().is_none() => Box::new(file.polled()?),
-        source => Box::new(source),
-    };
     let hung_up = AtomicBool::new(false);
-    let patient = Patient {
-        source,
-        cancel: context.cancel,
-        hung_up: &hung_up,
-    };
+    let patient = Patient::new(source, context.cancel).until(&hung_up);
     let told = Told {
         name: &name,
         total,
@@ -59,16 +50,12 @@ pub fn backup_diff(
         hung_up: &hung_up,
     };
     let result = ingest(project, patient, told, options, context);
-    // An interrupted read is told as what it is.
-    if matches!(result, Err(OpsError::ReadDiff { .. })) {
-        context.cancel.check()?;
-    }
-    result
+    or_cancelled(result, context.cancel)
 }
 
 /// Reads through a diff that lies in a regular file, without its data: whether it is whole is known then
 /// before anything is asked for or stored. Of what can be read only once nothing is said.
-pub fn examine_diff(source: &DiffSource<'_>, cancel: &Cancel) -> Result<(), OpsError> {
+pub fn examine_diff(source: &DiffSource<'_>, context: &Context<'_>) -> Result<(), OpsError> {
     let DiffSource::File(file) = source else {
         return Ok(());
     };
@@ -79,7 +66,12 @@ pub fn examine_diff(source: &DiffSource<'_>, cancel: &Cancel) -> Result<(), OpsE
     let mut reader = DiffReader::open_seekable(stream).map_err(reading(&name))?;
     while reader.next_diff().map_err(reading(&name))?.is_some() {
         while reader.next_extent().map_err(reading(&name))?.is_some() {
-            cancel.check()?;
+            context.cancel.check()?;
+            context.observer.progress(Progress {
+                phase: Phase::InspectDiff,
+                done: reader.offset(),
+                total: file.size(),
+            });
         }
     }
     Ok(())
@@ -140,6 +132,13 @@ fn ingest(
                 index
             }
         };
+        let named_twice = |member: &Member<'_>| member.header.to == header.to;
+        if members.iter().any(named_twice) {
+            return Err(OpsError::SnapshotTwice {
+                name: name.to_owned(),
+                snapshot: ByteString::from(&header.to.unwrap_or_default()[..]).to_string(),
+            });
+        }
         members.push(line.member(index, &mut protection, &mut reader, header, base)?);
     }
     context.cancel.check()?;
@@ -236,6 +235,11 @@ impl<'a> Line<'a> {
         }
         let started = Timestamp::now();
         let taken = self.taken(&header);
+        let as_large = |backup: &&Backup| backup.record.content.size == header.size;
+        if !taken.iter().any(as_large) {
+            // Nothing that follows could make it the same.
+            self.not_taken(&header, &taken)?;
+        }
         let options = BackupOptions {
             // What the volume has already need not be stored to be compared with it; unless it is to be
             // made good.
@@ -254,12 +258,8 @@ impl<'a> Line<'a> {
         let root = content(self.project, &packed.stored).root;
         let same = |backup: &&&Backup| backup.record.content.root == root;
         let existing = taken.iter().rev().find(same).copied();
-        if let (None, Some(other), Some(to)) = (existing, taken.last(), &header.to) {
-            return Err(OpsError::SnapshotTaken {
-                volume: self.options.volume.clone(),
-                snapshot: ByteString::from(&to[..]).to_string(),
-                backup: other.id.to_string(),
-            });
+        if existing.is_none() {
+            self.not_taken(&header, &taken)?;
         }
         let existing = existing.or_else(|| self.same_head(&header).filter(|b| same(&b)));
         // Its tree was not stored again, and the next diff builds on it.
@@ -282,6 +282,18 @@ impl<'a> Line<'a> {
         let is_of = |backup: &&Backup| backup.snapshot() == Some(&to);
         let backups = self.records.of_volume(&self.options.volume);
         backups.filter(is_of).collect()
+    }
+
+    /// Fails if these are backups of the snapshot that a diff leads to, with other content.
+    fn not_taken(&self, header: &DiffHeader, taken: &[&Backup]) -> Result<(), OpsError> {
+        match (&header.to, taken.last()) {
+            (Some(to), Some(other)) => Err(OpsError::SnapshotTaken {
+                volume: self.options.volume.clone(),
+                snapshot: ByteString::from(&to[..]).to_string(),
+                backup: other.id.to_string(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// The volume's newest backup, if it is of the image's head as the diff is.

@@ -5,18 +5,17 @@
 
 use std::io::Read;
 use std::ops::Range;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
 use super::coverage::Coverage;
 use super::image::{Extents, deal_slots, planting, still_the_same};
-use super::patient::Patient;
 use super::sample::verify;
 use super::slots::{Deal, Plot, Unsaid, slots_into};
 use super::{Run, Stored, source_info};
 use crate::base::{Buffer, Cancel, Notice, SLOT_SIZE};
 use crate::format::{ContentKind, ExtentList, SourceInfo};
 use crate::ops::diff::DiffSource;
+use crate::ops::patient::Patient;
 use crate::ops::{Context, OpsError};
 use crate::repo::{Backup, Project, Top};
 use crate::volume::ImageSource;
@@ -43,11 +42,7 @@ pub fn read_extents(source: DiffSource<'_>, cancel: &Cancel) -> Result<ExtentLis
     let whole = if source.size().is_some_and(too_long) {
         Ok(())
     } else {
-        let patient = Patient {
-            source,
-            cancel,
-            hung_up: &AtomicBool::new(false),
-        };
+        let patient = Patient::new(source, cancel);
         let read = patient.take(limit as u64 + 1).read_to_end(&mut text);
         if read.is_ok() && !too_long(text.len() as u64) {
             return ExtentList::parse(&text).map_err(|source| OpsError::NotAList { name, source });
@@ -128,7 +123,7 @@ pub(super) fn listed_into(
     let fill = |slot: u64, coverage: &Coverage, _: Extents, buf: &mut Buffer| {
         for range in coverage.ranges() {
             let offset = slot * SLOT_SIZE + range.start as u64;
-            read_padded(run, image, offset, &mut buf[range.clone()])?;
+            read_padded(run, image, offset, &mut buf[range])?;
         }
         Ok(())
     };

@@ -5,7 +5,6 @@ mod coverage;
 mod diff;
 mod image;
 mod listed;
-mod patient;
 mod protect;
 mod sample;
 mod slots;

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use super::Run;
 use super::image::still_the_same;
 use super::listed::{Listed, read_padded};
-use crate::base::{BlobId, Buffer, is_zero};
+use crate::base::{BlobId, Buffer, Phase, Progress, is_zero};
 use crate::crypto::random;
 use crate::format::ExtentList;
 use crate::ops::OpsError;
@@ -35,6 +35,7 @@ pub(super) fn verify(
         top,
         slot: None,
         buf: Buffer::new(run.project.chunk_size.usize()),
+        total: listed.samples.min(left_out.count),
     };
     if listed.samples >= left_out.count {
         let gaps = left_out.gaps.into_iter();
@@ -138,6 +139,8 @@ struct Comparison<'a> {
     /// The slot of the base that was asked for last.
     slot: Option<(u64, Vec<Option<BlobId>>)>,
     buf: Buffer,
+    /// How many chunks are to be compared.
+    total: u64,
 }
 
 impl Comparison<'_> {
@@ -158,7 +161,12 @@ impl Comparison<'_> {
                 len: (self.buf.len() as u64).min(image.size() - offset),
             });
         }
-        run.tally.verified.fetch_add(1, Ordering::Relaxed);
+        let done = run.tally.verified.fetch_add(1, Ordering::Relaxed) + 1;
+        run.context.observer.progress(Progress {
+            phase: Phase::VerifySample,
+            done: done * self.buf.len() as u64,
+            total: Some(self.total.saturating_mul(self.buf.len() as u64)),
+        });
         Ok(())
     }
 

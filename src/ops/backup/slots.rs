@@ -14,7 +14,8 @@ use crate::ops::OpsError;
 use crate::ops::in_order::InOrder;
 use crate::ops::pipeline::tell;
 use crate::repo::{
-    ChunkFetcher, ChunkRef, ErrorKind, ImageTree, NodeStore, PackedNodes, Sealed, Top, slot_chunks,
+    ChunkFetcher, ChunkRef, ErrorKind, ImageTree, NodeStore, PackedNodes, Sealed, Top,
+    count_chunks, slot_chunks,
 };
 
 /// Slots that wait for each thread, so that none has to wait for one.
@@ -221,13 +222,13 @@ impl<'a> Merger<'a> {
         let (run, chunk_size) = (self.run, self.chunk_size);
         let before = self.base_chunks(slot)?;
         let touched = coverage.touched(chunk_size);
-        self.complete(slot, coverage, &touched, &before, buf)?;
+        self.complete(slot, coverage, &before, buf)?;
         let mut now = match self.plot.unsaid {
             Unsaid::Base => before.clone(),
             Unsaid::Zeros => vec![None; before.len()],
         };
         let mut chunks = Vec::new();
-        for range in touched.ranges() {
+        for range in touched {
             for start in range.clone().step_by(chunk_size) {
                 let (number, place) = (start / chunk_size, start..start + chunk_size);
                 let plain = &buf[place.clone()];
@@ -274,22 +275,20 @@ impl<'a> Merger<'a> {
         &mut self,
         slot: u64,
         coverage: &Coverage,
-        touched: &Coverage,
         before: &[Option<BlobId>],
         buf: &mut [u8],
     ) -> Result<(), OpsError> {
-        let gaps = coverage.gaps_in(touched);
+        let chunk_size = self.chunk_size;
         if self.plot.unsaid == Unsaid::Zeros {
-            for gap in gaps {
+            for gap in coverage.gaps(chunk_size) {
                 buf[gap].fill(0);
             }
             return Ok(());
         }
-        let chunk_size = self.chunk_size;
         let start = slot * SLOT_SIZE;
         let mut lacking = vec![false; before.len()];
-        for gap in &gaps {
-            lacking[gap.start / chunk_size..gap.end.div_ceil(chunk_size)].fill(true);
+        for gap in coverage.gaps(chunk_size) {
+            lacking[gap.start / chunk_size] = true;
         }
         let mut wanted = Vec::new();
         for (number, id) in before.iter().enumerate() {
@@ -303,17 +302,10 @@ impl<'a> Merger<'a> {
             self.before.resize(buf.len());
             self.fetcher.fetch(&wanted, start, &mut self.before)?;
         }
-        for gap in gaps {
-            // A gap may reach from one chunk into the next; of each the base has or has not.
-            let mut at = gap.start;
-            while at < gap.end {
-                let number = at / chunk_size;
-                let end = gap.end.min((number + 1) * chunk_size);
-                match before[number] {
-                    Some(_) => buf[at..end].copy_from_slice(&self.before[at..end]),
-                    None => buf[at..end].fill(0),
-                }
-                at = end;
+        for gap in coverage.gaps(chunk_size) {
+            match before[gap.start / chunk_size] {
+                Some(_) => buf[gap.clone()].copy_from_slice(&self.before[gap]),
+                None => buf[gap].fill(0),
             }
         }
         Ok(())
@@ -353,6 +345,7 @@ fn plant(
                 Done::Zeros(slots) => slots.clone(),
             };
             if zeros_between {
+                count_cleared(run, plot, next_slot..slots.start)?;
                 tree.clear(next_slot, slots.start)?;
             }
             match done {
@@ -367,7 +360,10 @@ fn plant(
                     };
                     tree.set(slot, id)?;
                 }
-                Done::Zeros(_) => tree.clear(slots.start, slots.end)?,
+                Done::Zeros(_) => {
+                    count_cleared(run, plot, slots.clone())?;
+                    tree.clear(slots.start, slots.end)?;
+                }
             }
             next_slot = slots.end;
             planted(next_slot);
@@ -378,6 +374,26 @@ fn plant(
     if zeros_between {
         tree.clear(next_slot, slots)?;
     }
+    // What is cut off is gone as well.
+    let from = if zeros_between { next_slot } else { slots };
+    count_cleared(run, plot, from..u64::MAX)?;
     planted(slots);
     Ok(tree.finish()?)
+}
+
+/// Counts as changed what the base has in slots that are gone, or zeros without having been read.
+fn count_cleared(run: &Run<'_>, plot: &Plot, slots: Range<u64>) -> Result<(), OpsError> {
+    let Some(base) = plot.base.filter(|_| !slots.is_empty()) else {
+        return Ok(());
+    };
+    match count_chunks(run.blobs, base, &slots) {
+        Ok(chunks) => {
+            let bytes = chunks * u64::from(run.project.chunk_size.bytes());
+            run.tally.changed.fetch_add(bytes, Ordering::Relaxed);
+            Ok(())
+        }
+        // What is lost and not wanted is no reason to fail.
+        Err(error) if error.kind() == ErrorKind::Damaged => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }

@@ -7,6 +7,7 @@ use crate::base::{CHUNK_SIZE_DEFAULT, Cancelled, Phase, Progress, SLOT_SIZE, is_
 use crate::format::{
     DiffError, DiffHeader, DiffReader, DiffVersion, Extent, ExtentKind, ImageDescription,
 };
+use crate::ops::patient::{Patient, or_cancelled};
 use crate::ops::{Context, OpsError};
 
 /// Data is looked for zeros by blocks of this size, aligned to the image.
@@ -86,6 +87,7 @@ pub fn inspect_diff(
         Ok(()) => Ok(report),
         Err(Stop::Cancelled(cancelled)) => Err(cancelled.into()),
         Err(Stop::Diff(error)) => match reading(&name)(error) {
+            error @ OpsError::ReadDiff { .. } => or_cancelled(Err(error), context.cancel),
             OpsError::DamagedDiff { source, .. } => {
                 report.bytes = source.offset;
                 report.damage = Some(source);
@@ -127,7 +129,7 @@ impl Look<'_> {
         report: &mut DiffReport,
         each: &mut dyn FnMut(&DiffSight<'_>) -> Result<(), Cancelled>,
     ) -> Result<(), Stop> {
-        let mut reader = DiffReader::open(source)?;
+        let mut reader = DiffReader::open(Patient::new(source, self.context.cancel))?;
         report.version = Some(reader.version());
         if let Some(image) = reader.image() {
             each(&DiffSight::Image(image, reader.diffs()))?;

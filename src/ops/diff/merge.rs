@@ -11,6 +11,7 @@ use crate::format::{
     DiffBase, DiffError, DiffErrorKind, DiffHeader, DiffReader, DiffVersion, DiffWriter, Extent,
     ExtentKind,
 };
+use crate::ops::patient::{Patient, or_cancelled};
 use crate::ops::{Context, OpsError};
 use crate::volume::VolumeError;
 
@@ -45,7 +46,8 @@ pub fn merge_diffs(
     to: DiffOutput<'_>,
     context: &Context<'_>,
 ) -> Result<MergeReport, OpsError> {
-    to.fill(|output, name| merge(sources, output, name, context))
+    let merged = to.fill(|output, name| merge(sources, output, name, context));
+    or_cancelled(merged, context.cancel)
 }
 
 fn merge(
@@ -184,7 +186,7 @@ impl<'a> Stack<'a> {
 /// Adds the diffs of a stream to others.
 fn open<'a>(
     source: DiffSource<'a>,
-    context: &Context<'_>,
+    context: &Context<'a>,
     layers: &mut Vec<Layer<'a>>,
 ) -> Result<(), OpsError> {
     let name = source.name();
@@ -192,7 +194,7 @@ fn open<'a>(
         DiffSource::File(file) => Some(file.clone()),
         DiffSource::Stream(..) => None,
     };
-    let input: Box<dyn Read + 'a> = Box::new(source);
+    let input: Box<dyn Read + 'a> = Box::new(Patient::new(source, context.cancel));
     let mut reader = DiffReader::open(input).map_err(reading(&name))?;
     if reader.version() == DiffVersion::V1 {
         layers.push(Layer::new(name, reader)?);

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use crate::format::ByteString;
 use crate::volume::InputFile;
 
-/// A diff stream to read.
+/// A diff stream to read. A read that fails with `WouldBlock` is tried again, unless the operation is to stop.
 pub enum DiffSource<'a> {
     /// A file, a device or a named pipe.
     File(InputFile),

@@ -128,7 +128,12 @@ impl Index<'_> {
             .flat_map(|row| row.superseded.iter().copied())
             .collect();
         let before = std::mem::replace(&mut seen.listed, now.listed.clone());
-        let all_count = before.difference(&then).all(|name| now.counts(name));
+        // One that came since and stands for others may have taken away names that came and went since, too.
+        let is_new =
+            |row: &SegmentRow| !before.contains(&row.name) && now.listed.contains(&row.name);
+        let replaces = |row: &SegmentRow| is_new(row) && !row.superseded.is_empty();
+        let all_count =
+            before.difference(&then).all(|name| now.counts(name)) && !now.rows.iter().any(replaces);
         let (mut named, mut lost, mut news) = (HashSet::new(), HashSet::new(), !all_count);
         for row in &now.rows {
             let packs = row.packs.iter().copied();

@@ -1,0 +1,165 @@
+#!/usr/bin/env python3
+"""Times what cuttlebone does with RBD diffs, and prints medians.
+
+  benches/diffs.py [--sizes 8G,16T] [--used 1000] [--days 3] [--change 400] [--reps 3] [--work DIR]
+
+For each size of the volume it makes a full diff of USED MiB and one for each of DAYS days of CHANGE MiB, half of it
+pages of 4 KiB here and there, half of it new files. Cuttlebone takes in the full diff and then each day, exports
+what the days have changed, and merges all diffs into one. What was exported and merged is taken in again, and must
+be the same to the byte. The diffs of all sizes have the same data, only farther apart: what they cost should
+not follow the size.
+
+Needs room in --work for about four times USED and all CHANGEs. Everything is in the page cache, and nothing waits
+to be written, when a step starts. CPU and peak memory are the kernel's figures (wait4).
+"""
+import argparse
+import json
+import os
+import random
+import shutil
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+
+from peers import HERE, MIB, Cuttlebone, run, size, table, warm
+
+EXTENT = 4 * MIB
+PAGE = 4096
+SUFFIX = {"M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def parse_size(text):
+    return int(text[:-1]) * SUFFIX[text[-1]]
+
+
+class Diff:
+    """Writes a stream as `rbd export-diff` does."""
+
+    def __init__(self, path, start, end, volume):
+        self.file = open(path, "wb")
+        self.file.write(b"rbd diff v1\n")
+        for tag, name in ((b"f", start), (b"t", end)):
+            if name:
+                self.file.write(tag + struct.pack("<I", len(name)) + name.encode())
+        self.file.write(b"s" + struct.pack("<Q", volume))
+
+    def data(self, offset, data):
+        self.file.write(b"w" + struct.pack("<QQ", offset, len(data)) + data)
+
+    def close(self):
+        self.file.write(b"e")
+        self.file.close()
+
+
+def content(source, length):
+    """Half of it compresses well, half of it not at all, a page each."""
+    page = (b"%08x the quick brown fox jumps over the lazy dog\n" % source.getrandbits(32)) * (PAGE // 52)
+    data = bytearray(source.randbytes(length))
+    for at in range(0, length - PAGE + 1, 2 * PAGE):
+        data[at:at + len(page)] = page
+    return bytes(data)
+
+
+def make(directory, volume, used, days, change):
+    """The diffs, oldest first. Places are chosen as in a volume of 2 USED, and drawn apart by whole extents."""
+    places = 2 * used * MIB // EXTENT
+    stretch = max(1, volume // (places * EXTENT))
+    source = random.Random(1)
+    taken = sorted(source.sample(range(places), used * MIB // EXTENT))
+    paths = [f"{directory}/0.diff"]
+    diff = Diff(paths[0], None, "day0", volume)
+    for place in taken:
+        diff.data(place * stretch * EXTENT, content(source, EXTENT))
+    diff.close()
+    for day in range(1, days + 1):
+        paths.append(f"{directory}/{day}.diff")
+        diff = Diff(paths[-1], f"day{day - 1}", f"day{day}", volume)
+        files = set(source.sample(range(places), change * MIB // 2 // EXTENT))
+        # Pages of a database: all in a fifth of what is used.
+        database = [place for place in taken[:max(1, len(taken) // 5)] if place not in files]
+        slots = len(database) * (EXTENT // PAGE)
+        pages = {}
+        for number in source.sample(range(slots), min(slots, change * MIB // 2 // PAGE)):
+            pages.setdefault(database[number // (EXTENT // PAGE)], []).append(number % (EXTENT // PAGE))
+        for place in sorted(files | pages.keys()):
+            begin = place * stretch * EXTENT
+            if place in files:
+                diff.data(begin, content(source, EXTENT))
+            for page in sorted(pages.get(place, [])):
+                diff.data(begin + page * PAGE, source.randbytes(PAGE))
+        diff.close()
+    return paths
+
+
+def same(program, one, other):
+    """Whether two backups have the same content."""
+    ran = subprocess.run(["cuttlebone", "--json", "-q", "compare", one, other], env=program.env, capture_output=True,
+                         text=True, check=True)
+    return json.loads(ran.stdout.splitlines()[-1])["identical"]
+
+
+def repetition(work, volume, paths):
+    program = Cuttlebone(work)
+    program.start()
+    run(["cuttlebone", "-q", "init"], program)
+    newest = f"day{len(paths) - 1}"
+    exported, merged = f"{program.dir}/exported.diff", f"{program.dir}/merged.diff"
+    ingest = ["cuttlebone", "-q", "backup", "--volume", "v", "--diff"]
+    steps = [(f"day {number}" if number else "full", [*ingest, path], path) for number, path in enumerate(paths)]
+    steps += [
+        ("export", ["cuttlebone", "-q", "diff", "export", "--from", "v@day0", f"v@{newest}", "-o", exported], None),
+        ("merge", ["cuttlebone", "-q", "diff", "merge", *paths, "-o", merged], None),
+    ]
+    results = {}
+    for step, command, read in steps:
+        for path in [read] if read else paths:
+            warm(path)
+        os.sync()
+        results[step] = dict(run(command, program), repository=size(program.repo))
+    # The same by other ways.
+    for name, diffs in (("exported", [paths[0], exported]), ("merged", [merged])):
+        for path in diffs:
+            run(["cuttlebone", "-q", "backup", "--volume", name, "--diff", path], program)
+        if not same(program, f"v@{newest}", f"{name}@{newest}"):
+            sys.exit(f"what was {name} is not what was taken in")
+    shutil.rmtree(program.dir)
+    print(f"  {volume}: " + ", ".join(f"{n} {r['wall']:.2f} s" for n, r in results.items()), file=sys.stderr, flush=True)
+    return results
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", default="8G,16T")
+    parser.add_argument("--used", type=int, default=1000)
+    parser.add_argument("--days", type=int, default=3)
+    parser.add_argument("--change", type=int, default=400)
+    parser.add_argument("--reps", type=int, default=3)
+    parser.add_argument("--work")
+    args = parser.parse_args()
+    sizes = args.sizes.split(",")
+    os.environ["PATH"] = f"{HERE}/../target/release:" + os.environ["PATH"]
+    with tempfile.TemporaryDirectory(dir=args.work) as work:
+        all_results = {volume: [] for volume in sizes}
+        for volume in sizes:
+            directory = f"{work}/diffs"
+            os.makedirs(directory)
+            paths = make(directory, parse_size(volume), args.used, args.days, args.change)
+            lengths = ", ".join(f"{os.path.getsize(path) / 1e6:.0f}" for path in paths)
+            print(f"{volume}: diffs of {lengths} MB", file=sys.stderr, flush=True)
+            for _ in range(args.reps):
+                all_results[volume].append(repetition(work, volume, paths))
+            shutil.rmtree(directory)
+    rows = [["step", "volume", "wall s", "CPU s", "peak MiB", "repository MiB"]]
+    for step in all_results[sizes[0]][0]:
+        for volume in sizes:
+            def median(key):
+                return statistics.median(result[step][key] for result in all_results[volume])
+            rows.append([step, volume, f"{median('wall'):.2f}", f"{median('cpu'):.2f}", f"{median('rss') / MIB:.0f}",
+                         f"{median('repository') / MIB:.1f}"])
+    table(rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,230 @@
+//! `backup --diff` when things go wrong: a disk that fills, a pipe that breaks, one that nobody writes to.
+
+use std::fs;
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use cuttlebone::format::{DiffHeader, DiffWriter};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{World, finish, until, wait};
+use crate::volume::device::Small;
+use crate::volume::{noise, run};
+
+const MIB: usize = 1 << 20;
+const QUICKLY: Duration = Duration::from_secs(10);
+
+/// A diff whose data begins at byte 1000 of an image of 300 MiB.
+fn diff(from: Option<&str>, to: &str, data: &[u8]) -> Vec<u8> {
+    let name = |name: &str| name.as_bytes().to_vec();
+    let header = DiffHeader {
+        from: from.map(name),
+        to: Some(name(to)),
+        size: 300 << 20,
+        protected: None,
+    };
+    let mut writer = DiffWriter::new(Vec::new(), &header).unwrap();
+    for (number, piece) in (0..).zip(data.chunks(4 * MIB)) {
+        let offset = 1000 + number * (4 << 20);
+        writer.extent(offset, piece.len() as u64).unwrap();
+        writer.data(piece).unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+/// The image that such diffs lead to.
+fn image(pieces: &[&[u8]]) -> Vec<u8> {
+    let mut image = vec![0; 300 * MIB];
+    for piece in pieces {
+        image[1000..1000 + piece.len()].copy_from_slice(piece);
+    }
+    image
+}
+
+fn fifo(world: &World) -> String {
+    let fifo = world.at("fifo");
+    let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
+    assert!(made.success());
+    fifo
+}
+
+#[test]
+fn a_disk_that_fills_is_named_and_room_is_all_it_takes() {
+    let Some(disk) = Small::new("90m") else {
+        eprintln!("skipped: file systems cannot be mounted here");
+        return;
+    };
+    let mut world = World::new();
+    world.set("CUTTLEBONE_REPOSITORY", disk.path().join("repo"));
+    world.ok(&["init", "-q"]);
+    let (small, large) = (noise(1, MIB), noise(2, 200 * MIB));
+    let first = world.write("first", &diff(None, "a", &small));
+    let second = world.write("second", &diff(Some("a"), "b", &large));
+    let ingest = |diff| ["backup", "--volume", "v", "--diff", diff];
+    world.ok(&ingest(&first));
+    let mount = disk.path().to_str().unwrap();
+    let piped = ["backup", "--volume", "v", "--diff", "-"];
+    let from_file = world.run(&ingest(&second));
+    let from_pipe = world.run_with_stdin(&piped, fs::File::open(&second).unwrap());
+    for ran in [from_file, from_pipe] {
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        for expected in [
+            "error: could not store",
+            mount,
+            "free of 90.0 MiB",
+            "make room",
+        ] {
+            assert!(ran.stderr.contains(expected), "{expected}: {}", ran.stderr);
+        }
+    }
+    world.is_clean();
+    assert_eq!(world.json(&["list"]).len(), 1);
+    world.restores("v", &world.write("image", &image(&[&small])));
+
+    run("mount", &["-o", "remount,size=400m", mount]).unwrap();
+    let summary = world.json_one(&ingest(&second), "summary");
+    let new = summary["bytes_new"].as_u64().unwrap();
+    assert!(new <= 168 << 20, "what was stored is used: {summary}");
+    assert!(summary["existing"].is_null(), "{summary}");
+    world.restores("v", &world.write("image", &image(&[&small, &large])));
+    world.is_clean();
+}
+
+/// As when `rbd export-diff` fails on the way: what it wrote until then is a proper beginning.
+#[test]
+fn a_pipe_that_breaks_is_21_and_commits_nothing() {
+    let world = World::new();
+    let data = noise(3, 20 * MIB);
+    let (first, second) = (noise(4, MIB), diff(Some("a"), "b", &data));
+    world.ok(&[
+        "backup",
+        "--volume",
+        "v",
+        "--diff",
+        &world.write("first", &diff(None, "a", &first)),
+    ]);
+    let piped = ["backup", "--volume", "v", "--diff", "-"];
+    let feed = |stream: &[u8]| {
+        let mut child = world.command(&piped).stdin(Stdio::piped()).spawn().unwrap();
+        let mut pipe = child.stdin.take().unwrap();
+        let stream = stream.to_vec();
+        let feeder = thread::spawn(move || pipe.write_all(&stream));
+        let ran = finish(child, &piped);
+        // A stream that is refused early need not be taken to its end.
+        let _ = feeder.join().unwrap();
+        ran
+    };
+    // Within the header, behind it, within data, before the end.
+    for cut in [20, 40, 9 * MIB, second.len() - 1] {
+        let ran = feed(&second[..cut]);
+        assert_eq!(ran.code, Some(21), "{cut}: {ran:?}");
+        for expected in [
+            "the RBD diff standard input is damaged",
+            "it is cut short ",
+            &format!("(byte {cut})"),
+            "next: nothing of it was used; see whether what wrote it failed",
+        ] {
+            assert!(ran.stderr.contains(expected), "{expected}: {}", ran.stderr);
+        }
+        assert_eq!(world.json(&["list"]).len(), 1);
+    }
+    let ran = feed(b"");
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.stderr.contains("it is empty"), "{}", ran.stderr);
+    world.is_clean();
+
+    feed(&second).ok(&piped);
+    world.restores("v", &world.write("image", &image(&[&first, &data])));
+    world.restores("v@a", &world.write("image", &image(&[&first])));
+    let told = feed(&second).ok(&piped);
+    assert!(told.contains("already"), "{told}");
+    assert_eq!(world.json(&["list"]).len(), 2);
+}
+
+#[test]
+fn a_pipe_that_nobody_writes_to_is_interrupted_at_once() {
+    let world = World::new();
+    let fifo = fifo(&world);
+    let diff = world.write("diff", &diff(None, "a", b"data"));
+    let disk = world.write("disk", b"data");
+    let merged = world.at("merged");
+    for (source, words) in [
+        (&fifo[..], &["backup", "--volume", "v", "--diff", &fifo][..]),
+        (
+            &fifo,
+            &["backup", &disk, "--volume", "v", "--extents", &fifo],
+        ),
+        (&fifo, &["diff", "inspect", &fifo]),
+        ("-", &["diff", "inspect", "-"]),
+        (&fifo, &["diff", "merge", &diff, &fifo, "-o", &merged]),
+        ("-", &["diff", "merge", "-", &diff, "-o", &merged]),
+    ] {
+        let mut child = world.command(words).stdin(Stdio::piped()).spawn().unwrap();
+        let pipe = child.stdin.take();
+        // It has opened what it reads.
+        let open = format!("/proc/{}/fd", child.id());
+        let reads =
+            |link: fs::DirEntry| link.path().read_link().is_ok_and(|to| to.ends_with(source));
+        until(&mut child, || {
+            source == "-" || fs::read_dir(&open).is_ok_and(|links| links.flatten().any(reads))
+        });
+        thread::sleep(Duration::from_millis(300));
+        kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+        let ended = wait(&mut child, QUICKLY).unwrap_or_else(|| unreachable!("{words:?}"));
+        assert_eq!(ended.code(), Some(130), "{words:?}");
+        drop(pipe);
+        assert!(!world.path("merged").exists());
+    }
+    assert_eq!(world.ok(&["list"]), "no backups\n");
+}
+
+#[test]
+fn a_pipe_that_somebody_writes_to_late_is_waited_for() {
+    let world = World::new();
+    let fifo = fifo(&world);
+    let data = noise(5, 5 * MIB);
+    let words = ["backup", "--volume", "v", "--diff", &fifo];
+    let child = world.start(&words);
+    let stream = diff(None, "a", &data);
+    let writer = {
+        let fifo = fifo.clone();
+        thread::spawn(move || {
+            // Longer than a read waits.
+            thread::sleep(Duration::from_millis(500));
+            let mut fifo = fs::OpenOptions::new().write(true).open(fifo).unwrap();
+            for piece in stream.chunks(2 * MIB) {
+                fifo.write_all(piece).unwrap();
+                thread::sleep(Duration::from_millis(250));
+            }
+        })
+    };
+    finish(child, &words).ok(&words);
+    writer.join().unwrap();
+    world.restores("v", &world.write("image", &image(&[&data])));
+}
+
+#[test]
+fn names_that_steer_a_terminal_or_fill_it_do_neither() {
+    let world = World::new();
+    let long = "x y ".repeat(1024);
+    let steering = world.write("first", &diff(None, "\u{1b}[2J\n", b"a"));
+    let long_name = world.write("second", &diff(None, &long, b"b"));
+    let next = world.write("third", &diff(Some("\u{9b}2J"), "c", b"c"));
+    for diff in [&steering, &long_name] {
+        world.ok(&["backup", "--volume", "v", "--diff", diff]);
+    }
+    let told = world.fails(&["backup", "--volume", "v", "--diff", &next], 20);
+    assert!(told.contains("of the snapshot “\u{fffd}2J”"), "{told}");
+    assert!(
+        told.contains("there are: \u{fffd}[2J\u{fffd}, x y x"),
+        "{told}"
+    );
+    assert!(
+        told.contains(&format!("--from-snap '{long}' POOL")),
+        "{told}"
+    );
+    assert!(!told.contains(['\u{1b}', '\u{9b}']), "{told}");
+    assert_eq!(told.matches(&long).count(), 1, "{told}");
+}

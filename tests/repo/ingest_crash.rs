@@ -1,0 +1,149 @@
+//! The store dies, or fails, at every single call while RBD diffs are taken in: a diff between two snapshots, and
+//! a whole image with its snapshots. Taken in again, they are what they should be, and nothing is there twice.
+
+use cuttlebone::ops::{BackupOptions, OpsError};
+use cuttlebone::repo::Backup;
+
+use super::ingest::{Extents, apply, diff, ingest};
+use super::sweep::{Work, deaths, failures, lose_each_write, sweep};
+use super::{Host, House, Image, SLOT, options, reread};
+use crate::rbd;
+
+/// Streams, and the images that they lead to.
+struct Streams {
+    full: Vec<u8>,
+    step: Vec<u8>,
+    line: Vec<u8>,
+    /// By volume and snapshot; the image's head has no name.
+    images: Vec<(&'static str, Option<&'static str>, Image)>,
+}
+
+impl Streams {
+    fn new() -> Self {
+        let mut images = Vec::new();
+        let mut lead = |volume, from: Option<&'static str>, to, size, extents: &Extents| {
+            let base = images
+                .iter()
+                .find(|(of, name, _)| *of == volume && from.is_some() && *name == from);
+            let mut image = base.map_or_else(
+                || Image::new(0),
+                |(.., image): &(_, _, Image)| image.clone(),
+            );
+            apply(&mut image, size, extents);
+            images.push((volume, to, image));
+            diff(from, to, size, extents)
+        };
+        let full = lead(
+            "disk",
+            None,
+            Some("a"),
+            SLOT + 200_000,
+            &vec![(5, 9000, Some(1)), (SLOT + 100_000, 9000, Some(2))],
+        );
+        // Parts of chunks, a chunk that becomes zero, an end within what was data.
+        let step = lead(
+            "disk",
+            Some("a"),
+            Some("b"),
+            SLOT + 104_000,
+            &vec![(4000, 3000, Some(3)), (8192, 4096, None)],
+        );
+        let line = [
+            lead(
+                "line",
+                None,
+                Some("x"),
+                2 * SLOT,
+                &vec![(SLOT - 3000, 6000, Some(4))],
+            ),
+            // A slot that is cleared as a whole, and an end within another.
+            lead(
+                "line",
+                Some("x"),
+                None,
+                SLOT + 1500,
+                &vec![(0, 4 << 20, None), (SLOT, 300, Some(5))],
+            ),
+        ];
+        let line = line.map(|diff| rbd::read(&diff).unwrap().remove(0));
+        Self {
+            full,
+            step,
+            line: rbd::stream_v2(&line),
+            images,
+        }
+    }
+
+    /// How many chunks were new.
+    fn ingest(
+        &self,
+        host: &Host,
+        house: &House,
+        options: impl Fn(&str) -> BackupOptions,
+    ) -> Result<u64, OpsError> {
+        let step = ingest(host, house, &self.step, &options("disk"))?;
+        let line = ingest(host, house, &self.line, &options("line"))?;
+        Ok(step
+            .iter()
+            .chain(&line)
+            .map(|made| made.counts.chunks_new)
+            .sum())
+    }
+}
+
+impl Work for Streams {
+    const CHUNK: usize = 4 << 10;
+    const BEFORE: usize = 1;
+    const MADE: usize = 3;
+    const AGAIN: bool = false;
+
+    fn prepare(&self, host: &Host, house: &House) {
+        ingest(host, house, &self.full, &options("disk")).unwrap();
+    }
+
+    fn run(&self, host: &Host, house: &House) -> Result<u64, OpsError> {
+        self.ingest(host, house, options)
+    }
+
+    fn mend(&self, host: &Host, house: &House) -> Result<(), OpsError> {
+        self.ingest(host, house, reread).map(drop)
+    }
+
+    fn restores(&self, host: &Host, house: &House, backup: &Backup) -> Result<bool, OpsError> {
+        let found = host.restore_image(house, backup)?;
+        let snapshot = backup.snapshot().map(ToString::to_string);
+        let is_of = |(volume, name, _): &&(&str, Option<&str>, Image)| {
+            *volume == backup.record.volume.name && *name == snapshot.as_deref()
+        };
+        Ok(self
+            .images
+            .iter()
+            .find(is_of)
+            .is_some_and(|(.., image)| *image == found))
+    }
+}
+
+#[test]
+fn a_store_that_dies_at_any_call_while_diffs_are_taken_in() {
+    let calls = sweep(&Streams::new(), false, deaths);
+    assert!(calls > 30, "{calls} calls are too few to tell much");
+}
+
+#[test]
+fn a_store_that_dies_at_any_call_while_a_host_with_a_cache_takes_diffs_in() {
+    let calls = sweep(&Streams::new(), true, deaths);
+    assert!(calls > 30, "{calls} calls are too few to tell much");
+}
+
+#[test]
+fn a_store_that_fails_any_write_of_a_diff() {
+    let writes = sweep(&Streams::new(), false, failures);
+    assert!(writes > 15, "{writes} writes are too few to tell much");
+    assert_eq!(sweep(&Streams::new(), true, failures), writes);
+}
+
+#[test]
+fn a_store_that_loses_any_one_write_of_a_diff_in_a_crash() {
+    let damaged = lose_each_write(&Streams::new());
+    assert!(damaged > 0, "a lost chunk is not made up for");
+}

@@ -1,0 +1,230 @@
+//! The instrument of crash tests: work that is spoiled at every single call, and what must hold afterwards.
+
+use std::collections::HashSet;
+use std::fs;
+
+use cuttlebone::base::{BlobId, ObjectHash};
+use cuttlebone::format::BlobKind;
+use cuttlebone::ops::OpsError;
+use cuttlebone::repo::{Backup, BlobReader, ImageReader, Index, read_listing};
+use cuttlebone::storage::{ErrorKind as Failure, Fault, FaultBackend, MemoryBackend, Moment, Plan};
+
+use super::{Heard, Host, House, is_damage};
+
+/// What is backed up before the fault, and what while it comes.
+pub(super) trait Work {
+    /// Of the project, in bytes.
+    const CHUNK: usize;
+    /// Backups that are there before.
+    const BEFORE: usize;
+    /// Backups that are made.
+    const MADE: usize;
+    /// Whether those are made once more when the work is done again, even if they are there.
+    const AGAIN: bool;
+
+    /// Makes the backups that are there before.
+    fn prepare(&self, host: &Host, house: &House);
+
+    /// Makes the backups. How many chunks were new.
+    fn run(&self, host: &Host, house: &House) -> Result<u64, OpsError>;
+
+    /// The same, made good whatever was lost.
+    fn mend(&self, host: &Host, house: &House) -> Result<(), OpsError>;
+
+    /// Whether a backup restores to what it is of; if it does not restore, why.
+    fn restores(&self, host: &Host, house: &House, backup: &Backup) -> Result<bool, OpsError>;
+}
+
+/// The chunks in all packs that segments name.
+fn indexed(house: &House) -> HashSet<BlobId> {
+    let heard = Heard::default();
+    let index = Index::in_memory(&house.project, &heard).unwrap();
+    let mut ids = HashSet::new();
+    index
+        .each_pack(|pack| {
+            if pack.contents.kind == BlobKind::Chunk {
+                ids.extend(pack.contents.blobs().map(|blob| blob.id));
+            }
+            Ok(())
+        })
+        .unwrap();
+    ids
+}
+
+/// The chunks in all packs that the host's journal notes and the store has.
+fn noted(host: &Host, house: &House) -> HashSet<BlobId> {
+    let Some(cache) = &host.cache else {
+        return HashSet::new();
+    };
+    let project = &house.project;
+    let directory = cache
+        .join(project.repository.to_string())
+        .join(project.id.to_string());
+    let mut ids = HashSet::new();
+    let Ok(journal) = fs::read_to_string(directory.join("index-0.pending")) else {
+        return ids;
+    };
+    for line in journal.lines() {
+        let pack: ObjectHash = line.parse().unwrap();
+        if let Ok(listing) = read_listing(project, pack, None)
+            && listing.contents.kind == BlobKind::Chunk
+        {
+            ids.extend(listing.contents.blobs().map(|blob| blob.id));
+        }
+    }
+    ids
+}
+
+/// The chunks that the backups from this number on are made of.
+fn wanted(house: &House, from: usize) -> HashSet<BlobId> {
+    let heard = Heard::default();
+    let index = Index::in_memory(&house.project, &heard).unwrap();
+    let blobs = BlobReader::new(&index);
+    let mut ids = HashSet::new();
+    for backup in &house.backups()[from..] {
+        ImageReader::new(&blobs, backup)
+            .each_chunk(|chunk| {
+                ids.insert(chunk.id);
+                Ok(())
+            })
+            .unwrap();
+    }
+    ids
+}
+
+/// A store with the backups that are there before.
+fn prepared<W: Work>(work: &W) -> MemoryBackend {
+    let store = MemoryBackend::new();
+    let house = House::init(store.clone(), W::CHUNK).unwrap();
+    work.prepare(&Host::without_cache(), &house);
+    assert_eq!(house.backups().len(), W::BEFORE);
+    store
+}
+
+/// Every committed backup is whole, and those from this number on are what they should be.
+fn all_whole(work: &impl Work, host: &Host, house: &House, from: usize, when: &str) {
+    host.check_clean(house, when);
+    for backup in &house.backups()[from..] {
+        assert!(work.restores(host, house, backup).unwrap(), "{when}");
+    }
+}
+
+/// Runs the work with the fault, crashes, and looks at what is left. Whether the fault came.
+fn crash_once<W: Work>(
+    work: &W,
+    base: &MemoryBackend,
+    wanted: &HashSet<BlobId>,
+    with_cache: bool,
+    plan: Plan,
+) -> bool {
+    let when = format!("{plan:?}, cache: {with_cache}");
+    let store = FaultBackend::holding(base);
+    let mut host = Host::without_cache();
+    host.threads = 1;
+    if with_cache {
+        host.cache = Some(host.path("cache"));
+    }
+    store.set_plan(plan);
+    let ran = House::open(store.clone(), &host.heard)
+        .map_err(OpsError::from)
+        .and_then(|house| work.run(&host, &house));
+    if store.is_planned() {
+        return false;
+    }
+    // A lost copy or answer can be survived; that is no reason to go on as if all were well.
+    let store = store.crash();
+    let house = House::open(store.clone(), &host.heard).unwrap();
+    all_whole(work, &Host::without_cache(), &house, 0, &when);
+    let committed = house.backups().len();
+    assert!(committed >= W::BEFORE, "{when}: what was there is there");
+    assert!(
+        committed == W::BEFORE + W::MADE || ran.is_err(),
+        "{when}: what was reported is there"
+    );
+
+    let held: HashSet<_> = indexed(&house)
+        .union(&noted(&host, &house))
+        .copied()
+        .collect();
+    let missing = wanted.difference(&held).count() as u64;
+    let new = work.run(&host, &house).unwrap();
+    assert_eq!(new, missing, "{when}: stored is what was not there");
+    let there = if W::AGAIN { committed } else { W::BEFORE };
+    assert_eq!(house.backups().len(), there + W::MADE, "{when}");
+    all_whole(work, &host, &house, committed, &when);
+    true
+}
+
+/// Spoils one call after the other until none is left; how many there were.
+pub(super) fn sweep<W: Work>(work: &W, with_cache: bool, plans: impl Fn(u64) -> Vec<Plan>) -> u64 {
+    let base = prepared(work);
+    let whole = base.copy();
+    let house = House::open(whole, &Heard::default()).unwrap();
+    work.run(&Host::without_cache(), &house).unwrap();
+    let wanted = wanted(&house, W::BEFORE);
+    for n in 1.. {
+        let came = plans(n)
+            .into_iter()
+            .map(|plan| crash_once(work, &base, &wanted, with_cache, plan))
+            .fold(false, |some, came| some | came);
+        if !came {
+            return n - 1;
+        }
+    }
+    unreachable!("a sweep ends behind the last call")
+}
+
+/// The store dies at this call.
+pub(super) fn deaths(n: u64) -> Vec<Plan> {
+    [Moment::Before, Moment::After]
+        .map(|moment| Plan::at(n, Fault::Die(moment)))
+        .to_vec()
+}
+
+/// This write fails in one way or another.
+pub(super) fn failures(n: u64) -> Vec<Plan> {
+    [
+        Fault::Tear,
+        Fault::Fail(Failure::Full),
+        Fault::FailAfter(Failure::Io),
+    ]
+    .map(|fault| Plan::at_write(n, fault))
+    .to_vec()
+}
+
+/// A store that lies about what is durable loses one object. Nobody can make up for a chunk, but it is told,
+/// and every other object has a second life. How many backups suffered, all in all.
+pub(super) fn lose_each_write<W: Work>(work: &W) -> u64 {
+    let base = prepared(work);
+    let mut damaged = 0;
+    for n in 1.. {
+        let when = format!("write {n} lost");
+        let store = FaultBackend::holding(&base);
+        store.set_plan(Plan::at_write(n, Fault::Volatile));
+        let host = Host::without_cache();
+        let house = House::open(store.clone(), &host.heard).unwrap();
+        work.run(&host, &house).unwrap();
+        if store.is_planned() {
+            break;
+        }
+        let house = House::open(store.crash(), &host.heard).unwrap();
+        let backups = house.backups();
+        let (report, _) = host.check(&house, true);
+        for (number, backup) in backups.iter().enumerate() {
+            let affected = report.backups_affected.contains(&backup.id);
+            match work.restores(&host, &house, backup) {
+                Ok(right) => assert!(right && !affected, "{when}: backup {number}"),
+                Err(error) => {
+                    assert!(is_damage(&error) && affected, "{when}: {error:?}");
+                    assert!(number >= W::BEFORE, "{when}: what was durable before stays");
+                    damaged += 1;
+                }
+            }
+        }
+        work.mend(&host, &house).unwrap();
+        for backup in &house.backups()[W::BEFORE..] {
+            assert!(work.restores(&host, &house, backup).unwrap(), "{when}");
+        }
+    }
+    damaged
+}
