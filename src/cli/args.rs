@@ -667,7 +667,9 @@ mod tests {
             ("forget x --utc", ErrorKind::ArgumentConflict),
             ("forget --force --keep-last 1", ErrorKind::ArgumentConflict),
             ("forget --force", ErrorKind::MissingRequiredArgument),
-            ("prune", ErrorKind::InvalidSubcommand),
+            ("prune --max-unused 120%", ErrorKind::ValueValidation),
+            ("prune --grace soon", ErrorKind::ValueValidation),
+            ("prune x", ErrorKind::UnknownArgument),
         ] {
             assert_eq!(parse(line).err(), Some(error), "{line}");
         }
