@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::base::{ByteSize, ChunkSize};
 
-use super::keep::KeepArgs;
+use super::keep::ForgetArgs;
 use super::prune::PruneLimits;
 use super::request::Compression;
 
@@ -409,32 +409,6 @@ pub(crate) enum Format {
     Raw,
     /// A full diff for “rbd import-diff” onto an empty image
     RbdDiff,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ForgetArgs {
-    /// Remove these: an id or its beginning, VOLUME, or VOLUME~N
-    #[arg(value_name = "BACKUP")]
-    pub(crate) backups: Vec<String>,
-    /// Only of this volume; can be given more than once
-    #[arg(long = "volume", value_name = "NAME", conflicts_with = "backups")]
-    pub(crate) volumes: Vec<String>,
-    /// Say what would be kept and removed, and why, but remove nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// Let days begin in UTC, not in the local time zone
-    #[arg(long, conflicts_with = "backups")]
-    pub(crate) utc: bool,
-    /// Remove a BACKUP even if it is protected
-    #[arg(long, requires = "backups", conflicts_with = "policy")]
-    pub(crate) force: bool,
-    /// Free the space too, as “prune” does
-    #[arg(long)]
-    pub(crate) prune: bool,
-    #[command(flatten)]
-    pub(crate) keep: KeepArgs,
-    #[command(flatten, next_help_heading = "How to prune (with --prune)")]
-    pub(crate) limits: PruneLimits,
 }
 
 #[derive(Debug, Subcommand)]

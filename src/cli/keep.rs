@@ -1,10 +1,37 @@
-//! The options of `forget` that say what to keep, and the policy that they make.
+//! The options of `forget`, and the policy that those make which say what to keep.
 
 use clap::Args;
 
+use super::prune::PruneLimits;
 use crate::ops::{Count, LabelMatch, Period, Policy, Rule, Span};
 
 const POLICY: &str = "What to keep (N can be “unlimited”; a SPAN is such as 2y5m7d3h)";
+
+#[derive(Debug, Args)]
+pub(crate) struct ForgetArgs {
+    /// Remove these: an id or its beginning, VOLUME, or VOLUME~N
+    #[arg(value_name = "BACKUP")]
+    pub(crate) backups: Vec<String>,
+    /// Only of this volume; can be given more than once
+    #[arg(long = "volume", value_name = "NAME", conflicts_with = "backups")]
+    pub(crate) volumes: Vec<String>,
+    /// Say what would be kept and removed, and why, but remove nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Let days begin in UTC, not in the local time zone
+    #[arg(long, conflicts_with = "backups")]
+    pub(crate) utc: bool,
+    /// Remove a BACKUP even if it is protected
+    #[arg(long, requires = "backups", conflicts_with = "policy")]
+    pub(crate) force: bool,
+    /// Free the space too, as “prune” does
+    #[arg(long)]
+    pub(crate) prune: bool,
+    #[command(flatten)]
+    pub(crate) keep: KeepArgs,
+    #[command(flatten, next_help_heading = "How to prune (with --prune)")]
+    pub(crate) limits: PruneLimits,
+}
 
 /// The rules of a policy.
 #[expect(

@@ -14,11 +14,12 @@ use crate::ops::Policy;
 
 use super::access::{Access, Settings, scheme};
 use super::args::{
-    CacheCommand, Cli, Command, DiffCommand, ForgetArgs, Format, KdfArgs, KeyCommand,
-    NewPasswordArgs, RestoreArgs, Top,
+    CacheCommand, Cli, Command, DiffCommand, Format, KdfArgs, KeyCommand, NewPasswordArgs,
+    RestoreArgs, Top,
 };
 use super::environment::Environment;
 use super::failure::Failure;
+use super::keep::ForgetArgs;
 use super::prune::PruneLimits;
 
 /// Everything one run of the program has to know.

@@ -70,6 +70,7 @@ fn help_of_every_command_fits_80_columns() {
         "backup",
         "diff merge",
         "forget",
+        "prune",
         "key add",
         "cache rebuild",
         "repo key passwd",
@@ -80,7 +81,7 @@ fn help_of_every_command_fits_80_columns() {
             "{command} not in {seen:?}"
         );
     }
-    for later in ["prune", "repair", "project"] {
+    for later in ["repair", "project"] {
         assert!(!seen.iter().any(|path| path == later), "{later}");
     }
 }
@@ -203,6 +204,7 @@ fn every_command_has_a_manual_page() {
         "-key-test",
         "-list",
         "-man",
+        "-prune",
         "-repo",
         "-restore",
         "-show",
