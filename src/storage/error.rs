@@ -13,6 +13,7 @@ pub enum Operation {
     Size,
     List,
     Delete,
+    Tidy,
 }
 
 impl fmt::Display for Operation {
@@ -24,6 +25,7 @@ impl fmt::Display for Operation {
             Self::Size => "look at",
             Self::List => "list",
             Self::Delete => "delete",
+            Self::Tidy => "remove leftovers from",
         })
     }
 }

@@ -27,7 +27,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::{Backend, ErrorKind, Listed, MemoryBackend, Name, Operation, StorageError};
 
@@ -44,7 +44,7 @@ pub struct Plan {
 pub enum Calls {
     /// Every call.
     All,
-    /// Those that change the store: puts and deletes.
+    /// Those that change the store: puts, deletes, and removing leftovers.
     Writes,
 }
 
@@ -119,12 +119,30 @@ pub struct FaultBackend {
 struct State {
     live: MemoryBackend,
     durable: MemoryBackend,
-    /// Halves of objects that were torn, which have no name.
-    torn: Vec<Vec<u8>>,
+    torn: Vec<Torn>,
     plan: Option<Plan>,
     dead: bool,
     calls: u64,
     log: Vec<Call>,
+}
+
+/// Half of an object that nobody can see.
+#[derive(Debug, Clone)]
+struct Torn {
+    /// What it would have been.
+    name: Name,
+    half: Vec<u8>,
+    since: SystemTime,
+}
+
+impl Torn {
+    fn is_leftover(&self, directory: &str, age: Duration) -> bool {
+        let below = match self.name.directory().strip_prefix(directory) {
+            Some(rest) => directory.is_empty() || rest.is_empty() || rest.starts_with('/'),
+            None => false,
+        };
+        below && self.since.elapsed().is_ok_and(|elapsed| elapsed >= age)
+    }
 }
 
 impl FaultBackend {
@@ -176,7 +194,8 @@ impl FaultBackend {
     /// Halves of objects that [`Fault::Tear`] left behind.
     #[must_use]
     pub fn torn(&self) -> Vec<Vec<u8>> {
-        self.lock().torn.clone()
+        let state = self.lock();
+        state.torn.iter().map(|torn| torn.half.clone()).collect()
     }
 
     /// What would be found after a crash now: a store of its own, without a plan and with no calls made.
@@ -273,7 +292,11 @@ impl FaultBackend {
             };
             match fault {
                 Some(Fault::Tear) => {
-                    state.torn.push(half.to_vec());
+                    state.torn.push(Torn {
+                        name: name.clone(),
+                        half: half.to_vec(),
+                        since: SystemTime::now(),
+                    });
                     Ok(())
                 }
                 Some(Fault::Volatile) => put(&state.live, &whole),
@@ -373,5 +396,18 @@ impl Backend for FaultBackend {
             }
         };
         self.call(call, true, work, |()| 0)
+    }
+
+    fn remove_leftovers(&self, directory: &str, age: Duration) -> Result<u64, StorageError> {
+        let call = Call::new(Operation::Tidy, directory, 0);
+        let work = |state: &mut State, fault: Option<Fault>| {
+            if let Some(Fault::Tear | Fault::TearVisible) = fault {
+                return Ok(0);
+            }
+            let before = state.torn.len();
+            state.torn.retain(|torn| !torn.is_leftover(directory, age));
+            Ok((before - state.torn.len()) as u64)
+        };
+        self.call(call, true, work, |_| 0)
     }
 }

@@ -8,6 +8,7 @@
 //! meanwhile, or it is moved, objects still go where the others are.
 
 mod disk;
+mod leftovers;
 mod write;
 
 use std::collections::HashSet;
@@ -22,7 +23,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 
-use super::{Backend, ErrorKind, Listed, Name, Operation, StorageError};
+use super::{Backend, ErrorKind, Listed, Name, Operation, StorageError, temporary};
 
 /// A store in a directory. Files get the mode 0400 and directories 0700.
 ///
@@ -262,6 +263,14 @@ impl Backend for LocalBackend {
         self.remove(name)
             .map_err(|source| self.failed(Operation::Delete, name.as_str(), source))
     }
+
+    fn remove_leftovers(&self, directory: &str, age: Duration) -> Result<u64, StorageError> {
+        if !directory.is_empty() && Name::new(directory).is_err() {
+            return Ok(0);
+        }
+        leftovers::remove(&self.root, directory, age)
+            .map_err(|source| self.failed(Operation::Tidy, directory, source))
+    }
 }
 
 /// A file without a name of its own yet. Dropped before it is published, it is removed.
@@ -274,8 +283,7 @@ struct Temporary<'a> {
 
 impl<'a> Temporary<'a> {
     fn create(directory: &'a OwnedFd) -> io::Result<Self> {
-        let random = getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?;
-        let name = format!(".tmp-{random:016x}");
+        let name = temporary::new_name()?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         // Whoever makes a file may write it, whatever its mode; so it is never writable by its name,
         // and file systems that know no modes have nothing to refuse later.

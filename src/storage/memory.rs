@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::{Backend, ErrorKind, Listed, Name, Operation, StorageError};
 
@@ -151,5 +151,10 @@ impl Backend for MemoryBackend {
             Some(_) => Ok(()),
             None => Err(self.failed(ErrorKind::NotFound, Operation::Delete, name)),
         }
+    }
+
+    /// A put is whole at once, so there never are any.
+    fn remove_leftovers(&self, _directory: &str, _age: Duration) -> Result<u64, StorageError> {
+        Ok(0)
     }
 }

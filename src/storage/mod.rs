@@ -14,6 +14,7 @@ mod fault;
 mod local;
 mod memory;
 mod name;
+mod temporary;
 
 pub use error::{ErrorKind, Operation, StorageError};
 pub use fault::{Call, Calls, Fault, FaultBackend, Moment, Plan};
@@ -22,7 +23,7 @@ pub use memory::MemoryBackend;
 pub use name::{InvalidName, Name};
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// An object as a listing shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +70,12 @@ pub trait Backend: Send + Sync {
 
     /// Deletes the object; durable when it returns. That there is none is [`ErrorKind::NotFound`].
     fn delete(&self, name: &Name) -> Result<(), StorageError>;
+
+    /// Removes what uploads that died left below a directory, at any depth, and tells how many there were;
+    /// none if there is no such directory. The empty string is the whole store. Only what nobody has written
+    /// to for longer than `age`, by the store's clock, and nothing that is not this store's own temporary
+    /// file. An upload that rests for longer than `age` fails, so choose one that no upload rests for.
+    fn remove_leftovers(&self, directory: &str, age: Duration) -> Result<u64, StorageError>;
 }
 
 /// Shared by several owners, it is the same store.
@@ -107,5 +114,9 @@ impl<B: Backend + ?Sized> Backend for Arc<B> {
 
     fn delete(&self, name: &Name) -> Result<(), StorageError> {
         (**self).delete(name)
+    }
+
+    fn remove_leftovers(&self, directory: &str, age: Duration) -> Result<u64, StorageError> {
+        (**self).remove_leftovers(directory, age)
     }
 }

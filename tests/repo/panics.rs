@@ -93,6 +93,11 @@ impl Backend for Panicking {
         self.calls.burn();
         self.store.delete(name)
     }
+
+    fn remove_leftovers(&self, directory: &str, age: Duration) -> Result<u64, StorageError> {
+        self.calls.burn();
+        self.store.remove_leftovers(directory, age)
+    }
 }
 
 /// An observer with a fuse.

@@ -33,6 +33,7 @@ macro_rules! contract {
                 listings_during_puts_show_whole_objects
                 every_valid_name_serves
                 errors_say_what_and_where
+                removing_leftovers_takes_no_object
             );
         }
     )* };
@@ -338,4 +339,30 @@ fn errors_say_what_and_where(store: &dyn Backend) {
         assert_eq!((error.operation, error.object.as_str()), (operation, "a/b"));
         assert_eq!(error.location, store.location());
     }
+}
+
+/// Nor what is being put meanwhile.
+fn removing_leftovers_takes_no_object(store: &dyn Backend) {
+    let all = ["a", "b/1", "b/2/3", "tmp-0123456789abcdef"];
+    for object in all {
+        store.put(&name(object), &[b"1"]).unwrap();
+    }
+    for directory in ["", "b", "b/2", "d", "a", "b/", "/", "..", "../b", "B"] {
+        let removed = store.remove_leftovers(directory, Duration::ZERO).unwrap();
+        assert_eq!(removed, 0, "{directory}");
+    }
+    thread::scope(|scope| {
+        let putting = scope.spawn(|| {
+            for i in 0..50 {
+                let object = name(&format!("c/{}/{i}", i % 5));
+                store.put(&object, &[&[1; 3000]]).unwrap();
+            }
+        });
+        while !putting.is_finished() {
+            let hour = Duration::from_hours(1);
+            assert_eq!(store.remove_leftovers("", hour).unwrap(), 0);
+        }
+    });
+    assert_eq!(store.list("c").unwrap().len(), 50);
+    assert_eq!(names(store, "b"), ["b/1", "b/2/3"]);
 }

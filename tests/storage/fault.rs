@@ -191,3 +191,20 @@ fn copies_go_their_own_ways_and_clones_together() {
     assert_eq!(names(&fault, ""), ["a"]);
     assert_eq!(names(&fault.crash(), ""), ["a"]);
 }
+
+#[test]
+fn what_was_torn_is_left_over() {
+    let store = FaultBackend::new();
+    for object in ["a/b/1", "a/2", "ab/3"] {
+        store.set_plan(Plan::at(1, Fault::Tear));
+        store.put(&name(object), &[b"1234"]).unwrap_err();
+    }
+    store.take_log();
+    let store = store.crash();
+    let hour = Duration::from_hours(1);
+    assert_eq!(store.remove_leftovers("", hour).unwrap(), 0);
+    assert_eq!(store.remove_leftovers("a", Duration::ZERO).unwrap(), 2);
+    assert_eq!(store.torn().len(), 1);
+    assert_eq!(store.remove_leftovers("", Duration::ZERO).unwrap(), 1);
+    assert_eq!(store.take_log()[1].operation, Operation::Tidy);
+}

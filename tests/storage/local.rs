@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
 
 use cuttlebone::storage::{Backend, ErrorKind, LocalBackend, Operation};
 
@@ -203,6 +204,60 @@ fn what_is_forbidden_is_denied() {
     assert_eq!(kind(store.list("")), denied);
     set("a", 0o700);
     assert_eq!(tree(place.path()), ["a", "a/b"]);
+}
+
+#[test]
+fn leftovers_are_removed_once_they_are_old() {
+    let place = tempfile::tempdir().unwrap();
+    let at = |path: &str| place.path().join(path);
+    let store = LocalBackend::open(place.path()).unwrap();
+    store.put(&name("a/b/c"), &[b"1"]).unwrap();
+    fs::create_dir_all(at("lost+found")).unwrap();
+    fs::create_dir_all(at("a/.tmp-00000000000000dd")).unwrap();
+    let day = Duration::from_hours(24);
+    let leave = |path: &str, hours| {
+        let file = fs::File::create_new(at(path)).unwrap();
+        let then = SystemTime::now() - Duration::from_hours(hours);
+        file.set_modified(then).unwrap();
+    };
+    for old in [
+        ".tmp-00000000000000aa",
+        "a/.tmp-00000000000000aa",
+        "a/b/.tmp-00000000000000aa",
+        "a/b/.tmp-00000000000000bb",
+    ] {
+        leave(old, 25);
+    }
+    leave("a/b/.tmp-00000000000000cc", 23);
+    // Made by somebody else.
+    for stray in [
+        "a/.tmp-1",
+        "a/.tmp-00000000000000aa~",
+        "lost+found/.tmp-00000000000000aa",
+        "a/old",
+    ] {
+        leave(stray, 1000);
+    }
+    symlink("nowhere", at("a/.tmp-00000000000000ee")).unwrap();
+    let rest = [
+        "a",
+        "a/.tmp-00000000000000aa~",
+        "a/.tmp-00000000000000dd",
+        "a/.tmp-00000000000000ee",
+        "a/.tmp-1",
+        "a/b",
+        "a/b/.tmp-00000000000000cc",
+        "a/b/c",
+        "a/old",
+        "lost+found",
+        "lost+found/.tmp-00000000000000aa",
+    ];
+
+    assert_eq!(store.remove_leftovers("a/b", day).unwrap(), 2);
+    assert_eq!(store.remove_leftovers("", day).unwrap(), 2);
+    assert_eq!(tree(place.path()), rest);
+    assert_eq!(store.remove_leftovers("", day).unwrap(), 0);
+    assert_eq!(store.remove_leftovers("a", day / 2).unwrap(), 1);
 }
 
 /// A file system of one MiB, as long as it lives.
