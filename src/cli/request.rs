@@ -12,13 +12,14 @@ use std::path::{Path, PathBuf};
 use crate::base::{ByteSize, ChunkSize};
 use crate::ops::Policy;
 
-use super::access::{Access, Settings, scheme};
+use super::access::{Access, Settings};
 use super::args::{
     CacheCommand, Cli, Command, DiffCommand, ForgetArgs, Format, KdfArgs, KeyCommand,
     NewPasswordArgs, RestoreArgs, Top,
 };
 use super::environment::Environment;
 use super::failure::Failure;
+use super::location::scheme;
 
 /// Everything one run of the program has to know.
 #[derive(Debug)]

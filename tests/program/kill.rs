@@ -21,10 +21,10 @@ const KILLS: u32 = 30;
 const QUICKLY: Duration = Duration::from_secs(10);
 
 /// Numbers that differ from run to run; the seed is told, so that a failure can be looked into.
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let seed = u64::from(now.subsec_nanos()) | 1;
         eprintln!("seed {seed}");
@@ -32,7 +32,7 @@ impl Random {
     }
 
     /// Up to `most`.
-    fn next(&mut self, most: u64) -> u64 {
+    pub(super) fn next(&mut self, most: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

@@ -8,6 +8,7 @@ mod forget;
 mod kill;
 mod memory;
 mod real_image;
+mod sftp;
 mod terminal;
 mod workflow;
 
