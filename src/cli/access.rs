@@ -1,20 +1,28 @@
 //! How to behave and which repository to use: what all commands have in common.
 
 use std::ffi::{OsStr, OsString};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::args::Globals;
 use super::environment::Environment;
 use super::failure::{Code, Failure};
+use super::globals::Globals;
+use super::location::Location;
 use super::output::Amount;
 use super::password::PasswordOptions;
 use super::request::plain_name;
+use super::words;
+use crate::base::ByteSize;
+use crate::storage::{Limits, Rate};
 
 const THREADS_DEFAULT_MAX: NonZeroUsize = NonZeroUsize::new(4).expect("not zero");
 /// With more of them the budget for bytes under way would not reach.
 const THREADS_MAX: NonZeroUsize = NonZeroUsize::new(16).expect("not zero");
+const CONNECTIONS_DEFAULT: NonZeroUsize = NonZeroUsize::new(2).expect("not zero");
+/// A server takes some ten at a time from those who are not logged in yet (`MaxStartups`).
+const CONNECTIONS_MAX: NonZeroUsize = NonZeroUsize::new(8).expect("not zero");
+const PATIENCE_DEFAULT: NonZeroU64 = NonZeroU64::new(60).expect("not zero");
 const DEFAULT_PROJECT: &str = "default";
 
 /// How the program behaves, whatever it does.
@@ -32,16 +40,56 @@ pub(crate) struct Settings {
 #[derive(Debug)]
 pub(crate) struct Access {
     pub(crate) location: Location,
+    pub(crate) transport: Transport,
     pub(crate) project: String,
     pub(crate) password: PasswordOptions,
     pub(crate) cache_dir: PathBuf,
 }
 
-/// Where a repository lies.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Location {
-    /// A directory; absolute.
-    Local(PathBuf),
+/// How to get to a repository.
+#[derive(Debug)]
+pub(crate) struct Transport {
+    /// What connects to a server, as words of a command.
+    pub(crate) ssh: Vec<OsString>,
+    pub(crate) connections: NonZeroUsize,
+    /// For how long a server may be silent.
+    pub(crate) patience: Duration,
+    pub(crate) limits: Limits,
+}
+
+impl Transport {
+    fn new(globals: &Globals) -> Result<Self, Failure> {
+        let ssh = match globals.ssh_command.as_deref().map(words::split) {
+            None => vec!["ssh".into()],
+            Some(Some(words)) if !words.is_empty() => words.into_iter().map(Into::into).collect(),
+            Some(_) => {
+                return Err(Failure::usage("--ssh-command is no command")
+                    .hint("give the program and its options, such as 'ssh -i /root/.ssh/backup'"));
+            }
+        };
+        let patience = globals.timeout.unwrap_or(PATIENCE_DEFAULT);
+        Ok(Self {
+            ssh,
+            connections: globals
+                .connections
+                .unwrap_or(CONNECTIONS_DEFAULT)
+                .min(CONNECTIONS_MAX),
+            patience: Duration::from_secs(patience.get()),
+            limits: Limits {
+                upload: rate("--limit-upload", globals.limit_upload)?,
+                download: rate("--limit-download", globals.limit_download)?,
+            },
+        })
+    }
+}
+
+fn rate(option: &str, limit: Option<ByteSize>) -> Result<Rate, Failure> {
+    match limit.map(|limit| NonZeroU64::new(limit.0)) {
+        None => Ok(Rate::default()),
+        Some(Some(bytes)) => Ok(Rate::new(bytes)),
+        Some(None) => Err(Failure::usage(format!("{option} is 0"))
+            .hint("give a number of bytes a second, such as 20M, or leave it out")),
+    }
 }
 
 impl Settings {
@@ -88,6 +136,7 @@ fn interval(fps: &OsStr) -> Result<Duration, Failure> {
 
 impl Access {
     pub(super) fn new(globals: Globals, environment: &Environment) -> Result<Self, Failure> {
+        let transport = Transport::new(&globals)?;
         let location = match globals.repo {
             Some(repo) => repo,
             None => repository_of(environment)?,
@@ -105,6 +154,7 @@ impl Access {
         plain_name("project", &project)?;
         Ok(Self {
             location: Location::parse(&location)?,
+            transport,
             project,
             password: PasswordOptions {
                 file: globals.password_file,
@@ -161,45 +211,4 @@ fn cache_dir_of(environment: &Environment) -> Result<PathBuf, Failure> {
             Failure::usage("there is no home directory to keep the cache in")
                 .hint("name a directory with --cache-dir or in CUTTLEBONE_CACHE_DIR")
         })
-}
-
-impl Location {
-    /// A relative path is taken from the current directory, now.
-    fn parse(text: &OsStr) -> Result<Self, Failure> {
-        if let Some(scheme) = scheme(text) {
-            return Err(Failure::usage(format!(
-                "this version cannot use the repository “{}”: it knows no “{scheme}:”",
-                text.display()
-            ))
-            .hint("supported is a directory, such as /srv/backup (or ./a:b if there is a colon)"));
-        }
-        if text.is_empty() {
-            return Err(Failure::usage("the repository's location is empty")
-                .hint("say where it is with --repo or in CUTTLEBONE_REPOSITORY"));
-        }
-        std::path::absolute(text).map(Self::Local).map_err(|error| {
-            Failure::new(Code::Failed, "could not find out the current directory")
-                .caused_by(Some(&error))
-        })
-    }
-}
-
-impl std::fmt::Display for Location {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Local(path) => path.display().fmt(f),
-        }
-    }
-}
-
-/// What stands before the colon in `scheme:rest`, if it looks like a scheme.
-pub(super) fn scheme(text: &OsStr) -> Option<&str> {
-    let bytes = text.as_encoded_bytes();
-    let end = bytes.iter().position(|&byte| byte == b':')?;
-    let scheme = str::from_utf8(&bytes[..end]).ok()?;
-    let looks_so = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-        && scheme
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
-    looks_so.then_some(scheme)
 }

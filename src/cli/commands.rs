@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use super::access::{Access, Location};
+use super::access::Access;
 use super::args::CacheCommand;
 use super::failure::{Code, Failure};
 use super::human::count;
@@ -15,14 +15,14 @@ use super::message::{
 };
 use super::password::Password;
 use super::request::{self, Existing, Kdf, Operation, Target};
-use super::{Session, backup, export, forget, keys, prune};
+use super::{Session, backup, export, forget, keys, prune, store};
 use crate::base::{CHUNK_SIZE_DEFAULT, ChunkSize, Observer};
 use crate::ops::{self, Context, Restored};
 use crate::repo::{
     self, Backup, ContentKind, InitOptions, KdfParams, NewKey, Project, Records, RepoError,
     Repository, SlotInfo,
 };
-use crate::storage::{Backend, ErrorKind, LocalBackend};
+use crate::storage::{Backend, ErrorKind};
 
 /// Extents that are shown at once; a comparison can have millions.
 const EXTENTS_AT_ONCE: usize = 1024;
@@ -64,25 +64,31 @@ pub(super) fn context<'a>(session: &'a Session, access: &'a Access) -> Context<'
 }
 
 /// The store, if it is there at all; a place that does not exist holds no repository.
-fn backend(access: &Access) -> Result<Arc<dyn Backend>, Failure> {
-    let Location::Local(path) = &access.location;
-    match LocalBackend::open(path) {
-        Ok(backend) => Ok(Arc::new(backend)),
-        Err(error) if error.kind == ErrorKind::NotFound => {
-            let location = access.location.to_string();
-            Err(RepoError::NoRepository { location }.into())
-        }
+fn backend(session: &Session, access: &Access) -> Result<Option<Arc<dyn Backend>>, Failure> {
+    match store::open(session, access)? {
+        Ok(backend) => Ok(Some(backend)),
+        Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
 pub(super) fn open(session: &Session, access: &Access) -> Result<Repository, Failure> {
-    let backend = backend(access)?;
+    open_in(session, access, backend(session, access)?)
+}
+
+fn open_in(
+    session: &Session,
+    access: &Access,
+    backend: Option<Arc<dyn Backend>>,
+) -> Result<Repository, Failure> {
     // Whoever has no repository should not have to type a password to hear of it.
-    if !Repository::exists(&*backend)? {
-        let location = access.location.to_string();
-        return Err(RepoError::NoRepository { location }.into());
-    }
+    let backend = match backend {
+        Some(backend) if Repository::exists(&*backend)? => backend,
+        _ => {
+            let location = access.location.to_string();
+            return Err(RepoError::NoRepository { location }.into());
+        }
+    };
     let password = session.password(access)?;
     Ok(Repository::open(backend, &password, observer(session))?)
 }
@@ -128,10 +134,9 @@ fn init(
     chunk_size: ChunkSize,
     kdf: Kdf,
 ) -> Result<(), Failure> {
-    let Location::Local(path) = &access.location;
     let kdf = kdf_params(kdf)?;
-    if let Ok(backend) = LocalBackend::open(path)
-        && Repository::exists(&backend)?
+    if let Some(backend) = backend(session, access)?
+        && Repository::exists(&*backend)?
     {
         let location = access.location.to_string();
         return Err(RepoError::RepositoryExists { location }.into());
@@ -154,8 +159,7 @@ fn make(
     chunk_size: ChunkSize,
     kdf: KdfParams,
 ) -> Result<Repository, Failure> {
-    let Location::Local(path) = &access.location;
-    let backend = Arc::new(LocalBackend::create(path)?);
+    let backend = store::create(session, access)??;
     let now = Timestamp::now();
     let options = InitOptions {
         key: NewKey {
@@ -177,14 +181,13 @@ pub(super) fn open_or_make(
     access: &Access,
     make_it: bool,
 ) -> Result<Repository, Failure> {
-    let Location::Local(path) = &access.location;
-    let there = match LocalBackend::open(path) {
-        Ok(backend) => Repository::exists(&backend)?,
-        Err(error) if error.kind == ErrorKind::NotFound => false,
-        Err(error) => return Err(error.into()),
+    let backend = backend(session, access)?;
+    let there = match &backend {
+        Some(backend) => Repository::exists(&**backend)?,
+        None => false,
     };
     if there || !make_it {
-        return open(session, access);
+        return open_in(session, access, backend);
     }
     let password = session.initial_password(access)?;
     make(

@@ -281,6 +281,12 @@ fn storage_hint(kind: storage::ErrorKind) -> Option<&'static str> {
         Kind::Denied => Some("run this as a user who may do that"),
         Kind::Io => Some("see the system's log for errors of the disk"),
         Kind::Gone => Some("see that the store can be reached and run this again"),
+        Kind::Login => Some(
+            "log in once with ssh by hand: it tells more, and asks whether to trust the server",
+        ),
+        Kind::NoProgram => {
+            Some("install OpenSSH's client, or say what connects with --ssh-command")
+        }
         Kind::Exists | Kind::Truncated | Kind::TooLarge => None,
     }
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use crate::base::{ByteSize, ChunkSize};
 use crate::ops::Policy;
 
-use super::access::{Access, Settings, scheme};
+use super::access::{Access, Settings};
 use super::args::{
     CacheCommand, Cli, Command, DiffCommand, Format, KdfArgs, KeyCommand, NewPasswordArgs,
     RestoreArgs, Top,
@@ -20,6 +20,7 @@ use super::args::{
 use super::environment::Environment;
 use super::failure::Failure;
 use super::keep::ForgetArgs;
+use super::location::scheme;
 use super::prune::PruneLimits;
 
 /// Everything one run of the program has to know.

@@ -3,8 +3,8 @@ use std::time::Duration;
 use clap::Parser;
 
 use super::*;
-use crate::cli::access::Location;
 use crate::cli::failure::Code;
+use crate::cli::location::Location;
 
 fn request_in(variables: &[(&str, &str)], words: &[&str]) -> Result<Request, Failure> {
     let cli = Cli::try_parse_from(std::iter::once(&"cuttlebone").chain(words)).unwrap();

@@ -49,6 +49,10 @@ pub enum ErrorKind {
     TooLarge,
     /// The other side is gone: a connection that was lost, a store that no longer answers.
     Gone,
+    /// The other side does not let us in, or is not known to be who it should be.
+    Login,
+    /// What connects cannot be run.
+    NoProgram,
     /// The medium reported an error.
     Io,
 }

@@ -11,16 +11,20 @@
 
 mod error;
 mod fault;
+mod limit;
 mod local;
 mod memory;
 mod name;
+mod sftp;
 mod temporary;
 
 pub use error::{ErrorKind, Operation, StorageError};
 pub use fault::{Call, Calls, Fault, FaultBackend, Moment, Plan};
+pub use limit::{LimitBackend, Limits, Rate};
 pub use local::LocalBackend;
 pub use memory::MemoryBackend;
 pub use name::{InvalidName, Name};
+pub use sftp::{SftpBackend, SftpOptions, SftpServer};
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

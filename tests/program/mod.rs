@@ -10,6 +10,7 @@ mod kill;
 mod memory;
 mod prune;
 mod real_image;
+mod sftp;
 mod terminal;
 mod workflow;
 

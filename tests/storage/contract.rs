@@ -2,15 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a call that fails fails the test")]
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use cuttlebone::base::Cancel;
 use cuttlebone::storage::{
-    Backend, ErrorKind, FaultBackend, LocalBackend, MemoryBackend, Operation,
+    Backend, ErrorKind, FaultBackend, LimitBackend, Limits, LocalBackend, MemoryBackend, Operation,
+    Rate, SftpBackend,
 };
 
 use super::{kind, name, names};
+use crate::sshd::Sshd;
 
 macro_rules! contract {
     ($($store:ident: $make:expr;)*) => { $(
@@ -53,6 +57,17 @@ contract! {
     local: {
         let place = tempfile::tempdir().unwrap();
         (LocalBackend::create(place.path().join("a/store")).unwrap(), place)
+    };
+    sftp: {
+        let Some(server) = Sshd::start() else { return };
+        (SftpBackend::open(server.options()).unwrap(), server)
+    };
+    limited: {
+        let limits = Limits {
+            upload: Rate::new(NonZeroU64::new(200 << 20).unwrap()),
+            download: Rate::new(NonZeroU64::new(200 << 20).unwrap()),
+        };
+        (LimitBackend::new(MemoryBackend::new(), limits, Cancel::default()), ())
     };
 }
 

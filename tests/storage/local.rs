@@ -13,7 +13,7 @@ use cuttlebone::storage::{Backend, ErrorKind, LocalBackend, Operation};
 use super::{kind, name, names};
 
 /// Everything below a directory, hidden files too.
-fn tree(directory: &Path) -> Vec<String> {
+pub(super) fn tree(directory: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut open = vec![directory.to_owned()];
     while let Some(path) = open.pop() {
@@ -261,13 +261,13 @@ fn leftovers_are_removed_once_they_are_old() {
 }
 
 /// A file system of one MiB, as long as it lives.
-struct SmallDisk {
+pub(super) struct SmallDisk {
     place: tempfile::TempDir,
 }
 
 impl SmallDisk {
     /// None where mounting is not permitted.
-    fn mount() -> Option<Self> {
+    pub(super) fn mount() -> Option<Self> {
         let place = tempfile::Builder::new()
             .prefix("small disk")
             .tempdir()
@@ -277,7 +277,11 @@ impl SmallDisk {
             .then_some(disk)
     }
 
-    fn run(&self, program: &str, arguments: &[&str]) -> bool {
+    pub(super) fn path(&self) -> &Path {
+        self.place.path()
+    }
+
+    pub(super) fn run(&self, program: &str, arguments: &[&str]) -> bool {
         let mut command = Command::new(program);
         command
             .args(arguments)

@@ -3,6 +3,7 @@
 mod contract;
 mod fault;
 mod local;
+mod sftp;
 
 use cuttlebone::storage::{Backend, ErrorKind, Name, StorageError};
 

@@ -1,0 +1,248 @@
+//! Where a repository lies, as it is written.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::storage::SftpServer;
+
+use super::failure::{Code, Failure};
+
+/// Where a repository lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Location {
+    /// A directory; absolute.
+    Local(PathBuf),
+    /// A directory on a server.
+    Sftp(Sftp),
+}
+
+/// A directory on a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sftp {
+    pub(crate) server: SftpServer,
+    /// A relative one begins where the user is after logging in.
+    pub(crate) path: String,
+    /// As the user wrote it.
+    text: String,
+}
+
+impl Location {
+    /// A relative path is taken from the current directory, now.
+    pub(super) fn parse(text: &OsStr) -> Result<Self, Failure> {
+        match scheme(text) {
+            None => {}
+            Some("sftp") => return Sftp::parse(text).map(Self::Sftp),
+            Some(scheme) => {
+                return Err(Failure::usage(format!(
+                    "this version cannot use the repository “{}”: it knows no “{scheme}:”",
+                    text.display()
+                ))
+                .hint(
+                    "supported are a directory, such as /srv/backup (or ./a:b if there is a colon), and \
+                    sftp:USER@HOST:PATH",
+                ));
+            }
+        }
+        if text.is_empty() {
+            return Err(Failure::usage("the repository's location is empty")
+                .hint("say where it is with --repo or in CUTTLEBONE_REPOSITORY"));
+        }
+        std::path::absolute(text).map(Self::Local).map_err(|error| {
+            Failure::new(Code::Failed, "could not find out the current directory")
+                .caused_by(Some(&error))
+        })
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local(path) => path.display().fmt(f),
+            Self::Sftp(sftp) => f.write_str(&sftp.text),
+        }
+    }
+}
+
+impl Sftp {
+    /// As restic has it: `sftp:[USER@]HOST:PATH`, where a path that does not begin with `/` is relative to the
+    /// login directory; or `sftp://[USER@]HOST[:PORT]/PATH`, where an absolute path has a second `/` in front.
+    fn parse(text: &OsStr) -> Result<Self, Failure> {
+        let refuse = |why: &str| {
+            Failure::usage(format!(
+                "the repository “{}” cannot be used: {why}",
+                text.display()
+            ))
+            .hint("write sftp:USER@HOST:PATH, or sftp://USER@HOST:PORT/PATH (//PATH if it is absolute)")
+        };
+        let whole = text.to_str().ok_or_else(|| refuse("it is not UTF-8"))?;
+        if whole.contains(char::is_control) {
+            return Err(refuse("it has control characters"));
+        }
+        let rest = whole.strip_prefix("sftp:").unwrap_or(whole);
+        let (authority, port, path) = match rest.strip_prefix("//") {
+            Some(url) => {
+                let (authority, path) = url
+                    .split_once('/')
+                    .ok_or_else(|| refuse("it names no directory"))?;
+                let (authority, port) = split_port(authority);
+                let port = match port.map(str::parse) {
+                    None => None,
+                    Some(Ok(port @ 1..)) => Some(port),
+                    Some(_) => return Err(refuse("its port is no number from 1 to 65535")),
+                };
+                (authority, port, path)
+            }
+            None => {
+                let (authority, path) =
+                    split_host(rest).ok_or_else(|| refuse("no “:” follows the host"))?;
+                (authority, None, path)
+            }
+        };
+        let (user, host) = match authority.rsplit_once('@') {
+            Some((user, host)) => (Some(user), host),
+            None => (None, authority),
+        };
+        let host = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .unwrap_or(host);
+        let user_unfit = user.is_some_and(|user| user.is_empty() || user.starts_with('-'));
+        if host.is_empty() || host.starts_with('-') || host.contains([' ', '/']) {
+            return Err(refuse("it names no host"));
+        }
+        if user_unfit {
+            return Err(refuse("its user cannot be one"));
+        }
+        if rest.starts_with("//") && user.is_some_and(|user| user.contains(':')) {
+            return Err(refuse("a password does not belong here"));
+        }
+        if path.is_empty() {
+            return Err(refuse("it names no directory"));
+        }
+        if path == "~" || path.starts_with("~/") {
+            return Err(refuse(
+                "servers know no “~”; a relative path begins at the login directory",
+            ));
+        }
+        Ok(Self {
+            server: SftpServer {
+                user: user.map(str::to_owned),
+                host: host.to_owned(),
+                port,
+            },
+            path: tidy(path),
+            text: whole.to_owned(),
+        })
+    }
+}
+
+/// `HOST` and `PATH` of `HOST:PATH`; the host may be an address in brackets.
+fn split_host(text: &str) -> Option<(&str, &str)> {
+    let host = text.find('@').map_or(0, |at| at + 1);
+    let end = match text[host..].starts_with('[') {
+        true => text.find("]:")? + 1,
+        false => text.find(':')?,
+    };
+    Some((&text[..end], &text[end + 1..]))
+}
+
+fn split_port(authority: &str) -> (&str, Option<&str>) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (authority, None),
+    }
+}
+
+/// Without a slash at the end, and without doubled ones, so that messages and paths are plain.
+fn tidy(path: &str) -> String {
+    let parts: Vec<_> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let joined = parts.join("/");
+    if path.starts_with('/') {
+        format!("/{joined}")
+    } else {
+        joined
+    }
+}
+
+/// What stands before the colon in `scheme:rest`, if it looks like a scheme.
+pub(super) fn scheme(text: &OsStr) -> Option<&str> {
+    let bytes = text.as_encoded_bytes();
+    let end = bytes.iter().position(|&byte| byte == b':')?;
+    let scheme = str::from_utf8(&bytes[..end]).ok()?;
+    let looks_so = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+    looks_so.then_some(scheme)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sftp(text: &str) -> Result<Sftp, Failure> {
+        Sftp::parse(OsStr::new(text))
+    }
+
+    #[test]
+    fn both_ways_of_writing_name_a_directory_on_a_server() {
+        for (text, user, host, port, path) in [
+            ("sftp:host:/srv/b", None, "host", None, "/srv/b"),
+            ("sftp:u@host:b", Some("u"), "host", None, "b"),
+            ("sftp:host://srv//b/", None, "host", None, "/srv/b"),
+            ("sftp:u@[::1]:/b:c", Some("u"), "::1", None, "/b:c"),
+            ("sftp:d\\u@host:b", Some("d\\u"), "host", None, "b"),
+            ("sftp:u@realm@host:b", Some("u@realm"), "host", None, "b"),
+            ("sftp:host:.", None, "host", None, "."),
+            ("sftp:host:/", None, "host", None, "/"),
+            ("sftp://host/b/c", None, "host", None, "b/c"),
+            ("sftp://u@host//srv/b", Some("u"), "host", None, "/srv/b"),
+            ("sftp://u@host:22//b", Some("u"), "host", Some(22), "/b"),
+            ("sftp://[::1]:2222/b", None, "::1", Some(2222), "b"),
+            ("sftp://[fe80::1%eth0]/b", None, "fe80::1%eth0", None, "b"),
+        ] {
+            let found = sftp(text).unwrap();
+            let server = SftpServer {
+                user: user.map(str::to_owned),
+                host: host.to_owned(),
+                port,
+            };
+            assert_eq!(
+                (&found.server, found.path.as_str()),
+                (&server, path),
+                "{text}"
+            );
+            assert_eq!(Location::Sftp(found).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_server_or_an_option_of_ssh_is_refused() {
+        for text in [
+            "sftp:",
+            "sftp:host",
+            "sftp:host:",
+            "sftp::path",
+            "sftp:@host:path",
+            "sftp:u@:path",
+            "sftp:-oProxyCommand=x:path",
+            "sftp:u@-oProxyCommand=x:path",
+            "sftp:-u@host:path",
+            "sftp:host:~/path",
+            "sftp:ho st:path",
+            "sftp://",
+            "sftp://host",
+            "sftp://host/",
+            "sftp:///path",
+            "sftp://-host/path",
+            "sftp://u:password@host/path",
+            "sftp://host:0/path",
+            "sftp://host:65536/path",
+            "sftp://host:x/path",
+            "sftp://host/pa\nth",
+        ] {
+            assert_eq!(sftp(text).unwrap_err().code, Code::Usage, "{text}");
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! The user's own `ssh`, as a child with pipes.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, BufReader, ReadBuf};
+use tokio::net::unix::pipe;
+
+use super::SftpOptions;
+
+/// What is kept of what ssh says: its last words.
+const STDERR_KEPT: usize = 4 << 10;
+/// A small packet costs no system call of its own.
+const READ_BUFFER: usize = 64 << 10;
+
+/// `SIGINT` and `SIGHUP` from the terminal go to ssh too. It must outlive them, since what is under way is to be
+/// finished first; and a process group of its own would keep it from asking for a passphrase. What is ignored
+/// stays so across `exec`.
+const SHIELD: &str = r#"trap "" INT HUP; exec "$@""#;
+
+/// A running ssh, and what can be told of it from outside.
+#[derive(Debug)]
+pub(super) struct Ssh {
+    child: Mutex<Child>,
+    said: Mutex<Vec<u8>>,
+    began: Instant,
+    /// Milliseconds after `began` when a byte last moved, or when the first of the requests was sent that are
+    /// waited for.
+    moved: AtomicU64,
+    waiting: AtomicUsize,
+}
+
+impl Ssh {
+    /// Starts it. Must be called within the runtime.
+    pub(super) fn start(options: &SftpOptions, may_ask: bool) -> io::Result<(Arc<Self>, Pipes)> {
+        let mut child = command(options, may_ask).spawn()?;
+        let taken = || io::Error::other("a pipe is missing");
+        let stdin = OwnedFd::from(child.stdin.take().ok_or_else(taken)?);
+        let stdout = OwnedFd::from(child.stdout.take().ok_or_else(taken)?);
+        let stderr = OwnedFd::from(child.stderr.take().ok_or_else(taken)?);
+        let ssh = Arc::new(Self {
+            child: Mutex::new(child),
+            said: Mutex::default(),
+            began: Instant::now(),
+            moved: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
+        });
+        let pipes = Pipes {
+            ssh: Arc::clone(&ssh),
+            from: BufReader::with_capacity(READ_BUFFER, pipe::Receiver::from_owned_fd(stdout)?),
+            to: pipe::Sender::from_owned_fd(stdin)?,
+        };
+        tokio::spawn(listen(
+            Arc::clone(&ssh),
+            pipe::Receiver::from_owned_fd(stderr)?,
+        ));
+        Ok((ssh, pipes))
+    }
+
+    /// Ends it at once. That it has ended already is fine.
+    pub(super) fn kill(&self) {
+        let mut child = self.child();
+        let _ = child.kill();
+        // Does not wait: a killed process is gone.
+        let _ = child.wait();
+    }
+
+    /// How it ended, as long as that takes no longer than `patience`; then it is killed.
+    pub(super) async fn end(&self, patience: Duration) -> Option<ExitStatus> {
+        let until = Instant::now() + patience;
+        loop {
+            let status = self.child().try_wait().ok().flatten();
+            if status.is_some() {
+                return status;
+            }
+            if Instant::now() >= until {
+                self.kill();
+                return None;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// What it has said last, a line or a few of them.
+    pub(super) fn last_words(&self) -> String {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = String::from_utf8_lossy(&said);
+        let lines: Vec<_> = text
+            .lines()
+            .map(str::trim)
+            .filter(|l| !l.is_empty())
+            .collect();
+        let words = lines[lines.len().saturating_sub(4)..].join("; ");
+        words.chars().filter(|c| !c.is_control()).collect()
+    }
+
+    /// A request is waited for as long as this lives.
+    pub(super) fn wait(&self) -> Waiting<'_> {
+        if self.waiting.fetch_add(1, Ordering::SeqCst) == 0 {
+            self.note_progress();
+        }
+        Waiting(self)
+    }
+
+    /// For how long something has been waited for without a byte moving.
+    pub(super) fn stalled_for(&self) -> Duration {
+        if self.waiting.load(Ordering::SeqCst) == 0 {
+            return Duration::ZERO;
+        }
+        let moved = Duration::from_millis(self.moved.load(Ordering::SeqCst));
+        self.began.elapsed().saturating_sub(moved)
+    }
+
+    fn note_progress(&self) {
+        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.moved.store(now, Ordering::SeqCst);
+    }
+
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts a request that is waited for.
+pub(super) struct Waiting<'a>(&'a Ssh);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Whether ssh could ask the user something: there is a terminal, and we are in its foreground.
+pub(super) fn can_ask() -> bool {
+    let Ok(terminal) = File::open("/dev/tty") else {
+        return false;
+    };
+    let foreground = rustix::termios::tcgetpgrp(&terminal);
+    foreground.is_ok_and(|group| group == rustix::process::getpgrp())
+}
+
+fn command(options: &SftpOptions, may_ask: bool) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", SHIELD, "sh"]);
+    command.args(&options.ssh).args(arguments(options, may_ask));
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// Of an option that is given twice ssh takes the first: what the user has put into the command counts.
+fn arguments(options: &SftpOptions, may_ask: bool) -> Vec<OsString> {
+    let seconds = options.patience.as_secs().max(1);
+    let mut arguments: Vec<OsString> = Vec::new();
+    let mut set = |option: &str| arguments.extend(["-o".into(), option.into()]);
+    if !may_ask {
+        set("BatchMode=yes");
+    }
+    set(&format!(
+        "ConnectTimeout={}",
+        options.connecting().as_secs()
+    ));
+    // Should the server or the link die while we do too, this ends ssh.
+    set(&format!("ServerAliveInterval={}", (seconds / 4).max(1)));
+    set("ServerAliveCountMax=3");
+    // What a configuration may ask for that has no place here, as sftp has it.
+    for option in [
+        "ClearAllForwardings=yes",
+        "ForwardAgent=no",
+        "ForwardX11=no",
+        "PermitLocalCommand=no",
+        "RemoteCommand=none",
+        "RequestTTY=no",
+    ] {
+        set(option);
+    }
+    if let Some(port) = options.server.port {
+        arguments.extend(["-p".into(), port.to_string().into()]);
+    }
+    if let Some(user) = &options.server.user {
+        arguments.extend(["-l".into(), user.into()]);
+    }
+    let host = options.server.host.as_str().into();
+    arguments.extend(["-s".into(), "--".into(), host, "sftp".into()]);
+    arguments
+}
+
+/// Takes down what ssh says, so that an error can tell.
+async fn listen(ssh: Arc<Ssh>, mut stderr: pipe::Receiver) {
+    let mut piece = [0; 1024];
+    while let Ok(len @ 1..) = stderr.read(&mut piece).await {
+        let mut said = ssh.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.extend_from_slice(&piece[..len]);
+        let excess = said.len().saturating_sub(STDERR_KEPT);
+        said.drain(..excess);
+    }
+}
+
+/// Both directions, with an eye on whether bytes move.
+pub(super) struct Pipes {
+    ssh: Arc<Ssh>,
+    from: BufReader<pipe::Receiver>,
+    to: pipe::Sender,
+}
+
+impl AsyncRead for Pipes {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.from).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.ssh.note_progress();
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Pipes {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.to).poll_write(cx, buf);
+        if let Poll::Ready(Ok(1..)) = polled {
+            self.ssh.note_progress();
+        }
+        polled
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.to).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.to).poll_shutdown(cx)
+    }
+}

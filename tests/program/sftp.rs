@@ -1,0 +1,198 @@
+//! The program and a server: the whole way there and back, what it says when it is not let in, and servers and
+//! connections that fail at any moment.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::process::Child;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::kill::Random;
+use super::{Ran, World, finish};
+use crate::sshd::Sshd;
+use crate::volume::noise;
+
+const MIB: usize = 1 << 20;
+const SIZE: usize = 12 * MIB;
+/// What changes of it in a round.
+const NEW: usize = 6 * MIB;
+const ROUNDS: u64 = 50;
+/// Longer than a server is waited for in these tests, and than it takes to find that out.
+const BOUNDED: Duration = Duration::from_mins(2);
+
+/// A repository on a server; words for every command that uses it.
+struct Far {
+    server: Sshd,
+    world: World,
+    ssh: String,
+}
+
+impl Far {
+    /// Where there is an OpenSSH.
+    fn new() -> Option<Self> {
+        let far = Self::empty()?;
+        far.ok(&["init", "--kdf-memory", "1M", "--kdf-passes", "1", "-q"]);
+        Some(far)
+    }
+
+    fn empty() -> Option<Self> {
+        let server = Sshd::start()?;
+        let mut world = World::empty();
+        world.set("CUTTLEBONE_REPOSITORY", server.location("repo"));
+        let ssh = server.ssh_command();
+        Some(Self { server, world, ssh })
+    }
+
+    fn words<'a>(&'a self, words: &[&'a str]) -> Vec<&'a str> {
+        let mut all = words.to_vec();
+        all.extend(["--ssh-command", &self.ssh]);
+        all
+    }
+
+    fn run(&self, words: &[&str]) -> Ran {
+        self.world.run(&self.words(words))
+    }
+
+    fn ok(&self, words: &[&str]) -> String {
+        self.world.ok(&self.words(words))
+    }
+
+    fn start(&self, words: &[&str]) -> Child {
+        self.world.start(&self.words(words))
+    }
+
+    fn fails(&self, words: &[&str], code: i32, says: &[&str]) {
+        let ran = self.run(words);
+        assert_eq!(ran.code, Some(code), "{}", ran.stderr);
+        for text in says {
+            assert!(ran.stderr.contains(text), "{text}: {}", ran.stderr);
+        }
+    }
+}
+
+#[test]
+fn what_goes_to_a_server_comes_back() {
+    let Some(far) = Far::new() else { return };
+    let disk = far.world.write("disk.img", &noise(1, SIZE));
+    far.ok(&["backup", &disk, "-q", "--limit-upload", "500M"]);
+    far.ok(&["backup", &disk, "-q", "--connections", "1"]);
+    assert!(far.ok(&["list"]).contains("disk.img"));
+    far.ok(&["check", "--read-data", "--limit-download", "500M"]);
+    let back = far.world.at("back");
+    far.ok(&["restore", "disk.img", &back, "-q"]);
+    assert!(fs::read(&back).unwrap() == fs::read(&disk).unwrap());
+    far.fails(&["init"], 1, &["already"]);
+    // The same bytes as in a directory: whoever has the disk needs no server.
+    let mut world = World::empty();
+    world.set("CUTTLEBONE_REPOSITORY", far.server.store().join("repo"));
+    world.ok(&["check", "--read-data"]);
+}
+
+#[test]
+fn what_is_wrong_is_said_with_the_next_step() {
+    let Some(mut far) = Far::empty() else { return };
+    far.fails(&["list"], 10, &["no repository", "cuttlebone init"]);
+    let there = far.server.location("repo");
+    far.fails(
+        &["list", "-r", "sftp:-oProxyCommand=x:/r"],
+        2,
+        &["names no host"],
+    );
+    far.fails(
+        &["list", "-r", &there, "--limit-upload", "0"],
+        2,
+        &["--limit-upload"],
+    );
+
+    let known = fs::read(far.server.path("known")).unwrap();
+    fs::write(far.server.path("known"), "").unwrap();
+    far.fails(
+        &["list"],
+        1,
+        &["Host key verification failed", "ssh by hand"],
+    );
+    fs::write(far.server.path("known"), known).unwrap();
+    let key = fs::read(far.server.path("user.pub")).unwrap();
+    fs::write(far.server.path("user.pub"), "").unwrap();
+    far.fails(&["list"], 1, &["Permission denied", "ssh by hand"]);
+    fs::write(far.server.path("user.pub"), key).unwrap();
+    far.server.stop();
+    far.fails(&["list"], 1, &["refused", "can be reached"]);
+    let ran = far.world.run(&["list", "--ssh-command", "no-such-ssh"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains("no-such-ssh") && ran.stderr.contains("--ssh-command"));
+}
+
+#[test]
+fn a_killed_program_leaves_no_ssh() {
+    let Some(far) = Far::new() else { return };
+    let disk = far.world.write("disk.img", &noise(1, SIZE));
+    let mut child = far.start(&["backup", &disk, "-q", "--limit-upload", "1M"]);
+    let begun = Instant::now();
+    while far.server.clients() == 0 {
+        assert!(begun.elapsed() < BOUNDED);
+        thread::sleep(Duration::from_millis(20));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    while far.server.clients() > 0 {
+        assert!(begun.elapsed() < BOUNDED, "ssh lives on");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Backups and restores while the server is stopped, its connections are killed, it is started anew, or the
+/// program itself is killed.
+#[test]
+fn no_fault_at_any_moment_hangs_or_harms() {
+    let Some(mut far) = Far::new() else { return };
+    let mut random = Random::new();
+    let disk = far.world.write("disk.img", &noise(2, SIZE));
+    let file = fs::File::options().write(true).open(&disk).unwrap();
+    far.ok(&["backup", &disk, "-q"]);
+
+    let back = far.world.at("back");
+    let mut failed = 0;
+    for round in 0..ROUNDS {
+        let at = random.next((SIZE - NEW) as u64);
+        file.write_all_at(&noise(round + 100, NEW), at).unwrap();
+        let words: &[&str] = if round % 3 == 2 {
+            &[
+                "restore",
+                "disk.img",
+                &back,
+                "--force",
+                "-q",
+                "--timeout",
+                "1",
+            ]
+        } else {
+            &["backup", &disk, "-q", "--timeout", "1"]
+        };
+        let begun = Instant::now();
+        let mut child = far.start(words);
+        thread::sleep(Duration::from_millis(100 + random.next(500)));
+        match random.next(4) {
+            0 => far.server.signal(Signal::STOP),
+            1 => far.server.signal(Signal::KILL),
+            2 => far.server.restart(),
+            _ => child.kill().unwrap(),
+        }
+        let ran = finish(child, words);
+        assert!(begun.elapsed() < BOUNDED, "round {round}: {}", ran.stderr);
+        failed += u32::from(ran.code != Some(0));
+        assert!(
+            matches!(ran.code, None | Some(0 | 1)),
+            "round {round}: {}",
+            ran.stderr
+        );
+        far.server.signal(Signal::CONT);
+    }
+    eprintln!("{failed} of {ROUNDS} failed");
+    far.ok(&["check", "--read-data", "-q"]);
+    far.ok(&["backup", &disk, "-q"]);
+    far.ok(&["restore", "disk.img", &back, "--force", "-q"]);
+    assert!(fs::read(&back).unwrap() == fs::read(&disk).unwrap());
+}
