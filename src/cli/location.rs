@@ -140,9 +140,10 @@ impl Sftp {
 /// `HOST` and `PATH` of `HOST:PATH`; the host may be an address in brackets.
 fn split_host(text: &str) -> Option<(&str, &str)> {
     let host = text.find('@').map_or(0, |at| at + 1);
-    let end = match text[host..].starts_with('[') {
-        true => text.find("]:")? + 1,
-        false => text.find(':')?,
+    let end = if text[host..].starts_with('[') {
+        text.find("]:")? + 1
+    } else {
+        text.find(':')?
     };
     Some((&text[..end], &text[end + 1..]))
 }

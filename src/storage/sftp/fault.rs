@@ -40,23 +40,16 @@ impl Fault {
 
     /// As the cause of a [`StorageError`](super::super::StorageError).
     pub(super) fn into_source(self) -> io::Error {
-        match self {
+        io::Error::other(match self {
             Self::Refused(StatusCode::Failure, words) if words.is_empty() || words == "Failure" => {
-                io::Error::other("the server does not say why")
+                "the server does not say why".to_owned()
             }
-            Self::Refused(code, words) => io::Error::other(format!("the server says: {}", {
-                let words: String = words
-                    .chars()
-                    .filter(|c| !c.is_control())
-                    .take(200)
-                    .collect();
-                if words.is_empty() {
-                    code.to_string()
-                } else {
-                    words
-                }
-            })),
-            Self::Lost(text) | Self::Known(_, text) => io::Error::other(text),
-        }
+            Self::Refused(code, words) if words.is_empty() => format!("the server says: {code}"),
+            Self::Refused(_, words) => {
+                let plain = words.chars().filter(|c| !c.is_control());
+                format!("the server says: {}", plain.take(200).collect::<String>())
+            }
+            Self::Lost(text) | Self::Known(_, text) => text,
+        })
     }
 }
