@@ -199,7 +199,7 @@ fn what_was_torn_is_left_over() {
         store.set_plan(Plan::at(1, Fault::Tear));
         store.put(&name(object), &[b"1234"]).unwrap_err();
     }
-    store.take_log();
+    let _ = store.take_log();
     let store = store.crash();
     let hour = Duration::from_hours(1);
     assert_eq!(store.remove_leftovers("", hour).unwrap(), 0);
