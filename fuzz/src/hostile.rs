@@ -9,8 +9,8 @@ mod read;
 use cuttlebone::base::{BlobId, ObjectHash};
 use cuttlebone::crypto::ProjectKeys;
 use cuttlebone::format::{
-    BackupRecord, Blob, BlobKind, Codec, Content, ContentKind, Counts, IndexSegment, Magic, Node,
-    PackListing, VolumeInfo,
+    BackupRecord, Blob, BlobKind, Codec, Content, ContentKind, Counts, IndexSegment, Magic,
+    MarkBody, Node, PackListing, VolumeInfo,
 };
 use cuttlebone::repo::ObjectRef;
 use cuttlebone::storage::MemoryBackend;
@@ -30,6 +30,8 @@ pub(crate) const CUT_PACK: u8 = 8;
 
 /// The runs of chunks are compressed.
 pub(crate) const COMPRESSED: u8 = 16;
+/// A mark names all packs and segments.
+pub(crate) const MARKED: u8 = 32;
 
 /// Stored as they are.
 pub(crate) const NODE: u8 = 0;
@@ -274,19 +276,26 @@ impl Repo {
                 bytes.pop();
             }
         });
+        let mut segments = Vec::new();
         let put_segment = |body: &[u8]| {
             let bytes = fixture::sealed_body(&f.keys, Magic::Index, body);
             fixture::put(store, ObjectRef::Index(PROJECT, name(&bytes)), &bytes);
+            name(&bytes)
         };
-        for body in &self.segments {
-            put_segment(&self.segment(&packs, body));
-        }
         if flags & NO_SEGMENT == 0 {
             let honest = IndexSegment {
-                packs,
+                packs: packs.clone(),
                 superseded: Vec::new(),
             };
-            put_segment(&honest.encode());
+            segments.push(put_segment(&honest.encode()));
+        }
+        for body in &self.segments {
+            segments.push(put_segment(&self.segment(&packs, &segments, body)));
+        }
+        if flags & MARKED != 0 {
+            let body = mark(&packs, &segments).encode();
+            let bytes = fixture::sealed_body(&f.keys, Magic::Mark, &body);
+            fixture::put(store, ObjectRef::Mark(PROJECT, name(&bytes)), &bytes);
         }
         if flags & BAD_SEGMENT != 0 {
             let bytes = b"damaged";
@@ -305,8 +314,9 @@ impl Repo {
         }
     }
 
-    /// A segment's body with packs and blobs that exist, where it can be read at all: so that it tells lies.
-    fn segment(&self, packs: &[PackListing], body: &[u8]) -> Vec<u8> {
+    /// A segment's body with packs, blobs and earlier segments that exist, where it can be read at all: so that it
+    /// tells lies.
+    fn segment(&self, packs: &[PackListing], earlier: &[ObjectHash], body: &[u8]) -> Vec<u8> {
         let Ok(mut segment) = IndexSegment::decode(body) else {
             return body.to_vec();
         };
@@ -324,7 +334,25 @@ impl Repo {
                 blob.id = self.resolve(blob.id);
             }
         }
+        for superseded in &mut segment.superseded {
+            let bytes = superseded.as_bytes();
+            if bytes[31] % 2 == 0 && !earlier.is_empty() {
+                *superseded = earlier[usize::from(bytes[0]) % earlier.len()];
+            }
+        }
         segment.encode()
+    }
+}
+
+/// Says that all of it is going to be deleted.
+fn mark(packs: &[PackListing], segments: &[ObjectHash]) -> MarkBody {
+    MarkBody {
+        requires: Vec::new(),
+        packs: packs.iter().map(|p| p.pack.to_string()).collect(),
+        segments: segments.iter().map(ToString::to_string).collect(),
+        time: "2026-11-21T12:00:00Z".into(),
+        host: None,
+        tool: None,
     }
 }
 

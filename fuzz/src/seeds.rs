@@ -395,7 +395,37 @@ fn records() -> Named {
         ("least", least.to_vec()),
         ("short", cut(&image.encode(), 1)),
         ("image", image.encode()),
+        ("lease", lease("cd")),
+        ("lease-id", lease("CD")),
+        (
+            "lease-least",
+            br#"{"work":"prune","running_seconds":0}"#.to_vec(),
+        ),
+        ("mark", mark("2026-11-21T12:00:00Z")),
+        ("mark-time", mark("2026-11-21 12:00:00Z")),
+        ("tombstone", tombstone()),
     ]
+}
+
+/// Each id is this byte, 32 times.
+fn lease(id: &str) -> Vec<u8> {
+    let id = id.repeat(32);
+    let process = r#"{"boot":"b","namespace":"pid:[4026531836]","pid":1,"started":2}"#;
+    format!(
+        r#"{{"work":"backup","running_seconds":9,"packs":["{id}"],"tops":["{id}"],"host":"host","process":{process}}}"#
+    )
+    .into()
+}
+
+fn mark(time: &str) -> Vec<u8> {
+    let id = "cd".repeat(32);
+    format!(r#"{{"packs":["{id}"],"segments":["{id}"],"time":"{time}","tool":"cuttlebone 0.1.0"}}"#)
+        .into()
+}
+
+fn tombstone() -> Vec<u8> {
+    let id = "cd".repeat(32);
+    format!(r#"{{"records":["{id}"],"time":"2026-11-21T12:00:00Z","host":null}}"#).into()
 }
 
 fn extent_lists() -> Named {

@@ -1,19 +1,23 @@
-//! What is text: records and tombstones (sections 11 and 12 of `docs/format.md`), names, ids, sizes.
+//! What is text: records, tombstones, leases and marks (sections 11 to 14 of `docs/format.md`), names, ids, sizes.
 
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
 
 use cuttlebone::base::{
-    BlobId, ByteSize, ObjectHash, ProjectId, RepositoryId, Root, VolumeId, hex,
+    BlobId, ByteSize, LeaseId, ObjectHash, ProjectId, RepositoryId, Root, VolumeId, hex,
 };
-use cuttlebone::format::{BackupRecord, ByteString, Magic, Tombstone, root_description};
-use cuttlebone::repo::{ObjectRef, Records, Tombstones};
+use cuttlebone::format::{
+    BackupRecord, ByteString, LeaseBody, Magic, MarkBody, Tombstone, root_description,
+};
+use cuttlebone::repo::{Leases, Marks, ObjectRef, Records, Tombstones};
 use cuttlebone::storage::Name;
 
 use crate::fixture::{self, Fixture, PROJECT, fixture, hash};
 
-/// A tombstone or a record; and an authentic record whose root is mended.
+/// A tombstone, lease, mark or record; and authentic ones of the latter three, the record's root mended.
 pub fn record(data: &[u8]) {
+    lease(data);
+    mark(data);
     if let Ok(tombstone) = Tombstone::decode(data) {
         let again = Tombstone::decode(&tombstone.encode());
         assert_eq!(again.as_ref(), Ok(&tombstone));
@@ -37,6 +41,50 @@ pub fn record(data: &[u8]) {
         let records = Records::load(&f.project).expect("damage is set aside");
         assert_eq!(records.all().len() + records.damaged().len(), 1);
         use_records(&records);
+    });
+}
+
+/// Whoever deletes packs takes a lease as it is, or goes no further.
+fn lease(data: &[u8]) {
+    let decoded = LeaseBody::decode(data);
+    if let Ok(lease) = &decoded {
+        assert_eq!(LeaseBody::decode(&lease.encode()).as_ref(), Ok(lease));
+    }
+    fixture(|f| {
+        let store = f.fresh_store();
+        let object = ObjectRef::Lease(PROJECT, LeaseId::from_bytes([1; 16]));
+        let bytes = fixture::sealed_body(&f.keys, Magic::Lease, data);
+        fixture::put(&store, object, &bytes);
+        let loaded = Leases::load(&f.project, None);
+        assert_eq!(loaded.is_ok(), decoded.is_ok());
+        if let (Ok(loaded), Ok(lease)) = (loaded, decoded) {
+            let [other] = &loaded.others[..] else {
+                panic!("{loaded:?}");
+            };
+            assert_eq!(other.packs.len(), lease.packs.len());
+            assert_eq!(other.tops.len(), lease.tops.len());
+        }
+    });
+}
+
+/// A mark counts as it is, or is known to be damaged, or needs a newer program.
+fn mark(data: &[u8]) {
+    let decoded = MarkBody::decode(data);
+    if let Ok(mark) = &decoded {
+        assert_eq!(MarkBody::decode(&mark.encode()).as_ref(), Ok(mark));
+    }
+    fixture(|f| {
+        let store = f.fresh_store();
+        let bytes = fixture::sealed_body(&f.keys, Magic::Mark, data);
+        let name = ObjectHash::from_bytes(hash(&bytes));
+        fixture::put(&store, ObjectRef::Mark(PROJECT, name), &bytes);
+        if let Ok(loaded) = Marks::load(&f.project) {
+            assert_eq!(loaded.any_damaged(), decoded.is_err());
+            let named = decoded.map_or(0, |mark| mark.packs.len());
+            assert!(loaded.packs().len() <= named);
+        } else {
+            assert!(decoded.is_err());
+        }
     });
 }
 

@@ -5,6 +5,7 @@ mod export;
 mod extents;
 mod failures;
 mod forget;
+mod golden;
 mod ingest;
 mod kill;
 mod memory;

@@ -30,7 +30,7 @@ MAX_RUN_BLOBS = 1024
 MAX_RUNS = MAX_BLOBS = MIB
 PACK_HEAD = 32
 PACK_HEADER = b"CTLBpack" + bytes([1]) + bytes(7)
-MAX_BODY = {b"CTLBindx": 64 * MIB, b"CTLBbkup": 16 * MIB, b"CTLBtomb": 16 * MIB}
+MAX_BODY = {b"CTLBindx": 64 * MIB} | dict.fromkeys((b"CTLBbkup", b"CTLBtomb", b"CTLBleas", b"CTLBmark"), 16 * MIB)
 RAW, ZSTD = 0, 1
 CHUNK, NODE = 1, 2
 SLOT, BRANCH, STREAM_LEAF, STREAM_BRANCH = 1, 2, 3, 4
@@ -283,6 +283,12 @@ RECORD = {
     "counts*": {"changed?": U64, "read?": U64, "new?": U64, "stored?": U64, "chunks_new?": U64}, "tool*": str,
 }  # fmt: skip
 TOMBSTONE = {"requires*": FEATURES, "time": timestamp, "records": [HASH], "host*": str, "tool*": str}
+LEASE = {
+    "requires*": FEATURES, "work": str, "running_seconds": U64, "packs*": [HASH], "tops*": [HASH], "host*": str,
+    "process*": {"boot": str, "namespace": str, "pid": where(int, lambda n: 0 <= n < 2**32), "started": U64},
+    "tool*": str,
+}  # fmt: skip
+MARK = {"requires*": FEATURES, "time": timestamp, "packs*": [HASH], "segments*": [HASH], "host*": str, "tool*": str}
 
 
 # ---- Section 4: repository file ----------------------------------------------------------------
@@ -619,3 +625,20 @@ def decode_tombstone(data: bytes, name: bytes | None, project_id: bytes, project
     tombstone = parse_json(open_sealed(data, name, b"CTLBtomb", project_id, project_secret))
     fits(tombstone, TOMBSTONE)
     return tombstone
+
+
+# ---- Sections 13 and 14: lease, mark -----------------------------------------------------------
+
+
+def decode_lease(data: bytes, project_id: bytes, project_secret: bytes) -> Object:
+    """The lease's JSON object, checked. Its name is no hash. Whoever only restores needs none."""
+    lease = parse_json(open_sealed(data, None, b"CTLBleas", project_id, project_secret))
+    fits(lease, LEASE)
+    return lease
+
+
+def decode_mark(data: bytes, name: bytes | None, project_id: bytes, project_secret: bytes) -> Object:
+    """The mark's JSON object, checked. Whoever only restores needs none."""
+    mark = parse_json(open_sealed(data, name, b"CTLBmark", project_id, project_secret))
+    fits(mark, MARK)
+    return mark

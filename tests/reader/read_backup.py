@@ -86,7 +86,7 @@ class Project:
 
     def load_index(self):
         """(kind, id) → where it may lie: [(pack, ordinal of the run, place in the run)]."""
-        packs, superseded, segments, damaged = {}, set(), {}, False
+        packs, superseded, segments, errors = {}, set(), {}, {}
         for path in named(self.directory / "index", HASH):
             try:
                 segments[path.name], names = format.decode_index(
@@ -94,8 +94,10 @@ class Project:
                 )
                 superseded.update(name.hex() for name in names)
             except (OSError, FormatError) as error:
-                warn(f"{path}: {error}")
-                damaged = True
+                errors[path.name] = error
+        damaged = errors.keys() - superseded
+        for name in sorted(damaged):
+            warn(f"{self.directory / 'index' / name}: {errors[name]}")
         for name in segments.keys() - superseded:
             packs |= {listing.pack.hex(): (listing.nonce, listing.contents) for listing in segments[name]}
         if damaged or not segments:

@@ -115,10 +115,12 @@ CHECKS = {
     "tombstone": lambda i, data: {
         "tombstone": format.decode_tombstone(data, i["name"], i["project_id"], i["project_secret"])
     },
+    "lease": lambda i, data: {"lease": format.decode_lease(data, i["project_id"], i["project_secret"])},
+    "mark": lambda i, data: {"mark": format.decode_mark(data, i["name"], i["project_id"], i["project_secret"])},
     "whole": lambda i, _: check_whole(**i),
 }
 NOT_HEX = {"kind", "volume"}
-NAMED = {"slot", "pack", "index", "record", "tombstone"}
+NAMED = {"slot", "pack", "index", "record", "tombstone", "mark"}
 
 
 def run_vectors(directory: Path) -> bool:

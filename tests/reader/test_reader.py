@@ -12,7 +12,7 @@ from unittest import mock
 
 import cuttlebone_format as format
 from cuttlebone_format import CHUNK, FANOUT, MIB, NODE, PACK_HEAD, RAW, SLOT_SIZE, ZSTD, blob_id
-from read_backup import choose, open_projects
+from read_backup import choose, digest, open_projects
 from run_vectors import run_vectors
 from write_repo import Faulty, Random, Tree, Writer, grid_node, slot, to_json
 
@@ -190,11 +190,55 @@ class Repository(unittest.TestCase):
             self.files[self.project.path + name] = b"?"
         self.assert_image(self.restore("image"))
 
+    def test_leases_and_marks_are_ignored(self):
+        """Right ones that name all packs and segments, and others."""
+        packs = [Path(path).name for path in self.paths("/packs/")]
+        segments = [Path(path).name for path in self.paths("/index/")]
+        mark = {"packs": packs, "segments": segments, "time": "2026-11-21T10:00:00Z"}
+        self.project.put_sealed("marks", b"CTLBmark", to_json(mark))
+        name = self.project.put_sealed("leases", b"CTLBleas", to_json({"work": "prune", "running_seconds": 1}))
+        leases = self.project.path + "leases/"
+        self.files[leases + name.hex()[:32]] = self.files.pop(leases + name.hex())
+        for name in ("leases/" + "ab" * 16, "marks/" + "ab" * 32, "leases/.x", "marks/.x"):
+            self.files[self.project.path + name] = b"?"
+        self.assert_image(self.restore("image"))
+        done = self.run_reader("--check")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+
+    def put_gone(self):
+        """A pack that is gone, with a chunk of the image, and that is asked before the one that is there."""
+        there = Path(self.packs("image")[0]).name
+        while True:
+            pack = self.project.put_pack(CHUNK, [[image_chunks()[0]]])
+            del self.files[f"{self.project.path}packs/{pack.name.hex()[:2]}/{pack.name.hex()}"]
+            if pack.name.hex() < there:
+                return pack
+
     def test_superseded_segment_is_ignored(self):
-        """The old segments name a pack that is gone; the new one does not."""
-        gone = self.project.put_pack(CHUNK, [[image_chunks()[0]]])
-        old = self.project.put_segment([gone])
-        del self.files[f"{self.project.path}packs/{gone.name.hex()[:2]}/{gone.name.hex()}"]
+        """The old segment names a pack that is gone; the new one does not."""
+        old = self.project.put_segment([self.put_gone()])
+        self.assert_image(self.restore("image", warnings=True))
+        self.project.put_segment([], superseded=[old])
+        self.assert_image(self.restore("image"))
+
+    def test_superseded_segment_supersedes(self):
+        """The one in the middle is ignored itself, and what it stands for nevertheless."""
+        first = self.project.put_segment([self.put_gone()])
+        second = self.project.put_segment([], superseded=[first])
+        self.project.put_segment([], superseded=[second])
+        self.assert_image(self.restore("image"))
+
+    def test_damaged_segment_supersedes_nothing(self):
+        segments = [bytes.fromhex(Path(path).name) for path in self.paths("/index/")]
+        name = self.project.put_segment([], superseded=segments).hex()
+        self.assert_fails("missing")
+        self.flip(f"{self.project.path}index/{name}", 60)
+        self.assert_image(self.restore("image", warnings=True))
+
+    def test_superseded_segment_may_be_damaged(self):
+        old = self.project.put_segment([self.put_gone()])
+        self.flip(f"{self.project.path}index/{old.hex()}", 60)
+        self.assert_image(self.restore("image", warnings=True))
         self.project.put_segment([], superseded=[old])
         self.assert_image(self.restore("image"))
 
@@ -330,6 +374,28 @@ class Repository(unittest.TestCase):
         for path in [path for path in self.files if path.startswith(self.project.path)]:
             self.files["projects/" + "00" * 16 + "/" + path.removeprefix(self.project.path)] = self.files.pop(path)
         self.assert_fails("no such backup")
+
+
+class Golden(unittest.TestCase):
+    """Repositories that the program wrote."""
+
+    def test_all_are_read(self):
+        directory = HERE.parent / "golden"
+        sums = sorted(directory.glob("*.sums"))
+        self.assertTrue(sums)
+        for path in sums:
+            expected = {}
+            for line in path.read_text().splitlines():
+                hashed, backup, volume = line.split("  ")
+                expected[backup] = hashed, volume
+            for password in "golden", "guest":
+                found = {}
+                for project in open_projects(path.with_suffix(""), password.encode()):
+                    for name, record in project.records().items():
+                        content = format.decode_content(record["content"])
+                        hashed = digest(content, project.fetch, format.blake3(), strict=True)
+                        found[name] = hashed, record["volume"]["name"]
+                self.assertEqual(found, expected)
 
 
 class Vectors(unittest.TestCase):

@@ -1,5 +1,7 @@
 //! Pruning: nothing that is used goes, all that is not used goes in the end, whatever runs beside or breaks in between.
 
+mod model;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Cursor, Read};
 use std::thread;
@@ -40,21 +42,20 @@ fn prune(house: &House, host: &Host, grace: Duration) -> Result<PruneReport, Ops
 }
 
 fn forget(house: &House, backups: &[ObjectHash]) {
-    let records = Records::load(&house.project).unwrap();
-    let tombstones = Tombstones::load(&house.project).unwrap();
+    try_forget(house, backups).unwrap();
+}
+
+fn try_forget(house: &House, backups: &[ObjectHash]) -> Result<(), OpsError> {
+    let records = Records::load(&house.project)?;
+    let tombstones = Tombstones::load(&house.project)?;
     let what = Forget::Named {
         backups: backups.iter().map(ToString::to_string).collect(),
         force: true,
     };
-    let now = jiff::Timestamp::now();
-    let plan = ops::plan_forget(&records, &tombstones, &what, now).unwrap();
-    ops::forget(
-        &house.project,
-        &plan,
-        None,
-        &Host::without_cache().context(),
-    )
-    .unwrap();
+    let plan = ops::plan_forget(&records, &tombstones, &what, jiff::Timestamp::now())?;
+    let host = Host::without_cache();
+    ops::forget(&house.project, &plan, None, &host.context())?;
+    Ok(())
 }
 
 fn open(store: &(impl Backend + Clone + 'static)) -> House {

@@ -45,7 +45,7 @@ type Suite = (&'static str, &'static [&'static str], fn(&Case) -> Outcome);
 
 const SEALED: &[&str] = &["name", "project_id", "project_secret"];
 
-const SUITES: [Suite; 12] = [
+const SUITES: [Suite; 14] = [
     (
         "keys",
         &[
@@ -81,6 +81,8 @@ const SUITES: [Suite; 12] = [
     ("index", SEALED, objects::index),
     ("record", SEALED, objects::record),
     ("tombstone", SEALED, objects::tombstone),
+    ("lease", &["project_id", "project_secret"], objects::lease),
+    ("mark", SEALED, objects::mark),
     ("node", &[], objects::node),
     ("tree", &["project_secret", "content", "blobs"], trees::tree),
     (

@@ -6,15 +6,15 @@ use serde_json::{Value, json};
 
 use super::fixture::{self, WORD};
 use super::{Case, Outcome, Refused, load};
-use cuttlebone::base::{ObjectHash, ProjectId, Silent, hex};
+use cuttlebone::base::{LeaseId, ObjectHash, ProjectId, Silent, hex};
 use cuttlebone::crypto::{self, KdfParams, ProjectKeys, RepositoryKeys, Secret};
 use cuttlebone::format::{
-    BlobKind, Codec, IndexSegment, KeySlot, Magic, Node, PACK_SIZE_MAX, PackListing,
-    RepositoryFile, Tombstone,
+    BlobKind, Codec, IndexSegment, KeySlot, LeaseBody, Magic, MarkBody, Node, PACK_SIZE_MAX,
+    PackListing, RepositoryFile, Tombstone,
 };
 use cuttlebone::repo::{
-    BlobReader, Index, KeyScope, Location, ObjectRef, Opener, PlacedRun, Project, Records,
-    RepoError, Repository, Tombstones, listing_of, read_listing,
+    BlobReader, Index, KeyScope, Leases, Location, Marks, ObjectRef, Opener, PlacedRun, Project,
+    Records, RepoError, Repository, Tombstones, listing_of, read_listing,
 };
 use cuttlebone::storage::MemoryBackend;
 
@@ -227,6 +227,58 @@ pub(super) fn tombstone(case: &Case) -> Outcome {
         assert!(loaded.names(record.parse().unwrap()), "{}", case.name);
     }
     Ok(json!({ "tombstone": serde_json::to_value(&tombstone).unwrap() }))
+}
+
+pub(super) fn lease(case: &Case) -> Outcome {
+    // The name is any: it is no hash.
+    let object = |project, _| ObjectRef::Lease(project, LeaseId::from_bytes([9; 16]));
+    let (_store, project) = in_project(case, object);
+    let loaded = Leases::load(&project, None)?;
+    let body = project.objects.get_marker(
+        object(project.id, name(case)),
+        Magic::Lease,
+        (project.id, project.keys.object()),
+        LeaseBody::BODY_MAX,
+    )?;
+    let lease = LeaseBody::decode(&body)?;
+    let [other] = &loaded.others[..] else {
+        panic!("{}: {loaded:?}", case.name);
+    };
+    assert_eq!((&other.work, &other.host), (&lease.work, &lease.host));
+    assert!(
+        other
+            .packs
+            .iter()
+            .map(ToString::to_string)
+            .eq(lease.packs.iter().cloned())
+    );
+    assert!(
+        other
+            .tops
+            .iter()
+            .map(ToString::to_string)
+            .eq(lease.tops.iter().cloned())
+    );
+    Ok(json!({ "lease": serde_json::to_value(&lease).unwrap() }))
+}
+
+pub(super) fn mark(case: &Case) -> Outcome {
+    let (_store, project) = in_project(case, ObjectRef::Mark);
+    let loaded = Marks::load(&project)?;
+    let body = project.objects.get_sealed(
+        ObjectRef::Mark(project.id, name(case)),
+        name(case),
+        Magic::Mark,
+        (project.id, project.keys.object()),
+        MarkBody::BODY_MAX,
+    );
+    // A damaged one is as good as none: what it names waits for another one.
+    assert_eq!(loaded.any_damaged(), case.expect["error"].is_string());
+    let mark = MarkBody::decode(&body?)?;
+    let hashes = |texts: &[String]| texts.iter().map(|text| text.parse().unwrap()).collect();
+    assert_eq!(loaded.packs(), hashes(&mark.packs), "{}", case.name);
+    assert_eq!(loaded.segments(), hashes(&mark.segments), "{}", case.name);
+    Ok(json!({ "mark": serde_json::to_value(&mark).unwrap() }))
 }
 
 pub(super) fn node(case: &Case) -> Outcome {

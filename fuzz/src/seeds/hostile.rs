@@ -1,11 +1,12 @@
 //! Repositories by somebody who means harm.
 
-use cuttlebone::format::ContentKind;
+use cuttlebone::base::ObjectHash;
+use cuttlebone::format::{ContentKind, IndexSegment};
 
 use super::{Named, backup, children, frame, segment, stream};
 use crate::hostile::{
-    BAD_SEGMENT, CHUNK, CHUNK_ZSTD, COMPRESSED, CUT_PACK, DAMAGED_COPY, IMAGE, JOIN, LIE,
-    NO_SEGMENT, NODE, NODE_ZSTD, RECORD, SEGMENT, STREAM,
+    BAD_SEGMENT, CHUNK, CHUNK_ZSTD, COMPRESSED, CUT_PACK, DAMAGED_COPY, IMAGE, JOIN, LIE, MARKED,
+    NO_SEGMENT, NODE, NODE_ZSTD, RECORD, SEGMENT, STREAM, reference,
 };
 
 const SLOT: u64 = 4 << 20;
@@ -96,6 +97,7 @@ fn images() -> Named {
         ("image-tower", repository(0, &tower)),
         ("runs", repository(COMPRESSED, &runs)),
         ("packs-asked", plain(NO_SEGMENT | BAD_SEGMENT, SLOT)),
+        ("marked", plain(MARKED, SLOT)),
     ]
 }
 
@@ -104,6 +106,20 @@ fn lies() -> Named {
     lie.packs.truncate(1);
     lie.packs[0].contents.runs.truncate(2);
     let lie = (SEGMENT, lie.encode());
+    let stands_for = |number: u8| {
+        let segment = IndexSegment {
+            packs: Vec::new(),
+            superseded: vec![ObjectHash::from_bytes(*reference(number).as_bytes())],
+        };
+        (SEGMENT, segment.encode())
+    };
+    let superseded = [
+        chunk(),
+        slot(),
+        stands_for(0),
+        stands_for(1),
+        image(SLOT, 16, 1),
+    ];
     let bomb = compressed(10, &vec![0; 60_000]);
     let one = (NODE, children(0, 1, &[(0, 0)]));
     let no_node = (NODE, b"not a node".to_vec());
@@ -113,6 +129,7 @@ fn lies() -> Named {
             "segment-lies",
             repository(0, &[chunk(), slot(), lie, image(SLOT, 16, 1)]),
         ),
+        ("superseded", repository(0, &superseded)),
         (
             "id-lies",
             repository(0, &[wrong_id, slot(), image(SLOT, 16, 1)]),
@@ -174,6 +191,7 @@ mod tests {
             ("image-zeros", 0, 0, 1, 0),
             ("image-two-levels", 15, 15, 1, 0),
             ("packs-asked", 2, 2, 1, 0),
+            ("marked", 2, 2, 1, 0),
             ("id-lies", 2, 0, 1, 0),
             ("bomb", 1, 0, 1, 0),
             ("not-a-node", 0, 0, 0, 0),

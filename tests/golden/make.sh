@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Makes a repository to keep, and the hashes of what its backups hold: make.sh PROGRAM NAME. It differs in every run.
+set -eu
+program=$(realpath "$1") name=$2
+here=$(cd "$(dirname "$0")" && pwd)
+work=$(mktemp -d)
+trap 'rm -r "$work"' EXIT
+export CUTTLEBONE_REPOSITORY=$here/$name CUTTLEBONE_CACHE_DIR=$work/cache CUTTLEBONE_PASSWORD=golden
+sums=$here/$name.sums
+cd "$work"
+
+cuttlebone() { "$program" "$@" -q; }
+
+# Writes the block of this number to this place of a file: 4 KiB that compress well.
+block() { # FILE PLACE NUMBER
+  printf "block $3 %.0s" {1..1000} | head -c 4096 | dd of="$1" bs=4096 seek="$2" conv=notrunc status=none
+}
+
+# Backs up a file, and notes what it holds.
+backup() { # FILE [-]
+  local id
+  id=$("$program" backup "${2:-$1}" --volume "$1" --label of="$1" --json <"$1" |
+    sed -n 's/.*"backup_id":"\([0-9a-f]*\)".*/\1/p')
+  echo "$(b3sum --no-names "$1")  $id  $1" >>"$sums"
+}
+
+# By its id, since it may be the last one of its volume.
+forget() { # FILE NUMBER, from 1 on
+  local id
+  id=$(grep "  $1\$" "$sums" | sed -n "$2p" | cut -d ' ' -f 3)
+  cuttlebone forget "$id" --force
+  sed -i "/$id/d" "$sums"
+}
+
+: >"$sums"
+cuttlebone init --chunk-size 4K --kdf-memory 1M --kdf-passes 1
+(umask 077; echo guest >guest)
+cuttlebone key add --this-project --label guest --new-password-file guest --kdf-memory 1M --kdf-passes 1
+
+# Three slots, the one in the middle a hole; the last chunk is no whole one.
+truncate -s $((2560 * 4096 + 1000)) disk
+for place in 0 1 2 2050; do block disk $place $place; done
+backup disk
+for _ in {1..200}; do seq 300; done >dump
+backup dump -
+truncate -s 40000 scratch
+for place in 1 2 5; do block scratch $place 7$place; done
+backup scratch
+block disk 1 51
+backup disk
+sed -i '20000,21000d' dump
+backup dump -
+forget scratch 1
+if "$program" prune --help >/dev/null 2>&1; then
+  # What is marked stays, and so do the segments that others stand for.
+  forget dump 1
+  # Until all is older than the grace period.
+  sleep 2
+  cuttlebone prune --grace 1s --max-unused 0
+fi
+truncate -s $((2561 * 4096)) disk
+block disk 2051 53
+backup disk
+forget disk 2
+find "$CUTTLEBONE_REPOSITORY" -type d -empty -delete

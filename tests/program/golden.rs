@@ -1,0 +1,153 @@
+//! Repositories of earlier programs, kept in `tests/golden/`: they stay readable, and are worked on as any other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cuttlebone::base::Silent;
+use cuttlebone::repo::{Index, Marks, Repository};
+use cuttlebone::storage::LocalBackend;
+
+use super::World;
+
+/// All of them, and whether segments are superseded and packs marked in it.
+const KEPT: [(&str, bool); 2] = [("v1-2026-11-21", false), ("v1-2026-11-22", true)];
+const PASSWORD: &str = "golden";
+/// It opens the project alone.
+const GUEST: &str = "guest";
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+/// The backups in a repository: by their id, the volume and the BLAKE3 hash of what they hold.
+fn sums(name: &str) -> BTreeMap<String, (String, String)> {
+    let text = fs::read_to_string(directory().join(format!("{name}.sums"))).unwrap();
+    let words = text.lines().map(|line| line.split("  ").map(str::to_owned));
+    let sums = words.map(|mut words| {
+        let mut next = || words.next().unwrap();
+        let (hash, id, volume) = (next(), next(), next());
+        (id, (volume, hash))
+    });
+    sums.collect()
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::write(target, fs::read(entry.path()).unwrap()).unwrap();
+        }
+    }
+}
+
+/// The repository's copy, where the program looks for it.
+fn copied(name: &str) -> World {
+    let mut world = World::empty();
+    copy(&directory().join(name), &world.repository());
+    world.set("CUTTLEBONE_PASSWORD", PASSWORD);
+    world
+}
+
+fn holds(world: &World, sums: &BTreeMap<String, (String, String)>) {
+    let listed = world.json(&["list"]);
+    let listed: BTreeSet<_> = listed
+        .iter()
+        .map(|backup| {
+            let text = |member: &str| backup[member].as_str().unwrap().to_owned();
+            (text("backup_id"), text("volume"))
+        })
+        .collect();
+    let expected = sums
+        .iter()
+        .map(|(id, (volume, _))| (id.clone(), volume.clone()));
+    assert_eq!(listed, expected.collect());
+    let target = world.at("restored");
+    for (id, (volume, hash)) in sums {
+        world.ok(&["restore", id, &target, "--force", "-q"]);
+        let found = blake3::hash(&fs::read(&target).unwrap()).to_hex();
+        assert_eq!(found.as_str(), hash, "{volume}");
+    }
+    world.is_clean();
+}
+
+#[test]
+fn none_is_forgotten() {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(directory()).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            found.insert(entry.file_name().into_string().unwrap());
+        }
+    }
+    assert_eq!(found, KEPT.map(|(name, _)| name.to_owned()).into());
+}
+
+/// What a repository is kept for is in it.
+#[test]
+fn they_hold_what_they_are_kept_for() {
+    for (name, is_pruned) in KEPT {
+        let world = copied(name);
+        let backend = LocalBackend::open(&world.repository()).unwrap();
+        let repository = Repository::open(Arc::new(backend), PASSWORD.as_bytes(), &Silent).unwrap();
+        let project = repository.project("default", &Silent).unwrap();
+        let index = Index::in_memory(&project, &Silent).unwrap();
+        let marks = Marks::load(&project).unwrap();
+        assert!(!marks.any_damaged());
+        assert_eq!(!marks.packs().is_empty(), is_pruned, "{name}");
+        assert_eq!(!marks.segments().is_empty(), is_pruned, "{name}");
+        let replaced = index.replaced_segments().unwrap();
+        assert_eq!(!replaced.is_empty(), is_pruned, "{name}");
+        let tombstones = world.project().join("tombstones");
+        assert!(fs::read_dir(tombstones).unwrap().count() > 0, "{name}");
+    }
+}
+
+#[test]
+fn they_are_readable_by_every_key() {
+    for (name, _) in KEPT {
+        let mut world = copied(name);
+        let sums = sums(name);
+        assert!(sums.len() >= 3);
+        holds(&world, &sums);
+        world.set("CUTTLEBONE_PASSWORD", GUEST);
+        assert_eq!(world.json(&["list"]).len(), sums.len(), "{name}");
+    }
+}
+
+#[test]
+fn they_can_be_worked_on() {
+    for (name, _) in KEPT {
+        let world = copied(name);
+        let mut sums = sums(name);
+        // The newest content of the image, and one block that is new.
+        let path = world.at("disk");
+        world.ok(&["restore", "disk", &path, "-q"]);
+        let mut disk = fs::read(&path).unwrap();
+        disk[3 * 4096..4 * 4096].fill(b'+');
+        fs::write(&path, &disk).unwrap();
+        let made = world.backup(&[&path]);
+        assert_eq!(made["chunks_new"], 1, "{name}: {made}");
+        let id = made["backup_id"].as_str().unwrap().to_owned();
+        let hash = blake3::hash(&disk).to_hex().to_string();
+        sums.insert(id, ("disk".to_owned(), hash));
+        holds(&world, &sums);
+
+        let packs = world.packs().len();
+        let prune = ["prune", "--grace=0", "--max-unused=0"];
+        let done = world.json_one(&prune, "prune");
+        assert!(done["deleted"]["packs"].as_u64().unwrap() > 0, "{done}");
+        assert!(world.packs().len() < packs);
+        holds(&world, &sums);
+        let again = world.json_one(&prune, "prune");
+        assert_eq!(again["deleted"]["packs"], 0, "{again}");
+        for left in ["marks", "leases"] {
+            assert_eq!(super::files(&world.project().join(left)).len(), 0, "{left}");
+        }
+    }
+}
