@@ -18,24 +18,30 @@ use crate::repo::Project;
 /// How much to prune.
 #[derive(Debug, Args)]
 pub(crate) struct PruneLimits {
-    /// Let so much stay that nothing uses: of all that is stored (5%), in bytes (2G), or “unlimited”
-    #[arg(long, value_name = "LIMIT", default_value = "5%", value_parser = max_unused)]
-    pub(crate) max_unused: MaxUnused,
+    /// Let so much stay that nothing uses: of all that is stored (5%, unless you say otherwise), in bytes (2G), or
+    /// “unlimited”
+    #[arg(long, value_name = "LIMIT", value_parser = max_unused)]
+    pub(crate) max_unused: Option<MaxUnused>,
     /// Pack no more than this again in one run, in bytes (20G)
     #[arg(long, value_name = "SIZE")]
     pub(crate) max_repack: Option<ByteSize>,
-    /// Leave alone what is younger, and delete what was marked only after this time (24h, 7d);
+    /// Leave alone what is younger, and delete what was marked only after this time (7d; 24h unless you say otherwise);
     /// 0 deletes at once, for whoever knows that nobody restores meanwhile
-    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = grace)]
-    pub(crate) grace: Duration,
+    #[arg(long, value_name = "TIME", value_parser = grace)]
+    pub(crate) grace: Option<Duration>,
 }
 
 impl PruneLimits {
+    /// Whether any was given.
+    pub(crate) fn any(&self) -> bool {
+        self.max_unused.is_some() || self.max_repack.is_some() || self.grace.is_some()
+    }
+
     fn options(&self) -> PruneOptions {
         PruneOptions {
-            max_unused: self.max_unused,
+            max_unused: self.max_unused.unwrap_or(MaxUnused::Percent(5.0)),
             max_repack: self.max_repack.map(|size| size.0),
-            grace: self.grace,
+            grace: self.grace.unwrap_or(Duration::from_hours(24)),
             host: Some(host()),
         }
     }

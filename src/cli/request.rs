@@ -308,6 +308,12 @@ impl Restore {
 
 impl Forget {
     fn new(args: ForgetArgs) -> Result<Self, Failure> {
+        if args.limits.any() && !args.prune {
+            return Err(
+                Failure::usage("--max-unused, --max-repack and --grace say how to prune")
+                    .hint("add --prune, or leave them out"),
+            );
+        }
         let policy = args.keep.policy();
         let which = if !args.backups.is_empty() {
             let backups = args.backups.into_iter().map(a_backup);

@@ -28,10 +28,15 @@ pub(super) fn pruned(summary: &PruneSummary) -> String {
     };
     if summary.dry_run {
         line(plan.delete, "would be deleted; marked long enough ago");
-        line(plan.mark, "unused, would be marked");
+        let end = if plan.grace_seconds == 0 {
+            "deleted"
+        } else {
+            "marked"
+        };
+        line(plan.mark, &format!("unused, would be {end}"));
         line(
             plan.repack,
-            "used in part, would be packed again and marked",
+            &format!("used in part, would be packed again and {end}"),
         );
     } else {
         line(summary.deleted, "deleted");
@@ -41,6 +46,12 @@ pub(super) fn pruned(summary: &PruneSummary) -> String {
             &format!("marked; a prune in {grace} or later deletes them"),
         );
     }
+    let idle = lines.is_empty();
+    let mut line = |of: PackAmount, text: &str| {
+        if of.packs > 0 {
+            lines.push(format!("{}: {text}", amount(of)));
+        }
+    };
     line(
         plan.waiting,
         &format!("marked before, less than {grace} ago"),
@@ -49,10 +60,10 @@ pub(super) fn pruned(summary: &PruneSummary) -> String {
         plan.young,
         &format!("unused, but younger than {grace} or being written"),
     );
-    let mut text = match (summary.dry_run, lines.is_empty()) {
+    let mut text = match (summary.dry_run, idle) {
         (true, true) => "dry run: nothing to do\n".to_owned(),
         (true, false) => "dry run: nothing was done\n".to_owned(),
-        (false, true) => "nothing to prune\n".to_owned(),
+        (false, true) => "nothing to prune now\n".to_owned(),
         (false, false) => format!("pruned in {}\n", took(summary.duration)),
     };
     for line in lines {
