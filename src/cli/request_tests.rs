@@ -114,11 +114,13 @@ fn the_cache_lies_where_xdg_says() {
 }
 
 #[test]
-fn only_directories_can_be_repositories() {
-    for bad in ["sftp:host:x", "sftp://h/x", "s3:bucket", "C:x", ""] {
+fn repositories_are_directories_here_or_on_a_server() {
+    for bad in ["sftp:host", "sftp://", "s3:bucket", "C:x", ""] {
         refused(&["-r", bad, "list"]);
     }
-    assert!(request(&["-r", "./a:b", "list"]).is_ok());
+    for good in ["sftp:host:x", "sftp://h/x", "./a:b"] {
+        assert!(request(&["-r", good, "list"]).is_ok());
+    }
     assert!(request(&["-r", "/a:b", "list"]).is_ok());
     let none = request_in(&[("HOME", "/h")], &["list"]).unwrap_err();
     assert_eq!(

@@ -118,9 +118,9 @@ fn wrong_usage_is_2_and_says_what_to_do() {
     assert!(refused(&[], 2).contains("Usage: cuttlebone"));
     assert!(refused(&["key"], 2).contains("passwd"));
     assert!(refused(&["list"], 2).contains("  next: say where it is with --repo"));
-    let scheme = refused(&["-r", "sftp:host:/x", "list"], 2);
+    let scheme = refused(&["-r", "s3:bucket/x", "list"], 2);
     assert!(
-        scheme.contains("sftp:") && scheme.contains("supported is a directory"),
+        scheme.contains("s3:") && scheme.contains("supported are a directory"),
         "{scheme}"
     );
     refused(&["-r", "/x", "backup", "-"], 2);

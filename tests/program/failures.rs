@@ -477,7 +477,7 @@ fn wrong_usage_is_2_and_a_typo_is_seen() {
         &["init", "--chunk-size", "3K"],
         &["key", "passwd", "--this-project"],
         &["restore", "a", "-", "--json"],
-        &["-r", "sftp:host:/x", "list"],
+        &["-r", "s3:bucket/x", "list"],
     ] {
         world.fails(words, 2);
     }
