@@ -15,6 +15,7 @@ mod open;
 mod packs;
 mod reader;
 mod records;
+mod several;
 mod tombstones;
 mod tree;
 
