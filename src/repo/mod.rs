@@ -2,6 +2,7 @@
 
 mod blobs;
 mod codec;
+mod copies;
 mod error;
 mod fetch;
 mod guard;
