@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::access::Access;
-use super::commands::{cache_path, context, host, observer, open_or_make};
+use super::commands::{cache_path, context, host, open_or_make, project};
 use super::failure::Failure;
 use super::message::{BackupSummary, Message};
 use super::request::{Backup, BackupSource, Compression, Source, VolumeName};
@@ -23,7 +23,7 @@ pub(super) fn perform(session: &Session, access: &Access, request: Backup) -> Re
     // The source first: a typo should not cost a password, or make a repository.
     let source = open(session, &request.source)?;
     let repository = open_or_make(session, access, request.init && !request.dry_run)?;
-    let project = repository.project(&access.project, observer(session))?;
+    let project = project(session, access, &repository)?;
     let (volume, volume_chosen) = match request.volume {
         VolumeName::Chosen(name) => (name, true),
         VolumeName::OfFile(name) => (name, false),

@@ -98,8 +98,20 @@ pub(super) fn open_project(
     access: &Access,
 ) -> Result<(Repository, Project), Failure> {
     let repository = open(session, access)?;
-    let project = repository.project(&access.project, observer(session))?;
+    let project = project(session, access, &repository)?;
     Ok((repository, project))
+}
+
+pub(super) fn project(
+    session: &Session,
+    access: &Access,
+    repository: &Repository,
+) -> Result<Project, Failure> {
+    let mut project = repository.project(&access.project, observer(session))?;
+    if access.location.is_remote() {
+        project.keep_copies(&access.cache_dir);
+    }
+    Ok(project)
 }
 
 pub(super) fn kdf_params(kdf: Kdf) -> Result<KdfParams, Failure> {

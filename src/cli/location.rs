@@ -28,6 +28,14 @@ pub(crate) struct Sftp {
 }
 
 impl Location {
+    /// Whether each question costs a round trip, so that copies of what was read are worth their place on this host.
+    pub(super) const fn is_remote(&self) -> bool {
+        match self {
+            Self::Local(_) => false,
+            Self::Sftp(_) => true,
+        }
+    }
+
     /// A relative path is taken from the current directory, now.
     pub(super) fn parse(text: &OsStr) -> Result<Self, Failure> {
         match scheme(text) {

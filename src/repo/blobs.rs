@@ -185,6 +185,12 @@ impl<'a> BlobReader<'a> {
     /// Reads `buf.len()` bytes, from `offset` on, of the pack that the blob lies in.
     pub fn fetch(&self, location: &Location, offset: u64, buf: &mut [u8]) -> Result<(), RepoError> {
         let project = self.index.project();
+        if location.kind() == BlobKind::Node {
+            let pack = location.pack();
+            return project
+                .objects
+                .read_node_pack(project.id, pack, offset, buf);
+        }
         let object = pack_of(project, location);
         let backend = project.objects.backend();
         backend

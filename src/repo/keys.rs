@@ -3,6 +3,7 @@
 use super::error::{Damage, RepoError};
 use super::layout::ObjectRef;
 use super::objects::Objects;
+use super::several::several;
 use crate::base::{Notice, ObjectHash, Observer, ProjectId};
 use crate::crypto::{KdfParams, SealNonce, Secret, random};
 use crate::format::{KeySlot, Scope, SlotInfo, SlotParams};
@@ -124,21 +125,21 @@ pub(super) fn read_slots(
         .collect();
     hashes.sort_unstable();
     hashes.dedup();
-    let mut slots = Vec::new();
-    for hash in hashes {
-        let object = scope.object(hash);
+    let slots = several(&hashes, |hash| {
+        let object = scope.object(*hash);
         let slot = objects.get_twice(object, KeySlot::LEN_MAX, observer, |bytes| {
-            decode_slot(object, hash, bytes)
+            decode_slot(object, *hash, bytes)
         });
         match slot {
-            Ok(slot) => slots.push((hash, slot)),
+            Ok(slot) => Ok(Some((*hash, slot))),
             Err(e @ (RepoError::Damaged { .. } | RepoError::Unsupported { .. })) => {
                 observer.notice(Notice::Text(format!("{e} and was passed over")));
+                Ok(None)
             }
-            Err(e) => return Err(e),
+            Err(e) => Err(e),
         }
-    }
-    Ok(slots)
+    })?;
+    Ok(slots.into_iter().flatten().collect())
 }
 
 pub(super) fn decode_slot(

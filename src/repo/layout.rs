@@ -54,6 +54,20 @@ impl ObjectRef {
         }
     }
 
+    /// The hash that it is named by, if it is.
+    #[must_use]
+    pub fn hash(&self) -> Option<ObjectHash> {
+        match self {
+            Self::Repository | Self::Project(_) | Self::Lease(..) => None,
+            Self::Key(_, hash)
+            | Self::Pack(_, hash)
+            | Self::Index(_, hash)
+            | Self::Backup(_, hash)
+            | Self::Tombstone(_, hash)
+            | Self::Mark(_, hash) => Some(*hash),
+        }
+    }
+
     /// The directory of a project's objects of this kind, or of key slots.
     #[must_use]
     pub fn directory(&self) -> String {

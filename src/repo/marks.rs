@@ -10,6 +10,7 @@ use super::layout::ObjectRef;
 use super::lease::Worker;
 use super::objects::is_missing;
 use super::open::Project;
+use super::several::several;
 use crate::base::ObjectHash;
 use crate::format::{Magic, MarkBody};
 
@@ -38,10 +39,10 @@ impl Marks {
     /// Reads all marks. One that needs a newer program fails.
     pub fn load(project: &Project) -> Result<Self, RepoError> {
         let any = ObjectRef::Mark(project.id, ObjectHash::from_bytes([0; 32]));
-        let mut marks = Vec::new();
-        for (object, _, listed) in project.objects.list(&any.directory())? {
-            let ObjectRef::Mark(_, name) = object else {
-                continue;
+        let listed = project.objects.list(&any.directory())?;
+        let marks = several(&listed, |(object, _, listed)| {
+            let ObjectRef::Mark(_, name) = *object else {
+                return Ok(None);
             };
             let mut mark = Mark {
                 name,
@@ -57,13 +58,13 @@ impl Marks {
                     mark.segments = hashes(&body.segments);
                     mark.records = hashes(&body.records).into_iter().collect();
                 }
-                Err(e) if is_missing(&e) => continue, // done with since it was listed
+                Err(e) if is_missing(&e) => return Ok(None), // done with since it was listed
                 Err(RepoError::Damaged { .. }) => mark.damaged = true,
                 Err(e) => return Err(e),
             }
-            marks.push(mark);
-        }
-        Ok(Self(marks))
+            Ok(Some(mark))
+        })?;
+        Ok(Self(marks.into_iter().flatten().collect()))
     }
 
     /// All of them.

@@ -2,6 +2,7 @@
 
 mod blobs;
 mod codec;
+mod copies;
 mod error;
 mod fetch;
 mod guard;
@@ -15,6 +16,7 @@ mod open;
 mod packs;
 mod reader;
 mod records;
+mod several;
 mod tombstones;
 mod tree;
 

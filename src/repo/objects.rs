@@ -3,17 +3,20 @@
 use std::sync::Arc;
 
 use super::codec::{Compression, Compressor, Decompressor};
+use super::copies::{Copies, NODE_PACK_MAX};
 use super::error::{Damage, RepoError};
 use super::layout::ObjectRef;
 use crate::base::{Notice, ObjectHash, Observer, ProjectId};
 use crate::crypto::{self, SealKey, SealNonce};
-use crate::format::{Magic, Payload, SEALED_HEAD_LEN, SealedObject};
+use crate::format::{BlobKind, Magic, Payload, SEALED_HEAD_LEN, SealedObject};
 use crate::storage::{Backend, ErrorKind, Listed, Name, StorageError};
 
 /// A store, seen as objects.
 #[derive(Clone)]
 pub struct Objects {
     backend: Arc<dyn Backend>,
+    /// What this host keeps of them.
+    copies: Option<Arc<Copies>>,
 }
 
 /// Slack over the plain limit of a sealed object: header, nonce, payload fields, tag.
@@ -23,7 +26,26 @@ impl Objects {
     /// The objects in this store.
     #[must_use]
     pub fn new(backend: Arc<dyn Backend>) -> Self {
-        Self { backend }
+        Self {
+            backend,
+            copies: None,
+        }
+    }
+
+    /// The same, but what this host has a copy of is not read from the store; or all is, without copies.
+    pub(super) fn with_copies(&self, copies: Option<Copies>) -> Self {
+        Self {
+            backend: Arc::clone(&self.backend),
+            copies: copies.map(Arc::new),
+        }
+    }
+
+    /// Where copies of such an object are kept, if they are.
+    fn copies_of(&self, object: ObjectRef) -> Option<&Copies> {
+        match object {
+            ObjectRef::Backup(..) | ObjectRef::Tombstone(..) => self.copies.as_deref(),
+            _ => None,
+        }
     }
 
     /// Where they lie, for messages.
@@ -44,21 +66,65 @@ impl Objects {
         ObjectHash::from_bytes(crypto::hash(parts))
     }
 
-    /// The bytes of an object that is named by their hash, which is checked.
+    /// The bytes of an object that is named by their hash, which is checked. That it is in the store is for a listing
+    /// to say: they may come from a copy.
     pub fn get_hashed(
         &self,
         object: ObjectRef,
         hash: ObjectHash,
         limit: u64,
     ) -> Result<Vec<u8>, RepoError> {
+        let copies = self.copies_of(object);
+        if let Some(bytes) = copies.and_then(|copies| copies.get(hash, limit)) {
+            return Ok(bytes);
+        }
         let (bytes, found) = self.get_with_hash(object, limit)?;
         if found != hash {
             return Err(RepoError::damaged(object, Damage::WrongHash));
         }
+        if let Some(copies) = copies {
+            copies.put(hash, &[&bytes]);
+        }
         Ok(bytes)
     }
 
-    /// The bytes of an object, whatever they are, and their hash.
+    /// Fills `buf` from `offset` on of a pack of tree nodes.
+    pub(super) fn read_node_pack(
+        &self,
+        project: ProjectId,
+        pack: ObjectHash,
+        offset: u64,
+        buf: &mut [u8],
+    ) -> Result<(), RepoError> {
+        let object = ObjectRef::Pack(project, pack);
+        let name = object.name();
+        let fetch = || self.backend.get(&name, NODE_PACK_MAX).ok();
+        if let Some(copies) = &self.copies
+            && copies.read_pack(pack, offset, buf, fetch)
+        {
+            return Ok(());
+        }
+        let read = self.backend.get_range(&name, offset, buf);
+        read.map_err(|e| absent(object, e))
+    }
+
+    /// Stores a pack; durable when it returns.
+    pub(super) fn put_pack(
+        &self,
+        project: ProjectId,
+        pack: ObjectHash,
+        kind: BlobKind,
+        parts: &[&[u8]],
+    ) -> Result<(), RepoError> {
+        let name = ObjectRef::Pack(project, pack).name();
+        self.backend.put(&name, parts)?;
+        if let (Some(copies), BlobKind::Node) = (&self.copies, kind) {
+            copies.put_pack(pack, parts);
+        }
+        Ok(())
+    }
+
+    /// The bytes of an object in the store, whatever they are, and their hash.
     pub fn get_with_hash(
         &self,
         object: ObjectRef,
@@ -119,7 +185,11 @@ impl Objects {
     ) -> Result<ObjectHash, RepoError> {
         let sealed = Self::seal(magic, (project, key), body)?;
         let hash = Self::hash(&[&sealed]);
-        self.backend.put(&object(hash).name(), &[&sealed])?;
+        let object = object(hash);
+        self.backend.put(&object.name(), &[&sealed])?;
+        if let Some(copies) = self.copies_of(object) {
+            copies.put(hash, &[&sealed]);
+        }
         Ok(hash)
     }
 
@@ -178,6 +248,9 @@ impl Objects {
 
     /// Deletes an object, unless somebody has done so already.
     pub fn delete(&self, object: ObjectRef) -> Result<(), RepoError> {
+        if let (Some(copies), Some(hash)) = (&self.copies, object.hash()) {
+            copies.remove(hash);
+        }
         self.delete_name(&object.name())
     }
 

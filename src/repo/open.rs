@@ -1,8 +1,11 @@
 //! Making and opening a repository and its projects: sections 4 to 6 of `docs/format.md`.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use super::copies::Copies;
 use super::error::{Damage, RepoError};
+use super::index::Cache;
 use super::keys::{self, KeyScope, KeySummary, NewKey};
 use super::layout::ObjectRef;
 use super::objects::{Objects, absent, is_missing};
@@ -61,6 +64,29 @@ pub struct Project {
     /// The store it lies in.
     pub objects: Objects,
     secret: Secret,
+}
+
+impl Project {
+    /// From now on keeps copies of records, tombstones and tree nodes beside the index, below `caches`, and reads what is there
+    /// from them: for a store that is far away. What there is in the store is still asked there.
+    pub fn keep_copies(&mut self, caches: &Path) {
+        let directory = Cache::new(self, caches).objects();
+        self.objects = self.objects.with_copies(Some(Copies::open(directory)));
+    }
+
+    /// The same, but all that is read comes from the store itself.
+    #[must_use]
+    pub fn without_copies(&self) -> Self {
+        Self {
+            id: self.id,
+            repository: self.repository,
+            settings: self.settings.clone(),
+            chunk_size: self.chunk_size,
+            keys: ProjectKeys::new(&self.secret),
+            objects: self.objects.with_copies(None),
+            secret: self.secret.clone(),
+        }
+    }
 }
 
 fn decode_file(bytes: &[u8]) -> Result<(RepositoryFile, [u8; 32]), RepoError> {

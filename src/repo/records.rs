@@ -10,6 +10,7 @@ use super::layout::ObjectRef;
 use super::objects::is_missing;
 use super::open::Project;
 use super::packs::IndexStored;
+use super::several::several;
 use super::tombstones::{Forgotten, Tombstones};
 use crate::base::{BlobId, ObjectHash, Root, VolumeId};
 use crate::format::{BackupRecord, ByteString, FormatError, Magic, root_description};
@@ -89,22 +90,28 @@ impl Records {
     /// Reads all records. Damaged ones are set aside; one that needs a newer program fails.
     pub fn load(project: &Project) -> Result<Self, RepoError> {
         let directory = ObjectRef::Backup(project.id, ObjectHash::from_bytes([0; 32])).directory();
-        let (mut backups, mut damaged) = (Vec::new(), Vec::new());
-        for (object, ..) in project.objects.list(&directory)? {
-            let ObjectRef::Backup(_, id) = object else {
-                continue;
+        let key = (project.id, project.keys.object());
+        let limit = BackupRecord::BODY_MAX;
+        let listed = project.objects.list(&directory)?;
+        let read = several(&listed, |(object, ..)| {
+            let ObjectRef::Backup(_, id) = *object else {
+                return Ok(None);
             };
-            let key = (project.id, project.keys.object());
-            let limit = BackupRecord::BODY_MAX;
             let read = project
                 .objects
-                .get_sealed(object, id, Magic::Backup, key, limit)
+                .get_sealed(*object, id, Magic::Backup, key, limit)
                 .and_then(|body| Backup::parse(project, id, &body));
             match read {
+                Err(e) if is_missing(&e) => Ok(None), // deleted since it was listed
+                Err(e @ RepoError::Damaged { .. }) => Ok(Some(Err(e))),
+                other => other.map(|backup| Some(Ok(backup))),
+            }
+        })?;
+        let (mut backups, mut damaged) = (Vec::new(), Vec::new());
+        for read in read.into_iter().flatten() {
+            match read {
                 Ok(backup) => backups.push(backup),
-                Err(e) if is_missing(&e) => {} // deleted since it was listed
-                Err(e @ RepoError::Damaged { .. }) => damaged.push(e),
-                Err(e) => return Err(e),
+                Err(error) => damaged.push(error),
             }
         }
         backups.sort_by_key(|b| (b.time, b.id));

@@ -21,6 +21,7 @@ use super::layout::ObjectRef;
 use super::objects::is_missing;
 use super::open::Project;
 use super::records::Records;
+use super::several::several;
 use crate::base::ObjectHash;
 use crate::format::{FormatError, Magic, Tombstone};
 
@@ -69,15 +70,21 @@ impl Tombstones {
     pub fn load(project: &Project) -> Result<Self, RepoError> {
         let any = ObjectRef::Tombstone(project.id, ObjectHash::from_bytes([0; 32]));
         let mut tombstones = Self::default();
-        for (object, ..) in project.objects.list(&any.directory())? {
-            let ObjectRef::Tombstone(_, name) = object else {
-                continue;
+        let listed = project.objects.list(&any.directory())?;
+        let read = several(&listed, |(object, ..)| {
+            let ObjectRef::Tombstone(_, name) = *object else {
+                return Ok(None);
             };
             match read(project, name) {
+                Err(e) if is_missing(&e) => Ok(None), // withdrawn since it was listed
+                Err(e @ RepoError::Damaged { .. }) => Ok(Some(Err(e))),
+                other => other.map(|records| Some(Ok(records))),
+            }
+        })?;
+        for read in read.into_iter().flatten() {
+            match read {
                 Ok(records) => tombstones.records.extend(records),
-                Err(e) if is_missing(&e) => {} // withdrawn since it was listed
-                Err(e @ RepoError::Damaged { .. }) => tombstones.damaged.push(e),
-                Err(e) => return Err(e),
+                Err(error) => tombstones.damaged.push(error),
             }
         }
         Ok(tombstones)

@@ -1,5 +1,6 @@
 //! Whole repositories, through the library: crashes, damage, caches, walls, and sequences against a model.
 
+mod copies;
 mod crash;
 mod damage;
 mod export;

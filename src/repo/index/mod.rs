@@ -521,7 +521,7 @@ fn in_memory_failed(source: DbError) -> RepoError {
 }
 
 /// Makes a directory that only its owner can enter.
-fn make_private(directory: &Path) -> std::io::Result<()> {
+pub(super) fn make_private(directory: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     fs::DirBuilder::new()
         .recursive(true)

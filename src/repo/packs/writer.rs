@@ -9,17 +9,28 @@ use super::super::index::Index;
 use super::super::layout::ObjectRef;
 use super::super::lease;
 use super::super::objects::Objects;
+use super::super::open::Project;
+use super::super::several::several;
 use super::Journal;
 use super::packer::{FullPack, PackerOptions, ToWriter};
 use crate::base::BlobId;
 use crate::crypto::PackCipher;
-use crate::format::{Contents, IndexSegment, Magic, PackHead, PackListing};
+use crate::format::{IndexSegment, Magic, PACK_HEAD_LEN, PackHead, PackListing};
 
 /// A segment is stored after so many blobs even if its packs are few, so that the claims of a run stay small.
 const SEGMENT_BLOBS: usize = 64 << 10;
 
 /// A pack is durable under its name. Only this module makes one, and only a durable pack gets into a segment.
 struct PackStored(PackListing);
+
+/// A pack that is whole.
+struct NamedPack {
+    head: [u8; PACK_HEAD_LEN],
+    parts: Vec<Vec<u8>>,
+    /// Its sealed contents and their length.
+    tail: Vec<u8>,
+    listing: PackListing,
+}
 
 /// Every pack of a run is durable, and so are the segments that name them. Needed to commit a record.
 #[derive(Debug)]
@@ -87,18 +98,14 @@ impl<'a> Writer<'a> {
         if self.pending.is_empty() {
             self.pending_since = lease::now();
         }
-        let mut stored = Vec::with_capacity(packs.len());
-        for pack in packs {
-            let FullPack {
-                nonce,
-                cipher,
-                parts,
-                contents,
-            } = pack;
-            stored.push(self.store_pack(*nonce.as_bytes(), &cipher, &parts, contents)?);
-            spent(parts);
-        }
-        self.note(stored, indexed)
+        let named: Vec<_> = packs.into_iter().map(|pack| self.name(pack)).collect();
+        // The copies of a node pack go at once: over a slow link most of it is waiting.
+        several(&named, |pack| self.put(pack))?;
+        let stored = named.into_iter().map(|pack| {
+            spent(pack.parts);
+            PackStored(pack.listing)
+        });
+        self.note(stored.collect(), indexed)
     }
 
     fn note(
@@ -130,17 +137,12 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn store_pack(
-        &mut self,
-        nonce: [u8; 16],
-        cipher: &PackCipher,
-        parts: &[Vec<u8>],
-        contents: Contents,
-    ) -> Result<PackStored, RepoError> {
-        let project = self.index.project();
-        let head = PackHead { nonce }.encode();
-        let mut sealed = contents.encode();
-        let context = super::listing::pack_context(project);
+    /// Puts the ends to a pack, and notes its name: a kill may come right behind the put.
+    fn name(&mut self, pack: FullPack) -> NamedPack {
+        let nonce = *pack.nonce.as_bytes();
+        let mut sealed = pack.contents.encode();
+        let context = super::listing::pack_context(self.index.project());
+        let cipher = &pack.cipher;
         let tag = cipher.seal_in_place(PackCipher::CONTENTS, &context, &mut sealed);
         sealed.extend_from_slice(&tag);
         #[expect(
@@ -148,22 +150,34 @@ impl<'a> Writer<'a> {
             reason = "a pack has 2^20 blobs at most"
         )]
         let sealed_len = (sealed.len() as u32).to_le_bytes();
-        let mut all = vec![&head[..]];
-        all.extend(parts.iter().map(Vec::as_slice));
-        all.extend([&sealed[..], &sealed_len]);
+        sealed.extend_from_slice(&sealed_len);
+        let head = PackHead { nonce }.encode();
+        let all = joined(&head, &pack.parts, &sealed);
         self.bytes += all.iter().map(|part| part.len() as u64).sum::<u64>();
         let hash = Objects::hash(&all);
         if !self.options.dry_run {
-            // Noted first: a kill may come right behind the put.
             self.journal.add(hash);
-            let name = ObjectRef::Pack(project.id, hash).name();
-            project.objects.backend().put(&name, &all)?;
         }
-        Ok(PackStored(PackListing {
-            pack: hash,
-            nonce,
-            contents,
-        }))
+        NamedPack {
+            head,
+            parts: pack.parts,
+            tail: sealed,
+            listing: PackListing {
+                pack: hash,
+                nonce,
+                contents: pack.contents,
+            },
+        }
+    }
+
+    fn put(&self, pack: &NamedPack) -> Result<(), RepoError> {
+        if self.options.dry_run {
+            return Ok(());
+        }
+        let Project { id, objects, .. } = self.index.project();
+        let kind = pack.listing.contents.kind;
+        let bytes = joined(&pack.head, &pack.parts, &pack.tail);
+        objects.put_pack(*id, pack.listing.pack, kind, &bytes)
     }
 
     fn store_segment(&mut self, indexed: &impl Fn(Vec<BlobId>)) -> Result<(), RepoError> {
@@ -196,6 +210,14 @@ impl<'a> Writer<'a> {
         );
         Ok(())
     }
+}
+
+/// The bytes of a pack.
+fn joined<'a>(head: &'a [u8], parts: &'a [Vec<u8>], tail: &'a [u8]) -> Vec<&'a [u8]> {
+    let mut all = vec![head];
+    all.extend(parts.iter().map(Vec::as_slice));
+    all.push(tail);
+    all
 }
 
 /// Stores a segment and tells the index; gives it back, with its size. All its packs must be durable.

@@ -1,0 +1,252 @@
+//! Copies of small objects on this host, so that few of them have to be read over a slow link.
+//!
+//! Objects never change, and each is named by the hash of its bytes: a copy that has its hash is the object. What is in the
+//! store is for the store's listing to say, never for the copies. They are as encrypted as in the store.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::SystemTime;
+
+use super::index::make_private;
+use super::objects::Objects;
+use crate::base::ObjectHash;
+use crate::crypto::random;
+
+/// More than this, in bytes, is cut back when the copies are opened.
+const SIZE_MAX: u64 = 1 << 30;
+/// So many bytes are left then.
+const SIZE_KEPT: u64 = 512 << 20;
+/// A pack of tree nodes that is larger is no small object, and not copied. Those that are written here have 4 MiB and some.
+pub(super) const NODE_PACK_MAX: u64 = 6 << 20;
+
+/// A directory of copies.
+pub(super) struct Copies {
+    directory: PathBuf,
+    /// Packs that were asked for, and whether there is a copy that had its hash when it was.
+    packs: Mutex<HashMap<ObjectHash, Arc<OnceLock<bool>>>>,
+    /// A disk that is full, or read-only, is not tried again.
+    refused: AtomicBool,
+}
+
+impl Copies {
+    /// Those in this directory, which is made. Whatever fails, there is just nothing in it.
+    pub(super) fn open(directory: PathBuf) -> Self {
+        let made = make_private(&directory);
+        let _ = cut_back(&directory, SIZE_MAX, SIZE_KEPT);
+        Self {
+            directory,
+            packs: Mutex::default(),
+            refused: AtomicBool::new(made.is_err()),
+        }
+    }
+
+    /// The object's bytes, if there is a copy that is whole.
+    pub(super) fn get(&self, hash: ObjectHash, limit: u64) -> Option<Vec<u8>> {
+        let path = self.path(hash);
+        let bytes = read(&path, limit).ok()?;
+        if Objects::hash(&[&bytes]) == hash {
+            return Some(bytes);
+        }
+        let _ = fs::remove_file(path);
+        None
+    }
+
+    /// Keeps a copy. A crash may leave half of it, which its hash will tell.
+    pub(super) fn put(&self, hash: ObjectHash, parts: &[&[u8]]) {
+        if self.refused.load(Ordering::Relaxed) {
+            return;
+        }
+        if self.write(hash, parts).is_err() {
+            self.refused.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Keeps a copy of a pack, if it is small enough.
+    pub(super) fn put_pack(&self, hash: ObjectHash, parts: &[&[u8]]) {
+        let len: u64 = parts.iter().map(|part| part.len() as u64).sum();
+        if len <= NODE_PACK_MAX {
+            self.put(hash, parts);
+        }
+    }
+
+    /// Fills `buf` from `offset` on of a pack. If there is no copy that is whole, one is made of what `fetch` gives.
+    /// Whether there was one, in the end; else `buf` holds anything.
+    pub(super) fn read_pack(
+        &self,
+        hash: ObjectHash,
+        offset: u64,
+        buf: &mut [u8],
+        fetch: impl FnOnce() -> Option<Vec<u8>>,
+    ) -> bool {
+        let slot = {
+            let mut packs = self.packs.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(packs.entry(hash).or_default())
+        };
+        // Whoever wants the same pack waits until one has fetched it.
+        let there = slot.get_or_init(|| {
+            self.get(hash, NODE_PACK_MAX).is_some()
+                || !self.refused.load(Ordering::Relaxed)
+                    && fetch().is_some_and(|bytes| {
+                        let whole = Objects::hash(&[&bytes]) == hash;
+                        whole && self.write(hash, &[&bytes]).is_ok()
+                    })
+        });
+        let mut read = || File::open(self.path(hash))?.read_exact_at(buf, offset);
+        *there && read().is_ok()
+    }
+
+    /// Removes the copy of an object that is deleted, if there is one.
+    pub(super) fn remove(&self, hash: ObjectHash) {
+        let _ = fs::remove_file(self.path(hash));
+    }
+
+    fn write(&self, hash: ObjectHash, parts: &[&[u8]]) -> io::Result<()> {
+        let number: [u8; 8] = random().map_err(io::Error::other)?;
+        let number = u64::from_le_bytes(number);
+        let temporary = self.directory.join(format!(".tmp-{number:016x}"));
+        let write = || {
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&temporary)?;
+            parts.iter().try_for_each(|part| file.write_all(part))?;
+            fs::rename(&temporary, self.path(hash))
+        };
+        write().inspect_err(|_| {
+            let _ = fs::remove_file(&temporary);
+        })
+    }
+
+    fn path(&self, hash: ObjectHash) -> PathBuf {
+        self.directory.join(hash.to_string())
+    }
+}
+
+/// Reads a file, and notes that somebody wanted it.
+fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    let mut bytes = Vec::new();
+    // One byte more: what is longer will not have its hash.
+    (&file).take(limit + 1).read_to_end(&mut bytes)?;
+    let _ = file.set_modified(SystemTime::now());
+    Ok(bytes)
+}
+
+/// If the files take more than `most` bytes, removes those that nobody has wanted for longest, until `kept` are left.
+fn cut_back(directory: &Path, most: u64, kept: u64) -> io::Result<()> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        // It may be gone meanwhile.
+        if let Ok(metadata) = entry.metadata() {
+            files.push((metadata.modified()?, metadata.len(), entry.path()));
+        }
+    }
+    let mut size: u64 = files.iter().map(|(_, len, _)| len).sum();
+    if size <= most {
+        return Ok(());
+    }
+    files.sort_unstable();
+    for (_, len, path) in files {
+        if size <= kept {
+            break;
+        }
+        let _ = fs::remove_file(path);
+        size -= len;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn opened() -> (tempfile::TempDir, Copies) {
+        let directory = tempfile::tempdir().unwrap();
+        let copies = Copies::open(directory.path().join("objects"));
+        (directory, copies)
+    }
+
+    fn object(number: u8) -> (ObjectHash, [u8; 100]) {
+        let bytes = [number; 100];
+        (Objects::hash(&[&bytes]), bytes)
+    }
+
+    #[test]
+    fn what_nobody_wanted_for_longest_goes_first() {
+        let (_directory, copies) = opened();
+        let objects: Vec<_> = (0..10).map(object).collect();
+        for (age, (hash, bytes)) in (0..10).rev().zip(&objects) {
+            copies.put(*hash, &[&bytes[..50], &bytes[50..]]);
+            let file = File::options().write(true).open(copies.path(*hash));
+            let time = SystemTime::now() - Duration::from_hours(1 + age);
+            file.unwrap().set_modified(time).unwrap();
+        }
+        let left = || objects.iter().map(|(hash, _)| copies.path(*hash).exists());
+        let (oldest, bytes) = objects[0];
+        assert_eq!(copies.get(oldest, 100).unwrap(), bytes);
+        cut_back(&copies.directory, 1000, 300).unwrap();
+        assert!(left().all(|there| there), "it is not too much");
+        cut_back(&copies.directory, 999, 300).unwrap();
+        let expected = (0..10).map(|number| [0, 8, 9].contains(&number));
+        assert!(
+            left().eq(expected),
+            "the one that was read, and the youngest"
+        );
+    }
+
+    #[test]
+    fn what_has_not_its_hash_is_no_copy() {
+        let (_directory, copies) = opened();
+        let (hash, bytes) = object(1);
+        for spoiled in [&[][..], &bytes[..99], &[2; 100], &[1; 101]] {
+            fs::write(copies.path(hash), spoiled).unwrap();
+            assert_eq!(copies.get(hash, 100), None);
+            assert!(!copies.path(hash).exists());
+        }
+    }
+
+    #[test]
+    fn a_pack_is_fetched_once_and_only_kept_whole() {
+        let (_directory, copies) = opened();
+        let (hash, bytes) = object(1);
+        let mut buf = [0; 10];
+        assert!(copies.read_pack(hash, 90, &mut buf, || Some(bytes.to_vec())));
+        assert_eq!(buf, [1; 10]);
+        assert!(copies.read_pack(hash, 0, &mut buf, || panic!("it is here")));
+        assert!(!copies.read_pack(hash, 91, &mut buf, || panic!("it is here")));
+
+        let (hash, _) = object(2);
+        assert!(!copies.read_pack(hash, 0, &mut buf, || Some(bytes.to_vec())));
+        assert!(!copies.path(hash).exists());
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_is_no_failure() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let copies = Copies::open(file.path().join("objects"));
+        let (hash, bytes) = object(1);
+        copies.put(hash, &[&bytes]);
+        assert_eq!(copies.get(hash, 100), None);
+        assert!(!copies.read_pack(hash, 0, &mut [0], || panic!("it could not be kept")));
+    }
+
+    #[test]
+    fn nobody_else_can_look() {
+        use std::os::unix::fs::PermissionsExt;
+        let (_directory, copies) = opened();
+        let (hash, bytes) = object(1);
+        copies.put(hash, &[&bytes]);
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&copies.directory), 0o700);
+        assert_eq!(mode(&copies.path(hash)), 0o600);
+    }
+}

@@ -1,0 +1,245 @@
+//! Copies on the host: fewer questions to the store, and the same answers.
+
+use std::fs;
+use std::path::PathBuf;
+
+use cuttlebone::base::ObjectHash;
+use cuttlebone::repo::{Cache, ObjectRef, PackTargets};
+use cuttlebone::storage::{Backend, Call, FaultBackend, MemoryBackend};
+
+use super::{BLOCK, CHUNK, Host, House, Image, SLOT, noise, options};
+
+/// The repository as seen from this host, where copies are kept.
+fn far(host: &Host, store: impl Backend + 'static) -> House {
+    let mut house = House::open(store, &host.heard).unwrap();
+    house.project.keep_copies(host.cache.as_ref().unwrap());
+    house
+}
+
+fn new_store() -> MemoryBackend {
+    let store = MemoryBackend::new();
+    House::init(store.clone(), CHUNK).unwrap();
+    store
+}
+
+fn image() -> Image {
+    (0..20).fold(Image::new(64 * SLOT), |image, n| {
+        image.with(n * 3 * SLOT + 9 * BLOCK, &noise(n, 2 * CHUNK))
+    })
+}
+
+/// The files of the copies.
+fn copies(host: &Host, house: &House) -> Vec<PathBuf> {
+    let cache = Cache::new(&house.project, host.cache.as_ref().unwrap());
+    let listed = fs::read_dir(cache.path().join("objects")).unwrap();
+    listed.map(|entry| entry.unwrap().path()).collect()
+}
+
+fn hash_of(path: &std::path::Path) -> ObjectHash {
+    let name = path.file_name().unwrap().to_str().unwrap();
+    name.parse().unwrap()
+}
+
+fn is_whole(path: &PathBuf) -> bool {
+    let hash = blake3::hash(&fs::read(path).unwrap());
+    ObjectHash::from_bytes(*hash.as_bytes()) == hash_of(path)
+}
+
+/// What an incremental backup of a large image asks the store, from opening the repository on.
+fn calls_of_a_backup(with_copies: bool) -> Vec<Call> {
+    let store = FaultBackend::new();
+    House::init(store.clone(), CHUNK).unwrap();
+    let host = Host::with_cache();
+    let back_up = |image: &Image| {
+        let house = if with_copies {
+            far(&host, store.clone())
+        } else {
+            House::open(store.clone(), &host.heard).unwrap()
+        };
+        let mut options = options("disk");
+        options.pack_targets = PackTargets::default();
+        host.run(&house, host.image(image).unwrap(), &options)
+            .unwrap()
+    };
+    let place = |n: u64| n * 655 * SLOT;
+    let mut image = Image::new(1 << 40);
+    for n in 0..400 {
+        image.write(place(n), &noise(n, 4096));
+    }
+    back_up(&image);
+    for n in 0..100 {
+        image.write(place(n * 4) + 30 * BLOCK, &noise(1000 + n, 4096));
+    }
+    let _ = store.take_log();
+    let made = back_up(&image);
+    let log = store.take_log();
+    assert_eq!(made.chunks_new, 100);
+    let house = House::open(store, &host.heard).unwrap();
+    let restored = host.restore_image(&house, &house.backup(made.id));
+    assert!(restored.unwrap() == image);
+    log
+}
+
+#[test]
+fn a_backup_asks_the_store_little() {
+    let without = calls_of_a_backup(false).len();
+    let log = calls_of_a_backup(true);
+    let calls: Vec<_> = log
+        .iter()
+        .map(|c| (c.operation, &c.name, c.bytes))
+        .collect();
+    println!("{without} calls without copies, {} with", log.len());
+    assert!(calls.len() < 40 && calls.len() * 3 < without, "{calls:#?}");
+}
+
+#[test]
+fn what_comes_out_is_the_same() {
+    let store = new_store();
+    let (first, second, plain) = (Host::with_cache(), Host::with_cache(), Host::with_cache());
+    let mut image = image();
+    first
+        .back_up(&far(&first, store.clone()), "disk", &image)
+        .unwrap();
+    for n in 0..3 {
+        image.write(n * 5 * SLOT, &noise(100 + n, CHUNK));
+        let beside = House::open(store.copy(), &plain.heard).unwrap();
+        let without = plain.back_up(&beside, "disk", &image).unwrap();
+        // In turns, so that each finds what the other has stored.
+        for host in [&second, &first] {
+            let house = far(host, store.clone());
+            let made = host.back_up(&house, "disk", &image).unwrap();
+            if std::ptr::eq(host, &raw const second) {
+                assert_eq!(made.chunks_new, without.chunks_new);
+            }
+            for (reader, house) in [
+                (&first, far(&first, store.clone())),
+                (&second, far(&second, store.clone())),
+                (&plain, House::open(store.clone(), &plain.heard).unwrap()),
+            ] {
+                let newest = house.backups().pop().unwrap();
+                assert_eq!(newest.id, made.id);
+                assert!(reader.restore_image(&house, &newest).unwrap() == image);
+            }
+        }
+    }
+    plain.check_clean(&House::open(store, &plain.heard).unwrap(), "in turns");
+}
+
+#[test]
+fn a_copy_that_is_spoiled_is_mended() {
+    let spoilers: [(&str, fn(&PathBuf)); 4] = [
+        ("flipped", |path| {
+            let mut bytes = fs::read(path).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::write(path, bytes).unwrap();
+        }),
+        ("cut", |path| {
+            let bytes = fs::read(path).unwrap();
+            fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+        }),
+        ("empty", |path| fs::write(path, []).unwrap()),
+        ("gone", |path| fs::remove_file(path).unwrap()),
+    ];
+    let store = new_store();
+    let mut image = image();
+    for (n, (how, spoil)) in (0..).zip(spoilers) {
+        let host = Host::with_cache();
+        image.write(n * 2 * SLOT, &noise(200 + n, CHUNK));
+        let house = far(&host, store.clone());
+        host.back_up(&house, "disk", &image).unwrap();
+        let records: Vec<_> = house.backups().iter().map(|backup| backup.id).collect();
+        let files = copies(&host, &house);
+        assert!(files.iter().all(is_whole) && files.len() > records.len());
+        files.iter().for_each(spoil);
+
+        let house = far(&host, store.clone());
+        let backups = house.backups();
+        assert!(
+            backups
+                .iter()
+                .map(|backup| backup.id)
+                .eq(records.iter().copied())
+        );
+        let newest = backups.last().unwrap();
+        assert!(
+            host.restore_image(&house, newest).unwrap() == image,
+            "{how}"
+        );
+        let files = copies(&host, &house);
+        let whole: Vec<_> = files.iter().filter(|path| is_whole(path)).collect();
+        let whole: Vec<_> = whole.into_iter().map(|path| hash_of(path)).collect();
+        assert!(records.iter().all(|record| whole.contains(record)), "{how}");
+        assert!(whole.len() > records.len(), "{how}: no node pack");
+
+        image.write(40 * SLOT, &noise(300 + n, CHUNK));
+        host.back_up(&house, "disk", &image).unwrap();
+        host.check_clean(&house, how);
+    }
+}
+
+#[test]
+fn the_store_says_what_there_is() {
+    let store = new_store();
+    let host = Host::with_cache();
+    let house = far(&host, store.clone());
+    let made = host.back_up(&house, "disk", &image()).unwrap();
+    let kept = host
+        .back_up_stream(&house, "pipe", &noise(1, CHUNK))
+        .unwrap();
+    let object = ObjectRef::Backup(house.project.id, made.id);
+    store.delete(&object.name()).unwrap();
+    assert!(
+        copies(&host, &house)
+            .iter()
+            .any(|path| hash_of(path) == made.id)
+    );
+    for house in [house, far(&host, store)] {
+        let left: Vec<_> = house.backups().iter().map(|backup| backup.id).collect();
+        assert_eq!(left, [kept.id]);
+    }
+}
+
+#[test]
+fn what_is_deleted_here_leaves_no_copy() {
+    let store = new_store();
+    let host = Host::with_cache();
+    let house = far(&host, store);
+    let made = host.back_up(&house, "disk", &image()).unwrap();
+    let object = ObjectRef::Backup(house.project.id, made.id);
+    let has_copy = || {
+        copies(&host, &house)
+            .iter()
+            .any(|path| hash_of(path) == made.id)
+    };
+    assert!(has_copy());
+    house.project.objects.delete(object).unwrap();
+    assert!(!has_copy());
+}
+
+#[test]
+fn a_check_asks_the_store_itself() {
+    let store = new_store();
+    let host = Host::with_cache();
+    let house = far(&host, store.clone());
+    host.back_up(&house, "disk", &image()).unwrap();
+    for object in copies(&host, &house).iter().map(|path| hash_of(path)) {
+        let copied = store.copy();
+        let names = [
+            ObjectRef::Backup(house.project.id, object).name(),
+            ObjectRef::Pack(house.project.id, object).name(),
+        ];
+        let found = names.iter().find_map(|name| {
+            let bytes = copied.get(name, u64::MAX).ok()?;
+            Some((name, bytes))
+        });
+        let (name, mut bytes) = found.unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        copied.put(name, &[&bytes]).unwrap();
+        let house = far(&host, copied);
+        assert_eq!(house.backups().len(), 1, "a copy is read");
+        let (report, _) = host.check(&house, true);
+        assert!(report.errors > 0, "{name}");
+    }
+}
