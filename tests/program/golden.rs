@@ -131,7 +131,7 @@ fn they_can_be_worked_on() {
         let mut disk = fs::read(&path).unwrap();
         disk[3 * 4096..4 * 4096].fill(b'+');
         fs::write(&path, &disk).unwrap();
-        let made = world.backup(&[&path]);
+        let made = world.backup(&[&path, "--volume", "disk"]);
         assert_eq!(made["chunks_new"], 1, "{name}: {made}");
         let id = made["backup_id"].as_str().unwrap().to_owned();
         let hash = blake3::hash(&disk).to_hex().to_string();
