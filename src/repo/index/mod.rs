@@ -20,6 +20,7 @@ use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use super::error::RepoError;
+use super::marks::Marks;
 use super::objects::is_missing;
 use super::open::Project;
 use crate::base::{BlobId, Notice, ObjectHash, Observer};
@@ -216,11 +217,18 @@ impl<'a> Index<'a> {
         let news = self.read().rebuilt != before || self.guarded(Db::segments)?.len() != known;
         let mended = first && self.verify()?;
         let asked = self.retried(|db| self.ask_packs(db))?;
-        if asked > 0 {
-            let text = format!("{asked} packs are in no index segment: they were asked themselves");
+        // What is going to be deleted is named no more on purpose.
+        let marked = if asked.is_empty() {
+            HashSet::new()
+        } else {
+            Marks::load(self.project)?.packs()
+        };
+        let lost = asked.iter().filter(|pack| !marked.contains(pack)).count();
+        if lost > 0 {
+            let text = format!("{lost} packs are in no index segment: they were asked themselves");
             self.observer.notice(Notice::Text(text));
         }
-        let more = news || mended || asked > 0;
+        let more = news || mended || !asked.is_empty();
         *looked = Some((Instant::now(), more));
         Ok(more)
     }

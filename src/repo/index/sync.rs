@@ -236,9 +236,9 @@ impl Index<'_> {
         Ok(())
     }
 
-    /// Takes in packs of the store that no segment names, from their own contents. How many.
-    pub(super) fn ask_packs(&self, db: &Db) -> Result<u64, Failure> {
-        let mut taken = 0;
+    /// Takes in packs of the store that no segment names, from their own contents. Which ones.
+    pub(super) fn ask_packs(&self, db: &Db) -> Result<Vec<ObjectHash>, Failure> {
+        let mut taken = Vec::new();
         for (pack, listed) in self.list_packs()? {
             if attempt(|| db.has_pack(&pack))? {
                 continue;
@@ -247,7 +247,7 @@ impl Index<'_> {
                 Ok(listing) => {
                     self.rely_on_unnamed();
                     attempt(|| db.insert_unnamed(&[listing]))?;
-                    taken += 1;
+                    taken.push(pack);
                 }
                 // It was deleted since it was listed.
                 Err(e) if is_missing(&e) => {}
