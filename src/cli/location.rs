@@ -88,24 +88,21 @@ impl Sftp {
             return Err(refuse("it has control characters"));
         }
         let rest = whole.strip_prefix("sftp:").unwrap_or(whole);
-        let (authority, port, path) = match rest.strip_prefix("//") {
-            Some(url) => {
-                let (authority, path) = url
-                    .split_once('/')
-                    .ok_or_else(|| refuse("it names no directory"))?;
-                let (authority, port) = split_port(authority);
-                let port = match port.map(str::parse) {
-                    None => None,
-                    Some(Ok(port @ 1..)) => Some(port),
-                    Some(_) => return Err(refuse("its port is no number from 1 to 65535")),
-                };
-                (authority, port, path)
-            }
-            None => {
-                let (authority, path) =
-                    split_host(rest).ok_or_else(|| refuse("no “:” follows the host"))?;
-                (authority, None, path)
-            }
+        let (authority, port, path) = if let Some(url) = rest.strip_prefix("//") {
+            let (authority, path) = url
+                .split_once('/')
+                .ok_or_else(|| refuse("it names no directory"))?;
+            let (authority, port) = split_port(authority);
+            let port = match port.map(str::parse) {
+                None => None,
+                Some(Ok(port @ 1..)) => Some(port),
+                Some(_) => return Err(refuse("its port is no number from 1 to 65535")),
+            };
+            (authority, port, path)
+        } else {
+            let (authority, path) =
+                split_host(rest).ok_or_else(|| refuse("no “:” follows the host"))?;
+            (authority, None, path)
         };
         let (user, host) = match authority.rsplit_once('@') {
             Some((user, host)) => (Some(user), host),

@@ -350,7 +350,7 @@ fn read_pack(index: &Index<'_>, pack: ObjectHash, size: u64) -> Result<PackVerdi
     let Some(listing) = listing else {
         return Ok((damage, None));
     };
-    let bad = bad_runs(project, listing, bytes)?;
+    let bad = bad_runs(project, listing, bytes);
     Ok(match damage {
         None if bad.is_empty() => (None, None),
         None => {
@@ -362,11 +362,7 @@ fn read_pack(index: &Index<'_>, pack: ObjectHash, size: u64) -> Result<PackVerdi
 }
 
 /// The ordinals of the runs that do not open, or hold a blob that does not have its id.
-fn bad_runs(
-    project: &Project,
-    listing: PackListing,
-    mut bytes: Vec<u8>,
-) -> Result<Vec<u64>, RepoError> {
+fn bad_runs(project: &Project, listing: PackListing, mut bytes: Vec<u8>) -> Vec<u64> {
     let mut opener = Opener::default();
     let mut bad = Vec::new();
     for placed in PlacedRun::all_of(listing) {
@@ -385,7 +381,7 @@ fn bad_runs(
             bad.push(first.ordinal());
         }
     }
-    Ok(bad)
+    bad
 }
 
 /// What belongs into a place of a tree. A node may stand in several places and be right in some of them only.

@@ -344,7 +344,7 @@ fn namespace() -> Option<String> {
     Some(link.to_str()?.to_owned())
 }
 
-/// When a process began, in clock ticks since the machine started: field 22 of proc_pid_stat(5).
+/// When a process began, in clock ticks since the machine started: field 22 of `proc_pid_stat(5)`.
 fn started(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name of the program, field 2, is in parentheses and may have anything in it.

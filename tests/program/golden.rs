@@ -93,7 +93,7 @@ fn none_is_forgotten() {
 fn they_hold_what_they_are_kept_for() {
     for (name, is_pruned) in KEPT {
         let world = copied(name);
-        let backend = LocalBackend::open(&world.repository()).unwrap();
+        let backend = LocalBackend::open(world.repository()).unwrap();
         let repository = Repository::open(Arc::new(backend), PASSWORD.as_bytes(), &Silent).unwrap();
         let project = repository.project("default", &Silent).unwrap();
         let index = Index::in_memory(&project, &Silent).unwrap();

@@ -127,7 +127,8 @@ fn what_comes_out_is_the_same() {
 
 #[test]
 fn a_copy_that_is_spoiled_is_mended() {
-    let spoilers: [(&str, fn(&PathBuf)); 4] = [
+    type Spoiler = (&'static str, fn(&PathBuf));
+    let spoilers: [Spoiler; 4] = [
         ("flipped", |path| {
             let mut bytes = fs::read(path).unwrap();
             let middle = bytes.len() / 2;

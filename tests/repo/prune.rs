@@ -4,6 +4,7 @@ mod model;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Cursor, Read};
+use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
@@ -259,7 +260,7 @@ fn the_grace_period_lets_everything_lie() {
     assert!(all.keys().all(|id| stored(&house, &store).contains_key(id)));
     line.is_whole(&house, "marked");
     // Nothing has passed.
-    store.age(GRACE - HOUR);
+    store.age(Duration::from_hours(23));
     let again = prune(&house, &host, GRACE).unwrap();
     assert_eq!((again.deleted.packs, again.marked.packs), (0, 0));
     assert_eq!(names(&store, "packs"), packs);
@@ -468,8 +469,11 @@ fn neglected(line: &Line) -> MemoryBackend {
     store
 }
 
+/// A fault, and which calls are counted for it.
+type At = (fn(u64, Fault) -> Plan, Fault);
+
 /// Sweeps over all calls of a prune; how many there were with each fault.
-fn sweep(grace: Duration, faults: &[(fn(u64, Fault) -> Plan, Fault)]) {
+fn sweep(grace: Duration, faults: &[At]) {
     let line = Line::of(3);
     let base = neglected(&line);
     for (at, fault) in faults {
@@ -479,11 +483,11 @@ fn sweep(grace: Duration, faults: &[(fn(u64, Fault) -> Plan, Fault)]) {
     }
 }
 
-const DEATHS: [(fn(u64, Fault) -> Plan, Fault); 2] = [
+const DEATHS: [At; 2] = [
     (Plan::at, Fault::Die(Moment::Before)),
     (Plan::at, Fault::Die(Moment::After)),
 ];
-const FAILURES: [(fn(u64, Fault) -> Plan, Fault); 3] = [
+const FAILURES: [At; 3] = [
     (Plan::at_write, Fault::Tear),
     (Plan::at_write, Fault::Fail(Failure::Full)),
     (Plan::at_write, Fault::FailAfter(Failure::Io)),
@@ -636,18 +640,20 @@ fn a_base_that_goes_takes_nothing_with_it() {
     }
 }
 
+type Hook = Box<dyn FnOnce(MemoryBackend) + Send>;
+
 /// A store on which something happens before the first pack is stored.
 struct Hooked {
     store: MemoryBackend,
-    hook: std::sync::Mutex<Option<Box<dyn FnOnce(MemoryBackend) + Send>>>,
+    hook: Mutex<Option<Hook>>,
 }
 
 impl Hooked {
     fn new(store: MemoryBackend, hook: impl FnOnce(MemoryBackend) + Send + 'static) -> Self {
-        let hook: Box<dyn FnOnce(MemoryBackend) + Send> = Box::new(hook);
+        let hook: Hook = Box::new(hook);
         Self {
             store,
-            hook: std::sync::Mutex::new(Some(hook)),
+            hook: Mutex::new(Some(hook)),
         }
     }
 }

@@ -175,7 +175,7 @@ fn a_server_that_stops_is_given_up_and_found_again() {
     // Those who connect anew are served, so that this goes on with another connection.
     assert_eq!(store.get(&name("a/b"), 1).unwrap(), b"1");
     server.signal(Signal::KILL);
-    store.put_new(&name("a/c"), &[&[7; 3_000_000]]).unwrap();
+    store.put_new(&name("a/c"), &[&vec![7; 3_000_000]]).unwrap();
     assert_eq!(names(&store, "a"), ["a/b", "a/c"]);
 }
 
@@ -191,7 +191,7 @@ fn a_connection_that_breaks_is_replaced() {
     server.signal(Signal::KILL);
     assert_eq!(names(&store, ""), ["a/b"]);
     server.signal(Signal::KILL);
-    store.put(&name("a/c"), &[&[7; 5_000_000]]).unwrap();
+    store.put(&name("a/c"), &[&vec![7; 5_000_000]]).unwrap();
     server.restart();
     store.delete(&name("a/b")).unwrap();
     assert_eq!(kind(store.delete(&name("a/b"))), Some(ErrorKind::NotFound));

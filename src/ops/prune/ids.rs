@@ -21,7 +21,6 @@ impl Key for ChunkKey {
         u64::from_be_bytes(*first)
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "the upper half")]
     fn lead(self) -> u32 {
         (self >> 32) as u32
     }
@@ -36,7 +35,6 @@ impl Key for NodeKey {
         u128::from_be_bytes(*first)
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "the uppermost quarter")]
     fn lead(self) -> u32 {
         (self >> 96) as u32
     }
@@ -87,7 +85,8 @@ impl<K: Key> Ids<K> {
 }
 
 fn bucket<K: Key>(key: K, bits: u32) -> usize {
-    (u64::from(key.lead()) >> (32 - bits)) as usize
+    let bucket = u64::from(key.lead()) >> (32 - bits);
+    usize::try_from(bucket).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

@@ -139,7 +139,7 @@ fn look(project: &Project, lease: Option<&Lease>, index: &Index<'_>) -> Result<S
     let leases = Leases::load(project, lease)?;
     let records = Records::load(project)?;
     // What cannot be read uses nobody knows what.
-    if records.damaged().first().is_some() {
+    if !records.damaged().is_empty() {
         return Err(OpsError::Unreadable {
             records: records.damaged().iter().map(ToString::to_string).collect(),
         });

@@ -40,7 +40,7 @@ pub(super) fn repack(
     let read = AtomicU64::new(0);
     let total = packs.iter().map(|pack| pack.size).sum();
     let mut done = 0;
-    let (_, _, report) = Packer::scope(index, journal, PackerOptions::default(), |packer| {
+    let ((), _, report) = Packer::scope(index, journal, PackerOptions::default(), |packer| {
         for of_one_volume in packs.chunk_by(|a, b| a.class == b.class) {
             // A group at a time, so that what is noted of its blobs is little.
             for group in of_one_volume.chunks(context.threads.max(1) * 4) {
@@ -188,7 +188,7 @@ fn copy_together(
             .locations()
             .filter(|location| ids.contains(&location.blob().id))
             .collect();
-        let opened = match &fetched {
+        let joined = match &fetched {
             Ok(()) => opener.open_run(project, &place, bytes).ok(),
             Err(_) => None,
         };
@@ -196,7 +196,7 @@ fn copy_together(
             let mut blobs = wanted.iter();
             blobs.all(|location| Opener::blob(project, location, plain).is_ok())
         };
-        if let Some(plain) = opened.filter(intact) {
+        if let Some(plain) = joined.filter(intact) {
             let places = wanted.iter().map(|l| (l.blob().id, l.range()));
             match place.kind() {
                 BlobKind::Chunk => drop(packer.store_chunks(worker, plain, places)?),

@@ -87,12 +87,11 @@ impl Sweep<'_> {
     }
 
     fn is_old(&mut self, stat: &Stat) -> io::Result<bool> {
-        let now = match self.now {
-            Some(now) => now,
-            None => {
-                let probe = Temporary::create(self.root)?;
-                *self.now.insert(modified(&rustix::fs::fstat(&probe.file)?))
-            }
+        let now = if let Some(now) = self.now {
+            now
+        } else {
+            let probe = Temporary::create(self.root)?;
+            *self.now.insert(modified(&rustix::fs::fstat(&probe.file)?))
         };
         Ok(now
             .duration_since(modified(stat))

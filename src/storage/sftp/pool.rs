@@ -53,8 +53,8 @@ impl Pool {
     /// The least busy connection; opens one if there is none.
     pub(super) async fn lead(self: &Arc<Self>) -> Result<Lease, Fault> {
         let live = self.live();
-        let least = live.into_iter().min_by_key(|lease| lease.users());
-        let Some(lease) = least else {
+        let idlest = live.into_iter().min_by_key(Lease::users);
+        let Some(lease) = idlest else {
             return self.connect(0).await.map(Lease::new);
         };
         if lease.users() > 1 {

@@ -167,12 +167,11 @@ impl Upload<'_> {
         let senders = connections.iter().map(|connection| {
             let file = file.take();
             async move {
-                match file {
-                    Some(file) => self.send_by(connection, file, blocks, true).await,
-                    None => {
-                        let file = connection.open_write(temporary).await?;
-                        self.send_by(connection, file, blocks, false).await
-                    }
+                if let Some(file) = file {
+                    self.send_by(connection, file, blocks, true).await
+                } else {
+                    let file = connection.open_write(temporary).await?;
+                    self.send_by(connection, file, blocks, false).await
                 }
             }
         });

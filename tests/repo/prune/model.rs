@@ -97,7 +97,9 @@ impl World {
         let house = House::init(store.clone(), 4 * KIB).unwrap();
         let mut hosts = [Host::without_cache(), Host::with_cache()];
         // So that a plan comes to pass in the same call each time.
-        hosts.iter_mut().for_each(|host| host.threads = 1);
+        for host in &mut hosts {
+            host.threads = 1;
+        }
         Self {
             store,
             house,
@@ -177,16 +179,13 @@ impl World {
         let mut gone: Vec<_> = which.iter().map(|index| *index.get(&ids)).collect();
         gone.sort_unstable();
         gone.dedup();
-        match self.run(run, |world| try_forget(&world.house, &gone)) {
-            Some(done) => {
-                done.unwrap();
-                self.kept.retain(|id, _| !gone.contains(id));
-            }
-            None => {
-                let left = self.house.backups();
-                let is_left = |id: &ObjectHash| left.iter().any(|backup| backup.id == *id);
-                self.kept.retain(|id, _| !gone.contains(id) || is_left(id));
-            }
+        if let Some(done) = self.run(run, |world| try_forget(&world.house, &gone)) {
+            done.unwrap();
+            self.kept.retain(|id, _| !gone.contains(id));
+        } else {
+            let left = self.house.backups();
+            let is_left = |id: &ObjectHash| left.iter().any(|backup| backup.id == *id);
+            self.kept.retain(|id, _| !gone.contains(id) || is_left(id));
         }
     }
 
