@@ -350,6 +350,7 @@ fn mark(packs: &[PackListing], segments: &[ObjectHash]) -> MarkBody {
         requires: Vec::new(),
         packs: packs.iter().map(|p| p.pack.to_string()).collect(),
         segments: segments.iter().map(ToString::to_string).collect(),
+        records: Vec::new(),
         time: "2026-11-21T12:00:00Z".into(),
         host: None,
         tool: None,

@@ -116,12 +116,11 @@ fn project_objects() -> Named {
 
 /// One Zstandard frame.
 fn frame(plain: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let codec = Compressor::new(Compression::default())
-        .expect("memory is enough")
-        .compress(plain, &mut out);
+    let mut room = Vec::new();
+    let mut compressor = Compressor::new(Compression::default()).expect("memory is enough");
+    let (codec, frame) = compressor.compress(plain, &mut room);
     assert_eq!(codec, Codec::Zstd);
-    out
+    frame.to_vec()
 }
 
 fn sealed_objects() -> Named {
@@ -352,7 +351,7 @@ fn backup(kind: ContentKind, size: u64, chunk_size: u32, top: Option<u8>) -> Bac
         host: Some("host".into()),
         base: Some("11".repeat(32)),
         heads: vec!["11".repeat(32)],
-        marks: vec!["22".repeat(32)],
+        marks: Vec::new(),
         labels: [("keep".to_owned(), "yes".to_owned())].into(),
         source: Some(SourceInfo {
             kind: "file".into(),
