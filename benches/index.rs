@@ -10,56 +10,18 @@
     reason = "rounded figures"
 )]
 
+mod synthetic;
+
 use std::sync::Arc;
 use std::time::Instant;
 
-use cuttlebone::base::{BlobId, ByteSize, CHUNK_SIZE_DEFAULT, ObjectHash, Silent};
+use cuttlebone::base::{ByteSize, CHUNK_SIZE_DEFAULT, Silent};
 use cuttlebone::crypto::KdfParams;
-use cuttlebone::format::{
-    Blob, BlobKind, Codec, Contents, IndexSegment, Magic, PackListing, Run, SlotInfo,
-};
+use cuttlebone::format::{IndexSegment, Magic, SlotInfo};
 use cuttlebone::repo::{Index, InitOptions, NewKey, ObjectRef, Repository};
 use cuttlebone::storage::LocalBackend;
 
-/// Chunks in a pack and packs in a segment, as a backup of an operating system makes them.
-const PACK_CHUNKS: u64 = 1_280;
-const SEGMENT_PACKS: u64 = 16;
-const RUN_CHUNKS: u64 = 64;
-
-fn id(n: u64) -> BlobId {
-    BlobId::from_bytes(*blake3::hash(&n.to_le_bytes()).as_bytes())
-}
-
-fn pack(number: u64) -> PackListing {
-    let first = number * PACK_CHUNKS;
-    let blob = |n| Blob {
-        plain_len: 64 << 10,
-        id: id(n),
-    };
-    let run = |n: u64| Run {
-        codec: Codec::Zstd,
-        stored_len: 1 << 20,
-        blobs: (n..n + RUN_CHUNKS).map(blob).collect(),
-    };
-    let runs = (0..PACK_CHUNKS / RUN_CHUNKS)
-        .map(|r| run(first + r * RUN_CHUNKS))
-        .collect();
-    PackListing {
-        pack: ObjectHash::from_bytes(*blake3::hash(&number.to_be_bytes()).as_bytes()),
-        nonce: [0; 16],
-        contents: Contents {
-            kind: BlobKind::Chunk,
-            runs,
-        },
-    }
-}
-
-fn peak_memory() -> ByteSize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    ByteSize(kib.unwrap_or(0) * 1024)
-}
+use synthetic::{PACK_CHUNKS, SEGMENT_PACKS, id, pack, peak_memory};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     // cargo bench adds words of its own.

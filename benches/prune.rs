@@ -7,6 +7,8 @@
 #![expect(clippy::print_stdout, reason = "figures are what it is for")]
 #![expect(clippy::cast_possible_truncation, reason = "rounded figures")]
 
+mod synthetic;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -14,13 +16,11 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cuttlebone::base::{
-    BlobId, ByteSize, CHUNK_SIZE_DEFAULT, Cancel, ObjectHash, SLOT_SIZE, Silent,
-};
+use cuttlebone::base::{BlobId, CHUNK_SIZE_DEFAULT, Cancel, SLOT_SIZE, Silent};
 use cuttlebone::crypto::KdfParams;
 use cuttlebone::format::{
-    BackupRecord, Blob, BlobKind, Children, Codec, Content, ContentKind, Contents, Counts,
-    IndexSegment, Magic, PackListing, Run, SlotInfo, VolumeInfo, root_description,
+    BackupRecord, Children, Content, ContentKind, Counts, IndexSegment, Magic, SlotInfo,
+    VolumeInfo, root_description,
 };
 use cuttlebone::ops::{Context, MaxUnused, PruneOptions, plan_prune};
 use cuttlebone::repo::{
@@ -29,45 +29,7 @@ use cuttlebone::repo::{
 };
 use cuttlebone::storage::LocalBackend;
 
-/// Chunks in a pack and packs in a segment, as a backup of an operating system makes them.
-const PACK_CHUNKS: u64 = 1_280;
-const SEGMENT_PACKS: u64 = 16;
-const RUN_CHUNKS: u64 = 64;
-
-fn id(n: u64) -> BlobId {
-    BlobId::from_bytes(*blake3::hash(&n.to_le_bytes()).as_bytes())
-}
-
-fn pack(number: u64) -> PackListing {
-    let first = number * PACK_CHUNKS;
-    let blob = |n| Blob {
-        plain_len: 64 << 10,
-        id: id(n),
-    };
-    let run = |n: u64| Run {
-        codec: Codec::Zstd,
-        stored_len: 1 << 20,
-        blobs: (n..n + RUN_CHUNKS).map(blob).collect(),
-    };
-    let runs = (0..PACK_CHUNKS / RUN_CHUNKS)
-        .map(|r| run(first + r * RUN_CHUNKS))
-        .collect();
-    PackListing {
-        pack: ObjectHash::from_bytes(*blake3::hash(&number.to_be_bytes()).as_bytes()),
-        nonce: [0; 16],
-        contents: Contents {
-            kind: BlobKind::Chunk,
-            runs,
-        },
-    }
-}
-
-fn peak_memory() -> ByteSize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    ByteSize(kib.unwrap_or(0) * 1024)
-}
+use synthetic::{PACK_CHUNKS, RUN_CHUNKS, SEGMENT_PACKS, id, pack, peak_memory};
 
 /// Commits a backup of an image whose slot `n` holds the chunks that this gives.
 fn commit(

@@ -87,7 +87,7 @@ pub fn check(
     }
     let index = context.index(project)?;
     // A segment that is missing leaves packs that none names: what they hold is there all the same.
-    index.look_again()?;
+    index.look_around()?;
     run.unnamed = index.unnamed()?.into_iter().collect();
     run.segments(&index)?;
     let packs = run.packs(&index)?;
@@ -541,7 +541,10 @@ impl Walk<'_> {
         if first.iter().any(|at| good(&at) && found(at) == len) {
             return Ok(true);
         }
-        let places = self.index.find_all(id)?;
+        let mut places = self.index.find_all(id)?;
+        if places.is_empty() && self.index.look_again()? {
+            places = self.index.find_all(id)?;
+        }
         let lengths: Vec<_> = places.iter().filter(good).map(found).collect();
         if lengths.contains(&len) {
             return Ok(true);

@@ -259,6 +259,8 @@ fn the_grace_period_lets_everything_lie() {
     let packs = names(&store, "packs");
     assert!(all.keys().all(|id| stored(&house, &store).contains_key(id)));
     line.is_whole(&house, "marked");
+    // Whoever looks meanwhile does not come to rely on what is going to be deleted.
+    host.check_clean(&house, "marked");
     // Nothing has passed.
     store.age(Duration::from_hours(23));
     let again = prune(&house, &host, GRACE).unwrap();
@@ -269,6 +271,7 @@ fn the_grace_period_lets_everything_lie() {
     assert_eq!(last.deleted, report.marked);
     is_tidy(&house, &store, "deleted");
     line.is_whole(&house, "deleted");
+    host.back_up(&house, "disk", &line.days[4]).unwrap();
     let rebuilt = host
         .heard
         .take()

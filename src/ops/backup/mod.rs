@@ -204,7 +204,7 @@ pub fn backup(
 fn believe(index: &Index<'_>, options: &BackupOptions) -> Result<(), OpsError> {
     if options.reread {
         index.believe_only_what_is_there()?;
-        index.look_again()?;
+        index.look_around()?;
     }
     Ok(())
 }

@@ -161,7 +161,7 @@ fn find_usage(
     sight: &Sight,
     context: &Context<'_>,
 ) -> Result<(Usage, Vec<ObjectHash>), OpsError> {
-    loop {
+    for again in [false, true] {
         let there = |pack: &ObjectHash| sight.packs.contains_key(pack);
         let (mut usage, known) = Usage::new(index, there, context)?;
         let found = walk_all(
@@ -177,13 +177,14 @@ fn find_usage(
         match found {
             Ok(()) => return Ok((usage, known)),
             Err(OpsError::Repo(error)) if error.kind() == ErrorKind::Damaged => {
-                if !index.look_again()? {
+                if again || !index.look_again()? {
                     return Err(OpsError::Repo(error));
                 }
             }
             Err(error) => return Err(error),
         }
     }
+    Err(OpsError::Worker("nobody knows what is used"))
 }
 
 fn missing(kind: BlobKind, id: &BlobId) -> RepoError {
@@ -232,7 +233,7 @@ impl Prune<'_> {
 
     /// Does it.
     ///
-    /// What is new is there before anything else is touched; what is to go loses its name, then is marked, and is
+    /// What is new is there before anything else is touched; what is to go is marked, then loses its name, and is
     /// deleted by a later run, or after another look if there is no grace.
     pub fn run(mut self) -> Result<PruneReport, OpsError> {
         let mut report = PruneReport::default();

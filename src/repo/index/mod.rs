@@ -216,21 +216,33 @@ impl<'a> Index<'a> {
         self.sync()?;
         let news = self.read().rebuilt != before || self.guarded(Db::segments)?.len() != known;
         let mended = first && self.verify()?;
-        let asked = self.retried(|db| self.ask_packs(db))?;
-        // What is going to be deleted is named no more on purpose.
-        let marked = if asked.is_empty() {
-            HashSet::new()
-        } else {
-            Marks::load(self.project)?.packs()
-        };
-        let lost = asked.iter().filter(|pack| !marked.contains(pack)).count();
-        if lost > 0 {
-            let text = format!("{lost} packs are in no index segment: they were asked themselves");
-            self.observer.notice(Notice::Text(text));
-        }
-        let more = news || mended || !asked.is_empty();
+        // What is going to be deleted comes last: a backup may have come to use it, and no prune have looked since.
+        let more = news
+            || mended
+            || self.ask_unmarked()?
+            || !self
+                .retried(|db| self.ask_packs(db, &HashSet::new()))?
+                .is_empty();
         *looked = Some((Instant::now(), more));
         Ok(more)
+    }
+
+    /// Verifies the cache, and asks the packs that no segment names what they hold; but not those that are going to
+    /// be deleted, which are named no more on purpose.
+    pub fn look_around(&self) -> Result<(), RepoError> {
+        self.verify()?;
+        self.ask_unmarked().map(drop)
+    }
+
+    /// Asks the packs that no segment names and no mark. Whether there were any.
+    fn ask_unmarked(&self) -> Result<bool, RepoError> {
+        let marked = Marks::load(self.project)?.packs();
+        let asked = self.retried(|db| self.ask_packs(db, &marked))?.len();
+        if asked > 0 {
+            let text = format!("{asked} packs are in no index segment: they were asked themselves");
+            self.observer.notice(Notice::Text(text));
+        }
+        Ok(asked > 0)
     }
 
     /// Opens the cache anew, which verifies all of it. Whether it was damaged and is mended.
@@ -307,6 +319,12 @@ impl<'a> Index<'a> {
     /// From now on blobs are not found in these packs, which are going to be deleted.
     pub fn avoid(&self, packs: impl IntoIterator<Item = ObjectHash>) {
         self.trusted_mut().avoided.extend(packs);
+    }
+
+    /// Whether this pack is [avoided](Self::avoid).
+    pub(in crate::repo) fn avoids(&self, pack: &ObjectHash) -> bool {
+        let trusted = self.trusted.read().unwrap_or_else(PoisonError::into_inner);
+        trusted.avoided.contains(pack)
     }
 
     /// Where the blob lies, if it is in the project.

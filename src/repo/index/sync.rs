@@ -220,7 +220,7 @@ impl Index<'_> {
         if damaged {
             // It may have stood for others, and those name packs that were deleted since.
             self.believe_only_what_is_there()?;
-            self.ask_packs(db)?;
+            self.ask_packs(db, &HashSet::new())?;
         }
         Ok(())
     }
@@ -231,16 +231,20 @@ impl Index<'_> {
         self.load(db, &segments)?;
         self.settle(db, listed)?;
         if self.relies_on_unnamed() {
-            self.ask_packs(db)?;
+            self.ask_packs(db, &HashSet::new())?;
         }
         Ok(())
     }
 
-    /// Takes in packs of the store that no segment names, from their own contents. Which ones.
-    pub(super) fn ask_packs(&self, db: &Db) -> Result<Vec<ObjectHash>, Failure> {
+    /// Takes in packs of the store that no segment names, from their own contents, but for those of `not`. Which ones.
+    pub(super) fn ask_packs(
+        &self,
+        db: &Db,
+        not: &HashSet<ObjectHash>,
+    ) -> Result<Vec<ObjectHash>, Failure> {
         let mut taken = Vec::new();
         for (pack, listed) in self.list_packs()? {
-            if attempt(|| db.has_pack(&pack))? {
+            if not.contains(&pack) || self.avoids(&pack) || attempt(|| db.has_pack(&pack))? {
                 continue;
             }
             match read_listing(self.project, pack, Some(listed.size)) {

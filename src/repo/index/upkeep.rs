@@ -23,9 +23,7 @@ const SMALL_MANY: usize = 8;
 pub struct Rewritten {
     /// Segments that are there and that others stand for now: to be deleted some day.
     pub replaced: Vec<ObjectHash>,
-    /// Segments that were stored.
-    pub stored: u64,
-    /// Their bytes, before they were compressed.
+    /// Bytes of segments that were stored, before they were compressed.
     pub bytes_stored: u64,
 }
 
@@ -141,7 +139,6 @@ impl Pile<'_, '_> {
         };
         self.blobs = 0;
         let (_, bytes) = store_segment(self.index, segment)?;
-        self.result.stored += 1;
         self.result.bytes_stored += bytes;
         Ok(())
     }

@@ -130,6 +130,10 @@ impl<'a> Writer<'a> {
     /// record relies on them.
     fn name_unnamed(&mut self, indexed: &impl Fn(Vec<BlobId>)) -> Result<(), RepoError> {
         for pack in self.index.unnamed()? {
+            // Somebody is about to delete it.
+            if self.index.avoids(&pack) {
+                continue;
+            }
             if let Some(listing) = self.index.listing(&pack)? {
                 self.note(vec![PackStored(listing)], indexed)?;
             }

@@ -1,0 +1,44 @@
+//! Chunks and packs that nobody stored, for measuring at size what only looks at their names.
+
+use cuttlebone::base::{BlobId, ByteSize, ObjectHash};
+use cuttlebone::format::{Blob, BlobKind, Codec, Contents, PackListing, Run};
+
+/// Chunks in a pack and packs in a segment, as a backup of an operating system makes them.
+pub(crate) const PACK_CHUNKS: u64 = 1_280;
+pub(crate) const SEGMENT_PACKS: u64 = 16;
+pub(crate) const RUN_CHUNKS: u64 = 64;
+
+pub(crate) fn id(n: u64) -> BlobId {
+    BlobId::from_bytes(*blake3::hash(&n.to_le_bytes()).as_bytes())
+}
+
+pub(crate) fn pack(number: u64) -> PackListing {
+    let first = number * PACK_CHUNKS;
+    let blob = |n| Blob {
+        plain_len: 64 << 10,
+        id: id(n),
+    };
+    let run = |n: u64| Run {
+        codec: Codec::Zstd,
+        stored_len: 1 << 20,
+        blobs: (n..n + RUN_CHUNKS).map(blob).collect(),
+    };
+    let runs = (0..PACK_CHUNKS / RUN_CHUNKS)
+        .map(|r| run(first + r * RUN_CHUNKS))
+        .collect();
+    PackListing {
+        pack: ObjectHash::from_bytes(*blake3::hash(&number.to_be_bytes()).as_bytes()),
+        nonce: [0; 16],
+        contents: Contents {
+            kind: BlobKind::Chunk,
+            runs,
+        },
+    }
+}
+
+pub(crate) fn peak_memory() -> ByteSize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    ByteSize(kib.unwrap_or(0) * 1024)
+}
