@@ -121,8 +121,10 @@ fn what_is_wrong_is_said_with_the_next_step() {
     far.server.stop();
     far.fails(&["list"], 1, &["refused", "can be reached"]);
     let ran = far.world.run(&["list", "--ssh-command", "no-such-ssh"]);
-    assert_eq!(ran.code, Some(1));
-    assert!(ran.stderr.contains("no-such-ssh") && ran.stderr.contains("--ssh-command"));
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    for text in ["no-such-ssh", "--ssh-command"] {
+        assert!(ran.stderr.contains(text), "{text}: {}", ran.stderr);
+    }
 }
 
 #[test]

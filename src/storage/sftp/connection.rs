@@ -84,7 +84,7 @@ impl Connection {
         } else {
             options.connecting()
         };
-        let version = match within(limit, &options.cancel, session.init()).await {
+        let version = match within(limit, &options.cancel, ssh.answer(session.init())).await {
             Ok(Ok(version)) => version,
             Ok(Err(_)) => return Err(not_connected(&ssh).await),
             Err(late) => {
@@ -132,7 +132,7 @@ impl Connection {
 
     async fn ask<T>(&self, request: impl Future<Output = SftpResult<T>>) -> Result<T, Fault> {
         let waiting = self.ssh.wait();
-        let answer = request.await;
+        let answer = self.ssh.answer(request).await;
         drop(waiting);
         match answer {
             Ok(answer) => Ok(answer),

@@ -11,13 +11,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use russh_sftp::client::error::Error;
+use russh_sftp::client::rawsession::SftpResult;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::unix::pipe;
+use tokio::sync::watch;
 
 use super::SftpOptions;
 
 /// What is kept of what ssh says: its last words.
 const STDERR_KEPT: usize = 4 << 10;
+/// How long its last words are waited for once it has ended: a process it leaves behind, such as the master of a
+/// shared connection, may keep the pipe open for ever.
+const LISTENING: Duration = Duration::from_secs(2);
 /// A small packet costs no system call of its own.
 const READ_BUFFER: usize = 64 << 10;
 
@@ -31,6 +37,10 @@ const SHIELD: &str = r#"trap "" INT HUP; exec "$@""#;
 pub(super) struct Ssh {
     child: Mutex<Child>,
     said: Mutex<Vec<u8>>,
+    /// Closed when all it says has been heard.
+    heard: watch::Receiver<()>,
+    /// Closed when no answer can come any more.
+    answering: watch::Receiver<()>,
     began: Instant,
     /// Milliseconds after `began` when a byte last moved, or when the first of the requests was sent that are
     /// waited for.
@@ -46,9 +56,13 @@ impl Ssh {
         let stdin = OwnedFd::from(child.stdin.take().ok_or_else(taken)?);
         let stdout = OwnedFd::from(child.stdout.take().ok_or_else(taken)?);
         let stderr = OwnedFd::from(child.stderr.take().ok_or_else(taken)?);
+        let (hearing, heard) = watch::channel(());
+        let (open, answering) = watch::channel(());
         let ssh = Arc::new(Self {
             child: Mutex::new(child),
             said: Mutex::default(),
+            heard,
+            answering,
             began: Instant::now(),
             moved: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
@@ -57,10 +71,12 @@ impl Ssh {
             ssh: Arc::clone(&ssh),
             from: BufReader::with_capacity(READ_BUFFER, pipe::Receiver::from_owned_fd(stdout)?),
             to: pipe::Sender::from_owned_fd(stdin)?,
+            _open: open,
         };
         tokio::spawn(listen(
             Arc::clone(&ssh),
             pipe::Receiver::from_owned_fd(stderr)?,
+            hearing,
         ));
         Ok((ssh, pipes))
     }
@@ -73,17 +89,20 @@ impl Ssh {
         let _ = child.wait();
     }
 
-    /// How it ended, as long as that takes no longer than `patience`; then it is killed.
+    /// How it ended, as long as that takes no longer than `patience`; then it is killed. What it said has been
+    /// heard then: a process can be gone before its words are read.
     pub(super) async fn end(&self, patience: Duration) -> Option<ExitStatus> {
         let until = Instant::now() + patience;
         loop {
             let status = self.child().try_wait().ok().flatten();
-            if status.is_some() {
-                return status;
-            }
-            if Instant::now() >= until {
+            let late = Instant::now() >= until;
+            if status.is_none() && late {
                 self.kill();
-                return None;
+            }
+            if status.is_some() || late {
+                // An error is what it waits for: nobody speaks any more.
+                let _ = tokio::time::timeout(LISTENING, self.heard.clone().changed()).await;
+                return status;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -100,6 +119,20 @@ impl Ssh {
             .collect();
         let words = lines[lines.len().saturating_sub(4)..].join("; ");
         words.chars().filter(|c| !c.is_control()).collect()
+    }
+
+    /// The answer to a request; an error when none can come any more. russh-sftp alone would wait for ever for one
+    /// that is sent while the connection ends: it drops those that wait before it takes no more.
+    pub(super) async fn answer<T>(
+        &self,
+        request: impl Future<Output = SftpResult<T>>,
+    ) -> SftpResult<T> {
+        let mut answering = self.answering.clone();
+        tokio::select! {
+            biased;
+            answer = request => answer,
+            _ = answering.changed() => Err(Error::UnexpectedBehavior("the connection has ended".to_owned())),
+        }
     }
 
     /// A request is waited for as long as this lives.
@@ -195,8 +228,8 @@ fn arguments(options: &SftpOptions, may_ask: bool) -> Vec<OsString> {
     arguments
 }
 
-/// Takes down what ssh says, so that an error can tell.
-async fn listen(ssh: Arc<Ssh>, mut stderr: pipe::Receiver) {
+/// Takes down what ssh says, so that an error can tell. `_hearing` lives as long as there may be more.
+async fn listen(ssh: Arc<Ssh>, mut stderr: pipe::Receiver, _hearing: watch::Sender<()>) {
     let mut piece = [0; 1024];
     while let Ok(len @ 1..) = stderr.read(&mut piece).await {
         let mut said = ssh.said.lock().unwrap_or_else(PoisonError::into_inner);
@@ -211,6 +244,7 @@ pub(super) struct Pipes {
     ssh: Arc<Ssh>,
     from: BufReader<pipe::Receiver>,
     to: pipe::Sender,
+    _open: watch::Sender<()>,
 }
 
 impl AsyncRead for Pipes {
@@ -247,5 +281,48 @@ impl AsyncWrite for Pipes {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.to).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use super::super::SftpServer;
+    use super::*;
+    use crate::base::Cancel;
+    use crate::storage::Limits;
+
+    fn options(ssh: &[&str]) -> SftpOptions {
+        SftpOptions {
+            server: SftpServer {
+                user: None,
+                host: "nowhere".to_owned(),
+                port: None,
+            },
+            path: String::new(),
+            location: "sftp:test".to_owned(),
+            ssh: ssh.iter().map(Into::into).collect(),
+            connections: NonZeroUsize::MIN,
+            patience: Duration::from_mins(1),
+            limits: Limits::default(),
+            cancel: Cancel::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_waited_for_once_it_has_ended() {
+        let (ssh, pipes) = Ssh::start(&options(&["true"]), false).unwrap();
+        drop(pipes);
+        let never = std::future::pending::<SftpResult<()>>();
+        assert!(ssh.answer(never).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn all_it_says_is_heard_when_it_has_ended() {
+        let says = ["sh", "-c", "(sleep 0.1; echo why >&2) & exit 3", "sh"];
+        let (ssh, _pipes) = Ssh::start(&options(&says), false).unwrap();
+        let status = ssh.end(Duration::from_mins(1)).await.unwrap();
+        assert_eq!((status.code(), ssh.last_words().as_str()), (Some(3), "why"));
     }
 }
