@@ -198,8 +198,9 @@ impl<'a> Index<'a> {
 
     /// To be called when a blob is in no pack, or in none that is whole: takes in what others stored meanwhile, since
     /// a prune may have packed it again; verifies the cache, which may have been damaged since it was
-    /// trusted; and asks the packs that no segment names, since a segment may be missing. It does so now and
-    /// then at most. Whether the index may now know what it did not.
+    /// trusted; and asks the packs that no segment names, since a segment may be missing, those that are going to be
+    /// deleted among them: a backup may have come to use one, and no prune have looked since. It does so now and then
+    /// at most, and leaves nothing for a second look. Whether the index may now know what it did not.
     pub fn look_again(&self) -> Result<bool, RepoError> {
         let mut looked = self
             .looked_again
@@ -216,13 +217,11 @@ impl<'a> Index<'a> {
         self.sync()?;
         let news = self.read().rebuilt != before || self.guarded(Db::segments)?.len() != known;
         let mended = first && self.verify()?;
-        // What is going to be deleted comes last: a backup may have come to use it, and no prune have looked since.
-        let more = news
-            || mended
-            || self.ask_unmarked()?
-            || !self
-                .retried(|db| self.ask_packs(db, &HashSet::new()))?
-                .is_empty();
+        let unmarked = self.ask_unmarked()?;
+        let marked = !self
+            .retried(|db| self.ask_packs(db, &HashSet::new()))?
+            .is_empty();
+        let more = news || mended || unmarked || marked;
         *looked = Some((Instant::now(), more));
         Ok(more)
     }
