@@ -1,6 +1,5 @@
 //! Each command: calls of operations, and what to tell of their results.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -19,10 +18,10 @@ use super::{Session, backup, export, forget, keys, prune, store};
 use crate::base::{CHUNK_SIZE_DEFAULT, ChunkSize, Observer};
 use crate::ops::{self, Context, Restored};
 use crate::repo::{
-    self, Backup, ContentKind, InitOptions, KdfParams, NewKey, Project, Records, RepoError,
+    self, Backup, ContentKind, InitOptions, KdfParams, Locked, NewKey, Project, Records, RepoError,
     Repository, SlotInfo,
 };
-use crate::storage::{Backend, ErrorKind};
+use crate::storage::ErrorKind;
 
 /// Extents that are shown at once; a comparison can have millions.
 const EXTENTS_AT_ONCE: usize = 1024;
@@ -63,34 +62,32 @@ pub(super) fn context<'a>(session: &'a Session, access: &'a Access) -> Context<'
     }
 }
 
-/// The store, if it is there at all; a place that does not exist holds no repository.
-fn backend(session: &Session, access: &Access) -> Result<Option<Arc<dyn Backend>>, Failure> {
-    match store::open(session, access)? {
-        Ok(backend) => Ok(Some(backend)),
-        Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error.into()),
+pub(super) fn open(session: &Session, access: &Access) -> Result<Repository, Failure> {
+    // Whoever has none should not have to type a password to hear of it.
+    let found = find(session, access)?.ok_or_else(|| no_repository(access))?;
+    unlock(session, access, found)
+}
+
+fn no_repository(access: &Access) -> Failure {
+    let location = access.location.to_string();
+    RepoError::NoRepository { location }.into()
+}
+
+/// The repository, if there is one; a place that does not exist holds none.
+fn find(session: &Session, access: &Access) -> Result<Option<Locked>, Failure> {
+    let backend = match store::open(session, access)? {
+        Err(error) if error.kind == ErrorKind::NotFound => return Ok(None),
+        backend => backend?,
+    };
+    match Repository::find(backend, observer(session)) {
+        Err(RepoError::NoRepository { .. }) => Ok(None),
+        found => Ok(Some(found?)),
     }
 }
 
-pub(super) fn open(session: &Session, access: &Access) -> Result<Repository, Failure> {
-    open_in(session, access, backend(session, access)?)
-}
-
-fn open_in(
-    session: &Session,
-    access: &Access,
-    backend: Option<Arc<dyn Backend>>,
-) -> Result<Repository, Failure> {
-    // Whoever has no repository should not have to type a password to hear of it.
-    let backend = match backend {
-        Some(backend) if Repository::exists(&*backend)? => backend,
-        _ => {
-            let location = access.location.to_string();
-            return Err(RepoError::NoRepository { location }.into());
-        }
-    };
+fn unlock(session: &Session, access: &Access, found: Locked) -> Result<Repository, Failure> {
     let password = session.password(access)?;
-    Ok(Repository::open(backend, &password, observer(session))?)
+    Ok(found.unlock(&password, observer(session))?)
 }
 
 pub(super) fn open_project(
@@ -147,9 +144,7 @@ fn init(
     kdf: Kdf,
 ) -> Result<(), Failure> {
     let kdf = kdf_params(kdf)?;
-    if let Some(backend) = backend(session, access)?
-        && Repository::exists(&*backend)?
-    {
+    if find(session, access)?.is_some() {
         let location = access.location.to_string();
         return Err(RepoError::RepositoryExists { location }.into());
     }
@@ -193,13 +188,10 @@ pub(super) fn open_or_make(
     access: &Access,
     make_it: bool,
 ) -> Result<Repository, Failure> {
-    let backend = backend(session, access)?;
-    let there = match &backend {
-        Some(backend) => Repository::exists(&**backend)?,
-        None => false,
-    };
-    if there || !make_it {
-        return open_in(session, access, backend);
+    match find(session, access)? {
+        Some(found) => return unlock(session, access, found),
+        None if !make_it => return Err(no_repository(access)),
+        None => {}
     }
     let password = session.initial_password(access)?;
     make(

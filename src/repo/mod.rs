@@ -35,7 +35,7 @@ pub use layout::ObjectRef;
 pub use lease::{Lease, Leases, OtherLease, Work, Worker};
 pub use marks::{Mark, Marks};
 pub use objects::Objects;
-pub use open::{InitOptions, Project, Repository};
+pub use open::{InitOptions, Locked, Project, Repository};
 pub use packs::{
     IndexStored, Journal, PackTargets, Packer, PackerOptions, PackerReport, RunLen, Sealed,
     listing_of, read_listing,

@@ -9,6 +9,7 @@ use super::index::Cache;
 use super::keys::{self, KeyScope, KeySummary, NewKey};
 use super::layout::ObjectRef;
 use super::objects::{Objects, absent, is_missing};
+use super::several::both;
 use crate::base::{ChunkSize, ObjectHash, Observer, ProjectId, RepositoryId};
 use crate::crypto::{self, KdfParams, ProjectKeys, RepositoryKeys, SealNonce, Secret, random};
 use crate::format::{FormatError, KeySlot, ProjectObject, RepositoryFile, Settings};
@@ -29,12 +30,23 @@ pub struct InitOptions<'a> {
     pub created_text: String,
 }
 
+/// A repository that is there. No key was tried yet.
+pub struct Locked {
+    objects: Objects,
+    file: RepositoryFile,
+    mac: [u8; 32],
+    slots: Vec<(ObjectHash, KeySlot)>,
+    projects: Vec<ProjectId>,
+}
+
 /// An open repository: a key was found that fits.
 pub struct Repository {
     objects: Objects,
     file: RepositoryFile,
     opened: Opened,
     key_id: ObjectHash,
+    /// Those that were there when it was opened.
+    projects: Vec<ProjectId>,
 }
 
 /// What the password opened.
@@ -145,107 +157,44 @@ impl Repository {
             file,
             opened: Opened::All { secret, keys },
             key_id,
+            projects: vec![project],
         })
     }
 
-    /// Whether there is a repository in this store, whole or not.
-    pub fn exists(backend: &dyn Backend) -> Result<bool, RepoError> {
-        for name in [
-            ObjectRef::Repository.name(),
-            ObjectRef::Repository.copy_name(),
-        ] {
-            match backend.size(&name) {
-                Ok(_) => return Ok(true),
-                Err(e) if e.kind == ErrorKind::NotFound => {}
-                Err(e) => return Err(e.into()),
+    /// Finds the repository in this store: everything that takes no password.
+    pub fn find(backend: Arc<dyn Backend>, observer: &dyn Observer) -> Result<Locked, RepoError> {
+        let objects = Objects::new(backend);
+        let limit = RepositoryFile::LEN as u64;
+        let read_file = || objects.get_twice(ObjectRef::Repository, limit, observer, decode_file);
+        let read_slots = || keys::read_slots(&objects, KeyScope::Repository, observer);
+        // None waits for another: over a slow link that counts.
+        let (file, (slots, projects)) =
+            both(read_file, || both(read_slots, || project_ids(&objects)));
+        let (file, mac) = file.map_err(|e| {
+            if is_missing(&e) {
+                RepoError::NoRepository {
+                    location: objects.location().to_owned(),
+                }
+            } else {
+                e
             }
-        }
-        Ok(false)
+        })?;
+        Ok(Locked {
+            file,
+            mac,
+            slots: slots?,
+            projects: projects?,
+            objects,
+        })
     }
 
-    /// Opens a repository with whichever of its keys fits the password; with a project's key if none
-    /// of the repository's does.
+    /// Finds and unlocks a repository.
     pub fn open(
         backend: Arc<dyn Backend>,
         password: &[u8],
         observer: &dyn Observer,
     ) -> Result<Self, RepoError> {
-        let objects = Objects::new(backend);
-        let location = || objects.location().to_owned();
-        let limit = RepositoryFile::LEN as u64;
-        let (file, mac) = objects
-            .get_twice(ObjectRef::Repository, limit, observer, decode_file)
-            .map_err(|e| {
-                if is_missing(&e) {
-                    RepoError::NoRepository {
-                        location: location(),
-                    }
-                } else {
-                    e
-                }
-            })?;
-
-        let mut slots_seen = 0;
-        let mut foreign_secret = false;
-        for (key_id, slot) in keys::read_slots(&objects, KeyScope::Repository, observer)? {
-            slots_seen += 1;
-            let Some(secret) = keys::open_slot(KeyScope::Repository, &slot, password)? else {
-                continue;
-            };
-            let keys = RepositoryKeys::new(&secret);
-            let is_ours = |file: &RepositoryFile, mac: &[u8; 32]| {
-                crypto::same(&keys.file_mac(&file.fields()), mac)
-            };
-            // The file may be whole and another repository's, while its copy is this one's. And a slot
-            // that an unfinished `init` left behind opens, but belongs to no repository.
-            let ours = if is_ours(&file, &mac) {
-                Ok(file.clone())
-            } else {
-                objects.get_twice(ObjectRef::Repository, limit, observer, |bytes| {
-                    let (file, mac) = decode_file(bytes)?;
-                    is_ours(&file, &mac)
-                        .then_some(file)
-                        .ok_or_else(foreign_file)
-                })
-            };
-            match ours {
-                Ok(file) => {
-                    return Ok(Self {
-                        objects,
-                        file,
-                        opened: Opened::All { secret, keys },
-                        key_id,
-                    });
-                }
-                Err(RepoError::Damaged { .. }) => foreign_secret = true,
-                Err(error) => return Err(error),
-            }
-        }
-        for project in project_ids(&objects)? {
-            let scope = KeyScope::Project(project);
-            for (key_id, slot) in keys::read_slots(&objects, scope, observer)? {
-                slots_seen += 1;
-                if let Some(secret) = keys::open_slot(scope, &slot, password)? {
-                    return Ok(Self {
-                        objects,
-                        file,
-                        opened: Opened::One { project, secret },
-                        key_id,
-                    });
-                }
-            }
-        }
-        Err(if foreign_secret {
-            foreign_file()
-        } else if slots_seen == 0 {
-            RepoError::NoKeys {
-                location: location(),
-            }
-        } else {
-            RepoError::WrongPassword {
-                location: location(),
-            }
-        })
+        Self::find(backend, observer)?.unlock(password, observer)
     }
 
     /// Tells it from other repositories.
@@ -264,7 +213,7 @@ impl Repository {
     pub fn project(&self, name: &str, observer: &dyn Observer) -> Result<Project, RepoError> {
         let mut known = Vec::new();
         let mut broken = None;
-        for id in project_ids(&self.objects)? {
+        for &id in &self.projects {
             match self.open_project(id, observer) {
                 Ok(Some(project)) if project.settings.name == name => return Ok(project),
                 Ok(Some(project)) => known.push(project.settings.name),
@@ -484,6 +433,75 @@ impl Repository {
     #[must_use]
     pub fn key_id(&self) -> ObjectHash {
         self.key_id
+    }
+}
+
+impl Locked {
+    /// Opens it with whichever of its keys fits the password; with a project's key if none of the repository's does.
+    pub fn unlock(self, password: &[u8], observer: &dyn Observer) -> Result<Repository, RepoError> {
+        let Self {
+            objects,
+            file,
+            mac,
+            slots,
+            projects,
+        } = self;
+        let opened = |file, opened, key_id, projects| Repository {
+            objects: objects.clone(),
+            file,
+            opened,
+            key_id,
+            projects,
+        };
+        let mut slots_seen = slots.len();
+        let mut foreign_secret = false;
+        for (key_id, slot) in slots {
+            let Some(secret) = keys::open_slot(KeyScope::Repository, &slot, password)? else {
+                continue;
+            };
+            let keys = RepositoryKeys::new(&secret);
+            let is_ours = |file: &RepositoryFile, mac: &[u8; 32]| {
+                crypto::same(&keys.file_mac(&file.fields()), mac)
+            };
+            // The file may be whole and another repository's, while its copy is this one's. And a slot
+            // that an unfinished `init` left behind opens, but belongs to no repository.
+            let ours = if is_ours(&file, &mac) {
+                Ok(file.clone())
+            } else {
+                let limit = RepositoryFile::LEN as u64;
+                objects.get_twice(ObjectRef::Repository, limit, observer, |bytes| {
+                    let (file, mac) = decode_file(bytes)?;
+                    is_ours(&file, &mac)
+                        .then_some(file)
+                        .ok_or_else(foreign_file)
+                })
+            };
+            match ours {
+                Ok(file) => {
+                    return Ok(opened(file, Opened::All { secret, keys }, key_id, projects));
+                }
+                Err(RepoError::Damaged { .. }) => foreign_secret = true,
+                Err(error) => return Err(error),
+            }
+        }
+        for &project in &projects {
+            let scope = KeyScope::Project(project);
+            for (key_id, slot) in keys::read_slots(&objects, scope, observer)? {
+                slots_seen += 1;
+                if let Some(secret) = keys::open_slot(scope, &slot, password)? {
+                    let one = Opened::One { project, secret };
+                    return Ok(opened(file, one, key_id, projects));
+                }
+            }
+        }
+        let location = objects.location().to_owned();
+        Err(if foreign_secret {
+            foreign_file()
+        } else if slots_seen == 0 {
+            RepoError::NoKeys { location }
+        } else {
+            RepoError::WrongPassword { location }
+        })
     }
 }
 

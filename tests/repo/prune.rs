@@ -690,9 +690,35 @@ fn what_came_into_use_after_it_was_marked_is_found() {
     is_tidy(&house, &store, "later");
 }
 
+/// A prune has seen which packs there are, and looks for what it misses. It comes upon segments of backups that were
+/// made meanwhile: their packs are not lost because it has not seen them.
+#[test]
+fn what_is_stored_while_it_looks_again_keeps_its_name() {
+    let line = Line::of(3);
+    let (store, _) = line.backed_up();
+    let house = open(&store);
+    leave_unnamed(&house, &store);
+    store.age(HOUR);
+    let new = line.days[2].clone().with(0, &noise(78, 2 * CHUNK));
+    let content = new.clone();
+    let hooked = Hooked::new(store.clone(), move |store| {
+        let house = open(&store);
+        let host = Host::without_cache();
+        host.back_up(&house, "beside", &content).unwrap();
+    });
+    let beside = House::open(hooked, &Heard::default()).unwrap();
+    prune(&beside, &Host::without_cache(), Duration::ZERO).unwrap();
+    assert_eq!(house.backups().len(), 5);
+    for volume in ["later", "later still"] {
+        Host::without_cache().check_clean(&house, volume);
+        let made = Host::without_cache().back_up(&house, volume, &new).unwrap();
+        assert_eq!(made.chunks_new, 0, "all of it has its name");
+    }
+}
+
 type Hook = Box<dyn FnOnce(MemoryBackend) + Send>;
 
-/// A store on which something happens before the first pack is stored.
+/// A store on which something happens before the first pack is stored, or the first part of one read.
 struct Hooked {
     store: MemoryBackend,
     hook: Mutex<Option<Hook>>,
@@ -706,6 +732,15 @@ impl Hooked {
             hook: Mutex::new(Some(hook)),
         }
     }
+
+    fn happen(&self, name: &Name) {
+        if name.as_str().contains("/packs/") {
+            let hook = self.hook.lock().unwrap().take();
+            if let Some(hook) = hook {
+                hook(self.store.clone());
+            }
+        }
+    }
 }
 
 impl Backend for Hooked {
@@ -714,11 +749,7 @@ impl Backend for Hooked {
     }
 
     fn put(&self, name: &Name, parts: &[&[u8]]) -> Result<(), StorageError> {
-        if name.as_str().contains("/packs/")
-            && let Some(hook) = self.hook.lock().unwrap().take()
-        {
-            hook(self.store.clone());
-        }
+        self.happen(name);
         self.store.put(name, parts)
     }
 
@@ -731,6 +762,7 @@ impl Backend for Hooked {
     }
 
     fn get_range(&self, name: &Name, offset: u64, buf: &mut [u8]) -> Result<(), StorageError> {
+        self.happen(name);
         self.store.get_range(name, offset, buf)
     }
 

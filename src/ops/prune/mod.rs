@@ -95,7 +95,7 @@ pub fn plan_prune<'a>(
         )?))
     };
     let index = context.index(project)?;
-    let sight = look(project, lease.as_deref(), &index)?;
+    let mut sight = look(project, lease.as_deref(), &index)?;
     if let Some(other) = sight
         .leases
         .others
@@ -112,7 +112,17 @@ pub fn plan_prune<'a>(
         .num_threads(context.threads)
         .build()
         .map_err(|_| OpsError::Worker("could not start threads"))?;
-    let (mut usage, known) = pool.install(|| find_usage(&index, &sight, context))?;
+    let find = |sight: &Sight| pool.install(|| find_usage(&index, sight, context));
+    let mut found = find(&sight);
+    if let Err(OpsError::Repo(error)) = &found
+        && error.kind() == ErrorKind::Damaged
+        && index.look_again()?
+    {
+        // What the index knows now may have come since: beside the packs seen before, it would seem lost.
+        sight = look(project, lease.as_deref(), &index)?;
+        found = find(&sight);
+    }
+    let (mut usage, known) = found?;
     let plan = plan(&index, &mut usage, &known, &sight.seen(), options, context)?;
     Ok(Prune {
         project,
@@ -154,37 +164,25 @@ fn look(project: &Project, lease: Option<&Lease>, index: &Index<'_>) -> Result<S
     })
 }
 
-/// Everything that records and running backups use. If something is in no pack that the index knows, all others are
-/// asked what they hold, once.
+/// Everything that records and running backups use, and the packs that the index knows.
 fn find_usage(
     index: &Index<'_>,
     sight: &Sight,
     context: &Context<'_>,
 ) -> Result<(Usage, Vec<ObjectHash>), OpsError> {
-    for again in [false, true] {
-        let there = |pack: &ObjectHash| sight.packs.contains_key(pack);
-        let (mut usage, known) = Usage::new(index, there, context)?;
-        let found = walk_all(
-            index,
-            &mut usage,
-            sight,
-            context,
-            &mut |kind, id, known| match known {
-                Known::Stored => Ok(()),
-                Known::Nowhere => Err(missing(kind, id)),
-            },
-        );
-        match found {
-            Ok(()) => return Ok((usage, known)),
-            Err(OpsError::Repo(error)) if error.kind() == ErrorKind::Damaged => {
-                if again || !index.look_again()? {
-                    return Err(OpsError::Repo(error));
-                }
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Err(OpsError::Worker("nobody knows what is used"))
+    let there = |pack: &ObjectHash| sight.packs.contains_key(pack);
+    let (mut usage, known) = Usage::new(index, there, context)?;
+    walk_all(
+        index,
+        &mut usage,
+        sight,
+        context,
+        &mut |kind, id, known| match known {
+            Known::Stored => Ok(()),
+            Known::Nowhere => Err(missing(kind, id)),
+        },
+    )?;
+    Ok((usage, known))
 }
 
 fn missing(kind: BlobKind, id: &BlobId) -> RepoError {

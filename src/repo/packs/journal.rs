@@ -19,6 +19,7 @@ use crate::storage;
 /// The note. One line a pack.
 pub struct Journal {
     file: Option<File>,
+    noted: Vec<ObjectHash>,
     lease: Option<Arc<Lease>>,
 }
 
@@ -49,8 +50,9 @@ impl Journal {
         };
         match open() {
             Ok((file, packs)) => {
-                let file = Some(file);
-                (Self { file, lease: None }, packs)
+                let (mut journal, _) = Self::none();
+                journal.file = Some(file);
+                (journal, packs)
             }
             Err(_) => Self::none(),
         }
@@ -61,6 +63,7 @@ impl Journal {
     pub fn none() -> (Self, Vec<ObjectHash>) {
         let journal = Self {
             file: None,
+            noted: Vec::new(),
             lease: None,
         };
         (journal, Vec::new())
@@ -109,15 +112,22 @@ impl Journal {
 
     /// Notes a pack. It need not reach the disk: this is for kills, and a crash may lose it.
     pub fn add(&mut self, pack: ObjectHash) {
+        self.noted.push(pack);
         if let Some(file) = &mut self.file {
             let _ = writeln!(file, "{pack}");
         }
     }
 
-    /// Strikes all: a segment names them now.
-    pub fn clear(&mut self) {
+    /// Strikes those that a segment names now, and what an earlier run noted.
+    pub(super) fn strike(&mut self, named: &[ObjectHash]) {
+        let noted = std::mem::take(&mut self.noted);
         if let Some(file) = &mut self.file {
             let _ = file.set_len(0).and_then(|()| file.rewind());
+        }
+        for pack in noted {
+            if !named.contains(&pack) {
+                self.add(pack);
+            }
         }
     }
 }

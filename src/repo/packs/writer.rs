@@ -1,5 +1,7 @@
 //! Full packs into the store, and the segments that name them: data before reference.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
@@ -13,15 +15,22 @@ use super::super::open::Project;
 use super::super::several::several;
 use super::Journal;
 use super::packer::{FullPack, PackerOptions, ToWriter};
-use crate::base::BlobId;
+use crate::base::{BlobId, Cancelled};
 use crate::crypto::PackCipher;
 use crate::format::{IndexSegment, Magic, PACK_HEAD_LEN, PackHead, PackListing};
 
 /// A segment is stored after so many blobs even if its packs are few, so that the claims of a run stay small.
 const SEGMENT_BLOBS: usize = 64 << 10;
 
+/// Puts that are under way at once: of each, most is waiting for a disk or a link.
+const PUTS: usize = 2;
+
 /// A pack is durable under its name. Only this module makes one, and only a durable pack gets into a segment.
-struct PackStored(PackListing);
+struct PackStored {
+    listing: PackListing,
+    /// When it was about to be stored.
+    since: Duration,
+}
 
 /// A pack that is whole.
 struct NamedPack {
@@ -42,8 +51,6 @@ pub(super) struct Writer<'a> {
     options: PackerOptions,
     pending: Vec<PackStored>,
     pending_blobs: usize,
-    /// When the first of these was about to be stored.
-    pending_since: Duration,
     bytes: u64,
 }
 
@@ -55,7 +62,6 @@ impl<'a> Writer<'a> {
             options,
             pending: Vec::new(),
             pending_blobs: 0,
-            pending_since: Duration::ZERO,
             bytes: 0,
         }
     }
@@ -65,20 +71,10 @@ impl<'a> Writer<'a> {
     pub(super) fn run(
         mut self,
         packs: &Receiver<ToWriter>,
-        spent: impl Fn(Vec<Vec<u8>>),
+        spent: impl Fn(Vec<Vec<u8>>) + Sync,
         indexed: impl Fn(Vec<BlobId>),
     ) -> Result<(IndexStored, u64), RepoError> {
-        let mut result = Ok(());
-        for pack in packs {
-            result = match pack {
-                ToWriter::Full(packs) => self.store(packs, &spent, &indexed),
-                ToWriter::Adopted(listing) => self.note(vec![PackStored(listing)], &indexed),
-            };
-            // Whoever fills the next pack may be waiting for what this one took: hang up now.
-            if result.is_err() {
-                break;
-            }
-        }
+        let mut result = self.store_all(packs, &spent, &indexed);
         if result.is_ok() {
             result = self.name_unnamed(&indexed);
         }
@@ -89,23 +85,59 @@ impl<'a> Writer<'a> {
         Ok((IndexStored(()), self.bytes))
     }
 
-    fn store(
+    /// Stores packs, a few at a time. After a failure no more are begun; those under way are waited for.
+    fn store_all(
         &mut self,
-        packs: Vec<FullPack>,
-        spent: &impl Fn(Vec<Vec<u8>>),
+        packs: &Receiver<ToWriter>,
+        spent: &(impl Fn(Vec<Vec<u8>>) + Sync),
         indexed: &impl Fn(Vec<BlobId>),
     ) -> Result<(), RepoError> {
-        if self.pending.is_empty() {
-            self.pending_since = lease::now();
-        }
-        let named: Vec<_> = packs.into_iter().map(|pack| self.name(pack)).collect();
-        // The copies of a node pack go at once: over a slow link most of it is waiting.
-        several(&named, |pack| self.put(pack))?;
-        let stored = named.into_iter().map(|pack| {
-            spent(pack.parts);
-            PackStored(pack.listing)
+        let mut failed = None;
+        let never = crossbeam_channel::never();
+        let (done, stored) = crossbeam_channel::bounded(PUTS);
+        thread::scope(|scope| {
+            let mut more = true;
+            let mut under_way = 0;
+            while more || under_way > 0 {
+                let next = if more && under_way < PUTS {
+                    packs
+                } else {
+                    &never
+                };
+                let news = crossbeam_channel::select! {
+                    recv(next) -> pack => match pack {
+                        Ok(ToWriter::Full(packs)) => {
+                            let named: Vec<_> = packs.into_iter().map(|pack| self.name(pack)).collect();
+                            let (index, dry_run) = (self.index, self.options.dry_run);
+                            let done = done.clone();
+                            scope.spawn(move || {
+                                let put = || put(index, named, dry_run, spent);
+                                // Whoever waits for it hears of a panic, too.
+                                done.send(catch_unwind(AssertUnwindSafe(put)))
+                            });
+                            under_way += 1;
+                            continue;
+                        }
+                        Ok(ToWriter::Adopted(listing)) => Ok(vec![PackStored::now(listing)]),
+                        Err(_) => {
+                            more = false;
+                            continue;
+                        }
+                    },
+                    recv(stored) -> put => {
+                        under_way -= 1;
+                        let put = put.unwrap_or_else(|_| Ok(Err(Cancelled.into())));
+                        put.unwrap_or_else(|panic| resume_unwind(panic))
+                    }
+                };
+                if let Err(error) = news.and_then(|stored| self.note(stored, indexed)) {
+                    // Whoever fills the next pack may be waiting for what this one took: hang up soon.
+                    more = false;
+                    failed.get_or_insert(error);
+                }
+            }
         });
-        self.note(stored.collect(), indexed)
+        failed.map_or(Ok(()), Err)
     }
 
     fn note(
@@ -113,10 +145,7 @@ impl<'a> Writer<'a> {
         stored: Vec<PackStored>,
         indexed: &impl Fn(Vec<BlobId>),
     ) -> Result<(), RepoError> {
-        if self.pending.is_empty() && self.pending_since.is_zero() {
-            self.pending_since = lease::now();
-        }
-        let blobs = |pack: &PackStored| pack.0.contents.blobs().count();
+        let blobs = |pack: &PackStored| pack.listing.contents.blobs().count();
         self.pending_blobs += stored.iter().map(blobs).sum::<usize>();
         self.pending.extend(stored);
         let full = self.pending.len() >= self.options.targets.segment_packs();
@@ -135,7 +164,7 @@ impl<'a> Writer<'a> {
                 continue;
             }
             if let Some(listing) = self.index.listing(&pack)? {
-                self.note(vec![PackStored(listing)], indexed)?;
+                self.note(vec![PackStored::now(listing)], indexed)?;
             }
         }
         Ok(())
@@ -174,16 +203,6 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn put(&self, pack: &NamedPack) -> Result<(), RepoError> {
-        if self.options.dry_run {
-            return Ok(());
-        }
-        let Project { id, objects, .. } = self.index.project();
-        let kind = pack.listing.contents.kind;
-        let bytes = joined(&pack.head, &pack.parts, &pack.tail);
-        objects.put_pack(*id, pack.listing.pack, kind, &bytes)
-    }
-
     fn store_segment(&mut self, indexed: &impl Fn(Vec<BlobId>)) -> Result<(), RepoError> {
         if self.options.dry_run {
             // Nothing will name them. The claims stay, or the run would not know its own chunks.
@@ -193,10 +212,12 @@ impl<'a> Writer<'a> {
         if self.pending.is_empty() {
             return Ok(());
         }
-        let names: Vec<_> = self.pending.iter().map(|stored| stored.0.pack).collect();
-        let since = std::mem::take(&mut self.pending_since);
+        let pending = self.pending.iter();
+        let names: Vec<_> = pending.clone().map(|stored| stored.listing.pack).collect();
+        let since = pending.map(|stored| stored.since).min().unwrap_or_default();
         self.journal.may_name(self.index.project(), &names, since)?;
-        let packs: Vec<_> = self.pending.drain(..).map(|stored| stored.0).collect();
+        let packs = self.pending.drain(..).map(|stored| stored.listing);
+        let packs = packs.collect();
         self.pending_blobs = 0;
         let segment = IndexSegment {
             packs,
@@ -204,7 +225,7 @@ impl<'a> Writer<'a> {
         };
         let (segment, len) = store_segment(self.index, segment)?;
         self.bytes += len;
-        self.journal.clear();
+        self.journal.strike(&names);
         indexed(
             segment
                 .packs
@@ -214,6 +235,39 @@ impl<'a> Writer<'a> {
         );
         Ok(())
     }
+}
+
+impl PackStored {
+    /// One that was there already.
+    fn now(listing: PackListing) -> Self {
+        let since = lease::now();
+        Self { listing, since }
+    }
+}
+
+/// Stores packs that are named only together; all are durable when it returns.
+fn put(
+    index: &Index<'_>,
+    packs: Vec<NamedPack>,
+    dry_run: bool,
+    spent: &impl Fn(Vec<Vec<u8>>),
+) -> Result<Vec<PackStored>, RepoError> {
+    let since = lease::now();
+    let Project { id, objects, .. } = index.project();
+    if !dry_run {
+        // The copies of a node pack go at once.
+        several(&packs, |pack| {
+            let kind = pack.listing.contents.kind;
+            let bytes = joined(&pack.head, &pack.parts, &pack.tail);
+            objects.put_pack(*id, pack.listing.pack, kind, &bytes)
+        })?;
+    }
+    let stored = packs.into_iter().map(|pack| {
+        spent(pack.parts);
+        let listing = pack.listing;
+        PackStored { listing, since }
+    });
+    Ok(stored.collect())
 }
 
 /// The bytes of a pack.

@@ -16,8 +16,11 @@ use super::{Paths, below};
 /// Directories that are read at the same time on one connection. Each takes a handle, see
 /// [`File`](super::connection::File).
 const AT_ONCE: usize = 32;
-/// Requests for names of one directory that are under way: one for names, one to hear that there are no more.
-const AHEAD: usize = 3;
+/// Requests for names of one directory that are sent at first: one for names, one to hear that there are no more. They
+/// become more by the same factor each time, since OpenSSH answers with no more than a hundred names.
+const AHEAD: usize = 2;
+const AHEAD_MORE: usize = 4;
+const AHEAD_MOST: usize = 64;
 /// Names that a directory may have. What a server goes on telling without end must not fill the memory.
 const NAMES_MAX: usize = 10 << 20;
 
@@ -38,23 +41,26 @@ pub(super) async fn read_directory(
         directory => directory?,
     };
     let mut names = Vec::new();
-    let mut window = Window::new();
+    let mut ahead = AHEAD;
     let mut more = true;
-    loop {
-        while more && window.len() < AHEAD {
+    while more {
+        let mut window = Window::new();
+        for _ in 0..ahead {
             window.begin(directory.names()).await;
         }
-        match window.next().await {
-            None => break,
-            Some(Ok(next)) => names.extend(next),
-            Some(Err(fault)) if fault.is(StatusCode::Eof) => more = false,
-            // It was removed meanwhile.
-            Some(Err(fault)) if fault.is(StatusCode::NoSuchFile) => more = false,
-            Some(Err(fault)) => return Err(fault),
+        while let Some(answer) = window.next().await {
+            match answer {
+                Ok(next) => names.extend(next),
+                Err(fault) if fault.is(StatusCode::Eof) => more = false,
+                // It was removed meanwhile.
+                Err(fault) if fault.is(StatusCode::NoSuchFile) => more = false,
+                Err(fault) => return Err(fault),
+            }
+            if names.len() > NAMES_MAX {
+                return Err(Fault::known(ErrorKind::TooLarge, "it has too many names"));
+            }
         }
-        if names.len() > NAMES_MAX {
-            return Err(Fault::known(ErrorKind::TooLarge, "it has too many names"));
-        }
+        ahead = AHEAD_MOST.min(ahead * AHEAD_MORE);
     }
     for (name, attributes) in &mut names {
         if !attributes.is_known() && name != "." && name != ".." {
