@@ -14,6 +14,7 @@ mod house;
 mod program;
 mod rbd;
 mod repo;
+mod small_disk;
 mod sshd;
 mod storage;
 mod vectors;

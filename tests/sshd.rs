@@ -83,7 +83,11 @@ impl Sshd {
 
     /// The location of a directory below [`store`](Self::store).
     pub(crate) fn location(&self, name: &str) -> String {
-        let path = self.store().join(name);
+        self.location_of(&self.store().join(name))
+    }
+
+    /// The location of any directory.
+    pub(crate) fn location_of(&self, path: &Path) -> String {
         format!(
             "sftp://{}@127.0.0.1:{}/{}",
             user(),

@@ -4,6 +4,7 @@
 //! A prune tells what it is about to delete before it looks what anybody intends. So of the two at least one sees the other.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::error::RepoError;
@@ -12,7 +13,7 @@ use super::lease::{Lease, Work, Worker};
 use super::marks::{Mark, Marks};
 use super::open::Project;
 use super::records::Backup;
-use crate::base::{BlobId, ObjectHash};
+use crate::base::{BlobId, ObjectHash, Observer};
 
 /// Held by a backup from before it reads records until after it has committed.
 pub struct Guard<'a> {
@@ -81,9 +82,18 @@ impl<'a> Guard<'a> {
         })
     }
 
-    /// Makes an index find nothing in packs that are going to be deleted.
-    pub fn watch(&self, index: &Index<'_>) {
+    /// The index, as it was seen at first or later. It finds nothing in packs that are going to be deleted.
+    pub fn index(
+        &self,
+        cache: Option<&Path>,
+        observer: &'a dyn Observer,
+    ) -> Result<Index<'a>, RepoError> {
+        let index = match cache {
+            Some(cache) => Index::open_as_of(self.project, cache, observer, &self.segments)?,
+            None => Index::in_memory(self.project, observer)?,
+        };
         index.avoid(self.doomed.iter().copied());
+        Ok(index)
     }
 
     /// Of packs that no segment names, those that may be relied on: others know of it, and nobody is about to

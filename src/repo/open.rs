@@ -9,7 +9,7 @@ use super::index::Cache;
 use super::keys::{self, KeyScope, KeySummary, NewKey};
 use super::layout::ObjectRef;
 use super::objects::{Objects, absent, is_missing};
-use super::several::both;
+use super::several::{both, several};
 use crate::base::{ChunkSize, ObjectHash, Observer, ProjectId, RepositoryId};
 use crate::crypto::{self, KdfParams, ProjectKeys, RepositoryKeys, SealNonce, Secret, random};
 use crate::format::{FormatError, KeySlot, ProjectObject, RepositoryFile, Settings};
@@ -36,8 +36,11 @@ pub struct Locked {
     file: RepositoryFile,
     mac: [u8; 32],
     slots: Vec<(ObjectHash, KeySlot)>,
-    projects: Vec<ProjectId>,
+    projects: Vec<Found>,
 }
+
+/// A project that is there, and the bytes of its object, if the first copy can be read.
+type Found = (ProjectId, Option<Vec<u8>>);
 
 /// An open repository: a key was found that fits.
 pub struct Repository {
@@ -46,7 +49,7 @@ pub struct Repository {
     opened: Opened,
     key_id: ObjectHash,
     /// Those that were there when it was opened.
-    projects: Vec<ProjectId>,
+    projects: Vec<Found>,
 }
 
 /// What the password opened.
@@ -157,7 +160,7 @@ impl Repository {
             file,
             opened: Opened::All { secret, keys },
             key_id,
-            projects: vec![project],
+            projects: vec![(project, None)],
         })
     }
 
@@ -169,7 +172,7 @@ impl Repository {
         let read_slots = || keys::read_slots(&objects, KeyScope::Repository, observer);
         // None waits for another: over a slow link that counts.
         let (file, (slots, projects)) =
-            both(read_file, || both(read_slots, || project_ids(&objects)));
+            both(read_file, || both(read_slots, || find_projects(&objects)));
         let (file, mac) = file.map_err(|e| {
             if is_missing(&e) {
                 RepoError::NoRepository {
@@ -213,8 +216,8 @@ impl Repository {
     pub fn project(&self, name: &str, observer: &dyn Observer) -> Result<Project, RepoError> {
         let mut known = Vec::new();
         let mut broken = None;
-        for &id in &self.projects {
-            match self.open_project(id, observer) {
+        for (id, bytes) in &self.projects {
+            match self.open_project(*id, bytes.as_deref(), observer) {
                 Ok(Some(project)) if project.settings.name == name => return Ok(project),
                 Ok(Some(project)) => known.push(project.settings.name),
                 Ok(None) => {}
@@ -231,21 +234,24 @@ impl Repository {
         }))
     }
 
-    /// The project in this folder, unless the key is for another one.
+    /// The project in this folder, unless the key is for another one; `read` is what was read of it already.
     fn open_project(
         &self,
         id: ProjectId,
+        read: Option<&[u8]>,
         observer: &dyn Observer,
     ) -> Result<Option<Project>, RepoError> {
         if matches!(&self.opened, Opened::One { project, .. } if *project != id) {
             return Ok(None);
         }
         let object = ObjectRef::Project(id);
-        let opened = self
-            .objects
-            .get_twice(object, ProjectObject::LEN_MAX, observer, |bytes| {
-                self.decode_project(id, bytes)
-            });
+        let decode = |bytes: &[u8]| self.decode_project(id, bytes);
+        let opened = match read.map(decode) {
+            Some(Ok(opened)) => Ok(opened),
+            _ => self
+                .objects
+                .get_twice(object, ProjectObject::LEN_MAX, observer, decode),
+        };
         let (secret, keys, settings) = match opened {
             // A folder without its project object: what an `init` that lost a race leaves behind.
             Err(e) if is_missing(&e) => return Ok(None),
@@ -360,7 +366,7 @@ impl Repository {
             scopes.push((KeyScope::Repository, secret.clone()));
         }
         for id in project_ids(&self.objects)? {
-            if let Ok(Some(project)) = self.open_project(id, observer) {
+            if let Ok(Some(project)) = self.open_project(id, None, observer) {
                 scopes.push((KeyScope::Project(id), project.secret));
             }
         }
@@ -484,7 +490,7 @@ impl Locked {
                 Err(error) => return Err(error),
             }
         }
-        for &project in &projects {
+        for &(project, _) in &projects {
             let scope = KeyScope::Project(project);
             for (key_id, slot) in keys::read_slots(&objects, scope, observer)? {
                 slots_seen += 1;
@@ -541,6 +547,14 @@ fn store_project(
             .seal(&settings_nonce, &aad, &settings.encode());
     objects.put_twice(ObjectRef::Project(id), &object.encode())?;
     Ok(id)
+}
+
+fn find_projects(objects: &Objects) -> Result<Vec<Found>, RepoError> {
+    several(&project_ids(objects)?, |id| {
+        let name = ObjectRef::Project(*id).name();
+        let bytes = objects.backend().get(&name, ProjectObject::LEN_MAX);
+        Ok((*id, bytes.ok()))
+    })
 }
 
 fn project_ids(objects: &Objects) -> Result<Vec<ProjectId>, RepoError> {

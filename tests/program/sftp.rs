@@ -11,6 +11,7 @@ use rustix::process::Signal;
 
 use super::kill::Random;
 use super::{Ran, World, finish};
+use crate::small_disk::SmallDisk;
 use crate::sshd::Sshd;
 use crate::volume::noise;
 
@@ -145,56 +146,69 @@ fn a_killed_program_leaves_no_ssh() {
     }
 }
 
-/// Backups and restores while the server is stopped, its connections are killed, it is started anew, or the
-/// program itself is killed.
+/// Backups, restores and prunes while the server is stopped, its connections are killed, it is started anew, its disk
+/// is full, or the program itself is killed.
 #[test]
 fn no_fault_at_any_moment_hangs_or_harms() {
-    let Some(mut far) = Far::new() else { return };
+    let Some(mut far) = Far::empty() else { return };
+    // Where none can be mounted the disk does not get full.
+    let small = SmallDisk::mount(256 << 10);
+    if let Some(disk) = &small {
+        let repository = far.server.location_of(&disk.path().join("repo"));
+        far.world.set("CUTTLEBONE_REPOSITORY", repository);
+    }
+    far.ok(&["init", "--kdf-memory", "1M", "--kdf-passes", "1", "-q"]);
     let mut random = Random::new();
     let disk = far.world.write("disk.img", &noise(2, SIZE));
     let file = fs::File::options().write(true).open(&disk).unwrap();
     far.ok(&["backup", &disk, "-q"]);
 
     let back = far.world.at("back");
-    let mut failed = 0;
+    let backup = ["backup", &disk, "-q"];
+    let restore = ["restore", "disk.img", &back, "--force", "-q"];
+    let prune = [
+        "forget",
+        "--volume=disk.img",
+        "--keep-last=2",
+        "--prune",
+        "--grace=0",
+        "--max-unused=0",
+        "-q",
+    ];
+    let mut failed = [0; 5];
     for round in 0..ROUNDS {
         let at = random.next((SIZE - NEW) as u64);
         file.write_all_at(&noise(round + 100, NEW), at).unwrap();
-        let words: &[&str] = if round % 3 == 2 {
-            &[
-                "restore",
-                "disk.img",
-                &back,
-                "--force",
-                "-q",
-                "--timeout",
-                "1",
-            ]
-        } else {
-            &["backup", &disk, "-q", "--timeout", "1"]
-        };
+        let words = [&backup[..], &restore, &backup, &prune][(round % 4) as usize];
+        let words = [words, &["--timeout", "1"]].concat();
         let begun = Instant::now();
-        let mut child = far.start(words);
+        let mut child = far.start(&words);
         thread::sleep(Duration::from_millis(100 + random.next(500)));
-        match random.next(4) {
-            0 => far.server.signal(Signal::STOP),
-            1 => far.server.signal(Signal::KILL),
-            2 => far.server.restart(),
+        let fault = random.next(5);
+        let mut filler = None;
+        match (fault, &small) {
+            (0, _) => far.server.signal(Signal::STOP),
+            (1, _) => far.server.signal(Signal::KILL),
+            (2, _) => far.server.restart(),
+            (3, Some(disk)) => filler = Some(disk.fill(random.next(256 << 10))),
             _ => child.kill().unwrap(),
         }
-        let ran = finish(child, words);
+        let ran = finish(child, &words);
         assert!(begun.elapsed() < BOUNDED, "round {round}: {}", ran.stderr);
-        failed += u32::from(ran.code != Some(0));
+        failed[usize::try_from(fault).unwrap()] += u32::from(ran.code != Some(0));
         assert!(
             matches!(ran.code, None | Some(0 | 1)),
-            "round {round}: {}",
+            "round {round}: {words:?}: {}",
             ran.stderr
         );
         far.server.signal(Signal::CONT);
+        drop(filler);
     }
-    eprintln!("{failed} of {ROUNDS} failed");
+    eprintln!("{failed:?} of {ROUNDS} failed, by fault");
     far.ok(&["check", "--read-data", "-q"]);
-    far.ok(&["backup", &disk, "-q"]);
-    far.ok(&["restore", "disk.img", &back, "--force", "-q"]);
+    far.ok(&backup);
+    far.ok(&prune);
+    far.ok(&restore);
     assert!(fs::read(&back).unwrap() == fs::read(&disk).unwrap());
+    far.ok(&["check", "--read-data", "-q"]);
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cuttlebone::format::ContentKind;
 use cuttlebone::ops::{Input, OpsError};
-use cuttlebone::repo::{Backup, ErrorKind, Repository};
+use cuttlebone::repo::{Backup, ErrorKind};
 use cuttlebone::storage::{Backend, ErrorKind as Failure, Fault, FaultBackend, Moment, Plan};
 
 use super::sweep::{Work, deaths, failures, lose_each_write, sweep};

@@ -3,7 +3,6 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread;
 use std::time::SystemTime;
 
@@ -12,6 +11,7 @@ use cuttlebone::repo::{Cache, Index};
 use cuttlebone::storage::{Backend, MemoryBackend};
 
 use super::{CHUNK, Heard, Host, House, Image, SLOT, noise, scratch};
+use crate::small_disk::SmallDisk;
 
 /// A repository with two backups, and a host whose cache knows all of it.
 struct Warm {
@@ -265,39 +265,17 @@ fn a_cache_that_nobody_can_write() {
     assert_eq!(rebuilt(&host), 1);
 }
 
-/// A small file system in memory, if this machine lets us mount one.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn new(kib: u64) -> Option<Self> {
-        let directory = scratch();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={kib}k"), "tmpfs"])
-            .arg(directory.path())
-            .output()
-            .is_ok_and(|output| output.status.success());
-        mounted.then_some(Self(directory))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.0.path()).output();
-    }
-}
-
 #[test]
 fn a_cache_on_a_disk_that_is_full() {
     let warm = Warm::new();
     let len = warm.files().index.metadata().unwrap().len() >> 10;
     let mut said = 0;
     for kib in [4, 64, len / 2, len - 64, len, len + 64, 2 * len, 8 * len] {
-        let Some(disk) = SmallDisk::new(kib) else {
-            println!("skipped: this machine does not let us mount a file system");
+        let Some(disk) = SmallDisk::mount(kib) else {
             return;
         };
         let mut host = Host::without_cache();
-        host.cache = Some(disk.0.path().join("cache"));
+        host.cache = Some(disk.path().join("cache"));
         let house = House::open(warm.store.copy(), &host.heard).unwrap();
         for day in 0..3 {
             let image = warm

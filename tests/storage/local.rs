@@ -5,12 +5,13 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use cuttlebone::storage::{Backend, ErrorKind, LocalBackend, Operation};
 
 use super::{kind, name, names};
+use crate::small_disk::SmallDisk;
 
 /// Everything below a directory, hidden files too.
 pub(super) fn tree(directory: &Path) -> Vec<String> {
@@ -260,53 +261,14 @@ fn leftovers_are_removed_once_they_are_old() {
     assert_eq!(store.remove_leftovers("a", day / 2).unwrap(), 1);
 }
 
-/// A file system of one MiB, as long as it lives.
-pub(super) struct SmallDisk {
-    place: tempfile::TempDir,
-}
-
-impl SmallDisk {
-    /// None where mounting is not permitted.
-    pub(super) fn mount() -> Option<Self> {
-        let place = tempfile::Builder::new()
-            .prefix("small disk")
-            .tempdir()
-            .unwrap();
-        let disk = Self { place };
-        disk.run("mount", &["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
-            .then_some(disk)
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        self.place.path()
-    }
-
-    pub(super) fn run(&self, program: &str, arguments: &[&str]) -> bool {
-        let mut command = Command::new(program);
-        command
-            .args(arguments)
-            .arg(self.place.path())
-            .stderr(Stdio::null());
-        command.status().is_ok_and(|status| status.success())
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily, because the store may still be open; the directory below goes with `place`.
-        self.run("umount", &["--lazy"]);
-    }
-}
-
 #[test]
 fn a_full_disk_is_named_and_keeps_what_it_had() {
-    let Some(disk) = SmallDisk::mount() else {
-        println!("skipped: mounting a file system is not permitted here");
+    let Some(disk) = SmallDisk::mount(1 << 10) else {
         return;
     };
-    let store = LocalBackend::create(disk.place.path().join("store")).unwrap();
+    let store = LocalBackend::create(disk.path().join("store")).unwrap();
     store.put(&name("packs/a"), &[&vec![1; 100_000]]).unwrap();
-    let before = tree(disk.place.path());
+    let before = tree(disk.path());
     for (object, new) in [("packs/b", false), ("packs/b", true), ("packs/a", false)] {
         let parts: &[&[u8]] = &[&vec![2; 500_000], &vec![3; 1_500_000]];
         let put = if new {
@@ -317,12 +279,12 @@ fn a_full_disk_is_named_and_keeps_what_it_had() {
         let error = put.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Full);
         let text = error.to_string();
-        let mount = format!("(on {}, ", disk.place.path().display());
+        let mount = format!("(on {}, ", disk.path().display());
         assert!(
             text.contains(&mount) && text.contains("free of 1.0 MiB)"),
             "{text}"
         );
-        assert_eq!(tree(disk.place.path()), before);
+        assert_eq!(tree(disk.path()), before);
     }
     assert_eq!(
         store.get(&name("packs/a"), 100_000).unwrap(),
@@ -335,13 +297,12 @@ fn a_full_disk_is_named_and_keeps_what_it_had() {
 
 #[test]
 fn a_read_only_disk_is_said_to_be_so() {
-    let Some(disk) = SmallDisk::mount() else {
-        println!("skipped: mounting a file system is not permitted here");
+    let Some(disk) = SmallDisk::mount(1 << 10) else {
         return;
     };
-    let store = LocalBackend::open(disk.place.path()).unwrap();
+    let store = LocalBackend::open(disk.path()).unwrap();
     store.put(&name("packs/a"), &[b"1"]).unwrap();
-    assert!(disk.run("mount", &["-o", "remount,ro"]));
+    disk.make_read_only();
     let read_only = Some(ErrorKind::ReadOnly);
     // In a directory that is known, in one that was made by somebody, and in one that is not there.
     for object in ["packs/b", "b", "index/b"] {
@@ -359,6 +320,6 @@ fn a_read_only_disk_is_said_to_be_so() {
     assert_eq!(kind(store.delete(&name("packs/a"))), read_only);
     assert_eq!(store.get(&name("packs/a"), 1).unwrap(), b"1");
     assert_eq!(names(&store, ""), ["packs/a"]);
-    let inside = LocalBackend::create(disk.place.path().join("new"));
+    let inside = LocalBackend::create(disk.path().join("new"));
     assert_eq!(kind(inside), read_only);
 }

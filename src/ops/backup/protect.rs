@@ -64,11 +64,13 @@ impl<'a> Protection<'a> {
 
     /// The index, which finds nothing that is about to be deleted.
     pub(super) fn index(&self) -> Result<Index<'a>, OpsError> {
-        let index = self.context.index(self.project)?;
-        if let Some(guard) = &self.guard {
-            guard.watch(&index);
-        }
-        Ok(index)
+        let Context {
+            cache, observer, ..
+        } = *self.context;
+        Ok(match &self.guard {
+            Some(guard) => guard.index(cache, observer)?,
+            None => self.context.index(self.project)?,
+        })
     }
 
     /// Of packs that an interrupted run left, those that may be used. The index's own that no segment names

@@ -106,25 +106,41 @@ impl<'a> Index<'a> {
         cache: &Path,
         observer: &'a dyn Observer,
     ) -> Result<Self, RepoError> {
-        Self::with(
+        let index = Self::with(
             project,
             Self::open_file(project, cache, observer)?,
             observer,
-        )
+        );
+        index.sync()?;
+        Ok(index)
+    }
+
+    /// The same, as of a moment when somebody looked at the segments, or later.
+    pub(in crate::repo) fn open_as_of(
+        project: &'a Project,
+        cache: &Path,
+        observer: &'a dyn Observer,
+        seen: &SegmentsSeen,
+    ) -> Result<Self, RepoError> {
+        let index = Self::with(
+            project,
+            Self::open_file(project, cache, observer)?,
+            observer,
+        );
+        index.sync_as_of(seen)?;
+        Ok(index)
     }
 
     /// An index that is kept in memory only.
     pub fn in_memory(project: &'a Project, observer: &'a dyn Observer) -> Result<Self, RepoError> {
         let db = memory_db(project)?;
-        Self::with(project, Current { db, rebuilt: 0 }, observer)
+        let index = Self::with(project, Current { db, rebuilt: 0 }, observer);
+        index.sync()?;
+        Ok(index)
     }
 
-    fn with(
-        project: &'a Project,
-        current: Current,
-        observer: &'a dyn Observer,
-    ) -> Result<Self, RepoError> {
-        let index = Self {
+    fn with(project: &'a Project, current: Current, observer: &'a dyn Observer) -> Self {
+        Self {
             project,
             observer,
             current: RwLock::new(current),
@@ -132,9 +148,7 @@ impl<'a> Index<'a> {
             trusted: RwLock::default(),
             relies_on_unnamed: AtomicBool::new(false),
             looked_again: Mutex::default(),
-        };
-        index.sync()?;
-        Ok(index)
+        }
     }
 
     /// The first cache file that no other process has.

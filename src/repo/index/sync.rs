@@ -84,6 +84,16 @@ impl Index<'_> {
         self.retried(|db| self.settle(db, &listed))
     }
 
+    /// The same with the segments that were seen a moment ago, which need not be listed again; unless the cache knows
+    /// of newer ones, from another process on this host.
+    pub(super) fn sync_as_of(&self, seen: &SegmentsSeen) -> Result<(), RepoError> {
+        let standing = self.take_in(&seen.listed)?;
+        if standing.is_cut() || !self.unnamed()?.is_empty() {
+            return self.sync();
+        }
+        self.retried(|db| self.settle(db, &seen.listed))
+    }
+
     /// Reads the listed segments that the cache does not have yet. Which ones count now.
     pub(super) fn take_in(&self, listed: &HashSet<ObjectHash>) -> Result<Standing, RepoError> {
         self.retried(|db| {

@@ -229,6 +229,10 @@ impl Packer<'_> {
     fn hand_over(&self, runs: &[Run], mut part: Vec<u8>) -> Result<(), RepoError> {
         // Without this part its pack would never go to the writer, whom all others wait for.
         let _closing = CloseOnPanic(&self.shared.budget);
+        // Half-empty buffers would leave room for half as many packs.
+        if part.capacity() > part.len() / 4 * 5 {
+            part.shrink_to_fit();
+        }
         self.make_room(part.capacity())?;
         let (pack, part_number, first_ordinal) = self.reserve(runs, part.len())?;
         self.seal(
@@ -454,8 +458,8 @@ impl Shared {
         self.budget.give_back(parts.iter().map(Vec::capacity).sum());
         let mut spare = lock(&self.spare);
         for mut part in parts {
-            // One that grew for a run that did not compress is not worth keeping.
-            if part.capacity() <= self.part_len && spare.len() < BUDGET / PART_LEN / 2 {
+            // One that grew for a run that did not compress, or shrank, is not worth keeping.
+            if part.capacity() == self.part_len && spare.len() < BUDGET / PART_LEN / 2 {
                 part.clear();
                 spare.push(part);
             }
