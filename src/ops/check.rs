@@ -88,7 +88,6 @@ pub fn check(
     let index = context.index(project)?;
     // A segment that is missing leaves packs that none names: what they hold is there all the same.
     index.look_around()?;
-    run.unnamed = index.unnamed()?.into_iter().collect();
     run.segments(&index)?;
     let packs = run.packs(&index)?;
     if read_data {
@@ -104,6 +103,13 @@ pub fn check(
     }
     index.close();
     Ok(run.report)
+}
+
+/// Packs that are as the index says, with their sizes, and others.
+#[derive(Default)]
+struct Compared {
+    packs: Vec<(ObjectHash, u64)>,
+    wrong: Vec<(ObjectHash, Damage)>,
 }
 
 /// An error and its causes in one line.
@@ -188,16 +194,38 @@ impl Run<'_> {
 
     /// Every pack that the index names is there, in its size. Those that can be read, with their sizes.
     fn packs(&mut self, index: &Index<'_>) -> Result<Vec<(ObjectHash, u64)>, OpsError> {
+        let mut compared = self.compare(index)?;
+        // The cache may have been damaged before it was trusted: the segments have the last word.
+        if !compared.wrong.is_empty() {
+            index.fill_again()?;
+            index.look_around()?;
+            compared = self.compare(index)?;
+        }
+        self.unnamed = index.unnamed()?.into_iter().collect();
+        self.report.packs += (compared.packs.len() + compared.wrong.len()) as u64;
+        for (pack, damage) in compared.wrong {
+            // What is left of it may still be good for some backups.
+            if let Damage::WrongSize { found, .. } = damage {
+                compared.packs.push((pack, found));
+            }
+            self.bad_packs.insert(pack);
+            self.report.packs_damaged += 1;
+            let object = ObjectRef::Pack(self.project.id, pack);
+            self.found(&object.to_string(), &damage.to_string());
+        }
+        Ok(compared.packs)
+    }
+
+    /// The packs that the index knows beside those that are there.
+    fn compare(&self, index: &Index<'_>) -> Result<Compared, OpsError> {
         let sizes: HashMap<ObjectHash, u64> = index
             .list_packs()?
             .into_iter()
             .map(|(pack, listed)| (pack, listed.size))
             .collect();
-        let mut packs = Vec::new();
+        let mut compared = Compared::default();
         index.each_pack(|listing| {
             self.context.cancel.check()?;
-            self.report.packs += 1;
-            let object = ObjectRef::Pack(self.project.id, listing.pack);
             let expected = listing.contents.pack_size();
             let wrong = match sizes.get(&listing.pack) {
                 None => Some(Damage::Missing),
@@ -208,20 +236,12 @@ impl Run<'_> {
                 Some(_) => None,
             };
             match wrong {
-                None => packs.push((listing.pack, expected)),
-                Some(damage) => {
-                    // What is left of it may still be good for some backups.
-                    if let Damage::WrongSize { found, .. } = damage {
-                        packs.push((listing.pack, found));
-                    }
-                    self.bad_packs.insert(listing.pack);
-                    self.report.packs_damaged += 1;
-                    self.found(&object.to_string(), &damage.to_string());
-                }
+                None => compared.packs.push((listing.pack, expected)),
+                Some(damage) => compared.wrong.push((listing.pack, damage)),
             }
             Ok(())
         })?;
-        Ok(packs)
+        Ok(compared)
     }
 
     /// Every pack has its hash, and every blob in it opens and has its id.

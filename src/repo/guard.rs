@@ -147,8 +147,10 @@ impl<'a> Guard<'a> {
         let is_new = marks.names().any(|name| !self.marks.contains(&name));
         let distrusts = std::mem::take(&mut self.distrusts_base);
         // All of them are asked.
-        let disturbed = [is_new, lost.is_some(), self.lease.has_lapsed(), distrusts];
-        if disturbed == [false; 4] {
+        let lapsed = self.lease.has_lapsed();
+        let gave_up = index.has_given_up();
+        let disturbed = [is_new, lost.is_some(), lapsed, distrusts, gave_up];
+        if disturbed == [false; 5] {
             let marks = marks.names().collect();
             let lease = Arc::clone(&self.lease);
             return Ok(Clearance::Cleared(Cleared { lease, marks }));

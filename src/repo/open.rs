@@ -552,8 +552,14 @@ fn store_project(
 fn find_projects(objects: &Objects) -> Result<Vec<Found>, RepoError> {
     several(&project_ids(objects)?, |id| {
         let name = ObjectRef::Project(*id).name();
-        let bytes = objects.backend().get(&name, ProjectObject::LEN_MAX);
-        Ok((*id, bytes.ok()))
+        match objects.backend().get(&name, ProjectObject::LEN_MAX) {
+            Ok(bytes) => Ok((*id, Some(bytes))),
+            // Its second copy may do.
+            Err(e) if matches!(e.kind, ErrorKind::NotFound | ErrorKind::TooLarge) => {
+                Ok((*id, None))
+            }
+            Err(e) => Err(e.into()),
+        }
     })
 }
 

@@ -207,7 +207,10 @@ fn a_cache_whose_bits_flipped() {
         noticed += flip(&warm, at, 3, false);
     }
     assert!(noticed > 0);
-    assert!(flip(&warm, 0, 4096, false) == 1 && flip(&warm, 4096, 4096, false) == 1);
+    assert_eq!(flip(&warm, 0, 4096, false), 1);
+    // Which of the others hold something is redb's to decide.
+    let mut pages = (1..len / 4096).map(|page| flip(&warm, page * 4096, 4096, false));
+    assert!(pages.any(|noticed| noticed == 1));
 }
 
 #[test]

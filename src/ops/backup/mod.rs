@@ -254,6 +254,7 @@ fn pack(
         compression: options.compression,
         run_len,
         targets: options.pack_targets,
+        leave_unnamed: false,
         dry_run: options.dry_run,
     };
     let (stored, receipt, report) = Packer::scope(index, journal, packing, |packer| {

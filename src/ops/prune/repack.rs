@@ -40,7 +40,12 @@ pub(super) fn repack(
     let read = AtomicU64::new(0);
     let total = packs.iter().map(|pack| pack.size).sum();
     let mut done = 0;
-    let ((), _, report) = Packer::scope(index, journal, PackerOptions::default(), |packer| {
+    let options = PackerOptions {
+        // Those that are used are named when the plan is carried out.
+        leave_unnamed: true,
+        ..PackerOptions::default()
+    };
+    let ((), _, report) = Packer::scope(index, journal, options, |packer| {
         for of_one_volume in packs.chunk_by(|a, b| a.class == b.class) {
             // A group at a time, so that what is noted of its blobs is little.
             for group in of_one_volume.chunks(context.threads.max(1) * 4) {

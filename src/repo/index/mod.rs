@@ -53,6 +53,8 @@ pub struct Index<'a> {
     trusted: RwLock<Trusted>,
     /// Whether packs that no segment names were ever known to this run: it may rely on them by now.
     relies_on_unnamed: AtomicBool,
+    /// Whether packs were given up that this run may rely on.
+    gave_up: AtomicBool,
     /// What [`look_again`](Index::look_again) came to.
     looked_again: Mutex<Option<(Instant, bool)>>,
 }
@@ -147,6 +149,7 @@ impl<'a> Index<'a> {
             locality: RwLock::default(),
             trusted: RwLock::default(),
             relies_on_unnamed: AtomicBool::new(false),
+            gave_up: AtomicBool::new(false),
             looked_again: Mutex::default(),
         }
     }
@@ -231,11 +234,8 @@ impl<'a> Index<'a> {
         self.sync()?;
         let news = self.read().rebuilt != before || self.guarded(Db::segments)?.len() != known;
         let mended = first && self.verify()?;
-        let unmarked = self.ask_unmarked()?;
-        let marked = !self
-            .retried(|db| self.ask_packs(db, &HashSet::new()))?
-            .is_empty();
-        let more = news || mended || unmarked || marked;
+        let asked = self.ask(&HashSet::new())?;
+        let more = news || mended || asked;
         *looked = Some((Instant::now(), more));
         Ok(more)
     }
@@ -244,18 +244,29 @@ impl<'a> Index<'a> {
     /// be deleted, which are named no more on purpose.
     pub fn look_around(&self) -> Result<(), RepoError> {
         self.verify()?;
-        self.ask_unmarked().map(drop)
+        let marked = Marks::load(self.project)?.packs();
+        self.ask(&marked).map(drop)
     }
 
-    /// Asks the packs that no segment names and no mark. Whether there were any.
-    fn ask_unmarked(&self) -> Result<bool, RepoError> {
+    /// Asks the packs that no segment names, but for those of `not`. Whether there were any.
+    fn ask(&self, not: &HashSet<ObjectHash>) -> Result<bool, RepoError> {
+        let asked = self.retried(|db| self.ask_packs(db, not))?;
+        if asked.is_empty() {
+            return Ok(false);
+        }
+        // What is going to be deleted is named no more on purpose.
         let marked = Marks::load(self.project)?.packs();
-        let asked = self.retried(|db| self.ask_packs(db, &marked))?.len();
-        if asked > 0 {
-            let text = format!("{asked} packs are in no index segment: they were asked themselves");
+        let lost = asked.iter().filter(|pack| !marked.contains(pack)).count();
+        if lost > 0 {
+            let text = format!("{lost} packs are in no index segment: they were asked themselves");
             self.observer.notice(Notice::Text(text));
         }
-        Ok(asked > 0)
+        Ok(true)
+    }
+
+    /// Fills the cache again from the segments: what it says cannot be.
+    pub fn fill_again(&self) -> Result<(), RepoError> {
+        self.refill(&mut self.write())
     }
 
     /// Opens the cache anew, which verifies all of it. Whether it was damaged and is mended.
@@ -332,6 +343,19 @@ impl<'a> Index<'a> {
     /// From now on blobs are not found in these packs, which are going to be deleted.
     pub fn avoid(&self, packs: impl IntoIterator<Item = ObjectHash>) {
         self.trusted_mut().avoided.extend(packs);
+    }
+
+    /// The same for packs that this run may rely on already.
+    pub(in crate::repo) fn give_up(&self, packs: HashSet<ObjectHash>) {
+        if !packs.is_empty() {
+            self.avoid(packs);
+            self.gave_up.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether any pack was [given up](Self::give_up) since this was last asked.
+    pub(in crate::repo) fn has_given_up(&self) -> bool {
+        self.gave_up.swap(false, Ordering::SeqCst)
     }
 
     /// Whether this pack is [avoided](Self::avoid).

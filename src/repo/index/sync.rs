@@ -87,8 +87,11 @@ impl Index<'_> {
     /// The same with the segments that were seen a moment ago, which need not be listed again; unless the cache knows
     /// of newer ones, from another process on this host.
     pub(super) fn sync_as_of(&self, seen: &SegmentsSeen) -> Result<(), RepoError> {
+        if !self.unnamed()?.is_empty() {
+            return self.sync();
+        }
         let standing = self.take_in(&seen.listed)?;
-        if standing.is_cut() || !self.unnamed()?.is_empty() {
+        if standing.is_cut() {
             return self.sync();
         }
         self.retried(|db| self.settle(db, &seen.listed))

@@ -13,6 +13,7 @@ use super::super::layout::ObjectRef;
 use super::super::lease::{self, Lease};
 use super::super::marks::Marks;
 use super::super::open::Project;
+use super::super::several::several;
 use crate::base::ObjectHash;
 use crate::storage;
 
@@ -90,6 +91,19 @@ impl Journal {
         if !lapsed && !lease::is_late(since) {
             return Ok(());
         }
+        if self.unfit(project, packs)?.is_empty() {
+            Ok(())
+        } else {
+            Err(RepoError::Outrun)
+        }
+    }
+
+    /// Tells others that this run relies on these packs, and then which of them are not there or about to be deleted.
+    pub(super) fn unfit(
+        &self,
+        project: &Project,
+        packs: &[ObjectHash],
+    ) -> Result<HashSet<ObjectHash>, RepoError> {
         let mut doomed = HashSet::new();
         if let Some(lease) = &self.lease {
             lease.rely_on(packs)?;
@@ -99,15 +113,16 @@ impl Journal {
             }
             doomed = marks.packs();
         }
-        for pack in packs {
+        let fit = several(packs, |pack| {
             let name = ObjectRef::Pack(project.id, *pack).name();
             match project.objects.backend().size(&name) {
-                Ok(_) if !doomed.contains(pack) => {}
-                Err(e) if e.kind != storage::ErrorKind::NotFound => return Err(e.into()),
-                _ => return Err(RepoError::Outrun),
+                Ok(_) => Ok(!doomed.contains(pack)),
+                Err(e) if e.kind == storage::ErrorKind::NotFound => Ok(false),
+                Err(e) => Err(e.into()),
             }
-        }
-        Ok(())
+        })?;
+        let unfit = packs.iter().zip(fit).filter(|(_, fit)| !fit);
+        Ok(unfit.map(|(pack, _)| *pack).collect())
     }
 
     /// Notes a pack. It need not reach the disk: this is for kills, and a crash may lose it.

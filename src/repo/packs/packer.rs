@@ -81,6 +81,8 @@ pub struct PackerOptions {
     pub run_len: RunLen,
     /// When packs and segments are full.
     pub targets: PackTargets,
+    /// Do not name packs that the index knows and no segment names: nothing that is stored relies on them.
+    pub leave_unnamed: bool,
     /// Do everything but store.
     pub dry_run: bool,
 }

@@ -75,7 +75,7 @@ impl<'a> Writer<'a> {
         indexed: impl Fn(Vec<BlobId>),
     ) -> Result<(IndexStored, u64), RepoError> {
         let mut result = self.store_all(packs, &spent, &indexed);
-        if result.is_ok() {
+        if result.is_ok() && !self.options.leave_unnamed && !self.options.dry_run {
             result = self.name_unnamed(&indexed);
         }
         // What is durable gets named even if a later pack failed: the next run uses it.
@@ -109,9 +109,10 @@ impl<'a> Writer<'a> {
                         Ok(ToWriter::Full(packs)) => {
                             let named: Vec<_> = packs.into_iter().map(|pack| self.name(pack)).collect();
                             let (index, dry_run) = (self.index, self.options.dry_run);
+                            let since = lease::now();
                             let done = done.clone();
                             scope.spawn(move || {
-                                let put = || put(index, named, dry_run, spent);
+                                let put = || put(index, named, since, dry_run, spent);
                                 // Whoever waits for it hears of a panic, too.
                                 done.send(catch_unwind(AssertUnwindSafe(put)))
                             });
@@ -156,13 +157,17 @@ impl<'a> Writer<'a> {
     }
 
     /// Names packs that had to be asked themselves what they hold, since their segment is lost: before a
-    /// record relies on them.
+    /// record relies on them. Those that are gone or about to go are given up.
     fn name_unnamed(&mut self, indexed: &impl Fn(Vec<BlobId>)) -> Result<(), RepoError> {
-        for pack in self.index.unnamed()? {
-            // Somebody is about to delete it.
-            if self.index.avoids(&pack) {
-                continue;
-            }
+        let mut packs = self.index.unnamed()?;
+        packs.retain(|pack| !self.index.avoids(pack));
+        if packs.is_empty() {
+            return Ok(());
+        }
+        let unfit = self.journal.unfit(self.index.project(), &packs)?;
+        packs.retain(|pack| !unfit.contains(pack));
+        self.index.give_up(unfit);
+        for pack in packs {
             if let Some(listing) = self.index.listing(&pack)? {
                 self.note(vec![PackStored::now(listing)], indexed)?;
             }
@@ -212,9 +217,10 @@ impl<'a> Writer<'a> {
         if self.pending.is_empty() {
             return Ok(());
         }
-        let pending = self.pending.iter();
-        let names: Vec<_> = pending.clone().map(|stored| stored.listing.pack).collect();
-        let since = pending.map(|stored| stored.since).min().unwrap_or_default();
+        // In the order in which they were filled: neighbours stay neighbours.
+        self.pending.sort_by_key(|stored| stored.since);
+        let since = self.pending[0].since;
+        let names: Vec<_> = self.pending.iter().map(|s| s.listing.pack).collect();
         self.journal.may_name(self.index.project(), &names, since)?;
         let packs = self.pending.drain(..).map(|stored| stored.listing);
         let packs = packs.collect();
@@ -249,10 +255,10 @@ impl PackStored {
 fn put(
     index: &Index<'_>,
     packs: Vec<NamedPack>,
+    since: Duration,
     dry_run: bool,
     spent: &impl Fn(Vec<Vec<u8>>),
 ) -> Result<Vec<PackStored>, RepoError> {
-    let since = lease::now();
     let Project { id, objects, .. } = index.project();
     if !dry_run {
         // The copies of a node pack go at once.

@@ -182,7 +182,7 @@ async fn fill_by(
         let pause = options.limits.download.pause(block.len() as u64);
         let keep = if options.is_long(pause) { 0 } else { most - 1 };
         drain(&mut window, keep, file).await?;
-        pace(pause).await;
+        pace(pause, &options.cancel).await;
         window.begin(read_block(file, offset, block)).await;
     }
     drain(&mut window, 0, file).await

@@ -50,6 +50,8 @@ pub(super) async fn read_directory(
         }
         while let Some(answer) = window.next().await {
             match answer {
+                // Some servers end it so.
+                Ok(next) if next.is_empty() => more = false,
                 Ok(next) => names.extend(next),
                 Err(fault) if fault.is(StatusCode::Eof) => more = false,
                 // It was removed meanwhile.

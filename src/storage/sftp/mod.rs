@@ -30,7 +30,7 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use russh_sftp::protocol::StatusCode;
 use tokio::runtime::{Builder, Runtime};
@@ -97,9 +97,15 @@ impl SftpOptions {
     }
 }
 
-async fn pace(pause: Duration) {
-    if !pause.is_zero() {
-        tokio::time::sleep(pause).await;
+/// Waits, unless somebody asks to stop: what is under way then is finished without a limit.
+async fn pace(pause: Duration, cancel: &Cancel) {
+    let until = Instant::now() + pause;
+    while cancel.check().is_ok() {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        tokio::time::sleep(left.min(Duration::from_millis(100))).await;
     }
 }
 

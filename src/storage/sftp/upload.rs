@@ -15,8 +15,10 @@ use super::pool::{Lease, Pool};
 use super::window::{Window, all};
 use super::{Paths, WINDOW, pace};
 
-/// From this size on, an object is worth all connections.
-const SPREAD_FROM: usize = 2 << 20;
+/// Bytes under way on one connection. Two objects are on their way at a time, and what is asked meanwhile waits behind them.
+const UPLOAD_WINDOW: usize = WINDOW / 2;
+/// From this size on, an object is worth all connections: the first would not take all of it at once.
+const SPREAD_FROM: usize = 2 * UPLOAD_WINDOW;
 
 /// An object on its way to the server.
 pub(super) struct Upload<'a> {
@@ -170,8 +172,16 @@ impl Upload<'_> {
                 if let Some(file) = file {
                     self.send_by(connection, file, blocks, true).await
                 } else {
-                    let file = connection.open_write(temporary).await?;
-                    self.send_by(connection, file, blocks, false).await
+                    match connection.open_write(temporary).await {
+                        Ok(file) => self.send_by(connection, file, blocks, false).await,
+                        // It was late: all of the file is on its way, and nobody may write to it any more.
+                        Err(fault)
+                            if fault.is(StatusCode::PermissionDenied) && blocks.are_taken() =>
+                        {
+                            Ok(())
+                        }
+                        Err(fault) => Err(fault),
+                    }
                 }
             }
         });
@@ -189,7 +199,7 @@ impl Upload<'_> {
     ) -> Result<(), Fault> {
         let options = self.pool.options();
         let file = &file;
-        let most = (WINDOW / connection.block).max(1);
+        let most = (UPLOAD_WINDOW / connection.block).max(1);
         let mut window = Window::new();
         while let Some((offset, block)) = blocks.take(connection.block) {
             let pause = options.limits.upload.pause(block.len() as u64);
@@ -197,7 +207,7 @@ impl Upload<'_> {
             while window.len() > keep {
                 window.next().await.unwrap_or(Ok(()))?;
             }
-            pace(pause).await;
+            pace(pause, &options.cancel).await;
             window.begin(file.write(offset, block)).await;
         }
         let mut last = Window::new();
@@ -334,6 +344,12 @@ impl<'a> Blocks<'a> {
             offset: 0,
             taken: 0,
         }))
+    }
+
+    /// Whether nothing is left.
+    fn are_taken(&self) -> bool {
+        let rest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        rest.parts.iter().all(|part| part.is_empty())
     }
 
     /// The next bytes, at most `len` of them, and where they belong.
