@@ -622,7 +622,7 @@ fn a_base_that_goes_takes_nothing_with_it() {
                 assert!(!names(&store, "marks").is_empty());
             }
             // The extents are dealt out before anything is committed: a prune in the midst of it.
-            let faulty = Hooked::new(store.clone(), move |store| {
+            let faulty = Hooked::new(store.clone(), Operation::Put, move |store| {
                 let house = open(&store);
                 forget(&house, &[base]);
                 prune(&house, &Host::without_cache(), grace).unwrap();
@@ -701,7 +701,7 @@ fn what_is_stored_while_it_looks_again_keeps_its_name() {
     store.age(HOUR);
     let new = line.days[2].clone().with(0, &noise(78, 2 * CHUNK));
     let content = new.clone();
-    let hooked = Hooked::new(store.clone(), move |store| {
+    let hooked = Hooked::new(store.clone(), Operation::Get, move |store| {
         let house = open(&store);
         let host = Host::without_cache();
         host.back_up(&house, "beside", &content).unwrap();
@@ -716,25 +716,62 @@ fn what_is_stored_while_it_looks_again_keeps_its_name() {
     }
 }
 
+/// A backup asks packs that no segment names, relies on one, and somebody deletes it meanwhile.
+#[test]
+fn what_has_no_name_and_goes_is_not_relied_on() {
+    let store = MemoryBackend::new();
+    let house = House::init(store.clone(), CHUNK).unwrap();
+    let gone = leave_unnamed(&house, &store);
+    forget(&house, &[gone]);
+    let host = Host::without_cache();
+    let hooked = Hooked::new(store.clone(), Operation::Put, |store| {
+        for object in store.list("projects").unwrap() {
+            if object.name.as_str().contains("/packs/") {
+                store.delete(&object.name).unwrap();
+            }
+        }
+    });
+    let beside = House::open(hooked, &host.heard).unwrap();
+    let held = Image::new(2 * SLOT).with(0, &noise(77, 3 * CHUNK));
+    let image = held.with(SLOT, &noise(79, CHUNK));
+    let made = host.back_up_again(&beside, "disk", &image);
+    assert!(
+        matches!(made, Err(OpsError::OutrunByPrune { .. })),
+        "{made:?}"
+    );
+    assert!(house.backups().is_empty());
+    // No segment leads others astray.
+    host.back_up(&house, "disk", &image).unwrap();
+    host.check_clean(&house, "again");
+    let backup = house.backups().pop().unwrap();
+    assert!(host.restore_image(&house, &backup).unwrap() == image);
+}
+
 type Hook = Box<dyn FnOnce(MemoryBackend) + Send>;
 
-/// A store on which something happens before the first pack is stored, or the first part of one read.
+/// A store on which something happens before the first pack is stored, or before the first part of one is read.
 struct Hooked {
     store: MemoryBackend,
+    operation: Operation,
     hook: Mutex<Option<Hook>>,
 }
 
 impl Hooked {
-    fn new(store: MemoryBackend, hook: impl FnOnce(MemoryBackend) + Send + 'static) -> Self {
+    fn new(
+        store: MemoryBackend,
+        operation: Operation,
+        hook: impl FnOnce(MemoryBackend) + Send + 'static,
+    ) -> Self {
         let hook: Hook = Box::new(hook);
         Self {
             store,
+            operation,
             hook: Mutex::new(Some(hook)),
         }
     }
 
-    fn happen(&self, name: &Name) {
-        if name.as_str().contains("/packs/") {
+    fn happen(&self, operation: Operation, name: &Name) {
+        if operation == self.operation && name.as_str().contains("/packs/") {
             let hook = self.hook.lock().unwrap().take();
             if let Some(hook) = hook {
                 hook(self.store.clone());
@@ -749,7 +786,7 @@ impl Backend for Hooked {
     }
 
     fn put(&self, name: &Name, parts: &[&[u8]]) -> Result<(), StorageError> {
-        self.happen(name);
+        self.happen(Operation::Put, name);
         self.store.put(name, parts)
     }
 
@@ -762,7 +799,7 @@ impl Backend for Hooked {
     }
 
     fn get_range(&self, name: &Name, offset: u64, buf: &mut [u8]) -> Result<(), StorageError> {
-        self.happen(name);
+        self.happen(Operation::Get, name);
         self.store.get_range(name, offset, buf)
     }
 
