@@ -1,7 +1,7 @@
 //! Random sequences of backups, forgets, prunes, time and crashes, against a plain model: what is kept restores,
 //! and what is not goes in the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cuttlebone::base::ObjectHash;
@@ -87,6 +87,8 @@ struct World {
     hosts: [Host; 2],
     images: [Image; 3],
     kept: BTreeMap<ObjectHash, Image>,
+    /// Backups that a forget was about to remove when it was cut short.
+    given_up: BTreeSet<ObjectHash>,
     /// A prune may have died so short ago that its lease counts.
     prune_died: bool,
 }
@@ -106,6 +108,7 @@ impl World {
             hosts,
             images: [(); 3].map(|()| Image::new(3 * SLOT)),
             kept: BTreeMap::new(),
+            given_up: BTreeSet::new(),
             prune_died: false,
         }
     }
@@ -183,10 +186,13 @@ impl World {
             done.unwrap();
             self.kept.retain(|id, _| !gone.contains(id));
         } else {
-            let left = self.house.backups();
-            let is_left = |id: &ObjectHash| left.iter().any(|backup| backup.id == *id);
-            self.kept.retain(|id, _| !gone.contains(id) || is_left(id));
+            self.given_up.extend(gone);
         }
+        // What was cut short is finished by another run, some day.
+        let left = self.house.backups();
+        let is_left = |id: &ObjectHash| left.iter().any(|backup| backup.id == *id);
+        self.kept
+            .retain(|id, _| !self.given_up.contains(id) || is_left(id));
     }
 
     fn prune(&mut self, options: &PruneOptions, run: Run) {
