@@ -747,6 +747,38 @@ fn what_has_no_name_and_goes_is_not_relied_on() {
     assert!(host.restore_image(&house, &backup).unwrap() == image);
 }
 
+/// Two backups at the same time have stored the same chunk. One of the packs is packed again, and the other one goes.
+#[test]
+fn what_lies_in_two_packs_that_go_is_packed_again() {
+    // Which of the two it is that is packed again is left to chance.
+    for _ in 0..12 {
+        two_packs();
+    }
+}
+
+fn two_packs() {
+    let store = MemoryBackend::new();
+    let house = House::init(store.clone(), CHUNK).unwrap();
+    let host = Host::without_cache();
+    let shared = Image::new(2 * SLOT).with(0, &noise(80, 2 * CHUNK));
+    let first = shared.clone();
+    let hooked = Hooked::new(store.clone(), Operation::Put, move |store| {
+        let host = Host::without_cache();
+        host.back_up(&open(&store), "first", &first).unwrap();
+    });
+    let beside = House::open(hooked, &Heard::default()).unwrap();
+    let more = shared.clone().with(SLOT, &noise(81, 5 * CHUNK));
+    let second = host.back_up(&beside, "second", &more).unwrap();
+    assert!(second.chunks_new >= 7, "it did not know of the first");
+    forget(&house, &[second.id]);
+    store.age(HOUR);
+    prune(&house, &host, Duration::ZERO).unwrap();
+    host.check_clean(&house, "pruned");
+    let first = house.backups().pop().unwrap();
+    assert!(host.restore_image(&house, &first).unwrap() == shared);
+    is_tidy(&house, &store, "pruned");
+}
+
 type Hook = Box<dyn FnOnce(MemoryBackend) + Send>;
 
 /// A store on which something happens before the first pack is stored, or before the first part of one is read.

@@ -242,6 +242,14 @@ impl Prune<'_> {
             None => journal,
         };
         let (index, usage) = (&self.index, &mut self.usage);
+        // A blob may lie in a pack that is packed again and in another one that goes, too.
+        let gone = self.sight.marks.packs().into_iter();
+        let gone = gone.filter(|pack| !steps.rescue.contains(pack));
+        let going = steps.mark.iter().chain(&steps.repack);
+        index.avoid(
+            gone.chain(going.map(|pack| pack.pack))
+                .chain(steps.lost.iter().copied()),
+        );
         let repacked = repack::repack(index, usage, &steps.repack, journal, self.context)?;
         report.repacked = self.plan.repack;
         report.bytes_read = repacked.read;

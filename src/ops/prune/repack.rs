@@ -25,7 +25,7 @@ pub(super) struct Repacked {
 type Wanted = (std::sync::Arc<PlacedRun>, Vec<BlobId>);
 
 /// Puts what is used of these packs into new ones, which are durable and named when it returns. The index
-/// finds nothing in the old ones any more.
+/// must find nothing in any pack that is to go: what only such a pack holds is packed again.
 pub(super) fn repack(
     index: &Index<'_>,
     usage: &mut Usage,
@@ -36,7 +36,6 @@ pub(super) fn repack(
     if packs.is_empty() {
         return Ok(Repacked::default());
     }
-    index.avoid(packs.iter().map(|pack| pack.pack));
     let read = AtomicU64::new(0);
     let total = packs.iter().map(|pack| pack.size).sum();
     let mut done = 0;
