@@ -301,11 +301,13 @@ impl Prune<'_> {
         let mut without = self.sight.marks.packs();
         without.extend(marked);
         without.extend(&steps.lost);
-        for rescued in &steps.rescue {
+        // What was packed again needs no name any more.
+        let stays = |pack: &&ObjectHash| !marked.contains(pack);
+        for rescued in steps.rescue.iter().filter(stays) {
             without.remove(rescued);
         }
         let mut rescued = Vec::new();
-        for pack in &steps.rescue {
+        for pack in steps.rescue.iter().filter(stays) {
             // An earlier run may have named it.
             if !self.index.is_named(pack)? {
                 rescued.push(read_listing(self.project, *pack, None)?);
