@@ -78,8 +78,7 @@ impl Fixture {
             ObjectRef::Project(PROJECT),
             &project_object(&settings().encode()),
         );
-        let backend = Arc::new(store.clone());
-        let repository = Repository::open(backend, PASSWORD, &Silent).expect("whole");
+        let repository = open(&store);
         let project = repository.project(NAME, &Silent).expect("whole");
         Self {
             store,
@@ -95,6 +94,13 @@ impl Fixture {
         self.project.objects = Objects::new(Arc::new(store.clone()));
         store
     }
+}
+
+/// Opens the repository in this store, which reads its project objects.
+#[must_use]
+pub(crate) fn open(store: &MemoryBackend) -> Repository {
+    Repository::open(Arc::new(store.clone()), PASSWORD, &Silent)
+        .expect("damage in a project does not matter yet")
 }
 
 /// Puts an object under its name.

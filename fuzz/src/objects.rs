@@ -75,9 +75,9 @@ pub fn project_object(data: &[u8]) {
     fixture(|f| {
         let object = ObjectRef::Project(PROJECT);
         fixture::put(&f.store, object, data);
-        let _ = f.repository.project(NAME, &Silent);
+        let _ = fixture::open(&f.store).project(NAME, &Silent);
         fixture::put(&f.store, object, &fixture::project_object(data));
-        let opened = f.repository.project(NAME, &Silent);
+        let opened = fixture::open(&f.store).project(NAME, &Silent);
         assert_eq!(opened.is_ok(), fits);
     });
 }
