@@ -767,7 +767,7 @@ fn two_packs() {
         host.back_up(&open(&store), "first", &first).unwrap();
     });
     let beside = House::open(hooked, &Heard::default()).unwrap();
-    let more = shared.clone().with(SLOT, &noise(81, 5 * CHUNK));
+    let more = shared.clone().with(2 * CHUNK as u64, &noise(81, 5 * CHUNK));
     let second = host.back_up(&beside, "second", &more).unwrap();
     assert!(second.chunks_new >= 7, "it did not know of the first");
     forget(&house, &[second.id]);
