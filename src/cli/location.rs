@@ -144,11 +144,12 @@ impl Sftp {
 
 /// `HOST` and `PATH` of `HOST:PATH`; the host may be an address in brackets.
 fn split_host(text: &str) -> Option<(&str, &str)> {
-    let host = text.find('@').map_or(0, |at| at + 1);
+    let colon = text.find(':')?;
+    let host = text[..colon].rfind('@').map_or(0, |at| at + 1);
     let end = if text[host..].starts_with('[') {
         text.find("]:")? + 1
     } else {
-        text.find(':')?
+        colon
     };
     Some((&text[..end], &text[end + 1..]))
 }
@@ -200,6 +201,8 @@ mod tests {
             ("sftp:u@[::1]:/b:c", Some("u"), "::1", None, "/b:c"),
             ("sftp:d\\u@host:b", Some("d\\u"), "host", None, "b"),
             ("sftp:u@realm@host:b", Some("u@realm"), "host", None, "b"),
+            ("sftp:a@b@[::1]:c", Some("a@b"), "::1", None, "c"),
+            ("sftp:host:/x@[y]:z", None, "host", None, "/x@[y]:z"),
             ("sftp:host:.", None, "host", None, "."),
             ("sftp:host:/", None, "host", None, "/"),
             ("sftp://host/b/c", None, "host", None, "b/c"),
