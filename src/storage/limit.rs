@@ -11,6 +11,9 @@ use super::{Backend, Listed, Name, StorageError};
 
 /// What was not used for longer than this is forfeit.
 const BURST: Duration = Duration::from_millis(100);
+/// What is as small as this goes at once, and only those behind it wait for it, too: a lease that waited for packs would
+/// seem dead.
+const SMALL: u64 = 64 << 10;
 
 /// A number of bytes a second that is not exceeded for longer than a moment. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -101,7 +104,12 @@ impl<B: Backend> LimitBackend<B> {
 
     fn wait_to_put(&self, parts: &[&[u8]]) {
         let bytes: usize = parts.iter().map(|part| part.len()).sum();
-        self.wait(&self.limits.upload, bytes as u64);
+        let bytes = bytes as u64;
+        if bytes > SMALL {
+            self.wait(&self.limits.upload, bytes);
+        } else {
+            let _not_now = self.limits.upload.pause(bytes);
+        }
     }
 }
 
@@ -156,6 +164,7 @@ impl<B: Backend> Backend for LimitBackend<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::MemoryBackend;
 
     #[test]
     fn the_rate_is_kept_and_what_was_not_used_is_forfeit() {
@@ -171,5 +180,18 @@ mod tests {
         assert_eq!(rate.pause_at(later, 100), Duration::ZERO);
         assert_eq!(rate.pause_at(later, 100), second / 10);
         assert_eq!(Rate::default().pause(u64::MAX), Duration::ZERO);
+    }
+    #[test]
+    fn what_is_small_does_not_wait_behind_packs() {
+        let limits = Limits {
+            upload: Rate::new(NonZeroU64::MIN),
+            download: Rate::default(),
+        };
+        // It would take months.
+        let _gone = limits.upload.pause(100 << 20);
+        let backend = LimitBackend::new(MemoryBackend::new(), limits, Cancel::default());
+        let name = Name::new("lease").unwrap();
+        backend.put(&name, &[&[7; 1000]]).unwrap();
+        assert_eq!(backend.size(&name).unwrap(), 1000);
     }
 }
