@@ -1,6 +1,6 @@
 //! Check: is everything there that any backup needs, and, if asked, does all of it open?
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::error::Error;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -57,6 +57,8 @@ struct Run<'a> {
     bad_runs: HashSet<(ObjectHash, u64)>,
     /// Packs that no segment names.
     unnamed: HashSet<ObjectHash>,
+    /// Packs that were read, if their contents are checked at all.
+    read: Option<HashSet<ObjectHash>>,
 }
 
 /// Checks a project and what it depends on. `each` hears of every finding; damage is no error of the check.
@@ -77,6 +79,7 @@ pub fn check(
         bad_packs: HashSet::new(),
         bad_runs: HashSet::new(),
         unnamed: HashSet::new(),
+        read: read_data.then(HashSet::new),
     };
     run.copies(repository)?;
     let records = Records::load(project)?;
@@ -90,9 +93,7 @@ pub fn check(
     index.look_around()?;
     run.segments(&index)?;
     let packs = run.packs(&index)?;
-    if read_data {
-        run.read_packs(&index, &packs)?;
-    }
+    run.read_packs(&index, &packs)?;
     run.trees(&index, &records)?;
     run.report.vanished = records.vanished(&tombstones);
     for id in run.report.vanished.clone() {
@@ -244,12 +245,16 @@ impl Run<'_> {
         Ok(compared)
     }
 
-    /// Every pack has its hash, and every blob in it opens and has its id.
+    /// Every pack has its hash, and every blob in it opens and has its id; if that is to be checked.
     fn read_packs(
         &mut self,
         index: &Index<'_>,
         packs: &[(ObjectHash, u64)],
     ) -> Result<(), OpsError> {
+        let Some(read) = &mut self.read else {
+            return Ok(());
+        };
+        read.extend(packs.iter().map(|(pack, _)| *pack));
         let total: u64 = packs.iter().map(|(_, size)| size).sum();
         let done = AtomicU64::new(0);
         let findings = Mutex::new(Vec::new());
@@ -279,7 +284,7 @@ impl Run<'_> {
                 Ok::<(), RepoError>(())
             })
         })?;
-        self.report.bytes_read = done.into_inner();
+        self.report.bytes_read += done.into_inner();
         for (pack, damage, bad) in findings
             .into_inner()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -300,23 +305,45 @@ impl Run<'_> {
 
     /// Everything that the backups' trees name is there and not known to be damaged.
     fn trees(&mut self, index: &Index<'_>, records: &Records) -> Result<(), OpsError> {
+        let found = loop {
+            let found = self.walk(index, records)?;
+            if found.unread.is_empty() {
+                break found;
+            }
+            // What is going to be deleted is read only if a backup came to use it after all.
+            self.read_packs(index, &Vec::from_iter(found.unread))?;
+        };
+        for pack in found.needed {
+            let object = ObjectRef::Pack(self.project.id, pack);
+            let message =
+                "backups need it and no index segment names it; “backup --reread” does it again";
+            self.found(&object.to_string(), message);
+        }
+        for error in &found.errors {
+            self.found_error(error);
+        }
+        for id in &found.affected {
+            self.found(&format!("backup {id}"), "it cannot be restored whole");
+        }
+        self.report.backups = records.all().len() as u64;
+        self.report.backups_affected = found.affected;
+        Ok(())
+    }
+
+    fn walk(&self, index: &Index<'_>, records: &Records) -> Result<Walked, OpsError> {
         let blobs = BlobReader::new(index).stopped_by(self.context.cancel);
         let mut walk = Walk {
+            run: self,
             index,
             blobs: &blobs,
-            bad_packs: &self.bad_packs,
-            bad_runs: &self.bad_runs,
-            unnamed: &self.unnamed,
-            needed: BTreeSet::new(),
             verdicts: HashMap::new(),
-            findings: Vec::new(),
+            walked: Walked::default(),
         };
         let total = records.all().len() as u64;
-        let mut affected = Vec::new();
         for (done, backup) in (1..).zip(records.all()) {
             self.context.cancel.check()?;
             if !walk.backup(backup)? {
-                affected.push(backup.id);
+                walk.walked.affected.push(backup.id);
             }
             let progress = Progress {
                 phase: Phase::CheckStructure,
@@ -325,22 +352,7 @@ impl Run<'_> {
             };
             self.context.observer.progress(progress);
         }
-        let (findings, needed) = (walk.findings, walk.needed);
-        for pack in needed {
-            let object = ObjectRef::Pack(self.project.id, pack);
-            let message =
-                "backups need it and no index segment names it; “backup --reread” does it again";
-            self.found(&object.to_string(), message);
-        }
-        for error in &findings {
-            self.found_error(error);
-        }
-        for id in &affected {
-            self.found(&format!("backup {id}"), "it cannot be restored whole");
-        }
-        self.report.backups = total;
-        self.report.backups_affected = affected;
-        Ok(())
+        Ok(walk.walked)
     }
 }
 
@@ -414,20 +426,28 @@ enum Place {
 }
 
 /// A walk over all trees that enters each node once for each place that it has.
-struct Walk<'a> {
+struct Walk<'a, 'r> {
+    run: &'a Run<'r>,
     index: &'a Index<'a>,
     blobs: &'a BlobReader<'a>,
-    bad_packs: &'a HashSet<ObjectHash>,
-    bad_runs: &'a HashSet<(ObjectHash, u64)>,
-    unnamed: &'a HashSet<ObjectHash>,
-    /// Packs that no segment names, and blobs that lie nowhere else are needed.
-    needed: BTreeSet<ObjectHash>,
     /// Whether all is well at and below a node that stands there, and the bytes that a stream's node spans.
     verdicts: HashMap<(BlobId, Place), (bool, u64)>,
-    findings: Vec<RepoError>,
+    walked: Walked,
 }
 
-impl Walk<'_> {
+/// What a walk found.
+#[derive(Default)]
+struct Walked {
+    /// Packs that no segment names, and blobs that lie nowhere else are needed.
+    needed: BTreeSet<ObjectHash>,
+    /// Packs that the walk relied on and that should have been read before, with their sizes.
+    unread: BTreeMap<ObjectHash, u64>,
+    errors: Vec<RepoError>,
+    /// Backups that cannot be restored whole.
+    affected: Vec<ObjectHash>,
+}
+
+impl Walk<'_, '_> {
     /// Whether the backup is whole.
     fn backup(&mut self, backup: &Backup) -> Result<bool, RepoError> {
         let Some(top) = backup.top else {
@@ -450,7 +470,7 @@ impl Walk<'_> {
             Ok(()) => Ok(whole),
             Err(error) if error.kind() == ErrorKind::Damaged => {
                 if whole {
-                    self.findings.push(error);
+                    self.walked.errors.push(error);
                 }
                 Ok(false)
             }
@@ -467,7 +487,7 @@ impl Walk<'_> {
         let verdict = match self.blobs.read(id) {
             Ok(node) => self.below(&node, place)?,
             Err(error) if error.kind() == ErrorKind::Damaged => {
-                self.findings.push(error);
+                self.walked.errors.push(error);
                 (false, 0)
             }
             Err(error) => return Err(error),
@@ -489,7 +509,7 @@ impl Walk<'_> {
                 self.entries(node)
             }
             _ => {
-                self.findings.push(RepoError::Tree);
+                self.walked.errors.push(RepoError::Tree);
                 Ok((false, 0))
             }
         }
@@ -520,7 +540,7 @@ impl Walk<'_> {
                 level => {
                     let (whole, len) = self.node(child, Place::Stream { level })?;
                     if whole && len != entry.len {
-                        self.findings.push(RepoError::Tree);
+                        self.walked.errors.push(RepoError::Tree);
                     }
                     whole && len == entry.len
                 }
@@ -531,7 +551,7 @@ impl Walk<'_> {
 
     /// Notes where a blob lies, if no segment names that.
     fn look_at(&mut self, id: &BlobId) -> Result<(), RepoError> {
-        if !self.unnamed.is_empty() {
+        if !self.run.unnamed.is_empty() {
             let places = self
                 .index
                 .find_all(id)?
@@ -539,8 +559,8 @@ impl Walk<'_> {
                 .map(|place| place.pack());
             let places: Vec<_> = places.collect();
             // It is enough if one of them is named.
-            if places.iter().all(|pack| self.unnamed.contains(pack)) {
-                self.needed.extend(places);
+            if places.iter().all(|pack| self.run.unnamed.contains(pack)) {
+                self.walked.needed.extend(places);
             }
         }
         Ok(())
@@ -549,40 +569,55 @@ impl Walk<'_> {
     /// Whether a chunk of this length is there.
     fn chunk(&mut self, id: &BlobId, len: u64) -> Result<bool, RepoError> {
         self.look_at(id)?;
-        let good = |location: &&Location| {
-            location.kind() == BlobKind::Chunk
-                && !self.bad_packs.contains(&location.pack())
-                && !self
-                    .bad_runs
-                    .contains(&(location.pack(), location.ordinal()))
+        let run = self.run;
+        let good = |at: &&Location| {
+            at.kind() == BlobKind::Chunk
+                && !run.bad_packs.contains(&at.pack())
+                && !run.bad_runs.contains(&(at.pack(), at.ordinal()))
         };
         let found = |location: &Location| u64::from(location.blob().plain_len);
         let first = self.index.find(id)?;
-        if first.iter().any(|at| good(&at) && found(at) == len) {
-            return Ok(true);
+        if let Some(at) = first.iter().find(|at| good(at) && found(at) == len) {
+            return self.rely_on(at);
         }
         let mut places = self.index.find_all(id)?;
-        if places.is_empty() && self.index.look_again()? {
+        if !places.iter().any(|at| good(&at)) && self.index.look_again()? {
             places = self.index.find_all(id)?;
         }
-        let lengths: Vec<_> = places.iter().filter(good).map(found).collect();
-        if lengths.contains(&len) {
-            return Ok(true);
+        let whole: Vec<_> = places.iter().filter(good).collect();
+        if let Some(at) = whole.iter().find(|at| found(at) == len) {
+            return self.rely_on(at);
         }
         // What is wrong with packs has been told.
         if places.is_empty() {
-            self.findings.push(RepoError::Missing {
+            self.walked.errors.push(RepoError::Missing {
                 kind: "chunk",
                 id: *id,
             });
-        } else if let [found, ..] = lengths[..] {
-            self.findings.push(RepoError::WrongLength {
+        } else if let [at, ..] = whole[..] {
+            self.walked.errors.push(RepoError::WrongLength {
                 id: *id,
                 expected: len,
-                found,
+                found: found(at),
             });
         }
         Ok(false)
+    }
+
+    /// Notes the pack, if it should have been read and was not. That the blob is there, as far as is known by now.
+    fn rely_on(&mut self, at: &Location) -> Result<bool, RepoError> {
+        let pack = at.pack();
+        if self
+            .run
+            .read
+            .as_ref()
+            .is_some_and(|read| !read.contains(&pack))
+            && let Some(listing) = self.index.listing(&pack)?
+        {
+            let size = listing.contents.pack_size();
+            self.walked.unread.insert(pack, size);
+        }
+        Ok(true)
     }
 }
 
