@@ -173,13 +173,18 @@ impl<'a> BlobReader<'a> {
         self.index
     }
 
-    /// Where a blob lies; that it is nowhere is damage of whatever names it.
+    /// Where a blob lies, if need be in a pack that is about to be deleted; that it is nowhere is damage of whatever
+    /// names it.
     pub fn locate(&self, kind: BlobKind, id: &BlobId) -> Result<Location, RepoError> {
         let found = match self.index.find(id)? {
             None if self.index.look_again()? => self.index.find(id)?,
             found => found,
         };
-        found.ok_or_else(|| missing(kind, id))
+        if let Some(found) = found {
+            return Ok(found);
+        }
+        let doomed = self.index.find_anywhere(id)?.into_iter().next();
+        doomed.ok_or_else(|| missing(kind, id))
     }
 
     /// Reads `buf.len()` bytes, from `offset` on, of the pack that the blob lies in.
@@ -217,7 +222,8 @@ impl<'a> BlobReader<'a> {
         Err(failure.unwrap_or_else(|| missing(kind, id)))
     }
 
-    /// Reads a blob from the first of its places that is whole; the error of the first one if none is.
+    /// Reads a blob from the first of its places that is whole, those that are about to be deleted last; the error of
+    /// the first one if none is.
     fn first_whole<T>(
         &self,
         kind: BlobKind,
@@ -225,11 +231,14 @@ impl<'a> BlobReader<'a> {
         read: impl Fn(&Location) -> Result<T, RepoError>,
     ) -> Result<T, RepoError> {
         let mut failure = None;
-        for again in [false, true] {
-            if again && !self.index.look_again()? {
-                break;
-            }
-            for place in self.index.find_all(id)? {
+        for round in 0..3 {
+            let places = match round {
+                0 => self.index.find_all(id)?,
+                1 if self.index.look_again()? => self.index.find_all(id)?,
+                1 => continue,
+                _ => self.index.find_anywhere(id)?,
+            };
+            for place in places {
                 match read(&place) {
                     Err(error @ RepoError::Damaged { .. }) => failure = failure.or(Some(error)),
                     other => return other,

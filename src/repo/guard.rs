@@ -3,6 +3,7 @@
 //! A backup tells what it intends to commit before it looks whether anything that it relies on is to be deleted.
 //! A prune tells what it is about to delete before it looks what anybody intends. So of the two at least one sees the other.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,10 +24,8 @@ pub struct Guard<'a> {
     marks: HashSet<ObjectHash>,
     /// Segments that were there then.
     segments: SegmentsSeen,
-    /// What these were at first.
+    /// What these were at first: what they name is not found.
     first_marks: Marks,
-    /// Packs that are going to be deleted.
-    doomed: HashSet<ObjectHash>,
     /// Something that is marked may be in use by what this run builds on.
     distrusts_base: bool,
 }
@@ -36,6 +35,8 @@ pub struct Cleared {
     lease: Arc<Lease>,
     /// The marks that were there: nothing that they name is used.
     marks: Vec<ObjectHash>,
+    /// Records that were put on the strength of this, or that it is not known of whether they were.
+    records: RefCell<Vec<ObjectHash>>,
 }
 
 impl Cleared {
@@ -51,6 +52,17 @@ impl Cleared {
     #[must_use]
     pub fn marks(&self) -> &[ObjectHash] {
         &self.marks
+    }
+
+    /// To be called before a record is put: even if that fails, it may be there.
+    pub(super) fn note(&self, record: ObjectHash) {
+        self.records.borrow_mut().push(record);
+    }
+
+    /// Records that may have been put on the strength of this.
+    #[must_use]
+    pub fn records(&self) -> Vec<ObjectHash> {
+        self.records.borrow().clone()
     }
 }
 
@@ -74,7 +86,6 @@ impl<'a> Guard<'a> {
         Ok(Self {
             project,
             lease,
-            doomed: marks.packs(),
             marks: marks.names().collect(),
             first_marks: marks,
             segments,
@@ -92,7 +103,7 @@ impl<'a> Guard<'a> {
             Some(cache) => Index::open_as_of(self.project, cache, observer, &self.segments)?,
             None => Index::in_memory(self.project, observer)?,
         };
-        index.avoid(self.doomed.iter().copied());
+        index.avoid(self.first_marks.packs());
         Ok(index)
     }
 
@@ -153,7 +164,12 @@ impl<'a> Guard<'a> {
         if disturbed == [false; 5] {
             let marks = marks.names().collect();
             let lease = Arc::clone(&self.lease);
-            return Ok(Clearance::Cleared(Cleared { lease, marks }));
+            let records = RefCell::default();
+            return Ok(Clearance::Cleared(Cleared {
+                lease,
+                marks,
+                records,
+            }));
         }
         // From here on this is what counts.
         self.marks = marks.names().collect();

@@ -6,6 +6,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::{RecvTimeoutError, Sender};
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::error::RepoError;
@@ -20,6 +22,9 @@ use crate::format::{LeaseBody, Magic, ProcessId};
 const BEAT: Duration = Duration::from_secs(30);
 /// One that is older than this, by the store's clock, is dead.
 const LIFE: Duration = Duration::from_mins(10);
+/// So much earlier than a lease makes it out its work may have begun: its put may have taken half its life, and the store's
+/// clock have been set ahead by a whole one since.
+const LEEWAY: Duration = Duration::from_mins(15);
 
 /// What a process does in a project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +90,7 @@ pub struct OtherLease {
     pub host: Option<String>,
     /// How long ago it was put, by the store's clock.
     pub age: Duration,
-    /// When the work began, by the store's clock.
+    /// The work did not begin before this, by the store's clock.
     pub begun: SystemTime,
     /// Whether its holder may be alive.
     pub alive: bool,
@@ -234,6 +239,14 @@ impl Leases {
         }
         Ok(Self { now, others })
     }
+
+    /// Whether a backup runs that may have begun before a mark of this time was put. It looks for the mark before it
+    /// commits, and has to find it then, although all that is marked is gone.
+    #[must_use]
+    pub fn may_have_missed(&self, mark: SystemTime) -> bool {
+        let mut backups = self.others.iter().filter(|l| l.is_held_for(Work::Backup));
+        backups.any(|lease| lease.begun <= mark)
+    }
 }
 
 impl Drop for Lease {
@@ -294,7 +307,7 @@ fn read(project: &Project, id: LeaseId) -> Result<LeaseBody, RepoError> {
 
 fn other(id: LeaseId, body: LeaseBody, modified: SystemTime, age: Duration) -> OtherLease {
     let gone = body.process.as_ref().is_some_and(is_gone);
-    let running = Duration::from_secs(body.running_seconds);
+    let running = Duration::from_secs(body.running_seconds).saturating_add(LEEWAY);
     OtherLease {
         id,
         work: body.work,
@@ -344,7 +357,8 @@ fn namespace() -> Option<String> {
     Some(link.to_str()?.to_owned())
 }
 
-/// When a process began, in clock ticks since the machine started: field 22 of `proc_pid_stat(5)`.
+/// When a process began, in clock ticks since the machine started: field 22 of `proc_pid_stat(5)`. None if it is
+/// not to be seen, which of another user's need not mean that there is none (`hidepid` in `proc(5)`).
 fn started(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name of the program, field 2, is in parentheses and may have anything in it.
@@ -366,7 +380,17 @@ fn this_process() -> Option<ProcessId> {
 fn is_gone(process: &ProcessId) -> bool {
     let is_here =
         boot().as_ref() == Some(&process.boot) && namespace().as_ref() == Some(&process.namespace);
-    is_here && started(process.pid) != Some(process.started)
+    is_here
+        && match started(process.pid) {
+            Some(began) => began != process.started,
+            None => is_free(process.pid),
+        }
+}
+
+/// Whether no process has this number.
+fn is_free(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
 }
 
 #[cfg(test)]
@@ -389,6 +413,8 @@ mod tests {
             ..here.clone()
         };
         assert!(is_gone(&before));
+        // One that `/proc` does not show is there, unless its number is free.
+        assert!(is_free(child.id()) && !is_free(here.pid) && !is_free(1));
         // Of another machine or namespace nothing is known.
         for elsewhere in [
             ProcessId {

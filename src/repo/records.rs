@@ -230,7 +230,10 @@ impl Records {
         _: &IndexStored,
         cleared: &Cleared,
     ) -> Result<ObjectHash, RepoError> {
-        let object = |hash| ObjectRef::Backup(project.id, hash);
+        let object = |hash| {
+            cleared.note(hash);
+            ObjectRef::Backup(project.id, hash)
+        };
         let key = (project.id, project.keys.object());
         let body = record.encode();
         cleared.stands()?;

@@ -12,8 +12,8 @@ use cuttlebone::base::{BlobId, Notice, ObjectHash};
 use cuttlebone::format::BlobKind;
 use cuttlebone::ops::{self, Forget, Input, MaxUnused, OpsError, PruneOptions, PruneReport};
 use cuttlebone::repo::{
-    BlobReader, ErrorKind, ImageReader, Index, Lease, NodeReader, ObjectRef, Records, Tombstones,
-    Work, Worker, read_listing,
+    BlobReader, ErrorKind, ImageReader, Index, Lease, Marks, NodeReader, ObjectRef, Records,
+    Tombstones, Work, Worker, read_listing,
 };
 use cuttlebone::storage::{
     Backend, ErrorKind as Failure, Fault, FaultBackend, Listed, MemoryBackend, Moment, Name,
@@ -24,6 +24,8 @@ use super::{CHUNK, Heard, Host, House, Image, SLOT, noise, options};
 
 const HOUR: Duration = Duration::from_hours(1);
 const GRACE: Duration = Duration::from_hours(24);
+/// By so much times may be wrong.
+const LATE: Duration = Duration::from_mins(10);
 /// Longer than a lease lives.
 const DEAD: Duration = Duration::from_mins(11);
 
@@ -651,6 +653,21 @@ fn a_base_that_goes_takes_nothing_with_it() {
     }
 }
 
+/// Puts the records back that are gone, as though nobody had forgotten them.
+fn commit_again(store: &MemoryBackend, before: &MemoryBackend) {
+    for object in before.list("projects").unwrap() {
+        if object.name.as_str().contains("/backups/") {
+            let record = before.get(&object.name, 1 << 20).unwrap();
+            store.put(&object.name, &[&record]).unwrap();
+        }
+    }
+    for object in store.list("projects").unwrap() {
+        if object.name.as_str().contains("/tombstones/") {
+            store.delete(&object.name).unwrap();
+        }
+    }
+}
+
 /// A backup may be committed on what is marked at the same time, and the prune be killed before it looks again. Then a
 /// record needs a pack that has lost its name, while others have none because a backup was killed.
 #[test]
@@ -663,17 +680,7 @@ fn what_came_into_use_after_it_was_marked_is_found() {
     store.age(GRACE);
     prune(&house, &Host::without_cache(), GRACE).unwrap();
     assert!(!names(&store, "marks").is_empty());
-    for object in before.list("projects").unwrap() {
-        if object.name.as_str().contains("/backups/") {
-            let record = before.get(&object.name, 1 << 20).unwrap();
-            store.put(&object.name, &[&record]).unwrap();
-        }
-    }
-    for object in store.list("projects").unwrap() {
-        if object.name.as_str().contains("/tombstones/") {
-            store.delete(&object.name).unwrap();
-        }
-    }
+    commit_again(&store, &before);
     let gone = leave_unnamed(&house, &store);
     forget(&house, &[gone]);
     assert_eq!(house.backups().len(), ids.len());
@@ -688,6 +695,144 @@ fn what_came_into_use_after_it_was_marked_is_found() {
     }
     line.is_whole(&house, "later");
     is_tidy(&house, &store, "later");
+}
+
+/// The same, and the next backup builds on such a record.
+#[test]
+fn what_is_marked_and_in_use_can_be_built_upon() {
+    let line = Line::of(3);
+    let (store, ids) = line.backed_up();
+    let before = store.copy();
+    let house = open(&store);
+    forget(&house, &ids[2..]);
+    store.age(GRACE);
+    prune(&house, &Host::without_cache(), GRACE).unwrap();
+    commit_again(&store, &before);
+    let next = line.days[2].clone().with(0, &noise(79, CHUNK));
+    let host = Host::without_cache();
+    host.back_up(&house, "disk", &next).unwrap();
+    assert!(
+        host.restore_image(&house, house.backups().last().unwrap())
+            .unwrap()
+            == next
+    );
+    store.age(2 * GRACE);
+    prune(&house, &host, GRACE).unwrap();
+    host.check_clean(&house, "pruned");
+}
+
+/// Packs of a backup that runs have no name for a while. They may look older than the lease of that backup if a put of the
+/// lease took minutes, or the store's clock was set.
+#[test]
+fn what_a_running_backup_stored_stays_whatever_the_clock_says() {
+    let line = Line::of(1);
+    let (store, _) = line.backed_up();
+    let house = open(&store);
+    let running = Lease::take(&house.project, Work::Backup, ELSEWHERE).unwrap();
+    let gone = leave_unnamed(&house, &store);
+    forget(&house, &[gone]);
+    let packs = names(&store, "packs");
+    store.age(LATE);
+    running.intend(&[]).unwrap();
+    let host = Host::without_cache();
+    let report = prune(&house, &host, Duration::ZERO).unwrap();
+    assert_eq!((report.marked.packs, report.deleted.packs), (0, 0));
+    assert_eq!(names(&store, "packs"), packs);
+    drop(running);
+    prune(&house, &host, Duration::ZERO).unwrap();
+    is_tidy(&house, &store, "it ended");
+}
+
+/// A backup that began before a mark was put finds it when it looks again, although all is done that it was put for.
+#[test]
+fn a_mark_stays_until_backups_that_may_have_missed_it_have_ended() {
+    for grace in [Duration::ZERO, LATE / 2] {
+        let line = Line::of(3);
+        let (store, ids) = line.backed_up();
+        let house = open(&store);
+        let host = Host::without_cache();
+        let running = Lease::take(&house.project, Work::Backup, ELSEWHERE).unwrap();
+        forget(&house, &ids[..2]);
+        if !grace.is_zero() {
+            prune(&house, &host, grace).unwrap();
+            store.age(LATE);
+            running.intend(&[]).unwrap();
+        }
+        let report = prune(&house, &host, grace).unwrap();
+        assert!(report.deleted.packs > 0);
+        assert!(!names(&store, "marks").is_empty(), "{grace:?}");
+        line.is_whole(&house, "a mark of what is gone");
+        drop(running);
+        store.age(GRACE);
+        prune(&house, &host, grace).unwrap();
+        is_tidy(&house, &store, "it ended");
+        line.is_whole(&house, "it ended");
+    }
+}
+
+/// What is packed again is also in a pack that nothing names, and that is too young to be marked: there it would not have
+/// a name.
+#[test]
+fn what_also_lies_in_a_pack_without_a_name_is_packed_again() {
+    let store = MemoryBackend::new();
+    let house = House::init(store.clone(), CHUNK).unwrap();
+    let host = Host::with_cache();
+    let image = Image::new(SLOT).with(0, &noise(92, 2 * CHUNK));
+    let elsewhere = store.copy();
+    let other = Host::without_cache();
+    other.back_up(&open(&elsewhere), "gone", &image).unwrap();
+
+    let more = image.clone().with(2 * CHUNK as u64, &noise(93, 5 * CHUNK));
+    let gone = host.back_up(&house, "more", &more).unwrap().id;
+    host.back_up(&house, "stays", &image).unwrap();
+    forget(&house, &[gone]);
+    store.age(HOUR);
+    let running = Lease::take(&house.project, Work::Backup, ELSEWHERE).unwrap();
+    for object in elsewhere.list("projects").unwrap() {
+        if object.name.as_str().contains("/packs/") {
+            let pack = elsewhere.get(&object.name, 1 << 30).unwrap();
+            store.put(&object.name, &[&pack]).unwrap();
+        }
+    }
+    // A check asks packs without a name what they hold.
+    host.check_clean(&house, "before");
+    let report = prune(&house, &host, Duration::ZERO).unwrap();
+    assert!(report.repacked.packs > 0, "{report:?}");
+    Host::without_cache().check_clean(&house, "pruned");
+    drop(running);
+    prune(&house, &host, Duration::ZERO).unwrap();
+    Host::without_cache().check_clean(&house, "it ended");
+    is_tidy(&house, &store, "it ended");
+}
+
+/// A pack that is going to be deleted is not read by a check, unless a backup needs it after all.
+#[test]
+fn a_check_reads_what_is_marked_if_a_backup_needs_it() {
+    let line = Line::of(3);
+    let (store, ids) = line.backed_up();
+    let before = store.copy();
+    let house = open(&store);
+    forget(&house, &ids[1..2]);
+    store.age(GRACE);
+    prune(&house, &Host::without_cache(), GRACE).unwrap();
+    let marked = Marks::load(&house.project).unwrap().packs();
+    assert!(!marked.is_empty());
+    let read = |house: &House| Host::without_cache().check(house, true);
+    let without = read(&house).0.bytes_read;
+    commit_again(&store, &before);
+    let (report, findings) = read(&house);
+    assert_eq!(findings, vec![]);
+    assert!(report.bytes_read > without, "what is marked is in use");
+    for pack in marked {
+        let object = ObjectRef::Pack(house.project.id, pack);
+        let mut bytes = store.get(&object.name(), 1 << 30).unwrap();
+        let last = bytes.len() / 2;
+        bytes[last] ^= 1;
+        store.put(&object.name(), &[&bytes]).unwrap();
+    }
+    let (report, findings) = read(&house);
+    assert_eq!(report.backups_affected, [ids[1]], "{findings:#?}");
+    assert!(report.packs_damaged > 0);
 }
 
 /// A prune has seen which packs there are, and looks for what it misses. It comes upon segments of backups that were
@@ -779,6 +924,12 @@ fn two_packs() {
     is_tidy(&house, &store, "pruned");
 }
 
+/// Somebody on another host.
+const ELSEWHERE: Worker<'static> = Worker {
+    host: Some("elsewhere"),
+    tool: "test",
+};
+
 type Hook = Box<dyn FnOnce(MemoryBackend) + Send>;
 
 /// A store on which something happens before the first pack is stored, or before the first part of one is read.
@@ -862,11 +1013,7 @@ fn two_prunes_do_not_run_beside_each_other() {
     let (store, ids) = line.backed_up();
     let house = open(&store);
     forget(&house, &ids[1..]);
-    let worker = Worker {
-        host: Some("elsewhere"),
-        tool: "test",
-    };
-    let other = Lease::take(&house.project, Work::Prune, worker).unwrap();
+    let other = Lease::take(&house.project, Work::Prune, ELSEWHERE).unwrap();
     let refused = prune(&house, &Host::without_cache(), Duration::ZERO);
     assert!(
         matches!(&refused, Err(OpsError::PruneRuns { host: Some(host), .. }) if host == "elsewhere"),

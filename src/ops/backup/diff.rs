@@ -152,10 +152,11 @@ fn ingest(
     } else {
         protection.clear(&index, &contents)?
     };
-    let reports = line.commit(members, cleared.as_ref())?;
-    let made = reports.iter().filter(|report| !report.existing);
-    let made: Vec<_> = made.filter_map(|report| report.id).collect();
-    protection.committed(&made)?;
+    let reports = line.commit(members, cleared.as_ref());
+    if let Some(cleared) = &cleared {
+        protection.committed(cleared)?;
+    }
+    let reports = reports?;
     index.close();
     Ok(reports)
 }

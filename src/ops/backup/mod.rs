@@ -183,9 +183,9 @@ pub fn backup(
                 base,
                 heads,
             };
-            let id = entry.commit(project, volume, options, &cleared)?;
-            protection.committed(&[id])?;
-            Some(id)
+            let id = entry.commit(project, volume, options, &cleared);
+            protection.committed(&cleared)?;
+            Some(id?)
         }
     };
     index.close();

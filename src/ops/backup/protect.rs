@@ -126,16 +126,17 @@ impl<'a> Protection<'a> {
         Err(self.outrun())
     }
 
-    /// To be called when records are committed. If this process was held up for minutes meanwhile, what they rely
-    /// on may be gone, and they are taken back.
-    pub(super) fn committed(&self, records: &[ObjectHash]) -> Result<(), OpsError> {
+    /// To be called when records were committed, or could not be: one may be there all the same. If this process was
+    /// held up for minutes meanwhile, what they rely on may be gone, and they are taken back.
+    pub(super) fn committed(&self, cleared: &Cleared) -> Result<(), OpsError> {
+        let records = cleared.records();
         let in_time = |guard: &Guard<'_>| !guard.came_too_late();
         if records.is_empty() || self.guard.as_ref().is_none_or(in_time) {
             return Ok(());
         }
         let now = jiff::Timestamp::now();
         let host = self.options.host.as_deref();
-        let tombstone = Tombstones::put(self.project, records, now, host, TOOL)?;
+        let tombstone = Tombstones::put(self.project, &records, now, host, TOOL)?;
         for forgotten in tombstone.forgotten() {
             Records::delete(self.project, forgotten)?;
         }

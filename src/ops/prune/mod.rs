@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::plan::{Seen, Steps, plan};
+use self::plan::{Steps, plan};
 use self::usage::{Known, Usage};
 use super::{Context, OpsError, TOOL};
 use crate::base::{BlobId, ObjectHash};
@@ -68,16 +68,6 @@ struct Sight {
     packs: BTreeMap<ObjectHash, Listed>,
 }
 
-impl Sight {
-    fn seen(&self) -> Seen<'_> {
-        Seen {
-            marks: &self.marks,
-            leases: &self.leases,
-            packs: &self.packs,
-        }
-    }
-}
-
 /// Finds out what is used and makes a plan. With `dry_run` nothing is told to others, and the plan is only to be shown.
 pub fn plan_prune<'a>(
     project: &'a Project,
@@ -123,7 +113,7 @@ pub fn plan_prune<'a>(
         found = find(&sight);
     }
     let (mut usage, known) = found?;
-    let plan = plan(&index, &mut usage, &known, &sight.seen(), options, context)?;
+    let plan = plan(&index, &mut usage, &known, &sight, options, context)?;
     Ok(Prune {
         project,
         context,
@@ -242,8 +232,9 @@ impl Prune<'_> {
             None => journal,
         };
         let (index, usage) = (&self.index, &mut self.usage);
-        // A blob may lie in a pack that is packed again and in another one that goes, too.
+        // A blob may lie in a pack that is packed again and in another one that goes, too, or that nothing names.
         let gone = self.sight.marks.packs().into_iter();
+        let gone = gone.chain(index.unnamed()?);
         let gone = gone.filter(|pack| !steps.rescue.contains(pack));
         let going = steps.mark.iter().chain(&steps.repack);
         index.avoid(
@@ -314,9 +305,8 @@ impl Prune<'_> {
             }
         }
         report.rescued = self.plan.rescue.packs;
-        self.stand()?;
-        let cancel = self.context.cancel;
-        let rewritten = self.index.rewrite_segments(&without, rescued, cancel)?;
+        let stand = || self.stand();
+        let rewritten = self.index.rewrite_segments(&without, rescued, stand)?;
         report.bytes_written += rewritten.bytes_stored;
         let waiting = self.sight.marks.segments();
         let mut replaced = rewritten.replaced;
@@ -343,7 +333,9 @@ impl Prune<'_> {
             let waits = |pack: &ObjectHash| packs.contains_key(pack) && !done.contains(pack);
             if age >= self.options.grace && !mark.packs.iter().any(waits) {
                 self.delete_segments(&mark.segments)?;
-                Marks::remove(self.project, mark.name)?;
+                if !leases.may_have_missed(mark.since) {
+                    self.remove_mark(mark.name)?;
+                }
             }
         }
         Ok(())
@@ -367,11 +359,17 @@ impl Prune<'_> {
         for segment in segments {
             // If what stood for it is gone, it counts again.
             if replaced.contains(segment) {
+                self.stand()?;
                 let object = ObjectRef::Index(self.project.id, *segment);
                 self.project.objects.delete(object)?;
             }
         }
         Ok(())
+    }
+
+    fn remove_mark(&self, mark: ObjectHash) -> Result<(), OpsError> {
+        self.stand()?;
+        Ok(Marks::remove(self.project, mark)?)
     }
 
     /// Looks again who uses what this run has marked, and deletes the rest. What is in doubt stays marked, for
@@ -409,7 +407,7 @@ impl Prune<'_> {
         let mut spared = false;
         for (pack, size) in sizes {
             let modified = now.packs.get(pack).map(|listed| listed.modified);
-            let wanted = modified.is_some_and(|modified| now.seen().may_be_wanted(pack, modified));
+            let wanted = modified.is_some_and(|modified| now.may_be_wanted(pack, modified));
             // Or somebody has given it a name meanwhile.
             if wanted || self.index.is_named(pack)? {
                 spared = true;
@@ -423,10 +421,10 @@ impl Prune<'_> {
             return Ok(());
         }
         self.delete_segments(segments)?;
-        for mark in own {
-            Marks::remove(self.project, *mark)?;
+        if now.leases.may_have_missed(now.leases.now) {
+            return Ok(());
         }
-        Ok(())
+        own.iter().try_for_each(|mark| self.remove_mark(*mark))
     }
 
     /// Removes what dead processes left behind, and tombstones that nobody will ask for.
@@ -435,12 +433,14 @@ impl Prune<'_> {
             leases, records, ..
         } = &self.sight;
         for dead in leases.others.iter().filter(|lease| !lease.alive) {
+            self.stand()?;
             Lease::bury(self.project, dead)?;
         }
         let oldest = leases.others.iter().filter(|lease| lease.alive);
         let oldest = oldest.map(|lease| lease.begun).min();
         let old_enough = leases.now - self.options.grace;
         let before = oldest.map_or(old_enough, |begun| begun.min(old_enough));
+        self.stand()?;
         Tombstones::expire(self.project, records, before)?;
         let directory = ObjectRef::Project(self.project.id).directory();
         let backend = self.project.objects.backend();

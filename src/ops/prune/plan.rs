@@ -1,14 +1,14 @@
 //! What a prune would do, as a value.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
+use super::Sight;
 use super::usage::{PackUse, Usage};
 use crate::base::ObjectHash;
 use crate::format::BlobKind;
 use crate::ops::{Context, OpsError};
-use crate::repo::{Index, Leases, Marks, Work};
-use crate::storage::Listed;
+use crate::repo::{Index, Work};
 
 /// The store may tell times in whole seconds, and so do leases.
 const CLOCK_STEP: Duration = Duration::from_secs(2);
@@ -112,14 +112,7 @@ pub(super) struct Steps {
     pub(super) lost: Vec<ObjectHash>,
 }
 
-/// How things are in the store, all seen in this order: marks, leases, records, segments, packs.
-pub(super) struct Seen<'a> {
-    pub(super) marks: &'a Marks,
-    pub(super) leases: &'a Leases,
-    pub(super) packs: &'a BTreeMap<ObjectHash, Listed>,
-}
-
-impl Seen<'_> {
+impl Sight {
     /// Whether a pack that nothing uses may be on its way into a backup.
     pub(super) fn may_be_wanted(&self, pack: &ObjectHash, modified: SystemTime) -> bool {
         self.leases
@@ -150,7 +143,7 @@ pub(super) fn plan(
     index: &Index<'_>,
     usage: &mut Usage,
     known: &[ObjectHash],
-    seen: &Seen<'_>,
+    seen: &Sight,
     options: &PruneOptions,
     context: &Context<'_>,
 ) -> Result<PrunePlan, OpsError> {
@@ -166,11 +159,11 @@ pub(super) fn plan(
         .collect();
     let unnamed: HashSet<_> = index.unnamed()?.into_iter().collect();
     let mut partly: Vec<PackUse> = Vec::new();
-    // Newest first: what an interrupted prune has packed again is kept, and not what it was packed from.
-    // Marked packs come last, since all others are better places.
-    let free = known.iter().rev().filter(|pack| !marked.contains(*pack));
-    let doomed = known.iter().rev().filter(|pack| marked.contains(*pack));
-    for pack in free.chain(doomed) {
+    // Newest first: what an interrupted prune has packed again is kept, and not what it was packed from. What has a name
+    // and no mark is the best place, what is marked the worst.
+    let mut places: Vec<_> = known.iter().rev().collect();
+    places.sort_by_key(|pack| (marked.contains(*pack), unnamed.contains(*pack)));
+    for pack in places {
         context.cancel.check()?;
         let Some(there) = seen.packs.get(pack) else {
             plan.steps.lost.push(*pack);
@@ -205,7 +198,7 @@ pub(super) fn plan(
     }
     let rescued: HashSet<_> = plan.steps.rescue.iter().copied().collect();
     let known: HashSet<_> = known.iter().copied().collect();
-    for (pack, there) in seen.packs {
+    for (pack, there) in &seen.packs {
         if marked.contains(pack) && !rescued.contains(pack) {
             if due.contains(pack) && !relied_on.contains(pack) {
                 plan.delete.add(there.size);

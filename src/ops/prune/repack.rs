@@ -21,6 +21,9 @@ pub(super) struct Repacked {
     pub(super) written: u64,
 }
 
+/// The cache was made anew meanwhile, from a store that is otherwise by now.
+const FORGOTTEN: OpsError = OpsError::Worker("the index has lost a pack that it knew");
+
 /// A blob that has to be kept, in its run.
 type Wanted = (std::sync::Arc<PlacedRun>, Vec<BlobId>);
 
@@ -77,9 +80,7 @@ fn wanted_of(
     usage: &mut Usage,
     pack: &ObjectHash,
 ) -> Result<Vec<Wanted>, OpsError> {
-    let Some(listing) = index.listing(pack)? else {
-        return Ok(Vec::new());
-    };
+    let listing = index.listing(pack)?.ok_or(FORGOTTEN)?;
     let mut wanted = Vec::new();
     for run in PlacedRun::all_of(listing) {
         let mut ids = Vec::new();
@@ -230,9 +231,7 @@ fn copy_together(
 /// All that was used of these packs lies in others by now.
 fn verify(index: &Index<'_>, usage: &mut Usage, packs: &[PackUse]) -> Result<(), OpsError> {
     for pack in packs {
-        let Some(listing) = index.listing(&pack.pack)? else {
-            continue;
-        };
+        let listing = index.listing(&pack.pack)?.ok_or(FORGOTTEN)?;
         let kind = listing.contents.kind;
         for blob in listing.contents.blobs() {
             if usage.is_used(kind, &blob.id) && index.find(&blob.id)?.is_none() {

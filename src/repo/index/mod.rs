@@ -108,11 +108,8 @@ impl<'a> Index<'a> {
         cache: &Path,
         observer: &'a dyn Observer,
     ) -> Result<Self, RepoError> {
-        let index = Self::with(
-            project,
-            Self::open_file(project, cache, observer)?,
-            observer,
-        );
+        let current = Self::open_file(project, cache, observer)?;
+        let index = Self::with(project, current, observer);
         index.sync()?;
         Ok(index)
     }
@@ -124,11 +121,8 @@ impl<'a> Index<'a> {
         observer: &'a dyn Observer,
         seen: &SegmentsSeen,
     ) -> Result<Self, RepoError> {
-        let index = Self::with(
-            project,
-            Self::open_file(project, cache, observer)?,
-            observer,
-        );
+        let current = Self::open_file(project, cache, observer)?;
+        let index = Self::with(project, current, observer);
         index.sync_as_of(seen)?;
         Ok(index)
     }

@@ -99,14 +99,21 @@ impl Index<'_> {
 
     /// Reads the listed segments that the cache does not have yet. Which ones count now.
     pub(super) fn take_in(&self, listed: &HashSet<ObjectHash>) -> Result<Standing, RepoError> {
-        self.retried(|db| {
-            let loaded = attempt(|| db.segments())?;
-            let loaded: HashSet<_> = loaded.into_iter().map(|row| row.name).collect();
-            let missing: Vec<_> = listed.difference(&loaded).copied().collect();
-            self.load(db, &missing)?;
-            let rows = attempt(|| db.segments())?;
-            Ok(Standing::new(rows, listed.clone()))
-        })
+        self.retried(|db| self.take_into(db, listed))
+    }
+
+    /// The same with this database. The numbers of packs are those that it has for them.
+    pub(super) fn take_into(
+        &self,
+        db: &Db,
+        listed: &HashSet<ObjectHash>,
+    ) -> Result<Standing, Failure> {
+        let loaded = attempt(|| db.segments())?;
+        let loaded: HashSet<_> = loaded.into_iter().map(|row| row.name).collect();
+        let missing: Vec<_> = listed.difference(&loaded).copied().collect();
+        self.load(db, &missing)?;
+        let rows = attempt(|| db.segments())?;
+        Ok(Standing::new(rows, listed.clone()))
     }
 
     /// Lets go of what does not count any more.
@@ -134,35 +141,15 @@ impl Index<'_> {
         &self,
         seen: &mut SegmentsSeen,
     ) -> Result<Option<Vec<ObjectHash>>, RepoError> {
-        let now = self.take_in(&self.list_segments()?)?;
-        let rows = now.rows.iter();
-        let then: HashSet<_> = rows
-            .filter(|row| seen.listed.contains(&row.name))
-            .flat_map(|row| row.superseded.iter().copied())
-            .collect();
-        let before = std::mem::replace(&mut seen.listed, now.listed.clone());
-        // One that came since and stands for others may have taken away names that came and went since, too.
-        let is_new =
-            |row: &SegmentRow| !before.contains(&row.name) && now.listed.contains(&row.name);
-        let replaces = |row: &SegmentRow| is_new(row) && !row.superseded.is_empty();
-        let all_count =
-            before.difference(&then).all(|name| now.counts(name)) && !now.rows.iter().any(replaces);
-        let (mut named, mut lost, mut news) = (HashSet::new(), HashSet::new(), !all_count);
-        for row in &now.rows {
-            let packs = row.packs.iter().copied();
-            if now.counts(&row.name) {
-                named.extend(packs);
-            } else if !row.packs.is_empty() {
-                // All that had packs counted when the cache was opened, and so did those that were stored since.
-                news |= seen.lost.insert(row.name);
-                lost.extend(packs);
-            }
-        }
-        if !news {
-            return Ok(None);
-        }
-        let lost: Vec<_> = lost.difference(&named).copied().collect();
-        self.guarded(|db| db.pack_names(&lost)).map(Some)
+        let listed = self.list_segments()?;
+        let (lost, packs) = self.retried(|db| {
+            let lost = seen.lost_until(&self.take_into(db, &listed)?);
+            let packs = attempt(|| db.pack_names(&lost.packs))?;
+            Ok((lost, packs))
+        })?;
+        seen.listed = listed;
+        seen.lost.extend(lost.segments);
+        Ok(lost.any.then_some(packs))
     }
 
     /// Whether a pack that no segment names is gone: nothing else would tell.
@@ -257,7 +244,7 @@ impl Index<'_> {
     ) -> Result<Vec<ObjectHash>, Failure> {
         let mut taken = Vec::new();
         for (pack, listed) in self.list_packs()? {
-            if not.contains(&pack) || self.avoids(&pack) || attempt(|| db.has_pack(&pack))? {
+            if not.contains(&pack) || attempt(|| db.has_pack(&pack))? {
                 continue;
             }
             match read_listing(self.project, pack, Some(listed.size)) {
@@ -287,6 +274,16 @@ pub(in crate::repo) struct SegmentsSeen {
     lost: HashSet<ObjectHash>,
 }
 
+/// What somebody has lost who relies on segments.
+struct Lost {
+    /// Whether there is anything that was not known to be lost.
+    any: bool,
+    /// Those that the cache has packs of and that do not count.
+    segments: Vec<ObjectHash>,
+    /// Packs of the cache that no segment names any more.
+    packs: Vec<u32>,
+}
+
 impl SegmentsSeen {
     /// As they are now.
     pub(in crate::repo) fn look(project: &Project) -> Result<Self, RepoError> {
@@ -294,6 +291,41 @@ impl SegmentsSeen {
             listed: list_segments(project)?,
             lost: HashSet::new(),
         })
+    }
+
+    fn lost_until(&self, now: &Standing) -> Lost {
+        let rows = now.rows.iter();
+        let then: HashSet<_> = rows
+            .filter(|row| self.listed.contains(&row.name))
+            .flat_map(|row| row.superseded.iter().copied())
+            .collect();
+        // One that came since and stands for others may have taken away names that came and went since, too.
+        let is_new =
+            |row: &SegmentRow| !self.listed.contains(&row.name) && now.listed.contains(&row.name);
+        let replaces = |row: &SegmentRow| is_new(row) && !row.superseded.is_empty();
+        let mut counted = self.listed.difference(&then);
+        let all_count = counted.all(|name| now.counts(name)) && !now.rows.iter().any(replaces);
+        let mut lost = Lost {
+            any: !all_count,
+            segments: Vec::new(),
+            packs: Vec::new(),
+        };
+        let (mut named, mut nameless) = (HashSet::new(), HashSet::new());
+        for row in &now.rows {
+            let packs = row.packs.iter().copied();
+            if now.counts(&row.name) {
+                named.extend(packs);
+            } else if !row.packs.is_empty() {
+                // All that had packs counted when the cache was opened, and so did those that were stored since.
+                lost.any |= !self.lost.contains(&row.name);
+                lost.segments.push(row.name);
+                nameless.extend(packs);
+            }
+        }
+        if lost.any {
+            lost.packs.extend(nameless.difference(&named));
+        }
+        lost
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 
-use super::Index;
+use super::db::{Db, attempt};
 use super::sync::Standing;
-use crate::base::{Cancel, ObjectHash};
+use super::{Failure, Index};
+use crate::base::ObjectHash;
 use crate::format::{IndexSegment, PackListing};
 use crate::repo::error::RepoError;
 use crate::repo::packs::store_segment;
@@ -28,8 +29,9 @@ pub struct Rewritten {
 }
 
 /// Segments on their way into new ones.
-struct Pile<'i, 'p> {
+struct Pile<'i, 'p, S> {
     index: &'i Index<'p>,
+    stand: S,
     packs: Vec<PackListing>,
     blobs: usize,
     /// Of these all packs are in a new segment by now, or in the one that is being filled.
@@ -41,20 +43,25 @@ impl Index<'_> {
     /// Makes segments anew: those that name one of `without`, and the small ones if there are many. What they name,
     /// but for `without`, is named by new ones that stand for them, and so are the packs `also`.
     ///
-    /// Each new segment is good by itself: only the one that completes an old one stands for it.
-    pub fn rewrite_segments(
+    /// Each new segment is good by itself: only the one that completes an old one stands for it. Before each of
+    /// them `stand` is asked whether what this run knows still holds.
+    pub fn rewrite_segments<E: From<RepoError>>(
         &self,
         without: &HashSet<ObjectHash>,
         also: Vec<PackListing>,
-        cancel: &Cancel,
-    ) -> Result<Rewritten, RepoError> {
-        let standing = self.take_in(&self.list_segments()?)?;
+        stand: impl Fn() -> Result<(), E>,
+    ) -> Result<Rewritten, E> {
+        let listed = self.list_segments()?;
+        let (standing, picked) = self.retried(|db| {
+            let standing = self.take_into(db, &listed)?;
+            let picked = pick(db, &standing, without)?;
+            Ok((standing, picked))
+        })?;
         let mut replaced: Vec<_> = standing.replaced().collect();
         // What they named was found out from the packs themselves.
         let unreadable: Vec<_> = standing.unreadable().collect();
         let mended = !unreadable.is_empty();
         replaced.extend(unreadable);
-        let picked = self.pick(&standing, without)?;
         if picked.is_empty() && also.is_empty() && !mended {
             return Ok(Rewritten {
                 replaced,
@@ -63,6 +70,7 @@ impl Index<'_> {
         }
         let mut pile = Pile {
             index: self,
+            stand: &stand,
             packs: Vec::new(),
             blobs: 0,
             done: Vec::new(),
@@ -75,7 +83,7 @@ impl Index<'_> {
         }
         let all: Vec<_> = picked.iter().map(|(name, _)| *name).collect();
         for (segment, packs) in picked {
-            cancel.check()?;
+            stand()?;
             for pack in packs {
                 if named.insert(pack)
                     && let Some(listing) = self.listing(&pack)?
@@ -94,34 +102,34 @@ impl Index<'_> {
         self.sync()?;
         Ok(result)
     }
-
-    /// The segments to make anew, oldest packs first, and what they name.
-    fn pick(
-        &self,
-        standing: &Standing,
-        without: &HashSet<ObjectHash>,
-    ) -> Result<Vec<(ObjectHash, Vec<ObjectHash>)>, RepoError> {
-        let (mut picked, mut small) = (Vec::new(), Vec::new());
-        for row in standing.effective() {
-            let packs = self.guarded(|db| db.pack_names(&row.packs))?;
-            let first = row.packs.iter().min().copied();
-            if packs.iter().any(|pack| without.contains(pack)) {
-                picked.push((first, row.name, packs));
-            } else if packs.len() < SMALL_PACKS {
-                small.push((first, row.name, packs));
-            }
-        }
-        if small.len() + picked.len() >= SMALL_MANY {
-            picked.append(&mut small);
-        }
-        picked.sort_unstable_by_key(|(first, name, _)| (*first, *name));
-        let named = picked.into_iter().map(|(_, name, packs)| (name, packs));
-        Ok(named.collect())
-    }
 }
 
-impl Pile<'_, '_> {
-    fn add(&mut self, listing: PackListing) -> Result<(), RepoError> {
+/// The segments to make anew, oldest packs first, and what they name.
+fn pick(
+    db: &Db,
+    standing: &Standing,
+    without: &HashSet<ObjectHash>,
+) -> Result<Vec<(ObjectHash, Vec<ObjectHash>)>, Failure> {
+    let (mut picked, mut small) = (Vec::new(), Vec::new());
+    for row in standing.effective() {
+        let packs = attempt(|| db.pack_names(&row.packs))?;
+        let first = row.packs.iter().min().copied();
+        if packs.iter().any(|pack| without.contains(pack)) {
+            picked.push((first, row.name, packs));
+        } else if packs.len() < SMALL_PACKS {
+            small.push((first, row.name, packs));
+        }
+    }
+    if small.len() + picked.len() >= SMALL_MANY {
+        picked.append(&mut small);
+    }
+    picked.sort_unstable_by_key(|(first, name, _)| (*first, *name));
+    let named = picked.into_iter().map(|(_, name, packs)| (name, packs));
+    Ok(named.collect())
+}
+
+impl<E: From<RepoError>, S: Fn() -> Result<(), E>> Pile<'_, '_, S> {
+    fn add(&mut self, listing: PackListing) -> Result<(), E> {
         let blobs = listing.contents.blobs().count();
         let full = self.packs.len() >= SEGMENT_PACKS || self.blobs + blobs > SEGMENT_BLOBS;
         if full && !self.packs.is_empty() {
@@ -132,7 +140,8 @@ impl Pile<'_, '_> {
         Ok(())
     }
 
-    fn store(&mut self) -> Result<(), RepoError> {
+    fn store(&mut self) -> Result<(), E> {
+        (self.stand)()?;
         let segment = IndexSegment {
             packs: std::mem::take(&mut self.packs),
             superseded: std::mem::take(&mut self.done),
