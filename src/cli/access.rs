@@ -62,6 +62,12 @@ impl Transport {
         let ssh = match globals.ssh_command.as_deref().map(words::split) {
             None => vec!["ssh".into()],
             Some(Some(words)) if !words.is_empty() => words.into_iter().map(Into::into).collect(),
+            Some(None) => {
+                return Err(
+                    Failure::usage("--ssh-command has a quote that does not end")
+                        .hint("quote its words as in a shell, such as 'ssh -i \"/root/a key\"'"),
+                );
+            }
             Some(_) => {
                 return Err(Failure::usage("--ssh-command is no command")
                     .hint("give the program and its options, such as 'ssh -i /root/.ssh/backup'"));

@@ -88,7 +88,7 @@ pub(crate) enum Top {
 pub(crate) enum Command {
     /// Make a repository and its project “default”
     ///
-    /// The directory is made if needed and must be empty. Without the password nothing in the
+    /// The directory is made if needed; what else lies in it is left alone. Without the password nothing in the
     /// repository can be read, by anybody: keep it where a lost disk does not take it along.
     #[command(after_help = "\
 Example:

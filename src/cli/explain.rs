@@ -168,7 +168,7 @@ impl From<RepoError> for Failure {
             | ErrorKind::Other => Code::Failed,
         };
         let hint = match &error {
-            RepoError::Storage(error) => storage_hint(error.kind).map(str::to_owned),
+            RepoError::Storage(error) => storage_hint(error).map(str::to_owned),
             RepoError::NoRepository { .. } => {
                 Some("check the path, or make a repository there with “cuttlebone init”".into())
             }
@@ -221,7 +221,7 @@ impl From<RepoError> for Failure {
 
 impl From<StorageError> for Failure {
     fn from(error: StorageError) -> Self {
-        let hint = storage_hint(error.kind).map(str::to_owned);
+        let hint = storage_hint(&error).map(str::to_owned);
         with_hint(Self::from_error(Code::Failed, &error), hint)
     }
 }
@@ -272,17 +272,29 @@ fn with_hint(failure: Failure, hint: Option<String>) -> Failure {
     }
 }
 
-fn storage_hint(kind: storage::ErrorKind) -> Option<&'static str> {
+fn storage_hint(error: &StorageError) -> Option<&'static str> {
     use storage::ErrorKind as Kind;
-    match kind {
+    let is_remote = error.location.starts_with("sftp:");
+    let why = error.source.as_ref().map(ToString::to_string);
+    let says = |what: &str| why.as_ref().is_some_and(|why| why.contains(what));
+    match error.kind {
         Kind::NotFound => Some("check the path"),
         Kind::Full => Some("make room and run this again; what was stored is used"),
         Kind::ReadOnly => Some("mount it writable and run this again"),
+        Kind::Denied if is_remote => Some(
+            "see that the user of the login may do that there, and that the server lets it write",
+        ),
         Kind::Denied => Some("run this as a user who may do that"),
         Kind::Io => Some("see the system's log for errors of the disk"),
+        Kind::Gone if says("Broken pipe") => Some(
+            "run this again; if it ends like that each time, the server's log says why (a chroot must belong to root)",
+        ),
         Kind::Gone => Some("see that the store can be reached and run this again"),
+        Kind::Login if says("HAS CHANGED") || says("has changed") => {
+            Some("find out why the server has another key than before: somebody may be in between")
+        }
         Kind::Login => Some(
-            "log in once with ssh by hand: it tells more, and asks whether to trust the server",
+            "log in once with sftp by hand: it tells more, and asks whether to trust the server",
         ),
         Kind::NoProgram => {
             Some("install OpenSSH's client, or say what connects with --ssh-command")

@@ -39,6 +39,16 @@ impl Location {
     /// A relative path is taken from the current directory, now.
     pub(super) fn parse(text: &OsStr) -> Result<Self, Failure> {
         match scheme(text) {
+            None if is_like_scp(text) => {
+                return Err(Failure::usage(format!(
+                    "the repository “{0}” looks like a directory on a server",
+                    text.display()
+                ))
+                .hint(format!(
+                    "write sftp:{0}, or ./{0} if it is a directory here",
+                    text.display()
+                )));
+            }
             None => {}
             Some("sftp") => return Sftp::parse(text).map(Self::Sftp),
             Some(scheme) => {
@@ -182,6 +192,13 @@ pub(super) fn scheme(text: &OsStr) -> Option<&str> {
             .chars()
             .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
     looks_so.then_some(scheme)
+}
+
+/// Whether this is `USER@HOST:PATH`, as scp has it.
+fn is_like_scp(text: &OsStr) -> bool {
+    let text = text.to_string_lossy();
+    let before = text.split_once(':').map(|(before, _)| before);
+    before.is_some_and(|host| host.contains('@') && !host.contains('/'))
 }
 
 #[cfg(test)]

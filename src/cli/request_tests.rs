@@ -115,10 +115,10 @@ fn the_cache_lies_where_xdg_says() {
 
 #[test]
 fn repositories_are_directories_here_or_on_a_server() {
-    for bad in ["sftp:host", "sftp://", "s3:bucket", "C:x", ""] {
+    for bad in ["sftp:host", "sftp://", "s3:bucket", "C:x", "u@h:x", ""] {
         refused(&["-r", bad, "list"]);
     }
-    for good in ["sftp:host:x", "sftp://h/x", "./a:b"] {
+    for good in ["sftp:host:x", "sftp://h/x", "./a:b", "./u@h:x", "u@h"] {
         assert!(request(&["-r", good, "list"]).is_ok());
     }
     assert!(request(&["-r", "/a:b", "list"]).is_ok());

@@ -112,12 +112,12 @@ fn what_is_wrong_is_said_with_the_next_step() {
     far.fails(
         &["list"],
         1,
-        &["Host key verification failed", "ssh by hand"],
+        &["Host key verification failed", "sftp by hand"],
     );
     fs::write(far.server.path("known"), known).unwrap();
     let key = fs::read(far.server.path("user.pub")).unwrap();
     fs::write(far.server.path("user.pub"), "").unwrap();
-    far.fails(&["list"], 1, &["Permission denied", "ssh by hand"]);
+    far.fails(&["list"], 1, &["Permission denied", "sftp by hand"]);
     fs::write(far.server.path("user.pub"), key).unwrap();
     far.server.stop();
     far.fails(&["list"], 1, &["refused", "can be reached"]);

@@ -147,7 +147,7 @@ impl Connection {
     async fn lost(&self, error: &Error) -> Fault {
         if !self.is_lost() {
             let status = self.ssh.end(Duration::from_millis(500)).await;
-            let words = self.ssh.last_words();
+            let words = self.ssh.words();
             self.state.lose(match status {
                 _ if !words.is_empty() => words,
                 Some(status) => format!("ssh has ended ({status})"),
@@ -460,7 +460,7 @@ async fn within<T>(
 /// Why ssh has ended before the server spoke. Only its words tell.
 async fn not_connected(ssh: &Ssh) -> Fault {
     let status = ssh.end(Duration::from_secs(5)).await;
-    let words = ssh.last_words();
+    let words = ssh.words();
     let code = status.and_then(|status| status.code());
     let said = |what: &str| words.contains(what);
     if let Some(126 | 127) = code {
@@ -483,7 +483,14 @@ async fn not_connected(ssh: &Ssh) -> Fault {
     match status {
         _ if words.is_empty() && !usage => Fault::Lost("ssh has ended without a word".to_owned()),
         // Not ssh's own code: it does not understand what it was called with, or is something else.
-        Some(status) if usage => Fault::known(ErrorKind::NoProgram, format!("{words} ({status})")),
+        Some(status) if usage => {
+            let said = if words.is_empty() {
+                "it ended without a word"
+            } else {
+                &words
+            };
+            Fault::known(ErrorKind::NoProgram, format!("{said} ({status})"))
+        }
         _ => Fault::Lost(words),
     }
 }

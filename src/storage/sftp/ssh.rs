@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 use super::SftpOptions;
 
-/// What is kept of what ssh says: its last words.
+/// So many bytes are kept of what ssh says: a quarter of its first words, else its last.
 const STDERR_KEPT: usize = 4 << 10;
 /// How long its last words are waited for once it has ended: a process it leaves behind, such as the master of a
 /// shared connection, may keep the pipe open for ever.
@@ -108,16 +108,20 @@ impl Ssh {
         }
     }
 
-    /// What it has said last, a line or a few of them.
-    pub(super) fn last_words(&self) -> String {
+    /// What it has said: the first line and the last ones, of which one or the other says why it ended.
+    pub(super) fn words(&self) -> String {
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let text = String::from_utf8_lossy(&said);
         let lines: Vec<_> = text
             .lines()
-            .map(str::trim)
+            // Some are framed.
+            .map(|line| line.trim_matches(|c: char| c == '@' || c.is_whitespace()))
             .filter(|l| !l.is_empty())
             .collect();
-        let words = lines[lines.len().saturating_sub(4)..].join("; ");
+        let words = match &lines[..] {
+            [first, .., a, b, c] if lines.len() > 4 => [*first, "…", a, b, c].join("; "),
+            few => few.join("; "),
+        };
         words.chars().filter(|c| !c.is_control()).collect()
     }
 
@@ -234,8 +238,10 @@ async fn listen(ssh: Arc<Ssh>, mut stderr: pipe::Receiver, _hearing: watch::Send
     while let Ok(len @ 1..) = stderr.read(&mut piece).await {
         let mut said = ssh.said.lock().unwrap_or_else(PoisonError::into_inner);
         said.extend_from_slice(&piece[..len]);
-        let excess = said.len().saturating_sub(STDERR_KEPT);
-        said.drain(..excess);
+        if let Some(excess @ 1..) = said.len().checked_sub(STDERR_KEPT) {
+            let first = STDERR_KEPT / 4;
+            said.drain(first..first + excess);
+        }
     }
 }
 
@@ -323,6 +329,6 @@ mod tests {
         let says = ["sh", "-c", "(sleep 0.1; echo why >&2) & exit 3", "sh"];
         let (ssh, _pipes) = Ssh::start(&options(&says), false).unwrap();
         let status = ssh.end(Duration::from_mins(1)).await.unwrap();
-        assert_eq!((status.code(), ssh.last_words().as_str()), (Some(3), "why"));
+        assert_eq!((status.code(), ssh.words().as_str()), (Some(3), "why"));
     }
 }

@@ -139,9 +139,21 @@ impl Upload<'_> {
                 opening.begin(lead.open_read(path)).await;
             }
         }
-        // What came of the first shows in the second.
-        while making.next().await.is_some() {}
-        let file = opening.next().await;
+        // What is there already is refused as well: whether it matters shows in what follows.
+        let mut refused = None;
+        while let Some(made) = making.next().await {
+            if let Err(fault) = made
+                && !fault.is(StatusCode::NoSuchFile)
+            {
+                refused = Some(fault);
+            }
+        }
+        let file = match (opening.next().await, refused) {
+            (Some(Err(fault)), Some(refused)) if fault.is(StatusCode::NoSuchFile) => {
+                Some(Err(refused))
+            }
+            (file, _) => file,
+        };
         let mut places = Vec::new();
         while let Some(place) = opening.next().await {
             // A server that opens no directories cannot be told to wait for them either.
