@@ -176,15 +176,15 @@ impl<'a> BlobReader<'a> {
     /// Where a blob lies, if need be in a pack that is about to be deleted; that it is nowhere is damage of whatever
     /// names it.
     pub fn locate(&self, kind: BlobKind, id: &BlobId) -> Result<Location, RepoError> {
-        let found = match self.index.find(id)? {
-            None if self.index.look_again()? => self.index.find(id)?,
+        let find = || match self.index.find(id)? {
+            None => Ok(self.index.find_anywhere(id)?.into_iter().next()),
+            found => Ok::<_, RepoError>(found),
+        };
+        let found = match find()? {
+            None if self.index.look_again()? => find()?,
             found => found,
         };
-        if let Some(found) = found {
-            return Ok(found);
-        }
-        let doomed = self.index.find_anywhere(id)?.into_iter().next();
-        doomed.ok_or_else(|| missing(kind, id))
+        found.ok_or_else(|| missing(kind, id))
     }
 
     /// Reads `buf.len()` bytes, from `offset` on, of the pack that the blob lies in.

@@ -109,7 +109,10 @@ impl<'a> Guard<'a> {
 
     /// Of packs that no segment names, those that may be relied on: others know of it, and nobody is about to
     /// delete them. Whether each is still there is to be looked at after this.
-    pub fn adopt(&self, packs: Vec<ObjectHash>) -> Result<Vec<ObjectHash>, RepoError> {
+    pub fn adopt(&self, mut packs: Vec<ObjectHash>) -> Result<Vec<ObjectHash>, RepoError> {
+        // A prune is not to be told of what is lost anyhow: it would keep that.
+        let doomed = self.first_marks.packs();
+        packs.retain(|pack| !doomed.contains(pack));
         if packs.is_empty() {
             return Ok(packs);
         }

@@ -163,7 +163,11 @@ impl Lease {
     /// Tells that this run relies on these packs, too, though nothing names them. Durable when it returns.
     pub fn rely_on(&self, packs: &[ObjectHash]) -> Result<(), RepoError> {
         let packs: Vec<_> = packs.iter().map(ToString::to_string).collect();
-        self.held.beat(|body| body.packs.extend(packs))
+        self.held.beat(|body| {
+            body.packs.extend(packs);
+            body.packs.sort_unstable();
+            body.packs.dedup();
+        })
     }
 
     /// Tells that these trees are about to be committed. Durable when it returns.

@@ -11,9 +11,9 @@ use super::{Backend, Listed, Name, StorageError};
 
 /// What was not used for longer than this is forfeit.
 const BURST: Duration = Duration::from_millis(100);
-/// What is as small as this goes at once, and only those behind it wait for it, too: a lease that waited for packs would
-/// seem dead.
+/// What is as small as this does not wait for packs, or for no longer than a moment: a lease would seem dead.
 const SMALL: u64 = 64 << 10;
+const SMALL_WAITS: Duration = Duration::from_secs(1);
 
 /// A number of bytes a second that is not exceeded for longer than a moment. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -94,7 +94,10 @@ impl<B: Backend> LimitBackend<B> {
     }
 
     fn wait(&self, rate: &Rate, bytes: u64) {
-        let mut left = rate.pause(bytes);
+        self.sleep(rate.pause(bytes));
+    }
+
+    fn sleep(&self, mut left: Duration) {
         while !left.is_zero() && self.cancel.check().is_ok() {
             let slice = left.min(BURST);
             thread::sleep(slice);
@@ -105,11 +108,12 @@ impl<B: Backend> LimitBackend<B> {
     fn wait_to_put(&self, parts: &[&[u8]]) {
         let bytes: usize = parts.iter().map(|part| part.len()).sum();
         let bytes = bytes as u64;
-        if bytes > SMALL {
-            self.wait(&self.limits.upload, bytes);
+        let pause = self.limits.upload.pause(bytes);
+        self.sleep(if bytes > SMALL {
+            pause
         } else {
-            let _not_now = self.limits.upload.pause(bytes);
-        }
+            pause.min(SMALL_WAITS)
+        });
     }
 }
 

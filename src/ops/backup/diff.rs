@@ -153,10 +153,9 @@ fn ingest(
         protection.clear(&index, &contents)?
     };
     let reports = line.commit(members, cleared.as_ref());
-    if let Some(cleared) = &cleared {
-        protection.committed(cleared)?;
-    }
+    let stay = cleared.as_ref().map(|c| protection.committed(c));
     let reports = reports?;
+    stay.transpose()?;
     index.close();
     Ok(reports)
 }

@@ -184,8 +184,10 @@ pub fn backup(
                 heads,
             };
             let id = entry.commit(project, volume, options, &cleared);
-            protection.committed(&cleared)?;
-            Some(id?)
+            let stays = protection.committed(&cleared);
+            let id = id?;
+            stays?;
+            Some(id)
         }
     };
     index.close();

@@ -25,6 +25,8 @@ use crate::storage::Listed;
 
 /// Uploads that were cut short are removed after this time.
 const UPLOAD_LIFE: Duration = Duration::from_hours(24);
+/// The same of a run that is to spare nobody, if no other one is seen to be at work.
+const UPLOAD_LIFE_ALONE: Duration = Duration::from_mins(1);
 
 /// What a prune did.
 #[derive(Debug, Clone, Copy, Default)]
@@ -232,16 +234,17 @@ impl Prune<'_> {
             None => journal,
         };
         let (index, usage) = (&self.index, &mut self.usage);
-        // A blob may lie in a pack that is packed again and in another one that goes, too, or that nothing names.
-        let gone = self.sight.marks.packs().into_iter();
-        let gone = gone.chain(index.unnamed()?);
-        let gone = gone.filter(|pack| !steps.rescue.contains(pack));
-        let going = steps.mark.iter().chain(&steps.repack);
-        index.avoid(
-            gone.chain(going.map(|pack| pack.pack))
-                .chain(steps.lost.iter().copied()),
-        );
+        // A blob may lie in a pack that is packed again and in another one that goes, too, or that nothing names yet.
+        let marks = self.sight.marks.packs();
+        let mut unnamed = index.unnamed()?;
+        unnamed.retain(|pack| !steps.rescue.contains(pack) && !marks.contains(pack));
+        index.avoid(unnamed.iter().copied());
+        let gone = marks.iter().filter(|pack| !steps.rescue.contains(pack));
+        let going = steps.mark.iter().chain(&steps.repack).map(|p| &p.pack);
+        index.avoid(gone.chain(going).chain(&steps.lost).copied());
         let repacked = repack::repack(index, usage, &steps.repack, journal, self.context)?;
+        // A backup may come to name them, and rely on them.
+        index.avoid_no_more(&unnamed);
         report.repacked = self.plan.repack;
         report.bytes_read = repacked.read;
         report.bytes_written = repacked.written;
@@ -333,7 +336,9 @@ impl Prune<'_> {
             let waits = |pack: &ObjectHash| packs.contains_key(pack) && !done.contains(pack);
             if age >= self.options.grace && !mark.packs.iter().any(waits) {
                 self.delete_segments(&mark.segments)?;
-                if !leases.may_have_missed(mark.since) {
+                let is_free = |pack: &ObjectHash| steps.rescue.contains(pack);
+                let all_gone = !mark.packs.iter().any(is_free);
+                if !all_gone || !leases.may_have_missed(mark.since) {
                     self.remove_mark(mark.name)?;
                 }
             }
@@ -442,10 +447,18 @@ impl Prune<'_> {
         let before = oldest.map_or(old_enough, |begun| begun.min(old_enough));
         self.stand()?;
         Tombstones::expire(self.project, records, before)?;
+        let own = self.lease.as_deref();
+        let others = || Ok::<_, RepoError>(Leases::load(self.project, own)?.others);
+        let alone = self.options.grace.is_zero() && !others()?.iter().any(|lease| lease.alive);
+        let life = if alone {
+            UPLOAD_LIFE_ALONE
+        } else {
+            UPLOAD_LIFE
+        };
         let directory = ObjectRef::Project(self.project.id).directory();
         let backend = self.project.objects.backend();
         report.uploads = backend
-            .remove_leftovers(&directory, UPLOAD_LIFE)
+            .remove_leftovers(&directory, life)
             .map_err(RepoError::from)?;
         Ok(())
     }

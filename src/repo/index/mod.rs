@@ -339,7 +339,13 @@ impl<'a> Index<'a> {
         self.trusted_mut().avoided.extend(packs);
     }
 
-    /// The same for packs that this run may rely on already.
+    /// Finds what is in these packs again.
+    pub fn avoid_no_more(&self, packs: &[ObjectHash]) {
+        let mut trusted = self.trusted_mut();
+        trusted.avoided.retain(|pack| !packs.contains(pack));
+    }
+
+    /// [Avoids](Self::avoid) packs that this run may rely on already.
     pub(in crate::repo) fn give_up(&self, packs: HashSet<ObjectHash>) {
         if !packs.is_empty() {
             self.avoid(packs);

@@ -1,18 +1,21 @@
 //! Check: is everything there that any backup needs, and, if asked, does all of it open?
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+mod walk;
+
+use std::collections::{HashMap, HashSet};
 use std::error::Error;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
+use self::walk::walk;
 use super::{Context, OpsError};
-use crate::base::{BlobId, ObjectHash, Phase, Progress, SLOT_SIZE};
-use crate::format::{BlobKind, Children, ContentKind, Node, PackListing, StreamEntries};
+use crate::base::{ObjectHash, Phase, Progress};
+use crate::format::PackListing;
 use crate::repo::{
-    Backup, BlobReader, Damage, ErrorKind, ImageReader, Index, Location, NodeReader, ObjectRef,
-    Opener, PlacedRun, Project, Records, RepoError, Repository, Tombstones, Top, listing_of,
+    Damage, Index, Marks, ObjectRef, Opener, PlacedRun, Project, Records, RepoError, Repository,
+    Tombstones, listing_of,
 };
 
 /// Something that is wrong.
@@ -57,6 +60,8 @@ struct Run<'a> {
     bad_runs: HashSet<(ObjectHash, u64)>,
     /// Packs that no segment names.
     unnamed: HashSet<ObjectHash>,
+    /// Packs that are going to be deleted.
+    marked: HashSet<ObjectHash>,
     /// Packs that were read, if their contents are checked at all.
     read: Option<HashSet<ObjectHash>>,
 }
@@ -79,6 +84,7 @@ pub fn check(
         bad_packs: HashSet::new(),
         bad_runs: HashSet::new(),
         unnamed: HashSet::new(),
+        marked: Marks::load(project)?.packs(),
         read: read_data.then(HashSet::new),
     };
     run.copies(repository)?;
@@ -259,12 +265,7 @@ impl Run<'_> {
         let done = AtomicU64::new(0);
         let findings = Mutex::new(Vec::new());
         let context = self.context;
-        let threads = context.threads.min(READERS_MAX);
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .map_err(|_| OpsError::Worker("could not start threads"))?;
-        pool.install(|| {
+        threads(context.threads.min(READERS_MAX))?.install(|| {
             packs.par_iter().try_for_each(|(pack, size)| {
                 context.cancel.check()?;
                 let (damage, bad) = read_pack(index, *pack, *size)?;
@@ -306,7 +307,7 @@ impl Run<'_> {
     /// Everything that the backups' trees name is there and not known to be damaged.
     fn trees(&mut self, index: &Index<'_>, records: &Records) -> Result<(), OpsError> {
         let found = loop {
-            let found = self.walk(index, records)?;
+            let found = walk(self, index, records)?;
             if found.unread.is_empty() {
                 break found;
             }
@@ -329,31 +330,13 @@ impl Run<'_> {
         self.report.backups_affected = found.affected;
         Ok(())
     }
+}
 
-    fn walk(&self, index: &Index<'_>, records: &Records) -> Result<Walked, OpsError> {
-        let blobs = BlobReader::new(index).stopped_by(self.context.cancel);
-        let mut walk = Walk {
-            run: self,
-            index,
-            blobs: &blobs,
-            verdicts: HashMap::new(),
-            walked: Walked::default(),
-        };
-        let total = records.all().len() as u64;
-        for (done, backup) in (1..).zip(records.all()) {
-            self.context.cancel.check()?;
-            if !walk.backup(backup)? {
-                walk.walked.affected.push(backup.id);
-            }
-            let progress = Progress {
-                phase: Phase::CheckStructure,
-                done,
-                total: Some(total),
-            };
-            self.context.observer.progress(progress);
-        }
-        Ok(walk.walked)
-    }
+fn threads(count: usize) -> Result<rayon::ThreadPool, OpsError> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(count)
+        .build()
+        .map_err(|_| OpsError::Worker("could not start threads"))
 }
 
 /// What is wrong with a pack: with all of it, or with these of its runs.
@@ -414,214 +397,4 @@ fn bad_runs(project: &Project, listing: PackListing, mut bytes: Vec<u8>) -> Vec<
         }
     }
     bad
-}
-
-/// What belongs into a place of a tree. A node may stand in several places and be right in some of them only.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Place {
-    /// A node of this level, of an image whose chunks have so many bytes.
-    Image { level: u8, chunk_size: u32 },
-    /// A node of this level of a stream; whichever it is at the top.
-    Stream { level: Option<u8> },
-}
-
-/// A walk over all trees that enters each node once for each place that it has.
-struct Walk<'a, 'r> {
-    run: &'a Run<'r>,
-    index: &'a Index<'a>,
-    blobs: &'a BlobReader<'a>,
-    /// Whether all is well at and below a node that stands there, and the bytes that a stream's node spans.
-    verdicts: HashMap<(BlobId, Place), (bool, u64)>,
-    walked: Walked,
-}
-
-/// What a walk found.
-#[derive(Default)]
-struct Walked {
-    /// Packs that no segment names, and blobs that lie nowhere else are needed.
-    needed: BTreeSet<ObjectHash>,
-    /// Packs that the walk relied on and that should have been read before, with their sizes.
-    unread: BTreeMap<ObjectHash, u64>,
-    errors: Vec<RepoError>,
-    /// Backups that cannot be restored whole.
-    affected: Vec<ObjectHash>,
-}
-
-impl Walk<'_, '_> {
-    /// Whether the backup is whole.
-    fn backup(&mut self, backup: &Backup) -> Result<bool, RepoError> {
-        let Some(top) = backup.top else {
-            return Ok(true);
-        };
-        let content = &backup.record.content;
-        let place = match content.kind {
-            ContentKind::Image => Place::Image {
-                level: Top::new(Some(top), content.size).level,
-                chunk_size: content.chunk_size,
-            },
-            ContentKind::Stream => Place::Stream { level: None },
-        };
-        let (whole, len) = self.node(&top, place)?;
-        let shape = match content.kind {
-            ContentKind::Stream if whole && len != content.size => Err(RepoError::Tree),
-            _ => ImageReader::new(self.blobs, backup).check_end(),
-        };
-        match shape {
-            Ok(()) => Ok(whole),
-            Err(error) if error.kind() == ErrorKind::Damaged => {
-                if whole {
-                    self.walked.errors.push(error);
-                }
-                Ok(false)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Whether a node and all below it are whole; and the bytes it spans, if it is a stream's.
-    fn node(&mut self, id: &BlobId, place: Place) -> Result<(bool, u64), RepoError> {
-        if let Some(verdict) = self.verdicts.get(&(*id, place)) {
-            return Ok(*verdict);
-        }
-        self.look_at(id)?;
-        let verdict = match self.blobs.read(id) {
-            Ok(node) => self.below(&node, place)?,
-            Err(error) if error.kind() == ErrorKind::Damaged => {
-                self.walked.errors.push(error);
-                (false, 0)
-            }
-            Err(error) => return Err(error),
-        };
-        self.verdicts.insert((*id, place), verdict);
-        Ok(verdict)
-    }
-
-    fn below(&mut self, node: &Node, place: Place) -> Result<(bool, u64), RepoError> {
-        match (node, place) {
-            (Node::Children(node), Place::Image { level, chunk_size })
-                if node.level == level && (level > 0 || fills_slot(node, chunk_size)) =>
-            {
-                Ok((self.children(node, chunk_size)?, 0))
-            }
-            (Node::Stream(node), Place::Stream { level })
-                if level.is_none_or(|level| level == node.level) =>
-            {
-                self.entries(node)
-            }
-            _ => {
-                self.walked.errors.push(RepoError::Tree);
-                Ok((false, 0))
-            }
-        }
-    }
-
-    /// Whether all that an image's node names is whole.
-    fn children(&mut self, node: &Children, chunk_size: u32) -> Result<bool, RepoError> {
-        let mut whole = true;
-        for child in node.ids.iter().flatten() {
-            whole &= match node.level.checked_sub(1) {
-                // Also the last one: it is filled up with zeros.
-                None => self.chunk(child, chunk_size.into())?,
-                Some(level) => self.node(child, Place::Image { level, chunk_size })?.0,
-            };
-        }
-        Ok(whole)
-    }
-
-    /// Whether all that a stream's node names is whole, and the bytes that it spans.
-    fn entries(&mut self, node: &StreamEntries) -> Result<(bool, u64), RepoError> {
-        let mut whole = true;
-        let mut total = 0;
-        for entry in &node.entries {
-            total += entry.len;
-            let Some(child) = &entry.id else { continue };
-            whole &= match node.level.checked_sub(1) {
-                None => self.chunk(child, entry.len)?,
-                level => {
-                    let (whole, len) = self.node(child, Place::Stream { level })?;
-                    if whole && len != entry.len {
-                        self.walked.errors.push(RepoError::Tree);
-                    }
-                    whole && len == entry.len
-                }
-            };
-        }
-        Ok((whole, total))
-    }
-
-    /// Notes where a blob lies, if no segment names that.
-    fn look_at(&mut self, id: &BlobId) -> Result<(), RepoError> {
-        if !self.run.unnamed.is_empty() {
-            let places = self
-                .index
-                .find_all(id)?
-                .into_iter()
-                .map(|place| place.pack());
-            let places: Vec<_> = places.collect();
-            // It is enough if one of them is named.
-            if places.iter().all(|pack| self.run.unnamed.contains(pack)) {
-                self.walked.needed.extend(places);
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a chunk of this length is there.
-    fn chunk(&mut self, id: &BlobId, len: u64) -> Result<bool, RepoError> {
-        self.look_at(id)?;
-        let run = self.run;
-        let good = |at: &&Location| {
-            at.kind() == BlobKind::Chunk
-                && !run.bad_packs.contains(&at.pack())
-                && !run.bad_runs.contains(&(at.pack(), at.ordinal()))
-        };
-        let found = |location: &Location| u64::from(location.blob().plain_len);
-        let first = self.index.find(id)?;
-        if let Some(at) = first.iter().find(|at| good(at) && found(at) == len) {
-            return self.rely_on(at);
-        }
-        let mut places = self.index.find_all(id)?;
-        if !places.iter().any(|at| good(&at)) && self.index.look_again()? {
-            places = self.index.find_all(id)?;
-        }
-        let whole: Vec<_> = places.iter().filter(good).collect();
-        if let Some(at) = whole.iter().find(|at| found(at) == len) {
-            return self.rely_on(at);
-        }
-        // What is wrong with packs has been told.
-        if places.is_empty() {
-            self.walked.errors.push(RepoError::Missing {
-                kind: "chunk",
-                id: *id,
-            });
-        } else if let [at, ..] = whole[..] {
-            self.walked.errors.push(RepoError::WrongLength {
-                id: *id,
-                expected: len,
-                found: found(at),
-            });
-        }
-        Ok(false)
-    }
-
-    /// Notes the pack, if it should have been read and was not. That the blob is there, as far as is known by now.
-    fn rely_on(&mut self, at: &Location) -> Result<bool, RepoError> {
-        let pack = at.pack();
-        if self
-            .run
-            .read
-            .as_ref()
-            .is_some_and(|read| !read.contains(&pack))
-            && let Some(listing) = self.index.listing(&pack)?
-        {
-            let size = listing.contents.pack_size();
-            self.walked.unread.insert(pack, size);
-        }
-        Ok(true)
-    }
-}
-
-/// Whether a slot is as long as a slot is with chunks of this size.
-fn fills_slot(slot: &Children, chunk_size: u32) -> bool {
-    slot.ids.len() as u64 * u64::from(chunk_size) == SLOT_SIZE
 }
