@@ -15,7 +15,7 @@ use super::message::{
 use super::password::Password;
 use super::request::{self, Existing, Kdf, Operation, Target};
 use super::{Session, backup, export, forget, keys, prune, store};
-use crate::base::{CHUNK_SIZE_DEFAULT, ChunkSize, Observer};
+use crate::base::{CHUNK_SIZE_DEFAULT, ChunkSize, Notice, Observer};
 use crate::ops::{self, Context, Restored};
 use crate::repo::{
     self, Backup, ContentKind, InitOptions, KdfParams, Locked, NewKey, Project, Records, RepoError,
@@ -211,11 +211,9 @@ pub(super) fn cache_path(project: &Project, access: &Access) -> String {
 /// The records, with a word about those that cannot be read.
 pub(super) fn records(session: &Session, project: &Project) -> Result<Records, Failure> {
     let records = Records::load(project)?;
-    session.meter.finish();
     for error in records.damaged() {
-        session
-            .output
-            .note(&format!("{error}; “cuttlebone check” tells more"));
+        let text = format!("{error}; “cuttlebone check” tells more");
+        session.meter.notice(Notice::Text(text));
     }
     Ok(records)
 }
@@ -242,6 +240,7 @@ fn list(session: &Session, access: &Access, volume: Option<&str>) -> Result<(), 
         let volume = name.to_owned();
         return Err(ops::OpsError::NoVolume { volume }.into());
     }
+    session.meter.finish();
     session.output.backups(&entries)
 }
 
@@ -251,6 +250,7 @@ fn show(session: &Session, access: &Access, selector: &str) -> Result<(), Failur
     let backup = records.select(selector)?;
     let record = &backup.record;
     let counts = &record.counts;
+    session.meter.finish();
     session.output.show(&Message::Detail(Box::new(BackupDetail {
         entry: entry(backup),
         project: project.settings.name.clone(),
@@ -397,8 +397,8 @@ fn check(session: &Session, access: &Access, read_data: bool) -> Result<(), Fail
             count(affected as u64, "backup")
         );
         Failure::new(Code::Damage, text).hint(match affected {
-            0 => "all backups can be restored; mend what is named above before more is lost",
-            _ => "delete the damaged packs and back up the affected volumes again with --reread: what is still in them is stored again, for older backups too",
+            0 => "all backups can be restored; mend what is named above before more is lost. Of packs that are missing and not needed any more a prune forgets the names",
+            _ => "delete the damaged packs (projects/*/packs/*/NAME) and back up the affected volumes again with --reread: what is still in them is stored again, for older backups too. Then prune",
         })
     })
 }

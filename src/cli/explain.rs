@@ -249,9 +249,7 @@ impl From<VolumeError> for Failure {
             Kind::Unsuitable(_) => Some("give a regular file or a block device"),
             Kind::Busy => Some("unmount it, or stop what uses it"),
             Kind::TooSmall { .. } => Some("use a device that is at least as large as the backup"),
-            Kind::Full { .. } => {
-                Some("make room, or choose another place; nothing was left behind")
-            }
+            Kind::Full { .. } => Some("make room, or choose another place, and run this again"),
             Kind::Shrunk { .. } => {
                 Some("nothing was committed; back up a snapshot, or stop what writes to it")
             }

@@ -49,14 +49,17 @@ pub(super) fn perform(session: &Session, access: &Access, request: Forget) -> Re
     if !dry_run {
         ops::forget(&project, &plan, Some(&host()), &context(session, access))?;
     }
-    session.meter.finish();
+    let prunes = request.prune.is_some() && !dry_run;
+    if !prunes {
+        session.meter.finish();
+    }
     session.output.show(&Message::Forget(ForgetSummary {
         backups_removed: plan.removed() as u64,
         dry_run,
     }))?;
     match &request.prune {
         // A plan would count what is not forgotten yet.
-        Some(limits) if !dry_run => prune(session, access, &project, limits, false),
+        Some(limits) if prunes => prune(session, access, &project, limits, false),
         _ => Ok(()),
     }
 }

@@ -44,7 +44,7 @@ use failure::{Code, Failure};
 use output::{Amount, Output, Style};
 use password::{Password, Passwords};
 use progress::{Form, Meter};
-use request::{Action, Request};
+use request::{Action, Existing, Operation, Request};
 use signals::Signals;
 
 /// Does what the command line of this process asks for.
@@ -78,9 +78,16 @@ fn run(cli: Cli) -> Result<(), Failure> {
         }),
         Action::Repository(access, operation) => {
             let session = Session::start(environment, output, request.settings)?;
+            let again = match &operation {
+                Operation::Backup(_) => "run the command again; what was stored is used",
+                Operation::Restore(restore) if restore.existing == Existing::Update => {
+                    "run the command again; until then the target is not whole"
+                }
+                _ => "run the command again",
+            };
             session.run(
                 |session| commands::perform(session, &access, operation),
-                AGAIN,
+                again,
             )
         }
         Action::Diff(diff) => {
@@ -92,9 +99,6 @@ fn run(cli: Cli) -> Result<(), Failure> {
         }
     }
 }
-
-/// What to do after an interruption, where there is a repository.
-const AGAIN: &str = "run the command again; what was stored is used";
 
 /// Whatever failed once somebody had asked to stop, failed because of that.
 fn interrupted(failure: Failure, hint: &str) -> Failure {

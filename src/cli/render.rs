@@ -416,7 +416,7 @@ fn forgotten(summary: &ForgetSummary) -> String {
     match (summary.dry_run, summary.backups_removed) {
         (_, 0) => "nothing to remove\n".to_owned(),
         (true, _) => format!("dry run: {backups} would be removed; nothing was\n"),
-        (false, _) => format!("removed {backups}; their data stays until it is pruned\n"),
+        (false, _) => format!("removed {backups}; what nothing else uses stays until a prune\n"),
     }
 }
 

@@ -118,7 +118,7 @@ fn people_see_what_stays_and_why() {
         "{told}"
     );
     assert!(
-        told.ends_with("removed 3 backups; their data stays until it is pruned\n"),
+        told.ends_with("removed 3 backups; what nothing else uses stays until a prune\n"),
         "{told}"
     );
     assert_eq!(listed(&world).len(), 4);
