@@ -723,6 +723,20 @@ fn a_check_does_not_count_on_what_is_going_to_be_deleted() {
     }
     let (report, _) = Host::without_cache().check(&house, true);
     assert_eq!(report.backups_affected, ids[2..]);
+    // But if the damaged packs are deleted, the next prune comes to need what they were packed from.
+    for pack in names(&store, "packs") {
+        if !before.contains(&pack) {
+            let object = ObjectRef::Pack(house.project.id, pack.parse().unwrap());
+            store.delete(&object.name()).unwrap();
+        }
+    }
+    for read_data in [false, true] {
+        let (report, findings) = Host::without_cache().check(&house, read_data);
+        assert_eq!(report.backups_affected, [], "{findings:#?}");
+        assert!(report.packs_damaged > 0);
+    }
+    prune(&house, &Host::without_cache(), GRACE / 48).unwrap();
+    line.is_whole(&house, "rescued");
 }
 
 /// The same, and the next backup builds on such a record.

@@ -56,6 +56,8 @@ struct Run<'a> {
     each: &'a mut dyn FnMut(&Finding),
     /// Packs of the index that cannot be relied on as a whole.
     bad_packs: HashSet<ObjectHash>,
+    /// Of these, those that are not there.
+    gone: HashSet<ObjectHash>,
     /// Runs that did not open, by pack and ordinal.
     bad_runs: HashSet<(ObjectHash, u64)>,
     /// Packs that no segment names.
@@ -82,6 +84,7 @@ pub fn check(
         report: CheckReport::default(),
         each,
         bad_packs: HashSet::new(),
+        gone: HashSet::new(),
         bad_runs: HashSet::new(),
         unnamed: HashSet::new(),
         marked: Marks::load(project)?.packs(),
@@ -215,6 +218,9 @@ impl Run<'_> {
             if let Damage::WrongSize { found, .. } = damage {
                 compared.packs.push((pack, found));
             }
+            if let Damage::Missing = damage {
+                self.gone.insert(pack);
+            }
             self.bad_packs.insert(pack);
             self.report.packs_damaged += 1;
             let object = ObjectRef::Pack(self.project.id, pack);
@@ -290,6 +296,13 @@ impl Run<'_> {
             .into_inner()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
         {
+            if let RepoError::Damaged {
+                source: Damage::Missing,
+                ..
+            } = damage
+            {
+                self.gone.insert(pack);
+            }
             // Of one that has not its size it was told already.
             if self.bad_packs.insert(pack) {
                 self.report.packs_damaged += 1;

@@ -14,7 +14,7 @@ use crate::repo::{
 
 /// So many reads go at once: the store may be far away.
 const READS: usize = 8;
-/// No more nodes are read ahead than may name so many blobs: 17 MiB.
+/// No more nodes are read ahead than name so many blobs in a tree that is as it should be: 17 MiB.
 const READ_AHEAD: usize = 1 << 19;
 
 /// What belongs into a place of a tree. A node may stand in several places and be right in some of them only.
@@ -121,6 +121,7 @@ impl Walk<'_, '_> {
         if let Some(verdict) = self.verdicts.get(&(*id, place)) {
             return Ok(*verdict);
         }
+        self.run.context.cancel.check()?;
         self.look_at(id)?;
         let read = match self.ready.remove(id) {
             Some(node) => Ok(node),
@@ -254,12 +255,13 @@ impl Walk<'_, '_> {
             return self.rely_on(at);
         }
         let places = self.places(id)?;
+        let is_known = !places.is_empty() || !self.index.find_all(id)?.is_empty();
         let whole: Vec<_> = places.iter().filter(whole).collect();
         if let Some(at) = whole.iter().find(|at| found(at) == len) {
             return self.rely_on(at);
         }
         // What is wrong with packs has been told.
-        if places.is_empty() {
+        if !is_known {
             self.walked.errors.push(RepoError::Missing {
                 kind: "chunk",
                 id: *id,
@@ -274,12 +276,17 @@ impl Walk<'_, '_> {
         Ok(false)
     }
 
-    /// Where a blob lies. A prune deletes what is marked if the blob is in another pack, too, whether that is damaged or
-    /// not: then a marked one does not count.
+    /// Where a blob lies. A prune deletes what is marked if the blob is in another pack that is there, whether that is
+    /// damaged or not: then a marked one does not count.
     fn places(&self, id: &BlobId) -> Result<Vec<Location>, RepoError> {
-        let mut places = self.index.find_all(id)?;
+        let find = || -> Result<Vec<Location>, RepoError> {
+            let mut places = self.index.find_all(id)?;
+            places.retain(|at| !self.run.gone.contains(&at.pack()));
+            Ok(places)
+        };
+        let mut places = find()?;
         if places.is_empty() && self.index.look_again()? {
-            places = self.index.find_all(id)?;
+            places = find()?;
         }
         let stays = |at: &Location| !self.run.marked.contains(&at.pack());
         if places.iter().any(stays) {

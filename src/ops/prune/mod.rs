@@ -447,10 +447,9 @@ impl Prune<'_> {
         let before = oldest.map_or(old_enough, |begun| begun.min(old_enough));
         self.stand()?;
         Tombstones::expire(self.project, records, before)?;
-        let own = self.lease.as_deref();
-        let others = || Ok::<_, RepoError>(Leases::load(self.project, own)?.others);
-        let alone = self.options.grace.is_zero() && !others()?.iter().any(|lease| lease.alive);
-        let life = if alone {
+        let now = Leases::load(self.project, self.lease.as_deref());
+        let alone = now.is_ok_and(|now| !now.others.iter().any(|lease| lease.alive));
+        let life = if alone && self.options.grace.is_zero() {
             UPLOAD_LIFE_ALONE
         } else {
             UPLOAD_LIFE

@@ -139,11 +139,11 @@ impl Upload<'_> {
                 opening.begin(lead.open_read(path)).await;
             }
         }
-        // What is there already is refused as well: whether it matters shows in what follows.
+        // What is there already is refused as well, as a failure: whether it is shows in what follows.
         let mut refused = None;
         while let Some(made) = making.next().await {
             if let Err(fault) = made
-                && !fault.is(StatusCode::NoSuchFile)
+                && fault.is(StatusCode::PermissionDenied)
             {
                 refused = Some(fault);
             }
