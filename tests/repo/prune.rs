@@ -668,6 +668,19 @@ fn commit_again(store: &MemoryBackend, before: &MemoryBackend) {
     }
 }
 
+/// A store with a backup of each day, of which one was committed while a prune marked what it uses.
+fn marked_and_in_use(line: &Line, day: usize) -> (MemoryBackend, Vec<ObjectHash>) {
+    let (store, ids) = line.backed_up();
+    let before = store.copy();
+    let house = open(&store);
+    forget(&house, &[ids[day]]);
+    store.age(GRACE);
+    prune(&house, &Host::without_cache(), GRACE).unwrap();
+    assert!(!names(&store, "marks").is_empty());
+    commit_again(&store, &before);
+    (store, ids)
+}
+
 fn damage(house: &House, store: &MemoryBackend, pack: ObjectHash) {
     let object = ObjectRef::Pack(house.project.id, pack);
     let mut bytes = store.get(&object.name(), 1 << 30).unwrap();
@@ -681,14 +694,8 @@ fn damage(house: &House, store: &MemoryBackend, pack: ObjectHash) {
 #[test]
 fn what_came_into_use_after_it_was_marked_is_found() {
     let line = Line::of(3);
-    let (store, ids) = line.backed_up();
-    let before = store.copy();
+    let (store, ids) = marked_and_in_use(&line, 1);
     let house = open(&store);
-    forget(&house, &ids[1..2]);
-    store.age(GRACE);
-    prune(&house, &Host::without_cache(), GRACE).unwrap();
-    assert!(!names(&store, "marks").is_empty());
-    commit_again(&store, &before);
     let gone = leave_unnamed(&house, &store);
     forget(&house, &[gone]);
     assert_eq!(house.backups().len(), ids.len());
@@ -743,13 +750,8 @@ fn a_check_does_not_count_on_what_is_going_to_be_deleted() {
 #[test]
 fn what_is_marked_and_in_use_can_be_built_upon() {
     let line = Line::of(3);
-    let (store, ids) = line.backed_up();
-    let before = store.copy();
+    let (store, _) = marked_and_in_use(&line, 2);
     let house = open(&store);
-    forget(&house, &ids[2..]);
-    store.age(GRACE);
-    prune(&house, &Host::without_cache(), GRACE).unwrap();
-    commit_again(&store, &before);
     let next = line.days[2].clone().with(0, &noise(79, CHUNK));
     let host = Host::without_cache();
     host.back_up(&house, "disk", &next).unwrap();
