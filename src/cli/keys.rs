@@ -4,8 +4,10 @@ use super::Session;
 use super::access::Access;
 use super::commands::{kdf_params, observer, open, slot_info};
 use super::failure::{Code, Failure};
+use super::human::short_id;
 use super::message::{KeyChange, KeyEntry, Message};
 use super::request::{Key, KeyScope};
+use crate::base::{Notice, Observer};
 use crate::repo::{self, KeySummary, NewKey, RepoError};
 
 pub(super) fn perform(session: &Session, access: &Access, key: Key) -> Result<(), Failure> {
@@ -55,7 +57,16 @@ pub(super) fn perform(session: &Session, access: &Access, key: Key) -> Result<()
                 kdf,
                 info: slot_info(session, label),
             };
-            changed("changed", &repository.change_password(&new)?)
+            let before = before.map(|key| key.id.to_string());
+            let id = repository.change_password(&new)?;
+            if let Some(before) = before {
+                let text = format!(
+                    "it takes the place of the key {}; other keys keep their passwords",
+                    short_id(&before)
+                );
+                session.meter.notice(Notice::Text(text));
+            }
+            changed("changed", &id)
         }
         Key::List => {
             let keys = repository.list_keys(observer(session))?;
@@ -68,6 +79,11 @@ pub(super) fn perform(session: &Session, access: &Access, key: Key) -> Result<()
             let keys = repository.list_keys(observer(session))?;
             let key = select_key(&keys, &id)?;
             repository.remove_key(key, observer(session))?;
+            if key.current {
+                let text =
+                    "it was the key of the password that was given, which opens nothing any more";
+                session.meter.notice(Notice::Text(text.to_owned()));
+            }
             changed("removed", &key.id)
         }
         Key::Test => changed("opens", &repository.key_id()),
