@@ -71,3 +71,11 @@ fn journal(index: &Index<'_>) -> (Journal, Vec<crate::base::ObjectHash>) {
         None => Journal::none(),
     }
 }
+
+/// A pool of so many threads.
+fn thread_pool(threads: usize) -> Result<rayon::ThreadPool, OpsError> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .map_err(|_| OpsError::Worker("could not start threads"))
+}

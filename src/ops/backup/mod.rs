@@ -185,6 +185,7 @@ pub fn backup(
             };
             let id = entry.commit(project, volume, options, &cleared);
             let stays = protection.committed(&cleared);
+            // What failed first is what is told.
             let id = id?;
             stays?;
             Some(id)

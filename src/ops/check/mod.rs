@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use self::walk::walk;
-use super::{Context, OpsError};
+use super::{Context, OpsError, thread_pool};
 use crate::base::{ObjectHash, Phase, Progress};
 use crate::format::PackListing;
 use crate::repo::{
@@ -271,7 +271,7 @@ impl Run<'_> {
         let done = AtomicU64::new(0);
         let findings = Mutex::new(Vec::new());
         let context = self.context;
-        threads(context.threads.min(READERS_MAX))?.install(|| {
+        thread_pool(context.threads.min(READERS_MAX))?.install(|| {
             packs.par_iter().try_for_each(|(pack, size)| {
                 context.cancel.check()?;
                 let (damage, bad) = read_pack(index, *pack, *size)?;
@@ -343,13 +343,6 @@ impl Run<'_> {
         self.report.backups_affected = found.affected;
         Ok(())
     }
-}
-
-fn threads(count: usize) -> Result<rayon::ThreadPool, OpsError> {
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(count)
-        .build()
-        .map_err(|_| OpsError::Worker("could not start threads"))
 }
 
 /// What is wrong with a pack: with all of it, or with these of its runs.

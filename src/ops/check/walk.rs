@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::{Run, threads};
+use super::Run;
 use crate::base::{BlobId, ObjectHash, Phase, Progress, SLOT_SIZE};
 use crate::format::{BlobKind, Children, ContentKind, Node, StreamEntries};
-use crate::ops::OpsError;
+use crate::ops::{OpsError, thread_pool};
 use crate::repo::{
     Backup, BlobReader, ErrorKind, ImageReader, Index, Location, NodeReader, Records, RepoError,
     Top, fetch_nodes,
@@ -63,7 +63,7 @@ pub(super) fn walk(
         run,
         index,
         blobs: &blobs,
-        pool: threads(READS)?,
+        pool: thread_pool(READS)?,
         ready: HashMap::new(),
         verdicts: HashMap::new(),
         walked: Walked::default(),
@@ -213,6 +213,9 @@ impl Walk<'_, '_> {
 
     /// Reads the nodes below one of an image together, as far as that is little: each by itself would take a round trip.
     fn read_ahead(&mut self, node: &Children, chunk_size: u32) -> Result<(), RepoError> {
+        if node.level == 0 {
+            return Ok(());
+        }
         let in_slot =
             usize::try_from(SLOT_SIZE / u64::from(chunk_size.max(1))).unwrap_or(usize::MAX);
         let widest = in_slot.max(node.ids.len());

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use self::plan::{Steps, plan};
 use self::usage::{Known, Usage};
-use super::{Context, OpsError, TOOL};
+use super::{Context, OpsError, TOOL, thread_pool};
 use crate::base::{BlobId, ObjectHash};
 use crate::format::BlobKind;
 use crate::repo::{
@@ -100,10 +100,7 @@ pub fn plan_prune<'a>(
             age: other.age.as_secs(),
         });
     }
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(context.threads)
-        .build()
-        .map_err(|_| OpsError::Worker("could not start threads"))?;
+    let pool = thread_pool(context.threads)?;
     let find = |sight: &Sight| pool.install(|| find_usage(&index, sight, context));
     let mut found = find(&sight);
     if let Err(OpsError::Repo(error)) = &found
