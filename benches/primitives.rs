@@ -1,4 +1,4 @@
-//! What each step of a backup or restore costs on one slot of data: the sum that the whole program is measured against.
+//! What each step of a backup or restore costs on one leaf of data: the sum that the whole program is measured against.
 //!
 //! `cargo bench --bench primitives`
 
@@ -11,11 +11,11 @@ use cuttlebone::chunk::StreamCutter;
 use cuttlebone::crypto::{KdfParams, PackNonce, ProjectKeys, Secret, hash};
 use cuttlebone::repo::{Compression, Compressor};
 
-const SLOT: usize = 4 << 20;
+const LEAF: usize = 4 << 20;
 
-/// A slot that compresses about as an operating system does: words out of a small vocabulary, and noise.
-fn slot() -> Vec<u8> {
-    let mut noise = vec![0; SLOT];
+/// A leaf that compresses about as an operating system does: words out of a small vocabulary, and noise.
+fn leaf() -> Vec<u8> {
+    let mut noise = vec![0; LEAF];
     let mut reader = blake3::Hasher::new().finalize_xof();
     let _ = reader.read(&mut noise);
     for (number, block) in noise.chunks_mut(64).enumerate() {
@@ -30,35 +30,35 @@ fn slot() -> Vec<u8> {
 
 fn primitives(criterion: &mut Criterion) {
     let keys = ProjectKeys::new(&Secret::new([7; 32]));
-    let slot = slot();
+    let leaf = leaf();
     let chunk = CHUNK_SIZE_DEFAULT.usize();
-    let mut group = criterion.benchmark_group("slot");
+    let mut group = criterion.benchmark_group("leaf");
     group
-        .throughput(Throughput::Bytes(SLOT as u64))
+        .throughput(Throughput::Bytes(LEAF as u64))
         .sample_size(30);
-    let zeros = vec![0; SLOT];
+    let zeros = vec![0; LEAF];
     group.bench_function("zero test", |b| b.iter(|| is_zero(black_box(&zeros))));
     group.bench_function("chunk ids", |b| {
-        b.iter(|| slot.chunks(chunk).map(|c| keys.chunk_id(c)).max());
+        b.iter(|| leaf.chunks(chunk).map(|c| keys.chunk_id(c)).max());
     });
-    group.bench_function("pack name", |b| b.iter(|| hash(&[&slot])));
+    group.bench_function("pack name", |b| b.iter(|| hash(&[&leaf])));
     for level in [1, 3] {
         let Ok(mut compressor) = Compressor::new(Compression::Level(level)) else {
             return;
         };
         let mut out = Vec::new();
         group.bench_function(format!("compress, level {level}"), |b| {
-            b.iter(|| compressor.compress(&slot, &mut out).1.len());
+            b.iter(|| compressor.compress(&leaf, &mut out).1.len());
         });
     }
     let cipher = keys.pack_cipher(PackNonce::from_bytes([1; 16]));
-    let mut sealed = slot.clone();
+    let mut sealed = leaf.clone();
     group.bench_function("seal", |b| {
         b.iter(|| cipher.seal_in_place(0, b"here", &mut sealed));
     });
     group.bench_function("cut a stream", |b| {
         b.iter(|| {
-            let mut cutter = StreamCutter::new(&slot[..], CHUNK_SIZE_DEFAULT, 1);
+            let mut cutter = StreamCutter::new(&leaf[..], CHUNK_SIZE_DEFAULT, 1);
             while let Ok(Some(chunk)) = cutter.next_chunk() {
                 black_box(chunk);
             }

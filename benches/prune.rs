@@ -16,7 +16,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cuttlebone::base::{BlobId, CHUNK_SIZE_DEFAULT, Cancel, SLOT_SIZE, Silent};
+use cuttlebone::base::{BlobId, CHUNK_SIZE_DEFAULT, Cancel, LEAF_SIZE, Silent};
 use cuttlebone::crypto::KdfParams;
 use cuttlebone::format::{
     BackupRecord, Children, Content, ContentKind, Counts, IndexSegment, Magic, SlotInfo,
@@ -24,24 +24,24 @@ use cuttlebone::format::{
 };
 use cuttlebone::ops::{Context, MaxUnused, PruneOptions, plan_prune};
 use cuttlebone::repo::{
-    BlobReader, ImageTree, Index, InitOptions, Journal, NewKey, NodeStore, ObjectRef, PackedNodes,
-    Packer, PackerOptions, Project, RepoError, Repository, Top,
+    BlobReader, ImageTree, Index, InitOptions, NewKey, NodeStore, ObjectRef, PackedNodes, Packer,
+    PackerOptions, Project, RepoError, Repository, Top, UnindexedPacks,
 };
 use cuttlebone::storage::LocalBackend;
 
 use synthetic::{PACK_CHUNKS, RUN_CHUNKS, SEGMENT_PACKS, id, pack, peak_memory};
 
-/// Commits a backup of an image whose slot `n` holds the chunks that this gives.
+/// Commits a backup of an image whose leaf `n` holds the chunks that this gives.
 fn commit(
     project: &Project,
     name: &str,
-    slots: u64,
+    leaves: u64,
     chunks_of: impl Fn(u64) -> Vec<Option<BlobId>>,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let index = Index::in_memory(project, &Silent)?;
     let reader = BlobReader::new(&index);
-    let size = slots * SLOT_SIZE;
-    let (journal, _) = Journal::none();
+    let size = leaves * LEAF_SIZE;
+    let (journal, _) = UnindexedPacks::none();
     let (top, ..) = Packer::scope(&index, journal, PackerOptions::default(), |packer| {
         let nodes = PackedNodes {
             reader: &reader,
@@ -49,14 +49,14 @@ fn commit(
             keys: &project.keys,
         };
         let mut tree = ImageTree::new(&nodes, size, None::<Top>)?;
-        for slot in 0..slots {
+        for leaf in 0..leaves {
             let mut plain = Vec::new();
             Children {
                 level: 0,
-                ids: chunks_of(slot),
+                ids: chunks_of(leaf),
             }
             .encode_into(&mut plain);
-            tree.set(slot, Some(nodes.store(&plain)?))?;
+            tree.set(leaf, Some(nodes.store(&plain)?))?;
         }
         tree.finish()
     })
@@ -145,19 +145,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .objects
             .put_sealed(object, Magic::Index, key, &segment.encode())?;
     }
-    // Each slot has chunks from all over the packs, and one in ten is used by nobody.
-    let slots = chunks / RUN_CHUNKS;
+    // Each leaf has chunks from all over the packs, and one in ten is used by nobody.
+    let leaves = chunks / RUN_CHUNKS;
     let scattered = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % chunks;
-    let used = |slot: u64| {
-        let chunks = slot * RUN_CHUNKS..(slot + 1) * RUN_CHUNKS;
+    let used = |leaf: u64| {
+        let chunks = leaf * RUN_CHUNKS..(leaf + 1) * RUN_CHUNKS;
         let chunk = |n| (n % 10 != 0).then(|| id(scattered(n)));
         chunks.map(chunk).collect::<Vec<_>>()
     };
-    commit(&project, "first", slots, used)?;
-    commit(&project, "second", slots, |slot| {
-        used(if slot % 50 == 0 { slot / 2 } else { slot })
+    commit(&project, "first", leaves, used)?;
+    commit(&project, "second", leaves, |leaf| {
+        used(if leaf % 50 == 0 { leaf / 2 } else { leaf })
     })?;
-    println!("{chunks} chunks in {packs} packs, {slots} slots, two backups");
+    println!("{chunks} chunks in {packs} packs, {leaves} leaves, two backups");
 
     // Processes of their own: what was needed to make it is no part of what is measured.
     for step in ["fill", "plan"] {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use cuttlebone::base::{Cancel, Silent};
 use cuttlebone::format::ExtentKind;
 use cuttlebone::ops::{self, BackupOptions, Context, DiffSource, Restored};
-use cuttlebone::repo::{Compression, PackTargets, Records};
+use cuttlebone::repo::{Compression, PackSizes, Records};
 
 use crate::fixture::{Fixture, fixture};
 use crate::rbd::{Diff, read};
@@ -50,7 +50,7 @@ fn one(f: &Fixture, stream: &[u8], images: &mut HashMap<Vec<u8>, Option<Vec<u8>>
         labels: BTreeMap::new(),
         dry_run: false,
         compression: Compression::default(),
-        pack_targets: PackTargets::new(1 << 20, 1, 1),
+        pack_targets: PackSizes::new(1 << 20, 1, 1),
         reread: false,
         host: None,
     };

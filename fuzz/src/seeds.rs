@@ -280,7 +280,7 @@ fn index_segments() -> Named {
     ]
 }
 
-/// A slot or branch of this width with the children at these places, which are references in order.
+/// An image leaf or branch of this width with the children at these places, which are references in order.
 fn children(level: u8, width: usize, places: &[(usize, u8)]) -> Vec<u8> {
     let mut ids = vec![None; width];
     for (place, number) in places {
@@ -305,13 +305,13 @@ fn stream(level: u8, entries: &[(u64, Option<u8>)]) -> Vec<u8> {
 fn nodes() -> Named {
     let slot = children(0, 64, &[(0, 0), (7, 1), (63, 2)]);
     vec![
-        ("slot-one", children(0, 1, &[(0, 0)])),
-        ("slot-wide", children(0, 1024, &[(1, 0), (1023, 1)])),
-        ("slot-padding", with(&children(0, 2, &[(1, 0)]), 4, 6)),
-        ("slot-empty", children(0, 8, &[])),
-        ("slot-odd", with(&slot, 2, 63)),
-        ("slot-short", cut(&slot, 1)),
-        ("slot", slot),
+        ("image-leaf-one", children(0, 1, &[(0, 0)])),
+        ("image-leaf-wide", children(0, 1024, &[(1, 0), (1023, 1)])),
+        ("image-leaf-padding", with(&children(0, 2, &[(1, 0)]), 4, 6)),
+        ("image-leaf-empty", children(0, 8, &[])),
+        ("image-leaf-odd", with(&slot, 2, 63)),
+        ("image-leaf-short", cut(&slot, 1)),
+        ("image-leaf", slot),
         ("branch", children(1, 64, &[(0, 0), (1, 0), (63, 1)])),
         ("branch-top", children(7, 64, &[(63, 0)])),
         ("branch-too-high", children(8, 64, &[(0, 0)])),

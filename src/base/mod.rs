@@ -14,7 +14,7 @@ pub use id::{
 };
 pub use observe::{Notice, Observer, Phase, Progress, Silent};
 pub use units::{
-    ByteSize, CHUNK_SIZE_DEFAULT, CHUNK_SIZE_MAX, CHUNK_SIZE_MIN, ChunkSize, ParseSizeError,
-    SLOT_SIZE,
+    ByteSize, CHUNK_SIZE_DEFAULT, CHUNK_SIZE_MAX, CHUNK_SIZE_MIN, ChunkSize, LEAF_SIZE,
+    ParseSizeError,
 };
 pub use zero::{data_runs, is_zero};

@@ -1,10 +1,10 @@
-//! Sizes: of slots and chunks, and as people write them.
+//! Sizes: of leaves and chunks, and as people write them.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Bytes in a slot, the unit in which work is dealt out. Fixed by the format.
-pub const SLOT_SIZE: u64 = 4 << 20;
+/// Bytes in a leaf, the unit in which work is dealt out. Fixed by the format.
+pub const LEAF_SIZE: u64 = 4 << 20;
 /// The smallest chunk size a project can have, in bytes.
 pub const CHUNK_SIZE_MIN: u32 = 4 << 10;
 /// The largest chunk size a project can have, in bytes; also the largest plain blob.
@@ -37,11 +37,11 @@ impl ChunkSize {
         self.0 as usize
     }
 
-    /// Chunks in a slot: 1 to 1024.
+    /// Chunks in a leaf: 1 to 1024.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "1024 at most")]
-    pub const fn per_slot(self) -> usize {
-        (SLOT_SIZE / self.0 as u64) as usize
+    pub const fn per_leaf(self) -> usize {
+        (LEAF_SIZE / self.0 as u64) as usize
     }
 }
 

@@ -39,7 +39,7 @@ pub(super) fn perform(session: &Session, access: &Access, request: Backup) -> Re
             Compression::Off => repo::Compression::Off,
             Compression::Level(level) => repo::Compression::Level(level),
         },
-        pack_targets: repo::PackTargets::default(),
+        pack_targets: repo::PackSizes::default(),
         reread: request.reread,
         host: Some(host()),
     };

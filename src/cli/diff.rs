@@ -173,7 +173,7 @@ fn entry(diff: &DiffSummary) -> DiffEntry {
         bytes_data: diff.data,
         bytes_zero_in_data: diff.zeros_in_data,
         bytes_zero: diff.zeros,
-        slots: diff.slots,
+        leaves: diff.leaves,
         chunks: diff.chunks,
         first: diff.first,
         last: diff.first.and(diff.end.checked_sub(1)),

@@ -28,7 +28,7 @@ impl From<OpsError> for Failure {
                 .hint("nothing was removed; --force removes it all the same"),
             OpsError::LastOfVolume { .. } => Self::from_error(Code::Failed, &error)
                 .hint("nothing was removed; to remove it, name it by its id"),
-            OpsError::Outrun { .. } => Self::from_error(Code::Busy, &error)
+            OpsError::LostRace { .. } => Self::from_error(Code::Busy, &error)
                 .hint("nothing was removed; wait for the other one to end, and run this again"),
             OpsError::OutrunByPrune { .. } => Self::from_error(Code::Busy, &error)
                 .hint("run the backup again: what was stored is used, and earlier backups are whole"),
@@ -161,7 +161,7 @@ impl From<RepoError> for Failure {
             ErrorKind::WrongPassword => Code::WrongPassword,
             ErrorKind::Damaged => Code::Damage,
             ErrorKind::Cancelled => Code::Interrupted,
-            ErrorKind::Outrun => Code::Busy,
+            ErrorKind::LostRace => Code::Busy,
             ErrorKind::Storage(_)
             | ErrorKind::Unsupported
             | ErrorKind::NotFound
@@ -206,7 +206,7 @@ impl From<RepoError> for Failure {
             RepoError::Cache { .. } => {
                 Some("name a directory that can be written with --cache-dir; the cache can be deleted at any time".into())
             }
-            RepoError::Outrun => Some("run it again: nothing is lost".into()),
+            RepoError::LostRace => Some("run it again: nothing is lost".into()),
             RepoError::LeaseLost => Some("run it again; somebody deleted an object below leases/".into()),
             RepoError::Kdf(_) => Some("the key needs more memory than there is".into()),
             RepoError::Cancelled(_) | RepoError::Random(_) | RepoError::Compress(_) => None,

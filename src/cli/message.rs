@@ -323,8 +323,8 @@ pub(crate) struct DiffEntry {
     /// Of the data, in blocks of 4 KiB.
     pub(crate) bytes_zero_in_data: u64,
     pub(crate) bytes_zero: u64,
-    /// Slots of 4 MiB that it touches.
-    pub(crate) slots: u64,
+    /// Leaves of 4 MiB that it touches.
+    pub(crate) leaves: u64,
     /// Chunks of 64 KiB that it touches.
     pub(crate) chunks: u64,
     /// The first byte of the image that it touches.

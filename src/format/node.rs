@@ -2,17 +2,17 @@
 
 use super::FormatError;
 use super::wire::Reader;
-use crate::base::{BlobId, SLOT_SIZE};
+use crate::base::{BlobId, LEAF_SIZE};
 
 use super::record::ContentKind;
 
-const SLOT: u8 = 1;
+const LEAF: u8 = 1;
 const BRANCH: u8 = 2;
 const STREAM_LEAF: u8 = 3;
 const STREAM_BRANCH: u8 = 4;
 
 const BRANCH_WIDTH: u16 = 64;
-const SLOT_WIDTH_MAX: u16 = 1024;
+const LEAF_WIDTH_MAX: u16 = 1024;
 const LEVEL_MAX: u8 = 7;
 const STREAM_LEVEL_MAX: u8 = 15;
 const STREAM_CHUNK_MAX: u64 = 4 << 20;
@@ -20,16 +20,16 @@ const STREAM_CHUNK_MAX: u64 = 4 << 20;
 /// A node of a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Node {
-    /// Of an image: a slot (level 0) or a branch.
+    /// Of an image: a leaf (level 0) or a branch.
     Children(Children),
     /// Of a stream: a leaf (level 0) or a branch.
     Stream(StreamEntries),
 }
 
-/// The children of a slot or branch, by position. A missing one is all zeros.
+/// The children of a leaf or branch, by position. A missing one is all zeros.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Children {
-    /// 0 for a slot, whose children are chunks.
+    /// 0 for a leaf, whose children are chunks.
     pub level: u8,
     /// As many as a full node has; at least one exists.
     pub ids: Vec<Option<BlobId>>,
@@ -66,7 +66,7 @@ impl Children {
             reason = "a node has 1024 children at most"
         )]
         let width = self.ids.len() as u16;
-        out.extend_from_slice(&[if self.level == 0 { SLOT } else { BRANCH }, self.level]);
+        out.extend_from_slice(&[if self.level == 0 { LEAF } else { BRANCH }, self.level]);
         out.extend_from_slice(&width.to_le_bytes());
         for eight in self.ids.chunks(8) {
             let bits = eight
@@ -114,7 +114,7 @@ impl Node {
         let level = reader.u8()?;
         let count = reader.u16()?;
         let levels = match kind {
-            SLOT | STREAM_LEAF => 0..=0,
+            LEAF | STREAM_LEAF => 0..=0,
             BRANCH => 1..=LEVEL_MAX,
             STREAM_BRANCH => 1..=STREAM_LEVEL_MAX,
             _ => return Err(FormatError::BadValue("type of a node")),
@@ -123,7 +123,7 @@ impl Node {
             return Err(FormatError::BadValue("level of a node"));
         }
         let node = match kind {
-            SLOT | BRANCH => Self::Children(read_children(&mut reader, level, count)?),
+            LEAF | BRANCH => Self::Children(read_children(&mut reader, level, count)?),
             _ => Self::Stream(read_stream(&mut reader, level, count)?),
         };
         reader.end()?;
@@ -133,7 +133,7 @@ impl Node {
 
 fn read_children(reader: &mut Reader<'_>, level: u8, width: u16) -> Result<Children, FormatError> {
     let fits = match level {
-        0 => width.is_power_of_two() && width <= SLOT_WIDTH_MAX,
+        0 => width.is_power_of_two() && width <= LEAF_WIDTH_MAX,
         _ => width == BRANCH_WIDTH,
     };
     if !fits {
@@ -190,13 +190,13 @@ fn read_stream(
     Ok(StreamEntries { level, entries })
 }
 
-/// The level of the top node of an image of this size: the least `l` for which 64^l slots reach its end.
+/// The level of the top node of an image of this size: the least `l` for which 64^l leaves reach its end.
 #[must_use]
 pub fn image_levels(size: u64) -> u8 {
-    let slots = size.div_ceil(SLOT_SIZE).max(1);
+    let leaves = size.div_ceil(LEAF_SIZE).max(1);
     let mut level = 0;
     let mut span = 1u64;
-    while span < slots {
+    while span < leaves {
         span *= u64::from(BRANCH_WIDTH);
         level += 1;
     }

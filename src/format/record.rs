@@ -9,7 +9,7 @@ use super::json::{
     check_time, from_json, nullable, nullable_object, object, refuse_unknown_features, to_json,
 };
 use super::rbd::ImageDescription;
-use crate::base::{ChunkSize, ObjectHash, SLOT_SIZE};
+use crate::base::{ChunkSize, LEAF_SIZE, ObjectHash};
 
 /// One backup. Ids are in hexadecimal, times in RFC 3339.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,7 +68,7 @@ pub struct VolumeInfo {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", try_from = "String")]
 pub enum ContentKind {
-    /// On a fixed grid of slots and chunks.
+    /// On a fixed grid of leaves and chunks.
     Image,
     /// By content.
     Stream,
@@ -305,8 +305,8 @@ impl ByteString {
 }
 
 impl Content {
-    /// Large enough for anything, and such that rounding up to a slot does not overflow.
-    pub const SIZE_MAX: u64 = u64::MAX - SLOT_SIZE + 1;
+    /// Large enough for anything, and such that rounding up to a leaf does not overflow.
+    pub const SIZE_MAX: u64 = u64::MAX - LEAF_SIZE + 1;
 
     fn check(&self) -> Result<(), FormatError> {
         let chunk_size = u64::from(self.chunk_size);

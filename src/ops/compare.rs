@@ -1,7 +1,7 @@
 //! Which extents two backups do not have in common.
 
 use super::{Context, OpsError};
-use crate::base::SLOT_SIZE;
+use crate::base::LEAF_SIZE;
 use crate::format::ContentKind;
 use crate::repo::{Backup, BlobReader, Project, RepoError, Top, compare_trees};
 
@@ -66,7 +66,7 @@ pub fn compare(
     let mut open: Option<DifferentExtent> = None;
     compare_trees(&blobs, top(a), top(b), &mut |difference| {
         context.cancel.check()?;
-        let offset = difference.slot * SLOT_SIZE + difference.chunk as u64 * chunk_size;
+        let offset = difference.leaf * LEAF_SIZE + difference.chunk as u64 * chunk_size;
         let len = chunk_size.min(size.saturating_sub(offset));
         match &mut open {
             Some(extent) if extent.offset + extent.len == offset => extent.len += len,

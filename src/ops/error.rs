@@ -36,7 +36,7 @@ pub enum OpsError {
     #[error("backup {backup} is the last one of volume “{volume}”")]
     LastOfVolume { volume: String, backup: ObjectHash },
     #[error("another “forget” is removing what this one would keep of volume “{volume}”")]
-    Outrun { volume: String },
+    LostRace { volume: String },
     #[error("a prune deletes what this backup of volume “{volume}” relies on")]
     OutrunByPrune { volume: String },
     #[error("another prune is at work{}", on_host(host.as_deref()))]

@@ -37,7 +37,7 @@ pub use stats::{StatsReport, stats};
 use std::path::Path;
 
 use crate::base::{Cancel, Observer};
-use crate::repo::{Index, Journal, Project, RepoError};
+use crate::repo::{Index, Project, RepoError, UnindexedPacks};
 
 /// What records say of the program that made them.
 const TOOL: &str = concat!("cuttlebone ", env!("CARGO_PKG_VERSION"));
@@ -65,10 +65,10 @@ impl<'a> Context<'a> {
 }
 
 /// The journal beside an index, and the packs that an interrupted run left in it.
-fn journal(index: &Index<'_>) -> (Journal, Vec<crate::base::ObjectHash>) {
+fn journal(index: &Index<'_>) -> (UnindexedPacks, Vec<crate::base::ObjectHash>) {
     match index.state().ok().and_then(|state| state.path) {
-        Some(path) => Journal::open(&path.with_extension("pending")),
-        None => Journal::none(),
+        Some(path) => UnindexedPacks::open(&path.with_extension("pending")),
+        None => UnindexedPacks::none(),
     }
 }
 

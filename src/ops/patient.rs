@@ -7,13 +7,13 @@ use super::OpsError;
 use crate::base::Cancel;
 
 /// Waits for a source that has nothing for now, as long as nobody interrupts and somebody takes what comes.
-pub(super) struct Patient<'a, R> {
+pub(super) struct CancellableReader<'a, R> {
     source: R,
     cancel: &'a Cancel,
     hung_up: Option<&'a AtomicBool>,
 }
 
-impl<'a, R> Patient<'a, R> {
+impl<'a, R> CancellableReader<'a, R> {
     pub(super) fn new(source: R, cancel: &'a Cancel) -> Self {
         Self {
             source,
@@ -31,7 +31,7 @@ impl<'a, R> Patient<'a, R> {
     }
 }
 
-impl<R: Read> Read for Patient<'_, R> {
+impl<R: Read> Read for CancellableReader<'_, R> {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
         loop {
             match self.source.read(into) {

@@ -181,7 +181,7 @@ impl<'a> BlobReader<'a> {
             found => Ok::<_, RepoError>(found),
         };
         let found = match find()? {
-            None if self.index.look_again()? => find()?,
+            None if self.index.resync()? => find()?,
             found => found,
         };
         found.ok_or_else(|| missing(kind, id))
@@ -234,7 +234,7 @@ impl<'a> BlobReader<'a> {
         for round in 0..3 {
             let places = match round {
                 0 => self.index.find_all(id)?,
-                1 if self.index.look_again()? => self.index.find_all(id)?,
+                1 if self.index.resync()? => self.index.find_all(id)?,
                 1 => continue,
                 _ => self.index.find_anywhere(id)?,
             };

@@ -40,7 +40,7 @@ const DENSE: (usize, usize) = (45, 100);
 const STRIDE: u32 = 4;
 
 impl Compressor {
-    /// For this level, and for runs of up to a slot.
+    /// For this level, and for runs of up to a leaf.
     pub fn new(compression: Compression) -> std::io::Result<Self> {
         Self::for_runs(compression, RUN_PLAIN_MAX)
     }

@@ -1,4 +1,4 @@
-//! Copies of small objects on this host, so that few of them have to be read over a slow link.
+//! ObjectCache of small objects on this host, so that few of them have to be read over a slow link.
 //!
 //! Objects never change, and each is named by the hash of its bytes: a copy that has its hash is the object. What is in the
 //! store is for the store's listing to say, never for the copies. They are as encrypted as in the store.
@@ -25,7 +25,7 @@ const SIZE_KEPT: u64 = 512 << 20;
 pub(super) const NODE_PACK_MAX: u64 = 6 << 20;
 
 /// A directory of copies.
-pub(super) struct Copies {
+pub(super) struct ObjectCache {
     directory: PathBuf,
     /// Packs that were asked for, and whether there is a copy that had its hash when it was.
     packs: Mutex<HashMap<ObjectHash, Arc<OnceLock<bool>>>>,
@@ -33,7 +33,7 @@ pub(super) struct Copies {
     refused: AtomicBool,
 }
 
-impl Copies {
+impl ObjectCache {
     /// Those in this directory, which is made. Whatever fails, there is just nothing in it.
     pub(super) fn open(directory: PathBuf) -> Self {
         let made = make_private(&directory);
@@ -169,9 +169,9 @@ mod tests {
 
     use super::*;
 
-    fn opened() -> (tempfile::TempDir, Copies) {
+    fn opened() -> (tempfile::TempDir, ObjectCache) {
         let directory = tempfile::tempdir().unwrap();
-        let copies = Copies::open(directory.path().join("objects"));
+        let copies = ObjectCache::open(directory.path().join("objects"));
         (directory, copies)
     }
 
@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn a_directory_that_cannot_be_is_no_failure() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let copies = Copies::open(file.path().join("objects"));
+        let copies = ObjectCache::open(file.path().join("objects"));
         let (hash, bytes) = object(1);
         copies.put(hash, &[&bytes]);
         assert_eq!(copies.get(hash, 100), None);

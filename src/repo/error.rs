@@ -53,7 +53,7 @@ pub enum RepoError {
         found: u64,
     },
     #[error("a prune takes for garbage what this run relies on")]
-    Outrun,
+    LostRace,
     #[error("somebody removed the lease of this run while it was at work")]
     LeaseLost,
     #[error(transparent)]
@@ -103,7 +103,7 @@ pub enum ErrorKind {
     Unsupported,
     Cancelled,
     NotFound,
-    Outrun,
+    LostRace,
     Storage(storage::ErrorKind),
     Other,
 }
@@ -125,7 +125,7 @@ impl RepoError {
             Self::NoProject { .. } | Self::NoBackup { .. } | Self::NoKey { .. } => {
                 ErrorKind::NotFound
             }
-            Self::Outrun => ErrorKind::Outrun,
+            Self::LostRace => ErrorKind::LostRace,
             Self::Storage(error) => ErrorKind::Storage(error.kind),
             _ => ErrorKind::Other,
         }

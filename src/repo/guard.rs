@@ -31,7 +31,7 @@ pub struct Guard<'a> {
 }
 
 /// Nothing that the trees of this backup rely on is to be deleted. Needed to commit a record.
-pub struct Cleared {
+pub struct CommitPermit {
     lease: Arc<Lease>,
     /// The marks that were there: nothing that they name is used.
     marks: Vec<ObjectHash>,
@@ -39,11 +39,11 @@ pub struct Cleared {
     records: RefCell<Vec<ObjectHash>>,
 }
 
-impl Cleared {
+impl CommitPermit {
     /// Fails if this process was held up since: somebody may have taken it for dead.
     pub(super) fn stands(&self) -> Result<(), RepoError> {
         if self.lease.may_be_dead() {
-            return Err(RepoError::Outrun);
+            return Err(RepoError::LostRace);
         }
         Ok(())
     }
@@ -67,9 +67,9 @@ impl Cleared {
 }
 
 /// What a look around came to.
-pub enum Clearance {
+pub enum CommitCheck {
     /// The record may be committed, if that happens at once.
-    Cleared(Cleared),
+    Permitted(CommitPermit),
     /// Something was marked, or lost its name. The index now avoids it; the tree has to be made whole, and then
     /// asked again.
     Disturbed,
@@ -103,7 +103,7 @@ impl<'a> Guard<'a> {
             Some(cache) => Index::open_as_of(self.project, cache, observer, &self.segments)?,
             None => Index::in_memory(self.project, observer)?,
         };
-        index.avoid(self.first_marks.packs());
+        index.exclude(self.first_marks.packs());
         Ok(index)
     }
 
@@ -150,12 +150,12 @@ impl<'a> Guard<'a> {
     }
 
     /// Tells that these trees are about to be committed, then looks around.
-    pub fn clear(&mut self, index: &Index<'_>, tops: &[BlobId]) -> Result<Clearance, RepoError> {
+    pub fn clear(&mut self, index: &Index<'_>, tops: &[BlobId]) -> Result<CommitCheck, RepoError> {
         self.lease.intend(tops)?;
         self.look(index)
     }
 
-    fn look(&mut self, index: &Index<'_>) -> Result<Clearance, RepoError> {
+    fn look(&mut self, index: &Index<'_>) -> Result<CommitCheck, RepoError> {
         let marks = Marks::load(self.project)?;
         let lost = index.lost_since(&mut self.segments)?;
         let is_new = marks.names().any(|name| !self.marks.contains(&name));
@@ -168,7 +168,7 @@ impl<'a> Guard<'a> {
             let marks = marks.names().collect();
             let lease = Arc::clone(&self.lease);
             let records = RefCell::default();
-            return Ok(Clearance::Cleared(Cleared {
+            return Ok(CommitCheck::Permitted(CommitPermit {
                 lease,
                 marks,
                 records,
@@ -176,10 +176,10 @@ impl<'a> Guard<'a> {
         }
         // From here on this is what counts.
         self.marks = marks.names().collect();
-        index.avoid(marks.packs());
-        index.avoid(lost.into_iter().flatten());
-        index.believe_only_what_is_there()?;
-        Ok(Clearance::Disturbed)
+        index.exclude(marks.packs());
+        index.exclude(lost.into_iter().flatten());
+        index.require_present()?;
+        Ok(CommitCheck::Disturbed)
     }
 
     /// After the commit: whether the clearance may have run out before the record was there, since this process

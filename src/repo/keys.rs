@@ -67,7 +67,7 @@ pub struct KeySummary {
 }
 
 /// Seals `secret` for a password and stores the slot.
-pub(super) fn store_slot(
+pub(super) fn store_leaf(
     objects: &Objects,
     scope: KeyScope,
     secret: &Secret,
@@ -109,7 +109,7 @@ pub(super) fn store_slot(
 }
 
 /// The slots of a scope: all that can be read. Damaged ones are said and passed over.
-pub(super) fn read_slots(
+pub(super) fn read_leaves(
     objects: &Objects,
     scope: KeyScope,
     observer: &dyn Observer,

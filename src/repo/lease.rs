@@ -19,12 +19,12 @@ use crate::crypto::{SealKey, random};
 use crate::format::{LeaseBody, Magic, ProcessId};
 
 /// A lease is put again after this time.
-const BEAT: Duration = Duration::from_secs(30);
+const RENEW_EVERY: Duration = Duration::from_secs(30);
 /// One that is older than this, by the store's clock, is dead.
-const LIFE: Duration = Duration::from_mins(10);
+const TTL: Duration = Duration::from_mins(10);
 /// So much earlier than a lease makes it out its work may have begun: its put may have taken half its life, and the store's
 /// clock have been set ahead by a whole one since.
-const LEEWAY: Duration = Duration::from_mins(15);
+const CLOCK_SLACK: Duration = Duration::from_mins(15);
 
 /// What a process does in a project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,14 +142,14 @@ impl Lease {
                 lapsed: false,
             }),
         });
-        held.beat(|_| {})?;
+        held.renew(|_| {})?;
         let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
         let beating = {
             let held = Arc::clone(&held);
             thread::spawn(move || {
-                while stopped.recv_timeout(BEAT) == Err(RecvTimeoutError::Timeout) {
+                while stopped.recv_timeout(RENEW_EVERY) == Err(RecvTimeoutError::Timeout) {
                     // Whoever relies on it asks whether it is fresh.
-                    let _ = held.beat(|_| {});
+                    let _ = held.renew(|_| {});
                 }
             })
         };
@@ -163,7 +163,7 @@ impl Lease {
     /// Tells that this run relies on these packs, too, though nothing names them. Durable when it returns.
     pub fn rely_on(&self, packs: &[ObjectHash]) -> Result<(), RepoError> {
         let packs: Vec<_> = packs.iter().map(ToString::to_string).collect();
-        self.held.beat(|body| {
+        self.held.renew(|body| {
             body.packs.extend(packs);
             body.packs.sort_unstable();
             body.packs.dedup();
@@ -173,7 +173,7 @@ impl Lease {
     /// Tells that these trees are about to be committed. Durable when it returns.
     pub fn intend(&self, tops: &[BlobId]) -> Result<(), RepoError> {
         let tops = tops.iter().map(ToString::to_string).collect();
-        self.held.beat(|body| body.tops = tops)
+        self.held.renew(|body| body.tops = tops)
     }
 
     /// Whether somebody may take it for dead, or has done so since [`has_lapsed`](Self::has_lapsed) was asked.
@@ -192,7 +192,7 @@ impl Lease {
     }
 
     /// Removes a lease whose holder is dead.
-    pub fn bury(project: &Project, dead: &OtherLease) -> Result<(), RepoError> {
+    pub fn remove_dead(project: &Project, dead: &OtherLease) -> Result<(), RepoError> {
         project
             .objects
             .delete(ObjectRef::Lease(project.id, dead.id))
@@ -205,7 +205,7 @@ impl Leases {
     pub fn load(project: &Project, own: Option<&Lease>) -> Result<Self, RepoError> {
         let own = match own {
             Some(own) => {
-                own.held.beat(|_| {})?;
+                own.held.renew(|_| {})?;
                 Some(own.held.state().id)
             }
             None => None,
@@ -235,7 +235,7 @@ impl Leases {
             match read(project, id) {
                 Ok(body) => others.push(other(id, body, modified, age)),
                 Err(e) if is_missing(&e) => {} // given up since it was listed
-                Err(RepoError::Damaged { .. }) if age >= LIFE => {
+                Err(RepoError::Damaged { .. }) if age >= TTL => {
                     others.push(other(id, nobody(), modified, age));
                 }
                 Err(e) => return Err(e),
@@ -271,7 +271,7 @@ impl Held {
     }
 
     /// Puts it again.
-    fn beat(&self, change: impl FnOnce(&mut LeaseBody)) -> Result<(), RepoError> {
+    fn renew(&self, change: impl FnOnce(&mut LeaseBody)) -> Result<(), RepoError> {
         let mut state = self.state();
         change(&mut state.body);
         let time = now();
@@ -311,14 +311,14 @@ fn read(project: &Project, id: LeaseId) -> Result<LeaseBody, RepoError> {
 
 fn other(id: LeaseId, body: LeaseBody, modified: SystemTime, age: Duration) -> OtherLease {
     let gone = body.process.as_ref().is_some_and(is_gone);
-    let running = Duration::from_secs(body.running_seconds).saturating_add(LEEWAY);
+    let running = Duration::from_secs(body.running_seconds).saturating_add(CLOCK_SLACK);
     OtherLease {
         id,
         work: body.work,
         host: body.host,
         age,
         begun: modified.checked_sub(running).unwrap_or(modified),
-        alive: age < LIFE && !gone,
+        alive: age < TTL && !gone,
         packs: body.packs.iter().filter_map(|id| id.parse().ok()).collect(),
         tops: body.tops.iter().filter_map(|id| id.parse().ok()).collect(),
     }
@@ -340,7 +340,7 @@ fn nobody() -> LeaseBody {
 
 /// Whether something that was done then is so long ago that a lease from then may pass for dead soon.
 pub(super) fn is_late(then: Duration) -> bool {
-    now().saturating_sub(then) >= LIFE / 2
+    now().saturating_sub(then) >= TTL / 2
 }
 
 /// Time that also passes while the machine sleeps, since it was started.

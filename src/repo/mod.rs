@@ -28,7 +28,7 @@ pub use blobs::{BlobReader, Opener};
 pub use codec::{Compression, Compressor};
 pub use error::{Damage, ErrorKind, RepoError};
 pub use fetch::{ChunkFetcher, fetch_nodes};
-pub use guard::{Clearance, Cleared, Guard};
+pub use guard::{CommitCheck, CommitPermit, Guard};
 pub use index::{Cache, CacheState, Index, Location, PlacedRun, Rewritten};
 pub use keys::{KeyScope, KeySummary, NewKey};
 pub use layout::ObjectRef;
@@ -37,10 +37,10 @@ pub use marks::{Mark, Marks};
 pub use objects::Objects;
 pub use open::{InitOptions, Locked, Project, Repository};
 pub use packs::{
-    IndexStored, Journal, PackTargets, Packer, PackerOptions, PackerReport, RunLen, Sealed,
-    listing_of, read_listing,
+    IndexStored, PackSizes, PackWorker, Packer, PackerOptions, PackerReport, RunLen,
+    UnindexedPacks, listing_of, read_listing,
 };
-pub use reader::{ChunkRef, ImageReader, any_chunk, count_chunks, slot_chunks};
+pub use reader::{ChunkRef, ImageReader, any_chunk, count_chunks, leaf_chunks};
 pub use records::{Backup, Records};
 pub use tombstones::{Forgotten, TombstoneStored, Tombstones};
 pub use tree::{

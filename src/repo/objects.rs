@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::codec::{Compression, Compressor, Decompressor};
-use super::copies::{Copies, NODE_PACK_MAX};
+use super::copies::{NODE_PACK_MAX, ObjectCache};
 use super::error::{Damage, RepoError};
 use super::layout::ObjectRef;
 use crate::base::{Notice, ObjectHash, Observer, ProjectId};
@@ -16,7 +16,7 @@ use crate::storage::{Backend, ErrorKind, Listed, Name, StorageError};
 pub struct Objects {
     backend: Arc<dyn Backend>,
     /// What this host keeps of them.
-    copies: Option<Arc<Copies>>,
+    copies: Option<Arc<ObjectCache>>,
 }
 
 /// Slack over the plain limit of a sealed object: header, nonce, payload fields, tag.
@@ -33,7 +33,7 @@ impl Objects {
     }
 
     /// The same, but what this host has a copy of is not read from the store; or all is, without copies.
-    pub(super) fn with_copies(&self, copies: Option<Copies>) -> Self {
+    pub(super) fn with_copies(&self, copies: Option<ObjectCache>) -> Self {
         Self {
             backend: Arc::clone(&self.backend),
             copies: copies.map(Arc::new),
@@ -41,7 +41,7 @@ impl Objects {
     }
 
     /// Where copies of such an object are kept, if they are.
-    fn copies_of(&self, object: ObjectRef) -> Option<&Copies> {
+    fn copies_of(&self, object: ObjectRef) -> Option<&ObjectCache> {
         match object {
             ObjectRef::Backup(..) | ObjectRef::Tombstone(..) => self.copies.as_deref(),
             _ => None,

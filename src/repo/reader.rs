@@ -6,7 +6,7 @@ use super::blobs::BlobReader;
 use super::error::RepoError;
 use super::records::Backup;
 use super::tree::{NodeReader, Top, children, entries, misplaced};
-use crate::base::{BlobId, SLOT_SIZE};
+use crate::base::{BlobId, LEAF_SIZE};
 use crate::format::{ContentKind, Node};
 
 /// A chunk in its place.
@@ -120,7 +120,7 @@ impl<'a> ImageReader<'a> {
             let ids = &children(&read, node.level)?.ids;
             let span = match node.level {
                 0 => content.chunk_size.into(),
-                level => SLOT_SIZE * 64u64.pow(u32::from(level) - 1),
+                level => LEAF_SIZE * 64u64.pow(u32::from(level) - 1),
             };
             let number = usize::try_from(last / span).unwrap_or(usize::MAX) % ids.len();
             if ids[number + 1..].iter().any(Option::is_some) {
@@ -137,7 +137,7 @@ impl<'a> ImageReader<'a> {
         Ok(())
     }
 
-    /// Walks an image's subtree whose first slot is `first`.
+    /// Walks an image's subtree whose first leaf is `first`.
     fn image(
         &self,
         node: &Top,
@@ -153,12 +153,12 @@ impl<'a> ImageReader<'a> {
         let content = &self.backup.record.content;
         if node.level == 0 {
             let chunk_size = content.chunk_size;
-            if ids.len() as u64 * u64::from(chunk_size) != SLOT_SIZE {
+            if ids.len() as u64 * u64::from(chunk_size) != LEAF_SIZE {
                 return Err(misplaced());
             }
             for (number, id) in (0..).zip(ids) {
                 let Some(id) = *id else { continue };
-                let offset = first * SLOT_SIZE + number * u64::from(chunk_size);
+                let offset = first * LEAF_SIZE + number * u64::from(chunk_size);
                 let left = content.size.checked_sub(offset).filter(|left| *left > 0);
                 let left = left.ok_or_else(misplaced)?;
                 each(ChunkRef::new(offset, left, chunk_size, id))?;
@@ -168,7 +168,7 @@ impl<'a> ImageReader<'a> {
         let span = 64u64.pow(u32::from(node.level) - 1);
         for (number, id) in (0..).zip(ids) {
             let first = first + number * span;
-            if id.is_some() && first * SLOT_SIZE >= content.size {
+            if id.is_some() && first * LEAF_SIZE >= content.size {
                 return Err(misplaced());
             }
             self.image(
@@ -232,21 +232,21 @@ impl<'a> ImageReader<'a> {
     }
 }
 
-/// The chunks of one slot of an image, without a walk over the others; all zeros if the tree ends before.
-pub fn slot_chunks(
+/// The chunks of one leaf of an image, without a walk over the others; all zeros if the tree ends before.
+pub fn leaf_chunks(
     nodes: &impl NodeReader,
     top: Top,
-    slot: u64,
+    leaf: u64,
     width: usize,
 ) -> Result<Vec<Option<BlobId>>, RepoError> {
     let mut node = top;
-    if slot >> (6 * u32::from(top.level)) > 0 {
+    if leaf >> (6 * u32::from(top.level)) > 0 {
         node.id = None;
     }
     while let (Some(id), 1..) = (node.id, node.level) {
         let read = nodes.read(&id)?;
         let below = node.level - 1;
-        let number = (slot >> (6 * u32::from(below))) % 64;
+        let number = (leaf >> (6 * u32::from(below))) % 64;
         node = Top {
             id: children(&read, node.level)?.ids[number as usize],
             level: below,
@@ -256,29 +256,29 @@ pub fn slot_chunks(
         return Ok(vec![None; width]);
     };
     match &*nodes.read(&id)? {
-        Node::Children(slot) if slot.level == 0 && slot.ids.len() == width => Ok(slot.ids.clone()),
+        Node::Children(leaf) if leaf.level == 0 && leaf.ids.len() == width => Ok(leaf.ids.clone()),
         _ => Err(misplaced()),
     }
 }
 
-/// How many chunks of an image that are not zero lie in these slots. Only subtrees with such chunks are entered.
+/// How many chunks of an image that are not zero lie in these leaves. Only subtrees with such chunks are entered.
 pub fn count_chunks(
     nodes: &impl NodeReader,
     top: Top,
-    slots: &Range<u64>,
+    leaves: &Range<u64>,
 ) -> Result<u64, RepoError> {
-    count_below(nodes, top, 0, slots)
+    count_below(nodes, top, 0, leaves)
 }
 
-/// The same of a subtree whose first slot is `first`.
+/// The same of a subtree whose first leaf is `first`.
 fn count_below(
     nodes: &impl NodeReader,
     top: Top,
     first: u64,
-    slots: &Range<u64>,
+    leaves: &Range<u64>,
 ) -> Result<u64, RepoError> {
     let span = 64u64.pow(u32::from(top.level));
-    let (Some(id), true) = (top.id, first < slots.end && slots.start < first + span) else {
+    let (Some(id), true) = (top.id, first < leaves.end && leaves.start < first + span) else {
         return Ok(0);
     };
     let read = nodes.read(&id)?;
@@ -289,19 +289,19 @@ fn count_below(
     let mut count = 0;
     for (number, id) in (0..).zip(ids) {
         let child = Top { id: *id, level };
-        count += count_below(nodes, child, first + number * (span / 64), slots)?;
+        count += count_below(nodes, child, first + number * (span / 64), leaves)?;
     }
     Ok(count)
 }
 
-/// A chunk of an image that is not zero, as its slot and its number there; none if all are zeros. At each
+/// A chunk of an image that is not zero, as its leaf and its number there; none if all are zeros. At each
 /// node `pick` is given the number of children that are there, at least one, and says which to take.
 pub fn any_chunk(
     nodes: &impl NodeReader,
     top: Top,
     mut pick: impl FnMut(usize) -> Result<usize, RepoError>,
 ) -> Result<Option<(u64, usize)>, RepoError> {
-    let (mut node, mut slot) = (top, 0);
+    let (mut node, mut leaf) = (top, 0);
     while let Some(id) = node.id {
         let read = nodes.read(&id)?;
         let children = children(&read, node.level)?;
@@ -310,9 +310,9 @@ pub fn any_chunk(
         let picked = pick(there.len())?;
         let (number, id) = *there.get(picked).ok_or_else(misplaced)?;
         if node.level == 0 {
-            return Ok(Some((slot, number)));
+            return Ok(Some((leaf, number)));
         }
-        slot = slot * 64 + number as u64;
+        leaf = leaf * 64 + number as u64;
         node = Top {
             id: *id,
             level: node.level - 1,

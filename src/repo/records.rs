@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 
 use super::error::{Damage, RepoError};
-use super::guard::Cleared;
+use super::guard::CommitPermit;
 use super::layout::ObjectRef;
 use super::objects::is_missing;
 use super::open::Project;
@@ -228,7 +228,7 @@ impl Records {
         project: &Project,
         record: &BackupRecord,
         _: &IndexStored,
-        cleared: &Cleared,
+        cleared: &CommitPermit,
     ) -> Result<ObjectHash, RepoError> {
         let object = |hash| {
             cleared.note(hash);

@@ -7,7 +7,7 @@ use super::{Cluster, Random, file};
 use crate::rbd::{apply, stream};
 use crate::volume::noise;
 
-/// No image is larger, in bytes: two slots and a bit of another.
+/// No image is larger, in bytes: two leaves and a bit of another.
 const SIZE_MAX: u64 = 9_000_000;
 
 /// An image, and the bytes that it must have.

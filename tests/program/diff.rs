@@ -28,7 +28,7 @@ fn a_diff_can_be_looked_into() {
         "Size     6.0 MiB (6291456 bytes)\n",
         "Data     4.6 KiB (4685 bytes), 3 extents\n",
         "Zeros    100.0 KiB (102427 bytes), 4 extents\n",
-        "2 slots of 4 MiB, 7 chunks of 64 KiB; bytes 0 to 5902335\n",
+        "2 leaves of 4 MiB, 7 chunks of 64 KiB; bytes 0 to 5902335\n",
         "version 1, 4.7 KiB (4848 bytes)\n  whole\n",
     ] {
         assert!(told.contains(expected), "{expected:?} is not in\n{told}");

@@ -116,11 +116,11 @@ fn ingest(
     ran
 }
 
-/// Every second byte of some slots on its own: as many extents as there can be.
+/// Every second byte of some leaves on its own: as many extents as there can be.
 #[test]
 fn a_diff_in_crumbs_takes_no_more_memory_than_another() {
-    const SLOTS: u64 = 3;
-    const SLOT: u64 = 4 * MIB;
+    const LEAVES: u64 = 3;
+    const LEAF: u64 = 4 * MIB;
     let _alone = ALONE.lock();
     let world = World::new();
     let number = |value: u64| value.to_le_bytes();
@@ -132,7 +132,7 @@ fn a_diff_in_crumbs_takes_no_more_memory_than_another() {
     let crumbs = move |pipe: &mut dyn Write| {
         pipe.write_all(b"rbd diff v1\nf\x01\0\0\0at\x01\0\0\0bs")?;
         pipe.write_all(&number(TIB))?;
-        for at in (0..SLOTS * SLOT).step_by(2) {
+        for at in (0..LEAVES * LEAF).step_by(2) {
             let mut record = [b'w'; 18];
             record[1..9].copy_from_slice(&number(at));
             record[9..17].copy_from_slice(&number(1));
@@ -149,7 +149,7 @@ fn a_diff_in_crumbs_takes_no_more_memory_than_another() {
     let mut front = vec![0; 8];
     File::open(&file)
         .unwrap()
-        .read_exact_at(&mut front, SLOTS * SLOT - 6)
+        .read_exact_at(&mut front, LEAVES * LEAF - 6)
         .unwrap();
     assert_eq!(front, b"w\0w\0w\0\0\0");
 }

@@ -64,7 +64,7 @@ fn by_hand((header, extents): &Diff) -> DiffSummary {
         data: total(ExtentKind::Data),
         zeros_in_data: zeros,
         zeros: total(ExtentKind::Zero),
-        slots: touched(4 << 20),
+        leaves: touched(4 << 20),
         chunks: touched(64 << 10),
         first: extents.first().map(|(e, _)| e.offset),
         end: extents.last().map_or(0, |(e, _)| e.end()),

@@ -1,36 +1,36 @@
-//! Copies on the host: fewer questions to the store, and the same answers.
+//! ObjectCache on the host: fewer questions to the store, and the same answers.
 
 use std::fs;
 use std::path::PathBuf;
 
 use cuttlebone::base::ObjectHash;
-use cuttlebone::repo::{Cache, ObjectRef, PackTargets};
+use cuttlebone::repo::{Cache, ObjectRef, PackSizes};
 use cuttlebone::storage::{Backend, Call, FaultBackend, MemoryBackend};
 
-use super::{BLOCK, CHUNK, Host, House, Image, SLOT, noise, options};
+use super::{BLOCK, CHUNK, Host, Image, LEAF, TestRepo, noise, options};
 
 /// The repository as seen from this host, where copies are kept.
-fn far(host: &Host, store: impl Backend + 'static) -> House {
-    let mut house = House::open(store, &host.heard).unwrap();
-    house.project.keep_copies(host.cache.as_ref().unwrap());
-    house
+fn far(host: &Host, store: impl Backend + 'static) -> TestRepo {
+    let mut test_repo = TestRepo::open(store, &host.heard).unwrap();
+    test_repo.project.keep_copies(host.cache.as_ref().unwrap());
+    test_repo
 }
 
 fn new_store() -> MemoryBackend {
     let store = MemoryBackend::new();
-    House::init(store.clone(), CHUNK).unwrap();
+    TestRepo::init(store.clone(), CHUNK).unwrap();
     store
 }
 
 fn image() -> Image {
-    (0..20).fold(Image::new(64 * SLOT), |image, n| {
-        image.with(n * 3 * SLOT + 9 * BLOCK, &noise(n, 2 * CHUNK))
+    (0..20).fold(Image::new(64 * LEAF), |image, n| {
+        image.with(n * 3 * LEAF + 9 * BLOCK, &noise(n, 2 * CHUNK))
     })
 }
 
 /// The files of the copies.
-fn copies(host: &Host, house: &House) -> Vec<PathBuf> {
-    let cache = Cache::new(&house.project, host.cache.as_ref().unwrap());
+fn copies(host: &Host, test_repo: &TestRepo) -> Vec<PathBuf> {
+    let cache = Cache::new(&test_repo.project, host.cache.as_ref().unwrap());
     let listed = fs::read_dir(cache.path().join("objects")).unwrap();
     listed.map(|entry| entry.unwrap().path()).collect()
 }
@@ -48,20 +48,20 @@ fn is_whole(path: &PathBuf) -> bool {
 /// What an incremental backup of a large image asks the store, from opening the repository on.
 fn calls_of_a_backup(with_copies: bool) -> Vec<Call> {
     let store = FaultBackend::new();
-    House::init(store.clone(), CHUNK).unwrap();
+    TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::with_cache();
     let back_up = |image: &Image| {
-        let house = if with_copies {
+        let test_repo = if with_copies {
             far(&host, store.clone())
         } else {
-            House::open(store.clone(), &host.heard).unwrap()
+            TestRepo::open(store.clone(), &host.heard).unwrap()
         };
         let mut options = options("disk");
-        options.pack_targets = PackTargets::default();
-        host.run(&house, host.image(image).unwrap(), &options)
+        options.pack_targets = PackSizes::default();
+        host.run(&test_repo, host.image(image).unwrap(), &options)
             .unwrap()
     };
-    let place = |n: u64| n * 655 * SLOT;
+    let place = |n: u64| n * 655 * LEAF;
     let mut image = Image::new(1 << 40);
     for n in 0..400 {
         image.write(place(n), &noise(n, 4096));
@@ -74,8 +74,8 @@ fn calls_of_a_backup(with_copies: bool) -> Vec<Call> {
     let made = back_up(&image);
     let log = store.take_log();
     assert_eq!(made.chunks_new, 100);
-    let house = House::open(store, &host.heard).unwrap();
-    let restored = host.restore_image(&house, &house.backup(made.id));
+    let test_repo = TestRepo::open(store, &host.heard).unwrap();
+    let restored = host.restore_image(&test_repo, &test_repo.backup(made.id));
     assert!(restored.unwrap() == image);
     log
 }
@@ -101,28 +101,28 @@ fn what_comes_out_is_the_same() {
         .back_up(&far(&first, store.clone()), "disk", &image)
         .unwrap();
     for n in 0..3 {
-        image.write(n * 5 * SLOT, &noise(100 + n, CHUNK));
-        let beside = House::open(store.copy(), &plain.heard).unwrap();
+        image.write(n * 5 * LEAF, &noise(100 + n, CHUNK));
+        let beside = TestRepo::open(store.copy(), &plain.heard).unwrap();
         let without = plain.back_up(&beside, "disk", &image).unwrap();
         // In turns, so that each finds what the other has stored.
         for host in [&second, &first] {
-            let house = far(host, store.clone());
-            let made = host.back_up(&house, "disk", &image).unwrap();
+            let test_repo = far(host, store.clone());
+            let made = host.back_up(&test_repo, "disk", &image).unwrap();
             if std::ptr::eq(host, &raw const second) {
                 assert_eq!(made.chunks_new, without.chunks_new);
             }
-            for (reader, house) in [
+            for (reader, test_repo) in [
                 (&first, far(&first, store.clone())),
                 (&second, far(&second, store.clone())),
-                (&plain, House::open(store.clone(), &plain.heard).unwrap()),
+                (&plain, TestRepo::open(store.clone(), &plain.heard).unwrap()),
             ] {
-                let newest = house.backups().pop().unwrap();
+                let newest = test_repo.backups().pop().unwrap();
                 assert_eq!(newest.id, made.id);
-                assert!(reader.restore_image(&house, &newest).unwrap() == image);
+                assert!(reader.restore_image(&test_repo, &newest).unwrap() == image);
             }
         }
     }
-    plain.check_clean(&House::open(store, &plain.heard).unwrap(), "in turns");
+    plain.check_clean(&TestRepo::open(store, &plain.heard).unwrap(), "in turns");
 }
 
 #[test]
@@ -146,16 +146,16 @@ fn a_copy_that_is_spoiled_is_mended() {
     let mut image = image();
     for (n, (how, spoil)) in (0..).zip(spoilers) {
         let host = Host::with_cache();
-        image.write(n * 2 * SLOT, &noise(200 + n, CHUNK));
-        let house = far(&host, store.clone());
-        host.back_up(&house, "disk", &image).unwrap();
-        let records: Vec<_> = house.backups().iter().map(|backup| backup.id).collect();
-        let files = copies(&host, &house);
+        image.write(n * 2 * LEAF, &noise(200 + n, CHUNK));
+        let test_repo = far(&host, store.clone());
+        host.back_up(&test_repo, "disk", &image).unwrap();
+        let records: Vec<_> = test_repo.backups().iter().map(|backup| backup.id).collect();
+        let files = copies(&host, &test_repo);
         assert!(files.iter().all(is_whole) && files.len() > records.len());
         files.iter().for_each(spoil);
 
-        let house = far(&host, store.clone());
-        let backups = house.backups();
+        let test_repo = far(&host, store.clone());
+        let backups = test_repo.backups();
         assert!(
             backups
                 .iter()
@@ -164,18 +164,18 @@ fn a_copy_that_is_spoiled_is_mended() {
         );
         let newest = backups.last().unwrap();
         assert!(
-            host.restore_image(&house, newest).unwrap() == image,
+            host.restore_image(&test_repo, newest).unwrap() == image,
             "{how}"
         );
-        let files = copies(&host, &house);
+        let files = copies(&host, &test_repo);
         let whole: Vec<_> = files.iter().filter(|path| is_whole(path)).collect();
         let whole: Vec<_> = whole.into_iter().map(|path| hash_of(path)).collect();
         assert!(records.iter().all(|record| whole.contains(record)), "{how}");
         assert!(whole.len() > records.len(), "{how}: no node pack");
 
-        image.write(40 * SLOT, &noise(300 + n, CHUNK));
-        host.back_up(&house, "disk", &image).unwrap();
-        host.check_clean(&house, how);
+        image.write(40 * LEAF, &noise(300 + n, CHUNK));
+        host.back_up(&test_repo, "disk", &image).unwrap();
+        host.check_clean(&test_repo, how);
     }
 }
 
@@ -183,20 +183,20 @@ fn a_copy_that_is_spoiled_is_mended() {
 fn the_store_says_what_there_is() {
     let store = new_store();
     let host = Host::with_cache();
-    let house = far(&host, store.clone());
-    let made = host.back_up(&house, "disk", &image()).unwrap();
+    let test_repo = far(&host, store.clone());
+    let made = host.back_up(&test_repo, "disk", &image()).unwrap();
     let kept = host
-        .back_up_stream(&house, "pipe", &noise(1, CHUNK))
+        .back_up_stream(&test_repo, "pipe", &noise(1, CHUNK))
         .unwrap();
-    let object = ObjectRef::Backup(house.project.id, made.id);
+    let object = ObjectRef::Backup(test_repo.project.id, made.id);
     store.delete(&object.name()).unwrap();
     assert!(
-        copies(&host, &house)
+        copies(&host, &test_repo)
             .iter()
             .any(|path| hash_of(path) == made.id)
     );
-    for house in [house, far(&host, store)] {
-        let left: Vec<_> = house.backups().iter().map(|backup| backup.id).collect();
+    for test_repo in [test_repo, far(&host, store)] {
+        let left: Vec<_> = test_repo.backups().iter().map(|backup| backup.id).collect();
         assert_eq!(left, [kept.id]);
     }
 }
@@ -205,16 +205,16 @@ fn the_store_says_what_there_is() {
 fn what_is_deleted_here_leaves_no_copy() {
     let store = new_store();
     let host = Host::with_cache();
-    let house = far(&host, store);
-    let made = host.back_up(&house, "disk", &image()).unwrap();
-    let object = ObjectRef::Backup(house.project.id, made.id);
+    let test_repo = far(&host, store);
+    let made = host.back_up(&test_repo, "disk", &image()).unwrap();
+    let object = ObjectRef::Backup(test_repo.project.id, made.id);
     let has_copy = || {
-        copies(&host, &house)
+        copies(&host, &test_repo)
             .iter()
             .any(|path| hash_of(path) == made.id)
     };
     assert!(has_copy());
-    house.project.objects.delete(object).unwrap();
+    test_repo.project.objects.delete(object).unwrap();
     assert!(!has_copy());
 }
 
@@ -222,13 +222,13 @@ fn what_is_deleted_here_leaves_no_copy() {
 fn a_check_asks_the_store_itself() {
     let store = new_store();
     let host = Host::with_cache();
-    let house = far(&host, store.clone());
-    host.back_up(&house, "disk", &image()).unwrap();
-    for object in copies(&host, &house).iter().map(|path| hash_of(path)) {
+    let test_repo = far(&host, store.clone());
+    host.back_up(&test_repo, "disk", &image()).unwrap();
+    for object in copies(&host, &test_repo).iter().map(|path| hash_of(path)) {
         let copied = store.copy();
         let names = [
-            ObjectRef::Backup(house.project.id, object).name(),
-            ObjectRef::Pack(house.project.id, object).name(),
+            ObjectRef::Backup(test_repo.project.id, object).name(),
+            ObjectRef::Pack(test_repo.project.id, object).name(),
         ];
         let found = names.iter().find_map(|name| {
             let bytes = copied.get(name, u64::MAX).ok()?;
@@ -238,9 +238,9 @@ fn a_check_asks_the_store_itself() {
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
         copied.put(name, &[&bytes]).unwrap();
-        let house = far(&host, copied);
-        assert_eq!(house.backups().len(), 1, "a copy is read");
-        let (report, _) = host.check(&house, true);
+        let test_repo = far(&host, copied);
+        assert_eq!(test_repo.backups().len(), 1, "a copy is read");
+        let (report, _) = host.check(&test_repo, true);
         assert!(report.errors > 0, "{name}");
     }
 }

@@ -12,7 +12,7 @@ use cuttlebone::repo::{Backup, ErrorKind};
 use cuttlebone::storage::{Backend, ErrorKind as Failure, Fault, FaultBackend, Moment, Plan};
 
 use super::sweep::{Work, deaths, failures, lose_each_write, sweep};
-use super::{CHUNK, Host, House, Image, KIB, SLOT, noise, options};
+use super::{CHUNK, Host, Image, KIB, LEAF, TestRepo, noise, options};
 
 /// What the volumes hold, before and after a day.
 struct Days {
@@ -24,20 +24,20 @@ struct Days {
 impl Days {
     fn new() -> Self {
         let chunk = CHUNK as u64;
-        let first = Image::new(5 * SLOT + 1000)
+        let first = Image::new(5 * LEAF + 1000)
             .with(0, &noise(1, 2 * CHUNK))
-            .with(SLOT, &noise(2, 2 * CHUNK))
-            .with(3 * SLOT, &noise(3, CHUNK))
-            .with(5 * SLOT, &noise(4, 1000));
+            .with(LEAF, &noise(2, 2 * CHUNK))
+            .with(3 * LEAF, &noise(3, CHUNK))
+            .with(5 * LEAF, &noise(4, 1000));
         let second = first
             .clone()
-            // Changed, zeroed, new in a slot that was there, new in one that was not, what another has.
+            // Changed, zeroed, new in a leaf that was there, new in one that was not, what another has.
             .with(chunk, &noise(5, 2 * CHUNK))
-            .with(SLOT, &vec![0; CHUNK])
-            .with(SLOT + 9 * chunk, &noise(6, 2 * CHUNK))
-            .with(2 * SLOT, &noise(7, 2 * CHUNK))
-            .with(3 * SLOT, &vec![0; CHUNK])
-            .with(4 * SLOT, &noise(1, CHUNK));
+            .with(LEAF, &vec![0; CHUNK])
+            .with(LEAF + 9 * chunk, &noise(6, 2 * CHUNK))
+            .with(2 * LEAF, &noise(7, 2 * CHUNK))
+            .with(3 * LEAF, &vec![0; CHUNK])
+            .with(4 * LEAF, &noise(1, CHUNK));
         Self {
             first,
             second,
@@ -52,29 +52,34 @@ impl Work for Days {
     const MADE: usize = 2;
     const AGAIN: bool = true;
 
-    fn prepare(&self, host: &Host, house: &House) {
-        host.back_up(house, "disk", &self.first).unwrap();
+    fn prepare(&self, host: &Host, test_repo: &TestRepo) {
+        host.back_up(test_repo, "disk", &self.first).unwrap();
     }
 
-    fn run(&self, host: &Host, house: &House) -> Result<u64, OpsError> {
-        let image = host.back_up(house, "disk", &self.second)?;
-        let stream = host.back_up_stream(house, "dump", &self.stream)?;
+    fn run(&self, host: &Host, test_repo: &TestRepo) -> Result<u64, OpsError> {
+        let image = host.back_up(test_repo, "disk", &self.second)?;
+        let stream = host.back_up_stream(test_repo, "dump", &self.stream)?;
         Ok(image.chunks_new + stream.chunks_new)
     }
 
-    fn mend(&self, host: &Host, house: &House) -> Result<(), OpsError> {
-        host.back_up_again(house, "disk", &self.second)?;
-        host.back_up_stream_again(house, "dump", &self.stream)?;
+    fn mend(&self, host: &Host, test_repo: &TestRepo) -> Result<(), OpsError> {
+        host.back_up_again(test_repo, "disk", &self.second)?;
+        host.back_up_stream_again(test_repo, "dump", &self.stream)?;
         Ok(())
     }
 
-    fn restores(&self, host: &Host, house: &House, backup: &Backup) -> Result<bool, OpsError> {
+    fn restores(
+        &self,
+        host: &Host,
+        test_repo: &TestRepo,
+        backup: &Backup,
+    ) -> Result<bool, OpsError> {
         Ok(match backup.record.content.kind {
             ContentKind::Image => {
-                let image = host.restore_image(house, backup)?;
+                let image = host.restore_image(test_repo, backup)?;
                 image == self.first || image == self.second
             }
-            ContentKind::Stream => host.restore(house, backup)? == self.stream,
+            ContentKind::Stream => host.restore(test_repo, backup)? == self.stream,
         })
     }
 }
@@ -127,7 +132,7 @@ impl Read for Idle {
 #[test]
 fn an_idle_stream_does_not_keep_a_failure_waiting() {
     let store = FaultBackend::new();
-    let house = House::init(store.clone(), CHUNK).unwrap();
+    let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::without_cache();
     let source = |asked: &Arc<AtomicU64>| {
         let bytes = Cursor::new(noise(1, 11 << 20));
@@ -136,7 +141,7 @@ fn an_idle_stream_does_not_keep_a_failure_waiting() {
     };
     let asked = Arc::default();
     store.set_plan(Plan::at_write(1, Fault::Fail(Failure::Full)));
-    let failed = host.run(&house, source(&asked), &options("dump"));
+    let failed = host.run(&test_repo, source(&asked), &options("dump"));
     assert!(
         matches!(&failed, Err(OpsError::Repo(e)) if e.kind() == ErrorKind::Storage(Failure::Full)),
         "{failed:?}"
@@ -144,7 +149,7 @@ fn an_idle_stream_does_not_keep_a_failure_waiting() {
 
     let asked = Arc::default();
     let stopped = thread::scope(|scope| {
-        let running = scope.spawn(|| host.run(&house, source(&asked), &options("dump")));
+        let running = scope.spawn(|| host.run(&test_repo, source(&asked), &options("dump")));
         while asked.load(Ordering::Relaxed) < 3 && !running.is_finished() {
             thread::sleep(Duration::from_millis(1));
         }
@@ -160,7 +165,7 @@ fn an_idle_stream_does_not_keep_a_failure_waiting() {
 #[test]
 fn making_a_repository_is_all_or_nothing() {
     let whole = FaultBackend::new();
-    House::init(whole.clone(), CHUNK).unwrap();
+    TestRepo::init(whole.clone(), CHUNK).unwrap();
     let faults = [
         Fault::Die(Moment::Before),
         Fault::Die(Moment::After),
@@ -169,28 +174,30 @@ fn making_a_repository_is_all_or_nothing() {
         Fault::Fail(Failure::Full),
         Fault::FailAfter(Failure::Io),
     ];
-    let image = Image::new(SLOT).with(0, &noise(1, CHUNK));
+    let image = Image::new(LEAF).with(0, &noise(1, CHUNK));
     for fault in faults {
         for n in 1..=whole.calls() {
             let when = format!("{fault:?} at {n}");
             let store = FaultBackend::new();
             store.set_plan(Plan::at(n, fault));
-            let made = House::init(store.clone(), CHUNK).is_ok();
+            let made = TestRepo::init(store.clone(), CHUNK).is_ok();
             let store = store.crash();
             let host = Host::without_cache();
-            let house = match House::open(store.clone(), &host.heard) {
-                Ok(house) => house,
+            let test_repo = match TestRepo::open(store.clone(), &host.heard) {
+                Ok(test_repo) => test_repo,
                 Err(error) => {
                     assert!(!made, "{when}: {error}");
                     assert_eq!(error.kind(), ErrorKind::NoRepository, "{when}");
-                    House::init(store.clone(), CHUNK).unwrap();
-                    House::open(store.clone(), &host.heard).unwrap()
+                    TestRepo::init(store.clone(), CHUNK).unwrap();
+                    TestRepo::open(store.clone(), &host.heard).unwrap()
                 }
             };
-            let id = host.back_up(&house, "disk", &image).unwrap().id;
-            let restored = host.restore_image(&house, &house.backup(id)).unwrap();
+            let id = host.back_up(&test_repo, "disk", &image).unwrap().id;
+            let restored = host
+                .restore_image(&test_repo, &test_repo.backup(id))
+                .unwrap();
             assert!(restored == image, "{when}");
-            let (report, _) = host.check(&house, true);
+            let (report, _) = host.check(&test_repo, true);
             assert!(report.backups_affected.is_empty(), "{when}");
             assert!(!store.list("").unwrap().is_empty());
         }

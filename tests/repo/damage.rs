@@ -6,13 +6,13 @@ use cuttlebone::base::ObjectHash;
 use cuttlebone::format::BlobKind;
 use cuttlebone::ops::CheckReport;
 use cuttlebone::repo::{
-    Backup, BlobReader, ImageReader, Index, ObjectRef, PackTargets, Records, Repository, Tombstones,
+    Backup, BlobReader, ImageReader, Index, ObjectRef, PackSizes, Records, Repository, Tombstones,
 };
 use cuttlebone::storage::{Backend, MemoryBackend, Name};
 
 use super::{
-    CHUNK, Heard, Host, House, Image, KIB, PASSWORD, SLOT, is_damage, key, noise, options, reread,
-    stream,
+    CHUNK, Heard, Host, Image, KIB, LEAF, PASSWORD, TestRepo, is_damage, key, noise, options,
+    reread, stream,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,12 +62,12 @@ impl Whole {
     fn new() -> Self {
         let (store, contents) = fill();
         let (stranger, _) = fill();
-        let house = House::open(store.clone(), &Heard::default()).unwrap();
+        let test_repo = TestRepo::open(store.clone(), &Heard::default()).unwrap();
         let heard = Heard::default();
-        let index = Index::in_memory(&house.project, &heard).unwrap();
+        let index = Index::in_memory(&test_repo.project, &heard).unwrap();
         let blobs = BlobReader::new(&index);
         let mut users: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
-        for backup in house.backups() {
+        for backup in test_repo.backups() {
             ImageReader::new(&blobs, &backup)
                 .each_chunk(|chunk| {
                     for place in index.find_all(&chunk.id)? {
@@ -150,13 +150,13 @@ impl Whole {
     }
 
     /// Restores all backups that are listed: the ids of those that do not restore. What restores is right.
-    fn restore_all(&self, host: &Host, house: &House, when: &str) -> BTreeSet<ObjectHash> {
+    fn restore_all(&self, host: &Host, test_repo: &TestRepo, when: &str) -> BTreeSet<ObjectHash> {
         let mut failed = BTreeSet::new();
-        for backup in house.backups() {
+        for backup in test_repo.backups() {
             let Some(content) = self.contents.get(&backup.id) else {
                 continue;
             };
-            if !restores(host, house, &backup, content, when) {
+            if !restores(host, test_repo, &backup, content, when) {
                 failed.insert(backup.id);
             }
         }
@@ -165,10 +165,16 @@ impl Whole {
 }
 
 /// Whether a backup restores. If it does, it is right; if not, because of damage.
-fn restores(host: &Host, house: &House, backup: &Backup, content: &Content, when: &str) -> bool {
+fn restores(
+    host: &Host,
+    test_repo: &TestRepo,
+    backup: &Backup,
+    content: &Content,
+    when: &str,
+) -> bool {
     let restored = match content {
-        Content::Image(_) => host.restore_image(house, backup).map(Content::Image),
-        Content::Stream(_) => host.restore(house, backup).map(Content::Stream),
+        Content::Image(_) => host.restore_image(test_repo, backup).map(Content::Image),
+        Content::Stream(_) => host.restore(test_repo, backup).map(Content::Stream),
     };
     match restored {
         Ok(restored) => {
@@ -183,11 +189,11 @@ fn restores(host: &Host, house: &House, backup: &Backup, content: &Content, when
 }
 
 fn days() -> Vec<(&'static str, Content)> {
-    let first = Image::new(2 * SLOT + 5)
+    let first = Image::new(2 * LEAF + 5)
         .with(0, &noise(1, 2 * CHUNK))
-        .with(SLOT, &noise(2, CHUNK));
-    let second = first.clone().with(SLOT + 7, &noise(3, 2 * CHUNK));
-    let other = Image::new(SLOT).with(0, &noise(4, 2 * CHUNK));
+        .with(LEAF, &noise(2, CHUNK));
+    let second = first.clone().with(LEAF + 7, &noise(3, 2 * CHUNK));
+    let other = Image::new(LEAF).with(0, &noise(4, 2 * CHUNK));
     let dump = noise(5, 250 * KIB);
     vec![
         ("disk", Content::Image(first)),
@@ -199,26 +205,29 @@ fn days() -> Vec<(&'static str, Content)> {
 
 fn fill() -> (MemoryBackend, BTreeMap<ObjectHash, Content>) {
     let store = MemoryBackend::new();
-    let house = House::init(store.clone(), CHUNK).unwrap();
-    house.repository.add_key(None, &key(b"another")).unwrap();
-    house
+    let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
+    test_repo
         .repository
-        .add_key(Some(&house.project), &key(b"of the project"))
+        .add_key(None, &key(b"another"))
         .unwrap();
-    house
+    test_repo
         .repository
-        .add_key(Some(&house.project), &key(b"another of it"))
+        .add_key(Some(&test_repo.project), &key(b"of the project"))
+        .unwrap();
+    test_repo
+        .repository
+        .add_key(Some(&test_repo.project), &key(b"another of it"))
         .unwrap();
     let host = Host::without_cache();
     let mut contents = BTreeMap::new();
     for (volume, content) in days() {
         let mut options = options(volume);
-        options.pack_targets = PackTargets::new(100 * KIB, 64 * KIB, 3);
+        options.pack_targets = PackSizes::new(100 * KIB, 64 * KIB, 3);
         let input = match &content {
             Content::Image(image) => host.image(image).unwrap(),
             Content::Stream(bytes) => stream(bytes),
         };
-        let made = host.run(&house, input, &options).unwrap();
+        let made = host.run(&test_repo, input, &options).unwrap();
         contents.insert(made.id, content);
     }
     (store, contents)
@@ -236,13 +245,14 @@ fn suffer(whole: &Whole, object: ObjectRef, name: &Name, kind: Kind) {
     host.threads = 1;
 
     // Whatever it is, there is a second one of it, or it is not needed to open.
-    let house = House::open(store.clone(), &host.heard).unwrap_or_else(|e| panic!("{when}: {e}"));
+    let test_repo =
+        TestRepo::open(store.clone(), &host.heard).unwrap_or_else(|e| panic!("{when}: {e}"));
     for password in [&b"another"[..], b"of the project"] {
         Repository::open(std::sync::Arc::new(store.clone()), password, &host.heard)
             .and_then(|repository| repository.project("default", &host.heard))
             .unwrap_or_else(|e| panic!("{when}: {e}"));
     }
-    let records = Records::load(&house.project).unwrap();
+    let records = Records::load(&test_repo.project).unwrap();
     let is_record = matches!(object, ObjectRef::Backup(..));
     let listed = whole.contents.len() - usize::from(is_record);
     assert_eq!(records.all().len(), listed, "{when}");
@@ -252,9 +262,9 @@ fn suffer(whole: &Whole, object: ObjectRef, name: &Name, kind: Kind) {
         "{when}"
     );
 
-    let failed = whole.restore_all(&host, &house, &when);
-    let (plain, _) = host.check(&house, false);
-    let (thorough, findings) = host.check(&house, true);
+    let failed = whole.restore_all(&host, &test_repo, &when);
+    let (plain, _) = host.check(&test_repo, false);
+    let (thorough, findings) = host.check(&test_repo, true);
     assert_eq!(
         set(&thorough),
         failed,
@@ -284,25 +294,31 @@ fn suffer(whole: &Whole, object: ObjectRef, name: &Name, kind: Kind) {
     }
 
     // Again, relying on nothing that is gone.
-    let known = house.backups().len();
+    let known = test_repo.backups().len();
     for (volume, content) in days().drain(1..) {
         let input = match &content {
             Content::Image(image) => host.image(image).unwrap(),
             Content::Stream(bytes) => stream(bytes),
         };
         let again = host
-            .run(&house, input, &reread(volume))
+            .run(&test_repo, input, &reread(volume))
             .unwrap_or_else(|e| panic!("{when}: {e}"));
-        let whole_again = restores(&host, &house, &house.backup(again.id), &content, &when);
+        let whole_again = restores(
+            &host,
+            &test_repo,
+            &test_repo.backup(again.id),
+            &content,
+            &when,
+        );
         // Bits that flipped in a pack of the right size are seen by those who read it.
         assert!(
             whole_again || !failed.is_empty() && kind != Kind::Delete,
             "{when}"
         );
     }
-    assert_eq!(house.backups().len(), known + 3, "{when}");
-    let (after, findings) = host.check(&house, true);
-    let failed_after = whole.restore_all(&host, &house, &when);
+    assert_eq!(test_repo.backups().len(), known + 3, "{when}");
+    let (after, findings) = host.check(&test_repo, true);
+    let failed_after = whole.restore_all(&host, &test_repo, &when);
     assert!(failed_after.is_subset(&failed), "{when}");
     assert!(failed_after.is_subset(&set(&after)), "{when}");
     if matches!(object, ObjectRef::Index(..)) && kind == Kind::Delete {
@@ -363,10 +379,10 @@ fn what_is_lost_twice_is_told() {
             }
         }
         let host = Host::without_cache();
-        let house = House::open(store, &host.heard).unwrap();
-        let failed = whole.restore_all(&host, &house, "no nodes");
+        let test_repo = TestRepo::open(store, &host.heard).unwrap();
+        let failed = whole.restore_all(&host, &test_repo, "no nodes");
         assert_eq!(failed.len(), whole.contents.len());
-        assert_eq!(set(&host.check(&house, false).0), failed);
+        assert_eq!(set(&host.check(&test_repo, false).0), failed);
     }
 
     // All segments are made up for.
@@ -377,12 +393,16 @@ fn what_is_lost_twice_is_told() {
         }
     }
     let host = Host::with_cache();
-    let house = House::open(store, &host.heard).unwrap();
-    assert!(whole.restore_all(&host, &house, "no segments").is_empty());
-    let (report, _) = host.check(&house, true);
+    let test_repo = TestRepo::open(store, &host.heard).unwrap();
+    assert!(
+        whole
+            .restore_all(&host, &test_repo, "no segments")
+            .is_empty()
+    );
+    let (report, _) = host.check(&test_repo, true);
     assert!(report.errors > 0 && report.backups_affected.is_empty());
-    let image = Image::new(SLOT).with(0, &noise(9, CHUNK));
-    host.back_up(&house, "new", &image).unwrap();
-    host.check_clean(&house, "after the next backup");
-    Host::without_cache().check_clean(&house, "after the next backup, on another host");
+    let image = Image::new(LEAF).with(0, &noise(9, CHUNK));
+    host.back_up(&test_repo, "new", &image).unwrap();
+    host.check_clean(&test_repo, "after the next backup");
+    Host::without_cache().check_clean(&test_repo, "after the next backup, on another host");
 }

@@ -7,10 +7,10 @@ use cuttlebone::storage::{ErrorKind, Fault, FaultBackend, MemoryBackend, Operati
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{BLOCK, CHUNK, Host, House, Image, KIB, SLOT, noise};
+use super::{BLOCK, CHUNK, Host, Image, KIB, LEAF, TestRepo, noise};
 use crate::rbd::{Diff, read};
 
-/// What is done to an image: noise, or zeros if there is no seed, somewhere near the end of a slot, anywhere in
+/// What is done to an image: noise, or zeros if there is no seed, somewhere near the end of a leaf, anywhere in
 /// it, or so far from the image's end.
 type Step = (u8, u32, usize, Option<u8>);
 
@@ -23,21 +23,21 @@ fn size() -> impl Strategy<Value = u64> {
     prop_oneof![
         1 => Just(0),
         2 => 1..3 * BLOCK,
-        2 => (0..4_u64, 0..3_u64).prop_map(|(slots, odd)| (slots * SLOT + odd).saturating_sub(1)),
-        4 => 0..4 * SLOT,
-        1 => 64 * SLOT..66 * SLOT,
-        1 => 4096 * SLOT..4098 * SLOT,
+        2 => (0..4_u64, 0..3_u64).prop_map(|(leaves, odd)| (leaves * LEAF + odd).saturating_sub(1)),
+        4 => 0..4 * LEAF,
+        1 => 64 * LEAF..66 * LEAF,
+        1 => 4096 * LEAF..4098 * LEAF,
     ]
 }
 
 fn change(image: &mut Image, steps: &[Step]) {
     for (place, at, len, seed) in steps {
         let bytes = seed.map_or_else(|| vec![0; *len], |seed| noise(seed.into(), *len));
-        let slots = image.size.div_ceil(SLOT).max(1);
+        let leaves = image.size.div_ceil(LEAF).max(1);
         let mut offset = match (u64::from(*place), u64::from(*at)) {
             (0..32, at) => image.size.saturating_sub(at % 200_000),
-            (place, at) if at % 2 == 0 => place % slots * SLOT + SLOT - 1 - at / 2 % 70_000,
-            (place, at) => place % slots * SLOT + at % SLOT,
+            (place, at) if at % 2 == 0 => place % leaves * LEAF + LEAF - 1 - at / 2 % 70_000,
+            (place, at) => place % leaves * LEAF + at % LEAF,
         };
         if len % 2 == 0 {
             offset -= offset % BLOCK;
@@ -69,19 +69,19 @@ fn names() -> SnapshotNames {
 
 /// The stream, and what the operation says of it.
 fn export(
-    (host, house): (&Host, &House),
+    (host, test_repo): (&Host, &TestRepo),
     from: Option<&Backup>,
     to: &Backup,
     names: SnapshotNames,
 ) -> Result<(Vec<u8>, ExportReport), OpsError> {
     let mut stream = Vec::new();
     let output = DiffOutput::Stream(&mut stream, "memory");
-    let report = ops::export_diff(&house.project, from, to, names, output, &host.context())?;
+    let report = ops::export_diff(&test_repo.project, from, to, names, output, &host.context())?;
     Ok((stream, report))
 }
 
 /// The diff, which keeps to the rules: `read` sees to it that extents ascend and stay within the image.
-fn diff(world: (&Host, &House), from: Option<&Backup>, to: &Backup) -> Diff {
+fn diff(world: (&Host, &TestRepo), from: Option<&Backup>, to: &Backup) -> Diff {
     let (stream, report) = export(world, from, to, names()).unwrap();
     let mut diffs = read(&stream).unwrap();
     assert_eq!(diffs.len(), 1);
@@ -103,7 +103,7 @@ fn diff(world: (&Host, &House), from: Option<&Backup>, to: &Backup) -> Diff {
     for (extent, data) in extents {
         let is_zero = extent.kind == ExtentKind::Zero;
         assert!(!is_zero || from.is_some(), "zeros on nothing");
-        assert!(extent.length <= SLOT || is_zero);
+        assert!(extent.length <= LEAF || is_zero);
         let zeros = |block: &[u8]| block.iter().all(|byte| *byte == 0);
         assert!(!data.chunks(4 * KIB).any(zeros), "zeros told as data");
         assert!(
@@ -120,10 +120,10 @@ fn there_and_back(chunk: usize, mut a: Image, b_size: u64, first: &[Step], secon
     let mut b = a.clone();
     b.resize(b_size);
     change(&mut b, second);
-    let house = House::init(MemoryBackend::new(), chunk).unwrap();
+    let test_repo = TestRepo::init(MemoryBackend::new(), chunk).unwrap();
     let host = Host::with_cache();
-    let world = (&host, &house);
-    let backup = |image| house.backup(host.back_up(&house, "disk", image).unwrap().id);
+    let world = (&host, &test_repo);
+    let backup = |image| test_repo.backup(host.back_up(&test_repo, "disk", image).unwrap().id);
     let (made_a, made_b) = (backup(&a), backup(&b));
     for (from, to, before, after) in [
         (Some(&made_a), &made_b, &a, &b),
@@ -177,12 +177,12 @@ fn vast(chunks: u64) -> Image {
 #[test]
 fn the_cost_follows_the_difference() {
     let store = FaultBackend::new();
-    let house = House::init(store.clone(), CHUNK).unwrap();
+    let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::with_cache();
     let a = vast(300);
     let mut b = a.clone();
     b.write((7 << 40) + 3 * CHUNK as u64, &noise(999, 10));
-    let made = |image| house.backup(host.back_up(&house, "disk", image).unwrap().id);
+    let made = |image| test_repo.backup(host.back_up(&test_repo, "disk", image).unwrap().id);
     let (made_a, made_b) = (made(&a), made(&b));
     // A smaller one, of which the larger has 300 chunks behind its end.
     let c = Image::new(CHUNK as u64).with(0, &a.read(0, CHUNK));
@@ -190,7 +190,7 @@ fn the_cost_follows_the_difference() {
 
     let reads = |from, to: &Backup| {
         let _ = store.take_log();
-        let diff = diff((&host, &house), from, to);
+        let diff = diff((&host, &test_repo), from, to);
         let log = store.take_log();
         let gets = log
             .iter()
@@ -221,12 +221,12 @@ fn the_cost_follows_the_difference() {
 
 #[test]
 fn snapshots_are_called_as_the_records_say_or_the_user() {
-    let house = House::init(MemoryBackend::new(), CHUNK).unwrap();
+    let test_repo = TestRepo::init(MemoryBackend::new(), CHUNK).unwrap();
     let host = Host::without_cache();
-    let image = Image::new(SLOT).with(5, b"data");
-    let mut backup = house.backup(host.back_up(&house, "disk", &image).unwrap().id);
+    let image = Image::new(LEAF).with(5, b"data");
+    let mut backup = test_repo.backup(host.back_up(&test_repo, "disk", &image).unwrap().id);
     let header = |from: Option<&Backup>, to: &Backup, names| {
-        export((&host, &house), from, to, names)
+        export((&host, &test_repo), from, to, names)
             .map(|(stream, _)| read(&stream).unwrap().remove(0).0)
     };
     let none = SnapshotNames::default;
@@ -257,14 +257,14 @@ fn snapshots_are_called_as_the_records_say_or_the_user() {
 
 #[test]
 fn what_has_no_diff_is_refused() {
-    let house = House::init(MemoryBackend::new(), CHUNK).unwrap();
+    let test_repo = TestRepo::init(MemoryBackend::new(), CHUNK).unwrap();
     let host = Host::without_cache();
-    let image = Image::new(SLOT).with(5, b"data");
-    let of = |volume| house.backup(host.back_up(&house, volume, &image).unwrap().id);
+    let image = Image::new(LEAF).with(5, b"data");
+    let of = |volume| test_repo.backup(host.back_up(&test_repo, volume, &image).unwrap().id);
     let (disk, other) = (of("disk"), of("other"));
-    let dump = house.backup(host.back_up_stream(&house, "dump", b"data").unwrap().id);
+    let dump = test_repo.backup(host.back_up_stream(&test_repo, "dump", b"data").unwrap().id);
     let refused =
-        |from: Option<&Backup>, to: &Backup| match export((&host, &house), from, to, names()) {
+        |from: Option<&Backup>, to: &Backup| match export((&host, &test_repo), from, to, names()) {
             Err(error @ OpsError::NoDiff { .. }) => error.to_string(),
             result => panic!("{result:?}"),
         };
@@ -279,16 +279,16 @@ fn what_has_no_diff_is_refused() {
 #[test]
 fn an_export_that_fails_leaves_no_file_and_no_end() {
     let store = FaultBackend::new();
-    let house = House::init(store.clone(), CHUNK).unwrap();
+    let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::without_cache();
-    let image = Image::new(16 * SLOT).with(0, &noise(1, 9 << 20));
-    let backup = house.backup(host.back_up(&house, "disk", &image).unwrap().id);
+    let image = Image::new(16 * LEAF).with(0, &noise(1, 9 << 20));
+    let backup = test_repo.backup(host.back_up(&test_repo, "disk", &image).unwrap().id);
     let path = host.path("disk.diff");
     let before = store.calls();
     let to_file = || {
         let output = DiffOutput::New(&path);
         ops::export_diff(
-            &house.project,
+            &test_repo.project,
             None,
             &backup,
             names(),
@@ -310,7 +310,7 @@ fn an_export_that_fails_leaves_no_file_and_no_end() {
         store.set_plan(Plan::at(call, Fault::Fail(ErrorKind::Denied)));
         let output = DiffOutput::Stream(&mut stream, "memory");
         let context = host.context();
-        ops::export_diff(&house.project, None, &backup, names(), output, &context).unwrap_err();
+        ops::export_diff(&test_repo.project, None, &backup, names(), output, &context).unwrap_err();
         assert!(
             stream.len() < whole.len() && whole.starts_with(&stream),
             "call {call}"

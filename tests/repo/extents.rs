@@ -8,14 +8,14 @@ use cuttlebone::volume::ImageSource;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{CHUNK, Host, House, Image, SLOT, Watch, noise, options};
+use super::{CHUNK, Host, Image, LEAF, TestRepo, Watch, noise, options};
 
 const STEP: u64 = CHUNK as u64;
 const ALL: u64 = u64::MAX;
 
-fn house() -> (House, Host) {
-    let house = House::init(MemoryBackend::new(), CHUNK).unwrap();
-    (house, Host::without_cache())
+fn test_repo() -> (TestRepo, Host) {
+    let test_repo = TestRepo::init(MemoryBackend::new(), CHUNK).unwrap();
+    (test_repo, Host::without_cache())
 }
 
 fn listed(host: &Host, image: &Image, extents: &[(u64, u64)], samples: u64) -> Input {
@@ -30,19 +30,22 @@ fn listed(host: &Host, image: &Image, extents: &[(u64, u64)], samples: u64) -> I
 
 fn run(
     host: &Host,
-    house: &House,
+    test_repo: &TestRepo,
     input: Input,
     options: &BackupOptions,
 ) -> Result<BackupReport, OpsError> {
-    ops::backup(&house.project, input, options, &host.context())
+    ops::backup(&test_repo.project, input, options, &host.context())
 }
 
 /// The backup that a list gives is the one that reading everything gives.
-fn assert_same(host: &Host, house: &House, report: &BackupReport, image: &Image) {
-    let full = host.back_up(house, "full", image).unwrap();
-    let (full, made) = (house.backup(full.id), house.backup(report.id.unwrap()));
+fn assert_same(host: &Host, test_repo: &TestRepo, report: &BackupReport, image: &Image) {
+    let full = host.back_up(test_repo, "full", image).unwrap();
+    let (full, made) = (
+        test_repo.backup(full.id),
+        test_repo.backup(report.id.unwrap()),
+    );
     assert_eq!(made.record.content, full.record.content);
-    assert_eq!(&host.restore_image(house, &made).unwrap(), image);
+    assert_eq!(&host.restore_image(test_repo, &made).unwrap(), image);
 }
 
 /// Where a list is wrong.
@@ -87,10 +90,10 @@ fn apply(image: &mut Image, changes: &[Change]) -> Vec<(u64, u64)> {
 
 /// Sizes around what the tree is made of.
 fn size() -> impl Strategy<Value = u64> {
-    let around = prop::sample::select(vec![STEP, SLOT, 2 * SLOT, 3 * SLOT]);
+    let around = prop::sample::select(vec![STEP, LEAF, 2 * LEAF, 3 * LEAF]);
     prop_oneof![
         (around, -3i64..4).prop_map(|(size, by)| size.saturating_add_signed(by * 4096)),
-        1..3 * SLOT,
+        1..3 * LEAF,
     ]
 }
 
@@ -100,33 +103,33 @@ proptest! {
     #[test]
     fn a_true_list_gives_what_reading_everything_gives(
         sizes in vec(size(), 2..4),
-        steps in vec(changes(3 * SLOT), 3),
+        steps in vec(changes(3 * LEAF), 3),
     ) {
-        let (house, host) = house();
+        let (test_repo, host) = test_repo();
         let mut image = Image::new(0);
         for (number, (size, changes)) in sizes.iter().zip(&steps).enumerate() {
             image.resize(*size);
             let extents = apply(&mut image, changes);
             let input = listed(&host, &image, &extents, ALL);
-            let report = run(&host, &house, input, &options("v")).unwrap();
-            assert_same(&host, &house, &report, &image);
+            let report = run(&host, &test_repo, input, &options("v")).unwrap();
+            assert_same(&host, &test_repo, &report, &image);
             prop_assert_eq!(report.base.is_some(), number > 0);
             let read = size.div_ceil(STEP) - report.verified.unwrap();
             prop_assert!(read * STEP >= extents.iter().map(|(_, len)| *len).max().unwrap_or(0));
         }
-        host.check_clean(&house, "all lists");
+        host.check_clean(&test_repo, "all lists");
     }
 
     #[test]
     fn a_list_that_leaves_a_change_out_is_refused_and_nothing_is_stored(
-        before in changes(2 * SLOT),
-        after in changes(2 * SLOT),
-        at in 0..2 * SLOT,
+        before in changes(2 * LEAF),
+        after in changes(2 * LEAF),
+        at in 0..2 * LEAF,
     ) {
-        let (house, host) = house();
-        let mut image = Image::new(2 * SLOT);
+        let (test_repo, host) = test_repo();
+        let mut image = Image::new(2 * LEAF);
         apply(&mut image, &before);
-        let base = host.back_up(&house, "v", &image).unwrap();
+        let base = host.back_up(&test_repo, "v", &image).unwrap();
         let extents = apply(&mut image, &after);
         let mut byte = image.read(at, 1);
         byte[0] ^= 0x55;
@@ -136,60 +139,60 @@ proptest! {
         let told = told.widened(STEP);
         prop_assume!(!told.ranges().iter().any(|range| range.contains(&at)));
 
-        let result = run(&host, &house, listed(&host, &image, &extents, ALL), &options("v"));
+        let result = run(&host, &test_repo, listed(&host, &image, &extents, ALL), &options("v"));
         prop_assert_eq!(refused_at(result), chunk * STEP);
-        prop_assert_eq!(house.backups().len(), 1);
-        prop_assert_eq!(house.backups()[0].id, base.id);
+        prop_assert_eq!(test_repo.backups().len(), 1);
+        prop_assert_eq!(test_repo.backups()[0].id, base.id);
     }
 }
 
 #[test]
 fn only_what_is_listed_is_read_and_the_rest_is_the_base() {
-    let (house, host) = house();
-    let size = 4 * SLOT;
+    let (test_repo, host) = test_repo();
+    let size = 4 * LEAF;
     let base = Image::new(size)
         .with(0, &noise(1, 300_000))
-        .with(3 * SLOT, &noise(2, 300_000));
-    let before = host.back_up(&house, "v", &base).unwrap();
+        .with(3 * LEAF, &noise(2, 300_000));
+    let before = host.back_up(&test_repo, "v", &base).unwrap();
     let image = base.clone().with(70_000, &noise(3, 10));
     let input = listed(&host, &image, &[(70_000, 10)], 0);
-    let report = run(&host, &house, input, &options("v")).unwrap();
+    let report = run(&host, &test_repo, input, &options("v")).unwrap();
     assert_eq!(report.counts.read, STEP);
     assert_eq!((report.counts.changed, report.counts.chunks_new), (STEP, 1));
     assert_eq!((report.base, report.verified), (Some(before.id), Some(0)));
-    assert_same(&host, &house, &report, &image);
+    assert_same(&host, &test_repo, &report, &image);
 
     // A change that the list does not name is not seen, which is why there are samples.
-    let lied = image.clone().with(3 * SLOT, &noise(4, 10));
+    let lied = image.clone().with(3 * LEAF, &noise(4, 10));
     let input = listed(&host, &lied, &[], 0);
-    let report = run(&host, &house, input, &options("v")).unwrap();
-    assert_same(&host, &house, &report, &image);
+    let report = run(&host, &test_repo, input, &options("v")).unwrap();
+    assert_same(&host, &test_repo, &report, &image);
 }
 
 #[test]
 fn samples_are_among_data_and_holes_and_no_more_than_asked_for() {
-    let (house, host) = house();
-    // One chunk of data in 16 slots: picked anywhere, 8 of 1024 would hardly ever hit it.
-    let base = Image::new(16 * SLOT).with(9 * SLOT + 5, &noise(1, 10));
-    host.back_up(&house, "v", &base).unwrap();
-    let discarded = Image::new(16 * SLOT);
+    let (test_repo, host) = test_repo();
+    // One chunk of data in 16 leaves: picked anywhere, 8 of 1024 would hardly ever hit it.
+    let base = Image::new(16 * LEAF).with(9 * LEAF + 5, &noise(1, 10));
+    host.back_up(&test_repo, "v", &base).unwrap();
+    let discarded = Image::new(16 * LEAF);
     let result = run(
         &host,
-        &house,
+        &test_repo,
         listed(&host, &discarded, &[], 8),
         &options("v"),
     );
-    assert_eq!(refused_at(result), 9 * SLOT);
+    assert_eq!(refused_at(result), 9 * LEAF);
 
     // All holes are written to, and the only data is listed.
     let mut written = base.clone();
-    for slot in 0..16 {
-        written.write(slot * SLOT, &noise(2, usize::try_from(SLOT).unwrap()));
+    for leaf in 0..16 {
+        written.write(leaf * LEAF, &noise(2, usize::try_from(LEAF).unwrap()));
     }
-    let listing = [(9 * SLOT, STEP)];
+    let listing = [(9 * LEAF, STEP)];
     let result = run(
         &host,
-        &house,
+        &test_repo,
         listed(&host, &written, &listing, 1),
         &options("v"),
     );
@@ -197,29 +200,29 @@ fn samples_are_among_data_and_holes_and_no_more_than_asked_for() {
 
     let report = run(
         &host,
-        &house,
+        &test_repo,
         listed(&host, &base, &listing, 8),
         &options("v"),
     )
     .unwrap();
     assert_eq!(report.verified, Some(8));
     assert_eq!(report.counts.read, 9 * STEP);
-    assert_eq!(house.backups().len(), 2);
+    assert_eq!(test_repo.backups().len(), 2);
 }
 
 #[test]
 fn without_a_base_the_rest_is_zeros_which_is_said_and_looked_at() {
-    let (house, host) = house();
-    let image = Image::new(2 * SLOT + 5000).with(SLOT, &noise(1, 100_000));
-    let extents = [(SLOT + STEP, 34_464), (SLOT, STEP)];
+    let (test_repo, host) = test_repo();
+    let image = Image::new(2 * LEAF + 5000).with(LEAF, &noise(1, 100_000));
+    let extents = [(LEAF + STEP, 34_464), (LEAF, STEP)];
     let report = run(
         &host,
-        &house,
+        &test_repo,
         listed(&host, &image, &extents, ALL),
         &options("v"),
     )
     .unwrap();
-    assert_same(&host, &house, &report, &image);
+    assert_same(&host, &test_repo, &report, &image);
     let said = host.heard.take();
     assert!(
         said.iter()
@@ -229,15 +232,15 @@ fn without_a_base_the_rest_is_zeros_which_is_said_and_looked_at() {
 
     let result = run(
         &host,
-        &house,
+        &test_repo,
         listed(&host, &image, &extents[..1], ALL),
         &options("w"),
     );
-    assert_eq!(refused_at(result), SLOT);
+    assert_eq!(refused_at(result), LEAF);
     host.heard.take();
     let with_base = run(
         &host,
-        &house,
+        &test_repo,
         listed(&host, &image, &[], ALL),
         &options("v"),
     );
@@ -247,28 +250,32 @@ fn without_a_base_the_rest_is_zeros_which_is_said_and_looked_at() {
 
 #[test]
 fn another_base_can_be_named() {
-    let (house, host) = house();
-    let first = Image::new(SLOT).with(0, &noise(1, 100_000));
-    let old = host.back_up(&house, "v", &first).unwrap();
-    host.back_up(&house, "v", &Image::new(SLOT).with(0, &noise(2, 4 << 20)))
-        .unwrap();
-    let image = first.with(SLOT - 1, &[1]);
+    let (test_repo, host) = test_repo();
+    let first = Image::new(LEAF).with(0, &noise(1, 100_000));
+    let old = host.back_up(&test_repo, "v", &first).unwrap();
+    host.back_up(
+        &test_repo,
+        "v",
+        &Image::new(LEAF).with(0, &noise(2, 4 << 20)),
+    )
+    .unwrap();
+    let image = first.with(LEAF - 1, &[1]);
     let named = BackupOptions {
         base: Some(old.id.to_string()),
         ..options("v")
     };
-    let input = || listed(&host, &image, &[(SLOT - 1, 1)], ALL);
-    refused_at(run(&host, &house, input(), &options("v")));
-    let report = run(&host, &house, input(), &named).unwrap();
+    let input = || listed(&host, &image, &[(LEAF - 1, 1)], ALL);
+    refused_at(run(&host, &test_repo, input(), &options("v")));
+    let report = run(&host, &test_repo, input(), &named).unwrap();
     assert_eq!(report.base, Some(old.id));
-    assert_same(&host, &house, &report, &image);
+    assert_same(&host, &test_repo, &report, &image);
 }
 
 #[test]
 fn a_list_beyond_the_end_is_refused_before_anything_else() {
-    let (house, host) = house();
+    let (test_repo, host) = test_repo();
     let input = listed(&host, &Image::new(5000), &[(4999, 2)], ALL);
-    let result = run(&host, &house, input, &options("v"));
+    let result = run(&host, &test_repo, input, &options("v"));
     assert!(
         matches!(
             result,
@@ -280,19 +287,19 @@ fn a_list_beyond_the_end_is_refused_before_anything_else() {
         ),
         "{result:?}"
     );
-    assert!(house.backups().is_empty());
+    assert!(test_repo.backups().is_empty());
 }
 
 /// What a list said must not be found again as the content of a file that nobody wrote to.
 #[test]
 fn a_file_is_read_again_after_a_list() {
-    let (house, host) = house();
+    let (test_repo, host) = test_repo();
     let on_host = BackupOptions {
         host: Some("host".to_owned()),
         ..options("v")
     };
     let path = host.path("listed");
-    let image = Image::new(SLOT).with(0, &noise(1, 100_000));
+    let image = Image::new(LEAF).with(0, &noise(1, 100_000));
     image.write_to(&path);
     // So old that its times can be relied on.
     let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
@@ -305,29 +312,29 @@ fn a_file_is_read_again_after_a_list() {
         extents: ExtentList::default(),
         samples: 0,
     });
-    run(&host, &house, input, &on_host).unwrap();
-    let full = run(&host, &house, Input::Image(open()), &on_host).unwrap();
-    let backup = house.backup(full.id.unwrap());
-    assert_eq!(host.restore_image(&house, &backup).unwrap(), image);
+    run(&host, &test_repo, input, &on_host).unwrap();
+    let full = run(&host, &test_repo, Input::Image(open()), &on_host).unwrap();
+    let backup = test_repo.backup(full.id.unwrap());
+    assert_eq!(host.restore_image(&test_repo, &backup).unwrap(), image);
     // Such a one is.
-    let again = run(&host, &house, Input::Image(open()), &on_host).unwrap();
+    let again = run(&host, &test_repo, Input::Image(open()), &on_host).unwrap();
     assert_eq!(again.counts.read, 0);
 }
 
 #[test]
 fn a_refused_list_leaves_the_store_as_it_was() {
     let backend = std::sync::Arc::new(MemoryBackend::new());
-    let house = House::init(std::sync::Arc::clone(&backend), CHUNK).unwrap();
+    let test_repo = TestRepo::init(std::sync::Arc::clone(&backend), CHUNK).unwrap();
     let host = Host::without_cache();
-    host.back_up(&house, "v", &Image::new(SLOT)).unwrap();
+    host.back_up(&test_repo, "v", &Image::new(LEAF)).unwrap();
     let stored = || backend.list("").unwrap().len();
     let before = stored();
-    let image = Image::new(SLOT)
+    let image = Image::new(LEAF)
         .with(0, &noise(1, 1 << 20))
         .with(2 << 20, &noise(2, 10));
     let result = run(
         &host,
-        &house,
+        &test_repo,
         listed(&host, &image, &[(0, 1 << 20)], ALL),
         &options("v"),
     );
@@ -337,9 +344,9 @@ fn a_refused_list_leaves_the_store_as_it_was() {
 
 #[test]
 fn how_far_the_samples_are_can_be_watched() {
-    let (house, host) = house();
-    let image = Image::new(3 * SLOT).with(SLOT, &noise(1, CHUNK));
-    host.back_up(&house, "v", &image).unwrap();
+    let (test_repo, host) = test_repo();
+    let image = Image::new(3 * LEAF).with(LEAF, &noise(1, CHUNK));
+    host.back_up(&test_repo, "v", &image).unwrap();
     let watch = Watch::default();
     let context = Context {
         observer: &watch,
@@ -348,7 +355,7 @@ fn how_far_the_samples_are_can_be_watched() {
     // Of 192 chunks one is listed.
     for (samples, compared) in [(30, 30), (ALL, 191)] {
         let input = listed(&host, &image, &[(0, 1)], samples);
-        ops::backup(&house.project, input, &options("v"), &context).unwrap();
+        ops::backup(&test_repo.project, input, &options("v"), &context).unwrap();
         let seen = watch.of(Phase::VerifySample);
         let last = seen.last().unwrap();
         assert_eq!(

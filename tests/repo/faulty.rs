@@ -8,26 +8,26 @@ use cuttlebone::format::{
     root_description,
 };
 use cuttlebone::repo::{
-    BlobReader, Clearance, Guard, Index, Journal, NodeStore, PackedNodes, Packer, PackerOptions,
-    Records, RepoError, Worker,
+    BlobReader, CommitCheck, Guard, Index, NodeStore, PackedNodes, Packer, PackerOptions, Records,
+    RepoError, UnindexedPacks, Worker,
 };
 use cuttlebone::storage::MemoryBackend;
 
-use super::{CHUNK, Heard, Host, House, SLOT, noise};
+use super::{CHUNK, Heard, Host, LEAF, TestRepo, noise};
 
-/// In a slot.
+/// In a leaf.
 const CHUNKS: usize = (4 << 20) / CHUNK;
 
 /// Puts chunks and nodes into the project as they are asked for.
 struct Forger<'a> {
-    house: &'a House,
+    test_repo: &'a TestRepo,
     packer: &'a Packer<'a>,
     nodes: &'a PackedNodes<'a>,
 }
 
 impl Forger<'_> {
     fn chunk(&self, plain: &[u8]) -> BlobId {
-        let id = self.house.project.keys.chunk_id(plain);
+        let id = self.test_repo.project.keys.chunk_id(plain);
         let mut worker = self.packer.worker().unwrap();
         let chunk = [(id, 0..plain.len())];
         self.packer.store_chunks(&mut worker, plain, chunk).unwrap();
@@ -57,20 +57,20 @@ impl Forger<'_> {
 type Claim = (BlobId, u64, usize);
 
 /// Commits a record for each content that is forged, each a day after the one before.
-fn commit(house: &House, forge: impl FnOnce(&Forger<'_>) -> Vec<Claim>) -> Vec<ObjectHash> {
-    let project = &house.project;
+fn commit(test_repo: &TestRepo, forge: impl FnOnce(&Forger<'_>) -> Vec<Claim>) -> Vec<ObjectHash> {
+    let project = &test_repo.project;
     let heard = Heard::default();
     let index = Index::in_memory(project, &heard).unwrap();
     let reader = BlobReader::new(&index);
     let options = PackerOptions::default();
-    let (claims, receipt, _) = Packer::scope(&index, Journal::none().0, options, |packer| {
+    let (claims, receipt, _) = Packer::scope(&index, UnindexedPacks::none().0, options, |packer| {
         let nodes = PackedNodes {
             reader: &reader,
             packer,
             keys: &project.keys,
         };
         Ok::<_, RepoError>(forge(&Forger {
-            house,
+            test_repo,
             packer,
             nodes: &nodes,
         }))
@@ -81,7 +81,7 @@ fn commit(house: &House, forge: impl FnOnce(&Forger<'_>) -> Vec<Claim>) -> Vec<O
         tool: "forger",
     };
     let mut guard = Guard::begin(project, worker).unwrap();
-    let Clearance::Cleared(cleared) = guard.clear(&index, &[]).unwrap() else {
+    let CommitCheck::Permitted(cleared) = guard.clear(&index, &[]).unwrap() else {
         panic!("nobody else is at work");
     };
     let record = |(day, (top, size, chunk_size)): (usize, Claim)| {
@@ -122,30 +122,31 @@ fn commit(house: &House, forge: impl FnOnce(&Forger<'_>) -> Vec<Claim>) -> Vec<O
 }
 
 /// A check finds that only the first backup is whole; what it says of the others.
-fn only_the_first_is_whole(house: &House, backups: &[ObjectHash]) -> String {
+fn only_the_first_is_whole(test_repo: &TestRepo, backups: &[ObjectHash]) -> String {
     let host = Host::without_cache();
     let mut said = String::new();
     for read_data in [false, true] {
-        let (report, findings) = host.check(house, read_data);
+        let (report, findings) = host.check(test_repo, read_data);
         assert_eq!(report.backups, backups.len() as u64);
         assert_eq!(report.backups_affected, backups[1..], "{findings:#?}");
         assert_eq!(report.packs_damaged, 0, "the packs are as they should be");
         said = format!("{findings:?}");
     }
-    host.restore(house, &house.backup(backups[0])).unwrap();
+    host.restore(test_repo, &test_repo.backup(backups[0]))
+        .unwrap();
     said
 }
 
 #[test]
 fn a_chunk_of_an_image_that_is_too_short_or_too_long() {
-    let house = House::init(MemoryBackend::new(), CHUNK).unwrap();
-    let backups = commit(&house, |forger| {
+    let test_repo = TestRepo::init(MemoryBackend::new(), CHUNK).unwrap();
+    let backups = commit(&test_repo, |forger| {
         let chunks = [CHUNK, CHUNK / 2, CHUNK + 1, 1].map(|len| forger.chunk(&noise(1, len)));
         // Also at the end of an image a chunk is whole.
         let image = |chunk| (forger.children(0, CHUNKS, &[chunk]), 100, CHUNK);
         chunks.map(image).to_vec()
     });
-    let said = only_the_first_is_whole(&house, &backups);
+    let said = only_the_first_is_whole(&test_repo, &backups);
     assert!(
         said.contains("has 32768 bytes and stands where 65536 belong"),
         "{said}"
@@ -154,8 +155,8 @@ fn a_chunk_of_an_image_that_is_too_short_or_too_long() {
 
 #[test]
 fn an_entry_of_a_stream_that_tells_another_length() {
-    let house = House::init(MemoryBackend::new(), CHUNK).unwrap();
-    let backups = commit(&house, |forger| {
+    let test_repo = TestRepo::init(MemoryBackend::new(), CHUNK).unwrap();
+    let backups = commit(&test_repo, |forger| {
         let (a, b) = (forger.chunk(&noise(1, 1000)), forger.chunk(&noise(2, 2000)));
         let stream = |a_len, b_len| {
             let leaf = forger.entries(0, &[(a, a_len), (b, b_len)]);
@@ -163,7 +164,7 @@ fn an_entry_of_a_stream_that_tells_another_length() {
         };
         vec![stream(1000, 2000), stream(2000, 1000), stream(999, 2001)]
     });
-    let said = only_the_first_is_whole(&house, &backups);
+    let said = only_the_first_is_whole(&test_repo, &backups);
     assert!(
         said.contains("has 1000 bytes and stands where 2000 belong"),
         "{said}"
@@ -172,37 +173,39 @@ fn an_entry_of_a_stream_that_tells_another_length() {
 
 #[test]
 fn a_node_that_is_right_in_another_place() {
-    let house = House::init(MemoryBackend::new(), CHUNK).unwrap();
-    let backups = commit(&house, |forger| {
+    let test_repo = TestRepo::init(MemoryBackend::new(), CHUNK).unwrap();
+    let backups = commit(&test_repo, |forger| {
         let chunk = forger.chunk(&noise(1, CHUNK));
-        let slot = forger.children(0, CHUNKS, &[chunk]);
-        let branch = forger.children(1, 64, &[slot]);
+        let leaf = forger.children(0, CHUNKS, &[chunk]);
+        let branch = forger.children(1, 64, &[leaf]);
         // Without the branch in between, and one branch too many.
-        let missing = forger.children(2, 64, &[slot]);
+        let missing = forger.children(2, 64, &[leaf]);
         let above = forger.children(2, 64, &[branch]);
-        let twice = forger.children(3, 64, &[forger.children(2, 64, &[slot]), above]);
+        let twice = forger.children(3, 64, &[forger.children(2, 64, &[leaf]), above]);
         vec![
-            (above, 65 * SLOT, CHUNK),
-            (missing, 65 * SLOT, CHUNK),
-            (twice, 64 * 65 * SLOT, CHUNK),
-            (slot, SLOT, CHUNK / 2),
-            (slot, SLOT, 0),
+            (above, 65 * LEAF, CHUNK),
+            (missing, 65 * LEAF, CHUNK),
+            (twice, 64 * 65 * LEAF, CHUNK),
+            (leaf, LEAF, CHUNK / 2),
+            (leaf, LEAF, 0),
         ]
     });
-    only_the_first_is_whole(&house, &backups);
+    only_the_first_is_whole(&test_repo, &backups);
 }
 
 #[test]
 fn an_image_with_chunks_of_its_own_size() {
-    let house = House::init(MemoryBackend::new(), CHUNK).unwrap();
+    let test_repo = TestRepo::init(MemoryBackend::new(), CHUNK).unwrap();
     let content = noise(1, CHUNK / 4);
-    let backups = commit(&house, |forger| {
+    let backups = commit(&test_repo, |forger| {
         let chunk = forger.chunk(&content);
-        let slot = forger.children(0, 4 * CHUNKS, &[chunk]);
-        vec![(slot, content.len() as u64, CHUNK / 4)]
+        let leaf = forger.children(0, 4 * CHUNKS, &[chunk]);
+        vec![(leaf, content.len() as u64, CHUNK / 4)]
     });
     let host = Host::without_cache();
-    host.check_clean(&house, "a record states its own chunk size");
-    let restored = host.restore(&house, &house.backup(backups[0])).unwrap();
+    host.check_clean(&test_repo, "a record states its own chunk size");
+    let restored = host
+        .restore(&test_repo, &test_repo.backup(backups[0]))
+        .unwrap();
     assert!(restored == content);
 }

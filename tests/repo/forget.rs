@@ -12,17 +12,17 @@ use cuttlebone::storage::{
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::{CHUNK, Heard, Host, House, Image, Records, SLOT, noise};
+use super::{CHUNK, Heard, Host, Image, LEAF, Records, TestRepo, noise};
 
 const NOW: &str = "2026-11-21T12:00:00Z";
 
 fn content() -> Image {
-    Image::new(2 * SLOT).with(0, &noise(1, 2 * CHUNK))
+    Image::new(2 * LEAF).with(0, &noise(1, 2 * CHUNK))
 }
 
 /// Commits a record of the same content: the volume's backup of that day, with these labels.
 fn on_day(
-    house: &House,
+    test_repo: &TestRepo,
     like: &BackupRecord,
     volume: &str,
     day: u8,
@@ -37,13 +37,13 @@ fn on_day(
         .iter()
         .map(|key| ((*key).to_owned(), "yes".to_owned()))
         .collect();
-    let records = Records::load(&house.project).unwrap();
+    let records = Records::load(&test_repo.project).unwrap();
     record.heads = records.heads().iter().map(ToString::to_string).collect();
-    put(house, &record)
+    put(test_repo, &record)
 }
 
-fn put(house: &House, record: &BackupRecord) -> ObjectHash {
-    let project = &house.project;
+fn put(test_repo: &TestRepo, record: &BackupRecord) -> ObjectHash {
+    let project = &test_repo.project;
     let object = |hash| ObjectRef::Backup(project.id, hash);
     let key = (project.id, project.keys.object());
     let body = record.encode();
@@ -56,24 +56,24 @@ fn put(house: &House, record: &BackupRecord) -> ObjectHash {
 /// A store with a backup of the volume on each of these days, each one seen by the next.
 fn days(days: &[(&str, u8, &[&str])]) -> (MemoryBackend, BTreeMap<(String, u8), ObjectHash>) {
     let store = MemoryBackend::new();
-    let house = House::init(store.clone(), CHUNK).unwrap();
+    let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::without_cache();
-    let first = host.back_up(&house, "disk", &content()).unwrap().id;
-    let like = house.backup(first).record;
-    let made = ObjectRef::Backup(house.project.id, first);
-    house.project.objects.delete(made).unwrap();
+    let first = host.back_up(&test_repo, "disk", &content()).unwrap().id;
+    let like = test_repo.backup(first).record;
+    let made = ObjectRef::Backup(test_repo.project.id, first);
+    test_repo.project.objects.delete(made).unwrap();
     let ids = days
         .iter()
         .map(|(volume, day, labels)| {
-            let id = on_day(&house, &like, volume, *day, labels);
+            let id = on_day(&test_repo, &like, volume, *day, labels);
             (((*volume).to_owned(), *day), id)
         })
         .collect();
     (store, ids)
 }
 
-fn open(store: &(impl Backend + Clone + 'static)) -> House {
-    House::open(store.clone(), &Heard::default()).unwrap()
+fn open(store: &(impl Backend + Clone + 'static)) -> TestRepo {
+    TestRepo::open(store.clone(), &Heard::default()).unwrap()
 }
 
 fn last(count: u64) -> Forget {
@@ -94,12 +94,12 @@ fn these(backups: &[String], force: bool) -> Forget {
 }
 
 /// Plans and does it; the ids that the plan removes, and those among them that an earlier run had begun with.
-fn forget(house: &House, what: &Forget) -> Result<[BTreeSet<ObjectHash>; 2], OpsError> {
+fn forget(test_repo: &TestRepo, what: &Forget) -> Result<[BTreeSet<ObjectHash>; 2], OpsError> {
     let host = Host::without_cache();
-    let records = Records::load(&house.project)?;
-    let tombstones = Tombstones::load(&house.project)?;
+    let records = Records::load(&test_repo.project)?;
+    let tombstones = Tombstones::load(&test_repo.project)?;
     let plan = ops::plan_forget(&records, &tombstones, what, NOW.parse().unwrap())?;
-    ops::forget(&house.project, &plan, Some("here"), &host.context())?;
+    ops::forget(&test_repo.project, &plan, Some("here"), &host.context())?;
     let unfinished = plan.removals().filter(|r| r.unfinished);
     Ok([
         plan.removals().map(|r| r.backup.id).collect(),
@@ -107,16 +107,16 @@ fn forget(house: &House, what: &Forget) -> Result<[BTreeSet<ObjectHash>; 2], Ops
     ])
 }
 
-fn listed(house: &House) -> BTreeSet<ObjectHash> {
-    house.backups().iter().map(|b| b.id).collect()
+fn listed(test_repo: &TestRepo) -> BTreeSet<ObjectHash> {
+    test_repo.backups().iter().map(|b| b.id).collect()
 }
 
-fn whole(house: &House, when: &str) {
+fn whole(test_repo: &TestRepo, when: &str) {
     let host = Host::without_cache();
-    host.check_clean(house, when);
-    for backup in house.backups() {
+    host.check_clean(test_repo, when);
+    for backup in test_repo.backups() {
         assert!(
-            host.restore_image(house, &backup).unwrap() == content(),
+            host.restore_image(test_repo, &backup).unwrap() == content(),
             "{when}"
         );
     }
@@ -152,37 +152,37 @@ fn crash_once(base: &MemoryBackend, keep: &BTreeSet<ObjectHash>, plan: Plan) -> 
     let store = FaultBackend::holding(base);
     let all = listed(&open(base));
     store.set_plan(plan);
-    let ran = House::open(store.clone(), &Heard::default())
+    let ran = TestRepo::open(store.clone(), &Heard::default())
         .map_err(OpsError::from)
-        .and_then(|house| forget(&house, &last(2)));
+        .and_then(|test_repo| forget(&test_repo, &last(2)));
     if store.is_planned() {
         return false;
     }
     for what in [last(2), last(100)] {
         let store = store.crash();
-        let house = open(&store);
-        let found = listed(&house);
+        let test_repo = open(&store);
+        let found = listed(&test_repo);
         assert!(keep.is_subset(&found) && found.is_subset(&all), "{when}");
         assert!(ran.is_err() || found == *keep, "{when}: done is done");
-        whole(&house, &when);
+        whole(&test_repo, &when);
 
         // What was begun is finished, whatever is asked for next.
-        let begun = Tombstones::load(&house.project).unwrap();
+        let begun = Tombstones::load(&test_repo.project).unwrap();
         let begun = found.iter().any(|id| begun.names(*id));
-        let [removed, unfinished] = forget(&house, &what).unwrap();
+        let [removed, unfinished] = forget(&test_repo, &what).unwrap();
         let asked = matches!(&what, Forget::ByPolicy { policy, .. } if *policy == policy_of(2));
         if begun || asked {
-            assert_eq!(listed(&house), *keep, "{when}");
+            assert_eq!(listed(&test_repo), *keep, "{when}");
         } else {
-            assert_eq!(listed(&house), found, "{when}");
+            assert_eq!(listed(&test_repo), found, "{when}");
         }
         assert_eq!(
             unfinished,
             if begun { removed } else { BTreeSet::new() },
             "{when}"
         );
-        whole(&house, &when);
-        assert!(forget(&house, &what).unwrap()[0].is_empty(), "{when}");
+        whole(&test_repo, &when);
+        assert!(forget(&test_repo, &what).unwrap()[0].is_empty(), "{when}");
     }
     true
 }
@@ -224,9 +224,9 @@ fn a_store_that_dies_or_fails_at_any_call_of_a_forget() {
 fn the_tombstone_comes_before_anything_is_deleted() {
     let (base, ids) = days(&LINE);
     let store = FaultBackend::holding(&base);
-    let house = open(&store);
+    let test_repo = open(&store);
     let _ = store.take_log();
-    let [removed, _] = forget(&house, &last(2)).unwrap();
+    let [removed, _] = forget(&test_repo, &last(2)).unwrap();
     let log = store.take_log();
     let at = |operation| log.iter().position(|call| call.operation == operation);
     let put = at(Operation::Put).unwrap();
@@ -238,9 +238,9 @@ fn the_tombstone_comes_before_anything_is_deleted() {
         .map(|call| call.name.rsplit('/').next().unwrap().parse().unwrap())
         .collect();
     assert_eq!(deleted, removed);
-    assert_eq!(listed(&house), kept(&ids));
+    assert_eq!(listed(&test_repo), kept(&ids));
     // With nothing to do, nothing is written.
-    forget(&house, &last(2)).unwrap();
+    forget(&test_repo, &last(2)).unwrap();
     let writes = [Operation::Put, Operation::Delete];
     assert!(
         store
@@ -253,15 +253,15 @@ fn the_tombstone_comes_before_anything_is_deleted() {
 #[test]
 fn what_vanishes_still_shows_and_what_was_forgotten_does_not() {
     let (store, ids) = days(&LINE);
-    let house = open(&store);
+    let test_repo = open(&store);
     let host = Host::without_cache();
-    forget(&house, &last(2)).unwrap();
-    whole(&house, "after forgetting");
+    forget(&test_repo, &last(2)).unwrap();
+    whole(&test_repo, "after forgetting");
     // Somebody else deletes one.
     let id = ids[&("disk".to_owned(), 7)];
-    let name = ObjectRef::Backup(house.project.id, id).name();
+    let name = ObjectRef::Backup(test_repo.project.id, id).name();
     store.delete(&name).unwrap();
-    let (report, findings) = host.check(&house, false);
+    let (report, findings) = host.check(&test_repo, false);
     assert_eq!(
         (report.vanished, report.errors),
         (vec![id], 1),
@@ -274,15 +274,15 @@ fn what_vanishes_still_shows_and_what_was_forgotten_does_not() {
             store.delete(&object.name).unwrap();
         }
     }
-    let (report, _) = host.check(&house, false);
+    let (report, _) = host.check(&test_repo, false);
     assert!(report.vanished.len() > 1, "{report:?}");
 }
 
 #[test]
 fn a_tombstone_that_is_damaged_is_told() {
     let (store, _) = days(&LINE);
-    let house = open(&store);
-    forget(&house, &last(2)).unwrap();
+    let test_repo = open(&store);
+    forget(&test_repo, &last(2)).unwrap();
     let objects = store.list("").unwrap();
     let tombstone = objects
         .iter()
@@ -291,25 +291,25 @@ fn a_tombstone_that_is_damaged_is_told() {
     let mut bytes = store.get(&tombstone.name, 1 << 20).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     store.put(&tombstone.name, &[&bytes]).unwrap();
-    let (report, findings) = Host::without_cache().check(&house, false);
+    let (report, findings) = Host::without_cache().check(&test_repo, false);
     assert!(findings[0].item.starts_with("tombstone "), "{findings:?}");
     assert!(report.errors > report.vanished.len() as u64);
     // It keeps nobody from forgetting, and from telling that again.
-    forget(&house, &last(1)).unwrap();
+    forget(&test_repo, &last(1)).unwrap();
 }
 
 #[test]
 fn a_backup_under_way_may_name_what_was_forgotten_meanwhile() {
     let (store, ids) = days(&LINE);
-    let house = open(&store);
-    let mut record = house.backups()[0].record.clone();
+    let test_repo = open(&store);
+    let mut record = test_repo.backups()[0].record.clone();
     let forgotten = ids[&("disk".to_owned(), 1)].to_string();
-    forget(&house, &last(2)).unwrap();
+    forget(&test_repo, &last(2)).unwrap();
     record.time = "2026-11-22T10:00:00Z".to_owned();
     record.heads = vec![forgotten.clone()];
     record.base = Some(forgotten);
-    put(&house, &record);
-    whole(&house, "afterwards");
+    put(&test_repo, &record);
+    whole(&test_repo, "afterwards");
 }
 
 /// The plan of one who forgets all but what is labelled `pin`, which is the oldest.
@@ -330,7 +330,7 @@ fn of_two_who_contradict_each_other_one_gives_way() {
     forget(&first, &last(1)).unwrap();
     let refused = ops::forget(&second.project, &late, None, &context.context());
     assert!(
-        matches!(&refused, Err(OpsError::Outrun { volume }) if volume == "disk"),
+        matches!(&refused, Err(OpsError::LostRace { volume }) if volume == "disk"),
         "{refused:?}"
     );
     let newest = ids[&("disk".to_owned(), 2)];
@@ -357,15 +357,15 @@ fn of_two_who_contradict_each_other_one_gives_way() {
 #[test]
 fn of_a_volume_that_two_have_given_up_between_them_the_newest_stays() {
     let (store, ids) = days(&[("disk", 1, &["pin"]), ("disk", 2, &[]), ("dump", 3, &[])]);
-    let house = open(&store);
+    let test_repo = open(&store);
     let (old, new) = (ids[&("disk".to_owned(), 1)], ids[&("disk".to_owned(), 2)]);
     // Both wrote their tombstones and crashed.
     for id in [old, new] {
         let now = NOW.parse().unwrap();
-        Tombstones::put(&house.project, &[id], now, None, "test").unwrap();
+        Tombstones::put(&test_repo.project, &[id], now, None, "test").unwrap();
     }
-    let records = Records::load(&house.project).unwrap();
-    let tombstones = Tombstones::load(&house.project).unwrap();
+    let records = Records::load(&test_repo.project).unwrap();
+    let tombstones = Tombstones::load(&test_repo.project).unwrap();
     let what = last(5);
     let plan = ops::plan_forget(&records, &tombstones, &what, NOW.parse().unwrap()).unwrap();
     let spared: Vec<_> = plan.volumes[0]
@@ -374,55 +374,58 @@ fn of_a_volume_that_two_have_given_up_between_them_the_newest_stays() {
         .map(|(b, why)| (b.id, &why[..]))
         .collect();
     assert_eq!(spared, [(new, &[Reason::LastOfVolume][..])]);
-    assert_eq!(forget(&house, &what).unwrap(), [[old].into(), [old].into()]);
-    whole(&house, "afterwards");
+    assert_eq!(
+        forget(&test_repo, &what).unwrap(),
+        [[old].into(), [old].into()]
+    );
+    whole(&test_repo, "afterwards");
     // By its name it goes all the same.
-    assert_eq!(forget(&house, &last(5)).unwrap()[0], BTreeSet::new());
-    forget(&house, &these(&[new.to_string()], false)).unwrap();
-    assert_eq!(listed(&house).len(), 1);
+    assert_eq!(forget(&test_repo, &last(5)).unwrap()[0], BTreeSet::new());
+    forget(&test_repo, &these(&[new.to_string()], false)).unwrap();
+    assert_eq!(listed(&test_repo).len(), 1);
 }
 
 #[test]
 fn only_what_is_named_goes() {
     let (store, ids) = days(&LINE);
-    let house = open(&store);
-    let all = listed(&house);
+    let test_repo = open(&store);
+    let all = listed(&test_repo);
     let id = |volume: &str, day| ids[&(volume.to_owned(), day)];
-    let refused = forget(&house, &these(&["dump".into(), "dump~2".into()], false));
+    let refused = forget(&test_repo, &these(&["dump".into(), "dump~2".into()], false));
     assert!(
         matches!(&refused, Err(OpsError::Protected { backup, .. }) if *backup == id("dump", 2)),
         "{refused:?}"
     );
-    let refused = forget(&house, &these(&["disk".into(), "nope".into()], true));
+    let refused = forget(&test_repo, &these(&["disk".into(), "nope".into()], true));
     assert!(
         matches!(&refused, Err(OpsError::Repo(RepoError::NoBackup { .. }))),
         "{refused:?}"
     );
-    assert_eq!(listed(&house), all, "nothing was touched");
+    assert_eq!(listed(&test_repo), all, "nothing was touched");
 
     // Each means what it meant at the beginning; twice is once.
     let words = ["disk", "disk~1", "disk~1", &id("disk", 7).to_string()].map(str::to_owned);
-    let [removed, _] = forget(&house, &these(&words, false)).unwrap();
+    let [removed, _] = forget(&test_repo, &these(&words, false)).unwrap();
     assert_eq!(removed, [id("disk", 9), id("disk", 7)].into());
-    forget(&house, &these(&["dump~2".into()], true)).unwrap();
-    assert!(!listed(&house).contains(&id("dump", 2)));
-    whole(&house, "afterwards");
+    forget(&test_repo, &these(&["dump~2".into()], true)).unwrap();
+    assert!(!listed(&test_repo).contains(&id("dump", 2)));
+    whole(&test_repo, "afterwards");
 
     // The last one must be meant.
-    forget(&house, &these(&["dump".into()], false)).unwrap();
-    let refused = forget(&house, &these(&["dump".into()], false));
+    forget(&test_repo, &these(&["dump".into()], false)).unwrap();
+    let refused = forget(&test_repo, &these(&["dump".into()], false));
     assert!(
         matches!(&refused, Err(OpsError::LastOfVolume { volume, .. }) if volume == "dump"),
         "{refused:?}"
     );
     forget(
-        &house,
+        &test_repo,
         &these(&[id("dump", 4).to_string()[..12].to_owned()], false),
     )
     .unwrap();
-    let left: BTreeSet<_> = house.backups().into_iter().map(volume_of).collect();
+    let left: BTreeSet<_> = test_repo.backups().into_iter().map(volume_of).collect();
     assert_eq!(left, ["disk".to_owned()].into());
-    whole(&house, "afterwards");
+    whole(&test_repo, "afterwards");
 }
 
 fn volume_of(backup: Backup) -> String {
@@ -432,19 +435,19 @@ fn volume_of(backup: Backup) -> String {
 #[test]
 fn a_policy_can_be_for_some_volumes_only() {
     let (store, ids) = days(&LINE);
-    let house = open(&store);
+    let test_repo = open(&store);
     let only = |volume: &str| Forget::ByPolicy {
         policy: policy_of(1),
         volumes: vec![volume.to_owned()],
         zone: TimeZone::UTC,
     };
-    let refused = forget(&house, &only("disc"));
+    let refused = forget(&test_repo, &only("disc"));
     assert!(
         matches!(&refused, Err(OpsError::NoVolume { volume }) if volume == "disc"),
         "{refused:?}"
     );
-    forget(&house, &only("dump")).unwrap();
+    forget(&test_repo, &only("dump")).unwrap();
     let gone = [ids[&("dump".to_owned(), 4)]].into();
     let all: BTreeSet<_> = ids.values().copied().collect();
-    assert_eq!(&all - &listed(&house), gone);
+    assert_eq!(&all - &listed(&test_repo), gone);
 }

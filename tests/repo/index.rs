@@ -10,13 +10,13 @@ use cuttlebone::base::Notice;
 use cuttlebone::repo::{Cache, Index};
 use cuttlebone::storage::{Backend, MemoryBackend};
 
-use super::{CHUNK, Heard, Host, House, Image, SLOT, noise, scratch};
+use super::{CHUNK, Heard, Host, Image, LEAF, TestRepo, noise, scratch};
 use crate::small_disk::SmallDisk;
 
 /// A repository with two backups, and a host whose cache knows all of it.
 struct Warm {
     store: MemoryBackend,
-    house: House,
+    test_repo: TestRepo,
     host: Host,
     image: Image,
 }
@@ -24,23 +24,23 @@ struct Warm {
 impl Warm {
     fn new() -> Self {
         let store = MemoryBackend::new();
-        let house = House::init(store.clone(), CHUNK).unwrap();
+        let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
         let host = Host::with_cache();
-        let image = Image::new(6 * SLOT).with(SLOT - 9, &noise(1, 5 * CHUNK));
-        host.back_up(&house, "disk", &image).unwrap();
-        let image = image.with(4 * SLOT, &noise(2, 5 * CHUNK));
-        host.back_up(&house, "disk", &image).unwrap();
+        let image = Image::new(6 * LEAF).with(LEAF - 9, &noise(1, 5 * CHUNK));
+        host.back_up(&test_repo, "disk", &image).unwrap();
+        let image = image.with(4 * LEAF, &noise(2, 5 * CHUNK));
+        host.back_up(&test_repo, "disk", &image).unwrap();
         assert_eq!(rebuilt(&host), 0, "nothing was wrong");
         Self {
             store,
-            house,
+            test_repo,
             host,
             image,
         }
     }
 
     fn files(&self) -> Files {
-        Files::of(&self.house, self.host.cache.as_ref().unwrap())
+        Files::of(&self.test_repo, self.host.cache.as_ref().unwrap())
     }
 
     /// Another host with a copy of the cache.
@@ -48,7 +48,7 @@ impl Warm {
         let host = Host::with_cache();
         let (from, to) = (
             self.files(),
-            Files::of(&self.house, host.cache.as_ref().unwrap()),
+            Files::of(&self.test_repo, host.cache.as_ref().unwrap()),
         );
         fs::create_dir_all(to.index.parent().unwrap()).unwrap();
         fs::copy(&from.index, &to.index).unwrap();
@@ -61,21 +61,23 @@ impl Warm {
     /// How often the cache was said to be made anew.
     fn all_works(&self, host: &Host, when: &str) -> usize {
         let store = self.store.copy();
-        let house = House::open(store, &host.heard).unwrap();
-        let newest = house.backups().pop().unwrap();
+        let test_repo = TestRepo::open(store, &host.heard).unwrap();
+        let newest = test_repo.backups().pop().unwrap();
         assert!(
-            host.restore_image(&house, &newest).unwrap() == self.image,
+            host.restore_image(&test_repo, &newest).unwrap() == self.image,
             "{when}"
         );
-        host.back_up(&house, "disk", &self.image).unwrap();
-        let changed = self.image.clone().with(2 * SLOT, &noise(3, CHUNK));
-        let made = host.back_up(&house, "disk", &changed).unwrap();
+        host.back_up(&test_repo, "disk", &self.image).unwrap();
+        let changed = self.image.clone().with(2 * LEAF, &noise(3, CHUNK));
+        let made = host.back_up(&test_repo, "disk", &changed).unwrap();
         assert!(
-            host.restore_image(&house, &house.backup(made.id)).unwrap() == changed,
+            host.restore_image(&test_repo, &test_repo.backup(made.id))
+                .unwrap()
+                == changed,
             "{when}"
         );
-        host.check_clean(&house, when);
-        Host::without_cache().check_clean(&house, when);
+        host.check_clean(&test_repo, when);
+        Host::without_cache().check_clean(&test_repo, when);
         rebuilt(host)
     }
 }
@@ -86,8 +88,8 @@ struct Files {
 }
 
 impl Files {
-    fn of(house: &House, caches: &Path) -> Self {
-        let cache = Cache::new(&house.project, caches);
+    fn of(test_repo: &TestRepo, caches: &Path) -> Self {
+        let cache = Cache::new(&test_repo.project, caches);
         Self {
             index: cache.path().join("index-0.redb"),
             stamp: cache.path().join("index-0.stamp"),
@@ -121,7 +123,12 @@ fn a_whole_cache_is_used_and_trusted() {
     let (host, files) = warm.another_host();
     let heard = Heard::default();
     let before = modified(&files.index);
-    let index = Index::open(&warm.house.project, host.cache.as_ref().unwrap(), &heard).unwrap();
+    let index = Index::open(
+        &warm.test_repo.project,
+        host.cache.as_ref().unwrap(),
+        &heard,
+    )
+    .unwrap();
     assert!(
         !files.stamp.exists(),
         "it is trusted no longer while it is in use"
@@ -251,20 +258,20 @@ fn a_cache_that_nobody_can_write() {
     let file = host.path("file");
     fs::write(&file, "").unwrap();
     host.cache = Some(file.join("cache"));
-    let house = House::open(warm.store.copy(), &host.heard).unwrap();
-    let newest = house.backups().pop().unwrap();
-    assert!(host.restore_image(&house, &newest).unwrap() == warm.image);
+    let test_repo = TestRepo::open(warm.store.copy(), &host.heard).unwrap();
+    let newest = test_repo.backups().pop().unwrap();
+    assert!(host.restore_image(&test_repo, &newest).unwrap() == warm.image);
     assert_eq!(rebuilt(&host), 1, "said once an operation");
-    host.back_up(&house, "disk", &warm.image).unwrap();
+    host.back_up(&test_repo, "disk", &warm.image).unwrap();
     assert_eq!(rebuilt(&host), 1, "said once an operation");
-    host.check_clean(&house, "no cache");
+    host.check_clean(&test_repo, "no cache");
 
     // A directory where the file should be.
     let (host, files) = warm.another_host();
     fs::remove_file(&files.index).unwrap();
     fs::create_dir(&files.index).unwrap();
-    let house = House::open(warm.store.copy(), &host.heard).unwrap();
-    host.back_up(&house, "disk", &warm.image).unwrap();
+    let test_repo = TestRepo::open(warm.store.copy(), &host.heard).unwrap();
+    host.back_up(&test_repo, "disk", &warm.image).unwrap();
     assert_eq!(rebuilt(&host), 1);
 }
 
@@ -279,27 +286,27 @@ fn a_cache_on_a_disk_that_is_full() {
         };
         let mut host = Host::without_cache();
         host.cache = Some(disk.path().join("cache"));
-        let house = House::open(warm.store.copy(), &host.heard).unwrap();
+        let test_repo = TestRepo::open(warm.store.copy(), &host.heard).unwrap();
         for day in 0..3 {
             let image = warm
                 .image
                 .clone()
-                .with(5 * SLOT, &noise(10 + day, 5 * CHUNK));
-            let made = host.back_up(&house, "disk", &image).unwrap();
+                .with(5 * LEAF, &noise(10 + day, 5 * CHUNK));
+            let made = host.back_up(&test_repo, "disk", &image).unwrap();
             let noticed = rebuilt(&host);
             assert!(
                 noticed <= 1,
                 "{kib} KiB: said {noticed} times in one operation"
             );
             said += noticed;
-            let backup = house.backup(made.id);
+            let backup = test_repo.backup(made.id);
             assert!(
-                host.restore_image(&house, &backup).unwrap() == image,
+                host.restore_image(&test_repo, &backup).unwrap() == image,
                 "{kib} KiB"
             );
             assert!(rebuilt(&host) <= 1);
         }
-        host.check_clean(&house, &format!("{kib} KiB"));
+        host.check_clean(&test_repo, &format!("{kib} KiB"));
     }
     assert!(said > 0);
 }
@@ -310,7 +317,7 @@ fn two_processes_at_once_have_a_cache_each() {
     let (host, files) = warm.another_host();
     let cache = host.cache.as_ref().unwrap();
     let heard = Heard::default();
-    let open = || Index::open(&warm.house.project, cache, &heard).unwrap();
+    let open = || Index::open(&warm.test_repo.project, cache, &heard).unwrap();
     let (first, second) = (open(), open());
     let path = |index: &Index<'_>| index.state().unwrap().path.unwrap();
     assert_eq!(path(&first), files.index);
@@ -332,46 +339,50 @@ fn a_cache_that_does_not_know_what_others_did() {
     let warm = Warm::new();
     let another = Host::with_cache();
     let image = warm.image.clone().with(0, &noise(5, 3 * CHUNK));
-    let made = another.back_up(&warm.house, "theirs", &image).unwrap();
+    let made = another.back_up(&warm.test_repo, "theirs", &image).unwrap();
     assert!(made.chunks_new > 0);
-    let again = warm.host.back_up(&warm.house, "mine", &image).unwrap();
+    let again = warm.host.back_up(&warm.test_repo, "mine", &image).unwrap();
     assert_eq!(again.chunks_new, 0, "what others stored is known");
-    warm.host.check_clean(&warm.house, "segments added");
+    warm.host.check_clean(&warm.test_repo, "segments added");
     assert_eq!(rebuilt(&warm.host), 0);
 }
 
 #[test]
 fn a_cache_that_knows_segments_that_are_gone() {
     let warm = Warm::new();
-    let index = format!("projects/{}/index", warm.house.project.id);
+    let index = format!("projects/{}/index", warm.test_repo.project.id);
     let segments = warm.store.list(&index).unwrap();
     assert!(segments.len() > 2);
     for segment in [&segments[0], &segments[segments.len() - 1]] {
         let (host, _) = warm.another_host();
         let store = warm.store.copy();
         store.delete(&segment.name).unwrap();
-        let house = House::open(store, &host.heard).unwrap();
-        let newest = house.backups().pop().unwrap();
-        assert!(host.restore_image(&house, &newest).unwrap() == warm.image);
+        let test_repo = TestRepo::open(store, &host.heard).unwrap();
+        let newest = test_repo.backups().pop().unwrap();
+        assert!(host.restore_image(&test_repo, &newest).unwrap() == warm.image);
         assert_eq!(rebuilt(&host), 1);
-        let made = host.back_up_again(&house, "disk", &warm.image).unwrap();
-        assert!(host.restore_image(&house, &house.backup(made.id)).unwrap() == warm.image);
+        let made = host.back_up_again(&test_repo, "disk", &warm.image).unwrap();
+        assert!(
+            host.restore_image(&test_repo, &test_repo.backup(made.id))
+                .unwrap()
+                == warm.image
+        );
         assert_eq!(rebuilt(&host), 0);
-        host.check_clean(&house, "the packs are named again");
+        host.check_clean(&test_repo, "the packs are named again");
     }
 }
 
 #[test]
 fn a_cache_whose_process_was_killed() {
     let warm = Warm::new();
-    // Copies of the file at any moment of a backup are what a kill leaves.
+    // ObjectCache of the file at any moment of a backup are what a kill leaves.
     let files = warm.files();
     let copies = scratch();
     let store = warm.store.copy();
-    let house = House::open(store, &warm.host.heard).unwrap();
+    let test_repo = TestRepo::open(store, &warm.host.heard).unwrap();
     let image = warm.image.clone().with(0, &noise(6, 20 * CHUNK));
     let count = thread::scope(|scope| {
-        let backup = scope.spawn(|| warm.host.back_up(&house, "disk", &image).unwrap());
+        let backup = scope.spawn(|| warm.host.back_up(&test_repo, "disk", &image).unwrap());
         let mut count = 0;
         while !backup.is_finished() && count < 100 {
             let copy = copies.path().join(count.to_string());
@@ -386,9 +397,9 @@ fn a_cache_whose_process_was_killed() {
         let (host, files) = warm.another_host();
         fs::copy(copies.path().join(number.to_string()), &files.index).unwrap();
         fs::remove_file(&files.stamp).unwrap();
-        let newest = house.backups().pop().unwrap();
-        assert!(host.restore_image(&house, &newest).unwrap() == image);
-        let again = host.back_up(&house, "disk", &image).unwrap();
+        let newest = test_repo.backups().pop().unwrap();
+        assert!(host.restore_image(&test_repo, &newest).unwrap() == image);
+        let again = host.back_up(&test_repo, "disk", &image).unwrap();
         assert_eq!(again.chunks_new, 0, "copy {number}");
         assert!(rebuilt(&host) <= 1, "copy {number}");
     }

@@ -12,7 +12,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::{BLOCK, Host, House, Image, SLOT, Watch, noise, options};
+use super::{BLOCK, Host, Image, LEAF, TestRepo, Watch, noise, options};
 use crate::rbd;
 
 /// A diff as a model: where, how long, and noise of this seed or zeros.
@@ -20,12 +20,12 @@ pub(super) type Extents = Vec<(u64, usize, Option<u8>)>;
 
 pub(super) fn ingest(
     host: &Host,
-    house: &House,
+    test_repo: &TestRepo,
     stream: &[u8],
     options: &BackupOptions,
 ) -> Result<Vec<BackupReport>, OpsError> {
     let source = DiffSource::Stream(Box::new(stream), "a diff");
-    ops::backup_diff(&house.project, source, options, &host.context())
+    ops::backup_diff(&test_repo.project, source, options, &host.context())
 }
 
 pub(super) fn diff(from: Option<&str>, to: Option<&str>, size: u64, extents: &Extents) -> Vec<u8> {
@@ -62,9 +62,9 @@ pub(super) fn apply(image: &mut Image, size: u64, extents: &Extents) {
     }
 }
 
-fn restored(host: &Host, house: &House, report: &BackupReport) -> Vec<u8> {
-    let backup = house.backup(report.id.unwrap());
-    host.restore(house, &backup).unwrap()
+fn restored(host: &Host, test_repo: &TestRepo, report: &BackupReport) -> Vec<u8> {
+    let backup = test_repo.backup(report.id.unwrap());
+    host.restore(test_repo, &backup).unwrap()
 }
 
 /// Everything that Ceph wrote, each line of diffs in a volume of its own, at the finest and the usual grid.
@@ -97,8 +97,8 @@ fn every_fixture_gives_the_image_that_ceph_has() {
     ];
     let streams = rbd::streams();
     for chunk in [4 << 10, 64 << 10] {
-        let (house, host) = (
-            House::init(MemoryBackend::new(), chunk).unwrap(),
+        let (test_repo, host) = (
+            TestRepo::init(MemoryBackend::new(), chunk).unwrap(),
             Host::with_cache(),
         );
         for (number, line) in lines.iter().enumerate() {
@@ -110,20 +110,20 @@ fn every_fixture_gives_the_image_that_ceph_has() {
                     .find(|stream| stream["file"] == name)
                     .unwrap();
                 let stream = rbd::bytes(&name);
-                let reports = ingest(&host, &house, &stream, &options).expect(&name);
+                let reports = ingest(&host, &test_repo, &stream, &options).expect(&name);
                 let [report] = &reports[..] else {
                     unreachable!("one diff")
                 };
                 assert!(!report.existing);
-                let content = restored(&host, &house, report);
+                let content = restored(&host, &test_repo, report);
                 let found = rbd::digest(&content);
                 assert_eq!(expected["result"]["blake2b"], found, "{name}");
 
-                let again = ingest(&host, &house, &stream, &options).expect(&name);
+                let again = ingest(&host, &test_repo, &stream, &options).expect(&name);
                 assert!(again[0].existing && again[0].id == report.id, "{name}");
             }
         }
-        host.check_clean(&house, "all lines");
+        host.check_clean(&test_repo, "all lines");
     }
 }
 
@@ -134,12 +134,12 @@ fn a_v2_stream_is_a_line_of_backups() {
             continue;
         }
         let name = stream["file"].as_str().unwrap();
-        let (house, host) = (
-            House::init(MemoryBackend::new(), 64 << 10).unwrap(),
+        let (test_repo, host) = (
+            TestRepo::init(MemoryBackend::new(), 64 << 10).unwrap(),
             Host::without_cache(),
         );
         let bytes = rbd::bytes(name);
-        let reports = ingest(&host, &house, &bytes, &options("v")).expect(name);
+        let reports = ingest(&host, &test_repo, &bytes, &options("v")).expect(name);
         let snapshots = stream["snapshots"].as_array().unwrap();
         assert_eq!(reports.len(), snapshots.len() + 1, "{name}");
         for (number, report) in reports.iter().enumerate() {
@@ -147,32 +147,32 @@ fn a_v2_stream_is_a_line_of_backups() {
                 || &stream["result"]["blake2b"],
                 |snapshot| &snapshot["blake2b"],
             );
-            let content = restored(&host, &house, report);
+            let content = restored(&host, &test_repo, report);
             assert_eq!(expected, &rbd::digest(&content), "{name} {number}");
-            let backup = house.backup(report.id.unwrap());
+            let backup = test_repo.backup(report.id.unwrap());
             let before = number.checked_sub(1).and_then(|before| reports[before].id);
             assert_eq!(backup.record.base, before.map(|id| id.to_string()));
             let snapshot = report.snapshot.as_ref().map(ToString::to_string);
             let expected = snapshots.get(number).and_then(|s| s["snap"].as_str());
             assert_eq!(snapshot.as_deref(), expected);
         }
-        let again = ingest(&host, &house, &bytes, &options("v")).expect(name);
+        let again = ingest(&host, &test_repo, &bytes, &options("v")).expect(name);
         assert!(again.iter().all(|report| report.existing), "{name}");
-        assert_eq!(house.backups().len(), reports.len());
+        assert_eq!(test_repo.backups().len(), reports.len());
 
         // Cut anywhere, none of it is committed.
         for at in [bytes.len() - 1, bytes.len() / 2, bytes.len() * 9 / 10] {
-            ingest(&host, &house, &bytes[..at], &options("cut")).expect_err(name);
+            ingest(&host, &test_repo, &bytes[..at], &options("cut")).expect_err(name);
         }
-        assert_eq!(house.backups().len(), reports.len());
-        host.check_clean(&house, name);
+        assert_eq!(test_repo.backups().len(), reports.len());
+        host.check_clean(&test_repo, name);
     }
 }
 
 #[test]
 fn what_ceph_would_not_write_commits_nothing() {
-    let (house, host) = (
-        House::init(MemoryBackend::new(), 64 << 10).unwrap(),
+    let (test_repo, host) = (
+        TestRepo::init(MemoryBackend::new(), 64 << 10).unwrap(),
         Host::without_cache(),
     );
     let sound = [
@@ -190,14 +190,14 @@ fn what_ceph_would_not_write_commits_nothing() {
             continue;
         }
         seen += 1;
-        let before = house.backups().len();
+        let before = test_repo.backups().len();
         let result = ingest(
             &host,
-            &house,
+            &test_repo,
             &std::fs::read(&path).unwrap(),
             &options(name),
         );
-        let committed = house.backups().len() - before;
+        let committed = test_repo.backups().len() - before;
         if sound.contains(&name) {
             assert_eq!((result.expect(name).len(), committed), (1, 1), "{name}");
         } else {
@@ -211,15 +211,15 @@ fn what_ceph_would_not_write_commits_nothing() {
 #[test]
 fn a_base_that_does_not_fit_is_refused_and_nothing_is_stored() {
     let store = MemoryBackend::new();
-    let (house, host) = (
-        House::init(store.clone(), 64 << 10).unwrap(),
+    let (test_repo, host) = (
+        TestRepo::init(store.clone(), 64 << 10).unwrap(),
         Host::without_cache(),
     );
-    let size = 3 * SLOT;
+    let size = 3 * LEAF;
     let data: Extents = vec![(5, 100_000, Some(1))];
     let full = |to: &str, seed| diff(None, Some(to), size, &vec![(5, 100_000, Some(seed))]);
     let step = |from: &str, to: &str| diff(Some(from), Some(to), size, &data);
-    let take = |stream: &[u8], options: &BackupOptions| ingest(&host, &house, stream, options);
+    let take = |stream: &[u8], options: &BackupOptions| ingest(&host, &test_repo, stream, options);
     let with_base = |base: &str, force_base| BackupOptions {
         base: Some(base.to_owned()),
         force_base,
@@ -227,8 +227,8 @@ fn a_base_that_does_not_fit_is_refused_and_nothing_is_stored() {
     };
     take(&full("a", 1), &options("v")).unwrap();
     take(&full("a", 2), &options("other")).unwrap();
-    let a = house.backups()[0].id.to_string();
-    let stranger = house.backups()[1].id.to_string();
+    let a = test_repo.backups()[0].id.to_string();
+    let stranger = test_repo.backups()[1].id.to_string();
     let stored = || store.list("").unwrap().len();
     let before = stored();
 
@@ -270,65 +270,66 @@ fn a_base_that_does_not_fit_is_refused_and_nothing_is_stored() {
     // What fits, and what is made to.
     take(&step("a", "b"), &with_base(&a, false)).unwrap();
     take(&step("x", "c"), &with_base(&a, true)).unwrap();
-    host.check_clean(&house, "what was taken");
+    host.check_clean(&test_repo, "what was taken");
 }
 
-/// Whole slots that are cleared, by a diff or by its size, are changes like others.
+/// Whole leaves that are cleared, by a diff or by its size, are changes like others.
 #[test]
 fn what_is_cleared_or_cut_off_has_changed() {
     const CHUNK: u64 = 64 << 10;
-    let (house, host) = (
-        House::init(MemoryBackend::new(), 64 << 10).unwrap(),
+    let (test_repo, host) = (
+        TestRepo::init(MemoryBackend::new(), 64 << 10).unwrap(),
         Host::without_cache(),
     );
-    let size = 300 * SLOT;
-    // Two chunks in each of four slots, and one at the end.
+    let size = 300 * LEAF;
+    // Two chunks in each of four leaves, and one at the end.
     let full: Extents = (0..4)
-        .map(|n| (n * SLOT + 5000, 100_000, Some(1)))
+        .map(|n| (n * LEAF + 5000, 100_000, Some(1)))
         .chain([(size - 10, 10, Some(1))])
         .collect();
     let changed = |from: Option<&str>, to: &str, size, extents: &Extents| {
         let stream = diff(from, Some(to), size, extents);
-        let report = ingest(&host, &house, &stream, &options("v"))
+        let report = ingest(&host, &test_repo, &stream, &options("v"))
             .unwrap()
             .remove(0);
         report.counts.changed / CHUNK
     };
     assert_eq!(changed(None, "a", size, &full), 9);
-    let clear: Extents = vec![(SLOT - 1, (2 << 22) + 2, None)];
+    let clear: Extents = vec![(LEAF - 1, (2 << 22) + 2, None)];
     assert_eq!(changed(Some("a"), "b", size, &clear), 4);
-    assert_eq!(changed(Some("b"), "c", 3 * SLOT + 70_000, &Vec::new()), 2);
+    assert_eq!(changed(Some("b"), "c", 3 * LEAF + 70_000, &Vec::new()), 2);
     assert_eq!(changed(Some("c"), "d", 5000, &Vec::new()), 4);
     assert_eq!(changed(Some("d"), "e", size, &Vec::new()), 0);
-    host.check_clean(&house, "cleared");
+    host.check_clean(&test_repo, "cleared");
 }
 
 #[test]
 fn a_snapshot_that_a_stream_has_twice_is_refused() {
-    let (house, host) = (
-        House::init(MemoryBackend::new(), 64 << 10).unwrap(),
+    let (test_repo, host) = (
+        TestRepo::init(MemoryBackend::new(), 64 << 10).unwrap(),
         Host::without_cache(),
     );
     let line = [
-        diff(None, Some("a"), SLOT, &vec![(0, 10, Some(1))]),
-        diff(Some("a"), Some("a"), SLOT, &vec![(0, 10, Some(2))]),
-        diff(Some("a"), None, SLOT, &Vec::new()),
+        diff(None, Some("a"), LEAF, &vec![(0, 10, Some(1))]),
+        diff(Some("a"), Some("a"), LEAF, &vec![(0, 10, Some(2))]),
+        diff(Some("a"), None, LEAF, &Vec::new()),
     ];
     let line = line.map(|diff| rbd::read(&diff).unwrap().remove(0));
-    let error = ingest(&host, &house, &rbd::stream_v2(&line), &options("v")).expect_err("twice");
+    let error =
+        ingest(&host, &test_repo, &rbd::stream_v2(&line), &options("v")).expect_err("twice");
     assert!(
         matches!(&error, OpsError::SnapshotTwice { snapshot, .. } if snapshot == "a"),
         "{error:?}"
     );
-    assert!(house.backups().is_empty());
+    assert!(test_repo.backups().is_empty());
 }
 
 #[test]
 fn how_far_a_look_through_a_file_is_can_be_watched() {
     let host = Host::without_cache();
     let path = host.path("diff");
-    let data: Extents = (0..9).map(|n| (n * SLOT, 50_000, Some(1))).collect();
-    let stream = diff(None, Some("a"), 9 * SLOT, &data);
+    let data: Extents = (0..9).map(|n| (n * LEAF, 50_000, Some(1))).collect();
+    let stream = diff(None, Some("a"), 9 * LEAF, &data);
     std::fs::write(&path, &stream).unwrap();
     let watch = Watch::default();
     let source = DiffSource::File(InputFile::open(&path).unwrap());
@@ -350,61 +351,61 @@ fn how_far_a_look_through_a_file_is_can_be_watched() {
 #[test]
 fn diffs_make_good_what_was_lost() {
     let store = MemoryBackend::new();
-    let (house, host) = (
-        House::init(store.clone(), 64 << 10).unwrap(),
+    let (test_repo, host) = (
+        TestRepo::init(store.clone(), 64 << 10).unwrap(),
         Host::without_cache(),
     );
-    let full: Extents = vec![(5, 300_000, Some(1)), (2 * SLOT, 100_000, Some(2))];
+    let full: Extents = vec![(5, 300_000, Some(1)), (2 * LEAF, 100_000, Some(2))];
     let change: Extents = vec![(70_000, 1000, Some(3))];
     let streams = [
-        diff(None, Some("a"), 3 * SLOT, &full),
-        diff(Some("a"), Some("b"), 3 * SLOT, &change),
+        diff(None, Some("a"), 3 * LEAF, &full),
+        diff(Some("a"), Some("b"), 3 * LEAF, &change),
     ];
     let reports = streams.each_ref().map(|stream| {
-        let mut reports = ingest(&host, &house, stream, &options("v")).unwrap();
+        let mut reports = ingest(&host, &test_repo, stream, &options("v")).unwrap();
         reports.remove(0)
     });
     let whole = reports
         .each_ref()
-        .map(|report| restored(&host, &house, report));
+        .map(|report| restored(&host, &test_repo, report));
     for object in store.list("").unwrap() {
         if object.name.as_str().contains("/packs/") {
             store.delete(&object.name).unwrap();
         }
     }
-    assert!(host.check(&house, true).0.errors > 0);
+    assert!(host.check(&test_repo, true).0.errors > 0);
     // Without it nothing would be asked for.
     let reread = super::reread("v");
     for stream in &streams {
-        let reports = ingest(&host, &house, stream, &reread).unwrap();
+        let reports = ingest(&host, &test_repo, stream, &reread).unwrap();
         assert!(reports[0].existing);
     }
     let found = reports
         .each_ref()
-        .map(|report| restored(&host, &house, report));
+        .map(|report| restored(&host, &test_repo, report));
     assert!(found == whole);
 }
 
 #[test]
 fn two_backups_of_a_snapshot_are_only_a_base_if_they_are_the_same() {
-    let (house, host) = (
-        House::init(MemoryBackend::new(), 64 << 10).unwrap(),
+    let (test_repo, host) = (
+        TestRepo::init(MemoryBackend::new(), 64 << 10).unwrap(),
         Host::without_cache(),
     );
-    let full = |seed| diff(None, Some("a"), SLOT, &vec![(0, 10_000, Some(seed))]);
+    let full = |seed| diff(None, Some("a"), LEAF, &vec![(0, 10_000, Some(seed))]);
     let options = options("v");
     // Two hosts at the same time: neither saw the other's backup.
     let other = BackupOptions {
         volume: "w".to_owned(),
         ..options.clone()
     };
-    ingest(&host, &house, &full(1), &options).unwrap();
-    ingest(&host, &house, &full(2), &other).unwrap();
-    let mut record = house.backups()[1].record.clone();
-    record.volume = house.backups()[0].record.volume.clone();
-    commit_as(&house, &record);
-    let step = diff(Some("a"), Some("b"), SLOT, &Vec::new());
-    let error = ingest(&host, &house, &step, &options).expect_err("ambiguous");
+    ingest(&host, &test_repo, &full(1), &options).unwrap();
+    ingest(&host, &test_repo, &full(2), &other).unwrap();
+    let mut record = test_repo.backups()[1].record.clone();
+    record.volume = test_repo.backups()[0].record.volume.clone();
+    commit_as(&test_repo, &record);
+    let step = diff(Some("a"), Some("b"), LEAF, &Vec::new());
+    let error = ingest(&host, &test_repo, &step, &options).expect_err("ambiguous");
     let OpsError::AmbiguousBase { backups, .. } = &error else {
         unreachable!("{error:?}")
     };
@@ -412,14 +413,14 @@ fn two_backups_of_a_snapshot_are_only_a_base_if_they_are_the_same() {
         base: Some(backups[1].clone()),
         ..options
     };
-    ingest(&host, &house, &step, &chosen).unwrap();
+    ingest(&host, &test_repo, &step, &chosen).unwrap();
 }
 
 /// Puts a record into the repository as it is.
-fn commit_as(house: &House, record: &cuttlebone::format::BackupRecord) {
+fn commit_as(test_repo: &TestRepo, record: &cuttlebone::format::BackupRecord) {
     use cuttlebone::format::Magic;
     use cuttlebone::repo::ObjectRef;
-    let project = &house.project;
+    let project = &test_repo.project;
     let object = |hash| ObjectRef::Backup(project.id, hash);
     let key = (project.id, project.keys.object());
     let objects = &project.objects;
@@ -442,9 +443,9 @@ fn size() -> impl Strategy<Value = u64> {
     prop_oneof![
         1 => Just(0),
         2 => 1..200_000_u64,
-        5 => 0..5 * SLOT,
-        2 => (0..6_u64, 0..3_u64).prop_map(|(slots, odd)| (slots * SLOT + odd).saturating_sub(1)),
-        1 => (64 * SLOT)..(66 * SLOT),
+        5 => 0..5 * LEAF,
+        2 => (0..6_u64, 0..3_u64).prop_map(|(leaves, odd)| (leaves * LEAF + odd).saturating_sub(1)),
+        1 => (64 * LEAF)..(66 * LEAF),
         1 => Just(1 << 44),
     ]
 }
@@ -479,8 +480,8 @@ fn different_chunks(a: &Image, b: &Image, chunk: usize) -> u64 {
 }
 
 fn play(steps: &[Step], keep_size: &[bool], chunk: usize) {
-    let (house, host) = (
-        House::init(MemoryBackend::new(), chunk).unwrap(),
+    let (test_repo, host) = (
+        TestRepo::init(MemoryBackend::new(), chunk).unwrap(),
         Host::with_cache(),
     );
     let mut line: Vec<(String, Image)> = Vec::new();
@@ -509,12 +510,12 @@ fn play(steps: &[Step], keep_size: &[bool], chunk: usize) {
         let from = base.map(|(name, _)| name.clone());
         let to = (!step.is_head).then(|| format!("s{number}"));
         let stream = diff(from.as_deref(), to.as_deref(), size, &extents);
-        let reports = ingest(&host, &house, &stream, &options("v")).unwrap();
+        let reports = ingest(&host, &test_repo, &stream, &options("v")).unwrap();
         let before = base.map_or_else(|| Image::new(0), |(_, image)| image.clone());
         let changed = different_chunks(&before, &image, chunk);
         assert_eq!(reports[0].counts.changed, changed, "step {number}");
-        let made = house.backup(reports[0].id.unwrap());
-        let found = host.restore_image(&house, &made).unwrap();
+        let made = test_repo.backup(reports[0].id.unwrap());
+        let found = host.restore_image(&test_repo, &made).unwrap();
         assert!(
             found == image,
             "step {number}: {found:?} instead of {image:?}"
@@ -524,16 +525,16 @@ fn play(steps: &[Step], keep_size: &[bool], chunk: usize) {
         }
         // The same content has the same root, however it came in.
         if size < 1 << 40 {
-            let backup = host.back_up(&house, "whole", &image).unwrap();
+            let backup = host.back_up(&test_repo, "whole", &image).unwrap();
             assert_eq!(backup.chunks_new, 0, "step {number}");
-            let backup = house.backup(backup.id);
+            let backup = test_repo.backup(backup.id);
             assert_eq!(backup.root, made.root, "step {number}");
             let changed = different_chunks(&whole, &image, chunk);
             assert_eq!(backup.record.counts.changed, changed, "step {number}");
             whole = image;
         }
     }
-    host.check_clean(&house, "all steps");
+    host.check_clean(&test_repo, "all steps");
 }
 
 proptest! {
@@ -554,22 +555,22 @@ proptest! {
 fn the_cost_does_not_follow_the_size() {
     let calls = |size: u64| {
         let store = FaultBackend::new();
-        let house = House::init(store.clone(), 64 << 10).unwrap();
+        let test_repo = TestRepo::init(store.clone(), 64 << 10).unwrap();
         let host = Host::with_cache();
         let data: Extents = (0..50)
-            .map(|n| (n * 3 * SLOT + 700, 5000, Some(1)))
+            .map(|n| (n * 3 * LEAF + 700, 5000, Some(1)))
             .collect();
         ingest(
             &host,
-            &house,
+            &test_repo,
             &diff(None, Some("a"), size, &data),
             &options("v"),
         )
         .unwrap();
         let before = store.calls();
-        let change: Extents = (0..5).map(|n| (n * 3 * SLOT, 1000, Some(2))).collect();
+        let change: Extents = (0..5).map(|n| (n * 3 * LEAF, 1000, Some(2))).collect();
         let stream = diff(Some("a"), Some("b"), size, &change);
-        ingest(&host, &house, &stream, &options("v")).unwrap();
+        ingest(&host, &test_repo, &stream, &options("v")).unwrap();
         store.calls() - before
     };
     let (small, large) = (calls(8 << 30), calls(16 << 40));
@@ -593,8 +594,8 @@ fn memory_does_not_follow_what_a_stream_states() {
             Ok(into.len())
         }
     }
-    let (house, host) = (
-        House::init(MemoryBackend::new(), 64 << 10).unwrap(),
+    let (test_repo, host) = (
+        TestRepo::init(MemoryBackend::new(), 64 << 10).unwrap(),
         Host::without_cache(),
     );
     let mut head = diff(None, Some("a"), 1 << 60, &Vec::new());
@@ -603,8 +604,8 @@ fn memory_does_not_follow_what_a_stream_states() {
     head.extend_from_slice(&0_u64.to_le_bytes());
     head.extend_from_slice(&(1_u64 << 60).to_le_bytes());
     let source = DiffSource::Stream(Box::new((&head[..]).chain(Endless(0))), "endless");
-    let result = ops::backup_diff(&house.project, source, &options("v"), &host.context());
+    let result = ops::backup_diff(&test_repo.project, source, &options("v"), &host.context());
     let error = result.expect_err("it is cut");
     assert!(matches!(error, OpsError::DamagedDiff { .. }), "{error:?}");
-    assert!(house.backups().is_empty());
+    assert!(test_repo.backups().is_empty());
 }

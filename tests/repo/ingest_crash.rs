@@ -6,7 +6,7 @@ use cuttlebone::repo::Backup;
 
 use super::ingest::{Extents, apply, diff, ingest};
 use super::sweep::{Work, deaths, failures, lose_each_write, sweep};
-use super::{Host, House, Image, SLOT, options, reread};
+use super::{Host, Image, LEAF, TestRepo, options, reread};
 use crate::rbd;
 
 /// Streams, and the images that they lead to.
@@ -37,15 +37,15 @@ impl Streams {
             "disk",
             None,
             Some("a"),
-            SLOT + 200_000,
-            &vec![(5, 9000, Some(1)), (SLOT + 100_000, 9000, Some(2))],
+            LEAF + 200_000,
+            &vec![(5, 9000, Some(1)), (LEAF + 100_000, 9000, Some(2))],
         );
         // Parts of chunks, a chunk that becomes zero, an end within what was data.
         let step = lead(
             "disk",
             Some("a"),
             Some("b"),
-            SLOT + 104_000,
+            LEAF + 104_000,
             &vec![(4000, 3000, Some(3)), (8192, 4096, None)],
         );
         let line = [
@@ -53,16 +53,16 @@ impl Streams {
                 "line",
                 None,
                 Some("x"),
-                2 * SLOT,
-                &vec![(SLOT - 3000, 6000, Some(4))],
+                2 * LEAF,
+                &vec![(LEAF - 3000, 6000, Some(4))],
             ),
-            // A slot that is cleared as a whole, and an end within another.
+            // A leaf that is cleared as a whole, and an end within another.
             lead(
                 "line",
                 Some("x"),
                 None,
-                SLOT + 1500,
-                &vec![(0, 4 << 20, None), (SLOT, 300, Some(5))],
+                LEAF + 1500,
+                &vec![(0, 4 << 20, None), (LEAF, 300, Some(5))],
             ),
         ];
         let line = line.map(|diff| rbd::read(&diff).unwrap().remove(0));
@@ -78,11 +78,11 @@ impl Streams {
     fn ingest(
         &self,
         host: &Host,
-        house: &House,
+        test_repo: &TestRepo,
         options: impl Fn(&str) -> BackupOptions,
     ) -> Result<u64, OpsError> {
-        let step = ingest(host, house, &self.step, &options("disk"))?;
-        let line = ingest(host, house, &self.line, &options("line"))?;
+        let step = ingest(host, test_repo, &self.step, &options("disk"))?;
+        let line = ingest(host, test_repo, &self.line, &options("line"))?;
         Ok(step
             .iter()
             .chain(&line)
@@ -97,20 +97,25 @@ impl Work for Streams {
     const MADE: usize = 3;
     const AGAIN: bool = false;
 
-    fn prepare(&self, host: &Host, house: &House) {
-        ingest(host, house, &self.full, &options("disk")).unwrap();
+    fn prepare(&self, host: &Host, test_repo: &TestRepo) {
+        ingest(host, test_repo, &self.full, &options("disk")).unwrap();
     }
 
-    fn run(&self, host: &Host, house: &House) -> Result<u64, OpsError> {
-        self.ingest(host, house, options)
+    fn run(&self, host: &Host, test_repo: &TestRepo) -> Result<u64, OpsError> {
+        self.ingest(host, test_repo, options)
     }
 
-    fn mend(&self, host: &Host, house: &House) -> Result<(), OpsError> {
-        self.ingest(host, house, reread).map(drop)
+    fn mend(&self, host: &Host, test_repo: &TestRepo) -> Result<(), OpsError> {
+        self.ingest(host, test_repo, reread).map(drop)
     }
 
-    fn restores(&self, host: &Host, house: &House, backup: &Backup) -> Result<bool, OpsError> {
-        let found = host.restore_image(house, backup)?;
+    fn restores(
+        &self,
+        host: &Host,
+        test_repo: &TestRepo,
+        backup: &Backup,
+    ) -> Result<bool, OpsError> {
+        let found = host.restore_image(test_repo, backup)?;
         let snapshot = backup.snapshot().map(ToString::to_string);
         let is_of = |(volume, name, _): &&(&str, Option<&str>, Image)| {
             *volume == backup.record.volume.name && *name == snapshot.as_deref()

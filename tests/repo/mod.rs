@@ -31,7 +31,7 @@ use cuttlebone::ops::{
     self, BackupOptions, BackupReport, CheckReport, Context, Finding, Input, OpsError, Restored,
 };
 use cuttlebone::repo::{
-    Backup, Compression, ErrorKind, InitOptions, NewKey, PackTargets, Project, Records, RepoError,
+    Backup, Compression, ErrorKind, InitOptions, NewKey, PackSizes, Project, Records, RepoError,
     Repository,
 };
 use cuttlebone::storage::Backend;
@@ -40,7 +40,7 @@ use tempfile::TempDir;
 
 const PASSWORD: &[u8] = b"correct horse battery staple";
 const KIB: usize = 1 << 10;
-const SLOT: u64 = 4 << 20;
+const LEAF: u64 = 4 << 20;
 const CHUNK: usize = 64 * KIB;
 
 /// Remembers what was said.
@@ -95,12 +95,12 @@ fn key(password: &[u8]) -> NewKey<'_> {
 }
 
 /// An open repository and its project.
-struct House {
+struct TestRepo {
     repository: Repository,
     project: Project,
 }
 
-impl House {
+impl TestRepo {
     fn init(backend: impl Backend + 'static, chunk_size: usize) -> Result<Self, RepoError> {
         let options = InitOptions {
             key: key(PASSWORD),
@@ -177,31 +177,36 @@ impl Host {
     }
 
     /// Backs up an image in a file.
-    fn back_up(&self, house: &House, volume: &str, image: &Image) -> Result<Made, OpsError> {
-        self.run(house, self.image(image)?, &options(volume))
+    fn back_up(&self, test_repo: &TestRepo, volume: &str, image: &Image) -> Result<Made, OpsError> {
+        self.run(test_repo, self.image(image)?, &options(volume))
     }
 
     fn back_up_stream(
         &self,
-        house: &House,
+        test_repo: &TestRepo,
         volume: &str,
         content: &[u8],
     ) -> Result<Made, OpsError> {
-        self.run(house, stream(content), &options(volume))
+        self.run(test_repo, stream(content), &options(volume))
     }
 
     /// Backs up an image and relies on nothing but the packs that are there.
-    fn back_up_again(&self, house: &House, volume: &str, image: &Image) -> Result<Made, OpsError> {
-        self.run(house, self.image(image)?, &reread(volume))
+    fn back_up_again(
+        &self,
+        test_repo: &TestRepo,
+        volume: &str,
+        image: &Image,
+    ) -> Result<Made, OpsError> {
+        self.run(test_repo, self.image(image)?, &reread(volume))
     }
 
     fn back_up_stream_again(
         &self,
-        house: &House,
+        test_repo: &TestRepo,
         volume: &str,
         content: &[u8],
     ) -> Result<Made, OpsError> {
-        self.run(house, stream(content), &reread(volume))
+        self.run(test_repo, stream(content), &reread(volume))
     }
 
     fn image(&self, image: &Image) -> Result<Input, OpsError> {
@@ -210,34 +215,39 @@ impl Host {
         Ok(Input::Image(ImageSource::open(&path)?))
     }
 
-    fn run(&self, house: &House, input: Input, options: &BackupOptions) -> Result<Made, OpsError> {
-        let report = ops::backup(&house.project, input, options, &self.context())?;
+    fn run(
+        &self,
+        test_repo: &TestRepo,
+        input: Input,
+        options: &BackupOptions,
+    ) -> Result<Made, OpsError> {
+        let report = ops::backup(&test_repo.project, input, options, &self.context())?;
         Ok(Made::of(&report))
     }
 
     /// The content of a backup, as a stream gives it.
-    fn restore(&self, house: &House, backup: &Backup) -> Result<Vec<u8>, OpsError> {
+    fn restore(&self, test_repo: &TestRepo, backup: &Backup) -> Result<Vec<u8>, OpsError> {
         let mut content = Vec::new();
         let to = Restored::Stream(&mut content, "memory");
-        ops::restore(&house.project, backup, to, &self.context())?;
+        ops::restore(&test_repo.project, backup, to, &self.context())?;
         Ok(content)
     }
 
     /// The content of a backup of an image, by way of a file.
-    fn restore_image(&self, house: &House, backup: &Backup) -> Result<Image, OpsError> {
+    fn restore_image(&self, test_repo: &TestRepo, backup: &Backup) -> Result<Image, OpsError> {
         let path = self.path(&format!("restored {:?}", thread::current().id()));
         let to = Restored::Replace(&path);
-        ops::restore(&house.project, backup, to, &self.context())?;
+        ops::restore(&test_repo.project, backup, to, &self.context())?;
         let image = Image::read_from(&path);
         fs::remove_file(&path).unwrap();
         Ok(image)
     }
 
-    fn check(&self, house: &House, read_data: bool) -> (CheckReport, Vec<Finding>) {
+    fn check(&self, test_repo: &TestRepo, read_data: bool) -> (CheckReport, Vec<Finding>) {
         let mut findings = Vec::new();
         let report = ops::check(
-            &house.repository,
-            &house.project,
+            &test_repo.repository,
+            &test_repo.project,
             read_data,
             &self.context(),
             &mut |finding| findings.push(finding.clone()),
@@ -248,8 +258,8 @@ impl Host {
     }
 
     /// A check that reads all data and finds nothing.
-    fn check_clean(&self, house: &House, when: &str) {
-        let (report, findings) = self.check(house, true);
+    fn check_clean(&self, test_repo: &TestRepo, when: &str) {
+        let (report, findings) = self.check(test_repo, true);
         assert!(findings.is_empty(), "{when}: {findings:#?}");
         assert!(
             report.backups_affected.is_empty() && report.packs_damaged == 0,
@@ -286,7 +296,7 @@ fn options(volume: &str) -> BackupOptions {
         labels: BTreeMap::new(),
         dry_run: false,
         compression: Compression::default(),
-        pack_targets: PackTargets::new(100 * KIB, 1, 2),
+        pack_targets: PackSizes::new(100 * KIB, 1, 2),
         reread: false,
         host: None,
     }

@@ -6,14 +6,14 @@ use std::io::Cursor;
 
 use cuttlebone::base::{ObjectHash, Root, VolumeId};
 use cuttlebone::ops::{self, BackupOptions, Input, OpsError, Restored};
-use cuttlebone::repo::{Backup, ErrorKind, PackTargets, Records, Tombstones};
+use cuttlebone::repo::{Backup, ErrorKind, PackSizes, Records, Tombstones};
 use cuttlebone::storage::{Backend, MemoryBackend};
 use cuttlebone::volume::ImageSource;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::{BLOCK, Heard, Host, House, Image, KIB, SLOT, noise, options};
+use super::{BLOCK, Heard, Host, Image, KIB, LEAF, TestRepo, noise, options};
 
 /// Volumes that are images, and that are streams.
 const IMAGES: [&str; 2] = ["a disk", "another"];
@@ -25,7 +25,7 @@ const SMALL: u64 = 40 << 20;
 enum Step {
     /// Writes noise, or zeros if there is no seed. The few seeds make for content that occurs twice.
     Write(Index, Place, usize, Option<u8>),
-    /// Copies a chunk elsewhere.
+    /// ObjectCache a chunk elsewhere.
     Copy(Index, Place, Place),
     Resize(Index, u64),
     BackUp(Index, Option<Index>, Way),
@@ -36,10 +36,10 @@ enum Step {
     Compare(Index, Index),
 }
 
-/// Somewhere in an image: near the end of this slot, counted round, or so far from the image's end.
+/// Somewhere in an image: near the end of this leaf, counted round, or so far from the image's end.
 #[derive(Debug, Clone, Copy)]
 enum Place {
-    Slot(u8, u32),
+    Leaf(u8, u32),
     BeforeEnd(u32),
 }
 
@@ -59,7 +59,7 @@ enum Target {
 
 fn place() -> impl Strategy<Value = Place> {
     prop_oneof![
-        4 => (any::<u8>(), any::<u32>()).prop_map(|(slot, at)| Place::Slot(slot, at)),
+        4 => (any::<u8>(), any::<u32>()).prop_map(|(leaf, at)| Place::Leaf(leaf, at)),
         1 => (0..200_000_u32).prop_map(Place::BeforeEnd),
     ]
 }
@@ -67,16 +67,16 @@ fn place() -> impl Strategy<Value = Place> {
 impl Place {
     fn offset(self, image: &Image) -> u64 {
         match self {
-            Self::Slot(slot, at) => {
-                let slots = image.size.div_ceil(SLOT).max(1);
-                // Half of them around the end of a slot.
+            Self::Leaf(leaf, at) => {
+                let leaves = image.size.div_ceil(LEAF).max(1);
+                // Half of them around the end of a leaf.
                 let at = u64::from(at);
                 let within = if at % 2 == 0 {
-                    SLOT - 1 - at / 2 % 70_000
+                    LEAF - 1 - at / 2 % 70_000
                 } else {
-                    at % SLOT
+                    at % LEAF
                 };
-                u64::from(slot) % slots * SLOT + within
+                u64::from(leaf) % leaves * LEAF + within
             }
             Self::BeforeEnd(before) => image.size.saturating_sub(before.into()),
         }
@@ -87,10 +87,10 @@ fn size() -> impl Strategy<Value = u64> {
     prop_oneof![
         1 => Just(0),
         2 => 1..BLOCK,
-        2 => (0..9_u64, 0..3_u64).prop_map(|(slots, odd)| (slots * SLOT + odd).saturating_sub(1)),
+        2 => (0..9_u64, 0..3_u64).prop_map(|(leaves, odd)| (leaves * LEAF + odd).saturating_sub(1)),
         4 => 0..SMALL,
-        1 => (65 * SLOT)..(70 * SLOT),
-        1 => (4097 * SLOT)..(4100 * SLOT),
+        1 => (65 * LEAF)..(70 * LEAF),
+        1 => (4097 * LEAF)..(4100 * LEAF),
     ]
 }
 
@@ -136,7 +136,7 @@ struct Made {
 
 struct World {
     store: MemoryBackend,
-    house: House,
+    test_repo: TestRepo,
     host: Host,
     chunk: u64,
     images: [Image; 2],
@@ -147,7 +147,7 @@ struct World {
 impl World {
     fn new(chunk: usize, with_cache: bool) -> Self {
         let store = MemoryBackend::new();
-        let house = House::init(store.clone(), chunk).unwrap();
+        let test_repo = TestRepo::init(store.clone(), chunk).unwrap();
         let host = if with_cache {
             Host::with_cache()
         } else {
@@ -155,10 +155,10 @@ impl World {
         };
         Self {
             store,
-            house,
+            test_repo,
             host,
             chunk: chunk as u64,
-            images: [Image::new(3 * SLOT + 12_345), Image::new(0)],
+            images: [Image::new(3 * LEAF + 12_345), Image::new(0)],
             streams: [noise(0, 700 * KIB), Vec::new()],
             made: Vec::new(),
         }
@@ -256,10 +256,15 @@ impl World {
         options.reread = matches!(way, Way::Reread);
         options.dry_run = matches!(way, Way::DryRun);
         if self.made.len() % 2 == 1 {
-            options.pack_targets = PackTargets::default();
+            options.pack_targets = PackSizes::default();
         }
         let run = |options: &BackupOptions| {
-            ops::backup(&self.house.project, input(), options, &self.host.context())
+            ops::backup(
+                &self.test_repo.project,
+                input(),
+                options,
+                &self.host.context(),
+            )
         };
         let before = self.names();
         let tried = run(&options);
@@ -303,13 +308,13 @@ impl World {
 
     fn restore(&self, number: usize, target: Target) {
         let (id, made) = &self.made[number];
-        let backup = self.house.backup(*id);
+        let backup = self.test_repo.backup(*id);
         match (&made.content, target) {
             (Content::Stream(stream), _) => {
-                assert!(self.host.restore(&self.house, &backup).unwrap() == *stream);
+                assert!(self.host.restore(&self.test_repo, &backup).unwrap() == *stream);
             }
             (Content::Image(image), Target::Stream) if image.size <= SMALL => {
-                assert!(self.host.restore(&self.house, &backup).unwrap() == image.bytes());
+                assert!(self.host.restore(&self.test_repo, &backup).unwrap() == image.bytes());
             }
             (Content::Image(image), Target::InPlace { size, seed }) => {
                 let path = self.host.path("target");
@@ -319,16 +324,17 @@ impl World {
                 garbage.write(size / 3, &noise(u64::from(seed) + 100, 500 * KIB));
                 garbage.write_to(&path);
                 let to = Restored::InPlace(&path);
-                ops::restore(&self.house.project, &backup, to, &self.host.context()).unwrap();
+                ops::restore(&self.test_repo.project, &backup, to, &self.host.context()).unwrap();
                 assert_eq!(Image::read_from(&path), *image);
                 let to = Restored::InPlace(&path);
-                let again = ops::restore(&self.house.project, &backup, to, &self.host.context());
+                let again =
+                    ops::restore(&self.test_repo.project, &backup, to, &self.host.context());
                 assert_eq!(again.unwrap().written, 0, "nothing was left to do");
                 fs::remove_file(&path).unwrap();
             }
             (Content::Image(image), _) => {
                 assert_eq!(
-                    self.host.restore_image(&self.house, &backup).unwrap(),
+                    self.host.restore_image(&self.test_repo, &backup).unwrap(),
                     *image
                 );
             }
@@ -339,9 +345,9 @@ impl World {
         let ((id_a, a), (id_b, b)) = (&self.made[a], &self.made[b]);
         let mut found = Vec::new();
         let report = ops::compare(
-            &self.house.project,
-            &self.house.backup(*id_a),
-            &self.house.backup(*id_b),
+            &self.test_repo.project,
+            &self.test_repo.backup(*id_a),
+            &self.test_repo.backup(*id_b),
             &self.host.context(),
             |extent| {
                 found.push((extent.offset, extent.len));
@@ -388,12 +394,12 @@ impl World {
 
     /// What holds after everything: all is listed and can be selected, contents and roots agree, check is clean.
     fn all_is_well(&self) {
-        let house = House::open(self.store.clone(), &Heard::default()).unwrap();
-        let records = Records::load(&house.project).unwrap();
+        let test_repo = TestRepo::open(self.store.clone(), &Heard::default()).unwrap();
+        let records = Records::load(&test_repo.project).unwrap();
         let listed: Vec<_> = records.all().iter().map(|backup| backup.id).collect();
         let made: Vec<_> = self.made.iter().map(|(id, _)| *id).collect();
         assert_eq!(listed, made, "all that was made is listed, oldest first");
-        let tombstones = Tombstones::load(&house.project).unwrap();
+        let tombstones = Tombstones::load(&test_repo.project).unwrap();
         assert!(records.damaged().is_empty() && records.vanished(&tombstones).is_empty());
         for volume in IMAGES.into_iter().chain(STREAMS) {
             self.selects(&records, volume);
@@ -417,7 +423,7 @@ impl World {
         for number in 0..self.made.len() {
             self.restore(number, Target::New);
         }
-        self.host.check_clean(&house, "at the end");
+        self.host.check_clean(&test_repo, "at the end");
     }
 
     fn selects(&self, records: &Records, volume: &str) {
@@ -477,7 +483,7 @@ proptest! {
     }
 
     #[test]
-    fn chunks_as_large_as_slots(steps in vec(step(), 1..25), cache: bool) {
+    fn chunks_as_large_as_leaves(steps in vec(step(), 1..25), cache: bool) {
         run(4096 * KIB, cache, &steps);
     }
 }

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use cuttlebone::base::{Cancel, Notice, Observer, Progress};
 use cuttlebone::ops::{self, Context, Input, OpsError};
-use cuttlebone::repo::PackTargets;
+use cuttlebone::repo::PackSizes;
 use cuttlebone::storage::{Backend, Listed, MemoryBackend, Name, StorageError};
 
-use super::{CHUNK, Heard, Host, House, Image, KIB, SLOT, noise, options, stream};
+use super::{CHUNK, Heard, Host, Image, KIB, LEAF, TestRepo, noise, options, stream};
 
 /// Whoever is not done by then waits for ever.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -147,14 +147,14 @@ fn watched(when: &str, run: impl FnOnce() -> Result<(), OpsError> + Send + 'stat
     }
 }
 
-/// What is backed up: many slots more than may be under way, of which the base has some.
+/// What is backed up: many leaves more than may be under way, of which the base has some.
 fn day(number: u64) -> Image {
-    let mut image = Image::new(40 * SLOT);
-    for slot in 0..40 {
-        image.write(slot * SLOT, &noise(slot, CHUNK));
+    let mut image = Image::new(40 * LEAF);
+    for leaf in 0..40 {
+        image.write(leaf * LEAF, &noise(leaf, CHUNK));
         image.write(
-            slot * SLOT + 2 * CHUNK as u64,
-            &noise(1000 * number + slot, CHUNK),
+            leaf * LEAF + 2 * CHUNK as u64,
+            &noise(1000 * number + leaf, CHUNK),
         );
     }
     image
@@ -181,20 +181,20 @@ fn sweep(what: &str, fuse: &Fuse, mut back_up: impl FnMut(&str) -> End) -> u64 {
 /// A repository with one backup of the first day.
 fn founded() -> MemoryBackend {
     let store = MemoryBackend::new();
-    let house = House::init(store.clone(), CHUNK).unwrap();
+    let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::without_cache();
-    host.back_up(&house, "disk", &day(0)).unwrap();
+    host.back_up(&test_repo, "disk", &day(0)).unwrap();
     store
 }
 
 /// After all that, what is there is whole, and the next backup works.
 fn is_well(store: &MemoryBackend, what: &str) {
     let host = Host::without_cache();
-    let house = House::open(store.clone(), &Heard::default()).unwrap();
-    host.check_clean(&house, what);
-    let made = host.back_up(&house, "disk", &day(1)).unwrap();
-    let backup = house.backup(made.id);
-    assert!(host.restore_image(&house, &backup).unwrap() == day(1));
+    let test_repo = TestRepo::open(store.clone(), &Heard::default()).unwrap();
+    host.check_clean(&test_repo, what);
+    let made = host.back_up(&test_repo, "disk", &day(1)).unwrap();
+    let backup = test_repo.backup(made.id);
+    assert!(host.restore_image(&test_repo, &backup).unwrap() == day(1));
 }
 
 /// Backs up once, in a store of its own, and looks whether that harmed it.
@@ -213,21 +213,21 @@ fn run_in(
     let observer = Startled(surprises.clone());
     // Opening the repository has its calls too; they are not what is looked at here.
     let lit = calls.0.swap(0, Ordering::SeqCst);
-    let house = House::open(backend, &Heard::default()).unwrap();
+    let test_repo = TestRepo::open(backend, &Heard::default()).unwrap();
     calls.light(lit);
     let end = watched(when, move || {
         let host = Host::without_cache();
         let input = input(&host);
         let mut options = options("disk");
         // Packs that are not full before the end, and packs that are.
-        options.pack_targets = PackTargets::new(500 * KIB, 4 * KIB, 2);
+        options.pack_targets = PackSizes::new(500 * KIB, 4 * KIB, 2);
         let context = Context {
             observer: &observer,
             cancel: &Cancel::default(),
             threads: 2,
             cache: None,
         };
-        ops::backup(&house.project, input, &options, &context).map(drop)
+        ops::backup(&test_repo.project, input, &options, &context).map(drop)
     });
     if end == End::Panicked && when.ends_with('5') {
         is_well(&store, when);

@@ -9,7 +9,7 @@ use cuttlebone::ops::OpsError;
 use cuttlebone::repo::{Backup, BlobReader, ImageReader, Index, read_listing};
 use cuttlebone::storage::{ErrorKind as Failure, Fault, FaultBackend, MemoryBackend, Moment, Plan};
 
-use super::{Heard, Host, House, is_damage};
+use super::{Heard, Host, TestRepo, is_damage};
 
 /// What is backed up before the fault, and what while it comes.
 pub(super) trait Work {
@@ -23,22 +23,27 @@ pub(super) trait Work {
     const AGAIN: bool;
 
     /// Makes the backups that are there before.
-    fn prepare(&self, host: &Host, house: &House);
+    fn prepare(&self, host: &Host, test_repo: &TestRepo);
 
     /// Makes the backups. How many chunks were new.
-    fn run(&self, host: &Host, house: &House) -> Result<u64, OpsError>;
+    fn run(&self, host: &Host, test_repo: &TestRepo) -> Result<u64, OpsError>;
 
     /// The same, made good whatever was lost.
-    fn mend(&self, host: &Host, house: &House) -> Result<(), OpsError>;
+    fn mend(&self, host: &Host, test_repo: &TestRepo) -> Result<(), OpsError>;
 
     /// Whether a backup restores to what it is of; if it does not restore, why.
-    fn restores(&self, host: &Host, house: &House, backup: &Backup) -> Result<bool, OpsError>;
+    fn restores(
+        &self,
+        host: &Host,
+        test_repo: &TestRepo,
+        backup: &Backup,
+    ) -> Result<bool, OpsError>;
 }
 
 /// The chunks in all packs that segments name.
-fn indexed(house: &House) -> HashSet<BlobId> {
+fn indexed(test_repo: &TestRepo) -> HashSet<BlobId> {
     let heard = Heard::default();
-    let index = Index::in_memory(&house.project, &heard).unwrap();
+    let index = Index::in_memory(&test_repo.project, &heard).unwrap();
     let mut ids = HashSet::new();
     index
         .each_pack(|pack| {
@@ -52,11 +57,11 @@ fn indexed(house: &House) -> HashSet<BlobId> {
 }
 
 /// The chunks in all packs that the host's journal notes and the store has.
-fn noted(host: &Host, house: &House) -> HashSet<BlobId> {
+fn noted(host: &Host, test_repo: &TestRepo) -> HashSet<BlobId> {
     let Some(cache) = &host.cache else {
         return HashSet::new();
     };
-    let project = &house.project;
+    let project = &test_repo.project;
     let directory = cache
         .join(project.repository.to_string())
         .join(project.id.to_string());
@@ -76,12 +81,12 @@ fn noted(host: &Host, house: &House) -> HashSet<BlobId> {
 }
 
 /// The chunks that the backups from this number on are made of.
-fn wanted(house: &House, from: usize) -> HashSet<BlobId> {
+fn wanted(test_repo: &TestRepo, from: usize) -> HashSet<BlobId> {
     let heard = Heard::default();
-    let index = Index::in_memory(&house.project, &heard).unwrap();
+    let index = Index::in_memory(&test_repo.project, &heard).unwrap();
     let blobs = BlobReader::new(&index);
     let mut ids = HashSet::new();
-    for backup in &house.backups()[from..] {
+    for backup in &test_repo.backups()[from..] {
         ImageReader::new(&blobs, backup)
             .each_chunk(|chunk| {
                 ids.insert(chunk.id);
@@ -95,17 +100,17 @@ fn wanted(house: &House, from: usize) -> HashSet<BlobId> {
 /// A store with the backups that are there before.
 fn prepared<W: Work>(work: &W) -> MemoryBackend {
     let store = MemoryBackend::new();
-    let house = House::init(store.clone(), W::CHUNK).unwrap();
-    work.prepare(&Host::without_cache(), &house);
-    assert_eq!(house.backups().len(), W::BEFORE);
+    let test_repo = TestRepo::init(store.clone(), W::CHUNK).unwrap();
+    work.prepare(&Host::without_cache(), &test_repo);
+    assert_eq!(test_repo.backups().len(), W::BEFORE);
     store
 }
 
 /// Every committed backup is whole, and those from this number on are what they should be.
-fn all_whole(work: &impl Work, host: &Host, house: &House, from: usize, when: &str) {
-    host.check_clean(house, when);
-    for backup in &house.backups()[from..] {
-        assert!(work.restores(host, house, backup).unwrap(), "{when}");
+fn all_whole(work: &impl Work, host: &Host, test_repo: &TestRepo, from: usize, when: &str) {
+    host.check_clean(test_repo, when);
+    for backup in &test_repo.backups()[from..] {
+        assert!(work.restores(host, test_repo, backup).unwrap(), "{when}");
     }
 }
 
@@ -125,33 +130,33 @@ fn crash_once<W: Work>(
         host.cache = Some(host.path("cache"));
     }
     store.set_plan(plan);
-    let ran = House::open(store.clone(), &host.heard)
+    let ran = TestRepo::open(store.clone(), &host.heard)
         .map_err(OpsError::from)
-        .and_then(|house| work.run(&host, &house));
+        .and_then(|test_repo| work.run(&host, &test_repo));
     if store.is_planned() {
         return false;
     }
     // A lost copy or answer can be survived; that is no reason to go on as if all were well.
     let store = store.crash();
-    let house = House::open(store.clone(), &host.heard).unwrap();
-    all_whole(work, &Host::without_cache(), &house, 0, &when);
-    let committed = house.backups().len();
+    let test_repo = TestRepo::open(store.clone(), &host.heard).unwrap();
+    all_whole(work, &Host::without_cache(), &test_repo, 0, &when);
+    let committed = test_repo.backups().len();
     assert!(committed >= W::BEFORE, "{when}: what was there is there");
     assert!(
         committed == W::BEFORE + W::MADE || ran.is_err(),
         "{when}: what was reported is there"
     );
 
-    let held: HashSet<_> = indexed(&house)
-        .union(&noted(&host, &house))
+    let held: HashSet<_> = indexed(&test_repo)
+        .union(&noted(&host, &test_repo))
         .copied()
         .collect();
     let missing = wanted.difference(&held).count() as u64;
-    let new = work.run(&host, &house).unwrap();
+    let new = work.run(&host, &test_repo).unwrap();
     assert_eq!(new, missing, "{when}: stored is what was not there");
     let there = if W::AGAIN { committed } else { W::BEFORE };
-    assert_eq!(house.backups().len(), there + W::MADE, "{when}");
-    all_whole(work, &host, &house, committed, &when);
+    assert_eq!(test_repo.backups().len(), there + W::MADE, "{when}");
+    all_whole(work, &host, &test_repo, committed, &when);
     true
 }
 
@@ -159,9 +164,9 @@ fn crash_once<W: Work>(
 pub(super) fn sweep<W: Work>(work: &W, with_cache: bool, plans: impl Fn(u64) -> Vec<Plan>) -> u64 {
     let base = prepared(work);
     let whole = base.copy();
-    let house = House::open(whole, &Heard::default()).unwrap();
-    work.run(&Host::without_cache(), &house).unwrap();
-    let wanted = wanted(&house, W::BEFORE);
+    let test_repo = TestRepo::open(whole, &Heard::default()).unwrap();
+    work.run(&Host::without_cache(), &test_repo).unwrap();
+    let wanted = wanted(&test_repo, W::BEFORE);
     for n in 1.. {
         let came = plans(n)
             .into_iter()
@@ -202,17 +207,17 @@ pub(super) fn lose_each_write<W: Work>(work: &W) -> u64 {
         let store = FaultBackend::holding(&base);
         store.set_plan(Plan::at_write(n, Fault::Volatile));
         let host = Host::without_cache();
-        let house = House::open(store.clone(), &host.heard).unwrap();
-        work.run(&host, &house).unwrap();
+        let test_repo = TestRepo::open(store.clone(), &host.heard).unwrap();
+        work.run(&host, &test_repo).unwrap();
         if store.is_planned() {
             break;
         }
-        let house = House::open(store.crash(), &host.heard).unwrap();
-        let backups = house.backups();
-        let (report, _) = host.check(&house, true);
+        let test_repo = TestRepo::open(store.crash(), &host.heard).unwrap();
+        let backups = test_repo.backups();
+        let (report, _) = host.check(&test_repo, true);
         for (number, backup) in backups.iter().enumerate() {
             let affected = report.backups_affected.contains(&backup.id);
-            match work.restores(&host, &house, backup) {
+            match work.restores(&host, &test_repo, backup) {
                 Ok(right) => assert!(right && !affected, "{when}: backup {number}"),
                 Err(error) => {
                     assert!(is_damage(&error) && affected, "{when}: {error:?}");
@@ -221,9 +226,9 @@ pub(super) fn lose_each_write<W: Work>(work: &W) -> u64 {
                 }
             }
         }
-        work.mend(&host, &house).unwrap();
-        for backup in &house.backups()[W::BEFORE..] {
-            assert!(work.restores(&host, &house, backup).unwrap(), "{when}");
+        work.mend(&host, &test_repo).unwrap();
+        for backup in &test_repo.backups()[W::BEFORE..] {
+            assert!(work.restores(&host, &test_repo, backup).unwrap(), "{when}");
         }
     }
     damaged

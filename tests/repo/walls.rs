@@ -7,11 +7,11 @@ use cuttlebone::base::BlobId;
 use cuttlebone::repo::Index;
 use cuttlebone::storage::{Backend, MemoryBackend};
 
-use super::{CHUNK, Heard, Host, House, Image, SLOT, noise};
+use super::{CHUNK, Heard, Host, Image, LEAF, TestRepo, noise};
 
-fn ids(house: &House) -> HashSet<BlobId> {
+fn ids(test_repo: &TestRepo) -> HashSet<BlobId> {
     let heard = Heard::default();
-    let index = Index::in_memory(&house.project, &heard).unwrap();
+    let index = Index::in_memory(&test_repo.project, &heard).unwrap();
     let mut ids = HashSet::new();
     index
         .each_pack(|pack| {
@@ -48,17 +48,17 @@ fn blocks(objects: &[(String, Vec<u8>)]) -> HashSet<&[u8]> {
 
 #[test]
 fn two_projects_with_the_same_content_share_nothing() {
-    let image = Image::new(2 * SLOT)
+    let image = Image::new(2 * LEAF)
         .with(0, &noise(1, 3 * CHUNK))
-        .with(SLOT, &vec![b'x'; 3 * CHUNK]);
+        .with(LEAF, &vec![b'x'; 3 * CHUNK]);
     let stream = noise(2, 5 * CHUNK);
     let host = Host::without_cache();
     let make = || {
         let store = MemoryBackend::new();
-        let house = House::init(store.clone(), CHUNK).unwrap();
-        host.back_up(&house, "disk", &image).unwrap();
-        host.back_up_stream(&house, "dump", &stream).unwrap();
-        (store, house)
+        let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
+        host.back_up(&test_repo, "disk", &image).unwrap();
+        host.back_up_stream(&test_repo, "dump", &stream).unwrap();
+        (store, test_repo)
     };
     let ((store_a, house_a), (store_b, house_b)) = (make(), make());
     assert!(ids(&house_a).len() > 5 && ids(&house_a).is_disjoint(&ids(&house_b)));
@@ -72,8 +72,8 @@ fn two_projects_with_the_same_content_share_nothing() {
             "{name}"
         );
     }
-    let roots = |house: &House| {
-        house
+    let roots = |test_repo: &TestRepo| {
+        test_repo
             .backups()
             .iter()
             .map(|b| b.root)
@@ -93,11 +93,11 @@ fn two_projects_with_the_same_content_share_nothing() {
 fn the_same_content_again_is_the_same_root_and_no_chunk() {
     let host = Host::with_cache();
     let store = MemoryBackend::new();
-    let house = House::init(store.clone(), CHUNK).unwrap();
-    let image = Image::new(3 * SLOT + 7).with(SLOT - 100, &noise(1, 3 * CHUNK));
+    let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
+    let image = Image::new(3 * LEAF + 7).with(LEAF - 100, &noise(1, 3 * CHUNK));
     let stream = noise(2, 20 * CHUNK);
-    let first = host.back_up(&house, "disk", &image).unwrap();
-    let first_stream = host.back_up_stream(&house, "dump", &stream).unwrap();
+    let first = host.back_up(&test_repo, "disk", &image).unwrap();
+    let first_stream = host.back_up_stream(&test_repo, "dump", &stream).unwrap();
     assert!(first.chunks_new > 0 && first_stream.chunks_new > 0);
     let packs = || {
         store
@@ -109,16 +109,19 @@ fn the_same_content_again_is_the_same_root_and_no_chunk() {
     };
     let before = packs();
     for volume in ["disk", "other"] {
-        let again = host.back_up(&house, volume, &image).unwrap();
-        assert_eq!((again.chunks_new, again.bytes_stored), (0, 0), "{volume}");
-        assert_eq!(house.backup(again.id).root, house.backup(first.id).root);
-    }
-    for volume in ["dump", "other dump"] {
-        let again = host.back_up_stream(&house, volume, &stream).unwrap();
+        let again = host.back_up(&test_repo, volume, &image).unwrap();
         assert_eq!((again.chunks_new, again.bytes_stored), (0, 0), "{volume}");
         assert_eq!(
-            house.backup(again.id).root,
-            house.backup(first_stream.id).root
+            test_repo.backup(again.id).root,
+            test_repo.backup(first.id).root
+        );
+    }
+    for volume in ["dump", "other dump"] {
+        let again = host.back_up_stream(&test_repo, volume, &stream).unwrap();
+        assert_eq!((again.chunks_new, again.bytes_stored), (0, 0), "{volume}");
+        assert_eq!(
+            test_repo.backup(again.id).root,
+            test_repo.backup(first_stream.id).root
         );
     }
     assert_eq!(packs(), before);
@@ -127,13 +130,13 @@ fn the_same_content_again_is_the_same_root_and_no_chunk() {
 #[test]
 fn backups_at_the_same_time_do_not_disturb_each_other() {
     let store = MemoryBackend::new();
-    House::init(store.clone(), CHUNK).unwrap();
+    TestRepo::init(store.clone(), CHUNK).unwrap();
     let common = noise(1, 4 * CHUNK);
     let image = |thread: u64, day: u64| {
-        Image::new(4 * SLOT)
+        Image::new(4 * LEAF)
             .with(0, &common)
-            .with(SLOT, &noise(10 * day + thread, 2 * CHUNK))
-            .with(3 * SLOT, &noise(100 + day, CHUNK))
+            .with(LEAF, &noise(10 * day + thread, 2 * CHUNK))
+            .with(3 * LEAF, &noise(100 + day, CHUNK))
     };
     // Two hosts with a cache that two processes use at once, and one without.
     let (shared, bare) = (Host::with_cache(), Host::without_cache());
@@ -145,21 +148,22 @@ fn backups_at_the_same_time_do_not_disturb_each_other() {
                 &image,
             );
             scope.spawn(move || {
-                let house = House::open(store, &host.heard).unwrap();
+                let test_repo = TestRepo::open(store, &host.heard).unwrap();
                 let volume = format!("disk {number}");
                 for day in 1..=3 {
-                    host.back_up(&house, &volume, &image(number, day)).unwrap();
+                    host.back_up(&test_repo, &volume, &image(number, day))
+                        .unwrap();
                     let stream = noise(50 + day, 5 * CHUNK);
-                    host.back_up_stream(&house, &format!("dump {number}"), &stream)
+                    host.back_up_stream(&test_repo, &format!("dump {number}"), &stream)
                         .unwrap();
                 }
             });
         }
     });
     let host = Host::without_cache();
-    let house = House::open(store, &host.heard).unwrap();
-    host.check_clean(&house, "after all");
-    let backups = house.backups();
+    let test_repo = TestRepo::open(store, &host.heard).unwrap();
+    host.check_clean(&test_repo, "after all");
+    let backups = test_repo.backups();
     assert_eq!(backups.len(), 4 * 3 * 2);
     for number in 0..4 {
         let of = |volume: String| {
@@ -168,10 +172,10 @@ fn backups_at_the_same_time_do_not_disturb_each_other() {
                 .filter(move |b| b.record.volume.name == volume)
         };
         for (day, backup) in (1..).zip(of(format!("disk {number}"))) {
-            assert!(host.restore_image(&house, backup).unwrap() == image(number, day));
+            assert!(host.restore_image(&test_repo, backup).unwrap() == image(number, day));
         }
         for (day, backup) in (1..).zip(of(format!("dump {number}"))) {
-            assert!(host.restore(&house, backup).unwrap() == noise(50 + day, 5 * CHUNK));
+            assert!(host.restore(&test_repo, backup).unwrap() == noise(50 + day, 5 * CHUNK));
         }
     }
 }

@@ -71,7 +71,7 @@ const SUITES: [Suite; 14] = [
         |case| Ok(keys::ids(case)),
     ),
     ("repository", &["repository_secret"], objects::repository),
-    ("slot", &["name", "password", "project_id"], objects::slot),
+    ("leaf", &["name", "password", "project_id"], objects::leaf),
     (
         "project",
         &["project_id", "repository_secret", "project_secret"],
@@ -280,7 +280,7 @@ impl From<&RepoError> for Refused {
             RepoError::Unsupported { source, .. } => format_kinds(source),
             RepoError::Damaged { source, .. } => damage_kinds(source),
             RepoError::Tree => &["bad-value", "bad-length", "not-canonical"],
-            // What a slot does not open for is not said: its scope may be the wrong one.
+            // What a leaf does not open for is not said: its scope may be the wrong one.
             RepoError::WrongPassword { .. } => &["does-not-open", "bad-value"],
             RepoError::NoRepository { .. }
             | RepoError::NoBackup { .. }

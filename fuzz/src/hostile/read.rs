@@ -3,12 +3,12 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use cuttlebone::base::{BlobId, Cancelled, ChunkSize, SLOT_SIZE, Silent};
+use cuttlebone::base::{BlobId, Cancelled, ChunkSize, LEAF_SIZE, Silent};
 use cuttlebone::crypto::ProjectKeys;
 use cuttlebone::format::{BlobKind, Children, ContentKind, Node, StreamEntry};
 use cuttlebone::repo::{
     Backup, BlobReader, ChunkRef, ImageReader, ImageTree, Index, NodeReader, NodeStore, Opener,
-    Records, RepoError, StreamTree, Top, compare_trees, slot_chunks,
+    Records, RepoError, StreamTree, Top, compare_trees, leaf_chunks,
 };
 
 use super::reference;
@@ -36,13 +36,13 @@ pub(crate) struct Reach {
 }
 
 /// Reads and stores nodes until its patience ends. What is stored is not kept.
-struct Patient<'a> {
+struct CancellableReader<'a> {
     blobs: &'a BlobReader<'a>,
     keys: &'a ProjectKeys,
     left: Cell<u32>,
 }
 
-impl NodeReader for Patient<'_> {
+impl NodeReader for CancellableReader<'_> {
     fn read(&self, id: &BlobId) -> Result<Arc<Node>, RepoError> {
         let left = self.left.get().checked_sub(1).ok_or(Cancelled)?;
         self.left.set(left);
@@ -50,7 +50,7 @@ impl NodeReader for Patient<'_> {
     }
 }
 
-impl NodeStore for Patient<'_> {
+impl NodeStore for CancellableReader<'_> {
     fn store(&self, plain: &[u8]) -> Result<BlobId, RepoError> {
         assert!(
             Node::decode(plain).is_ok(),
@@ -72,7 +72,7 @@ pub(super) fn all(f: &Fixture) -> Reach {
         return reach;
     };
     let blobs = BlobReader::new(&index);
-    let patient = || Patient {
+    let patient = || CancellableReader {
         blobs: &blobs,
         keys: &f.keys,
         left: Cell::new(NODES_MAX),
@@ -167,7 +167,7 @@ fn read_chunks(blobs: &BlobReader<'_>, chunks: &[ChunkRef]) -> usize {
 
 /// Looks into an image's tree, and makes new ones from it.
 fn use_image<'a>(
-    patient: &impl Fn() -> Patient<'a>,
+    patient: &impl Fn() -> CancellableReader<'a>,
     backup: &Backup,
     top: Top,
     chunks: &[ChunkRef],
@@ -177,15 +177,15 @@ fn use_image<'a>(
     let chunk_size = u64::from(content.chunk_size);
     let width = ChunkSize::new(chunk_size)
         .expect("it was checked")
-        .per_slot();
+        .per_leaf();
     for chunk in chunks.iter().step_by(7).take(16) {
-        let slot = chunk.offset / SLOT_SIZE;
-        let number = (chunk.offset % SLOT_SIZE / chunk_size) as usize;
-        let ids = slot_chunks(&patient(), top, slot, width).expect("it was walked");
+        let leaf = chunk.offset / LEAF_SIZE;
+        let number = (chunk.offset % LEAF_SIZE / chunk_size) as usize;
+        let ids = leaf_chunks(&patient(), top, leaf, width).expect("it was walked");
         assert_eq!(ids[number], Some(chunk.id));
     }
-    for slot in [0, 63, 64, u64::MAX >> 22, u64::MAX] {
-        let _ = slot_chunks(&patient(), top, slot, width);
+    for leaf in [0, 63, 64, u64::MAX >> 22, u64::MAX] {
+        let _ = leaf_chunks(&patient(), top, leaf, width);
     }
 
     // Against nothing, everything differs.
@@ -195,7 +195,7 @@ fn use_image<'a>(
     };
     let mut different = Vec::new();
     let compared = compare_trees(&patient(), top, nothing, &mut |difference| {
-        different.push(difference.slot * SLOT_SIZE + difference.chunk as u64 * chunk_size);
+        different.push(difference.leaf * LEAF_SIZE + difference.chunk as u64 * chunk_size);
         Ok(())
     });
     if whole {
@@ -204,7 +204,7 @@ fn use_image<'a>(
         assert_eq!(different, offsets);
     }
 
-    let grown = content.size.saturating_mul(65).min(u64::MAX - SLOT_SIZE);
+    let grown = content.size.saturating_mul(65).min(u64::MAX - LEAF_SIZE);
     for size in [content.size, content.size / 65, grown] {
         let store = patient();
         let Ok(tree) = ImageTree::new(&store, size, Some(top)) else {
@@ -218,25 +218,25 @@ fn use_image<'a>(
                 "nothing was changed"
             );
         }
-        let last = size.div_ceil(SLOT_SIZE).saturating_sub(1);
+        let last = size.div_ceil(LEAF_SIZE).saturating_sub(1);
         let _ = rewrite(&store, size, top, last);
     }
 }
 
-/// A tree with a new first and last slot and zeros between.
-fn rewrite(store: &Patient<'_>, size: u64, base: Top, last: u64) -> Result<(), RepoError> {
+/// A tree with a new first and last leaf and zeros between.
+fn rewrite(store: &CancellableReader<'_>, size: u64, base: Top, last: u64) -> Result<(), RepoError> {
     let mut plain = Vec::new();
     Children {
         level: 0,
         ids: vec![Some(reference(0))],
     }
     .encode_into(&mut plain);
-    let slot = Some(store.store(&plain)?);
+    let leaf = Some(store.store(&plain)?);
     let mut tree = ImageTree::new(store, size, Some(base))?;
-    tree.set(0, slot)?;
+    tree.set(0, leaf)?;
     tree.clear(last / 3, last / 2)?;
     if last > 0 {
-        tree.set(last, slot)?;
+        tree.set(last, leaf)?;
     }
     tree.finish()?;
     Ok(())

@@ -9,7 +9,7 @@ use crate::hostile::{
     NO_SEGMENT, NODE, NODE_ZSTD, RECORD, SEGMENT, STREAM, reference,
 };
 
-const SLOT: u64 = 4 << 20;
+const LEAF: u64 = 4 << 20;
 
 /// An input of `hostile_repository`.
 fn repository(flags: u8, items: &[(u8, Vec<u8>)]) -> Vec<u8> {
@@ -53,20 +53,20 @@ fn compressed(len: u16, plain: &[u8]) -> Item {
     (CHUNK_ZSTD, [&len.to_le_bytes()[..], &frame(plain)].concat())
 }
 
-/// A slot of 64 KiB chunks, two of which are the first blob.
-fn slot() -> Item {
+/// An image leaf of 64 KiB chunks, two of which are the first blob.
+fn leaf() -> Item {
     (NODE, children(0, 64, &[(0, 0), (3, 0)]))
 }
 
 fn images() -> Named {
-    let plain = |flags, size| repository(flags, &[chunk(), slot(), image(size, 16, 1)]);
+    let plain = |flags, size| repository(flags, &[chunk(), leaf(), image(size, 16, 1)]);
     let two_levels = [
         chunk(),
         compressed(4096, &[0; 4096]),
         (NODE_ZSTD, children(0, 64, &[(0, 0), (1, 1), (63, 1)])),
         (NODE, children(1, 64, &[(0, 2), (1, 2), (63, 2)])),
-        image(64 * SLOT, 16, 3),
-        image(2 * SLOT, 16, 3),
+        image(64 * LEAF, 16, 3),
+        image(2 * LEAF, 16, 3),
     ];
     let runs = [
         chunk(),
@@ -75,29 +75,29 @@ fn images() -> Named {
         (CHUNK, b"alone".to_vec()),
         (NODE, children(0, 64, &[(0, 0), (1, 1), (2, 2), (3, 3)])),
         (NODE | JOIN, children(1, 64, &[(0, 4)])),
-        image(64 * SLOT, 16, 5),
+        image(64 * LEAF, 16, 5),
     ];
-    let mut tower = vec![small(b"x"), slot()];
+    let mut tower = vec![small(b"x"), leaf()];
     tower.extend((1..=7).map(|level| (NODE, children(level, 64, &[(0, level), (63, level)]))));
-    tower.push(image(u64::MAX - SLOT + 1, 16, 8));
+    tower.push(image(u64::MAX - LEAF + 1, 16, 8));
     vec![
-        ("image", plain(0, SLOT)),
-        ("image-cut", plain(CUT_PACK, SLOT - 5)),
+        ("image", plain(0, LEAF)),
+        ("image-cut", plain(CUT_PACK, LEAF - 5)),
         ("image-beyond-end", plain(0, 65_536)),
         (
             "image-wrong-width",
-            repository(0, &[chunk(), slot(), image(SLOT, 12, 1)]),
+            repository(0, &[chunk(), leaf(), image(LEAF, 12, 1)]),
         ),
         (
             "image-top-is-chunk",
-            repository(0, &[chunk(), slot(), image(SLOT, 16, 0)]),
+            repository(0, &[chunk(), leaf(), image(LEAF, 16, 0)]),
         ),
         ("image-zeros", repository(0, &[image(1 << 40, 16, 255)])),
         ("image-two-levels", repository(DAMAGED_COPY, &two_levels)),
         ("image-tower", repository(0, &tower)),
         ("runs", repository(COMPRESSED, &runs)),
-        ("packs-asked", plain(NO_SEGMENT | BAD_SEGMENT, SLOT)),
-        ("marked", plain(MARKED, SLOT)),
+        ("packs-asked", plain(NO_SEGMENT | BAD_SEGMENT, LEAF)),
+        ("marked", plain(MARKED, LEAF)),
     ]
 }
 
@@ -115,10 +115,10 @@ fn lies() -> Named {
     };
     let superseded = [
         chunk(),
-        slot(),
+        leaf(),
         stands_for(0),
         stands_for(1),
-        image(SLOT, 16, 1),
+        image(LEAF, 16, 1),
     ];
     let bomb = compressed(10, &vec![0; 60_000]);
     let one = (NODE, children(0, 1, &[(0, 0)]));
@@ -127,15 +127,15 @@ fn lies() -> Named {
     vec![
         (
             "segment-lies",
-            repository(0, &[chunk(), slot(), lie, image(SLOT, 16, 1)]),
+            repository(0, &[chunk(), leaf(), lie, image(LEAF, 16, 1)]),
         ),
         ("superseded", repository(0, &superseded)),
         (
             "id-lies",
-            repository(0, &[wrong_id, slot(), image(SLOT, 16, 1)]),
+            repository(0, &[wrong_id, leaf(), image(LEAF, 16, 1)]),
         ),
         ("bomb", repository(0, &[bomb, one, image(1, 22, 1)])),
-        ("not-a-node", repository(0, &[no_node, image(SLOT, 16, 0)])),
+        ("not-a-node", repository(0, &[no_node, image(LEAF, 16, 0)])),
     ]
 }
 

@@ -27,7 +27,7 @@ pub(crate) fn diff(diff: &DiffEntry) -> String {
     let touched = diff.first.zip(diff.last).map(|(first, last)| {
         format!(
             "{} of 4 MiB, {} of 64 KiB; bytes {first} to {last}",
-            count(diff.slots, "slot"),
+            leaves(diff.leaves),
             count(diff.chunks, "chunk")
         )
     });
@@ -170,4 +170,8 @@ pub(super) fn export(summary: &ExportSummary) -> String {
 fn way(from: Option<&ByteString>, to: Option<&ByteString>) -> String {
     let from = from.map_or_else(String::new, |name| format!("from {name} "));
     printable(&format!("{from}to {}", snapshot(to)))
+}
+
+fn leaves(number: u64) -> String {
+    format!("{number} {}", if number == 1 { "leaf" } else { "leaves" })
 }

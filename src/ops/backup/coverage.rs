@@ -1,16 +1,16 @@
-//! Which bytes of a slot a source sets, widened to chunks.
+//! Which bytes of a leaf a source sets, widened to chunks.
 
 use std::ops::Range;
 
-use crate::base::SLOT_SIZE;
+use crate::base::LEAF_SIZE;
 
 #[expect(clippy::cast_possible_truncation, reason = "4 MiB")]
-const SLOT: usize = SLOT_SIZE as usize;
+const LEAF: usize = LEAF_SIZE as usize;
 
-/// Ranges take no more memory than a bit for each byte of a slot does.
-const RANGES_MAX: usize = SLOT / 8 / size_of::<Range<usize>>();
+/// Ranges take no more memory than a bit for each byte of a leaf does.
+const RANGES_MAX: usize = LEAF / 8 / size_of::<Range<usize>>();
 
-/// Ranges of bytes within a slot: ascending, apart, none empty. However many they are, it takes no more than
+/// Ranges of bytes within a leaf: ascending, apart, none empty. However many they are, it takes no more than
 /// 512 KiB.
 #[derive(Debug, Clone)]
 pub(super) enum Coverage {
@@ -96,13 +96,13 @@ impl Coverage {
     }
 }
 
-/// The bytes of a slot, a bit each, 64 in a word.
+/// The bytes of a leaf, a bit each, 64 in a word.
 #[derive(Debug, Clone)]
 pub(super) struct Bits(Vec<u64>);
 
 impl Bits {
     fn new() -> Self {
-        Self(vec![0; SLOT / 64])
+        Self(vec![0; LEAF / 64])
     }
 
     fn set(&mut self, range: Range<usize>) {
@@ -198,18 +198,18 @@ mod tests {
     #[test]
     fn more_ranges_than_can_be_listed_are_still_told_apart() {
         let mut coverage = Coverage::default();
-        let ranges = || (1..SLOT).step_by(3).map(|at| at..at + 1);
+        let ranges = || (1..LEAF).step_by(3).map(|at| at..at + 1);
         ranges().for_each(|range| coverage.push(range));
         assert!(matches!(coverage, Coverage::Bits(_)));
         assert!(coverage.ranges().eq(ranges()));
         let touched = coverage.touched(64 << 10);
-        assert_eq!((touched.len(), &touched[0]), (1, &(0..SLOT)));
+        assert_eq!((touched.len(), &touched[0]), (1, &(0..LEAF)));
         assert_eq!(
             coverage.gaps(4096).map(|gap| gap.len()).sum::<usize>(),
-            SLOT - ranges().count()
+            LEAF - ranges().count()
         );
         // The last bit is one like the others.
-        coverage.push(SLOT - 2..SLOT);
-        assert_eq!(coverage.ranges().last(), Some(SLOT - 3..SLOT));
+        coverage.push(LEAF - 2..LEAF);
+        assert_eq!(coverage.ranges().last(), Some(LEAF - 3..LEAF));
     }
 }

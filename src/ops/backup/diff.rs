@@ -1,4 +1,4 @@
-//! Backup of what RBD diff streams say: extents → slots, merged with the base → the line of backups.
+//! Backup of what RBD diff streams say: extents → leaves, merged with the base → the line of backups.
 //!
 //! A diff is only good on the content that it was made against, and nothing in it but the name of a
 //! snapshot says which that is. So the base is found by that name, and nothing is committed before
@@ -12,19 +12,19 @@ use jiff::Timestamp;
 use super::base::{Ancestor, find_base};
 use super::coverage::Coverage;
 use super::image::within;
+use super::leaves::{AHEAD, Callbacks, Deal, Gaps, ImageSpec, leaves_into};
 use super::protect::Protection;
-use super::slots::{AHEAD, Deal, Hear, Plot, Unsaid, slots_into};
 use super::{BackupOptions, BackupReport, Entry, Packed, Run, Stored, content, load};
 use super::{believe, pack, volume_id};
-use crate::base::{Buffer, Notice, ObjectHash, Phase, Progress, SLOT_SIZE};
+use crate::base::{Buffer, LEAF_SIZE, Notice, ObjectHash, Phase, Progress};
 use crate::format::{
     ByteString, Content, ContentKind, DiffHeader, DiffReader, Extent, ExtentKind, RbdImage,
     SourceInfo,
 };
 use crate::ops::diff::{DiffSource, reading};
-use crate::ops::patient::{Patient, or_cancelled};
+use crate::ops::patient::{CancellableReader, or_cancelled};
 use crate::ops::{Context, OpsError};
-use crate::repo::{Backup, Cleared, Index, Project, Records, RunLen, Top};
+use crate::repo::{Backup, CommitPermit, Index, Project, Records, RunLen, Top};
 
 /// What `SourceInfo::kind` says of a diff.
 const KIND: &str = "rbd-diff";
@@ -42,8 +42,8 @@ pub fn backup_diff(
     let (name, total) = (source.name(), source.size());
     let origin = source.path();
     let hung_up = AtomicBool::new(false);
-    let patient = Patient::new(source, context.cancel).until(&hung_up);
-    let told = Told {
+    let patient = CancellableReader::new(source, context.cancel).until(&hung_up);
+    let told = DiffInfo {
         name: &name,
         total,
         origin,
@@ -78,7 +78,7 @@ pub fn examine_diff(source: &DiffSource<'_>, context: &Context<'_>) -> Result<()
 }
 
 /// What is known of a source besides what it says.
-struct Told<'a> {
+struct DiffInfo<'a> {
     name: &'a str,
     /// Its length in bytes.
     total: Option<u64>,
@@ -91,7 +91,7 @@ struct Told<'a> {
 fn ingest(
     project: &Project,
     source: impl Read + Send,
-    told: Told<'_>,
+    told: DiffInfo<'_>,
     options: &BackupOptions,
     context: &Context<'_>,
 ) -> Result<Vec<BackupReport>, OpsError> {
@@ -99,7 +99,7 @@ fn ingest(
     let mut reader = DiffReader::open(source).map_err(reading(name))?;
     let mut protection = Protection::begin(project, options, context)?;
     let records = load(project, context)?;
-    let line = Line {
+    let line = DiffChain {
         project,
         options,
         context,
@@ -114,7 +114,7 @@ fn ingest(
         });
     }
     let mut index = None;
-    let mut members: Vec<Member<'_>> = Vec::new();
+    let mut members: Vec<Link<'_>> = Vec::new();
     while let Some(header) = reader.next_diff().map_err(reading(name))? {
         let base = match members.last() {
             Some(before) => Some(before.as_ancestor(members.len() - 1)),
@@ -132,7 +132,7 @@ fn ingest(
                 index
             }
         };
-        let named_twice = |member: &Member<'_>| member.header.to == header.to;
+        let named_twice = |member: &Link<'_>| member.header.to == header.to;
         if members.iter().any(named_twice) {
             return Err(OpsError::SnapshotTwice {
                 name: name.to_owned(),
@@ -161,17 +161,17 @@ fn ingest(
 }
 
 /// What all diffs of one stream have in common.
-struct Line<'a> {
+struct DiffChain<'a> {
     project: &'a Project,
     options: &'a BackupOptions,
     context: &'a Context<'a>,
     records: &'a Records,
     image: Option<RbdImage>,
-    told: Told<'a>,
+    told: DiffInfo<'a>,
 }
 
 /// One diff that was read and stored.
-struct Member<'a> {
+struct Link<'a> {
     header: DiffHeader,
     started: Timestamp,
     packed: Packed,
@@ -180,7 +180,7 @@ struct Member<'a> {
     existing: Option<&'a Backup>,
 }
 
-impl Member<'_> {
+impl Link<'_> {
     fn as_ancestor(&self, number: usize) -> Ancestor {
         let stored = &self.packed.stored;
         Ancestor {
@@ -188,7 +188,7 @@ impl Member<'_> {
             size: stored.size,
             id: match self.existing {
                 Some(backup) => AncestorId::Committed(backup.id),
-                None => AncestorId::Member(number),
+                None => AncestorId::Link(number),
             },
         }
     }
@@ -200,10 +200,10 @@ pub(super) enum AncestorId {
     /// One that is there.
     Committed(ObjectHash),
     /// The one of this number in the same stream.
-    Member(usize),
+    Link(usize),
 }
 
-impl<'a> Line<'a> {
+impl<'a> DiffChain<'a> {
     /// Fails if the stream describes another image than the one that the volume was last told of.
     fn same_image(&self) -> Result<(), OpsError> {
         let shape = |image: &RbdImage| (image.order, image.stripe_unit, image.stripe_count);
@@ -226,7 +226,7 @@ impl<'a> Line<'a> {
         reader: &mut DiffReader<R>,
         header: DiffHeader,
         base: Option<Ancestor>,
-    ) -> Result<Member<'a>, OpsError> {
+    ) -> Result<Link<'a>, OpsError> {
         if header.size > Content::SIZE_MAX {
             return Err(OpsError::TooLarge {
                 name: self.told.name.to_owned(),
@@ -264,7 +264,7 @@ impl<'a> Line<'a> {
         let existing = existing.or_else(|| self.same_head(&header).filter(|b| same(&b)));
         // Its tree was not stored again, and the next diff builds on it.
         protection.build_on(existing);
-        Ok(Member {
+        Ok(Link {
             header,
             started,
             packed,
@@ -313,22 +313,22 @@ impl<'a> Line<'a> {
         size: u64,
         base: Option<&Ancestor>,
     ) -> Result<Stored, OpsError> {
-        let plot = Plot {
+        let plot = ImageSpec {
             size,
             base: base.map(|base| base.top),
-            unsaid: Unsaid::Base,
+            unsaid: Gaps::Base,
         };
         let begin = reader.offset();
         let (spare_in, spare) = crossbeam_channel::bounded(run.context.threads * AHEAD);
         let shrunk = base.is_some_and(|base| base.size > size);
         let deal = |deal: &mut Deal<Buffer>| {
-            let mut slots = Slots {
+            let mut leaves = Leaves {
                 deal,
                 spare: &spare,
                 open: None,
             };
             while let Some(extent) = reader.next_extent().map_err(reading(self.told.name))? {
-                slots.extent(&extent, |into| {
+                leaves.extent(&extent, |into| {
                     self.context.cancel.check()?;
                     reader.read_data(into).map_err(reading(self.told.name))
                 })?;
@@ -338,7 +338,7 @@ impl<'a> Line<'a> {
                     total: self.told.total,
                 });
             }
-            slots.finish(shrunk.then_some(size))?;
+            leaves.finish(shrunk.then_some(size))?;
             let read = reader.offset() - begin;
             let tally = &run.tally.read;
             tally.fetch_add(read, Ordering::Relaxed);
@@ -350,11 +350,11 @@ impl<'a> Line<'a> {
             let _ = spare_in.try_send(data);
             Ok(())
         };
-        let hear = Hear {
+        let hear = Callbacks {
             planted: |_| (),
             failed: || self.told.hung_up.store(true, Ordering::Relaxed),
         };
-        let top = slots_into(run, &plot, deal, fill, hear)?;
+        let top = leaves_into(run, &plot, deal, fill, hear)?;
         Ok(Stored {
             kind: ContentKind::Image,
             size,
@@ -376,8 +376,8 @@ impl<'a> Line<'a> {
     /// Commits what the volume does not have, oldest first.
     fn commit(
         &self,
-        members: Vec<Member<'_>>,
-        cleared: Option<&Cleared>,
+        members: Vec<Link<'_>>,
+        cleared: Option<&CommitPermit>,
     ) -> Result<Vec<BackupReport>, OpsError> {
         let volume = volume_id(self.records, &self.options.volume)?;
         let mut heads = self.records.heads();
@@ -385,7 +385,7 @@ impl<'a> Line<'a> {
         for member in members {
             let base = member.base.and_then(|base| match base.id {
                 AncestorId::Committed(id) => Some(id),
-                AncestorId::Member(number) => reports.get(number).and_then(|report| report.id),
+                AncestorId::Link(number) => reports.get(number).and_then(|report| report.id),
             });
             let named = |name: &Option<Vec<u8>>| name.as_deref().map(ByteString::from);
             let snapshot = named(&member.header.to);
@@ -430,14 +430,14 @@ impl<'a> Line<'a> {
     }
 }
 
-/// Cuts extents, which ascend, into slots.
-struct Slots<'a> {
+/// Cuts extents, which ascend, into leaves.
+struct Leaves<'a> {
     deal: &'a mut Deal<Buffer>,
     spare: &'a crossbeam_channel::Receiver<Buffer>,
     open: Option<(u64, Coverage, Buffer)>,
 }
 
-impl Slots<'_> {
+impl Leaves<'_> {
     /// Takes an extent; `read` gives its data.
     fn extent(
         &mut self,
@@ -446,17 +446,17 @@ impl Slots<'_> {
     ) -> Result<(), OpsError> {
         let mut at = extent.offset;
         while at < extent.end() {
-            let slot = at / SLOT_SIZE;
-            let whole = slot..extent.end() / SLOT_SIZE;
-            if extent.kind == ExtentKind::Zero && at.is_multiple_of(SLOT_SIZE) && !whole.is_empty()
+            let leaf = at / LEAF_SIZE;
+            let whole = leaf..extent.end() / LEAF_SIZE;
+            if extent.kind == ExtentKind::Zero && at.is_multiple_of(LEAF_SIZE) && !whole.is_empty()
             {
                 self.close()?;
-                at = whole.end * SLOT_SIZE;
+                at = whole.end * LEAF_SIZE;
                 self.deal.zeros(whole)?;
                 continue;
             }
-            let end = extent.end().min((slot + 1).saturating_mul(SLOT_SIZE));
-            let into = self.place(slot, within(slot, at)..within(slot, end))?;
+            let end = extent.end().min((leaf + 1).saturating_mul(LEAF_SIZE));
+            let into = self.place(leaf, within(leaf, at)..within(leaf, end))?;
             match extent.kind {
                 ExtentKind::Data => read(into)?,
                 ExtentKind::Zero => into.fill(0),
@@ -466,16 +466,16 @@ impl Slots<'_> {
         Ok(())
     }
 
-    /// The place of a range within a slot, which is set from now on.
-    fn place(&mut self, slot: u64, range: std::ops::Range<usize>) -> Result<&mut [u8], OpsError> {
-        if self.open.as_ref().is_some_and(|(open, ..)| *open != slot) {
+    /// The place of a range within a leaf, which is set from now on.
+    fn place(&mut self, leaf: u64, range: std::ops::Range<usize>) -> Result<&mut [u8], OpsError> {
+        if self.open.as_ref().is_some_and(|(open, ..)| *open != leaf) {
             self.close()?;
         }
         let spare = self.spare;
         let (_, coverage, buf) = self.open.get_or_insert_with(|| {
             let mut buf = spare.try_recv().unwrap_or_default();
-            buf.resize(usize::try_from(SLOT_SIZE).unwrap_or(usize::MAX));
-            (slot, Coverage::default(), buf)
+            buf.resize(usize::try_from(LEAF_SIZE).unwrap_or(usize::MAX));
+            (leaf, Coverage::default(), buf)
         });
         coverage.push(range.clone());
         Ok(&mut buf[range])
@@ -483,18 +483,18 @@ impl Slots<'_> {
 
     fn close(&mut self) -> Result<(), OpsError> {
         match self.open.take() {
-            Some((slot, coverage, buf)) => self.deal.slot(slot, coverage, buf),
+            Some((leaf, coverage, buf)) => self.deal.leaf(leaf, coverage, buf),
             None => Ok(()),
         }
     }
 
-    /// Ends with what is behind the end of an image that was larger before: in its last slot there are
-    /// zeros then. Whole slots behind it go by themselves.
+    /// Ends with what is behind the end of an image that was larger before: in its last leaf there are
+    /// zeros then. Whole leaves behind it go by themselves.
     fn finish(&mut self, cut: Option<u64>) -> Result<(), OpsError> {
-        if let Some(size) = cut.filter(|size| !size.is_multiple_of(SLOT_SIZE)) {
-            let slot = size / SLOT_SIZE;
-            let end = usize::try_from(SLOT_SIZE).unwrap_or(usize::MAX);
-            self.place(slot, within(slot, size)..end)?.fill(0);
+        if let Some(size) = cut.filter(|size| !size.is_multiple_of(LEAF_SIZE)) {
+            let leaf = size / LEAF_SIZE;
+            let end = usize::try_from(LEAF_SIZE).unwrap_or(usize::MAX);
+            self.place(leaf, within(leaf, size)..end)?.fill(0);
         }
         self.close()
     }

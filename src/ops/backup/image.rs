@@ -4,15 +4,15 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use super::coverage::Coverage;
-use super::slots::{Deal, Hear, Plot, Unsaid, slots_into};
+use super::leaves::{Callbacks, Deal, Gaps, ImageSpec, leaves_into};
 use super::{Run, Stored};
-use crate::base::{Buffer, Phase, Progress, SLOT_SIZE};
+use crate::base::{Buffer, LEAF_SIZE, Phase, Progress};
 use crate::format::ContentKind;
 use crate::ops::OpsError;
 use crate::repo::{Backup, Top};
 use crate::volume::{ImageSource, VolumeError};
 
-/// Where there may be data in a slot, in bytes of the image, ascending.
+/// Where there may be data in a leaf, in bytes of the image, ascending.
 pub(super) type Extents = Vec<Range<u64>>;
 
 /// Reads an image and stores what changed against the base.
@@ -24,16 +24,16 @@ pub(super) fn image_into(
     let size = image.size();
     let chunk_size = run.project.chunk_size.bytes();
     let base = base.filter(|b| b.record.content.chunk_size == chunk_size);
-    let plot = Plot {
+    let plot = ImageSpec {
         size,
         base: base.map(|b| Top::new(b.top, b.record.content.size)),
-        unsaid: Unsaid::Zeros,
+        unsaid: Gaps::Zeros,
     };
-    let fill = |slot: u64, _: &Coverage, extents: Extents, buf: &mut Buffer| {
-        read_slot(run, image, slot, &extents, buf)
+    let fill = |leaf: u64, _: &Coverage, extents: Extents, buf: &mut Buffer| {
+        read_leaf(run, image, leaf, &extents, buf)
     };
-    let deal = |deal: &mut Deal<Extents>| deal_slots(image.data_extents(), deal);
-    let top = slots_into(run, &plot, deal, fill, planting(run, size))?;
+    let deal = |deal: &mut Deal<Extents>| deal_leaves(image.data_extents(), deal);
+    let top = leaves_into(run, &plot, deal, fill, planting(run, size))?;
     still_the_same(image)?;
     Ok(Stored {
         kind: ContentKind::Image,
@@ -42,24 +42,24 @@ pub(super) fn image_into(
     })
 }
 
-/// Tells of an image's progress, which is how far its tree has come. Whoever deals its slots waits for nobody
+/// Tells of an image's progress, which is how far its tree has come. Whoever deals its leaves waits for nobody
 /// else, and need not hear of failures.
-pub(super) fn planting(run: &Run<'_>, size: u64) -> Hear<impl Fn(u64), impl Fn()> {
-    let planted = move |slots: u64| {
+pub(super) fn planting(run: &Run<'_>, size: u64) -> Callbacks<impl Fn(u64), impl Fn()> {
+    let planted = move |leaves: u64| {
         run.context.observer.progress(Progress {
             phase: Phase::Backup,
-            done: (slots * SLOT_SIZE).min(size),
+            done: (leaves * LEAF_SIZE).min(size),
             total: Some(size),
         });
     };
-    Hear {
+    Callbacks {
         planted,
         failed: || (),
     }
 }
 
-/// Deals out the slots that extents, which ascend, lie in.
-pub(super) fn deal_slots(
+/// Deals out the leaves that extents, which ascend, lie in.
+pub(super) fn deal_leaves(
     found: impl Iterator<Item = Result<Range<u64>, VolumeError>>,
     deal: &mut Deal<Extents>,
 ) -> Result<(), OpsError> {
@@ -68,20 +68,20 @@ pub(super) fn deal_slots(
         let extent = extent?;
         let mut at = extent.start;
         while at < extent.end {
-            let slot = at / SLOT_SIZE;
-            let end = extent.end.min((slot + 1) * SLOT_SIZE);
-            if let Some((of, coverage, extents)) = open.take_if(|(of, ..)| *of != slot) {
-                deal.slot(of, coverage, extents)?;
+            let leaf = at / LEAF_SIZE;
+            let end = extent.end.min((leaf + 1) * LEAF_SIZE);
+            if let Some((of, coverage, extents)) = open.take_if(|(of, ..)| *of != leaf) {
+                deal.leaf(of, coverage, extents)?;
             }
             let (_, coverage, extents) =
-                open.get_or_insert_with(|| (slot, Coverage::default(), Vec::new()));
-            coverage.push(within(slot, at)..within(slot, end));
+                open.get_or_insert_with(|| (leaf, Coverage::default(), Vec::new()));
+            coverage.push(within(leaf, at)..within(leaf, end));
             extents.push(at..end);
             at = end;
         }
     }
     match open {
-        Some((slot, coverage, extents)) => deal.slot(slot, coverage, extents),
+        Some((leaf, coverage, extents)) => deal.leaf(leaf, coverage, extents),
         None => Ok(()),
     }
 }
@@ -96,20 +96,20 @@ pub(super) fn still_the_same(image: &ImageSource) -> Result<(), OpsError> {
     Ok(())
 }
 
-/// A byte of the image, counted from the beginning of the slot.
-pub(super) fn within(slot: u64, offset: u64) -> usize {
-    usize::try_from(offset - slot * SLOT_SIZE).unwrap_or(usize::MAX)
+/// A byte of the image, counted from the beginning of the leaf.
+pub(super) fn within(leaf: u64, offset: u64) -> usize {
+    usize::try_from(offset - leaf * LEAF_SIZE).unwrap_or(usize::MAX)
 }
 
-fn read_slot(
+fn read_leaf(
     run: &Run<'_>,
     image: &ImageSource,
-    slot: u64,
+    leaf: u64,
     extents: &[Range<u64>],
     buf: &mut Buffer,
 ) -> Result<(), OpsError> {
     for extent in extents {
-        let place = within(slot, extent.start)..within(slot, extent.end);
+        let place = within(leaf, extent.start)..within(leaf, extent.end);
         image.read_at(extent.start, &mut buf[place])?;
         let read = extent.end - extent.start;
         run.tally.read.fetch_add(read, Ordering::Relaxed);

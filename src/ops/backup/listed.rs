@@ -8,14 +8,14 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use super::coverage::Coverage;
-use super::image::{Extents, deal_slots, planting, still_the_same};
+use super::image::{Extents, deal_leaves, planting, still_the_same};
+use super::leaves::{Deal, Gaps, ImageSpec, leaves_into};
 use super::sample::verify;
-use super::slots::{Deal, Plot, Unsaid, slots_into};
 use super::{Run, Stored, source_info};
-use crate::base::{Buffer, Cancel, Notice, SLOT_SIZE};
+use crate::base::{Buffer, Cancel, LEAF_SIZE, Notice};
 use crate::format::{ContentKind, ExtentList, SourceInfo};
 use crate::ops::diff::DiffSource;
-use crate::ops::patient::Patient;
+use crate::ops::patient::CancellableReader;
 use crate::ops::{Context, OpsError};
 use crate::repo::{Backup, Project, Top};
 use crate::volume::ImageSource;
@@ -42,7 +42,7 @@ pub fn read_extents(source: DiffSource<'_>, cancel: &Cancel) -> Result<ExtentLis
     let whole = if source.size().is_some_and(too_long) {
         Ok(())
     } else {
-        let patient = Patient::new(source, cancel);
+        let patient = CancellableReader::new(source, cancel);
         let read = patient.take(limit as u64 + 1).read_to_end(&mut text);
         if read.is_ok() && !too_long(text.len() as u64) {
             return ExtentList::parse(&text).map_err(|source| OpsError::NotAList { name, source });
@@ -88,8 +88,8 @@ impl Listed {
         let size = self.image.size();
         let edge = match base.map(|base| base.record.content.size) {
             Some(before) if before < size => before..size,
-            // Behind the end there are zeros, up to that of the slot. Whole slots go by themselves.
-            Some(before) if before > size => size..size.next_multiple_of(SLOT_SIZE),
+            // Behind the end there are zeros, up to that of the leaf. Whole leaves go by themselves.
+            Some(before) if before > size => size..size.next_multiple_of(LEAF_SIZE),
             _ => 0..0,
         };
         let listed = self.extents.ranges().iter().cloned();
@@ -115,23 +115,23 @@ pub(super) fn listed_into(
     let plan = listed.plan(run.project.chunk_size.bytes().into(), base);
     verify(run, listed, &plan, base)?;
     cancel.check()?;
-    let plot = Plot {
+    let plot = ImageSpec {
         size,
         base: base.map(|base| Top::new(base.top, base.record.content.size)),
-        unsaid: Unsaid::Base,
+        unsaid: Gaps::Base,
     };
-    let fill = |slot: u64, coverage: &Coverage, _: Extents, buf: &mut Buffer| {
+    let fill = |leaf: u64, coverage: &Coverage, _: Extents, buf: &mut Buffer| {
         for range in coverage.ranges() {
-            let offset = slot * SLOT_SIZE + range.start as u64;
+            let offset = leaf * LEAF_SIZE + range.start as u64;
             read_padded(run, image, offset, &mut buf[range])?;
         }
         Ok(())
     };
     let deal = |deal: &mut Deal<Extents>| {
         let extents: &[Range<u64>] = plan.ranges();
-        deal_slots(extents.iter().cloned().map(Ok), deal)
+        deal_leaves(extents.iter().cloned().map(Ok), deal)
     };
-    let top = slots_into(run, &plot, deal, fill, planting(run, size))?;
+    let top = leaves_into(run, &plot, deal, fill, planting(run, size))?;
     still_the_same(image)?;
     Ok(Stored {
         kind: ContentKind::Image,

@@ -1,13 +1,13 @@
-//! Backup: source → slot → chunks → id → known? drop : compress, seal, pack, store → segment → tree → record.
+//! Backup: source → leaf → chunks → id → known? drop : compress, seal, pack, store → segment → tree → record.
 
 mod base;
 mod coverage;
 mod diff;
 mod image;
+mod leaves;
 mod listed;
 mod protect;
 mod sample;
-mod slots;
 mod stream;
 
 pub use diff::{backup_diff, examine_diff};
@@ -32,7 +32,7 @@ use crate::format::{
     root_description,
 };
 use crate::repo::{
-    BlobReader, Cleared, Compression, Index, IndexStored, PackTargets, Packer, PackerOptions,
+    BlobReader, CommitPermit, Compression, Index, IndexStored, PackSizes, Packer, PackerOptions,
     Project, Records, RepoError, RunLen,
 };
 use crate::volume::{ImageIdentity, ImageKind, ImageSource};
@@ -65,7 +65,7 @@ pub struct BackupOptions {
     /// How hard to compress.
     pub compression: Compression,
     /// When packs are full.
-    pub pack_targets: PackTargets,
+    pub pack_targets: PackSizes,
     /// Read all of the source, even if nobody wrote to the file since the base, and rely on nothing but the
     /// packs that are there: what was lost is stored again.
     pub reread: bool,
@@ -149,7 +149,7 @@ pub fn backup(
         &index,
         &protection,
         options,
-        RunLen::Slot,
+        RunLen::Leaf,
         context,
         |run| match (input, base) {
             (Input::Image(image), Some(base)) if unwritten_since(&image, base, options) => {
@@ -206,8 +206,8 @@ pub fn backup(
 /// Whoever mistrusts what is there wants lost packs and segments to be made good, too.
 fn believe(index: &Index<'_>, options: &BackupOptions) -> Result<(), OpsError> {
     if options.reread {
-        index.believe_only_what_is_there()?;
-        index.look_around()?;
+        index.require_present()?;
+        index.scan_unindexed()?;
     }
     Ok(())
 }
@@ -301,7 +301,7 @@ impl Entry {
         project: &Project,
         volume: VolumeId,
         options: &BackupOptions,
-        cleared: &Cleared,
+        cleared: &CommitPermit,
     ) -> Result<ObjectHash, OpsError> {
         let record = BackupRecord {
             requires: Vec::new(),

@@ -8,8 +8,9 @@ use crate::base::{BlobId, Notice, ObjectHash};
 use crate::format::{BlobKind, Node};
 use crate::ops::{Context, OpsError, TOOL};
 use crate::repo::{
-    Backup, BlobReader, Clearance, Cleared, Compression, ErrorKind, Guard, Index, Journal, Lease,
-    Packer, PackerOptions, Project, Records, RepoError, Sealed, Tombstones, Worker,
+    Backup, BlobReader, CommitCheck, CommitPermit, Compression, ErrorKind, Guard, Index, Lease,
+    PackWorker, Packer, PackerOptions, Project, Records, RepoError, Tombstones, UnindexedPacks,
+    Worker,
 };
 
 /// A tree that is made whole so often and still loses parts is given up.
@@ -55,7 +56,7 @@ impl<'a> Protection<'a> {
     }
 
     /// A journal whose packs are named in the name of this run.
-    pub(super) fn told(&self, journal: Journal) -> Journal {
+    pub(super) fn told(&self, journal: UnindexedPacks) -> UnindexedPacks {
         match &self.guard {
             Some(guard) => journal.with_lease(guard.lease()),
             None => journal,
@@ -87,7 +88,7 @@ impl<'a> Protection<'a> {
         let mut all = left_over.clone();
         all.extend(&unnamed);
         let free: HashSet<_> = guard.adopt(all)?.into_iter().collect();
-        index.avoid(unnamed.into_iter().filter(|pack| !free.contains(pack)));
+        index.exclude(unnamed.into_iter().filter(|pack| !free.contains(pack)));
         Ok(left_over
             .into_iter()
             .filter(|pack| free.contains(pack))
@@ -99,7 +100,7 @@ impl<'a> Protection<'a> {
         &mut self,
         index: &Index<'_>,
         contents: &[Stored],
-    ) -> Result<Option<Cleared>, OpsError> {
+    ) -> Result<Option<CommitPermit>, OpsError> {
         let Some(guard) = &mut self.guard else {
             return Ok(None);
         };
@@ -107,8 +108,8 @@ impl<'a> Protection<'a> {
         for _ in 0..ROUNDS_MAX {
             self.context.cancel.check()?;
             match guard.clear(index, &tops)? {
-                Clearance::Cleared(cleared) => return Ok(Some(cleared)),
-                Clearance::Disturbed => {
+                CommitCheck::Permitted(cleared) => return Ok(Some(cleared)),
+                CommitCheck::Disturbed => {
                     let text = "a prune runs beside this backup: what it marked is stored again where it is needed";
                     self.context.observer.notice(Notice::Text(text.to_owned()));
                     let lost = |error: &RepoError| error.kind() == ErrorKind::Damaged;
@@ -128,7 +129,7 @@ impl<'a> Protection<'a> {
 
     /// To be called when records were committed, or could not be: one may be there all the same. If this process was
     /// held up for minutes meanwhile, what they rely on may be gone, and they are taken back.
-    pub(super) fn committed(&self, cleared: &Cleared) -> Result<(), OpsError> {
+    pub(super) fn committed(&self, cleared: &CommitPermit) -> Result<(), OpsError> {
         let records = cleared.records();
         let in_time = |guard: &Guard<'_>| !guard.came_too_late();
         if records.is_empty() || self.guard.as_ref().is_none_or(in_time) {
@@ -157,13 +158,13 @@ fn make_whole(
     lease: &Arc<Lease>,
     context: &Context<'_>,
 ) -> Result<(), OpsError> {
-    let journal = Journal::none().0.with_lease(lease);
+    let journal = UnindexedPacks::none().0.with_lease(lease);
     let options = PackerOptions {
         compression: Compression::default(),
         ..PackerOptions::default()
     };
     Packer::scope(index, journal, options, |packer| {
-        let mut mend = Mend {
+        let mut mend = Resealer {
             index,
             packer,
             blobs: BlobReader::new(index),
@@ -180,16 +181,16 @@ fn make_whole(
 }
 
 /// A walk that stores again what is about to go.
-struct Mend<'a> {
+struct Resealer<'a> {
     index: &'a Index<'a>,
     packer: &'a Packer<'a>,
     blobs: BlobReader<'a>,
-    worker: Sealed,
+    worker: PackWorker,
     seen: HashSet<BlobId>,
     context: &'a Context<'a>,
 }
 
-impl Mend<'_> {
+impl Resealer<'_> {
     fn node(&mut self, id: &BlobId) -> Result<(), OpsError> {
         self.context.cancel.check()?;
         if !self.seen.insert(*id) {

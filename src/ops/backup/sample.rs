@@ -11,7 +11,7 @@ use crate::base::{BlobId, Buffer, Phase, Progress, is_zero};
 use crate::crypto::random;
 use crate::format::ExtentList;
 use crate::ops::OpsError;
-use crate::repo::{Backup, RepoError, Top, any_chunk, slot_chunks};
+use crate::repo::{Backup, RepoError, Top, any_chunk, leaf_chunks};
 
 /// A base may have data almost only where the list is: after so many vain looks for each sample, any chunk will do.
 const LOOKS: u64 = 8;
@@ -33,7 +33,7 @@ pub(super) fn verify(
         listed,
         base,
         top,
-        slot: None,
+        leaf: None,
         buf: Buffer::new(run.project.chunk_size.usize()),
         total: listed.samples.min(left_out.count),
     };
@@ -56,7 +56,7 @@ fn choose(
     samples: u64,
     top: Option<Top>,
 ) -> Result<BTreeSet<u64>, OpsError> {
-    let width = run.project.chunk_size.per_slot() as u64;
+    let width = run.project.chunk_size.per_leaf() as u64;
     let mut chosen = BTreeSet::new();
     if let Some(top) = top {
         let of_data = samples.div_ceil(2);
@@ -66,10 +66,10 @@ fn choose(
                 let picked = below(children as u64)?;
                 Ok(usize::try_from(picked).unwrap_or(usize::MAX))
             };
-            let Some((slot, number)) = any_chunk(run.blobs, top, pick)? else {
+            let Some((leaf, number)) = any_chunk(run.blobs, top, pick)? else {
                 break;
             };
-            let chunk = slot * width + number as u64;
+            let chunk = leaf * width + number as u64;
             if left_out.contains(chunk) {
                 chosen.insert(chunk);
             }
@@ -136,8 +136,8 @@ struct Comparison<'a> {
     listed: &'a Listed,
     base: Option<&'a Backup>,
     top: Option<Top>,
-    /// The slot of the base that was asked for last.
-    slot: Option<(u64, Vec<Option<BlobId>>)>,
+    /// The leaf of the base that was asked for last.
+    leaf: Option<(u64, Vec<Option<BlobId>>)>,
     buf: Buffer,
     /// How many chunks are to be compared.
     total: u64,
@@ -175,16 +175,16 @@ impl Comparison<'_> {
         let Some(top) = self.top else {
             return Ok(None);
         };
-        let width = self.run.project.chunk_size.per_slot();
-        let (slot, number) = (chunk / width as u64, chunk % width as u64);
-        let known = self.slot.take_if(|(known, _)| *known == slot);
+        let width = self.run.project.chunk_size.per_leaf();
+        let (leaf, number) = (chunk / width as u64, chunk % width as u64);
+        let known = self.leaf.take_if(|(known, _)| *known == leaf);
         let chunks = match known {
             Some((_, chunks)) => chunks,
-            None => slot_chunks(self.run.blobs, top, slot, width)?,
+            None => leaf_chunks(self.run.blobs, top, leaf, width)?,
         };
         let number = usize::try_from(number).unwrap_or(usize::MAX);
         let expected = chunks.get(number).copied().flatten();
-        self.slot = Some((slot, chunks));
+        self.leaf = Some((leaf, chunks));
         Ok(expected)
     }
 }

@@ -39,7 +39,7 @@ pub(super) fn stream_into(run: &Run<'_>, source: impl Read + Send) -> Result<Sto
     for _ in 0..ahead {
         let _ = spare_in.send(Batch::default());
     }
-    // Nothing is sent: it ends with the planter.
+    // Nothing is sent: it ends with the assembler.
     let (planting, planted) = bounded::<()>(0);
     thread::scope(|scope| {
         // Dropped before the threads are joined: else a failure leaves one waiting for it.
@@ -51,7 +51,7 @@ pub(super) fn stream_into(run: &Run<'_>, source: impl Read + Send) -> Result<Sto
             scope.spawn(move || tell(done, |done| work(run, &jobs, done)));
         }
         drop((jobs, done_in));
-        plant(run, done, &spare_in)
+        assemble(run, done, &spare_in)
     })
 }
 
@@ -138,7 +138,7 @@ fn work(
 }
 
 /// Appends the chunks to the tree, in order, as they are done.
-fn plant(
+fn assemble(
     run: &Run<'_>,
     done: Receiver<Result<Batch, OpsError>>,
     spare: &Sender<Batch>,

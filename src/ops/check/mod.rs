@@ -99,7 +99,7 @@ pub fn check(
     }
     let index = context.index(project)?;
     // A segment that is missing leaves packs that none names: what they hold is there all the same.
-    index.look_around()?;
+    index.scan_unindexed()?;
     run.segments(&index)?;
     let packs = run.packs(&index)?;
     run.read_packs(&index, &packs)?;
@@ -207,8 +207,8 @@ impl Run<'_> {
         let mut compared = self.compare(index)?;
         // The cache may have been damaged before it was trusted: the segments have the last word.
         if !compared.wrong.is_empty() {
-            index.fill_again()?;
-            index.look_around()?;
+            index.rebuild()?;
+            index.scan_unindexed()?;
             compared = self.compare(index)?;
         }
         self.unnamed = index.unnamed()?.into_iter().collect();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::Run;
-use crate::base::{BlobId, ObjectHash, Phase, Progress, SLOT_SIZE};
+use crate::base::{BlobId, LEAF_SIZE, ObjectHash, Phase, Progress};
 use crate::format::{BlobKind, Children, ContentKind, Node, StreamEntries};
 use crate::ops::{OpsError, thread_pool};
 use crate::repo::{
@@ -143,7 +143,7 @@ impl Walk<'_, '_> {
     fn below(&mut self, node: &Node, place: Place) -> Result<(bool, u64), RepoError> {
         match (node, place) {
             (Node::Children(node), Place::Image { level, chunk_size })
-                if node.level == level && (level > 0 || fills_slot(node, chunk_size)) =>
+                if node.level == level && (level > 0 || fills_leaf(node, chunk_size)) =>
             {
                 Ok((self.children(node, chunk_size)?, 0))
             }
@@ -216,9 +216,9 @@ impl Walk<'_, '_> {
         if node.level == 0 {
             return Ok(());
         }
-        let in_slot =
-            usize::try_from(SLOT_SIZE / u64::from(chunk_size.max(1))).unwrap_or(usize::MAX);
-        let widest = in_slot.max(node.ids.len());
+        let in_leaf =
+            usize::try_from(LEAF_SIZE / u64::from(chunk_size.max(1))).unwrap_or(usize::MAX);
+        let widest = in_leaf.max(node.ids.len());
         let mut ids: Vec<BlobId> = node.ids.iter().flatten().copied().collect();
         for level in (0..node.level).rev().take(2) {
             let place = Place::Image { level, chunk_size };
@@ -288,7 +288,7 @@ impl Walk<'_, '_> {
             Ok(places)
         };
         let mut places = find()?;
-        if places.is_empty() && self.index.look_again()? {
+        if places.is_empty() && self.index.resync()? {
             places = find()?;
         }
         let stays = |at: &Location| !self.run.marked.contains(&at.pack());
@@ -331,7 +331,7 @@ impl Walk<'_, '_> {
     }
 }
 
-/// Whether a slot is as long as a slot is with chunks of this size.
-fn fills_slot(slot: &Children, chunk_size: u32) -> bool {
-    slot.ids.len() as u64 * u64::from(chunk_size) == SLOT_SIZE
+/// Whether a leaf is as long as a leaf is with chunks of this size.
+fn fills_leaf(leaf: &Children, chunk_size: u32) -> bool {
+    leaf.ids.len() as u64 * u64::from(chunk_size) == LEAF_SIZE
 }

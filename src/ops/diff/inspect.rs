@@ -3,11 +3,11 @@
 use std::io::Read;
 
 use super::{DiffSource, reading};
-use crate::base::{CHUNK_SIZE_DEFAULT, Cancelled, Phase, Progress, SLOT_SIZE, is_zero};
+use crate::base::{CHUNK_SIZE_DEFAULT, Cancelled, LEAF_SIZE, Phase, Progress, is_zero};
 use crate::format::{
     DiffError, DiffHeader, DiffReader, DiffVersion, Extent, ExtentKind, ImageDescription,
 };
-use crate::ops::patient::{Patient, or_cancelled};
+use crate::ops::patient::{CancellableReader, or_cancelled};
 use crate::ops::{Context, OpsError};
 
 /// Data is looked for zeros by blocks of this size, aligned to the image.
@@ -52,8 +52,8 @@ pub struct DiffSummary {
     pub zeros_in_data: u64,
     /// Bytes that extents of zeros cover.
     pub zeros: u64,
-    /// Slots of 4 MiB that it touches.
-    pub slots: u64,
+    /// Leaves of 4 MiB that it touches.
+    pub leaves: u64,
     /// Chunks of 64 KiB that it touches.
     pub chunks: u64,
     /// The first byte of the image that it touches.
@@ -129,7 +129,7 @@ impl Look<'_> {
         report: &mut DiffReport,
         each: &mut dyn FnMut(&DiffSight<'_>) -> Result<(), Cancelled>,
     ) -> Result<(), Stop> {
-        let mut reader = DiffReader::open(Patient::new(source, self.context.cancel))?;
+        let mut reader = DiffReader::open(CancellableReader::new(source, self.context.cancel))?;
         report.version = Some(reader.version());
         if let Some(image) = reader.image() {
             each(&DiffSight::Image(image, reader.diffs()))?;
@@ -219,7 +219,7 @@ impl DiffSummary {
             data: 0,
             zeros_in_data: 0,
             zeros: 0,
-            slots: 0,
+            leaves: 0,
             chunks: 0,
             first: None,
             end: 0,
@@ -235,8 +235,8 @@ impl DiffSummary {
             let counted = self.end.div_ceil(unit);
             last + 1 - counted.max(extent.offset / unit).min(last + 1)
         };
-        let (slots, chunks) = (new(SLOT_SIZE), new(CHUNK_SIZE_DEFAULT.bytes().into()));
-        self.slots += slots;
+        let (leaves, chunks) = (new(LEAF_SIZE), new(CHUNK_SIZE_DEFAULT.bytes().into()));
+        self.leaves += leaves;
         self.chunks += chunks;
         self.first.get_or_insert(extent.offset);
         self.end = extent.end();

@@ -11,7 +11,7 @@ use crate::format::{
     DiffBase, DiffError, DiffErrorKind, DiffHeader, DiffReader, DiffVersion, DiffWriter, Extent,
     ExtentKind,
 };
-use crate::ops::patient::{Patient, or_cancelled};
+use crate::ops::patient::{CancellableReader, or_cancelled};
 use crate::ops::{Context, OpsError};
 use crate::volume::VolumeError;
 
@@ -194,7 +194,7 @@ fn open<'a>(
         DiffSource::File(file) => Some(file.clone()),
         DiffSource::Stream(..) => None,
     };
-    let input: Box<dyn Read + 'a> = Box::new(Patient::new(source, context.cancel));
+    let input: Box<dyn Read + 'a> = Box::new(CancellableReader::new(source, context.cancel));
     let mut reader = DiffReader::open(input).map_err(reading(&name))?;
     if reader.version() == DiffVersion::V1 {
         layers.push(Layer::new(name, reader)?);

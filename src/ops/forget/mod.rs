@@ -40,7 +40,7 @@ pub fn forget(
         for tombstone in stored {
             tombstone.withdraw(project)?;
         }
-        return Err(OpsError::Outrun { volume });
+        return Err(OpsError::LostRace { volume });
     }
     for forgotten in stored.iter().flat_map(TombstoneStored::forgotten) {
         context.cancel.check()?;

@@ -55,14 +55,14 @@ pub struct Prune<'a> {
     /// None in a dry run.
     lease: Option<Arc<Lease>>,
     index: Index<'a>,
-    sight: Sight,
+    sight: RepoState,
     usage: Usage,
     plan: PrunePlan,
 }
 
 /// What there is, seen in this order. Whoever marks first and looks then, in this order, sees whatever was intended or
 /// committed before by somebody who did not see the mark.
-struct Sight {
+struct RepoState {
     marks: Marks,
     /// Before the records: a backup gives its lease up only once its record is there.
     leases: Leases,
@@ -101,11 +101,11 @@ pub fn plan_prune<'a>(
         });
     }
     let pool = thread_pool(context.threads)?;
-    let find = |sight: &Sight| pool.install(|| find_usage(&index, sight, context));
+    let find = |sight: &RepoState| pool.install(|| find_usage(&index, sight, context));
     let mut found = find(&sight);
     if let Err(OpsError::Repo(error)) = &found
         && error.kind() == ErrorKind::Damaged
-        && index.look_again()?
+        && index.resync()?
     {
         // What the index knows now may have come since: beside the packs seen before, it would seem lost.
         sight = look(project, lease.as_deref(), &index)?;
@@ -133,7 +133,11 @@ fn worker(options: &PruneOptions) -> Worker<'_> {
 }
 
 /// Looks at everything that counts, and brings the index up to date.
-fn look(project: &Project, lease: Option<&Lease>, index: &Index<'_>) -> Result<Sight, OpsError> {
+fn look(
+    project: &Project,
+    lease: Option<&Lease>,
+    index: &Index<'_>,
+) -> Result<RepoState, OpsError> {
     let marks = Marks::load(project)?;
     let leases = Leases::load(project, lease)?;
     let records = Records::load(project)?;
@@ -145,7 +149,7 @@ fn look(project: &Project, lease: Option<&Lease>, index: &Index<'_>) -> Result<S
     }
     index.sync()?;
     let packs = index.list_packs()?.into_iter().collect();
-    Ok(Sight {
+    Ok(RepoState {
         marks,
         leases,
         records,
@@ -156,7 +160,7 @@ fn look(project: &Project, lease: Option<&Lease>, index: &Index<'_>) -> Result<S
 /// Everything that records and running backups use, and the packs that the index knows.
 fn find_usage(
     index: &Index<'_>,
-    sight: &Sight,
+    sight: &RepoState,
     context: &Context<'_>,
 ) -> Result<(Usage, Vec<ObjectHash>), OpsError> {
     let there = |pack: &ObjectHash| sight.packs.contains_key(pack);
@@ -186,7 +190,7 @@ fn missing(kind: BlobKind, id: &BlobId) -> RepoError {
 fn walk_all(
     index: &Index<'_>,
     usage: &mut Usage,
-    sight: &Sight,
+    sight: &RepoState,
     context: &Context<'_>,
     new: &mut dyn FnMut(BlobKind, &BlobId, Known) -> Result<(), RepoError>,
 ) -> Result<(), OpsError> {
@@ -235,10 +239,10 @@ impl Prune<'_> {
         let marks = self.sight.marks.packs();
         let mut unnamed = index.unnamed()?;
         unnamed.retain(|pack| !steps.rescue.contains(pack) && !marks.contains(pack));
-        index.avoid(unnamed.iter().copied());
+        index.exclude(unnamed.iter().copied());
         let gone = marks.iter().filter(|pack| !steps.rescue.contains(pack));
         let going = steps.mark.iter().chain(&steps.repack).map(|p| &p.pack);
-        index.avoid(gone.chain(going).chain(&steps.lost).copied());
+        index.exclude(gone.chain(going).chain(&steps.lost).copied());
         let repacked = repack::repack(index, usage, &steps.repack, journal, self.context)?;
         // A backup may come to name them, and rely on them.
         index.avoid_no_more(&unnamed);
@@ -321,7 +325,7 @@ impl Prune<'_> {
         }
         let done = steps.delete.iter().map(|(pack, _)| pack);
         let done: HashSet<_> = done.chain(&steps.rescue).copied().collect();
-        let Sight {
+        let RepoState {
             leases,
             marks,
             packs,
@@ -384,7 +388,7 @@ impl Prune<'_> {
         report: &mut PruneReport,
     ) -> Result<(), OpsError> {
         let before: HashSet<_> = self.sight.marks.names().collect();
-        self.index.avoid(sizes.keys().copied());
+        self.index.exclude(sizes.keys().copied());
         let now = look(self.project, self.lease.as_deref(), &self.index)?;
         let known = |name: &ObjectHash| before.contains(name) || own.contains(name);
         if !now.marks.names().all(|name| known(&name)) {
@@ -431,12 +435,12 @@ impl Prune<'_> {
 
     /// Removes what dead processes left behind, and tombstones that nobody will ask for.
     fn tidy(&self, report: &mut PruneReport) -> Result<(), OpsError> {
-        let Sight {
+        let RepoState {
             leases, records, ..
         } = &self.sight;
         for dead in leases.others.iter().filter(|lease| !lease.alive) {
             self.stand()?;
-            Lease::bury(self.project, dead)?;
+            Lease::remove_dead(self.project, dead)?;
         }
         let oldest = leases.others.iter().filter(|lease| lease.alive);
         let oldest = oldest.map(|lease| lease.begun).min();

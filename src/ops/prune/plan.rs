@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
-use super::Sight;
+use super::RepoState;
 use super::usage::{PackUse, Usage};
 use crate::base::ObjectHash;
 use crate::format::BlobKind;
@@ -112,7 +112,7 @@ pub(super) struct Steps {
     pub(super) lost: Vec<ObjectHash>,
 }
 
-impl Sight {
+impl RepoState {
     /// Whether a pack that nothing uses may be on its way into a backup.
     pub(super) fn may_be_wanted(&self, pack: &ObjectHash, modified: SystemTime) -> bool {
         self.leases
@@ -143,7 +143,7 @@ pub(super) fn plan(
     index: &Index<'_>,
     usage: &mut Usage,
     known: &[ObjectHash],
-    seen: &Sight,
+    seen: &RepoState,
     options: &PruneOptions,
     context: &Context<'_>,
 ) -> Result<PrunePlan, OpsError> {

@@ -7,7 +7,9 @@ use super::usage::{PackUse, Usage};
 use crate::base::{BlobId, ObjectHash, Phase, Progress};
 use crate::format::BlobKind;
 use crate::ops::{Context, OpsError};
-use crate::repo::{BlobReader, Index, Journal, Opener, Packer, PackerOptions, PlacedRun, Sealed};
+use crate::repo::{
+    BlobReader, Index, Opener, PackWorker, Packer, PackerOptions, PlacedRun, UnindexedPacks,
+};
 
 /// Runs of a pack that lie nearer than this are read in one go.
 const GAP: u64 = 256 << 10;
@@ -33,7 +35,7 @@ pub(super) fn repack(
     index: &Index<'_>,
     usage: &mut Usage,
     packs: &[PackUse],
-    journal: Journal,
+    journal: UnindexedPacks,
     context: &Context<'_>,
 ) -> Result<Repacked, OpsError> {
     if packs.is_empty() {
@@ -149,12 +151,12 @@ fn read_together(wanted: &[Wanted]) -> usize {
         .count()
 }
 
-/// Copies the wanted blobs of runs that lie side by side. How many bytes were read.
+/// ObjectCache the wanted blobs of runs that lie side by side. How many bytes were read.
 fn copy_together(
     packer: &Packer<'_>,
     blobs: &BlobReader<'_>,
     opener: &mut Opener,
-    worker: &mut Sealed,
+    worker: &mut PackWorker,
     wanted: &[Wanted],
 ) -> Result<u64, OpsError> {
     let ([(first, _), ..], Some((last, _))) = (wanted, wanted.last()) else {

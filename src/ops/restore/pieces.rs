@@ -4,13 +4,13 @@ use std::ops::{ControlFlow, Range};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::base::{Buffer, SLOT_SIZE};
+use crate::base::{Buffer, LEAF_SIZE};
 use crate::ops::{Context, OpsError};
 use crate::repo::{Backup, ChunkRef, Difference, ImageReader, RepoError, Top, compare_trees};
 use crate::volume::ImageSource;
 
 /// A piece is at most this long.
-const PIECE: u64 = SLOT_SIZE;
+const PIECE: u64 = LEAF_SIZE;
 
 /// Consecutive chunks of one stretch. What no chunk covers is zero, or as it was: whoever deals them knows.
 pub(super) struct Piece {
@@ -90,10 +90,10 @@ impl<'a> Dealer<'a> {
         };
         walk(differences, |difference| {
             let within = difference.chunk as u64 * u64::from(chunk_size);
-            if within >= SLOT_SIZE {
+            if within >= LEAF_SIZE {
                 return Err(RepoError::Tree.into());
             }
-            let offset = difference.slot * SLOT_SIZE + within;
+            let offset = difference.leaf * LEAF_SIZE + within;
             let left = size.saturating_sub(offset);
             match difference.b {
                 Some(_) if left == 0 => return Err(RepoError::Tree.into()),
@@ -155,11 +155,11 @@ impl<'a> Dealer<'a> {
 
     /// Lets the piece reach to the end of `range`, or begins another one with it.
     fn extend(&mut self, range: Range<u64>) -> Result<(), OpsError> {
-        // A piece that stays within a slot reads what one writer stored together.
-        let same_slot = self.range.start / PIECE == range.end.saturating_sub(1) / PIECE;
+        // A piece that stays within a leaf reads what one writer stored together.
+        let same_leaf = self.range.start / PIECE == range.end.saturating_sub(1) / PIECE;
         if self.range.is_empty() {
             self.range = range;
-        } else if same_slot && range.start - self.range.end < PIECE / 2 {
+        } else if same_leaf && range.start - self.range.end < PIECE / 2 {
             self.range.end = range.end;
         } else {
             self.finish()?;

@@ -55,7 +55,7 @@ pub struct Index<'a> {
     relies_on_unnamed: AtomicBool,
     /// Whether packs were given up that this run may rely on.
     gave_up: AtomicBool,
-    /// What [`look_again`](Index::look_again) came to.
+    /// What [`resync`](Index::resync) came to.
     looked_again: Mutex<Option<(Instant, bool)>>,
 }
 
@@ -212,7 +212,7 @@ impl<'a> Index<'a> {
     /// trusted; and asks the packs that no segment names, since a segment may be missing, those that are going to be
     /// deleted among them: a backup may have come to use one, and no prune have looked since. It does so now and then
     /// at most, and leaves nothing for a second look. Whether the index may now know what it did not.
-    pub fn look_again(&self) -> Result<bool, RepoError> {
+    pub fn resync(&self) -> Result<bool, RepoError> {
         let mut looked = self
             .looked_again
             .lock()
@@ -236,7 +236,7 @@ impl<'a> Index<'a> {
 
     /// Verifies the cache, and asks the packs that no segment names what they hold; but not those that are going to
     /// be deleted, which are named no more on purpose.
-    pub fn look_around(&self) -> Result<(), RepoError> {
+    pub fn scan_unindexed(&self) -> Result<(), RepoError> {
         self.verify()?;
         let marked = Marks::load(self.project)?.packs();
         self.ask(&marked).map(drop)
@@ -259,7 +259,7 @@ impl<'a> Index<'a> {
     }
 
     /// Fills the cache again from the segments: what it says cannot be.
-    pub fn fill_again(&self) -> Result<(), RepoError> {
+    pub fn rebuild(&self) -> Result<(), RepoError> {
         self.refill(&mut self.write())
     }
 
@@ -327,7 +327,7 @@ impl<'a> Index<'a> {
 
     /// From now on blobs are only found in packs that are there, in their size: a segment may name
     /// packs that were lost. Lists the packs once.
-    pub fn believe_only_what_is_there(&self) -> Result<(), RepoError> {
+    pub fn require_present(&self) -> Result<(), RepoError> {
         let packs = self.list_packs()?;
         let sizes = packs.into_iter().map(|(pack, listed)| (pack, listed.size));
         self.trusted_mut().present = Some(sizes.collect());
@@ -335,7 +335,7 @@ impl<'a> Index<'a> {
     }
 
     /// From now on blobs are not found in these packs, which are going to be deleted.
-    pub fn avoid(&self, packs: impl IntoIterator<Item = ObjectHash>) {
+    pub fn exclude(&self, packs: impl IntoIterator<Item = ObjectHash>) {
         self.trusted_mut().avoided.extend(packs);
     }
 
@@ -346,14 +346,14 @@ impl<'a> Index<'a> {
     }
 
     /// [Avoids](Self::avoid) packs that this run may rely on already.
-    pub(in crate::repo) fn give_up(&self, packs: HashSet<ObjectHash>) {
+    pub(in crate::repo) fn exclude_used(&self, packs: HashSet<ObjectHash>) {
         if !packs.is_empty() {
-            self.avoid(packs);
+            self.exclude(packs);
             self.gave_up.store(true, Ordering::SeqCst);
         }
     }
 
-    /// Whether any pack was [given up](Self::give_up) since this was last asked.
+    /// Whether any pack was [given up](Self::exclude_used) since this was last asked.
     pub(in crate::repo) fn has_given_up(&self) -> bool {
         self.gave_up.swap(false, Ordering::SeqCst)
     }

@@ -17,14 +17,14 @@ use crate::storage::Listed;
 const BATCH_BLOBS: usize = 512 << 10;
 
 /// Which of the segments that the cache knows count.
-pub(super) struct Standing {
+pub(super) struct EffectiveSegments {
     rows: Vec<SegmentRow>,
     listed: HashSet<ObjectHash>,
     /// By one that is there.
     superseded: HashSet<ObjectHash>,
 }
 
-impl Standing {
+impl EffectiveSegments {
     fn new(rows: Vec<SegmentRow>, listed: HashSet<ObjectHash>) -> Self {
         let there = rows.iter().filter(|row| listed.contains(&row.name));
         let superseded = there.flat_map(|row| row.superseded.iter().copied());
@@ -98,7 +98,10 @@ impl Index<'_> {
     }
 
     /// Reads the listed segments that the cache does not have yet. Which ones count now.
-    pub(super) fn take_in(&self, listed: &HashSet<ObjectHash>) -> Result<Standing, RepoError> {
+    pub(super) fn take_in(
+        &self,
+        listed: &HashSet<ObjectHash>,
+    ) -> Result<EffectiveSegments, RepoError> {
         self.retried(|db| self.take_into(db, listed))
     }
 
@@ -107,18 +110,18 @@ impl Index<'_> {
         &self,
         db: &Db,
         listed: &HashSet<ObjectHash>,
-    ) -> Result<Standing, Failure> {
+    ) -> Result<EffectiveSegments, Failure> {
         let loaded = attempt(|| db.segments())?;
         let loaded: HashSet<_> = loaded.into_iter().map(|row| row.name).collect();
         let missing: Vec<_> = listed.difference(&loaded).copied().collect();
         self.load(db, &missing)?;
         let rows = attempt(|| db.segments())?;
-        Ok(Standing::new(rows, listed.clone()))
+        Ok(EffectiveSegments::new(rows, listed.clone()))
     }
 
     /// Lets go of what does not count any more.
     fn settle(&self, db: &Db, listed: &HashSet<ObjectHash>) -> Result<(), Failure> {
-        let standing = Standing::new(attempt(|| db.segments())?, listed.clone());
+        let standing = EffectiveSegments::new(attempt(|| db.segments())?, listed.clone());
         let settled = |row: &&SegmentRow| row.packs.is_empty() && listed.contains(&row.name);
         let gone: Vec<_> = standing
             .rows
@@ -219,7 +222,7 @@ impl Index<'_> {
         }
         if damaged {
             // It may have stood for others, and those name packs that were deleted since.
-            self.believe_only_what_is_there()?;
+            self.require_present()?;
             self.ask_packs(db, &HashSet::new())?;
         }
         Ok(())
@@ -293,7 +296,7 @@ impl SegmentsSeen {
         })
     }
 
-    fn lost_until(&self, now: &Standing) -> Lost {
+    fn lost_until(&self, now: &EffectiveSegments) -> Lost {
         let rows = now.rows.iter();
         let then: HashSet<_> = rows
             .filter(|row| self.listed.contains(&row.name))

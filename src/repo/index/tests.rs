@@ -8,7 +8,7 @@ use crate::crypto::KdfParams;
 use crate::format::SlotInfo;
 use crate::repo::ObjectRef;
 use crate::repo::{
-    InitOptions, Journal, NewKey, Packer, PackerOptions, PackerReport, RepoError, Repository,
+    InitOptions, NewKey, Packer, PackerOptions, PackerReport, RepoError, Repository, UnindexedPacks,
 };
 use crate::storage::{Backend, MemoryBackend};
 
@@ -38,7 +38,7 @@ fn project(store: &MemoryBackend) -> Project {
 /// Stores a chunk, unless the index knows it; in between something may happen to the index.
 fn store(index: &Index<'_>, plain: &[u8], meanwhile: impl FnOnce()) -> PackerReport {
     let id = index.project.keys.chunk_id(plain);
-    let (journal, _) = Journal::none();
+    let (journal, _) = UnindexedPacks::none();
     let work = |packer: &Packer<'_>| -> Result<(), RepoError> {
         let mut worker = packer.worker()?;
         packer.store_chunks(&mut worker, plain, [(id, 0..plain.len())])?;
@@ -64,7 +64,7 @@ fn a_pack_that_no_segment_names_is_named_even_if_the_database_is_made_anew() {
     }
 
     let index = Index::in_memory(&project, &Deaf).unwrap();
-    assert!(index.look_again().unwrap(), "the pack says what it holds");
+    assert!(index.resync().unwrap(), "the pack says what it holds");
     let report = store(&index, plain, || {
         index.refill(&mut index.write()).unwrap();
     });

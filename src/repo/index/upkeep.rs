@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::db::{Db, attempt};
-use super::sync::Standing;
+use super::sync::EffectiveSegments;
 use super::{Failure, Index};
 use crate::base::ObjectHash;
 use crate::format::{IndexSegment, PackListing};
@@ -107,7 +107,7 @@ impl Index<'_> {
 /// The segments to make anew, oldest packs first, and what they name.
 fn pick(
     db: &Db,
-    standing: &Standing,
+    standing: &EffectiveSegments,
     without: &HashSet<ObjectHash>,
 ) -> Result<Vec<(ObjectHash, Vec<ObjectHash>)>, Failure> {
     let (mut picked, mut small) = (Vec::new(), Vec::new());

@@ -18,7 +18,7 @@ use crate::base::ObjectHash;
 use crate::storage;
 
 /// The note. One line a pack.
-pub struct Journal {
+pub struct UnindexedPacks {
     file: Option<File>,
     noted: Vec<ObjectHash>,
     lease: Option<Arc<Lease>>,
@@ -27,7 +27,7 @@ pub struct Journal {
 /// A run stores some dozens of packs between two segments; anything much longer is not ours.
 const LEN_MAX: u64 = 1 << 20;
 
-impl Journal {
+impl UnindexedPacks {
     /// Opens the note in a file and tells which packs are in it. If another process has it, or it cannot be
     /// written, there is none.
     #[must_use]
@@ -94,7 +94,7 @@ impl Journal {
         if self.unfit(project, packs)?.is_empty() {
             Ok(())
         } else {
-            Err(RepoError::Outrun)
+            Err(RepoError::LostRace)
         }
     }
 
@@ -109,7 +109,7 @@ impl Journal {
             lease.rely_on(packs)?;
             let marks = Marks::load(project)?;
             if marks.any_damaged() {
-                return Err(RepoError::Outrun);
+                return Err(RepoError::LostRace);
             }
             doomed = marks.packs();
         }

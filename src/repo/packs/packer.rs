@@ -18,14 +18,14 @@ use super::super::codec::Compression;
 use super::super::error::RepoError;
 use super::super::index::{Index, Location};
 use super::budget::{Budget, CloseOnDrop, CloseOnPanic};
-use super::claims::Claims;
+use super::claims::InFlightIds;
 use super::listing::{pack_context, read_listing};
 use super::writer::{IndexStored, Writer};
-use super::{Journal, PackTargets, RunLen};
+use super::{PackSizes, RunLen, UnindexedPacks};
 use crate::base::{BlobId, Cancelled, Notice, ObjectHash, Observer};
 use crate::crypto::{PackCipher, PackNonce, TAG_LEN};
 use crate::format::{Blob, BlobKind, Codec, Contents, PackListing, Run};
-pub use runs::Sealed;
+pub use runs::PackWorker;
 
 /// No pack gets more blobs, so that a listing stays small.
 const BLOBS_TARGET: usize = 8192;
@@ -55,7 +55,7 @@ pub(super) enum ToWriter {
 }
 
 /// A pack that is being filled.
-struct Filling {
+struct OpenPack {
     nonce: PackNonce,
     cipher: PackCipher,
     state: Mutex<FillingState>,
@@ -80,7 +80,7 @@ pub struct PackerOptions {
     /// When runs are full.
     pub run_len: RunLen,
     /// When packs and segments are full.
-    pub targets: PackTargets,
+    pub targets: PackSizes,
     /// Do not name packs that the index knows and no segment names: nothing that is stored relies on them.
     pub leave_unnamed: bool,
     /// Do everything but store.
@@ -101,7 +101,7 @@ pub struct PackerReport {
 /// What the packer and its writer share.
 struct Shared {
     /// Ids that this run stores and the index does not know yet.
-    claims: Claims,
+    claims: InFlightIds,
     budget: Budget,
     /// Packs that are closed and have not given back what they hold.
     closed: AtomicUsize,
@@ -117,7 +117,7 @@ pub struct Packer<'a> {
     shared: &'a Shared,
     options: PackerOptions,
     context: [u8; 32],
-    open: Mutex<Option<Arc<Filling>>>,
+    open: Mutex<Option<Arc<OpenPack>>>,
     nodes: Mutex<(Vec<u8>, Vec<Run>)>,
     to_writer: Sender<ToWriter>,
     chunks_new: AtomicU64,
@@ -129,15 +129,15 @@ impl Packer<'_> {
     /// run finds what this one did. The receipt says that everything is durable and indexed.
     pub fn scope<T, E: From<RepoError>>(
         index: &Index<'_>,
-        journal: Journal,
+        journal: UnindexedPacks,
         options: PackerOptions,
         work: impl FnOnce(&Packer<'_>) -> Result<T, E>,
     ) -> Result<(T, IndexStored, PackerReport), E> {
         let shared = Shared {
             claims: if options.dry_run {
-                Claims::to_count()
+                InFlightIds::to_count()
             } else {
-                Claims::to_store()
+                InFlightIds::to_store()
             },
             budget: Budget::new(BUDGET),
             closed: AtomicUsize::new(0),
@@ -363,11 +363,11 @@ impl Packer<'_> {
     }
 
     /// Takes the next ordinals of the open pack for these runs.
-    fn reserve(&self, runs: &[Run], len: usize) -> Result<(Arc<Filling>, usize, u64), RepoError> {
+    fn reserve(&self, runs: &[Run], len: usize) -> Result<(Arc<OpenPack>, usize, u64), RepoError> {
         let mut open = lock(&self.open);
         let pack = match &*open {
             Some(pack) => Arc::clone(pack),
-            None => Arc::new(Filling::new(self.index)?),
+            None => Arc::new(OpenPack::new(self.index)?),
         };
         let mut state = lock(&pack.state);
         let first_ordinal = state.runs.len() as u64;
@@ -390,7 +390,7 @@ impl Packer<'_> {
         Ok((pack, part_number, first_ordinal))
     }
 
-    fn deliver(&self, pack: &Filling, part_number: usize, part: Vec<u8>) -> Result<(), RepoError> {
+    fn deliver(&self, pack: &OpenPack, part_number: usize, part: Vec<u8>) -> Result<(), RepoError> {
         let mut state = lock(&pack.state);
         state.parts[part_number] = Some(part);
         state.missing -= 1;
@@ -421,7 +421,7 @@ impl Packer<'_> {
     }
 }
 
-impl Filling {
+impl OpenPack {
     fn new(index: &Index<'_>) -> Result<Self, RepoError> {
         let nonce = PackNonce::random()?;
         let cipher = index.project().keys.pack_cipher(nonce);

@@ -14,7 +14,7 @@ const SEGMENT_PACKS: usize = 16;
 pub enum RunLen {
     /// 4 MiB, which compresses best: for what is read as a whole.
     #[default]
-    Slot,
+    Leaf,
     /// 512 KiB: for what single chunks are wanted of, as the next diff of a volume wants those that it
     /// changes a part of. Costs 1 % of space, and saves half of the time that such reads take.
     Part,
@@ -25,7 +25,7 @@ impl RunLen {
     #[must_use]
     pub fn bytes(self) -> usize {
         match self {
-            Self::Slot => RUN_PLAIN_MAX,
+            Self::Leaf => RUN_PLAIN_MAX,
             Self::Part => 512 << 10,
         }
     }
@@ -34,13 +34,13 @@ impl RunLen {
 /// When packs and segments are full. The default suits most stores. Smaller packs lose less work to a kill
 /// and make more objects; larger ones would not fit the memory that a backup may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PackTargets {
+pub struct PackSizes {
     data: usize,
     nodes: usize,
     segment_packs: usize,
 }
 
-impl Default for PackTargets {
+impl Default for PackSizes {
     fn default() -> Self {
         Self {
             data: DATA,
@@ -50,7 +50,7 @@ impl Default for PackTargets {
     }
 }
 
-impl PackTargets {
+impl PackSizes {
     /// A data pack is full at `data` bytes, a node pack at `nodes` bytes, a segment at so many packs. Each is
     /// held to what the default allows, and to one at least.
     #[must_use]

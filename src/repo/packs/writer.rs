@@ -13,7 +13,7 @@ use super::super::lease;
 use super::super::objects::Objects;
 use super::super::open::Project;
 use super::super::several::several;
-use super::Journal;
+use super::UnindexedPacks;
 use super::packer::{FullPack, PackerOptions, ToWriter};
 use crate::base::{BlobId, Cancelled};
 use crate::crypto::PackCipher;
@@ -47,7 +47,7 @@ pub struct IndexStored(());
 
 pub(super) struct Writer<'a> {
     index: &'a Index<'a>,
-    journal: Journal,
+    journal: UnindexedPacks,
     options: PackerOptions,
     pending: Vec<PackStored>,
     pending_blobs: usize,
@@ -55,7 +55,11 @@ pub(super) struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(index: &'a Index<'a>, journal: Journal, options: PackerOptions) -> Self {
+    pub(super) fn new(
+        index: &'a Index<'a>,
+        journal: UnindexedPacks,
+        options: PackerOptions,
+    ) -> Self {
         Self {
             index,
             journal,
@@ -166,7 +170,7 @@ impl<'a> Writer<'a> {
         }
         let unfit = self.journal.unfit(self.index.project(), &packs)?;
         packs.retain(|pack| !unfit.contains(pack));
-        self.index.give_up(unfit);
+        self.index.exclude_used(unfit);
         for pack in packs {
             if let Some(listing) = self.index.listing(&pack)? {
                 self.note(vec![PackStored::now(listing)], indexed)?;

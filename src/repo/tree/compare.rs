@@ -7,8 +7,8 @@ use crate::repo::RepoError;
 /// A chunk that two images do not have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Difference {
-    /// In which slot.
-    pub slot: u64,
+    /// In which leaf.
+    pub leaf: u64,
     /// Its number there.
     pub chunk: usize,
     /// What the first has there; nothing means zeros.
@@ -52,7 +52,7 @@ fn walk(
         }
         if level == 0 {
             each(Difference {
-                slot: index,
+                leaf: index,
                 chunk: i,
                 a,
                 b,

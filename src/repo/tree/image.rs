@@ -1,10 +1,10 @@
 //! A new tree from an old one and what changed, written in one pass from front to back.
 //!
-//! Only the nodes above changed slots are read and written. A node that turns out as it was is not stored, and
+//! Only the nodes above changed leaves are read and written. A node that turns out as it was is not stored, and
 //! a subtree of zeros is no node at all, so equal content always gives the same top.
 
 use super::{NodeStore, children};
-use crate::base::{BlobId, SLOT_SIZE};
+use crate::base::{BlobId, LEAF_SIZE};
 use crate::format::{Children, image_levels};
 use crate::repo::RepoError;
 
@@ -43,16 +43,16 @@ struct Open {
     changed: bool,
 }
 
-/// A tree being written. Slots are set in ascending order; those that are not stay as in the base.
+/// A tree being written. Leaves are set in ascending order; those that are not stay as in the base.
 pub struct ImageTree<'a, S> {
     store: &'a S,
     top: Top,
-    slots: u64,
+    leaves: u64,
     /// The way from the top to the last change, top first.
     path: Vec<Open>,
 }
 
-/// Slots below one child of a branch of this level.
+/// Leaves below one child of a branch of this level.
 fn child_span(level: u8) -> u64 {
     WIDTH.pow(u32::from(level) - 1)
 }
@@ -60,7 +60,7 @@ fn child_span(level: u8) -> u64 {
 impl<'a, S: NodeStore> ImageTree<'a, S> {
     /// Begins the tree of an image of `size` bytes that has the base's content as far as both reach.
     pub fn new(store: &'a S, size: u64, base: Option<Top>) -> Result<Self, RepoError> {
-        let slots = size.div_ceil(SLOT_SIZE);
+        let leaves = size.div_ceil(LEAF_SIZE);
         let level = image_levels(size);
         let mut base = base.unwrap_or(Top { id: None, level });
         while base.level > level {
@@ -74,7 +74,7 @@ impl<'a, S: NodeStore> ImageTree<'a, S> {
         let mut tree = Self {
             store,
             top: Top { id: base.id, level },
-            slots,
+            leaves,
             path: Vec::new(),
         };
         if base.level < level && base.id.is_some() {
@@ -97,35 +97,35 @@ impl<'a, S: NodeStore> ImageTree<'a, S> {
         Ok(tree)
     }
 
-    /// Sets a slot to this node, or to zeros.
-    pub fn set(&mut self, slot: u64, id: Option<BlobId>) -> Result<(), RepoError> {
-        self.set_at(0, slot, id)
+    /// Sets a leaf to this node, or to zeros.
+    pub fn set(&mut self, leaf: u64, id: Option<BlobId>) -> Result<(), RepoError> {
+        self.set_at(0, leaf, id)
     }
 
-    /// Sets slots `from` up to but not `to` to zeros, at a cost that does not depend on how many they are.
+    /// Sets leaves `from` up to but not `to` to zeros, at a cost that does not depend on how many they are.
     pub fn clear(&mut self, from: u64, to: u64) -> Result<(), RepoError> {
-        let mut slot = from;
-        while slot < to {
+        let mut leaf = from;
+        while leaf < to {
             let mut level = 0;
             let mut span = 1;
             while level < self.top.level
-                && slot.is_multiple_of(span * WIDTH)
-                && slot + span * WIDTH <= to
+                && leaf.is_multiple_of(span * WIDTH)
+                && leaf + span * WIDTH <= to
             {
                 level += 1;
                 span *= WIDTH;
             }
-            self.set_at(level, slot / span, None)?;
-            slot += span;
+            self.set_at(level, leaf / span, None)?;
+            leaf += span;
         }
         Ok(())
     }
 
     /// The new top, all its nodes stored.
     pub fn finish(mut self) -> Result<Option<BlobId>, RepoError> {
-        // An image that shrank within its level leaves slots behind its end.
+        // An image that shrank within its level leaves leaves behind its end.
         let whole = WIDTH.pow(self.top.level.into());
-        self.clear(self.slots, whole)?;
+        self.clear(self.leaves, whole)?;
         while !self.path.is_empty() {
             self.leave()?;
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cuttlebone::base::ObjectHash;
 use cuttlebone::ops::{self, BackupOptions, MaxUnused, OpsError, PruneOptions};
-use cuttlebone::repo::PackTargets;
+use cuttlebone::repo::PackSizes;
 use cuttlebone::storage::{Fault, FaultBackend, Moment, Plan};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -14,7 +14,7 @@ use proptest::sample::{Index, select};
 
 use super::{DEAD, GRACE, HOUR, forget, is_tidy, limits, open, prune, try_forget};
 use crate::repo::model::config;
-use crate::repo::{BLOCK, BLOCK_LEN, Host, House, Image, KIB, SLOT, noise, options};
+use crate::repo::{BLOCK, BLOCK_LEN, Host, Image, KIB, LEAF, TestRepo, noise, options};
 
 const VOLUMES: [&str; 3] = ["a disk", "another", "a third"];
 
@@ -32,7 +32,7 @@ enum Step {
 /// and that volumes share.
 #[derive(Debug, Clone, Copy)]
 struct Write {
-    slot: u64,
+    leaf: u64,
     block: u64,
     seed: Option<u64>,
 }
@@ -58,7 +58,7 @@ fn run() -> impl Strategy<Value = Run> {
 fn step() -> impl Strategy<Value = Step> {
     let seed = prop::option::weighted(0.8, 0..8_u64);
     let write =
-        (0..3_u64, 0..4_u64, seed).prop_map(|(slot, block, seed)| Write { slot, block, seed });
+        (0..3_u64, 0..4_u64, seed).prop_map(|(leaf, block, seed)| Write { leaf, block, seed });
     let max_unused = select(vec![
         MaxUnused::Bytes(0),
         MaxUnused::Bytes(6000),
@@ -82,7 +82,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 struct World {
     store: FaultBackend,
-    house: House,
+    test_repo: TestRepo,
     /// Without a cache, and with one, which no crash of the store touches.
     hosts: [Host; 2],
     images: [Image; 3],
@@ -96,7 +96,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let store = FaultBackend::new();
-        let house = House::init(store.clone(), 4 * KIB).unwrap();
+        let test_repo = TestRepo::init(store.clone(), 4 * KIB).unwrap();
         let mut hosts = [Host::without_cache(), Host::with_cache()];
         // So that a plan comes to pass in the same call each time.
         for host in &mut hosts {
@@ -104,9 +104,9 @@ impl World {
         }
         Self {
             store,
-            house,
+            test_repo,
             hosts,
-            images: [(); 3].map(|()| Image::new(3 * SLOT)),
+            images: [(); 3].map(|()| Image::new(3 * LEAF)),
             kept: BTreeMap::new(),
             given_up: BTreeSet::new(),
             prune_died: false,
@@ -130,7 +130,7 @@ impl World {
         let done = work(self);
         let cut_short = !self.store.is_planned();
         self.store = self.store.crash();
-        self.house = open(&self.store);
+        self.test_repo = open(&self.store);
         (!cut_short).then_some(done)
     }
 
@@ -152,23 +152,23 @@ impl World {
             let bytes = write
                 .seed
                 .map_or(vec![0; BLOCK_LEN], |seed| noise(seed, BLOCK_LEN));
-            image.write(write.slot * SLOT + write.block * BLOCK, &bytes);
+            image.write(write.leaf * LEAF + write.block * BLOCK, &bytes);
         }
         let image = image.clone();
         let options = BackupOptions {
-            pack_targets: PackTargets::new(10 * KIB, 1, 2),
+            pack_targets: PackSizes::new(10 * KIB, 1, 2),
             ..options(VOLUMES[volume])
         };
         let done = self.run(run, |world| {
             let host = world.host(run);
-            host.run(&world.house, host.image(&image)?, &options)
+            host.run(&world.test_repo, host.image(&image)?, &options)
         });
         if let Some(done) = done {
             self.kept.insert(done.unwrap().id, image);
             return;
         }
         // Its record may have been stored last.
-        for backup in self.house.backups() {
+        for backup in self.test_repo.backups() {
             self.kept.entry(backup.id).or_insert_with(|| image.clone());
         }
         self.is_whole();
@@ -182,14 +182,14 @@ impl World {
         let mut gone: Vec<_> = which.iter().map(|index| *index.get(&ids)).collect();
         gone.sort_unstable();
         gone.dedup();
-        if let Some(done) = self.run(run, |world| try_forget(&world.house, &gone)) {
+        if let Some(done) = self.run(run, |world| try_forget(&world.test_repo, &gone)) {
             done.unwrap();
             self.kept.retain(|id, _| !gone.contains(id));
         } else {
             self.given_up.extend(gone);
         }
         // What was cut short is finished by another run, some day.
-        let left = self.house.backups();
+        let left = self.test_repo.backups();
         let is_left = |id: &ObjectHash| left.iter().any(|backup| backup.id == *id);
         self.kept
             .retain(|id, _| !self.given_up.contains(id) || is_left(id));
@@ -198,7 +198,7 @@ impl World {
     fn prune(&mut self, options: &PruneOptions, run: Run) {
         let done = self.run(run, |world| {
             let context = world.host(run).context();
-            ops::plan_prune(&world.house.project, options, false, &context)?.run()
+            ops::plan_prune(&world.test_repo.project, options, false, &context)?.run()
         });
         match done {
             Some(Ok(_)) => {}
@@ -211,28 +211,28 @@ impl World {
 
     /// What is kept is there, and nothing else; all of it restores, and nothing is damaged.
     fn is_whole(&self) {
-        let backups = self.house.backups();
+        let backups = self.test_repo.backups();
         let mut ids: Vec<_> = backups.iter().map(|backup| backup.id).collect();
         ids.sort_unstable();
         assert!(ids.iter().eq(self.kept.keys()), "{ids:?}");
         for host in &self.hosts {
             for backup in &backups {
-                let restored = host.restore_image(&self.house, backup).unwrap();
+                let restored = host.restore_image(&self.test_repo, backup).unwrap();
                 assert_eq!(restored, self.kept[&backup.id]);
             }
-            host.check_clean(&self.house, "in between");
+            host.check_clean(&self.test_repo, "in between");
         }
     }
 
     /// Once all that died is known to be dead, one prune leaves what is used, and nothing else.
     fn ends_tidy(self) {
         self.store.age(DEAD);
-        prune(&self.house, &self.hosts[1], Duration::ZERO).unwrap();
+        prune(&self.test_repo, &self.hosts[1], Duration::ZERO).unwrap();
         self.is_whole();
-        is_tidy(&self.house, &self.store, "at the end");
-        forget(&self.house, &self.kept.into_keys().collect::<Vec<_>>());
-        prune(&self.house, &self.hosts[0], Duration::ZERO).unwrap();
-        is_tidy(&self.house, &self.store, "of nothing");
+        is_tidy(&self.test_repo, &self.store, "at the end");
+        forget(&self.test_repo, &self.kept.into_keys().collect::<Vec<_>>());
+        prune(&self.test_repo, &self.hosts[0], Duration::ZERO).unwrap();
+        is_tidy(&self.test_repo, &self.store, "of nothing");
     }
 }
 

@@ -11,7 +11,7 @@ use crate::repo::codec::Compressor;
 use crate::repo::error::RepoError;
 
 /// What one worker is filling.
-pub struct Sealed {
+pub struct PackWorker {
     compressor: Compressor,
     /// Where the chunks of a run are joined that do not lie side by side.
     joined: Vec<u8>,
@@ -44,8 +44,8 @@ impl OpenRun {
 
 impl Packer<'_> {
     /// What a worker needs to add blobs.
-    pub fn worker(&self) -> Result<Sealed, RepoError> {
-        Ok(Sealed {
+    pub fn worker(&self) -> Result<PackWorker, RepoError> {
+        Ok(PackWorker {
             compressor: Compressor::for_runs(
                 self.options.compression,
                 self.options.run_len.bytes(),
@@ -62,7 +62,7 @@ impl Packer<'_> {
     /// same place is read together. Each is told by its id and where in `data` it lies. The bytes that were new.
     pub fn store_chunks(
         &self,
-        worker: &mut Sealed,
+        worker: &mut PackWorker,
         data: &[u8],
         chunks: impl IntoIterator<Item = (BlobId, Range<usize>)>,
     ) -> Result<u64, RepoError> {
@@ -88,7 +88,12 @@ impl Packer<'_> {
         Ok(new)
     }
 
-    fn end_run(&self, worker: &mut Sealed, data: &[u8], open: OpenRun) -> Result<(), RepoError> {
+    fn end_run(
+        &self,
+        worker: &mut PackWorker,
+        data: &[u8],
+        open: OpenRun,
+    ) -> Result<(), RepoError> {
         let plain = match &open.stretches[..] {
             [all] => &data[all.clone()],
             several => {
@@ -108,7 +113,7 @@ impl Packer<'_> {
     /// then nothing is added. Whether it was.
     pub fn add_run(
         &self,
-        worker: &mut Sealed,
+        worker: &mut PackWorker,
         codec: Codec,
         content: &[u8],
         blobs: &[Blob],
@@ -154,7 +159,7 @@ impl Packer<'_> {
     }
 
     /// Hands over what a worker has added. To be called when it has no more.
-    pub fn flush(&self, worker: &mut Sealed) -> Result<(), RepoError> {
+    pub fn flush(&self, worker: &mut PackWorker) -> Result<(), RepoError> {
         if worker.runs.is_empty() {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! Slots on their way into the tree: read and merged with the base by many threads, planted in order.
+//! Leaves on their way into the tree: read and merged with the base by many threads, planted in order.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -8,60 +8,60 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::Run;
 use super::coverage::Coverage;
-use crate::base::{BlobId, Buffer, SLOT_SIZE, is_zero};
+use crate::base::{BlobId, Buffer, LEAF_SIZE, is_zero};
 use crate::format::Children;
 use crate::ops::OpsError;
 use crate::ops::in_order::InOrder;
 use crate::ops::pipeline::tell;
 use crate::repo::{
-    ChunkFetcher, ChunkRef, ErrorKind, ImageTree, NodeStore, PackedNodes, Sealed, Top,
-    count_chunks, slot_chunks,
+    ChunkFetcher, ChunkRef, ErrorKind, ImageTree, NodeStore, PackWorker, PackedNodes, Top,
+    count_chunks, leaf_chunks,
 };
 
-/// Slots that wait for each thread, so that none has to wait for one.
+/// Leaves that wait for each thread, so that none has to wait for one.
 pub(super) const AHEAD: usize = 2;
 
-/// Slots for each thread that may be under way before the first of them is in the tree: one that is new takes
-/// many times as long as one with a chunk to merge, and meanwhile the others go on. What is kept of a slot that
+/// Leaves for each thread that may be under way before the first of them is in the tree: one that is new takes
+/// many times as long as one with a chunk to merge, and meanwhile the others go on. What is kept of a leaf that
 /// is done is small, its ids.
-const SLOTS_AHEAD: usize = 64;
+const LEAVES_AHEAD: usize = 64;
 
-/// The image that is made of the slots.
-pub(super) struct Plot {
+/// The image that is made of the leaves.
+pub(super) struct ImageSpec {
     /// Its size in bytes.
     pub(super) size: u64,
     /// What it is compared and merged with.
     pub(super) base: Option<Top>,
     /// What there is where the source says nothing.
-    pub(super) unsaid: Unsaid,
+    pub(super) unsaid: Gaps,
 }
 
 /// What there is where a source says nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unsaid {
+pub(super) enum Gaps {
     /// Zeros: the source tells of all data.
     Zeros,
     /// What the base has: the source tells of changes.
     Base,
 }
 
-/// A slot of which the source says something. How to get at the bytes is in `work`.
+/// A leaf of which the source says something. How to get at the bytes is in `work`.
 struct Job<W> {
     number: usize,
-    slot: u64,
+    leaf: u64,
     coverage: Coverage,
     work: W,
 }
 
-/// What became of slots.
+/// What became of leaves.
 enum Done {
     /// One was read and stored: its chunks, unless they are those of the base.
-    Slot(u64, Option<Vec<Option<BlobId>>>),
+    Leaf(u64, Option<Vec<Option<BlobId>>>),
     /// All of these are zeros.
     Zeros(Range<u64>),
 }
 
-/// Takes slots from a source, in ascending order.
+/// Takes leaves from a source, in ascending order.
 pub(super) struct Deal<W> {
     number: usize,
     permits: Sender<()>,
@@ -69,26 +69,26 @@ pub(super) struct Deal<W> {
     done: Sender<Result<(usize, Done), OpsError>>,
 }
 
-/// Nobody takes slots any more; whoever failed tells why.
+/// Nobody takes leaves any more; whoever failed tells why.
 const HUNG_UP: OpsError = OpsError::Worker("a worker has stopped");
 
 impl<W> Deal<W> {
-    /// A slot that the source sets where `coverage` says.
-    pub(super) fn slot(&mut self, slot: u64, coverage: Coverage, work: W) -> Result<(), OpsError> {
+    /// A leaf that the source sets where `coverage` says.
+    pub(super) fn leaf(&mut self, leaf: u64, coverage: Coverage, work: W) -> Result<(), OpsError> {
         let number = self.next()?;
         let job = Job {
             number,
-            slot,
+            leaf,
             coverage,
             work,
         };
         self.jobs.send(job).map_err(|_| HUNG_UP)
     }
 
-    /// Slots that are nothing but zeros.
-    pub(super) fn zeros(&mut self, slots: Range<u64>) -> Result<(), OpsError> {
+    /// Leaves that are nothing but zeros.
+    pub(super) fn zeros(&mut self, leaves: Range<u64>) -> Result<(), OpsError> {
         let number = self.next()?;
-        let done = Ok((number, Done::Zeros(slots)));
+        let done = Ok((number, Done::Zeros(leaves)));
         self.done.send(done).map_err(|_| HUNG_UP)
     }
 
@@ -100,26 +100,26 @@ impl<W> Deal<W> {
 }
 
 /// Who hears how far it has come.
-pub(super) struct Hear<P, F> {
-    /// Up to which slot the tree has come.
+pub(super) struct Callbacks<P, F> {
+    /// Up to which leaf the tree has come.
     pub(super) planted: P,
     /// That it has failed, which whoever deals need not notice by itself.
     pub(super) failed: F,
 }
 
-/// Makes an image's tree: `deal` names slots, `fill` puts what the source says of one into a buffer of a
-/// slot's length. Returns the tree's top.
-pub(super) fn slots_into<W: Send>(
+/// Makes an image's tree: `deal` names leaves, `fill` puts what the source says of one into a buffer of a
+/// leaf's length. Returns the tree's top.
+pub(super) fn leaves_into<W: Send>(
     run: &Run<'_>,
-    plot: &Plot,
+    plot: &ImageSpec,
     deal: impl FnOnce(&mut Deal<W>) -> Result<(), OpsError> + Send,
     fill: impl Fn(u64, &Coverage, W, &mut Buffer) -> Result<(), OpsError> + Sync,
-    hear: Hear<impl Fn(u64), impl Fn()>,
+    hear: Callbacks<impl Fn(u64), impl Fn()>,
 ) -> Result<Option<BlobId>, OpsError> {
     let threads = run.context.threads;
     let (jobs_in, jobs) = bounded::<Job<W>>(threads * AHEAD);
     let (done_in, done) = bounded::<Result<(usize, Done), OpsError>>(threads * AHEAD);
-    let (permits_in, permits) = bounded::<()>(threads * SLOTS_AHEAD);
+    let (permits_in, permits) = bounded::<()>(threads * LEAVES_AHEAD);
     thread::scope(|scope| {
         // Dropped before the threads are joined: else a failure leaves one waiting for it.
         let permits = permits;
@@ -143,14 +143,14 @@ pub(super) fn slots_into<W: Send>(
             scope.spawn(move || tell(done, |done| work(run, plot, fill, &jobs, done)));
         }
         drop((jobs, done_in));
-        plant(run, plot, done, &permits, hear.planted).inspect_err(|_| (hear.failed)())
+        assemble(run, plot, done, &permits, hear.planted).inspect_err(|_| (hear.failed)())
     })
 }
 
-/// One worker: slots in, chunks stored, ids out.
+/// One worker: leaves in, chunks stored, ids out.
 fn work<W>(
     run: &Run<'_>,
-    plot: &Plot,
+    plot: &ImageSpec,
     fill: &impl Fn(u64, &Coverage, W, &mut Buffer) -> Result<(), OpsError>,
     jobs: &Receiver<Job<W>>,
     done: &Sender<Result<(usize, Done), OpsError>>,
@@ -162,20 +162,20 @@ fn work<W>(
     for job in jobs {
         let Job {
             number,
-            slot,
+            leaf,
             coverage,
             work,
         } = job;
         let step = run.context.cancel.check().map_err(OpsError::from);
         let step = step.and_then(|()| {
-            buf.resize(usize::try_from(SLOT_SIZE).unwrap_or(usize::MAX));
-            fill(slot, &coverage, work, &mut buf)?;
-            merger.store_slot(slot, &coverage, &mut buf, &mut sealed)
+            buf.resize(usize::try_from(LEAF_SIZE).unwrap_or(usize::MAX));
+            fill(leaf, &coverage, work, &mut buf)?;
+            merger.store_leaf(leaf, &coverage, &mut buf, &mut sealed)
         });
         match step {
             Ok(chunks) => {
-                let slot = Done::Slot(slot, chunks);
-                if done.send(Ok((number, slot))).is_err() {
+                let leaf = Done::Leaf(leaf, chunks);
+                if done.send(Ok((number, leaf))).is_err() {
                     break;
                 }
             }
@@ -190,18 +190,18 @@ fn work<W>(
     result
 }
 
-/// Merges slots with the base.
+/// Merges leaves with the base.
 struct Merger<'a> {
     run: &'a Run<'a>,
-    plot: &'a Plot,
+    plot: &'a ImageSpec,
     chunk_size: usize,
     fetcher: ChunkFetcher<'a>,
-    /// A slot of the base, as far as it was asked for.
+    /// A leaf of the base, as far as it was asked for.
     before: Buffer,
 }
 
 impl<'a> Merger<'a> {
-    fn new(run: &'a Run<'a>, plot: &'a Plot) -> Result<Self, OpsError> {
+    fn new(run: &'a Run<'a>, plot: &'a ImageSpec) -> Result<Self, OpsError> {
         Ok(Self {
             run,
             plot,
@@ -211,21 +211,21 @@ impl<'a> Merger<'a> {
         })
     }
 
-    /// Stores a slot's new chunks. Its ids, unless they are the base's.
-    fn store_slot(
+    /// Stores a leaf's new chunks. Its ids, unless they are the base's.
+    fn store_leaf(
         &mut self,
-        slot: u64,
+        leaf: u64,
         coverage: &Coverage,
         buf: &mut [u8],
-        sealed: &mut Sealed,
+        sealed: &mut PackWorker,
     ) -> Result<Option<Vec<Option<BlobId>>>, OpsError> {
         let (run, chunk_size) = (self.run, self.chunk_size);
-        let before = self.base_chunks(slot)?;
+        let before = self.base_chunks(leaf)?;
         let touched = coverage.touched(chunk_size);
-        self.complete(slot, coverage, &before, buf)?;
+        self.complete(leaf, coverage, &before, buf)?;
         let mut now = match self.plot.unsaid {
-            Unsaid::Base => before.clone(),
-            Unsaid::Zeros => vec![None; before.len()],
+            Gaps::Base => before.clone(),
+            Gaps::Zeros => vec![None; before.len()],
         };
         let mut chunks = Vec::new();
         for range in touched {
@@ -252,16 +252,16 @@ impl<'a> Merger<'a> {
         Ok((run.reread || changed > 0).then_some(now))
     }
 
-    fn base_chunks(&self, slot: u64) -> Result<Vec<Option<BlobId>>, OpsError> {
+    fn base_chunks(&self, leaf: u64) -> Result<Vec<Option<BlobId>>, OpsError> {
         let run = self.run;
-        let width = run.project.chunk_size.per_slot();
+        let width = run.project.chunk_size.per_leaf();
         let Some(base) = self.plot.base else {
             return Ok(vec![None; width]);
         };
-        match slot_chunks(run.blobs, base, slot, width) {
+        match leaf_chunks(run.blobs, base, leaf, width) {
             Err(error)
                 if run.reread
-                    && self.plot.unsaid == Unsaid::Zeros
+                    && self.plot.unsaid == Gaps::Zeros
                     && error.kind() == ErrorKind::Damaged =>
             {
                 Ok(vec![None; width])
@@ -273,19 +273,19 @@ impl<'a> Merger<'a> {
     /// Fills what the source left out of chunks that it touched.
     fn complete(
         &mut self,
-        slot: u64,
+        leaf: u64,
         coverage: &Coverage,
         before: &[Option<BlobId>],
         buf: &mut [u8],
     ) -> Result<(), OpsError> {
         let chunk_size = self.chunk_size;
-        if self.plot.unsaid == Unsaid::Zeros {
+        if self.plot.unsaid == Gaps::Zeros {
             for gap in coverage.gaps(chunk_size) {
                 buf[gap].fill(0);
             }
             return Ok(());
         }
-        let start = slot * SLOT_SIZE;
+        let start = leaf * LEAF_SIZE;
         let mut lacking = vec![false; before.len()];
         for gap in coverage.gaps(chunk_size) {
             lacking[gap.start / chunk_size] = true;
@@ -312,10 +312,10 @@ impl<'a> Merger<'a> {
     }
 }
 
-/// Puts the slots into the tree, in order, as they are done.
-fn plant(
+/// Puts the leaves into the tree, in order, as they are done.
+fn assemble(
     run: &Run<'_>,
-    plot: &Plot,
+    plot: &ImageSpec,
     done: Receiver<Result<(usize, Done), OpsError>>,
     permits: &Receiver<()>,
     planted: impl Fn(u64),
@@ -329,28 +329,28 @@ fn plant(
     // source leaves to the base can only come from there.
     let base = plot
         .base
-        .filter(|_| !run.reread || plot.unsaid == Unsaid::Base);
+        .filter(|_| !run.reread || plot.unsaid == Gaps::Base);
     let mut tree = ImageTree::new(&nodes, plot.size, base)?;
     let mut order = InOrder::new();
-    let mut next_slot = 0;
+    let mut next_leaf = 0;
     let mut plain = Vec::new();
-    let zeros_between = plot.unsaid == Unsaid::Zeros;
+    let zeros_between = plot.unsaid == Gaps::Zeros;
     for result in done {
         let (number, done) = result?;
         order.put(number, done);
         while let Some(done) = order.pop() {
             let _ = permits.recv();
-            let slots = match &done {
-                Done::Slot(slot, _) => *slot..slot + 1,
-                Done::Zeros(slots) => slots.clone(),
+            let leaves = match &done {
+                Done::Leaf(leaf, _) => *leaf..leaf + 1,
+                Done::Zeros(leaves) => leaves.clone(),
             };
             if zeros_between {
-                count_cleared(run, plot, next_slot..slots.start)?;
-                tree.clear(next_slot, slots.start)?;
+                count_cleared(run, plot, next_leaf..leaves.start)?;
+                tree.clear(next_leaf, leaves.start)?;
             }
             match done {
-                Done::Slot(_, None) => {}
-                Done::Slot(slot, Some(ids)) => {
+                Done::Leaf(_, None) => {}
+                Done::Leaf(leaf, Some(ids)) => {
                     let id = if ids.iter().any(Option::is_some) {
                         plain.clear();
                         Children { level: 0, ids }.encode_into(&mut plain);
@@ -358,35 +358,35 @@ fn plant(
                     } else {
                         None
                     };
-                    tree.set(slot, id)?;
+                    tree.set(leaf, id)?;
                 }
                 Done::Zeros(_) => {
-                    count_cleared(run, plot, slots.clone())?;
-                    tree.clear(slots.start, slots.end)?;
+                    count_cleared(run, plot, leaves.clone())?;
+                    tree.clear(leaves.start, leaves.end)?;
                 }
             }
-            next_slot = slots.end;
-            planted(next_slot);
+            next_leaf = leaves.end;
+            planted(next_leaf);
         }
     }
     run.context.cancel.check()?;
-    let slots = plot.size.div_ceil(SLOT_SIZE);
+    let leaves = plot.size.div_ceil(LEAF_SIZE);
     if zeros_between {
-        tree.clear(next_slot, slots)?;
+        tree.clear(next_leaf, leaves)?;
     }
     // What is cut off is gone as well.
-    let from = if zeros_between { next_slot } else { slots };
+    let from = if zeros_between { next_leaf } else { leaves };
     count_cleared(run, plot, from..u64::MAX)?;
-    planted(slots);
+    planted(leaves);
     Ok(tree.finish()?)
 }
 
-/// Counts as changed what the base has in slots that are gone, or zeros without having been read.
-fn count_cleared(run: &Run<'_>, plot: &Plot, slots: Range<u64>) -> Result<(), OpsError> {
-    let Some(base) = plot.base.filter(|_| !slots.is_empty()) else {
+/// Counts as changed what the base has in leaves that are gone, or zeros without having been read.
+fn count_cleared(run: &Run<'_>, plot: &ImageSpec, leaves: Range<u64>) -> Result<(), OpsError> {
+    let Some(base) = plot.base.filter(|_| !leaves.is_empty()) else {
         return Ok(());
     };
-    match count_chunks(run.blobs, base, &slots) {
+    match count_chunks(run.blobs, base, &leaves) {
         Ok(chunks) => {
             let bytes = chunks * u64::from(run.project.chunk_size.bytes());
             run.tally.changed.fetch_add(bytes, Ordering::Relaxed);
