@@ -3,7 +3,7 @@
 use super::error::{Damage, RepoError};
 use super::layout::ObjectRef;
 use super::objects::Objects;
-use super::several::several;
+use super::parallel::parallel_map;
 use crate::base::{Notice, ObjectHash, Observer, ProjectId};
 use crate::crypto::{KdfParams, SealNonce, Secret, random};
 use crate::format::{KeySlot, Scope, SlotInfo, SlotParams};
@@ -67,7 +67,7 @@ pub struct KeySummary {
 }
 
 /// Seals `secret` for a password and stores the slot.
-pub(super) fn store_leaf(
+pub(super) fn store_slot(
     objects: &Objects,
     scope: KeyScope,
     secret: &Secret,
@@ -109,7 +109,7 @@ pub(super) fn store_leaf(
 }
 
 /// The slots of a scope: all that can be read. Damaged ones are said and passed over.
-pub(super) fn read_leaves(
+pub(super) fn read_slots(
     objects: &Objects,
     scope: KeyScope,
     observer: &dyn Observer,
@@ -125,7 +125,7 @@ pub(super) fn read_leaves(
         .collect();
     hashes.sort_unstable();
     hashes.dedup();
-    let slots = several(&hashes, |hash| {
+    let slots = parallel_map(&hashes, |hash| {
         let object = scope.object(*hash);
         let slot = objects.get_twice(object, KeySlot::LEN_MAX, observer, |bytes| {
             decode_slot(object, *hash, bytes)

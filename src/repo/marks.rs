@@ -10,7 +10,7 @@ use super::layout::ObjectRef;
 use super::lease::Worker;
 use super::objects::is_missing;
 use super::open::Project;
-use super::several::several;
+use super::parallel::parallel_map;
 use crate::base::ObjectHash;
 use crate::format::{Magic, MarkBody};
 
@@ -40,7 +40,7 @@ impl Marks {
     pub fn load(project: &Project) -> Result<Self, RepoError> {
         let any = ObjectRef::Mark(project.id, ObjectHash::from_bytes([0; 32]));
         let listed = project.objects.list(&any.directory())?;
-        let marks = several(&listed, |(object, _, listed)| {
+        let marks = parallel_map(&listed, |(object, _, listed)| {
             let ObjectRef::Mark(_, name) = *object else {
                 return Ok(None);
             };

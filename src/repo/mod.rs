@@ -2,21 +2,21 @@
 
 mod blobs;
 mod codec;
-mod copies;
 mod error;
 mod fetch;
-mod guard;
 mod index;
 mod keys;
 mod layout;
 mod lease;
 mod marks;
+mod object_cache;
 mod objects;
 mod open;
 mod packs;
+mod parallel;
+mod prune_guard;
 mod reader;
 mod records;
-mod several;
 mod tombstones;
 mod tree;
 
@@ -28,7 +28,6 @@ pub use blobs::{BlobReader, Opener};
 pub use codec::{Compression, Compressor};
 pub use error::{Damage, ErrorKind, RepoError};
 pub use fetch::{ChunkFetcher, fetch_nodes};
-pub use guard::{CommitCheck, CommitPermit, Guard};
 pub use index::{Cache, CacheState, Index, Location, PlacedRun, Rewritten};
 pub use keys::{KeyScope, KeySummary, NewKey};
 pub use layout::ObjectRef;
@@ -40,6 +39,7 @@ pub use packs::{
     IndexStored, PackSizes, PackWorker, Packer, PackerOptions, PackerReport, RunLen,
     UnindexedPacks, listing_of, read_listing,
 };
+pub use prune_guard::{CommitCheck, CommitPermit, PruneGuard};
 pub use reader::{ChunkRef, ImageReader, any_chunk, count_chunks, leaf_chunks};
 pub use records::{Backup, Records};
 pub use tombstones::{Forgotten, TombstoneStored, Tombstones};

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::codec::{Compression, Compressor, Decompressor};
-use super::copies::{NODE_PACK_MAX, ObjectCache};
 use super::error::{Damage, RepoError};
 use super::layout::ObjectRef;
+use super::object_cache::{NODE_PACK_MAX, ObjectCache};
 use crate::base::{Notice, ObjectHash, Observer, ProjectId};
 use crate::crypto::{self, SealKey, SealNonce};
 use crate::format::{BlobKind, Magic, Payload, SEALED_HEAD_LEN, SealedObject};

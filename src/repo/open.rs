@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::copies::ObjectCache;
 use super::error::{Damage, RepoError};
 use super::index::Cache;
 use super::keys::{self, KeyScope, KeySummary, NewKey};
 use super::layout::ObjectRef;
+use super::object_cache::ObjectCache;
 use super::objects::{Objects, absent, is_missing};
-use super::several::{both, several};
+use super::parallel::{join, parallel_map};
 use crate::base::{ChunkSize, ObjectHash, Observer, ProjectId, RepositoryId};
 use crate::crypto::{self, KdfParams, ProjectKeys, RepositoryKeys, SealNonce, Secret, random};
 use crate::format::{FormatError, KeySlot, ProjectObject, RepositoryFile, Settings};
@@ -130,7 +130,7 @@ impl Repository {
         }
         let secret = Secret::random()?;
         let keys = RepositoryKeys::new(&secret);
-        let key_id = keys::store_leaf(&objects, KeyScope::Repository, &secret, &options.key)?;
+        let key_id = keys::store_slot(&objects, KeyScope::Repository, &secret, &options.key)?;
         let project = store_project(&objects, &keys, options)?;
 
         let file = RepositoryFile {
@@ -169,10 +169,10 @@ impl Repository {
         let objects = Objects::new(backend);
         let limit = RepositoryFile::LEN as u64;
         let read_file = || objects.get_twice(ObjectRef::Repository, limit, observer, decode_file);
-        let read_leaves = || keys::read_leaves(&objects, KeyScope::Repository, observer);
+        let read_slots = || keys::read_slots(&objects, KeyScope::Repository, observer);
         // None waits for another: over a slow link that counts.
         let (file, (slots, projects)) =
-            both(read_file, || both(read_leaves, || find_projects(&objects)));
+            join(read_file, || join(read_slots, || find_projects(&objects)));
         let (file, mac) = file.map_err(|e| {
             if is_missing(&e) {
                 RepoError::NoRepository {
@@ -344,17 +344,17 @@ impl Repository {
         key: &NewKey<'_>,
     ) -> Result<ObjectHash, RepoError> {
         match (project, &self.opened) {
-            (Some(project), _) => keys::store_leaf(
+            (Some(project), _) => keys::store_slot(
                 &self.objects,
                 KeyScope::Project(project.id),
                 &project.secret,
                 key,
             ),
             (None, Opened::All { secret, .. }) => {
-                keys::store_leaf(&self.objects, KeyScope::Repository, secret, key)
+                keys::store_slot(&self.objects, KeyScope::Repository, secret, key)
             }
             (None, Opened::One { project, secret }) => {
-                keys::store_leaf(&self.objects, KeyScope::Project(*project), secret, key)
+                keys::store_slot(&self.objects, KeyScope::Project(*project), secret, key)
             }
         }
     }
@@ -372,7 +372,7 @@ impl Repository {
         }
         let mut list = Vec::new();
         for (scope, secret) in scopes {
-            for (id, slot) in keys::read_leaves(&self.objects, scope, observer)? {
+            for (id, slot) in keys::read_slots(&self.objects, scope, observer)? {
                 let p = &slot.params;
                 let kdf = KdfParams::new(p.memory_kib, p.passes, p.lanes).unwrap_or_default();
                 let info = keys::slot_info(scope, &slot, &secret);
@@ -412,7 +412,7 @@ impl Repository {
             KeyScope::Project(_) => ("the project", matches!(self.opened, Opened::All { .. })),
         };
         let (Opened::All { secret, .. } | Opened::One { secret, .. }) = &self.opened;
-        let mut ours = keys::read_leaves(&self.objects, key.scope, observer)?;
+        let mut ours = keys::read_slots(&self.objects, key.scope, observer)?;
         ours.retain(|(_, slot)| keys::belongs(key.scope, slot, secret));
         let is_ours = ours.iter().any(|(id, _)| *id == key.id);
         if is_ours && ours.len() <= 1 && !rest_may_be_empty {
@@ -492,7 +492,7 @@ impl Locked {
         }
         for &(project, _) in &projects {
             let scope = KeyScope::Project(project);
-            for (key_id, slot) in keys::read_leaves(&objects, scope, observer)? {
+            for (key_id, slot) in keys::read_slots(&objects, scope, observer)? {
                 slots_seen += 1;
                 if let Some(secret) = keys::open_slot(scope, &slot, password)? {
                     let one = Opened::One { project, secret };
@@ -550,7 +550,7 @@ fn store_project(
 }
 
 fn find_projects(objects: &Objects) -> Result<Vec<Found>, RepoError> {
-    several(&project_ids(objects)?, |id| {
+    parallel_map(&project_ids(objects)?, |id| {
         let name = ObjectRef::Project(*id).name();
         match objects.backend().get(&name, ProjectObject::LEN_MAX) {
             Ok(bytes) => Ok((*id, Some(bytes))),

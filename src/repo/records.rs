@@ -5,12 +5,12 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 
 use super::error::{Damage, RepoError};
-use super::guard::CommitPermit;
 use super::layout::ObjectRef;
 use super::objects::is_missing;
 use super::open::Project;
 use super::packs::IndexStored;
-use super::several::several;
+use super::parallel::parallel_map;
+use super::prune_guard::CommitPermit;
 use super::tombstones::{Forgotten, Tombstones};
 use crate::base::{BlobId, ObjectHash, Root, VolumeId};
 use crate::format::{BackupRecord, ByteString, FormatError, Magic, root_description};
@@ -93,7 +93,7 @@ impl Records {
         let key = (project.id, project.keys.object());
         let limit = BackupRecord::BODY_MAX;
         let listed = project.objects.list(&directory)?;
-        let read = several(&listed, |(object, ..)| {
+        let read = parallel_map(&listed, |(object, ..)| {
             let ObjectRef::Backup(_, id) = *object else {
                 return Ok(None);
             };

@@ -20,8 +20,8 @@ use super::error::RepoError;
 use super::layout::ObjectRef;
 use super::objects::is_missing;
 use super::open::Project;
+use super::parallel::parallel_map;
 use super::records::Records;
-use super::several::several;
 use crate::base::ObjectHash;
 use crate::format::{FormatError, Magic, Tombstone};
 
@@ -71,7 +71,7 @@ impl Tombstones {
         let any = ObjectRef::Tombstone(project.id, ObjectHash::from_bytes([0; 32]));
         let mut tombstones = Self::default();
         let listed = project.objects.list(&any.directory())?;
-        let read = several(&listed, |(object, ..)| {
+        let read = parallel_map(&listed, |(object, ..)| {
             let ObjectRef::Tombstone(_, name) = *object else {
                 return Ok(None);
             };

@@ -57,7 +57,7 @@ pub trait Backend: Send + Sync {
     fn get(&self, name: &Name, limit: u64) -> Result<Vec<u8>, StorageError>;
 
     /// Fills `buf` from `offset` on. An object that ends before `buf` is full is
-    /// [`ErrorKind::Truncated`], and what `buf` then holds is unspecified. OpenPack an empty `buf` only
+    /// [`ErrorKind::Truncated`], and what `buf` then holds is unspecified. Filling an empty `buf` only
     /// finds out whether there is such an object.
     fn get_range(&self, name: &Name, offset: u64, buf: &mut [u8]) -> Result<(), StorageError>;
 

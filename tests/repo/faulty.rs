@@ -8,8 +8,8 @@ use cuttlebone::format::{
     root_description,
 };
 use cuttlebone::repo::{
-    BlobReader, CommitCheck, Guard, Index, NodeStore, PackedNodes, Packer, PackerOptions, Records,
-    RepoError, UnindexedPacks, Worker,
+    BlobReader, CommitCheck, Index, NodeStore, PackedNodes, Packer, PackerOptions, PruneGuard,
+    Records, RepoError, UnindexedPacks, Worker,
 };
 use cuttlebone::storage::MemoryBackend;
 
@@ -80,7 +80,7 @@ fn commit(test_repo: &TestRepo, forge: impl FnOnce(&Forger<'_>) -> Vec<Claim>) -
         host: None,
         tool: "forger",
     };
-    let mut guard = Guard::begin(project, worker).unwrap();
+    let mut guard = PruneGuard::begin(project, worker).unwrap();
     let CommitCheck::Permitted(cleared) = guard.clear(&index, &[]).unwrap() else {
         panic!("nobody else is at work");
     };

@@ -8,9 +8,9 @@ use crate::base::{BlobId, Notice, ObjectHash};
 use crate::format::{BlobKind, Node};
 use crate::ops::{Context, OpsError, TOOL};
 use crate::repo::{
-    Backup, BlobReader, CommitCheck, CommitPermit, Compression, ErrorKind, Guard, Index, Lease,
-    PackWorker, Packer, PackerOptions, Project, Records, RepoError, Tombstones, UnindexedPacks,
-    Worker,
+    Backup, BlobReader, CommitCheck, CommitPermit, Compression, ErrorKind, Index, Lease,
+    PackWorker, Packer, PackerOptions, Project, PruneGuard, Records, RepoError, Tombstones,
+    UnindexedPacks, Worker,
 };
 
 /// A tree that is made whole so often and still loses parts is given up.
@@ -18,7 +18,7 @@ const ROUNDS_MAX: usize = 4;
 
 /// The guard of a backup; a dry run needs none, since nothing will rely on what it saw.
 pub(super) struct Protection<'a> {
-    guard: Option<Guard<'a>>,
+    guard: Option<PruneGuard<'a>>,
     project: &'a Project,
     options: &'a BackupOptions,
     context: &'a Context<'a>,
@@ -38,7 +38,7 @@ impl<'a> Protection<'a> {
         let guard = if options.dry_run {
             None
         } else {
-            Some(Guard::begin(project, worker)?)
+            Some(PruneGuard::begin(project, worker)?)
         };
         Ok(Self {
             guard,
@@ -131,7 +131,7 @@ impl<'a> Protection<'a> {
     /// held up for minutes meanwhile, what they rely on may be gone, and they are taken back.
     pub(super) fn committed(&self, cleared: &CommitPermit) -> Result<(), OpsError> {
         let records = cleared.records();
-        let in_time = |guard: &Guard<'_>| !guard.came_too_late();
+        let in_time = |guard: &PruneGuard<'_>| !guard.came_too_late();
         if records.is_empty() || self.guard.as_ref().is_none_or(in_time) {
             return Ok(());
         }

@@ -151,7 +151,7 @@ fn read_together(wanted: &[Wanted]) -> usize {
         .count()
 }
 
-/// ObjectCache the wanted blobs of runs that lie side by side. How many bytes were read.
+/// Copies the wanted blobs of runs that lie side by side. How many bytes were read.
 fn copy_together(
     packer: &Packer<'_>,
     blobs: &BlobReader<'_>,

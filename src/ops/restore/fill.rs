@@ -1,4 +1,4 @@
-//! OpenPack pieces with what belongs there, or finding what of them is wrong.
+//! Filling pieces with what belongs there, or finding what of them is wrong.
 
 use std::sync::atomic::Ordering;
 

@@ -38,7 +38,7 @@ fn project(store: &MemoryBackend) -> Project {
 /// Stores a chunk, unless the index knows it; in between something may happen to the index.
 fn store(index: &Index<'_>, plain: &[u8], meanwhile: impl FnOnce()) -> PackerReport {
     let id = index.project.keys.chunk_id(plain);
-    let (journal, _) = UnindexedPacks::none();
+    let (unindexed, _) = UnindexedPacks::none();
     let work = |packer: &Packer<'_>| -> Result<(), RepoError> {
         let mut worker = packer.worker()?;
         packer.store_chunks(&mut worker, plain, [(id, 0..plain.len())])?;
@@ -46,7 +46,7 @@ fn store(index: &Index<'_>, plain: &[u8], meanwhile: impl FnOnce()) -> PackerRep
         meanwhile();
         Ok(())
     };
-    let stored = Packer::scope(index, journal, PackerOptions::default(), work);
+    let stored = Packer::scope(index, unindexed, PackerOptions::default(), work);
     let (.., report) = stored.unwrap();
     report
 }

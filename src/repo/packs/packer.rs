@@ -18,7 +18,7 @@ use super::super::codec::Compression;
 use super::super::error::RepoError;
 use super::super::index::{Index, Location};
 use super::budget::{Budget, CloseOnDrop, CloseOnPanic};
-use super::claims::InFlightIds;
+use super::in_flight_ids::InFlightIds;
 use super::listing::{pack_context, read_listing};
 use super::writer::{IndexStored, Writer};
 use super::{PackSizes, RunLen, UnindexedPacks};
@@ -101,7 +101,7 @@ pub struct PackerReport {
 /// What the packer and its writer share.
 struct Shared {
     /// Ids that this run stores and the index does not know yet.
-    claims: InFlightIds,
+    in_flight: InFlightIds,
     budget: Budget,
     /// Packs that are closed and have not given back what they hold.
     closed: AtomicUsize,
@@ -129,12 +129,12 @@ impl Packer<'_> {
     /// run finds what this one did. The receipt says that everything is durable and indexed.
     pub fn scope<T, E: From<RepoError>>(
         index: &Index<'_>,
-        journal: UnindexedPacks,
+        unindexed: UnindexedPacks,
         options: PackerOptions,
         work: impl FnOnce(&Packer<'_>) -> Result<T, E>,
     ) -> Result<(T, IndexStored, PackerReport), E> {
         let shared = Shared {
-            claims: if options.dry_run {
+            in_flight: if options.dry_run {
                 InFlightIds::to_count()
             } else {
                 InFlightIds::to_store()
@@ -150,10 +150,10 @@ impl Packer<'_> {
             let writing = scope.spawn(move || {
                 // Whoever waits for room must not wait for a writer that is gone.
                 let _closing = CloseOnDrop(&shared.budget);
-                Writer::new(index, journal, options).run(
+                Writer::new(index, unindexed, options).run(
                     &finished,
                     |parts| shared.take_back(parts),
-                    |ids| shared.claims.forget(ids),
+                    |ids| shared.in_flight.forget(ids),
                 )
             });
             let packer = Packer {
@@ -208,7 +208,7 @@ impl Packer<'_> {
                 continue;
             }
             for blob in listing.contents.blobs() {
-                self.shared.claims.claim(blob.id);
+                self.shared.in_flight.claim(blob.id);
             }
             self.to_writer
                 .send(ToWriter::Adopted(listing))
@@ -249,7 +249,7 @@ impl Packer<'_> {
 
     /// Adds a tree node, unless the project has it. Nodes are read one by one, so each is a run.
     pub fn add_node(&self, id: BlobId, plain: &[u8]) -> Result<(), RepoError> {
-        if !self.shared.claims.claim(id) {
+        if !self.shared.in_flight.claim(id) {
             return Ok(());
         }
         // A copy that is missing is made good: by itself one does not count.
@@ -260,7 +260,7 @@ impl Packer<'_> {
             .map(Location::pack)
             .collect();
         if packs.len() >= NODE_COPIES {
-            self.shared.claims.forget([id]);
+            self.shared.in_flight.forget([id]);
             return Ok(());
         }
         let mut nodes = lock(&self.nodes);
@@ -325,12 +325,12 @@ impl Packer<'_> {
     /// Whether the blob is new to the project and now this caller's to store.
     fn claim(&self, id: BlobId) -> Result<bool, RepoError> {
         // Claim first, then ask: what the writer indexes in between is either claimed or known.
-        if !self.shared.claims.claim(id) {
+        if !self.shared.in_flight.claim(id) {
             return Ok(false);
         }
         let known = self.index.find(&id)?.is_some();
         if known {
-            self.shared.claims.forget([id]);
+            self.shared.in_flight.forget([id]);
         }
         Ok(!known)
     }

@@ -12,7 +12,7 @@ use super::super::layout::ObjectRef;
 use super::super::lease;
 use super::super::objects::Objects;
 use super::super::open::Project;
-use super::super::several::several;
+use super::super::parallel::parallel_map;
 use super::UnindexedPacks;
 use super::packer::{FullPack, PackerOptions, ToWriter};
 use crate::base::{BlobId, Cancelled};
@@ -47,7 +47,7 @@ pub struct IndexStored(());
 
 pub(super) struct Writer<'a> {
     index: &'a Index<'a>,
-    journal: UnindexedPacks,
+    unindexed: UnindexedPacks,
     options: PackerOptions,
     pending: Vec<PackStored>,
     pending_blobs: usize,
@@ -57,12 +57,12 @@ pub(super) struct Writer<'a> {
 impl<'a> Writer<'a> {
     pub(super) fn new(
         index: &'a Index<'a>,
-        journal: UnindexedPacks,
+        unindexed: UnindexedPacks,
         options: PackerOptions,
     ) -> Self {
         Self {
             index,
-            journal,
+            unindexed,
             options,
             pending: Vec::new(),
             pending_blobs: 0,
@@ -168,7 +168,7 @@ impl<'a> Writer<'a> {
         if packs.is_empty() {
             return Ok(());
         }
-        let unfit = self.journal.unfit(self.index.project(), &packs)?;
+        let unfit = self.unindexed.unfit(self.index.project(), &packs)?;
         packs.retain(|pack| !unfit.contains(pack));
         self.index.exclude_used(unfit);
         for pack in packs {
@@ -198,7 +198,7 @@ impl<'a> Writer<'a> {
         self.bytes += all.iter().map(|part| part.len() as u64).sum::<u64>();
         let hash = Objects::hash(&all);
         if !self.options.dry_run {
-            self.journal.add(hash);
+            self.unindexed.add(hash);
         }
         NamedPack {
             head,
@@ -225,7 +225,8 @@ impl<'a> Writer<'a> {
         self.pending.sort_by_key(|stored| stored.since);
         let since = self.pending[0].since;
         let names: Vec<_> = self.pending.iter().map(|s| s.listing.pack).collect();
-        self.journal.may_name(self.index.project(), &names, since)?;
+        self.unindexed
+            .may_name(self.index.project(), &names, since)?;
         let packs = self.pending.drain(..).map(|stored| stored.listing);
         let packs = packs.collect();
         self.pending_blobs = 0;
@@ -235,7 +236,7 @@ impl<'a> Writer<'a> {
         };
         let (segment, len) = store_segment(self.index, segment)?;
         self.bytes += len;
-        self.journal.strike(&names);
+        self.unindexed.strike(&names);
         indexed(
             segment
                 .packs
@@ -266,7 +267,7 @@ fn put(
     let Project { id, objects, .. } = index.project();
     if !dry_run {
         // The copies of a node pack go at once.
-        several(&packs, |pack| {
+        parallel_map(&packs, |pack| {
             let kind = pack.listing.contents.kind;
             let bytes = joined(&pack.head, &pack.parts, &pack.tail);
             objects.put_pack(*id, pack.listing.pack, kind, &bytes)

@@ -121,7 +121,7 @@ impl Packer<'_> {
         for (number, blob) in blobs.iter().enumerate() {
             if !self.claim(blob.id)? {
                 let claimed = blobs[..number].iter().map(|blob| blob.id);
-                self.shared.claims.forget(claimed);
+                self.shared.in_flight.forget(claimed);
                 return Ok(false);
             }
         }

@@ -17,12 +17,12 @@ enum Shard {
 }
 
 impl InFlightIds {
-    /// InFlightIds of a run that stores: small, since a segment takes over what it names.
+    /// The ids of a run that stores: small, since a segment takes over what it names.
     pub(super) fn to_store() -> Self {
         Self::of(|| Shard::Whole(HashSet::new()))
     }
 
-    /// InFlightIds of a dry run. No segment ever takes them over, so they are kept short: 10 to 21 bytes for each
+    /// The ids of a dry run. No segment ever takes them over, so they are kept short: 10 to 21 bytes for each
     /// new blob, 160 to 340 MiB for 1 TiB of new data in chunks of 64 KiB. Of `n` blobs two begin alike, and
     /// count as one, with a probability of n² / 2⁶⁵ (for that TiB, one in 130,000). Nothing but a figure
     /// in a report depends on it.
@@ -75,22 +75,22 @@ mod tests {
 
     #[test]
     fn an_id_is_claimed_once_and_again_when_it_is_forgotten() {
-        for claims in [InFlightIds::to_store(), InFlightIds::to_count()] {
-            assert!((0..1000).all(|n| claims.claim(id(n))));
-            assert!(!(0..1000).any(|n| claims.claim(id(n))));
-            claims.forget((0..500).map(id));
-            assert!((0..500).all(|n| claims.claim(id(n))));
-            assert!(!(500..1000).any(|n| claims.claim(id(n))));
+        for ids in [InFlightIds::to_store(), InFlightIds::to_count()] {
+            assert!((0..1000).all(|n| ids.claim(id(n))));
+            assert!(!(0..1000).any(|n| ids.claim(id(n))));
+            ids.forget((0..500).map(id));
+            assert!((0..500).all(|n| ids.claim(id(n))));
+            assert!(!(500..1000).any(|n| ids.claim(id(n))));
         }
     }
 
     #[test]
     fn a_dry_run_keeps_little_of_each_id() {
-        let claims = InFlightIds::to_count();
+        let ids = InFlightIds::to_count();
         // Just after the tables have doubled, which is when they are emptiest.
         let count = SHARDS * 7500;
-        assert!((0..count as u64).all(|n| claims.claim(id(n))));
-        let bytes: usize = claims
+        assert!((0..count as u64).all(|n| ids.claim(id(n))));
+        let bytes: usize = ids
             .0
             .iter()
             .map(|shard| bytes(&shard.lock().unwrap()))

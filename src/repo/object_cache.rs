@@ -1,4 +1,4 @@
-//! ObjectCache of small objects on this host, so that few of them have to be read over a slow link.
+//! A cache of small objects on this host, so that few of them have to be read over a slow link.
 //!
 //! Objects never change, and each is named by the hash of its bytes: a copy that has its hash is the object. What is in the
 //! store is for the store's listing to say, never for the copies. They are as encrypted as in the store.

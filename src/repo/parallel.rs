@@ -1,4 +1,4 @@
-//! Calls to the store that do not depend on each other, side by side.
+//! Runs calls to the store that do not depend on each other in parallel.
 
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,16 +6,17 @@ use std::thread;
 
 use super::error::RepoError;
 
-/// Calls that may be under way at once. Each mostly waits for its answer.
-const AT_ONCE: usize = 8;
+/// Most calls in progress at once. Each spends most of its time waiting for an answer.
+const CALLS_MAX: usize = 8;
 
-/// Does the same to each, several at a time; what came of it is in their order. After a failure no more are begun; of
-/// several failures the first in their order counts.
-pub(super) fn several<T: Sync, R: Send>(
+/// Calls `each` for all items, up to [`CALLS_MAX`] at a time, and returns the results in the order
+/// of the items. After a failure no further call starts. If several calls fail, the error of the
+/// first such item is returned.
+pub(super) fn parallel_map<T: Sync, R: Send>(
     items: &[T],
     each: impl Fn(&T) -> Result<R, RepoError> + Sync,
 ) -> Result<Vec<R>, RepoError> {
-    let threads = items.len().min(AT_ONCE);
+    let threads = items.len().min(CALLS_MAX);
     if threads <= 1 {
         return items.iter().map(each).collect();
     }
@@ -46,8 +47,8 @@ pub(super) fn several<T: Sync, R: Send>(
     done.into_iter().map(|(_, result)| result).collect()
 }
 
-/// Does both at the same time.
-pub(super) fn both<A, B: Send>(
+/// Runs both closures at the same time and returns both results.
+pub(super) fn join<A, B: Send>(
     one: impl FnOnce() -> A,
     other: impl FnOnce() -> B + Send,
 ) -> (A, B) {
@@ -61,36 +62,49 @@ pub(super) fn both<A, B: Send>(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Barrier;
+    use std::sync::{Condvar, Mutex};
+    use std::time::Duration;
 
     use super::*;
 
     #[test]
-    fn results_come_in_order_and_failures_end_it() {
+    fn parallel_map_keeps_the_order_of_the_items() {
         let items: Vec<usize> = (0..100).collect();
-        let doubled = several(&items, |item| Ok(item * 2)).unwrap();
+        let doubled = parallel_map(&items, |item| Ok(item * 2)).unwrap();
         assert!(doubled.iter().copied().eq((0..100).map(|item| item * 2)));
-        let begun = AtomicUsize::new(0);
-        let failed = several(&items, |item| {
-            begun.fetch_add(1, Ordering::Relaxed);
-            if *item < AT_ONCE {
+    }
+
+    #[test]
+    fn parallel_map_starts_no_further_call_after_a_failure() {
+        let items: Vec<usize> = (0..100).collect();
+        let started = AtomicUsize::new(0);
+        let failed = parallel_map(&items, |item| {
+            started.fetch_add(1, Ordering::Relaxed);
+            if *item < CALLS_MAX {
                 Err(RepoError::Tree)
             } else {
                 Ok(())
             }
         });
         assert!(matches!(failed, Err(RepoError::Tree)));
-        // A thread whose item failed may only have been slow to tell the others.
-        assert!(begun.into_inner() <= 2 * AT_ONCE);
+        // Another thread may take one more item before it sees the failure.
+        assert!(started.into_inner() <= 2 * CALLS_MAX);
     }
 
     #[test]
-    fn they_are_under_way_at_once() {
-        let barrier = Barrier::new(AT_ONCE);
-        let together = |_: &usize| {
-            barrier.wait();
-            Ok(())
+    fn parallel_map_runs_its_calls_at_the_same_time() {
+        let running = Mutex::new(0);
+        let changed = Condvar::new();
+        let wait_for_all = |_: &usize| {
+            let mut count = running.lock().unwrap();
+            *count += 1;
+            changed.notify_all();
+            let timeout = Duration::from_mins(1);
+            let all_run = |count: &mut usize| *count < CALLS_MAX;
+            let (_, waited) = changed.wait_timeout_while(count, timeout, all_run).unwrap();
+            Ok(!waited.timed_out())
         };
-        several(&[0; AT_ONCE], together).unwrap();
+        let met = parallel_map(&[0; CALLS_MAX], wait_for_all).unwrap();
+        assert_eq!(met, [true; CALLS_MAX]);
     }
 }

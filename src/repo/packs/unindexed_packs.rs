@@ -13,7 +13,7 @@ use super::super::layout::ObjectRef;
 use super::super::lease::{self, Lease};
 use super::super::marks::Marks;
 use super::super::open::Project;
-use super::super::several::several;
+use super::super::parallel::parallel_map;
 use crate::base::ObjectHash;
 use crate::storage;
 
@@ -51,9 +51,9 @@ impl UnindexedPacks {
         };
         match open() {
             Ok((file, packs)) => {
-                let (mut journal, _) = Self::none();
-                journal.file = Some(file);
-                (journal, packs)
+                let (mut unindexed, _) = Self::none();
+                unindexed.file = Some(file);
+                (unindexed, packs)
             }
             Err(_) => Self::none(),
         }
@@ -62,12 +62,12 @@ impl UnindexedPacks {
     /// No note at all.
     #[must_use]
     pub fn none() -> (Self, Vec<ObjectHash>) {
-        let journal = Self {
+        let unindexed = Self {
             file: None,
             noted: Vec::new(),
             lease: None,
         };
-        (journal, Vec::new())
+        (unindexed, Vec::new())
     }
 
     /// The same, of a run that holds this lease.
@@ -113,7 +113,7 @@ impl UnindexedPacks {
             }
             doomed = marks.packs();
         }
-        let fit = several(packs, |pack| {
+        let fit = parallel_map(packs, |pack| {
             let name = ObjectRef::Pack(project.id, *pack).name();
             match project.objects.backend().size(&name) {
                 Ok(_) => Ok(!doomed.contains(pack)),

@@ -17,7 +17,7 @@ use super::records::Backup;
 use crate::base::{BlobId, ObjectHash, Observer};
 
 /// Held by a backup from before it reads records until after it has committed.
-pub struct Guard<'a> {
+pub struct PruneGuard<'a> {
     project: &'a Project,
     lease: Arc<Lease>,
     /// Marks that were there when the index was made sure of.
@@ -75,7 +75,7 @@ pub enum CommitCheck {
     Disturbed,
 }
 
-impl<'a> Guard<'a> {
+impl<'a> PruneGuard<'a> {
     /// Takes a lease and notes how things are. Before records are read: what they rely on is there as long as they
     /// are, and what changes later is noticed.
     pub fn begin(project: &'a Project, worker: Worker<'_>) -> Result<Self, RepoError> {
