@@ -1,4 +1,4 @@
-//! ObjectCache on the host: fewer questions to the store, and the same answers.
+//! Copies on the host: fewer questions to the store, and the same answers.
 
 use std::fs;
 use std::path::PathBuf;

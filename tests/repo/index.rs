@@ -375,7 +375,7 @@ fn a_cache_that_knows_segments_that_are_gone() {
 #[test]
 fn a_cache_whose_process_was_killed() {
     let warm = Warm::new();
-    // ObjectCache of the file at any moment of a backup are what a kill leaves.
+    // Copies of the file at any moment of a backup are what a kill leaves.
     let files = warm.files();
     let copies = scratch();
     let store = warm.store.copy();

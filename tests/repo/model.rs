@@ -25,7 +25,7 @@ const SMALL: u64 = 40 << 20;
 enum Step {
     /// Writes noise, or zeros if there is no seed. The few seeds make for content that occurs twice.
     Write(Index, Place, usize, Option<u8>),
-    /// ObjectCache a chunk elsewhere.
+    /// Copies a chunk elsewhere.
     Copy(Index, Place, Place),
     Resize(Index, u64),
     BackUp(Index, Option<Index>, Way),
