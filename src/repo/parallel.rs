@@ -101,7 +101,7 @@ mod tests {
             changed.notify_all();
             let timeout = Duration::from_mins(1);
             let all_run = |count: &mut usize| *count < CALLS_MAX;
-            let (_, waited) = changed.wait_timeout_while(count, timeout, all_run).unwrap();
+            let (_count, waited) = changed.wait_timeout_while(count, timeout, all_run).unwrap();
             Ok(!waited.timed_out())
         };
         let met = parallel_map(&[0; CALLS_MAX], wait_for_all).unwrap();
