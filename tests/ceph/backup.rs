@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::image::Image;
 use super::{Cluster, Random, cluster};
-use crate::program::{Ran, World, finish};
+use crate::support::program::{Ran, World, finish};
 
 const ROUNDS: usize = 30;
 /// Rounds after which a diff is exported to Ceph.

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::image::Image;
 use super::{Cluster, Random, cluster, file};
-use crate::program::World;
+use crate::support::program::World;
 
 /// An image that went through some changes, a snapshot after each.
 fn changed<'a>(cluster: &'a Cluster, name: &'static str, snapshots: &[&str]) -> Image<'a> {

@@ -17,8 +17,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tempfile::{TempDir, tempfile};
 
-use crate::program::finish;
-use crate::skip;
+use crate::support::program::finish;
+use crate::support::skip;
 
 /// What `ceph-dev` ends with where there is no Ceph.
 const NOT_INSTALLED: i32 = 3;

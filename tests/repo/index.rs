@@ -11,7 +11,7 @@ use cuttlebone::repo::{Cache, Index};
 use cuttlebone::storage::{Backend, MemoryBackend};
 
 use super::{CHUNK, Heard, Host, Image, LEAF, TestRepo, noise, scratch};
-use crate::small_disk::SmallDisk;
+use crate::support::SmallDisk;
 
 /// A repository with two backups, and a host whose cache knows all of it.
 struct Warm {

@@ -14,7 +14,7 @@ use cuttlebone::storage::{
 };
 
 use super::{kind, name, names};
-use crate::sshd::Sshd;
+use crate::support::Sshd;
 
 macro_rules! contract {
     ($($store:ident: $make:expr;)*) => { $(

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use cuttlebone::storage::{Backend, ErrorKind, LocalBackend, Operation};
 
 use super::{kind, name, names};
-use crate::small_disk::SmallDisk;
+use crate::support::SmallDisk;
 
 /// Everything below a directory, hidden files too.
 pub(super) fn tree(directory: &Path) -> Vec<String> {

@@ -15,8 +15,8 @@ use rustix::process::Signal;
 
 use super::local::tree;
 use super::{kind, name, names};
-use crate::small_disk::SmallDisk;
-use crate::sshd::Sshd;
+use crate::support::SmallDisk;
+use crate::support::Sshd;
 
 /// From a fault to its end, on a machine that does other things too.
 const QUICKLY: Duration = Duration::from_mins(1);

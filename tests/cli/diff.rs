@@ -4,7 +4,7 @@ use std::fs::{self, File};
 
 use crate::rbd::{apply, bytes, fixture, read};
 
-use super::{World, json_lines};
+use crate::support::program::{World, json_lines};
 
 /// Nothing in the environment that could open a repository.
 fn world() -> World {

@@ -3,8 +3,8 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 
-use super::World;
 use crate::rbd::fixture;
+use crate::support::program::World;
 use crate::volume::noise;
 
 const MIB: usize = 1 << 20;

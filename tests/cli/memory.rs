@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
-use super::{ALONE, Ran, World};
+use crate::support::program::{self, ALONE, Ran, World};
 use crate::volume::noise;
 
 const MIB: u64 = 1 << 20;
@@ -39,7 +39,7 @@ fn eight_gibibytes_take_little_memory() {
     modest(&world.run(&["backup", &disk, "--reread"]), "unchanged");
     let target = world.at("target");
     modest(&world.run(&["restore", "disk.img", &target]), "restore");
-    assert!(super::same(&disk, &target));
+    assert!(program::same(&disk, &target));
     modest(
         &world.run(&["restore", "disk.img", &target, "--in-place"]),
         "restore in place",
@@ -111,7 +111,7 @@ fn ingest(
         write(&mut pipe)?;
         pipe.flush()
     });
-    let ran = super::finish(child, &words);
+    let ran = program::finish(child, &words);
     feed.join().unwrap().unwrap();
     ran
 }

@@ -9,7 +9,7 @@ use cuttlebone::repo::{ObjectRef, Records, Repository};
 use cuttlebone::storage::LocalBackend;
 use serde_json::Value;
 
-use super::{PASSWORD, World};
+use crate::support::program::{self, PASSWORD, World};
 use crate::volume::noise;
 
 /// A world whose volume has a backup at each of these times, with labels; their ids, oldest first.
@@ -263,7 +263,7 @@ fn nothing_is_forgotten_by_mistake() {
 #[test]
 fn a_damaged_record_is_told_and_left_alone() {
     let (world, ids) = a_week();
-    super::damage(&world.project().join("backups").join(&ids[1]));
+    program::damage(&world.project().join("backups").join(&ids[1]));
     let ran = world.run(&["forget", "--keep-last", "1"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(ran.stderr.contains(&ids[1]), "{ran:?}");

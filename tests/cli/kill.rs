@@ -5,11 +5,12 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{ALONE, World, finish, until, wait};
+use crate::support::Random;
+use crate::support::program::{self, ALONE, World, finish, until, wait};
 use crate::volume::noise;
 
 const MIB: usize = 1 << 20;
@@ -19,26 +20,6 @@ const NEW: usize = 80 * MIB;
 const KILLS: u32 = 30;
 /// From a signal to the end, on a machine that does other things too.
 const QUICKLY: Duration = Duration::from_secs(10);
-
-/// Numbers that differ from run to run; the seed is told, so that a failure can be looked into.
-pub(super) struct Random(u64);
-
-impl Random {
-    pub(super) fn new() -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let seed = u64::from(now.subsec_nanos()) | 1;
-        eprintln!("seed {seed}");
-        Self(seed)
-    }
-
-    /// Below `most`.
-    pub(super) fn next(&mut self, most: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % most
-    }
-}
 
 fn send(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();
@@ -127,7 +108,7 @@ fn a_stream_that_is_interrupted_ends_too() {
     });
     // It has its index, so it is about to read.
     until(&mut child, || {
-        !super::files(&world.path("cache")).is_empty()
+        !program::files(&world.path("cache")).is_empty()
     });
     thread::sleep(Duration::from_millis(200));
     send(&child, Signal::INT);
@@ -145,7 +126,7 @@ fn a_stream_that_nobody_writes_to_is_interrupted_at_once() {
         let mut pipe = child.stdin.take().unwrap();
         pipe.write_all(begun).unwrap();
         until(&mut child, || {
-            !super::files(&world.path("cache")).is_empty()
+            !program::files(&world.path("cache")).is_empty()
         });
         thread::sleep(Duration::from_millis(200));
         send(&child, Signal::INT);
@@ -175,7 +156,7 @@ fn a_diff_that_does_not_go_on_is_interrupted_at_once() {
             named.insert(fifo).write_all(head).unwrap();
         }
         until(&mut child, || {
-            !super::files(&world.path("cache")).is_empty()
+            !program::files(&world.path("cache")).is_empty()
         });
         thread::sleep(Duration::from_millis(300));
         send(&child, Signal::INT);
@@ -206,7 +187,7 @@ fn a_signal_that_was_ignored_before_stays_so() {
             .unwrap();
         let mut pipe = child.stdin.take().unwrap();
         until(&mut child, || {
-            !super::files(&world.path("cache")).is_empty()
+            !program::files(&world.path("cache")).is_empty()
         });
         thread::sleep(Duration::from_millis(200));
         send(&child, Signal::HUP);
@@ -231,7 +212,7 @@ fn a_restore_that_ends_early_leaves_no_target() {
         let mut child = world.start(&["restore", "disk.img", &target]);
         // The temporary file has blocks: it is being written.
         until(&mut child, || {
-            super::files(&world.path(name)).iter().any(|file| {
+            program::files(&world.path(name)).iter().any(|file| {
                 use std::os::unix::fs::MetadataExt;
                 file.metadata().is_ok_and(|meta| meta.blocks() > 0)
             })
@@ -241,7 +222,7 @@ fn a_restore_that_ends_early_leaves_no_target() {
         assert!(!fs::exists(&target).unwrap(), "{signal:?}");
         if signal != Signal::KILL {
             assert_eq!(status.code(), Some(130));
-            assert_eq!(super::files(&world.path(name)).len(), 0, "{signal:?}");
+            assert_eq!(program::files(&world.path(name)).len(), 0, "{signal:?}");
         }
     }
     // A closed pipe ends it as well.

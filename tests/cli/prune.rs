@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::kill::Random;
-use super::{ALONE, World, finish};
+use crate::support::Random;
+use crate::support::program::{ALONE, World, finish};
 use crate::volume::noise;
 
 const KIB: usize = 1 << 10;

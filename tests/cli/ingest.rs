@@ -9,7 +9,7 @@ use std::time::Duration;
 use cuttlebone::format::{DiffHeader, DiffWriter};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{World, finish, until, wait};
+use crate::support::program::{World, finish, until, wait};
 use crate::volume::device::Small;
 use crate::volume::{noise, run};
 

@@ -7,8 +7,8 @@ use std::process::Command;
 
 use cuttlebone::base::is_zero;
 
-use super::{PASSWORD, World, same};
-use crate::skip;
+use crate::support::program::{PASSWORD, World, same};
+use crate::support::skip;
 
 const CHUNK: usize = 64 << 10;
 

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::kill::Random;
-use super::{Ran, World, finish};
-use crate::small_disk::SmallDisk;
-use crate::sshd::Sshd;
+use crate::support::Random;
+use crate::support::SmallDisk;
+use crate::support::Sshd;
+use crate::support::program::{Ran, World, finish};
 use crate::volume::noise;
 
 const MIB: usize = 1 << 20;

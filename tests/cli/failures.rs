@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{PASSWORD, World, damage, finish, until};
+use crate::support::program::{self, PASSWORD, World, damage, finish, until};
 use crate::volume::device::{Loop, Small};
 use crate::volume::{noise, run};
 
@@ -200,7 +200,7 @@ fn a_damaged_cache_is_made_anew_without_a_panic_on_the_terminal() {
     let world = World::new();
     let disk = world.write("disk.img", &noise(1, 20 * MIB));
     world.backup(&[&disk]);
-    let caches = super::files(&world.path("cache"));
+    let caches = program::files(&world.path("cache"));
     let cache = caches.iter().find(|path| path.ends_with("index-0.redb"));
     let cache = cache.unwrap();
     let whole = caches.iter().map(|path| (path, fs::read(path).unwrap()));
@@ -515,7 +515,7 @@ fn a_password_is_never_where_others_look() {
         seen += &String::from_utf8(ran.stdout).unwrap();
     }
     assert!(!seen.contains(SECRET), "{seen}");
-    for file in super::files(&world.path("cache")) {
+    for file in program::files(&world.path("cache")) {
         let bytes = fs::read(&file).unwrap();
         assert!(
             !bytes
@@ -544,7 +544,7 @@ fn two_backups() -> (World, String, String) {
 fn checked(world: &World, words: &[&str], code: i32) -> Vec<Value> {
     let ran = world.run(&[words, &["--json"]].concat());
     assert_eq!(ran.code, Some(code), "{ran:?}");
-    super::json_lines(&String::from_utf8(ran.stdout).unwrap())
+    program::json_lines(&String::from_utf8(ran.stdout).unwrap())
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use crate::rbd::{apply, read};
 use crate::volume::noise;
 
-use super::World;
+use crate::support::program::{self, World};
 
 /// A world with two backups of a volume, and what they hold.
 fn world() -> (World, Vec<u8>, Vec<u8>) {
@@ -170,7 +170,7 @@ fn what_cannot_be_exported_is_refused_and_leaves_nothing() {
 
     // Damage ends the stream before its end mark, and leaves no file.
     for pack in world.packs() {
-        super::damage(&pack);
+        program::damage(&pack);
     }
     let ran = world.run(&["diff", "export", "web1"]);
     assert_eq!(ran.code, Some(21), "{ran:?}");
@@ -188,7 +188,7 @@ fn a_reader_that_goes_away_ends_it() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let child = command.stdout(Stdio::from(writer)).spawn().unwrap();
-    let ran = super::finish(child, &["diff", "export"]);
+    let ran = program::finish(child, &["diff", "export"]);
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.stderr.contains("standard output"), "{}", ran.stderr);
 }

@@ -9,7 +9,7 @@ use cuttlebone::base::Silent;
 use cuttlebone::repo::{Index, Marks, Repository};
 use cuttlebone::storage::LocalBackend;
 
-use super::World;
+use crate::support::program::{self, World};
 
 /// All of them, and whether segments are superseded and packs marked in it.
 const KEPT: [(&str, bool); 2] = [("v1-2026-11-21", false), ("v1-2026-11-22", true)];
@@ -147,7 +147,11 @@ fn they_can_be_worked_on() {
         let again = world.json_one(&prune, "prune");
         assert_eq!(again["deleted"]["packs"], 0, "{again}");
         for left in ["marks", "leases"] {
-            assert_eq!(super::files(&world.project().join(left)).len(), 0, "{left}");
+            assert_eq!(
+                program::files(&world.project().join(left)).len(),
+                0,
+                "{left}"
+            );
         }
     }
 }

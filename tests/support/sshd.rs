@@ -34,7 +34,7 @@ impl Sshd {
     /// With these words for its SFTP server.
     pub(crate) fn start_with(subsystem: &str) -> Option<Self> {
         let Some(program) = find() else {
-            crate::skip("there is no OpenSSH server");
+            super::skip("there is no OpenSSH server");
             return None;
         };
         if rustix::process::geteuid().is_root() {

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 
 use serde_json::Value;
 
-use super::{PASSWORD, World, json_lines, same};
+use crate::support::program::{self, PASSWORD, World, json_lines, same};
 use crate::volume::device::Loop;
 use crate::volume::noise;
 
@@ -296,7 +296,7 @@ fn a_stream_goes_in_and_comes_out() {
 fn a_dry_run_counts_and_stores_nothing() {
     let world = World::new();
     let disk = image(&world, "disk.img", 3);
-    let before = super::files(&world.repository()).len();
+    let before = program::files(&world.repository()).len();
     let told = world.ok(&["backup", &disk, "--dry-run"]);
     assert!(
         told.contains("nothing was stored") && told.contains("new 5.1 MiB"),
@@ -307,7 +307,7 @@ fn a_dry_run_counts_and_stores_nothing() {
         (&summary["backup_id"], &summary["chunks_new"]),
         (&Value::Null, &81.into())
     );
-    assert_eq!(super::files(&world.repository()).len(), before);
+    assert_eq!(program::files(&world.repository()).len(), before);
     assert_eq!(world.ok(&["list"]), "no backups\n");
     world.backup(&[&disk]);
     world.restores("disk.img", &disk);
@@ -493,7 +493,7 @@ fn the_cache_is_shown_cleared_and_made_anew() {
     assert_eq!(show(&["cache", "show"])["chunks"], full["chunks"]);
 
     // A damaged cache is noticed, said, and mended.
-    for file in super::files(&world.path("cache")) {
+    for file in program::files(&world.path("cache")) {
         if file
             .extension()
             .is_some_and(|extension| extension == "redb")

@@ -1,19 +1,4 @@
-//! The program on real files, as its users run it: what it does, how it fails, what a kill leaves.
-
-mod diff;
-mod export;
-mod extents;
-mod failures;
-mod forget;
-mod golden;
-mod ingest;
-mod kill;
-mod memory;
-mod prune;
-mod real_image;
-mod sftp;
-mod terminal;
-mod workflow;
+//! The program as its users run it: in a scratch directory, with a repository and a cache of its own.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -28,39 +13,39 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub(super) const PASSWORD: &str = "correct horse";
+pub(crate) const PASSWORD: &str = "correct horse";
 /// Nothing here takes long: what runs for longer than this waits for something that never comes.
 const PATIENCE: Duration = Duration::from_mins(2);
 /// Tests that measure time or memory run one after the other.
-static ALONE: Mutex<()> = Mutex::new(());
+pub(crate) static ALONE: Mutex<()> = Mutex::new(());
 
 /// A directory with a repository and a cache in it, and the program's environment.
-pub(super) struct World {
-    directory: TempDir,
-    environment: Vec<(String, String)>,
+pub(crate) struct World {
+    pub(crate) directory: TempDir,
+    pub(crate) environment: Vec<(String, String)>,
 }
 
 /// What a run of the program left.
 #[derive(Debug)]
-pub(super) struct Ran {
-    pub(super) code: Option<i32>,
-    pub(super) stdout: Vec<u8>,
-    pub(super) stderr: String,
-    took: Duration,
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
+    pub(crate) took: Duration,
     /// The most memory it had, in bytes, as far as that was seen.
-    peak: u64,
+    pub(crate) peak: u64,
 }
 
 impl World {
     /// With a repository whose key is cheap to open.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let world = Self::empty();
         world.ok(&["init", "--kdf-memory", "1M", "--kdf-passes", "1", "-q"]);
         world
     }
 
     /// Without a repository.
-    pub(super) fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         let directory = TempDir::new().unwrap();
         let path = |name| directory.path().join(name).to_str().unwrap().to_owned();
         let environment = [
@@ -77,44 +62,44 @@ impl World {
     }
 
     /// The same with another value in the environment; an empty one is as good as none.
-    fn set(&mut self, name: &str, value: impl AsRef<OsStr>) {
+    pub(crate) fn set(&mut self, name: &str, value: impl AsRef<OsStr>) {
         let value = value.as_ref().to_str().unwrap().to_owned();
         self.environment.retain(|(known, _)| known != name);
         self.environment.push((name.to_owned(), value));
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
     /// A path as a word of a command line.
-    pub(super) fn at(&self, name: &str) -> String {
+    pub(crate) fn at(&self, name: &str) -> String {
         self.path(name).to_str().unwrap().to_owned()
     }
 
-    fn repository(&self) -> PathBuf {
+    pub(crate) fn repository(&self) -> PathBuf {
         let set = self.environment.iter();
         let mut set = set.filter(|(name, _)| name == "CUTTLEBONE_REPOSITORY");
         PathBuf::from(&set.next().unwrap().1)
     }
 
     /// The directory of the only project.
-    fn project(&self) -> PathBuf {
+    pub(crate) fn project(&self) -> PathBuf {
         let mut projects = fs::read_dir(self.repository().join("projects")).unwrap();
         projects.next().unwrap().unwrap().path()
     }
 
-    fn packs(&self) -> Vec<PathBuf> {
+    pub(crate) fn packs(&self) -> Vec<PathBuf> {
         files(&self.project().join("packs"))
     }
 
     /// Writes a file in its directory and gives its path as a word.
-    pub(super) fn write(&self, name: &str, content: &[u8]) -> String {
+    pub(crate) fn write(&self, name: &str, content: &[u8]) -> String {
         fs::write(self.path(name), content).unwrap();
         self.at(name)
     }
 
-    fn command(&self, words: &[&str]) -> Command {
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cuttlebone"));
         command
             .args(words)
@@ -127,37 +112,37 @@ impl World {
         command
     }
 
-    pub(super) fn start(&self, words: &[&str]) -> Child {
+    pub(crate) fn start(&self, words: &[&str]) -> Child {
         self.command(words).spawn().unwrap()
     }
 
-    pub(super) fn run(&self, words: &[&str]) -> Ran {
+    pub(crate) fn run(&self, words: &[&str]) -> Ran {
         finish(self.start(words), words)
     }
 
-    pub(super) fn run_with_stdin(&self, words: &[&str], input: impl Into<Stdio>) -> Ran {
+    pub(crate) fn run_with_stdin(&self, words: &[&str], input: impl Into<Stdio>) -> Ran {
         finish(self.command(words).stdin(input).spawn().unwrap(), words)
     }
 
     /// Runs what must succeed; its standard output.
-    pub(super) fn ok(&self, words: &[&str]) -> String {
+    pub(crate) fn ok(&self, words: &[&str]) -> String {
         self.run(words).ok(words)
     }
 
     /// Runs what must fail in this way; its standard error.
-    pub(super) fn fails(&self, words: &[&str], code: i32) -> String {
+    pub(crate) fn fails(&self, words: &[&str], code: i32) -> String {
         let ran = self.run(words);
         assert_eq!(ran.code, Some(code), "{words:?}: {ran:?}");
         ran.stderr
     }
 
     /// Runs with `--json` what must succeed: its lines.
-    pub(super) fn json(&self, words: &[&str]) -> Vec<Value> {
+    pub(crate) fn json(&self, words: &[&str]) -> Vec<Value> {
         json_lines(&self.ok(&[words, &["--json"]].concat()))
     }
 
     /// The only line of that kind.
-    pub(super) fn json_one(&self, words: &[&str], message_type: &str) -> Value {
+    pub(crate) fn json_one(&self, words: &[&str], message_type: &str) -> Value {
         let lines = self.json(words);
         let mut found = lines
             .iter()
@@ -169,14 +154,14 @@ impl World {
     }
 
     /// Backs up; the summary.
-    fn backup(&self, words: &[&str]) -> Value {
+    pub(crate) fn backup(&self, words: &[&str]) -> Value {
         let summary = self.json_one(&[&["backup"], words].concat(), "summary");
         assert!(summary["backup_id"].is_string(), "{summary}");
         summary
     }
 
     /// `restore` gives the bytes of this file.
-    fn restores(&self, backup: &str, expected: &str) {
+    pub(crate) fn restores(&self, backup: &str, expected: &str) {
         let target = self.at("restored");
         self.ok(&["restore", backup, &target, "--force", "-q"]);
         assert!(same(&target, expected), "{backup} is not {expected}");
@@ -184,7 +169,7 @@ impl World {
     }
 
     /// Nothing is damaged, by the strictest look.
-    pub(super) fn is_clean(&self) {
+    pub(crate) fn is_clean(&self) {
         let check = self.json_one(&["check", "--read-data"], "check");
         assert_eq!(
             (&check["errors"], &check["packs_damaged"]),
@@ -194,14 +179,14 @@ impl World {
 }
 
 impl Ran {
-    pub(super) fn ok(&self, words: &[&str]) -> String {
+    pub(crate) fn ok(&self, words: &[&str]) -> String {
         assert_eq!(self.code, Some(0), "{words:?}: {self:?}");
         String::from_utf8(self.stdout.clone()).unwrap()
     }
 }
 
 /// Waits until it ends, at most so long, while it says what it has to say.
-pub(super) fn finish(mut child: Child, words: &[&str]) -> Ran {
+pub(crate) fn finish(mut child: Child, words: &[&str]) -> Ran {
     let begun = Instant::now();
     let drain = |pipe: Option<Box<dyn Read + Send>>| {
         thread::spawn(move || {
@@ -245,7 +230,7 @@ fn peak_memory(process: u32) -> Option<u64> {
 }
 
 /// Waits for a process to end, at most so long.
-fn wait(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
+pub(crate) fn wait(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
     let begun = Instant::now();
     while begun.elapsed() < patience {
         if let Some(status) = child.try_wait().unwrap() {
@@ -259,14 +244,14 @@ fn wait(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
 }
 
 /// Waits until something is so, as long as the process lives.
-fn until(child: &mut Child, mut so: impl FnMut() -> bool) {
+pub(crate) fn until(child: &mut Child, mut so: impl FnMut() -> bool) {
     while !so() {
         assert!(child.try_wait().unwrap().is_none(), "it ended too early");
         thread::sleep(Duration::from_millis(1));
     }
 }
 
-fn json_lines(text: &str) -> Vec<Value> {
+pub(crate) fn json_lines(text: &str) -> Vec<Value> {
     let line = |line| match serde_json::from_str::<Value>(line) {
         Ok(value) => value,
         Err(error) => unreachable!("{error}: {line}"),
@@ -280,7 +265,7 @@ fn json_lines(text: &str) -> Vec<Value> {
 }
 
 /// All files below a directory, in no order; none if there is no directory.
-fn files(directory: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(directory) else {
         return Vec::new();
     };
@@ -297,7 +282,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// Whether two files hold the same bytes.
-fn same(a: impl AsRef<Path>, b: impl AsRef<Path>) -> bool {
+pub(crate) fn same(a: impl AsRef<Path>, b: impl AsRef<Path>) -> bool {
     let (a, b) = (File::open(a).unwrap(), File::open(b).unwrap());
     let size = a.metadata().unwrap().len();
     if size != b.metadata().unwrap().len() {
@@ -313,7 +298,7 @@ fn same(a: impl AsRef<Path>, b: impl AsRef<Path>) -> bool {
 }
 
 /// Flips a bit in the middle of a file.
-fn damage(path: &Path) {
+pub(crate) fn damage(path: &Path) {
     let mut bytes = fs::read(path).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::World;
+use crate::support::program::World;
 use crate::volume::noise;
 
 /// What the program writes to a terminal when it succeeds, without what moves the cursor; a line a redraw.

@@ -1,0 +1,229 @@
+//! The program as users meet it: help, usage errors, completions and manual pages.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::process::{Command, Output, Stdio};
+
+/// Runs the program in an environment that holds nothing of the developer's.
+fn cuttlebone(words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_cuttlebone"))
+        .args(words)
+        .env_clear()
+        .env("HOME", "/nonexistent")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn refused(words: &[&str], code: i32) -> String {
+    let output = cuttlebone(words);
+    assert_eq!(output.status.code(), Some(code), "{words:?}: {output:?}");
+    assert!(output.stdout.is_empty(), "{words:?}: {output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+/// The commands that the help of a command lists.
+fn commands_in(help: &str) -> Vec<String> {
+    let listed = help.split("\nCommands:\n").nth(1).unwrap_or_default();
+    listed
+        .lines()
+        .take_while(|line| !line.is_empty())
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .map(str::to_owned)
+        .collect()
+}
+
+fn visit(path: &mut Vec<String>, seen: &mut Vec<String>) {
+    for flag in ["-h", "--help"] {
+        let mut words: Vec<&str> = path.iter().map(String::as_str).collect();
+        words.push(flag);
+        let help = stdout(&cuttlebone(&words));
+        for line in help.lines() {
+            assert!(line.chars().count() <= 80, "{words:?}: {line}");
+        }
+        assert!(help.contains("Usage: cuttlebone"), "{words:?}");
+        if flag == "--help" {
+            seen.push(path.join(" "));
+            for command in commands_in(&help) {
+                path.push(command);
+                visit(path, seen);
+                path.pop();
+            }
+        }
+    }
+}
+
+#[test]
+fn help_of_every_command_fits_80_columns() {
+    let mut seen = Vec::new();
+    visit(&mut Vec::new(), &mut seen);
+    for command in [
+        "",
+        "init",
+        "backup",
+        "diff merge",
+        "forget",
+        "prune",
+        "key add",
+        "cache rebuild",
+        "repo key passwd",
+        "man",
+    ] {
+        assert!(
+            seen.iter().any(|path| path == command),
+            "{command} not in {seen:?}"
+        );
+    }
+    for later in ["repair", "project"] {
+        assert!(!seen.iter().any(|path| path == later), "{later}");
+    }
+}
+
+#[test]
+fn help_tells_exit_codes_and_never_a_secret() {
+    let help = stdout(&cuttlebone(&["--help"]));
+    for expected in ["130  interrupted", "CUTTLEBONE_PASSWORD_FD", "VOLUME~N"] {
+        assert!(help.contains(expected), "{help}");
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_cuttlebone"))
+        .args(["backup", "--help"])
+        .env("CUTTLEBONE_PASSWORD", "hunter2")
+        .env("CUTTLEBONE_PASSWORD_COMMAND", "echo hunter2")
+        .output()
+        .unwrap();
+    assert!(!stdout(&output).contains("hunter2"));
+}
+
+#[test]
+fn the_version_is_one_line() {
+    let version = concat!("cuttlebone ", env!("CARGO_PKG_VERSION"), "\n");
+    assert_eq!(stdout(&cuttlebone(&["--version"])), version);
+}
+
+#[test]
+fn a_typo_gets_a_suggestion() {
+    assert!(refused(&["bakup", "x"], 2).contains("'backup'"));
+    assert!(refused(&["list", "--jsno"], 2).contains("--json"));
+}
+
+#[test]
+fn wrong_usage_is_2_and_says_what_to_do() {
+    assert!(refused(&[], 2).contains("Usage: cuttlebone"));
+    assert!(refused(&["key"], 2).contains("passwd"));
+    assert!(refused(&["list"], 2).contains("  next: say where it is with --repo"));
+    let scheme = refused(&["-r", "s3:bucket/x", "list"], 2);
+    assert!(
+        scheme.contains("s3:") && scheme.contains("supported are a directory"),
+        "{scheme}"
+    );
+    refused(&["-r", "/x", "backup", "-"], 2);
+}
+
+#[test]
+fn programs_get_usage_errors_as_json() {
+    for words in [
+        &["list", "--json"][..],
+        &["bakup", "--json"],
+        &["list", "--json", "--nope"],
+    ] {
+        let line = refused(words, 2);
+        let error: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(error["message_type"], "exit_error", "{line}");
+        assert_eq!(error["code"], 2, "{line}");
+        assert!(!error["message"].as_str().unwrap().is_empty(), "{line}");
+    }
+}
+
+#[test]
+fn completions_know_the_commands() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = stdout(&cuttlebone(&["completions", shell]));
+        assert!(
+            script.contains("restore") && script.contains("in-place"),
+            "{shell}"
+        );
+    }
+    refused(&["completions", "tcsh"], 2);
+}
+
+#[test]
+fn a_closed_pipe_is_no_panic() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_cuttlebone"))
+        .args(["completions", "zsh"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn every_command_has_a_manual_page() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = directory.path().join("new/man1");
+    stdout(&cuttlebone(&["man", target.to_str().unwrap()]));
+    let mut pages: Vec<String> = std::fs::read_dir(&target)
+        .unwrap()
+        .map(|page| page.unwrap().file_name().into_string().unwrap())
+        .collect();
+    pages.sort();
+    let expected = [
+        "",
+        "-backup",
+        "-cache",
+        "-cache-clear",
+        "-cache-rebuild",
+        "-cache-show",
+        "-check",
+        "-compare",
+        "-completions",
+        "-diff",
+        "-diff-export",
+        "-diff-inspect",
+        "-diff-merge",
+        "-forget",
+        "-init",
+        "-key",
+        "-key-add",
+        "-key-export",
+        "-key-list",
+        "-key-passwd",
+        "-key-remove",
+        "-key-test",
+        "-list",
+        "-man",
+        "-prune",
+        "-repo",
+        "-restore",
+        "-show",
+        "-stats",
+    ];
+    let mut expected: Vec<String> = expected
+        .iter()
+        .map(|name| format!("cuttlebone{name}.1"))
+        .collect();
+    expected.sort();
+    assert_eq!(pages, expected);
+    let page = std::fs::read_to_string(target.join("cuttlebone-key-add.1")).unwrap();
+    assert!(page.contains("cuttlebone key add"), "{page}");
+
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let failure = refused(&["man", file.to_str().unwrap()], 1);
+    assert!(
+        failure.starts_with("error: could not write manual pages to"),
+        "{failure}"
+    );
+}
