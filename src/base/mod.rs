@@ -4,6 +4,7 @@ mod buffer;
 mod cancel;
 mod id;
 mod observe;
+mod sync;
 mod units;
 mod zero;
 
@@ -13,6 +14,7 @@ pub use id::{
     BlobId, LeaseId, ObjectHash, ParseIdError, ProjectId, RepositoryId, Root, VolumeId, hex,
 };
 pub use observe::{Notice, Observer, Phase, Progress, Silent};
+pub(crate) use sync::{lock, read_lock, recover, write_lock};
 pub use units::{
     ByteSize, CHUNK_SIZE_DEFAULT, CHUNK_SIZE_MAX, CHUNK_SIZE_MIN, ChunkSize, LEAF_SIZE,
     ParseSizeError,

@@ -3,10 +3,12 @@
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use jiff::tz::TimeZone;
 use serde::Serialize;
+
+use crate::base::lock;
 
 use super::failure::{Code, Failure};
 use super::message::{BackupEntry, DiffEntry, Extent, ForgetVolume, KeyEntry, Line, Message};
@@ -214,7 +216,7 @@ struct Note<'a> {
 }
 
 fn write(stream: &Stream, bytes: &[u8]) -> Result<(), Failure> {
-    let mut stream = stream.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut stream = lock(stream);
     match stream.write_all(bytes).and_then(|()| stream.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(unwritten(&error)),
         _ => Ok(()),

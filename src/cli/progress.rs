@@ -6,13 +6,13 @@
 use std::fmt;
 use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use crate::base::{Notice, Observer, Phase, Progress};
+use crate::base::{Notice, Observer, Phase, Progress, lock, recover};
 
 use super::human::duration;
 use super::message::{Message, Status};
@@ -146,7 +146,7 @@ impl Shared {
             let waited = self
                 .wake
                 .wait_timeout_while(guard, interval, |finished| !*finished);
-            if *waited.unwrap_or_else(PoisonError::into_inner).0 {
+            if *recover(waited).0 {
                 return;
             }
             let Some(seen) = self.reports.seen() else {
@@ -335,10 +335,6 @@ const fn name(phase: Phase) -> &'static str {
         Phase::MergeDiffs => "merge_diffs",
         Phase::ExportDiff => "export_diff",
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
@@ -10,7 +10,7 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals as Caught;
 
-use crate::base::Cancel;
+use crate::base::{Cancel, lock};
 
 use super::failure::{Code, Failure};
 
@@ -34,10 +34,7 @@ impl Signals {
         let signals = Self::default();
         let prompting = Arc::clone(&signals.prompting);
         let received = move || {
-            let terminal = prompting
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take();
+            let terminal = lock(&prompting).take();
             if let Some((terminal, settings)) = terminal {
                 // It is left as it was found, or, if even that fails, as it is.
                 let _ = tcsetattr(&terminal, OptionalActions::Now, &settings);
@@ -74,10 +71,7 @@ impl Signals {
             .ok();
         let saved = terminal.and_then(|tty| tcgetattr(&tty).ok().map(|settings| (tty, settings)));
         let set = |terminal| {
-            *self
-                .prompting
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner) = terminal;
+            *lock(&self.prompting) = terminal;
         };
         set(saved);
         let answer = ask();

@@ -1,7 +1,7 @@
 //! From an id to plain bytes: find, fetch, open, decompress, check the id.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::codec::Decompressor;
 use super::error::{Damage, RepoError};
@@ -10,7 +10,7 @@ use super::layout::ObjectRef;
 use super::objects::absent;
 use super::open::Project;
 use super::packs::{pack_context, run_context};
-use crate::base::{BlobId, Buffer, Cancel};
+use crate::base::{BlobId, Buffer, Cancel, lock};
 use crate::crypto::{PackCipher, PackNonce, TAG_LEN};
 use crate::format::{BlobKind, Codec, Node};
 
@@ -262,7 +262,7 @@ impl<'a> BlobReader<'a> {
     pub fn node(&self, id: &BlobId) -> Result<Arc<Node>, RepoError> {
         // Here, since a tree can be made that is walked for ever and has no chunk.
         self.cancel.map_or(Ok(()), Cancel::check)?;
-        let branches = || self.branches.lock().unwrap_or_else(PoisonError::into_inner);
+        let branches = || lock(&self.branches);
         if let Some(node) = branches().get(id) {
             return Ok(Arc::clone(node));
         }

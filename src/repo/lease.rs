@@ -1,7 +1,7 @@
 //! Who is at work: section 13 of `docs/format.md`. Why it takes no more than this is in `docs/concurrency.md`.
 
 use std::fs;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
@@ -14,7 +14,7 @@ use super::error::RepoError;
 use super::layout::ObjectRef;
 use super::objects::{Objects, is_missing};
 use super::open::Project;
-use crate::base::{BlobId, LeaseId, ObjectHash, ProjectId};
+use crate::base::{BlobId, LeaseId, ObjectHash, ProjectId, lock};
 use crate::crypto::{SealKey, random};
 use crate::format::{LeaseBody, Magic, ProcessId};
 
@@ -267,7 +267,7 @@ impl Drop for Lease {
 
 impl Held {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Puts it again.

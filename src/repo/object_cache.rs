@@ -9,12 +9,12 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::SystemTime;
 
 use super::index::make_private;
 use super::objects::Objects;
-use crate::base::ObjectHash;
+use crate::base::{ObjectHash, lock};
 use crate::crypto::random;
 
 /// More than this, in bytes, is cut back when the copies are opened.
@@ -84,7 +84,7 @@ impl ObjectCache {
         fetch: impl FnOnce() -> Option<Vec<u8>>,
     ) -> bool {
         let slot = {
-            let mut packs = self.packs.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut packs = lock(&self.packs);
             Arc::clone(packs.entry(hash).or_default())
         };
         // Whoever wants the same pack waits until one has fetched it.

@@ -25,9 +25,11 @@
 //! }
 //! ```
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, SystemTime};
+
+use crate::base::lock;
 
 use super::{Backend, ErrorKind, Listed, MemoryBackend, Name, Operation, StorageError};
 
@@ -218,7 +220,7 @@ impl FaultBackend {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn failed(&self, kind: ErrorKind, operation: Operation, name: &str) -> StorageError {

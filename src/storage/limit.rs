@@ -1,11 +1,11 @@
 //! How fast bytes may go.
 
 use std::num::NonZeroU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::base::Cancel;
+use crate::base::{Cancel, lock};
 
 use super::{Backend, Listed, Name, StorageError};
 
@@ -47,7 +47,7 @@ impl Rate {
         let Some(limited) = &self.0 else {
             return Duration::ZERO;
         };
-        let mut free = limited.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = lock(&limited.free);
         let begin = now
             .checked_sub(BURST)
             .map_or(*free, |least| least.max(*free));

@@ -1,8 +1,10 @@
 //! A store in memory, for tests.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, SystemTime};
+
+use crate::base::{read_lock, write_lock};
 
 use super::{Backend, ErrorKind, Listed, Name, Operation, StorageError};
 
@@ -54,11 +56,11 @@ impl MemoryBackend {
 
     // A panic elsewhere cannot leave a map of whole objects half changed.
     fn read(&self) -> RwLockReadGuard<'_, Objects> {
-        self.objects.read().unwrap_or_else(PoisonError::into_inner)
+        read_lock(&self.objects)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Objects> {
-        self.objects.write().unwrap_or_else(PoisonError::into_inner)
+        write_lock(&self.objects)
     }
 
     fn bytes(&self, operation: Operation, name: &Name) -> Result<Arc<[u8]>, StorageError> {

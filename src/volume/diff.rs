@@ -2,12 +2,12 @@
 
 use std::io::{self, Write};
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use super::error::{ErrorKind, Operation, VolumeError};
 use super::sys::fits;
 use super::target::Target;
-use crate::base::data_runs;
+use crate::base::{data_runs, lock};
 use crate::format::{DiffError, DiffErrorKind, DiffHeader, DiffWriter};
 
 /// How finely zeros are told from data: the block size of the file systems in use.
@@ -85,7 +85,7 @@ impl<W: Write + Send> DiffTarget<W> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<W>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Runs `write` on the state if `len` bytes may be given at `offset`; after an error it has failed for

@@ -6,13 +6,13 @@ use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
-use crate::base::{DIRECT_ALIGN, data_runs};
+use crate::base::{DIRECT_ALIGN, data_runs, lock};
 
 use super::error::{ErrorKind, Operation, Unsuitable, VolumeError};
 use super::pending::{Collision, Pending};
@@ -338,7 +338,7 @@ impl Target for FileTarget {
         }
         let synced = rustix::fs::fdatasync(&self.file).map_err(io::Error::from);
         self.settle(Operation::Sync, None, synced)?;
-        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = lock(&self.pending);
         pending.as_mut().map_or(Ok(()), Pending::commit)
     }
 }

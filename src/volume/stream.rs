@@ -1,7 +1,9 @@
 //! An image written to where nobody can seek: standard output.
 
 use std::io::{self, Write};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
+
+use crate::base::{lock, recover};
 
 use super::error::{ErrorKind, Operation, VolumeError};
 use super::sys::fits;
@@ -41,10 +43,7 @@ impl<W: Write + Send> StreamTarget<W> {
 
     /// Gives the writer back.
     pub fn into_inner(self) -> W {
-        self.state
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner)
-            .writer
+        recover(self.state.into_inner()).writer
     }
 
     /// The state, from which `len` bytes may be written at `offset`.
@@ -54,7 +53,7 @@ impl<W: Write + Send> StreamTarget<W> {
         offset: u64,
         len: u64,
     ) -> Result<MutexGuard<'_, State<W>>, VolumeError> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         let kind = if state.failed {
             ErrorKind::Incomplete
         } else if !fits(self.size, offset, len) {

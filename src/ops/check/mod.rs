@@ -11,7 +11,7 @@ use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use self::walk::walk;
 use super::{Context, OpsError, thread_pool};
-use crate::base::{ObjectHash, Phase, Progress};
+use crate::base::{ObjectHash, Phase, Progress, lock, recover};
 use crate::format::PackListing;
 use crate::repo::{
     Damage, Index, Marks, ObjectRef, Opener, PlacedRun, Project, Records, RepoError, Repository,
@@ -276,9 +276,7 @@ impl Run<'_> {
                 context.cancel.check()?;
                 let (damage, bad) = read_pack(index, *pack, *size)?;
                 if let Some(damage) = damage {
-                    let mut findings = findings
-                        .lock()
-                        .unwrap_or_else(std::sync::PoisonError::into_inner);
+                    let mut findings = lock(&findings);
                     findings.push((*pack, damage, bad));
                 }
                 let done = done.fetch_add(*size, Ordering::Relaxed) + size;
@@ -292,10 +290,7 @@ impl Run<'_> {
             })
         })?;
         self.report.bytes_read += done.into_inner();
-        for (pack, damage, bad) in findings
-            .into_inner()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-        {
+        for (pack, damage, bad) in recover(findings.into_inner()) {
             if let RepoError::Damaged {
                 source: Damage::Missing,
                 ..

@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::panic;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, Once, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, Once, RwLock};
 
 use redb::{
     Builder, Database, DatabaseError, MultimapTableDefinition, ReadOnlyMultimapTable,
@@ -16,7 +16,7 @@ use redb::{
 
 use super::filter::{BlockKey, Filter};
 use super::locality::{Location, PlacedRun};
-use crate::base::{BlobId, ObjectHash};
+use crate::base::{BlobId, ObjectHash, lock, read_lock, write_lock};
 use crate::format::{Contents, IndexSegment, PACK_HEAD_LEN, PackListing};
 
 /// What identifies the index: format of these tables, repository, project.
@@ -262,7 +262,7 @@ impl Db {
         // Until they are new, it lets through what they do not have yet, which is only a look in vain.
         drop(filter);
         transaction.commit()?;
-        *self.tables.write().unwrap_or_else(PoisonError::into_inner) = tables(&self.database)?;
+        *write_lock(&self.tables) = tables(&self.database)?;
         Ok(())
     }
 
@@ -335,13 +335,13 @@ impl Db {
             }
         }
         transaction.commit()?;
-        *self.tables.write().unwrap_or_else(PoisonError::into_inner) = tables(&self.database)?;
+        *write_lock(&self.tables) = tables(&self.database)?;
         Ok(())
     }
 
     /// Where the blob lies; `first` stops at one place.
     pub(super) fn places(&self, id: &BlobId, first: bool) -> Result<Vec<Location>, DbError> {
-        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+        let tables = read_lock(&self.tables);
         if !lock(&self.filter).maybe_has(id, |key| load_block(&tables.filter, key))? {
             return Ok(Vec::new());
         }
@@ -575,8 +575,4 @@ fn parts(row: &[u8]) -> Result<(ObjectHash, [u8; 16], &[u8]), DbError> {
     let (hash, rest) = row.split_first_chunk::<32>().ok_or("a row is short")?;
     let (nonce, contents) = rest.split_first_chunk::<16>().ok_or("a row is short")?;
     Ok((ObjectHash::from_bytes(*hash), *nonce, contents))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

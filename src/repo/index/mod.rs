@@ -16,14 +16,14 @@ use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use super::error::RepoError;
 use super::marks::Marks;
 use super::objects::is_missing;
 use super::open::Project;
-use crate::base::{BlobId, Notice, ObjectHash, Observer};
+use crate::base::{BlobId, Notice, ObjectHash, Observer, lock, read_lock, recover, write_lock};
 use crate::format::{IndexSegment, PackListing};
 pub use cache::Cache;
 use db::{Db, DbError, Opened, Taken, attempt};
@@ -200,10 +200,7 @@ impl<'a> Index<'a> {
     }
 
     fn forget_locality(&self) {
-        let mut locality = self
-            .locality
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut locality = write_lock(&self.locality);
         *locality = Locality::default();
     }
 
@@ -213,10 +210,7 @@ impl<'a> Index<'a> {
     /// deleted among them: a backup may have come to use one, and no prune have looked since. It does so now and then
     /// at most, and leaves nothing for a second look. Whether the index may now know what it did not.
     pub fn resync(&self) -> Result<bool, RepoError> {
-        let mut looked = self
-            .looked_again
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut looked = lock(&self.looked_again);
         let first = looked.is_none();
         if let Some((when, more)) = *looked
             && when.elapsed() < LOOK_PATIENCE
@@ -360,13 +354,13 @@ impl<'a> Index<'a> {
 
     /// Whether this pack is [avoided](Self::avoid).
     pub(in crate::repo) fn avoids(&self, pack: &ObjectHash) -> bool {
-        let trusted = self.trusted.read().unwrap_or_else(PoisonError::into_inner);
+        let trusted = read_lock(&self.trusted);
         trusted.avoided.contains(pack)
     }
 
     /// Where the blob lies, if it is in the project.
     pub fn find(&self, id: &BlobId) -> Result<Option<Location>, RepoError> {
-        let locality = self.locality.read().unwrap_or_else(PoisonError::into_inner);
+        let locality = read_lock(&self.locality);
         if let Some(location) = locality.find(id).filter(|l| self.is_there(l)) {
             return Ok(Some(location));
         }
@@ -378,21 +372,18 @@ impl<'a> Index<'a> {
         let Some(location) = places.into_iter().next() else {
             return Ok(None);
         };
-        let mut locality = self
-            .locality
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut locality = write_lock(&self.locality);
         locality.put(location.placed());
         Ok(Some(location))
     }
 
     fn is_there(&self, location: &Location) -> bool {
-        let trusted = self.trusted.read().unwrap_or_else(PoisonError::into_inner);
+        let trusted = read_lock(&self.trusted);
         trusted.has(location)
     }
 
     fn trusted_mut(&self) -> RwLockWriteGuard<'_, Trusted> {
-        self.trusted.write().unwrap_or_else(PoisonError::into_inner)
+        write_lock(&self.trusted)
     }
 
     /// All places where the blob lies: for when the first turns out to be damaged.
@@ -463,10 +454,7 @@ impl<'a> Index<'a> {
 
     /// Notes that the cache is whole, so that the next run need not look.
     pub fn close(self) {
-        let current = self
-            .current
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
+        let current = recover(self.current.into_inner());
         let _ = attempt(|| {
             current.db.close();
             Ok(())
@@ -474,11 +462,11 @@ impl<'a> Index<'a> {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Current> {
-        self.current.read().unwrap_or_else(PoisonError::into_inner)
+        read_lock(&self.current)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Current> {
-        self.current.write().unwrap_or_else(PoisonError::into_inner)
+        write_lock(&self.current)
     }
 
     /// Asks the database; if that fails, again one that was made anew.

@@ -1,10 +1,10 @@
 //! One bound on all bytes between compression and the store.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use crate::base::Cancelled;
+use crate::base::{Cancelled, lock, recover};
 
 /// Bytes that may be under way at once.
 pub(super) struct Budget {
@@ -24,10 +24,10 @@ impl Budget {
     /// Waits for room, but not longer than `patience`; whether there was any.
     pub(super) fn take_within(&self, bytes: usize, patience: Duration) -> Result<bool, Cancelled> {
         let no_room = |left: &mut Option<usize>| left.is_some_and(|free| free < bytes);
-        let (mut left, _) = self
+        let waited = self
             .changed
-            .wait_timeout_while(lock(&self.left), patience, no_room)
-            .unwrap_or_else(PoisonError::into_inner);
+            .wait_timeout_while(lock(&self.left), patience, no_room);
+        let (mut left, _) = recover(waited);
         let free = left.as_mut().ok_or(Cancelled)?;
         let fits = *free >= bytes;
         if fits {
@@ -67,10 +67,6 @@ impl Drop for CloseOnPanic<'_> {
             self.0.close();
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! The ids that a run has taken upon itself to store.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
-use crate::base::BlobId;
+use crate::base::{BlobId, lock};
 
 const SHARDS: usize = 16;
 
@@ -37,7 +37,7 @@ impl InFlightIds {
     fn shard(&self, id: &BlobId) -> MutexGuard<'_, Shard> {
         // Not the bytes that are kept short: all in a shard would have some of their bits in common.
         let shard = &self.0[usize::from(id.as_bytes()[31]) % SHARDS];
-        shard.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(shard)
     }
 
     /// Whether nobody had claimed it.

@@ -9,7 +9,7 @@ mod runs;
 use std::collections::HashSet;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
@@ -22,7 +22,7 @@ use super::in_flight_ids::InFlightIds;
 use super::listing::{pack_context, read_listing};
 use super::writer::{IndexStored, Writer};
 use super::{PackSizes, RunLen, UnindexedPacks};
-use crate::base::{BlobId, Cancelled, Notice, ObjectHash, Observer};
+use crate::base::{BlobId, Cancelled, Notice, ObjectHash, Observer, lock};
 use crate::crypto::{PackCipher, PackNonce, TAG_LEN};
 use crate::format::{Blob, BlobKind, Codec, Contents, PackListing, Run};
 pub use runs::PackWorker;
@@ -489,8 +489,4 @@ fn run(codec: Codec, stored_len: usize, blobs: Vec<Blob>) -> Run {
 /// What a run is bound to: project, pack header, kind, descriptor.
 pub(in crate::repo) fn run_context(context: &[u8; 32], kind: BlobKind, run: &Run) -> Vec<u8> {
     [&context[..], &run.context(kind)].concat()
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use russh_sftp::client::rawsession::SftpResult;
@@ -12,7 +12,7 @@ use russh_sftp::extensions::Statvfs;
 use russh_sftp::protocol::{FileAttributes, OpenFlags, Packet, StatusCode};
 use tokio::runtime::Handle;
 
-use crate::base::Cancel;
+use crate::base::{Cancel, lock};
 
 use super::super::ErrorKind;
 use super::SftpOptions;
@@ -62,7 +62,7 @@ struct State {
 
 impl State {
     fn lose(&self, why: String) {
-        let mut known = self.why.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.why);
         known.get_or_insert(why);
         self.lost.store(true, Ordering::SeqCst);
     }
@@ -154,11 +154,7 @@ impl Connection {
                 None => error.to_string(),
             });
         }
-        let why = self
-            .state
-            .why
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let why = lock(&self.state.why);
         Fault::Lost(why.clone().unwrap_or_default())
     }
 

@@ -1,9 +1,11 @@
 //! Getting an object or a range of one, by all connections at once if it is large.
 
 use std::slice::ChunksMut;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use russh_sftp::protocol::StatusCode;
+
+use crate::base::lock;
 
 use super::super::ErrorKind;
 use super::connection::{Connection, File};
@@ -231,7 +233,7 @@ impl<'a> Blocks<'a> {
     }
 
     fn take(&self) -> Option<(u64, &'a mut [u8])> {
-        let mut rest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rest = lock(&self.0);
         let block = rest.1.next()?;
         let offset = rest.0;
         rest.0 += block.len() as u64;

@@ -1,9 +1,11 @@
 //! What is in directories: many of them at the same time.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use russh_sftp::protocol::StatusCode;
+
+use crate::base::lock;
 
 use super::super::{ErrorKind, Name, temporary};
 use super::connection::{Attributes, Connection};
@@ -186,8 +188,4 @@ async fn clock(lead: &Lease, paths: &Paths) -> Result<u64, Fault> {
     let now = found?.modified;
     removed?;
     Ok(now)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

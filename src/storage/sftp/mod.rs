@@ -29,13 +29,13 @@ mod window;
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
 use russh_sftp::protocol::StatusCode;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::base::Cancel;
+use crate::base::{Cancel, lock};
 
 use super::limit::Limits;
 use super::{Backend, ErrorKind, Listed, Name, Operation, StorageError};
@@ -408,7 +408,7 @@ impl Paths {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 }
 

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,8 @@ use russh_sftp::client::rawsession::SftpResult;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
+
+use crate::base::lock;
 
 use super::SftpOptions;
 
@@ -110,7 +112,7 @@ impl Ssh {
 
     /// What it has said: the first line and the last ones, of which one or the other says why it ended.
     pub(super) fn words(&self) -> String {
-        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = lock(&self.said);
         let text = String::from_utf8_lossy(&said);
         let lines: Vec<_> = text
             .lines()
@@ -162,7 +164,7 @@ impl Ssh {
     }
 
     fn child(&self) -> MutexGuard<'_, Child> {
-        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.child)
     }
 }
 
@@ -236,7 +238,7 @@ fn arguments(options: &SftpOptions, may_ask: bool) -> Vec<OsString> {
 async fn listen(ssh: Arc<Ssh>, mut stderr: pipe::Receiver, _hearing: watch::Sender<()>) {
     let mut piece = [0; 1024];
     while let Ok(len @ 1..) = stderr.read(&mut piece).await {
-        let mut said = ssh.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut said = lock(&ssh.said);
         said.extend_from_slice(&piece[..len]);
         if let Some(excess @ 1..) = said.len().checked_sub(STDERR_KEPT) {
             let first = STDERR_KEPT / 4;

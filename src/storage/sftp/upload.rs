@@ -4,9 +4,11 @@
 //! and the closing follow each other without waiting for answers; then it is renamed and the directory made
 //! durable. Three, however large the object is, and one more for bytes that do not fit the window.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use russh_sftp::protocol::StatusCode;
+
+use crate::base::lock;
 
 use super::super::{ErrorKind, temporary};
 use super::connection::{Attributes, Connection, File, diagnose};
@@ -360,13 +362,13 @@ impl<'a> Blocks<'a> {
 
     /// Whether nothing is left.
     fn are_taken(&self) -> bool {
-        let rest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let rest = lock(&self.0);
         rest.parts.iter().all(|part| part.is_empty())
     }
 
     /// The next bytes, at most `len` of them, and where they belong.
     fn take(&self, len: usize) -> Option<(u64, Vec<u8>)> {
-        let mut rest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rest = lock(&self.0);
         let mut block = Vec::new();
         while block.len() < len
             && let [part, behind @ ..] = rest.parts

@@ -1,0 +1,29 @@
+//! Locks that outlive a panic of their holder.
+//!
+//! A thread that panics while it holds a lock poisons it. The panic ends the operation anyway, and what
+//! the lock guards is either replaced in one step or not used after a failure; so these functions hand
+//! out the guard regardless, and the panic that came first is the one that is reported.
+
+use std::sync::{
+    LockResult, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
+
+/// Locks a mutex, poisoned or not.
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    recover(mutex.lock())
+}
+
+/// Locks for reading, poisoned or not.
+pub(crate) fn read_lock<T: ?Sized>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    recover(lock.read())
+}
+
+/// Locks for writing, poisoned or not.
+pub(crate) fn write_lock<T: ?Sized>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    recover(lock.write())
+}
+
+/// Returns the guard or value of any lock operation, poisoned or not.
+pub(crate) fn recover<T>(result: LockResult<T>) -> T {
+    result.unwrap_or_else(PoisonError::into_inner)
+}
