@@ -1,6 +1,7 @@
 //! Which extents two backups do not have in common.
 
-use super::{Context, OpsError};
+use super::context::Context;
+use super::error::OpsError;
 use crate::base::LEAF_SIZE;
 use crate::format::ContentKind;
 use crate::repo::{Backup, BlobReader, Project, RepoError, Top, compare_trees};

@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::{Context, OpsError};
+use super::context::Context;
+use super::error::OpsError;
 use crate::format::BlobKind;
 use crate::repo::{Project, Records};
 

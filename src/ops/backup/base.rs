@@ -1,9 +1,9 @@
 //! What a backup is compared with, or builds on.
 
-use super::BackupOptions;
-use super::diff::AncestorId;
+use super::options::BackupOptions;
+use crate::base::ObjectHash;
 use crate::format::{ByteString, ContentKind, DiffHeader, SourceInfo};
-use crate::ops::OpsError;
+use crate::ops::error::OpsError;
 use crate::ops::error::describe;
 use crate::repo::{Backup, Records, Top};
 use crate::volume::{ImageIdentity, ImageKind, ImageSource};
@@ -86,6 +86,15 @@ pub(super) fn unwritten_since(image: &ImageSource, base: &Backup, options: &Back
         && options.host.is_some()
         && options.host == base.record.host
         && now.unchanged_since(&then)
+}
+
+/// Which backup a diff builds on.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum AncestorId {
+    /// One that is there.
+    Committed(ObjectHash),
+    /// The one of this number in the same stream.
+    Link(usize),
 }
 
 /// What a diff builds on.

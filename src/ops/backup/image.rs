@@ -5,10 +5,10 @@ use std::sync::atomic::Ordering;
 
 use super::coverage::Coverage;
 use super::leaves::{Callbacks, Deal, Gaps, ImageSpec, leaves_into};
-use super::{Run, Stored};
+use super::task::{BackupTask, Stored};
 use crate::base::{Buffer, LEAF_SIZE, Phase, Progress};
 use crate::format::ContentKind;
-use crate::ops::OpsError;
+use crate::ops::error::OpsError;
 use crate::repo::{Backup, Top};
 use crate::volume::{ImageSource, VolumeError};
 
@@ -17,12 +17,12 @@ pub(super) type Extents = Vec<Range<u64>>;
 
 /// Reads an image and stores what changed against the base.
 pub(super) fn image_into(
-    run: &Run<'_>,
+    task: &BackupTask<'_>,
     image: &ImageSource,
     base: Option<&Backup>,
 ) -> Result<Stored, OpsError> {
     let size = image.size();
-    let chunk_size = run.project.chunk_size.bytes();
+    let chunk_size = task.project.chunk_size.bytes();
     let base = base.filter(|b| b.record.content.chunk_size == chunk_size);
     let plot = ImageSpec {
         size,
@@ -30,10 +30,10 @@ pub(super) fn image_into(
         unsaid: Gaps::Zeros,
     };
     let fill = |leaf: u64, _: &Coverage, extents: Extents, buf: &mut Buffer| {
-        read_leaf(run, image, leaf, &extents, buf)
+        read_leaf(task, image, leaf, &extents, buf)
     };
     let deal = |deal: &mut Deal<Extents>| deal_leaves(image.data_extents(), deal);
-    let top = leaves_into(run, &plot, deal, fill, planting(run, size))?;
+    let top = leaves_into(task, &plot, deal, fill, planting(task, size))?;
     still_the_same(image)?;
     Ok(Stored {
         kind: ContentKind::Image,
@@ -44,9 +44,9 @@ pub(super) fn image_into(
 
 /// Tells of an image's progress, which is how far its tree has come. Whoever deals its leaves waits for nobody
 /// else, and need not hear of failures.
-pub(super) fn planting(run: &Run<'_>, size: u64) -> Callbacks<impl Fn(u64), impl Fn()> {
+pub(super) fn planting(task: &BackupTask<'_>, size: u64) -> Callbacks<impl Fn(u64), impl Fn()> {
     let planted = move |leaves: u64| {
-        run.context.observer.progress(Progress {
+        task.context.observer.progress(Progress {
             phase: Phase::Backup,
             done: (leaves * LEAF_SIZE).min(size),
             total: Some(size),
@@ -102,7 +102,7 @@ pub(super) fn within(leaf: u64, offset: u64) -> usize {
 }
 
 fn read_leaf(
-    run: &Run<'_>,
+    task: &BackupTask<'_>,
     image: &ImageSource,
     leaf: u64,
     extents: &[Range<u64>],
@@ -112,7 +112,25 @@ fn read_leaf(
         let place = within(leaf, extent.start)..within(leaf, extent.end);
         image.read_at(extent.start, &mut buf[place])?;
         let read = extent.end - extent.start;
-        run.tally.read.fetch_add(read, Ordering::Relaxed);
+        task.tally.read.fetch_add(read, Ordering::Relaxed);
     }
+    Ok(())
+}
+
+/// Reads from `offset` on; behind the image's end there are zeros.
+pub(super) fn read_padded(
+    task: &BackupTask<'_>,
+    image: &ImageSource,
+    offset: u64,
+    into: &mut [u8],
+) -> Result<(), OpsError> {
+    let left = image.size().saturating_sub(offset);
+    let len = usize::try_from(left).unwrap_or(usize::MAX).min(into.len());
+    let (there, behind) = into.split_at_mut(len);
+    if !there.is_empty() {
+        image.read_at(offset, there)?;
+    }
+    behind.fill(0);
+    task.tally.read.fetch_add(len as u64, Ordering::Relaxed);
     Ok(())
 }

@@ -6,13 +6,13 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::Run;
 use super::coverage::Coverage;
+use super::task::BackupTask;
 use crate::base::{BlobId, Buffer, LEAF_SIZE, is_zero};
 use crate::format::Children;
-use crate::ops::OpsError;
+use crate::ops::error::OpsError;
 use crate::ops::in_order::InOrder;
-use crate::ops::pipeline::tell;
+use crate::ops::pipeline::run_stage;
 use crate::repo::{
     ChunkFetcher, ChunkRef, ErrorKind, ImageTree, NodeStore, PackWorker, PackedNodes, Top,
     count_chunks, leaf_chunks,
@@ -110,13 +110,13 @@ pub(super) struct Callbacks<P, F> {
 /// Makes an image's tree: `deal` names leaves, `fill` puts what the source says of one into a buffer of a
 /// leaf's length. Returns the tree's top.
 pub(super) fn leaves_into<W: Send>(
-    run: &Run<'_>,
+    task: &BackupTask<'_>,
     plot: &ImageSpec,
     deal: impl FnOnce(&mut Deal<W>) -> Result<(), OpsError> + Send,
     fill: impl Fn(u64, &Coverage, W, &mut Buffer) -> Result<(), OpsError> + Sync,
     hear: Callbacks<impl Fn(u64), impl Fn()>,
 ) -> Result<Option<BlobId>, OpsError> {
-    let threads = run.context.threads;
+    let threads = task.context.threads;
     let (jobs_in, jobs) = bounded::<Job<W>>(threads * AHEAD);
     let (done_in, done) = bounded::<Result<(usize, Done), OpsError>>(threads * AHEAD);
     let (permits_in, permits) = bounded::<()>(threads * LEAVES_AHEAD);
@@ -125,7 +125,7 @@ pub(super) fn leaves_into<W: Send>(
         let permits = permits;
         let dealt = done_in.clone();
         scope.spawn(move || {
-            tell(dealt, |dealt| {
+            run_stage(dealt, |dealt| {
                 let mut dealer = Deal {
                     number: 0,
                     permits: permits_in,
@@ -140,23 +140,23 @@ pub(super) fn leaves_into<W: Send>(
         });
         for _ in 0..threads {
             let (jobs, done, fill) = (jobs.clone(), done_in.clone(), &fill);
-            scope.spawn(move || tell(done, |done| work(run, plot, fill, &jobs, done)));
+            scope.spawn(move || run_stage(done, |done| work(task, plot, fill, &jobs, done)));
         }
         drop((jobs, done_in));
-        assemble(run, plot, done, &permits, hear.planted).inspect_err(|_| (hear.failed)())
+        assemble(task, plot, done, &permits, hear.planted).inspect_err(|_| (hear.failed)())
     })
 }
 
 /// One worker: leaves in, chunks stored, ids out.
 fn work<W>(
-    run: &Run<'_>,
+    task: &BackupTask<'_>,
     plot: &ImageSpec,
     fill: &impl Fn(u64, &Coverage, W, &mut Buffer) -> Result<(), OpsError>,
     jobs: &Receiver<Job<W>>,
     done: &Sender<Result<(usize, Done), OpsError>>,
 ) -> Result<(), OpsError> {
-    let mut sealed = run.packer.worker()?;
-    let mut merger = Merger::new(run, plot)?;
+    let mut sealed = task.packer.worker()?;
+    let mut merger = Merger::new(task, plot)?;
     let mut buf = Buffer::default();
     let mut result = Ok(());
     for job in jobs {
@@ -166,7 +166,7 @@ fn work<W>(
             coverage,
             work,
         } = job;
-        let step = run.context.cancel.check().map_err(OpsError::from);
+        let step = task.context.cancel.check().map_err(OpsError::from);
         let step = step.and_then(|()| {
             buf.resize(usize::try_from(LEAF_SIZE).unwrap_or(usize::MAX));
             fill(leaf, &coverage, work, &mut buf)?;
@@ -185,14 +185,14 @@ fn work<W>(
             }
         }
     }
-    // Also after a failure: what has been compressed is of use to the next run.
-    run.packer.flush(&mut sealed)?;
+    // Also after a failure: what has been compressed is of use to the next task.
+    task.packer.flush(&mut sealed)?;
     result
 }
 
 /// Merges leaves with the base.
 struct Merger<'a> {
-    run: &'a Run<'a>,
+    task: &'a BackupTask<'a>,
     plot: &'a ImageSpec,
     chunk_size: usize,
     fetcher: ChunkFetcher<'a>,
@@ -201,12 +201,12 @@ struct Merger<'a> {
 }
 
 impl<'a> Merger<'a> {
-    fn new(run: &'a Run<'a>, plot: &'a ImageSpec) -> Result<Self, OpsError> {
+    fn new(task: &'a BackupTask<'a>, plot: &'a ImageSpec) -> Result<Self, OpsError> {
         Ok(Self {
-            run,
+            task,
             plot,
-            chunk_size: run.project.chunk_size.usize(),
-            fetcher: ChunkFetcher::new(run.blobs)?,
+            chunk_size: task.project.chunk_size.usize(),
+            fetcher: ChunkFetcher::new(task.blobs)?,
             before: Buffer::default(),
         })
     }
@@ -219,7 +219,7 @@ impl<'a> Merger<'a> {
         buf: &mut [u8],
         sealed: &mut PackWorker,
     ) -> Result<Option<Vec<Option<BlobId>>>, OpsError> {
-        let (run, chunk_size) = (self.run, self.chunk_size);
+        let (task, chunk_size) = (self.task, self.chunk_size);
         let before = self.base_chunks(leaf)?;
         let touched = coverage.touched(chunk_size);
         self.complete(leaf, coverage, &before, buf)?;
@@ -236,31 +236,31 @@ impl<'a> Merger<'a> {
                 if is_zero(plain) {
                     continue;
                 }
-                let id = run.project.keys.chunk_id(plain);
-                if run.reread || before[number] != Some(id) {
+                let id = task.project.keys.chunk_id(plain);
+                if task.reread || before[number] != Some(id) {
                     chunks.push((id, place));
                 }
                 now[number] = Some(id);
             }
         }
         // What changed together is read together.
-        run.packer.store_chunks(sealed, buf, chunks)?;
+        task.packer.store_chunks(sealed, buf, chunks)?;
         let pairs = before.iter().zip(&now);
         let changed = pairs.filter(|(before, now)| before != now).count();
         let bytes = (changed * chunk_size) as u64;
-        run.tally.changed.fetch_add(bytes, Ordering::Relaxed);
-        Ok((run.reread || changed > 0).then_some(now))
+        task.tally.changed.fetch_add(bytes, Ordering::Relaxed);
+        Ok((task.reread || changed > 0).then_some(now))
     }
 
     fn base_chunks(&self, leaf: u64) -> Result<Vec<Option<BlobId>>, OpsError> {
-        let run = self.run;
-        let width = run.project.chunk_size.per_leaf();
+        let task = self.task;
+        let width = task.project.chunk_size.per_leaf();
         let Some(base) = self.plot.base else {
             return Ok(vec![None; width]);
         };
-        match leaf_chunks(run.blobs, base, leaf, width) {
+        match leaf_chunks(task.blobs, base, leaf, width) {
             Err(error)
-                if run.reread
+                if task.reread
                     && self.plot.unsaid == Gaps::Zeros
                     && error.kind() == ErrorKind::Damaged =>
             {
@@ -294,7 +294,7 @@ impl<'a> Merger<'a> {
         for (number, id) in before.iter().enumerate() {
             if let (Some(id), true) = (*id, lacking[number]) {
                 let offset = start + (number * chunk_size) as u64;
-                let chunk_size = self.run.project.chunk_size.bytes();
+                let chunk_size = self.task.project.chunk_size.bytes();
                 wanted.push(ChunkRef::new(offset, u64::MAX, chunk_size, id));
             }
         }
@@ -314,22 +314,22 @@ impl<'a> Merger<'a> {
 
 /// Puts the leaves into the tree, in order, as they are done.
 fn assemble(
-    run: &Run<'_>,
+    task: &BackupTask<'_>,
     plot: &ImageSpec,
     done: Receiver<Result<(usize, Done), OpsError>>,
     permits: &Receiver<()>,
     planted: impl Fn(u64),
 ) -> Result<Option<BlobId>, OpsError> {
     let nodes = PackedNodes {
-        reader: run.blobs,
-        packer: run.packer,
-        keys: &run.project.keys,
+        reader: task.blobs,
+        packer: task.packer,
+        keys: &task.project.keys,
     };
     // A run that trusts nothing asks for every node, so that what was lost is stored again. But what the
     // source leaves to the base can only come from there.
     let base = plot
         .base
-        .filter(|_| !run.reread || plot.unsaid == Gaps::Base);
+        .filter(|_| !task.reread || plot.unsaid == Gaps::Base);
     let mut tree = ImageTree::new(&nodes, plot.size, base)?;
     let mut order = InOrder::new();
     let mut next_leaf = 0;
@@ -345,7 +345,7 @@ fn assemble(
                 Done::Zeros(leaves) => leaves.clone(),
             };
             if zeros_between {
-                count_cleared(run, plot, next_leaf..leaves.start)?;
+                count_cleared(task, plot, next_leaf..leaves.start)?;
                 tree.clear(next_leaf, leaves.start)?;
             }
             match done {
@@ -361,7 +361,7 @@ fn assemble(
                     tree.set(leaf, id)?;
                 }
                 Done::Zeros(_) => {
-                    count_cleared(run, plot, leaves.clone())?;
+                    count_cleared(task, plot, leaves.clone())?;
                     tree.clear(leaves.start, leaves.end)?;
                 }
             }
@@ -369,27 +369,31 @@ fn assemble(
             planted(next_leaf);
         }
     }
-    run.context.cancel.check()?;
+    task.context.cancel.check()?;
     let leaves = plot.size.div_ceil(LEAF_SIZE);
     if zeros_between {
         tree.clear(next_leaf, leaves)?;
     }
     // What is cut off is gone as well.
     let from = if zeros_between { next_leaf } else { leaves };
-    count_cleared(run, plot, from..u64::MAX)?;
+    count_cleared(task, plot, from..u64::MAX)?;
     planted(leaves);
     Ok(tree.finish()?)
 }
 
 /// Counts as changed what the base has in leaves that are gone, or zeros without having been read.
-fn count_cleared(run: &Run<'_>, plot: &ImageSpec, leaves: Range<u64>) -> Result<(), OpsError> {
+fn count_cleared(
+    task: &BackupTask<'_>,
+    plot: &ImageSpec,
+    leaves: Range<u64>,
+) -> Result<(), OpsError> {
     let Some(base) = plot.base.filter(|_| !leaves.is_empty()) else {
         return Ok(());
     };
-    match count_chunks(run.blobs, base, &leaves) {
+    match count_chunks(task.blobs, base, &leaves) {
         Ok(chunks) => {
-            let bytes = chunks * u64::from(run.project.chunk_size.bytes());
-            run.tally.changed.fetch_add(bytes, Ordering::Relaxed);
+            let bytes = chunks * u64::from(task.project.chunk_size.bytes());
+            task.tally.changed.fetch_add(bytes, Ordering::Relaxed);
             Ok(())
         }
         // What is lost and not wanted is no reason to fail.

@@ -5,18 +5,19 @@
 
 use std::io::Read;
 use std::ops::Range;
-use std::sync::atomic::Ordering;
 
 use super::coverage::Coverage;
-use super::image::{Extents, deal_leaves, planting, still_the_same};
+use super::image::{Extents, deal_leaves, planting, read_padded, still_the_same};
 use super::leaves::{Deal, Gaps, ImageSpec, leaves_into};
+use super::record::source_info;
 use super::sample::verify;
-use super::{Run, Stored, source_info};
+use super::task::{BackupTask, Stored};
 use crate::base::{Buffer, Cancel, LEAF_SIZE, Notice};
 use crate::format::{ContentKind, ExtentList, SourceInfo};
+use crate::ops::cancellable_reader::CancellableReader;
+use crate::ops::context::Context;
 use crate::ops::diff::DiffSource;
-use crate::ops::patient::CancellableReader;
-use crate::ops::{Context, OpsError};
+use crate::ops::error::OpsError;
 use crate::repo::{Backup, Project, Top};
 use crate::volume::ImageSource;
 
@@ -100,20 +101,20 @@ impl Listed {
 
 /// Reads what the list names and stores what changed against the base; a sample of the rest comes first.
 pub(super) fn listed_into(
-    run: &Run<'_>,
+    task: &BackupTask<'_>,
     listed: &Listed,
     base: Option<&Backup>,
 ) -> Result<Stored, OpsError> {
     let Context {
         observer, cancel, ..
-    } = *run.context;
+    } = *task.context;
     if base.is_none() {
         let text = "there is no backup to build on, so what the list of extents leaves out is taken for zeros";
         observer.notice(Notice::Text(text.to_owned()));
     }
     let (image, size) = (&listed.image, listed.image.size());
-    let plan = listed.plan(run.project.chunk_size.bytes().into(), base);
-    verify(run, listed, &plan, base)?;
+    let plan = listed.plan(task.project.chunk_size.bytes().into(), base);
+    verify(task, image, &plan, listed.samples, base)?;
     cancel.check()?;
     let plot = ImageSpec {
         size,
@@ -123,7 +124,7 @@ pub(super) fn listed_into(
     let fill = |leaf: u64, coverage: &Coverage, _: Extents, buf: &mut Buffer| {
         for range in coverage.ranges() {
             let offset = leaf * LEAF_SIZE + range.start as u64;
-            read_padded(run, image, offset, &mut buf[range])?;
+            read_padded(task, image, offset, &mut buf[range])?;
         }
         Ok(())
     };
@@ -131,29 +132,11 @@ pub(super) fn listed_into(
         let extents: &[Range<u64>] = plan.ranges();
         deal_leaves(extents.iter().cloned().map(Ok), deal)
     };
-    let top = leaves_into(run, &plot, deal, fill, planting(run, size))?;
+    let top = leaves_into(task, &plot, deal, fill, planting(task, size))?;
     still_the_same(image)?;
     Ok(Stored {
         kind: ContentKind::Image,
         size,
         top,
     })
-}
-
-/// Reads from `offset` on; behind the image's end there are zeros.
-pub(super) fn read_padded(
-    run: &Run<'_>,
-    image: &ImageSource,
-    offset: u64,
-    into: &mut [u8],
-) -> Result<(), OpsError> {
-    let left = image.size().saturating_sub(offset);
-    let len = usize::try_from(left).unwrap_or(usize::MAX).min(into.len());
-    let (there, behind) = into.split_at_mut(len);
-    if !there.is_empty() {
-        image.read_at(offset, there)?;
-    }
-    behind.fill(0);
-    run.tally.read.fetch_add(len as u64, Ordering::Relaxed);
-    Ok(())
 }

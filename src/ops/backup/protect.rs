@@ -3,10 +3,12 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::{BackupOptions, Stored};
+use super::options::BackupOptions;
+use super::task::Stored;
 use crate::base::{BlobId, Notice, ObjectHash};
 use crate::format::{BlobKind, Node};
-use crate::ops::{Context, OpsError, TOOL};
+use crate::ops::context::{Context, TOOL};
+use crate::ops::error::OpsError;
 use crate::repo::{
     Backup, BlobReader, CommitCheck, CommitPermit, Compression, ErrorKind, Index, Lease,
     PackWorker, Packer, PackerOptions, Project, PruneGuard, Records, RepoError, Tombstones,
@@ -55,7 +57,7 @@ impl<'a> Protection<'a> {
         }
     }
 
-    /// A journal whose packs are named in the name of this run.
+    /// A journal whose packs are named in the name of this task.
     pub(super) fn told(&self, journal: UnindexedPacks) -> UnindexedPacks {
         match &self.guard {
             Some(guard) => journal.with_lease(guard.lease()),

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-use super::Run;
-use super::image::still_the_same;
-use super::listed::{Listed, read_padded};
+use super::image::{read_padded, still_the_same};
+use super::task::BackupTask;
 use crate::base::{BlobId, Buffer, Phase, Progress, is_zero};
 use crate::crypto::random;
 use crate::format::ExtentList;
-use crate::ops::OpsError;
+use crate::ops::error::OpsError;
 use crate::repo::{Backup, RepoError, Top, any_chunk, leaf_chunks};
+use crate::volume::ImageSource;
 
 /// A base may have data almost only where the list is: after so many vain looks for each sample, any chunk will do.
 const LOOKS: u64 = 8;
@@ -19,30 +19,31 @@ const LOOKS: u64 = 8;
 /// Compares chunks that `plan` leaves out with the base. Half of them are such that the base has data there
 /// (which may have been discarded since), half are anywhere, holes included.
 pub(super) fn verify(
-    run: &Run<'_>,
-    listed: &Listed,
+    task: &BackupTask<'_>,
+    image: &ImageSource,
     plan: &ExtentList,
+    samples: u64,
     base: Option<&Backup>,
 ) -> Result<(), OpsError> {
-    let chunk_size = u64::from(run.project.chunk_size.bytes());
-    let chunks = listed.image.size().div_ceil(chunk_size);
+    let chunk_size = u64::from(task.project.chunk_size.bytes());
+    let chunks = image.size().div_ceil(chunk_size);
     let left_out = LeftOut::new(plan, chunk_size, chunks);
     let top = base.map(|base| Top::new(base.top, base.record.content.size));
     let mut compare = Comparison {
-        run,
-        listed,
+        task,
+        image,
         base,
         top,
         leaf: None,
-        buf: Buffer::new(run.project.chunk_size.usize()),
-        total: listed.samples.min(left_out.count),
+        buf: Buffer::new(task.project.chunk_size.usize()),
+        total: samples.min(left_out.count),
     };
-    if listed.samples >= left_out.count {
+    if samples >= left_out.count {
         let gaps = left_out.gaps.into_iter();
         gaps.flat_map(|(_, gap)| gap)
             .try_for_each(|chunk| compare.chunk(chunk))
     } else {
-        let samples = choose(run, &left_out, listed.samples, top)?;
+        let samples = choose(task, &left_out, samples, top)?;
         samples
             .into_iter()
             .try_for_each(|chunk| compare.chunk(chunk))
@@ -51,22 +52,22 @@ pub(super) fn verify(
 
 /// Picks `samples` chunks, which must be fewer than there are.
 fn choose(
-    run: &Run<'_>,
+    task: &BackupTask<'_>,
     left_out: &LeftOut,
     samples: u64,
     top: Option<Top>,
 ) -> Result<BTreeSet<u64>, OpsError> {
-    let width = run.project.chunk_size.per_leaf() as u64;
+    let width = task.project.chunk_size.per_leaf() as u64;
     let mut chosen = BTreeSet::new();
     if let Some(top) = top {
         let of_data = samples.div_ceil(2);
         for _ in 0..of_data.saturating_mul(LOOKS) {
-            run.context.cancel.check()?;
+            task.context.cancel.check()?;
             let pick = |children: usize| {
                 let picked = below(children as u64)?;
                 Ok(usize::try_from(picked).unwrap_or(usize::MAX))
             };
-            let Some((leaf, number)) = any_chunk(run.blobs, top, pick)? else {
+            let Some((leaf, number)) = any_chunk(task.blobs, top, pick)? else {
                 break;
             };
             let chunk = leaf * width + number as u64;
@@ -79,7 +80,7 @@ fn choose(
         }
     }
     while (chosen.len() as u64) < samples {
-        run.context.cancel.check()?;
+        task.context.cancel.check()?;
         chosen.extend(left_out.get(below(left_out.count)?));
     }
     Ok(chosen)
@@ -132,8 +133,8 @@ impl LeftOut {
 
 /// Compares chunks of the image with the base's.
 struct Comparison<'a> {
-    run: &'a Run<'a>,
-    listed: &'a Listed,
+    task: &'a BackupTask<'a>,
+    image: &'a ImageSource,
     base: Option<&'a Backup>,
     top: Option<Top>,
     /// The leaf of the base that was asked for last.
@@ -145,12 +146,12 @@ struct Comparison<'a> {
 
 impl Comparison<'_> {
     fn chunk(&mut self, chunk: u64) -> Result<(), OpsError> {
-        let (run, image) = (self.run, &self.listed.image);
-        run.context.cancel.check()?;
+        let (task, image) = (self.task, self.image);
+        task.context.cancel.check()?;
         let expected = self.expected(chunk)?;
         let offset = chunk * self.buf.len() as u64;
-        read_padded(run, image, offset, &mut self.buf)?;
-        let found = (!is_zero(&self.buf)).then(|| run.project.keys.chunk_id(&self.buf));
+        read_padded(task, image, offset, &mut self.buf)?;
+        let found = (!is_zero(&self.buf)).then(|| task.project.keys.chunk_id(&self.buf));
         if found != expected {
             // Whoever writes to it now is no fault of the list.
             still_the_same(image)?;
@@ -161,8 +162,8 @@ impl Comparison<'_> {
                 len: (self.buf.len() as u64).min(image.size() - offset),
             });
         }
-        let done = run.tally.verified.fetch_add(1, Ordering::Relaxed) + 1;
-        run.context.observer.progress(Progress {
+        let done = task.tally.verified.fetch_add(1, Ordering::Relaxed) + 1;
+        task.context.observer.progress(Progress {
             phase: Phase::VerifySample,
             done: done * self.buf.len() as u64,
             total: Some(self.total.saturating_mul(self.buf.len() as u64)),
@@ -175,12 +176,12 @@ impl Comparison<'_> {
         let Some(top) = self.top else {
             return Ok(None);
         };
-        let width = self.run.project.chunk_size.per_leaf();
+        let width = self.task.project.chunk_size.per_leaf();
         let (leaf, number) = (chunk / width as u64, chunk % width as u64);
         let known = self.leaf.take_if(|(known, _)| *known == leaf);
         let chunks = match known {
             Some((_, chunks)) => chunks,
-            None => leaf_chunks(self.run.blobs, top, leaf, width)?,
+            None => leaf_chunks(self.task.blobs, top, leaf, width)?,
         };
         let number = usize::try_from(number).unwrap_or(usize::MAX);
         let expected = chunks.get(number).copied().flatten();

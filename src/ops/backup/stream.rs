@@ -6,13 +6,13 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
-use super::{Run, Stored};
+use super::task::{BackupTask, Stored};
 use crate::base::{Phase, Progress, is_zero};
 use crate::chunk::StreamCutter;
 use crate::format::{ContentKind, StreamEntry};
-use crate::ops::OpsError;
+use crate::ops::error::OpsError;
 use crate::ops::in_order::InOrder;
-use crate::ops::pipeline::tell;
+use crate::ops::pipeline::run_stage;
 use crate::repo::{PackedNodes, StreamTree};
 
 /// Chunks that go through the pipeline together. Its buffers are used again and again.
@@ -31,8 +31,11 @@ const BATCH_TARGET: usize = 2 << 20;
 const AHEAD: usize = 4;
 
 /// Reads a stream to its end and stores its chunks.
-pub(super) fn stream_into(run: &Run<'_>, source: impl Read + Send) -> Result<Stored, OpsError> {
-    let ahead = run.context.threads * AHEAD;
+pub(super) fn stream_into(
+    task: &BackupTask<'_>,
+    source: impl Read + Send,
+) -> Result<Stored, OpsError> {
+    let ahead = task.context.threads * AHEAD;
     let (jobs_in, jobs) = bounded::<Batch>(ahead);
     let (done_in, done) = bounded::<Result<Batch, OpsError>>(ahead);
     let (spare_in, spare) = bounded::<Batch>(ahead);
@@ -45,28 +48,28 @@ pub(super) fn stream_into(run: &Run<'_>, source: impl Read + Send) -> Result<Sto
         // Dropped before the threads are joined: else a failure leaves one waiting for it.
         let (spare_in, _planting) = (spare_in, planting);
         let failed = done_in.clone();
-        scope.spawn(move || tell(failed, |_| cut(run, source, &spare, &jobs_in, &planted)));
-        for _ in 0..run.context.threads {
+        scope.spawn(move || run_stage(failed, |_| cut(task, source, &spare, &jobs_in, &planted)));
+        for _ in 0..task.context.threads {
             let (jobs, done) = (jobs.clone(), done_in.clone());
-            scope.spawn(move || tell(done, |done| work(run, &jobs, done)));
+            scope.spawn(move || run_stage(done, |done| work(task, &jobs, done)));
         }
         drop((jobs, done_in));
-        assemble(run, done, &spare_in)
+        assemble(task, done, &spare_in)
     })
 }
 
 /// Cuts the stream into batches. A failure to send means that somebody else failed.
 fn cut(
-    run: &Run<'_>,
+    task: &BackupTask<'_>,
     source: impl Read,
     spare: &Receiver<Batch>,
     jobs: &Sender<Batch>,
     planted: &Receiver<()>,
 ) -> Result<(), OpsError> {
-    let project = run.project;
+    let project = task.project;
     let mut cutter = StreamCutter::new(source, project.chunk_size, project.keys.cut_seed());
     for number in 0.. {
-        run.context.cancel.check()?;
+        task.context.cancel.check()?;
         let Ok(mut batch) = spare.recv() else { break };
         batch.number = number;
         batch.data.clear();
@@ -80,7 +83,7 @@ fn cut(
                 Ok(None) => break,
                 // It has nothing for now: is there still somebody who waits for it?
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    run.context.cancel.check()?;
+                    task.context.cancel.check()?;
                     if planted.try_recv() == Err(TryRecvError::Disconnected) {
                         return Ok(());
                     }
@@ -96,11 +99,11 @@ fn cut(
 }
 
 fn work(
-    run: &Run<'_>,
+    task: &BackupTask<'_>,
     jobs: &Receiver<Batch>,
     done: &Sender<Result<Batch, OpsError>>,
 ) -> Result<(), OpsError> {
-    let mut sealed = run.packer.worker()?;
+    let mut sealed = task.packer.worker()?;
     let mut result = Ok(());
     for mut batch in jobs {
         let Batch {
@@ -116,7 +119,7 @@ fn work(
             let place = at..at + len;
             at = place.end;
             let plain = &data[place.clone()];
-            let id = (!is_zero(plain)).then(|| run.project.keys.chunk_id(plain));
+            let id = (!is_zero(plain)).then(|| task.project.keys.chunk_id(plain));
             entries.push(StreamEntry {
                 len: len as u64,
                 id,
@@ -124,29 +127,29 @@ fn work(
             chunks.extend(id.map(|id| (id, place)));
         }
         // What follows each other is read together.
-        match run.packer.store_chunks(&mut sealed, data, chunks) {
-            Ok(new) => drop(run.tally.changed.fetch_add(new, Ordering::Relaxed)),
+        match task.packer.store_chunks(&mut sealed, data, chunks) {
+            Ok(new) => drop(task.tally.changed.fetch_add(new, Ordering::Relaxed)),
             Err(error) => result = Err(error.into()),
         }
         if result.is_err() || done.send(Ok(batch)).is_err() {
             break;
         }
     }
-    // Also after a failure: what has been compressed is of use to the next run.
-    run.packer.flush(&mut sealed)?;
+    // Also after a failure: what has been compressed is of use to the next task.
+    task.packer.flush(&mut sealed)?;
     result
 }
 
 /// Appends the chunks to the tree, in order, as they are done.
 fn assemble(
-    run: &Run<'_>,
+    task: &BackupTask<'_>,
     done: Receiver<Result<Batch, OpsError>>,
     spare: &Sender<Batch>,
 ) -> Result<Stored, OpsError> {
     let nodes = PackedNodes {
-        reader: run.blobs,
-        packer: run.packer,
-        keys: &run.project.keys,
+        reader: task.blobs,
+        packer: task.packer,
+        keys: &task.project.keys,
     };
     let mut tree = StreamTree::new(&nodes);
     let mut order = InOrder::new();
@@ -160,16 +163,16 @@ fn assemble(
                 size += entry.len;
             }
             let _ = spare.send(batch);
-            run.tally.read.store(size, Ordering::Relaxed);
+            task.tally.read.store(size, Ordering::Relaxed);
             let progress = Progress {
                 phase: Phase::Backup,
                 done: size,
                 total: None,
             };
-            run.context.observer.progress(progress);
+            task.context.observer.progress(progress);
         }
     }
-    run.context.cancel.check()?;
+    task.context.cancel.check()?;
     Ok(Stored {
         kind: ContentKind::Stream,
         size,

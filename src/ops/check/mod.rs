@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use self::walk::walk;
-use super::{Context, OpsError, thread_pool};
+use super::context::{Context, thread_pool};
+use super::error::OpsError;
 use crate::base::{ObjectHash, Phase, Progress, lock, recover};
 use crate::format::PackListing;
 use crate::repo::{

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::Run;
 use crate::base::{BlobId, LEAF_SIZE, ObjectHash, Phase, Progress};
 use crate::format::{BlobKind, Children, ContentKind, Node, StreamEntries};
-use crate::ops::{OpsError, thread_pool};
+use crate::ops::context::thread_pool;
+use crate::ops::error::OpsError;
 use crate::repo::{
     Backup, BlobReader, ErrorKind, ImageReader, Index, Location, NodeReader, Records, RepoError,
     Top, fetch_nodes,

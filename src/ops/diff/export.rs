@@ -1,11 +1,12 @@
 //! A diff out of the repository: what changed from one backup to another, or all of one, as
 //! `rbd import-diff` takes it.
 
-use super::DiffOutput;
+use super::output::DiffOutput;
 use crate::base::Phase;
 use crate::format::{ByteString, ContentKind, DiffHeader};
-use crate::ops::restore::{Run, changes_into_stream, into_stream};
-use crate::ops::{Context, OpsError};
+use crate::ops::context::Context;
+use crate::ops::error::OpsError;
+use crate::ops::restore::{RestoreTask, changes_into_stream, into_stream};
 use crate::repo::{Backup, Project};
 use crate::volume::{DiffTarget, DiffTotals};
 
@@ -56,10 +57,13 @@ pub fn export_diff(
     }
     output.fill(|stream, name| {
         let target = DiffTarget::new(stream, name, &header)?;
-        let report = Run::with(project, to, context, Phase::ExportDiff, |run| match from {
-            None => into_stream(run, &target),
-            Some(from) => changes_into_stream(run, from, to.record.content.chunk_size, &target),
-        })?;
+        let report =
+            RestoreTask::with(project, to, context, Phase::ExportDiff, |task| match from {
+                None => into_stream(task, &target),
+                Some(from) => {
+                    changes_into_stream(task, from, to.record.content.chunk_size, &target)
+                }
+            })?;
         Ok(ExportReport {
             totals: target.totals(),
             fetched: report.fetched,

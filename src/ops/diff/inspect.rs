@@ -2,13 +2,15 @@
 
 use std::io::Read;
 
-use super::{DiffSource, reading};
+use super::error::reading;
+use super::source::DiffSource;
 use crate::base::{CHUNK_SIZE_DEFAULT, Cancelled, LEAF_SIZE, Phase, Progress, is_zero};
 use crate::format::{
     DiffError, DiffHeader, DiffReader, DiffVersion, Extent, ExtentKind, ImageDescription,
 };
-use crate::ops::patient::{CancellableReader, or_cancelled};
-use crate::ops::{Context, OpsError};
+use crate::ops::cancellable_reader::{CancellableReader, or_cancelled};
+use crate::ops::context::Context;
+use crate::ops::error::OpsError;
 
 /// Data is looked for zeros by blocks of this size, aligned to the image.
 const BLOCK: usize = 4 << 10;

@@ -5,14 +5,17 @@
 
 use std::io::{Read, Write};
 
-use super::{DiffOutput, DiffSource, reading};
+use super::error::reading;
+use super::output::DiffOutput;
+use super::source::DiffSource;
 use crate::base::{Phase, Progress};
 use crate::format::{
     DiffBase, DiffError, DiffErrorKind, DiffHeader, DiffReader, DiffVersion, DiffWriter, Extent,
     ExtentKind,
 };
-use crate::ops::patient::{CancellableReader, or_cancelled};
-use crate::ops::{Context, OpsError};
+use crate::ops::cancellable_reader::{CancellableReader, or_cancelled};
+use crate::ops::context::Context;
+use crate::ops::error::OpsError;
 use crate::volume::VolumeError;
 
 /// Data copied at once, in bytes.

@@ -1,30 +1,17 @@
 //! RBD diff streams: look into one, make one of many, make one of what two backups do not have in common.
 
+mod error;
+mod examine;
 mod export;
 mod inspect;
 mod merge;
 mod output;
 mod source;
 
+pub(crate) use error::reading;
+pub use examine::examine_diff;
 pub use export::{ExportReport, SnapshotNames, export_diff};
 pub use inspect::{DiffReport, DiffSight, DiffSummary, inspect_diff};
 pub use merge::{MergeReport, merge_diffs};
 pub use output::DiffOutput;
 pub use source::DiffSource;
-
-use crate::format::{DiffError, DiffErrorKind};
-
-use super::OpsError;
-
-/// How a failure to read the stream of this name is told.
-pub(super) fn reading(name: &str) -> impl Fn(DiffError) -> OpsError + '_ {
-    move |source| {
-        let name = name.to_owned();
-        match source.kind {
-            DiffErrorKind::Read => OpsError::ReadDiff { name, source },
-            DiffErrorKind::Empty | DiffErrorKind::NotADiff => OpsError::NotADiff { name, source },
-            DiffErrorKind::Misuse(what) => OpsError::Worker(what),
-            _ => OpsError::DamagedDiff { name, source },
-        }
-    }
-}

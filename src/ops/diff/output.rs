@@ -3,7 +3,7 @@
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use crate::ops::OpsError;
+use crate::ops::error::OpsError;
 use crate::volume::OutputFile;
 
 /// Bytes of a byte stream that are written at once.

@@ -16,7 +16,7 @@ pub enum DiffSource<'a> {
 
 impl DiffSource<'_> {
     /// What messages call it.
-    pub(in crate::ops) fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match self {
             Self::File(file) => file.path().display().to_string(),
             Self::Stream(_, name) => (*name).to_owned(),
@@ -24,7 +24,7 @@ impl DiffSource<'_> {
     }
 
     /// Where it is in the file system, if that can be told.
-    pub(in crate::ops) fn path(&self) -> Option<ByteString> {
+    pub(crate) fn path(&self) -> Option<ByteString> {
         match self {
             Self::File(file) => {
                 let path = file.path().canonicalize().ok()?;
@@ -35,7 +35,7 @@ impl DiffSource<'_> {
     }
 
     /// In bytes, where that can be told.
-    pub(in crate::ops) fn size(&self) -> Option<u64> {
+    pub(crate) fn size(&self) -> Option<u64> {
         match self {
             Self::File(file) => file.size(),
             Self::Stream(..) => None,

@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 
 use super::policy::{Candidate, Policy, Reason};
 use crate::base::ObjectHash;
-use crate::ops::OpsError;
+use crate::ops::error::OpsError;
 use crate::repo::{Backup, Records, Tombstones};
 
 /// What to forget.

@@ -410,9 +410,7 @@ impl FromStr for LabelMatch {
 }
 
 #[cfg(test)]
-#[path = "policy_tests.rs"]
 mod tests;
 
 #[cfg(test)]
-#[path = "policy_model.rs"]
 mod model;

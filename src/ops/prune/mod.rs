@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use self::plan::{Steps, plan};
 use self::usage::{Known, Usage};
-use super::{Context, OpsError, TOOL, thread_pool};
+use super::context::{Context, TOOL, thread_pool, unindexed_packs};
+use super::error::OpsError;
 use crate::base::{BlobId, ObjectHash};
 use crate::format::BlobKind;
 use crate::repo::{
@@ -229,7 +230,7 @@ impl Prune<'_> {
     pub fn run(mut self) -> Result<PruneReport, OpsError> {
         let mut report = PruneReport::default();
         let steps = std::mem::take(&mut self.plan.steps);
-        let (journal, _) = super::journal(&self.index);
+        let (journal, _) = unindexed_packs(&self.index);
         let journal = match &self.lease {
             Some(lease) => journal.with_lease(lease),
             None => journal,

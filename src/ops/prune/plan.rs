@@ -7,7 +7,8 @@ use super::RepoState;
 use super::usage::{PackUse, Usage};
 use crate::base::ObjectHash;
 use crate::format::BlobKind;
-use crate::ops::{Context, OpsError};
+use crate::ops::context::Context;
+use crate::ops::error::OpsError;
 use crate::repo::{Index, Work};
 
 /// The store may tell times in whole seconds, and so do leases.

@@ -6,7 +6,8 @@ use std::thread;
 use super::usage::{PackUse, Usage};
 use crate::base::{BlobId, ObjectHash, Phase, Progress};
 use crate::format::BlobKind;
-use crate::ops::{Context, OpsError};
+use crate::ops::context::Context;
+use crate::ops::error::OpsError;
 use crate::repo::{
     BlobReader, Index, Opener, PackWorker, Packer, PackerOptions, PlacedRun, UnindexedPacks,
 };

@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use super::ids::{ChunkKey, Ids, Key, NodeKey};
 use crate::base::{BlobId, ObjectHash, Phase, Progress, VolumeId};
 use crate::format::{BlobKind, Node, PackListing, Run};
-use crate::ops::{Context, OpsError};
+use crate::ops::context::Context;
+use crate::ops::error::OpsError;
 use crate::repo::{BlobReader, Index, RepoError, fetch_nodes};
 
 /// Nodes that are read at once.

@@ -1,71 +1,75 @@
-//! Filling pieces with what belongs there, or finding what of them is wrong.
+//! Fills write units with the content that belongs there, or finds which parts of them differ.
 
 use std::sync::atomic::Ordering;
 
-use super::Run;
-use super::pieces::{Piece, collect, len};
+use super::task::RestoreTask;
+use super::write_units::{WriteUnit, collect, len};
 use crate::base::is_zero;
-use crate::ops::OpsError;
+use crate::ops::error::OpsError;
 use crate::repo::{ChunkFetcher, ChunkRef};
 use crate::volume::FileTarget;
 
 /// What one thread works with.
 pub(super) struct Tools<'a> {
-    run: &'a Run<'a>,
+    task: &'a RestoreTask<'a>,
     fetcher: ChunkFetcher<'a>,
 }
 
 impl<'a> Tools<'a> {
-    pub(super) fn new(run: &'a Run<'a>) -> Result<Self, OpsError> {
+    pub(super) fn new(task: &'a RestoreTask<'a>) -> Result<Self, OpsError> {
         Ok(Self {
-            run,
-            fetcher: ChunkFetcher::new(run.image.blobs())?,
+            task,
+            fetcher: ChunkFetcher::new(task.image.blobs())?,
         })
     }
 
-    /// Fills the piece's buffer with its content; all of it is to be written.
-    pub(super) fn fill(&mut self, piece: &mut Piece) -> Result<(), OpsError> {
-        let wanted = std::mem::take(&mut piece.chunks);
-        piece.buf.resize(len(&piece.range));
+    /// Fills the unit's buffer with its content; all of it is to be written.
+    pub(super) fn fill(&mut self, unit: &mut WriteUnit) -> Result<(), OpsError> {
+        let wanted = std::mem::take(&mut unit.chunks);
+        unit.buf.resize(len(&unit.range));
         let mut filled = 0;
         for chunk in &wanted {
-            let place = piece.place(&chunk.range());
-            piece.buf[filled..place.start].fill(0);
+            let place = unit.place(&chunk.range());
+            unit.buf[filled..place.start].fill(0);
             filled = place.end;
         }
-        piece.buf[filled..].fill(0);
-        self.fetch(&wanted, piece)?;
-        piece.data.push(piece.range.clone());
+        unit.buf[filled..].fill(0);
+        self.fetch(&wanted, unit)?;
+        unit.data.push(unit.range.clone());
         Ok(())
     }
 
-    /// Fetches the piece's chunks; these and its zeros are to be written, and nothing between them.
-    pub(super) fn change(&mut self, piece: &mut Piece) -> Result<(), OpsError> {
-        let wanted = std::mem::take(&mut piece.chunks);
+    /// Fetches the unit's chunks; these and its zeros are to be written, and nothing between them.
+    pub(super) fn change(&mut self, unit: &mut WriteUnit) -> Result<(), OpsError> {
+        let wanted = std::mem::take(&mut unit.chunks);
         if wanted.is_empty() {
             return Ok(());
         }
-        piece.buf.resize(len(&piece.range));
-        self.fetch(&wanted, piece)?;
+        unit.buf.resize(len(&unit.range));
+        self.fetch(&wanted, unit)?;
         for chunk in &wanted {
-            collect(&mut piece.data, chunk.range());
+            collect(&mut unit.data, chunk.range());
         }
         Ok(())
     }
 
-    /// Finds what of the target differs from the piece; that is fetched and to be written.
-    pub(super) fn mend(&mut self, piece: &mut Piece, target: &FileTarget) -> Result<(), OpsError> {
-        piece.buf.resize(len(&piece.range));
-        target.read_at(piece.range.start, &mut piece.buf)?;
-        let chunks = std::mem::take(&mut piece.chunks);
-        let keys = &self.run.project.keys;
+    /// Finds what of the target differs from the unit; that is fetched and to be written.
+    pub(super) fn mend(
+        &mut self,
+        unit: &mut WriteUnit,
+        target: &FileTarget,
+    ) -> Result<(), OpsError> {
+        unit.buf.resize(len(&unit.range));
+        target.read_at(unit.range.start, &mut unit.buf)?;
+        let chunks = std::mem::take(&mut unit.chunks);
+        let keys = &self.task.project.keys;
         let mut wanted = Vec::new();
         let (mut data, mut zeros) = (Vec::new(), Vec::new());
-        let mut at = piece.range.start;
+        let mut at = unit.range.start;
         for chunk in &chunks {
             let range = chunk.range();
             collect(&mut zeros, at..range.start);
-            let here = &piece.buf[piece.place(&range)];
+            let here = &unit.buf[unit.place(&range)];
             // The last chunk of an image is longer than what the image has of it: zeros follow.
             let same = match (chunk.plain_len - chunk.len) as usize {
                 0 => keys.chunk_id(here) == chunk.id,
@@ -77,17 +81,17 @@ impl<'a> Tools<'a> {
             }
             at = range.end;
         }
-        collect(&mut zeros, at..piece.range.end);
-        zeros.retain(|range| !is_zero(&piece.buf[piece.place(range)]));
-        self.fetch(&wanted, piece)?;
-        (piece.data, piece.zeros) = (data, zeros);
+        collect(&mut zeros, at..unit.range.end);
+        zeros.retain(|range| !is_zero(&unit.buf[unit.place(range)]));
+        self.fetch(&wanted, unit)?;
+        (unit.data, unit.zeros) = (data, zeros);
         Ok(())
     }
 
-    fn fetch(&mut self, wanted: &[ChunkRef], piece: &mut Piece) -> Result<(), OpsError> {
-        let start = piece.range.start;
-        let fetched = self.fetcher.fetch(wanted, start, &mut piece.buf)?;
-        self.run.fetched.fetch_add(fetched, Ordering::Relaxed);
+    fn fetch(&mut self, wanted: &[ChunkRef], unit: &mut WriteUnit) -> Result<(), OpsError> {
+        let start = unit.range.start;
+        let fetched = self.fetcher.fetch(wanted, start, &mut unit.buf)?;
+        self.task.fetched.fetch_add(fetched, Ordering::Relaxed);
         Ok(())
     }
 }

@@ -5,15 +5,16 @@ use std::ops::{ControlFlow, Range};
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::base::{Buffer, LEAF_SIZE};
-use crate::ops::{Context, OpsError};
+use crate::ops::context::Context;
+use crate::ops::error::OpsError;
 use crate::repo::{Backup, ChunkRef, Difference, ImageReader, RepoError, Top, compare_trees};
 use crate::volume::ImageSource;
 
-/// A piece is at most this long.
-const PIECE: u64 = LEAF_SIZE;
+/// A unit is at most this long.
+const UNIT_LEN: u64 = LEAF_SIZE;
 
 /// Consecutive chunks of one stretch. What no chunk covers is zero, or as it was: whoever deals them knows.
-pub(super) struct Piece {
+pub(super) struct WriteUnit {
     pub(super) number: usize,
     /// Where it lies in the content, in bytes.
     pub(super) range: Range<u64>,
@@ -26,7 +27,7 @@ pub(super) struct Piece {
     pub(super) zeros: Vec<Range<u64>>,
 }
 
-impl Piece {
+impl WriteUnit {
     /// Where bytes of the content lie in the buffer.
     pub(super) fn place(&self, range: &Range<u64>) -> Range<usize> {
         let start = len(&(self.range.start..range.start));
@@ -38,25 +39,25 @@ pub(super) fn len(range: &Range<u64>) -> usize {
     usize::try_from(range.end - range.start).unwrap_or(usize::MAX)
 }
 
-/// Cuts the content into pieces, in order.
+/// Cuts the content into units, in order.
 pub(super) struct Dealer<'a> {
     context: &'a Context<'a>,
     spare: &'a Receiver<Buffer>,
-    jobs: &'a Sender<Piece>,
+    jobs: &'a Sender<WriteUnit>,
     number: usize,
     range: Range<u64>,
     chunks: Vec<ChunkRef>,
     zeros: Vec<Range<u64>>,
 }
 
-/// Nobody takes pieces any more.
+/// Nobody takes units any more.
 const HUNG_UP: OpsError = OpsError::Worker("a worker has stopped");
 
 impl<'a> Dealer<'a> {
     pub(super) fn new(
         context: &'a Context<'a>,
         spare: &'a Receiver<Buffer>,
-        jobs: &'a Sender<Piece>,
+        jobs: &'a Sender<WriteUnit>,
     ) -> Self {
         Self {
             context,
@@ -120,7 +121,7 @@ impl<'a> Dealer<'a> {
                 let mut from = data.start.max(gap.start);
                 let to = data.end.min(gap.end);
                 while from < to {
-                    let end = to.min(from + PIECE);
+                    let end = to.min(from + UNIT_LEN);
                     dealer.extend(from..end)?;
                     from = end;
                 }
@@ -153,13 +154,13 @@ impl<'a> Dealer<'a> {
         Ok(())
     }
 
-    /// Lets the piece reach to the end of `range`, or begins another one with it.
+    /// Lets the unit reach to the end of `range`, or begins another one with it.
     fn extend(&mut self, range: Range<u64>) -> Result<(), OpsError> {
-        // A piece that stays within a leaf reads what one writer stored together.
-        let same_leaf = self.range.start / PIECE == range.end.saturating_sub(1) / PIECE;
+        // A unit that stays within a leaf reads what one writer stored together.
+        let same_leaf = self.range.start / UNIT_LEN == range.end.saturating_sub(1) / UNIT_LEN;
         if self.range.is_empty() {
             self.range = range;
-        } else if same_leaf && range.start - self.range.end < PIECE / 2 {
+        } else if same_leaf && range.start - self.range.end < UNIT_LEN / 2 {
             self.range.end = range.end;
         } else {
             self.finish()?;
@@ -168,7 +169,7 @@ impl<'a> Dealer<'a> {
         Ok(())
     }
 
-    /// Sends the piece that is open.
+    /// Sends the unit that is open.
     pub(super) fn finish(&mut self) -> Result<(), OpsError> {
         if self.range.is_empty() {
             return Ok(());
@@ -176,7 +177,7 @@ impl<'a> Dealer<'a> {
         self.context.cancel.check()?;
         let buf = self.spare.recv().map_err(|_| HUNG_UP)?;
         let range = std::mem::replace(&mut self.range, 0..0);
-        let piece = Piece {
+        let unit = WriteUnit {
             number: self.number,
             range,
             chunks: std::mem::take(&mut self.chunks),
@@ -185,7 +186,7 @@ impl<'a> Dealer<'a> {
             zeros: std::mem::take(&mut self.zeros),
         };
         self.number += 1;
-        self.jobs.send(piece).map_err(|_| HUNG_UP)
+        self.jobs.send(unit).map_err(|_| HUNG_UP)
     }
 }
 

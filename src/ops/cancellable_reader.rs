@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::OpsError;
+use super::error::OpsError;
 use crate::base::Cancel;
 
 /// Waits for a source that has nothing for now, as long as nobody interrupts and somebody takes what comes.

@@ -1,0 +1,230 @@
+//! The diffs of one stream, each of which builds on the one before.
+
+use std::io::Read;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use jiff::Timestamp;
+
+use super::cutter::Leaves;
+use crate::base::{Buffer, Phase, Progress};
+use crate::format::{ByteString, Content, ContentKind, DiffHeader, DiffReader, RbdImage};
+use crate::ops::backup::base::{Ancestor, AncestorId};
+use crate::ops::backup::coverage::Coverage;
+use crate::ops::backup::leaves::{AHEAD, Callbacks, Deal, Gaps, ImageSpec, leaves_into};
+use crate::ops::backup::options::BackupOptions;
+use crate::ops::backup::pack::{Packed, pack};
+use crate::ops::backup::protect::Protection;
+use crate::ops::backup::record::content;
+use crate::ops::backup::task::{BackupTask, Stored};
+use crate::ops::context::Context;
+use crate::ops::diff::reading;
+use crate::ops::error::OpsError;
+use crate::repo::{Backup, Index, Project, Records, RunLen, Top};
+
+/// What `SourceInfo::kind` says of a diff.
+pub(super) const KIND: &str = "rbd-diff";
+
+/// What is known of a source besides what it says.
+pub(super) struct DiffInfo<'a> {
+    pub(super) name: &'a str,
+    /// Its length in bytes.
+    pub(super) total: Option<u64>,
+    /// Where it is in the file system.
+    pub(super) origin: Option<ByteString>,
+    /// Whether whoever took its extents has failed.
+    pub(super) hung_up: &'a AtomicBool,
+}
+
+/// What all diffs of one stream have in common.
+pub(super) struct DiffChain<'a> {
+    pub(super) project: &'a Project,
+    pub(super) options: &'a BackupOptions,
+    pub(super) context: &'a Context<'a>,
+    pub(super) records: &'a Records,
+    pub(super) image: Option<RbdImage>,
+    pub(super) told: DiffInfo<'a>,
+}
+
+/// One diff that was read and stored.
+pub(super) struct Link<'a> {
+    pub(super) header: DiffHeader,
+    pub(super) started: Timestamp,
+    pub(super) packed: Packed,
+    pub(super) base: Option<Ancestor>,
+    /// The backup that the volume had of it already.
+    pub(super) existing: Option<&'a Backup>,
+}
+
+impl Link<'_> {
+    pub(super) fn as_ancestor(&self, number: usize) -> Ancestor {
+        let stored = &self.packed.stored;
+        Ancestor {
+            top: Top::new(stored.top, stored.size),
+            size: stored.size,
+            id: match self.existing {
+                Some(backup) => AncestorId::Committed(backup.id),
+                None => AncestorId::Link(number),
+            },
+        }
+    }
+}
+
+impl<'a> DiffChain<'a> {
+    /// Fails if the stream describes another image than the one that the volume was last told of.
+    pub(super) fn same_image(&self) -> Result<(), OpsError> {
+        let shape = |image: &RbdImage| (image.order, image.stripe_unit, image.stripe_count);
+        let mut backups = self.records.of_volume(&self.options.volume).rev();
+        let before = backups.find_map(|backup| backup.record.source.as_ref()?.image.as_ref());
+        match (&self.image, before) {
+            (Some(now), Some(before)) if shape(now) != shape(before) => Err(OpsError::OtherImage {
+                name: self.told.name.to_owned(),
+                volume: self.options.volume.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Stores what one diff says.
+    pub(super) fn member<R: Read + Send>(
+        &self,
+        index: &Index<'_>,
+        protection: &mut Protection<'_>,
+        reader: &mut DiffReader<R>,
+        header: DiffHeader,
+        base: Option<Ancestor>,
+    ) -> Result<Link<'a>, OpsError> {
+        if header.size > Content::SIZE_MAX {
+            return Err(OpsError::TooLarge {
+                name: self.told.name.to_owned(),
+                size: header.size,
+            });
+        }
+        let started = Timestamp::now();
+        let taken = self.taken(&header);
+        let as_large = |backup: &&Backup| backup.record.content.size == header.size;
+        if !taken.iter().any(as_large) {
+            // Nothing that follows could make it the same.
+            self.not_taken(&header, &taken)?;
+        }
+        let options = BackupOptions {
+            // What the volume has already need not be stored to be compared with it; unless it is to be
+            // made good.
+            dry_run: self.options.dry_run || !(taken.is_empty() || self.options.reread),
+            ..self.options.clone()
+        };
+        let packed = pack(
+            self.project,
+            index,
+            protection,
+            &options,
+            RunLen::Part,
+            self.context,
+            |task| self.diff_into(task, reader, header.size, base.as_ref()),
+        )?;
+        let root = content(self.project, &packed.stored).root;
+        let same = |backup: &&&Backup| backup.record.content.root == root;
+        let existing = taken.iter().rev().find(same).copied();
+        if existing.is_none() {
+            self.not_taken(&header, &taken)?;
+        }
+        let existing = existing.or_else(|| self.same_head(&header).filter(|b| same(&b)));
+        // Its tree was not stored again, and the next diff builds on it.
+        protection.build_on(existing);
+        Ok(Link {
+            header,
+            started,
+            packed,
+            base,
+            existing,
+        })
+    }
+
+    /// The volume's backups of the snapshot that a diff leads to.
+    fn taken(&self, header: &DiffHeader) -> Vec<&'a Backup> {
+        let Some(to) = &header.to else {
+            return Vec::new();
+        };
+        let to = ByteString::from(&to[..]);
+        let is_of = |backup: &&Backup| backup.snapshot() == Some(&to);
+        let backups = self.records.of_volume(&self.options.volume);
+        backups.filter(is_of).collect()
+    }
+
+    /// Fails if these are backups of the snapshot that a diff leads to, with other content.
+    fn not_taken(&self, header: &DiffHeader, taken: &[&Backup]) -> Result<(), OpsError> {
+        match (&header.to, taken.last()) {
+            (Some(to), Some(other)) => Err(OpsError::SnapshotTaken {
+                volume: self.options.volume.clone(),
+                snapshot: ByteString::from(&to[..]).to_string(),
+                backup: other.id.to_string(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The volume's newest backup, if it is of the image's head as the diff is.
+    fn same_head(&self, header: &DiffHeader) -> Option<&'a Backup> {
+        let from = header.from.as_ref().map(|from| ByteString::from(&from[..]));
+        let newest = self.records.of_volume(&self.options.volume).next_back()?;
+        let source = newest.record.source.as_ref()?;
+        let same = source.kind == KIND && source.from_snapshot == from;
+        (header.to.is_none() && source.snapshot.is_none() && same).then_some(newest)
+    }
+
+    /// Merges one diff with its base.
+    fn diff_into<R: Read + Send>(
+        &self,
+        task: &BackupTask<'_>,
+        reader: &mut DiffReader<R>,
+        size: u64,
+        base: Option<&Ancestor>,
+    ) -> Result<Stored, OpsError> {
+        let plot = ImageSpec {
+            size,
+            base: base.map(|base| base.top),
+            unsaid: Gaps::Base,
+        };
+        let begin = reader.offset();
+        let (spare_in, spare) = crossbeam_channel::bounded(task.context.threads * AHEAD);
+        let shrunk = base.is_some_and(|base| base.size > size);
+        let deal = |deal: &mut Deal<Buffer>| {
+            let mut leaves = Leaves {
+                deal,
+                spare: &spare,
+                open: None,
+            };
+            while let Some(extent) = reader.next_extent().map_err(reading(self.told.name))? {
+                leaves.extent(&extent, |into| {
+                    self.context.cancel.check()?;
+                    reader.read_data(into).map_err(reading(self.told.name))
+                })?;
+                self.context.observer.progress(Progress {
+                    phase: Phase::Backup,
+                    done: reader.offset(),
+                    total: self.told.total,
+                });
+            }
+            leaves.finish(shrunk.then_some(size))?;
+            let read = reader.offset() - begin;
+            let tally = &task.tally.read;
+            tally.fetch_add(read, Ordering::Relaxed);
+            Ok(())
+        };
+        let fill = |_: u64, _: &Coverage, mut data: Buffer, buf: &mut Buffer| {
+            std::mem::swap(buf, &mut data);
+            // If there are enough already, it goes.
+            let _ = spare_in.try_send(data);
+            Ok(())
+        };
+        let hear = Callbacks {
+            planted: |_| (),
+            failed: || self.told.hung_up.store(true, Ordering::Relaxed),
+        };
+        let top = leaves_into(task, &plot, deal, fill, hear)?;
+        Ok(Stored {
+            kind: ContentKind::Image,
+            size,
+            top,
+        })
+    }
+}

@@ -1,0 +1,79 @@
+//! Commits the diffs of one stream, oldest first.
+
+use super::chain::{DiffChain, KIND, Link};
+use crate::base::Notice;
+use crate::format::{ByteString, SourceInfo};
+use crate::ops::backup::base::AncestorId;
+use crate::ops::backup::options::BackupReport;
+use crate::ops::backup::record::{Entry, volume_id};
+use crate::ops::error::OpsError;
+use crate::repo::{Backup, CommitPermit};
+
+impl DiffChain<'_> {
+    /// A backup that is there keeps the labels that it has.
+    fn tell_of_labels(&self, existing: &Backup) {
+        if self.options.labels != existing.record.labels && !self.options.labels.is_empty() {
+            let text = format!(
+                "backup {} is there already, and keeps its own labels",
+                existing.id
+            );
+            self.context.observer.notice(Notice::Text(text));
+        }
+    }
+
+    /// Commits what the volume does not have, oldest first.
+    pub(super) fn commit(
+        &self,
+        members: Vec<Link<'_>>,
+        cleared: Option<&CommitPermit>,
+    ) -> Result<Vec<BackupReport>, OpsError> {
+        let volume = volume_id(self.records, &self.options.volume)?;
+        let mut heads = self.records.heads();
+        let mut reports: Vec<BackupReport> = Vec::new();
+        for member in members {
+            let base = member.base.and_then(|base| match base.id {
+                AncestorId::Committed(id) => Some(id),
+                AncestorId::Link(number) => reports.get(number).and_then(|report| report.id),
+            });
+            let named = |name: &Option<Vec<u8>>| name.as_deref().map(ByteString::from);
+            let snapshot = named(&member.header.to);
+            let (size, counts) = (member.packed.stored.size, member.packed.counts);
+            let id = match (member.existing, cleared) {
+                (Some(existing), _) => {
+                    self.tell_of_labels(existing);
+                    Some(existing.id)
+                }
+                (None, None) => None,
+                (None, Some(cleared)) => {
+                    let entry = Entry {
+                        started: member.started,
+                        packed: member.packed,
+                        source: SourceInfo {
+                            path: self.told.origin.clone(),
+                            snapshot: snapshot.clone(),
+                            protected: member.header.protected,
+                            from_snapshot: named(&member.header.from),
+                            image: self.image.clone(),
+                            ..SourceInfo::of_kind(KIND)
+                        },
+                        base,
+                        heads: std::mem::take(&mut heads),
+                    };
+                    let id = entry.commit(self.project, volume, self.options, cleared)?;
+                    heads.push(id);
+                    Some(id)
+                }
+            };
+            reports.push(BackupReport {
+                id,
+                existing: member.existing.is_some(),
+                snapshot,
+                size,
+                counts,
+                base,
+                verified: None,
+            });
+        }
+        Ok(reports)
+    }
+}

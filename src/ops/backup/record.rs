@@ -1,0 +1,109 @@
+//! The record of a backup: what it states, and its commit.
+
+use jiff::Timestamp;
+
+use super::options::BackupOptions;
+use super::pack::Packed;
+use super::task::Stored;
+use crate::base::{Notice, ObjectHash, VolumeId};
+use crate::crypto::random;
+use crate::format::{
+    BackupRecord, ByteString, Content, ContentKind, SourceInfo, VolumeInfo, root_description,
+};
+use crate::ops::context::{Context, TOOL};
+use crate::ops::error::OpsError;
+use crate::repo::{CommitPermit, Project, Records, RepoError};
+use crate::volume::{ImageIdentity, ImageKind};
+
+/// The records, with a word about those that cannot be read.
+pub(super) fn load(project: &Project, context: &Context<'_>) -> Result<Records, OpsError> {
+    let records = Records::load(project)?;
+    for error in records.damaged() {
+        let text = format!("{error}; “check” tells more");
+        context.observer.notice(Notice::Text(text));
+    }
+    Ok(records)
+}
+
+/// The id of the volume of this name, or one for a new volume.
+pub(super) fn volume_id(records: &Records, name: &str) -> Result<VolumeId, OpsError> {
+    match records.of_volume(name).next_back() {
+        Some(before) => Ok(before.volume),
+        None => Ok(VolumeId::from_bytes(random().map_err(RepoError::from)?)),
+    }
+}
+
+/// A backup that only lacks its record.
+pub(super) struct Entry {
+    pub(super) started: Timestamp,
+    pub(super) packed: Packed,
+    pub(super) source: SourceInfo,
+    pub(super) base: Option<ObjectHash>,
+    pub(super) heads: Vec<ObjectHash>,
+}
+
+impl Entry {
+    pub(super) fn commit(
+        &self,
+        project: &Project,
+        volume: VolumeId,
+        options: &BackupOptions,
+        cleared: &CommitPermit,
+    ) -> Result<ObjectHash, OpsError> {
+        let record = BackupRecord {
+            requires: Vec::new(),
+            volume: VolumeInfo {
+                id: volume.to_string(),
+                name: options.volume.clone(),
+            },
+            content: content(project, &self.packed.stored),
+            time: self.started.to_string(),
+            finished: Timestamp::now().to_string(),
+            host: options.host.clone(),
+            base: self.base.map(|id| id.to_string()),
+            heads: self.heads.iter().map(ToString::to_string).collect(),
+            marks: cleared.marks().iter().map(ToString::to_string).collect(),
+            labels: options.labels.clone(),
+            source: Some(self.source.clone()),
+            counts: self.packed.counts,
+            tool: Some(TOOL.to_owned()),
+        };
+        Ok(Records::commit(
+            project,
+            &record,
+            &self.packed.receipt,
+            cleared,
+        )?)
+    }
+}
+
+/// How the content is cut, and its root.
+pub(super) fn content(project: &Project, stored: &Stored) -> Content {
+    let chunk_size = match stored.kind {
+        ContentKind::Image => project.chunk_size.bytes(),
+        ContentKind::Stream => 0,
+    };
+    let described = root_description(stored.kind, stored.size, chunk_size, stored.top.as_ref());
+    Content {
+        kind: stored.kind,
+        size: stored.size,
+        chunk_size,
+        top: stored.top.map(|id| id.to_string()),
+        root: project.keys.root(&described).to_string(),
+    }
+}
+
+pub(super) fn source_info(identity: &ImageIdentity) -> SourceInfo {
+    use std::os::unix::ffi::OsStrExt;
+    SourceInfo {
+        kind: match identity.kind {
+            ImageKind::File => "file".into(),
+            ImageKind::Device => "device".into(),
+        },
+        path: Some(ByteString::from(identity.path.as_os_str().as_bytes())),
+        inode: Some((identity.device, identity.inode)),
+        changed_ns: Some((identity.mtime_ns, identity.ctime_ns)),
+        settled: identity.settled,
+        ..SourceInfo::default()
+    }
+}

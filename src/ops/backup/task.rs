@@ -1,0 +1,34 @@
+//! The state that all threads of one backup share.
+
+use std::sync::atomic::AtomicU64;
+
+use crate::base::BlobId;
+use crate::format::ContentKind;
+use crate::ops::context::Context;
+use crate::repo::{BlobReader, Packer, Project};
+
+/// What was counted on the way.
+#[derive(Default)]
+pub(super) struct Tally {
+    pub(super) changed: AtomicU64,
+    pub(super) read: AtomicU64,
+    pub(super) verified: AtomicU64,
+}
+
+/// A content that has been stored.
+#[derive(Clone, Copy)]
+pub(super) struct Stored {
+    pub(super) kind: ContentKind,
+    pub(super) size: u64,
+    pub(super) top: Option<BlobId>,
+}
+
+/// Everything that the steps of one backup share.
+pub(super) struct BackupTask<'a> {
+    pub(super) project: &'a Project,
+    pub(super) context: &'a Context<'a>,
+    pub(super) blobs: &'a BlobReader<'a>,
+    pub(super) packer: &'a Packer<'a>,
+    pub(super) tally: &'a Tally,
+    pub(super) reread: bool,
+}

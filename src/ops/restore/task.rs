@@ -1,0 +1,58 @@
+//! The state that all threads of one restore share.
+
+use std::sync::atomic::AtomicU64;
+
+use crate::base::Phase;
+use crate::ops::context::Context;
+use crate::ops::error::OpsError;
+use crate::repo::{Backup, BlobReader, ImageReader, Project};
+
+/// What a restore did, in bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RestoreReport {
+    /// Written to the target, or made zero there.
+    pub written: u64,
+    /// Read from the repository.
+    pub fetched: u64,
+}
+
+/// A backup that is being written to a target.
+pub(crate) struct RestoreTask<'a> {
+    pub(super) project: &'a Project,
+    pub(super) context: &'a Context<'a>,
+    pub(super) image: &'a ImageReader<'a>,
+    pub(super) phase: Phase,
+    pub(super) written: AtomicU64,
+    pub(super) fetched: AtomicU64,
+}
+
+impl RestoreTask<'_> {
+    /// Opens what it takes to read the backup, and runs `write`, which is to write it.
+    pub(crate) fn with(
+        project: &Project,
+        backup: &Backup,
+        context: &Context<'_>,
+        phase: Phase,
+        write: impl FnOnce(&RestoreTask<'_>) -> Result<(), OpsError>,
+    ) -> Result<RestoreReport, OpsError> {
+        let index = context.index(project)?;
+        let blobs = BlobReader::new(&index).stopped_by(context.cancel);
+        let image = ImageReader::new(&blobs, backup);
+        let task = RestoreTask {
+            project,
+            context,
+            image: &image,
+            phase,
+            written: AtomicU64::new(0),
+            fetched: AtomicU64::new(0),
+        };
+        write(&task)?;
+        let report = RestoreReport {
+            written: task.written.into_inner(),
+            fetched: task.fetched.into_inner(),
+        };
+        drop(blobs);
+        index.close();
+        Ok(report)
+    }
+}
