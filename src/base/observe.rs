@@ -1,4 +1,8 @@
-//! What an operation tells while it runs. It never prints; a front end listens.
+//! Progress and notices of an operation. It never prints them; a front end does.
+
+use std::path::PathBuf;
+
+use super::id::ObjectHash;
 
 /// What is being done, for whoever watches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,20 +42,83 @@ pub struct Progress {
     pub total: Option<u64>,
 }
 
-/// Something worth a line to the user that is not an error.
+/// An event that the user should know of, although it is no error. The front end makes the text.
+///
+/// A `problem` is the message of the error that an object caused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
-    /// The local index could not be used and is made anew, for this reason.
-    CacheRebuilt(String),
-    /// Of an object that is kept twice one copy cannot be used, as this says; the other one serves.
-    CopyDamaged(String),
-    /// An earlier run was interrupted; so many packs that it stored are used.
+    /// The local index is rebuilt from the repository.
+    IndexRebuilt(RebuildReason),
+    /// One of an object's two copies cannot be used; the other one is.
+    CopyDamaged {
+        /// Names the object.
+        problem: String,
+    },
+    /// An earlier run was interrupted. The packs that it stored are used.
     Resumed {
-        /// Packs found and taken into the index.
+        /// Packs that were found and taken into the index.
         packs: u64,
     },
-    /// Anything else, ready to be shown.
-    Text(String),
+    /// No index segment lists these packs. Their own listings were read.
+    PacksUnindexed {
+        /// How many.
+        packs: u64,
+    },
+    /// A segment of the index cannot be used. The listings of the packs that it named are read instead.
+    SegmentDamaged {
+        /// Names the segment.
+        problem: String,
+    },
+    /// A pack that no segment lists has no readable listing. Its content cannot be used.
+    ListingDamaged {
+        /// Names the pack.
+        problem: String,
+    },
+    /// A key slot cannot be read and is ignored.
+    KeySlotDamaged {
+        /// Names the key slot.
+        problem: String,
+    },
+    /// The record or the tombstone of a backup cannot be read and is ignored.
+    RecordDamaged {
+        /// Names the record.
+        problem: String,
+    },
+    /// The source was not written to since the last backup. Its content was taken from there.
+    SourceUnchanged,
+    /// There is no backup to build on. What the list of extents leaves out is taken for zeros.
+    NoBaseForExtents,
+    /// A prune runs at the same time. What it marked is stored again if this backup needs it.
+    ConcurrentPrune,
+    /// The volume has this backup already. Its labels stay as they are.
+    LabelsKept {
+        /// The backup.
+        backup: ObjectHash,
+    },
+    /// Other users of this host can read the file with the password.
+    PasswordFileReadable {
+        /// The file, as messages call it.
+        file: String,
+    },
+}
+
+/// Why the local index is rebuilt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RebuildReason {
+    /// The directory of the cache cannot be used.
+    Directory {
+        /// Where it is.
+        path: PathBuf,
+        /// The system's message.
+        problem: String,
+    },
+    /// The file cannot be used.
+    Unusable {
+        /// The message of the database.
+        problem: String,
+    },
+    /// It names segments or packs that no longer exist.
+    Stale,
 }
 
 /// Listens to an operation. Called from many threads, often: be quick.

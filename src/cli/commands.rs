@@ -212,8 +212,8 @@ pub(super) fn cache_path(project: &Project, access: &Access) -> String {
 pub(super) fn records(session: &Session, project: &Project) -> Result<Records, Failure> {
     let records = Records::load(project)?;
     for error in records.damaged() {
-        let text = format!("{error}; “cuttlebone check” tells more");
-        session.meter.notice(Notice::Text(text));
+        let problem = error.to_string();
+        session.meter.notice(Notice::RecordDamaged { problem });
     }
     Ok(records)
 }

@@ -10,6 +10,7 @@ use super::failure::Failure;
 use super::message::{ForgetSummary, ForgetVolume, KeptBackup, Message, RemovedBackup};
 use super::prune::prune;
 use super::request::{Forget, Which};
+use crate::base::{Notice, Observer};
 use crate::ops::{self, VolumePlan};
 use crate::repo::Tombstones;
 
@@ -19,9 +20,8 @@ pub(super) fn perform(session: &Session, access: &Access, request: Forget) -> Re
     let records = records(session, &project)?;
     let tombstones = Tombstones::load(&project)?;
     for error in tombstones.damaged() {
-        session
-            .output
-            .note(&format!("{error}; “cuttlebone check” tells more"));
+        let problem = error.to_string();
+        session.meter.notice(Notice::RecordDamaged { problem });
     }
     let (what, shown_in) = match request.which {
         Which::Others {

@@ -7,7 +7,6 @@ use super::failure::{Code, Failure};
 use super::human::short_id;
 use super::message::{KeyChange, KeyEntry, Message};
 use super::request::{Key, KeyScope};
-use crate::base::{Notice, Observer};
 use crate::repo::{self, KeySummary, NewKey, RepoError};
 
 pub(super) fn perform(session: &Session, access: &Access, key: Key) -> Result<(), Failure> {
@@ -64,7 +63,7 @@ pub(super) fn perform(session: &Session, access: &Access, key: Key) -> Result<()
                     "it takes the place of the key {}; other keys keep their passwords",
                     short_id(&before)
                 );
-                session.meter.notice(Notice::Text(text));
+                session.meter.note(&text);
             }
             changed("changed", &id)
         }
@@ -82,7 +81,7 @@ pub(super) fn perform(session: &Session, access: &Access, key: Key) -> Result<()
             if key.current {
                 let text =
                     "it was the key of the password that was given, which opens nothing any more";
-                session.meter.notice(Notice::Text(text.to_owned()));
+                session.meter.note(text);
             }
             changed("removed", &key.id)
         }

@@ -185,9 +185,8 @@ impl Passwords<'_> {
         let file = File::open(path).map_err(fail)?;
         let metadata = file.metadata().map_err(fail)?;
         if metadata.is_file() && metadata.permissions().mode() & 0o077 != 0 {
-            self.observer.notice(Notice::Text(format!(
-                "others on this machine may read {origin}; “chmod 600” it"
-            )));
+            let file = origin.to_string();
+            self.observer.notice(Notice::PasswordFileReadable { file });
         }
         read(file, origin)
     }

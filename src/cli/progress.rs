@@ -112,6 +112,11 @@ impl Meter {
         self.shared.bar.finish_and_clear();
     }
 
+    /// Writes a note to standard error; the bar stays whole.
+    pub(crate) fn note(&self, text: &str) {
+        self.shared.bar.suspend(|| self.shared.output.note(text));
+    }
+
     /// A line on standard error that leaves a bar whole.
     pub(crate) fn say(&self, line: &str) {
         self.shared.bar.suspend(|| self.shared.output.say(line));
@@ -130,10 +135,9 @@ impl Observer for Meter {
     }
 
     fn notice(&self, notice: Notice) {
-        let routine = matches!(notice, Notice::CacheRebuilt(_) | Notice::Resumed { .. });
+        let routine = matches!(notice, Notice::IndexRebuilt(_) | Notice::Resumed { .. });
         if !(self.shared.quiet && routine) {
-            let text = render::notice(&notice);
-            self.shared.bar.suspend(|| self.shared.output.note(&text));
+            self.note(&render::notice(&notice));
         }
     }
 }
@@ -411,7 +415,7 @@ mod tests {
             }
         });
         std::thread::sleep(Duration::from_millis(20));
-        meter.notice(Notice::Text("heard".to_owned()));
+        meter.note("heard");
         meter.finish();
         meter.finish();
         let stdout = captured.stdout();

@@ -133,7 +133,8 @@ pub(super) fn read_slots(
         match slot {
             Ok(slot) => Ok(Some((*hash, slot))),
             Err(e @ (RepoError::Damaged { .. } | RepoError::Unsupported { .. })) => {
-                observer.notice(Notice::Text(format!("{e} and was passed over")));
+                let problem = e.to_string();
+                observer.notice(Notice::KeySlotDamaged { problem });
                 Ok(None)
             }
             Err(e) => Err(e),

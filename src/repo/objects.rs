@@ -289,7 +289,8 @@ impl Objects {
         };
         match read(object.copy_name()) {
             Ok(value) => {
-                observer.notice(Notice::CopyDamaged(first.to_string()));
+                let problem = first.to_string();
+                observer.notice(Notice::CopyDamaged { problem });
                 Ok(value)
             }
             Err(RepoError::Damaged {

@@ -218,7 +218,7 @@ fn a_damaged_cache_is_made_anew_without_a_panic_on_the_terminal() {
         let ran = world.run(&["check"]);
         assert_eq!(ran.code, Some(0), "page {page}: {ran:?}");
         assert!(!ran.stderr.contains("panicked"), "page {page}: {ran:?}");
-        noticed += usize::from(ran.stderr.contains("made anew"));
+        noticed += usize::from(ran.stderr.contains("rebuilding the local index"));
     }
     assert!(noticed > 0);
 }

@@ -225,8 +225,7 @@ fn without_a_base_the_rest_is_zeros_which_is_said_and_looked_at() {
     assert_same(&host, &test_repo, &report, &image);
     let said = host.heard.take();
     assert!(
-        said.iter()
-            .any(|n| matches!(n, Notice::Text(text) if text.contains("taken for zeros"))),
+        said.iter().any(|n| matches!(n, Notice::NoBaseForExtents)),
         "{said:?}"
     );
 

@@ -113,7 +113,7 @@ fn keep_time(path: &Path, time: SystemTime) {
 /// How often it was said that the cache is made anew.
 fn rebuilt(host: &Host) -> usize {
     let notices = host.heard.take();
-    let is_rebuilt = |notice: &&Notice| matches!(notice, Notice::CacheRebuilt(_));
+    let is_rebuilt = |notice: &&Notice| matches!(notice, Notice::IndexRebuilt(_));
     notices.iter().filter(is_rebuilt).count()
 }
 

@@ -281,7 +281,7 @@ fn the_grace_period_lets_everything_lie() {
         .heard
         .take()
         .into_iter()
-        .any(|n| matches!(n, Notice::CacheRebuilt(_)));
+        .any(|n| matches!(n, Notice::IndexRebuilt(_)));
     assert!(
         !rebuilt,
         "what was deleted is let go of, and the cache is kept"

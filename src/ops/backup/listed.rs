@@ -109,8 +109,7 @@ pub(super) fn listed_into(
         observer, cancel, ..
     } = *task.context;
     if base.is_none() {
-        let text = "there is no backup to build on, so what the list of extents leaves out is taken for zeros";
-        observer.notice(Notice::Text(text.to_owned()));
+        observer.notice(Notice::NoBaseForExtents);
     }
     let (image, size) = (&listed.image, listed.image.size());
     let plan = listed.plan(task.project.chunk_size.bytes().into(), base);

@@ -112,8 +112,7 @@ impl<'a> Protection<'a> {
             match guard.clear(index, &tops)? {
                 CommitCheck::Permitted(cleared) => return Ok(Some(cleared)),
                 CommitCheck::Disturbed => {
-                    let text = "a prune runs beside this backup: what it marked is stored again where it is needed";
-                    self.context.observer.notice(Notice::Text(text.to_owned()));
+                    self.context.observer.notice(Notice::ConcurrentPrune);
                     let lost = |error: &RepoError| error.kind() == ErrorKind::Damaged;
                     match make_whole(index, &tops, guard.lease(), self.context) {
                         Err(OpsError::Repo(error)) if lost(&error) => {

@@ -15,12 +15,12 @@ use crate::ops::error::OpsError;
 use crate::repo::{CommitPermit, Project, Records, RepoError};
 use crate::volume::{ImageIdentity, ImageKind};
 
-/// The records, with a word about those that cannot be read.
+/// Loads the records, and reports those that cannot be read.
 pub(super) fn load(project: &Project, context: &Context<'_>) -> Result<Records, OpsError> {
     let records = Records::load(project)?;
     for error in records.damaged() {
-        let text = format!("{error}; “check” tells more");
-        context.observer.notice(Notice::Text(text));
+        let problem = error.to_string();
+        context.observer.notice(Notice::RecordDamaged { problem });
     }
     Ok(records)
 }

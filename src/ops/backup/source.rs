@@ -65,9 +65,7 @@ pub fn backup(
         context,
         |task| match (input, base) {
             (Input::Image(image), Some(base)) if unwritten_since(&image, base, options) => {
-                let text = "nobody wrote to the file since the last backup, so its content was taken \
-                from there (--reread reads it all the same)";
-                context.observer.notice(Notice::Text(text.to_owned()));
+                context.observer.notice(Notice::SourceUnchanged);
                 Ok(Stored {
                     kind: ContentKind::Image,
                     size: base.record.content.size,

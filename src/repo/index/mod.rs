@@ -12,7 +12,6 @@ mod sync;
 mod upkeep;
 
 use std::collections::{HashMap, HashSet};
-use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +22,9 @@ use super::error::RepoError;
 use super::marks::Marks;
 use super::objects::is_missing;
 use super::open::Project;
-use crate::base::{BlobId, Notice, ObjectHash, Observer, lock, read_lock, recover, write_lock};
+use crate::base::{
+    BlobId, Notice, ObjectHash, Observer, RebuildReason, lock, read_lock, recover, write_lock,
+};
 use crate::format::{IndexSegment, PackListing};
 pub use cache::Cache;
 use db::{Db, DbError, Opened, Taken, attempt};
@@ -156,18 +157,21 @@ impl<'a> Index<'a> {
     ) -> Result<Current, RepoError> {
         let directory = Cache::new(project, cache).path().to_owned();
         let mut rebuilt = 0;
-        let mut said = |why: String| {
-            observer.notice(Notice::CacheRebuilt(why));
+        let mut said = |why: RebuildReason| {
+            observer.notice(Notice::IndexRebuilt(why));
             rebuilt = 1;
         };
         let mut found = None;
         if let Err(error) = make_private(&directory) {
-            said(format!("{}: {error}", directory.display()));
+            said(RebuildReason::Directory {
+                path: directory,
+                problem: error.to_string(),
+            });
         } else {
             for number in 0..SLOTS_MAX {
                 let path = directory.join(format!("index-{number}.redb"));
                 let opened = open_db(project, &path).or_else(|error| {
-                    said(error.to_string());
+                    said(unusable(&error));
                     let _ = fs::remove_file(&path);
                     open_db(project, &path)
                 });
@@ -246,8 +250,8 @@ impl<'a> Index<'a> {
         let marked = Marks::load(self.project)?.packs();
         let lost = asked.iter().filter(|pack| !marked.contains(pack)).count();
         if lost > 0 {
-            let text = format!("{lost} packs are in no index segment: they were asked themselves");
-            self.observer.notice(Notice::Text(text));
+            self.observer
+                .notice(Notice::PacksUnindexed { packs: lost as u64 });
         }
         Ok(true)
     }
@@ -272,7 +276,7 @@ impl<'a> Index<'a> {
             // Another process was quicker; this one has what it needs in memory.
             Ok(Opened::Busy) => self.refill(&mut current).map(|()| false),
             Err(why) => {
-                self.say(&current, &why);
+                self.say(&current, unusable(&why));
                 let _ = fs::remove_file(&path);
                 if let Ok(Opened::Ready(db)) = open_db(self.project, &path) {
                     current.db = *db;
@@ -492,16 +496,16 @@ impl<'a> Index<'a> {
                 if current.db.path().is_none() {
                     return Err(in_memory_failed(why));
                 }
-                self.say(&current, &why);
+                self.say(&current, unusable(&why));
                 self.refill(&mut current)?;
             }
         }
     }
 
-    /// Says why the cache is made anew; once is enough.
-    fn say(&self, current: &Current, why: &dyn Display) {
+    /// Reports why the cache is rebuilt, the first time only.
+    fn say(&self, current: &Current, why: RebuildReason) {
         if current.rebuilt == 0 {
-            self.observer.notice(Notice::CacheRebuilt(why.to_string()));
+            self.observer.notice(Notice::IndexRebuilt(why));
         }
     }
 
@@ -562,6 +566,12 @@ impl From<RepoError> for Failure {
 
 fn open_db(project: &Project, path: &Path) -> Result<Opened, DbError> {
     attempt(|| Db::open(path, &identity(project)))
+}
+
+fn unusable(error: &DbError) -> RebuildReason {
+    RebuildReason::Unusable {
+        problem: error.to_string(),
+    }
 }
 
 fn in_memory_failed(source: DbError) -> RepoError {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::db::{Db, SegmentRow, Taken, attempt};
 use super::{Failure, Index};
-use crate::base::{Notice, ObjectHash};
+use crate::base::{Notice, ObjectHash, RebuildReason};
 use crate::format::{IndexSegment, Magic};
 use crate::repo::error::RepoError;
 use crate::repo::layout::ObjectRef;
@@ -76,9 +76,8 @@ impl Index<'_> {
         let standing = self.take_in(&listed)?;
         if standing.is_cut() || self.lost_unnamed()? {
             // With them maybe packs went away that the cache still believes in.
-            let why = "segments or packs that it was made from are gone";
             let mut current = self.write();
-            self.say(&current, &why);
+            self.say(&current, RebuildReason::Stale);
             return self.refill(&mut current);
         }
         self.retried(|db| self.settle(db, &listed))
@@ -199,8 +198,8 @@ impl Index<'_> {
                 // It was removed since it was listed: another process merged it.
                 Err(e) if is_missing(&e) => continue,
                 Err(e @ RepoError::Damaged { .. }) => {
-                    let text = format!("{e}; its packs are asked themselves what they hold");
-                    self.observer.notice(Notice::Text(text));
+                    let problem = e.to_string();
+                    self.observer.notice(Notice::SegmentDamaged { problem });
                     damaged = true;
                     continue;
                 }
@@ -260,7 +259,8 @@ impl Index<'_> {
                 Err(e) if is_missing(&e) => {}
                 // Without its hash having been checked, a newer version may be a flipped bit.
                 Err(e @ (RepoError::Damaged { .. } | RepoError::Unsupported { .. })) => {
-                    self.observer.notice(Notice::Text(e.to_string()));
+                    let problem = e.to_string();
+                    self.observer.notice(Notice::ListingDamaged { problem });
                 }
                 Err(e) => return Err(e.into()),
             }

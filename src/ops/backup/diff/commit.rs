@@ -10,14 +10,13 @@ use crate::ops::error::OpsError;
 use crate::repo::{Backup, CommitPermit};
 
 impl DiffChain<'_> {
-    /// A backup that is there keeps the labels that it has.
-    fn tell_of_labels(&self, existing: &Backup) {
+    /// Reports that an existing backup keeps its own labels, if others were given.
+    fn notice_labels(&self, existing: &Backup) {
         if self.options.labels != existing.record.labels && !self.options.labels.is_empty() {
-            let text = format!(
-                "backup {} is there already, and keeps its own labels",
-                existing.id
-            );
-            self.context.observer.notice(Notice::Text(text));
+            let notice = Notice::LabelsKept {
+                backup: existing.id,
+            };
+            self.context.observer.notice(notice);
         }
     }
 
@@ -40,7 +39,7 @@ impl DiffChain<'_> {
             let (size, counts) = (member.packed.stored.size, member.packed.counts);
             let id = match (member.existing, cleared) {
                 (Some(existing), _) => {
-                    self.tell_of_labels(existing);
+                    self.notice_labels(existing);
                     Some(existing.id)
                 }
                 (None, None) => None,
