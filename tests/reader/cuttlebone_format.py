@@ -1,6 +1,6 @@
 """The objects of a cuttlebone repository, decoded as docs/format.md describes them.
 
-Nothing here touches a disk: every decoder takes bytes and gives plain values, or raises FormatError
+Nothing here touches a disk: every decoder takes bytes and returns plain values, or raises FormatError
 with one of the error kinds of tests/vectors/README.md. Section numbers are those of the page.
 """
 
@@ -22,7 +22,7 @@ from nacl.exceptions import CryptoError
 
 KIB, MIB = 1 << 10, 1 << 20
 TAG = 16
-SLOT_SIZE = 4 * MIB
+LEAF_SIZE = 4 * MIB
 MAX_BLOB = 4 * MIB
 MAX_PACK = 256 * MIB
 MAX_RUN = 4 * MIB
@@ -33,7 +33,7 @@ PACK_HEADER = b"CTLBpack" + bytes([1]) + bytes(7)
 MAX_BODY = {b"CTLBindx": 64 * MIB} | dict.fromkeys((b"CTLBbkup", b"CTLBtomb", b"CTLBleas", b"CTLBmark"), 16 * MIB)
 RAW, ZSTD = 0, 1
 CHUNK, NODE = 1, 2
-SLOT, BRANCH, STREAM_LEAF, STREAM_BRANCH = 1, 2, 3, 4
+LEAF, BRANCH, STREAM_LEAF, STREAM_BRANCH = 1, 2, 3, 4
 FANOUT = 64
 ZERO_ID = bytes(32)
 CONTENTS = 2**64 - 1
@@ -87,7 +87,7 @@ def argon2id(password: bytes, salt: bytes, memory_kib: int, passes: int, lanes: 
 
 
 def check_name(data: bytes, name: bytes | None):
-    """The file name of most objects is the hash of their bytes. None: the object has no such name."""
+    """Refuses bytes whose hash is not `name`. None: the object is not named by its hash."""
     require(name is None or H(data) == name, "bad-hash", "the bytes do not hash to the object's name")
 
 
@@ -137,7 +137,7 @@ def take_header(fields: Fields, magic: bytes):
 
 
 def decompress(codec: int, stored: bytes, length: int) -> bytes:
-    """Decodes one run or body that must have exactly `length` bytes; never makes more than that."""
+    """Decodes one run or body, which must have exactly `length` bytes; never more than that."""
     if codec == ZSTD:
         try:
             require(stored[:4] == b"\x28\xb5\x2f\xfd", "bad-codec", "is no Zstandard frame")
@@ -147,7 +147,7 @@ def decompress(codec: int, stored: bytes, length: int) -> bytes:
             require(stated in (length, zstandard.CONTENTSIZE_UNKNOWN), "bad-length", "frame of another length")
             bounded = zstandard.ZstdDecompressor().stream_reader(stored)
             require(len(bounded.read(length + 1)) <= length, "bad-length", "decodes to more than stated")
-            # The reader above takes half a frame, or several.
+            # The stream reader accepts half a frame, or several frames.
             frame = zstandard.ZstdDecompressor().decompressobj()
             plain = frame.decompress(stored)
             require(frame.eof and not frame.unused_data, "bad-codec", "is not one whole frame")
@@ -187,8 +187,12 @@ def parse_json(body: bytes) -> Object:
 
 
 def fits(value, shape, what="the body"):
-    """Refuses a value that is not of the shape: a type, a function that refuses, `[of each item]`, or the members of
-    an object; one marked * may be missing or null, one marked ? may be missing."""
+    """Refuses a value that does not have the shape.
+
+    A shape is a type, a function that raises, a list with the shape of each item, or a dictionary with
+    the shapes of an object's members. A member marked * may be missing or null, one marked ? may be
+    missing.
+    """
     if isinstance(shape, dict):
         fits(value, Object, what)
         for name, inner in shape.items():
@@ -210,7 +214,7 @@ def fits(value, shape, what="the body"):
 
 
 def where(inner, test, kind="bad-value"):
-    """The shape of what is of the shape `inner`, and passes the test."""
+    """Returns a shape for values that have the shape `inner` and pass the test."""
 
     def shape(value, what):
         fits(value, inner, what)
@@ -220,7 +224,7 @@ def where(inner, test, kind="bad-value"):
 
 
 def timestamp(value, what="time") -> tuple[datetime, str]:
-    """The instant, as something to compare by: whole seconds, and the fraction's digits."""
+    """Returns the instant in a form that can be compared: whole seconds, digits of the fraction."""
     pattern = r"(\d{4}-\d\d-\d\dT\d\d:\d\d:)(\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:[0-5]\d)"
     fits(value, str, what)
     try:
@@ -232,7 +236,7 @@ def timestamp(value, what="time") -> tuple[datetime, str]:
 
 
 def hexadecimal(size=None):
-    """Digits of `size` bytes, or of any number."""
+    """Returns the shape of the digits of `size` bytes, or of any number of bytes."""
     return where(str, lambda text: re.fullmatch("([0-9a-f]{2})*", text) and size in (None, len(text) // 2))
 
 
@@ -260,7 +264,7 @@ def labels(value, what):
 HASH, U64 = hexadecimal(32), where(int, lambda n: 0 <= n < 2**64)
 FEATURES = where([str], lambda names: not names, "unknown-feature")
 CHUNK_SIZE = where(where(U64, lambda n: 4 * KIB <= n <= 4 * MIB, "limit-exceeded"), lambda n: n & (n - 1) == 0)
-SIZE = where(U64, lambda n: n <= 2**64 - SLOT_SIZE, "limit-exceeded")
+SIZE = where(U64, lambda n: n <= 2**64 - LEAF_SIZE, "limit-exceeded")
 INODE = where([U64], lambda pair: len(pair) == 2)
 CHANGED = where([int], lambda pair: len(pair) == 2 and all(-(2**63) <= n < 2**63 for n in pair))
 INFO = {"label?": str, "created?": str, "host?": str, "user?": str}
@@ -310,7 +314,7 @@ def decode_repository(data: bytes, repository_secret: bytes | None = None) -> di
 
 
 def decode_slot(data: bytes, name: bytes | None, project_id: bytes | None, password: bytes) -> dict:
-    """`project_id` is that of the directory the slot lies in; None for the repository's own slots."""
+    """`project_id` is the one of the slot's directory; None for the slots of the repository."""
     check_name(data, name)
     fields = Fields(data)
     take_header(fields, b"CTLBslot")
@@ -331,7 +335,7 @@ def decode_slot(data: bytes, name: bytes | None, project_id: bytes | None, passw
         info = parse_json(unseal(info_key, info_nonce, owner + data[:136], sealed_info, "the slot's info"))
         fits(info, INFO)
     except FormatError:
-        info = {}  # It is for people only.
+        info = {}  # The info is for people only.
     return {"scope": scope, "memory_kib": memory, "passes": passes, "lanes": lanes, "secret": secret, "info": info}
 
 
@@ -339,7 +343,7 @@ def decode_slot(data: bytes, name: bytes | None, project_id: bytes | None, passw
 
 
 def decode_project(data: bytes, project_id: bytes, *, repository_secret=None, project_secret=None) -> dict:
-    """Opens with either secret; a project slot gives the project's secret itself."""
+    """Takes either secret. A key slot of a project holds the project's secret itself."""
     fields = Fields(data)
     take_header(fields, b"CTLBproj")
     nonce, wrapped, settings_nonce = fields.take(24), fields.take(48), fields.take(24)
@@ -385,9 +389,9 @@ class Run(NamedTuple):
     blobs: list[Blob]
     kind: int
     raw: bytes
-    """The kind and the descriptor, as the run's associated data holds them."""
+    """The kind and the descriptor, as in the run's associated data."""
     offset: int
-    """Where the sealed run lies in the pack."""
+    """The offset of the sealed run in the pack."""
 
 
 class Contents(NamedTuple):
@@ -396,7 +400,7 @@ class Contents(NamedTuple):
     pack_size: int
 
 
-# The smallest and the largest: one run of one blob, and as many of those as may be.
+# The smallest and the largest length: one run of one blob, and the most runs of one blob.
 SEALED_CONTENTS = 8 + 44 + TAG, 8 + 44 * MAX_RUNS + TAG
 
 
@@ -417,7 +421,7 @@ def take_run(fields: Fields, kind: int, offset: int) -> Run:
 
 
 def take_contents(fields: Fields) -> Contents:
-    """As a pack and an index segment hold them."""
+    """Takes contents, which have the same form in a pack and in an index segment."""
     start, offset, runs, blobs = fields.at, PACK_HEAD, [], 0
     kind = fields.one_of(1, [CHUNK, NODE], "kind of blobs")
     fields.zeros(3)
@@ -436,8 +440,10 @@ def blob_id(kind: int, plain: bytes, project_secret: bytes) -> bytes:
 
 
 def decode_contents(head: bytes, tail: bytes, size: int, project_id: bytes, project_secret: bytes):
-    """Nonce and contents, from the first 32 bytes (`head`) and the last ones (`tail`: sealed contents and `t` at
-    least) of a pack of `size` bytes."""
+    """Returns nonce and contents of a pack of `size` bytes.
+
+    `head`: the first 32 bytes. `tail`: the last bytes, with at least the sealed contents and `t`.
+    """
     fields = Fields(head)
     take_header(fields, b"CTLBpack")
     nonce = fields.take(16)
@@ -456,14 +462,14 @@ def decode_contents(head: bytes, tail: bytes, size: int, project_id: bytes, proj
 
 
 def open_run(nonce: bytes, ordinal: int, run: Run, sealed: bytes, project_id: bytes, project_secret: bytes) -> bytes:
-    """The joined blobs. `nonce`: the pack's, from its head or from the index."""
+    """Returns the joined blobs. `nonce`: the pack's, from its head or from the index."""
     key, nonce = derive("pack", project_secret), nonce + ordinal.to_bytes(8, "little")
     content = unseal(key, nonce, project_id + PACK_HEADER + run.raw, sealed, f"run {ordinal}")
     return decompress(run.codec, content, sum(blob.plain_length for blob in run.blobs))
 
 
 def cut_blob(run: Run, place: int, joined: bytes, project_secret: bytes) -> bytes:
-    """The blob at `place` in the opened run. Another one that has not its id does no harm."""
+    """Returns the blob at `place` in the opened run. The other blobs' ids are not checked."""
     start = sum(blob.plain_length for blob in run.blobs[:place])
     length, name = run.blobs[place]
     plain = joined[start : start + length]
@@ -481,7 +487,7 @@ class Listing(NamedTuple):
 
 
 def decode_index(data: bytes, name: bytes | None, project_id: bytes, project_secret: bytes):
-    """Gives the packs' listings, and the names of the superseded segments."""
+    """Returns the packs' listings, and the names of the superseded segments."""
     fields = Fields(open_sealed(data, name, b"CTLBindx", project_id, project_secret))
     packs = [Listing(fields.take(32), fields.take(16), take_contents(fields)) for _ in range(fields.number(4))]
     superseded = [fields.take(32) for _ in range(fields.number(4))]
@@ -496,18 +502,18 @@ class Node(NamedTuple):
     type: int
     level: int
     width: int
-    """Slot and branch: the children a full node has. Stream: the number of entries."""
+    """Leaf and branch: the children that a full node has. Stream: the number of entries."""
     children: list
-    """Slot and branch: (position, id) of those that exist. Stream: (length, id)."""
+    """Leaf and branch: (position, id) of those that exist. Stream: (length, id)."""
 
 
 def decode_node(data: bytes) -> Node:
     fields = Fields(data)
-    kind = fields.one_of(1, [SLOT, BRANCH, STREAM_LEAF, STREAM_BRANCH], "type of node")
-    low, high = {SLOT: (0, 0), BRANCH: (1, 7), STREAM_LEAF: (0, 0), STREAM_BRANCH: (1, 15)}[kind]
+    kind = fields.one_of(1, [LEAF, BRANCH, STREAM_LEAF, STREAM_BRANCH], "type of node")
+    low, high = {LEAF: (0, 0), BRANCH: (1, 7), STREAM_LEAF: (0, 0), STREAM_BRANCH: (1, 15)}[kind]
     level = fields.bounded(1, low, high, "level")
-    if kind in (SLOT, BRANCH):
-        width = fields.bounded(2, 1, SLOT_SIZE // (4 * KIB), "width")
+    if kind in (LEAF, BRANCH):
+        width = fields.bounded(2, 1, LEAF_SIZE // (4 * KIB), "width")
         require(width == FANOUT if kind == BRANCH else width & (width - 1) == 0, "bad-value", f"width is {width}")
         bits = int.from_bytes(fields.take((width + 7) // 8), "little")
         require(bits >> width == 0, "nonzero-reserved", "bits beyond the width are set")
@@ -525,9 +531,9 @@ def decode_node(data: bytes) -> Node:
 
 
 def top_level(size: int) -> int:
-    """The level of an image's top node."""
+    """Returns the level of an image's top node."""
     level = 0
-    while FANOUT**level * SLOT_SIZE < size:
+    while FANOUT**level * LEAF_SIZE < size:
         level += 1
     return level
 
@@ -539,8 +545,11 @@ def root_of(content: "Content", project_secret: bytes) -> bytes:
 
 
 def walk(content: "Content", fetch, strict=False):
-    """Yields (offset, plain chunk) in order, leaving out zeros. `fetch(kind, id)` gives a plain blob.
-    `strict` refuses what a restore passes over: stored zeros, and filling that is not zero."""
+    """Yields (offset, plain chunk) in order, without zeros.
+
+    `fetch(kind, id)` returns a plain blob. `strict` refuses two things that a restore accepts: stored
+    zeros, and padding that is not zero.
+    """
     if content.top is None:
         return iter(())
     if content.kind == "image":
@@ -557,10 +566,10 @@ def take_chunk(fetch, strict: bool, child: bytes, length: int) -> bytes:
 
 def walk_image(content: "Content", fetch, strict: bool, node_id: bytes, level: int, start: int):
     node = decode_node(fetch(NODE, node_id))
-    require(node.type in (SLOT, BRANCH), "bad-value", "a stream's node in an image")
+    require(node.type in (LEAF, BRANCH), "bad-value", "a stream's node in an image")
     require(node.level == level, "bad-value", f"a node of level {node.level} where {level} belongs")
-    span = FANOUT ** (level - 1) * SLOT_SIZE if level else content.chunk_size
-    require(level or node.width == SLOT_SIZE // span, "bad-value", "the slot has another chunk size")
+    span = FANOUT ** (level - 1) * LEAF_SIZE if level else content.chunk_size
+    require(level or node.width == LEAF_SIZE // span, "bad-value", "the leaf has another chunk size")
     for position, child in node.children:
         offset = start + position * span
         require(offset < content.size, "not-canonical", "a child beyond the end of the volume")
@@ -568,7 +577,7 @@ def walk_image(content: "Content", fetch, strict: bool, node_id: bytes, level: i
             yield from walk_image(content, fetch, strict, child, level - 1, offset)
             continue
         chunk, left = take_chunk(fetch, strict, child, span), content.size - offset
-        require(not strict or not any(chunk[left:]), "not-canonical", "the last chunk's filling is not zero")
+        require(not strict or not any(chunk[left:]), "not-canonical", "the last chunk's padding is not zero")
         yield offset, chunk[:left]
 
 
@@ -609,7 +618,7 @@ def decode_content(obj: Object) -> Content:
 
 
 def decode_record(data: bytes, name: bytes | None, project_id: bytes, project_secret: bytes) -> Object:
-    """The record's JSON object, checked; its root too."""
+    """Returns the record's JSON object, with its shape and root checked."""
     record = parse_json(open_sealed(data, name, b"CTLBbkup", project_id, project_secret))
     fits(record, RECORD)
     content = decode_content(record["content"])
@@ -621,7 +630,7 @@ def decode_record(data: bytes, name: bytes | None, project_id: bytes, project_se
 
 
 def decode_tombstone(data: bytes, name: bytes | None, project_id: bytes, project_secret: bytes) -> Object:
-    """The tombstone's JSON object, checked. Whoever only restores needs none."""
+    """Returns the tombstone's JSON object, checked. A restore needs none."""
     tombstone = parse_json(open_sealed(data, name, b"CTLBtomb", project_id, project_secret))
     fits(tombstone, TOMBSTONE)
     return tombstone
@@ -631,14 +640,14 @@ def decode_tombstone(data: bytes, name: bytes | None, project_id: bytes, project
 
 
 def decode_lease(data: bytes, project_id: bytes, project_secret: bytes) -> Object:
-    """The lease's JSON object, checked. Its name is no hash. Whoever only restores needs none."""
+    """Returns the lease's JSON object, checked. Its name is not a hash. A restore needs none."""
     lease = parse_json(open_sealed(data, None, b"CTLBleas", project_id, project_secret))
     fits(lease, LEASE)
     return lease
 
 
 def decode_mark(data: bytes, name: bytes | None, project_id: bytes, project_secret: bytes) -> Object:
-    """The mark's JSON object, checked. Whoever only restores needs none."""
+    """Returns the mark's JSON object, checked. A restore needs none."""
     mark = parse_json(open_sealed(data, name, b"CTLBmark", project_id, project_secret))
     fits(mark, MARK)
     return mark

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Restores a backup from a cuttlebone repository, knowing only docs/format.md.
+"""Restores a backup from a cuttlebone repository, written from docs/format.md alone.
 
-The password comes from the environment variable CUTTLEBONE_PASSWORD. What is damaged but could be
-read from its second copy is told on standard error; what could not be read ends the program.
+The password comes from the environment variable CUTTLEBONE_PASSWORD. Damage that a second copy makes
+up for is a warning on standard error; other damage ends the program.
 """
 
 import argparse
@@ -29,14 +29,14 @@ def warn(text):
 
 
 def named(directory: Path, pattern: str) -> list[Path]:
-    """The entries whose names fit; all others are none of ours."""
+    """Returns the entries whose names match the pattern; a reader ignores all others."""
     if not directory.is_dir():
         return []
     return sorted(path for path in directory.iterdir() if re.fullmatch(pattern, path.name))
 
 
 def read_either(path: Path, decode):
-    """Decodes the object, or the copy beside it if the object is missing or damaged."""
+    """Decodes the object, or its copy if the object is missing or damaged."""
     first_error = None
     for candidate in (path, path.with_name(path.name + ".copy")):
         try:
@@ -49,7 +49,7 @@ def read_either(path: Path, decode):
 
 
 def open_slots(directory: Path, project_id: bytes | None, password: bytes) -> bytes | None:
-    """The secret of the first slot in `directory` that the password opens."""
+    """Returns the secret of the first key slot in `directory` that the password opens."""
     names = sorted({path.name.removesuffix(".copy") for path in named(directory, HASH + r"(\.copy)?")})
     for name in names:
         for path in (directory / name, directory / (name + ".copy")):
@@ -57,7 +57,7 @@ def open_slots(directory: Path, project_id: bytes | None, password: bytes) -> by
                 return format.decode_slot(path.read_bytes(), bytes.fromhex(name), project_id, password)["secret"]
             except FormatError as error:
                 if error.kind == "does-not-open":
-                    break  # Whole, but of another password; so is its copy.
+                    break  # Whole, but for another password; so is its copy.
                 warn(f"{path}: {error}")
             except OSError as error:
                 warn(error)
@@ -71,11 +71,11 @@ class Project:
         self.secret, self.name = project["project_secret"], project["settings"]["name"]
         self.keys = (self.id, self.secret)
         self.index = None
-        # Neighbouring chunks lie in one run, and a file that changed draws on several in turn.
+        # Neighbouring chunks share a run, and a changed file uses several runs in turn.
         self.open_run = functools.lru_cache(maxsize=RUNS_KEPT)(self.open_run)
 
     def records(self) -> dict[str, dict]:
-        """All whole records by name, the newest last."""
+        """Returns all whole records by name, the newest last."""
         records = {}
         for path in named(self.directory / "backups", HASH):
             try:
@@ -85,7 +85,7 @@ class Project:
         return dict(sorted(records.items(), key=lambda item: (format.timestamp(item[1]["time"]), item[0])))
 
     def load_index(self):
-        """(kind, id) → where it may lie: [(pack, ordinal of the run, place in the run)]."""
+        """Maps (kind, id) to all its places: [(pack, ordinal of the run, place in the run)]."""
         packs, superseded, segments, errors = {}, set(), {}, {}
         for path in named(self.directory / "index", HASH):
             try:
@@ -109,7 +109,7 @@ class Project:
                     self.index.setdefault((contents.kind, blob.id), []).append((pack, ordinal, place))
 
     def read_contents(self, known) -> dict:
-        """Nonce and contents of the packs that no segment named, from the packs themselves."""
+        """Reads nonce and contents of packs that no segment names, from the packs themselves."""
         packs = {}
         for path in named(self.directory / "packs", "[0-9a-f]{2}"):
             for pack in named(path, path.name + HASH.replace("64", "62")):
@@ -125,7 +125,7 @@ class Project:
         return self.directory / "packs" / pack[:2] / pack
 
     def open_run(self, pack: str, ordinal: int) -> bytes:
-        """The joined blobs of a run; the last few runs are remembered."""
+        """Returns the joined blobs of a run. The last few runs are cached."""
         nonce, contents = self.packs[pack]
         run = contents.runs[ordinal]
         with self.path_of(pack).open("rb") as file:
@@ -134,7 +134,7 @@ class Project:
         return format.open_run(nonce, ordinal, run, sealed, *self.keys)
 
     def fetch(self, kind: int, blob_id: bytes) -> bytes:
-        """The plain blob, from any pack that holds it whole."""
+        """Returns the plain blob, from any pack that holds it whole."""
         if self.index is None:
             self.load_index()
         for pack, ordinal, place in self.index.get((kind, blob_id), []):
@@ -148,7 +148,7 @@ class Project:
 
 
 def open_projects(repository: Path, password: bytes) -> list[Project]:
-    """All projects that the password opens."""
+    """Returns all projects that the password opens."""
     read_either(repository / "cuttlebone", format.decode_repository)
     secret = open_slots(repository / "keys", None, password)
     if secret:
@@ -163,7 +163,7 @@ def open_projects(repository: Path, password: bytes) -> list[Project]:
             else:
                 continue
             if project.name in [other.name for other in projects]:
-                warn(f"{directory}: another project is called {project.name}, too; this one is passed over")
+                warn(f"{directory}: another project is called {project.name}; this one is ignored")
             else:
                 projects.append(project)
         except (OSError, FormatError) as error:
@@ -173,11 +173,11 @@ def open_projects(repository: Path, password: bytes) -> list[Project]:
     return projects
 
 
-# ---- What becomes of the chunks ----------------------------------------------------------------
+# ---- Restore, digest, check --------------------------------------------------------------------
 
 
 def restore(content: format.Content, fetch, out: Path):
-    """Holes stay holes: only chunks that exist are written."""
+    """Writes only chunks that exist, so that holes stay holes."""
     with out.open("wb") as file:
         for offset, plain in format.walk(content, fetch):
             file.seek(offset)
@@ -201,7 +201,7 @@ def digest(content: format.Content, fetch, hasher, strict=False) -> str:
 
 
 def check(projects: list[Project]) -> bool:
-    """Reads all backups and prints the SHA-256 of each. False if anything was not as it should be."""
+    """Reads all backups and prints the SHA-256 of each. Returns False after any warning."""
     for project in projects:
         for name, record in project.records().items():
             try:
@@ -217,7 +217,7 @@ def check(projects: list[Project]) -> bool:
 
 
 def choose(projects: list[Project], prefix: str | None, volume: str | None) -> tuple[Project, dict]:
-    """The backup of that prefix, or the newest one of the volumes of that name."""
+    """Returns the backup with that prefix, or the newest one of the volumes of that name."""
     found = [(project, name, record) for project in projects for name, record in project.records().items()]
     if prefix is not None:
         found = [item for item in found if item[1].startswith(prefix)]

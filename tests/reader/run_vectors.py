@@ -14,7 +14,7 @@ from cuttlebone_format import CHUNK, NODE, PACK_HEAD, FormatError, require
 
 
 def as_json(value):
-    """Decoded values as the vectors write them: bytes as hexadecimal."""
+    """Converts decoded values to the form of the vectors: bytes as hexadecimal."""
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, dict):
@@ -64,7 +64,7 @@ def check_index(*args):
 
 def check_node(data):
     node = format.decode_node(data)
-    if node.type in (format.SLOT, format.BRANCH):
+    if node.type in (format.LEAF, format.BRANCH):
         children = [{"position": position, "id": child} for position, child in node.children]
         return {"type": node.type, "level": node.level, "width": node.width, "children": children}
     entries = [{"length": length, "id": child} for length, child in node.children]
@@ -124,7 +124,7 @@ NAMED = {"slot", "pack", "index", "record", "tombstone", "mark"}
 
 
 def run_vectors(directory: Path) -> bool:
-    """Runs every case of every file that is known by name; prints what differs."""
+    """Runs every case of every file in the directory; prints each difference."""
     total = failed = 0
     for path in sorted(directory.glob("*.json")):
         cases = json.loads(path.read_text(), object_pairs_hook=format.Object)

@@ -11,7 +11,7 @@ from pathlib import Path
 from unittest import mock
 
 import cuttlebone_format as format
-from cuttlebone_format import CHUNK, FANOUT, MIB, NODE, PACK_HEAD, RAW, SLOT_SIZE, ZSTD, blob_id
+from cuttlebone_format import CHUNK, FANOUT, MIB, NODE, PACK_HEAD, RAW, LEAF_SIZE, ZSTD, blob_id
 from read_backup import choose, digest, open_projects
 from run_vectors import run_vectors
 from write_repo import Faulty, Random, Tree, Writer, grid_node, slot, to_json
@@ -19,19 +19,19 @@ from write_repo import Faulty, Random, Tree, Writer, grid_node, slot, to_json
 HERE = Path(__file__).parent
 PASSWORD = b"correct horse"
 CHUNK_SIZE = 4096
-IMAGE_SIZE = FANOUT * SLOT_SIZE + 3 * SLOT_SIZE + 2 * CHUNK_SIZE + 1000
+IMAGE_SIZE = FANOUT * LEAF_SIZE + 3 * LEAF_SIZE + 2 * CHUNK_SIZE + 1000
 
 
 def image_chunks() -> dict[int, bytes]:
-    """Chunks in three slots under two levels of branches; the last one is cut by the volume's end."""
+    """Chunks in three leaves under two levels of branches; the volume's end cuts the last chunk."""
     random = Random("image")
     last = IMAGE_SIZE - 1000
     return {
         0: random(CHUNK_SIZE),
         CHUNK_SIZE: b"text " * 819 + b"!",
         2 * CHUNK_SIZE: bytes(CHUNK_SIZE),
-        7 * SLOT_SIZE: random(CHUNK_SIZE),
-        8 * SLOT_SIZE - CHUNK_SIZE: bytes(CHUNK_SIZE - 1) + b"x",
+        7 * LEAF_SIZE: random(CHUNK_SIZE),
+        8 * LEAF_SIZE - CHUNK_SIZE: bytes(CHUNK_SIZE - 1) + b"x",
         last: random(1000),
     }
 
@@ -97,7 +97,7 @@ class Repository(unittest.TestCase):
         return [path for path in self.files if part in path and path.startswith(self.project.path)]
 
     def packs(self, volume: str) -> list[str]:
-        """The chunk pack and the two node packs of a volume, in the order in which they were made."""
+        """Returns the chunk pack and the two node packs of a volume, in the order of their making."""
         return self.paths("/packs/")[{"image": slice(0, 3), "stream": slice(3, 6)}[volume]]
 
     def flip(self, path: str, at: int):
@@ -130,7 +130,7 @@ class Repository(unittest.TestCase):
         self.assertEqual(done.stdout.strip(), hashlib.sha256(b"".join(stream_chunks())).hexdigest())
 
     def test_newest_backup_of_the_volume(self):
-        """Instants decide, not their spelling: 11:30+02:00 is before 10:00Z."""
+        """Instants are compared, not their text: 11:30+02:00 is before 10:00Z."""
         for time, plain in ("2026-11-21T11:30:00+02:00", b"old"), ("2026-11-21T10:00:00.5Z", b"new"):
             tree = Tree(self.project.secret)
             self.project.put_backup(tree, tree.stream([plain], 4), "stream", time)
@@ -144,7 +144,7 @@ class Repository(unittest.TestCase):
             names[self.project.put_backup(tree, content, "s", "2026-11-21T10:00:00Z")] = plain
         self.assertEqual(self.restore("s").read_bytes(), names[max(names)])
 
-    def test_volumes_of_one_name_are_one_line(self):
+    def test_volumes_of_one_name_are_one_sequence(self):
         tree = Tree(self.project.secret)
         self.project.put_backup(tree, tree.stream([b"moved"], 4), "stream", "2026-11-21T11:00:00Z", "00" * 16)
         self.assertEqual(self.restore("stream").read_bytes(), b"moved")
@@ -161,10 +161,10 @@ class Repository(unittest.TestCase):
         self.assertEqual(len(done.stdout.splitlines()), 5)
         self.assertIn(hashlib.sha256(b"".join(stream_chunks())).hexdigest(), done.stdout)
 
-    def test_check_reports_what_a_restore_passes_over(self):
+    def test_check_reports_stored_zeros_and_padding(self):
         for size, plain in (CHUNK_SIZE, bytes(CHUNK_SIZE)), (100, b"a" * CHUNK_SIZE):
             tree = Tree(self.project.secret)
-            top = tree.add(NODE, grid_node(0, SLOT_SIZE // CHUNK_SIZE, {0: tree.add(CHUNK, plain)}))
+            top = tree.add(NODE, grid_node(0, LEAF_SIZE // CHUNK_SIZE, {0: tree.add(CHUNK, plain)}))
             content = tree.content("image", size, CHUNK_SIZE, top)
             self.project.put_backup(tree, content, f"odd {size}", "2026-11-21T10:00:00Z")
             self.assertEqual(self.restore(f"odd {size}").read_bytes(), plain[:size])
@@ -173,7 +173,7 @@ class Repository(unittest.TestCase):
         self.assertEqual(len(done.stdout.splitlines()), 5)
         self.assertEqual(done.stderr.count("not-canonical"), 2)
 
-    def test_check_fails_on_damage_that_a_copy_mends(self):
+    def test_check_fails_on_damage_with_a_whole_copy(self):
         self.flip("cuttlebone", 50)
         self.assertEqual(self.run_reader("--check").returncode, 1)
 
@@ -191,7 +191,7 @@ class Repository(unittest.TestCase):
         self.assert_image(self.restore("image"))
 
     def test_leases_and_marks_are_ignored(self):
-        """Right ones that name all packs and segments, and others."""
+        """Valid ones that name all packs and segments, and invalid ones."""
         packs = [Path(path).name for path in self.paths("/packs/")]
         segments = [Path(path).name for path in self.paths("/index/")]
         mark = {"packs": packs, "segments": segments, "time": "2026-11-21T10:00:00Z"}
@@ -205,25 +205,25 @@ class Repository(unittest.TestCase):
         done = self.run_reader("--check")
         self.assertEqual((done.returncode, done.stderr), (0, ""))
 
-    def put_gone(self):
-        """A pack that is gone, with a chunk of the image, and that is asked before the one that is there."""
-        there = Path(self.packs("image")[0]).name
+    def put_missing_pack(self):
+        """Lists a missing pack with a chunk of the image, which is tried before the existing one."""
+        existing = Path(self.packs("image")[0]).name
         while True:
             pack = self.project.put_pack(CHUNK, [[image_chunks()[0]]])
             del self.files[f"{self.project.path}packs/{pack.name.hex()[:2]}/{pack.name.hex()}"]
-            if pack.name.hex() < there:
+            if pack.name.hex() < existing:
                 return pack
 
     def test_superseded_segment_is_ignored(self):
-        """The old segment names a pack that is gone; the new one does not."""
-        old = self.project.put_segment([self.put_gone()])
+        """The old segment names a missing pack; the new one does not."""
+        old = self.project.put_segment([self.put_missing_pack()])
         self.assert_image(self.restore("image", warnings=True))
         self.project.put_segment([], superseded=[old])
         self.assert_image(self.restore("image"))
 
     def test_superseded_segment_supersedes(self):
-        """The one in the middle is ignored itself, and what it stands for nevertheless."""
-        first = self.project.put_segment([self.put_gone()])
+        """A superseded segment is ignored, and still supersedes others."""
+        first = self.project.put_segment([self.put_missing_pack()])
         second = self.project.put_segment([], superseded=[first])
         self.project.put_segment([], superseded=[second])
         self.assert_image(self.restore("image"))
@@ -236,7 +236,7 @@ class Repository(unittest.TestCase):
         self.assert_image(self.restore("image", warnings=True))
 
     def test_superseded_segment_may_be_damaged(self):
-        old = self.project.put_segment([self.put_gone()])
+        old = self.project.put_segment([self.put_missing_pack()])
         self.flip(f"{self.project.path}index/{old.hex()}", 60)
         self.assert_image(self.restore("image", warnings=True))
         self.project.put_segment([], superseded=[old])
@@ -245,7 +245,7 @@ class Repository(unittest.TestCase):
     # ---- Runs ----
 
     def put_runs(self, runs, chunks) -> bytes:
-        """A stream of `chunks`, which lie in one pack of `runs`."""
+        """Stores a stream of `chunks`, all in one pack of `runs`."""
         tree = Tree(self.project.secret)
         content = tree.stream(chunks, 4)
         packs = [self.project.put_pack(CHUNK, runs)]
@@ -257,7 +257,7 @@ class Repository(unittest.TestCase):
         return b"".join(chunks)
 
     def test_runs_of_the_writer(self):
-        """Compressed ones and raw ones of several chunks, and nodes alone."""
+        """There are compressed and raw runs of several chunks, and runs of a single node."""
         project, runs = self.opened(), {CHUNK: [], NODE: []}
         project.load_index()
         for _, contents in project.packs.values():
@@ -284,7 +284,7 @@ class Repository(unittest.TestCase):
         self.assertEqual(opened.count(CHUNK), 2)
 
     def test_blob_of_another_id_spoils_no_other(self):
-        """One of the two packs says that it holds `b`, but does not; the other one is asked, and the run serves."""
+        """One pack lists `b` without holding it. Another pack provides `b`, the run its neighbours."""
         secret = self.project.secret
         ids = [blob_id(CHUNK, plain, secret) for plain in (b"a", b"b", b"c")]
         plain = self.put_runs([Faulty([b"a", b"x", b"c"], ids=ids)], [b"a", b"b", b"c"])
@@ -298,7 +298,7 @@ class Repository(unittest.TestCase):
         projects = open_projects(Path(self.directory.name, "repository"), PASSWORD)
         return next(project for project in projects if project.name == "main")
 
-    # ---- Damage that a second copy mends ----
+    # ---- Damage that a second copy makes up for ----
 
     def test_copies(self):
         for path in [path for path in self.files if path + ".copy" in self.files]:
@@ -310,7 +310,7 @@ class Repository(unittest.TestCase):
             del self.files[path]
         self.assert_image(self.restore("image", warnings=True))
 
-    def test_either_node_pack(self):
+    def test_either_node_pack_may_be_damaged(self):
         for damaged in self.packs("image")[1:]:
             whole = self.files[damaged]
             self.flip(damaged, PACK_HEAD + 5)
@@ -345,7 +345,7 @@ class Repository(unittest.TestCase):
             del self.files[path]
         self.assert_image(self.restore("image"))
 
-    # ---- What must fail ----
+    # ---- Failures ----
 
     def test_wrong_password(self):
         self.assert_fails("does-not-open", password=b"wrong")

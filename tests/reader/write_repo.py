@@ -1,7 +1,7 @@
-"""A minimal writer, for tests only: it makes objects, right ones and, where asked, wrong ones.
+"""A minimal writer, for tests only: it makes valid objects and, on request, invalid ones.
 
-Every encoder takes the fields of docs/format.md as keyword arguments whose defaults are right, so a
-test vector names just the field that it gets wrong. "Random" bytes come from a seeded BLAKE3 output.
+Every encoder takes the fields of docs/format.md as keyword arguments with valid defaults, so a test
+vector names only the field that it gets wrong. "Random" bytes come from a seeded BLAKE3 output.
 """
 
 import json
@@ -9,7 +9,7 @@ import json
 import zstandard
 from blake3 import blake3
 from cuttlebone_format import (
-    BRANCH, CHUNK, CONTENTS, FANOUT, H, MAC, NODE, RAW, SLOT, SLOT_SIZE, STREAM_BRANCH, STREAM_LEAF, ZERO_ID, ZSTD,
+    BRANCH, CHUNK, CONTENTS, FANOUT, H, MAC, NODE, RAW, LEAF, LEAF_SIZE, STREAM_BRANCH, STREAM_LEAF, ZERO_ID, ZSTD,
     Content, argon2id, blob_id, derive, root_of, seal, top_level,
 )  # fmt: skip
 
@@ -51,7 +51,7 @@ def slot(
     random, secret, password, info, *, project_id=None, scope=None, capability=0, kdf=1, zero=0,
     memory=8, passes=1, lanes=1, head=header(b"CTLBslot"), cost=None, length=None,
 ) -> bytes:  # fmt: skip
-    """`cost`: what Argon2id is really given, where the stated parameters are none that it takes."""
+    """`cost`: the parameters for Argon2id, where it does not accept the stated ones."""
     owner = project_id or bytes(16)
     scope = int(project_id is not None) if scope is None else scope
     salt, nonce, info_nonce = random(32), random(24), random(24)
@@ -70,7 +70,7 @@ def project(random, repository_secret, project_id, secret, settings, *, head=hea
 
 
 def sealed(random, project_id, secret, magic, body, *, codec=None, zero=0, length=None, stored=None, head=None):
-    """`codec`: whichever is shorter, if not given. `stored`: the body as it is to lie in the payload."""
+    """`codec`: the shorter one if not given. `stored`: the encoded body for the payload."""
     head, nonce = head or header(magic), random(24)
     if codec is None:
         codec = ZSTD if len(compress(body)) < len(body) else RAW
@@ -91,14 +91,14 @@ def contents(kind, runs, *, zero=0, count=None) -> bytes:
 
 
 class Faulty:
-    """A run whose descriptor says something else, or whose content is given."""
+    """A run with a wrong descriptor, or with a given content."""
 
     def __init__(self, blobs, content=None, **wrong):
         self.blobs, self.content, self.wrong = blobs, content, wrong
 
 
 def describe(secret: bytes, kind: int, run) -> tuple[bytes, bytes]:
-    """A run's descriptor and content. `run`: a list of plain blobs, or Faulty."""
+    """Returns a run's descriptor and content. `run`: a list of plain blobs, or Faulty."""
     run = run if isinstance(run, Faulty) else Faulty(run)
     joined = b"".join(run.blobs)
     content = min(joined, compress(joined), key=len) if run.content is None else run.content
@@ -110,14 +110,14 @@ def describe(secret: bytes, kind: int, run) -> tuple[bytes, bytes]:
 
 
 class Pack:
-    """Runs of blobs of one kind; afterwards `data`, `name`, `nonce` and `contents` (as bytes)."""
+    """Runs of blobs of one kind; sets `data`, `name`, `nonce` and `contents` (as bytes)."""
 
     def __init__(
         self, random, project_id, secret, kind, runs, *, head=header(b"CTLBpack"), relist=None, change=None, size=None,
         **wrong,
     ):  # fmt: skip
-        """`runs` as in `describe`. `relist(descriptors)` and `change(contents)` alter what is said of the sealed
-        runs, `wrong` are fields of the contents, and `size` is stated as their length."""
+        """`runs`: as in `describe`. `relist(descriptors)` and `change(contents)` alter the contents
+        after the runs are sealed. `wrong`: fields of the contents. `size`: their stated length."""
         key, nonce = derive("pack", secret), random(16)
         data, descriptors = head + nonce, []
         for ordinal, (described, content) in enumerate(describe(secret, kind, run) for run in runs):
@@ -138,9 +138,9 @@ def index_body(packs, superseded=()) -> bytes:
 
 
 def grid_node(level: int, width: int, children: dict[int, bytes], *, type=None, bitmap=None) -> bytes:
-    """A slot (level 0) or a branch; `children` by position."""
+    """Encodes a leaf (level 0) or a branch; `children` by position."""
     bits = sum(1 << position for position in children) if bitmap is None else bitmap
-    type = type or (BRANCH if level else SLOT)
+    type = type or (BRANCH if level else LEAF)
     ids = b"".join(children[position] for position in sorted(children))
     return bytes([type, level]) + u(16, width) + u((width + 7) // 8 * 8, bits) + ids
 
@@ -169,13 +169,13 @@ class Tree:
         return {"kind": kind, "size": size, "chunk_size": chunk_size, "top": top, "root": root.hex()}
 
     def image(self, size: int, chunk_size: int, data: dict[int, bytes]) -> dict:
-        """`data`: chunks by offset; all else is zeros."""
+        """`data`: chunks by offset; everything else is zeros."""
         children = {
             offset // chunk_size: self.add(CHUNK, plain.ljust(chunk_size, b"\0"))
             for offset, plain in data.items()
             if any(plain)
         }
-        width = SLOT_SIZE // chunk_size
+        width = LEAF_SIZE // chunk_size
         for level in range(top_level(size) + 1):
             parents = {}
             for position, child in children.items():
@@ -239,7 +239,8 @@ class ProjectWriter:
         return self.put_sealed("index", b"CTLBindx", body)
 
     def put_backup(self, tree: Tree, content: dict, volume: str, time: str, volume_id: str | None = None) -> bytes:
-        """Chunks in one pack, up to three in a run; nodes in two packs, each in its own run; a segment, the record."""
+        """Puts chunks into one pack, up to three in a run, and nodes into two packs, each in a run
+        of its own; then a segment and the record."""
         chunks, nodes = list(tree.chunks.values()), [[node] for node in tree.nodes.values()]
         chunks = [chunks[at : at + 3] for at in range(0, len(chunks), 3)]
         packs = [self.put_pack(kind, runs) for kind, runs in ((CHUNK, chunks), (NODE, nodes), (NODE, nodes)) if runs]

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Makes the test vectors, the same in every run: generate.py [DIR]. README.md tells their form.
+"""Makes the test vectors, the same in every run: generate.py [DIR]. README.md describes their form.
 
-What is expected comes from what was written, never from a decoder. Where possible a wrong object has
-one fault only: its hash, tags and sums are made anew after the fault went in.
+The expected values come from what was written, never from a decoder. Where possible a wrong object
+has one fault only: its hash, tags and sums are computed after the fault was added.
 """
 
 import json
@@ -14,7 +14,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "reader"))
 
 from cuttlebone_format import (  # noqa: E402
-    BRANCH, CHUNK, DERIVED, FANOUT, H, KIB, MAX_BLOB, MAX_PACK, MAX_RUN, MIB, NODE, RAW, SLOT, SLOT_SIZE,
+    BRANCH, CHUNK, DERIVED, FANOUT, H, KIB, MAX_BLOB, MAX_PACK, MAX_RUN, MIB, NODE, RAW, LEAF, LEAF_SIZE,
     STREAM_BRANCH, STREAM_LEAF, ZERO_ID, ZSTD, Content, argon2id, blob_id, derive, root_of,
 )  # fmt: skip
 from write_repo import (  # noqa: E402
@@ -45,13 +45,13 @@ def without(value: dict, name: str) -> dict:
 
 
 class Cases(list):
-    """The cases of one file, and the inputs of those that do not have others."""
+    """The cases of one file, and the inputs of cases that do not set their own."""
 
     def __init__(self, **inputs):
         self.inputs = inputs
 
     def add(self, name: str, comment: str, data: bytes | None, expect, /, **inputs):
-        """`expect`: the error's kind, or the decoded fields. Inputs that are those of the first case are left out."""
+        """`expect`: the error's kind, or the decoded fields. Omits inputs equal to the first case's."""
         assert name not in [case["name"] for case in self], name
         inputs = {key: value for key, value in as_json(self.inputs | inputs).items() if value is not None}
         if self:
@@ -65,7 +65,7 @@ class Cases(list):
         self.append(case)
 
     def headers(self, magic: bytes, make):
-        """Every fault of a header. `make(head)` gives the object with that header, right in all else."""
+        """Adds every fault of a header. `make(head)` returns a valid object but for that header."""
         other = b"CTLBrepo" if magic != b"CTLBrepo" else b"CTLBslot"
         self.add("magic-other-object", "the magic of another kind of object", make(header(other)), "bad-magic")
         self.add("magic-case", "the magic in lower case", make(header(magic.lower())), "bad-magic")
@@ -307,7 +307,7 @@ def projects() -> Cases:
 
 
 def listed(kind: int, runs, *, plain=False) -> dict:
-    """What an ok case expects of contents, `plain` with the blobs themselves. `runs`: as `describe` takes them."""
+    """Returns the expected contents; `plain` adds the blobs. `runs`: as in `describe`."""
     shown, offset = [], 32
     for run in runs:
         blobs, (_, content) = run.blobs if isinstance(run, Faulty) else run, describe(PROJECT_SECRET, kind, run)
@@ -555,7 +555,7 @@ def indexes() -> Cases:
     assert 64 * MAX_RUN == MAX_PACK
     cases.add("pack-over-limit", "64 chunks of 4 MiB, with tags and contents",
               make(one_pack(contents(CHUNK, [large] * 64))), "limit-exceeded")  # fmt: skip
-    # What is left of the pack beside 63 large runs, their descriptors and the last one's: all sizes but its plain one.
+    # The stored size that is left in the pack for one more run after 63 large ones.
     rest = MAX_PACK - 32 - 63 * (MAX_RUN + 16 + 44) - 8 - 44 - 16 - 4 - 16
     for name, length in ("pack-of-limit", rest), ("pack-one-byte-over-limit", rest + 1):
         last = descriptor(RAW, length + 16, [length], SHORT[6:7])
@@ -599,7 +599,7 @@ def indexes() -> Cases:
 
 
 def sealed_faults(cases: Cases, make, body: bytes, dense: bytes, limit: int):
-    """The faults of section 7. `body` is shorter once compressed, and `dense` is not."""
+    """Adds the faults of section 7. `body` gets shorter when compressed, `dense` does not."""
     make = partial(make, codec=RAW)
     right = make(body)
     for codec in 2, 255:
@@ -664,7 +664,7 @@ def records() -> Cases:
         ("unknown-members", "are ignored", record | {"mood": ["calm"], "volume": record["volume"] | {"color": 1}}),
         ("image-zeros", "no top node", record | {"content": content(top=None)}),
         ("image-empty", "no bytes", record | {"content": content(size=0, top=None)}),
-        ("image-largest", "", record | {"content": content(size=2**64 - SLOT_SIZE)}),
+        ("image-largest", "", record | {"content": content(size=2**64 - LEAF_SIZE)}),
         ("image-beyond-float", "2^53 + 1 bytes", record | {"content": content(size=2**53 + 1)}),
         ("stream", "", record | {"content": content("stream", 5, 0)}),
         ("stream-empty", "", record | {"content": content("stream", 0, 0, None)}),
@@ -748,7 +748,7 @@ def records() -> Cases:
         ("size-negative", {"size": -1}, "bad-value"),
         ("size-fraction", {"size": 1.5}, "bad-value"),
         ("size-over-64-bits", {"size": 2**64}, "bad-value"),
-        ("size-over-limit", {"size": 2**64 - SLOT_SIZE + 1}, "limit-exceeded"),
+        ("size-over-limit", {"size": 2**64 - LEAF_SIZE + 1}, "limit-exceeded"),
         ("kind-object", {"kind": {"image": None}}, "bad-value"),
         ("chunk_size-0", {"chunk_size": 0}, "limit-exceeded"),
         ("chunk_size-2048", {"chunk_size": 2048}, "limit-exceeded"),
@@ -1039,53 +1039,53 @@ def nodes() -> Cases:
     one = {0: IDS[0]}
     for width in 1, 2, 8, 64:
         full = {i: IDS[i % 8] for i in range(min(width, 8))}
-        cases.add(f"slot-width-{width}", "", grid_node(0, width, full), grid(SLOT, 0, width, full))
-    cases.add("slot-width-1024", "", grid_node(0, 1024, {1023: IDS[0]}), grid(SLOT, 0, 1024, {1023: IDS[0]}))
-    cases.add("slot-bit-order", "children 0, 9 and 63", grid_node(0, 64, some), grid(SLOT, 0, 64, some))
+        cases.add(f"leaf-width-{width}", "", grid_node(0, width, full), grid(LEAF, 0, width, full))
+    cases.add("leaf-width-1024", "", grid_node(0, 1024, {1023: IDS[0]}), grid(LEAF, 0, 1024, {1023: IDS[0]}))
+    cases.add("leaf-bit-order", "children 0, 9 and 63", grid_node(0, 64, some), grid(LEAF, 0, 64, some))
     for level in 1, 7:
         cases.add(f"branch-level-{level}", "", grid_node(level, 64, some), grid(BRANCH, level, 64, some))
     zeros = [(1, IDS[0]), (MAX_BLOB, IDS[1]), (7, ZERO_ID)]
-    cases.add("leaf", "with a run of zeros", stream_node(0, zeros), stream(STREAM_LEAF, 0, zeros))
+    cases.add("stream-leaf", "with a run of zeros", stream_node(0, zeros), stream(STREAM_LEAF, 0, zeros))
     long = [(2**64 - 2, IDS[0]), (1, IDS[1])]
     for level in 1, 15:
         cases.add(f"stream-branch-level-{level}", "", stream_node(level, long), stream(STREAM_BRANCH, level, long))
 
-    leaf = [(5, IDS[0]), (6, IDS[1])]
+    entries = [(5, IDS[0]), (6, IDS[1])]
     for name, comment, data, kind in [
         ("type-0", "", grid_node(0, 64, one, type=5)[1:], "bad-value"),
         ("type-5", "", grid_node(0, 64, one, type=5), "bad-value"),
-        ("slot-level-1", "", bytes([SLOT, 1]) + grid_node(0, 64, one)[2:], "limit-exceeded"),
+        ("leaf-level-1", "", bytes([LEAF, 1]) + grid_node(0, 64, one)[2:], "limit-exceeded"),
         ("branch-level-0", "", grid_node(0, 64, one, type=BRANCH), "limit-exceeded"),
         ("branch-level-8", "too deep", grid_node(8, 64, one), "limit-exceeded"),
         ("branch-level-255", "too deep", grid_node(255, 64, one), "limit-exceeded"),
-        ("slot-width-0", "", grid_node(0, 0, {}, bitmap=0), "limit-exceeded"),
-        ("slot-width-2048", "", grid_node(0, 2048, one), "limit-exceeded"),
-        ("slot-width-65535", "", grid_node(0, 65_535, one)[:200], "limit-exceeded"),
-        ("slot-width-3", "4 MiB is no multiple", grid_node(0, 3, one), "bad-value"),
+        ("leaf-width-0", "", grid_node(0, 0, {}, bitmap=0), "limit-exceeded"),
+        ("leaf-width-2048", "", grid_node(0, 2048, one), "limit-exceeded"),
+        ("leaf-width-65535", "", grid_node(0, 65_535, one)[:200], "limit-exceeded"),
+        ("leaf-width-3", "4 MiB is no multiple", grid_node(0, 3, one), "bad-value"),
         ("branch-width-63", "", grid_node(1, 63, one), "bad-value"),
         ("branch-width-128", "", grid_node(1, 128, one), "bad-value"),
-        ("slot-without-children", "", grid_node(0, 64, {}), "not-canonical"),
+        ("leaf-without-children", "", grid_node(0, 64, {}), "not-canonical"),
         ("branch-without-children", "", grid_node(1, 64, {}), "not-canonical"),
-        ("slot-bit-beyond-width", "bit 1 of width 1", grid_node(0, 1, one, bitmap=3), "nonzero-reserved"),
-        ("slot-bit-7-of-width-4", "", grid_node(0, 4, one, bitmap=0x81), "nonzero-reserved"),
-        ("slot-only-bit-beyond-width", "", grid_node(0, 2, one, bitmap=4), "nonzero-reserved"),
-        ("slot-ids-missing", "two bits, one id", grid_node(0, 64, one, bitmap=3), "truncated"),
+        ("leaf-bit-beyond-width", "bit 1 of width 1", grid_node(0, 1, one, bitmap=3), "nonzero-reserved"),
+        ("leaf-bit-7-of-width-4", "", grid_node(0, 4, one, bitmap=0x81), "nonzero-reserved"),
+        ("leaf-only-bit-beyond-width", "", grid_node(0, 2, one, bitmap=4), "nonzero-reserved"),
+        ("leaf-ids-missing", "two bits, one id", grid_node(0, 64, one, bitmap=3), "truncated"),
         ("branch-ids-missing", "all bits, one id", grid_node(1, 64, one, bitmap=2**64 - 1), "truncated"),
-        ("slot-ids-too-many", "one bit, two ids", grid_node(0, 64, {0: IDS[0], 1: IDS[1]}, bitmap=1), "trailing-bytes"),
-        ("slot-trailing-byte", "", grid_node(0, 64, one) + b"\0", "trailing-bytes"),
-        ("leaf-level-1", "", stream_node(1, leaf, type=STREAM_LEAF), "limit-exceeded"),
-        ("stream-branch-level-0", "", stream_node(0, leaf, type=STREAM_BRANCH), "limit-exceeded"),
-        ("stream-branch-level-16", "too deep", stream_node(16, leaf), "limit-exceeded"),
-        ("leaf-without-entries", "", stream_node(0, []), "limit-exceeded"),
-        ("leaf-256-entries", "as many as may be, but not there", stream_node(0, leaf, count=256), "truncated"),
-        ("leaf-257-entries", "", stream_node(0, leaf, count=257), "limit-exceeded"),
-        ("leaf-count-more", "", stream_node(0, leaf, count=3), "truncated"),
-        ("leaf-count-less", "", stream_node(0, leaf, count=1), "trailing-bytes"),
-        ("leaf-trailing-byte", "", stream_node(0, leaf) + b"\0", "trailing-bytes"),
-        ("leaf-length-0", "", stream_node(0, [(0, IDS[0])]), "limit-exceeded"),
-        ("leaf-length-over-limit", "", stream_node(0, [(MAX_BLOB + 1, IDS[0])]), "limit-exceeded"),
-        ("stream-branch-zero-id", "only a leaf has runs of zeros", stream_node(1, [(5, ZERO_ID)]), "bad-value"),
-        ("leaf-zeros-over-limit", "", stream_node(0, [(MAX_BLOB + 1, ZERO_ID)]), "limit-exceeded"),
+        ("leaf-ids-too-many", "one bit, two ids", grid_node(0, 64, {0: IDS[0], 1: IDS[1]}, bitmap=1), "trailing-bytes"),
+        ("leaf-trailing-byte", "", grid_node(0, 64, one) + b"\0", "trailing-bytes"),
+        ("stream-leaf-level-1", "", stream_node(1, entries, type=STREAM_LEAF), "limit-exceeded"),
+        ("stream-branch-level-0", "", stream_node(0, entries, type=STREAM_BRANCH), "limit-exceeded"),
+        ("stream-branch-level-16", "too deep", stream_node(16, entries), "limit-exceeded"),
+        ("stream-leaf-without-entries", "", stream_node(0, []), "limit-exceeded"),
+        ("stream-leaf-256-entries", "the most allowed, but they are missing", stream_node(0, entries, count=256), "truncated"),
+        ("stream-leaf-257-entries", "", stream_node(0, entries, count=257), "limit-exceeded"),
+        ("stream-leaf-count-more", "", stream_node(0, entries, count=3), "truncated"),
+        ("stream-leaf-count-less", "", stream_node(0, entries, count=1), "trailing-bytes"),
+        ("stream-leaf-trailing-byte", "", stream_node(0, entries) + b"\0", "trailing-bytes"),
+        ("stream-leaf-length-0", "", stream_node(0, [(0, IDS[0])]), "limit-exceeded"),
+        ("stream-leaf-length-over-limit", "", stream_node(0, [(MAX_BLOB + 1, IDS[0])]), "limit-exceeded"),
+        ("stream-branch-zero-id", "only a stream leaf has runs of zeros", stream_node(1, [(5, ZERO_ID)]), "bad-value"),
+        ("stream-leaf-zeros-over-limit", "", stream_node(0, [(MAX_BLOB + 1, ZERO_ID)]), "limit-exceeded"),
         ("stream-branch-length-0", "", stream_node(1, [(0, IDS[0])]), "limit-exceeded"),
         (
             "stream-branch-overflow",
@@ -1097,7 +1097,7 @@ def nodes() -> Cases:
         cases.add(name, comment, data, kind)
     cases.truncated(grid_node(0, 64, some), [0, 1, 2, 3, 4, 11, 12, 43, -1])
     for length in 4, 12, 43, 83:
-        cases.add(f"leaf-first-{length}-bytes", "", stream_node(0, leaf)[:length], "truncated")
+        cases.add(f"stream-leaf-first-{length}-bytes", "", stream_node(0, entries)[:length], "truncated")
     return cases
 
 
@@ -1105,7 +1105,7 @@ def trees() -> Cases:
     cases = Cases(project_secret=PROJECT_SECRET)
 
     def blobs(tree: Tree) -> list[dict]:
-        """A run of one byte is written as `plain` and `times`, the zeros behind it as `length`."""
+        """Writes repeated bytes as `plain` and `times`, and the zeros after them as `length`."""
         listed = [{"kind": "node", "plain": plain} for plain in tree.nodes.values()]
         for plain in tree.chunks.values():
             core = plain.rstrip(b"\0") or plain
@@ -1130,22 +1130,22 @@ def trees() -> Cases:
         add(name, comment, tree, tree.image(size, chunk_size, data), whole(size, data))
 
     small, large = b"a" * 4096, b"b" * MIB
-    image("image-one-slot", "two chunks and a gap", 5 * 4096, {0: small, 8192: b"c" * 4096})
-    image("image-cut-chunk", "the last chunk is filled up with zeros", 4096 + 100, {4096: b"d" * 100})
-    image("image-full-slot", "4 MiB exactly: a slot on top", SLOT_SIZE, {SLOT_SIZE - MIB: large}, MIB)
-    image("image-one-byte-more", "two slots: a branch on top", SLOT_SIZE + 1, {SLOT_SIZE: b"e"})
-    image("image-64-slots", "level 1", 64 * SLOT_SIZE, {0: small, 63 * SLOT_SIZE: small})
-    image("image-65-slots", "level 2", 65 * SLOT_SIZE, {64 * SLOT_SIZE: small})
-    largest = 2**64 - SLOT_SIZE
+    image("image-one-leaf", "two chunks and a gap", 5 * 4096, {0: small, 8192: b"c" * 4096})
+    image("image-cut-chunk", "the last chunk is padded with zeros", 4096 + 100, {4096: b"d" * 100})
+    image("image-full-leaf", "4 MiB exactly: a leaf on top", LEAF_SIZE, {LEAF_SIZE - MIB: large}, MIB)
+    image("image-one-byte-more", "two leaves: a branch on top", LEAF_SIZE + 1, {LEAF_SIZE: b"e"})
+    image("image-64-leaves", "level 1", 64 * LEAF_SIZE, {0: small, 63 * LEAF_SIZE: small})
+    image("image-65-leaves", "level 2", 65 * LEAF_SIZE, {64 * LEAF_SIZE: small})
+    largest = 2**64 - LEAF_SIZE
     image("image-largest", "2^64 − 2^22 bytes: level 7", largest, {0: small, largest - 4096: b"z" * 4096})
     image("image-largest-cut", "its last chunk has one byte", largest - 4095, {0: small, largest - 4096: b"z"})
     image("image-zeros", "no node", 9000, {})
     image("image-empty", "", 0, {})
-    image("image-chunk-4-mib", "width 1", SLOT_SIZE, {0: b"f" * SLOT_SIZE}, SLOT_SIZE)
+    image("image-chunk-4-mib", "width 1", LEAF_SIZE, {0: b"f" * LEAF_SIZE}, LEAF_SIZE)
     for name, comment, chunks in [
         ("stream-one-leaf", "", [b"one", b"two"]),
         ("stream-zeros", "a run of zeros in the middle", [b"one", bytes(1000), b"two"]),
-        ("stream-all-zeros", "has a tree all the same", [bytes(1000), bytes(MIB)]),
+        ("stream-all-zeros", "has a tree", [bytes(1000), bytes(MIB)]),
         ("stream-three-levels", "", [bytes([65 + i]) * (i + 1) for i in range(10)]),
         ("stream-empty", "", []),
     ]:
@@ -1157,11 +1157,12 @@ def trees() -> Cases:
         add(name, comment, tree, content, whole(at, data))
 
     def broken(name, comment, kind, build):
-        """`build(tree)` gives kind of content, size, chunk size and top. `kind` may be what is read all the same."""
+        """`build(tree)` returns kind of content, size, chunk size and top. `kind`: an error, or the
+        expected result."""
         tree = Tree(PROJECT_SECRET)
         add(name, comment, tree, tree.content(*build(tree)), kind)
 
-    def slot_top(size, children, width=1024, chunk_size=4096):
+    def leaf_top(size, children, width=1024, chunk_size=4096):
         def build(tree):
             added = {at: tree.add(CHUNK, child) if len(child) != 32 else child for at, child in children.items()}
             return "image", size, chunk_size, tree.add(NODE, grid_node(0, width, added))
@@ -1174,36 +1175,36 @@ def trees() -> Cases:
 
         return build
 
-    def a_slot(tree):
+    def a_leaf(tree):
         return grid_node(0, 1024, {0: tree.add(CHUNK, small)})
 
-    def a_leaf(tree):
+    def a_stream_leaf(tree):
         return stream_node(0, [(3, tree.add(CHUNK, b"one"))])
 
-    two_slots = SLOT_SIZE + 1
-    broken("image-chunk-missing", "", "missing", slot_top(4096, {0: IDS[0]}))
+    two_leaves = LEAF_SIZE + 1
+    broken("image-chunk-missing", "", "missing", leaf_top(4096, {0: IDS[0]}))
     broken("image-top-missing", "", "missing", lambda tree: ("image", 4096, 4096, IDS[0]))
-    broken("image-short-chunk", "", "bad-length", slot_top(8192, {0: b"a" * 4095}))
-    broken("image-long-chunk", "", "bad-length", slot_top(8192, {0: b"a" * 4097}))
-    broken("image-other-width", "the slot is of another chunk size", "bad-value", slot_top(4096, {0: small}, 512))
-    zeros = "stored, though zeros have no id: to be reported, but it can be read"
+    broken("image-short-chunk", "", "bad-length", leaf_top(8192, {0: b"a" * 4095}))
+    broken("image-long-chunk", "", "bad-length", leaf_top(8192, {0: b"a" * 4097}))
+    broken("image-other-width", "the leaf is of another chunk size", "bad-value", leaf_top(4096, {0: small}, 512))
+    zeros = "stored, although zeros have no id: to be reported, but it can be read"
     read = {"pieces": [{"offset": 0, "length": 4096}], "blake3": H(bytes(4096))}
-    broken("image-chunk-of-zeros", zeros, read, slot_top(4096, {0: bytes(4096)}))
+    broken("image-chunk-of-zeros", zeros, read, leaf_top(4096, {0: bytes(4096)}))
     read = {"pieces": [{"offset": 0, "length": 4000}], "blake3": H(small[:4000])}
-    broken("image-filling", "not zero: to be reported, but it is clipped", read, slot_top(4000, {0: small}))
-    broken("image-chunk-beyond-end", "", "not-canonical", slot_top(4096, {0: small, 1: b"b" * 4096}))
-    broken("image-slot-on-top-of-two", "a branch belongs there", "bad-value", slot_top(two_slots, {0: small}))
-    broken("image-branch-on-top-of-one", "a slot belongs there", "bad-value", branch_over(4096, a_slot))
+    broken("image-padding", "not zero: to be reported, but it is cut off", read, leaf_top(4000, {0: small}))
+    broken("image-chunk-beyond-end", "", "not-canonical", leaf_top(4096, {0: small, 1: b"b" * 4096}))
+    broken("image-leaf-on-top-of-two", "a branch belongs there", "bad-value", leaf_top(two_leaves, {0: small}))
+    broken("image-branch-on-top-of-one", "a leaf belongs there", "bad-value", branch_over(4096, a_leaf))
     broken("image-level-2-on-top", "level 1 belongs there", "bad-value", branch_over(
-        two_slots, lambda tree: grid_node(1, FANOUT, {0: tree.add(NODE, a_slot(tree))}), level=2))  # fmt: skip
-    broken("image-level-skipped", "a slot below level 2", "bad-value", branch_over(65 * SLOT_SIZE, a_slot, level=2))
+        two_leaves, lambda tree: grid_node(1, FANOUT, {0: tree.add(NODE, a_leaf(tree))}), level=2))  # fmt: skip
+    broken("image-level-skipped", "a leaf below level 2", "bad-value", branch_over(65 * LEAF_SIZE, a_leaf, level=2))
     broken("image-level-repeated", "level 1 below level 1", "bad-value", branch_over(
-        two_slots, lambda tree: grid_node(1, FANOUT, {0: tree.add(NODE, a_slot(tree))})))  # fmt: skip
-    broken("image-slot-beyond-end", "", "not-canonical", branch_over(two_slots, a_slot, position=2))
-    broken("image-stream-node", "in an image", "bad-value", branch_over(two_slots, a_leaf))
+        two_leaves, lambda tree: grid_node(1, FANOUT, {0: tree.add(NODE, a_leaf(tree))})))  # fmt: skip
+    broken("image-leaf-beyond-end", "", "not-canonical", branch_over(two_leaves, a_leaf, position=2))
+    broken("image-stream-node", "in an image", "bad-value", branch_over(two_leaves, a_stream_leaf))
     broken("image-chunk-as-node", "ids of chunks and nodes differ", "missing",
-           lambda tree: ("image", 4096, 4096, tree.add(CHUNK, a_slot(tree))))  # fmt: skip
-    broken("image-empty-node", "", "not-canonical", branch_over(two_slots, lambda tree: grid_node(0, 1024, {})))
+           lambda tree: ("image", 4096, 4096, tree.add(CHUNK, a_leaf(tree))))  # fmt: skip
+    broken("image-empty-node", "", "not-canonical", branch_over(two_leaves, lambda tree: grid_node(0, 1024, {})))
 
     def stream_top(size, make):
         return lambda tree: ("stream", size, 0, tree.add(NODE, make(tree)))
@@ -1211,10 +1212,10 @@ def trees() -> Cases:
     def over(length, node, level=1):
         return lambda tree: stream_node(level, [(length, tree.add(NODE, node(tree)))])
 
-    broken("stream-size-less", "the leaf spans 3 bytes", "bad-length", stream_top(2, a_leaf))
-    broken("stream-size-more", "the leaf spans 3 bytes", "bad-length", stream_top(4, a_leaf))
-    broken("stream-branch-length-less", "the leaf spans 3 bytes", "bad-length", stream_top(2, over(2, a_leaf)))
-    broken("stream-branch-length-more", "the leaf spans 3 bytes", "bad-length", stream_top(4, over(4, a_leaf)))
+    broken("stream-size-less", "the stream leaf spans 3 bytes", "bad-length", stream_top(2, a_stream_leaf))
+    broken("stream-size-more", "the stream leaf spans 3 bytes", "bad-length", stream_top(4, a_stream_leaf))
+    broken("stream-branch-length-less", "the stream leaf spans 3 bytes", "bad-length", stream_top(2, over(2, a_stream_leaf)))
+    broken("stream-branch-length-more", "the stream leaf spans 3 bytes", "bad-length", stream_top(4, over(4, a_stream_leaf)))
     broken("stream-chunk-longer", "than its entry", "bad-length",
            stream_top(2, lambda tree: stream_node(0, [(2, tree.add(CHUNK, b"one"))])))  # fmt: skip
     broken("stream-chunk-shorter", "than its entry", "bad-length",
@@ -1222,10 +1223,10 @@ def trees() -> Cases:
     read = {"pieces": [{"offset": 0, "length": 3}], "blake3": H(bytes(3))}
     broken("stream-chunk-of-zeros", zeros, read,
            stream_top(3, lambda tree: stream_node(0, [(3, tree.add(CHUNK, bytes(3)))])))  # fmt: skip
-    broken("stream-level-skipped", "a leaf below level 2", "bad-value", stream_top(3, over(3, a_leaf, level=2)))
-    broken("stream-level-repeated", "", "bad-value", stream_top(3, over(3, over(3, a_leaf))))
-    broken("stream-image-node", "in a stream", "bad-value", stream_top(4096, a_slot))
-    broken("stream-zero-id-in-branch", "only a leaf has runs of zeros", "bad-value",
+    broken("stream-level-skipped", "a stream leaf below level 2", "bad-value", stream_top(3, over(3, a_stream_leaf, level=2)))
+    broken("stream-level-repeated", "", "bad-value", stream_top(3, over(3, over(3, a_stream_leaf))))
+    broken("stream-image-node", "in a stream", "bad-value", stream_top(4096, a_leaf))
+    broken("stream-zero-id-in-branch", "only a stream leaf has runs of zeros", "bad-value",
            stream_top(5, lambda tree: stream_node(1, [(5, ZERO_ID)])))  # fmt: skip
     return cases
 
@@ -1271,7 +1272,7 @@ def wholes() -> Cases:
     segments = [path for path in files if "/index/" in path]
 
     def added(make):
-        """The files that `make` adds, which other cases do not have."""
+        """Returns the files that `make` adds; other cases do not have them."""
         before = dict(files)
         make()
         new = {path: files.pop(path) for path in list(files) if path not in before}
@@ -1284,7 +1285,7 @@ def wholes() -> Cases:
         del files[f"{main.path}packs/{gone.name.hex()[:2]}/{gone.name.hex()}"]
 
     def put_zeros(size, time, volume_id=None):
-        """Another backup of `dump` that needs no blob."""
+        """Puts another backup of `dump`, which needs no blob."""
         content = Tree(main.secret).content("image", size, 4096, None)
         volume = {"id": volume_id or H(b"dump")[:16].hex(), "name": "dump"}
         record = {"volume": volume, "content": content, "time": time, "finished": time}
@@ -1292,22 +1293,22 @@ def wholes() -> Cases:
         return name, {"record": record, "blake3": H(bytes(size))}
 
     def put_parts():
-        """A newer `dump`: the middle one of three chunks, whose neighbours nobody needs; and the first of two, whose
-        neighbour has not the id that is stated."""
+        """Puts a newer `dump` of two chunks. One is the middle of three in its run; the others are
+        unused. The second shares its run with a chunk that does not have its stated id."""
         tree = Tree(main.secret)
-        whole, beside, odd = [SAND, b"second", b"third"], b"first", b"odd"
-        content = tree.stream([whole[1], beside], 8)
-        ids = [blob_id(CHUNK, beside, main.secret), IDS[0]]
-        packs = [main.put_pack(CHUNK, [whole, Faulty([beside, odd], ids=ids)])]
+        whole, first, odd = [SAND, b"second", b"third"], b"first", b"odd"
+        content = tree.stream([whole[1], first], 8)
+        ids = [blob_id(CHUNK, first, main.secret), IDS[0]]
+        packs = [main.put_pack(CHUNK, [whole, Faulty([first, odd], ids=ids)])]
         packs += [main.put_pack(NODE, [[node] for node in tree.nodes.values()]) for _ in range(2)]
         main.put_segment(packs)
         volume, time = {"id": H(b"dump")[:16].hex(), "name": "dump"}, "2026-11-21T11:00:00Z"
         record = {"volume": volume, "content": content, "time": time, "finished": time}
         main.put_sealed("backups", b"CTLBbkup", to_json(record))
-        return {"record": record, "blake3": H(whole[1] + beside)}
+        return {"record": record, "blake3": H(whole[1] + first)}
 
     def put_liar():
-        """A pack and a segment that say of other bytes that they are the first chunk of `disk`."""
+        """Puts a pack and a segment that list other bytes under the id of `disk`'s first chunk."""
         lie = blob_id(CHUNK, chunks[0], main.secret)
         main.put_segment([main.put_pack(CHUNK, [Faulty([b"a", b"b" * 4096], ids=[IDS[0], lie])])])
 
@@ -1351,9 +1352,9 @@ def wholes() -> Cases:
             old = record_name["dump"], expect("dump")
             made = sorted([*made, old], key=lambda item: item[0], reverse=True)
         add(name, comment, made[0][1], changes, volume="dump")
-    buried = {"records": [record_name["disk"].hex()], "time": TIME}
-    add("tombstone-of-what-is-there", "a backup can be read until it is deleted", expect("disk"),
-        added(lambda: main.put_sealed("tombstones", b"CTLBtomb", to_json(buried))))  # fmt: skip
+    removed = {"records": [record_name["disk"].hex()], "time": TIME}
+    add("tombstone-of-existing-record", "a backup can be read until it is deleted", expect("disk"),
+        added(lambda: main.put_sealed("tombstones", b"CTLBtomb", to_json(removed))))  # fmt: skip
     add("wrong-password", "", "does-not-open", password=b"wrong")
     add("no-repository-file", "", "missing", without(["cuttlebone", "cuttlebone.copy"]))
     add("both-node-packs-damaged", "", "missing", flip(packs[1:3]))
