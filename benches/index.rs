@@ -75,7 +75,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         );
     };
     let start = Instant::now();
-    let index = Index::open(&project, &cache, &Silent)?;
+    let index = Index::open(&project, &cache, Arc::new(Silent))?;
     timed("fill from the segments", chunks, start);
     let state = index.state()?;
     index.close();
@@ -83,7 +83,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cache file {}", ByteSize(file.metadata()?.len()));
 
     let start = Instant::now();
-    let index = Index::open(&project, &cache, &Silent)?;
+    let index = Index::open(&project, &cache, Arc::new(Silent))?;
     timed("open", 1, start);
     let many = 1_000_000.min(chunks);
     let start = Instant::now();

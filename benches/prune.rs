@@ -38,7 +38,7 @@ fn commit(
     leaves: u64,
     chunks_of: impl Fn(u64) -> Vec<Option<BlobId>>,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let index = Index::in_memory(project, &Silent)?;
+    let index = Index::in_memory(project, Arc::new(Silent))?;
     let reader = BlobReader::new(&index);
     let size = leaves * LEAF_SIZE;
     let (journal, _) = UnindexedPacks::none();
@@ -183,13 +183,13 @@ fn measure(step: &str, directory: &Path) -> Result<(), Box<dyn std::error::Error
     let cache = directory.join("cache");
     let start = Instant::now();
     if step == "fill" {
-        Index::open(&project, &cache, &Silent)?.close();
+        Index::open(&project, &cache, Arc::new(Silent))?.close();
         timed("fill the cache", start);
         return Ok(());
     }
     let cancel = Cancel::default();
     let context = Context {
-        observer: &Silent,
+        observer: Arc::new(Silent),
         cancel: &cancel,
         threads: 2,
         cache: Some(&cache),

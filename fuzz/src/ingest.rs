@@ -1,6 +1,7 @@
 //! Diff streams on their way into a repository: whole ones give what a plain image says, others nothing.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use cuttlebone::base::{Cancel, Silent};
 use cuttlebone::format::ExtentKind;
@@ -37,7 +38,7 @@ pub fn ingest(data: &[u8]) {
 fn one(f: &Fixture, stream: &[u8], images: &mut HashMap<Vec<u8>, Option<Vec<u8>>>) {
     let cancel = Cancel::default();
     let context = Context {
-        observer: &Silent,
+        observer: Arc::new(Silent),
         cancel: &cancel,
         threads: 1,
         cache: None,

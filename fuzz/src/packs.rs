@@ -1,5 +1,7 @@
 //! Packs, index segments and nodes: sections 8 to 10 of `docs/format.md`.
 
+use std::sync::Arc;
+
 use cuttlebone::base::{BlobId, ObjectHash, Silent};
 use cuttlebone::crypto::PackNonce;
 use cuttlebone::format::{
@@ -78,7 +80,7 @@ pub fn index_segment(data: &[u8]) {
         let bytes = fixture::sealed_body(&f.keys, Magic::Index, data);
         let name = ObjectHash::from_bytes(hash(&bytes));
         fixture::put(&store, ObjectRef::Index(PROJECT, name), &bytes);
-        let index = Index::in_memory(&f.project, &Silent).expect("it is whole");
+        let index = Index::in_memory(&f.project, Arc::new(Silent)).expect("it is whole");
         for listing in segment.packs.iter().take(16) {
             assert!(index.has_pack(&listing.pack).expect("memory"));
             let places = PlacedRun::all_of(listing.clone()).map(|run| run.locations().count());

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use super::id::ObjectHash;
 
+use std::sync::Arc;
+
 /// What is being done, for whoever watches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
@@ -129,7 +131,17 @@ pub trait Observer: Send + Sync {
     fn notice(&self, notice: Notice);
 }
 
-/// Hears nothing.
+impl<O: Observer + ?Sized> Observer for Arc<O> {
+    fn progress(&self, progress: Progress) {
+        (**self).progress(progress);
+    }
+
+    fn notice(&self, notice: Notice) {
+        (**self).notice(notice);
+    }
+}
+
+/// Ignores all progress and notices.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;
 

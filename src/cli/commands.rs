@@ -55,7 +55,7 @@ pub(super) fn observer(session: &Session) -> &dyn Observer {
 
 pub(super) fn context<'a>(session: &'a Session, access: &'a Access) -> Context<'a> {
     Context {
-        observer: observer(session),
+        observer: session.meter.clone(),
         cancel: &session.cancel,
         threads: session.settings.threads.get(),
         cache: Some(&access.cache_dir),
@@ -434,7 +434,7 @@ fn cache(session: &Session, access: &Access, command: CacheCommand) -> Result<()
     let chunks = if matches!(command, CacheCommand::Clear) {
         None
     } else {
-        let index = repo::Index::open(&project, &access.cache_dir, observer(session))?;
+        let index = repo::Index::open(&project, &access.cache_dir, session.meter.clone())?;
         let blobs = index.state()?.blobs;
         index.close();
         Some(blobs)

@@ -33,7 +33,7 @@ pub(super) fn perform(session: &Session, diff: Diff) -> Result<(), Failure> {
 
 pub(super) fn context(session: &Session) -> Context<'_> {
     Context {
-        observer: &*session.meter,
+        observer: session.meter.clone(),
         cancel: &session.cancel,
         threads: session.settings.threads.get(),
         cache: None,

@@ -1,6 +1,7 @@
 //! The surroundings in which every operation runs, and helpers that several operations share.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::error::OpsError;
 use crate::base::{Cancel, ObjectHash, Observer};
@@ -10,10 +11,10 @@ use crate::repo::{Index, Project, RepoError, UnindexedPacks};
 pub(super) const TOOL: &str = concat!("cuttlebone ", env!("CARGO_PKG_VERSION"));
 
 /// The surroundings of an operation.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Context<'a> {
     /// Receives progress and notices.
-    pub observer: &'a dyn Observer,
+    pub observer: Arc<dyn Observer>,
     /// Asks the operation to stop.
     pub cancel: &'a Cancel,
     /// Number of threads that compress and encrypt.
@@ -22,19 +23,20 @@ pub struct Context<'a> {
     pub cache: Option<&'a Path>,
 }
 
-impl<'a> Context<'a> {
+impl Context<'_> {
     /// Opens the index of a project, from the cache if there is one.
-    pub(super) fn index(&self, project: &'a Project) -> Result<Index<'a>, RepoError> {
+    pub(super) fn index(&self, project: &Project) -> Result<Arc<Index>, RepoError> {
+        let observer = Arc::clone(&self.observer);
         match self.cache {
-            Some(cache) => Index::open(project, cache, self.observer),
-            None => Index::in_memory(project, self.observer),
+            Some(cache) => Index::open(project, cache, observer),
+            None => Index::in_memory(project, observer),
         }
     }
 }
 
 /// Opens the list of unindexed packs that belongs to an index. Returns with it the packs that an
 /// interrupted run left there.
-pub(super) fn unindexed_packs(index: &Index<'_>) -> (UnindexedPacks, Vec<ObjectHash>) {
+pub(super) fn unindexed_packs(index: &Index) -> (UnindexedPacks, Vec<ObjectHash>) {
     match index.state().ok().and_then(|state| state.path) {
         Some(path) => UnindexedPacks::open(&path.with_extension("pending")),
         None => UnindexedPacks::none(),

@@ -14,12 +14,13 @@ use crate::base::{BlobId, Buffer, Cancel, lock};
 use crate::crypto::{PackCipher, PackNonce, TAG_LEN};
 use crate::format::{BlobKind, Codec, Node};
 
-/// Reads blobs of a project.
-pub struct BlobReader<'a> {
-    index: &'a Index<'a>,
-    cancel: Option<&'a Cancel>,
-    /// Branch nodes are passed again and again on the way to their slots.
-    branches: Mutex<HashMap<BlobId, Arc<Node>>>,
+/// Reads blobs of a project. A handle: clones share the branch nodes that were read.
+#[derive(Clone)]
+pub struct BlobReader {
+    index: Arc<Index>,
+    cancel: Option<Cancel>,
+    /// Every walk passes the branches above its leaves again and again.
+    branches: Arc<Mutex<HashMap<BlobId, Arc<Node>>>>,
 }
 
 /// Branches that are kept: some 2 KiB each, and a walk needs one a level.
@@ -147,30 +148,30 @@ fn pack_of(project: &Project, location: &Location) -> ObjectRef {
     ObjectRef::Pack(project.id, location.pack())
 }
 
-impl<'a> BlobReader<'a> {
+impl BlobReader {
     /// Reads what this index knows.
     #[must_use]
-    pub fn new(index: &'a Index<'a>) -> Self {
+    pub fn new(index: &Arc<Index>) -> Self {
         Self {
-            index,
+            index: Arc::clone(index),
             cancel: None,
-            branches: Mutex::default(),
+            branches: Arc::default(),
         }
     }
 
     /// The same, but a walk over nodes stops once this is cancelled.
     #[must_use]
-    pub fn stopped_by(self, cancel: &'a Cancel) -> Self {
+    pub fn stopped_by(self, cancel: &Cancel) -> Self {
         Self {
-            cancel: Some(cancel),
+            cancel: Some(cancel.clone()),
             ..self
         }
     }
 
     /// The index.
     #[must_use]
-    pub fn index(&self) -> &'a Index<'a> {
-        self.index
+    pub fn index(&self) -> &Index {
+        &self.index
     }
 
     /// Where a blob lies, if need be in a pack that is about to be deleted; that it is nowhere is damage of whatever
@@ -261,7 +262,7 @@ impl<'a> BlobReader<'a> {
     /// A tree node, from whichever of its packs is whole.
     pub fn node(&self, id: &BlobId) -> Result<Arc<Node>, RepoError> {
         // Here, since a tree can be made that is walked for ever and has no chunk.
-        self.cancel.map_or(Ok(()), Cancel::check)?;
+        self.cancel.as_ref().map_or(Ok(()), Cancel::check)?;
         let branches = || lock(&self.branches);
         if let Some(node) = branches().get(id) {
             return Ok(Arc::clone(node));

@@ -19,7 +19,7 @@ const READ_MAX: u64 = 8 << 20;
 
 /// Reads chunks of a backup's content. One a thread.
 pub struct ChunkFetcher<'a> {
-    blobs: &'a BlobReader<'a>,
+    blobs: &'a BlobReader,
     opener: Opener,
     stored: Buffer,
 }
@@ -57,7 +57,7 @@ impl Place<'_> {
 
 impl<'a> ChunkFetcher<'a> {
     /// A fresh one.
-    pub fn new(blobs: &'a BlobReader<'a>) -> Result<Self, RepoError> {
+    pub fn new(blobs: &'a BlobReader) -> Result<Self, RepoError> {
         Ok(Self {
             blobs,
             opener: Opener::default(),
@@ -157,7 +157,7 @@ impl<'a> ChunkFetcher<'a> {
 }
 
 /// Reads many nodes, in the threads of the rayon pool that this is called in. In the order of `ids`.
-pub fn fetch_nodes(blobs: &BlobReader<'_>, ids: &[BlobId]) -> Result<Vec<Arc<Node>>, RepoError> {
+pub fn fetch_nodes(blobs: &BlobReader, ids: &[BlobId]) -> Result<Vec<Arc<Node>>, RepoError> {
     let locate = |id: &BlobId| blobs.locate(BlobKind::Node, id);
     let mut places = ids
         .par_iter()

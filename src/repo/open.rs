@@ -64,18 +64,19 @@ enum Opened {
     },
 }
 
-/// An open project: everything a backup or restore works with.
+/// An open project: everything a backup or restore works with. A handle: clones share its keys and settings.
+#[derive(Clone)]
 pub struct Project {
     /// Its folder.
     pub id: ProjectId,
     /// Which repository it was opened in, for the cache.
     pub repository: RepositoryId,
     /// Its name, chunk size and so on.
-    pub settings: Settings,
+    pub settings: Arc<Settings>,
     /// Its chunk size.
     pub chunk_size: ChunkSize,
     /// Its keys.
-    pub keys: ProjectKeys,
+    pub keys: Arc<ProjectKeys>,
     /// The store it lies in.
     pub objects: Objects,
     secret: Secret,
@@ -93,13 +94,8 @@ impl Project {
     #[must_use]
     pub fn without_copies(&self) -> Self {
         Self {
-            id: self.id,
-            repository: self.repository,
-            settings: self.settings.clone(),
-            chunk_size: self.chunk_size,
-            keys: ProjectKeys::new(&self.secret),
             objects: self.objects.with_copies(None),
-            secret: self.secret.clone(),
+            ..self.clone()
         }
     }
 }
@@ -219,7 +215,7 @@ impl Repository {
         for (id, bytes) in &self.projects {
             match self.open_project(*id, bytes.as_deref(), observer) {
                 Ok(Some(project)) if project.settings.name == name => return Ok(project),
-                Ok(Some(project)) => known.push(project.settings.name),
+                Ok(Some(project)) => known.push(project.settings.name.clone()),
                 Ok(None) => {}
                 Err(e @ (RepoError::Damaged { .. } | RepoError::Unsupported { .. })) => {
                     broken = Some(e);
@@ -263,9 +259,9 @@ impl Repository {
         Ok(Some(Project {
             id,
             repository: self.file.id,
-            settings,
+            settings: Arc::new(settings),
             chunk_size,
-            keys,
+            keys: Arc::new(keys),
             objects,
             secret,
         }))

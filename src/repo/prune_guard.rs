@@ -97,8 +97,8 @@ impl<'a> PruneGuard<'a> {
     pub fn index(
         &self,
         cache: Option<&Path>,
-        observer: &'a dyn Observer,
-    ) -> Result<Index<'a>, RepoError> {
+        observer: Arc<dyn Observer>,
+    ) -> Result<Arc<Index>, RepoError> {
         let index = match cache {
             Some(cache) => Index::open_as_of(self.project, cache, observer, &self.segments)?,
             None => Index::in_memory(self.project, observer)?,
@@ -150,12 +150,12 @@ impl<'a> PruneGuard<'a> {
     }
 
     /// Tells that these trees are about to be committed, then looks around.
-    pub fn clear(&mut self, index: &Index<'_>, tops: &[BlobId]) -> Result<CommitCheck, RepoError> {
+    pub fn clear(&mut self, index: &Index, tops: &[BlobId]) -> Result<CommitCheck, RepoError> {
         self.lease.intend(tops)?;
         self.look(index)
     }
 
-    fn look(&mut self, index: &Index<'_>) -> Result<CommitCheck, RepoError> {
+    fn look(&mut self, index: &Index) -> Result<CommitCheck, RepoError> {
         let marks = Marks::load(self.project)?;
         let lost = index.lost_since(&mut self.segments)?;
         let is_new = marks.names().any(|name| !self.marks.contains(&name));

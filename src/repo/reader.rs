@@ -42,34 +42,45 @@ impl ChunkRef {
 }
 
 /// Reads one backup.
-pub struct ImageReader<'a> {
-    blobs: &'a BlobReader<'a>,
-    backup: &'a Backup,
+#[derive(Clone)]
+pub struct ImageReader {
+    blobs: BlobReader,
+    top: Option<BlobId>,
+    kind: ContentKind,
+    size: u64,
+    chunk_size: u32,
 }
 
-impl<'a> ImageReader<'a> {
+impl ImageReader {
     /// Reads this backup.
     #[must_use]
-    pub fn new(blobs: &'a BlobReader<'a>, backup: &'a Backup) -> Self {
-        Self { blobs, backup }
+    pub fn new(blobs: &BlobReader, backup: &Backup) -> Self {
+        let content = &backup.record.content;
+        Self {
+            blobs: blobs.clone(),
+            top: backup.top,
+            kind: content.kind,
+            size: content.size,
+            chunk_size: content.chunk_size,
+        }
     }
 
     /// The content's size in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.backup.record.content.size
+        self.size
     }
 
     /// Where its tree begins, if it is an image's.
     #[must_use]
     pub fn top(&self) -> Top {
-        Top::new(self.backup.top, self.size())
+        Top::new(self.top, self.size)
     }
 
     /// Where its blobs are.
     #[must_use]
-    pub fn blobs(&self) -> &'a BlobReader<'a> {
-        self.blobs
+    pub fn blobs(&self) -> &BlobReader {
+        &self.blobs
     }
 
     /// Calls `each` with every chunk that is not zero, in ascending order.
@@ -87,15 +98,14 @@ impl<'a> ImageReader<'a> {
         mut enter: impl FnMut(&BlobId) -> bool,
         each: &mut impl FnMut(ChunkRef) -> Result<(), RepoError>,
     ) -> Result<(), RepoError> {
-        let content = &self.backup.record.content;
-        let Some(top) = self.backup.top else {
+        let Some(top) = self.top else {
             return Ok(());
         };
-        match content.kind {
+        match self.kind {
             ContentKind::Image => self.image(&self.top(), 0, &mut enter, each),
             ContentKind::Stream => {
-                let len = self.stream(&top, None, 0, content.size, &mut enter, each)?;
-                if len == content.size {
+                let len = self.stream(&top, None, 0, self.size, &mut enter, each)?;
+                if len == self.size {
                     Ok(())
                 } else {
                     Err(misplaced())
@@ -106,9 +116,8 @@ impl<'a> ImageReader<'a> {
 
     /// Fails if anything of an image's tree stands behind the image's end. Reads the nodes at the end only.
     pub fn check_end(&self) -> Result<(), RepoError> {
-        let content = &self.backup.record.content;
-        let (ContentKind::Image, Some(last)) = (content.kind, content.size.checked_sub(1)) else {
-            return if self.backup.top.is_none() || content.kind == ContentKind::Stream {
+        let (ContentKind::Image, Some(last)) = (self.kind, self.size.checked_sub(1)) else {
+            return if self.top.is_none() || self.kind == ContentKind::Stream {
                 Ok(())
             } else {
                 Err(misplaced())
@@ -119,7 +128,7 @@ impl<'a> ImageReader<'a> {
             let read = self.blobs.read(&id)?;
             let ids = &children(&read, node.level)?.ids;
             let span = match node.level {
-                0 => content.chunk_size.into(),
+                0 => self.chunk_size.into(),
                 level => LEAF_SIZE * 64u64.pow(u32::from(level) - 1),
             };
             let number = usize::try_from(last / span).unwrap_or(usize::MAX) % ids.len();
@@ -150,16 +159,15 @@ impl<'a> ImageReader<'a> {
         };
         let read = self.blobs.read(&id)?;
         let ids = &children(&read, node.level)?.ids;
-        let content = &self.backup.record.content;
         if node.level == 0 {
-            let chunk_size = content.chunk_size;
+            let chunk_size = self.chunk_size;
             if ids.len() as u64 * u64::from(chunk_size) != LEAF_SIZE {
                 return Err(misplaced());
             }
             for (number, id) in (0..).zip(ids) {
                 let Some(id) = *id else { continue };
                 let offset = first * LEAF_SIZE + number * u64::from(chunk_size);
-                let left = content.size.checked_sub(offset).filter(|left| *left > 0);
+                let left = self.size.checked_sub(offset).filter(|left| *left > 0);
                 let left = left.ok_or_else(misplaced)?;
                 each(ChunkRef::new(offset, left, chunk_size, id))?;
             }
@@ -168,7 +176,7 @@ impl<'a> ImageReader<'a> {
         let span = 64u64.pow(u32::from(node.level) - 1);
         for (number, id) in (0..).zip(ids) {
             let first = first + number * span;
-            if id.is_some() && first * LEAF_SIZE >= content.size {
+            if id.is_some() && first * LEAF_SIZE >= self.size {
                 return Err(misplaced());
             }
             self.image(

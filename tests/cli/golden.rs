@@ -96,7 +96,7 @@ fn they_hold_what_they_are_kept_for() {
         let backend = LocalBackend::open(world.repository()).unwrap();
         let repository = Repository::open(Arc::new(backend), PASSWORD.as_bytes(), &Silent).unwrap();
         let project = repository.project("default", &Silent).unwrap();
-        let index = Index::in_memory(&project, &Silent).unwrap();
+        let index = Index::in_memory(&project, Arc::new(Silent)).unwrap();
         let marks = Marks::load(&project).unwrap();
         assert!(!marks.any_damaged());
         assert_eq!(!marks.packs().is_empty(), is_pruned, "{name}");

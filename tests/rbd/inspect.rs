@@ -1,6 +1,7 @@
 //! `ops::inspect_diff` against what the manifest says, and against counting by hand.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use cuttlebone::base::{Cancel, Cancelled, Silent};
 use cuttlebone::format::{DiffErrorKind, ExtentKind};
@@ -20,7 +21,7 @@ type Found = (
 fn inspect(stream: &[u8]) -> Result<Found, OpsError> {
     let (mut image, mut diffs) = (None, Vec::new());
     let context = Context {
-        observer: &Silent,
+        observer: Arc::new(Silent),
         cancel: &Cancel::default(),
         threads: 1,
         cache: None,
@@ -141,7 +142,7 @@ fn whoever_asks_to_stop_is_heard() {
     let stream = bytes("std.rbd2");
     let cancel = Cancel::default();
     let context = Context {
-        observer: &Silent,
+        observer: Arc::new(Silent),
         cancel: &cancel,
         threads: 1,
         cache: None,

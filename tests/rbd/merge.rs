@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use cuttlebone::base::{Cancel, Silent};
 use cuttlebone::format::{DiffHeader, Extent, ExtentKind};
@@ -14,7 +15,7 @@ use super::{Diff, apply, bytes, digest, fixture, images, read, stream, streams};
 
 fn merge_to(sources: Vec<DiffSource<'_>>, to: DiffOutput<'_>) -> Result<MergeReport, OpsError> {
     let context = Context {
-        observer: &Silent,
+        observer: Arc::new(Silent),
         cancel: &Cancel::default(),
         threads: 1,
         cache: None,

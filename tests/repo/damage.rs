@@ -1,6 +1,7 @@
 //! Every kind of damage to every object: no panic, never wrong data, and check tells what it costs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use cuttlebone::base::ObjectHash;
 use cuttlebone::format::BlobKind;
@@ -63,8 +64,8 @@ impl Whole {
         let (store, contents) = fill();
         let (stranger, _) = fill();
         let test_repo = TestRepo::open(store.clone(), &Heard::default()).unwrap();
-        let heard = Heard::default();
-        let index = Index::in_memory(&test_repo.project, &heard).unwrap();
+        let heard = Arc::new(Heard::default());
+        let index = Index::in_memory(&test_repo.project, heard.clone()).unwrap();
         let blobs = BlobReader::new(&index);
         let mut users: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
         for backup in test_repo.backups() {

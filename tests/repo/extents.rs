@@ -1,5 +1,7 @@
 //! Images of which a list says what changed: true lists and lying ones, against a plain model.
 
+use std::sync::Arc;
+
 use cuttlebone::base::{Notice, Phase};
 use cuttlebone::format::ExtentList;
 use cuttlebone::ops::{self, BackupOptions, BackupReport, Context, Input, Listed, OpsError};
@@ -346,9 +348,9 @@ fn how_far_the_samples_are_can_be_watched() {
     let (test_repo, host) = test_repo();
     let image = Image::new(3 * LEAF).with(LEAF, &noise(1, CHUNK));
     host.back_up(&test_repo, "v", &image).unwrap();
-    let watch = Watch::default();
+    let watch = Arc::new(Watch::default());
     let context = Context {
-        observer: &watch,
+        observer: watch.clone(),
         ..host.context()
     };
     // Of 192 chunks one is listed.

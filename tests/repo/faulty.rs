@@ -1,6 +1,7 @@
 //! Trees that no program of ours writes, authentic all the same: check tells which backups they spoil.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use cuttlebone::base::{BlobId, ObjectHash};
 use cuttlebone::format::{
@@ -59,8 +60,8 @@ type Claim = (BlobId, u64, usize);
 /// Commits a record for each content that is forged, each a day after the one before.
 fn commit(test_repo: &TestRepo, forge: impl FnOnce(&Forger<'_>) -> Vec<Claim>) -> Vec<ObjectHash> {
     let project = &test_repo.project;
-    let heard = Heard::default();
-    let index = Index::in_memory(project, &heard).unwrap();
+    let heard = Arc::new(Heard::default());
+    let index = Index::in_memory(project, heard.clone()).unwrap();
     let reader = BlobReader::new(&index);
     let options = PackerOptions::default();
     let (claims, receipt, _) = Packer::scope(&index, UnindexedPacks::none().0, options, |packer| {

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::SystemTime;
 
@@ -121,12 +122,12 @@ fn rebuilt(host: &Host) -> usize {
 fn a_whole_cache_is_used_and_trusted() {
     let warm = Warm::new();
     let (host, files) = warm.another_host();
-    let heard = Heard::default();
+    let heard = Arc::new(Heard::default());
     let before = modified(&files.index);
     let index = Index::open(
         &warm.test_repo.project,
         host.cache.as_ref().unwrap(),
-        &heard,
+        heard.clone(),
     )
     .unwrap();
     assert!(
@@ -316,13 +317,13 @@ fn two_processes_at_once_have_a_cache_each() {
     let warm = Warm::new();
     let (host, files) = warm.another_host();
     let cache = host.cache.as_ref().unwrap();
-    let heard = Heard::default();
-    let open = || Index::open(&warm.test_repo.project, cache, &heard).unwrap();
+    let heard = Arc::new(Heard::default());
+    let open = || Index::open(&warm.test_repo.project, cache, heard.clone()).unwrap();
     let (first, second) = (open(), open());
-    let path = |index: &Index<'_>| index.state().unwrap().path.unwrap();
+    let path = |index: &Index| index.state().unwrap().path.unwrap();
     assert_eq!(path(&first), files.index);
     assert_ne!(path(&first), path(&second));
-    let counts = |index: &Index<'_>| {
+    let counts = |index: &Index| {
         let state = index.state().unwrap();
         (state.packs, state.blobs)
     };

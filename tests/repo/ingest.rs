@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Read;
+use std::sync::Arc;
 
 use cuttlebone::base::Phase;
 use cuttlebone::format::{DiffHeader, DiffWriter};
@@ -331,10 +332,10 @@ fn how_far_a_look_through_a_file_is_can_be_watched() {
     let data: Extents = (0..9).map(|n| (n * LEAF, 50_000, Some(1))).collect();
     let stream = diff(None, Some("a"), 9 * LEAF, &data);
     std::fs::write(&path, &stream).unwrap();
-    let watch = Watch::default();
+    let watch = Arc::new(Watch::default());
     let source = DiffSource::File(InputFile::open(&path).unwrap());
     let context = Context {
-        observer: &watch,
+        observer: watch.clone(),
         ..host.context()
     };
     ops::examine_diff(&source, &context).unwrap();

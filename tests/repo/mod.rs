@@ -140,7 +140,7 @@ impl TestRepo {
 struct Host {
     directory: TempDir,
     cache: Option<PathBuf>,
-    heard: Heard,
+    heard: Arc<Heard>,
     cancel: Cancel,
     threads: usize,
 }
@@ -151,7 +151,7 @@ impl Host {
         Self {
             directory: scratch(),
             cache: None,
-            heard: Heard::default(),
+            heard: Arc::default(),
             cancel: Cancel::default(),
             threads: 2,
         }
@@ -169,7 +169,7 @@ impl Host {
 
     fn context(&self) -> Context<'_> {
         Context {
-            observer: &self.heard,
+            observer: self.heard.clone(),
             cancel: &self.cancel,
             threads: self.threads,
             cache: self.cache.as_deref(),

@@ -222,7 +222,7 @@ fn run_in(
         // Packs that are not full before the end, and packs that are.
         options.pack_targets = PackSizes::new(500 * KIB, 4 * KIB, 2);
         let context = Context {
-            observer: &observer,
+            observer: Arc::new(observer),
             cancel: &Cancel::default(),
             threads: 2,
             cache: None,

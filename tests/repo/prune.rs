@@ -4,7 +4,7 @@ mod model;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Cursor, Read};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -89,8 +89,8 @@ fn stored(test_repo: &TestRepo, store: &dyn Backend) -> BTreeMap<BlobId, u64> {
 
 /// What the backups use: chunks once, nodes twice.
 fn used(test_repo: &TestRepo) -> BTreeMap<BlobId, u64> {
-    let heard = Heard::default();
-    let index = Index::in_memory(&test_repo.project, &heard).unwrap();
+    let heard = Arc::new(Heard::default());
+    let index = Index::in_memory(&test_repo.project, heard.clone()).unwrap();
     let blobs = BlobReader::new(&index);
     let mut found = BTreeMap::new();
     for backup in test_repo.backups() {
@@ -123,8 +123,8 @@ fn is_tidy(test_repo: &TestRepo, store: &dyn Backend, when: &str) {
         assert_eq!(names(store, directory), Vec::<String>::new(), "{when}");
     }
     // What is named is there, and what is there is named.
-    let heard = Heard::default();
-    let index = Index::in_memory(&test_repo.project, &heard).unwrap();
+    let heard = Arc::new(Heard::default());
+    let index = Index::in_memory(&test_repo.project, heard.clone()).unwrap();
     let mut named = BTreeSet::new();
     index
         .each_pack(|pack| {
@@ -370,8 +370,8 @@ fn what_one_volume_uses_stays_together() {
     forget(&test_repo, &gone);
     store.age(HOUR);
     prune(&test_repo, &host, Duration::ZERO).unwrap();
-    let heard = Heard::default();
-    let index = Index::in_memory(&test_repo.project, &heard).unwrap();
+    let heard = Arc::new(Heard::default());
+    let index = Index::in_memory(&test_repo.project, heard.clone()).unwrap();
     let blobs = BlobReader::new(&index);
     let mut volumes: BTreeMap<ObjectHash, BTreeSet<String>> = BTreeMap::new();
     for backup in test_repo.backups() {
@@ -1139,8 +1139,8 @@ fn a_blob_that_is_missing_stops_it() {
     let (store, ids) = line.backed_up();
     let test_repo = open(&store);
     forget(&test_repo, &ids[..1]);
-    let heard = Heard::default();
-    let index = Index::in_memory(&test_repo.project, &heard).unwrap();
+    let heard = Arc::new(Heard::default());
+    let index = Index::in_memory(&test_repo.project, heard.clone()).unwrap();
     let mut chunks = Vec::new();
     index
         .each_pack(|pack| {

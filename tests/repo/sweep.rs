@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::sync::Arc;
 
 use cuttlebone::base::{BlobId, ObjectHash};
 use cuttlebone::format::BlobKind;
@@ -42,8 +43,8 @@ pub(super) trait Work {
 
 /// The chunks in all packs that segments name.
 fn indexed(test_repo: &TestRepo) -> HashSet<BlobId> {
-    let heard = Heard::default();
-    let index = Index::in_memory(&test_repo.project, &heard).unwrap();
+    let heard = Arc::new(Heard::default());
+    let index = Index::in_memory(&test_repo.project, heard.clone()).unwrap();
     let mut ids = HashSet::new();
     index
         .each_pack(|pack| {
@@ -82,8 +83,8 @@ fn noted(host: &Host, test_repo: &TestRepo) -> HashSet<BlobId> {
 
 /// The chunks that the backups from this number on are made of.
 fn wanted(test_repo: &TestRepo, from: usize) -> HashSet<BlobId> {
-    let heard = Heard::default();
-    let index = Index::in_memory(&test_repo.project, &heard).unwrap();
+    let heard = Arc::new(Heard::default());
+    let index = Index::in_memory(&test_repo.project, heard.clone()).unwrap();
     let blobs = BlobReader::new(&index);
     let mut ids = HashSet::new();
     for backup in &test_repo.backups()[from..] {

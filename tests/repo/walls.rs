@@ -1,6 +1,7 @@
 //! What projects must not share, and what backups of one project must.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::thread;
 
 use cuttlebone::base::BlobId;
@@ -10,8 +11,8 @@ use cuttlebone::storage::{Backend, MemoryBackend};
 use super::{CHUNK, Heard, Host, Image, LEAF, TestRepo, noise};
 
 fn ids(test_repo: &TestRepo) -> HashSet<BlobId> {
-    let heard = Heard::default();
-    let index = Index::in_memory(&test_repo.project, &heard).unwrap();
+    let heard = Arc::new(Heard::default());
+    let index = Index::in_memory(&test_repo.project, heard.clone()).unwrap();
     let mut ids = HashSet::new();
     index
         .each_pack(|pack| {

@@ -101,7 +101,7 @@ pub(super) fn project(case: &Case) -> Outcome {
     let same = project.keys.chunk_id(b"x") == ProjectKeys::new(&secret).chunk_id(b"x");
     Ok(json!({
         "project_secret": same.then(|| hex(secret.expose())),
-        "settings": serde_json::to_value(&project.settings).unwrap(),
+        "settings": serde_json::to_value(&*project.settings).unwrap(),
     }))
 }
 
@@ -163,7 +163,7 @@ pub(super) fn pack(case: &Case) -> Outcome {
     // The same must come of looking at the pack's ends alone.
     let glance = read_listing(&project, name(case), None);
     assert_eq!(glance.ok(), listing.as_ref().ok().cloned(), "{}", case.name);
-    let index = Index::in_memory(&project, &Silent)?;
+    let index = Index::in_memory(&project, Arc::new(Silent))?;
     let reader = BlobReader::new(&index);
     let mut opener = Opener::default();
     listing_fields(&listing?, |location| {

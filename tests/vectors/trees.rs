@@ -18,7 +18,7 @@ const HASHED_MAX: u64 = 64 << 20;
 /// The pieces of a backup and the hash of its bytes, read as a restore reads them: from whichever pack holds
 /// a chunk whole, each chunk of the length that its place asks for.
 fn read(project: &Project, backup: &Backup) -> Result<(Vec<Value>, Option<String>), RepoError> {
-    let index = Index::in_memory(project, &Silent)?;
+    let index = Index::in_memory(project, Arc::new(Silent))?;
     let blobs = BlobReader::new(&index);
     let reader = ImageReader::new(&blobs, backup);
     let content = &backup.record.content;

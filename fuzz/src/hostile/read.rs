@@ -37,7 +37,7 @@ pub(crate) struct Reach {
 
 /// Reads and stores nodes until its patience ends. What is stored is not kept.
 struct CancellableReader<'a> {
-    blobs: &'a BlobReader<'a>,
+    blobs: &'a BlobReader,
     keys: &'a ProjectKeys,
     left: Cell<u32>,
 }
@@ -68,7 +68,7 @@ pub(super) fn all(f: &Fixture) -> Reach {
     };
     reach.damaged = records.damaged().len();
     use_records(&records);
-    let Ok(index) = Index::in_memory(&f.project, &Silent) else {
+    let Ok(index) = Index::in_memory(&f.project, Arc::new(Silent)) else {
         return reach;
     };
     let blobs = BlobReader::new(&index);
@@ -108,7 +108,7 @@ pub(super) fn all(f: &Fixture) -> Reach {
 }
 
 /// The chunks of a backup, as far as patience goes; and whether that is all of them.
-fn walk(blobs: &BlobReader<'_>, backup: &Backup) -> (Vec<ChunkRef>, bool) {
+fn walk(blobs: &BlobReader, backup: &Backup) -> (Vec<ChunkRef>, bool) {
     let reader = ImageReader::new(blobs, backup);
     let mut chunks: Vec<ChunkRef> = Vec::new();
     let mut left = NODES_MAX;
@@ -135,7 +135,7 @@ fn walk(blobs: &BlobReader<'_>, backup: &Backup) -> (Vec<ChunkRef>, bool) {
 }
 
 /// Reads chunks as a restore does; how many open.
-fn read_chunks(blobs: &BlobReader<'_>, chunks: &[ChunkRef]) -> usize {
+fn read_chunks(blobs: &BlobReader, chunks: &[ChunkRef]) -> usize {
     let mut count = 0;
     let project = blobs.index().project();
     let mut opener = Opener::default();

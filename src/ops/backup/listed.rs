@@ -15,7 +15,6 @@ use super::task::{BackupTask, Stored};
 use crate::base::{Buffer, Cancel, LEAF_SIZE, Notice};
 use crate::format::{ContentKind, ExtentList, SourceInfo};
 use crate::ops::cancellable_reader::CancellableReader;
-use crate::ops::context::Context;
 use crate::ops::diff::DiffSource;
 use crate::ops::error::OpsError;
 use crate::repo::{Backup, Project, Top};
@@ -43,8 +42,8 @@ pub fn read_extents(source: DiffSource<'_>, cancel: &Cancel) -> Result<ExtentLis
     let whole = if source.size().is_some_and(too_long) {
         Ok(())
     } else {
-        let patient = CancellableReader::new(source, cancel);
-        let read = patient.take(limit as u64 + 1).read_to_end(&mut text);
+        let reader = CancellableReader::new(source, cancel);
+        let read = reader.take(limit as u64 + 1).read_to_end(&mut text);
         if read.is_ok() && !too_long(text.len() as u64) {
             return ExtentList::parse(&text).map_err(|source| OpsError::NotAList { name, source });
         }
@@ -105,16 +104,14 @@ pub(super) fn listed_into(
     listed: &Listed,
     base: Option<&Backup>,
 ) -> Result<Stored, OpsError> {
-    let Context {
-        observer, cancel, ..
-    } = *task.context;
+    let context = task.context;
     if base.is_none() {
-        observer.notice(Notice::NoBaseForExtents);
+        context.observer.notice(Notice::NoBaseForExtents);
     }
     let (image, size) = (&listed.image, listed.image.size());
     let plan = listed.plan(task.project.chunk_size.bytes().into(), base);
     verify(task, image, &plan, listed.samples, base)?;
-    cancel.check()?;
+    context.cancel.check()?;
     let plot = ImageSpec {
         size,
         base: base.map(|base| Top::new(base.top, base.record.content.size)),

@@ -1,5 +1,7 @@
 //! Stores a content: everything of a backup but its record.
 
+use std::sync::Arc;
+
 use super::options::BackupOptions;
 use super::protect::Protection;
 use super::task::{BackupTask, Stored, Tally};
@@ -19,7 +21,7 @@ pub(super) struct Packed {
 /// Lets `work` store what the project does not hold yet, and the tree over all of it.
 pub(super) fn pack(
     project: &Project,
-    index: &Index<'_>,
+    index: &Arc<Index>,
     protection: &Protection<'_>,
     options: &BackupOptions,
     run_len: RunLen,
@@ -39,7 +41,7 @@ pub(super) fn pack(
         dry_run: options.dry_run,
     };
     let (stored, receipt, report) = Packer::scope(index, journal, packing, |packer| {
-        packer.adopt(&left_over, context.observer)?;
+        packer.adopt(&left_over, &context.observer)?;
         work(&BackupTask {
             project,
             context,
@@ -65,7 +67,7 @@ pub(super) fn pack(
 }
 
 /// Whoever mistrusts what is there wants lost packs and segments to be made good, too.
-pub(super) fn believe(index: &Index<'_>, options: &BackupOptions) -> Result<(), OpsError> {
+pub(super) fn believe(index: &Index, options: &BackupOptions) -> Result<(), OpsError> {
     if options.reread {
         index.require_present()?;
         index.scan_unindexed()?;

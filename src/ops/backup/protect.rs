@@ -66,12 +66,10 @@ impl<'a> Protection<'a> {
     }
 
     /// The index, which finds nothing that is about to be deleted.
-    pub(super) fn index(&self) -> Result<Index<'a>, OpsError> {
-        let Context {
-            cache, observer, ..
-        } = *self.context;
+    pub(super) fn index(&self) -> Result<Arc<Index>, OpsError> {
+        let context = self.context;
         Ok(match &self.guard {
-            Some(guard) => guard.index(cache, observer)?,
+            Some(guard) => guard.index(context.cache, Arc::clone(&context.observer))?,
             None => self.context.index(self.project)?,
         })
     }
@@ -80,7 +78,7 @@ impl<'a> Protection<'a> {
     /// are made known, too.
     pub(super) fn adopt(
         &self,
-        index: &Index<'_>,
+        index: &Index,
         left_over: Vec<ObjectHash>,
     ) -> Result<Vec<ObjectHash>, OpsError> {
         let Some(guard) = &self.guard else {
@@ -100,7 +98,7 @@ impl<'a> Protection<'a> {
     /// To be called right before records of these contents are committed.
     pub(super) fn clear(
         &mut self,
-        index: &Index<'_>,
+        index: &Arc<Index>,
         contents: &[Stored],
     ) -> Result<Option<CommitPermit>, OpsError> {
         let Some(guard) = &mut self.guard else {
@@ -154,7 +152,7 @@ impl<'a> Protection<'a> {
 
 /// Stores again what these trees name and the index does not find where it will stay.
 fn make_whole(
-    index: &Index<'_>,
+    index: &Arc<Index>,
     tops: &[BlobId],
     lease: &Arc<Lease>,
     context: &Context<'_>,
@@ -183,9 +181,9 @@ fn make_whole(
 
 /// A walk that stores again what is about to go.
 struct Resealer<'a> {
-    index: &'a Index<'a>,
+    index: &'a Index,
     packer: &'a Packer<'a>,
-    blobs: BlobReader<'a>,
+    blobs: BlobReader,
     worker: PackWorker,
     seen: HashSet<BlobId>,
     context: &'a Context<'a>,

@@ -27,7 +27,7 @@ pub(super) struct Stored {
 pub(super) struct BackupTask<'a> {
     pub(super) project: &'a Project,
     pub(super) context: &'a Context<'a>,
-    pub(super) blobs: &'a BlobReader<'a>,
+    pub(super) blobs: &'a BlobReader,
     pub(super) packer: &'a Packer<'a>,
     pub(super) tally: &'a Tally,
     pub(super) reread: bool,

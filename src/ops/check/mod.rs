@@ -4,8 +4,8 @@ mod walk;
 
 use std::collections::{HashMap, HashSet};
 use std::error::Error;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
@@ -196,7 +196,7 @@ impl Run<'_> {
     }
 
     /// Every index segment opens.
-    fn segments(&mut self, index: &Index<'_>) -> Result<(), OpsError> {
+    fn segments(&mut self, index: &Index) -> Result<(), OpsError> {
         for error in index.verify_segments()? {
             self.found_error(&error);
         }
@@ -204,7 +204,7 @@ impl Run<'_> {
     }
 
     /// Every pack that the index names is there, in its size. Those that can be read, with their sizes.
-    fn packs(&mut self, index: &Index<'_>) -> Result<Vec<(ObjectHash, u64)>, OpsError> {
+    fn packs(&mut self, index: &Index) -> Result<Vec<(ObjectHash, u64)>, OpsError> {
         let mut compared = self.compare(index)?;
         // The cache may have been damaged before it was trusted: the segments have the last word.
         if !compared.wrong.is_empty() {
@@ -231,7 +231,7 @@ impl Run<'_> {
     }
 
     /// The packs that the index knows beside those that are there.
-    fn compare(&self, index: &Index<'_>) -> Result<Compared, OpsError> {
+    fn compare(&self, index: &Index) -> Result<Compared, OpsError> {
         let sizes: HashMap<ObjectHash, u64> = index
             .list_packs()?
             .into_iter()
@@ -259,11 +259,7 @@ impl Run<'_> {
     }
 
     /// Every pack has its hash, and every blob in it opens and has its id; if that is to be checked.
-    fn read_packs(
-        &mut self,
-        index: &Index<'_>,
-        packs: &[(ObjectHash, u64)],
-    ) -> Result<(), OpsError> {
+    fn read_packs(&mut self, index: &Index, packs: &[(ObjectHash, u64)]) -> Result<(), OpsError> {
         let Some(read) = &mut self.read else {
             return Ok(());
         };
@@ -314,7 +310,7 @@ impl Run<'_> {
     }
 
     /// Everything that the backups' trees name is there and not known to be damaged.
-    fn trees(&mut self, index: &Index<'_>, records: &Records) -> Result<(), OpsError> {
+    fn trees(&mut self, index: &Arc<Index>, records: &Records) -> Result<(), OpsError> {
         let found = loop {
             let found = walk(self, index, records)?;
             if found.unread.is_empty() {
@@ -344,7 +340,7 @@ impl Run<'_> {
 /// What is wrong with a pack: with all of it, or with these of its runs.
 type PackVerdict = (Option<RepoError>, Option<Vec<u64>>);
 
-fn read_pack(index: &Index<'_>, pack: ObjectHash, size: u64) -> Result<PackVerdict, RepoError> {
+fn read_pack(index: &Index, pack: ObjectHash, size: u64) -> Result<PackVerdict, RepoError> {
     let project = index.project();
     let object = ObjectRef::Pack(project.id, pack);
     let damaged = |source| RepoError::Damaged { object, source };

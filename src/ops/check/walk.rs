@@ -30,8 +30,8 @@ enum Place {
 /// A walk over all trees that enters each node once for each place that it has.
 struct Walk<'a, 'r> {
     run: &'a Run<'r>,
-    index: &'a Index<'a>,
-    blobs: &'a BlobReader<'a>,
+    index: &'a Index,
+    blobs: &'a BlobReader,
     pool: rayon::ThreadPool,
     /// Nodes that were read together, before the walk came to them.
     ready: HashMap<BlobId, Arc<Node>>,
@@ -55,7 +55,7 @@ pub(super) struct Walked {
 /// Walks over the trees of all backups.
 pub(super) fn walk(
     run: &Run<'_>,
-    index: &Index<'_>,
+    index: &Arc<Index>,
     records: &Records,
 ) -> Result<Walked, OpsError> {
     let Run { context, .. } = run;

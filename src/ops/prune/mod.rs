@@ -55,7 +55,7 @@ pub struct Prune<'a> {
     options: &'a PruneOptions,
     /// None in a dry run.
     lease: Option<Arc<Lease>>,
-    index: Index<'a>,
+    index: Arc<Index>,
     sight: RepoState,
     usage: Usage,
     plan: PrunePlan,
@@ -134,11 +134,7 @@ fn worker(options: &PruneOptions) -> Worker<'_> {
 }
 
 /// Looks at everything that counts, and brings the index up to date.
-fn look(
-    project: &Project,
-    lease: Option<&Lease>,
-    index: &Index<'_>,
-) -> Result<RepoState, OpsError> {
+fn look(project: &Project, lease: Option<&Lease>, index: &Index) -> Result<RepoState, OpsError> {
     let marks = Marks::load(project)?;
     let leases = Leases::load(project, lease)?;
     let records = Records::load(project)?;
@@ -160,7 +156,7 @@ fn look(
 
 /// Everything that records and running backups use, and the packs that the index knows.
 fn find_usage(
-    index: &Index<'_>,
+    index: &Arc<Index>,
     sight: &RepoState,
     context: &Context<'_>,
 ) -> Result<(Usage, Vec<ObjectHash>), OpsError> {
@@ -189,7 +185,7 @@ fn missing(kind: BlobKind, id: &BlobId) -> RepoError {
 
 /// Walks the trees of all records, and of all backups that are about to be committed.
 fn walk_all(
-    index: &Index<'_>,
+    index: &Arc<Index>,
     usage: &mut Usage,
     sight: &RepoState,
     context: &Context<'_>,

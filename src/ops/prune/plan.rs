@@ -141,7 +141,7 @@ impl RepoState {
 
 /// Makes a plan. `known` are the packs of the index, in the order in which they came into it.
 pub(super) fn plan(
-    index: &Index<'_>,
+    index: &Index,
     usage: &mut Usage,
     known: &[ObjectHash],
     seen: &RepoState,

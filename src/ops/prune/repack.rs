@@ -1,5 +1,6 @@
 //! What is used of some packs, into new ones.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
@@ -33,7 +34,7 @@ type Wanted = (std::sync::Arc<PlacedRun>, Vec<BlobId>);
 /// Puts what is used of these packs into new ones, which are durable and named when it returns. The index
 /// must find nothing in any pack that is to go: what only such a pack holds is packed again.
 pub(super) fn repack(
-    index: &Index<'_>,
+    index: &Arc<Index>,
     usage: &mut Usage,
     packs: &[PackUse],
     journal: UnindexedPacks,
@@ -78,11 +79,7 @@ pub(super) fn repack(
 }
 
 /// The runs of a pack that hold something that is used, and what of each.
-fn wanted_of(
-    index: &Index<'_>,
-    usage: &mut Usage,
-    pack: &ObjectHash,
-) -> Result<Vec<Wanted>, OpsError> {
+fn wanted_of(index: &Index, usage: &mut Usage, pack: &ObjectHash) -> Result<Vec<Wanted>, OpsError> {
     let listing = index.listing(pack)?.ok_or(FORGOTTEN)?;
     let mut wanted = Vec::new();
     for run in PlacedRun::all_of(listing) {
@@ -103,7 +100,7 @@ fn wanted_of(
 /// Reads these runs, a pack at a time for each thread, and hands their blobs to the packer.
 fn copy(
     packer: &Packer<'_>,
-    index: &Index<'_>,
+    index: &Arc<Index>,
     packs: &[Vec<Wanted>],
     read: &AtomicU64,
     context: &Context<'_>,
@@ -155,7 +152,7 @@ fn read_together(wanted: &[Wanted]) -> usize {
 /// Copies the wanted blobs of runs that lie side by side. How many bytes were read.
 fn copy_together(
     packer: &Packer<'_>,
-    blobs: &BlobReader<'_>,
+    blobs: &BlobReader,
     opener: &mut Opener,
     worker: &mut PackWorker,
     wanted: &[Wanted],
@@ -232,7 +229,7 @@ fn copy_together(
 }
 
 /// All that was used of these packs lies in others by now.
-fn verify(index: &Index<'_>, usage: &mut Usage, packs: &[PackUse]) -> Result<(), OpsError> {
+fn verify(index: &Index, usage: &mut Usage, packs: &[PackUse]) -> Result<(), OpsError> {
     for pack in packs {
         let listing = index.listing(&pack.pack)?.ok_or(FORGOTTEN)?;
         let kind = listing.contents.kind;

@@ -54,7 +54,7 @@ impl PackUse {
 impl Usage {
     /// Of the blobs in the index's packs, as far as these are there. Which packs the index has, in order.
     pub(super) fn new(
-        index: &Index<'_>,
+        index: &Index,
         there: impl Fn(&ObjectHash) -> bool,
         context: &Context<'_>,
     ) -> Result<(Self, Vec<ObjectHash>), OpsError> {
@@ -95,7 +95,7 @@ impl Usage {
     /// Fails if a blob is in none of the packs, unless `new` has an answer to that.
     pub(super) fn walk(
         &mut self,
-        blobs: &BlobReader<'_>,
+        blobs: &BlobReader,
         top: BlobId,
         class: u8,
         context: &Context<'_>,

@@ -20,7 +20,7 @@ pub struct RestoreReport {
 pub(crate) struct RestoreTask<'a> {
     pub(super) project: &'a Project,
     pub(super) context: &'a Context<'a>,
-    pub(super) image: &'a ImageReader<'a>,
+    pub(super) image: &'a ImageReader,
     pub(super) phase: Phase,
     pub(super) written: AtomicU64,
     pub(super) fetched: AtomicU64,

@@ -71,7 +71,7 @@ impl<'a> Dealer<'a> {
     }
 
     /// Every chunk of the image.
-    pub(super) fn chunks(&mut self, image: &ImageReader<'_>) -> Result<(), OpsError> {
+    pub(super) fn chunks(&mut self, image: &ImageReader) -> Result<(), OpsError> {
         let chunks = |each: Each<'_, ChunkRef>| image.each_chunk(each);
         walk(chunks, |chunk| self.chunk(chunk).map(ControlFlow::Continue))
     }
@@ -81,7 +81,7 @@ impl<'a> Dealer<'a> {
     pub(super) fn differences(
         &mut self,
         base: &Backup,
-        image: &ImageReader<'_>,
+        image: &ImageReader,
         chunk_size: u32,
     ) -> Result<(), OpsError> {
         let size = image.size();
@@ -110,7 +110,7 @@ impl<'a> Dealer<'a> {
     /// Every chunk of the image, and where there is none but the target has data.
     pub(super) fn chunks_and_data(
         &mut self,
-        image: &ImageReader<'_>,
+        image: &ImageReader,
         present: &ImageSource,
     ) -> Result<(), OpsError> {
         let mut extents = present.data_extents();

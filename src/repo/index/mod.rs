@@ -15,7 +15,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use super::error::RepoError;
@@ -45,9 +45,9 @@ pub struct CacheState {
 }
 
 /// The index of a project.
-pub struct Index<'a> {
-    project: &'a Project,
-    observer: &'a dyn Observer,
+pub struct Index {
+    project: Project,
+    observer: Arc<dyn Observer>,
     current: RwLock<Current>,
     locality: RwLock<Locality>,
     /// Which packs blobs are found in.
@@ -56,6 +56,8 @@ pub struct Index<'a> {
     relies_on_unnamed: AtomicBool,
     /// Whether packs were given up that this run may rely on.
     gave_up: AtomicBool,
+    /// Whether the work with it ended as it should.
+    closes: AtomicBool,
     /// What [`resync`](Index::resync) came to.
     looked_again: Mutex<Option<(Instant, bool)>>,
 }
@@ -102,49 +104,53 @@ fn memory_db(project: &Project) -> Result<Db, RepoError> {
     Db::in_memory(&identity(project)).map_err(in_memory_failed)
 }
 
-impl<'a> Index<'a> {
+impl Index {
     /// Opens the project's cache, makes or mends it as needed, and brings it up to date.
     pub fn open(
-        project: &'a Project,
+        project: &Project,
         cache: &Path,
-        observer: &'a dyn Observer,
-    ) -> Result<Self, RepoError> {
-        let current = Self::open_file(project, cache, observer)?;
+        observer: Arc<dyn Observer>,
+    ) -> Result<Arc<Self>, RepoError> {
+        let current = Self::open_file(project, cache, &*observer)?;
         let index = Self::with(project, current, observer);
         index.sync()?;
-        Ok(index)
+        Ok(Arc::new(index))
     }
 
     /// The same, as of a moment when somebody looked at the segments, or later.
     pub(in crate::repo) fn open_as_of(
-        project: &'a Project,
+        project: &Project,
         cache: &Path,
-        observer: &'a dyn Observer,
+        observer: Arc<dyn Observer>,
         seen: &SegmentsSeen,
-    ) -> Result<Self, RepoError> {
-        let current = Self::open_file(project, cache, observer)?;
+    ) -> Result<Arc<Self>, RepoError> {
+        let current = Self::open_file(project, cache, &*observer)?;
         let index = Self::with(project, current, observer);
         index.sync_as_of(seen)?;
-        Ok(index)
+        Ok(Arc::new(index))
     }
 
     /// An index that is kept in memory only.
-    pub fn in_memory(project: &'a Project, observer: &'a dyn Observer) -> Result<Self, RepoError> {
+    pub fn in_memory(
+        project: &Project,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Arc<Self>, RepoError> {
         let db = memory_db(project)?;
         let index = Self::with(project, Current { db, rebuilt: 0 }, observer);
         index.sync()?;
-        Ok(index)
+        Ok(Arc::new(index))
     }
 
-    fn with(project: &'a Project, current: Current, observer: &'a dyn Observer) -> Self {
+    fn with(project: &Project, current: Current, observer: Arc<dyn Observer>) -> Self {
         Self {
-            project,
+            project: project.clone(),
             observer,
             current: RwLock::new(current),
             locality: RwLock::default(),
             trusted: RwLock::default(),
             relies_on_unnamed: AtomicBool::new(false),
             gave_up: AtomicBool::new(false),
+            closes: AtomicBool::new(false),
             looked_again: Mutex::default(),
         }
     }
@@ -191,8 +197,8 @@ impl<'a> Index<'a> {
 
     /// The project it is for.
     #[must_use]
-    pub fn project(&self) -> &'a Project {
-        self.project
+    pub fn project(&self) -> &Project {
+        &self.project
     }
 
     fn relies_on_unnamed(&self) -> bool {
@@ -236,7 +242,7 @@ impl<'a> Index<'a> {
     /// be deleted, which are named no more on purpose.
     pub fn scan_unindexed(&self) -> Result<(), RepoError> {
         self.verify()?;
-        let marked = Marks::load(self.project)?.packs();
+        let marked = Marks::load(&self.project)?.packs();
         self.ask(&marked).map(drop)
     }
 
@@ -247,7 +253,7 @@ impl<'a> Index<'a> {
             return Ok(false);
         }
         // What is going to be deleted is named no more on purpose.
-        let marked = Marks::load(self.project)?.packs();
+        let marked = Marks::load(&self.project)?.packs();
         let lost = asked.iter().filter(|pack| !marked.contains(pack)).count();
         if lost > 0 {
             self.observer
@@ -267,8 +273,8 @@ impl<'a> Index<'a> {
         let Some(path) = current.db.path().map(Path::to_owned) else {
             return Ok(false);
         };
-        std::mem::replace(&mut current.db, memory_db(self.project)?).discard();
-        match open_db(self.project, &path) {
+        std::mem::replace(&mut current.db, memory_db(&self.project)?).discard();
+        match open_db(&self.project, &path) {
             Ok(Opened::Ready(db)) => {
                 current.db = *db;
                 Ok(false)
@@ -278,7 +284,7 @@ impl<'a> Index<'a> {
             Err(why) => {
                 self.say(&current, unusable(&why));
                 let _ = fs::remove_file(&path);
-                if let Ok(Opened::Ready(db)) = open_db(self.project, &path) {
+                if let Ok(Opened::Ready(db)) = open_db(&self.project, &path) {
                     current.db = *db;
                 }
                 self.refill(&mut current)?;
@@ -441,7 +447,7 @@ impl<'a> Index<'a> {
     pub fn verify_segments(&self) -> Result<Vec<RepoError>, RepoError> {
         let mut errors = Vec::new();
         for hash in self.list_segments()? {
-            match sync::read_segment(self.project, hash) {
+            match sync::read_segment(&self.project, hash) {
                 Err(e) if is_missing(&e) => {}
                 Err(e @ RepoError::Damaged { .. }) => errors.push(e),
                 other => drop(other?),
@@ -456,13 +462,10 @@ impl<'a> Index<'a> {
         Ok(standing.replaced().collect())
     }
 
-    /// Notes that the cache is whole, so that the next run need not look.
-    pub fn close(self) {
-        let current = recover(self.current.into_inner());
-        let _ = attempt(|| {
-            current.db.close();
-            Ok(())
-        });
+    /// Ends the work with the index: once its last reader is gone too, the cache is noted to be whole, so that the
+    /// next run need not verify it.
+    pub fn close(self: Arc<Self>) {
+        self.closes.store(true, Ordering::Relaxed);
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Current> {
@@ -515,7 +518,7 @@ impl<'a> Index<'a> {
     /// Packs that no segment names are asked again if there ever were any: chunks that were found in them were
     /// not stored, and if they were forgotten here, nobody would name them before the record is committed.
     fn refill(&self, current: &mut Current) -> Result<(), RepoError> {
-        let old = std::mem::replace(&mut current.db, memory_db(self.project)?);
+        let old = std::mem::replace(&mut current.db, memory_db(&self.project)?);
         let path = old.path().map(Path::to_owned);
         old.discard();
         self.forget_locality();
@@ -524,7 +527,7 @@ impl<'a> Index<'a> {
         let segments = self.list_segments()?;
         if let Some(path) = path {
             let _ = fs::remove_file(&path);
-            if !again && let Ok(Opened::Ready(db)) = open_db(self.project, &path) {
+            if !again && let Ok(Opened::Ready(db)) = open_db(&self.project, &path) {
                 match self.fill(&db, &segments) {
                     Ok(()) => {
                         current.db = *db;
@@ -542,6 +545,22 @@ impl<'a> Index<'a> {
             Ok(()) => Ok(()),
             Err(Failure::Repo(error)) => Err(error),
             Err(Failure::Db(why)) => Err(in_memory_failed(why)),
+        }
+    }
+}
+
+impl Drop for Index {
+    fn drop(&mut self) {
+        let current = recover(self.current.get_mut());
+        if !*self.closes.get_mut() || current.db.path().is_none() {
+            return;
+        }
+        if let Ok(empty) = memory_db(&self.project) {
+            let db = std::mem::replace(&mut current.db, empty);
+            let _ = attempt(|| {
+                db.close();
+                Ok(())
+            });
         }
     }
 }

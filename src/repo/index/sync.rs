@@ -69,7 +69,7 @@ impl EffectiveSegments {
     }
 }
 
-impl Index<'_> {
+impl Index {
     /// Takes in the segments that the cache does not have yet, and lets go of those that others stand for.
     pub fn sync(&self) -> Result<(), RepoError> {
         let listed = self.list_segments()?;
@@ -185,7 +185,7 @@ impl Index<'_> {
 
     /// The segments in the store, whether they count or not.
     pub(super) fn list_segments(&self) -> Result<HashSet<ObjectHash>, RepoError> {
-        list_segments(self.project)
+        list_segments(&self.project)
     }
 
     /// Reads these segments into the database.
@@ -193,7 +193,7 @@ impl Index<'_> {
         let mut damaged = false;
         let (mut taken, mut blobs) = (Vec::new(), 0);
         for name in segments {
-            let segment = match read_segment(self.project, *name) {
+            let segment = match read_segment(&self.project, *name) {
                 Ok(segment) => segment,
                 // It was removed since it was listed: another process merged it.
                 Err(e) if is_missing(&e) => continue,
@@ -249,7 +249,7 @@ impl Index<'_> {
             if not.contains(&pack) || attempt(|| db.has_pack(&pack))? {
                 continue;
             }
-            match read_listing(self.project, pack, Some(listed.size)) {
+            match read_listing(&self.project, pack, Some(listed.size)) {
                 Ok(listing) => {
                     self.rely_on_unnamed();
                     attempt(|| db.insert_unnamed(&[listing]))?;

@@ -36,7 +36,7 @@ fn project(store: &MemoryBackend) -> Project {
 }
 
 /// Stores a chunk, unless the index knows it; in between something may happen to the index.
-fn store(index: &Index<'_>, plain: &[u8], meanwhile: impl FnOnce()) -> PackerReport {
+fn store(index: &Index, plain: &[u8], meanwhile: impl FnOnce()) -> PackerReport {
     let id = index.project.keys.chunk_id(plain);
     let (unindexed, _) = UnindexedPacks::none();
     let work = |packer: &Packer<'_>| -> Result<(), RepoError> {
@@ -56,21 +56,25 @@ fn a_pack_that_no_segment_names_is_named_even_if_the_database_is_made_anew() {
     let backend = MemoryBackend::new();
     let project = project(&backend);
     let plain = b"what only a pack without a segment holds";
-    store(&Index::in_memory(&project, &Deaf).unwrap(), plain, || {});
+    store(
+        &Index::in_memory(&project, Arc::new(Deaf)).unwrap(),
+        plain,
+        || {},
+    );
     for listed in backend.list("").unwrap() {
         if let Some((ObjectRef::Index(..), _)) = ObjectRef::parse(&listed.name) {
             backend.delete(&listed.name).unwrap();
         }
     }
 
-    let index = Index::in_memory(&project, &Deaf).unwrap();
+    let index = Index::in_memory(&project, Arc::new(Deaf)).unwrap();
     assert!(index.resync().unwrap(), "the pack says what it holds");
     let report = store(&index, plain, || {
         index.refill(&mut index.write()).unwrap();
     });
     assert_eq!(report.chunks_new, 0, "it was there");
     // The receipt is given: from here on a record may be committed.
-    let index = Index::in_memory(&project, &Deaf).unwrap();
+    let index = Index::in_memory(&project, Arc::new(Deaf)).unwrap();
     let found = index.find(&project.keys.chunk_id(plain)).unwrap();
     assert!(found.is_some(), "a segment names it");
 }

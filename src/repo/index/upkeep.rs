@@ -29,8 +29,8 @@ pub struct Rewritten {
 }
 
 /// Segments on their way into new ones.
-struct Pile<'i, 'p, S> {
-    index: &'i Index<'p>,
+struct Pile<'i, S> {
+    index: &'i Index,
     stand: S,
     packs: Vec<PackListing>,
     blobs: usize,
@@ -39,7 +39,7 @@ struct Pile<'i, 'p, S> {
     result: Rewritten,
 }
 
-impl Index<'_> {
+impl Index {
     /// Makes segments anew: those that name one of `without`, and the small ones if there are many. What they name,
     /// but for `without`, is named by new ones that stand for them, and so are the packs `also`.
     ///
@@ -128,7 +128,7 @@ fn pick(
     Ok(named.collect())
 }
 
-impl<E: From<RepoError>, S: Fn() -> Result<(), E>> Pile<'_, '_, S> {
+impl<E: From<RepoError>, S: Fn() -> Result<(), E>> Pile<'_, S> {
     fn add(&mut self, listing: PackListing) -> Result<(), E> {
         let blobs = listing.contents.blobs().count();
         let full = self.packs.len() >= SEGMENT_PACKS || self.blobs + blobs > SEGMENT_BLOBS;

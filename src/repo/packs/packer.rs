@@ -113,7 +113,7 @@ struct Shared {
 
 /// Takes blobs and stores those that the project does not hold.
 pub struct Packer<'a> {
-    index: &'a Index<'a>,
+    index: &'a Index,
     shared: &'a Shared,
     options: PackerOptions,
     context: [u8; 32],
@@ -128,7 +128,7 @@ impl Packer<'_> {
     /// Runs `work` with a packer, then stores what is still open; also if `work` fails, so that the next
     /// run finds what this one did. The receipt says that everything is durable and indexed.
     pub fn scope<T, E: From<RepoError>>(
-        index: &Index<'_>,
+        index: &Index,
         unindexed: UnindexedPacks,
         options: PackerOptions,
         work: impl FnOnce(&Packer<'_>) -> Result<T, E>,
@@ -422,7 +422,7 @@ impl Packer<'_> {
 }
 
 impl OpenPack {
-    fn new(index: &Index<'_>) -> Result<Self, RepoError> {
+    fn new(index: &Index) -> Result<Self, RepoError> {
         let nonce = PackNonce::random()?;
         let cipher = index.project().keys.pack_cipher(nonce);
         Ok(Self {

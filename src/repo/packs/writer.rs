@@ -46,7 +46,7 @@ struct NamedPack {
 pub struct IndexStored(());
 
 pub(super) struct Writer<'a> {
-    index: &'a Index<'a>,
+    index: &'a Index,
     unindexed: UnindexedPacks,
     options: PackerOptions,
     pending: Vec<PackStored>,
@@ -55,11 +55,7 @@ pub(super) struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(
-        index: &'a Index<'a>,
-        unindexed: UnindexedPacks,
-        options: PackerOptions,
-    ) -> Self {
+    pub(super) fn new(index: &'a Index, unindexed: UnindexedPacks, options: PackerOptions) -> Self {
         Self {
             index,
             unindexed,
@@ -258,7 +254,7 @@ impl PackStored {
 
 /// Stores packs that are named only together; all are durable when it returns.
 fn put(
-    index: &Index<'_>,
+    index: &Index,
     packs: Vec<NamedPack>,
     since: Duration,
     dry_run: bool,
@@ -291,7 +287,7 @@ fn joined<'a>(head: &'a [u8], parts: &'a [Vec<u8>], tail: &'a [u8]) -> Vec<&'a [
 
 /// Stores a segment and tells the index; gives it back, with its size. All its packs must be durable.
 pub(in crate::repo) fn store_segment(
-    index: &Index<'_>,
+    index: &Index,
     segment: IndexSegment,
 ) -> Result<(IndexSegment, u64), RepoError> {
     let project = index.project();

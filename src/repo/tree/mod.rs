@@ -29,7 +29,7 @@ pub trait NodeStore: NodeReader {
     fn store(&self, plain: &[u8]) -> Result<BlobId, RepoError>;
 }
 
-impl NodeReader for BlobReader<'_> {
+impl NodeReader for BlobReader {
     fn read(&self, id: &BlobId) -> Result<Arc<Node>, RepoError> {
         self.node(id)
     }
@@ -38,7 +38,7 @@ impl NodeReader for BlobReader<'_> {
 /// Reads through a reader, stores through a packer.
 pub struct PackedNodes<'a> {
     /// Where base trees are read.
-    pub reader: &'a BlobReader<'a>,
+    pub reader: &'a BlobReader,
     /// Where new nodes go.
     pub packer: &'a Packer<'a>,
     /// What gives them their ids.

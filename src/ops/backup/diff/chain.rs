@@ -1,6 +1,7 @@
 //! The diffs of one stream, each of which builds on the one before.
 
 use std::io::Read;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
@@ -87,7 +88,7 @@ impl<'a> DiffChain<'a> {
     /// Stores what one diff says.
     pub(super) fn member<R: Read + Send>(
         &self,
-        index: &Index<'_>,
+        index: &Arc<Index>,
         protection: &mut Protection<'_>,
         reader: &mut DiffReader<R>,
         header: DiffHeader,
