@@ -10,7 +10,7 @@ use super::request::{Backup, BackupSource, Compression, Source, VolumeName};
 use super::{Session, diff};
 use crate::ops::{self, BackupReport, DiffSource, Input, Listed};
 use crate::repo;
-use crate::volume::{ImageSource, InputFile};
+use crate::volume::{InputFile, RawImage};
 
 /// What is read, opened.
 enum Opened {
@@ -72,7 +72,7 @@ fn open(session: &Session, source: &BackupSource) -> Result<Opened, Failure> {
             Opened::Whole(Input::Stream(Box::new(diff::stdin()?)))
         }
         BackupSource::Whole(Source::Path(path)) => {
-            Opened::Whole(Input::Image(ImageSource::open(path)?))
+            Opened::Whole(Input::Image(RawImage::open(path)?))
         }
         BackupSource::Diff(source) => {
             let source = match source {
@@ -90,7 +90,7 @@ fn open(session: &Session, source: &BackupSource) -> Result<Opened, Failure> {
             extents,
             verify_sample,
         } => Opened::Whole(Input::Listed(Listed {
-            image: ImageSource::open(image)?,
+            image: RawImage::open(image)?,
             extents: ops::read_extents(diff::open(extents)?, &session.cancel)?,
             samples: *verify_sample,
         })),

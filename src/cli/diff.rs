@@ -12,7 +12,7 @@ use crate::ops::{
     self, ByteString, Context, DiffOutput, DiffSight, DiffSource, DiffSummary, DiffVersion,
     ImageDescription, OpsError,
 };
-use crate::volume::{ErrorKind, InputFile, StreamSource};
+use crate::volume::{ErrorKind, InputFile, Stdin};
 
 pub(super) const STDIN: &str = "standard input";
 const STDOUT: &str = "standard output";
@@ -47,8 +47,8 @@ pub(super) fn open(source: &Source) -> Result<DiffSource<'static>, Failure> {
     })
 }
 
-pub(super) fn stdin() -> Result<StreamSource, Failure> {
-    StreamSource::stdin().map_err(|error| {
+pub(super) fn stdin() -> Result<Stdin, Failure> {
+    Stdin::open().map_err(|error| {
         Failure::new(Code::Failed, "could not read standard input").caused_by(Some(&error))
     })
 }

@@ -1,115 +1,61 @@
-//! A file that is read from its front: no image, but a stream that describes one.
+//! Streams that are read from the front: pipes, standard input, and files that describe an image.
 
-use std::fs::{File, Metadata};
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::io::{self, Read};
+use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use super::input_range::InputRange;
 
-use super::error::{ErrorKind, Operation, Unsuitable, VolumeError};
-use super::stdin::read_patiently;
-
-/// A file, a device or a pipe. Clones read from the same position.
+/// A byte stream with a name.
 ///
-/// Only a regular file is waited for: from anything else, if nothing comes for 0.2 s, a read fails with
-/// [`WouldBlock`](io::ErrorKind::WouldBlock) and may be tried again.
-#[derive(Debug, Clone)]
-pub struct InputFile {
-    file: Arc<File>,
-    path: PathBuf,
-    size: Option<u64>,
-}
+/// A read may fail with [`WouldBlock`](io::ErrorKind::WouldBlock) if no bytes arrive for a while,
+/// and is then tried again; so a caller can look whether it was cancelled. Any other error is
+/// final.
+pub trait InputStream: Read + Send {
+    /// Returns the name that messages use for the stream.
+    fn name(&self) -> String;
 
-impl InputFile {
-    /// Opens what is at `path`, also a pipe that nobody has opened to write to it yet.
-    pub fn open(path: impl AsRef<Path>) -> Result<Self, VolumeError> {
-        let path = path.as_ref();
-        let failed = VolumeError::on(Operation::Open, path);
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let opened = rustix::fs::open(path, flags, Mode::empty());
-        let file = File::from(opened.map_err(|error| failed(error.into()))?);
-        let metadata = file.metadata().map_err(&failed)?;
-        if metadata.is_dir() {
-            let kind = ErrorKind::Unsuitable(Unsuitable::Directory);
-            return Err(VolumeError::new(kind, Operation::Open, path.display()));
-        }
-        Ok(Self {
-            file: Arc::new(file),
-            path: path.to_owned(),
-            size: metadata.is_file().then_some(metadata.len()),
-        })
+    /// Returns the path by which it was opened, if it has one.
+    fn path(&self) -> Option<&Path> {
+        None
     }
 
-    /// Standard input, if it is a regular file of which nothing was read yet.
-    #[must_use]
-    pub fn stdin() -> Option<Self> {
-        let file = File::from(io::stdin().as_fd().try_clone_to_owned().ok()?);
-        let metadata = file.metadata().ok().filter(Metadata::is_file)?;
-        let unread = (&file).stream_position().ok()? == 0;
-        unread.then(|| Self {
-            file: Arc::new(file),
-            path: "/dev/stdin".into(),
-            size: Some(metadata.len()),
-        })
+    /// Returns the length of the whole stream in bytes, if it is known in advance.
+    fn size(&self) -> Option<u64> {
+        None
     }
 
-    /// Where it is.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// In bytes. None if it is no regular file.
-    #[must_use]
-    pub fn size(&self) -> Option<u64> {
-        self.size
-    }
-
-    /// Its bytes from `offset` on, read with a position of their own. None if it is no regular file.
-    #[must_use]
-    pub fn at(&self, offset: u64) -> Option<InputRange> {
-        self.size.map(|_| InputRange {
-            file: Arc::clone(&self.file),
-            position: offset,
-        })
+    /// Returns a second reader of the same bytes, with a position of its own, which starts at the
+    /// first byte; or none, if the stream can be read only once.
+    fn reread(&self) -> Option<InputRange> {
+        None
     }
 }
 
-impl Read for InputFile {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self.size {
-            Some(_) => (&*self.file).read(buffer),
-            None => read_patiently(&self.file, buffer),
-        }
-    }
-}
-
-/// The bytes of an [`InputFile`] from some byte on. Any number of them share one open file.
+/// Any reader, as an [`InputStream`] of a given name.
 #[derive(Debug)]
-pub struct InputRange {
-    file: Arc<File>,
-    position: u64,
+pub struct NamedInput<R> {
+    reader: R,
+    name: String,
 }
 
-impl Seek for InputRange {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let moved = match to {
-            SeekFrom::Start(position) => Some(position),
-            SeekFrom::Current(by) => self.position.checked_add_signed(by),
-            SeekFrom::End(by) => self.file.metadata()?.len().checked_add_signed(by),
-        };
-        self.position = moved.ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(self.position)
+impl<R: Read + Send> NamedInput<R> {
+    /// Names `reader`.
+    pub fn new(reader: R, name: impl Into<String>) -> Self {
+        Self {
+            reader,
+            name: name.into(),
+        }
     }
 }
 
-impl Read for InputRange {
+impl<R: Read> Read for NamedInput<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read_at(buffer, self.position)?;
-        self.position += read as u64;
-        Ok(read)
+        self.reader.read(buffer)
+    }
+}
+
+impl<R: Read + Send> InputStream for NamedInput<R> {
+    fn name(&self) -> String {
+        self.name.clone()
     }
 }

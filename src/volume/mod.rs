@@ -1,28 +1,44 @@
 //! Where volumes are read from and written to: raw files, block devices, streams; and the files that
 //! describe changes of them.
 //!
-//! A source is read by many threads at once and never written. A target is written by many
-//! threads, each byte at most once, and is whole only once it is finished.
+//! An operation takes its source as a [`Source`] and its target as a [`Target`]; a front end opens
+//! the one that the user named.
 
-mod diff;
+mod data_extents;
+mod diff_target;
 mod error;
-mod file;
+mod file_target;
+mod identity;
 mod input;
+mod input_file;
+mod input_range;
+mod listed_image;
 mod output;
+mod output_file;
 mod pending;
+mod raw_image;
 mod source;
 mod stdin;
-mod stream;
+mod stream_source;
+mod stream_target;
 mod sys;
 mod target;
 
-pub use diff::{DiffTarget, DiffTotals};
+pub use data_extents::DataExtents;
+pub use diff_target::{DiffTarget, DiffTotals};
 pub use error::{ErrorKind, Operation, Unsuitable, VolumeError};
-pub use file::FileTarget;
-pub use input::{InputFile, InputRange};
-pub use output::OutputFile;
-pub use source::{DataExtents, ImageIdentity, ImageSource};
-pub use stdin::StreamSource;
-pub use stream::StreamTarget;
+pub use file_target::{FileTarget, open_target};
+pub use identity::ImageIdentity;
+pub use input::{InputStream, NamedInput};
+pub use input_file::InputFile;
+pub use input_range::InputRange;
+pub use listed_image::ListedImage;
+pub use output::{NamedOutput, OutputStream};
+pub use output_file::OutputFile;
+pub use raw_image::RawImage;
+pub use source::{ExtentIter, Gaps, ImageSource, Source, SourceData};
+pub use stdin::Stdin;
+pub use stream_source::{DiffSource, StreamSource};
+pub use stream_target::StreamTarget;
 pub use sys::ImageKind;
-pub use target::Target;
+pub use target::{Existing, ReadTarget, Target, WriteOrder};

@@ -1,62 +1,72 @@
-//! A new file that is written from its front.
+//! Streams that are written from the front: files that describe an image, pipes, standard output.
 
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
 
-use super::error::{Operation, VolumeError};
-use super::pending::{Collision, Pending};
+use super::error::{ErrorKind, Operation, VolumeError};
 
-const BUFFER: usize = 256 << 10;
+/// Bytes that are buffered, so that small writes cost no system call.
+pub(super) const BUFFER: usize = 256 << 10;
 
-/// A file that appears at its path when it is finished; until then it is `.NAME.cuttlebone-HEX` beside
-/// it, and it is removed if it never is.
+/// A byte stream with a name, which is complete once it is finished.
+pub trait OutputStream: Write + Send {
+    /// Returns the name that messages use for the stream.
+    fn name(&self) -> String;
+
+    /// Writes what is buffered, and makes a file durable and visible. To be called once, after the
+    /// last byte. It fails after a failed write, and then a new file never appears.
+    fn finish(&mut self) -> Result<(), VolumeError>;
+}
+
+/// Any writer, buffered, as an [`OutputStream`] of a given name.
 #[derive(Debug)]
-pub struct OutputFile {
-    file: BufWriter<File>,
-    pending: Pending,
+pub struct NamedOutput<W: Write> {
+    writer: BufWriter<W>,
+    name: String,
+    failed: bool,
 }
 
-impl OutputFile {
-    /// A new file at `path`. If that exists, or does by the end, it is an error of kind
-    /// [`ErrorKind::Exists`](super::ErrorKind::Exists).
-    pub fn create_new(path: impl AsRef<Path>) -> Result<Self, VolumeError> {
-        Self::create(path.as_ref(), Collision::Refuse)
-    }
-
-    /// The same, but takes the place of the file at `path`, which is untouched until then, with its
-    /// owner and mode.
-    pub fn replace(path: impl AsRef<Path>) -> Result<Self, VolumeError> {
-        Self::create(path.as_ref(), Collision::Replace)
-    }
-
-    fn create(path: &Path, collision: Collision) -> Result<Self, VolumeError> {
-        let (pending, file) = Pending::create(path, collision)?;
-        Ok(Self {
-            file: BufWriter::with_capacity(BUFFER, file),
-            pending,
-        })
-    }
-
-    /// Makes the file durable and visible.
-    pub fn finish(self) -> Result<(), VolumeError> {
-        let Self { file, mut pending } = self;
-        let path = pending.path().to_owned();
-        let file = file
-            .into_inner()
-            .map_err(|error| VolumeError::writing(path.display(), error.into_error()))?;
-        file.sync_all()
-            .map_err(VolumeError::on(Operation::Sync, &path))?;
-        pending.commit()
+impl<W: Write + Send> NamedOutput<W> {
+    /// Names `writer`.
+    pub fn new(writer: W, name: impl Into<String>) -> Self {
+        Self {
+            writer: BufWriter::with_capacity(BUFFER, writer),
+            name: name.into(),
+            failed: false,
+        }
     }
 }
 
-impl Write for OutputFile {
+impl<W: Write> Write for NamedOutput<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
+        noting(&mut self.failed, self.writer.write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        noting(&mut self.failed, self.writer.flush())
     }
+}
+
+impl<W: Write + Send> OutputStream for NamedOutput<W> {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn finish(&mut self) -> Result<(), VolumeError> {
+        if self.failed {
+            return Err(incomplete(&self.name));
+        }
+        let flushed = self.flush();
+        flushed.map_err(|error| VolumeError::writing(&self.name, error))
+    }
+}
+
+/// Notes in `failed` whether a write has failed for good.
+pub(super) fn noting<T>(failed: &mut bool, result: io::Result<T>) -> io::Result<T> {
+    *failed |= matches!(&result, Err(error) if error.kind() != io::ErrorKind::Interrupted);
+    result
+}
+
+/// The error of a stream that is to be finished after a failed write.
+pub(super) fn incomplete(name: &str) -> VolumeError {
+    VolumeError::new(ErrorKind::Incomplete, Operation::Finish, name)
 }

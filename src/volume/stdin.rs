@@ -13,12 +13,12 @@ const PATIENCE: Duration = Duration::from_millis(200);
 /// A byte stream that does not keep its reader waiting: if nothing comes for 0.2 s, a read fails with
 /// [`ErrorKind::WouldBlock`] and may be tried again. So whoever reads from an idle pipe, terminal or socket can
 /// look whether to go on at all.
-pub struct StreamSource(File);
+pub struct Stdin(File);
 
-impl StreamSource {
+impl Stdin {
     /// This process's standard input. Nobody else may read from it: bytes that are buffered elsewhere are
     /// not seen here.
-    pub fn stdin() -> io::Result<Self> {
+    pub fn open() -> io::Result<Self> {
         Ok(Self::new(io::stdin().as_fd().try_clone_to_owned()?))
     }
 
@@ -27,7 +27,7 @@ impl StreamSource {
     }
 }
 
-impl Read for StreamSource {
+impl Read for Stdin {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         read_patiently(&self.0, into)
     }
@@ -53,7 +53,7 @@ mod tests {
     #[test]
     fn a_pipe_is_waited_for_but_not_for_ever() {
         let (reader, mut writer) = io::pipe().unwrap();
-        let mut source = StreamSource::new(reader.into());
+        let mut source = Stdin::new(reader.into());
         let mut into = [0; 8];
         let kind = |result: io::Result<usize>| result.unwrap_err().kind();
         assert_eq!(kind(source.read(&mut into)), ErrorKind::WouldBlock);

@@ -6,7 +6,7 @@ use cuttlebone::base::{Notice, Phase};
 use cuttlebone::format::ExtentList;
 use cuttlebone::ops::{self, BackupOptions, BackupReport, Context, Input, Listed, OpsError};
 use cuttlebone::storage::{Backend, MemoryBackend};
-use cuttlebone::volume::ImageSource;
+use cuttlebone::volume::RawImage;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -24,7 +24,7 @@ fn listed(host: &Host, image: &Image, extents: &[(u64, u64)], samples: u64) -> I
     let path = host.path("listed");
     image.write_to(&path);
     Input::Listed(Listed {
-        image: ImageSource::open(&path).unwrap(),
+        image: RawImage::open(&path).unwrap(),
         extents: extents.iter().map(|(at, len)| *at..at + len).collect(),
         samples,
     })
@@ -307,7 +307,7 @@ fn a_file_is_read_again_after_a_list() {
     let file = std::fs::File::options().write(true).open(&path).unwrap();
     file.set_modified(old).unwrap();
     std::thread::sleep(std::time::Duration::from_millis(2100));
-    let open = || ImageSource::open(&path).unwrap();
+    let open = || RawImage::open(&path).unwrap();
     let input = Input::Listed(Listed {
         image: open(),
         extents: ExtentList::default(),

@@ -35,7 +35,7 @@ use cuttlebone::repo::{
     Repository,
 };
 use cuttlebone::storage::Backend;
-use cuttlebone::volume::ImageSource;
+use cuttlebone::volume::RawImage;
 use tempfile::TempDir;
 
 const PASSWORD: &[u8] = b"correct horse battery staple";
@@ -212,7 +212,7 @@ impl Host {
     fn image(&self, image: &Image) -> Result<Input, OpsError> {
         let path = self.path(&format!("image {:?}", thread::current().id()));
         image.write_to(&path);
-        Ok(Input::Image(ImageSource::open(&path)?))
+        Ok(Input::Image(RawImage::open(&path)?))
     }
 
     fn run(
@@ -428,7 +428,7 @@ impl Image {
 
     /// The content of a file, of which only what is no hole is read.
     fn read_from(path: &Path) -> Self {
-        let source = ImageSource::open(path).unwrap();
+        let source = RawImage::open(path).unwrap();
         let mut image = Self::new(source.size());
         for extent in source.data_extents() {
             let extent = extent.unwrap();

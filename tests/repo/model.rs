@@ -8,7 +8,7 @@ use cuttlebone::base::{ObjectHash, Root, VolumeId};
 use cuttlebone::ops::{self, BackupOptions, Input, OpsError, Restored};
 use cuttlebone::repo::{Backup, ErrorKind, PackSizes, Records, Tombstones};
 use cuttlebone::storage::{Backend, MemoryBackend};
-use cuttlebone::volume::ImageSource;
+use cuttlebone::volume::RawImage;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -196,7 +196,7 @@ impl World {
                 let image = self.images[number].clone();
                 let path = self.host.path("image");
                 image.write_to(&path);
-                let input = || Input::Image(ImageSource::open(&path).unwrap());
+                let input = || Input::Image(RawImage::open(&path).unwrap());
                 self.back_up(
                     IMAGES[number],
                     &input,

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use cuttlebone::base::is_zero;
-use cuttlebone::volume::{ErrorKind, FileTarget, ImageKind, ImageSource, Target, VolumeError};
+use cuttlebone::volume::{ErrorKind, FileTarget, ImageKind, RawImage, Target, VolumeError};
 use tempfile::TempDir;
 
 use super::{kind, names, noise, run};
@@ -66,7 +66,7 @@ fn a_device_is_read_and_written_in_place() {
         eprintln!("skipped: loop devices cannot be made here");
         return;
     };
-    let source = ImageSource::open(&device.device).expect("a source");
+    let source = RawImage::open(&device.device).expect("a source");
     assert_eq!((source.size(), source.kind()), (8 << 20, ImageKind::Device));
     let extents: Vec<_> = source
         .data_extents()
@@ -183,7 +183,7 @@ fn a_disk_mounted_for_reading_is_told_apart() {
     );
     assert_eq!(kind(FileTarget::replace(&path, 1)), ErrorKind::ReadOnly);
     assert_eq!(kind(FileTarget::in_place(&path, 4096)), ErrorKind::ReadOnly);
-    let source = ImageSource::open(&path).expect("reading is fine");
+    let source = RawImage::open(&path).expect("reading is fine");
     let mut read = vec![0; 4096];
     source.read_at(0, &mut read).expect("data");
     assert!(!is_zero(&read));

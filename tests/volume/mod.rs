@@ -3,6 +3,7 @@
 pub(crate) mod device;
 mod diff;
 mod source;
+mod streams;
 mod target;
 
 use std::path::Path;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use cuttlebone::base::is_zero;
-use cuttlebone::volume::{ErrorKind, ImageKind, ImageSource, Unsuitable};
+use cuttlebone::volume::{ErrorKind, ImageKind, RawImage, Unsuitable};
 use proptest::prelude::*;
 use rustix::fs::{CWD, FileType, Mode};
 use tempfile::TempDir;
@@ -27,7 +27,7 @@ fn sparse(size: u64, data: &[(u64, &[u8])]) -> (TempDir, PathBuf) {
 fn a_file_is_read_as_it_is() {
     let bytes = noise(1, 10_000);
     let (_directory, path) = sparse(20_000, &[(5_000, &bytes)]);
-    let source = ImageSource::open(&path).expect("a source");
+    let source = RawImage::open(&path).expect("a source");
     assert_eq!((source.size(), source.kind()), (20_000, ImageKind::File));
     let mut read = vec![1; 10_000];
     source.read_at(5_000, &mut read).expect("data");
@@ -53,7 +53,7 @@ fn a_huge_sparse_file_costs_only_its_extents() {
     let size = 8 << 40;
     let places = [1 << 20, 3 << 40, size - 4096];
     let (_directory, path) = sparse(size, &places.map(|at| (at, &[7u8; 4096][..])));
-    let source = ImageSource::open(&path).expect("a source");
+    let source = RawImage::open(&path).expect("a source");
     let extents: Vec<_> = source
         .data_extents()
         .map(|e| e.expect("an extent"))
@@ -76,14 +76,14 @@ fn a_huge_sparse_file_costs_only_its_extents() {
 fn nothing_has_no_extents_and_data_has_one() {
     let (_directory, path) = sparse(0, &[]);
     assert_eq!(
-        ImageSource::open(&path)
+        RawImage::open(&path)
             .expect("a source")
             .data_extents()
             .count(),
         0
     );
     let (_directory, path) = sparse(1, &[(0, &[1])]);
-    let source = ImageSource::open(&path).expect("a source");
+    let source = RawImage::open(&path).expect("a source");
     assert_eq!(
         source
             .data_extents()
@@ -96,7 +96,7 @@ fn nothing_has_no_extents_and_data_has_one() {
 #[test]
 fn a_file_that_shrinks_is_an_error_and_no_hole() {
     let (_directory, path) = sparse(1 << 20, &[(0, &[1; 4096]), (512 << 10, &[1; 4096])]);
-    let source = ImageSource::open(&path).expect("a source");
+    let source = RawImage::open(&path).expect("a source");
     let mut extents = source.data_extents();
     assert_eq!(extents.next().expect("one").expect("an extent").start, 0);
     let file = OpenOptions::new()
@@ -119,7 +119,7 @@ fn a_file_that_shrinks_is_an_error_and_no_hole() {
 #[test]
 fn a_file_that_grows_is_read_to_its_old_end() {
     let (_directory, path) = sparse(8192, &[(0, &[1; 8192])]);
-    let source = ImageSource::open(&path).expect("a source");
+    let source = RawImage::open(&path).expect("a source");
     let file = OpenOptions::new()
         .write(true)
         .open(&path)
@@ -137,12 +137,7 @@ fn a_file_that_grows_is_read_to_its_old_end() {
 #[test]
 fn an_identity_tells_a_change() {
     let (directory, path) = sparse(8192, &[(0, &[1; 8192])]);
-    let look = |path: &PathBuf| {
-        ImageSource::open(path)
-            .expect("a source")
-            .identity()
-            .clone()
-    };
+    let look = |path: &PathBuf| RawImage::open(path).expect("a source").identity().clone();
     let fresh = look(&path);
     assert!(!fresh.settled, "it was written just now");
     assert!(
@@ -190,7 +185,7 @@ fn an_old_file_is_settled_only_if_its_attributes_are() {
         .expect("the file");
     file.set_modified(SystemTime::UNIX_EPOCH)
         .expect("an old time");
-    let source = ImageSource::open(&path).expect("a source");
+    let source = RawImage::open(&path).expect("a source");
     assert_eq!(source.identity().mtime_ns, 0);
     assert!(!source.identity().settled);
 }
@@ -201,7 +196,7 @@ fn what_is_no_image_is_refused() {
     let at = |name| directory.path().join(name);
     rustix::fs::mknodat(CWD, at("fifo"), FileType::Fifo, Mode::RUSR, 0).expect("a pipe");
     let _socket = UnixListener::bind(at("socket")).expect("a socket");
-    let open = |path: PathBuf| kind(ImageSource::open(path));
+    let open = |path: PathBuf| kind(RawImage::open(path));
     let unsuitable = ErrorKind::Unsuitable;
     assert_eq!(
         open(directory.path().into()),
@@ -211,7 +206,7 @@ fn what_is_no_image_is_refused() {
     assert_eq!(open(at("socket")), unsuitable(Unsuitable::Socket));
     assert_eq!(open("/dev/null".into()), unsuitable(Unsuitable::CharDevice));
     assert_eq!(open(at("nothing")), ErrorKind::NotFound);
-    let error = ImageSource::open(at("nothing")).expect_err("nothing");
+    let error = RawImage::open(at("nothing")).expect_err("nothing");
     let source = std::error::Error::source(&error)
         .expect("what the system said")
         .to_string();
@@ -239,7 +234,7 @@ proptest! {
         let writes: Vec<_> = writes.iter().map(|(at, bytes)| (*at, &bytes[..])).collect();
         let (_directory, path) = sparse(size, &writes);
         let whole = fs::read(&path).expect("all of it");
-        let source = ImageSource::open(&path).expect("a source");
+        let source = RawImage::open(&path).expect("a source");
         let mut last = 0;
         for extent in source.data_extents() {
             let extent = extent.expect("an extent");

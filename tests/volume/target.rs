@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use cuttlebone::base::{Buffer, is_zero};
-use cuttlebone::volume::{ErrorKind, FileTarget, StreamTarget, Target, Unsuitable};
+use cuttlebone::volume::{
+    ErrorKind, Existing, FileTarget, ReadTarget, StreamTarget, Target, Unsuitable, open_target,
+};
 use tempfile::TempDir;
 
 use super::{kind, names, noise};
@@ -187,6 +189,47 @@ fn in_place_only_what_is_given_changes() {
     assert_eq!(null, ErrorKind::Unsuitable(Unsuitable::CharDevice));
     let file = kind(FileTarget::open_device(&path, 1));
     assert_eq!(file, ErrorKind::Unsuitable(Unsuitable::File));
+}
+
+#[test]
+fn a_longer_file_keeps_its_end_until_the_restore_is_finished() {
+    let directory = TempDir::new().expect("a directory");
+    let path = directory.path().join("disk");
+    let before = noise(6, 2 << 20);
+    fs::write(&path, &before).expect("a file");
+    let target = FileTarget::in_place(&path, 1 << 20).expect("a target");
+    let extents = target.data_extents().collect::<Result<Vec<_>, _>>();
+    assert_eq!(extents.expect("extents"), vec![0..1 << 20]);
+    drop(target);
+    assert!(fs::read(&path).expect("a file") == before);
+
+    let target = FileTarget::in_place(&path, 1 << 20).expect("a target");
+    target.finish().expect("finished");
+    assert!(fs::read(&path).expect("a file") == before[..1 << 20]);
+}
+
+#[test]
+fn an_existing_file_is_refused_replaced_or_updated_as_asked() {
+    let directory = TempDir::new().expect("a directory");
+    let path = directory.path().join("disk");
+    fs::write(&path, "before").expect("a file");
+    let refused = open_target(&path, 6, Existing::Refuse).map(drop);
+    assert_eq!(kind(refused), ErrorKind::Exists);
+
+    let update = open_target(&path, 6, Existing::Update).expect("a target");
+    let held = update.as_read_target().expect("a target with content");
+    let mut read = [0; 6];
+    held.read_at(0, &mut read).expect("its content");
+    assert_eq!(&read, b"before");
+    update.write_at(0, b"B").expect("a write");
+    update.finish().expect("finished");
+    assert_eq!(fs::read(&path).expect("a file"), b"Before");
+
+    let replace = open_target(&path, 6, Existing::Replace).expect("a target");
+    assert!(replace.as_read_target().is_none(), "the new file is empty");
+    replace.write_at(0, b"after").expect("a write");
+    replace.finish().expect("finished");
+    assert_eq!(fs::read(&path).expect("a file"), b"after\0");
 }
 
 #[test]

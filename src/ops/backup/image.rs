@@ -10,7 +10,7 @@ use crate::base::{Buffer, LEAF_SIZE, Phase, Progress};
 use crate::format::ContentKind;
 use crate::ops::error::OpsError;
 use crate::repo::{Backup, Top};
-use crate::volume::{ImageSource, VolumeError};
+use crate::volume::{RawImage, VolumeError};
 
 /// Where there may be data in a leaf, in bytes of the image, ascending.
 pub(super) type Extents = Vec<Range<u64>>;
@@ -18,7 +18,7 @@ pub(super) type Extents = Vec<Range<u64>>;
 /// Reads an image and stores what changed against the base.
 pub(super) fn image_into(
     task: &BackupTask<'_>,
-    image: &ImageSource,
+    image: &RawImage,
     base: Option<&Backup>,
 ) -> Result<Stored, OpsError> {
     let size = image.size();
@@ -87,7 +87,7 @@ pub(super) fn deal_leaves(
 }
 
 /// Fails if the image was written to since it was opened.
-pub(super) fn still_the_same(image: &ImageSource) -> Result<(), OpsError> {
+pub(super) fn still_the_same(image: &RawImage) -> Result<(), OpsError> {
     if image.changed_meanwhile()? {
         return Err(OpsError::SourceChanged {
             path: image.path().display().to_string(),
@@ -103,7 +103,7 @@ pub(super) fn within(leaf: u64, offset: u64) -> usize {
 
 fn read_leaf(
     task: &BackupTask<'_>,
-    image: &ImageSource,
+    image: &RawImage,
     leaf: u64,
     extents: &[Range<u64>],
     buf: &mut Buffer,
@@ -120,7 +120,7 @@ fn read_leaf(
 /// Reads from `offset` on; behind the image's end there are zeros.
 pub(super) fn read_padded(
     task: &BackupTask<'_>,
-    image: &ImageSource,
+    image: &RawImage,
     offset: u64,
     into: &mut [u8],
 ) -> Result<(), OpsError> {

@@ -18,13 +18,13 @@ use crate::ops::cancellable_reader::CancellableReader;
 use crate::ops::diff::DiffSource;
 use crate::ops::error::OpsError;
 use crate::repo::{Backup, Project, Top};
-use crate::volume::ImageSource;
+use crate::volume::RawImage;
 
 /// An image with a list of what changed in it since the base, as `rbd diff` gives it. Without a base
 /// everything that the list leaves out is zeros.
 pub struct Listed {
     /// What is read.
-    pub image: ImageSource,
+    pub image: RawImage,
     /// What may have changed.
     pub extents: ExtentList,
     /// So many chunks that the list leaves out are compared with the base before anything is stored; all, if

@@ -11,7 +11,7 @@ use crate::crypto::random;
 use crate::format::ExtentList;
 use crate::ops::error::OpsError;
 use crate::repo::{Backup, RepoError, Top, any_chunk, leaf_chunks};
-use crate::volume::ImageSource;
+use crate::volume::RawImage;
 
 /// A base may have data almost only where the list is: after so many vain looks for each sample, any chunk will do.
 const LOOKS: u64 = 8;
@@ -20,7 +20,7 @@ const LOOKS: u64 = 8;
 /// (which may have been discarded since), half are anywhere, holes included.
 pub(super) fn verify(
     task: &BackupTask<'_>,
-    image: &ImageSource,
+    image: &RawImage,
     plan: &ExtentList,
     samples: u64,
     base: Option<&Backup>,
@@ -134,7 +134,7 @@ impl LeftOut {
 /// Compares chunks of the image with the base's.
 struct Comparison<'a> {
     task: &'a BackupTask<'a>,
-    image: &'a ImageSource,
+    image: &'a RawImage,
     base: Option<&'a Backup>,
     top: Option<Top>,
     /// The leaf of the base that was asked for last.

@@ -18,12 +18,12 @@ use crate::format::{ContentKind, SourceInfo};
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
 use crate::repo::{Project, RunLen};
-use crate::volume::ImageSource;
+use crate::volume::RawImage;
 
 /// What is backed up.
 pub enum Input {
     /// An image file or a block device.
-    Image(ImageSource),
+    Image(RawImage),
     /// An image of which a list says what changed.
     Listed(Listed),
     /// Bytes until they end. A read that fails with `WouldBlock` is tried again, unless the backup is to stop.

@@ -6,6 +6,7 @@ use crate::base::{Phase, Progress};
 use crate::format::DiffReader;
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
+use crate::volume::InputStream;
 
 /// Reads through a diff that lies in a regular file, without its data: whether it is whole is known then
 /// before anything is asked for or stored. Of what can be read only once nothing is said.
@@ -13,7 +14,7 @@ pub fn examine_diff(source: &DiffSource<'_>, context: &Context<'_>) -> Result<()
     let DiffSource::File(file) = source else {
         return Ok(());
     };
-    let Some(stream) = file.at(0) else {
+    let Some(stream) = file.reread() else {
         return Ok(());
     };
     let name = source.name();

@@ -16,7 +16,7 @@ use crate::format::{
 use crate::ops::cancellable_reader::{CancellableReader, or_cancelled};
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
-use crate::volume::VolumeError;
+use crate::volume::{InputStream, VolumeError};
 
 /// Data copied at once, in bytes.
 const PIECE: usize = 256 << 10;
@@ -194,7 +194,7 @@ fn open<'a>(
 ) -> Result<(), OpsError> {
     let name = source.name();
     let file = match &source {
-        DiffSource::File(file) => Some(file.clone()),
+        DiffSource::File(file) => file.reread(),
         DiffSource::Stream(..) => None,
     };
     let input: Box<dyn Read + 'a> = Box::new(CancellableReader::new(source, context.cancel));
@@ -203,7 +203,7 @@ fn open<'a>(
         layers.push(Layer::new(name, reader)?);
         return Ok(());
     }
-    let reopen = |offset| file.as_ref().and_then(|file| file.at(offset));
+    let reopen = |offset| file.as_ref().map(|file| file.at(offset));
     while let Some(place) = reader.place() {
         let Some(input) = reopen(place.offset()) else {
             return Err(OpsError::NotSeekable { name });

@@ -4,7 +4,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use crate::ops::error::OpsError;
-use crate::volume::OutputFile;
+use crate::volume::{OutputFile, OutputStream};
 
 /// Bytes of a byte stream that are written at once.
 const BUFFER: usize = 256 << 10;

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 
 use crate::format::ByteString;
-use crate::volume::InputFile;
+use crate::volume::{InputFile, InputStream};
 
 /// A diff stream to read. A read that fails with `WouldBlock` is tried again, unless the operation is to stop.
 pub enum DiffSource<'a> {
@@ -18,7 +18,7 @@ impl DiffSource<'_> {
     /// What messages call it.
     pub(crate) fn name(&self) -> String {
         match self {
-            Self::File(file) => file.path().display().to_string(),
+            Self::File(file) => file.name(),
             Self::Stream(_, name) => (*name).to_owned(),
         }
     }
@@ -27,7 +27,7 @@ impl DiffSource<'_> {
     pub(crate) fn path(&self) -> Option<ByteString> {
         match self {
             Self::File(file) => {
-                let path = file.path().canonicalize().ok()?;
+                let path = file.path()?.canonicalize().ok()?;
                 Some(ByteString::from(path.as_os_str().as_bytes()))
             }
             Self::Stream(..) => None,

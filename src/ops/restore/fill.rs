@@ -7,7 +7,7 @@ use super::write_units::{WriteUnit, collect, len};
 use crate::base::is_zero;
 use crate::ops::error::OpsError;
 use crate::repo::{ChunkFetcher, ChunkRef};
-use crate::volume::FileTarget;
+use crate::volume::ReadTarget;
 
 /// What one thread works with.
 pub(super) struct Tools<'a> {
@@ -57,7 +57,7 @@ impl<'a> Tools<'a> {
     pub(super) fn mend(
         &mut self,
         unit: &mut WriteUnit,
-        target: &FileTarget,
+        target: &dyn ReadTarget,
     ) -> Result<(), OpsError> {
         unit.buf.resize(len(&unit.range));
         target.read_at(unit.range.start, &mut unit.buf)?;

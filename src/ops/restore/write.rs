@@ -16,7 +16,7 @@ use crate::ops::error::OpsError;
 use crate::ops::in_order::InOrder;
 use crate::ops::pipeline::run_stage;
 use crate::repo::{Backup, Project};
-use crate::volume::{FileTarget, ImageSource, StreamTarget, Target};
+use crate::volume::{FileTarget, RawImage, StreamTarget, Target};
 
 /// Where a backup goes.
 pub enum Restored<'a> {
@@ -100,7 +100,7 @@ pub(crate) fn changes_into_stream(
 /// What is there already is hashed; only chunks that differ are fetched and written.
 fn into_existing(task: &RestoreTask<'_>, target: &FileTarget, path: &Path) -> Result<(), OpsError> {
     // Opened again as a source: it tells where the target has data at all.
-    let present = ImageSource::open(path)?;
+    let present = RawImage::open(path)?;
     let deal = |deal: &mut Dealer<'_>| deal.chunks_and_data(task.image, &present);
     let fill = |tools: &mut Tools<'_>, unit: &mut WriteUnit| tools.mend(unit, target);
     let write = |unit: &WriteUnit| put(task, target, unit);

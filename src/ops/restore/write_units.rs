@@ -8,7 +8,7 @@ use crate::base::{Buffer, LEAF_SIZE};
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
 use crate::repo::{Backup, ChunkRef, Difference, ImageReader, RepoError, Top, compare_trees};
-use crate::volume::ImageSource;
+use crate::volume::RawImage;
 
 /// A unit is at most this long.
 const UNIT_LEN: u64 = LEAF_SIZE;
@@ -111,7 +111,7 @@ impl<'a> Dealer<'a> {
     pub(super) fn chunks_and_data(
         &mut self,
         image: &ImageReader,
-        present: &ImageSource,
+        present: &RawImage,
     ) -> Result<(), OpsError> {
         let mut extents = present.data_extents();
         let mut extent = extents.next().transpose()?;

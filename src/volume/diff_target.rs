@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use super::error::{ErrorKind, Operation, VolumeError};
 use super::sys::fits;
-use super::target::Target;
+use super::target::{Target, WriteOrder};
 use crate::base::{data_runs, lock};
 use crate::format::{DiffError, DiffErrorKind, DiffHeader, DiffWriter};
 
@@ -187,6 +187,10 @@ fn refused(operation: Operation, name: &str, error: DiffError) -> VolumeError {
 impl<W: Write + Send> Target for DiffTarget<W> {
     fn size(&self) -> u64 {
         self.size
+    }
+
+    fn order(&self) -> WriteOrder {
+        WriteOrder::Ascending
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> Result<(), VolumeError> {

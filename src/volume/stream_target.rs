@@ -7,7 +7,7 @@ use crate::base::{lock, recover};
 
 use super::error::{ErrorKind, Operation, VolumeError};
 use super::sys::fits;
-use super::target::Target;
+use super::target::{Target, WriteOrder};
 
 /// Zeros written at once.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
@@ -102,6 +102,10 @@ impl<W: Write> State<W> {
 impl<W: Write + Send> Target for StreamTarget<W> {
     fn size(&self) -> u64 {
         self.size
+    }
+
+    fn order(&self) -> WriteOrder {
+        WriteOrder::Ascending
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> Result<(), VolumeError> {

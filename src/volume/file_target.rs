@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::num::NonZeroU64;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,10 +14,12 @@ use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::base::{DIRECT_ALIGN, data_runs, lock};
 
+use super::data_extents::DataExtents;
 use super::error::{ErrorKind, Operation, Unsuitable, VolumeError};
 use super::pending::{Collision, Pending};
+use super::source::ExtentIter;
 use super::sys::{ImageKind, fits, image_size, open_image, read_image};
-use super::target::Target;
+use super::target::{Existing, ReadTarget, Target, WriteOrder};
 
 /// How finely a new file is sparse: the block size of the file systems in use.
 const BLOCK: usize = 4 << 10;
@@ -37,6 +39,26 @@ const SYNC_WINDOW: u64 = 64 << 20;
 
 /// Zeros written at once where nothing cheaper makes a range zero.
 static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
+
+/// Opens the target at `path` for an image of `size` bytes: a block device, whose content is always
+/// updated in place, or a file. A file that exists is treated as `existing` says.
+pub fn open_target(
+    path: impl AsRef<Path>,
+    size: u64,
+    existing: Existing,
+) -> Result<Box<dyn Target>, VolumeError> {
+    let path = path.as_ref();
+    let is_device = || {
+        let metadata = path.metadata();
+        metadata.is_ok_and(|metadata| metadata.file_type().is_block_device())
+    };
+    Ok(Box::new(match existing {
+        Existing::Update => FileTarget::in_place(path, size)?,
+        _ if is_device() => FileTarget::open_device(path, size)?,
+        Existing::Refuse => FileTarget::create_new(path, size)?,
+        Existing::Replace => FileTarget::replace(path, size)?,
+    }))
+}
 
 /// A file or block device that takes an image.
 ///
@@ -93,13 +115,14 @@ impl FileTarget {
         })
     }
 
-    /// The file or block device at `path` itself, with what it holds. A file is resized to `size`;
-    /// for a device see [`open_device`](Self::open_device).
+    /// Opens the file or block device at `path` itself, with its content. A shorter file is
+    /// extended to `size` bytes at once, a longer one is cut when the target is finished. For a
+    /// device see [`open_device`](Self::open_device).
     pub fn in_place(path: impl AsRef<Path>, size: u64) -> Result<Self, VolumeError> {
         let path = path.as_ref();
         let (file, metadata, kind) = open_image(path, OFlags::RDWR, true)?;
         match kind {
-            ImageKind::File if metadata.len() != size => {
+            ImageKind::File if metadata.len() < size => {
                 file.set_len(size)
                     .map_err(VolumeError::on(Operation::Resize, path))?;
             }
@@ -152,10 +175,19 @@ impl FileTarget {
         self.fresh
     }
 
-    /// Fills `buffer` from `offset` on with what the target holds, so that a restore can leave
-    /// alone what is right already.
-    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), VolumeError> {
-        read_image(&self.file, &self.path, self.size, offset, buffer)
+    /// Cuts a file that is longer than the image.
+    fn cut(&self) -> Result<(), VolumeError> {
+        if self.kind == ImageKind::Device || self.fresh {
+            return Ok(());
+        }
+        let len = self.file.metadata().map(|metadata| metadata.len());
+        let cut = len.and_then(|len| {
+            if len > self.size {
+                self.file.set_len(self.size)?;
+            }
+            Ok(())
+        });
+        self.settle(Operation::Resize, None, cut)
     }
 
     /// Fails, for good, unless `result` is a success.
@@ -300,9 +332,28 @@ fn aligned_runs(offset: u64, data: &[u8]) -> impl Iterator<Item = Range<usize>> 
     data_runs(first, BLOCK).chain(rest)
 }
 
+impl ReadTarget for FileTarget {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), VolumeError> {
+        read_image(&self.file, &self.path, self.size, offset, buffer)
+    }
+
+    fn data_extents(&self) -> ExtentIter<'_> {
+        let (file, path) = (&self.file, &self.path);
+        Box::new(DataExtents::new(file, path, self.kind, self.size))
+    }
+}
+
 impl Target for FileTarget {
     fn size(&self) -> u64 {
         self.size
+    }
+
+    fn order(&self) -> WriteOrder {
+        WriteOrder::Any
+    }
+
+    fn as_read_target(&self) -> Option<&dyn ReadTarget> {
+        (!self.fresh).then_some(self)
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> Result<(), VolumeError> {
@@ -336,6 +387,7 @@ impl Target for FileTarget {
                 path,
             ));
         }
+        self.cut()?;
         let synced = rustix::fs::fdatasync(&self.file).map_err(io::Error::from);
         self.settle(Operation::Sync, None, synced)?;
         let mut pending = lock(&self.pending);

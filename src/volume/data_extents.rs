@@ -1,0 +1,113 @@
+//! The extents of a file or device that may hold data.
+
+use std::fs::File;
+use std::io;
+use std::iter::FusedIterator;
+use std::ops::Range;
+use std::path::Path;
+
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
+
+use super::error::{ErrorKind, Operation, VolumeError};
+use super::sys::ImageKind;
+
+/// Finds the extents that may hold data, one by one, in ascending order; between them there are
+/// zeros. Where holes cannot be found, as on a device, it is all one extent. It ends after an error.
+#[derive(Debug)]
+pub struct DataExtents<'a> {
+    file: &'a File,
+    path: &'a Path,
+    size: u64,
+    position: u64,
+    /// Whether the file system can still be asked for holes.
+    sparse: bool,
+}
+
+impl<'a> DataExtents<'a> {
+    /// Looks through the first `size` bytes of `file`, which was opened as `path`.
+    pub(super) fn new(file: &'a File, path: &'a Path, kind: ImageKind, size: u64) -> Self {
+        Self {
+            file,
+            path,
+            size,
+            position: 0,
+            sparse: kind == ImageKind::File,
+        }
+    }
+
+    /// Returns the first extent from the position on, and moves the position to its end.
+    fn advance(&mut self) -> Result<Option<Range<u64>>, VolumeError> {
+        let size = self.size;
+        if self.position >= size {
+            return Ok(None);
+        }
+        if !self.sparse {
+            let rest = self.position..size;
+            self.position = size;
+            return Ok(Some(rest));
+        }
+        // Each call gives its own offset and reads use theirs, so that moving the descriptor's
+        // position disturbs neither other threads that read nor another search for extents.
+        let start = match rustix::fs::seek(self.file, SeekFrom::Data(self.position)) {
+            Ok(start) => start.max(self.position),
+            // No data behind the position, or no longer a position within the file.
+            Err(Errno::NXIO) => {
+                self.still_whole()?;
+                size
+            }
+            Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOTTY) => {
+                self.sparse = false;
+                return self.advance();
+            }
+            Err(error) => return Err(self.failed(error)),
+        };
+        if start >= size {
+            self.position = size;
+            return Ok(None);
+        }
+        let end = match rustix::fs::seek(self.file, SeekFrom::Hole(start)) {
+            // This contradicts the call before: treat the rest as data.
+            Ok(end) if end <= start => size,
+            Ok(end) => end.min(size),
+            // The end of a file counts as a hole: this file has lost its end.
+            Err(Errno::NXIO) => {
+                self.still_whole()?;
+                size
+            }
+            Err(error) => return Err(self.failed(error)),
+        };
+        self.position = end;
+        Ok(Some(start..end))
+    }
+
+    /// Fails if the file is shorter than it was: a lost end must not pass for a hole.
+    fn still_whole(&self) -> Result<(), VolumeError> {
+        let metadata = self.file.metadata();
+        let now = metadata.map_err(|error| self.failed(error))?.len();
+        if now < self.size {
+            let kind = ErrorKind::Shrunk { size: now };
+            let path = self.path.display();
+            return Err(VolumeError::new(kind, Operation::FindData, path).at(self.position));
+        }
+        Ok(())
+    }
+
+    fn failed(&self, error: impl Into<io::Error>) -> VolumeError {
+        VolumeError::io(Operation::FindData, self.path.display(), error).at(self.position)
+    }
+}
+
+impl Iterator for DataExtents<'_> {
+    type Item = Result<Range<u64>, VolumeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let extent = self.advance();
+        if extent.is_err() {
+            self.position = self.size;
+        }
+        extent.transpose()
+    }
+}
+
+impl FusedIterator for DataExtents<'_> {}

@@ -1,0 +1,68 @@
+//! A new file that is written from its front.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use super::error::{Operation, VolumeError};
+use super::output::{BUFFER, OutputStream, incomplete, noting};
+use super::pending::{Collision, Pending};
+
+/// A file that appears at its path when it is finished. Until then it is `.NAME.cuttlebone-HEX` in
+/// the same directory, and it is removed if it is dropped unfinished.
+#[derive(Debug)]
+pub struct OutputFile {
+    file: BufWriter<File>,
+    pending: Pending,
+    failed: bool,
+}
+
+impl OutputFile {
+    /// Creates a new file at `path`. If that exists, now or when the file is finished, it is an
+    /// error of kind [`ErrorKind::Exists`](super::ErrorKind::Exists).
+    pub fn create_new(path: impl AsRef<Path>) -> Result<Self, VolumeError> {
+        Self::create(path.as_ref(), Collision::Refuse)
+    }
+
+    /// Creates a file that replaces the one at `path`, if there is one, and takes its owner and
+    /// mode. The old file is untouched until the new one is finished.
+    pub fn replace(path: impl AsRef<Path>) -> Result<Self, VolumeError> {
+        Self::create(path.as_ref(), Collision::Replace)
+    }
+
+    fn create(path: &Path, collision: Collision) -> Result<Self, VolumeError> {
+        let (pending, file) = Pending::create(path, collision)?;
+        Ok(Self {
+            file: BufWriter::with_capacity(BUFFER, file),
+            pending,
+            failed: false,
+        })
+    }
+}
+
+impl Write for OutputFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        noting(&mut self.failed, self.file.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        noting(&mut self.failed, self.file.flush())
+    }
+}
+
+impl OutputStream for OutputFile {
+    fn name(&self) -> String {
+        self.pending.path().display().to_string()
+    }
+
+    fn finish(&mut self) -> Result<(), VolumeError> {
+        if self.failed {
+            return Err(incomplete(&self.name()));
+        }
+        let flushed = self.flush();
+        flushed.map_err(|error| VolumeError::writing(self.pending.path().display(), error))?;
+        let synced = noting(&mut self.failed, self.file.get_ref().sync_all());
+        synced.map_err(VolumeError::on(Operation::Sync, self.pending.path()))?;
+        self.pending.commit()
+    }
+}
