@@ -204,7 +204,7 @@ pub(super) fn open_or_make(
 }
 
 pub(super) fn cache_path(project: &Project, access: &Access) -> String {
-    let cache = repo::Cache::new(project, &access.cache_dir);
+    let cache = project.cache_dir(&access.cache_dir);
     cache.path().display().to_string()
 }
 
@@ -420,7 +420,7 @@ fn stats(session: &Session, access: &Access) -> Result<(), Failure> {
 
 fn cache(session: &Session, access: &Access, command: CacheCommand) -> Result<(), Failure> {
     let (_, project) = open_project(session, access)?;
-    let cache = repo::Cache::new(&project, &access.cache_dir);
+    let cache = project.cache_dir(&access.cache_dir);
     let failed = |what: &str, error: &std::io::Error| {
         Failure::new(
             Code::Failed,

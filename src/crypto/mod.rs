@@ -4,6 +4,8 @@ mod aead;
 mod kdf;
 mod keys;
 
+use crate::base::ObjectHash;
+
 pub use aead::{OpenError, PackCipher, PackNonce, SealKey, SealNonce, TAG_LEN};
 pub use kdf::{KdfError, KdfParams, KdfParamsError};
 pub use keys::{ProjectKeys, RepositoryKeys, Secret};
@@ -28,6 +30,12 @@ pub fn hash(parts: &[&[u8]]) -> [u8; 32] {
         hasher.update(part);
     }
     *hasher.finalize().as_bytes()
+}
+
+/// Returns the BLAKE3 hash of an object's stored bytes, which is its name.
+#[must_use]
+pub fn object_hash(parts: &[&[u8]]) -> ObjectHash {
+    ObjectHash::from_bytes(hash(parts))
 }
 
 /// Whether two byte strings are the same, in time that does not depend on where they differ.

@@ -7,9 +7,8 @@ use super::codec::Decompressor;
 use super::error::{Damage, RepoError};
 use super::index::{Index, Location};
 use super::layout::ObjectRef;
-use super::objects::absent;
-use super::open::Project;
-use super::packs::{pack_context, run_context};
+use super::pack_context::{pack_context, run_context};
+use super::project::Project;
 use crate::base::{BlobId, Buffer, Cancel, lock};
 use crate::crypto::{PackCipher, PackNonce, TAG_LEN};
 use crate::format::{BlobKind, Codec, Node};
@@ -201,7 +200,7 @@ impl BlobReader {
         let backend = project.objects.backend();
         backend
             .get_range(&object.name(), offset, buf)
-            .map_err(|e| absent(object, e))
+            .map_err(|e| RepoError::reading(object, e))
     }
 
     /// A chunk's plain bytes, from whichever of its packs is whole.

@@ -131,6 +131,33 @@ impl RepoError {
         }
     }
 
+    /// The error for a read of `object` that the store answered with `error`. An object that other
+    /// objects name and that the store lacks or holds in another length is damaged; everything else
+    /// is a failure of the store.
+    pub(super) fn reading(object: ObjectRef, error: StorageError) -> Self {
+        let too_large = "it is larger than any of its kind";
+        match error.kind {
+            storage::ErrorKind::NotFound => Self::damaged(object, Damage::Missing),
+            storage::ErrorKind::TooLarge => Self::damaged(object, Damage::Impossible(too_large)),
+            storage::ErrorKind::Truncated => {
+                Self::damaged(object, Damage::Impossible("it is cut short"))
+            }
+            _ => error.into(),
+        }
+    }
+
+    /// Whether the store lacks an object.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        matches!(
+            self,
+            Self::Damaged {
+                source: Damage::Missing,
+                ..
+            }
+        )
+    }
+
     /// Damage of `object`, or features in it that this program does not know.
     pub(super) fn format(object: ObjectRef, source: FormatError) -> Self {
         match source {

@@ -5,7 +5,7 @@ use super::layout::ObjectRef;
 use super::objects::Objects;
 use super::parallel::parallel_map;
 use crate::base::{Notice, ObjectHash, Observer, ProjectId};
-use crate::crypto::{KdfParams, SealNonce, Secret, random};
+use crate::crypto::{KdfParams, SealNonce, Secret, object_hash, random};
 use crate::format::{KeySlot, Scope, SlotInfo, SlotParams};
 
 /// What a key opens: the repository, or one project.
@@ -103,7 +103,7 @@ pub(super) fn store_slot(
         .slot_info_key()
         .seal(&info_nonce, &context, &key.info.encode());
     let bytes = slot.encode();
-    let hash = Objects::hash(&[&bytes]);
+    let hash = object_hash(&[&bytes]);
     objects.put_twice(scope.object(hash), &bytes)?;
     Ok(hash)
 }
@@ -148,7 +148,7 @@ pub(super) fn decode_slot(
     hash: ObjectHash,
     bytes: &[u8],
 ) -> Result<KeySlot, RepoError> {
-    if Objects::hash(&[bytes]) != hash {
+    if object_hash(&[bytes]) != hash {
         return Err(RepoError::damaged(object, Damage::WrongHash));
     }
     KeySlot::decode(bytes).map_err(|e| RepoError::format(object, e))

@@ -12,8 +12,8 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::error::RepoError;
 use super::layout::ObjectRef;
-use super::objects::{Objects, is_missing};
-use super::open::Project;
+use super::objects::Objects;
+use super::project::Project;
 use crate::base::{BlobId, LeaseId, ObjectHash, ProjectId, lock};
 use crate::crypto::{SealKey, random};
 use crate::format::{LeaseBody, Magic, ProcessId};
@@ -234,7 +234,7 @@ impl Leases {
             let age = now.duration_since(modified).unwrap_or_default();
             match read(project, id) {
                 Ok(body) => others.push(other(id, body, modified, age)),
-                Err(e) if is_missing(&e) => {} // given up since it was listed
+                Err(e) if e.is_missing() => {} // given up since it was listed
                 Err(RepoError::Damaged { .. }) if age >= TTL => {
                     others.push(other(id, nobody(), modified, age));
                 }

@@ -8,9 +8,8 @@ use jiff::Timestamp;
 use super::error::RepoError;
 use super::layout::ObjectRef;
 use super::lease::Worker;
-use super::objects::is_missing;
-use super::open::Project;
 use super::parallel::parallel_map;
+use super::project::Project;
 use crate::base::ObjectHash;
 use crate::format::{Magic, MarkBody};
 
@@ -58,7 +57,7 @@ impl Marks {
                     mark.segments = hashes(&body.segments);
                     mark.records = hashes(&body.records).into_iter().collect();
                 }
-                Err(e) if is_missing(&e) => return Ok(None), // done with since it was listed
+                Err(e) if e.is_missing() => return Ok(None), // done with since it was listed
                 Err(RepoError::Damaged { .. }) => mark.damaged = true,
                 Err(e) => return Err(e),
             }

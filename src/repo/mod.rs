@@ -1,6 +1,8 @@
 //! Where storage, crypto and format meet: a repository that is open, its index, its trees.
 
+mod backup;
 mod blobs;
+mod cache_dir;
 mod codec;
 mod error;
 mod fetch;
@@ -12,8 +14,12 @@ mod marks;
 mod object_cache;
 mod objects;
 mod open;
+mod pack_context;
+mod pack_listing;
 mod packs;
 mod parallel;
+mod private_dir;
+mod project;
 mod prune_guard;
 mod reader;
 mod records;
@@ -24,24 +30,27 @@ mod tree;
 pub use crate::crypto::KdfParams;
 pub use crate::format::{ContentKind, SlotInfo};
 
+pub use backup::Backup;
 pub use blobs::{BlobReader, Opener};
+pub use cache_dir::CacheDir;
 pub use codec::{Compression, Compressor};
 pub use error::{Damage, ErrorKind, RepoError};
 pub use fetch::{ChunkFetcher, fetch_nodes};
-pub use index::{Cache, CacheState, Index, Location, PlacedRun, Rewritten};
+pub use index::{CacheState, Index, Location, PlacedRun, Rewritten};
 pub use keys::{KeyScope, KeySummary, NewKey};
 pub use layout::ObjectRef;
 pub use lease::{Lease, Leases, OtherLease, Work, Worker};
 pub use marks::{Mark, Marks};
 pub use objects::Objects;
-pub use open::{InitOptions, Locked, Project, Repository};
+pub use open::{InitOptions, Locked, Repository};
+pub use pack_listing::{listing_of, read_listing};
 pub use packs::{
-    IndexStored, PackSizes, PackWorker, Packer, PackerOptions, PackerReport, RunLen,
-    UnindexedPacks, listing_of, read_listing,
+    IndexStored, PackSizes, PackWorker, Packer, PackerOptions, PackerReport, RunLen, UnindexedPacks,
 };
+pub use project::Project;
 pub use prune_guard::{CommitCheck, CommitPermit, PruneGuard};
 pub use reader::{ChunkRef, ImageReader, any_chunk, count_chunks, leaf_chunks};
-pub use records::{Backup, Records};
+pub use records::Records;
 pub use tombstones::{Forgotten, TombstoneStored, Tombstones};
 pub use tree::{
     Difference, ImageTree, NodeReader, NodeStore, PackedNodes, StreamTree, Top, compare_trees,

@@ -12,10 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::SystemTime;
 
-use super::index::make_private;
-use super::objects::Objects;
+use super::private_dir::create_private_dir;
 use crate::base::{ObjectHash, lock};
-use crate::crypto::random;
+use crate::crypto::{object_hash, random};
 
 /// More than this, in bytes, is cut back when the copies are opened.
 const SIZE_MAX: u64 = 1 << 30;
@@ -36,7 +35,7 @@ pub(super) struct ObjectCache {
 impl ObjectCache {
     /// Those in this directory, which is made. Whatever fails, there is just nothing in it.
     pub(super) fn open(directory: PathBuf) -> Self {
-        let made = make_private(&directory);
+        let made = create_private_dir(&directory);
         let _ = cut_back(&directory, SIZE_MAX, SIZE_KEPT);
         Self {
             directory,
@@ -49,7 +48,7 @@ impl ObjectCache {
     pub(super) fn get(&self, hash: ObjectHash, limit: u64) -> Option<Vec<u8>> {
         let path = self.path(hash);
         let bytes = read(&path, limit).ok()?;
-        if Objects::hash(&[&bytes]) == hash {
+        if object_hash(&[&bytes]) == hash {
             return Some(bytes);
         }
         let _ = fs::remove_file(path);
@@ -92,7 +91,7 @@ impl ObjectCache {
             self.get(hash, NODE_PACK_MAX).is_some()
                 || !self.refused.load(Ordering::Relaxed)
                     && fetch().is_some_and(|bytes| {
-                        let whole = Objects::hash(&[&bytes]) == hash;
+                        let whole = object_hash(&[&bytes]) == hash;
                         whole && self.write(hash, &[&bytes]).is_ok()
                     })
         });
@@ -177,7 +176,7 @@ mod tests {
 
     fn object(number: u8) -> (ObjectHash, [u8; 100]) {
         let bytes = [number; 100];
-        (Objects::hash(&[&bytes]), bytes)
+        (object_hash(&[&bytes]), bytes)
     }
 
     #[test]

@@ -7,9 +7,9 @@ use super::error::{Damage, RepoError};
 use super::layout::ObjectRef;
 use super::object_cache::{NODE_PACK_MAX, ObjectCache};
 use crate::base::{Notice, ObjectHash, Observer, ProjectId};
-use crate::crypto::{self, SealKey, SealNonce};
+use crate::crypto::{SealKey, SealNonce, object_hash};
 use crate::format::{BlobKind, Magic, Payload, SEALED_HEAD_LEN, SealedObject};
-use crate::storage::{Backend, ErrorKind, Listed, Name, StorageError};
+use crate::storage::{Backend, ErrorKind, Listed, Name};
 
 /// A store, seen as objects.
 #[derive(Clone)]
@@ -60,12 +60,6 @@ impl Objects {
         &*self.backend
     }
 
-    /// The hash of these bytes, as a name.
-    #[must_use]
-    pub fn hash(parts: &[&[u8]]) -> ObjectHash {
-        ObjectHash::from_bytes(crypto::hash(parts))
-    }
-
     /// The bytes of an object that is named by their hash, which is checked. That it is in the store is for a listing
     /// to say: they may come from a copy.
     pub fn get_hashed(
@@ -105,7 +99,7 @@ impl Objects {
             return Ok(());
         }
         let read = self.backend.get_range(&name, offset, buf);
-        read.map_err(|e| absent(object, e))
+        read.map_err(|e| RepoError::reading(object, e))
     }
 
     /// Stores a pack; durable when it returns.
@@ -133,8 +127,8 @@ impl Objects {
         let bytes = self
             .backend
             .get(&object.name(), limit)
-            .map_err(|e| absent(object, e))?;
-        let hash = Self::hash(&[&bytes]);
+            .map_err(|e| RepoError::reading(object, e))?;
+        let hash = object_hash(&[&bytes]);
         Ok((bytes, hash))
     }
 
@@ -184,7 +178,7 @@ impl Objects {
         body: &[u8],
     ) -> Result<ObjectHash, RepoError> {
         let sealed = Self::seal(magic, (project, key), body)?;
-        let hash = Self::hash(&[&sealed]);
+        let hash = object_hash(&[&sealed]);
         let object = object(hash);
         self.backend.put(&object.name(), &[&sealed])?;
         if let Some(copies) = self.copies_of(object) {
@@ -280,7 +274,7 @@ impl Objects {
             let bytes = self
                 .backend
                 .get(&name, limit)
-                .map_err(|e| absent(object, e))?;
+                .map_err(|e| RepoError::reading(object, e))?;
             decode(&bytes)
         };
         let first = match read(object.name()) {
@@ -297,7 +291,7 @@ impl Objects {
                 source: Damage::Missing,
                 ..
             }) => Err(first),
-            Err(error) if is_missing(&first) => Err(error),
+            Err(error) if first.is_missing() => Err(error),
             Err(_) => Err(first),
         }
     }
@@ -311,27 +305,4 @@ impl Objects {
         });
         Ok(known.collect())
     }
-}
-
-/// An object that is named by something and not there is damage, not an input error.
-pub(super) fn absent(object: ObjectRef, error: StorageError) -> RepoError {
-    match error.kind {
-        ErrorKind::NotFound => RepoError::damaged(object, Damage::Missing),
-        ErrorKind::TooLarge => RepoError::damaged(
-            object,
-            Damage::Impossible("it is larger than any of its kind"),
-        ),
-        ErrorKind::Truncated => RepoError::damaged(object, Damage::Impossible("it is cut short")),
-        _ => error.into(),
-    }
-}
-
-pub(super) fn is_missing(error: &RepoError) -> bool {
-    matches!(
-        error,
-        RepoError::Damaged {
-            source: Damage::Missing,
-            ..
-        }
-    )
 }

@@ -1,17 +1,17 @@
 //! Making and opening a repository and its projects: sections 4 to 6 of `docs/format.md`.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use super::error::{Damage, RepoError};
-use super::index::Cache;
 use super::keys::{self, KeyScope, KeySummary, NewKey};
 use super::layout::ObjectRef;
-use super::object_cache::ObjectCache;
-use super::objects::{Objects, absent, is_missing};
+use super::objects::Objects;
 use super::parallel::{join, parallel_map};
+use super::project::Project;
 use crate::base::{ChunkSize, ObjectHash, Observer, ProjectId, RepositoryId};
-use crate::crypto::{self, KdfParams, ProjectKeys, RepositoryKeys, SealNonce, Secret, random};
+use crate::crypto::{
+    self, KdfParams, ProjectKeys, RepositoryKeys, SealNonce, Secret, object_hash, random,
+};
 use crate::format::{FormatError, KeySlot, ProjectObject, RepositoryFile, Settings};
 use crate::storage::{Backend, ErrorKind, Name};
 
@@ -62,42 +62,6 @@ enum Opened {
         project: ProjectId,
         secret: Secret,
     },
-}
-
-/// An open project: everything a backup or restore works with. A handle: clones share its keys and settings.
-#[derive(Clone)]
-pub struct Project {
-    /// Its folder.
-    pub id: ProjectId,
-    /// Which repository it was opened in, for the cache.
-    pub repository: RepositoryId,
-    /// Its name, chunk size and so on.
-    pub settings: Arc<Settings>,
-    /// Its chunk size.
-    pub chunk_size: ChunkSize,
-    /// Its keys.
-    pub keys: Arc<ProjectKeys>,
-    /// The store it lies in.
-    pub objects: Objects,
-    secret: Secret,
-}
-
-impl Project {
-    /// From now on keeps copies of records, tombstones and tree nodes beside the index, below `caches`, and reads what is there
-    /// from them: for a store that is far away. What there is in the store is still asked there.
-    pub fn keep_copies(&mut self, caches: &Path) {
-        let directory = Cache::new(self, caches).objects();
-        self.objects = self.objects.with_copies(Some(ObjectCache::open(directory)));
-    }
-
-    /// The same, but all that is read comes from the store itself.
-    #[must_use]
-    pub fn without_copies(&self) -> Self {
-        Self {
-            objects: self.objects.with_copies(None),
-            ..self.clone()
-        }
-    }
 }
 
 fn decode_file(bytes: &[u8]) -> Result<(RepositoryFile, [u8; 32]), RepoError> {
@@ -170,7 +134,7 @@ impl Repository {
         let (file, (slots, projects)) =
             join(read_file, || join(read_slots, || find_projects(&objects)));
         let (file, mac) = file.map_err(|e| {
-            if is_missing(&e) {
+            if e.is_missing() {
                 RepoError::NoRepository {
                     location: objects.location().to_owned(),
                 }
@@ -250,7 +214,7 @@ impl Repository {
         };
         let (secret, keys, settings) = match opened {
             // A folder without its project object: what an `init` that lost a race leaves behind.
-            Err(e) if is_missing(&e) => return Ok(None),
+            Err(e) if e.is_missing() => return Ok(None),
             other => other?,
         };
         let chunk_size = ChunkSize::new(settings.chunk_size)
@@ -309,7 +273,7 @@ impl Repository {
             .objects
             .backend()
             .get(name, limit)
-            .map_err(|e| absent(object, e))?;
+            .map_err(|e| RepoError::reading(object, e))?;
         match object {
             ObjectRef::Repository => {
                 let (file, mac) = decode_file(&bytes)?;
@@ -393,7 +357,7 @@ impl Repository {
         let object = key.scope.object(key.id);
         self.objects
             .get_twice(object, KeySlot::LEN_MAX, observer, |bytes| {
-                if Objects::hash(&[bytes]) == key.id {
+                if object_hash(&[bytes]) == key.id {
                     Ok(bytes.to_vec())
                 } else {
                     Err(RepoError::damaged(object, Damage::WrongHash))

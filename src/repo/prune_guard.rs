@@ -8,12 +8,12 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::backup::Backup;
 use super::error::RepoError;
 use super::index::{Index, SegmentsSeen};
 use super::lease::{Lease, Work, Worker};
 use super::marks::{Mark, Marks};
-use super::open::Project;
-use super::records::Backup;
+use super::project::Project;
 use crate::base::{BlobId, ObjectHash, Observer};
 
 /// Held by a backup from before it reads records until after it has committed.

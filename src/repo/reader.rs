@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
+use super::backup::Backup;
 use super::blobs::BlobReader;
 use super::error::RepoError;
-use super::records::Backup;
 use super::tree::{NodeReader, Top, children, entries, misplaced};
 use crate::base::{BlobId, LEAF_SIZE};
 use crate::format::{ContentKind, Node};

@@ -2,35 +2,16 @@
 
 use std::collections::HashSet;
 
-use jiff::Timestamp;
-
-use super::error::{Damage, RepoError};
+use super::backup::Backup;
+use super::error::RepoError;
 use super::layout::ObjectRef;
-use super::objects::is_missing;
-use super::open::Project;
 use super::packs::IndexStored;
 use super::parallel::parallel_map;
+use super::project::Project;
 use super::prune_guard::CommitPermit;
 use super::tombstones::{Forgotten, Tombstones};
-use crate::base::{BlobId, ObjectHash, Root, VolumeId};
-use crate::format::{BackupRecord, ByteString, FormatError, Magic, root_description};
-
-/// A backup: its record, with the parts that have a form of their own.
-#[derive(Debug, Clone)]
-pub struct Backup {
-    /// The record's name.
-    pub id: ObjectHash,
-    /// Which volume it is of.
-    pub volume: VolumeId,
-    /// When reading began.
-    pub time: Timestamp,
-    /// The top of its tree, unless all is zero.
-    pub top: Option<BlobId>,
-    /// Equal roots, equal bytes.
-    pub root: Root,
-    /// All that is written down.
-    pub record: BackupRecord,
-}
+use crate::base::ObjectHash;
+use crate::format::{BackupRecord, Magic};
 
 /// All backups of a project, oldest first.
 #[derive(Debug)]
@@ -41,50 +22,6 @@ pub struct Records {
 
 /// Digits of an id that are enough to mean a backup.
 const PREFIX_MIN: usize = 4;
-
-impl Backup {
-    /// The snapshot that it is of, if its source named one.
-    #[must_use]
-    pub fn snapshot(&self) -> Option<&ByteString> {
-        self.record.source.as_ref()?.snapshot.as_ref()
-    }
-
-    /// The marks that were there when it was committed, of which it uses nothing.
-    pub fn marks(&self) -> impl Iterator<Item = ObjectHash> {
-        self.record
-            .marks
-            .iter()
-            .filter_map(|mark| mark.parse().ok())
-    }
-
-    fn parse(project: &Project, id: ObjectHash, body: &[u8]) -> Result<Self, RepoError> {
-        let object = ObjectRef::Backup(project.id, id);
-        let bad = |field| RepoError::format(object, FormatError::BadValue(field));
-        let record = BackupRecord::decode(body).map_err(|e| RepoError::format(object, e))?;
-        let content = &record.content;
-        let top = match &content.top {
-            None => None,
-            Some(id) => Some(id.parse::<BlobId>().map_err(|_| bad("top"))?),
-        };
-        let root: Root = content.root.parse().map_err(|_| bad("root"))?;
-        let described =
-            root_description(content.kind, content.size, content.chunk_size, top.as_ref());
-        if project.keys.root(&described) != root {
-            return Err(RepoError::damaged(
-                object,
-                Damage::Impossible("its root does not fit its content"),
-            ));
-        }
-        Ok(Self {
-            id,
-            volume: record.volume.id.parse().map_err(|_| bad("volume.id"))?,
-            time: record.time.parse().map_err(|_| bad("time"))?,
-            top,
-            root,
-            record,
-        })
-    }
-}
 
 impl Records {
     /// Reads all records. Damaged ones are set aside; one that needs a newer program fails.
@@ -102,7 +39,7 @@ impl Records {
                 .get_sealed(*object, id, Magic::Backup, key, limit)
                 .and_then(|body| Backup::parse(project, id, &body));
             match read {
-                Err(e) if is_missing(&e) => Ok(None), // deleted since it was listed
+                Err(e) if e.is_missing() => Ok(None), // deleted since it was listed
                 Err(e @ RepoError::Damaged { .. }) => Ok(Some(Err(e))),
                 other => other.map(|backup| Some(Ok(backup))),
             }
@@ -152,6 +89,15 @@ impl Records {
             .filter(|b| !named.contains(b.id.to_string().as_str()))
             .map(|b| b.id)
             .collect()
+    }
+
+    /// The ids of all records that are here or that one of these names as head. A tombstone of any
+    /// of them still explains something.
+    #[must_use]
+    pub fn known(&self) -> HashSet<ObjectHash> {
+        let heads = self.backups.iter().flat_map(|b| &b.record.heads);
+        let heads = heads.filter_map(|head| head.parse().ok());
+        heads.chain(self.backups.iter().map(|b| b.id)).collect()
     }
 
     /// Heads that a record saw and that are gone, though nobody has forgotten them: history was cut.
@@ -245,7 +191,10 @@ impl Records {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
+    use crate::base::{Root, VolumeId};
     use crate::format::{ByteString, Content, ContentKind, Counts, SourceInfo, VolumeInfo};
 
     /// The N-th backup, of this volume and snapshot.

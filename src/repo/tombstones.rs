@@ -18,10 +18,8 @@ use jiff::Timestamp;
 
 use super::error::RepoError;
 use super::layout::ObjectRef;
-use super::objects::is_missing;
-use super::open::Project;
 use super::parallel::parallel_map;
-use super::records::Records;
+use super::project::Project;
 use crate::base::ObjectHash;
 use crate::format::{FormatError, Magic, Tombstone};
 
@@ -76,7 +74,7 @@ impl Tombstones {
                 return Ok(None);
             };
             match read(project, name) {
-                Err(e) if is_missing(&e) => Ok(None), // withdrawn since it was listed
+                Err(e) if e.is_missing() => Ok(None), // withdrawn since it was listed
                 Err(e @ RepoError::Damaged { .. }) => Ok(Some(Err(e))),
                 other => other.map(|records| Some(Ok(records))),
             }
@@ -90,17 +88,13 @@ impl Tombstones {
         Ok(tombstones)
     }
 
-    /// Deletes tombstones that were put before this time, by the store's clock, and that say nothing to anybody: their
-    /// records are gone, and no record that is there names one of them as head.
+    /// Deletes the tombstones that were put before this time, by the store's clock, and that name none
+    /// of the records in `needed` (see [`Records::known`](super::records::Records::known)).
     pub fn expire(
         project: &Project,
-        records: &Records,
+        needed: &HashSet<ObjectHash>,
         before: SystemTime,
     ) -> Result<(), RepoError> {
-        let heads = records.all().iter().flat_map(|b| &b.record.heads);
-        let heads = heads.filter_map(|head| head.parse().ok());
-        let there = records.all().iter().map(|backup| backup.id);
-        let spoken_of: HashSet<ObjectHash> = there.chain(heads).collect();
         let any = ObjectRef::Tombstone(project.id, ObjectHash::from_bytes([0; 32]));
         for (object, _, listed) in project.objects.list(&any.directory())? {
             let ObjectRef::Tombstone(_, name) = object else {
@@ -110,9 +104,9 @@ impl Tombstones {
                 continue;
             }
             match read(project, name) {
-                Ok(named) if named.iter().any(|record| spoken_of.contains(record)) => {}
+                Ok(named) if named.iter().any(|record| needed.contains(record)) => {}
                 Ok(_) => project.objects.delete(object)?,
-                // For “check” to tell of.
+                // Left for “check” to report.
                 Err(RepoError::Damaged { .. }) => {}
                 Err(e) => return Err(e),
             }

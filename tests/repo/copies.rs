@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use cuttlebone::base::ObjectHash;
-use cuttlebone::repo::{Cache, ObjectRef, PackSizes};
+use cuttlebone::repo::{ObjectRef, PackSizes};
 use cuttlebone::storage::{Backend, Call, FaultBackend, MemoryBackend};
 
 use super::{BLOCK, CHUNK, Host, Image, LEAF, TestRepo, noise, options};
@@ -30,7 +30,7 @@ fn image() -> Image {
 
 /// The files of the copies.
 fn copies(host: &Host, test_repo: &TestRepo) -> Vec<PathBuf> {
-    let cache = Cache::new(&test_repo.project, host.cache.as_ref().unwrap());
+    let cache = test_repo.project.cache_dir(host.cache.as_ref().unwrap());
     let listed = fs::read_dir(cache.path().join("objects")).unwrap();
     listed.map(|entry| entry.unwrap().path()).collect()
 }

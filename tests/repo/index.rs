@@ -8,7 +8,7 @@ use std::thread;
 use std::time::SystemTime;
 
 use cuttlebone::base::Notice;
-use cuttlebone::repo::{Cache, Index};
+use cuttlebone::repo::Index;
 use cuttlebone::storage::{Backend, MemoryBackend};
 
 use super::{CHUNK, Heard, Host, Image, LEAF, TestRepo, noise, scratch};
@@ -90,7 +90,7 @@ struct Files {
 
 impl Files {
     fn of(test_repo: &TestRepo, caches: &Path) -> Self {
-        let cache = Cache::new(&test_repo.project, caches);
+        let cache = test_repo.project.cache_dir(caches);
         Self {
             index: cache.path().join("index-0.redb"),
             stamp: cache.path().join("index-0.stamp"),

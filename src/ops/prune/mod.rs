@@ -444,7 +444,7 @@ impl Prune<'_> {
         let old_enough = leases.now - self.options.grace;
         let before = oldest.map_or(old_enough, |begun| begun.min(old_enough));
         self.stand()?;
-        Tombstones::expire(self.project, records, before)?;
+        Tombstones::expire(self.project, &records.known(), before)?;
         let now = Leases::load(self.project, self.lease.as_deref());
         let alone = now.is_ok_and(|now| !now.others.iter().any(|lease| lease.alive));
         let life = if alone && self.options.grace.is_zero() {

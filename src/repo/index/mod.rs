@@ -4,7 +4,6 @@
 //! disk full) makes it be filled again, in memory if need be, and said once. Where segments themselves are
 //! damaged or missing, packs are asked what they hold; the next backup names them in a segment again.
 
-mod cache;
 mod db;
 mod filter;
 mod locality;
@@ -18,15 +17,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
+use super::cache_dir::CacheDir;
 use super::error::RepoError;
 use super::marks::Marks;
-use super::objects::is_missing;
-use super::open::Project;
+use super::private_dir::create_private_dir;
+use super::project::Project;
 use crate::base::{
     BlobId, Notice, ObjectHash, Observer, RebuildReason, lock, read_lock, recover, write_lock,
 };
 use crate::format::{IndexSegment, PackListing};
-pub use cache::Cache;
 use db::{Db, DbError, Opened, Taken, attempt};
 use locality::Locality;
 pub use locality::{Location, PlacedRun};
@@ -118,7 +117,7 @@ impl Index {
     }
 
     /// The same, as of a moment when somebody looked at the segments, or later.
-    pub(in crate::repo) fn open_as_of(
+    pub(crate) fn open_as_of(
         project: &Project,
         cache: &Path,
         observer: Arc<dyn Observer>,
@@ -161,21 +160,21 @@ impl Index {
         cache: &Path,
         observer: &dyn Observer,
     ) -> Result<Current, RepoError> {
-        let directory = Cache::new(project, cache).path().to_owned();
+        let directory = CacheDir::new(project.repository, project.id, cache);
         let mut rebuilt = 0;
         let mut said = |why: RebuildReason| {
             observer.notice(Notice::IndexRebuilt(why));
             rebuilt = 1;
         };
         let mut found = None;
-        if let Err(error) = make_private(&directory) {
+        if let Err(error) = create_private_dir(directory.path()) {
             said(RebuildReason::Directory {
-                path: directory,
+                path: directory.path().to_owned(),
                 problem: error.to_string(),
             });
         } else {
             for number in 0..SLOTS_MAX {
-                let path = directory.join(format!("index-{number}.redb"));
+                let path = directory.path().join(format!("index-{number}.redb"));
                 let opened = open_db(project, &path).or_else(|error| {
                     said(unusable(&error));
                     let _ = fs::remove_file(&path);
@@ -299,7 +298,7 @@ impl Index {
     }
 
     /// Takes in a segment that was just stored.
-    pub(in crate::repo) fn insert(
+    pub(crate) fn insert(
         &self,
         name: ObjectHash,
         segment: IndexSegment,
@@ -350,7 +349,7 @@ impl Index {
     }
 
     /// [Avoids](Self::avoid) packs that this run may rely on already.
-    pub(in crate::repo) fn exclude_used(&self, packs: HashSet<ObjectHash>) {
+    pub(crate) fn exclude_used(&self, packs: HashSet<ObjectHash>) {
         if !packs.is_empty() {
             self.exclude(packs);
             self.gave_up.store(true, Ordering::SeqCst);
@@ -358,12 +357,12 @@ impl Index {
     }
 
     /// Whether any pack was [given up](Self::exclude_used) since this was last asked.
-    pub(in crate::repo) fn has_given_up(&self) -> bool {
+    pub(crate) fn has_given_up(&self) -> bool {
         self.gave_up.swap(false, Ordering::SeqCst)
     }
 
     /// Whether this pack is [avoided](Self::avoid).
-    pub(in crate::repo) fn avoids(&self, pack: &ObjectHash) -> bool {
+    pub(crate) fn avoids(&self, pack: &ObjectHash) -> bool {
         let trusted = read_lock(&self.trusted);
         trusted.avoided.contains(pack)
     }
@@ -448,7 +447,7 @@ impl Index {
         let mut errors = Vec::new();
         for hash in self.list_segments()? {
             match sync::read_segment(&self.project, hash) {
-                Err(e) if is_missing(&e) => {}
+                Err(e) if e.is_missing() => {}
                 Err(e @ RepoError::Damaged { .. }) => errors.push(e),
                 other => drop(other?),
             }
@@ -598,15 +597,6 @@ fn in_memory_failed(source: DbError) -> RepoError {
         path: "memory".into(),
         source,
     }
-}
-
-/// Makes a directory that only its owner can enter.
-pub(super) fn make_private(directory: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
 }
 
 #[cfg(test)]

@@ -8,9 +8,8 @@ use crate::base::{Notice, ObjectHash, RebuildReason};
 use crate::format::{IndexSegment, Magic};
 use crate::repo::error::RepoError;
 use crate::repo::layout::ObjectRef;
-use crate::repo::objects::is_missing;
-use crate::repo::open::Project;
-use crate::repo::packs::read_listing;
+use crate::repo::pack_listing::read_listing;
+use crate::repo::project::Project;
 use crate::storage::Listed;
 
 /// Blobs that are sorted and put in at once while the cache is filled: about 50 MB.
@@ -139,7 +138,7 @@ impl Index {
 
     /// Looks again at the segments. None if all that counted before still count; else the packs that the cache
     /// knows and that no segment names any more. From now on `seen` is what is there now.
-    pub(in crate::repo) fn lost_since(
+    pub(crate) fn lost_since(
         &self,
         seen: &mut SegmentsSeen,
     ) -> Result<Option<Vec<ObjectHash>>, RepoError> {
@@ -196,7 +195,7 @@ impl Index {
             let segment = match read_segment(&self.project, *name) {
                 Ok(segment) => segment,
                 // It was removed since it was listed: another process merged it.
-                Err(e) if is_missing(&e) => continue,
+                Err(e) if e.is_missing() => continue,
                 Err(e @ RepoError::Damaged { .. }) => {
                     let problem = e.to_string();
                     self.observer.notice(Notice::SegmentDamaged { problem });
@@ -256,7 +255,7 @@ impl Index {
                     taken.push(pack);
                 }
                 // It was deleted since it was listed.
-                Err(e) if is_missing(&e) => {}
+                Err(e) if e.is_missing() => {}
                 // Without its hash having been checked, a newer version may be a flipped bit.
                 Err(e @ (RepoError::Damaged { .. } | RepoError::Unsupported { .. })) => {
                     let problem = e.to_string();
@@ -270,7 +269,7 @@ impl Index {
 }
 
 /// What somebody who relies on segments has seen of them.
-pub(in crate::repo) struct SegmentsSeen {
+pub(crate) struct SegmentsSeen {
     /// Those that were there, whether they counted or not.
     listed: HashSet<ObjectHash>,
     /// Those that do not count any more.
@@ -289,7 +288,7 @@ struct Lost {
 
 impl SegmentsSeen {
     /// As they are now.
-    pub(in crate::repo) fn look(project: &Project) -> Result<Self, RepoError> {
+    pub(crate) fn look(project: &Project) -> Result<Self, RepoError> {
         Ok(Self {
             listed: list_segments(project)?,
             lost: HashSet::new(),

@@ -6,9 +6,9 @@ use super::db::{Db, attempt};
 use super::sync::EffectiveSegments;
 use super::{Failure, Index};
 use crate::base::ObjectHash;
-use crate::format::{IndexSegment, PackListing};
+use crate::format::{IndexSegment, Magic, PackListing};
 use crate::repo::error::RepoError;
-use crate::repo::packs::store_segment;
+use crate::repo::layout::ObjectRef;
 
 /// A segment that is made anew is full at so many blobs: about 11 MB before it is compressed.
 const SEGMENT_BLOBS: usize = 256 << 10;
@@ -102,6 +102,22 @@ impl Index {
         self.sync()?;
         Ok(result)
     }
+
+    /// Stores a segment and takes it into the index. Returns it, and the bytes of its body. All packs
+    /// that it names must be durable.
+    pub(crate) fn store_segment(
+        &self,
+        segment: IndexSegment,
+    ) -> Result<(IndexSegment, u64), RepoError> {
+        let project = &self.project;
+        let body = segment.encode();
+        let key = (project.id, project.keys.object());
+        let object = |hash| ObjectRef::Index(project.id, hash);
+        let hash = project
+            .objects
+            .put_sealed(object, Magic::Index, key, &body)?;
+        Ok((self.insert(hash, segment)?, body.len() as u64))
+    }
 }
 
 /// The segments to make anew, oldest packs first, and what they name.
@@ -147,7 +163,7 @@ impl<E: From<RepoError>, S: Fn() -> Result<(), E>> Pile<'_, S> {
             superseded: std::mem::take(&mut self.done),
         };
         self.blobs = 0;
-        let (_, bytes) = store_segment(self.index, segment)?;
+        let (_, bytes) = self.index.store_segment(segment)?;
         self.result.bytes_stored += bytes;
         Ok(())
     }

@@ -1,14 +1,23 @@
-//! The ids that a run has taken upon itself to store.
+//! The ids of blobs that a run stores and that the index does not know yet.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use crate::base::{BlobId, lock};
 
 const SHARDS: usize = 16;
 
-/// A set of ids that many threads ask at once.
-pub(super) struct InFlightIds([Mutex<Shard>; SHARDS]);
+/// A set of ids that many threads use at once.
+///
+/// A thread that wants to store a blob asks the index first and inserts the id then. In between the
+/// writer may have stored a segment that names the blob, and [released](Self::release) the id. So
+/// the thread compares [`releases`](Self::releases) before and after, and asks the index again if
+/// they differ.
+pub(super) struct InFlightIds {
+    shards: [Mutex<Shard>; SHARDS],
+    releases: AtomicU64,
+}
 
 enum Shard {
     Whole(HashSet<BlobId>),
@@ -17,38 +26,41 @@ enum Shard {
 }
 
 impl InFlightIds {
-    /// The ids of a run that stores: small, since a segment takes over what it names.
+    /// An empty set for a run that stores. It stays small, since each segment releases ids.
     pub(super) fn to_store() -> Self {
         Self::of(|| Shard::Whole(HashSet::new()))
     }
 
-    /// The ids of a dry run. No segment ever takes them over, so they are kept short: 10 to 21 bytes for each
-    /// new blob, 160 to 340 MiB for 1 TiB of new data in chunks of 64 KiB. Of `n` blobs two begin alike, and
-    /// count as one, with a probability of n² / 2⁶⁵ (for that TiB, one in 130,000). Nothing but a figure
-    /// in a report depends on it.
+    /// An empty set for a dry run, which releases no ids and therefore keeps them short: 10 to 21
+    /// bytes for each new blob, 160 to 340 MiB for 1 TiB of new data in chunks of 64 KiB. Among `n`
+    /// blobs, two share their first 8 bytes, and count as one, with a probability of n² / 2⁶⁵ (for
+    /// 1 TiB, one in 130,000). Only a number in the report depends on it.
     pub(super) fn to_count() -> Self {
         Self::of(|| Shard::Short(HashSet::new()))
     }
 
     fn of(shard: impl Fn() -> Shard) -> Self {
-        Self(std::array::from_fn(|_| Mutex::new(shard())))
+        Self {
+            shards: std::array::from_fn(|_| Mutex::new(shard())),
+            releases: AtomicU64::new(0),
+        }
     }
 
     fn shard(&self, id: &BlobId) -> MutexGuard<'_, Shard> {
-        // Not the bytes that are kept short: all in a shard would have some of their bits in common.
-        let shard = &self.0[usize::from(id.as_bytes()[31]) % SHARDS];
-        lock(shard)
+        // Not one of the bytes that a short id keeps: those of one shard would share some bits.
+        lock(&self.shards[usize::from(id.as_bytes()[31]) % SHARDS])
     }
 
-    /// Whether nobody had claimed it.
-    pub(super) fn claim(&self, id: BlobId) -> bool {
+    /// Inserts an id. Returns false if it was there already.
+    pub(super) fn insert(&self, id: BlobId) -> bool {
         match &mut *self.shard(&id) {
             Shard::Whole(ids) => ids.insert(id),
             Shard::Short(ids) => ids.insert(short(&id)),
         }
     }
 
-    pub(super) fn forget(&self, ids: impl IntoIterator<Item = BlobId>) {
+    /// Removes ids of blobs that are not stored after all.
+    pub(super) fn remove(&self, ids: impl IntoIterator<Item = BlobId>) {
         for id in ids {
             match &mut *self.shard(&id) {
                 Shard::Whole(ids) => ids.remove(&id),
@@ -56,9 +68,21 @@ impl InFlightIds {
             };
         }
     }
+
+    /// Removes ids that the index knows from now on.
+    pub(super) fn release(&self, ids: impl IntoIterator<Item = BlobId>) {
+        // Counted first: a thread that inserts one of these ids after its removal sees the new count.
+        self.releases.fetch_add(1, Ordering::SeqCst);
+        self.remove(ids);
+    }
+
+    /// How often ids were released.
+    pub(super) fn releases(&self) -> u64 {
+        self.releases.load(Ordering::SeqCst)
+    }
 }
 
-/// Ids are uniform, so any of their bytes are as good as a hash of all.
+/// The first 8 bytes of an id. Ids are uniform, so these are as good as a hash of all bytes.
 fn short(id: &BlobId) -> u64 {
     let mut front = [0; 8];
     front.copy_from_slice(&id.as_bytes()[..8]);
@@ -74,36 +98,37 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_claimed_once_and_again_when_it_is_forgotten() {
+    fn an_id_is_inserted_once_until_it_is_removed() {
         for ids in [InFlightIds::to_store(), InFlightIds::to_count()] {
-            assert!((0..1000).all(|n| ids.claim(id(n))));
-            assert!(!(0..1000).any(|n| ids.claim(id(n))));
-            ids.forget((0..500).map(id));
-            assert!((0..500).all(|n| ids.claim(id(n))));
-            assert!(!(500..1000).any(|n| ids.claim(id(n))));
+            assert!((0..1000).all(|n| ids.insert(id(n))));
+            assert!(!(0..1000).any(|n| ids.insert(id(n))));
+            ids.remove((0..500).map(id));
+            assert!((0..500).all(|n| ids.insert(id(n))));
+            assert!(!(500..1000).any(|n| ids.insert(id(n))));
         }
     }
 
     #[test]
-    fn a_dry_run_keeps_little_of_each_id() {
+    fn a_dry_run_needs_at_most_21_bytes_for_each_id() {
         let ids = InFlightIds::to_count();
         // Just after the tables have doubled, which is when they are emptiest.
         let count = SHARDS * 7500;
-        assert!((0..count as u64).all(|n| ids.claim(id(n))));
+        assert!((0..count as u64).all(|n| ids.insert(id(n))));
         let bytes: usize = ids
-            .0
+            .shards
             .iter()
             .map(|shard| bytes(&shard.lock().unwrap()))
             .sum();
         assert!(bytes <= 21 * count, "{bytes} bytes for {count} ids");
     }
 
-    /// What the table of a shard takes: a slot and a byte for each of its places, of which an eighth stays free.
+    /// The bytes of a shard's table: an entry and a control byte for each place; an eighth of them stays
+    /// free.
     fn bytes(shard: &Shard) -> usize {
-        let (capacity, slot) = match shard {
+        let (capacity, entry) = match shard {
             Shard::Whole(ids) => (ids.capacity(), size_of::<BlobId>()),
             Shard::Short(ids) => (ids.capacity(), size_of::<u64>()),
         };
-        capacity * 8 / 7 * (slot + 1)
+        capacity * 8 / 7 * (entry + 1)
     }
 }

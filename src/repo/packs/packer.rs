@@ -4,8 +4,6 @@
 //! pack that is open, seals in place and hands the buffer over. A pack whose reservations have all been
 //! delivered goes to the writer. One byte budget bounds everything between compression and the store.
 
-mod runs;
-
 use std::collections::HashSet;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -14,18 +12,18 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
-use super::super::codec::Compression;
 use super::super::error::RepoError;
 use super::super::index::{Index, Location};
+use super::super::pack_context::{pack_context, run_context};
+use super::super::pack_listing::read_listing;
 use super::budget::{Budget, CloseOnDrop, CloseOnPanic};
+use super::full_pack::{FullPack, PackerOptions, ToWriter};
 use super::in_flight_ids::InFlightIds;
-use super::listing::{pack_context, read_listing};
+use super::unindexed_packs::UnindexedPacks;
 use super::writer::{IndexStored, Writer};
-use super::{PackSizes, RunLen, UnindexedPacks};
 use crate::base::{BlobId, Cancelled, Notice, ObjectHash, Observer, lock};
 use crate::crypto::{PackCipher, PackNonce, TAG_LEN};
-use crate::format::{Blob, BlobKind, Codec, Contents, PackListing, Run};
-pub use runs::PackWorker;
+use crate::format::{Blob, BlobKind, Codec, Contents, Run};
 
 /// No pack gets more blobs, so that a listing stays small.
 const BLOBS_TARGET: usize = 8192;
@@ -37,22 +35,6 @@ const BUDGET: usize = 80 << 20;
 const ROOM_PATIENCE: Duration = Duration::from_millis(20);
 /// Tree nodes are stored in so many packs each.
 const NODE_COPIES: usize = 2;
-
-/// A pack that is whole but for its trailer.
-pub(super) struct FullPack {
-    pub(super) nonce: PackNonce,
-    pub(super) cipher: PackCipher,
-    pub(super) parts: Vec<Vec<u8>>,
-    pub(super) contents: Contents,
-}
-
-/// What the writer is given.
-pub(super) enum ToWriter {
-    /// Packs that are named only together: the copies of a node pack, or a single data pack.
-    Full(Vec<FullPack>),
-    /// Stored by an earlier run that was interrupted, and in no segment.
-    Adopted(PackListing),
-}
 
 /// A pack that is being filled.
 struct OpenPack {
@@ -70,21 +52,6 @@ struct FillingState {
     missing: usize,
     len: usize,
     closed: bool,
-}
-
-/// How to pack.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct PackerOptions {
-    /// How hard to compress.
-    pub compression: Compression,
-    /// When runs are full.
-    pub run_len: RunLen,
-    /// When packs and segments are full.
-    pub targets: PackSizes,
-    /// Do not name packs that the index knows and no segment names: nothing that is stored relies on them.
-    pub leave_unnamed: bool,
-    /// Do everything but store.
-    pub dry_run: bool,
 }
 
 /// What a run put into the repository.
@@ -153,7 +120,7 @@ impl Packer<'_> {
                 Writer::new(index, unindexed, options).run(
                     &finished,
                     |parts| shared.take_back(parts),
-                    |ids| shared.in_flight.forget(ids),
+                    |ids| shared.in_flight.release(ids),
                 )
             });
             let packer = Packer {
@@ -208,7 +175,7 @@ impl Packer<'_> {
                 continue;
             }
             for blob in listing.contents.blobs() {
-                self.shared.in_flight.claim(blob.id);
+                self.shared.in_flight.insert(blob.id);
             }
             self.to_writer
                 .send(ToWriter::Adopted(listing))
@@ -227,8 +194,29 @@ impl Packer<'_> {
         self.close_open()
     }
 
+    /// The options that it was made with.
+    pub(super) fn options(&self) -> PackerOptions {
+        self.options
+    }
+
+    /// The bytes that a worker collects before it hands them over.
+    pub(super) fn part_len(&self) -> usize {
+        self.shared.part_len
+    }
+
+    /// An empty buffer of [`part_len`](Self::part_len) bytes.
+    pub(super) fn buffer(&self) -> Vec<u8> {
+        self.shared.buffer()
+    }
+
+    /// Counts chunks that the project did not hold, and their bytes.
+    pub(super) fn count_new(&self, chunks: u64, bytes: u64) {
+        self.chunks_new.fetch_add(chunks, Ordering::Relaxed);
+        self.bytes_new.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     /// Seals runs for the open pack and delivers them.
-    fn hand_over(&self, runs: &[Run], mut part: Vec<u8>) -> Result<(), RepoError> {
+    pub(super) fn hand_over(&self, runs: &[Run], mut part: Vec<u8>) -> Result<(), RepoError> {
         // Without this part its pack would never go to the writer, whom all others wait for.
         let _closing = CloseOnPanic(&self.shared.budget);
         // Half-empty buffers would leave room for half as many packs.
@@ -249,18 +237,13 @@ impl Packer<'_> {
 
     /// Adds a tree node, unless the project has it. Nodes are read one by one, so each is a run.
     pub fn add_node(&self, id: BlobId, plain: &[u8]) -> Result<(), RepoError> {
-        if !self.shared.in_flight.claim(id) {
-            return Ok(());
-        }
-        // A copy that is missing is made good: by itself one does not count.
-        let packs: HashSet<_> = self
-            .index
-            .find_all(&id)?
-            .iter()
-            .map(Location::pack)
-            .collect();
-        if packs.len() >= NODE_COPIES {
-            self.shared.in_flight.forget([id]);
+        // A node with fewer copies is stored again.
+        let has_copies = || {
+            let places = self.index.find_all(&id)?;
+            let packs: HashSet<_> = places.iter().map(Location::pack).collect();
+            Ok(packs.len() >= NODE_COPIES)
+        };
+        if !self.claim_unless(id, has_copies)? {
             return Ok(());
         }
         let mut nodes = lock(&self.nodes);
@@ -322,17 +305,34 @@ impl Packer<'_> {
         }
     }
 
-    /// Whether the blob is new to the project and now this caller's to store.
-    fn claim(&self, id: BlobId) -> Result<bool, RepoError> {
-        // Claim first, then ask: what the writer indexes in between is either claimed or known.
-        if !self.shared.in_flight.claim(id) {
+    /// Whether the project does not hold this blob and this caller now has to store it.
+    pub(super) fn claim(&self, id: BlobId) -> Result<bool, RepoError> {
+        let known = || Ok(self.index.find(&id)?.is_some());
+        self.claim_unless(id, known)
+    }
+
+    /// The same, where `known` says whether the index knows enough of the blob.
+    fn claim_unless(
+        &self,
+        id: BlobId,
+        known: impl Fn() -> Result<bool, RepoError>,
+    ) -> Result<bool, RepoError> {
+        let in_flight = &self.shared.in_flight;
+        let releases = in_flight.releases();
+        if known()? || !in_flight.insert(id) {
             return Ok(false);
         }
-        let known = self.index.find(&id)?.is_some();
-        if known {
-            self.shared.in_flight.forget([id]);
+        // Ids that were released meanwhile are in the index now, and this may be one of them.
+        if in_flight.releases() != releases && known()? {
+            in_flight.remove([id]);
+            return Ok(false);
         }
-        Ok(!known)
+        Ok(true)
+    }
+
+    /// Takes back claims of blobs that are not stored after all.
+    pub(super) fn unclaim(&self, ids: impl IntoIterator<Item = BlobId>) {
+        self.shared.in_flight.remove(ids);
     }
 
     /// Waits until so many bytes may be under way. Only packs that are closed ever give back what they
@@ -470,7 +470,7 @@ impl Shared {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a blob has 4 MiB at most")]
-fn blob(id: BlobId, plain_len: usize) -> Blob {
+pub(super) fn blob(id: BlobId, plain_len: usize) -> Blob {
     Blob {
         plain_len: plain_len as u32,
         id,
@@ -478,15 +478,10 @@ fn blob(id: BlobId, plain_len: usize) -> Blob {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a run has 4 MiB at most")]
-fn run(codec: Codec, stored_len: usize, blobs: Vec<Blob>) -> Run {
+pub(super) fn run(codec: Codec, stored_len: usize, blobs: Vec<Blob>) -> Run {
     Run {
         codec,
         stored_len: stored_len as u32,
         blobs,
     }
-}
-
-/// What a run is bound to: project, pack header, kind, descriptor.
-pub(in crate::repo) fn run_context(context: &[u8; 32], kind: BlobKind, run: &Run) -> Vec<u8> {
-    [&context[..], &run.context(kind)].concat()
 }

@@ -12,8 +12,8 @@ use super::super::error::RepoError;
 use super::super::layout::ObjectRef;
 use super::super::lease::{self, Lease};
 use super::super::marks::Marks;
-use super::super::open::Project;
 use super::super::parallel::parallel_map;
+use super::super::project::Project;
 use crate::base::ObjectHash;
 use crate::storage;
 

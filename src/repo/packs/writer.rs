@@ -8,16 +8,15 @@ use crossbeam_channel::Receiver;
 
 use super::super::error::RepoError;
 use super::super::index::Index;
-use super::super::layout::ObjectRef;
 use super::super::lease;
-use super::super::objects::Objects;
-use super::super::open::Project;
+use super::super::pack_context::pack_context;
 use super::super::parallel::parallel_map;
-use super::UnindexedPacks;
-use super::packer::{FullPack, PackerOptions, ToWriter};
+use super::super::project::Project;
+use super::full_pack::{FullPack, PackerOptions, ToWriter};
+use super::unindexed_packs::UnindexedPacks;
 use crate::base::{BlobId, Cancelled};
-use crate::crypto::PackCipher;
-use crate::format::{IndexSegment, Magic, PACK_HEAD_LEN, PackHead, PackListing};
+use crate::crypto::{PackCipher, object_hash};
+use crate::format::{IndexSegment, PACK_HEAD_LEN, PackHead, PackListing};
 
 /// A segment is stored after so many blobs even if its packs are few, so that the claims of a run stay small.
 const SEGMENT_BLOBS: usize = 64 << 10;
@@ -179,7 +178,7 @@ impl<'a> Writer<'a> {
     fn name(&mut self, pack: FullPack) -> NamedPack {
         let nonce = *pack.nonce.as_bytes();
         let mut sealed = pack.contents.encode();
-        let context = super::listing::pack_context(self.index.project());
+        let context = pack_context(self.index.project());
         let cipher = &pack.cipher;
         let tag = cipher.seal_in_place(PackCipher::CONTENTS, &context, &mut sealed);
         sealed.extend_from_slice(&tag);
@@ -192,7 +191,7 @@ impl<'a> Writer<'a> {
         let head = PackHead { nonce }.encode();
         let all = joined(&head, &pack.parts, &sealed);
         self.bytes += all.iter().map(|part| part.len() as u64).sum::<u64>();
-        let hash = Objects::hash(&all);
+        let hash = object_hash(&all);
         if !self.options.dry_run {
             self.unindexed.add(hash);
         }
@@ -230,7 +229,7 @@ impl<'a> Writer<'a> {
             packs,
             superseded: Vec::new(),
         };
-        let (segment, len) = store_segment(self.index, segment)?;
+        let (segment, len) = self.index.store_segment(segment)?;
         self.bytes += len;
         self.unindexed.strike(&names);
         indexed(
@@ -283,19 +282,4 @@ fn joined<'a>(head: &'a [u8], parts: &'a [Vec<u8>], tail: &'a [u8]) -> Vec<&'a [
     all.extend(parts.iter().map(Vec::as_slice));
     all.push(tail);
     all
-}
-
-/// Stores a segment and tells the index; gives it back, with its size. All its packs must be durable.
-pub(in crate::repo) fn store_segment(
-    index: &Index,
-    segment: IndexSegment,
-) -> Result<(IndexSegment, u64), RepoError> {
-    let project = index.project();
-    let body = segment.encode();
-    let key = (project.id, project.keys.object());
-    let object = |hash| ObjectRef::Index(project.id, hash);
-    let hash = project
-        .objects
-        .put_sealed(object, Magic::Index, key, &body)?;
-    Ok((index.insert(hash, segment)?, body.len() as u64))
 }

@@ -1,9 +1,8 @@
 //! What one worker does for itself: chunks into runs, and runs into the part that it hands over.
 
 use std::ops::Range;
-use std::sync::atomic::Ordering;
 
-use super::{Packer, blob, run};
+use super::packer::{Packer, blob, run};
 use crate::base::BlobId;
 use crate::crypto::TAG_LEN;
 use crate::format::{Blob, Codec, RUN_BLOBS_MAX, Run};
@@ -47,13 +46,13 @@ impl Packer<'_> {
     pub fn worker(&self) -> Result<PackWorker, RepoError> {
         Ok(PackWorker {
             compressor: Compressor::for_runs(
-                self.options.compression,
-                self.options.run_len.bytes(),
+                self.options().compression,
+                self.options().run_len.bytes(),
             )
             .map_err(RepoError::Compress)?,
             joined: Vec::new(),
             scratch: Vec::new(),
-            part: self.shared.buffer(),
+            part: self.buffer(),
             runs: Vec::new(),
         })
     }
@@ -66,9 +65,9 @@ impl Packer<'_> {
         data: &[u8],
         chunks: impl IntoIterator<Item = (BlobId, Range<usize>)>,
     ) -> Result<u64, RepoError> {
-        let run_len = self.options.run_len.bytes();
+        let run_len = self.options().run_len.bytes();
         let mut open = OpenRun::default();
-        let mut new = 0;
+        let (mut count, mut new) = (0, 0);
         for (id, place) in chunks {
             if !self.claim(id)? {
                 continue;
@@ -78,10 +77,10 @@ impl Packer<'_> {
                 self.end_run(worker, data, std::mem::take(&mut open))?;
             }
             new += place.len() as u64;
-            self.chunks_new.fetch_add(1, Ordering::Relaxed);
+            count += 1;
             open.add(id, place);
         }
-        self.bytes_new.fetch_add(new, Ordering::Relaxed);
+        self.count_new(count, new);
         if !open.blobs.is_empty() {
             self.end_run(worker, data, open)?;
         }
@@ -121,16 +120,14 @@ impl Packer<'_> {
         for (number, blob) in blobs.iter().enumerate() {
             if !self.claim(blob.id)? {
                 let claimed = blobs[..number].iter().map(|blob| blob.id);
-                self.shared.in_flight.forget(claimed);
+                self.unclaim(claimed);
                 return Ok(false);
             }
         }
         let (part, runs) = (&mut worker.part, &mut worker.runs);
         self.put_run(codec, content, blobs.to_vec(), part, runs)?;
         let plain: u64 = blobs.iter().map(|blob| u64::from(blob.plain_len)).sum();
-        self.chunks_new
-            .fetch_add(blobs.len() as u64, Ordering::Relaxed);
-        self.bytes_new.fetch_add(plain, Ordering::Relaxed);
+        self.count_new(blobs.len() as u64, plain);
         Ok(true)
     }
 
@@ -144,10 +141,10 @@ impl Packer<'_> {
         runs: &mut Vec<Run>,
     ) -> Result<(), RepoError> {
         let len = content.len() + TAG_LEN;
-        if !part.is_empty() && part.len() + len > self.shared.part_len {
+        if !part.is_empty() && part.len() + len > self.part_len() {
             self.hand_over(
                 &std::mem::take(runs),
-                std::mem::replace(part, self.shared.buffer()),
+                std::mem::replace(part, self.buffer()),
             )?;
         }
         // Exactly: one run that does not compress would make it twice as large, and the budget counts that.
@@ -163,7 +160,7 @@ impl Packer<'_> {
         if worker.runs.is_empty() {
             return Ok(());
         }
-        let part = std::mem::replace(&mut worker.part, self.shared.buffer());
+        let part = std::mem::replace(&mut worker.part, self.buffer());
         self.hand_over(&std::mem::take(&mut worker.runs), part)
     }
 }

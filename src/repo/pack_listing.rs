@@ -1,4 +1,4 @@
-//! What a pack holds, from its own contents.
+//! Reads the listing of a pack from the pack itself.
 
 use crate::base::ObjectHash;
 use crate::crypto::{PackCipher, PackNonce};
@@ -7,21 +7,12 @@ use crate::format::{
     PackListing,
 };
 
-use super::super::error::{Damage, RepoError};
-use super::super::layout::ObjectRef;
-use super::super::objects::absent;
-use super::super::open::Project;
+use super::error::{Damage, RepoError};
+use super::layout::ObjectRef;
+use super::project::Project;
 
 /// Bytes read from the end of a pack in the hope that they hold all of the contents.
 const TAIL_GUESS: u64 = 256 << 10;
-
-/// What the runs of a pack are bound to beside their descriptors: project and header.
-pub(in crate::repo) fn pack_context(project: &Project) -> [u8; 32] {
-    let mut context = [0; 32];
-    context[..16].copy_from_slice(project.id.as_bytes());
-    context[16..].copy_from_slice(&crate::format::Magic::Pack.header());
-    context
-}
 
 /// Reads a pack's contents, in two or three requests.
 pub fn read_listing(
@@ -32,7 +23,7 @@ pub fn read_listing(
     let object = ObjectRef::Pack(project.id, pack);
     let backend = project.objects.backend();
     let name = object.name();
-    let lost = |e| absent(object, e);
+    let lost = |e| RepoError::reading(object, e);
     let size = match size {
         Some(size) => size,
         None => backend.size(&name).map_err(lost)?,

@@ -1,0 +1,19 @@
+//! The associated data that the runs and contents of a pack are sealed with: section 7 of
+//! `docs/format.md`.
+
+use super::project::Project;
+use crate::format::{BlobKind, Magic, Run};
+
+/// Returns the associated data of a pack's contents: project id and pack header.
+pub(super) fn pack_context(project: &Project) -> [u8; 32] {
+    let mut context = [0; 32];
+    context[..16].copy_from_slice(project.id.as_bytes());
+    context[16..].copy_from_slice(&Magic::Pack.header());
+    context
+}
+
+/// Returns the associated data of a run: project id, pack header, kind and descriptor. `context` is
+/// [`pack_context`].
+pub(super) fn run_context(context: &[u8; 32], kind: BlobKind, run: &Run) -> Vec<u8> {
+    [&context[..], &run.context(kind)].concat()
+}

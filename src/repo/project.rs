@@ -1,0 +1,55 @@
+//! An open project.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::cache_dir::CacheDir;
+use super::object_cache::ObjectCache;
+use super::objects::Objects;
+use crate::base::{ChunkSize, ProjectId, RepositoryId};
+use crate::crypto::{ProjectKeys, Secret};
+use crate::format::Settings;
+
+/// An open project: its keys, its settings, and the store that holds its objects. Clones share them.
+#[derive(Clone)]
+pub struct Project {
+    /// Its id, which is the name of its directory in the store.
+    pub id: ProjectId,
+    /// The repository that it was opened in.
+    pub repository: RepositoryId,
+    /// Its name, chunk size and other settings.
+    pub settings: Arc<Settings>,
+    /// Its chunk size.
+    pub chunk_size: ChunkSize,
+    /// Its keys.
+    pub keys: Arc<ProjectKeys>,
+    /// The store.
+    pub objects: Objects,
+    /// The secret that all its keys derive from.
+    pub(super) secret: Secret,
+}
+
+impl Project {
+    /// The directory below `caches` that caches this project.
+    #[must_use]
+    pub fn cache_dir(&self, caches: &Path) -> CacheDir {
+        CacheDir::new(self.repository, self.id, caches)
+    }
+
+    /// Keeps copies of records, tombstones and tree nodes in the cache directory below `caches`, and
+    /// reads from them whatever they hold: for a store with a slow link. Which objects exist is
+    /// still read from the store.
+    pub fn keep_copies(&mut self, caches: &Path) {
+        let directory = self.cache_dir(caches).objects();
+        self.objects = self.objects.with_copies(Some(ObjectCache::open(directory)));
+    }
+
+    /// Returns the same project without copies: every read goes to the store.
+    #[must_use]
+    pub fn without_copies(&self) -> Self {
+        Self {
+            objects: self.objects.with_copies(None),
+            ..self.clone()
+        }
+    }
+}
