@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Times what cuttlebone does with RBD diffs, and prints medians.
+"""Times reading, writing and merging of RBD diffs, and prints medians.
 
   benches/diffs.py [--sizes 8G,16T] [--used 1000] [--days 3] [--change 400] [--reps 3] [--work DIR]
 
-For each size of the volume it makes a full diff of USED MiB and one for each of DAYS days of CHANGE MiB, half of it
-pages of 4 KiB here and there, half of it new files. Cuttlebone takes in the full diff and then each day, exports
-what the days have changed, and merges all diffs into one. What was exported and merged is taken in again, and must
-be the same to the byte. The diffs of all sizes have the same data, only farther apart: what they cost should
-not follow the size.
+For each size of the volume it makes a full diff of USED MiB, and for each of DAYS days a diff of CHANGE
+MiB: half of it scattered pages of 4 KiB, half of it new files. Cuttlebone backs up the full diff and
+then each day, exports the change of all days, and merges all diffs into one. The exported and the
+merged diff are backed up again, and must give the same content. The diffs of all sizes have the same
+data, only farther apart: their cost should not follow the size.
 
-Needs room in --work for about four times USED and all CHANGEs. Everything is in the page cache, and nothing waits
-to be written, when a step starts. CPU and peak memory are the kernel's figures (wait4).
+Needs space in --work for about four times USED and all CHANGEs. When a step starts, everything is in
+the page cache, and no data waits to be written. CPU and peak memory are the kernel's figures (wait4).
 """
 import argparse
 import json
@@ -35,7 +35,7 @@ def parse_size(text):
 
 
 class Diff:
-    """Writes a stream as `rbd export-diff` does."""
+    """Writes a stream in the format of `rbd export-diff`."""
 
     def __init__(self, path, start, end, volume):
         self.file = open(path, "wb")
@@ -54,7 +54,7 @@ class Diff:
 
 
 def content(source, length):
-    """Half of it compresses well, half of it not at all, a page each."""
+    """Returns data whose pages alternately compress well and not at all."""
     page = (b"%08x the quick brown fox jumps over the lazy dog\n" % source.getrandbits(32)) * (PAGE // 52)
     data = bytearray(source.randbytes(length))
     for at in range(0, length - PAGE + 1, 2 * PAGE):
@@ -63,7 +63,10 @@ def content(source, length):
 
 
 def make(directory, volume, used, days, change):
-    """The diffs, oldest first. Places are chosen as in a volume of 2 USED, and drawn apart by whole extents."""
+    """Makes the diffs, and returns their paths, oldest first.
+
+    Chooses places as in a volume of twice USED, and then moves them apart by whole extents.
+    """
     places = 2 * used * MIB // EXTENT
     stretch = max(1, volume // (places * EXTENT))
     source = random.Random(1)
@@ -77,11 +80,11 @@ def make(directory, volume, used, days, change):
         paths.append(f"{directory}/{day}.diff")
         diff = Diff(paths[-1], f"day{day - 1}", f"day{day}", volume)
         files = set(source.sample(range(places), change * MIB // 2 // EXTENT))
-        # Pages of a database: all in a fifth of what is used.
+        # Pages of a database: all in a fifth of the used places.
         database = [place for place in taken[:max(1, len(taken) // 5)] if place not in files]
-        slots = len(database) * (EXTENT // PAGE)
+        count = len(database) * (EXTENT // PAGE)
         pages = {}
-        for number in source.sample(range(slots), min(slots, change * MIB // 2 // PAGE)):
+        for number in source.sample(range(count), min(count, change * MIB // 2 // PAGE)):
             pages.setdefault(database[number // (EXTENT // PAGE)], []).append(number % (EXTENT // PAGE))
         for place in sorted(files | pages.keys()):
             begin = place * stretch * EXTENT
@@ -94,7 +97,7 @@ def make(directory, volume, used, days, change):
 
 
 def same(program, one, other):
-    """Whether two backups have the same content."""
+    """Returns whether two backups have the same content."""
     ran = subprocess.run(["cuttlebone", "--json", "-q", "compare", one, other], env=program.env, capture_output=True,
                          text=True, check=True)
     return json.loads(ran.stdout.splitlines()[-1])["identical"]
@@ -118,12 +121,12 @@ def repetition(work, volume, paths):
             warm(path)
         os.sync()
         results[step] = dict(run(command, program), repository=size(program.repo))
-    # The same by other ways.
+    # The exported and the merged diff must give the same content.
     for name, diffs in (("exported", [paths[0], exported]), ("merged", [merged])):
         for path in diffs:
             run(["cuttlebone", "-q", "backup", "--volume", name, "--diff", path], program)
         if not same(program, f"v@{newest}", f"{name}@{newest}"):
-            sys.exit(f"what was {name} is not what was taken in")
+            sys.exit(f"the {name} diff gives other content than the backups")
     shutil.rmtree(program.dir)
     print(f"  {volume}: " + ", ".join(f"{n} {r['wall']:.2f} s" for n, r in results.items()), file=sys.stderr, flush=True)
     return results

@@ -3,11 +3,12 @@
 
   benches/make-image.py DIR
 
-day0 is a Debian system with compilers, logs and a database; day1 is what a working day leaves behind:
-packages installed, logs grown and rotated, the database written to at random pages, new incompressible
-files, old ones deleted. Needs root for debootstrap, and `debootstrap e2fsprogs apt dpkg`. Nothing is
-mounted: debugfs changes the file system, so ext2fs's allocator decides where data goes, and pages of
-the database are written where they lie, as a kernel would. What exists already is kept.
+day0 is a Debian system with compilers, logs and a database. day1 is the same disk after a working
+day: packages installed, logs grown and rotated, random pages of the database written, new
+incompressible files, old ones deleted. Needs root for debootstrap, and `debootstrap e2fsprogs apt
+dpkg`. Nothing is mounted: debugfs changes the file system, so the allocator of ext2fs chooses the
+places of new data, and pages of the database are written in place, as a kernel would. Existing images
+are kept.
 """
 import argparse
 import os
@@ -41,7 +42,7 @@ def log_text(rng, size):
 
 
 def database_page(rng):
-    """Records and some free space: compresses two- to threefold, as real tables do."""
+    """Returns records and some free space, which compress to a half or a third, like real tables."""
     page = rng.randbytes(16)
     while len(page) < BLOCK * rng.uniform(0.7, 0.98):
         page += b"|".join(rng.choices(WORDS, k=5)) + b"|%d|" % rng.randrange(10**7) + rng.randbytes(30)
@@ -69,7 +70,7 @@ def make_day0(image, root, mirror):
 
 
 def extents(image, path):
-    """Where a file's blocks lie: a list of block numbers, in the file's order."""
+    """Returns the block numbers of a file, in the file's order."""
     text = run("debugfs", "-R", f"dump_extents -l {path}", image, capture_output=True, text=True).stdout
     blocks = []
     for line in text.splitlines()[1:]:
@@ -80,7 +81,7 @@ def extents(image, path):
 
 
 def tree_commands(tree):
-    """debugfs commands that put a directory tree into the image."""
+    """Yields debugfs commands that put a directory tree into the image."""
     for directory, _, files in os.walk(tree):
         inside = "/" + os.path.relpath(directory, tree)
         yield f"mkdir {inside}"
@@ -102,18 +103,21 @@ def make_day1(image, before, database):
         run("apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", *INSTALL, cwd=debs)
         for deb in os.listdir(debs):
             run("dpkg-deb", "-x", f"{debs}/{deb}", tree)
-        put(f"{tree}/var/log/syslog.1", log_text(random.Random("day0"), 24 * MIB))  # rotated: old bytes, new place
+        # Rotated: the old bytes in a new place.
+        put(f"{tree}/var/log/syslog.1", log_text(random.Random("day0"), 24 * MIB))
         put(f"{tree}/var/log/syslog", log_text(rng, 12 * MIB))
         for n in range(12):
             put(f"{tree}/srv/media/new{n:03}.bin", rng.randbytes(rng.randrange(1, 6 * MIB)))
         commands = list(tree_commands(tree)) + [f"rm /srv/media/{n:03}.bin" for n in range(0, 24, 5)]
         put(f"{scratch}/commands", "\n".join(commands).encode())
-        # debugfs says of every directory that it exists, and of every new file that there is none to remove.
+        # debugfs reports an error for every existing directory, and for every new file that it should
+        # remove first. Both are harmless.
         run("debugfs", "-w", "-f", f"{scratch}/commands", image + ".part", stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL)
     pages = extents(image + ".part", database)
     with open(image + ".part", "r+b") as file:
-        for _ in range(2500):  # four of five writes go to a hot fifth of the table
+        # Four of five writes go to a fifth of the table.
+        for _ in range(2500):
             page = rng.choice(pages[: len(pages) // 5] if rng.random() < 0.8 else pages)
             file.seek(page * BLOCK)
             file.write(database_page(rng))
@@ -123,9 +127,9 @@ def make_day1(image, before, database):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dir", help="where the images go")
+    parser.add_argument("dir", help="directory for the images")
     parser.add_argument("--mirror", default="http://deb.debian.org/debian")
-    parser.add_argument("--database", default=DATABASE, help="the file in the image whose pages are written to")
+    parser.add_argument("--database", default=DATABASE, help="the file in the image whose pages are written")
     options = parser.parse_args()
     os.makedirs(options.dir, exist_ok=True)
     day0, day1 = f"{options.dir}/day0.img", f"{options.dir}/day1.img"

@@ -1,17 +1,18 @@
 #!/usr/bin/env python3
-"""Runs backup programs side by side on a disk image and prints medians.
+"""Compares backup programs on a disk image, and prints medians.
 
   benches/peers.py [IMAGE CHANGED] [--programs cuttlebone,restic,borg] [--reps 5] [--json FILE]
 
-IMAGE is backed up, then again unchanged, then again with the program made to read it all, then as
-CHANGED; CHANGED is restored and compared byte for byte. Without images, a pair is made by
-make-image.py. Programs that are not installed are left out.
+IMAGE is backed up, then again unchanged, then again with the program forced to read all of it, then
+as CHANGED. CHANGED is restored and compared byte for byte. Without images, make-image.py makes a
+pair. Programs that are not installed are skipped.
 
-Held the same for all: every program does a step before any does the next, in an order that rotates with
-each repetition; the image is in the page cache and nothing waits to be written when a step starts; the
-image keeps its path, inode and times between the first three steps. Repositories lie in --work, which
-needs room for them and one restored image. CPU and peak memory are the kernel's figures (wait4) for the
-program and the children it waited for. Restic and borg run with what their manuals advise for disk images.
+Held the same for all: Every program does a step before any does the next, in an order that rotates
+with each repetition. When a step starts, the image is in the page cache, and no data waits to be
+written. The image keeps its path, inode and times between the first three steps. Repositories are in
+--work, which needs space for them and one restored image. CPU and peak memory are the kernel's
+figures (wait4) for the program and the children that it waited for. Restic and borg run with the
+options that their manuals advise for disk images.
 """
 import argparse
 import json
@@ -35,7 +36,7 @@ def output(*command):
 
 
 class Program:
-    """Where one program keeps its things, and the command line of each step."""
+    """The directories of one program, and its command line for each step."""
 
     def __init__(self, work):
         self.dir = f"{work}/{self.name}"
@@ -76,7 +77,7 @@ class Restic(Program):
         return output("restic", "version")
 
     def commands(self):
-        # Older versions lack these; where they exist they only make restic faster.
+        # Older versions lack these options. They only make restic faster.
         scan = ["--no-scan"] if "--no-scan" in output("restic", "backup", "--help") else []
         sparse = ["--sparse"] if "--sparse" in output("restic", "restore", "--help") else []
         backup = ["restic", "backup", "-q", *scan, self.image]
@@ -95,7 +96,8 @@ class Borg(Program):
 
     def start(self):
         super().start()
-        # Borg remembers no file as new as the newest it saw, so an image alone would always be read again.
+        # Borg does not cache the newest file that it saw. Without another newer file it would always
+        # read the image again.
         self.marker = f"{self.dir}/newest"
 
     def commands(self):
@@ -112,7 +114,7 @@ PROGRAMS = {program.name: program for program in (Cuttlebone, Restic, Borg)}
 
 
 def place(program, image):
-    """Puts the image where the program backs it up from: the same path for both days, as a disk has."""
+    """Copies the image to the path that the program backs up, the same path for both days."""
     run(["cp", "--sparse=always", "--reflink=auto", image, program.image], program)
     if isinstance(program, Borg):
         time.sleep(0.02)
@@ -126,7 +128,7 @@ def warm(path):
 
 
 def run(command, program, cwd=None):
-    """Runs a command to its end; wall seconds, CPU seconds and peak resident bytes."""
+    """Runs a command to its end. Returns wall seconds, CPU seconds and peak resident bytes."""
     log = f"{program.dir}/log"
     with open(log, "ab") as out:
         begin = time.monotonic()
@@ -166,7 +168,7 @@ def repetition(programs, number, image, changed):
             if step == "restore":
                 restored = program.restored()
                 if subprocess.run(["cmp", changed, restored], check=False).returncode:
-                    sys.exit(f"{program.name} did not restore what it was given")
+                    sys.exit(f"{program.name} restored other content than it backed up")
                 result["allocated"] = os.stat(restored).st_blocks * 512
                 shutil.rmtree(program.out)
         print(f"  {step}: " + ", ".join(f"{n} {r[step]['wall']:.2f} s" for n, r in results.items()),
@@ -197,8 +199,8 @@ def report(names, repetitions):
     table(rows)
     first, others = names[0], names[1:]
     if others:
-        print(f"How many times as much the others need as {first}: the median, and the least, of the ratios "
-              "within each repetition.\n")
+        print(f"How many times as much as {first} the others need: the median, and the least in brackets, "
+              "of the ratios within each repetition.\n")
         rows = [["step", "program", "wall", "CPU", "repository"]]
         for step in STEPS:
             for name in others:
@@ -218,10 +220,10 @@ def cpu_model():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="*", metavar="IMAGE CHANGED")
-    parser.add_argument("--programs", default=",".join(PROGRAMS), help="the first is what the others are held against")
+    parser.add_argument("--programs", default=",".join(PROGRAMS), help="the first is the one that the others are compared with")
     parser.add_argument("--reps", type=int, default=5)
-    parser.add_argument("--work", help="where repositories lie (default: a temporary directory)")
-    parser.add_argument("--json", help="every single measurement goes here")
+    parser.add_argument("--work", help="directory for repositories (default: a temporary directory)")
+    parser.add_argument("--json", help="file for all single measurements")
     options = parser.parse_args()
     if len(options.images) not in (0, 2):
         parser.error("give both images, or none")
@@ -231,7 +233,7 @@ def main():
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(PROGRAMS)}")
     names = [name for name in wanted if shutil.which(name)]
     if missing := set(wanted) - set(names):
-        print(f"not installed, left out: {', '.join(sorted(missing))}", file=sys.stderr)
+        print(f"not installed, skipped: {', '.join(sorted(missing))}", file=sys.stderr)
     if not names:
         parser.error("none of the programs is installed")
     with tempfile.TemporaryDirectory(prefix="peers-", dir=os.path.abspath(options.work or tempfile.gettempdir())) as work:

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""How fast a repository on a server is, over links with a round trip of so many milliseconds.
+"""Times backup and restore of a repository on a server, over links with long round trips.
 
     benches/sftp.py [--size 2048] [--rtt 20,100] [--reps 1] [--connections 2] [--no-restic] [--dir DIR]
 
-Starts an OpenSSH server on loopback and a proxy that delays each direction by half of the round trip, without limiting how
-much is on its way. Then, in alternation: `sftp put` and `get` of one file, cuttlebone, and restic if it is installed: a full
-backup of incompressible data and its restore. Prints seconds and MB/s, CPU seconds of the client, and the ratio to sftp.
-Needs target/release/cuttlebone.
+Starts an OpenSSH server on loopback, and a proxy that delays each direction by half of the round
+trip. The proxy does not limit how many bytes are under way. Then it runs in turn: `sftp put` and
+`get` of one file, a full backup of incompressible data with cuttlebone, and its restore; and the
+same with restic if that is installed. Prints seconds, MB/s, CPU seconds of the client, and the ratio
+to sftp. Needs target/release/cuttlebone.
 """
 
 import argparse, os, pathlib, resource, shutil, socket, statistics, subprocess, sys, tempfile, threading, time
@@ -22,7 +23,7 @@ def free_port():
 
 
 class Delay:
-    """Takes connections and passes bytes on, each piece half a round trip after it came."""
+    """Accepts connections, and forwards each piece of data half a round trip after its arrival."""
 
     def __init__(self, target, rtt):
         self.target, self.half = target, rtt / 2
