@@ -3,30 +3,31 @@
 
   benches/diffs.py [--sizes 8G,16T] [--used 1000] [--days 3] [--change 400] [--reps 3] [--work DIR]
 
-For each size of the volume it makes a full diff of USED MiB, and for each of DAYS days a diff of CHANGE
-MiB: half of it scattered pages of 4 KiB, half of it new files. Cuttlebone backs up the full diff and
-then each day, exports the change of all days, and merges all diffs into one. The exported and the
-merged diff are backed up again, and must give the same content. The diffs of all sizes have the same
-data, only farther apart: their cost should not follow the size.
+For each size of the volume it makes a full diff of USED MiB, and for each of DAYS days a diff of
+CHANGE MiB: half of it scattered pages of 4 KiB, half of it new files. Cuttlebone backs up the
+full diff and then each day, exports the change of all days, and merges all diffs into one. The
+exported and the merged diff are backed up again, and must give the same content. The diffs of
+all sizes have the same data, only farther apart: their cost should not follow the size.
 
-Needs space in --work for about four times USED and all CHANGEs. When a step starts, everything is in
-the page cache, and no data waits to be written. CPU and peak memory are the kernel's figures (wait4).
+Needs space in --work for about four times USED and all CHANGEs. When a step starts, everything
+is in the page cache, and no data waits to be written. CPU and peak memory are the kernel's
+figures (wait4).
 """
+
 import argparse
 import json
 import os
 import random
 import shutil
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
 
-from peers import HERE, MIB, Cuttlebone, run, size, table, warm
+from programs import MIB, Cuttlebone, run, size, table, warm
+from rbd_diff import BLOCK as PAGE, Diff
 
 EXTENT = 4 * MIB
-PAGE = 4096
 SUFFIX = {"M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -34,31 +35,14 @@ def parse_size(text):
     return int(text[:-1]) * SUFFIX[text[-1]]
 
 
-class Diff:
-    """Writes a stream in the format of `rbd export-diff`."""
-
-    def __init__(self, path, start, end, volume):
-        self.file = open(path, "wb")
-        self.file.write(b"rbd diff v1\n")
-        for tag, name in ((b"f", start), (b"t", end)):
-            if name:
-                self.file.write(tag + struct.pack("<I", len(name)) + name.encode())
-        self.file.write(b"s" + struct.pack("<Q", volume))
-
-    def data(self, offset, data):
-        self.file.write(b"w" + struct.pack("<QQ", offset, len(data)) + data)
-
-    def close(self):
-        self.file.write(b"e")
-        self.file.close()
-
-
 def content(source, length):
     """Returns data whose pages alternately compress well and not at all."""
-    page = (b"%08x the quick brown fox jumps over the lazy dog\n" % source.getrandbits(32)) * (PAGE // 52)
+    page = (b"%08x the quick brown fox jumps over the lazy dog\n" % source.getrandbits(32)) * (
+        PAGE // 52
+    )
     data = bytearray(source.randbytes(length))
     for at in range(0, length - PAGE + 1, 2 * PAGE):
-        data[at:at + len(page)] = page
+        data[at : at + len(page)] = page
     return bytes(data)
 
 
@@ -81,11 +65,13 @@ def make(directory, volume, used, days, change):
         diff = Diff(paths[-1], f"day{day - 1}", f"day{day}", volume)
         files = set(source.sample(range(places), change * MIB // 2 // EXTENT))
         # Pages of a database: all in a fifth of the used places.
-        database = [place for place in taken[:max(1, len(taken) // 5)] if place not in files]
+        database = [place for place in taken[: max(1, len(taken) // 5)] if place not in files]
         count = len(database) * (EXTENT // PAGE)
         pages = {}
         for number in source.sample(range(count), min(count, change * MIB // 2 // PAGE)):
-            pages.setdefault(database[number // (EXTENT // PAGE)], []).append(number % (EXTENT // PAGE))
+            pages.setdefault(database[number // (EXTENT // PAGE)], []).append(
+                number % (EXTENT // PAGE)
+            )
         for place in sorted(files | pages.keys()):
             begin = place * stretch * EXTENT
             if place in files:
@@ -98,8 +84,13 @@ def make(directory, volume, used, days, change):
 
 def same(program, one, other):
     """Returns whether two backups have the same content."""
-    ran = subprocess.run(["cuttlebone", "--json", "-q", "compare", one, other], env=program.env, capture_output=True,
-                         text=True, check=True)
+    ran = subprocess.run(
+        [f"{program.bin}/cuttlebone", "--json", "-q", "compare", one, other],
+        env=program.env,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return json.loads(ran.stdout.splitlines()[-1])["identical"]
 
 
@@ -110,9 +101,26 @@ def repetition(work, volume, paths):
     newest = f"day{len(paths) - 1}"
     exported, merged = f"{program.dir}/exported.diff", f"{program.dir}/merged.diff"
     ingest = ["cuttlebone", "-q", "backup", "--volume", "v", "--diff"]
-    steps = [(f"day {number}" if number else "full", [*ingest, path], path) for number, path in enumerate(paths)]
+    steps = [
+        (f"day {number}" if number else "full", [*ingest, path], path)
+        for number, path in enumerate(paths)
+    ]
     steps += [
-        ("export", ["cuttlebone", "-q", "diff", "export", "--from", "v@day0", f"v@{newest}", "-o", exported], None),
+        (
+            "export",
+            [
+                "cuttlebone",
+                "-q",
+                "diff",
+                "export",
+                "--from",
+                "v@day0",
+                f"v@{newest}",
+                "-o",
+                exported,
+            ],
+            None,
+        ),
         ("merge", ["cuttlebone", "-q", "diff", "merge", *paths, "-o", merged], None),
     ]
     results = {}
@@ -128,12 +136,18 @@ def repetition(work, volume, paths):
         if not same(program, f"v@{newest}", f"{name}@{newest}"):
             sys.exit(f"the {name} diff gives other content than the backups")
     shutil.rmtree(program.dir)
-    print(f"  {volume}: " + ", ".join(f"{n} {r['wall']:.2f} s" for n, r in results.items()), file=sys.stderr, flush=True)
+    print(
+        f"  {volume}: " + ", ".join(f"{n} {r['wall']:.2f} s" for n, r in results.items()),
+        file=sys.stderr,
+        flush=True,
+    )
     return results
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sizes", default="8G,16T")
     parser.add_argument("--used", type=int, default=1000)
     parser.add_argument("--days", type=int, default=3)
@@ -142,7 +156,6 @@ def main():
     parser.add_argument("--work")
     args = parser.parse_args()
     sizes = args.sizes.split(",")
-    os.environ["PATH"] = f"{HERE}/../target/release:" + os.environ["PATH"]
     with tempfile.TemporaryDirectory(dir=args.work) as work:
         all_results = {volume: [] for volume in sizes}
         for volume in sizes:
@@ -157,10 +170,20 @@ def main():
     rows = [["step", "volume", "wall s", "CPU s", "peak MiB", "repository MiB"]]
     for step in all_results[sizes[0]][0]:
         for volume in sizes:
+
             def median(key):
                 return statistics.median(result[step][key] for result in all_results[volume])
-            rows.append([step, volume, f"{median('wall'):.2f}", f"{median('cpu'):.2f}", f"{median('rss') / MIB:.0f}",
-                         f"{median('repository') / MIB:.1f}"])
+
+            rows.append(
+                [
+                    step,
+                    volume,
+                    f"{median('wall'):.2f}",
+                    f"{median('cpu'):.2f}",
+                    f"{median('rss') / MIB:.0f}",
+                    f"{median('repository') / MIB:.1f}",
+                ]
+            )
     table(rows)
 
 

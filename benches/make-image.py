@@ -3,13 +3,14 @@
 
   benches/make-image.py DIR
 
-day0 is a Debian system with compilers, logs and a database. day1 is the same disk after a working
-day: packages installed, logs grown and rotated, random pages of the database written, new
-incompressible files, old ones deleted. Needs root for debootstrap, and `debootstrap e2fsprogs apt
-dpkg`. Nothing is mounted: debugfs changes the file system, so the allocator of ext2fs chooses the
-places of new data, and pages of the database are written in place, as a kernel would. Existing images
-are kept.
+day0 is a Debian system with compilers, logs and a database. day1 is the same disk after a
+working day: packages installed, logs grown and rotated, random pages of the database written,
+new incompressible files, old ones deleted. Needs root for debootstrap, and `debootstrap
+e2fsprogs apt dpkg`. Nothing is mounted: debugfs changes the file system, so the allocator of
+ext2fs chooses the places of new data, and pages of the database are written in place, as a
+kernel would. Existing images are kept.
 """
+
 import argparse
 import os
 import random
@@ -22,8 +23,10 @@ BLOCK = 4096
 DATABASE = "/var/lib/app/data.db"
 INCLUDE = "build-essential,python3,git,openssh-server,rsyslog,logrotate,ca-certificates"
 INSTALL = ("nginx", "nginx-common", "jq", "libjq1", "vim-runtime", "sqlite3", "python3-pip")
-WORDS = (b"accepted session opened closed user request GET POST index api orders timeout retry backend "
-         b"healthy status code cache worker started finished queue sync replication lag bytes sent").split()
+WORDS = (
+    b"accepted session opened closed user request GET POST index api orders timeout retry backend "
+    b"healthy status code cache worker started finished queue sync replication lag bytes sent"
+).split()
 
 
 def run(*command, **options):
@@ -34,18 +37,26 @@ def log_text(rng, size):
     lines, length = [], 0
     while length < size:
         line = b"Nov %02d 10:%02d:%02d vm daemon[%d]: %s id=%08x dur=%.3fms\n" % (
-            rng.randrange(1, 30), rng.randrange(60), rng.randrange(60), rng.randrange(32000),
-            b" ".join(rng.choices(WORDS, k=rng.randrange(3, 12))), rng.getrandbits(32), rng.random() * 900)
+            rng.randrange(1, 30),
+            rng.randrange(60),
+            rng.randrange(60),
+            rng.randrange(32000),
+            b" ".join(rng.choices(WORDS, k=rng.randrange(3, 12))),
+            rng.getrandbits(32),
+            rng.random() * 900,
+        )
         lines.append(line)
         length += len(line)
     return b"".join(lines)
 
 
 def database_page(rng):
-    """Returns records and some free space, which compress to a half or a third, like real tables."""
+    """Returns records and free space, which compress to a half or a third, like tables."""
     page = rng.randbytes(16)
     while len(page) < BLOCK * rng.uniform(0.7, 0.98):
-        page += b"|".join(rng.choices(WORDS, k=5)) + b"|%d|" % rng.randrange(10**7) + rng.randbytes(30)
+        page += (
+            b"|".join(rng.choices(WORDS, k=5)) + b"|%d|" % rng.randrange(10**7) + rng.randbytes(30)
+        )
     return page[:BLOCK].ljust(BLOCK, b"\0")
 
 
@@ -57,8 +68,15 @@ def put(path, content):
 
 def make_day0(image, root, mirror):
     if not os.path.isdir(root):
-        run("debootstrap", "--variant=minbase", f"--include={INCLUDE}", "bookworm", root + ".part", mirror,
-            stdout=subprocess.DEVNULL)
+        run(
+            "debootstrap",
+            "--variant=minbase",
+            f"--include={INCLUDE}",
+            "bookworm",
+            root + ".part",
+            mirror,
+            stdout=subprocess.DEVNULL,
+        )
         os.rename(root + ".part", root)
     rng = random.Random("day0")
     put(root + DATABASE, b"".join(database_page(rng) for _ in range(192 * MIB // BLOCK)))
@@ -71,10 +89,14 @@ def make_day0(image, root, mirror):
 
 def extents(image, path):
     """Returns the block numbers of a file, in the file's order."""
-    text = run("debugfs", "-R", f"dump_extents -l {path}", image, capture_output=True, text=True).stdout
+    text = run(
+        "debugfs", "-R", f"dump_extents -l {path}", image, capture_output=True, text=True
+    ).stdout
     blocks = []
     for line in text.splitlines()[1:]:
-        numbers = [int(word) for word in line.replace("/", " ").replace("-", " ").split() if word.isdigit()]
+        numbers = [
+            int(word) for word in line.replace("/", " ").replace("-", " ").split() if word.isdigit()
+        ]
         _, _, _, _, _, _, first, last, _ = numbers[:9]
         blocks += range(first, last + 1)
     return blocks
@@ -108,12 +130,21 @@ def make_day1(image, before, database):
         put(f"{tree}/var/log/syslog", log_text(rng, 12 * MIB))
         for n in range(12):
             put(f"{tree}/srv/media/new{n:03}.bin", rng.randbytes(rng.randrange(1, 6 * MIB)))
-        commands = list(tree_commands(tree)) + [f"rm /srv/media/{n:03}.bin" for n in range(0, 24, 5)]
+        commands = list(tree_commands(tree)) + [
+            f"rm /srv/media/{n:03}.bin" for n in range(0, 24, 5)
+        ]
         put(f"{scratch}/commands", "\n".join(commands).encode())
-        # debugfs reports an error for every existing directory, and for every new file that it should
-        # remove first. Both are harmless.
-        run("debugfs", "-w", "-f", f"{scratch}/commands", image + ".part", stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL)
+        # debugfs reports an error for every existing directory, and for every new file that
+        # it should remove first. Both are harmless.
+        run(
+            "debugfs",
+            "-w",
+            "-f",
+            f"{scratch}/commands",
+            image + ".part",
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
     pages = extents(image + ".part", database)
     with open(image + ".part", "r+b") as file:
         # Four of five writes go to a fifth of the table.
@@ -126,10 +157,14 @@ def make_day1(image, before, database):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("dir", help="directory for the images")
     parser.add_argument("--mirror", default="http://deb.debian.org/debian")
-    parser.add_argument("--database", default=DATABASE, help="the file in the image whose pages are written")
+    parser.add_argument(
+        "--database", default=DATABASE, help="the file in the image whose pages are written"
+    )
     options = parser.parse_args()
     os.makedirs(options.dir, exist_ok=True)
     day0, day1 = f"{options.dir}/day0.img", f"{options.dir}/day1.img"

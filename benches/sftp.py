@@ -1,16 +1,28 @@
 #!/usr/bin/env python3
 """Times backup and restore of a repository on a server, over links with long round trips.
 
-    benches/sftp.py [--size 2048] [--rtt 20,100] [--reps 1] [--connections 2] [--no-restic] [--dir DIR]
+    benches/sftp.py [--size 2048] [--rtt 20,100] [--reps 1] [--connections 2] [--no-restic]
+                    [--dir DIR]
 
 Starts an OpenSSH server on loopback, and a proxy that delays each direction by half of the round
 trip. The proxy does not limit how many bytes are under way. Then it runs in turn: `sftp put` and
 `get` of one file, a full backup of incompressible data with cuttlebone, and its restore; and the
-same with restic if that is installed. Prints seconds, MB/s, CPU seconds of the client, and the ratio
-to sftp. Needs target/release/cuttlebone.
+same with restic if that is installed. Prints seconds, MB/s, CPU seconds of the client, and the
+ratio to sftp. Needs target/release/cuttlebone.
 """
 
-import argparse, os, pathlib, resource, shutil, socket, statistics, subprocess, sys, tempfile, threading, time
+import argparse
+import os
+import pathlib
+import resource
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CUTTLEBONE = ROOT / "target/release/cuttlebone"
@@ -85,7 +97,9 @@ class Server:
     def __init__(self, place):
         self.place, self.port = place, free_port()
         for key in ("host", "user"):
-            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", place / key], check=True)
+            subprocess.run(
+                ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", place / key], check=True
+            )
         if os.geteuid() == 0:
             os.makedirs("/run/sshd", exist_ok=True)
         (place / "sshd_config").write_text(
@@ -95,7 +109,9 @@ class Server:
             "MaxStartups 100\nSubsystem sftp internal-sftp\n"
         )
         sshd = shutil.which("sshd", path=os.environ["PATH"] + ":/usr/sbin:/sbin")
-        self.process = subprocess.Popen([sshd, "-D", "-e", "-f", place / "sshd_config"], stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            [sshd, "-D", "-e", "-f", place / "sshd_config"], stderr=subprocess.DEVNULL
+        )
         (place / "config").write_text(
             f"Host *\n  IdentityFile {place}/user\n  IdentitiesOnly yes\n  IdentityAgent none\n"
             "  UserKnownHostsFile /dev/null\n  StrictHostKeyChecking no\n  LogLevel ERROR\n"
@@ -155,17 +171,31 @@ def measure(args, place, server):
             shutil.rmtree(store, ignore_errors=True)
             store.mkdir()
             host = f"{user}@127.0.0.1"
-            note("sftp put", timed(["sftp", *ssh, "-b", "-", host], input=f"put {image} {store}/file\n"))
-            note("sftp get", timed(["sftp", *ssh, "-b", "-", host], input=f"get {store}/file {back}\n"))
+            note(
+                "sftp put",
+                timed(["sftp", *ssh, "-b", "-", host], input=f"put {image} {store}/file\n"),
+            )
+            note(
+                "sftp get",
+                timed(["sftp", *ssh, "-b", "-", host], input=f"get {store}/file {back}\n"),
+            )
             back.unlink()
             (store / "file").unlink()
 
             environment = {
-                "PATH": os.environ["PATH"], "HOME": str(place), "CUTTLEBONE_PASSWORD": "x",
+                "PATH": os.environ["PATH"],
+                "HOME": str(place),
+                "CUTTLEBONE_PASSWORD": "x",
                 "CUTTLEBONE_REPOSITORY": f"sftp://{host}:{proxy.port}/{store}/repo",
                 "CUTTLEBONE_CACHE_DIR": str(place / "cache"),
             }
-            far = ["--ssh-command", f"ssh -F {place}/config", "--connections", args.connections, "-q"]
+            far = [
+                "--ssh-command",
+                f"ssh -F {place}/config",
+                "--connections",
+                args.connections,
+                "-q",
+            ]
             run = lambda *words: timed([CUTTLEBONE, *words, *far], env=environment)
             run("init", "--kdf-memory", "1M", "--kdf-passes", "1")
             note("cuttlebone backup", run("backup", image))
@@ -179,8 +209,12 @@ def measure(args, place, server):
 
             if restic:
                 command = f"ssh -F {place}/config -p {proxy.port} {host} -s sftp"
-                environment = {"PATH": os.environ["PATH"], "HOME": str(place), "RESTIC_PASSWORD": "x",
-                               "RESTIC_CACHE_DIR": str(place / "rc")}
+                environment = {
+                    "PATH": os.environ["PATH"],
+                    "HOME": str(place),
+                    "RESTIC_PASSWORD": "x",
+                    "RESTIC_CACHE_DIR": str(place / "rc"),
+                }
                 far = ["-r", f"sftp:{host}:{store}/restic", "-o", f"sftp.command={command}", "-q"]
                 run = lambda *words: timed([restic, *far, *words], env=environment)
                 run("init")
@@ -191,13 +225,19 @@ def measure(args, place, server):
                 shutil.rmtree(store / "restic")
                 shutil.rmtree(place / "rc", ignore_errors=True)
         print(f"\nround trip {rtt:g} ms, {args.size} MiB, {args.connections} connections")
-        base = {kind: statistics.median(t for t, _ in figures[f"sftp {kind}"]) for kind in ("put", "get")}
+        base = {
+            kind: statistics.median(t for t, _ in figures[f"sftp {kind}"])
+            for kind in ("put", "get")
+        }
         for what, runs in figures.items():
             took = statistics.median(t for t, _ in runs)
             cpu = statistics.median(c for _, c in runs)
             like = "get" if what.split()[1] in ("get", "restore") else "put"
             speed = args.size * 1.048576 / took
-            print(f"{what:20} {took:7.2f} s {speed:7.1f} MB/s  CPU {cpu:6.2f} s  {base[like] / took:5.2f} x sftp {like}")
+            print(
+                f"{what:20} {took:7.2f} s {speed:7.1f} MB/s  CPU {cpu:6.2f} s  "
+                    f"{base[like] / took:5.2f} x sftp {like}"
+            )
         sys.stdout.flush()
 
 
