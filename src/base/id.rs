@@ -11,43 +11,17 @@ pub struct ParseIdError {
     expected: usize,
 }
 
-/// Bytes as lowercase hexadecimal digits.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
-    bytes
-        .iter()
-        .flat_map(|b| [digit(b >> 4), digit(b & 15)])
-        .collect()
-}
-
-fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    for byte in bytes {
-        write!(f, "{byte:02x}")?;
-    }
-    Ok(())
-}
-
 fn parse_hex<const N: usize>(text: &str) -> Result<[u8; N], ParseIdError> {
-    let refuse = || ParseIdError {
-        text: text.chars().take(80).collect(),
-        expected: N * 2,
-    };
-    let digit = |c: u8| match c {
-        b'0'..=b'9' => Some(c - b'0'),
-        b'a'..=b'f' => Some(c - b'a' + 10),
-        _ => None,
-    };
-    if text.len() != N * 2 {
-        return Err(refuse());
+    let mut bytes = [0; N];
+    // One form for each id: the crate would take uppercase digits too.
+    let lowercase = !text.bytes().any(|digit| digit.is_ascii_uppercase());
+    match hex::decode_to_slice(text, &mut bytes) {
+        Ok(()) if lowercase => Ok(bytes),
+        _ => Err(ParseIdError {
+            text: text.chars().take(80).collect(),
+            expected: N * 2,
+        }),
     }
-    let mut out = [0; N];
-    for (byte, pair) in out.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        let (high, low) = digit(pair[0]).zip(digit(pair[1])).ok_or_else(refuse)?;
-        *byte = high << 4 | low;
-    }
-    Ok(out)
 }
 
 macro_rules! id {
@@ -75,15 +49,13 @@ macro_rules! id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write_hex(&self.0, f)
+                f.write_str(&hex::encode(self.0))
             }
         }
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!(stringify!($name), "("))?;
-                write_hex(&self.0[..4], f)?;
-                f.write_str("…)")
+                write!(f, "{}({}…)", stringify!($name), hex::encode(&self.0[..4]))
             }
         }
 

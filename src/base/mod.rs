@@ -10,13 +10,11 @@ mod zero;
 
 pub use buffer::{Buffer, DIRECT_ALIGN};
 pub use cancel::{Cancel, Cancelled};
-pub use id::{
-    BlobId, LeaseId, ObjectHash, ParseIdError, ProjectId, RepositoryId, Root, VolumeId, hex,
-};
+pub use id::{BlobId, LeaseId, ObjectHash, ParseIdError, ProjectId, RepositoryId, Root, VolumeId};
 pub use observe::{Notice, Observer, Phase, Progress, RebuildReason, Silent};
 pub(crate) use sync::{lock, read_lock, recover, write_lock};
 pub use units::{
     ByteSize, CHUNK_SIZE_DEFAULT, CHUNK_SIZE_MAX, CHUNK_SIZE_MIN, ChunkSize, LEAF_SIZE,
-    ParseSizeError,
+    ParseSizeError, TAG_LEN,
 };
 pub use zero::{data_runs, is_zero};

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 /// Bytes in a leaf, the unit in which work is dealt out. Fixed by the format.
 pub const LEAF_SIZE: u64 = 4 << 20;
+/// Bytes that sealing adds to a message: the tag of Poly1305.
+pub const TAG_LEN: usize = 16;
 /// The smallest chunk size a project can have, in bytes.
 pub const CHUNK_SIZE_MIN: u32 = 4 << 10;
 /// The largest chunk size a project can have, in bytes; also the largest plain blob.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::base::{ByteSize, ChunkSize};
+use crate::repo::KdfParams;
 
 use super::globals::Globals;
 use super::keep::ForgetArgs;
@@ -280,11 +281,11 @@ pub(crate) struct KdfArgs {
     pub(crate) kdf_memory: ByteSize,
     /// Passes over that memory
     #[arg(long, value_name = "N", default_value_t = 3)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=KdfParams::PASSES_MAX.into()))]
     pub(crate) kdf_passes: u32,
     /// Lanes that can be computed side by side
     #[arg(long, value_name = "N", default_value_t = 4)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=KdfParams::LANES_MAX.into()))]
     pub(crate) kdf_lanes: u32,
 }
 

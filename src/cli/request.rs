@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::{ByteSize, ChunkSize};
 use crate::ops::Policy;
+use crate::repo::KdfParams;
 
 use super::access::{Access, Settings};
 use super::args::{
@@ -390,13 +391,11 @@ impl Key {
 }
 
 impl Kdf {
-    const MEMORY_KIB_MAX: u64 = 4 << 20;
-
     fn new(args: &KdfArgs) -> Result<Self, Failure> {
-        let memory = args.kdf_memory.0 / 1024;
-        let least = 8 * u64::from(args.kdf_lanes);
-        match u32::try_from(memory) {
-            Ok(memory_kib) if (least..=Self::MEMORY_KIB_MAX).contains(&memory) => Ok(Self {
+        let least = KdfParams::memory_kib_min(args.kdf_lanes);
+        let most = KdfParams::MEMORY_KIB_MAX;
+        match u32::try_from(args.kdf_memory.0 / 1024) {
+            Ok(memory_kib) if (least..=most).contains(&memory_kib) => Ok(Self {
                 memory_kib,
                 passes: args.kdf_passes,
                 lanes: args.kdf_lanes,
@@ -406,8 +405,8 @@ impl Kdf {
                     format!(
                         "with {} lanes it can be from {} to {}",
                         args.kdf_lanes,
-                        ByteSize(least * 1024),
-                        ByteSize(Self::MEMORY_KIB_MAX * 1024)
+                        ByteSize(u64::from(least) * 1024),
+                        ByteSize(u64::from(most) * 1024)
                     ),
                 ),
             ),

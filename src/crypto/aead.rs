@@ -9,10 +9,8 @@ use chacha20poly1305::{Tag, XChaCha20Poly1305, XNonce};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use zeroize::Zeroize;
 
-use super::RandomError;
-
-/// What sealing adds to a message, in bytes.
-pub const TAG_LEN: usize = 16;
+use super::random::{RandomError, random};
+use crate::base::TAG_LEN;
 
 /// Sealed bytes do not open: they were damaged, belong elsewhere, or the key is another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -26,7 +24,7 @@ pub struct SealNonce([u8; 24]);
 impl SealNonce {
     /// A fresh one.
     pub fn random() -> Result<Self, RandomError> {
-        super::random().map(Self)
+        random().map(Self)
     }
 
     /// The one that was stored.
@@ -78,7 +76,7 @@ pub struct PackNonce([u8; 16]);
 impl PackNonce {
     /// A fresh one, for one pack.
     pub fn random() -> Result<Self, RandomError> {
-        super::random().map(Self)
+        random().map(Self)
     }
 
     /// The one that was stored.

@@ -25,10 +25,6 @@ pub struct KdfParamsError {
     lanes: u32,
 }
 
-const MEMORY_KIB_MAX: u32 = 4 << 20;
-const PASSES_MAX: u32 = 1024;
-const LANES_MAX: u32 = 64;
-
 impl Default for KdfParams {
     /// 64 MiB, three passes, four lanes: RFC 9106's second recommendation.
     fn default() -> Self {
@@ -41,11 +37,25 @@ impl Default for KdfParams {
 }
 
 impl KdfParams {
-    /// Checked parameters. They come from a stranger when a slot is read, so they are bounded.
+    /// The most memory, in KiB.
+    pub const MEMORY_KIB_MAX: u32 = 4 << 20;
+    /// The most passes over the memory.
+    pub const PASSES_MAX: u32 = 1024;
+    /// The most lanes.
+    pub const LANES_MAX: u32 = 64;
+
+    /// Returns the least memory for this number of lanes, in KiB.
+    #[must_use]
+    pub const fn memory_kib_min(lanes: u32) -> u32 {
+        8 * lanes
+    }
+
+    /// Checks parameters against their bounds. They may come from a slot that nothing has
+    /// authenticated yet, and must not make a reader allocate or compute without limit.
     pub fn new(memory_kib: u32, passes: u32, lanes: u32) -> Result<Self, KdfParamsError> {
-        let fits = (1..=LANES_MAX).contains(&lanes)
-            && (1..=PASSES_MAX).contains(&passes)
-            && (8 * lanes..=MEMORY_KIB_MAX).contains(&memory_kib);
+        let fits = (1..=Self::LANES_MAX).contains(&lanes)
+            && (1..=Self::PASSES_MAX).contains(&passes)
+            && (Self::memory_kib_min(lanes)..=Self::MEMORY_KIB_MAX).contains(&memory_kib);
         if fits {
             Ok(Self {
                 memory_kib,

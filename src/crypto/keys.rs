@@ -3,6 +3,7 @@
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::aead::{PackCipher, PackNonce, SealKey};
+use super::random::{RandomError, random};
 use crate::base::{BlobId, Root};
 
 /// 32 secret bytes: a repository's or a project's secret, or the key that opens a slot.
@@ -23,8 +24,8 @@ impl Secret {
     }
 
     /// A fresh one.
-    pub fn random() -> Result<Self, super::RandomError> {
-        super::random().map(Self)
+    pub fn random() -> Result<Self, RandomError> {
+        random().map(Self)
     }
 
     /// Its bytes: only to be sealed.

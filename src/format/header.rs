@@ -1,6 +1,6 @@
 //! Section 3: what every object begins with.
 
-use super::FormatError;
+use super::error::FormatError;
 use super::wire::Reader;
 
 /// Length of the header in bytes.

@@ -1,6 +1,6 @@
 //! Section 9: index segments.
 
-use super::FormatError;
+use super::error::FormatError;
 use super::pack::Contents;
 use super::wire::{Reader, len_u32};
 use crate::base::ObjectHash;

@@ -9,7 +9,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::FormatError;
+use super::error::FormatError;
 
 /// A value whose JSON form is an object, not an array of its members.
 pub(super) struct Object<T>(pub(super) T);

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::FormatError;
+use super::error::FormatError;
 use super::json::{from_json, nullable, nullable_object, refuse_unknown_features, to_json};
 use crate::base::{BlobId, ObjectHash};
 

@@ -2,6 +2,7 @@
 //! that are total (bounded, never panicking). Needs no key; `docs/format.md` is the specification of the repository, and its
 //! section numbers are cited here.
 
+mod byte_string;
 mod error;
 mod extents;
 mod header;
@@ -20,6 +21,7 @@ mod slot;
 mod tombstone;
 mod wire;
 
+pub use byte_string::ByteString;
 pub use error::FormatError;
 pub use extents::{ExtentList, ExtentsError};
 pub use header::{HEADER_LEN, Magic};
@@ -36,9 +38,7 @@ pub use rbd::{
     CutIn, DiffBase, DiffError, DiffErrorKind, DiffField, DiffHeader, DiffPlace, DiffReader,
     DiffVersion, DiffWriter, Extent, ExtentKind, ImageDescription,
 };
-pub use record::{
-    BackupRecord, ByteString, Content, ContentKind, Counts, RbdImage, SourceInfo, VolumeInfo,
-};
+pub use record::{BackupRecord, Content, ContentKind, Counts, RbdImage, SourceInfo, VolumeInfo};
 pub use repository::RepositoryFile;
 pub use sealed::{Payload, SEALED_HEAD_LEN, SealedObject};
 pub use slot::{KeySlot, Scope, SlotInfo, SlotParams};

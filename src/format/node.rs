@@ -1,10 +1,9 @@
 //! Section 10: the nodes of trees.
 
-use super::FormatError;
+use super::error::FormatError;
+use super::record::ContentKind;
 use super::wire::Reader;
 use crate::base::{BlobId, LEAF_SIZE};
-
-use super::record::ContentKind;
 
 const LEAF: u8 = 1;
 const BRANCH: u8 = 2;

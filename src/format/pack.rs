@@ -1,8 +1,9 @@
 //! Section 8: packs.
 
+use super::error::FormatError;
+use super::header::{HEADER_LEN, Magic};
 use super::wire::{Reader, len_u32};
-use super::{FormatError, HEADER_LEN, Magic};
-use crate::base::BlobId;
+use crate::base::{BlobId, TAG_LEN};
 
 /// No pack is longer, in bytes.
 pub const PACK_SIZE_MAX: u64 = 256 << 20;
@@ -22,7 +23,6 @@ const CONTENTS_HEAD_LEN: usize = 8;
 const RUN_HEAD_LEN: usize = 8;
 /// Plain length and id.
 const BLOB_LEN: usize = 36;
-const TAG_LEN: u32 = 16;
 
 /// What a blob is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -161,10 +161,10 @@ impl Run {
             blobs.push(blob);
         }
         let stored = u64::from(stored_len);
-        let most = plain_len + u64::from(TAG_LEN);
+        let most = plain_len + TAG_LEN as u64;
         let fits = match codec {
             Codec::Raw => stored == most,
-            Codec::Zstd => (u64::from(TAG_LEN) + 1..=most).contains(&stored),
+            Codec::Zstd => (TAG_LEN as u64 + 1..=most).contains(&stored),
         };
         if fits {
             Ok(Self {
@@ -231,11 +231,10 @@ pub struct Contents {
 
 impl Contents {
     /// The shortest sealed contents, in bytes.
-    pub const SEALED_LEN_MIN: usize =
-        CONTENTS_HEAD_LEN + RUN_HEAD_LEN + BLOB_LEN + TAG_LEN as usize;
+    pub const SEALED_LEN_MIN: usize = CONTENTS_HEAD_LEN + RUN_HEAD_LEN + BLOB_LEN + TAG_LEN;
     /// The longest.
     pub const SEALED_LEN_MAX: usize =
-        CONTENTS_HEAD_LEN + PACK_BLOBS_MAX * (RUN_HEAD_LEN + BLOB_LEN) + TAG_LEN as usize;
+        CONTENTS_HEAD_LEN + PACK_BLOBS_MAX * (RUN_HEAD_LEN + BLOB_LEN) + TAG_LEN;
 
     /// All blobs, in order.
     pub fn blobs(&self) -> impl Iterator<Item = &Blob> {
@@ -246,7 +245,7 @@ impl Contents {
     #[must_use]
     pub fn sealed_len(&self) -> usize {
         let runs: usize = self.runs.iter().map(Run::encoded_len).sum();
-        CONTENTS_HEAD_LEN + runs + TAG_LEN as usize
+        CONTENTS_HEAD_LEN + runs + TAG_LEN
     }
 
     /// The size in bytes of the pack that holds this.

@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::error::FormatError;
+use super::header::{HEADER_LEN, Magic};
 use super::json::{check_time, from_json, nullable, refuse_unknown_features, to_json};
 use super::slot::read_short;
 use super::wire::{Reader, len_u32};
-use super::{FormatError, HEADER_LEN, Magic};
 
 /// A project's secret and settings, sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::FormatError;
+use super::byte_string::ByteString;
+use super::error::FormatError;
 use super::json::{
     check_time, from_json, nullable, nullable_object, object, refuse_unknown_features, to_json,
 };
-use super::rbd::ImageDescription;
 use crate::base::{ChunkSize, LEAF_SIZE, ObjectHash};
 
 /// One backup. Ids are in hexadecimal, times in RFC 3339.
@@ -103,39 +103,6 @@ pub struct Content {
     pub root: String,
 }
 
-/// Bytes that need not be UTF-8, such as a path.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum ByteString {
-    /// They are UTF-8.
-    Text(String),
-    /// They are not.
-    Hex {
-        /// In hexadecimal.
-        hex: String,
-    },
-}
-
-impl From<&[u8]> for ByteString {
-    fn from(bytes: &[u8]) -> Self {
-        match std::str::from_utf8(bytes) {
-            Ok(text) => Self::Text(text.to_owned()),
-            Err(_) => Self::Hex {
-                hex: crate::base::hex(bytes),
-            },
-        }
-    }
-}
-
-impl std::fmt::Display for ByteString {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Text(text) => f.pad(text),
-            Self::Hex { hex } => write!(f, "0x{hex}"),
-        }
-    }
-}
-
 /// What a source said of itself. By it the next backup sees whether a file was written to since, and
 /// the next diff finds the backup that it builds on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -186,13 +153,13 @@ impl SourceInfo {
             ("from_snapshot", &self.from_snapshot),
         ];
         for (field, text) in named {
-            if text.as_ref().is_some_and(|text| !text.is_sound()) {
+            if text.as_ref().is_some_and(|text| !text.is_valid()) {
                 return Err(FormatError::BadValue(field));
             }
         }
         let metadata = self.image.iter().flat_map(|image| &image.metadata);
         let mut texts = metadata.flat_map(|(key, value)| [key, value]);
-        if texts.all(ByteString::is_sound) {
+        if texts.all(ByteString::is_valid) {
             Ok(())
         } else {
             Err(FormatError::BadValue("metadata"))
@@ -218,23 +185,6 @@ pub struct RbdImage {
     /// Keys and values, in the order in which they came.
     #[serde(default, deserialize_with = "nullable")]
     pub metadata: Vec<(ByteString, ByteString)>,
-}
-
-impl From<&ImageDescription> for RbdImage {
-    fn from(image: &ImageDescription) -> Self {
-        let text = |bytes: &Vec<u8>| ByteString::from(&bytes[..]);
-        Self {
-            order: image.order,
-            features: image.features,
-            stripe_unit: image.stripe_unit,
-            stripe_count: image.stripe_count,
-            metadata: image
-                .metadata
-                .iter()
-                .map(|(key, value)| (text(key), text(value)))
-                .collect(),
-        }
-    }
 }
 
 /// What a backup took, in bytes and chunks.
@@ -291,16 +241,6 @@ impl BackupRecord {
             return Err(FormatError::BadValue("marks"));
         }
         self.source.as_ref().map_or(Ok(()), SourceInfo::check)
-    }
-}
-
-impl ByteString {
-    fn is_sound(&self) -> bool {
-        let is_digit = |b| matches!(b, b'0'..=b'9' | b'a'..=b'f');
-        match self {
-            Self::Text(_) => true,
-            Self::Hex { hex } => hex.len().is_multiple_of(2) && hex.bytes().all(is_digit),
-        }
     }
 }
 

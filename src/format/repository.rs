@@ -1,7 +1,8 @@
 //! Section 4: the repository file.
 
+use super::error::FormatError;
+use super::header::Magic;
 use super::wire::Reader;
-use super::{FormatError, Magic};
 use crate::base::RepositoryId;
 
 /// What says that here is a repository, and which.

@@ -1,7 +1,9 @@
 //! Section 7: the envelope of index segments, records and tombstones.
 
+use super::error::FormatError;
+use super::header::{HEADER_LEN, Magic};
+use super::pack::Codec;
 use super::wire::{Reader, len_u32};
-use super::{Codec, FormatError, HEADER_LEN, Magic};
 
 /// Bytes before the ciphertext: header and nonce.
 pub const SEALED_HEAD_LEN: usize = HEADER_LEN + 24;

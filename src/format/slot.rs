@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::FormatError;
+use super::header::{HEADER_LEN, Magic};
+use super::json::{from_json, to_json};
 use super::wire::{Reader, len_u32};
-use super::{HEADER_LEN, Magic};
 
 /// What a slot opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,11 +160,11 @@ impl SlotInfo {
     /// As JSON, to be sealed.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        super::json::to_json(self)
+        to_json(self)
     }
 
     /// From opened JSON.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
-        super::json::from_json(bytes)
+        from_json(bytes)
     }
 }

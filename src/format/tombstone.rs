@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::FormatError;
+use super::error::FormatError;
 use super::json::{check_time, from_json, nullable, refuse_unknown_features, to_json};
 use crate::base::ObjectHash;
 

@@ -1,6 +1,6 @@
 //! Reading fixed-width fields off a byte slice: every step is checked.
 
-use super::FormatError;
+use super::error::FormatError;
 
 /// What is left to read.
 pub(super) struct Reader<'a>(&'a [u8]);

@@ -9,8 +9,8 @@ use super::index::{Index, Location};
 use super::layout::ObjectRef;
 use super::pack_context::{pack_context, run_context};
 use super::project::Project;
-use crate::base::{BlobId, Buffer, Cancel, lock};
-use crate::crypto::{PackCipher, PackNonce, TAG_LEN};
+use crate::base::{BlobId, Buffer, Cancel, TAG_LEN, lock};
+use crate::crypto::{PackCipher, PackNonce};
 use crate::format::{BlobKind, Codec, Node};
 
 /// Reads blobs of a project. A handle: clones share the branch nodes that were read.

@@ -9,7 +9,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use blake2::{Blake2b512, Digest};
-use cuttlebone::base::hex;
 use cuttlebone::format::{
     DiffError, DiffHeader, DiffReader, DiffVersion, DiffWriter, Extent, ExtentKind,
     ImageDescription,
@@ -122,7 +121,7 @@ pub(super) fn apply(image: &mut Vec<u8>, (header, extents): &Diff) {
 }
 
 pub(super) fn digest(image: &[u8]) -> String {
-    hex(&Blake2b512::digest(image))
+    hex::encode(Blake2b512::digest(image))
 }
 
 /// The records of a diff as the manifest writes them.

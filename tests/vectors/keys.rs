@@ -17,7 +17,7 @@ pub(super) fn keys(case: &Case) -> Value {
         let params = KdfParams::new(memory, passes, lanes).unwrap();
         let (password, salt) = (case.bytes("password").unwrap(), case.array("salt").unwrap());
         let key = params.derive(&password, &salt).unwrap();
-        return json!({ "key": cuttlebone::base::hex(key.expose()) });
+        return json!({ "key": hex::encode(key.expose()) });
     };
     let secret = Secret::new(secret);
     let repository = RepositoryKeys::new(&secret);

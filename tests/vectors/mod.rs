@@ -19,7 +19,6 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use cuttlebone::base::hex;
 use cuttlebone::format::FormatError;
 use cuttlebone::repo::{Damage, RepoError};
 
@@ -245,13 +244,8 @@ impl Case {
 }
 
 fn unhex(text: &str) -> Vec<u8> {
-    let digit = |c: u8| u8::try_from((c as char).to_digit(16).unwrap()).unwrap();
-    let pairs = text.as_bytes().as_chunks::<2>().0;
-    let bytes: Vec<u8> = pairs
-        .iter()
-        .map(|p| digit(p[0]) << 4 | digit(p[1]))
-        .collect();
-    assert_eq!(hex(&bytes), text);
+    let bytes = hex::decode(text).unwrap();
+    assert_eq!(hex::encode(&bytes), text);
     bytes
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::fixture::{self, WORD};
 use super::{Case, Outcome, Refused, load};
-use cuttlebone::base::{LeaseId, ObjectHash, ProjectId, Silent, hex};
+use cuttlebone::base::{LeaseId, ObjectHash, ProjectId, Silent};
 use cuttlebone::crypto::{self, KdfParams, ProjectKeys, RepositoryKeys, Secret};
 use cuttlebone::format::{
     BlobKind, Codec, IndexSegment, KeySlot, LeaseBody, Magic, MarkBody, Node, PACK_SIZE_MAX,
@@ -81,7 +81,7 @@ pub(super) fn leaf(case: &Case) -> Outcome {
         "memory_kib": key.kdf.memory_kib(),
         "passes": key.kdf.passes(),
         "lanes": key.kdf.lanes(),
-        "secret": hex(&expected.unwrap()),
+        "secret": hex::encode(expected.unwrap()),
         "info": serde_json::to_value(&key.info).unwrap(),
     }))
 }
@@ -100,7 +100,7 @@ pub(super) fn project(case: &Case) -> Outcome {
     let secret = Secret::new(case.expected("project_secret"));
     let same = project.keys.chunk_id(b"x") == ProjectKeys::new(&secret).chunk_id(b"x");
     Ok(json!({
-        "project_secret": same.then(|| hex(secret.expose())),
+        "project_secret": same.then(|| hex::encode(secret.expose())),
         "settings": serde_json::to_value(&*project.settings).unwrap(),
     }))
 }
@@ -141,7 +141,7 @@ fn listing_fields(
         let blob = location.blob();
         let mut fields = json!({ "plain_length": blob.plain_len, "id": blob.id.to_string() });
         if let Some(plain) = plain(&location)? {
-            fields["plain"] = hex(&plain).into();
+            fields["plain"] = hex::encode(&plain).into();
         }
         let blobs = runs[ordinal]["blobs"].as_array_mut();
         blobs.unwrap().push(fields);
@@ -189,7 +189,7 @@ pub(super) fn index(case: &Case) -> Outcome {
     for pack in &segment.packs {
         let mut fields = listing_fields(pack, |_| Ok(None))?;
         fields["pack"] = pack.pack.to_string().into();
-        fields["nonce"] = hex(&pack.nonce).into();
+        fields["nonce"] = hex::encode(pack.nonce).into();
         packs.push(fields);
     }
     let superseded = segment.superseded.iter().map(ToString::to_string);
@@ -301,7 +301,7 @@ pub(super) fn node(case: &Case) -> Outcome {
             node.encode_into(&mut again);
             let entries = node.entries.iter().map(|entry| {
                 let id = entry.id.map_or([0; 32], |id| *id.as_bytes());
-                json!({ "length": entry.len, "id": hex(&id) })
+                json!({ "length": entry.len, "id": hex::encode(id) })
             });
             json!({
                 "type": if node.level == 0 { 3 } else { 4 },

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{Case, Outcome, Refused, fixture, load, unhex};
-use cuttlebone::base::{BlobId, ProjectId, Silent, hex};
+use cuttlebone::base::{BlobId, ProjectId, Silent};
 use cuttlebone::format::{BlobKind, ContentKind, Magic};
 use cuttlebone::repo::{
     Backup, BlobReader, ImageReader, Index, ObjectRef, Project, Records, RepoError, Repository,
@@ -85,7 +85,7 @@ pub(super) fn tree(case: &Case) -> Outcome {
     fixture::add_blobs(&store, &project, BlobKind::Node, &nodes);
     let time = "2026-11-21T10:00:00Z";
     let record = json!({
-        "volume": { "id": hex(&[1; 16]), "name": "volume" },
+        "volume": { "id": hex::encode([1; 16]), "name": "volume" },
         "content": case.inputs["content"],
         "time": time,
         "finished": time,

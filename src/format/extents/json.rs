@@ -6,7 +6,8 @@ use std::ops::Range;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
 
-use super::{ExtentsError, extent, told};
+use super::error::{ExtentsError, printable};
+use super::number::extent;
 use crate::format::json::Object;
 
 #[derive(Deserialize)]
@@ -29,7 +30,7 @@ pub(super) fn parse(text: &[u8]) -> Result<Vec<Range<u64>>, ExtentsError> {
             let what = error.to_string();
             let place = format!(" at line {line} column {column}");
             Err(ExtentsError::Json {
-                what: told(what.strip_suffix(&place).unwrap_or(&what)),
+                what: printable(what.strip_suffix(&place).unwrap_or(&what)),
                 line,
                 column,
             })

@@ -3,7 +3,8 @@
 
 use std::ops::Range;
 
-use super::{ExtentsError, extent, number};
+use super::error::ExtentsError;
+use super::number::{extent, number};
 
 const HEADER: [&[u8]; 3] = [b"Offset", b"Length", b"Type"];
 

@@ -5,7 +5,8 @@ use std::ops::Range;
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
-use super::{ExtentsError, extent, number, told};
+use super::error::{ExtentsError, printable};
+use super::number::{extent, number};
 
 /// Where in the document one is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -72,14 +73,14 @@ pub(super) fn parse(text: &[u8]) -> Result<Vec<Range<u64>>, ExtentsError> {
     loop {
         let offset = reader.buffer_position();
         let wrong = |what: &str| ExtentsError::Xml {
-            what: told(what),
+            what: printable(what),
             offset,
         };
         let event = match reader.read_event() {
             Ok(event) => event,
             Err(error) => {
                 return Err(ExtentsError::Xml {
-                    what: told(&error.to_string()),
+                    what: printable(&error.to_string()),
                     offset: reader.error_position(),
                 });
             }

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 use std::io;
 
-use super::super::ByteString;
+use crate::format::byte_string::ByteString;
 
 /// Where a stream ends that should go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 
 use super::output::DiffOutput;
 use crate::base::Phase;
-use crate::format::{ByteString, ContentKind, DiffHeader};
+use crate::format::{ContentKind, DiffHeader};
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
 use crate::ops::restore::{RestoreTask, changes_into_stream, into_stream};
@@ -108,13 +108,5 @@ fn begin(from: &Backup, chosen: Option<Vec<u8>>) -> Result<Vec<u8>, OpsError> {
 
 /// The snapshot that a backup is of, if its record names one.
 fn snapshot(backup: &Backup) -> Option<Vec<u8>> {
-    match backup.record.source.as_ref()?.snapshot.as_ref()? {
-        ByteString::Text(name) => Some(name.clone().into_bytes()),
-        ByteString::Hex { hex } => {
-            let (digits, _) = hex.as_bytes().as_chunks::<2>();
-            let byte =
-                |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-            digits.iter().map(byte).collect()
-        }
-    }
+    backup.record.source.as_ref()?.snapshot.as_ref()?.bytes()
 }

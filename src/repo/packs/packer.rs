@@ -21,8 +21,8 @@ use super::full_pack::{FullPack, PackerOptions, ToWriter};
 use super::in_flight_ids::InFlightIds;
 use super::unindexed_packs::UnindexedPacks;
 use super::writer::{IndexStored, Writer};
-use crate::base::{BlobId, Cancelled, Notice, ObjectHash, Observer, lock};
-use crate::crypto::{PackCipher, PackNonce, TAG_LEN};
+use crate::base::{BlobId, Cancelled, Notice, ObjectHash, Observer, TAG_LEN, lock};
+use crate::crypto::{PackCipher, PackNonce};
 use crate::format::{Blob, BlobKind, Codec, Contents, Run};
 
 /// No pack gets more blobs, so that a listing stays small.

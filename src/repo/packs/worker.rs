@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::packer::{Packer, blob, run};
 use crate::base::BlobId;
-use crate::crypto::TAG_LEN;
+use crate::base::TAG_LEN;
 use crate::format::{Blob, Codec, RUN_BLOBS_MAX, Run};
 use crate::repo::codec::Compressor;
 use crate::repo::error::RepoError;

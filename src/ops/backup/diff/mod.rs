@@ -7,6 +7,7 @@
 mod chain;
 mod commit;
 mod cutter;
+mod image;
 mod ingest;
 
 pub use ingest::backup_diff;

@@ -1,0 +1,13 @@
+//! Random bytes from the system.
+
+/// The system could not give random bytes.
+#[derive(Debug, thiserror::Error)]
+#[error("the system gave no random bytes")]
+pub struct RandomError(#[source] getrandom::Error);
+
+/// `N` bytes from the system's generator.
+pub fn random<const N: usize>() -> Result<[u8; N], RandomError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(RandomError)?;
+    Ok(bytes)
+}
