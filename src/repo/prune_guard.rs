@@ -81,7 +81,7 @@ impl<'a> PruneGuard<'a> {
     pub fn begin(project: &'a Project, worker: Worker<'_>) -> Result<Self, RepoError> {
         let lease = Arc::new(Lease::take(project, Work::Backup, worker)?);
         // In this order: what has lost its name by now was marked before, and the mark is still there or done with.
-        let segments = SegmentsSeen::look(project)?;
+        let segments = SegmentsSeen::list(project)?;
         let marks = Marks::load(project)?;
         Ok(Self {
             project,
@@ -162,7 +162,7 @@ impl<'a> PruneGuard<'a> {
         let distrusts = std::mem::take(&mut self.distrusts_base);
         // All of them are asked.
         let lapsed = self.lease.has_lapsed();
-        let gave_up = index.has_given_up();
+        let gave_up = index.take_excluded_used();
         let disturbed = [is_new, lost.is_some(), lapsed, distrusts, gave_up];
         if disturbed == [false; 5] {
             let marks = marks.names().collect();

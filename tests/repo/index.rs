@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::SystemTime;
 
-use cuttlebone::base::Notice;
-use cuttlebone::repo::Index;
+use cuttlebone::base::{Notice, Silent};
+use cuttlebone::repo::{
+    Index, ObjectRef, Packer, PackerOptions, PackerReport, RepoError, UnindexedPacks,
+};
 use cuttlebone::storage::{Backend, MemoryBackend};
 
 use super::{CHUNK, Heard, Host, Image, LEAF, TestRepo, noise, scratch};
@@ -404,4 +406,42 @@ fn a_cache_whose_process_was_killed() {
         assert_eq!(again.chunks_new, 0, "copy {number}");
         assert!(rebuilt(&host) <= 1, "copy {number}");
     }
+}
+
+/// Stores a chunk unless the index knows it, and calls `meanwhile` before its segment is stored.
+fn store_chunk(index: &Index, plain: &[u8], meanwhile: impl FnOnce()) -> PackerReport {
+    let id = index.project().keys.chunk_id(plain);
+    let (unindexed, _) = UnindexedPacks::none();
+    let work = |packer: &Packer<'_>| -> Result<(), RepoError> {
+        let mut worker = packer.worker()?;
+        packer.store_chunks(&mut worker, plain, [(id, 0..plain.len())])?;
+        packer.flush(&mut worker)?;
+        meanwhile();
+        Ok(())
+    };
+    let stored = Packer::scope(index, unindexed, PackerOptions::default(), work);
+    let (.., report) = stored.unwrap();
+    report
+}
+
+#[test]
+fn a_run_names_an_unnamed_pack_even_if_its_index_is_rebuilt_meanwhile() {
+    let store = MemoryBackend::new();
+    let project = TestRepo::init(store.clone(), CHUNK).unwrap().project;
+    let index = || Index::in_memory(&project, Arc::new(Silent)).unwrap();
+    let plain = b"what only a pack without a segment holds";
+    store_chunk(&index(), plain, || {});
+    for listed in store.list("").unwrap() {
+        if let Some((ObjectRef::Index(..), _)) = ObjectRef::parse(&listed.name) {
+            store.delete(&listed.name).unwrap();
+        }
+    }
+
+    let running = index();
+    assert!(running.resync().unwrap(), "the pack's listing is read");
+    let report = store_chunk(&running, plain, || running.rebuild().unwrap());
+    assert_eq!(report.chunks_new, 0, "the chunk is known");
+    // The run has its receipt: from here on a record may be committed.
+    let found = index().find(&project.keys.chunk_id(plain)).unwrap();
+    assert!(found.is_some(), "a segment names the pack");
 }

@@ -242,7 +242,7 @@ impl Prune<'_> {
         index.exclude(gone.chain(going).chain(&steps.lost).copied());
         let repacked = repack::repack(index, usage, &steps.repack, journal, self.context)?;
         // A backup may come to name them, and rely on them.
-        index.avoid_no_more(&unnamed);
+        index.include_again(&unnamed);
         report.repacked = self.plan.repack;
         report.bytes_read = repacked.read;
         report.bytes_written = repacked.written;

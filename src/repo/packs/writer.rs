@@ -159,7 +159,7 @@ impl<'a> Writer<'a> {
     /// record relies on them. Those that are gone or about to go are given up.
     fn name_unnamed(&mut self, indexed: &impl Fn(Vec<BlobId>)) -> Result<(), RepoError> {
         let mut packs = self.index.unnamed()?;
-        packs.retain(|pack| !self.index.avoids(pack));
+        packs.retain(|pack| !self.index.is_excluded(pack));
         if packs.is_empty() {
             return Ok(());
         }

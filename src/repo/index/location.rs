@@ -1,10 +1,9 @@
-//! What was stored together is asked for together: the runs that were hit last.
+//! Where a blob is stored: pack, run, and place in the run.
 
-use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::base::{BlobId, ObjectHash};
+use crate::base::ObjectHash;
 use crate::format::{Blob, BlobKind, PACK_HEAD_LEN, PackListing, Run};
 
 /// A run and where it lies.
@@ -127,42 +126,5 @@ impl Location {
     /// Its run, for the locality.
     pub(super) fn placed(&self) -> &Arc<PlacedRun> {
         &self.run
-    }
-}
-
-/// Blobs in all runs that are kept: about 110 bytes each.
-const BLOBS_MAX: usize = 128 << 10;
-
-/// The runs that were hit last, first in, first out.
-#[derive(Default)]
-pub(super) struct Locality {
-    runs: VecDeque<Arc<PlacedRun>>,
-    by_id: HashMap<BlobId, Location>,
-    blobs: usize,
-}
-
-impl Locality {
-    pub(super) fn find(&self, id: &BlobId) -> Option<Location> {
-        self.by_id.get(id).cloned()
-    }
-
-    pub(super) fn put(&mut self, run: &Arc<PlacedRun>) {
-        self.blobs += run.run.blobs.len();
-        for location in run.locations() {
-            self.by_id.insert(location.blob().id, location);
-        }
-        self.runs.push_back(Arc::clone(run));
-        while self.blobs > BLOBS_MAX && self.runs.len() > 1 {
-            let Some(oldest) = self.runs.pop_front() else {
-                break;
-            };
-            self.blobs -= oldest.run.blobs.len();
-            for blob in &oldest.run.blobs {
-                let still = |held: &Location| Arc::ptr_eq(held.placed(), &oldest);
-                if self.by_id.get(&blob.id).is_some_and(still) {
-                    self.by_id.remove(&blob.id);
-                }
-            }
-        }
     }
 }

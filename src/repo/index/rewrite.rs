@@ -1,102 +1,105 @@
-//! Index segments made anew: without packs that are going to be deleted, and fewer of them.
+//! Stores index segments, and replaces them by others that are fewer or leave out deleted packs.
 
 use std::collections::HashSet;
 
-use super::db::{Db, attempt};
-use super::sync::EffectiveSegments;
-use super::{Failure, Index};
+use super::db::Db;
+use super::panics::catch;
+use super::segments::EffectiveSegments;
+use super::state::{Index, StepError};
 use crate::base::ObjectHash;
 use crate::format::{IndexSegment, Magic, PackListing};
 use crate::repo::error::RepoError;
 use crate::repo::layout::ObjectRef;
 
-/// A segment that is made anew is full at so many blobs: about 11 MB before it is compressed.
+/// A new segment is full at this many blobs: about 11 MB before compression.
 const SEGMENT_BLOBS: usize = 256 << 10;
-/// It is full at so many packs.
+/// A new segment is full at this many packs.
 const SEGMENT_PACKS: usize = 512;
-/// One that names fewer packs is small.
+/// A segment that names fewer packs than this is small.
 const SMALL_PACKS: usize = SEGMENT_PACKS / 4;
-/// So many small ones are worth being joined.
+/// At least this many small segments are merged.
 const SMALL_MANY: usize = 8;
 
-/// What became of the index segments.
+/// The result of [`Index::rewrite_segments`].
 #[derive(Debug, Clone, Default)]
 pub struct Rewritten {
-    /// Segments that are there and that others stand for now: to be deleted some day.
+    /// The segments in the store that others supersede now. They can be deleted once no backup relies
+    /// on them.
     pub replaced: Vec<ObjectHash>,
-    /// Bytes of segments that were stored, before they were compressed.
+    /// Bytes of the segments that were stored, before compression.
     pub bytes_stored: u64,
 }
 
-/// Segments on their way into new ones.
-struct Pile<'i, S> {
+/// Collects packs of old segments and stores them in new ones.
+struct Rewriter<'i, S> {
     index: &'i Index,
-    stand: S,
+    still_valid: S,
     packs: Vec<PackListing>,
     blobs: usize,
-    /// Of these all packs are in a new segment by now, or in the one that is being filled.
-    done: Vec<ObjectHash>,
+    /// The old segments whose packs are all in new segments, the one being filled included.
+    superseded: Vec<ObjectHash>,
     result: Rewritten,
 }
 
 impl Index {
-    /// Makes segments anew: those that name one of `without`, and the small ones if there are many. What they name,
-    /// but for `without`, is named by new ones that stand for them, and so are the packs `also`.
+    /// Replaces the segments that name a pack in `without`, and small segments if there are many. New
+    /// segments name the other packs of these, and the packs in `also`.
     ///
-    /// Each new segment is good by itself: only the one that completes an old one stands for it. Before each of
-    /// them `stand` is asked whether what this run knows still holds.
+    /// Each new segment is complete by itself: an old segment is superseded by the new one that names
+    /// the last of its packs. `still_valid` is called before each one is stored, and fails if this
+    /// run's view of the repository may be out of date.
     pub fn rewrite_segments<E: From<RepoError>>(
         &self,
         without: &HashSet<ObjectHash>,
         also: Vec<PackListing>,
-        stand: impl Fn() -> Result<(), E>,
+        still_valid: impl Fn() -> Result<(), E>,
     ) -> Result<Rewritten, E> {
         let listed = self.list_segments()?;
-        let (standing, picked) = self.retried(|db| {
-            let standing = self.take_into(db, &listed)?;
-            let picked = pick(db, &standing, without)?;
-            Ok((standing, picked))
+        let (segments, picked) = self.run_step(|db| {
+            let segments = self.take_into(db, &listed)?;
+            let picked = pick(db, &segments, without)?;
+            Ok((segments, picked))
         })?;
-        let mut replaced: Vec<_> = standing.replaced().collect();
-        // What they named was found out from the packs themselves.
-        let unreadable: Vec<_> = standing.unreadable().collect();
-        let mended = !unreadable.is_empty();
+        let mut replaced: Vec<_> = segments.replaced().collect();
+        // The listings of the packs that they named were read instead.
+        let unreadable: Vec<_> = segments.unreadable().collect();
+        let any_unreadable = !unreadable.is_empty();
         replaced.extend(unreadable);
-        if picked.is_empty() && also.is_empty() && !mended {
+        if picked.is_empty() && also.is_empty() && !any_unreadable {
             return Ok(Rewritten {
                 replaced,
                 ..Rewritten::default()
             });
         }
-        let mut pile = Pile {
+        let mut rewriter = Rewriter {
             index: self,
-            stand: &stand,
+            still_valid: &still_valid,
             packs: Vec::new(),
             blobs: 0,
-            done: Vec::new(),
+            superseded: Vec::new(),
             result: Rewritten::default(),
         };
         let mut named: HashSet<ObjectHash> = without.clone();
         for listing in also {
             named.insert(listing.pack);
-            pile.add(listing)?;
+            rewriter.add(listing)?;
         }
         let all: Vec<_> = picked.iter().map(|(name, _)| *name).collect();
         for (segment, packs) in picked {
-            stand()?;
+            still_valid()?;
             for pack in packs {
                 if named.insert(pack)
                     && let Some(listing) = self.listing(&pack)?
                 {
-                    pile.add(listing)?;
+                    rewriter.add(listing)?;
                 }
             }
-            pile.done.push(segment);
+            rewriter.superseded.push(segment);
         }
-        // If what stands for the older ones goes away, they must not count again.
-        pile.done.extend(&replaced);
-        pile.store()?;
-        let mut result = pile.result;
+        // Replaced segments must not count again when the segment that supersedes them is deleted.
+        rewriter.superseded.extend(&replaced);
+        rewriter.store()?;
+        let mut result = rewriter.result;
         result.replaced = replaced;
         result.replaced.extend(all);
         self.sync()?;
@@ -120,15 +123,15 @@ impl Index {
     }
 }
 
-/// The segments to make anew, oldest packs first, and what they name.
+/// Returns the segments to replace and their packs, those with the oldest packs first.
 fn pick(
     db: &Db,
-    standing: &EffectiveSegments,
+    segments: &EffectiveSegments,
     without: &HashSet<ObjectHash>,
-) -> Result<Vec<(ObjectHash, Vec<ObjectHash>)>, Failure> {
+) -> Result<Vec<(ObjectHash, Vec<ObjectHash>)>, StepError> {
     let (mut picked, mut small) = (Vec::new(), Vec::new());
-    for row in standing.effective() {
-        let packs = attempt(|| db.pack_names(&row.packs))?;
+    for row in segments.effective() {
+        let packs = catch(|| db.pack_names(&row.packs))?;
         let first = row.packs.iter().min().copied();
         if packs.iter().any(|pack| without.contains(pack)) {
             picked.push((first, row.name, packs));
@@ -144,7 +147,8 @@ fn pick(
     Ok(named.collect())
 }
 
-impl<E: From<RepoError>, S: Fn() -> Result<(), E>> Pile<'_, S> {
+impl<E: From<RepoError>, S: Fn() -> Result<(), E>> Rewriter<'_, S> {
+    /// Adds a pack to the segment being filled.
     fn add(&mut self, listing: PackListing) -> Result<(), E> {
         let blobs = listing.contents.blobs().count();
         let full = self.packs.len() >= SEGMENT_PACKS || self.blobs + blobs > SEGMENT_BLOBS;
@@ -156,11 +160,12 @@ impl<E: From<RepoError>, S: Fn() -> Result<(), E>> Pile<'_, S> {
         Ok(())
     }
 
+    /// Stores the segment being filled.
     fn store(&mut self) -> Result<(), E> {
-        (self.stand)()?;
+        (self.still_valid)()?;
         let segment = IndexSegment {
             packs: std::mem::take(&mut self.packs),
-            superseded: std::mem::take(&mut self.done),
+            superseded: std::mem::take(&mut self.superseded),
         };
         self.blobs = 0;
         let (_, bytes) = self.index.store_segment(segment)?;

@@ -1,0 +1,47 @@
+//! Decides in which packs an index finds blobs.
+
+use std::collections::HashSet;
+
+use super::location::Location;
+use super::state::Index;
+use crate::base::{ObjectHash, read_lock, write_lock};
+use crate::repo::error::RepoError;
+
+impl Index {
+    /// Lists the packs in the store. From now on, blobs are found only in packs that exist and are as
+    /// long as they should be: a segment may name packs that were lost.
+    pub fn require_present(&self) -> Result<(), RepoError> {
+        let packs = self.list_packs()?;
+        let sizes = packs.into_iter().map(|(pack, listed)| (pack, listed.size));
+        write_lock(&self.usable).set_present(sizes);
+        Ok(())
+    }
+
+    /// From now on, finds no blob in these packs, which are going to be deleted.
+    pub fn exclude(&self, packs: impl IntoIterator<Item = ObjectHash>) {
+        write_lock(&self.usable).exclude(packs);
+    }
+
+    /// Takes back [`exclude`](Self::exclude) for these packs.
+    pub fn include_again(&self, packs: &[ObjectHash]) {
+        write_lock(&self.usable).include(packs);
+    }
+
+    /// Excludes packs that this run may rely on already.
+    pub(crate) fn exclude_used(&self, packs: HashSet<ObjectHash>) {
+        if !packs.is_empty() {
+            self.exclude(packs);
+            self.set_excluded_used();
+        }
+    }
+
+    /// Whether this pack is [excluded](Self::exclude).
+    pub(crate) fn is_excluded(&self, pack: &ObjectHash) -> bool {
+        read_lock(&self.usable).excludes(pack)
+    }
+
+    /// Whether a blob may be read from this location.
+    pub(super) fn is_usable(&self, location: &Location) -> bool {
+        read_lock(&self.usable).has(location)
+    }
+}

@@ -1,0 +1,118 @@
+//! Opening and closing an index.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::db::OpenedDb;
+use super::panics::catch;
+use super::segments::SegmentsSeen;
+use super::state::{Current, Index, memory_db, open_db, unusable};
+use crate::base::{Notice, Observer, RebuildReason, recover};
+use crate::repo::cache_dir::CacheDir;
+use crate::repo::error::RepoError;
+use crate::repo::private_dir::create_private_dir;
+use crate::repo::project::Project;
+
+/// Most processes of one project on one host that have an index in a file at the same time.
+const FILES_MAX: usize = 64;
+
+impl Index {
+    /// Opens the project's cache below `cache`, creates or rebuilds it as needed, and brings it up to
+    /// date.
+    pub fn open(
+        project: &Project,
+        cache: &Path,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Arc<Self>, RepoError> {
+        let current = open_file(project, cache, &*observer)?;
+        let index = Self::new(project, current, observer);
+        index.sync()?;
+        Ok(Arc::new(index))
+    }
+
+    /// The same, but up to date as of the time when `seen` was listed, or later.
+    pub(crate) fn open_as_of(
+        project: &Project,
+        cache: &Path,
+        observer: Arc<dyn Observer>,
+        seen: &SegmentsSeen,
+    ) -> Result<Arc<Self>, RepoError> {
+        let current = open_file(project, cache, &*observer)?;
+        let index = Self::new(project, current, observer);
+        index.sync_as_of(seen)?;
+        Ok(Arc::new(index))
+    }
+
+    /// Creates an index in memory and fills it from the store.
+    pub fn in_memory(
+        project: &Project,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Arc<Self>, RepoError> {
+        let current = Current {
+            db: memory_db(project)?,
+            rebuilds: 0,
+        };
+        let index = Self::new(project, current, observer);
+        index.sync()?;
+        Ok(Arc::new(index))
+    }
+}
+
+impl Drop for Index {
+    /// Closes the database, if [`close`](Self::close) was called.
+    fn drop(&mut self) {
+        let current = recover(self.current.get_mut());
+        if !*self.closes.get_mut() || current.db.path().is_none() {
+            return;
+        }
+        if let Ok(empty) = memory_db(&self.project) {
+            let db = std::mem::replace(&mut current.db, empty);
+            let _ = catch(|| {
+                db.close();
+                Ok(())
+            });
+        }
+    }
+}
+
+/// Opens the first index file that no other process has open, or a database in memory if no file can
+/// be used.
+fn open_file(
+    project: &Project,
+    cache: &Path,
+    observer: &dyn Observer,
+) -> Result<Current, RepoError> {
+    let directory = CacheDir::new(project.repository, project.id, cache);
+    let mut rebuilds = 0;
+    let mut notify = |why: RebuildReason| {
+        observer.notice(Notice::IndexRebuilt(why));
+        rebuilds = 1;
+    };
+    let mut found = None;
+    if let Err(error) = create_private_dir(directory.path()) {
+        notify(RebuildReason::Directory {
+            path: directory.path().to_owned(),
+            problem: error.to_string(),
+        });
+    } else {
+        for number in 0..FILES_MAX {
+            let path = directory.path().join(format!("index-{number}.redb"));
+            let opened = open_db(project, &path).or_else(|error| {
+                notify(unusable(&error));
+                let _ = fs::remove_file(&path);
+                open_db(project, &path)
+            });
+            match opened {
+                Ok(OpenedDb::Busy) => {}
+                Ok(OpenedDb::Ready(db)) => {
+                    found = Some(*db);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+    }
+    let db = found.map_or_else(|| memory_db(project), Ok)?;
+    Ok(Current { db, rebuilds })
+}

@@ -1,0 +1,165 @@
+//! Index segments in the store: listing and reading them, which of them count, and which were lost.
+
+use std::collections::HashSet;
+
+use super::tables::SegmentRow;
+use crate::base::ObjectHash;
+use crate::format::{IndexSegment, Magic};
+use crate::repo::error::RepoError;
+use crate::repo::layout::ObjectRef;
+use crate::repo::project::Project;
+
+/// The segments that a database has, and which of them count: those that are in the store and that no
+/// other segment in the store supersedes.
+pub(super) struct EffectiveSegments {
+    rows: Vec<SegmentRow>,
+    /// The segments in the store.
+    listed: HashSet<ObjectHash>,
+    /// The segments that one in the store supersedes.
+    superseded: HashSet<ObjectHash>,
+}
+
+impl EffectiveSegments {
+    pub(super) fn new(rows: Vec<SegmentRow>, listed: HashSet<ObjectHash>) -> Self {
+        let there = rows.iter().filter(|row| listed.contains(&row.name));
+        let superseded = there.flat_map(|row| row.superseded.iter().copied());
+        Self {
+            superseded: superseded.collect(),
+            rows,
+            listed,
+        }
+    }
+
+    /// Whether this segment counts.
+    pub(super) fn counts(&self, name: &ObjectHash) -> bool {
+        self.listed.contains(name) && !self.superseded.contains(name)
+    }
+
+    /// The segments that count.
+    pub(super) fn effective(&self) -> impl Iterator<Item = &SegmentRow> {
+        self.rows.iter().filter(|row| self.counts(&row.name))
+    }
+
+    /// The segments in the store that cannot be read.
+    pub(super) fn unreadable(&self) -> impl Iterator<Item = ObjectHash> {
+        let known: HashSet<_> = self.rows.iter().map(|row| row.name).collect();
+        self.listed
+            .iter()
+            .copied()
+            .filter(move |name| !known.contains(name))
+    }
+
+    /// The segments in the store that do not count.
+    pub(super) fn replaced(&self) -> impl Iterator<Item = ObjectHash> {
+        self.superseded.intersection(&self.listed).copied()
+    }
+
+    /// Whether a segment is gone from the store and none supersedes it.
+    pub(super) fn is_cut(&self) -> bool {
+        let explained = |row: &SegmentRow| {
+            row.packs.is_empty()
+                || self.listed.contains(&row.name)
+                || self.superseded.contains(&row.name)
+        };
+        !self.rows.iter().all(explained)
+    }
+
+    /// The segments that the database can forget: they do not count, and it still knows packs of them
+    /// or the store no longer has them.
+    pub(super) fn obsolete(&self) -> Vec<ObjectHash> {
+        let is_empty = |row: &&SegmentRow| row.packs.is_empty() && self.listed.contains(&row.name);
+        self.rows
+            .iter()
+            .filter(|row| !self.counts(&row.name) && !is_empty(row))
+            .map(|row| row.name)
+            .collect()
+    }
+}
+
+/// The segments as a run has seen them that relies on them.
+pub(crate) struct SegmentsSeen {
+    /// The segments that were in the store, whether they counted or not.
+    pub(super) listed: HashSet<ObjectHash>,
+    /// The segments that no longer count.
+    pub(super) lost: HashSet<ObjectHash>,
+}
+
+/// What a run has lost that relies on segments.
+pub(super) struct Lost {
+    /// Whether anything was lost since the last time.
+    pub(super) any: bool,
+    /// The segments that no longer count and that the database has packs of.
+    pub(super) segments: Vec<ObjectHash>,
+    /// The packs in the database that no segment names any longer, by number.
+    pub(super) packs: Vec<u32>,
+}
+
+impl SegmentsSeen {
+    /// Lists the segments that are in the store now.
+    pub(crate) fn list(project: &Project) -> Result<Self, RepoError> {
+        Ok(Self {
+            listed: list_segments(project)?,
+            lost: HashSet::new(),
+        })
+    }
+
+    /// What was lost between then and `now`.
+    pub(super) fn lost_until(&self, now: &EffectiveSegments) -> Lost {
+        let rows = now.rows.iter();
+        let then: HashSet<_> = rows
+            .filter(|row| self.listed.contains(&row.name))
+            .flat_map(|row| row.superseded.iter().copied())
+            .collect();
+        // A new segment that supersedes others may also have removed names that appeared and vanished
+        // in between.
+        let is_new =
+            |row: &SegmentRow| !self.listed.contains(&row.name) && now.listed.contains(&row.name);
+        let replaces = |row: &SegmentRow| is_new(row) && !row.superseded.is_empty();
+        let mut counted = self.listed.difference(&then);
+        let all_count = counted.all(|name| now.counts(name)) && !now.rows.iter().any(replaces);
+        let mut lost = Lost {
+            any: !all_count,
+            segments: Vec::new(),
+            packs: Vec::new(),
+        };
+        let (mut named, mut nameless) = (HashSet::new(), HashSet::new());
+        for row in &now.rows {
+            let packs = row.packs.iter().copied();
+            if now.counts(&row.name) {
+                named.extend(packs);
+            } else if !row.packs.is_empty() {
+                // All segments with packs counted when the cache was opened, and so did those that were
+                // stored since.
+                lost.any |= !self.lost.contains(&row.name);
+                lost.segments.push(row.name);
+                nameless.extend(packs);
+            }
+        }
+        if lost.any {
+            lost.packs.extend(nameless.difference(&named));
+        }
+        lost
+    }
+}
+
+/// The segments in the store, whether they count or not.
+pub(super) fn list_segments(project: &Project) -> Result<HashSet<ObjectHash>, RepoError> {
+    let directory = ObjectRef::Index(project.id, ObjectHash::from_bytes([0; 32])).directory();
+    let listed = project.objects.list(&directory)?;
+    let hashes = listed.into_iter().filter_map(|(object, ..)| match object {
+        ObjectRef::Index(_, hash) => Some(hash),
+        _ => None,
+    });
+    Ok(hashes.collect())
+}
+
+/// Reads a segment.
+pub(super) fn read_segment(project: &Project, hash: ObjectHash) -> Result<IndexSegment, RepoError> {
+    let object = ObjectRef::Index(project.id, hash);
+    let key = (project.id, project.keys.object());
+    let limit = IndexSegment::BODY_MAX;
+    let body = project
+        .objects
+        .get_sealed(object, hash, Magic::Index, key, limit)?;
+    IndexSegment::decode(&body).map_err(|e| RepoError::format(object, e))
+}

@@ -1,0 +1,265 @@
+//! The state of an open index, and the replacement of its database when that fails.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Instant;
+
+use super::db::{Db, OpenedDb};
+use super::panics::{DbError, catch};
+use super::recent_runs::RecentRuns;
+use super::usable_packs::UsablePacks;
+use crate::base::{Notice, Observer, RebuildReason, read_lock, write_lock};
+use crate::repo::error::RepoError;
+use crate::repo::project::Project;
+
+/// The index of a project.
+pub struct Index {
+    pub(super) project: Project,
+    pub(super) observer: Arc<dyn Observer>,
+    pub(super) current: RwLock<Current>,
+    pub(super) recent_runs: RwLock<RecentRuns>,
+    pub(super) usable: RwLock<UsablePacks>,
+    /// Whether this run ever knew packs that no segment names: it may rely on them.
+    relies_on_unnamed: AtomicBool,
+    /// Whether packs were excluded that this run may rely on.
+    excluded_used: AtomicBool,
+    /// Whether the work with the index ended normally.
+    pub(super) closes: AtomicBool,
+    /// When [`resync`](Index::resync) last ran, and its result.
+    pub(super) last_resync: Mutex<Option<(Instant, bool)>>,
+}
+
+/// The database in use.
+pub(super) struct Current {
+    pub(super) db: Db,
+    /// How often it was rebuilt. From the second time on, it is in memory.
+    pub(super) rebuilds: u32,
+}
+
+/// Why a step on the database failed.
+pub(super) enum StepError {
+    /// The database failed and has to be rebuilt.
+    Db(DbError),
+    /// Something else failed.
+    Repo(RepoError),
+}
+
+impl From<DbError> for StepError {
+    fn from(error: DbError) -> Self {
+        Self::Db(error)
+    }
+}
+
+impl From<RepoError> for StepError {
+    fn from(error: RepoError) -> Self {
+        Self::Repo(error)
+    }
+}
+
+impl Index {
+    /// An index with this database, which is not up to date yet.
+    pub(super) fn new(project: &Project, current: Current, observer: Arc<dyn Observer>) -> Self {
+        Self {
+            project: project.clone(),
+            observer,
+            current: RwLock::new(current),
+            recent_runs: RwLock::default(),
+            usable: RwLock::default(),
+            relies_on_unnamed: AtomicBool::new(false),
+            excluded_used: AtomicBool::new(false),
+            closes: AtomicBool::new(false),
+            last_resync: Mutex::default(),
+        }
+    }
+
+    /// Its project.
+    #[must_use]
+    pub fn project(&self) -> &Project {
+        &self.project
+    }
+
+    /// Ends the work with the index normally. When its last user drops it, the cache is stamped as
+    /// undamaged, so that the next run need not verify it.
+    pub fn close(self: Arc<Self>) {
+        self.closes.store(true, Ordering::Relaxed);
+    }
+
+    /// The database in use.
+    pub(super) fn current(&self) -> RwLockReadGuard<'_, Current> {
+        read_lock(&self.current)
+    }
+
+    /// The database in use, to be replaced.
+    pub(super) fn current_mut(&self) -> RwLockWriteGuard<'_, Current> {
+        write_lock(&self.current)
+    }
+
+    /// How often the database was rebuilt.
+    pub(super) fn rebuilds(&self) -> u32 {
+        self.current().rebuilds
+    }
+
+    pub(super) fn relies_on_unnamed(&self) -> bool {
+        self.relies_on_unnamed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_relies_on_unnamed(&self) {
+        self.relies_on_unnamed.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_excluded_used(&self) {
+        self.excluded_used.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether packs that this run may rely on were [excluded](Self::exclude_used) since this was last
+    /// asked.
+    pub(crate) fn take_excluded_used(&self) -> bool {
+        self.excluded_used.swap(false, Ordering::SeqCst)
+    }
+
+    pub(super) fn clear_recent_runs(&self) {
+        *write_lock(&self.recent_runs) = RecentRuns::default();
+    }
+
+    /// Queries the database. If the query fails, rebuilds the database and queries it again.
+    pub(super) fn query<T>(
+        &self,
+        query: impl Fn(&Db) -> Result<T, DbError>,
+    ) -> Result<T, RepoError> {
+        self.run_step(|db| Ok(catch(|| query(db))?))
+    }
+
+    /// The same for a step that does more than query the database. The step itself has to
+    /// [`catch`] panics of the database: any other panic is no damage of the cache.
+    pub(super) fn run_step<T>(
+        &self,
+        step: impl Fn(&Db) -> Result<T, StepError>,
+    ) -> Result<T, RepoError> {
+        loop {
+            let current = self.current();
+            let why = match step(&current.db) {
+                Ok(value) => return Ok(value),
+                Err(StepError::Repo(error)) => return Err(error),
+                Err(StepError::Db(why)) => why,
+            };
+            let seen = current.rebuilds;
+            drop(current);
+            let mut current = self.current_mut();
+            // If several threads met the same damage, one of them rebuilds the database.
+            if current.rebuilds == seen {
+                if current.db.path().is_none() {
+                    return Err(in_memory_failed(why));
+                }
+                self.notify_rebuild(&current, unusable(&why));
+                self.refill(&mut current)?;
+            }
+        }
+    }
+
+    /// Notifies the observer why the cache is rebuilt, the first time only.
+    pub(super) fn notify_rebuild(&self, current: &Current, why: RebuildReason) {
+        if current.rebuilds == 0 {
+            self.observer.notice(Notice::IndexRebuilt(why));
+        }
+    }
+
+    /// Replaces the database by one that is filled from the segments: the first time in the same file,
+    /// if possible, then in memory. No look-up sees it half full.
+    ///
+    /// If this run ever knew packs that no segment names, their listings are read again. Chunks that
+    /// were found in them were not stored, so a segment has to name them before the record is
+    /// committed.
+    pub(super) fn refill(&self, current: &mut Current) -> Result<(), RepoError> {
+        let old = std::mem::replace(&mut current.db, memory_db(&self.project)?);
+        let path = old.path().map(Path::to_owned);
+        old.discard();
+        self.clear_recent_runs();
+        let again = current.rebuilds > 0;
+        current.rebuilds += 1;
+        let segments = self.list_segments()?;
+        if let Some(path) = path {
+            let _ = fs::remove_file(&path);
+            if !again && let Ok(OpenedDb::Ready(db)) = open_db(&self.project, &path) {
+                match self.fill(&db, &segments) {
+                    Ok(()) => {
+                        current.db = *db;
+                        return Ok(());
+                    }
+                    Err(StepError::Repo(error)) => return Err(error),
+                    Err(StepError::Db(_)) => {
+                        db.discard();
+                        let _ = fs::remove_file(&path);
+                    }
+                }
+            }
+        }
+        match self.fill(&current.db, &segments) {
+            Ok(()) => Ok(()),
+            Err(StepError::Repo(error)) => Err(error),
+            Err(StepError::Db(why)) => Err(in_memory_failed(why)),
+        }
+    }
+
+    /// Opens the database file again, which verifies all of it. Returns whether it was damaged and has
+    /// been rebuilt.
+    pub(super) fn verify(&self) -> Result<bool, RepoError> {
+        let mut current = self.current_mut();
+        let Some(path) = current.db.path().map(Path::to_owned) else {
+            return Ok(false);
+        };
+        std::mem::replace(&mut current.db, memory_db(&self.project)?).discard();
+        match open_db(&self.project, &path) {
+            Ok(OpenedDb::Ready(db)) => {
+                current.db = *db;
+                Ok(false)
+            }
+            // Another process has opened it meanwhile. This one continues in memory.
+            Ok(OpenedDb::Busy) => self.refill(&mut current).map(|()| false),
+            Err(why) => {
+                self.notify_rebuild(&current, unusable(&why));
+                let _ = fs::remove_file(&path);
+                if let Ok(OpenedDb::Ready(db)) = open_db(&self.project, &path) {
+                    current.db = *db;
+                }
+                self.refill(&mut current)?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Rebuilds the cache from the segments, because its contents contradict each other.
+    pub fn rebuild(&self) -> Result<(), RepoError> {
+        self.refill(&mut self.current_mut())
+    }
+}
+
+/// What identifies the index of a project in its database.
+fn identity(project: &Project) -> Vec<u8> {
+    [&project.repository.as_bytes()[..], project.id.as_bytes()].concat()
+}
+
+/// Opens or creates the database in this file.
+pub(super) fn open_db(project: &Project, path: &Path) -> Result<OpenedDb, DbError> {
+    catch(|| Db::open(path, &identity(project)))
+}
+
+/// Creates an empty database in memory.
+pub(super) fn memory_db(project: &Project) -> Result<Db, RepoError> {
+    Db::in_memory(&identity(project)).map_err(in_memory_failed)
+}
+
+/// The reason to rebuild a database that failed with this error.
+pub(super) fn unusable(error: &DbError) -> RebuildReason {
+    RebuildReason::Unusable {
+        problem: error.to_string(),
+    }
+}
+
+fn in_memory_failed(source: DbError) -> RepoError {
+    RepoError::Cache {
+        path: "memory".into(),
+        source,
+    }
+}

@@ -1,0 +1,56 @@
+//! The packs in which an index finds blobs.
+
+use std::collections::{HashMap, HashSet};
+
+use super::location::Location;
+use crate::base::ObjectHash;
+
+/// The packs in which blobs are found: all, unless something is known against them.
+#[derive(Default)]
+pub(super) struct UsablePacks {
+    /// The packs in the store, with their sizes; `None` until they are listed.
+    present: Option<HashMap<ObjectHash, u64>>,
+    /// Packs that are going to be deleted.
+    excluded: HashSet<ObjectHash>,
+}
+
+impl UsablePacks {
+    /// Whether a blob may be read from this location.
+    pub(super) fn has(&self, location: &Location) -> bool {
+        let pack = location.pack();
+        let is_present = match &self.present {
+            None => true,
+            Some(present) => present
+                .get(&pack)
+                .is_some_and(|size| location.run_range().end <= *size),
+        };
+        is_present && !self.excluded.contains(&pack)
+    }
+
+    /// From now on, only these packs count as present.
+    pub(super) fn set_present(&mut self, packs: impl Iterator<Item = (ObjectHash, u64)>) {
+        self.present = Some(packs.collect());
+    }
+
+    /// Adds packs that are going to be deleted.
+    pub(super) fn exclude(&mut self, packs: impl IntoIterator<Item = ObjectHash>) {
+        self.excluded.extend(packs);
+    }
+
+    /// Takes back [`exclude`](Self::exclude) for these packs.
+    pub(super) fn include(&mut self, packs: &[ObjectHash]) {
+        self.excluded.retain(|pack| !packs.contains(pack));
+    }
+
+    /// Whether this pack is going to be deleted.
+    pub(super) fn excludes(&self, pack: &ObjectHash) -> bool {
+        self.excluded.contains(pack)
+    }
+
+    /// Notes packs that were just stored, with their sizes.
+    pub(super) fn add(&mut self, packs: impl Iterator<Item = (ObjectHash, u64)>) {
+        if let Some(present) = &mut self.present {
+            present.extend(packs);
+        }
+    }
+}
