@@ -5,7 +5,7 @@ use cuttlebone::format::{DiffHeader, Extent, ExtentKind};
 
 use super::{Cluster, Random, file};
 use crate::rbd::{apply, stream};
-use crate::volume::noise;
+use crate::support::noise;
 
 /// No image is larger, in bytes: two leaves and a bit of another.
 const SIZE_MAX: u64 = 9_000_000;

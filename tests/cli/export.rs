@@ -4,8 +4,8 @@ use std::fs;
 use std::process::Stdio;
 
 use crate::rbd::{apply, read};
-use crate::volume::noise;
 
+use crate::support::noise;
 use crate::support::program::{self, World};
 
 /// A world with two backups of a volume, and what they hold.

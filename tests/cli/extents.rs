@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 
 use crate::rbd::fixture;
+use crate::support::noise;
 use crate::support::program::World;
-use crate::volume::noise;
 
 const MIB: usize = 1 << 20;
 

@@ -9,8 +9,8 @@ use cuttlebone::repo::{ObjectRef, Records, Repository};
 use cuttlebone::storage::LocalBackend;
 use serde_json::Value;
 
+use crate::support::noise;
 use crate::support::program::{self, PASSWORD, World};
-use crate::volume::noise;
 
 /// A world whose volume has a backup at each of these times, with labels; their ids, oldest first.
 fn backups(volume: &str, times: &[(&str, &[(&str, &str)])]) -> (World, Vec<String>) {

@@ -9,17 +9,14 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::Random;
 use crate::support::program::{self, ALONE, World, finish, until, wait};
-use crate::volume::noise;
+use crate::support::{Random, noise};
 
 const MIB: usize = 1 << 20;
 const SIZE: usize = 208 * MIB;
 /// What changes of it.
 const NEW: usize = 80 * MIB;
 const KILLS: u32 = 30;
-/// From a signal to the end, on a machine that does other things too.
-const QUICKLY: Duration = Duration::from_secs(10);
 
 fn send(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();
@@ -72,13 +69,7 @@ fn what_a_killed_backup_stored_is_used() {
         let mut child = world.start(&["backup", &disk]);
         until(&mut child, || world.packs().len() >= before + 4);
         send(&child, signal);
-        let begun = Instant::now();
         let ran = finish(child, &["backup"]);
-        assert!(
-            begun.elapsed() < QUICKLY,
-            "{signal:?} took {:?}",
-            begun.elapsed()
-        );
         if signal != Signal::KILL {
             assert_eq!(ran.code, Some(130), "{ran:?}");
             assert!(
@@ -112,7 +103,7 @@ fn a_stream_that_is_interrupted_ends_too() {
     });
     thread::sleep(Duration::from_millis(200));
     send(&child, Signal::INT);
-    assert_eq!(wait(&mut child, QUICKLY).unwrap().code(), Some(130));
+    assert_eq!(wait(&mut child), Some(130));
     feed.join().unwrap();
     assert_eq!(world.ok(&["list"]), "no backups\n");
 }
@@ -130,7 +121,7 @@ fn a_stream_that_nobody_writes_to_is_interrupted_at_once() {
         });
         thread::sleep(Duration::from_millis(200));
         send(&child, Signal::INT);
-        assert_eq!(wait(&mut child, QUICKLY).unwrap().code(), Some(130));
+        assert_eq!(wait(&mut child), Some(130));
         drop(pipe);
     }
     assert_eq!(world.ok(&["list"]), "no backups\n");
@@ -160,8 +151,7 @@ fn a_diff_that_does_not_go_on_is_interrupted_at_once() {
         });
         thread::sleep(Duration::from_millis(300));
         send(&child, Signal::INT);
-        let ended = wait(&mut child, QUICKLY).unwrap();
-        assert_eq!(ended.code(), Some(130), "{source}");
+        assert_eq!(wait(&mut child), Some(130), "{source}");
         drop((pipe, named));
         fs::remove_dir_all(world.path("cache")).unwrap();
     }
@@ -169,35 +159,37 @@ fn a_diff_that_does_not_go_on_is_interrupted_at_once() {
 }
 
 #[test]
-fn a_signal_that_was_ignored_before_stays_so() {
+fn a_signal_that_is_ignored_at_the_start_does_not_interrupt() {
     let world = World::new();
-    for (ignored, code) in [("", 130), ("trap '' HUP", 0)] {
-        // As nohup(1) does it.
-        let program = env!("CARGO_BIN_EXE_cuttlebone");
-        let line = format!("{ignored}\nexec {program} backup - --volume s");
-        let mut child = Command::new("/bin/sh")
-            .args(["-c", &line])
-            .env_clear()
-            .envs(world.environment.iter().map(|(k, v)| (k, v)))
-            .current_dir(world.directory.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut pipe = child.stdin.take().unwrap();
-        until(&mut child, || {
-            !program::files(&world.path("cache")).is_empty()
-        });
-        thread::sleep(Duration::from_millis(200));
-        send(&child, Signal::HUP);
-        thread::sleep(Duration::from_millis(500));
-        // The one that was stopped does not read any more.
-        let _ = pipe.write_all(b"a few bytes");
-        drop(pipe);
-        let ended = wait(&mut child, QUICKLY).unwrap();
-        assert_eq!(ended.code(), Some(code), "{ignored}");
-        fs::remove_dir_all(world.path("cache")).unwrap();
+    for (signal, name) in [(Signal::HUP, "HUP"), (Signal::INT, "INT")] {
+        // nohup(1) ignores SIGHUP; a shell without job control ignores SIGINT in background jobs.
+        for (disposition, code) in [("default", 130), ("ignore", 0)] {
+            let words = ["backup", "-", "--volume", "s"];
+            let mut child = Command::new("/usr/bin/env")
+                .arg(format!("--{disposition}-signal={name}"))
+                .arg(env!("CARGO_BIN_EXE_cuttlebone"))
+                .args(words)
+                .env_clear()
+                .envs(world.environment.iter().map(|(k, v)| (k, v)))
+                .current_dir(world.directory.path())
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            let mut pipe = child.stdin.take().unwrap();
+            until(&mut child, || {
+                !program::files(&world.path("cache")).is_empty()
+            });
+            thread::sleep(Duration::from_millis(200));
+            send(&child, signal);
+            thread::sleep(Duration::from_millis(500));
+            // If it was interrupted, it reads no more.
+            let _ = pipe.write_all(b"a few bytes");
+            drop(pipe);
+            assert_eq!(wait(&mut child), Some(code), "{disposition} {name}");
+            fs::remove_dir_all(world.path("cache")).unwrap();
+        }
     }
 }
 
@@ -218,17 +210,17 @@ fn a_restore_that_ends_early_leaves_no_target() {
             })
         });
         send(&child, signal);
-        let status = wait(&mut child, QUICKLY).unwrap();
+        let code = wait(&mut child);
         assert!(!fs::exists(&target).unwrap(), "{signal:?}");
         if signal != Signal::KILL {
-            assert_eq!(status.code(), Some(130));
+            assert_eq!(code, Some(130));
             assert_eq!(program::files(&world.path(name)).len(), 0, "{signal:?}");
         }
     }
     // A closed pipe ends it as well.
     let mut child = world.start(&["restore", "disk.img", "-"]);
     drop(child.stdout.take());
-    assert_eq!(wait(&mut child, QUICKLY).unwrap().code(), Some(1));
+    assert_eq!(wait(&mut child), Some(1));
     world.restores("disk.img", &disk);
 }
 

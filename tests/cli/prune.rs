@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::Random;
 use crate::support::program::{ALONE, World, finish};
-use crate::volume::noise;
+use crate::support::{Random, noise};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;

@@ -9,19 +9,14 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::support::Random;
-use crate::support::SmallDisk;
-use crate::support::Sshd;
-use crate::support::program::{Ran, World, finish};
-use crate::volume::noise;
+use crate::support::program::{HANGS, Ran, World, finish};
+use crate::support::{Random, SmallDisk, Sshd, noise};
 
 const MIB: usize = 1 << 20;
 const SIZE: usize = 12 * MIB;
 /// What changes of it in a round.
 const NEW: usize = 6 * MIB;
 const ROUNDS: u64 = 50;
-/// Longer than a server is waited for in these tests, and than it takes to find that out.
-const BOUNDED: Duration = Duration::from_mins(2);
 
 /// A repository on a server; words for every command that uses it.
 struct Far {
@@ -135,13 +130,13 @@ fn a_killed_program_leaves_no_ssh() {
     let mut child = far.start(&["backup", &disk, "-q", "--limit-upload", "1M"]);
     let begun = Instant::now();
     while far.server.clients() == 0 {
-        assert!(begun.elapsed() < BOUNDED);
+        assert!(begun.elapsed() < HANGS);
         thread::sleep(Duration::from_millis(20));
     }
     child.kill().unwrap();
     child.wait().unwrap();
     while far.server.clients() > 0 {
-        assert!(begun.elapsed() < BOUNDED, "ssh lives on");
+        assert!(begun.elapsed() < HANGS, "ssh lives on");
         thread::sleep(Duration::from_millis(20));
     }
 }
@@ -151,7 +146,7 @@ fn a_killed_program_leaves_no_ssh() {
 #[test]
 fn no_fault_at_any_moment_hangs_or_harms() {
     let Some(mut far) = Far::empty() else { return };
-    // Where none can be mounted the disk does not get full.
+    // Where none can be mounted, which fails in CI, the disk never gets full.
     let small = SmallDisk::mount(256 << 10);
     if let Some(disk) = &small {
         let repository = far.server.location_of(&disk.path().join("repo"));
@@ -181,7 +176,6 @@ fn no_fault_at_any_moment_hangs_or_harms() {
         file.write_all_at(&noise(round + 100, NEW), at).unwrap();
         let words = [&backup[..], &restore, &backup, &prune][(round % 4) as usize];
         let words = [words, &["--timeout", "1"]].concat();
-        let begun = Instant::now();
         let mut child = far.start(&words);
         thread::sleep(Duration::from_millis(100 + random.next(500)));
         let fault = random.next(5);
@@ -194,7 +188,6 @@ fn no_fault_at_any_moment_hangs_or_harms() {
             _ => child.kill().unwrap(),
         }
         let ran = finish(child, &words);
-        assert!(begun.elapsed() < BOUNDED, "round {round}: {}", ran.stderr);
         failed[usize::try_from(fault).unwrap()] += u32::from(ran.code != Some(0));
         assert!(
             matches!(ran.code, None | Some(0 | 1)),

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::support::program::World;
-use crate::volume::noise;
+use crate::support::{noise, skip};
 
 /// What the program writes to a terminal when it succeeds, without what moves the cursor; a line a redraw.
 fn on_terminal(world: &World, words: &str) -> Option<Vec<String>> {
@@ -25,7 +25,7 @@ fn run_on_terminal(world: &World, words: &str) -> Option<(Option<i32>, Vec<Strin
         .current_dir(world.directory.path())
         .stdin(std::process::Stdio::null());
     let Ok(output) = script.output() else {
-        eprintln!("skipped: there is no script(1) to make a terminal");
+        skip("there is no script(1) to make a terminal");
         return None;
     };
     let text = String::from_utf8(output.stdout).unwrap();

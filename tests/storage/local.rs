@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use cuttlebone::storage::{Backend, ErrorKind, LocalBackend, Operation};
 
 use super::{kind, name, names};
-use crate::support::SmallDisk;
+use crate::support::{SmallDisk, modes_apply};
 
 /// Everything below a directory, hidden files too.
 pub(super) fn tree(directory: &Path) -> Vec<String> {
@@ -182,9 +182,8 @@ fn a_failure_leaves_no_temporary_file() {
 }
 
 #[test]
-fn what_is_forbidden_is_denied() {
-    if rustix::process::geteuid().is_root() {
-        println!("skipped: modes do not stop root");
+fn an_operation_that_modes_forbid_fails_as_denied() {
+    if !modes_apply("storage::local::an_operation_that_modes_forbid_fails_as_denied") {
         return;
     }
     let place = tempfile::tempdir().unwrap();

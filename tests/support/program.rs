@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,8 +14,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 pub(crate) const PASSWORD: &str = "correct horse";
-/// Nothing here takes long: what runs for longer than this waits for something that never comes.
-const PATIENCE: Duration = Duration::from_mins(2);
+/// No run of the program takes this long, even on a busy machine: it waits for something that never
+/// happens.
+pub(crate) const HANGS: Duration = Duration::from_mins(10);
 /// Tests that measure time or memory run one after the other.
 pub(crate) static ALONE: Mutex<()> = Mutex::new(());
 
@@ -99,9 +100,11 @@ impl World {
         self.at(name)
     }
 
+    /// Returns the command for a run of the program, with all output piped.
     pub(crate) fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cuttlebone"));
+        let mut command = with_default_signals();
         command
+            .arg(env!("CARGO_BIN_EXE_cuttlebone"))
             .args(words)
             .env_clear()
             .envs(self.environment.iter().map(|(k, v)| (k, v)))
@@ -185,7 +188,18 @@ impl Ran {
     }
 }
 
-/// Waits until it ends, at most so long, while it says what it has to say.
+/// Returns a command that runs its first argument with signals as a shell in a terminal sets them.
+///
+/// The tests may run where SIGINT or SIGHUP are ignored, as below `nohup` or in a background job of a
+/// script; a process passes that on to its children, and the program would keep it so. Without
+/// unsafe code no process can change that for its child, so env(1) of coreutils 8.31 or later does.
+pub(crate) fn with_default_signals() -> Command {
+    let mut command = Command::new("/usr/bin/env");
+    command.arg("--default-signal=HUP,INT,TERM");
+    command
+}
+
+/// Waits until it ends while it reads its output.
 pub(crate) fn finish(mut child: Child, words: &[&str]) -> Ran {
     let begun = Instant::now();
     let drain = |pipe: Option<Box<dyn Read + Send>>| {
@@ -205,7 +219,7 @@ pub(crate) fn finish(mut child: Child, words: &[&str]) -> Ran {
         if let Some(status) = child.try_wait().unwrap() {
             break status;
         }
-        if begun.elapsed() > PATIENCE {
+        if begun.elapsed() > HANGS {
             child.kill().unwrap();
             child.wait().unwrap();
             unreachable!("{words:?} did not end");
@@ -229,18 +243,21 @@ fn peak_memory(process: u32) -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// Waits for a process to end, at most so long.
-pub(crate) fn wait(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
+/// Waits for a process to end. Returns its exit code, if it was not killed.
+#[track_caller]
+pub(crate) fn wait(child: &mut Child) -> Option<i32> {
     let begun = Instant::now();
-    while begun.elapsed() < patience {
+    loop {
         if let Some(status) = child.try_wait().unwrap() {
-            return Some(status);
+            return status.code();
+        }
+        if begun.elapsed() > HANGS {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            unreachable!("it did not end");
         }
         thread::sleep(Duration::from_millis(2));
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
-    None
 }
 
 /// Waits until something is so, as long as the process lives.

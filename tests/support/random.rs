@@ -1,4 +1,4 @@
-//! Random numbers for tests that interrupt the program at random moments.
+//! Random moments for tests that interrupt the program, and reproducible noise as data.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -20,4 +20,14 @@ impl Random {
         self.0 ^= self.0 << 17;
         self.0 % most
     }
+}
+
+/// Returns bytes without a zero block, different for each seed.
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new()
+        .update(&seed.to_le_bytes())
+        .finalize_xof()
+        .fill(&mut bytes);
+    bytes
 }

@@ -1,18 +1,20 @@
-//! A small file system in memory: one that can be filled, or made read-only.
+//! A small file system in memory, which can be filled or made read-only.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use tempfile::TempDir;
 
-/// Mounted as long as it lives.
+use super::{run, skip};
+
+/// A tmpfs, unmounted when dropped. Its path contains a space.
 pub(crate) struct SmallDisk {
-    place: tempfile::TempDir,
+    place: TempDir,
 }
 
 impl SmallDisk {
-    /// Of so many KiB. None, and a word about it, where mounting is not permitted.
+    /// Mounts one of `kib` KiB. Where that is not permitted, skips the test and returns `None`.
     pub(crate) fn mount(kib: u64) -> Option<Self> {
         let place = tempfile::Builder::new()
             .prefix("small disk")
@@ -23,7 +25,7 @@ impl SmallDisk {
         if disk.run("mount", &["-t", "tmpfs", "-o", &size, "tmpfs"]) {
             return Some(disk);
         }
-        eprintln!("skipped: mounting a file system is not permitted here");
+        skip("mounting a file system is not permitted here");
         None
     }
 
@@ -35,37 +37,38 @@ impl SmallDisk {
         assert!(self.run("mount", &["-o", "remount,ro"]));
     }
 
-    /// Takes all but so many bytes of what is free, until what is returned is dropped.
+    /// Changes its size to `kib` KiB.
+    pub(crate) fn resize(&self, kib: u64) {
+        assert!(self.run("mount", &["-o", &format!("remount,size={kib}k")]));
+    }
+
+    /// Takes all free bytes except `but`, until the returned value is dropped.
     pub(crate) fn fill(&self, but: u64) -> Filler {
         let path = self.path().join("filler");
         let found = statvfs(self.path()).unwrap();
         let free = found.f_bavail * found.f_frsize;
         let file = fs::File::create(&path).unwrap();
         if free > but {
-            // Somebody else may be quicker.
+            // It fails if another process takes the space first; then the disk is full as well.
             let _ = fallocate(&file, FallocateFlags::empty(), 0, free - but);
         }
         Filler(path)
     }
 
     fn run(&self, program: &str, arguments: &[&str]) -> bool {
-        let mut command = Command::new(program);
-        command
-            .args(arguments)
-            .arg(self.path())
-            .stderr(Stdio::null());
-        command.status().is_ok_and(|status| status.success())
+        let path = self.path().to_str().unwrap();
+        run(program, &[arguments, &[path]].concat()).is_some()
     }
 }
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily, because the store may still be open; the directory below goes with `place`.
+        // Lazily, because the store may still be open. Dropping `place` removes the directory.
         self.run("umount", &["--lazy"]);
     }
 }
 
-/// A file that leaves no room for others.
+/// A file that leaves no space for others; deleted when dropped.
 pub(crate) struct Filler(PathBuf);
 
 impl Drop for Filler {

@@ -1,69 +1,17 @@
-//! What needs privileges: each test says so when it is skipped.
+//! Block devices and full or read-only file systems. Making these needs privileges.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use cuttlebone::base::is_zero;
 use cuttlebone::volume::{ErrorKind, FileTarget, ImageKind, RawImage, Target, VolumeError};
-use tempfile::TempDir;
 
-use super::{kind, names, noise, run};
-
-/// A loop device over a file, detached when dropped.
-pub(crate) struct Loop {
-    pub(crate) device: String,
-    backing: PathBuf,
-    _directory: TempDir,
-}
-
-impl Loop {
-    pub(crate) fn new(content: &[u8]) -> Option<Self> {
-        let directory = TempDir::new().expect("a directory");
-        let backing = directory.path().join("backing");
-        fs::write(&backing, content).expect("a file");
-        let device = run("losetup", &["--find", "--show", backing.to_str()?])?;
-        Some(Self {
-            device,
-            backing,
-            _directory: directory,
-        })
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        run("losetup", &["--detach", &self.device]);
-    }
-}
-
-/// A small file system in memory, unmounted when dropped.
-pub(crate) struct Small(TempDir);
-
-impl Small {
-    pub(crate) fn new(size: &str) -> Option<Self> {
-        let directory = TempDir::new().expect("a directory");
-        let options = format!("size={size}");
-        let path = directory.path().to_str()?;
-        run("mount", &["-t", "tmpfs", "-o", &options, "tmpfs", path])?;
-        Some(Self(directory))
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        run("umount", &[self.path().to_str().unwrap_or_default()]);
-    }
-}
+use super::{kind, names, noise};
+use crate::support::{LoopDevice, SmallDisk};
 
 #[test]
 fn a_device_is_read_and_written_in_place() {
     let before = noise(4, 8 << 20);
-    let Some(device) = Loop::new(&before) else {
-        eprintln!("skipped: loop devices cannot be made here");
+    let Some(device) = LoopDevice::new(&before) else {
         return;
     };
     let source = RawImage::open(&device.device).expect("a source");
@@ -119,8 +67,7 @@ fn a_device_is_read_and_written_in_place() {
 
 #[test]
 fn a_device_that_is_too_small_says_both_sizes() {
-    let Some(device) = Loop::new(&noise(8, 1 << 20)) else {
-        eprintln!("skipped: loop devices cannot be made here");
+    let Some(device) = LoopDevice::new(&noise(8, 1 << 20)) else {
         return;
     };
     let error = FileTarget::in_place(&device.device, (1 << 20) + 1).expect_err("too small");
@@ -142,8 +89,7 @@ fn a_device_that_is_too_small_says_both_sizes() {
 
 #[test]
 fn a_full_disk_says_which_and_leaves_nothing() {
-    let Some(disk) = Small::new("1m") else {
-        eprintln!("skipped: file systems cannot be mounted here");
+    let Some(disk) = SmallDisk::mount(1 << 10) else {
         return;
     };
     let path = disk.path().join("disk.raw");
@@ -169,14 +115,12 @@ fn a_full_disk_says_which_and_leaves_nothing() {
 
 #[test]
 fn a_disk_mounted_for_reading_is_told_apart() {
-    let Some(disk) = Small::new("1m") else {
-        eprintln!("skipped: file systems cannot be mounted here");
+    let Some(disk) = SmallDisk::mount(1 << 10) else {
         return;
     };
     let path = disk.path().join("disk.raw");
     fs::write(&path, noise(7, 4096)).expect("a file");
-    let mounted = disk.path().to_str().expect("plain");
-    run("mount", &["-o", "remount,ro", mounted]).expect("read-only");
+    disk.make_read_only();
     assert_eq!(
         kind(FileTarget::create_new(disk.path().join("new"), 1)),
         ErrorKind::ReadOnly

@@ -1,0 +1,141 @@
+//! Imports point down, never behind a folder's face and never in a circle; files stay short.
+//!
+//! Reads the sources as text, because the compiler sees one crate and allows all of this.
+
+mod graph;
+mod imports;
+mod made_up;
+mod rules;
+mod tokens;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use graph::Sources;
+
+/// Folders whose files still import each other in circles. This list may only get shorter.
+const KNOWN_CIRCLES: &[&str] = &[
+    "cli",
+    "ops/check",
+    "ops/prune",
+    "repo",
+    "repo/index",
+    "repo/tree",
+    "storage",
+    "storage/sftp",
+];
+
+/// Files that are too long, or moved by an attribute. This list may only get shorter.
+const KNOWN_FILES: &[&str] = &[
+    "src/cli/output.rs",
+    "src/cli/password.rs",
+    "src/cli/render.rs",
+    "src/cli/request.rs",
+    "src/repo/index/mod.rs",
+    "tests/reader/cuttlebone_format.py",
+    "tests/repo/ingest.rs",
+    "tests/repo/prune.rs",
+    "tests/vectors/generate.py",
+];
+
+/// Folders with sources, from the root of the package.
+const FOLDERS: &[&str] = &["src", "tests", "benches", "fuzz", "examples"];
+
+/// The one file that may print that a test is skipped.
+const SKIP: &str = "tests/support/skip.rs";
+
+#[test]
+fn imports_point_down_and_not_behind_a_face() {
+    none(&rules::wrong_imports(&library()));
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let circles = rules::all_circles(&library());
+    only_known(&circles, KNOWN_CIRCLES);
+}
+
+#[test]
+fn only_the_command_line_names_clap() {
+    none(&rules::clap_below_command_line(&library()));
+}
+
+#[test]
+fn no_file_is_longer_than_600_lines_and_none_is_moved_by_an_attribute() {
+    let files = all_files();
+    let mut found = rules::too_long(&files);
+    found.extend(rules::misplaced_files(&files));
+    let path = |line: &String| line.split(':').next().unwrap_or_default().to_owned();
+    let found: Vec<_> = found.into_iter().map(|line| (path(&line), line)).collect();
+    only_known(&found, KNOWN_FILES);
+}
+
+#[test]
+fn no_test_is_skipped_but_by_the_function_that_fails_in_ci() {
+    let mut files = all_files();
+    assert!(files.remove(SKIP).is_some());
+    files.retain(|path, _| !path.starts_with("tests/layering/"));
+    none(&rules::own_skips(&files));
+}
+
+#[track_caller]
+fn none(found: &[String]) {
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+/// Everything found is known, and everything known is still found. Of each pair the first is the
+/// name that the list knows, the second the description.
+#[track_caller]
+fn only_known(found: &[(String, String)], known: &[&str]) {
+    let new: Vec<String> = found
+        .iter()
+        .filter(|(name, _)| !known.contains(&name.as_str()))
+        .map(|(_, text)| text.clone())
+        .collect();
+    none(&new);
+    let names: BTreeSet<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
+    let gone: Vec<_> = known
+        .iter()
+        .filter(|name| !names.contains(**name))
+        .collect();
+    assert!(gone.is_empty(), "solved, delete from the list: {gone:?}");
+}
+
+/// The sources of the library by their path below `src/`.
+fn library() -> Sources {
+    let files = all_files().into_iter();
+    let below =
+        files.filter_map(|(path, text)| Some((path.strip_prefix("src/")?.to_owned(), text)));
+    let library: Sources = below.collect();
+    assert!(library.contains_key("lib.rs"));
+    library
+}
+
+/// All sources by their path in the package: Rust, Python and shell.
+fn all_files() -> Sources {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Sources::new();
+    for folder in FOLDERS {
+        walk(root, &root.join(folder), &mut found);
+    }
+    assert!(found.contains_key("tests/main.rs") && found.contains_key("fuzz/src/lib.rs"));
+    found
+}
+
+fn walk(root: &Path, directory: &Path, found: &mut Sources) {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return;
+    };
+    for path in entries.map(|entry| entry.unwrap().path()) {
+        let name = path.strip_prefix(root).unwrap().to_str().unwrap();
+        let is_source = path
+            .extension()
+            .is_some_and(|e| e == "rs" || e == "py" || e == "sh");
+        if path.is_dir() && name != "fuzz/target" {
+            walk(root, &path, found);
+        } else if is_source {
+            found.insert(name.to_owned(), fs::read_to_string(&path).unwrap());
+        }
+    }
+}

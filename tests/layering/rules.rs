@@ -1,0 +1,216 @@
+//! The rules of the tree: each check returns a line for everything that breaks it.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use super::graph::test_files;
+use super::graph::{Sources, circles, file_of, folder_graphs, folder_of, graph, module_of};
+use super::imports::{children, paths};
+use super::tokens::{lines_of_tests, tokens, tokens_without_tests};
+
+/// Each folder of `src/`, and the folders it may import from. They are listed from the lowest layer
+/// to the highest.
+///
+/// A front end calls `ops`, and `app` for what it shares with other front ends. Beyond that it names
+/// only what it takes to open a repository: `storage` (where it is stored), `volume` (what is read
+/// or written) and `repo` (the opened repository).
+const LAYERS: &[(&str, &[&str])] = &[
+    ("base", &[]),
+    ("crypto", &["base"]),
+    ("format", &["base"]),
+    ("storage", &["base"]),
+    ("volume", &["base", "format"]),
+    ("chunk", &["base"]),
+    (
+        "repo",
+        &["base", "crypto", "format", "storage", "volume", "chunk"],
+    ),
+    (
+        "ops",
+        &[
+            "base", "crypto", "format", "storage", "volume", "chunk", "repo",
+        ],
+    ),
+    ("app", &["base", "storage", "volume", "repo", "ops"]),
+    ("cli", &["base", "storage", "volume", "repo", "ops", "app"]),
+    ("fuse", &["base", "storage", "volume", "repo", "ops", "app"]),
+    (
+        "nbd",
+        &["base", "format", "storage", "volume", "repo", "ops", "app"],
+    ),
+    ("web", &["base", "storage", "volume", "repo", "ops", "app"]),
+];
+
+/// The front end that the program calls, and the only folder that may name clap.
+const COMMAND_LINE: &str = "cli";
+
+/// Modules of a folder that may be public although they are not its face: only tests name them.
+const FOR_TESTS: &[(&str, &str)] = &[("storage", "fault")];
+
+/// A file with more lines than this does more than one thing.
+const LINES_MAX: usize = 600;
+
+/// Imports that point up, sideways or behind the face of a folder.
+pub(super) fn wrong_imports(sources: &Sources) -> Vec<String> {
+    let mut found = Vec::new();
+    let tests = test_files(sources);
+    for (path, text) in sources.iter().filter(|(path, _)| !tests.contains(*path)) {
+        let module = module_of(path);
+        let tokens = tokens_without_tests(text);
+        if path == "main.rs" {
+            // The program is another crate and sees only public names; it needs one.
+            for (line, target) in paths(&tokens, &[]) {
+                if target[0] == "cuttlebone" && target.get(1) != Some(&COMMAND_LINE) {
+                    let rule = format!("the program may call only cuttlebone::{COMMAND_LINE}");
+                    found.push(format!("src/{path}:{line}: {rule}"));
+                }
+            }
+            continue;
+        }
+        if path != "lib.rs" && LAYERS.iter().all(|(folder, _)| *folder != module[0]) {
+            found.push(format!("src/{path}: {} is no layer", module[0]));
+            continue;
+        }
+        if path != "lib.rs" {
+            for (line, child, public) in children(&tokens) {
+                if public && !FOR_TESTS.contains(&(module[0], child)) {
+                    let face = module.join("/");
+                    found.push(format!(
+                        "src/{path}:{line}: mod {child} is public, but only {face} may show what is in it"
+                    ));
+                }
+            }
+        }
+        for (line, target) in paths(&tokens, &module) {
+            let why = not_below(&module, &target).or_else(|| behind(sources, &module, &target));
+            if let Some(why) = why {
+                found.push(format!("src/{path}:{line}: {} {why}", target.join("::")));
+            }
+        }
+    }
+    found
+}
+
+/// Why `module` may not import from the layer of `target`. Both are paths from the crate's root.
+fn not_below(module: &[&str], target: &[&str]) -> Option<String> {
+    let (own, folder) = (*module.first()?, *target.first()?);
+    let may = LAYERS.iter().find(|(name, _)| *name == own)?.1;
+    if own == folder || may.contains(&folder) {
+        None
+    } else if LAYERS.iter().all(|(name, _)| *name != folder) {
+        Some("is in no layer".to_owned())
+    } else {
+        Some(format!("is not below: {own} may import from {may:?}"))
+    }
+}
+
+/// Why `module` may not see the file of `target`: it is in another folder, and not that folder's
+/// face.
+fn behind(sources: &Sources, module: &[&str], target: &[&str]) -> Option<String> {
+    let file = file_of(sources, target)?;
+    let found = module_of(&file);
+    let parent = &found[..found.len() - 1];
+    let public = matches!(found[..], [folder, inner] if FOR_TESTS.contains(&(folder, inner)));
+    // A path that ends at a module which others cannot see means the function that the face of the
+    // folder shows under the same name.
+    if module.starts_with(parent) || (target.len() == found.len() && !public) {
+        return None;
+    }
+    let face = (0..parent.len()).find(|n| module.get(*n) != parent.get(*n));
+    let face = parent[..=face.unwrap_or(0)].join("::");
+    Some(format!("reaches behind the face of {face}"))
+}
+
+/// The circles among files, and among what lies in one folder, each with its innermost folder.
+pub(super) fn all_circles(sources: &Sources) -> Vec<(String, String)> {
+    let graph = graph(sources);
+    let mut found = Vec::new();
+    for circle in circles(&graph) {
+        let mut text = format!("these files import each other in a circle: {circle:?}");
+        for from in &circle {
+            for to in graph[from].intersection(&circle) {
+                let _ = write!(text, "\n    {from} -> {to}");
+            }
+        }
+        found.push((folder_of(&circle), text));
+    }
+    for (folder, graph) in folder_graphs(&graph) {
+        for circle in circles(&graph) {
+            let text = format!("in src/{folder} these import each other in a circle: {circle:?}");
+            found.push((folder.clone(), text));
+        }
+    }
+    found
+}
+
+/// Places below the command line that name clap.
+pub(super) fn clap_below_command_line(sources: &Sources) -> Vec<String> {
+    let mut found = Vec::new();
+    for (path, text) in sources {
+        if module_of(path).first() == Some(&COMMAND_LINE) {
+            continue;
+        }
+        for (line, word) in tokens(text) {
+            if word == "clap" || word.starts_with("clap_") {
+                found.push(format!(
+                    "src/{path}:{line}: {word} belongs to {COMMAND_LINE}"
+                ));
+            }
+        }
+    }
+    found
+}
+
+/// Files of more than [`LINES_MAX`] lines. Below `src/` the tests at the end of a file do not count.
+pub(super) fn too_long(files: &Sources) -> Vec<String> {
+    let mut found = Vec::new();
+    for (path, text) in files {
+        let tests = if path.starts_with("src/") {
+            lines_of_tests(text)
+        } else {
+            0
+        };
+        let lines = text.lines().count() - tests;
+        if lines > LINES_MAX {
+            found.push(format!("{path}: {lines} lines, more than {LINES_MAX}"));
+        }
+    }
+    found
+}
+
+/// Places that put a file where its module's name does not say it is.
+pub(super) fn misplaced_files(files: &Sources) -> Vec<String> {
+    let mut found = Vec::new();
+    for (path, text) in files.iter().filter(|(path, _)| is_rust(path)) {
+        let tokens = tokens(text);
+        for words in tokens.windows(4) {
+            let line = words[0].0;
+            match [words[0].1, words[1].1, words[2].1, words[3].1] {
+                ["#", "[", "path", "="] => found.push(format!("{path}:{line}: #[path]")),
+                ["include", "!", ..] => found.push(format!("{path}:{line}: include!")),
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+/// Tests that print by themselves that they are skipped, and tests that are never run.
+pub(super) fn own_skips(files: &Sources) -> Vec<String> {
+    let mut found = Vec::new();
+    for (path, text) in files.iter().filter(|(path, _)| is_rust(path)) {
+        for (index, line) in text.lines().enumerate() {
+            let quoted = line
+                .split_once('"')
+                .is_some_and(|(_, rest)| rest.contains("skipped"));
+            if quoted || line.trim_start().starts_with("#[ignore") {
+                found.push(format!("{path}:{}: {}", index + 1, line.trim()));
+            }
+        }
+    }
+    found
+}
+
+fn is_rust(path: &str) -> bool {
+    Path::new(path).extension().is_some_and(|e| e == "rs")
+}

@@ -1,0 +1,49 @@
+//! A block device that is made of a file.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+
+use super::{run, skip};
+
+/// A loop device over a file in a directory of its own; detached when dropped.
+pub(crate) struct LoopDevice {
+    /// The path of the device.
+    pub(crate) device: String,
+    /// The file behind it.
+    pub(crate) backing: PathBuf,
+    _directory: TempDir,
+}
+
+impl LoopDevice {
+    /// Makes a device with this content. Where that is not possible, skips the test and returns
+    /// `None`.
+    pub(crate) fn new(content: &[u8]) -> Option<Self> {
+        let directory = TempDir::new().unwrap();
+        let backing = directory.path().join("backing");
+        fs::write(&backing, content).unwrap();
+        let words = ["--find", "--show", backing.to_str().unwrap()];
+        let Some(device) = run("losetup", &words) else {
+            skip("loop devices cannot be made here");
+            return None;
+        };
+        Some(Self {
+            device,
+            backing,
+            _directory: directory,
+        })
+    }
+
+    /// Makes all reads from `offset` on fail with EIO, by cutting the file behind the device there.
+    pub(crate) fn fail_from(&self, offset: u64) {
+        let file = File::options().write(true).open(&self.backing).unwrap();
+        file.set_len(offset).unwrap();
+    }
+}
+
+impl Drop for LoopDevice {
+    fn drop(&mut self) {
+        run("losetup", &["--detach", &self.device]);
+    }
+}

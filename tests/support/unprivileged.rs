@@ -1,0 +1,44 @@
+//! Tests of permissions, which do not bind root.
+
+use std::env;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+
+/// Set in the process that runs a test without root's privileges.
+const CHILD: &str = "CUTTLEBONE_TEST_WITHOUT_PRIVILEGES";
+
+/// Returns whether the modes of files bind this process, so that the calling test can go on.
+///
+/// If they do not, because the process runs as root, runs the test once more in a process that
+/// lacks these capabilities, and asserts that it passes there. `test` is the name of the test as
+/// the harness prints it.
+#[track_caller]
+pub(crate) fn modes_apply(test: &str) -> bool {
+    if !ignores_modes() {
+        return true;
+    }
+    assert!(
+        env::var_os(CHILD).is_none(),
+        "the privilege was not dropped"
+    );
+    let child = Command::new("setpriv")
+        .arg("--bounding-set=-dac_override,-dac_read_search")
+        .arg(env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(CHILD, "1")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let printed = String::from_utf8_lossy(&child.stdout);
+    let errors = String::from_utf8_lossy(&child.stderr);
+    assert!(child.status.success(), "{test}: {printed}\n{errors}");
+    assert!(printed.contains("1 passed"), "{test}: {printed}\n{errors}");
+    false
+}
+
+fn ignores_modes() -> bool {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::set_permissions(file.path(), Permissions::from_mode(0o000)).unwrap();
+    fs::read(file.path()).is_ok()
+}
