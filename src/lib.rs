@@ -8,10 +8,12 @@
 //! | 1 | [`crypto`], [`format`](mod@format), [`storage`], [`volume`], [`chunk`]: they do not know each other |
 //! | 2 | [`repo`]: where these meet |
 //! | 3 | [`ops`]: one module an operation |
-//! | 4 | [`cli`]: the front end |
+//! | 4 | `app`: what every front end needs |
+//! | 5 | [`cli`]: the command line |
 //!
 //! What a repository looks like on disk is specified in `docs/format.md`.
 
+mod app;
 pub mod base;
 pub mod chunk;
 pub mod cli;

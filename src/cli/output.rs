@@ -1,4 +1,4 @@
-//! The only module that writes to standard output and standard error.
+//! Writes to standard output and standard error. No other module does, except the progress bar.
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
@@ -8,44 +8,34 @@ use std::sync::Mutex;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
+use crate::app::{
+    self, BackupEntry, Code, DiffEntry, Extent, Failure, ForgetVolume, KeyEntry, ListEntry, Message,
+};
 use crate::base::lock;
 
-use super::failure::{Code, Failure};
-use super::message::{BackupEntry, DiffEntry, Extent, ForgetVolume, KeyEntry, Line, Message};
-use super::render;
+use super::display::Verbosity;
 
 type Stream = Mutex<Box<dyn Write + Send>>;
 
-/// Tells what a command found or did: text for people, or JSON lines.
+/// Shows messages as text or as JSON lines.
 ///
-/// Where a reader has closed the pipe, the rest is dropped without a word: `list | head` is done
-/// when `head` is, and a backup goes on although nobody reads its progress.
+/// A closed pipe is not an error: `list | head` succeeds, and a backup continues if the reader of
+/// its progress has exited.
 pub(crate) struct Output {
     style: Style,
     stdout: Stream,
     stderr: Stream,
     zone: TimeZone,
-    /// Of the terminal that standard output is, if it is one.
+    /// The width of the terminal on standard output, if there is one.
     columns: Option<usize>,
 }
 
-/// How much to tell people.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Amount {
-    /// `-q`: what went wrong, and what was asked for.
-    Little,
-    #[default]
-    Usual,
-    /// `-v`
-    More,
-}
-
-/// How to tell it.
+/// How to show messages.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Style {
     pub(crate) json: bool,
-    pub(crate) amount: Amount,
-    /// Standard output carries data: text goes to standard error.
+    pub(crate) verbosity: Verbosity,
+    /// Standard output carries data, so that text goes to standard error.
     pub(crate) data_on_stdout: bool,
 }
 
@@ -77,12 +67,12 @@ impl Output {
         }
     }
 
-    /// A message; what only says that all went well is not shown to people who want quiet.
+    /// Shows a message. With `--quiet`, text that only reports success is left out.
     pub(crate) fn show(&self, message: &Message) -> Result<(), Failure> {
         if self.style.json {
             return self.json(message);
         }
-        let only_good_news = match message {
+        let reports_success = match message {
             Message::Init(_)
             | Message::Backup(_)
             | Message::Restore(_)
@@ -94,87 +84,87 @@ impl Output {
             Message::Check(check) => check.errors == 0,
             _ => false,
         };
-        if self.style.amount == Amount::Little && only_good_news {
+        if self.style.verbosity == Verbosity::Quiet && reports_success {
             return Ok(());
         }
-        self.text(&render::message(message, &self.zone))
+        self.text(&app::message(message, &self.zone))
     }
 
-    /// `list`.
+    /// Shows the result of `list`.
     pub(crate) fn backups(&self, entries: &[BackupEntry]) -> Result<(), Failure> {
-        self.listing(entries, Line::Backup, || {
-            render::backups(entries, &self.zone, self.columns)
+        self.listing(entries, ListEntry::Backup, || {
+            app::backups(entries, &self.zone, self.columns)
         })
     }
 
-    /// `forget`, with times in this zone; to people who want quiet only if they asked what would be done.
+    /// Shows the plan of `forget`, with times in `zone`. With `--quiet`, only shows a dry run.
     pub(crate) fn forget(
         &self,
         volumes: &[ForgetVolume],
         zone: Option<&TimeZone>,
     ) -> Result<(), Failure> {
-        let asked_for = volumes.iter().any(|volume| volume.dry_run);
-        if self.style.amount == Amount::Little && !self.style.json && !asked_for {
+        let dry_run = volumes.iter().any(|volume| volume.dry_run);
+        if self.style.verbosity == Verbosity::Quiet && !self.style.json && !dry_run {
             return Ok(());
         }
-        self.listing(volumes, Line::Forget, || {
-            render::forget(volumes, zone.unwrap_or(&self.zone), self.columns)
+        self.listing(volumes, ListEntry::Forget, || {
+            app::forget_plan(volumes, zone.unwrap_or(&self.zone), self.columns)
         })
     }
 
-    /// `key list`.
+    /// Shows the result of `key list`.
     pub(crate) fn keys(&self, entries: &[KeyEntry]) -> Result<(), Failure> {
-        self.listing(entries, Line::Key, || {
-            render::keys(entries, &self.zone, self.columns)
+        self.listing(entries, ListEntry::Key, || {
+            app::keys(entries, &self.zone, self.columns)
         })
     }
 
-    /// `compare`.
+    /// Shows extents that differ.
     pub(crate) fn extents(&self, extents: &[Extent]) -> Result<(), Failure> {
-        self.listing(extents, Line::Extent, || render::extents(extents))
+        self.listing(extents, ListEntry::Extent, || app::extents(extents))
     }
 
-    /// The one diff of a stream.
+    /// Shows a stream's only diff.
     pub(crate) fn diff(&self, diff: &DiffEntry) -> Result<(), Failure> {
         let one = std::slice::from_ref(diff);
-        self.listing(one, Line::Diff, || render::diff(diff))
+        self.listing(one, ListEntry::Diff, || app::diff(diff))
     }
 
-    /// Some of many diffs.
+    /// Shows some of a stream's diffs.
     pub(crate) fn diffs(&self, diffs: &[DiffEntry]) -> Result<(), Failure> {
-        self.listing(diffs, Line::Diff, || render::diffs(diffs, self.columns))
+        self.listing(diffs, ListEntry::Diff, || app::diffs(diffs, self.columns))
     }
 
-    /// What people hear who asked for more: names and values, where there are any.
+    /// With `--verbose`, shows the fields that have a value.
     pub(crate) fn detail(&self, facts: &[(&str, Option<String>)]) -> Result<(), Failure> {
-        if self.style.json || self.style.amount != Amount::More {
+        if self.style.json || self.style.verbosity != Verbosity::Verbose {
             return Ok(());
         }
-        self.text(&render::fields(facts))
+        self.text(&app::fields(facts))
     }
 
-    /// Bytes as they are.
+    /// Writes data to standard output.
     pub(crate) fn raw(&self, bytes: &[u8]) -> Result<(), Failure> {
         write(&self.stdout, bytes)
     }
 
-    /// A line on standard error. That it cannot be written is no reason to stop anything.
-    pub(crate) fn note(&self, text: &str) {
+    /// Prints a notice on standard error. Errors are ignored.
+    pub(crate) fn notice(&self, text: &str) {
         if self.style.json {
-            self.say(text);
+            self.print(text);
         } else {
-            self.say(&format!("note: {text}"));
+            self.print(&format!("note: {text}"));
         }
     }
 
-    /// The same without “note: ” before it.
-    pub(crate) fn say(&self, text: &str) {
+    /// Prints a line on standard error. Errors are ignored.
+    pub(crate) fn print(&self, text: &str) {
         let line = if self.style.json {
-            let note = Note {
+            let notice = Notice {
                 message_type: "notice",
                 message: text,
             };
-            serde_json::to_string(&note).unwrap_or_default()
+            serde_json::to_string(&notice).unwrap_or_default()
         } else {
             text.to_owned()
         };
@@ -184,11 +174,11 @@ impl Output {
     fn listing<'a, T>(
         &self,
         items: &'a [T],
-        line: impl Fn(&'a T) -> Line<'a>,
+        entry: impl Fn(&'a T) -> ListEntry<'a>,
         text: impl FnOnce() -> String,
     ) -> Result<(), Failure> {
         if self.style.json {
-            return items.iter().try_for_each(|item| self.json(&line(item)));
+            return items.iter().try_for_each(|item| self.json(&entry(item)));
         }
         self.text(&text())
     }
@@ -210,7 +200,7 @@ impl Output {
 }
 
 #[derive(Serialize)]
-struct Note<'a> {
+struct Notice<'a> {
     message_type: &'static str,
     message: &'a str,
 }
@@ -227,7 +217,7 @@ fn unwritten(error: &(dyn std::error::Error + 'static)) -> Failure {
     Failure::new(Code::Failed, "could not write to standard output").caused_by(Some(error))
 }
 
-/// The columns of the terminal on standard output, if there is one.
+/// Returns the width of the terminal on standard output, if there is one.
 fn terminal_columns() -> Option<usize> {
     let stdout = io::stdout();
     if !stdout.is_terminal() {
@@ -237,21 +227,21 @@ fn terminal_columns() -> Option<usize> {
     Some(usize::from(size.ws_col)).filter(|&columns| columns > 0)
 }
 
-/// Tells a failure; gives the exit code.
-pub(crate) fn fail(failure: &Failure, json: bool) -> ExitCode {
+/// Shows a failure and returns its exit code.
+pub(crate) fn failure(failure: &Failure, json: bool) -> ExitCode {
     let text = if json {
         failure.to_json()
     } else {
         failure.to_text()
     };
-    // If standard error is gone the exit code still tells.
+    // If standard error is closed, the exit code still reports the failure.
     let _ = io::stderr().write_all(text.as_bytes());
-    failure.code.into()
+    exit_code(failure.code)
 }
 
-/// Tells why a command line was not understood, or gives the help that it asked for. Whether JSON
-/// is wanted has to be guessed from words that could not be parsed.
-pub(crate) fn not_parsed(error: &clap::Error, words: &[OsString]) -> ExitCode {
+/// Shows why a command line could not be parsed, or the help that it asks for, and returns the exit
+/// code. Any `--json` among the words selects JSON.
+pub(crate) fn usage_error(error: &clap::Error, words: &[OsString]) -> ExitCode {
     let json = words.iter().any(|word| word == "--json");
     if error.use_stderr() && json {
         let text = error.render().to_string();
@@ -260,16 +250,177 @@ pub(crate) fn not_parsed(error: &clap::Error, words: &[OsString]) -> ExitCode {
             .next()
             .unwrap_or_default()
             .trim_start_matches("error: ");
-        return fail(&Failure::usage(message), json);
+        return failure(&Failure::usage(message), json);
     }
     let _ = error.print();
     if error.use_stderr() {
-        Code::Usage.into()
+        exit_code(Code::Usage)
     } else {
         ExitCode::SUCCESS
     }
 }
 
+fn exit_code(code: Code) -> ExitCode {
+    ExitCode::from(code as u8)
+}
+
 #[cfg(test)]
-#[path = "output_tests.rs"]
-mod tests;
+pub(crate) mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::app::{CheckSummary, KeyChange};
+
+    /// The bytes written to both streams.
+    #[derive(Clone, Default)]
+    pub(crate) struct Captured {
+        stdout: Sink,
+        stderr: Sink,
+    }
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Captured {
+        pub(crate) fn stdout(&self) -> String {
+            String::from_utf8(self.stdout.0.lock().unwrap().clone()).unwrap()
+        }
+
+        pub(crate) fn stderr(&self) -> String {
+            String::from_utf8(self.stderr.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    impl Output {
+        /// Returns an output for tests and the bytes that it writes.
+        pub(crate) fn captured(json: bool) -> (Self, Captured) {
+            captured(Style {
+                json,
+                ..Style::default()
+            })
+        }
+    }
+
+    fn captured(style: Style) -> (Output, Captured) {
+        let captured = Captured::default();
+        let (out, err) = (
+            Box::new(captured.stdout.clone()),
+            Box::new(captured.stderr.clone()),
+        );
+        (Output::with(style, out, err, TimeZone::UTC, None), captured)
+    }
+
+    struct Broken(io::ErrorKind);
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn check(errors: u64) -> Message {
+        Message::Check(CheckSummary {
+            errors,
+            packs_damaged: errors,
+            backups_affected: Vec::new(),
+            backups: 1,
+            packs: 2,
+            bytes_read: 0,
+            duration: 0.5,
+        })
+    }
+
+    fn change() -> Message {
+        Message::KeyChange(KeyChange {
+            action: "added",
+            key_id: "3f9a01bc55".to_owned(),
+        })
+    }
+
+    #[test]
+    fn message_type_is_the_first_field_of_a_json_line() {
+        let (output, captured) = Output::captured(true);
+        output.show(&check(0)).unwrap();
+        output
+            .extents(&[Extent {
+                offset: 0,
+                length: 65536,
+            }])
+            .unwrap();
+        let mut lines = captured.stdout();
+        let extent = lines.split_off(lines.find('\n').unwrap() + 1);
+        assert!(lines.starts_with("{\"message_type\":\"check\",\"errors\":0,\"packs_damaged\":0,"));
+        assert_eq!(
+            extent,
+            "{\"message_type\":\"extent\",\"offset\":0,\"length\":65536}\n"
+        );
+    }
+
+    #[test]
+    fn quiet_output_shows_damage_but_not_success() {
+        let (output, captured) = captured(Style {
+            verbosity: Verbosity::Quiet,
+            ..Style::default()
+        });
+        output.show(&check(0)).unwrap();
+        output.show(&change()).unwrap();
+        assert_eq!(captured.stdout(), "");
+        output.show(&check(1)).unwrap();
+        assert!(
+            captured.stdout().starts_with("1 error, 1 pack damaged"),
+            "{}",
+            captured.stdout()
+        );
+    }
+
+    #[test]
+    fn text_goes_to_stderr_when_stdout_carries_data() {
+        let (output, captured) = captured(Style {
+            data_on_stdout: true,
+            ..Style::default()
+        });
+        output.show(&change()).unwrap();
+        assert_eq!(captured.stdout(), "");
+        assert_eq!(captured.stderr(), "added key 3f9a01bc\n");
+    }
+
+    #[test]
+    fn details_are_shown_with_verbose() {
+        let (output, captured) = captured(Style {
+            verbosity: Verbosity::Verbose,
+            ..Style::default()
+        });
+        let facts = [
+            ("One", Some("1".to_owned())),
+            ("Three", None),
+            ("Two", Some("2".to_owned())),
+        ];
+        output.detail(&facts).unwrap();
+        assert_eq!(captured.stdout(), "One  1\nTwo  2\n");
+    }
+
+    #[test]
+    fn a_closed_pipe_is_not_a_failure_but_a_full_disk_is() {
+        let with = |kind| {
+            let (out, err) = (Box::new(Broken(kind)), Box::new(io::sink()));
+            Output::with(Style::default(), out, err, TimeZone::UTC, None).show(&change())
+        };
+        assert!(with(io::ErrorKind::BrokenPipe).is_ok());
+        assert!(with(io::ErrorKind::StorageFull).is_err());
+    }
+}

@@ -1,7 +1,7 @@
-//! How far an operation is, shown while it runs.
+//! Shows the progress of an operation while it runs.
 //!
-//! Operations report from many threads, often: a report is a few atomic stores. A thread of its own
-//! looks at them now and then and shows what it sees.
+//! Many threads report often, so that a report is only a few atomic stores. A separate thread reads
+//! the latest report at intervals and shows it.
 
 use std::fmt;
 use std::io::{self, IsTerminal};
@@ -12,19 +12,17 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
+use crate::app::{self, Message, Status, duration};
 use crate::base::{Notice, Observer, Phase, Progress, lock, recover};
 
-use super::human::duration;
-use super::message::{Message, Status};
 use super::output::Output;
-use super::render;
 
-/// In which form progress is shown.
+/// The form in which progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// A bar on the terminal that standard error is.
+    /// A bar on the terminal on standard error.
     Bar,
-    /// A line on standard error now and then.
+    /// Lines on standard error at long intervals.
     Lines,
     /// `status` lines on standard output.
     Json,
@@ -32,7 +30,7 @@ pub(crate) enum Form {
 }
 
 impl Form {
-    /// What suits this process.
+    /// Returns the form that suits the standard streams of this process.
     pub(crate) fn choose(progress: bool, json: bool) -> Self {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         match (progress, json) {
@@ -43,18 +41,18 @@ impl Form {
         }
     }
 
-    /// Time between updates, unless the user chose another.
+    /// Returns the time between updates if the user did not set one.
     const fn interval(self) -> Duration {
         match self {
             Self::Bar => Duration::from_millis(100),
             Self::Json => Duration::from_secs(1),
-            // Seldom enough for a log, and never for what is done quickly.
+            // Rare enough for a log; short operations print nothing.
             Self::Lines | Self::Nothing => Duration::from_secs(30),
         }
     }
 }
 
-/// Shows progress and notices until it is finished.
+/// Shows progress and notices until [`finish`](Self::finish) is called.
 pub(crate) struct Meter {
     shared: Arc<Shared>,
     ticker: Mutex<Option<JoinHandle<()>>>,
@@ -100,26 +98,26 @@ impl Meter {
         })
     }
 
-    /// Takes the bar away and shows no more progress. To be called before results are shown;
-    /// once more does no harm.
+    /// Removes the bar and stops showing progress. Call it before showing results. Further calls
+    /// have no effect.
     pub(crate) fn finish(&self) {
         *lock(&self.shared.finished) = true;
         self.shared.wake.notify_all();
         if let Some(ticker) = lock(&self.ticker).take() {
-            // It has nothing to return, and a panic in it has been told.
+            // The thread returns nothing, and a panic has already been reported.
             let _ = ticker.join();
         }
         self.shared.bar.finish_and_clear();
     }
 
-    /// Writes a note to standard error; the bar stays whole.
+    /// Prints a notice on standard error above the bar.
     pub(crate) fn note(&self, text: &str) {
-        self.shared.bar.suspend(|| self.shared.output.note(text));
+        self.shared.bar.suspend(|| self.shared.output.notice(text));
     }
 
-    /// A line on standard error that leaves a bar whole.
-    pub(crate) fn say(&self, line: &str) {
-        self.shared.bar.suspend(|| self.shared.output.say(line));
+    /// Prints a line on standard error above the bar.
+    pub(crate) fn print(&self, line: &str) {
+        self.shared.bar.suspend(|| self.shared.output.print(line));
     }
 }
 
@@ -137,7 +135,7 @@ impl Observer for Meter {
     fn notice(&self, notice: Notice) {
         let routine = matches!(notice, Notice::IndexRebuilt(_) | Notice::Resumed { .. });
         if !(self.shared.quiet && routine) {
-            self.note(&render::notice(&notice));
+            self.note(&app::notice(&notice));
         }
     }
 }
@@ -164,11 +162,11 @@ impl Shared {
                     self.bar.set_position(seen.done);
                 }
                 Form::Lines => {
-                    self.output
-                        .say(&render::status(&seen.status(Instant::now())));
+                    let line = app::status(&seen.status(Instant::now()));
+                    self.output.print(&line);
                 }
                 Form::Json => {
-                    // Nobody may be listening; the work is what counts.
+                    // The operation continues even if progress cannot be written.
                     let _ = self
                         .output
                         .show(&Message::Status(seen.status(Instant::now())));
@@ -179,7 +177,7 @@ impl Shared {
         }
     }
 
-    /// Sets the bar up for a phase. Meanwhile it is hidden, so that no half of it is drawn.
+    /// Sets up the bar for a phase. The bar is hidden meanwhile, so that it is never half drawn.
     fn begin_bar(&self, seen: &Seen, interval: Duration) {
         let bar = &self.bar;
         bar.finish_and_clear();
@@ -192,22 +190,22 @@ impl Shared {
             }
             None => "{prefix:.bold} {spinner} {binary_bytes} {binary_bytes_per_sec} {elapsed}",
         });
-        // The default serves if a template should not parse.
+        // If the template does not parse, the default style is used.
         if let Ok(style) = style {
             let left = |state: &ProgressState, text: &mut dyn fmt::Write| {
-                // Before anything was done nobody knows.
+                // The rate is unknown before the first bytes.
                 if state.per_sec() > 0.0 {
                     let _ = write!(text, "{} left", duration(state.eta()));
                 }
             };
             bar.set_style(style.with_key("left", left).progress_chars("=> "));
         }
-        bar.set_prefix(render::phase(name(seen.phase)));
+        bar.set_prefix(app::phase(name(seen.phase)));
         match seen.total {
             Some(total) => bar.set_length(total),
             None => bar.unset_length(),
         }
-        // The rate is that of what follows: what was done so far took an unknown time.
+        // Rate only what follows: it is unknown how long the bytes so far have taken.
         bar.set_position(seen.done);
         bar.reset_eta();
         let hertz = (1.0 / interval.as_secs_f64()).ceil().clamp(1.0, 60.0);
@@ -220,14 +218,14 @@ impl Shared {
     }
 }
 
-/// What operations reported last.
+/// The latest report.
 struct Reports {
     /// One more than the index in [`PHASES`]; 0 before the first report.
     phase: AtomicU8,
     done: AtomicU64,
-    /// [`UNKNOWN`] if it is not known.
+    /// [`UNKNOWN`] if the total is not known.
     total: AtomicU64,
-    /// When this phase began. Held while one phase follows another.
+    /// When this phase began. Locked while the phase changes.
     begun: Mutex<Instant>,
 }
 
@@ -287,7 +285,7 @@ impl Reports {
     }
 }
 
-/// What the ticker saw.
+/// A consistent copy of the latest report.
 #[derive(Debug, Clone, Copy)]
 struct Seen {
     phase: Phase,
@@ -324,7 +322,7 @@ impl Seen {
     }
 }
 
-/// The phase in JSON, where a name stays as it is.
+/// Returns the name of a phase in JSON. Names never change.
 const fn name(phase: Phase) -> &'static str {
     match phase {
         Phase::Index => "index",
@@ -350,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn phases_are_told_apart() {
+    fn phases_match_their_indices() {
         for (i, phase) in PHASES.into_iter().enumerate() {
             assert_eq!(phase as usize, i);
         }
@@ -372,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn time_left_follows_from_the_share_that_is_done() {
+    fn remaining_time_is_extrapolated_from_the_part_done() {
         let begun = Instant::now();
         let at = |done, total, seconds| {
             let seen = Seen {
@@ -399,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn many_threads_report_while_it_shows() {
+    fn many_threads_can_report_while_progress_is_shown() {
         let (output, captured) = Output::captured(true);
         let interval = Some(Duration::from_millis(5));
         let meter = Meter::start(Arc::new(output), Form::Json, interval, false).unwrap();
@@ -415,7 +413,7 @@ mod tests {
             }
         });
         std::thread::sleep(Duration::from_millis(20));
-        meter.note("heard");
+        meter.note("hello");
         meter.finish();
         meter.finish();
         let stdout = captured.stdout();
@@ -426,7 +424,7 @@ mod tests {
         );
         assert_eq!(
             captured.stderr(),
-            "{\"message_type\":\"notice\",\"message\":\"heard\"}\n"
+            "{\"message_type\":\"notice\",\"message\":\"hello\"}\n"
         );
     }
 }

@@ -1,50 +1,55 @@
-//! Signals that ask to stop: the first one politely, the second at once.
+//! Signals that interrupt a command: the first one lets it finish its current step, the second ends
+//! the process.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{OptionalActions, Termios, tcsetattr};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals as Caught;
 
+use crate::app::{Code, Failure};
 use crate::base::{Cancel, lock};
 
-use super::failure::{Code, Failure};
+/// A terminal and its attributes before a prompt changed them.
+#[derive(Debug)]
+pub(super) struct SavedTerminal {
+    pub(super) tty: File,
+    pub(super) attributes: Termios,
+}
 
-/// A terminal and how it was before somebody was asked for a password on it.
-type Terminal = (File, Termios);
-
-/// Handles SIGINT, SIGTERM and SIGHUP for the rest of the process; but those that whoever started it wants to
-/// have ignored, as `nohup` does with SIGHUP, stay ignored.
+/// Handles SIGINT, SIGTERM and SIGHUP for the rest of the process. Signals that the parent process
+/// ignored, as `nohup` does with SIGHUP, stay ignored.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Signals {
-    /// Set while a prompt waits: then nothing is under way, and the terminal does not echo.
-    prompting: Arc<Mutex<Option<Terminal>>>,
+    /// Set while a prompt waits. No work is in progress then, and the terminal does not echo.
+    prompt: Arc<Mutex<Option<SavedTerminal>>>,
 }
 
 impl Signals {
-    /// From now on the first signal sets `cancel` and is told to `say`; the second ends the process.
+    /// Lets the first signal set `cancel` and call `report` with a line for the user, and the second
+    /// one end the process.
     pub(crate) fn install(
         cancel: Cancel,
-        say: impl Fn(&str) + Send + 'static,
+        report: impl Fn(&str) + Send + 'static,
     ) -> Result<Self, Failure> {
         let signals = Self::default();
-        let prompting = Arc::clone(&signals.prompting);
+        let prompt = Arc::clone(&signals.prompt);
         let received = move || {
-            let terminal = lock(&prompting).take();
-            if let Some((terminal, settings)) = terminal {
-                // It is left as it was found, or, if even that fails, as it is.
-                let _ = tcsetattr(&terminal, OptionalActions::Now, &settings);
+            let saved = lock(&prompt).take();
+            if let Some(SavedTerminal { tty, attributes }) = saved {
+                // If this fails, the terminal stays as it is: the process ends anyway.
+                let _ = tcsetattr(&tty, OptionalActions::Now, &attributes);
                 stop();
             }
             if cancel.check().is_err() {
                 stop();
             }
             cancel.cancel();
-            say("interrupted: finishing what is under way; again to stop at once");
+            report("interrupted: finishing the current step; interrupt again to stop at once");
         };
         let listen = move || -> io::Result<()> {
             let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -55,46 +60,52 @@ impl Signals {
             Ok(())
         };
         listen().map_err(|error| {
-            Failure::new(Code::Failed, "could not prepare to be interrupted")
+            Failure::new(Code::Failed, "could not install the signal handlers")
                 .caused_by(Some(&error))
         })?;
         Ok(signals)
     }
 
-    /// Runs what asks on the terminal. A signal meanwhile ends the process at once, with the
-    /// terminal as it was.
-    pub(crate) fn while_prompting<T>(&self, ask: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-        let terminal = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open("/dev/tty")
-            .ok();
-        let saved = terminal.and_then(|tty| tcgetattr(&tty).ok().map(|settings| (tty, settings)));
-        let set = |terminal| {
-            *lock(&self.prompting) = terminal;
-        };
-        set(saved);
-        let answer = ask();
-        // The prompt takes Ctrl-C as a key and raises the signal itself: do not wait for that.
-        if answer
-            .as_ref()
-            .is_err_and(|error| error.kind() == io::ErrorKind::Interrupted)
-        {
-            stop();
-        }
-        set(None);
-        answer
+    /// Until the returned value is dropped, a signal ends the process at once and leaves the
+    /// terminal as it was saved.
+    pub(super) fn begin_prompt(&self, saved: Option<SavedTerminal>) -> PromptInProgress<'_> {
+        self.set_prompt(saved);
+        PromptInProgress(self)
+    }
+
+    fn set_prompt(&self, saved: Option<SavedTerminal>) {
+        *lock(&self.prompt) = saved;
     }
 }
 
-/// Whether a process whose `/proc/PID/status` this is ignores a signal.
+/// A prompt waits for the user.
+pub(super) struct PromptInProgress<'a>(&'a Signals);
+
+impl PromptInProgress<'_> {
+    /// Ends the process, because the user interrupted the prompt.
+    #[expect(
+        clippy::unused_self,
+        reason = "only a prompt can be interrupted in this way"
+    )]
+    pub(super) fn interrupted(&self) -> ! {
+        stop()
+    }
+}
+
+impl Drop for PromptInProgress<'_> {
+    fn drop(&mut self) {
+        self.0.set_prompt(None);
+    }
+}
+
+/// Returns whether a process ignores a signal, given its `/proc/PID/status`.
 fn is_ignored(signal: i32, status: &str) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     mask.is_some_and(|mask| (1..=64).contains(&signal) && mask >> (signal - 1) & 1 == 1)
 }
 
-#[expect(clippy::exit, reason = "asked to stop at once: nothing is waited for")]
+#[expect(clippy::exit, reason = "the user asked to stop at once")]
 fn stop() -> ! {
     std::process::exit(i32::from(Code::Interrupted as u8))
 }
@@ -104,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_tells_what_is_ignored() {
+    fn ignored_signals_are_read_from_the_process_status() {
         let status = "Name:\tx\nSigBlk:\tffffffffffffffff\nSigIgn:\t0000000000001001\n";
         assert!(is_ignored(SIGHUP, status));
         assert!(!is_ignored(SIGINT, status) && !is_ignored(SIGTERM, status));

@@ -80,7 +80,7 @@ fn a_password_must_come_from_somewhere() {
     let empty = world.write("empty", b"\n");
     says(
         &world.fails(&["list", "--password-file", &empty], 1),
-        &["empty password", &empty],
+        &[&format!("the password file {empty} is empty")],
     );
     let missing = world.at("missing");
     says(

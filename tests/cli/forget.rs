@@ -245,7 +245,7 @@ fn nothing_is_forgotten_by_mistake() {
     }
     let told = world.fails(&["forget"], 2);
     assert!(
-        told.contains("what to keep") && told.contains("next: "),
+        told.contains("nothing selects the backups to keep") && told.contains("next: "),
         "{told}"
     );
     let told = world.fails(&["forget", "--keep-last", "1", "--volume", "web2"], 1);

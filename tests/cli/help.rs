@@ -117,7 +117,7 @@ fn a_typo_gets_a_suggestion() {
 fn wrong_usage_is_2_and_says_what_to_do() {
     assert!(refused(&[], 2).contains("Usage: cuttlebone"));
     assert!(refused(&["key"], 2).contains("passwd"));
-    assert!(refused(&["list"], 2).contains("  next: say where it is with --repo"));
+    assert!(refused(&["list"], 2).contains("  next: set it with --repo or CUTTLEBONE_REPOSITORY"));
     let scheme = refused(&["-r", "s3:bucket/x", "list"], 2);
     assert!(
         scheme.contains("s3:") && scheme.contains("supported are a directory"),

@@ -73,7 +73,7 @@ fn what_a_killed_backup_stored_is_used() {
         if signal != Signal::KILL {
             assert_eq!(ran.code, Some(130), "{ran:?}");
             assert!(
-                ran.stderr.contains("what was stored is used"),
+                ran.stderr.contains("it uses the data stored so far"),
                 "{}",
                 ran.stderr
             );

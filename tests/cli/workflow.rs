@@ -485,7 +485,7 @@ fn the_cache_is_shown_cleared_and_made_anew() {
         (&cleared["bytes"], &cleared["chunks"]),
         (&0.into(), &Value::Null)
     );
-    assert!(world.ok(&["cache", "clear"]).contains("nothing cached"));
+    assert!(world.ok(&["cache", "clear"]).contains(": empty"));
     world.restores("disk.img", &disk);
     world.ok(&["cache", "rebuild"]);
     assert_eq!(show(&["cache", "show"])["chunks"], full["chunks"]);

@@ -16,7 +16,6 @@ use graph::Sources;
 
 /// Folders whose files still import each other in circles. This list may only get shorter.
 const KNOWN_CIRCLES: &[&str] = &[
-    "cli",
     "ops/check",
     "ops/prune",
     "repo",
@@ -28,10 +27,6 @@ const KNOWN_CIRCLES: &[&str] = &[
 
 /// Files that are too long, or moved by an attribute. This list may only get shorter.
 const KNOWN_FILES: &[&str] = &[
-    "src/cli/output.rs",
-    "src/cli/password.rs",
-    "src/cli/render.rs",
-    "src/cli/request.rs",
     "src/repo/index/mod.rs",
     "tests/reader/cuttlebone_format.py",
     "tests/repo/ingest.rs",

@@ -32,7 +32,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("app", &["base", "storage", "volume", "repo", "ops"]),
-    ("cli", &["base", "storage", "volume", "repo", "ops", "app"]),
+    ("cli", &["base", "volume", "repo", "ops", "app"]),
     ("fuse", &["base", "storage", "volume", "repo", "ops", "app"]),
     (
         "nbd",

@@ -1,0 +1,188 @@
+//! A failed command: what failed, why, what to do next, and the exit code.
+
+use std::error::Error;
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::human::printable;
+
+/// Exit codes. Scripts rely on them: a number never changes its meaning. 22 is reserved for "this
+/// key may not do that".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Code {
+    /// Failed, for a reason that has no code of its own.
+    Failed = 1,
+    /// Wrong usage.
+    Usage = 2,
+    /// No repository there.
+    NoRepository = 10,
+    /// Busy: in use by another process.
+    Busy = 11,
+    /// No key opens with this password.
+    WrongPassword = 12,
+    /// The base does not fit.
+    WrongBase = 20,
+    /// Damage found.
+    Damage = 21,
+    /// History has vanished or was rolled back.
+    HistoryLost = 23,
+    /// Interrupted by a signal.
+    Interrupted = 130,
+}
+
+/// Why a command failed, ready to be shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) code: Code,
+    /// What was attempted, on what.
+    pub(crate) message: String,
+    /// Why, from the nearest cause to the deepest.
+    pub(crate) causes: Vec<String>,
+    /// What to do next.
+    pub(crate) hint: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            causes: Vec::new(),
+            hint: None,
+        }
+    }
+
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Code::Usage, message)
+    }
+
+    /// Takes the error as the message and the chain of its sources as the causes.
+    pub(crate) fn from_error(code: Code, error: &(dyn Error + 'static)) -> Self {
+        Self::new(code, error.to_string()).caused_by(error.source())
+    }
+
+    /// Adds this error and the chain of its sources as causes.
+    pub(crate) fn caused_by(mut self, cause: Option<&(dyn Error + 'static)>) -> Self {
+        let chain = std::iter::successors(cause, |&error| error.source());
+        for text in chain.map(ToString::to_string) {
+            // A transparent wrapper has the text of the error that it wraps.
+            if self.causes.last().unwrap_or(&self.message) != &text {
+                self.causes.push(text);
+            }
+        }
+        self
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Returns the same failure with the exit code for an interrupted command.
+    pub(crate) fn interrupted(self) -> Self {
+        Self {
+            code: Code::Interrupted,
+            ..self
+        }
+    }
+
+    /// Returns the text for people, each part on its own line. Control characters are replaced:
+    /// names of snapshots and files may come from an attacker.
+    pub(crate) fn to_text(&self) -> String {
+        let mut text = format!("error: {}\n", printable(&self.message));
+        for cause in &self.causes {
+            // Writing into a string does not fail.
+            let _ = writeln!(text, "  because: {}", printable(cause));
+        }
+        if let Some(hint) = &self.hint {
+            let _ = writeln!(text, "  next: {}", printable(hint));
+        }
+        text
+    }
+
+    /// Returns one line of JSON.
+    pub(crate) fn to_json(&self) -> String {
+        let message = std::iter::once(&self.message)
+            .chain(&self.causes)
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join(": ");
+        let line = ExitError {
+            message_type: "exit_error",
+            code: self.code as u8,
+            message: &message,
+            hint: self.hint.as_deref(),
+        };
+        serde_json::to_string(&line).unwrap_or_default() + "\n"
+    }
+}
+
+#[derive(Serialize)]
+struct ExitError<'a> {
+    message_type: &'static str,
+    code: u8,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("could not read the repository file")]
+    struct Middle(#[source] io::Error);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("could not open the repository /x")]
+    struct Outer(#[source] Middle);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error(transparent)]
+    struct Wrapper(Outer);
+
+    fn failure() -> Failure {
+        let error = Wrapper(Outer(Middle(io::Error::other("no medium"))));
+        Failure::from_error(Code::NoRepository, &error).hint("insert the disk")
+    }
+
+    #[test]
+    fn text_shows_the_chain_of_causes_and_the_next_step() {
+        assert_eq!(
+            failure().to_text(),
+            "error: could not open the repository /x\n  \
+             because: could not read the repository file\n  \
+             because: no medium\n  \
+             next: insert the disk\n"
+        );
+        assert_eq!(Failure::usage("no").to_text(), "error: no\n");
+        let steering = Failure::usage("a\u{1b}[2J").hint("b\nc").to_text();
+        assert_eq!(steering, "error: a\u{fffd}[2J\n  next: b\u{fffd}c\n");
+    }
+
+    #[test]
+    fn json_is_one_line() {
+        assert_eq!(
+            failure().to_json(),
+            "{\"message_type\":\"exit_error\",\"code\":10,\"message\":\"could not open the \
+             repository /x: could not read the repository file: no medium\",\
+             \"hint\":\"insert the disk\"}\n"
+        );
+    }
+
+    #[test]
+    fn repeated_causes_are_shown_once() {
+        let again = Failure::new(Code::Failed, "no medium");
+        assert!(
+            again
+                .caused_by(Some(&io::Error::other("no medium")))
+                .causes
+                .is_empty()
+        );
+    }
+}

@@ -1,0 +1,137 @@
+//! Formats values for people. [`ByteSize`](crate::base::ByteSize) formats sizes.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+/// Digits of an id in texts.
+const SHORT_ID: usize = 8;
+
+/// Returns a time in a time zone, to the second.
+pub(crate) fn time(time: Timestamp, zone: &TimeZone) -> String {
+    time.to_zoned(zone.clone())
+        .strftime("%Y-%m-%d %H:%M:%S")
+        .to_string()
+}
+
+/// Returns a duration in at most two units; a second unit of zero is left out from an hour on.
+pub(crate) fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..10 => format!("{:.1} s", duration.as_secs_f64()),
+        10..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        3600..172_800 => match (seconds / 3600, seconds / 60 % 60) {
+            (hours, 0) => format!("{hours} h"),
+            (hours, minutes) => format!("{hours} h {minutes:02} min"),
+        },
+        _ => match (seconds / 86400, seconds / 3600 % 24) {
+            (days, 0) => format!("{days} d"),
+            (days, hours) => format!("{days} d {hours} h"),
+        },
+    }
+}
+
+/// Returns the first digits of an id.
+pub(crate) fn short_id(id: &str) -> &str {
+    id.get(..SHORT_ID).unwrap_or(id)
+}
+
+/// Returns a number and a noun, such as "1 pack" or "2 packs".
+pub(crate) fn count(number: u64, one: &str) -> String {
+    format!("{number} {one}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Returns the number of columns that a text takes on a terminal.
+pub(crate) fn width(text: &str) -> usize {
+    text.width()
+}
+
+/// Replaces control characters, which could control a terminal: names come from the writers of
+/// backups.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}
+
+/// Shortens a text to this many columns, with an ellipsis in the middle: both ends of a name help
+/// to recognize it.
+pub(crate) fn shortened(text: &str, columns: usize) -> String {
+    if width(text) <= columns {
+        return text.to_owned();
+    }
+    let available = columns.saturating_sub(1);
+    let head = take(text.chars(), available.div_ceil(2));
+    let tail: String = take(text.chars().rev(), available / 2)
+        .chars()
+        .rev()
+        .collect();
+    head + "…" + &tail
+}
+
+fn take(chars: impl Iterator<Item = char>, columns: usize) -> String {
+    let mut used = 0;
+    chars
+        .take_while(|c| {
+            used += c.width().unwrap_or(0);
+            used <= columns
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_at_most_two_units() {
+        for (millis, text) in [
+            (0, "0.0 s"),
+            (4_249, "4.2 s"),
+            (59_999, "59 s"),
+            (185_000, "3 min 05 s"),
+            (7_380_000, "2 h 03 min"),
+            (7_200_000, "2 h"),
+            (86_400_000, "24 h"),
+            (90_000_000, "25 h"),
+            (604_800_000, "7 d"),
+            (608_400_000, "7 d 1 h"),
+        ] {
+            assert_eq!(duration(Duration::from_millis(millis)), text);
+        }
+    }
+
+    #[test]
+    fn times_are_shown_in_the_given_zone() {
+        let zone = TimeZone::fixed(jiff::tz::offset(2));
+        assert_eq!(time(Timestamp::UNIX_EPOCH, &zone), "1970-01-01 02:00:00");
+    }
+
+    #[test]
+    fn long_names_lose_their_middle() {
+        assert_eq!(shortened("abcdefghij", 10), "abcdefghij");
+        assert_eq!(shortened("abcdefghij", 6), "abc…ij");
+        assert_eq!(shortened("日本語の名前", 6), "日…前");
+        for columns in 0..12 {
+            assert!(width(&shortened("日本abc語の名前", columns)) <= columns.max(1));
+        }
+    }
+
+    #[test]
+    fn control_characters_are_replaced() {
+        assert_eq!(printable("a\x1b[2Jb\n"), "a\u{fffd}[2Jb\u{fffd}");
+    }
+
+    #[test]
+    fn ids_are_shortened_and_nouns_get_a_plural() {
+        assert_eq!(short_id("0123456789"), "01234567");
+        assert_eq!(short_id("012"), "012");
+        assert_eq!(
+            (count(1, "pack"), count(0, "pack")),
+            ("1 pack".into(), "0 packs".into())
+        );
+    }
+}

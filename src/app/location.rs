@@ -1,0 +1,276 @@
+//! Locations of repositories, as users write them.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::storage::SftpServer;
+
+use super::failure::{Code, Failure};
+
+/// The location of a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Location {
+    /// A directory on this host; an absolute path.
+    Local(PathBuf),
+    Sftp(SftpLocation),
+}
+
+/// A directory on a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SftpLocation {
+    pub(crate) server: SftpServer,
+    /// Relative paths start at the login directory.
+    pub(crate) path: String,
+    /// The location as the user wrote it.
+    text: String,
+}
+
+impl Location {
+    /// Returns whether each request costs a round trip, so that caching objects on this host pays.
+    pub(crate) const fn is_remote(&self) -> bool {
+        match self {
+            Self::Local(_) => false,
+            Self::Sftp(_) => true,
+        }
+    }
+
+    /// Parses a location. Relative paths are resolved against the current directory.
+    pub(crate) fn parse(text: &OsStr) -> Result<Self, Failure> {
+        match scheme(text) {
+            None if is_like_scp(text) => {
+                return Err(Failure::usage(format!(
+                    "the repository “{0}” looks like a directory on a server",
+                    text.display()
+                ))
+                .hint(format!(
+                    "write sftp:{0}, or ./{0} for a directory on this host",
+                    text.display()
+                )));
+            }
+            None => {}
+            Some("sftp") => return SftpLocation::parse(text).map(Self::Sftp),
+            Some(scheme) => {
+                return Err(Failure::usage(format!(
+                    "this version cannot use the repository “{}”: it does not support “{scheme}:”",
+                    text.display()
+                ))
+                .hint(
+                    "give a directory, such as /srv/backup (./a:b if its name contains a colon), or \
+                     sftp:USER@HOST:PATH",
+                ));
+            }
+        }
+        if text.is_empty() {
+            return Err(Failure::usage("the repository location is empty")
+                .hint("set it with --repo or CUTTLEBONE_REPOSITORY"));
+        }
+        std::path::absolute(text).map(Self::Local).map_err(|error| {
+            Failure::new(Code::Failed, "could not determine the current directory")
+                .caused_by(Some(&error))
+        })
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local(path) => path.display().fmt(f),
+            Self::Sftp(sftp) => f.write_str(&sftp.text),
+        }
+    }
+}
+
+impl SftpLocation {
+    /// Parses restic's two forms: `sftp:[USER@]HOST:PATH`, where a path without a leading `/` is
+    /// relative to the login directory, and `sftp://[USER@]HOST[:PORT]/PATH`, where an absolute
+    /// path starts with a second `/`.
+    fn parse(text: &OsStr) -> Result<Self, Failure> {
+        let refuse = |why: &str| {
+            Failure::usage(format!(
+                "the repository “{}” cannot be used: {why}",
+                text.display()
+            ))
+            .hint("write sftp:USER@HOST:PATH, or sftp://USER@HOST:PORT/PATH (//PATH if it is absolute)")
+        };
+        let whole = text
+            .to_str()
+            .ok_or_else(|| refuse("it is not valid UTF-8"))?;
+        if whole.contains(char::is_control) {
+            return Err(refuse("it contains control characters"));
+        }
+        let rest = whole.strip_prefix("sftp:").unwrap_or(whole);
+        let (authority, port, path) = if let Some(url) = rest.strip_prefix("//") {
+            let (authority, path) = url
+                .split_once('/')
+                .ok_or_else(|| refuse("it names no directory"))?;
+            let (authority, port) = split_port(authority);
+            let port = match port.map(str::parse) {
+                None => None,
+                Some(Ok(port @ 1..)) => Some(port),
+                Some(_) => return Err(refuse("its port is not a number from 1 to 65535")),
+            };
+            (authority, port, path)
+        } else {
+            let (authority, path) =
+                split_host(rest).ok_or_else(|| refuse("no “:” follows the host"))?;
+            (authority, None, path)
+        };
+        let (user, host) = match authority.rsplit_once('@') {
+            Some((user, host)) => (Some(user), host),
+            None => (None, authority),
+        };
+        let host = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .unwrap_or(host);
+        let user_unfit = user.is_some_and(|user| user.is_empty() || user.starts_with('-'));
+        if host.is_empty() || host.starts_with('-') || host.contains([' ', '/']) {
+            return Err(refuse("it names no host"));
+        }
+        if user_unfit {
+            return Err(refuse("its user name is invalid"));
+        }
+        if rest.starts_with("//") && user.is_some_and(|user| user.contains(':')) {
+            return Err(refuse("it must not contain a password"));
+        }
+        if path.is_empty() {
+            return Err(refuse("it names no directory"));
+        }
+        if path == "~" || path.starts_with("~/") {
+            return Err(refuse(
+                "SFTP servers do not expand “~”; a relative path starts at the login directory",
+            ));
+        }
+        Ok(Self {
+            server: SftpServer {
+                user: user.map(str::to_owned),
+                host: host.to_owned(),
+                port,
+            },
+            path: normalize(path),
+            text: whole.to_owned(),
+        })
+    }
+}
+
+/// Splits `HOST:PATH` into host and path. The host may be an address in brackets.
+fn split_host(text: &str) -> Option<(&str, &str)> {
+    let colon = text.find(':')?;
+    let host = text[..colon].rfind('@').map_or(0, |at| at + 1);
+    let end = if text[host..].starts_with('[') {
+        text.find("]:")? + 1
+    } else {
+        colon
+    };
+    Some((&text[..end], &text[end + 1..]))
+}
+
+fn split_port(authority: &str) -> (&str, Option<&str>) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (authority, None),
+    }
+}
+
+/// Removes trailing and repeated slashes.
+fn normalize(path: &str) -> String {
+    let parts: Vec<_> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let joined = parts.join("/");
+    if path.starts_with('/') {
+        format!("/{joined}")
+    } else {
+        joined
+    }
+}
+
+/// Returns the scheme of `scheme:rest`; `None` if the text before the colon is not a scheme.
+pub(crate) fn scheme(text: &OsStr) -> Option<&str> {
+    let bytes = text.as_encoded_bytes();
+    let end = bytes.iter().position(|&byte| byte == b':')?;
+    let scheme = str::from_utf8(&bytes[..end]).ok()?;
+    let looks_so = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+    looks_so.then_some(scheme)
+}
+
+/// Returns whether this is `USER@HOST:PATH`, the syntax of scp.
+fn is_like_scp(text: &OsStr) -> bool {
+    let text = text.to_string_lossy();
+    let before = text.split_once(':').map(|(before, _)| before);
+    before.is_some_and(|host| host.contains('@') && !host.contains('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sftp(text: &str) -> Result<SftpLocation, Failure> {
+        SftpLocation::parse(OsStr::new(text))
+    }
+
+    #[test]
+    fn both_sftp_syntaxes_name_a_directory_on_a_server() {
+        for (text, user, host, port, path) in [
+            ("sftp:host:/srv/b", None, "host", None, "/srv/b"),
+            ("sftp:u@host:b", Some("u"), "host", None, "b"),
+            ("sftp:host://srv//b/", None, "host", None, "/srv/b"),
+            ("sftp:u@[::1]:/b:c", Some("u"), "::1", None, "/b:c"),
+            ("sftp:d\\u@host:b", Some("d\\u"), "host", None, "b"),
+            ("sftp:u@realm@host:b", Some("u@realm"), "host", None, "b"),
+            ("sftp:a@b@[::1]:c", Some("a@b"), "::1", None, "c"),
+            ("sftp:host:/x@[y]:z", None, "host", None, "/x@[y]:z"),
+            ("sftp:host:.", None, "host", None, "."),
+            ("sftp:host:/", None, "host", None, "/"),
+            ("sftp://host/b/c", None, "host", None, "b/c"),
+            ("sftp://u@host//srv/b", Some("u"), "host", None, "/srv/b"),
+            ("sftp://u@host:22//b", Some("u"), "host", Some(22), "/b"),
+            ("sftp://[::1]:2222/b", None, "::1", Some(2222), "b"),
+            ("sftp://[fe80::1%eth0]/b", None, "fe80::1%eth0", None, "b"),
+        ] {
+            let found = sftp(text).unwrap();
+            let server = SftpServer {
+                user: user.map(str::to_owned),
+                host: host.to_owned(),
+                port,
+            };
+            assert_eq!(
+                (&found.server, found.path.as_str()),
+                (&server, path),
+                "{text}"
+            );
+            assert_eq!(Location::Sftp(found).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn sftp_locations_without_host_or_path_or_with_ssh_options_are_refused() {
+        for text in [
+            "sftp:",
+            "sftp:host",
+            "sftp:host:",
+            "sftp::path",
+            "sftp:@host:path",
+            "sftp:u@:path",
+            "sftp:-oProxyCommand=x:path",
+            "sftp:u@-oProxyCommand=x:path",
+            "sftp:-u@host:path",
+            "sftp:host:~/path",
+            "sftp:ho st:path",
+            "sftp://",
+            "sftp://host",
+            "sftp://host/",
+            "sftp:///path",
+            "sftp://-host/path",
+            "sftp://u:password@host/path",
+            "sftp://host:0/path",
+            "sftp://host:65536/path",
+            "sftp://host:x/path",
+            "sftp://host/pa\nth",
+        ] {
+            assert_eq!(sftp(text).unwrap_err().code, Code::Usage, "{text}");
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! What every front end needs, and none owns: settings, locations, passwords, opening
+//! repositories, requests, messages with their text, and failures with their hints.
+//!
+//! Nothing here knows a command line, a terminal, or how a process ends.
+
+mod backend;
+mod environment;
+mod failure;
+mod hints;
+mod human;
+mod location;
+mod message;
+mod opening;
+mod password;
+mod prompt;
+mod request;
+mod session;
+mod settings;
+mod table;
+mod text;
+
+pub(crate) use environment::Environment;
+pub(crate) use failure::{Code, Failure};
+pub(crate) use human::{count, duration, short_id};
+pub(crate) use message::{
+    BackupDetail, BackupEntry, BackupSummary, CacheInfo, CheckSummary, CompareSummary, Damage,
+    DiffEntry, DiffImage, DiffStream, ExportSummary, Extent, ForgetSummary, ForgetVolume,
+    InitSummary, KeptBackup, KeyChange, KeyEntry, ListEntry, MergeSummary, Message, Metadata,
+    PackAmount, PrunePlan, PruneSummary, RemovedBackup, RestoreSummary, Stats, Status,
+};
+pub(crate) use opening::{
+    create, host_name, load_records, open, open_or_create, open_project, project, slot_info,
+};
+pub(crate) use password::{PasswordOptions, Passwords};
+pub(crate) use prompt::{Prompt, TerminalLoan};
+pub(crate) use request::{
+    BackupRequest, BackupSource, CacheRequest, ExportRequest, ForgetRequest, ForgetSelection,
+    IfExists, KeyRequest, MergeRequest, NewKeyRequest, PruneRequest, ReadFrom, RestoreRequest,
+    VolumeName, WriteTo, backup_selector, volume_name,
+};
+pub(crate) use session::Session;
+pub(crate) use settings::{RepositoryOptions, RepositorySettings, worker_threads};
+pub(crate) use text::{
+    backups, diff, diffs, extents, fields, forget_plan, keys, message, notice, phase, status,
+};

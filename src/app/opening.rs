@@ -1,0 +1,162 @@
+//! Opens and creates repositories and projects, with the settings and passwords of a session.
+
+use jiff::Timestamp;
+
+use crate::base::{CHUNK_SIZE_DEFAULT, ChunkSize, Notice};
+use crate::repo::{
+    InitOptions, KdfParams, Locked, NewKey, Project, Records, RepoError, Repository, SlotInfo,
+};
+use crate::storage::ErrorKind;
+
+use super::backend::{create_backend, open_backend};
+use super::failure::Failure;
+use super::password::{Password, Passwords};
+use super::session::Session;
+use super::settings::RepositorySettings;
+
+/// Opens the repository. Asks for a password only if there is a repository.
+pub(crate) fn open(
+    session: &Session,
+    settings: &RepositorySettings,
+) -> Result<Repository, Failure> {
+    let found = find(session, settings)?.ok_or_else(|| no_repository(settings))?;
+    unlock(session, settings, found)
+}
+
+fn no_repository(settings: &RepositorySettings) -> Failure {
+    let location = settings.location.to_string();
+    RepoError::NoRepository { location }.into()
+}
+
+/// Returns the repository, still locked; `None` if there is none, or no such directory.
+pub(crate) fn find(
+    session: &Session,
+    settings: &RepositorySettings,
+) -> Result<Option<Locked>, Failure> {
+    let backend = match open_backend(session, settings) {
+        Err(error) if error.kind == ErrorKind::NotFound => return Ok(None),
+        backend => backend?,
+    };
+    match Repository::find(backend, session.observer()) {
+        Err(RepoError::NoRepository { .. }) => Ok(None),
+        found => Ok(Some(found?)),
+    }
+}
+
+fn unlock(
+    session: &Session,
+    settings: &RepositorySettings,
+    found: Locked,
+) -> Result<Repository, Failure> {
+    let password = Passwords::new(session).existing(&settings.password, &settings.location)?;
+    Ok(found.unlock(&password, session.observer())?)
+}
+
+/// Opens the repository and the project that the settings name.
+pub(crate) fn open_project(
+    session: &Session,
+    settings: &RepositorySettings,
+) -> Result<(Repository, Project), Failure> {
+    let repository = open(session, settings)?;
+    let project = project(session, settings, &repository)?;
+    Ok((repository, project))
+}
+
+/// Opens the project that the settings name. Objects of a remote repository are cached on this host.
+pub(crate) fn project(
+    session: &Session,
+    settings: &RepositorySettings,
+    repository: &Repository,
+) -> Result<Project, Failure> {
+    let mut project = repository.project(&settings.project, session.observer())?;
+    if settings.location.is_remote() {
+        project.keep_copies(&settings.cache_dir);
+    }
+    Ok(project)
+}
+
+/// Creates a repository and the project that the settings name. Fails if there is a repository.
+pub(crate) fn create(
+    session: &Session,
+    settings: &RepositorySettings,
+    chunk_size: ChunkSize,
+    kdf: KdfParams,
+) -> Result<Repository, Failure> {
+    if find(session, settings)?.is_some() {
+        let location = settings.location.to_string();
+        return Err(RepoError::RepositoryExists { location }.into());
+    }
+    create_where_none_is(session, settings, chunk_size, kdf)
+}
+
+fn create_where_none_is(
+    session: &Session,
+    settings: &RepositorySettings,
+    chunk_size: ChunkSize,
+    kdf: KdfParams,
+) -> Result<Repository, Failure> {
+    let password: Password =
+        Passwords::new(session).initial(&settings.password, &settings.location)?;
+    let backend = create_backend(session, settings)?;
+    let now = Timestamp::now();
+    let options = InitOptions {
+        key: NewKey {
+            password: &password,
+            kdf,
+            info: slot_info(session, None),
+        },
+        project: &settings.project,
+        chunk_size,
+        created: u64::try_from(now.as_second()).unwrap_or(0),
+        created_text: now.to_string(),
+    };
+    Ok(Repository::init(backend, &options)?)
+}
+
+/// Opens the repository; if there is none and `create` is set, creates one with default options.
+pub(crate) fn open_or_create(
+    session: &Session,
+    settings: &RepositorySettings,
+    create: bool,
+) -> Result<Repository, Failure> {
+    match find(session, settings)? {
+        Some(found) => unlock(session, settings, found),
+        None if create => {
+            create_where_none_is(session, settings, CHUNK_SIZE_DEFAULT, KdfParams::default())
+        }
+        None => Err(no_repository(settings)),
+    }
+}
+
+/// Loads the backup records. Reports unreadable ones as notices.
+pub(crate) fn load_records(session: &Session, project: &Project) -> Result<Records, Failure> {
+    let records = Records::load(project)?;
+    for error in records.damaged() {
+        let problem = error.to_string();
+        session.observer.notice(Notice::RecordDamaged { problem });
+    }
+    Ok(records)
+}
+
+/// Returns the name of this host.
+pub(crate) fn host_name() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// Returns what a new key slot records of its origin: label, time, host, and user.
+pub(crate) fn slot_info(session: &Session, label: Option<String>) -> SlotInfo {
+    let user = ["SUDO_USER", "USER", "LOGNAME"]
+        .iter()
+        .find_map(|name| session.environment.get(name));
+    SlotInfo {
+        label: label.unwrap_or_default(),
+        created: Timestamp::now().to_string(),
+        host: host_name(),
+        user: user
+            .map(|user| user.to_string_lossy().into_owned())
+            .unwrap_or_default(),
+    }
+}

@@ -1,0 +1,523 @@
+//! Finds the password: options, environment, terminal. It is never logged, shown, or passed where
+//! `ps` can see it.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+
+use zeroize::Zeroizing;
+
+use crate::base::{Notice, Observer};
+
+use super::environment::Environment;
+use super::failure::{Code, Failure};
+use super::prompt::Prompt;
+use super::session::Session;
+
+/// The bytes of a password; wiped when dropped.
+pub(crate) type Password = Zeroizing<Vec<u8>>;
+
+const PASSWORD: &str = "CUTTLEBONE_PASSWORD";
+/// Longer input is probably the wrong file, not a password.
+const LENGTH_MAX: usize = 64 << 10;
+
+/// The sources of the password that the user chose.
+#[derive(Debug, Default)]
+pub(crate) struct PasswordOptions {
+    pub(crate) file: Option<PathBuf>,
+    /// Run with `sh -c`.
+    pub(crate) command: Option<OsString>,
+}
+
+/// The source of a password, for error messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Origin {
+    File(PathBuf),
+    Stdin,
+    Variable,
+    Descriptor(u32),
+    Command,
+    Terminal,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "the password file {}", path.display()),
+            Self::Stdin => f.write_str("standard input"),
+            Self::Variable => f.write_str(PASSWORD),
+            Self::Descriptor(number) => write!(f, "file descriptor {number}"),
+            Self::Command => f.write_str("the password command"),
+            Self::Terminal => f.write_str("the terminal"),
+        }
+    }
+}
+
+/// Why there is no password.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PasswordError {
+    #[error("{0} is empty")]
+    Empty(Origin),
+    #[error("{0} is too long for a password")]
+    TooLong(Origin),
+    #[error("could not read the password from {origin}")]
+    Read { origin: Origin, source: io::Error },
+    #[error("CUTTLEBONE_PASSWORD_FD is not a file descriptor number")]
+    NotADescriptor,
+    #[error("the password command failed ({0})")]
+    CommandFailed(ExitStatus),
+    #[error("the two passwords differ")]
+    Mismatch,
+    #[error("interrupted")]
+    Interrupted,
+    #[error("no password given, and no terminal to ask on")]
+    NoTerminal { new: bool },
+}
+
+impl From<PasswordError> for Failure {
+    fn from(error: PasswordError) -> Self {
+        let code = match error {
+            PasswordError::Interrupted => Code::Interrupted,
+            _ => Code::Failed,
+        };
+        let failure = Self::from_error(code, &error);
+        match error {
+            PasswordError::NoTerminal { new: false } => failure.hint(
+                "give it with --password-file or --password-command, or in \
+                 CUTTLEBONE_PASSWORD, CUTTLEBONE_PASSWORD_FD, CUTTLEBONE_PASSWORD_FILE or \
+                 CUTTLEBONE_PASSWORD_COMMAND",
+            ),
+            PasswordError::NoTerminal { new: true } => {
+                failure.hint("give the new password with --new-password-file")
+            }
+            PasswordError::Empty(_) => {
+                failure.hint("set a password: an empty one protects nothing")
+            }
+            PasswordError::Mismatch => failure.hint("run the command again"),
+            PasswordError::Read { .. } => {
+                failure.hint("check that the password can be read from there")
+            }
+            PasswordError::CommandFailed(_) => failure.hint("run the command by itself to see why"),
+            PasswordError::TooLong(_) => {
+                failure.hint("a password has at most 64 KiB; check that this is the right file")
+            }
+            _ => failure,
+        }
+    }
+}
+
+/// Looks for passwords in the documented order of sources.
+pub(crate) struct Passwords<'a> {
+    pub(crate) environment: &'a Environment,
+    pub(crate) observer: &'a dyn Observer,
+    pub(crate) prompt: &'a dyn Prompt,
+}
+
+impl<'a> Passwords<'a> {
+    pub(crate) fn new(session: &'a Session) -> Self {
+        Self {
+            environment: &session.environment,
+            observer: session.observer(),
+            prompt: &*session.prompt,
+        }
+    }
+}
+
+impl Passwords<'_> {
+    /// Returns the password of the existing repository at `location`.
+    pub(crate) fn existing(
+        &self,
+        options: &PasswordOptions,
+        location: &dyn fmt::Display,
+    ) -> Result<Password, PasswordError> {
+        match self.unattended(options)? {
+            Some(password) => Ok(password),
+            None => self.ask(&format!("password for {location}: "), false),
+        }
+    }
+
+    /// Returns the password for a new repository at `location`. If typed, it is typed twice.
+    pub(crate) fn initial(
+        &self,
+        options: &PasswordOptions,
+        location: &dyn fmt::Display,
+    ) -> Result<Password, PasswordError> {
+        match self.unattended(options)? {
+            Some(password) => Ok(password),
+            None => self.ask_twice(&format!("new password for {location}: "), false),
+        }
+    }
+
+    /// Returns a password for a new key. Ignores the environment, which holds the password that
+    /// opens the repository today.
+    pub(crate) fn additional(&self, file: Option<&Path>) -> Result<Password, PasswordError> {
+        match file {
+            Some(file) => self.file(file),
+            None => self.ask_twice("new password: ", true),
+        }
+    }
+
+    fn unattended(&self, options: &PasswordOptions) -> Result<Option<Password>, PasswordError> {
+        if let Some(file) = &options.file {
+            return self.file(file).map(Some);
+        }
+        if let Some(command) = &options.command {
+            return from_command(command).map(Some);
+        }
+        if let Some(password) = self.environment.get(PASSWORD) {
+            return checked(Zeroizing::new(password.into_vec()), Origin::Variable).map(Some);
+        }
+        if let Some(number) = self.environment.get("CUTTLEBONE_PASSWORD_FD") {
+            return from_descriptor(&number).map(Some);
+        }
+        if let Some(file) = self.environment.get("CUTTLEBONE_PASSWORD_FILE") {
+            return self.file(Path::new(&file)).map(Some);
+        }
+        if let Some(command) = self.environment.get("CUTTLEBONE_PASSWORD_COMMAND") {
+            return from_command(&command).map(Some);
+        }
+        Ok(None)
+    }
+
+    fn file(&self, path: &Path) -> Result<Password, PasswordError> {
+        if path == Path::new("-") {
+            return read(io::stdin().lock(), Origin::Stdin);
+        }
+        let origin = Origin::File(path.to_owned());
+        let fail = |source| PasswordError::Read {
+            origin: origin.clone(),
+            source,
+        };
+        let file = File::open(path).map_err(fail)?;
+        let metadata = file.metadata().map_err(fail)?;
+        if metadata.is_file() && metadata.permissions().mode() & 0o077 != 0 {
+            let file = origin.to_string();
+            self.observer.notice(Notice::PasswordFileReadable { file });
+        }
+        read(file, origin)
+    }
+
+    fn ask(&self, prompt: &str, new: bool) -> Result<Password, PasswordError> {
+        let typed = self
+            .prompt
+            .password(prompt)
+            .map_err(|source| match source.kind() {
+                io::ErrorKind::Interrupted => PasswordError::Interrupted,
+                _ => PasswordError::Read {
+                    origin: Origin::Terminal,
+                    source,
+                },
+            })?;
+        let mut typed = typed.ok_or(PasswordError::NoTerminal { new })?;
+        let password = Zeroizing::new(std::mem::take(&mut *typed).into_bytes());
+        checked(password, Origin::Terminal)
+    }
+
+    fn ask_twice(&self, prompt: &str, new: bool) -> Result<Password, PasswordError> {
+        let first = self.ask(prompt, new)?;
+        if self.ask("repeat the password: ", new)? != first {
+            return Err(PasswordError::Mismatch);
+        }
+        Ok(first)
+    }
+}
+
+/// Removes the password from the environment of a child process.
+pub(crate) fn without_secrets(command: &mut Command) -> &mut Command {
+    command.env_remove(PASSWORD)
+}
+
+fn from_descriptor(number: &OsStr) -> Result<Password, PasswordError> {
+    let number: u32 = number
+        .to_str()
+        .and_then(|text| text.parse().ok())
+        .ok_or(PasswordError::NotADescriptor)?;
+    let origin = Origin::Descriptor(number);
+    match File::open(format!("/proc/self/fd/{number}")) {
+        Ok(file) => read(file, origin),
+        Err(source) => Err(PasswordError::Read { origin, source }),
+    }
+}
+
+fn from_command(command: &OsStr) -> Result<Password, PasswordError> {
+    let fail = |source| PasswordError::Read {
+        origin: Origin::Command,
+        source,
+    };
+    // Standard input may carry the data to back up: the command must not consume it.
+    let mut shell = Command::new("sh");
+    shell
+        .arg("-c")
+        .arg(command)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    let mut child = without_secrets(&mut shell).spawn().map_err(fail)?;
+    let printed = child
+        .stdout
+        .take()
+        .map(|stdout| read(stdout, Origin::Command));
+    let status = child.wait().map_err(fail)?;
+    // A failed command is a better explanation than empty output.
+    if !status.success() {
+        return Err(PasswordError::CommandFailed(status));
+    }
+    printed.unwrap_or(Err(PasswordError::Empty(Origin::Command)))
+}
+
+/// Reads to the end and removes one final line break.
+fn read(reader: impl Read, origin: Origin) -> Result<Password, PasswordError> {
+    // Reserve the maximum: a vector that grows leaves copies of the password in memory.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(LENGTH_MAX + 64));
+    if let Err(source) = reader.take(LENGTH_MAX as u64 + 1).read_to_end(&mut bytes) {
+        return Err(PasswordError::Read { origin, source });
+    }
+    if bytes.len() > LENGTH_MAX {
+        return Err(PasswordError::TooLong(origin));
+    }
+    if bytes.pop_if(|last| *last == b'\n').is_some() {
+        bytes.pop_if(|last| *last == b'\r');
+    }
+    checked(bytes, origin)
+}
+
+fn checked(password: Password, origin: Origin) -> Result<Password, PasswordError> {
+    if password.is_empty() {
+        return Err(PasswordError::Empty(origin));
+    }
+    Ok(password)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::os::fd::AsRawFd;
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::app::prompt::TerminalLoan;
+    use crate::base::{Progress, Silent};
+
+    #[derive(Default)]
+    struct Notices(Mutex<Vec<Notice>>);
+
+    impl Observer for Notices {
+        fn progress(&self, _: Progress) {}
+        fn notice(&self, notice: Notice) {
+            self.0.lock().unwrap().push(notice);
+        }
+    }
+
+    /// Types these answers, the last one first; then there is no user.
+    struct Typist(RefCell<Vec<String>>);
+
+    impl Typist {
+        fn new(answers: &[&str]) -> Self {
+            Self(RefCell::new(
+                answers.iter().map(|&a| a.to_owned()).collect(),
+            ))
+        }
+    }
+
+    impl Prompt for Typist {
+        fn password(&self, _: &str) -> io::Result<Option<Zeroizing<String>>> {
+            Ok(self.0.borrow_mut().pop().map(Zeroizing::new))
+        }
+
+        fn lend_terminal(&self) -> Box<dyn TerminalLoan + '_> {
+            unreachable!("no other program asks")
+        }
+    }
+
+    fn nobody() -> Typist {
+        Typist::new(&[])
+    }
+
+    fn existing(
+        variables: &[(&str, &str)],
+        options: &PasswordOptions,
+        prompt: &dyn Prompt,
+    ) -> Result<String, PasswordError> {
+        let environment = Environment::with(variables);
+        let passwords = Passwords {
+            environment: &environment,
+            observer: &Silent,
+            prompt,
+        };
+        let password = passwords.existing(options, &"/r")?;
+        Ok(String::from_utf8(password.to_vec()).unwrap())
+    }
+
+    fn file(directory: &tempfile::TempDir, name: &str, content: &[u8]) -> PathBuf {
+        let path = directory.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        path
+    }
+
+    fn command(text: &str) -> PasswordOptions {
+        PasswordOptions {
+            file: None,
+            command: Some(text.into()),
+        }
+    }
+
+    #[test]
+    fn the_first_source_given_is_used() {
+        let directory = tempfile::tempdir().unwrap();
+        let option = file(&directory, "option", b"option file\n");
+        let variable = file(&directory, "variable", b"variable file\n");
+        let opened = File::open(file(&directory, "opened", b"opened file\n")).unwrap();
+        let number = opened.as_raw_fd().to_string();
+        let mut variables = vec![
+            ("CUTTLEBONE_PASSWORD", "direct"),
+            ("CUTTLEBONE_PASSWORD_FD", number.as_str()),
+            ("CUTTLEBONE_PASSWORD_FILE", variable.to_str().unwrap()),
+            ("CUTTLEBONE_PASSWORD_COMMAND", "echo variable command"),
+        ];
+        let typed = Typist::new(&["typed"]);
+
+        let options = PasswordOptions {
+            file: Some(option),
+            command: None,
+        };
+        assert_eq!(
+            existing(&variables, &options, &typed).unwrap(),
+            "option file"
+        );
+        let options = command("echo option command");
+        assert_eq!(
+            existing(&variables, &options, &typed).unwrap(),
+            "option command"
+        );
+        let options = PasswordOptions::default();
+        for expected in ["direct", "opened file", "variable file", "variable command"] {
+            assert_eq!(existing(&variables, &options, &typed).unwrap(), expected);
+            variables.remove(0);
+        }
+        assert_eq!(existing(&[], &options, &typed).unwrap(), "typed");
+        assert!(matches!(
+            existing(&[], &options, &nobody()),
+            Err(PasswordError::NoTerminal { new: false })
+        ));
+    }
+
+    #[test]
+    fn one_final_line_break_is_removed() {
+        for (content, password) in [
+            (&b"secret"[..], &b"secret"[..]),
+            (b"secret\n", b"secret"),
+            (b"secret\r\n", b"secret"),
+            (b"secret\n\n", b"secret\n"),
+            (b"secret\r", b"secret\r"),
+            (b" \xff \n", b" \xff "),
+        ] {
+            assert_eq!(&**read(content, Origin::Stdin).unwrap(), password);
+        }
+        for empty in [&b""[..], b"\n", b"\r\n"] {
+            assert!(matches!(
+                read(empty, Origin::Stdin),
+                Err(PasswordError::Empty(Origin::Stdin))
+            ));
+        }
+        assert!(matches!(
+            read(io::repeat(b'x'), Origin::Stdin),
+            Err(PasswordError::TooLong(_))
+        ));
+    }
+
+    #[test]
+    fn a_failing_password_command_reports_its_status_but_not_its_output() {
+        let error = existing(&[], &command("echo hunter2; exit 7"), &nobody()).unwrap_err();
+        let text = Failure::from(error).to_text();
+        assert!(text.contains("exit status: 7"), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+        let empty = existing(&[], &command("true"), &nobody()).unwrap_err();
+        assert!(matches!(empty, PasswordError::Empty(Origin::Command)));
+    }
+
+    #[test]
+    fn child_processes_do_not_inherit_the_password() {
+        let mut child = Command::new("true");
+        without_secrets(&mut child);
+        assert!(
+            child
+                .get_envs()
+                .any(|(name, value)| name == PASSWORD && value.is_none())
+        );
+    }
+
+    #[test]
+    fn a_password_file_that_others_can_read_causes_a_notice() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = file(&directory, "pw", b"secret");
+        let notices = Notices::default();
+        let environment = Environment::with(&[]);
+        let passwords = Passwords {
+            environment: &environment,
+            observer: &notices,
+            prompt: &nobody(),
+        };
+        passwords.additional(Some(&path)).unwrap();
+        assert!(notices.0.lock().unwrap().is_empty());
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        passwords.additional(Some(&path)).unwrap();
+        assert_eq!(notices.0.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_new_password_is_typed_twice() {
+        let environment = Environment::with(&[]);
+        let with = |prompt: &dyn Prompt| {
+            let passwords = Passwords {
+                environment: &environment,
+                observer: &Silent,
+                prompt,
+            };
+            passwords
+                .initial(&PasswordOptions::default(), &"/r")
+                .map(|password| password.to_vec())
+        };
+        assert_eq!(with(&Typist::new(&["a", "a"])).unwrap(), b"a");
+        assert!(matches!(
+            with(&Typist::new(&["a", "b"])),
+            Err(PasswordError::Mismatch)
+        ));
+        assert!(matches!(
+            with(&Typist::new(&["", ""])),
+            Err(PasswordError::Empty(Origin::Terminal))
+        ));
+    }
+
+    #[test]
+    fn the_environment_does_not_give_the_new_password_of_a_key() {
+        let environment = Environment::with(&[("CUTTLEBONE_PASSWORD", "old")]);
+        let passwords = Passwords {
+            environment: &environment,
+            observer: &Silent,
+            prompt: &Typist::new(&["n", "n"]),
+        };
+        assert_eq!(&**passwords.additional(None).unwrap(), b"n");
+    }
+
+    #[test]
+    fn unusable_password_variables_are_named_in_the_error() {
+        let with = |name, value| existing(&[(name, value)], &PasswordOptions::default(), &nobody());
+        let error = with("CUTTLEBONE_PASSWORD_FD", "three").unwrap_err();
+        assert!(matches!(error, PasswordError::NotADescriptor));
+        let error = with("CUTTLEBONE_PASSWORD_FD", "987654").unwrap_err();
+        assert!(matches!(
+            error,
+            PasswordError::Read {
+                origin: Origin::Descriptor(987_654),
+                ..
+            }
+        ));
+        let error = with("CUTTLEBONE_PASSWORD_FILE", "/nowhere/at/all").unwrap_err();
+        assert!(error.to_string().contains("/nowhere/at/all"), "{error}");
+    }
+}

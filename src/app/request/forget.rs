@@ -1,0 +1,40 @@
+//! Requests to forget backups and to prune.
+
+use std::time::Duration;
+
+use crate::ops::{MaxUnused, Policy};
+
+#[derive(Debug)]
+pub(crate) struct ForgetRequest {
+    pub(crate) selection: ForgetSelection,
+    pub(crate) dry_run: bool,
+    /// How to prune afterwards; `None` to leave that to a later prune.
+    pub(crate) prune: Option<PruneRequest>,
+}
+
+/// Which backups to forget.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum ForgetSelection {
+    /// All backups that the policy does not keep.
+    NotKeptBy {
+        policy: Policy,
+        /// The volumes to apply it to; all if empty.
+        volumes: Vec<String>,
+        /// Days start in UTC rather than in the local time zone.
+        utc: bool,
+    },
+    /// These backups.
+    Named {
+        backups: Vec<String>,
+        /// Even if they are protected.
+        force: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct PruneRequest {
+    pub(crate) max_unused: MaxUnused,
+    /// Bytes of packs to repack at most.
+    pub(crate) max_repack: Option<u64>,
+    pub(crate) grace: Duration,
+}

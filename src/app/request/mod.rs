@@ -1,0 +1,16 @@
+//! Requests: what a user asks for, as plain checked values. A front end makes them from its own
+//! syntax, be that a command line or a configuration file.
+
+mod backup;
+mod forget;
+mod key;
+mod names;
+mod read_write;
+mod restore;
+
+pub(crate) use backup::{BackupRequest, BackupSource, VolumeName};
+pub(crate) use forget::{ForgetRequest, ForgetSelection, PruneRequest};
+pub(crate) use key::{CacheRequest, KeyRequest, NewKeyRequest};
+pub(crate) use names::{backup_selector, check_name, volume_name};
+pub(crate) use read_write::{IfExists, ReadFrom, WriteTo};
+pub(crate) use restore::{ExportRequest, MergeRequest, RestoreRequest};

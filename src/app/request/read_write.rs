@@ -1,0 +1,83 @@
+//! Where data is read from and written to.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::app::failure::Failure;
+use crate::app::location::scheme;
+
+/// An existing file or device, or standard input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ReadFrom {
+    Stdin,
+    Path(PathBuf),
+}
+
+/// A file or device to write, or standard output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum WriteTo {
+    Stdout,
+    Path(PathBuf),
+}
+
+/// What to do if the target exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IfExists {
+    Fail,
+    /// Write only what differs.
+    Update,
+    Replace,
+}
+
+impl ReadFrom {
+    /// Parses a path or `-`; `what` names the argument in messages.
+    pub(crate) fn parse(what: &str, text: OsString) -> Result<Self, Failure> {
+        Ok(match text {
+            text if text == "-" => Self::Stdin,
+            text => Self::Path(local_path(what, text)?),
+        })
+    }
+}
+
+impl WriteTo {
+    /// Parses a path or `-`.
+    pub(crate) fn parse(text: OsString) -> Result<Self, Failure> {
+        Ok(match text {
+            text if text == "-" => Self::Stdout,
+            text => Self::Path(local_path("target", text)?),
+        })
+    }
+}
+
+impl fmt::Display for ReadFrom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stdin => f.write_str("standard input"),
+            Self::Path(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for WriteTo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stdout => f.write_str("standard output"),
+            Self::Path(path) => path.display().fmt(f),
+        }
+    }
+}
+
+fn local_path(what: &str, text: OsString) -> Result<PathBuf, Failure> {
+    if text.is_empty() {
+        return Err(Failure::usage(format!("the {what} is an empty string")));
+    }
+    if scheme(&text) == Some("rbd") {
+        return Err(Failure::usage(format!(
+            "this version cannot use the {what} “{}”",
+            text.display()
+        ))
+        .hint("give a file, a block device or “-” (./rbd:x for a file of that name)"));
+    }
+    Ok(text.into())
+}

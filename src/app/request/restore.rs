@@ -1,0 +1,34 @@
+//! Requests that write: a backup to a file or device, or a diff.
+
+use super::read_write::{IfExists, ReadFrom, WriteTo};
+
+#[derive(Debug)]
+pub(crate) struct RestoreRequest {
+    pub(crate) backup: String,
+    pub(crate) target: WriteTo,
+    pub(crate) if_exists: IfExists,
+}
+
+/// Write the diff from one backup, or from an empty image, to another backup.
+#[derive(Debug)]
+pub(crate) struct ExportRequest {
+    /// The backup that the diff starts from; `None` for a full diff.
+    pub(crate) from: Option<String>,
+    pub(crate) backup: String,
+    pub(crate) target: WriteTo,
+    /// Replace an existing file.
+    pub(crate) force: bool,
+    /// The snapshot names that the user chose.
+    pub(crate) from_snapshot: Option<Vec<u8>>,
+    pub(crate) to_snapshot: Option<Vec<u8>>,
+}
+
+/// Merge several diffs into one.
+#[derive(Debug)]
+pub(crate) struct MergeRequest {
+    /// The diffs, oldest first.
+    pub(crate) sources: Vec<ReadFrom>,
+    pub(crate) target: WriteTo,
+    /// Replace an existing file.
+    pub(crate) force: bool,
+}

@@ -1,0 +1,37 @@
+//! What a front end provides to everything that it runs.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::base::{Cancel, Observer};
+use crate::ops::Context;
+
+use super::environment::Environment;
+use super::prompt::Prompt;
+
+/// The environment, progress, prompts and cancellation of one run of the program.
+pub(crate) struct Session {
+    pub(crate) environment: Environment,
+    pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) prompt: Box<dyn Prompt>,
+    pub(crate) cancel: Cancel,
+    /// Threads that compress and encrypt.
+    pub(crate) threads: NonZeroUsize,
+}
+
+impl Session {
+    /// Returns what operations need; with `cache_dir` they keep the index on disk.
+    pub(crate) fn context<'a>(&'a self, cache_dir: Option<&'a Path>) -> Context<'a> {
+        Context {
+            observer: Arc::clone(&self.observer),
+            cancel: &self.cancel,
+            threads: self.threads.get(),
+            cache: cache_dir,
+        }
+    }
+
+    pub(crate) fn observer(&self) -> &dyn Observer {
+        &*self.observer
+    }
+}

@@ -1,0 +1,320 @@
+//! Which repository and project to use, and how to reach and open it: options first, then the
+//! environment, then defaults.
+
+use std::ffi::OsString;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::base::ByteSize;
+use crate::storage::{Limits, Rate};
+
+use super::environment::Environment;
+use super::failure::{Code, Failure};
+use super::location::Location;
+use super::password::PasswordOptions;
+use super::request::check_name;
+
+/// Each thread takes some 15 MiB, and the host has other work to do.
+const THREADS_DEFAULT_MAX: NonZeroUsize = NonZeroUsize::new(4).expect("not zero");
+/// With more threads the budget for bytes in flight would not suffice.
+const THREADS_MAX: NonZeroUsize = NonZeroUsize::new(16).expect("not zero");
+const CONNECTIONS_DEFAULT: NonZeroUsize = NonZeroUsize::new(2).expect("not zero");
+/// By default sshd accepts ten connections that have not logged in yet (`MaxStartups`).
+const CONNECTIONS_MAX: NonZeroUsize = NonZeroUsize::new(8).expect("not zero");
+const TIMEOUT_DEFAULT: NonZeroU64 = NonZeroU64::new(60).expect("not zero");
+const DEFAULT_PROJECT: &str = "default";
+
+/// The options that a user gave; `None` means the environment or the default decides.
+#[derive(Debug, Default)]
+pub(crate) struct RepositoryOptions {
+    pub(crate) repository: Option<OsString>,
+    pub(crate) project: Option<String>,
+    pub(crate) password: PasswordOptions,
+    pub(crate) cache_dir: Option<PathBuf>,
+    /// The command that connects to a server, quoted as for a shell.
+    pub(crate) ssh_command: Option<String>,
+    pub(crate) connections: Option<NonZeroUsize>,
+    /// Seconds.
+    pub(crate) timeout: Option<NonZeroU64>,
+    /// Bytes a second.
+    pub(crate) limit_upload: Option<ByteSize>,
+    /// Bytes a second.
+    pub(crate) limit_download: Option<ByteSize>,
+}
+
+/// Which repository and project to use, and how to open it.
+#[derive(Debug)]
+pub(crate) struct RepositorySettings {
+    pub(crate) location: Location,
+    pub(crate) connection: ConnectionSettings,
+    pub(crate) project: String,
+    pub(crate) password: PasswordOptions,
+    pub(crate) cache_dir: PathBuf,
+}
+
+/// How to reach a repository.
+#[derive(Debug)]
+pub(crate) struct ConnectionSettings {
+    /// The command that connects to a server: a program and its arguments.
+    pub(crate) ssh: Vec<OsString>,
+    /// The number of connections to a server.
+    pub(crate) count: NonZeroUsize,
+    /// How long a server may be silent.
+    pub(crate) timeout: Duration,
+    pub(crate) limits: Limits,
+}
+
+/// Returns the number of threads to use if `chosen` is what the user asked for.
+pub(crate) fn worker_threads(chosen: Option<NonZeroUsize>) -> NonZeroUsize {
+    let available = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    match chosen {
+        Some(threads) => threads.min(THREADS_MAX),
+        None => available().min(THREADS_DEFAULT_MAX),
+    }
+}
+
+impl RepositorySettings {
+    /// Resolves and checks the options.
+    pub(crate) fn new(
+        options: RepositoryOptions,
+        environment: &Environment,
+    ) -> Result<Self, Failure> {
+        let connection = ConnectionSettings::new(&options)?;
+        let location = match options.repository {
+            Some(location) => location,
+            None => location_in(environment)?,
+        };
+        let project = match (options.project, environment.get("CUTTLEBONE_PROJECT")) {
+            (Some(name), _) => name,
+            (None, Some(name)) => name.into_string().map_err(|name| {
+                Failure::usage(format!(
+                    "the project name “{}” is not valid UTF-8",
+                    name.display()
+                ))
+            })?,
+            (None, None) => DEFAULT_PROJECT.to_owned(),
+        };
+        check_name("project", &project)?;
+        Ok(Self {
+            location: Location::parse(&location)?,
+            connection,
+            project,
+            password: options.password,
+            cache_dir: match options.cache_dir {
+                Some(directory) => directory,
+                None => cache_dir_in(environment)?,
+            },
+        })
+    }
+}
+
+impl ConnectionSettings {
+    fn new(options: &RepositoryOptions) -> Result<Self, Failure> {
+        let ssh = match options.ssh_command.as_deref().map(shlex::split) {
+            None => vec!["ssh".into()],
+            Some(Some(words)) if !words.is_empty() => words.into_iter().map(Into::into).collect(),
+            Some(None) => {
+                return Err(
+                    Failure::usage("the value of --ssh-command has an unclosed quote")
+                        .hint("quote it as in a shell, for example 'ssh -i \"/root/a key\"'"),
+                );
+            }
+            Some(_) => {
+                return Err(Failure::usage("the value of --ssh-command is empty").hint(
+                    "give a program and its options, for example 'ssh -i /root/.ssh/backup'",
+                ));
+            }
+        };
+        let timeout = options.timeout.unwrap_or(TIMEOUT_DEFAULT);
+        let count = options.connections.unwrap_or(CONNECTIONS_DEFAULT);
+        Ok(Self {
+            ssh,
+            count: count.min(CONNECTIONS_MAX),
+            timeout: Duration::from_secs(timeout.get()),
+            limits: Limits {
+                upload: rate("--limit-upload", options.limit_upload)?,
+                download: rate("--limit-download", options.limit_download)?,
+            },
+        })
+    }
+}
+
+fn rate(option: &str, limit: Option<ByteSize>) -> Result<Rate, Failure> {
+    match limit.map(|limit| NonZeroU64::new(limit.0)) {
+        None => Ok(Rate::default()),
+        Some(Some(bytes)) => Ok(Rate::new(bytes)),
+        Some(None) => Err(Failure::usage(format!("{option} must not be 0"))
+            .hint("give bytes a second, for example 20M, or leave the option out")),
+    }
+}
+
+fn location_in(environment: &Environment) -> Result<OsString, Failure> {
+    if let Some(location) = environment.get("CUTTLEBONE_REPOSITORY") {
+        return Ok(location);
+    }
+    let Some(file) = environment.get("CUTTLEBONE_REPOSITORY_FILE") else {
+        return Err(Failure::usage("no repository given")
+            .hint("set it with --repo or CUTTLEBONE_REPOSITORY"));
+    };
+    let text = std::fs::read_to_string(&file).map_err(|error| {
+        Failure::new(
+            Code::Failed,
+            format!(
+                "could not read the repository location from {}",
+                file.display()
+            ),
+        )
+        .caused_by(Some(&error))
+        .hint("CUTTLEBONE_REPOSITORY_FILE must name a file that contains the location")
+    })?;
+    Ok(text.trim_end_matches(['\r', '\n']).into())
+}
+
+fn cache_dir_in(environment: &Environment) -> Result<PathBuf, Failure> {
+    if let Some(directory) = environment.get("CUTTLEBONE_CACHE_DIR") {
+        return Ok(directory.into());
+    }
+    // The XDG base directory specification: ignore relative paths.
+    let xdg = environment
+        .get("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute());
+    let home = || {
+        environment
+            .get("HOME")
+            .map(PathBuf::from)
+            .or_else(std::env::home_dir)
+    };
+    xdg.or_else(|| home().map(|home| home.join(".cache")))
+        .map(|cache| cache.join("cuttlebone"))
+        .ok_or_else(|| {
+            Failure::usage("no directory for the cache: there is no home directory")
+                .hint("name one with --cache-dir or CUTTLEBONE_CACHE_DIR")
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn resolve(
+        variables: &[(&str, &str)],
+        options: RepositoryOptions,
+    ) -> Result<RepositorySettings, Failure> {
+        RepositorySettings::new(options, &Environment::with(variables))
+    }
+
+    fn local(path: &str) -> Location {
+        Location::Local(path.into())
+    }
+
+    #[test]
+    fn options_override_the_environment() {
+        let variables = [
+            ("CUTTLEBONE_REPOSITORY", "/env"),
+            ("CUTTLEBONE_PROJECT", "p"),
+            ("CUTTLEBONE_CACHE_DIR", "/c"),
+        ];
+        let settings = resolve(&variables, RepositoryOptions::default()).unwrap();
+        assert_eq!(settings.location, local("/env"));
+        assert_eq!(
+            (settings.project.as_str(), settings.cache_dir.to_str()),
+            ("p", Some("/c"))
+        );
+        let options = RepositoryOptions {
+            repository: Some("/x".into()),
+            project: Some("q".into()),
+            cache_dir: Some("/d".into()),
+            ..RepositoryOptions::default()
+        };
+        let settings = resolve(&variables, options).unwrap();
+        assert_eq!(settings.location, local("/x"));
+        assert_eq!(
+            (settings.project.as_str(), settings.cache_dir.to_str()),
+            ("q", Some("/d"))
+        );
+    }
+
+    #[test]
+    fn a_file_can_contain_the_location() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("location");
+        std::fs::write(&file, "/from/file\n").unwrap();
+        let variables = [
+            ("HOME", "/h"),
+            ("CUTTLEBONE_REPOSITORY_FILE", file.to_str().unwrap()),
+        ];
+        let settings = resolve(&variables, RepositoryOptions::default()).unwrap();
+        assert_eq!(settings.location, local("/from/file"));
+        let both = [
+            variables[0],
+            variables[1],
+            ("CUTTLEBONE_REPOSITORY", "/direct"),
+        ];
+        let settings = resolve(&both, RepositoryOptions::default()).unwrap();
+        assert_eq!(settings.location, local("/direct"));
+        let missing = [
+            ("HOME", "/h"),
+            ("CUTTLEBONE_REPOSITORY_FILE", "/nowhere/at/all"),
+        ];
+        let failure = resolve(&missing, RepositoryOptions::default()).unwrap_err();
+        assert_eq!(failure.code, Code::Failed);
+    }
+
+    #[test]
+    fn the_cache_directory_follows_xdg() {
+        for (variables, directory) in [
+            ([("HOME", "/h"), ("XDG_CACHE_HOME", "/x")], "/x/cuttlebone"),
+            (
+                [("HOME", "/h"), ("XDG_CACHE_HOME", "relative")],
+                "/h/.cache/cuttlebone",
+            ),
+            (
+                [("HOME", "/h"), ("XDG_CACHE_HOME", "")],
+                "/h/.cache/cuttlebone",
+            ),
+        ] {
+            let options = RepositoryOptions {
+                repository: Some("/r".into()),
+                ..RepositoryOptions::default()
+            };
+            let settings = resolve(&variables, options).unwrap();
+            assert_eq!(settings.cache_dir, Path::new(directory));
+        }
+    }
+
+    #[test]
+    fn without_a_location_the_failure_says_how_to_give_one() {
+        let none = resolve(&[("HOME", "/h")], RepositoryOptions::default()).unwrap_err();
+        assert_eq!(
+            (none.code, none.message.as_str()),
+            (Code::Usage, "no repository given")
+        );
+    }
+
+    #[test]
+    fn the_ssh_command_is_split_as_a_shell_splits_it() {
+        let ssh = |command: &str| {
+            let options = RepositoryOptions {
+                ssh_command: Some(command.to_owned()),
+                ..RepositoryOptions::default()
+            };
+            ConnectionSettings::new(&options).map(|connection| connection.ssh)
+        };
+        for (command, words) in [
+            ("  ssh  -p 22 ", &["ssh", "-p", "22"][..]),
+            ("'a b' \"c d\"e f\\ g", &["a b", "c de", "f g"]),
+            ("'' \"\"", &["", ""]),
+            (r#""\"\\\$\a" '\'"#, &[r#""\$\a"#, "\\"]),
+        ] {
+            let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+            assert_eq!(ssh(command).unwrap(), words, "{command}");
+        }
+        for refused in ["", "  ", "'a", "\"a", "a\\", "\"a\\\""] {
+            assert_eq!(ssh(refused).unwrap_err().code, Code::Usage, "{refused}");
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Pieces of text that several messages share.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::app::human::{duration, printable};
+use crate::app::message::BackupEntry;
+use crate::ops::ByteString;
+
+pub(super) fn took(seconds: f64) -> String {
+    duration(Duration::try_from_secs_f64(seconds).unwrap_or_default())
+}
+
+/// Returns what selects the newest backup of a volume, or of its snapshot.
+pub(super) fn named(volume: &str, snapshot: Option<&ByteString>) -> String {
+    match snapshot {
+        Some(snapshot) => format!("{volume}@{snapshot}"),
+        None => volume.to_owned(),
+    }
+}
+
+pub(super) fn labels(entry: &BackupEntry) -> String {
+    let labels = entry.labels.iter();
+    let labels = labels.map(|(key, value)| format!("{key}={value}"));
+    labels.collect::<Vec<_>>().join(", ")
+}
+
+/// Returns a line for each field with a value, the values aligned.
+pub(crate) fn fields(fields: &[(&str, Option<String>)]) -> String {
+    let present = || {
+        let given = fields.iter();
+        given.filter_map(|(name, value)| value.as_ref().map(|value| (name, value)))
+    };
+    let longest = present().map(|(name, _)| name.len()).max().unwrap_or(0);
+    present().fold(String::new(), |mut text, (name, value)| {
+        let _ = writeln!(text, "{name:longest$}  {}", printable(value));
+        text
+    })
+}

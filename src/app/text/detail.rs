@@ -1,0 +1,58 @@
+//! The text of `show`: a backup in full.
+
+use jiff::tz::TimeZone;
+
+use crate::app::human::time;
+use crate::app::message::BackupDetail;
+use crate::base::ByteSize;
+
+use super::common::{fields, labels};
+
+pub(super) fn detail(detail: &BackupDetail, zone: &TimeZone) -> String {
+    let entry = &detail.entry;
+    let bytes = |size: Option<u64>| size.map(|size| ByteSize(size).to_string());
+    let lines = [
+        ("Backup", Some(entry.backup_id.clone())),
+        ("Volume", Some(entry.volume.clone())),
+        ("Snapshot", entry.snapshot.as_ref().map(ToString::to_string)),
+        ("Volume id", Some(detail.volume_id.clone())),
+        ("Project", Some(detail.project.clone())),
+        ("Kind", Some(detail.kind.to_owned())),
+        (
+            "Size",
+            Some(format!("{} ({} bytes)", ByteSize(entry.size), entry.size)),
+        ),
+        (
+            "Chunk size",
+            (detail.chunk_size > 0).then(|| ByteSize(detail.chunk_size.into()).to_string()),
+        ),
+        ("Root", Some(detail.root.clone())),
+        ("Begun", Some(time(entry.time, zone))),
+        ("Finished", Some(time(detail.finished, zone))),
+        ("Host", entry.host.clone()),
+        ("Base", detail.base.clone()),
+        ("Labels", Some(labels(entry)).filter(|all| !all.is_empty())),
+        ("Source", source(&detail.source)),
+        ("Changed", bytes(detail.bytes_changed)),
+        ("Read", bytes(detail.bytes_read)),
+        ("New", bytes(detail.bytes_new)),
+        (
+            "New chunks",
+            detail.chunks_new.map(|chunks| chunks.to_string()),
+        ),
+        ("Stored", bytes(entry.bytes_stored)),
+        ("Tool", detail.tool.clone()),
+    ];
+    fields(&lines)
+}
+
+/// Returns the source of a backup, as its record describes it.
+fn source(source: &serde_json::Value) -> Option<String> {
+    let kind = source.get("kind")?.as_str()?;
+    let path = source.get("path").unwrap_or_default();
+    Some(match (path.as_str(), path.get("hex")) {
+        (Some(path), _) => format!("{kind} {path}"),
+        (None, Some(hex)) => format!("{kind}, its path in hexadecimal {hex}"),
+        (None, None) => kind.to_owned(),
+    })
+}

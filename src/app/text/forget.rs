@@ -1,0 +1,103 @@
+//! The text of `forget`.
+
+use std::fmt::Write as _;
+
+use jiff::tz::TimeZone;
+
+use crate::app::human::{count, printable, short_id, shortened, time, width};
+use crate::app::message::{ForgetSummary, ForgetVolume, KeptBackup, RemovedBackup};
+use crate::app::table::{Column, table};
+
+/// Returns a table for each volume of the backups to keep, and one of those to remove.
+pub(crate) fn forget_plan(
+    volumes: &[ForgetVolume],
+    zone: &TimeZone,
+    columns: Option<usize>,
+) -> String {
+    let header = |last| [Column::left("ID"), Column::left("Time"), Column::name(last)];
+    let mut text = String::new();
+    for volume in volumes {
+        let name = printable(&volume.volume);
+        let (keep, remove) = if volume.dry_run {
+            ("would keep", "would remove")
+        } else {
+            ("keep", "remove")
+        };
+        for (verb, number, last, rows) in [
+            (keep, volume.keep.len(), "Why", kept(&volume.keep, zone)),
+            (
+                remove,
+                volume.remove.len(),
+                "",
+                removed(&volume.remove, zone),
+            ),
+        ] {
+            if number > 0 {
+                let backups = count(number as u64, "backup");
+                let table = table(&header(last), &rows, columns);
+                let title = format!(": {verb} {backups}");
+                let room = columns.map_or(usize::MAX, |all| all.saturating_sub(width(&title)));
+                let name = shortened(&name, room);
+                let _ = write!(text, "{name}{title}\n{table}\n");
+            }
+        }
+    }
+    text
+}
+
+/// The columns for reasons: together with the other columns they make 80.
+const REASONS_WIDTH: usize = 49;
+
+fn kept(backups: &[KeptBackup], zone: &TimeZone) -> Vec<Vec<String>> {
+    let mut rows = Vec::new();
+    for backup in backups {
+        let mut row = vec![
+            short_id(&backup.backup_id).to_owned(),
+            time(backup.time, zone),
+            String::new(),
+        ];
+        for (number, reason) in backup.reasons.iter().enumerate() {
+            let comma = if number + 1 < backup.reasons.len() {
+                ","
+            } else {
+                ""
+            };
+            let reason = format!("{}{comma}", printable(reason));
+            if row[2].is_empty() {
+                row[2] = reason;
+            } else if width(&row[2]) + 1 + width(&reason) <= REASONS_WIDTH {
+                let _ = write!(row[2], " {reason}");
+            } else {
+                rows.push(row);
+                row = vec![String::new(), String::new(), reason];
+            }
+        }
+        rows.push(row);
+    }
+    rows
+}
+
+fn removed(backups: &[RemovedBackup], zone: &TimeZone) -> Vec<Vec<String>> {
+    let row = |backup: &RemovedBackup| {
+        vec![
+            short_id(&backup.backup_id).to_owned(),
+            time(backup.time, zone),
+            if backup.unfinished {
+                "begun by an earlier run"
+            } else {
+                ""
+            }
+            .to_owned(),
+        ]
+    };
+    backups.iter().map(row).collect()
+}
+
+pub(super) fn forgotten(summary: &ForgetSummary) -> String {
+    let backups = count(summary.backups_removed, "backup");
+    match (summary.dry_run, summary.backups_removed) {
+        (_, 0) => "nothing to remove\n".to_owned(),
+        (true, _) => format!("dry run: {backups} would be removed; nothing was\n"),
+        (false, _) => format!("removed {backups}; what nothing else uses stays until a prune\n"),
+    }
+}

@@ -1,0 +1,20 @@
+//! Messages as text for people.
+
+mod common;
+mod detail;
+mod diff;
+mod forget;
+mod message;
+mod notice;
+mod prune;
+mod status;
+mod summary;
+mod tables;
+
+pub(crate) use common::fields;
+pub(crate) use diff::{diff, diffs};
+pub(crate) use forget::forget_plan;
+pub(crate) use message::message;
+pub(crate) use notice::notice;
+pub(crate) use status::{phase, status};
+pub(crate) use tables::{backups, extents, keys};

@@ -1,0 +1,57 @@
+//! The text of notices.
+
+use crate::app::human::count;
+use crate::base::{Notice, RebuildReason};
+
+/// Returns the text of a notice.
+pub(crate) fn notice(notice: &Notice) -> String {
+    match notice {
+        Notice::IndexRebuilt(reason) => {
+            format!("rebuilding the local index: {}", rebuild_reason(reason))
+        }
+        Notice::CopyDamaged { problem } => {
+            format!("{problem}; using its other copy (“cuttlebone check” shows details)")
+        }
+        Notice::Resumed { packs } => format!(
+            "an earlier run was interrupted; using the {} that it stored",
+            count(*packs, "pack")
+        ),
+        Notice::PacksUnindexed { packs } => format!(
+            "the index does not list {}: reading the listings in the packs themselves",
+            count(*packs, "pack")
+        ),
+        Notice::SegmentDamaged { problem } => {
+            format!("{problem}; reading the listings of its packs instead")
+        }
+        Notice::ListingDamaged { problem } => problem.clone(),
+        Notice::KeySlotDamaged { problem } => format!("{problem}; ignoring this key"),
+        Notice::RecordDamaged { problem } => {
+            format!("{problem}; “cuttlebone check” shows details")
+        }
+        Notice::SourceUnchanged => {
+            "the file was not written to since the last backup: its content \
+            was taken from there (--reread reads the file anyway)"
+                .to_owned()
+        }
+        Notice::NoBaseForExtents => "there is no backup to build on: everything that the list of \
+            extents leaves out is taken for zeros"
+            .to_owned(),
+        Notice::ConcurrentPrune => "a prune is running at the same time: storing again what it \
+            marked and this backup needs"
+            .to_owned(),
+        Notice::LabelsKept { backup } => {
+            format!("backup {backup} exists already and keeps its own labels")
+        }
+        Notice::PasswordFileReadable { file } => {
+            format!("other users of this host can read {file}; run “chmod 600” on it")
+        }
+    }
+}
+
+fn rebuild_reason(reason: &RebuildReason) -> String {
+    match reason {
+        RebuildReason::Directory { path, problem } => format!("{}: {problem}", path.display()),
+        RebuildReason::Unusable { problem } => problem.clone(),
+        RebuildReason::Stale => "it names packs that no longer exist".to_owned(),
+    }
+}

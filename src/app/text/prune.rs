@@ -1,0 +1,101 @@
+//! The text of `prune`.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use crate::app::human::{count, duration};
+use crate::app::message::{PackAmount, PruneSummary};
+use crate::base::ByteSize;
+
+use super::common::took;
+
+fn amount(amount: PackAmount) -> String {
+    format!(
+        "{} in {}",
+        ByteSize(amount.bytes),
+        count(amount.packs, "pack")
+    )
+}
+
+/// Returns a line for each amount that is not zero.
+pub(super) fn pruned(summary: &PruneSummary) -> String {
+    let plan = &summary.plan;
+    let grace = duration(Duration::from_secs(plan.grace_seconds));
+    let mut lines = Vec::new();
+    let mut line = |of: PackAmount, text: &str| {
+        if of.packs > 0 {
+            lines.push(format!("{}: {text}", amount(of)));
+        }
+    };
+    if summary.dry_run {
+        line(plan.delete, "would be deleted; marked long enough ago");
+        let end = if plan.grace_seconds == 0 {
+            "deleted"
+        } else {
+            "marked"
+        };
+        line(plan.mark, &format!("unused, would be {end}"));
+        line(
+            plan.repack,
+            &format!("used in part, would be packed again and {end}"),
+        );
+    } else {
+        line(summary.deleted, "deleted");
+        line(summary.repacked, "used in part, packed again");
+        line(
+            summary.marked,
+            &format!("marked; a prune in {grace} or later deletes them"),
+        );
+    }
+    let idle = lines.is_empty();
+    let mut line = |of: PackAmount, text: &str| {
+        if of.packs > 0 {
+            lines.push(format!("{}: {text}", amount(of)));
+        }
+    };
+    line(
+        plan.waiting,
+        &format!("marked before, less than {grace} ago"),
+    );
+    line(
+        plan.young,
+        &format!("unused, but younger than {grace} or being written"),
+    );
+    let mut text = match (summary.dry_run, idle) {
+        (true, true) => "dry run: nothing to do\n".to_owned(),
+        (true, false) => "dry run: nothing was done\n".to_owned(),
+        (false, true) => "nothing to prune now\n".to_owned(),
+        (false, false) => format!("pruned in {}\n", took(summary.duration)),
+    };
+    for line in lines {
+        let _ = writeln!(text, "  {line}");
+    }
+    let _ = writeln!(
+        text,
+        "  {}: kept ({} unused)",
+        amount(plan.keep),
+        ByteSize(plan.bytes_unused)
+    );
+    if !summary.dry_run && summary.bytes_written > 0 {
+        let (read, written) = (
+            ByteSize(summary.bytes_read),
+            ByteSize(summary.bytes_written),
+        );
+        let _ = writeln!(text, "  read {read}, stored {written}");
+    }
+    if summary.packs_rescued > 0 {
+        let _ = writeln!(
+            text,
+            "  {} in use again",
+            count(summary.packs_rescued, "pack")
+        );
+    }
+    if summary.uploads_removed > 0 {
+        let _ = writeln!(
+            text,
+            "  {} cut short, removed",
+            count(summary.uploads_removed, "upload")
+        );
+    }
+    text
+}

@@ -1,0 +1,155 @@
+//! The text of summaries: what a command did or found.
+
+use std::fmt::Write as _;
+
+use crate::app::human::{count, printable, short_id};
+use crate::app::message::{
+    BackupSummary, CacheInfo, CheckSummary, CompareSummary, InitSummary, KeyChange, RestoreSummary,
+    Stats,
+};
+use crate::base::ByteSize;
+
+use super::common::{fields, named, took};
+
+pub(super) fn init(summary: &InitSummary) -> String {
+    format!(
+        "created repository {} with project {}\n\
+         Nothing in it can be read without the password: keep it safe.\n",
+        summary.repository,
+        printable(&summary.project)
+    )
+}
+
+pub(super) fn backup(summary: &BackupSummary) -> String {
+    let volume = printable(&named(&summary.volume, summary.snapshot.as_ref()));
+    let (first, stored) = match &summary.backup_id {
+        Some(id) if summary.existing => {
+            let id = short_id(id);
+            return format!("backup {id} of {volume} is there already, and is the same\n");
+        }
+        Some(id) => (format!("backup {} of {volume}", short_id(id)), "stored"),
+        None => (
+            format!("dry run of {volume}; nothing was stored"),
+            "would be stored",
+        ),
+    };
+    let base = match &summary.base {
+        Some(base) => format!("compared with {}", short_id(base)),
+        None => "compared with nothing".to_owned(),
+    };
+    let verified = match summary.chunks_verified {
+        Some(chunks) => format!(
+            "  {} outside the list compared with the base\n",
+            count(chunks, "chunk")
+        ),
+        None => String::new(),
+    };
+    format!(
+        "{first}\n  {}, {base}, read {}, changed {}\n  new {} ({}), {stored} {}, in {}\n{verified}",
+        ByteSize(summary.size),
+        ByteSize(summary.bytes_read),
+        ByteSize(summary.bytes_changed),
+        ByteSize(summary.bytes_new),
+        count(summary.chunks_new, "chunk"),
+        ByteSize(summary.bytes_stored),
+        took(summary.duration)
+    )
+}
+
+pub(super) fn restore(summary: &RestoreSummary) -> String {
+    format!(
+        "restored {} of {} to {}\n  {}, written {}, fetched {}, in {}\n",
+        short_id(&summary.backup_id),
+        printable(&summary.volume),
+        summary.target,
+        ByteSize(summary.size),
+        ByteSize(summary.bytes_written),
+        ByteSize(summary.bytes_fetched),
+        took(summary.duration)
+    )
+}
+
+pub(super) fn compare(summary: &CompareSummary) -> String {
+    let (a, b) = (short_id(&summary.a), short_id(&summary.b));
+    if summary.identical {
+        return format!("{a} and {b} have the same content\n");
+    }
+    format!(
+        "{a} and {b} differ in {}, {}\n",
+        count(summary.extents, "extent"),
+        ByteSize(summary.bytes_different)
+    )
+}
+
+pub(super) fn check(summary: &CheckSummary) -> String {
+    let looked = format!(
+        "{}, {}, read {}, in {}",
+        count(summary.backups, "backup"),
+        count(summary.packs, "pack"),
+        ByteSize(summary.bytes_read),
+        took(summary.duration)
+    );
+    if summary.errors == 0 {
+        return format!("no damage found ({looked})\n");
+    }
+    let mut text = format!(
+        "{}, {} damaged ({looked})\n",
+        count(summary.errors, "error"),
+        count(summary.packs_damaged, "pack")
+    );
+    for id in &summary.backups_affected {
+        let _ = writeln!(text, "  affected: {}", short_id(id));
+    }
+    text
+}
+
+pub(super) fn stats(stats: &Stats) -> String {
+    fields(&[
+        ("Volumes", Some(stats.volumes.to_string())),
+        (
+            "Backups",
+            Some(format!(
+                "{}, {} in all",
+                stats.backups,
+                ByteSize(stats.bytes_backed_up)
+            )),
+        ),
+        (
+            "Unique",
+            Some(format!(
+                "{}, {}",
+                ByteSize(stats.bytes_unique),
+                count(stats.chunks, "chunk")
+            )),
+        ),
+        (
+            "Stored",
+            Some(format!(
+                "{}, {}",
+                ByteSize(stats.bytes_stored),
+                count(stats.packs, "pack")
+            )),
+        ),
+    ])
+}
+
+pub(super) fn key_change(change: &KeyChange) -> String {
+    let id = short_id(&change.key_id);
+    match change.action {
+        "opens" => format!("the password opens key {id}\n"),
+        "exported" => format!(
+            "exported key {id}; if it is ever lost, copy the file into keys/ of the\n\
+             repository (of the project, if it is a project key) under the name\n  {}\n",
+            change.key_id
+        ),
+        action => format!("{action} key {id}\n"),
+    }
+}
+
+pub(super) fn cache(cache: &CacheInfo) -> String {
+    let content = match cache.chunks {
+        Some(chunks) => format!("{}, {}", ByteSize(cache.bytes), count(chunks, "chunk")),
+        None => "empty".to_owned(),
+    };
+    format!("{}: {content}\n", cache.path)
+}

@@ -1,0 +1,95 @@
+//! Tables of backups, keys and extents.
+
+use jiff::tz::TimeZone;
+
+use crate::app::human::{short_id, time};
+use crate::app::message::{BackupEntry, Extent, KeyEntry};
+use crate::app::table::{Column, table};
+use crate::base::ByteSize;
+
+use super::common::{labels, named};
+
+pub(crate) fn backups(entries: &[BackupEntry], zone: &TimeZone, columns: Option<usize>) -> String {
+    if entries.is_empty() {
+        return "no backups\n".to_owned();
+    }
+    let mut header = vec![
+        Column::left("ID"),
+        Column::left("Time"),
+        Column::name("Volume"),
+        Column::right("Size"),
+        Column::right("Stored"),
+    ];
+    let labelled = entries.iter().any(|entry| !entry.labels.is_empty());
+    if labelled {
+        header.push(Column::name("Labels"));
+    }
+    let row = |entry: &BackupEntry| {
+        let mut row = vec![
+            short_id(&entry.backup_id).to_owned(),
+            time(entry.time, zone),
+            named(&entry.volume, entry.snapshot.as_ref()),
+            ByteSize(entry.size).to_string(),
+            entry
+                .bytes_stored
+                .map_or_else(String::new, |bytes| ByteSize(bytes).to_string()),
+        ];
+        if labelled {
+            row.push(labels(entry));
+        }
+        row
+    };
+    table(
+        &header,
+        &entries.iter().map(row).collect::<Vec<_>>(),
+        columns,
+    )
+}
+
+pub(crate) fn keys(entries: &[KeyEntry], zone: &TimeZone, columns: Option<usize>) -> String {
+    let header = [
+        Column::left(" "),
+        Column::left("ID"),
+        Column::left("Scope"),
+        Column::left("Created"),
+        Column::name("By"),
+        Column::name("Label"),
+    ];
+    let row = |entry: &KeyEntry| {
+        let by = [entry.user.as_deref(), entry.host.as_deref()];
+        vec![
+            if entry.current { "*" } else { " " }.to_owned(),
+            short_id(&entry.key_id).to_owned(),
+            entry.scope.to_owned(),
+            entry
+                .created
+                .map_or_else(String::new, |created| time(created, zone)),
+            by.into_iter().flatten().collect::<Vec<_>>().join("@"),
+            entry.label.clone().unwrap_or_default(),
+        ]
+    };
+    table(
+        &header,
+        &entries.iter().map(row).collect::<Vec<_>>(),
+        columns,
+    )
+}
+
+pub(crate) fn extents(extents: &[Extent]) -> String {
+    let header = [
+        Column::right("Offset"),
+        Column::right("Length"),
+        Column::right("Size"),
+    ];
+    let row = |extent: &Extent| {
+        vec![
+            extent.offset.to_string(),
+            extent.length.to_string(),
+            ByteSize(extent.length).to_string(),
+        ]
+    };
+    if extents.is_empty() {
+        return String::new();
+    }
+    table(&header, &extents.iter().map(row).collect::<Vec<_>>(), None)
+}

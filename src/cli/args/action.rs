@@ -1,0 +1,87 @@
+//! What the program is asked to do.
+
+use std::path::PathBuf;
+
+use crate::app::{
+    BackupRequest, CacheRequest, ExportRequest, ForgetRequest, KeyRequest, MergeRequest,
+    PruneRequest, ReadFrom, RepositorySettings, RestoreRequest, WriteTo,
+};
+use crate::base::ChunkSize;
+use crate::repo::KdfParams;
+
+#[derive(Debug)]
+pub(crate) enum Action {
+    Completions(clap_complete::Shell),
+    /// Write the manual pages into this directory.
+    Man(PathBuf),
+    InspectDiff(ReadFrom),
+    MergeDiffs(MergeRequest),
+    Repository(Box<RepositorySettings>, RepositoryAction),
+}
+
+/// What to do with a repository.
+#[derive(Debug)]
+pub(crate) enum RepositoryAction {
+    Init {
+        chunk_size: ChunkSize,
+        kdf: KdfParams,
+    },
+    Backup(BackupRequest),
+    List {
+        volume: Option<String>,
+    },
+    Show {
+        backup: String,
+    },
+    Compare {
+        a: String,
+        b: String,
+    },
+    Restore(RestoreRequest),
+    ExportDiff(ExportRequest),
+    Forget(ForgetRequest),
+    Prune {
+        request: PruneRequest,
+        dry_run: bool,
+    },
+    Check {
+        read_data: bool,
+    },
+    Stats,
+    Key(KeyRequest),
+    Cache(CacheRequest),
+}
+
+impl Action {
+    /// Returns whether standard output carries data, so that messages must not go there.
+    pub(crate) fn fills_stdout(&self) -> bool {
+        match self {
+            Self::Repository(_, action) => action.fills_stdout(),
+            Self::MergeDiffs(request) => request.target == WriteTo::Stdout,
+            Self::InspectDiff(_) | Self::Completions(_) | Self::Man(_) => false,
+        }
+    }
+}
+
+impl RepositoryAction {
+    fn fills_stdout(&self) -> bool {
+        match self {
+            Self::Restore(RestoreRequest { target, .. })
+            | Self::ExportDiff(ExportRequest { target, .. }) => *target == WriteTo::Stdout,
+            Self::Key(KeyRequest::Export { file }) => file.is_none(),
+            _ => false,
+        }
+    }
+
+    /// Returns whether the command reads data from standard input.
+    pub(super) fn reads_stdin(&self) -> bool {
+        match self {
+            Self::Backup(request) => request.source.reads_stdin(),
+            Self::Key(KeyRequest::Add { new, .. } | KeyRequest::Passwd(new)) => new
+                .password_file
+                .as_ref()
+                .is_some_and(|file| file.as_os_str() == "-"),
+            _ => false,
+        }
+    }
+}

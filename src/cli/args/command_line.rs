@@ -1,0 +1,286 @@
+//! The commands and their help texts.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+
+use crate::base::{ByteSize, ChunkSize};
+
+use super::backup_args::BackupArgs;
+use super::cache_args::CacheCommand;
+use super::diff_args::DiffCommand;
+use super::forget_args::ForgetArgs;
+use super::global_args::GlobalArgs;
+use super::kdf_args::KdfArgs;
+use super::key_args::KeyCommand;
+use super::prune_args::PruneLimits;
+use super::restore_args::RestoreArgs;
+
+macro_rules! exit_codes {
+    () => {
+        "\
+Exit codes:
+    0  done
+    1  failed; the message says what, why, and what to do next
+    2  wrong usage
+   10  no repository there
+   11  busy: in use by another process
+   12  no key opens with this password
+   20  the base does not fit
+   21  damage found
+   22  this key may not do that
+   23  history has vanished or was rolled back
+  130  interrupted; stored data stays usable"
+    };
+}
+
+const AFTER_LONG_HELP: &str = concat!(
+    "\
+BACKUP is an id or its beginning (4 digits or more), VOLUME (its newest backup),
+VOLUME@SNAPSHOT, or VOLUME~N (N before the newest).
+
+Environment:
+  CUTTLEBONE_REPOSITORY        see --repo
+  CUTTLEBONE_REPOSITORY_FILE   file that contains the location of the repository
+  CUTTLEBONE_PROJECT           see --project
+  CUTTLEBONE_PASSWORD          the password; otherwise, in this order:
+  CUTTLEBONE_PASSWORD_FD       file descriptor to read it from
+  CUTTLEBONE_PASSWORD_FILE     see --password-file
+  CUTTLEBONE_PASSWORD_COMMAND  see --password-command
+  CUTTLEBONE_CACHE_DIR         see --cache-dir
+  CUTTLEBONE_PROGRESS_FPS      progress updates a second
+
+",
+    exit_codes!()
+);
+
+/// Encrypted, deduplicating backups of disk images and block devices
+///
+/// A repository holds projects, a project holds volumes, and a volume has backups. Every backup is
+/// complete; it costs only the space and time of what changed since earlier backups.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cuttlebone",
+    version,
+    max_term_width = 80,
+    arg_required_else_help = true,
+    after_help = exit_codes!(),
+    after_long_help = AFTER_LONG_HELP
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(super) globals: GlobalArgs,
+    #[command(subcommand)]
+    pub(super) command: Top,
+}
+
+impl Cli {
+    pub(crate) fn wants_json(&self) -> bool {
+        self.globals.json
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Top {
+    #[command(flatten)]
+    Direct(Command),
+
+    /// The same commands as “cuttlebone repo COMMAND”
+    #[command(arg_required_else_help = true)]
+    #[command(after_help = "Example:\n  cuttlebone repo list")]
+    Repo {
+        #[command(subcommand)]
+        command: Command,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Create a repository with the project “default”
+    ///
+    /// Creates the directory if needed and leaves other files in it alone. Nobody can read the
+    /// repository without the password: keep it where it survives the loss of this host.
+    #[command(after_help = "\
+Example:
+  cuttlebone init -r /srv/backup --kdf-memory 1G")]
+    Init(InitArgs),
+
+    /// Back up a disk image, a block device or a stream
+    ///
+    /// Stores only data that the project does not have yet. Every backup is complete, whichever
+    /// backup it was compared with. An interrupted backup does not affect earlier ones, and the
+    /// next run uses the data that it stored.
+    #[command(after_help = "\
+Examples:
+  cuttlebone backup disk.img
+  cuttlebone backup /dev/vg0/root --volume web1-root --label host=web1
+  pg_dumpall | cuttlebone backup - --volume db.dump
+  rbd export-diff pool/web1@mon - | cuttlebone backup --diff - --volume web1
+  rbd diff --from-snap mon pool/web1@tue --format json | \\
+    cuttlebone backup /dev/rbd0 --extents - --volume web1")]
+    Backup(BackupArgs),
+
+    /// List backups, oldest first
+    #[command(after_help = "\
+Examples:
+  cuttlebone list
+  cuttlebone list web1-root --json")]
+    List {
+        /// List only backups of this volume
+        volume: Option<String>,
+    },
+
+    /// Show the details of a backup
+    #[command(after_help = "\
+Examples:
+  cuttlebone show web1-root
+  cuttlebone show 3f9a01bc")]
+    Show {
+        /// An id or its beginning, VOLUME, VOLUME@SNAPSHOT or VOLUME~N
+        backup: String,
+    },
+
+    /// Show which extents differ between two backups
+    ///
+    /// Reads only metadata, and only where it differs.
+    #[command(after_help = "\
+Example:
+  cuttlebone compare web1-root~1 web1-root")]
+    Compare {
+        /// A backup
+        a: String,
+        /// Another backup
+        b: String,
+    },
+
+    /// Restore a backup to a file, a block device or standard output
+    ///
+    /// New files are sparse. An existing target is changed only with --in-place or --force.
+    #[command(after_help = "\
+Examples:
+  cuttlebone restore web1-root disk.img
+  cuttlebone restore 3f9a01bc /dev/vg0/root --in-place
+  cuttlebone restore db.dump - | psql
+  cuttlebone restore web1-root - --format rbd-diff | \\
+    rbd import-diff - pool/new")]
+    Restore(RestoreArgs),
+
+    /// Remove backups, by policy or by name
+    ///
+    /// A backup is kept if any rule matches it. Rules are applied to each volume by itself. They
+    /// count only hours, days, weeks (from Monday), months and years with backups, in the local
+    /// time zone. A rule whose count is not used up also keeps the oldest backup. Backups labelled
+    /// “protected” (unless the value is “false”), backups from the future, and the last backup of
+    /// a volume are always kept.
+    ///
+    /// Only records are removed. The data stays in the repository until a prune.
+    #[command(after_help = "\
+Examples:
+  cuttlebone forget --keep-daily 7 --keep-weekly 4 --keep-monthly 12 --dry-run
+  cuttlebone forget --volume web1-root --keep-within 30d --keep-label why
+  cuttlebone forget 3f9a01bc web1-root~2")]
+    Forget(Box<ForgetArgs>),
+
+    /// Free the space of unused data
+    ///
+    /// Marks unused packs; packs still unused when their grace period ends are deleted. Mostly
+    /// empty packs are repacked. Safe alongside backups.
+    #[command(after_help = "\
+Examples:
+  cuttlebone prune --dry-run
+  cuttlebone prune --max-unused 10% --max-repack 50G
+  cuttlebone prune --grace 0")]
+    Prune {
+        #[command(flatten)]
+        limits: PruneLimits,
+        /// Show what would be done, but do nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+
+    /// Check the repository for damage
+    ///
+    /// Verifies that every backup is complete and, with --read-data, that all of its data can be
+    /// decrypted. The exit code is 21 if there is damage.
+    #[command(after_help = "\
+Example:
+  cuttlebone check --read-data")]
+    Check {
+        /// Also read and decrypt all data
+        #[arg(long)]
+        read_data: bool,
+    },
+
+    /// Show how much data is stored and how much is saved
+    #[command(after_help = "Example:\n  cuttlebone stats")]
+    Stats,
+
+    /// Inspect, merge and export RBD diffs
+    ///
+    /// Reads and writes the streams of “rbd export-diff” and “rbd export --export-format 2”. Needs
+    /// no Ceph cluster; only “diff export” needs a repository.
+    #[command(arg_required_else_help = true)]
+    #[command(after_help = "\
+Examples:
+  rbd export-diff --from-snap mon pool/web1@tue - | cuttlebone diff inspect -
+  cuttlebone diff merge full.diff mon.diff tue.diff -o new.diff
+  cuttlebone diff export --from web1@mon web1@tue | \\
+    rbd import-diff - pool/web1")]
+    Diff {
+        #[command(subcommand)]
+        command: DiffCommand,
+    },
+
+    /// Manage keys and their passwords
+    #[command(arg_required_else_help = true)]
+    #[command(after_help = "\
+Examples:
+  cuttlebone key list
+  cuttlebone key add --label 'operations, sealed envelope'")]
+    Key {
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
+
+    /// Show, clear or rebuild the local cache
+    ///
+    /// The cache only saves time: if it is deleted, the next command rebuilds it from the
+    /// repository.
+    #[command(after_help = "Example:\n  cuttlebone cache show")]
+    Cache {
+        /// Command to run [default: show]
+        #[command(subcommand)]
+        command: Option<CacheCommand>,
+    },
+
+    /// Print a shell completion script
+    #[command(after_help = "\
+Example:
+  cuttlebone completions bash > /etc/bash_completion.d/cuttlebone")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+
+    /// Write manual pages to a directory
+    #[command(after_help = "Example:\n  cuttlebone man /usr/local/share/man/man1")]
+    Man {
+        /// The directory; created if needed
+        #[arg(value_hint = ValueHint::DirPath)]
+        dir: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InitArgs {
+    /// Chunk size: a power of two from 4K to 4M. It cannot be changed later
+    #[arg(long, value_name = "SIZE", default_value = "64K", value_parser = chunk_size)]
+    pub(super) chunk_size: ChunkSize,
+    #[command(flatten)]
+    pub(super) kdf: KdfArgs,
+}
+
+fn chunk_size(text: &str) -> Result<ChunkSize, String> {
+    let size: ByteSize = text.parse().map_err(|error| format!("{error}"))?;
+    ChunkSize::new(size.0).ok_or_else(|| "give a power of two from 4K to 4M".to_owned())
+}

@@ -1,0 +1,109 @@
+//! Converts a parsed command line and the environment into checked requests.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use crate::app::{
+    CacheRequest, Environment, Failure, ReadFrom, RepositorySettings, backup_selector,
+    worker_threads,
+};
+use crate::cli::display::DisplaySettings;
+
+use super::action::{Action, RepositoryAction};
+use super::cache_args::CacheCommand;
+use super::command_line::{Cli, Command, Top};
+use super::diff_args::DiffCommand;
+use super::global_args::GlobalArgs;
+
+/// Everything that one run of the program needs to know.
+#[derive(Debug)]
+pub(crate) struct Invocation {
+    pub(crate) display: DisplaySettings,
+    pub(crate) threads: NonZeroUsize,
+    pub(crate) action: Action,
+}
+
+impl Invocation {
+    pub(crate) fn new(cli: Cli, environment: &Environment) -> Result<Self, Failure> {
+        let display = cli.globals.display_settings(environment)?;
+        let threads = worker_threads(cli.globals.threads);
+        let (Top::Direct(command) | Top::Repo { command }) = cli.command;
+        let action = action(command, cli.globals, environment)?;
+        if display.json && action.fills_stdout() {
+            return Err(Failure::usage(
+                "standard output cannot carry both the data and JSON messages",
+            )
+            .hint("name a file to write the data to, or leave --json out"));
+        }
+        Ok(Self {
+            display,
+            threads,
+            action,
+        })
+    }
+}
+
+fn action(
+    command: Command,
+    globals: GlobalArgs,
+    environment: &Environment,
+) -> Result<Action, Failure> {
+    let action = match command {
+        Command::Completions { shell } => return Ok(Action::Completions(shell)),
+        Command::Man { dir } => return Ok(Action::Man(dir)),
+        Command::Diff { command } => match command {
+            DiffCommand::Inspect { file } => {
+                return Ok(Action::InspectDiff(ReadFrom::parse("diff", file)?));
+            }
+            DiffCommand::Merge(args) => return Ok(Action::MergeDiffs(args.into_request()?)),
+            DiffCommand::Export(args) => RepositoryAction::ExportDiff(args.into_request()?),
+        },
+        Command::Init(args) => RepositoryAction::Init {
+            chunk_size: args.chunk_size,
+            kdf: args.kdf.into_params()?,
+        },
+        Command::Backup(args) => RepositoryAction::Backup(args.into_request()?),
+        Command::List { volume } => RepositoryAction::List { volume },
+        Command::Show { backup } => RepositoryAction::Show {
+            backup: backup_selector(backup)?,
+        },
+        Command::Compare { a, b } => RepositoryAction::Compare {
+            a: backup_selector(a)?,
+            b: backup_selector(b)?,
+        },
+        Command::Restore(args) => args.into_action()?,
+        Command::Forget(args) => RepositoryAction::Forget(args.into_request()?),
+        Command::Prune { limits, dry_run } => RepositoryAction::Prune {
+            request: limits.into_request(),
+            dry_run,
+        },
+        Command::Check { read_data } => RepositoryAction::Check { read_data },
+        Command::Stats => RepositoryAction::Stats,
+        Command::Key { command } => RepositoryAction::Key(command.into_request()?),
+        Command::Cache { command } => {
+            RepositoryAction::Cache(command.map_or(CacheRequest::Show, CacheCommand::into_request))
+        }
+    };
+    let settings = RepositorySettings::new(globals.into_options(), environment)?;
+    check_stdin(&settings, &action, environment)?;
+    Ok(Action::Repository(Box::new(settings), action))
+}
+
+/// Refuses to read both the password and data from standard input.
+fn check_stdin(
+    settings: &RepositorySettings,
+    action: &RepositoryAction,
+    environment: &Environment,
+) -> Result<(), Failure> {
+    let is_stdin = |file: &Option<PathBuf>| file.as_deref() == Some(Path::new("-"));
+    let variable = environment
+        .get("CUTTLEBONE_PASSWORD_FILE")
+        .map(PathBuf::from);
+    if action.reads_stdin() && (is_stdin(&settings.password.file) || is_stdin(&variable)) {
+        return Err(Failure::usage(
+            "cannot read both the password and other input from standard input",
+        )
+        .hint("put the password into a file and name it with --password-file"));
+    }
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! The subcommands of `key` and their arguments.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueHint};
+
+use crate::app::{Failure, KeyRequest, NewKeyRequest};
+
+use super::kdf_args::KdfArgs;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KeyCommand {
+    /// Add a password that opens the repository, or one project of it
+    #[command(after_help = "\
+Example:
+  cuttlebone key add --this-project --label 'web team'")]
+    Add {
+        #[command(flatten)]
+        new: NewKeyArgs,
+        /// Describe who or what the key is for
+        #[arg(long, value_name = "TEXT")]
+        label: Option<String>,
+        /// The key opens only the project that --project names
+        #[arg(long)]
+        this_project: bool,
+    },
+
+    /// List the keys
+    #[command(after_help = "Example:\n  cuttlebone key list")]
+    List,
+
+    /// Remove a key; its password no longer opens the repository
+    ///
+    /// The last key of a repository cannot be removed. Someone who knew the password may have kept
+    /// a copy of the secret that it unlocked.
+    #[command(after_help = "Example:\n  cuttlebone key remove 3f9a01bc")]
+    Remove {
+        /// The id of the key, or its beginning
+        id: String,
+    },
+
+    /// Change the password used to open the repository
+    #[command(after_help = "\
+Example:
+  cuttlebone key passwd --new-password-file new.txt")]
+    Passwd {
+        #[command(flatten)]
+        new: NewKeyArgs,
+        /// Describe who or what the key is for [default: as before]
+        #[arg(long, value_name = "TEXT")]
+        label: Option<String>,
+    },
+
+    /// Check the password and show which key it opens
+    #[command(after_help = "Example:\n  cuttlebone key test --password-file pw.txt")]
+    Test,
+
+    /// Export the key slot that the password opens
+    ///
+    /// Keep the copy apart from the repository. The slot is as safe as its password.
+    #[command(after_help = "Example:\n  cuttlebone key export slot.bin")]
+    Export {
+        /// File to create [default: standard output]
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct NewKeyArgs {
+    /// File to read the new password from, instead of asking; “-” for standard input
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    new_password_file: Option<PathBuf>,
+    #[command(flatten)]
+    kdf: KdfArgs,
+}
+
+impl NewKeyArgs {
+    fn into_request(self, label: Option<String>) -> Result<NewKeyRequest, Failure> {
+        Ok(NewKeyRequest {
+            password_file: self.new_password_file,
+            kdf: self.kdf.into_params()?,
+            label,
+        })
+    }
+}
+
+impl KeyCommand {
+    pub(super) fn into_request(self) -> Result<KeyRequest, Failure> {
+        Ok(match self {
+            Self::Add {
+                new,
+                label,
+                this_project,
+            } => KeyRequest::Add {
+                new: new.into_request(label)?,
+                this_project,
+            },
+            Self::List => KeyRequest::List,
+            Self::Remove { id } if id.is_empty() => {
+                return Err(Failure::usage("the id of the key is an empty string")
+                    .hint("run “cuttlebone key list” to see the ids"));
+            }
+            Self::Remove { id } => KeyRequest::Remove { id },
+            Self::Passwd { new, label } => KeyRequest::Passwd(new.into_request(label)?),
+            Self::Test => KeyRequest::Test,
+            Self::Export { file } => KeyRequest::Export {
+                file: file.filter(|file| file.as_os_str() != "-"),
+            },
+        })
+    }
+}

@@ -1,0 +1,21 @@
+//! The command line: its syntax, its help, and its conversion into a checked request.
+
+mod action;
+mod backup_args;
+mod cache_args;
+mod command_line;
+mod diff_args;
+mod forget_args;
+mod global_args;
+mod invocation;
+mod kdf_args;
+mod key_args;
+mod prune_args;
+mod restore_args;
+
+pub(super) use action::{Action, RepositoryAction};
+pub(super) use command_line::Cli;
+pub(super) use invocation::Invocation;
+
+#[cfg(test)]
+mod tests;

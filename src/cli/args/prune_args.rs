@@ -1,0 +1,106 @@
+//! The options that limit a prune, of `prune` and `forget --prune`.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Args;
+use jiff::{Span, SpanRelativeTo};
+
+use crate::app::PruneRequest;
+use crate::base::ByteSize;
+use crate::ops::MaxUnused;
+
+const MAX_UNUSED_DEFAULT: MaxUnused = MaxUnused::Percent(5.0);
+const GRACE_DEFAULT: Duration = Duration::from_hours(24);
+
+/// How much to prune.
+#[derive(Debug, Args)]
+pub(super) struct PruneLimits {
+    /// Unused space to tolerate: a percentage, a size, or “unlimited” [default: 5%]
+    #[arg(long, value_name = "LIMIT", value_parser = max_unused)]
+    max_unused: Option<MaxUnused>,
+    /// Repack at most SIZE bytes of packs in one run, for example 20G
+    #[arg(long, value_name = "SIZE")]
+    max_repack: Option<ByteSize>,
+    /// Minimum age before data is deleted [default: 24h]. 0 deletes at once: only while no restore
+    /// runs
+    #[arg(long, value_name = "TIME", value_parser = grace)]
+    grace: Option<Duration>,
+}
+
+impl PruneLimits {
+    /// Returns whether any option was given.
+    pub(super) fn any(&self) -> bool {
+        self.max_unused.is_some() || self.max_repack.is_some() || self.grace.is_some()
+    }
+
+    pub(super) fn into_request(self) -> PruneRequest {
+        PruneRequest {
+            max_unused: self.max_unused.unwrap_or(MAX_UNUSED_DEFAULT),
+            max_repack: self.max_repack.map(|size| size.0),
+            grace: self.grace.unwrap_or(GRACE_DEFAULT),
+        }
+    }
+}
+
+fn max_unused(text: &str) -> Result<MaxUnused, String> {
+    if text == "unlimited" {
+        return Ok(MaxUnused::Unlimited);
+    }
+    if let Some(percent) = text.strip_suffix('%') {
+        let percent = percent.trim().parse().ok();
+        let percent = percent.filter(|percent| (0.0..=100.0).contains(percent));
+        return percent
+            .map(MaxUnused::Percent)
+            .ok_or_else(|| "give a percentage from 0% to 100%".to_owned());
+    }
+    let size = ByteSize::from_str(text).map_err(|error| error.to_string())?;
+    Ok(MaxUnused::Bytes(size.0))
+}
+
+fn grace(text: &str) -> Result<Duration, String> {
+    if text.trim() == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let refuse = |_| "give a time such as 24h, 30m or 7d, or 0".to_owned();
+    let span: Span = text.parse().map_err(refuse)?;
+    let time = span.to_duration(SpanRelativeTo::days_are_24_hours());
+    Duration::try_from(time.map_err(refuse)?).map_err(|_| "a time cannot be negative".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn max_unused_is_a_percentage_a_size_or_unlimited() {
+        for (text, limit) in [
+            ("unlimited", MaxUnused::Unlimited),
+            ("5%", MaxUnused::Percent(5.0)),
+            ("0.5 %", MaxUnused::Percent(0.5)),
+            ("2G", MaxUnused::Bytes(2 << 30)),
+            ("0", MaxUnused::Bytes(0)),
+        ] {
+            assert_eq!(max_unused(text), Ok(limit), "{text}");
+        }
+        for text in ["", "-1%", "101%", "x%", "many"] {
+            assert!(max_unused(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn grace_is_a_time_with_units_or_zero() {
+        for (text, seconds) in [
+            ("0", 0),
+            ("24h", 86_400),
+            ("90s", 90),
+            ("7d", 604_800),
+            ("1h30m", 5400),
+        ] {
+            assert_eq!(grace(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "-1h", "soon", "5"] {
+            assert!(grace(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The arguments of `restore`.
+
+use std::ffi::OsString;
+
+use clap::{Args, ValueEnum, ValueHint};
+
+use crate::app::{ExportRequest, Failure, IfExists, RestoreRequest, WriteTo, backup_selector};
+
+use super::action::RepositoryAction;
+use super::diff_args::diff_target;
+
+#[derive(Debug, Args)]
+pub(super) struct RestoreArgs {
+    /// An id or its beginning, VOLUME, VOLUME@SNAPSHOT or VOLUME~N
+    backup: String,
+    /// A file, a block device, or “-” for standard output
+    #[arg(value_hint = ValueHint::FilePath)]
+    target: OsString,
+    /// Compare with the content of an existing target and write only what differs
+    #[arg(long)]
+    in_place: bool,
+    /// Overwrite an existing target
+    #[arg(long, conflicts_with = "in_place")]
+    force: bool,
+    /// Format to write
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Raw)]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// The content of the volume
+    Raw,
+    /// A full diff, to apply to an empty image with “rbd import-diff”
+    RbdDiff,
+}
+
+impl RestoreArgs {
+    pub(super) fn into_action(self) -> Result<RepositoryAction, Failure> {
+        Ok(match self.format {
+            Format::Raw => RepositoryAction::Restore(self.into_restore()?),
+            Format::RbdDiff => RepositoryAction::ExportDiff(self.into_full_diff()?),
+        })
+    }
+
+    fn into_restore(self) -> Result<RestoreRequest, Failure> {
+        let target = WriteTo::parse(self.target)?;
+        let if_exists = match (self.in_place, self.force) {
+            (false, false) => IfExists::Fail,
+            (true, _) => IfExists::Update,
+            (false, true) => IfExists::Replace,
+        };
+        if target == WriteTo::Stdout && if_exists != IfExists::Fail {
+            return Err(
+                Failure::usage("--in-place and --force do not apply to standard output")
+                    .hint("leave them out"),
+            );
+        }
+        Ok(RestoreRequest {
+            backup: backup_selector(self.backup)?,
+            target,
+            if_exists,
+        })
+    }
+
+    fn into_full_diff(self) -> Result<ExportRequest, Failure> {
+        if self.in_place {
+            return Err(Failure::usage("--in-place does not apply to a diff")
+                .hint("use --force to replace the file, or leave --format out"));
+        }
+        Ok(ExportRequest {
+            from: None,
+            backup: backup_selector(self.backup)?,
+            target: diff_target(self.target, self.force)?,
+            force: self.force,
+            from_snapshot: None,
+            to_snapshot: None,
+        })
+    }
+}

@@ -1,0 +1,279 @@
+//! Command lines and the requests that they make.
+
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+
+use crate::app::{
+    BackupRequest, Code, Environment, ExportRequest, Failure, IfExists, VolumeName, WriteTo,
+};
+use crate::repo::KdfParams;
+
+use super::action::{Action, RepositoryAction};
+use super::command_line::Cli;
+use super::invocation::Invocation;
+
+fn parse(line: &str) -> Result<Cli, ErrorKind> {
+    let words = std::iter::once("cuttlebone").chain(line.split_whitespace());
+    Cli::try_parse_from(words).map_err(|error| error.kind())
+}
+
+fn invoke_in(variables: &[(&str, &str)], words: &[&str]) -> Result<Invocation, Failure> {
+    let cli = Cli::try_parse_from(std::iter::once(&"cuttlebone").chain(words)).unwrap();
+    Invocation::new(cli, &Environment::with(variables))
+}
+
+fn invoke(words: &[&str]) -> Result<Invocation, Failure> {
+    invoke_in(
+        &[("HOME", "/home/u"), ("CUTTLEBONE_REPOSITORY", "/r")],
+        words,
+    )
+}
+
+fn action(words: &[&str]) -> RepositoryAction {
+    match invoke(words).unwrap().action {
+        Action::Repository(_, action) => action,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn backup(words: &[&str]) -> BackupRequest {
+    match action(words) {
+        RepositoryAction::Backup(request) => request,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[track_caller]
+fn refused(words: &[&str]) {
+    let failure = invoke(words).unwrap_err();
+    assert_eq!(failure.code, Code::Usage, "{words:?}: {failure:?}");
+}
+
+#[test]
+fn the_definition_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn globals_go_before_or_after_the_command_and_below_repo() {
+    for line in [
+        "-r /x list",
+        "list -r /x",
+        "repo list --repo /x",
+        "-r /x repo list",
+    ] {
+        let cli = parse(line).unwrap();
+        assert_eq!(cli.globals.repo, Some("/x".into()), "{line}");
+    }
+}
+
+#[test]
+fn invalid_values_and_conflicting_options_are_refused() {
+    for (line, error) in [
+        ("init --chunk-size 3K", ErrorKind::ValueValidation),
+        ("init --chunk-size 8M", ErrorKind::ValueValidation),
+        ("init --kdf-lanes 0", ErrorKind::ValueValidation),
+        ("backup x --compression 20", ErrorKind::ValueValidation),
+        ("backup x --compression on", ErrorKind::ValueValidation),
+        ("backup x --label =v", ErrorKind::ValueValidation),
+        ("list --threads 0", ErrorKind::ValueValidation),
+        (
+            "restore a b --force --in-place",
+            ErrorKind::ArgumentConflict,
+        ),
+        ("list -q -v", ErrorKind::ArgumentConflict),
+        (
+            "list --password-file a --password-command b",
+            ErrorKind::ArgumentConflict,
+        ),
+        ("backup", ErrorKind::MissingRequiredArgument),
+        ("forget --keep-last many", ErrorKind::ValueValidation),
+        ("forget --keep-last -2", ErrorKind::ValueValidation),
+        ("forget --keep-within 3w", ErrorKind::ValueValidation),
+        ("forget x --keep-last 1", ErrorKind::ArgumentConflict),
+        ("forget x --volume y", ErrorKind::ArgumentConflict),
+        ("forget x --utc", ErrorKind::ArgumentConflict),
+        ("forget --force --keep-last 1", ErrorKind::ArgumentConflict),
+        ("forget --force", ErrorKind::MissingRequiredArgument),
+        ("prune --max-unused 120%", ErrorKind::ValueValidation),
+        ("prune --grace soon", ErrorKind::ValueValidation),
+        ("prune x", ErrorKind::UnknownArgument),
+    ] {
+        assert_eq!(parse(line).err(), Some(error), "{line}");
+    }
+}
+
+#[test]
+fn options_override_the_environment() {
+    let variables = [
+        ("CUTTLEBONE_REPOSITORY", "/env"),
+        ("CUTTLEBONE_PROJECT", "p"),
+        ("CUTTLEBONE_CACHE_DIR", "/c"),
+    ];
+    let words = ["-r", "/x", "--project", "q", "--cache-dir", "/d", "list"];
+    for (words, expected) in [
+        (&words[6..], ["/env", "p", "/c"]),
+        (&words, ["/x", "q", "/d"]),
+    ] {
+        let Action::Repository(settings, _) = invoke_in(&variables, words).unwrap().action else {
+            panic!("{words:?}");
+        };
+        let [location, project, cache] = expected;
+        assert_eq!(settings.location.to_string(), location);
+        assert_eq!(settings.project, project);
+        assert_eq!(settings.cache_dir.to_str(), Some(cache));
+    }
+}
+
+#[test]
+fn repositories_are_directories_here_or_on_a_server() {
+    for bad in ["sftp:host", "sftp://", "s3:bucket", "C:x", "u@h:x", ""] {
+        refused(&["-r", bad, "list"]);
+    }
+    for good in ["sftp:host:x", "sftp://h/x", "./a:b", "./u@h:x", "u@h"] {
+        assert!(invoke(&["-r", good, "list"]).is_ok());
+    }
+    assert!(invoke(&["-r", "/a:b", "list"]).is_ok());
+}
+
+#[test]
+fn completions_and_man_need_no_repository() {
+    assert!(invoke_in(&[], &["completions", "zsh"]).is_ok());
+    assert!(invoke_in(&[], &["man", "/tmp"]).is_ok());
+}
+
+#[test]
+fn a_volume_is_named_after_its_source() {
+    let volume = |words: &[&str]| backup(words).volume;
+    let chosen = |name: &str| VolumeName::Chosen(name.to_owned());
+    let of_file = VolumeName::OfFile("disk.img".to_owned());
+    assert_eq!(volume(&["backup", "/a/disk.img"]), of_file);
+    assert_eq!(volume(&["backup", "/a/b", "--volume", "v"]), chosen("v"));
+    assert_eq!(volume(&["backup", "-", "--volume", "d"]), chosen("d"));
+    for words in [
+        &["backup", "-"][..],
+        &["backup", ".."],
+        &["backup", "a@b"],
+        &["backup", ""],
+    ] {
+        refused(words);
+    }
+    refused(&["backup", "x", "--volume", "a~1"]);
+    refused(&["backup", "x", "--volume", "a\nb"]);
+    refused(&["backup", "rbd:pool/image"]);
+    assert!(invoke(&["backup", "./rbd:pool"]).is_ok());
+}
+
+#[test]
+fn the_same_label_twice_is_refused() {
+    refused(&["backup", "x", "--label", "a=1", "--label", "a=2"]);
+    let labels = backup(&["backup", "x", "--label", "b=2", "--label", "a=1"]).labels;
+    assert_eq!(labels.into_iter().map(|l| l.0).collect::<String>(), "ab");
+}
+
+#[test]
+fn options_of_restore_decide_about_an_existing_target() {
+    let if_exists = |words: &[&str]| match action(words) {
+        RepositoryAction::Restore(restore) => restore.if_exists,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(if_exists(&["restore", "v", "f"]), IfExists::Fail);
+    assert_eq!(
+        if_exists(&["restore", "v", "f", "--in-place"]),
+        IfExists::Update
+    );
+    assert_eq!(
+        if_exists(&["restore", "v", "f", "--force"]),
+        IfExists::Replace
+    );
+    refused(&["restore", "v", "-", "--force"]);
+    refused(&["restore", "v", "rbd:p/i"]);
+    refused(&["restore", "", "f"]);
+}
+
+#[test]
+fn restore_as_a_diff_exports_a_full_diff() {
+    let export = |words: &[&str]| -> ExportRequest {
+        match action(words) {
+            RepositoryAction::ExportDiff(export) => export,
+            other => panic!("{other:?}"),
+        }
+    };
+    let full = export(&["restore", "v", "f", "--format", "rbd-diff", "--force"]);
+    assert_eq!((full.from, &full.backup[..], full.force), (None, "v", true));
+    assert_eq!(full.target, WriteTo::Path("f".into()));
+    let named = ["diff", "export", "v", "--from", "w", "--from-snapshot", "a"];
+    let export = export(&named);
+    assert_eq!(export.target, WriteTo::Stdout);
+    assert_eq!(
+        (export.from.as_deref(), export.from_snapshot),
+        (Some("w"), Some(b"a".to_vec()))
+    );
+    assert!(invoke(&named).unwrap().action.fills_stdout());
+    refused(&["restore", "v", "f", "--format", "rbd-diff", "--in-place"]);
+    refused(&["restore", "v", "-", "--format", "rbd-diff", "--force"]);
+    refused(&["diff", "export", "v", "--force"]);
+    refused(&["diff", "export", "v", "--json"]);
+    refused(&["diff", "export", ""]);
+    refused(&["diff", "export", "v", "--to-snapshot", ""]);
+}
+
+#[test]
+fn standard_input_and_output_carry_one_thing_each() {
+    assert!(
+        invoke(&["restore", "v", "-"])
+            .unwrap()
+            .action
+            .fills_stdout()
+    );
+    assert!(invoke(&["key", "export"]).unwrap().action.fills_stdout());
+    assert!(
+        !invoke(&["key", "export", "f"])
+            .unwrap()
+            .action
+            .fills_stdout()
+    );
+    refused(&["restore", "v", "-", "--json"]);
+    refused(&["backup", "-", "--volume", "v", "--password-file", "-"]);
+    refused(&[
+        "key",
+        "add",
+        "--new-password-file",
+        "-",
+        "--password-file",
+        "-",
+    ]);
+    let variables = [("HOME", "/h"), ("CUTTLEBONE_PASSWORD_FILE", "-")];
+    let words = ["-r", "/r", "backup", "-", "--volume", "v"];
+    assert_eq!(invoke_in(&variables, &words).unwrap_err().code, Code::Usage);
+}
+
+#[test]
+fn key_derivation_parameters_stay_within_the_limits_of_the_format() {
+    let kdf = |words: &[&str]| match action(words) {
+        RepositoryAction::Init { kdf, .. } => kdf,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(kdf(&["init"]), KdfParams::new(64 << 10, 3, 4).unwrap());
+    assert_eq!(kdf(&["init", "--kdf-memory", "4G"]).memory_kib(), 4 << 20);
+    refused(&["init", "--kdf-memory", "5G"]);
+    refused(&["init", "--kdf-memory", "500K", "--kdf-lanes", "64"]);
+}
+
+#[test]
+fn the_progress_rate_is_a_number_up_to_60() {
+    let interval = |fps| {
+        invoke_in(
+            &[("CUTTLEBONE_PROGRESS_FPS", fps)],
+            &["completions", "bash"],
+        )
+        .map(|invocation| invocation.display.progress_interval)
+    };
+    assert_eq!(interval("4").unwrap(), Some(Duration::from_millis(250)));
+    assert_eq!(interval("0.5").unwrap(), Some(Duration::from_secs(2)));
+    for bad in ["0", "-1", "fast", "61", "NaN", "1e-300"] {
+        assert!(interval(bad).is_err(), "{bad}");
+    }
+}

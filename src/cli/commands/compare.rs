@@ -1,0 +1,58 @@
+//! The command `compare`.
+
+use crate::app::{
+    CompareSummary, Extent, Failure, Message, RepositorySettings, load_records, open_project,
+};
+use crate::base::Cancelled;
+use crate::cli::console::Console;
+use crate::ops;
+
+/// Extents to show at once. A comparison can find millions.
+const BATCH: usize = 1024;
+
+pub(super) fn compare(
+    console: &Console,
+    settings: &RepositorySettings,
+    a: &str,
+    b: &str,
+) -> Result<(), Failure> {
+    let (_, project) = open_project(&console.session, settings)?;
+    let records = load_records(&console.session, &project)?;
+    let (a, b) = (records.select(a)?, records.select(b)?);
+    let mut extents = Vec::new();
+    let mut failure = None;
+    let report = ops::compare(
+        &project,
+        a,
+        b,
+        &console.session.context(Some(&settings.cache_dir)),
+        |extent| {
+            extents.push(Extent {
+                offset: extent.offset,
+                length: extent.len,
+            });
+            if extents.len() < BATCH {
+                return Ok(());
+            }
+            console.output.extents(&extents).map_err(|error| {
+                failure = Some(error);
+                Cancelled
+            })?;
+            extents.clear();
+            Ok(())
+        },
+    );
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
+    let report = report?;
+    console.meter.finish();
+    console.output.extents(&extents)?;
+    console.output.show(&Message::Compare(CompareSummary {
+        a: a.id.to_string(),
+        b: b.id.to_string(),
+        identical: report.identical,
+        extents: report.extents,
+        bytes_different: report.bytes,
+    }))
+}

@@ -1,0 +1,48 @@
+//! The commands `diff export` and `restore --format rbd-diff`.
+
+use std::time::Instant;
+
+use crate::app::{
+    ExportRequest, ExportSummary, Failure, Message, RepositorySettings, load_records, open_project,
+};
+use crate::cli::console::Console;
+use crate::ops::{self, ByteString, SnapshotNames};
+
+use super::diff_files::{refuse_terminal, write_diff};
+
+pub(super) fn export_diff(
+    console: &Console,
+    settings: &RepositorySettings,
+    request: ExportRequest,
+) -> Result<(), Failure> {
+    refuse_terminal(&request.target)?;
+    let started = Instant::now();
+    let (_, project) = open_project(&console.session, settings)?;
+    let records = load_records(&console.session, &project)?;
+    let from = request.from.map(|from| records.select(&from)).transpose()?;
+    let backup = records.select(&request.backup)?;
+    let names = SnapshotNames {
+        from: request.from_snapshot,
+        to: request.to_snapshot,
+    };
+    let report = write_diff(&request.target, request.force, |to| {
+        let context = console.session.context(Some(&settings.cache_dir));
+        ops::export_diff(&project, from, backup, names, to, &context)
+    })?;
+    console.meter.finish();
+    console.output.show(&Message::Export(ExportSummary {
+        backup_id: backup.id.to_string(),
+        volume: backup.record.volume.name.clone(),
+        from_backup_id: from.map(|from| from.id.to_string()),
+        target: request.target.to_string(),
+        from: report.header.from.as_deref().map(ByteString::from),
+        to: report.header.to.as_deref().map(ByteString::from),
+        size: report.header.size,
+        extents: report.totals.extents,
+        bytes_data: report.totals.data,
+        bytes_zero: report.totals.zeros,
+        bytes_written: report.totals.written,
+        bytes_fetched: report.fetched,
+        duration: started.elapsed().as_secs_f64(),
+    }))
+}

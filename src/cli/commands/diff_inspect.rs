@@ -1,0 +1,136 @@
+//! The command `diff inspect`.
+
+use crate::app::{DiffEntry, DiffImage, DiffStream, Failure, Message, Metadata, ReadFrom};
+use crate::base::Cancelled;
+use crate::cli::console::Console;
+use crate::ops::{
+    self, ByteString, DiffSight, DiffSummary, DiffVersion, ImageDescription, OpsError,
+};
+
+use super::diff_files::open_diff;
+
+/// Diffs to show at once. A stream can contain many.
+const BATCH: usize = 256;
+
+pub(crate) fn inspect_diff(console: &Console, source: &ReadFrom) -> Result<(), Failure> {
+    let input = open_diff(source)?;
+    let mut sights = Sights {
+        console,
+        many: false,
+        image: None,
+        held: Vec::new(),
+        failure: None,
+    };
+    let result = ops::inspect_diff(input, &console.session.context(None), &mut |sight| {
+        sights.take(sight)
+    });
+    console.meter.finish();
+    if let Some(failure) = sights.failure {
+        return Err(failure);
+    }
+    let report = result?;
+    sights.show()?;
+    let source = source.to_string();
+    console.output.show(&Message::DiffStream(DiffStream {
+        source: source.clone(),
+        version: report.version.map(|version| match version {
+            DiffVersion::V1 => 1,
+            DiffVersion::V2 => 2,
+        }),
+        diffs: report.whole,
+        bytes: report.bytes,
+        whole: report.damage.is_none(),
+        damage: report.damage.as_ref().map(ToString::to_string),
+    }))?;
+    match report.damage {
+        None => Ok(()),
+        Some(error) => Err(OpsError::DamagedDiff {
+            name: source,
+            source: error,
+        }
+        .into()),
+    }
+}
+
+/// What was found and is not shown yet.
+struct Sights<'a> {
+    console: &'a Console,
+    /// The stream is one that can have many diffs.
+    many: bool,
+    image: Option<DiffImage>,
+    held: Vec<DiffEntry>,
+    failure: Option<Failure>,
+}
+
+impl Sights<'_> {
+    fn take(&mut self, sight: &DiffSight<'_>) -> Result<(), Cancelled> {
+        let shown = match sight {
+            DiffSight::Image(image, diffs) => {
+                self.many = true;
+                self.image = Some(diff_image(image, *diffs));
+                return Ok(());
+            }
+            DiffSight::Diff(diff) => {
+                self.held.push(entry(diff));
+                if self.held.len() < BATCH {
+                    return Ok(());
+                }
+                self.show()
+            }
+        };
+        shown.map_err(|failure| {
+            self.failure = Some(failure);
+            Cancelled
+        })
+    }
+
+    fn show(&mut self) -> Result<(), Failure> {
+        let output = &self.console.output;
+        if let Some(image) = self.image.take() {
+            output.show(&Message::DiffImage(image))?;
+        }
+        let held = std::mem::take(&mut self.held);
+        match &held[..] {
+            [] => Ok(()),
+            [diff] if !self.many => output.diff(diff),
+            diffs => output.diffs(diffs),
+        }
+    }
+}
+
+fn diff_image(image: &ImageDescription, diffs: u64) -> DiffImage {
+    let metadata = image.metadata.iter().map(|(key, value)| Metadata {
+        key: ByteString::from(&key[..]),
+        value: ByteString::from(&value[..]),
+    });
+    DiffImage {
+        order: image.order,
+        features: image.features,
+        feature_names: image.feature_names(),
+        stripe_unit: image.stripe_unit,
+        stripe_count: image.stripe_count,
+        metadata: metadata.collect(),
+        diffs,
+    }
+}
+
+fn entry(diff: &DiffSummary) -> DiffEntry {
+    let header = &diff.header;
+    DiffEntry {
+        from: header.from.as_deref().map(ByteString::from),
+        to: header.to.as_deref().map(ByteString::from),
+        size: header.size,
+        protected: header.protected,
+        extents: diff.data_extents + diff.zero_extents,
+        extents_data: diff.data_extents,
+        extents_zero: diff.zero_extents,
+        bytes_data: diff.data,
+        bytes_zero_in_data: diff.zeros_in_data,
+        bytes_zero: diff.zeros,
+        leaves: diff.leaves,
+        chunks: diff.chunks,
+        first: diff.first,
+        last: diff.first.and(diff.end.checked_sub(1)),
+        whole: diff.whole,
+    }
+}

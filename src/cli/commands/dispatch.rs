@@ -1,0 +1,41 @@
+//! Chooses the command to run.
+
+use crate::app::{Failure, RepositorySettings};
+use crate::cli::args::RepositoryAction;
+use crate::cli::console::Console;
+
+use super::backup::backup;
+use super::cache::cache;
+use super::check::check;
+use super::compare::compare;
+use super::diff_export::export_diff;
+use super::forget::forget;
+use super::init::init;
+use super::key::key;
+use super::list::list;
+use super::prune::prune;
+use super::restore::restore;
+use super::show::show;
+use super::stats::stats;
+
+pub(crate) fn run_in_repository(
+    console: &Console,
+    settings: &RepositorySettings,
+    action: RepositoryAction,
+) -> Result<(), Failure> {
+    match action {
+        RepositoryAction::Init { chunk_size, kdf } => init(console, settings, chunk_size, kdf),
+        RepositoryAction::Backup(request) => backup(console, settings, request),
+        RepositoryAction::List { volume } => list(console, settings, volume.as_deref()),
+        RepositoryAction::Show { backup } => show(console, settings, &backup),
+        RepositoryAction::Compare { a, b } => compare(console, settings, &a, &b),
+        RepositoryAction::Restore(request) => restore(console, settings, &request),
+        RepositoryAction::ExportDiff(request) => export_diff(console, settings, request),
+        RepositoryAction::Forget(request) => forget(console, settings, request),
+        RepositoryAction::Prune { request, dry_run } => prune(console, settings, request, dry_run),
+        RepositoryAction::Check { read_data } => check(console, settings, read_data),
+        RepositoryAction::Stats => stats(console, settings),
+        RepositoryAction::Key(request) => key(console, settings, request),
+        RepositoryAction::Cache(request) => cache(console, settings, request),
+    }
+}

@@ -1,0 +1,100 @@
+//! The command `forget`: plans, shows the plan, and executes it.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::app::{
+    Failure, ForgetRequest, ForgetSelection, ForgetSummary, ForgetVolume, KeptBackup, Message,
+    RemovedBackup, RepositorySettings, host_name, load_records, open_project,
+};
+use crate::base::Notice;
+use crate::cli::console::Console;
+use crate::ops::{self, VolumePlan};
+use crate::repo::Tombstones;
+
+use super::prune::prune_project;
+
+pub(super) fn forget(
+    console: &Console,
+    settings: &RepositorySettings,
+    request: ForgetRequest,
+) -> Result<(), Failure> {
+    let dry_run = request.dry_run;
+    let (_, project) = open_project(&console.session, settings)?;
+    let records = load_records(&console.session, &project)?;
+    let tombstones = Tombstones::load(&project)?;
+    for error in tombstones.damaged() {
+        let problem = error.to_string();
+        console
+            .session
+            .observer
+            .notice(Notice::RecordDamaged { problem });
+    }
+    let (what, shown_in) = match request.selection {
+        ForgetSelection::NotKeptBy {
+            policy,
+            volumes,
+            utc,
+        } => {
+            let zone = if utc {
+                TimeZone::UTC
+            } else {
+                TimeZone::system()
+            };
+            let what = ops::Forget::ByPolicy {
+                policy,
+                volumes,
+                zone: zone.clone(),
+            };
+            (what, Some(zone))
+        }
+        ForgetSelection::Named { backups, force } => (ops::Forget::Named { backups, force }, None),
+    };
+    let plan = ops::plan_forget(&records, &tombstones, &what, Timestamp::now())?;
+    let volumes: Vec<_> = plan
+        .volumes
+        .iter()
+        .map(|v| volume_message(v, dry_run))
+        .collect();
+    console.output.forget(&volumes, shown_in.as_ref())?;
+    if !dry_run {
+        ops::forget(
+            &project,
+            &plan,
+            Some(&host_name()),
+            &console.session.context(Some(&settings.cache_dir)),
+        )?;
+    }
+    let prunes = request.prune.is_some() && !dry_run;
+    if !prunes {
+        console.meter.finish();
+    }
+    console.output.show(&Message::Forget(ForgetSummary {
+        backups_removed: plan.removed() as u64,
+        dry_run,
+    }))?;
+    match request.prune {
+        // In a dry run the backups still exist, so that a prune plan would be wrong.
+        Some(prune) if prunes => prune_project(console, settings, &project, prune, false),
+        _ => Ok(()),
+    }
+}
+
+fn volume_message(plan: &VolumePlan<'_>, dry_run: bool) -> ForgetVolume {
+    let keep = plan.keep.iter().map(|(backup, reasons)| KeptBackup {
+        backup_id: backup.id.to_string(),
+        time: backup.time,
+        reasons: reasons.iter().map(ToString::to_string).collect(),
+    });
+    let remove = plan.remove.iter().map(|removal| RemovedBackup {
+        backup_id: removal.backup.id.to_string(),
+        time: removal.backup.time,
+        unfinished: removal.unfinished,
+    });
+    ForgetVolume {
+        volume: plan.volume.to_owned(),
+        keep: keep.collect(),
+        remove: remove.collect(),
+        dry_run,
+    }
+}

@@ -1,0 +1,157 @@
+//! The command `key`.
+
+use std::fmt;
+use std::path::Path;
+
+use crate::app::{
+    Code, Failure, KeyChange, KeyEntry, KeyRequest, Message, NewKeyRequest, Passwords,
+    RepositorySettings, open, short_id, slot_info,
+};
+use crate::cli::console::Console;
+use crate::repo::{KeyScope, KeySummary, NewKey, Project, RepoError, Repository};
+
+pub(super) fn key(
+    console: &Console,
+    settings: &RepositorySettings,
+    request: KeyRequest,
+) -> Result<(), Failure> {
+    let repository = open(&console.session, settings)?;
+    match request {
+        KeyRequest::Add { new, this_project } => {
+            let project = this_project
+                .then(|| repository.project(&settings.project, console.session.observer()))
+                .transpose()?;
+            add(console, &repository, project.as_ref(), new)
+        }
+        KeyRequest::Passwd(new) => change_password(console, &repository, new),
+        KeyRequest::List => {
+            let keys = repository.list_keys(console.session.observer())?;
+            console.meter.finish();
+            let entries: Vec<_> = keys.iter().map(key_entry).collect();
+            console.output.keys(&entries)
+        }
+        KeyRequest::Remove { id } => remove(console, &repository, &id),
+        KeyRequest::Test => show_change(console, "opens", &repository.key_id()),
+        KeyRequest::Export { file } => export(console, &repository, file.as_deref()),
+    }
+}
+
+fn add(
+    console: &Console,
+    repository: &Repository,
+    project: Option<&Project>,
+    new: NewKeyRequest,
+) -> Result<(), Failure> {
+    let password = Passwords::new(&console.session).additional(new.password_file.as_deref())?;
+    let key = NewKey {
+        password: &password,
+        kdf: new.kdf,
+        info: slot_info(&console.session, new.label),
+    };
+    show_change(console, "added", &repository.add_key(project, &key)?)
+}
+
+fn change_password(
+    console: &Console,
+    repository: &Repository,
+    new: NewKeyRequest,
+) -> Result<(), Failure> {
+    let keys = repository.list_keys(console.session.observer())?;
+    let before = keys.iter().find(|key| key.current);
+    let label = new
+        .label
+        .or_else(|| before.map(|key| key.info.label.clone()));
+    let password = Passwords::new(&console.session).additional(new.password_file.as_deref())?;
+    let key = NewKey {
+        password: &password,
+        kdf: new.kdf,
+        info: slot_info(&console.session, label),
+    };
+    let id = repository.change_password(&key)?;
+    if let Some(before) = before {
+        console.meter.note(&format!(
+            "the new key replaces key {}; other keys keep their passwords",
+            short_id(&before.id.to_string())
+        ));
+    }
+    show_change(console, "changed", &id)
+}
+
+fn remove(console: &Console, repository: &Repository, id: &str) -> Result<(), Failure> {
+    let keys = repository.list_keys(console.session.observer())?;
+    let key = select_key(&keys, id)?;
+    repository.remove_key(key, console.session.observer())?;
+    if key.current {
+        console
+            .meter
+            .note("that was the key you used; its password no longer works");
+    }
+    show_change(console, "removed", &key.id)
+}
+
+fn export(console: &Console, repository: &Repository, file: Option<&Path>) -> Result<(), Failure> {
+    let keys = repository.list_keys(console.session.observer())?;
+    let current = select_key(&keys, &repository.key_id().to_string())?;
+    let bytes = repository.export_key(current, console.session.observer())?;
+    match file {
+        None => console.output.raw(&bytes),
+        Some(file) => {
+            write_new(file, &bytes)?;
+            show_change(console, "exported", &current.id)
+        }
+    }
+}
+
+fn show_change(
+    console: &Console,
+    action: &'static str,
+    id: &dyn fmt::Display,
+) -> Result<(), Failure> {
+    console.meter.finish();
+    console.output.show(&Message::KeyChange(KeyChange {
+        action,
+        key_id: id.to_string(),
+    }))
+}
+
+fn key_entry(key: &KeySummary) -> KeyEntry {
+    let text = |text: &String| (!text.is_empty()).then(|| text.clone());
+    KeyEntry {
+        key_id: key.id.to_string(),
+        scope: match key.scope {
+            KeyScope::Repository => "repository",
+            KeyScope::Project(_) => "project",
+        },
+        label: text(&key.info.label),
+        created: key.info.created.parse().ok(),
+        user: text(&key.info.user),
+        host: text(&key.info.host),
+        current: key.current,
+    }
+}
+
+fn select_key<'a>(keys: &'a [KeySummary], id: &str) -> Result<&'a KeySummary, Failure> {
+    let mut matches = keys.iter().filter(|key| key.id.to_string().starts_with(id));
+    match (matches.next(), matches.next()) {
+        (Some(key), None) => Ok(key),
+        (None, _) => Err(RepoError::NoKey { id: id.to_owned() }.into()),
+        (Some(_), Some(_)) => Err(Failure::usage(format!("“{id}” matches more than one key"))
+            .hint("give more digits of the id")),
+    }
+}
+
+/// Creates a file that only its owner can read. Fails if the file exists.
+fn write_new(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file)
+        .and_then(|mut opened| opened.write_all(bytes).and_then(|()| opened.sync_all()))
+        .map_err(|error| {
+            Failure::new(Code::Failed, format!("could not write {}", file.display()))
+                .caused_by(Some(&error))
+        })
+}

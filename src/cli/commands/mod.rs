@@ -1,0 +1,23 @@
+//! The commands: each runs an operation and shows the result.
+
+mod backup;
+mod cache;
+mod check;
+mod compare;
+mod diff_export;
+mod diff_files;
+mod diff_inspect;
+mod diff_merge;
+mod dispatch;
+mod forget;
+mod init;
+mod key;
+mod list;
+mod prune;
+mod restore;
+mod show;
+mod stats;
+
+pub(super) use diff_inspect::inspect_diff;
+pub(super) use diff_merge::merge_diffs;
+pub(super) use dispatch::run_in_repository;

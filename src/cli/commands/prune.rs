@@ -1,0 +1,87 @@
+//! The command `prune`, also behind `forget --prune`: plans, shows the plan, and executes it.
+
+use std::time::{Duration, Instant};
+
+use crate::app::{
+    Failure, Message, PackAmount, PrunePlan, PruneRequest, PruneSummary, RepositorySettings,
+    host_name, open_project,
+};
+use crate::cli::console::Console;
+use crate::ops::{self, Amount, PruneOptions, PruneReport};
+use crate::repo::Project;
+
+pub(super) fn prune(
+    console: &Console,
+    settings: &RepositorySettings,
+    request: PruneRequest,
+    dry_run: bool,
+) -> Result<(), Failure> {
+    let (_, project) = open_project(&console.session, settings)?;
+    prune_project(console, settings, &project, request, dry_run)
+}
+
+/// Prunes an open project.
+pub(super) fn prune_project(
+    console: &Console,
+    settings: &RepositorySettings,
+    project: &Project,
+    request: PruneRequest,
+    dry_run: bool,
+) -> Result<(), Failure> {
+    let started = Instant::now();
+    let options = PruneOptions {
+        max_unused: request.max_unused,
+        max_repack: request.max_repack,
+        grace: request.grace,
+        host: Some(host_name()),
+    };
+    let context = console.session.context(Some(&settings.cache_dir));
+    let prune = ops::plan_prune(project, &options, dry_run, &context)?;
+    let plan = plan_message(prune.plan(), &options);
+    let report = if dry_run {
+        prune.close();
+        None
+    } else {
+        Some(prune.run()?)
+    };
+    console.meter.finish();
+    let message = summary(plan, report.as_ref(), started.elapsed());
+    console.output.show(&Message::Prune(Box::new(message)))
+}
+
+fn amount(amount: Amount) -> PackAmount {
+    PackAmount {
+        packs: amount.packs,
+        bytes: amount.bytes,
+    }
+}
+
+fn plan_message(plan: &ops::PrunePlan, options: &PruneOptions) -> PrunePlan {
+    PrunePlan {
+        keep: amount(plan.keep),
+        bytes_unused: plan.unused,
+        mark: amount(plan.mark),
+        repack: amount(plan.repack),
+        repack_bytes_used: plan.repack_used,
+        delete: amount(plan.delete),
+        waiting: amount(plan.waiting),
+        young: amount(plan.young),
+        grace_seconds: options.grace.as_secs(),
+    }
+}
+
+fn summary(plan: PrunePlan, report: Option<&PruneReport>, took: Duration) -> PruneSummary {
+    let done = report.copied().unwrap_or_default();
+    PruneSummary {
+        dry_run: report.is_none(),
+        plan,
+        deleted: amount(done.deleted),
+        marked: amount(done.marked),
+        repacked: amount(done.repacked),
+        bytes_read: done.bytes_read,
+        bytes_written: done.bytes_written,
+        packs_rescued: done.rescued,
+        uploads_removed: done.uploads,
+        duration: took.as_secs_f64(),
+    }
+}

@@ -1,0 +1,55 @@
+//! The command `restore`.
+
+use std::time::Instant;
+
+use crate::app::{
+    Failure, IfExists, Message, RepositorySettings, RestoreRequest, RestoreSummary, WriteTo,
+    load_records, open_project,
+};
+use crate::cli::console::Console;
+use crate::ops::{self, Restored};
+
+use super::cache::cache_path;
+
+pub(super) fn restore(
+    console: &Console,
+    settings: &RepositorySettings,
+    request: &RestoreRequest,
+) -> Result<(), Failure> {
+    let started = Instant::now();
+    let (_, project) = open_project(&console.session, settings)?;
+    let records = load_records(&console.session, &project)?;
+    let backup = records.select(&request.backup)?;
+    let mut stdout = std::io::stdout();
+    let to = match &request.target {
+        WriteTo::Stdout => Restored::Stream(&mut stdout, "standard output"),
+        WriteTo::Path(path) => match request.if_exists {
+            IfExists::Fail => Restored::New(path),
+            IfExists::Replace => Restored::Replace(path),
+            IfExists::Update => Restored::InPlace(path),
+        },
+    };
+    let report = ops::restore(
+        &project,
+        backup,
+        to,
+        &console.session.context(Some(&settings.cache_dir)),
+    )?;
+    console.meter.finish();
+    console.output.show(&Message::Restore(RestoreSummary {
+        backup_id: backup.id.to_string(),
+        volume: backup.record.volume.name.clone(),
+        target: request.target.to_string(),
+        size: backup.record.content.size,
+        bytes_written: report.written,
+        bytes_fetched: report.fetched,
+        duration: started.elapsed().as_secs_f64(),
+    }))?;
+    console.output.detail(&[
+        ("Backup", Some(backup.id.to_string())),
+        ("Root", Some(backup.root.to_string())),
+        ("Repository", Some(settings.location.to_string())),
+        ("Cache", Some(cache_path(&project, settings))),
+        ("Threads", Some(console.session.threads.to_string())),
+    ])
+}

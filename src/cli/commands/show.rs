@@ -1,0 +1,39 @@
+//! The command `show`.
+
+use crate::app::{BackupDetail, Failure, Message, RepositorySettings, load_records, open_project};
+use crate::cli::console::Console;
+use crate::repo::ContentKind;
+
+use super::list::entry;
+
+pub(super) fn show(
+    console: &Console,
+    settings: &RepositorySettings,
+    selector: &str,
+) -> Result<(), Failure> {
+    let (_, project) = open_project(&console.session, settings)?;
+    let records = load_records(&console.session, &project)?;
+    let backup = records.select(selector)?;
+    let record = &backup.record;
+    let counts = &record.counts;
+    console.meter.finish();
+    console.output.show(&Message::Detail(Box::new(BackupDetail {
+        entry: entry(backup),
+        project: project.settings.name.clone(),
+        volume_id: record.volume.id.clone(),
+        kind: match record.content.kind {
+            ContentKind::Image => "image",
+            ContentKind::Stream => "stream",
+        },
+        chunk_size: record.content.chunk_size,
+        root: backup.root.to_string(),
+        finished: record.finished.parse().unwrap_or(backup.time),
+        base: record.base.clone(),
+        source: serde_json::to_value(&record.source).unwrap_or_default(),
+        bytes_changed: Some(counts.changed),
+        bytes_read: Some(counts.read),
+        bytes_new: Some(counts.new),
+        chunks_new: Some(counts.chunks_new),
+        tool: record.tool.clone(),
+    })))
+}

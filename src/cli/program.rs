@@ -1,0 +1,76 @@
+//! Runs the program from its command line to its exit code.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+
+use crate::app::{Code, Environment, Failure, IfExists};
+
+use super::args::{Action, Cli, Invocation, RepositoryAction};
+use super::commands;
+use super::completions;
+use super::console::Console;
+use super::output::{self, Output, Style};
+
+/// Does what the command line of this process asks for and returns the exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let cli = match Cli::try_parse_from(&words) {
+        Ok(cli) => cli,
+        Err(error) => return output::usage_error(&error, &words),
+    };
+    let json = cli.wants_json();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => output::failure(&failure, json),
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let environment = Environment::of_process();
+    let invocation = Invocation::new(cli, &environment)?;
+    let output = Arc::new(Output::of_process(Style {
+        json: invocation.display.json,
+        verbosity: invocation.display.verbosity,
+        data_on_stdout: invocation.action.fills_stdout(),
+    }));
+    let again = hint_if_interrupted(&invocation.action);
+    let console = || {
+        let output = Arc::clone(&output);
+        Console::start(environment, output, &invocation.display, invocation.threads)
+    };
+    match invocation.action {
+        Action::Completions(shell) => output.raw(&completions::completions(shell)),
+        Action::Man(directory) => completions::manual(&directory).map_err(|error| {
+            let attempt = format!("could not write manual pages to {}", directory.display());
+            Failure::new(Code::Failed, attempt).caused_by(Some(&error))
+        }),
+        Action::InspectDiff(source) => {
+            console()?.run(again, |console| commands::inspect_diff(console, &source))
+        }
+        Action::MergeDiffs(request) => {
+            console()?.run(again, |console| commands::merge_diffs(console, &request))
+        }
+        Action::Repository(settings, action) => console()?.run(again, |console| {
+            commands::run_in_repository(console, &settings, action)
+        }),
+    }
+}
+
+/// Returns what to do after this action was interrupted.
+fn hint_if_interrupted(action: &Action) -> &'static str {
+    match action {
+        Action::Repository(_, RepositoryAction::Backup(_)) => {
+            "run the command again; it uses the data stored so far"
+        }
+        Action::Repository(_, RepositoryAction::Restore(request))
+            if request.if_exists == IfExists::Update =>
+        {
+            "run the command again; until then the target is incomplete"
+        }
+        _ => "run the command again",
+    }
+}
