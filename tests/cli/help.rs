@@ -120,7 +120,7 @@ fn wrong_usage_is_2_and_says_what_to_do() {
     assert!(refused(&["list"], 2).contains("  next: set it with --repo or CUTTLEBONE_REPOSITORY"));
     let scheme = refused(&["-r", "s3:bucket/x", "list"], 2);
     assert!(
-        scheme.contains("s3:") && scheme.contains("supported are a directory"),
+        scheme.contains("s3:") && scheme.contains("give a directory"),
         "{scheme}"
     );
     refused(&["-r", "/x", "backup", "-"], 2);
