@@ -55,7 +55,7 @@ fn an_import_from_a_lower_layer_passes() {
     );
     passes(
         "cli/mod.rs",
-        "use crate::storage::Local; use crate::app::Session;",
+        "use crate::volume::InputFile; use crate::app::Session;",
     );
     passes("volume/rbd.rs", "use crate::format::DiffStream;");
 }
