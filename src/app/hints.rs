@@ -228,7 +228,7 @@ impl From<StorageError> for Failure {
 
 impl From<VolumeError> for Failure {
     fn from(error: VolumeError) -> Self {
-        use volume::ErrorKind as Kind;
+        use volume::VolumeErrorKind as Kind;
         let code = match error.kind {
             Kind::Busy => Code::Busy,
             _ => Code::Failed,

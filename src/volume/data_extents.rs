@@ -9,11 +9,11 @@ use std::path::Path;
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
-use super::error::{ErrorKind, Operation, VolumeError};
+use super::error::{VolumeError, VolumeErrorKind, VolumeOperation};
 use super::sys::ImageKind;
 
 /// Finds the extents that may hold data, one by one, in ascending order; between them there are
-/// zeros. Where holes cannot be found, as on a device, it is all one extent. It ends after an error.
+/// zeros. Where holes cannot be found, as on a device, there is one extent. It ends after an error.
 #[derive(Debug)]
 pub struct DataExtents<'a> {
     file: &'a File,
@@ -86,15 +86,15 @@ impl<'a> DataExtents<'a> {
         let metadata = self.file.metadata();
         let now = metadata.map_err(|error| self.failed(error))?.len();
         if now < self.size {
-            let kind = ErrorKind::Shrunk { size: now };
+            let kind = VolumeErrorKind::Shrunk { size: now };
             let path = self.path.display();
-            return Err(VolumeError::new(kind, Operation::FindData, path).at(self.position));
+            return Err(VolumeError::new(kind, VolumeOperation::FindData, path).at(self.position));
         }
         Ok(())
     }
 
     fn failed(&self, error: impl Into<io::Error>) -> VolumeError {
-        VolumeError::io(Operation::FindData, self.path.display(), error).at(self.position)
+        VolumeError::io(VolumeOperation::FindData, self.path.display(), error).at(self.position)
     }
 }
 

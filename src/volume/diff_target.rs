@@ -4,58 +4,57 @@ use std::io::{self, Write};
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard};
 
-use super::error::{ErrorKind, Operation, VolumeError};
-use super::sys::fits;
+use super::cursor::Cursor;
+use super::error::{VolumeError, VolumeErrorKind, VolumeOperation};
 use super::target::{Target, WriteOrder};
 use crate::base::{data_runs, lock};
 use crate::format::{DiffError, DiffErrorKind, DiffHeader, DiffWriter};
 
-/// How finely zeros are told from data: the block size of the file systems in use.
+/// Zeros are found in whole blocks of this many bytes: the block size of common file systems.
 const BLOCK: usize = 4 << 10;
 
-/// No extent has more data: `import-diff` holds a whole one in memory.
+/// The most data of an extent, in bytes: `import-diff` holds a whole extent in memory.
 const EXTENT_MAX: usize = 4 << 20;
 
-/// Writes what is given to it as an RBD diff of version 1. Each write must begin where the one before
-/// ended or later; what is left out is no part of the diff.
+/// Writes an RBD diff of version 1. Ranges that are not written are not in the diff.
 ///
-/// Blocks of zeros are no data. If the diff builds on a snapshot, which may have data there, they become
-/// extents of zeros, joined to their neighbours; if it builds on nothing, they are left out.
+/// Blocks of zeros are not written as data. If the diff starts from a snapshot, which may have data
+/// there, they become extents of zeros, joined to adjacent ones. If it starts from the empty image,
+/// they are left out.
 pub struct DiffTarget<W> {
     state: Mutex<State<W>>,
     name: String,
     size: u64,
-    /// There may be data where the diff says nothing.
+    /// The diff starts from a snapshot, which may have data where the diff names nothing.
     on_snapshot: bool,
 }
 
-/// What a diff consists of, so far.
+/// Counts what was written of a diff.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DiffTotals {
-    /// Its extents, of data and of zeros.
+    /// Extents, both of data and of zeros.
     pub extents: u64,
     /// Bytes of data.
     pub data: u64,
-    /// Bytes that its extents of zeros cover.
+    /// Bytes that extents of zeros cover.
     pub zeros: u64,
-    /// Bytes of the stream.
+    /// Bytes of the whole stream.
     pub written: u64,
 }
 
 struct State<W> {
     /// None once the end is written.
     writer: Option<DiffWriter<W>>,
-    /// Behind what was given, in bytes of the image.
-    position: u64,
-    /// Zeros that may be followed by more of them.
+    cursor: Cursor,
+    /// The last extent of zeros, which is written once no more zeros follow it.
     zeros: Range<u64>,
-    failed: bool,
     totals: DiffTotals,
 }
 
 impl<W: Write + Send> DiffTarget<W> {
-    /// Begins a diff on `writer`, which messages call `name`. A snapshot's name that no diff can have is an
-    /// error of kind [`ErrorKind::Misnamed`]. Headers are written in small pieces: give it a buffered writer.
+    /// Begins a diff on `writer`, which messages call `name`. Fails with
+    /// [`VolumeErrorKind::Misnamed`] if a diff cannot hold the name of a snapshot. `writer` should
+    /// be buffered: headers are written in small pieces.
     pub fn new(
         writer: W,
         name: impl Into<String>,
@@ -63,12 +62,11 @@ impl<W: Write + Send> DiffTarget<W> {
     ) -> Result<Self, VolumeError> {
         let name = name.into();
         let writer = DiffWriter::new(writer, header)
-            .map_err(|error| refused(Operation::Create, &name, error))?;
+            .map_err(|error| refused(VolumeOperation::Create, &name, error))?;
         let state = State {
             writer: Some(writer),
-            position: 0,
+            cursor: Cursor::new(header.size),
             zeros: 0..0,
-            failed: false,
             totals: DiffTotals::default(),
         };
         Ok(Self {
@@ -79,7 +77,7 @@ impl<W: Write + Send> DiffTarget<W> {
         })
     }
 
-    /// What was written so far; all of it once the diff is finished.
+    /// Returns the totals of what was written so far; they are final once the diff is finished.
     pub fn totals(&self) -> DiffTotals {
         self.lock().totals
     }
@@ -88,32 +86,23 @@ impl<W: Write + Send> DiffTarget<W> {
         lock(&self.state)
     }
 
-    /// Runs `write` on the state if `len` bytes may be given at `offset`; after an error it has failed for
-    /// good.
+    /// Runs `write` on the state, if `len` bytes may be written at `offset`. After an error the
+    /// target has failed for good.
     fn run(
         &self,
-        operation: Operation,
+        operation: VolumeOperation,
         offset: u64,
         len: u64,
         write: impl FnOnce(&mut State<W>) -> Result<(), DiffError>,
     ) -> Result<(), VolumeError> {
         let mut state = self.lock();
-        let kind = if state.failed {
-            ErrorKind::Incomplete
-        } else if !fits(self.size, offset, len) {
-            ErrorKind::OutOfRange
-        } else if offset < state.position {
-            ErrorKind::OutOfOrder {
-                position: state.position,
-            }
-        } else {
-            let written = write(&mut state);
-            state.position = offset + len;
-            state.failed = written.is_err();
-            return written.map_err(|error| refused(operation, &self.name, error).at(offset));
-        };
-        state.failed = true;
-        Err(VolumeError::new(kind, operation, &self.name).at(offset))
+        state.cursor.admit(operation, &self.name, offset, len)?;
+        let written = write(&mut state);
+        state.cursor.position = offset + len;
+        written.map_err(|error| {
+            state.cursor.fail();
+            refused(operation, &self.name, error).at(offset)
+        })
     }
 
     fn zeros(&self, state: &mut State<W>, range: Range<u64>) -> Result<(), DiffError> {
@@ -154,7 +143,7 @@ impl<W: Write> State<W> {
     fn end(&mut self) -> Result<(), DiffError> {
         self.put_zeros()?;
         if let Some(writer) = self.writer.take() {
-            // The mark of the end is one byte.
+            // The end record is one byte.
             self.totals.written = writer.offset() + 1;
             writer.finish()?;
         }
@@ -170,13 +159,13 @@ impl<W: Write> State<W> {
     }
 }
 
-/// How a failure of the writer is told.
-fn refused(operation: Operation, name: &str, error: DiffError) -> VolumeError {
+/// Turns an error of the diff's writer into an error of the target.
+fn refused(operation: VolumeOperation, name: &str, error: DiffError) -> VolumeError {
     use DiffErrorKind::{NameEmpty, NameNul, NameTooLong};
     let (kind, cause) = match (error.kind, error.source) {
         (DiffErrorKind::Write, Some(source)) => return VolumeError::io(operation, name, source),
-        (kind @ (NameEmpty | NameNul | NameTooLong(_)), _) => (ErrorKind::Misnamed, kind),
-        (kind, _) => (ErrorKind::Incomplete, kind),
+        (kind @ (NameEmpty | NameNul | NameTooLong(_)), _) => (VolumeErrorKind::Misnamed, kind),
+        (kind, _) => (VolumeErrorKind::Incomplete, kind),
     };
     VolumeError {
         source: Some(io::Error::other(cause.to_string())),
@@ -195,7 +184,7 @@ impl<W: Write + Send> Target for DiffTarget<W> {
 
     fn write_at(&self, offset: u64, data: &[u8]) -> Result<(), VolumeError> {
         let len = data.len() as u64;
-        self.run(Operation::Write, offset, len, |state| {
+        self.run(VolumeOperation::Write, offset, len, |state| {
             let at = |place: usize| offset + place as u64;
             let mut end = 0;
             for run in data_runs(data, BLOCK) {
@@ -212,12 +201,12 @@ impl<W: Write + Send> Target for DiffTarget<W> {
     }
 
     fn zero_range(&self, offset: u64, len: u64) -> Result<(), VolumeError> {
-        self.run(Operation::Zero, offset, len, |state| {
+        self.run(VolumeOperation::Zero, offset, len, |state| {
             self.zeros(state, offset..offset + len)
         })
     }
 
     fn finish(&self) -> Result<(), VolumeError> {
-        self.run(Operation::Finish, self.size, 0, State::end)
+        self.run(VolumeOperation::Finish, self.size, 0, State::end)
     }
 }

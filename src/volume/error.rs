@@ -1,4 +1,4 @@
-//! What can go wrong with a source or a target.
+//! Errors of sources and targets.
 
 use std::fmt;
 use std::io;
@@ -8,10 +8,10 @@ use rustix::io::Errno;
 
 use crate::base::ByteSize;
 
-/// What was attempted.
+/// The operation that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
-pub enum Operation {
+pub enum VolumeOperation {
     Open,
     Create,
     Resize,
@@ -23,7 +23,7 @@ pub enum Operation {
     Finish,
 }
 
-impl fmt::Display for Operation {
+impl fmt::Display for VolumeOperation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Open => "open",
@@ -39,7 +39,7 @@ impl fmt::Display for Operation {
     }
 }
 
-/// What a path turned out to be that will not do.
+/// What kind of file was found where another kind is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Unsuitable {
@@ -49,9 +49,9 @@ pub enum Unsuitable {
     Socket,
     CharDevice,
     BlockDevice,
-    /// A file that has content and tells no size.
+    /// A file that has content although its size is 0, as in `/proc`.
     Unsized,
-    /// Neither of the above, nor a file or block device.
+    /// Anything else.
     Other,
 }
 
@@ -64,28 +64,28 @@ impl fmt::Display for Unsuitable {
             Self::Socket => "a socket",
             Self::CharDevice => "a character device",
             Self::BlockDevice => "a block device",
-            Self::Unsized => "a file that does not tell its size",
+            Self::Unsized => "a file without a size",
             Self::Other => "neither a file nor a block device",
         })
     }
 }
 
-/// Why it failed: what a caller decides by. Never match on text.
+/// Why an operation failed. Callers match on this, never on text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ErrorKind {
-    /// There is no such file or directory.
+pub enum VolumeErrorKind {
+    /// The file or directory does not exist.
     NotFound,
-    /// The name is taken.
+    /// The file exists already.
     Exists,
     /// Not permitted.
     Denied,
-    /// The file system or device cannot be written.
+    /// The file system or device is read-only.
     ReadOnly,
-    /// What is there can be no image, or not of this sort.
+    /// The file is of a kind that cannot be used here.
     Unsuitable(Unsuitable),
     /// The device is mounted or otherwise in use.
     Busy,
-    /// The device is smaller than what shall be written.
+    /// The device is smaller than the image.
     TooSmall {
         /// Its size in bytes.
         size: u64,
@@ -94,34 +94,34 @@ pub enum ErrorKind {
     },
     /// The file system cannot hold a file of this size.
     TooLarge,
-    /// No space, or over a quota.
+    /// No space is left, or a quota is exceeded.
     Full {
-        /// Bytes that are free on the file system, where that can be told.
+        /// Bytes that are free on the file system, if known.
         free: Option<u64>,
     },
     /// The source ends before the size it had when it was opened.
     Shrunk {
-        /// Where it ends now, in bytes.
+        /// Its size now, in bytes.
         size: u64,
     },
-    /// What was asked for reaches beyond the end: a mistake of the caller.
+    /// The range reaches beyond the end of the image: a mistake of the caller.
     OutOfRange,
-    /// A stream can only be written forwards: a mistake of the caller.
+    /// A write to a stream went backwards: a mistake of the caller.
     OutOfOrder {
-        /// How many bytes are written.
+        /// The byte of the image from which on writing is possible.
         position: u64,
     },
-    /// Something failed before, so that what was written is not whole.
+    /// An earlier write failed, so the target is not complete.
     Incomplete,
-    /// A snapshot has a name that a diff cannot have.
+    /// A diff cannot hold the name of a snapshot.
     Misnamed,
-    /// Whoever read the stream has gone.
+    /// The reader of the stream has closed it.
     Closed,
-    /// The system or the medium reported an error.
+    /// Any other error of the system or the medium.
     Io,
 }
 
-impl ErrorKind {
+impl VolumeErrorKind {
     fn of(error: &io::Error) -> Self {
         match Errno::from_io_error(error) {
             Some(Errno::NOENT | Errno::NOTDIR) => Self::NotFound,
@@ -129,7 +129,7 @@ impl ErrorKind {
             Some(Errno::ACCESS | Errno::PERM) => Self::Denied,
             Some(Errno::ROFS) => Self::ReadOnly,
             Some(Errno::ISDIR) => Self::Unsuitable(Unsuitable::Directory),
-            // A file in use as swap, or a program that runs, is “text” that is busy.
+            // A swap file and a running program are “text” that is busy.
             Some(Errno::BUSY | Errno::TXTBSY) => Self::Busy,
             Some(Errno::FBIG) => Self::TooLarge,
             Some(Errno::NOSPC | Errno::DQUOT) => Self::Full { free: None },
@@ -139,7 +139,7 @@ impl ErrorKind {
         }
     }
 
-    /// What the kind knows and the system's own error would not say.
+    /// Writes what the system's own message does not contain.
     fn write_detail(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unsuitable(what) => write!(f, ": it is {what}"),
@@ -154,18 +154,18 @@ impl ErrorKind {
             }
             Self::Full { free: None } => f.write_str(": no space is left"),
             Self::Shrunk { size } => {
-                write!(f, ": it shrank meanwhile and ends at byte {size}")
+                write!(f, ": it was truncated to {size} bytes while it was read")
             }
             Self::Busy => f.write_str(": it is in use"),
-            Self::OutOfRange => f.write_str(": that is beyond its end"),
+            Self::OutOfRange => f.write_str(": the range reaches beyond its end"),
             Self::OutOfOrder { position } => {
                 write!(
                     f,
-                    ": it is written as a stream, and byte {position} is next"
+                    ": it is a stream that is already written up to byte {position}"
                 )
             }
-            Self::Incomplete => f.write_str(": a write to it failed before"),
-            Self::Exists => f.write_str(": it exists"),
+            Self::Incomplete => f.write_str(": an earlier write to it failed"),
+            Self::Exists => f.write_str(": it exists already"),
             Self::NotFound
             | Self::Denied
             | Self::ReadOnly
@@ -177,18 +177,18 @@ impl ErrorKind {
     }
 }
 
-/// An operation on a source or target failed.
+/// An operation on a source or target failed. The text names the operation and the object.
 #[derive(Debug, thiserror::Error)]
 pub struct VolumeError {
     /// Why.
-    pub kind: ErrorKind,
-    /// What was attempted.
-    pub operation: Operation,
-    /// On which file, device or stream.
+    pub kind: VolumeErrorKind,
+    /// The operation that failed.
+    pub operation: VolumeOperation,
+    /// The file, device or stream.
     pub object: String,
-    /// At which byte, where that means anything.
+    /// The byte at which it failed, if it failed at a certain one.
     pub offset: Option<u64>,
-    /// What the system said.
+    /// The error of the system.
     #[source]
     pub source: Option<io::Error>,
 }
@@ -204,8 +204,12 @@ impl fmt::Display for VolumeError {
 }
 
 impl VolumeError {
-    /// Something that no system call said.
-    pub(super) fn new(kind: ErrorKind, operation: Operation, object: impl fmt::Display) -> Self {
+    /// Makes an error that did not come from the system.
+    pub(super) fn new(
+        kind: VolumeErrorKind,
+        operation: VolumeOperation,
+        object: impl fmt::Display,
+    ) -> Self {
         Self {
             kind,
             operation,
@@ -215,34 +219,34 @@ impl VolumeError {
         }
     }
 
-    /// What the system said of `object`.
+    /// Makes an error that the system reported for `object`.
     pub(super) fn io(
-        operation: Operation,
+        operation: VolumeOperation,
         object: impl fmt::Display,
         source: impl Into<io::Error>,
     ) -> Self {
         let source = source.into();
-        let kind = ErrorKind::of(&source);
+        let kind = VolumeErrorKind::of(&source);
         Self {
             source: Some(source),
             ..Self::new(kind, operation, object)
         }
     }
 
-    /// What the system said when something was written to `object`, which is no image.
+    /// Makes an error that the system reported for a write to `object`.
     pub fn writing(object: impl fmt::Display, source: io::Error) -> Self {
-        Self::io(Operation::Write, object, source)
+        Self::io(VolumeOperation::Write, object, source)
     }
 
-    /// What the system said of the file at `path`, for use in `map_err`.
+    /// Returns a function for `map_err`: it makes an error that the system reported for `path`.
     pub(super) fn on<E: Into<io::Error>>(
-        operation: Operation,
+        operation: VolumeOperation,
         path: &Path,
     ) -> impl Fn(E) -> Self + '_ {
         move |source| Self::io(operation, path.display(), source)
     }
 
-    /// The same, at this byte.
+    /// Adds the byte at which it failed.
     pub(super) fn at(self, offset: u64) -> Self {
         Self {
             offset: Some(offset),

@@ -15,26 +15,28 @@ use rustix::io::{Errno, ReadWriteFlags};
 use crate::base::{DIRECT_ALIGN, data_runs, lock};
 
 use super::data_extents::DataExtents;
-use super::error::{ErrorKind, Operation, Unsuitable, VolumeError};
+use super::error::{Unsuitable, VolumeError, VolumeErrorKind, VolumeOperation};
 use super::pending::{Collision, Pending};
 use super::source::ExtentIter;
 use super::sys::{ImageKind, fits, image_size, open_image, read_image};
 use super::target::{Existing, ReadTarget, Target, WriteOrder};
 
-/// How finely a new file is sparse: the block size of the file systems in use.
+/// Zeros in a new file become holes by whole blocks of this many bytes: the block size of common
+/// file systems.
 const BLOCK: usize = 4 << 10;
 
 /// `RWF_DONTCACHE` (Linux 6.14): the kernel starts writing at once and then forgets the pages.
 const DONT_CACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
 
-/// From this length on `O_DIRECT` is at least as quick as the cache.
+/// From this length on, in bytes, `O_DIRECT` is at least as quick as the cache.
 const DIRECT_MIN: usize = 1 << 20;
 
-/// Shorter writes go through the cache: writing each out at once costs more than it saves.
+/// Shorter writes, in bytes, go through the cache: writing each out at once costs more than it
+/// saves.
 const DONT_CACHE_MIN: usize = 256 << 10;
 
-/// As much may wait in the cache before somebody must write it out. It keeps the disk busy from
-/// the start instead of at the end, and a restore from crowding out the host's page cache.
+/// Bytes that may be written to the cache before it is synced. So the disk is busy from the start
+/// and not only at the end, and a restore does not crowd out the host's page cache.
 const SYNC_WINDOW: u64 = 64 << 20;
 
 /// Zeros written at once where nothing cheaper makes a range zero.
@@ -60,9 +62,9 @@ pub fn open_target(
     }))
 }
 
-/// A file or block device that takes an image.
+/// A file or block device as a target.
 ///
-/// Long writes go round the page cache: from [`DIRECT_MIN`] on with `O_DIRECT`, if their memory is
+/// Long writes bypass the page cache: from [`DIRECT_MIN`] on with `O_DIRECT`, if their memory is
 /// aligned (a [`Buffer`](crate::base::Buffer) is), and from [`DONT_CACHE_MIN`] on with
 /// `RWF_DONTCACHE`, where the kernel and the file system can. Measured with two threads and 1 GiB
 /// of data into a new file on ext4, durable at the end, on a shared machine: 0.7 to 0.9 s with
@@ -75,11 +77,11 @@ pub struct FileTarget {
     path: PathBuf,
     size: u64,
     kind: ImageKind,
-    /// Whether it was empty, so that zeros need no writing.
+    /// It is a new file, in which zeros need not be written.
     fresh: bool,
-    /// The name that it gets when it is finished.
+    /// The name that a new file gets when it is finished.
     pending: Mutex<Option<Pending>>,
-    /// The same file, opened for writes of long aligned buffers, as long as that works.
+    /// The same file, opened with `O_DIRECT`, for writes of long aligned buffers.
     direct: Option<File>,
     direct_works: AtomicBool,
     dont_cache: AtomicBool,
@@ -89,15 +91,15 @@ pub struct FileTarget {
 }
 
 impl FileTarget {
-    /// A new, sparse file of `size` bytes. It appears at `path` when it is finished; until then it
-    /// is `.NAME.cuttlebone-HEX` beside it, and it is removed if it never is. If `path` exists, or
-    /// does by then, that is an error of kind [`ErrorKind::Exists`].
+    /// Creates a sparse file of `size` bytes. It appears at `path` when it is finished; until then
+    /// it is `.NAME.cuttlebone-HEX` in the same directory, and it is removed if it is dropped
+    /// unfinished. If `path` exists, now or then, it fails with [`VolumeErrorKind::Exists`].
     pub fn create_new(path: impl AsRef<Path>, size: u64) -> Result<Self, VolumeError> {
         Self::create(path.as_ref(), size, Collision::Refuse)
     }
 
-    /// The same, but takes the place of the file at `path`, which is untouched until then, with
-    /// its owner and mode.
+    /// Creates a file that replaces the one at `path`, if there is one, and takes its owner and
+    /// mode. The old file is untouched until the new one is finished.
     pub fn replace(path: impl AsRef<Path>, size: u64) -> Result<Self, VolumeError> {
         Self::create(path.as_ref(), size, Collision::Replace)
     }
@@ -106,7 +108,7 @@ impl FileTarget {
         let (pending, file) = Pending::create(path, collision)?;
         let path = pending.path().to_owned();
         file.set_len(size)
-            .map_err(VolumeError::on(Operation::Resize, &path))?;
+            .map_err(VolumeError::on(VolumeOperation::Resize, &path))?;
         let fresh = Self::new(file, path, size, ImageKind::File);
         Ok(Self {
             fresh: true,
@@ -124,7 +126,7 @@ impl FileTarget {
         match kind {
             ImageKind::File if metadata.len() < size => {
                 file.set_len(size)
-                    .map_err(VolumeError::on(Operation::Resize, path))?;
+                    .map_err(VolumeError::on(VolumeOperation::Resize, path))?;
             }
             ImageKind::File => {}
             ImageKind::Device => check_device(&file, path, size)?,
@@ -132,15 +134,20 @@ impl FileTarget {
         Ok(Self::new(file, path.to_owned(), size, kind))
     }
 
-    /// The block device at `path`, with what it holds. It must have at least `size` bytes, or the
-    /// kind is [`ErrorKind::TooSmall`]; if it is mounted or otherwise claimed, it is
-    /// [`ErrorKind::Busy`]. What lies behind `size` stays as it is.
+    /// Opens the block device at `path`, with its content. It fails with
+    /// [`VolumeErrorKind::TooSmall`] if the device has less than `size` bytes, and with
+    /// [`VolumeErrorKind::Busy`] if it is mounted or otherwise in use. Bytes from `size` on are
+    /// never changed.
     pub fn open_device(path: impl AsRef<Path>, size: u64) -> Result<Self, VolumeError> {
         let path = path.as_ref();
         let (file, _, kind) = open_image(path, OFlags::RDWR, true)?;
         if kind != ImageKind::Device {
-            let kind = ErrorKind::Unsuitable(Unsuitable::File);
-            return Err(VolumeError::new(kind, Operation::Open, path.display()));
+            let kind = VolumeErrorKind::Unsuitable(Unsuitable::File);
+            return Err(VolumeError::new(
+                kind,
+                VolumeOperation::Open,
+                path.display(),
+            ));
         }
         check_device(&file, path, size)?;
         Ok(Self::new(file, path.to_owned(), size, kind))
@@ -163,13 +170,13 @@ impl FileTarget {
         }
     }
 
-    /// Where the image is, or will be.
+    /// Returns the path at which the image is, or will be when it is finished.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether it began as nothing but zeros, so that none need be written.
+    /// Returns whether it is a new file, in which zeros need not be written.
     #[must_use]
     pub fn is_fresh(&self) -> bool {
         self.fresh
@@ -187,13 +194,13 @@ impl FileTarget {
             }
             Ok(())
         });
-        self.settle(Operation::Resize, None, cut)
+        self.settle(VolumeOperation::Resize, None, cut)
     }
 
-    /// Fails, for good, unless `result` is a success.
+    /// Turns an error of the system into one of the target, which has then failed for good.
     fn settle(
         &self,
-        operation: Operation,
+        operation: VolumeOperation,
         offset: impl Into<Option<u64>>,
         result: io::Result<()>,
     ) -> Result<(), VolumeError> {
@@ -201,22 +208,31 @@ impl FileTarget {
             self.failed.store(true, Ordering::Relaxed);
             let mut error = VolumeError::io(operation, self.path.display(), source);
             error.offset = offset.into();
-            if error.kind == (ErrorKind::Full { free: None }) && self.kind == ImageKind::File {
+            if error.kind == (VolumeErrorKind::Full { free: None }) && self.kind == ImageKind::File
+            {
                 let free = rustix::fs::fstatvfs(&self.file)
                     .ok()
                     .map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
-                error.kind = ErrorKind::Full { free };
+                error.kind = VolumeErrorKind::Full { free };
             }
             error
         })
     }
 
-    fn check_range(&self, operation: Operation, offset: u64, len: u64) -> Result<(), VolumeError> {
+    fn check_range(
+        &self,
+        operation: VolumeOperation,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), VolumeError> {
         if fits(self.size, offset, len) {
             return Ok(());
         }
         self.failed.store(true, Ordering::Relaxed);
-        Err(VolumeError::new(ErrorKind::OutOfRange, operation, self.path.display()).at(offset))
+        Err(
+            VolumeError::new(VolumeErrorKind::OutOfRange, operation, self.path.display())
+                .at(offset),
+        )
     }
 
     fn write_all(&self, mut offset: u64, mut data: &[u8]) -> io::Result<()> {
@@ -237,7 +253,7 @@ impl FileTarget {
         if let Some((file, aligned)) = self.direct(offset, data) {
             match file.write_at(aligned, offset) {
                 Ok(written) => return Ok(written),
-                // This file system asks for more than is known here.
+                // This file system needs another alignment.
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                     self.direct_works.store(false, Ordering::Relaxed);
                 }
@@ -247,7 +263,7 @@ impl FileTarget {
         if data.len() >= DONT_CACHE_MIN && self.dont_cache.load(Ordering::Relaxed) {
             match rustix::io::pwritev2(&self.file, &[IoSlice::new(data)], offset, DONT_CACHE) {
                 Ok(written) => return Ok(written),
-                // An older kernel, or a file system that cannot.
+                // An older kernel, or a file system without it.
                 Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
                     self.dont_cache.store(false, Ordering::Relaxed);
                 }
@@ -257,13 +273,13 @@ impl FileTarget {
         let written = self.file.write_at(data, offset)?;
         let before = self.cached.fetch_add(written as u64, Ordering::Relaxed);
         if before / SYNC_WINDOW != (before + written as u64) / SYNC_WINDOW {
-            // The others go on meanwhile.
+            // Other threads keep writing meanwhile.
             rustix::fs::fdatasync(&self.file)?;
         }
         Ok(written)
     }
 
-    /// Where to write the most of `data` that goes round the page cache, if any does.
+    /// Returns the file and the part of `data` to write past the page cache, if that is possible.
     fn direct<'a>(&self, offset: u64, data: &'a [u8]) -> Option<(&File, &'a [u8])> {
         let file = self.direct.as_ref()?;
         let len = data.len() - data.len() % DIRECT_ALIGN;
@@ -274,16 +290,16 @@ impl FileTarget {
         fits.then(|| (file, &data[..len]))
     }
 
-    /// Makes a range zero by the cheapest means there is.
+    /// Makes a range zero in the cheapest way that the file system or device supports.
     fn zero(&self, offset: u64, len: NonZeroU64) -> io::Result<()> {
-        // On devices too a punched hole reads as zero, or the kernel refuses to punch it.
+        // On devices, too, a punched hole reads as zeros, or the kernel refuses to punch it.
         for mode in [FallocateFlags::PUNCH_HOLE, FallocateFlags::ZERO_RANGE] {
             let mode = mode | FallocateFlags::KEEP_SIZE;
             loop {
                 match rustix::fs::fallocate(&self.file, mode, offset, len.get()) {
                     Ok(()) => return Ok(()),
                     Err(Errno::INTR) => {}
-                    // Not there, or not for a range that is no whole number of sectors.
+                    // Not supported, or not for a range that is not a whole number of sectors.
                     Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NODEV) => break,
                     Err(error) => return Err(error.into()),
                 }
@@ -302,28 +318,33 @@ impl FileTarget {
     }
 }
 
-/// The same file once more, for writes with `O_DIRECT`; none where there is no such thing.
+/// Opens the same file once more with `O_DIRECT`; none where that is not supported.
 fn reopen_direct(file: &File) -> Option<File> {
     use std::os::fd::AsRawFd;
-    // By its descriptor: under its name there could be another file by now.
+    // By its descriptor: its name may belong to another file by now.
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     let flags = OFlags::WRONLY | OFlags::DIRECT | OFlags::CLOEXEC;
     let opened = rustix::fs::open(path, flags, rustix::fs::Mode::empty());
     opened.ok().map(File::from)
 }
 
-/// A device cannot be made to fit.
+/// Fails if the device is too small for the image: it cannot be resized.
 fn check_device(file: &File, path: &Path, needed: u64) -> Result<(), VolumeError> {
-    let size =
-        image_size(file, ImageKind::Device).map_err(VolumeError::on(Operation::Open, path))?;
+    let size = image_size(file, ImageKind::Device)
+        .map_err(VolumeError::on(VolumeOperation::Open, path))?;
     if size < needed {
-        let kind = ErrorKind::TooSmall { size, needed };
-        return Err(VolumeError::new(kind, Operation::Open, path.display()));
+        let kind = VolumeErrorKind::TooSmall { size, needed };
+        return Err(VolumeError::new(
+            kind,
+            VolumeOperation::Open,
+            path.display(),
+        ));
     }
     Ok(())
 }
 
-/// The runs of `data` that hold anything, in blocks aligned to the file and not to `data`.
+/// Returns the ranges of `data` that are not zero, in blocks that are aligned to the file, in which
+/// `data` begins at `offset`.
 fn aligned_runs(offset: u64, data: &[u8]) -> impl Iterator<Item = Range<usize>> {
     let into_block = usize::try_from(offset % BLOCK as u64).unwrap_or(0);
     let head = ((BLOCK - into_block) % BLOCK).min(data.len());
@@ -357,22 +378,26 @@ impl Target for FileTarget {
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> Result<(), VolumeError> {
-        self.check_range(Operation::Write, offset, data.len() as u64)?;
+        self.check_range(VolumeOperation::Write, offset, data.len() as u64)?;
         if !self.fresh {
-            return self.settle(Operation::Write, offset, self.write_all(offset, data));
+            return self.settle(VolumeOperation::Write, offset, self.write_all(offset, data));
         }
         for run in aligned_runs(offset, data) {
             let offset = offset + run.start as u64;
-            self.settle(Operation::Write, offset, self.write_all(offset, &data[run]))?;
+            self.settle(
+                VolumeOperation::Write,
+                offset,
+                self.write_all(offset, &data[run]),
+            )?;
         }
         Ok(())
     }
 
     fn zero_range(&self, offset: u64, len: u64) -> Result<(), VolumeError> {
-        self.check_range(Operation::Zero, offset, len)?;
+        self.check_range(VolumeOperation::Zero, offset, len)?;
         match NonZeroU64::new(len) {
             Some(len) if !self.fresh => {
-                self.settle(Operation::Zero, offset, self.zero(offset, len))
+                self.settle(VolumeOperation::Zero, offset, self.zero(offset, len))
             }
             _ => Ok(()),
         }
@@ -382,14 +407,14 @@ impl Target for FileTarget {
         if self.failed.load(Ordering::Relaxed) {
             let path = self.path.display();
             return Err(VolumeError::new(
-                ErrorKind::Incomplete,
-                Operation::Finish,
+                VolumeErrorKind::Incomplete,
+                VolumeOperation::Finish,
                 path,
             ));
         }
         self.cut()?;
         let synced = rustix::fs::fdatasync(&self.file).map_err(io::Error::from);
-        self.settle(Operation::Sync, None, synced)?;
+        self.settle(VolumeOperation::Sync, None, synced)?;
         let mut pending = lock(&self.pending);
         pending.as_mut().map_or(Ok(()), Pending::commit)
     }

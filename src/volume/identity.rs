@@ -7,28 +7,28 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::sys::ImageKind;
 
-/// The coarsest step in which file systems in use keep times (FAT). Within it of a change, a
-/// further change may leave the times as they are.
+/// The coarsest resolution of times in common file systems (FAT), in nanoseconds. A second change
+/// within this time of the first may leave the times as they are.
 const CLOCK_STEP_NS: i64 = 2_000_000_000;
 
-/// What an image was when it was opened. Two that agree are, for a file, the same bytes.
+/// Identifies an image, and the state of its content when it was opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageIdentity {
-    /// Where it lies, without symbolic links.
+    /// The path, without symbolic links.
     pub path: PathBuf,
-    /// What holds it.
+    /// A file or a device.
     pub kind: ImageKind,
-    /// The file system that a file lies in, or the device itself.
+    /// The number of the device that holds the file's file system, or of the device itself.
     pub device: u64,
-    /// The file's number in its file system; zero for a device, whose node comes and goes.
+    /// The file's inode; 0 for a device, whose node is not permanent.
     pub inode: u64,
-    /// In bytes.
+    /// The size in bytes.
     pub size: u64,
     /// Last change of the content, in nanoseconds since 1970.
     pub mtime_ns: i64,
-    /// Last change of content or attributes, in nanoseconds since 1970; nobody can set it back.
+    /// Last change of content or attributes, in nanoseconds since 1970. It cannot be set back.
     pub ctime_ns: i64,
-    /// Whether the last change lay far enough back that any later one shows in the times.
+    /// Whether the last change was long enough ago that any later one changes the times.
     pub settled: bool,
 }
 
@@ -58,8 +58,8 @@ impl ImageIdentity {
         }
     }
 
-    /// Whether the content is certainly what it was when `earlier` was taken. Never of a device:
-    /// nothing tells when that was last written.
+    /// Returns whether the content is certainly the same as when `earlier` was taken. Always false
+    /// for a device: the time of its last write is unknown.
     #[must_use]
     pub fn unchanged_since(&self, earlier: &Self) -> bool {
         let stamp = |of: &Self| (of.device, of.inode, of.size, of.mtime_ns, of.ctime_ns);
@@ -71,7 +71,8 @@ impl ImageIdentity {
     }
 }
 
-/// Times before 1678 and after 2262 are the first and last there are.
+/// Joins the two parts of a time. Times before 1678 and after 2262 become the first and the last
+/// that fit.
 pub(super) fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
     seconds
         .saturating_mul(1_000_000_000)

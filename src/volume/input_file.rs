@@ -8,15 +8,15 @@ use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::error::{ErrorKind, Operation, Unsuitable, VolumeError};
+use super::error::{Unsuitable, VolumeError, VolumeErrorKind, VolumeOperation};
 use super::input::InputStream;
 use super::input_range::InputRange;
-use super::stdin::read_patiently;
+use super::stdin::read_or_would_block;
 
 /// A file, a device or a pipe that is read from its front.
 ///
-/// A read of a regular file waits for its bytes. From anything else, a read fails with
-/// [`WouldBlock`](io::ErrorKind::WouldBlock) if no bytes arrive within 0.2 s, and may be tried again.
+/// A read of a regular file waits for its bytes. A read of anything else fails with
+/// [`WouldBlock`](io::ErrorKind::WouldBlock) if no bytes arrive within 0.2 s, and may be repeated.
 #[derive(Debug)]
 pub struct InputFile {
     file: Arc<File>,
@@ -28,14 +28,18 @@ impl InputFile {
     /// Opens the file at `path`. A named pipe is opened even if no process writes to it yet.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, VolumeError> {
         let path = path.as_ref();
-        let failed = VolumeError::on(Operation::Open, path);
+        let failed = VolumeError::on(VolumeOperation::Open, path);
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let opened = rustix::fs::open(path, flags, Mode::empty());
         let file = File::from(opened.map_err(|error| failed(error.into()))?);
         let metadata = file.metadata().map_err(&failed)?;
         if metadata.is_dir() {
-            let kind = ErrorKind::Unsuitable(Unsuitable::Directory);
-            return Err(VolumeError::new(kind, Operation::Open, path.display()));
+            let kind = VolumeErrorKind::Unsuitable(Unsuitable::Directory);
+            return Err(VolumeError::new(
+                kind,
+                VolumeOperation::Open,
+                path.display(),
+            ));
         }
         Ok(Self {
             file: Arc::new(file),
@@ -81,7 +85,7 @@ impl Read for InputFile {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.size {
             Some(_) => (&*self.file).read(buffer),
-            None => read_patiently(&self.file, buffer),
+            None => read_or_would_block(&self.file, buffer),
         }
     }
 }

@@ -1,9 +1,10 @@
-//! Where volumes are read from and written to: raw files, block devices, streams; and the files that
-//! describe changes of them.
+//! Sources and targets of volumes: raw files, block devices and streams, and the files that describe
+//! changes of a volume.
 //!
 //! An operation takes its source as a [`Source`] and its target as a [`Target`]; a front end opens
 //! the one that the user named.
 
+mod cursor;
 mod data_extents;
 mod diff_target;
 mod error;
@@ -26,7 +27,7 @@ mod target;
 
 pub use data_extents::DataExtents;
 pub use diff_target::{DiffTarget, DiffTotals};
-pub use error::{ErrorKind, Operation, Unsuitable, VolumeError};
+pub use error::{Unsuitable, VolumeError, VolumeErrorKind, VolumeOperation};
 pub use file_target::{FileTarget, open_target};
 pub use identity::ImageIdentity;
 pub use input::{InputStream, NamedInput};

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufWriter, Write};
 
-use super::error::{ErrorKind, Operation, VolumeError};
+use super::error::{VolumeError, VolumeErrorKind, VolumeOperation};
 
 /// Bytes that are buffered, so that small writes cost no system call.
 pub(super) const BUFFER: usize = 256 << 10;
@@ -68,5 +68,5 @@ pub(super) fn noting<T>(failed: &mut bool, result: io::Result<T>) -> io::Result<
 
 /// The error of a stream that is to be finished after a failed write.
 pub(super) fn incomplete(name: &str) -> VolumeError {
-    VolumeError::new(ErrorKind::Incomplete, Operation::Finish, name)
+    VolumeError::new(VolumeErrorKind::Incomplete, VolumeOperation::Finish, name)
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use super::error::{Operation, VolumeError};
+use super::error::{VolumeError, VolumeOperation};
 use super::output::{BUFFER, OutputStream, incomplete, noting};
 use super::pending::{Collision, Pending};
 
@@ -19,7 +19,7 @@ pub struct OutputFile {
 
 impl OutputFile {
     /// Creates a new file at `path`. If that exists, now or when the file is finished, it is an
-    /// error of kind [`ErrorKind::Exists`](super::ErrorKind::Exists).
+    /// error of kind [`VolumeErrorKind::Exists`](super::VolumeErrorKind::Exists).
     pub fn create_new(path: impl AsRef<Path>) -> Result<Self, VolumeError> {
         Self::create(path.as_ref(), Collision::Refuse)
     }
@@ -62,7 +62,7 @@ impl OutputStream for OutputFile {
         let flushed = self.flush();
         flushed.map_err(|error| VolumeError::writing(self.pending.path().display(), error))?;
         let synced = noting(&mut self.failed, self.file.get_ref().sync_all());
-        synced.map_err(VolumeError::on(Operation::Sync, self.pending.path()))?;
+        synced.map_err(VolumeError::on(VolumeOperation::Sync, self.pending.path()))?;
         self.pending.commit()
     }
 }

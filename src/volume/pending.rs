@@ -1,4 +1,4 @@
-//! A file that gets its name only when it is whole.
+//! A new file that gets its name only when it is complete.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -11,22 +11,22 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::error::{ErrorKind, Operation, Unsuitable, VolumeError};
+use super::error::{Unsuitable, VolumeError, VolumeErrorKind, VolumeOperation};
 use super::sys::{ImageKind, image_kind};
 
-/// Bytes of the final name that the temporary one repeats: all of them together, with the dot, the
-/// mark and the digits, stay below the 255 that a name may have.
+/// The temporary name repeats at most this many bytes of the final one, so that it stays below the
+/// limit of 255 bytes.
 const NAME_KEPT: usize = 200;
 
-/// What becomes of a file that already has the name.
+/// What to do if the name exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Collision {
     Refuse,
     Replace,
 }
 
-/// A file under a temporary name beside its final one. Dropped without [`commit`](Self::commit),
-/// it is removed.
+/// A file with a temporary name, in the directory of its final one. It is removed if it is dropped
+/// without [`commit`](Self::commit).
 #[derive(Debug)]
 pub(super) struct Pending {
     directory: File,
@@ -38,28 +38,28 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// Makes an empty file that will be at `path`. With [`Collision::Replace`] it takes owner and
-    /// mode of the file that is there; otherwise only its owner can read it, for it will hold
-    /// what a backup kept secret.
+    /// Creates an empty file that will be at `path`. With [`Collision::Replace`] it takes owner and
+    /// mode of the file that it replaces. Otherwise only its owner can read it: it will hold the
+    /// content of an encrypted backup.
     pub(super) fn create(path: &Path, collision: Collision) -> Result<(Self, File), VolumeError> {
-        let refuse = |kind| VolumeError::new(kind, Operation::Create, path.display());
-        let failed = VolumeError::on(Operation::Create, path);
+        let refuse = |kind| VolumeError::new(kind, VolumeOperation::Create, path.display());
+        let failed = VolumeError::on(VolumeOperation::Create, path);
         let directory = |of: &Path| match of.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
         };
         let (path, replaced) = match path.symlink_metadata() {
-            Ok(_) if collision == Collision::Refuse => return Err(refuse(ErrorKind::Exists)),
+            Ok(_) if collision == Collision::Refuse => return Err(refuse(VolumeErrorKind::Exists)),
             Ok(_) => {
-                // The file is replaced, not the link that leads to it.
+                // Replace the file, not a symbolic link to it.
                 let path = path.canonicalize().map_err(&failed)?;
                 let metadata = path.metadata().map_err(&failed)?;
                 match image_kind(&metadata) {
                     Ok(ImageKind::File) => {}
                     Ok(ImageKind::Device) => {
-                        return Err(refuse(ErrorKind::Unsuitable(Unsuitable::BlockDevice)));
+                        return Err(refuse(VolumeErrorKind::Unsuitable(Unsuitable::BlockDevice)));
                     }
-                    Err(what) => return Err(refuse(ErrorKind::Unsuitable(what))),
+                    Err(what) => return Err(refuse(VolumeErrorKind::Unsuitable(what))),
                 }
                 (path, Some(metadata))
             }
@@ -68,7 +68,7 @@ impl Pending {
         };
         let name = path
             .file_name()
-            .ok_or_else(|| refuse(ErrorKind::Unsuitable(Unsuitable::Directory)))?
+            .ok_or_else(|| refuse(VolumeErrorKind::Unsuitable(Unsuitable::Directory)))?
             .to_owned();
         let temporary = temporary_name(&name).map_err(&failed)?;
         let directory = fs::File::open(directory(&path)).map_err(&failed)?;
@@ -96,17 +96,17 @@ impl Pending {
         Ok((pending, file))
     }
 
-    /// Where the file will be.
+    /// Returns the final path.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Gives the file its name, durably. Its content must be durable before. After an error it
-    /// may be tried again.
+    /// Gives the file its final name, durably. The caller has synced the content before. After an
+    /// error it may be tried again.
     pub(super) fn commit(&mut self) -> Result<(), VolumeError> {
         let failed = |error: Errno| {
             VolumeError::io(
-                Operation::Finish,
+                VolumeOperation::Finish,
                 self.path.display(),
                 io::Error::from(error),
             )
@@ -133,13 +133,13 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         if !self.committed {
-            // Nobody is left to tell; what stays behind bears a name that says what it is.
+            // An error cannot be reported from here; the name says where the file came from.
             let _ = rustix::fs::unlinkat(&self.directory, &self.temporary, AtFlags::empty());
         }
     }
 }
 
-/// `.NAME.cuttlebone-HEX`.
+/// Returns `.NAME.cuttlebone-HEX`.
 fn temporary_name(name: &OsStr) -> io::Result<OsString> {
     let number = getrandom::u64().map_err(io::Error::other)?;
     let kept = name.as_bytes().get(..NAME_KEPT).unwrap_or(name.as_bytes());
@@ -149,11 +149,11 @@ fn temporary_name(name: &OsStr) -> io::Result<OsString> {
     Ok(temporary)
 }
 
-/// Renames unless the new name is taken, in one step.
+/// Renames a file in one step, unless the new name exists.
 fn rename_no_replace(directory: impl AsFd, old: &OsStr, new: &OsStr) -> Result<(), Errno> {
     let directory = directory.as_fd();
     match rustix::fs::renameat_with(directory, old, directory, new, RenameFlags::NOREPLACE) {
-        // Not every file system can (NFS cannot); a second link refuses a taken name as well.
+        // Some file systems, such as NFS, cannot do this. A hard link also fails if the name exists.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
             rustix::fs::linkat(directory, old, directory, new, AtFlags::empty())?;
             rustix::fs::unlinkat(directory, old, AtFlags::empty())
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_temporary_name_is_never_too_long() {
+    fn a_temporary_name_has_at_most_255_bytes() {
         let name = temporary_name(OsStr::new("disk.raw")).expect("a name");
         let name = name.to_str().expect("plain");
         let digits = name

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Advice, OFlags};
 
 use super::data_extents::DataExtents;
-use super::error::{ErrorKind, Operation, Unsuitable, VolumeError};
+use super::error::{Unsuitable, VolumeError, VolumeErrorKind, VolumeOperation};
 use super::identity::{ImageIdentity, nanoseconds};
 use super::source::{ExtentIter, Gaps, ImageSource, Source, SourceData};
 use super::sys::{ImageKind, image_size, open_image, read_image};
 
-/// A raw file or block device, opened for reading only. Any number of threads may read.
+/// A raw image: a file or block device, opened for reading only.
 #[derive(Debug)]
 pub struct RawImage {
     file: File,
@@ -21,22 +21,26 @@ pub struct RawImage {
 }
 
 impl RawImage {
-    /// Opens the image at `path`; anything but a file or block device is refused.
+    /// Opens the image at `path`, which must be a file or a block device.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, VolumeError> {
         let path = path.as_ref();
-        let failed = VolumeError::on(Operation::Open, path);
+        let failed = VolumeError::on(VolumeOperation::Open, path);
         let (file, metadata, kind) = open_image(path, OFlags::RDONLY, false)?;
         let size = image_size(&file, kind).map_err(&failed)?;
         let canonical = path.canonicalize().map_err(&failed)?;
         if size == 0 && kind == ImageKind::File {
-            let failed = VolumeError::on(Operation::Read, path);
-            // Files that the system makes up tell no size; their content must not pass for nothing.
+            let failed = VolumeError::on(VolumeOperation::Read, path);
+            // Files in /proc have content although their size is 0: do not take them for empty.
             if file.read_at(&mut [0], 0).map_err(&failed)? > 0 {
-                let kind = ErrorKind::Unsuitable(Unsuitable::Unsized);
-                return Err(VolumeError::new(kind, Operation::Read, path.display()));
+                let kind = VolumeErrorKind::Unsuitable(Unsuitable::Unsized);
+                return Err(VolumeError::new(
+                    kind,
+                    VolumeOperation::Read,
+                    path.display(),
+                ));
             }
         }
-        // Only a hint: where it is refused, reading is slower and no worse.
+        // Only a hint: without it, reads may be slower.
         let _ = rustix::fs::fadvise(&file, 0, None, Advice::Sequential);
         Ok(Self {
             file,
@@ -45,48 +49,45 @@ impl RawImage {
         })
     }
 
-    /// In bytes, when it was opened.
+    /// Returns the size that the image had when it was opened, in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.identity.size
     }
 
-    /// What holds the image.
+    /// Returns whether it is a file or a device.
     #[must_use]
     pub fn kind(&self) -> ImageKind {
         self.identity.kind
     }
 
-    /// The path it was opened by.
+    /// Returns the path by which it was opened.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What it was when it was opened.
+    /// Returns the identity that it had when it was opened.
     #[must_use]
     pub fn identity(&self) -> &ImageIdentity {
         &self.identity
     }
 
-    /// Fills `buffer` with the bytes from `offset` on, all of them or it fails: also where the
-    /// image has shrunk since it was opened.
+    /// Fills `buffer` with the bytes from `offset` on: see [`ImageSource::read_at`].
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), VolumeError> {
         read_image(&self.file, &self.path, self.size(), offset, buffer)
     }
 
-    /// Where data may lie, in ascending order; between the extents the image is zero. They are
-    /// found one by one, so a sparse file costs what it holds, whatever its size. Where holes
-    /// cannot be told, as on a device, all is one extent.
+    /// Returns the extents that may hold data: see [`ImageSource::extents`].
     #[must_use]
     pub fn data_extents(&self) -> DataExtents<'_> {
         DataExtents::new(&self.file, &self.path, self.kind(), self.size())
     }
 
-    /// Whether size or time of last change are no longer what they were when it was opened: what
-    /// was read may then be of no single moment. Of a device only the size can be told.
+    /// Returns whether the size, or for a file the time of the last change, differ from when it was
+    /// opened.
     pub fn changed_meanwhile(&self) -> Result<bool, VolumeError> {
-        let failed = VolumeError::on(Operation::Read, &self.path);
+        let failed = VolumeError::on(VolumeOperation::Read, &self.path);
         let then = &self.identity;
         if image_size(&self.file, then.kind).map_err(&failed)? != then.size {
             return Ok(true);

@@ -1,4 +1,4 @@
-//! Standard input as source.
+//! Standard input, and reads that do not wait forever.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -7,17 +7,18 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// A read waits so long for bytes, and then says that there are none yet.
-const PATIENCE: Duration = Duration::from_millis(200);
+/// How long a read waits for bytes before it fails with [`ErrorKind::WouldBlock`].
+const WAIT: Duration = Duration::from_millis(200);
 
-/// A byte stream that does not keep its reader waiting: if nothing comes for 0.2 s, a read fails with
-/// [`ErrorKind::WouldBlock`] and may be tried again. So whoever reads from an idle pipe, terminal or socket can
-/// look whether to go on at all.
+/// Standard input, or another pipe, terminal or socket. If no bytes arrive for 0.2 s, a read fails
+/// with [`ErrorKind::WouldBlock`] and may be tried again; so its caller can see whether it was
+/// cancelled.
+#[derive(Debug)]
 pub struct Stdin(File);
 
 impl Stdin {
-    /// This process's standard input. Nobody else may read from it: bytes that are buffered elsewhere are
-    /// not seen here.
+    /// Opens this process's standard input. Nothing else may read from it: bytes in other buffers
+    /// are not seen here.
     pub fn open() -> io::Result<Self> {
         Ok(Self::new(io::stdin().as_fd().try_clone_to_owned()?))
     }
@@ -29,17 +30,17 @@ impl Stdin {
 
 impl Read for Stdin {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        read_patiently(&self.0, into)
+        read_or_would_block(&self.0, into)
     }
 }
 
-/// Reads if something comes before long, else fails with [`ErrorKind::WouldBlock`].
-pub(super) fn read_patiently(mut file: &File, into: &mut [u8]) -> io::Result<usize> {
-    let patience = Timespec::try_from(PATIENCE).ok();
+/// Reads, or fails with [`ErrorKind::WouldBlock`] if no bytes arrive in time.
+pub(super) fn read_or_would_block(mut file: &File, into: &mut [u8]) -> io::Result<usize> {
+    let wait = Timespec::try_from(WAIT).ok();
     let mut asked = [PollFd::new(file, PollFlags::IN)];
-    match poll(&mut asked, patience.as_ref()) {
+    match poll(&mut asked, wait.as_ref()) {
         Ok(0) | Err(rustix::io::Errno::INTR) => Err(ErrorKind::WouldBlock.into()),
-        // What is wrong with it, or that it has ended, the read tells best.
+        // There are bytes, an end or an error: the read returns which.
         _ => file.read(into),
     }
 }
@@ -51,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pipe_is_waited_for_but_not_for_ever() {
+    fn a_read_of_an_idle_pipe_fails_with_would_block_and_can_be_repeated() {
         let (reader, mut writer) = io::pipe().unwrap();
         let mut source = Stdin::new(reader.into());
         let mut into = [0; 8];
@@ -61,6 +62,6 @@ mod tests {
         assert_eq!(source.read(&mut into).unwrap(), 3);
         assert_eq!(kind(source.read(&mut into)), ErrorKind::WouldBlock);
         drop(writer);
-        assert_eq!(source.read(&mut into).unwrap(), 0, "it has ended");
+        assert_eq!(source.read(&mut into).unwrap(), 0, "the end of the stream");
     }
 }

@@ -1,4 +1,4 @@
-//! What sources and targets alike ask of the system.
+//! System calls that sources and targets share.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -7,9 +7,9 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, SeekFrom};
 
-use super::error::{ErrorKind, Operation, Unsuitable, VolumeError};
+use super::error::{Unsuitable, VolumeError, VolumeErrorKind, VolumeOperation};
 
-/// What holds an image.
+/// The kind of file that holds an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ImageKind {
     /// A regular file.
@@ -18,7 +18,7 @@ pub enum ImageKind {
     Device,
 }
 
-/// The kind of image that can be there, or why none can.
+/// Returns the kind of image that a file can hold, or why it can hold none.
 pub(super) fn image_kind(metadata: &Metadata) -> Result<ImageKind, Unsuitable> {
     let kind = metadata.file_type();
     if kind.is_file() {
@@ -38,17 +38,22 @@ pub(super) fn image_kind(metadata: &Metadata) -> Result<ImageKind, Unsuitable> {
     }
 }
 
-/// Opens a file or block device, and nothing else. On a device `exclusive` asks that nobody else
-/// has claimed it.
+/// Opens a file or block device, and nothing else. With `exclusive`, a device that is mounted or
+/// otherwise in use is refused.
 pub(super) fn open_image(
     path: &Path,
     access: OFlags,
     exclusive: bool,
 ) -> Result<(File, Metadata, ImageKind), VolumeError> {
-    let failed = VolumeError::on(Operation::Open, path);
-    let refuse =
-        |what| VolumeError::new(ErrorKind::Unsuitable(what), Operation::Open, path.display());
-    // Asked before it is opened, for opening alone makes a tape rewind and a pipe wait …
+    let failed = VolumeError::on(VolumeOperation::Open, path);
+    let refuse = |what| {
+        VolumeError::new(
+            VolumeErrorKind::Unsuitable(what),
+            VolumeOperation::Open,
+            path.display(),
+        )
+    };
+    // Checked before the open, because an open alone rewinds a tape and waits on a pipe …
     let before = image_kind(&path.metadata().map_err(&failed)?).map_err(refuse)?;
     let mut flags = access | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     if exclusive && before == ImageKind::Device {
@@ -57,7 +62,7 @@ pub(super) fn open_image(
     let file = File::from(
         rustix::fs::open(path, flags, Mode::empty()).map_err(|e| failed(io::Error::from(e)))?,
     );
-    // … and again of what was opened, for the name may have changed hands in between.
+    // … and again afterwards, because the name may belong to another file by now.
     let metadata = file.metadata().map_err(&failed)?;
     let kind = image_kind(&metadata).map_err(refuse)?;
     if kind != before {
@@ -66,24 +71,24 @@ pub(super) fn open_image(
     Ok((file, metadata, kind))
 }
 
-/// The size of an opened image: metadata does not tell a device's.
+/// Returns the size of an opened image in bytes. Metadata does not contain that of a device.
 pub(super) fn image_size(file: &File, kind: ImageKind) -> io::Result<u64> {
     match kind {
         ImageKind::File => Ok(file.metadata()?.len()),
-        // Nobody reads or writes at the position that this moves.
+        // No read or write uses the position that this moves.
         ImageKind::Device => Ok(rustix::fs::seek(file, SeekFrom::End(0))?),
     }
 }
 
-/// Why a read stopped short of its end, and after how many bytes.
+/// Why a read stopped early, and after how many bytes.
 pub(super) enum ReadFailure {
-    /// The file ends there.
+    /// The file ends.
     Ended(usize),
-    /// The system said this.
+    /// The system reported an error.
     Failed(usize, io::Error),
 }
 
-/// Fills `buffer` from `offset` on.
+/// Fills `buffer` with the bytes from `offset` on.
 pub(super) fn read_exact_at(
     file: &File,
     offset: u64,
@@ -101,8 +106,8 @@ pub(super) fn read_exact_at(
     Ok(())
 }
 
-/// Reads `path` at `offset` within an image that was `size` bytes long when it was opened. The
-/// error names the first byte that could not be had.
+/// Fills `buffer` from an image that had `size` bytes when it was opened. An error names the first
+/// byte that could not be read.
 pub(super) fn read_image(
     file: &File,
     path: &Path,
@@ -110,22 +115,22 @@ pub(super) fn read_image(
     offset: u64,
     buffer: &mut [u8],
 ) -> Result<(), VolumeError> {
-    let failed = |kind, at| VolumeError::new(kind, Operation::Read, path.display()).at(at);
+    let failed = |kind, at| VolumeError::new(kind, VolumeOperation::Read, path.display()).at(at);
     if !fits(size, offset, buffer.len() as u64) {
-        return Err(failed(ErrorKind::OutOfRange, offset));
+        return Err(failed(VolumeErrorKind::OutOfRange, offset));
     }
     read_exact_at(file, offset, buffer).map_err(|failure| match failure {
         ReadFailure::Ended(done) => {
             let end = offset + done as u64;
-            failed(ErrorKind::Shrunk { size: end }, end)
+            failed(VolumeErrorKind::Shrunk { size: end }, end)
         }
         ReadFailure::Failed(done, error) => {
-            VolumeError::io(Operation::Read, path.display(), error).at(offset + done as u64)
+            VolumeError::io(VolumeOperation::Read, path.display(), error).at(offset + done as u64)
         }
     })
 }
 
-/// Whether `len` bytes from `offset` on lie within `size`.
+/// Returns whether `len` bytes from `offset` on lie within `size`.
 pub(super) fn fits(size: u64, offset: u64, len: u64) -> bool {
     offset.checked_add(len).is_some_and(|end| end <= size)
 }

@@ -61,7 +61,7 @@ pub enum WriteOrder {
 /// What to do if the path of a target exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Existing {
-    /// Fail with [`ErrorKind::Exists`](super::ErrorKind::Exists).
+    /// Fail with [`VolumeErrorKind::Exists`](super::VolumeErrorKind::Exists).
     Refuse,
     /// Put a new file in its place, once that is complete.
     Replace,

@@ -3,7 +3,7 @@
 use std::fs;
 
 use cuttlebone::base::is_zero;
-use cuttlebone::volume::{ErrorKind, FileTarget, ImageKind, RawImage, Target, VolumeError};
+use cuttlebone::volume::{FileTarget, ImageKind, RawImage, Target, VolumeError, VolumeErrorKind};
 
 use super::{kind, names, noise};
 use crate::support::{LoopDevice, SmallDisk};
@@ -23,7 +23,7 @@ fn a_device_is_read_and_written_in_place() {
     assert_eq!(
         extents,
         vec![0..8 << 20],
-        "a device does not tell its holes"
+        "the holes of a device are unknown"
     );
     let mut read = vec![0; 5_000];
     source.read_at(3_000, &mut read).expect("data");
@@ -33,17 +33,17 @@ fn a_device_is_read_and_written_in_place() {
     identity.settled = true;
     assert!(
         !identity.unchanged_since(&identity),
-        "nothing tells when a device was written"
+        "the time of the last write to a device is unknown"
     );
 
     let target = FileTarget::open_device(&device.device, 7 << 20).expect("a target");
     assert_eq!(
         kind(FileTarget::open_device(&device.device, 1)),
-        ErrorKind::Busy
+        VolumeErrorKind::Busy
     );
     assert_eq!(
         kind(FileTarget::in_place(&device.device, 1)),
-        ErrorKind::Busy
+        VolumeErrorKind::Busy
     );
     let data = noise(5, 1 << 20);
     target.write_at(1 << 20, &data).expect("a write");
@@ -51,7 +51,10 @@ fn a_device_is_read_and_written_in_place() {
     target
         .zero_range((6 << 20) + 1, 1_000)
         .expect("no whole sectors");
-    assert_eq!(kind(target.write_at(7 << 20, &[1])), ErrorKind::OutOfRange);
+    assert_eq!(
+        kind(target.write_at(7 << 20, &[1])),
+        VolumeErrorKind::OutOfRange
+    );
     drop(target);
 
     let target = FileTarget::in_place(&device.device, 7 << 20).expect("a target");
@@ -62,25 +65,25 @@ fn a_device_is_read_and_written_in_place() {
     expected[3 << 20..5 << 20].fill(0);
     expected[(6 << 20) + 1..(6 << 20) + 1_001].fill(0);
     assert!(fs::read(&device.device).expect("the device") == expected);
-    assert!(fs::read(&device.backing).expect("what lies behind it") == expected);
+    assert!(fs::read(&device.backing).expect("its backing file") == expected);
 }
 
 #[test]
-fn a_device_that_is_too_small_says_both_sizes() {
+fn a_device_that_is_too_small_is_refused_with_both_sizes() {
     let Some(device) = LoopDevice::new(&noise(8, 1 << 20)) else {
         return;
     };
     let error = FileTarget::in_place(&device.device, (1 << 20) + 1).expect_err("too small");
     assert_eq!(
         error.kind,
-        ErrorKind::TooSmall {
+        VolumeErrorKind::TooSmall {
             size: 1 << 20,
             needed: (1 << 20) + 1
         }
     );
     assert!(error.to_string().contains("1048576") && error.to_string().contains("1048577"));
     let refused = FileTarget::replace(&device.device, 1).expect_err("a device");
-    assert!(matches!(refused.kind, ErrorKind::Unsuitable(_)));
+    assert!(matches!(refused.kind, VolumeErrorKind::Unsuitable(_)));
     assert!(
         fs::metadata(&device.device).is_ok(),
         "the node is still there"
@@ -88,7 +91,7 @@ fn a_device_that_is_too_small_says_both_sizes() {
 }
 
 #[test]
-fn a_full_disk_says_which_and_leaves_nothing() {
+fn a_full_disk_is_named_and_no_file_is_left() {
     let Some(disk) = SmallDisk::mount(1 << 10) else {
         return;
     };
@@ -98,8 +101,8 @@ fn a_full_disk_says_which_and_leaves_nothing() {
         let data = noise(6, piece);
         let error: VolumeError = (0..)
             .find_map(|at| target.write_at(at * data.len() as u64, &data).err())
-            .expect("full at some time");
-        let ErrorKind::Full { free: Some(free) } = error.kind else {
+            .expect("an error when the disk is full");
+        let VolumeErrorKind::Full { free: Some(free) } = error.kind else {
             unreachable!("{error:?}");
         };
         assert!(free < 1 << 20);
@@ -107,14 +110,14 @@ fn a_full_disk_says_which_and_leaves_nothing() {
             error.to_string().contains(path.to_str().expect("plain")),
             "{error}"
         );
-        assert_eq!(kind(target.finish()), ErrorKind::Incomplete);
+        assert_eq!(kind(target.finish()), VolumeErrorKind::Incomplete);
         drop(target);
         assert!(names(disk.path()).is_empty());
     }
 }
 
 #[test]
-fn a_disk_mounted_for_reading_is_told_apart() {
+fn a_read_only_file_system_has_an_error_kind_of_its_own() {
     let Some(disk) = SmallDisk::mount(1 << 10) else {
         return;
     };
@@ -123,10 +126,16 @@ fn a_disk_mounted_for_reading_is_told_apart() {
     disk.make_read_only();
     assert_eq!(
         kind(FileTarget::create_new(disk.path().join("new"), 1)),
-        ErrorKind::ReadOnly
+        VolumeErrorKind::ReadOnly
     );
-    assert_eq!(kind(FileTarget::replace(&path, 1)), ErrorKind::ReadOnly);
-    assert_eq!(kind(FileTarget::in_place(&path, 4096)), ErrorKind::ReadOnly);
+    assert_eq!(
+        kind(FileTarget::replace(&path, 1)),
+        VolumeErrorKind::ReadOnly
+    );
+    assert_eq!(
+        kind(FileTarget::in_place(&path, 4096)),
+        VolumeErrorKind::ReadOnly
+    );
     let source = RawImage::open(&path).expect("reading is fine");
     let mut read = vec![0; 4096];
     source.read_at(0, &mut read).expect("data");

@@ -1,7 +1,7 @@
 use std::io::{self, Write};
 
 use cuttlebone::format::{DiffHeader, Extent, ExtentKind};
-use cuttlebone::volume::{DiffTarget, ErrorKind, Target, VolumeError};
+use cuttlebone::volume::{DiffTarget, Target, VolumeError, VolumeErrorKind};
 
 use crate::rbd::read;
 
@@ -18,7 +18,7 @@ fn header(from: Option<&str>, size: u64) -> DiffHeader {
     }
 }
 
-/// The extents of what `write` writes, without their data, which must be that of `image`.
+/// Returns the extents that `write` writes, without their data, which must be that of `image`.
 fn extents(
     from: Option<&str>,
     image: &[u8],
@@ -50,7 +50,7 @@ fn extents(
         (totals.data, totals.zeros),
         (sum(ExtentKind::Data), sum(ExtentKind::Zero))
     );
-    let told = |(extent, data): &(Extent, Vec<u8>)| {
+    let entry = |(extent, data): &(Extent, Vec<u8>)| {
         let place = usize::try_from(extent.offset).unwrap();
         assert!(extent.kind == ExtentKind::Zero || image[place..][..data.len()] == data[..]);
         let tag = if extent.kind == ExtentKind::Zero {
@@ -60,11 +60,11 @@ fn extents(
         };
         (tag, extent.offset, extent.length)
     };
-    extents.iter().map(told).collect()
+    extents.iter().map(entry).collect()
 }
 
 #[test]
-fn zeros_are_told_only_where_there_may_be_data() {
+fn a_diff_names_zeros_only_where_its_snapshot_may_have_data() {
     // Blocks 1, 2 and 5 have data, and the image ends 100 bytes into block 7.
     let mut image = vec![0; 7 * 4096 + 100];
     for block in [1, 2, 5] {
@@ -93,7 +93,7 @@ fn zeros_are_told_only_where_there_may_be_data() {
 }
 
 #[test]
-fn what_is_left_out_is_no_part_of_the_diff() {
+fn ranges_that_are_not_written_are_not_in_the_diff() {
     let image = vec![0; 1 << 20];
     assert_eq!(extents(Some("mon"), &image, |_| Ok(())), []);
     let found = extents(Some("mon"), &image, |target| {
@@ -119,7 +119,7 @@ fn no_extent_has_more_data_than_4_mib() {
     );
 }
 
-/// Takes so many bytes and no more.
+/// A pipe that its reader closes after this many bytes.
 struct Full(usize);
 
 impl Write for Full {
@@ -137,40 +137,43 @@ impl Write for Full {
 }
 
 #[test]
-fn a_diff_that_failed_is_never_ended() {
+fn a_diff_with_a_failed_write_cannot_be_finished() {
     let begun = |room| DiffTarget::new(Full(room), "a pipe", &header(Some("mon"), 8 * BLOCK));
     let target = begun(1000).unwrap();
     target.zero_range(BLOCK, BLOCK).unwrap();
     let back = kind(target.write_at(0, b"back"));
     assert_eq!(
         back,
-        ErrorKind::OutOfOrder {
+        VolumeErrorKind::OutOfOrder {
             position: 2 * BLOCK
         }
     );
-    assert_eq!(kind(target.finish()), ErrorKind::Incomplete);
+    assert_eq!(kind(target.finish()), VolumeErrorKind::Incomplete);
 
     let target = begun(1000).unwrap();
     assert_eq!(
         kind(target.zero_range(7 * BLOCK, BLOCK + 1)),
-        ErrorKind::OutOfRange
+        VolumeErrorKind::OutOfRange
     );
-    assert_eq!(kind(target.finish()), ErrorKind::Incomplete);
+    assert_eq!(kind(target.finish()), VolumeErrorKind::Incomplete);
 
     let target = begun(1000).unwrap();
-    assert_eq!(kind(target.write_at(0, &noise(1, 4096))), ErrorKind::Closed);
-    assert_eq!(kind(target.finish()), ErrorKind::Incomplete);
-    assert_eq!(kind(begun(10)), ErrorKind::Closed);
+    assert_eq!(
+        kind(target.write_at(0, &noise(1, 4096))),
+        VolumeErrorKind::Closed
+    );
+    assert_eq!(kind(target.finish()), VolumeErrorKind::Incomplete);
+    assert_eq!(kind(begun(10)), VolumeErrorKind::Closed);
 
     // 12 bytes of banner, 8 of the snapshot, 9 of the size; no room for the end.
     let target = begun(29).unwrap();
-    assert_eq!(kind(target.finish()), ErrorKind::Closed);
+    assert_eq!(kind(target.finish()), VolumeErrorKind::Closed);
 }
 
 #[test]
-fn a_name_that_no_diff_can_have_is_refused() {
+fn an_empty_too_long_or_nul_snapshot_name_is_refused() {
     for name in ["", "a\0b", &"x".repeat(4097)] {
         let begun = DiffTarget::new(Vec::new(), "a diff", &header(Some(name), 1));
-        assert_eq!(kind(begun), ErrorKind::Misnamed, "{name:?}");
+        assert_eq!(kind(begun), VolumeErrorKind::Misnamed, "{name:?}");
     }
 }

@@ -1,4 +1,5 @@
-//! Sources and targets, on real files and, where the machine lets us, real devices and full disks.
+//! Sources and targets: on real files and, where the tests run as root, on real devices and full
+//! disks.
 
 mod device;
 mod diff;
@@ -8,19 +9,19 @@ mod target;
 
 use std::path::Path;
 
-use cuttlebone::volume::{ErrorKind, VolumeError};
+use cuttlebone::volume::{VolumeError, VolumeErrorKind};
 
 use crate::support::noise;
 
-/// Why it failed, which it must have.
-fn kind<T>(result: Result<T, VolumeError>) -> ErrorKind {
+/// Returns the kind of the error that `result` must be.
+fn kind<T>(result: Result<T, VolumeError>) -> VolumeErrorKind {
     match result {
         Ok(_) => unreachable!("that should have failed"),
         Err(error) => error.kind,
     }
 }
 
-/// Names in a directory, hidden ones too.
+/// Returns the names in a directory, hidden ones included, sorted.
 fn names(directory: &Path) -> Vec<String> {
     let mut names: Vec<_> = directory
         .read_dir()

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use cuttlebone::base::is_zero;
-use cuttlebone::volume::{ErrorKind, ImageKind, RawImage, Unsuitable};
+use cuttlebone::volume::{ImageKind, RawImage, Unsuitable, VolumeErrorKind};
 use proptest::prelude::*;
 use rustix::fs::{CWD, FileType, Mode, SeekFrom};
 use tempfile::TempDir;
@@ -25,7 +25,7 @@ fn sparse(size: u64, data: &[(u64, &[u8])]) -> (TempDir, PathBuf) {
 }
 
 #[test]
-fn a_file_is_read_as_it_is() {
+fn reads_at_any_offset_return_the_bytes_of_the_file() {
     let bytes = noise(1, 10_000);
     let (_directory, path) = sparse(20_000, &[(5_000, &bytes)]);
     let source = RawImage::open(&path).expect("a source");
@@ -40,24 +40,23 @@ fn a_file_is_read_as_it_is() {
     source.read_at(20_000, &mut []).expect("nothing at the end");
     assert_eq!(
         kind(source.read_at(20_000, &mut [0])),
-        ErrorKind::OutOfRange
+        VolumeErrorKind::OutOfRange
     );
     assert_eq!(
         kind(source.read_at(u64::MAX, &mut [0])),
-        ErrorKind::OutOfRange
+        VolumeErrorKind::OutOfRange
     );
     assert!(!source.changed_meanwhile().expect("a look"));
 }
 
 #[test]
-fn a_huge_sparse_file_costs_only_its_extents() {
+fn a_huge_sparse_file_has_few_and_short_extents() {
     let size = 8 << 40;
     let places = [1 << 20, 3 << 40, size - 4096];
     let (_directory, path) = sparse(size, &places.map(|at| (at, &[7u8; 4096][..])));
-    let file = fs::File::open(&path).expect("the file");
-    if rustix::fs::seek(&file, SeekFrom::Hole(0)) == Ok(size) {
-        skip("the file system does not report holes");
-        return;
+    let file = File::open(&path).expect("the file");
+    if rustix::fs::seek(&file, SeekFrom::Hole(0)) != Ok(0) {
+        return skip("the file system of temporary files does not report holes");
     }
     let source = RawImage::open(&path).expect("a source");
     let extents: Vec<_> = source
@@ -72,7 +71,7 @@ fn a_huge_sparse_file_costs_only_its_extents() {
 }
 
 #[test]
-fn nothing_has_no_extents_and_data_has_one() {
+fn an_empty_file_has_no_extents_and_one_byte_of_data_has_one() {
     let (_directory, path) = sparse(0, &[]);
     assert_eq!(
         RawImage::open(&path)
@@ -93,7 +92,7 @@ fn nothing_has_no_extents_and_data_has_one() {
 }
 
 #[test]
-fn a_file_that_shrinks_is_an_error_and_no_hole() {
+fn a_file_that_shrinks_fails_to_be_read_and_is_not_taken_for_a_hole() {
     let (_directory, path) = sparse(1 << 20, &[(0, &[1; 4096]), (512 << 10, &[1; 4096])]);
     let source = RawImage::open(&path).expect("a source");
     let mut extents = source.data_extents();
@@ -104,7 +103,7 @@ fn a_file_that_shrinks_is_an_error_and_no_hole() {
         .expect("the file");
     file.set_len(100 << 10).expect("less");
 
-    let shrunk = ErrorKind::Shrunk { size: 100 << 10 };
+    let shrunk = VolumeErrorKind::Shrunk { size: 100 << 10 };
     assert_eq!(kind(extents.next().expect("an error")), shrunk);
     assert!(extents.next().is_none());
     let error = source
@@ -116,7 +115,7 @@ fn a_file_that_shrinks_is_an_error_and_no_hole() {
 }
 
 #[test]
-fn a_file_that_grows_is_read_to_its_old_end() {
+fn a_file_that_grows_is_read_up_to_its_old_end() {
     let (_directory, path) = sparse(8192, &[(0, &[1; 8192])]);
     let source = RawImage::open(&path).expect("a source");
     let file = OpenOptions::new()
@@ -129,12 +128,15 @@ fn a_file_that_grows_is_read_to_its_old_end() {
         .map(|e| e.expect("an extent"))
         .collect();
     assert_eq!(extents, vec![0..8192]);
-    assert_eq!(kind(source.read_at(8192, &mut [0])), ErrorKind::OutOfRange);
+    assert_eq!(
+        kind(source.read_at(8192, &mut [0])),
+        VolumeErrorKind::OutOfRange
+    );
     assert!(source.changed_meanwhile().expect("a look"));
 }
 
 #[test]
-fn an_identity_tells_a_change() {
+fn an_identity_differs_after_every_change_of_the_file() {
     let (directory, path) = sparse(8192, &[(0, &[1; 8192])]);
     let look = |path: &PathBuf| RawImage::open(path).expect("a source").identity().clone();
     let fresh = look(&path);
@@ -176,7 +178,7 @@ fn an_identity_tells_a_change() {
 }
 
 #[test]
-fn an_old_file_is_settled_only_if_its_attributes_are() {
+fn a_file_is_settled_only_if_its_attributes_are_old_too() {
     let (_directory, path) = sparse(1, &[]);
     let file = OpenOptions::new()
         .write(true)
@@ -190,13 +192,13 @@ fn an_old_file_is_settled_only_if_its_attributes_are() {
 }
 
 #[test]
-fn what_is_no_image_is_refused() {
+fn directories_pipes_sockets_and_character_devices_are_refused_as_images() {
     let directory = TempDir::new().expect("a directory");
     let at = |name| directory.path().join(name);
     rustix::fs::mknodat(CWD, at("fifo"), FileType::Fifo, Mode::RUSR, 0).expect("a pipe");
     let _socket = UnixListener::bind(at("socket")).expect("a socket");
     let open = |path: PathBuf| kind(RawImage::open(path));
-    let unsuitable = ErrorKind::Unsuitable;
+    let unsuitable = VolumeErrorKind::Unsuitable;
     assert_eq!(
         open(directory.path().into()),
         unsuitable(Unsuitable::Directory)
@@ -204,7 +206,7 @@ fn what_is_no_image_is_refused() {
     assert_eq!(open(at("fifo")), unsuitable(Unsuitable::Fifo));
     assert_eq!(open(at("socket")), unsuitable(Unsuitable::Socket));
     assert_eq!(open("/dev/null".into()), unsuitable(Unsuitable::CharDevice));
-    assert_eq!(open(at("nothing")), ErrorKind::NotFound);
+    assert_eq!(open(at("nothing")), VolumeErrorKind::NotFound);
     let error = RawImage::open(at("nothing")).expect_err("nothing");
     let source = std::error::Error::source(&error)
         .expect("what the system said")

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 
 use cuttlebone::volume::{
-    ErrorKind, InputFile, InputStream, NamedInput, NamedOutput, OutputFile, OutputStream,
+    InputFile, InputStream, NamedInput, NamedOutput, OutputFile, OutputStream, VolumeErrorKind,
 };
 use tempfile::TempDir;
 
@@ -55,7 +55,7 @@ fn a_file_appears_only_when_it_is_finished() {
     assert!(!path.exists());
     file.finish().expect("finished");
     assert_eq!(fs::read(&path).expect("a file"), b"complete");
-    assert_eq!(kind(OutputFile::create_new(&path)), ErrorKind::Exists);
+    assert_eq!(kind(OutputFile::create_new(&path)), VolumeErrorKind::Exists);
 }
 
 /// A pipe whose reader has closed it.
@@ -76,6 +76,6 @@ impl Write for Closed {
 fn a_stream_with_a_failed_write_is_never_finished() {
     let mut output = NamedOutput::new(Closed, "standard output");
     output.write_all(b"buffered").expect("room in the buffer");
-    assert_eq!(kind(output.finish()), ErrorKind::Closed);
-    assert_eq!(kind(output.finish()), ErrorKind::Incomplete);
+    assert_eq!(kind(output.finish()), VolumeErrorKind::Closed);
+    assert_eq!(kind(output.finish()), VolumeErrorKind::Incomplete);
 }

@@ -6,14 +6,15 @@ use std::thread;
 
 use cuttlebone::base::{Buffer, is_zero};
 use cuttlebone::volume::{
-    ErrorKind, Existing, FileTarget, ReadTarget, StreamTarget, Target, Unsuitable, open_target,
+    Existing, FileTarget, ReadTarget, StreamTarget, Target, Unsuitable, VolumeErrorKind,
+    open_target,
 };
 use tempfile::TempDir;
 
 use super::{kind, names, noise};
 
 #[test]
-fn a_new_file_appears_when_it_is_whole_and_is_sparse() {
+fn a_new_file_is_sparse_and_appears_only_when_it_is_finished() {
     let directory = TempDir::new().expect("a directory");
     let path = directory.path().join("disk.raw");
     let target = FileTarget::create_new(&path, 64 << 20).expect("a target");
@@ -48,7 +49,8 @@ fn a_new_file_appears_when_it_is_whole_and_is_sparse() {
 fn many_threads_write_one_image() {
     let directory = TempDir::new().expect("a directory");
     let path = directory.path().join("disk");
-    // Pieces on either side of what bypasses the cache, past a sync window, to an odd end.
+    // Pieces below and above the length that bypasses the page cache; a size that exceeds the sync
+    // window and is not a multiple of a block.
     let size = (72 << 20) + 12_345;
     let image = noise(2, size);
     for piece in [64 << 10, 512 << 10, 2 << 20] {
@@ -76,7 +78,7 @@ fn many_threads_write_one_image() {
 }
 
 #[test]
-fn an_unfinished_file_leaves_nothing() {
+fn an_unfinished_file_is_removed() {
     let directory = TempDir::new().expect("a directory");
     let path = directory.path().join("disk");
     let target = FileTarget::create_new(&path, 8192).expect("a target");
@@ -85,21 +87,30 @@ fn an_unfinished_file_leaves_nothing() {
     assert!(names(directory.path()).is_empty());
 
     let target = FileTarget::create_new(&path, 8192).expect("a target");
-    assert_eq!(kind(target.write_at(8191, &[1, 2])), ErrorKind::OutOfRange);
-    assert_eq!(kind(target.finish()), ErrorKind::Incomplete);
+    assert_eq!(
+        kind(target.write_at(8191, &[1, 2])),
+        VolumeErrorKind::OutOfRange
+    );
+    assert_eq!(kind(target.finish()), VolumeErrorKind::Incomplete);
     drop(target);
     assert!(names(directory.path()).is_empty());
 }
 
 #[test]
-fn a_new_file_takes_nobodys_place() {
+fn a_new_file_never_replaces_an_existing_one() {
     let directory = TempDir::new().expect("a directory");
     let path = directory.path().join("disk");
     let target = FileTarget::create_new(&path, 1).expect("a target");
-    fs::write(&path, "somebody was quicker").expect("another");
-    assert_eq!(kind(target.finish()), ErrorKind::Exists);
-    assert_eq!(kind(FileTarget::create_new(&path, 1)), ErrorKind::Exists);
-    assert_eq!(fs::read(&path).expect("the other"), b"somebody was quicker");
+    fs::write(&path, "another process was quicker").expect("another");
+    assert_eq!(kind(target.finish()), VolumeErrorKind::Exists);
+    assert_eq!(
+        kind(FileTarget::create_new(&path, 1)),
+        VolumeErrorKind::Exists
+    );
+    assert_eq!(
+        fs::read(&path).expect("the other"),
+        b"another process was quicker"
+    );
     fs::remove_file(&path).expect("made room");
     target.finish().expect("finished after all");
     drop(target);
@@ -108,17 +119,17 @@ fn a_new_file_takes_nobodys_place() {
     symlink("nowhere", directory.path().join("link")).expect("a link");
     assert_eq!(
         kind(FileTarget::create_new(directory.path().join("link"), 1)),
-        ErrorKind::Exists
+        VolumeErrorKind::Exists
     );
     let missing = directory.path().join("missing/disk");
     assert_eq!(
         kind(FileTarget::create_new(missing, 1)),
-        ErrorKind::NotFound
+        VolumeErrorKind::NotFound
     );
 }
 
 #[test]
-fn a_replaced_file_is_whole_before_and_after() {
+fn a_replaced_file_stays_until_the_new_one_is_finished() {
     let directory = TempDir::new().expect("a directory");
     let path = directory.path().join("disk");
     let link = directory.path().join("link");
@@ -138,11 +149,11 @@ fn a_replaced_file_is_whole_before_and_after() {
     assert_eq!(names(directory.path()), ["disk", "link"]);
 
     let refused = kind(FileTarget::replace(directory.path(), 5));
-    assert_eq!(refused, ErrorKind::Unsuitable(Unsuitable::Directory));
+    assert_eq!(refused, VolumeErrorKind::Unsuitable(Unsuitable::Directory));
 }
 
 #[test]
-fn in_place_only_what_is_given_changes() {
+fn a_restore_in_place_changes_only_what_is_written() {
     let directory = TempDir::new().expect("a directory");
     let path = directory.path().join("disk");
     let before = noise(3, 3 << 20);
@@ -183,12 +194,12 @@ fn in_place_only_what_is_given_changes() {
     assert_eq!(fs::metadata(&path).expect("a file").len(), 5 << 20);
     assert_eq!(
         kind(FileTarget::in_place(directory.path().join("no"), 1)),
-        ErrorKind::NotFound
+        VolumeErrorKind::NotFound
     );
     let null = kind(FileTarget::in_place("/dev/null", 1));
-    assert_eq!(null, ErrorKind::Unsuitable(Unsuitable::CharDevice));
+    assert_eq!(null, VolumeErrorKind::Unsuitable(Unsuitable::CharDevice));
     let file = kind(FileTarget::open_device(&path, 1));
-    assert_eq!(file, ErrorKind::Unsuitable(Unsuitable::File));
+    assert_eq!(file, VolumeErrorKind::Unsuitable(Unsuitable::File));
 }
 
 #[test]
@@ -214,7 +225,7 @@ fn an_existing_file_is_refused_replaced_or_updated_as_asked() {
     let path = directory.path().join("disk");
     fs::write(&path, "before").expect("a file");
     let refused = open_target(&path, 6, Existing::Refuse).map(drop);
-    assert_eq!(kind(refused), ErrorKind::Exists);
+    assert_eq!(kind(refused), VolumeErrorKind::Exists);
 
     let update = open_target(&path, 6, Existing::Update).expect("a target");
     let held = update.as_read_target().expect("a target with content");
@@ -233,7 +244,7 @@ fn an_existing_file_is_refused_replaced_or_updated_as_asked() {
 }
 
 #[test]
-fn a_stream_is_written_forwards_and_to_its_end() {
+fn a_stream_gets_zeros_in_gaps_and_up_to_its_end() {
     let target = StreamTarget::new(Vec::new(), "standard output", 300_000);
     target.write_at(0, b"first").expect("a write");
     target.write_at(100_000, b"after a gap").expect("a write");
@@ -247,9 +258,9 @@ fn a_stream_is_written_forwards_and_to_its_end() {
     assert!(target.into_inner() == expected);
 }
 
-/// A pipe that nobody reads any more.
-struct Gone;
-impl Write for Gone {
+/// A pipe whose reader has closed it.
+struct Closed;
+impl Write for Closed {
     fn write(&mut self, _: &[u8]) -> io::Result<usize> {
         Err(io::ErrorKind::BrokenPipe.into())
     }
@@ -259,16 +270,19 @@ impl Write for Gone {
 }
 
 #[test]
-fn a_stream_that_failed_is_never_finished() {
+fn a_stream_target_with_a_failed_write_cannot_be_finished() {
     let target = StreamTarget::new(Vec::new(), "standard output", 10);
     target.write_at(2, b"two").expect("a write");
     let error = target.write_at(4, b"back").expect_err("backwards");
-    assert_eq!(error.kind, ErrorKind::OutOfOrder { position: 5 });
-    assert_eq!(kind(target.finish()), ErrorKind::Incomplete);
+    assert_eq!(error.kind, VolumeErrorKind::OutOfOrder { position: 5 });
+    assert_eq!(kind(target.finish()), VolumeErrorKind::Incomplete);
     let target = StreamTarget::new(Vec::new(), "standard output", 10);
-    assert_eq!(kind(target.write_at(8, b"end")), ErrorKind::OutOfRange);
+    assert_eq!(
+        kind(target.write_at(8, b"end")),
+        VolumeErrorKind::OutOfRange
+    );
 
-    let target = StreamTarget::new(Gone, "standard output", 10);
-    assert_eq!(kind(target.write_at(0, b"x")), ErrorKind::Closed);
-    assert_eq!(kind(target.finish()), ErrorKind::Incomplete);
+    let target = StreamTarget::new(Closed, "standard output", 10);
+    assert_eq!(kind(target.write_at(0, b"x")), VolumeErrorKind::Closed);
+    assert_eq!(kind(target.finish()), VolumeErrorKind::Incomplete);
 }

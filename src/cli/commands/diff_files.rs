@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use crate::app::{Code, Failure, ReadFrom, WriteTo};
 use crate::ops::{DiffOutput, DiffSource, OpsError};
-use crate::volume::{ErrorKind, InputFile, Stdin};
+use crate::volume::{InputFile, Stdin, VolumeErrorKind};
 
 pub(super) fn open_diff(source: &ReadFrom) -> Result<DiffSource<'static>, Failure> {
     Ok(match source {
@@ -32,7 +32,7 @@ pub(super) fn write_diff<T>(
         WriteTo::Path(path) => DiffOutput::New(path),
     };
     match write(output) {
-        Err(OpsError::Volume(error)) if error.kind == ErrorKind::Exists => {
+        Err(OpsError::Volume(error)) if error.kind == VolumeErrorKind::Exists => {
             Err(Failure::from_error(Code::Failed, &error)
                 .hint("choose another name, or replace the file with --force"))
         }

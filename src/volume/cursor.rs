@@ -1,0 +1,52 @@
+//! How far a target is written that takes its bytes in ascending order.
+
+use super::error::{VolumeError, VolumeErrorKind, VolumeOperation};
+use super::sys::fits;
+
+/// The position of such a target. After the first error it admits nothing more.
+#[derive(Debug)]
+pub(super) struct Cursor {
+    size: u64,
+    /// The end of the last range that was written, in bytes of the image.
+    pub(super) position: u64,
+    failed: bool,
+}
+
+impl Cursor {
+    /// Begins at the first of `size` bytes.
+    pub(super) fn new(size: u64) -> Self {
+        Self {
+            size,
+            position: 0,
+            failed: false,
+        }
+    }
+
+    /// Checks that `len` bytes may be written at `offset`. Errors name the target as `name`.
+    pub(super) fn admit(
+        &mut self,
+        operation: VolumeOperation,
+        name: &str,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), VolumeError> {
+        let kind = if self.failed {
+            VolumeErrorKind::Incomplete
+        } else if !fits(self.size, offset, len) {
+            VolumeErrorKind::OutOfRange
+        } else if offset < self.position {
+            VolumeErrorKind::OutOfOrder {
+                position: self.position,
+            }
+        } else {
+            return Ok(());
+        };
+        self.fail();
+        Err(VolumeError::new(kind, operation, name).at(offset))
+    }
+
+    /// Notes that a write has failed.
+    pub(super) fn fail(&mut self) {
+        self.failed = true;
+    }
+}
