@@ -70,7 +70,7 @@ const SUITES: [Suite; 14] = [
         |case| Ok(keys::ids(case)),
     ),
     ("repository", &["repository_secret"], objects::repository),
-    ("leaf", &["name", "password", "project_id"], objects::leaf),
+    ("slot", &["name", "password", "project_id"], objects::slot),
     (
         "project",
         &["project_id", "repository_secret", "project_secret"],
@@ -274,7 +274,7 @@ impl From<&RepoError> for Refused {
             RepoError::Unsupported { source, .. } => format_kinds(source),
             RepoError::Damaged { source, .. } => damage_kinds(source),
             RepoError::Tree => &["bad-value", "bad-length", "not-canonical"],
-            // What a leaf does not open for is not said: its scope may be the wrong one.
+            // The program does not say why a slot does not open: its scope may be wrong, too.
             RepoError::WrongPassword { .. } => &["does-not-open", "bad-value"],
             RepoError::NoRepository { .. }
             | RepoError::NoBackup { .. }

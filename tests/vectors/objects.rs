@@ -38,7 +38,8 @@ fn name(case: &Case) -> ObjectHash {
     ObjectHash::from_bytes(case.array("name").unwrap_or_else(right))
 }
 
-/// Why this is no leaf, as far as that shows without the password. A repository passes over such a leaf.
+/// Returns why these bytes are not a key slot, as far as that shows without the password. A
+/// repository ignores such a slot.
 fn slot_fault(case: &Case) -> Result<(), Refused> {
     if crypto::hash(&[&case.object]) != *name(case).as_bytes() {
         return Err(Refused::new(&["bad-hash"], "another name"));
@@ -49,8 +50,8 @@ fn slot_fault(case: &Case) -> Result<(), Refused> {
         .map_err(|e| Refused::new(&["limit-exceeded"], e))
 }
 
-pub(super) fn leaf(case: &Case) -> Outcome {
-    let right = load("leaf").swap_remove(0);
+pub(super) fn slot(case: &Case) -> Outcome {
+    let right = load("slot").swap_remove(0);
     let secret = Secret::new(right.expected("secret"));
     let store = fixture::store(&secret);
     let id = project_id(case);
