@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::storage::{Backend, LimitBackend, LocalBackend, SftpBackend, SftpOptions, StorageError};
+use crate::storage::{
+    Backend, LimitBackend, LocalBackend, RetryBackend, RetryPolicy, SftpBackend, SftpOptions,
+    StorageError,
+};
 
 use super::location::{Location, SftpLocation};
 use super::session::Session;
@@ -15,7 +18,7 @@ pub(super) fn open_backend(
 ) -> Result<Arc<dyn Backend>, StorageError> {
     match &settings.location {
         Location::Local(path) => Ok(limited(session, settings, LocalBackend::open(path)?)),
-        Location::Sftp(sftp) => connect(session, || {
+        Location::Sftp(sftp) => connect(session, settings, || {
             SftpBackend::open(sftp_options(session, settings, sftp))
         }),
     }
@@ -28,7 +31,7 @@ pub(super) fn create_backend(
 ) -> Result<Arc<dyn Backend>, StorageError> {
     match &settings.location {
         Location::Local(path) => Ok(limited(session, settings, LocalBackend::create(path)?)),
-        Location::Sftp(sftp) => connect(session, || {
+        Location::Sftp(sftp) => connect(session, settings, || {
             SftpBackend::create(sftp_options(session, settings, sftp))
         }),
     }
@@ -46,13 +49,22 @@ fn limited(
     Arc::new(LimitBackend::new(store, limits, session.cancel.clone()))
 }
 
-/// Connects. Meanwhile ssh may ask the user on the terminal.
+/// Connects; meanwhile ssh may ask the user on the terminal. A failure to connect is not repeated, so
+/// that mistakes are reported at once; transient errors from then on are.
 fn connect(
     session: &Session,
+    settings: &RepositorySettings,
     connect: impl FnOnce() -> Result<SftpBackend, StorageError>,
 ) -> Result<Arc<dyn Backend>, StorageError> {
-    let _loan = session.prompt.lend_terminal();
-    Ok(Arc::new(connect()?))
+    let store = {
+        let _loan = session.prompt.lend_terminal();
+        connect()?
+    };
+    let connection = &settings.connection;
+    let cancel = &session.cancel;
+    let limited = LimitBackend::new(store, connection.limits.clone(), cancel.clone());
+    let policy = RetryPolicy::with_deadline(connection.timeout);
+    Ok(Arc::new(RetryBackend::new(limited, policy, cancel.clone())))
 }
 
 fn sftp_options(
@@ -67,8 +79,7 @@ fn sftp_options(
         location: settings.location.to_string(),
         ssh: connection.ssh.clone(),
         connections: connection.count,
-        patience: connection.timeout,
-        limits: connection.limits.clone(),
+        timeout: connection.timeout,
         cancel: session.cancel.clone(),
     }
 }

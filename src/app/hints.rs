@@ -271,27 +271,27 @@ fn with_hint(failure: Failure, hint: Option<String>) -> Failure {
 }
 
 fn storage_hint(error: &StorageError) -> Option<&'static str> {
-    use storage::ErrorKind as Kind;
-    let is_remote = error.location.starts_with("sftp:");
-    let why = error.source.as_ref().map(ToString::to_string);
-    let says = |what: &str| why.as_ref().is_some_and(|why| why.contains(what));
+    use storage::StorageErrorKind as Kind;
     match error.kind {
         Kind::NotFound => Some("check the path"),
         Kind::Full => Some("make room and run this again; what was stored is used"),
         Kind::ReadOnly => Some("mount it writable and run this again"),
-        Kind::Denied if is_remote => Some(
+        Kind::Denied if error.is_remote => Some(
             "see that the user of the login may do that there, and that the server lets it write",
         ),
         Kind::Denied => Some("run this as a user who may do that"),
-        Kind::Io => Some("see the system's log for errors of the disk"),
-        Kind::Gone if says("Broken pipe") => Some(
+        Kind::Io | Kind::Unreadable if error.is_remote => {
+            Some("see the log of the server for errors of its disk")
+        }
+        Kind::Io | Kind::Unreadable => Some("see the system's log for errors of the disk"),
+        Kind::ClosedAfterLogin => Some(
             "run this again; if it ends like that each time, the server's log says why (a chroot must belong to root)",
         ),
-        Kind::Gone => Some("see that the store can be reached and run this again"),
-        Kind::Login if says("HAS CHANGED") || says("has changed") => {
-            Some("find out why the server has another key than before: somebody may be in between")
-        }
-        Kind::Login => Some(
+        Kind::Unavailable => Some("see that the store can be reached and run this again"),
+        Kind::HostKeyChanged => Some(
+            "find out why the server has another key than before: an attacker may be in between",
+        ),
+        Kind::LoginRefused => Some(
             "log in once with sftp by hand: it tells more, and asks whether to trust the server",
         ),
         Kind::NoProgram => {

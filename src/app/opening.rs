@@ -6,7 +6,7 @@ use crate::base::{CHUNK_SIZE_DEFAULT, ChunkSize, Notice};
 use crate::repo::{
     InitOptions, KdfParams, Locked, NewKey, Project, Records, RepoError, Repository, SlotInfo,
 };
-use crate::storage::ErrorKind;
+use crate::storage::StorageErrorKind;
 
 use super::backend::{create_backend, open_backend};
 use super::failure::Failure;
@@ -34,7 +34,7 @@ pub(crate) fn find(
     settings: &RepositorySettings,
 ) -> Result<Option<Locked>, Failure> {
     let backend = match open_backend(session, settings) {
-        Err(error) if error.kind == ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind == StorageErrorKind::NotFound => return Ok(None),
         backend => backend?,
     };
     match Repository::find(backend, session.observer()) {

@@ -1,29 +1,45 @@
-//! A request to stop, seen by every loop that does work.
+//! A request to stop, checked by every loop that does work.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
-/// Shared by whoever asks to stop and whoever works. Clones are the same flag.
+/// A flag shared by the part that asks to stop and the parts that work. Clones are the same flag.
 #[derive(Debug, Clone, Default)]
 pub struct Cancel(Arc<AtomicBool>);
 
-/// Work stopped because it was asked to.
+/// The work stopped because it was asked to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("interrupted")]
 pub struct Cancelled;
 
 impl Cancel {
-    /// Asks the work to stop; it cannot be taken back.
+    /// Asks the work to stop. There is no way back.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Fails once somebody has asked to stop.
+    /// Fails once [`cancel`](Self::cancel) has been called.
     pub fn check(&self) -> Result<(), Cancelled> {
         if self.0.load(Ordering::Relaxed) {
             Err(Cancelled)
         } else {
             Ok(())
         }
+    }
+
+    /// Sleeps this long. Fails within a tenth of a second of [`cancel`](Self::cancel).
+    pub(crate) fn sleep(&self, duration: Duration) -> Result<(), Cancelled> {
+        const SLICE: Duration = Duration::from_millis(100);
+        let mut left = duration;
+        self.check()?;
+        while !left.is_zero() {
+            let slice = left.min(SLICE);
+            thread::sleep(slice);
+            left -= slice;
+            self.check()?;
+        }
+        Ok(())
     }
 }

@@ -89,6 +89,8 @@ pub enum Damage {
     WrongSize { expected: u64, found: u64 },
     #[error("it is missing")]
     Missing,
+    #[error("it cannot be read")]
+    Unreadable(#[source] Box<StorageError>),
     #[error("it says what cannot be: {0}")]
     Impossible(&'static str),
 }
@@ -104,7 +106,7 @@ pub enum ErrorKind {
     Cancelled,
     NotFound,
     LostRace,
-    Storage(storage::ErrorKind),
+    Storage(storage::StorageErrorKind),
     Other,
 }
 
@@ -131,16 +133,24 @@ impl RepoError {
         }
     }
 
-    /// The error for a read of `object` that the store answered with `error`. An object that other
-    /// objects name and that the store lacks or holds in another length is damaged; everything else
-    /// is a failure of the store.
+    /// Returns the error of reading `object`, for which the store gave `error`. An object that other
+    /// objects name and that the store lacks, holds in another length or cannot read is damaged;
+    /// every other error is a failure of the store and says nothing about the object.
     pub(super) fn reading(object: ObjectRef, error: StorageError) -> Self {
+        use storage::StorageErrorKind as Kind;
         let too_large = "it is larger than any of its kind";
+        let needed_to_open = matches!(
+            object,
+            ObjectRef::Repository | ObjectRef::Key(..) | ObjectRef::Project(_)
+        );
         match error.kind {
-            storage::ErrorKind::NotFound => Self::damaged(object, Damage::Missing),
-            storage::ErrorKind::TooLarge => Self::damaged(object, Damage::Impossible(too_large)),
-            storage::ErrorKind::Truncated => {
-                Self::damaged(object, Damage::Impossible("it is cut short"))
+            Kind::NotFound => Self::damaged(object, Damage::Missing),
+            Kind::TooLarge => Self::damaged(object, Damage::Impossible(too_large)),
+            Kind::Truncated => Self::damaged(object, Damage::Impossible("it is cut short")),
+            Kind::Unreadable => Self::damaged(object, Damage::Unreadable(Box::new(error))),
+            // Nothing can be opened without these: that a user may not read them is no damage.
+            Kind::Denied if !needed_to_open => {
+                Self::damaged(object, Damage::Unreadable(Box::new(error)))
             }
             _ => error.into(),
         }

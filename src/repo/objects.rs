@@ -9,7 +9,7 @@ use super::object_cache::{NODE_PACK_MAX, ObjectCache};
 use crate::base::{Notice, ObjectHash, Observer, ProjectId};
 use crate::crypto::{SealKey, SealNonce, object_hash};
 use crate::format::{BlobKind, Magic, Payload, SEALED_HEAD_LEN, SealedObject};
-use crate::storage::{Backend, ErrorKind, Listed, Name};
+use crate::storage::{Backend, Name, ObjectInfo, StorageErrorKind};
 
 /// A store, seen as objects.
 #[derive(Clone)]
@@ -256,7 +256,7 @@ impl Objects {
 
     fn delete_name(&self, name: &Name) -> Result<(), RepoError> {
         match self.backend.delete(name) {
-            Err(e) if e.kind != ErrorKind::NotFound => Err(e.into()),
+            Err(e) if e.kind != StorageErrorKind::NotFound => Err(e.into()),
             _ => Ok(()),
         }
     }
@@ -297,7 +297,7 @@ impl Objects {
     }
 
     /// All objects below a directory that belong to the format, with their copies marked.
-    pub fn list(&self, directory: &str) -> Result<Vec<(ObjectRef, bool, Listed)>, RepoError> {
+    pub fn list(&self, directory: &str) -> Result<Vec<(ObjectRef, bool, ObjectInfo)>, RepoError> {
         let listed = self.backend.list(directory)?;
         let known = listed.into_iter().filter_map(|l| {
             let (object, copy) = ObjectRef::parse(&l.name)?;

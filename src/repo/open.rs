@@ -13,7 +13,7 @@ use crate::crypto::{
     self, KdfParams, ProjectKeys, RepositoryKeys, SealNonce, Secret, object_hash, random,
 };
 use crate::format::{FormatError, KeySlot, ProjectObject, RepositoryFile, Settings};
-use crate::storage::{Backend, ErrorKind, Name};
+use crate::storage::{Backend, Name, StorageErrorClass, StorageErrorKind};
 
 /// How to make a repository.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ impl Repository {
             ObjectRef::Repository.copy_name(),
         ] {
             match objects.backend().size(&name) {
-                Err(e) if e.kind == ErrorKind::NotFound => {}
+                Err(e) if e.kind == StorageErrorKind::NotFound => {}
                 Err(e) => return Err(e.into()),
                 Ok(_) => {
                     return Err(RepoError::RepositoryExists {
@@ -103,7 +103,7 @@ impl Repository {
             .put_new(&ObjectRef::Repository.name(), &[&bytes])
         {
             Ok(()) => {}
-            Err(e) if e.kind == ErrorKind::Exists => {
+            Err(e) if e.kind == StorageErrorKind::Exists => {
                 objects.delete_twice(KeyScope::Repository.object(key_id))?;
                 objects.delete_twice(ObjectRef::Project(project))?;
                 return Err(RepoError::RepositoryExists {
@@ -515,7 +515,12 @@ fn find_projects(objects: &Objects) -> Result<Vec<Found>, RepoError> {
         match objects.backend().get(&name, ProjectObject::LEN_MAX) {
             Ok(bytes) => Ok((*id, Some(bytes))),
             // Its second copy may do.
-            Err(e) if matches!(e.kind, ErrorKind::NotFound | ErrorKind::TooLarge) => {
+            Err(e)
+                if matches!(
+                    e.kind.class(),
+                    StorageErrorClass::Absent | StorageErrorClass::Damaged
+                ) =>
+            {
                 Ok((*id, None))
             }
             Err(e) => Err(e.into()),

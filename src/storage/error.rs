@@ -1,65 +1,105 @@
-//! What can go wrong with a store.
+//! Errors of a store.
 
 use std::fmt;
 use std::io;
 
-/// What was attempted.
+use rustix::io::Errno;
+
+/// The operation that was attempted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
-pub enum Operation {
+pub enum StorageOperation {
     Open,
     Put,
     Get,
     Size,
     List,
     Delete,
-    Tidy,
+    RemoveLeftovers,
 }
 
-impl fmt::Display for Operation {
+impl fmt::Display for StorageOperation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Open => "open",
             Self::Put => "store",
             Self::Get => "read",
-            Self::Size => "look at",
+            Self::Size => "examine",
             Self::List => "list",
             Self::Delete => "delete",
-            Self::Tidy => "remove leftovers from",
+            Self::RemoveLeftovers => "remove leftovers from",
         })
     }
 }
 
-/// Why it failed: what a caller decides by. Never match on text.
+/// Why an operation failed. Callers decide by this, never by a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ErrorKind {
-    /// No such object, or no such place.
+pub enum StorageErrorKind {
+    /// No such object or directory.
     NotFound,
     /// The name is taken.
     Exists,
-    /// No space, or over a quota.
-    Full,
-    /// The file system cannot be written.
-    ReadOnly,
-    /// Not permitted.
-    Denied,
-    /// The object ends before what was asked for.
+    /// The object exists, but the store cannot read it: a bad sector, a damaged file system.
+    Unreadable,
+    /// The object ends before the requested range does.
     Truncated,
-    /// The object is larger than anything of its kind may be.
+    /// The object is larger than the caller accepts.
     TooLarge,
-    /// The other side is gone: a connection that was lost, a store that no longer answers.
-    Gone,
-    /// The other side does not let us in, or is not known to be who it should be.
-    Login,
-    /// What connects cannot be run.
+    /// No space left, or over a quota.
+    Full,
+    /// The file system is mounted read-only.
+    ReadOnly,
+    /// The user may not do this.
+    Denied,
+    /// The store cannot be reached or does not answer: a lost connection, a time limit exceeded.
+    Unavailable,
+    /// The server accepted the login and then closed the connection before it served files.
+    ClosedAfterLogin,
+    /// The server refused the login or offers no SFTP, or its host key is not known.
+    LoginRefused,
+    /// The server's host key is not the one that was recorded for it.
+    HostKeyChanged,
+    /// The program that makes the connection cannot be run.
     NoProgram,
-    /// The medium reported an error.
+    /// The medium or the server reported another error.
     Io,
 }
 
-impl ErrorKind {
-    /// What the system's answer means for a store.
-    pub(super) fn of(error: &io::Error) -> Self {
+/// What a caller can do about an error: many [kinds](StorageErrorKind) call for the same reaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StorageErrorClass {
+    /// The object does not exist.
+    Absent,
+    /// This one object is of no use; the rest of the store may be.
+    Damaged,
+    /// The same operation may succeed later.
+    Transient,
+    /// Access is refused. Repeating does not help until someone grants it.
+    Denied,
+    /// The store needs more space.
+    Full,
+    /// Repeating does not help.
+    Permanent,
+}
+
+impl StorageErrorKind {
+    /// Returns the class of errors that this kind belongs to.
+    #[must_use]
+    pub const fn class(self) -> StorageErrorClass {
+        match self {
+            Self::NotFound => StorageErrorClass::Absent,
+            Self::Unreadable | Self::Truncated | Self::TooLarge => StorageErrorClass::Damaged,
+            Self::Unavailable | Self::ClosedAfterLogin => StorageErrorClass::Transient,
+            Self::Denied | Self::ReadOnly | Self::LoginRefused | Self::HostKeyChanged => {
+                StorageErrorClass::Denied
+            }
+            Self::Full => StorageErrorClass::Full,
+            Self::Exists | Self::NoProgram | Self::Io => StorageErrorClass::Permanent,
+        }
+    }
+
+    /// Returns what an error of the operating system means in `operation`.
+    pub(super) fn from_io(operation: StorageOperation, error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::NotFound => Self::NotFound,
             io::ErrorKind::AlreadyExists => Self::Exists,
@@ -68,24 +108,62 @@ impl ErrorKind {
             io::ErrorKind::PermissionDenied => Self::Denied,
             io::ErrorKind::UnexpectedEof => Self::Truncated,
             io::ErrorKind::FileTooLarge => Self::TooLarge,
+            // A network file system whose server does not answer.
+            io::ErrorKind::TimedOut
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::NetworkDown
+            | io::ErrorKind::NotConnected => Self::Unavailable,
+            _ if operation == StorageOperation::Get && is_bad_medium(error) => Self::Unreadable,
             _ => Self::Io,
         }
     }
+}
+
+/// Reports whether a file's own blocks or metadata are bad: `EIO` of a bad sector, `EBADMSG` of a
+/// failed checksum, `EUCLEAN` of a file system that found itself damaged.
+fn is_bad_medium(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::IO | Errno::BADMSG | Errno::UCLEAN)
+    )
 }
 
 /// An operation on a store failed.
 #[derive(Debug, thiserror::Error)]
 #[error("could not {operation} {object} in {location}")]
 pub struct StorageError {
-    /// Why.
-    pub kind: ErrorKind,
-    /// What was attempted.
-    pub operation: Operation,
-    /// On which object or directory.
+    /// Why it failed.
+    pub kind: StorageErrorKind,
+    /// The operation that failed.
+    pub operation: StorageOperation,
+    /// The object or directory it concerned.
     pub object: String,
-    /// In which store: [`Backend::location`](super::Backend::location), or the disk that is full.
+    /// The store: [`Backend::location`](super::Backend::location), with details of a full disk.
     pub location: String,
-    /// What the system said.
+    /// Whether the store is on another host.
+    pub is_remote: bool,
+    /// The error of the operating system, or the server's message.
     #[source]
     pub source: Option<io::Error>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_medium_means_damage_of_the_object_that_was_read() {
+        for errno in [Errno::IO, Errno::BADMSG, Errno::UCLEAN] {
+            let error = io::Error::from(errno);
+            let read = StorageErrorKind::from_io(StorageOperation::Get, &error);
+            assert_eq!(read, StorageErrorKind::Unreadable);
+            assert_eq!(read.class(), StorageErrorClass::Damaged);
+            let put = StorageErrorKind::from_io(StorageOperation::Put, &error);
+            assert_eq!(put, StorageErrorKind::Io);
+        }
+        let busy = io::Error::from(Errno::MFILE);
+        let kind = StorageErrorKind::from_io(StorageOperation::Get, &busy);
+        assert_eq!(kind, StorageErrorKind::Io);
+    }
 }

@@ -1,8 +1,8 @@
-//! A store that fails when told to: the instrument of crash sweeps.
+//! A store in memory that fails on purpose, for tests that try every possible crash.
 //!
-//! It keeps what a reader sees (live) apart from what a crash would leave (durable), counts and logs every
-//! call, and spoils one of them as a [`Plan`] says. A sweep runs an operation once to learn how many calls
-//! it makes, then again for each of them:
+//! It keeps the objects that a reader sees (live) apart from those that a crash would leave
+//! (durable), counts and logs every call, and makes one of them fail according to a [`Plan`]. A
+//! test runs an operation once to count its calls, then again for each of them:
 //!
 //! ```
 //! use cuttlebone::storage::{Backend, Fault, FaultBackend, Moment, Name, Plan};
@@ -19,7 +19,7 @@
 //!         store.set_plan(Plan::at(n, Fault::Die(moment)));
 //!         assert!(operation(&store).is_err());
 //!         let found = store.crash();
-//!         // Whoever holds the reference also holds the data.
+//!         // A reference is never stored without its data.
 //!         assert!(found.list("backups").unwrap().len() <= found.list("packs").unwrap().len());
 //!     }
 //! }
@@ -31,9 +31,12 @@ use std::time::{Duration, SystemTime};
 
 use crate::base::lock;
 
-use super::{Backend, ErrorKind, Listed, MemoryBackend, Name, Operation, StorageError};
+use super::backend::{Backend, ObjectInfo};
+use super::error::{StorageError, StorageErrorKind, StorageOperation};
+use super::memory::MemoryBackend;
+use super::name::Name;
 
-/// Which call is spoiled, and how. It spoils one call, but for [`Fault::Die`], which ends all.
+/// Which call fails, and how. A plan affects one call only, except [`Fault::Die`], which ends all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
     n: u64,
@@ -46,19 +49,19 @@ pub struct Plan {
 pub enum Calls {
     /// Every call.
     All,
-    /// Those that change the store: puts, deletes, and removing leftovers.
+    /// Calls that change the store: puts, deletes, and removing leftovers.
     Writes,
 }
 
 impl Plan {
-    /// Spoils the `n`-th call from the time when the plan is set; the first one is 1.
+    /// Affects the `n`-th call after the plan is set; the first one is 1.
     #[must_use]
     pub const fn at(n: u64, fault: Fault) -> Self {
         let calls = Calls::All;
         Self { n, calls, fault }
     }
 
-    /// Spoils the `n`-th of the calls that change the store; the first one is 1.
+    /// Affects the `n`-th call that changes the store; the first one is 1.
     #[must_use]
     pub const fn at_write(n: u64, fault: Fault) -> Self {
         let calls = Calls::Writes;
@@ -66,26 +69,26 @@ impl Plan {
     }
 }
 
-/// What happens to a call.
+/// The effect on a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// It fails so, and changes nothing.
-    Fail(ErrorKind),
-    /// It does all of its work, and fails so nevertheless: the answer was lost.
-    FailAfter(ErrorKind),
-    /// A put stops half-way and fails with [`ErrorKind::Io`]. The first half of its bytes stays where no
-    /// listing shows it. Any other call just fails.
+    /// The call fails and changes nothing.
+    Fail(StorageErrorKind),
+    /// The call does all of its work and then fails: the answer was lost.
+    FailAfter(StorageErrorKind),
+    /// A put stops half-way and fails with [`StorageErrorKind::Io`]. The first half of its bytes
+    /// stays as a leftover that no listing shows. Any other call just fails.
     Tear,
-    /// As [`Tear`](Self::Tear), but the first half stands under the object's name, live and durable: what a
-    /// store that does not keep its promises may do. Not for a [`put_new`](Backend::put_new) of a name that
-    /// is taken.
+    /// Like [`Tear`](Self::Tear), but the first half gets the object's name, live and durable, as
+    /// in a store that breaks its promises. A [`put_new`](Backend::put_new) of a taken name fails
+    /// as usual.
     TearVisible,
-    /// A put or delete succeeds and shows, but a crash undoes it: what a store may do that does not wait for
-    /// its disk. Any other call is as ever.
+    /// A put or delete succeeds and is visible, but a crash undoes it, as in a store that does not
+    /// wait for its disk. Any other call is not affected.
     Volatile,
-    /// It waits so long, and then is as ever.
+    /// The call waits this long and then works as usual.
     Delay(Duration),
-    /// It and every later call fails with [`ErrorKind::Gone`].
+    /// This and every later call fails with [`StorageErrorKind::Unavailable`].
     Die(Moment),
 }
 
@@ -94,24 +97,24 @@ pub enum Fault {
 pub enum Moment {
     /// Before the call has changed anything.
     Before,
-    /// After the call has done all of its work, durably; only the answer is missing.
+    /// After the call has done all of its work, durably. Only the answer is lost.
     After,
 }
 
-/// A call as the log has it.
+/// An entry of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
-    /// Which kind; both kinds of put, and both kinds of get, count as one.
-    pub operation: Operation,
+    /// The operation. Both kinds of put are `Put`, and both kinds of get are `Get`.
+    pub operation: StorageOperation,
     /// The object, or the directory of a listing.
     pub name: String,
-    /// Bytes handed over by a put, whether or not it succeeded; bytes that a successful get gave back.
+    /// Bytes passed to a put, whether or not it succeeded, or returned by a successful get.
     pub bytes: u64,
-    /// How it failed, if it did.
-    pub error: Option<ErrorKind>,
+    /// Why it failed, if it did.
+    pub error: Option<StorageErrorKind>,
 }
 
-/// A store in memory that goes wrong as planned. Clones are the same store.
+/// A store in memory that fails according to a [`Plan`]. Clones are the same store.
 #[derive(Debug, Clone, Default)]
 pub struct FaultBackend {
     state: Arc<Mutex<State>>,
@@ -128,10 +131,10 @@ struct State {
     log: Vec<Call>,
 }
 
-/// Half of an object that nobody can see.
+/// Half of an object, hidden.
 #[derive(Debug, Clone)]
 struct Torn {
-    /// What it would have been.
+    /// The name that the object would have got.
     name: Name,
     half: Vec<u8>,
     since: SystemTime,
@@ -148,13 +151,13 @@ impl Torn {
 }
 
 impl FaultBackend {
-    /// An empty store without a plan.
+    /// Returns an empty store without a plan.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A store that holds what `content` does now, all of it durable.
+    /// Returns a store with copies of the objects in `content`, all of them durable.
     #[must_use]
     pub fn holding(content: &MemoryBackend) -> Self {
         Self::with(State {
@@ -170,37 +173,39 @@ impl FaultBackend {
         }
     }
 
-    /// Spoils a call to come. Replaces a plan that has not come to pass.
+    /// Sets the plan for later calls. Replaces a plan that is still pending.
     pub fn set_plan(&self, plan: Plan) {
         self.lock().plan = Some(plan);
     }
 
-    /// Whether a plan is still to come to pass: the sweep is over once it is.
+    /// Reports whether the plan is still pending: an operation made fewer calls than the plan
+    /// counted.
     #[must_use]
     pub fn is_planned(&self) -> bool {
         self.lock().plan.is_some()
     }
 
-    /// The calls made so far, those that failed included.
+    /// Returns the number of calls made so far, failed ones included.
     #[must_use]
     pub fn calls(&self) -> u64 {
         self.lock().calls
     }
 
-    /// The calls made since this was last asked, in the order in which they began to take effect.
+    /// Returns the calls made since the last `take_log`, in the order in which they took effect.
     #[must_use]
     pub fn take_log(&self) -> Vec<Call> {
         std::mem::take(&mut self.lock().log)
     }
 
-    /// Halves of objects that [`Fault::Tear`] left behind.
+    /// Returns the halves of objects that [`Fault::Tear`] left.
     #[must_use]
     pub fn torn(&self) -> Vec<Vec<u8>> {
         let state = self.lock();
         state.torn.iter().map(|torn| torn.half.clone()).collect()
     }
 
-    /// What would be found after a crash now: a store of its own, without a plan and with no calls made.
+    /// Returns the store that a crash now would leave: independent, without a plan, with no calls
+    /// made.
     #[must_use]
     pub fn crash(&self) -> Self {
         let state = self.lock();
@@ -212,7 +217,7 @@ impl FaultBackend {
         })
     }
 
-    /// Makes everything in it so much older, as if the time had passed.
+    /// Makes all objects older, as if this much time had passed.
     pub fn age(&self, by: Duration) {
         let state = self.lock();
         state.live.age(by);
@@ -223,17 +228,23 @@ impl FaultBackend {
         lock(&self.state)
     }
 
-    fn failed(&self, kind: ErrorKind, operation: Operation, name: &str) -> StorageError {
+    fn failed(
+        &self,
+        kind: StorageErrorKind,
+        operation: StorageOperation,
+        name: &str,
+    ) -> StorageError {
         StorageError {
             kind,
             operation,
             object: name.to_owned(),
             location: self.location().to_owned(),
+            is_remote: false,
             source: None,
         }
     }
 
-    /// Runs one call under the plan. `work` gets the fault only if it has a say in what it does.
+    /// Runs one call under the plan. `work` gets the fault only if the fault changes what it does.
     fn call<T>(
         &self,
         mut call: Call,
@@ -252,19 +263,19 @@ impl FaultBackend {
         }
         let fail = |kind| Err(self.failed(kind, call.operation, &call.name));
         let result = match fault {
-            _ if state.dead => fail(ErrorKind::Gone),
+            _ if state.dead => fail(StorageErrorKind::Unavailable),
             Some(Fault::Fail(kind)) => fail(kind),
             Some(Fault::FailAfter(kind)) => work(&mut state, None).and_then(|_| fail(kind)),
             Some(Fault::Die(moment)) => {
                 if moment == Moment::After {
-                    // Nobody will hear how it went.
+                    // The caller does not learn the result.
                     drop(work(&mut state, None));
                 }
                 state.dead = true;
-                fail(ErrorKind::Gone)
+                fail(StorageErrorKind::Unavailable)
             }
             Some(Fault::Tear | Fault::TearVisible) => {
-                work(&mut state, fault).and_then(|_| fail(ErrorKind::Io))
+                work(&mut state, fault).and_then(|_| fail(StorageErrorKind::Io))
             }
             None | Some(Fault::Volatile | Fault::Delay(_)) => work(&mut state, fault),
         };
@@ -278,7 +289,7 @@ impl FaultBackend {
 
     fn read<T>(
         &self,
-        operation: Operation,
+        operation: StorageOperation,
         name: &str,
         work: impl FnOnce(&MemoryBackend) -> Result<T, StorageError>,
         bytes: impl FnOnce(&T) -> u64,
@@ -289,7 +300,7 @@ impl FaultBackend {
 
     fn store(&self, name: &Name, parts: &[&[u8]], new: bool) -> Result<(), StorageError> {
         let whole = parts.concat();
-        let call = Call::new(Operation::Put, name.as_str(), whole.len() as u64);
+        let call = Call::new(StorageOperation::Put, name.as_str(), whole.len() as u64);
         let work = |state: &mut State, fault: Option<Fault>| {
             let half = &whole[..whole.len() / 2];
             let put = |live: &MemoryBackend, bytes: &[u8]| {
@@ -324,7 +335,7 @@ impl FaultBackend {
 }
 
 impl State {
-    /// The fault for the call that is about to be made.
+    /// Counts a call, and returns the fault that is planned for it.
     fn due(&mut self, writes: bool) -> Option<Fault> {
         let plan = self.plan.as_mut()?;
         if plan.calls == Calls::Writes && !writes {
@@ -339,7 +350,7 @@ impl State {
 }
 
 impl Call {
-    fn new(operation: Operation, name: &str, bytes: u64) -> Self {
+    fn new(operation: StorageOperation, name: &str, bytes: u64) -> Self {
         Self {
             operation,
             name: name.to_owned(),
@@ -364,42 +375,44 @@ impl Backend for FaultBackend {
 
     fn get(&self, name: &Name, limit: u64) -> Result<Vec<u8>, StorageError> {
         let work = |live: &MemoryBackend| live.get(name, limit);
-        self.read(Operation::Get, name.as_str(), work, |got| got.len() as u64)
+        self.read(StorageOperation::Get, name.as_str(), work, |got| {
+            got.len() as u64
+        })
     }
 
     fn get_range(&self, name: &Name, offset: u64, buf: &mut [u8]) -> Result<(), StorageError> {
         let len = buf.len() as u64;
         let work = |live: &MemoryBackend| live.get_range(name, offset, buf);
-        self.read(Operation::Get, name.as_str(), work, |()| len)
+        self.read(StorageOperation::Get, name.as_str(), work, |()| len)
     }
 
     fn size(&self, name: &Name) -> Result<u64, StorageError> {
         self.read(
-            Operation::Size,
+            StorageOperation::Size,
             name.as_str(),
             |live| live.size(name),
             |_| 0,
         )
     }
 
-    fn list(&self, directory: &str) -> Result<Vec<Listed>, StorageError> {
+    fn list(&self, directory: &str) -> Result<Vec<ObjectInfo>, StorageError> {
         let work = |live: &MemoryBackend| live.list(directory);
-        self.read(Operation::List, directory, work, |_| 0)
+        self.read(StorageOperation::List, directory, work, |_| 0)
     }
 
     fn directories(&self, directory: &str) -> Result<Vec<String>, StorageError> {
         let work = |live: &MemoryBackend| live.directories(directory);
-        self.read(Operation::List, directory, work, |_| 0)
+        self.read(StorageOperation::List, directory, work, |_| 0)
     }
 
     fn delete(&self, name: &Name) -> Result<(), StorageError> {
-        let call = Call::new(Operation::Delete, name.as_str(), 0);
+        let call = Call::new(StorageOperation::Delete, name.as_str(), 0);
         let work = |state: &mut State, fault: Option<Fault>| match fault {
             Some(Fault::Tear | Fault::TearVisible) => Ok(()),
             Some(Fault::Volatile) => state.live.delete(name),
             _ => {
                 state.live.delete(name)?;
-                // It is not there if its put was volatile.
+                // It does not exist if its put was volatile.
                 drop(state.durable.delete(name));
                 Ok(())
             }
@@ -408,7 +421,7 @@ impl Backend for FaultBackend {
     }
 
     fn remove_leftovers(&self, directory: &str, age: Duration) -> Result<u64, StorageError> {
-        let call = Call::new(Operation::Tidy, directory, 0);
+        let call = Call::new(StorageOperation::RemoveLeftovers, directory, 0);
         let work = |state: &mut State, fault: Option<Fault>| {
             if let Some(Fault::Tear | Fault::TearVisible) = fault {
                 return Ok(0);

@@ -6,9 +6,11 @@ use std::time::{Duration, SystemTime};
 
 use crate::base::{read_lock, write_lock};
 
-use super::{Backend, ErrorKind, Listed, Name, Operation, StorageError};
+use super::backend::{Backend, ObjectInfo};
+use super::error::{StorageError, StorageErrorKind, StorageOperation};
+use super::name::Name;
 
-/// A store that lasts as long as its last clone. Clones share what it holds.
+/// A store in memory, dropped with its last clone. Clones are the same store.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryBackend {
     objects: Arc<RwLock<Objects>>,
@@ -32,13 +34,13 @@ impl Object {
 }
 
 impl MemoryBackend {
-    /// An empty store.
+    /// Returns an empty store.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Another store that holds the same; later changes to one do not show in the other.
+    /// Returns an independent store with the same objects.
     #[must_use]
     pub fn copy(&self) -> Self {
         let objects = self.read().clone();
@@ -47,14 +49,13 @@ impl MemoryBackend {
         }
     }
 
-    /// Makes everything in it so much older, as if the time had passed.
+    /// Makes all objects older, as if this much time had passed.
     pub fn age(&self, by: Duration) {
         for object in self.write().values_mut() {
             object.modified -= by;
         }
     }
 
-    // A panic elsewhere cannot leave a map of whole objects half changed.
     fn read(&self) -> RwLockReadGuard<'_, Objects> {
         read_lock(&self.objects)
     }
@@ -63,17 +64,23 @@ impl MemoryBackend {
         write_lock(&self.objects)
     }
 
-    fn bytes(&self, operation: Operation, name: &Name) -> Result<Arc<[u8]>, StorageError> {
+    fn bytes(&self, operation: StorageOperation, name: &Name) -> Result<Arc<[u8]>, StorageError> {
         let object = self.read().get(name).map(|object| object.bytes.clone());
-        object.ok_or_else(|| self.failed(ErrorKind::NotFound, operation, name))
+        object.ok_or_else(|| self.failed(StorageErrorKind::NotFound, operation, name))
     }
 
-    fn failed(&self, kind: ErrorKind, operation: Operation, name: &Name) -> StorageError {
+    fn failed(
+        &self,
+        kind: StorageErrorKind,
+        operation: StorageOperation,
+        name: &Name,
+    ) -> StorageError {
         StorageError {
             kind,
             operation,
             object: name.to_string(),
             location: self.location().to_owned(),
+            is_remote: false,
             source: None,
         }
     }
@@ -94,22 +101,22 @@ impl Backend for MemoryBackend {
         let object = Object::new(parts);
         let mut objects = self.write();
         if objects.contains_key(name) {
-            return Err(self.failed(ErrorKind::Exists, Operation::Put, name));
+            return Err(self.failed(StorageErrorKind::Exists, StorageOperation::Put, name));
         }
         objects.insert(name.clone(), object);
         Ok(())
     }
 
     fn get(&self, name: &Name, limit: u64) -> Result<Vec<u8>, StorageError> {
-        let bytes = self.bytes(Operation::Get, name)?;
+        let bytes = self.bytes(StorageOperation::Get, name)?;
         if bytes.len() as u64 > limit {
-            return Err(self.failed(ErrorKind::TooLarge, Operation::Get, name));
+            return Err(self.failed(StorageErrorKind::TooLarge, StorageOperation::Get, name));
         }
         Ok(bytes.to_vec())
     }
 
     fn get_range(&self, name: &Name, offset: u64, buf: &mut [u8]) -> Result<(), StorageError> {
-        let bytes = self.bytes(Operation::Get, name)?;
+        let bytes = self.bytes(StorageOperation::Get, name)?;
         let range = usize::try_from(offset)
             .ok()
             .and_then(|start| bytes.get(start..start.checked_add(buf.len())?));
@@ -119,23 +126,23 @@ impl Backend for MemoryBackend {
                 buf.copy_from_slice(range);
                 Ok(())
             }
-            None => Err(self.failed(ErrorKind::Truncated, Operation::Get, name)),
+            None => Err(self.failed(StorageErrorKind::Truncated, StorageOperation::Get, name)),
         }
     }
 
     fn size(&self, name: &Name) -> Result<u64, StorageError> {
-        Ok(self.bytes(Operation::Size, name)?.len() as u64)
+        Ok(self.bytes(StorageOperation::Size, name)?.len() as u64)
     }
 
-    fn list(&self, directory: &str) -> Result<Vec<Listed>, StorageError> {
+    fn list(&self, directory: &str) -> Result<Vec<ObjectInfo>, StorageError> {
         let below = |name: &Name| match name.as_str().strip_prefix(directory) {
             Some(rest) => directory.is_empty() || rest.starts_with('/'),
             None => false,
         };
         let objects = self.read();
-        let listed = objects.iter().filter(|(name, _)| below(name));
-        Ok(listed
-            .map(|(name, object)| Listed {
+        let found = objects.iter().filter(|(name, _)| below(name));
+        Ok(found
+            .map(|(name, object)| ObjectInfo {
                 name: name.clone(),
                 size: object.bytes.len() as u64,
                 modified: object.modified,
@@ -144,13 +151,13 @@ impl Backend for MemoryBackend {
     }
 
     fn directories(&self, directory: &str) -> Result<Vec<String>, StorageError> {
-        let listed = self.list(directory)?;
+        let objects = self.list(directory)?;
         let below = |name: &Name| {
             let rest = name.as_str().strip_prefix(directory)?;
             let (first, _) = rest.trim_start_matches('/').split_once('/')?;
             Some(first.to_owned())
         };
-        let names: BTreeSet<_> = listed.iter().filter_map(|l| below(&l.name)).collect();
+        let names: BTreeSet<_> = objects.iter().filter_map(|o| below(&o.name)).collect();
         Ok(names.into_iter().collect())
     }
 
@@ -158,11 +165,11 @@ impl Backend for MemoryBackend {
         let removed = self.write().remove(name);
         match removed {
             Some(_) => Ok(()),
-            None => Err(self.failed(ErrorKind::NotFound, Operation::Delete, name)),
+            None => Err(self.failed(StorageErrorKind::NotFound, StorageOperation::Delete, name)),
         }
     }
 
-    /// A put is whole at once, so there never are any.
+    /// Does nothing: a put takes one step, so it leaves nothing.
     fn remove_leftovers(&self, _directory: &str, _age: Duration) -> Result<u64, StorageError> {
         Ok(0)
     }

@@ -2,21 +2,21 @@
 
 use std::fmt;
 
-/// A relative path of one to five parts joined by `/`. Each part has 1 to 80 characters out of
-/// `a`–`z`, `0`–`9`, `-`, `_` and `.`, and does not begin with `.`.
+/// The name of an object: a relative path of one to five parts joined by `/`. Each part has 1 to 80
+/// characters out of `a`–`z`, `0`–`9`, `-`, `_` and `.`, and does not begin with `.`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(String);
 
-/// A string cannot name an object.
+/// A string is not a valid name of an object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("“{0}” cannot name an object in a repository")]
+#[error("“{0}” is not a valid name of an object in a repository")]
 pub struct InvalidName(String);
 
 const PARTS_MAX: usize = 5;
 const PART_LEN_MAX: usize = 80;
 
 impl Name {
-    /// The name with this path.
+    /// Returns the name with this path.
     pub fn new(path: impl Into<String>) -> Result<Self, InvalidName> {
         let path = path.into();
         let fits = |part: &str| {
@@ -34,19 +34,19 @@ impl Name {
         }
     }
 
-    /// The path.
+    /// Returns the whole path.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The part behind the last `/`.
+    /// Returns the part after the last `/`.
     #[must_use]
     pub fn last(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or(&self.0)
     }
 
-    /// What is before the last `/`; empty for a name of one part.
+    /// Returns the part before the last `/`; empty for a name of one part.
     #[must_use]
     pub fn directory(&self) -> &str {
         self.0

@@ -1,19 +1,20 @@
-//! Names of files that are no objects yet.
+//! Names of temporary files.
 //!
-//! They begin with `.`, which no [`Name`](super::Name) does, so that what a crash leaves behind is never listed.
+//! They begin with `.`, which no [`Name`](super::Name) does, so files that a crash leaves behind
+//! are never listed.
 
 use std::io;
 
 const PREFIX: &str = ".tmp-";
 const DIGITS: usize = 16;
 
-/// A name that nobody else has.
+/// Returns a random name.
 pub(super) fn new_name() -> io::Result<String> {
     let random = getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?;
     Ok(format!("{PREFIX}{random:0DIGITS$x}"))
 }
 
-/// Whether [`new_name`] may have made this name.
+/// Reports whether a name has the form that [`new_name`] gives.
 pub(super) fn is_name(name: &[u8]) -> bool {
     name.strip_prefix(PREFIX.as_bytes()).is_some_and(|digits| {
         digits.len() == DIGITS
@@ -28,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_made_here_is_known() {
+    fn only_names_made_by_new_name_are_recognised() {
         for _ in 0..20 {
             assert!(is_name(new_name().unwrap().as_bytes()));
         }

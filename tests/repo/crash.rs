@@ -9,7 +9,7 @@ use std::time::Duration;
 use cuttlebone::format::ContentKind;
 use cuttlebone::ops::{Input, OpsError};
 use cuttlebone::repo::{Backup, ErrorKind};
-use cuttlebone::storage::{Backend, ErrorKind as Failure, Fault, FaultBackend, Moment, Plan};
+use cuttlebone::storage::{Backend, Fault, FaultBackend, Moment, Plan, StorageErrorKind};
 
 use super::sweep::{Work, deaths, failures, lose_each_write, sweep};
 use super::{CHUNK, Host, Image, KIB, LEAF, TestRepo, noise, options};
@@ -140,10 +140,10 @@ fn an_idle_stream_does_not_keep_a_failure_waiting() {
         Input::Stream(Box::new(Idle { bytes, asked }))
     };
     let asked = Arc::default();
-    store.set_plan(Plan::at_write(1, Fault::Fail(Failure::Full)));
+    store.set_plan(Plan::at_write(1, Fault::Fail(StorageErrorKind::Full)));
     let failed = host.run(&test_repo, source(&asked), &options("dump"));
     assert!(
-        matches!(&failed, Err(OpsError::Repo(e)) if e.kind() == ErrorKind::Storage(Failure::Full)),
+        matches!(&failed, Err(OpsError::Repo(e)) if e.kind() == ErrorKind::Storage(StorageErrorKind::Full)),
         "{failed:?}"
     );
 
@@ -171,8 +171,8 @@ fn making_a_repository_is_all_or_nothing() {
         Fault::Die(Moment::After),
         Fault::Tear,
         Fault::Volatile,
-        Fault::Fail(Failure::Full),
-        Fault::FailAfter(Failure::Io),
+        Fault::Fail(StorageErrorKind::Full),
+        Fault::FailAfter(StorageErrorKind::Io),
     ];
     let image = Image::new(LEAF).with(0, &noise(1, CHUNK));
     for fault in faults {

@@ -3,7 +3,9 @@
 use cuttlebone::format::{ByteString, DiffHeader, ExtentKind};
 use cuttlebone::ops::{self, DiffOutput, ExportReport, OpsError, SnapshotNames};
 use cuttlebone::repo::Backup;
-use cuttlebone::storage::{ErrorKind, Fault, FaultBackend, MemoryBackend, Operation, Plan};
+use cuttlebone::storage::{
+    Fault, FaultBackend, MemoryBackend, Plan, StorageErrorKind, StorageOperation,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -194,7 +196,7 @@ fn the_cost_follows_the_difference() {
         let log = store.take_log();
         let gets = log
             .iter()
-            .filter(|c| c.operation == Operation::Get && c.name.contains("/packs/"));
+            .filter(|c| c.operation == StorageOperation::Get && c.name.contains("/packs/"));
         (gets.count(), diff.1)
     };
     // Five levels of each tree, and the chunk.
@@ -303,11 +305,11 @@ fn an_export_that_fails_leaves_no_file_and_no_end() {
     let files = || host.directory.path().read_dir().unwrap().count();
     let left = files();
     for call in [1, calls / 2, calls] {
-        store.set_plan(Plan::at(call, Fault::Fail(ErrorKind::Denied)));
+        store.set_plan(Plan::at(call, Fault::Fail(StorageErrorKind::Unavailable)));
         to_file().unwrap_err();
         assert_eq!(files(), left, "call {call}");
         let mut stream = Vec::new();
-        store.set_plan(Plan::at(call, Fault::Fail(ErrorKind::Denied)));
+        store.set_plan(Plan::at(call, Fault::Fail(StorageErrorKind::Unavailable)));
         let output = DiffOutput::Stream(&mut stream, "memory");
         let context = host.context();
         ops::export_diff(&test_repo.project, None, &backup, names(), output, &context).unwrap_err();

@@ -7,7 +7,7 @@ use cuttlebone::format::{BackupRecord, Magic};
 use cuttlebone::ops::{self, Count, Forget, OpsError, Period, Policy, Reason, Rule};
 use cuttlebone::repo::{Backup, ObjectRef, RepoError, Tombstones};
 use cuttlebone::storage::{
-    Backend, ErrorKind as Failure, Fault, FaultBackend, MemoryBackend, Moment, Operation, Plan,
+    Backend, Fault, FaultBackend, MemoryBackend, Moment, Plan, StorageErrorKind, StorageOperation,
 };
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -202,8 +202,8 @@ fn a_store_that_dies_or_fails_at_any_call_of_a_forget() {
         (Plan::at, Fault::Die(Moment::Before)),
         (Plan::at, Fault::Die(Moment::After)),
         (Plan::at_write, Fault::Tear),
-        (Plan::at_write, Fault::Fail(Failure::Denied)),
-        (Plan::at_write, Fault::FailAfter(Failure::Io)),
+        (Plan::at_write, Fault::Fail(StorageErrorKind::Denied)),
+        (Plan::at_write, Fault::FailAfter(StorageErrorKind::Io)),
     ];
     for (at, fault) in faults {
         let calls = (1..).take_while(|n| crash_once(&base, &keep, at(*n, fault)));
@@ -229,19 +229,19 @@ fn the_tombstone_comes_before_anything_is_deleted() {
     let [removed, _] = forget(&test_repo, &last(2)).unwrap();
     let log = store.take_log();
     let at = |operation| log.iter().position(|call| call.operation == operation);
-    let put = at(Operation::Put).unwrap();
+    let put = at(StorageOperation::Put).unwrap();
     assert!(log[put].name.contains("/tombstones/"), "{log:?}");
-    assert!(put < at(Operation::Delete).unwrap(), "{log:?}");
+    assert!(put < at(StorageOperation::Delete).unwrap(), "{log:?}");
     let deleted: BTreeSet<_> = log
         .iter()
-        .filter(|call| call.operation == Operation::Delete)
+        .filter(|call| call.operation == StorageOperation::Delete)
         .map(|call| call.name.rsplit('/').next().unwrap().parse().unwrap())
         .collect();
     assert_eq!(deleted, removed);
     assert_eq!(listed(&test_repo), kept(&ids));
     // With nothing to do, nothing is written.
     forget(&test_repo, &last(2)).unwrap();
-    let writes = [Operation::Put, Operation::Delete];
+    let writes = [StorageOperation::Put, StorageOperation::Delete];
     assert!(
         store
             .take_log()

@@ -10,7 +10,7 @@ use std::time::Duration;
 use cuttlebone::base::{Cancel, Notice, Observer, Progress};
 use cuttlebone::ops::{self, Context, Input, OpsError};
 use cuttlebone::repo::PackSizes;
-use cuttlebone::storage::{Backend, Listed, MemoryBackend, Name, StorageError};
+use cuttlebone::storage::{Backend, MemoryBackend, Name, ObjectInfo, StorageError};
 
 use super::{CHUNK, Heard, Host, Image, KIB, LEAF, TestRepo, noise, options, stream};
 
@@ -79,7 +79,7 @@ impl Backend for Panicking {
         self.store.size(name)
     }
 
-    fn list(&self, directory: &str) -> Result<Vec<Listed>, StorageError> {
+    fn list(&self, directory: &str) -> Result<Vec<ObjectInfo>, StorageError> {
         self.calls.burn();
         self.store.list(directory)
     }

@@ -16,8 +16,8 @@ use cuttlebone::repo::{
     Tombstones, Work, Worker, read_listing,
 };
 use cuttlebone::storage::{
-    Backend, ErrorKind as Failure, Fault, FaultBackend, Listed, MemoryBackend, Moment, Name,
-    Operation, Plan, StorageError,
+    Backend, Fault, FaultBackend, MemoryBackend, Moment, Name, ObjectInfo, Plan, StorageError,
+    StorageErrorKind, StorageOperation,
 };
 
 use super::{CHUNK, Heard, Host, Image, LEAF, TestRepo, noise, options};
@@ -305,7 +305,7 @@ fn a_plan_shows_and_touches_nothing() {
         (plan.mark, plan.repack, plan.repack_used)
     };
     planned.close();
-    let writes = [Operation::Put, Operation::Delete];
+    let writes = [StorageOperation::Put, StorageOperation::Delete];
     assert!(
         faulty
             .take_log()
@@ -507,8 +507,8 @@ const DEATHS: [At; 2] = [
 ];
 const FAILURES: [At; 3] = [
     (Plan::at_write, Fault::Tear),
-    (Plan::at_write, Fault::Fail(Failure::Full)),
-    (Plan::at_write, Fault::FailAfter(Failure::Io)),
+    (Plan::at_write, Fault::Fail(StorageErrorKind::Full)),
+    (Plan::at_write, Fault::FailAfter(StorageErrorKind::Io)),
 ];
 
 #[test]
@@ -629,7 +629,7 @@ fn a_base_that_goes_takes_nothing_with_it() {
                 assert!(!names(&store, "marks").is_empty());
             }
             // The extents are dealt out before anything is committed: a prune in the midst of it.
-            let faulty = Hooked::new(store.clone(), Operation::Put, move |store| {
+            let faulty = Hooked::new(store.clone(), StorageOperation::Put, move |store| {
                 let test_repo = open(&store);
                 forget(&test_repo, &[base]);
                 prune(&test_repo, &Host::without_cache(), grace).unwrap();
@@ -897,7 +897,7 @@ fn what_is_stored_while_it_looks_again_keeps_its_name() {
     store.age(HOUR);
     let new = line.days[2].clone().with(0, &noise(78, 2 * CHUNK));
     let content = new.clone();
-    let hooked = Hooked::new(store.clone(), Operation::Get, move |store| {
+    let hooked = Hooked::new(store.clone(), StorageOperation::Get, move |store| {
         let test_repo = open(&store);
         let host = Host::without_cache();
         host.back_up(&test_repo, "beside", &content).unwrap();
@@ -922,7 +922,7 @@ fn what_has_no_name_and_goes_is_not_relied_on() {
     let gone = leave_unnamed(&test_repo, &store);
     forget(&test_repo, &[gone]);
     let host = Host::without_cache();
-    let hooked = Hooked::new(store.clone(), Operation::Put, |store| {
+    let hooked = Hooked::new(store.clone(), StorageOperation::Put, |store| {
         for object in store.list("projects").unwrap() {
             if object.name.as_str().contains("/packs/") {
                 store.delete(&object.name).unwrap();
@@ -960,7 +960,7 @@ fn two_packs() {
     let host = Host::without_cache();
     let shared = Image::new(2 * LEAF).with(0, &noise(80, 2 * CHUNK));
     let first = shared.clone();
-    let hooked = Hooked::new(store.clone(), Operation::Put, move |store| {
+    let hooked = Hooked::new(store.clone(), StorageOperation::Put, move |store| {
         let host = Host::without_cache();
         host.back_up(&open(&store), "first", &first).unwrap();
     });
@@ -988,14 +988,14 @@ type Hook = Box<dyn FnOnce(MemoryBackend) + Send>;
 /// A store on which something happens before the first pack is stored, or before the first part of one is read.
 struct Hooked {
     store: MemoryBackend,
-    operation: Operation,
+    operation: StorageOperation,
     hook: Mutex<Option<Hook>>,
 }
 
 impl Hooked {
     fn new(
         store: MemoryBackend,
-        operation: Operation,
+        operation: StorageOperation,
         hook: impl FnOnce(MemoryBackend) + Send + 'static,
     ) -> Self {
         let hook: Hook = Box::new(hook);
@@ -1006,7 +1006,7 @@ impl Hooked {
         }
     }
 
-    fn happen(&self, operation: Operation, name: &Name) {
+    fn happen(&self, operation: StorageOperation, name: &Name) {
         if operation == self.operation && name.as_str().contains("/packs/") {
             let hook = self.hook.lock().unwrap().take();
             if let Some(hook) = hook {
@@ -1022,7 +1022,7 @@ impl Backend for Hooked {
     }
 
     fn put(&self, name: &Name, parts: &[&[u8]]) -> Result<(), StorageError> {
-        self.happen(Operation::Put, name);
+        self.happen(StorageOperation::Put, name);
         self.store.put(name, parts)
     }
 
@@ -1035,7 +1035,7 @@ impl Backend for Hooked {
     }
 
     fn get_range(&self, name: &Name, offset: u64, buf: &mut [u8]) -> Result<(), StorageError> {
-        self.happen(Operation::Get, name);
+        self.happen(StorageOperation::Get, name);
         self.store.get_range(name, offset, buf)
     }
 
@@ -1043,7 +1043,7 @@ impl Backend for Hooked {
         self.store.size(name)
     }
 
-    fn list(&self, directory: &str) -> Result<Vec<Listed>, StorageError> {
+    fn list(&self, directory: &str) -> Result<Vec<ObjectInfo>, StorageError> {
         self.store.list(directory)
     }
 

@@ -8,7 +8,7 @@ use cuttlebone::base::{BlobId, ObjectHash};
 use cuttlebone::format::BlobKind;
 use cuttlebone::ops::OpsError;
 use cuttlebone::repo::{Backup, BlobReader, ImageReader, Index, read_listing};
-use cuttlebone::storage::{ErrorKind as Failure, Fault, FaultBackend, MemoryBackend, Moment, Plan};
+use cuttlebone::storage::{Fault, FaultBackend, MemoryBackend, Moment, Plan, StorageErrorKind};
 
 use super::{Heard, Host, TestRepo, is_damage};
 
@@ -191,8 +191,8 @@ pub(super) fn deaths(n: u64) -> Vec<Plan> {
 pub(super) fn failures(n: u64) -> Vec<Plan> {
     [
         Fault::Tear,
-        Fault::Fail(Failure::Full),
-        Fault::FailAfter(Failure::Io),
+        Fault::Fail(StorageErrorKind::Full),
+        Fault::FailAfter(StorageErrorKind::Io),
     ]
     .map(|fault| Plan::at_write(n, fault))
     .to_vec()

@@ -1,4 +1,4 @@
-//! What `Backend` promises, asked of every store. A new one joins by a line in `contract!`.
+//! The promises of `Backend`, tested for every store. A new store joins by a line in `contract!`.
 
 #![expect(clippy::unwrap_used, reason = "a call that fails fails the test")]
 
@@ -9,10 +9,11 @@ use std::time::{Duration, SystemTime};
 
 use cuttlebone::base::Cancel;
 use cuttlebone::storage::{
-    Backend, ErrorKind, FaultBackend, LimitBackend, Limits, LocalBackend, MemoryBackend, Operation,
-    Rate, SftpBackend,
+    Backend, FaultBackend, LimitBackend, Limits, LocalBackend, MemoryBackend, Rate, RetryBackend,
+    SftpBackend, StorageErrorKind, StorageOperation,
 };
 
+use super::retry::{LostAnswers, quickly};
 use super::{kind, name, names};
 use crate::support::Sshd;
 
@@ -22,22 +23,22 @@ macro_rules! contract {
             use super::*;
             contract!(@promises $make;
                 an_object_is_its_parts_in_order
-                many_parts_and_large_ones
-                objects_may_be_empty
-                put_replaces
+                an_object_may_have_many_parts_and_large_ones
+                an_object_may_be_empty
+                put_replaces_an_object
                 put_new_refuses_a_taken_name_and_changes_nothing
-                of_racing_new_puts_one_wins
-                racing_puts_leave_one_of_them_whole
-                get_is_bounded
-                ranges
-                what_is_not_there_is_not_found
+                of_concurrent_new_puts_exactly_one_succeeds
+                concurrent_puts_leave_one_of_the_objects_whole
+                get_fails_beyond_its_limit
+                get_range_returns_the_range_or_fails_at_the_end
+                a_missing_object_is_not_found
                 a_directory_is_no_object
-                deleted_is_gone
-                listings
-                listings_during_puts_show_whole_objects
-                every_valid_name_serves
-                errors_say_what_and_where
-                removing_leftovers_takes_no_object
+                a_deleted_object_is_not_found_and_can_be_stored_again
+                list_shows_the_objects_below_a_directory
+                list_shows_whole_objects_while_others_are_stored
+                every_valid_name_can_be_used
+                errors_name_the_operation_the_object_and_the_store
+                remove_leftovers_removes_no_object_and_no_running_upload
             );
         }
     )* };
@@ -62,13 +63,29 @@ contract! {
         let Some(server) = Sshd::start() else { return };
         (SftpBackend::open(server.options()).unwrap(), server)
     };
-    limited: {
-        let limits = Limits {
-            upload: Rate::new(NonZeroU64::new(200 << 20).unwrap()),
-            download: Rate::new(NonZeroU64::new(200 << 20).unwrap()),
-        };
-        (LimitBackend::new(MemoryBackend::new(), limits, Cancel::default()), ())
+    sftp_decorated: {
+        let Some(server) = Sshd::start() else { return };
+        let store = SftpBackend::open(server.options()).unwrap();
+        let limited = LimitBackend::new(store, fast(), Cancel::default());
+        (RetryBackend::new(limited, quickly(), Cancel::default()), server)
     };
+    retry: (RetryBackend::new(FaultBackend::new(), quickly(), Cancel::default()), ());
+    retry_with_lost_answers: {
+        let store = LostAnswers::every(3);
+        (RetryBackend::new(store, quickly(), Cancel::default()), ())
+    };
+    limited: {
+        (LimitBackend::new(MemoryBackend::new(), fast(), Cancel::default()), ())
+    };
+}
+
+/// Limits that hardly delay a test.
+fn fast() -> Limits {
+    let rate = || Rate::new(NonZeroU64::new(200 << 20).unwrap());
+    Limits {
+        upload: rate(),
+        download: rate(),
+    }
 }
 
 fn an_object_is_its_parts_in_order(store: &dyn Backend) {
@@ -82,7 +99,7 @@ fn an_object_is_its_parts_in_order(store: &dyn Backend) {
     assert_eq!(store.get(&name("new"), 100).unwrap(), b"45");
 }
 
-fn many_parts_and_large_ones(store: &dyn Backend) {
+fn an_object_may_have_many_parts_and_large_ones(store: &dyn Backend) {
     let bytes: Vec<u8> = (0..5_000_000_u32)
         .map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()[3])
         .collect();
@@ -98,7 +115,7 @@ fn many_parts_and_large_ones(store: &dyn Backend) {
     assert!(middle == bytes[1_040_000..1_140_000]);
 }
 
-fn objects_may_be_empty(store: &dyn Backend) {
+fn an_object_may_be_empty(store: &dyn Backend) {
     for (object, parts) in [("none", &[][..]), ("empty", &[&b""[..], b""])] {
         store.put(&name(object), parts).unwrap();
         assert_eq!(store.get(&name(object), 0).unwrap(), b"");
@@ -108,7 +125,7 @@ fn objects_may_be_empty(store: &dyn Backend) {
     assert!(listed.len() == 2 && listed.iter().all(|object| object.size == 0));
 }
 
-fn put_replaces(store: &dyn Backend) {
+fn put_replaces_an_object(store: &dyn Backend) {
     let object = name("a/b");
     for bytes in [&b"a long first content"[..], b"short", b"longer again"] {
         store.put(&object, &[bytes]).unwrap();
@@ -122,26 +139,26 @@ fn put_new_refuses_a_taken_name_and_changes_nothing(store: &dyn Backend) {
     let object = name("a/b");
     store.put_new(&object, &[b"first"]).unwrap();
     let again = store.put_new(&object, &[b"second"]);
-    assert_eq!(kind(again), Some(ErrorKind::Exists));
+    assert_eq!(kind(again), Some(StorageErrorKind::Exists));
     assert_eq!(store.get(&object, 100).unwrap(), b"first");
     store.delete(&object).unwrap();
     store.put_new(&object, &[b"third"]).unwrap();
     assert_eq!(store.get(&object, 100).unwrap(), b"third");
 }
 
-fn of_racing_new_puts_one_wins(store: &dyn Backend) {
+fn of_concurrent_new_puts_exactly_one_succeeds(store: &dyn Backend) {
     for round in 0..10 {
         let object = name(&format!("keys/{round}"));
         let outcomes: Vec<_> = thread::scope(|scope| {
-            let racers: Vec<_> = (0..8_u8)
+            let writers: Vec<_> = (0..8_u8)
                 .map(|i| {
                     let object = &object;
                     scope.spawn(move || (i, kind(store.put_new(object, &[&[i; 3000]]))))
                 })
                 .collect();
-            racers
+            writers
                 .into_iter()
-                .map(|racer| racer.join().unwrap())
+                .map(|writer| writer.join().unwrap())
                 .collect()
         });
         let winners: Vec<_> = outcomes.iter().filter(|(_, kind)| kind.is_none()).collect();
@@ -150,16 +167,16 @@ fn of_racing_new_puts_one_wins(store: &dyn Backend) {
         };
         let refused = outcomes
             .iter()
-            .filter(|(_, kind)| *kind == Some(ErrorKind::Exists));
+            .filter(|(_, kind)| *kind == Some(StorageErrorKind::Exists));
         assert_eq!(refused.count(), 7);
         assert_eq!(store.get(&object, 3000).unwrap(), [*winner; 3000]);
     }
 }
 
-/// Whoever reads meanwhile gets a whole object too.
-fn racing_puts_leave_one_of_them_whole(store: &dyn Backend) {
+/// Reads meanwhile return a whole object, too.
+fn concurrent_puts_leave_one_of_the_objects_whole(store: &dyn Backend) {
     let object = name("a/b");
-    let whole = |bytes: &[u8]| {
+    let assert_whole = |bytes: &[u8]| {
         let first = usize::from(bytes[0]);
         assert_eq!(bytes, vec![bytes[0]; 10_000 + first]);
     };
@@ -177,19 +194,19 @@ fn racing_puts_leave_one_of_them_whole(store: &dyn Backend) {
             });
         }
         for _ in 0..50 {
-            whole(&store.get(&object, 20_000).unwrap());
+            assert_whole(&store.get(&object, 20_000).unwrap());
         }
     });
-    whole(&store.get(&object, 20_000).unwrap());
+    assert_whole(&store.get(&object, 20_000).unwrap());
     assert_eq!(names(store, ""), ["a/b"]);
 }
 
-fn get_is_bounded(store: &dyn Backend) {
+fn get_fails_beyond_its_limit(store: &dyn Backend) {
     store.put(&name("a"), &[&[7; 1000]]).unwrap();
     for limit in [0, 1, 999] {
         assert_eq!(
             kind(store.get(&name("a"), limit)),
-            Some(ErrorKind::TooLarge)
+            Some(StorageErrorKind::TooLarge)
         );
     }
     for limit in [1000, 1001, u64::MAX] {
@@ -197,7 +214,7 @@ fn get_is_bounded(store: &dyn Backend) {
     }
 }
 
-fn ranges(store: &dyn Backend) {
+fn get_range_returns_the_range_or_fails_at_the_end(store: &dyn Backend) {
     let object = name("a/b");
     store.put(&object, &[b"0123456789"]).unwrap();
     let get = |offset, len| {
@@ -221,14 +238,18 @@ fn ranges(store: &dyn Backend) {
         (u64::MAX, 2),
     ] {
         let past = get(offset, len);
-        assert_eq!(kind(past), Some(ErrorKind::Truncated), "{offset} {len}");
+        assert_eq!(
+            kind(past),
+            Some(StorageErrorKind::Truncated),
+            "{offset} {len}"
+        );
     }
 }
 
-fn what_is_not_there_is_not_found(store: &dyn Backend) {
+fn a_missing_object_is_not_found(store: &dyn Backend) {
     store.put(&name("a/b/c"), &[b"1"]).unwrap();
-    let missing = Some(ErrorKind::NotFound);
-    // In no directory, in a directory that is not there, beside, and below an object.
+    let missing = Some(StorageErrorKind::NotFound);
+    // At the root, in a missing directory, next to an object, and below an object.
     for absent in ["x", "x/y/z", "a/b/d", "a/b/c/d", "a/b/c/d/e"] {
         let absent = name(absent);
         assert_eq!(kind(store.get(&absent, 10)), missing, "{absent}");
@@ -242,7 +263,7 @@ fn what_is_not_there_is_not_found(store: &dyn Backend) {
 
 fn a_directory_is_no_object(store: &dyn Backend) {
     store.put(&name("a/b/c"), &[b"1"]).unwrap();
-    let missing = Some(ErrorKind::NotFound);
+    let missing = Some(StorageErrorKind::NotFound);
     for directory in ["a", "a/b"] {
         let directory = name(directory);
         assert_eq!(kind(store.get(&directory, 10)), missing);
@@ -254,7 +275,7 @@ fn a_directory_is_no_object(store: &dyn Backend) {
     assert_eq!(store.get(&name("a/b/c"), 1).unwrap(), b"1");
 }
 
-fn deleted_is_gone(store: &dyn Backend) {
+fn a_deleted_object_is_not_found_and_can_be_stored_again(store: &dyn Backend) {
     for object in ["a/1", "a/2", "3"] {
         store.put(&name(object), &[b"x"]).unwrap();
     }
@@ -264,16 +285,22 @@ fn deleted_is_gone(store: &dyn Backend) {
     assert_eq!(names(store, ""), ["a/2"]);
     for object in ["a/1", "3"] {
         let object = name(object);
-        assert_eq!(kind(store.get(&object, 1)), Some(ErrorKind::NotFound));
+        assert_eq!(
+            kind(store.get(&object, 1)),
+            Some(StorageErrorKind::NotFound)
+        );
         let range = store.get_range(&object, 0, &mut [0]);
-        assert_eq!(kind(range), Some(ErrorKind::NotFound));
-        assert_eq!(kind(store.delete(&object)), Some(ErrorKind::NotFound));
+        assert_eq!(kind(range), Some(StorageErrorKind::NotFound));
+        assert_eq!(
+            kind(store.delete(&object)),
+            Some(StorageErrorKind::NotFound)
+        );
         store.put(&object, &[b"again"]).unwrap();
         assert_eq!(store.get(&object, 5).unwrap(), b"again");
     }
 }
 
-fn listings(store: &dyn Backend) {
+fn list_shows_the_objects_below_a_directory(store: &dyn Backend) {
     assert_eq!(names(store, ""), [""; 0]);
     let all = ["a", "b/1", "b/2/3", "b/2/4/5/6", "ba/7", "c.copy"];
     let before = SystemTime::now() - Duration::from_mins(1);
@@ -284,7 +311,7 @@ fn listings(store: &dyn Backend) {
     assert_eq!(names(store, "b"), ["b/1", "b/2/3", "b/2/4/5/6"]);
     assert_eq!(names(store, "b/2"), ["b/2/3", "b/2/4/5/6"]);
     assert_eq!(names(store, "b/2/4/5"), ["b/2/4/5/6"]);
-    // Not there, objects, and nothing that could be a directory.
+    // Missing directories, objects, and strings that cannot be a directory.
     for nothing in [
         "d", "d/e", "b/2/x", "a", "b/1", "b/", "/", ".", "..", "../b", "B", "c",
     ] {
@@ -298,7 +325,7 @@ fn listings(store: &dyn Backend) {
     }
 }
 
-fn listings_during_puts_show_whole_objects(store: &dyn Backend) {
+fn list_shows_whole_objects_while_others_are_stored(store: &dyn Backend) {
     thread::scope(|scope| {
         scope.spawn(|| {
             for i in 0..100 {
@@ -318,7 +345,7 @@ fn listings_during_puts_show_whole_objects(store: &dyn Backend) {
     assert_eq!(store.list("a").unwrap().len(), 66);
 }
 
-fn every_valid_name_serves(store: &dyn Backend) {
+fn every_valid_name_can_be_used(store: &dyn Backend) {
     let long = ["z".repeat(80), "0".repeat(80), "_".repeat(80)].join("/");
     let all = [
         "-",
@@ -340,14 +367,17 @@ fn every_valid_name_serves(store: &dyn Backend) {
     assert_eq!(store.list("").unwrap().len(), all.len());
 }
 
-fn errors_say_what_and_where(store: &dyn Backend) {
+fn errors_name_the_operation_the_object_and_the_store(store: &dyn Backend) {
     assert!(!store.location().is_empty());
     let absent = name("a/b");
     let errors = [
-        (Operation::Get, store.get(&absent, 1).err()),
-        (Operation::Get, store.get_range(&absent, 0, &mut [0]).err()),
-        (Operation::Size, store.size(&absent).err()),
-        (Operation::Delete, store.delete(&absent).err()),
+        (StorageOperation::Get, store.get(&absent, 1).err()),
+        (
+            StorageOperation::Get,
+            store.get_range(&absent, 0, &mut [0]).err(),
+        ),
+        (StorageOperation::Size, store.size(&absent).err()),
+        (StorageOperation::Delete, store.delete(&absent).err()),
     ];
     for (operation, error) in errors {
         let error = error.unwrap();
@@ -356,8 +386,7 @@ fn errors_say_what_and_where(store: &dyn Backend) {
     }
 }
 
-/// Nor what is being put meanwhile.
-fn removing_leftovers_takes_no_object(store: &dyn Backend) {
+fn remove_leftovers_removes_no_object_and_no_running_upload(store: &dyn Backend) {
     let all = ["a", "b/1", "b/2/3", "tmp-0123456789abcdef"];
     for object in all {
         store.put(&name(object), &[b"1"]).unwrap();

@@ -1,10 +1,11 @@
-//! The instrument itself: what is counted, what is spoiled, and what a crash leaves.
+//! The store that fails on purpose: which calls are counted, which fail, and what a crash leaves.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use cuttlebone::storage::{
-    Backend, Call, ErrorKind, Fault, FaultBackend, MemoryBackend, Moment, Operation, Plan,
+    Backend, Call, Fault, FaultBackend, MemoryBackend, Moment, Plan, StorageErrorKind,
+    StorageOperation,
 };
 
 use super::{kind, name, names};
@@ -28,63 +29,76 @@ fn calls_are_counted_and_logged() {
         error,
     };
     let expected = [
-        call(Operation::Put, "a/b", 5, None),
-        call(Operation::Put, "a/b", 3, Some(ErrorKind::Exists)),
-        call(Operation::Get, "a/b", 5, None),
-        call(Operation::Get, "a/b", 2, None),
-        call(Operation::Get, "c", 0, Some(ErrorKind::NotFound)),
-        call(Operation::Size, "a/b", 0, None),
-        call(Operation::List, "a", 0, None),
-        call(Operation::Delete, "a/b", 0, None),
+        call(StorageOperation::Put, "a/b", 5, None),
+        call(
+            StorageOperation::Put,
+            "a/b",
+            3,
+            Some(StorageErrorKind::Exists),
+        ),
+        call(StorageOperation::Get, "a/b", 5, None),
+        call(StorageOperation::Get, "a/b", 2, None),
+        call(
+            StorageOperation::Get,
+            "c",
+            0,
+            Some(StorageErrorKind::NotFound),
+        ),
+        call(StorageOperation::Size, "a/b", 0, None),
+        call(StorageOperation::List, "a", 0, None),
+        call(StorageOperation::Delete, "a/b", 0, None),
     ];
     assert_eq!(store.take_log(), expected);
     assert_eq!((store.take_log(), store.calls()), (vec![], 8));
 }
 
 #[test]
-fn a_plan_spoils_one_call_counted_from_when_it_was_set() {
+fn a_plan_affects_one_call_counted_from_when_it_was_set() {
     let store = FaultBackend::new();
     let put = |i: u32| kind(store.put(&name(&format!("{i}")), &[b"x"]));
     assert_eq!((put(1), put(2)), (None, None));
-    store.set_plan(Plan::at(2, Fault::Fail(ErrorKind::Full)));
+    store.set_plan(Plan::at(2, Fault::Fail(StorageErrorKind::Full)));
     assert_eq!(put(3), None);
     assert!(store.is_planned());
-    assert_eq!(put(4), Some(ErrorKind::Full));
+    assert_eq!(put(4), Some(StorageErrorKind::Full));
     assert!(!store.is_planned());
     assert_eq!(put(5), None);
 
-    store.set_plan(Plan::at_write(2, Fault::Fail(ErrorKind::Io)));
+    store.set_plan(Plan::at_write(2, Fault::Fail(StorageErrorKind::Io)));
     store.list("").unwrap();
     assert_eq!(put(6), None);
     store.get(&name("1"), 1).unwrap();
-    assert_eq!(kind(store.delete(&name("1"))), Some(ErrorKind::Io));
+    assert_eq!(kind(store.delete(&name("1"))), Some(StorageErrorKind::Io));
     assert_eq!(names(&store, ""), ["1", "2", "3", "5", "6"]);
     assert_eq!(names(&store.crash(), ""), ["1", "2", "3", "5", "6"]);
 }
 
 #[test]
-fn a_lost_answer_hides_success() {
+fn a_call_whose_answer_is_lost_has_taken_effect() {
     let store = FaultBackend::new();
-    store.set_plan(Plan::at(1, Fault::FailAfter(ErrorKind::Gone)));
+    store.set_plan(Plan::at(1, Fault::FailAfter(StorageErrorKind::Unavailable)));
     let put = store.put_new(&name("a"), &[b"1"]);
-    assert_eq!(kind(put), Some(ErrorKind::Gone));
+    assert_eq!(kind(put), Some(StorageErrorKind::Unavailable));
     assert_eq!(
         kind(store.put_new(&name("a"), &[b"1"])),
-        Some(ErrorKind::Exists)
+        Some(StorageErrorKind::Exists)
     );
-    // What fails anyhow fails as it would.
-    store.set_plan(Plan::at(1, Fault::FailAfter(ErrorKind::Gone)));
-    assert_eq!(kind(store.delete(&name("b"))), Some(ErrorKind::NotFound));
+    // A call that fails by itself keeps its own error.
+    store.set_plan(Plan::at(1, Fault::FailAfter(StorageErrorKind::Unavailable)));
+    assert_eq!(
+        kind(store.delete(&name("b"))),
+        Some(StorageErrorKind::NotFound)
+    );
 }
 
 #[test]
-fn torn_objects_are_invisible_unless_the_store_lies() {
+fn a_torn_object_is_hidden_unless_the_store_breaks_its_promises() {
     let store = FaultBackend::new();
     store.put(&name("a"), &[b"old"]).unwrap();
     store.set_plan(Plan::at(1, Fault::Tear));
     assert_eq!(
         kind(store.put(&name("a"), &[b"01234", b"56789"])),
-        Some(ErrorKind::Io)
+        Some(StorageErrorKind::Io)
     );
     for seen in [&store, &store.crash()] {
         assert_eq!(names(seen, ""), ["a"]);
@@ -94,7 +108,7 @@ fn torn_objects_are_invisible_unless_the_store_lies() {
     store.set_plan(Plan::at(1, Fault::TearVisible));
     assert_eq!(
         kind(store.put(&name("a"), &[b"0123456789"])),
-        Some(ErrorKind::Io)
+        Some(StorageErrorKind::Io)
     );
     for seen in [&store, &store.crash()] {
         assert_eq!(seen.get(&name("a"), 10).unwrap(), b"01234");
@@ -102,19 +116,19 @@ fn torn_objects_are_invisible_unless_the_store_lies() {
     store.set_plan(Plan::at(1, Fault::TearVisible));
     assert_eq!(
         kind(store.put_new(&name("a"), &[b"xy"])),
-        Some(ErrorKind::Exists)
+        Some(StorageErrorKind::Exists)
     );
-    for spoiled in [Fault::Tear, Fault::TearVisible] {
-        store.set_plan(Plan::at(1, spoiled));
-        assert_eq!(kind(store.delete(&name("a"))), Some(ErrorKind::Io));
-        store.set_plan(Plan::at(1, spoiled));
-        assert_eq!(kind(store.get(&name("a"), 10)), Some(ErrorKind::Io));
+    for fault in [Fault::Tear, Fault::TearVisible] {
+        store.set_plan(Plan::at(1, fault));
+        assert_eq!(kind(store.delete(&name("a"))), Some(StorageErrorKind::Io));
+        store.set_plan(Plan::at(1, fault));
+        assert_eq!(kind(store.get(&name("a"), 10)), Some(StorageErrorKind::Io));
     }
     assert_eq!(store.get(&name("a"), 10).unwrap(), b"01234");
 }
 
 #[test]
-fn a_crash_undoes_what_is_volatile() {
+fn a_crash_undoes_volatile_changes() {
     let store = FaultBackend::new();
     store.put(&name("kept"), &[b"1"]).unwrap();
     for change in [
@@ -129,37 +143,46 @@ fn a_crash_undoes_what_is_volatile() {
     let crashed = store.crash();
     assert_eq!(names(&crashed, ""), ["kept"]);
     assert_eq!(crashed.get(&name("kept"), 1).unwrap(), b"1");
-    // What never lasted can be deleted all the same.
+    // An object that never became durable can be deleted.
     store.delete(&name("lost")).unwrap();
     assert_eq!(names(&store, ""), [""; 0]);
 }
 
 #[test]
-fn the_dead_stay_dead() {
+fn a_store_that_died_fails_every_later_call() {
     for (moment, left) in [(Moment::Before, &["a"][..]), (Moment::After, &["a", "b"])] {
         let store = FaultBackend::new();
         store.put(&name("a"), &[b"1"]).unwrap();
         store.set_plan(Plan::at_write(1, Fault::Die(moment)));
         let clone = store.clone();
-        assert_eq!(kind(clone.put(&name("b"), &[b"2"])), Some(ErrorKind::Gone));
-        store.set_plan(Plan::at(1, Fault::FailAfter(ErrorKind::Io)));
-        assert_eq!(kind(store.list("")), Some(ErrorKind::Gone));
-        assert_eq!(kind(store.put(&name("c"), &[b"3"])), Some(ErrorKind::Gone));
-        assert_eq!(kind(store.get(&name("a"), 1)), Some(ErrorKind::Gone));
+        assert_eq!(
+            kind(clone.put(&name("b"), &[b"2"])),
+            Some(StorageErrorKind::Unavailable)
+        );
+        store.set_plan(Plan::at(1, Fault::FailAfter(StorageErrorKind::Io)));
+        assert_eq!(kind(store.list("")), Some(StorageErrorKind::Unavailable));
+        assert_eq!(
+            kind(store.put(&name("c"), &[b"3"])),
+            Some(StorageErrorKind::Unavailable)
+        );
+        assert_eq!(
+            kind(store.get(&name("a"), 1)),
+            Some(StorageErrorKind::Unavailable)
+        );
 
         let crashed = store.crash();
         assert_eq!(
             (names(&crashed, ""), crashed.calls()),
             (left.iter().map(ToString::to_string).collect(), 1)
         );
-        // The two go their own ways.
+        // The two stores are independent.
         crashed.delete(&name("a")).unwrap();
         assert_eq!(names(&store.crash(), "").len(), left.len());
     }
 }
 
 #[test]
-fn a_delay_holds_up_its_own_call_only() {
+fn a_delayed_call_does_not_delay_others() {
     let store = FaultBackend::new();
     let pause = Duration::from_millis(300);
     store.set_plan(Plan::at(1, Fault::Delay(pause)));
@@ -180,7 +203,7 @@ fn a_delay_holds_up_its_own_call_only() {
 }
 
 #[test]
-fn copies_go_their_own_ways_and_clones_together() {
+fn copies_are_independent_and_clones_are_the_same_store() {
     let one = MemoryBackend::new();
     one.put(&name("a"), &[b"1"]).unwrap();
     let (clone, copy) = (one.clone(), one.copy());
@@ -193,7 +216,7 @@ fn copies_go_their_own_ways_and_clones_together() {
 }
 
 #[test]
-fn what_was_torn_is_left_over() {
+fn halves_of_torn_objects_are_leftovers() {
     let store = FaultBackend::new();
     for object in ["a/b/1", "a/2", "ab/3"] {
         store.set_plan(Plan::at(1, Fault::Tear));
@@ -206,5 +229,8 @@ fn what_was_torn_is_left_over() {
     assert_eq!(store.remove_leftovers("a", Duration::ZERO).unwrap(), 2);
     assert_eq!(store.torn().len(), 1);
     assert_eq!(store.remove_leftovers("", Duration::ZERO).unwrap(), 1);
-    assert_eq!(store.take_log()[1].operation, Operation::Tidy);
+    assert_eq!(
+        store.take_log()[1].operation,
+        StorageOperation::RemoveLeftovers
+    );
 }

@@ -1,4 +1,4 @@
-//! What is special to a directory: modes, strangers in it, disks that are full or cannot be written.
+//! A store in a directory: modes, other files in it, disks that are full or read-only.
 
 #![expect(clippy::unwrap_used, reason = "a call that fails fails the test")]
 
@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use cuttlebone::storage::{Backend, ErrorKind, LocalBackend, Operation};
+use cuttlebone::storage::{Backend, LocalBackend, StorageErrorKind, StorageOperation};
 
 use super::{kind, name, names};
 use crate::support::{SmallDisk, modes_apply};
@@ -35,13 +35,13 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn open_wants_a_directory_and_create_makes_it() {
+fn open_needs_a_local_directory_and_create_makes_it() {
     let place = tempfile::tempdir().unwrap();
     let missing = place.path().join("a/b");
     let error = LocalBackend::open(&missing).unwrap_err();
     assert_eq!(
         (error.kind, error.operation),
-        (ErrorKind::NotFound, Operation::Open)
+        (StorageErrorKind::NotFound, StorageOperation::Open)
     );
     assert!(
         error.to_string().contains(missing.to_str().unwrap()),
@@ -60,13 +60,16 @@ fn open_wants_a_directory_and_create_makes_it() {
 
     let file = place.path().join("file");
     fs::write(&file, "").unwrap();
-    assert_eq!(kind(LocalBackend::open(&file)), Some(ErrorKind::NotFound));
+    assert_eq!(
+        kind(LocalBackend::open(&file)),
+        Some(StorageErrorKind::NotFound)
+    );
     assert!(LocalBackend::create(&file).is_err());
     assert!(LocalBackend::create(file.join("below")).is_err());
 }
 
 #[test]
-fn nobody_else_can_read_and_nobody_writes_twice() {
+fn files_are_read_only_and_private_to_the_user() {
     let place = tempfile::tempdir().unwrap();
     let store = LocalBackend::open(place.path()).unwrap();
     store.put(&name("a/b/c"), &[b"1"]).unwrap();
@@ -82,7 +85,7 @@ fn nobody_else_can_read_and_nobody_writes_twice() {
 }
 
 #[test]
-fn a_directory_that_was_tidied_away_is_made_again() {
+fn a_directory_that_the_user_removed_is_created_again() {
     let place = tempfile::tempdir().unwrap();
     let store = LocalBackend::open(place.path()).unwrap();
     for _ in 0..3 {
@@ -107,16 +110,16 @@ fn the_store_moves_with_its_directory() {
     fs::remove_dir_all(&new).unwrap();
     assert_eq!(
         kind(store.put(&name("3"), &[b"3"])),
-        Some(ErrorKind::NotFound)
+        Some(StorageErrorKind::NotFound)
     );
     assert_eq!(
         kind(store.put(&name("a/3"), &[b"3"])),
-        Some(ErrorKind::NotFound)
+        Some(StorageErrorKind::NotFound)
     );
 }
 
 #[test]
-fn strangers_are_not_listed_and_links_not_followed() {
+fn other_files_are_not_listed_and_symbolic_links_not_followed() {
     let place = tempfile::tempdir().unwrap();
     let outside = tempfile::tempdir().unwrap();
     fs::write(outside.path().join("x"), "outside").unwrap();
@@ -151,12 +154,12 @@ fn strangers_are_not_listed_and_links_not_followed() {
     for stray in ["a/file", "a/inside", "a/away", "a/dangling", "a/fifo"] {
         assert_eq!(
             kind(store.get(&name(stray), 99)),
-            Some(ErrorKind::NotFound),
+            Some(StorageErrorKind::NotFound),
             "{stray}"
         );
         assert_eq!(
             kind(store.size(&name(stray))),
-            Some(ErrorKind::NotFound),
+            Some(StorageErrorKind::NotFound),
             "{stray}"
         );
     }
@@ -165,7 +168,7 @@ fn strangers_are_not_listed_and_links_not_followed() {
 }
 
 #[test]
-fn a_failure_leaves_no_temporary_file() {
+fn a_failed_put_leaves_no_temporary_file() {
     let place = tempfile::tempdir().unwrap();
     let store = LocalBackend::open(place.path()).unwrap();
     store.put(&name("a/b"), &[b"1"]).unwrap();
@@ -176,7 +179,7 @@ fn a_failure_leaves_no_temporary_file() {
     assert!(store.put(&name("a/b/c"), &[b"2"]).is_err());
     assert_eq!(
         kind(store.put_new(&name("a/b"), &[b"2"])),
-        Some(ErrorKind::Exists)
+        Some(StorageErrorKind::Exists)
     );
     assert_eq!(tree(place.path()), before);
 }
@@ -188,7 +191,7 @@ fn an_operation_that_modes_forbid_fails_as_denied() {
     }
     let place = tempfile::tempdir().unwrap();
     let store = LocalBackend::open(place.path()).unwrap();
-    let denied = Some(ErrorKind::Denied);
+    let denied = Some(StorageErrorKind::Denied);
     store.put(&name("a/b"), &[b"1"]).unwrap();
     let set = |path: &str, bits| {
         let permissions = fs::Permissions::from_mode(bits);
@@ -207,7 +210,7 @@ fn an_operation_that_modes_forbid_fails_as_denied() {
 }
 
 #[test]
-fn leftovers_are_removed_once_they_are_old() {
+fn temporary_files_in_a_directory_are_removed_once_they_are_old() {
     let place = tempfile::tempdir().unwrap();
     let at = |path: &str| place.path().join(path);
     let store = LocalBackend::open(place.path()).unwrap();
@@ -229,7 +232,7 @@ fn leftovers_are_removed_once_they_are_old() {
         leave(old, 25);
     }
     leave("a/b/.tmp-00000000000000cc", 23);
-    // Made by somebody else.
+    // Not made by this program.
     for stray in [
         "a/.tmp-1",
         "a/.tmp-00000000000000aa~",
@@ -261,7 +264,7 @@ fn leftovers_are_removed_once_they_are_old() {
 }
 
 #[test]
-fn a_full_disk_is_named_and_keeps_what_it_had() {
+fn a_put_on_a_full_disk_names_the_disk_and_changes_nothing() {
     let Some(disk) = SmallDisk::mount(1 << 10) else {
         return;
     };
@@ -276,7 +279,7 @@ fn a_full_disk_is_named_and_keeps_what_it_had() {
             store.put(&name(object), parts)
         };
         let error = put.unwrap_err();
-        assert_eq!(error.kind, ErrorKind::Full);
+        assert_eq!(error.kind, StorageErrorKind::Full);
         let text = error.to_string();
         let mount = format!("(on {}, ", disk.path().display());
         assert!(
@@ -289,21 +292,21 @@ fn a_full_disk_is_named_and_keeps_what_it_had() {
         store.get(&name("packs/a"), 100_000).unwrap(),
         vec![1; 100_000]
     );
-    // There is room again once something is deleted.
+    // Deleting an object frees space for another one.
     store.delete(&name("packs/a")).unwrap();
     store.put(&name("packs/b"), &[&vec![2; 900_000]]).unwrap();
 }
 
 #[test]
-fn a_read_only_disk_is_said_to_be_so() {
+fn a_read_only_disk_is_reported_as_such() {
     let Some(disk) = SmallDisk::mount(1 << 10) else {
         return;
     };
     let store = LocalBackend::open(disk.path()).unwrap();
     store.put(&name("packs/a"), &[b"1"]).unwrap();
     disk.make_read_only();
-    let read_only = Some(ErrorKind::ReadOnly);
-    // In a directory that is known, in one that was made by somebody, and in one that is not there.
+    let read_only = Some(StorageErrorKind::ReadOnly);
+    // In a directory with objects, in the root, and in a missing directory.
     for object in ["packs/b", "b", "index/b"] {
         assert_eq!(
             kind(store.put(&name(object), &[b"1"])),

@@ -1,25 +1,26 @@
-//! The stores: one contract for all, then what is special to each.
+//! Object stores: the contract that all of them keep, then what is particular to each.
 
 mod contract;
 mod fault;
 mod local;
+mod retry;
 mod sftp;
 
-use cuttlebone::storage::{Backend, ErrorKind, Name, StorageError};
+use cuttlebone::storage::{Backend, Name, StorageError, StorageErrorKind};
 
 #[expect(clippy::unwrap_used, reason = "the tests write valid names")]
 fn name(path: &str) -> Name {
     Name::new(path).unwrap()
 }
 
-fn kind<T>(result: Result<T, StorageError>) -> Option<ErrorKind> {
+fn kind<T>(result: Result<T, StorageError>) -> Option<StorageErrorKind> {
     result.err().map(|error| error.kind)
 }
 
 #[expect(clippy::unwrap_used, reason = "a listing that fails fails the test")]
 fn names(backend: &dyn Backend, directory: &str) -> Vec<String> {
-    let listed = backend.list(directory).unwrap();
-    let mut names: Vec<_> = listed
+    let objects = backend.list(directory).unwrap();
+    let mut names: Vec<_> = objects
         .into_iter()
         .map(|object| object.name.to_string())
         .collect();

@@ -1,4 +1,4 @@
-//! What is special to a server: getting in, and what becomes of a connection that stalls, breaks or is refused.
+//! A store on a server: logging in, and connections that stall, break or are refused.
 
 #![expect(clippy::unwrap_used, reason = "a call that fails fails the test")]
 
@@ -8,8 +8,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use cuttlebone::base::Cancel;
 use cuttlebone::storage::{
-    Backend, ErrorKind, Operation, Rate, SftpBackend, SftpOptions, StorageError,
+    Backend, LimitBackend, Limits, Rate, RetryBackend, RetryPolicy, SftpBackend, SftpOptions,
+    StorageError, StorageErrorKind, StorageOperation,
 };
 use rustix::process::Signal;
 
@@ -18,15 +20,21 @@ use super::{kind, name, names};
 use crate::support::SmallDisk;
 use crate::support::Sshd;
 
-/// From a fault to its end, on a machine that does other things too.
+/// The time that a failure may take, on a busy machine.
 const QUICKLY: Duration = Duration::from_mins(1);
 
-fn open(server: &Sshd) -> SftpBackend {
-    SftpBackend::open(server.options()).unwrap()
+fn open(server: &Sshd) -> RetryBackend<SftpBackend> {
+    open_with(server.options())
 }
 
-/// An error with what caused it.
-fn told(error: &StorageError) -> String {
+fn open_with(options: SftpOptions) -> RetryBackend<SftpBackend> {
+    let policy = RetryPolicy::with_deadline(options.timeout);
+    let cancel = options.cancel.clone();
+    RetryBackend::new(SftpBackend::open(options).unwrap(), policy, cancel)
+}
+
+/// The message of an error and of its cause.
+fn message(error: &StorageError) -> String {
     let cause = error.source().map(ToString::to_string);
     format!("{error}: {}", cause.unwrap_or_default())
 }
@@ -35,7 +43,7 @@ fn refused(options: SftpOptions) -> StorageError {
     let begun = Instant::now();
     let error = SftpBackend::open(options).unwrap_err();
     assert!(begun.elapsed() < QUICKLY, "{error}");
-    assert_eq!(error.operation, Operation::Open);
+    assert_eq!(error.operation, StorageOperation::Open);
     error
 }
 
@@ -48,7 +56,7 @@ fn until(done: impl Fn() -> bool) {
 }
 
 #[test]
-fn open_wants_a_directory_and_create_makes_it() {
+fn open_needs_a_directory_on_the_server_and_create_makes_it() {
     let Some(server) = Sshd::start() else { return };
     let at = |path: &str| {
         let mut options = server.options();
@@ -57,7 +65,11 @@ fn open_wants_a_directory_and_create_makes_it() {
     };
     fs::write(server.store().join("file"), "").unwrap();
     for missing in ["a", "a/b", "file", "file/a"] {
-        assert_eq!(refused(at(missing)).kind, ErrorKind::NotFound, "{missing}");
+        assert_eq!(
+            refused(at(missing)).kind,
+            StorageErrorKind::NotFound,
+            "{missing}"
+        );
     }
     let store = SftpBackend::create(at("a/b")).unwrap();
     store.put(&name("x"), &[b"1"]).unwrap();
@@ -74,27 +86,27 @@ fn open_wants_a_directory_and_create_makes_it() {
 }
 
 #[test]
-fn who_is_not_let_in_hears_why() {
+fn a_refused_login_gives_ssh_s_reason() {
     let Some(server) = Sshd::start() else { return };
     let known = fs::read(server.path("known")).unwrap();
     fs::write(server.path("known"), "").unwrap();
     let error = refused(server.options());
-    assert_eq!(error.kind, ErrorKind::Login);
+    assert_eq!(error.kind, StorageErrorKind::LoginRefused);
     assert!(
-        told(&error).contains("Host key verification failed"),
+        message(&error).contains("Host key verification failed"),
         "{}",
-        told(&error)
+        message(&error)
     );
     fs::write(server.path("known"), known).unwrap();
 
     let key = fs::read(server.path("user.pub")).unwrap();
     fs::write(server.path("user.pub"), "").unwrap();
     let error = refused(server.options());
-    assert_eq!(error.kind, ErrorKind::Login);
+    assert_eq!(error.kind, StorageErrorKind::LoginRefused);
     assert!(
-        told(&error).contains("Permission denied"),
+        message(&error).contains("Permission denied"),
         "{}",
-        told(&error)
+        message(&error)
     );
     fs::write(server.path("user.pub"), key).unwrap();
 
@@ -102,7 +114,7 @@ fn who_is_not_let_in_hears_why() {
 }
 
 #[test]
-fn what_cannot_connect_says_so() {
+fn a_failed_connection_gives_its_reason() {
     let Some(mut server) = Sshd::start() else {
         return;
     };
@@ -112,17 +124,31 @@ fn what_cannot_connect_says_so() {
         options
     };
     let error = refused(options(&["no-such-ssh", "-q"]));
-    assert_eq!(error.kind, ErrorKind::NoProgram);
-    assert!(told(&error).contains("no-such-ssh"), "{}", told(&error));
-    assert_eq!(refused(options(&["false"])).kind, ErrorKind::NoProgram);
-    assert_eq!(refused(options(&["true"])).kind, ErrorKind::NoProgram);
-    // It swallows all and says nothing.
+    assert_eq!(error.kind, StorageErrorKind::NoProgram);
+    assert!(
+        message(&error).contains("no-such-ssh"),
+        "{}",
+        message(&error)
+    );
+    assert_eq!(
+        refused(options(&["false"])).kind,
+        StorageErrorKind::NoProgram
+    );
+    assert_eq!(
+        refused(options(&["true"])).kind,
+        StorageErrorKind::NoProgram
+    );
+    // It reads everything and writes nothing.
     let mut silent = options(&["sh", "-c", "exec sleep 600", "ssh"]);
-    silent.patience = Duration::from_secs(1);
+    silent.timeout = Duration::from_secs(1);
     let error = refused(silent);
-    assert_eq!(error.kind, ErrorKind::Gone);
-    assert!(told(&error).contains("within 20 s"), "{}", told(&error));
-    // It speaks something else.
+    assert_eq!(error.kind, StorageErrorKind::Unavailable);
+    assert!(
+        message(&error).contains("within 20 s"),
+        "{}",
+        message(&error)
+    );
+    // It does not speak SFTP.
     let error = refused(options(&[
         "sh",
         "-c",
@@ -130,19 +156,22 @@ fn what_cannot_connect_says_so() {
         "ssh",
     ]));
     assert!(
-        matches!(error.kind, ErrorKind::Gone | ErrorKind::NoProgram),
+        matches!(
+            error.kind,
+            StorageErrorKind::Unavailable | StorageErrorKind::NoProgram
+        ),
         "{}",
-        told(&error)
+        message(&error)
     );
 
     server.stop();
     let error = refused(server.options());
-    assert_eq!(error.kind, ErrorKind::Gone);
-    assert!(told(&error).contains("refused"), "{}", told(&error));
+    assert_eq!(error.kind, StorageErrorKind::Unavailable);
+    assert!(message(&error).contains("refused"), "{}", message(&error));
 }
 
 #[test]
-fn large_objects_go_over_all_connections() {
+fn large_objects_use_all_connections() {
     let Some(server) = Sshd::start() else { return };
     let store = open(&server);
     let bytes: Vec<u8> = (0..20_000_000_u32)
@@ -150,7 +179,7 @@ fn large_objects_go_over_all_connections() {
         .collect();
     for round in 0..3 {
         let object = name(&format!("packs/{round}/a"));
-        // The second is opened once it is wanted.
+        // The second connection is opened once it is needed.
         until(|| round == 0 || server.clients() == 2);
         let parts: Vec<_> = bytes.chunks(1_234_567).collect();
         store.put(&object, &parts).unwrap();
@@ -159,21 +188,21 @@ fn large_objects_go_over_all_connections() {
         store.get_range(&object, 5_000_001, &mut range).unwrap();
         assert!(range == bytes[5_000_001..14_000_001]);
         let past = store.get_range(&object, 12_000_001, &mut range);
-        assert_eq!(kind(past), Some(ErrorKind::Truncated));
+        assert_eq!(kind(past), Some(StorageErrorKind::Truncated));
     }
     drop(store);
     until(|| server.clients() == 0);
 }
 
 #[test]
-fn a_server_that_stops_is_given_up_and_found_again() {
+fn a_connection_to_a_stopped_server_process_is_replaced() {
     let Some(server) = Sshd::start() else { return };
     let mut options = server.options();
-    options.patience = Duration::from_secs(1);
-    let store = SftpBackend::open(options).unwrap();
+    options.timeout = Duration::from_secs(1);
+    let store = open_with(options);
     store.put(&name("a/b"), &[b"1"]).unwrap();
     server.signal(Signal::STOP);
-    // Those who connect anew are served, so that this goes on with another connection.
+    // New connections are served, so the operation is repeated on one.
     assert_eq!(store.get(&name("a/b"), 1).unwrap(), b"1");
     server.signal(Signal::KILL);
     store.put_new(&name("a/c"), &[&vec![7; 3_000_000]]).unwrap();
@@ -181,7 +210,7 @@ fn a_server_that_stops_is_given_up_and_found_again() {
 }
 
 #[test]
-fn a_connection_that_breaks_is_replaced() {
+fn a_broken_connection_is_replaced() {
     let Some(mut server) = Sshd::start() else {
         return;
     };
@@ -195,20 +224,23 @@ fn a_connection_that_breaks_is_replaced() {
     store.put(&name("a/c"), &[&vec![7; 5_000_000]]).unwrap();
     server.restart();
     store.delete(&name("a/b")).unwrap();
-    assert_eq!(kind(store.delete(&name("a/b"))), Some(ErrorKind::NotFound));
+    assert_eq!(
+        kind(store.delete(&name("a/b"))),
+        Some(StorageErrorKind::NotFound)
+    );
     server.stop();
     let begun = Instant::now();
     let error = store.get(&name("a/c"), 5_000_000).unwrap_err();
-    assert_eq!(error.kind, ErrorKind::Gone);
+    assert_eq!(error.kind, StorageErrorKind::Unavailable);
     assert!(begun.elapsed() < QUICKLY);
 }
 
 #[test]
-fn whoever_asks_to_stop_does_not_wait_for_the_server() {
+fn cancelling_does_not_wait_for_the_server() {
     let Some(server) = Sshd::start() else { return };
     let options = server.options();
     let cancel = options.cancel.clone();
-    let store = SftpBackend::open(options).unwrap();
+    let store = open_with(options);
     server.signal(Signal::STOP);
     let begun = Instant::now();
     thread::scope(|scope| {
@@ -216,13 +248,16 @@ fn whoever_asks_to_stop_does_not_wait_for_the_server() {
             thread::sleep(Duration::from_millis(200));
             cancel.cancel();
         });
-        assert_eq!(kind(store.size(&name("a"))), Some(ErrorKind::Gone));
+        assert_eq!(
+            kind(store.size(&name("a"))),
+            Some(StorageErrorKind::Unavailable)
+        );
     });
     assert!(begun.elapsed() < QUICKLY / 2);
 }
 
 #[test]
-fn leftovers_are_removed_once_they_are_old() {
+fn temporary_files_on_a_server_are_removed_once_they_are_old() {
     let Some(server) = Sshd::start() else { return };
     let store = open(&server);
     store.put(&name("a/b/c"), &[b"1"]).unwrap();
@@ -252,7 +287,7 @@ fn leftovers_are_removed_once_they_are_old() {
 }
 
 #[test]
-fn a_failure_leaves_no_temporary_file() {
+fn a_failed_upload_leaves_no_temporary_file_on_the_server() {
     let Some(server) = Sshd::start() else { return };
     let store = open(&server);
     store.put(&name("a/b"), &[b"1"]).unwrap();
@@ -262,14 +297,14 @@ fn a_failure_leaves_no_temporary_file() {
     assert!(store.put(&name("a/b/c"), &[b"2"]).is_err());
     assert_eq!(
         kind(store.put_new(&name("a/b"), &[b"2"])),
-        Some(ErrorKind::Exists)
+        Some(StorageErrorKind::Exists)
     );
     assert_eq!(tree(&server.store()), before);
 }
 
-/// Neither renames that replace, nor links, nor a way to wait for the disk.
+/// No renames that replace, no links, no way to wait for the disk.
 #[test]
-fn a_server_without_extensions_will_do() {
+fn a_server_without_extensions_can_be_used() {
     let without = "internal-sftp -P posix-rename,hardlink,fsync,statvfs,limits";
     let Some(server) = Sshd::start_with(without) else {
         return;
@@ -281,12 +316,12 @@ fn a_server_without_extensions_will_do() {
     assert!(store.get(&name("a/b/c"), 3_000_000).unwrap() == large);
     assert_eq!(
         kind(store.put(&name("a/b/c"), &[b"else"])),
-        Some(ErrorKind::Exists)
+        Some(StorageErrorKind::Exists)
     );
     store.put_new(&name("n"), &[b"1"]).unwrap();
     assert_eq!(
         kind(store.put_new(&name("n"), &[b"2"])),
-        Some(ErrorKind::Exists)
+        Some(StorageErrorKind::Exists)
     );
     assert_eq!(store.get(&name("n"), 1).unwrap(), b"1");
     assert_eq!(tree(&server.store()), ["a", "a/b", "a/b/c", "n"]);
@@ -295,7 +330,7 @@ fn a_server_without_extensions_will_do() {
 }
 
 #[test]
-fn a_full_or_read_only_disk_is_said_to_be_so() {
+fn a_full_or_read_only_disk_of_a_server_is_reported_as_such() {
     let Some(server) = Sshd::start() else { return };
     let Some(disk) = SmallDisk::mount(1 << 10) else {
         return;
@@ -307,28 +342,36 @@ fn a_full_or_read_only_disk_is_said_to_be_so() {
     let before = tree(disk.path());
     for size in [1_500_000, 3_000_000] {
         let error = store.put(&name("packs/b"), &[&vec![2; size]]).unwrap_err();
-        assert_eq!(error.kind, ErrorKind::Full);
-        assert!(told(&error).contains("free of 1.0 MiB"), "{}", told(&error));
+        assert_eq!(error.kind, StorageErrorKind::Full);
+        assert!(
+            message(&error).contains("free of 1.0 MiB"),
+            "{}",
+            message(&error)
+        );
         assert_eq!(tree(disk.path()), before);
     }
     disk.make_read_only();
     assert_eq!(
         kind(store.put(&name("packs/b"), &[b"1"])),
-        Some(ErrorKind::ReadOnly)
+        Some(StorageErrorKind::ReadOnly)
     );
     assert_eq!(
         kind(store.delete(&name("packs/a"))),
-        Some(ErrorKind::ReadOnly)
+        Some(StorageErrorKind::ReadOnly)
     );
     assert_eq!(store.get(&name("packs/a"), 100_000).unwrap().len(), 100_000);
 }
 
 #[test]
-fn limits_are_kept() {
+fn an_upload_limit_is_kept_block_by_block() {
     let Some(server) = Sshd::start() else { return };
-    let mut options = server.options();
-    options.limits.upload = Rate::new((4 << 20).try_into().unwrap());
-    let store = SftpBackend::open(options).unwrap();
+    let limits = Limits {
+        upload: Rate::new((4 << 20).try_into().unwrap()),
+        download: Rate::default(),
+    };
+    let store = SftpBackend::open(server.options()).unwrap();
+    let store = LimitBackend::new(store, limits, Cancel::default());
+    // A single object: limiting whole objects only would not delay it.
     let begun = Instant::now();
     store.put(&name("a"), &[&vec![1; 6 << 20]]).unwrap();
     assert!(begun.elapsed() > Duration::from_secs(1));

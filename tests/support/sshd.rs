@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cuttlebone::base::Cancel;
-use cuttlebone::storage::{Limits, SftpOptions, SftpServer};
+use cuttlebone::storage::{SftpOptions, SftpServer};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -108,8 +108,7 @@ impl Sshd {
             location: "sftp:test".to_owned(),
             ssh: self.ssh_command().split(' ').map(Into::into).collect(),
             connections: NonZeroUsize::new(2).unwrap(),
-            patience: PATIENCE,
-            limits: Limits::default(),
+            timeout: PATIENCE,
             cancel: Cancel::default(),
         }
     }

@@ -320,6 +320,8 @@ fn damage_kinds(damage: &Damage) -> &'static [&'static str] {
         Damage::WrongId(_) => &["bad-id"],
         Damage::WrongSize { .. } => &["bad-length"],
         Damage::Missing => &["missing"],
+        // The vectors are read from memory.
+        Damage::Unreadable(_) => &[],
         // The MAC of another secret, the root of another content, a chunk where a node belongs.
         Damage::Impossible(_) => &["bad-mac", "bad-root", "missing"],
     }

@@ -22,7 +22,7 @@ use crate::repo::{
     BlobReader, ErrorKind, Index, Lease, Leases, Marks, ObjectRef, Project, Records, RepoError,
     Tombstones, Work, Worker, read_listing,
 };
-use crate::storage::Listed;
+use crate::storage::ObjectInfo;
 
 /// Uploads that were cut short are removed after this time.
 const UPLOAD_LIFE: Duration = Duration::from_hours(24);
@@ -68,7 +68,7 @@ struct RepoState {
     /// Before the records: a backup gives its lease up only once its record is there.
     leases: Leases,
     records: Records,
-    packs: BTreeMap<ObjectHash, Listed>,
+    packs: BTreeMap<ObjectHash, ObjectInfo>,
 }
 
 /// Finds out what is used and makes a plan. With `dry_run` nothing is told to others, and the plan is only to be shown.

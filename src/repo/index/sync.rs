@@ -12,7 +12,7 @@ use crate::format::IndexSegment;
 use crate::repo::error::RepoError;
 use crate::repo::layout::ObjectRef;
 use crate::repo::pack_listing::read_listing;
-use crate::storage::Listed;
+use crate::storage::ObjectInfo;
 
 /// Blobs that are sorted and inserted together while the cache is filled: about 50 MB.
 const BATCH_BLOBS: usize = 512 << 10;
@@ -112,7 +112,7 @@ impl Index {
     }
 
     /// Lists the packs in the store, with their sizes and the times when they were put.
-    pub fn list_packs(&self) -> Result<Vec<(ObjectHash, Listed)>, RepoError> {
+    pub fn list_packs(&self) -> Result<Vec<(ObjectHash, ObjectInfo)>, RepoError> {
         let directory =
             ObjectRef::Pack(self.project.id, ObjectHash::from_bytes([0; 32])).directory();
         let listed = self.project.objects.list(&directory)?;

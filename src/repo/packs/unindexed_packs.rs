@@ -117,7 +117,7 @@ impl UnindexedPacks {
             let name = ObjectRef::Pack(project.id, *pack).name();
             match project.objects.backend().size(&name) {
                 Ok(_) => Ok(!doomed.contains(pack)),
-                Err(e) if e.kind == storage::ErrorKind::NotFound => Ok(false),
+                Err(e) if e.kind == storage::StorageErrorKind::NotFound => Ok(false),
                 Err(e) => Err(e.into()),
             }
         })?;

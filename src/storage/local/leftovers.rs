@@ -1,4 +1,4 @@
-//! What uploads that died have left in a directory.
+//! Removes temporary files of interrupted uploads.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -7,10 +7,13 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{AtFlags, Dir, FileType, Stat};
 use rustix::io::Errno;
 
-use super::super::{Name, temporary};
-use super::{Temporary, modified, open_directory, sync_directory};
+use super::directory;
+use super::temporary_file::TemporaryFile;
+use crate::storage::name::Name;
+use crate::storage::temporary;
 
-/// Removes temporary files below a directory, at any depth, that were last written longer ago than `age`.
+/// Removes temporary files below a directory, at any depth, that were last written longer ago than
+/// `age`. Returns how many.
 pub(super) fn remove(root: &OwnedFd, directory: &str, age: Duration) -> io::Result<u64> {
     let path = if directory.is_empty() { "." } else { directory };
     let mut sweep = Sweep {
@@ -19,27 +22,29 @@ pub(super) fn remove(root: &OwnedFd, directory: &str, age: Duration) -> io::Resu
         now: None,
         removed: 0,
     };
-    sweep.directory(root, path, directory)?;
+    sweep.visit(root, path, directory)?;
     Ok(sweep.removed)
 }
 
 struct Sweep<'a> {
     root: &'a OwnedFd,
     age: Duration,
-    /// What the clock of the file system says, which need not be this host's. Asked once something is found.
+    /// The time by the clock of the file system, which may differ from this host's. Read when the
+    /// first file is found.
     now: Option<SystemTime>,
     removed: u64,
 }
 
 impl Sweep<'_> {
-    /// The depth is bounded by the parts that a [`Name`] can have.
-    fn directory(&mut self, at: &OwnedFd, path: &str, prefix: &str) -> io::Result<()> {
-        let directory = match open_directory(at, path) {
+    /// Visits a directory and those below it. The depth is bounded by the parts that a [`Name`] can
+    /// have.
+    fn visit(&mut self, at: &OwnedFd, path: &str, prefix: &str) -> io::Result<()> {
+        let opened = match directory::open(at, path) {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
             opened => opened?,
         };
         let before = self.removed;
-        for entry in Dir::read_from(&directory)? {
+        for entry in Dir::read_from(&opened)? {
             let entry = match entry {
                 Err(Errno::NOENT) => return Ok(()),
                 entry => entry?,
@@ -48,10 +53,10 @@ impl Sweep<'_> {
                 continue;
             };
             if temporary::is_name(last.as_bytes()) {
-                self.file(&directory, last)?;
+                self.remove_if_old(&opened, last)?;
                 continue;
             }
-            // Not every file system tells the type in the listing.
+            // Some file systems do not include types in a listing.
             let (FileType::Directory | FileType::Unknown) = entry.file_type() else {
                 continue;
             };
@@ -60,16 +65,16 @@ impl Sweep<'_> {
                 prefix => format!("{prefix}/{last}"),
             };
             if Name::new(path.as_str()).is_ok() {
-                self.directory(&directory, last, &path)?;
+                self.visit(&opened, last, &path)?;
             }
         }
         if self.removed > before {
-            sync_directory(&directory)?;
+            directory::sync(&opened)?;
         }
         Ok(())
     }
 
-    fn file(&mut self, directory: &OwnedFd, name: &str) -> io::Result<()> {
+    fn remove_if_old(&mut self, directory: &OwnedFd, name: &str) -> io::Result<()> {
         let stat = match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => return Ok(()),
             stat => stat?,
@@ -78,7 +83,7 @@ impl Sweep<'_> {
             return Ok(());
         }
         match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
-            // Its upload lives, and has come to its end.
+            // Its upload was still running and has finished.
             Err(Errno::NOENT) => return Ok(()),
             removed => removed?,
         }
@@ -90,11 +95,12 @@ impl Sweep<'_> {
         let now = if let Some(now) = self.now {
             now
         } else {
-            let probe = Temporary::create(self.root)?;
-            *self.now.insert(modified(&rustix::fs::fstat(&probe.file)?))
+            let probe = TemporaryFile::create(self.root)?;
+            let stat = rustix::fs::fstat(probe.file())?;
+            *self.now.insert(directory::modified(&stat))
         };
         Ok(now
-            .duration_since(modified(stat))
-            .is_ok_and(|rested| rested >= self.age))
+            .duration_since(directory::modified(stat))
+            .is_ok_and(|age| age >= self.age))
     }
 }

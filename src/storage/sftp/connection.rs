@@ -1,4 +1,5 @@
-//! One connection: requests and answers, what the server can do, and a watch that ends it when nothing moves.
+//! One connection: requests and answers, the server's extensions, and a watch that ends it when no
+//! byte moves.
 
 use std::future::Future;
 use std::pin::pin;
@@ -12,27 +13,28 @@ use russh_sftp::extensions::Statvfs;
 use russh_sftp::protocol::{FileAttributes, OpenFlags, Packet, StatusCode};
 use tokio::runtime::Handle;
 
+use super::error::SftpError;
+use super::options::SftpOptions;
+use super::ssh::{Processes, Ssh};
+use super::ssh_failure::not_connected;
 use crate::base::{Cancel, lock};
-
-use super::super::ErrorKind;
-use super::SftpOptions;
-use super::fault::Fault;
-use super::ssh::Ssh;
+use crate::storage::error::StorageErrorKind;
 
 const POSIX_RENAME: &str = "posix-rename@openssh.com";
-/// What every server takes in one request (section 3 of the draft).
+/// Bytes that every server accepts in one request (section 3 of the draft).
 const BLOCK_DEFAULT: u64 = 32 << 10;
-/// The most that one request carries, if the server allows it: OpenSSH allows 255 KiB.
+/// Bytes of one request at most, even if the server accepts more: OpenSSH accepts 255 KiB.
 const BLOCK_MAX: u64 = 255 << 10;
-/// For how long a user may think about a passphrase. A server (`LoginGraceTime`) rarely gives as much.
-const ASKING: Duration = Duration::from_mins(3);
-/// How long a connection may still stall once somebody has asked to stop.
-const PATIENCE_WHEN_CANCELLED: Duration = Duration::from_secs(3);
+/// Time to connect while ssh may ask the user for a passphrase. A server (`LoginGraceTime`) rarely
+/// allows more.
+const ASK_TIMEOUT: Duration = Duration::from_mins(3);
+/// How long requests may wait without a byte moving once the operation is cancelled.
+const TIMEOUT_WHEN_CANCELLED: Duration = Duration::from_secs(3);
 const REGULAR: u32 = 0o100_000;
 const DIRECTORY: u32 = 0o040_000;
 const TYPE_MASK: u32 = 0o170_000;
 
-/// What a server offers beyond version 3 of the protocol.
+/// The extensions to version 3 of the protocol that a server offers.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Extensions {
     pub(super) posix_rename: bool,
@@ -47,49 +49,55 @@ pub(super) struct Connection {
     ssh: Arc<Ssh>,
     state: Arc<State>,
     pub(super) extensions: Extensions,
-    /// Bytes that one read or write carries.
+    /// Bytes of one read or write.
     pub(super) block: usize,
-    /// Operations that use it now.
+    /// The number of operations that use it.
     pub(super) users: AtomicUsize,
 }
 
 #[derive(Default)]
 struct State {
     lost: AtomicBool,
-    /// Why, where that is known here.
-    why: Mutex<Option<String>>,
+    /// Why it was lost, if known.
+    reason: Mutex<Option<String>>,
 }
 
 impl State {
-    fn lose(&self, why: String) {
-        let mut known = lock(&self.why);
-        known.get_or_insert(why);
+    fn lose(&self, reason: String) {
+        lock(&self.reason).get_or_insert(reason);
         self.lost.store(true, Ordering::SeqCst);
     }
 }
 
 impl Connection {
     /// Connects. `may_ask` lets ssh ask the user on the terminal.
-    pub(super) async fn open(options: &SftpOptions, may_ask: bool) -> Result<Arc<Self>, Fault> {
-        let (ssh, pipes) = Ssh::start(options, may_ask)
-            .map_err(|error| Fault::known(ErrorKind::NoProgram, format!("/bin/sh: {error}")))?;
+    pub(super) async fn open(
+        options: &SftpOptions,
+        processes: &Processes,
+        may_ask: bool,
+    ) -> Result<Arc<Self>, SftpError> {
+        let (ssh, pipes) = Ssh::start(options, may_ask).map_err(|error| {
+            SftpError::known(StorageErrorKind::NoProgram, format!("/bin/sh: {error}"))
+        })?;
+        processes.add(&ssh);
         let config = Config {
-            // The watch below sees whether bytes move; time alone says nothing on a slow link.
+            // The watch below checks whether bytes move; on a slow link an answer may take any
+            // time.
             request_timeout_secs: u64::MAX,
             ..Config::default()
         };
         let session = RawSftpSession::new_with_config(pipes, config);
         let limit = if may_ask {
-            options.connecting().max(ASKING)
+            options.connect_timeout().max(ASK_TIMEOUT)
         } else {
-            options.connecting()
+            options.connect_timeout()
         };
         let version = match within(limit, &options.cancel, ssh.answer(session.init())).await {
             Ok(Ok(version)) => version,
             Ok(Err(_)) => return Err(not_connected(&ssh).await),
             Err(late) => {
                 ssh.kill();
-                return Err(Fault::Lost(match late {
+                return Err(SftpError::Lost(match late {
                     Late::Cancelled => "interrupted".to_owned(),
                     Late::Timeout => format!("no connection within {} s", limit.as_secs()),
                 }));
@@ -112,7 +120,7 @@ impl Connection {
         tokio::spawn(watch(
             Arc::downgrade(&connection.ssh),
             Arc::downgrade(&connection.state),
-            options.patience,
+            options.timeout,
             options.cancel.clone(),
         ));
         let mut block = BLOCK_DEFAULT;
@@ -130,48 +138,48 @@ impl Connection {
         self.state.lost.load(Ordering::SeqCst)
     }
 
-    async fn ask<T>(&self, request: impl Future<Output = SftpResult<T>>) -> Result<T, Fault> {
-        let waiting = self.ssh.wait();
+    async fn ask<T>(&self, request: impl Future<Output = SftpResult<T>>) -> Result<T, SftpError> {
+        let pending = self.ssh.begin_request();
         let answer = self.ssh.answer(request).await;
-        drop(waiting);
+        drop(pending);
         match answer {
             Ok(answer) => Ok(answer),
             Err(Error::Status(status)) => {
-                Err(Fault::Refused(status.status_code, status.error_message))
+                Err(SftpError::Refused(status.status_code, status.error_message))
             }
             Err(error) => Err(self.lost(&error).await),
         }
     }
 
-    /// The connection is of no more use. Says why.
-    async fn lost(&self, error: &Error) -> Fault {
+    /// Marks the connection as lost and returns the reason.
+    async fn lost(&self, error: &Error) -> SftpError {
         if !self.is_lost() {
             let status = self.ssh.end(Duration::from_millis(500)).await;
-            let words = self.ssh.words();
+            let messages = self.ssh.messages();
             self.state.lose(match status {
-                _ if !words.is_empty() => words,
+                _ if !messages.is_empty() => messages,
                 Some(status) => format!("ssh has ended ({status})"),
                 None => error.to_string(),
             });
         }
-        let why = lock(&self.state.why);
-        Fault::Lost(why.clone().unwrap_or_default())
+        let reason = lock(&self.state.reason).clone();
+        SftpError::Lost(reason.unwrap_or_default())
     }
 
-    /// A new file, to be written. Fails if there is one.
-    pub(super) async fn open_new(self: &Arc<Self>, path: &str) -> Result<File, Fault> {
+    /// Creates a file for writing. Fails if it exists.
+    pub(super) async fn open_new(self: &Arc<Self>, path: &str) -> Result<File, SftpError> {
         let flags = OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::EXCLUDE;
         self.open_file(path, flags, mode(0o600)).await
     }
 
-    /// A file that is there, to be written.
-    pub(super) async fn open_write(self: &Arc<Self>, path: &str) -> Result<File, Fault> {
+    /// Opens an existing file for writing.
+    pub(super) async fn open_write(self: &Arc<Self>, path: &str) -> Result<File, SftpError> {
         self.open_file(path, OpenFlags::WRITE, FileAttributes::empty())
             .await
     }
 
-    /// A file, or on some servers a directory.
-    pub(super) async fn open_read(self: &Arc<Self>, path: &str) -> Result<File, Fault> {
+    /// Opens a file for reading, or on some servers a directory.
+    pub(super) async fn open_read(self: &Arc<Self>, path: &str) -> Result<File, SftpError> {
         self.open_file(path, OpenFlags::READ, FileAttributes::empty())
             .await
     }
@@ -181,73 +189,76 @@ impl Connection {
         path: &str,
         flags: OpenFlags,
         attributes: FileAttributes,
-    ) -> Result<File, Fault> {
+    ) -> Result<File, SftpError> {
         let opened = self.ask(self.session.open(path, flags, attributes)).await?;
         File::new(self, opened.handle)
     }
 
-    pub(super) async fn open_directory(self: &Arc<Self>, path: &str) -> Result<File, Fault> {
+    pub(super) async fn open_directory(self: &Arc<Self>, path: &str) -> Result<File, SftpError> {
         let opened = self.ask(self.session.opendir(path)).await?;
         File::new(self, opened.handle)
     }
 
-    /// What is there, whatever a symbolic link may point to.
-    pub(super) async fn look(&self, path: &str) -> Result<Attributes, Fault> {
+    /// Returns the attributes of a file, directory or symbolic link.
+    pub(super) async fn attributes(&self, path: &str) -> Result<Attributes, SftpError> {
         let found = self.ask(self.session.lstat(path)).await?;
         Ok(Attributes::of(&found.attrs))
     }
 
-    /// What is there, behind symbolic links.
-    pub(super) async fn look_through(&self, path: &str) -> Result<Attributes, Fault> {
+    /// Returns the attributes of a file or directory. Follows symbolic links.
+    pub(super) async fn target_attributes(&self, path: &str) -> Result<Attributes, SftpError> {
         let found = self.ask(self.session.stat(path)).await?;
         Ok(Attributes::of(&found.attrs))
     }
 
-    pub(super) async fn make_directory(&self, path: &str) -> Result<(), Fault> {
+    pub(super) async fn make_directory(&self, path: &str) -> Result<(), SftpError> {
         let made = self.ask(self.session.mkdir(path, mode(0o700))).await;
         made.map(drop)
     }
 
-    pub(super) async fn remove(&self, path: &str) -> Result<(), Fault> {
+    pub(super) async fn remove(&self, path: &str) -> Result<(), SftpError> {
         self.ask(self.session.remove(path)).await.map(drop)
     }
 
-    /// Fails if the new name is taken, as the protocol has it.
-    pub(super) async fn rename(&self, from: &str, to: &str) -> Result<(), Fault> {
+    /// Renames a file. Fails if the new name is taken, as the protocol demands.
+    pub(super) async fn rename(&self, from: &str, to: &str) -> Result<(), SftpError> {
         self.ask(self.session.rename(from, to)).await.map(drop)
     }
 
-    /// Replaces what has the new name.
-    pub(super) async fn rename_over(&self, from: &str, to: &str) -> Result<(), Fault> {
-        let mut both = Vec::with_capacity(8 + from.len() + to.len());
+    /// Renames a file. Replaces a file of the new name.
+    pub(super) async fn rename_over(&self, from: &str, to: &str) -> Result<(), SftpError> {
+        let mut names = Vec::with_capacity(8 + from.len() + to.len());
         for path in [from, to] {
-            both.extend(u32::try_from(path.len()).unwrap_or(u32::MAX).to_be_bytes());
-            both.extend_from_slice(path.as_bytes());
+            let len = u32::try_from(path.len()).map_err(|_| path_too_long())?;
+            names.extend(len.to_be_bytes());
+            names.extend_from_slice(path.as_bytes());
         }
-        match self.ask(self.session.extended(POSIX_RENAME, both)).await? {
+        match self.ask(self.session.extended(POSIX_RENAME, names)).await? {
             Packet::Status(status) if status.status_code == StatusCode::Ok => Ok(()),
-            Packet::Status(status) => Err(Fault::Refused(status.status_code, status.error_message)),
-            _ => Err(Fault::known(
-                ErrorKind::Io,
-                "the server's answer makes no sense",
+            Packet::Status(status) => {
+                Err(SftpError::Refused(status.status_code, status.error_message))
+            }
+            _ => Err(SftpError::known(
+                StorageErrorKind::Io,
+                "the server's answer is invalid",
             )),
         }
     }
 
-    /// Fails if the new name is taken.
-    pub(super) async fn link(&self, from: &str, to: &str) -> Result<(), Fault> {
+    /// Adds a hard link. Fails if the new name is taken.
+    pub(super) async fn link(&self, from: &str, to: &str) -> Result<(), SftpError> {
         self.ask(self.session.hardlink(from, to)).await.map(drop)
     }
 
-    pub(super) async fn space(&self, path: &str) -> Result<Statvfs, Fault> {
+    pub(super) async fn space(&self, path: &str) -> Result<Statvfs, SftpError> {
         self.ask(self.session.statvfs(path)).await
     }
 
-    /// Removes a file that may be there, without waiting for it.
+    /// Removes a file, which may not exist, without waiting for the answer.
     pub(super) fn remove_later(self: &Arc<Self>, path: String) {
         let connection = Arc::clone(self);
         tokio::spawn(async move {
-            // It is a leftover at worst, and those are looked for.
+            // If this fails, `remove_leftovers` finds it later.
             let _ = connection.remove(&path).await;
         });
     }
@@ -255,9 +266,13 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // All that was promised is done, and nobody waits for the rest.
+        // Every operation has its answer; only requests that nothing waits for are left.
         self.ssh.kill();
     }
+}
+
+fn path_too_long() -> SftpError {
+    SftpError::known(StorageErrorKind::Io, "the path is too long")
 }
 
 fn mode(bits: u32) -> FileAttributes {
@@ -267,7 +282,7 @@ fn mode(bits: u32) -> FileAttributes {
     }
 }
 
-/// What a server says of a file.
+/// The attributes of a file as a server reports them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Attributes {
     pub(super) size: u64,
@@ -298,7 +313,7 @@ impl Attributes {
     }
 }
 
-/// An open file or directory. Dropped, it is closed without waiting for it.
+/// An open file or directory. When dropped, it is closed without waiting for the answer.
 pub(super) struct File {
     connection: Arc<Connection>,
     handle: String,
@@ -306,12 +321,12 @@ pub(super) struct File {
 }
 
 impl File {
-    fn new(connection: &Arc<Connection>, handle: String) -> Result<Self, Fault> {
-        // The library takes handles for text. OpenSSH counts up from 0 and reuses them, so that it is below 128 as
-        // long as there are fewer open.
+    fn new(connection: &Arc<Connection>, handle: String) -> Result<Self, SftpError> {
+        // The library treats handles as text. OpenSSH's handles are numbers, counted from 0 and
+        // reused, so they are below 128 as long as fewer files are open.
         if handle.contains('\u{fffd}') {
             let text = "the server's handles of open files cannot be used: they are not text";
-            return Err(Fault::known(ErrorKind::Io, text));
+            return Err(SftpError::known(StorageErrorKind::Io, text));
         }
         Ok(Self {
             connection: Arc::clone(connection),
@@ -320,7 +335,7 @@ impl File {
         })
     }
 
-    pub(super) async fn write(&self, offset: u64, bytes: Vec<u8>) -> Result<(), Fault> {
+    pub(super) async fn write(&self, offset: u64, bytes: Vec<u8>) -> Result<(), SftpError> {
         let session = &self.connection.session;
         let written = self
             .connection
@@ -328,35 +343,35 @@ impl File {
         written.await.map(drop)
     }
 
-    /// At most `len` bytes; fewer if the server likes, and [`StatusCode::Eof`] at the end.
-    pub(super) async fn read(&self, offset: u64, len: u32) -> Result<Vec<u8>, Fault> {
+    /// Reads at most `len` bytes. The server may return fewer, and [`StatusCode::Eof`] at the end.
+    pub(super) async fn read(&self, offset: u64, len: u32) -> Result<Vec<u8>, SftpError> {
         let session = &self.connection.session;
         let read = self.connection.ask(session.read(&self.handle, offset, len));
         let data = read.await?.data;
         if data.is_empty() || data.len() > len as usize {
-            return Err(Fault::known(
-                ErrorKind::Io,
-                "the server's answer makes no sense",
+            return Err(SftpError::known(
+                StorageErrorKind::Io,
+                "the server's answer is invalid",
             ));
         }
         Ok(data)
     }
 
-    pub(super) async fn look(&self) -> Result<Attributes, Fault> {
+    pub(super) async fn attributes(&self) -> Result<Attributes, SftpError> {
         let session = &self.connection.session;
         let found = self.connection.ask(session.fstat(&self.handle)).await?;
         Ok(Attributes::of(&found.attrs))
     }
 
-    /// Nobody is to write it again.
-    pub(super) async fn protect(&self) -> Result<(), Fault> {
+    /// Makes the file read-only.
+    pub(super) async fn protect(&self) -> Result<(), SftpError> {
         let session = &self.connection.session;
         let set = session.fsetstat(&self.handle, mode(0o400));
         self.connection.ask(set).await.map(drop)
     }
 
-    /// Waits for the server's disk, where the server can be told to.
-    pub(super) async fn sync(&self) -> Result<(), Fault> {
+    /// Waits until the server's disk has the data, if the server supports that.
+    pub(super) async fn sync(&self) -> Result<(), SftpError> {
         if !self.connection.extensions.fsync {
             return Ok(());
         }
@@ -367,8 +382,8 @@ impl File {
             .map(drop)
     }
 
-    /// The next names in a directory; [`StatusCode::Eof`] behind the last one.
-    pub(super) async fn names(&self) -> Result<Vec<(String, Attributes)>, Fault> {
+    /// Returns the next names in a directory, and [`StatusCode::Eof`] after the last one.
+    pub(super) async fn names(&self) -> Result<Vec<(String, Attributes)>, SftpError> {
         let session = &self.connection.session;
         let names = self.connection.ask(session.readdir(&self.handle)).await?;
         let files = names.files.into_iter();
@@ -380,7 +395,7 @@ impl File {
             .collect())
     }
 
-    pub(super) async fn close(&self) -> Result<(), Fault> {
+    pub(super) async fn close(&self) -> Result<(), SftpError> {
         self.closed.store(true, Ordering::SeqCst);
         let close = self.connection.session.close(&self.handle);
         self.connection.ask(close).await.map(drop)
@@ -400,9 +415,9 @@ impl Drop for File {
     }
 }
 
-/// Ends ssh once a request has waited for too long without a byte moving.
-async fn watch(ssh: Weak<Ssh>, state: Weak<State>, patience: Duration, cancel: Cancel) {
-    let pause = (patience / 8).clamp(Duration::from_millis(10), Duration::from_secs(1));
+/// Ends ssh once requests have waited for `timeout` without a byte moving.
+async fn watch(ssh: Weak<Ssh>, state: Weak<State>, timeout: Duration, cancel: Cancel) {
+    let pause = (timeout / 8).clamp(Duration::from_millis(10), Duration::from_secs(1));
     loop {
         tokio::time::sleep(pause).await;
         let (Some(ssh), Some(state)) = (ssh.upgrade(), state.upgrade()) else {
@@ -412,13 +427,13 @@ async fn watch(ssh: Weak<Ssh>, state: Weak<State>, patience: Duration, cancel: C
             return;
         }
         let cancelled = cancel.check().is_err();
-        let patience = if cancelled {
-            patience.min(PATIENCE_WHEN_CANCELLED)
+        let timeout = if cancelled {
+            timeout.min(TIMEOUT_WHEN_CANCELLED)
         } else {
-            patience
+            timeout
         };
-        if ssh.stalled_for() > patience {
-            let seconds = patience.as_secs_f32();
+        if ssh.stalled_for() > timeout {
+            let seconds = timeout.as_secs_f32();
             state.lose(format!("the server has not answered for {seconds:.0} s"));
             ssh.kill();
             return;
@@ -431,7 +446,7 @@ enum Late {
     Cancelled,
 }
 
-/// Waits for a future, but not longer than `limit`, nor when somebody asks to stop.
+/// Waits for a future until `limit` has passed or `cancel` is set.
 async fn within<T>(
     limit: Duration,
     cancel: &Cancel,
@@ -450,72 +465,5 @@ async fn within<T>(
         if Instant::now() >= until {
             return Err(Late::Timeout);
         }
-    }
-}
-
-/// Why ssh has ended before the server spoke. Only its words tell.
-async fn not_connected(ssh: &Ssh) -> Fault {
-    let status = ssh.end(Duration::from_secs(5)).await;
-    let words = ssh.words();
-    let code = status.and_then(|status| status.code());
-    let said = |what: &str| words.contains(what);
-    if let Some(126 | 127) = code {
-        return Fault::known(ErrorKind::NoProgram, words);
-    }
-    if said("Host key verification failed")
-        || said("Permission denied (")
-        || said("Too many authentication failures")
-        || said("REMOTE HOST IDENTIFICATION HAS CHANGED")
-    {
-        return Fault::known(ErrorKind::Login, words);
-    }
-    if said("subsystem request failed") {
-        return Fault::known(
-            ErrorKind::Login,
-            format!("{words}: the server offers no SFTP"),
-        );
-    }
-    let usage = code.is_some_and(|code| code != 255);
-    match status {
-        _ if words.is_empty() && !usage => Fault::Lost("ssh has ended without a word".to_owned()),
-        // Not ssh's own code: it does not understand what it was called with, or is something else.
-        Some(status) if usage => {
-            let said = if words.is_empty() {
-                "it ended without a word"
-            } else {
-                &words
-            };
-            Fault::known(ErrorKind::NoProgram, format!("{said} ({status})"))
-        }
-        _ => Fault::Lost(words),
-    }
-}
-
-/// The best guess at what a server means by “Failure”.
-pub(super) async fn diagnose(
-    connection: &Connection,
-    path: &str,
-    fault: Fault,
-    wanted: u64,
-) -> Fault {
-    const READ_ONLY: u64 = 1;
-    if !fault.is(StatusCode::Failure) || !connection.extensions.statvfs {
-        return fault;
-    }
-    let Ok(space) = connection.space(path).await else {
-        return fault;
-    };
-    let bytes = |blocks: u64| crate::base::ByteSize(blocks.saturating_mul(space.fragment_size));
-    let free = bytes(space.blocks_avail);
-    if space.flags & READ_ONLY != 0 {
-        Fault::known(
-            ErrorKind::ReadOnly,
-            "the file system is mounted read-only there",
-        )
-    } else if free.0 <= wanted || (space.inodes > 0 && space.inodes_avail == 0) {
-        let total = bytes(space.blocks);
-        Fault::known(ErrorKind::Full, format!("{free} free of {total} there"))
-    } else {
-        fault
     }
 }

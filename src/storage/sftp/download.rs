@@ -1,4 +1,4 @@
-//! Getting an object or a range of one, by all connections at once if it is large.
+//! Reads an object or a range of one, through all connections at once if it is large.
 
 use std::slice::ChunksMut;
 use std::sync::{Arc, Mutex};
@@ -7,23 +7,24 @@ use russh_sftp::protocol::StatusCode;
 
 use crate::base::lock;
 
-use super::super::ErrorKind;
-use super::connection::{Connection, File};
-use super::fault::Fault;
-use super::pool::{Lease, Pool};
+use super::connection::{Attributes, Connection, File};
+use super::error::SftpError;
+use super::options::WINDOW;
+use super::pace::Pace;
+use super::pool::{Pool, PooledConnection};
 use super::window::{Window, all};
-use super::{SftpOptions, WINDOW, pace};
+use crate::storage::error::StorageErrorKind;
 
-/// From this size on, a read is worth all connections.
+/// From this size on, a read uses all connections.
 const SPREAD_FROM: usize = 2 << 20;
 
-/// The whole object, if it is at most `limit` bytes long.
+/// Returns the whole object if it is at most `limit` bytes long. Uses one connection.
 pub(super) async fn get(
     connection: &Arc<Connection>,
-    options: &SftpOptions,
+    pace: &Pace<'_>,
     path: &str,
     limit: u64,
-) -> Result<Vec<u8>, Fault> {
+) -> Result<Vec<u8>, SftpError> {
     let file = connection.open_read(path).await?;
     let (size, head) = begin(connection, &file, limit).await?;
     let size = within(size, limit)?;
@@ -31,131 +32,149 @@ pub(super) async fn get(
     let known = head.len().min(size);
     bytes[..known].copy_from_slice(&head[..known]);
     let blocks = Blocks::new(&mut bytes[known..], known as u64, connection.block);
-    fill_by(connection, options, &file, &blocks).await?;
+    fill_by(connection, pace, &file, &blocks).await?;
     Ok(bytes)
 }
 
-/// As [`get`], by all connections if it is worth that.
+/// Returns the whole object like [`get`], through all connections if it is large.
 pub(super) async fn get_spread(
     pool: &Arc<Pool>,
-    lead: &Lease,
+    first: &PooledConnection,
+    pace: &Pace<'_>,
     path: &str,
     limit: u64,
-) -> Result<Vec<u8>, Fault> {
-    let file = lead.open_read(path).await?;
-    let (size, head) = begin(lead, &file, limit).await?;
+) -> Result<Vec<u8>, SftpError> {
+    let file = first.open_read(path).await?;
+    let (size, head) = begin(first, &file, limit).await?;
     let size = within(size, limit)?;
     let mut bytes = zeroed(size)?;
     let known = head.len().min(size);
     bytes[..known].copy_from_slice(&head[..known]);
-    fill(pool, lead, file, path, &mut bytes[known..], known as u64).await?;
+    let source = Source { file, path };
+    fill(pool, first, pace, source, &mut bytes[known..], known as u64).await?;
     Ok(bytes)
 }
 
 /// Fills `buf` from `offset` on.
 pub(super) async fn get_range(
     pool: &Arc<Pool>,
-    lead: &Lease,
+    first: &PooledConnection,
+    pace: &Pace<'_>,
     path: &str,
     offset: u64,
     buf: &mut [u8],
-) -> Result<(), Fault> {
-    let file = lead.open_read(path).await?;
+) -> Result<(), SftpError> {
+    let file = first.open_read(path).await?;
     let end = offset.checked_add(buf.len() as u64);
     let beyond = end.is_none_or(|end| i64::try_from(end).is_err());
     if buf.is_empty() || beyond {
-        regular(&file).await?;
+        require_regular(&file).await?;
         return if beyond && !buf.is_empty() {
             Err(truncated())
         } else {
             Ok(())
         };
     }
-    fill(pool, lead, file, path, buf, offset).await
+    fill(pool, first, pace, Source { file, path }, buf, offset).await
 }
 
-/// The size, and the first bytes of what is there, asked for at the same time.
-async fn begin(connection: &Connection, file: &File, limit: u64) -> Result<(u64, Vec<u8>), Fault> {
-    let mut both: Window<'_, Result<Answer, Fault>> = Window::new();
-    both.begin(async { file.look().await.map(Answer::Look) })
+/// Returns the size and the first bytes of a file, requested at the same time.
+async fn begin(
+    connection: &Connection,
+    file: &File,
+    limit: u64,
+) -> Result<(u64, Vec<u8>), SftpError> {
+    let mut requests: Window<'_, Result<Answer, SftpError>> = Window::new();
+    requests
+        .begin(async { file.attributes().await.map(Answer::Attributes) })
         .await;
     let first = limit.min(connection.block as u64);
     if let Ok(first @ 1..) = u32::try_from(first) {
-        both.begin(async move { file.read(0, first).await.map(Answer::Head) })
+        requests
+            .begin(async move { file.read(0, first).await.map(Answer::Head) })
             .await;
     }
     let mut size = 0;
     let mut head = Vec::new();
-    while let Some(answer) = both.next().await {
+    while let Some(answer) = requests.next().await {
         match answer {
-            Ok(Answer::Look(found)) if !found.is_file() => return Err(no_object()),
-            Ok(Answer::Look(found)) => size = found.size,
+            Ok(Answer::Attributes(found)) if !found.is_file() => return Err(not_regular()),
+            Ok(Answer::Attributes(found)) => size = found.size,
             Ok(Answer::Head(bytes)) => head = bytes,
-            // Empty.
-            Err(fault) if fault.is(StatusCode::Eof) => {}
-            Err(fault) => return Err(fault),
+            // The file is empty.
+            Err(error) if error.is(StatusCode::Eof) => {}
+            Err(error) => return Err(error.while_reading()),
         }
     }
     Ok((size, head))
 }
 
 enum Answer {
-    Look(super::connection::Attributes),
+    Attributes(Attributes),
     Head(Vec<u8>),
 }
 
-fn within(size: u64, limit: u64) -> Result<usize, Fault> {
+fn within(size: u64, limit: u64) -> Result<usize, SftpError> {
     match usize::try_from(size) {
         Ok(len) if size <= limit => Ok(len),
         _ => {
             let text = format!("{size} bytes, where at most {limit} were expected");
-            Err(Fault::known(ErrorKind::TooLarge, text))
+            Err(SftpError::known(StorageErrorKind::TooLarge, text))
         }
     }
 }
 
-fn zeroed(size: usize) -> Result<Vec<u8>, Fault> {
+fn zeroed(size: usize) -> Result<Vec<u8>, SftpError> {
     let mut bytes = Vec::new();
     bytes
         .try_reserve_exact(size)
-        .map_err(|error| Fault::known(ErrorKind::Io, error.to_string()))?;
+        .map_err(|error| SftpError::known(StorageErrorKind::Io, error.to_string()))?;
     bytes.resize(size, 0);
     Ok(bytes)
 }
 
-/// That this is no directory or the like, which can be opened too.
-async fn regular(file: &File) -> Result<(), Fault> {
-    if file.look().await?.is_file() {
+/// Fails if this is no regular file. Directories can be opened, too.
+async fn require_regular(file: &File) -> Result<(), SftpError> {
+    if file.attributes().await?.is_file() {
         Ok(())
     } else {
-        Err(no_object())
+        Err(not_regular())
     }
 }
 
-fn no_object() -> Fault {
-    Fault::known(ErrorKind::NotFound, "it is not a regular file")
+fn not_regular() -> SftpError {
+    SftpError::known(StorageErrorKind::NotFound, "it is not a regular file")
 }
 
-fn truncated() -> Fault {
-    Fault::known(ErrorKind::Truncated, "it ends before that")
+fn truncated() -> SftpError {
+    SftpError::known(
+        StorageErrorKind::Truncated,
+        "it ends before the requested range does",
+    )
+}
+
+/// A file that the first connection has opened, and its path for the other connections.
+struct Source<'a> {
+    file: File,
+    path: &'a str,
 }
 
 async fn fill(
     pool: &Arc<Pool>,
-    lead: &Lease,
-    file: File,
-    path: &str,
+    first: &PooledConnection,
+    pace: &Pace<'_>,
+    source: Source<'_>,
     buf: &mut [u8],
     offset: u64,
-) -> Result<(), Fault> {
-    let options = pool.options();
+) -> Result<(), SftpError> {
+    let Source { file, path } = source;
     if buf.len() < SPREAD_FROM {
-        let blocks = Blocks::new(buf, offset, lead.block);
-        return fill_by(lead, options, &file, &blocks).await;
+        let blocks = Blocks::new(buf, offset, first.block);
+        return fill_by(first, pace, &file, &blocks).await;
     }
-    let connections = pool.with_others(lead);
+    let connections = pool.with_others(first);
     let least = connections.iter().map(|connection| connection.block).min();
-    let blocks = Blocks::new(buf, offset, least.unwrap_or(lead.block));
+    let blocks = Blocks::new(buf, offset, least.unwrap_or(first.block));
     let blocks = &blocks;
     let mut file = Some(file);
     let readers = connections.iter().map(|connection| {
@@ -165,55 +184,56 @@ async fn fill(
                 Some(file) => file,
                 None => connection.open_read(path).await?,
             };
-            fill_by(connection, options, &file, blocks).await
+            fill_by(connection, pace, &file, blocks).await
         }
     });
     all(readers).await.into_iter().collect()
 }
 
-/// Takes blocks and reads them as long as there are some.
+/// Takes blocks and reads them until none is left.
 async fn fill_by(
     connection: &Arc<Connection>,
-    options: &SftpOptions,
+    pace: &Pace<'_>,
     file: &File,
     blocks: &Blocks<'_>,
-) -> Result<(), Fault> {
+) -> Result<(), SftpError> {
     let most = (WINDOW / connection.block).max(1);
     let mut window = Window::new();
     while let Some((offset, block)) = blocks.take() {
-        let pause = options.limits.download.pause(block.len() as u64);
-        let keep = if options.is_long(pause) { 0 } else { most - 1 };
+        let pause = pace.pause(block.len());
+        let keep = if pace.is_long(pause) { 0 } else { most - 1 };
         drain(&mut window, keep, file).await?;
-        pace(pause, &options.cancel).await;
+        pace.wait(pause).await;
         window.begin(read_block(file, offset, block)).await;
     }
     drain(&mut window, 0, file).await
 }
 
-/// Takes answers until no more than `keep` are outstanding.
+/// Takes answers until at most `keep` are outstanding.
 async fn drain(
-    window: &mut Window<'_, Result<(), Fault>>,
+    window: &mut Window<'_, Result<(), SftpError>>,
     keep: usize,
     file: &File,
-) -> Result<(), Fault> {
+) -> Result<(), SftpError> {
     while window.len() > keep {
         match window.next().await {
             // A directory can be opened, but not read.
-            Some(Err(fault)) if fault.is(StatusCode::Failure) => {
-                return Err(regular(file).await.err().unwrap_or(fault));
+            Some(Err(error)) if error.is(StatusCode::Failure) => {
+                let not_regular = require_regular(file).await.err();
+                return Err(not_regular.unwrap_or_else(|| error.while_reading()));
             }
-            Some(Err(fault)) => return Err(fault),
+            Some(Err(error)) => return Err(error),
             Some(Ok(())) | None => {}
         }
     }
     Ok(())
 }
 
-async fn read_block(file: &File, mut offset: u64, mut into: &mut [u8]) -> Result<(), Fault> {
+async fn read_block(file: &File, mut offset: u64, mut into: &mut [u8]) -> Result<(), SftpError> {
     while !into.is_empty() {
         let len = u32::try_from(into.len()).unwrap_or(u32::MAX);
         let bytes = match file.read(offset, len).await {
-            Err(fault) if fault.is(StatusCode::Eof) => return Err(truncated()),
+            Err(error) if error.is(StatusCode::Eof) => return Err(truncated()),
             bytes => bytes?,
         };
         let (filled, rest) = into.split_at_mut(bytes.len());
@@ -224,7 +244,7 @@ async fn read_block(file: &File, mut offset: u64, mut into: &mut [u8]) -> Result
     Ok(())
 }
 
-/// A buffer, dealt out in blocks to whoever has room for one.
+/// A buffer that several connections fill, each taking the next block when it is ready for one.
 struct Blocks<'a>(Mutex<(u64, ChunksMut<'a, u8>)>);
 
 impl<'a> Blocks<'a> {

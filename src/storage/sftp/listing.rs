@@ -1,4 +1,4 @@
-//! What is in directories: many of them at the same time.
+//! Reads directories, many at the same time.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -7,37 +7,39 @@ use russh_sftp::protocol::StatusCode;
 
 use crate::base::lock;
 
-use super::super::{ErrorKind, Name, temporary};
 use super::connection::{Attributes, Connection};
-use super::fault::Fault;
-use super::pool::{Lease, Pool};
-use super::upload::is_leftover;
+use super::error::SftpError;
+use super::paths::{Paths, join};
+use super::pool::{Pool, PooledConnection};
 use super::window::{Window, all};
-use super::{Paths, below};
+use crate::storage::error::StorageErrorKind;
+use crate::storage::name::Name;
+use crate::storage::temporary;
 
-/// Directories that are read at the same time on one connection. Each takes a handle, see
-/// [`File`](super::connection::File).
+/// Directories read at the same time on one connection. Each takes a handle, and their number is
+/// limited: see [`File`](super::connection::File).
 const AT_ONCE: usize = 32;
-/// Requests for names of one directory that are sent at first: one for names, one to hear that there are no more. They
-/// become more by the same factor each time, since OpenSSH answers with no more than a hundred names.
+/// Requests for names that are sent at first for one directory: one for names, one for the answer
+/// that there are no more. Each round sends [`AHEAD_MORE`] times as many, since OpenSSH answers
+/// with at most a hundred names.
 const AHEAD: usize = 2;
 const AHEAD_MORE: usize = 4;
-const AHEAD_MOST: usize = 64;
-/// Names that a directory may have. What a server goes on telling without end must not fill the memory.
+const AHEAD_MAX: usize = 64;
+/// Names that a directory may have. An endless listing from a server must not fill the memory.
 const NAMES_MAX: usize = 10 << 20;
 
-/// What is in a directory; nothing if there is none.
+/// Returns the names in a directory with their attributes; none if there is no such directory.
 pub(super) async fn read_directory(
     connection: &Arc<Connection>,
     path: &str,
-) -> Result<Vec<(String, Attributes)>, Fault> {
+) -> Result<Vec<(String, Attributes)>, SftpError> {
     let directory = match connection.open_directory(path).await {
-        Err(fault) if fault.is(StatusCode::NoSuchFile) => return Ok(Vec::new()),
-        // Some servers say no more of what is no directory.
-        Err(fault) if fault.is(StatusCode::Failure) => {
-            return match connection.look(path).await {
+        Err(error) if error.is(StatusCode::NoSuchFile) => return Ok(Vec::new()),
+        // Some servers give no better status for a file.
+        Err(error) if error.is(StatusCode::Failure) => {
+            return match connection.attributes(path).await {
                 Ok(found) if found.is_known() && !found.is_directory() => Ok(Vec::new()),
-                _ => Err(fault),
+                _ => Err(error),
             };
         }
         directory => directory?,
@@ -52,24 +54,27 @@ pub(super) async fn read_directory(
         }
         while let Some(answer) = window.next().await {
             match answer {
-                // Some servers end it so.
+                // Some servers end a listing this way.
                 Ok(next) if next.is_empty() => more = false,
                 Ok(next) => names.extend(next),
-                Err(fault) if fault.is(StatusCode::Eof) => more = false,
-                // It was removed meanwhile.
-                Err(fault) if fault.is(StatusCode::NoSuchFile) => more = false,
-                Err(fault) => return Err(fault),
+                Err(error) if error.is(StatusCode::Eof) => more = false,
+                // The directory was removed meanwhile.
+                Err(error) if error.is(StatusCode::NoSuchFile) => more = false,
+                Err(error) => return Err(error),
             }
             if names.len() > NAMES_MAX {
-                return Err(Fault::known(ErrorKind::TooLarge, "it has too many names"));
+                return Err(SftpError::known(
+                    StorageErrorKind::TooLarge,
+                    "it has too many names",
+                ));
             }
         }
-        ahead = AHEAD_MOST.min(ahead * AHEAD_MORE);
+        ahead = AHEAD_MAX.min(ahead * AHEAD_MORE);
     }
     for (name, attributes) in &mut names {
         if !attributes.is_known() && name != "." && name != ".." {
-            match connection.look(&below(path, name)).await {
-                Err(fault) if fault.is(StatusCode::NoSuchFile) => {}
+            match connection.attributes(&join(path, name)).await {
+                Err(error) if error.is(StatusCode::NoSuchFile) => {}
                 found => *attributes = found?,
             }
         }
@@ -77,25 +82,26 @@ pub(super) async fn read_directory(
     Ok(names)
 }
 
-/// Every file below a directory that could be an object or on its way to be one, at any depth: its path in the
-/// store, and what it is. A level at a time, since each costs two round trips however many there are.
+/// Returns the path in the store and the attributes of every object and temporary file below a
+/// directory, at any depth. Reads one level of directories at a time: each costs two round trips,
+/// however many directories it has.
 async fn walk(
     pool: &Arc<Pool>,
-    lead: &Lease,
+    first: &PooledConnection,
     paths: &Paths,
     directory: &str,
-) -> Result<Vec<(String, Attributes)>, Fault> {
+) -> Result<Vec<(String, Attributes)>, SftpError> {
     let found = Mutex::new(Vec::new());
     let mut level = vec![directory.to_owned()];
     while !level.is_empty() {
         let deeper = Mutex::new(Vec::new());
         let connections = if level.len() > 1 {
-            pool.with_others(lead)
+            pool.with_others(first)
         } else {
             Vec::new()
         };
         let connection = |worker: usize| match connections.len() {
-            0 => Arc::clone(lead),
+            0 => Arc::clone(first),
             n => Arc::clone(&connections[worker % n]),
         };
         let next = AtomicUsize::new(0);
@@ -107,7 +113,7 @@ async fn walk(
                 while let Some(directory) = level_.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let names = read_directory(&connection, &paths.at(directory)).await?;
                     for (last, attributes) in names {
-                        let path = below(directory, &last);
+                        let path = join(directory, &last);
                         if attributes.is_directory() {
                             if Name::new(path.as_str()).is_ok() {
                                 lock(deeper_).push(path);
@@ -123,50 +129,55 @@ async fn walk(
                 Ok(())
             }
         }));
-        results.await.into_iter().collect::<Result<(), Fault>>()?;
+        results
+            .await
+            .into_iter()
+            .collect::<Result<(), SftpError>>()?;
         level = std::mem::take(&mut *lock(&deeper));
     }
     Ok(std::mem::take(&mut *lock(&found)))
 }
 
-/// All objects below a directory.
+/// Returns all objects below a directory.
 pub(super) async fn objects(
     pool: &Arc<Pool>,
-    lead: &Lease,
+    first: &PooledConnection,
     paths: &Paths,
     directory: &str,
-) -> Result<Vec<(Name, Attributes)>, Fault> {
-    let found = walk(pool, lead, paths, directory).await?;
+) -> Result<Vec<(Name, Attributes)>, SftpError> {
+    let found = walk(pool, first, paths, directory).await?;
     let named = found.into_iter();
     Ok(named
         .filter_map(|(path, attributes)| Some((Name::new(path).ok()?, attributes)))
         .collect())
 }
 
-/// Removes what uploads have left that were last written `age` seconds ago or earlier.
+/// Removes temporary files that were last written `age` seconds ago or earlier. Returns how many.
 pub(super) async fn remove_leftovers(
     pool: &Arc<Pool>,
-    lead: &Lease,
+    first: &PooledConnection,
     paths: &Paths,
     directory: &str,
     age: u64,
-) -> Result<u64, Fault> {
-    let mut found = walk(pool, lead, paths, directory).await?;
+) -> Result<u64, SftpError> {
+    let mut found = walk(pool, first, paths, directory).await?;
     let last = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
     found.retain(|(path, _)| temporary::is_name(last(path).as_bytes()));
     if found.is_empty() {
         return Ok(0);
     }
-    let now = clock(lead, paths).await?;
-    found.retain(|(path, attributes)| is_leftover(&last(path), attributes, now, age));
+    let now = clock(first, paths).await?;
+    found.retain(|(_, attributes)| {
+        attributes.is_file() && now.saturating_sub(attributes.modified) >= age
+    });
     let next = AtomicUsize::new(0);
     let (found, next) = (&found, &next);
     let removers = (0..found.len().min(AT_ONCE)).map(|_| async move {
         let mut removed = 0;
         while let Some((path, _)) = found.get(next.fetch_add(1, Ordering::Relaxed)) {
-            match lead.remove(&paths.at(path)).await {
-                // Its upload lives, and has come to its end.
-                Err(fault) if fault.is(StatusCode::NoSuchFile) => {}
+            match first.remove(&paths.at(path)).await {
+                // Its upload was still running and has finished.
+                Err(error) if error.is(StatusCode::NoSuchFile) => {}
                 done => {
                     done?;
                     removed += 1;
@@ -178,13 +189,14 @@ pub(super) async fn remove_leftovers(
     all(removers).await.into_iter().sum()
 }
 
-/// The time by the server's clock, as it is written beside files.
-async fn clock(lead: &Lease, paths: &Paths) -> Result<u64, Fault> {
-    let name = temporary::new_name().map_err(|e| Fault::known(ErrorKind::Io, e.to_string()))?;
+/// Returns the time by the server's clock: the time of a new file.
+async fn clock(first: &PooledConnection, paths: &Paths) -> Result<u64, SftpError> {
+    let name =
+        temporary::new_name().map_err(|e| SftpError::known(StorageErrorKind::Io, e.to_string()))?;
     let path = paths.at(&name);
-    let probe = lead.open_new(&path).await?;
-    let found = probe.look().await;
-    let removed = lead.remove(&path).await;
+    let probe = first.open_new(&path).await?;
+    let found = probe.attributes().await;
+    let removed = first.remove(&path).await;
     let now = found?.modified;
     removed?;
     Ok(now)

@@ -1,4 +1,4 @@
-//! The user's own `ssh`, as a child with pipes.
+//! The user's own `ssh`, as a child process with pipes.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -19,82 +19,83 @@ use tokio::sync::watch;
 
 use crate::base::lock;
 
-use super::SftpOptions;
+use super::options::SftpOptions;
 
-/// So many bytes are kept of what ssh says: a quarter of its first words, else its last.
+/// Bytes of ssh's messages that are kept: a quarter of them from the beginning, the rest from the
+/// end.
 const STDERR_KEPT: usize = 4 << 10;
-/// How long its last words are waited for once it has ended: a process it leaves behind, such as the master of a
-/// shared connection, may keep the pipe open for ever.
-const LISTENING: Duration = Duration::from_secs(2);
-/// A small packet costs no system call of its own.
+/// How long to wait for the last messages once ssh has ended. A process that it leaves behind, for
+/// example the master of a shared connection, may keep the pipe open for ever.
+const STDERR_WAIT: Duration = Duration::from_secs(2);
+/// Large enough that several small packets are read in one system call.
 const READ_BUFFER: usize = 64 << 10;
 
-/// `SIGINT` and `SIGHUP` from the terminal go to ssh too. It must outlive them, since what is under way is to be
-/// finished first; and a process group of its own would keep it from asking for a passphrase. What is ignored
-/// stays so across `exec`.
-const SHIELD: &str = r#"trap "" INT HUP; exec "$@""#;
+/// Makes ssh ignore `SIGINT` and `SIGHUP`, which a terminal sends to it too: operations under way
+/// must be able to finish. A process group of its own would keep ssh from asking for a passphrase.
+/// Ignored signals stay ignored across `exec`.
+const IGNORE_SIGNALS: &str = r#"trap "" INT HUP; exec "$@""#;
 
-/// A running ssh, and what can be told of it from outside.
+/// A running ssh, its messages, and whether bytes move.
 #[derive(Debug)]
 pub(super) struct Ssh {
     child: Mutex<Child>,
-    said: Mutex<Vec<u8>>,
-    /// Closed when all it says has been heard.
-    heard: watch::Receiver<()>,
-    /// Closed when no answer can come any more.
-    answering: watch::Receiver<()>,
-    began: Instant,
-    /// Milliseconds after `began` when a byte last moved, or when the first of the requests was sent that are
-    /// waited for.
+    stderr: Mutex<Vec<u8>>,
+    /// Closed when all of its messages have been read.
+    stderr_open: watch::Receiver<()>,
+    /// Closed when no answer can arrive.
+    answers_open: watch::Receiver<()>,
+    started: Instant,
+    /// Milliseconds after `started` when a byte last moved, or when the oldest of the pending
+    /// requests was sent.
     moved: AtomicU64,
-    waiting: AtomicUsize,
+    pending: AtomicUsize,
 }
 
 impl Ssh {
-    /// Starts it. Must be called within the runtime.
+    /// Starts ssh. Must be called within the runtime.
     pub(super) fn start(options: &SftpOptions, may_ask: bool) -> io::Result<(Arc<Self>, Pipes)> {
         let mut child = command(options, may_ask).spawn()?;
-        let taken = || io::Error::other("a pipe is missing");
-        let stdin = OwnedFd::from(child.stdin.take().ok_or_else(taken)?);
-        let stdout = OwnedFd::from(child.stdout.take().ok_or_else(taken)?);
-        let stderr = OwnedFd::from(child.stderr.take().ok_or_else(taken)?);
-        let (hearing, heard) = watch::channel(());
-        let (open, answering) = watch::channel(());
+        let missing = || io::Error::other("a pipe is missing");
+        let stdin = OwnedFd::from(child.stdin.take().ok_or_else(missing)?);
+        let stdout = OwnedFd::from(child.stdout.take().ok_or_else(missing)?);
+        let stderr = OwnedFd::from(child.stderr.take().ok_or_else(missing)?);
+        let (stderr_sender, stderr_open) = watch::channel(());
+        let (answers_sender, answers_open) = watch::channel(());
         let ssh = Arc::new(Self {
             child: Mutex::new(child),
-            said: Mutex::default(),
-            heard,
-            answering,
-            began: Instant::now(),
+            stderr: Mutex::default(),
+            stderr_open,
+            answers_open,
+            started: Instant::now(),
             moved: AtomicU64::new(0),
-            waiting: AtomicUsize::new(0),
+            pending: AtomicUsize::new(0),
         });
         let pipes = Pipes {
             ssh: Arc::clone(&ssh),
             from: BufReader::with_capacity(READ_BUFFER, pipe::Receiver::from_owned_fd(stdout)?),
             to: pipe::Sender::from_owned_fd(stdin)?,
-            _open: open,
+            _open: answers_sender,
         };
-        tokio::spawn(listen(
+        tokio::spawn(collect_messages(
             Arc::clone(&ssh),
             pipe::Receiver::from_owned_fd(stderr)?,
-            hearing,
+            stderr_sender,
         ));
         Ok((ssh, pipes))
     }
 
-    /// Ends it at once. That it has ended already is fine.
+    /// Kills ssh. Does nothing if it has ended already.
     pub(super) fn kill(&self) {
         let mut child = self.child();
         let _ = child.kill();
-        // Does not wait: a killed process is gone.
+        // This returns at once, since the process is dead.
         let _ = child.wait();
     }
 
-    /// How it ended, as long as that takes no longer than `patience`; then it is killed. What it said has been
-    /// heard then: a process can be gone before its words are read.
-    pub(super) async fn end(&self, patience: Duration) -> Option<ExitStatus> {
-        let until = Instant::now() + patience;
+    /// Waits until ssh has ended and its messages have been read. Kills it after `timeout`; the
+    /// exit status is then unknown.
+    pub(super) async fn end(&self, timeout: Duration) -> Option<ExitStatus> {
+        let until = Instant::now() + timeout;
         loop {
             let status = self.child().try_wait().ok().flatten();
             let late = Instant::now() >= until;
@@ -102,64 +103,68 @@ impl Ssh {
                 self.kill();
             }
             if status.is_some() || late {
-                // An error is what it waits for: nobody speaks any more.
-                let _ = tokio::time::timeout(LISTENING, self.heard.clone().changed()).await;
+                // `changed` fails when the sender is dropped, at the end of the messages.
+                let _ = tokio::time::timeout(STDERR_WAIT, self.stderr_open.clone().changed()).await;
                 return status;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
-    /// What it has said: the first line and the last ones, of which one or the other says why it ended.
-    pub(super) fn words(&self) -> String {
-        let said = lock(&self.said);
-        let text = String::from_utf8_lossy(&said);
+    /// Returns ssh's first message and the last ones, joined. One of them gives the reason why it
+    /// ended.
+    pub(super) fn messages(&self) -> String {
+        let stderr = lock(&self.stderr);
+        let text = String::from_utf8_lossy(&stderr);
         let lines: Vec<_> = text
             .lines()
-            // Some are framed.
+            // Some warnings are framed.
             .map(|line| line.trim_matches(|c: char| c == '@' || c.is_whitespace()))
             .filter(|l| !l.is_empty())
             .collect();
-        let words = match &lines[..] {
+        let joined = match &lines[..] {
             [first, .., a, b, c] if lines.len() > 4 => [*first, "…", a, b, c].join("; "),
             few => few.join("; "),
         };
-        words.chars().filter(|c| !c.is_control()).collect()
+        joined.chars().filter(|c| !c.is_control()).collect()
     }
 
-    /// The answer to a request; an error when none can come any more. russh-sftp alone would wait for ever for one
-    /// that is sent while the connection ends: it drops those that wait before it takes no more.
+    /// Returns the answer to a request, or an error once no answer can arrive. russh-sftp would
+    /// wait for ever for a request that is sent while the connection ends: it drops the pending
+    /// requests before it stops accepting new ones.
     pub(super) async fn answer<T>(
         &self,
         request: impl Future<Output = SftpResult<T>>,
     ) -> SftpResult<T> {
-        let mut answering = self.answering.clone();
+        let mut answers_open = self.answers_open.clone();
         tokio::select! {
             biased;
             answer = request => answer,
-            _ = answering.changed() => Err(Error::UnexpectedBehavior("the connection has ended".to_owned())),
+            _ = answers_open.changed() => {
+                Err(Error::UnexpectedBehavior("the connection has ended".to_owned()))
+            }
         }
     }
 
-    /// A request is waited for as long as this lives.
-    pub(super) fn wait(&self) -> Waiting<'_> {
-        if self.waiting.fetch_add(1, Ordering::SeqCst) == 0 {
+    /// Counts a pending request until the returned value is dropped.
+    pub(super) fn begin_request(&self) -> PendingRequest<'_> {
+        if self.pending.fetch_add(1, Ordering::SeqCst) == 0 {
             self.note_progress();
         }
-        Waiting(self)
+        PendingRequest(self)
     }
 
-    /// For how long something has been waited for without a byte moving.
+    /// Returns for how long requests have been pending without a byte moving.
     pub(super) fn stalled_for(&self) -> Duration {
-        if self.waiting.load(Ordering::SeqCst) == 0 {
+        if self.pending.load(Ordering::SeqCst) == 0 {
             return Duration::ZERO;
         }
         let moved = Duration::from_millis(self.moved.load(Ordering::SeqCst));
-        self.began.elapsed().saturating_sub(moved)
+        self.started.elapsed().saturating_sub(moved)
     }
 
     fn note_progress(&self) {
-        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.moved.store(now, Ordering::SeqCst);
     }
 
@@ -168,16 +173,49 @@ impl Ssh {
     }
 }
 
-/// Counts a request that is waited for.
-pub(super) struct Waiting<'a>(&'a Ssh);
+/// Counts a pending request.
+pub(super) struct PendingRequest<'a>(&'a Ssh);
 
-impl Drop for Waiting<'_> {
+impl Drop for PendingRequest<'_> {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+        self.0.pending.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
-/// Whether ssh could ask the user something: there is a terminal, and we are in its foreground.
+/// The ssh processes of a store, so that they end with it.
+#[derive(Default)]
+pub(super) struct Processes(Mutex<Started>);
+
+#[derive(Default)]
+struct Started {
+    ssh: Vec<Weak<Ssh>>,
+    closed: bool,
+}
+
+impl Processes {
+    /// Adds a process. Kills it at once if the store is closed.
+    pub(super) fn add(&self, ssh: &Arc<Ssh>) {
+        let mut started = lock(&self.0);
+        if started.closed {
+            ssh.kill();
+            return;
+        }
+        started.ssh.retain(|ssh| ssh.strong_count() > 0);
+        started.ssh.push(Arc::downgrade(ssh));
+    }
+
+    /// Kills all processes, and those added later.
+    pub(super) fn close(&self) {
+        let mut started = lock(&self.0);
+        started.closed = true;
+        for ssh in started.ssh.drain(..).filter_map(|ssh| ssh.upgrade()) {
+            ssh.kill();
+        }
+    }
+}
+
+/// Reports whether ssh can ask the user: there is a terminal, and this process is in its
+/// foreground.
 pub(super) fn can_ask() -> bool {
     let Ok(terminal) = File::open("/dev/tty") else {
         return false;
@@ -188,7 +226,7 @@ pub(super) fn can_ask() -> bool {
 
 fn command(options: &SftpOptions, may_ask: bool) -> Command {
     let mut command = Command::new("/bin/sh");
-    command.args(["-c", SHIELD, "sh"]);
+    command.args(["-c", IGNORE_SIGNALS, "sh"]);
     command.args(&options.ssh).args(arguments(options, may_ask));
     command
         .stdin(Stdio::piped())
@@ -197,9 +235,9 @@ fn command(options: &SftpOptions, may_ask: bool) -> Command {
     command
 }
 
-/// Of an option that is given twice ssh takes the first: what the user has put into the command counts.
+/// ssh uses the first value of an option that is given twice, so the user's own options win.
 fn arguments(options: &SftpOptions, may_ask: bool) -> Vec<OsString> {
-    let seconds = options.patience.as_secs().max(1);
+    let seconds = options.timeout.as_secs().max(1);
     let mut arguments: Vec<OsString> = Vec::new();
     let mut set = |option: &str| arguments.extend(["-o".into(), option.into()]);
     if !may_ask {
@@ -207,12 +245,13 @@ fn arguments(options: &SftpOptions, may_ask: bool) -> Vec<OsString> {
     }
     set(&format!(
         "ConnectTimeout={}",
-        options.connecting().as_secs()
+        options.connect_timeout().as_secs()
     ));
-    // Should the server or the link die while we do too, this ends ssh.
+    // These end ssh if the server or the link dies and this process does too.
     set(&format!("ServerAliveInterval={}", (seconds / 4).max(1)));
     set("ServerAliveCountMax=3");
-    // What a configuration may ask for that has no place here, as sftp has it.
+    // Features that a configuration may enable but that have no use here; sftp(1) disables the
+    // same.
     for option in [
         "ClearAllForwardings=yes",
         "ForwardAgent=no",
@@ -234,20 +273,20 @@ fn arguments(options: &SftpOptions, may_ask: bool) -> Vec<OsString> {
     arguments
 }
 
-/// Takes down what ssh says, so that an error can tell. `_hearing` lives as long as there may be more.
-async fn listen(ssh: Arc<Ssh>, mut stderr: pipe::Receiver, _hearing: watch::Sender<()>) {
-    let mut piece = [0; 1024];
-    while let Ok(len @ 1..) = stderr.read(&mut piece).await {
-        let mut said = lock(&ssh.said);
-        said.extend_from_slice(&piece[..len]);
-        if let Some(excess @ 1..) = said.len().checked_sub(STDERR_KEPT) {
+/// Keeps ssh's messages for error reports. Drops `_open` at the end of the messages.
+async fn collect_messages(ssh: Arc<Ssh>, mut stderr: pipe::Receiver, _open: watch::Sender<()>) {
+    let mut bytes = [0; 1024];
+    while let Ok(len @ 1..) = stderr.read(&mut bytes).await {
+        let mut kept = lock(&ssh.stderr);
+        kept.extend_from_slice(&bytes[..len]);
+        if let Some(excess @ 1..) = kept.len().checked_sub(STDERR_KEPT) {
             let first = STDERR_KEPT / 4;
-            said.drain(first..first + excess);
+            kept.drain(first..first + excess);
         }
     }
 }
 
-/// Both directions, with an eye on whether bytes move.
+/// Both directions of the connection. Notes when bytes move.
 pub(super) struct Pipes {
     ssh: Arc<Ssh>,
     from: BufReader<pipe::Receiver>,
@@ -296,10 +335,9 @@ impl AsyncWrite for Pipes {
 mod tests {
     use std::num::NonZeroUsize;
 
-    use super::super::SftpServer;
+    use super::super::options::SftpServer;
     use super::*;
     use crate::base::Cancel;
-    use crate::storage::Limits;
 
     fn options(ssh: &[&str]) -> SftpOptions {
         SftpOptions {
@@ -312,14 +350,13 @@ mod tests {
             location: "sftp:test".to_owned(),
             ssh: ssh.iter().map(Into::into).collect(),
             connections: NonZeroUsize::MIN,
-            patience: Duration::from_mins(1),
-            limits: Limits::default(),
+            timeout: Duration::from_mins(1),
             cancel: Cancel::default(),
         }
     }
 
     #[tokio::test]
-    async fn nothing_is_waited_for_once_it_has_ended() {
+    async fn a_request_fails_once_ssh_has_ended() {
         let (ssh, pipes) = Ssh::start(&options(&["true"]), false).unwrap();
         drop(pipes);
         let never = std::future::pending::<SftpResult<()>>();
@@ -327,10 +364,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_it_says_is_heard_when_it_has_ended() {
-        let says = ["sh", "-c", "(sleep 0.1; echo why >&2) & exit 3", "sh"];
-        let (ssh, _pipes) = Ssh::start(&options(&says), false).unwrap();
+    async fn messages_written_after_ssh_has_ended_are_read() {
+        let command = ["sh", "-c", "(sleep 0.1; echo why >&2) & exit 3", "sh"];
+        let (ssh, _pipes) = Ssh::start(&options(&command), false).unwrap();
         let status = ssh.end(Duration::from_mins(1)).await.unwrap();
-        assert_eq!((status.code(), ssh.words().as_str()), (Some(3), "why"));
+        assert_eq!((status.code(), ssh.messages().as_str()), (Some(3), "why"));
     }
 }

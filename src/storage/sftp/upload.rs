@@ -1,183 +1,195 @@
-//! Putting an object: under a temporary name, by all connections at once if it is large, then under its own.
+//! Stores an object: under a temporary name, through all connections at once if it is large, then
+//! under its own name.
 //!
-//! In round trips: the temporary file and its directory are opened; the bytes, the request to wait for the disk
-//! and the closing follow each other without waiting for answers; then it is renamed and the directory made
-//! durable. Three, however large the object is, and one more for bytes that do not fit the window.
+//! A put takes three round trips, however large the object is, and more only for bytes beyond the
+//! window. First the temporary file and its directory are opened. Then the bytes, the request to
+//! wait for the disk and the request to close are sent without waiting for answers. Last, the file
+//! is renamed and the directory made durable.
 
 use std::sync::{Arc, Mutex};
 
 use russh_sftp::protocol::StatusCode;
 
-use crate::base::lock;
-
-use super::super::{ErrorKind, temporary};
-use super::connection::{Attributes, Connection, File, diagnose};
-use super::fault::Fault;
-use super::pool::{Lease, Pool};
+use super::connection::{Connection, File};
+use super::diagnosis::diagnose;
+use super::download;
+use super::error::SftpError;
+use super::options::WINDOW;
+use super::pace::Pace;
+use super::paths::{self, Paths};
+use super::pool::{Pool, PooledConnection};
 use super::window::{Window, all};
-use super::{Paths, WINDOW, pace};
+use crate::base::lock;
+use crate::storage::error::StorageErrorKind;
+use crate::storage::rate::Limits;
+use crate::storage::temporary;
 
-/// Bytes under way on one connection. Two objects are on their way at a time, and what is asked meanwhile waits behind them.
+/// Bytes under way on one connection. Two objects are usually sent at a time, and other requests
+/// wait behind them.
 const UPLOAD_WINDOW: usize = WINDOW / 2;
-/// From this size on, an object is worth all connections: the first would not take all of it at once.
+/// From this size on, an object is sent through all connections: one window cannot hold it.
 const SPREAD_FROM: usize = 2 * UPLOAD_WINDOW;
 
-/// An object on its way to the server.
+/// An object to be stored.
 pub(super) struct Upload<'a> {
     pub(super) pool: &'a Arc<Pool>,
     pub(super) paths: &'a Paths,
-    /// Where it is to be, and its directory: both relative to the store.
+    pub(super) limits: &'a Limits,
+    /// Temporary files of uploads whose connection was lost. The next upload removes them.
+    pub(super) abandoned: &'a Mutex<Vec<String>>,
+    /// The object's path in the store.
     pub(super) name: &'a str,
+    /// Its directory in the store.
     pub(super) directory: &'a str,
     pub(super) parts: &'a [&'a [u8]],
-    /// Whether the name must not be taken yet.
+    /// Whether to fail if the name is taken.
     pub(super) new: bool,
 }
 
 impl Upload<'_> {
-    pub(super) async fn run(&self) -> Result<(), Fault> {
-        // The temporary file of an attempt whose connection was lost.
-        let mut left: Option<String> = None;
-        let result = self.pool.again(async |lead, attempt| {
-            if let Some(left) = left.take() {
-                lead.remove_later(left);
-            }
-            if self.new && attempt > 0 && self.is_there(&lead).await? {
-                // The answer to the last attempt was lost: was it that one?
-                return self.compare(&lead).await;
-            }
-            let name =
-                temporary::new_name().map_err(|e| Fault::known(ErrorKind::Io, e.to_string()))?;
-            let temporary = self.paths.at(&super::below(self.directory, &name));
-            let result = self.attempt(&lead, &temporary).await;
-            match &result {
-                Err(Fault::Lost(_)) => left = Some(temporary),
-                // What was in the way is told, not that this failed as well.
-                Err(_) => drop(lead.remove(&temporary).await),
-                Ok(()) => {}
-            }
-            result
-        });
-        result.await
+    pub(super) async fn run(&self, first: &PooledConnection) -> Result<(), SftpError> {
+        for path in std::mem::take(&mut *lock(self.abandoned)) {
+            first.remove_later(path);
+        }
+        let name = temporary::new_name()
+            .map_err(|e| SftpError::known(StorageErrorKind::Io, e.to_string()))?;
+        let temporary = self.paths.at(&paths::join(self.directory, &name));
+        let result = self.send_and_publish(first, &temporary).await;
+        match &result {
+            Err(SftpError::Lost(_)) => lock(self.abandoned).push(temporary),
+            // The first error is the one to report.
+            Err(_) => drop(first.remove(&temporary).await),
+            Ok(()) => {}
+        }
+        result
     }
 
-    async fn attempt(&self, lead: &Lease, temporary: &str) -> Result<(), Fault> {
+    async fn send_and_publish(
+        &self,
+        first: &PooledConnection,
+        temporary: &str,
+    ) -> Result<(), SftpError> {
         let target = self.paths.at(self.name);
         let at = self.paths.at(self.directory);
         let wanted: usize = self.parts.iter().map(|part| part.len()).sum();
-        let explain = async |fault| diagnose(lead, &at, fault, wanted as u64).await;
-        let (file, places) = match self.open(lead, temporary).await {
+        let explain = async |error| diagnose(first, &at, error, wanted as u64).await;
+        let (file, directories) = match self.open(first, temporary).await {
             Ok(opened) => opened,
-            Err(fault) => return Err(explain(fault).await),
+            Err(error) => return Err(explain(error).await),
         };
-        if let Err(fault) = self.send(lead, file, temporary, wanted).await {
-            return Err(explain(fault).await);
+        if let Err(error) = self.send(first, file, temporary, wanted).await {
+            return Err(explain(error).await);
         }
         let published = if self.new {
-            self.publish_new(lead, temporary, &target).await
+            self.publish_new(first, temporary, &target).await
         } else {
-            self.publish(lead, temporary, &target, &places).await
+            self.publish(first, temporary, &target, &directories).await
         };
         match published {
             Ok(()) => {}
-            Err(fault) => return Err(explain(fault).await),
+            Err(error) => return Err(explain(error).await),
         }
         if self.new {
-            sync_all(&places).await?;
+            sync_all(&directories).await?;
         }
         self.paths.remember(self.directory);
         Ok(())
     }
 
-    /// The temporary file, and the directories that are to be made durable when it has its name.
-    async fn open(&self, lead: &Lease, temporary: &str) -> Result<(File, Vec<File>), Fault> {
-        if self.new && self.is_there(lead).await? {
+    /// Opens the temporary file, and the directories that must be made durable once it has its
+    /// name.
+    async fn open(
+        &self,
+        first: &PooledConnection,
+        temporary: &str,
+    ) -> Result<(File, Vec<File>), SftpError> {
+        if self.new && self.exists(first).await? {
             return Err(taken());
         }
         if self.paths.is_known(self.directory) {
-            let places = [self.directory];
-            let opened = self.open_in(lead, temporary, &[], &places);
+            let directories = [self.directory];
+            let opened = self.open_in(first, temporary, &[], &directories);
             match opened.await {
-                // Somebody tidied away an empty directory.
-                Err(fault) if fault.is(StatusCode::NoSuchFile) => {}
+                // The user has removed an empty directory.
+                Err(error) if error.is(StatusCode::NoSuchFile) => {}
                 opened => return opened,
             }
         }
-        // Where there are packs there are those of others: the directory above is there most often.
+        // Usually the directory above exists: it has other directories with packs.
         let (above, _) = self.directory.rsplit_once('/').unwrap_or_default();
-        let places = [above, self.directory];
-        let opened = self.open_in(lead, temporary, &places[1..], &places);
+        let directories = [above, self.directory];
+        let opened = self.open_in(first, temporary, &directories[1..], &directories);
         match opened.await {
-            Err(fault) if fault.is(StatusCode::NoSuchFile) => {}
+            Err(error) if error.is(StatusCode::NoSuchFile) => {}
             opened => return opened,
         }
         let slashes = self.directory.match_indices('/');
         let mut chain: Vec<_> = slashes.map(|(end, _)| &self.directory[..end]).collect();
         chain.push(self.directory);
-        let mut places = vec![""];
-        places.extend(&chain);
-        self.open_in(lead, temporary, &chain, &places).await
+        let mut directories = vec![""];
+        directories.extend(&chain);
+        self.open_in(first, temporary, &chain, &directories).await
     }
 
-    /// Makes directories, unless they are there, and opens the temporary file and directories: all asked for at
-    /// once, and done in this order.
+    /// Creates directories unless they exist, then opens the temporary file and directories. Sends
+    /// all requests at once; the server executes them in this order.
     async fn open_in(
         &self,
-        lead: &Lease,
+        first: &PooledConnection,
         temporary: &str,
-        make: &[&str],
+        create: &[&str],
         open: &[&str],
-    ) -> Result<(File, Vec<File>), Fault> {
+    ) -> Result<(File, Vec<File>), SftpError> {
         let paths = |names: &[&str]| names.iter().map(|n| self.paths.at(n)).collect::<Vec<_>>();
-        let (make, open) = (paths(make), paths(open));
-        let mut making = Window::new();
-        for path in &make {
-            making.begin(lead.make_directory(path)).await;
+        let (create, open) = (paths(create), paths(open));
+        let mut creating = Window::new();
+        for path in &create {
+            creating.begin(first.make_directory(path)).await;
         }
         let mut opening = Window::new();
-        opening.begin(lead.open_new(temporary)).await;
-        if lead.extensions.fsync {
+        opening.begin(first.open_new(temporary)).await;
+        if first.extensions.fsync {
             for path in &open {
-                opening.begin(lead.open_read(path)).await;
+                opening.begin(first.open_read(path)).await;
             }
         }
-        // What is there already is refused as well, as a failure: whether it is shows in what follows.
+        // A directory that exists gives an error, too; opening the file shows whether it does.
         let mut refused = None;
-        while let Some(made) = making.next().await {
-            if let Err(fault) = made
-                && fault.is(StatusCode::PermissionDenied)
+        while let Some(created) = creating.next().await {
+            if let Err(error) = created
+                && error.is(StatusCode::PermissionDenied)
             {
-                refused = Some(fault);
+                refused = Some(error);
             }
         }
         let file = match (opening.next().await, refused) {
-            (Some(Err(fault)), Some(refused)) if fault.is(StatusCode::NoSuchFile) => {
+            (Some(Err(error)), Some(refused)) if error.is(StatusCode::NoSuchFile) => {
                 Some(Err(refused))
             }
             (file, _) => file,
         };
-        let mut places = Vec::new();
-        while let Some(place) = opening.next().await {
-            // A server that opens no directories cannot be told to wait for them either.
-            places.extend(place);
+        let mut directories = Vec::new();
+        while let Some(directory) = opening.next().await {
+            // A server that cannot open directories cannot make them durable on request either.
+            directories.extend(directory);
         }
-        let nothing = || Err(Fault::known(ErrorKind::Io, "nothing was opened"));
-        Ok((file.unwrap_or_else(nothing)?, places))
+        let nothing = || Err(SftpError::known(StorageErrorKind::Io, "nothing was opened"));
+        Ok((file.unwrap_or_else(nothing)?, directories))
     }
 
-    /// Writes all the bytes, and waits until they are on the server's disk.
+    /// Writes all bytes, and waits until they are on the server's disk.
     async fn send(
         &self,
-        lead: &Lease,
+        first: &PooledConnection,
         file: File,
         temporary: &str,
         size: usize,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), SftpError> {
         let blocks = Blocks::new(self.parts);
         if size < SPREAD_FROM {
-            return self.send_by(lead, file, &blocks, true).await;
+            return self.send_by(first, file, &blocks, true).await;
         }
-        let connections = self.pool.with_others(lead);
+        let connections = self.pool.with_others(first);
         let blocks = &blocks;
         let mut file = Some(file);
         let senders = connections.iter().map(|connection| {
@@ -188,13 +200,13 @@ impl Upload<'_> {
                 } else {
                     match connection.open_write(temporary).await {
                         Ok(file) => self.send_by(connection, file, blocks, false).await,
-                        // It was late: all of the file is on its way, and nobody may write to it any more.
-                        Err(fault)
-                            if fault.is(StatusCode::PermissionDenied) && blocks.are_taken() =>
+                        // All blocks were taken meanwhile, and the file is read-only now.
+                        Err(error)
+                            if error.is(StatusCode::PermissionDenied) && blocks.are_taken() =>
                         {
                             Ok(())
                         }
-                        Err(fault) => Err(fault),
+                        Err(error) => Err(error),
                     }
                 }
             }
@@ -202,26 +214,29 @@ impl Upload<'_> {
         all(senders).await.into_iter().collect()
     }
 
-    /// Takes blocks and writes them as long as there are some. Each connection waits for the disk itself: it
-    /// knows of its own writes that they came before.
+    /// Takes blocks and writes them until none is left. Each connection waits for the disk itself,
+    /// since only its own writes are certain to come before that request.
     async fn send_by(
         &self,
         connection: &Arc<Connection>,
         file: File,
         blocks: &Blocks<'_>,
         first: bool,
-    ) -> Result<(), Fault> {
-        let options = self.pool.options();
+    ) -> Result<(), SftpError> {
+        let pace = Pace {
+            rate: &self.limits.upload,
+            options: self.pool.options(),
+        };
         let file = &file;
         let most = (UPLOAD_WINDOW / connection.block).max(1);
         let mut window = Window::new();
         while let Some((offset, block)) = blocks.take(connection.block) {
-            let pause = options.limits.upload.pause(block.len() as u64);
-            let keep = if options.is_long(pause) { 0 } else { most - 1 };
+            let pause = pace.pause(block.len());
+            let keep = if pace.is_long(pause) { 0 } else { most - 1 };
             while window.len() > keep {
                 window.next().await.unwrap_or(Ok(()))?;
             }
-            pace(pause, &options.cancel).await;
+            pace.wait(pause).await;
             window.begin(file.write(offset, block)).await;
         }
         let mut last = Window::new();
@@ -236,8 +251,8 @@ impl Upload<'_> {
         }
         for number in 0.. {
             match last.next().await {
-                // Not every server lets modes be set.
-                Some(Err(Fault::Refused(..))) if number < protecting => {}
+                // Some servers refuse to change modes.
+                Some(Err(SftpError::Refused(..))) if number < protecting => {}
                 Some(done) => done?,
                 None => break,
             }
@@ -245,23 +260,23 @@ impl Upload<'_> {
         Ok(())
     }
 
-    /// Gives the file its name, and makes that durable.
+    /// Renames the file, and makes that durable.
     async fn publish(
         &self,
-        lead: &Lease,
+        first: &PooledConnection,
         temporary: &str,
         target: &str,
-        places: &[File],
-    ) -> Result<(), Fault> {
-        if !lead.extensions.posix_rename {
-            self.publish_without_replacing(lead, temporary, target)
+        directories: &[File],
+    ) -> Result<(), SftpError> {
+        if !first.extensions.posix_rename {
+            self.publish_without_replacing(first, temporary, target)
                 .await?;
-            return sync_all(places).await;
+            return sync_all(directories).await;
         }
         let mut steps = Window::new();
-        steps.begin(lead.rename_over(temporary, target)).await;
-        for place in places {
-            steps.begin(place.sync()).await;
+        steps.begin(first.rename_over(temporary, target)).await;
+        for directory in directories {
+            steps.begin(directory.sync()).await;
         }
         while let Some(done) = steps.next().await {
             done?;
@@ -269,85 +284,95 @@ impl Upload<'_> {
         Ok(())
     }
 
-    /// For a server whose rename never replaces. An object is replaced by its like only, so that it can stay.
+    /// Renames the file on a server whose rename never replaces. If the name is taken, the object
+    /// that has it stays, and must have the same content.
     async fn publish_without_replacing(
         &self,
-        lead: &Lease,
+        first: &PooledConnection,
         temporary: &str,
         target: &str,
-    ) -> Result<(), Fault> {
-        match lead.rename(temporary, target).await {
-            Err(fault @ Fault::Refused(..)) if self.is_there(lead).await? => {
-                self.compare(lead).await.map_err(|_| match fault {
-                    Fault::Refused(_, words) => Fault::known(
-                        ErrorKind::Exists,
-                        format!("the server cannot replace a file: {words}"),
+    ) -> Result<(), SftpError> {
+        match first.rename(temporary, target).await {
+            Err(error @ SftpError::Refused(..)) if self.exists(first).await? => {
+                self.compare(first).await.map_err(|_| match error {
+                    SftpError::Refused(_, text) => SftpError::known(
+                        StorageErrorKind::Exists,
+                        format!("the server cannot replace a file: {text}"),
                     ),
                     other => other,
                 })?;
-                lead.remove(temporary).await
+                first.remove(temporary).await
             }
             renamed => renamed,
         }
     }
 
-    /// A link is never made over another file. Without links: by the protocol, a rename neither.
-    async fn publish_new(&self, lead: &Lease, temporary: &str, target: &str) -> Result<(), Fault> {
-        if lead.extensions.hardlink {
-            match lead.link(temporary, target).await {
-                Ok(()) => return lead.remove(temporary).await,
-                Err(Fault::Refused(..)) if self.is_there(lead).await? => return Err(taken()),
-                // The file system may know no links.
-                Err(Fault::Refused(..)) => {}
-                Err(fault) => return Err(fault),
+    /// Gives the file a name that must not be taken. Neither a hard link nor, by the protocol, a
+    /// rename replaces another file.
+    async fn publish_new(
+        &self,
+        first: &PooledConnection,
+        temporary: &str,
+        target: &str,
+    ) -> Result<(), SftpError> {
+        if first.extensions.hardlink {
+            match first.link(temporary, target).await {
+                Ok(()) => return first.remove(temporary).await,
+                Err(SftpError::Refused(..)) if self.exists(first).await? => return Err(taken()),
+                // The file system may not support links.
+                Err(SftpError::Refused(..)) => {}
+                Err(error) => return Err(error),
             }
         }
-        match lead.rename(temporary, target).await {
-            Err(Fault::Refused(..)) if self.is_there(lead).await? => Err(taken()),
+        match first.rename(temporary, target).await {
+            Err(SftpError::Refused(..)) if self.exists(first).await? => Err(taken()),
             renamed => renamed,
         }
     }
 
-    async fn is_there(&self, lead: &Lease) -> Result<bool, Fault> {
-        match lead.look(&self.paths.at(self.name)).await {
+    async fn exists(&self, first: &PooledConnection) -> Result<bool, SftpError> {
+        match first.attributes(&self.paths.at(self.name)).await {
             Ok(_) => Ok(true),
-            Err(fault) if fault.is(StatusCode::NoSuchFile) => Ok(false),
-            Err(fault) => Err(fault),
+            Err(error) if error.is(StatusCode::NoSuchFile) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
-    /// Whether the object that is there is this one.
-    async fn compare(&self, lead: &Lease) -> Result<(), Fault> {
+    /// Fails unless the object that has the name has the same content.
+    async fn compare(&self, first: &PooledConnection) -> Result<(), SftpError> {
         let wanted = self.parts.concat();
         let path = self.paths.at(self.name);
-        let options = self.pool.options();
-        match super::download::get(lead, options, &path, wanted.len() as u64).await {
+        let pace = Pace {
+            rate: &self.limits.download,
+            options: self.pool.options(),
+        };
+        match download::get(first, &pace, &path, wanted.len() as u64).await {
             Ok(found) if found == wanted => Ok(()),
-            Err(fault @ Fault::Lost(_)) => Err(fault),
+            Err(error @ SftpError::Lost(_)) => Err(error),
             _ => Err(taken()),
         }
     }
 }
 
-fn taken() -> Fault {
-    Fault::known(ErrorKind::Exists, "the name is taken")
+fn taken() -> SftpError {
+    SftpError::known(StorageErrorKind::Exists, "the name is taken")
 }
 
 /// Makes the names in directories durable.
-pub(super) async fn sync_all(places: &[File]) -> Result<(), Fault> {
-    all(places.iter().map(File::sync))
+async fn sync_all(directories: &[File]) -> Result<(), SftpError> {
+    all(directories.iter().map(File::sync))
         .await
         .into_iter()
         .collect()
 }
 
-/// The bytes of an object, dealt out in blocks to whoever has room for one.
+/// The bytes of an object, of which each connection takes the next block when it is ready for one.
 struct Blocks<'a>(Mutex<Rest<'a>>);
 
 struct Rest<'a> {
     parts: &'a [&'a [u8]],
     offset: u64,
-    /// Of the first part.
+    /// Bytes taken of the first part.
     taken: usize,
 }
 
@@ -360,13 +385,13 @@ impl<'a> Blocks<'a> {
         }))
     }
 
-    /// Whether nothing is left.
+    /// Reports whether no block is left.
     fn are_taken(&self) -> bool {
         let rest = lock(&self.0);
         rest.parts.iter().all(|part| part.is_empty())
     }
 
-    /// The next bytes, at most `len` of them, and where they belong.
+    /// Returns the next bytes, at most `len` of them, with their offset.
     fn take(&self, len: usize) -> Option<(u64, Vec<u8>)> {
         let mut rest = lock(&self.0);
         let mut block = Vec::new();
@@ -391,19 +416,12 @@ impl<'a> Blocks<'a> {
     }
 }
 
-/// Whether something is a file that an upload has left, long enough ago.
-pub(super) fn is_leftover(name: &str, attributes: &Attributes, now: u64, age: u64) -> bool {
-    temporary::is_name(name.as_bytes())
-        && attributes.is_file()
-        && now.saturating_sub(attributes.modified) >= age
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn blocks_are_the_bytes_in_order() {
+    fn blocks_are_the_bytes_of_the_parts_in_order() {
         let parts: [&[u8]; 6] = [b"", b"one", b"", b"and two", b"", b""];
         for len in 1..12 {
             let blocks = Blocks::new(&parts);

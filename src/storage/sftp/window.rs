@@ -1,4 +1,4 @@
-//! Requests under way, without a task for each.
+//! Sends several requests before their answers arrive, without a task for each.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -7,7 +7,7 @@ use std::task::Poll;
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
-/// Futures that have begun, oldest first. A server answers in the order in which it was asked.
+/// Futures that have been polled once, oldest first. A server answers in the order of the requests.
 pub(super) struct Window<'a, T> {
     begun: VecDeque<Begun<'a, T>>,
 }
@@ -28,7 +28,7 @@ impl<'a, T> Window<'a, T> {
         self.begun.len()
     }
 
-    /// Sends a request: what is polled once is on its way.
+    /// Sends a request by polling its future once.
     pub(super) async fn begin(&mut self, future: impl Future<Output = T> + 'a) {
         let mut future: Boxed<'a, T> = Box::pin(future);
         let first = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await;
@@ -38,7 +38,7 @@ impl<'a, T> Window<'a, T> {
         });
     }
 
-    /// The answer to the oldest one; none if none is under way.
+    /// Waits for the answer to the oldest request. Returns `None` if there is none.
     pub(super) async fn next(&mut self) -> Option<T> {
         match self.begun.pop_front()? {
             Begun::Ready(output) => Some(output),
@@ -47,7 +47,7 @@ impl<'a, T> Window<'a, T> {
     }
 }
 
-/// Runs all of them at the same time; the outputs in the same order.
+/// Runs all futures at the same time. Returns their outputs in the same order.
 pub(super) async fn all<'a, T>(
     futures: impl IntoIterator<Item: Future<Output = T> + 'a>,
 ) -> Vec<T> {
@@ -57,10 +57,10 @@ pub(super) async fn all<'a, T>(
         .collect();
     poll_fn(|cx| {
         let mut pending = false;
-        for slot in &mut running {
-            if let Begun::Pending(future) = slot {
+        for entry in &mut running {
+            if let Begun::Pending(future) = entry {
                 match future.as_mut().poll(cx) {
-                    Poll::Ready(output) => *slot = Begun::Ready(output),
+                    Poll::Ready(output) => *entry = Begun::Ready(output),
                     Poll::Pending => pending = true,
                 }
             }
@@ -74,7 +74,7 @@ pub(super) async fn all<'a, T>(
     .await;
     running
         .into_iter()
-        .filter_map(|slot| match slot {
+        .filter_map(|entry| match entry {
             Begun::Ready(output) => Some(output),
             Begun::Pending(_) => None,
         })

@@ -1,4 +1,4 @@
-//! Which disk a directory lies on, for whoever must make room there.
+//! Names the disk that a directory is on, and its free space, for messages about a full disk.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use crate::base::ByteSize;
 
-/// Such as `on /mnt/backup, 1.2 MiB free of 3.6 TiB`, for a directory below `root`, or for `root`
-/// itself as long as there is no such directory.
+/// Returns text like `on /mnt/backup, 1.2 MiB free of 3.6 TiB` for a directory below `root`, or for
+/// `root` itself if there is no such directory.
 pub(super) fn describe(root: &Path, directory: &str) -> String {
     let below = root.join(directory);
     let path = if below.is_dir() { &below } else { root };
@@ -26,8 +26,8 @@ pub(super) fn describe(root: &Path, directory: &str) -> String {
     }
 }
 
-/// The deepest mount point above a path. Of several mounted on the same point, the last one covers
-/// the others, and they have the same path.
+/// Returns the deepest mount point above a path. Several file systems mounted on the same point
+/// have the same path, so it does not matter which of them is found.
 fn mount_point(path: &Path, mountinfo: &[u8]) -> Option<PathBuf> {
     mountinfo
         .split(|&byte| byte == b'\n')
@@ -38,7 +38,7 @@ fn mount_point(path: &Path, mountinfo: &[u8]) -> Option<PathBuf> {
         .max_by_key(|mount| mount.components().count())
 }
 
-/// Spaces and the like are written as `\` and three octal digits.
+/// Decodes a field in which spaces and other special characters are `\` and three octal digits.
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(field.len());
     let mut rest = field;
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_deepest_mount_counts_and_names_may_hold_spaces() {
+    fn the_deepest_mount_point_is_found_and_its_escaped_spaces_are_decoded() {
         let mounts = b"27 1 254:0 / / rw - ext4 /dev/vda rw\n\
             30 27 0:5 / /mnt/my\\040disk rw shared:1 - xfs /dev/sda rw\n\
             31 27 0:6 / /mnt/my rw - xfs /dev/sdb rw\n\

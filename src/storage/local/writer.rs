@@ -1,22 +1,24 @@
-//! How the bytes of an object reach the disk.
+//! Writes the bytes of an object to the disk.
 //!
-//! A host that makes backups has better use for its page cache than packs that nobody reads soon, and
-//! filling the cache costs time: finding pages and evicting them later is dearer than the copying. Measured
-//! with objects of 32 MiB, each made durable, on ext4 of a shared virtual machine with memory to spare
-//! (ratios to plain writes and fdatasync; under memory pressure plain writes are worse):
+//! Packs are not read again soon, so a host that makes backups should not spend its page cache on
+//! them. Filling the cache also takes time: finding pages and evicting them later costs more than
+//! copying. Measured with objects of 32 MiB, each made durable, on ext4 of a shared virtual machine
+//! with memory to spare, relative to plain writes and fdatasync (under memory pressure plain writes
+//! are worse):
 //!
-//! | way | wall | CPU |
+//! | method | wall time | CPU time |
 //! |---|---|---|
 //! | plain | 1 | 1 |
-//! | plain, and the pages dropped afterwards | 1 | 1 |
+//! | plain, pages dropped afterwards | 1 | 1 |
 //! | `RWF_DONTCACHE`, one call | 0.8 to 1.1 | 0.7 |
-//! | `RWF_DONTCACHE`, a call a MiB | 0.4 to 0.95 | 0.65 to 0.9 |
+//! | `RWF_DONTCACHE`, one call for each MiB | 0.4 to 0.95 | 0.65 to 0.9 |
 //! | `O_DIRECT`, a MiB at a time through an aligned buffer | 0.7 to 0.8 | 0.4 to 0.5 |
 //!
-//! The fourth is taken: each call starts its own writing, so that the disk works while the rest is handed
-//! over. `O_DIRECT` saves another 0.1 CPU seconds a GB, of the two or so that a GB of new data costs in
-//! all, but wants aligned buffers and a padded tail cut off afterwards. A kernel (before 6.14) or file
-//! system that refuses gets plain writes, and is told afterwards that the pages are not needed.
+//! This module uses the fourth: each call starts its own write, so the disk works while the rest is
+//! handed over. `O_DIRECT` would save another 0.1 CPU seconds per GB (a GB of new data costs about
+//! two in all), but needs aligned buffers and a padded tail that is cut off afterwards. If the
+//! kernel (before 6.14) or the file system refuses `RWF_DONTCACHE`, writes are plain, and the pages
+//! are dropped afterwards.
 
 use std::fs::File;
 use std::io::{self, IoSlice};
@@ -25,24 +27,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::Advice;
 use rustix::io::{Errno, ReadWriteFlags};
 
-/// What is handed over in one call. Windows begin at multiples of it, so that no page is written twice.
+/// Bytes written in one call. Windows begin at multiples of it, so no page is written twice.
 const WINDOW: usize = 1 << 20;
-/// The most slices that the system takes in one call (`IOV_MAX`).
+/// The number of slices that the system accepts in one call (`IOV_MAX`).
 const SLICES_MAX: usize = 1024;
-/// `RWF_DONTCACHE` of `linux/fs.h`, which has no name in rustix yet.
+/// `RWF_DONTCACHE` of `linux/fs.h`; rustix has no name for it yet.
 const DONT_CACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
 
-/// Writes files past the page cache as long as the file system goes along.
+/// Writes files without filling the page cache, if the file system supports that.
 #[derive(Debug, Default)]
 pub(super) struct Writer {
     cached_only: AtomicBool,
 }
 
 impl Writer {
-    /// Writes the parts, one after the other, to an empty file, and waits until they are on the disk.
+    /// Writes the parts, one after the other, to an empty file, and waits until they are durable.
     pub(super) fn write_durably(&self, file: &File, parts: &[&[u8]]) -> io::Result<()> {
         let size: usize = parts.iter().map(|part| part.len()).sum();
-        // Small objects, records and the like, are read again soon.
+        // Small objects, for example records, are read again soon.
         let large = size >= WINDOW;
         let mut slices = cut(parts);
         let mut rest = &mut slices[..];
@@ -64,7 +66,7 @@ impl Writer {
         }
         file.sync_data()?;
         if large && self.cached_only.load(Ordering::Relaxed) {
-            // Advice: there is nothing to do if it is not taken.
+            // This is only advice, so a failure does not matter.
             let _ = rustix::fs::fadvise(file, 0, None, Advice::DontNeed);
         }
         Ok(())
@@ -88,26 +90,26 @@ impl Writer {
     }
 }
 
-/// The parts, cut where a window ends. Empty parts vanish.
+/// Returns the parts without empty ones, split where a window ends.
 fn cut<'a>(parts: &[&'a [u8]]) -> Vec<IoSlice<'a>> {
     let mut slices = Vec::with_capacity(parts.len());
-    let mut room = WINDOW;
+    let mut free = WINDOW;
     for &part in parts {
         let mut rest = part;
         while !rest.is_empty() {
-            let (slice, behind) = rest.split_at(rest.len().min(room));
+            let (slice, behind) = rest.split_at(rest.len().min(free));
             slices.push(IoSlice::new(slice));
             rest = behind;
-            room -= slice.len();
-            if room == 0 {
-                room = WINDOW;
+            free -= slice.len();
+            if free == 0 {
+                free = WINDOW;
             }
         }
     }
     slices
 }
 
-/// The slices from `offset` to the end of its window, as far as one call takes them.
+/// Returns the slices from `offset` to the end of its window, at most as many as one call accepts.
 fn next_call<'s, 'a>(slices: &'s [IoSlice<'a>], offset: u64) -> &'s [IoSlice<'a>] {
     let mut end = offset % WINDOW as u64;
     let fits = slices.iter().take(SLICES_MAX).take_while(|slice| {
@@ -121,9 +123,10 @@ fn next_call<'s, 'a>(slices: &'s [IoSlice<'a>], offset: u64) -> &'s [IoSlice<'a>
 mod tests {
     use super::*;
 
-    /// Small parts, parts across windows, more slices than one call takes; both ways of writing.
+    /// Covers small parts, parts across windows, more slices than one call accepts, and both ways
+    /// of writing.
     #[test]
-    fn what_is_written_is_what_was_given() {
+    fn the_file_holds_the_parts_in_order() {
         let bytes: Vec<u8> = (0..3 * WINDOW + 12_345)
             .map(|i| (i * 7 + i / 251).to_le_bytes()[0])
             .collect();

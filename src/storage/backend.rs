@@ -1,0 +1,130 @@
+//! The trait that every store implements.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::error::StorageError;
+use super::name::Name;
+use super::rate::Limits;
+
+/// An object as a listing shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectInfo {
+    /// Its name.
+    pub name: Name,
+    /// Its size in bytes.
+    pub size: u64,
+    /// When it was stored, by the store's clock.
+    pub modified: SystemTime,
+}
+
+/// A store of immutable objects.
+///
+/// The contract suite (`tests/storage/contract.rs`) holds every backend to these promises:
+///
+/// - [`put`](Self::put) is all or nothing, and durable when it returns: after a crash an object is
+///   whole or absent. After a failure the name holds what it held before or, if only the last step
+///   failed or the answer was lost, the new object. Either is whole, so repeating the put is safe.
+/// - [`list`](Self::list) shows whole objects only, never an upload that is under way or was cut
+///   short.
+/// - Calls may come from many threads at once.
+/// - An error says by its [kind](super::StorageErrorKind) what a caller can do about it.
+pub trait Backend: Send + Sync {
+    /// Returns where the store is, for messages: a path or an address without secrets.
+    fn location(&self) -> &str;
+
+    /// Stores the parts, one after the other, as one object. Replaces an object of that name.
+    /// Creates directories as needed.
+    fn put(&self, name: &Name, parts: &[&[u8]]) -> Result<(), StorageError>;
+
+    /// Stores a new object like [`put`](Self::put), but fails with
+    /// [`Exists`](super::StorageErrorKind::Exists) and changes nothing if the name is taken. If
+    /// several callers try at the same time, exactly one succeeds.
+    fn put_new(&self, name: &Name, parts: &[&[u8]]) -> Result<(), StorageError>;
+
+    /// Returns the whole object. Fails with [`TooLarge`](super::StorageErrorKind::TooLarge) if it
+    /// is longer than `limit` bytes.
+    fn get(&self, name: &Name, limit: u64) -> Result<Vec<u8>, StorageError>;
+
+    /// Fills `buf` from `offset` on. Fails with [`Truncated`](super::StorageErrorKind::Truncated)
+    /// if the object ends before `buf` is full; `buf` then holds unspecified bytes. With an empty
+    /// `buf` it only checks that the object exists.
+    fn get_range(&self, name: &Name, offset: u64, buf: &mut [u8]) -> Result<(), StorageError>;
+
+    /// Returns the object's size in bytes.
+    fn size(&self, name: &Name) -> Result<u64, StorageError>;
+
+    /// Returns all objects below a directory at any depth, in no order; none if there is no such
+    /// directory. The empty string is the whole store. Files whose path is no [`Name`] are left
+    /// out. An object that is stored or deleted meanwhile may be shown or not.
+    fn list(&self, directory: &str) -> Result<Vec<ObjectInfo>, StorageError>;
+
+    /// Returns the names of a directory's direct subdirectories, in no order; none if there is no
+    /// such directory.
+    fn directories(&self, directory: &str) -> Result<Vec<String>, StorageError>;
+
+    /// Deletes the object; durable when it returns. Fails with
+    /// [`NotFound`](super::StorageErrorKind::NotFound) if there is none.
+    fn delete(&self, name: &Name) -> Result<(), StorageError>;
+
+    /// Removes what interrupted uploads left below a directory, at any depth, and returns how many
+    /// files that were; 0 if there is no such directory. The empty string is the whole store.
+    ///
+    /// Removes only this store's own temporary files, and only those not written to for longer than
+    /// `age`, by the store's clock. An upload that pauses for longer than `age` fails, so `age`
+    /// must be longer than any upload can pause.
+    fn remove_leftovers(&self, directory: &str, age: Duration) -> Result<u64, StorageError>;
+
+    /// Asks the backend to keep its own transfers to `limits`, a block at a time, and returns
+    /// whether it does. A backend that hands over whole objects returns `false`, and
+    /// [`LimitBackend`] waits between objects instead.
+    ///
+    /// [`LimitBackend`]: super::LimitBackend
+    fn limit_blocks(&mut self, limits: &Limits) -> bool {
+        let _ = limits;
+        false
+    }
+}
+
+/// A shared store is the same store.
+impl<B: Backend + ?Sized> Backend for Arc<B> {
+    fn location(&self) -> &str {
+        (**self).location()
+    }
+
+    fn put(&self, name: &Name, parts: &[&[u8]]) -> Result<(), StorageError> {
+        (**self).put(name, parts)
+    }
+
+    fn put_new(&self, name: &Name, parts: &[&[u8]]) -> Result<(), StorageError> {
+        (**self).put_new(name, parts)
+    }
+
+    fn get(&self, name: &Name, limit: u64) -> Result<Vec<u8>, StorageError> {
+        (**self).get(name, limit)
+    }
+
+    fn get_range(&self, name: &Name, offset: u64, buf: &mut [u8]) -> Result<(), StorageError> {
+        (**self).get_range(name, offset, buf)
+    }
+
+    fn size(&self, name: &Name) -> Result<u64, StorageError> {
+        (**self).size(name)
+    }
+
+    fn list(&self, directory: &str) -> Result<Vec<ObjectInfo>, StorageError> {
+        (**self).list(directory)
+    }
+
+    fn directories(&self, directory: &str) -> Result<Vec<String>, StorageError> {
+        (**self).directories(directory)
+    }
+
+    fn delete(&self, name: &Name) -> Result<(), StorageError> {
+        (**self).delete(name)
+    }
+
+    fn remove_leftovers(&self, directory: &str, age: Duration) -> Result<u64, StorageError> {
+        (**self).remove_leftovers(directory, age)
+    }
+}

@@ -1,0 +1,58 @@
+//! Directories: opened one inside the other, created, and made durable.
+
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+/// Opens a directory below `at`. The last component may not be a symbolic link.
+pub(super) fn open(at: &OwnedFd, path: &str) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(at, path, flags, Mode::empty())
+}
+
+/// Makes the names in a directory durable.
+pub(super) fn sync(directory: &OwnedFd) -> io::Result<()> {
+    match rustix::fs::fsync(directory) {
+        // Some network file systems do not support this; their servers keep the order themselves.
+        Ok(()) | Err(Errno::INVAL | Errno::NOTSUP) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Creates a directory, and those above it, as needed; durable when it returns. The path is
+/// absolute.
+pub(super) fn create_all(path: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            create_all(path.parent().ok_or(error)?)?;
+            DirBuilder::new().mode(0o700).create(path)?;
+        }
+        Err(error) => return Err(error),
+    }
+    match path.parent() {
+        Some(parent) => sync(&File::open(parent)?.into()),
+        None => Ok(()),
+    }
+}
+
+/// Returns when a file was last written, by the clock of the file system.
+pub(super) fn modified(stat: &Stat) -> SystemTime {
+    let whole = Duration::from_secs(stat.st_mtime.unsigned_abs());
+    let part = Duration::from_nanos(stat.st_mtime_nsec);
+    let second = if stat.st_mtime < 0 {
+        SystemTime::UNIX_EPOCH.checked_sub(whole)
+    } else {
+        SystemTime::UNIX_EPOCH.checked_add(whole)
+    };
+    second
+        .and_then(|second| second.checked_add(part))
+        .unwrap_or(SystemTime::UNIX_EPOCH)
+}

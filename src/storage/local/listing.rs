@@ -1,0 +1,88 @@
+//! Lists objects and directories.
+
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{AtFlags, Dir, FileType};
+use rustix::io::Errno;
+
+use super::directory;
+use crate::storage::backend::ObjectInfo;
+use crate::storage::name::Name;
+
+/// Adds the objects below `path`; none if there is no such directory, or it disappears meanwhile.
+/// `prefix` is the path as seen from the store. The depth is bounded by the parts that a [`Name`]
+/// can have.
+pub(super) fn add_objects(
+    objects: &mut Vec<ObjectInfo>,
+    at: &OwnedFd,
+    path: &str,
+    prefix: &str,
+) -> Result<(), Errno> {
+    let opened = match directory::open(at, path) {
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
+        opened => opened?,
+    };
+    for entry in Dir::read_from(&opened)? {
+        let entry = match entry {
+            // The directory was removed while it was read.
+            Err(Errno::NOENT) => return Ok(()),
+            entry => entry?,
+        };
+        let Ok(last) = entry.file_name().to_str() else {
+            continue;
+        };
+        let path = match prefix {
+            "" => last.to_owned(),
+            prefix => format!("{prefix}/{last}"),
+        };
+        let Ok(name) = Name::new(path) else { continue };
+        if entry.file_type() == FileType::Directory {
+            add_objects(objects, &opened, last, name.as_str())?;
+            continue;
+        }
+        let stat = match rustix::fs::statat(&opened, last, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => continue,
+            stat => stat?,
+        };
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => objects.push(ObjectInfo {
+                name,
+                size: u64::try_from(stat.st_size).unwrap_or(0),
+                modified: directory::modified(&stat),
+            }),
+            // Some file systems do not include types in a listing.
+            FileType::Directory => add_objects(objects, &opened, last, name.as_str())?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Returns the names of a directory's direct subdirectories; none if there is no such directory.
+pub(super) fn directories(at: &OwnedFd, path: &str) -> Result<Vec<String>, Errno> {
+    let opened = match directory::open(at, path) {
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(Vec::new()),
+        opened => opened?,
+    };
+    let mut names = Vec::new();
+    for entry in Dir::read_from(&opened)? {
+        let entry = entry?;
+        let Some(name) = entry
+            .file_name()
+            .to_str()
+            .ok()
+            .and_then(|n| Name::new(n).ok())
+        else {
+            continue;
+        };
+        // Some file systems do not include types in a listing.
+        let is_directory = match entry.file_type() {
+            FileType::Unknown => directory::open(&opened, name.as_str()).is_ok(),
+            known => known == FileType::Directory,
+        };
+        if is_directory {
+            names.push(name.as_str().to_owned());
+        }
+    }
+    Ok(names)
+}

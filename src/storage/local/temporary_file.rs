@@ -1,0 +1,101 @@
+//! A file that gets its name once it is whole.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use crate::storage::temporary;
+
+/// How to treat an object that already has the name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum IfTaken {
+    Replace,
+    Fail,
+}
+
+/// A new file under a temporary name. Dropped before it is published, it is removed.
+pub(super) struct TemporaryFile<'a> {
+    directory: &'a OwnedFd,
+    name: String,
+    file: File,
+    published: bool,
+}
+
+impl<'a> TemporaryFile<'a> {
+    pub(super) fn create(directory: &'a OwnedFd) -> io::Result<Self> {
+        let name = temporary::new_name()?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        // The creator of a file may write to it, whatever its mode. So it is never writable by its
+        // name, and file systems without modes have no later change of mode to refuse.
+        let file = rustix::fs::openat(directory, name.as_str(), flags, Mode::RUSR)?;
+        Ok(Self {
+            directory,
+            name,
+            file: File::from(file),
+            published: false,
+        })
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Gives the file its name, in one step.
+    pub(super) fn publish(mut self, name: &str, if_taken: IfTaken) -> io::Result<()> {
+        let (at, from) = (self.directory, self.name.as_str());
+        match if_taken {
+            IfTaken::Replace => rustix::fs::renameat(at, from, at, name)?,
+            IfTaken::Fail => {
+                match rustix::fs::renameat_with(at, from, at, name, RenameFlags::NOREPLACE) {
+                    // Some file systems, NFS among them, cannot do this, but have hard links.
+                    Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+                        return self.publish_by_link(name);
+                    }
+                    renamed => renamed?,
+                }
+            }
+        }
+        self.published = true;
+        Ok(())
+    }
+
+    /// Links the file, which never replaces another one. Dropping it removes the temporary name.
+    fn publish_by_link(self, name: &str) -> io::Result<()> {
+        let (at, from) = (self.directory, self.name.as_str());
+        Ok(rustix::fs::linkat(at, from, at, name, AtFlags::empty())?)
+    }
+}
+
+impl Drop for TemporaryFile<'_> {
+    fn drop(&mut self) {
+        if !self.published {
+            // If this fails too, a hidden file stays; the caller reports the first failure.
+            let _ = rustix::fs::unlinkat(self.directory, &self.name, AtFlags::empty());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hard_link_never_replaces_a_file_and_leaves_no_temporary_name() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = OwnedFd::from(File::open(place.path()).unwrap());
+        let publish = || {
+            let file = TemporaryFile::create(&directory).unwrap();
+            file.publish_by_link("a")
+        };
+        publish().unwrap();
+        assert_eq!(publish().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        let names: Vec<_> = std::fs::read_dir(place.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(names, ["a"]);
+    }
+}

@@ -1,0 +1,42 @@
+//! Finds out why the server failed, where the protocol does not tell.
+
+use russh_sftp::protocol::StatusCode;
+
+use super::connection::Connection;
+use super::error::SftpError;
+use crate::base::ByteSize;
+use crate::storage::error::StorageErrorKind;
+
+/// Returns a better error for the status “Failure”, which stands for a full disk, a read-only file
+/// system and more. `wanted` is the number of bytes that were to be written in the directory
+/// `path`.
+pub(super) async fn diagnose(
+    connection: &Connection,
+    path: &str,
+    error: SftpError,
+    wanted: u64,
+) -> SftpError {
+    const READ_ONLY: u64 = 1;
+    if !error.is(StatusCode::Failure) || !connection.extensions.statvfs {
+        return error;
+    }
+    let Ok(space) = connection.space(path).await else {
+        return error;
+    };
+    let bytes = |blocks: u64| ByteSize(blocks.saturating_mul(space.fragment_size));
+    let free = bytes(space.blocks_avail);
+    if space.flags & READ_ONLY != 0 {
+        SftpError::known(
+            StorageErrorKind::ReadOnly,
+            "the file system there is mounted read-only",
+        )
+    } else if free.0 <= wanted || (space.inodes > 0 && space.inodes_avail == 0) {
+        let total = bytes(space.blocks);
+        SftpError::known(
+            StorageErrorKind::Full,
+            format!("{free} free of {total} there"),
+        )
+    } else {
+        error
+    }
+}

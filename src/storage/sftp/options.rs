@@ -1,0 +1,50 @@
+//! How to reach a server.
+
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use crate::base::Cancel;
+
+/// Bytes under way for one operation on one connection. An ssh channel takes 2 MiB at a time; the
+/// rest waits in pipes, so neither end ever idles.
+pub(super) const WINDOW: usize = 4 << 20;
+/// Connecting takes several processes and about ten round trips, so it is given at least this long.
+const CONNECT_TIMEOUT_MIN: Duration = Duration::from_secs(20);
+
+/// The address of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SftpServer {
+    /// The user to log in as; by default the one that ssh chooses. Must not begin with `-`.
+    pub user: Option<String>,
+    /// A host name or alias that ssh knows. Must not begin with `-`.
+    pub host: String,
+    /// The port; by default the one that ssh chooses.
+    pub port: Option<u16>,
+}
+
+/// The address of a store, and how to connect to it.
+#[derive(Debug, Clone)]
+pub struct SftpOptions {
+    /// The server.
+    pub server: SftpServer,
+    /// The directory on the server. A relative path begins at the user's login directory.
+    pub path: String,
+    /// The store's name in messages.
+    pub location: String,
+    /// The program that connects, and its first arguments: `ssh`. It must accept OpenSSH's options.
+    pub ssh: Vec<OsString>,
+    /// The maximum number of connections.
+    pub connections: NonZeroUsize,
+    /// How long requests may wait without a byte moving.
+    pub timeout: Duration,
+    /// Once set, a server that does not answer is given up after a few seconds.
+    pub cancel: Cancel,
+}
+
+impl SftpOptions {
+    /// Returns how long ssh may take to connect without asking the user.
+    pub(super) fn connect_timeout(&self) -> Duration {
+        self.timeout.max(CONNECT_TIMEOUT_MIN)
+    }
+}

@@ -1,0 +1,31 @@
+//! Delays blocks so that a rate is kept.
+
+use std::time::Duration;
+
+use super::options::SftpOptions;
+use crate::storage::rate::Rate;
+use crate::storage::runtime;
+
+/// The rate of one direction.
+pub(super) struct Pace<'a> {
+    pub(super) rate: &'a Rate,
+    pub(super) options: &'a SftpOptions,
+}
+
+impl Pace<'_> {
+    /// Returns how long to wait before this many bytes may be requested.
+    pub(super) fn pause(&self, bytes: usize) -> Duration {
+        self.rate.pause(bytes as u64)
+    }
+
+    /// Reports whether to collect all answers before such a pause. An answer that is not read for
+    /// long looks like a server that does not answer.
+    pub(super) fn is_long(&self, pause: Duration) -> bool {
+        pause > self.options.timeout / 4
+    }
+
+    /// Waits. Once cancelled, operations under way finish without a limit.
+    pub(super) async fn wait(&self, pause: Duration) {
+        runtime::sleep(pause, &self.options.cancel).await;
+    }
+}
