@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use cuttlebone::base::{Cancel, Silent};
 use cuttlebone::format::ExtentKind;
-use cuttlebone::ops::{self, BackupOptions, Context, DiffSource, Restored};
+use cuttlebone::ops::{self, BackupOptions, Context};
 use cuttlebone::repo::{Compression, PackSizes, Records};
+use cuttlebone::volume::{DiffSource, NamedInput, StreamTarget};
 
 use crate::fixture::{Fixture, fixture};
 use crate::rbd::{Diff, read};
@@ -53,13 +54,14 @@ fn one(f: &Fixture, stream: &[u8], images: &mut HashMap<Vec<u8>, Option<Vec<u8>>
         compression: Compression::default(),
         pack_targets: PackSizes::new(1 << 20, 1, 1),
         reread: false,
+        verify_sample: 0,
         host: None,
     };
     let committed = || Records::load(&f.project).expect("it is whole").all().len();
     let before = committed();
-    let source = DiffSource::Stream(Box::new(stream), "a stream");
+    let mut source = DiffSource::new(NamedInput::new(stream, "a stream"));
     let diffs = read(stream);
-    let reports = match ops::backup_diff(&f.project, source, &options, &context) {
+    let reports = match ops::backup(&f.project, &mut source, &options, &context) {
         Ok(reports) => reports,
         Err(_) => {
             assert_eq!(committed(), before, "a failure commits nothing");
@@ -80,8 +82,10 @@ fn one(f: &Fixture, stream: &[u8], images: &mut HashMap<Vec<u8>, Option<Vec<u8>>
         let backup = backup.expect("it was committed");
         if let Some(image) = &image {
             let mut restored = Vec::new();
-            let to = Restored::Stream(&mut restored, "memory");
-            ops::restore(&f.project, backup, to, &context).expect("it can be restored");
+            let size = backup.record.content.size;
+            let target = StreamTarget::new(&mut restored, "memory", size);
+            ops::restore(&f.project, backup, &target, &context).expect("it can be restored");
+            drop(target);
             assert!(restored == *image, "another content");
         }
         if let Some(to) = &diff.0.to {

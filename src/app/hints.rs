@@ -13,7 +13,7 @@ impl From<OpsError> for Failure {
         match error {
             OpsError::Repo(error) => error.into(),
             OpsError::Volume(error) => error.into(),
-            OpsError::Stdin(_) => Self::from_error(Code::Failed, &error)
+            OpsError::ReadStream { .. } => Self::from_error(Code::Failed, &error)
                 .hint("nothing was committed; see whether the program before the pipe failed"),
             OpsError::SourceChanged { .. } => Self::from_error(Code::Failed, &error)
                 .hint("back up a snapshot of it, or stop what writes to it, and run this again"),
@@ -106,7 +106,7 @@ impl From<OpsError> for Failure {
                 .hint("name two backups of one volume that is an image; “cuttlebone list” shows what there is"),
             OpsError::NoSnapshot { .. } => Self::from_error(Code::WrongBase, &error)
                 .hint("name the image's snapshot that has this content with --from-snapshot NAME"),
-            OpsError::Worker(_) => Self::from_error(Code::Failed, &error),
+            OpsError::Threads(_) | OpsError::Internal(_) => Self::from_error(Code::Failed, &error),
         }
     }
 }

@@ -1,16 +1,16 @@
-//! Input that comes when it comes.
+//! A reader that waits for its source, unless the operation is to stop.
 
-use std::io::{ErrorKind, Read};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::{self, ErrorKind, Read};
 
-use super::error::OpsError;
+use super::pipeline::Failed;
 use crate::base::Cancel;
 
-/// Waits for a source that has nothing for now, as long as nobody interrupts and somebody takes what comes.
+/// Reads from a source that may have no bytes for a while (it fails with `WouldBlock` then), and waits for
+/// them. A read fails with [`Cancelled`](crate::base::Cancelled) once the operation is cancelled, and with another error once the pipeline that takes the bytes has failed.
 pub(super) struct CancellableReader<'a, R> {
     source: R,
     cancel: &'a Cancel,
-    hung_up: Option<&'a AtomicBool>,
+    failed: Option<&'a Failed>,
 }
 
 impl<'a, R> CancellableReader<'a, R> {
@@ -18,39 +18,31 @@ impl<'a, R> CancellableReader<'a, R> {
         Self {
             source,
             cancel,
-            hung_up: None,
+            failed: None,
         }
     }
 
     /// Waits no longer once this is set.
-    pub(super) fn until(self, hung_up: &'a AtomicBool) -> Self {
+    pub(super) fn until(self, failed: &'a Failed) -> Self {
         Self {
-            hung_up: Some(hung_up),
+            failed: Some(failed),
             ..self
         }
     }
 }
 
 impl<R: Read> Read for CancellableReader<'_, R> {
-    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         loop {
             match self.source.read(into) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.cancel.check().map_err(std::io::Error::other)?;
-                    if self.hung_up.is_some_and(|set| set.load(Ordering::Relaxed)) {
-                        return Err(std::io::Error::other("nobody takes it"));
+                    self.cancel.check().map_err(io::Error::other)?;
+                    if let Some(failed) = self.failed {
+                        failed.check().map_err(io::Error::other)?;
                     }
                 }
                 result => return result,
             }
         }
     }
-}
-
-/// Tells a read of a diff that was given up as what it is: the operation was interrupted.
-pub(super) fn or_cancelled<T>(result: Result<T, OpsError>, cancel: &Cancel) -> Result<T, OpsError> {
-    if matches!(result, Err(OpsError::ReadDiff { .. })) {
-        cancel.check()?;
-    }
-    result
 }

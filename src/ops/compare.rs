@@ -28,13 +28,13 @@ pub struct CompareReport {
 
 /// Calls `each` for every stretch that differs, in order; to the chunk where both are images. Two
 /// streams, or an image and a stream, differ as a whole or not at all.
-pub fn compare(
+pub fn compare<E: From<OpsError> + From<RepoError>>(
     project: &Project,
     a: &Backup,
     b: &Backup,
     context: &Context<'_>,
-    mut each: impl FnMut(DifferentExtent) -> Result<(), RepoError>,
-) -> Result<CompareReport, OpsError> {
+    mut each: impl FnMut(DifferentExtent) -> Result<(), E>,
+) -> Result<CompareReport, E> {
     if a.root == b.root {
         return Ok(CompareReport {
             identical: true,
@@ -65,8 +65,8 @@ pub fn compare(
     let chunk_size = u64::from(content_a.chunk_size);
     let top = |backup: &Backup| Top::new(backup.top, backup.record.content.size);
     let mut open: Option<DifferentExtent> = None;
-    compare_trees(&blobs, top(a), top(b), &mut |difference| {
-        context.cancel.check()?;
+    compare_trees(&blobs, top(a), top(b), &mut |difference| -> Result<(), E> {
+        context.cancel.check().map_err(OpsError::from)?;
         let offset = difference.leaf * LEAF_SIZE + difference.chunk as u64 * chunk_size;
         let len = chunk_size.min(size.saturating_sub(offset));
         match &mut open {

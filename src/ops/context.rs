@@ -48,5 +48,5 @@ pub(super) fn thread_pool(threads: usize) -> Result<rayon::ThreadPool, OpsError>
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build()
-        .map_err(|_| OpsError::Worker("could not start threads"))
+        .map_err(OpsError::Threads)
 }

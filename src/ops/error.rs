@@ -13,8 +13,12 @@ pub enum OpsError {
     Repo(#[from] RepoError),
     #[error(transparent)]
     Volume(#[from] VolumeError),
-    #[error("could not read standard input")]
-    Stdin(#[source] std::io::Error),
+    #[error("could not read {name}")]
+    ReadStream {
+        name: String,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("{path} was written to while it was read: the backup would be of no moment in time")]
     SourceChanged { path: String },
     #[error("backup “{base}” is {found}, the source is {needed}")]
@@ -160,8 +164,11 @@ pub enum OpsError {
     },
     #[error("{backup} names no snapshot at which a diff could begin")]
     NoSnapshot { backup: String },
-    #[error("{0}")]
-    Worker(&'static str),
+    #[error("could not start threads")]
+    Threads(#[source] rayon::ThreadPoolBuildError),
+    /// A fault of this program.
+    #[error("internal error: {0}")]
+    Internal(&'static str),
 }
 
 impl From<Cancelled> for OpsError {

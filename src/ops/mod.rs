@@ -8,7 +8,6 @@ mod context;
 mod diff;
 mod error;
 mod forget;
-mod in_order;
 mod pipeline;
 mod prune;
 mod restore;
@@ -17,13 +16,13 @@ mod stats;
 pub use crate::format::{
     ByteString, DiffErrorKind, DiffHeader, DiffVersion, ExtentList, ImageDescription,
 };
-pub use backup::{BackupOptions, BackupReport, Input, Listed, backup, backup_diff, read_extents};
+pub use backup::{BackupOptions, BackupReport, backup, read_extents};
 pub use check::{CheckReport, Finding, check};
 pub use compare::{CompareReport, DifferentExtent, compare};
 pub use context::Context;
 pub use diff::{
-    DiffOutput, DiffReport, DiffSight, DiffSource, DiffSummary, ExportReport, MergeReport,
-    SnapshotNames, examine_diff, export_diff, inspect_diff, merge_diffs,
+    DiffReport, DiffSight, DiffSummary, ExportReport, MergeReport, SnapshotNames, examine_diff,
+    export_diff, inspect_diff, merge_diffs,
 };
 pub use error::OpsError;
 pub use forget::{
@@ -31,5 +30,5 @@ pub use forget::{
     Removal, Rule, Span, VolumePlan, forget, plan_forget,
 };
 pub use prune::{Amount, MaxUnused, Prune, PruneOptions, PrunePlan, PruneReport, plan_prune};
-pub use restore::{RestoreReport, Restored, restore};
+pub use restore::{RestoreReport, restore};
 pub use stats::{StatsReport, stats};

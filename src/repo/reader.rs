@@ -84,20 +84,20 @@ impl ImageReader {
     }
 
     /// Calls `each` with every chunk that is not zero, in ascending order.
-    pub fn each_chunk(
+    pub fn each_chunk<E: From<RepoError>>(
         &self,
-        mut each: impl FnMut(ChunkRef) -> Result<(), RepoError>,
-    ) -> Result<(), RepoError> {
+        mut each: impl FnMut(ChunkRef) -> Result<(), E>,
+    ) -> Result<(), E> {
         self.each_chunk_but(|_| true, &mut each)
     }
 
     /// As [`each_chunk`](Self::each_chunk), but asks `enter` before each node; what lies below one that
     /// it refuses is left out.
-    pub fn each_chunk_but(
+    pub fn each_chunk_but<E: From<RepoError>>(
         &self,
         mut enter: impl FnMut(&BlobId) -> bool,
-        each: &mut impl FnMut(ChunkRef) -> Result<(), RepoError>,
-    ) -> Result<(), RepoError> {
+        each: &mut impl FnMut(ChunkRef) -> Result<(), E>,
+    ) -> Result<(), E> {
         let Some(top) = self.top else {
             return Ok(());
         };
@@ -108,7 +108,7 @@ impl ImageReader {
                 if len == self.size {
                     Ok(())
                 } else {
-                    Err(misplaced())
+                    Err(misplaced().into())
                 }
             }
         }
@@ -147,13 +147,13 @@ impl ImageReader {
     }
 
     /// Walks an image's subtree whose first leaf is `first`.
-    fn image(
+    fn image<E: From<RepoError>>(
         &self,
         node: &Top,
         first: u64,
         enter: &mut impl FnMut(&BlobId) -> bool,
-        each: &mut impl FnMut(ChunkRef) -> Result<(), RepoError>,
-    ) -> Result<(), RepoError> {
+        each: &mut impl FnMut(ChunkRef) -> Result<(), E>,
+    ) -> Result<(), E> {
         let Some(id) = node.id.filter(|id| enter(id)) else {
             return Ok(());
         };
@@ -162,7 +162,7 @@ impl ImageReader {
         if node.level == 0 {
             let chunk_size = self.chunk_size;
             if ids.len() as u64 * u64::from(chunk_size) != LEAF_SIZE {
-                return Err(misplaced());
+                return Err(misplaced().into());
             }
             for (number, id) in (0..).zip(ids) {
                 let Some(id) = *id else { continue };
@@ -177,7 +177,7 @@ impl ImageReader {
         for (number, id) in (0..).zip(ids) {
             let first = first + number * span;
             if id.is_some() && first * LEAF_SIZE >= self.size {
-                return Err(misplaced());
+                return Err(misplaced().into());
             }
             self.image(
                 &Top {
@@ -193,22 +193,22 @@ impl ImageReader {
     }
 
     /// Walks a stream's subtree that begins at `offset`; the bytes that it spans.
-    fn stream(
+    fn stream<E: From<RepoError>>(
         &self,
         id: &BlobId,
         level: Option<u8>,
         offset: u64,
         len: u64,
         enter: &mut impl FnMut(&BlobId) -> bool,
-        each: &mut impl FnMut(ChunkRef) -> Result<(), RepoError>,
-    ) -> Result<u64, RepoError> {
+        each: &mut impl FnMut(ChunkRef) -> Result<(), E>,
+    ) -> Result<u64, E> {
         if !enter(id) {
             return Ok(len);
         }
         let node = self.blobs.read(id)?;
         let stream = entries(&node)?;
         if level.is_some_and(|level| level != stream.level) {
-            return Err(misplaced());
+            return Err(misplaced().into());
         }
         let mut at = offset;
         for entry in &stream.entries {
@@ -229,10 +229,10 @@ impl ImageReader {
                 (above, Some(id)) => {
                     let spanned = self.stream(&id, Some(above - 1), at, entry.len, enter, each)?;
                     if spanned != entry.len {
-                        return Err(misplaced());
+                        return Err(misplaced().into());
                     }
                 }
-                (_, None) => return Err(misplaced()),
+                (_, None) => return Err(misplaced().into()),
             }
             at += entry.len;
         }

@@ -31,6 +31,24 @@ pub trait InputStream: Read + Send {
     }
 }
 
+impl<S: InputStream + ?Sized> InputStream for Box<S> {
+    fn name(&self) -> String {
+        (**self).name()
+    }
+
+    fn path(&self) -> Option<&Path> {
+        (**self).path()
+    }
+
+    fn size(&self) -> Option<u64> {
+        (**self).size()
+    }
+
+    fn reread(&self) -> Option<InputRange> {
+        (**self).reread()
+    }
+}
+
 /// Any reader, as an [`InputStream`] of a given name.
 #[derive(Debug)]
 pub struct NamedInput<R> {

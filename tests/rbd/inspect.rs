@@ -6,9 +6,10 @@ use std::sync::Arc;
 use cuttlebone::base::{Cancel, Cancelled, Silent};
 use cuttlebone::format::{DiffErrorKind, ExtentKind};
 use cuttlebone::ops::{
-    Context, DiffReport, DiffSight, DiffSource, DiffSummary, ImageDescription, OpsError,
-    inspect_diff,
+    Context, DiffReport, DiffSight, DiffSummary, ImageDescription, OpsError, inspect_diff,
 };
+
+use cuttlebone::volume::NamedInput;
 
 use super::{Diff, bytes, read, streams};
 
@@ -26,13 +27,13 @@ fn inspect(stream: &[u8]) -> Result<Found, OpsError> {
         threads: 1,
         cache: None,
     };
-    let source = DiffSource::Stream(Box::new(stream), "a stream");
-    let report = inspect_diff(source, &context, &mut |sight| {
+    let mut source = NamedInput::new(stream, "a stream");
+    let report = inspect_diff(&mut source, &context, |sight| {
         match sight {
             DiffSight::Image(found, count) => image = Some(((*found).clone(), *count)),
             DiffSight::Diff(found) => diffs.push((*found).clone()),
         }
-        Ok(())
+        Ok::<(), OpsError>(())
     })?;
     Ok((report, image, diffs))
 }
@@ -147,8 +148,10 @@ fn whoever_asks_to_stop_is_heard() {
         threads: 1,
         cache: None,
     };
-    let source = || DiffSource::Stream(Box::new(&stream[..]), "a stream");
-    assert!(inspect_diff(source(), &context, &mut |_| Err(Cancelled)).is_err());
+    let source = || NamedInput::new(&stream[..], "a stream");
+    let stop = |_: &DiffSight<'_>| Err(OpsError::from(Cancelled));
+    assert!(inspect_diff(&mut source(), &context, stop).is_err());
     cancel.cancel();
-    assert!(inspect_diff(source(), &context, &mut |_| Ok(())).is_err());
+    let go_on = |_: &DiffSight<'_>| Ok::<(), OpsError>(());
+    assert!(inspect_diff(&mut source(), &context, go_on).is_err());
 }

@@ -6,14 +6,26 @@ use std::sync::Arc;
 
 use cuttlebone::base::{Cancel, Silent};
 use cuttlebone::format::{DiffHeader, Extent, ExtentKind};
-use cuttlebone::ops::{Context, DiffOutput, DiffSource, MergeReport, OpsError, merge_diffs};
-use cuttlebone::volume::InputFile;
+use cuttlebone::ops::{Context, MergeReport, OpsError, merge_diffs};
+use cuttlebone::volume::{
+    InputFile, InputStream, NamedInput, NamedOutput, OutputFile, OutputStream, VolumeError,
+};
 use proptest::prelude::*;
 use tempfile::tempdir;
 
 use super::{Diff, apply, bytes, digest, fixture, images, read, stream, streams};
 
-fn merge_to(sources: Vec<DiffSource<'_>>, to: DiffOutput<'_>) -> Result<MergeReport, OpsError> {
+type Sources = Vec<Box<dyn InputStream>>;
+
+fn file(path: impl AsRef<Path>) -> Box<dyn InputStream> {
+    Box::new(InputFile::open(path).unwrap())
+}
+
+fn pipe(stream: Vec<u8>, name: &str) -> Box<dyn InputStream> {
+    Box::new(NamedInput::new(std::io::Cursor::new(stream), name))
+}
+
+fn merge_to(sources: Sources, to: &mut dyn OutputStream) -> Result<MergeReport, OpsError> {
     let context = Context {
         observer: Arc::new(Silent),
         cancel: &Cancel::default(),
@@ -23,9 +35,17 @@ fn merge_to(sources: Vec<DiffSource<'_>>, to: DiffOutput<'_>) -> Result<MergeRep
     merge_diffs(sources, to, &context)
 }
 
-fn merge(sources: Vec<DiffSource<'_>>) -> Result<Vec<u8>, OpsError> {
+/// Merges into a file that the result of opening it names.
+fn merge_into(
+    sources: Sources,
+    file: Result<OutputFile, VolumeError>,
+) -> Result<MergeReport, OpsError> {
+    merge_to(sources, &mut file?)
+}
+
+fn merge(sources: Sources) -> Result<Vec<u8>, OpsError> {
     let mut output = Vec::new();
-    let report = merge_to(sources, DiffOutput::Stream(&mut output, "a buffer"))?;
+    let report = merge_to(sources, &mut NamedOutput::new(&mut output, "a buffer"))?;
     assert_eq!(report.written, output.len() as u64);
     let diffs = read(&output).expect("what is written is right");
     let (header, extents) = &diffs[0];
@@ -37,14 +57,12 @@ fn merge(sources: Vec<DiffSource<'_>>) -> Result<Vec<u8>, OpsError> {
 }
 
 fn merge_streams(streams: &[Vec<u8>]) -> Result<Vec<u8>, OpsError> {
-    let source = |stream: &Vec<u8>| {
-        DiffSource::Stream(Box::new(std::io::Cursor::new(stream.clone())), "a diff")
-    };
+    let source = |stream: &Vec<u8>| pipe(stream.clone(), "a diff");
     merge(streams.iter().map(source).collect())
 }
 
 fn merge_fixtures(names: &[&str]) -> Result<Vec<u8>, OpsError> {
-    let open = |name: &&str| DiffSource::File(InputFile::open(fixture(name)).unwrap());
+    let open = |name: &&str| file(fixture(name));
     merge(names.iter().map(open).collect())
 }
 
@@ -144,7 +162,7 @@ fn all_diffs_of_a_v2_stream_take_part() {
         let fixture = streams().into_iter().find(|f| f["file"] == known).unwrap();
         assert_eq!(fixture["result"]["blake2b"], digest(&image), "{known}");
     }
-    let piped = DiffSource::Stream(Box::new(std::io::Cursor::new(bytes("meta.rbd2"))), "a pipe");
+    let piped = pipe(bytes("meta.rbd2"), "a pipe");
     assert!(matches!(
         merge(vec![piped]),
         Err(OpsError::NotSeekable { .. })
@@ -186,11 +204,11 @@ fn a_damaged_input_leaves_no_output() {
     let whole = bytes("std-inc-s2-s3-grow.diff");
     let damaged = |stream: Vec<u8>, target: &Path| {
         let sources = vec![
-            DiffSource::File(InputFile::open(fixture("std-inc-s1-s2.diff")).unwrap()),
-            DiffSource::Stream(Box::new(std::io::Cursor::new(stream)), "the second"),
-            DiffSource::File(InputFile::open(fixture("std-inc-s3-s4-shrink.diff")).unwrap()),
+            file(fixture("std-inc-s1-s2.diff")),
+            pipe(stream, "the second"),
+            file(fixture("std-inc-s3-s4-shrink.diff")),
         ];
-        match merge_to(sources, DiffOutput::New(target)) {
+        match merge_into(sources, OutputFile::create_new(target)) {
             Err(OpsError::DamagedDiff { name, .. }) => assert_eq!(name, "the second"),
             other => panic!("{other:?}"),
         }
@@ -203,8 +221,8 @@ fn a_damaged_input_leaves_no_output() {
     let image = bytes("std.rbd2");
     let cut = directory.path().join("cut.rbd2");
     fs::write(&cut, &image[..image.len() - 1]).unwrap();
-    let source = DiffSource::File(InputFile::open(&cut).unwrap());
-    let result = merge_to(vec![source], DiffOutput::New(&target));
+    let source = file(&cut);
+    let result = merge_into(vec![source], OutputFile::create_new(&target));
     assert!(matches!(result, Err(OpsError::DamagedDiff { .. })));
     assert!(!target.exists());
 }
@@ -214,15 +232,15 @@ fn a_file_is_made_whole_or_not_at_all() {
     let directory = tempdir().unwrap();
     let target = directory.path().join("merged.diff");
     let sources = || {
-        let open = |name: &&str| DiffSource::File(InputFile::open(fixture(name)).unwrap());
+        let open = |name: &&str| file(fixture(name));
         CHAIN.iter().map(open).collect()
     };
-    merge_to(sources(), DiffOutput::New(&target)).unwrap();
+    merge_into(sources(), OutputFile::create_new(&target)).unwrap();
     let first = fs::read(&target).unwrap();
     assert!(read(&first).is_ok());
-    assert!(merge_to(sources(), DiffOutput::New(&target)).is_err());
+    assert!(merge_into(sources(), OutputFile::create_new(&target)).is_err());
     fs::write(&target, "old").unwrap();
-    merge_to(sources(), DiffOutput::Replace(&target)).unwrap();
+    merge_into(sources(), OutputFile::replace(&target)).unwrap();
     assert_eq!(fs::read(&target).unwrap(), first);
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 }

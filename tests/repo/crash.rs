@@ -7,12 +7,12 @@ use std::thread;
 use std::time::Duration;
 
 use cuttlebone::format::ContentKind;
-use cuttlebone::ops::{Input, OpsError};
+use cuttlebone::ops::OpsError;
 use cuttlebone::repo::{Backup, ErrorKind};
 use cuttlebone::storage::{Backend, Fault, FaultBackend, Moment, Plan, StorageErrorKind};
 
 use super::sweep::{Work, deaths, failures, lose_each_write, sweep};
-use super::{CHUNK, Host, Image, KIB, LEAF, TestRepo, noise, options};
+use super::{CHUNK, Host, Image, KIB, LEAF, TestRepo, noise, options, stream_of};
 
 /// What the volumes hold, before and after a day.
 struct Days {
@@ -137,7 +137,7 @@ fn an_idle_stream_does_not_keep_a_failure_waiting() {
     let source = |asked: &Arc<AtomicU64>| {
         let bytes = Cursor::new(noise(1, 11 << 20));
         let asked = Arc::clone(asked);
-        Input::Stream(Box::new(Idle { bytes, asked }))
+        stream_of(Idle { bytes, asked })
     };
     let asked = Arc::default();
     store.set_plan(Plan::at_write(1, Fault::Fail(StorageErrorKind::Full)));

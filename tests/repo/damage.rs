@@ -7,7 +7,8 @@ use cuttlebone::base::ObjectHash;
 use cuttlebone::format::BlobKind;
 use cuttlebone::ops::CheckReport;
 use cuttlebone::repo::{
-    Backup, BlobReader, ImageReader, Index, ObjectRef, PackSizes, Records, Repository, Tombstones,
+    Backup, BlobReader, ImageReader, Index, ObjectRef, PackSizes, Records, RepoError, Repository,
+    Tombstones,
 };
 use cuttlebone::storage::{Backend, MemoryBackend, Name};
 
@@ -74,7 +75,7 @@ impl Whole {
                     for place in index.find_all(&chunk.id)? {
                         users.entry(place.pack()).or_default().insert(backup.id);
                     }
-                    Ok(())
+                    Ok::<(), RepoError>(())
                 })
                 .unwrap();
         }

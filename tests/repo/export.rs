@@ -1,11 +1,12 @@
 //! Diffs out of a repository: applied to the one image they give the other.
 
 use cuttlebone::format::{ByteString, DiffHeader, ExtentKind};
-use cuttlebone::ops::{self, DiffOutput, ExportReport, OpsError, SnapshotNames};
+use cuttlebone::ops::{self, ExportReport, OpsError, SnapshotNames};
 use cuttlebone::repo::Backup;
 use cuttlebone::storage::{
     Fault, FaultBackend, MemoryBackend, Plan, StorageErrorKind, StorageOperation,
 };
+use cuttlebone::volume::{NamedOutput, OutputFile};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -77,8 +78,10 @@ fn export(
     names: SnapshotNames,
 ) -> Result<(Vec<u8>, ExportReport), OpsError> {
     let mut stream = Vec::new();
-    let output = DiffOutput::Stream(&mut stream, "memory");
-    let report = ops::export_diff(&test_repo.project, from, to, names, output, &host.context())?;
+    let mut output = NamedOutput::new(&mut stream, "memory");
+    let project = &test_repo.project;
+    let report = ops::export_diff(project, from, to, names, &mut output, &host.context())?;
+    drop(output);
     Ok((stream, report))
 }
 
@@ -288,13 +291,13 @@ fn an_export_that_fails_leaves_no_file_and_no_end() {
     let path = host.path("disk.diff");
     let before = store.calls();
     let to_file = || {
-        let output = DiffOutput::New(&path);
+        let mut output = OutputFile::create_new(&path).unwrap();
         ops::export_diff(
             &test_repo.project,
             None,
             &backup,
             names(),
-            output,
+            &mut output,
             &host.context(),
         )
     };
@@ -310,9 +313,10 @@ fn an_export_that_fails_leaves_no_file_and_no_end() {
         assert_eq!(files(), left, "call {call}");
         let mut stream = Vec::new();
         store.set_plan(Plan::at(call, Fault::Fail(StorageErrorKind::Unavailable)));
-        let output = DiffOutput::Stream(&mut stream, "memory");
-        let context = host.context();
-        ops::export_diff(&test_repo.project, None, &backup, names(), output, &context).unwrap_err();
+        let mut output = NamedOutput::new(&mut stream, "memory");
+        let (project, context) = (&test_repo.project, host.context());
+        ops::export_diff(project, None, &backup, names(), &mut output, &context).unwrap_err();
+        drop(output);
         assert!(
             stream.len() < whole.len() && whole.starts_with(&stream),
             "call {call}"

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use cuttlebone::base::{Notice, Phase};
 use cuttlebone::format::ExtentList;
-use cuttlebone::ops::{self, BackupOptions, BackupReport, Context, Input, Listed, OpsError};
+use cuttlebone::ops::{BackupOptions, BackupReport, Context, OpsError};
 use cuttlebone::storage::{Backend, MemoryBackend};
-use cuttlebone::volume::RawImage;
+use cuttlebone::volume::{ListedImage, RawImage};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{CHUNK, Host, Image, LEAF, TestRepo, Watch, noise, options};
+use super::{CHUNK, Host, Image, Input, LEAF, TestRepo, Watch, back_up, noise, options};
 
 const STEP: u64 = CHUNK as u64;
 const ALL: u64 = u64::MAX;
@@ -20,23 +20,28 @@ fn test_repo() -> (TestRepo, Host) {
     (test_repo, Host::without_cache())
 }
 
-fn listed(host: &Host, image: &Image, extents: &[(u64, u64)], samples: u64) -> Input {
+/// A source, and how many chunks outside of its list are compared with the base.
+struct Sampled(Input, u64);
+
+fn listed(host: &Host, image: &Image, extents: &[(u64, u64)], samples: u64) -> Sampled {
     let path = host.path("listed");
     image.write_to(&path);
-    Input::Listed(Listed {
-        image: RawImage::open(&path).unwrap(),
-        extents: extents.iter().map(|(at, len)| *at..at + len).collect(),
-        samples,
-    })
+    let image = RawImage::open(&path).unwrap();
+    let extents = extents.iter().map(|(at, len)| *at..at + len).collect();
+    Sampled(Box::new(ListedImage::new(image, extents)), samples)
 }
 
 fn run(
     host: &Host,
     test_repo: &TestRepo,
-    input: Input,
+    Sampled(input, verify_sample): Sampled,
     options: &BackupOptions,
 ) -> Result<BackupReport, OpsError> {
-    ops::backup(&test_repo.project, input, options, &host.context())
+    let options = BackupOptions {
+        verify_sample,
+        ..options.clone()
+    };
+    back_up(&test_repo.project, input, &options, &host.context())
 }
 
 /// The backup that a list gives is the one that reading everything gives.
@@ -308,17 +313,14 @@ fn a_file_is_read_again_after_a_list() {
     file.set_modified(old).unwrap();
     std::thread::sleep(std::time::Duration::from_millis(2100));
     let open = || RawImage::open(&path).unwrap();
-    let input = Input::Listed(Listed {
-        image: open(),
-        extents: ExtentList::default(),
-        samples: 0,
-    });
+    let list = ListedImage::new(open(), ExtentList::default());
+    let input = Sampled(Box::new(list), 0);
     run(&host, &test_repo, input, &on_host).unwrap();
-    let full = run(&host, &test_repo, Input::Image(open()), &on_host).unwrap();
+    let full = run(&host, &test_repo, Sampled(Box::new(open()), 0), &on_host).unwrap();
     let backup = test_repo.backup(full.id.unwrap());
     assert_eq!(host.restore_image(&test_repo, &backup).unwrap(), image);
     // Such a one is.
-    let again = run(&host, &test_repo, Input::Image(open()), &on_host).unwrap();
+    let again = run(&host, &test_repo, Sampled(Box::new(open()), 0), &on_host).unwrap();
     assert_eq!(again.counts.read, 0);
 }
 
@@ -355,8 +357,12 @@ fn how_far_the_samples_are_can_be_watched() {
     };
     // Of 192 chunks one is listed.
     for (samples, compared) in [(30, 30), (ALL, 191)] {
-        let input = listed(&host, &image, &[(0, 1)], samples);
-        ops::backup(&test_repo.project, input, &options("v"), &context).unwrap();
+        let Sampled(input, verify_sample) = listed(&host, &image, &[(0, 1)], samples);
+        let options = BackupOptions {
+            verify_sample,
+            ..options("v")
+        };
+        back_up(&test_repo.project, input, &options, &context).unwrap();
         let seen = watch.of(Phase::VerifySample);
         let last = seen.last().unwrap();
         assert_eq!(

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use cuttlebone::base::Phase;
 use cuttlebone::format::{DiffHeader, DiffWriter};
-use cuttlebone::ops::{self, BackupOptions, BackupReport, Context, DiffSource, OpsError};
+use cuttlebone::ops::{self, BackupOptions, BackupReport, Context, OpsError};
 use cuttlebone::storage::{Backend, FaultBackend, MemoryBackend};
-use cuttlebone::volume::InputFile;
+use cuttlebone::volume::{DiffSource, InputFile, NamedInput};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -25,8 +25,8 @@ pub(super) fn ingest(
     stream: &[u8],
     options: &BackupOptions,
 ) -> Result<Vec<BackupReport>, OpsError> {
-    let source = DiffSource::Stream(Box::new(stream), "a diff");
-    ops::backup_diff(&test_repo.project, source, options, &host.context())
+    let mut source = DiffSource::new(NamedInput::new(stream, "a diff"));
+    ops::backup(&test_repo.project, &mut source, options, &host.context())
 }
 
 pub(super) fn diff(from: Option<&str>, to: Option<&str>, size: u64, extents: &Extents) -> Vec<u8> {
@@ -333,7 +333,7 @@ fn how_far_a_look_through_a_file_is_can_be_watched() {
     let stream = diff(None, Some("a"), 9 * LEAF, &data);
     std::fs::write(&path, &stream).unwrap();
     let watch = Arc::new(Watch::default());
-    let source = DiffSource::File(InputFile::open(&path).unwrap());
+    let source = InputFile::open(&path).unwrap();
     let context = Context {
         observer: watch.clone(),
         ..host.context()
@@ -604,8 +604,14 @@ fn memory_does_not_follow_what_a_stream_states() {
     head.push(b'w');
     head.extend_from_slice(&0_u64.to_le_bytes());
     head.extend_from_slice(&(1_u64 << 60).to_le_bytes());
-    let source = DiffSource::Stream(Box::new((&head[..]).chain(Endless(0))), "endless");
-    let result = ops::backup_diff(&test_repo.project, source, &options("v"), &host.context());
+    let endless = NamedInput::new((&head[..]).chain(Endless(0)), "endless");
+    let mut source = DiffSource::new(endless);
+    let result = ops::backup(
+        &test_repo.project,
+        &mut source,
+        &options("v"),
+        &host.context(),
+    );
     let error = result.expect_err("it is cut");
     assert!(matches!(error, OpsError::DamagedDiff { .. }), "{error:?}");
     assert!(test_repo.backups().is_empty());

@@ -18,7 +18,7 @@ mod walls;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Cursor;
+use std::io::{Cursor, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -27,15 +27,15 @@ use std::thread;
 use cuttlebone::base::{Cancel, ChunkSize, Notice, ObjectHash, Observer, Phase, Progress};
 use cuttlebone::crypto::KdfParams;
 use cuttlebone::format::SlotInfo;
-use cuttlebone::ops::{
-    self, BackupOptions, BackupReport, CheckReport, Context, Finding, Input, OpsError, Restored,
-};
+use cuttlebone::ops::{self, BackupOptions, BackupReport, CheckReport, Context, Finding, OpsError};
 use cuttlebone::repo::{
     Backup, Compression, ErrorKind, InitOptions, NewKey, PackSizes, Project, Records, RepoError,
     Repository,
 };
 use cuttlebone::storage::Backend;
-use cuttlebone::volume::RawImage;
+use cuttlebone::volume::{
+    Existing, NamedInput, RawImage, Source, StreamSource, StreamTarget, open_target,
+};
 use tempfile::TempDir;
 
 const PASSWORD: &[u8] = b"correct horse battery staple";
@@ -212,7 +212,7 @@ impl Host {
     fn image(&self, image: &Image) -> Result<Input, OpsError> {
         let path = self.path(&format!("image {:?}", thread::current().id()));
         image.write_to(&path);
-        Ok(Input::Image(RawImage::open(&path)?))
+        Ok(Box::new(RawImage::open(&path)?))
     }
 
     fn run(
@@ -221,23 +221,24 @@ impl Host {
         input: Input,
         options: &BackupOptions,
     ) -> Result<Made, OpsError> {
-        let report = ops::backup(&test_repo.project, input, options, &self.context())?;
+        let report = back_up(&test_repo.project, input, options, &self.context())?;
         Ok(Made::of(&report))
     }
 
     /// The content of a backup, as a stream gives it.
     fn restore(&self, test_repo: &TestRepo, backup: &Backup) -> Result<Vec<u8>, OpsError> {
         let mut content = Vec::new();
-        let to = Restored::Stream(&mut content, "memory");
-        ops::restore(&test_repo.project, backup, to, &self.context())?;
+        let target = StreamTarget::new(&mut content, "memory", backup.record.content.size);
+        ops::restore(&test_repo.project, backup, &target, &self.context())?;
+        drop(target);
         Ok(content)
     }
 
     /// The content of a backup of an image, by way of a file.
     fn restore_image(&self, test_repo: &TestRepo, backup: &Backup) -> Result<Image, OpsError> {
         let path = self.path(&format!("restored {:?}", thread::current().id()));
-        let to = Restored::Replace(&path);
-        ops::restore(&test_repo.project, backup, to, &self.context())?;
+        let target = open_target(&path, backup.record.content.size, Existing::Replace)?;
+        ops::restore(&test_repo.project, backup, &*target, &self.context())?;
         let image = Image::read_from(&path);
         fs::remove_file(&path).unwrap();
         Ok(image)
@@ -298,6 +299,7 @@ fn options(volume: &str) -> BackupOptions {
         compression: Compression::default(),
         pack_targets: PackSizes::new(100 * KIB, 1, 2),
         reread: false,
+        verify_sample: 0,
         host: None,
     }
 }
@@ -309,8 +311,28 @@ fn reread(volume: &str) -> BackupOptions {
     }
 }
 
+/// A source of a backup that gives one content.
+type Input = Box<dyn Source>;
+
+/// Backs up a source that gives one content.
+fn back_up(
+    project: &Project,
+    mut input: Input,
+    options: &BackupOptions,
+    context: &Context<'_>,
+) -> Result<BackupReport, OpsError> {
+    let mut reports = ops::backup(project, &mut *input, options, context)?;
+    assert_eq!(reports.len(), 1, "one content gives one backup");
+    Ok(reports.remove(0))
+}
+
 fn stream(content: &[u8]) -> Input {
-    Input::Stream(Box::new(Cursor::new(content.to_vec())))
+    stream_of(Cursor::new(content.to_vec()))
+}
+
+/// A source that gives the bytes of a reader.
+fn stream_of(reader: impl Read + Send + 'static) -> Input {
+    Box::new(StreamSource::new(NamedInput::new(reader, "a stream")))
 }
 
 fn is_damage(error: &OpsError) -> bool {

@@ -2,18 +2,17 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
-use std::io::Cursor;
 
 use cuttlebone::base::{ObjectHash, Root, VolumeId};
-use cuttlebone::ops::{self, BackupOptions, Input, OpsError, Restored};
+use cuttlebone::ops::{self, BackupOptions, OpsError};
 use cuttlebone::repo::{Backup, ErrorKind, PackSizes, Records, Tombstones};
 use cuttlebone::storage::{Backend, MemoryBackend};
-use cuttlebone::volume::RawImage;
+use cuttlebone::volume::{Existing, RawImage, open_target};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::{BLOCK, Heard, Host, Image, KIB, LEAF, TestRepo, noise, options};
+use super::{BLOCK, Heard, Host, Image, Input, KIB, LEAF, TestRepo, back_up, noise, options};
 
 /// Volumes that are images, and that are streams.
 const IMAGES: [&str; 2] = ["a disk", "another"];
@@ -196,7 +195,7 @@ impl World {
                 let image = self.images[number].clone();
                 let path = self.host.path("image");
                 image.write_to(&path);
-                let input = || Input::Image(RawImage::open(&path).unwrap());
+                let input = || Box::new(RawImage::open(&path).unwrap()) as Input;
                 self.back_up(
                     IMAGES[number],
                     &input,
@@ -219,7 +218,7 @@ impl World {
             Step::BackUpStream(volume, way) => {
                 let number = volume.index(STREAMS.len());
                 let stream = self.streams[number].clone();
-                let input = || Input::Stream(Box::new(Cursor::new(stream.clone())));
+                let input = || super::stream(&stream);
                 self.back_up(
                     STREAMS[number],
                     &input,
@@ -259,7 +258,7 @@ impl World {
             options.pack_targets = PackSizes::default();
         }
         let run = |options: &BackupOptions| {
-            ops::backup(
+            back_up(
                 &self.test_repo.project,
                 input(),
                 options,
@@ -323,13 +322,18 @@ impl World {
                 garbage.resize(size);
                 garbage.write(size / 3, &noise(u64::from(seed) + 100, 500 * KIB));
                 garbage.write_to(&path);
-                let to = Restored::InPlace(&path);
-                ops::restore(&self.test_repo.project, &backup, to, &self.host.context()).unwrap();
+                let restore = || {
+                    let target = open_target(&path, image.size, Existing::Update).unwrap();
+                    ops::restore(
+                        &self.test_repo.project,
+                        &backup,
+                        &*target,
+                        &self.host.context(),
+                    )
+                };
+                restore().unwrap();
                 assert_eq!(Image::read_from(&path), *image);
-                let to = Restored::InPlace(&path);
-                let again =
-                    ops::restore(&self.test_repo.project, &backup, to, &self.host.context());
-                assert_eq!(again.unwrap().written, 0, "nothing was left to do");
+                assert_eq!(restore().unwrap().written, 0, "nothing was left to do");
                 fs::remove_file(&path).unwrap();
             }
             (Content::Image(image), _) => {
@@ -351,7 +355,7 @@ impl World {
             &self.host.context(),
             |extent| {
                 found.push((extent.offset, extent.len));
-                Ok(())
+                Ok::<(), OpsError>(())
             },
         )
         .unwrap();

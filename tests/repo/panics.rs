@@ -8,11 +8,14 @@ use std::thread;
 use std::time::Duration;
 
 use cuttlebone::base::{Cancel, Notice, Observer, Progress};
-use cuttlebone::ops::{self, Context, Input, OpsError};
+use cuttlebone::ops::{Context, OpsError};
 use cuttlebone::repo::PackSizes;
 use cuttlebone::storage::{Backend, MemoryBackend, Name, ObjectInfo, StorageError};
 
-use super::{CHUNK, Heard, Host, Image, KIB, LEAF, TestRepo, noise, options, stream};
+use super::{
+    CHUNK, Heard, Host, Image, Input, KIB, LEAF, TestRepo, back_up, noise, options, stream,
+    stream_of,
+};
 
 /// Whoever is not done by then waits for ever.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -227,7 +230,7 @@ fn run_in(
             threads: 2,
             cache: None,
         };
-        ops::backup(&test_repo.project, input, &options, &context).map(drop)
+        back_up(&test_repo.project, input, &options, &context).map(drop)
     });
     if end == End::Panicked && when.ends_with('5') {
         is_well(&store, when);
@@ -277,9 +280,7 @@ fn a_panic_of_the_source_ends_a_backup() {
     let (reads, never) = (Fuse::default(), Fuse::default());
     let panicked = sweep("a stream", &reads, |when| {
         let source = Broken(reads.clone(), std::io::Cursor::new(noise(6, 12 << 20)));
-        run_in(&founded, &never, &never, when, |_| {
-            Input::Stream(Box::new(source))
-        })
+        run_in(&founded, &never, &never, when, |_| stream_of(source))
     });
     assert!(panicked > 30, "{panicked}");
 }

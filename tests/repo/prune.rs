@@ -10,17 +10,17 @@ use std::time::Duration;
 
 use cuttlebone::base::{BlobId, Notice, ObjectHash};
 use cuttlebone::format::BlobKind;
-use cuttlebone::ops::{self, Forget, Input, MaxUnused, OpsError, PruneOptions, PruneReport};
+use cuttlebone::ops::{self, Forget, MaxUnused, OpsError, PruneOptions, PruneReport};
 use cuttlebone::repo::{
     BlobReader, ErrorKind, ImageReader, Index, Lease, Marks, NodeReader, ObjectRef, Records,
-    Tombstones, Work, Worker, read_listing,
+    RepoError, Tombstones, Work, Worker, read_listing,
 };
 use cuttlebone::storage::{
     Backend, Fault, FaultBackend, MemoryBackend, Moment, Name, ObjectInfo, Plan, StorageError,
     StorageErrorKind, StorageOperation,
 };
 
-use super::{CHUNK, Heard, Host, Image, LEAF, TestRepo, noise, options};
+use super::{CHUNK, Heard, Host, Image, Input, LEAF, TestRepo, noise, options, stream_of};
 
 const HOUR: Duration = Duration::from_hours(1);
 const GRACE: Duration = Duration::from_hours(24);
@@ -104,7 +104,7 @@ fn used(test_repo: &TestRepo) -> BTreeMap<BlobId, u64> {
                 },
                 &mut |chunk| {
                     found.insert(chunk.id, 1);
-                    Ok(())
+                    Ok::<(), RepoError>(())
                 },
             )
             .unwrap();
@@ -380,7 +380,7 @@ fn what_one_volume_uses_stays_together() {
                 let pack = index.find(&chunk.id)?.unwrap().pack();
                 let volume = backup.record.volume.name.clone();
                 volumes.entry(pack).or_default().insert(volume);
-                Ok(())
+                Ok::<(), RepoError>(())
             })
             .unwrap();
     }
@@ -547,10 +547,10 @@ impl<F: FnOnce()> Read for After<F> {
 }
 
 fn after(bytes: &[u8], first: impl FnOnce() + Send + 'static) -> Input {
-    Input::Stream(Box::new(After {
+    stream_of(After {
         first: Some(first),
         bytes: Cursor::new(bytes.to_vec()),
-    }))
+    })
 }
 
 /// A backup finds chunks in the index; then the only backup that used them is forgotten, and a prune marks them.
@@ -1102,7 +1102,7 @@ fn what_a_running_backup_has_stored_is_left_alone() {
         }),
         bytes: Cursor::new(second.clone()),
     };
-    let source = Input::Stream(Box::new(begin.chain(pause)));
+    let source = stream_of(begin.chain(pause));
     let new = host.run(&test_repo, source, &options("new")).unwrap().id;
     let whole = host.restore(&test_repo, &test_repo.backup(new)).unwrap();
     assert!(whole == [first, second].concat());

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use cuttlebone::base::{BlobId, ObjectHash};
 use cuttlebone::format::BlobKind;
 use cuttlebone::ops::OpsError;
-use cuttlebone::repo::{Backup, BlobReader, ImageReader, Index, read_listing};
+use cuttlebone::repo::{Backup, BlobReader, ImageReader, Index, RepoError, read_listing};
 use cuttlebone::storage::{Fault, FaultBackend, MemoryBackend, Moment, Plan, StorageErrorKind};
 
 use super::{Heard, Host, TestRepo, is_damage};
@@ -91,7 +91,7 @@ fn wanted(test_repo: &TestRepo, from: usize) -> HashSet<BlobId> {
         ImageReader::new(&blobs, backup)
             .each_chunk(|chunk| {
                 ids.insert(chunk.id);
-                Ok(())
+                Ok::<(), RepoError>(())
             })
             .unwrap();
     }

@@ -88,7 +88,7 @@ pub(super) fn all(f: &Fixture) -> Reach {
                 let top = Top::new(backup.top, backup.record.content.size);
                 use_image(&patient, backup, top, &chunks, whole);
                 if let Some(before) = before.replace(top) {
-                    let _ = compare_trees(&patient(), before, top, &mut |_| Ok(()));
+                    let _ = compare_trees(&patient(), before, top, &mut |_| Ok::<(), RepoError>(()));
                 }
             }
             ContentKind::Stream => {
@@ -123,7 +123,7 @@ fn walk(blobs: &BlobReader, backup: &Backup) -> (Vec<ChunkRef>, bool) {
         end = chunk.offset + u64::from(chunk.len);
         assert!(end <= reader.size(), "within the content");
         if chunks.len() == CHUNKS_MAX {
-            return Err(Cancelled.into());
+            return Err(RepoError::from(Cancelled));
         }
         chunks.push(chunk);
         Ok(())
@@ -196,7 +196,7 @@ fn use_image<'a>(
     let mut different = Vec::new();
     let compared = compare_trees(&patient(), top, nothing, &mut |difference| {
         different.push(difference.leaf * LEAF_SIZE + difference.chunk as u64 * chunk_size);
-        Ok(())
+        Ok::<(), RepoError>(())
     });
     if whole {
         compared.expect("it was walked");

@@ -7,18 +7,14 @@ use crate::app::{
     VolumeName, host_name, open_or_create, project,
 };
 use crate::cli::console::Console;
-use crate::ops::{self, BackupReport, DiffSource, Input, Listed};
+use crate::ops::{self, BackupReport};
 use crate::repo;
-use crate::volume::{InputFile, RawImage};
+use crate::volume::{
+    DiffSource, InputFile, InputStream, ListedImage, RawImage, Source, StreamSource,
+};
 
 use super::cache::cache_path;
 use super::diff_files::{open_diff, stdin};
-
-/// An opened source.
-enum OpenSource {
-    Whole(Input),
-    Diff(DiffSource<'static>),
-}
 
 pub(super) fn backup(
     console: &Console,
@@ -27,7 +23,7 @@ pub(super) fn backup(
 ) -> Result<(), Failure> {
     let started = Instant::now();
     // Open the source first: a typo must not ask for a password or create a repository.
-    let source = open_source(console, &request.source)?;
+    let mut source = open_source(console, &request.source)?;
     let repository = open_or_create(&console.session, settings, request.init && !request.dry_run)?;
     let project = project(&console.session, settings, &repository)?;
     let (volume, volume_chosen) = match request.volume {
@@ -44,13 +40,14 @@ pub(super) fn backup(
         compression: request.compression,
         pack_targets: repo::PackSizes::default(),
         reread: request.reread,
+        verify_sample: match request.source {
+            BackupSource::Listed { verify_sample, .. } => verify_sample,
+            BackupSource::Whole(_) | BackupSource::Diff(_) => 0,
+        },
         host: Some(host_name()),
     };
     let context = console.session.context(Some(&settings.cache_dir));
-    let reports = match source {
-        OpenSource::Whole(input) => vec![ops::backup(&project, input, &options, &context)?],
-        OpenSource::Diff(source) => ops::backup_diff(&project, source, &options, &context)?,
-    };
+    let reports = ops::backup(&project, &mut *source, &options, &context)?;
     console.meter.finish();
     for report in &reports {
         let summary = summary(report, &options.volume, started.elapsed().as_secs_f64());
@@ -69,34 +66,27 @@ pub(super) fn backup(
     ])
 }
 
-fn open_source(console: &Console, source: &BackupSource) -> Result<OpenSource, Failure> {
+fn open_source(console: &Console, source: &BackupSource) -> Result<Box<dyn Source>, Failure> {
     Ok(match source {
-        BackupSource::Whole(ReadFrom::Stdin) => {
-            OpenSource::Whole(Input::Stream(Box::new(stdin()?)))
-        }
-        BackupSource::Whole(ReadFrom::Path(path)) => {
-            OpenSource::Whole(Input::Image(RawImage::open(path)?))
-        }
+        BackupSource::Whole(ReadFrom::Stdin) => Box::new(StreamSource::new(stdin()?)),
+        BackupSource::Whole(ReadFrom::Path(path)) => Box::new(RawImage::open(path)?),
         BackupSource::Diff(source) => {
-            let source = match source {
+            let stream: Box<dyn InputStream> = match source {
+                // A file as standard input can be read twice.
                 ReadFrom::Stdin => match InputFile::stdin() {
-                    Some(file) => DiffSource::File(file),
+                    Some(file) => Box::new(file),
                     None => open_diff(source)?,
                 },
                 ReadFrom::Path(_) => open_diff(source)?,
             };
-            ops::examine_diff(&source, &console.session.context(None))?;
-            OpenSource::Diff(source)
+            ops::examine_diff(&*stream, &console.session.context(None))?;
+            Box::new(DiffSource::new(stream))
         }
-        BackupSource::Listed {
-            image,
-            extents,
-            verify_sample,
-        } => OpenSource::Whole(Input::Listed(Listed {
-            image: RawImage::open(image)?,
-            extents: ops::read_extents(open_diff(extents)?, &console.session.cancel)?,
-            samples: *verify_sample,
-        })),
+        BackupSource::Listed { image, extents, .. } => {
+            let image = RawImage::open(image)?;
+            let extents = ops::read_extents(&mut *open_diff(extents)?, &console.session.cancel)?;
+            Box::new(ListedImage::new(image, extents))
+        }
     })
 }
 

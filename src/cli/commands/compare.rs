@@ -3,7 +3,6 @@
 use crate::app::{
     CompareSummary, Extent, Failure, Message, RepositorySettings, load_records, open_project,
 };
-use crate::base::Cancelled;
 use crate::cli::console::Console;
 use crate::ops;
 
@@ -20,7 +19,6 @@ pub(super) fn compare(
     let records = load_records(&console.session, &project)?;
     let (a, b) = (records.select(a)?, records.select(b)?);
     let mut extents = Vec::new();
-    let mut failure = None;
     let report = ops::compare(
         &project,
         a,
@@ -31,21 +29,13 @@ pub(super) fn compare(
                 offset: extent.offset,
                 length: extent.len,
             });
-            if extents.len() < BATCH {
-                return Ok(());
+            if extents.len() >= BATCH {
+                console.output.extents(&extents)?;
+                extents.clear();
             }
-            console.output.extents(&extents).map_err(|error| {
-                failure = Some(error);
-                Cancelled
-            })?;
-            extents.clear();
-            Ok(())
+            Ok::<(), Failure>(())
         },
-    );
-    if let Some(failure) = failure {
-        return Err(failure);
-    }
-    let report = report?;
+    )?;
     console.meter.finish();
     console.output.extents(&extents)?;
     console.output.show(&Message::Compare(CompareSummary {

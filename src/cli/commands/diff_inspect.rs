@@ -1,7 +1,6 @@
 //! The command `diff inspect`.
 
 use crate::app::{DiffEntry, DiffImage, DiffStream, Failure, Message, Metadata, ReadFrom};
-use crate::base::Cancelled;
 use crate::cli::console::Console;
 use crate::ops::{
     self, ByteString, DiffSight, DiffSummary, DiffVersion, ImageDescription, OpsError,
@@ -13,22 +12,17 @@ use super::diff_files::open_diff;
 const BATCH: usize = 256;
 
 pub(crate) fn inspect_diff(console: &Console, source: &ReadFrom) -> Result<(), Failure> {
-    let input = open_diff(source)?;
+    let mut input = open_diff(source)?;
     let mut sights = Sights {
         console,
         many: false,
         image: None,
         held: Vec::new(),
-        failure: None,
     };
-    let result = ops::inspect_diff(input, &console.session.context(None), &mut |sight| {
-        sights.take(sight)
-    });
+    let context = console.session.context(None);
+    let report = ops::inspect_diff(&mut *input, &context, |sight| sights.take(sight));
     console.meter.finish();
-    if let Some(failure) = sights.failure {
-        return Err(failure);
-    }
-    let report = result?;
+    let report = report?;
     sights.show()?;
     let source = source.to_string();
     console.output.show(&Message::DiffStream(DiffStream {
@@ -59,16 +53,15 @@ struct Sights<'a> {
     many: bool,
     image: Option<DiffImage>,
     held: Vec<DiffEntry>,
-    failure: Option<Failure>,
 }
 
 impl Sights<'_> {
-    fn take(&mut self, sight: &DiffSight<'_>) -> Result<(), Cancelled> {
-        let shown = match sight {
+    fn take(&mut self, sight: &DiffSight<'_>) -> Result<(), Failure> {
+        match sight {
             DiffSight::Image(image, diffs) => {
                 self.many = true;
                 self.image = Some(diff_image(image, *diffs));
-                return Ok(());
+                Ok(())
             }
             DiffSight::Diff(diff) => {
                 self.held.push(entry(diff));
@@ -77,11 +70,7 @@ impl Sights<'_> {
                 }
                 self.show()
             }
-        };
-        shown.map_err(|failure| {
-            self.failure = Some(failure);
-            Cancelled
-        })
+        }
     }
 
     fn show(&mut self) -> Result<(), Failure> {

@@ -7,7 +7,8 @@ use crate::app::{
     load_records, open_project,
 };
 use crate::cli::console::Console;
-use crate::ops::{self, Restored};
+use crate::ops::{self, OpsError};
+use crate::volume::{Existing, StreamTarget, Target, open_target};
 
 use super::cache::cache_path;
 
@@ -20,21 +21,23 @@ pub(super) fn restore(
     let (_, project) = open_project(&console.session, settings)?;
     let records = load_records(&console.session, &project)?;
     let backup = records.select(&request.backup)?;
-    let mut stdout = std::io::stdout();
-    let to = match &request.target {
-        WriteTo::Stdout => Restored::Stream(&mut stdout, "standard output"),
-        WriteTo::Path(path) => match request.if_exists {
-            IfExists::Fail => Restored::New(path),
-            IfExists::Replace => Restored::Replace(path),
-            IfExists::Update => Restored::InPlace(path),
-        },
+    let size = backup.record.content.size;
+    let target: Box<dyn Target> = match &request.target {
+        WriteTo::Stdout => {
+            let stdout = std::io::stdout();
+            Box::new(StreamTarget::new(stdout, "standard output", size))
+        }
+        WriteTo::Path(path) => {
+            let existing = match request.if_exists {
+                IfExists::Fail => Existing::Refuse,
+                IfExists::Replace => Existing::Replace,
+                IfExists::Update => Existing::Update,
+            };
+            open_target(path, size, existing).map_err(OpsError::from)?
+        }
     };
-    let report = ops::restore(
-        &project,
-        backup,
-        to,
-        &console.session.context(Some(&settings.cache_dir)),
-    )?;
+    let context = console.session.context(Some(&settings.cache_dir));
+    let report = ops::restore(&project, backup, &*target, &context)?;
     console.meter.finish();
     console.output.show(&Message::Restore(RestoreSummary {
         backup_id: backup.id.to_string(),

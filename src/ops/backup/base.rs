@@ -6,7 +6,7 @@ use crate::format::{ByteString, ContentKind, DiffHeader, SourceInfo};
 use crate::ops::error::OpsError;
 use crate::ops::error::describe;
 use crate::repo::{Backup, Records, Top};
-use crate::volume::{ImageIdentity, ImageKind, RawImage};
+use crate::volume::{ImageIdentity, ImageKind, ImageSource};
 
 /// The backup that this one is compared with.
 pub(super) fn choose_base<'a>(
@@ -60,9 +60,12 @@ pub(super) fn same_source(
 
 /// Whether the file is the one that `base` was made from and nobody wrote to it since: same host, device,
 /// inode, size and times, and the times were not so fresh that a write could hide behind them.
-pub(super) fn unwritten_since(image: &RawImage, base: &Backup, options: &BackupOptions) -> bool {
-    let now = image.identity();
-    let Some(then) = &base.record.source else {
+pub(super) fn unwritten_since(
+    image: &dyn ImageSource,
+    base: &Backup,
+    options: &BackupOptions,
+) -> bool {
+    let (Some(now), Some(then)) = (image.identity(), &base.record.source) else {
         return false;
     };
     let (Some((device, inode)), Some((mtime_ns, ctime_ns))) = (then.inode, then.changed_ns) else {

@@ -1,40 +1,45 @@
-//! Backup of an image that can be read anywhere: a file or a block device.
+//! Backup of an image that can be read at any offset.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use super::coverage::Coverage;
-use super::leaves::{Callbacks, Deal, Gaps, ImageSpec, leaves_into};
+use super::image_spec::ImageSpec;
+use super::leaves::{LeafProducer, store_leaves};
 use super::task::{BackupTask, Stored};
 use crate::base::{Buffer, LEAF_SIZE, Phase, Progress};
 use crate::format::ContentKind;
 use crate::ops::error::OpsError;
+use crate::ops::pipeline::{Failed, StageError};
 use crate::repo::{Backup, Top};
-use crate::volume::{RawImage, VolumeError};
+use crate::volume::{Gaps, ImageSource, VolumeError};
 
-/// Where there may be data in a leaf, in bytes of the image, ascending.
+/// The extents of a leaf that may hold data: ranges of bytes of the image, ascending.
 pub(super) type Extents = Vec<Range<u64>>;
 
-/// Reads an image and stores what changed against the base.
-pub(super) fn image_into(
+/// Reads an image and stores the chunks that the base does not have.
+pub(super) fn store_image(
     task: &BackupTask<'_>,
-    image: &RawImage,
+    image: &dyn ImageSource,
     base: Option<&Backup>,
 ) -> Result<Stored, OpsError> {
     let size = image.size();
     let chunk_size = task.project.chunk_size.bytes();
     let base = base.filter(|b| b.record.content.chunk_size == chunk_size);
-    let plot = ImageSpec {
+    let spec = ImageSpec {
         size,
         base: base.map(|b| Top::new(b.top, b.record.content.size)),
-        unsaid: Gaps::Zeros,
+        gaps: Gaps::Zeros,
     };
-    let fill = |leaf: u64, _: &Coverage, extents: Extents, buf: &mut Buffer| {
-        read_leaf(task, image, leaf, &extents, buf)
-    };
-    let deal = |deal: &mut Deal<Extents>| deal_leaves(image.data_extents(), deal);
-    let top = leaves_into(task, &plot, deal, fill, planting(task, size))?;
-    still_the_same(image)?;
+    let top = store_leaves(
+        task,
+        &spec,
+        &Failed::default(),
+        |leaves| send_leaves(image.extents(), leaves),
+        |leaf, _, extents, buf| read_leaf(task, image, leaf, &extents, buf),
+        show_progress(task, size),
+    )?;
+    check_unchanged(image)?;
     Ok(Stored {
         kind: ContentKind::Image,
         size,
@@ -42,27 +47,22 @@ pub(super) fn image_into(
     })
 }
 
-/// Tells of an image's progress, which is how far its tree has come. Whoever deals its leaves waits for nobody
-/// else, and need not hear of failures.
-pub(super) fn planting(task: &BackupTask<'_>, size: u64) -> Callbacks<impl Fn(u64), impl Fn()> {
-    let planted = move |leaves: u64| {
+/// Returns a callback that reports how much of an image of `size` bytes is in its tree.
+pub(super) fn show_progress(task: &BackupTask<'_>, size: u64) -> impl Fn(u64) {
+    move |leaves: u64| {
         task.context.observer.progress(Progress {
             phase: Phase::Backup,
             done: (leaves * LEAF_SIZE).min(size),
             total: Some(size),
         });
-    };
-    Callbacks {
-        planted,
-        failed: || (),
     }
 }
 
-/// Deals out the leaves that extents, which ascend, lie in.
-pub(super) fn deal_leaves(
+/// Sends the leaves that contain extents, which ascend.
+pub(super) fn send_leaves(
     found: impl Iterator<Item = Result<Range<u64>, VolumeError>>,
-    deal: &mut Deal<Extents>,
-) -> Result<(), OpsError> {
+    leaves: &mut LeafProducer<'_, '_, Extents>,
+) -> Result<(), StageError> {
     let mut open: Option<(u64, Coverage, Extents)> = None;
     for extent in found {
         let extent = extent?;
@@ -71,7 +71,7 @@ pub(super) fn deal_leaves(
             let leaf = at / LEAF_SIZE;
             let end = extent.end.min((leaf + 1) * LEAF_SIZE);
             if let Some((of, coverage, extents)) = open.take_if(|(of, ..)| *of != leaf) {
-                deal.leaf(of, coverage, extents)?;
+                leaves.leaf(of, coverage, extents)?;
             }
             let (_, coverage, extents) =
                 open.get_or_insert_with(|| (leaf, Coverage::default(), Vec::new()));
@@ -81,29 +81,27 @@ pub(super) fn deal_leaves(
         }
     }
     match open {
-        Some((leaf, coverage, extents)) => deal.leaf(leaf, coverage, extents),
+        Some((leaf, coverage, extents)) => leaves.leaf(leaf, coverage, extents),
         None => Ok(()),
     }
 }
 
-/// Fails if the image was written to since it was opened.
-pub(super) fn still_the_same(image: &RawImage) -> Result<(), OpsError> {
-    if image.changed_meanwhile()? {
-        return Err(OpsError::SourceChanged {
-            path: image.path().display().to_string(),
-        });
+/// Fails if the image was certainly written to since it was opened.
+pub(super) fn check_unchanged(image: &dyn ImageSource) -> Result<(), OpsError> {
+    if image.changed_since_opened()? {
+        return Err(OpsError::SourceChanged { path: image.name() });
     }
     Ok(())
 }
 
-/// A byte of the image, counted from the beginning of the leaf.
+/// Converts an offset in the image to one in the leaf.
 pub(super) fn within(leaf: u64, offset: u64) -> usize {
     usize::try_from(offset - leaf * LEAF_SIZE).unwrap_or(usize::MAX)
 }
 
 fn read_leaf(
     task: &BackupTask<'_>,
-    image: &RawImage,
+    image: &dyn ImageSource,
     leaf: u64,
     extents: &[Range<u64>],
     buf: &mut Buffer,
@@ -117,10 +115,10 @@ fn read_leaf(
     Ok(())
 }
 
-/// Reads from `offset` on; behind the image's end there are zeros.
+/// Reads the image from `offset` on, with zeros behind its end.
 pub(super) fn read_padded(
     task: &BackupTask<'_>,
-    image: &RawImage,
+    image: &dyn ImageSource,
     offset: u64,
     into: &mut [u8],
 ) -> Result<(), OpsError> {

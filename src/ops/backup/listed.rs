@@ -1,121 +1,64 @@
-//! Backup of an image of which a list says what changed: what it names is read, all else is the base's.
+//! Backup of an image whose changed extents are listed: these are read, and the rest is the base's.
 //!
-//! Nothing but a sample vouches for the list. So a backup that was made by one is never taken for a file's
-//! content without a look: see [`Listed::source_info`].
-
-use std::io::Read;
-use std::ops::Range;
+//! Only a sample shows whether the list is right. So the times of such a source prove nothing, and a later
+//! backup reads the whole image: see [`ListedImage`](crate::volume::ListedImage).
 
 use super::coverage::Coverage;
-use super::image::{Extents, deal_leaves, planting, read_padded, still_the_same};
-use super::leaves::{Deal, Gaps, ImageSpec, leaves_into};
-use super::record::source_info;
+use super::image::{Extents, check_unchanged, read_padded, send_leaves, show_progress};
+use super::image_spec::ImageSpec;
+use super::leaves::store_leaves;
 use super::sample::verify;
 use super::task::{BackupTask, Stored};
-use crate::base::{Buffer, Cancel, LEAF_SIZE, Notice};
-use crate::format::{ContentKind, ExtentList, SourceInfo};
-use crate::ops::cancellable_reader::CancellableReader;
-use crate::ops::diff::DiffSource;
+use crate::base::{Buffer, LEAF_SIZE, Notice};
+use crate::format::{ContentKind, ExtentList};
 use crate::ops::error::OpsError;
+use crate::ops::pipeline::Failed;
 use crate::repo::{Backup, Project, Top};
-use crate::volume::RawImage;
+use crate::volume::{Gaps, ImageSource};
 
-/// An image with a list of what changed in it since the base, as `rbd diff` gives it. Without a base
-/// everything that the list leaves out is zeros.
-pub struct Listed {
-    /// What is read.
-    pub image: RawImage,
-    /// What may have changed.
-    pub extents: ExtentList,
-    /// So many chunks that the list leaves out are compared with the base before anything is stored; all, if
-    /// there are no more. It takes 16 bytes of memory for each.
-    pub samples: u64,
-}
-
-/// Reads a list of extents, of [`ExtentList::TEXT_MAX`] bytes at most.
-///
-/// Fails if the source cannot be read, is longer, or is no such list.
-pub fn read_extents(source: DiffSource<'_>, cancel: &Cancel) -> Result<ExtentList, OpsError> {
-    let (name, limit) = (source.name(), ExtentList::TEXT_MAX);
-    let too_long = |size: u64| size > limit as u64;
-    let mut text = Vec::new();
-    let whole = if source.size().is_some_and(too_long) {
-        Ok(())
-    } else {
-        let reader = CancellableReader::new(source, cancel);
-        let read = reader.take(limit as u64 + 1).read_to_end(&mut text);
-        if read.is_ok() && !too_long(text.len() as u64) {
-            return ExtentList::parse(&text).map_err(|source| OpsError::NotAList { name, source });
-        }
-        read.map(drop)
-    };
-    // An interrupted read is told as what it is.
-    cancel.check()?;
-    match whole {
-        Ok(()) => Err(OpsError::LongList { name, limit }),
-        Err(source) => Err(OpsError::ReadList { name, source }),
-    }
-}
-
-impl Listed {
-    /// Where the backup comes from. The file's times say nothing of its content here: if the list was wrong, a
-    /// later backup of all of the file must not find it unchanged.
-    pub(super) fn source_info(&self) -> SourceInfo {
-        SourceInfo {
-            settled: false,
-            ..source_info(self.image.identity())
-        }
-    }
-
-    /// Whether list and base can be used at all.
-    pub(super) fn check(&self, project: &Project, base: Option<&Backup>) -> Result<(), OpsError> {
-        let (end, size) = (self.extents.end(), self.image.size());
+/// Fails if the list or the base cannot be used at all.
+pub(super) fn check_list(
+    project: &Project,
+    image: &dyn ImageSource,
+    base: Option<&Backup>,
+) -> Result<(), OpsError> {
+    let size = image.size();
+    for extent in image.extents() {
+        let end = extent?.end;
         if end > size {
-            let path = self.image.path().display().to_string();
+            let path = image.name();
             return Err(OpsError::ListBeyondEnd { path, end, size });
         }
-        let chunk_size = project.chunk_size.bytes();
-        match base.filter(|base| base.record.content.chunk_size != chunk_size) {
-            None => Ok(()),
-            Some(base) => Err(OpsError::BaseCutOtherwise {
-                base: base.id.to_string(),
-            }),
-        }
     }
-
-    /// What is to be read, in whole chunks: what the list names, and the end if it has moved.
-    fn plan(&self, chunk_size: u64, base: Option<&Backup>) -> ExtentList {
-        let size = self.image.size();
-        let edge = match base.map(|base| base.record.content.size) {
-            Some(before) if before < size => before..size,
-            // Behind the end there are zeros, up to that of the leaf. Whole leaves go by themselves.
-            Some(before) if before > size => size..size.next_multiple_of(LEAF_SIZE),
-            _ => 0..0,
-        };
-        let listed = self.extents.ranges().iter().cloned();
-        let all: ExtentList = listed.chain([edge]).collect();
-        all.widened(chunk_size)
+    let chunk_size = project.chunk_size.bytes();
+    match base.filter(|base| base.record.content.chunk_size != chunk_size) {
+        None => Ok(()),
+        Some(base) => Err(OpsError::BaseCutOtherwise {
+            base: base.id.to_string(),
+        }),
     }
 }
 
-/// Reads what the list names and stores what changed against the base; a sample of the rest comes first.
-pub(super) fn listed_into(
+/// Reads the listed extents and stores the chunks that the base does not have. Before that, it compares
+/// `samples` chunks outside of them with the base.
+pub(super) fn store_listed(
     task: &BackupTask<'_>,
-    listed: &Listed,
+    image: &dyn ImageSource,
     base: Option<&Backup>,
+    samples: u64,
 ) -> Result<Stored, OpsError> {
     let context = task.context;
     if base.is_none() {
         context.observer.notice(Notice::NoBaseForExtents);
     }
-    let (image, size) = (&listed.image, listed.image.size());
-    let plan = listed.plan(task.project.chunk_size.bytes().into(), base);
-    verify(task, image, &plan, listed.samples, base)?;
+    let size = image.size();
+    let to_read = extents_to_read(image, task.project.chunk_size.bytes().into(), base)?;
+    verify(task, image, &to_read, samples, base)?;
     context.cancel.check()?;
-    let plot = ImageSpec {
+    let spec = ImageSpec {
         size,
         base: base.map(|base| Top::new(base.top, base.record.content.size)),
-        unsaid: Gaps::Base,
+        gaps: Gaps::Unchanged,
     };
     let fill = |leaf: u64, coverage: &Coverage, _: Extents, buf: &mut Buffer| {
         for range in coverage.ranges() {
@@ -124,15 +67,38 @@ pub(super) fn listed_into(
         }
         Ok(())
     };
-    let deal = |deal: &mut Deal<Extents>| {
-        let extents: &[Range<u64>] = plan.ranges();
-        deal_leaves(extents.iter().cloned().map(Ok), deal)
-    };
-    let top = leaves_into(task, &plot, deal, fill, planting(task, size))?;
-    still_the_same(image)?;
+    let top = store_leaves(
+        task,
+        &spec,
+        &Failed::default(),
+        |leaves| send_leaves(to_read.ranges().iter().cloned().map(Ok), leaves),
+        fill,
+        show_progress(task, size),
+    )?;
+    check_unchanged(image)?;
     Ok(Stored {
         kind: ContentKind::Image,
         size,
         top,
     })
+}
+
+/// Returns the extents to read, in whole chunks: those of the list, and the end of the image if it has moved.
+fn extents_to_read(
+    image: &dyn ImageSource,
+    chunk_size: u64,
+    base: Option<&Backup>,
+) -> Result<ExtentList, OpsError> {
+    let size = image.size();
+    let edge = match base.map(|base| base.record.content.size) {
+        Some(before) if before < size => before..size,
+        // The leaf at the end becomes zero behind it. The tree drops whole leaves.
+        Some(before) if before > size => size..size.next_multiple_of(LEAF_SIZE),
+        _ => 0..0,
+    };
+    let all: ExtentList = image
+        .extents()
+        .chain([Ok(edge)])
+        .collect::<Result<_, _>>()?;
+    Ok(all.widened(chunk_size))
 }

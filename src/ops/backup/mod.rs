@@ -1,9 +1,13 @@
 //! Backup: source → leaf → chunks → id → known? drop : compress, seal, pack, store → segment → tree → record.
 
+mod assembler;
 mod base;
 mod coverage;
 mod diff;
+mod extent_list;
 mod image;
+mod image_spec;
+mod leaf_merger;
 mod leaves;
 mod listed;
 mod options;
@@ -15,7 +19,6 @@ mod source;
 mod stream;
 mod task;
 
-pub use diff::backup_diff;
-pub use listed::{Listed, read_extents};
+pub use extent_list::read_extents;
 pub use options::{BackupOptions, BackupReport};
-pub use source::{Input, backup};
+pub use source::backup;

@@ -28,6 +28,9 @@ pub struct BackupOptions {
     /// Read all of the source, even if nobody wrote to the file since the base, and rely on nothing but the
     /// packs that are there: what was lost is stored again.
     pub reread: bool,
+    /// If the source lists its changed extents: how many chunks outside of them are compared with the base
+    /// before anything is stored, at most all. Each takes 16 bytes of memory.
+    pub verify_sample: u64,
     /// The name of this host.
     pub host: Option<String>,
 }

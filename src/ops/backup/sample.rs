@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-use super::image::{read_padded, still_the_same};
+use super::image::{check_unchanged, read_padded};
 use super::task::BackupTask;
 use crate::base::{BlobId, Buffer, Phase, Progress, is_zero};
 use crate::crypto::random;
 use crate::format::ExtentList;
 use crate::ops::error::OpsError;
 use crate::repo::{Backup, RepoError, Top, any_chunk, leaf_chunks};
-use crate::volume::RawImage;
+use crate::volume::ImageSource;
 
 /// A base may have data almost only where the list is: after so many vain looks for each sample, any chunk will do.
 const LOOKS: u64 = 8;
@@ -20,7 +20,7 @@ const LOOKS: u64 = 8;
 /// (which may have been discarded since), half are anywhere, holes included.
 pub(super) fn verify(
     task: &BackupTask<'_>,
-    image: &RawImage,
+    image: &dyn ImageSource,
     plan: &ExtentList,
     samples: u64,
     base: Option<&Backup>,
@@ -134,7 +134,7 @@ impl LeftOut {
 /// Compares chunks of the image with the base's.
 struct Comparison<'a> {
     task: &'a BackupTask<'a>,
-    image: &'a RawImage,
+    image: &'a dyn ImageSource,
     base: Option<&'a Backup>,
     top: Option<Top>,
     /// The leaf of the base that was asked for last.
@@ -154,9 +154,9 @@ impl Comparison<'_> {
         let found = (!is_zero(&self.buf)).then(|| task.project.keys.chunk_id(&self.buf));
         if found != expected {
             // Whoever writes to it now is no fault of the list.
-            still_the_same(image)?;
+            check_unchanged(image)?;
             return Err(OpsError::ListIncomplete {
-                path: image.path().display().to_string(),
+                path: image.name(),
                 base: self.base.map(|base| base.id.to_string()),
                 offset,
                 len: (self.buf.len() as u64).min(image.size() - offset),

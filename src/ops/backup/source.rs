@@ -1,54 +1,112 @@
-//! Backup of one source: an image, an image with a list of extents, or a stream.
-
-use std::io::Read;
+//! The operation `backup`, and what it does with a source that gives one content: an image or a stream.
 
 use jiff::Timestamp;
 
 use super::base::{choose_base, same_source, unwritten_since};
-use super::image::image_into;
-use super::listed::{Listed, listed_into};
+use super::diff::backup_diffs;
+use super::image::store_image;
+use super::listed::{check_list, store_listed};
 use super::options::{BackupOptions, BackupReport};
 use super::pack::{believe, pack};
 use super::protect::Protection;
 use super::record::{Entry, load, source_info, volume_id};
-use super::stream::stream_into;
-use super::task::Stored;
+use super::stream::store_stream;
+use super::task::{BackupTask, Stored};
 use crate::base::Notice;
 use crate::format::{ContentKind, SourceInfo};
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
-use crate::repo::{Project, RunLen};
-use crate::volume::RawImage;
+use crate::repo::{Backup, Project, RunLen};
+use crate::volume::{Gaps, ImageSource, InputStream, Source, SourceData};
 
-/// What is backed up.
-pub enum Input {
-    /// An image file or a block device.
-    Image(RawImage),
-    /// An image of which a list says what changed.
-    Listed(Listed),
-    /// Bytes until they end. A read that fails with `WouldBlock` is tried again, unless the backup is to stop.
-    Stream(Box<dyn Read + Send>),
-}
-
-/// Backs up a source. Nothing is committed unless all of it was read and stored.
+/// Backs up a source. Returns a report for each backup: one for an image or a stream, and one for each diff
+/// of a stream of diffs, oldest first.
+///
+/// Nothing is committed unless the whole source was read and stored.
 pub fn backup(
     project: &Project,
-    input: Input,
+    source: &mut dyn Source,
+    options: &BackupOptions,
+    context: &Context<'_>,
+) -> Result<Vec<BackupReport>, OpsError> {
+    let input = match source.begin()? {
+        SourceData::Image(image) => Input::Image(image),
+        SourceData::Stream(stream) => Input::Stream(stream),
+        SourceData::Diff(stream) => return backup_diffs(project, stream, options, context),
+    };
+    Ok(vec![backup_input(project, input, options, context)?])
+}
+
+/// A source that gives one content.
+enum Input<'a> {
+    Image(&'a dyn ImageSource),
+    Stream(&'a mut dyn InputStream),
+}
+
+impl Input<'_> {
+    fn kind(&self) -> ContentKind {
+        match self {
+            Self::Image(_) => ContentKind::Image,
+            Self::Stream(_) => ContentKind::Stream,
+        }
+    }
+
+    /// Returns the image, if its changed extents are listed.
+    fn listed(&self) -> Option<&dyn ImageSource> {
+        match self {
+            Self::Image(image) if image.gaps() == Gaps::Unchanged => Some(*image),
+            _ => None,
+        }
+    }
+
+    fn info(&self) -> SourceInfo {
+        match self {
+            Self::Image(image) => image
+                .identity()
+                .map_or_else(|| SourceInfo::of_kind("image"), source_info),
+            Self::Stream(_) => SourceInfo::of_kind("stdin"),
+        }
+    }
+
+    fn store(
+        self,
+        task: &BackupTask<'_>,
+        base: Option<&Backup>,
+        options: &BackupOptions,
+    ) -> Result<Stored, OpsError> {
+        let image = match self {
+            Self::Stream(stream) => return store_stream(task, stream),
+            Self::Image(image) => image,
+        };
+        match (image.gaps(), base) {
+            (Gaps::Unchanged, base) => store_listed(task, image, base, options.verify_sample),
+            (Gaps::Zeros, Some(base)) if unwritten_since(image, base, options) => {
+                task.context.observer.notice(Notice::SourceUnchanged);
+                Ok(Stored {
+                    kind: ContentKind::Image,
+                    size: base.record.content.size,
+                    top: base.top,
+                })
+            }
+            (Gaps::Zeros, base) => store_image(task, image, base),
+        }
+    }
+}
+
+fn backup_input(
+    project: &Project,
+    input: Input<'_>,
     options: &BackupOptions,
     context: &Context<'_>,
 ) -> Result<BackupReport, OpsError> {
     let started = Timestamp::now();
     let mut protection = Protection::begin(project, options, context)?;
     let records = load(project, context)?;
-    let (kind, source) = match &input {
-        Input::Image(image) => (ContentKind::Image, source_info(image.identity())),
-        Input::Listed(listed) => (ContentKind::Image, listed.source_info()),
-        Input::Stream(_) => (ContentKind::Stream, SourceInfo::of_kind("stdin")),
-    };
-    let base = choose_base(&records, options, kind)?;
-    let with_list = matches!(input, Input::Listed(_));
-    if let Input::Listed(listed) = &input {
-        listed.check(project, base)?;
+    let source = input.info();
+    let base = choose_base(&records, options, input.kind())?;
+    let listed = input.listed().is_some();
+    if let Some(image) = input.listed() {
+        check_list(project, image, base)?;
     }
     if !options.volume_chosen {
         same_source(&records, options, &source)?;
@@ -63,23 +121,11 @@ pub fn backup(
         options,
         RunLen::Leaf,
         context,
-        |task| match (input, base) {
-            (Input::Image(image), Some(base)) if unwritten_since(&image, base, options) => {
-                context.observer.notice(Notice::SourceUnchanged);
-                Ok(Stored {
-                    kind: ContentKind::Image,
-                    size: base.record.content.size,
-                    top: base.top,
-                })
-            }
-            (Input::Image(image), base) => image_into(task, &image, base),
-            (Input::Listed(listed), base) => listed_into(task, &listed, base),
-            (Input::Stream(source), _) => stream_into(task, source),
-        },
+        |task| input.store(task, base, options),
     )?;
     context.cancel.check()?;
     let (size, counts) = (packed.stored.size, packed.counts);
-    let verified = with_list.then_some(packed.verified);
+    let verified = listed.then_some(packed.verified);
     let base = base.map(|b| b.id);
     let id = match protection.clear(&index, &[packed.stored])? {
         None => None,
@@ -95,7 +141,7 @@ pub fn backup(
             };
             let id = entry.commit(project, volume, options, &cleared);
             let stays = protection.committed(&cleared);
-            // What failed first is what is told.
+            // The first failure is the one to report.
             let id = id?;
             stays?;
             Some(id)

@@ -1,20 +1,18 @@
 //! Reads through a diff before anything is stored.
 
 use super::error::reading;
-use super::source::DiffSource;
 use crate::base::{Phase, Progress};
 use crate::format::DiffReader;
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
 use crate::volume::InputStream;
 
-/// Reads through a diff that lies in a regular file, without its data: whether it is whole is known then
-/// before anything is asked for or stored. Of what can be read only once nothing is said.
-pub fn examine_diff(source: &DiffSource<'_>, context: &Context<'_>) -> Result<(), OpsError> {
-    let DiffSource::File(file) = source else {
-        return Ok(());
-    };
-    let Some(stream) = file.reread() else {
+/// Fails if a diff is not complete. It reads the headers and skips the data; so it takes little time, and
+/// a user learns of the damage before typing a password.
+///
+/// A stream that can be read only once is not looked at.
+pub fn examine_diff(source: &dyn InputStream, context: &Context<'_>) -> Result<(), OpsError> {
+    let Some(stream) = source.reread() else {
         return Ok(());
     };
     let name = source.name();
@@ -25,7 +23,7 @@ pub fn examine_diff(source: &DiffSource<'_>, context: &Context<'_>) -> Result<()
             context.observer.progress(Progress {
                 phase: Phase::InspectDiff,
                 done: reader.offset(),
-                total: file.size(),
+                total: source.size(),
             });
         }
     }

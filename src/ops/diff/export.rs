@@ -1,14 +1,13 @@
 //! A diff out of the repository: what changed from one backup to another, or all of one, as
 //! `rbd import-diff` takes it.
 
-use super::output::DiffOutput;
 use crate::base::Phase;
 use crate::format::{ContentKind, DiffHeader};
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
-use crate::ops::restore::{RestoreTask, changes_into_stream, into_stream};
+use crate::ops::restore::{RestoreTask, write_all, write_changes};
 use crate::repo::{Backup, Project};
-use crate::volume::{DiffTarget, DiffTotals};
+use crate::volume::{DiffTarget, DiffTotals, OutputStream};
 
 /// What snapshots are to be called, where not as the backups' records say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,7 +37,7 @@ pub fn export_diff(
     from: Option<&Backup>,
     to: &Backup,
     names: SnapshotNames,
-    output: DiffOutput<'_>,
+    output: &mut dyn OutputStream,
     context: &Context<'_>,
 ) -> Result<ExportReport, OpsError> {
     check(from, to)?;
@@ -55,20 +54,19 @@ pub fn export_diff(
         let why = "both would have the same snapshot name, and no image can have it twice";
         return Err(no_diff(from, to, why));
     }
-    output.fill(|stream, name| {
-        let target = DiffTarget::new(stream, name, &header)?;
-        let report =
-            RestoreTask::with(project, to, context, Phase::ExportDiff, |task| match from {
-                None => into_stream(task, &target),
-                Some(from) => {
-                    changes_into_stream(task, from, to.record.content.chunk_size, &target)
-                }
-            })?;
-        Ok(ExportReport {
-            totals: target.totals(),
-            fetched: report.fetched,
-            header,
-        })
+    let name = output.name();
+    let target = DiffTarget::new(&mut *output, name, &header)?;
+    let report = RestoreTask::with(project, to, context, Phase::ExportDiff, |task| match from {
+        None => write_all(task, &target),
+        Some(from) => write_changes(task, from, to.record.content.chunk_size, &target),
+    })?;
+    let totals = target.totals();
+    drop(target);
+    output.finish()?;
+    Ok(ExportReport {
+        totals,
+        fetched: report.fetched,
+        header,
     })
 }
 

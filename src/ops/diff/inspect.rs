@@ -3,14 +3,14 @@
 use std::io::Read;
 
 use super::error::reading;
-use super::source::DiffSource;
-use crate::base::{CHUNK_SIZE_DEFAULT, Cancelled, LEAF_SIZE, Phase, Progress, is_zero};
+use crate::base::{CHUNK_SIZE_DEFAULT, LEAF_SIZE, Phase, Progress, is_zero};
 use crate::format::{
     DiffError, DiffHeader, DiffReader, DiffVersion, Extent, ExtentKind, ImageDescription,
 };
-use crate::ops::cancellable_reader::{CancellableReader, or_cancelled};
+use crate::ops::cancellable_reader::CancellableReader;
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
+use crate::volume::InputStream;
 
 /// Data is looked for zeros by blocks of this size, aligned to the image.
 const BLOCK: usize = 4 << 10;
@@ -66,13 +66,15 @@ pub struct DiffSummary {
     pub whole: bool,
 }
 
-/// Reads a stream to its end, or to where it is damaged, and calls `each` for what it finds. A stream
-/// that is damaged is no error; one that is no diff at all is.
-pub fn inspect_diff(
-    source: DiffSource<'_>,
+/// Reads a stream to its end, or to where it is damaged, and calls `each` with what it finds. An error of
+/// `each` ends it.
+///
+/// A damaged stream is not an error, but reported; a stream that is not a diff is one.
+pub fn inspect_diff<E: From<OpsError>>(
+    source: &mut dyn InputStream,
     context: &Context<'_>,
-    each: &mut dyn FnMut(&DiffSight<'_>) -> Result<(), Cancelled>,
-) -> Result<DiffReport, OpsError> {
+    mut each: impl FnMut(&DiffSight<'_>) -> Result<(), E>,
+) -> Result<DiffReport, E> {
     let (name, total) = (source.name(), source.size());
     let mut report = DiffReport {
         version: None,
@@ -85,36 +87,31 @@ pub fn inspect_diff(
         total,
         buffer: Vec::new(),
     };
-    match look.stream(source, &mut report, each) {
+    match look.stream(source, &mut report, &mut each) {
         Ok(()) => Ok(report),
-        Err(Stop::Cancelled(cancelled)) => Err(cancelled.into()),
+        Err(Stop::Other(error)) => Err(error),
         Err(Stop::Diff(error)) => match reading(&name)(error) {
-            error @ OpsError::ReadDiff { .. } => or_cancelled(Err(error), context.cancel),
             OpsError::DamagedDiff { source, .. } => {
                 report.bytes = source.offset;
                 report.damage = Some(source);
                 Ok(report)
             }
-            error => Err(error),
+            error => Err(error.into()),
         },
     }
 }
 
 /// Why nothing more is read.
-enum Stop {
+enum Stop<E> {
+    /// The stream cannot be read, or is damaged.
     Diff(DiffError),
-    Cancelled(Cancelled),
+    /// The operation was cancelled, or the caller has failed.
+    Other(E),
 }
 
-impl From<DiffError> for Stop {
+impl<E> From<DiffError> for Stop<E> {
     fn from(error: DiffError) -> Self {
         Self::Diff(error)
-    }
-}
-
-impl From<Cancelled> for Stop {
-    fn from(cancelled: Cancelled) -> Self {
-        Self::Cancelled(cancelled)
     }
 }
 
@@ -125,16 +122,16 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    fn stream(
+    fn stream<E: From<OpsError>>(
         &mut self,
-        source: DiffSource<'_>,
+        source: &mut dyn InputStream,
         report: &mut DiffReport,
-        each: &mut dyn FnMut(&DiffSight<'_>) -> Result<(), Cancelled>,
-    ) -> Result<(), Stop> {
+        each: &mut impl FnMut(&DiffSight<'_>) -> Result<(), E>,
+    ) -> Result<(), Stop<E>> {
         let mut reader = DiffReader::open(CancellableReader::new(source, self.context.cancel))?;
         report.version = Some(reader.version());
         if let Some(image) = reader.image() {
-            each(&DiffSight::Image(image, reader.diffs()))?;
+            each(&DiffSight::Image(image, reader.diffs())).map_err(Stop::Other)?;
         }
         loop {
             let header = reader.next_diff();
@@ -145,18 +142,18 @@ impl Look<'_> {
             report.bytes = reader.offset();
             summary.whole = read.is_ok();
             report.whole += u64::from(summary.whole);
-            if !matches!(read, Err(Stop::Cancelled(_))) {
-                each(&DiffSight::Diff(&summary))?;
+            if !matches!(read, Err(Stop::Other(_))) {
+                each(&DiffSight::Diff(&summary)).map_err(Stop::Other)?;
             }
             read?;
         }
     }
 
-    fn extents<R: Read>(
+    fn extents<R: Read, E: From<OpsError>>(
         &mut self,
         reader: &mut DiffReader<R>,
         summary: &mut DiffSummary,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), Stop<E>> {
         while let Some(extent) = reader.next_extent()? {
             self.step(reader)?;
             summary.touch(&extent);
@@ -175,12 +172,12 @@ impl Look<'_> {
     }
 
     /// Looks at an extent's data, block by block of the image.
-    fn data<R: Read>(
+    fn data<R: Read, E: From<OpsError>>(
         &mut self,
         reader: &mut DiffReader<R>,
         extent: &Extent,
         summary: &mut DiffSummary,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), Stop<E>> {
         let mut at = extent.offset;
         while at < extent.end() {
             self.step(reader)?;
@@ -202,13 +199,14 @@ impl Look<'_> {
         Ok(())
     }
 
-    fn step<R: Read>(&self, reader: &DiffReader<R>) -> Result<(), Cancelled> {
+    fn step<R: Read, E: From<OpsError>>(&self, reader: &DiffReader<R>) -> Result<(), Stop<E>> {
         self.context.observer.progress(Progress {
             phase: Phase::InspectDiff,
             done: reader.offset(),
             total: self.total,
         });
-        self.context.cancel.check()
+        let checked = self.context.cancel.check().map_err(OpsError::from);
+        checked.map_err(|error| Stop::Other(error.into()))
     }
 }
 

@@ -6,17 +6,15 @@
 use std::io::{Read, Write};
 
 use super::error::reading;
-use super::output::DiffOutput;
-use super::source::DiffSource;
 use crate::base::{Phase, Progress};
 use crate::format::{
     DiffBase, DiffError, DiffErrorKind, DiffHeader, DiffReader, DiffVersion, DiffWriter, Extent,
     ExtentKind,
 };
-use crate::ops::cancellable_reader::{CancellableReader, or_cancelled};
+use crate::ops::cancellable_reader::CancellableReader;
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
-use crate::volume::{InputStream, VolumeError};
+use crate::volume::{InputStream, OutputStream, VolumeError};
 
 /// Data copied at once, in bytes.
 const PIECE: usize = 256 << 10;
@@ -45,27 +43,19 @@ pub struct MergeReport {
 /// What a diff cut off the image and a later one brought back is zeros in the result: the data of the
 /// image that it is applied to must not come to light again.
 pub fn merge_diffs(
-    sources: Vec<DiffSource<'_>>,
-    to: DiffOutput<'_>,
+    sources: Vec<Box<dyn InputStream + '_>>,
+    output: &mut dyn OutputStream,
     context: &Context<'_>,
 ) -> Result<MergeReport, OpsError> {
-    let merged = to.fill(|output, name| merge(sources, output, name, context));
-    or_cancelled(merged, context.cancel)
-}
-
-fn merge(
-    sources: Vec<DiffSource<'_>>,
-    output: impl Write,
-    name: &str,
-    context: &Context<'_>,
-) -> Result<MergeReport, OpsError> {
+    let name = output.name();
     let mut stack = Stack::open(sources, context)?;
     let header = stack.header()?;
-    let mut sink = Sink::new(output, name, &header)?;
+    let mut sink = Sink::new(&mut *output, &name, &header)?;
     stack.flatten(&header, &mut sink)?;
     let diffs = stack.layers.len() as u64;
     stack.finish()?;
     let written = sink.finish()?;
+    output.finish()?;
     Ok(MergeReport {
         header,
         diffs,
@@ -94,7 +84,10 @@ struct Layer<'a> {
 }
 
 impl<'a> Stack<'a> {
-    fn open(sources: Vec<DiffSource<'a>>, context: &'a Context<'a>) -> Result<Self, OpsError> {
+    fn open(
+        sources: Vec<Box<dyn InputStream + 'a>>,
+        context: &'a Context<'a>,
+    ) -> Result<Self, OpsError> {
         let mut layers = Vec::new();
         for source in sources {
             open(source, context, &mut layers)?;
@@ -119,7 +112,7 @@ impl<'a> Stack<'a> {
                 protected: None,
                 ..last.header.clone()
             }),
-            _ => Err(OpsError::Worker("there are no diffs to merge")),
+            _ => Err(OpsError::Internal("there are no diffs to merge")),
         }
     }
 
@@ -188,15 +181,12 @@ impl<'a> Stack<'a> {
 
 /// Adds the diffs of a stream to others.
 fn open<'a>(
-    source: DiffSource<'a>,
+    source: Box<dyn InputStream + 'a>,
     context: &Context<'a>,
     layers: &mut Vec<Layer<'a>>,
 ) -> Result<(), OpsError> {
     let name = source.name();
-    let file = match &source {
-        DiffSource::File(file) => file.reread(),
-        DiffSource::Stream(..) => None,
-    };
+    let file = source.reread();
     let input: Box<dyn Read + 'a> = Box::new(CancellableReader::new(source, context.cancel));
     let mut reader = DiffReader::open(input).map_err(reading(&name))?;
     if reader.version() == DiffVersion::V1 {
@@ -239,7 +229,7 @@ fn check_order(before: &Layer<'_>, after: &Layer<'_>) -> Result<(), OpsError> {
 impl<'a> Layer<'a> {
     fn new(name: String, mut reader: DiffReader<Box<dyn Read + 'a>>) -> Result<Self, OpsError> {
         let Some(header) = reader.next_diff().map_err(reading(&name))? else {
-            return Err(OpsError::Worker("a stream without diffs was opened"));
+            return Err(OpsError::Internal("a stream without diffs was opened"));
         };
         Ok(Self {
             limit: header.size,
@@ -398,6 +388,6 @@ impl<'a, W: Write> Sink<'a, W> {
 fn writing(name: &str) -> impl Fn(DiffError) -> OpsError + '_ {
     move |error| match (error.kind, error.source) {
         (DiffErrorKind::Write, Some(source)) => VolumeError::writing(name, source).into(),
-        _ => OpsError::Worker("the merged diff breaks the rules of diffs"),
+        _ => OpsError::Internal("the merged diff breaks the rules of diffs"),
     }
 }

@@ -5,13 +5,9 @@ mod examine;
 mod export;
 mod inspect;
 mod merge;
-mod output;
-mod source;
 
 pub(crate) use error::reading;
 pub use examine::examine_diff;
 pub use export::{ExportReport, SnapshotNames, export_diff};
 pub use inspect::{DiffReport, DiffSight, DiffSummary, inspect_diff};
 pub use merge::{MergeReport, merge_diffs};
-pub use output::DiffOutput;
-pub use source::DiffSource;

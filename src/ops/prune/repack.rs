@@ -26,7 +26,7 @@ pub(super) struct Repacked {
 }
 
 /// The cache was made anew meanwhile, from a store that is otherwise by now.
-const FORGOTTEN: OpsError = OpsError::Worker("the index has lost a pack that it knew");
+const FORGOTTEN: OpsError = OpsError::Internal("the index has lost a pack that it knew");
 
 /// A blob that has to be kept, in its run.
 type Wanted = (std::sync::Arc<PlacedRun>, Vec<BlobId>);
@@ -235,7 +235,7 @@ fn verify(index: &Index, usage: &mut Usage, packs: &[PackUse]) -> Result<(), Ops
         let kind = listing.contents.kind;
         for blob in listing.contents.blobs() {
             if usage.is_used(kind, &blob.id) && index.find(&blob.id)?.is_none() {
-                return Err(OpsError::Worker("a blob was not packed again"));
+                return Err(OpsError::Internal("a blob was not packed again"));
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::ops::error::OpsError;
 use crate::repo::{ChunkFetcher, ChunkRef};
 use crate::volume::ReadTarget;
 
-/// What one thread works with.
+/// The state of a thread that fills units.
 pub(super) struct Tools<'a> {
     task: &'a RestoreTask<'a>,
     fetcher: ChunkFetcher<'a>,
@@ -23,7 +23,7 @@ impl<'a> Tools<'a> {
         })
     }
 
-    /// Fills the unit's buffer with its content; all of it is to be written.
+    /// Fills the unit with its content, all of which is to be written.
     pub(super) fn fill(&mut self, unit: &mut WriteUnit) -> Result<(), OpsError> {
         let wanted = std::mem::take(&mut unit.chunks);
         unit.buf.resize(len(&unit.range));
@@ -39,7 +39,7 @@ impl<'a> Tools<'a> {
         Ok(())
     }
 
-    /// Fetches the unit's chunks; these and its zeros are to be written, and nothing between them.
+    /// Fetches the chunks of the unit. They and its zeros are to be written, and nothing between them.
     pub(super) fn change(&mut self, unit: &mut WriteUnit) -> Result<(), OpsError> {
         let wanted = std::mem::take(&mut unit.chunks);
         if wanted.is_empty() {
@@ -53,8 +53,8 @@ impl<'a> Tools<'a> {
         Ok(())
     }
 
-    /// Finds what of the target differs from the unit; that is fetched and to be written.
-    pub(super) fn mend(
+    /// Compares the unit with the target, and fetches the chunks that differ. They are to be written.
+    pub(super) fn update(
         &mut self,
         unit: &mut WriteUnit,
         target: &dyn ReadTarget,

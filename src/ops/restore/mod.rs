@@ -6,7 +6,7 @@ mod write;
 mod write_units;
 
 pub use task::RestoreReport;
-pub use write::{Restored, restore};
+pub use write::restore;
 
 pub(crate) use task::RestoreTask;
-pub(crate) use write::{changes_into_stream, into_stream};
+pub(crate) use write::{write_all, write_changes};

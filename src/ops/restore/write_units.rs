@@ -1,34 +1,31 @@
-//! What is restored at once: stretches of the target, cut from a walk over the backup's tree.
+//! The units in which a restore fetches and writes, cut from a walk over the tree of a backup.
 
-use std::ops::{ControlFlow, Range};
-
-use crossbeam_channel::{Receiver, Sender};
+use std::ops::Range;
 
 use crate::base::{Buffer, LEAF_SIZE};
-use crate::ops::context::Context;
-use crate::ops::error::OpsError;
-use crate::repo::{Backup, ChunkRef, Difference, ImageReader, RepoError, Top, compare_trees};
-use crate::volume::RawImage;
+use crate::ops::pipeline::{Producer, StageError};
+use crate::repo::{Backup, ChunkRef, ImageReader, RepoError, Top, compare_trees};
+use crate::volume::ExtentIter;
 
-/// A unit is at most this long.
+/// The greatest length of a unit, in bytes.
 const UNIT_LEN: u64 = LEAF_SIZE;
 
-/// Consecutive chunks of one stretch. What no chunk covers is zero, or as it was: whoever deals them knows.
+/// Consecutive chunks of one range of the content. Where no chunk is, the content is zero, or the target
+/// has it already, as the method of [`UnitProducer`] says.
 pub(super) struct WriteUnit {
-    pub(super) number: usize,
-    /// Where it lies in the content, in bytes.
+    /// Its place in the content, in bytes.
     pub(super) range: Range<u64>,
     pub(super) chunks: Vec<ChunkRef>,
     /// The content of `range`, once it is filled.
     pub(super) buf: Buffer,
-    /// What of it is to be written, in bytes of the content.
+    /// The parts of it that must be written, in bytes of the content, ascending.
     pub(super) data: Vec<Range<u64>>,
-    /// What of the target is to be made zero, in bytes of the content.
+    /// The parts of it that must become zero, in bytes of the content, ascending.
     pub(super) zeros: Vec<Range<u64>>,
 }
 
 impl WriteUnit {
-    /// Where bytes of the content lie in the buffer.
+    /// Returns the place in the buffer of a range of the content.
     pub(super) fn place(&self, range: &Range<u64>) -> Range<usize> {
         let start = len(&(self.range.start..range.start));
         start..start + len(range)
@@ -39,57 +36,40 @@ pub(super) fn len(range: &Range<u64>) -> usize {
     usize::try_from(range.end - range.start).unwrap_or(usize::MAX)
 }
 
-/// Cuts the content into units, in order.
-pub(super) struct Dealer<'a> {
-    context: &'a Context<'a>,
-    spare: &'a Receiver<Buffer>,
-    jobs: &'a Sender<WriteUnit>,
-    number: usize,
+/// Cuts the content into units and sends them, in ascending order.
+pub(super) struct UnitProducer<'p, 'a> {
+    producer: &'p mut Producer<'a, Buffer, WriteUnit, WriteUnit>,
     range: Range<u64>,
     chunks: Vec<ChunkRef>,
     zeros: Vec<Range<u64>>,
 }
 
-/// Nobody takes units any more.
-const HUNG_UP: OpsError = OpsError::Worker("a worker has stopped");
-
-impl<'a> Dealer<'a> {
-    pub(super) fn new(
-        context: &'a Context<'a>,
-        spare: &'a Receiver<Buffer>,
-        jobs: &'a Sender<WriteUnit>,
-    ) -> Self {
+impl<'p, 'a> UnitProducer<'p, 'a> {
+    pub(super) fn new(producer: &'p mut Producer<'a, Buffer, WriteUnit, WriteUnit>) -> Self {
         Self {
-            context,
-            spare,
-            jobs,
-            number: 0,
+            producer,
             range: 0..0,
             chunks: Vec::new(),
             zeros: Vec::new(),
         }
     }
 
-    /// Every chunk of the image.
-    pub(super) fn chunks(&mut self, image: &ImageReader) -> Result<(), OpsError> {
-        let chunks = |each: Each<'_, ChunkRef>| image.each_chunk(each);
-        walk(chunks, |chunk| self.chunk(chunk).map(ControlFlow::Continue))
+    /// Sends every chunk of the image.
+    pub(super) fn chunks(&mut self, image: &ImageReader) -> Result<(), StageError> {
+        image.each_chunk(|chunk| self.chunk(chunk))
     }
 
-    /// Every chunk that `base` does not have in its place, and where it has one but the image has none. Both are
-    /// images with chunks of `chunk_size` bytes.
+    /// Sends every chunk that `base` does not have in its place, and zeros where `base` has a chunk and the
+    /// image has none. Both are images with chunks of `chunk_size` bytes.
     pub(super) fn differences(
         &mut self,
         base: &Backup,
         image: &ImageReader,
         chunk_size: u32,
-    ) -> Result<(), OpsError> {
+    ) -> Result<(), StageError> {
         let size = image.size();
         let base = Top::new(base.top, base.record.content.size);
-        let differences = |mut each: Each<'_, Difference>| {
-            compare_trees(image.blobs(), base, image.top(), &mut each)
-        };
-        walk(differences, |difference| {
+        let compared = compare_trees(image.blobs(), base, image.top(), &mut |difference| {
             let within = difference.chunk as u64 * u64::from(chunk_size);
             if within >= LEAF_SIZE {
                 return Err(RepoError::Tree.into());
@@ -98,64 +78,66 @@ impl<'a> Dealer<'a> {
             let left = size.saturating_sub(offset);
             match difference.b {
                 Some(_) if left == 0 => return Err(RepoError::Tree.into()),
-                // The base was larger; from here on there is nothing else.
-                None if left == 0 => return Ok(ControlFlow::Break(())),
+                None if left == 0 => return Err(CompareEnd::ImageEnd),
                 None => self.zero(offset..offset + left.min(chunk_size.into()))?,
                 Some(id) => self.chunk(ChunkRef::new(offset, left, chunk_size, id))?,
             }
-            Ok(ControlFlow::Continue(()))
-        })
+            Ok(())
+        });
+        match compared {
+            Ok(()) | Err(CompareEnd::ImageEnd) => Ok(()),
+            Err(CompareEnd::Stage(error)) => Err(error),
+        }
     }
 
-    /// Every chunk of the image, and where there is none but the target has data.
+    /// Sends every chunk of the image, and the places without a chunk where the target has data: `present`
+    /// has the extents of the target that may hold some, ascending.
     pub(super) fn chunks_and_data(
         &mut self,
         image: &ImageReader,
-        present: &RawImage,
-    ) -> Result<(), OpsError> {
-        let mut extents = present.data_extents();
-        let mut extent = extents.next().transpose()?;
-        // Deals out what data the target has where the image has no chunk.
-        let mut gap = |dealer: &mut Self, gap: Range<u64>| -> Result<(), OpsError> {
+        mut present: ExtentIter<'_>,
+    ) -> Result<(), StageError> {
+        let mut extent = present.next().transpose()?;
+        // Sends the data that the target has in a gap between chunks.
+        let mut gap = |units: &mut Self, gap: Range<u64>| -> Result<(), StageError> {
             while let Some(data) = extent.clone().filter(|data| data.start < gap.end) {
                 let mut from = data.start.max(gap.start);
                 let to = data.end.min(gap.end);
                 while from < to {
                     let end = to.min(from + UNIT_LEN);
-                    dealer.extend(from..end)?;
+                    units.extend(from..end)?;
                     from = end;
                 }
                 if data.end > gap.end {
                     break;
                 }
-                extent = extents.next().transpose()?;
+                extent = present.next().transpose()?;
             }
             Ok(())
         };
-        let mut dealt = 0;
-        let chunks = |each: Each<'_, ChunkRef>| image.each_chunk(each);
-        walk(chunks, |chunk| {
-            gap(self, dealt..chunk.offset)?;
-            dealt = chunk.range().end;
-            self.chunk(chunk).map(ControlFlow::Continue)
+        let mut sent = 0;
+        image.each_chunk(|chunk| -> Result<(), StageError> {
+            gap(self, sent..chunk.offset)?;
+            sent = chunk.range().end;
+            self.chunk(chunk)
         })?;
-        gap(self, dealt..image.size())
+        gap(self, sent..image.size())
     }
 
-    fn chunk(&mut self, chunk: ChunkRef) -> Result<(), OpsError> {
+    fn chunk(&mut self, chunk: ChunkRef) -> Result<(), StageError> {
         self.extend(chunk.range())?;
         self.chunks.push(chunk);
         Ok(())
     }
 
-    fn zero(&mut self, range: Range<u64>) -> Result<(), OpsError> {
+    fn zero(&mut self, range: Range<u64>) -> Result<(), StageError> {
         self.extend(range.clone())?;
         collect(&mut self.zeros, range);
         Ok(())
     }
 
-    /// Lets the unit reach to the end of `range`, or begins another one with it.
-    fn extend(&mut self, range: Range<u64>) -> Result<(), OpsError> {
+    /// Extends the open unit to the end of `range`, or begins another one with it.
+    fn extend(&mut self, range: Range<u64>) -> Result<(), StageError> {
         // A unit that stays within a leaf reads what one writer stored together.
         let same_leaf = self.range.start / UNIT_LEN == range.end.saturating_sub(1) / UNIT_LEN;
         if self.range.is_empty() {
@@ -169,54 +151,49 @@ impl<'a> Dealer<'a> {
         Ok(())
     }
 
-    /// Sends the unit that is open.
-    pub(super) fn finish(&mut self) -> Result<(), OpsError> {
+    /// Sends the open unit.
+    pub(super) fn finish(&mut self) -> Result<(), StageError> {
         if self.range.is_empty() {
             return Ok(());
         }
-        self.context.cancel.check()?;
-        let buf = self.spare.recv().map_err(|_| HUNG_UP)?;
+        let buf = self.producer.spare()?;
         let range = std::mem::replace(&mut self.range, 0..0);
         let unit = WriteUnit {
-            number: self.number,
             range,
             chunks: std::mem::take(&mut self.chunks),
             buf,
             data: Vec::new(),
             zeros: std::mem::take(&mut self.zeros),
         };
-        self.number += 1;
-        self.jobs.send(unit).map_err(|_| HUNG_UP)
+        Ok(self.producer.send(unit)?)
     }
 }
 
-/// Appends a range, joined to the last one if it follows it; an empty one is nothing.
+/// Why a comparison of two trees ends early.
+enum CompareEnd {
+    /// The base is larger: behind the end of the image nothing is written.
+    ImageEnd,
+    /// The comparison, or the pipeline, has failed.
+    Stage(StageError),
+}
+
+impl From<StageError> for CompareEnd {
+    fn from(error: StageError) -> Self {
+        Self::Stage(error)
+    }
+}
+
+impl From<RepoError> for CompareEnd {
+    fn from(error: RepoError) -> Self {
+        Self::Stage(error.into())
+    }
+}
+
+/// Appends a range, joined to the last one if it follows that. Ignores an empty range.
 pub(super) fn collect(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
     match ranges.last_mut() {
         _ if range.is_empty() => {}
         Some(last) if last.end == range.start => last.end = range.end,
         _ => ranges.push(range),
-    }
-}
-
-/// Takes what a walk over trees comes upon.
-type Each<'a, T> = &'a mut dyn FnMut(T) -> Result<(), RepoError>;
-
-/// Runs a walk with a callback that fails as operations do, or breaks it off.
-fn walk<T>(
-    over: impl FnOnce(Each<'_, T>) -> Result<(), RepoError>,
-    mut each: impl FnMut(T) -> Result<ControlFlow<()>, OpsError>,
-) -> Result<(), OpsError> {
-    let mut end = None;
-    let walked = over(&mut |item| match each(item) {
-        Ok(ControlFlow::Continue(())) => Ok(()),
-        broken_off => {
-            end = Some(broken_off);
-            Err(RepoError::Tree)
-        }
-    });
-    match end {
-        Some(broken_off) => broken_off.map(|_| ()),
-        None => Ok(walked?),
     }
 }

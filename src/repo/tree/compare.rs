@@ -18,24 +18,24 @@ pub struct Difference {
 }
 
 /// Calls `each` for every chunk that differs, in ascending order.
-pub fn compare_trees(
+pub fn compare_trees<E: From<RepoError>>(
     nodes: &impl NodeReader,
     a: Top,
     b: Top,
-    each: &mut impl FnMut(Difference) -> Result<(), RepoError>,
-) -> Result<(), RepoError> {
+    each: &mut impl FnMut(Difference) -> Result<(), E>,
+) -> Result<(), E> {
     let level = a.level.max(b.level);
     walk(nodes, a, b, level, 0, each)
 }
 
-fn walk(
+fn walk<E: From<RepoError>>(
     nodes: &impl NodeReader,
     a: Top,
     b: Top,
     level: u8,
     index: u64,
-    each: &mut impl FnMut(Difference) -> Result<(), RepoError>,
-) -> Result<(), RepoError> {
+    each: &mut impl FnMut(Difference) -> Result<(), E>,
+) -> Result<(), E> {
     if a == b || (a.id.is_none() && b.id.is_none()) {
         return Ok(());
     }

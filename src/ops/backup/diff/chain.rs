@@ -2,16 +2,16 @@
 
 use std::io::Read;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 
-use super::cutter::Leaves;
+use super::cutter::LeafCutter;
 use crate::base::{Buffer, Phase, Progress};
 use crate::format::{ByteString, Content, ContentKind, DiffHeader, DiffReader, RbdImage};
 use crate::ops::backup::base::{Ancestor, AncestorId};
-use crate::ops::backup::coverage::Coverage;
-use crate::ops::backup::leaves::{AHEAD, Callbacks, Deal, Gaps, ImageSpec, leaves_into};
+use crate::ops::backup::image_spec::ImageSpec;
+use crate::ops::backup::leaves::{QUEUE, store_leaves};
 use crate::ops::backup::options::BackupOptions;
 use crate::ops::backup::pack::{Packed, pack};
 use crate::ops::backup::protect::Protection;
@@ -20,7 +20,9 @@ use crate::ops::backup::task::{BackupTask, Stored};
 use crate::ops::context::Context;
 use crate::ops::diff::reading;
 use crate::ops::error::OpsError;
+use crate::ops::pipeline::Failed;
 use crate::repo::{Backup, Index, Project, Records, RunLen, Top};
+use crate::volume::Gaps;
 
 /// What `SourceInfo::kind` says of a diff.
 pub(super) const KIND: &str = "rbd-diff";
@@ -32,8 +34,8 @@ pub(super) struct DiffInfo<'a> {
     pub(super) total: Option<u64>,
     /// Where it is in the file system.
     pub(super) origin: Option<ByteString>,
-    /// Whether whoever took its extents has failed.
-    pub(super) hung_up: &'a AtomicBool,
+    /// Set once its extents are no longer taken.
+    pub(super) failed: &'a Failed,
 }
 
 /// What all diffs of one stream have in common.
@@ -43,7 +45,7 @@ pub(super) struct DiffChain<'a> {
     pub(super) context: &'a Context<'a>,
     pub(super) records: &'a Records,
     pub(super) image: Option<RbdImage>,
-    pub(super) told: DiffInfo<'a>,
+    pub(super) info: DiffInfo<'a>,
 }
 
 /// One diff that was read and stored.
@@ -71,14 +73,14 @@ impl Link<'_> {
 }
 
 impl<'a> DiffChain<'a> {
-    /// Fails if the stream describes another image than the one that the volume was last told of.
+    /// Fails if the stream describes another image than the one that the volume was last info of.
     pub(super) fn same_image(&self) -> Result<(), OpsError> {
         let shape = |image: &RbdImage| (image.order, image.stripe_unit, image.stripe_count);
         let mut backups = self.records.of_volume(&self.options.volume).rev();
         let before = backups.find_map(|backup| backup.record.source.as_ref()?.image.as_ref());
         match (&self.image, before) {
             (Some(now), Some(before)) if shape(now) != shape(before) => Err(OpsError::OtherImage {
-                name: self.told.name.to_owned(),
+                name: self.info.name.to_owned(),
                 volume: self.options.volume.clone(),
             }),
             _ => Ok(()),
@@ -96,7 +98,7 @@ impl<'a> DiffChain<'a> {
     ) -> Result<Link<'a>, OpsError> {
         if header.size > Content::SIZE_MAX {
             return Err(OpsError::TooLarge {
-                name: self.told.name.to_owned(),
+                name: self.info.name.to_owned(),
                 size: header.size,
             });
         }
@@ -180,48 +182,44 @@ impl<'a> DiffChain<'a> {
         size: u64,
         base: Option<&Ancestor>,
     ) -> Result<Stored, OpsError> {
-        let plot = ImageSpec {
+        let spec = ImageSpec {
             size,
             base: base.map(|base| base.top),
-            unsaid: Gaps::Base,
+            gaps: Gaps::Unchanged,
         };
         let begin = reader.offset();
-        let (spare_in, spare) = crossbeam_channel::bounded(task.context.threads * AHEAD);
+        let (spare_in, spare) = crossbeam_channel::bounded(task.context.threads * QUEUE);
         let shrunk = base.is_some_and(|base| base.size > size);
-        let deal = |deal: &mut Deal<Buffer>| {
-            let mut leaves = Leaves {
-                deal,
-                spare: &spare,
-                open: None,
-            };
-            while let Some(extent) = reader.next_extent().map_err(reading(self.told.name))? {
-                leaves.extent(&extent, |into| {
-                    self.context.cancel.check()?;
-                    reader.read_data(into).map_err(reading(self.told.name))
-                })?;
-                self.context.observer.progress(Progress {
-                    phase: Phase::Backup,
-                    done: reader.offset(),
-                    total: self.told.total,
-                });
-            }
-            leaves.finish(shrunk.then_some(size))?;
-            let read = reader.offset() - begin;
-            let tally = &task.tally.read;
-            tally.fetch_add(read, Ordering::Relaxed);
-            Ok(())
-        };
-        let fill = |_: u64, _: &Coverage, mut data: Buffer, buf: &mut Buffer| {
-            std::mem::swap(buf, &mut data);
-            // If there are enough already, it goes.
-            let _ = spare_in.try_send(data);
-            Ok(())
-        };
-        let hear = Callbacks {
-            planted: |_| (),
-            failed: || self.told.hung_up.store(true, Ordering::Relaxed),
-        };
-        let top = leaves_into(task, &plot, deal, fill, hear)?;
+        let top = store_leaves(
+            task,
+            &spec,
+            self.info.failed,
+            |leaves| {
+                let mut leaves = LeafCutter::new(leaves, &spare);
+                while let Some(extent) = reader.next_extent().map_err(reading(self.info.name))? {
+                    leaves.extent(&extent, |into| {
+                        self.context.cancel.check()?;
+                        reader.read_data(into).map_err(reading(self.info.name))
+                    })?;
+                    self.context.observer.progress(Progress {
+                        phase: Phase::Backup,
+                        done: reader.offset(),
+                        total: self.info.total,
+                    });
+                }
+                leaves.finish(shrunk.then_some(size))?;
+                let read = reader.offset() - begin;
+                task.tally.read.fetch_add(read, Ordering::Relaxed);
+                Ok(())
+            },
+            |_, _, mut data: Buffer, buf| {
+                std::mem::swap(buf, &mut data);
+                // If there are enough spare buffers already, this one is freed.
+                let _ = spare_in.try_send(data);
+                Ok(())
+            },
+            |_| (),
+        )?;
         Ok(Stored {
             kind: ContentKind::Image,
             size,

@@ -48,7 +48,7 @@ impl DiffChain<'_> {
                         started: member.started,
                         packed: member.packed,
                         source: SourceInfo {
-                            path: self.told.origin.clone(),
+                            path: self.info.origin.clone(),
                             snapshot: snapshot.clone(),
                             protected: member.header.protected,
                             from_snapshot: named(&member.header.from),

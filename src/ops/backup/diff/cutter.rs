@@ -8,23 +8,36 @@ use crate::base::{Buffer, LEAF_SIZE};
 use crate::format::{Extent, ExtentKind};
 use crate::ops::backup::coverage::Coverage;
 use crate::ops::backup::image::within;
-use crate::ops::backup::leaves::Deal;
+use crate::ops::backup::leaves::LeafProducer;
 use crate::ops::error::OpsError;
+use crate::ops::pipeline::StageError;
 
-/// Cuts extents, which ascend, into leaves.
-pub(super) struct Leaves<'a> {
-    pub(super) deal: &'a mut Deal<Buffer>,
-    pub(super) spare: &'a Receiver<Buffer>,
-    pub(super) open: Option<(u64, Coverage, Buffer)>,
+/// Cuts extents, which ascend, into leaves, and sends these.
+pub(super) struct LeafCutter<'s, 'p, 'a> {
+    leaves: &'s mut LeafProducer<'p, 'a, Buffer>,
+    /// Buffers that workers no longer need.
+    spare: &'s Receiver<Buffer>,
+    open: Option<(u64, Coverage, Buffer)>,
 }
 
-impl Leaves<'_> {
-    /// Takes an extent; `read` gives its data.
+impl<'s, 'p, 'a> LeafCutter<'s, 'p, 'a> {
+    pub(super) fn new(
+        leaves: &'s mut LeafProducer<'p, 'a, Buffer>,
+        spare: &'s Receiver<Buffer>,
+    ) -> Self {
+        Self {
+            leaves,
+            spare,
+            open: None,
+        }
+    }
+
+    /// Takes an extent. `read` reads the next bytes of its data into a buffer.
     pub(super) fn extent(
         &mut self,
         extent: &Extent,
         mut read: impl FnMut(&mut [u8]) -> Result<(), OpsError>,
-    ) -> Result<(), OpsError> {
+    ) -> Result<(), StageError> {
         let mut at = extent.offset;
         while at < extent.end() {
             let leaf = at / LEAF_SIZE;
@@ -33,7 +46,7 @@ impl Leaves<'_> {
             {
                 self.close()?;
                 at = whole.end * LEAF_SIZE;
-                self.deal.zeros(whole)?;
+                self.leaves.zeros(whole)?;
                 continue;
             }
             let end = extent.end().min((leaf + 1).saturating_mul(LEAF_SIZE));
@@ -47,8 +60,8 @@ impl Leaves<'_> {
         Ok(())
     }
 
-    /// The place of a range within a leaf, which is set from now on.
-    fn place(&mut self, leaf: u64, range: Range<usize>) -> Result<&mut [u8], OpsError> {
+    /// Marks a range of a leaf as set, and returns the place for its bytes.
+    fn place(&mut self, leaf: u64, range: Range<usize>) -> Result<&mut [u8], StageError> {
         if self.open.as_ref().is_some_and(|(open, ..)| *open != leaf) {
             self.close()?;
         }
@@ -62,16 +75,16 @@ impl Leaves<'_> {
         Ok(&mut buf[range])
     }
 
-    fn close(&mut self) -> Result<(), OpsError> {
+    fn close(&mut self) -> Result<(), StageError> {
         match self.open.take() {
-            Some((leaf, coverage, buf)) => self.deal.leaf(leaf, coverage, buf),
+            Some((leaf, coverage, buf)) => self.leaves.leaf(leaf, coverage, buf),
             None => Ok(()),
         }
     }
 
-    /// Ends with what is behind the end of an image that was larger before: in its last leaf there are
-    /// zeros then. Whole leaves behind it go by themselves.
-    pub(super) fn finish(&mut self, cut: Option<u64>) -> Result<(), OpsError> {
+    /// Sends the last leaf. If the image was larger before and now ends at `cut`, its last leaf becomes zero
+    /// from there on; the tree drops whole leaves behind it.
+    pub(super) fn finish(&mut self, cut: Option<u64>) -> Result<(), StageError> {
         if let Some(size) = cut.filter(|size| !size.is_multiple_of(LEAF_SIZE)) {
             let leaf = size / LEAF_SIZE;
             let end = usize::try_from(LEAF_SIZE).unwrap_or(usize::MAX);

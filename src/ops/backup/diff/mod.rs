@@ -10,4 +10,4 @@ mod cutter;
 mod image;
 mod ingest;
 
-pub use ingest::backup_diff;
+pub(super) use ingest::backup_diffs;

@@ -1,8 +1,8 @@
-//! What many threads finish in any order, taken in the order in which it was begun.
+//! Results that many threads finish in any order, returned in the order in which they were begun.
 
 use std::collections::VecDeque;
 
-/// Items that wait for those before them. How many there can be is bounded by whoever begins them.
+/// Items that wait for those before them. Whoever begins items limits how many can wait.
 pub(super) struct InOrder<T> {
     next: usize,
     waiting: VecDeque<Option<T>>,
@@ -16,7 +16,7 @@ impl<T> InOrder<T> {
         }
     }
 
-    /// Takes in the item of this number, counted from 0; each comes once.
+    /// Adds the item of this number, counted from 0. Each number comes once.
     pub(super) fn put(&mut self, number: usize, item: T) {
         let at = number - self.next;
         if self.waiting.len() <= at {
@@ -25,12 +25,17 @@ impl<T> InOrder<T> {
         self.waiting[at] = Some(item);
     }
 
-    /// The next item, if it has come.
+    /// Returns the next item, if it was added.
     pub(super) fn pop(&mut self) -> Option<T> {
         let item = self.waiting.front_mut()?.take()?;
         self.waiting.pop_front();
         self.next += 1;
         Some(item)
+    }
+
+    /// Returns how many items were returned.
+    pub(super) fn popped(&self) -> usize {
+        self.next
     }
 }
 
@@ -39,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn items_come_out_in_order() {
+    fn items_are_returned_in_order() {
         let mut order = InOrder::new();
         let mut out = Vec::new();
         for number in [2, 0, 3, 1, 5, 4] {
@@ -47,5 +52,6 @@ mod tests {
             out.extend(std::iter::from_fn(|| order.pop()));
         }
         assert_eq!(out, [0, 1, 2, 3, 4, 5]);
+        assert_eq!(order.popped(), 6);
     }
 }

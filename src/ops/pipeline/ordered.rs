@@ -1,0 +1,299 @@
+//! The pipeline: one source, many workers, one sink that takes the results in order.
+//!
+//! ```text
+//!          jobs              (filled)               done
+//!  source ──────► workers ──────────► (finishers) ──────► sink
+//!     ▲                                                     │
+//!     └────────────────────── spares ◄──────────────────────┘
+//! ```
+//!
+//! * **Order.** The source numbers its items. The sink gets each of them after all before it.
+//! * **Bounded memory.** An item begins with a spare, which the sink gives back. So no more items are
+//!   under way than there are spares, however long one of them takes.
+//! * **No deadlock.** The sink never stops receiving. The item that it waits for has its spare already,
+//!   so it is with a worker, or in a queue in which all before it go on.
+//! * **Failure.** A stage that fails or panics reports that to the sink, as its last message. The sink
+//!   then ends, and with it the ends of its channels: a stage that waits for another one wakes, finds
+//!   the channel closed, and ends as well. A source that waits for its input looks at [`Failed`].
+//! * **Completeness.** The source reports how many items it sent. A pipeline that ends without this
+//!   report, or with fewer items, is an error: no stage can end a backup early without a reason.
+//! * **Cancellation.** The source looks before each item, a worker before each job, the sink at the end.
+//! * **Panics** go on in the thread that runs the pipeline, once all others have ended.
+
+use std::panic::resume_unwind;
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::in_order::InOrder;
+use super::stages::{Failed, StageError, Stages, Stopped};
+use crate::base::Cancel;
+use crate::ops::error::OpsError;
+
+/// The size of a pipeline, and how it is stopped.
+pub(crate) struct Pipeline<'a> {
+    /// Threads that work on items.
+    pub(crate) workers: usize,
+    /// Items that can wait in front of a stage.
+    pub(crate) queue: usize,
+    /// Items that can be under way: begun by the source and not yet taken by the sink.
+    pub(crate) in_flight: usize,
+    pub(crate) cancel: &'a Cancel,
+    /// Set if the pipeline fails.
+    pub(crate) failed: &'a Failed,
+}
+
+/// Sends items into a pipeline, in order.
+pub(crate) struct Producer<'a, P, J, D> {
+    sent: usize,
+    spares: Receiver<P>,
+    jobs: Sender<(usize, J)>,
+    done: Sender<Report<D>>,
+    cancel: &'a Cancel,
+    failed: &'a Failed,
+}
+
+/// A message to the sink.
+enum Report<D> {
+    /// The item of this number is done.
+    Done(usize, D),
+    /// The source has sent its last item. It sent so many.
+    Sent(usize),
+    /// A stage has failed.
+    Failed(OpsError),
+    /// A stage has panicked.
+    Panicked,
+}
+
+impl Pipeline<'_> {
+    /// Runs the pipeline to its end. `source` runs in a thread of its own, `sink` in the caller's; it
+    /// returns the item's spare. Of several failures, the one that the sink learns of first is returned.
+    pub(crate) fn run<S: Stages>(
+        &self,
+        stages: &S,
+        source: impl FnOnce(&mut Producer<'_, S::Spare, S::Job, S::Done>) -> Result<(), StageError>
+        + Send,
+        sink: impl FnMut(S::Done) -> Result<S::Spare, OpsError>,
+    ) -> Result<(), OpsError> {
+        let (jobs_in, jobs) = bounded(self.queue);
+        let (filled_in, filled) = bounded(self.queue);
+        let (done_in, done) = bounded(self.queue);
+        let (spares_in, spares) = bounded(self.in_flight);
+        for _ in 0..self.in_flight {
+            let _ = spares_in.send(S::Spare::default());
+        }
+        let producer = Producer {
+            sent: 0,
+            spares,
+            jobs: jobs_in,
+            done: done_in.clone(),
+            cancel: self.cancel,
+            failed: self.failed,
+        };
+        thread::scope(|scope| {
+            // Dropped before the scope joins the threads, also if the sink panics.
+            let (done, spares_in) = (done, spares_in);
+            let mut threads = Vec::new();
+            let report = done_in.clone();
+            threads.push(scope.spawn(move || {
+                run_stage(&report, || {
+                    let mut producer = producer;
+                    match source(&mut producer) {
+                        // A stage that stopped has reported why.
+                        Err(StageError::Stopped) => Ok(()),
+                        Err(StageError::Failed(error)) => Err(error),
+                        Ok(()) => {
+                            let _ = producer.done.send(Report::Sent(producer.sent));
+                            Ok(())
+                        }
+                    }
+                });
+            }));
+            let finishers = stages.finishers();
+            for _ in 0..self.workers {
+                let (jobs, report) = (jobs.clone(), done_in.clone());
+                let output = match finishers {
+                    0 => Output::Sink(done_in.clone()),
+                    _ => Output::Finishers(filled_in.clone()),
+                };
+                let cancel = self.cancel;
+                threads.push(scope.spawn(move || {
+                    run_stage(&report, || work(stages, cancel, jobs, &output));
+                }));
+            }
+            for _ in 0..finishers {
+                let (filled, done) = (filled.clone(), done_in.clone());
+                threads.push(scope.spawn(move || {
+                    run_stage(&done, || finish(stages, filled, &done));
+                }));
+            }
+            drop((jobs, filled_in, filled, done_in));
+
+            let failing = SetUnlessDefused(Some(self.failed));
+            let result = drain(&done, &spares_in, sink).and_then(|()| Ok(self.cancel.check()?));
+            if result.is_ok() {
+                failing.defuse();
+            } else {
+                drop(failing);
+            }
+            drop((done, spares_in));
+            for thread in threads {
+                if let Err(panic) = thread.join() {
+                    resume_unwind(panic);
+                }
+            }
+            result
+        })
+    }
+}
+
+impl<P, J, D> Producer<'_, P, J, D> {
+    /// Waits until another item may begin, and returns its spare.
+    pub(crate) fn spare(&self) -> Result<P, StageError> {
+        self.cancel.check()?;
+        self.spares.recv().map_err(|_| StageError::Stopped)
+    }
+
+    /// Sends an item to the workers. Its spare must have been taken before.
+    pub(crate) fn send(&mut self, job: J) -> Result<(), Stopped> {
+        self.jobs.send((self.sent, job)).map_err(|_| Stopped)?;
+        self.sent += 1;
+        Ok(())
+    }
+
+    /// Sends an item past the workers: it is done. Its spare must have been taken before.
+    pub(crate) fn send_done(&mut self, done: D) -> Result<(), Stopped> {
+        let report = Report::Done(self.sent, done);
+        self.done.send(report).map_err(|_| Stopped)?;
+        self.sent += 1;
+        Ok(())
+    }
+
+    /// Fails if the source need not wait for its input: the pipeline was cancelled or has failed.
+    pub(crate) fn check(&self) -> Result<(), StageError> {
+        self.cancel.check()?;
+        Ok(self.failed.check()?)
+    }
+}
+
+/// Receives what is done, in any order, and passes it to `sink` in order.
+fn drain<D, P>(
+    done: &Receiver<Report<D>>,
+    spares: &Sender<P>,
+    mut sink: impl FnMut(D) -> Result<P, OpsError>,
+) -> Result<(), OpsError> {
+    let mut order = InOrder::new();
+    let mut sent = None;
+    for report in done {
+        match report {
+            Report::Done(number, item) => order.put(number, item),
+            Report::Sent(items) => sent = Some(items),
+            Report::Failed(error) => return Err(error),
+            // The panic itself goes on once the thread is joined.
+            Report::Panicked => return Err(OpsError::Internal("a thread panicked")),
+        }
+        while let Some(item) = order.pop() {
+            // The source may have ended.
+            let _ = spares.send(sink(item)?);
+        }
+    }
+    if sent == Some(order.popped()) {
+        Ok(())
+    } else {
+        Err(OpsError::Internal("a stage ended without a reason"))
+    }
+}
+
+/// Where a worker's results go.
+enum Output<D> {
+    Finishers(Sender<(usize, D)>),
+    Sink(Sender<Report<D>>),
+}
+
+impl<D> Output<D> {
+    fn put(&self, number: usize, done: D) -> Result<(), Stopped> {
+        let sent = match self {
+            Self::Finishers(filled) => filled.send((number, done)).is_ok(),
+            Self::Sink(report) => report.send(Report::Done(number, done)).is_ok(),
+        };
+        sent.then_some(()).ok_or(Stopped)
+    }
+}
+
+/// Runs one worker.
+fn work<S: Stages>(
+    stages: &S,
+    cancel: &Cancel,
+    jobs: Receiver<(usize, S::Job)>,
+    output: &Output<S::Done>,
+) -> Result<(), OpsError> {
+    let mut worker = stages.start()?;
+    let mut result = Ok(());
+    for (number, job) in jobs {
+        let checked = cancel.check().map_err(OpsError::from);
+        match checked.and_then(|()| stages.work(&mut worker, job)) {
+            Ok(done) => {
+                if output.put(number, done).is_err() {
+                    break;
+                }
+            }
+            Err(error) => {
+                result = Err(error);
+                break;
+            }
+        }
+    }
+    let ended = stages.end(worker);
+    result.and(ended)
+}
+
+/// Runs one finisher.
+fn finish<S: Stages>(
+    stages: &S,
+    filled: Receiver<(usize, S::Done)>,
+    report: &Sender<Report<S::Done>>,
+) -> Result<(), OpsError> {
+    for (number, done) in filled {
+        stages.finish(&done)?;
+        if report.send(Report::Done(number, done)).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Runs the step of one thread, and reports its failure or panic: else the sink would wait for an item
+/// that never arrives, while others wait for the sink.
+fn run_stage<D>(report: &Sender<Report<D>>, step: impl FnOnce() -> Result<(), OpsError>) {
+    let on_panic = ReportPanic(report);
+    if let Err(error) = step() {
+        let _ = on_panic.0.send(Report::Failed(error));
+    }
+}
+
+struct ReportPanic<'a, D>(&'a Sender<Report<D>>);
+
+impl<D> Drop for ReportPanic<'_, D> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let _ = self.0.send(Report::Panicked);
+        }
+    }
+}
+
+/// Sets the flag when it is dropped, also by a panic of the sink.
+struct SetUnlessDefused<'a>(Option<&'a Failed>);
+
+impl SetUnlessDefused<'_> {
+    fn defuse(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for SetUnlessDefused<'_> {
+    fn drop(&mut self) {
+        if let Some(failed) = self.0 {
+            failed.set();
+        }
+    }
+}
