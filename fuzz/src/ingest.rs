@@ -52,7 +52,7 @@ fn one(f: &Fixture, stream: &[u8], images: &mut HashMap<Vec<u8>, Option<Vec<u8>>
         labels: BTreeMap::new(),
         dry_run: false,
         compression: Compression::default(),
-        pack_targets: PackSizes::new(1 << 20, 1, 1),
+        pack_sizes: PackSizes::new(1 << 20, 1, 1),
         reread: false,
         verify_sample: 0,
         host: None,

@@ -4,7 +4,7 @@ use super::context::Context;
 use super::error::OpsError;
 use crate::base::LEAF_SIZE;
 use crate::format::ContentKind;
-use crate::repo::{Backup, BlobReader, Project, RepoError, Top, compare_trees};
+use crate::repo::{Backup, BlobReader, Project, RepoError, compare_trees};
 
 /// A stretch that differs, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,9 +63,8 @@ pub fn compare<E: From<OpsError> + From<RepoError>>(
     let index = context.index(project)?;
     let blobs = BlobReader::new(&index).stopped_by(context.cancel);
     let chunk_size = u64::from(content_a.chunk_size);
-    let top = |backup: &Backup| Top::new(backup.top, backup.record.content.size);
     let mut open: Option<DifferentExtent> = None;
-    compare_trees(&blobs, top(a), top(b), &mut |difference| -> Result<(), E> {
+    compare_trees(&blobs, a.tree(), b.tree(), &mut |difference| -> Result<(), E> {
         context.cancel.check().map_err(OpsError::from)?;
         let offset = difference.leaf * LEAF_SIZE + difference.chunk as u64 * chunk_size;
         let len = chunk_size.min(size.saturating_sub(offset));

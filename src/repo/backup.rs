@@ -3,52 +3,56 @@
 use jiff::Timestamp;
 
 use super::error::{Damage, RepoError};
-use super::layout::ObjectRef;
+use super::object_ref::ObjectRef;
 use super::project::Project;
+use super::tree::Top;
 use crate::base::{BlobId, ObjectHash, Root, VolumeId};
 use crate::format::{BackupRecord, ByteString, FormatError, root_description};
 
-/// A backup: its record, with the parts that have a form of their own.
+/// A backup: its record, with the ids and times in typed form.
 #[derive(Debug, Clone)]
 pub struct Backup {
-    /// The record's name.
+    /// The hash that its record is named by.
     pub id: ObjectHash,
-    /// Which volume it is of.
+    /// Its volume.
     pub volume: VolumeId,
-    /// When reading began.
+    /// When reading of the source began.
     pub time: Timestamp,
-    /// The top of its tree, unless all is zero.
+    /// The top node of its tree; `None` if the content is all zeros.
     pub top: Option<BlobId>,
-    /// Equal roots, equal bytes.
+    /// Equal for backups with equal content.
     pub root: Root,
-    /// All that is written down.
+    /// The heads that existed when it was committed: the records that no other record named as head.
+    pub heads: Vec<ObjectHash>,
+    /// The marks that existed when it was committed. It uses nothing that they name.
+    pub marks: Vec<ObjectHash>,
+    /// The record.
     pub record: BackupRecord,
 }
 
 impl Backup {
-    /// The snapshot that it is of, if its source named one.
+    /// The snapshot that it was made of, if its source named one.
     #[must_use]
     pub fn snapshot(&self) -> Option<&ByteString> {
         self.record.source.as_ref()?.snapshot.as_ref()
     }
 
-    /// The marks that were there when it was committed, of which it uses nothing.
-    pub fn marks(&self) -> impl Iterator<Item = ObjectHash> {
-        self.record
-            .marks
-            .iter()
-            .filter_map(|mark| mark.parse().ok())
+    /// The tree of an image.
+    #[must_use]
+    pub fn tree(&self) -> Top {
+        Top::new(self.top, self.record.content.size)
     }
 
-    pub(super) fn parse(project: &Project, id: ObjectHash, body: &[u8]) -> Result<Self, RepoError> {
-        let object = ObjectRef::Backup(project.id, id);
+    /// Parses the ids and times of a record, and verifies that its root fits its content.
+    pub(super) fn from_record(
+        project: &Project,
+        object: ObjectRef,
+        record: BackupRecord,
+    ) -> Result<Self, RepoError> {
         let bad = |field| RepoError::format(object, FormatError::BadValue(field));
-        let record = BackupRecord::decode(body).map_err(|e| RepoError::format(object, e))?;
         let content = &record.content;
-        let top = match &content.top {
-            None => None,
-            Some(id) => Some(id.parse::<BlobId>().map_err(|_| bad("top"))?),
-        };
+        let top = content.top.as_ref().map(|id| id.parse());
+        let top: Option<BlobId> = top.transpose().map_err(|_| bad("top"))?;
         let root: Root = content.root.parse().map_err(|_| bad("root"))?;
         let described =
             root_description(content.kind, content.size, content.chunk_size, top.as_ref());
@@ -58,12 +62,20 @@ impl Backup {
                 Damage::Impossible("its root does not fit its content"),
             ));
         }
+        let hashes = |texts: &[String], field| {
+            let hashes = texts.iter().map(|text| text.parse());
+            hashes
+                .collect::<Result<Vec<ObjectHash>, _>>()
+                .map_err(|_| bad(field))
+        };
         Ok(Self {
-            id,
+            id: object.hash().ok_or_else(|| bad("id"))?,
             volume: record.volume.id.parse().map_err(|_| bad("volume.id"))?,
             time: record.time.parse().map_err(|_| bad("time"))?,
             top,
             root,
+            heads: hashes(&record.heads, "heads")?,
+            marks: hashes(&record.marks, "marks")?,
             record,
         })
     }

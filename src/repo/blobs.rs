@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use super::codec::Decompressor;
 use super::error::{Damage, RepoError};
 use super::index::{Index, Location};
-use super::layout::ObjectRef;
+use super::object_ref::ObjectRef;
 use super::pack_context::{pack_context, run_context};
 use super::project::Project;
 use crate::base::{BlobId, Buffer, Cancel, TAG_LEN, lock};

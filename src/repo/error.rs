@@ -1,6 +1,6 @@
 //! What can go wrong with a repository.
 
-use super::layout::ObjectRef;
+use super::object_ref::ObjectRef;
 use crate::base::{BlobId, Cancelled};
 use crate::crypto::{KdfError, OpenError, RandomError};
 use crate::format::FormatError;

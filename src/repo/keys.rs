@@ -1,7 +1,8 @@
 //! Key slots: section 5 of `docs/format.md`.
 
 use super::error::{Damage, RepoError};
-use super::layout::ObjectRef;
+use super::object_kind::ObjectKind;
+use super::object_ref::ObjectRef;
 use super::objects::Objects;
 use super::parallel::parallel_map;
 use crate::base::{Notice, ObjectHash, Observer, ProjectId};
@@ -29,6 +30,14 @@ impl KeyScope {
         match self {
             Self::Repository => Scope::Repository,
             Self::Project(_) => Scope::Project,
+        }
+    }
+
+    /// The directory of its key slots.
+    fn directory(self) -> String {
+        match self {
+            Self::Repository => ObjectKind::Key.info().directory.to_owned(),
+            Self::Project(id) => ObjectKind::Key.directory(id),
         }
     }
 
@@ -114,9 +123,8 @@ pub(super) fn read_slots(
     scope: KeyScope,
     observer: &dyn Observer,
 ) -> Result<Vec<(ObjectHash, KeySlot)>, RepoError> {
-    let directory = scope.object(ObjectHash::from_bytes([0; 32])).directory();
     let mut hashes: Vec<_> = objects
-        .list(&directory)?
+        .list(&scope.directory())?
         .into_iter()
         .filter_map(|(object, ..)| match object {
             ObjectRef::Key(_, hash) => Some(hash),

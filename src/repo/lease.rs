@@ -11,7 +11,8 @@ use rustix::process::{Pid, test_kill_process};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::error::RepoError;
-use super::layout::ObjectRef;
+use super::object_kind::ObjectKind;
+use super::object_ref::ObjectRef;
 use super::objects::Objects;
 use super::project::Project;
 use crate::base::{BlobId, LeaseId, ObjectHash, ProjectId, lock};
@@ -210,36 +211,28 @@ impl Leases {
             }
             None => None,
         };
-        let any = ObjectRef::Lease(project.id, LeaseId::from_bytes([0; 16]));
-        let listed = project.objects.list(&any.directory())?;
-        let leases = listed
-            .into_iter()
-            .filter_map(|(object, _, listed)| match object {
-                ObjectRef::Lease(_, id) => Some((id, listed.modified)),
-                _ => None,
-            });
-        let leases: Vec<_> = leases.collect();
+        let mut listed = project.list(ObjectKind::Lease)?;
         let now = match own {
             None => SystemTime::now(),
             Some(own) => {
-                let own = leases.iter().find(|(id, _)| *id == own);
-                own.ok_or(RepoError::LeaseLost)?.1
+                let own = ObjectRef::Lease(project.id, own);
+                let at = listed.iter().position(|(object, _)| *object == own);
+                listed.remove(at.ok_or(RepoError::LeaseLost)?).1.modified
             }
         };
         let mut others = Vec::new();
-        for (id, modified) in leases {
-            if Some(id) == own {
+        for loaded in project.load::<LeaseBody>(listed)? {
+            let ObjectRef::Lease(_, id) = loaded.object else {
                 continue;
-            }
+            };
+            let modified = loaded.listed.modified;
             let age = now.duration_since(modified).unwrap_or_default();
-            match read(project, id) {
-                Ok(body) => others.push(other(id, body, modified, age)),
-                Err(e) if e.is_missing() => {} // given up since it was listed
-                Err(RepoError::Damaged { .. }) if age >= TTL => {
-                    others.push(other(id, nobody(), modified, age));
-                }
-                Err(e) => return Err(e),
-            }
+            let body = match loaded.body {
+                Ok(body) => body,
+                Err(_) if age >= TTL => nobody(),
+                Err(error) => return Err(error),
+            };
+            others.push(other(id, body, modified, age));
         }
         Ok(Self { now, others })
     }
@@ -297,16 +290,6 @@ impl Held {
         }
         Ok(())
     }
-}
-
-fn read(project: &Project, id: LeaseId) -> Result<LeaseBody, RepoError> {
-    let object = ObjectRef::Lease(project.id, id);
-    let key = (project.id, project.keys.object());
-    let limit = LeaseBody::BODY_MAX;
-    let body = project
-        .objects
-        .get_marker(object, Magic::Lease, key, limit)?;
-    LeaseBody::decode(&body).map_err(|e| RepoError::format(object, e))
 }
 
 fn other(id: LeaseId, body: LeaseBody, modified: SystemTime, age: Duration) -> OtherLease {

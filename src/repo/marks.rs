@@ -6,12 +6,11 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 
 use super::error::RepoError;
-use super::layout::ObjectRef;
 use super::lease::Worker;
-use super::parallel::parallel_map;
+use super::object_ref::ObjectRef;
 use super::project::Project;
 use crate::base::ObjectHash;
-use crate::format::{Magic, MarkBody};
+use crate::format::MarkBody;
 
 /// A mark.
 #[derive(Debug, Clone)]
@@ -37,33 +36,27 @@ pub struct Marks(Vec<Mark>);
 impl Marks {
     /// Reads all marks. One that needs a newer program fails.
     pub fn load(project: &Project) -> Result<Self, RepoError> {
-        let any = ObjectRef::Mark(project.id, ObjectHash::from_bytes([0; 32]));
-        let listed = project.objects.list(&any.directory())?;
-        let marks = parallel_map(&listed, |(object, _, listed)| {
-            let ObjectRef::Mark(_, name) = *object else {
-                return Ok(None);
+        let mut marks = Vec::new();
+        for loaded in project.load_all::<MarkBody>()? {
+            let ObjectRef::Mark(_, name) = loaded.object else {
+                continue;
             };
-            let mut mark = Mark {
+            let damaged = loaded.body.is_err();
+            let body = loaded.body.ok();
+            let ids = |of: fn(&MarkBody) -> &[String]| body.as_ref().map(of).map(hashes);
+            marks.push(Mark {
                 name,
-                since: listed.modified,
-                packs: Vec::new(),
-                segments: Vec::new(),
-                records: HashSet::new(),
-                damaged: false,
-            };
-            match read(project, name) {
-                Ok(body) => {
-                    mark.packs = hashes(&body.packs);
-                    mark.segments = hashes(&body.segments);
-                    mark.records = hashes(&body.records).into_iter().collect();
-                }
-                Err(e) if e.is_missing() => return Ok(None), // done with since it was listed
-                Err(RepoError::Damaged { .. }) => mark.damaged = true,
-                Err(e) => return Err(e),
-            }
-            Ok(Some(mark))
-        })?;
-        Ok(Self(marks.into_iter().flatten().collect()))
+                since: loaded.listed.modified,
+                packs: ids(|body| &body.packs).unwrap_or_default(),
+                segments: ids(|body| &body.segments).unwrap_or_default(),
+                records: ids(|body| &body.records)
+                    .unwrap_or_default()
+                    .into_iter()
+                    .collect(),
+                damaged,
+            });
+        }
+        Ok(Self(marks))
     }
 
     /// All of them.
@@ -132,13 +125,7 @@ impl Marks {
                 _ => bodies.push(body(&[], segments)),
             }
         }
-        let object = |hash| ObjectRef::Mark(project.id, hash);
-        let key = (project.id, project.keys.object());
-        let stored = bodies.iter().map(|body| {
-            let body = body.encode();
-            project.objects.put_sealed(object, Magic::Mark, key, &body)
-        });
-        stored.collect()
+        bodies.iter().map(|body| project.put(body)).collect()
     }
 
     /// Removes a mark, unless that was done already. All that it names is deleted or in use again.
@@ -147,17 +134,7 @@ impl Marks {
     }
 }
 
-fn read(project: &Project, name: ObjectHash) -> Result<MarkBody, RepoError> {
-    let object = ObjectRef::Mark(project.id, name);
-    let key = (project.id, project.keys.object());
-    let limit = MarkBody::BODY_MAX;
-    let body = project
-        .objects
-        .get_sealed(object, name, Magic::Mark, key, limit)?;
-    MarkBody::decode(&body).map_err(|e| RepoError::format(object, e))
-}
-
-/// The decoder has seen that they are hashes.
+/// Parses hashes. The decoder has verified that they are hashes.
 fn hashes(texts: &[String]) -> Vec<ObjectHash> {
     texts.iter().filter_map(|text| text.parse().ok()).collect()
 }

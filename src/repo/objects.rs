@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::codec::{Compression, Compressor, Decompressor};
 use super::error::{Damage, RepoError};
-use super::layout::ObjectRef;
 use super::object_cache::{NODE_PACK_MAX, ObjectCache};
+use super::object_ref::ObjectRef;
 use crate::base::{Notice, ObjectHash, Observer, ProjectId};
 use crate::crypto::{SealKey, SealNonce, object_hash};
 use crate::format::{BlobKind, Magic, Payload, SEALED_HEAD_LEN, SealedObject};
@@ -40,12 +40,10 @@ impl Objects {
         }
     }
 
-    /// Where copies of such an object are kept, if they are.
+    /// The copies on this host, if it keeps copies of objects of this kind.
     fn copies_of(&self, object: ObjectRef) -> Option<&ObjectCache> {
-        match object {
-            ObjectRef::Backup(..) | ObjectRef::Tombstone(..) => self.copies.as_deref(),
-            _ => None,
-        }
+        let copies = self.copies.as_deref();
+        copies.filter(|_| object.kind().info().cached)
     }
 
     /// Where they lie, for messages.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::error::{Damage, RepoError};
 use super::keys::{self, KeyScope, KeySummary, NewKey};
-use super::layout::ObjectRef;
+use super::object_ref::ObjectRef;
 use super::objects::Objects;
 use super::parallel::{join, parallel_map};
 use super::project::Project;

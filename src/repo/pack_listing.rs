@@ -8,7 +8,7 @@ use crate::format::{
 };
 
 use super::error::{Damage, RepoError};
-use super::layout::ObjectRef;
+use super::object_ref::ObjectRef;
 use super::project::Project;
 
 /// Bytes read from the end of a pack in the hope that they hold all of the contents.

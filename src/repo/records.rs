@@ -4,14 +4,13 @@ use std::collections::HashSet;
 
 use super::backup::Backup;
 use super::error::RepoError;
-use super::layout::ObjectRef;
+use super::object_ref::ObjectRef;
 use super::packs::IndexStored;
-use super::parallel::parallel_map;
 use super::project::Project;
 use super::prune_guard::CommitPermit;
 use super::tombstones::{Forgotten, Tombstones};
 use crate::base::ObjectHash;
-use crate::format::{BackupRecord, Magic};
+use crate::format::BackupRecord;
 
 /// All backups of a project, oldest first.
 #[derive(Debug)]
@@ -26,29 +25,15 @@ const PREFIX_MIN: usize = 4;
 impl Records {
     /// Reads all records. Damaged ones are set aside; one that needs a newer program fails.
     pub fn load(project: &Project) -> Result<Self, RepoError> {
-        let directory = ObjectRef::Backup(project.id, ObjectHash::from_bytes([0; 32])).directory();
-        let key = (project.id, project.keys.object());
-        let limit = BackupRecord::BODY_MAX;
-        let listed = project.objects.list(&directory)?;
-        let read = parallel_map(&listed, |(object, ..)| {
-            let ObjectRef::Backup(_, id) = *object else {
-                return Ok(None);
-            };
-            let read = project
-                .objects
-                .get_sealed(*object, id, Magic::Backup, key, limit)
-                .and_then(|body| Backup::parse(project, id, &body));
-            match read {
-                Err(e) if e.is_missing() => Ok(None), // deleted since it was listed
-                Err(e @ RepoError::Damaged { .. }) => Ok(Some(Err(e))),
-                other => other.map(|backup| Some(Ok(backup))),
-            }
-        })?;
         let (mut backups, mut damaged) = (Vec::new(), Vec::new());
-        for read in read.into_iter().flatten() {
-            match read {
+        for loaded in project.load_all::<BackupRecord>()? {
+            let backup = loaded
+                .body
+                .and_then(|record| Backup::from_record(project, loaded.object, record));
+            match backup {
                 Ok(backup) => backups.push(backup),
-                Err(error) => damaged.push(error),
+                Err(e @ RepoError::Damaged { .. }) => damaged.push(e),
+                Err(e) => return Err(e),
             }
         }
         backups.sort_by_key(|b| (b.time, b.id));
@@ -79,14 +64,10 @@ impl Records {
     /// The records that no other record names as head.
     #[must_use]
     pub fn heads(&self) -> Vec<ObjectHash> {
-        let named: HashSet<&str> = self
-            .backups
-            .iter()
-            .flat_map(|b| b.record.heads.iter().map(String::as_str))
-            .collect();
+        let named: HashSet<_> = self.backups.iter().flat_map(|b| &b.heads).collect();
         self.backups
             .iter()
-            .filter(|b| !named.contains(b.id.to_string().as_str()))
+            .filter(|b| !named.contains(&b.id))
             .map(|b| b.id)
             .collect()
     }
@@ -95,19 +76,18 @@ impl Records {
     /// of them still explains something.
     #[must_use]
     pub fn known(&self) -> HashSet<ObjectHash> {
-        let heads = self.backups.iter().flat_map(|b| &b.record.heads);
-        let heads = heads.filter_map(|head| head.parse().ok());
+        let heads = self.backups.iter().flat_map(|b| &b.heads).copied();
         heads.chain(self.backups.iter().map(|b| b.id)).collect()
     }
 
     /// Heads that a record saw and that are gone, though nobody has forgotten them: history was cut.
     #[must_use]
     pub fn vanished(&self, tombstones: &Tombstones) -> Vec<ObjectHash> {
-        let there: HashSet<ObjectHash> = self.backups.iter().map(|b| b.id).collect();
-        let seen = self.backups.iter().flat_map(|b| &b.record.heads);
-        let mut gone: Vec<ObjectHash> = seen
-            .filter_map(|head| head.parse().ok())
-            .filter(|head| !there.contains(head) && !tombstones.names(*head))
+        let present: HashSet<ObjectHash> = self.backups.iter().map(|b| b.id).collect();
+        let heads = self.backups.iter().flat_map(|b| &b.heads);
+        let mut gone: Vec<ObjectHash> = heads
+            .filter(|head| !present.contains(head) && !tombstones.names(**head))
+            .copied()
             .collect();
         gone.sort_unstable();
         gone.dedup();
@@ -176,16 +156,8 @@ impl Records {
         _: &IndexStored,
         cleared: &CommitPermit,
     ) -> Result<ObjectHash, RepoError> {
-        let object = |hash| {
-            cleared.note(hash);
-            ObjectRef::Backup(project.id, hash)
-        };
-        let key = (project.id, project.keys.object());
-        let body = record.encode();
         cleared.stands()?;
-        project
-            .objects
-            .put_sealed(object, Magic::Backup, key, &body)
+        project.put_encoded::<BackupRecord>(&record.encode(), |hash| cleared.note(hash))
     }
 }
 
@@ -234,6 +206,8 @@ mod tests {
             time,
             top: None,
             root: Root::from_bytes([2; 32]),
+            heads: Vec::new(),
+            marks: Vec::new(),
             record,
         }
     }

@@ -17,11 +17,11 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 
 use super::error::RepoError;
-use super::layout::ObjectRef;
-use super::parallel::parallel_map;
+use super::object_kind::ObjectKind;
+use super::object_ref::ObjectRef;
 use super::project::Project;
 use crate::base::ObjectHash;
-use crate::format::{FormatError, Magic, Tombstone};
+use crate::format::Tombstone;
 
 /// The tombstones of a project.
 #[derive(Debug, Default)]
@@ -66,22 +66,10 @@ impl TombstoneStored {
 impl Tombstones {
     /// Reads all tombstones. Damaged ones are set aside; one that needs a newer program fails.
     pub fn load(project: &Project) -> Result<Self, RepoError> {
-        let any = ObjectRef::Tombstone(project.id, ObjectHash::from_bytes([0; 32]));
         let mut tombstones = Self::default();
-        let listed = project.objects.list(&any.directory())?;
-        let read = parallel_map(&listed, |(object, ..)| {
-            let ObjectRef::Tombstone(_, name) = *object else {
-                return Ok(None);
-            };
-            match read(project, name) {
-                Err(e) if e.is_missing() => Ok(None), // withdrawn since it was listed
-                Err(e @ RepoError::Damaged { .. }) => Ok(Some(Err(e))),
-                other => other.map(|records| Some(Ok(records))),
-            }
-        })?;
-        for read in read.into_iter().flatten() {
-            match read {
-                Ok(records) => tombstones.records.extend(records),
+        for loaded in project.load_all::<Tombstone>()? {
+            match loaded.body {
+                Ok(body) => tombstones.records.extend(records_of(&body)),
                 Err(error) => tombstones.damaged.push(error),
             }
         }
@@ -95,20 +83,13 @@ impl Tombstones {
         needed: &HashSet<ObjectHash>,
         before: SystemTime,
     ) -> Result<(), RepoError> {
-        let any = ObjectRef::Tombstone(project.id, ObjectHash::from_bytes([0; 32]));
-        for (object, _, listed) in project.objects.list(&any.directory())? {
-            let ObjectRef::Tombstone(_, name) = object else {
-                continue;
-            };
-            if listed.modified >= before {
-                continue;
-            }
-            match read(project, name) {
-                Ok(named) if named.iter().any(|record| needed.contains(record)) => {}
-                Ok(_) => project.objects.delete(object)?,
-                // Left for “check” to report.
-                Err(RepoError::Damaged { .. }) => {}
-                Err(e) => return Err(e),
+        let mut listed = project.list(ObjectKind::Tombstone)?;
+        listed.retain(|(_, listed)| listed.modified < before);
+        // Damaged ones are left for “check” to report.
+        for loaded in project.load::<Tombstone>(listed)? {
+            let is_needed = |body| records_of(&body).any(|record| needed.contains(&record));
+            if loaded.body.is_ok_and(|body| !is_needed(body)) {
+                project.objects.delete(loaded.object)?;
             }
         }
         Ok(())
@@ -141,12 +122,7 @@ impl Tombstones {
             host: host.map(str::to_owned),
             tool: Some(tool.to_owned()),
         };
-        let object = |hash| ObjectRef::Tombstone(project.id, hash);
-        let key = (project.id, project.keys.object());
-        let body = tombstone.encode();
-        let stored = project
-            .objects
-            .put_sealed(object, Magic::Tombstone, key, &body)?;
+        let stored = project.put(&tombstone)?;
         Ok(TombstoneStored {
             object: stored,
             records: records.to_vec(),
@@ -154,16 +130,7 @@ impl Tombstones {
     }
 }
 
-fn read(project: &Project, name: ObjectHash) -> Result<Vec<ObjectHash>, RepoError> {
-    let object = ObjectRef::Tombstone(project.id, name);
-    let key = (project.id, project.keys.object());
-    let limit = Tombstone::BODY_MAX;
-    let body = project
-        .objects
-        .get_sealed(object, name, Magic::Tombstone, key, limit)?;
-    let format = |e| RepoError::format(object, e);
-    let tombstone = Tombstone::decode(&body).map_err(format)?;
-    let bad = |_| format(FormatError::BadValue("records"));
-    let records = tombstone.records.iter();
-    records.map(|id| id.parse().map_err(bad)).collect()
+/// The records that a tombstone names. The decoder has verified that they are hashes.
+fn records_of(tombstone: &Tombstone) -> impl Iterator<Item = ObjectHash> {
+    tombstone.records.iter().filter_map(|id| id.parse().ok())
 }

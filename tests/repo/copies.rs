@@ -57,7 +57,7 @@ fn calls_of_a_backup(with_copies: bool) -> Vec<Call> {
             TestRepo::open(store.clone(), &host.heard).unwrap()
         };
         let mut options = options("disk");
-        options.pack_targets = PackSizes::default();
+        options.pack_sizes = PackSizes::default();
         host.run(&test_repo, host.image(image).unwrap(), &options)
             .unwrap()
     };

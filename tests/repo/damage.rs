@@ -224,7 +224,7 @@ fn fill() -> (MemoryBackend, BTreeMap<ObjectHash, Content>) {
     let mut contents = BTreeMap::new();
     for (volume, content) in days() {
         let mut options = options(volume);
-        options.pack_targets = PackSizes::new(100 * KIB, 64 * KIB, 3);
+        options.pack_sizes = PackSizes::new(100 * KIB, 64 * KIB, 3);
         let input = match &content {
             Content::Image(image) => host.image(image).unwrap(),
             Content::Stream(bytes) => stream(bytes),

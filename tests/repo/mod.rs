@@ -297,7 +297,7 @@ fn options(volume: &str) -> BackupOptions {
         labels: BTreeMap::new(),
         dry_run: false,
         compression: Compression::default(),
-        pack_targets: PackSizes::new(100 * KIB, 1, 2),
+        pack_sizes: PackSizes::new(100 * KIB, 1, 2),
         reread: false,
         verify_sample: 0,
         host: None,

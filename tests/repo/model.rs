@@ -255,7 +255,7 @@ impl World {
         options.reread = matches!(way, Way::Reread);
         options.dry_run = matches!(way, Way::DryRun);
         if self.made.len() % 2 == 1 {
-            options.pack_targets = PackSizes::default();
+            options.pack_sizes = PackSizes::default();
         }
         let run = |options: &BackupOptions| {
             back_up(

@@ -223,7 +223,7 @@ fn run_in(
         let input = input(&host);
         let mut options = options("disk");
         // Packs that are not full before the end, and packs that are.
-        options.pack_targets = PackSizes::new(500 * KIB, 4 * KIB, 2);
+        options.pack_sizes = PackSizes::new(500 * KIB, 4 * KIB, 2);
         let context = Context {
             observer: Arc::new(observer),
             cancel: &Cancel::default(),

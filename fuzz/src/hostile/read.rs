@@ -85,7 +85,7 @@ pub(super) fn all(f: &Fixture) -> Reach {
         reach.whole += usize::from(whole);
         match backup.record.content.kind {
             ContentKind::Image => {
-                let top = Top::new(backup.top, backup.record.content.size);
+                let top = backup.tree();
                 use_image(&patient, backup, top, &chunks, whole);
                 if let Some(before) = before.replace(top) {
                     let _ = compare_trees(&patient(), before, top, &mut |_| Ok::<(), RepoError>(()));

@@ -38,7 +38,7 @@ pub(super) fn backup(
         labels: request.labels,
         dry_run: request.dry_run,
         compression: request.compression,
-        pack_targets: repo::PackSizes::default(),
+        pack_sizes: repo::PackSizes::default(),
         reread: request.reread,
         verify_sample: match request.source {
             BackupSource::Listed { verify_sample, .. } => verify_sample,

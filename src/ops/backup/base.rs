@@ -113,7 +113,7 @@ impl From<&Backup> for Ancestor {
     fn from(backup: &Backup) -> Self {
         Self {
             id: AncestorId::Committed(backup.id),
-            top: Top::new(backup.top, backup.record.content.size),
+            top: backup.tree(),
             size: backup.record.content.size,
         }
     }

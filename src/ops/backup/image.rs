@@ -11,7 +11,7 @@ use crate::base::{Buffer, LEAF_SIZE, Phase, Progress};
 use crate::format::ContentKind;
 use crate::ops::error::OpsError;
 use crate::ops::pipeline::{Failed, StageError};
-use crate::repo::{Backup, Top};
+use crate::repo::Backup;
 use crate::volume::{Gaps, ImageSource, VolumeError};
 
 /// The extents of a leaf that may hold data: ranges of bytes of the image, ascending.
@@ -28,7 +28,7 @@ pub(super) fn store_image(
     let base = base.filter(|b| b.record.content.chunk_size == chunk_size);
     let spec = ImageSpec {
         size,
-        base: base.map(|b| Top::new(b.top, b.record.content.size)),
+        base: base.map(Backup::tree),
         gaps: Gaps::Zeros,
     };
     let top = store_leaves(

@@ -13,7 +13,7 @@ use crate::base::{Buffer, LEAF_SIZE, Notice};
 use crate::format::{ContentKind, ExtentList};
 use crate::ops::error::OpsError;
 use crate::ops::pipeline::Failed;
-use crate::repo::{Backup, Project, Top};
+use crate::repo::{Backup, Project};
 use crate::volume::{Gaps, ImageSource};
 
 /// Fails if the list or the base cannot be used at all.
@@ -57,7 +57,7 @@ pub(super) fn store_listed(
     context.cancel.check()?;
     let spec = ImageSpec {
         size,
-        base: base.map(|base| Top::new(base.top, base.record.content.size)),
+        base: base.map(Backup::tree),
         gaps: Gaps::Unchanged,
     };
     let fill = |leaf: u64, coverage: &Coverage, _: Extents, buf: &mut Buffer| {

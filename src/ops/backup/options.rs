@@ -24,7 +24,7 @@ pub struct BackupOptions {
     /// How hard to compress.
     pub compression: Compression,
     /// When packs are full.
-    pub pack_targets: PackSizes,
+    pub pack_sizes: PackSizes,
     /// Read all of the source, even if nobody wrote to the file since the base, and rely on nothing but the
     /// packs that are there: what was lost is stored again.
     pub reread: bool,

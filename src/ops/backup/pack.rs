@@ -36,8 +36,8 @@ pub(super) fn pack(
     let packing = PackerOptions {
         compression: options.compression,
         run_len,
-        targets: options.pack_targets,
-        leave_unnamed: false,
+        sizes: options.pack_sizes,
+        name_unnamed: true,
         dry_run: options.dry_run,
     };
     let (stored, receipt, report) = Packer::scope(index, journal, packing, |packer| {

@@ -28,7 +28,7 @@ pub(super) fn verify(
     let chunk_size = u64::from(task.project.chunk_size.bytes());
     let chunks = image.size().div_ceil(chunk_size);
     let left_out = LeftOut::new(plan, chunk_size, chunks);
-    let top = base.map(|base| Top::new(base.top, base.record.content.size));
+    let top = base.map(Backup::tree);
     let mut compare = Comparison {
         task,
         image,

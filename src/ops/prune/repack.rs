@@ -48,7 +48,7 @@ pub(super) fn repack(
     let mut done = 0;
     let options = PackerOptions {
         // Those that are used are named when the plan is carried out.
-        leave_unnamed: true,
+        name_unnamed: false,
         ..PackerOptions::default()
     };
     let ((), _, report) = Packer::scope(index, journal, options, |packer| {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::base::{Buffer, LEAF_SIZE};
 use crate::ops::pipeline::{Producer, StageError};
-use crate::repo::{Backup, ChunkRef, ImageReader, RepoError, Top, compare_trees};
+use crate::repo::{Backup, ChunkRef, ImageReader, RepoError, compare_trees};
 use crate::volume::ExtentIter;
 
 /// The greatest length of a unit, in bytes.
@@ -68,7 +68,7 @@ impl<'p, 'a> UnitProducer<'p, 'a> {
         chunk_size: u32,
     ) -> Result<(), StageError> {
         let size = image.size();
-        let base = Top::new(base.top, base.record.content.size);
+        let base = base.tree();
         let compared = compare_trees(image.blobs(), base, image.top(), &mut |difference| {
             let within = difference.chunk as u64 * u64::from(chunk_size);
             if within >= LEAF_SIZE {

@@ -7,9 +7,8 @@ use super::panics::catch;
 use super::segments::EffectiveSegments;
 use super::state::{Index, StepError};
 use crate::base::ObjectHash;
-use crate::format::{IndexSegment, Magic, PackListing};
+use crate::format::{IndexSegment, PackListing};
 use crate::repo::error::RepoError;
-use crate::repo::layout::ObjectRef;
 
 /// A new segment is full at this many blobs: about 11 MB before compression.
 const SEGMENT_BLOBS: usize = 256 << 10;
@@ -112,13 +111,8 @@ impl Index {
         &self,
         segment: IndexSegment,
     ) -> Result<(IndexSegment, u64), RepoError> {
-        let project = &self.project;
         let body = segment.encode();
-        let key = (project.id, project.keys.object());
-        let object = |hash| ObjectRef::Index(project.id, hash);
-        let hash = project
-            .objects
-            .put_sealed(object, Magic::Index, key, &body)?;
+        let hash = self.project.put_encoded::<IndexSegment>(&body, |_| {})?;
         Ok((self.insert(hash, segment)?, body.len() as u64))
     }
 }

@@ -4,9 +4,10 @@ use std::collections::HashSet;
 
 use super::tables::SegmentRow;
 use crate::base::ObjectHash;
-use crate::format::{IndexSegment, Magic};
+use crate::format::IndexSegment;
 use crate::repo::error::RepoError;
-use crate::repo::layout::ObjectRef;
+use crate::repo::object_kind::ObjectKind;
+use crate::repo::object_ref::ObjectRef;
 use crate::repo::project::Project;
 
 /// The segments that a database has, and which of them count: those that are in the store and that no
@@ -142,24 +143,16 @@ impl SegmentsSeen {
     }
 }
 
-/// The segments in the store, whether they count or not.
+/// Lists the segments in the store, whether they count or not.
 pub(super) fn list_segments(project: &Project) -> Result<HashSet<ObjectHash>, RepoError> {
-    let directory = ObjectRef::Index(project.id, ObjectHash::from_bytes([0; 32])).directory();
-    let listed = project.objects.list(&directory)?;
-    let hashes = listed.into_iter().filter_map(|(object, ..)| match object {
-        ObjectRef::Index(_, hash) => Some(hash),
-        _ => None,
-    });
-    Ok(hashes.collect())
+    let listed = project.list(ObjectKind::Index)?;
+    Ok(listed
+        .iter()
+        .filter_map(|(object, _)| object.hash())
+        .collect())
 }
 
 /// Reads a segment.
 pub(super) fn read_segment(project: &Project, hash: ObjectHash) -> Result<IndexSegment, RepoError> {
-    let object = ObjectRef::Index(project.id, hash);
-    let key = (project.id, project.keys.object());
-    let limit = IndexSegment::BODY_MAX;
-    let body = project
-        .objects
-        .get_sealed(object, hash, Magic::Index, key, limit)?;
-    IndexSegment::decode(&body).map_err(|e| RepoError::format(object, e))
+    project.read(ObjectRef::Index(project.id, hash))
 }

@@ -10,7 +10,7 @@ use super::state::{Index, StepError};
 use crate::base::{Notice, ObjectHash, RebuildReason, write_lock};
 use crate::format::IndexSegment;
 use crate::repo::error::RepoError;
-use crate::repo::layout::ObjectRef;
+use crate::repo::object_kind::ObjectKind;
 use crate::repo::pack_listing::read_listing;
 use crate::storage::ObjectInfo;
 
@@ -113,15 +113,10 @@ impl Index {
 
     /// Lists the packs in the store, with their sizes and the times when they were put.
     pub fn list_packs(&self) -> Result<Vec<(ObjectHash, ObjectInfo)>, RepoError> {
-        let directory =
-            ObjectRef::Pack(self.project.id, ObjectHash::from_bytes([0; 32])).directory();
-        let listed = self.project.objects.list(&directory)?;
+        let listed = self.project.list(ObjectKind::Pack)?;
         let packs = listed
             .into_iter()
-            .filter_map(|(object, _, listed)| match object {
-                ObjectRef::Pack(_, hash) => Some((hash, listed)),
-                _ => None,
-            });
+            .filter_map(|(object, listed)| Some((object.hash()?, listed)));
         Ok(packs.collect())
     }
 

@@ -5,22 +5,35 @@ use crate::crypto::{PackCipher, PackNonce};
 use crate::format::{Contents, PackListing};
 use crate::repo::codec::Compression;
 
-/// How to pack.
-#[derive(Debug, Clone, Copy, Default)]
+/// How blobs are packed and stored.
+#[derive(Debug, Clone, Copy)]
 pub struct PackerOptions {
-    /// How hard to compress.
+    /// How much to compress.
     pub compression: Compression,
     /// When runs are full.
     pub run_len: RunLen,
     /// When packs and segments are full.
-    pub targets: PackSizes,
-    /// Do not name packs that the index knows and no segment names: nothing that is stored relies on them.
-    pub leave_unnamed: bool,
-    /// Do everything but store.
+    pub sizes: PackSizes,
+    /// Whether to store a segment for the packs that the index knows and that no segment names. Needed
+    /// unless the run relies on none of them.
+    pub name_unnamed: bool,
+    /// Does everything but store.
     pub dry_run: bool,
 }
 
-/// A pack that is whole but for its trailer.
+impl Default for PackerOptions {
+    fn default() -> Self {
+        Self {
+            compression: Compression::default(),
+            run_len: RunLen::default(),
+            sizes: PackSizes::default(),
+            name_unnamed: true,
+            dry_run: false,
+        }
+    }
+}
+
+/// The runs of a full pack, without its head and its sealed contents.
 pub(super) struct FullPack {
     pub(super) nonce: PackNonce,
     pub(super) cipher: PackCipher,
@@ -28,10 +41,10 @@ pub(super) struct FullPack {
     pub(super) contents: Contents,
 }
 
-/// What the writer is given.
+/// What the packer hands to the writer.
 pub(super) enum ToWriter {
-    /// Packs that are named only together: the copies of a node pack, or a single data pack.
+    /// Packs that the same segment has to name: the copies of a node pack, or a single data pack.
     Full(Vec<FullPack>),
-    /// Stored by an earlier run that was interrupted, and in no segment.
+    /// A pack that an interrupted run stored and that no segment names.
     Adopted(PackListing),
 }

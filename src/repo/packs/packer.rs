@@ -109,7 +109,7 @@ impl Packer<'_> {
             budget: Budget::new(BUDGET),
             closed: AtomicUsize::new(0),
             spare: Mutex::default(),
-            part_len: PART_LEN.min(options.targets.data()),
+            part_len: PART_LEN.min(options.sizes.data()),
         };
         let (to_writer, finished) = crossbeam_channel::bounded(1);
         std::thread::scope(|scope| {
@@ -255,7 +255,7 @@ impl Packer<'_> {
             plain.len() + TAG_LEN,
             vec![blob(id, plain.len())],
         ));
-        if buf.len() >= self.options.targets.nodes() || runs.len() >= BLOBS_TARGET {
+        if buf.len() >= self.options.sizes.nodes() || runs.len() >= BLOBS_TARGET {
             let (buf, runs) = std::mem::take(&mut *nodes);
             drop(nodes);
             self.store_nodes(&buf, &runs)?;
@@ -377,7 +377,7 @@ impl Packer<'_> {
         state.parts.push(None);
         state.missing += 1;
         state.len += len;
-        state.closed = state.len >= self.options.targets.data() || state.blobs >= BLOBS_TARGET;
+        state.closed = state.len >= self.options.sizes.data() || state.blobs >= BLOBS_TARGET;
         if state.closed {
             self.shared.closed.fetch_add(1, Ordering::Relaxed);
         }

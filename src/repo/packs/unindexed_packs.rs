@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::error::RepoError;
-use super::super::layout::ObjectRef;
 use super::super::lease::{self, Lease};
 use super::super::marks::Marks;
+use super::super::object_ref::ObjectRef;
 use super::super::parallel::parallel_map;
 use super::super::project::Project;
 use crate::base::ObjectHash;

@@ -74,7 +74,7 @@ impl<'a> Writer<'a> {
         indexed: impl Fn(Vec<BlobId>),
     ) -> Result<(IndexStored, u64), RepoError> {
         let mut result = self.store_all(packs, &spent, &indexed);
-        if result.is_ok() && !self.options.leave_unnamed && !self.options.dry_run {
+        if result.is_ok() && self.options.name_unnamed && !self.options.dry_run {
             result = self.name_unnamed(&indexed);
         }
         // What is durable gets named even if a later pack failed: the next run uses it.
@@ -148,7 +148,7 @@ impl<'a> Writer<'a> {
         let blobs = |pack: &PackStored| pack.listing.contents.blobs().count();
         self.pending_blobs += stored.iter().map(blobs).sum::<usize>();
         self.pending.extend(stored);
-        let full = self.pending.len() >= self.options.targets.segment_packs();
+        let full = self.pending.len() >= self.options.sizes.segment_packs();
         if full || self.pending_blobs >= SEGMENT_BLOBS {
             self.store_segment(indexed)?;
         }

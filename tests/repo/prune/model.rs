@@ -156,7 +156,7 @@ impl World {
         }
         let image = image.clone();
         let options = BackupOptions {
-            pack_targets: PackSizes::new(10 * KIB, 1, 2),
+            pack_sizes: PackSizes::new(10 * KIB, 1, 2),
             ..options(VOLUMES[volume])
         };
         let done = self.run(run, |world| {

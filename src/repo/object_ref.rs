@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use super::object_kind::ObjectKind;
 use crate::base::{LeaseId, ObjectHash, ProjectId};
 use crate::storage::Name;
 
-/// Which object: what its name in the store is made from.
+/// An object of a repository. Its name in the store follows from this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum ObjectRef {
@@ -36,25 +37,45 @@ impl ObjectRef {
         name(self.path() + COPY)
     }
 
-    fn path(&self) -> String {
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> ObjectKind {
         match self {
-            Self::Repository => "cuttlebone".into(),
-            Self::Key(None, hash) => format!("keys/{hash}"),
-            Self::Key(Some(project), hash) => format!("projects/{project}/keys/{hash}"),
-            Self::Project(project) => format!("projects/{project}/project"),
-            Self::Pack(project, hash) => {
-                let hash = hash.to_string();
-                format!("projects/{project}/packs/{}/{hash}", &hash[..2])
-            }
-            Self::Index(project, hash) => format!("projects/{project}/index/{hash}"),
-            Self::Backup(project, hash) => format!("projects/{project}/backups/{hash}"),
-            Self::Tombstone(project, hash) => format!("projects/{project}/tombstones/{hash}"),
-            Self::Lease(project, id) => format!("projects/{project}/leases/{id}"),
-            Self::Mark(project, hash) => format!("projects/{project}/marks/{hash}"),
+            Self::Repository => ObjectKind::Repository,
+            Self::Key(..) => ObjectKind::Key,
+            Self::Project(_) => ObjectKind::Project,
+            Self::Pack(..) => ObjectKind::Pack,
+            Self::Index(..) => ObjectKind::Index,
+            Self::Backup(..) => ObjectKind::Backup,
+            Self::Tombstone(..) => ObjectKind::Tombstone,
+            Self::Lease(..) => ObjectKind::Lease,
+            Self::Mark(..) => ObjectKind::Mark,
         }
     }
 
-    /// The hash that it is named by, if it is.
+    fn path(&self) -> String {
+        let in_project = |project: &ProjectId, name: String| {
+            let directory = self.kind().directory(*project);
+            format!("{directory}/{name}")
+        };
+        match self {
+            Self::Repository => "cuttlebone".into(),
+            Self::Key(None, hash) => format!("keys/{hash}"),
+            Self::Project(project) => in_project(project, "project".into()),
+            Self::Pack(project, hash) => {
+                let hash = hash.to_string();
+                in_project(project, format!("{}/{hash}", &hash[..2]))
+            }
+            Self::Key(Some(project), hash)
+            | Self::Index(project, hash)
+            | Self::Backup(project, hash)
+            | Self::Tombstone(project, hash)
+            | Self::Mark(project, hash) => in_project(project, hash.to_string()),
+            Self::Lease(project, id) => in_project(project, id.to_string()),
+        }
+    }
+
+    /// The hash that it is named by, if it is named by one.
     #[must_use]
     pub fn hash(&self) -> Option<ObjectHash> {
         match self {
@@ -68,16 +89,18 @@ impl ObjectRef {
         }
     }
 
-    /// The directory of a project's objects of this kind, or of key slots.
+    /// The directory of the objects of its kind: a project's, or for a key slot of the repository the
+    /// repository's.
     #[must_use]
     pub fn directory(&self) -> String {
         match self {
-            Self::Pack(project, _) => format!("projects/{project}/packs"),
+            Self::Pack(project, _) => ObjectKind::Pack.directory(*project),
             _ => self.name().directory().to_owned(),
         }
     }
 
-    /// The object with this name, and whether it is the second copy; `None` for a stranger's file.
+    /// Returns the object with this name, and whether this is the name of its second copy; `None` for
+    /// a file that is not part of the format.
     #[must_use]
     pub fn parse(name: &Name) -> Option<(Self, bool)> {
         let path = name.as_str();
@@ -88,44 +111,49 @@ impl ObjectRef {
         let object = match parts[..] {
             ["cuttlebone"] => Self::Repository,
             ["keys", hash] => Self::Key(None, hash.parse().ok()?),
-            ["projects", project, ref rest @ ..] => {
-                let project = project.parse().ok()?;
-                match *rest {
-                    ["project"] => Self::Project(project),
-                    ["keys", hash] => Self::Key(Some(project), hash.parse().ok()?),
-                    ["packs", two, hash] if hash.starts_with(two) => {
-                        Self::Pack(project, hash.parse().ok()?)
-                    }
-                    ["index", hash] => Self::Index(project, hash.parse().ok()?),
-                    ["backups", hash] => Self::Backup(project, hash.parse().ok()?),
-                    ["tombstones", hash] => Self::Tombstone(project, hash.parse().ok()?),
-                    ["leases", id] => Self::Lease(project, id.parse().ok()?),
-                    ["marks", hash] => Self::Mark(project, hash.parse().ok()?),
-                    _ => return None,
-                }
+            ["projects", project, "project"] => Self::Project(project.parse().ok()?),
+            ["projects", project, directory, name]
+            | ["projects", project, directory @ "packs", _, name] => {
+                let kind = ObjectKind::of_directory(directory)?;
+                Self::in_project(kind, project.parse().ok()?, name)?
             }
             _ => return None,
         };
-        let twice = matches!(object, Self::Repository | Self::Key(..) | Self::Project(_));
-        // A wrong directory for a pack's first digits would parse; it has to be the name we would give.
+        // Only the name that `path` gives counts: not that of a pack in a wrong directory.
+        let twice = object.kind().info().kept_twice;
         (object.path() == path && (twice || !copy)).then_some((object, copy))
+    }
+
+    /// The object of this kind that has this name in its directory of the project.
+    fn in_project(kind: ObjectKind, project: ProjectId, name: &str) -> Option<Self> {
+        let hash = || name.parse().ok();
+        Some(match kind {
+            ObjectKind::Repository | ObjectKind::Project => return None,
+            ObjectKind::Key => Self::Key(Some(project), hash()?),
+            ObjectKind::Pack => Self::Pack(project, hash()?),
+            ObjectKind::Index => Self::Index(project, hash()?),
+            ObjectKind::Backup => Self::Backup(project, hash()?),
+            ObjectKind::Tombstone => Self::Tombstone(project, hash()?),
+            ObjectKind::Mark => Self::Mark(project, hash()?),
+            ObjectKind::Lease => Self::Lease(project, name.parse().ok()?),
+        })
     }
 }
 
 impl fmt::Display for ObjectRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (noun, hash) = match self {
-            Self::Repository => return f.write_str("the repository file “cuttlebone”"),
-            Self::Project(id) => return write!(f, "project object {id}"),
-            Self::Key(_, hash) => ("key slot", hash),
-            Self::Pack(_, hash) => ("pack", hash),
-            Self::Index(_, hash) => ("index segment", hash),
-            Self::Backup(_, hash) => ("backup record", hash),
-            Self::Tombstone(_, hash) => ("tombstone", hash),
-            Self::Mark(_, hash) => ("mark", hash),
-            Self::Lease(_, id) => return write!(f, "lease {id}"),
-        };
-        write!(f, "{noun} {hash}")
+        let noun = self.kind().info().noun;
+        match self {
+            Self::Repository => write!(f, "the {noun} “cuttlebone”"),
+            Self::Project(id) => write!(f, "{noun} {id}"),
+            Self::Lease(_, id) => write!(f, "{noun} {id}"),
+            Self::Key(_, hash)
+            | Self::Pack(_, hash)
+            | Self::Index(_, hash)
+            | Self::Backup(_, hash)
+            | Self::Tombstone(_, hash)
+            | Self::Mark(_, hash) => write!(f, "{noun} {hash}"),
+        }
     }
 }
 
@@ -142,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_round_trip_and_strangers_are_told() {
+    fn names_of_objects_round_trip_and_other_names_are_refused() {
         let project = ProjectId::from_bytes([0xab; 16]);
         let hash = ObjectHash::from_bytes([0xcd; 32]);
         for object in [
@@ -162,13 +190,14 @@ mod tests {
                 object,
                 ObjectRef::Repository | ObjectRef::Key(..) | ObjectRef::Project(_)
             );
+            assert_eq!(object.kind().info().kept_twice, twice);
             assert_eq!(
                 ObjectRef::parse(&object.copy_name()),
                 twice.then_some((object, true)),
                 "{object}"
             );
         }
-        for stranger in [
+        for other in [
             "readme",
             "keys/abc",
             "projects/x/project",
@@ -176,9 +205,9 @@ mod tests {
             "a/b/c/d/e",
         ] {
             assert_eq!(
-                ObjectRef::parse(&Name::new(stranger).unwrap()),
+                ObjectRef::parse(&Name::new(other).unwrap()),
                 None,
-                "{stranger}"
+                "{other}"
             );
         }
         let wrong = format!("projects/{project}/packs/c/{hash}");
