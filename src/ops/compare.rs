@@ -64,20 +64,25 @@ pub fn compare<E: From<OpsError> + From<RepoError>>(
     let blobs = BlobReader::new(&index).stopped_by(context.cancel);
     let chunk_size = u64::from(content_a.chunk_size);
     let mut open: Option<DifferentExtent> = None;
-    compare_trees(&blobs, a.tree(), b.tree(), &mut |difference| -> Result<(), E> {
-        context.cancel.check().map_err(OpsError::from)?;
-        let offset = difference.leaf * LEAF_SIZE + difference.chunk as u64 * chunk_size;
-        let len = chunk_size.min(size.saturating_sub(offset));
-        match &mut open {
-            Some(extent) if extent.offset + extent.len == offset => extent.len += len,
-            _ => {
-                if let Some(extent) = open.replace(DifferentExtent { offset, len }) {
-                    tell(extent)?;
+    compare_trees(
+        &blobs,
+        a.tree(),
+        b.tree(),
+        &mut |difference| -> Result<(), E> {
+            context.cancel.check().map_err(OpsError::from)?;
+            let offset = difference.leaf * LEAF_SIZE + difference.chunk as u64 * chunk_size;
+            let len = chunk_size.min(size.saturating_sub(offset));
+            match &mut open {
+                Some(extent) if extent.offset + extent.len == offset => extent.len += len,
+                _ => {
+                    if let Some(extent) = open.replace(DifferentExtent { offset, len }) {
+                        tell(extent)?;
+                    }
                 }
             }
-        }
-        Ok(())
-    })?;
+            Ok(())
+        },
+    )?;
     if let Some(extent) = open {
         tell(extent)?;
     }
