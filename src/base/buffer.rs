@@ -1,21 +1,21 @@
-//! Memory that is filled again and again.
+//! Memory that is reused for many large pieces of data.
 
 use std::ops::{Deref, DerefMut};
 
 use memmap2::{Advice, MmapMut};
 
-/// What `O_DIRECT` asks of addresses, offsets and lengths, in bytes: no device or file system in use
-/// asks for more.
+/// The alignment, in bytes, of addresses, offsets and lengths for `O_DIRECT`. No device or file
+/// system in use requires more.
 pub const DIRECT_ALIGN: usize = 4 << 10;
 
-/// A huge page, in bytes, on the processors in use.
+/// Bytes in a huge page, on the processors in use.
 const HUGE_PAGE: usize = 2 << 20;
 
-/// A buffer of some MiB that is used again and again: asked for and cleared once, in huge pages where
-/// the kernel has them, and at an address that [`DIRECT_ALIGN`] divides.
+/// A reusable buffer of some MiB: allocated and cleared once, in huge pages if the kernel has them,
+/// at an address that is a multiple of [`DIRECT_ALIGN`].
 ///
-/// Huge pages make a whole restore a tenth faster: decompression jumps back in megabytes, and the kernel
-/// has a five-hundredth of the pages to hold for a write with `O_DIRECT`.
+/// Huge pages make a whole restore a tenth faster: decompression refers back by megabytes, and for
+/// a write with `O_DIRECT` the kernel pins a five-hundredth of the pages.
 #[derive(Debug, Default)]
 pub struct Buffer {
     memory: Memory,
@@ -25,12 +25,12 @@ pub struct Buffer {
 #[derive(Debug)]
 enum Memory {
     Map(MmapMut),
-    /// Where there was no mapping to be had.
+    /// Used if the mapping failed.
     Heap(Vec<u8>),
 }
 
 impl Buffer {
-    /// One of this length.
+    /// Returns a buffer of this length in bytes.
     #[must_use]
     pub fn new(len: usize) -> Self {
         let mut buffer = Self::default();
@@ -38,10 +38,10 @@ impl Buffer {
         buffer
     }
 
-    /// Makes it this long. What it holds then is of no meaning.
+    /// Sets the length in bytes. The content is then unspecified.
     pub fn resize(&mut self, len: usize) {
         if self.memory.len() < len {
-            // First, so that there are never two.
+            // Freed first, so that there are never two.
             self.memory = Memory::default();
             self.memory = Memory::new(len.next_multiple_of(HUGE_PAGE));
         }
@@ -53,7 +53,7 @@ impl Memory {
     fn new(len: usize) -> Self {
         match MmapMut::map_anon(len) {
             Ok(map) => {
-                // Without them it only takes longer.
+                // Without huge pages it works, only slower.
                 let _ = map.advise(Advice::HugePage);
                 Self::Map(map)
             }
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_aligned_at_every_length() {
+    fn a_buffer_of_any_length_is_aligned_for_direct_io() {
         let mut buffer = Buffer::default();
         assert!(buffer.is_empty());
         for len in [1, 4096, 5000, 3 << 20, 3, 0, 2 << 20] {

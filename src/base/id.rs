@@ -1,4 +1,4 @@
-//! Ids as newtypes: a pack's name cannot be taken for a chunk's id.
+//! Ids, each a type of its own: a pack's name cannot be mistaken for a chunk's id.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,7 +13,7 @@ pub struct ParseIdError {
 
 fn parse_hex<const N: usize>(text: &str) -> Result<[u8; N], ParseIdError> {
     let mut bytes = [0; N];
-    // One form for each id: the crate would take uppercase digits too.
+    // Each id has one form only; the crate would accept uppercase digits, too.
     let lowercase = !text.bytes().any(|digit| digit.is_ascii_uppercase());
     match hex::decode_to_slice(text, &mut bytes) {
         Ok(()) if lowercase => Ok(bytes),
@@ -34,13 +34,13 @@ macro_rules! id {
             /// Its length in bytes.
             pub const LEN: usize = $len;
 
-            /// The id of these bytes.
+            /// Returns the id with these bytes.
             #[must_use]
             pub const fn from_bytes(bytes: [u8; $len]) -> Self {
                 Self(bytes)
             }
 
-            /// Its bytes.
+            /// Returns the bytes.
             #[must_use]
             pub const fn as_bytes(&self) -> &[u8; $len] {
                 &self.0
@@ -78,23 +78,23 @@ id!(
     BlobId, 32
 );
 id!(
-    /// Stands for the whole content of a backup: equal roots, equal bytes.
+    /// The hash of a backup's whole content: equal roots mean equal bytes.
     Root, 32
 );
 id!(
-    /// Names a project's folder; random.
+    /// Names a project's directory; random.
     ProjectId, 16
 );
 id!(
-    /// Tells repositories apart, for the cache; random.
+    /// Distinguishes repositories in the cache; random.
     RepositoryId, 16
 );
 id!(
-    /// Stays with a volume through all its backups, whatever its name or host; random.
+    /// Identifies a volume in all its backups, whatever its name or host; random.
     VolumeId, 16
 );
 id!(
-    /// Names the lease of a process at work; random.
+    /// Names the lease of a running process; random.
     LeaseId, 16
 );
 
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hex_round_trip_and_refusals() {
+    fn an_id_is_parsed_from_lowercase_hex_digits_only() {
         let id = ProjectId::from_bytes(*b"0123456789\xab\xcd\xef\x00\xff\x10");
         assert_eq!(id.to_string().parse(), Ok(id));
         for bad in [

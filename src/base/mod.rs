@@ -1,4 +1,4 @@
-//! What every layer speaks: ids and units, progress, cancellation. Imports nothing of the crate.
+//! Types that every layer uses: ids, sizes, progress, cancellation. Imports nothing of the crate.
 
 mod buffer;
 mod cancel;
@@ -13,6 +13,7 @@ pub use cancel::{Cancel, Cancelled};
 pub use id::{BlobId, LeaseId, ObjectHash, ParseIdError, ProjectId, RepositoryId, Root, VolumeId};
 pub use observe::{Notice, Observer, Phase, Progress, RebuildReason, Silent};
 pub(crate) use sync::{lock, read_lock, recover, write_lock};
+pub(crate) use units::to_usize;
 pub use units::{
     ByteSize, CHUNK_SIZE_DEFAULT, CHUNK_SIZE_MAX, CHUNK_SIZE_MIN, ChunkSize, LEAF_SIZE,
     ParseSizeError, TAG_LEN,

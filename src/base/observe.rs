@@ -1,46 +1,45 @@
 //! Progress and notices of an operation. It never prints them; a front end does.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::id::ObjectHash;
 
-use std::sync::Arc;
-
-/// What is being done, for whoever watches.
+/// A part of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// The local index is brought up to date with the repository.
+    /// Brings the local index up to date with the repository.
     Index,
-    /// A source is read and stored.
+    /// Reads and stores a source.
     Backup,
-    /// What a list of extents leaves out is compared with the base, by samples.
+    /// Compares samples of the data outside a list of extents with the base.
     VerifySample,
-    /// A backup is written to a target.
+    /// Writes a backup to a target.
     Restore,
-    /// Trees, index and names are compared.
+    /// Compares trees, index and names.
     CheckStructure,
-    /// Packs are read and every blob is opened.
+    /// Reads packs and opens every blob.
     CheckData,
-    /// Trees are walked to find out what is used; the counts are of trees.
+    /// Walks trees to find the data in use. Counts trees instead of bytes.
     Mark,
-    /// What is used of packs is put into new ones; the bytes are those of the old packs.
+    /// Copies the used data of packs to new ones. Counts bytes of the old packs.
     Repack,
-    /// A diff is looked into.
+    /// Inspects a diff.
     InspectDiff,
-    /// Diffs are made one; the bytes are those of the image.
+    /// Merges diffs. Counts bytes of the image.
     MergeDiffs,
-    /// What a backup changes is written as a diff; the bytes are those of the image.
+    /// Writes the changes of a backup as a diff. Counts bytes of the image.
     ExportDiff,
 }
 
-/// How far a phase is. Counts only grow within one phase.
+/// The progress of a phase. Counts only grow within one phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// What is being done.
+    /// The phase.
     pub phase: Phase,
-    /// Bytes (of the source, the target or the packs) dealt with.
+    /// Bytes of the source, the target or the packs that are done.
     pub done: u64,
-    /// Bytes in all, where that is known.
+    /// All bytes of the phase, if known.
     pub total: Option<u64>,
 }
 
@@ -66,7 +65,8 @@ pub enum Notice {
         /// How many.
         packs: u64,
     },
-    /// A segment of the index cannot be used. The listings of the packs that it named are read instead.
+    /// A segment of the index cannot be used. The listings of the packs that it named are read
+    /// instead.
     SegmentDamaged {
         /// Names the segment.
         problem: String,

@@ -1,8 +1,9 @@
 //! Locks that outlive a panic of their holder.
 //!
-//! A thread that panics while it holds a lock poisons it. The panic ends the operation anyway, and what
-//! the lock guards is either replaced in one step or not used after a failure; so these functions hand
-//! out the guard regardless, and the panic that came first is the one that is reported.
+//! A thread that panics while it holds a lock poisons it. The panic ends the operation anyway, and
+//! what the lock guards is either replaced in one step or not used after a failure; so these
+//! functions hand out the guard regardless, and the panic that came first is the one that is
+//! reported.
 
 use std::sync::{
     LockResult, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,

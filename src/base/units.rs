@@ -1,9 +1,9 @@
-//! Sizes: of leaves and chunks, and as people write them.
+//! Sizes: of leaves and chunks, and as users write them.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Bytes in a leaf, the unit in which work is dealt out. Fixed by the format.
+/// Bytes in a leaf, the unit in which work is distributed. Fixed by the format.
 pub const LEAF_SIZE: u64 = 4 << 20;
 /// Bytes that sealing adds to a message: the tag of Poly1305.
 pub const TAG_LEN: usize = 16;
@@ -11,7 +11,7 @@ pub const TAG_LEN: usize = 16;
 pub const CHUNK_SIZE_MIN: u32 = 4 << 10;
 /// The largest chunk size a project can have, in bytes; also the largest plain blob.
 pub const CHUNK_SIZE_MAX: u32 = 4 << 20;
-/// What a project gets unless told otherwise, in bytes.
+/// The chunk size of a project by default.
 pub const CHUNK_SIZE_DEFAULT: ChunkSize = ChunkSize(64 << 10);
 
 /// A project's chunk size: a power of two from 4 KiB to 4 MiB.
@@ -19,7 +19,7 @@ pub const CHUNK_SIZE_DEFAULT: ChunkSize = ChunkSize(64 << 10);
 pub struct ChunkSize(u32);
 
 impl ChunkSize {
-    /// The chunk size of so many bytes, if that is one.
+    /// Returns the chunk size of this many bytes, if that is a valid one.
     #[must_use]
     pub fn new(bytes: u64) -> Option<Self> {
         let bytes = u32::try_from(bytes).ok()?;
@@ -27,19 +27,19 @@ impl ChunkSize {
         fits.then_some(Self(bytes))
     }
 
-    /// In bytes.
+    /// Returns the size in bytes.
     #[must_use]
     pub const fn bytes(self) -> u32 {
         self.0
     }
 
-    /// In bytes, for indexing memory.
+    /// Returns the size in bytes, for indexing memory.
     #[must_use]
     pub const fn usize(self) -> usize {
         self.0 as usize
     }
 
-    /// Chunks in a leaf: 1 to 1024.
+    /// Returns the number of chunks in a leaf: 1 to 1024.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "1024 at most")]
     pub const fn per_leaf(self) -> usize {
@@ -47,7 +47,19 @@ impl ChunkSize {
     }
 }
 
-/// A number of bytes as people write it: `512`, `64K`, `20M`, `1.5GiB` (binary units throughout).
+/// Converts a length or offset for indexing memory.
+///
+/// Loses nothing: the program is for 64-bit systems, which the compiler checks here.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the assertion rules out systems on which it could truncate"
+)]
+pub(crate) const fn to_usize(n: u64) -> usize {
+    const { assert!(usize::BITS >= u64::BITS, "cuttlebone needs a 64-bit system") };
+    n as usize
+}
+
+/// A number of bytes as users write it: `512`, `64K`, `20M`, `1.5GiB`. All units are binary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
 
@@ -80,7 +92,7 @@ impl FromStr for ByteSize {
 
     #[expect(
         clippy::cast_precision_loss,
-        reason = "fractions of a unit are written by people"
+        reason = "users write fractions of a unit"
     )]
     #[expect(
         clippy::cast_possible_truncation,
@@ -119,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_read_as_written() {
+    fn sizes_are_parsed_as_users_write_them() {
         for (text, bytes) in [
             ("0", 0),
             ("512", 512),

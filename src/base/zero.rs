@@ -1,24 +1,24 @@
-//! Where bytes are zero. Sources, the chunk grid and targets all ask, so it lives below them.
+//! Finds zeros. Sources, chunking and targets all use it.
 
 use std::ops::Range;
 
-/// How much is looked at before stopping: short enough to leave data early, long enough for the
-/// inner loop to be vectorized.
+/// Bytes that are tested together: few enough to stop early, enough for the inner loop to be
+/// vectorized.
 const STRIDE: usize = 4 << 10;
 
-/// How much of a stride is looked at byte by byte before all of it: one cache line.
+/// Bytes of a stride that are tested one by one first: one cache line.
 const HEAD: usize = 64;
 
-/// Whether there is nothing but zeros. True of nothing at all.
+/// Reports whether all bytes are zero. True for no bytes.
 #[must_use]
 pub fn is_zero(bytes: &[u8]) -> bool {
     bytes.chunks(STRIDE).all(|stride| {
-        // Data mostly shows at once, and then the rest need not come from memory.
+        // Data usually shows in the first bytes; the rest then need not be read from memory.
         if stride.iter().take(HEAD).any(|byte| *byte != 0) {
             return false;
         }
         let (words, rest) = stride.as_chunks::<16>();
-        // No exit inside a stride: a branch a word would cost a hundred times the work.
+        // No exit inside a stride: a branch for each word would cost a hundred times as much.
         let words = words
             .iter()
             .fold(0, |all, word| all | u128::from_le_bytes(*word));
@@ -26,8 +26,8 @@ pub fn is_zero(bytes: &[u8]) -> bool {
     })
 }
 
-/// The longest runs of `block`-sized blocks that hold data, in ascending order. What lies between
-/// them is zero. The last block may be short.
+/// Returns the longest runs of `block`-sized blocks with data, in ascending order. All bytes
+/// between them are zero. The last block may be short.
 pub fn data_runs(bytes: &[u8], block: usize) -> impl Iterator<Item = Range<usize>> {
     let mut blocks = bytes.chunks(block.max(1));
     let mut end = 0;
@@ -53,7 +53,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn one_byte_anywhere_is_data() {
+    fn a_single_byte_anywhere_makes_it_nonzero() {
         assert!(is_zero(&[]));
         for len in [1, 15, 16, 17, 4095, 4096, 4097, 4112, 9000] {
             let mut bytes = vec![0; len];
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_are_joined_and_the_last_may_be_short() {
+    fn adjacent_blocks_with_data_are_one_run_and_the_last_may_be_short() {
         let mut bytes = vec![0; 35];
         for at in [0, 13, 19, 34] {
             bytes[at] = 1;
@@ -83,17 +83,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn runs_are_what_a_look_at_each_block_says(
+        fn runs_cover_exactly_the_blocks_with_data(
             layout in prop::collection::vec(any::<bool>(), 0..40),
             cut in 0usize..8,
         ) {
-            let mut bytes: Vec<u8> = layout.iter().flat_map(|data| [0, 0, 0, 0, 0, 0, 0, u8::from(*data)]).collect();
+            let block = |data: &bool| [0, 0, 0, 0, 0, 0, 0, u8::from(*data)];
+            let mut bytes: Vec<u8> = layout.iter().flat_map(block).collect();
             bytes.truncate(bytes.len().saturating_sub(cut));
             let mut held = vec![false; bytes.len()];
             let mut before = None;
             for run in data_runs(&bytes, 8) {
                 prop_assert!(!run.is_empty() && run.start % 8 == 0);
-                prop_assert!(before.is_none_or(|before| before < run.start), "neighbours are one run");
+                let apart = before.is_none_or(|before| before < run.start);
+                prop_assert!(apart, "adjacent blocks are one run");
                 before = Some(run.end);
                 held[run].fill(true);
             }

@@ -9,7 +9,7 @@ use super::blobs::{BlobReader, Opener};
 use super::error::RepoError;
 use super::index::Location;
 use super::reader::ChunkRef;
-use crate::base::{BlobId, Buffer};
+use crate::base::{BlobId, Buffer, to_usize};
 use crate::format::{BlobKind, Node};
 
 /// Runs of a pack that lie nearer than this are read in one go.
@@ -35,7 +35,7 @@ struct Place<'a> {
 }
 
 fn len(range: &Range<u64>) -> usize {
-    usize::try_from(range.end - range.start).unwrap_or(usize::MAX)
+    to_usize(range.end - range.start)
 }
 
 impl Place<'_> {

@@ -1,6 +1,6 @@
 //! Reads the listing of a pack from the pack itself.
 
-use crate::base::ObjectHash;
+use crate::base::{ObjectHash, to_usize};
 use crate::crypto::{PackCipher, PackNonce};
 use crate::format::{
     Contents, FormatError, HEADER_LEN, PACK_HEAD_LEN, PACK_SIZE_MAX, PACK_TAIL_LEN, PackHead,
@@ -126,8 +126,4 @@ fn open_listing(
         nonce,
         contents,
     })
-}
-
-fn to_usize(n: u64) -> usize {
-    usize::try_from(n).unwrap_or(usize::MAX)
 }

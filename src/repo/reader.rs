@@ -6,7 +6,7 @@ use super::backup::Backup;
 use super::blobs::BlobReader;
 use super::error::RepoError;
 use super::tree::{NodeReader, Top, children, entries, misplaced};
-use crate::base::{BlobId, LEAF_SIZE};
+use crate::base::{BlobId, LEAF_SIZE, to_usize};
 use crate::format::{ContentKind, Node};
 
 /// A chunk in its place.
@@ -131,7 +131,7 @@ impl ImageReader {
                 0 => self.chunk_size.into(),
                 level => LEAF_SIZE * 64u64.pow(u32::from(level) - 1),
             };
-            let number = usize::try_from(last / span).unwrap_or(usize::MAX) % ids.len();
+            let number = to_usize(last / span) % ids.len();
             if ids[number + 1..].iter().any(Option::is_some) {
                 return Err(misplaced());
             }

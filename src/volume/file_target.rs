@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
-use crate::base::{DIRECT_ALIGN, data_runs, lock};
+use crate::base::{DIRECT_ALIGN, data_runs, lock, to_usize};
 
 use super::data_extents::DataExtents;
 use super::error::{Unsuitable, VolumeError, VolumeErrorKind, VolumeOperation};
@@ -308,9 +308,7 @@ impl FileTarget {
         let mut at = offset;
         let end = offset + len.get();
         while at < end {
-            let piece = usize::try_from(end - at)
-                .unwrap_or(usize::MAX)
-                .min(ZEROS.len());
+            let piece = to_usize(end - at).min(ZEROS.len());
             self.write_all(at, &ZEROS[..piece])?;
             at += piece as u64;
         }

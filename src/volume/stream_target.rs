@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::sync::Mutex;
 
-use crate::base::{lock, recover};
+use crate::base::{lock, recover, to_usize};
 
 use super::cursor::Cursor;
 use super::error::{VolumeError, VolumeOperation};
@@ -64,7 +64,7 @@ impl<W: Write + Send> StreamTarget<W> {
 impl<W: Write> State<W> {
     fn zeros_up_to(&mut self, end: u64) -> io::Result<()> {
         while self.cursor.position < end {
-            let len = usize::try_from(end - self.cursor.position).unwrap_or(usize::MAX);
+            let len = to_usize(end - self.cursor.position);
             self.put(&ZEROS[..len.min(ZEROS.len())])?;
         }
         Ok(())

@@ -7,7 +7,7 @@ use super::coverage::Coverage;
 use super::image_spec::ImageSpec;
 use super::leaves::{LeafProducer, store_leaves};
 use super::task::{BackupTask, Stored};
-use crate::base::{Buffer, LEAF_SIZE, Phase, Progress};
+use crate::base::{Buffer, LEAF_SIZE, Phase, Progress, to_usize};
 use crate::format::ContentKind;
 use crate::ops::error::OpsError;
 use crate::ops::pipeline::{Failed, StageError};
@@ -96,7 +96,7 @@ pub(super) fn check_unchanged(image: &dyn ImageSource) -> Result<(), OpsError> {
 
 /// Converts an offset in the image to one in the leaf.
 pub(super) fn within(leaf: u64, offset: u64) -> usize {
-    usize::try_from(offset - leaf * LEAF_SIZE).unwrap_or(usize::MAX)
+    to_usize(offset - leaf * LEAF_SIZE)
 }
 
 fn read_leaf(
@@ -123,7 +123,7 @@ pub(super) fn read_padded(
     into: &mut [u8],
 ) -> Result<(), OpsError> {
     let left = image.size().saturating_sub(offset);
-    let len = usize::try_from(left).unwrap_or(usize::MAX).min(into.len());
+    let len = to_usize(left).min(into.len());
     let (there, behind) = into.split_at_mut(len);
     if !there.is_empty() {
         image.read_at(offset, there)?;

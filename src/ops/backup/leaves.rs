@@ -8,7 +8,7 @@ use super::coverage::Coverage;
 use super::image_spec::ImageSpec;
 use super::leaf_merger::LeafMerger;
 use super::task::BackupTask;
-use crate::base::{BlobId, Buffer, LEAF_SIZE};
+use crate::base::{BlobId, Buffer, LEAF_SIZE, to_usize};
 use crate::ops::error::OpsError;
 use crate::ops::pipeline::{Failed, Pipeline, Producer, StageError, Stages};
 use crate::repo::{PackWorker, PackedNodes};
@@ -141,7 +141,7 @@ where
             work,
         } = job;
         let LeafWorker { merger, pack, buf } = worker;
-        buf.resize(usize::try_from(LEAF_SIZE).unwrap_or(usize::MAX));
+        buf.resize(to_usize(LEAF_SIZE));
         (self.fill)(leaf, &coverage, work, buf)?;
         let ids = merger.store_leaf(leaf, &coverage, buf, pack)?;
         Ok(LeafDone::Leaf(leaf, ids))

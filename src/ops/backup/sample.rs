@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::image::{check_unchanged, read_padded};
 use super::task::BackupTask;
-use crate::base::{BlobId, Buffer, Phase, Progress, is_zero};
+use crate::base::{BlobId, Buffer, Phase, Progress, is_zero, to_usize};
 use crate::crypto::random;
 use crate::format::ExtentList;
 use crate::ops::error::OpsError;
@@ -65,7 +65,7 @@ fn choose(
             task.context.cancel.check()?;
             let pick = |children: usize| {
                 let picked = below(children as u64)?;
-                Ok(usize::try_from(picked).unwrap_or(usize::MAX))
+                Ok(to_usize(picked))
             };
             let Some((leaf, number)) = any_chunk(task.blobs, top, pick)? else {
                 break;
@@ -183,7 +183,7 @@ impl Comparison<'_> {
             Some((_, chunks)) => chunks,
             None => leaf_chunks(self.task.blobs, top, leaf, width)?,
         };
-        let number = usize::try_from(number).unwrap_or(usize::MAX);
+        let number = to_usize(number);
         let expected = chunks.get(number).copied().flatten();
         self.leaf = Some((leaf, chunks));
         Ok(expected)

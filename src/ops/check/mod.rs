@@ -12,7 +12,7 @@ use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use self::walk::walk;
 use super::context::{Context, thread_pool};
 use super::error::OpsError;
-use crate::base::{ObjectHash, Phase, Progress, lock, recover};
+use crate::base::{ObjectHash, Phase, Progress, lock, recover, to_usize};
 use crate::format::PackListing;
 use crate::repo::{
     Damage, Index, Marks, ObjectRef, Opener, PlacedRun, Project, Records, RepoError, Repository,
@@ -382,9 +382,8 @@ fn bad_runs(project: &Project, listing: PackListing, mut bytes: Vec<u8>) -> Vec<
         let run: Vec<_> = placed.locations().collect();
         let [first, ..] = &run[..] else { continue };
         let range = first.run_range();
-        let place = |at| usize::try_from(at).unwrap_or(usize::MAX);
         let whole = bytes
-            .get_mut(place(range.start)..place(range.end))
+            .get_mut(to_usize(range.start)..to_usize(range.end))
             .and_then(|stored| opener.open_run(project, first, stored).ok())
             .is_some_and(|opened| {
                 run.iter()

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::Run;
-use crate::base::{BlobId, LEAF_SIZE, ObjectHash, Phase, Progress};
+use crate::base::{BlobId, LEAF_SIZE, ObjectHash, Phase, Progress, to_usize};
 use crate::format::{BlobKind, Children, ContentKind, Node, StreamEntries};
 use crate::ops::context::thread_pool;
 use crate::ops::error::OpsError;
@@ -217,8 +217,7 @@ impl Walk<'_, '_> {
         if node.level == 0 {
             return Ok(());
         }
-        let in_leaf =
-            usize::try_from(LEAF_SIZE / u64::from(chunk_size.max(1))).unwrap_or(usize::MAX);
+        let in_leaf = to_usize(LEAF_SIZE / u64::from(chunk_size.max(1)));
         let widest = in_leaf.max(node.ids.len());
         let mut ids: Vec<BlobId> = node.ids.iter().flatten().copied().collect();
         for level in (0..node.level).rev().take(2) {

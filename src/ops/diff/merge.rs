@@ -6,7 +6,7 @@
 use std::io::{Read, Write};
 
 use super::error::reading;
-use crate::base::{Phase, Progress};
+use crate::base::{Phase, Progress, to_usize};
 use crate::format::{
     DiffBase, DiffError, DiffErrorKind, DiffHeader, DiffReader, DiffVersion, DiffWriter, Extent,
     ExtentKind,
@@ -290,7 +290,7 @@ impl<'a> Layer<'a> {
         sink.extent(start, end)?;
         while extent.offset < end {
             context.cancel.check()?;
-            let left = usize::try_from(end - extent.offset).unwrap_or(usize::MAX);
+            let left = to_usize(end - extent.offset);
             let piece = sink.buffer(left.min(PIECE));
             let read = self.reader.read_data(piece);
             read.map_err(reading(&self.name))?;

@@ -2,7 +2,7 @@
 
 use rayon::slice::ParallelSliceMut;
 
-use crate::base::BlobId;
+use crate::base::{BlobId, to_usize};
 
 /// What stands for an id in a table.
 pub(super) trait Key: Copy + Ord + Send {
@@ -86,7 +86,7 @@ impl<K: Key> Ids<K> {
 
 fn bucket<K: Key>(key: K, bits: u32) -> usize {
     let bucket = u64::from(key.lead()) >> (32 - bits);
-    usize::try_from(bucket).unwrap_or(usize::MAX)
+    to_usize(bucket)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
 use super::usage::{PackUse, Usage};
-use crate::base::{BlobId, ObjectHash, Phase, Progress};
+use crate::base::{BlobId, ObjectHash, Phase, Progress, to_usize};
 use crate::format::BlobKind;
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
@@ -240,8 +240,4 @@ fn verify(index: &Index, usage: &mut Usage, packs: &[PackUse]) -> Result<(), Ops
         }
     }
     Ok(())
-}
-
-fn to_usize(n: u64) -> usize {
-    usize::try_from(n).unwrap_or(usize::MAX)
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::base::{Buffer, LEAF_SIZE};
+use crate::base::{Buffer, LEAF_SIZE, to_usize};
 use crate::ops::pipeline::{Producer, StageError};
 use crate::repo::{Backup, ChunkRef, ImageReader, RepoError, compare_trees};
 use crate::volume::ExtentIter;
@@ -33,7 +33,7 @@ impl WriteUnit {
 }
 
 pub(super) fn len(range: &Range<u64>) -> usize {
-    usize::try_from(range.end - range.start).unwrap_or(usize::MAX)
+    to_usize(range.end - range.start)
 }
 
 /// Cuts the content into units and sends them, in ascending order.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crossbeam_channel::Receiver;
 
-use crate::base::{Buffer, LEAF_SIZE};
+use crate::base::{Buffer, LEAF_SIZE, to_usize};
 use crate::format::{Extent, ExtentKind};
 use crate::ops::backup::coverage::Coverage;
 use crate::ops::backup::image::within;
@@ -68,7 +68,7 @@ impl<'s, 'p, 'a> LeafCutter<'s, 'p, 'a> {
         let spare = self.spare;
         let (_, coverage, buf) = self.open.get_or_insert_with(|| {
             let mut buf = spare.try_recv().unwrap_or_default();
-            buf.resize(usize::try_from(LEAF_SIZE).unwrap_or(usize::MAX));
+            buf.resize(to_usize(LEAF_SIZE));
             (leaf, Coverage::default(), buf)
         });
         coverage.push(range.clone());
@@ -87,7 +87,7 @@ impl<'s, 'p, 'a> LeafCutter<'s, 'p, 'a> {
     pub(super) fn finish(&mut self, cut: Option<u64>) -> Result<(), StageError> {
         if let Some(size) = cut.filter(|size| !size.is_multiple_of(LEAF_SIZE)) {
             let leaf = size / LEAF_SIZE;
-            let end = usize::try_from(LEAF_SIZE).unwrap_or(usize::MAX);
+            let end = to_usize(LEAF_SIZE);
             self.place(leaf, within(leaf, size)..end)?.fill(0);
         }
         self.close()
