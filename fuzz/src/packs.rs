@@ -7,7 +7,7 @@ use cuttlebone::crypto::PackNonce;
 use cuttlebone::format::{
     Contents, IndexSegment, Magic, Node, PACK_SIZE_MAX, PackHead, PackListing,
 };
-use cuttlebone::repo::{Index, Location, ObjectRef, PlacedRun, listing_of, read_listing};
+use cuttlebone::repo::{BlobLocation, Index, ObjectRef, PlacedRun, listing_of, read_listing};
 use cuttlebone::storage::MemoryBackend;
 
 use crate::fixture::{self, Fixture, PROJECT, fixture, hash};
@@ -109,7 +109,7 @@ fn ambiguous(segment: &IndexSegment, listing: &PackListing, id: &BlobId) -> bool
 }
 
 /// A place is within its run, and the run within its pack.
-fn check_location(location: &Location, id: &BlobId) {
+fn check_location(location: &BlobLocation, id: &BlobId) {
     assert_eq!(location.blob().id, *id);
     assert!(location.range().end <= location.run().plain_len());
     assert!(location.run_range().end <= PACK_SIZE_MAX);

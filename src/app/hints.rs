@@ -1,7 +1,7 @@
 //! Errors of the layers below, as failures with an exit code and the next step to take.
 
 use crate::ops::{DiffErrorKind, OpsError};
-use crate::repo::{ErrorKind, ObjectRef, RepoError};
+use crate::repo::{ObjectRef, RepoError, RepoErrorKind};
 use crate::storage::{self, StorageError};
 use crate::volume::{self, VolumeError};
 
@@ -157,15 +157,15 @@ fn known_names(known: &[String]) -> String {
 impl From<RepoError> for Failure {
     fn from(error: RepoError) -> Self {
         let code = match error.kind() {
-            ErrorKind::NoRepository => Code::NoRepository,
-            ErrorKind::WrongPassword => Code::WrongPassword,
-            ErrorKind::Damaged => Code::Damage,
-            ErrorKind::Cancelled => Code::Interrupted,
-            ErrorKind::LostRace => Code::Busy,
-            ErrorKind::Storage(_)
-            | ErrorKind::Unsupported
-            | ErrorKind::NotFound
-            | ErrorKind::Other => Code::Failed,
+            RepoErrorKind::NoRepository => Code::NoRepository,
+            RepoErrorKind::WrongPassword => Code::WrongPassword,
+            RepoErrorKind::Damaged => Code::Damage,
+            RepoErrorKind::Cancelled => Code::Interrupted,
+            RepoErrorKind::LostRace => Code::Busy,
+            RepoErrorKind::Storage(_)
+            | RepoErrorKind::Unsupported
+            | RepoErrorKind::NotFound
+            | RepoErrorKind::Other => Code::Failed,
         };
         let hint = match &error {
             RepoError::Storage(error) => storage_hint(error).map(str::to_owned),

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::codec::Decompressor;
 use super::error::{Damage, RepoError};
-use super::index::{Index, Location};
+use super::index::{BlobLocation, Index};
 use super::object_ref::ObjectRef;
 use super::pack_context::{pack_context, run_context};
 use super::project::Project;
@@ -40,7 +40,7 @@ impl Opener {
     pub fn open_run<'b>(
         &'b mut self,
         project: &Project,
-        location: &Location,
+        location: &BlobLocation,
         stored: &'b mut [u8],
     ) -> Result<&'b [u8], RepoError> {
         let len = location.run().plain_len();
@@ -52,7 +52,7 @@ impl Opener {
     pub fn open_run_to<'b>(
         &'b mut self,
         project: &Project,
-        location: &Location,
+        location: &BlobLocation,
         stored: &'b mut [u8],
     ) -> Result<&'b [u8], RepoError> {
         self.open_front(project, location, stored, location.range().end)
@@ -61,7 +61,7 @@ impl Opener {
     fn open_front<'b>(
         &'b mut self,
         project: &Project,
-        location: &Location,
+        location: &BlobLocation,
         stored: &'b mut [u8],
         front: usize,
     ) -> Result<&'b [u8], RepoError> {
@@ -82,7 +82,7 @@ impl Opener {
     pub fn open_run_into(
         &mut self,
         project: &Project,
-        location: &Location,
+        location: &BlobLocation,
         stored: &mut [u8],
         out: &mut [u8],
     ) -> Result<(), RepoError> {
@@ -96,7 +96,7 @@ impl Opener {
     pub fn unseal<'b>(
         &mut self,
         project: &Project,
-        location: &Location,
+        location: &BlobLocation,
         stored: &'b mut [u8],
     ) -> Result<&'b [u8], RepoError> {
         let nonce = location.nonce();
@@ -116,7 +116,7 @@ impl Opener {
     /// The blob, out of its opened run. Its id has been checked.
     pub fn blob<'b>(
         project: &Project,
-        location: &Location,
+        location: &BlobLocation,
         run: &'b [u8],
     ) -> Result<&'b [u8], RepoError> {
         let wanted = location.blob().id;
@@ -143,7 +143,7 @@ fn made(decompressor: &mut Option<Decompressor>) -> Result<&mut Decompressor, Re
     })
 }
 
-fn pack_of(project: &Project, location: &Location) -> ObjectRef {
+fn pack_of(project: &Project, location: &BlobLocation) -> ObjectRef {
     ObjectRef::Pack(project.id, location.pack())
 }
 
@@ -175,7 +175,7 @@ impl BlobReader {
 
     /// Where a blob lies, if need be in a pack that is about to be deleted; that it is nowhere is damage of whatever
     /// names it.
-    pub fn locate(&self, kind: BlobKind, id: &BlobId) -> Result<Location, RepoError> {
+    pub fn locate(&self, kind: BlobKind, id: &BlobId) -> Result<BlobLocation, RepoError> {
         let find = || match self.index.find(id)? {
             None => Ok(self.index.find_anywhere(id)?.into_iter().next()),
             found => Ok::<_, RepoError>(found),
@@ -188,7 +188,12 @@ impl BlobReader {
     }
 
     /// Reads `buf.len()` bytes, from `offset` on, of the pack that the blob lies in.
-    pub fn fetch(&self, location: &Location, offset: u64, buf: &mut [u8]) -> Result<(), RepoError> {
+    pub fn fetch(
+        &self,
+        location: &BlobLocation,
+        offset: u64,
+        buf: &mut [u8],
+    ) -> Result<(), RepoError> {
         let project = self.index.project();
         if location.kind() == BlobKind::Node {
             let pack = location.pack();
@@ -228,7 +233,7 @@ impl BlobReader {
         &self,
         kind: BlobKind,
         id: &BlobId,
-        read: impl Fn(&Location) -> Result<T, RepoError>,
+        read: impl Fn(&BlobLocation) -> Result<T, RepoError>,
     ) -> Result<T, RepoError> {
         let mut failure = None;
         for round in 0..3 {
@@ -249,7 +254,7 @@ impl BlobReader {
     }
 
     /// A blob's plain bytes, from this place.
-    fn read(&self, location: &Location) -> Result<Vec<u8>, RepoError> {
+    fn read(&self, location: &BlobLocation) -> Result<Vec<u8>, RepoError> {
         let project = self.index.project();
         let mut stored = vec![0; location.run().stored_len as usize];
         self.fetch(location, location.run_range().start, &mut stored)?;
@@ -284,7 +289,7 @@ impl BlobReader {
     }
 
     /// Reads a node from this place.
-    pub fn read_node(&self, location: &Location) -> Result<Node, RepoError> {
+    pub fn read_node(&self, location: &BlobLocation) -> Result<Node, RepoError> {
         self.expect_node(location)?;
         self.decode_node(location, &self.read(location)?)
     }
@@ -293,7 +298,7 @@ impl BlobReader {
     pub(super) fn open_node(
         &self,
         opener: &mut Opener,
-        location: &Location,
+        location: &BlobLocation,
         stored: &mut [u8],
     ) -> Result<Arc<Node>, RepoError> {
         self.expect_node(location)?;
@@ -303,7 +308,7 @@ impl BlobReader {
         self.decode_node(location, plain).map(Arc::new)
     }
 
-    fn expect_node(&self, location: &Location) -> Result<(), RepoError> {
+    fn expect_node(&self, location: &BlobLocation) -> Result<(), RepoError> {
         if location.kind() == BlobKind::Node {
             return Ok(());
         }
@@ -312,7 +317,7 @@ impl BlobReader {
         Err(RepoError::damaged(object, why))
     }
 
-    fn decode_node(&self, location: &Location, plain: &[u8]) -> Result<Node, RepoError> {
+    fn decode_node(&self, location: &BlobLocation, plain: &[u8]) -> Result<Node, RepoError> {
         let object = pack_of(self.index.project(), location);
         Node::decode(plain).map_err(|e| RepoError::format(object, e))
     }

@@ -98,7 +98,7 @@ pub enum Damage {
 /// What a caller decides by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
-pub enum ErrorKind {
+pub enum RepoErrorKind {
     NoRepository,
     WrongPassword,
     Damaged,
@@ -113,23 +113,23 @@ pub enum ErrorKind {
 impl RepoError {
     /// Its kind.
     #[must_use]
-    pub fn kind(&self) -> ErrorKind {
+    pub fn kind(&self) -> RepoErrorKind {
         match self {
-            Self::NoRepository { .. } => ErrorKind::NoRepository,
-            Self::WrongPassword { .. } => ErrorKind::WrongPassword,
+            Self::NoRepository { .. } => RepoErrorKind::NoRepository,
+            Self::WrongPassword { .. } => RepoErrorKind::WrongPassword,
             Self::Damaged { .. }
             | Self::Missing { .. }
             | Self::Tree
             | Self::WrongLength { .. }
-            | Self::NoKeys { .. } => ErrorKind::Damaged,
-            Self::Unsupported { .. } => ErrorKind::Unsupported,
-            Self::Cancelled(_) => ErrorKind::Cancelled,
+            | Self::NoKeys { .. } => RepoErrorKind::Damaged,
+            Self::Unsupported { .. } => RepoErrorKind::Unsupported,
+            Self::Cancelled(_) => RepoErrorKind::Cancelled,
             Self::NoProject { .. } | Self::NoBackup { .. } | Self::NoKey { .. } => {
-                ErrorKind::NotFound
+                RepoErrorKind::NotFound
             }
-            Self::LostRace => ErrorKind::LostRace,
-            Self::Storage(error) => ErrorKind::Storage(error.kind),
-            _ => ErrorKind::Other,
+            Self::LostRace => RepoErrorKind::LostRace,
+            Self::Storage(error) => RepoErrorKind::Storage(error.kind),
+            _ => RepoErrorKind::Other,
         }
     }
 

@@ -7,7 +7,7 @@ use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIter
 
 use super::blobs::{BlobReader, Opener};
 use super::error::RepoError;
-use super::index::Location;
+use super::index::BlobLocation;
 use super::reader::ChunkRef;
 use crate::base::{BlobId, Buffer, to_usize};
 use crate::format::{BlobKind, Node};
@@ -25,7 +25,7 @@ pub struct ChunkFetcher<'a> {
 }
 
 /// A chunk that is wanted, and where it is.
-type Placed = (Location, ChunkRef);
+type Placed = (BlobLocation, ChunkRef);
 
 /// Where chunks are put.
 struct Place<'a> {
@@ -165,12 +165,12 @@ pub fn fetch_nodes(blobs: &BlobReader, ids: &[BlobId]) -> Result<Vec<Arc<Node>>,
         .map(|(id, number)| Ok((locate(id)?, number)))
         .collect::<Result<Vec<_>, RepoError>>()?;
     places.sort_by_key(|(place, _)| (place.pack(), place.ordinal()));
-    let together: Vec<&[(Location, usize)]> = places
+    let together: Vec<&[(BlobLocation, usize)]> = places
         .chunk_by(|(a, _), (b, _)| {
             a.pack() == b.pack() && b.run_range().start <= a.run_range().end + GAP
         })
         .collect();
-    let read = |group: &&[(Location, usize)]| -> Result<Vec<(usize, Arc<Node>)>, RepoError> {
+    let read = |group: &&[(BlobLocation, usize)]| -> Result<Vec<(usize, Arc<Node>)>, RepoError> {
         let [(first, _), .., (last, _)] = group else {
             return group
                 .iter()

@@ -7,6 +7,8 @@ mod codec;
 mod error;
 mod fetch;
 mod index;
+mod init;
+mod key_admin;
 mod keys;
 mod lease;
 mod marks;
@@ -14,7 +16,6 @@ mod object_cache;
 mod object_kind;
 mod object_ref;
 mod objects;
-mod open;
 mod pack_context;
 mod pack_listing;
 mod packs;
@@ -24,9 +25,11 @@ mod project;
 mod prune_guard;
 mod reader;
 mod records;
+mod repository;
 mod sealed;
 mod tombstones;
 mod tree;
+mod unlock;
 
 /// Types of the layers below that whoever opens a repository handles.
 pub use crate::crypto::KdfParams;
@@ -36,16 +39,16 @@ pub use backup::Backup;
 pub use blobs::{BlobReader, Opener};
 pub use cache_dir::CacheDir;
 pub use codec::{Compression, Compressor};
-pub use error::{Damage, ErrorKind, RepoError};
+pub use error::{Damage, RepoError, RepoErrorKind};
 pub use fetch::{ChunkFetcher, fetch_nodes};
-pub use index::{CacheState, Index, Location, PlacedRun, Rewritten};
+pub use index::{BlobLocation, CacheState, Index, PlacedRun, Rewritten};
+pub use init::InitOptions;
 pub use keys::{KeyScope, KeySummary, NewKey};
 pub use lease::{Lease, Leases, OtherLease, Work, Worker};
 pub use marks::{Mark, Marks};
 pub use object_kind::{KindInfo, ObjectKind, SealedWith};
 pub use object_ref::ObjectRef;
 pub use objects::Objects;
-pub use open::{InitOptions, Locked, Repository};
 pub use pack_listing::{listing_of, read_listing};
 pub use packs::{
     IndexStored, PackSizes, PackWorker, Packer, PackerOptions, PackerReport, RunLen, UnindexedPacks,
@@ -54,7 +57,9 @@ pub use project::Project;
 pub use prune_guard::{CommitCheck, CommitPermit, PruneGuard};
 pub use reader::{ChunkRef, ImageReader, any_chunk, count_chunks, leaf_chunks};
 pub use records::Records;
+pub use repository::Repository;
 pub use tombstones::{Forgotten, TombstoneStored, Tombstones};
 pub use tree::{
     Difference, ImageTree, NodeReader, NodeStore, PackedNodes, StreamTree, Top, compare_trees,
 };
+pub use unlock::Locked;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cuttlebone::format::ContentKind;
 use cuttlebone::ops::OpsError;
-use cuttlebone::repo::{Backup, ErrorKind};
+use cuttlebone::repo::{Backup, RepoErrorKind};
 use cuttlebone::storage::{Backend, Fault, FaultBackend, Moment, Plan, StorageErrorKind};
 
 use super::sweep::{Work, deaths, failures, lose_each_write, sweep};
@@ -143,7 +143,7 @@ fn an_idle_stream_does_not_keep_a_failure_waiting() {
     store.set_plan(Plan::at_write(1, Fault::Fail(StorageErrorKind::Full)));
     let failed = host.run(&test_repo, source(&asked), &options("dump"));
     assert!(
-        matches!(&failed, Err(OpsError::Repo(e)) if e.kind() == ErrorKind::Storage(StorageErrorKind::Full)),
+        matches!(&failed, Err(OpsError::Repo(e)) if e.kind() == RepoErrorKind::Storage(StorageErrorKind::Full)),
         "{failed:?}"
     );
 
@@ -157,7 +157,7 @@ fn an_idle_stream_does_not_keep_a_failure_waiting() {
         running.join().unwrap()
     });
     assert!(
-        matches!(&stopped, Err(OpsError::Repo(e)) if e.kind() == ErrorKind::Cancelled),
+        matches!(&stopped, Err(OpsError::Repo(e)) if e.kind() == RepoErrorKind::Cancelled),
         "{stopped:?}"
     );
 }
@@ -187,7 +187,7 @@ fn making_a_repository_is_all_or_nothing() {
                 Ok(test_repo) => test_repo,
                 Err(error) => {
                     assert!(!made, "{when}: {error}");
-                    assert_eq!(error.kind(), ErrorKind::NoRepository, "{when}");
+                    assert_eq!(error.kind(), RepoErrorKind::NoRepository, "{when}");
                     TestRepo::init(store.clone(), CHUNK).unwrap();
                     TestRepo::open(store.clone(), &host.heard).unwrap()
                 }

@@ -368,8 +368,8 @@ fn what_is_lost_twice_is_told() {
         }
         let error = Repository::open(std::sync::Arc::new(store), PASSWORD, &Heard::default()).err();
         let expected = match kind {
-            Kind::Delete => cuttlebone::repo::ErrorKind::NoRepository,
-            _ => cuttlebone::repo::ErrorKind::Damaged,
+            Kind::Delete => cuttlebone::repo::RepoErrorKind::NoRepository,
+            _ => cuttlebone::repo::RepoErrorKind::Damaged,
         };
         assert_eq!(error.unwrap().kind(), expected, "{kind:?}");
 

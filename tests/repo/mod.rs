@@ -29,8 +29,8 @@ use cuttlebone::crypto::KdfParams;
 use cuttlebone::format::SlotInfo;
 use cuttlebone::ops::{self, BackupOptions, BackupReport, CheckReport, Context, Finding, OpsError};
 use cuttlebone::repo::{
-    Backup, Compression, ErrorKind, InitOptions, NewKey, PackSizes, Project, Records, RepoError,
-    Repository,
+    Backup, Compression, InitOptions, NewKey, PackSizes, Project, Records, RepoError,
+    RepoErrorKind, Repository,
 };
 use cuttlebone::storage::Backend;
 use cuttlebone::volume::{
@@ -336,7 +336,7 @@ fn stream_of(reader: impl Read + Send + 'static) -> Input {
 }
 
 fn is_damage(error: &OpsError) -> bool {
-    matches!(error, OpsError::Repo(error) if error.kind() == ErrorKind::Damaged)
+    matches!(error, OpsError::Repo(error) if error.kind() == RepoErrorKind::Damaged)
 }
 
 /// A directory that goes with the test; in memory where there is such a place, since nothing here needs a disk.

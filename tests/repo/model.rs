@@ -5,7 +5,7 @@ use std::fs;
 
 use cuttlebone::base::{ObjectHash, Root, VolumeId};
 use cuttlebone::ops::{self, BackupOptions, OpsError};
-use cuttlebone::repo::{Backup, ErrorKind, PackSizes, Records, Tombstones};
+use cuttlebone::repo::{Backup, PackSizes, Records, RepoErrorKind, Tombstones};
 use cuttlebone::storage::{Backend, MemoryBackend};
 use cuttlebone::volume::{Existing, RawImage, open_target};
 use proptest::collection::vec;
@@ -445,7 +445,7 @@ impl World {
             }
         }
         let beyond = records.select(&format!("{volume}~{}", of.len()));
-        assert_eq!(beyond.unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(beyond.unwrap_err().kind(), RepoErrorKind::NotFound);
         let ids: HashMap<VolumeId, usize> = records
             .of_volume(volume)
             .map(|backup: &Backup| (backup.volume, 1))

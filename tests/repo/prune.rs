@@ -12,8 +12,8 @@ use cuttlebone::base::{BlobId, Notice, ObjectHash};
 use cuttlebone::format::BlobKind;
 use cuttlebone::ops::{self, Forget, MaxUnused, OpsError, PruneOptions, PruneReport};
 use cuttlebone::repo::{
-    BlobReader, ErrorKind, ImageReader, Index, Lease, Marks, NodeReader, ObjectRef, Records,
-    RepoError, Tombstones, Work, Worker, read_listing,
+    BlobReader, ImageReader, Index, Lease, Marks, NodeReader, ObjectRef, Records, RepoError,
+    RepoErrorKind, Tombstones, Work, Worker, read_listing,
 };
 use cuttlebone::storage::{
     Backend, Fault, FaultBackend, MemoryBackend, Moment, Name, ObjectInfo, Plan, StorageError,
@@ -1156,7 +1156,7 @@ fn a_blob_that_is_missing_stops_it() {
     let packs = names(&store, "packs");
     let refused = prune(&test_repo, &Host::without_cache(), Duration::ZERO);
     assert!(
-        matches!(&refused, Err(OpsError::Repo(e)) if e.kind() == ErrorKind::Damaged),
+        matches!(&refused, Err(OpsError::Repo(e)) if e.kind() == RepoErrorKind::Damaged),
         "{refused:?}"
     );
     assert_eq!(names(&store, "packs"), packs);

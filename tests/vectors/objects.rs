@@ -13,8 +13,8 @@ use cuttlebone::format::{
     PackListing, RepositoryFile, Tombstone,
 };
 use cuttlebone::repo::{
-    BlobReader, Index, KeyScope, Leases, Location, Marks, ObjectRef, Opener, PlacedRun, Project,
-    Records, RepoError, Repository, Tombstones, listing_of, read_listing,
+    BlobLocation, BlobReader, Index, KeyScope, Leases, Marks, ObjectRef, Opener, PlacedRun,
+    Project, Records, RepoError, Repository, Tombstones, listing_of, read_listing,
 };
 use cuttlebone::storage::MemoryBackend;
 
@@ -120,7 +120,7 @@ fn in_project(
 /// What a pack holds; `plain` gives a blob's bytes, if they are to be shown.
 fn listing_fields(
     listing: &PackListing,
-    mut plain: impl FnMut(&Location) -> Result<Option<Vec<u8>>, RepoError>,
+    mut plain: impl FnMut(&BlobLocation) -> Result<Option<Vec<u8>>, RepoError>,
 ) -> Outcome {
     let mut runs: Vec<Value> = Vec::new();
     for location in

@@ -8,7 +8,7 @@ use super::task::BackupTask;
 use crate::base::{BlobId, LEAF_SIZE};
 use crate::format::Children;
 use crate::ops::error::OpsError;
-use crate::repo::{ErrorKind, ImageTree, NodeStore, PackedNodes, count_chunks};
+use crate::repo::{ImageTree, NodeStore, PackedNodes, RepoErrorKind, count_chunks};
 use crate::volume::Gaps;
 
 /// The result of a source for one leaf or more.
@@ -114,7 +114,7 @@ fn count_cleared(
             Ok(())
         }
         // Damage of content that the new backup does not have is no reason to fail.
-        Err(error) if error.kind() == ErrorKind::Damaged => Ok(()),
+        Err(error) if error.kind() == RepoErrorKind::Damaged => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

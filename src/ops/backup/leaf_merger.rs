@@ -7,7 +7,7 @@ use super::image_spec::ImageSpec;
 use super::task::BackupTask;
 use crate::base::{BlobId, Buffer, LEAF_SIZE, is_zero};
 use crate::ops::error::OpsError;
-use crate::repo::{ChunkFetcher, ChunkRef, ErrorKind, PackWorker, leaf_chunks};
+use crate::repo::{ChunkFetcher, ChunkRef, PackWorker, RepoErrorKind, leaf_chunks};
 use crate::volume::Gaps;
 
 /// Completes leaves from the base, and stores their new chunks.
@@ -84,7 +84,7 @@ impl<'a> LeafMerger<'a> {
             Err(error)
                 if task.reread
                     && self.spec.gaps == Gaps::Zeros
-                    && error.kind() == ErrorKind::Damaged =>
+                    && error.kind() == RepoErrorKind::Damaged =>
             {
                 Ok(vec![None; width])
             }

@@ -10,8 +10,8 @@ use crate::format::{BlobKind, Node};
 use crate::ops::context::{Context, TOOL};
 use crate::ops::error::OpsError;
 use crate::repo::{
-    Backup, BlobReader, CommitCheck, CommitPermit, Compression, ErrorKind, Index, Lease,
-    PackWorker, Packer, PackerOptions, Project, PruneGuard, Records, RepoError, Tombstones,
+    Backup, BlobReader, CommitCheck, CommitPermit, Compression, Index, Lease, PackWorker, Packer,
+    PackerOptions, Project, PruneGuard, Records, RepoError, RepoErrorKind, Tombstones,
     UnindexedPacks, Worker,
 };
 
@@ -111,7 +111,7 @@ impl<'a> Protection<'a> {
                 CommitCheck::Permitted(cleared) => return Ok(Some(cleared)),
                 CommitCheck::Disturbed => {
                     self.context.observer.notice(Notice::ConcurrentPrune);
-                    let lost = |error: &RepoError| error.kind() == ErrorKind::Damaged;
+                    let lost = |error: &RepoError| error.kind() == RepoErrorKind::Damaged;
                     match make_whole(index, &tops, guard.lease(), self.context) {
                         Err(OpsError::Repo(error)) if lost(&error) => {
                             return Err(OpsError::OutrunByPrune {

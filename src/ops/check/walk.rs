@@ -9,8 +9,8 @@ use crate::format::{BlobKind, Children, ContentKind, Node, StreamEntries};
 use crate::ops::context::thread_pool;
 use crate::ops::error::OpsError;
 use crate::repo::{
-    Backup, BlobReader, ErrorKind, ImageReader, Index, Location, NodeReader, Records, RepoError,
-    Top, fetch_nodes,
+    Backup, BlobLocation, BlobReader, ImageReader, Index, NodeReader, Records, RepoError,
+    RepoErrorKind, Top, fetch_nodes,
 };
 
 /// So many reads go at once: the store may be far away.
@@ -107,7 +107,7 @@ impl Walk<'_, '_> {
         };
         match shape {
             Ok(()) => Ok(whole),
-            Err(error) if error.kind() == ErrorKind::Damaged => {
+            Err(error) if error.kind() == RepoErrorKind::Damaged => {
                 if whole {
                     self.walked.errors.push(error);
                 }
@@ -131,7 +131,7 @@ impl Walk<'_, '_> {
         let verdict = match read {
             Ok(_) if !self.is_node_kept(id)? => (false, 0),
             Ok(node) => self.below(&node, place)?,
-            Err(error) if error.kind() == ErrorKind::Damaged => {
+            Err(error) if error.kind() == RepoErrorKind::Damaged => {
                 self.walked.errors.push(error);
                 (false, 0)
             }
@@ -233,7 +233,7 @@ impl Walk<'_, '_> {
             match self.pool.install(|| fetch_nodes(self.blobs, &unread)) {
                 Ok(nodes) => self.ready.extend(unread.into_iter().zip(nodes)),
                 // The walk will say which.
-                Err(error) if error.kind() == ErrorKind::Damaged => break,
+                Err(error) if error.kind() == RepoErrorKind::Damaged => break,
                 Err(error) => return Err(error),
             }
             let nodes = ids.iter().filter_map(|id| match &**self.ready.get(id)? {
@@ -249,10 +249,10 @@ impl Walk<'_, '_> {
     fn chunk(&mut self, id: &BlobId, len: u64) -> Result<bool, RepoError> {
         self.look_at(id)?;
         let run = self.run;
-        let whole = |at: &&Location| self.is_whole(at, BlobKind::Chunk);
-        let found = |location: &Location| u64::from(location.blob().plain_len);
+        let whole = |at: &&BlobLocation| self.is_whole(at, BlobKind::Chunk);
+        let found = |location: &BlobLocation| u64::from(location.blob().plain_len);
         let first = self.index.find(id)?;
-        let stays = |at: &&Location| !run.marked.contains(&at.pack());
+        let stays = |at: &&BlobLocation| !run.marked.contains(&at.pack());
         let first = first.iter().filter(stays).find(whole);
         if let Some(at) = first.filter(|at| found(at) == len) {
             return self.rely_on(at);
@@ -281,8 +281,8 @@ impl Walk<'_, '_> {
 
     /// Where a blob lies. A prune deletes what is marked if the blob is in another pack that is there, whether that is
     /// damaged or not: then a marked one does not count.
-    fn places(&self, id: &BlobId) -> Result<Vec<Location>, RepoError> {
-        let find = || -> Result<Vec<Location>, RepoError> {
+    fn places(&self, id: &BlobId) -> Result<Vec<BlobLocation>, RepoError> {
+        let find = || -> Result<Vec<BlobLocation>, RepoError> {
             let mut places = self.index.find_all(id)?;
             places.retain(|at| !self.run.gone.contains(&at.pack()));
             Ok(places)
@@ -291,7 +291,7 @@ impl Walk<'_, '_> {
         if places.is_empty() && self.index.resync()? {
             places = find()?;
         }
-        let stays = |at: &Location| !self.run.marked.contains(&at.pack());
+        let stays = |at: &BlobLocation| !self.run.marked.contains(&at.pack());
         if places.iter().any(stays) {
             places.retain(stays);
         }
@@ -299,7 +299,7 @@ impl Walk<'_, '_> {
     }
 
     /// Whether it is not known to be damaged there.
-    fn is_whole(&self, at: &Location, kind: BlobKind) -> bool {
+    fn is_whole(&self, at: &BlobLocation, kind: BlobKind) -> bool {
         at.kind() == kind
             && !self.run.bad_packs.contains(&at.pack())
             && !self.run.bad_runs.contains(&(at.pack(), at.ordinal()))
@@ -315,7 +315,7 @@ impl Walk<'_, '_> {
     }
 
     /// Notes the pack, if it should have been read and was not. That the blob is there, as far as is known by now.
-    fn rely_on(&mut self, at: &Location) -> Result<bool, RepoError> {
+    fn rely_on(&mut self, at: &BlobLocation) -> Result<bool, RepoError> {
         let pack = at.pack();
         if self
             .run

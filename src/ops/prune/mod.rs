@@ -19,7 +19,7 @@ use super::error::OpsError;
 use crate::base::{BlobId, ObjectHash};
 use crate::format::BlobKind;
 use crate::repo::{
-    BlobReader, ErrorKind, Index, Lease, Leases, Marks, ObjectRef, Project, Records, RepoError,
+    BlobReader, Index, Lease, Leases, Marks, ObjectRef, Project, Records, RepoError, RepoErrorKind,
     Tombstones, Work, Worker, read_listing,
 };
 use crate::storage::ObjectInfo;
@@ -105,7 +105,7 @@ pub fn plan_prune<'a>(
     let find = |sight: &RepoState| pool.install(|| find_usage(&index, sight, context));
     let mut found = find(&sight);
     if let Err(OpsError::Repo(error)) = &found
-        && error.kind() == ErrorKind::Damaged
+        && error.kind() == RepoErrorKind::Damaged
         && index.resync()?
     {
         // What the index knows now may have come since: beside the packs seen before, it would seem lost.
@@ -404,7 +404,7 @@ impl Prune<'_> {
             },
         );
         match in_use {
-            Err(OpsError::Repo(error)) if error.kind() == ErrorKind::Damaged => return Ok(()),
+            Err(OpsError::Repo(error)) if error.kind() == RepoErrorKind::Damaged => return Ok(()),
             other => other?,
         }
         let mut spared = false;

@@ -12,7 +12,7 @@ use redb::{
 };
 
 use super::filter::{BlockKey, Filter};
-use super::location::{Location, PlacedRun};
+use super::location::{BlobLocation, PlacedRun};
 use super::panics::{DbError, catch};
 use super::tables::{
     BLOBS, FILTER, FORMAT, IDENTITY, LAYERS, META, MORE, NUMBERS, PACKS, SEGMENTS, SegmentRow,
@@ -54,7 +54,7 @@ pub(super) enum OpenedDb {
 impl Tables {
     /// The location of the blob in this place. `None` if another blob is there, whose id has the same
     /// first half.
-    fn location(&self, place: u64, id: &BlobId) -> Result<Option<Location>, DbError> {
+    fn location(&self, place: u64, id: &BlobId) -> Result<Option<BlobLocation>, DbError> {
         let (number, blob) = place_numbers(place);
         let row = self.packs.get(number)?.ok_or("a pack is missing")?;
         let (pack, nonce, contents) = pack_parts(row.value())?;
@@ -163,7 +163,7 @@ impl Db {
     pub(super) fn each_place(
         &self,
         id: &BlobId,
-        mut each: impl FnMut(Location) -> bool,
+        mut each: impl FnMut(BlobLocation) -> bool,
     ) -> Result<(), DbError> {
         let tables = read_lock(&self.tables);
         if !lock(&self.filter).maybe_has(id, |key| load_block(&tables.filter, key))? {

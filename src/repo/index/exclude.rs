@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::location::Location;
+use super::location::BlobLocation;
 use super::state::Index;
 use crate::base::{ObjectHash, read_lock, write_lock};
 use crate::repo::error::RepoError;
@@ -41,7 +41,7 @@ impl Index {
     }
 
     /// Whether a blob may be read from this location.
-    pub(super) fn is_usable(&self, location: &Location) -> bool {
+    pub(super) fn is_usable(&self, location: &BlobLocation) -> bool {
         read_lock(&self.usable).has(location)
     }
 }

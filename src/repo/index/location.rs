@@ -19,7 +19,7 @@ pub struct PlacedRun {
 
 /// Where a blob lies, and what it takes to open it.
 #[derive(Debug, Clone)]
-pub struct Location {
+pub struct BlobLocation {
     run: Arc<PlacedRun>,
     blob: usize,
 }
@@ -55,24 +55,24 @@ impl PlacedRun {
     }
 
     /// The places of its blobs, in order.
-    pub fn locations(self: &Arc<Self>) -> impl Iterator<Item = Location> {
-        (0..self.run.blobs.len()).map(|blob| Location {
+    pub fn locations(self: &Arc<Self>) -> impl Iterator<Item = BlobLocation> {
+        (0..self.run.blobs.len()).map(|blob| BlobLocation {
             run: Arc::clone(self),
             blob,
         })
     }
 
     /// The place of the blob of this number in the run.
-    pub(super) fn location(self: &Arc<Self>, blob: usize) -> Option<Location> {
+    pub(super) fn location(self: &Arc<Self>, blob: usize) -> Option<BlobLocation> {
         self.run.blobs.get(blob)?;
-        Some(Location {
+        Some(BlobLocation {
             run: Arc::clone(self),
             blob,
         })
     }
 }
 
-impl Location {
+impl BlobLocation {
     /// In which pack.
     #[must_use]
     pub fn pack(&self) -> ObjectHash {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::db::Db;
-use super::location::Location;
+use super::location::BlobLocation;
 use super::state::Index;
 use crate::base::{BlobId, ObjectHash, read_lock, write_lock};
 use crate::format::PackListing;
@@ -23,7 +23,7 @@ pub struct CacheState {
 
 impl Index {
     /// Returns the first place of a blob in a pack that is not excluded, or `None` if there is none.
-    pub fn find(&self, id: &BlobId) -> Result<Option<Location>, RepoError> {
+    pub fn find(&self, id: &BlobId) -> Result<Option<BlobLocation>, RepoError> {
         let recent = read_lock(&self.recent_runs).find(id);
         if let Some(location) = recent.filter(|location| self.is_usable(location)) {
             return Ok(Some(location));
@@ -46,14 +46,14 @@ impl Index {
     }
 
     /// Returns all places of a blob in packs that are not excluded, for when the first is damaged.
-    pub fn find_all(&self, id: &BlobId) -> Result<Vec<Location>, RepoError> {
+    pub fn find_all(&self, id: &BlobId) -> Result<Vec<BlobLocation>, RepoError> {
         let mut places = self.find_anywhere(id)?;
         places.retain(|location| self.is_usable(location));
         Ok(places)
     }
 
     /// Returns all places of a blob, in packs that are [excluded](Self::exclude) or may not exist, too.
-    pub fn find_anywhere(&self, id: &BlobId) -> Result<Vec<Location>, RepoError> {
+    pub fn find_anywhere(&self, id: &BlobId) -> Result<Vec<BlobLocation>, RepoError> {
         self.query(|db| {
             let mut places = Vec::new();
             db.each_place(id, |location| {

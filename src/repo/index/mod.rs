@@ -26,7 +26,7 @@ mod sync;
 mod tables;
 mod usable_packs;
 
-pub use location::{Location, PlacedRun};
+pub use location::{BlobLocation, PlacedRun};
 pub use lookup::CacheState;
 pub use rewrite::Rewritten;
 pub(super) use segments::SegmentsSeen;

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::location::{Location, PlacedRun};
+use super::location::{BlobLocation, PlacedRun};
 use crate::base::BlobId;
 
 /// Most blobs in all runs that are kept. Each takes about 110 bytes.
@@ -14,13 +14,13 @@ const BLOBS_MAX: usize = 128 << 10;
 #[derive(Default)]
 pub(super) struct RecentRuns {
     runs: VecDeque<Arc<PlacedRun>>,
-    by_id: HashMap<BlobId, Location>,
+    by_id: HashMap<BlobId, BlobLocation>,
     blobs: usize,
 }
 
 impl RecentRuns {
     /// The place of a blob, if one of the runs holds it.
-    pub(super) fn find(&self, id: &BlobId) -> Option<Location> {
+    pub(super) fn find(&self, id: &BlobId) -> Option<BlobLocation> {
         self.by_id.get(id).cloned()
     }
 
@@ -37,7 +37,7 @@ impl RecentRuns {
             };
             self.blobs -= oldest.run.blobs.len();
             for blob in &oldest.run.blobs {
-                let still = |held: &Location| Arc::ptr_eq(held.placed(), &oldest);
+                let still = |held: &BlobLocation| Arc::ptr_eq(held.placed(), &oldest);
                 if self.by_id.get(&blob.id).is_some_and(still) {
                     self.by_id.remove(&blob.id);
                 }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::location::Location;
+use super::location::BlobLocation;
 use crate::base::ObjectHash;
 
 /// The packs in which blobs are found: all, unless something is known against them.
@@ -16,7 +16,7 @@ pub(super) struct UsablePacks {
 
 impl UsablePacks {
     /// Whether a blob may be read from this location.
-    pub(super) fn has(&self, location: &Location) -> bool {
+    pub(super) fn has(&self, location: &BlobLocation) -> bool {
         let pack = location.pack();
         let is_present = match &self.present {
             None => true,

@@ -13,7 +13,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 
 use super::super::error::RepoError;
-use super::super::index::{Index, Location};
+use super::super::index::{BlobLocation, Index};
 use super::super::pack_context::{pack_context, run_context};
 use super::super::pack_listing::read_listing;
 use super::budget::{Budget, CloseOnDrop, CloseOnPanic};
@@ -240,7 +240,7 @@ impl Packer<'_> {
         // A node with fewer copies is stored again.
         let has_copies = || {
             let places = self.index.find_all(&id)?;
-            let packs: HashSet<_> = places.iter().map(Location::pack).collect();
+            let packs: HashSet<_> = places.iter().map(BlobLocation::pack).collect();
             Ok(packs.len() >= NODE_COPIES)
         };
         if !self.claim_unless(id, has_copies)? {
