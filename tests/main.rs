@@ -10,6 +10,7 @@
 mod ceph;
 mod cli;
 mod concurrency;
+mod docs;
 mod layering;
 mod rbd;
 mod repo;

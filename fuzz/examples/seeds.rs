@@ -1,4 +1,4 @@
-//! Writes the seeds into `corpus/`. It is no binary, since cargo-fuzz takes every one for a target.
+//! Writes the seeds into `corpus/`. An example, because every binary of this package is a fuzz target.
 
 use std::path::Path;
 

@@ -61,12 +61,9 @@ fn one(f: &Fixture, stream: &[u8], images: &mut HashMap<Vec<u8>, Option<Vec<u8>>
     let before = committed();
     let mut source = DiffSource::new(NamedInput::new(stream, "a stream"));
     let diffs = read(stream);
-    let reports = match ops::backup(&f.project, &mut source, &options, &context) {
-        Ok(reports) => reports,
-        Err(_) => {
-            assert_eq!(committed(), before, "a failure commits nothing");
-            return;
-        }
+    let Ok(reports) = ops::backup(&f.project, &mut source, &options, &context) else {
+        assert_eq!(committed(), before, "a failure commits nothing");
+        return;
     };
     let diffs = diffs.expect("what was taken is whole");
     assert_eq!(reports.len(), diffs.len());

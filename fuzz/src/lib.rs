@@ -1,8 +1,10 @@
 //! What the fuzz targets do, as plain functions: libFuzzer calls them with bytes that it makes up, and
-//! `tests/corpus.rs` with the seeds. A panic is a finding.
+//! `corpus.rs` with the seeds. A panic is a finding.
 
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+mod corpus;
 mod extents;
 mod fixture;
 mod hostile;

@@ -10,7 +10,7 @@ mod image;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -24,7 +24,7 @@ use crate::support::skip;
 const NOT_INSTALLED: i32 = 3;
 
 /// A cluster of one host.
-struct Cluster {
+pub(crate) struct Cluster {
     directory: TempDir,
     /// Stops the cluster and removes all of it once its standard input ends: when this is dropped, and
     /// when this process ends in any other way.
@@ -32,7 +32,7 @@ struct Cluster {
 }
 
 /// The cluster that is running, or a new one; none where there is no Ceph.
-fn cluster() -> Option<Arc<Cluster>> {
+pub(crate) fn cluster() -> Option<Arc<Cluster>> {
     static RUNNING: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
     let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(cluster) = running.upgrade() {
@@ -70,11 +70,25 @@ impl Cluster {
         panic!("the cluster did not start: {status}\n{up}{why}");
     }
 
+    /// The configuration file for clients.
+    pub(crate) fn conf(&self) -> PathBuf {
+        self.directory.path().join("ceph.conf")
+    }
+
+    /// Makes a pool for images.
+    pub(crate) fn make_pool(&self, name: &str) {
+        let mut ceph = Command::new("ceph");
+        ceph.args(["osd", "pool", "create", name]);
+        let made = ceph.env("CEPH_CONF", self.conf()).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+        self.rbd(&["pool", "init", name]);
+    }
+
     fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new("rbd");
         command
             .args(words)
-            .env("CEPH_CONF", self.directory.path().join("ceph.conf"))
+            .env("CEPH_CONF", self.conf())
             .env_remove("CEPH_ARGS")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -87,7 +101,7 @@ impl Cluster {
     }
 
     /// Runs `rbd`, which must succeed; its standard output.
-    fn rbd(&self, words: &[&str]) -> Vec<u8> {
+    pub(crate) fn rbd(&self, words: &[&str]) -> Vec<u8> {
         self.finish_rbd(self.start_rbd(words), words)
     }
 

@@ -67,6 +67,11 @@ impl Sshd {
         Some(server)
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A file of the server: its settings and keys, and `config` for clients.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.place.path().join(name)
     }

@@ -88,7 +88,8 @@ pub(super) fn all(f: &Fixture) -> Reach {
                 let top = backup.tree();
                 use_image(&patient, backup, top, &chunks, whole);
                 if let Some(before) = before.replace(top) {
-                    let _ = compare_trees(&patient(), before, top, &mut |_| Ok::<(), RepoError>(()));
+                    let _ =
+                        compare_trees(&patient(), before, top, &mut |_| Ok::<(), RepoError>(()));
                 }
             }
             ContentKind::Stream => {
@@ -224,7 +225,12 @@ fn use_image<'a>(
 }
 
 /// A tree with a new first and last leaf and zeros between.
-fn rewrite(store: &CancellableReader<'_>, size: u64, base: Top, last: u64) -> Result<(), RepoError> {
+fn rewrite(
+    store: &CancellableReader<'_>,
+    size: u64,
+    base: Top,
+    last: u64,
+) -> Result<(), RepoError> {
     let mut plain = Vec::new();
     Children {
         level: 0,
