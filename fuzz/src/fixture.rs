@@ -10,7 +10,7 @@ use cuttlebone::crypto::{
 };
 use cuttlebone::format::{
     Blob, BlobKind, Codec, Contents, KeySlot, Magic, PackHead, Payload, ProjectObject,
-    RepositoryFile, Run, Scope, Settings, SlotInfo, SlotParams,
+    ProjectSettings, RepositoryFile, Run, Scope, SlotInfo, SlotParams,
 };
 use cuttlebone::repo::{Compression, Compressor, ObjectRef, Objects, Project, Repository};
 use cuttlebone::storage::{Backend, MemoryBackend};
@@ -171,8 +171,8 @@ pub(crate) fn key_slot(info: &[u8]) -> Vec<u8> {
 
 /// The settings of the fixture's project.
 #[must_use]
-pub(crate) fn settings() -> Settings {
-    Settings {
+pub(crate) fn settings() -> ProjectSettings {
+    ProjectSettings {
         name: NAME.into(),
         created: "2026-11-21T12:00:00Z".into(),
         chunk_size: 64 << 10,

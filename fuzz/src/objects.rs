@@ -3,7 +3,7 @@
 use cuttlebone::base::{ChunkSize, ObjectHash, Silent};
 use cuttlebone::crypto::KdfParams;
 use cuttlebone::format::{
-    KeySlot, Magic, Payload, ProjectObject, RepositoryFile, SealedObject, Settings, SlotInfo,
+    KeySlot, Magic, Payload, ProjectObject, ProjectSettings, RepositoryFile, SealedObject, SlotInfo,
 };
 use cuttlebone::repo::{ObjectRef, Objects};
 use cuttlebone::storage::Backend;
@@ -66,9 +66,12 @@ pub fn project_object(data: &[u8]) {
     if let Ok(object) = ProjectObject::decode(data) {
         assert_eq!(object.encode(), data);
     }
-    let settings = Settings::decode(data);
+    let settings = ProjectSettings::decode(data);
     if let Ok(settings) = &settings {
-        assert_eq!(Settings::decode(&settings.encode()).as_ref(), Ok(settings));
+        assert_eq!(
+            ProjectSettings::decode(&settings.encode()).as_ref(),
+            Ok(settings)
+        );
     }
     let fits = data.len() <= 65_536 - 16
         && settings.is_ok_and(|s| s.name == NAME && ChunkSize::new(s.chunk_size).is_some());

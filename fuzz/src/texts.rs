@@ -151,6 +151,7 @@ pub fn names(data: &[u8]) {
             );
         }
     }
+    assert_eq!(ByteString::from(data).bytes().as_deref(), Some(data));
 }
 
 /// An id has exactly one text.

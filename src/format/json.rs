@@ -1,8 +1,9 @@
-//! The JSON that objects hold. Serde alone would take more than the format allows: an array for an object, any
-//! string for a time.
+//! The JSON in objects. Serde alone would accept more than the format allows: an array in place of
+//! an object, any string as a time.
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::str::FromStr;
 
 use jiff::Timestamp;
 use serde::de::value::MapAccessDeserializer;
@@ -32,21 +33,21 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// For members that are objects.
+/// Deserializes a member that is an object.
 pub(super) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Object::deserialize(deserializer).map(|o| o.0)
 }
 
-/// For members that may be null, which says the same as if they were missing.
+/// Deserializes a member that may be null, which means the same as a missing one.
 pub(super) fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-/// For members that are objects and may be null.
+/// Deserializes a member that is an object or null.
 pub(super) fn nullable_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
@@ -59,8 +60,16 @@ struct Requires {
     requires: Vec<String>,
 }
 
-/// Features come first: a newer object may not even fit today's members.
-pub(super) fn refuse_unknown_features(bytes: &[u8]) -> Result<(), FormatError> {
+/// Reads the body of an object that has a list of required features.
+///
+/// Unknown features are refused before anything else is read: a newer object may have members of
+/// other types.
+pub(super) fn from_json_with_features<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, FormatError> {
+    refuse_unknown_features(bytes)?;
+    from_json(bytes)
+}
+
+fn refuse_unknown_features(bytes: &[u8]) -> Result<(), FormatError> {
     let Requires { requires } = from_json(bytes)?;
     match requires.first() {
         None => Ok(()),
@@ -70,10 +79,22 @@ pub(super) fn refuse_unknown_features(bytes: &[u8]) -> Result<(), FormatError> {
     }
 }
 
-/// Refuses what is not RFC 3339 as section 11 narrows it. Jiff alone also takes a space for the `T`, times
-/// without seconds, and more.
+/// Checks that `text` is a time of RFC 3339 with the restrictions of section 11. Jiff alone also
+/// accepts a space in place of the `T`, times without seconds, and more.
 pub(super) fn check_time(field: &'static str, text: &str) -> Result<(), FormatError> {
     if is_time(text).unwrap_or(false) {
+        Ok(())
+    } else {
+        Err(FormatError::BadValue(field))
+    }
+}
+
+/// Checks that every text is an id of the type `Id`, in hexadecimal.
+pub(super) fn check_ids<'a, Id: FromStr>(
+    field: &'static str,
+    texts: impl IntoIterator<Item = &'a String>,
+) -> Result<(), FormatError> {
+    if texts.into_iter().all(|text| text.parse::<Id>().is_ok()) {
         Ok(())
     } else {
         Err(FormatError::BadValue(field))
@@ -104,6 +125,7 @@ fn is_time(text: &str) -> Option<bool> {
     Some(zone_fits && year_fits && text.parse::<Timestamp>().is_ok())
 }
 
+/// Reads a JSON object.
 pub(super) fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, FormatError> {
     match serde_json::from_slice(bytes) {
         Ok(Object(value)) => Ok(value),
@@ -111,6 +133,7 @@ pub(super) fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, FormatEr
     }
 }
 
+/// Writes a value as JSON.
 #[expect(
     clippy::expect_used,
     reason = "plain data with string keys always has a JSON form"

@@ -1,35 +1,35 @@
-//! Section 13: leases. Who is at work in a project, and what he relies on.
+//! Section 13: leases. Which processes work on a project, and which objects they rely on.
 
 use serde::{Deserialize, Serialize};
 
 use super::error::FormatError;
-use super::json::{from_json, nullable, nullable_object, refuse_unknown_features, to_json};
+use super::json::{check_ids, from_json_with_features, nullable, nullable_object, to_json};
 use crate::base::{BlobId, ObjectHash};
 
-/// What a process says of itself while it is at work. Put again and again, so that its age tells whether it
-/// lives.
+/// Describes a process that works on a project. It is stored again and again while the process runs,
+/// so that its age shows whether the process is alive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseBody {
     /// Features that a reader must know.
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub requires: Vec<String>,
-    /// `backup`, `prune`, or what a later version calls its work.
+    /// `backup` or `prune`; a later version may add others.
     pub work: String,
-    /// Since the work began, in seconds; the store's clock tells when that was.
+    /// Seconds since the work began. The time of the object in the store gives the end of them.
     pub running_seconds: u64,
-    /// Packs that it relies on and that neither a segment nor a record names yet, in hexadecimal.
+    /// Hashes of packs that it relies on and that no segment or record names yet, in hexadecimal.
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub packs: Vec<String>,
-    /// Top nodes of the trees that it is about to commit, in hexadecimal.
+    /// Ids of the top nodes of trees that it is about to commit, in hexadecimal.
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tops: Vec<String>,
-    /// Where.
+    /// The name of the host.
     #[serde(default)]
     pub host: Option<String>,
-    /// Which process, so that on the same machine it can be known to be gone.
+    /// The process, so that others on the same machine can see that it has ended.
     #[serde(default, deserialize_with = "nullable_object")]
     pub process: Option<ProcessId>,
     /// Program and version.
@@ -37,42 +37,37 @@ pub struct LeaseBody {
     pub tool: Option<String>,
 }
 
-/// A process, told apart from all others that ever ran.
+/// Identifies a process among all that ever ran.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessId {
-    /// Linux's `/proc/sys/kernel/random/boot_id`: which machine, since when.
+    /// Linux's `/proc/sys/kernel/random/boot_id`, which identifies the machine and its last start.
     pub boot: String,
-    /// What `/proc/self/ns/pid` links to: numbers of processes mean nothing elsewhere.
+    /// The target of the link `/proc/self/ns/pid`: the namespace in which `pid` is valid.
     pub namespace: String,
-    /// Its number.
+    /// The process number.
     pub pid: u32,
-    /// When it began, in clock ticks since the machine started (`/proc/PID/stat`, field 22).
+    /// Its start, in clock ticks since the machine started (`/proc/PID/stat`, field 22).
     pub started: u64,
 }
 
 impl LeaseBody {
-    /// No body is longer, in bytes.
+    /// The maximum length of a body, in bytes.
     pub const BODY_MAX: usize = 16 << 20;
-    /// So many packs and tops fit into a body.
+    /// The number of packs and of top nodes that certainly fit into a body.
     pub const IDS_MAX: usize = 100_000;
 
-    /// The body to compress and seal.
+    /// Returns the body, to be compressed and sealed.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         to_json(self)
     }
 
-    /// From the opened body. Unknown required features are refused before the rest is looked at.
+    /// Decodes an opened body.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
-        refuse_unknown_features(bytes)?;
-        let lease: Self = from_json(bytes)?;
-        let are_packs = lease.packs.iter().all(|p| p.parse::<ObjectHash>().is_ok());
-        let are_nodes = lease.tops.iter().all(|t| t.parse::<BlobId>().is_ok());
-        match (are_packs, are_nodes) {
-            (true, true) => Ok(lease),
-            (false, _) => Err(FormatError::BadValue("packs")),
-            (_, false) => Err(FormatError::BadValue("tops")),
-        }
+        let lease: Self = from_json_with_features(bytes)?;
+        check_ids::<ObjectHash>("packs", &lease.packs)?;
+        check_ids::<BlobId>("tops", &lease.tops)?;
+        Ok(lease)
     }
 }
 
@@ -81,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_largest_fits() {
+    fn a_lease_with_the_most_ids_fits_its_limit() {
         let largest = LeaseBody {
             requires: Vec::new(),
             work: "backup".into(),
@@ -97,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_id_is_refused() {
+    fn a_lease_with_a_malformed_id_is_refused() {
         for (body, field) in [
             (
                 r#"{"work":"backup","running_seconds":1,"packs":["ab"]}"#,

@@ -1,30 +1,30 @@
-//! Section 14: marks. Packs and index segments that are to be deleted once nobody can be using them any more.
+//! Section 14: marks. Packs and index segments that will be deleted when their grace period ends.
 
 use serde::{Deserialize, Serialize};
 
 use super::error::FormatError;
-use super::json::{check_time, from_json, nullable, refuse_unknown_features, to_json};
+use super::json::{check_ids, check_time, from_json_with_features, nullable, to_json};
 use crate::base::ObjectHash;
 
-/// What a prune wants to delete. Ids are in hexadecimal, times in RFC 3339.
+/// Names the objects that a prune will delete. Hashes are in hexadecimal, times in RFC 3339.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MarkBody {
     /// Features that a reader must know.
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub requires: Vec<String>,
-    /// Packs that nothing used.
+    /// Unused packs.
     #[serde(default, deserialize_with = "nullable")]
     pub packs: Vec<String>,
-    /// Index segments that others stand for.
+    /// Index segments that newer ones replace.
     #[serde(default, deserialize_with = "nullable")]
     pub segments: Vec<String>,
-    /// Records that use none of these packs: all that there were before this was decided.
+    /// Records that use none of these packs: all that existed before the decision.
     #[serde(default, deserialize_with = "nullable")]
     pub records: Vec<String>,
-    /// When this was decided.
+    /// The time of the decision.
     pub time: String,
-    /// Where.
+    /// The name of the host.
     #[serde(default)]
     pub host: Option<String>,
     /// Program and version.
@@ -33,32 +33,24 @@ pub struct MarkBody {
 }
 
 impl MarkBody {
-    /// No body is longer, in bytes.
+    /// The maximum length of a body, in bytes.
     pub const BODY_MAX: usize = 16 << 20;
-    /// So many packs, segments and records in one fit its body.
+    /// The number of packs, of segments and of records that certainly fit into a body.
     pub const IDS_MAX: usize = 80_000;
 
-    /// The body to compress and seal.
+    /// Returns the body, to be compressed and sealed.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         to_json(self)
     }
 
-    /// From the opened body. Unknown required features are refused before the rest is looked at.
+    /// Decodes an opened body.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
-        refuse_unknown_features(bytes)?;
-        let mark: Self = from_json(bytes)?;
+        let mark: Self = from_json_with_features(bytes)?;
         check_time("time", &mark.time)?;
-        let are_hashes = |ids: &[String]| ids.iter().all(|id| id.parse::<ObjectHash>().is_ok());
-        for (field, ids) in [
-            ("packs", &mark.packs),
-            ("segments", &mark.segments),
-            ("records", &mark.records),
-        ] {
-            if !are_hashes(ids) {
-                return Err(FormatError::BadValue(field));
-            }
-        }
+        check_ids::<ObjectHash>("packs", &mark.packs)?;
+        check_ids::<ObjectHash>("segments", &mark.segments)?;
+        check_ids::<ObjectHash>("records", &mark.records)?;
         Ok(mark)
     }
 }
@@ -68,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_largest_fits() {
+    fn a_mark_with_the_most_ids_fits_its_limit() {
         let largest = MarkBody {
             requires: Vec::new(),
             packs: vec!["ab".repeat(32); MarkBody::IDS_MAX],

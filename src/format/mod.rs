@@ -1,6 +1,8 @@
-//! Every byte that lies in a repository, and the diff streams and extent lists of Ceph: encoders, and decoders
-//! that are total (bounded, never panicking). Needs no key; `docs/format.md` is the specification of the repository, and its
-//! section numbers are cited here.
+//! Encoders and decoders of all objects in a repository, and of the diff streams and extent lists of
+//! Ceph. Decoders are total: they take bounded memory and never panic. No key is needed here.
+//!
+//! `docs/format.md` specifies the repository; the section numbers in this folder are those of that
+//! page.
 
 mod byte_string;
 mod error;
@@ -33,7 +35,7 @@ pub use pack::{
     Blob, BlobKind, Codec, Contents, FoundRun, PACK_HEAD_LEN, PACK_SIZE_MAX, PACK_TAIL_LEN,
     PackHead, RUN_BLOBS_MAX, RUN_PLAIN_MAX, Run,
 };
-pub use project::{ProjectObject, Settings};
+pub use project::{ProjectObject, ProjectSettings};
 pub use rbd::{
     CutIn, DiffBase, DiffError, DiffErrorKind, DiffField, DiffHeader, DiffPlace, DiffReader,
     DiffVersion, DiffWriter, Extent, ExtentKind, ImageDescription,

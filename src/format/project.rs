@@ -4,36 +4,36 @@ use serde::{Deserialize, Serialize};
 
 use super::error::FormatError;
 use super::header::{HEADER_LEN, Magic};
-use super::json::{check_time, from_json, nullable, refuse_unknown_features, to_json};
+use super::json::{check_time, from_json_with_features, nullable, to_json};
 use super::slot::read_short;
 use super::wire::{Reader, len_u32};
 
-/// A project's secret and settings, sealed.
+/// A project's secret and settings, both sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProjectObject {
-    /// Nonce of the secret.
+    /// The nonce of the secret.
     pub nonce: [u8; 24],
     /// The project's secret, sealed for the repository.
     pub sealed_secret: [u8; 48],
-    /// Nonce of the settings.
+    /// The nonce of the settings.
     pub settings_nonce: [u8; 24],
-    /// The sealed [`Settings`].
+    /// The sealed [`ProjectSettings`].
     pub sealed_settings: Vec<u8>,
 }
 
 const SECRET_END: usize = 88;
 
 impl ProjectObject {
-    /// No project object is longer, in bytes.
+    /// The maximum length of a project object, in bytes.
     pub const LEN_MAX: u64 = 116 + 65_536;
 
-    /// What the sealed secret is bound to, beside the project's id.
+    /// Returns the associated data of the sealed secret, which follows the project's id.
     #[must_use]
     pub fn secret_context() -> [u8; HEADER_LEN] {
         Magic::Project.header()
     }
 
-    /// The first 88 bytes, which the settings are bound to.
+    /// Returns the first 88 bytes, the associated data of the settings.
     #[must_use]
     pub fn settings_context(&self) -> [u8; SECRET_END] {
         let mut out = [0; SECRET_END];
@@ -43,7 +43,7 @@ impl ProjectObject {
         out
     }
 
-    /// The object.
+    /// Encodes the object.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = self.settings_context().to_vec();
@@ -53,7 +53,7 @@ impl ProjectObject {
         out
     }
 
-    /// Reads the object.
+    /// Decodes the object.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         let mut reader = Reader::new(bytes);
         Magic::Project.read(&mut reader)?;
@@ -71,31 +71,30 @@ impl ProjectObject {
     }
 }
 
-/// A project's settings, fixed when it is made.
+/// The settings of a project, which never change after it was created.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Settings {
-    /// Unique in a repository.
+pub struct ProjectSettings {
+    /// The name, unique in the repository.
     pub name: String,
-    /// RFC 3339.
+    /// The time of creation, in RFC 3339.
     pub created: String,
-    /// In bytes.
+    /// The size of chunks in bytes.
     pub chunk_size: u64,
     /// Features that a reader must know.
     #[serde(default, deserialize_with = "nullable")]
     pub requires: Vec<String>,
 }
 
-impl Settings {
-    /// As JSON, to be sealed.
+impl ProjectSettings {
+    /// Returns the settings as JSON, to be sealed.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         to_json(self)
     }
 
-    /// From opened JSON. Unknown required features are refused.
+    /// Decodes opened JSON.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
-        refuse_unknown_features(bytes)?;
-        let settings: Self = from_json(bytes)?;
+        let settings: Self = from_json_with_features(bytes)?;
         check_time("created", &settings.created)?;
         Ok(settings)
     }

@@ -1,4 +1,4 @@
-//! Section 11: backup records. They are meant to grow, so they describe themselves: JSON.
+//! Section 11: backup records. They are JSON, because later versions will add members.
 
 use std::collections::BTreeMap;
 
@@ -7,47 +7,47 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::byte_string::ByteString;
 use super::error::FormatError;
 use super::json::{
-    check_time, from_json, nullable, nullable_object, object, refuse_unknown_features, to_json,
+    check_ids, check_time, from_json_with_features, nullable, nullable_object, object, to_json,
 };
 use crate::base::{ChunkSize, LEAF_SIZE, ObjectHash};
 
-/// One backup. Ids are in hexadecimal, times in RFC 3339.
+/// Describes one backup. Ids and hashes are in hexadecimal, times in RFC 3339.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupRecord {
     /// Features that a reader must know.
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub requires: Vec<String>,
-    /// Of which volume.
+    /// The volume.
     #[serde(deserialize_with = "object")]
     pub volume: VolumeInfo,
-    /// What it holds.
+    /// The content.
     #[serde(deserialize_with = "object")]
     pub content: Content,
-    /// When reading began.
+    /// The time at which reading began.
     pub time: String,
-    /// When the record was made.
+    /// The time at which the record was made.
     pub finished: String,
-    /// Where it was made.
+    /// The name of the host that made it.
     #[serde(default)]
     pub host: Option<String>,
-    /// The record that this one was compared with.
+    /// The record of the backup that this one was compared with.
     #[serde(default)]
     pub base: Option<String>,
-    /// Records that no other record named as head when this one was made.
+    /// The heads when this one was made: the records that no other record named as a head.
     #[serde(default, deserialize_with = "nullable")]
     pub heads: Vec<String>,
-    /// Marks that were there when this one was made, of whose packs it uses none.
+    /// Marks that existed when this one was made; it uses none of their packs.
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub marks: Vec<String>,
     /// Given by the user.
     #[serde(default, deserialize_with = "nullable")]
     pub labels: BTreeMap<String, String>,
-    /// What the source said of itself.
+    /// Where the content came from.
     #[serde(default, deserialize_with = "nullable_object")]
     pub source: Option<SourceInfo>,
-    /// What it took.
+    /// What was read and stored.
     #[serde(default, deserialize_with = "counts")]
     pub counts: Counts,
     /// Program and version.
@@ -55,26 +55,26 @@ pub struct BackupRecord {
     pub tool: Option<String>,
 }
 
-/// A volume's identity.
+/// Identifies a volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeInfo {
-    /// Random, stays for all its backups.
+    /// A random id, the same in all backups of the volume.
     pub id: String,
-    /// As the user calls it.
+    /// The name that the user gave it.
     pub name: String,
 }
 
-/// How a content is cut.
+/// How a content is cut into chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", try_from = "String")]
 pub enum ContentKind {
     /// On a fixed grid of leaves and chunks.
     Image,
-    /// By content.
+    /// Where the content itself says.
     Stream,
 }
 
-// A derived one would also take `{"image": null}`.
+// A derived implementation would also accept `{"image": null}`.
 impl TryFrom<String> for ContentKind {
     type Error = &'static str;
 
@@ -87,29 +87,29 @@ impl TryFrom<String> for ContentKind {
     }
 }
 
-/// Where a backup's tree begins.
+/// The content of a backup: its size, and the top of its tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
-    /// How it is cut.
+    /// How it is cut into chunks.
     pub kind: ContentKind,
-    /// In bytes.
+    /// The size in bytes.
     pub size: u64,
-    /// In bytes; 0 for a stream.
+    /// The size of chunks in bytes; 0 for a stream.
     pub chunk_size: u32,
-    /// The top node; none for an image of zeros, and for no bytes.
+    /// The top node; none if the size is 0, and for an image of zeros.
     #[serde(deserialize_with = "Option::deserialize")]
     pub top: Option<String>,
-    /// Equal roots, equal bytes.
+    /// A MAC over the content's description: equal roots mean equal bytes.
     pub root: String,
 }
 
-/// What a source said of itself. By it the next backup sees whether a file was written to since, and
-/// the next diff finds the backup that it builds on.
+/// Where a content came from. A later backup uses it to see whether a file has changed, and a later
+/// diff to find the backup that it starts from.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceInfo {
     /// `file`, `device`, `stdin` or `rbd-diff`.
     pub kind: String,
-    /// Where it was read from, on its host.
+    /// The path on the host.
     #[serde(default)]
     pub path: Option<ByteString>,
     /// Device number and inode of the file.
@@ -118,26 +118,26 @@ pub struct SourceInfo {
     /// Last modification and last change of the inode, nanoseconds since 1970-01-01 UTC.
     #[serde(default)]
     pub changed_ns: Option<(i64, i64)>,
-    /// These times were old enough when they were read that no later write can hide behind them.
+    /// These times were old enough when they were read that any later write changes them.
     #[serde(default)]
     pub settled: bool,
-    /// The snapshot that the content is of.
+    /// The snapshot of which this is the content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<ByteString>,
     /// Whether that snapshot was protected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protected: Option<bool>,
-    /// The snapshot that the diff began at.
+    /// The snapshot from which the diff started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_snapshot: Option<ByteString>,
-    /// The image, as its cluster described it.
+    /// The properties of the image, as Ceph described them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(deserialize_with = "nullable_object")]
     pub image: Option<RbdImage>,
 }
 
 impl SourceInfo {
-    /// One that says no more of itself.
+    /// Returns one with this kind and nothing else.
     #[must_use]
     pub fn of_kind(kind: &str) -> Self {
         Self {
@@ -167,32 +167,33 @@ impl SourceInfo {
     }
 }
 
-/// An RBD image, as `rbd export --export-format 2` describes it. What is not there the cluster chose.
+/// The properties of an RBD image, as `rbd export --export-format 2` describes them. The stream does
+/// not contain defaults of the cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RbdImage {
-    /// Binary logarithm of an object's bytes.
+    /// The binary logarithm of the size of objects, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<u8>,
     /// Ceph's feature bits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub features: Option<u64>,
-    /// In bytes.
+    /// The stripe unit in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stripe_unit: Option<u64>,
-    /// In objects.
+    /// The number of objects in a stripe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stripe_count: Option<u64>,
-    /// Keys and values, in the order in which they came.
+    /// Keys and values, in the order of the stream.
     #[serde(default, deserialize_with = "nullable")]
     pub metadata: Vec<(ByteString, ByteString)>,
 }
 
-/// What a backup took, in bytes and chunks.
+/// What a backup read and stored, in bytes and chunks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counts {
-    /// Bytes of chunks, each counted whole, that are not what the base has in the same place: written, cleared or
-    /// cut off. Of a stream, of those that the project did not hold.
+    /// Bytes of chunks that differ from the base at the same place, each chunk counted whole: written,
+    /// zeroed or cut off. For a stream, bytes of chunks that the project did not hold.
     pub changed: u64,
     /// Bytes read from the source.
     pub read: u64,
@@ -209,19 +210,18 @@ fn counts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Counts, D::Error
 }
 
 impl BackupRecord {
-    /// No body is longer, in bytes.
+    /// The maximum length of a body, in bytes.
     pub const BODY_MAX: usize = 16 << 20;
 
-    /// The body to compress and seal.
+    /// Returns the body, to be compressed and sealed.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         to_json(self)
     }
 
-    /// From the opened body. Unknown required features are refused before the rest is looked at.
+    /// Decodes an opened body.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
-        refuse_unknown_features(bytes)?;
-        let record: Self = from_json(bytes)?;
+        let record: Self = from_json_with_features(bytes)?;
         record.check()?;
         Ok(record)
     }
@@ -230,22 +230,15 @@ impl BackupRecord {
         check_time("time", &self.time)?;
         check_time("finished", &self.finished)?;
         self.content.check()?;
-        let is_hash = |text: &String| text.parse::<ObjectHash>().is_ok();
-        if !self.base.iter().all(is_hash) {
-            return Err(FormatError::BadValue("base"));
-        }
-        if !self.heads.iter().all(is_hash) {
-            return Err(FormatError::BadValue("heads"));
-        }
-        if !self.marks.iter().all(is_hash) {
-            return Err(FormatError::BadValue("marks"));
-        }
+        check_ids::<ObjectHash>("base", &self.base)?;
+        check_ids::<ObjectHash>("heads", &self.heads)?;
+        check_ids::<ObjectHash>("marks", &self.marks)?;
         self.source.as_ref().map_or(Ok(()), SourceInfo::check)
     }
 }
 
 impl Content {
-    /// Large enough for anything, and such that rounding up to a leaf does not overflow.
+    /// The maximum size in bytes: rounding it up to whole leaves does not overflow.
     pub const SIZE_MAX: u64 = u64::MAX - LEAF_SIZE + 1;
 
     fn check(&self) -> Result<(), FormatError> {
@@ -262,7 +255,7 @@ impl Content {
         }
         let fits = match (self.size, self.kind) {
             (0, _) => self.top.is_none(),
-            // A stream lists its zeros.
+            // A stream lists its zeros, too, so that it has a tree.
             (_, ContentKind::Stream) => self.top.is_some(),
             (_, ContentKind::Image) => true,
         };

@@ -1,12 +1,12 @@
-//! Section 12: tombstones. What says of backup records that they were removed on purpose.
+//! Section 12: tombstones. They name backup records that were removed on purpose.
 
 use serde::{Deserialize, Serialize};
 
 use super::error::FormatError;
-use super::json::{check_time, from_json, nullable, refuse_unknown_features, to_json};
+use super::json::{check_ids, check_time, from_json_with_features, nullable, to_json};
 use crate::base::ObjectHash;
 
-/// Backup records that somebody who holds the key has removed, or was about to. Ids are in hexadecimal, times in
+/// Names backup records that were removed, or are about to be. Hashes are in hexadecimal, times in
 /// RFC 3339.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tombstone {
@@ -14,11 +14,11 @@ pub struct Tombstone {
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub requires: Vec<String>,
-    /// The records.
+    /// Hashes of the records.
     pub records: Vec<String>,
-    /// When this was decided.
+    /// The time of the decision.
     pub time: String,
-    /// Where.
+    /// The name of the host.
     #[serde(default)]
     pub host: Option<String>,
     /// Program and version.
@@ -27,28 +27,23 @@ pub struct Tombstone {
 }
 
 impl Tombstone {
-    /// No body is longer, in bytes.
+    /// The maximum length of a body, in bytes.
     pub const BODY_MAX: usize = 16 << 20;
-    /// So many records in one fit its body.
+    /// The number of records that certainly fit into a body.
     pub const RECORDS_MAX: usize = 100_000;
 
-    /// The body to compress and seal.
+    /// Returns the body, to be compressed and sealed.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         to_json(self)
     }
 
-    /// From the opened body. Unknown required features are refused before the rest is looked at.
+    /// Decodes an opened body.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
-        refuse_unknown_features(bytes)?;
-        let tombstone: Self = from_json(bytes)?;
+        let tombstone: Self = from_json_with_features(bytes)?;
         check_time("time", &tombstone.time)?;
-        let is_hash = |text: &String| text.parse::<ObjectHash>().is_ok();
-        if tombstone.records.iter().all(is_hash) {
-            Ok(tombstone)
-        } else {
-            Err(FormatError::BadValue("records"))
-        }
+        check_ids::<ObjectHash>("records", &tombstone.records)?;
+        Ok(tombstone)
     }
 }
 
@@ -57,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_largest_fits() {
+    fn a_tombstone_with_the_most_records_fits_its_limit() {
         let largest = Tombstone {
             requires: Vec::new(),
             records: vec!["ab".repeat(32); Tombstone::RECORDS_MAX],

@@ -9,7 +9,7 @@ use super::objects::Objects;
 use super::repository::{Repository, Unlocked};
 use crate::base::{ChunkSize, ProjectId, RepositoryId};
 use crate::crypto::{self, ProjectKeys, RepositoryKeys, SealNonce, Secret, random};
-use crate::format::{ProjectObject, RepositoryFile, Settings};
+use crate::format::{ProjectObject, ProjectSettings, RepositoryFile};
 use crate::storage::{Backend, StorageErrorKind};
 
 /// Options of a new repository.
@@ -91,7 +91,7 @@ fn store_project(
 ) -> Result<ProjectId, RepoError> {
     let id = ProjectId::from_bytes(random()?);
     let secret = Secret::random()?;
-    let settings = Settings {
+    let settings = ProjectSettings {
         name: options.project.to_owned(),
         created: options.created_text.clone(),
         chunk_size: options.chunk_size.bytes().into(),

@@ -8,7 +8,7 @@ use super::object_cache::ObjectCache;
 use super::objects::Objects;
 use crate::base::{ChunkSize, ProjectId, RepositoryId};
 use crate::crypto::{ProjectKeys, Secret};
-use crate::format::Settings;
+use crate::format::ProjectSettings;
 
 /// An open project: its keys, its settings, and the store that holds its objects. Clones share them.
 #[derive(Clone)]
@@ -18,7 +18,7 @@ pub struct Project {
     /// The repository that it was opened in.
     pub repository: RepositoryId,
     /// Its name, chunk size and other settings.
-    pub settings: Arc<Settings>,
+    pub settings: Arc<ProjectSettings>,
     /// Its chunk size.
     pub chunk_size: ChunkSize,
     /// Its keys.

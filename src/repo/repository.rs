@@ -9,7 +9,7 @@ use super::objects::Objects;
 use super::project::Project;
 use crate::base::{ChunkSize, ObjectHash, Observer, ProjectId, RepositoryId};
 use crate::crypto::{self, ProjectKeys, RepositoryKeys, SealNonce, Secret};
-use crate::format::{FormatError, KeySlot, ProjectObject, RepositoryFile, Settings};
+use crate::format::{FormatError, KeySlot, ProjectObject, ProjectSettings, RepositoryFile};
 use crate::storage::Name;
 
 /// An open repository: a password has unlocked it, or one of its projects.
@@ -115,7 +115,7 @@ impl Repository {
         &self,
         id: ProjectId,
         bytes: &[u8],
-    ) -> Result<(Secret, ProjectKeys, Settings), RepoError> {
+    ) -> Result<(Secret, ProjectKeys, ProjectSettings), RepoError> {
         let object = ObjectRef::Project(id);
         let sealed = ProjectObject::decode(bytes).map_err(|e| RepoError::format(object, e))?;
         let damaged = |e| RepoError::damaged(object, Damage::DoesNotOpen(e));
@@ -141,7 +141,7 @@ impl Repository {
             .object()
             .open(&nonce, &aad, &sealed.sealed_settings)
             .map_err(damaged)?;
-        let settings = Settings::decode(&plain).map_err(|e| RepoError::format(object, e))?;
+        let settings = ProjectSettings::decode(&plain).map_err(|e| RepoError::format(object, e))?;
         Ok((secret, keys, settings))
     }
 

@@ -8,7 +8,7 @@ use cuttlebone::crypto::{
 };
 use cuttlebone::format::{
     Blob, BlobKind, Codec, Contents, IndexSegment, KeySlot, Magic, PackHead, PackListing,
-    ProjectObject, RepositoryFile, Run, Scope, Settings, SlotInfo, SlotParams,
+    ProjectObject, ProjectSettings, RepositoryFile, Run, Scope, SlotInfo, SlotParams,
 };
 use cuttlebone::repo::{ObjectRef, Project, RepoError, Repository};
 use cuttlebone::storage::{Backend, MemoryBackend};
@@ -85,7 +85,7 @@ pub(super) fn add_project(
         settings_nonce: [6; 24],
         sealed_settings: Vec::new(),
     };
-    let settings = Settings {
+    let settings = ProjectSettings {
         name: WORD.to_owned(),
         created: "2026-11-21T10:00:00Z".to_owned(),
         chunk_size: 65_536,
