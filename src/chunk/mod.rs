@@ -1,4 +1,4 @@
-//! Cutting what is not a block device. Images need no cutter: their chunks lie on a fixed grid.
+//! Cuts streams into chunks. Images need no cutter: their chunks lie on a fixed grid.
 
 mod stream;
 

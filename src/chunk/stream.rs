@@ -1,4 +1,4 @@
-//! A byte stream cut where its content says (`FastCDC` 2020), so that an insertion moves few cuts.
+//! Content-defined cuts of a byte stream (`FastCDC` 2020): an insertion moves few cuts.
 
 use std::borrow::Cow;
 use std::io::{self, ErrorKind, Read};
@@ -7,29 +7,28 @@ use fastcdc::v2020::{Normalization, cut_gear, get_gear_with_seed, select_masks};
 
 use crate::base::{CHUNK_SIZE_MIN, ChunkSize};
 
-/// Larger averages would let a chunk grow beyond the largest blob.
+/// With a larger average, a chunk could exceed the largest blob. In bytes.
 const AVERAGE_MAX: u32 = 1 << 20;
 
 /// Cuts a stream into chunks of a quarter to four times the average, never above 4 MiB.
 ///
-/// The cuts depend on nothing but content, average and seed: not on how the bytes arrive. They
-/// are frozen by a test, because a moved cut makes every earlier backup of a stream useless for
-/// deduplication.
+/// The cuts depend on content, average and seed only, not on the size of reads. A test freezes
+/// them: a moved cut makes all earlier backups of a stream useless for deduplication.
 ///
-/// Memory is a buffer of twice the largest chunk. The crate's own `StreamCDC` is not used: it
-/// allocates for every chunk, moves the whole remainder down behind each, and gives up on an
-/// interrupted read.
+/// It uses a buffer of twice the largest chunk. `StreamCDC` of the crate is not used: it allocates
+/// for every chunk, moves the whole rest of its buffer after each, and fails on an interrupted
+/// read.
 pub struct StreamCutter<R> {
     source: R,
     rule: Rule,
     buffer: Box<[u8]>,
-    /// What is read and not yet given out.
+    /// The bytes that were read and not returned yet lie in `start..end`.
     start: usize,
     end: usize,
     ended: bool,
 }
 
-/// Where to cut.
+/// The parameters of the cuts.
 struct Rule {
     min: usize,
     average: usize,
@@ -50,8 +49,8 @@ impl Rule {
         }
     }
 
-    /// The length of the first chunk of `bytes`, which must reach to the stream's end or hold at
-    /// least the largest chunk.
+    /// Returns the length of the first chunk of `bytes`, which must reach to the stream's end or
+    /// have room for the largest chunk.
     fn cut(&self, bytes: &[u8]) -> usize {
         let (short, long) = self.masks;
         let (gear, shifted) = &self.gear;
@@ -72,8 +71,8 @@ impl Rule {
 }
 
 impl<R: Read> StreamCutter<R> {
-    /// Cuts `source` into chunks of about `average` (at most 1 MiB is used). The seed moves all
-    /// cuts; one derived from a project's secret keeps lengths from giving away known content.
+    /// Cuts `source` into chunks of about `average`, of which at most 1 MiB is used. The seed moves
+    /// all cuts; if it is secret, the lengths of chunks do not reveal known content.
     pub fn new(source: R, average: ChunkSize, seed: u64) -> Self {
         let rule = Rule::new(average, seed);
         Self {
@@ -86,9 +85,9 @@ impl<R: Read> StreamCutter<R> {
         }
     }
 
-    /// The next chunk, or nothing at the stream's end. Never empty.
+    /// Returns the next chunk, which is never empty; none at the stream's end.
     ///
-    /// After an error no byte is lost, but the stream must not be taken for ended.
+    /// An error loses no bytes, and is not the end of the stream.
     pub fn next_chunk(&mut self) -> io::Result<Option<&[u8]>> {
         self.fill()?;
         let ahead = &self.buffer[self.start..self.end];
@@ -100,10 +99,10 @@ impl<R: Read> StreamCutter<R> {
         Ok(Some(chunk))
     }
 
-    /// Reads until the largest chunk fits, or to the end. Before that no cut is certain.
+    /// Reads until the buffer holds the largest chunk, or to the end. Only then the cut is certain.
     fn fill(&mut self) -> io::Result<()> {
         if !self.ended && self.buffer.len() - self.start < self.rule.max {
-            // Seldom, and for less than one largest chunk: at most one copy of each byte.
+            // Less than one largest chunk is moved, and each byte at most once.
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;
@@ -148,7 +147,7 @@ mod tests {
         chunks
     }
 
-    /// Gives one to 5,000 bytes at a time and is interrupted in between.
+    /// Returns up to 5,000 bytes at a time, and interrupts some reads.
     struct Dribble<'a>(&'a [u8], usize);
 
     impl Read for Dribble<'_> {
@@ -165,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cuts_are_frozen() {
+    fn cuts_of_known_bytes_never_change() {
         let bytes = noise(24 << 20);
         let mut found = Vec::new();
         for average in [64 << 10, 1 << 20] {
@@ -232,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_keep_their_bounds() {
+    fn chunks_have_a_quarter_to_four_times_the_average() {
         let zeros = vec![0; 9 << 20];
         for average in [4 << 10, 64 << 10, 1 << 20, 4 << 20] {
             let used = usize::try_from(average).expect("small").min(1 << 20);
@@ -263,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_read_is_no_end() {
+    fn a_failed_read_is_not_the_end_of_the_stream() {
         struct Broken(usize);
         impl Read for Broken {
             fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {

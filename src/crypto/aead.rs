@@ -1,7 +1,7 @@
-//! XChaCha20-Poly1305, in place, with nonces as types so that one cannot be used for the other.
+//! XChaCha20-Poly1305, in place. The two kinds of nonce are types of their own.
 //!
-//! Two libraries do it: `chacha20poly1305` for single messages, and for the runs of packs `ring`, which
-//! is faster and is held to the same bytes (docs/decisions/0009-ring-for-packs.md).
+//! Single messages use `chacha20poly1305`. The runs of packs use `ring`, which is faster and
+//! produces the same bytes (docs/decisions/0009-restore-at-full-speed.md).
 
 use chacha20::hchacha;
 use chacha20poly1305::aead::{AeadInOut, KeyInit, inout::InOutBuf};
@@ -12,28 +12,28 @@ use zeroize::Zeroize;
 use super::random::{RandomError, random};
 use crate::base::TAG_LEN;
 
-/// Sealed bytes do not open: they were damaged, belong elsewhere, or the key is another one.
+/// Sealed bytes do not open: they are damaged, belong to another place, or the key is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the bytes do not open with this key: damaged, or from somewhere else")]
 pub struct OpenError;
 
-/// 24 random bytes for one message.
+/// A nonce for one message: 24 random bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SealNonce([u8; 24]);
 
 impl SealNonce {
-    /// A fresh one.
+    /// Makes a random nonce.
     pub fn random() -> Result<Self, RandomError> {
         random().map(Self)
     }
 
-    /// The one that was stored.
+    /// Makes a nonce of stored bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 24]) -> Self {
         Self(bytes)
     }
 
-    /// Its bytes.
+    /// Returns the bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 24] {
         &self.0
@@ -49,7 +49,7 @@ impl SealKey {
         Self(XChaCha20Poly1305::new(key.into()))
     }
 
-    /// Ciphertext ‖ tag of `plain`.
+    /// Returns ciphertext ‖ tag of `plain`.
     #[must_use]
     pub fn seal(&self, nonce: &SealNonce, aad: &[u8], plain: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(plain.len() + TAG_LEN);
@@ -59,7 +59,7 @@ impl SealKey {
         out
     }
 
-    /// The plaintext of ciphertext ‖ tag.
+    /// Returns the plaintext of ciphertext ‖ tag.
     pub fn open(&self, nonce: &SealNonce, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
         let mut out = sealed.to_vec();
         let len = decrypt(&self.0, &nonce.0, aad, &mut out)?;
@@ -68,24 +68,24 @@ impl SealKey {
     }
 }
 
-/// The 16 random bytes of a pack. With a run's ordinal they make its nonce, so that no nonce can
-/// repeat as long as no ordinal is sealed twice.
+/// The 16 random bytes of a pack. Together with the ordinal of a run they are its nonce. So no
+/// nonce repeats as long as no ordinal is sealed twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PackNonce([u8; 16]);
 
 impl PackNonce {
-    /// A fresh one, for one pack.
+    /// Makes a random nonce, for one pack.
     pub fn random() -> Result<Self, RandomError> {
         random().map(Self)
     }
 
-    /// The one that was stored.
+    /// Makes a nonce of stored bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// Its bytes.
+    /// Returns the bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
@@ -95,14 +95,14 @@ impl PackNonce {
 /// Seals and opens the runs of one pack.
 ///
 /// The nonce of a run is the pack's 16 bytes ‖ its ordinal as 8 bytes, little-endian. By the
-/// construction of `XChaCha20` (draft-irtf-cfrg-xchacha-03, section 2.3) the first 16 bytes only derive
-/// a subkey, `HChaCha20(key, nonce[..16])`, which is the same for the whole pack; each run is then
-/// ChaCha20-Poly1305 (RFC 8439) with that subkey and the nonce 4 zero bytes ‖ ordinal.
+/// construction of `XChaCha20` (draft-irtf-cfrg-xchacha-03, section 2.3) the first 16 bytes only
+/// derive a subkey, `HChaCha20(key, nonce[..16])`, which is the same for the whole pack; each run
+/// is then ChaCha20-Poly1305 (RFC 8439) with that subkey and the nonce 4 zero bytes ‖ ordinal.
 #[derive(Clone)]
 pub struct PackCipher(LessSafeKey);
 
 impl PackCipher {
-    /// The ordinal that the contents are sealed with.
+    /// The ordinal with which the contents are sealed.
     pub const CONTENTS: u64 = u64::MAX;
 
     pub(super) fn new(key: &[u8; 32], nonce: PackNonce) -> Self {
@@ -112,14 +112,14 @@ impl PackCipher {
         Self(LessSafeKey::new(cipher))
     }
 
-    /// Turns `buf` into ciphertext and returns the tag, to be stored behind it.
+    /// Encrypts `buf` in place and returns the tag, which is stored after it.
     #[must_use]
     pub fn seal_in_place(&self, ordinal: u64, aad: &[u8], buf: &mut [u8]) -> [u8; TAG_LEN] {
         let nonce = run_nonce(ordinal);
         seal_detached(&self.0, nonce, aad, buf)
     }
 
-    /// Turns ciphertext ‖ tag into plaintext; the plaintext is the part of `buf` that is returned.
+    /// Decrypts ciphertext ‖ tag in place, and returns the part of `buf` that is the plaintext.
     pub fn open_in_place<'a>(
         &self,
         ordinal: u64,
@@ -135,7 +135,7 @@ impl PackCipher {
 
 #[expect(
     clippy::expect_used,
-    reason = "fails only for a key of another length, and this one is of the type"
+    reason = "fails only for a key of another length than 32 bytes"
 )]
 fn pack_key(key: &[u8]) -> UnboundKey {
     UnboundKey::new(&CHACHA20_POLY1305, key).expect("32 bytes are a key")
@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn matches_the_test_vector_of_the_draft() {
+    fn sealing_matches_the_test_vector_of_the_xchacha_draft() {
         // draft-irtf-cfrg-xchacha-03, appendix A.3.1
         let key: Vec<u8> = (0x80..=0x9f).collect();
         let nonce: Vec<u8> = (0x40..=0x57).collect();
@@ -213,7 +213,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn packs_are_sealed_as_the_other_library_does(
+        fn both_libraries_seal_a_run_to_the_same_bytes(
             key: [u8; 32],
             pack: [u8; 16],
             ordinal: u64,
@@ -227,12 +227,13 @@ mod tests {
             let tag = cipher.seal_in_place(ordinal, &aad, &mut buf);
             buf.extend_from_slice(&tag);
             proptest::prop_assert_eq!(&buf, &sealed);
-            proptest::prop_assert_eq!(cipher.open_in_place(ordinal, &aad, &mut buf), Ok(&plain[..]));
+            let opened = cipher.open_in_place(ordinal, &aad, &mut buf);
+            proptest::prop_assert_eq!(opened, Ok(&plain[..]));
         }
     }
 
     #[test]
-    fn another_place_does_not_open() {
+    fn a_run_does_not_open_with_another_ordinal_or_other_associated_data() {
         let cipher = PackCipher::new(&[7; 32], PackNonce::from_bytes([9; 16]));
         let mut buf = *b"hello, chunk....................";
         let tag = cipher.seal_in_place(3, b"here", &mut buf[..16]);

@@ -1,8 +1,8 @@
-//! Hashes without a key, and the comparison of secret ones.
+//! Hashes without a key, and comparison in constant time.
 
 use crate::base::ObjectHash;
 
-/// `H(parts joined)`: BLAKE3, 32 bytes.
+/// Returns `H(parts joined)`: BLAKE3, 32 bytes.
 #[must_use]
 pub fn hash(parts: &[&[u8]]) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
@@ -18,7 +18,7 @@ pub fn object_hash(parts: &[&[u8]]) -> ObjectHash {
     ObjectHash::from_bytes(hash(parts))
 }
 
-/// Whether two byte strings are the same, in time that does not depend on where they differ.
+/// Returns whether two byte strings are equal, in time that does not depend on their content.
 #[must_use]
 pub fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
     blake3::Hash::from_bytes(*a) == blake3::Hash::from_bytes(*b)

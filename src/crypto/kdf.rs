@@ -1,11 +1,11 @@
-//! From a password to the key that opens a slot: Argon2id, RFC 9106.
+//! Derives the key that opens a slot from a password: Argon2id, RFC 9106.
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use zeroize::Zeroizing;
 
 use super::keys::Secret;
 
-/// What a guess at the password costs. Stored in the slot, so each slot can differ.
+/// The cost of trying a password. It is stored in each key slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KdfParams {
     memory_kib: u32,
@@ -13,11 +13,11 @@ pub struct KdfParams {
     lanes: u32,
 }
 
-/// Parameters beyond what a reader accepts.
+/// Parameters are outside the bounds that a reader accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "Argon2id takes 8 KiB to 4 GiB of memory (8 KiB a lane at least), 1 to 1024 passes and 1 to 64 lanes, \
-     not {memory_kib} KiB, {passes} and {lanes}"
+    "Argon2id needs 8 KiB to 4 GiB of memory (at least 8 KiB a lane), 1 to 1024 passes and \
+     1 to 64 lanes, not {memory_kib} KiB, {passes} and {lanes}"
 )]
 pub struct KdfParamsError {
     memory_kib: u32,
@@ -26,7 +26,7 @@ pub struct KdfParamsError {
 }
 
 impl Default for KdfParams {
-    /// 64 MiB, three passes, four lanes: RFC 9106's second recommendation.
+    /// Returns 64 MiB, three passes and four lanes: the second recommendation of RFC 9106.
     fn default() -> Self {
         Self {
             memory_kib: 64 << 10,
@@ -71,25 +71,25 @@ impl KdfParams {
         }
     }
 
-    /// Memory in KiB.
+    /// Returns the memory in KiB.
     #[must_use]
     pub fn memory_kib(&self) -> u32 {
         self.memory_kib
     }
 
-    /// Passes over the memory.
+    /// Returns the number of passes over the memory.
     #[must_use]
     pub fn passes(&self) -> u32 {
         self.passes
     }
 
-    /// Lanes, which can run at the same time.
+    /// Returns the number of lanes, which can run in parallel.
     #[must_use]
     pub fn lanes(&self) -> u32 {
         self.lanes
     }
 
-    /// The key that this password and salt give.
+    /// Derives a key from a password and a salt.
     pub fn derive(&self, password: &[u8], salt: &[u8; 32]) -> Result<Secret, KdfError> {
         let params = Params::new(self.memory_kib, self.passes, self.lanes, Some(32))?;
         let mut key = Zeroizing::new([0; 32]);
@@ -99,7 +99,7 @@ impl KdfParams {
     }
 }
 
-/// Argon2id refused, which within the bounds of [`KdfParams`] means that memory is short.
+/// Argon2id failed: within the bounds of [`KdfParams`], for lack of memory.
 #[derive(Debug, thiserror::Error)]
 #[error("could not derive a key from the password")]
 pub struct KdfError(#[from] argon2::Error);

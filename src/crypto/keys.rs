@@ -1,4 +1,4 @@
-//! The key tree: two kinds of secret, and what is derived from them.
+//! The key tree: two kinds of secret, and the keys that are derived from them.
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -17,30 +17,31 @@ impl std::fmt::Debug for Secret {
 }
 
 impl Secret {
-    /// Wraps the bytes.
+    /// Makes a secret of these bytes.
     #[must_use]
     pub fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// A fresh one.
+    /// Makes a random secret.
     pub fn random() -> Result<Self, RandomError> {
         random().map(Self)
     }
 
-    /// Its bytes: only to be sealed.
+    /// Returns the bytes, to be sealed and for nothing else.
     #[must_use]
     pub fn expose(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// As a key that seals other secrets: for the key out of a password.
+    /// Returns the secret as a key that seals other secrets: used for keys that are derived from a
+    /// password.
     #[must_use]
     pub fn seal_key(&self) -> SealKey {
         SealKey::new(&self.0)
     }
 
-    /// What seals the info of the slots that open this secret.
+    /// Returns the key that seals the info of the slots that hold this secret.
     #[must_use]
     pub fn slot_info_key(&self) -> SealKey {
         self.derive("cuttlebone 2026-11-21 slot info").seal_key()
@@ -51,14 +52,14 @@ impl Secret {
     }
 }
 
-/// What a repository's secret gives.
+/// The keys that are derived from a repository's secret.
 pub struct RepositoryKeys {
     file: Secret,
     wrap: SealKey,
 }
 
 impl RepositoryKeys {
-    /// Derives them.
+    /// Derives the keys.
     #[must_use]
     pub fn new(secret: &Secret) -> Self {
         Self {
@@ -69,20 +70,20 @@ impl RepositoryKeys {
         }
     }
 
-    /// The MAC of the repository file's fields.
+    /// Returns the MAC of the repository file's fields.
     #[must_use]
     pub fn file_mac(&self, fields: &[u8]) -> [u8; 32] {
         *blake3::keyed_hash(&self.file.0, fields).as_bytes()
     }
 
-    /// What seals the projects' secrets.
+    /// Returns the key that seals the secrets of projects.
     #[must_use]
     pub fn project_wrap(&self) -> &SealKey {
         &self.wrap
     }
 }
 
-/// What a project's secret gives.
+/// The keys that are derived from a project's secret.
 pub struct ProjectKeys {
     chunk_id: Secret,
     node_id: Secret,
@@ -93,7 +94,7 @@ pub struct ProjectKeys {
 }
 
 impl ProjectKeys {
-    /// Derives them.
+    /// Derives the keys.
     #[must_use]
     pub fn new(secret: &Secret) -> Self {
         let cuts = secret.derive("cuttlebone 2026-11-21 stream cuts");
@@ -109,37 +110,37 @@ impl ProjectKeys {
         }
     }
 
-    /// The id of a chunk's plain bytes.
+    /// Returns the id of a chunk's plain bytes.
     #[must_use]
     pub fn chunk_id(&self, plain: &[u8]) -> BlobId {
         keyed(&self.chunk_id, plain)
     }
 
-    /// The id of a tree node's plain bytes.
+    /// Returns the id of a tree node's plain bytes.
     #[must_use]
     pub fn node_id(&self, plain: &[u8]) -> BlobId {
         keyed(&self.node_id, plain)
     }
 
-    /// The root over a content's description.
+    /// Returns the root of a content with this description.
     #[must_use]
     pub fn root(&self, description: &[u8]) -> Root {
         Root::from_bytes(*blake3::keyed_hash(&self.root.0, description).as_bytes())
     }
 
-    /// What seals and opens the blobs of the pack with this nonce.
+    /// Returns the cipher of the pack with this nonce.
     #[must_use]
     pub fn pack_cipher(&self, nonce: PackNonce) -> PackCipher {
         PackCipher::new(&self.pack.0, nonce)
     }
 
-    /// What seals index segments, records and the project's settings.
+    /// Returns the key that seals all objects other than packs, such as index segments and records.
     #[must_use]
     pub fn object(&self) -> &SealKey {
         &self.object
     }
 
-    /// The seed that makes the cuts of streams private to the project.
+    /// Returns the seed that makes the cuts of streams private to the project.
     #[must_use]
     pub fn cut_seed(&self) -> u64 {
         self.cuts

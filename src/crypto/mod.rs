@@ -1,4 +1,5 @@
-//! Keys, ids and sealing. Knows no path and no format; `docs/format.md` section 2 is the source of every formula here.
+//! Keys, ids and sealing. All formulas are those of `docs/format.md`, section 2. This folder does
+//! not know the encoding of objects, nor where they are stored.
 
 mod aead;
 mod hash;

@@ -1,36 +1,36 @@
-//! Why bytes are not what they should be.
+//! Why bytes do not follow the format.
 
-/// Bytes do not follow the format. Which object they came from is the caller's to say.
+/// Bytes do not follow the format. The caller adds the object that they came from.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
-    /// It ends before it should.
+    /// The bytes end too early.
     #[error("it is cut short")]
     Truncated,
-    /// Something follows its end.
+    /// Bytes follow the end.
     #[error("{0} bytes follow where it should end")]
     TrailingBytes(usize),
-    /// It is something else.
+    /// The object is of another kind.
     #[error("it is not a {0}")]
     BadMagic(&'static str),
-    /// A later program made it.
+    /// A later version of the program made it.
     #[error("it has format version {0}, this program knows version 1")]
     UnknownVersion(u16),
-    /// It needs features that this program does not have.
+    /// The object requires features that this program does not have.
     #[error("it needs features that this program does not know ({0})")]
     UnknownFeature(String),
     /// A field that must be zero is not.
     #[error("a reserved field is not zero")]
     ReservedNotZero,
-    /// The hash inside does not fit the bytes.
+    /// The checksum in the object is not that of its bytes.
     #[error("its checksum is wrong: the bytes were damaged")]
     BadChecksum,
-    /// A field has a value that it cannot have.
+    /// A field has a value that is not allowed.
     #[error("its field “{0}” has an impossible value")]
     BadValue(&'static str),
-    /// A field asks for more than the format allows.
+    /// A field exceeds a limit of the format.
     #[error("its field “{0}” is beyond what the format allows")]
     LimitExceeded(&'static str),
-    /// The self-describing part is not what it should be.
+    /// The JSON is malformed, or a member is missing or of another type.
     #[error("its description cannot be read: {0}")]
     BadJson(String),
 }

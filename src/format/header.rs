@@ -1,13 +1,13 @@
-//! Section 3: what every object begins with.
+//! Section 3: the header of every object.
 
 use super::error::FormatError;
 use super::wire::Reader;
 
-/// Length of the header in bytes.
+/// The length of the header in bytes.
 pub const HEADER_LEN: usize = 16;
 const VERSION: u16 = 1;
 
-/// What kind of object it is.
+/// The kind of an object, as its first 8 bytes state it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Magic {
@@ -51,7 +51,7 @@ impl Magic {
         }
     }
 
-    /// The header of an object of this kind, without required features.
+    /// Returns the header of an object of this kind, without required features.
     #[must_use]
     pub fn header(self) -> [u8; HEADER_LEN] {
         let mut header = [0; HEADER_LEN];

@@ -5,34 +5,34 @@ use super::pack::Contents;
 use super::wire::{Reader, len_u32};
 use crate::base::ObjectHash;
 
-/// The least that a pack takes in a segment: hash, nonce, contents without their tag.
+/// The least number of bytes of a pack in a segment: hash, nonce, and contents without their tag.
 const PACK_LEN_MIN: usize = 32 + 16 + Contents::SEALED_LEN_MIN - 16;
 
-/// A pack and what lies in it, in order.
+/// A pack and its contents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackListing {
-    /// The pack's name.
+    /// The hash of the pack, which is its name.
     pub pack: ObjectHash,
-    /// The pack's nonce, so that a blob can be opened without another look at the pack.
+    /// The pack's nonce, so that a blob can be opened without reading the pack's header.
     pub nonce: [u8; 16],
-    /// What lies in it.
+    /// The runs in the pack.
     pub contents: Contents,
 }
 
-/// Which blobs lie in which packs.
+/// Lists the contents of packs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IndexSegment {
     /// The packs.
     pub packs: Vec<PackListing>,
-    /// Segments that this one stands for, too.
+    /// Segments that this one replaces.
     pub superseded: Vec<ObjectHash>,
 }
 
 impl IndexSegment {
-    /// No body is longer, in bytes.
+    /// The maximum length of a body, in bytes.
     pub const BODY_MAX: usize = 64 << 20;
 
-    /// The body to compress and seal.
+    /// Returns the body, to be compressed and sealed.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
@@ -49,7 +49,7 @@ impl IndexSegment {
         out
     }
 
-    /// From the opened body.
+    /// Decodes an opened body.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         let mut reader = Reader::new(bytes);
         let count = reader.count(PACK_LEN_MIN)?;

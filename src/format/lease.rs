@@ -6,8 +6,8 @@ use super::error::FormatError;
 use super::json::{check_ids, from_json_with_features, nullable, nullable_object, to_json};
 use crate::base::{BlobId, ObjectHash};
 
-/// Describes a process that works on a project. It is stored again and again while the process runs,
-/// so that its age shows whether the process is alive.
+/// Describes a process that works on a project. It is stored again and again while the process
+/// runs, so that its age shows whether the process is alive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseBody {
     /// Features that a reader must know.

@@ -19,46 +19,46 @@ const STREAM_CHUNK_MAX: u64 = 4 << 20;
 /// A node of a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Node {
-    /// Of an image: a leaf (level 0) or a branch.
+    /// A node of an image: a leaf (level 0) or a branch.
     Children(Children),
-    /// Of a stream: a leaf (level 0) or a branch.
+    /// A node of a stream: a leaf (level 0) or a branch.
     Stream(StreamEntries),
 }
 
-/// The children of a leaf or branch, by position. A missing one is all zeros.
+/// The children of a leaf or branch of an image, by position. A missing child is all zeros.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Children {
     /// 0 for a leaf, whose children are chunks.
     pub level: u8,
-    /// As many as a full node has; at least one exists.
+    /// The ids, as many as a full node has; at least one is present.
     pub ids: Vec<Option<BlobId>>,
 }
 
-/// A stretch of a stream.
+/// A node of a stream: consecutive chunks, or nodes below.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamEntries {
     /// 0 for a leaf, whose entries are chunks.
     pub level: u8,
-    /// 1 to [`MAX`](Self::MAX) entries.
+    /// Between 1 and [`MAX`](Self::MAX) entries.
     pub entries: Vec<StreamEntry>,
 }
 
 impl StreamEntries {
-    /// The most entries that a node has.
+    /// The maximum number of entries in a node.
     pub const MAX: usize = 256;
 }
 
-/// A chunk of a stream, or a node below.
+/// A chunk of a stream, or a node below, in a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamEntry {
-    /// Bytes of the stream that it spans.
+    /// The number of bytes of the stream that it covers.
     pub len: u64,
-    /// `None` for a run of zeros, which only a leaf has.
+    /// The id; none for a run of zeros, which is allowed in a leaf only.
     pub id: Option<BlobId>,
 }
 
 impl Children {
-    /// The node's plain bytes, appended to `out`.
+    /// Appends the node's plain bytes to `out`.
     pub fn encode_into(&self, out: &mut Vec<u8>) {
         #[expect(
             clippy::cast_possible_truncation,
@@ -81,7 +81,7 @@ impl Children {
 }
 
 impl StreamEntries {
-    /// The node's plain bytes, appended to `out`.
+    /// Appends the node's plain bytes to `out`.
     pub fn encode_into(&self, out: &mut Vec<u8>) {
         #[expect(
             clippy::cast_possible_truncation,
@@ -103,10 +103,10 @@ impl StreamEntries {
 }
 
 impl Node {
-    /// No node is longer, in bytes.
+    /// The maximum length of a node, in bytes.
     pub const LEN_MAX: usize = 4 + 1024 / 8 + 1024 * 32;
 
-    /// From a node's plain bytes.
+    /// Decodes a node's plain bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         let mut reader = Reader::new(bytes);
         let kind = reader.u8()?;
@@ -189,7 +189,8 @@ fn read_stream(
     Ok(StreamEntries { level, entries })
 }
 
-/// The level of the top node of an image of this size: the least `l` for which 64^l leaves reach its end.
+/// Returns the level of the top node of an image of `size` bytes: the least `l` for which 64^l
+/// leaves cover the image.
 #[must_use]
 pub fn image_levels(size: u64) -> u8 {
     let leaves = size.div_ceil(LEAF_SIZE).max(1);
@@ -202,7 +203,7 @@ pub fn image_levels(size: u64) -> u8 {
     level
 }
 
-/// What the root of a content is the MAC of.
+/// Returns the description of a content, of which its root is the MAC.
 #[must_use]
 pub fn root_description(
     kind: ContentKind,

@@ -5,29 +5,29 @@ use super::header::{HEADER_LEN, Magic};
 use super::wire::{Reader, len_u32};
 use crate::base::{BlobId, TAG_LEN};
 
-/// No pack is longer, in bytes.
+/// The maximum length of a pack, in bytes.
 pub const PACK_SIZE_MAX: u64 = 256 << 20;
-/// No pack has more blobs, or runs.
+/// The maximum number of blobs in a pack, and of runs.
 const PACK_BLOBS_MAX: usize = 1 << 20;
-/// No run has more blobs.
+/// The maximum number of blobs in a run.
 pub const RUN_BLOBS_MAX: usize = 1024;
-/// The blobs of a run are no longer together, in bytes.
+/// The maximum length of all blobs of a run together, in bytes.
 pub const RUN_PLAIN_MAX: usize = 4 << 20;
-/// Bytes before the first blob: header and nonce.
+/// The number of bytes before the first run: header and nonce.
 pub const PACK_HEAD_LEN: usize = HEADER_LEN + 16;
-/// Bytes behind the contents: their length.
+/// The number of bytes after the contents: their length.
 pub const PACK_TAIL_LEN: usize = 4;
-/// Kind, zeros and number of runs.
+/// The length in bytes of kind, zeros and number of runs.
 const CONTENTS_HEAD_LEN: usize = 8;
-/// Codec, zero, number of blobs and stored length.
+/// The length in bytes of codec, zero, number of blobs and stored length.
 const RUN_HEAD_LEN: usize = 8;
-/// Plain length and id.
+/// The length in bytes of plain length and id.
 const BLOB_LEN: usize = 36;
 
-/// What a blob is.
+/// The kind of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum BlobKind {
-    /// Content of a volume or stream.
+    /// A piece of a volume or stream.
     Chunk,
     /// A tree node.
     Node,
@@ -50,12 +50,12 @@ impl BlobKind {
     }
 }
 
-/// How bytes are stored.
+/// How bytes are encoded before they are sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Codec {
-    /// As they are.
+    /// Not compressed.
     Raw,
-    /// As one Zstandard frame.
+    /// One Zstandard frame.
     Zstd,
 }
 
@@ -76,34 +76,35 @@ impl Codec {
     }
 }
 
-/// A blob, as a pack or an index segment names it.
+/// A blob in the contents of a pack or in an index segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Blob {
-    /// Bytes of its content.
+    /// The length of its plain bytes.
     pub plain_len: u32,
-    /// Its id.
+    /// The id of its plain bytes.
     pub id: BlobId,
 }
 
-/// Blobs that are compressed and sealed as one.
+/// Blobs that are compressed and sealed together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
-    /// How their joined content is stored.
+    /// How the joined blobs are encoded.
     pub codec: Codec,
-    /// Bytes that it takes in the pack, tag included.
+    /// The number of bytes in the pack, tag included.
     pub stored_len: u32,
     /// The blobs, in order.
     pub blobs: Vec<Blob>,
 }
 
 impl Run {
-    /// Bytes of the joined content.
+    /// Returns the length of the joined blobs in bytes.
     #[must_use]
     pub fn plain_len(&self) -> usize {
         self.blobs.iter().map(|blob| blob.plain_len as usize).sum()
     }
 
-    /// What the run is bound to, beside project and pack: its kind and descriptor.
+    /// Returns the part of the run's associated data that follows those of the project and the
+    /// pack: its kind and descriptor.
     #[must_use]
     pub fn context(&self, kind: BlobKind) -> Vec<u8> {
         let mut out = vec![kind.byte()];
@@ -178,15 +179,15 @@ impl Run {
     }
 }
 
-/// The first 32 bytes of a pack.
+/// The first 32 bytes of a pack: header and nonce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PackHead {
-    /// With an ordinal it makes the nonce of a blob.
+    /// Together with the ordinal of a run, it is the run's nonce.
     pub nonce: [u8; 16],
 }
 
 impl PackHead {
-    /// Its bytes.
+    /// Returns the bytes.
     #[must_use]
     pub fn encode(&self) -> [u8; PACK_HEAD_LEN] {
         let mut out = [0; PACK_HEAD_LEN];
@@ -195,7 +196,7 @@ impl PackHead {
         out
     }
 
-    /// From its bytes.
+    /// Decodes the bytes.
     pub fn decode(bytes: &[u8; PACK_HEAD_LEN]) -> Result<Self, FormatError> {
         let mut reader = Reader::new(bytes);
         Magic::Pack.read(&mut reader)?;
@@ -205,57 +206,57 @@ impl PackHead {
     }
 }
 
-/// A run that was looked up in a pack's contents.
+/// A run that was found in the contents of a pack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundRun {
-    /// What the pack's blobs are.
+    /// The kind of all blobs in the pack.
     pub kind: BlobKind,
-    /// The run's ordinal.
+    /// The position of the run in the pack, from 0.
     pub ordinal: u64,
-    /// Stored bytes of the runs before it.
+    /// The number of stored bytes of all runs before it.
     pub before: u64,
     /// The run.
     pub run: Run,
-    /// The wanted blob's number in it.
+    /// The position of the wanted blob in the run, from 0.
     pub blob: usize,
 }
 
-/// What a pack holds, in order.
+/// The contents of a pack: its runs, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Contents {
-    /// What all its blobs are.
+    /// The kind of all blobs.
     pub kind: BlobKind,
-    /// One at least.
+    /// The runs; at least one.
     pub runs: Vec<Run>,
 }
 
 impl Contents {
-    /// The shortest sealed contents, in bytes.
+    /// The minimum length of sealed contents, in bytes.
     pub const SEALED_LEN_MIN: usize = CONTENTS_HEAD_LEN + RUN_HEAD_LEN + BLOB_LEN + TAG_LEN;
-    /// The longest.
+    /// The maximum length of sealed contents, in bytes.
     pub const SEALED_LEN_MAX: usize =
         CONTENTS_HEAD_LEN + PACK_BLOBS_MAX * (RUN_HEAD_LEN + BLOB_LEN) + TAG_LEN;
 
-    /// All blobs, in order.
+    /// Returns all blobs, in order.
     pub fn blobs(&self) -> impl Iterator<Item = &Blob> {
         self.runs.iter().flat_map(|run| &run.blobs)
     }
 
-    /// Their bytes once sealed.
+    /// Returns the length of the sealed contents in bytes.
     #[must_use]
     pub fn sealed_len(&self) -> usize {
         let runs: usize = self.runs.iter().map(Run::encoded_len).sum();
         CONTENTS_HEAD_LEN + runs + TAG_LEN
     }
 
-    /// The size in bytes of the pack that holds this.
+    /// Returns the length in bytes of a pack with these contents.
     #[must_use]
     pub fn pack_size(&self) -> u64 {
         let runs: u64 = self.runs.iter().map(|run| u64::from(run.stored_len)).sum();
         runs + (PACK_HEAD_LEN + self.sealed_len() + PACK_TAIL_LEN) as u64
     }
 
-    /// The bytes to seal, or to put into a segment.
+    /// Returns the bytes, to be sealed or to be put into a segment.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.sealed_len());
@@ -267,7 +268,7 @@ impl Contents {
         out
     }
 
-    /// Out of encoded contents only the run that holds blob `number`, counted through all runs.
+    /// Decodes only the run that holds blob `number`, counted from 0 through all runs.
     pub fn find_run(bytes: &[u8], number: u32) -> Result<Option<FoundRun>, FormatError> {
         let mut reader = Reader::new(bytes);
         let kind = BlobKind::from_byte(reader.u8()?)?;
@@ -293,7 +294,7 @@ impl Contents {
         Ok(None)
     }
 
-    /// From opened bytes.
+    /// Decodes opened bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         let mut reader = Reader::new(bytes);
         let contents = Self::read(&mut reader)?;

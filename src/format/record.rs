@@ -167,8 +167,8 @@ impl SourceInfo {
     }
 }
 
-/// The properties of an RBD image, as `rbd export --export-format 2` describes them. The stream does
-/// not contain defaults of the cluster.
+/// The properties of an RBD image, as `rbd export --export-format 2` describes them. The stream
+/// does not contain defaults of the cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RbdImage {
     /// The binary logarithm of the size of objects, in bytes.
@@ -192,8 +192,8 @@ pub struct RbdImage {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counts {
-    /// Bytes of chunks that differ from the base at the same place, each chunk counted whole: written,
-    /// zeroed or cut off. For a stream, bytes of chunks that the project did not hold.
+    /// Bytes of chunks that differ from the base at the same place, each chunk counted whole:
+    /// written, zeroed or cut off. For a stream, bytes of chunks that the project did not hold.
     pub changed: u64,
     /// Bytes read from the source.
     pub read: u64,

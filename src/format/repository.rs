@@ -5,12 +5,12 @@ use super::header::Magic;
 use super::wire::Reader;
 use crate::base::RepositoryId;
 
-/// What says that here is a repository, and which.
+/// Marks a store as a repository, and identifies it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RepositoryFile {
-    /// Tells it from others.
+    /// The id of the repository.
     pub id: RepositoryId,
-    /// Seconds since 1970-01-01 UTC.
+    /// The time of creation, in seconds since 1970-01-01 UTC.
     pub created: u64,
 }
 
@@ -18,10 +18,10 @@ const FIELDS_LEN: usize = 40;
 const HASHED_LEN: usize = FIELDS_LEN + 32;
 
 impl RepositoryFile {
-    /// Length of the file in bytes.
+    /// The length of the file in bytes.
     pub const LEN: usize = HASHED_LEN + 32;
 
-    /// The bytes that the MAC covers.
+    /// Returns the bytes that the MAC covers.
     #[must_use]
     pub fn fields(&self) -> [u8; FIELDS_LEN] {
         let mut fields = [0; FIELDS_LEN];
@@ -31,7 +31,7 @@ impl RepositoryFile {
         fields
     }
 
-    /// The file, given the MAC of [`fields`](Self::fields) and a way to hash.
+    /// Encodes the file, with the MAC of [`fields`](Self::fields). `hash` is BLAKE3.
     #[must_use]
     pub fn encode(&self, mac: &[u8; 32], hash: impl Fn(&[u8]) -> [u8; 32]) -> [u8; Self::LEN] {
         let mut file = [0; Self::LEN];
@@ -42,7 +42,7 @@ impl RepositoryFile {
         file
     }
 
-    /// The file and its MAC, which is still to be checked once the key is known.
+    /// Decodes a file and its MAC, which the caller checks once it knows the key. `hash` is BLAKE3.
     pub fn decode(
         bytes: &[u8],
         hash: impl Fn(&[u8]) -> [u8; 32],

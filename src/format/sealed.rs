@@ -1,26 +1,27 @@
-//! Section 7: the envelope of index segments, records and tombstones.
+//! Section 7: the envelope of objects that are sealed as a whole, such as index segments and
+//! records.
 
 use super::error::FormatError;
 use super::header::{HEADER_LEN, Magic};
 use super::pack::Codec;
 use super::wire::{Reader, len_u32};
 
-/// Bytes before the ciphertext: header and nonce.
+/// The number of bytes before the ciphertext: header and nonce.
 pub const SEALED_HEAD_LEN: usize = HEADER_LEN + 24;
 
 /// An object that is sealed as a whole.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SealedObject<'a> {
-    /// What the ciphertext is bound to, beside the project's id.
+    /// The header: associated data of the ciphertext, after the project's id.
     pub header: &'a [u8],
-    /// Its nonce.
+    /// The nonce.
     pub nonce: [u8; 24],
-    /// Ciphertext and tag.
+    /// The ciphertext and its tag.
     pub sealed: &'a [u8],
 }
 
 impl<'a> SealedObject<'a> {
-    /// Takes an object of this kind apart.
+    /// Splits an object of this kind into its parts.
     pub fn decode(magic: Magic, bytes: &'a [u8]) -> Result<Self, FormatError> {
         let mut reader = Reader::new(bytes);
         let header = magic.read(&mut reader)?;
@@ -34,19 +35,19 @@ impl<'a> SealedObject<'a> {
     }
 }
 
-/// What is sealed: a body and how it is compressed.
+/// The plaintext of a sealed object: a body, which may be compressed.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Payload<'a> {
-    /// How the body is stored.
+    /// How the body is encoded.
     pub codec: Codec,
-    /// Length of the body once decoded.
+    /// The length of the decoded body in bytes.
     pub plain_len: usize,
-    /// The body as stored.
+    /// The encoded body.
     pub body: &'a [u8],
 }
 
 impl<'a> Payload<'a> {
-    /// The bytes to seal.
+    /// Returns the bytes, to be sealed.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(8 + self.body.len());
@@ -56,7 +57,7 @@ impl<'a> Payload<'a> {
         out
     }
 
-    /// Takes opened bytes apart; a body that claims more than `limit` bytes is refused.
+    /// Decodes opened bytes. A body that states a length of more than `limit` bytes is refused.
     pub fn decode(bytes: &'a [u8], limit: usize) -> Result<Self, FormatError> {
         let mut reader = Reader::new(bytes);
         let codec = Codec::from_byte(reader.u8()?)?;
@@ -66,7 +67,7 @@ impl<'a> Payload<'a> {
         if plain_len > limit {
             return Err(FormatError::LimitExceeded("length of the body"));
         }
-        // Compression that does not pay is not used, so what is stored is never the longer one.
+        // A writer uses compression only if it saves bytes.
         let fits = match codec {
             Codec::Raw => body.len() == plain_len,
             Codec::Zstd => body.len() <= plain_len,

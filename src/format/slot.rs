@@ -7,21 +7,21 @@ use super::header::{HEADER_LEN, Magic};
 use super::json::{from_json, to_json};
 use super::wire::{Reader, len_u32};
 
-/// What a slot opens.
+/// The secret that a slot holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// The whole repository.
+    /// The repository's secret.
     Repository,
-    /// One project.
+    /// A project's secret.
     Project,
 }
 
-/// The part of a slot that is readable without a key, and that its password's cost is set by.
+/// The part of a slot that is readable without a key: how a key is derived from the password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SlotParams {
-    /// What it opens.
+    /// The secret that the slot holds.
     pub scope: Scope,
-    /// Argon2id memory in KiB; not yet checked for sense.
+    /// Argon2id memory in KiB. None of these parameters is checked against its bounds yet.
     pub memory_kib: u32,
     /// Argon2id passes.
     pub passes: u32,
@@ -37,7 +37,7 @@ const INFO_MIN: usize = 16;
 const INFO_MAX: usize = 65_536;
 
 impl SlotParams {
-    /// The first 64 bytes of the slot, which the sealed secret is bound to.
+    /// Returns the first 64 bytes of the slot, the associated data of the sealed secret.
     #[must_use]
     pub fn encode(&self) -> [u8; PARAMS_LEN] {
         let mut out = [0; PARAMS_LEN];
@@ -55,26 +55,26 @@ impl SlotParams {
     }
 }
 
-/// A key slot: a secret, sealed under a key that only the password gives.
+/// A key slot: a secret, sealed with a key that is derived from a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeySlot {
-    /// How to get from the password to the key.
+    /// How the key is derived from the password.
     pub params: SlotParams,
-    /// Nonce of the secret.
+    /// The nonce of the secret.
     pub nonce: [u8; 24],
     /// The sealed secret.
     pub sealed_secret: [u8; 48],
-    /// Nonce of the info.
+    /// The nonce of the info.
     pub info_nonce: [u8; 24],
     /// The sealed [`SlotInfo`].
     pub sealed_info: Vec<u8>,
 }
 
 impl KeySlot {
-    /// No slot is longer, in bytes.
+    /// The maximum length of a slot, in bytes.
     pub const LEN_MAX: u64 = 164 + INFO_MAX as u64;
 
-    /// The first 136 bytes, which the sealed info is bound to.
+    /// Returns the first 136 bytes, the associated data of the sealed info.
     #[must_use]
     pub fn info_context(&self) -> [u8; SECRET_END] {
         let mut out = [0; SECRET_END];
@@ -84,7 +84,7 @@ impl KeySlot {
         out
     }
 
-    /// The object.
+    /// Encodes the slot.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = self.info_context().to_vec();
@@ -94,7 +94,7 @@ impl KeySlot {
         out
     }
 
-    /// Reads the object.
+    /// Decodes a slot.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         let mut reader = Reader::new(bytes);
         Magic::Slot.read(&mut reader)?;
@@ -132,7 +132,8 @@ impl KeySlot {
     }
 }
 
-/// A length from 16 to 65,536 and so many bytes: the sealed JSON of slots and projects.
+/// Reads a length, from 16 to 65,536, and that number of bytes: the sealed JSON of slots and
+/// projects.
 pub(super) fn read_short(reader: &mut Reader<'_>) -> Result<Vec<u8>, FormatError> {
     let len = reader.u32()? as usize;
     match len {
@@ -142,28 +143,28 @@ pub(super) fn read_short(reader: &mut Reader<'_>) -> Result<Vec<u8>, FormatError
     }
 }
 
-/// What a slot says of itself, once it is open.
+/// A description of a slot, which is sealed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SlotInfo {
-    /// Given by the user.
+    /// The label that the user gave it.
     pub label: String,
-    /// RFC 3339.
+    /// The time of creation, in RFC 3339.
     pub created: String,
-    /// Where it was made.
+    /// The host on which it was created.
     pub host: String,
-    /// Who made it.
+    /// The user who created it.
     pub user: String,
 }
 
 impl SlotInfo {
-    /// As JSON, to be sealed.
+    /// Returns the description as JSON, to be sealed.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         to_json(self)
     }
 
-    /// From opened JSON.
+    /// Decodes opened JSON.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         from_json(bytes)
     }

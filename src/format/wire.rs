@@ -1,8 +1,8 @@
-//! Reading fixed-width fields off a byte slice: every step is checked.
+//! Reads fixed-width fields from a byte slice, with a check at every step.
 
 use super::error::FormatError;
 
-/// What is left to read.
+/// The bytes that are not read yet.
 pub(super) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -10,7 +10,7 @@ impl<'a> Reader<'a> {
         Self(bytes)
     }
 
-    /// A reader of the same bytes, which leaves this one where it is.
+    /// Returns a reader of the same bytes with a position of its own.
     pub(super) fn peek(&self) -> Self {
         Self(self.0)
     }
@@ -50,7 +50,7 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
-    /// Bytes that must be zero until a later version gives them a meaning.
+    /// Reads bytes that must be zero in this version of the format.
     pub(super) fn zeros<const N: usize>(&mut self) -> Result<(), FormatError> {
         if self.array::<N>()? == [0; N] {
             Ok(())
@@ -59,8 +59,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A count of things that take `each` bytes: refused if they are not all there, so that what is
-    /// allocated for them is never more than what was read.
+    /// Reads the number of items that take `each` bytes or more. Refused if there are not enough
+    /// bytes for all of them, so that no more memory is allocated for items than was read.
     pub(super) fn count(&mut self, each: usize) -> Result<usize, FormatError> {
         let count = self.u32()? as usize;
         match count.checked_mul(each) {
@@ -78,10 +78,10 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A length as the `u32` that the format stores.
+/// Returns a length as the `u32` that the format stores.
 #[expect(
     clippy::expect_used,
-    reason = "everything this is used for is bounded far below"
+    reason = "all lengths of the format are far below 4 GiB"
 )]
 pub(super) fn len_u32(len: usize) -> u32 {
     u32::try_from(len).expect("objects in memory are below 4 GiB")

@@ -1,5 +1,5 @@
-//! Sources and targets of volumes: raw files, block devices and streams, and the files that describe
-//! changes of a volume.
+//! Sources and targets of volumes: raw files, block devices and streams, and the files that
+//! describe changes of a volume.
 //!
 //! An operation takes its source as a [`Source`] and its target as a [`Target`]; a front end opens
 //! the one that the user named.

@@ -153,7 +153,8 @@ fn temporary_name(name: &OsStr) -> io::Result<OsString> {
 fn rename_no_replace(directory: impl AsFd, old: &OsStr, new: &OsStr) -> Result<(), Errno> {
     let directory = directory.as_fd();
     match rustix::fs::renameat_with(directory, old, directory, new, RenameFlags::NOREPLACE) {
-        // Some file systems, such as NFS, cannot do this. A hard link also fails if the name exists.
+        // Some file systems, such as NFS, cannot do this. A hard link also fails if the name
+        // exists.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
             rustix::fs::linkat(directory, old, directory, new, AtFlags::empty())?;
             rustix::fs::unlinkat(directory, old, AtFlags::empty())

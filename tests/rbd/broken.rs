@@ -1,4 +1,4 @@
-//! Streams that are no good, or odd: what `fixtures/bad/observed.json` says of Ceph, and what is made of them here.
+//! Damaged and unusual streams. `fixtures/bad/observed.json` records how Ceph treats them.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{bytes, read};
 
-/// Each stream with its fault and where that is; none for those that are taken.
+/// Returns each stream with its fault and the fault's offset; none if the stream is accepted.
 fn expected() -> BTreeMap<&'static str, Option<(Kind, u64)>> {
     BTreeMap::from([
         ("good", None),
@@ -26,7 +26,7 @@ fn expected() -> BTreeMap<&'static str, Option<(Kind, u64)>> {
         ("no-end", Some((Kind::Cut(CutIn::Records), 8253))),
         ("unknown-tag", Some((Kind::UnknownTag(b'Q'), 27))),
         ("no-size", Some((Kind::SizeMissing, 18))),
-        // Whether the snapshots are there only an image can tell.
+        // Only with the image it is known whether the snapshots exist.
         ("from-missing", None),
         ("to-exists", None),
         ("name-empty", Some((Kind::NameEmpty, 12))),
@@ -48,7 +48,7 @@ fn expected() -> BTreeMap<&'static str, Option<(Kind, u64)>> {
 }
 
 #[test]
-fn each_fault_is_told_by_its_kind_and_place() {
+fn each_damaged_stream_is_refused_with_its_kind_and_offset() {
     for (name, expected) in expected() {
         let stream = bytes(&format!("bad/{name}.diff"));
         let found = read(&stream).err().map(|error| (error.kind, error.offset));
@@ -57,7 +57,7 @@ fn each_fault_is_told_by_its_kind_and_place() {
 }
 
 #[test]
-fn what_ceph_refuses_is_refused() {
+fn every_stream_that_ceph_refuses_is_refused() {
     let observed: Value = serde_json::from_slice(&bytes("bad/observed.json")).unwrap();
     let observed = observed.as_object().unwrap();
     let expected = expected();
@@ -70,7 +70,7 @@ fn what_ceph_refuses_is_refused() {
 }
 
 #[test]
-fn names_are_bytes() {
+fn snapshot_names_are_read_as_bytes() {
     for (name, expected) in [
         ("name-at", b"a@b/c".to_vec()),
         ("name-not-utf8", vec![0xff, 0xfe]),
@@ -81,9 +81,9 @@ fn names_are_bytes() {
     }
 }
 
-/// Cut behind each of the first bytes, and then here and there: never whole, and never something else.
+/// Cuts the stream after each of its first bytes, and then at every 4999th.
 #[test]
-fn a_real_stream_cut_anywhere_is_cut() {
+fn a_stream_of_ceph_cut_anywhere_is_refused_as_cut_short() {
     for name in [
         "std-full-s1.diff",
         "std-inc-s1-s7.diff",

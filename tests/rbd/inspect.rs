@@ -1,4 +1,4 @@
-//! `ops::inspect_diff` against what the manifest says, and against counting by hand.
+//! `ops::inspect_diff`, compared with the manifest and with a count byte by byte.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ fn inspect(stream: &[u8]) -> Result<Found, OpsError> {
     Ok((report, image, diffs))
 }
 
-/// The same, byte by byte.
+/// Counts the same byte by byte.
 fn by_hand((header, extents): &Diff) -> DiffSummary {
     let of = |kind| extents.iter().filter(move |(e, _)| e.kind == kind);
     let total = |kind| of(kind).map(|(e, _)| e.length).sum::<u64>();
@@ -75,7 +75,7 @@ fn by_hand((header, extents): &Diff) -> DiffSummary {
 }
 
 #[test]
-fn what_is_counted_is_what_is_there() {
+fn the_counts_of_an_inspection_match_a_count_by_hand() {
     let mut zeros = 0;
     for fixture in streams() {
         let name = fixture["file"].as_str().unwrap();
@@ -101,7 +101,7 @@ fn what_is_counted_is_what_is_there() {
 }
 
 #[test]
-fn of_a_damaged_stream_the_beginning_is_told() {
+fn an_inspection_reports_the_diffs_before_the_damage() {
     let stream = bytes("bad/cut-data.diff");
     let (report, _, diffs) = inspect(&stream).unwrap();
     let damage = report.damage.unwrap();
@@ -126,7 +126,7 @@ fn of_a_damaged_stream_the_beginning_is_told() {
 }
 
 #[test]
-fn what_is_no_diff_is_an_error() {
+fn inspecting_a_file_that_is_not_a_diff_fails() {
     for (stream, kind) in [
         (&b""[..], DiffErrorKind::Empty),
         (b"QFI\xfb", DiffErrorKind::NotADiff),
@@ -139,7 +139,7 @@ fn what_is_no_diff_is_an_error() {
 }
 
 #[test]
-fn whoever_asks_to_stop_is_heard() {
+fn an_inspection_can_be_cancelled() {
     let stream = bytes("std.rbd2");
     let cancel = Cancel::default();
     let context = Context {

@@ -1,34 +1,34 @@
 //! Why a text is not a list of extents.
 
-/// A text is no list of extents.
+/// A text is not a list of extents.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExtentsError {
-    /// There is nothing in it. `rbd diff` without `--format` says so that nothing changed, and whoever
-    /// failed to run it leaves the same.
+    /// It is empty. `rbd diff` without `--format` writes this if nothing changed, but a command
+    /// that failed writes the same.
     #[error("it is empty")]
     Empty,
-    /// It begins as none of the three.
+    /// Its first byte belongs to none of the three forms.
     #[error("it is neither JSON, nor XML, nor a table (byte {offset})")]
     Unknown {
-        /// Of its first byte that is not blank.
+        /// The position of the first byte that is not blank, from 0.
         offset: usize,
     },
-    /// It is no JSON, or not of this shape.
+    /// It is not JSON, or not a list of extents in JSON.
     #[error("{what} (line {line}, column {column})")]
     Json {
         /// What is wrong.
         what: String,
-        /// From 1.
+        /// The line, from 1.
         line: usize,
-        /// From 1; 0 where only the line is known.
+        /// The column, from 1; 0 if only the line is known.
         column: usize,
     },
-    /// It is no XML, or not of this shape.
+    /// It is not XML, or not a list of extents in XML.
     #[error("{what} (byte {offset})")]
     Xml {
         /// What is wrong.
         what: String,
-        /// From 0.
+        /// The position in bytes, from 0.
         offset: u64,
     },
     /// A row of the table is wrong.
@@ -36,13 +36,13 @@ pub enum ExtentsError {
     Plain {
         /// What is wrong.
         what: &'static str,
-        /// From 1.
+        /// The line, from 1.
         line: usize,
     },
 }
 
-/// Returns the message of a parser, at most 120 characters of it, without control characters: it may
-/// repeat text that would steer a terminal.
+/// Returns the message of a parser, at most 120 characters of it, without control characters: it
+/// may repeat text that would steer a terminal.
 pub(super) fn printable(what: &str) -> String {
     let replaced = |c: char| if c.is_control() { '?' } else { c };
     what.chars().take(120).map(replaced).collect()

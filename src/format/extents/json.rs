@@ -19,7 +19,7 @@ struct Entry {
     _exists: bool,
 }
 
-/// A list of which only the ranges are kept.
+/// The ranges of a list.
 struct Ranges(Vec<Range<u64>>);
 
 pub(super) fn parse(text: &[u8]) -> Result<Vec<Range<u64>>, ExtentsError> {
@@ -63,7 +63,7 @@ impl<'de> Deserialize<'de> for Ranges {
     }
 }
 
-/// Ceph writes a string where a boolean is meant; both are taken.
+/// Reads a boolean. Ceph writes it as a string; both are accepted.
 fn truth<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     struct Truth;
     impl Visitor<'_> for Truth {

@@ -2,27 +2,27 @@
 
 use std::ops::Range;
 
-/// Ranges of bytes of an image: ascending, apart, none empty.
+/// Ranges of bytes of an image: ascending, with gaps between them, none empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ExtentList(Vec<Range<u64>>);
 
 impl ExtentList {
-    /// The longest text that is taken for a list, in bytes: several millions of extents.
+    /// The maximum length of a text, in bytes: enough for several million extents.
     pub const TEXT_MAX: usize = 256 << 20;
 
-    /// The ranges.
+    /// Returns the ranges.
     #[must_use]
     pub fn ranges(&self) -> &[Range<u64>] {
         &self.0
     }
 
-    /// Where the last one ends.
+    /// Returns the end of the last range; 0 if there is none.
     #[must_use]
     pub fn end(&self) -> u64 {
         self.0.last().map_or(0, |last| last.end)
     }
 
-    /// With ranges that begin and end at multiples of `step`, as far as a number can tell it.
+    /// Returns the list with each range widened to multiples of `step`, up to `u64::MAX`.
     #[must_use]
     pub fn widened(&self, step: u64) -> Self {
         let widen = |range: &Range<u64>| {
@@ -34,7 +34,7 @@ impl ExtentList {
 }
 
 impl FromIterator<Range<u64>> for ExtentList {
-    /// Sorts and merges; what is empty is left out.
+    /// Sorts and merges the ranges, and drops empty ones.
     fn from_iter<I: IntoIterator<Item = Range<u64>>>(ranges: I) -> Self {
         let ranges = ranges.into_iter().filter(|range| !range.is_empty());
         let mut ranges: Vec<_> = ranges.collect();

@@ -1,7 +1,8 @@
 //! Lists of extents, as `rbd diff` writes them: as JSON, as XML, or as a table for people.
 //!
-//! They come from outside, and what they leave out is not read. So what no Ceph writes is refused, and so
-//! is what could be the front of a longer list. What Ceph writes is in its `src/tools/rbd/action/Diff.cc`.
+//! Extents that a list does not name are not read. So a text that no version of Ceph writes is
+//! refused, and so is one that could be the beginning of a longer list. The writer in Ceph is
+//! `src/tools/rbd/action/Diff.cc`.
 
 mod error;
 mod json;

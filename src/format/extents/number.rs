@@ -5,13 +5,13 @@ use std::ops::Range;
 const NO_NUMBER: &str = "not a number of bytes from 0 to 2^64 - 1";
 const NO_END: &str = "an extent ends beyond 2^64 bytes";
 
-/// The range of an extent.
+/// Returns the range of an extent.
 pub(super) fn extent(offset: u64, length: u64) -> Result<Range<u64>, &'static str> {
     let end = offset.checked_add(length).ok_or(NO_END)?;
     Ok(offset..end)
 }
 
-/// A number in decimal digits and nothing else.
+/// Reads a number that consists of decimal digits only.
 pub(super) fn number(text: &[u8]) -> Result<u64, &'static str> {
     if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
         return Err(NO_NUMBER);

@@ -1,5 +1,5 @@
-//! `rbd diff` without `--format`: a table for people. It has no end of its own, so only a last line that is
-//! cut can be told.
+//! `rbd diff` without `--format`: a table for people. It has no end mark, so a list that is cut
+//! short can be detected only within a line.
 
 use std::ops::Range;
 

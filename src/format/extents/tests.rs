@@ -11,7 +11,7 @@ fn list(ranges: &[(u64, u64)]) -> ExtentList {
 }
 
 #[test]
-fn what_ceph_writes_is_read_in_all_three_forms() {
+fn lists_that_ceph_wrote_are_read_in_all_three_forms() {
     let changed = list(&[
         (0, 512),
         (130_560, 512),
@@ -48,7 +48,7 @@ fn what_ceph_writes_is_read_in_all_three_forms() {
 }
 
 #[test]
-fn a_list_of_nothing_is_a_list() {
+fn an_empty_list_is_accepted() {
     for text in [
         "[]",
         " [ ]\n",
@@ -62,13 +62,13 @@ fn a_list_of_nothing_is_a_list() {
 }
 
 #[test]
-fn a_boolean_may_be_one() {
+fn exists_may_be_a_json_boolean() {
     let text = br#"[{"exists":false,"length":2,"offset":18446744073709551613}]"#;
     assert_eq!(ExtentList::parse(text), Ok(list(&[(u64::MAX - 2, 2)])));
 }
 
 #[test]
-fn what_is_no_list_is_refused_with_its_place() {
+fn a_malformed_list_is_refused_with_the_position_of_the_fault() {
     for (text, told) in [
         ("", "it is empty"),
         (" \n\t", "it is empty"),
@@ -117,7 +117,7 @@ fn what_is_no_list_is_refused_with_its_place() {
         ),
         (
             "<extents><extent><offset>1</offset><offset>1</offset>",
-            "an extent says a thing twice",
+            "an extent has a member twice",
         ),
         ("<extents a='b'/>", "not an element of a list (byte 0)"),
         ("<images/>", "not an element of a list (byte 0)"),
@@ -156,13 +156,13 @@ fn what_is_no_list_is_refused_with_its_place() {
 }
 
 #[test]
-fn a_list_that_lost_its_end_is_refused() {
+fn a_list_that_is_cut_short_is_refused() {
     for (form, all) in [("json", true), ("xml", true), ("txt", false)] {
         let text = fixture(&format!("std-diff-s1-s2.{form}"));
         let text = text.trim_ascii_end();
         for end in 0..text.len() {
             let parsed = ExtentList::parse(&text[..end]);
-            // A table that ends behind a line cannot be told from a shorter one.
+            // A table that ends after a whole line looks like a shorter one.
             assert!(
                 parsed.is_err() || (!all && text[end - 1] == b'\n'),
                 "{form} {end}"
@@ -173,7 +173,7 @@ fn a_list_that_lost_its_end_is_refused() {
 
 proptest! {
     #[test]
-    fn ranges_are_those_of_a_plain_set(
+    fn a_list_covers_the_same_bytes_as_a_set_of_bytes(
         ranges in prop::collection::vec((0u64..200, 0u64..30), 0..20),
         step in prop::sample::select(vec![1u64, 3, 16]),
     ) {

@@ -8,7 +8,7 @@ use quick_xml::events::{BytesStart, Event};
 use super::error::{ExtentsError, printable};
 use super::number::{extent, number};
 
-/// Where in the document one is.
+/// The position of the parser in the document.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     Front,
@@ -25,7 +25,7 @@ enum Member {
     Exists,
 }
 
-/// An extent as far as it was read.
+/// An extent of which some members were read.
 #[derive(Default)]
 struct Entry {
     offset: Option<u64>,
@@ -48,7 +48,7 @@ impl Entry {
             }
         };
         if again {
-            return Err("an extent says a thing twice");
+            return Err("an extent has a member twice");
         }
         Ok(())
     }
@@ -112,7 +112,7 @@ pub(super) fn parse(text: &[u8]) -> Result<Vec<Range<u64>>, ExtentsError> {
     }
 }
 
-/// Where an element leads.
+/// Returns the position inside an element.
 fn below(place: Place, tag: &BytesStart<'_>) -> Option<Place> {
     if !tag.attributes_raw().trim_ascii().is_empty() {
         return None;

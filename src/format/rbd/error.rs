@@ -1,14 +1,14 @@
-//! What can be wrong with a diff stream.
+//! Faults of diff streams.
 
 use std::fmt::{self, Write as _};
 use std::io;
 
 use crate::format::byte_string::ByteString;
 
-/// Where a stream ends that should go on.
+/// The place at which a stream ends too early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CutIn {
-    /// In the line that says what follows.
+    /// In a banner: a line that names what follows.
     Banner,
     /// In the header of an image (v2).
     ImageHeader,
@@ -16,12 +16,12 @@ pub enum CutIn {
     Count,
     /// After fewer diffs than it says it has (v2).
     Diffs {
-        /// How many are whole.
+        /// The number of complete diffs.
         whole: u64,
-        /// How many it says.
+        /// The number that the stream states.
         stated: u64,
     },
-    /// Between two records: its end record is missing.
+    /// Between two records: the end record is missing.
     Records,
     /// In the name of a snapshot.
     Name,
@@ -54,7 +54,7 @@ impl fmt::Display for CutIn {
     }
 }
 
-/// A field that a header has at most once.
+/// A field that occurs in a header once at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum DiffField {
@@ -83,30 +83,30 @@ impl fmt::Display for DiffField {
     }
 }
 
-/// Why a stream was refused. Never match on text.
+/// Why a stream was refused. Callers match on this, never on text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DiffErrorKind {
-    /// There is not one byte.
+    /// It is empty.
     Empty,
-    /// It begins as no diff stream does.
+    /// It does not begin with the banner of a diff stream.
     NotADiff,
-    /// It ends too early.
+    /// It is cut short.
     Cut(CutIn),
-    /// Something follows its end.
+    /// Bytes follow its end.
     Trailing,
-    /// The banner in the midst of a v2 stream is another one.
+    /// A banner inside a v2 stream is wrong.
     WrongBanner,
-    /// A record that nobody knows.
+    /// The tag of a record is unknown.
     UnknownTag(u8),
     /// No record states the image's size.
     SizeMissing,
-    /// A field is there twice.
+    /// A field occurs twice.
     Repeated(DiffField),
     /// A header's field follows an extent.
     LateMetadata(DiffField),
-    /// An extent begins before the end of the one in front of it.
+    /// An extent begins before the end of the previous one.
     OutOfOrder {
-        /// Where the one in front ends, in bytes of the image.
+        /// The end of the previous extent, in bytes of the image.
         end: u64,
     },
     /// An extent reaches beyond the image's end.
@@ -114,54 +114,54 @@ pub enum DiffErrorKind {
         /// The image's size in bytes.
         size: u64,
     },
-    /// An extent has no bytes.
+    /// An extent has a length of 0.
     EmptyExtent,
-    /// An extent ends behind the last byte that can be counted.
+    /// An extent ends beyond 2^64 bytes.
     Overflow,
-    /// A snapshot's name has more than 4096 bytes, as many as this.
+    /// The name of a snapshot is longer than 4096 bytes; its length.
     NameTooLong(u64),
-    /// A snapshot's name has no bytes.
+    /// The name of a snapshot is empty.
     NameEmpty,
-    /// A snapshot's name contains a NUL.
+    /// The name of a snapshot contains a NUL byte.
     NameNul,
-    /// A v2 record states a length that its kind cannot have, or that its content contradicts.
+    /// The length that a v2 record states is not allowed for its kind, or contradicts its content.
     WrongLength {
         /// The record's tag.
         tag: u8,
-        /// What it states, in bytes.
+        /// The length that it states, in bytes.
         length: u64,
     },
-    /// A name or value within a v2 record has another length than the record leaves for it.
+    /// The length of a name or value in a v2 record does not fit the length of the record.
     InnerLength {
         /// The record's tag.
         tag: u8,
-        /// What it states, in bytes.
+        /// The length that it states, in bytes.
         length: u64,
     },
-    /// A field has a value that it cannot have.
+    /// A field has a value that is not allowed.
     BadValue(DiffField, u64),
-    /// The image's metadata is longer than anybody's.
+    /// The image's metadata is longer than the reader accepts.
     MetadataTooLong,
-    /// A v2 stream says that it has no diff.
+    /// A v2 stream states that it has 0 diffs.
     NoDiffs,
-    /// A v2 diff does not begin at the snapshot at which the one in front of it ends.
+    /// A v2 diff does not start from the snapshot to which the previous one leads.
     BrokenChain {
-        /// Where the one in front ends; none before the first.
+        /// The snapshot of the previous diff; none for the first diff.
         expected: Option<Vec<u8>>,
-        /// Where this one begins.
+        /// The snapshot from which this diff starts.
         found: Option<Vec<u8>>,
     },
     /// A v2 diff that is not the last names no snapshot.
     SnapshotMissing,
-    /// The last diff of v2, which is the image's head, names a snapshot.
+    /// The last diff of a v2 stream, which is the image's head, names a snapshot.
     HeadNamed,
-    /// A v1 stream cannot say whether a snapshot is protected.
+    /// A v1 stream cannot state whether a snapshot is protected.
     ProtectionInV1,
     /// A mistake of the caller.
     Misuse(&'static str),
-    /// The input reported an error, which is the source of this one.
+    /// The input returned an error, which is the source of this one.
     Read,
-    /// The output reported an error, which is the source of this one.
+    /// The output returned an error, which is the source of this one.
     Write,
 }
 
@@ -171,26 +171,26 @@ impl fmt::Display for DiffErrorKind {
             Self::Empty => f.write_str("it is empty"),
             Self::NotADiff => f.write_str("it is not an RBD diff"),
             Self::Cut(part) => write!(f, "it is cut short {part}"),
-            Self::Trailing => f.write_str("it goes on behind its end"),
-            Self::WrongBanner => f.write_str("another banner should be there"),
+            Self::Trailing => f.write_str("bytes follow its end"),
+            Self::WrongBanner => f.write_str("the banner is wrong"),
             Self::UnknownTag(tag) => {
-                write!(f, "“{}” is no record of a diff", tag.escape_ascii())
+                write!(f, "“{}” is not the tag of a record", tag.escape_ascii())
             }
-            Self::SizeMissing => f.write_str("it does not say how large the image is"),
+            Self::SizeMissing => f.write_str("the size of the image is missing"),
             Self::Repeated(field) => write!(f, "it has a second {field}"),
             Self::LateMetadata(field) => write!(f, "its {field} follows an extent"),
             Self::OutOfOrder { end } => write!(
                 f,
-                "an extent begins before byte {end} of the image, where the one in front ends"
+                "an extent begins before byte {end} of the image, where the previous one ends"
             ),
             Self::PastEnd { size } => {
                 write!(f, "an extent reaches beyond the image's end at {size}")
             }
-            Self::EmptyExtent => f.write_str("an extent has no length"),
-            Self::Overflow => f.write_str("an extent ends beyond what can be counted"),
+            Self::EmptyExtent => f.write_str("an extent is empty"),
+            Self::Overflow => f.write_str("an extent ends beyond 2^64 bytes"),
             Self::NameTooLong(length) => write!(
                 f,
-                "the name of a snapshot has {length} bytes, and 4096 are the most"
+                "the name of a snapshot has {length} bytes, more than 4096"
             ),
             Self::NameEmpty => f.write_str("the name of a snapshot is empty"),
             Self::NameNul => f.write_str("the name of a snapshot contains a NUL byte"),
@@ -204,21 +204,23 @@ impl fmt::Display for DiffErrorKind {
                 "a text of {length} bytes does not fit its record “{}”",
                 tag.escape_ascii()
             ),
-            Self::BadValue(field, value) => write!(f, "{value} is no {field}"),
+            Self::BadValue(field, value) => write!(f, "{value} is not a valid {field}"),
             Self::MetadataTooLong => f.write_str("the image's metadata is too long"),
-            Self::NoDiffs => f.write_str("it says that it has no diffs"),
+            Self::NoDiffs => f.write_str("it states that it has no diffs"),
             Self::BrokenChain { expected, found } => write!(
                 f,
-                "a diff begins at {}, but should at {}",
+                "a diff starts from {}, but should start from {}",
                 DiffBase(found.as_deref()),
                 DiffBase(expected.as_deref())
             ),
             Self::SnapshotMissing => {
-                f.write_str("a diff names no snapshot, and is not the image's head")
+                f.write_str("a diff that is not the last one names no snapshot")
             }
-            Self::HeadNamed => f.write_str("the image's head is called a snapshot"),
+            Self::HeadNamed => {
+                f.write_str("the last diff, the head of the image, names a snapshot")
+            }
             Self::ProtectionInV1 => {
-                f.write_str("version 1 cannot say whether a snapshot is protected")
+                f.write_str("version 1 cannot state whether a snapshot is protected")
             }
             Self::Misuse(what) => f.write_str(what),
             Self::Read => f.write_str("it could not be read"),
@@ -227,8 +229,8 @@ impl fmt::Display for DiffErrorKind {
     }
 }
 
-/// Where a diff begins, for messages: a snapshot, or no image at all. The name is a stranger's, so what
-/// could steer a terminal is escaped; one that is not UTF-8 is in hexadecimal.
+/// The start of a diff, for messages: a snapshot, or the empty image. Control characters in the
+/// untrusted name are escaped; a name that is not UTF-8 is in hexadecimal.
 #[derive(Debug, Clone, Copy)]
 pub struct DiffBase<'a>(pub Option<&'a [u8]>);
 
@@ -249,15 +251,15 @@ impl fmt::Display for DiffBase<'_> {
     }
 }
 
-/// A diff stream was refused, or could not be read or written.
+/// A diff stream was refused, or could not be read or written. The text names the byte.
 #[derive(Debug, thiserror::Error)]
 #[error("{kind} (byte {offset})")]
 pub struct DiffError {
     /// Why.
     pub kind: DiffErrorKind,
-    /// Where the record in question begins, or the input ends, in bytes of the stream.
+    /// The beginning of the faulty record, or the end of the input, in bytes of the stream.
     pub offset: u64,
-    /// What the system said.
+    /// The error of the system.
     #[source]
     pub source: Option<io::Error>,
 }
@@ -287,7 +289,7 @@ impl DiffError {
 }
 
 impl DiffErrorKind {
-    /// The error of this kind at this byte of the stream.
+    /// Returns the error of this kind at byte `offset` of the stream.
     pub(super) fn at(self, offset: u64) -> DiffError {
         DiffError::new(self, offset)
     }

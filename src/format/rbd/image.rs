@@ -1,4 +1,4 @@
-//! What a v2 stream says of the image before its diffs.
+//! The header of a v2 stream, which describes the image.
 
 use std::io::Read;
 
@@ -8,32 +8,34 @@ use super::input::Input;
 pub(super) const BANNER_IMAGE: &[u8; 13] = b"rbd image v2\n";
 const BANNER_DIFFS: &[u8; 19] = b"rbd image diffs v2\n";
 
-/// Objects have 4 KiB to 32 MiB: what Ceph lets an image be made with.
+/// The orders that Ceph allows: objects of 4 KiB to 32 MiB.
 const ORDERS: std::ops::RangeInclusive<u8> = 12..=25;
 
-/// All metadata together takes no more memory, in bytes. Ceph sets no bound; people use a few hundred.
+/// The most memory for all metadata together, in bytes. Ceph has no limit; a few hundred bytes are
+/// usual.
 const METADATA_MAX: u64 = 256 << 10;
 
-/// What an entry of metadata is taken to need beside its texts, so that empty ones are bounded too.
+/// The memory in bytes that an entry counts in addition to its texts, so that the number of empty
+/// entries is limited, too.
 const ENTRY_COST: u64 = 64;
 
-/// An image, as the header of a v2 stream describes it. Fields that the stream leaves out are for the
-/// cluster to choose.
+/// The properties of an image, as the header of a v2 stream describes them. The stream does not
+/// contain defaults of the cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImageDescription {
-    /// Binary logarithm of an object's bytes, 12 to 25.
+    /// The binary logarithm of the size of objects in bytes, 12 to 25.
     pub order: Option<u8>,
     /// Ceph's feature bits.
     pub features: Option<u64>,
-    /// In bytes.
+    /// The stripe unit in bytes.
     pub stripe_unit: Option<u64>,
-    /// In objects.
+    /// The number of objects in a stripe.
     pub stripe_count: Option<u64>,
     /// Keys and values, in the order of the stream; neither need be UTF-8.
     pub metadata: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// Ceph's names of feature bits, from the lowest.
+/// Ceph's names of feature bits, from the lowest bit on.
 const FEATURES: [&str; 11] = [
     "layering",
     "striping",
@@ -49,7 +51,7 @@ const FEATURES: [&str; 11] = [
 ];
 
 impl ImageDescription {
-    /// The features as `rbd info` calls them; a bit without a name is `bit N`.
+    /// Returns the features as `rbd info` names them; a bit without a name is `bit N`.
     #[must_use]
     pub fn feature_names(&self) -> Vec<String> {
         let features = self.features.unwrap_or(0);
@@ -61,7 +63,7 @@ impl ImageDescription {
         .collect()
     }
 
-    /// Reads from behind the banner to where the diffs begin; also returns how many they are.
+    /// Reads from the end of the banner to the beginning of the diffs. Also returns their number.
     pub(super) fn read<R: Read>(input: &mut Input<R>) -> Result<(Self, u64), DiffError> {
         let mut image = Self::default();
         let mut room = METADATA_MAX;
@@ -98,7 +100,7 @@ impl ImageDescription {
                         .ok_or_else(|| DiffErrorKind::MetadataTooLong.at(at))?;
                     image.metadata.push(entry(input, at, length)?);
                 }
-                // As `rbd import` does.
+                // Ignore unknown fields, as `rbd import` does.
                 _ => input.skip(length, CutIn::ImageHeader)?,
             }
         }
@@ -127,7 +129,7 @@ pub(super) fn once<T>(
     }
 }
 
-/// The number that a record consists of.
+/// Reads the number that a record consists of.
 fn number<R: Read>(input: &mut Input<R>, at: u64, tag: u8, length: u64) -> Result<u64, DiffError> {
     if length != 8 {
         return Err(DiffErrorKind::WrongLength { tag, length }.at(at));
@@ -135,7 +137,7 @@ fn number<R: Read>(input: &mut Input<R>, at: u64, tag: u8, length: u64) -> Resul
     input.u64(CutIn::ImageHeader)
 }
 
-/// The key and the value that fill a record of `length` bytes, which the caller has bounded.
+/// Reads the key and the value that fill a record of `length` bytes, which the caller has limited.
 fn entry<R: Read>(
     input: &mut Input<R>,
     at: u64,
@@ -149,7 +151,7 @@ fn entry<R: Read>(
     Ok((key, value))
 }
 
-/// A text behind its length, if that fits.
+/// Reads a length, and then a text of that length if `fits` accepts it.
 fn text<R: Read>(
     input: &mut Input<R>,
     at: u64,

@@ -1,25 +1,26 @@
-//! Reading off a stream: what ends too early is told from what cannot be read.
+//! Reads from a stream. A stream that ends too early and a read that fails are different errors.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
 
 use super::error::{CutIn, DiffError, DiffErrorKind};
 
-/// Headers are gathered from it; data in larger pieces goes past it.
+/// The size in bytes of the buffer for headers; larger reads of data bypass it.
 const BUFFER: usize = 16 << 10;
 
-/// A stream, and how much of it was consumed.
+/// A stream, and the number of bytes that were read from it.
 #[derive(Debug)]
 pub(super) struct Input<R> {
     inner: BufReader<R>,
     offset: u64,
-    /// How long stretches are passed over without being read, where that can be done.
-    leap: Option<Leap<R>>,
+    /// Skips long ranges without reading them, if the stream can seek.
+    seek: Option<SeekForward<R>>,
 }
 
-/// Moves on by so many bytes, but not behind the end; how many there were.
-type Leap<R> = fn(&mut BufReader<R>, u64) -> io::Result<u64>;
+/// Moves forward by this number of bytes, but not beyond the end. Returns the bytes that it
+/// skipped.
+type SeekForward<R> = fn(&mut BufReader<R>, u64) -> io::Result<u64>;
 
-fn leap<R: Read + Seek>(inner: &mut BufReader<R>, length: u64) -> io::Result<u64> {
+fn seek_forward<R: Read + Seek>(inner: &mut BufReader<R>, length: u64) -> io::Result<u64> {
     let here = inner.stream_position()?;
     let end = inner.get_mut().seek(SeekFrom::End(0))?;
     let length = length.min(end.saturating_sub(here));
@@ -28,32 +29,32 @@ fn leap<R: Read + Seek>(inner: &mut BufReader<R>, length: u64) -> io::Result<u64
 }
 
 impl<R: Read> Input<R> {
-    /// A stream whose next byte is at `offset`.
+    /// Wraps a stream whose next byte is at `offset`.
     pub(super) fn new(inner: R, offset: u64) -> Self {
         Self {
             inner: BufReader::with_capacity(BUFFER, inner),
             offset,
-            leap: None,
+            seek: None,
         }
     }
 
-    /// The same, of which what is passed over need not be read.
+    /// Wraps a stream that can seek and is at its beginning. Data that is skipped is not read.
     pub(super) fn seekable(inner: R) -> Self
     where
         R: Seek,
     {
         Self {
-            leap: Some(leap),
+            seek: Some(seek_forward),
             ..Self::new(inner, 0)
         }
     }
 
-    /// Bytes consumed.
+    /// Returns the number of bytes that were read or skipped.
     pub(super) fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// As much of `buffer` as the stream fills; less only at its end.
+    /// Fills `buffer`, and returns the number of bytes: fewer only at the end of the stream.
     pub(super) fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, DiffError> {
         let mut filled = 0;
         while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
@@ -70,7 +71,7 @@ impl<R: Read> Input<R> {
         Ok(filled)
     }
 
-    /// The whole of `buffer`, which belongs to `part`.
+    /// Fills the whole of `buffer`, which belongs to `part`.
     pub(super) fn exact(&mut self, buffer: &mut [u8], part: CutIn) -> Result<(), DiffError> {
         if self.fill(buffer)? == buffer.len() {
             Ok(())
@@ -97,16 +98,16 @@ impl<R: Read> Input<R> {
         self.array(part).map(u64::from_le_bytes)
     }
 
-    /// The tag of a record, and where it is.
+    /// Reads the tag of a record; also returns its offset.
     pub(super) fn tag(&mut self, part: CutIn) -> Result<(u64, u8), DiffError> {
         Ok((self.offset, self.u8(part)?))
     }
 
-    /// Passes over `length` bytes, which belong to `part`.
+    /// Skips `length` bytes, which belong to `part`.
     pub(super) fn skip(&mut self, length: u64, part: CutIn) -> Result<(), DiffError> {
         let mut left = length;
-        if let Some(leap) = self.leap.filter(|_| length > BUFFER as u64) {
-            let passed = leap(&mut self.inner, length);
+        if let Some(seek) = self.seek.filter(|_| length > BUFFER as u64) {
+            let passed = seek(&mut self.inner, length);
             let passed = passed.map_err(|error| DiffError::read(error, self.offset))?;
             self.offset += passed;
             left -= passed;
@@ -128,7 +129,7 @@ impl<R: Read> Input<R> {
         Ok(())
     }
 
-    /// Sees to it that nothing follows.
+    /// Checks that the stream has ended.
     pub(super) fn end(&mut self) -> Result<(), DiffError> {
         let at = self.offset;
         match self.fill(&mut [0])? {

@@ -1,11 +1,12 @@
 //! RBD diff streams, as `rbd export-diff` (v1) and `rbd export --export-format 2` (v2) write them.
 //!
-//! They come from outside and carry no checksum, so the reader takes nothing for granted: what no Ceph
-//! writes is refused, each fault by its own kind and with the byte where it is, and no length that a
-//! stream states is allocated. What Ceph does is in its `doc/dev/rbd-diff.rst` and
-//! `doc/dev/rbd-export.rst`, with two corrections that the code tells: between the image's header and its
-//! diffs v2 has a banner of its own, and the length of the record `p` cannot be relied on
-//! (<https://tracker.ceph.com/issues/53243>).
+//! Streams come from outside and have no checksum. So the reader refuses everything that no version
+//! of Ceph writes; each fault has its own kind and its offset; and no length in a stream decides
+//! how much memory is allocated.
+//!
+//! Ceph specifies the formats in `doc/dev/rbd-diff.rst` and `doc/dev/rbd-export.rst`. Its code
+//! differs in two points: in v2 there is a banner between the image's header and its diffs, and the
+//! length of the record `p` is wrong (<https://tracker.ceph.com/issues/53243>).
 
 mod error;
 mod image;

@@ -1,4 +1,4 @@
-//! Reading a diff stream from its front, in memory that does not depend on it.
+//! Reads a diff stream from its beginning, in a fixed amount of memory.
 
 use std::io::{Read, Seek};
 
@@ -9,9 +9,9 @@ use super::record::{
     BANNER_V1, BANNER_V2, Bounds, DiffHeader, DiffVersion, Extent, ExtentKind, NAME_MAX, check_name,
 };
 
-/// Reads a stream: each [diff](Self::next_diff), each of its [extents](Self::next_extent), and of each
-/// extent as much of its [data](Self::read_data) as is wanted. After an error, an I/O error included,
-/// nothing more can be read.
+/// Reads a stream: each [diff](Self::next_diff), each of its [extents](Self::next_extent), and as
+/// much of the [data](Self::read_data) of each extent as the caller wants. After an error, I/O
+/// errors included, nothing more can be read.
 ///
 /// ```
 /// use cuttlebone::format::{DiffReader, ExtentKind};
@@ -32,19 +32,19 @@ pub struct DiffReader<R> {
     version: DiffVersion,
     image: Option<ImageDescription>,
     diffs: u64,
-    /// Diffs that were read to their end.
+    /// The number of diffs that were read to their end.
     whole: u64,
-    /// The snapshot that the last of these leads to.
+    /// The snapshot to which the last of these leads.
     snapshot: Option<Vec<u8>>,
     state: State,
 }
 
 #[derive(Debug)]
 enum State {
-    /// Before a diff, or behind the last.
+    /// Before a diff, or after the last one.
     Between,
     Inside(Inside),
-    /// It was seen to be whole.
+    /// The whole stream was read.
     Done,
     Failed,
 }
@@ -53,14 +53,14 @@ enum State {
 #[derive(Debug)]
 struct Inside {
     bounds: Bounds,
-    /// A tag that ended the header, and where it is.
+    /// The tag that ended the header, and its offset.
     ahead: Option<(u64, u8)>,
-    /// Data of the current extent that nobody has read.
+    /// Bytes of data of the current extent that were not read yet.
     left: u64,
     to: Option<Vec<u8>>,
 }
 
-/// Where a diff of a stream begins, so that another reader can begin there too.
+/// The beginning of a diff in a stream, at which another reader can resume.
 #[derive(Debug, Clone)]
 pub struct DiffPlace {
     version: DiffVersion,
@@ -71,7 +71,7 @@ pub struct DiffPlace {
 }
 
 impl DiffPlace {
-    /// In bytes of the stream.
+    /// Returns the offset in bytes of the stream.
     #[must_use]
     pub fn offset(&self) -> u64 {
         self.offset
@@ -79,13 +79,13 @@ impl DiffPlace {
 }
 
 impl<R: Read> DiffReader<R> {
-    /// Reads the banner and, of v2, the image's header. The input need not be buffered.
+    /// Reads the banner and, for v2, the image's header. The input need not be buffered.
     pub fn open(input: R) -> Result<Self, DiffError> {
         Self::begin(Input::new(input, 0))
     }
 
-    /// The same, but data that nobody asks for is leapt over instead of read. The input must stand at its
-    /// beginning.
+    /// Does the same for an input that can seek and is at its beginning. Data that the caller does
+    /// not want is not read.
     pub fn open_seekable(input: R) -> Result<Self, DiffError>
     where
         R: Seek,
@@ -112,8 +112,8 @@ impl<R: Read> DiffReader<R> {
         })
     }
 
-    /// Goes on at the place that another reader of the same stream was at. The next byte of `input`
-    /// must be the one at [`DiffPlace::offset`].
+    /// Resumes at a place of another reader of the same stream. The next byte of `input` must be
+    /// the one at [`DiffPlace::offset`].
     pub fn resume(input: R, place: DiffPlace) -> Self {
         Self {
             input: Input::new(input, place.offset),
@@ -126,7 +126,7 @@ impl<R: Read> DiffReader<R> {
         }
     }
 
-    /// Where the next diff begins; none within a diff, and none behind the last one.
+    /// Returns the beginning of the next diff; none inside a diff, and none after the last one.
     pub fn place(&self) -> Option<DiffPlace> {
         let between = matches!(self.state, State::Between) && self.whole < self.diffs;
         between.then(|| DiffPlace {
@@ -138,28 +138,28 @@ impl<R: Read> DiffReader<R> {
         })
     }
 
-    /// Which kind of stream it is.
+    /// Returns the version of the stream.
     pub fn version(&self) -> DiffVersion {
         self.version
     }
 
-    /// What a v2 stream says of its image.
+    /// Returns the properties of the image, which only a v2 stream has.
     pub fn image(&self) -> Option<&ImageDescription> {
         self.image.as_ref()
     }
 
-    /// How many diffs the stream has: one, or as many as a v2 stream states.
+    /// Returns the number of diffs: 1, or the number that a v2 stream states.
     pub fn diffs(&self) -> u64 {
         self.diffs
     }
 
-    /// Bytes of the stream consumed.
+    /// Returns the number of bytes of the stream that were read or skipped.
     pub fn offset(&self) -> u64 {
         self.input.offset()
     }
 
-    /// The header of the next diff, once the one before was read to its end. None once the whole stream
-    /// was seen to be whole: that all diffs have ended, and that nothing follows.
+    /// Reads the header of the next diff. The previous one must have been read to its end. Returns
+    /// none at the end of a complete stream: all diffs have ended, and no bytes follow.
     pub fn next_diff(&mut self) -> Result<Option<DiffHeader>, DiffError> {
         self.guarded(|reader| match reader.state {
             State::Done => Ok(None),
@@ -169,13 +169,13 @@ impl<R: Read> DiffReader<R> {
                 reader.state = State::Done;
                 Ok(None)
             }
-            State::Inside(_) => Err(reader.misuse("the diff before was not read to its end")),
-            State::Failed => Err(reader.misuse("reading failed before")),
+            State::Inside(_) => Err(reader.misuse("the previous diff was not read to its end")),
+            State::Failed => Err(reader.misuse("an earlier read failed")),
         })
     }
 
-    /// The diff's next extent, or none at its end. Data of the one before that nobody has read is
-    /// passed over.
+    /// Reads the next extent of the diff; none at its end. Skips data of the previous extent that
+    /// was not read.
     pub fn next_extent(&mut self) -> Result<Option<Extent>, DiffError> {
         self.guarded(|reader| {
             let input = &mut reader.input;
@@ -223,8 +223,8 @@ impl<R: Read> DiffReader<R> {
         })
     }
 
-    /// The next bytes of the current extent's data, as many as `buffer` has. To ask for more than are
-    /// left is an error of kind [`DiffErrorKind::Misuse`].
+    /// Fills `buffer` with the next bytes of the current extent's data. Fails with
+    /// [`DiffErrorKind::Misuse`] if fewer bytes are left.
     pub fn read_data(&mut self, buffer: &mut [u8]) -> Result<(), DiffError> {
         self.guarded(|reader| {
             reader.take(buffer.len() as u64)?;
@@ -232,7 +232,7 @@ impl<R: Read> DiffReader<R> {
         })
     }
 
-    /// Passes over the next `length` bytes of the current extent's data, as if they were read.
+    /// Skips the next `length` bytes of the current extent's data.
     pub fn skip_data(&mut self, length: u64) -> Result<(), DiffError> {
         self.guarded(|reader| {
             reader.take(length)?;
@@ -240,7 +240,7 @@ impl<R: Read> DiffReader<R> {
         })
     }
 
-    /// Takes so many bytes off what is left of the current extent's data.
+    /// Subtracts `length` from the bytes that are left of the current extent's data.
     fn take(&mut self, length: u64) -> Result<(), DiffError> {
         let State::Inside(inside) = &mut self.state else {
             return Err(self.misuse("no diff is being read"));
@@ -252,7 +252,7 @@ impl<R: Read> DiffReader<R> {
         Ok(())
     }
 
-    /// Runs `step`, after whose failure nobody can say where the stream is.
+    /// Runs `step`. If it fails, the position in the stream is unknown, and reading has failed.
     fn guarded<T>(
         &mut self,
         step: impl FnOnce(&mut Self) -> Result<T, DiffError>,
@@ -289,8 +289,8 @@ impl<R: Read> DiffReader<R> {
                     once(&mut to, (at, name), field, at)?;
                 }
                 DiffField::Protected => {
-                    // States 8 bytes and has one (https://tracker.ceph.com/issues/53243); later
-                    // Cephs state the one.
+                    // The record states a length of 8 and has one byte of data
+                    // (https://tracker.ceph.com/issues/53243). Later versions of Ceph state 1.
                     input.u64(CutIn::Protection)?;
                     let value = match input.u8(CutIn::Protection)? {
                         0 => false,
@@ -345,8 +345,8 @@ impl<R: Read> DiffReader<R> {
         }
     }
 
-    /// The diffs of v2 lead from nothing over each snapshot to the head. The names come with where
-    /// their records are; the diff begins at `start`.
+    /// Checks that the diffs of v2 lead from the empty image over each snapshot to the head. The
+    /// names come with the offsets of their records; the diff begins at `start`.
     fn check_chain(
         &self,
         start: u64,
@@ -367,7 +367,7 @@ impl<R: Read> DiffReader<R> {
     }
 }
 
-/// What a record is.
+/// The kind of a record.
 enum Tag {
     Field(DiffField),
     Extent(ExtentKind),
@@ -389,7 +389,7 @@ impl Tag {
     }
 }
 
-/// What the first bytes say.
+/// Reads the first banner.
 fn banner<R: Read>(input: &mut Input<R>) -> Result<DiffVersion, DiffError> {
     let mut bytes = [0; BANNER_V1.len()];
     let filled = input.fill(&mut bytes)?;
@@ -410,7 +410,7 @@ fn banner<R: Read>(input: &mut Input<R>) -> Result<DiffVersion, DiffError> {
     }
 }
 
-/// The length that records of v2 state.
+/// Reads the length that records of v2 state.
 fn stated<R: Read>(
     input: &mut Input<R>,
     version: DiffVersion,
@@ -422,7 +422,7 @@ fn stated<R: Read>(
     }
 }
 
-/// The name of a snapshot in the record that has this tag there.
+/// Reads the name of a snapshot. `at` and `tag` are those of its record.
 fn name<R: Read>(
     input: &mut Input<R>,
     version: DiffVersion,

@@ -1,62 +1,62 @@
-//! What a diff consists of, and the rules that hold for reader and writer alike.
+//! The parts of a diff, and the rules that both reader and writer check.
 
 use super::error::DiffErrorKind;
 
-/// Which of the two kinds of stream it is.
+/// The version of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiffVersion {
-    /// One diff: `rbd export-diff`.
+    /// One diff, as `rbd export-diff` writes it.
     V1,
-    /// An image and all its snapshots: `rbd export --export-format 2`.
+    /// An image with all its snapshots, as `rbd export --export-format 2` writes it.
     V2,
 }
 
-/// What a diff says before its extents.
+/// The header of a diff.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiffHeader {
-    /// The snapshot that it builds on; without one it builds on no bytes at all. Names are 1 to 4096
-    /// bytes but NUL, and need not be UTF-8.
+    /// The snapshot from which the diff starts; none for the empty image. Names have 1 to 4096
+    /// bytes, none of them NUL, and need not be UTF-8.
     pub from: Option<Vec<u8>>,
-    /// The snapshot that it leads to; without one it is the image's head.
+    /// The snapshot to which the diff leads; none for the image's head.
     pub to: Option<Vec<u8>>,
-    /// The image's size in bytes when the diff is applied.
+    /// The size of the image after the diff, in bytes.
     pub size: u64,
-    /// Whether the snapshot is protected, where a v2 stream says so.
+    /// Whether the snapshot is protected, if a v2 stream states it.
     pub protected: Option<bool>,
 }
 
-/// A range of the image that a diff sets. Extents ascend and do not overlap.
+/// A range of the image that a diff sets. Extents are in ascending order and do not overlap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
-    /// Where it begins, in bytes; in no way aligned.
+    /// The first byte; it need not be aligned.
     pub offset: u64,
-    /// In bytes; never 0.
+    /// The length in bytes; never 0.
     pub length: u64,
-    /// To what it is set.
+    /// What the range is set to.
     pub kind: ExtentKind,
 }
 
 impl Extent {
-    /// The first byte behind it. It exists for every extent that was read.
+    /// Returns the end of the range. It does not overflow for an extent that was read.
     #[must_use]
     pub fn end(&self) -> u64 {
         self.offset.saturating_add(self.length)
     }
 }
 
-/// To what an extent is set.
+/// What an extent is set to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExtentKind {
-    /// To the bytes that follow it in the stream.
+    /// The bytes that follow it in the stream.
     Data,
-    /// To zeros.
+    /// Zeros.
     Zero,
 }
 
 pub(super) const BANNER_V1: &[u8; 12] = b"rbd diff v1\n";
 pub(super) const BANNER_V2: &[u8; 12] = b"rbd diff v2\n";
 
-/// The most bytes that `import-diff` takes for a name.
+/// The maximum length of a name that `rbd import-diff` accepts, in bytes.
 pub(super) const NAME_MAX: u32 = 4096;
 
 pub(super) fn check_name(name: &[u8]) -> Result<(), DiffErrorKind> {
@@ -65,18 +65,18 @@ pub(super) fn check_name(name: &[u8]) -> Result<(), DiffErrorKind> {
     } else if name.len() as u64 > u64::from(NAME_MAX) {
         Err(DiffErrorKind::NameTooLong(name.len() as u64))
     } else if name.contains(&0) {
-        // `import-diff` would cut it there and make another snapshot than the one that is meant.
+        // `rbd import-diff` would cut the name there and use another snapshot.
         Err(DiffErrorKind::NameNul)
     } else {
         Ok(())
     }
 }
 
-/// Where the next extent may lie.
+/// The range in which the next extent may lie.
 #[derive(Debug)]
 pub(super) struct Bounds {
     size: u64,
-    /// Behind the extent in front.
+    /// The end of the previous extent.
     end: u64,
 }
 
@@ -85,7 +85,7 @@ impl Bounds {
         Self { size, end: 0 }
     }
 
-    /// Takes an extent, which must follow the ones before.
+    /// Checks the next extent, and notes its end.
     pub(super) fn admit(&mut self, offset: u64, length: u64) -> Result<(), DiffErrorKind> {
         if length == 0 {
             return Err(DiffErrorKind::EmptyExtent);

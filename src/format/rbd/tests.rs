@@ -7,7 +7,7 @@ use super::*;
 
 mod v2;
 
-/// A v1 stream of these records.
+/// Returns a v1 stream of these records.
 fn v1(records: &[&[u8]]) -> Vec<u8> {
     [b"rbd diff v1\n", &records.concat()[..]].concat()
 }
@@ -28,7 +28,7 @@ fn extent(tag: u8, offset: u64, length: u64) -> Vec<u8> {
 /// A diff with its extents and their data.
 type Diff = (DiffHeader, Vec<(Extent, Vec<u8>)>);
 
-/// Reads all that there is, the data in pieces of `piece` bytes.
+/// Reads the whole stream, the data in pieces of `piece` bytes.
 fn read_all<R: Read>(input: R, piece: usize) -> Result<Vec<Diff>, DiffError> {
     let mut reader = DiffReader::open(input)?;
     let mut diffs = Vec::new();
@@ -50,7 +50,7 @@ fn read_all<R: Read>(input: R, piece: usize) -> Result<Vec<Diff>, DiffError> {
     Ok(diffs)
 }
 
-/// Passes over all data.
+/// Reads the whole stream and skips all data.
 fn skim(stream: &[u8]) -> Result<u64, DiffError> {
     let mut reader = DiffReader::open(stream)?;
     while reader.next_diff()?.is_some() {
@@ -78,7 +78,7 @@ fn good() -> Vec<u8> {
 }
 
 #[test]
-fn a_diff_is_read_as_it_is() {
+fn a_v1_diff_is_read_with_its_header_extents_and_data() {
     let diffs = read_all(&good()[..], 2).expect("a diff");
     let [(header, extents)] = &diffs[..] else {
         panic!("{diffs:?}")
@@ -99,7 +99,7 @@ fn a_diff_is_read_as_it_is() {
 }
 
 #[test]
-fn wherever_it_is_cut_it_says_so() {
+fn a_v1_stream_cut_anywhere_is_refused_as_cut_short() {
     let whole = good();
     for cut in 1..whole.len() {
         let part = match cut {
@@ -121,7 +121,7 @@ fn wherever_it_is_cut_it_says_so() {
 }
 
 #[test]
-fn what_is_leapt_over_is_known_to_be_there() {
+fn data_that_is_skipped_by_seeking_must_exist() {
     // Longer than what is read at once, so that it is leapt over.
     let mut whole = good();
     whole.pop();
@@ -164,7 +164,7 @@ fn what_is_leapt_over_is_known_to_be_there() {
 }
 
 #[test]
-fn a_v1_stream_is_refused_for_each_fault() {
+fn each_fault_of_a_v1_stream_is_refused_with_its_kind_and_offset() {
     use DiffErrorKind as Kind;
     let s = size(1000);
     let a = name(b't', b"a");
@@ -217,7 +217,7 @@ fn a_v1_stream_is_refused_for_each_fault() {
 }
 
 #[test]
-fn names_are_bytes_and_fields_come_in_any_order() {
+fn snapshot_names_need_not_be_utf8_and_header_fields_may_have_any_order() {
     let odd = [&b"a@b/c\n\xff"[..], &[b'n'; NAME_MAX as usize - 7]].concat();
     let stream = v1(&[&size(1), &name(b't', &odd), &name(b'f', b"\xfe"), b"e"]);
     let diffs = read_all(&stream[..], 1).expect("a diff");
@@ -226,7 +226,7 @@ fn names_are_bytes_and_fields_come_in_any_order() {
 }
 
 #[test]
-fn what_the_caller_does_wrong_is_an_error() {
+fn calls_in_the_wrong_order_fail_as_misuse() {
     let misused = |error: DiffError| matches!(error.kind, DiffErrorKind::Misuse(_));
     let stream = good();
     let open = || DiffReader::open(&stream[..]).expect("a diff");
@@ -269,7 +269,7 @@ fn what_the_caller_does_wrong_is_an_error() {
 }
 
 #[test]
-fn the_writer_refuses_what_a_reader_would() {
+fn the_writer_refuses_records_that_a_reader_would_refuse() {
     use DiffErrorKind as Kind;
     let header = |name: &[u8]| DiffHeader {
         from: None,
@@ -314,7 +314,7 @@ fn the_writer_refuses_what_a_reader_would() {
     assert_eq!(read_all(&written[..], 1).expect("a diff")[0].1.len(), 2);
 }
 
-/// Gives what it has in single bytes with interruptions, and then an error instead of the end.
+/// Returns single bytes, with interruptions in between, and then an error in place of the end.
 struct Flaky<'a>(&'a [u8], bool);
 
 impl Read for Flaky<'_> {
@@ -333,7 +333,7 @@ impl Read for Flaky<'_> {
 }
 
 #[test]
-fn an_input_that_fails_is_not_one_that_ends() {
+fn a_read_error_is_not_reported_as_a_stream_that_is_cut_short() {
     let stream = good();
     for there in 0..=stream.len() {
         let error = read_all(Flaky(&stream[..there], false), 2).expect_err("it burns");
@@ -346,7 +346,7 @@ fn an_input_that_fails_is_not_one_that_ends() {
 }
 
 #[test]
-fn messages_name_what_is_not_text() {
+fn messages_escape_names_that_are_not_text() {
     let kind = DiffErrorKind::BrokenChain {
         expected: Some(vec![0xff, b'a']),
         found: None,
@@ -354,7 +354,7 @@ fn messages_name_what_is_not_text() {
     let text = kind.at(7).to_string();
     assert_eq!(
         text,
-        "a diff begins at the empty image, but should at snapshot “0xff61” (byte 7)"
+        "a diff starts from the empty image, but should start from snapshot “0xff61” (byte 7)"
     );
     let shown = DiffBase(Some("a\x1b[2J\\ ✓\u{9b}".as_bytes())).to_string();
     assert_eq!(shown, r"snapshot “a\u{1b}[2J\\ ✓\u{9b}”");
@@ -364,7 +364,7 @@ fn any_name() -> impl Strategy<Value = Option<Vec<u8>>> {
     prop::option::of(prop::collection::vec(1u8.., 1..20))
 }
 
-/// Extents as gaps, lengths and data.
+/// Returns extents as gaps, lengths and data.
 fn any_extents() -> impl Strategy<Value = Vec<(u64, u64, Option<Vec<u8>>)>> {
     let data = prop::option::of(prop::collection::vec(any::<u8>(), 1..50));
     prop::collection::vec((0u64..3, 1u64..1 << 40, data), 0..12)
@@ -372,7 +372,7 @@ fn any_extents() -> impl Strategy<Value = Vec<(u64, u64, Option<Vec<u8>>)>> {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read(
+    fn a_written_diff_is_read_back_unchanged(
         from in any_name(),
         to in any_name(),
         rest in 0u64..5,
@@ -409,7 +409,10 @@ proptest! {
     }
 
     #[test]
-    fn nothing_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), v2 in any::<bool>()) {
+    fn no_input_makes_the_reader_panic(
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+        v2 in any::<bool>(),
+    ) {
         let banner: &[u8] = if v2 { b"rbd image v2\n" } else { b"rbd diff v1\n" };
         let _ = skim(&[banner, &bytes].concat());
     }

@@ -1,26 +1,27 @@
-//! Writing a v1 stream.
+//! Writes a v1 stream.
 
 use std::io::Write;
 
 use super::error::{DiffError, DiffErrorKind};
 use super::record::{BANNER_V1, Bounds, DiffHeader, check_name};
 
-/// Writes one diff, as `rbd import-diff` takes it: ascending extents, then the end. What a reader would
-/// refuse is refused before it is written. Errors name the byte of the stream that was to be written.
+/// Writes one diff for `rbd import-diff`: extents in ascending order, then the end. A record that a
+/// reader would refuse is not written and fails. Errors name the byte of the stream at which it
+/// would have been written.
 ///
-/// Headers are written in small pieces: give it a buffered writer.
+/// The output should be buffered: headers are written in small pieces.
 #[derive(Debug)]
 pub struct DiffWriter<W> {
     output: W,
     offset: u64,
     bounds: Bounds,
-    /// Data that the current extent still lacks, in bytes.
+    /// Bytes of data of the current extent that were not written yet.
     left: u64,
     failed: bool,
 }
 
 impl<W: Write> DiffWriter<W> {
-    /// Writes the header. It cannot say whether a snapshot is protected.
+    /// Writes the header. A v1 header cannot state whether a snapshot is protected.
     pub fn new(output: W, header: &DiffHeader) -> Result<Self, DiffError> {
         let mut records = BANNER_V1.to_vec();
         for (tag, name) in [(b'f', &header.from), (b't', &header.to)] {
@@ -48,34 +49,34 @@ impl<W: Write> DiffWriter<W> {
         Ok(writer)
     }
 
-    /// Begins an extent of `length` bytes at byte `offset` of the image, whose [data](Self::data) is to
-    /// follow.
+    /// Begins an extent of `length` bytes at byte `offset` of the image. Its [data](Self::data)
+    /// must follow.
     pub fn extent(&mut self, offset: u64, length: u64) -> Result<(), DiffError> {
         self.record(b'w', offset, length)?;
         self.left = length;
         Ok(())
     }
 
-    /// The next bytes of the current extent's data.
+    /// Writes the next bytes of the current extent's data.
     pub fn data(&mut self, data: &[u8]) -> Result<(), DiffError> {
         match self.left.checked_sub(data.len() as u64) {
             Some(left) => self.left = left,
-            None => return Err(self.misuse("the extent has less room than there is data")),
+            None => return Err(self.misuse("there is more data than the extent has room for")),
         }
         self.put(data)
     }
 
-    /// An extent of zeros: `length` bytes at byte `offset` of the image.
+    /// Writes an extent of zeros: `length` bytes at byte `offset` of the image.
     pub fn zero(&mut self, offset: u64, length: u64) -> Result<(), DiffError> {
         self.record(b'z', offset, length)
     }
 
-    /// Bytes of the stream written.
+    /// Returns the number of bytes of the stream that were written.
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Writes the end, flushes, and gives the output back.
+    /// Writes the end, flushes, and returns the output.
     pub fn finish(mut self) -> Result<W, DiffError> {
         self.complete()?;
         self.put(b"e")?;
@@ -94,11 +95,11 @@ impl<W: Write> DiffWriter<W> {
         self.put(&record)
     }
 
-    /// Sees to it that the extent before has all its data.
+    /// Checks that the previous extent has all its data.
     fn complete(&self) -> Result<(), DiffError> {
         match self.left {
             0 => Ok(()),
-            _ => Err(self.misuse("the extent before lacks data")),
+            _ => Err(self.misuse("the previous extent is incomplete")),
         }
     }
 
@@ -108,7 +109,7 @@ impl<W: Write> DiffWriter<W> {
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), DiffError> {
         if self.failed {
-            return Err(self.misuse("writing failed before"));
+            return Err(self.misuse("an earlier write failed"));
         }
         self.output.write_all(bytes).map_err(|error| {
             self.failed = true;

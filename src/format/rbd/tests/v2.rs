@@ -1,8 +1,8 @@
-//! What only v2 has.
+//! Streams of version 2.
 
 use super::*;
 
-/// A v2 stream of this header and these diffs, each a list of records.
+/// Returns a v2 stream of this header and these diffs, each a list of records.
 fn v2(image: &[&[u8]], diffs: &[&[&[u8]]]) -> Vec<u8> {
     let mut stream = b"rbd image v2\n".to_vec();
     stream.extend(image.concat());
@@ -15,12 +15,12 @@ fn v2(image: &[&[u8]], diffs: &[&[&[u8]]]) -> Vec<u8> {
     stream
 }
 
-/// A record of v2 that states this length.
+/// Returns a v2 record that states this length.
 fn stated(tag: u8, length: u64, content: &[u8]) -> Vec<u8> {
     [&[tag], &length.to_le_bytes()[..], content].concat()
 }
 
-/// A v1 record as v2 has it.
+/// Returns a v1 record in the form of v2.
 fn long(record: &[u8]) -> Vec<u8> {
     stated(record[0], record.len() as u64 - 1, &record[1..])
 }
@@ -29,7 +29,7 @@ fn u64s(values: &[u64]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
-/// Two snapshots and the head.
+/// Returns a stream of two snapshots and the head.
 fn image(protection: &[u8]) -> Vec<u8> {
     let metadata = [&4u32.to_le_bytes()[..], b"key\xff", &0u32.to_le_bytes()].concat();
     let header = [
@@ -66,7 +66,7 @@ fn image(protection: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_v2_stream_is_read_as_it_is() {
+fn a_v2_stream_is_read_with_its_image_and_all_diffs() {
     // What Ceph 16 writes, what later ones do, and what none should.
     for length in [8, 1, u64::MAX] {
         let stream = image(&stated(b'p', length, b"\x01"));
@@ -116,7 +116,7 @@ fn a_v2_stream_is_read_as_it_is() {
 }
 
 #[test]
-fn a_v2_stream_cut_anywhere_is_not_whole() {
+fn a_v2_stream_cut_anywhere_is_refused_as_cut_short() {
     let whole = image(b"");
     for cut in 1..whole.len() {
         let error = skim(&whole[..cut]).expect_err("cut");
@@ -128,7 +128,7 @@ fn a_v2_stream_cut_anywhere_is_not_whole() {
 }
 
 #[test]
-fn a_v2_header_is_refused_for_each_fault() {
+fn each_fault_of_a_v2_image_header_is_refused_with_its_kind_and_offset() {
     use DiffErrorKind as Kind;
     let order = |order| stated(b'O', 8, &u64s(&[order]));
     let entry = |key: u32, value: u32, stated_length| {
@@ -180,7 +180,7 @@ fn a_v2_header_is_refused_for_each_fault() {
 }
 
 #[test]
-fn a_v2_diff_is_refused_for_each_fault() {
+fn each_fault_of_a_v2_diff_is_refused_with_its_kind_and_offset() {
     use DiffErrorKind as Kind;
     let wrong = |tag, length| Kind::WrongLength { tag, length };
     let head = long(&size(8));
