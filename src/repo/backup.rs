@@ -22,7 +22,8 @@ pub struct Backup {
     pub top: Option<BlobId>,
     /// Equal for backups with equal content.
     pub root: Root,
-    /// The heads that existed when it was committed: the records that no other record named as head.
+    /// The heads that existed when it was committed: the records that no other record named as
+    /// head.
     pub heads: Vec<ObjectHash>,
     /// The marks that existed when it was committed. It uses nothing that they name.
     pub marks: Vec<ObjectHash>,

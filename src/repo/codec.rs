@@ -31,12 +31,13 @@ pub struct Compressor {
     dense: bool,
 }
 
-/// A run of which at least this share is left is dense, as pages of a database are: its matches are short, and
-/// looking for them is slow.
+/// A run of which at least this share is left is dense, as pages of a database are: its matches are
+/// short, and looking for them is slow.
 const DENSE: (usize, usize) = (45, 100);
 
-/// In dense runs, zstd looks for matches at two of five places and not at all of them (`targetLength`): a
-/// sixth less time for a fortieth more space. Elsewhere it would cost a tenth of the space.
+/// In dense runs, zstd looks for matches at two of five places and not at all of them
+/// (`targetLength`): a sixth less time for a fortieth more space. Elsewhere it would cost a tenth
+/// of the space.
 const STRIDE: u32 = 4;
 
 impl Compressor {
@@ -57,8 +58,9 @@ impl Compressor {
         let mut zstd = zstd::bulk::Compressor::new(level)?;
         let paced = level == 1 && len <= 1 << 20;
         if level == 1 {
-            // The tables of level 1 are made for 16 KiB and forget what lies further back. With room for
-            // a run it finds what level 3 finds, at its own speed (docs/decisions/0003-runs.md).
+            // The tables of level 1 are made for 16 KiB and forget what lies further back. With
+            // room for a run it finds what level 3 finds, at its own speed
+            // (docs/decisions/0003-runs.md).
             zstd.set_parameter(CParameter::WindowLog(22))?;
             zstd.set_parameter(CParameter::HashLog(if paced { 15 } else { 17 }))?;
             zstd.set_parameter(CParameter::MinMatch(6))?;
@@ -75,8 +77,9 @@ impl Compressor {
         })
     }
 
-    /// What to store for `plain`: its compressed form, which is put into `room`, if that saves more than a
-    /// twentieth. Less is not worth the time that reading it again takes, and it is `plain` itself.
+    /// What to store for `plain`: its compressed form, which is put into `room`, if that saves more
+    /// than a twentieth. Less is not worth the time that reading it again takes, and it is `plain`
+    /// itself.
     pub fn compress<'b>(&mut self, plain: &'b [u8], room: &'b mut Vec<u8>) -> (Codec, &'b [u8]) {
         let Some(zstd) = &mut self.zstd else {
             return (Codec::Raw, plain);
@@ -117,7 +120,8 @@ pub(super) struct Decompressor(DCtx<'static>);
 impl Decompressor {
     pub(super) fn new() -> std::io::Result<Self> {
         let mut context = DCtx::try_create().ok_or(std::io::ErrorKind::OutOfMemory)?;
-        // What `decode_front` puts out stays where it is, and need not be kept elsewhere to refer back to.
+        // What `decode_front` puts out stays where it is, and need not be kept elsewhere to refer
+        // back to.
         context
             .set_parameter(DParameter::StableOutBuffer(true))
             .map_err(|code| std::io::Error::other(zstd::zstd_safe::get_error_name(code)))?;
@@ -145,8 +149,8 @@ impl Decompressor {
         }
     }
 
-    /// The same, but stops once the first `front` bytes are there. What follows in `out` is of no meaning then,
-    /// and nobody has looked at what `stored` has for it.
+    /// The same, but stops once the first `front` bytes are there. What follows in `out` is of no
+    /// meaning then, and nobody has looked at what `stored` has for it.
     pub(super) fn decode_front(
         &mut self,
         codec: Codec,
@@ -193,8 +197,8 @@ const BLOCK_MAX: usize = 128 << 10;
 /// Bytes of which zstd can tell how long the header of a frame is.
 const FRAME_START: usize = 5;
 
-/// Whether these bytes are one Zstandard frame: the library itself would also take several, and skip
-/// frames that hold no data.
+/// Whether these bytes are one Zstandard frame: the library itself would also take several, and
+/// skip frames that hold no data.
 fn is_one_frame(stored: &[u8]) -> bool {
     const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
     stored.starts_with(&MAGIC)
@@ -207,7 +211,8 @@ mod tests {
 
     use super::*;
 
-    /// Letters, noise, and noise with zeros, in turn: about a half is left of it, and blocks differ.
+    /// Letters, noise, and noise with zeros, in turn: about a half is left of it, and blocks
+    /// differ.
     fn text(len: usize, seed: u8) -> Vec<u8> {
         let mut noise = vec![0; len];
         let mut hasher = blake3::Hasher::new();

@@ -133,9 +133,9 @@ impl RepoError {
         }
     }
 
-    /// Returns the error of reading `object`, for which the store gave `error`. An object that other
-    /// objects name and that the store lacks, holds in another length or cannot read is damaged;
-    /// every other error is a failure of the store and says nothing about the object.
+    /// Returns the error of reading `object`, for which the store gave `error`. An object that
+    /// other objects name and that the store lacks, holds in another length or cannot read is
+    /// damaged; every other error is a failure of the store and says nothing about the object.
     pub(super) fn reading(object: ObjectRef, error: StorageError) -> Self {
         use storage::StorageErrorKind as Kind;
         let too_large = "it is larger than any of its kind";

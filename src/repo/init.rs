@@ -29,7 +29,8 @@ pub struct InitOptions<'a> {
 
 impl Repository {
     /// Creates a repository. The repository file is stored last, and only if there is none: a crash
-    /// before that leaves no repository, and of two processes that try at the same time one succeeds.
+    /// before that leaves no repository, and of two processes that try at the same time one
+    /// succeeds.
     pub fn init(backend: Arc<dyn Backend>, options: &InitOptions<'_>) -> Result<Self, RepoError> {
         let objects = Objects::new(backend);
         for name in [

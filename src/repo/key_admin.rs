@@ -31,7 +31,8 @@ impl Repository {
         }
     }
 
-    /// Lists the keys of all that is unlocked: of the repository and its projects, or of one project.
+    /// Lists the keys of all that is unlocked: of the repository and its projects, or of one
+    /// project.
     pub fn list_keys(&self, observer: &dyn Observer) -> Result<Vec<KeySummary>, RepoError> {
         let mut scopes = Vec::new();
         if let Unlocked::Repository { secret, .. } = &self.unlocked {
@@ -100,8 +101,8 @@ impl Repository {
         self.objects.delete_twice(key.scope.object(key.id))
     }
 
-    /// Replaces the key that this repository was opened with. The new one is stored before the old one
-    /// is deleted.
+    /// Replaces the key that this repository was opened with. The new one is stored before the old
+    /// one is deleted.
     pub fn change_password(&self, key: &NewKey<'_>) -> Result<ObjectHash, RepoError> {
         let id = self.add_key(None, key)?;
         let scope = match &self.unlocked {

@@ -9,7 +9,7 @@ use crate::base::{Notice, ObjectHash, Observer, ProjectId};
 use crate::crypto::{KdfParams, SealNonce, Secret, object_hash, random};
 use crate::format::{KeySlot, Scope, SlotInfo, SlotParams};
 
-/// What a key opens: the repository, or one project.
+/// What a key unlocks: the repository, or one project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum KeyScope {
@@ -18,7 +18,7 @@ pub enum KeyScope {
 }
 
 impl KeyScope {
-    /// What the sealed parts of a slot are bound to.
+    /// The part of the associated data that identifies the owner of a slot.
     fn owner(self) -> [u8; 16] {
         match self {
             Self::Repository => [0; 16],
@@ -49,33 +49,33 @@ impl KeyScope {
     }
 }
 
-/// A key to be made.
+/// A key to add.
 #[derive(Debug, Clone)]
 pub struct NewKey<'a> {
-    /// What opens it.
+    /// The password.
     pub password: &'a [u8],
-    /// What a guess shall cost.
+    /// The cost of one guess of the password.
     pub kdf: KdfParams,
-    /// What it says of itself.
+    /// Its info: label, creation time and so on.
     pub info: SlotInfo,
 }
 
-/// A key as `key list` shows it.
+/// A key, as `key list` shows it.
 #[derive(Debug, Clone)]
 pub struct KeySummary {
-    /// The slot's name.
+    /// The hash that its slot is named by.
     pub id: ObjectHash,
-    /// What it opens.
+    /// What it unlocks.
     pub scope: KeyScope,
-    /// What it says of itself.
+    /// Its info: label, creation time and so on.
     pub info: SlotInfo,
-    /// What a guess costs.
+    /// The cost of one guess of the password.
     pub kdf: KdfParams,
     /// Whether this repository was opened with it.
     pub current: bool,
 }
 
-/// Seals `secret` for a password and stores the slot.
+/// Seals `secret` under a password and stores the key slot.
 pub(super) fn store_slot(
     objects: &Objects,
     scope: KeyScope,
@@ -117,7 +117,7 @@ pub(super) fn store_slot(
     Ok(hash)
 }
 
-/// The slots of a scope: all that can be read. Damaged ones are said and passed over.
+/// Reads the key slots of a scope. Notifies the observer of damaged ones and leaves them out.
 pub(super) fn read_slots(
     objects: &Objects,
     scope: KeyScope,
@@ -162,15 +162,15 @@ pub(super) fn decode_slot(
     KeySlot::decode(bytes).map_err(|e| RepoError::format(object, e))
 }
 
-/// The secret in the slot, if this password opens it.
+/// The secret in the slot, or `None` if this password does not unlock it.
 pub(super) fn open_slot(
     scope: KeyScope,
     slot: &KeySlot,
     password: &[u8],
 ) -> Result<Option<Secret>, RepoError> {
     let params = &slot.params;
-    // A slot for another scope lies in the wrong folder, and parameters out of bounds are a stranger's:
-    // neither can be opened by anybody.
+    // A slot of another scope is in the wrong directory, and this program never writes parameters
+    // out of bounds. No password unlocks either.
     let (true, Ok(kdf)) = (
         params.scope == scope.slot_scope(),
         KdfParams::new(params.memory_kib, params.passes, params.lanes),
@@ -187,13 +187,13 @@ pub(super) fn open_slot(
     Ok(<[u8; 32]>::try_from(&opened[..]).ok().map(Secret::new))
 }
 
-/// Whether the slot opens `secret`, as its info shows, which is sealed under it. An unfinished `init` leaves
-/// slots behind that open something else.
+/// Whether the slot holds `secret`: its info is sealed under that. An unfinished `init` leaves
+/// slots that hold another secret.
 pub(super) fn belongs(scope: KeyScope, slot: &KeySlot, secret: &Secret) -> bool {
     open_info(scope, slot, secret).is_some()
 }
 
-/// What a slot that `secret` belongs to says of itself; nothing if that part is damaged.
+/// The info of a slot that holds `secret`; empty if it is damaged.
 pub(super) fn slot_info(scope: KeyScope, slot: &KeySlot, secret: &Secret) -> SlotInfo {
     open_info(scope, slot, secret)
         .and_then(|plain| SlotInfo::decode(&plain).ok())

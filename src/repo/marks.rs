@@ -1,4 +1,4 @@
-//! What is going to be deleted: section 14 of `docs/format.md`.
+//! Marks: what is going to be deleted. Section 14 of `docs/format.md`.
 
 use std::collections::HashSet;
 use std::time::SystemTime;
@@ -15,26 +15,26 @@ use crate::format::MarkBody;
 /// A mark.
 #[derive(Debug, Clone)]
 pub struct Mark {
-    /// Its name.
+    /// The hash that it is named by.
     pub name: ObjectHash,
     /// When it was put, by the store's clock.
     pub since: SystemTime,
-    /// Packs that nothing used. None if it cannot be read.
+    /// The packs that nothing used. Empty if the mark cannot be read.
     pub packs: Vec<ObjectHash>,
-    /// Index segments that others stand for.
+    /// The index segments that others supersede.
     pub segments: Vec<ObjectHash>,
-    /// Records that use none of these packs: all that there were before it was put.
+    /// The records that existed before it was put. None of them uses these packs.
     pub records: HashSet<ObjectHash>,
-    /// What is wrong with it, if it cannot be read.
+    /// Whether it cannot be read.
     pub damaged: bool,
 }
 
-/// The marks of a project, as of one moment.
+/// The marks of a project at one point in time.
 #[derive(Debug, Clone, Default)]
 pub struct Marks(Vec<Mark>);
 
 impl Marks {
-    /// Reads all marks. One that needs a newer program fails.
+    /// Reads all marks. Fails if one needs a newer version of this program.
     pub fn load(project: &Project) -> Result<Self, RepoError> {
         let mut marks = Vec::new();
         for loaded in project.load_all::<MarkBody>()? {
@@ -59,7 +59,7 @@ impl Marks {
         Ok(Self(marks))
     }
 
-    /// All of them.
+    /// The marks.
     #[must_use]
     pub fn all(&self) -> &[Mark] {
         &self.0
@@ -87,13 +87,14 @@ impl Marks {
         segments.copied().collect()
     }
 
-    /// Whether any cannot be read, so that nobody knows what it names.
+    /// Whether one cannot be read, so that what it names is unknown.
     #[must_use]
     pub fn any_damaged(&self) -> bool {
         self.0.iter().any(|mark| mark.damaged)
     }
 
-    /// Marks packs, of which these records use none, and segments. Durable when it returns; the marks that were made.
+    /// Marks packs that none of these records uses, and segments. Returns the names of the marks,
+    /// which are durable then.
     pub fn put(
         project: &Project,
         packs: &[ObjectHash],
@@ -101,7 +102,7 @@ impl Marks {
         records: &[ObjectHash],
         worker: Worker<'_>,
     ) -> Result<Vec<ObjectHash>, RepoError> {
-        // Whoever builds on one that is left out looks for himself.
+        // A backup that builds on a record that is left out reads its whole tree.
         let records = &records[..records.len().min(MarkBody::IDS_MAX)];
         let body = |packs: &[ObjectHash], segments: &[ObjectHash]| MarkBody {
             requires: Vec::new(),
@@ -128,7 +129,8 @@ impl Marks {
         bodies.iter().map(|body| project.put(body)).collect()
     }
 
-    /// Removes a mark, unless that was done already. All that it names is deleted or in use again.
+    /// Removes a mark, if it still exists. Everything that it names must be deleted or in use
+    /// again.
     pub fn remove(project: &Project, mark: ObjectHash) -> Result<(), RepoError> {
         project.objects.delete(ObjectRef::Mark(project.id, mark))
     }

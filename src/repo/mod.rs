@@ -1,4 +1,4 @@
-//! Where storage, crypto and format meet: a repository that is open, its index, its trees.
+//! Repositories: objects in a store, packs, the index, trees, backup records, leases and marks.
 
 mod backup;
 mod blobs;
@@ -31,7 +31,7 @@ mod tombstones;
 mod tree;
 mod unlock;
 
-/// Types of the layers below that whoever opens a repository handles.
+/// Types of the layers below that the functions of this module use.
 pub use crate::crypto::KdfParams;
 pub use crate::format::{ContentKind, SlotInfo};
 

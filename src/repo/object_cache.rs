@@ -1,7 +1,8 @@
 //! A cache of small objects on this host, so that few of them have to be read over a slow link.
 //!
-//! Objects never change, and each is named by the hash of its bytes: a copy that has its hash is the object. What is in the
-//! store is for the store's listing to say, never for the copies. They are as encrypted as in the store.
+//! Objects never change, and each is named by the hash of its bytes: a copy with that hash is the
+//! object. Copies are encrypted as in the store. They do not show which objects exist: only a
+//! listing of the store does.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -16,24 +17,26 @@ use super::private_dir::create_private_dir;
 use crate::base::{ObjectHash, lock};
 use crate::crypto::{object_hash, random};
 
-/// More than this, in bytes, is cut back when the copies are opened.
+/// When the cache is opened and has more bytes than this, files are removed.
 const SIZE_MAX: u64 = 1 << 30;
-/// So many bytes are left then.
+/// The bytes that are kept then.
 const SIZE_KEPT: u64 = 512 << 20;
-/// A pack of tree nodes that is larger is no small object, and not copied. Those that are written here have 4 MiB and some.
+/// Packs of tree nodes that have more bytes than this are not copied. Those that this program
+/// writes have little more than 4 MiB.
 pub(super) const NODE_PACK_MAX: u64 = 6 << 20;
 
-/// A directory of copies.
+/// A directory with copies of objects.
 pub(super) struct ObjectCache {
     directory: PathBuf,
-    /// Packs that were asked for, and whether there is a copy that had its hash when it was.
+    /// The packs that were read, and whether the cache had an undamaged copy of each.
     packs: Mutex<HashMap<ObjectHash, Arc<OnceLock<bool>>>>,
-    /// A disk that is full, or read-only, is not tried again.
+    /// Whether a write failed. A disk that is full or read-only is not tried again.
     refused: AtomicBool,
 }
 
 impl ObjectCache {
-    /// Those in this directory, which is made. Whatever fails, there is just nothing in it.
+    /// Opens the cache in this directory, which is created if needed. If that fails, the cache is
+    /// empty.
     pub(super) fn open(directory: PathBuf) -> Self {
         let made = create_private_dir(&directory);
         let _ = cut_back(&directory, SIZE_MAX, SIZE_KEPT);
@@ -44,7 +47,7 @@ impl ObjectCache {
         }
     }
 
-    /// The object's bytes, if there is a copy that is whole.
+    /// The bytes of an object, if the cache has an undamaged copy.
     pub(super) fn get(&self, hash: ObjectHash, limit: u64) -> Option<Vec<u8>> {
         let path = self.path(hash);
         let bytes = read(&path, limit).ok()?;
@@ -55,7 +58,7 @@ impl ObjectCache {
         None
     }
 
-    /// Keeps a copy. A crash may leave half of it, which its hash will tell.
+    /// Stores a copy. A crash may leave a part of it, which does not have its hash.
     pub(super) fn put(&self, hash: ObjectHash, parts: &[&[u8]]) {
         if self.refused.load(Ordering::Relaxed) {
             return;
@@ -65,7 +68,7 @@ impl ObjectCache {
         }
     }
 
-    /// Keeps a copy of a pack, if it is small enough.
+    /// Stores a copy of a pack, if it is small enough.
     pub(super) fn put_pack(&self, hash: ObjectHash, parts: &[&[u8]]) {
         let len: u64 = parts.iter().map(|part| part.len() as u64).sum();
         if len <= NODE_PACK_MAX {
@@ -73,8 +76,9 @@ impl ObjectCache {
         }
     }
 
-    /// Fills `buf` from `offset` on of a pack. If there is no copy that is whole, one is made of what `fetch` gives.
-    /// Whether there was one, in the end; else `buf` holds anything.
+    /// Fills `buf` with the bytes of a pack from `offset` on. If the cache has no undamaged copy,
+    /// stores the bytes that `fetch` returns. Returns whether it has one then; if not, the content
+    /// of `buf` is unspecified.
     pub(super) fn read_pack(
         &self,
         hash: ObjectHash,
@@ -86,7 +90,7 @@ impl ObjectCache {
             let mut packs = lock(&self.packs);
             Arc::clone(packs.entry(hash).or_default())
         };
-        // Whoever wants the same pack waits until one has fetched it.
+        // Others that read the same pack wait until one has fetched it.
         let there = slot.get_or_init(|| {
             self.get(hash, NODE_PACK_MAX).is_some()
                 || !self.refused.load(Ordering::Relaxed)
@@ -127,22 +131,23 @@ impl ObjectCache {
     }
 }
 
-/// Reads a file, and notes that somebody wanted it.
+/// Reads a file and sets its time of modification, so that it is removed later than others.
 fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let file = File::open(path)?;
     let mut bytes = Vec::new();
-    // One byte more: what is longer will not have its hash.
+    // One byte more, so that a longer file does not have the hash.
     (&file).take(limit + 1).read_to_end(&mut bytes)?;
     let _ = file.set_modified(SystemTime::now());
     Ok(bytes)
 }
 
-/// If the files take more than `most` bytes, removes those that nobody has wanted for longest, until `kept` are left.
+/// If the files have more than `most` bytes, removes those that were not read for longest, until at
+/// most `kept` bytes are left.
 fn cut_back(directory: &Path, most: u64, kept: u64) -> io::Result<()> {
     let mut files = Vec::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
-        // It may be gone meanwhile.
+        // Another process may have removed it.
         if let Ok(metadata) = entry.metadata() {
             files.push((metadata.modified()?, metadata.len(), entry.path()));
         }
@@ -180,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_wanted_for_longest_goes_first() {
+    fn the_copies_that_were_not_read_for_longest_are_removed_first() {
         let (_directory, copies) = opened();
         let objects: Vec<_> = (0..10).map(object).collect();
         for (age, (hash, bytes)) in (0..10).rev().zip(&objects) {
@@ -203,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_not_its_hash_is_no_copy() {
+    fn a_file_without_its_hash_is_not_used_and_is_removed() {
         let (_directory, copies) = opened();
         let (hash, bytes) = object(1);
         for spoiled in [&[][..], &bytes[..99], &[2; 100], &[1; 101]] {
@@ -214,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pack_is_fetched_once_and_only_kept_whole() {
+    fn a_pack_is_fetched_once_and_kept_only_if_undamaged() {
         let (_directory, copies) = opened();
         let (hash, bytes) = object(1);
         let mut buf = [0; 10];
@@ -229,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_cannot_be_is_no_failure() {
+    fn a_cache_whose_directory_cannot_be_created_is_empty() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let copies = ObjectCache::open(file.path().join("objects"));
         let (hash, bytes) = object(1);
@@ -239,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_can_look() {
+    fn only_the_owner_can_read_the_cache() {
         use std::os::unix::fs::PermissionsExt;
         let (_directory, copies) = opened();
         let (hash, bytes) = object(1);

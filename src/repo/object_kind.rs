@@ -39,8 +39,8 @@ pub enum SealedWith {
 pub struct KindInfo {
     /// What messages call it.
     pub noun: &'static str,
-    /// The directory of these objects, below the directory of the project. Empty for an object that is
-    /// the only one of its kind in its directory.
+    /// The directory of these objects, below the directory of the project. Empty for an object that
+    /// is the only one of its kind in its directory.
     pub directory: &'static str,
     /// The first bytes of the object.
     pub magic: Magic,
@@ -48,8 +48,8 @@ pub struct KindInfo {
     pub sealed_with: SealedWith,
     /// Whether the store has a second copy of each, under a name that ends in `.copy`.
     pub kept_twice: bool,
-    /// Whether hosts keep copies of objects that they have read or stored. Of packs, those with tree
-    /// nodes are kept.
+    /// Whether hosts keep copies of objects that they have read or stored. Of packs, those with
+    /// tree nodes are kept.
     pub cached: bool,
 }
 

@@ -89,8 +89,8 @@ impl ObjectRef {
         }
     }
 
-    /// The directory of the objects of its kind: a project's, or for a key slot of the repository the
-    /// repository's.
+    /// The directory of the objects of its kind: a project's, or for a key slot of the repository
+    /// the repository's.
     #[must_use]
     pub fn directory(&self) -> String {
         match self {
@@ -99,8 +99,8 @@ impl ObjectRef {
         }
     }
 
-    /// Returns the object with this name, and whether this is the name of its second copy; `None` for
-    /// a file that is not part of the format.
+    /// Returns the object with this name, and whether this is the name of its second copy; `None`
+    /// for a file that is not part of the format.
     #[must_use]
     pub fn parse(name: &Name) -> Option<(Self, bool)> {
         let path = name.as_str();

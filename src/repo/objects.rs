@@ -1,4 +1,5 @@
-//! Whole objects: get, check the hash, open; and encode, seal, put. Objects that are kept twice.
+//! Reads, verifies and opens whole objects; seals and stores them; handles objects that are kept
+//! twice.
 
 use std::sync::Arc;
 
@@ -15,11 +16,11 @@ use crate::storage::{Backend, Name, ObjectInfo, StorageErrorKind};
 #[derive(Clone)]
 pub struct Objects {
     backend: Arc<dyn Backend>,
-    /// What this host keeps of them.
+    /// The copies on this host, if it keeps any.
     copies: Option<Arc<ObjectCache>>,
 }
 
-/// Slack over the plain limit of a sealed object: header, nonce, payload fields, tag.
+/// Bytes of a sealed object besides its body: header, nonce, payload fields, tag.
 const SEALED_EXTRA: u64 = (SEALED_HEAD_LEN + 8 + 16) as u64;
 
 impl Objects {
@@ -32,7 +33,8 @@ impl Objects {
         }
     }
 
-    /// The same, but what this host has a copy of is not read from the store; or all is, without copies.
+    /// The same store, with these copies on this host. With `None`, everything is read from the
+    /// store.
     pub(super) fn with_copies(&self, copies: Option<ObjectCache>) -> Self {
         Self {
             backend: Arc::clone(&self.backend),
@@ -46,7 +48,7 @@ impl Objects {
         copies.filter(|_| object.kind().info().cached)
     }
 
-    /// Where they lie, for messages.
+    /// The location of the store, for messages.
     #[must_use]
     pub fn location(&self) -> &str {
         self.backend.location()
@@ -58,8 +60,8 @@ impl Objects {
         &*self.backend
     }
 
-    /// The bytes of an object that is named by their hash, which is checked. That it is in the store is for a listing
-    /// to say: they may come from a copy.
+    /// Reads an object that is named by its hash, and verifies the hash. The bytes may come from a
+    /// copy on this host: only a listing shows whether the store has the object.
     pub fn get_hashed(
         &self,
         object: ObjectRef,
@@ -80,7 +82,7 @@ impl Objects {
         Ok(bytes)
     }
 
-    /// Fills `buf` from `offset` on of a pack of tree nodes.
+    /// Fills `buf` with the bytes of a pack of tree nodes from `offset` on.
     pub(super) fn read_node_pack(
         &self,
         project: ProjectId,
@@ -100,7 +102,7 @@ impl Objects {
         read.map_err(|e| RepoError::reading(object, e))
     }
 
-    /// Stores a pack; durable when it returns.
+    /// Stores a pack. It is durable when this returns.
     pub(super) fn put_pack(
         &self,
         project: ProjectId,
@@ -116,7 +118,7 @@ impl Objects {
         Ok(())
     }
 
-    /// The bytes of an object in the store, whatever they are, and their hash.
+    /// Reads an object from the store without verifying it. Returns its bytes and their hash.
     pub fn get_with_hash(
         &self,
         object: ObjectRef,
@@ -130,7 +132,7 @@ impl Objects {
         Ok((bytes, hash))
     }
 
-    /// Opens the sealed object's bytes and gives its body, of `limit` bytes at most.
+    /// Opens a sealed object. Returns its body, which has at most `limit` bytes.
     pub fn open_sealed(
         object: ObjectRef,
         magic: Magic,
@@ -167,7 +169,7 @@ impl Objects {
         Self::open_sealed(object, magic, &bytes, (project, key), limit)
     }
 
-    /// Seals a body and stores it under its hash, which is returned once it is durable.
+    /// Seals a body, stores it, and returns the hash that it is named by. Durable when it returns.
     pub fn put_sealed(
         &self,
         object: impl Fn(ObjectHash) -> ObjectRef,
@@ -185,7 +187,8 @@ impl Objects {
         Ok(hash)
     }
 
-    /// Seals a body and stores it as this object, whose name is no hash; replaces what has the name.
+    /// Seals a body and stores it as this object, whose name is not a hash. Replaces an object with
+    /// that name.
     pub fn put_marker(
         &self,
         object: ObjectRef,
@@ -220,7 +223,7 @@ impl Objects {
         Ok([&header[..], nonce.as_bytes(), &sealed].concat())
     }
 
-    /// Reads and opens a sealed object whose name is no hash.
+    /// Reads and opens a sealed object whose name is not a hash.
     pub fn get_marker(
         &self,
         object: ObjectRef,
@@ -232,13 +235,13 @@ impl Objects {
         Self::open_sealed(object, magic, &bytes, (project, key), limit)
     }
 
-    /// Stores an object that is kept twice; the object itself after its copy.
+    /// Stores both copies of an object, the second copy first.
     pub fn put_twice(&self, object: ObjectRef, bytes: &[u8]) -> Result<(), RepoError> {
         self.backend.put(&object.copy_name(), &[bytes])?;
         Ok(self.backend.put(&object.name(), &[bytes])?)
     }
 
-    /// Deletes an object, unless somebody has done so already.
+    /// Deletes an object, if it still exists.
     pub fn delete(&self, object: ObjectRef) -> Result<(), RepoError> {
         if let (Some(copies), Some(hash)) = (&self.copies, object.hash()) {
             copies.remove(hash);
@@ -246,7 +249,7 @@ impl Objects {
         self.delete_name(&object.name())
     }
 
-    /// Deletes an object that is kept twice.
+    /// Deletes both copies of an object.
     pub fn delete_twice(&self, object: ObjectRef) -> Result<(), RepoError> {
         self.delete_name(&object.name())?;
         self.delete_name(&object.copy_name())
@@ -259,8 +262,9 @@ impl Objects {
         }
     }
 
-    /// The first copy of an object that `decode` accepts. If one copy had to be passed over, the
-    /// observer hears of it. If neither will do, the error of the first that exists.
+    /// Reads an object that is kept twice. Returns the first copy that `decode` accepts, and
+    /// notifies the observer if that is the second. If neither is accepted, fails with the error of
+    /// the first copy that exists.
     pub fn get_twice<T>(
         &self,
         object: ObjectRef,
@@ -294,7 +298,8 @@ impl Objects {
         }
     }
 
-    /// All objects below a directory that belong to the format, with their copies marked.
+    /// Lists the objects below a directory, and whether each is a second copy. Files that are not
+    /// part of the format are left out.
     pub fn list(&self, directory: &str) -> Result<Vec<(ObjectRef, bool, ObjectInfo)>, RepoError> {
         let listed = self.backend.list(directory)?;
         let known = listed.into_iter().filter_map(|l| {

@@ -11,10 +11,10 @@ use super::error::{Damage, RepoError};
 use super::object_ref::ObjectRef;
 use super::project::Project;
 
-/// Bytes read from the end of a pack in the hope that they hold all of the contents.
+/// Bytes that are read from the end of a pack first. Most listings fit.
 const TAIL_GUESS: u64 = 256 << 10;
 
-/// Reads a pack's contents, in two or three requests.
+/// Reads the listing of a pack, in two or three requests.
 pub fn read_listing(
     project: &Project,
     pack: ObjectHash,
@@ -48,7 +48,7 @@ pub fn read_listing(
     open_listing(project, pack, &head, &tail[at..at + len], size)
 }
 
-/// Takes a whole pack's bytes apart: what it holds.
+/// Decodes the listing of a pack from all bytes of the pack.
 pub fn listing_of(
     project: &Project,
     pack: ObjectHash,
@@ -79,7 +79,8 @@ fn check_size(object: ObjectRef, size: u64) -> Result<(), RepoError> {
     }
 }
 
-/// The length of the sealed contents, from the last bytes of a pack; it fits the pack.
+/// Returns the length of the sealed contents from the last bytes of a pack. Fails if it does not
+/// fit the pack.
 fn contents_len(object: ObjectRef, tail: &[u8], size: u64) -> Result<usize, RepoError> {
     let refuse = |e| RepoError::format(object, e);
     let len = tail

@@ -10,7 +10,8 @@ use crate::base::{ChunkSize, ProjectId, RepositoryId};
 use crate::crypto::{ProjectKeys, Secret};
 use crate::format::ProjectSettings;
 
-/// An open project: its keys, its settings, and the store that holds its objects. Clones share them.
+/// An open project: its keys, its settings, and the store that holds its objects. Clones share
+/// them.
 #[derive(Clone)]
 pub struct Project {
     /// Its id, which is the name of its directory in the store.
@@ -36,8 +37,8 @@ impl Project {
         CacheDir::new(self.repository, self.id, caches)
     }
 
-    /// Keeps copies of records, tombstones and tree nodes in the cache directory below `caches`, and
-    /// reads from them whatever they hold: for a store with a slow link. Which objects exist is
+    /// Keeps copies of records, tombstones and tree nodes in the cache directory below `caches`,
+    /// and reads from them whatever they hold: for a store with a slow link. Which objects exist is
     /// still read from the store.
     pub fn keep_copies(&mut self, caches: &Path) {
         let directory = self.cache_dir(caches).objects();

@@ -1,7 +1,8 @@
-//! What stands between a backup that runs and prunes beside it. `docs/concurrency.md` has the argument.
+//! Guards a running backup against concurrent prunes. `docs/concurrency.md` has the proof.
 //!
-//! A backup tells what it intends to commit before it looks whether anything that it relies on is to be deleted.
-//! A prune tells what it is about to delete before it looks what anybody intends. So of the two at least one sees the other.
+//! A backup announces what it will commit before it checks whether anything that it relies on is
+//! going to be deleted. A prune announces what it will delete before it checks what backups have
+//! announced. So at least one of the two sees the other.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -20,27 +21,28 @@ use crate::base::{BlobId, ObjectHash, Observer};
 pub struct PruneGuard<'a> {
     project: &'a Project,
     lease: Arc<Lease>,
-    /// Marks that were there when the index was made sure of.
+    /// The marks that existed when the index was last checked.
     marks: HashSet<ObjectHash>,
-    /// Segments that were there then.
+    /// The segments that existed then.
     segments: SegmentsSeen,
-    /// What these were at first: what they name is not found.
+    /// The marks that existed at first. The index finds nothing that they name.
     first_marks: Marks,
-    /// Something that is marked may be in use by what this run builds on.
+    /// Whether the base may use something that is marked.
     distrusts_base: bool,
 }
 
-/// Nothing that the trees of this backup rely on is to be deleted. Needed to commit a record.
+/// Proof that nothing that the trees of this backup rely on is going to be deleted. Needed to
+/// commit a record.
 pub struct CommitPermit {
     lease: Arc<Lease>,
-    /// The marks that were there: nothing that they name is used.
+    /// The marks that existed. The backup uses nothing that they name.
     marks: Vec<ObjectHash>,
-    /// Records that were put on the strength of this, or that it is not known of whether they were.
+    /// The records that were stored with this permit, or may have been.
     records: RefCell<Vec<ObjectHash>>,
 }
 
 impl CommitPermit {
-    /// Fails if this process was held up since: somebody may have taken it for dead.
+    /// Fails if this process was suspended since, so that others may take it for dead.
     pub(super) fn stands(&self) -> Result<(), RepoError> {
         if self.lease.may_be_dead() {
             return Err(RepoError::LostRace);
@@ -48,39 +50,40 @@ impl CommitPermit {
         Ok(())
     }
 
-    /// The marks that were there: nothing that they name is used.
+    /// The marks that existed. The backup uses nothing that they name.
     #[must_use]
     pub fn marks(&self) -> &[ObjectHash] {
         &self.marks
     }
 
-    /// To be called before a record is put: even if that fails, it may be there.
+    /// Notes a record before it is stored: even if that fails, the store may have it.
     pub(super) fn note(&self, record: ObjectHash) {
         self.records.borrow_mut().push(record);
     }
 
-    /// Records that may have been put on the strength of this.
+    /// The records that may have been stored with this permit.
     #[must_use]
     pub fn records(&self) -> Vec<ObjectHash> {
         self.records.borrow().clone()
     }
 }
 
-/// What a look around came to.
+/// The result of [`PruneGuard::clear`].
 pub enum CommitCheck {
     /// The record may be committed, if that happens at once.
     Permitted(CommitPermit),
-    /// Something was marked, or lost its name. The index now avoids it; the tree has to be made whole, and then
-    /// asked again.
+    /// Something was marked, or is no longer named by a segment. The index excludes it from now on.
+    /// The tree has to be completed before the next attempt.
     Disturbed,
 }
 
 impl<'a> PruneGuard<'a> {
-    /// Takes a lease and notes how things are. Before records are read: what they rely on is there as long as they
-    /// are, and what changes later is noticed.
+    /// Takes a lease and lists segments and marks. Call it before records are read: as long as a
+    /// record exists, so does what it relies on, and later changes are noticed.
     pub fn begin(project: &'a Project, worker: Worker<'_>) -> Result<Self, RepoError> {
         let lease = Arc::new(Lease::take(project, Work::Backup, worker)?);
-        // In this order: what has lost its name by now was marked before, and the mark is still there or done with.
+        // In this order: a pack that no segment names by now was marked before, and its mark still
+        // exists or is done.
         let segments = SegmentsSeen::list(project)?;
         let marks = Marks::load(project)?;
         Ok(Self {
@@ -93,7 +96,8 @@ impl<'a> PruneGuard<'a> {
         })
     }
 
-    /// The index, as it was seen at first or later. It finds nothing in packs that are going to be deleted.
+    /// Opens the index as of [`begin`](Self::begin) or later. It finds nothing in packs that are
+    /// going to be deleted.
     pub fn index(
         &self,
         cache: Option<&Path>,
@@ -107,10 +111,10 @@ impl<'a> PruneGuard<'a> {
         Ok(index)
     }
 
-    /// Of packs that no segment names, those that may be relied on: others know of it, and nobody is about to
-    /// delete them. Whether each is still there is to be looked at after this.
+    /// Announces that this run relies on packs that no segment names, and returns those of them
+    /// that are not going to be deleted. The caller has to check afterwards that each still exists.
     pub fn adopt(&self, mut packs: Vec<ObjectHash>) -> Result<Vec<ObjectHash>, RepoError> {
-        // A prune is not to be told of what is lost anyhow: it would keep that.
+        // Do not announce packs that are lost anyway: a prune would keep them.
         let doomed = self.first_marks.packs();
         packs.retain(|pack| !doomed.contains(pack));
         if packs.is_empty() {
@@ -126,17 +130,17 @@ impl<'a> PruneGuard<'a> {
         Ok(free.collect())
     }
 
-    /// The lease, for whoever stores in the name of this run.
+    /// The lease of this run.
     #[must_use]
     pub fn lease(&self) -> &Arc<Lease> {
         &self.lease
     }
 
-    /// Tells that this run builds on a backup, of whose tree it will not look at every part.
+    /// Announces that this run builds on a backup without reading its whole tree.
     ///
-    /// It may have been committed while a prune marked what it uses, and nobody but its record keeps that from being
-    /// deleted. So a mark that was there at first must either have seen the record, or the record the mark; else
-    /// the whole tree is looked at before the commit.
+    /// The base may have been committed while a prune marked what it uses, so that only its record
+    /// prevents the deletion. So either each mark that existed at first names the record, or the
+    /// record names the mark. Otherwise the whole tree is read before the commit.
     pub fn build_on(&mut self, base: &Backup) {
         let is_known = |mark: &Mark| {
             let names_packs = !mark.packs.is_empty() || mark.damaged;
@@ -147,7 +151,7 @@ impl<'a> PruneGuard<'a> {
         }
     }
 
-    /// Tells that these trees are about to be committed, then looks around.
+    /// Announces that these trees will be committed, then checks for marks and lost names.
     pub fn clear(&mut self, index: &Index, tops: &[BlobId]) -> Result<CommitCheck, RepoError> {
         self.lease.intend(tops)?;
         self.look(index)
@@ -158,7 +162,7 @@ impl<'a> PruneGuard<'a> {
         let lost = index.lost_since(&mut self.segments)?;
         let is_new = marks.names().any(|name| !self.marks.contains(&name));
         let distrusts = std::mem::take(&mut self.distrusts_base);
-        // All of them are asked.
+        // Each is asked, since asking resets it.
         let lapsed = self.lease.has_lapsed();
         let gave_up = index.take_excluded_used();
         let disturbed = [is_new, lost.is_some(), lapsed, distrusts, gave_up];
@@ -172,7 +176,6 @@ impl<'a> PruneGuard<'a> {
                 records,
             }));
         }
-        // From here on this is what counts.
         self.marks = marks.names().collect();
         index.exclude(marks.packs());
         index.exclude(lost.into_iter().flatten());
@@ -180,8 +183,8 @@ impl<'a> PruneGuard<'a> {
         Ok(CommitCheck::Disturbed)
     }
 
-    /// After the commit: whether the clearance may have run out before the record was there, since this process
-    /// was held up for minutes. Then nobody knows whether all that it relied on is still there.
+    /// Returns after a commit whether the permit may have expired before the record was stored,
+    /// because this process was suspended for minutes. Then what the record relies on may be gone.
     #[must_use]
     pub fn came_too_late(&self) -> bool {
         self.lease.has_lapsed()

@@ -1,4 +1,4 @@
-//! The backups of a project: reading their records, finding one, committing a new one, deleting one.
+//! The backups of a project: reads their records, selects one, commits a new one, deletes one.
 
 use std::collections::HashSet;
 
@@ -19,11 +19,12 @@ pub struct Records {
     damaged: Vec<RepoError>,
 }
 
-/// Digits of an id that are enough to mean a backup.
+/// Least digits of an id that select a backup.
 const PREFIX_MIN: usize = 4;
 
 impl Records {
-    /// Reads all records. Damaged ones are set aside; one that needs a newer program fails.
+    /// Reads all records. Damaged ones are kept apart. Fails if one needs a newer version of this
+    /// program.
     pub fn load(project: &Project) -> Result<Self, RepoError> {
         let (mut backups, mut damaged) = (Vec::new(), Vec::new());
         for loaded in project.load_all::<BackupRecord>()? {
@@ -46,13 +47,13 @@ impl Records {
         &self.backups
     }
 
-    /// What is wrong with the records that could not be read.
+    /// The errors of the records that could not be read.
     #[must_use]
     pub fn damaged(&self) -> &[RepoError] {
         &self.damaged
     }
 
-    /// The backups of a volume by its name, oldest first.
+    /// The backups of the volume with this name, oldest first.
     #[must_use]
     pub fn of_volume(&self, name: &str) -> impl DoubleEndedIterator<Item = &Backup> + use<'_> {
         let name = name.to_owned();
@@ -72,15 +73,16 @@ impl Records {
             .collect()
     }
 
-    /// The ids of all records that are here or that one of these names as head. A tombstone of any
-    /// of them still explains something.
+    /// The ids of all records, and of those that they name as heads. Tombstones of these are
+    /// needed.
     #[must_use]
     pub fn known(&self) -> HashSet<ObjectHash> {
         let heads = self.backups.iter().flat_map(|b| &b.heads).copied();
         heads.chain(self.backups.iter().map(|b| b.id)).collect()
     }
 
-    /// Heads that a record saw and that are gone, though nobody has forgotten them: history was cut.
+    /// The heads that a record names and that are gone without a tombstone: part of the history was
+    /// lost.
     #[must_use]
     pub fn vanished(&self, tombstones: &Tombstones) -> Vec<ObjectHash> {
         let present: HashSet<ObjectHash> = self.backups.iter().map(|b| b.id).collect();
@@ -94,8 +96,8 @@ impl Records {
         gone
     }
 
-    /// For each way to read this as `NAME@SNAPSHOT`, the volume's newest backup of that snapshot. Both names may
-    /// have an @ in them.
+    /// For each way to split the selector into `NAME@SNAPSHOT`, the volume's newest backup of that
+    /// snapshot. Both names may contain an @.
     fn of_snapshots<'a>(&'a self, selector: &str) -> impl Iterator<Item = &'a Backup> {
         selector.match_indices('@').filter_map(|(at, _)| {
             let (name, snapshot) = (&selector[..at], &selector[at + 1..]);
@@ -108,8 +110,9 @@ impl Records {
         })
     }
 
-    /// The backup that this means: a volume's name (its newest), `NAME~N` (the N-th before), `NAME@SNAPSHOT`
-    /// (its newest of that snapshot; a name that is not UTF-8 as it is shown), or the first digits of an id.
+    /// Returns the backup that a selector means: `NAME` (the newest of that volume), `NAME~N` (the
+    /// N-th before it), `NAME@SNAPSHOT` (the newest of that snapshot; a snapshot name that is not
+    /// UTF-8 is written as it is shown), or the first digits of an id.
     pub fn select(&self, selector: &str) -> Result<&Backup, RepoError> {
         if let Some(newest) = self.of_volume(selector).next_back() {
             return Ok(newest);
@@ -142,14 +145,14 @@ impl Records {
         }
     }
 
-    /// Deletes a record for good, unless that was done already. The proof says that a tombstone tells so.
+    /// Deletes a record, if it still exists. The proof shows that a tombstone names it.
     pub fn delete(project: &Project, forgotten: Forgotten<'_>) -> Result<(), RepoError> {
         let object = ObjectRef::Backup(project.id, forgotten.record());
         project.objects.delete(object)
     }
 
-    /// Commits a backup. The receipts say that everything it names is durable and indexed, and that nobody
-    /// is about to delete it.
+    /// Commits a backup. The receipts prove that everything that the record names is durable and
+    /// indexed, and that none of it is going to be deleted.
     pub fn commit(
         project: &Project,
         record: &BackupRecord,
@@ -246,7 +249,7 @@ mod tests {
             let error = selected(selector).unwrap_err();
             assert!(matches!(error, RepoError::NoBackup { .. }), "{selector}");
         }
-        // Two volumes that share a beginning, and each has such a snapshot.
+        // Volume web1 has a snapshot x@z, and volume web1@x has a snapshot z.
         match selected("web1@x@z") {
             Err(RepoError::AmbiguousBackup { matches, .. }) => assert_eq!(matches.len(), 2),
             other => panic!("{other:?}"),

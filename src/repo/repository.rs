@@ -72,8 +72,8 @@ impl Repository {
         }))
     }
 
-    /// Opens the project with this id. Returns `None` if the key is for another project. `read` are the
-    /// bytes of its project object, if they were read already.
+    /// Opens the project with this id. Returns `None` if the key is for another project. `read` are
+    /// the bytes of its project object, if they were read already.
     pub(super) fn open_project(
         &self,
         id: ProjectId,

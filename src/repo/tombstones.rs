@@ -1,15 +1,15 @@
-//! Which records are gone on purpose: section 12 of `docs/format.md`.
+//! Tombstones: the records that were deleted on purpose. Section 12 of `docs/format.md`.
 //!
-//! A record is deleted only when a tombstone that names it is durable ([`TombstoneStored`] is the proof), so that a head
-//! which is missing without one has vanished. Beside each other:
+//! A record is deleted only after a tombstone that names it is durable ([`TombstoneStored`] proves
+//! it). So a head that is missing and has no tombstone has vanished. Concurrent operations:
 //!
-//! | while one forgets a record, another | |
+//! | while one process forgets a record, another | result |
 //! |---|---|
-//! | backs up, and saw the record as head or base | the new record names what is gone; the tombstone tells why |
-//! | restores from it | goes on: packs stay |
-//! | forgets the same | whoever comes second finds it gone, which is what he wanted |
-//! | forgets what this one relies on keeping | each looks for the other's tombstone once his own is there, and withdraws it |
-//! | crashes before it is deleted | it is still listed, and the next one to forget deletes it |
+//! | backs up, and has seen the record as head or base | the new record names a deleted one; the tombstone explains it |
+//! | restores from it | the restore continues: packs stay |
+//! | forgets the same record | the second one finds it deleted, as intended |
+//! | forgets a record that the first one counts on keeping | each looks for the other's tombstone after its own is stored, and withdraws its own |
+//! | crashes before the record is deleted | the record is still listed, and the next forget deletes it |
 
 use std::collections::HashSet;
 use std::time::SystemTime;
@@ -31,14 +31,14 @@ pub struct Tombstones {
     damaged: Vec<RepoError>,
 }
 
-/// A tombstone that is durable. Only this module makes one.
+/// Proof that a tombstone is durable.
 #[derive(Debug)]
 pub struct TombstoneStored {
     object: ObjectHash,
     records: Vec<ObjectHash>,
 }
 
-/// A durable tombstone names this record: only so it can be deleted.
+/// Proof that a durable tombstone names this record. Needed to delete the record.
 #[derive(Debug, Clone, Copy)]
 pub struct Forgotten<'a>(&'a ObjectHash);
 
@@ -56,7 +56,7 @@ impl TombstoneStored {
         self.records.iter().map(Forgotten)
     }
 
-    /// Takes it back, as long as no record was deleted on its word.
+    /// Deletes the tombstone. No record that it names may have been deleted.
     pub fn withdraw(self, project: &Project) -> Result<(), RepoError> {
         let object = ObjectRef::Tombstone(project.id, self.object);
         project.objects.delete(object)
@@ -64,7 +64,8 @@ impl TombstoneStored {
 }
 
 impl Tombstones {
-    /// Reads all tombstones. Damaged ones are set aside; one that needs a newer program fails.
+    /// Reads all tombstones. Damaged ones are kept apart. Fails if one needs a newer version of
+    /// this program.
     pub fn load(project: &Project) -> Result<Self, RepoError> {
         let mut tombstones = Self::default();
         for loaded in project.load_all::<Tombstone>()? {
@@ -76,8 +77,8 @@ impl Tombstones {
         Ok(tombstones)
     }
 
-    /// Deletes the tombstones that were put before this time, by the store's clock, and that name none
-    /// of the records in `needed` (see [`Records::known`](super::records::Records::known)).
+    /// Deletes the tombstones that were put before this time, by the store's clock, and that name
+    /// none of the records in `needed` (see [`Records::known`](super::records::Records::known)).
     pub fn expire(
         project: &Project,
         needed: &HashSet<ObjectHash>,
@@ -95,19 +96,19 @@ impl Tombstones {
         Ok(())
     }
 
-    /// What is wrong with the tombstones that could not be read.
+    /// The errors of the tombstones that could not be read.
     #[must_use]
     pub fn damaged(&self) -> &[RepoError] {
         &self.damaged
     }
 
-    /// Whether this record was given up.
+    /// Whether a tombstone names this record.
     #[must_use]
     pub fn names(&self, record: ObjectHash) -> bool {
         self.records.contains(&record)
     }
 
-    /// Stores a tombstone for these records, [`Tombstone::RECORDS_MAX`] at most. `host` and `tool` say who did it.
+    /// Stores a tombstone for these records, at most [`Tombstone::RECORDS_MAX`].
     pub fn put(
         project: &Project,
         records: &[ObjectHash],

@@ -1,4 +1,5 @@
-//! Finds a repository in a store, and unlocks it with a password: sections 4 and 5 of `docs/format.md`.
+//! Finds a repository in a store, and unlocks it with a password: sections 4 and 5 of
+//! `docs/format.md`.
 
 use std::sync::Arc;
 
@@ -63,8 +64,8 @@ impl Repository {
 }
 
 impl Locked {
-    /// Opens it with the key that the password unlocks: one of the repository if possible, else one of
-    /// a project.
+    /// Opens it with the key that the password unlocks: one of the repository if possible, else one
+    /// of a project.
     pub fn unlock(self, password: &[u8], observer: &dyn Observer) -> Result<Repository, RepoError> {
         let Self {
             objects,
@@ -90,8 +91,9 @@ impl Locked {
             let is_ours = |file: &RepositoryFile, mac: &[u8; 32]| {
                 crypto::same(&keys.file_mac(&file.fields()), mac)
             };
-            // The file may be an intact one of another repository, and its copy the right one. Also,
-            // an unfinished `init` leaves a key slot that can be unlocked and has no repository.
+            // The file may be an intact one of another repository, and its copy the right one.
+            // Also, an unfinished `init` leaves a key slot that can be unlocked and has no
+            // repository.
             let ours = if is_ours(&file, &mac) {
                 Ok(file.clone())
             } else {

@@ -1,5 +1,5 @@
-//! The database of an index: opening, look-ups, closing. It is a cache. Every error means that it has to
-//! be filled again.
+//! The database of an index: opening, look-ups, closing. It is a cache. Every error means that it
+//! has to be filled again.
 
 use std::fs;
 use std::io;
@@ -52,8 +52,8 @@ pub(super) enum OpenedDb {
 }
 
 impl Tables {
-    /// The location of the blob in this place. `None` if another blob is there, whose id has the same
-    /// first half.
+    /// The location of the blob in this place. `None` if another blob is there, whose id has the
+    /// same first half.
     fn location(&self, place: u64, id: &BlobId) -> Result<Option<BlobLocation>, DbError> {
         let (number, blob) = place_numbers(place);
         let row = self.packs.get(number)?.ok_or("a pack is missing")?;

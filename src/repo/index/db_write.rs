@@ -40,7 +40,8 @@ impl Db {
             let mut rows = transaction.open_table(PACKS)?;
             let mut next = rows.last()?.map_or(0, |(number, _)| number.value() + 1);
             let mut places = Vec::new();
-            // Returns the number of a pack, and whether the pack is new and got its number just now.
+            // Returns the number of a pack, and whether the pack is new and got its number just
+            // now.
             let mut number_of = |pack: &PackListing| -> Result<(u32, bool), DbError> {
                 if let Some(number) = numbers.get(pack.pack.as_bytes())? {
                     return Ok((number.value(), false));
@@ -107,8 +108,8 @@ impl Db {
         Ok(())
     }
 
-    /// Removes segments that no longer count, and the packs that no other segment names. The segments
-    /// in `keep` stay as segments without packs, so that they are not read again.
+    /// Removes segments that no longer count, and the packs that no other segment names. The
+    /// segments in `keep` stay as segments without packs, so that they are not read again.
     pub(super) fn forget(&self, gone: &[ObjectHash], keep: &[ObjectHash]) -> Result<(), DbError> {
         let gone: HashSet<_> = gone.iter().collect();
         let (mut dropped, mut named) = (HashSet::new(), HashSet::new());

@@ -8,8 +8,8 @@ use crate::base::{ObjectHash, read_lock, write_lock};
 use crate::repo::error::RepoError;
 
 impl Index {
-    /// Lists the packs in the store. From now on, blobs are found only in packs that exist and are as
-    /// long as they should be: a segment may name packs that were lost.
+    /// Lists the packs in the store. From now on, blobs are found only in packs that exist and are
+    /// as long as they should be: a segment may name packs that were lost.
     pub fn require_present(&self) -> Result<(), RepoError> {
         let packs = self.list_packs()?;
         let sizes = packs.into_iter().map(|(pack, listed)| (pack, listed.size));

@@ -1,8 +1,8 @@
-//! What is surely not in the index: Bloom filters, so that a chunk never seen before costs no look into the database.
+//! A Bloom filter, so that a look-up of a new chunk needs no query of the database.
 //!
-//! A filter is a row of layers, each four times the one before, so that it grows without being made again.
-//! A layer is split into blocks of 2 KiB; an id touches a single block, which is loaded when it is first asked for.
-//! So opening a large index reads nothing, and a run that asks for little loads little.
+//! The filter consists of layers, each four times as large as the one before, so that it can grow.
+//! A layer is split into blocks of 2 KiB. An id needs one block of each layer, which is loaded when
+//! it is first needed, so that opening a large index reads nothing.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,20 +10,21 @@ use crate::base::BlobId;
 
 /// Bytes in a block.
 pub(super) const BLOCK_LEN: usize = 2048;
-/// Ids that the first layer is made for.
+/// The ids that the first layer has space for.
 const FIRST_CAPACITY: u64 = 64 << 10;
 const GROWTH: u64 = 4;
-/// With six bits an id this lets about one of 200 strangers through.
+/// With six probes, about one in 200 unknown ids passes.
 const BITS_PER_ID: u64 = 12;
 const PROBES: usize = 6;
 
 /// Names a block: layer and number.
 pub(super) type BlockKey = (u32, u32);
 
-/// The filter of an index. Blocks live where the caller keeps them; see [`maybe_has`](Self::maybe_has).
+/// The filter of an index. Blocks live where the caller keeps them; see
+/// [`maybe_has`](Self::maybe_has).
 #[derive(Default)]
 pub(super) struct Filter {
-    /// Ids put into each layer.
+    /// The number of ids in each layer.
     counts: Vec<u64>,
     blocks: HashMap<BlockKey, Box<[u8]>>,
     dirty: HashSet<BlockKey>,
@@ -58,7 +59,8 @@ fn probes(id: &BlobId) -> impl Iterator<Item = (usize, u8)> {
 }
 
 impl Filter {
-    /// A filter whose layers hold so many ids; the blocks are loaded as they are asked for.
+    /// A filter whose layers hold these numbers of ids. Blocks are loaded when they are first
+    /// needed.
     pub(super) fn new(counts: Vec<u64>) -> Self {
         Self {
             counts,
@@ -66,12 +68,12 @@ impl Filter {
         }
     }
 
-    /// Ids in each layer: what to keep beside the blocks.
+    /// The number of ids in each layer, to be stored with the blocks.
     pub(super) fn counts(&self) -> &[u64] {
         &self.counts
     }
 
-    /// Whether the id may have been put. `load` gives a stored block, or `None` if there is none yet.
+    /// Whether the id may have been put. `load` returns a stored block, or `None` if there is none.
     pub(super) fn maybe_has<E>(
         &mut self,
         id: &BlobId,
@@ -86,7 +88,7 @@ impl Filter {
         Ok(false)
     }
 
-    /// Puts an id into the newest layer, or a new one if that is full.
+    /// Puts an id into the newest layer, or into a new one if that is full.
     pub(super) fn put<E>(
         &mut self,
         id: &BlobId,
@@ -142,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_put_is_found_and_strangers_rarely() {
+    fn ids_that_were_put_pass_and_few_others_do() {
         let mut filter = Filter::default();
         let none = |_| Ok::<_, Infallible>(None);
         let ids = 3 * FIRST_CAPACITY; // reaches into the second layer

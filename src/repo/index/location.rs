@@ -123,7 +123,7 @@ impl BlobLocation {
         start..start + self.blob().plain_len as usize
     }
 
-    /// Its run, for the locality.
+    /// Its run, for the recent runs.
     pub(super) fn placed(&self) -> &Arc<PlacedRun> {
         &self.run
     }

@@ -22,7 +22,8 @@ pub struct CacheState {
 }
 
 impl Index {
-    /// Returns the first place of a blob in a pack that is not excluded, or `None` if there is none.
+    /// Returns the first place of a blob in a pack that is not excluded, or `None` if there is
+    /// none.
     pub fn find(&self, id: &BlobId) -> Result<Option<BlobLocation>, RepoError> {
         let recent = read_lock(&self.recent_runs).find(id);
         if let Some(location) = recent.filter(|location| self.is_usable(location)) {
@@ -52,7 +53,8 @@ impl Index {
         Ok(places)
     }
 
-    /// Returns all places of a blob, in packs that are [excluded](Self::exclude) or may not exist, too.
+    /// Returns all places of a blob, in packs that are [excluded](Self::exclude) or may not exist,
+    /// too.
     pub fn find_anywhere(&self, id: &BlobId) -> Result<Vec<BlobLocation>, RepoError> {
         self.query(|db| {
             let mut places = Vec::new();

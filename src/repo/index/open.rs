@@ -18,8 +18,8 @@ use crate::repo::project::Project;
 const FILES_MAX: usize = 64;
 
 impl Index {
-    /// Opens the project's cache below `cache`, creates or rebuilds it as needed, and brings it up to
-    /// date.
+    /// Opens the project's cache below `cache`, creates or rebuilds it as needed, and brings it up
+    /// to date.
     pub fn open(
         project: &Project,
         cache: &Path,
@@ -76,8 +76,8 @@ impl Drop for Index {
     }
 }
 
-/// Opens the first index file that no other process has open, or a database in memory if no file can
-/// be used.
+/// Opens the first index file that no other process has open, or a database in memory if no file
+/// can be used.
 fn open_file(
     project: &Project,
     cache: &Path,

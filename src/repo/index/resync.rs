@@ -13,14 +13,14 @@ use crate::repo::marks::Marks;
 const RESYNC_EVERY: Duration = Duration::from_secs(10);
 
 impl Index {
-    /// Looks for blobs that the index does not know, or knows in damaged packs only. Returns whether the
-    /// index may know more now.
+    /// Looks for blobs that the index does not know, or knows in damaged packs only. Returns
+    /// whether the index may know more now.
     ///
     /// Reads segments that others have stored meanwhile, since a prune may have repacked the blob.
     /// Verifies the cache the first time, since it may have been damaged. Reads the listings of the
     /// packs that no segment names, since a segment may be lost; packs that are going to be deleted
-    /// are among them, since a backup may have begun to use one. Within 10 seconds of a call, returns
-    /// the result of that call.
+    /// are among them, since a backup may have begun to use one. Within 10 seconds of a call,
+    /// returns the result of that call.
     pub fn resync(&self) -> Result<bool, RepoError> {
         let mut last = lock(&self.last_resync);
         let is_first = last.is_none();
@@ -40,15 +40,16 @@ impl Index {
         Ok(found)
     }
 
-    /// Verifies the cache, and reads the listings of the packs that no segment names, except those that
-    /// are going to be deleted: their names were removed on purpose.
+    /// Verifies the cache, and reads the listings of the packs that no segment names, except those
+    /// that are going to be deleted: their names were removed on purpose.
     pub fn scan_unindexed(&self) -> Result<(), RepoError> {
         self.verify()?;
         let marked = Marks::load(&self.project)?.packs();
         self.scan_except(&marked).map(drop)
     }
 
-    /// Adds the packs that no segment names, except those in `skip`. Returns whether there were any.
+    /// Adds the packs that no segment names, except those in `skip`. Returns whether there were
+    /// any.
     fn scan_except(&self, skip: &HashSet<ObjectHash>) -> Result<bool, RepoError> {
         let added = self.run_step(|db| self.add_unnamed(db, skip))?;
         if added.is_empty() {

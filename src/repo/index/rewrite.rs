@@ -22,8 +22,8 @@ const SMALL_MANY: usize = 8;
 /// The result of [`Index::rewrite_segments`].
 #[derive(Debug, Clone, Default)]
 pub struct Rewritten {
-    /// The segments in the store that others supersede now. They can be deleted once no backup relies
-    /// on them.
+    /// The segments in the store that others supersede now. They can be deleted once no backup
+    /// relies on them.
     pub replaced: Vec<ObjectHash>,
     /// Bytes of the segments that were stored, before compression.
     pub bytes_stored: u64,
@@ -41,12 +41,12 @@ struct Rewriter<'i, S> {
 }
 
 impl Index {
-    /// Replaces the segments that name a pack in `without`, and small segments if there are many. New
-    /// segments name the other packs of these, and the packs in `also`.
+    /// Replaces the segments that name a pack in `without`, and small segments if there are many.
+    /// New segments name the other packs of these, and the packs in `also`.
     ///
-    /// Each new segment is complete by itself: an old segment is superseded by the new one that names
-    /// the last of its packs. `still_valid` is called before each one is stored, and fails if this
-    /// run's view of the repository may be out of date.
+    /// Each new segment is complete by itself: an old segment is superseded by the new one that
+    /// names the last of its packs. `still_valid` is called before each one is stored, and fails if
+    /// this run's view of the repository may be out of date.
     pub fn rewrite_segments<E: From<RepoError>>(
         &self,
         without: &HashSet<ObjectHash>,
@@ -105,8 +105,8 @@ impl Index {
         Ok(result)
     }
 
-    /// Stores a segment and takes it into the index. Returns it, and the bytes of its body. All packs
-    /// that it names must be durable.
+    /// Stores a segment and takes it into the index. Returns it, and the bytes of its body. All
+    /// packs that it names must be durable.
     pub(crate) fn store_segment(
         &self,
         segment: IndexSegment,

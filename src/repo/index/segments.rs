@@ -10,8 +10,8 @@ use crate::repo::object_kind::ObjectKind;
 use crate::repo::object_ref::ObjectRef;
 use crate::repo::project::Project;
 
-/// The segments that a database has, and which of them count: those that are in the store and that no
-/// other segment in the store supersedes.
+/// The segments that a database has, and which of them count: those that are in the store and that
+/// no other segment in the store supersedes.
 pub(super) struct EffectiveSegments {
     rows: Vec<SegmentRow>,
     /// The segments in the store.
@@ -65,8 +65,8 @@ impl EffectiveSegments {
         !self.rows.iter().all(explained)
     }
 
-    /// The segments that the database can forget: they do not count, and it still knows packs of them
-    /// or the store no longer has them.
+    /// The segments that the database can forget: they do not count, and it still knows packs of
+    /// them or the store no longer has them.
     pub(super) fn obsolete(&self) -> Vec<ObjectHash> {
         let is_empty = |row: &&SegmentRow| row.packs.is_empty() && self.listed.contains(&row.name);
         self.rows
@@ -111,8 +111,8 @@ impl SegmentsSeen {
             .filter(|row| self.listed.contains(&row.name))
             .flat_map(|row| row.superseded.iter().copied())
             .collect();
-        // A new segment that supersedes others may also have removed names that appeared and vanished
-        // in between.
+        // A new segment that supersedes others may also have removed names that appeared and
+        // vanished in between.
         let is_new =
             |row: &SegmentRow| !self.listed.contains(&row.name) && now.listed.contains(&row.name);
         let replaces = |row: &SegmentRow| is_new(row) && !row.superseded.is_empty();
@@ -129,8 +129,8 @@ impl SegmentsSeen {
             if now.counts(&row.name) {
                 named.extend(packs);
             } else if !row.packs.is_empty() {
-                // All segments with packs counted when the cache was opened, and so did those that were
-                // stored since.
+                // All segments with packs counted when the cache was opened, and so did those that
+                // were stored since.
                 lost.any |= !self.lost.contains(&row.name);
                 lost.segments.push(row.name);
                 nameless.extend(packs);

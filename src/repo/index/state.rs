@@ -113,8 +113,8 @@ impl Index {
         self.excluded_used.store(true, Ordering::SeqCst);
     }
 
-    /// Whether packs that this run may rely on were [excluded](Self::exclude_used) since this was last
-    /// asked.
+    /// Whether packs that this run may rely on were [excluded](Self::exclude_used) since this was
+    /// last asked.
     pub(crate) fn take_excluded_used(&self) -> bool {
         self.excluded_used.swap(false, Ordering::SeqCst)
     }
@@ -165,11 +165,11 @@ impl Index {
         }
     }
 
-    /// Replaces the database by one that is filled from the segments: the first time in the same file,
-    /// if possible, then in memory. No look-up sees it half full.
+    /// Replaces the database by one that is filled from the segments: the first time in the same
+    /// file, if possible, then in memory. No look-up sees it half full.
     ///
-    /// If this run ever knew packs that no segment names, their listings are read again. Chunks that
-    /// were found in them were not stored, so a segment has to name them before the record is
+    /// If this run ever knew packs that no segment names, their listings are read again. Chunks
+    /// that were found in them were not stored, so a segment has to name them before the record is
     /// committed.
     pub(super) fn refill(&self, current: &mut Current) -> Result<(), RepoError> {
         let old = std::mem::replace(&mut current.db, memory_db(&self.project)?);
@@ -202,8 +202,8 @@ impl Index {
         }
     }
 
-    /// Opens the database file again, which verifies all of it. Returns whether it was damaged and has
-    /// been rebuilt.
+    /// Opens the database file again, which verifies all of it. Returns whether it was damaged and
+    /// has been rebuilt.
     pub(super) fn verify(&self) -> Result<bool, RepoError> {
         let mut current = self.current_mut();
         let Some(path) = current.db.path().map(Path::to_owned) else {

@@ -31,8 +31,8 @@ impl Index {
         self.run_step(|db| self.settle(db, &listed))
     }
 
-    /// The same with segments that were listed a moment ago and are not listed again, unless another
-    /// process on this host put newer ones into the cache.
+    /// The same with segments that were listed a moment ago and are not listed again, unless
+    /// another process on this host put newer ones into the cache.
     pub(super) fn sync_as_of(&self, seen: &SegmentsSeen) -> Result<(), RepoError> {
         if !self.unnamed()?.is_empty() {
             return self.sync();
@@ -79,8 +79,8 @@ impl Index {
         Ok(())
     }
 
-    /// Lists the segments again and updates `seen`. Returns `None` if all segments that counted before
-    /// still count, and otherwise the packs of the cache that no segment names any longer.
+    /// Lists the segments again and updates `seen`. Returns `None` if all segments that counted
+    /// before still count, and otherwise the packs of the cache that no segment names any longer.
     pub(crate) fn lost_since(
         &self,
         seen: &mut SegmentsSeen,
@@ -175,8 +175,8 @@ impl Index {
         Ok(())
     }
 
-    /// Adds the packs in the store that no segment names, except those in `skip`, from the listings in
-    /// the packs. Returns their names.
+    /// Adds the packs in the store that no segment names, except those in `skip`, from the listings
+    /// in the packs. Returns their names.
     pub(super) fn add_unnamed(
         &self,
         db: &Db,

@@ -1,4 +1,4 @@
-//! One bound on all bytes between compression and the store.
+//! A limit for the bytes between compression and the store.
 
 use std::sync::{Condvar, Mutex};
 use std::thread;
@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crate::base::{Cancelled, lock, recover};
 
-/// Bytes that may be under way at once.
+/// The bytes that may still be taken.
 pub(super) struct Budget {
-    /// `None` once nobody gives back any more.
+    /// `None` once the budget is closed: no bytes are given back then.
     left: Mutex<Option<usize>>,
     changed: Condvar,
 }
@@ -21,7 +21,8 @@ impl Budget {
         }
     }
 
-    /// Waits for room, but not longer than `patience`; whether there was any.
+    /// Takes bytes. Waits until there are enough, at most for `patience`. Returns whether it took
+    /// them.
     pub(super) fn take_within(&self, bytes: usize, patience: Duration) -> Result<bool, Cancelled> {
         let no_room = |left: &mut Option<usize>| left.is_some_and(|free| free < bytes);
         let waited = self
@@ -49,7 +50,7 @@ impl Budget {
     }
 }
 
-/// Closes a budget whatever way its giver ends.
+/// Closes a budget when dropped: when the thread that gives bytes back ends in any way.
 pub(super) struct CloseOnDrop<'a>(pub(super) &'a Budget);
 
 impl Drop for CloseOnDrop<'_> {
@@ -58,7 +59,7 @@ impl Drop for CloseOnDrop<'_> {
     }
 }
 
-/// Closes a budget if its taker panics: what it took would never be given back.
+/// Closes a budget if the thread that took bytes panics: they would never be given back.
 pub(super) struct CloseOnPanic<'a>(pub(super) &'a Budget);
 
 impl Drop for CloseOnPanic<'_> {
@@ -74,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_waits_for_what_a_panic_took() {
+    fn a_panic_after_taking_bytes_wakes_those_that_wait() {
         let budget = Budget::new(1);
         let waited = thread::scope(|scope| {
             let waiting = scope.spawn(|| {

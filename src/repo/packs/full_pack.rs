@@ -14,8 +14,8 @@ pub struct PackerOptions {
     pub run_len: RunLen,
     /// When packs and segments are full.
     pub sizes: PackSizes,
-    /// Whether to store a segment for the packs that the index knows and that no segment names. Needed
-    /// unless the run relies on none of them.
+    /// Whether to store a segment for the packs that the index knows and that no segment names.
+    /// Needed unless the run relies on none of them.
     pub name_unnamed: bool,
     /// Does everything but store.
     pub dry_run: bool,

@@ -71,7 +71,8 @@ impl InFlightIds {
 
     /// Removes ids that the index knows from now on.
     pub(super) fn release(&self, ids: impl IntoIterator<Item = BlobId>) {
-        // Counted first: a thread that inserts one of these ids after its removal sees the new count.
+        // Counted first: a thread that inserts one of these ids after its removal sees the new
+        // count.
         self.releases.fetch_add(1, Ordering::SeqCst);
         self.remove(ids);
     }
@@ -122,8 +123,8 @@ mod tests {
         assert!(bytes <= 21 * count, "{bytes} bytes for {count} ids");
     }
 
-    /// The bytes of a shard's table: an entry and a control byte for each place; an eighth of them stays
-    /// free.
+    /// The bytes of a shard's table: an entry and a control byte for each place; an eighth of them
+    /// stays free.
     fn bytes(shard: &Shard) -> usize {
         let (capacity, entry) = match shard {
             Shard::Whole(ids) => (ids.capacity(), size_of::<BlobId>()),

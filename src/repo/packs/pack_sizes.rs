@@ -2,21 +2,22 @@
 
 use crate::format::RUN_PLAIN_MAX;
 
-/// A data pack is full at this many bytes. With 32 MiB the packer's budget fits beside Argon2id's memory.
+/// A data pack is full at this many bytes. With 32 MiB, the packer's budget and the memory of
+/// Argon2id fit the memory that a backup may use.
 const DATA: usize = 32 << 20;
 /// A node pack is full at this many bytes; it is held twice while it is stored.
 const NODES: usize = 4 << 20;
-/// A segment is stored after so many packs, so that a kill costs little.
+/// A segment is stored after this many packs, so that a kill costs little.
 const SEGMENT_PACKS: usize = 16;
 
-/// How much is compressed and sealed together, at most.
+/// The most bytes that are compressed and sealed together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum RunLen {
     /// 4 MiB, which compresses best: for what is read as a whole.
     #[default]
     Leaf,
-    /// 512 KiB: for what single chunks are wanted of, as the next diff of a volume wants those that it
-    /// changes a part of. Costs 1 % of space, and saves half of the time that such reads take.
+    /// 512 KiB, for data of which single chunks are read later: the next diff of a volume reads the
+    /// chunks that it changes in part. Costs 1 % of space and halves the time of such reads.
     Part,
 }
 
@@ -31,8 +32,9 @@ impl RunLen {
     }
 }
 
-/// When packs and segments are full. The default suits most stores. Smaller packs lose less work to a kill
-/// and make more objects; larger ones would not fit the memory that a backup may use.
+/// When packs and segments are full. The default suits most stores. With smaller packs, a kill
+/// loses less work and the store has more objects; larger ones would not fit the memory of a
+/// backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PackSizes {
     data: usize,
@@ -51,8 +53,8 @@ impl Default for PackSizes {
 }
 
 impl PackSizes {
-    /// A data pack is full at `data` bytes, a node pack at `nodes` bytes, a segment at so many packs. Each is
-    /// held to what the default allows, and to one at least.
+    /// A data pack is full at `data` bytes, a node pack at `nodes` bytes, a segment at
+    /// `segment_packs` packs. Each is limited to between 1 and the default.
     #[must_use]
     pub fn new(data: usize, nodes: usize, segment_packs: usize) -> Self {
         Self {

@@ -1,8 +1,9 @@
-//! From plain blobs to full packs, by many threads at once.
+//! Packs blobs, in many threads at once.
 //!
-//! A worker joins new chunks into runs, compresses each into a buffer of its own, reserves ordinals in the
-//! pack that is open, seals in place and hands the buffer over. A pack whose reservations have all been
-//! delivered goes to the writer. One byte budget bounds everything between compression and the store.
+//! A worker joins new chunks into runs, compresses each into a buffer of its own, reserves ordinals
+//! in the open pack, seals in place and delivers the buffer. A pack whose reservations have all
+//! been delivered goes to the writer. A byte budget limits everything between compression and the
+//! store.
 
 use std::collections::HashSet;
 use std::panic::resume_unwind;
@@ -25,15 +26,16 @@ use crate::base::{BlobId, Cancelled, Notice, ObjectHash, Observer, TAG_LEN, lock
 use crate::crypto::{PackCipher, PackNonce};
 use crate::format::{Blob, BlobKind, Codec, Contents, Run};
 
-/// No pack gets more blobs, so that a listing stays small.
+/// A pack is full at this many blobs, so that its listing stays small.
 const BLOBS_TARGET: usize = 8192;
 /// A worker hands its buffer over when the next run might not fit into this many bytes.
 const PART_LEN: usize = 2 << 20;
-/// Bytes between compression and the store. More than a pack and a part a worker, or nothing would move.
+/// Most bytes between compression and the store. Has to be more than a pack and one part for each
+/// worker.
 const BUDGET: usize = 80 << 20;
-/// Whoever waits for room looks again after this time whether a pack was opened meanwhile.
+/// A thread that waits for the budget checks after this time whether it has to close the open pack.
 const ROOM_PATIENCE: Duration = Duration::from_millis(20);
-/// Tree nodes are stored in so many packs each.
+/// Each tree node is stored in this many packs.
 const NODE_COPIES: usize = 2;
 
 /// A pack that is being filled.
@@ -47,14 +49,14 @@ struct OpenPack {
 struct FillingState {
     runs: Vec<Run>,
     blobs: usize,
-    /// One a reservation; delivered ones have their bytes.
+    /// One for each reservation: its bytes, once they are delivered.
     parts: Vec<Option<Vec<u8>>>,
     missing: usize,
     len: usize,
     closed: bool,
 }
 
-/// What a run put into the repository.
+/// What was stored.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PackerReport {
     /// Chunks that the project did not hold.
@@ -70,11 +72,11 @@ struct Shared {
     /// Ids that this run stores and the index does not know yet.
     in_flight: InFlightIds,
     budget: Budget,
-    /// Packs that are closed and have not given back what they hold.
+    /// The closed packs that have not given back their bytes.
     closed: AtomicUsize,
-    /// Buffers to be filled again.
+    /// Buffers for reuse.
     spare: Mutex<Vec<Vec<u8>>>,
-    /// Bytes that such a buffer is made for.
+    /// The capacity of such a buffer, in bytes.
     part_len: usize,
 }
 
@@ -92,8 +94,8 @@ pub struct Packer<'a> {
 }
 
 impl Packer<'_> {
-    /// Runs `work` with a packer, then stores what is still open; also if `work` fails, so that the next
-    /// run finds what this one did. The receipt says that everything is durable and indexed.
+    /// Runs `work` with a packer, then stores the open packs, even if `work` fails, so that the
+    /// next run can use them. The receipt proves that everything is durable and indexed.
     pub fn scope<T, E: From<RepoError>>(
         index: &Index,
         unindexed: UnindexedPacks,
@@ -115,7 +117,7 @@ impl Packer<'_> {
         std::thread::scope(|scope| {
             let shared = &shared;
             let writing = scope.spawn(move || {
-                // Whoever waits for room must not wait for a writer that is gone.
+                // Threads that wait for the budget must not wait for a writer that has ended.
                 let _closing = CloseOnDrop(&shared.budget);
                 Writer::new(index, unindexed, options).run(
                     &finished,
@@ -141,7 +143,7 @@ impl Packer<'_> {
             // The end of the channel tells the writer that no pack follows.
             drop(packer);
             let written = writing.join().unwrap_or_else(|panic| resume_unwind(panic));
-            // If the writer failed, the others only failed because it did.
+            // If the writer failed, that is why the others failed.
             let (stored, bytes_stored) = written.map_err(E::from)?;
             let value = worked?;
             flushed?;
@@ -157,7 +159,7 @@ impl Packer<'_> {
         })
     }
 
-    /// Takes in packs that an interrupted run stored and did not come to name.
+    /// Adopts packs that an interrupted run stored and that no segment names.
     pub fn adopt(&self, packs: &[ObjectHash], observer: &dyn Observer) -> Result<(), RepoError> {
         let mut adopted = 0;
         for pack in packs {
@@ -166,12 +168,12 @@ impl Packer<'_> {
             }
             let listing = match read_listing(self.index.project(), *pack, None) {
                 Ok(listing) => listing,
-                // It was on its way when the run ended.
+                // The run ended while it was being stored.
                 Err(RepoError::Damaged { .. } | RepoError::Unsupported { .. }) => continue,
                 Err(error) => return Err(error),
             };
             if listing.contents.kind == BlobKind::Node {
-                // Of the two copies maybe only this one came to be. Nodes are little work to store again.
+                // Maybe only this one of the two copies was stored. Storing nodes again is cheap.
                 continue;
             }
             for blob in listing.contents.blobs() {
@@ -188,8 +190,8 @@ impl Packer<'_> {
         Ok(())
     }
 
-    /// Ends the pack that is open: what is added later has nothing to do with what was before. All workers
-    /// have been [flushed](Self::flush).
+    /// Closes the open pack, so that later blobs go to another one. All workers must be
+    /// [flushed](Self::flush).
     pub fn end_pack(&self) -> Result<(), RepoError> {
         self.close_open()
     }
@@ -217,9 +219,10 @@ impl Packer<'_> {
 
     /// Seals runs for the open pack and delivers them.
     pub(super) fn hand_over(&self, runs: &[Run], mut part: Vec<u8>) -> Result<(), RepoError> {
-        // Without this part its pack would never go to the writer, whom all others wait for.
+        // Without this part, its pack would never go to the writer, and the others would wait
+        // forever.
         let _closing = CloseOnPanic(&self.shared.budget);
-        // Half-empty buffers would leave room for half as many packs.
+        // The budget counts capacity: half-empty buffers would halve the number of packs in it.
         if part.capacity() > part.len() / 4 * 5 {
             part.shrink_to_fit();
         }
@@ -287,7 +290,7 @@ impl Packer<'_> {
         self.send(copies)
     }
 
-    /// Seals runs that lie back to back, each with room for its tag.
+    /// Seals adjacent runs in place. Each ends with the bytes for its tag.
     fn seal(
         &self,
         cipher: &PackCipher,
@@ -335,8 +338,8 @@ impl Packer<'_> {
         self.shared.in_flight.remove(ids);
     }
 
-    /// Waits until so many bytes may be under way. Only packs that are closed ever give back what they
-    /// hold, so if there is none, the open one is not waited for but closed.
+    /// Takes bytes from the budget and waits for them if needed. Only closed packs give bytes back,
+    /// so if there is none, closes the open one.
     fn make_room(&self, bytes: usize) -> Result<(), RepoError> {
         while !self.shared.budget.take_within(bytes, ROOM_PATIENCE)? {
             if self.shared.closed.load(Ordering::Relaxed) == 0 {
@@ -346,7 +349,8 @@ impl Packer<'_> {
         Ok(())
     }
 
-    /// Closes the open pack, whatever its size. It goes to the writer, or with its last part.
+    /// Closes the open pack, whatever its size. It goes to the writer now, or when its last part is
+    /// delivered.
     fn close_open(&self) -> Result<(), RepoError> {
         let Some(pack) = lock(&self.open).take() else {
             return Ok(());
@@ -402,7 +406,7 @@ impl Packer<'_> {
         Ok(())
     }
 
-    /// Sends what is still open. All workers have stopped.
+    /// Sends the open packs to the writer. All workers must have stopped.
     fn flush_all(&self) -> Result<(), RepoError> {
         self.close_open()?;
         let (buf, runs) = std::mem::take(&mut *lock(&self.nodes));
@@ -414,7 +418,7 @@ impl Packer<'_> {
     }
 
     fn send(&self, packs: Vec<FullPack>) -> Result<(), RepoError> {
-        // Only a writer that failed hangs up, and its error is the one that counts.
+        // Only a writer that failed drops its end, and its error is reported.
         self.to_writer
             .send(ToWriter::Full(packs))
             .map_err(|_| Cancelled.into())
@@ -460,7 +464,7 @@ impl Shared {
         self.budget.give_back(parts.iter().map(Vec::capacity).sum());
         let mut spare = lock(&self.spare);
         for mut part in parts {
-            // One that grew for a run that did not compress, or shrank, is not worth keeping.
+            // Buffers that grew or shrank are not reused.
             if part.capacity() == self.part_len && spare.len() < BUDGET / PART_LEN / 2 {
                 part.clear();
                 spare.push(part);

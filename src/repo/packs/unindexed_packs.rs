@@ -1,5 +1,8 @@
-//! Packs that are stored, or about to be, and in no segment yet, noted on the client: after a kill the next run
-//! finds them without listing the repository. A lost note costs space until a prune, never data.
+//! A file on the client that lists the packs that are stored, or about to be, and in no segment
+//! yet.
+//!
+//! After a kill, the next run finds them without listing the store. A lost file costs space until
+//! the next prune, never data.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
@@ -17,19 +20,19 @@ use super::super::project::Project;
 use crate::base::ObjectHash;
 use crate::storage;
 
-/// The note. One line a pack.
+/// The list of packs, one line for each.
 pub struct UnindexedPacks {
     file: Option<File>,
     noted: Vec<ObjectHash>,
     lease: Option<Arc<Lease>>,
 }
 
-/// A run stores some dozens of packs between two segments; anything much longer is not ours.
+/// Most bytes that are read of the file. A run stores some dozens of packs between two segments.
 const LEN_MAX: u64 = 1 << 20;
 
 impl UnindexedPacks {
-    /// Opens the note in a file and tells which packs are in it. If another process has it, or it cannot be
-    /// written, there is none.
+    /// Opens the file and returns the packs in it. If another process has it open, or it cannot be
+    /// written, the list is kept in memory only.
     #[must_use]
     pub fn open(path: &Path) -> (Self, Vec<ObjectHash>) {
         let open = || -> io::Result<(File, Vec<ObjectHash>)> {
@@ -59,7 +62,7 @@ impl UnindexedPacks {
         }
     }
 
-    /// No note at all.
+    /// A list without a file.
     #[must_use]
     pub fn none() -> (Self, Vec<ObjectHash>) {
         let unindexed = Self {
@@ -70,17 +73,17 @@ impl UnindexedPacks {
         (unindexed, Vec::new())
     }
 
-    /// The same, of a run that holds this lease.
+    /// The same list, for a run that holds this lease.
     #[must_use]
     pub fn with_lease(mut self, lease: &Arc<Lease>) -> Self {
         self.lease = Some(Arc::clone(lease));
         self
     }
 
-    /// To be called before packs are named, of which the first was stored at `since`. If this run was held up for
-    /// minutes, it may have been taken for dead, and what it had stored for garbage. Then others are told
-    /// that it lives, and it is looked whether the packs are there and nobody is about to delete them: a segment that
-    /// names what is not there would mislead everybody.
+    /// Checks before a segment names these packs, the first of which was stored at `since`, that it
+    /// may name them. If this run was suspended for minutes, others may have taken it for dead and
+    /// its packs for garbage. Then it announces the packs in its lease, and fails if one is gone or
+    /// going to be deleted: a segment must not name packs that do not exist.
     pub(super) fn may_name(
         &self,
         project: &Project,
@@ -98,7 +101,8 @@ impl UnindexedPacks {
         }
     }
 
-    /// Tells others that this run relies on these packs, and then which of them are not there or about to be deleted.
+    /// Announces in the lease that this run relies on these packs. Returns those that are gone or
+    /// going to be deleted.
     pub(super) fn unfit(
         &self,
         project: &Project,
@@ -125,7 +129,8 @@ impl UnindexedPacks {
         Ok(unfit.map(|(pack, _)| *pack).collect())
     }
 
-    /// Notes a pack. It need not reach the disk: this is for kills, and a crash may lose it.
+    /// Adds a pack. The file is not synced: it is for kills, and a crash of the machine may lose
+    /// it.
     pub fn add(&mut self, pack: ObjectHash) {
         self.noted.push(pack);
         if let Some(file) = &mut self.file {
@@ -133,7 +138,7 @@ impl UnindexedPacks {
         }
     }
 
-    /// Strikes those that a segment names now, and what an earlier run noted.
+    /// Removes the packs that a segment names now, and those of earlier runs.
     pub(super) fn strike(&mut self, named: &[ObjectHash]) {
         let noted = std::mem::take(&mut self.noted);
         if let Some(file) = &mut self.file {

@@ -1,4 +1,5 @@
-//! What one worker does for itself: chunks into runs, and runs into the part that it hands over.
+//! The part of packing that each worker does on its own: joins chunks into runs and runs into
+//! parts.
 
 use std::ops::Range;
 
@@ -9,14 +10,14 @@ use crate::format::{Blob, Codec, RUN_BLOBS_MAX, Run};
 use crate::repo::codec::Compressor;
 use crate::repo::error::RepoError;
 
-/// What one worker is filling.
+/// The buffers of one worker.
 pub struct PackWorker {
     compressor: Compressor,
-    /// Where the chunks of a run are joined that do not lie side by side.
+    /// Joins the chunks of a run that are not adjacent.
     joined: Vec<u8>,
-    /// Where a run is compressed.
+    /// The output of the compressor.
     scratch: Vec<u8>,
-    /// Runs that are compressed and not sealed yet, each with room for its tag.
+    /// The runs that are compressed and not sealed yet, each followed by the bytes for its tag.
     part: Vec<u8>,
     runs: Vec<Run>,
 }
@@ -25,7 +26,7 @@ pub struct PackWorker {
 #[derive(Default)]
 struct OpenRun {
     blobs: Vec<Blob>,
-    /// Where they lie, joined where one follows the other.
+    /// Their ranges in the data. Adjacent ranges are joined.
     stretches: Vec<Range<usize>>,
     len: usize,
 }
@@ -42,7 +43,7 @@ impl OpenRun {
 }
 
 impl Packer<'_> {
-    /// What a worker needs to add blobs.
+    /// Returns the buffers for a new worker.
     pub fn worker(&self) -> Result<PackWorker, RepoError> {
         Ok(PackWorker {
             compressor: Compressor::for_runs(
@@ -57,8 +58,9 @@ impl Packer<'_> {
         })
     }
 
-    /// Stores those of these chunks that the project does not have, in runs of their own: what is new in the
-    /// same place is read together. Each is told by its id and where in `data` it lies. The bytes that were new.
+    /// Stores the chunks that the project does not have, in runs of their own, since they are
+    /// likely to be read together. Each chunk is given as its id and its range in `data`. Returns
+    /// the bytes that were new.
     pub fn store_chunks(
         &self,
         worker: &mut PackWorker,
@@ -108,8 +110,8 @@ impl Packer<'_> {
         self.put_run(codec, content, open.blobs, part, runs)
     }
 
-    /// Adds a run of chunks as it was stored before, without its tag, unless the project has any of them elsewhere:
-    /// then nothing is added. Whether it was.
+    /// Adds a run of chunks in its compressed form, without its tag. Returns false and adds nothing
+    /// if the project has any of the chunks elsewhere.
     pub fn add_run(
         &self,
         worker: &mut PackWorker,
@@ -131,7 +133,7 @@ impl Packer<'_> {
         Ok(true)
     }
 
-    /// Puts a run behind those that a worker has, which are handed over first if there is no room for it.
+    /// Appends a run to the part. If it does not fit, hands the part over first.
     fn put_run(
         &self,
         codec: Codec,
@@ -147,7 +149,7 @@ impl Packer<'_> {
                 std::mem::replace(part, self.buffer()),
             )?;
         }
-        // Exactly: one run that does not compress would make it twice as large, and the budget counts that.
+        // Exactly, since the budget counts capacity.
         part.reserve_exact(len);
         part.extend_from_slice(content);
         part.extend_from_slice(&[0; TAG_LEN]);
@@ -155,7 +157,7 @@ impl Packer<'_> {
         Ok(())
     }
 
-    /// Hands over what a worker has added. To be called when it has no more.
+    /// Hands over the part of a worker. Call it when the worker has no more blobs.
     pub fn flush(&self, worker: &mut PackWorker) -> Result<(), RepoError> {
         if worker.runs.is_empty() {
             return Ok(());

@@ -1,4 +1,4 @@
-//! Full packs into the store, and the segments that name them: data before reference.
+//! Stores full packs, and then the segments that name them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread;
@@ -18,20 +18,21 @@ use crate::base::{BlobId, Cancelled};
 use crate::crypto::{PackCipher, object_hash};
 use crate::format::{IndexSegment, PACK_HEAD_LEN, PackHead, PackListing};
 
-/// A segment is stored after so many blobs even if its packs are few, so that the claims of a run stay small.
+/// A segment is stored after this many blobs even if its packs are few, so that the set of ids in
+/// flight stays small.
 const SEGMENT_BLOBS: usize = 64 << 10;
 
-/// Puts that are under way at once: of each, most is waiting for a disk or a link.
+/// Most puts in progress at once. Each spends most of its time waiting for a disk or a link.
 const PUTS: usize = 2;
 
-/// A pack is durable under its name. Only this module makes one, and only a durable pack gets into a segment.
+/// Proof that a pack is durable. Only such packs get into a segment.
 struct PackStored {
     listing: PackListing,
-    /// When it was about to be stored.
+    /// When storing it began.
     since: Duration,
 }
 
-/// A pack that is whole.
+/// A complete pack.
 struct NamedPack {
     head: [u8; PACK_HEAD_LEN],
     parts: Vec<Vec<u8>>,
@@ -40,7 +41,8 @@ struct NamedPack {
     listing: PackListing,
 }
 
-/// Every pack of a run is durable, and so are the segments that name them. Needed to commit a record.
+/// Proof that all packs of a run and the segments that name them are durable. Needed to commit a
+/// record.
 #[derive(Debug)]
 pub struct IndexStored(());
 
@@ -65,8 +67,8 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Stores packs until there are no more. `spent` gets the buffers of each, `indexed` the ids that the
-    /// index knows from now on. The bytes stored are counted.
+    /// Stores packs until the channel ends. Passes the buffers of each pack to `spent`, and the ids
+    /// that the index knows from now on to `indexed`. Returns the bytes that were stored.
     pub(super) fn run(
         mut self,
         packs: &Receiver<ToWriter>,
@@ -77,14 +79,15 @@ impl<'a> Writer<'a> {
         if result.is_ok() && self.options.name_unnamed && !self.options.dry_run {
             result = self.name_unnamed(&indexed);
         }
-        // What is durable gets named even if a later pack failed: the next run uses it.
+        // Durable packs are named even if a later one failed: the next run uses them.
         let named = self.store_segment(&indexed);
         result?;
         named?;
         Ok((IndexStored(()), self.bytes))
     }
 
-    /// Stores packs, a few at a time. After a failure no more are begun; those under way are waited for.
+    /// Stores packs, a few at a time. After a failure, starts no further put and waits for those in
+    /// progress.
     fn store_all(
         &mut self,
         packs: &Receiver<ToWriter>,
@@ -112,7 +115,7 @@ impl<'a> Writer<'a> {
                             let done = done.clone();
                             scope.spawn(move || {
                                 let put = || put(index, named, since, dry_run, spent);
-                                // Whoever waits for it hears of a panic, too.
+                                // A panic is passed on to the thread that receives the result.
                                 done.send(catch_unwind(AssertUnwindSafe(put)))
                             });
                             under_way += 1;
@@ -131,7 +134,7 @@ impl<'a> Writer<'a> {
                     }
                 };
                 if let Err(error) = news.and_then(|stored| self.note(stored, indexed)) {
-                    // Whoever fills the next pack may be waiting for what this one took: hang up soon.
+                    // Workers may wait for the bytes of this pack: stop receiving soon.
                     more = false;
                     failed.get_or_insert(error);
                 }
@@ -155,8 +158,8 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Names packs that had to be asked themselves what they hold, since their segment is lost: before a
-    /// record relies on them. Those that are gone or about to go are given up.
+    /// Names the packs that no segment names, before a record relies on them. Excludes those that
+    /// are gone or going to be deleted.
     fn name_unnamed(&mut self, indexed: &impl Fn(Vec<BlobId>)) -> Result<(), RepoError> {
         let mut packs = self.index.unnamed()?;
         packs.retain(|pack| !self.index.is_excluded(pack));
@@ -174,7 +177,8 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Puts the ends to a pack, and notes its name: a kill may come right behind the put.
+    /// Completes a pack, and adds it to the list of unindexed packs: a kill may follow the put at
+    /// once.
     fn name(&mut self, pack: FullPack) -> NamedPack {
         let nonce = *pack.nonce.as_bytes();
         let mut sealed = pack.contents.encode();
@@ -209,14 +213,15 @@ impl<'a> Writer<'a> {
 
     fn store_segment(&mut self, indexed: &impl Fn(Vec<BlobId>)) -> Result<(), RepoError> {
         if self.options.dry_run {
-            // Nothing will name them. The claims stay, or the run would not know its own chunks.
+            // No segment will name them. Their ids stay in flight, so that the run knows its own
+            // chunks.
             self.pending.clear();
             self.pending_blobs = 0;
         }
         if self.pending.is_empty() {
             return Ok(());
         }
-        // In the order in which they were filled: neighbours stay neighbours.
+        // In the order in which they were filled.
         self.pending.sort_by_key(|stored| stored.since);
         let since = self.pending[0].since;
         let names: Vec<_> = self.pending.iter().map(|s| s.listing.pack).collect();
@@ -244,14 +249,14 @@ impl<'a> Writer<'a> {
 }
 
 impl PackStored {
-    /// One that was there already.
+    /// For a pack that was in the store already.
     fn now(listing: PackListing) -> Self {
         let since = lease::now();
         Self { listing, since }
     }
 }
 
-/// Stores packs that are named only together; all are durable when it returns.
+/// Stores packs that the same segment has to name. All are durable when it returns.
 fn put(
     index: &Index,
     packs: Vec<NamedPack>,
@@ -261,7 +266,7 @@ fn put(
 ) -> Result<Vec<PackStored>, RepoError> {
     let Project { id, objects, .. } = index.project();
     if !dry_run {
-        // The copies of a node pack go at once.
+        // The copies of a node pack are stored at the same time.
         parallel_map(&packs, |pack| {
             let kind = pack.listing.contents.kind;
             let bytes = joined(&pack.head, &pack.parts, &pack.tail);
