@@ -35,7 +35,7 @@ impl From<OpsError> for Failure {
             OpsError::PruneRuns { .. } => Self::from_error(Code::Busy, &error).hint(
                 "wait for it to end, and run this again; one that died is passed over after 10 minutes",
             ),
-            OpsError::HeldUp => Self::from_error(Code::Busy, &error)
+            OpsError::PausedTooLong => Self::from_error(Code::Busy, &error)
                 .hint("run it again: nothing that is used was deleted"),
             OpsError::Unreadable { .. } => Self::from_error(Code::Damage, &error).hint(
                 "nothing was deleted; put them back from another copy of the repository, or delete them if these backups are given up",
@@ -84,7 +84,7 @@ impl From<OpsError> for Failure {
                 .hint("nothing was committed; no image has that: export it from the cluster again"),
             OpsError::OtherImage { .. } => Self::from_error(Code::WrongBase, &error)
                 .hint("nothing was stored; give it another volume with --volume"),
-            OpsError::DryRunOfLine { .. } => Self::from_error(Code::Failed, &error)
+            OpsError::DryRunOfChain { .. } => Self::from_error(Code::Failed, &error)
                 .hint("look into it with “cuttlebone diff inspect”"),
             OpsError::TooLarge { .. } => Self::from_error(Code::Failed, &error)
                 .hint("no Ceph image is that large; export it again"),

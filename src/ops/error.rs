@@ -1,4 +1,4 @@
-//! What can go wrong with an operation.
+//! Errors of operations.
 
 use crate::base::{Cancelled, ObjectHash};
 use crate::format::{ContentKind, DiffError, ExtentsError};
@@ -19,7 +19,7 @@ pub enum OpsError {
         #[source]
         source: std::io::Error,
     },
-    #[error("{path} was written to while it was read: the backup would be of no moment in time")]
+    #[error("{path} changed while it was read: the backup would not be a consistent point in time")]
     SourceChanged { path: String },
     #[error("backup “{base}” is {found}, the source is {needed}")]
     BaseKind {
@@ -33,25 +33,28 @@ pub enum OpsError {
         before: String,
         now: String,
     },
-    #[error("there is no backup of a volume “{volume}”")]
+    #[error("volume “{volume}” has no backup")]
     NoVolume { volume: String },
     #[error("backup {backup} of volume “{volume}” is protected by its label")]
     Protected { volume: String, backup: ObjectHash },
     #[error("backup {backup} is the last one of volume “{volume}”")]
     LastOfVolume { volume: String, backup: ObjectHash },
-    #[error("another “forget” is removing what this one would keep of volume “{volume}”")]
+    #[error("a concurrent “forget” is removing backups of volume “{volume}” that this one keeps")]
     LostRace { volume: String },
-    #[error("a prune deletes what this backup of volume “{volume}” relies on")]
+    #[error("a concurrent prune is deleting data that this backup of volume “{volume}” needs")]
     OutrunByPrune { volume: String },
-    #[error("another prune is at work{}", on_host(host.as_deref()))]
+    #[error("another prune is running{}", on_host(host.as_deref()))]
     PruneRuns {
         host: Option<String>,
-        /// Seconds since it was last heard of.
+        /// Seconds since it renewed its lease.
         age: u64,
     },
-    #[error("this prune was held up for minutes, and things may be otherwise by now")]
-    HeldUp,
-    #[error("records of backups cannot be read, so nobody knows what they use: {}", records.join("; "))]
+    #[error("this prune was paused too long; the repository may have changed")]
+    PausedTooLong,
+    #[error(
+        "cannot tell which data is in use, since records of backups cannot be read: {}",
+        records.join("; ")
+    )]
     Unreadable { records: Vec<String> },
     #[error("could not read {name}")]
     ReadDiff {
@@ -86,9 +89,9 @@ pub enum OpsError {
     NoBase {
         volume: String,
         snapshot: String,
-        /// The snapshots that there are backups of, oldest first.
+        /// The snapshots of which the volume has backups, oldest first.
         known: Vec<String>,
-        /// The volume has no backup at all.
+        /// Whether the volume has no backup at all.
         empty: bool,
     },
     #[error("volume “{volume}” has backups of the snapshot “{snapshot}” with different content")]
@@ -97,35 +100,43 @@ pub enum OpsError {
         snapshot: String,
         backups: [String; 2],
     },
-    #[error("the diff builds on nothing, and cannot be put onto backup “{base}”")]
+    #[error("the diff is a full one, and cannot be applied to backup “{base}”")]
     NeedsNoBase { base: String },
-    #[error("backup “{base}” is of volume “{other}”, the diff is for “{volume}”")]
+    #[error("backup “{base}” is of volume “{other}”, but the diff is for volume “{volume}”")]
     BaseOfOtherVolume {
         base: String,
         volume: String,
         other: String,
     },
-    #[error("the diff builds on snapshot “{snapshot}”, backup “{base}” is of {}", of_snapshot(other.as_deref()))]
+    #[error(
+        "the diff builds on snapshot “{snapshot}”, but backup “{base}” is of {}",
+        of_snapshot(other.as_deref())
+    )]
     BaseOfOtherSnapshot {
         base: String,
         snapshot: String,
         other: Option<String>,
     },
-    #[error("volume “{volume}” has another content for the snapshot “{snapshot}”: backup {backup}")]
+    #[error(
+        "volume “{volume}” already has a backup of snapshot “{snapshot}” with different content: {backup}"
+    )]
     SnapshotTaken {
         volume: String,
         snapshot: String,
         backup: String,
     },
-    #[error("{name} has two snapshots of the name “{snapshot}”")]
+    #[error("{name} has two snapshots named “{snapshot}”")]
     SnapshotTwice { name: String, snapshot: String },
     #[error(
-        "{name} has several snapshots, of which each builds on the one before: they cannot be tried without being stored"
+        "{name} contains several diffs, each of which builds on the one before: --dry-run cannot try \
+        them"
     )]
-    DryRunOfLine { name: String },
-    #[error("{name} is of an image with other objects than that of volume “{volume}”")]
+    DryRunOfChain { name: String },
+    #[error(
+        "{name} describes an image with another object size or striping than that of volume “{volume}”"
+    )]
     OtherImage { name: String, volume: String },
-    #[error("{name} is of an image of {size} bytes, which is more than a backup can hold")]
+    #[error("{name} describes an image of {size} bytes, more than a backup can hold")]
     TooLarge { name: String, size: u64 },
     #[error("could not read the list of extents {name}")]
     ReadList {
@@ -141,17 +152,18 @@ pub enum OpsError {
     },
     #[error("{name} is too long for a list of extents: more than {limit} bytes")]
     LongList { name: String, limit: usize },
-    #[error("the list names bytes up to {end}, but {path} ends at {size}")]
+    #[error("the list of extents reaches up to byte {end}, but {path} ends at {size}")]
     ListBeyondEnd { path: String, end: u64, size: u64 },
-    #[error("backup “{base}” is cut into other chunks, so a list of extents cannot build on it")]
+    #[error("backup “{base}” has chunks of another size, so a list of extents cannot build on it")]
     BaseCutOtherwise { base: String },
     #[error(
-        "{path} is not what {} has in the {len} bytes from {offset} on, which the list of extents leaves out",
+        "{path} differs from {} in the {len} bytes from {offset} on, which are not in the list of \
+        extents",
         of_backup(base.as_deref())
     )]
     ListIncomplete {
         path: String,
-        /// The backup whose content was taken for what the list leaves out; without one, zeros.
+        /// The backup that was compared with; none for an empty image.
         base: Option<String>,
         offset: u64,
         len: u64,
@@ -162,7 +174,7 @@ pub enum OpsError {
         to: String,
         why: &'static str,
     },
-    #[error("{backup} names no snapshot at which a diff could begin")]
+    #[error("{backup} is not of a snapshot, so no diff can begin at it")]
     NoSnapshot { backup: String },
     #[error("could not start threads")]
     Threads(#[source] rayon::ThreadPoolBuildError),
@@ -195,7 +207,7 @@ fn of_backup(base: Option<&str>) -> String {
     }
 }
 
-/// A kind of content, as messages call it.
+/// Returns the name that messages use for a kind of content.
 pub(super) fn describe(kind: ContentKind) -> &'static str {
     match kind {
         ContentKind::Image => "an image",

@@ -74,8 +74,8 @@ fn a_lying_list_is_20_and_nothing_is_committed() {
     ];
     let told = world.fails(&words, 20);
     for expected in [
-        "is not what backup ",
-        "65536 bytes from 3145728 on, which the list of extents leaves out",
+        "differs from backup ",
+        "65536 bytes from 3145728 on, which are not in the list of extents",
         "next: nothing was stored; ",
         "without --extents",
     ] {

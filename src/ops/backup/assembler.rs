@@ -13,7 +13,8 @@ use crate::volume::Gaps;
 
 /// The result of a source for one leaf or more.
 pub(super) enum LeafDone {
-    /// One leaf was read and stored: the ids of its chunks, or none if they are the same as the base's.
+    /// One leaf was read and stored: the ids of its chunks, or none if they are the same as the
+    /// base's.
     Leaf(u64, Option<Vec<Option<BlobId>>>),
     /// All of these leaves are zeros.
     Zeros(Range<u64>),
@@ -37,8 +38,8 @@ impl<'a> Assembler<'a> {
         spec: &'a ImageSpec,
         nodes: &'a PackedNodes<'a>,
     ) -> Result<Self, OpsError> {
-        // With --reread every node is stored unless it is present, so that lost ones are replaced. But the
-        // content that the source leaves to the base can only come from there.
+        // With --reread every node is stored unless it is present, so that lost ones are replaced.
+        // But the content that the source leaves to the base can only come from there.
         let base = spec
             .base
             .filter(|_| !task.reread || spec.gaps == Gaps::Unchanged);
@@ -98,7 +99,8 @@ impl<'a> Assembler<'a> {
     }
 }
 
-/// Counts the chunks of the base in these leaves as changed: they become zeros, or lie behind the end.
+/// Counts the chunks of the base in these leaves as changed: they become zeros, or are behind the
+/// end.
 fn count_cleared(
     task: &BackupTask<'_>,
     spec: &ImageSpec,

@@ -1,4 +1,4 @@
-//! What a backup is compared with, or builds on.
+//! The backup with which a new one is compared, or on which it builds.
 
 use super::options::BackupOptions;
 use crate::base::ObjectHash;
@@ -8,7 +8,7 @@ use crate::ops::error::describe;
 use crate::repo::{Backup, Records, Top};
 use crate::volume::{ImageIdentity, ImageKind, ImageSource};
 
-/// The backup that this one is compared with.
+/// Returns the backup to compare with: the one that the user named, or the newest of the volume.
 pub(super) fn choose_base<'a>(
     records: &'a Records,
     options: &BackupOptions,
@@ -32,7 +32,8 @@ pub(super) fn choose_base<'a>(
     }
 }
 
-/// Two files of the same name must not become one volume because nobody named them.
+/// Fails if the volume was last backed up from another file, while only the name of the file chose
+/// the volume.
 pub(super) fn same_source(
     records: &Records,
     options: &BackupOptions,
@@ -58,8 +59,9 @@ pub(super) fn same_source(
     })
 }
 
-/// Whether the file is the one that `base` was made from and nobody wrote to it since: same host, device,
-/// inode, size and times, and the times were not so fresh that a write could hide behind them.
+/// Whether the image is the file that `base` was made from, and was certainly not written to since:
+/// host, device, inode, size and times are the same, and the times were old enough that a later
+/// write would have changed them.
 pub(super) fn unwritten_since(
     image: &dyn ImageSource,
     base: &Backup,
@@ -91,16 +93,16 @@ pub(super) fn unwritten_since(
         && now.unchanged_since(&then)
 }
 
-/// Which backup a diff builds on.
+/// The backup on which a diff builds.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum AncestorId {
-    /// One that is there.
+    /// A committed backup.
     Committed(ObjectHash),
-    /// The one of this number in the same stream.
+    /// The backup of the diff of this number, counted from 0, in the same stream.
     Link(usize),
 }
 
-/// What a diff builds on.
+/// The content on which a diff builds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ancestor {
     pub(super) id: AncestorId,
@@ -119,8 +121,9 @@ impl From<&Backup> for Ancestor {
     }
 }
 
-/// The backup that a diff builds on: that of its from-snapshot in the volume, or the one that the user
-/// named, if it is of that snapshot. None for a diff from nothing.
+/// Returns the backup on which a diff builds: the volume's backup of the diff's from-snapshot, or
+/// the one that the user named, if it is of that snapshot. Returns none for a diff that builds on
+/// nothing.
 pub(super) fn find_base(
     records: &Records,
     options: &BackupOptions,

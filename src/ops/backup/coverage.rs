@@ -1,4 +1,4 @@
-//! Which bytes of a leaf a source sets, widened to chunks.
+//! The bytes of a leaf that a source sets.
 
 use std::ops::Range;
 
@@ -7,16 +7,17 @@ use crate::base::LEAF_SIZE;
 #[expect(clippy::cast_possible_truncation, reason = "4 MiB")]
 const LEAF: usize = LEAF_SIZE as usize;
 
-/// Ranges take no more memory than a bit for each byte of a leaf does.
+/// The greatest number of ranges in a list: they take as much memory as a bit for each byte of a
+/// leaf.
 const RANGES_MAX: usize = LEAF / 8 / size_of::<Range<usize>>();
 
-/// Ranges of bytes within a leaf: ascending, apart, none empty. However many they are, it takes no more than
-/// 512 KiB.
+/// Ranges of bytes within a leaf: ascending, not empty, and with gaps between them. They take at
+/// most 512 KiB of memory.
 #[derive(Debug, Clone)]
 pub(super) enum Coverage {
-    /// A few.
+    /// A list.
     Ranges(Vec<Range<usize>>),
-    /// Too many to list.
+    /// A bit for each byte, since there are too many to list.
     Bits(Bits),
 }
 
@@ -50,7 +51,7 @@ impl Coverage {
         }
     }
 
-    /// The ranges.
+    /// Returns the ranges, ascending.
     pub(super) fn ranges(&self) -> Box<dyn Iterator<Item = Range<usize>> + '_> {
         match self {
             Self::Ranges(ranges) => Box::new(ranges.iter().cloned()),
@@ -58,7 +59,7 @@ impl Coverage {
         }
     }
 
-    /// What chunks of this size it touches, as ranges that begin and end at chunks.
+    /// Returns the chunks of this size that the ranges touch, as ranges of bytes.
     pub(super) fn touched(&self, chunk: usize) -> Vec<Range<usize>> {
         let mut touched: Vec<Range<usize>> = Vec::new();
         for range in self.ranges() {
@@ -74,13 +75,14 @@ impl Coverage {
         touched
     }
 
-    /// What it leaves out of the chunks of this size that it touches, in pieces that each lie in one chunk.
+    /// Returns the bytes that are not set in chunks that the ranges touch: ranges, each within one
+    /// chunk of this size.
     pub(super) fn gaps(&self, chunk: usize) -> impl Iterator<Item = Range<usize>> + '_ {
         let mut end = 0_usize;
         let pieces = self.ranges().map(Some).chain([None]);
         let pieces = pieces.flat_map(move |range| {
-            // From one range to the next: what is left of the chunk of the first, and what comes before the
-            // second in its own.
+            // Between two ranges: the rest of the chunk in which the first ends, and the beginning
+            // of the chunk in which the second begins.
             let edge = end.next_multiple_of(chunk);
             match range {
                 None => [end..edge, 0..0],
@@ -96,7 +98,7 @@ impl Coverage {
     }
 }
 
-/// The bytes of a leaf, a bit each, 64 in a word.
+/// A bit for each byte of a leaf, 64 in a word.
 #[derive(Debug, Clone)]
 pub(super) struct Bits(Vec<u64>);
 
@@ -114,7 +116,8 @@ impl Bits {
         }
     }
 
-    /// The first byte from `from` on that is set, or that is not; behind the last one if there is none.
+    /// Returns the first byte from `from` on that is set (or not set), or the leaf's length if
+    /// there is none.
     fn find(&self, from: usize, set: bool) -> usize {
         let unwanted = if set { 0 } else { u64::MAX };
         let mut mask = u64::MAX << (from % 64);
@@ -143,7 +146,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The same as bits.
+    /// Returns the same coverage as bits.
     fn as_bits(coverage: &Coverage) -> Coverage {
         let mut bits = Bits::new();
         for range in coverage.ranges() {
@@ -208,7 +211,6 @@ mod tests {
             coverage.gaps(4096).map(|gap| gap.len()).sum::<usize>(),
             LEAF - ranges().count()
         );
-        // The last bit is one like the others.
         coverage.push(LEAF - 2..LEAF);
         assert_eq!(coverage.ranges().last(), Some(LEAF - 3..LEAF));
     }

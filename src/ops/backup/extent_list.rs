@@ -10,7 +10,7 @@ use crate::volume::InputStream;
 
 /// Reads a list of extents, of [`ExtentList::TEXT_MAX`] bytes at most.
 ///
-/// Fails if the source cannot be read, is longer, or is no such list.
+/// Fails if the source cannot be read, is longer, or is not a list of extents.
 pub fn read_extents(source: &mut dyn InputStream, cancel: &Cancel) -> Result<ExtentList, OpsError> {
     let (name, limit) = (source.name(), ExtentList::TEXT_MAX);
     let too_long = |size: u64| size > limit as u64;

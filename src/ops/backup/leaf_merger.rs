@@ -31,8 +31,9 @@ impl<'a> LeafMerger<'a> {
         })
     }
 
-    /// Stores the new chunks of a leaf, whose bytes in `buf` are those of the source where `coverage`
-    /// says so. Returns the ids of all its chunks, or none if they are the same as the base's.
+    /// Stores the new chunks of a leaf, whose bytes in `buf` are those of the source where
+    /// `coverage` says so. Returns the ids of all its chunks, or none if they are the same as the
+    /// base's.
     pub(super) fn store_leaf(
         &mut self,
         leaf: u64,

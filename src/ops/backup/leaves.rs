@@ -16,9 +16,9 @@ use crate::repo::{PackWorker, PackedNodes};
 /// Leaves that wait for each thread, so that it need not wait for one.
 pub(super) const QUEUE: usize = 2;
 
-/// Leaves for each thread that can be under way. A new leaf takes many times as long as one with a single
-/// chunk to merge; with so many, the other threads go on meanwhile. A leaf that is done takes little
-/// memory: its ids.
+/// Leaves for each thread that can be under way. A new leaf takes many times as long as one with a
+/// single chunk to merge; with this many, the other threads have work meanwhile. A leaf that is
+/// done takes little memory: its ids.
 const IN_FLIGHT: usize = 64;
 
 /// A leaf that the source touches.
@@ -58,9 +58,9 @@ impl<W> LeafProducer<'_, '_, W> {
 
 /// Stores an image and returns the top of its tree.
 ///
-/// `source` sends leaves, in a thread of its own. `fill` puts the bytes of a leaf into a buffer of a leaf's
-/// length, where the coverage says so; many threads call it. `progress` is called with the number of
-/// leaves that the tree has so far. `failed` is set if it fails.
+/// `source` sends leaves, in a thread of its own. `fill` puts the bytes of a leaf into a buffer of
+/// a leaf's length, where the coverage says so; many threads call it. `progress` is called with the
+/// number of leaves that the tree has so far. `failed` is set if it fails.
 pub(super) fn store_leaves<W: Send>(
     task: &BackupTask<'_>,
     spec: &ImageSpec,

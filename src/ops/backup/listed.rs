@@ -1,7 +1,7 @@
 //! Backup of an image whose changed extents are listed: these are read, and the rest is the base's.
 //!
-//! Only a sample shows whether the list is right. So the times of such a source prove nothing, and a later
-//! backup reads the whole image: see [`ListedImage`](crate::volume::ListedImage).
+//! Only a sample shows whether the list is right. So the times of such a source prove nothing, and
+//! a later backup reads the whole image: see [`ListedImage`](crate::volume::ListedImage).
 
 use super::coverage::Coverage;
 use super::image::{Extents, check_unchanged, read_padded, send_leaves, show_progress};
@@ -39,8 +39,8 @@ pub(super) fn check_list(
     }
 }
 
-/// Reads the listed extents and stores the chunks that the base does not have. Before that, it compares
-/// `samples` chunks outside of them with the base.
+/// Reads the listed extents and stores the chunks that the base does not have. Before that, it
+/// compares `samples` chunks outside of them with the base.
 pub(super) fn store_listed(
     task: &BackupTask<'_>,
     image: &dyn ImageSource,
@@ -83,7 +83,8 @@ pub(super) fn store_listed(
     })
 }
 
-/// Returns the extents to read, in whole chunks: those of the list, and the end of the image if it has moved.
+/// Returns the extents to read, in whole chunks: those of the list, and the end of the image if it
+/// has moved.
 fn extents_to_read(
     image: &dyn ImageSource,
     chunk_size: u64,

@@ -1,4 +1,5 @@
-//! Backup: source → leaf → chunks → id → known? drop : compress, seal, pack, store → segment → tree → record.
+//! Backup: source → leaf → chunks → ids; chunks that the project does not have are compressed,
+//! sealed, packed and stored → segment → tree → record.
 
 mod assembler;
 mod base;

@@ -1,4 +1,4 @@
-//! How to back up, and what a backup did.
+//! Options and report of a backup.
 
 use std::collections::BTreeMap;
 
@@ -6,50 +6,53 @@ use crate::base::ObjectHash;
 use crate::format::{ByteString, Counts};
 use crate::repo::{Compression, PackSizes};
 
-/// How to back up.
+/// Options of a backup.
 #[derive(Debug, Clone)]
 pub struct BackupOptions {
     /// Name of the volume.
     pub volume: String,
-    /// Whether the user chose that name; one that was only derived must not join two sources in one volume.
+    /// Whether the user chose that name. A name that was derived from the file must not join two
+    /// sources in one volume.
     pub volume_chosen: bool,
-    /// A backup to compare with, instead of the volume's newest; or the one that a diff builds on.
+    /// The backup to compare with, instead of the volume's newest, or the one that a diff builds
+    /// on.
     pub base: Option<String>,
-    /// Take `base` for a diff even if nothing says that it is what the diff builds on.
+    /// Accept `base` for a diff even if no snapshot shows that the diff builds on it.
     pub force_base: bool,
-    /// Given by the user.
+    /// Labels that the user gave.
     pub labels: BTreeMap<String, String>,
-    /// Do everything but store.
+    /// Read and compare, but store nothing.
     pub dry_run: bool,
-    /// How hard to compress.
+    /// The compression of chunks.
     pub compression: Compression,
-    /// When packs are full.
+    /// The sizes at which packs are full.
     pub pack_sizes: PackSizes,
-    /// Read all of the source, even if nobody wrote to the file since the base, and rely on nothing but the
-    /// packs that are there: what was lost is stored again.
+    /// Read the whole source even if it was not written to since the base, and rely only on packs
+    /// that are present: lost ones are stored again.
     pub reread: bool,
-    /// If the source lists its changed extents: how many chunks outside of them are compared with the base
+    /// If the source lists its changed extents: how many other chunks to compare with the base
     /// before anything is stored, at most all. Each takes 16 bytes of memory.
     pub verify_sample: u64,
     /// The name of this host.
     pub host: Option<String>,
 }
 
-/// What a backup did.
+/// The result of a backup.
 #[derive(Debug, Clone)]
 pub struct BackupReport {
-    /// The new backup; none after a dry run.
+    /// The new backup, or the existing one; none after a dry run.
     pub id: Option<ObjectHash>,
-    /// Nothing was committed, since the volume had this backup already.
+    /// Whether nothing was committed because the volume had this backup already.
     pub existing: bool,
-    /// The snapshot that it is of, where the source named one.
+    /// The snapshot that it is of, if the source names one.
     pub snapshot: Option<ByteString>,
     /// The content's size in bytes.
     pub size: u64,
-    /// What it took.
+    /// Bytes and chunks that were read, changed and stored.
     pub counts: Counts,
-    /// What it was compared with.
+    /// The backup that it was compared with.
     pub base: Option<ObjectHash>,
-    /// Chunks that a list of extents did not name, and that were compared with the base; none without a list.
+    /// Number of chunks outside of the list of extents that were compared with the base; none
+    /// without a list.
     pub verified: Option<u64>,
 }

@@ -1,4 +1,4 @@
-//! Stores a content: everything of a backup but its record.
+//! Stores the content of a backup: everything but the record.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::ops::context::{Context, unindexed_packs};
 use crate::ops::error::OpsError;
 use crate::repo::{BlobReader, Index, IndexStored, Packer, PackerOptions, Project, RunLen};
 
-/// A content that is durable and indexed, and what that took.
+/// A content that is durable and indexed.
 pub(super) struct Packed {
     pub(super) stored: Stored,
     pub(super) counts: Counts,
@@ -18,7 +18,7 @@ pub(super) struct Packed {
     pub(super) receipt: IndexStored,
 }
 
-/// Lets `work` store what the project does not hold yet, and the tree over all of it.
+/// Calls `work` to store the chunks that the project does not have, and the tree.
 pub(super) fn pack(
     project: &Project,
     index: &Arc<Index>,
@@ -28,8 +28,8 @@ pub(super) fn pack(
     context: &Context<'_>,
     work: impl FnOnce(&BackupTask<'_>) -> Result<Stored, OpsError>,
 ) -> Result<Packed, OpsError> {
-    let (journal, left_over) = unindexed_packs(index);
-    let journal = protection.told(journal);
+    let (unindexed, left_over) = unindexed_packs(index);
+    let unindexed = protection.with_lease(unindexed);
     let left_over = protection.adopt(index, left_over)?;
     let blobs = BlobReader::new(index).stopped_by(context.cancel);
     let tally = Tally::default();
@@ -40,7 +40,7 @@ pub(super) fn pack(
         name_unnamed: true,
         dry_run: options.dry_run,
     };
-    let (stored, receipt, report) = Packer::scope(index, journal, packing, |packer| {
+    let (stored, receipt, report) = Packer::scope(index, unindexed, packing, |packer| {
         packer.adopt(&left_over, &context.observer)?;
         work(&BackupTask {
             project,
@@ -66,8 +66,9 @@ pub(super) fn pack(
     })
 }
 
-/// Whoever mistrusts what is there wants lost packs and segments to be made good, too.
-pub(super) fn believe(index: &Index, options: &BackupOptions) -> Result<(), OpsError> {
+/// With --reread, makes the index name only packs and segments that are present, so that lost ones
+/// are stored again.
+pub(super) fn rely_on_present_only(index: &Index, options: &BackupOptions) -> Result<(), OpsError> {
     if options.reread {
         index.require_present()?;
         index.scan_unindexed()?;

@@ -1,4 +1,5 @@
-//! A backup beside prunes: what it relies on stays, or is stored again before the record is committed.
+//! Keeps a backup safe from concurrent prunes: data that it relies on stays, or is stored again
+//! before the record is committed.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,10 +16,10 @@ use crate::repo::{
     UnindexedPacks, Worker,
 };
 
-/// A tree that is made whole so often and still loses parts is given up.
-const ROUNDS_MAX: usize = 4;
+/// Attempts to store again what a prune marked, before the backup gives up.
+const ATTEMPTS_MAX: usize = 4;
 
-/// The guard of a backup; a dry run needs none, since nothing will rely on what it saw.
+/// The guard of a backup. A dry run has none, since nothing relies on what it found.
 pub(super) struct Protection<'a> {
     guard: Option<PruneGuard<'a>>,
     project: &'a Project,
@@ -27,7 +28,7 @@ pub(super) struct Protection<'a> {
 }
 
 impl<'a> Protection<'a> {
-    /// To be called before records are read.
+    /// Begins the protection. Must be called before records are read.
     pub(super) fn begin(
         project: &'a Project,
         options: &'a BackupOptions,
@@ -50,22 +51,22 @@ impl<'a> Protection<'a> {
         })
     }
 
-    /// To be called for each backup that is built upon.
+    /// Protects the tree of `base`. Must be called for each backup on which the new one builds.
     pub(super) fn build_on(&mut self, base: Option<&Backup>) {
         if let (Some(guard), Some(base)) = (&mut self.guard, base) {
             guard.build_on(base);
         }
     }
 
-    /// A journal whose packs are named in the name of this task.
-    pub(super) fn told(&self, journal: UnindexedPacks) -> UnindexedPacks {
+    /// Adds the lease of this backup to a list of unindexed packs, so that it names them.
+    pub(super) fn with_lease(&self, unindexed: UnindexedPacks) -> UnindexedPacks {
         match &self.guard {
-            Some(guard) => journal.with_lease(guard.lease()),
-            None => journal,
+            Some(guard) => unindexed.with_lease(guard.lease()),
+            None => unindexed,
         }
     }
 
-    /// The index, which finds nothing that is about to be deleted.
+    /// Opens an index that finds nothing that is about to be deleted.
     pub(super) fn index(&self) -> Result<Arc<Index>, OpsError> {
         let context = self.context;
         Ok(match &self.guard {
@@ -74,8 +75,8 @@ impl<'a> Protection<'a> {
         })
     }
 
-    /// Of packs that an interrupted run left, those that may be used. The index's own that no segment names
-    /// are made known, too.
+    /// Returns those of the packs of an interrupted run that may be used. The lease names them, and
+    /// also the index's own packs that no segment names.
     pub(super) fn adopt(
         &self,
         index: &Index,
@@ -95,7 +96,8 @@ impl<'a> Protection<'a> {
             .collect())
     }
 
-    /// To be called right before records of these contents are committed.
+    /// Checks that everything these contents rely on stays. Must be called right before their
+    /// records are committed.
     pub(super) fn clear(
         &mut self,
         index: &Arc<Index>,
@@ -105,14 +107,14 @@ impl<'a> Protection<'a> {
             return Ok(None);
         };
         let tops: Vec<BlobId> = contents.iter().filter_map(|stored| stored.top).collect();
-        for _ in 0..ROUNDS_MAX {
+        for _ in 0..ATTEMPTS_MAX {
             self.context.cancel.check()?;
             match guard.clear(index, &tops)? {
                 CommitCheck::Permitted(cleared) => return Ok(Some(cleared)),
                 CommitCheck::Disturbed => {
                     self.context.observer.notice(Notice::ConcurrentPrune);
                     let lost = |error: &RepoError| error.kind() == RepoErrorKind::Damaged;
-                    match make_whole(index, &tops, guard.lease(), self.context) {
+                    match store_again(index, &tops, guard.lease(), self.context) {
                         Err(OpsError::Repo(error)) if lost(&error) => {
                             return Err(OpsError::OutrunByPrune {
                                 volume: self.options.volume.clone(),
@@ -123,11 +125,12 @@ impl<'a> Protection<'a> {
                 }
             }
         }
-        Err(self.outrun())
+        Err(self.lost_race())
     }
 
-    /// To be called when records were committed, or could not be: one may be there all the same. If this process was
-    /// held up for minutes meanwhile, what they rely on may be gone, and they are taken back.
+    /// Must be called after records were committed, or could not be: a failed commit may have
+    /// stored one. If this process was paused for minutes, data that they rely on may be gone, and
+    /// they are withdrawn.
     pub(super) fn committed(&self, cleared: &CommitPermit) -> Result<(), OpsError> {
         let records = cleared.records();
         let in_time = |guard: &PruneGuard<'_>| !guard.came_too_late();
@@ -140,30 +143,30 @@ impl<'a> Protection<'a> {
         for forgotten in tombstone.forgotten() {
             Records::delete(self.project, forgotten)?;
         }
-        Err(self.outrun())
+        Err(self.lost_race())
     }
 
-    fn outrun(&self) -> OpsError {
+    fn lost_race(&self) -> OpsError {
         OpsError::OutrunByPrune {
             volume: self.options.volume.clone(),
         }
     }
 }
 
-/// Stores again what these trees name and the index does not find where it will stay.
-fn make_whole(
+/// Stores again the blobs of these trees that the index does not find in a pack that stays.
+fn store_again(
     index: &Arc<Index>,
     tops: &[BlobId],
     lease: &Arc<Lease>,
     context: &Context<'_>,
 ) -> Result<(), OpsError> {
-    let journal = UnindexedPacks::none().0.with_lease(lease);
+    let unindexed = UnindexedPacks::none().0.with_lease(lease);
     let options = PackerOptions {
         compression: Compression::default(),
         ..PackerOptions::default()
     };
-    Packer::scope(index, journal, options, |packer| {
-        let mut mend = Resealer {
+    Packer::scope(index, unindexed, options, |packer| {
+        let mut resealer = Resealer {
             index,
             packer,
             blobs: BlobReader::new(index),
@@ -172,14 +175,14 @@ fn make_whole(
             context,
         };
         for top in tops {
-            mend.node(top)?;
+            resealer.node(top)?;
         }
-        Ok::<(), OpsError>(packer.flush(&mut mend.worker)?)
+        Ok::<(), OpsError>(packer.flush(&mut resealer.worker)?)
     })?;
     Ok(())
 }
 
-/// A walk that stores again what is about to go.
+/// A walk over trees that stores again the blobs that are about to be deleted.
 struct Resealer<'a> {
     index: &'a Index,
     packer: &'a Packer<'a>,
@@ -196,7 +199,7 @@ impl Resealer<'_> {
             return Ok(());
         }
         let plain = self.blobs.rescue(BlobKind::Node, id)?;
-        // Both of its copies: one that stays is not enough.
+        // Stores both copies: one that stays is not enough.
         self.packer.add_node(*id, &plain)?;
         match Node::decode(&plain).map_err(|_| RepoError::Tree)? {
             Node::Children(node) => {

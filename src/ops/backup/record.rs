@@ -1,4 +1,4 @@
-//! The record of a backup: what it states, and its commit.
+//! The record of a backup, and its commit.
 
 use jiff::Timestamp;
 
@@ -25,7 +25,7 @@ pub(super) fn load(project: &Project, context: &Context<'_>) -> Result<Records, 
     Ok(records)
 }
 
-/// The id of the volume of this name, or one for a new volume.
+/// Returns the id of the volume of this name, or a new one.
 pub(super) fn volume_id(records: &Records, name: &str) -> Result<VolumeId, OpsError> {
     match records.of_volume(name).next_back() {
         Some(before) => Ok(before.volume),
@@ -33,7 +33,7 @@ pub(super) fn volume_id(records: &Records, name: &str) -> Result<VolumeId, OpsEr
     }
 }
 
-/// A backup that only lacks its record.
+/// A backup that is complete except for its record.
 pub(super) struct Entry {
     pub(super) started: Timestamp,
     pub(super) packed: Packed,
@@ -77,7 +77,7 @@ impl Entry {
     }
 }
 
-/// How the content is cut, and its root.
+/// Returns the description of a content for its record, with its root.
 pub(super) fn content(project: &Project, stored: &Stored) -> Content {
     let chunk_size = match stored.kind {
         ContentKind::Image => project.chunk_size.bytes(),

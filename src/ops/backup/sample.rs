@@ -1,4 +1,5 @@
-//! Is a list of extents true? Chunks that it leaves out, picked at random, are compared with the base.
+//! Tests a list of extents: chunks that it leaves out, chosen at random, are compared with the
+//! base.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -13,11 +14,12 @@ use crate::ops::error::OpsError;
 use crate::repo::{Backup, RepoError, Top, any_chunk, leaf_chunks};
 use crate::volume::ImageSource;
 
-/// A base may have data almost only where the list is: after so many vain looks for each sample, any chunk will do.
+/// Random choices for each sample of data. The base may have data almost only in listed extents;
+/// after this many choices, any chunk will do.
 const LOOKS: u64 = 8;
 
-/// Compares chunks that `plan` leaves out with the base. Half of them are such that the base has data there
-/// (which may have been discarded since), half are anywhere, holes included.
+/// Compares chunks that `plan` leaves out with the base. Half of them are chunks where the base has
+/// data (which may have been discarded since); the other half are anywhere, also in holes.
 pub(super) fn verify(
     task: &BackupTask<'_>,
     image: &dyn ImageSource,
@@ -50,7 +52,7 @@ pub(super) fn verify(
     }
 }
 
-/// Picks `samples` chunks, which must be fewer than there are.
+/// Chooses `samples` chunks, of which there must be more.
 fn choose(
     task: &BackupTask<'_>,
     left_out: &LeftOut,
@@ -86,16 +88,16 @@ fn choose(
     Ok(chosen)
 }
 
-/// A number from 0 to `end`, which is left out, that nobody can foresee.
+/// Returns an unpredictable number below `end`.
 fn below(end: u64) -> Result<u64, RepoError> {
     let number = u64::from_le_bytes(random()?);
     let scaled = (u128::from(number) * u128::from(end)) >> 64;
     Ok(u64::try_from(scaled).unwrap_or_default())
 }
 
-/// The chunks of an image that a plan leaves out, by number.
+/// The chunks of an image that a plan leaves out, by their numbers.
 struct LeftOut {
-    /// Ascending; before each, how many there are in those before it.
+    /// Ranges of chunks, ascending, each with the number of chunks in all ranges before it.
     gaps: Vec<(u64, Range<u64>)>,
     count: u64,
 }
@@ -116,7 +118,7 @@ impl LeftOut {
         Self { gaps, count }
     }
 
-    /// The one of this number among them.
+    /// Returns the chunk of this number among them, counted from 0.
     fn get(&self, number: u64) -> Option<u64> {
         let behind = self.gaps.partition_point(|(before, _)| *before <= number);
         let (before, gap) = self.gaps.get(behind.checked_sub(1)?)?;
@@ -131,16 +133,16 @@ impl LeftOut {
     }
 }
 
-/// Compares chunks of the image with the base's.
+/// A comparison of chunks of the image with the base.
 struct Comparison<'a> {
     task: &'a BackupTask<'a>,
     image: &'a dyn ImageSource,
     base: Option<&'a Backup>,
     top: Option<Top>,
-    /// The leaf of the base that was asked for last.
+    /// The leaf of the base that was read last.
     leaf: Option<(u64, Vec<Option<BlobId>>)>,
     buf: Buffer,
-    /// How many chunks are to be compared.
+    /// The number of chunks to compare.
     total: u64,
 }
 
@@ -153,7 +155,7 @@ impl Comparison<'_> {
         read_padded(task, image, offset, &mut self.buf)?;
         let found = (!is_zero(&self.buf)).then(|| task.project.keys.chunk_id(&self.buf));
         if found != expected {
-            // Whoever writes to it now is no fault of the list.
+            // A change while it is read is not an error of the list.
             check_unchanged(image)?;
             return Err(OpsError::ListIncomplete {
                 path: image.name(),
@@ -171,7 +173,7 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    /// What the base has there.
+    /// Returns the id of the base's chunk in this place; none for zeros.
     fn expected(&mut self, chunk: u64) -> Result<Option<BlobId>, OpsError> {
         let Some(top) = self.top else {
             return Ok(None);
@@ -196,7 +198,7 @@ mod tests {
 
     #[test]
     fn what_a_plan_leaves_out_is_counted_and_found() {
-        // Of chunks of 4 bytes, 0 and 1 are read, and 5 and 6, and 9 to 11, of which 10 is the last.
+        // The plan reads these chunks of 4 bytes: 0, 1, 5, 6, 9 and 10, which is the last one.
         let plan: ExtentList = [0..8, 20..28, 36..48].into_iter().collect();
         let left_out = LeftOut::new(&plan, 4, 11);
         let all: Vec<u64> = (0..).map_while(|number| left_out.get(number)).collect();

@@ -1,4 +1,4 @@
-//! The operation `backup`, and what it does with a source that gives one content: an image or a stream.
+//! The operation `backup`, and the backup of a source with one content: an image or a stream.
 
 use jiff::Timestamp;
 
@@ -7,7 +7,7 @@ use super::diff::backup_diffs;
 use super::image::store_image;
 use super::listed::{check_list, store_listed};
 use super::options::{BackupOptions, BackupReport};
-use super::pack::{believe, pack};
+use super::pack::{pack, rely_on_present_only};
 use super::protect::Protection;
 use super::record::{Entry, load, source_info, volume_id};
 use super::stream::store_stream;
@@ -19,8 +19,8 @@ use crate::ops::error::OpsError;
 use crate::repo::{Backup, Project, RunLen};
 use crate::volume::{Gaps, ImageSource, InputStream, Source, SourceData};
 
-/// Backs up a source. Returns a report for each backup: one for an image or a stream, and one for each diff
-/// of a stream of diffs, oldest first.
+/// Backs up a source. Returns a report for each backup: one for an image or a stream, and one for
+/// each diff of a stream of diffs, oldest first.
 ///
 /// Nothing is committed unless the whole source was read and stored.
 pub fn backup(
@@ -37,7 +37,7 @@ pub fn backup(
     Ok(vec![backup_input(project, input, options, context)?])
 }
 
-/// A source that gives one content.
+/// A source with one content.
 enum Input<'a> {
     Image(&'a dyn ImageSource),
     Stream(&'a mut dyn InputStream),
@@ -113,7 +113,7 @@ fn backup_input(
     }
     protection.build_on(base);
     let index = protection.index()?;
-    believe(&index, options)?;
+    rely_on_present_only(&index, options)?;
     let packed = pack(
         project,
         &index,

@@ -1,4 +1,4 @@
-//! Backup of a byte stream. It is cut by content, since nothing tells where in it a change begins.
+//! Backup of a byte stream. It is cut by content, since changes in it have no fixed place.
 
 use std::io::ErrorKind;
 use std::sync::atomic::Ordering;

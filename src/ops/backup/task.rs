@@ -7,7 +7,7 @@ use crate::format::ContentKind;
 use crate::ops::context::Context;
 use crate::repo::{BlobReader, Packer, Project};
 
-/// What was counted on the way.
+/// Counters of a backup, in bytes, but `verified` in chunks.
 #[derive(Default)]
 pub(super) struct Tally {
     pub(super) changed: AtomicU64,
@@ -15,7 +15,7 @@ pub(super) struct Tally {
     pub(super) verified: AtomicU64,
 }
 
-/// A content that has been stored.
+/// A content that is stored.
 #[derive(Clone, Copy)]
 pub(super) struct Stored {
     pub(super) kind: ContentKind,
@@ -23,7 +23,7 @@ pub(super) struct Stored {
     pub(super) top: Option<BlobId>,
 }
 
-/// Everything that the steps of one backup share.
+/// The state that all steps of one backup share.
 pub(super) struct BackupTask<'a> {
     pub(super) project: &'a Project,
     pub(super) context: &'a Context<'a>,

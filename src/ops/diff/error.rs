@@ -4,7 +4,8 @@ use crate::base::Cancelled;
 use crate::format::{DiffError, DiffErrorKind};
 use crate::ops::error::OpsError;
 
-/// Returns a function that turns an error of the reader of a diff of this name into one of the operation.
+/// Returns a function that turns an error of the reader of the diff `name` into one of the
+/// operation.
 pub(crate) fn reading(name: &str) -> impl Fn(DiffError) -> OpsError + '_ {
     move |source| {
         let name = name.to_owned();

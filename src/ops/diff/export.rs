@@ -1,5 +1,5 @@
-//! A diff out of the repository: what changed from one backup to another, or all of one, as
-//! `rbd import-diff` takes it.
+//! Export of an RBD diff: the changes from one backup to another, or the whole of one, as `rbd
+//! import-diff` takes them.
 
 use crate::base::Phase;
 use crate::format::{ContentKind, DiffHeader};
@@ -9,29 +9,32 @@ use crate::ops::restore::{RestoreTask, write_all, write_changes};
 use crate::repo::{Backup, Project};
 use crate::volume::{DiffTarget, DiffTotals, OutputStream};
 
-/// What snapshots are to be called, where not as the backups' records say.
+/// Names of snapshots, instead of those in the records of the backups.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SnapshotNames {
-    /// The one that the diff builds on. Of no meaning without a backup to begin at.
+    /// The snapshot on which the diff builds. Not used without a backup to begin at.
     pub from: Option<Vec<u8>>,
-    /// The one that it leads to.
+    /// The snapshot that the diff leads to.
     pub to: Option<Vec<u8>>,
 }
 
-/// What came of an export.
+/// The result of an export.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExportReport {
-    /// What the diff says before its extents.
+    /// The header of the diff.
     pub header: DiffHeader,
-    /// What it consists of.
+    /// The number and size of its extents.
     pub totals: DiffTotals,
     /// Bytes read from the repository.
     pub fetched: u64,
 }
 
-/// Writes the diff that makes `to` of `from`, both images of the same volume, or of an image without data. Only
-/// what the trees of the two do not share is looked at. A diff that fails or is interrupted has no end, and
-/// leaves no file.
+/// Writes the diff that turns `from` into `to`, two images of the same volume, and finishes the
+/// output. Without `from` it begins at an image without data. Only nodes that the two trees do not
+/// share are read.
+///
+/// After an error or a cancellation the output is not finished: a stream has no end, and no file
+/// appears.
 pub fn export_diff(
     project: &Project,
     from: Option<&Backup>,
@@ -70,7 +73,7 @@ pub fn export_diff(
     })
 }
 
-/// Sees to it that there can be a diff.
+/// Fails if there can be no diff between these backups.
 fn check(from: Option<&Backup>, to: &Backup) -> Result<(), OpsError> {
     let is_stream = |backup: &Backup| backup.record.content.kind == ContentKind::Stream;
     let why = match from {
@@ -93,18 +96,18 @@ fn no_diff(from: Option<&Backup>, to: &Backup, why: &'static str) -> OpsError {
     }
 }
 
-/// A backup, as messages call it.
+/// Returns the name that messages use for a backup.
 fn call(backup: &Backup) -> String {
     format!("backup {} of “{}”", backup.id, backup.record.volume.name)
 }
 
-/// The snapshot to begin at.
+/// Returns the snapshot to begin at.
 fn begin(from: &Backup, chosen: Option<Vec<u8>>) -> Result<Vec<u8>, OpsError> {
     let name = chosen.or_else(|| snapshot(from));
     name.ok_or_else(|| OpsError::NoSnapshot { backup: call(from) })
 }
 
-/// The snapshot that a backup is of, if its record names one.
+/// Returns the snapshot that a backup is of, if its record names one.
 fn snapshot(backup: &Backup) -> Option<Vec<u8>> {
     backup.record.source.as_ref()?.snapshot.as_ref()?.bytes()
 }

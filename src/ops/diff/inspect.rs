@@ -1,4 +1,4 @@
-//! What is in a diff stream, and whether all of it is there.
+//! Inspection of a diff stream: its contents, and whether it is complete.
 
 use std::io::Read;
 
@@ -12,45 +12,46 @@ use crate::ops::context::Context;
 use crate::ops::error::OpsError;
 use crate::volume::InputStream;
 
-/// Data is looked for zeros by blocks of this size, aligned to the image.
+/// Data is searched for zeros in blocks of this size, aligned to the image.
 const BLOCK: usize = 4 << 10;
-/// Data looked at at once, in bytes; whole blocks.
+/// Bytes of data that are read at once; whole blocks.
 const PIECE: usize = 256 << 10;
 
-/// Something that was found in a stream, in the stream's order.
+/// A part of a stream, in the order of the stream.
 #[derive(Debug)]
 pub enum DiffSight<'a> {
-    /// How the image of a v2 stream was made, and how many diffs are to follow.
+    /// The description of the image in a v2 stream, and the number of diffs that follow.
     Image(&'a ImageDescription, u64),
-    /// A diff, or its beginning where the stream is damaged.
+    /// A diff, or its beginning if the stream is damaged.
     Diff(&'a DiffSummary),
 }
 
 /// A stream as a whole.
 #[derive(Debug)]
 pub struct DiffReport {
-    /// Which kind it is; none if it is cut before it says that.
+    /// Its version; none if it ends before it states that.
     pub version: Option<DiffVersion>,
-    /// Bytes of it that were read, up to its end or to the damage.
+    /// Bytes that were read, up to its end or to the damage.
     pub bytes: u64,
-    /// Diffs that are whole.
+    /// Number of complete diffs.
     pub whole: u64,
-    /// What is wrong with it, and where; none if it is whole.
+    /// The damage and its place; none if the stream is complete.
     pub damage: Option<DiffError>,
 }
 
 /// One diff of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiffSummary {
-    /// What it says before its extents.
+    /// Its header.
     pub header: DiffHeader,
-    /// Extents with data.
+    /// Number of extents with data.
     pub data_extents: u64,
-    /// Extents of zeros.
+    /// Number of extents of zeros.
     pub zero_extents: u64,
     /// Bytes of data.
     pub data: u64,
-    /// Bytes of data in blocks of 4 KiB of the image, or what an extent has of one, that are all zero.
+    /// Bytes of data that are zero: whole blocks of 4 KiB of the image, or the part of one that an
+    /// extent has.
     pub zeros_in_data: u64,
     /// Bytes that extents of zeros cover.
     pub zeros: u64,
@@ -62,14 +63,14 @@ pub struct DiffSummary {
     pub first: Option<u64>,
     /// The first byte behind the last one that it touches; 0 if it touches none.
     pub end: u64,
-    /// It was read to its end.
+    /// Whether it was read to its end.
     pub whole: bool,
 }
 
-/// Reads a stream to its end, or to where it is damaged, and calls `each` with what it finds. An error of
-/// `each` ends it.
+/// Reads a stream to its end, or to its damage, and calls `each` with each part of it. An error of
+/// `each` ends the inspection.
 ///
-/// A damaged stream is not an error, but reported; a stream that is not a diff is one.
+/// Damage is part of the report, not an error. A stream that is not a diff is an error.
 pub fn inspect_diff<E: From<OpsError>>(
     source: &mut dyn InputStream,
     context: &Context<'_>,
@@ -101,7 +102,7 @@ pub fn inspect_diff<E: From<OpsError>>(
     }
 }
 
-/// Why nothing more is read.
+/// The reason to stop reading.
 enum Stop<E> {
     /// The stream cannot be read, or is damaged.
     Diff(DiffError),
@@ -171,7 +172,7 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// Looks at an extent's data, block by block of the image.
+    /// Reads the data of an extent, block by block of the image.
     fn data<R: Read, E: From<OpsError>>(
         &mut self,
         reader: &mut DiffReader<R>,
@@ -181,7 +182,7 @@ impl Look<'_> {
         let mut at = extent.offset;
         while at < extent.end() {
             self.step(reader)?;
-            // Up to the next block of the image, and from there on by whole ones.
+            // First up to the next block of the image, then whole blocks.
             let room = match at % BLOCK as u64 {
                 0 => PIECE as u64,
                 into => BLOCK as u64 - into,
@@ -227,11 +228,11 @@ impl DiffSummary {
         }
     }
 
-    /// Counts what an extent touches; extents come in ascending order.
+    /// Adds an extent to the counts. Extents come in ascending order.
     fn touch(&mut self, extent: &Extent) {
         let new = |unit: u64| {
             let last = (extent.end() - 1) / unit;
-            // What the extent in front has touched already.
+            // Units that the extent before has touched are counted already.
             let counted = self.end.div_ceil(unit);
             last + 1 - counted.max(extent.offset / unit).min(last + 1)
         };

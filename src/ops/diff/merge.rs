@@ -1,7 +1,8 @@
-//! One diff out of many, without Ceph: the same as all of them applied in turn.
+//! Merges many diffs into one, without Ceph. The result has the same effect as all of them, applied
+//! one after another.
 //!
-//! All diffs are read side by side, from the first byte of the image to the last. Of each the next extent
-//! is known, so that it is known how far the newest one that says something can be followed.
+//! All diffs are read at the same time, from the first byte of the image to the last. The next
+//! extent of each is known, which shows how far the extent of the newest diff is valid.
 
 use std::io::{Read, Write};
 
@@ -19,16 +20,16 @@ use crate::volume::{InputStream, OutputStream, VolumeError};
 /// Data copied at once, in bytes.
 const PIECE: usize = 256 << 10;
 
-/// What came of a merge.
+/// The result of a merge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MergeReport {
-    /// What the merged diff says before its extents.
+    /// The header of the merged diff.
     pub header: DiffHeader,
-    /// Diffs that it was made of.
+    /// Number of diffs that were merged.
     pub diffs: u64,
-    /// Extents in it.
+    /// Number of its extents.
     pub extents: u64,
-    /// Bytes of data in it.
+    /// Bytes of data.
     pub data: u64,
     /// Bytes that its extents of zeros cover.
     pub zeros: u64,
@@ -36,12 +37,13 @@ pub struct MergeReport {
     pub written: u64,
 }
 
-/// Merges diffs, oldest first, of which each must begin at the snapshot where the one before ends. All of
-/// a v2 stream's diffs take part, in turn. Every input is read to its end, so that none that is
-/// damaged goes unnoticed; then, or after any other failure, no file is left.
+/// Merges diffs, oldest first, and finishes the output. Each must begin at the snapshot where the
+/// one before ends. All diffs of a v2 stream take part, one after another. Every input is read to
+/// its end, so that damage of any of them is found; after that or another failure the output is not
+/// finished.
 ///
-/// What a diff cut off the image and a later one brought back is zeros in the result: the data of the
-/// image that it is applied to must not come to light again.
+/// Bytes that a diff cut off the image, and a later one brought back, are zeros in the result: the
+/// image that it is applied to may still have data there.
 pub fn merge_diffs(
     sources: Vec<Box<dyn InputStream + '_>>,
     output: &mut dyn OutputStream,
@@ -69,17 +71,17 @@ struct Stack<'a> {
     context: &'a Context<'a>,
 }
 
-/// One diff, and how far it was read.
+/// A diff, and the position up to which it was read.
 struct Layer<'a> {
     name: String,
     reader: DiffReader<Box<dyn Read + 'a>>,
     header: DiffHeader,
-    /// Where the image was cut off by this diff or a later one: nothing that this one says of what lies
-    /// behind holds.
+    /// The smallest size of the image in this diff and all later ones. Extents of this diff behind
+    /// it are not valid.
     limit: u64,
-    /// What is left of the extent that comes next.
+    /// The rest of the next extent.
     current: Option<Extent>,
-    /// It was read to its end.
+    /// Whether it was read to its end.
     ended: bool,
 }
 
@@ -104,7 +106,7 @@ impl<'a> Stack<'a> {
         Ok(Self { layers, context })
     }
 
-    /// The header of the whole.
+    /// Returns the header of the merged diff.
     fn header(&self) -> Result<DiffHeader, OpsError> {
         match (self.layers.first(), self.layers.last()) {
             (Some(first), Some(last)) => Ok(DiffHeader {
@@ -116,14 +118,14 @@ impl<'a> Stack<'a> {
         }
     }
 
-    /// Writes the extents of the whole.
+    /// Writes the extents of the merged diff.
     fn flatten<W: Write>(
         &mut self,
         header: &DiffHeader,
         sink: &mut Sink<'_, W>,
     ) -> Result<(), OpsError> {
-        // From here on the image was cut off at least once. If nobody says what is there now, it is zeros;
-        // that need not be said where there was nothing before.
+        // The image was cut off behind this place at least once. Where no diff has an extent, it is
+        // zero now. The result need not state that if there was no image before.
         let cut = match (&header.from, self.layers.first()) {
             (Some(_), Some(oldest)) => oldest.limit,
             _ => header.size,
@@ -141,7 +143,7 @@ impl<'a> Stack<'a> {
             }
             let covers = |layer: &Layer<'_>| layer.current.is_some_and(|e| e.offset <= position);
             let newest = self.layers.iter().rposition(covers);
-            // No newer one covers this place, so their extents begin later.
+            // No newer diff covers this place, so the extents of newer ones begin later.
             let newer = self
                 .layers
                 .iter()
@@ -162,14 +164,14 @@ impl<'a> Stack<'a> {
         Ok(())
     }
 
-    /// Sees to it that every diff is whole.
+    /// Fails if a diff is not complete.
     fn finish(self) -> Result<(), OpsError> {
         for mut layer in self.layers {
             while !layer.ended {
                 self.context.cancel.check()?;
                 layer.advance()?;
             }
-            // A v2 stream was looked at as a whole before.
+            // A v2 stream was read to its end when it was opened.
             if layer.reader.version() == DiffVersion::V1 {
                 let end = layer.reader.next_diff();
                 end.map_err(reading(&layer.name))?;
@@ -179,7 +181,7 @@ impl<'a> Stack<'a> {
     }
 }
 
-/// Adds the diffs of a stream to others.
+/// Adds the diffs of a stream to `layers`.
 fn open<'a>(
     source: Box<dyn InputStream + 'a>,
     context: &Context<'a>,
@@ -209,7 +211,8 @@ fn open<'a>(
     Ok(())
 }
 
-/// Each diff must begin where the one before ends. The image's head has no name to begin at.
+/// Fails unless a diff begins where the one before it ends. The head of an image has no name at
+/// which one could begin.
 fn check_order(before: &Layer<'_>, after: &Layer<'_>) -> Result<(), OpsError> {
     let (ends, begins) = (&before.header.to, &after.header.from);
     if ends.is_some() && ends == begins {
@@ -241,7 +244,7 @@ impl<'a> Layer<'a> {
         })
     }
 
-    /// Goes to the next extent that holds, or the part of it that does.
+    /// Reads the next extent, or the part of it that is valid.
     fn advance(&mut self) -> Result<(), OpsError> {
         let extent = self.reader.next_extent().map_err(reading(&self.name))?;
         self.ended = extent.is_none();
@@ -252,7 +255,7 @@ impl<'a> Layer<'a> {
         Ok(())
     }
 
-    /// Leaves out what lies before `position`, and what was copied to its end.
+    /// Skips the extents before `position`, and those that are copied.
     fn pass(&mut self, position: u64) -> Result<(), OpsError> {
         while let Some(extent) = &mut self.current
             && (extent.offset < position || extent.length == 0)
@@ -272,7 +275,7 @@ impl<'a> Layer<'a> {
         Ok(())
     }
 
-    /// Writes the current extent up to `end` at most; where that was.
+    /// Writes the current extent up to `end` at most, and returns where that was.
     fn copy<W: Write>(
         &mut self,
         end: u64,
@@ -302,11 +305,11 @@ impl<'a> Layer<'a> {
     }
 }
 
-/// The merged stream.
+/// The stream of the merged diff.
 struct Sink<'a, W> {
     writer: DiffWriter<W>,
     name: &'a str,
-    /// Zeros that may be followed by more of them: where they begin and end.
+    /// The begin and end of zeros that may be followed by more zeros.
     zeros: Option<(u64, u64)>,
     buffer: Vec<u8>,
     report: MergeReport,
@@ -330,7 +333,7 @@ impl<'a, W: Write> Sink<'a, W> {
         })
     }
 
-    /// Zeros from `start` to `end`, if that is behind it.
+    /// Adds zeros from `start` to `end`, if `end` is greater.
     fn zero(&mut self, start: u64, end: u64) -> Result<(), OpsError> {
         if start >= end {
             return Ok(());
@@ -365,7 +368,7 @@ impl<'a, W: Write> Sink<'a, W> {
         Ok(())
     }
 
-    /// Room for data of so many bytes, which [`data`](Self::data) then writes.
+    /// Returns a buffer of `length` bytes, which [`data`](Self::data) then writes.
     fn buffer(&mut self, length: usize) -> &mut [u8] {
         self.buffer.resize(length, 0);
         &mut self.buffer
@@ -384,7 +387,8 @@ impl<'a, W: Write> Sink<'a, W> {
     }
 }
 
-/// How a failure to write the stream of this name is told.
+/// Returns a function that turns an error of the writer of the stream `name` into one of the
+/// operation.
 fn writing(name: &str) -> impl Fn(DiffError) -> OpsError + '_ {
     move |error| match (error.kind, error.source) {
         (DiffErrorKind::Write, Some(source)) => VolumeError::writing(name, source).into(),

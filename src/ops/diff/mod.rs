@@ -1,4 +1,5 @@
-//! RBD diff streams: look into one, make one of many, make one of what two backups do not have in common.
+//! Operations on RBD diff streams: inspect one, merge several, export the changes between two
+//! backups.
 
 mod error;
 mod examine;

@@ -9,8 +9,8 @@ use crate::ops::context::{Context, TOOL};
 use crate::ops::error::OpsError;
 use crate::repo::{Project, Records, TombstoneStored, Tombstones};
 
-/// Does what a plan says: a tombstone first, then another look at those of others, then the records go. After a
-/// crash in between the next run finishes it. `host` is the name of this one.
+/// Executes a plan: stores a tombstone, reads the tombstones of others, and then deletes the
+/// records. If it is interrupted, the next `forget` finishes it. `host` is the name of this host.
 pub fn forget(
     project: &Project,
     plan: &ForgetPlan<'_>,
@@ -18,7 +18,8 @@ pub fn forget(
     context: &Context<'_>,
 ) -> Result<(), OpsError> {
     context.cancel.check()?;
-    // What earlier runs left over is named again: they may yet take back what they said.
+    // Records that earlier runs left over are named again: those runs may still withdraw their
+    // tombstones.
     let records: Vec<ObjectHash> = plan.removals().map(|removal| removal.backup.id).collect();
     if records.is_empty() {
         return Ok(());
@@ -28,7 +29,7 @@ pub fn forget(
         .chunks(Tombstone::RECORDS_MAX)
         .map(|records| Tombstones::put(project, records, now, host, TOOL))
         .collect::<Result<Vec<TombstoneStored>, _>>()?;
-    if let Some(volume) = outrun(plan, &Tombstones::load(project)?) {
+    if let Some(volume) = lost_volume(plan, &Tombstones::load(project)?) {
         for tombstone in stored {
             tombstone.withdraw(project)?;
         }
@@ -41,9 +42,10 @@ pub fn forget(
     Ok(())
 }
 
-/// A volume of which this run keeps a backup that another has given up since the plan was made. Of two who
-/// contradict each other at least one sees it, since both look after they have put their tombstone.
-fn outrun(plan: &ForgetPlan<'_>, now: &Tombstones) -> Option<String> {
+/// Returns a volume of which this run keeps a backup that another run removed after the plan was
+/// made. Of two runs that contradict each other at least one notices, since both look after they
+/// have stored their tombstones.
+fn lost_volume(plan: &ForgetPlan<'_>, now: &Tombstones) -> Option<String> {
     let is_lost = |id| now.names(id) && !plan.tombstones.names(id);
     let keeps_lost = |volume: &&VolumePlan<'_>| volume.keep.iter().any(|(b, _)| is_lost(b.id));
     let volume = plan.volumes.iter().find(keeps_lost);

@@ -1,6 +1,8 @@
-//! Forget: which backups stay (`policy`), what that means for the records that there are (`plan`), and doing it.
+//! Forget: which backups a policy keeps (`policy`), what that means for the records (`plan`), and
+//! deleting them (`execute`).
 //!
-//! Only records are deleted. Packs stay until they are pruned, so whoever restores meanwhile is not disturbed.
+//! Only records are deleted. Packs stay until a prune deletes them, so concurrent restores are not
+//! disturbed.
 
 mod execute;
 mod plan;

@@ -1,4 +1,4 @@
-//! What a `forget` would do, as a value. Nothing is touched here.
+//! The plan of a `forget`, as a value. Nothing is deleted here.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,71 +10,72 @@ use crate::base::ObjectHash;
 use crate::ops::error::OpsError;
 use crate::repo::{Backup, Records, Tombstones};
 
-/// What to forget.
+/// The backups to forget.
 #[derive(Debug, Clone)]
 pub enum Forget {
-    /// What the policy does not keep.
+    /// All backups that a policy does not keep.
     ByPolicy {
-        /// What to keep of each volume.
+        /// The rules for each volume.
         policy: Policy,
-        /// Only of these volumes; of all if none is named.
+        /// The volumes, or all if none is named.
         volumes: Vec<String>,
-        /// Where days, weeks, months and years begin.
+        /// The time zone in which days, weeks, months and years begin.
         zone: TimeZone,
     },
     /// These backups.
     Named {
-        /// As [`Records::select`] understands them.
+        /// Selectors as [`Records::select`] takes them.
         backups: Vec<String>,
-        /// Even if they are protected.
+        /// Whether to remove protected ones, too.
         force: bool,
     },
 }
 
-/// What will be kept and removed.
+/// The backups that are kept and removed.
 #[derive(Debug)]
 pub struct ForgetPlan<'a> {
-    /// Volumes that it is about, by name.
+    /// The volumes of the plan, by name.
     pub volumes: Vec<VolumePlan<'a>>,
-    /// Those that it was made from.
+    /// The tombstones that it was made from.
     pub(super) tombstones: &'a Tombstones,
 }
 
-/// What will be kept and removed of a volume, oldest first.
+/// The backups of a volume that are kept and removed, oldest first.
 #[derive(Debug)]
 pub struct VolumePlan<'a> {
     /// Its name.
     pub volume: &'a str,
-    /// What stays, and why. Where backups were named, others of the volume are not listed.
+    /// The backups that stay, and why. If backups were named, other ones of the volume are not
+    /// listed.
     pub keep: Vec<(&'a Backup, Vec<Reason>)>,
-    /// What goes.
+    /// The backups to remove.
     pub remove: Vec<Removal<'a>>,
 }
 
-/// A backup that goes.
+/// A backup to remove.
 #[derive(Debug, Clone, Copy)]
 pub struct Removal<'a> {
-    /// Which.
+    /// The backup.
     pub backup: &'a Backup,
-    /// An earlier run decided that, and was interrupted.
+    /// Whether an earlier run decided that, and was interrupted.
     pub unfinished: bool,
 }
 
 impl ForgetPlan<'_> {
-    /// All that goes.
+    /// Returns all backups to remove.
     pub fn removals(&self) -> impl Iterator<Item = &Removal<'_>> {
         self.volumes.iter().flat_map(|volume| &volume.remove)
     }
 
-    /// How many backups go.
+    /// Returns the number of backups to remove.
     #[must_use]
     pub fn removed(&self) -> usize {
         self.volumes.iter().map(|volume| volume.remove.len()).sum()
     }
 }
 
-/// Works out what to forget of these records. What tombstones name already is as good as gone: no policy counts it,
-/// and it is removed whatever else is asked for, as long as something else of its volume stays.
+/// Makes the plan for these records. Backups that tombstones name do not count for a policy, and
+/// are removed in any case, as long as another backup of the volume stays.
 pub fn plan_forget<'a>(
     records: &'a Records,
     tombstones: &'a Tombstones,
@@ -136,7 +137,7 @@ pub fn plan_forget<'a>(
     Ok(plan)
 }
 
-/// The backups that were named, and whether by their ids.
+/// Returns the named backups, and whether each was named by its id.
 fn named(
     records: &Records,
     selectors: &[String],
@@ -166,7 +167,7 @@ fn candidate(backup: &Backup) -> Candidate<'_> {
 /// Backups that stay, and why.
 type Kept<'a> = Vec<(&'a Backup, Vec<Reason>)>;
 
-/// What a policy keeps of a volume, and what not.
+/// Returns the backups of a volume that a policy keeps, and those that it does not keep.
 fn divide<'a>(
     policy: &Policy,
     backups: Vec<&'a Backup>,
@@ -189,8 +190,9 @@ fn removals(backups: Vec<&Backup>, unfinished: bool) -> impl Iterator<Item = Rem
 }
 
 impl<'a> VolumePlan<'a> {
-    /// Adds what earlier runs have left over. Two that were at work at once, and crashed, can have given up all of
-    /// a volume between them, so where nothing else stays the newest one does, unless it was named.
+    /// Adds the backups that earlier runs left over. Two concurrent runs that crashed can have
+    /// removed all backups of a volume between them; so if no other one stays, the newest does,
+    /// unless it was named.
     fn finish(
         &mut self,
         mut left_over: Vec<&'a Backup>,
@@ -207,7 +209,7 @@ impl<'a> VolumePlan<'a> {
         self.remove.sort_by_key(|r| (r.backup.time, r.backup.id));
     }
 
-    /// A slip of the fingers must not be what ends a volume: `forget web1` means its newest backup.
+    /// A typo must not remove a whole volume: `forget web1` means its newest backup.
     fn all_by_id(&self, named: &HashMap<ObjectHash, bool>) -> Result<(), OpsError> {
         let not_by_id = |r: &&Removal<'_>| named.get(&r.backup.id) == Some(&false);
         match self.remove.iter().find(not_by_id) {

@@ -1,13 +1,15 @@
-//! Which backups of one volume a policy keeps, and why. A pure function of times and labels; the rules mean what
-//! restic's mean (`doc/060_forget.rst` and `internal/data/snapshot_policy.go` there).
+//! The backups of one volume that a policy keeps, and the reasons. A pure function of times and
+//! labels. The rules have the same meaning as restic's (`doc/060_forget.rst` and
+//! `internal/data/snapshot_policy.go` there).
 //!
-//! - Each rule looks at all backups, newest first, and counts for itself. A backup stays if any rule keeps it.
-//! - A rule of a period keeps the newest backup of each hour, day, week, month or year of the calendar. Only periods
-//!   that have a backup count. Weeks are those of ISO 8601, from Monday to Sunday.
-//! - A rule that has not used up its count also keeps the oldest backup there is, so that history grows as long
-//!   as it can.
+//! - Each rule counts all backups by itself, newest first. A backup is kept if any rule keeps it.
+//! - A rule of a period keeps the newest backup of each hour, day, week, month or year of the
+//!   calendar. Only periods with a backup count. Weeks are those of ISO 8601, from Monday to
+//!   Sunday.
+//! - A rule that has not used up its count also keeps the oldest backup, so that history grows as
+//!   long as it can.
 //! - Spans are counted back from the newest backup, not from now.
-//! - A backup from the future (its host's clock was wrong) takes no part in any of this, and stays.
+//! - A backup from the future (the clock of its host was wrong) takes no part in this, and is kept.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,35 +19,35 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, Zoned};
 
-/// Rules for what to keep; the order is that in which reasons are told.
+/// Rules for backups to keep, in the order in which reasons are shown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
     rules: Vec<Rule>,
 }
 
-/// Keeps some backups.
+/// A rule that keeps some backups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rule {
-    /// The newest of each of the last so many periods that have any.
+    /// The newest backup of each of the last `Count` periods that have one.
     Last(Period, Count),
-    /// All that are younger than this, as seen from the newest.
+    /// All backups that are younger than this, counted back from the newest.
     Within(Span),
-    /// The newest of each period among those.
+    /// The newest backup of each period within a span.
     PeriodWithin(Period, Span),
-    /// Those with this label.
+    /// Backups with this label.
     Label(LabelMatch),
 }
 
-/// A stretch of the calendar.
+/// A period of the calendar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Period {
-    /// None: each backup is one of its own.
+    /// No period: each backup counts.
     Each,
     /// An hour.
     Hour,
     /// A day.
     Day,
-    /// From Monday to Sunday.
+    /// A week, from Monday to Sunday.
     Week,
     /// A month.
     Month,
@@ -53,16 +55,16 @@ pub enum Period {
     Year,
 }
 
-/// How many to keep.
+/// A number of backups to keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {
-    /// So many; with 0 a rule says nothing.
+    /// This many. A rule with 0 has no effect.
     Most(u64),
-    /// However many there are.
+    /// All of them.
     All,
 }
 
-/// A length of time as people give it: 2y5m7d3h is two years, five months, seven days and three hours.
+/// A length of time: 2y5m7d3h is two years, five months, seven days and three hours.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Span {
     /// Years of the calendar.
@@ -75,7 +77,7 @@ pub struct Span {
     pub hours: u32,
 }
 
-/// A label that a backup may have.
+/// A label to compare with those of a backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabelMatch {
     /// Its name.
@@ -84,31 +86,31 @@ pub struct LabelMatch {
     pub value: Option<String>,
 }
 
-/// Why a backup stays.
+/// The reason to keep a backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
-    /// It is labelled as protected.
+    /// It has the label `protected`.
     Protected,
-    /// It is younger than now.
+    /// Its time is in the future.
     Future,
     /// A rule keeps it.
     Rule(Rule),
-    /// The rule has kept the newest of this period, and this is the oldest backup there is.
+    /// The rule has kept the newest backup of this period, and this is the oldest backup.
     Oldest(Rule),
-    /// Without it nothing of its volume would be left.
+    /// It would be the last backup of its volume to go.
     LastOfVolume,
 }
 
-/// What of a backup a policy looks at.
+/// The properties of a backup that a policy uses.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate<'a> {
-    /// When it was made.
+    /// The time when it was made.
     pub time: Timestamp,
     /// Given by the user.
     pub labels: &'a BTreeMap<String, String>,
 }
 
-/// The label that keeps a backup from being removed by any policy.
+/// The label that protects a backup from every policy.
 const PROTECTED: &str = "protected";
 
 impl Candidate<'_> {
@@ -122,7 +124,8 @@ impl Candidate<'_> {
 }
 
 impl Policy {
-    /// These rules, without those that say nothing: a count of 0, a span of no time.
+    /// Makes a policy of these rules, without those that have no effect: a count of 0, a span of no
+    /// time.
     #[must_use]
     pub fn new(rules: impl IntoIterator<Item = Rule>) -> Self {
         let says_something = |rule: &Rule| match rule {
@@ -135,14 +138,14 @@ impl Policy {
         }
     }
 
-    /// Whether it has no rule at all, and so would keep next to nothing.
+    /// Whether it has no rules, so that it would keep only protected backups and the newest.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
     }
 
-    /// For each of a volume's backups, given oldest first, the reasons to keep it; none means to remove it. Where
-    /// nothing would stay, the newest does.
+    /// Returns, for each backup of a volume (oldest first), the reasons to keep it; none means to
+    /// remove it. If it would keep no backup, it keeps the newest.
     #[must_use]
     pub fn decide(
         &self,
@@ -178,13 +181,13 @@ impl Policy {
     }
 }
 
-/// A rule on its way from the newest backup to the oldest.
+/// The state of a rule as it goes from the newest backup to the oldest.
 struct Counter<'a> {
     rule: &'a Rule,
-    /// Only what is younger than this counts.
+    /// The rule counts only backups that are younger than this.
     since: Timestamp,
     left: Count,
-    /// The period of the backup that was kept last.
+    /// The period of the backup that it kept last.
     period: Option<[i16; 4]>,
 }
 
@@ -236,8 +239,8 @@ impl<'a> Counter<'a> {
 }
 
 impl Period {
-    /// Numbers that are the same for two times exactly if they lie in the same period. An hour that the clock
-    /// goes through twice is one.
+    /// Returns numbers that are equal for two times exactly if they are in the same period. An hour
+    /// that the clock repeats is one hour.
     fn of(self, time: &Zoned) -> Option<[i16; 4]> {
         let [month, day, hour] = [time.month(), time.day(), time.hour()].map(i16::from);
         let week = time.date().iso_week_date();
@@ -260,8 +263,9 @@ impl LabelMatch {
 }
 
 impl Span {
-    /// The time that lies so long before this one; none if that is before all time. A day that a month does not have
-    /// is one of the next month, as in restic (and Go): a month before 31 March is 3 March, or the 2nd in leap years.
+    /// Returns the time that is a span before this one; none if that is before the first year. A
+    /// day that a month does not have is one of the next month, as in restic (and Go): a month
+    /// before 31 March is 3 March, or 2 March in leap years.
     fn before(&self, time: &Zoned) -> Option<Timestamp> {
         let months = i64::from(time.year()) * 12 + i64::from(time.month())
             - 1
@@ -340,7 +344,7 @@ impl fmt::Display for Span {
     }
 }
 
-/// A text is no rule's parameter.
+/// A text is not a valid parameter of a rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ParsePolicyError(&'static str);

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-/// Items that wait for those before them. Whoever begins items limits how many can wait.
+/// Items that wait for those before them. The caller limits how many can wait.
 pub(super) struct InOrder<T> {
     next: usize,
     waiting: VecDeque<Option<T>>,

@@ -8,17 +8,18 @@
 //! ```
 //!
 //! * **Order.** The source numbers its items. The sink gets each of them after all before it.
-//! * **Bounded memory.** An item begins with a spare, which the sink gives back. So no more items are
-//!   under way than there are spares, however long one of them takes.
-//! * **No deadlock.** The sink never stops receiving. The item that it waits for has its spare already,
-//!   so it is with a worker, or in a queue in which all before it go on.
-//! * **Failure.** A stage that fails or panics reports that to the sink, as its last message. The sink
-//!   then ends, and with it the ends of its channels: a stage that waits for another one wakes, finds
-//!   the channel closed, and ends as well. A source that waits for its input looks at [`Failed`].
+//! * **Bounded memory.** An item begins with a spare, which the sink gives back. So no more items
+//!   are under way than there are spares, however long one of them takes.
+//! * **No deadlock.** The sink never stops receiving. The item that it waits for has its spare
+//!   already; it is with a worker, or in a queue from which all items before it are taken.
+//! * **Failure.** A stage that fails or panics reports that to the sink, as its last message. The
+//!   sink then returns and drops its channel ends. A stage that waits for another one wakes, finds
+//!   the channel closed, and returns as well. A source that waits for its input checks [`Failed`].
 //! * **Completeness.** The source reports how many items it sent. A pipeline that ends without this
 //!   report, or with fewer items, is an error: no stage can end a backup early without a reason.
-//! * **Cancellation.** The source looks before each item, a worker before each job, the sink at the end.
-//! * **Panics** go on in the thread that runs the pipeline, once all others have ended.
+//! * **Cancellation.** The source checks before each item, a worker before each job, the sink at
+//!   the end.
+//! * **Panics** are resumed in the thread that runs the pipeline, once all others have ended.
 
 use std::panic::resume_unwind;
 use std::thread;
@@ -57,7 +58,7 @@ pub(crate) struct Producer<'a, P, J, D> {
 enum Report<D> {
     /// The item of this number is done.
     Done(usize, D),
-    /// The source has sent its last item. It sent so many.
+    /// The source has sent its last item. It sent this many.
     Sent(usize),
     /// A stage has failed.
     Failed(OpsError),
@@ -66,8 +67,8 @@ enum Report<D> {
 }
 
 impl Pipeline<'_> {
-    /// Runs the pipeline to its end. `source` runs in a thread of its own, `sink` in the caller's; it
-    /// returns the item's spare. Of several failures, the one that the sink learns of first is returned.
+    /// Runs the pipeline to its end. `source` runs in a thread of its own, `sink` in the caller's;
+    /// it returns the item's spare. Of several failures, the first that reaches the sink is returned.
     pub(crate) fn run<S: Stages>(
         &self,
         stages: &S,
@@ -189,7 +190,7 @@ fn drain<D, P>(
             Report::Done(number, item) => order.put(number, item),
             Report::Sent(items) => sent = Some(items),
             Report::Failed(error) => return Err(error),
-            // The panic itself goes on once the thread is joined.
+            // The panic itself is resumed when its thread is joined.
             Report::Panicked => return Err(OpsError::Internal("a thread panicked")),
         }
         while let Some(item) = order.pop() {
@@ -262,8 +263,8 @@ fn finish<S: Stages>(
     Ok(())
 }
 
-/// Runs the step of one thread, and reports its failure or panic: else the sink would wait for an item
-/// that never arrives, while others wait for the sink.
+/// Runs the step of one thread, and reports its failure or panic: else the sink would wait for an
+/// item that never arrives, while others wait for the sink.
 fn run_stage<D>(report: &Sender<Report<D>>, step: impl FnOnce() -> Result<(), OpsError>) {
     let on_panic = ReportPanic(report);
     if let Err(error) = step() {

@@ -42,7 +42,7 @@ pub(crate) trait Stages: Sync {
     }
 }
 
-/// Another stage of the pipeline has ended, so that nobody takes what this one has to give.
+/// Another stage of the pipeline has ended, so that no stage takes the items of this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("another stage of the pipeline has stopped")]
 pub(crate) struct Stopped;
@@ -86,8 +86,8 @@ impl From<Cancelled> for StageError {
     }
 }
 
-/// A flag that is set once a pipeline has failed. A source that waits for its input looks at it: its
-/// channels cannot wake it there.
+/// A flag that is set once a pipeline has failed. A source that waits for its input looks at it:
+/// its channels cannot wake it there.
 #[derive(Debug, Default)]
 pub(crate) struct Failed(AtomicBool);
 

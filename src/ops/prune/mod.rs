@@ -277,7 +277,7 @@ impl Prune<'_> {
     fn stand(&self) -> Result<(), OpsError> {
         self.context.cancel.check()?;
         if self.lease.as_ref().is_some_and(|lease| lease.may_be_dead()) {
-            return Err(OpsError::HeldUp);
+            return Err(OpsError::PausedTooLong);
         }
         Ok(())
     }

@@ -39,7 +39,8 @@ impl<'a> Tools<'a> {
         Ok(())
     }
 
-    /// Fetches the chunks of the unit. They and its zeros are to be written, and nothing between them.
+    /// Fetches the chunks of the unit. They and its zeros are to be written, and nothing between
+    /// them.
     pub(super) fn change(&mut self, unit: &mut WriteUnit) -> Result<(), OpsError> {
         let wanted = std::mem::take(&mut unit.chunks);
         if wanted.is_empty() {
@@ -53,7 +54,8 @@ impl<'a> Tools<'a> {
         Ok(())
     }
 
-    /// Compares the unit with the target, and fetches the chunks that differ. They are to be written.
+    /// Compares the unit with the target, and fetches the chunks that differ. They are to be
+    /// written.
     pub(super) fn update(
         &mut self,
         unit: &mut WriteUnit,
@@ -70,7 +72,7 @@ impl<'a> Tools<'a> {
             let range = chunk.range();
             collect(&mut zeros, at..range.start);
             let here = &unit.buf[unit.place(&range)];
-            // The last chunk of an image is longer than what the image has of it: zeros follow.
+            // The last chunk may reach beyond the end of the image: it is zero there.
             let same = match (chunk.plain_len - chunk.len) as usize {
                 0 => keys.chunk_id(here) == chunk.id,
                 more => keys.chunk_id(&[here, &vec![0; more]].concat()) == chunk.id,

@@ -7,7 +7,7 @@ use crate::ops::context::Context;
 use crate::ops::error::OpsError;
 use crate::repo::{Backup, BlobReader, ImageReader, Project};
 
-/// What a restore did, in bytes.
+/// The result of a restore, in bytes.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RestoreReport {
     /// Written to the target, or made zero there.
@@ -27,7 +27,7 @@ pub(crate) struct RestoreTask<'a> {
 }
 
 impl RestoreTask<'_> {
-    /// Opens what it takes to read the backup, and runs `write`, which is to write it.
+    /// Opens the backup for reading, and calls `write` to write it.
     pub(crate) fn with(
         project: &Project,
         backup: &Backup,

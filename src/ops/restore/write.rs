@@ -17,8 +17,8 @@ const IN_FLIGHT: usize = 2;
 /// Threads that write: they wait for the disk while the others compute.
 const WRITERS: usize = 2;
 
-/// Writes a backup to a target, which must be opened for an image of its size, and finishes it. A target
-/// that held content before is read, and only what differs is fetched and written.
+/// Writes a backup to a target, which must be opened for an image of its size, and finishes it. A
+/// target that held content before is read, and only what differs is fetched and written.
 ///
 /// If it fails or is cancelled, the target is not finished.
 pub fn restore(
@@ -51,8 +51,8 @@ pub(crate) fn write_all(task: &RestoreTask<'_>, target: &dyn Target) -> Result<(
     Ok(target.finish()?)
 }
 
-/// Writes what differs from `base`, in ascending order, as the two trees show it. Both are images with
-/// chunks of `chunk_size` bytes.
+/// Writes what differs from `base`, in ascending order, as the two trees show it. Both are images
+/// with chunks of `chunk_size` bytes.
 pub(crate) fn write_changes(
     task: &RestoreTask<'_>,
     base: &Backup,
@@ -65,8 +65,8 @@ pub(crate) fn write_changes(
     Ok(target.finish()?)
 }
 
-/// Sends units from `source`, lets many threads fill them, and writes them in the order that the target
-/// asks for.
+/// Sends units from `source`, lets many threads fill them, and writes them in the order that the
+/// target asks for.
 fn run<F>(
     task: &RestoreTask<'_>,
     target: &dyn Target,

@@ -10,8 +10,8 @@ use crate::volume::ExtentIter;
 /// The greatest length of a unit, in bytes.
 const UNIT_LEN: u64 = LEAF_SIZE;
 
-/// Consecutive chunks of one range of the content. Where no chunk is, the content is zero, or the target
-/// has it already, as the method of [`UnitProducer`] says.
+/// Consecutive chunks of one range of the content. Where no chunk is, the content is zero, or the
+/// target has it already, as the method of [`UnitProducer`] says.
 pub(super) struct WriteUnit {
     /// Its place in the content, in bytes.
     pub(super) range: Range<u64>,
@@ -59,8 +59,8 @@ impl<'p, 'a> UnitProducer<'p, 'a> {
         image.each_chunk(|chunk| self.chunk(chunk))
     }
 
-    /// Sends every chunk that `base` does not have in its place, and zeros where `base` has a chunk and the
-    /// image has none. Both are images with chunks of `chunk_size` bytes.
+    /// Sends every chunk that `base` does not have in its place, and zeros where `base` has a chunk
+    /// and the image has none. Both are images with chunks of `chunk_size` bytes.
     pub(super) fn differences(
         &mut self,
         base: &Backup,
@@ -90,8 +90,8 @@ impl<'p, 'a> UnitProducer<'p, 'a> {
         }
     }
 
-    /// Sends every chunk of the image, and the places without a chunk where the target has data: `present`
-    /// has the extents of the target that may hold some, ascending.
+    /// Sends every chunk of the image, and the places without a chunk where the target has data:
+    /// `present` has the extents of the target that may hold some, ascending.
     pub(super) fn chunks_and_data(
         &mut self,
         image: &ImageReader,

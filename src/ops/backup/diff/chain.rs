@@ -24,21 +24,21 @@ use crate::ops::pipeline::Failed;
 use crate::repo::{Backup, Index, Project, Records, RunLen, Top};
 use crate::volume::Gaps;
 
-/// What `SourceInfo::kind` says of a diff.
+/// The kind of a source, in a record of a backup that was made from a diff.
 pub(super) const KIND: &str = "rbd-diff";
 
-/// What is known of a source besides what it says.
+/// Properties of a stream of diffs.
 pub(super) struct DiffInfo<'a> {
     pub(super) name: &'a str,
     /// Its length in bytes.
     pub(super) total: Option<u64>,
-    /// Where it is in the file system.
+    /// Its path in the file system, without symbolic links.
     pub(super) origin: Option<ByteString>,
-    /// Set once its extents are no longer taken.
+    /// Set once the pipeline that takes its extents has failed.
     pub(super) failed: &'a Failed,
 }
 
-/// What all diffs of one stream have in common.
+/// The properties that all diffs of one stream share.
 pub(super) struct DiffChain<'a> {
     pub(super) project: &'a Project,
     pub(super) options: &'a BackupOptions,
@@ -48,13 +48,13 @@ pub(super) struct DiffChain<'a> {
     pub(super) info: DiffInfo<'a>,
 }
 
-/// One diff that was read and stored.
+/// A diff that was read and whose content is stored.
 pub(super) struct Link<'a> {
     pub(super) header: DiffHeader,
     pub(super) started: Timestamp,
     pub(super) packed: Packed,
     pub(super) base: Option<Ancestor>,
-    /// The backup that the volume had of it already.
+    /// The backup of the same snapshot and content that the volume had before.
     pub(super) existing: Option<&'a Backup>,
 }
 
@@ -73,7 +73,7 @@ impl Link<'_> {
 }
 
 impl<'a> DiffChain<'a> {
-    /// Fails if the stream describes another image than the one that the volume was last info of.
+    /// Fails if the stream describes an image of another shape than the volume's last description.
     pub(super) fn same_image(&self) -> Result<(), OpsError> {
         let shape = |image: &RbdImage| (image.order, image.stripe_unit, image.stripe_count);
         let mut backups = self.records.of_volume(&self.options.volume).rev();
@@ -87,8 +87,8 @@ impl<'a> DiffChain<'a> {
         }
     }
 
-    /// Stores what one diff says.
-    pub(super) fn member<R: Read + Send>(
+    /// Stores the content of one diff.
+    pub(super) fn store_diff<R: Read + Send>(
         &self,
         index: &Arc<Index>,
         protection: &mut Protection<'_>,
@@ -106,12 +106,12 @@ impl<'a> DiffChain<'a> {
         let taken = self.taken(&header);
         let as_large = |backup: &&Backup| backup.record.content.size == header.size;
         if !taken.iter().any(as_large) {
-            // Nothing that follows could make it the same.
+            // A content of another size cannot be the same.
             self.not_taken(&header, &taken)?;
         }
         let options = BackupOptions {
-            // What the volume has already need not be stored to be compared with it; unless it is to be
-            // made good.
+            // A content that the volume may have already is only compared, not stored again, unless
+            // --reread asks for that.
             dry_run: self.options.dry_run || !(taken.is_empty() || self.options.reread),
             ..self.options.clone()
         };
@@ -131,7 +131,7 @@ impl<'a> DiffChain<'a> {
             self.not_taken(&header, &taken)?;
         }
         let existing = existing.or_else(|| self.same_head(&header).filter(|b| same(&b)));
-        // Its tree was not stored again, and the next diff builds on it.
+        // The tree of `existing` was not stored again, and the next diff builds on it.
         protection.build_on(existing);
         Ok(Link {
             header,
@@ -142,7 +142,7 @@ impl<'a> DiffChain<'a> {
         })
     }
 
-    /// The volume's backups of the snapshot that a diff leads to.
+    /// Returns the volume's backups of the snapshot that the diff leads to, oldest first.
     fn taken(&self, header: &DiffHeader) -> Vec<&'a Backup> {
         let Some(to) = &header.to else {
             return Vec::new();
@@ -153,7 +153,8 @@ impl<'a> DiffChain<'a> {
         backups.filter(is_of).collect()
     }
 
-    /// Fails if these are backups of the snapshot that a diff leads to, with other content.
+    /// Fails unless `taken` is empty: it has backups of the snapshot that the diff leads to, with
+    /// different content.
     fn not_taken(&self, header: &DiffHeader, taken: &[&Backup]) -> Result<(), OpsError> {
         match (&header.to, taken.last()) {
             (Some(to), Some(other)) => Err(OpsError::SnapshotTaken {
@@ -165,7 +166,8 @@ impl<'a> DiffChain<'a> {
         }
     }
 
-    /// The volume's newest backup, if it is of the image's head as the diff is.
+    /// Returns the volume's newest backup if, like the diff, it is of the head of the image, and
+    /// builds on the same snapshot.
     fn same_head(&self, header: &DiffHeader) -> Option<&'a Backup> {
         let from = header.from.as_ref().map(|from| ByteString::from(&from[..]));
         let newest = self.records.of_volume(&self.options.volume).next_back()?;

@@ -20,24 +20,24 @@ impl DiffChain<'_> {
         }
     }
 
-    /// Commits what the volume does not have, oldest first.
+    /// Commits a backup for each diff that the volume does not have, oldest first.
     pub(super) fn commit(
         &self,
-        members: Vec<Link<'_>>,
+        links: Vec<Link<'_>>,
         cleared: Option<&CommitPermit>,
     ) -> Result<Vec<BackupReport>, OpsError> {
         let volume = volume_id(self.records, &self.options.volume)?;
         let mut heads = self.records.heads();
         let mut reports: Vec<BackupReport> = Vec::new();
-        for member in members {
-            let base = member.base.and_then(|base| match base.id {
+        for link in links {
+            let base = link.base.and_then(|base| match base.id {
                 AncestorId::Committed(id) => Some(id),
                 AncestorId::Link(number) => reports.get(number).and_then(|report| report.id),
             });
             let named = |name: &Option<Vec<u8>>| name.as_deref().map(ByteString::from);
-            let snapshot = named(&member.header.to);
-            let (size, counts) = (member.packed.stored.size, member.packed.counts);
-            let id = match (member.existing, cleared) {
+            let snapshot = named(&link.header.to);
+            let (size, counts) = (link.packed.stored.size, link.packed.counts);
+            let id = match (link.existing, cleared) {
                 (Some(existing), _) => {
                     self.notice_labels(existing);
                     Some(existing.id)
@@ -45,13 +45,13 @@ impl DiffChain<'_> {
                 (None, None) => None,
                 (None, Some(cleared)) => {
                     let entry = Entry {
-                        started: member.started,
-                        packed: member.packed,
+                        started: link.started,
+                        packed: link.packed,
                         source: SourceInfo {
                             path: self.info.origin.clone(),
                             snapshot: snapshot.clone(),
-                            protected: member.header.protected,
-                            from_snapshot: named(&member.header.from),
+                            protected: link.header.protected,
+                            from_snapshot: named(&link.header.from),
                             image: self.image.clone(),
                             ..SourceInfo::of_kind(KIND)
                         },
@@ -65,7 +65,7 @@ impl DiffChain<'_> {
             };
             reports.push(BackupReport {
                 id,
-                existing: member.existing.is_some(),
+                existing: link.existing.is_some(),
                 snapshot,
                 size,
                 counts,

@@ -82,8 +82,8 @@ impl<'s, 'p, 'a> LeafCutter<'s, 'p, 'a> {
         }
     }
 
-    /// Sends the last leaf. If the image was larger before and now ends at `cut`, its last leaf becomes zero
-    /// from there on; the tree drops whole leaves behind it.
+    /// Sends the last leaf. If the image was larger before and now ends at `cut`, its last leaf
+    /// becomes zero from there on; the tree drops whole leaves behind it.
     pub(super) fn finish(&mut self, cut: Option<u64>) -> Result<(), StageError> {
         if let Some(size) = cut.filter(|size| !size.is_multiple_of(LEAF_SIZE)) {
             let leaf = size / LEAF_SIZE;

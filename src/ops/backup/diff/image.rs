@@ -1,4 +1,4 @@
-//! What a record keeps of the image that a stream describes.
+//! The part of an image's description that records keep.
 
 use crate::format::{ByteString, ImageDescription, RbdImage};
 

@@ -7,7 +7,7 @@ use super::chain::{DiffChain, DiffInfo, Link};
 use crate::format::{ByteString, DiffReader, RbdImage};
 use crate::ops::backup::base::{AncestorId, find_base};
 use crate::ops::backup::options::{BackupOptions, BackupReport};
-use crate::ops::backup::pack::believe;
+use crate::ops::backup::pack::rely_on_present_only;
 use crate::ops::backup::protect::Protection;
 use crate::ops::backup::record::load;
 use crate::ops::cancellable_reader::CancellableReader;
@@ -18,10 +18,10 @@ use crate::ops::pipeline::Failed;
 use crate::repo::Project;
 use crate::volume::InputStream;
 
-/// Backs up every diff of a stream, in turn; reports one each. Those whose snapshot the volume has
-/// already, with the same content, are passed over.
+/// Backs up every diff of a stream, oldest first, and returns a report for each. A diff whose
+/// snapshot the volume has already, with the same content, is not committed again.
 ///
-/// Nothing is stored if the base does not fit, and nothing is committed if the stream is not whole.
+/// Nothing is stored if the base does not fit. Nothing is committed if the stream is not complete.
 pub(crate) fn backup_diffs(
     project: &Project,
     stream: &mut dyn InputStream,
@@ -62,7 +62,7 @@ fn ingest(
     };
     chain.same_image()?;
     if options.dry_run && reader.diffs() > 1 {
-        return Err(OpsError::DryRunOfLine {
+        return Err(OpsError::DryRunOfChain {
             name: name.to_owned(),
         });
     }
@@ -73,7 +73,7 @@ fn ingest(
             Some(before) => Some(before.as_ancestor(links.len() - 1)),
             None => find_base(&records, options, &header)?,
         };
-        // Only now: what does not fit should cost no time either.
+        // Opened only now: a stream that does not fit must fail at once.
         let index = match &mut index {
             Some(index) => index,
             none => {
@@ -81,7 +81,7 @@ fn ingest(
                     protection.build_on(records.all().iter().find(|backup| backup.id == id));
                 }
                 let index = none.insert(protection.index()?);
-                believe(index, options)?;
+                rely_on_present_only(index, options)?;
                 index
             }
         };
@@ -92,7 +92,7 @@ fn ingest(
                 snapshot: ByteString::from(&header.to.unwrap_or_default()[..]).to_string(),
             });
         }
-        links.push(chain.member(index, &mut protection, &mut reader, header, base)?);
+        links.push(chain.store_diff(index, &mut protection, &mut reader, header, base)?);
     }
     context.cancel.check()?;
     let Some(index) = index else {

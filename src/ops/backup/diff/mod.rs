@@ -1,8 +1,8 @@
-//! Backup of what RBD diff streams say: extents → leaves, merged with the base → the line of backups.
+//! Backup of RBD diffs: extents → leaves, merged with the base → a chain of backups.
 //!
-//! A diff is only good on the content that it was made against, and nothing in it but the name of a
-//! snapshot says which that is. So the base is found by that name, and nothing is committed before
-//! the stream, with all its diffs, was seen to be whole.
+//! A diff is only valid on the content that it was made against, and only the name of a snapshot in
+//! it tells which content that is. So the base is found by that name. Nothing is committed before
+//! the whole stream, with all its diffs, was read.
 
 mod chain;
 mod commit;

@@ -1,4 +1,4 @@
-//! The same policies by their definitions, however slow.
+//! The same policies, implemented by their definitions, however slow.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::tests::cet;
 use super::*;
 
-/// The name of a period, as a calendar would print it.
+/// Returns the name of a period, as a calendar would print it.
 fn name(period: Period, time: &Zoned, number: usize) -> String {
     let format = match period {
         Period::Each => return number.to_string(),
@@ -41,7 +41,7 @@ fn before(time: &Zoned, span: Span) -> Timestamp {
     then
 }
 
-/// The places of what a rule keeps.
+/// Returns the places of the backups that a rule keeps.
 fn kept(rule: &Rule, line: &[(usize, &Candidate<'_>, Zoned)]) -> BTreeSet<usize> {
     let newest = line.first().map(|(.., time)| time.clone());
     let young =

@@ -2,7 +2,8 @@ use jiff::civil;
 
 use super::*;
 
-/// Central Europe without a table of zones: summer time from the last Sunday in March to that in October.
+/// The time zone of Central Europe, without a table of zones: summer time from the last Sunday in
+/// March to that in October.
 pub(super) fn cet() -> TimeZone {
     TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap()
 }
@@ -33,7 +34,8 @@ fn time(text: &str) -> Timestamp {
 
 const NOW: &str = "2030-01-01T00:00";
 
-/// Each line is a backup, oldest first: its time in UTC, its labels, `=>`, and why it stays, or `-`.
+/// Checks a policy. Each line is a backup, oldest first: its time in UTC, its labels, `=>`, and the
+/// reasons to keep it, or `-`.
 #[track_caller]
 fn case(policy: &str, now: &str, zone: &TimeZone, table: &str) {
     let lines: Vec<_> = table
@@ -61,7 +63,7 @@ fn case(policy: &str, now: &str, zone: &TimeZone, table: &str) {
         .collect();
     let policy = Policy::new(policy.split(", ").map(rule));
     let decided = policy.decide(&candidates, time(now), zone);
-    let told: Vec<String> = lines
+    let found: Vec<String> = lines
         .iter()
         .zip(&decided)
         .map(|(line, reasons)| {
@@ -75,7 +77,7 @@ fn case(policy: &str, now: &str, zone: &TimeZone, table: &str) {
             format!("{backup} => {reasons}")
         })
         .collect();
-    assert_eq!(told, lines);
+    assert_eq!(found, lines);
 }
 
 #[track_caller]
@@ -150,7 +152,7 @@ fn the_oldest_stays_as_long_as_a_count_is_left() {
          2026-11-12T10:00 => -
          2026-11-20T10:00 => monthly",
     );
-    // Used up by the very one before.
+    // The count was used up by the backup before.
     utc(
         "monthly 1",
         "2026-11-05T10:00 => -
@@ -352,7 +354,7 @@ fn spans_go_back_from_the_newest() {
          2025-09-16T10:00:01 => within 13m35d
          2026-11-21T10:00 => within 13m35d",
     );
-    // Before all time.
+    // The span begins before the first year.
     utc(
         "within 4000000000y",
         "0001-01-01T00:00 => within 4000000000y
@@ -430,7 +432,7 @@ fn the_future_does_not_count_and_stays() {
         "2026-12-01T00:00 => from the future
          2026-12-02T00:00 => from the future",
     );
-    // It is no newest one, and what is left does not end there.
+    // A backup from the future is not the newest one, and spans do not begin there.
     case(
         "monthly 2",
         "2026-11-21T12:00",
@@ -452,7 +454,7 @@ fn labels_keep() {
          2026-11-04T00:00 pin=no why=upgrade => label why=upgrade, label pin
          2026-11-05T00:00 => last",
     );
-    // They count all the same.
+    // Backups with a label count for the other rules, too.
     utc(
         "label pin, daily 2",
         "2026-11-01T00:00 => -
