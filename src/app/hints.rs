@@ -1,6 +1,7 @@
 //! Errors of the layers below, as failures with an exit code and the next step to take.
 
-use crate::ops::{DiffErrorKind, OpsError};
+use crate::format::DiffErrorKind;
+use crate::ops::OpsError;
 use crate::repo::{ObjectRef, RepoError, RepoErrorKind};
 use crate::storage::{self, StorageError};
 use crate::volume::{self, VolumeError};

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use crate::ops::ByteString;
+use crate::format::ByteString;
 
 /// One line of `--json`.
 #[derive(Debug, Clone, Serialize)]

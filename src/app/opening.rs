@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 
 use crate::base::{CHUNK_SIZE_DEFAULT, ChunkSize, Notice};
+use crate::format::SlotInfo;
 use crate::repo::{
-    InitOptions, KdfParams, Locked, NewKey, Project, Records, RepoError, Repository, SlotInfo,
+    InitOptions, KdfParams, Locked, NewKey, Project, Records, RepoError, Repository,
 };
 use crate::storage::StorageErrorKind;
 

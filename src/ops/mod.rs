@@ -13,9 +13,6 @@ mod prune;
 mod restore;
 mod stats;
 
-pub use crate::format::{
-    ByteString, DiffErrorKind, DiffHeader, DiffVersion, ExtentList, ImageDescription,
-};
 pub use backup::{BackupOptions, BackupReport, backup, read_extents};
 pub use check::{CheckReport, Finding, check};
 pub use compare::{CompareReport, DifferentExtent, compare};

@@ -31,9 +31,8 @@ mod tombstones;
 mod tree;
 mod unlock;
 
-/// Types of the layers below that the functions of this module use.
+/// The parameters of the key derivation. Front ends do not import `crypto`.
 pub use crate::crypto::KdfParams;
-pub use crate::format::{ContentKind, SlotInfo};
 
 pub use backup::Backup;
 pub use blobs::{BlobReader, Opener};

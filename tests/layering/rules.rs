@@ -13,7 +13,7 @@ use super::tokens::{lines_of_tests, tokens, tokens_without_tests};
 ///
 /// A front end calls `ops`, and `app` for what it shares with other front ends. Beyond that it names
 /// only what it takes to open a repository: `storage` (where it is stored), `volume` (what is read
-/// or written) and `repo` (the opened repository).
+/// or written), `repo` (the opened repository) and `format` (public values in reports).
 const LAYERS: &[(&str, &[&str])] = &[
     ("base", &[]),
     ("crypto", &["base"]),
@@ -31,8 +31,11 @@ const LAYERS: &[(&str, &[&str])] = &[
             "base", "crypto", "format", "storage", "volume", "chunk", "repo",
         ],
     ),
-    ("app", &["base", "storage", "volume", "repo", "ops"]),
-    ("cli", &["base", "volume", "repo", "ops", "app"]),
+    (
+        "app",
+        &["base", "format", "storage", "volume", "repo", "ops"],
+    ),
+    ("cli", &["base", "format", "volume", "repo", "ops", "app"]),
     ("fuse", &["base", "storage", "volume", "repo", "ops", "app"]),
     (
         "nbd",

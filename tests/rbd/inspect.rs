@@ -4,10 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cuttlebone::base::{Cancel, Cancelled, Silent};
-use cuttlebone::format::{DiffErrorKind, ExtentKind};
-use cuttlebone::ops::{
-    Context, DiffReport, DiffSight, DiffSummary, ImageDescription, OpsError, inspect_diff,
-};
+use cuttlebone::format::{DiffErrorKind, ExtentKind, ImageDescription};
+use cuttlebone::ops::{Context, DiffReport, DiffSight, DiffSummary, OpsError, inspect_diff};
 
 use cuttlebone::volume::NamedInput;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::app::human::{duration, printable};
 use crate::app::message::BackupEntry;
-use crate::ops::ByteString;
+use crate::format::ByteString;
 
 pub(super) fn took(seconds: f64) -> String {
     duration(Duration::try_from_secs_f64(seconds).unwrap_or_default())

@@ -6,7 +6,7 @@ use crate::app::human::{count, printable, short_id};
 use crate::app::message::{DiffEntry, DiffImage, DiffStream, ExportSummary, MergeSummary};
 use crate::app::table::{Column, table};
 use crate::base::ByteSize;
-use crate::ops::ByteString;
+use crate::format::ByteString;
 
 use super::common::{fields, took};
 

@@ -6,7 +6,8 @@ use crate::app::{
     ExportRequest, ExportSummary, Failure, Message, RepositorySettings, load_records, open_project,
 };
 use crate::cli::console::Console;
-use crate::ops::{self, ByteString, SnapshotNames};
+use crate::format::ByteString;
+use crate::ops::{self, SnapshotNames};
 
 use super::diff_files::{refuse_terminal, write_diff};
 

@@ -2,9 +2,8 @@
 
 use crate::app::{DiffEntry, DiffImage, DiffStream, Failure, Message, Metadata, ReadFrom};
 use crate::cli::console::Console;
-use crate::ops::{
-    self, ByteString, DiffSight, DiffSummary, DiffVersion, ImageDescription, OpsError,
-};
+use crate::format::{ByteString, DiffVersion, ImageDescription};
+use crate::ops::{self, DiffSight, DiffSummary, OpsError};
 
 use super::diff_files::open_diff;
 

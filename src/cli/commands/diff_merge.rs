@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use crate::app::{Failure, MergeRequest, MergeSummary, Message};
 use crate::cli::console::Console;
-use crate::ops::{self, ByteString};
+use crate::format::ByteString;
+use crate::ops;
 
 use super::diff_files::{open_diff, refuse_terminal, write_diff};
 

@@ -2,7 +2,7 @@
 
 use crate::app::{BackupDetail, Failure, Message, RepositorySettings, load_records, open_project};
 use crate::cli::console::Console;
-use crate::repo::ContentKind;
+use crate::format::ContentKind;
 
 use super::list::entry;
 
