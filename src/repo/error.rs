@@ -188,3 +188,57 @@ impl RepoError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{ObjectHash, ProjectId};
+    use crate::storage::{StorageErrorKind, StorageOperation};
+
+    /// The kind of the error of reading `object`.
+    fn kind(object: ObjectRef, kind: StorageErrorKind) -> RepoErrorKind {
+        let error = StorageError {
+            kind,
+            operation: StorageOperation::Get,
+            object: object.to_string(),
+            location: "memory".to_owned(),
+            is_remote: false,
+            source: None,
+        };
+        RepoError::reading(object, error).kind()
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_read_is_damaged_and_a_store_that_cannot_be_reached_is_not() {
+        let project = ProjectId::from_bytes([1; 16]);
+        let pack = ObjectRef::Pack(project, ObjectHash::from_bytes([2; 32]));
+        for damage in [
+            StorageErrorKind::NotFound,
+            StorageErrorKind::Unreadable,
+            StorageErrorKind::Truncated,
+            StorageErrorKind::TooLarge,
+            StorageErrorKind::Denied,
+        ] {
+            assert_eq!(kind(pack, damage), RepoErrorKind::Damaged, "{damage:?}");
+        }
+        for other in [
+            StorageErrorKind::Unavailable,
+            StorageErrorKind::LoginRefused,
+            StorageErrorKind::Io,
+        ] {
+            assert_eq!(kind(pack, other), RepoErrorKind::Storage(other));
+        }
+    }
+
+    #[test]
+    fn a_repository_that_the_user_may_not_read_is_not_damaged() {
+        let denied = StorageErrorKind::Denied;
+        let project = ProjectId::from_bytes([1; 16]);
+        let key = ObjectRef::Key(None, ObjectHash::from_bytes([2; 32]));
+        for object in [ObjectRef::Repository, ObjectRef::Project(project), key] {
+            assert_eq!(kind(object, denied), RepoErrorKind::Storage(denied));
+            let unreadable = kind(object, StorageErrorKind::Unreadable);
+            assert_eq!(unreadable, RepoErrorKind::Damaged);
+        }
+    }
+}

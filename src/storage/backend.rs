@@ -1,6 +1,5 @@
 //! The trait that every store implements.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::error::StorageError;
@@ -83,48 +82,5 @@ pub trait Backend: Send + Sync {
     fn limit_blocks(&mut self, limits: &Limits) -> bool {
         let _ = limits;
         false
-    }
-}
-
-/// A shared store is the same store.
-impl<B: Backend + ?Sized> Backend for Arc<B> {
-    fn location(&self) -> &str {
-        (**self).location()
-    }
-
-    fn put(&self, name: &Name, parts: &[&[u8]]) -> Result<(), StorageError> {
-        (**self).put(name, parts)
-    }
-
-    fn put_new(&self, name: &Name, parts: &[&[u8]]) -> Result<(), StorageError> {
-        (**self).put_new(name, parts)
-    }
-
-    fn get(&self, name: &Name, limit: u64) -> Result<Vec<u8>, StorageError> {
-        (**self).get(name, limit)
-    }
-
-    fn get_range(&self, name: &Name, offset: u64, buf: &mut [u8]) -> Result<(), StorageError> {
-        (**self).get_range(name, offset, buf)
-    }
-
-    fn size(&self, name: &Name) -> Result<u64, StorageError> {
-        (**self).size(name)
-    }
-
-    fn list(&self, directory: &str) -> Result<Vec<ObjectInfo>, StorageError> {
-        (**self).list(directory)
-    }
-
-    fn directories(&self, directory: &str) -> Result<Vec<String>, StorageError> {
-        (**self).directories(directory)
-    }
-
-    fn delete(&self, name: &Name) -> Result<(), StorageError> {
-        (**self).delete(name)
-    }
-
-    fn remove_leftovers(&self, directory: &str, age: Duration) -> Result<u64, StorageError> {
-        (**self).remove_leftovers(directory, age)
     }
 }

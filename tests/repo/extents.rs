@@ -326,8 +326,8 @@ fn a_file_is_read_again_after_a_list() {
 
 #[test]
 fn a_refused_list_leaves_the_store_as_it_was() {
-    let backend = std::sync::Arc::new(MemoryBackend::new());
-    let test_repo = TestRepo::init(std::sync::Arc::clone(&backend), CHUNK).unwrap();
+    let backend = MemoryBackend::new();
+    let test_repo = TestRepo::init(backend.clone(), CHUNK).unwrap();
     let host = Host::without_cache();
     host.back_up(&test_repo, "v", &Image::new(LEAF)).unwrap();
     let stored = || backend.list("").unwrap().len();

@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a call that fails fails the test")]
 
 use std::num::NonZeroU64;
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -53,7 +52,6 @@ macro_rules! contract {
 
 contract! {
     memory: (MemoryBackend::new(), ());
-    shared: (Arc::new(MemoryBackend::new()) as Arc<dyn Backend>, ());
     fault: (FaultBackend::new(), ());
     local: {
         let place = tempfile::tempdir().unwrap();

@@ -22,11 +22,13 @@ pub(super) fn quickly() -> RetryPolicy {
     }
 }
 
-/// A store that does what it is asked, but loses some of the answers to calls that succeed.
+/// A store that does what it is asked, but loses some of the answers to calls that succeed. Clones
+/// are the same store.
+#[derive(Clone)]
 pub(super) struct LostAnswers {
     store: MemoryBackend,
-    calls: AtomicU64,
-    is_lost: Box<dyn Fn(u64) -> bool + Send + Sync>,
+    calls: Arc<AtomicU64>,
+    is_lost: Arc<dyn Fn(u64) -> bool + Send + Sync>,
 }
 
 impl LostAnswers {
@@ -39,8 +41,8 @@ impl LostAnswers {
     fn to_calls(is_lost: impl Fn(u64) -> bool + Send + Sync + 'static) -> Self {
         Self {
             store: MemoryBackend::new(),
-            calls: AtomicU64::new(0),
-            is_lost: Box::new(is_lost),
+            calls: Arc::default(),
+            is_lost: Arc::new(is_lost),
         }
     }
 
@@ -231,8 +233,8 @@ fn cancelling_ends_the_pause_before_a_repetition() {
 #[test]
 fn a_new_object_whose_answer_was_lost_is_confirmed_by_its_content() {
     // Calls: put_new, put_new (taken), get, put_new (taken), get. The first get loses its answer, too.
-    let store = Arc::new(LostAnswers::to_calls(|call| call == 1 || call == 3));
-    let retry = RetryBackend::new(Arc::clone(&store), quickly(), Cancel::default());
+    let store = LostAnswers::to_calls(|call| call == 1 || call == 3);
+    let retry = RetryBackend::new(store.clone(), quickly(), Cancel::default());
     retry.put_new(&name("a"), &[b"1", b"23"]).unwrap();
     assert_eq!(store.calls.load(Ordering::SeqCst), 5);
     for other in [&b"12"[..], b"1234", b"124", b"123"] {

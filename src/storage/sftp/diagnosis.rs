@@ -1,4 +1,4 @@
-//! Finds out why the server failed, where the protocol does not tell.
+//! Finds out why the server failed when its answer gives no reason.
 
 use russh_sftp::protocol::StatusCode;
 

@@ -14,7 +14,7 @@ pub(super) async fn not_connected(ssh: &Ssh) -> SftpError {
 }
 
 /// Interprets ssh's exit status and messages. ssh reports every failure of its own as status 255,
-/// so only its messages tell them apart.
+/// so only its messages distinguish them.
 fn classify(status: Option<ExitStatus>, messages: String) -> SftpError {
     use StorageErrorKind as Kind;
     let code = status.and_then(|status| status.code());
