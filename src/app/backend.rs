@@ -49,8 +49,8 @@ fn limited(
     Arc::new(LimitBackend::new(store, limits, session.cancel.clone()))
 }
 
-/// Connects; meanwhile ssh may ask the user on the terminal. A failure to connect is not repeated, so
-/// that mistakes are reported at once; transient errors from then on are.
+/// Connects. Meanwhile ssh may ask the user on the terminal. Errors of connecting are reported at
+/// once; later transient errors are retried.
 fn connect(
     session: &Session,
     settings: &RepositorySettings,

@@ -80,6 +80,13 @@ impl Failure {
         self
     }
 
+    pub(crate) fn hint_if(self, hint: Option<impl Into<String>>) -> Self {
+        match hint {
+            Some(hint) => self.hint(hint),
+            None => self,
+        }
+    }
+
     /// Returns the same failure with the exit code for an interrupted command.
     pub(crate) fn interrupted(self) -> Self {
         Self {

@@ -56,8 +56,8 @@ impl Location {
                     text.display()
                 ))
                 .hint(
-                    "give a directory, such as /srv/backup (./a:b if its name contains a colon), or \
-                     sftp:USER@HOST:PATH",
+                    "give a directory, such as /srv/backup (./a:b if its name contains a colon), \
+                     or sftp:USER@HOST:PATH",
                 ));
             }
         }
@@ -91,7 +91,10 @@ impl SftpLocation {
                 "the repository “{}” cannot be used: {why}",
                 text.display()
             ))
-            .hint("write sftp:USER@HOST:PATH, or sftp://USER@HOST:PORT/PATH (//PATH if it is absolute)")
+            .hint(
+                "write sftp:USER@HOST:PATH, or sftp://USER@HOST:PORT/PATH (//PATH if the path is \
+                 absolute)",
+            )
         };
         let whole = text
             .to_str()

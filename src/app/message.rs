@@ -60,8 +60,9 @@ pub(crate) struct Status {
     pub(crate) seconds_elapsed: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) seconds_remaining: Option<u64>,
-    /// `index`, `backup`, `restore`, `check_structure`, `check_data`, `mark`, `repack`, `inspect_diff`,
-    /// `merge_diffs` or `export_diff`; each starts anew. In `mark` trees are counted, not bytes.
+    /// `index`, `backup`, `restore`, `check_structure`, `check_data`, `mark`, `repack`,
+    /// `inspect_diff`, `merge_diffs` or `export_diff`; each starts at 0.
+    /// `mark` counts trees instead of bytes.
     pub(crate) phase: &'static str,
 }
 
@@ -90,7 +91,7 @@ pub(crate) struct BackupSummary {
     pub(crate) bytes_new: u64,
     pub(crate) bytes_stored: u64,
     pub(crate) chunks_new: u64,
-    /// Chunks that a list of extents left out, and that were found to be the base's; none without a list.
+    /// Chunks outside the list of extents that were compared with the base; `None` without a list.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) chunks_verified: Option<u64>,
     pub(crate) duration: f64,

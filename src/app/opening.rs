@@ -63,7 +63,7 @@ pub(crate) fn open_project(
     Ok((repository, project))
 }
 
-/// Opens the project that the settings name. Objects of a remote repository are cached on this host.
+/// Opens the project that the settings name. Caches objects of a remote repository on this host.
 pub(crate) fn project(
     session: &Session,
     settings: &RepositorySettings,

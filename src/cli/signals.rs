@@ -30,8 +30,8 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Lets the first signal set `cancel` and call `report` with a line for the user, and the second
-    /// one end the process.
+    /// Lets the first signal set `cancel` and call `report` with a line for the user, and the
+    /// second one end the process.
     pub(crate) fn install(
         cancel: Cancel,
         report: impl Fn(&str) + Send + 'static,

@@ -139,7 +139,7 @@ fn a_repository_file_is_read_from_either_copy_and_missed_if_both_are_damaged() {
     );
     says(
         &world.fails(&["check"], 21),
-        &["0 backups affected", "mend"],
+        &["0 backups affected", "repair the damage"],
     );
     fs::remove_file(&file).unwrap();
     world.ok(&["list"]);
@@ -317,7 +317,12 @@ fn a_full_disk_is_named_and_room_is_all_it_takes() {
     let mount = disk.path().to_str().unwrap();
     says(
         &world.fails(&["backup", &large], 1),
-        &["could not store", mount, "free of 90.0 MiB", "make room"],
+        &[
+            "could not store",
+            mount,
+            "free of 90.0 MiB",
+            "free some space",
+        ],
     );
     world.is_clean();
     world.restores("small", &small);

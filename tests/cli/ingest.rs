@@ -71,7 +71,7 @@ fn a_disk_that_fills_is_named_and_room_is_all_it_takes() {
             "error: could not store",
             mount,
             "free of 90.0 MiB",
-            "make room",
+            "free some space",
         ] {
             assert!(ran.stderr.contains(expected), "{expected}: {}", ran.stderr);
         }
@@ -214,7 +214,7 @@ fn names_that_steer_a_terminal_or_fill_it_do_neither() {
     let told = world.fails(&["backup", "--volume", "v", "--diff", &next], 20);
     assert!(told.contains("of the snapshot “\u{fffd}2J”"), "{told}");
     assert!(
-        told.contains("there are: \u{fffd}[2J\u{fffd}, x y x"),
+        told.contains("snapshots \u{fffd}[2J\u{fffd}, x y x"),
         "{told}"
     );
     assert!(

@@ -148,11 +148,12 @@ pub(super) fn merge(summary: &MergeSummary) -> String {
 
 pub(super) fn export(summary: &ExportSummary) -> String {
     let base = match &summary.from_backup_id {
-        Some(id) => format!("what changed since {}", short_id(id)),
-        None => "all".to_owned(),
+        Some(id) => format!("changes since {}", short_id(id)),
+        None => "everything".to_owned(),
     };
     format!(
-        "exported {base} of {} ({}) to {}\n  {}, {}\n  {}: data {}, zeros {}; written {}, fetched {}, in {}\n",
+        "exported {base} of {} ({}) to {}\n  {}, {}\n  \
+         {}: data {}, zeros {}; written {}, fetched {}, in {}\n",
         printable(&summary.volume),
         short_id(&summary.backup_id),
         printable(&summary.target),

@@ -22,9 +22,9 @@ pub(super) enum DiffCommand {
 
     /// Merge several diffs into one
     ///
-    /// Applying the result has the same effect as applying all of the diffs in turn. Each diff must
-    /// start from the snapshot that the one before leads to; otherwise the exit code is 20. An image
-    /// with snapshots contributes all of its diffs.
+    /// Applying the result has the same effect as applying all of the diffs in turn. Each diff
+    /// must start from the snapshot that the one before leads to; otherwise the exit code is 20. An
+    /// image with snapshots contributes all of its diffs.
     #[command(after_help = "\
 Examples:
   cuttlebone diff merge full.diff mon.diff tue.diff -o new.diff
@@ -46,7 +46,8 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(super) struct ExportArgs {
-    /// The backup that the diff leads to: an id or its beginning, VOLUME, VOLUME@SNAPSHOT or VOLUME~N
+    /// The backup that the diff leads to: an id or its beginning, VOLUME, VOLUME@SNAPSHOT or
+    /// VOLUME~N
     backup: String,
     /// The backup that the diff starts from [default: an empty image]
     #[arg(long, value_name = "BACKUP")]

@@ -44,23 +44,25 @@ impl ForgetArgs {
             .hint("add --prune, or leave them out"));
         }
         let policy = self.keep.into_policy();
-        let selection = if !self.backups.is_empty() {
-            let backups = self.backups.into_iter().map(backup_selector);
-            ForgetSelection::Named {
-                backups: backups.collect::<Result<_, _>>()?,
-                force: self.force,
-            }
-        } else if policy.is_empty() {
-            return Err(Failure::usage("nothing selects the backups to keep or remove").hint(
-                "give a policy, such as --keep-daily 7 --keep-weekly 4, or name the backups to remove",
+        let selection =
+            if !self.backups.is_empty() {
+                let backups = self.backups.into_iter().map(backup_selector);
+                ForgetSelection::Named {
+                    backups: backups.collect::<Result<_, _>>()?,
+                    force: self.force,
+                }
+            } else if policy.is_empty() {
+                return Err(Failure::usage("nothing selects the backups to keep or remove").hint(
+                "give a policy, such as --keep-daily 7 --keep-weekly 4, or name the backups to \
+                 remove",
             ));
-        } else {
-            ForgetSelection::NotKeptBy {
-                policy,
-                volumes: self.volumes,
-                utc: self.utc,
-            }
-        };
+            } else {
+                ForgetSelection::NotKeptBy {
+                    policy,
+                    volumes: self.volumes,
+                    utc: self.utc,
+                }
+            };
         Ok(ForgetRequest {
             selection,
             dry_run: self.dry_run,
@@ -120,7 +122,7 @@ struct KeepArgs {
 }
 
 impl KeepArgs {
-    /// Returns the policy. Its rules are in the order in which reasons are shown: counts, spans, labels.
+    /// Returns the policy, with its rules in the order of reasons: counts, spans, labels.
     fn into_policy(self) -> Policy {
         let last = [
             (Period::Each, self.keep_last),

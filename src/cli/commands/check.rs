@@ -53,7 +53,7 @@ pub(super) fn check(
             Code::HistoryLost,
             "backups have vanished from the repository",
         )
-        .hint("see who can delete there; what is left is whole")
+        .hint("find out who can delete files there; the remaining backups are intact")
     } else {
         let text = format!(
             "damage found in {}; {} affected",
@@ -61,8 +61,11 @@ pub(super) fn check(
             count(affected as u64, "backup")
         );
         Failure::new(Code::Damage, text).hint(match affected {
-            0 => "all backups can be restored; mend what is named above before more is lost. Of packs that are missing and not needed any more a prune forgets the names",
-            _ => "delete the damaged packs (projects/*/packs/*/NAME) and back up the affected volumes again with --reread: what is still in them is stored again, for older backups too. Then prune",
+            0 => "every backup can still be restored; repair the damage above before more is \
+                  lost. A prune drops missing packs that no backup needs",
+            _ => "delete the damaged packs (projects/*/packs/*/NAME) and back up the affected \
+                  volumes again with --reread: data that they still have is stored again, for older \
+                  backups too. Then prune",
         })
     })
 }

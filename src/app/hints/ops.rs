@@ -1,0 +1,196 @@
+//! Failures of operations.
+
+use std::borrow::Cow;
+
+use crate::app::failure::{Code, Failure};
+use crate::app::human::shortened;
+use crate::format::DiffErrorKind;
+use crate::ops::OpsError;
+
+impl From<OpsError> for Failure {
+    fn from(error: OpsError) -> Self {
+        match error {
+            OpsError::Repo(error) => error.into(),
+            OpsError::Volume(error) => error.into(),
+            error => Self::from_error(code(&error), &error).hint_if(hint(&error)),
+        }
+    }
+}
+
+fn code(error: &OpsError) -> Code {
+    match error {
+        OpsError::OtherSource { .. } => Code::Usage,
+        OpsError::LostRace { .. }
+        | OpsError::OutrunByPrune { .. }
+        | OpsError::PruneRuns { .. }
+        | OpsError::PausedTooLong => Code::Busy,
+        OpsError::BaseKind { .. }
+        | OpsError::NotFollowing { .. }
+        | OpsError::NoBase { .. }
+        | OpsError::AmbiguousBase { .. }
+        | OpsError::NeedsNoBase { .. }
+        | OpsError::BaseOfOtherVolume { .. }
+        | OpsError::BaseOfOtherSnapshot { .. }
+        | OpsError::SnapshotTaken { .. }
+        | OpsError::OtherImage { .. }
+        | OpsError::ListBeyondEnd { .. }
+        | OpsError::BaseCutOtherwise { .. }
+        | OpsError::ListIncomplete { .. }
+        | OpsError::NoDiff { .. }
+        | OpsError::NoSnapshot { .. } => Code::WrongBase,
+        OpsError::Unreadable { .. }
+        | OpsError::DamagedDiff { .. }
+        | OpsError::SnapshotTwice { .. } => Code::Damage,
+        _ => Code::Failed,
+    }
+}
+
+fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
+    let hint = match error {
+        OpsError::ReadStream { .. } => {
+            "no backup was created; check whether the program that feeds the pipe failed"
+        }
+        OpsError::SourceChanged { .. } => {
+            "back up a snapshot of it, or stop the program that writes to it, and run this again"
+        }
+        OpsError::BaseKind { .. } => "leave --base out, or name a backup of the same kind",
+        OpsError::OtherSource { .. } => {
+            "name the volume with --volume NAME; use the same name if it is the same volume"
+        }
+        OpsError::NoVolume { .. } => "run “cuttlebone list” to see the volumes",
+        OpsError::Protected { .. } => "nothing was removed; use --force to remove it anyway",
+        OpsError::LastOfVolume { .. } => "nothing was removed; to remove it, give its id",
+        OpsError::LostRace { .. } => {
+            "nothing was removed; wait for the other forget to end, then run this again"
+        }
+        OpsError::OutrunByPrune { .. } => {
+            "run the backup again; it uses the data stored so far, and earlier backups are intact"
+        }
+        OpsError::PruneRuns { .. } => {
+            "wait for it to end, then run this again; a prune that died is ignored after 10 minutes"
+        }
+        OpsError::PausedTooLong => "run it again; no used data was deleted",
+        OpsError::Unreadable { .. } => {
+            "nothing was deleted; restore these files from another copy of the repository, or \
+             delete them to give up their backups"
+        }
+        OpsError::ReadDiff { .. } | OpsError::ReadList { .. } => {
+            "check the disk, or whether the program that feeds the pipe failed"
+        }
+        OpsError::NotADiff { .. } => {
+            "give the output of “rbd export-diff” or “rbd export --export-format 2”"
+        }
+        OpsError::DamagedDiff { source, .. } => match source.kind {
+            DiffErrorKind::Cut(_) => {
+                "nothing was applied; check whether the program that wrote it failed, and export \
+                 it from the cluster again"
+            }
+            _ => "do not apply it; export it from the cluster again",
+        },
+        OpsError::NotFollowing { .. } => {
+            "give the diffs oldest first, each starting from the snapshot that the previous one \
+             leads to"
+        }
+        OpsError::NotSeekable { .. } => "store it in a file, and give the file",
+        OpsError::NoBase {
+            volume,
+            known,
+            empty,
+            ..
+        } => return Some(no_base_hint(volume, known, *empty).into()),
+        OpsError::AmbiguousBase { backups, .. } => {
+            return Some(format!("choose one with --base: {}", backups.join(" or ")).into());
+        }
+        OpsError::NeedsNoBase { .. } => "leave --base out",
+        OpsError::BaseOfOtherVolume { .. } | OpsError::BaseOfOtherSnapshot { .. } => {
+            "leave --base out to use the right one. --force-base uses it anyway; the backup is \
+             wrong if the diff does not start from its content"
+        }
+        OpsError::SnapshotTaken { .. } => {
+            "no backup was created; if this is another image, back it up to another volume with \
+             --volume"
+        }
+        OpsError::SnapshotTwice { .. } => {
+            "no backup was created; no image has two snapshots of one name: export it from the \
+             cluster again"
+        }
+        OpsError::OtherImage { .. } => {
+            "nothing was stored; back it up to another volume with --volume"
+        }
+        OpsError::DryRunOfChain { .. } => "run “cuttlebone diff inspect” to see its content",
+        OpsError::TooLarge { .. } => {
+            "no Ceph image is that large; export it from the cluster again"
+        }
+        OpsError::NotAList { .. } => {
+            "give the output of “rbd diff --format json”, and check whether that command failed; \
+             if nothing changed, it writes []"
+        }
+        OpsError::LongList { .. } => {
+            "make a shorter list with “rbd diff --whole-object”, or back up without --extents"
+        }
+        OpsError::ListBeyondEnd { .. } => {
+            "give the list of this image, up to the snapshot that is mapped"
+        }
+        OpsError::BaseCutOtherwise { .. } => "back up once without --extents",
+        OpsError::ListIncomplete { .. } => {
+            "nothing was stored; the list does not start from the snapshot of the base, or change \
+             tracking missed a change. Run this again without --extents, which reads everything"
+        }
+        OpsError::NoDiff { .. } => {
+            "give two backups of the same image; run “cuttlebone list” to see the backups"
+        }
+        OpsError::NoSnapshot { .. } => {
+            "name the snapshot of the image that has this content with --from-snapshot NAME"
+        }
+        OpsError::Repo(_)
+        | OpsError::Volume(_)
+        | OpsError::Threads(_)
+        | OpsError::Internal(_) => return None,
+    };
+    Some(hint.into())
+}
+
+/// Returns what to do if no backup is of the snapshot that a diff starts from.
+fn no_base_hint(volume: &str, known: &[String], empty: bool) -> String {
+    let Some(newest) = known.last() else {
+        let known = if empty {
+            "the volume has no backups"
+        } else {
+            "no backup of the volume is of a snapshot"
+        };
+        return format!(
+            "{known}; start with a full diff: rbd export-diff POOL/IMAGE@SNAP - | \
+                 cuttlebone backup \
+            --diff - --volume {volume}"
+        );
+    };
+    format!(
+        "it has backups of the snapshots {}; export from one of them: rbd export-diff \
+             --from-snap {} POOL/IMAGE@SNAP - | \
+        cuttlebone backup --diff - --volume {volume}; or export everything, without --from-snap",
+        known_names(known),
+        word(newest)
+    )
+}
+
+/// Quotes a name for a shell if needed.
+fn word(name: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "_-.,:+@%/".contains(c);
+    if !name.is_empty() && name.chars().all(plain) {
+        name.to_owned()
+    } else {
+        format!("'{}'", name.replace('\'', r"'\''"))
+    }
+}
+
+/// Returns the newest few names of a list.
+fn known_names(known: &[String]) -> String {
+    const SHOWN: usize = 10;
+    let (left_out, shown) = known.split_at(known.len().saturating_sub(SHOWN));
+    let shown: Vec<_> = shown.iter().map(|name| shortened(name, 60)).collect();
+    let shown = shown.join(", ");
+    match left_out.len() {
+        0 => shown,
+        more => format!("{shown} and {more} older ones"),
+    }
+}

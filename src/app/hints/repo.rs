@@ -1,0 +1,79 @@
+//! Failures of repositories.
+
+use std::borrow::Cow;
+
+use crate::app::failure::{Code, Failure};
+use crate::repo::{RepoErrorKind, ObjectRef, RepoError};
+
+impl From<RepoError> for Failure {
+    fn from(error: RepoError) -> Self {
+        match error {
+            RepoError::Storage(error) => error.into(),
+            error => Self::from_error(code(&error), &error).hint_if(hint(&error)),
+        }
+    }
+}
+
+fn code(error: &RepoError) -> Code {
+    match error.kind() {
+        RepoErrorKind::NoRepository => Code::NoRepository,
+        RepoErrorKind::WrongPassword => Code::WrongPassword,
+        RepoErrorKind::Damaged => Code::Damage,
+        RepoErrorKind::Cancelled => Code::Interrupted,
+        RepoErrorKind::LostRace => Code::Busy,
+        RepoErrorKind::Storage(_) | RepoErrorKind::Unsupported | RepoErrorKind::NotFound | RepoErrorKind::Other => {
+            Code::Failed
+        }
+    }
+}
+
+fn hint(error: &RepoError) -> Option<Cow<'static, str>> {
+    let hint = match error {
+        RepoError::NoRepository { .. } => {
+            "check the path, or create a repository there with “cuttlebone init”"
+        }
+        RepoError::RepositoryExists { .. } => "use it, or choose another location",
+        RepoError::Unsupported { .. } => "use a newer version of cuttlebone",
+        RepoError::Damaged {
+            object: ObjectRef::Repository | ObjectRef::Key(..) | ObjectRef::Project(_),
+            ..
+        } => "both copies of it are unusable; restore one from another copy of the repository",
+        RepoError::Damaged { .. }
+        | RepoError::Missing { .. }
+        | RepoError::Tree
+        | RepoError::WrongLength { .. } => {
+            "run “cuttlebone check --read-data” to see which backups are affected; other backups \
+             are intact"
+        }
+        RepoError::WrongPassword { .. } => "try again; “cuttlebone key test” checks a password",
+        RepoError::NoKeys { .. } => {
+            "copy a key saved by “cuttlebone key export” to keys/ID in the repository"
+        }
+        RepoError::NoProject { known, .. } if known.is_empty() => "this key opens no project",
+        RepoError::NoProject { known, .. } => {
+            return Some(format!("this key opens the projects {}", known.join(", ")).into());
+        }
+        RepoError::NoKey { .. } => "run “cuttlebone key list” to see the keys",
+        RepoError::LastKey { .. } => {
+            "add another key with “cuttlebone key add”, then remove this one"
+        }
+        RepoError::NoBackup { .. } => {
+            "run “cuttlebone list” to see the backups; an id needs at least 4 digits"
+        }
+        RepoError::AmbiguousBackup { matches, .. } => {
+            let matches = matches.join(", ");
+            return Some(format!("give more digits of one of them: {matches}").into());
+        }
+        RepoError::Cache { .. } => {
+            "name a writable directory with --cache-dir; the cache can be deleted at any time"
+        }
+        RepoError::LostRace => "run it again; nothing is lost",
+        RepoError::LeaseLost => "run it again; an object in leases/ was deleted",
+        RepoError::Kdf(_) => "free some memory: unlocking this key needs more than is available",
+        RepoError::Storage(_)
+        | RepoError::Cancelled(_)
+        | RepoError::Random(_)
+        | RepoError::Compress(_) => return None,
+    };
+    Some(hint.into())
+}

@@ -1,0 +1,47 @@
+//! Failures of sources and targets.
+
+use crate::app::failure::{Code, Failure};
+use crate::volume::{Unsuitable, VolumeError, VolumeErrorKind};
+
+impl From<VolumeError> for Failure {
+    fn from(error: VolumeError) -> Self {
+        let code = match error.kind {
+            VolumeErrorKind::Busy => Code::Busy,
+            _ => Code::Failed,
+        };
+        let hint = match error.kind {
+            VolumeErrorKind::NotFound => Some("check the path"),
+            VolumeErrorKind::Exists => Some(
+                "choose another name, write only what differs with --in-place, or replace \
+                     it with --force",
+            ),
+            VolumeErrorKind::Denied => Some("run this as a user with permission"),
+            VolumeErrorKind::ReadOnly => Some("choose a writable target"),
+            VolumeErrorKind::Unsuitable(Unsuitable::Fifo) => {
+                Some("back it up as a stream: cuttlebone backup - --volume NAME < PIPE")
+            }
+            VolumeErrorKind::Unsuitable(Unsuitable::Unsized) => {
+                Some("back it up as a stream: cuttlebone backup - --volume NAME < FILE")
+            }
+            VolumeErrorKind::Unsuitable(_) => Some("give a regular file or a block device"),
+            VolumeErrorKind::Busy => Some("unmount it, or stop the program that uses it"),
+            VolumeErrorKind::TooSmall { .. } => Some(
+                "use a device that is at least as large as the \
+                 backup",
+            ),
+            VolumeErrorKind::Full { .. } => {
+                Some("free some space or choose another target, then run this again")
+            }
+            VolumeErrorKind::Shrunk { .. } => Some(
+                "no backup was created; back up a snapshot, or stop the program that writes \
+                     to it",
+            ),
+            VolumeErrorKind::Misnamed => {
+                Some("give a name of 1 to 4096 bytes with --from-snapshot or --to-snapshot")
+            }
+            VolumeErrorKind::Io => Some("check the system log for disk errors"),
+            _ => None,
+        };
+        Self::from_error(code, &error).hint_if(hint)
+    }
+}
