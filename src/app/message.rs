@@ -15,9 +15,9 @@ use crate::format::ByteString;
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "message_type", rename_all = "snake_case")]
 pub(crate) enum Message {
-    /// How far the work is.
+    /// The progress of an operation.
     Status(Status),
-    /// `init` has made a repository.
+    /// `init` created a repository.
     #[serde(rename = "summary")]
     Init(InitSummary),
     #[serde(rename = "summary")]
@@ -26,17 +26,17 @@ pub(crate) enum Message {
     Restore(RestoreSummary),
     #[serde(rename = "summary")]
     Compare(CompareSummary),
-    /// `show`: a backup in full.
+    /// The result of `show`.
     #[serde(rename = "backup")]
     Detail(Box<BackupDetail>),
     /// Damage that `check` found.
     Error(Damage),
     Check(CheckSummary),
     Stats(Stats),
-    /// What `key add`, `remove`, `passwd` and `test` did, to which key.
+    /// The result of `key add`, `remove`, `passwd`, `test` or `export`.
     KeyChange(KeyChange),
     Cache(CacheInfo),
-    /// How the image of a v2 stream was made; its diffs follow.
+    /// The properties of the image in a v2 stream. Its diffs follow.
     DiffImage(DiffImage),
     /// A stream as a whole, after its diffs.
     DiffStream(DiffStream),
@@ -76,13 +76,13 @@ pub(crate) struct InitSummary {
 
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct BackupSummary {
-    /// None for a dry run.
+    /// `None` for a dry run.
     pub(crate) backup_id: Option<String>,
     pub(crate) volume: String,
-    /// The snapshot that it is of, where the source named one.
+    /// The snapshot that it is a backup of, if the source named one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) snapshot: Option<ByteString>,
-    /// The volume had this backup already, and nothing was committed.
+    /// The volume already had this backup, and no new one was created.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) existing: bool,
     pub(crate) size: u64,
@@ -125,12 +125,12 @@ pub(crate) struct CompareSummary {
     pub(crate) bytes_different: u64,
 }
 
-/// A line of `list`.
+/// An entry of `list`.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct BackupEntry {
     pub(crate) backup_id: String,
     pub(crate) volume: String,
-    /// The snapshot that it is of, where the source named one.
+    /// The snapshot that it is a backup of, if the source named one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) snapshot: Option<ByteString>,
     #[serde(serialize_with = "rfc3339")]
@@ -154,7 +154,7 @@ pub(crate) struct BackupDetail {
     #[serde(serialize_with = "rfc3339")]
     pub(crate) finished: Timestamp,
     pub(crate) base: Option<String>,
-    /// What the source said of itself.
+    /// The source's description of itself.
     pub(crate) source: serde_json::Value,
     pub(crate) bytes_changed: Option<u64>,
     pub(crate) bytes_read: Option<u64>,
@@ -165,9 +165,9 @@ pub(crate) struct BackupDetail {
 
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Damage {
-    /// What is damaged: an object's name, or a backup.
+    /// The damaged object or backup.
     pub(crate) item: String,
-    /// In which way.
+    /// What is wrong with it.
     pub(crate) message: String,
 }
 
@@ -175,7 +175,7 @@ pub(crate) struct Damage {
 pub(crate) struct CheckSummary {
     pub(crate) errors: u64,
     pub(crate) packs_damaged: u64,
-    /// Their ids.
+    /// The ids of the affected backups.
     pub(crate) backups_affected: Vec<String>,
     pub(crate) backups: u64,
     pub(crate) packs: u64,
@@ -187,21 +187,21 @@ pub(crate) struct CheckSummary {
 pub(crate) struct Stats {
     pub(crate) volumes: u64,
     pub(crate) backups: u64,
-    /// The sizes of all backups together.
+    /// The sum of the sizes of all backups.
     pub(crate) bytes_backed_up: u64,
     pub(crate) chunks: u64,
-    /// The plain sizes of the chunks that are held.
+    /// The uncompressed size of all stored chunks.
     pub(crate) bytes_unique: u64,
-    /// What they take in the store.
+    /// The space that they take in the store.
     pub(crate) bytes_stored: u64,
     pub(crate) packs: u64,
 }
 
-/// What `forget` keeps and removes of one volume, oldest first.
+/// The backups of one volume that `forget` keeps and removes, oldest first.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct ForgetVolume {
     pub(crate) volume: String,
-    /// Nothing, or next to nothing, where backups were named.
+    /// Mostly empty if backups were named.
     pub(crate) keep: Vec<KeptBackup>,
     pub(crate) remove: Vec<RemovedBackup>,
     pub(crate) dry_run: bool,
@@ -212,7 +212,7 @@ pub(crate) struct KeptBackup {
     pub(crate) backup_id: String,
     #[serde(serialize_with = "rfc3339")]
     pub(crate) time: Timestamp,
-    /// Such as `daily`, `oldest monthly`, `within 7d`, `label a=b`.
+    /// For example `daily`, `oldest monthly`, `within 7d`, `label a=b`.
     pub(crate) reasons: Vec<String>,
 }
 
@@ -221,34 +221,34 @@ pub(crate) struct RemovedBackup {
     pub(crate) backup_id: String,
     #[serde(serialize_with = "rfc3339")]
     pub(crate) time: Timestamp,
-    /// An earlier run had begun to.
+    /// An earlier run had started to remove it.
     pub(crate) unfinished: bool,
 }
 
-/// Packs, and their bytes in the store.
+/// A number of packs, and their bytes in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) struct PackAmount {
     pub(crate) packs: u64,
     pub(crate) bytes: u64,
 }
 
-/// What `prune` found, and what that means for the packs.
+/// What `prune` will do with the packs.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct PrunePlan {
-    /// Those that stay as they are.
+    /// Packs that stay as they are.
     pub(crate) keep: PackAmount,
-    /// Of these, bytes that nothing uses.
+    /// Unused bytes in these packs.
     pub(crate) bytes_unused: u64,
-    /// Those that nothing uses, and that are marked.
+    /// Unused packs to mark.
     pub(crate) mark: PackAmount,
-    /// Those of which what is used is packed again, and that are marked then.
+    /// Partly unused packs to repack and then mark.
     pub(crate) repack: PackAmount,
     pub(crate) repack_bytes_used: u64,
-    /// Those that were marked before, and whose time has come.
+    /// Marked packs whose grace period has ended.
     pub(crate) delete: PackAmount,
-    /// Those that were marked before, and whose time has not come.
+    /// Marked packs in their grace period.
     pub(crate) waiting: PackAmount,
-    /// Those that nothing uses, and that are too young or may belong to a backup that runs.
+    /// Unused packs that are too young, or may belong to a running backup.
     pub(crate) young: PackAmount,
     pub(crate) grace_seconds: u64,
 }
@@ -259,14 +259,14 @@ pub(crate) struct PruneSummary {
     pub(crate) dry_run: bool,
     pub(crate) plan: PrunePlan,
     pub(crate) deleted: PackAmount,
-    /// Marked now, and still there.
+    /// Packs marked by this prune.
     pub(crate) marked: PackAmount,
     pub(crate) repacked: PackAmount,
     pub(crate) bytes_read: u64,
     pub(crate) bytes_written: u64,
-    /// Marked before, and in use again.
+    /// Marked packs that are in use again.
     pub(crate) packs_rescued: u64,
-    /// What uploads that were cut short had left.
+    /// Incomplete uploads that were removed.
     pub(crate) uploads_removed: u64,
     pub(crate) duration: f64,
 }
@@ -277,7 +277,7 @@ pub(crate) struct ForgetSummary {
     pub(crate) dry_run: bool,
 }
 
-/// A line of `key list`.
+/// An entry of `key list`.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct KeyEntry {
     pub(crate) key_id: String,
@@ -288,7 +288,7 @@ pub(crate) struct KeyEntry {
     pub(crate) created: Option<Timestamp>,
     pub(crate) user: Option<String>,
     pub(crate) host: Option<String>,
-    /// The password that was given opens this one.
+    /// The given password opens this key.
     pub(crate) current: bool,
 }
 
@@ -303,36 +303,36 @@ pub(crate) struct KeyChange {
 pub(crate) struct CacheInfo {
     pub(crate) path: String,
     pub(crate) bytes: u64,
-    /// Chunks it knows; none if there is no cache.
+    /// The number of chunks in the index; `None` if there is no cache.
     pub(crate) chunks: Option<u64>,
 }
 
-/// One diff of a stream. Names are texts, or `{"hex": …}` where they are not UTF-8.
+/// A diff of a stream. Names are strings, or `{"hex": …}` if they are not UTF-8.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct DiffEntry {
-    /// None if it builds on no image.
+    /// `None` if the diff starts from an empty image.
     pub(crate) from: Option<ByteString>,
-    /// None if it leads to the image's head.
+    /// `None` if the diff leads to the head of the image.
     pub(crate) to: Option<ByteString>,
     pub(crate) size: u64,
-    /// Where the stream says it.
+    /// `None` if the stream does not say.
     pub(crate) protected: Option<bool>,
     pub(crate) extents: u64,
     pub(crate) extents_data: u64,
     pub(crate) extents_zero: u64,
     pub(crate) bytes_data: u64,
-    /// Of the data, in blocks of 4 KiB.
+    /// Zero bytes within the data, in blocks of 4 KiB.
     pub(crate) bytes_zero_in_data: u64,
     pub(crate) bytes_zero: u64,
-    /// Leaves of 4 MiB that it touches.
+    /// The number of 4 MiB leaves that the diff touches.
     pub(crate) leaves: u64,
-    /// Chunks of 64 KiB that it touches.
+    /// The number of 64 KiB chunks that the diff touches.
     pub(crate) chunks: u64,
-    /// The first byte of the image that it touches.
+    /// The first byte of the image that the diff touches.
     pub(crate) first: Option<u64>,
-    /// The last one.
+    /// The last byte of the image that the diff touches.
     pub(crate) last: Option<u64>,
-    /// False if the stream is damaged here.
+    /// False if the stream is damaged in this diff.
     pub(crate) whole: bool,
 }
 
@@ -344,7 +344,7 @@ pub(crate) struct DiffImage {
     pub(crate) stripe_unit: Option<u64>,
     pub(crate) stripe_count: Option<u64>,
     pub(crate) metadata: Vec<Metadata>,
-    /// How many there should be.
+    /// The number of diffs that the stream announces.
     pub(crate) diffs: u64,
 }
 
@@ -357,11 +357,11 @@ pub(crate) struct Metadata {
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct DiffStream {
     pub(crate) source: String,
-    /// 1 or 2; none if the stream is cut before it says that.
+    /// 1 or 2; `None` if the stream ends before its version.
     pub(crate) version: Option<u8>,
-    /// Diffs that are whole.
+    /// The number of complete diffs.
     pub(crate) diffs: u64,
-    /// Up to its end, or to the damage.
+    /// The bytes up to the end or the damage.
     pub(crate) bytes: u64,
     pub(crate) whole: bool,
     /// What is wrong, and at which byte.
@@ -374,7 +374,7 @@ pub(crate) struct MergeSummary {
     pub(crate) from: Option<ByteString>,
     pub(crate) to: Option<ByteString>,
     pub(crate) size: u64,
-    /// Diffs that it was made of.
+    /// The number of diffs merged.
     pub(crate) diffs: u64,
     pub(crate) extents: u64,
     pub(crate) bytes_data: u64,
@@ -388,12 +388,12 @@ pub(crate) struct ExportSummary {
     /// The backup that the diff leads to.
     pub(crate) backup_id: String,
     pub(crate) volume: String,
-    /// The backup that it builds on, if any.
+    /// The backup that the diff starts from, if any.
     pub(crate) from_backup_id: Option<String>,
     pub(crate) target: String,
-    /// The snapshot that it builds on; none if it builds on no image.
+    /// The snapshot that the diff starts from; `None` for an empty image.
     pub(crate) from: Option<ByteString>,
-    /// The snapshot that it leads to; none if that is the image's head.
+    /// The snapshot that the diff leads to; `None` for the head of the image.
     pub(crate) to: Option<ByteString>,
     pub(crate) size: u64,
     pub(crate) extents: u64,

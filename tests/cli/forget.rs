@@ -94,7 +94,7 @@ fn people_see_what_stays_and_why() {
          {}  2025-11-20 00:30:00\n\
          {}  2025-11-20 11:00:00\n\
          \n\
-         dry run: 3 backups would be removed; nothing was\n",
+         dry run: would remove 3 backups\n",
         id(0),
         id(4),
         id(5),
@@ -118,7 +118,7 @@ fn people_see_what_stays_and_why() {
         "{told}"
     );
     assert!(
-        told.ends_with("removed 3 backups; what nothing else uses stays until a prune\n"),
+        told.ends_with("removed 3 backups; run “cuttlebone prune” to free their space\n"),
         "{told}"
     );
     assert_eq!(listed(&world).len(), 4);

@@ -42,7 +42,7 @@ fn from_init_to_restore_for_people() {
     let disk = image(&world, "disk.img", 3);
     let told = world.ok(&["backup", &disk, "--label", "host=web1", "--label", "empty="]);
     assert!(
-        told.contains("of disk.img") && told.contains("compared with nothing"),
+        told.contains("of disk.img") && told.contains("without a base"),
         "{told}"
     );
     image(&world, "disk.img", 4);

@@ -36,8 +36,8 @@ pub(crate) fn forget_plan(
                 let backups = count(number as u64, "backup");
                 let table = table(&header(last), &rows, columns);
                 let title = format!(": {verb} {backups}");
-                let room = columns.map_or(usize::MAX, |all| all.saturating_sub(width(&title)));
-                let name = shortened(&name, room);
+                let available = columns.map_or(usize::MAX, |all| all.saturating_sub(width(&title)));
+                let name = shortened(&name, available);
                 let _ = write!(text, "{name}{title}\n{table}\n");
             }
         }
@@ -83,7 +83,7 @@ fn removed(backups: &[RemovedBackup], zone: &TimeZone) -> Vec<Vec<String>> {
             short_id(&backup.backup_id).to_owned(),
             time(backup.time, zone),
             if backup.unfinished {
-                "begun by an earlier run"
+                "started by an earlier run"
             } else {
                 ""
             }
@@ -97,7 +97,7 @@ pub(super) fn forgotten(summary: &ForgetSummary) -> String {
     let backups = count(summary.backups_removed, "backup");
     match (summary.dry_run, summary.backups_removed) {
         (_, 0) => "nothing to remove\n".to_owned(),
-        (true, _) => format!("dry run: {backups} would be removed; nothing was\n"),
-        (false, _) => format!("removed {backups}; what nothing else uses stays until a prune\n"),
+        (true, _) => format!("dry run: would remove {backups}\n"),
+        (false, _) => format!("removed {backups}; run “cuttlebone prune” to free their space\n"),
     }
 }

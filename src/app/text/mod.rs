@@ -18,3 +18,6 @@ pub(crate) use message::message;
 pub(crate) use notice::notice;
 pub(crate) use status::{phase, status};
 pub(crate) use tables::{backups, extents, keys};
+
+#[cfg(test)]
+mod tests;

@@ -28,7 +28,7 @@ pub(super) fn pruned(summary: &PruneSummary) -> String {
         }
     };
     if summary.dry_run {
-        line(plan.delete, "would be deleted; marked long enough ago");
+        line(plan.delete, "would be deleted (grace period over)");
         let end = if plan.grace_seconds == 0 {
             "deleted"
         } else {
@@ -37,14 +37,14 @@ pub(super) fn pruned(summary: &PruneSummary) -> String {
         line(plan.mark, &format!("unused, would be {end}"));
         line(
             plan.repack,
-            &format!("used in part, would be packed again and {end}"),
+            &format!("partly unused, would be repacked and {end}"),
         );
     } else {
         line(summary.deleted, "deleted");
-        line(summary.repacked, "used in part, packed again");
+        line(summary.repacked, "partly unused, repacked");
         line(
             summary.marked,
-            &format!("marked; a prune in {grace} or later deletes them"),
+            &format!("marked; the first prune after {grace} deletes them"),
         );
     }
     let idle = lines.is_empty();
@@ -53,10 +53,7 @@ pub(super) fn pruned(summary: &PruneSummary) -> String {
             lines.push(format!("{}: {text}", amount(of)));
         }
     };
-    line(
-        plan.waiting,
-        &format!("marked before, less than {grace} ago"),
-    );
+    line(plan.waiting, &format!("marked less than {grace} ago"));
     line(
         plan.young,
         &format!("unused, but younger than {grace} or being written"),
@@ -86,14 +83,14 @@ pub(super) fn pruned(summary: &PruneSummary) -> String {
     if summary.packs_rescued > 0 {
         let _ = writeln!(
             text,
-            "  {} in use again",
+            "  {} rescued: in use again",
             count(summary.packs_rescued, "pack")
         );
     }
     if summary.uploads_removed > 0 {
         let _ = writeln!(
             text,
-            "  {} cut short, removed",
+            "  {} removed: incomplete",
             count(summary.uploads_removed, "upload")
         );
     }

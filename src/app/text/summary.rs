@@ -25,7 +25,7 @@ pub(super) fn backup(summary: &BackupSummary) -> String {
     let (first, stored) = match &summary.backup_id {
         Some(id) if summary.existing => {
             let id = short_id(id);
-            return format!("backup {id} of {volume} is there already, and is the same\n");
+            return format!("backup {id} of {volume} exists already and is identical\n");
         }
         Some(id) => (format!("backup {} of {volume}", short_id(id)), "stored"),
         None => (
@@ -35,7 +35,7 @@ pub(super) fn backup(summary: &BackupSummary) -> String {
     };
     let base = match &summary.base {
         Some(base) => format!("compared with {}", short_id(base)),
-        None => "compared with nothing".to_owned(),
+        None => "without a base".to_owned(),
     };
     let verified = match summary.chunks_verified {
         Some(chunks) => format!(
@@ -82,7 +82,7 @@ pub(super) fn compare(summary: &CompareSummary) -> String {
 }
 
 pub(super) fn check(summary: &CheckSummary) -> String {
-    let looked = format!(
+    let checked = format!(
         "{}, {}, read {}, in {}",
         count(summary.backups, "backup"),
         count(summary.packs, "pack"),
@@ -90,10 +90,10 @@ pub(super) fn check(summary: &CheckSummary) -> String {
         took(summary.duration)
     );
     if summary.errors == 0 {
-        return format!("no damage found ({looked})\n");
+        return format!("no damage found ({checked})\n");
     }
     let mut text = format!(
-        "{}, {} damaged ({looked})\n",
+        "{}, {} damaged ({checked})\n",
         count(summary.errors, "error"),
         count(summary.packs_damaged, "pack")
     );
@@ -109,7 +109,7 @@ pub(super) fn stats(stats: &Stats) -> String {
         (
             "Backups",
             Some(format!(
-                "{}, {} in all",
+                "{}, {} in total",
                 stats.backups,
                 ByteSize(stats.bytes_backed_up)
             )),

@@ -1,9 +1,15 @@
+//! The text of messages.
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
-use super::*;
-use crate::cli::human::width;
+use crate::app::human::width;
+use crate::app::message::{BackupDetail, BackupEntry, BackupSummary, KeyEntry, Message, Status};
+
+use super::message::message;
+use super::tables::{backups, keys};
 
 fn entry(volume: &str) -> BackupEntry {
     BackupEntry {
@@ -19,7 +25,7 @@ fn entry(volume: &str) -> BackupEntry {
 }
 
 #[test]
-fn a_list_fits_a_terminal() {
+fn a_list_of_backups_fits_the_terminal() {
     let entries = [entry("web1-root"), entry(&"long-name-".repeat(20))];
     let narrow = backups(&entries, &TimeZone::UTC, Some(80));
     assert!(narrow.lines().all(|line| width(line) <= 80), "{narrow}");
@@ -32,7 +38,7 @@ fn a_list_fits_a_terminal() {
 }
 
 #[test]
-fn a_list_shows_labels_if_there_are_any() {
+fn a_list_shows_labels_only_if_a_backup_has_labels() {
     let mut entries = [entry("a"), entry("b")];
     entries[1].labels = BTreeMap::new();
     let labelled = |entries: &[BackupEntry]| backups(entries, &TimeZone::UTC, Some(80));
@@ -49,7 +55,7 @@ fn a_list_shows_labels_if_there_are_any() {
 }
 
 #[test]
-fn a_status_line_fits_a_terminal() {
+fn a_progress_line_fits_80_columns() {
     let status = Status {
         percent_done: Some(0.1234),
         bytes_done: 1023 << 30,
@@ -58,7 +64,7 @@ fn a_status_line_fits_a_terminal() {
         seconds_remaining: Some(86_399),
         phase: "check_structure",
     };
-    let text = super::status(&status);
+    let text = super::status::status(&status);
     assert_eq!(
         text,
         "check structure: 12 % (1023.0 GiB of 1023.0 TiB), 10.2 GiB/s, 23 h 59 min left"
@@ -67,7 +73,7 @@ fn a_status_line_fits_a_terminal() {
 }
 
 #[test]
-fn a_backup_says_what_it_did() {
+fn the_summary_of_a_backup_shows_sizes_base_and_time() {
     let mut summary = BackupSummary {
         snapshot: None,
         existing: false,
@@ -86,7 +92,7 @@ fn a_backup_says_what_it_did() {
     assert_eq!(
         message(&Message::Backup(summary.clone()), &TimeZone::UTC),
         "backup 3f9a01bc of web1\n  \
-         8.0 GiB, compared with nothing, read 1.0 GiB, changed 5.0 MiB\n  \
+         8.0 GiB, without a base, read 1.0 GiB, changed 5.0 MiB\n  \
          new 4.0 MiB (64 chunks), stored 2.0 MiB, in 12 s\n"
     );
     summary.chunks_verified = Some(1);
@@ -105,7 +111,7 @@ fn a_backup_says_what_it_did() {
 }
 
 #[test]
-fn details_leave_out_what_is_not_known() {
+fn details_of_a_backup_leave_out_unknown_fields() {
     let detail = BackupDetail {
         entry: entry("web1"),
         project: "default".to_owned(),
@@ -138,7 +144,7 @@ fn details_leave_out_what_is_not_known() {
 }
 
 #[test]
-fn keys_show_which_one_is_used() {
+fn the_list_of_keys_marks_the_key_in_use() {
     let key = KeyEntry {
         key_id: "3f9a01bc".repeat(8),
         scope: "repository",
