@@ -35,8 +35,8 @@ pub(crate) use password::{PasswordOptions, Passwords};
 pub(crate) use prompt::{Prompt, TerminalLoan};
 pub(crate) use request::{
     BackupRequest, BackupSource, CacheRequest, ExportRequest, ForgetRequest, ForgetSelection,
-    IfExists, KeyRequest, MergeRequest, NewKeyRequest, PruneRequest, ReadFrom, RestoreRequest,
-    VolumeName, WriteTo, backup_selector, volume_name,
+    KeyRequest, MergeRequest, NewKeyRequest, PruneRequest, ReadFrom, RestoreRequest, VolumeName,
+    WriteTo, backup_selector, volume_name,
 };
 pub(crate) use session::Session;
 pub(crate) use settings::{RepositoryOptions, RepositorySettings, worker_threads};

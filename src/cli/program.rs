@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use clap::Parser;
 
-use crate::app::{Code, Environment, Failure, IfExists};
+use crate::app::{Code, Environment, Failure};
+use crate::volume::Existing;
 
 use super::args::{Action, Cli, Invocation, RepositoryAction};
 use super::commands;
@@ -67,7 +68,7 @@ fn hint_if_interrupted(action: &Action) -> &'static str {
             "run the command again; it uses the data stored so far"
         }
         Action::Repository(_, RepositoryAction::Restore(request))
-            if request.if_exists == IfExists::Update =>
+            if request.existing == Existing::Update =>
         {
             "run the command again; until then the target is incomplete"
         }

@@ -45,6 +45,7 @@ fn code(error: &OpsError) -> Code {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "a table, with an arm for each error")]
 fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
     let hint = match error {
         OpsError::ReadStream { .. } => {
@@ -142,10 +143,9 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
         OpsError::NoSnapshot { .. } => {
             "name the snapshot of the image that has this content with --from-snapshot NAME"
         }
-        OpsError::Repo(_)
-        | OpsError::Volume(_)
-        | OpsError::Threads(_)
-        | OpsError::Internal(_) => return None,
+        OpsError::Repo(_) | OpsError::Volume(_) | OpsError::Threads(_) | OpsError::Internal(_) => {
+            return None;
+        }
     };
     Some(hint.into())
 }

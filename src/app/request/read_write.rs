@@ -21,15 +21,6 @@ pub(crate) enum WriteTo {
     Path(PathBuf),
 }
 
-/// What to do if the target exists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum IfExists {
-    Fail,
-    /// Write only what differs.
-    Update,
-    Replace,
-}
-
 impl ReadFrom {
     /// Parses a path or `-`; `what` names the argument in messages.
     pub(crate) fn parse(what: &str, text: OsString) -> Result<Self, Failure> {

@@ -1,12 +1,15 @@
 //! Requests that write: a backup to a file or device, or a diff.
 
-use super::read_write::{IfExists, ReadFrom, WriteTo};
+use crate::volume::Existing;
+
+use super::read_write::{ReadFrom, WriteTo};
 
 #[derive(Debug)]
 pub(crate) struct RestoreRequest {
     pub(crate) backup: String,
     pub(crate) target: WriteTo,
-    pub(crate) if_exists: IfExists,
+    /// What to do if the target exists.
+    pub(crate) existing: Existing,
 }
 
 /// Write the diff from one backup, or from an empty image, to another backup.

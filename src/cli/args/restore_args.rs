@@ -4,9 +4,11 @@ use std::ffi::OsString;
 
 use clap::{Args, ValueEnum, ValueHint};
 
-use crate::app::{ExportRequest, Failure, IfExists, RestoreRequest, WriteTo, backup_selector};
+use crate::app::{ExportRequest, Failure, RestoreRequest, WriteTo, backup_selector};
 
 use super::action::RepositoryAction;
+use crate::volume::Existing;
+
 use super::diff_args::diff_target;
 
 #[derive(Debug, Args)]
@@ -45,12 +47,12 @@ impl RestoreArgs {
 
     fn into_restore(self) -> Result<RestoreRequest, Failure> {
         let target = WriteTo::parse(self.target)?;
-        let if_exists = match (self.in_place, self.force) {
-            (false, false) => IfExists::Fail,
-            (true, _) => IfExists::Update,
-            (false, true) => IfExists::Replace,
+        let existing = match (self.in_place, self.force) {
+            (false, false) => Existing::Refuse,
+            (true, _) => Existing::Update,
+            (false, true) => Existing::Replace,
         };
-        if target == WriteTo::Stdout && if_exists != IfExists::Fail {
+        if target == WriteTo::Stdout && existing != Existing::Refuse {
             return Err(
                 Failure::usage("--in-place and --force do not apply to standard output")
                     .hint("leave them out"),
@@ -59,7 +61,7 @@ impl RestoreArgs {
         Ok(RestoreRequest {
             backup: backup_selector(self.backup)?,
             target,
-            if_exists,
+            existing,
         })
     }
 

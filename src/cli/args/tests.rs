@@ -5,10 +5,9 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
-use crate::app::{
-    BackupRequest, Code, Environment, ExportRequest, Failure, IfExists, VolumeName, WriteTo,
-};
+use crate::app::{BackupRequest, Code, Environment, ExportRequest, Failure, VolumeName, WriteTo};
 use crate::repo::KdfParams;
+use crate::volume::Existing;
 
 use super::action::{Action, RepositoryAction};
 use super::command_line::Cli;
@@ -175,18 +174,18 @@ fn the_same_label_twice_is_refused() {
 
 #[test]
 fn options_of_restore_decide_about_an_existing_target() {
-    let if_exists = |words: &[&str]| match action(words) {
-        RepositoryAction::Restore(restore) => restore.if_exists,
+    let existing = |words: &[&str]| match action(words) {
+        RepositoryAction::Restore(restore) => restore.existing,
         other => panic!("{other:?}"),
     };
-    assert_eq!(if_exists(&["restore", "v", "f"]), IfExists::Fail);
+    assert_eq!(existing(&["restore", "v", "f"]), Existing::Refuse);
     assert_eq!(
-        if_exists(&["restore", "v", "f", "--in-place"]),
-        IfExists::Update
+        existing(&["restore", "v", "f", "--in-place"]),
+        Existing::Update
     );
     assert_eq!(
-        if_exists(&["restore", "v", "f", "--force"]),
-        IfExists::Replace
+        existing(&["restore", "v", "f", "--force"]),
+        Existing::Replace
     );
     refused(&["restore", "v", "-", "--force"]);
     refused(&["restore", "v", "rbd:p/i"]);

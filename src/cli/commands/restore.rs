@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use crate::app::{
-    Failure, IfExists, Message, RepositorySettings, RestoreRequest, RestoreSummary, WriteTo,
-    load_records, open_project,
+    Failure, Message, RepositorySettings, RestoreRequest, RestoreSummary, WriteTo, load_records,
+    open_project,
 };
 use crate::cli::console::Console;
 use crate::ops::{self, OpsError};
-use crate::volume::{Existing, StreamTarget, Target, open_target};
+use crate::volume::{StreamTarget, Target, open_target};
 
 use super::cache::cache_path;
 
@@ -27,14 +27,7 @@ pub(super) fn restore(
             let stdout = std::io::stdout();
             Box::new(StreamTarget::new(stdout, "standard output", size))
         }
-        WriteTo::Path(path) => {
-            let existing = match request.if_exists {
-                IfExists::Fail => Existing::Refuse,
-                IfExists::Replace => Existing::Replace,
-                IfExists::Update => Existing::Update,
-            };
-            open_target(path, size, existing).map_err(OpsError::from)?
-        }
+        WriteTo::Path(path) => open_target(path, size, request.existing).map_err(OpsError::from)?,
     };
     let context = console.session.context(Some(&settings.cache_dir));
     let report = ops::restore(&project, backup, &*target, &context)?;
