@@ -1,5 +1,5 @@
-//! What every front end needs, and none owns: settings, locations, passwords, opening
-//! repositories, requests, messages with their text, and failures with their hints.
+//! The code that all front ends share: settings, locations, passwords, opening repositories,
+//! requests, messages with their text, and failures with their hints.
 //!
 //! Nothing here knows a command line, a terminal, or how a process ends.
 

@@ -147,7 +147,7 @@ pub(crate) fn host_name() -> String {
         .into_owned()
 }
 
-/// Returns what a new key slot records of its origin: label, time, host, and user.
+/// Returns the description of a new key slot: label, time, host, and user.
 pub(crate) fn slot_info(session: &Session, label: Option<String>) -> SlotInfo {
     let user = ["SUDO_USER", "USER", "LOGNAME"]
         .iter()

@@ -333,7 +333,7 @@ mod tests {
         }
     }
 
-    fn nobody() -> Typist {
+    fn no_user() -> Typist {
         Typist::new(&[])
     }
 
@@ -401,7 +401,7 @@ mod tests {
         }
         assert_eq!(existing(&[], &options, &typed).unwrap(), "typed");
         assert!(matches!(
-            existing(&[], &options, &nobody()),
+            existing(&[], &options, &no_user()),
             Err(PasswordError::NoTerminal { new: false })
         ));
     }
@@ -432,11 +432,11 @@ mod tests {
 
     #[test]
     fn a_failing_password_command_reports_its_status_but_not_its_output() {
-        let error = existing(&[], &command("echo hunter2; exit 7"), &nobody()).unwrap_err();
+        let error = existing(&[], &command("echo hunter2; exit 7"), &no_user()).unwrap_err();
         let text = Failure::from(error).to_text();
         assert!(text.contains("exit status: 7"), "{text}");
         assert!(!text.contains("hunter2"), "{text}");
-        let empty = existing(&[], &command("true"), &nobody()).unwrap_err();
+        let empty = existing(&[], &command("true"), &no_user()).unwrap_err();
         assert!(matches!(empty, PasswordError::Empty(Origin::Command)));
     }
 
@@ -460,7 +460,7 @@ mod tests {
         let passwords = Passwords {
             environment: &environment,
             observer: &notices,
-            prompt: &nobody(),
+            prompt: &no_user(),
         };
         passwords.additional(Some(&path)).unwrap();
         assert!(notices.0.lock().unwrap().is_empty());
@@ -506,7 +506,8 @@ mod tests {
 
     #[test]
     fn unusable_password_variables_are_named_in_the_error() {
-        let with = |name, value| existing(&[(name, value)], &PasswordOptions::default(), &nobody());
+        let with =
+            |name, value| existing(&[(name, value)], &PasswordOptions::default(), &no_user());
         let error = with("CUTTLEBONE_PASSWORD_FD", "three").unwrap_err();
         assert!(matches!(error, PasswordError::NotADescriptor));
         let error = with("CUTTLEBONE_PASSWORD_FD", "987654").unwrap_err();

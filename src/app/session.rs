@@ -1,4 +1,4 @@
-//! What a front end provides to everything that it runs.
+//! The environment in which a front end runs operations.
 
 use std::num::NonZeroUsize;
 use std::path::Path;

@@ -15,7 +15,7 @@ use super::completions;
 use super::console::Console;
 use super::output::{self, Output, Style};
 
-/// Does what the command line of this process asks for and returns the exit code.
+/// Runs the command line of this process and returns the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();

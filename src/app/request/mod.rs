@@ -1,5 +1,5 @@
-//! Requests: what a user asks for, as plain checked values. A front end makes them from its own
-//! syntax, be that a command line or a configuration file.
+//! Requests of users as plain checked values. A front end makes them from its own syntax: a command
+//! line, a configuration file.
 
 mod backup;
 mod forget;

@@ -4,7 +4,7 @@ use crate::app::failure::Failure;
 
 const NAME_LEN_MAX: usize = 255;
 
-/// Checks the name of a project or volume; `what` says which, for the message.
+/// Checks the name of a project or volume. `what` is the noun to use in the message.
 pub(crate) fn check_name(what: &str, name: &str) -> Result<(), Failure> {
     if name.is_empty() || name.len() > NAME_LEN_MAX || name.contains(char::is_control) {
         return Err(Failure::usage(format!("invalid {what} name {name:?}"))

@@ -1,4 +1,4 @@
-//! The text of summaries: what a command did or found.
+//! The text of summaries.
 
 use std::fmt::Write as _;
 

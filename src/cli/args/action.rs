@@ -1,4 +1,4 @@
-//! What the program is asked to do.
+//! The actions that a command line can request.
 
 use std::path::PathBuf;
 

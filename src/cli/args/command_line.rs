@@ -21,7 +21,7 @@ macro_rules! exit_codes {
         "\
 Exit codes:
     0  done
-    1  failed; the message says what, why, and what to do next
+    1  failed; the message gives the reason and the next step
     2  wrong usage
    10  no repository there
    11  busy: in use by another process
@@ -98,8 +98,8 @@ pub(super) enum Top {
 pub(super) enum Command {
     /// Create a repository with the project “default”
     ///
-    /// Creates the directory if needed and leaves other files in it alone. Nobody can read the
-    /// repository without the password: keep it where it survives the loss of this host.
+    /// Creates the directory if needed and leaves other files in it alone. The repository cannot be
+    /// read without the password: keep it where it survives the loss of this host.
     #[command(after_help = "\
 Example:
   cuttlebone init -r /srv/backup --kdf-memory 1G")]

@@ -12,17 +12,17 @@ const BATCH: usize = 256;
 
 pub(crate) fn inspect_diff(console: &Console, source: &ReadFrom) -> Result<(), Failure> {
     let mut input = open_diff(source)?;
-    let mut sights = Sights {
+    let mut batches = Batches {
         console,
         many: false,
         image: None,
         held: Vec::new(),
     };
     let context = console.session.context(None);
-    let report = ops::inspect_diff(&mut *input, &context, |sight| sights.take(sight));
+    let report = ops::inspect_diff(&mut *input, &context, |part| batches.add(part));
     console.meter.finish();
     let report = report?;
-    sights.show()?;
+    batches.show()?;
     let source = source.to_string();
     console.output.show(&Message::DiffStream(DiffStream {
         source: source.clone(),
@@ -45,18 +45,18 @@ pub(crate) fn inspect_diff(console: &Console, source: &ReadFrom) -> Result<(), F
     }
 }
 
-/// What was found and is not shown yet.
-struct Sights<'a> {
+/// Collects the parts of a stream, and shows them in batches.
+struct Batches<'a> {
     console: &'a Console,
-    /// The stream is one that can have many diffs.
+    /// The stream is a v2 stream, which can contain many diffs.
     many: bool,
     image: Option<DiffImage>,
     held: Vec<DiffEntry>,
 }
 
-impl Sights<'_> {
-    fn take(&mut self, sight: &DiffSight<'_>) -> Result<(), Failure> {
-        match sight {
+impl Batches<'_> {
+    fn add(&mut self, part: &DiffSight<'_>) -> Result<(), Failure> {
+        match part {
             DiffSight::Image(image, diffs) => {
                 self.many = true;
                 self.image = Some(diff_image(image, *diffs));
