@@ -43,7 +43,7 @@ fn a_diff_between_two_backups_leads_from_one_to_the_other() {
     let ran = world.run(&words);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(
-        ran.stderr.contains("exported what changed since"),
+        ran.stderr.contains("exported changes since"),
         "{}",
         ran.stderr
     );

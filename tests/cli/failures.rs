@@ -220,7 +220,7 @@ fn a_damaged_cache_is_made_anew_without_a_panic_on_the_terminal() {
 fn a_source_that_changes_meanwhile_is_not_backed_up() {
     let world = World::new();
     let disk = world.write("disk.img", &noise(1, 256 * MIB));
-    for (what, expected) in [("write", "written to"), ("shrink", "shr")] {
+    for (what, expected) in [("write", "written to"), ("shrink", "truncated")] {
         let words = ["backup", &disk, "--volume", what];
         let mut child = world.start(&words);
         let before = world.packs().len();
@@ -363,7 +363,7 @@ fn a_read_only_repository_can_be_read() {
     let other = world.write("other", &noise(10, MIB));
     says(
         &world.fails(&["backup", &other], 1),
-        &[mount, "Read-only", "mount it writable"],
+        &[mount, "Read-only", "mount it read-write"],
     );
     world.restores("disk.img", &image);
     world.ok(&["list"]);

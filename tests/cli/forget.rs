@@ -218,7 +218,7 @@ fn what_is_named_goes_unless_it_is_protected_or_the_last() {
     assert!(told.starts_with("web1: remove 1 backup\n"), "{told}");
     let refused = world.fails(&["forget", "web1", "--force"], 1);
     assert!(
-        refused.contains("last one") && refused.contains("by its id"),
+        refused.contains("last one") && refused.contains("give its id"),
         "{refused}"
     );
     world.ok(&["forget", &ids[0][..10], "--force"]);

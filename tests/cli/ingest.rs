@@ -121,7 +121,7 @@ fn a_pipe_that_breaks_is_21_and_commits_nothing() {
             "the RBD diff standard input is damaged",
             "it is cut short ",
             &format!("(byte {cut})"),
-            "next: nothing of it was used; see whether what wrote it failed",
+            "next: nothing was applied; check whether the program that wrote it failed",
         ] {
             assert!(ran.stderr.contains(expected), "{expected}: {}", ran.stderr);
         }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::app::failure::{Code, Failure};
-use crate::repo::{RepoErrorKind, ObjectRef, RepoError};
+use crate::repo::{ObjectRef, RepoError, RepoErrorKind};
 
 impl From<RepoError> for Failure {
     fn from(error: RepoError) -> Self {
@@ -21,9 +21,10 @@ fn code(error: &RepoError) -> Code {
         RepoErrorKind::Damaged => Code::Damage,
         RepoErrorKind::Cancelled => Code::Interrupted,
         RepoErrorKind::LostRace => Code::Busy,
-        RepoErrorKind::Storage(_) | RepoErrorKind::Unsupported | RepoErrorKind::NotFound | RepoErrorKind::Other => {
-            Code::Failed
-        }
+        RepoErrorKind::Storage(_)
+        | RepoErrorKind::Unsupported
+        | RepoErrorKind::NotFound
+        | RepoErrorKind::Other => Code::Failed,
     }
 }
 
