@@ -14,13 +14,13 @@ const ROUNDS: usize = 30;
 /// Rounds after which a diff is exported to Ceph.
 const EXPORT_EVERY: usize = 6;
 
-/// A repository and a cluster, where there are both: the program may not know diffs yet.
+/// Returns a repository and a cluster; none without Ceph.
 fn worlds() -> Option<(World, Arc<Cluster>)> {
     let world = World::new();
     Some((world, cluster()?))
 }
 
-/// Pipes what `rbd` exports into a backup: how that ended, and whether `rbd` succeeded.
+/// Pipes an export of `rbd` into a backup. Returns how that ended, and whether `rbd` succeeded.
 fn back_up(cluster: &Cluster, world: &World, export: &[&str], volume: &str) -> (Ran, bool) {
     let export = [export, &["--no-progress", "-"]].concat();
     let mut rbd = cluster.start_rbd(&export);
@@ -30,7 +30,7 @@ fn back_up(cluster: &Cluster, world: &World, export: &[&str], volume: &str) -> (
     (ran, finish(rbd, &export).code == Some(0))
 }
 
-/// The same where all goes well: the lines that it printed.
+/// Pipes an export into a backup, which must succeed. Returns the lines that it printed.
 fn backs_up(cluster: &Cluster, world: &World, export: &[&str], volume: &str) -> Vec<Value> {
     let (ran, exported) = back_up(cluster, world, export, volume);
     assert!(exported, "{export:?}");
@@ -48,7 +48,7 @@ fn export_to(cluster: &Cluster, world: &World, words: &[&str], image: &str) {
     finish(exported, &words).ok(&words);
 }
 
-/// What a restore of this backup gives.
+/// Returns the digest of this backup, restored.
 fn restored(world: &World, backup: &str) -> Hash {
     let target = world.at("restored");
     world.ok(&["restore", backup, &target, "--force", "-q"]);
@@ -61,7 +61,7 @@ fn backups(world: &World) -> usize {
     world.json(&["list"]).len()
 }
 
-/// Two rounds that are no neighbours, the earlier one first.
+/// Returns two rounds that are not adjacent, the earlier one first.
 fn apart(rounds: usize, random: &mut Random) -> (usize, usize) {
     let index = |number: u64| usize::try_from(number).unwrap();
     let early = index(random.below(rounds as u64 - 2));
@@ -70,7 +70,7 @@ fn apart(rounds: usize, random: &mut Random) -> (usize, usize) {
 }
 
 #[test]
-fn thirty_rounds_of_changes_go_in_and_come_out() {
+fn thirty_snapshots_are_backed_up_by_diffs_and_restored_and_exported() {
     let Some((world, cluster)) = worlds() else {
         return;
     };
@@ -99,10 +99,10 @@ fn thirty_rounds_of_changes_go_in_and_come_out() {
 
         if round % EXPORT_EVERY == EXPORT_EVERY - 1 {
             let (early, late) = apart(snapshots.len(), &mut random);
-            comes_out(&cluster, &world, &snapshots[early], &snapshots[late]);
+            exports_to_ceph(&cluster, &world, &snapshots[early], &snapshots[late]);
         }
     }
-    // No backup has suffered from those after it.
+    // No backup was changed by later ones.
     for (name, digest) in &snapshots {
         assert_eq!(restored(&world, &image.at(name)), *digest, "{name}");
     }
@@ -110,9 +110,14 @@ fn thirty_rounds_of_changes_go_in_and_come_out() {
     world.is_clean();
 }
 
-/// An image filled with the earlier backup, and then changed by the difference, is first the one and then
-/// the other.
-fn comes_out(cluster: &Cluster, world: &World, early: &(String, Hash), late: &(String, Hash)) {
+/// Exports two backups to a new image: the earlier one whole, the later one as a diff. The image
+/// must equal the one, and then the other.
+fn exports_to_ceph(
+    cluster: &Cluster,
+    world: &World,
+    early: &(String, Hash),
+    late: &(String, Hash),
+) {
     let copy = Image::create(cluster, "img.copy", &["--object-size", "1M"]);
     let backup = |snapshot: &str| format!("img@{snapshot}");
     let (from, to) = (backup(&early.0), backup(&late.0));
@@ -160,7 +165,7 @@ fn snapshots_and_head_of_an_image_become_a_backup_each() {
 }
 
 #[test]
-fn a_diff_that_is_not_whole_or_does_not_fit_is_refused() {
+fn a_diff_that_is_incomplete_or_does_not_fit_the_backups_is_refused() {
     let Some((world, cluster)) = worlds() else {
         return;
     };
@@ -174,13 +179,13 @@ fn a_diff_that_is_not_whole_or_does_not_fit_is_refused() {
     let [a, b, c] = ["a", "b", "c"].map(|name| image.at(name));
     backs_up(&cluster, &world, &["export-diff", &a], "img");
 
-    // The one in between is missing.
+    // The backup of snapshot b is missing.
     let skipped = ["export-diff", "--from-snap", "b", &c];
-    // It is refused by its header; the export may then find nobody to write to.
+    // The header alone is refused, so the export may fail with a broken pipe.
     let (ran, _) = back_up(&cluster, &world, &skipped, "img");
     assert_eq!(ran.code, Some(20), "{ran:?}");
-    // Ceph has written a header before it finds that it has no such snapshot: one that nobody has, and one
-    // that there is a backup of.
+    // Ceph writes a header before it finds that a snapshot does not exist: here one that never
+    // existed, and one of which there is a backup.
     cluster.rbd(&["snap", "rm", "--no-progress", &a]);
     for (from, codes) in [("nowhere", &[20, 21][..]), ("a", &[21])] {
         let missing = ["export-diff", "--from-snap", from, &b];

@@ -1,4 +1,4 @@
-//! What needs no repository: looking into diffs and merging them.
+//! Commands without a repository: inspecting and merging diffs.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use super::image::Image;
 use super::{Cluster, Random, cluster, file};
 use crate::support::program::World;
 
-/// An image that went through some changes, a snapshot after each.
+/// Returns an image with a change before each of these snapshots.
 fn changed<'a>(cluster: &'a Cluster, name: &'static str, snapshots: &[&str]) -> Image<'a> {
     let mut random = Random::new();
     let mut image = Image::create(cluster, name, &["--object-size", "128K"]);
@@ -18,8 +18,8 @@ fn changed<'a>(cluster: &'a Cluster, name: &'static str, snapshots: &[&str]) -> 
     image
 }
 
-/// Number of extents, and of bytes in them, that `rbd diff` tells.
-fn told_by_ceph(cluster: &Cluster, options: &[&str]) -> (u64, u64) {
+/// Returns the number of extents that `rbd diff` lists, and of bytes in them.
+fn listed_by_ceph(cluster: &Cluster, options: &[&str]) -> (u64, u64) {
     let told = cluster.rbd(&[&["diff", "--format", "json"], options].concat());
     let extents: Vec<Value> = serde_json::from_slice(&told).unwrap();
     let length = |extent: &Value| extent["length"].as_u64().unwrap();
@@ -27,7 +27,7 @@ fn told_by_ceph(cluster: &Cluster, options: &[&str]) -> (u64, u64) {
 }
 
 #[test]
-fn a_diff_holds_what_ceph_says_it_does() {
+fn an_inspected_diff_has_the_extents_that_ceph_lists() {
     let Some(cluster) = cluster() else { return };
     let world = World::empty();
     let image = changed(&cluster, "inspected", &["first", "höhe 2"]);
@@ -67,13 +67,13 @@ fn a_diff_holds_what_ceph_says_it_does() {
         );
         let number = |name: &str| diff[name].as_u64().unwrap();
         let bytes = number("bytes_data") + number("bytes_zero");
-        let expected = told_by_ceph(&cluster, options);
+        let expected = listed_by_ceph(&cluster, options);
         assert_eq!((number("extents"), bytes), expected, "{export:?}");
     }
 }
 
 #[test]
-fn an_exported_image_holds_its_snapshots() {
+fn an_inspected_export_lists_its_snapshots_and_properties() {
     let Some(cluster) = cluster() else { return };
     let world = World::empty();
     let image = changed(&cluster, "exported", &["first", "second"]);
@@ -116,7 +116,7 @@ fn an_exported_image_holds_its_snapshots() {
 }
 
 #[test]
-fn a_merge_of_diffs_makes_the_image_that_ceph_s_merge_makes() {
+fn merged_diffs_applied_by_ceph_give_the_same_image_as_its_own_merge() {
     let Some(cluster) = cluster() else { return };
     let world = World::empty();
     let snapshots = ["a", "b", "c", "d"];

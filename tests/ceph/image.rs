@@ -1,4 +1,4 @@
-//! Images in the cluster that do not keep to blocks and objects, and what they must hold.
+//! Images in the cluster with changes at any byte, and the content that they must have.
 
 use blake3::Hash;
 use cuttlebone::format::{DiffHeader, Extent, ExtentKind};
@@ -7,10 +7,10 @@ use super::{Cluster, Random, file};
 use crate::rbd::{apply, stream};
 use crate::support::noise;
 
-/// No image is larger, in bytes: two leaves and a bit of another.
+/// The maximum size of an image in bytes: two leaves and a part of a third.
 const SIZE_MAX: u64 = 9_000_000;
 
-/// An image, and the bytes that it must have.
+/// An image, and the content that it must have.
 pub(super) struct Image<'a> {
     cluster: &'a Cluster,
     pub(super) name: &'static str,
@@ -18,7 +18,7 @@ pub(super) struct Image<'a> {
 }
 
 impl<'a> Image<'a> {
-    /// Without a byte.
+    /// Creates an empty image.
     pub(super) fn create(cluster: &'a Cluster, name: &'static str, options: &[&str]) -> Self {
         cluster.rbd(&[&["create", name, "--size", "0"], options].concat());
         Self {
@@ -28,12 +28,12 @@ impl<'a> Image<'a> {
         }
     }
 
-    /// What a snapshot of it is called on command lines.
+    /// Returns the name of a snapshot for command lines.
     pub(super) fn at(&self, snapshot: &str) -> String {
         format!("{}@{snapshot}", self.name)
     }
 
-    /// Changes size and content by a diff that knows no snapshots: so every byte can be reached
+    /// Changes size and content by importing a diff without snapshots: so every byte can be changed
     /// without mapping the image.
     pub(super) fn change(&mut self, size: u64, extents: Vec<(Extent, Vec<u8>)>) {
         let header = DiffHeader {
@@ -48,8 +48,8 @@ impl<'a> Image<'a> {
         apply(&mut self.content, &(header, extents));
     }
 
-    /// Writes data and zeros here and there, and may resize it. What is cut off and comes back in the same
-    /// change has become zeros.
+    /// Writes data and zeros at random places, and may resize the image. A part that is cut off and
+    /// restored in the same change becomes zeros.
     pub(super) fn change_at_random(&mut self, random: &mut Random) {
         let mut size = self.content.len() as u64;
         match random.below(5) {
@@ -64,7 +64,7 @@ impl<'a> Image<'a> {
         self.change(size, extents(size, random));
     }
 
-    /// Makes a snapshot; the digest of the image, which is what it must be.
+    /// Makes a snapshot, and checks its content. Returns its digest.
     pub(super) fn snapshot(&self, name: &str) -> Hash {
         let digest = blake3::hash(&self.content);
         self.cluster
@@ -75,13 +75,13 @@ impl<'a> Image<'a> {
 }
 
 impl Cluster {
-    /// The digest of a whole image or snapshot.
+    /// Returns the digest of a whole image or snapshot.
     pub(super) fn digest(&self, image: &str) -> Hash {
         blake3::hash(&self.rbd(&["export", "--no-progress", image, "-"]))
     }
 }
 
-/// Ascending extents within an image of that size: single bytes and long runs, data that occurs again,
+/// Returns ascending extents in an image of that size: single bytes and long ranges, repeated data,
 /// and zeros as such or as data.
 fn extents(size: u64, random: &mut Random) -> Vec<(Extent, Vec<u8>)> {
     let (mut extents, mut end) = (Vec::new(), 0);

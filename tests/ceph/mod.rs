@@ -1,7 +1,8 @@
-//! The program beside a real Ceph: what one writes the other reads, and the images are the same.
+//! The program together with a real Ceph: each reads what the other has written, and the images are
+//! equal.
 //!
-//! `ceph-dev` starts a cluster of one host in seconds; the tests share it. What is random comes from a
-//! seed, which a test that fails tells: `SEED=… cargo test ceph::` does the same again.
+//! `ceph-dev` starts a cluster of one host in seconds, which the tests share. Random numbers come
+//! from a seed that a test prints: `SEED=… cargo test ceph::` repeats them.
 
 mod backup;
 mod diffs;
@@ -20,18 +21,18 @@ use tempfile::{TempDir, tempfile};
 use crate::support::program::finish;
 use crate::support::skip;
 
-/// What `ceph-dev` ends with where there is no Ceph.
+/// The exit code of `ceph-dev` if Ceph is not installed.
 const NOT_INSTALLED: i32 = 3;
 
 /// A cluster of one host.
 pub(crate) struct Cluster {
     directory: TempDir,
-    /// Stops the cluster and removes all of it once its standard input ends: when this is dropped, and
-    /// when this process ends in any other way.
+    /// Stops and removes the cluster when its standard input ends: when this is dropped, and when
+    /// this process ends in any other way.
     keeper: Child,
 }
 
-/// The cluster that is running, or a new one; none where there is no Ceph.
+/// Returns the running cluster, or starts one; none if Ceph is not installed.
 pub(crate) fn cluster() -> Option<Arc<Cluster>> {
     static RUNNING: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
     let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -48,7 +49,7 @@ impl Cluster {
         let directory = TempDir::new().unwrap();
         let mut said = tempfile().unwrap();
         let mut keeper = ceph_dev("hold", directory.path())
-            // Ctrl-C on the terminal is not meant for it.
+            // Ctrl-C on the terminal must not end it.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -100,12 +101,12 @@ impl Cluster {
         self.command(words).spawn().unwrap()
     }
 
-    /// Runs `rbd`, which must succeed; its standard output.
+    /// Runs `rbd`, which must succeed. Returns its standard output.
     pub(crate) fn rbd(&self, words: &[&str]) -> Vec<u8> {
         self.finish_rbd(self.start_rbd(words), words)
     }
 
-    /// The same with something on standard input.
+    /// Does the same with this standard input.
     fn rbd_with_stdin(&self, words: &[&str], input: impl Into<Stdio>) -> Vec<u8> {
         self.finish_rbd(self.command(words).stdin(input).spawn().unwrap(), words)
     }
@@ -119,7 +120,7 @@ impl Cluster {
         ran.stdout
     }
 
-    /// Which daemons run, and what they have to say.
+    /// Returns which daemons run, and their logs.
     fn log(&self) -> String {
         ["status", "log"]
             .map(|what| {
@@ -137,7 +138,7 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         // Waiting closes its standard input first.
         if let Err(error) = self.keeper.wait() {
-            eprintln!("nobody knows whether the cluster has ended: {error}");
+            eprintln!("the end of the cluster could not be awaited: {error}");
         }
     }
 }
@@ -156,7 +157,7 @@ fn text(file: &mut File) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Bytes as a file to read from.
+/// Returns a file with these bytes, to be read from its beginning.
 fn file(bytes: &[u8]) -> File {
     let mut file = tempfile().unwrap();
     file.write_all(bytes).unwrap();
@@ -164,11 +165,11 @@ fn file(bytes: &[u8]) -> File {
     file
 }
 
-/// Numbers that follow from a seed.
+/// Random numbers from a seed.
 struct Random(blake3::OutputReader);
 
 impl Random {
-    /// From the environment's `SEED`, or another one each time.
+    /// Uses the environment variable `SEED`, or a new seed.
     fn new() -> Self {
         let seed = std::env::var("SEED").unwrap_or_else(|_| {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
@@ -178,7 +179,7 @@ impl Random {
         Self(blake3::Hasher::new().update(seed.as_bytes()).finalize_xof())
     }
 
-    /// Less than `bound`.
+    /// Returns a number below `bound`.
     fn below(&mut self, bound: u64) -> u64 {
         let mut number = [0; 8];
         self.0.fill(&mut number);

@@ -1,4 +1,4 @@
-//! `ops::merge_diffs` against what Ceph made of the same diffs, and against applying them one by one.
+//! `ops::merge_diffs`, compared with Ceph's merge of the same diffs and with applying them in turn.
 
 use std::fs;
 use std::path::Path;
@@ -70,7 +70,8 @@ fn one(stream: &[u8]) -> Diff {
     read(stream).expect("a diff").remove(0)
 }
 
-/// What a diff does to an image of so many bytes: each byte it sets, and none where the old one stays.
+/// Returns the effect of a diff on an image of `base` bytes: each byte that it sets; none where the
+/// old byte stays.
 fn effect((header, extents): &Diff, base: u64) -> Vec<Option<u8>> {
     let before = |at| if at < base { None } else { Some(0) };
     let mut effect: Vec<_> = (0..header.size).map(before).collect();
@@ -85,7 +86,7 @@ fn effect((header, extents): &Diff, base: u64) -> Vec<Option<u8>> {
 }
 
 #[test]
-fn a_merge_does_what_ceph_s_own_does() {
+fn a_merge_has_the_same_effect_as_ceph_s_merge() {
     let images = images();
     let mut seen = 0;
     for known in streams() {
@@ -119,7 +120,7 @@ const CHAIN: [&str; 7] = [
     "std-inc-s7-head.diff",
 ];
 
-/// Every run of diffs out of a real chain that grows, shrinks and grows again.
+/// Merges every part of a chain of Ceph's diffs, in which the image grows, shrinks and grows again.
 #[test]
 fn any_part_of_a_chain_can_be_merged() {
     for start in 0..CHAIN.len() {
@@ -129,7 +130,7 @@ fn any_part_of_a_chain_can_be_merged() {
             let merged = one(&merge_fixtures(names).expect("a chain"));
             assert_eq!(merged.0.from, parts[0].0.from);
             assert_eq!(merged.0.to, parts[parts.len() - 1].0.to);
-            // Every byte of the base is told from a zero.
+            // No byte of the base is zero.
             let mut expected = vec![0xaa; 10 << 20];
             let mut found = expected.clone();
             for part in &parts {
@@ -142,7 +143,7 @@ fn any_part_of_a_chain_can_be_merged() {
 }
 
 #[test]
-fn a_full_diff_and_its_chain_are_the_full_diff_of_the_head() {
+fn a_full_diff_merged_with_its_chain_gives_the_head() {
     let names = [&["std-full-s1.diff"][..], &CHAIN].concat();
     let merged = one(&merge_fixtures(&names).unwrap());
     assert_eq!((&merged.0.from, &merged.0.to), (&None, &None));
@@ -154,7 +155,7 @@ fn a_full_diff_and_its_chain_are_the_full_diff_of_the_head() {
 }
 
 #[test]
-fn all_diffs_of_a_v2_stream_take_part() {
+fn all_diffs_of_a_v2_stream_are_merged() {
     for known in ["std.rbd2", "stripe.rbd2", "meta.rbd2"] {
         let merged = one(&merge_fixtures(&[known]).expect(known));
         let mut image = Vec::new();
@@ -170,7 +171,7 @@ fn all_diffs_of_a_v2_stream_take_part() {
 }
 
 #[test]
-fn what_does_not_follow_is_refused_by_name() {
+fn diffs_that_do_not_follow_each_other_are_refused_by_name() {
     let refused = |names: &[&str]| match merge_fixtures(names) {
         Err(error @ OpsError::NotFollowing { .. }) => error.to_string(),
         other => panic!("{other:?}"),
@@ -184,11 +185,11 @@ fn what_does_not_follow_is_refused_by_name() {
     }
     let text = refused(&["std-inc-s1-s2.diff", "std-full-s2.diff"]);
     assert!(text.contains("the empty image"), "{text}");
-    // Two heads are no chain, though neither end has a name.
+    // Two diffs to the head do not follow each other, although neither names a snapshot.
     let text = refused(&["std-full-head.diff", "std-full-head.diff"]);
     assert!(text.contains("the image's head"), "{text}");
     refused(&["meta.rbd2", "std-inc-s1-s2.diff"]);
-    // Other bytes that are shown alike would be another snapshot.
+    // Names of other bytes that look the same are other snapshots.
     let text = merge_streams(&[
         stream(&header(None, Some(b"\xff"), 1), &[]),
         stream(&header(Some(b"0xff"), None, 1), &[]),
@@ -196,7 +197,7 @@ fn what_does_not_follow_is_refused_by_name() {
     assert!(matches!(text, Err(OpsError::NotFollowing { .. })));
 }
 
-/// Damage behind everything that takes part in the result is damage nevertheless.
+/// Damage counts even if it lies after everything that is part of the result.
 #[test]
 fn a_damaged_input_leaves_no_output() {
     let directory = tempdir().unwrap();
@@ -228,7 +229,7 @@ fn a_damaged_input_leaves_no_output() {
 }
 
 #[test]
-fn a_file_is_made_whole_or_not_at_all() {
+fn a_merged_file_appears_complete_or_not_at_all() {
     let directory = tempdir().unwrap();
     let target = directory.path().join("merged.diff");
     let sources = || {
@@ -254,7 +255,7 @@ fn header(from: Option<&[u8]>, to: Option<&[u8]>, size: u64) -> DiffHeader {
     }
 }
 
-/// A size, and gaps, lengths and fills of extents: no fill is zeros.
+/// A size, and gaps, lengths and fills of extents; without a fill, an extent of zeros.
 type Layout = (u64, Vec<(u64, u64, Option<u8>)>);
 
 fn layout() -> impl Strategy<Value = Layout> {
@@ -265,7 +266,7 @@ fn layout() -> impl Strategy<Value = Layout> {
     )
 }
 
-/// The diffs of a chain, as many of their extents as fit.
+/// Returns the diffs of a chain, with those extents that fit into the image.
 fn chain(layouts: Vec<Layout>, full: bool) -> Vec<Diff> {
     let diff = |(number, (size, extents)): (usize, Layout)| {
         let mut made: Vec<(Extent, Vec<u8>)> = Vec::new();
@@ -281,7 +282,7 @@ fn chain(layouts: Vec<Layout>, full: bool) -> Vec<Diff> {
                 length,
                 kind,
             };
-            // Each byte is told from its neighbours.
+            // Adjacent bytes differ.
             let bytes = fill.map(|fill| {
                 (0..length)
                     .map(|i| fill.wrapping_add(i.to_le_bytes()[0]))
@@ -301,7 +302,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn a_merge_is_all_diffs_in_turn(
+    fn a_merge_has_the_effect_of_all_diffs_in_turn(
         layouts in prop::collection::vec(layout(), 1..6),
         base in prop::option::of(0usize..70),
     ) {
@@ -315,7 +316,7 @@ proptest! {
         }
         apply(&mut found, &merged);
         prop_assert_eq!(found, expected);
-        // Zeros that touch are one extent.
+        // Adjacent extents of zeros are joined.
         for pair in merged.1.windows(2) {
             let zeros = pair.iter().all(|(e, _)| e.kind == ExtentKind::Zero);
             prop_assert!(!zeros || pair[0].0.end() < pair[1].0.offset);
@@ -323,7 +324,7 @@ proptest! {
     }
 
     #[test]
-    fn it_makes_no_difference_in_which_order_parts_are_merged(
+    fn the_order_of_merging_parts_does_not_matter(
         layouts in prop::collection::vec(layout(), 3..4),
         base in 0usize..70,
     ) {

@@ -1,4 +1,5 @@
-//! What a real Ceph has written, as `fixtures/FORMAT.md` describes it and `fixtures/manifest.json` lists it.
+//! Streams that a real Ceph has written: `fixtures/FORMAT.md` describes them,
+//! `fixtures/manifest.json` lists them.
 
 mod broken;
 mod inspect;
@@ -18,7 +19,7 @@ use serde_json::{Value, json};
 /// A diff with its extents and their data.
 pub(super) type Diff = (DiffHeader, Vec<(Extent, Vec<u8>)>);
 
-/// Where a fixture lies.
+/// Returns the path of a fixture.
 pub(super) fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/rbd/fixtures")
@@ -29,7 +30,7 @@ pub(super) fn bytes(name: &str) -> Vec<u8> {
     fs::read(fixture(name)).expect(name)
 }
 
-/// What is known of every stream that is whole.
+/// Returns the entries of the manifest for all complete streams.
 pub(super) fn streams() -> Vec<Value> {
     let manifest: Value = serde_json::from_slice(&bytes("manifest.json")).unwrap();
     let all = manifest["fixtures"].as_array().unwrap().iter();
@@ -73,8 +74,8 @@ pub(super) fn stream(header: &DiffHeader, extents: &[(Extent, Vec<u8>)]) -> Vec<
     writer.finish().unwrap()
 }
 
-/// Writes an image and its diffs as a v2 stream; the first is from nothing, each of the others from the one before,
-/// and the last is the image's head.
+/// Writes an image and its diffs as a v2 stream. The first diff starts from the empty image, each
+/// of the others from the previous one, and the last one is the image's head.
 pub(super) fn stream_v2(diffs: &[Diff]) -> Vec<u8> {
     let le = |number: usize| (number as u64).to_le_bytes();
     let mut stream = b"rbd image v2\nErbd image diffs v2\n".to_vec();
@@ -107,7 +108,7 @@ pub(super) fn stream_v2(diffs: &[Diff]) -> Vec<u8> {
     stream
 }
 
-/// Does to an image what `rbd import-diff` does.
+/// Applies a diff to an image, as `rbd import-diff` does.
 pub(super) fn apply(image: &mut Vec<u8>, (header, extents): &Diff) {
     let at = |offset: u64| usize::try_from(offset).unwrap();
     image.resize(at(header.size), 0);
@@ -124,7 +125,7 @@ pub(super) fn digest(image: &[u8]) -> String {
     hex::encode(Blake2b512::digest(image))
 }
 
-/// The records of a diff as the manifest writes them.
+/// Returns the records of a diff in the form of the manifest.
 fn records((header, extents): &Diff) -> Value {
     let text = |name: &[u8]| String::from_utf8(name.to_vec()).unwrap();
     let mut records = Vec::new();
@@ -142,7 +143,8 @@ fn records((header, extents): &Diff) -> Value {
     records.into()
 }
 
-/// Images by their digest: of every full diff, and of what the others make of them.
+/// Returns images by their digest: those of all full diffs, and those that the other diffs make of
+/// them.
 pub(super) fn images() -> BTreeMap<String, Vec<u8>> {
     let mut images = BTreeMap::from([(digest(&[]), Vec::new())]);
     let mut left: Vec<Value> = streams()
@@ -169,7 +171,7 @@ pub(super) fn images() -> BTreeMap<String, Vec<u8>> {
 }
 
 #[test]
-fn every_diff_has_the_records_that_it_should() {
+fn every_v1_diff_has_the_records_of_the_manifest() {
     let mut seen = 0;
     for fixture in streams() {
         let name = fixture["file"].as_str().unwrap();
@@ -185,7 +187,7 @@ fn every_diff_has_the_records_that_it_should() {
 }
 
 #[test]
-fn every_diff_applied_gives_the_image_that_ceph_has() {
+fn every_v1_diff_applied_gives_the_image_that_ceph_has() {
     assert!(images().len() > 12);
 }
 
@@ -220,7 +222,7 @@ fn every_v2_stream_holds_the_snapshots_that_ceph_has() {
 }
 
 #[test]
-fn a_v2_stream_says_how_its_image_was_made() {
+fn a_v2_stream_contains_the_properties_of_its_image() {
     let stream = bytes("meta.rbd2");
     let reader = DiffReader::open(&stream[..]).unwrap();
     let expected = ImageDescription {

@@ -1,4 +1,4 @@
-//! Repositories around the one object that a case is about.
+//! Repositories that contain the object of a case.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use cuttlebone::storage::{Backend, MemoryBackend};
 pub(super) const WORD: &str = "fixture";
 const PASSWORD: &[u8] = WORD.as_bytes();
 
-/// A store with nothing but a repository file.
+/// Returns a store that contains only a repository file.
 pub(super) fn store(repository: &Secret) -> MemoryBackend {
     let keys = RepositoryKeys::new(repository);
     let file = RepositoryFile {

@@ -1,12 +1,13 @@
-//! The test vectors of `tests/vectors/`, through the public interface of the format, crypto and repository layers.
+//! Runs the test vectors of `tests/vectors/` through the public interface of the format, crypto and
+//! repository layers.
 //!
-//! The program tells errors apart less finely than the vectors do. [`Refused`] names for each of its errors the kinds
-//! that this error stands for; what a case expects must be among them. Success never stands for an error, nor an
-//! error for success. JSON is compared without the members that the program does not know, or that say nothing.
+//! The program distinguishes fewer errors than the vectors. [`Refused`] lists the kinds that an
+//! error of the program may stand for; the kind that a case expects must be among them. JSON is
+//! compared without unknown members and without members that have an empty value.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
-    reason = "a vector that is not of the form that README.md tells fails the test"
+    reason = "a vector without the form that README.md describes fails the test"
 )]
 
 mod fixture;
@@ -92,7 +93,7 @@ const SUITES: [Suite; 14] = [
 ];
 
 #[test]
-fn every_file_of_vectors_is_run() {
+fn every_file_of_test_vectors_is_run() {
     let found: BTreeSet<String> = directory()
         .read_dir()
         .unwrap()
@@ -105,7 +106,7 @@ fn every_file_of_vectors_is_run() {
 }
 
 #[test]
-fn every_case_of_vectors_comes_out_as_expected() {
+fn every_test_vector_gives_the_expected_result() {
     let mut wrong = Vec::new();
     let mut count = 0;
     for (file, inputs, run) in SUITES {
@@ -148,7 +149,7 @@ fn verdict(case: &Case, outcome: Outcome) -> Result<(), String> {
     }
 }
 
-/// Members in vectors that have no meaning, to be ignored.
+/// Members in vectors that the program does not know and ignores.
 const UNKNOWN: [&str; 3] = ["color", "mood", "x"];
 
 fn agrees(expected: &Value, got: &Value) -> bool {
@@ -156,23 +157,23 @@ fn agrees(expected: &Value, got: &Value) -> bool {
         return expected == got;
     };
     let known = |(name, value): (&String, &Value)| match got.get(name) {
-        Some(got) => agrees(value, got) || (says_nothing(value) && says_nothing(got)),
-        None => says_nothing(value) || UNKNOWN.contains(&name.as_str()),
+        Some(got) => agrees(value, got) || (is_empty(value) && is_empty(got)),
+        None => is_empty(value) || UNKNOWN.contains(&name.as_str()),
     };
     let made_up =
-        |(name, value): (&String, &Value)| !expected.contains_key(name) && !says_nothing(value);
+        |(name, value): (&String, &Value)| !expected.contains_key(name) && !is_empty(value);
     expected.iter().all(known) && !got.iter().any(made_up)
 }
 
-/// Whether a member could as well be missing.
-fn says_nothing(value: &Value) -> bool {
+/// Returns whether a member means the same as a missing one.
+fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Bool(says) => !says,
         Value::Number(number) => number.as_u64() == Some(0),
         Value::String(text) => text.is_empty(),
         Value::Array(items) => items.is_empty(),
-        Value::Object(members) => members.values().all(says_nothing),
+        Value::Object(members) => members.values().all(is_empty),
     }
 }
 
@@ -185,7 +186,7 @@ fn load(file: &'static str) -> Vec<Case> {
     let text = std::fs::read_to_string(path).unwrap();
     let cases: Vec<Map<String, Value>> = serde_json::from_str(&text).unwrap();
     let mut names = BTreeSet::new();
-    // An input that a case lacks is that of the first one; one that is null is unknown.
+    // A case inherits inputs from the first one; an input that is null is unknown.
     let shared = inputs_of(cases.first().unwrap().get("inputs"));
     cases
         .into_iter()
@@ -222,7 +223,7 @@ impl Case {
         Some(unhex(self.inputs.get(input)?.as_str().unwrap()))
     }
 
-    /// An input of fixed length, such as an id or a secret.
+    /// Returns an input of fixed length, such as an id or a secret.
     fn array<const N: usize>(&self, input: &str) -> Option<[u8; N]> {
         Some(self.bytes(input)?.try_into().unwrap())
     }
@@ -236,7 +237,7 @@ impl Case {
         self.inputs[input].as_str().unwrap()
     }
 
-    /// A decoded field that is expected, for what the program does not show as bytes.
+    /// Returns an expected field as bytes, for values that the program does not show.
     fn expected(&self, field: &str) -> [u8; 32] {
         let text = self.expect["ok"][field].as_str().unwrap();
         unhex(text).try_into().unwrap()
@@ -287,7 +288,7 @@ impl From<&RepoError> for Refused {
 
 fn format_kinds(error: &FormatError) -> &'static [&'static str] {
     match error {
-        // A count is held against the bytes that are there before it is held against its limit.
+        // A count is compared with the bytes that are left before it is compared with its limit.
         FormatError::Truncated => &["truncated", "bad-length", "limit-exceeded"],
         FormatError::TrailingBytes(_) => &["trailing-bytes", "bad-length"],
         FormatError::BadMagic(_) => &["bad-magic"],
@@ -312,8 +313,8 @@ fn format_kinds(error: &FormatError) -> &'static [&'static str] {
 fn damage_kinds(damage: &Damage) -> &'static [&'static str] {
     match damage {
         Damage::WrongHash => &["bad-hash"],
-        // Sealed bytes that are shorter than a tag, and contents of a length that none have, are not told from those
-        // whose tag is wrong.
+        // The same error stands for sealed bytes that are shorter than a tag, and for contents of
+        // an impossible length.
         Damage::DoesNotOpen(_) => &["does-not-open", "truncated", "bad-length"],
         Damage::Format(error) => format_kinds(error),
         Damage::DoesNotDecompress => &["bad-codec", "bad-length"],

@@ -15,8 +15,8 @@ use cuttlebone::storage::{Backend, MemoryBackend, Name};
 /// Above this, the bytes of a content are not hashed.
 const HASHED_MAX: u64 = 64 << 20;
 
-/// The pieces of a backup and the hash of its bytes, read as a restore reads them: from whichever pack holds
-/// a chunk whole, each chunk of the length that its place asks for.
+/// Returns the pieces of a backup and the hash of its bytes. They are read as by a restore: from
+/// any pack that contains an undamaged copy, each chunk with the length that its place requires.
 fn read(project: &Project, backup: &Backup) -> Result<(Vec<Value>, Option<String>), RepoError> {
     let index = Index::in_memory(project, Arc::new(Silent))?;
     let blobs = BlobReader::new(&index);
@@ -48,7 +48,7 @@ fn read(project: &Project, backup: &Backup) -> Result<(Vec<Value>, Option<String
     Ok((pieces, is_small.then(|| hasher.finalize().to_string())))
 }
 
-/// That no copy of a blob or object is whole counts as missing.
+/// A blob or object without an undamaged copy counts as missing.
 fn refused(error: &RepoError) -> Refused {
     match error {
         RepoError::Damaged { .. } => Refused {
@@ -118,7 +118,7 @@ pub(super) fn whole(case: &Case) -> Outcome {
         .iter()
         .chain(case.inputs["changes"].as_object().unwrap())
     {
-        // No store lists a file that cannot name an object.
+        // A store does not list a file whose name is not that of an object.
         let Ok(name) = Name::new(path.as_str()) else {
             continue;
         };
