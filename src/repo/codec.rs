@@ -7,7 +7,7 @@ use zstd::zstd_safe::{
 use super::error::Damage;
 use crate::format::{Codec, RUN_PLAIN_MAX};
 
-/// How hard to compress.
+/// How much to compress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
     /// Not at all.
@@ -22,7 +22,7 @@ impl Default for Compression {
     }
 }
 
-/// Compresses one run or object after the other. One a thread.
+/// Compresses runs and objects. Each thread has its own.
 pub struct Compressor {
     zstd: Option<zstd::bulk::Compressor<'static>>,
     /// Whether the pace follows what is compressed.
@@ -31,13 +31,12 @@ pub struct Compressor {
     dense: bool,
 }
 
-/// A run of which at least this share is left is dense, as pages of a database are: its matches are
-/// short, and looking for them is slow.
+/// A run is dense if at least this share of it is left after compression, as with pages of a
+/// database. Its matches are short, and finding them is slow.
 const DENSE: (usize, usize) = (45, 100);
 
-/// In dense runs, zstd looks for matches at two of five places and not at all of them
-/// (`targetLength`): a sixth less time for a fortieth more space. Elsewhere it would cost a tenth
-/// of the space.
+/// In dense runs, zstd looks for matches at two of five positions only (`targetLength`). This saves
+/// a sixth of the time and costs 2.5 % of space. In other runs it would cost 10 % of space.
 const STRIDE: u32 = 4;
 
 impl Compressor {
@@ -58,15 +57,14 @@ impl Compressor {
         let mut zstd = zstd::bulk::Compressor::new(level)?;
         let paced = level == 1 && len <= 1 << 20;
         if level == 1 {
-            // The tables of level 1 are made for 16 KiB and forget what lies further back. With
-            // room for a run it finds what level 3 finds, at its own speed
-            // (docs/decisions/0003-runs.md).
+            // The tables of level 1 are sized for 16 KiB. When they cover a whole run, level 1
+            // finds the matches of level 3 at its own speed (docs/decisions/0003-runs.md).
             zstd.set_parameter(CParameter::WindowLog(22))?;
             zstd.set_parameter(CParameter::HashLog(if paced { 15 } else { 17 }))?;
             zstd.set_parameter(CParameter::MinMatch(6))?;
         }
         if paced {
-            // Else a wider stride would leave literals as they are.
+            // Otherwise zstd would not compress literals with a wider stride.
             let always = ParamSwitch::Enable;
             zstd.set_parameter(CParameter::LiteralCompressionMode(always))?;
         }
@@ -77,14 +75,13 @@ impl Compressor {
         })
     }
 
-    /// What to store for `plain`: its compressed form, which is put into `room`, if that saves more
-    /// than a twentieth. Less is not worth the time that reading it again takes, and it is `plain`
-    /// itself.
+    /// Compresses `plain` into `room`. Returns the compressed form if that saves more than 5 %, and
+    /// otherwise `plain` itself: a smaller saving is not worth the time of decompressing.
     pub fn compress<'b>(&mut self, plain: &'b [u8], room: &'b mut Vec<u8>) -> (Codec, &'b [u8]) {
         let Some(zstd) = &mut self.zstd else {
             return (Codec::Raw, plain);
         };
-        // A destination that is too small makes zstd stop, which here means: not worth it.
+        // zstd stops when the destination is full: then compressing is not worth it.
         let limit = plain.len() - plain.len() / 20;
         if room.len() < limit {
             room.resize(limit, 0);
@@ -98,7 +95,7 @@ impl Compressor {
         }
     }
 
-    /// Sets the pace for the next run by how the last one went: what lies side by side is alike.
+    /// Sets the stride for the next run by the result of the last one: adjacent runs are similar.
     fn pace(&mut self, compressed: usize, plain: usize) {
         let dense = compressed >= plain / DENSE.1 * DENSE.0;
         if let Some(zstd) = self
@@ -107,28 +104,27 @@ impl Compressor {
             .filter(|_| self.paced && dense != self.dense)
         {
             let stride = if dense { STRIDE } else { 0 };
-            // Without it, it only takes longer.
+            // If this fails, compressing only takes longer.
             let _ = zstd.set_parameter(CParameter::TargetLength(stride));
             self.dense = dense;
         }
     }
 }
 
-/// Decompresses one run or object after the other. One a thread.
+/// Decompresses runs and objects. Each thread has its own.
 pub(super) struct Decompressor(DCtx<'static>);
 
 impl Decompressor {
     pub(super) fn new() -> std::io::Result<Self> {
         let mut context = DCtx::try_create().ok_or(std::io::ErrorKind::OutOfMemory)?;
-        // What `decode_front` puts out stays where it is, and need not be kept elsewhere to refer
-        // back to.
+        // The output of `decode_front` stays in place, so zstd can refer back to it without a copy.
         context
             .set_parameter(DParameter::StableOutBuffer(true))
             .map_err(|code| std::io::Error::other(zstd::zstd_safe::get_error_name(code)))?;
         Ok(Self(context))
     }
 
-    /// Puts what `stored` stands for into `out`, which it must fill.
+    /// Decompresses `stored` into `out`. Fails if the result does not have exactly that length.
     pub(super) fn decode(
         &mut self,
         codec: Codec,
@@ -149,8 +145,8 @@ impl Decompressor {
         }
     }
 
-    /// The same, but stops once the first `front` bytes are there. What follows in `out` is of no
-    /// meaning then, and nobody has looked at what `stored` has for it.
+    /// The same, but stops after the first `front` bytes. The rest of `out` is unspecified then, and
+    /// the rest of `stored` is not verified.
     pub(super) fn decode_front(
         &mut self,
         codec: Codec,
@@ -159,7 +155,7 @@ impl Decompressor {
         front: usize,
     ) -> Result<(), Damage> {
         if codec == Codec::Raw || front + BLOCK_MAX > out.len() {
-            // There is at most one block to save.
+            // At most one block could be left out.
             return self.decode(codec, stored, out);
         }
         if !is_one_frame(stored) {
@@ -169,7 +165,7 @@ impl Decompressor {
         self.0.reset(ResetDirective::SessionOnly).map_err(bad)?;
         let mut out = OutBuffer::around(out);
         let mut read = 0;
-        // Bytes that zstd asks for are a block each time, so it need not keep a part of one.
+        // zstd asks for a whole block each time, so that it buffers no part of one.
         let mut asked = FRAME_START;
         while out.pos() < front {
             let end = stored.len().min(read + asked);
@@ -191,14 +187,14 @@ impl Decompressor {
     }
 }
 
-/// What a block of a frame holds at most, in plain bytes (RFC 8878, section 3.1.1.2.4).
+/// Most plain bytes in a block of a frame (RFC 8878, section 3.1.1.2.4).
 const BLOCK_MAX: usize = 128 << 10;
 
-/// Bytes of which zstd can tell how long the header of a frame is.
+/// Bytes from which zstd determines the length of a frame header.
 const FRAME_START: usize = 5;
 
-/// Whether these bytes are one Zstandard frame: the library itself would also take several, and
-/// skip frames that hold no data.
+/// Whether these bytes are exactly one Zstandard frame. The library would also accept several, and
+/// skip frames without data.
 fn is_one_frame(stored: &[u8]) -> bool {
     const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
     stored.starts_with(&MAGIC)

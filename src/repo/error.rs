@@ -42,19 +42,19 @@ pub enum RepoError {
     },
     #[error("{kind} {id} is in no pack of the index")]
     Missing { kind: &'static str, id: BlobId },
-    #[error("a tree node stands where it cannot: the backup was written by a faulty program")]
+    #[error("a tree node is in the wrong place: a faulty program wrote the backup")]
     Tree,
     #[error(
-        "chunk {id} has {found} bytes and stands where {expected} belong: the backup was written by a faulty program"
+        "chunk {id} has {found} bytes in a place for {expected}: a faulty program wrote the backup"
     )]
     WrongLength {
         id: BlobId,
         expected: u64,
         found: u64,
     },
-    #[error("a prune takes for garbage what this run relies on")]
+    #[error("a concurrent prune is deleting data that this backup needs")]
     LostRace,
-    #[error("somebody removed the lease of this run while it was at work")]
+    #[error("the lease of this run was removed while it was working")]
     LeaseLost,
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
@@ -91,7 +91,7 @@ pub enum Damage {
     Missing,
     #[error("it cannot be read")]
     Unreadable(#[source] Box<StorageError>),
-    #[error("it says what cannot be: {0}")]
+    #[error("it contains an impossible value: {0}")]
     Impossible(&'static str),
 }
 

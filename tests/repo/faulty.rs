@@ -149,7 +149,7 @@ fn a_chunk_of_an_image_that_is_too_short_or_too_long() {
     });
     let said = only_the_first_is_whole(&test_repo, &backups);
     assert!(
-        said.contains("has 32768 bytes and stands where 65536 belong"),
+        said.contains("has 32768 bytes in a place for 65536"),
         "{said}"
     );
 }
@@ -167,7 +167,7 @@ fn an_entry_of_a_stream_that_tells_another_length() {
     });
     let said = only_the_first_is_whole(&test_repo, &backups);
     assert!(
-        said.contains("has 1000 bytes and stands where 2000 belong"),
+        said.contains("has 1000 bytes in a place for 2000"),
         "{said}"
     );
 }

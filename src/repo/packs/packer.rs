@@ -333,7 +333,7 @@ impl Packer<'_> {
         Ok(true)
     }
 
-    /// Takes back claims of blobs that are not stored after all.
+    /// Lets others store blobs that this caller does not store after all.
     pub(super) fn unclaim(&self, ids: impl IntoIterator<Item = BlobId>) {
         self.shared.in_flight.remove(ids);
     }

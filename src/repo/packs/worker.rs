@@ -97,9 +97,9 @@ impl Packer<'_> {
     ) -> Result<(), RepoError> {
         let plain = match &open.stretches[..] {
             [all] => &data[all.clone()],
-            several => {
+            ranges => {
                 worker.joined.clear();
-                for stretch in several {
+                for stretch in ranges {
                     worker.joined.extend_from_slice(&data[stretch.clone()]);
                 }
                 &worker.joined
