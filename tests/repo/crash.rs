@@ -1,4 +1,5 @@
-//! The store dies, or fails, at every single call: nothing committed suffers, and what was stored is used.
+//! A crash or failure of the store at every single call: committed backups do not suffer, and the
+//! next backup uses what is stored.
 
 use std::io::{self, Cursor, Read};
 use std::sync::Arc;
@@ -31,7 +32,8 @@ impl Days {
             .with(5 * LEAF, &noise(4, 1000));
         let second = first
             .clone()
-            // Changed, zeroed, new in a leaf that was there, new in one that was not, what another has.
+            // Changed, zeroed, new in a leaf that was there, new in one that was not, what another
+            // has.
             .with(chunk, &noise(5, 2 * CHUNK))
             .with(LEAF, &vec![0; CHUNK])
             .with(LEAF + 9 * chunk, &noise(6, 2 * CHUNK))
@@ -85,19 +87,19 @@ impl Work for Days {
 }
 
 #[test]
-fn a_store_that_dies_at_any_call_of_a_backup() {
+fn a_backup_survives_a_crash_at_any_call_of_the_store() {
     let calls = sweep(&Days::new(), false, deaths);
     assert!(calls > 40, "{calls} calls are too few to tell much");
 }
 
 #[test]
-fn a_store_that_dies_at_any_call_of_a_backup_on_a_host_with_a_cache() {
+fn a_backup_with_a_cache_survives_a_crash_at_any_call_of_the_store() {
     let calls = sweep(&Days::new(), true, deaths);
     assert!(calls > 40, "{calls} calls are too few to tell much");
 }
 
 #[test]
-fn a_store_that_fails_any_write_of_a_backup() {
+fn a_backup_survives_a_failure_of_any_write() {
     for with_cache in [false, true] {
         let writes = sweep(&Days::new(), with_cache, failures);
         assert!(writes > 20, "{writes} writes are too few to tell much");
@@ -105,12 +107,12 @@ fn a_store_that_fails_any_write_of_a_backup() {
 }
 
 #[test]
-fn a_store_that_loses_any_one_write_in_a_crash() {
+fn a_write_of_a_backup_lost_in_a_crash_is_reported_and_all_but_chunks_survive() {
     let damaged = lose_each_write(&Days::new());
     assert!(damaged > 0, "a lost chunk is not made up for");
 }
 
-/// A pipe that gives what it has, and then nothing, not even its end, as long as somebody asks.
+/// A pipe that gives its bytes and then stays idle, without an end, as long as it is read.
 struct Idle {
     bytes: Cursor<Vec<u8>>,
     asked: Arc<AtomicU64>,
@@ -124,13 +126,16 @@ impl Read for Idle {
         }
         thread::sleep(Duration::from_millis(5));
         let asked = self.asked.fetch_add(1, Ordering::Relaxed);
-        assert!(asked < 2000, "nobody hears that the backup has failed");
+        assert!(
+            asked < 2000,
+            "the source does not notice that the backup has failed"
+        );
         Err(io::ErrorKind::WouldBlock.into())
     }
 }
 
 #[test]
-fn an_idle_stream_does_not_keep_a_failure_waiting() {
+fn a_backup_of_an_idle_stream_fails_as_soon_as_the_store_does() {
     let store = FaultBackend::new();
     let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::without_cache();
@@ -163,7 +168,7 @@ fn an_idle_stream_does_not_keep_a_failure_waiting() {
 }
 
 #[test]
-fn making_a_repository_is_all_or_nothing() {
+fn creating_a_repository_succeeds_or_leaves_no_repository() {
     let whole = FaultBackend::new();
     TestRepo::init(whole.clone(), CHUNK).unwrap();
     let faults = [

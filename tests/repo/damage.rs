@@ -1,4 +1,5 @@
-//! Every kind of damage to every object: no panic, never wrong data, and check tells what it costs.
+//! Every kind of damage to every object: no panic, never wrong data, and check reports the affected
+//! backups.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -53,7 +54,7 @@ enum Content {
 struct Whole {
     store: MemoryBackend,
     /// Another repository, made of the same content.
-    stranger: MemoryBackend,
+    other_store: MemoryBackend,
     contents: BTreeMap<ObjectHash, Content>,
     /// By data pack, the backups that read it.
     users: BTreeMap<ObjectHash, BTreeSet<ObjectHash>>,
@@ -63,7 +64,7 @@ struct Whole {
 impl Whole {
     fn new() -> Self {
         let (store, contents) = fill();
-        let (stranger, _) = fill();
+        let (other_store, _) = fill();
         let test_repo = TestRepo::open(store.clone(), &Heard::default()).unwrap();
         let heard = Arc::new(Heard::default());
         let index = Index::in_memory(&test_repo.project, heard.clone()).unwrap();
@@ -90,7 +91,7 @@ impl Whole {
             .unwrap();
         Self {
             store,
-            stranger,
+            other_store,
             contents,
             users,
             nodes,
@@ -121,13 +122,13 @@ impl Whole {
             return self.store.get(&other, u64::MAX).unwrap();
         }
         // There is one only: that of another repository.
-        let listed = self.stranger.list("").unwrap();
+        let listed = self.other_store.list("").unwrap();
         let mut same = listed.iter().filter(|listed| {
             let (other, _) = ObjectRef::parse(&listed.name).unwrap();
             std::mem::discriminant(&other) == kind
         });
         let other = same.next().unwrap_or_else(|| panic!("another like {name}"));
-        self.stranger.get(&other.name, u64::MAX).unwrap()
+        self.other_store.get(&other.name, u64::MAX).unwrap()
     }
 
     fn damaged(&self, object: ObjectRef, name: &Name, kind: Kind) -> MemoryBackend {
@@ -151,7 +152,8 @@ impl Whole {
         store
     }
 
-    /// Restores all backups that are listed: the ids of those that do not restore. What restores is right.
+    /// Restores all backups that are listed: the ids of those that do not restore. What restores is
+    /// right.
     fn restore_all(&self, host: &Host, test_repo: &TestRepo, when: &str) -> BTreeSet<ObjectHash> {
         let mut failed = BTreeSet::new();
         for backup in test_repo.backups() {
@@ -273,10 +275,10 @@ fn suffer(whole: &Whole, object: ObjectRef, name: &Name, kind: Kind) {
         "{when}: check names those that do not restore: {findings:#?}"
     );
 
-    let nobody = BTreeSet::new();
+    let no_backups = BTreeSet::new();
     let users = match object {
-        ObjectRef::Pack(_, pack) => whole.users.get(&pack).unwrap_or(&nobody),
-        _ => &nobody,
+        ObjectRef::Pack(_, pack) => whole.users.get(&pack).unwrap_or(&no_backups),
+        _ => &no_backups,
     };
     assert!(failed.is_subset(users), "{when}: others are not affected");
     assert!(
@@ -287,7 +289,7 @@ fn suffer(whole: &Whole, object: ObjectRef, name: &Name, kind: Kind) {
         assert_eq!(set(&plain), failed, "{when}: what is gone is gone");
         assert_eq!(failed, *users, "{when}: what is gone is gone");
     }
-    // That the newest record vanished nobody can tell: nothing names it yet.
+    // A vanished newest record cannot be noticed: no other record names it yet.
     let vanished = records.vanished(&Tombstones::default());
     let last = is_record && kind == Kind::Delete && vanished.is_empty();
     assert!(thorough.errors > 0 || last, "{when}: it is found");
@@ -330,13 +332,13 @@ fn suffer(whole: &Whole, object: ObjectRef, name: &Name, kind: Kind) {
         );
     }
     if kind == Kind::Delete {
-        // All of the days was stored again but the first, which nobody has any more.
+        // Everything was stored again but the data of the first day, which no source has now.
         assert!(failed_after.len() <= 1, "{when}");
     }
 }
 
 #[test]
-fn any_damage_to_any_object() {
+fn any_damage_to_any_object_is_found_and_harms_only_what_needs_it() {
     let whole = Whole::new();
     let objects = whole.objects();
     let count = |wanted: fn(&ObjectRef) -> bool| objects.iter().filter(|(o, _)| wanted(o)).count();
@@ -351,7 +353,7 @@ fn any_damage_to_any_object() {
 }
 
 #[test]
-fn what_is_lost_twice_is_told() {
+fn an_object_with_both_copies_damaged_is_reported() {
     let whole = Whole::new();
     let objects = whole.objects();
     for kind in [Kind::Delete, Kind::Truncate, Kind::FlipMiddle] {
@@ -373,7 +375,7 @@ fn what_is_lost_twice_is_told() {
         };
         assert_eq!(error.unwrap().kind(), expected, "{kind:?}");
 
-        // All node packs, all segments: the trees are gone, and nobody pretends otherwise.
+        // All node packs and segments are damaged: the trees are lost, and no command hides that.
         let store = whole.store.copy();
         for (object, name) in &objects {
             if matches!(object, ObjectRef::Pack(_, pack) if whole.nodes.contains(pack)) {

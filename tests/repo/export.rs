@@ -1,4 +1,4 @@
-//! Diffs out of a repository: applied to the one image they give the other.
+//! Export of diffs from a repository: applied to one image, a diff gives the other.
 
 use cuttlebone::format::{ByteString, DiffHeader, ExtentKind};
 use cuttlebone::ops::{self, ExportReport, OpsError, SnapshotNames};
@@ -13,8 +13,8 @@ use proptest::prelude::*;
 use super::{BLOCK, CHUNK, Host, Image, KIB, LEAF, TestRepo, noise};
 use crate::rbd::{Diff, read};
 
-/// What is done to an image: noise, or zeros if there is no seed, somewhere near the end of a leaf, anywhere in
-/// it, or so far from the image's end.
+/// What is done to an image: noise, or zeros if there is no seed, somewhere near the end of a leaf,
+/// anywhere in it, or so far from the image's end.
 type Step = (u8, u32, usize, Option<u8>);
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -85,7 +85,8 @@ fn export(
     Ok((stream, report))
 }
 
-/// The diff, which keeps to the rules: `read` sees to it that extents ascend and stay within the image.
+/// The diff, which keeps to the rules: `read` sees to it that extents ascend and stay within the
+/// image.
 fn diff(world: (&Host, &TestRepo), from: Option<&Backup>, to: &Backup) -> Diff {
     let (stream, report) = export(world, from, to, names()).unwrap();
     let mut diffs = read(&stream).unwrap();
@@ -110,7 +111,7 @@ fn diff(world: (&Host, &TestRepo), from: Option<&Backup>, to: &Backup) -> Diff {
         assert!(!is_zero || from.is_some(), "zeros on nothing");
         assert!(extent.length <= LEAF || is_zero);
         let zeros = |block: &[u8]| block.iter().all(|byte| *byte == 0);
-        assert!(!data.chunks(4 * KIB).any(zeros), "zeros told as data");
+        assert!(!data.chunks(4 * KIB).any(zeros), "zeros exported as data");
         assert!(
             !is_zero || before != Some((extent.offset, true)),
             "zeros are joined"
@@ -140,7 +141,7 @@ fn there_and_back(chunk: usize, mut a: Image, b_size: u64, first: &[Step], secon
         let mut image = before.clone();
         apply(&mut image, &diff);
         assert_eq!(image, *after);
-        // Nothing is told of chunks that both have.
+        // The diff has no extents for chunks that both have.
         for (extent, _) in diff.1.iter().filter(|(e, _)| e.kind == ExtentKind::Data) {
             let chunk = chunk as u64;
             for start in (extent.offset / chunk..=(extent.end() - 1) / chunk).map(|n| n * chunk) {
@@ -159,7 +160,7 @@ proptest! {
     #![proptest_config(super::model::config(48))]
 
     #[test]
-    fn a_diff_leads_from_one_backup_to_the_other(
+    fn an_exported_diff_turns_one_backup_into_the_other(
         size_a in size(),
         size_b in prop::option::weighted(0.7, size()),
         first in steps(),
@@ -170,7 +171,7 @@ proptest! {
     }
 }
 
-/// An image of 16 TiB with so many chunks of data, far apart.
+/// An image of 16 TiB with this many chunks of data, far apart.
 fn vast(chunks: u64) -> Image {
     let size = 16 << 40;
     let step = size / chunks / CHUNK as u64 * CHUNK as u64;
@@ -180,7 +181,7 @@ fn vast(chunks: u64) -> Image {
 }
 
 #[test]
-fn the_cost_follows_the_difference() {
+fn an_export_reads_only_nodes_and_chunks_that_differ() {
     let store = FaultBackend::new();
     let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::with_cache();
@@ -213,7 +214,7 @@ fn the_cost_follows_the_difference() {
             (ExtentKind::Zero, CHUNK as u64 - BLOCK)
         ]
     );
-    // What lies behind the end is not looked at.
+    // Nodes behind the end are not read.
     let (count, extents) = reads(Some(&made_a), &made_c);
     assert!(
         count <= 11 && extents.is_empty(),
@@ -225,7 +226,7 @@ fn the_cost_follows_the_difference() {
 }
 
 #[test]
-fn snapshots_are_called_as_the_records_say_or_the_user() {
+fn an_exported_diff_names_snapshots_as_the_records_or_the_user_do() {
     let test_repo = TestRepo::init(MemoryBackend::new(), CHUNK).unwrap();
     let host = Host::without_cache();
     let image = Image::new(LEAF).with(5, b"data");
@@ -261,7 +262,7 @@ fn snapshots_are_called_as_the_records_say_or_the_user() {
 }
 
 #[test]
-fn what_has_no_diff_is_refused() {
+fn an_export_between_backups_without_a_diff_is_refused() {
     let test_repo = TestRepo::init(MemoryBackend::new(), CHUNK).unwrap();
     let host = Host::without_cache();
     let image = Image::new(LEAF).with(5, b"data");
@@ -273,16 +274,16 @@ fn what_has_no_diff_is_refused() {
             Err(error @ OpsError::NoDiff { .. }) => error.to_string(),
             result => panic!("{result:?}"),
         };
-    let told = refused(Some(&disk), &other);
+    let message = refused(Some(&disk), &other);
     for part in ["“disk”", "“other”", "different volumes"] {
-        assert!(told.contains(part), "{told}");
+        assert!(message.contains(part), "{message}");
     }
     assert!(refused(Some(&dump), &dump).contains("stream"));
     assert!(refused(None, &dump).contains("“dump”"));
 }
 
 #[test]
-fn an_export_that_fails_leaves_no_file_and_no_end() {
+fn a_failed_export_leaves_no_file_and_a_stream_without_an_end() {
     let store = FaultBackend::new();
     let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::without_cache();

@@ -1,4 +1,4 @@
-//! Images of which a list says what changed: true lists and lying ones, against a plain model.
+//! Images with a list of changed extents: correct and wrong lists, against a plain model.
 
 use std::sync::Arc;
 
@@ -108,7 +108,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_true_list_gives_what_reading_everything_gives(
+    fn a_correct_list_of_extents_gives_the_same_backup_as_a_full_read(
         sizes in vec(size(), 2..4),
         steps in vec(changes(3 * LEAF), 3),
     ) {
@@ -128,7 +128,7 @@ proptest! {
     }
 
     #[test]
-    fn a_list_that_leaves_a_change_out_is_refused_and_nothing_is_stored(
+    fn a_list_that_misses_a_change_is_refused_and_nothing_is_stored(
         before in changes(2 * LEAF),
         after in changes(2 * LEAF),
         at in 0..2 * LEAF,
@@ -142,9 +142,9 @@ proptest! {
         byte[0] ^= 0x55;
         image.write(at, &byte);
         let chunk = at / STEP;
-        let told: ExtentList = extents.iter().map(|(at, len)| *at..at + len).collect();
-        let told = told.widened(STEP);
-        prop_assume!(!told.ranges().iter().any(|range| range.contains(&at)));
+        let listed_extents: ExtentList = extents.iter().map(|(at, len)| *at..at + len).collect();
+        let listed_extents = listed_extents.widened(STEP);
+        prop_assume!(!listed_extents.ranges().iter().any(|range| range.contains(&at)));
 
         let result = run(&host, &test_repo, listed(&host, &image, &extents, ALL), &options("v"));
         prop_assert_eq!(refused_at(result), chunk * STEP);
@@ -154,7 +154,7 @@ proptest! {
 }
 
 #[test]
-fn only_what_is_listed_is_read_and_the_rest_is_the_base() {
+fn only_listed_extents_are_read_and_the_rest_is_taken_from_the_base() {
     let (test_repo, host) = test_repo();
     let size = 4 * LEAF;
     let base = Image::new(size)
@@ -177,7 +177,7 @@ fn only_what_is_listed_is_read_and_the_rest_is_the_base() {
 }
 
 #[test]
-fn samples_are_among_data_and_holes_and_no_more_than_asked_for() {
+fn samples_cover_data_and_holes_and_are_no_more_than_asked_for() {
     let (test_repo, host) = test_repo();
     // One chunk of data in 16 leaves: picked anywhere, 8 of 1024 would hardly ever hit it.
     let base = Image::new(16 * LEAF).with(9 * LEAF + 5, &noise(1, 10));
@@ -218,7 +218,7 @@ fn samples_are_among_data_and_holes_and_no_more_than_asked_for() {
 }
 
 #[test]
-fn without_a_base_the_rest_is_zeros_which_is_said_and_looked_at() {
+fn without_a_base_unlisted_extents_are_zeros_with_a_notice_and_samples() {
     let (test_repo, host) = test_repo();
     let image = Image::new(2 * LEAF + 5000).with(LEAF, &noise(1, 100_000));
     let extents = [(LEAF + STEP, 34_464), (LEAF, STEP)];
@@ -255,7 +255,7 @@ fn without_a_base_the_rest_is_zeros_which_is_said_and_looked_at() {
 }
 
 #[test]
-fn another_base_can_be_named() {
+fn a_backup_with_a_list_can_build_on_a_named_base() {
     let (test_repo, host) = test_repo();
     let first = Image::new(LEAF).with(0, &noise(1, 100_000));
     let old = host.back_up(&test_repo, "v", &first).unwrap();
@@ -278,7 +278,7 @@ fn another_base_can_be_named() {
 }
 
 #[test]
-fn a_list_beyond_the_end_is_refused_before_anything_else() {
+fn a_list_that_reaches_beyond_the_image_is_refused_at_once() {
     let (test_repo, host) = test_repo();
     let input = listed(&host, &Image::new(5000), &[(4999, 2)], ALL);
     let result = run(&host, &test_repo, input, &options("v"));
@@ -296,9 +296,9 @@ fn a_list_beyond_the_end_is_refused_before_anything_else() {
     assert!(test_repo.backups().is_empty());
 }
 
-/// What a list said must not be found again as the content of a file that nobody wrote to.
+/// A backup that was made by a list does not count as the content of an unchanged file.
 #[test]
-fn a_file_is_read_again_after_a_list() {
+fn a_file_backed_up_by_a_list_is_read_in_full_by_the_next_backup() {
     let (test_repo, host) = test_repo();
     let on_host = BackupOptions {
         host: Some("host".to_owned()),
@@ -325,7 +325,7 @@ fn a_file_is_read_again_after_a_list() {
 }
 
 #[test]
-fn a_refused_list_leaves_the_store_as_it_was() {
+fn a_refused_list_leaves_the_store_unchanged() {
     let backend = MemoryBackend::new();
     let test_repo = TestRepo::init(backend.clone(), CHUNK).unwrap();
     let host = Host::without_cache();
@@ -346,7 +346,7 @@ fn a_refused_list_leaves_the_store_as_it_was() {
 }
 
 #[test]
-fn how_far_the_samples_are_can_be_watched() {
+fn the_comparison_of_samples_reports_its_progress() {
     let (test_repo, host) = test_repo();
     let image = Image::new(3 * LEAF).with(LEAF, &noise(1, CHUNK));
     host.back_up(&test_repo, "v", &image).unwrap();

@@ -1,4 +1,5 @@
-//! Trees that no program of ours writes, authentic all the same: check tells which backups they spoil.
+//! Authentic trees that no version of this program writes: check reports the backups that they make
+//! unusable.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,10 +17,20 @@ use cuttlebone::storage::MemoryBackend;
 
 use super::{CHUNK, Heard, Host, LEAF, TestRepo, noise};
 
-/// In a leaf.
+/// Chunks in a leaf.
 const CHUNKS: usize = (4 << 20) / CHUNK;
 
-/// Puts chunks and nodes into the project as they are asked for.
+/// Writes chunks, nodes and records that are authentic (sealed with the project's keys) but need
+/// not make sense.
+///
+/// Use it through [`commit`]: its closure gets a forger, stores chunks and nodes bottom-up, each of
+/// which gives an id for the node above, and returns a claim for each backup: the top of its tree,
+/// its size, and its chunk size. Each claim becomes a record.
+///
+///     let backups = commit(&test_repo, |forger| {
+///         let chunk = forger.chunk(&noise(1, CHUNK));
+///         vec![(forger.children(0, CHUNKS, &[chunk]), 100, CHUNK)]
+///     });
 struct Forger<'a> {
     test_repo: &'a TestRepo,
     packer: &'a Packer<'a>,
@@ -36,7 +47,7 @@ impl Forger<'_> {
         id
     }
 
-    /// A node with these children in front.
+    /// Stores a node with these children, followed by zeros up to `width`.
     fn children(&self, level: u8, width: usize, first: &[BlobId]) -> BlobId {
         let mut ids: Vec<_> = first.iter().copied().map(Some).collect();
         ids.resize(width, None);
@@ -83,7 +94,7 @@ fn commit(test_repo: &TestRepo, forge: impl FnOnce(&Forger<'_>) -> Vec<Claim>) -
     };
     let mut guard = PruneGuard::begin(project, worker).unwrap();
     let CommitCheck::Permitted(cleared) = guard.clear(&index, &[]).unwrap() else {
-        panic!("nobody else is at work");
+        panic!("no other process is running");
     };
     let record = |(day, (top, size, chunk_size)): (usize, Claim)| {
         let kind = match chunk_size {
@@ -139,7 +150,7 @@ fn only_the_first_is_whole(test_repo: &TestRepo, backups: &[ObjectHash]) -> Stri
 }
 
 #[test]
-fn a_chunk_of_an_image_that_is_too_short_or_too_long() {
+fn restore_and_check_reject_a_chunk_of_the_wrong_length() {
     let test_repo = TestRepo::init(MemoryBackend::new(), CHUNK).unwrap();
     let backups = commit(&test_repo, |forger| {
         let chunks = [CHUNK, CHUNK / 2, CHUNK + 1, 1].map(|len| forger.chunk(&noise(1, len)));
@@ -155,7 +166,7 @@ fn a_chunk_of_an_image_that_is_too_short_or_too_long() {
 }
 
 #[test]
-fn an_entry_of_a_stream_that_tells_another_length() {
+fn restore_and_check_reject_a_stream_entry_with_a_wrong_length() {
     let test_repo = TestRepo::init(MemoryBackend::new(), CHUNK).unwrap();
     let backups = commit(&test_repo, |forger| {
         let (a, b) = (forger.chunk(&noise(1, 1000)), forger.chunk(&noise(2, 2000)));
@@ -173,7 +184,7 @@ fn an_entry_of_a_stream_that_tells_another_length() {
 }
 
 #[test]
-fn a_node_that_is_right_in_another_place() {
+fn restore_and_check_reject_a_valid_node_in_the_wrong_place() {
     let test_repo = TestRepo::init(MemoryBackend::new(), CHUNK).unwrap();
     let backups = commit(&test_repo, |forger| {
         let chunk = forger.chunk(&noise(1, CHUNK));
@@ -195,7 +206,7 @@ fn a_node_that_is_right_in_another_place() {
 }
 
 #[test]
-fn an_image_with_chunks_of_its_own_size() {
+fn an_image_with_another_chunk_size_than_the_project_can_be_restored() {
     let test_repo = TestRepo::init(MemoryBackend::new(), CHUNK).unwrap();
     let content = noise(1, CHUNK / 4);
     let backups = commit(&test_repo, |forger| {

@@ -1,4 +1,5 @@
-//! Forgetting: nothing else goes, a crash at any call is made up for, and history that was cut still shows.
+//! Forget: it removes nothing else, survives a crash at any call, and vanished history is still
+//! reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -93,7 +94,8 @@ fn these(backups: &[String], force: bool) -> Forget {
     Forget::Named { backups, force }
 }
 
-/// Plans and does it; the ids that the plan removes, and those among them that an earlier run had begun with.
+/// Plans and does it; the ids that the plan removes, and those among them that an earlier run had
+/// begun with.
 fn forget(test_repo: &TestRepo, what: &Forget) -> Result<[BTreeSet<ObjectHash>; 2], OpsError> {
     let host = Host::without_cache();
     let records = Records::load(&test_repo.project)?;
@@ -195,7 +197,7 @@ fn policy_of(count: u64) -> Policy {
 type At = fn(u64, Fault) -> Plan;
 
 #[test]
-fn a_store_that_dies_or_fails_at_any_call_of_a_forget() {
+fn forget_survives_a_crash_or_failure_at_any_call_of_the_store() {
     let (base, ids) = days(&LINE);
     let keep = kept(&ids);
     let faults: [(At, Fault); 5] = [
@@ -221,7 +223,7 @@ fn a_store_that_dies_or_fails_at_any_call_of_a_forget() {
 }
 
 #[test]
-fn the_tombstone_comes_before_anything_is_deleted() {
+fn forget_stores_the_tombstone_before_it_deletes_a_record() {
     let (base, ids) = days(&LINE);
     let store = FaultBackend::holding(&base);
     let test_repo = open(&store);
@@ -251,13 +253,13 @@ fn the_tombstone_comes_before_anything_is_deleted() {
 }
 
 #[test]
-fn what_vanishes_still_shows_and_what_was_forgotten_does_not() {
+fn check_reports_vanished_backups_and_not_forgotten_ones() {
     let (store, ids) = days(&LINE);
     let test_repo = open(&store);
     let host = Host::without_cache();
     forget(&test_repo, &last(2)).unwrap();
     whole(&test_repo, "after forgetting");
-    // Somebody else deletes one.
+    // Another process deletes one.
     let id = ids[&("disk".to_owned(), 7)];
     let name = ObjectRef::Backup(test_repo.project.id, id).name();
     store.delete(&name).unwrap();
@@ -279,7 +281,7 @@ fn what_vanishes_still_shows_and_what_was_forgotten_does_not() {
 }
 
 #[test]
-fn a_tombstone_that_is_damaged_is_told() {
+fn check_reports_a_damaged_tombstone() {
     let (store, _) = days(&LINE);
     let test_repo = open(&store);
     forget(&test_repo, &last(2)).unwrap();
@@ -294,12 +296,12 @@ fn a_tombstone_that_is_damaged_is_told() {
     let (report, findings) = Host::without_cache().check(&test_repo, false);
     assert!(findings[0].item.starts_with("tombstone "), "{findings:?}");
     assert!(report.errors > report.vanished.len() as u64);
-    // It keeps nobody from forgetting, and from telling that again.
+    // It does not prevent a forget, nor the same report from the next check.
     forget(&test_repo, &last(1)).unwrap();
 }
 
 #[test]
-fn a_backup_under_way_may_name_what_was_forgotten_meanwhile() {
+fn a_running_backup_may_name_a_backup_that_is_forgotten_meanwhile() {
     let (store, ids) = days(&LINE);
     let test_repo = open(&store);
     let mut record = test_repo.backups()[0].record.clone();
@@ -319,7 +321,7 @@ fn pinned() -> Forget {
 }
 
 #[test]
-fn of_two_who_contradict_each_other_one_gives_way() {
+fn of_two_contradicting_forgets_one_withdraws() {
     let (store, ids) = days(&[("disk", 1, &["pin"]), ("disk", 2, &[])]);
     let (first, second) = (open(&store), open(&store));
     let context = Host::without_cache();
@@ -355,7 +357,7 @@ fn of_two_who_contradict_each_other_one_gives_way() {
 }
 
 #[test]
-fn of_a_volume_that_two_have_given_up_between_them_the_newest_stays() {
+fn if_two_crashed_forgets_removed_a_whole_volume_its_newest_backup_stays() {
     let (store, ids) = days(&[("disk", 1, &["pin"]), ("disk", 2, &[]), ("dump", 3, &[])]);
     let test_repo = open(&store);
     let (old, new) = (ids[&("disk".to_owned(), 1)], ids[&("disk".to_owned(), 2)]);
@@ -379,14 +381,14 @@ fn of_a_volume_that_two_have_given_up_between_them_the_newest_stays() {
         [[old].into(), [old].into()]
     );
     whole(&test_repo, "afterwards");
-    // By its name it goes all the same.
+    // It is removed if it is named.
     assert_eq!(forget(&test_repo, &last(5)).unwrap()[0], BTreeSet::new());
     forget(&test_repo, &these(&[new.to_string()], false)).unwrap();
     assert_eq!(listed(&test_repo).len(), 1);
 }
 
 #[test]
-fn only_what_is_named_goes() {
+fn forget_removes_only_the_named_backups() {
     let (store, ids) = days(&LINE);
     let test_repo = open(&store);
     let all = listed(&test_repo);
@@ -433,7 +435,7 @@ fn volume_of(backup: Backup) -> String {
 }
 
 #[test]
-fn a_policy_can_be_for_some_volumes_only() {
+fn a_policy_applies_only_to_the_named_volumes() {
     let (store, ids) = days(&LINE);
     let test_repo = open(&store);
     let only = |volume: &str| Forget::ByPolicy {

@@ -1,4 +1,4 @@
-//! The cache: whatever happens to it is noticed, said once, and costs nothing but time.
+//! The index cache: any damage to it is noticed, reported once, and costs only time.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -60,8 +60,8 @@ impl Warm {
         (host, to)
     }
 
-    /// Everything works on this host: restores, a backup of what is held, one of something new, check.
-    /// How often the cache was said to be made anew.
+    /// Everything works on this host: restores, a backup of what is held, one of something new,
+    /// check. Returns how often a rebuild of the cache was reported.
     fn all_works(&self, host: &Host, when: &str) -> usize {
         let store = self.store.copy();
         let test_repo = TestRepo::open(store, &host.heard).unwrap();
@@ -113,7 +113,7 @@ fn keep_time(path: &Path, time: SystemTime) {
         .unwrap();
 }
 
-/// How often it was said that the cache is made anew.
+/// Returns how often a rebuild of the cache was reported.
 fn rebuilt(host: &Host) -> usize {
     let notices = host.heard.take();
     let is_rebuilt = |notice: &&Notice| matches!(notice, Notice::IndexRebuilt(_));
@@ -121,7 +121,7 @@ fn rebuilt(host: &Host) -> usize {
 }
 
 #[test]
-fn a_whole_cache_is_used_and_trusted() {
+fn an_intact_index_cache_is_used_and_not_rebuilt() {
     let warm = Warm::new();
     let (host, files) = warm.another_host();
     let heard = Arc::new(Heard::default());
@@ -143,7 +143,7 @@ fn a_whole_cache_is_used_and_trusted() {
 }
 
 #[test]
-fn a_cache_that_is_gone_is_made_without_a_word() {
+fn a_missing_index_cache_is_created_without_a_notice() {
     let warm = Warm::new();
     let (host, files) = warm.another_host();
     fs::remove_dir_all(files.index.parent().unwrap()).unwrap();
@@ -154,7 +154,7 @@ fn a_cache_that_is_gone_is_made_without_a_word() {
 }
 
 #[test]
-fn a_cache_that_was_cut_short() {
+fn a_truncated_index_cache_is_rebuilt() {
     let warm = Warm::new();
     let len = warm.files().index.metadata().unwrap().len();
     for keep in [1, 100, 4096, 5000, len / 3, len / 2, len - 4096, len - 1] {
@@ -208,7 +208,7 @@ fn places(len: u64, count: u64) -> impl Iterator<Item = u64> {
 }
 
 #[test]
-fn a_cache_whose_bits_flipped() {
+fn an_index_cache_with_flipped_bits_is_rebuilt() {
     let warm = Warm::new();
     let len = warm.files().index.metadata().unwrap().len();
     let mut noticed = 0;
@@ -224,7 +224,7 @@ fn a_cache_whose_bits_flipped() {
 }
 
 #[test]
-fn a_cache_whose_bits_flipped_where_nobody_looks() {
+fn a_trusted_index_cache_with_flipped_bits_loses_no_data() {
     let warm = Warm::new();
     let len = warm.files().index.metadata().unwrap().len();
     for at in (0..400).step_by(16).chain(places(len, 40)) {
@@ -236,7 +236,7 @@ fn a_cache_whose_bits_flipped_where_nobody_looks() {
 }
 
 #[test]
-fn a_cache_of_another_repository() {
+fn an_index_cache_of_another_repository_is_rebuilt() {
     let (warm, other) = (Warm::new(), Warm::new());
     let (host, files) = warm.another_host();
     fs::copy(&other.files().index, &files.index).unwrap();
@@ -246,7 +246,7 @@ fn a_cache_of_another_repository() {
 }
 
 #[test]
-fn a_cache_that_is_no_database() {
+fn an_index_cache_that_is_not_a_database_is_rebuilt() {
     let warm = Warm::new();
     let (host, files) = warm.another_host();
     fs::write(&files.index, noise(1, 100_000)).unwrap();
@@ -254,7 +254,7 @@ fn a_cache_that_is_no_database() {
 }
 
 #[test]
-fn a_cache_that_nobody_can_write() {
+fn an_index_cache_that_cannot_be_written_is_replaced_by_memory() {
     let warm = Warm::new();
     let mut host = Host::without_cache();
     // Also the superuser cannot make a directory below a file.
@@ -279,7 +279,7 @@ fn a_cache_that_nobody_can_write() {
 }
 
 #[test]
-fn a_cache_on_a_disk_that_is_full() {
+fn an_index_cache_on_a_full_disk_is_replaced_by_memory() {
     let warm = Warm::new();
     let len = warm.files().index.metadata().unwrap().len() >> 10;
     let mut said = 0;
@@ -315,7 +315,7 @@ fn a_cache_on_a_disk_that_is_full() {
 }
 
 #[test]
-fn two_processes_at_once_have_a_cache_each() {
+fn concurrent_processes_use_separate_index_caches() {
     let warm = Warm::new();
     let (host, files) = warm.another_host();
     let cache = host.cache.as_ref().unwrap();
@@ -338,7 +338,7 @@ fn two_processes_at_once_have_a_cache_each() {
 }
 
 #[test]
-fn a_cache_that_does_not_know_what_others_did() {
+fn an_index_cache_takes_in_segments_of_other_hosts() {
     let warm = Warm::new();
     let another = Host::with_cache();
     let image = warm.image.clone().with(0, &noise(5, 3 * CHUNK));
@@ -351,7 +351,7 @@ fn a_cache_that_does_not_know_what_others_did() {
 }
 
 #[test]
-fn a_cache_that_knows_segments_that_are_gone() {
+fn an_index_cache_that_names_missing_segments_is_rebuilt() {
     let warm = Warm::new();
     let index = format!("projects/{}/index", warm.test_repo.project.id);
     let segments = warm.store.list(&index).unwrap();
@@ -376,7 +376,7 @@ fn a_cache_that_knows_segments_that_are_gone() {
 }
 
 #[test]
-fn a_cache_whose_process_was_killed() {
+fn an_index_cache_of_a_killed_process_is_usable() {
     let warm = Warm::new();
     // Copies of the file at any moment of a backup are what a kill leaves.
     let files = warm.files();

@@ -1,4 +1,5 @@
-//! RBD diffs into a repository: what Ceph wrote, what fits nothing, and random lines against a plain model.
+//! Backup of RBD diffs: diffs that Ceph wrote, diffs that do not fit, and random chains against a
+//! plain model.
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -68,9 +69,10 @@ fn restored(host: &Host, test_repo: &TestRepo, report: &BackupReport) -> Vec<u8>
     host.restore(test_repo, &backup).unwrap()
 }
 
-/// Everything that Ceph wrote, each line of diffs in a volume of its own, at the finest and the usual grid.
+/// Everything that Ceph wrote, each line of diffs in a volume of its own, at the finest and the
+/// usual grid.
 #[test]
-fn every_fixture_gives_the_image_that_ceph_has() {
+fn every_diff_fixture_gives_the_same_image_as_ceph() {
     let lines: [&[&str]; 14] = [
         &[
             "std-full-s1",
@@ -129,7 +131,7 @@ fn every_fixture_gives_the_image_that_ceph_has() {
 }
 
 #[test]
-fn a_v2_stream_is_a_line_of_backups() {
+fn a_v2_stream_with_several_diffs_becomes_a_chain_of_backups() {
     for stream in rbd::streams() {
         if stream["format"] != "rbd image v2" {
             continue;
@@ -171,7 +173,7 @@ fn a_v2_stream_is_a_line_of_backups() {
 }
 
 #[test]
-fn what_ceph_would_not_write_commits_nothing() {
+fn an_invalid_diff_commits_nothing() {
     let (test_repo, host) = (
         TestRepo::init(MemoryBackend::new(), 64 << 10).unwrap(),
         Host::without_cache(),
@@ -229,7 +231,7 @@ fn a_base_that_does_not_fit_is_refused_and_nothing_is_stored() {
     take(&full("a", 1), &options("v")).unwrap();
     take(&full("a", 2), &options("other")).unwrap();
     let a = test_repo.backups()[0].id.to_string();
-    let stranger = test_repo.backups()[1].id.to_string();
+    let other_backup = test_repo.backups()[1].id.to_string();
     let stored = || store.list("").unwrap().len();
     let before = stored();
 
@@ -248,7 +250,7 @@ fn a_base_that_does_not_fit_is_refused_and_nothing_is_stored() {
         matches!(error, OpsError::NoBase { empty: true, .. }),
         "{error:?}"
     );
-    let error = refused(&step("a", "b"), &with_base(&stranger, false));
+    let error = refused(&step("a", "b"), &with_base(&other_backup, false));
     assert!(
         matches!(error, OpsError::BaseOfOtherVolume { .. }),
         "{error:?}"
@@ -276,7 +278,7 @@ fn a_base_that_does_not_fit_is_refused_and_nothing_is_stored() {
 
 /// Whole leaves that are cleared, by a diff or by its size, are changes like others.
 #[test]
-fn what_is_cleared_or_cut_off_has_changed() {
+fn zeroed_and_truncated_data_counts_as_changed() {
     const CHUNK: u64 = 64 << 10;
     let (test_repo, host) = (
         TestRepo::init(MemoryBackend::new(), 64 << 10).unwrap(),
@@ -305,7 +307,7 @@ fn what_is_cleared_or_cut_off_has_changed() {
 }
 
 #[test]
-fn a_snapshot_that_a_stream_has_twice_is_refused() {
+fn a_stream_with_a_repeated_snapshot_name_is_refused() {
     let (test_repo, host) = (
         TestRepo::init(MemoryBackend::new(), 64 << 10).unwrap(),
         Host::without_cache(),
@@ -326,7 +328,7 @@ fn a_snapshot_that_a_stream_has_twice_is_refused() {
 }
 
 #[test]
-fn how_far_a_look_through_a_file_is_can_be_watched() {
+fn examining_a_diff_reports_its_progress() {
     let host = Host::without_cache();
     let path = host.path("diff");
     let data: Extents = (0..9).map(|n| (n * LEAF, 50_000, Some(1))).collect();
@@ -348,9 +350,10 @@ fn how_far_a_look_through_a_file_is_can_be_watched() {
     );
 }
 
-/// What was lost is stored again by the same diffs, and what a diff leaves to its base stays with it.
+/// What was lost is stored again by the same diffs, and what a diff leaves to its base stays with
+/// it.
 #[test]
-fn diffs_make_good_what_was_lost() {
+fn a_diff_with_reread_stores_lost_chunks_again() {
     let store = MemoryBackend::new();
     let (test_repo, host) = (
         TestRepo::init(store.clone(), 64 << 10).unwrap(),
@@ -388,7 +391,7 @@ fn diffs_make_good_what_was_lost() {
 }
 
 #[test]
-fn two_backups_of_a_snapshot_are_only_a_base_if_they_are_the_same() {
+fn two_backups_of_a_snapshot_are_a_base_only_if_their_content_is_equal() {
     let (test_repo, host) = (
         TestRepo::init(MemoryBackend::new(), 64 << 10).unwrap(),
         Host::without_cache(),
@@ -542,7 +545,7 @@ proptest! {
     #![proptest_config(super::model::config(48))]
 
     #[test]
-    fn lines_of_diffs_are_what_the_model_says(
+    fn chains_of_random_diffs_agree_with_the_model(
         steps in vec(line_step(), 1..7),
         keep_size in vec(prop::bool::weighted(0.6), 1..7),
         chunk in prop::sample::select(vec![4_usize << 10, 64 << 10, 1 << 20]),
@@ -553,7 +556,7 @@ proptest! {
 
 /// A change costs the same however large the volume is.
 #[test]
-fn the_cost_does_not_follow_the_size() {
+fn the_cost_of_a_diff_does_not_depend_on_the_size_of_the_volume() {
     let calls = |size: u64| {
         let store = FaultBackend::new();
         let test_repo = TestRepo::init(store.clone(), 64 << 10).unwrap();
@@ -582,7 +585,7 @@ fn the_cost_does_not_follow_the_size() {
 }
 
 #[test]
-fn memory_does_not_follow_what_a_stream_states() {
+fn memory_does_not_depend_on_lengths_that_a_diff_states() {
     /// Zeros without end.
     struct Endless(u64);
     impl Read for Endless {

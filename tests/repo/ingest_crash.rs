@@ -1,5 +1,6 @@
-//! The store dies, or fails, at every single call while RBD diffs are taken in: a diff between two snapshots, and
-//! a whole image with its snapshots. Taken in again, they are what they should be, and nothing is there twice.
+//! A crash or failure of the store at every single call of a backup of RBD diffs: a diff between
+//! two snapshots, and a whole image with its snapshots. Backed up again, they have the right
+//! content, and nothing is stored twice.
 
 use cuttlebone::ops::{BackupOptions, OpsError};
 use cuttlebone::repo::Backup;
@@ -129,19 +130,19 @@ impl Work for Streams {
 }
 
 #[test]
-fn a_store_that_dies_at_any_call_while_diffs_are_taken_in() {
+fn a_backup_of_diffs_survives_a_crash_at_any_call_of_the_store() {
     let calls = sweep(&Streams::new(), false, deaths);
     assert!(calls > 30, "{calls} calls are too few to tell much");
 }
 
 #[test]
-fn a_store_that_dies_at_any_call_while_a_host_with_a_cache_takes_diffs_in() {
+fn a_backup_of_diffs_with_a_cache_survives_a_crash_at_any_call_of_the_store() {
     let calls = sweep(&Streams::new(), true, deaths);
     assert!(calls > 30, "{calls} calls are too few to tell much");
 }
 
 #[test]
-fn a_store_that_fails_any_write_of_a_diff() {
+fn a_backup_of_diffs_survives_a_failure_of_any_write() {
     for with_cache in [false, true] {
         let writes = sweep(&Streams::new(), with_cache, failures);
         assert!(writes > 15, "{writes} writes are too few to tell much");
@@ -149,7 +150,7 @@ fn a_store_that_fails_any_write_of_a_diff() {
 }
 
 #[test]
-fn a_store_that_loses_any_one_write_of_a_diff_in_a_crash() {
+fn a_write_of_a_diff_lost_in_a_crash_is_reported_and_all_but_chunks_survive() {
     let damaged = lose_each_write(&Streams::new());
     assert!(damaged > 0, "a lost chunk is not made up for");
 }

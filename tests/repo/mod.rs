@@ -1,6 +1,16 @@
-//! Whole repositories, through the library: crashes, damage, caches, walls, and sequences against a model.
+//! Whole repositories, through the library: crashes, damage, caches, isolation of projects, and
+//! random operations against a model.
+//!
+//! A test makes a [`TestRepo`] on a store that it keeps a handle of (usually a `MemoryBackend` or a
+//! `FaultBackend`), and works on it with one [`Host`] or more:
+//!
+//!     let test_repo = TestRepo::init(MemoryBackend::new(), CHUNK).unwrap();
+//!     let host = Host::without_cache();
+//!     let made = host.back_up(&test_repo, "disk", &image).unwrap();
+//!     let backup = test_repo.backup(made.id);
+//!     assert!(host.restore(&test_repo, &backup).unwrap() == image.bytes());
+//!     host.check_clean(&test_repo, "after the first backup");
 
-mod copies;
 mod crash;
 mod damage;
 mod export;
@@ -10,11 +20,12 @@ mod forget;
 mod index;
 mod ingest;
 mod ingest_crash;
+mod isolation;
 mod model;
+mod object_cache;
 mod panics;
 mod prune;
 mod sweep;
-mod walls;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -43,7 +54,7 @@ const KIB: usize = 1 << 10;
 const LEAF: u64 = 4 << 20;
 const CHUNK: usize = 64 * KIB;
 
-/// Remembers what was said.
+/// An observer that records notices.
 #[derive(Default)]
 struct Heard(Mutex<Vec<Notice>>);
 
@@ -56,13 +67,13 @@ impl Observer for Heard {
 }
 
 impl Heard {
-    /// What was said since this was last asked.
+    /// Returns the notices since the last call.
     fn take(&self) -> Vec<Notice> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
 }
 
-/// Remembers how far it was.
+/// An observer that records progress.
 #[derive(Default)]
 struct Watch(Mutex<Vec<Progress>>);
 
@@ -75,17 +86,17 @@ impl Observer for Watch {
 }
 
 impl Watch {
-    /// What was told of this phase.
+    /// Returns the progress of this phase.
     fn of(&self, phase: Phase) -> Vec<Progress> {
         let all = self.0.lock().unwrap();
         all.iter()
-            .filter(|told| told.phase == phase)
+            .filter(|progress| progress.phase == phase)
             .copied()
             .collect()
     }
 }
 
-/// A key that costs nothing.
+/// A key whose derivation takes almost no time or memory.
 fn key(password: &[u8]) -> NewKey<'_> {
     NewKey {
         password,
@@ -94,7 +105,12 @@ fn key(password: &[u8]) -> NewKey<'_> {
     }
 }
 
-/// An open repository and its project.
+/// An open repository and its project, named `default`.
+///
+/// [`init`](Self::init) creates it on a store; [`open`](Self::open) opens it again, as another
+/// process does. Several can be open on clones of one store. It has no cache and does no work:
+/// operations run on a [`Host`]. [`backups`](Self::backups) and [`backup`](Self::backup) read the
+/// records from the store each time.
 struct TestRepo {
     repository: Repository,
     project: Project,
@@ -136,7 +152,15 @@ impl TestRepo {
     }
 }
 
-/// A host: its files, its cache, and who listens.
+/// A host that makes backups, restores and checks: a directory for files, a cache, and an observer.
+///
+/// [`without_cache`](Self::without_cache) keeps the index in memory;
+/// [`with_cache`](Self::with_cache) keeps it in a directory, which later operations of the same
+/// host use again. Two hosts on one [`TestRepo`] are two machines: each learns only from the store
+/// what the other did.
+///
+/// Notices of operations are in `heard`; `cancel` stops the operation that runs.
+/// [`path`](Self::path) names a file in the directory, which is deleted with the host.
 struct Host {
     directory: TempDir,
     cache: Option<PathBuf>,
@@ -146,7 +170,7 @@ struct Host {
 }
 
 impl Host {
-    /// One that keeps its index in memory.
+    /// Makes a host that keeps its index in memory.
     fn without_cache() -> Self {
         Self {
             directory: scratch(),
@@ -176,7 +200,7 @@ impl Host {
         }
     }
 
-    /// Backs up an image in a file.
+    /// Writes an image to a file and backs it up.
     fn back_up(&self, test_repo: &TestRepo, volume: &str, image: &Image) -> Result<Made, OpsError> {
         self.run(test_repo, self.image(image)?, &options(volume))
     }
@@ -190,7 +214,7 @@ impl Host {
         self.run(test_repo, stream(content), &options(volume))
     }
 
-    /// Backs up an image and relies on nothing but the packs that are there.
+    /// Backs up an image with --reread: lost packs are stored again.
     fn back_up_again(
         &self,
         test_repo: &TestRepo,
@@ -225,7 +249,7 @@ impl Host {
         Ok(Made::of(&report))
     }
 
-    /// The content of a backup, as a stream gives it.
+    /// Returns the content of a backup, restored to a stream.
     fn restore(&self, test_repo: &TestRepo, backup: &Backup) -> Result<Vec<u8>, OpsError> {
         let mut content = Vec::new();
         let target = StreamTarget::new(&mut content, "memory", backup.record.content.size);
@@ -234,7 +258,7 @@ impl Host {
         Ok(content)
     }
 
-    /// The content of a backup of an image, by way of a file.
+    /// Returns the content of a backup of an image, restored to a file.
     fn restore_image(&self, test_repo: &TestRepo, backup: &Backup) -> Result<Image, OpsError> {
         let path = self.path(&format!("restored {:?}", thread::current().id()));
         let target = open_target(&path, backup.record.content.size, Existing::Replace)?;
@@ -258,7 +282,7 @@ impl Host {
         (report, findings)
     }
 
-    /// A check that reads all data and finds nothing.
+    /// Checks the repository with all data, and fails if there is a finding.
     fn check_clean(&self, test_repo: &TestRepo, when: &str) {
         let (report, findings) = self.check(test_repo, true);
         assert!(findings.is_empty(), "{when}: {findings:#?}");
@@ -269,7 +293,7 @@ impl Host {
     }
 }
 
-/// What a test wants to know of a backup that was made.
+/// The parts of a backup's report that tests need.
 #[derive(Debug, Clone, Copy)]
 struct Made {
     id: ObjectHash,
@@ -287,7 +311,7 @@ impl Made {
     }
 }
 
-/// Small packs, so that a little data makes many of them.
+/// Options for a backup with small packs, so that little data makes many of them.
 fn options(volume: &str) -> BackupOptions {
     BackupOptions {
         force_base: false,
@@ -311,10 +335,10 @@ fn reread(volume: &str) -> BackupOptions {
     }
 }
 
-/// A source of a backup that gives one content.
+/// A source with one content.
 type Input = Box<dyn Source>;
 
-/// Backs up a source that gives one content.
+/// Backs up a source with one content.
 fn back_up(
     project: &Project,
     mut input: Input,
@@ -330,7 +354,7 @@ fn stream(content: &[u8]) -> Input {
     stream_of(Cursor::new(content.to_vec()))
 }
 
-/// A source that gives the bytes of a reader.
+/// Returns a source of the bytes of a reader.
 fn stream_of(reader: impl Read + Send + 'static) -> Input {
     Box::new(StreamSource::new(NamedInput::new(reader, "a stream")))
 }
@@ -339,7 +363,8 @@ fn is_damage(error: &OpsError) -> bool {
     matches!(error, OpsError::Repo(error) if error.kind() == RepoErrorKind::Damaged)
 }
 
-/// A directory that goes with the test; in memory where there is such a place, since nothing here needs a disk.
+/// A directory that goes with the test; in memory where there is such a place, since nothing here
+/// needs a disk.
 fn scratch() -> TempDir {
     tempfile::tempdir_in("/dev/shm")
         .or_else(|_| tempfile::tempdir())
@@ -381,7 +406,7 @@ impl Image {
         }
     }
 
-    /// Writes what fits; what lies behind the end is left out.
+    /// Writes the part that fits; bytes behind the end are left out.
     fn write(&mut self, offset: u64, bytes: &[u8]) {
         let mut at = offset;
         let mut rest = bytes;

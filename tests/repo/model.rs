@@ -1,4 +1,4 @@
-//! Random sequences of what users do, against a plain model of what they must get.
+//! Random sequences of operations, against a plain model of their results.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
@@ -28,7 +28,7 @@ enum Step {
     Copy(Index, Place, Place),
     Resize(Index, u64),
     BackUp(Index, Option<Index>, Way),
-    /// Replaces so many bytes of a stream, at this place of 256, by so many.
+    /// Replaces a number of bytes of a stream, at this place of 256, by another number of bytes.
     Splice(Index, u8, usize, usize, u8),
     BackUpStream(Index, Way),
     Restore(Index, Target),
@@ -127,12 +127,18 @@ enum Content {
     Stream(Vec<u8>),
 }
 
-/// What was backed up, as the model remembers it.
+/// A backup in the model.
 struct Made {
     volume: &'static str,
     content: Content,
 }
 
+/// A repository with one host, and its model: the current images and streams, and the
+/// content of every backup that was made.
+///
+/// Each operation works on both and compares the results. A backup must be complete, store nothing
+/// that the repository holds already, and restore to its content in each way. At the end all backups
+/// are restored and checked.
 struct World {
     store: MemoryBackend,
     test_repo: TestRepo,
@@ -462,7 +468,7 @@ fn run(chunk: usize, with_cache: bool, steps: &[Step]) {
     world.all_is_well();
 }
 
-/// So many cases, or what the environment says.
+/// This many cases, or the number in the environment.
 pub(super) fn config(cases: u32) -> ProptestConfig {
     let wanted = std::env::var("PROPTEST_CASES").ok();
     ProptestConfig {
@@ -477,17 +483,17 @@ proptest! {
     #![proptest_config(config(64))]
 
     #[test]
-    fn small_chunks(steps in vec(step(), 1..25), cache: bool) {
+    fn random_operations_with_small_chunks_agree_with_the_model(steps in vec(step(), 1..25), cache: bool) {
         run(4 * KIB, cache, &steps);
     }
 
     #[test]
-    fn chunks_of_the_usual_size(steps in vec(step(), 1..25), cache: bool) {
+    fn random_operations_with_chunks_of_the_default_size_agree_with_the_model(steps in vec(step(), 1..25), cache: bool) {
         run(64 * KIB, cache, &steps);
     }
 
     #[test]
-    fn chunks_as_large_as_leaves(steps in vec(step(), 1..25), cache: bool) {
+    fn random_operations_with_chunks_of_a_leaf_agree_with_the_model(steps in vec(step(), 1..25), cache: bool) {
         run(4096 * KIB, cache, &steps);
     }
 }

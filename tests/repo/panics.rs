@@ -1,4 +1,4 @@
-//! A panic in any thread of a backup ends the backup with that panic, not with a wait that has no end.
+//! A panic in any thread of a backup ends the backup with that panic, and not with a deadlock.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::{
     stream_of,
 };
 
-/// Whoever is not done by then waits for ever.
+/// A backup that takes longer waits for ever.
 const PATIENCE: Duration = Duration::from_mins(1);
 const ON_PURPOSE: &str = "on purpose";
 
@@ -239,7 +239,7 @@ fn run_in(
 }
 
 #[test]
-fn a_panic_of_the_store_ends_a_backup() {
+fn a_panic_of_the_store_ends_a_backup_without_a_deadlock() {
     let founded = founded();
     let (calls, never) = (Fuse::default(), Fuse::default());
     let panicked = sweep("an image", &calls, |when| {
@@ -257,7 +257,7 @@ fn a_panic_of_the_store_ends_a_backup() {
 }
 
 #[test]
-fn a_panic_of_the_observer_ends_a_backup() {
+fn a_panic_of_the_observer_ends_a_backup_without_a_deadlock() {
     let founded = founded();
     let (seen, never) = (Fuse::default(), Fuse::default());
     let panicked = sweep("an image", &seen, |when| {
@@ -275,7 +275,7 @@ fn a_panic_of_the_observer_ends_a_backup() {
 }
 
 #[test]
-fn a_panic_of_the_source_ends_a_backup() {
+fn a_panic_of_the_source_ends_a_backup_without_a_deadlock() {
     let founded = founded();
     let (reads, never) = (Fuse::default(), Fuse::default());
     let panicked = sweep("a stream", &reads, |when| {

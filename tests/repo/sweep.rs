@@ -1,4 +1,5 @@
-//! The instrument of crash tests: work that is spoiled at every single call, and what must hold afterwards.
+//! Helpers of crash tests: work that fails at every single call of the store, and the conditions
+//! that must hold afterwards.
 
 use std::collections::HashSet;
 use std::fs;
@@ -198,8 +199,9 @@ pub(super) fn failures(n: u64) -> Vec<Plan> {
     .to_vec()
 }
 
-/// A store that lies about what is durable loses one object. Nobody can make up for a chunk, but it is told,
-/// and every other object has a second life. How many backups suffered, all in all.
+/// Loses each write in turn, as a store does that reports data as durable when it is not. A lost
+/// chunk cannot be replaced, but it is reported; every other object exists twice or can be rebuilt.
+/// Returns the number of backups that suffered, over all runs.
 pub(super) fn lose_each_write<W: Work>(work: &W) -> u64 {
     let base = prepared(work);
     let mut damaged = 0;

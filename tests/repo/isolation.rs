@@ -1,4 +1,4 @@
-//! What projects must not share, and what backups of one project must.
+//! Data that projects must not share, and data that backups of one project must share.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -23,8 +23,8 @@ fn ids(test_repo: &TestRepo) -> HashSet<BlobId> {
     ids
 }
 
-/// Every object's name, its last part, and its bytes behind what is in the clear and the same for all of a kind:
-/// the header, and of a key slot what its password costs, up to its salt.
+/// Every object's name, its last part, and its bytes behind what is in the clear and the same for
+/// all of a kind: the header, and of a key slot what its password costs, up to its salt.
 fn stored(store: &MemoryBackend) -> Vec<(String, Vec<u8>)> {
     let objects = store.list("").unwrap();
     let read = |name| store.get(name, u64::MAX).unwrap();
@@ -91,7 +91,7 @@ fn two_projects_with_the_same_content_share_nothing() {
 }
 
 #[test]
-fn the_same_content_again_is_the_same_root_and_no_chunk() {
+fn a_second_backup_of_the_same_content_has_the_same_root_and_stores_no_chunk() {
     let host = Host::with_cache();
     let store = MemoryBackend::new();
     let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();

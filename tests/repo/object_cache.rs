@@ -1,4 +1,4 @@
-//! Copies on the host: fewer questions to the store, and the same answers.
+//! Cached objects on the host: fewer requests to the store, with the same results.
 
 use std::fs;
 use std::path::PathBuf;
@@ -81,7 +81,7 @@ fn calls_of_a_backup(with_copies: bool) -> Vec<Call> {
 }
 
 #[test]
-fn a_backup_asks_the_store_little() {
+fn a_backup_with_cached_objects_makes_few_requests() {
     let without = calls_of_a_backup(false).len();
     let log = calls_of_a_backup(true);
     let calls: Vec<_> = log
@@ -93,7 +93,7 @@ fn a_backup_asks_the_store_little() {
 }
 
 #[test]
-fn what_comes_out_is_the_same() {
+fn results_are_the_same_with_and_without_cached_objects() {
     let store = new_store();
     let (first, second, plain) = (Host::with_cache(), Host::with_cache(), Host::with_cache());
     let mut image = image();
@@ -126,7 +126,7 @@ fn what_comes_out_is_the_same() {
 }
 
 #[test]
-fn a_copy_that_is_spoiled_is_mended() {
+fn a_damaged_cached_object_is_fetched_again() {
     type Spoiler = (&'static str, fn(&PathBuf));
     let spoilers: [Spoiler; 4] = [
         ("flipped", |path| {
@@ -180,7 +180,7 @@ fn a_copy_that_is_spoiled_is_mended() {
 }
 
 #[test]
-fn the_store_says_what_there_is() {
+fn the_store_decides_which_objects_exist_not_the_cache() {
     let store = new_store();
     let host = Host::with_cache();
     let test_repo = far(&host, store.clone());
@@ -202,7 +202,7 @@ fn the_store_says_what_there_is() {
 }
 
 #[test]
-fn what_is_deleted_here_leaves_no_copy() {
+fn deleting_an_object_deletes_its_cached_copy() {
     let store = new_store();
     let host = Host::with_cache();
     let test_repo = far(&host, store);
@@ -219,7 +219,7 @@ fn what_is_deleted_here_leaves_no_copy() {
 }
 
 #[test]
-fn a_check_asks_the_store_itself() {
+fn check_reads_the_store_and_not_the_cache() {
     let store = new_store();
     let host = Host::with_cache();
     let test_repo = far(&host, store.clone());
