@@ -90,6 +90,11 @@ pub enum Notice {
     SourceUnchanged,
     /// There is no backup to build on. What the list of extents leaves out is taken for zeros.
     NoBaseForExtents,
+    /// The store cannot be written, so backups are read without a lease: a prune does not spare them.
+    ReadWithoutLease {
+        /// Why the lease could not be stored.
+        problem: String,
+    },
     /// A prune runs at the same time. What it marked is stored again if this backup needs it.
     ConcurrentPrune,
     /// The volume has this backup already. Its labels stay as they are.

@@ -14,7 +14,7 @@ pub struct LeaseBody {
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub requires: Vec<String>,
-    /// `backup` or `prune`; a later version may add others.
+    /// `backup`, `prune` or `read`; a later version may add others.
     pub work: String,
     /// Seconds since the work began. The time of the object in the store gives the end of them.
     pub running_seconds: u64,
@@ -22,7 +22,7 @@ pub struct LeaseBody {
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub packs: Vec<String>,
-    /// Ids of the top nodes of trees that it is about to commit, in hexadecimal.
+    /// Ids of the top nodes of trees that it is about to commit, or that it reads, in hexadecimal.
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tops: Vec<String>,

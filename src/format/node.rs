@@ -103,6 +103,15 @@ impl StreamEntries {
 }
 
 impl Node {
+    /// Returns its level: 0 for a leaf, whose children are chunks.
+    #[must_use]
+    pub fn level(&self) -> u8 {
+        match self {
+            Self::Children(node) => node.level,
+            Self::Stream(node) => node.level,
+        }
+    }
+
     /// The maximum length of a node, in bytes.
     pub const LEN_MAX: usize = 4 + 1024 / 8 + 1024 * 32;
 

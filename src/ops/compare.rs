@@ -1,5 +1,7 @@
 //! Which extents two backups do not have in common.
 
+use std::ops::ControlFlow;
+
 use super::context::Context;
 use super::error::OpsError;
 use crate::base::LEAF_SIZE;
@@ -68,7 +70,7 @@ pub fn compare<E: From<OpsError> + From<RepoError>>(
         &blobs,
         a.tree(),
         b.tree(),
-        &mut |difference| -> Result<(), E> {
+        &mut |difference| -> Result<_, E> {
             context.cancel.check().map_err(OpsError::from)?;
             let offset = difference.leaf * LEAF_SIZE + difference.chunk as u64 * chunk_size;
             let len = chunk_size.min(size.saturating_sub(offset));
@@ -80,7 +82,7 @@ pub fn compare<E: From<OpsError> + From<RepoError>>(
                     }
                 }
             }
-            Ok(())
+            Ok(ControlFlow::Continue(()))
         },
     )?;
     if let Some(extent) = open {

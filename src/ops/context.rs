@@ -5,10 +5,16 @@ use std::sync::Arc;
 
 use super::error::OpsError;
 use crate::base::{Cancel, ObjectHash, Observer};
-use crate::repo::{Index, Project, RepoError, UnindexedPacks};
+use crate::repo::{Index, Project, RepoError, UnindexedPacks, Worker};
 
 /// The name and version of this program, as records, tombstones and marks state it.
 pub(super) const TOOL: &str = concat!("cuttlebone ", env!("CARGO_PKG_VERSION"));
+
+/// How the lease of a reader names this program.
+pub(super) const READER: Worker<'static> = Worker {
+    host: None,
+    tool: TOOL,
+};
 
 /// The surroundings of an operation.
 #[derive(Clone)]

@@ -9,6 +9,7 @@ use super::index::{BlobLocation, Index};
 use super::object_ref::ObjectRef;
 use super::pack_context::{pack_context, run_context};
 use super::project::Project;
+use super::read_session::ReadSession;
 use crate::base::{BlobId, Buffer, Cancel, TAG_LEN, lock};
 use crate::crypto::{PackCipher, PackNonce};
 use crate::format::{BlobKind, Codec, Node};
@@ -17,6 +18,7 @@ use crate::format::{BlobKind, Codec, Node};
 #[derive(Clone)]
 pub struct BlobReader {
     index: Arc<Index>,
+    session: Option<Arc<ReadSession>>,
     cancel: Option<Cancel>,
     /// Every walk passes the branches above its leaves again and again.
     branches: Arc<Mutex<HashMap<BlobId, Arc<Node>>>>,
@@ -153,8 +155,18 @@ impl BlobReader {
     pub fn new(index: &Arc<Index>) -> Self {
         Self {
             index: Arc::clone(index),
+            session: None,
             cancel: None,
             branches: Arc::default(),
+        }
+    }
+
+    /// Reads under the lease of a session, which it keeps open.
+    #[must_use]
+    pub fn under(session: &Arc<ReadSession>) -> Self {
+        Self {
+            session: Some(Arc::clone(session)),
+            ..Self::new(session.index())
         }
     }
 
@@ -176,6 +188,9 @@ impl BlobReader {
     /// Where a blob lies, if need be in a pack that is about to be deleted; that it is nowhere is damage of whatever
     /// names it.
     pub fn locate(&self, kind: BlobKind, id: &BlobId) -> Result<BlobLocation, RepoError> {
+        if let Some(session) = &self.session {
+            session.resume()?;
+        }
         let find = || match self.index.find(id)? {
             None => Ok(self.index.find_anywhere(id)?.into_iter().next()),
             found => Ok::<_, RepoError>(found),
@@ -278,7 +293,7 @@ impl BlobReader {
             }
             Err(error) => return Err(error),
         });
-        if !is_leaf(&node) {
+        if node.level() > 0 {
             let mut branches = branches();
             if branches.len() >= BRANCHES_MAX {
                 branches.clear();
@@ -329,11 +344,4 @@ fn missing(kind: BlobKind, id: &BlobId) -> RepoError {
         BlobKind::Node => "tree node",
     };
     RepoError::Missing { kind, id: *id }
-}
-
-fn is_leaf(node: &Node) -> bool {
-    match node {
-        Node::Children(children) => children.level == 0,
-        Node::Stream(stream) => stream.level == 0,
-    }
 }

@@ -52,6 +52,8 @@ pub enum RepoError {
         expected: u64,
         found: u64,
     },
+    #[error("the content cannot be read at byte {offset}")]
+    Unreadable { offset: u64, source: Box<RepoError> },
     #[error("a concurrent prune is deleting data that this backup needs")]
     LostRace,
     #[error("the lease of this run was removed while it was working")]
@@ -122,6 +124,7 @@ impl RepoError {
             | Self::Tree
             | Self::WrongLength { .. }
             | Self::NoKeys { .. } => RepoErrorKind::Damaged,
+            Self::Unreadable { source, .. } => source.kind(),
             Self::Unsupported { .. } => RepoErrorKind::Unsupported,
             Self::Cancelled(_) => RepoErrorKind::Cancelled,
             Self::NoProject { .. } | Self::NoBackup { .. } | Self::NoKey { .. } => {

@@ -1,16 +1,13 @@
 //! Many chunks at once: located, read from their packs in few reads, and each run opened once.
 
 use std::ops::Range;
-use std::sync::Arc;
-
-use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
 use super::blobs::{BlobReader, Opener};
 use super::error::RepoError;
 use super::index::BlobLocation;
-use super::reader::ChunkRef;
-use crate::base::{BlobId, Buffer, to_usize};
-use crate::format::{BlobKind, Node};
+use super::tree::ChunkRef;
+use crate::base::{Buffer, to_usize};
+use crate::format::BlobKind;
 
 /// Runs of a pack that lie nearer than this are read in one go.
 const GAP: u64 = 64 << 10;
@@ -56,13 +53,14 @@ impl Place<'_> {
 }
 
 impl<'a> ChunkFetcher<'a> {
-    /// A fresh one.
-    pub fn new(blobs: &'a BlobReader) -> Result<Self, RepoError> {
-        Ok(Self {
+    /// Reads with this reader.
+    #[must_use]
+    pub fn new(blobs: &'a BlobReader) -> Self {
+        Self {
             blobs,
             opener: Opener::default(),
             stored: Buffer::default(),
-        })
+        }
     }
 
     /// Puts these chunks, which are in ascending order, into their places in `into`, which begins at byte
@@ -154,65 +152,6 @@ impl<'a> ChunkFetcher<'a> {
         }
         Ok(())
     }
-}
-
-/// Reads many nodes, in the threads of the rayon pool that this is called in. In the order of `ids`.
-pub fn fetch_nodes(blobs: &BlobReader, ids: &[BlobId]) -> Result<Vec<Arc<Node>>, RepoError> {
-    let locate = |id: &BlobId| blobs.locate(BlobKind::Node, id);
-    let mut places = ids
-        .par_iter()
-        .zip(0..ids.len())
-        .map(|(id, number)| Ok((locate(id)?, number)))
-        .collect::<Result<Vec<_>, RepoError>>()?;
-    places.sort_by_key(|(place, _)| (place.pack(), place.ordinal()));
-    let together: Vec<&[(BlobLocation, usize)]> = places
-        .chunk_by(|(a, _), (b, _)| {
-            a.pack() == b.pack() && b.run_range().start <= a.run_range().end + GAP
-        })
-        .collect();
-    let read = |group: &&[(BlobLocation, usize)]| -> Result<Vec<(usize, Arc<Node>)>, RepoError> {
-        let [(first, _), .., (last, _)] = group else {
-            return group
-                .iter()
-                .map(|(_, n)| Ok((*n, blobs.node(&ids[*n])?)))
-                .collect();
-        };
-        let start = first.run_range().start;
-        let mut stored = vec![0; len(&(start..last.run_range().end))];
-        let whole = match blobs.fetch(first, start, &mut stored) {
-            Ok(()) => true,
-            Err(RepoError::Damaged { .. }) => false,
-            Err(error) => return Err(error),
-        };
-        let mut opener = Opener::default();
-        let mut nodes = Vec::with_capacity(group.len());
-        for (place, number) in *group {
-            let range = place.run_range();
-            let at = len(&(start..range.start));
-            // A copy: runs are opened in place, and two of the nodes may be the same one.
-            let mut run = stored[at..at + len(&range)].to_vec();
-            let node = if whole {
-                blobs.open_node(&mut opener, place, &mut run)
-            } else {
-                blobs.node(&ids[*number])
-            };
-            nodes.push((
-                *number,
-                match node {
-                    Err(RepoError::Damaged { .. }) => blobs.node(&ids[*number])?,
-                    other => other?,
-                },
-            ));
-        }
-        Ok(nodes)
-    };
-    let groups = together
-        .par_iter()
-        .map(read)
-        .collect::<Result<Vec<_>, _>>()?;
-    let mut nodes: Vec<_> = groups.into_iter().flatten().collect();
-    nodes.sort_unstable_by_key(|(number, _)| *number);
-    Ok(nodes.into_iter().map(|(_, node)| node).collect())
 }
 
 /// How many of these, which are sorted by their place, are read in one go.

@@ -34,6 +34,8 @@ pub enum Work {
     Backup,
     /// It deletes what no backup uses.
     Prune,
+    /// It reads backups. Their trees must not be deleted meanwhile.
+    Read,
 }
 
 impl Work {
@@ -41,6 +43,7 @@ impl Work {
         match self {
             Self::Backup => "backup",
             Self::Prune => "prune",
+            Self::Read => "read",
         }
     }
 }
@@ -119,8 +122,30 @@ pub struct Leases {
 }
 
 impl Lease {
+    /// Trees that one lease holds at most.
+    pub const TOPS_MAX: usize = LeaseBody::IDS_MAX;
+
     /// Tells all who look that this process is at work.
     pub fn take(project: &Project, work: Work, worker: Worker<'_>) -> Result<Self, RepoError> {
+        Self::take_for(project, work, &[], worker)
+    }
+
+    /// Declares that this process reads these trees, so that no prune deletes what they use. Durable when it
+    /// returns. A lease holds [`TOPS_MAX`](Self::TOPS_MAX) trees.
+    pub fn take_reading(
+        project: &Project,
+        tops: &[BlobId],
+        worker: Worker<'_>,
+    ) -> Result<Self, RepoError> {
+        Self::take_for(project, Work::Read, tops, worker)
+    }
+
+    fn take_for(
+        project: &Project,
+        work: Work,
+        tops: &[BlobId],
+        worker: Worker<'_>,
+    ) -> Result<Self, RepoError> {
         let begun = now();
         let held = Arc::new(Held {
             objects: project.objects.clone(),
@@ -134,7 +159,7 @@ impl Lease {
                     work: work.word().to_owned(),
                     running_seconds: 0,
                     packs: Vec::new(),
-                    tops: Vec::new(),
+                    tops: tops.iter().map(ToString::to_string).collect(),
                     host: worker.host.map(str::to_owned),
                     process: this_process(),
                     tool: Some(worker.tool.to_owned()),
@@ -175,6 +200,16 @@ impl Lease {
     pub fn intend(&self, tops: &[BlobId]) -> Result<(), RepoError> {
         let tops = tops.iter().map(ToString::to_string).collect();
         self.held.renew(|body| body.tops = tops)
+    }
+
+    /// Stores it again now. One that had lapsed gets a new name.
+    pub(super) fn renew(&self) -> Result<(), RepoError> {
+        self.held.renew(|_| {})
+    }
+
+    /// Makes the lease count as lapsed until [`has_lapsed`](Self::has_lapsed) is asked.
+    pub(super) fn distrust(&self) {
+        self.held.state().lapsed = true;
     }
 
     /// Whether somebody may take it for dead, or has done so since [`has_lapsed`](Self::has_lapsed) was asked.
@@ -235,6 +270,12 @@ impl Leases {
             others.push(other(id, body, modified, age));
         }
         Ok(Self { now, others })
+    }
+
+    /// The top nodes of the trees that are being read.
+    pub fn trees_read(&self) -> impl Iterator<Item = BlobId> {
+        let readers = self.others.iter().filter(|l| l.is_held_for(Work::Read));
+        readers.flat_map(|lease| lease.tops.iter().copied())
     }
 
     /// Whether a backup runs that may have begun before a mark of this time was put. It looks for the mark before it

@@ -6,6 +6,7 @@ mod cache_dir;
 mod codec;
 mod error;
 mod fetch;
+mod fetch_nodes;
 mod index;
 mod init;
 mod key_admin;
@@ -23,9 +24,11 @@ mod parallel;
 mod private_dir;
 mod project;
 mod prune_guard;
+mod read_session;
 mod reader;
 mod records;
 mod repository;
+mod run_cache;
 mod sealed;
 mod tombstones;
 mod tree;
@@ -39,7 +42,8 @@ pub use blobs::{BlobReader, Opener};
 pub use cache_dir::CacheDir;
 pub use codec::{Compression, Compressor};
 pub use error::{Damage, RepoError, RepoErrorKind};
-pub use fetch::{ChunkFetcher, fetch_nodes};
+pub use fetch::ChunkFetcher;
+pub use fetch_nodes::fetch_nodes;
 pub use index::{BlobLocation, CacheState, Index, PlacedRun, Rewritten};
 pub use init::InitOptions;
 pub use keys::{KeyScope, KeySummary, NewKey};
@@ -54,11 +58,14 @@ pub use packs::{
 };
 pub use project::Project;
 pub use prune_guard::{CommitCheck, CommitPermit, PruneGuard};
-pub use reader::{ChunkRef, ImageReader, any_chunk, count_chunks, leaf_chunks};
+pub use read_session::{ReadSession, lease_for_reading};
+pub use reader::{ContentExtent, ImageReader};
 pub use records::Records;
 pub use repository::Repository;
+pub use run_cache::RunCache;
 pub use tombstones::{Forgotten, TombstoneStored, Tombstones};
 pub use tree::{
-    Difference, ImageTree, NodeReader, NodeStore, PackedNodes, StreamTree, Top, compare_trees,
+    ChunkRef, ContentTree, Difference, ImageTree, NodeReader, NodeStore, PackedNodes, StreamTree,
+    Top, Visitor, any_chunk, children, compare_trees, count_chunks, leaf_chunks, walk,
 };
 pub use unlock::Locked;

@@ -1,330 +1,335 @@
-//! A backup's content, read from its tree: for restore, check and whatever else looks into a backup.
+//! Random access to the content of one backup.
 
-use std::ops::Range;
+use std::collections::HashMap;
+use std::ops::{ControlFlow, Range};
+use std::sync::{Arc, Mutex};
 
 use super::backup::Backup;
-use super::blobs::BlobReader;
-use super::error::RepoError;
-use super::tree::{NodeReader, Top, children, entries, misplaced};
-use crate::base::{BlobId, LEAF_SIZE, to_usize};
-use crate::format::{ContentKind, Node};
+use super::blobs::{BlobReader, Opener};
+use super::error::{RepoError, RepoErrorKind};
+use super::fetch::ChunkFetcher;
+use super::index::BlobLocation;
+use super::run_cache::{OpenedRun, RunCache};
+use super::tree::{ChunkRef, ContentTree, NodeReader, Top};
+use crate::base::{BlobId, lock};
+use crate::format::{BlobKind, Node};
 
-/// A chunk in its place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ChunkRef {
-    /// Where it begins in the content, in bytes.
-    pub offset: u64,
-    /// Bytes of the content that it covers.
-    pub len: u32,
-    /// Bytes that it has itself: more than `len` only at the end of an image.
-    pub plain_len: u32,
-    /// What is there.
-    pub id: BlobId,
-}
+/// Leaf nodes that a reader holds: each lists the chunks of 4 MiB, in some 2 KiB.
+const LEAVES_MAX: usize = 256;
 
-impl ChunkRef {
-    /// A chunk of an image at `offset`, behind which the image has `left` bytes.
-    #[must_use]
-    pub fn new(offset: u64, left: u64, chunk_size: u32, id: BlobId) -> Self {
-        Self {
-            offset,
-            len: u32::try_from(left).unwrap_or(u32::MAX).min(chunk_size),
-            plain_len: chunk_size,
-            id,
-        }
-    }
-
-    /// What of the content it covers, in bytes.
-    #[must_use]
-    pub fn range(&self) -> Range<u64> {
-        self.offset..self.offset + u64::from(self.len)
-    }
-}
-
-/// Reads one backup.
+/// Reads any range of one backup's content. Clones share what they hold in memory.
+///
+/// It owns all that it needs, so that a mount or a server can keep it for as long as it likes, and use it from many
+/// threads. Opened runs are held in a [`RunCache`], by default in the one that all readers of the process share.
 #[derive(Clone)]
 pub struct ImageReader {
-    blobs: BlobReader,
-    top: Option<BlobId>,
-    kind: ContentKind,
-    size: u64,
-    chunk_size: u32,
+    nodes: HeldNodes,
+    runs: Arc<RunCache>,
+    tree: ContentTree,
+}
+
+/// A stretch of a content that has data or is zero throughout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContentExtent {
+    /// Where it begins in the content, in bytes.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub len: u64,
+    /// Whether chunks are stored for it; if not, it is zero.
+    pub is_data: bool,
 }
 
 impl ImageReader {
     /// Reads this backup.
     #[must_use]
     pub fn new(blobs: &BlobReader, backup: &Backup) -> Self {
-        let content = &backup.record.content;
         Self {
-            blobs: blobs.clone(),
-            top: backup.top,
-            kind: content.kind,
-            size: content.size,
-            chunk_size: content.chunk_size,
+            nodes: HeldNodes {
+                blobs: blobs.clone(),
+                leaves: Arc::default(),
+            },
+            runs: RunCache::shared(),
+            tree: ContentTree::of(backup),
+        }
+    }
+
+    /// Holds opened runs in this cache.
+    #[must_use]
+    pub fn with_cache(self, runs: &Arc<RunCache>) -> Self {
+        Self {
+            runs: Arc::clone(runs),
+            ..self
         }
     }
 
     /// The content's size in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.size
+        self.tree.size
     }
 
-    /// Where its tree begins, if it is an image's.
+    /// The top node with its level, if the content is an image.
     #[must_use]
     pub fn top(&self) -> Top {
-        Top::new(self.top, self.size)
+        self.tree.image_top()
     }
 
-    /// Where its blobs are.
+    /// Reads its blobs.
     #[must_use]
     pub fn blobs(&self) -> &BlobReader {
-        &self.blobs
+        &self.nodes.blobs
     }
 
     /// Calls `each` with every chunk that is not zero, in ascending order.
     pub fn each_chunk<E: From<RepoError>>(
         &self,
-        mut each: impl FnMut(ChunkRef) -> Result<(), E>,
+        each: impl FnMut(ChunkRef) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.each_chunk_but(|_| true, &mut each)
+        self.each_chunk_but(|_| true, each)
     }
 
-    /// As [`each_chunk`](Self::each_chunk), but asks `enter` before each node; what lies below one that
-    /// it refuses is left out.
+    /// The same, but leaves out the subtrees whose top `enter` refuses.
     pub fn each_chunk_but<E: From<RepoError>>(
         &self,
-        mut enter: impl FnMut(&BlobId) -> bool,
-        each: &mut impl FnMut(ChunkRef) -> Result<(), E>,
+        enter: impl FnMut(&BlobId) -> bool,
+        mut each: impl FnMut(ChunkRef) -> Result<(), E>,
     ) -> Result<(), E> {
-        let Some(top) = self.top else {
-            return Ok(());
-        };
-        match self.kind {
-            ContentKind::Image => self.image(&self.top(), 0, &mut enter, each),
-            ContentKind::Stream => {
-                let len = self.stream(&top, None, 0, self.size, &mut enter, each)?;
-                if len == self.size {
-                    Ok(())
-                } else {
-                    Err(misplaced().into())
-                }
-            }
-        }
+        let each = |chunk| each(chunk).map(ControlFlow::Continue);
+        self.tree.chunks(self.blobs(), 0..u64::MAX, enter, each)
     }
 
-    /// Fails if anything of an image's tree stands behind the image's end. Reads the nodes at the end only.
+    /// Fails if an image's tree has nodes or chunks behind the end of the image. Reads the nodes at the end only.
     pub fn check_end(&self) -> Result<(), RepoError> {
-        let (ContentKind::Image, Some(last)) = (self.kind, self.size.checked_sub(1)) else {
-            return if self.top.is_none() || self.kind == ContentKind::Stream {
-                Ok(())
+        self.tree.check_end(self.blobs())
+    }
+
+    /// Reads the content from `offset` on into `buf`. Returns the bytes that were read: less than `buf` has only at
+    /// the end of the content, and none behind it. Where nothing is stored, the content is zero.
+    ///
+    /// Fails with [`RepoError::Unreadable`] if a chunk of the range cannot be read, and names its offset; `buf` then
+    /// holds anything. Other ranges can still be read.
+    pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, RepoError> {
+        let left = self.size().saturating_sub(offset);
+        let len = usize::try_from(left).unwrap_or(usize::MAX).min(buf.len());
+        let buf = &mut buf[..len];
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        let range = offset..offset + len as u64;
+        let mut chunks = Vec::new();
+        self.chunks(range.clone(), |chunk| chunks.push(chunk))?;
+        let mut filled = offset;
+        for chunk in &chunks {
+            let wanted = overlap(&chunk.range(), &range);
+            buf[part(&(filled..wanted.start), offset)].fill(0);
+            filled = wanted.end;
+        }
+        buf[part(&(filled..range.end), offset)].fill(0);
+        self.fill(&chunks, &range, buf)?;
+        Ok(len)
+    }
+
+    /// Returns the stretches of data and zeros in a range of the content, in ascending order, without a gap and to
+    /// the chunk. Reads only the nodes of the range.
+    pub fn extents(&self, range: Range<u64>) -> Result<Vec<ContentExtent>, RepoError> {
+        let range = range.start..range.end.min(self.size());
+        let mut extents = Vec::new();
+        let mut end = range.start;
+        let mut add = |to: u64, is_data: bool, extents: &mut Vec<ContentExtent>| {
+            let len = to.saturating_sub(end);
+            match extents.last_mut() {
+                _ if len == 0 => {}
+                Some(last) if last.is_data == is_data => last.len += len,
+                _ => extents.push(ContentExtent {
+                    offset: end,
+                    len,
+                    is_data,
+                }),
+            }
+            end = end.max(to);
+        };
+        self.chunks(range.clone(), |chunk| {
+            let data = overlap(&chunk.range(), &range);
+            add(data.start, false, &mut extents);
+            add(data.end, true, &mut extents);
+        })?;
+        add(range.end, false, &mut extents);
+        Ok(extents)
+    }
+
+    /// Calls `each` with every chunk of a range that is not zero, in ascending order.
+    fn chunks(&self, range: Range<u64>, mut each: impl FnMut(ChunkRef)) -> Result<(), RepoError> {
+        let each = |chunk| {
+            each(chunk);
+            Ok(ControlFlow::Continue(()))
+        };
+        let tree = self.tree.naming_offsets(unreadable);
+        tree.chunks(&self.nodes, range, |_| true, each)
+    }
+
+    /// Puts these chunks into `buf`, which is the content of `range`.
+    ///
+    /// A run that is wanted from its first chunk to its last is opened right there; others go through the cache,
+    /// since the rest of them is likely to be wanted next.
+    fn fill(
+        &self,
+        chunks: &[ChunkRef],
+        range: &Range<u64>,
+        buf: &mut [u8],
+    ) -> Result<(), RepoError> {
+        let mut placed = Vec::with_capacity(chunks.len());
+        for chunk in chunks {
+            let place = self.blobs().locate(BlobKind::Chunk, &chunk.id);
+            placed.push((place.map_err(|e| unreadable(chunk.offset, e))?, *chunk));
+        }
+        placed.sort_by_key(|(place, chunk)| (place.pack(), place.ordinal(), chunk.offset));
+        let mut whole = Vec::new();
+        for run in placed.chunk_by(|(a, _), (b, _)| same_run(a, b)) {
+            if is_whole(run, range) {
+                whole.extend(run.iter().map(|(_, chunk)| *chunk));
             } else {
-                Err(misplaced())
-            };
+                self.fill_from_cache(run, range, buf)?;
+            }
+        }
+        whole.sort_unstable_by_key(|chunk| chunk.offset);
+        self.fill_whole(&whole, range, buf)
+    }
+
+    /// Puts chunks of one run into `buf`, which is the content of `range`.
+    fn fill_from_cache(
+        &self,
+        chunks: &[(BlobLocation, ChunkRef)],
+        range: &Range<u64>,
+        buf: &mut [u8],
+    ) -> Result<(), RepoError> {
+        let [(first, _), ..] = chunks else {
+            return Ok(());
         };
-        let mut node = self.top();
-        while let Some(id) = node.id {
-            let read = self.blobs.read(&id)?;
-            let ids = &children(&read, node.level)?.ids;
-            let span = match node.level {
-                0 => self.chunk_size.into(),
-                level => LEAF_SIZE * 64u64.pow(u32::from(level) - 1),
+        let key = (
+            self.blobs().index().project().id,
+            first.pack(),
+            first.ordinal(),
+        );
+        let run = match self.runs.get(key, || self.open(first)) {
+            Ok(run) => Some(run),
+            Err(RepoError::Damaged { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        for (place, chunk) in chunks {
+            let in_run = run.as_ref().filter(|run| run.intact[place.number()]);
+            let held = in_run.map(|run| &run.plain[place.range()]);
+            let elsewhere;
+            let plain = if let Some(plain) = held {
+                plain
+            } else {
+                let read = self.blobs().chunk(&chunk.id);
+                elsewhere = read.map_err(|e| unreadable(chunk.offset, e))?;
+                &elsewhere
             };
-            let number = to_usize(last / span) % ids.len();
-            if ids[number + 1..].iter().any(Option::is_some) {
-                return Err(misplaced());
+            // A faulty writer's tree may state another length than the chunk has.
+            if plain.len() != chunk.plain_len as usize {
+                return Err(unreadable(chunk.offset, RepoError::Tree));
             }
-            if node.level == 0 {
-                break;
-            }
-            node = Top {
-                id: ids[number],
-                level: node.level - 1,
-            };
+            let wanted = overlap(&chunk.range(), range);
+            let from = &plain[part(&wanted, chunk.offset)];
+            buf[part(&wanted, range.start)].copy_from_slice(from);
         }
         Ok(())
     }
 
-    /// Walks an image's subtree whose first leaf is `first`.
-    fn image<E: From<RepoError>>(
+    /// Opens the run that a chunk lies in.
+    fn open(&self, place: &BlobLocation) -> Result<OpenedRun, RepoError> {
+        let blobs = self.blobs();
+        let project = blobs.index().project();
+        let mut stored = vec![0; place.run().stored_len as usize];
+        blobs.fetch(place, place.run_range().start, &mut stored)?;
+        let mut plain = vec![0; place.run().plain_len()];
+        Opener::default().open_run_into(project, place, &mut stored, &mut plain)?;
+        let intact = place
+            .all_in_run()
+            .map(|blob| Opener::blob(project, &blob, &plain).is_ok());
+        Ok(OpenedRun {
+            intact: intact.collect(),
+            plain: plain.into(),
+        })
+    }
+
+    /// Puts chunks that lie in `range` as a whole into `buf`, which is the content of `range`.
+    fn fill_whole(
         &self,
-        node: &Top,
-        first: u64,
-        enter: &mut impl FnMut(&BlobId) -> bool,
-        each: &mut impl FnMut(ChunkRef) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let Some(id) = node.id.filter(|id| enter(id)) else {
-            return Ok(());
-        };
-        let read = self.blobs.read(&id)?;
-        let ids = &children(&read, node.level)?.ids;
-        if node.level == 0 {
-            let chunk_size = self.chunk_size;
-            if ids.len() as u64 * u64::from(chunk_size) != LEAF_SIZE {
-                return Err(misplaced().into());
-            }
-            for (number, id) in (0..).zip(ids) {
-                let Some(id) = *id else { continue };
-                let offset = first * LEAF_SIZE + number * u64::from(chunk_size);
-                let left = self.size.checked_sub(offset).filter(|left| *left > 0);
-                let left = left.ok_or_else(misplaced)?;
-                each(ChunkRef::new(offset, left, chunk_size, id))?;
-            }
-            return Ok(());
+        chunks: &[ChunkRef],
+        range: &Range<u64>,
+        buf: &mut [u8],
+    ) -> Result<(), RepoError> {
+        let mut fetcher = ChunkFetcher::new(self.blobs());
+        match fetcher.fetch(chunks, range.start, buf) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == RepoErrorKind::Damaged => {}
+            Err(error) => return Err(error),
         }
-        let span = 64u64.pow(u32::from(node.level) - 1);
-        for (number, id) in (0..).zip(ids) {
-            let first = first + number * span;
-            if id.is_some() && first * LEAF_SIZE >= self.size {
-                return Err(misplaced().into());
-            }
-            self.image(
-                &Top {
-                    id: *id,
-                    level: node.level - 1,
-                },
-                first,
-                enter,
-                each,
-            )?;
+        // One by one, to find out which of them is damaged.
+        for chunk in chunks {
+            let at = part(&chunk.range(), range.start);
+            let read = fetcher.fetch(&[*chunk], range.start, &mut buf[..at.end]);
+            read.map_err(|e| unreadable(chunk.offset, e))?;
         }
         Ok(())
     }
+}
 
-    /// Walks a stream's subtree that begins at `offset`; the bytes that it spans.
-    fn stream<E: From<RepoError>>(
-        &self,
-        id: &BlobId,
-        level: Option<u8>,
-        offset: u64,
-        len: u64,
-        enter: &mut impl FnMut(&BlobId) -> bool,
-        each: &mut impl FnMut(ChunkRef) -> Result<(), E>,
-    ) -> Result<u64, E> {
-        if !enter(id) {
-            return Ok(len);
+/// Reads nodes, and holds those that it read last: branches in the blob reader, leaves here.
+#[derive(Clone)]
+struct HeldNodes {
+    blobs: BlobReader,
+    leaves: Arc<Mutex<HashMap<BlobId, Arc<Node>>>>,
+}
+
+impl NodeReader for HeldNodes {
+    fn read(&self, id: &BlobId) -> Result<Arc<Node>, RepoError> {
+        if let Some(node) = lock(&self.leaves).get(id) {
+            return Ok(Arc::clone(node));
         }
-        let node = self.blobs.read(id)?;
-        let stream = entries(&node)?;
-        if level.is_some_and(|level| level != stream.level) {
-            return Err(misplaced().into());
-        }
-        let mut at = offset;
-        for entry in &stream.entries {
-            // The lengths of a node do not overflow, but a faulty writer's need not fit the stream.
-            let left = (offset + len)
-                .checked_sub(at)
-                .filter(|left| entry.len <= *left);
-            left.ok_or_else(misplaced)?;
-            match (stream.level, entry.id) {
-                (0, None) => {}
-                #[expect(clippy::cast_possible_truncation, reason = "a chunk has 4 MiB at most")]
-                (0, Some(id)) => each(ChunkRef {
-                    offset: at,
-                    len: entry.len as u32,
-                    plain_len: entry.len as u32,
-                    id,
-                })?,
-                (above, Some(id)) => {
-                    let spanned = self.stream(&id, Some(above - 1), at, entry.len, enter, each)?;
-                    if spanned != entry.len {
-                        return Err(misplaced().into());
-                    }
-                }
-                (_, None) => return Err(misplaced().into()),
+        let node = self.blobs.node(id)?;
+        if node.level() == 0 {
+            let mut leaves = lock(&self.leaves);
+            if leaves.len() >= LEAVES_MAX {
+                leaves.clear();
             }
-            at += entry.len;
+            leaves.insert(*id, Arc::clone(&node));
         }
-        Ok(at - offset)
+        Ok(node)
     }
 }
 
-/// The chunks of one leaf of an image, without a walk over the others; all zeros if the tree ends before.
-pub fn leaf_chunks(
-    nodes: &impl NodeReader,
-    top: Top,
-    leaf: u64,
-    width: usize,
-) -> Result<Vec<Option<BlobId>>, RepoError> {
-    let mut node = top;
-    if leaf >> (6 * u32::from(top.level)) > 0 {
-        node.id = None;
-    }
-    while let (Some(id), 1..) = (node.id, node.level) {
-        let read = nodes.read(&id)?;
-        let below = node.level - 1;
-        let number = (leaf >> (6 * u32::from(below))) % 64;
-        node = Top {
-            id: children(&read, node.level)?.ids[number as usize],
-            level: below,
-        };
-    }
-    let Some(id) = node.id else {
-        return Ok(vec![None; width]);
-    };
-    match &*nodes.read(&id)? {
-        Node::Children(leaf) if leaf.level == 0 && leaf.ids.len() == width => Ok(leaf.ids.clone()),
-        _ => Err(misplaced()),
-    }
+fn same_run(a: &BlobLocation, b: &BlobLocation) -> bool {
+    (a.pack(), a.ordinal()) == (b.pack(), b.ordinal())
 }
 
-/// How many chunks of an image that are not zero lie in these leaves. Only subtrees with such chunks are entered.
-pub fn count_chunks(
-    nodes: &impl NodeReader,
-    top: Top,
-    leaves: &Range<u64>,
-) -> Result<u64, RepoError> {
-    count_below(nodes, top, 0, leaves)
+/// Whether these chunks of one run are all that it has, and `range` has all of each.
+fn is_whole(run: &[(BlobLocation, ChunkRef)], range: &Range<u64>) -> bool {
+    let covered = |chunk: &ChunkRef| overlap(&chunk.range(), range) == chunk.range();
+    let [(place, _), ..] = run else { return false };
+    let blobs = place.run().blobs.len();
+    run.len() >= blobs && run.iter().all(|(_, chunk)| covered(chunk))
 }
 
-/// The same of a subtree whose first leaf is `first`.
-fn count_below(
-    nodes: &impl NodeReader,
-    top: Top,
-    first: u64,
-    leaves: &Range<u64>,
-) -> Result<u64, RepoError> {
-    let span = 64u64.pow(u32::from(top.level));
-    let (Some(id), true) = (top.id, first < leaves.end && leaves.start < first + span) else {
-        return Ok(0);
-    };
-    let read = nodes.read(&id)?;
-    let ids = &children(&read, top.level)?.ids;
-    let Some(level) = top.level.checked_sub(1) else {
-        return Ok(ids.iter().flatten().count() as u64);
-    };
-    let mut count = 0;
-    for (number, id) in (0..).zip(ids) {
-        let child = Top { id: *id, level };
-        count += count_below(nodes, child, first + number * (span / 64), leaves)?;
-    }
-    Ok(count)
+fn overlap(a: &Range<u64>, b: &Range<u64>) -> Range<u64> {
+    a.start.max(b.start)..a.end.min(b.end)
 }
 
-/// A chunk of an image that is not zero, as its leaf and its number there; none if all are zeros. At each
-/// node `pick` is given the number of children that are there, at least one, and says which to take.
-pub fn any_chunk(
-    nodes: &impl NodeReader,
-    top: Top,
-    mut pick: impl FnMut(usize) -> Result<usize, RepoError>,
-) -> Result<Option<(u64, usize)>, RepoError> {
-    let (mut node, mut leaf) = (top, 0);
-    while let Some(id) = node.id {
-        let read = nodes.read(&id)?;
-        let children = children(&read, node.level)?;
-        let there = children.ids.iter().enumerate();
-        let there: Vec<_> = there.filter(|(_, id)| id.is_some()).collect();
-        let picked = pick(there.len())?;
-        let (number, id) = *there.get(picked).ok_or_else(misplaced)?;
-        if node.level == 0 {
-            return Ok(Some((leaf, number)));
-        }
-        leaf = leaf * 64 + number as u64;
-        node = Top {
-            id: *id,
-            level: node.level - 1,
-        };
+/// Where a range lies in bytes that begin at `start`.
+fn part(range: &Range<u64>, start: u64) -> Range<usize> {
+    let at = |n: u64| usize::try_from(n - start).unwrap_or(usize::MAX);
+    at(range.start)..at(range.end)
+}
+
+/// Names the place in the content that damage is found at.
+fn unreadable(offset: u64, error: RepoError) -> RepoError {
+    match error.kind() {
+        RepoErrorKind::Damaged => RepoError::Unreadable {
+            offset,
+            source: Box::new(error),
+        },
+        _ => error,
     }
-    Ok(None)
 }

@@ -7,6 +7,7 @@
 
 mod model;
 mod pruner;
+mod reader;
 mod search;
 mod store;
 mod writer;
@@ -32,6 +33,10 @@ const PRUNE: Role = Role::Pruner { repacks: None };
 
 const fn forget(record: u8) -> Role {
     Role::Forgetter { record }
+}
+
+const fn reader(record: u8) -> Role {
+    Role::Reader { record }
 }
 
 /// A backup that stores this record.
@@ -311,6 +316,60 @@ fn lapse_of_prune() -> Scenario {
     )
 }
 
+fn reading() -> Scenario {
+    let roles = [reader(0), forget(0), PRUNE, PRUNE];
+    scenario("a reader, two prunes", used(), &[N], &roles)
+}
+
+fn reading_twice_stored() -> Scenario {
+    let roles = [reader(0), forget(0), PRUNE, PRUNE];
+    scenario("a reader of what is stored twice", twice(), &[N], &roles)
+}
+
+fn reading_marked() -> Scenario {
+    let roles = [reader(0), forget(0), PRUNE, PRUNE];
+    with_grace(scenario(
+        "a reader of what is marked in one of two places",
+        marked_once(),
+        &[N],
+        &roles,
+    ))
+}
+
+fn reading_repacked() -> Scenario {
+    let prune = Role::Pruner {
+        repacks: Some((7, one(0))),
+    };
+    scenario(
+        "a reader of packs that are packed again",
+        half_used(),
+        &[N],
+        &[reader(0), prune, PRUNE],
+    )
+}
+
+fn reading_with_grace() -> Scenario {
+    with_grace(Scenario {
+        name: "a reader, prunes with grace",
+        ..reading()
+    })
+}
+
+fn reading_beside_a_backup() -> Scenario {
+    let roles = [reader(0), forget(0), backup_on(0, 1), PRUNE];
+    scenario("a reader, a backup, a prune", used(), &[N, T], &roles)
+}
+
+fn lapse_of_reader() -> Scenario {
+    lapsing(
+        0,
+        Scenario {
+            name: "a stopped reader of packs that are packed again",
+            ..reading_repacked()
+        },
+    )
+}
+
 /// The record is on its way when its writer is stopped.
 fn late(late_commit: LateCommit) -> Scenario {
     let scenario = Scenario {
@@ -385,6 +444,25 @@ fn a_prune_stopped_for_long() {
     holds(&lapse_of_prune());
 }
 
+#[test]
+fn readers_keep_what_they_read_beside_prunes() {
+    for scenario in [
+        reading(),
+        reading_twice_stored(),
+        reading_marked(),
+        reading_repacked(),
+        reading_with_grace(),
+        reading_beside_a_backup(),
+    ] {
+        holds(&scenario);
+    }
+}
+
+#[test]
+fn a_reader_stopped_for_long_looks_again() {
+    holds(&lapse_of_reader());
+}
+
 /// Stopped in the very call, and looked at afterwards. A crash before that is what the protocol cannot help: were it not
 /// found, the model would not look there.
 #[test]
@@ -397,7 +475,7 @@ fn stopped_in_the_commit() {
 /// Without any one of its rules the protocol fails, and the model finds out how.
 #[test]
 fn no_rule_can_be_left_out() {
-    let broken: [(Rule, fn() -> Scenario); 27] = [
+    let broken: [(Rule, fn() -> Scenario); 32] = [
         (Rule::FirstLookBeforeBase, based),
         (Rule::FirstIndexBeforeMarks, based_on_new),
         (Rule::MarkedIsNotReliedOn, new_prunes),
@@ -425,6 +503,11 @@ fn no_rule_can_be_left_out() {
         (Rule::LapsedPrunerStops, lapse_of_prune),
         (Rule::IntentsAreUsed, new),
         (Rule::ReliedOnIsUsed, adopting_prunes),
+        (Rule::ReadTreesStay, reading),
+        (Rule::ReaderLeaseFirst, reading_repacked),
+        (Rule::ReaderListsMarks, reading),
+        (Rule::ReaderMarksBeforeIndex, reading),
+        (Rule::LapsedReaderLooksAgain, lapse_of_reader),
     ];
     for (rule, scenario) in broken {
         let scenario = Scenario {

@@ -1,6 +1,7 @@
 //! Who is at work on what, what can happen next, and what must never be.
 
 use super::pruner::{self, Pruner};
+use super::reader::{self, Reader};
 use super::search;
 use super::store::{ACTORS, Lease, Set, Show, Store, members, one};
 use super::writer::{self, Writer};
@@ -64,6 +65,17 @@ pub(super) enum Rule {
     IntentsAreUsed,
     /// What live leases rely on is used.
     ReliedOnIsUsed,
+    /// Packs with anything of a tree that is being read stay.
+    ReadTreesStay,
+    // The reader's.
+    /// The lease names the tree before the index is taken in.
+    ReaderLeaseFirst,
+    /// Marks are listed after the lease was put, and what is marked is not read.
+    ReaderListsMarks,
+    /// Marks are listed before the index is taken in: a mark that is done with has taken names away.
+    ReaderMarksBeforeIndex,
+    /// A reader whose lease had lapsed takes in the index anew.
+    LapsedReaderLooksAgain,
 }
 
 /// The rules that are broken.
@@ -126,6 +138,9 @@ pub(super) enum Role {
     Forgetter {
         record: u8,
     },
+    Reader {
+        record: u8,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -134,6 +149,7 @@ pub(super) enum Actor {
     Writer(Writer),
     Pruner(Pruner),
     Forgetter,
+    Reader(Reader),
     /// Has ended, as it should, or failed, or crashed.
     Ended,
 }
@@ -196,6 +212,7 @@ impl State {
         match &mut self.actors[actor] {
             Actor::Writer(writer) => writer.lapsed = lapsed,
             Actor::Pruner(pruner) => pruner.lapsed = lapsed,
+            Actor::Reader(reader) => reader.lapsed = lapsed,
             _ => {}
         }
     }
@@ -211,6 +228,7 @@ impl search::Model for Scenario {
                 Role::Writer { .. } => Actor::Writer(Writer::default()),
                 Role::Pruner { .. } => Actor::Pruner(Pruner::default()),
                 Role::Forgetter { .. } => Actor::Forgetter,
+                Role::Reader { .. } => Actor::Reader(Reader::default()),
             };
         }
         State {
@@ -252,6 +270,7 @@ impl search::Model for Scenario {
                 let mut next = *state;
                 next.store.leases[n] = match state.actors[n] {
                     Actor::Writer(writer) => writer.lease(self, n),
+                    Actor::Reader(reader) => reader.lease(self, n),
                     _ => Lease {
                         there: true,
                         prune: true,
@@ -311,6 +330,14 @@ impl search::Model for Scenario {
                 ));
             }
         }
+        for (n, actor) in state.actors.iter().enumerate() {
+            if let Actor::Reader(reader) = actor {
+                let lost = reader.lost(self, n, store);
+                if lost != 0 {
+                    return Some(format!("reader {n} has lost packs {}", Show(lost.into())));
+                }
+            }
+        }
         let gone = store.named() & !store.packs;
         if gone != 0 {
             return Some(format!(
@@ -344,6 +371,8 @@ impl search::Model for Scenario {
                 (Actor::Pruner(p), Actor::Ended) if !p.is_at_end() => format!("pruner {n} crashes"),
                 (Actor::Writer(w), Actor::Writer(v)) if w.pc == v.pc => continue,
                 (Actor::Writer(writer), _) => format!("writer {n}: {:?}", writer.pc),
+                (Actor::Reader(r), Actor::Reader(s)) if r.pc == s.pc => continue,
+                (Actor::Reader(reader), _) => format!("reader {n}: {:?}", reader.pc),
                 (Actor::Pruner(w), Actor::Pruner(v)) if w.lapsed != v.lapsed => continue,
                 (Actor::Pruner(pruner), _) => match pruner.pc {
                     pruner::Pc::Look(nth) => {
@@ -363,6 +392,7 @@ fn is_held(actor: &Actor) -> bool {
     match actor {
         Actor::Writer(writer) => writer.holds_lease(),
         Actor::Pruner(pruner) => pruner.holds_lease(),
+        Actor::Reader(reader) => reader.holds_lease(),
         _ => false,
     }
 }
@@ -375,6 +405,9 @@ impl Scenario {
             }
             (Role::Pruner { .. }, Actor::Pruner(pruner)) => {
                 pruner::step(self, state, n, pruner, to);
+            }
+            (Role::Reader { .. }, Actor::Reader(reader)) => {
+                reader::step(self, state, n, reader, to);
             }
             (Role::Forgetter { record }, Actor::Forgetter) => {
                 let mut next = *state;
@@ -420,7 +453,7 @@ impl Scenario {
     fn may_lapse(&self, state: &State, n: usize) -> bool {
         match state.actors[n] {
             Actor::Writer(writer) => self.lapses == Some(n) && writer.lapse_matters(self),
-            Actor::Pruner(_) => self.lapses == Some(n),
+            Actor::Pruner(_) | Actor::Reader(_) => self.lapses == Some(n),
             _ => false,
         }
     }

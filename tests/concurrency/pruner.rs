@@ -40,6 +40,7 @@ pub(super) struct Pruner {
     marks: Set,
     relied_on: Set,
     intended: Set,
+    reads: Set,
     records: Set,
     named: Set,
     segments: Segments,
@@ -125,7 +126,7 @@ pub(super) fn step(
             match scenario.look()[usize::from(nth)] {
                 Part::Marks => p.marks = store.marks,
                 Part::Leases => {
-                    (p.relied_on, p.intended, p.dead) = (0, 0, 0);
+                    (p.relied_on, p.intended, p.reads, p.dead) = (0, 0, 0, 0);
                     for (m, lease) in store
                         .leases
                         .iter()
@@ -138,6 +139,7 @@ pub(super) fn step(
                         }
                         p.relied_on |= lease.relies_on;
                         p.intended |= lease.intends;
+                        p.reads |= lease.reads;
                     }
                 }
                 Part::Records => p.records = store.records,
@@ -335,7 +337,15 @@ fn plan(scenario: &Scenario, state: &State, p: &mut Pruner, repacks: Option<(u8,
     }
     let keepers = members(p.packs).filter(|pack| kept[*pack] != 0);
     let keepers = keepers.fold(0, |all, pack| all | one(pack));
-    let used = keepers | relied_on & p.packs;
+    // A reader finds blobs in any of their packs.
+    let read = if scenario.holds(Rule::ReadTreesStay) {
+        scenario.walk(p.reads, readable)
+    } else {
+        0
+    };
+    let held = members(p.packs).filter(|pack| store.contents[*pack] & read != 0);
+    let held = held.fold(0, |all, pack| all | one(pack));
+    let used = keepers | (relied_on | held) & p.packs;
 
     let is_done = |m: &usize| !scenario.grace || store.mark[*m].old;
     p.unmarks = members(p.marks)
@@ -350,7 +360,7 @@ fn plan(scenario: &Scenario, state: &State, p: &mut Pruner, repacks: Option<(u8,
     if !p.is_last_look {
         p.candidates = p.packs & !used & !marked;
         if let Some((to, from)) = repacks {
-            let from = members(from & keepers & p.named & !marked & !relied_on);
+            let from = members(from & keepers & p.named & !marked & !relied_on & !held);
             for pack in from.filter(|pack| store.contents[*pack] & !kept[*pack] != 0) {
                 p.copies |= kept[pack];
                 p.candidates |= one(pack);
@@ -466,7 +476,8 @@ impl Pruner {
             },
             Pc::Look(_) => self,
             _ => {
-                (self.marks, self.relied_on, self.intended, self.packs) = (0, 0, 0, 0);
+                (self.marks, self.relied_on, self.intended, self.reads) = (0, 0, 0, 0);
+                self.packs = 0;
                 if self.candidates == 0 {
                     self.records = 0;
                     if self.pc != Pc::Rewrite && self.names == 0 {

@@ -67,6 +67,8 @@ pub(super) struct Lease {
     pub(super) relies_on: Set,
     /// Tops of trees, as blobs.
     pub(super) intends: Set,
+    /// Tops of trees that are being read, as blobs.
+    pub(super) reads: Set,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -225,6 +227,9 @@ impl fmt::Display for Store {
             }
             if lease.intends != 0 {
                 write!(f, " intends {}", show(lease.intends))?;
+            }
+            if lease.reads != 0 {
+                write!(f, " reads {}", show(lease.reads))?;
             }
             if lease.expired {
                 write!(f, " expired")?;

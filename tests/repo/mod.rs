@@ -25,6 +25,7 @@ mod model;
 mod object_cache;
 mod panics;
 mod prune;
+mod reader;
 mod sweep;
 
 use std::collections::BTreeMap;

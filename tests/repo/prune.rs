@@ -1,6 +1,7 @@
 //! Pruning: nothing that is used goes, all that is not used goes in the end, whatever runs beside or breaks in between.
 
 mod model;
+mod readers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Cursor, Read};
@@ -102,7 +103,7 @@ fn used(test_repo: &TestRepo) -> BTreeMap<BlobId, u64> {
                     nodes.insert(*id);
                     true
                 },
-                &mut |chunk| {
+                |chunk| {
                     found.insert(chunk.id, 1);
                     Ok::<(), RepoError>(())
                 },

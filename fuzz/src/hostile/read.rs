@@ -1,5 +1,6 @@
 //! Reading the repository in every way there is.
 
+use std::ops::ControlFlow;
 use std::cell::Cell;
 use std::sync::Arc;
 
@@ -88,8 +89,9 @@ pub(super) fn all(f: &Fixture) -> Reach {
                 let top = backup.tree();
                 use_image(&patient, backup, top, &chunks, whole);
                 if let Some(before) = before.replace(top) {
-                    let _ =
-                        compare_trees(&patient(), before, top, &mut |_| Ok::<(), RepoError>(()));
+                    let _ = compare_trees(&patient(), before, top, &mut |_| {
+                        Ok::<_, RepoError>(ControlFlow::Continue(()))
+                    });
                 }
             }
             ContentKind::Stream => {
@@ -197,7 +199,7 @@ fn use_image<'a>(
     let mut different = Vec::new();
     let compared = compare_trees(&patient(), top, nothing, &mut |difference| {
         different.push(difference.leaf * LEAF_SIZE + difference.chunk as u64 * chunk_size);
-        Ok::<(), RepoError>(())
+        Ok::<_, RepoError>(ControlFlow::Continue(()))
     });
     if whole {
         compared.expect("it was walked");

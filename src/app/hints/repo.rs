@@ -42,6 +42,7 @@ fn hint(error: &RepoError) -> Option<Cow<'static, str>> {
         RepoError::Damaged { .. }
         | RepoError::Missing { .. }
         | RepoError::Tree
+        | RepoError::Unreadable { .. }
         | RepoError::WrongLength { .. } => {
             "run “cuttlebone check --read-data” to see which backups are affected; other backups \
              are intact"

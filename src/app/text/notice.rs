@@ -36,6 +36,9 @@ pub(crate) fn notice(notice: &Notice) -> String {
         Notice::NoBaseForExtents => "there is no backup to build on: everything that the list of \
             extents leaves out is taken for zeros"
             .to_owned(),
+        Notice::ReadWithoutLease { problem } => format!(
+            "{problem}: reading without a lease. Do not prune this repository until this has ended"
+        ),
         Notice::ConcurrentPrune => "a prune is running at the same time: storing again what it \
             marked and this backup needs"
             .to_owned(),

@@ -21,14 +21,14 @@ pub(super) struct LeafMerger<'a> {
 }
 
 impl<'a> LeafMerger<'a> {
-    pub(super) fn new(task: &'a BackupTask<'a>, spec: &'a ImageSpec) -> Result<Self, OpsError> {
-        Ok(Self {
+    pub(super) fn new(task: &'a BackupTask<'a>, spec: &'a ImageSpec) -> Self {
+        Self {
             task,
             spec,
             chunk_size: task.project.chunk_size.usize(),
-            fetcher: ChunkFetcher::new(task.blobs)?,
+            fetcher: ChunkFetcher::new(task.blobs),
             before: Buffer::default(),
-        })
+        }
     }
 
     /// Stores the new chunks of a leaf, whose bytes in `buf` are those of the source where

@@ -129,7 +129,7 @@ where
     fn start(&self) -> Result<Self::Worker, OpsError> {
         Ok(LeafWorker {
             pack: self.task.packer.worker()?,
-            merger: LeafMerger::new(self.task, self.spec)?,
+            merger: LeafMerger::new(self.task, self.spec),
             buf: Buffer::default(),
         })
     }

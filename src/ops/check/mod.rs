@@ -10,13 +10,13 @@ use std::sync::{Arc, Mutex};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use self::walk::walk;
-use super::context::{Context, thread_pool};
+use super::context::{Context, READER, thread_pool};
 use super::error::OpsError;
 use crate::base::{ObjectHash, Phase, Progress, lock, recover, to_usize};
 use crate::format::PackListing;
 use crate::repo::{
     Damage, Index, Marks, ObjectRef, Opener, PlacedRun, Project, Records, RepoError, Repository,
-    Tombstones, listing_of,
+    Tombstones, lease_for_reading, listing_of,
 };
 
 /// Something that is wrong.
@@ -93,6 +93,14 @@ pub fn check(
     };
     run.copies(repository)?;
     let records = Records::load(project)?;
+    // So that no prune deletes meanwhile what is going to be read.
+    let newest_first = records.all().iter().rev();
+    let tops: Vec<_> = newest_first.filter_map(|backup| backup.top).collect();
+    let _lease = if read_data {
+        lease_for_reading(project, &tops, READER, &context.observer)?
+    } else {
+        None
+    };
     // After the records: one that was deleted in between is then known to be.
     let tombstones = Tombstones::load(project)?;
     for error in records.damaged().iter().chain(tombstones.damaged()) {

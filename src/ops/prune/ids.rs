@@ -48,6 +48,8 @@ pub(super) struct Ids<K> {
     /// Where the keys that begin with these bits begin; ids are uniform, so few begin with the same.
     starts: Vec<u32>,
     bits: u32,
+    /// One bit for each id, once any was held.
+    held: Vec<u64>,
 }
 
 impl<K: Key> Ids<K> {
@@ -70,17 +72,48 @@ impl<K: Key> Ids<K> {
             keys,
             starts,
             bits,
+            held: Vec::new(),
         }
     }
 
-    /// What is noted of an id; none if it is not among them.
+    /// Returns what is noted of an id; none if it is not among them.
     pub(super) fn note(&mut self, id: &BlobId) -> Option<&mut u8> {
+        let at = self.position(id)?;
+        self.notes.get_mut(at)
+    }
+
+    /// Returns a copy of what is noted of an id; none if it is not among them.
+    pub(super) fn noted(&self, id: &BlobId) -> Option<u8> {
+        self.notes.get(self.position(id)?).copied()
+    }
+
+    /// Holds an id. Returns whether it is among them and was not held before.
+    pub(super) fn hold(&mut self, id: &BlobId) -> bool {
+        let Some(at) = self.position(id) else {
+            return false;
+        };
+        if self.held.is_empty() {
+            self.held.resize(self.keys.len().div_ceil(64), 0);
+        }
+        let (word, bit) = (&mut self.held[at / 64], 1 << (at % 64));
+        let is_new = *word & bit == 0;
+        *word |= bit;
+        is_new
+    }
+
+    /// Returns whether an id is held.
+    pub(super) fn is_held(&self, id: &BlobId) -> bool {
+        let is_set = |at: usize| self.held[at / 64] >> (at % 64) & 1 == 1;
+        !self.held.is_empty() && self.position(id).is_some_and(is_set)
+    }
+
+    fn position(&self, id: &BlobId) -> Option<usize> {
         let key = K::of(id);
         let bucket = bucket(key, self.bits);
         let from = self.starts[bucket] as usize;
         let to = self.starts[bucket + 1] as usize;
         let at = self.keys[from..to].binary_search(&key).ok()?;
-        self.notes.get_mut(from + at)
+        Some(from + at)
     }
 }
 
@@ -95,6 +128,24 @@ mod tests {
 
     fn id(n: u64) -> BlobId {
         BlobId::from_bytes(*blake3::hash(&n.to_le_bytes()).as_bytes())
+    }
+
+    fn ids_are_held_one_by_one<K: Key>() {
+        let mut ids = Ids::<K>::new((0..1000).map(|n| K::of(&id(n))).collect());
+        assert!(!ids.is_held(&id(0)), "none is held at first");
+        for n in (0..1000).step_by(3) {
+            assert!(ids.hold(&id(n)) && !ids.hold(&id(n)));
+        }
+        assert!(!ids.hold(&id(1000)), "it is not among them");
+        for n in 0..1001 {
+            assert_eq!(ids.is_held(&id(n)), n < 1000 && n % 3 == 0);
+        }
+    }
+
+    #[test]
+    fn chunks_and_nodes_are_held_one_by_one() {
+        ids_are_held_one_by_one::<ChunkKey>();
+        ids_are_held_one_by_one::<NodeKey>();
     }
 
     fn every_id_has_its_note<K: Key>() {

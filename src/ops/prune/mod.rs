@@ -104,10 +104,12 @@ pub fn plan_prune<'a>(
     let pool = thread_pool(context.threads)?;
     let find = |sight: &RepoState| pool.install(|| find_usage(&index, sight, context));
     let mut found = find(&sight);
-    if let Err(OpsError::Repo(error)) = &found
-        && error.kind() == RepoErrorKind::Damaged
-        && index.resync()?
-    {
+    let is_incomplete = match &found {
+        Err(OpsError::Repo(error)) => error.kind() == RepoErrorKind::Damaged,
+        Ok((usage, _)) => usage.lacks_held(),
+        Err(_) => false,
+    };
+    if is_incomplete && index.resync()? {
         // What the index knows now may have come since: beside the packs seen before, it would seem lost.
         sight = look(project, lease.as_deref(), &index)?;
         found = find(&sight);
@@ -183,7 +185,7 @@ fn missing(kind: BlobKind, id: &BlobId) -> RepoError {
     RepoError::Missing { kind, id: *id }
 }
 
-/// Walks the trees of all records, and of all backups that are about to be committed.
+/// Walks the trees of all records, of all backups that are about to be committed, and of those that are being read.
 fn walk_all(
     index: &Arc<Index>,
     usage: &mut Usage,
@@ -200,9 +202,14 @@ fn walk_all(
         }
         usage::tell(context, done, backups.len());
     }
-    let alive = sight.leases.others.iter().filter(|lease| lease.alive);
-    for top in alive.flat_map(|lease| &lease.tops) {
-        usage.walk(&blobs, *top, 1, context, new)?;
+    let others = sight.leases.others.iter();
+    let writers = others.filter(|lease| lease.alive && !lease.is_held_for(Work::Read));
+    for top in writers.flat_map(|lease| &lease.tops) {
+        usage.walk(&blobs, *top, usage::ANY_CLASS, context, new)?;
+    }
+    // Last: it passes over damage, and what it has noted is not looked at again.
+    for top in sight.leases.trees_read() {
+        usage.hold(&blobs, top, context)?;
     }
     Ok(())
 }
@@ -411,8 +418,10 @@ impl Prune<'_> {
         for (pack, size) in sizes {
             let modified = now.packs.get(pack).map(|listed| listed.modified);
             let wanted = modified.is_some_and(|modified| now.may_be_wanted(pack, modified));
-            // Or somebody has given it a name meanwhile.
-            if wanted || self.index.is_named(pack)? {
+            let listing = self.index.listing(pack)?;
+            let read = listing.is_some_and(|listing| self.usage.is_held(&listing));
+            // Or another process has given it a name meanwhile.
+            if wanted || read || self.index.is_named(pack)? {
                 spared = true;
                 continue;
             }
@@ -439,7 +448,8 @@ impl Prune<'_> {
             self.stand()?;
             Lease::remove_dead(self.project, dead)?;
         }
-        let oldest = leases.others.iter().filter(|lease| lease.alive);
+        let others = leases.others.iter();
+        let oldest = others.filter(|lease| lease.alive && !lease.is_held_for(Work::Read));
         let oldest = oldest.map(|lease| lease.begun).min();
         let old_enough = leases.now - self.options.grace;
         let before = oldest.map_or(old_enough, |begun| begun.min(old_enough));

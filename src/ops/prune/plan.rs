@@ -174,7 +174,8 @@ pub(super) fn plan(
             continue;
         };
         let pack_use = usage.keep(&listing);
-        let is_used = pack_use.blobs > 0 || relied_on.contains(pack);
+        let is_held = relied_on.contains(pack) || usage.is_held(&listing);
+        let is_used = pack_use.blobs > 0 || is_held;
         if marked.contains(pack) {
             if is_used {
                 plan.rescue.add(pack_use.size);
@@ -186,7 +187,7 @@ pub(super) fn plan(
             plan.steps.rescue.push(*pack);
         }
         let young = seen.is_young(pack, there.modified, options.grace);
-        if is_used && (pack_use.unused == 0 || young || relied_on.contains(pack)) {
+        if is_used && (pack_use.unused == 0 || young || is_held) {
             plan.keep.add(pack_use.size);
             plan.unused += pack_use.unused;
         } else if is_used {

@@ -1,18 +1,21 @@
 //! What is used: the walk over all trees, and what of each pack that makes.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
 
 use super::ids::{ChunkKey, Ids, Key, NodeKey};
 use crate::base::{BlobId, ObjectHash, Phase, Progress, VolumeId};
 use crate::format::{BlobKind, Node, PackListing, Run};
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
-use crate::repo::{BlobReader, Index, RepoError, fetch_nodes};
+use crate::repo::{BlobReader, Index, RepoError, RepoErrorKind, Visitor, children, walk};
 
-/// Nodes that are read at once.
+/// Nodes that are read ahead at most: some 9 MiB.
 const BATCH: usize = 4096;
 /// In the note of a chunk: which volume used it first, from 1 on.
 const CLASS: u8 = 0x7f;
+/// The class of what no committed backup uses.
+pub(super) const ANY_CLASS: u8 = 1;
 /// In the note of a chunk: a pack keeps it.
 const KEPT: u8 = 0x80;
 /// In the note of a node: it is used.
@@ -26,6 +29,8 @@ pub(super) struct Usage {
     nodes: Ids<NodeKey>,
     /// Blobs that are used and not among these.
     others: HashSet<BlobId>,
+    /// Something that a reader needs is in none of the packs.
+    lacks_held: bool,
     /// Volumes by the number that chunks note of them.
     volumes: HashMap<VolumeId, u8>,
 }
@@ -77,6 +82,7 @@ impl Usage {
             chunks: Ids::new(chunks),
             nodes: Ids::new(nodes),
             others: HashSet::new(),
+            lacks_held: false,
             volumes: HashMap::new(),
         };
         Ok((usage, packs))
@@ -99,35 +105,48 @@ impl Usage {
         top: BlobId,
         class: u8,
         context: &Context<'_>,
-        new: &mut dyn FnMut(BlobKind, &BlobId, Known) -> Result<(), RepoError>,
+        new: &mut New<'_>,
     ) -> Result<(), OpsError> {
-        let mut stack = Vec::new();
-        if self.node(&top, new)? {
-            stack.push(top);
+        let mut used = MarkUsed {
+            usage: self,
+            class,
+            context,
+            new,
+        };
+        walk(blobs, top, (), BATCH, &mut used)
+    }
+
+    /// Notes that all below this node is used, and holds it for a reader: no pack that has any of it may go, even if it
+    /// is in another pack, too. Damaged nodes are left out, since the reader cannot read what is below them either.
+    pub(super) fn hold(
+        &mut self,
+        blobs: &BlobReader,
+        top: BlobId,
+        context: &Context<'_>,
+    ) -> Result<(), OpsError> {
+        let mut held = Hold {
+            usage: self,
+            context,
+        };
+        walk(blobs, top, (), BATCH, &mut held)
+    }
+
+    /// Returns whether anything that a reader needs is in none of the packs.
+    pub(super) fn lacks_held(&self) -> bool {
+        self.lacks_held
+    }
+
+    /// Returns whether a pack has anything that is held.
+    pub(super) fn is_held(&self, listing: &PackListing) -> bool {
+        let mut blobs = listing.contents.blobs();
+        match listing.contents.kind {
+            BlobKind::Chunk => blobs.any(|blob| self.chunks.is_held(&blob.id)),
+            BlobKind::Node => blobs.any(|blob| self.nodes.is_held(&blob.id)),
         }
-        while !stack.is_empty() {
-            context.cancel.check()?;
-            let batch = stack.split_off(stack.len().saturating_sub(BATCH));
-            for node in fetch_nodes(blobs, &batch)? {
-                let (level, children) = children(&node);
-                for child in children {
-                    if level == 0 {
-                        self.chunk(&child, class, new)?;
-                    } else if self.node(&child, new)? {
-                        stack.push(child);
-                    }
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Whether a node was not known to be used.
-    fn node(
-        &mut self,
-        id: &BlobId,
-        new: &mut dyn FnMut(BlobKind, &BlobId, Known) -> Result<(), RepoError>,
-    ) -> Result<bool, RepoError> {
+    fn node(&mut self, id: &BlobId, new: &mut New<'_>) -> Result<bool, RepoError> {
         match self.nodes.note(id) {
             Some(note) if *note & USED != 0 => return Ok(false),
             Some(note) => {
@@ -140,12 +159,7 @@ impl Usage {
         Ok(true)
     }
 
-    fn chunk(
-        &mut self,
-        id: &BlobId,
-        class: u8,
-        new: &mut dyn FnMut(BlobKind, &BlobId, Known) -> Result<(), RepoError>,
-    ) -> Result<(), RepoError> {
+    fn chunk(&mut self, id: &BlobId, class: u8, new: &mut New<'_>) -> Result<(), RepoError> {
         match self.chunks.note(id) {
             Some(note) if *note & CLASS != 0 => Ok(()),
             Some(note) => {
@@ -207,6 +221,14 @@ impl Usage {
         }
     }
 
+    /// Returns whether a node is known to be used.
+    fn is_node_used(&self, id: &BlobId) -> bool {
+        match self.nodes.noted(id) {
+            Some(note) => note & USED != 0,
+            None => self.others.contains(id),
+        }
+    }
+
     /// Whether a blob is used at all, by whichever pack it is kept.
     pub(super) fn is_used(&mut self, kind: BlobKind, id: &BlobId) -> bool {
         match kind {
@@ -232,13 +254,97 @@ fn share(run: &Run, plain: u64) -> u64 {
     u64::from(run.stored_len) * plain / all.max(1)
 }
 
-/// A node's level, and what it names.
-fn children(node: &Node) -> (u8, Vec<BlobId>) {
-    match node {
-        Node::Children(node) => (node.level, node.ids.iter().flatten().copied().collect()),
-        Node::Stream(node) => {
-            let ids = node.entries.iter().filter_map(|entry| entry.id);
-            (node.level, ids.collect())
+/// Is told of every blob that turns out to be used, and whether it is in a pack.
+type New<'a> = dyn FnMut(BlobKind, &BlobId, Known) -> Result<(), RepoError> + 'a;
+
+/// The walk that notes what is used.
+struct MarkUsed<'a, 'n> {
+    usage: &'a mut Usage,
+    class: u8,
+    context: &'a Context<'a>,
+    new: &'a mut New<'n>,
+}
+
+impl Visitor for MarkUsed<'_, '_> {
+    type Place = ();
+    type Error = OpsError;
+
+    fn enter(&mut self, id: &BlobId, (): &()) -> Result<bool, OpsError> {
+        Ok(self.usage.node(id, self.new)?)
+    }
+
+    fn is_wanted(&self, id: &BlobId) -> bool {
+        !self.usage.is_node_used(id)
+    }
+
+    fn visit(
+        &mut self,
+        _: &BlobId,
+        node: &Node,
+        (): &(),
+        below: &mut Vec<(BlobId, ())>,
+    ) -> Result<ControlFlow<()>, OpsError> {
+        self.context.cancel.check()?;
+        for child in children(node) {
+            if node.level() > 0 {
+                below.push((child, ()));
+            } else {
+                self.usage.chunk(&child, self.class, self.new)?;
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+/// The walk over a tree that is being read.
+struct Hold<'a> {
+    usage: &'a mut Usage,
+    context: &'a Context<'a>,
+}
+
+impl Visitor for Hold<'_> {
+    type Place = ();
+    type Error = OpsError;
+
+    fn enter(&mut self, id: &BlobId, (): &()) -> Result<bool, OpsError> {
+        match self.usage.nodes.note(id) {
+            Some(note) => *note |= USED,
+            None => self.usage.lacks_held = true,
+        }
+        Ok(self.usage.nodes.hold(id))
+    }
+
+    fn is_wanted(&self, id: &BlobId) -> bool {
+        !self.usage.nodes.is_held(id)
+    }
+
+    fn visit(
+        &mut self,
+        _: &BlobId,
+        node: &Node,
+        (): &(),
+        below: &mut Vec<(BlobId, ())>,
+    ) -> Result<ControlFlow<()>, OpsError> {
+        self.context.cancel.check()?;
+        for child in children(node) {
+            if node.level() > 0 {
+                below.push((child, ()));
+                continue;
+            }
+            match self.usage.chunks.note(&child) {
+                Some(noted) if *noted & CLASS == 0 => *noted |= ANY_CLASS,
+                Some(_) => {}
+                None => self.usage.lacks_held = true,
+            }
+            self.usage.chunks.hold(&child);
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn unreadable(&mut self, _: &BlobId, (): &(), error: RepoError) -> Result<(), OpsError> {
+        match error.kind() {
+            RepoErrorKind::Damaged => Ok(()),
+            _ => Err(error.into()),
         }
     }
 }

@@ -16,11 +16,11 @@ pub(super) struct Tools<'a> {
 }
 
 impl<'a> Tools<'a> {
-    pub(super) fn new(task: &'a RestoreTask<'a>) -> Result<Self, OpsError> {
-        Ok(Self {
+    pub(super) fn new(task: &'a RestoreTask<'a>) -> Self {
+        Self {
             task,
-            fetcher: ChunkFetcher::new(task.image.blobs())?,
-        })
+            fetcher: ChunkFetcher::new(task.image.blobs()),
+        }
     }
 
     /// Fills the unit with its content, all of which is to be written.

@@ -1,11 +1,12 @@
 //! The state that all threads of one restore share.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use crate::base::Phase;
-use crate::ops::context::Context;
+use crate::ops::context::{Context, READER};
 use crate::ops::error::OpsError;
-use crate::repo::{Backup, BlobReader, ImageReader, Project};
+use crate::repo::{Backup, BlobReader, ImageReader, Project, ReadSession};
 
 /// The result of a restore, in bytes.
 #[derive(Debug, Clone, Copy, Default)]
@@ -35,8 +36,10 @@ impl RestoreTask<'_> {
         phase: Phase,
         write: impl FnOnce(&RestoreTask<'_>) -> Result<(), OpsError>,
     ) -> Result<RestoreReport, OpsError> {
-        let index = context.index(project)?;
-        let blobs = BlobReader::new(&index).stopped_by(context.cancel);
+        let tops = Vec::from_iter(backup.top);
+        let cache = context.cache;
+        let session = ReadSession::open(project, &tops, READER, cache, &context.observer)?;
+        let blobs = BlobReader::under(&session).stopped_by(context.cancel);
         let image = ImageReader::new(&blobs, backup);
         let task = RestoreTask {
             project,
@@ -51,8 +54,7 @@ impl RestoreTask<'_> {
             written: task.written.into_inner(),
             fetched: task.fetched.into_inner(),
         };
-        drop(blobs);
-        index.close();
+        Arc::clone(session.index()).close();
         Ok(report)
     }
 }

@@ -135,7 +135,7 @@ where
     type Worker = Tools<'a>;
 
     fn start(&self) -> Result<Tools<'a>, OpsError> {
-        Tools::new(self.task)
+        Ok(Tools::new(self.task))
     }
 
     fn work(&self, tools: &mut Tools<'a>, mut unit: WriteUnit) -> Result<WriteUnit, OpsError> {

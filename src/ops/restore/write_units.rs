@@ -1,6 +1,6 @@
 //! The units in which a restore fetches and writes, cut from a walk over the tree of a backup.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use crate::base::{Buffer, LEAF_SIZE, to_usize};
 use crate::ops::pipeline::{Producer, StageError};
@@ -69,7 +69,7 @@ impl<'p, 'a> UnitProducer<'p, 'a> {
     ) -> Result<(), StageError> {
         let size = image.size();
         let base = base.tree();
-        let compared = compare_trees(image.blobs(), base, image.top(), &mut |difference| {
+        compare_trees(image.blobs(), base, image.top(), &mut |difference| {
             let within = difference.chunk as u64 * u64::from(chunk_size);
             if within >= LEAF_SIZE {
                 return Err(RepoError::Tree.into());
@@ -78,16 +78,13 @@ impl<'p, 'a> UnitProducer<'p, 'a> {
             let left = size.saturating_sub(offset);
             match difference.b {
                 Some(_) if left == 0 => return Err(RepoError::Tree.into()),
-                None if left == 0 => return Err(CompareEnd::ImageEnd),
+                // The base is larger: behind the end of the image nothing is written.
+                None if left == 0 => return Ok(ControlFlow::Break(())),
                 None => self.zero(offset..offset + left.min(chunk_size.into()))?,
                 Some(id) => self.chunk(ChunkRef::new(offset, left, chunk_size, id))?,
             }
-            Ok(())
-        });
-        match compared {
-            Ok(()) | Err(CompareEnd::ImageEnd) => Ok(()),
-            Err(CompareEnd::Stage(error)) => Err(error),
-        }
+            Ok(ControlFlow::Continue(()))
+        })
     }
 
     /// Sends every chunk of the image, and the places without a chunk where the target has data:
@@ -166,26 +163,6 @@ impl<'p, 'a> UnitProducer<'p, 'a> {
             zeros: std::mem::take(&mut self.zeros),
         };
         Ok(self.producer.send(unit)?)
-    }
-}
-
-/// Why a comparison of two trees ends early.
-enum CompareEnd {
-    /// The base is larger: behind the end of the image nothing is written.
-    ImageEnd,
-    /// The comparison, or the pipeline, has failed.
-    Stage(StageError),
-}
-
-impl From<StageError> for CompareEnd {
-    fn from(error: StageError) -> Self {
-        Self::Stage(error)
-    }
-}
-
-impl From<RepoError> for CompareEnd {
-    fn from(error: RepoError) -> Self {
-        Self::Stage(error.into())
     }
 }
 

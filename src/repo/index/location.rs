@@ -123,6 +123,17 @@ impl BlobLocation {
         start..start + self.blob().plain_len as usize
     }
 
+    /// The number of the blob in its run.
+    #[must_use]
+    pub fn number(&self) -> usize {
+        self.blob
+    }
+
+    /// The places of all blobs of its run, in order.
+    pub fn all_in_run(&self) -> impl Iterator<Item = Self> {
+        self.run.locations()
+    }
+
     /// Its run, for the recent runs.
     pub(super) fn placed(&self) -> &Arc<PlacedRun> {
         &self.run

@@ -1,43 +1,47 @@
-//! Where two trees differ: the walk enters only subtrees that are not the same.
+//! The differences of two trees. Subtrees that are equal are not read.
 
-use super::{NodeReader, Top, children};
+use std::ops::ControlFlow;
+
+use super::image::Top;
+use super::nodes::{NodeReader, image_children};
 use crate::base::BlobId;
-use crate::repo::RepoError;
+use crate::repo::error::RepoError;
 
-/// A chunk that two images do not have in common.
+/// A chunk that two images do not share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Difference {
-    /// In which leaf.
+    /// The number of its leaf.
     pub leaf: u64,
     /// Its number there.
     pub chunk: usize,
-    /// What the first has there; nothing means zeros.
+    /// The chunk of the first image; none means zeros.
     pub a: Option<BlobId>,
-    /// What the second has there.
+    /// The chunk of the second image; none means zeros.
     pub b: Option<BlobId>,
 }
 
-/// Calls `each` for every chunk that differs, in ascending order.
+/// Calls `each` for every chunk that differs, in ascending order, until it breaks.
 pub fn compare_trees<E: From<RepoError>>(
     nodes: &impl NodeReader,
     a: Top,
     b: Top,
-    each: &mut impl FnMut(Difference) -> Result<(), E>,
+    each: &mut impl FnMut(Difference) -> Result<ControlFlow<()>, E>,
 ) -> Result<(), E> {
     let level = a.level.max(b.level);
-    walk(nodes, a, b, level, 0, each)
+    compare(nodes, a, b, level, 0, each).map(drop)
 }
 
-fn walk<E: From<RepoError>>(
+/// Compares two subtrees that begin at the same leaf; `index` is their number among the nodes of their level.
+fn compare<E: From<RepoError>>(
     nodes: &impl NodeReader,
     a: Top,
     b: Top,
     level: u8,
     index: u64,
-    each: &mut impl FnMut(Difference) -> Result<(), E>,
-) -> Result<(), E> {
+    each: &mut impl FnMut(Difference) -> Result<ControlFlow<()>, E>,
+) -> Result<ControlFlow<()>, E> {
     if a == b || (a.id.is_none() && b.id.is_none()) {
-        return Ok(());
+        return Ok(ControlFlow::Continue(()));
     }
     // The children of a lower tree are where the tree itself is.
     let child_level = |top: Top| top.level.min(level.saturating_sub(1));
@@ -50,13 +54,13 @@ fn walk<E: From<RepoError>>(
         if a == b {
             continue;
         }
-        if level == 0 {
+        let flow = if level == 0 {
             each(Difference {
                 leaf: index,
                 chunk: i,
                 a,
                 b,
-            })?;
+            })?
         } else {
             let (a, b) = (
                 Top {
@@ -68,17 +72,22 @@ fn walk<E: From<RepoError>>(
                     level: level_b,
                 },
             );
-            walk(nodes, a, b, level - 1, index * 64 + i as u64, each)?;
+            compare(nodes, a, b, level - 1, index * 64 + i as u64, each)?
+        };
+        if flow.is_break() {
+            return Ok(flow);
         }
     }
-    Ok(())
+    Ok(ControlFlow::Continue(()))
 }
 
-/// The children that a subtree has at `level`. One that is lower is the first child of what would be above it.
+/// Returns the children of a subtree at `level`. A lower subtree is the first child of the node that would be above it.
 fn below(nodes: &impl NodeReader, top: Top, level: u8) -> Result<Vec<Option<BlobId>>, RepoError> {
     match top.id {
         None => Ok(Vec::new()),
-        Some(id) if top.level == level => Ok(children(&*nodes.read(&id)?, level)?.ids.clone()),
+        Some(id) if top.level == level => {
+            Ok(image_children(&*nodes.read(&id)?, level)?.ids.clone())
+        }
         Some(id) => Ok(vec![Some(id)]),
     }
 }

@@ -3,10 +3,10 @@
 //! Only the nodes above changed leaves are read and written. A node that turns out as it was is not stored, and
 //! a subtree of zeros is no node at all, so equal content always gives the same top.
 
-use super::{NodeStore, children};
+use super::nodes::{NodeStore, image_children};
 use crate::base::{BlobId, LEAF_SIZE};
 use crate::format::{Children, image_levels};
-use crate::repo::RepoError;
+use crate::repo::error::RepoError;
 
 /// Children of a branch.
 const WIDTH: u64 = 64;
@@ -66,7 +66,7 @@ impl<'a, S: NodeStore> ImageTree<'a, S> {
         while base.level > level {
             // The image shrank: what is left lies below the first child.
             base.id = match base.id {
-                Some(id) => children(&*store.read(&id)?, base.level)?.ids[0],
+                Some(id) => image_children(&*store.read(&id)?, base.level)?.ids[0],
                 None => None,
             };
             base.level -= 1;
@@ -171,7 +171,7 @@ impl<'a, S: NodeStore> ImageTree<'a, S> {
                 None => (self.top.level, self.top.id),
             };
             let ids = match base {
-                Some(id) => children(&*self.store.read(&id)?, next)?.ids.clone(),
+                Some(id) => image_children(&*self.store.read(&id)?, next)?.ids.clone(),
                 None if skip_zeros => return Ok(false),
                 None => NO_CHILDREN.to_vec(),
             };

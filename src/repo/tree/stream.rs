@@ -1,9 +1,9 @@
 //! The tree of a stream: lists of chunks, cut where ids say so, so that an insertion changes the nodes near it only.
 
-use super::NodeStore;
+use super::nodes::NodeStore;
 use crate::base::BlobId;
 use crate::format::{StreamEntries, StreamEntry};
-use crate::repo::RepoError;
+use crate::repo::error::RepoError;
 
 /// A node ends behind an id that ends in six zero bits …
 const CUT_MASK: u8 = 0x3f;

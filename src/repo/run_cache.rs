@@ -1,0 +1,252 @@
+//! Opened runs in memory, shared by all readers of a process.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use crate::base::{ObjectHash, ProjectId, lock};
+
+/// Names a run: its project, its pack and its number in the pack.
+pub(super) type RunKey = (ProjectId, ObjectHash, u64);
+
+/// A run that was fetched, decrypted and decompressed.
+pub(super) struct OpenedRun {
+    /// The blobs of the run, joined.
+    pub(super) plain: Box<[u8]>,
+    /// For each blob of the run, whether it has its id.
+    pub(super) intact: Box<[bool]>,
+}
+
+/// Holds opened runs up to a number of bytes of plain data. The run that was used longest ago goes first.
+///
+/// A run that is being read stays in memory until its reader is done with it, also after it left the cache.
+pub struct RunCache {
+    limit: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    entries: HashMap<RunKey, Entry>,
+    /// The keys of the opened runs by the time of their last use.
+    by_use: BTreeMap<u64, RunKey>,
+    /// Counts uses.
+    clock: u64,
+    bytes: usize,
+}
+
+struct Entry {
+    slot: Arc<Slot>,
+    /// When it was last used, and its bytes; none while it is being opened.
+    opened: Option<(u64, usize)>,
+}
+
+/// A run, once it is opened. Locked while it is being opened, so that others who want it wait.
+///
+/// Whoever holds this lock may take the lock of the cache, and never the other way round.
+type Slot = Mutex<Option<Arc<OpenedRun>>>;
+
+impl RunCache {
+    /// The bytes that the cache of a process holds.
+    pub const DEFAULT_LIMIT: usize = 64 << 20;
+
+    /// Makes a cache of at most `limit` bytes of plain data.
+    #[must_use]
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            limit,
+            state: Mutex::default(),
+        })
+    }
+
+    /// The cache that all readers of this process share unless they are given another one.
+    #[must_use]
+    pub fn shared() -> Arc<Self> {
+        static SHARED: OnceLock<Arc<RunCache>> = OnceLock::new();
+        Arc::clone(SHARED.get_or_init(|| Self::new(Self::DEFAULT_LIMIT)))
+    }
+
+    /// The bytes of plain data that it holds.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        lock(&self.state).bytes
+    }
+
+    /// Returns a run, from the cache or as `open` makes it. Of several threads that want the same run at the
+    /// same time one opens it; if that fails, the next one tries.
+    pub(super) fn get<E>(
+        &self,
+        key: RunKey,
+        open: impl FnOnce() -> Result<OpenedRun, E>,
+    ) -> Result<Arc<OpenedRun>, E> {
+        let slot = lock(&self.state).slot(key);
+        let mut run = lock(&slot);
+        if let Some(run) = &*run {
+            return Ok(Arc::clone(run));
+        }
+        match open() {
+            Ok(opened) => {
+                let opened = Arc::new(opened);
+                *run = Some(Arc::clone(&opened));
+                lock(&self.state).add(key, &slot, opened.plain.len(), self.limit);
+                Ok(opened)
+            }
+            Err(error) => {
+                lock(&self.state).remove_unopened(&key, &slot);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl State {
+    /// Returns where a run is or will be, and notes that it is used now.
+    fn slot(&mut self, key: RunKey) -> Arc<Slot> {
+        self.clock += 1;
+        let entry = self.entries.entry(key).or_insert_with(|| Entry {
+            slot: Arc::default(),
+            opened: None,
+        });
+        if let Some((used, _)) = &mut entry.opened {
+            self.by_use.remove(used);
+            *used = self.clock;
+            self.by_use.insert(self.clock, key);
+        }
+        Arc::clone(&entry.slot)
+    }
+
+    /// Counts a run that was opened just now, and drops others until the cache is within its limit.
+    fn add(&mut self, key: RunKey, slot: &Arc<Slot>, bytes: usize, limit: usize) {
+        let Some(entry) = self.entries.get_mut(&key) else {
+            return;
+        };
+        if !Arc::ptr_eq(&entry.slot, slot) {
+            return;
+        }
+        self.clock += 1;
+        entry.opened = Some((self.clock, bytes));
+        self.by_use.insert(self.clock, key);
+        self.bytes += bytes;
+        while self.bytes > limit {
+            let Some((_, oldest)) = self.by_use.pop_first() else {
+                return;
+            };
+            let dropped = self.entries.remove(&oldest);
+            let bytes = dropped.and_then(|entry| entry.opened);
+            self.bytes -= bytes.map_or(0, |(_, bytes)| bytes);
+        }
+    }
+
+    /// Removes a run that could not be opened.
+    fn remove_unopened(&mut self, key: &RunKey, slot: &Arc<Slot>) {
+        let is_it = |entry: &Entry| Arc::ptr_eq(&entry.slot, slot) && entry.opened.is_none();
+        if self.entries.get(key).is_some_and(is_it) {
+            self.entries.remove(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+
+    use super::*;
+
+    fn key(number: u64) -> RunKey {
+        let (project, pack) = ([1; 16], [2; 32]);
+        (
+            ProjectId::from_bytes(project),
+            ObjectHash::from_bytes(pack),
+            number,
+        )
+    }
+
+    fn run(len: usize) -> OpenedRun {
+        OpenedRun {
+            plain: vec![7; len].into(),
+            intact: vec![true].into(),
+        }
+    }
+
+    /// Asks for a run; returns whether it had to be opened.
+    fn is_opened(cache: &RunCache, number: u64, len: usize) -> bool {
+        let mut opened = false;
+        let got = cache.get(key(number), || {
+            opened = true;
+            Ok::<_, ()>(run(len))
+        });
+        assert_eq!(got.unwrap().plain.len(), len);
+        opened
+    }
+
+    #[test]
+    fn the_run_that_was_used_longest_ago_is_dropped_first() {
+        let cache = RunCache::new(100);
+        assert!(is_opened(&cache, 1, 40) && is_opened(&cache, 2, 40));
+        assert!(!is_opened(&cache, 1, 40), "it is held");
+        assert!(is_opened(&cache, 3, 40), "it takes the place of run 2");
+        assert_eq!(cache.bytes(), 80);
+        assert!(!is_opened(&cache, 1, 40) && !is_opened(&cache, 3, 40));
+        assert!(is_opened(&cache, 2, 40), "it was dropped");
+    }
+
+    #[test]
+    fn a_run_larger_than_the_limit_is_read_and_not_held() {
+        let cache = RunCache::new(100);
+        assert!(is_opened(&cache, 1, 101) && is_opened(&cache, 1, 101));
+        assert_eq!(cache.bytes(), 0);
+        let nothing = RunCache::new(0);
+        assert!(is_opened(&nothing, 1, 1) && is_opened(&nothing, 1, 1));
+        assert_eq!(nothing.bytes(), 0);
+    }
+
+    #[test]
+    fn the_cache_stays_within_its_limit_while_many_threads_use_it() {
+        let cache = RunCache::new(1000);
+        thread::scope(|scope| {
+            for thread in 0..8_u64 {
+                let cache = &cache;
+                scope.spawn(move || {
+                    for n in 0..500_u64 {
+                        let number = (n * 7 + thread * 3) % 40;
+                        is_opened(cache, number, 30 + usize::try_from(number).unwrap());
+                        assert!(cache.bytes() <= 1000);
+                    }
+                });
+            }
+        });
+        let state = lock(&cache.state);
+        let held: usize = state.entries.values().map(|e| e.opened.unwrap().1).sum();
+        assert_eq!(held, state.bytes);
+        assert_eq!(state.entries.len(), state.by_use.len());
+    }
+
+    #[test]
+    fn threads_that_want_one_run_at_the_same_time_open_it_once() {
+        let cache = RunCache::new(100);
+        let (started, opened) = (Barrier::new(8), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    started.wait();
+                    let got = cache.get(key(1), || {
+                        opened.fetch_add(1, Ordering::SeqCst);
+                        thread::sleep(std::time::Duration::from_millis(20));
+                        Ok::<_, ()>(run(10))
+                    });
+                    assert_eq!(got.unwrap().plain.len(), 10);
+                });
+            }
+        });
+        assert_eq!(opened.into_inner(), 1);
+    }
+
+    #[test]
+    fn a_run_that_cannot_be_opened_is_tried_again_and_leaves_nothing() {
+        let cache = RunCache::new(100);
+        assert!(cache.get(key(1), || Err(())).is_err());
+        assert!(lock(&cache.state).entries.is_empty());
+        assert!(is_opened(&cache, 1, 10));
+    }
+}

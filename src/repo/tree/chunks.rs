@@ -1,0 +1,413 @@
+//! The chunks of a content, read from its tree.
+
+use std::ops::{ControlFlow, Range};
+
+use super::image::Top;
+use super::nodes::{NodeReader, entries, image_children, misplaced};
+use super::walk::{Visitor, walk};
+use crate::base::{BlobId, LEAF_SIZE};
+use crate::format::{Children, ContentKind, Node, StreamEntries};
+use crate::repo::backup::Backup;
+use crate::repo::error::RepoError;
+
+/// A chunk in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkRef {
+    /// Where it begins in the content, in bytes.
+    pub offset: u64,
+    /// Bytes of the content that it covers.
+    pub len: u32,
+    /// Bytes that it has itself: more than `len` only at the end of an image.
+    pub plain_len: u32,
+    /// Its id.
+    pub id: BlobId,
+}
+
+impl ChunkRef {
+    /// A chunk of an image at `offset`, from where on the image has `left` bytes.
+    #[must_use]
+    pub fn new(offset: u64, left: u64, chunk_size: u32, id: BlobId) -> Self {
+        Self {
+            offset,
+            len: u32::try_from(left).unwrap_or(u32::MAX).min(chunk_size),
+            plain_len: chunk_size,
+            id,
+        }
+    }
+
+    /// The bytes of the content that it covers.
+    #[must_use]
+    pub fn range(&self) -> Range<u64> {
+        self.offset..self.offset + u64::from(self.len)
+    }
+}
+
+/// The tree of a content, and what its nodes must look like.
+#[derive(Debug, Clone, Copy)]
+pub struct ContentTree {
+    /// Its top node; none if all is zero.
+    pub top: Option<BlobId>,
+    /// An image or a stream.
+    pub kind: ContentKind,
+    /// The size of the content in bytes.
+    pub size: u64,
+    /// Bytes of each chunk of an image.
+    pub chunk_size: u32,
+    /// Makes the error for a node that cannot be read, from where its subtree begins in the content.
+    node_error: fn(u64, RepoError) -> RepoError,
+}
+
+/// A subtree in its place.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    /// Unknown at the top of a stream.
+    level: Option<u8>,
+    /// Where it begins in the content, in bytes.
+    offset: u64,
+    /// Bytes of the content that it spans, also behind the end of an image.
+    len: u64,
+}
+
+impl ContentTree {
+    /// The tree of a backup.
+    #[must_use]
+    pub fn of(backup: &Backup) -> Self {
+        let content = &backup.record.content;
+        Self {
+            top: backup.top,
+            kind: content.kind,
+            size: content.size,
+            chunk_size: content.chunk_size,
+            node_error: |_, error| error,
+        }
+    }
+
+    /// Makes errors for nodes that cannot be read with this function, from where their subtrees begin.
+    #[must_use]
+    pub(in crate::repo) fn naming_offsets(
+        self,
+        node_error: fn(u64, RepoError) -> RepoError,
+    ) -> Self {
+        Self { node_error, ..self }
+    }
+
+    /// The top node with its level, if it is the tree of an image.
+    #[must_use]
+    pub fn image_top(&self) -> Top {
+        Top::new(self.top, self.size)
+    }
+
+    /// Calls `each` with every chunk in a range of the content that is not zero, in ascending order, until it
+    /// breaks. Enters only subtrees that reach into the range and whose top `enter` accepts.
+    pub fn chunks<E: From<RepoError>>(
+        &self,
+        nodes: &impl NodeReader,
+        range: Range<u64>,
+        enter: impl FnMut(&BlobId) -> bool,
+        each: impl FnMut(ChunkRef) -> Result<ControlFlow<()>, E>,
+    ) -> Result<(), E> {
+        let Some(top) = self.top else {
+            return Ok(());
+        };
+        let (level, len) = match self.kind {
+            ContentKind::Image => {
+                let level = self.image_top().level;
+                (Some(level), span(level))
+            }
+            ContentKind::Stream => (None, self.size),
+        };
+        let place = Place {
+            level,
+            offset: 0,
+            len,
+        };
+        let mut chunks = Chunks {
+            tree: self,
+            range,
+            enter,
+            each,
+        };
+        walk(nodes, top, place, 1, &mut chunks)
+    }
+
+    /// Fails if an image's tree has nodes or chunks behind the end of the image. Reads the nodes at the end only.
+    pub fn check_end(&self, nodes: &impl NodeReader) -> Result<(), RepoError> {
+        let Some(last) = self.size.checked_sub(1) else {
+            return match (self.top, self.kind) {
+                (Some(_), ContentKind::Image) => Err(misplaced()),
+                _ => Ok(()),
+            };
+        };
+        match self.kind {
+            ContentKind::Stream => Ok(()),
+            ContentKind::Image => self.chunks(
+                nodes,
+                last..u64::MAX,
+                |_| true,
+                |_| Ok(ControlFlow::Continue(())),
+            ),
+        }
+    }
+}
+
+/// Bytes that a node of this level spans in an image.
+fn span(level: u8) -> u64 {
+    64u64.saturating_pow(level.into()).saturating_mul(LEAF_SIZE)
+}
+
+/// Walks over the chunks of a range.
+struct Chunks<'a, N, F> {
+    tree: &'a ContentTree,
+    range: Range<u64>,
+    enter: N,
+    each: F,
+}
+
+impl<E, N, F> Visitor for Chunks<'_, N, F>
+where
+    E: From<RepoError>,
+    N: FnMut(&BlobId) -> bool,
+    F: FnMut(ChunkRef) -> Result<ControlFlow<()>, E>,
+{
+    type Place = Place;
+    type Error = E;
+
+    fn enter(&mut self, id: &BlobId, _: &Place) -> Result<bool, E> {
+        Ok((self.enter)(id))
+    }
+
+    fn visit(
+        &mut self,
+        _: &BlobId,
+        node: &Node,
+        place: &Place,
+        below: &mut Vec<(BlobId, Place)>,
+    ) -> Result<ControlFlow<()>, E> {
+        match (self.tree.kind, place.level) {
+            (ContentKind::Image, Some(level)) => {
+                self.image(image_children(node, level)?, place.offset, below)
+            }
+            _ => self.stream(entries(node)?, place, below),
+        }
+    }
+
+    fn unreadable(&mut self, _: &BlobId, place: &Place, error: RepoError) -> Result<(), E> {
+        Err((self.tree.node_error)(place.offset, error).into())
+    }
+}
+
+impl<E, N, F> Chunks<'_, N, F>
+where
+    E: From<RepoError>,
+    F: FnMut(ChunkRef) -> Result<ControlFlow<()>, E>,
+{
+    fn reaches(&self, offset: u64, len: u64) -> bool {
+        offset < self.range.end && self.range.start < offset.saturating_add(len)
+    }
+
+    fn image(
+        &mut self,
+        node: &Children,
+        first: u64,
+        below: &mut Vec<(BlobId, Place)>,
+    ) -> Result<ControlFlow<()>, E> {
+        let chunk_size = self.tree.chunk_size;
+        let level = node.level.checked_sub(1);
+        let len = level.map_or(chunk_size.into(), span);
+        if level.is_none() && node.ids.len() as u64 * len != LEAF_SIZE {
+            return Err(misplaced().into());
+        }
+        for (number, id) in (0..).zip(&node.ids) {
+            let Some(id) = *id else { continue };
+            let offset = first.saturating_add(len.saturating_mul(number));
+            let left = self.tree.size.checked_sub(offset);
+            let left = left.filter(|left| *left > 0).ok_or_else(misplaced)?;
+            if !self.reaches(offset, len) {
+                continue;
+            }
+            if level.is_some() {
+                below.push((id, Place { level, offset, len }));
+                continue;
+            }
+            let flow = (self.each)(ChunkRef::new(offset, left, chunk_size, id))?;
+            if flow.is_break() {
+                return Ok(flow);
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn stream(
+        &mut self,
+        node: &StreamEntries,
+        place: &Place,
+        below: &mut Vec<(BlobId, Place)>,
+    ) -> Result<ControlFlow<()>, E> {
+        // The lengths of a node do not overflow, but a faulty writer's need not fit the stream.
+        let spanned: u64 = node.entries.iter().map(|entry| entry.len).sum();
+        let fits = place.level.is_none_or(|level| level == node.level);
+        if !fits || spanned != place.len {
+            return Err(misplaced().into());
+        }
+        let level = node.level.checked_sub(1);
+        let mut offset = place.offset;
+        for entry in &node.entries {
+            let len = entry.len;
+            match (entry.id, level) {
+                (None, None) => {}
+                (None, Some(_)) => return Err(misplaced().into()),
+                (Some(_), _) if !self.reaches(offset, len) => {}
+                (Some(id), Some(_)) => below.push((id, Place { level, offset, len })),
+                (Some(id), None) => {
+                    #[expect(
+                        clippy::cast_possible_truncation,
+                        reason = "a chunk has 4 MiB at most"
+                    )]
+                    let len = len as u32;
+                    let flow = (self.each)(ChunkRef {
+                        offset,
+                        len,
+                        plain_len: len,
+                        id,
+                    })?;
+                    if flow.is_break() {
+                        return Ok(flow);
+                    }
+                }
+            }
+            offset += len;
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+/// Returns the chunks of one leaf of an image; all zeros if the tree ends before. `width` is the number of chunks in
+/// a leaf. Reads only the nodes on the way there.
+pub fn leaf_chunks(
+    nodes: &impl NodeReader,
+    top: Top,
+    leaf: u64,
+    width: usize,
+) -> Result<Vec<Option<BlobId>>, RepoError> {
+    let mut chunks = vec![None; width];
+    each_leaf(nodes, top, leaf..leaf.saturating_add(1), |ids| {
+        if ids.len() != width {
+            return Err(misplaced());
+        }
+        chunks.copy_from_slice(ids);
+        Ok(())
+    })?;
+    Ok(chunks)
+}
+
+/// Counts the chunks of an image that are not zero in these leaves. Enters only subtrees with such chunks.
+pub fn count_chunks(
+    nodes: &impl NodeReader,
+    top: Top,
+    leaves: &Range<u64>,
+) -> Result<u64, RepoError> {
+    let mut count = 0;
+    each_leaf(nodes, top, leaves.clone(), |ids| {
+        count += ids.iter().flatten().count() as u64;
+        Ok(())
+    })?;
+    Ok(count)
+}
+
+/// Calls `each` with the ids of every leaf node of an image in a range of leaves.
+fn each_leaf(
+    nodes: &impl NodeReader,
+    top: Top,
+    leaves: Range<u64>,
+    each: impl FnMut(&[Option<BlobId>]) -> Result<(), RepoError>,
+) -> Result<(), RepoError> {
+    let Some(id) = top.id else {
+        return Ok(());
+    };
+    let whole = 64u64.saturating_pow(top.level.into());
+    if leaves.start >= whole {
+        return Ok(());
+    }
+    walk(nodes, id, (top.level, 0), 1, &mut Leaves { leaves, each })
+}
+
+/// Walks over leaf nodes. A place is a level and the first leaf.
+struct Leaves<F> {
+    leaves: Range<u64>,
+    each: F,
+}
+
+impl<F: FnMut(&[Option<BlobId>]) -> Result<(), RepoError>> Visitor for Leaves<F> {
+    type Place = (u8, u64);
+    type Error = RepoError;
+
+    fn visit(
+        &mut self,
+        _: &BlobId,
+        node: &Node,
+        &(level, first): &Self::Place,
+        below: &mut Vec<(BlobId, Self::Place)>,
+    ) -> Result<ControlFlow<()>, RepoError> {
+        let node = image_children(node, level)?;
+        let Some(level) = level.checked_sub(1) else {
+            (self.each)(&node.ids)?;
+            return Ok(ControlFlow::Continue(()));
+        };
+        let span = 64u64.pow(level.into());
+        for (number, id) in (0..).zip(&node.ids) {
+            let first = first + number * span;
+            if let Some(id) = *id
+                && first < self.leaves.end
+                && self.leaves.start < first + span
+            {
+                below.push((id, (level, first)));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+/// Picks a chunk of an image that is not zero; none if all are zeros. Returns its leaf and its number there. At each
+/// node `pick` is given the number of children, at least one, and returns which of them to take.
+pub fn any_chunk(
+    nodes: &impl NodeReader,
+    top: Top,
+    pick: impl FnMut(usize) -> Result<usize, RepoError>,
+) -> Result<Option<(u64, usize)>, RepoError> {
+    let Some(id) = top.id else {
+        return Ok(None);
+    };
+    let mut picked = Pick { pick, found: None };
+    walk(nodes, id, (top.level, 0), 1, &mut picked)?;
+    Ok(picked.found)
+}
+
+/// Walks along one child of each node. A place is a level and the number of the node in it.
+struct Pick<F> {
+    pick: F,
+    found: Option<(u64, usize)>,
+}
+
+impl<F: FnMut(usize) -> Result<usize, RepoError>> Visitor for Pick<F> {
+    type Place = (u8, u64);
+    type Error = RepoError;
+
+    fn visit(
+        &mut self,
+        _: &BlobId,
+        node: &Node,
+        &(level, index): &Self::Place,
+        below: &mut Vec<(BlobId, Self::Place)>,
+    ) -> Result<ControlFlow<()>, RepoError> {
+        let node = image_children(node, level)?;
+        let there = (0..).zip(&node.ids);
+        let there: Vec<_> = there.filter_map(|(n, id)| Some((n, (*id)?))).collect();
+        let picked = (self.pick)(there.len())?;
+        let (number, id) = *there.get(picked).ok_or_else(misplaced)?;
+        match level.checked_sub(1) {
+            Some(level) => below.push((id, (level, index * 64 + number as u64))),
+            None => self.found = Some((index, number)),
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+}

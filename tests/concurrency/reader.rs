@@ -1,0 +1,143 @@
+//! A reader of one backup, one call of the store a step.
+
+use super::model::{Actor, Role, Rule, Scenario, State};
+use super::store::{Lease, Set, Store, members, one};
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Pc {
+    #[default]
+    Begin,
+    PutLease,
+    TakeIn,
+    ListMarks,
+    Read,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(super) struct Reader {
+    pub(super) pc: Pc,
+    pub(super) lapsed: bool,
+    /// Which of two names its lease has.
+    name: bool,
+    has_lease: bool,
+    /// The packs that marks name.
+    marked: Set,
+    /// The packs that it finds blobs in.
+    places: Set,
+}
+
+impl Reader {
+    pub(super) fn lease(self, scenario: &Scenario, n: usize) -> Lease {
+        let Role::Reader { record } = scenario.roles[n] else {
+            return Lease::default();
+        };
+        Lease {
+            there: true,
+            name: self.name,
+            reads: scenario.top(record),
+            ..Lease::default()
+        }
+    }
+
+    pub(super) fn holds_lease(self) -> bool {
+        self.has_lease
+    }
+
+    /// The packs that it reads and that are gone, unless it has yet to find out where they are now.
+    pub(super) fn lost(self, scenario: &Scenario, n: usize, store: &Store) -> Set {
+        if self.pc != Pc::Read || self.lapsed {
+            return 0;
+        }
+        self.needed(scenario, n, store) & !store.packs
+    }
+
+    fn tree(scenario: &Scenario, n: usize) -> Set {
+        match scenario.roles[n] {
+            Role::Reader { record } => scenario.tree(record),
+            _ => 0,
+        }
+    }
+
+    /// Of its places, those that have anything of the tree.
+    fn needed(self, scenario: &Scenario, n: usize, store: &Store) -> Set {
+        let tree = Self::tree(scenario, n);
+        let needed = members(self.places).filter(|pack| store.contents[*pack] & tree != 0);
+        needed.fold(0, |all, pack| all | one(pack))
+    }
+
+    /// Where it goes on once it knows its places.
+    fn resolved(&mut self, scenario: &Scenario, n: usize, store: &Store) -> Option<Pc> {
+        self.places &= !self.marked;
+        self.marked = 0;
+        let missing = Self::tree(scenario, n) & !store.blobs(self.places);
+        (missing == 0).then_some(if self.has_lease {
+            Pc::Read
+        } else {
+            Pc::PutLease
+        })
+    }
+}
+
+pub(super) fn step(
+    scenario: &Scenario,
+    state: &State,
+    n: usize,
+    mut r: Reader,
+    to: &mut Vec<State>,
+) {
+    let mut next = *state;
+    let store = &mut next.store;
+    if r.lapsed {
+        r.pc = Pc::PutLease;
+    }
+    let first = match () {
+        () if !scenario.holds(Rule::ReaderListsMarks) => Pc::TakeIn,
+        () if !scenario.holds(Rule::ReaderMarksBeforeIndex) => Pc::TakeIn,
+        () => Pc::ListMarks,
+    };
+    let after = match r.pc {
+        Pc::Begin if scenario.holds(Rule::ReaderLeaseFirst) => Some(Pc::PutLease),
+        Pc::Begin => Some(first),
+        Pc::PutLease => {
+            let resumes = r.has_lease;
+            r.name ^= r.lapsed;
+            (r.lapsed, r.has_lease) = (false, true);
+            store.leases[n] = r.lease(scenario, n);
+            let knows_places = if resumes {
+                !scenario.holds(Rule::LapsedReaderLooksAgain) && r.places != 0
+            } else {
+                !scenario.holds(Rule::ReaderLeaseFirst)
+            };
+            Some(if knows_places { Pc::Read } else { first })
+        }
+        Pc::ListMarks => {
+            r.marked = store.marked(store.marks);
+            if scenario.holds(Rule::ReaderMarksBeforeIndex) {
+                Some(Pc::TakeIn)
+            } else {
+                r.resolved(scenario, n, store)
+            }
+        }
+        Pc::TakeIn => {
+            r.places = store.named();
+            if scenario.holds(Rule::ReaderMarksBeforeIndex) {
+                r.resolved(scenario, n, store)
+            } else {
+                Some(Pc::ListMarks)
+            }
+        }
+        Pc::Read => None,
+    };
+    if let Some(pc) = after {
+        r.pc = pc;
+        if pc == Pc::Read {
+            r.places = r.needed(scenario, n, &next.store);
+        }
+        next.actors[n] = Actor::Reader(r);
+    } else {
+        // It has read all, or the backup is not there any more.
+        next.store.leases[n] = Lease::default();
+        next.actors[n] = Actor::Ended;
+    }
+    to.push(next);
+}
