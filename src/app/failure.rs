@@ -109,13 +109,15 @@ impl Failure {
         text
     }
 
+    /// Returns the message and its causes in one line.
+    fn one_line(&self) -> String {
+        let parts = std::iter::once(&self.message).chain(&self.causes);
+        parts.map(String::as_str).collect::<Vec<_>>().join(": ")
+    }
+
     /// Returns one line of JSON.
     pub(crate) fn to_json(&self) -> String {
-        let message = std::iter::once(&self.message)
-            .chain(&self.causes)
-            .map(String::as_str)
-            .collect::<Vec<_>>()
-            .join(": ");
+        let message = self.one_line();
         let line = ExitError {
             message_type: "exit_error",
             code: self.code as u8,
@@ -124,6 +126,11 @@ impl Failure {
         };
         serde_json::to_string(&line).unwrap_or_default() + "\n"
     }
+}
+
+/// Returns an error and the chain of its sources in one line.
+pub(super) fn one_line(error: &(dyn Error + 'static)) -> String {
+    Failure::from_error(Code::Failed, error).one_line()
 }
 
 #[derive(Serialize)]

@@ -23,10 +23,10 @@ pub(crate) use environment::Environment;
 pub(crate) use failure::{Code, Failure};
 pub(crate) use human::{count, duration, short_id};
 pub(crate) use message::{
-    BackupDetail, BackupEntry, BackupSummary, CacheInfo, CheckSummary, CompareSummary, Damage,
-    DiffEntry, DiffImage, DiffStream, ExportSummary, Extent, ForgetSummary, ForgetVolume,
-    InitSummary, KeptBackup, KeyChange, KeyEntry, ListEntry, MergeSummary, Message, Metadata,
-    PackAmount, PrunePlan, PruneSummary, RemovedBackup, RestoreSummary, Stats, Status,
+    BackupDetail, BackupEntry, BackupSummary, CacheInfo, CheckSummary, CompareSummary, DiffEntry,
+    DiffImage, DiffStream, ExportSummary, Extent, ForgetSummary, ForgetVolume, InitSummary,
+    KeptBackup, KeyChange, KeyEntry, ListEntry, MergeSummary, Message, Metadata, PackAmount,
+    PrunePlan, PruneSummary, RemovedBackup, RestoreSummary, Stats, Status,
 };
 pub(crate) use opening::{
     create, host_name, load_records, open, open_or_create, open_project, project, slot_info,
@@ -41,5 +41,6 @@ pub(crate) use request::{
 pub(crate) use session::Session;
 pub(crate) use settings::{RepositoryOptions, RepositorySettings, worker_threads};
 pub(crate) use text::{
-    backups, diff, diffs, extents, fields, forget_plan, keys, message, notice, phase, status,
+    backups, diff, diffs, extents, fields, finding, forget_plan, keys, message, notice, phase,
+    status,
 };

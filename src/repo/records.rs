@@ -53,6 +53,11 @@ impl Records {
         &self.damaged
     }
 
+    /// Takes the errors of records that cannot be read.
+    pub fn take_damaged(&mut self) -> Vec<RepoError> {
+        std::mem::take(&mut self.damaged)
+    }
+
     /// The backups of the volume with this name, oldest first.
     #[must_use]
     pub fn of_volume(&self, name: &str) -> impl DoubleEndedIterator<Item = &Backup> + use<'_> {

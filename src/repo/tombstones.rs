@@ -102,6 +102,11 @@ impl Tombstones {
         &self.damaged
     }
 
+    /// Takes the errors of tombstones that cannot be read.
+    pub fn take_damaged(&mut self) -> Vec<RepoError> {
+        std::mem::take(&mut self.damaged)
+    }
+
     /// Whether a tombstone names this record.
     #[must_use]
     pub fn names(&self, record: ObjectHash) -> bool {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cuttlebone::base::{ObjectHash, VolumeId};
 use cuttlebone::format::{BackupRecord, Magic};
-use cuttlebone::ops::{self, Count, Forget, OpsError, Period, Policy, Reason, Rule};
+use cuttlebone::ops::{self, Count, Finding, Forget, OpsError, Period, Policy, Reason, Rule};
 use cuttlebone::repo::{Backup, ObjectRef, RepoError, Tombstones};
 use cuttlebone::storage::{
     Backend, Fault, FaultBackend, MemoryBackend, Moment, Plan, StorageErrorKind, StorageOperation,
@@ -294,7 +294,16 @@ fn check_reports_a_damaged_tombstone() {
     *bytes.last_mut().unwrap() ^= 1;
     store.put(&tombstone.name, &[&bytes]).unwrap();
     let (report, findings) = Host::without_cache().check(&test_repo, false);
-    assert!(findings[0].item.starts_with("tombstone "), "{findings:?}");
+    assert!(
+        matches!(
+            findings[0],
+            Finding::ObjectDamaged {
+                object: ObjectRef::Tombstone(..),
+                ..
+            }
+        ),
+        "{findings:?}"
+    );
     assert!(report.errors > report.vanished.len() as u64);
     // It does not prevent a forget, nor the same report from the next check.
     forget(&test_repo, &last(1)).unwrap();

@@ -873,7 +873,7 @@ fn a_check_reads_what_is_marked_if_a_backup_needs_it() {
     let without = read(&test_repo).0.bytes_read;
     commit_again(&store, &before);
     let (report, findings) = read(&test_repo);
-    assert_eq!(findings, vec![]);
+    assert!(findings.is_empty(), "{findings:?}");
     assert!(report.bytes_read > without, "what is marked is in use");
     for pack in marked {
         let name = ObjectRef::Pack(test_repo.project.id, pack).name();

@@ -1,7 +1,7 @@
 //! Reading the repository in every way there is.
 
-use std::ops::ControlFlow;
 use std::cell::Cell;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use cuttlebone::base::{BlobId, Cancelled, ChunkSize, LEAF_SIZE, Silent};

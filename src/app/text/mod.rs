@@ -3,6 +3,7 @@
 mod common;
 mod detail;
 mod diff;
+mod finding;
 mod forget;
 mod message;
 mod notice;
@@ -13,6 +14,7 @@ mod tables;
 
 pub(crate) use common::fields;
 pub(crate) use diff::{diff, diffs};
+pub(crate) use finding::finding;
 pub(crate) use forget::forget_plan;
 pub(crate) use message::message;
 pub(crate) use notice::notice;

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::app::{
-    CheckSummary, Code, Damage, Failure, Message, RepositorySettings, count, open_project,
+    CheckSummary, Code, Failure, Message, RepositorySettings, count, finding, open_project,
 };
 use crate::cli::console::Console;
 use crate::ops;
@@ -21,10 +21,7 @@ pub(super) fn check(
         &project,
         read_data,
         &console.session.context(Some(&settings.cache_dir)),
-        &mut |finding| {
-            let ops::Finding { item, message } = finding.clone();
-            findings.push(Damage { item, message });
-        },
+        &mut |found| findings.push(finding(found)),
     )?;
     console.meter.finish();
     for finding in findings {

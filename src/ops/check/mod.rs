@@ -1,9 +1,11 @@
 //! Check: is everything there that any backup needs, and, if asked, does all of it open?
 
+mod finding;
 mod walk;
 
+pub use finding::Finding;
+
 use std::collections::{HashMap, HashSet};
-use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -18,15 +20,6 @@ use crate::repo::{
     Damage, Index, Marks, ObjectRef, Opener, PlacedRun, Project, Records, RepoError, Repository,
     Tombstones, lease_for_reading, listing_of,
 };
-
-/// Something that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// What is damaged.
-    pub item: String,
-    /// In which way.
-    pub message: String,
-}
 
 /// What a check found, in all.
 #[derive(Debug, Clone, Default)]
@@ -92,7 +85,7 @@ pub fn check(
         read: read_data.then(HashSet::new),
     };
     run.copies(repository)?;
-    let records = Records::load(project)?;
+    let mut records = Records::load(project)?;
     // So that no prune deletes meanwhile what is going to be read.
     let newest_first = records.all().iter().rev();
     let tops: Vec<_> = newest_first.filter_map(|backup| backup.top).collect();
@@ -102,9 +95,10 @@ pub fn check(
         None
     };
     // After the records: one that was deleted in between is then known to be.
-    let tombstones = Tombstones::load(project)?;
-    for error in records.damaged().iter().chain(tombstones.damaged()) {
-        run.found_error(error);
+    let mut tombstones = Tombstones::load(project)?;
+    let damaged = records.take_damaged().into_iter();
+    for error in damaged.chain(tombstones.take_damaged()) {
+        run.found(&Finding::from_error(error));
     }
     let index = context.index(project)?;
     // A segment that is missing leaves packs that none names: what they hold is there all the same.
@@ -115,51 +109,25 @@ pub fn check(
     run.trees(&index, &records)?;
     run.report.vanished = records.vanished(&tombstones);
     for id in run.report.vanished.clone() {
-        run.found(
-            &format!("backup record {id}"),
-            "it was there when later backups were made, and is gone",
-        );
+        run.found(&Finding::RecordVanished { record: id });
     }
     index.close();
     Ok(run.report)
 }
 
-/// Packs that are as the index says, with their sizes, and others.
+/// The packs of the index next to those that exist.
 #[derive(Default)]
 struct Compared {
+    /// Packs of the size that the index states, and that size in bytes.
     packs: Vec<(ObjectHash, u64)>,
-    wrong: Vec<(ObjectHash, Damage)>,
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
+    /// Others, with the size that they have and the size that the index states; none for one that is missing.
+    wrong: Vec<(ObjectHash, Option<(u64, u64)>)>,
 }
 
 impl Run<'_> {
-    fn found(&mut self, item: &str, message: &str) {
+    fn found(&mut self, finding: &Finding) {
         self.report.errors += 1;
-        (self.each)(&Finding {
-            item: item.to_owned(),
-            message: message.to_owned(),
-        });
-    }
-
-    fn found_error(&mut self, error: &RepoError) {
-        let item = match error {
-            RepoError::Damaged { object, .. } => object.to_string(),
-            RepoError::Missing { id, .. } | RepoError::WrongLength { id, .. } => {
-                format!("blob {id}")
-            }
-            _ => "the repository".to_owned(),
-        };
-        self.found(&item, &chain(error));
+        (self.each)(finding);
     }
 
     /// What is kept twice is whole twice.
@@ -185,17 +153,18 @@ impl Run<'_> {
     }
 
     fn copies_of(&mut self, repository: &Repository, object: ObjectRef) -> Result<(), OpsError> {
-        for (name, which) in [(object.name(), "first"), (object.copy_name(), "second")] {
+        for (name, is_second) in [(object.name(), false), (object.copy_name(), true)] {
             let verdict = repository.verify_copy(object, &name);
             match verdict {
                 Ok(()) => {}
                 // What cannot be read by this version was read by it when this repository was opened.
                 Err(error @ (RepoError::Damaged { .. } | RepoError::Unsupported { .. })) => {
-                    let why = error.source().map(ToString::to_string).unwrap_or_default();
-                    let message = format!(
-                        "its {which} copy ({name}) is damaged: {why}; put the other copy in its place"
-                    );
-                    self.found(&object.to_string(), &message);
+                    self.found(&Finding::CopyDamaged {
+                        object,
+                        name: name.to_string(),
+                        is_second,
+                        problem: Arc::new(error),
+                    });
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -206,7 +175,7 @@ impl Run<'_> {
     /// Every index segment opens.
     fn segments(&mut self, index: &Index) -> Result<(), OpsError> {
         for error in index.verify_segments()? {
-            self.found_error(&error);
+            self.found(&Finding::from_error(error));
         }
         Ok(())
     }
@@ -222,18 +191,25 @@ impl Run<'_> {
         }
         self.unnamed = index.unnamed()?.into_iter().collect();
         self.report.packs += (compared.packs.len() + compared.wrong.len()) as u64;
-        for (pack, damage) in compared.wrong {
-            // What is left of it may still be good for some backups.
-            if let Damage::WrongSize { found, .. } = damage {
-                compared.packs.push((pack, found));
-            }
-            if let Damage::Missing = damage {
-                self.gone.insert(pack);
-            }
+        for (pack, found) in compared.wrong {
             self.bad_packs.insert(pack);
             self.report.packs_damaged += 1;
             let object = ObjectRef::Pack(self.project.id, pack);
-            self.found(&object.to_string(), &damage.to_string());
+            match found {
+                None => {
+                    self.gone.insert(pack);
+                    self.found(&Finding::PackMissing { pack: object });
+                }
+                Some((found, expected)) => {
+                    // What is left of it may still be good for some backups.
+                    compared.packs.push((pack, found));
+                    self.found(&Finding::PackWrongSize {
+                        pack: object,
+                        expected,
+                        found,
+                    });
+                }
+            }
         }
         Ok(compared.packs)
     }
@@ -249,17 +225,12 @@ impl Run<'_> {
         index.each_pack(|listing| {
             self.context.cancel.check()?;
             let expected = listing.contents.pack_size();
-            let wrong = match sizes.get(&listing.pack) {
-                None => Some(Damage::Missing),
-                Some(found) if *found != expected => Some(Damage::WrongSize {
-                    expected,
-                    found: *found,
-                }),
-                Some(_) => None,
-            };
-            match wrong {
-                None => compared.packs.push((listing.pack, expected)),
-                Some(damage) => compared.wrong.push((listing.pack, damage)),
+            match sizes.get(&listing.pack) {
+                Some(found) if *found == expected => compared.packs.push((listing.pack, expected)),
+                found => {
+                    let sizes = found.map(|found| (*found, expected));
+                    compared.wrong.push((listing.pack, sizes));
+                }
             }
             Ok(())
         })?;
@@ -306,7 +277,7 @@ impl Run<'_> {
             // Of one that has not its size it was told already.
             if self.bad_packs.insert(pack) {
                 self.report.packs_damaged += 1;
-                self.found_error(&damage);
+                self.found(&Finding::from_error(damage));
             }
             if let Some(bad) = bad {
                 self.bad_packs.remove(&pack);
@@ -328,16 +299,14 @@ impl Run<'_> {
             self.read_packs(index, &Vec::from_iter(found.unread))?;
         };
         for pack in found.needed {
-            let object = ObjectRef::Pack(self.project.id, pack);
-            let message =
-                "backups need it and no index segment names it; “backup --reread” does it again";
-            self.found(&object.to_string(), message);
+            let pack = ObjectRef::Pack(self.project.id, pack);
+            self.found(&Finding::PackUnindexed { pack });
         }
-        for error in &found.errors {
-            self.found_error(error);
+        for error in found.errors {
+            self.found(&Finding::from_error(error));
         }
-        for id in &found.affected {
-            self.found(&format!("backup {id}"), "it cannot be restored whole");
+        for backup in &found.affected {
+            self.found(&Finding::BackupAffected { backup: *backup });
         }
         self.report.backups = records.all().len() as u64;
         self.report.backups_affected = found.affected;

@@ -1,0 +1,60 @@
+//! The text of what a check finds.
+
+use std::error::Error;
+
+use crate::app::failure::one_line;
+use crate::app::message::Damage;
+use crate::ops::Finding;
+
+/// Returns what is damaged, and how.
+pub(crate) fn finding(finding: &Finding) -> Damage {
+    match finding {
+        Finding::ObjectDamaged { object, problem } => damage(object, one_line(&**problem)),
+        Finding::CopyDamaged {
+            object,
+            name,
+            is_second,
+            problem,
+        } => {
+            let which = if *is_second { "second" } else { "first" };
+            let why = problem.source().map(one_line).unwrap_or_default();
+            damage(
+                object,
+                format!(
+                    "its {which} copy ({name}) is damaged: {why}; put the other copy in its place"
+                ),
+            )
+        }
+        Finding::PackMissing { pack } => damage(pack, "it is missing"),
+        Finding::PackWrongSize {
+            pack,
+            expected,
+            found,
+        } => damage(
+            pack,
+            format!("its size is {found} bytes, {expected} were expected"),
+        ),
+        Finding::PackUnindexed { pack } => damage(
+            pack,
+            "backups need it and no index segment names it; “backup --reread” does it again",
+        ),
+        Finding::BlobUnusable { id, problem } => {
+            damage(&format!("blob {id}"), one_line(&**problem))
+        }
+        Finding::RepositoryDamaged { problem } => damage(&"the repository", one_line(&**problem)),
+        Finding::BackupAffected { backup } => {
+            damage(&format!("backup {backup}"), "it cannot be restored whole")
+        }
+        Finding::RecordVanished { record } => damage(
+            &format!("backup record {record}"),
+            "it was there when later backups were made, and is gone",
+        ),
+    }
+}
+
+fn damage(item: &impl ToString, message: impl Into<String>) -> Damage {
+    Damage {
+        item: item.to_string(),
+        message: message.into(),
+    }
+}

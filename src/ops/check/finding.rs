@@ -1,0 +1,91 @@
+//! The results of a check.
+
+use std::sync::Arc;
+
+use crate::base::{BlobId, ObjectHash};
+use crate::repo::{ObjectRef, RepoError};
+
+/// One thing that a check found to be wrong.
+#[derive(Debug, Clone)]
+pub enum Finding {
+    /// An object cannot be read, or its content is impossible. Its error says why.
+    ObjectDamaged {
+        /// Which one.
+        object: ObjectRef,
+        /// The error of reading it.
+        problem: Arc<RepoError>,
+    },
+    /// One of the two copies of an object is damaged. The other one can take its place.
+    CopyDamaged {
+        /// Which object.
+        object: ObjectRef,
+        /// The name of the damaged copy in the store.
+        name: String,
+        /// Whether it is the second copy.
+        is_second: bool,
+        /// The error of reading it.
+        problem: Arc<RepoError>,
+    },
+    /// The index names a pack that does not exist.
+    PackMissing {
+        /// The pack.
+        pack: ObjectRef,
+    },
+    /// A pack does not have the size that the index states.
+    PackWrongSize {
+        /// The pack.
+        pack: ObjectRef,
+        /// The size that the index states, in bytes.
+        expected: u64,
+        /// Its size in bytes.
+        found: u64,
+    },
+    /// Backups need a pack that no index segment names.
+    PackUnindexed {
+        /// The pack.
+        pack: ObjectRef,
+    },
+    /// A backup needs a blob that is in no pack, or that does not have the length which its place asks for.
+    BlobUnusable {
+        /// The blob.
+        id: BlobId,
+        /// What is wrong with it.
+        problem: Arc<RepoError>,
+    },
+    /// A tree, or something else in the repository as a whole, is not as it must be.
+    RepositoryDamaged {
+        /// What is wrong.
+        problem: Arc<RepoError>,
+    },
+    /// A backup cannot be restored as a whole.
+    BackupAffected {
+        /// Its record.
+        backup: ObjectHash,
+    },
+    /// A record that later backups saw is gone, and nobody has forgotten it.
+    RecordVanished {
+        /// The record.
+        record: ObjectHash,
+    },
+}
+
+impl Finding {
+    /// Sorts an error by the object that is damaged.
+    pub(super) fn from_error(problem: RepoError) -> Self {
+        match problem {
+            RepoError::Damaged { object, .. } => Self::ObjectDamaged {
+                object,
+                problem: Arc::new(problem),
+            },
+            RepoError::Missing { id, .. } | RepoError::WrongLength { id, .. } => {
+                Self::BlobUnusable {
+                    id,
+                    problem: Arc::new(problem),
+                }
+            }
+            _ => Self::RepositoryDamaged {
+                problem: Arc::new(problem),
+            },
+        }
+    }
+}
