@@ -49,7 +49,7 @@ impl ImageReader {
                 leaves: Arc::default(),
             },
             runs: RunCache::shared(),
-            tree: ContentTree::of(backup),
+            tree: ContentTree::new(backup.top, &backup.record.content),
         }
     }
 

@@ -6,8 +6,7 @@ use super::image::Top;
 use super::nodes::{NodeReader, entries, image_children, misplaced};
 use super::walk::{Visitor, walk};
 use crate::base::{BlobId, LEAF_SIZE};
-use crate::format::{Children, ContentKind, Node, StreamEntries};
-use crate::repo::backup::Backup;
+use crate::format::{Children, Content, ContentKind, Node, StreamEntries};
 use crate::repo::error::RepoError;
 
 /// A chunk in its place.
@@ -69,12 +68,11 @@ struct Place {
 }
 
 impl ContentTree {
-    /// The tree of a backup.
+    /// The tree below `top` of a content that a record describes.
     #[must_use]
-    pub fn of(backup: &Backup) -> Self {
-        let content = &backup.record.content;
+    pub fn new(top: Option<BlobId>, content: &Content) -> Self {
         Self {
-            top: backup.top,
+            top,
             kind: content.kind,
             size: content.size,
             chunk_size: content.chunk_size,
@@ -84,10 +82,7 @@ impl ContentTree {
 
     /// Makes errors for nodes that cannot be read with this function, from where their subtrees begin.
     #[must_use]
-    pub(in crate::repo) fn naming_offsets(
-        self,
-        node_error: fn(u64, RepoError) -> RepoError,
-    ) -> Self {
+    pub(crate) fn naming_offsets(self, node_error: fn(u64, RepoError) -> RepoError) -> Self {
         Self { node_error, ..self }
     }
 
