@@ -2,6 +2,7 @@
 //! a kill leaves.
 
 mod diff;
+mod examples;
 mod export;
 mod extents;
 mod failures;

@@ -1,0 +1,58 @@
+//! The programs in `examples/`, run against a repository.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::support::program::World;
+use crate::support::skip;
+
+/// Returns an example that cargo built along with this test program. `cargo test` builds all
+/// examples, `cargo test --test tests` builds none.
+fn example(name: &str) -> Option<PathBuf> {
+    let tests = std::env::current_exe().unwrap();
+    let path = tests.ancestors().nth(2)?.join("examples").join(name);
+    if path.exists() {
+        return Some(path);
+    }
+    skip(&format!(
+        "{name} was not built: run cargo test --examples first"
+    ));
+    None
+}
+
+/// Runs an example that must succeed. Returns its standard output.
+fn run(world: &World, name: &str, words: &[&str]) -> Option<Vec<u8>> {
+    let output = Command::new(example(name)?)
+        .args(words)
+        .env_clear()
+        .envs(world.environment.iter().map(|(k, v)| (k, v)))
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name} {words:?}: {errors}");
+    assert_eq!(errors, "", "{name} {words:?}");
+    Some(output.stdout)
+}
+
+#[test]
+fn the_example_list_backups_lists_all_backups() {
+    let world = World::new();
+    let image = world.write("disk.img", &[7; 100_000]);
+    let ids = [(); 2].map(|()| world.backup(&[&image, "--volume", "web1"])["backup_id"].clone());
+
+    let Some(listed) = run(&world, "list_backups", &[&world.at("repo")]) else {
+        return;
+    };
+    let listed = String::from_utf8(listed).unwrap();
+    let lines: Vec<Vec<&str>> = listed
+        .lines()
+        .map(|l| l.split_whitespace().collect())
+        .collect();
+    assert_eq!(lines.len(), 2, "{listed}");
+    for (line, id) in lines.iter().zip(&ids) {
+        assert_eq!(
+            [line[0], line[2], line[3]],
+            [id.as_str().unwrap(), "100000", "web1"]
+        );
+    }
+}
