@@ -37,7 +37,7 @@ fn run(world: &World, name: &str, words: &[&str]) -> Option<Vec<u8>> {
 #[test]
 fn the_example_list_backups_lists_all_backups() {
     let world = World::new();
-    let image = world.write("disk.img", &[7; 100_000]);
+    let image = world.write("disk.img", &vec![7; 100_000]);
     let ids = [(); 2].map(|()| world.backup(&[&image, "--volume", "web1"])["backup_id"].clone());
 
     let Some(listed) = run(&world, "list_backups", &[&world.at("repo")]) else {
@@ -54,5 +54,32 @@ fn the_example_list_backups_lists_all_backups() {
             [line[0], line[2], line[3]],
             [id.as_str().unwrap(), "100000", "web1"]
         );
+    }
+}
+
+#[test]
+fn the_example_read_range_returns_the_bytes_of_the_range() {
+    let world = World::new();
+    // 5 MiB and a bit: data, a hole of 3 MiB, and data across the border of two leaves.
+    let mut content: Vec<u8> = (0..5_300_000_u32).map(|n| (n / 7 % 251) as u8).collect();
+    content[1 << 20..4 << 20].fill(0);
+    let image = world.write("disk.img", &content);
+    world.backup(&[&image, "--volume", "web1"]);
+
+    let repository = world.at("repo");
+    for (offset, length) in [
+        (0, 10),
+        (1_000_000, 100_000),
+        (4_190_000, 70_000),
+        (5_299_990, 100),
+    ] {
+        let (from, count) = (offset.to_string(), length.to_string());
+        let words = [&repository, "web1", from.as_str(), count.as_str()];
+        let Some(read) = run(&world, "read_range", &words) else {
+            return;
+        };
+        let end = content.len().min(offset + length);
+        assert_eq!(read.len(), end - offset, "{length} bytes from {offset}");
+        assert!(read == content[offset..end], "{length} bytes from {offset}");
     }
 }
