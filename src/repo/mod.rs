@@ -35,7 +35,7 @@ mod tree;
 mod unlock;
 
 /// The parameters of the key derivation. Front ends do not import `crypto`.
-pub use crate::crypto::KdfParams;
+pub use crate::crypto::{KdfParams, KdfParamsError};
 
 pub use backup::Backup;
 pub use blobs::{BlobReader, Opener};
