@@ -1,9 +1,11 @@
 //! Check: is everything there that any backup needs, and, if asked, does all of it open?
 
 mod finding;
+mod task;
 mod walk;
 
 pub use finding::Finding;
+pub use task::CheckReport;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +13,7 @@ use std::sync::{Arc, Mutex};
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
+use self::task::CheckTask;
 use self::walk::walk;
 use super::context::{Context, READER, thread_pool};
 use super::error::OpsError;
@@ -21,46 +24,8 @@ use crate::repo::{
     Tombstones, lease_for_reading, listing_of,
 };
 
-/// What a check found, in all.
-#[derive(Debug, Clone, Default)]
-pub struct CheckReport {
-    /// How many findings there were.
-    pub errors: u64,
-    /// Packs that are missing, of the wrong size, or do not open.
-    pub packs_damaged: u64,
-    /// Backups that cannot be restored whole.
-    pub backups_affected: Vec<ObjectHash>,
-    /// Backups that were looked at.
-    pub backups: u64,
-    /// Packs that the index names.
-    pub packs: u64,
-    /// Bytes of packs that were read.
-    pub bytes_read: u64,
-    /// Records that others saw, that are gone, and that nobody has forgotten.
-    pub vanished: Vec<ObjectHash>,
-}
-
 /// Packs are read whole; so many at once keep memory bounded.
 const READERS_MAX: usize = 3;
-
-struct Run<'a> {
-    project: &'a Project,
-    context: &'a Context<'a>,
-    report: CheckReport,
-    each: &'a mut dyn FnMut(&Finding),
-    /// Packs of the index that cannot be relied on as a whole.
-    bad_packs: HashSet<ObjectHash>,
-    /// Of these, those that are not there.
-    gone: HashSet<ObjectHash>,
-    /// Runs that did not open, by pack and ordinal.
-    bad_runs: HashSet<(ObjectHash, u64)>,
-    /// Packs that no segment names.
-    unnamed: HashSet<ObjectHash>,
-    /// Packs that are going to be deleted.
-    marked: HashSet<ObjectHash>,
-    /// Packs that were read, if their contents are checked at all.
-    read: Option<HashSet<ObjectHash>>,
-}
 
 /// Checks a project and what it depends on. `each` hears of every finding; damage is no error of the check.
 pub fn check(
@@ -72,7 +37,7 @@ pub fn check(
 ) -> Result<CheckReport, OpsError> {
     // What is asked is how the store is.
     let project = &project.without_copies();
-    let mut run = Run {
+    let mut run = CheckTask {
         project,
         context,
         report: CheckReport::default(),
@@ -124,12 +89,7 @@ struct Compared {
     wrong: Vec<(ObjectHash, Option<(u64, u64)>)>,
 }
 
-impl Run<'_> {
-    fn found(&mut self, finding: &Finding) {
-        self.report.errors += 1;
-        (self.each)(finding);
-    }
-
+impl CheckTask<'_> {
     /// What is kept twice is whole twice.
     fn copies(&mut self, repository: &Repository) -> Result<(), OpsError> {
         let objects = repository.objects();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::Run;
+use super::task::CheckTask;
 use crate::base::{BlobId, LEAF_SIZE, ObjectHash, Phase, Progress, to_usize};
 use crate::format::{BlobKind, Children, ContentKind, Node, StreamEntries};
 use crate::ops::context::thread_pool;
@@ -29,7 +29,7 @@ enum Place {
 
 /// A walk over all trees that enters each node once for each place that it has.
 struct Walk<'a, 'r> {
-    run: &'a Run<'r>,
+    run: &'a CheckTask<'r>,
     index: &'a Index,
     blobs: &'a BlobReader,
     pool: rayon::ThreadPool,
@@ -54,11 +54,11 @@ pub(super) struct Walked {
 
 /// Walks over the trees of all backups.
 pub(super) fn walk(
-    run: &Run<'_>,
+    run: &CheckTask<'_>,
     index: &Arc<Index>,
     records: &Records,
 ) -> Result<Walked, OpsError> {
-    let Run { context, .. } = run;
+    let CheckTask { context, .. } = run;
     let blobs = BlobReader::new(index).stopped_by(context.cancel);
     let mut walk = Walk {
         run,

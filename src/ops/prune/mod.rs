@@ -4,6 +4,7 @@
 mod ids;
 mod plan;
 mod repack;
+mod state;
 mod usage;
 
 pub use plan::{Amount, MaxUnused, PruneOptions, PrunePlan};
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::plan::{Steps, plan};
+use self::state::RepoState;
 use self::usage::{Known, Usage};
 use super::context::{Context, TOOL, thread_pool, unindexed_packs};
 use super::error::OpsError;
@@ -22,7 +24,6 @@ use crate::repo::{
     BlobReader, Index, Lease, Leases, Marks, ObjectRef, Project, Records, RepoError, RepoErrorKind,
     Tombstones, Work, Worker, read_listing,
 };
-use crate::storage::ObjectInfo;
 
 /// Uploads that were cut short are removed after this time.
 const UPLOAD_LIFE: Duration = Duration::from_hours(24);
@@ -59,16 +60,6 @@ pub struct Prune<'a> {
     sight: RepoState,
     usage: Usage,
     plan: PrunePlan,
-}
-
-/// What there is, seen in this order. Whoever marks first and looks then, in this order, sees whatever was intended or
-/// committed before by somebody who did not see the mark.
-struct RepoState {
-    marks: Marks,
-    /// Before the records: a backup gives its lease up only once its record is there.
-    leases: Leases,
-    records: Records,
-    packs: BTreeMap<ObjectHash, ObjectInfo>,
 }
 
 /// Finds out what is used and makes a plan. With `dry_run` nothing is told to others, and the plan is only to be shown.

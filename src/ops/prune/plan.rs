@@ -1,18 +1,15 @@
 //! What a prune would do, as a value.
 
 use std::collections::HashSet;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use super::RepoState;
+use super::state::RepoState;
 use super::usage::{PackUse, Usage};
 use crate::base::ObjectHash;
 use crate::format::BlobKind;
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
-use crate::repo::{Index, Work};
-
-/// The store may tell times in whole seconds, and so do leases.
-const CLOCK_STEP: Duration = Duration::from_secs(2);
+use crate::repo::Index;
 
 /// How much that nobody uses may stay.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -111,32 +108,6 @@ pub(super) struct Steps {
     pub(super) rescue: Vec<ObjectHash>,
     /// Packs that the index names and that are not there; nothing uses them.
     pub(super) lost: Vec<ObjectHash>,
-}
-
-impl RepoState {
-    /// Whether a pack that nothing uses may be on its way into a backup.
-    pub(super) fn may_be_wanted(&self, pack: &ObjectHash, modified: SystemTime) -> bool {
-        self.leases
-            .others
-            .iter()
-            .filter(|lease| lease.is_held_for(Work::Backup))
-            .any(|lease| modified + CLOCK_STEP >= lease.begun || lease.packs.contains(pack))
-    }
-
-    fn is_young(&self, pack: &ObjectHash, modified: SystemTime, grace: Duration) -> bool {
-        let now = self.leases.now;
-        let age = now.duration_since(modified).unwrap_or_default();
-        modified > now || age < grace || self.may_be_wanted(pack, modified)
-    }
-
-    /// Packs of which the time has come: a mark that names them is old enough.
-    fn due(&self, grace: Duration) -> HashSet<ObjectHash> {
-        let now = self.leases.now;
-        let is_due = |since: SystemTime| now.duration_since(since).is_ok_and(|age| age >= grace);
-        let marks = self.marks.all().iter();
-        let due = marks.filter(|mark| is_due(mark.since));
-        due.flat_map(|mark| &mark.packs).copied().collect()
-    }
 }
 
 /// Makes a plan. `known` are the packs of the index, in the order in which they came into it.

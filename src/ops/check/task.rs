@@ -1,0 +1,55 @@
+//! The state that all parts of a check share, and its report.
+
+use std::collections::HashSet;
+
+use super::finding::Finding;
+use crate::base::ObjectHash;
+use crate::ops::context::Context;
+use crate::repo::Project;
+
+/// What a check found, in all.
+#[derive(Debug, Clone, Default)]
+pub struct CheckReport {
+    /// How many findings there were.
+    pub errors: u64,
+    /// Packs that are missing, of the wrong size, or do not open.
+    pub packs_damaged: u64,
+    /// Backups that cannot be restored whole.
+    pub backups_affected: Vec<ObjectHash>,
+    /// Backups that were looked at.
+    pub backups: u64,
+    /// Packs that the index names.
+    pub packs: u64,
+    /// Bytes of packs that were read.
+    pub bytes_read: u64,
+    /// Records that others saw, that are gone, and that nobody has forgotten.
+    pub vanished: Vec<ObjectHash>,
+}
+
+/// The state of a check.
+pub(super) struct CheckTask<'a> {
+    pub(super) project: &'a Project,
+    pub(super) context: &'a Context<'a>,
+    pub(super) report: CheckReport,
+    pub(super) each: &'a mut dyn FnMut(&Finding),
+    /// Packs of the index that cannot be relied on as a whole.
+    pub(super) bad_packs: HashSet<ObjectHash>,
+    /// Of these, those that are not there.
+    pub(super) gone: HashSet<ObjectHash>,
+    /// Runs that did not open, by pack and ordinal.
+    pub(super) bad_runs: HashSet<(ObjectHash, u64)>,
+    /// Packs that no segment names.
+    pub(super) unnamed: HashSet<ObjectHash>,
+    /// Packs that are going to be deleted.
+    pub(super) marked: HashSet<ObjectHash>,
+    /// Packs that were read, if their contents are checked at all.
+    pub(super) read: Option<HashSet<ObjectHash>>,
+}
+
+impl CheckTask<'_> {
+    /// Counts and reports a finding.
+    pub(super) fn found(&mut self, finding: &Finding) {
+        self.report.errors += 1;
+        (self.each)(finding);
+    }
+}

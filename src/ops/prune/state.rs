@@ -1,0 +1,52 @@
+//! The repository as a prune sees it.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::{Duration, SystemTime};
+
+use crate::base::ObjectHash;
+use crate::repo::{Leases, Marks, Records, Work};
+use crate::storage::ObjectInfo;
+
+/// The store may tell times in whole seconds, and so do leases.
+const CLOCK_STEP: Duration = Duration::from_secs(2);
+
+/// The repository as a prune sees it, read in the order of these fields. A prune that marks first and then reads them
+/// in this order sees everything that a process which did not see the mark intended or committed before.
+pub(super) struct RepoState {
+    pub(super) marks: Marks,
+    /// Before the records: a backup gives its lease up only once its record is there.
+    pub(super) leases: Leases,
+    pub(super) records: Records,
+    pub(super) packs: BTreeMap<ObjectHash, ObjectInfo>,
+}
+
+impl RepoState {
+    /// Whether a pack that nothing uses may be on its way into a backup.
+    pub(super) fn may_be_wanted(&self, pack: &ObjectHash, modified: SystemTime) -> bool {
+        self.leases
+            .others
+            .iter()
+            .filter(|lease| lease.is_held_for(Work::Backup))
+            .any(|lease| modified + CLOCK_STEP >= lease.begun || lease.packs.contains(pack))
+    }
+
+    pub(super) fn is_young(
+        &self,
+        pack: &ObjectHash,
+        modified: SystemTime,
+        grace: Duration,
+    ) -> bool {
+        let now = self.leases.now;
+        let age = now.duration_since(modified).unwrap_or_default();
+        modified > now || age < grace || self.may_be_wanted(pack, modified)
+    }
+
+    /// Packs of which the time has come: a mark that names them is old enough.
+    pub(super) fn due(&self, grace: Duration) -> HashSet<ObjectHash> {
+        let now = self.leases.now;
+        let is_due = |since: SystemTime| now.duration_since(since).is_ok_and(|age| age >= grace);
+        let marks = self.marks.all().iter();
+        let due = marks.filter(|mark| is_due(mark.since));
+        due.flat_map(|mark| &mark.packs).copied().collect()
+    }
+}
