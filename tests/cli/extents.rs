@@ -138,7 +138,7 @@ fn a_list_must_lie_within_the_image() {
     let words = ["backup", &image, "--volume", "v", "--extents", &list];
     let told = world.fails(&words, 20);
     assert!(
-        told.contains("the list names bytes up to 8388609, but")
+        told.contains("the list of extents reaches up to byte 8388609, but")
             && told.contains("ends at 8388608"),
         "{told}"
     );

@@ -80,7 +80,7 @@ fn an_import_from_the_same_or_a_higher_layer_fails() {
     fails("repo/mod.rs", "use crate::ops::backup;", "is not below");
     fails("ops/init.rs", "use crate::app::Session;", "is not below");
     fails("app/session.rs", "use crate::cli::Args;", "is not below");
-    fails("cli/mod.rs", "use crate::format::Record;", "is not below");
+    fails("cli/mod.rs", "use crate::crypto::Key;", "is not below");
     fails("nbd/mod.rs", "use crate::cli::Args;", "is not below");
     fails("cli/serve.rs", "use crate::nbd::Server;", "is not below");
 }
