@@ -1,5 +1,5 @@
-//! A repository whose keys are known, made from fixed bytes through the public parts of the program: so
-//! that hostile bytes can be authentic.
+//! A repository whose keys are known, made from fixed bytes through the public parts of the
+//! program: so that hostile bytes can be authentic.
 
 use std::cell::RefCell;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! A whole repository, written by somebody who has the keys and means harm.
 //!
-//! The input is a flag byte and then items: a tag byte, a length (`u16`) and so many bytes. An item is a blob,
-//! an index segment or a record. Ids in them cannot be made up, since they are MACs; they are
-//! references to the blobs before, see [`Repo::resolve`].
+//! The input is a flag byte and then items: a tag byte, a length (`u16`) and so many bytes. An item
+//! is a blob, an index segment or a record. Ids in them cannot be made up, since they are MACs;
+//! they are references to the blobs before, see [`Repo::resolve`].
 
 mod read;
 
@@ -208,8 +208,8 @@ impl Repo {
         });
     }
 
-    /// The blob that an id stands for: the one whose number its first byte is, counted round. An id whose
-    /// last byte is odd stands for itself, which is in no pack.
+    /// The blob that an id stands for: the one whose number its first byte is, counted round. An id
+    /// whose last byte is odd stands for itself, which is in no pack.
     fn resolve(&self, id: BlobId) -> BlobId {
         let bytes = id.as_bytes();
         match self.ids.len() {
@@ -314,8 +314,8 @@ impl Repo {
         }
     }
 
-    /// A segment's body with packs, blobs and earlier segments that exist, where it can be read at all: so that it
-    /// tells lies.
+    /// A segment's body with packs, blobs and earlier segments that exist, where it can be read at
+    /// all: so that it tells lies.
     fn segment(&self, packs: &[PackListing], earlier: &[ObjectHash], body: &[u8]) -> Vec<u8> {
         let Ok(mut segment) = IndexSegment::decode(body) else {
             return body.to_vec();

@@ -1,4 +1,5 @@
-//! Diff streams on their way into a repository: whole ones give what a plain image says, others nothing.
+//! Diff streams on their way into a repository: whole ones give what a plain image says, others
+//! nothing.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -17,7 +18,8 @@ const COMPARED_MAX: u64 = 1 << 20;
 /// Streams beyond are left out.
 const STREAMS_MAX: usize = 6;
 
-/// Some streams, each a length (`u16`) and so many bytes, backed up one after the other as one volume.
+/// Some streams, each a length (`u16`) and so many bytes, backed up one after the other as one
+/// volume.
 pub fn ingest(data: &[u8]) {
     fixture(|f| {
         f.fresh_store();

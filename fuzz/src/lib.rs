@@ -1,5 +1,5 @@
-//! What the fuzz targets do, as plain functions: libFuzzer calls them with bytes that it makes up, and
-//! `corpus.rs` with the seeds. A panic is a finding.
+//! What the fuzz targets do, as plain functions: libFuzzer calls them with bytes that it makes up,
+//! and `corpus.rs` with the seeds. A panic is a finding.
 
 #![forbid(unsafe_code)]
 

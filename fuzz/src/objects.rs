@@ -88,7 +88,8 @@ pub fn project_object(data: &[u8]) {
 /// No body is longer here: the format's limits would have the fuzzer clear memory most of the time.
 const BODY_MAX: usize = 1 << 20;
 
-/// A sealed object, a payload, and a payload in a sealed object: which makes its decompression reachable.
+/// A sealed object, a payload, and a payload in a sealed object: which makes its decompression
+/// reachable.
 pub fn sealed_object(data: &[u8]) {
     let hash = ObjectHash::from_bytes([0; 32]);
     let kinds = [

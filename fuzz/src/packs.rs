@@ -98,9 +98,9 @@ pub fn index_segment(data: &[u8]) {
     });
 }
 
-/// Whether a blob of this pack may stay unknown: because the segment names the pack twice, the second time
-/// with something else; or because more ids begin with the same 16 bytes than the index tries, which no
-/// writer that means well will ever see.
+/// Whether a blob of this pack may stay unknown: because the segment names the pack twice, the
+/// second time with something else; or because more ids begin with the same 16 bytes than the index
+/// tries, which no writer that means well will ever see.
 fn ambiguous(segment: &IndexSegment, listing: &PackListing, id: &BlobId) -> bool {
     let mut same = segment.packs.iter().filter(|p| p.pack == listing.pack);
     let blobs = segment.packs.iter().flat_map(|p| p.contents.blobs());

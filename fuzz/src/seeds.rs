@@ -280,7 +280,8 @@ fn index_segments() -> Named {
     ]
 }
 
-/// An image leaf or branch of this width with the children at these places, which are references in order.
+/// An image leaf or branch of this width with the children at these places, which are references in
+/// order.
 fn children(level: u8, width: usize, places: &[(usize, u8)]) -> Vec<u8> {
     let mut ids = vec![None; width];
     for (place, number) in places {

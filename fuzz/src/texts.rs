@@ -1,4 +1,5 @@
-//! What is text: records, tombstones, leases and marks (sections 11 to 14 of `docs/format.md`), names, ids, sizes.
+//! What is text: records, tombstones, leases and marks (sections 11 to 14 of `docs/format.md`),
+//! names, ids, sizes.
 
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
@@ -14,7 +15,8 @@ use cuttlebone::storage::Name;
 
 use crate::fixture::{self, Fixture, PROJECT, fixture, hash};
 
-/// A tombstone, lease, mark or record; and authentic ones of the latter three, the record's root mended.
+/// A tombstone, lease, mark or record; and authentic ones of the latter three, the record's root
+/// mended.
 pub fn record(data: &[u8]) {
     lease(data);
     mark(data);

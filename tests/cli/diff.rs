@@ -19,7 +19,7 @@ fn path(name: &str) -> String {
 }
 
 #[test]
-fn a_diff_can_be_looked_into() {
+fn inspect_shows_header_and_extents_of_a_diff() {
     let world = world();
     let told = world.ok(&["diff", "inspect", &path("std-inc-s1-s7.diff")]);
     for expected in [
@@ -54,7 +54,7 @@ fn a_diff_can_be_looked_into() {
 }
 
 #[test]
-fn an_image_with_its_snapshots_can_be_looked_into() {
+fn inspect_shows_each_snapshot_of_an_exported_image() {
     let world = world();
     let told = world.ok(&["diff", "inspect", &path("meta.rbd2")]);
     for expected in [
@@ -81,7 +81,7 @@ fn an_image_with_its_snapshots_can_be_looked_into() {
 }
 
 #[test]
-fn damage_is_told_after_what_could_be_read() {
+fn inspect_prints_what_it_could_read_and_then_the_damage() {
     let world = world();
     let file = path("bad/cut-data.diff");
     let ran = world.run(&["diff", "inspect", &file]);
@@ -131,7 +131,7 @@ fn damage_is_told_after_what_could_be_read() {
 
 /// Lengths that a stream states cost nothing.
 #[test]
-fn what_a_stream_states_is_not_allocated() {
+fn inspect_does_not_allocate_the_size_that_a_stream_states() {
     let world = world();
     let number = |value: u64| value.to_le_bytes();
     let v1 = [
@@ -157,7 +157,7 @@ fn what_a_stream_states_is_not_allocated() {
 }
 
 #[test]
-fn diffs_become_one() {
+fn merge_makes_one_diff_of_several() {
     let world = world();
     let inputs = ["std-full-s1.diff", "std-inc-s1-s2.diff"].map(path);
     let merged = world.at("merged.diff");
@@ -172,7 +172,7 @@ fn diffs_become_one() {
     };
     assert!(image(&result) == image(&bytes("std-full-s2.diff")));
 
-    // What exists stays unless told otherwise.
+    // An existing file is kept without --force.
     let told = world.fails(&words, 1);
     assert!(
         told.contains("--force") && !told.contains("--in-place"),
@@ -208,7 +208,7 @@ fn diffs_become_one() {
 }
 
 #[test]
-fn what_cannot_be_merged_is_refused_and_leaves_nothing() {
+fn merge_refuses_diffs_that_do_not_fit_and_leaves_no_file() {
     let world = world();
     let (first, third) = (
         path("std-inc-s1-s2.diff"),

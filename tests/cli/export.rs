@@ -8,7 +8,7 @@ use crate::rbd::{apply, read};
 use crate::support::noise;
 use crate::support::program::{self, World};
 
-/// A world with two backups of a volume, and what they hold.
+/// A world with two backups of a volume, and their content.
 fn world() -> (World, Vec<u8>, Vec<u8>) {
     let world = World::new();
     let mut first = vec![0; (9 << 20) + 700];
@@ -29,7 +29,7 @@ fn applied(mut image: Vec<u8>, stream: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_diff_between_two_backups_leads_from_one_to_the_other() {
+fn an_exported_diff_turns_the_earlier_image_into_the_later_one() {
     let (world, first, second) = world();
     let words = [
         "diff",
@@ -83,7 +83,7 @@ fn a_diff_between_two_backups_leads_from_one_to_the_other() {
         (&first.len().into(), &"web1".into())
     );
 
-    // What exists stays unless told otherwise.
+    // An existing file is kept without --force.
     let told = world.fails(&words, 1);
     assert!(
         told.contains("--force") && !told.contains("--in-place"),
@@ -135,7 +135,7 @@ fn a_backup_restores_as_a_full_diff() {
 }
 
 #[test]
-fn what_cannot_be_exported_is_refused_and_leaves_nothing() {
+fn export_refuses_what_it_cannot_export_and_leaves_no_file() {
     let (world, ..) = world();
     world.backup(&[&world.write("other", &noise(2, 9000))]);
     let dump = world.write("dump", b"a stream");
@@ -182,7 +182,7 @@ fn what_cannot_be_exported_is_refused_and_leaves_nothing() {
 }
 
 #[test]
-fn a_reader_that_goes_away_ends_it() {
+fn export_ends_when_its_reader_closes_the_pipe() {
     let (world, ..) = world();
     let mut command = world.command(&["diff", "export", "web1"]);
     let (reader, writer) = std::io::pipe().unwrap();

@@ -1,4 +1,4 @@
-//! `backup --extents`: lists of what changed, in all forms and none.
+//! `backup --extents`: lists of changed extents in all their forms, and files that are no list.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -25,7 +25,7 @@ fn change(image: &str, at: u64) {
 }
 
 #[test]
-fn a_list_says_what_to_read_in_any_form() {
+fn only_listed_extents_are_read_whatever_the_form_of_the_list() {
     let (world, image) = world();
     for (number, form) in (0..).zip(["json", "xml", "txt"]) {
         change(&image, 130_560 + number);
@@ -58,7 +58,7 @@ fn a_list_says_what_to_read_in_any_form() {
 }
 
 #[test]
-fn a_lying_list_is_20_and_nothing_is_committed() {
+fn a_list_that_omits_a_change_exits_with_20_and_commits_nothing() {
     let (world, image) = world();
     change(&image, 3 << 20);
     let list = world.write("list", b"[]");
@@ -87,7 +87,7 @@ fn a_lying_list_is_20_and_nothing_is_committed() {
 }
 
 #[test]
-fn what_is_no_list_is_refused_before_a_password_is_asked_for() {
+fn an_invalid_list_is_refused_before_the_password_is_read() {
     let mut world = World::empty();
     world.set("CUTTLEBONE_PASSWORD", "");
     let image = world.write("disk.img", &[0; 5000]);
@@ -129,7 +129,7 @@ fn what_is_no_list_is_refused_before_a_password_is_asked_for() {
 }
 
 #[test]
-fn a_list_must_lie_within_the_image() {
+fn a_list_that_exceeds_the_image_is_refused() {
     let (world, image) = world();
     let list = world.write(
         "list",
@@ -145,7 +145,7 @@ fn a_list_must_lie_within_the_image() {
 }
 
 #[test]
-fn what_contradicts_a_list_is_wrong_usage() {
+fn options_that_contradict_a_list_are_wrong_usage() {
     let (world, image) = world();
     let list = world.write("list", b"[]");
     for words in [

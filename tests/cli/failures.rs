@@ -1,5 +1,5 @@
-//! Bad input and bad places: the exit code, and a message that says what was attempted, on what, why,
-//! and what to do next.
+//! Bad input, and stores and disks that fail: the exit code, and a message that states the attempt,
+//! its object, the cause and the next step.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -22,7 +22,7 @@ fn says(message: &str, expected: &[&str]) {
     }
 }
 
-/// What a program is told of the same.
+/// Runs a command with `--json` that must fail with this code. Returns its error.
 fn exit_error(world: &World, words: &[&str], code: i32) -> Value {
     let line = world.fails(&[words, &["--json"]].concat(), code);
     let error: Value = serde_json::from_str(line.lines().last().unwrap()).unwrap();
@@ -36,10 +36,10 @@ fn exit_error(world: &World, words: &[&str], code: i32) -> Value {
 }
 
 #[test]
-fn no_repository_there_is_10() {
+fn a_missing_repository_exits_with_10() {
     let mut world = World::empty();
     let disk = world.write("disk.img", b"x");
-    // Without a password, too: nobody should have to type one to hear this.
+    // Without a password, too: this must not need one.
     world.set("CUTTLEBONE_PASSWORD", "");
     for words in [
         &["list"][..],
@@ -70,7 +70,7 @@ fn a_wrong_password_exits_with_12() {
 }
 
 #[test]
-fn a_password_must_come_from_somewhere() {
+fn a_missing_password_is_an_error_that_says_how_to_give_one() {
     let mut world = World::new();
     world.set("CUTTLEBONE_PASSWORD", "");
     says(
@@ -126,7 +126,7 @@ fn a_newer_format_is_refused() {
 }
 
 #[test]
-fn a_repository_file_is_read_from_either_copy_and_missed_if_both_are_damaged() {
+fn the_repository_file_is_read_from_its_other_copy_if_one_is_damaged() {
     let world = World::new();
     let file = world.repository().join("cuttlebone");
     damage(&file);
@@ -148,7 +148,7 @@ fn a_repository_file_is_read_from_either_copy_and_missed_if_both_are_damaged() {
 }
 
 #[test]
-fn what_is_no_image_is_no_source() {
+fn a_source_that_is_no_image_is_refused() {
     let world = World::new();
     let fifo = world.at("fifo");
     assert!(
@@ -189,7 +189,7 @@ fn what_is_no_image_is_no_source() {
 }
 
 #[test]
-fn a_damaged_cache_is_made_anew_without_a_panic_on_the_terminal() {
+fn a_damaged_cache_is_rebuilt_without_printing_a_panic() {
     let world = World::new();
     let disk = world.write("disk.img", &noise(1, 20 * MIB));
     world.backup(&[&disk]);
@@ -217,7 +217,7 @@ fn a_damaged_cache_is_made_anew_without_a_panic_on_the_terminal() {
 }
 
 #[test]
-fn a_source_that_changes_meanwhile_is_not_backed_up() {
+fn a_source_that_changes_while_it_is_read_fails_the_backup() {
     let world = World::new();
     let disk = world.write("disk.img", &noise(1, 256 * MIB));
     for (what, expected) in [("write", "written to"), ("shrink", "truncated")] {
@@ -246,7 +246,7 @@ fn a_source_that_changes_meanwhile_is_not_backed_up() {
 }
 
 #[test]
-fn a_disk_that_cannot_be_read_fails_the_backup() {
+fn a_device_with_unreadable_sectors_fails_the_backup() {
     let content = noise(4, 8 * MIB);
     let Some(disk) = LoopDevice::new(&content) else {
         return;
@@ -267,7 +267,7 @@ fn a_disk_that_cannot_be_read_fails_the_backup() {
 }
 
 #[test]
-fn a_target_that_will_not_do_is_left_alone() {
+fn an_unsuitable_target_is_refused_and_not_changed() {
     let world = World::new();
     let disk = world.write("disk.img", &noise(5, 2 * MIB));
     world.backup(&[&disk]);
@@ -303,7 +303,7 @@ fn a_target_that_will_not_do_is_left_alone() {
 }
 
 #[test]
-fn a_full_disk_is_named_and_room_is_all_it_takes() {
+fn a_backup_to_a_full_disk_fails_and_succeeds_once_there_is_space() {
     let Some(disk) = SmallDisk::mount(90 << 10) else {
         return;
     };
@@ -371,7 +371,7 @@ fn a_read_only_repository_can_be_read() {
 }
 
 #[test]
-fn a_cache_that_cannot_be_written_is_named_and_done_without() {
+fn a_backup_works_without_a_cache_if_that_cannot_be_written() {
     let mut world = World::new();
     let disk = world.write("disk.img", &noise(11, MIB));
     world.set("CUTTLEBONE_CACHE_DIR", format!("{disk}/cache"));
@@ -384,7 +384,7 @@ fn a_cache_that_cannot_be_written_is_named_and_done_without() {
 }
 
 #[test]
-fn what_is_not_known_is_named_with_what_is() {
+fn an_unknown_name_is_reported_with_the_command_that_lists_names() {
     let mut world = World::new();
     let disk = world.write("disk.img", &noise(12, MIB));
     world.backup(&[&disk]);
@@ -440,7 +440,7 @@ fn what_is_not_known_is_named_with_what_is() {
 }
 
 #[test]
-fn wrong_usage_is_2_and_a_typo_is_seen() {
+fn wrong_usage_exits_with_2() {
     let world = World::empty();
     assert!(world.fails(&["bakup", "x"], 2).contains("'backup'"));
     assert!(
@@ -468,13 +468,13 @@ fn wrong_usage_is_2_and_a_typo_is_seen() {
 }
 
 #[test]
-fn a_password_is_never_where_others_look() {
+fn a_password_is_never_printed_or_stored() {
     const SECRET: &str = "whisper-4711";
     let mut world = World::empty();
     world.set("CUTTLEBONE_PASSWORD", SECRET);
     world.ok(&["init", "--kdf-memory", "1M", "-q"]);
     let disk = world.write("disk.img", &noise(13, 64 * MIB));
-    // What a child sees, and what others see of the program that started it.
+    // The environment of a child, and what other processes see of the program.
     let secret = world.write("secret", SECRET.as_bytes());
     let command = format!(
         "env >{0}/env; cat /proc/$PPID/cmdline >{0}/ps; cat {secret}",
@@ -532,7 +532,7 @@ fn checked(world: &World, words: &[&str], code: i32) -> Vec<Value> {
 }
 
 #[test]
-fn check_finds_damage_and_says_which_backups_suffer() {
+fn check_finds_damage_and_names_the_affected_backups() {
     let (world, a, b) = two_backups();
     let id = |volume| world.json_one(&["show", volume], "backup")["backup_id"].clone();
     damage(&largest(&world));
@@ -566,7 +566,7 @@ fn check_finds_damage_and_says_which_backups_suffer() {
 }
 
 #[test]
-fn check_sees_that_history_has_vanished() {
+fn check_exits_with_23_when_history_has_vanished() {
     let (world, _, b) = two_backups();
     let id = world.json_one(&["show", "a"], "backup")["backup_id"].clone();
     let record = world.project().join("backups").join(id.as_str().unwrap());
@@ -581,7 +581,7 @@ fn check_sees_that_history_has_vanished() {
 }
 
 #[test]
-fn a_damaged_record_is_told_and_the_others_listed() {
+fn list_reports_a_damaged_record_and_lists_the_others() {
     let (world, _, b) = two_backups();
     let id = world.json_one(&["show", "a"], "backup")["backup_id"].clone();
     damage(&world.project().join("backups").join(id.as_str().unwrap()));

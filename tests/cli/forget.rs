@@ -66,7 +66,7 @@ fn a_week() -> (World, Vec<String>) {
 }
 
 #[test]
-fn people_see_what_stays_and_why() {
+fn forget_prints_a_table_of_what_is_kept_and_why() {
     let (world, ids) = a_week();
     let policy = [
         "forget",
@@ -134,7 +134,7 @@ fn people_see_what_stays_and_why() {
 }
 
 #[test]
-fn programs_see_it_too() {
+fn forget_prints_what_is_kept_and_why_as_json() {
     let (world, ids) = a_week();
     let lines = world.json(&["forget", "--keep-daily", "2", "--keep-monthly", "unlimited"]);
     let [volume, summary] = &lines[..] else {
@@ -180,7 +180,7 @@ fn programs_see_it_too() {
 }
 
 #[test]
-fn days_are_those_that_list_shows_unless_told_otherwise() {
+fn forget_counts_days_in_local_time_as_list_shows_them() {
     let (world, ids) = a_week();
     let kept = |words: &[&str]| {
         let lines = world.json(&[&["forget", "--dry-run"], words].concat());
@@ -197,7 +197,7 @@ fn days_are_those_that_list_shows_unless_told_otherwise() {
 }
 
 #[test]
-fn what_is_named_goes_unless_it_is_protected_or_the_last() {
+fn forget_removes_a_named_backup_unless_it_is_protected_or_the_last() {
     let (world, ids) = backups(
         "web1",
         &[
@@ -230,7 +230,7 @@ fn what_is_named_goes_unless_it_is_protected_or_the_last() {
 }
 
 #[test]
-fn nothing_is_forgotten_by_mistake() {
+fn forget_refuses_ambiguous_or_empty_selections() {
     let (world, ids) = a_week();
     for words in [
         &["forget"][..],
@@ -261,7 +261,7 @@ fn nothing_is_forgotten_by_mistake() {
 }
 
 #[test]
-fn a_damaged_record_is_told_and_left_alone() {
+fn forget_reports_a_damaged_record_and_does_not_remove_it() {
     let (world, ids) = a_week();
     program::damage(&world.project().join("backups").join(&ids[1]));
     let ran = world.run(&["forget", "--keep-last", "1"]);

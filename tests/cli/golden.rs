@@ -1,4 +1,5 @@
-//! Repositories of earlier programs, kept in `tests/golden/`: they stay readable, and are worked on as any other.
+//! Repositories of earlier programs, kept in `tests/golden/`: they stay readable, and are worked on
+//! as any other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -21,7 +22,7 @@ fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
 
-/// The backups in a repository: by their id, the volume and the BLAKE3 hash of what they hold.
+/// The backups in a repository by their id: the volume, and the BLAKE3 hash of the content.
 fn sums(name: &str) -> BTreeMap<String, (String, String)> {
     let text = fs::read_to_string(directory().join(format!("{name}.sums"))).unwrap();
     let words = text.lines().map(|line| line.split("  ").map(str::to_owned));
@@ -77,7 +78,7 @@ fn holds(world: &World, sums: &BTreeMap<String, (String, String)>) {
 }
 
 #[test]
-fn none_is_forgotten() {
+fn every_golden_repository_is_tested() {
     let mut found = BTreeSet::new();
     for entry in fs::read_dir(directory()).unwrap() {
         let entry = entry.unwrap();
@@ -90,7 +91,7 @@ fn none_is_forgotten() {
 
 /// What a repository is kept for is in it.
 #[test]
-fn they_hold_what_they_are_kept_for() {
+fn golden_repositories_have_the_objects_that_they_are_kept_for() {
     for (name, is_pruned) in KEPT {
         let world = copied(name);
         let backend = LocalBackend::open(world.repository()).unwrap();
@@ -109,7 +110,7 @@ fn they_hold_what_they_are_kept_for() {
 }
 
 #[test]
-fn they_are_readable_by_every_key() {
+fn golden_repositories_open_with_each_of_their_keys() {
     for (name, _) in KEPT {
         let mut world = copied(name);
         let sums = sums(name);
@@ -121,7 +122,7 @@ fn they_are_readable_by_every_key() {
 }
 
 #[test]
-fn they_can_be_worked_on() {
+fn golden_repositories_can_be_backed_up_into_and_pruned() {
     for (name, _) in KEPT {
         let world = copied(name);
         let mut sums = sums(name);

@@ -87,7 +87,7 @@ fn help_of_every_command_fits_80_columns() {
 }
 
 #[test]
-fn help_tells_exit_codes_and_never_a_secret() {
+fn help_lists_exit_codes_and_never_prints_a_secret() {
     let help = stdout(&cuttlebone(&["--help"]));
     for expected in ["130  interrupted", "CUTTLEBONE_PASSWORD_FD", "VOLUME~N"] {
         assert!(help.contains(expected), "{help}");
@@ -114,7 +114,7 @@ fn a_typo_gets_a_suggestion() {
 }
 
 #[test]
-fn wrong_usage_is_2_and_says_what_to_do() {
+fn wrong_usage_exits_with_2_and_says_what_to_do() {
     assert!(refused(&[], 2).contains("Usage: cuttlebone"));
     assert!(refused(&["key"], 2).contains("passwd"));
     assert!(refused(&["list"], 2).contains("  next: set it with --repo or CUTTLEBONE_REPOSITORY"));
@@ -127,7 +127,7 @@ fn wrong_usage_is_2_and_says_what_to_do() {
 }
 
 #[test]
-fn programs_get_usage_errors_as_json() {
+fn usage_errors_are_json_with_the_json_option() {
     for words in [
         &["list", "--json"][..],
         &["bakup", "--json"],
@@ -142,7 +142,7 @@ fn programs_get_usage_errors_as_json() {
 }
 
 #[test]
-fn completions_know_the_commands() {
+fn completions_of_each_shell_contain_commands_and_options() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = stdout(&cuttlebone(&["completions", shell]));
         assert!(
@@ -154,7 +154,7 @@ fn completions_know_the_commands() {
 }
 
 #[test]
-fn a_closed_pipe_is_no_panic() {
+fn writing_to_a_closed_pipe_does_not_panic() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_cuttlebone"))
         .args(["completions", "zsh"])
         .stdout(Stdio::piped())

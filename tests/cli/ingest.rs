@@ -1,4 +1,5 @@
-//! `backup --diff` when things go wrong: a disk that fills, a pipe that breaks, one that nobody writes to.
+//! `backup --diff` with a full disk, with a pipe that breaks, and with one that is never written
+//! to.
 
 use std::fs;
 use std::io::Write;
@@ -49,7 +50,7 @@ fn fifo(world: &World) -> String {
 }
 
 #[test]
-fn a_disk_that_fills_is_named_and_room_is_all_it_takes() {
+fn a_diff_to_a_full_disk_fails_and_succeeds_once_there_is_space() {
     let Some(disk) = SmallDisk::mount(90 << 10) else {
         return;
     };
@@ -89,9 +90,9 @@ fn a_disk_that_fills_is_named_and_room_is_all_it_takes() {
     world.is_clean();
 }
 
-/// As when `rbd export-diff` fails on the way: what it wrote until then is a proper beginning.
+/// As when `rbd export-diff` fails: what it wrote before is the valid beginning of a stream.
 #[test]
-fn a_pipe_that_breaks_is_21_and_commits_nothing() {
+fn a_truncated_diff_exits_with_21_and_commits_nothing() {
     let world = World::new();
     let data = noise(3, 20 * MIB);
     let (first, second) = (noise(4, MIB), diff(Some("a"), "b", &data));
@@ -109,7 +110,7 @@ fn a_pipe_that_breaks_is_21_and_commits_nothing() {
         let stream = stream.to_vec();
         let feeder = thread::spawn(move || pipe.write_all(&stream));
         let ran = finish(child, &piped);
-        // A stream that is refused early need not be taken to its end.
+        // A stream that is refused early is not read to its end.
         let _ = feeder.join().unwrap();
         ran
     };
@@ -141,7 +142,7 @@ fn a_pipe_that_breaks_is_21_and_commits_nothing() {
 }
 
 #[test]
-fn a_pipe_that_nobody_writes_to_is_interrupted_at_once() {
+fn a_signal_interrupts_a_command_that_waits_for_its_pipe() {
     let world = World::new();
     let fifo = fifo(&world);
     let diff = world.write("diff", &diff(None, "a", b"data"));
@@ -160,7 +161,7 @@ fn a_pipe_that_nobody_writes_to_is_interrupted_at_once() {
     ] {
         let mut child = world.command(words).stdin(Stdio::piped()).spawn().unwrap();
         let pipe = child.stdin.take();
-        // It has opened what it reads.
+        // It has opened its source.
         let open = format!("/proc/{}/fd", child.id());
         let reads =
             |link: fs::DirEntry| link.path().read_link().is_ok_and(|to| to.ends_with(source));
@@ -177,7 +178,7 @@ fn a_pipe_that_nobody_writes_to_is_interrupted_at_once() {
 }
 
 #[test]
-fn a_pipe_that_somebody_writes_to_late_is_waited_for() {
+fn a_diff_that_arrives_late_and_slowly_is_read_to_its_end() {
     let world = World::new();
     let fifo = fifo(&world);
     let data = noise(5, 5 * MIB);
@@ -187,7 +188,7 @@ fn a_pipe_that_somebody_writes_to_late_is_waited_for() {
     let writer = {
         let fifo = fifo.clone();
         thread::spawn(move || {
-            // Longer than a read waits.
+            // Longer than one read waits.
             thread::sleep(Duration::from_millis(500));
             let mut fifo = fs::OpenOptions::new().write(true).open(fifo).unwrap();
             for piece in stream.chunks(2 * MIB) {
@@ -202,7 +203,7 @@ fn a_pipe_that_somebody_writes_to_late_is_waited_for() {
 }
 
 #[test]
-fn names_that_steer_a_terminal_or_fill_it_do_neither() {
+fn snapshot_names_cannot_send_control_characters_to_the_terminal() {
     let world = World::new();
     let long = "x y ".repeat(1024);
     let steering = world.write("first", &diff(None, "\u{1b}[2J\n", b"a"));

@@ -1,4 +1,4 @@
-//! A program that is killed, or asked to stop, harms nothing that was there and loses little.
+//! A program that is killed or interrupted harms no backup, and loses little of what it has done.
 
 use std::fs;
 use std::io::Write;
@@ -14,7 +14,7 @@ use crate::support::{Random, noise};
 
 const MIB: usize = 1 << 20;
 const SIZE: usize = 208 * MIB;
-/// What changes of it.
+/// The size of a change.
 const NEW: usize = 80 * MIB;
 const KILLS: u32 = 30;
 
@@ -43,7 +43,7 @@ fn a_kill_at_any_moment_harms_no_backup() {
         child.kill().unwrap();
         if child.wait().unwrap().success() {
             finished += 1;
-            // Something new to store: a backup that finds all is over before it can be killed.
+            // New data: a backup with nothing to store ends before it can be killed.
             let at = random.next((SIZE - NEW) as u64);
             file.write_all_at(&noise(random.next(u64::MAX), NEW), at)
                 .unwrap();
@@ -61,7 +61,7 @@ fn a_kill_at_any_moment_harms_no_backup() {
 }
 
 #[test]
-fn what_a_killed_backup_stored_is_used() {
+fn a_backup_uses_what_a_killed_one_has_stored() {
     let world = World::new();
     for (round, signal) in [(1, Signal::KILL), (2, Signal::INT), (3, Signal::TERM)] {
         let disk = world.write("disk.img", &noise(100 + round, SIZE));
@@ -87,17 +87,17 @@ fn what_a_killed_backup_stored_is_used() {
 }
 
 #[test]
-fn a_stream_that_is_interrupted_ends_too() {
+fn a_signal_interrupts_a_backup_of_an_endless_stream() {
     let world = World::new();
     let mut child = world.command(&["backup", "-", "--volume", "s"]);
     let mut child = child.stdin(std::process::Stdio::piped()).spawn().unwrap();
     let mut pipe = child.stdin.take().unwrap();
     let feed = thread::spawn(move || {
         let data = noise(3, 8 * MIB);
-        // Until nobody listens any more.
+        // Until the other end is closed.
         while pipe.write_all(&data).is_ok() {}
     });
-    // It has its index, so it is about to read.
+    // Its index is open, so it is about to read.
     until(&mut child, || {
         !program::files(&world.path("cache")).is_empty()
     });
@@ -109,7 +109,7 @@ fn a_stream_that_is_interrupted_ends_too() {
 }
 
 #[test]
-fn a_stream_that_nobody_writes_to_is_interrupted_at_once() {
+fn a_signal_interrupts_a_backup_that_waits_for_its_stream() {
     let world = World::new();
     for begun in [&b""[..], b"a few bytes"] {
         let mut child = world.command(&["backup", "-", "--volume", "s"]);
@@ -128,7 +128,7 @@ fn a_stream_that_nobody_writes_to_is_interrupted_at_once() {
 }
 
 #[test]
-fn a_diff_that_does_not_go_on_is_interrupted_at_once() {
+fn a_signal_interrupts_a_backup_that_waits_for_the_rest_of_a_diff() {
     let world = World::new();
     let fifo = world.at("fifo");
     let made = Command::new("mkfifo").arg(&fifo).status().unwrap();

@@ -21,7 +21,7 @@ fn modest(ran: &Ran, what: &str) {
 }
 
 #[test]
-fn eight_gibibytes_take_little_memory() {
+fn memory_stays_small_for_an_image_of_8_gib() {
     let _alone = ALONE.lock();
     // With a key of the usual cost: that is memory, too.
     let world = World::empty();
@@ -118,7 +118,7 @@ fn ingest(
 
 /// Every second byte of some leaves on its own: as many extents as there can be.
 #[test]
-fn a_diff_in_crumbs_takes_no_more_memory_than_another() {
+fn memory_stays_small_for_a_diff_of_single_bytes() {
     const LEAVES: u64 = 3;
     const LEAF: u64 = 4 * MIB;
     let _alone = ALONE.lock();

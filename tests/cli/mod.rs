@@ -1,5 +1,5 @@
-//! The program on real files, as its users run it: what it prints, what it does, how it fails, what
-//! a kill leaves.
+//! The program on real files, as its users run it: its output, its effects, its errors, and the
+//! state that a kill leaves.
 
 mod diff;
 mod examples;

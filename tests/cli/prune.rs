@@ -1,4 +1,4 @@
-//! `prune` as people and programs use it, and beside backups that are killed.
+//! `prune` with its output for people and as JSON, and concurrently with backups that are killed.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -14,7 +14,7 @@ use crate::support::{Random, noise};
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
-/// Three backups, of which the first two share what the last does not have.
+/// A repository with three backups; the first two share data that the last does not have.
 fn three() -> World {
     let world = World::new();
     let disk = world.at("disk.img");
@@ -32,7 +32,7 @@ fn summary(lines: &[Value]) -> &Value {
 }
 
 #[test]
-fn people_see_what_goes_and_what_waits() {
+fn prune_prints_what_it_deletes_and_what_waits() {
     let world = three();
     let nothing = world.ok(&["prune", "--grace", "0"]);
     assert!(nothing.starts_with("nothing to prune now\n"), "{nothing}");
@@ -66,7 +66,7 @@ fn people_see_what_goes_and_what_waits() {
 }
 
 #[test]
-fn programs_see_it_too() {
+fn prune_prints_what_it_deletes_and_what_waits_as_json() {
     let world = three();
     let lines = world.json(&[
         "forget",
@@ -91,7 +91,7 @@ fn programs_see_it_too() {
 }
 
 #[test]
-fn what_cannot_be_is_refused() {
+fn prune_refuses_impossible_options() {
     let world = World::new();
     for words in [
         &["prune", "--max-unused", "120%"][..],
@@ -111,10 +111,12 @@ fn killing() -> Duration {
     Duration::from_secs(seconds.unwrap_or(12))
 }
 
-/// What the volumes were made to hold: by volume, the hashes of all contents that a backup may have.
+/// What the volumes were made to hold: by volume, the hashes of all contents that a backup may
+/// have.
 type Contents = Mutex<HashMap<String, HashSet<blake3::Hash>>>;
 
-/// Backs up one volume again and again, now and then forgets, and is killed now and then. How many ended.
+/// Backs up one volume again and again, now and then forgets, and is killed now and then. How many
+/// ended.
 fn writer(world: &World, number: u64, until: Instant, contents: &Contents) -> u64 {
     let mut random = Random::new();
     let volume = format!("disk{number}");
@@ -158,13 +160,13 @@ fn killed(world: &World, words: &[&str], random: &mut Random) -> bool {
         return child.wait().unwrap().success();
     }
     let ran = finish(child, words);
-    // 11: a prune was quicker, or somebody else forgets the same.
+    // 11: another prune or forget of the same backups runs.
     assert!(matches!(ran.code, Some(0 | 11)), "{words:?}: {ran:?}");
     ran.code == Some(0)
 }
 
 #[test]
-fn backups_and_prunes_beside_each_other_survive_kills() {
+fn concurrent_backups_and_prunes_survive_kills() {
     let _alone = ALONE.lock();
     let world = World::new();
     let contents = Contents::default();

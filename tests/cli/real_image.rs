@@ -1,4 +1,4 @@
-//! A real disk: a Debian in ext4, a day's change to it, and what a second backup costs.
+//! A real disk: Debian on ext4, a day's changes to it, and the cost of a second backup.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -12,7 +12,7 @@ use crate::support::skip;
 
 const CHUNK: usize = 64 << 10;
 
-/// Runs a script of the image folder; what it says if it fails.
+/// Runs a script of the image folder. Returns its output if it fails.
 fn script(name: &str, image: &Path) -> Result<(), String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/image")
@@ -24,7 +24,7 @@ fn script(name: &str, image: &Path) -> Result<(), String> {
     Err(String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// A Python that has what the reader needs.
+/// A Python that has the packages that the reader needs.
 fn python() -> Option<PathBuf> {
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin/python");
     [kept, PathBuf::from("python3")].into_iter().find(|python| {
@@ -52,7 +52,7 @@ fn changed_bytes(before: &Path, after: &Path) -> u64 {
 }
 
 #[test]
-fn a_debian_and_its_change_go_in_and_come_out() {
+fn a_debian_image_and_its_change_are_restored_exactly() {
     let world = World::new();
     let (old, disk) = (world.path("old.img"), world.at("disk.img"));
     if let Err(why) = script("make.sh", &old) {
@@ -85,7 +85,8 @@ fn a_debian_and_its_change_go_in_and_come_out() {
         (&0.into(), &0.into())
     );
 
-    // What a file occupies is known once it is written, and a list of extents may take a block more.
+    // What a file occupies is known once it is written, and a list of extents may take a block
+    // more.
     let blocks = |path: &Path| {
         let file = File::open(path).unwrap();
         file.sync_all().unwrap();

@@ -1,5 +1,5 @@
-//! The program and a server: the whole way there and back, what it says when it is not let in, and servers and
-//! connections that fail at any moment.
+//! The program and an SSH server: backups and restores, refused logins, and servers and connections
+//! that fail at any moment.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -14,11 +14,12 @@ use crate::support::{Random, SmallDisk, Sshd, noise};
 
 const MIB: usize = 1 << 20;
 const SIZE: usize = 12 * MIB;
-/// What changes of it in a round.
+/// The size of a change in a round.
 const NEW: usize = 6 * MIB;
 const ROUNDS: u64 = 50;
 
-/// A repository on a server; words for every command that uses it.
+/// A repository on an SSH server of the test's own, and the options that every command needs for
+/// it.
 struct Far {
     server: Sshd,
     world: World,
@@ -26,7 +27,7 @@ struct Far {
 }
 
 impl Far {
-    /// Where there is an OpenSSH.
+    /// With a repository. `None`, and the test is skipped, where OpenSSH is missing.
     fn new() -> Option<Self> {
         let far = Self::empty()?;
         far.ok(&["init", "--kdf-memory", "1M", "--kdf-passes", "1", "-q"]);
@@ -69,7 +70,7 @@ impl Far {
 }
 
 #[test]
-fn what_goes_to_a_server_comes_back() {
+fn a_backup_on_a_server_is_restored_exactly() {
     let Some(far) = Far::new() else { return };
     let disk = far.world.write("disk.img", &noise(1, SIZE));
     far.ok(&["backup", &disk, "-q", "--limit-upload", "500M"]);
@@ -80,14 +81,14 @@ fn what_goes_to_a_server_comes_back() {
     far.ok(&["restore", "disk.img", &back, "-q"]);
     assert!(fs::read(&back).unwrap() == fs::read(&disk).unwrap());
     far.fails(&["init"], 1, &["already"]);
-    // The same bytes as in a directory: whoever has the disk needs no server.
+    // The bytes are the same as in a directory: with the disk at hand no server is needed.
     let mut world = World::empty();
     world.set("CUTTLEBONE_REPOSITORY", far.server.store().join("repo"));
     world.ok(&["check", "--read-data"]);
 }
 
 #[test]
-fn what_is_wrong_is_said_with_the_next_step() {
+fn errors_of_ssh_are_reported_with_the_next_step() {
     let Some(mut far) = Far::empty() else { return };
     far.fails(&["list"], 10, &["no repository", "cuttlebone init"]);
     let there = far.server.location("repo");
@@ -141,10 +142,10 @@ fn a_killed_program_leaves_no_ssh() {
     }
 }
 
-/// Backups, restores and prunes while the server is stopped, its connections are killed, it is started anew, its disk
-/// is full, or the program itself is killed.
+/// Backs up, restores and prunes while the server is stopped, its connections are killed, it is
+/// restarted, its disk is full, or the program itself is killed.
 #[test]
-fn no_fault_at_any_moment_hangs_or_harms() {
+fn no_fault_of_server_or_connection_hangs_the_program_or_harms_a_backup() {
     let Some(mut far) = Far::empty() else { return };
     // Where none can be mounted, which fails in CI, the disk never gets full.
     let small = SmallDisk::mount(256 << 10);

@@ -1,11 +1,12 @@
-//! What a person sees on a terminal of 80 columns.
+//! The output on a terminal of 80 columns.
 
 use std::process::Command;
 
 use crate::support::program::World;
 use crate::support::{noise, skip};
 
-/// What the program writes to a terminal when it succeeds, without what moves the cursor; a line a redraw.
+/// The lines that a successful command writes to a terminal, one for each redraw, without escape
+/// sequences.
 fn on_terminal(world: &World, words: &str) -> Option<Vec<String>> {
     let (code, lines) = run_on_terminal(world, words)?;
     assert_eq!(code, Some(0), "{words}: {lines:?}");
@@ -39,7 +40,7 @@ fn plain(text: &str) -> Vec<String> {
     for part in parts {
         let rest = part.strip_prefix('[').unwrap_or(part);
         let end = rest.find(|c: char| c.is_ascii_alphabetic());
-        // Colours aside, the cursor goes elsewhere: what follows is a line of its own.
+        // All sequences but colours move the cursor, so a new line begins.
         if end.is_none_or(|end| !rest[end..].starts_with('m')) {
             out.push('\n');
         }
@@ -62,7 +63,7 @@ fn fits(lines: &[String]) {
 }
 
 #[test]
-fn nothing_is_wider_than_80_columns() {
+fn output_on_a_terminal_fits_80_columns() {
     let world = World::new();
     let name = "a-volume-whose-name-says-everything-about-the-machine-and-its-third-disk.img";
     world.write(name, &noise(1, 200 << 20));
@@ -104,7 +105,7 @@ fn nothing_is_wider_than_80_columns() {
 }
 
 #[test]
-fn a_diff_is_not_shown_on_a_terminal() {
+fn a_diff_is_not_written_to_a_terminal() {
     let world = World::new();
     world.backup(&[&world.write("disk", b"data")]);
     for words in ["diff export disk", "restore disk - --format rbd-diff"] {

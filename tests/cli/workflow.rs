@@ -1,4 +1,4 @@
-//! Every command as it is meant to be used, told to people and to programs.
+//! Every command in its usual order, with its output for people and as JSON.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -30,7 +30,7 @@ fn fields(value: &Value, names: &[&str]) {
 }
 
 #[test]
-fn from_init_to_restore_for_people() {
+fn a_user_can_init_back_up_list_and_restore() {
     let world = World::empty();
     let made = world.ok(&["init"]);
     assert!(
@@ -85,7 +85,7 @@ fn from_init_to_restore_for_people() {
 }
 
 #[test]
-fn from_init_to_restore_for_programs() {
+fn a_script_can_init_back_up_list_and_restore_with_json() {
     let world = World::empty();
     let init = world.json_one(&["init", "--chunk-size", "16K"], "summary");
     fields(
@@ -162,7 +162,7 @@ fn from_init_to_restore_for_programs() {
 }
 
 #[test]
-fn progress_is_told_to_programs_while_it_goes_on() {
+fn progress_is_printed_as_json_while_a_backup_runs() {
     let mut world = World::new();
     world.set("CUTTLEBONE_PROGRESS_FPS", "60");
     let disk = world.write("disk.img", &noise(5, 96 * MIB));
@@ -193,7 +193,7 @@ fn progress_is_told_to_programs_while_it_goes_on() {
 }
 
 #[test]
-fn restore_does_what_it_is_told_about_what_exists() {
+fn restore_replaces_or_updates_an_existing_target_only_if_asked_to() {
     let world = World::new();
     let disk = image(&world, "disk.img", 3);
     world.backup(&[&disk]);
@@ -213,7 +213,7 @@ fn restore_does_what_it_is_told_about_what_exists() {
     };
     assert!(blocks(&target) <= blocks(&disk), "as sparse as it was");
 
-    // In place: what is the same is not even fetched, what was a hole becomes zero.
+    // In place: equal data is not fetched, and holes of the image become zeros.
     let file = File::options().write(true).open(&target).unwrap();
     let write = |at: usize| {
         std::os::unix::fs::FileExt::write_all_at(&file, &noise(9, 1000), at as u64).unwrap();
@@ -259,7 +259,7 @@ fn a_device_is_backed_up_and_restored() {
 }
 
 #[test]
-fn a_stream_goes_in_and_comes_out() {
+fn a_stream_is_backed_up_and_restored() {
     let world = World::new();
     let dump = world.write("dump", &noise(8, 5 * MIB + 77));
     let words = ["backup", "-", "--volume", "db", "--json"];
@@ -270,7 +270,7 @@ fn a_stream_goes_in_and_comes_out() {
         (&(5 * MIB + 77).into(), &(5 * MIB + 77).into())
     );
 
-    // A byte more at the beginning: only what is near it is new.
+    // One more byte at the beginning: only the chunks near it are new.
     let shifted = [b"x".as_slice(), &fs::read(&dump).unwrap()].concat();
     let shifted = world.write("shifted", &shifted);
     let ran = world.run_with_stdin(&words, File::open(&shifted).unwrap());
@@ -312,7 +312,7 @@ fn a_dry_run_counts_and_stores_nothing() {
 }
 
 #[test]
-fn a_base_can_be_named() {
+fn the_base_of_a_backup_can_be_given() {
     let world = World::new();
     let (a, b) = (image(&world, "a", 3), image(&world, "b", 4));
     let first = world.backup(&[&a]);
@@ -330,7 +330,7 @@ fn a_base_can_be_named() {
 }
 
 #[test]
-fn a_backup_can_make_its_repository() {
+fn backup_creates_the_repository_if_asked_to() {
     let world = World::empty();
     let disk = image(&world, "disk.img", 3);
     let refused = world.fails(&["backup", &disk], 10);
@@ -348,7 +348,7 @@ fn a_backup_can_make_its_repository() {
 }
 
 #[test]
-fn another_source_of_the_same_name_is_another_volume() {
+fn a_different_source_with_the_name_of_a_volume_is_refused() {
     let world = World::new();
     fs::create_dir(world.path("elsewhere")).unwrap();
     let disk = image(&world, "disk.img", 3);
@@ -363,7 +363,7 @@ fn another_source_of_the_same_name_is_another_volume() {
 }
 
 #[test]
-fn keys_come_and_go() {
+fn keys_can_be_added_listed_changed_and_removed() {
     let mut world = World::new();
     let cheap = ["--kdf-memory", "1M", "--kdf-passes", "1"];
     let second = world.write("second", b"battery staple\n");
@@ -426,7 +426,7 @@ fn keys_come_and_go() {
 }
 
 #[test]
-fn a_key_of_a_project_opens_the_project_and_no_more() {
+fn a_key_of_a_project_opens_only_that_project() {
     let mut world = World::new();
     let disk = image(&world, "disk.img", 3);
     world.backup(&[&disk]);
@@ -441,7 +441,7 @@ fn a_key_of_a_project_opens_the_project_and_no_more() {
 }
 
 #[test]
-fn an_exported_key_slot_brings_a_repository_without_keys_back() {
+fn an_exported_key_slot_makes_a_repository_without_keys_usable() {
     let world = World::new();
     let disk = image(&world, "disk.img", 3);
     world.backup(&[&disk]);
@@ -466,7 +466,7 @@ fn an_exported_key_slot_brings_a_repository_without_keys_back() {
 }
 
 #[test]
-fn the_cache_is_shown_cleared_and_made_anew() {
+fn the_cache_can_be_shown_cleared_and_rebuilt() {
     let world = World::new();
     let disk = image(&world, "disk.img", 3);
     world.backup(&[&disk]);

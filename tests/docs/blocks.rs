@@ -53,8 +53,8 @@ pub(super) fn inline_code(page: &str) -> Vec<(usize, &str)> {
 
 /// The commands in a shell script, each as its words. Variables and substitutions become `x`.
 ///
-/// This knows as much of the shell as examples need: quotes, comments, continued lines, pipes, lists,
-/// groups, `$(…)`, redirections, assignments and the words of `if` and loops.
+/// This knows as much of the shell as examples need: quotes, comments, continued lines, pipes,
+/// lists, groups, `$(…)`, redirections, assignments and the words of `if` and loops.
 pub(super) fn commands(script: &str) -> Vec<Vec<String>> {
     let mut lexer = Lexer {
         chars: script.chars().peekable(),

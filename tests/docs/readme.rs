@@ -22,8 +22,8 @@ const IMAGE: &str = "vms/web1";
 const ROOT: &str = "\u{1}";
 const IMAGE_SIZE: usize = 32 * MIB;
 
-/// A directory in which a page's blocks run: the paths of the examples are below it, and programs that
-/// the page calls but that the test must not run are replaced.
+/// A directory in which a page's blocks run: the paths of the examples are below it, and programs
+/// that the page calls but that the test must not run are replaced.
 struct Stage {
     directory: TempDir,
     /// What a block says, and what is meant here.
@@ -287,8 +287,8 @@ fn nights(stage: &Stage, image: &Image<'_>, block: &Block<'_>) {
     assert_ne!(first, second);
 }
 
-/// Backs up a third state, whose snapshot is then deleted. Returns the snapshots of the second and of
-/// the third backup.
+/// Backs up a third state, whose snapshot is then deleted. Returns the snapshots of the second and
+/// of the third backup.
 fn third_backup(stage: &Stage, image: &Image<'_>) -> (String, String) {
     let old = image.snapshots().remove(0);
     let new = "third".to_owned();

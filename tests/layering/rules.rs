@@ -11,9 +11,9 @@ use super::tokens::{lines_of_tests, tokens, tokens_without_tests};
 /// Each folder of `src/`, and the folders it may import from. They are listed from the lowest layer
 /// to the highest.
 ///
-/// A front end calls `ops`, and `app` for what it shares with other front ends. Beyond that it names
-/// only what it takes to open a repository: `storage` (where it is stored), `volume` (what is read
-/// or written), `repo` (the opened repository) and `format` (public values in reports).
+/// A front end calls `ops`, and `app` for what it shares with other front ends. Beyond that it
+/// names only what it takes to open a repository: `storage` (where it is stored), `volume` (what is
+/// read or written), `repo` (the opened repository) and `format` (public values in reports).
 const LAYERS: &[(&str, &[&str])] = &[
     ("base", &[]),
     ("crypto", &["base"]),
@@ -164,7 +164,8 @@ pub(super) fn clap_below_command_line(sources: &Sources) -> Vec<String> {
     found
 }
 
-/// Files of more than [`LINES_MAX`] lines. Below `src/` the tests at the end of a file do not count.
+/// Files of more than [`LINES_MAX`] lines. Below `src/` the tests at the end of a file do not
+/// count.
 pub(super) fn too_long(files: &Sources) -> Vec<String> {
     let mut found = Vec::new();
     for (path, text) in files {

@@ -1,7 +1,6 @@
-//! Backup of RBD diffs: diffs that Ceph wrote, diffs that do not fit, and random chains against a
-//! plain model.
+//! RBD diffs into a repository: streams that Ceph wrote, and diffs that fit no backup. Random
+//! chains of diffs are in `ingest_model.rs`.
 
-use std::collections::BTreeSet;
 use std::io::Read;
 use std::sync::Arc;
 
@@ -10,11 +9,8 @@ use cuttlebone::format::{DiffHeader, DiffWriter};
 use cuttlebone::ops::{self, BackupOptions, BackupReport, Context, OpsError};
 use cuttlebone::storage::{Backend, FaultBackend, MemoryBackend};
 use cuttlebone::volume::{DiffSource, InputFile, NamedInput};
-use proptest::collection::vec;
-use proptest::prelude::*;
-use proptest::sample::Index;
 
-use super::{BLOCK, Host, Image, LEAF, TestRepo, Watch, noise, options};
+use super::{Host, Image, LEAF, TestRepo, Watch, noise, options};
 use crate::rbd;
 
 /// A diff as a model: where, how long, and noise of this seed or zeros.
@@ -431,127 +427,6 @@ fn commit_as(test_repo: &TestRepo, record: &cuttlebone::format::BackupRecord) {
     objects
         .put_sealed(object, Magic::Backup, key, &record.encode())
         .unwrap();
-}
-
-#[derive(Debug, Clone)]
-struct Step {
-    /// Which of the snapshots before it builds on; none for a full diff.
-    from: Option<Index>,
-    size: u64,
-    /// How far behind the one before, how long, and of what.
-    extents: Vec<(u32, usize, Option<u8>)>,
-    is_head: bool,
-}
-
-fn size() -> impl Strategy<Value = u64> {
-    prop_oneof![
-        1 => Just(0),
-        2 => 1..200_000_u64,
-        5 => 0..5 * LEAF,
-        2 => (0..6_u64, 0..3_u64).prop_map(|(leaves, odd)| (leaves * LEAF + odd).saturating_sub(1)),
-        1 => (64 * LEAF)..(66 * LEAF),
-        1 => Just(1 << 44),
-    ]
-}
-
-fn line_step() -> impl Strategy<Value = Step> {
-    let gap = prop_oneof![2 => 0..10_u32, 3 => 0..200_000_u32, 2 => 0..9_000_000_u32];
-    let len = prop_oneof![2 => 1..600_usize, 3 => 1..100_000_usize, 1 => 1..1_000_000_usize,
-        1 => prop::sample::select(vec![4096_usize, 65_536, 131_072])];
-    let extent = (gap, len, prop::option::weighted(0.7, 0..4_u8));
-    (
-        prop::option::weighted(0.9, any::<Index>()),
-        size(),
-        vec(extent, 0..8),
-        prop::bool::weighted(0.1),
-    )
-        .prop_map(|(from, size, extents, is_head)| Step {
-            from,
-            size,
-            extents,
-            is_head,
-        })
-}
-
-/// Bytes of the chunks that two images do not have in common.
-fn different_chunks(a: &Image, b: &Image, chunk: usize) -> u64 {
-    let blocks = a.blocks.keys().chain(b.blocks.keys());
-    let different = blocks.filter(|block| a.blocks.get(block) != b.blocks.get(block));
-    let chunks: BTreeSet<u64> = different
-        .map(|block| block * BLOCK / chunk as u64)
-        .collect();
-    chunks.len() as u64 * chunk as u64
-}
-
-fn play(steps: &[Step], keep_size: &[bool], chunk: usize) {
-    let (test_repo, host) = (
-        TestRepo::init(MemoryBackend::new(), chunk).unwrap(),
-        Host::with_cache(),
-    );
-    let mut line: Vec<(String, Image)> = Vec::new();
-    let mut whole = Image::new(0);
-    for (number, step) in steps.iter().enumerate() {
-        let base = step
-            .from
-            .filter(|_| !line.is_empty())
-            .map(|from| from.get(&line));
-        let mut image = base.map_or_else(|| Image::new(0), |(_, image)| image.clone());
-        let keeps = keep_size[number % keep_size.len()] && base.is_some();
-        let size = if keeps { image.size } else { step.size };
-        let mut extents = Extents::new();
-        let mut at = 0;
-        for (gap, len, seed) in &step.extents {
-            let offset = at + u64::from(*gap);
-            // Zeros may be far longer than data.
-            let len = if seed.is_none() { len * 40 } else { *len };
-            let len = len.min(usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX));
-            if len > 0 {
-                extents.push((offset, len, *seed));
-                at = offset + len as u64;
-            }
-        }
-        apply(&mut image, size, &extents);
-        let from = base.map(|(name, _)| name.clone());
-        let to = (!step.is_head).then(|| format!("s{number}"));
-        let stream = diff(from.as_deref(), to.as_deref(), size, &extents);
-        let reports = ingest(&host, &test_repo, &stream, &options("v")).unwrap();
-        let before = base.map_or_else(|| Image::new(0), |(_, image)| image.clone());
-        let changed = different_chunks(&before, &image, chunk);
-        assert_eq!(reports[0].counts.changed, changed, "step {number}");
-        let made = test_repo.backup(reports[0].id.unwrap());
-        let found = host.restore_image(&test_repo, &made).unwrap();
-        assert!(
-            found == image,
-            "step {number}: {found:?} instead of {image:?}"
-        );
-        if let Some(to) = to {
-            line.push((to, image.clone()));
-        }
-        // The same content has the same root, however it came in.
-        if size < 1 << 40 {
-            let backup = host.back_up(&test_repo, "whole", &image).unwrap();
-            assert_eq!(backup.chunks_new, 0, "step {number}");
-            let backup = test_repo.backup(backup.id);
-            assert_eq!(backup.root, made.root, "step {number}");
-            let changed = different_chunks(&whole, &image, chunk);
-            assert_eq!(backup.record.counts.changed, changed, "step {number}");
-            whole = image;
-        }
-    }
-    host.check_clean(&test_repo, "all steps");
-}
-
-proptest! {
-    #![proptest_config(super::model::config(48))]
-
-    #[test]
-    fn chains_of_random_diffs_agree_with_the_model(
-        steps in vec(line_step(), 1..7),
-        keep_size in vec(prop::bool::weighted(0.6), 1..7),
-        chunk in prop::sample::select(vec![4_usize << 10, 64 << 10, 1 << 20]),
-    ) {
-        play(&steps, &keep_size, chunk);
-    }
 }
 
 /// A change costs the same however large the volume is.

@@ -20,6 +20,7 @@ mod forget;
 mod index;
 mod ingest;
 mod ingest_crash;
+mod ingest_model;
 mod isolation;
 mod model;
 mod object_cache;

@@ -1,4 +1,5 @@
-//! The program as its users run it: in a scratch directory, with a repository and a cache of its own.
+//! The program as its users run it: in a scratch directory, with a repository and a cache of its
+//! own.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -17,23 +18,24 @@ pub(crate) const PASSWORD: &str = "correct horse";
 /// No run of the program takes this long, even on a busy machine: it waits for something that never
 /// happens.
 pub(crate) const HANGS: Duration = Duration::from_mins(10);
-/// Tests that measure time or memory run one after the other.
+/// Held by tests that measure memory or need the machine for themselves.
 pub(crate) static ALONE: Mutex<()> = Mutex::new(());
 
-/// A directory with a repository and a cache in it, and the program's environment.
+/// A scratch directory with a repository and a cache in it, and the environment that makes the
+/// program use them. Its methods run the program and check how that ends.
 pub(crate) struct World {
     pub(crate) directory: TempDir,
     pub(crate) environment: Vec<(String, String)>,
 }
 
-/// What a run of the program left.
+/// How a run of the program ended.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: String,
     pub(crate) took: Duration,
-    /// The most memory it had, in bytes, as far as that was seen.
+    /// The most memory that it was seen to use, in bytes.
     pub(crate) peak: u64,
 }
 
@@ -62,7 +64,7 @@ impl World {
         }
     }
 
-    /// The same with another value in the environment; an empty one is as good as none.
+    /// Sets a variable of the environment. The program takes an empty one as unset.
     pub(crate) fn set(&mut self, name: &str, value: impl AsRef<OsStr>) {
         let value = value.as_ref().to_str().unwrap().to_owned();
         self.environment.retain(|(known, _)| known != name);
@@ -94,7 +96,7 @@ impl World {
         files(&self.project().join("packs"))
     }
 
-    /// Writes a file in its directory and gives its path as a word.
+    /// Writes a file in the directory. Returns its path as a word.
     pub(crate) fn write(&self, name: &str, content: &[u8]) -> String {
         fs::write(self.path(name), content).unwrap();
         self.at(name)
@@ -127,24 +129,24 @@ impl World {
         finish(self.command(words).stdin(input).spawn().unwrap(), words)
     }
 
-    /// Runs what must succeed; its standard output.
+    /// Runs a command that must succeed. Returns its standard output.
     pub(crate) fn ok(&self, words: &[&str]) -> String {
         self.run(words).ok(words)
     }
 
-    /// Runs what must fail in this way; its standard error.
+    /// Runs a command that must exit with this code. Returns its standard error.
     pub(crate) fn fails(&self, words: &[&str], code: i32) -> String {
         let ran = self.run(words);
         assert_eq!(ran.code, Some(code), "{words:?}: {ran:?}");
         ran.stderr
     }
 
-    /// Runs with `--json` what must succeed: its lines.
+    /// Runs a command that must succeed with `--json`. Returns the lines of its output.
     pub(crate) fn json(&self, words: &[&str]) -> Vec<Value> {
         json_lines(&self.ok(&[words, &["--json"]].concat()))
     }
 
-    /// The only line of that kind.
+    /// The same for a command whose output has exactly one line of this type. Returns that.
     pub(crate) fn json_one(&self, words: &[&str], message_type: &str) -> Value {
         let lines = self.json(words);
         let mut found = lines
@@ -156,14 +158,14 @@ impl World {
         }
     }
 
-    /// Backs up; the summary.
+    /// Backs up. Returns the summary.
     pub(crate) fn backup(&self, words: &[&str]) -> Value {
         let summary = self.json_one(&[&["backup"], words].concat(), "summary");
         assert!(summary["backup_id"].is_string(), "{summary}");
         summary
     }
 
-    /// `restore` gives the bytes of this file.
+    /// Asserts that restoring `backup` gives the bytes of the file `expected`.
     pub(crate) fn restores(&self, backup: &str, expected: &str) {
         let target = self.at("restored");
         self.ok(&["restore", backup, &target, "--force", "-q"]);
@@ -171,7 +173,7 @@ impl World {
         fs::remove_file(target).unwrap();
     }
 
-    /// Nothing is damaged, by the strictest look.
+    /// Asserts that `check --read-data` finds no damage.
     pub(crate) fn is_clean(&self) {
         let check = self.json_one(&["check", "--read-data"], "check");
         assert_eq!(
@@ -190,8 +192,8 @@ impl Ran {
 
 /// Returns a command that runs its first argument with signals as a shell in a terminal sets them.
 ///
-/// The tests may run where SIGINT or SIGHUP are ignored, as below `nohup` or in a background job of a
-/// script; a process passes that on to its children, and the program would keep it so. Without
+/// The tests may run where SIGINT or SIGHUP are ignored, as below `nohup` or in a background job of
+/// a script; a process passes that on to its children, and the program would keep it so. Without
 /// unsafe code no process can change that for its child, so env(1) of coreutils 8.31 or later does.
 pub(crate) fn with_default_signals() -> Command {
     let mut command = Command::new("/usr/bin/env");
@@ -235,7 +237,7 @@ pub(crate) fn finish(mut child: Child, words: &[&str]) -> Ran {
     }
 }
 
-/// The most memory that a process has had so far, in bytes.
+/// The most memory that a process has used so far, in bytes.
 fn peak_memory(process: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
@@ -260,7 +262,7 @@ pub(crate) fn wait(child: &mut Child) -> Option<i32> {
     }
 }
 
-/// Waits until something is so, as long as the process lives.
+/// Waits until `so` holds. Fails if the process ends before.
 pub(crate) fn until(child: &mut Child, mut so: impl FnMut() -> bool) {
     while !so() {
         assert!(child.try_wait().unwrap().is_none(), "it ended too early");

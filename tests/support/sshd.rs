@@ -1,4 +1,5 @@
-//! An OpenSSH server of the tests' own: on a port of loopback, with its own keys, for this user.
+//! An OpenSSH server for a test: on a port of the loopback interface, with its own keys, for this
+//! user.
 
 use std::fs;
 use std::io::Read;
@@ -14,10 +15,10 @@ use cuttlebone::storage::{SftpOptions, SftpServer};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// Starting one takes a moment, on a machine that does other things too.
+/// The time in which a server must start, on a busy machine too.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A server, as long as it lives, and a directory for what is stored there.
+/// A running server, stopped when dropped, and a directory for stores.
 pub(crate) struct Sshd {
     place: TempDir,
     program: PathBuf,
@@ -26,19 +27,20 @@ pub(crate) struct Sshd {
 }
 
 impl Sshd {
-    /// None, and a word about it, where there is no OpenSSH.
+    /// Starts one. Where OpenSSH is missing, skips the test and returns `None`.
     pub(crate) fn start() -> Option<Self> {
         Self::start_with("internal-sftp")
     }
 
-    /// With these words for its SFTP server.
+    /// The same with another SFTP subsystem.
     pub(crate) fn start_with(subsystem: &str) -> Option<Self> {
         let Some(program) = find() else {
             super::skip("there is no OpenSSH server");
             return None;
         };
         if rustix::process::geteuid().is_root() {
-            // Where sshd puts those who have not logged in yet. A service would make it.
+            // The directory for connections that have not logged in yet, which the service would
+            // make.
             fs::create_dir_all("/run/sshd").unwrap();
         }
         let place = TempDir::new().unwrap();
@@ -76,12 +78,12 @@ impl Sshd {
         self.place.path().join(name)
     }
 
-    /// The directory for what is stored.
+    /// The directory for stores.
     pub(crate) fn store(&self) -> PathBuf {
         self.path("store")
     }
 
-    /// What connects to it, as words of a shell.
+    /// The command that connects to it, as words of a shell.
     pub(crate) fn ssh_command(&self) -> String {
         format!("ssh -F {}", self.path("config").display())
     }
@@ -101,7 +103,7 @@ impl Sshd {
         )
     }
 
-    /// How to get to [`store`](Self::store).
+    /// The options that reach [`store`](Self::store).
     pub(crate) fn options(&self) -> SftpOptions {
         SftpOptions {
             server: SftpServer {
@@ -118,7 +120,7 @@ impl Sshd {
         }
     }
 
-    /// Those that serve connections now.
+    /// The processes that serve connections now.
     pub(crate) fn sessions(&self) -> Vec<Pid> {
         let mut found = vec![Pid::from_child(&self.child)];
         let all = processes();
@@ -134,7 +136,7 @@ impl Sshd {
         found.split_off(1)
     }
 
-    /// Sends a signal to all that serve connections.
+    /// Sends a signal to all processes that serve connections.
     pub(crate) fn signal(&self, signal: Signal) {
         for session in self.sessions() {
             // It may have ended meanwhile.
@@ -142,7 +144,7 @@ impl Sshd {
         }
     }
 
-    /// Kills it with all its connections, and starts it anew.
+    /// Kills it with all its connections, and starts it again.
     pub(crate) fn restart(&mut self) {
         self.stop();
         self.child = run(&self.program, self.place.path());
@@ -158,7 +160,7 @@ impl Sshd {
         }
     }
 
-    /// How many ssh that connect to it are running.
+    /// How many clients (ssh processes) of it are running.
     pub(crate) fn clients(&self) -> usize {
         let config = self.path("config").display().to_string();
         let all = processes().into_iter();
@@ -170,7 +172,7 @@ impl Sshd {
         .count()
     }
 
-    /// Waits for a server that speaks.
+    /// Waits until it answers.
     fn wait_until_up(&mut self) {
         let begun = Instant::now();
         let speaks = || {
