@@ -13,6 +13,7 @@ use crate::support::{LoopDevice, SmallDisk, noise, skip};
 
 const MIB: usize = 1 << 20;
 
+#[track_caller]
 fn says(message: &str, expected: &[&str]) {
     let begins = message.starts_with("error: ") || message.contains("\nerror: ");
     assert!(begins, "{message}");
@@ -23,6 +24,7 @@ fn says(message: &str, expected: &[&str]) {
 }
 
 /// Runs a command with `--json` that must fail with this code. Returns its error.
+#[track_caller]
 fn exit_error(world: &World, words: &[&str], code: i32) -> Value {
     let line = world.fails(&[words, &["--json"]].concat(), code);
     let error: Value = serde_json::from_str(line.lines().last().unwrap()).unwrap();
@@ -525,6 +527,7 @@ fn two_backups() -> (World, String, String) {
     (world, a, b)
 }
 
+#[track_caller]
 fn checked(world: &World, words: &[&str], code: i32) -> Vec<Value> {
     let ran = world.run(&[words, &["--json"]].concat());
     assert_eq!(ran.code, Some(code), "{ran:?}");

@@ -55,6 +55,7 @@ fn copied(name: &str) -> World {
     world
 }
 
+#[track_caller]
 fn holds(world: &World, sums: &BTreeMap<String, (String, String)>) {
     let listed = world.json(&["list"]);
     let listed: BTreeSet<_> = listed

@@ -15,11 +15,13 @@ fn cuttlebone(words: &[&str]) -> Output {
         .unwrap()
 }
 
+#[track_caller]
 fn stdout(output: &Output) -> String {
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
+#[track_caller]
 fn refused(words: &[&str], code: i32) -> String {
     let output = cuttlebone(words);
     assert_eq!(output.status.code(), Some(code), "{words:?}: {output:?}");
@@ -40,6 +42,7 @@ fn commands_in(help: &str) -> Vec<String> {
         .collect()
 }
 
+#[track_caller]
 fn visit(path: &mut Vec<String>, seen: &mut Vec<String>) {
     for flag in ["-h", "--help"] {
         let mut words: Vec<&str> = path.iter().map(String::as_str).collect();

@@ -41,7 +41,6 @@ fn image(pieces: &[&[u8]]) -> Vec<u8> {
     }
     image
 }
-
 fn fifo(world: &World) -> String {
     let fifo = world.at("fifo");
     let made = Command::new("mkfifo").arg(&fifo).status().unwrap();

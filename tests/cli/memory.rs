@@ -14,6 +14,7 @@ const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 const PEAK_MAX: u64 = 200 * MIB;
 
+#[track_caller]
 fn modest(ran: &Ran, what: &str) {
     assert_eq!(ran.code, Some(0), "{what}: {ran:?}");
     eprintln!("{what}: {} MiB, {:?}", ran.peak / MIB, ran.took);
@@ -100,6 +101,7 @@ fn a_volume_of_16_tib_costs_only_the_data_in_it() {
 }
 
 /// Takes in a diff that is written while it is read.
+#[track_caller]
 fn ingest(
     world: &World,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,

@@ -111,6 +111,7 @@ fn a_debian_image_and_its_change_are_restored_exactly() {
 }
 
 /// The reader in Python, which knows only the page of the format, restores the same bytes.
+#[track_caller]
 fn an_independent_reader_agrees(world: &World, old: &Path, disk: &Path) {
     let Some(python) = python() else {
         return skip("there is no Python with the packages of tests/reader/requirements.txt");

@@ -52,6 +52,7 @@ impl Far {
         self.world.run(&self.words(words))
     }
 
+    #[track_caller]
     fn ok(&self, words: &[&str]) -> String {
         self.world.ok(&self.words(words))
     }
@@ -60,6 +61,7 @@ impl Far {
         self.world.start(&self.words(words))
     }
 
+    #[track_caller]
     fn fails(&self, words: &[&str], code: i32, says: &[&str]) {
         let ran = self.run(words);
         assert_eq!(ran.code, Some(code), "{}", ran.stderr);

@@ -7,6 +7,7 @@ use crate::support::{noise, skip};
 
 /// The lines that a successful command writes to a terminal, one for each redraw, without escape
 /// sequences.
+#[track_caller]
 fn on_terminal(world: &World, words: &str) -> Option<Vec<String>> {
     let (code, lines) = run_on_terminal(world, words)?;
     assert_eq!(code, Some(0), "{words}: {lines:?}");
@@ -52,6 +53,7 @@ fn plain(text: &str) -> Vec<String> {
         .collect()
 }
 
+#[track_caller]
 fn fits(lines: &[String]) {
     for line in lines {
         assert!(

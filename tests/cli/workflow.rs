@@ -23,6 +23,7 @@ fn image(world: &World, name: &str, seed: u64) -> String {
     path
 }
 
+#[track_caller]
 fn fields(value: &Value, names: &[&str]) {
     for name in names {
         assert!(value.get(*name).is_some(), "no {name} in {value}");

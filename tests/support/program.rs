@@ -121,20 +121,24 @@ impl World {
         self.command(words).spawn().unwrap()
     }
 
+    #[track_caller]
     pub(crate) fn run(&self, words: &[&str]) -> Ran {
         finish(self.start(words), words)
     }
 
+    #[track_caller]
     pub(crate) fn run_with_stdin(&self, words: &[&str], input: impl Into<Stdio>) -> Ran {
         finish(self.command(words).stdin(input).spawn().unwrap(), words)
     }
 
     /// Runs a command that must succeed. Returns its standard output.
+    #[track_caller]
     pub(crate) fn ok(&self, words: &[&str]) -> String {
         self.run(words).ok(words)
     }
 
     /// Runs a command that must exit with this code. Returns its standard error.
+    #[track_caller]
     pub(crate) fn fails(&self, words: &[&str], code: i32) -> String {
         let ran = self.run(words);
         assert_eq!(ran.code, Some(code), "{words:?}: {ran:?}");
@@ -142,11 +146,13 @@ impl World {
     }
 
     /// Runs a command that must succeed with `--json`. Returns the lines of its output.
+    #[track_caller]
     pub(crate) fn json(&self, words: &[&str]) -> Vec<Value> {
         json_lines(&self.ok(&[words, &["--json"]].concat()))
     }
 
     /// The same for a command whose output has exactly one line of this type. Returns that.
+    #[track_caller]
     pub(crate) fn json_one(&self, words: &[&str], message_type: &str) -> Value {
         let lines = self.json(words);
         let mut found = lines
@@ -159,6 +165,7 @@ impl World {
     }
 
     /// Backs up. Returns the summary.
+    #[track_caller]
     pub(crate) fn backup(&self, words: &[&str]) -> Value {
         let summary = self.json_one(&[&["backup"], words].concat(), "summary");
         assert!(summary["backup_id"].is_string(), "{summary}");
@@ -166,6 +173,7 @@ impl World {
     }
 
     /// Asserts that restoring `backup` gives the bytes of the file `expected`.
+    #[track_caller]
     pub(crate) fn restores(&self, backup: &str, expected: &str) {
         let target = self.at("restored");
         self.ok(&["restore", backup, &target, "--force", "-q"]);
@@ -174,6 +182,7 @@ impl World {
     }
 
     /// Asserts that `check --read-data` finds no damage.
+    #[track_caller]
     pub(crate) fn is_clean(&self) {
         let check = self.json_one(&["check", "--read-data"], "check");
         assert_eq!(
@@ -184,6 +193,7 @@ impl World {
 }
 
 impl Ran {
+    #[track_caller]
     pub(crate) fn ok(&self, words: &[&str]) -> String {
         assert_eq!(self.code, Some(0), "{words:?}: {self:?}");
         String::from_utf8(self.stdout.clone()).unwrap()
@@ -202,6 +212,7 @@ pub(crate) fn with_default_signals() -> Command {
 }
 
 /// Waits until it ends while it reads its output.
+#[track_caller]
 pub(crate) fn finish(mut child: Child, words: &[&str]) -> Ran {
     let begun = Instant::now();
     let drain = |pipe: Option<Box<dyn Read + Send>>| {
@@ -263,6 +274,7 @@ pub(crate) fn wait(child: &mut Child) -> Option<i32> {
 }
 
 /// Waits until `so` holds. Fails if the process ends before.
+#[track_caller]
 pub(crate) fn until(child: &mut Child, mut so: impl FnMut() -> bool) {
     while !so() {
         assert!(child.try_wait().unwrap().is_none(), "it ended too early");
@@ -270,6 +282,7 @@ pub(crate) fn until(child: &mut Child, mut so: impl FnMut() -> bool) {
     }
 }
 
+#[track_caller]
 pub(crate) fn json_lines(text: &str) -> Vec<Value> {
     let line = |line| match serde_json::from_str::<Value>(line) {
         Ok(value) => value,

@@ -33,11 +33,13 @@ impl SmallDisk {
         self.place.path()
     }
 
+    #[track_caller]
     pub(crate) fn make_read_only(&self) {
         assert!(self.run("mount", &["-o", "remount,ro"]));
     }
 
     /// Changes its size to `kib` KiB.
+    #[track_caller]
     pub(crate) fn resize(&self, kib: u64) {
         assert!(self.run("mount", &["-o", &format!("remount,size={kib}k")]));
     }
