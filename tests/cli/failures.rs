@@ -3,7 +3,6 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
@@ -14,7 +13,7 @@ use crate::support::{LoopDevice, SmallDisk, noise, skip};
 const MIB: usize = 1 << 20;
 
 #[track_caller]
-fn says(message: &str, expected: &[&str]) {
+pub(super) fn says(message: &str, expected: &[&str]) {
     let begins = message.starts_with("error: ") || message.contains("\nerror: ");
     assert!(begins, "{message}");
     assert!(message.contains("\n  next: "), "no way on: {message}");
@@ -510,93 +509,4 @@ fn a_password_is_never_printed_or_stored() {
             "{file:?}"
         );
     }
-}
-
-/// The largest pack, which holds chunks.
-fn largest(world: &World) -> std::path::PathBuf {
-    let len = |path: &std::path::PathBuf| fs::metadata(path).unwrap().len();
-    world.packs().into_iter().max_by_key(len).unwrap()
-}
-
-fn two_backups() -> (World, String, String) {
-    let world = World::new();
-    let a = world.write("a", &noise(14, 3 * MIB));
-    let b = world.write("b", &noise(15, MIB));
-    world.backup(&[&a]);
-    world.backup(&[&b]);
-    (world, a, b)
-}
-
-#[track_caller]
-fn checked(world: &World, words: &[&str], code: i32) -> Vec<Value> {
-    let ran = world.run(&[words, &["--json"]].concat());
-    assert_eq!(ran.code, Some(code), "{ran:?}");
-    program::json_lines(&String::from_utf8(ran.stdout).unwrap())
-}
-
-#[test]
-fn check_finds_damage_and_names_the_affected_backups() {
-    let (world, a, b) = two_backups();
-    let id = |volume| world.json_one(&["show", volume], "backup")["backup_id"].clone();
-    damage(&largest(&world));
-    world.ok(&["check"]);
-    let lines = checked(&world, &["check", "--read-data"], 21);
-    assert!(
-        lines.iter().any(|line| line["message_type"] == "error"),
-        "{lines:?}"
-    );
-    let check = lines.last().unwrap();
-    assert_eq!(
-        (&check["message_type"], &check["packs_damaged"]),
-        (&"check".into(), &1.into())
-    );
-    assert_eq!(check["backups_affected"], Value::Array(vec![id("a")]));
-    let told = world.fails(&["check", "--read-data"], 21);
-    says(&told, &["damage found", "1 backup affected", "--reread"]);
-
-    says(
-        &world.fails(&["restore", "a", &world.at("out")], 21),
-        &["damaged", "check"],
-    );
-    assert!(!world.path("out").exists());
-    world.restores("b", &b);
-
-    fs::remove_file(largest(&world)).unwrap();
-    let check = checked(&world, &["check"], 21).pop().unwrap();
-    assert_eq!(check["backups_affected"], Value::Array(vec![id("a")]));
-    world.fails(&["restore", "a", &world.at("out")], 21);
-    assert!(Path::new(&a).exists());
-}
-
-#[test]
-fn check_exits_with_23_when_history_has_vanished() {
-    let (world, _, b) = two_backups();
-    let id = world.json_one(&["show", "a"], "backup")["backup_id"].clone();
-    let record = world.project().join("backups").join(id.as_str().unwrap());
-    fs::remove_file(record).unwrap();
-    let lines = checked(&world, &["check"], 23);
-    assert!(
-        lines[0].to_string().contains(id.as_str().unwrap()),
-        "{lines:?}"
-    );
-    says(&world.fails(&["check"], 23), &["vanished"]);
-    world.restores("b", &b);
-}
-
-#[test]
-fn list_reports_a_damaged_record_and_lists_the_others() {
-    let (world, _, b) = two_backups();
-    let id = world.json_one(&["show", "a"], "backup")["backup_id"].clone();
-    damage(&world.project().join("backups").join(id.as_str().unwrap()));
-    let ran = world.run(&["list"]);
-    assert_eq!(
-        (
-            ran.code,
-            String::from_utf8(ran.stdout).unwrap().lines().count()
-        ),
-        (Some(0), 2)
-    );
-    assert!(ran.stderr.contains("check"), "{}", ran.stderr);
-    world.fails(&["check"], 21);
-    world.restores("b", &b);
 }

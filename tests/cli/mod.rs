@@ -1,6 +1,7 @@
 //! The program on real files, as its users run it: its output, its effects, its errors, and the
 //! state that a kill leaves.
 
+mod check;
 mod diff;
 mod examples;
 mod export;

@@ -120,7 +120,7 @@ fn walk(blobs: &BlobReader, backup: &Backup) -> (Vec<ChunkRef>, bool) {
         left > 0
     };
     let mut end = 0;
-    let result = reader.each_chunk_but(enter, &mut |chunk| {
+    let result = reader.each_chunk_but(enter, |chunk: ChunkRef| -> Result<(), RepoError> {
         assert!(chunk.offset >= end, "ascending");
         assert!(chunk.len > 0);
         end = chunk.offset + u64::from(chunk.len);
