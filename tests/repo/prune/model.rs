@@ -1,5 +1,5 @@
-//! Random sequences of backups, forgets, prunes, time and crashes, against a plain model: what is kept restores,
-//! and what is not goes in the end.
+//! Random sequences of backups, forgets, prunes, pauses and crashes, against a plain model: kept
+//! backups restore, and all other data is deleted in the end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use super::{DEAD, GRACE, HOUR, forget, is_tidy, limits, open, prune, try_forget};
+use super::{EXPIRED, GRACE, HOUR, assert_tidy, forget, limits, open, prune, try_forget};
 use crate::repo::model::config;
 use crate::repo::{BLOCK, BLOCK_LEN, Host, Image, KIB, LEAF, TestRepo, noise, options};
 
@@ -21,15 +21,15 @@ const VOLUMES: [&str; 3] = ["a disk", "another", "a third"];
 #[derive(Debug, Clone)]
 enum Step {
     /// Changes a volume and backs it up.
-    BackUp(usize, Vec<Write>, Run),
-    Forget(Vec<Index>, Run),
-    Prune(PruneOptions, Run),
-    /// So much time passes.
+    BackUp(usize, Vec<Write>, Conditions),
+    Forget(Vec<Index>, Conditions),
+    Prune(PruneOptions, Conditions),
+    /// Lets time pass.
     Age(Duration),
 }
 
-/// A block of noise, or of zeros if there is no seed, at this place. Few of both make for content that comes back,
-/// and that volumes share.
+/// Writes a block of noise, or of zeros if there is no seed. Places and seeds are few, so that
+/// content recurs and volumes share it.
 #[derive(Debug, Clone, Copy)]
 struct Write {
     leaf: u64,
@@ -37,14 +37,14 @@ struct Write {
     seed: Option<u64>,
 }
 
-/// Who does it, and what goes wrong with the store meanwhile.
+/// On which host a step runs, and the fault at which the store crashes.
 #[derive(Debug, Clone, Copy)]
-struct Run {
+struct Conditions {
     with_cache: bool,
     crash: Option<Plan>,
 }
 
-fn run() -> impl Strategy<Value = Run> {
+fn conditions() -> impl Strategy<Value = Conditions> {
     let plan = prop_oneof![
         (1..80_u64).prop_map(|n| Plan::at(n, Fault::Die(Moment::Before))),
         (1..25_u64).prop_map(|n| Plan::at_write(n, Fault::Die(Moment::Before))),
@@ -52,7 +52,7 @@ fn run() -> impl Strategy<Value = Run> {
         (1..25_u64).prop_map(|n| Plan::at_write(n, Fault::Tear)),
     ];
     (any::<bool>(), prop::option::weighted(0.25, plan))
-        .prop_map(|(with_cache, crash)| Run { with_cache, crash })
+        .prop_map(|(with_cache, crash)| Conditions { with_cache, crash })
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -72,24 +72,27 @@ fn step() -> impl Strategy<Value = Step> {
             ..limits(grace, max_unused)
         },
     );
+    let back_up = (0..VOLUMES.len(), vec(write, 0..6), conditions());
+    let forget = (vec(any::<Index>(), 1..4), conditions());
+    let prune = (options, conditions());
     prop_oneof![
-        5 => (0..VOLUMES.len(), vec(write, 0..6), run()).prop_map(|(v, w, run)| Step::BackUp(v, w, run)),
-        3 => (vec(any::<Index>(), 1..4), run()).prop_map(|(which, run)| Step::Forget(which, run)),
-        4 => (options, run()).prop_map(|(options, run)| Step::Prune(options, run)),
-        3 => select(vec![DEAD, HOUR, GRACE]).prop_map(Step::Age),
+        5 => back_up.prop_map(|(volume, writes, c)| Step::BackUp(volume, writes, c)),
+        3 => forget.prop_map(|(which, c)| Step::Forget(which, c)),
+        4 => prune.prop_map(|(options, c)| Step::Prune(options, c)),
+        3 => select(vec![EXPIRED, HOUR, GRACE]).prop_map(Step::Age),
     ]
 }
 
 struct World {
     store: FaultBackend,
     test_repo: TestRepo,
-    /// Without a cache, and with one, which no crash of the store touches.
+    /// One host without a cache and one with a cache, which survives crashes of the store.
     hosts: [Host; 2],
     images: [Image; 3],
     kept: BTreeMap<ObjectHash, Image>,
-    /// Backups that a forget was about to remove when it was cut short.
-    given_up: BTreeSet<ObjectHash>,
-    /// A prune may have died so short ago that its lease counts.
+    /// Backups that an interrupted forget was to remove.
+    half_forgotten: BTreeSet<ObjectHash>,
+    /// Whether a prune died whose lease may not have expired yet.
     prune_died: bool,
 }
 
@@ -98,7 +101,7 @@ impl World {
         let store = FaultBackend::new();
         let test_repo = TestRepo::init(store.clone(), 4 * KIB).unwrap();
         let mut hosts = [Host::without_cache(), Host::with_cache()];
-        // So that a plan comes to pass in the same call each time.
+        // With one thread, a planned fault hits the same call each time.
         for host in &mut hosts {
             host.threads = 1;
         }
@@ -108,37 +111,39 @@ impl World {
             hosts,
             images: [(); 3].map(|()| Image::new(3 * LEAF)),
             kept: BTreeMap::new(),
-            given_up: BTreeSet::new(),
+            half_forgotten: BTreeSet::new(),
             prune_died: false,
         }
     }
 
-    fn host(&self, run: Run) -> &Host {
-        &self.hosts[usize::from(run.with_cache)]
+    fn host(&self, conditions: Conditions) -> &Host {
+        &self.hosts[usize::from(conditions.with_cache)]
     }
 
-    /// Does it, with what goes wrong, if anything does; none if it was cut short.
+    /// Runs a step under these conditions. Returns none if the store crashed meanwhile.
     fn run<T>(
         &mut self,
-        run: Run,
+        conditions: Conditions,
         work: impl FnOnce(&Self) -> Result<T, OpsError>,
     ) -> Option<Result<T, OpsError>> {
-        let Some(plan) = run.crash else {
+        let Some(plan) = conditions.crash else {
             return Some(work(self));
         };
         self.store.set_plan(plan);
         let done = work(self);
-        let cut_short = !self.store.is_planned();
+        let crashed = !self.store.is_planned();
         self.store = self.store.crash();
         self.test_repo = open(&self.store);
-        (!cut_short).then_some(done)
+        (!crashed).then_some(done)
     }
 
     fn step(&mut self, step: &Step) {
         match step {
-            Step::BackUp(volume, writes, run) => self.back_up(*volume, writes, *run),
-            Step::Forget(which, run) => self.forget(which, *run),
-            Step::Prune(options, run) => self.prune(options, *run),
+            Step::BackUp(volume, writes, conditions) => {
+                self.back_up(*volume, writes, *conditions);
+            }
+            Step::Forget(which, conditions) => self.forget(which, *conditions),
+            Step::Prune(options, conditions) => self.prune(options, *conditions),
             Step::Age(by) => {
                 self.store.age(*by);
                 self.prune_died = false;
@@ -146,7 +151,7 @@ impl World {
         }
     }
 
-    fn back_up(&mut self, volume: usize, writes: &[Write], run: Run) {
+    fn back_up(&mut self, volume: usize, writes: &[Write], conditions: Conditions) {
         let image = &mut self.images[volume];
         for write in writes {
             let bytes = write
@@ -159,22 +164,22 @@ impl World {
             pack_sizes: PackSizes::new(10 * KIB, 1, 2),
             ..options(VOLUMES[volume])
         };
-        let done = self.run(run, |world| {
-            let host = world.host(run);
+        let done = self.run(conditions, |world| {
+            let host = world.host(conditions);
             host.run(&world.test_repo, host.image(&image)?, &options)
         });
         if let Some(done) = done {
             self.kept.insert(done.unwrap().id, image);
             return;
         }
-        // Its record may have been stored last.
+        // Its record may have been stored before the crash.
         for backup in self.test_repo.backups() {
             self.kept.entry(backup.id).or_insert_with(|| image.clone());
         }
-        self.is_whole();
+        self.assert_restores();
     }
 
-    fn forget(&mut self, which: &[Index], run: Run) {
+    fn forget(&mut self, which: &[Index], conditions: Conditions) {
         if self.kept.is_empty() {
             return;
         }
@@ -182,22 +187,22 @@ impl World {
         let mut gone: Vec<_> = which.iter().map(|index| *index.get(&ids)).collect();
         gone.sort_unstable();
         gone.dedup();
-        if let Some(done) = self.run(run, |world| try_forget(&world.test_repo, &gone)) {
+        if let Some(done) = self.run(conditions, |world| try_forget(&world.test_repo, &gone)) {
             done.unwrap();
             self.kept.retain(|id, _| !gone.contains(id));
         } else {
-            self.given_up.extend(gone);
+            self.half_forgotten.extend(gone);
         }
-        // What was cut short is finished by another run, some day.
+        // A later forget or prune finishes an interrupted forget.
         let left = self.test_repo.backups();
         let is_left = |id: &ObjectHash| left.iter().any(|backup| backup.id == *id);
         self.kept
-            .retain(|id, _| !self.given_up.contains(id) || is_left(id));
+            .retain(|id, _| !self.half_forgotten.contains(id) || is_left(id));
     }
 
-    fn prune(&mut self, options: &PruneOptions, run: Run) {
-        let done = self.run(run, |world| {
-            let context = world.host(run).context();
+    fn prune(&mut self, options: &PruneOptions, conditions: Conditions) {
+        let done = self.run(conditions, |world| {
+            let context = world.host(conditions).context();
             ops::plan_prune(&world.test_repo.project, options, false, &context)?.run()
         });
         match done {
@@ -206,11 +211,12 @@ impl World {
             Some(Err(error)) => panic!("{error:?}"),
             None => self.prune_died = true,
         }
-        self.is_whole();
+        self.assert_restores();
     }
 
-    /// What is kept is there, and nothing else; all of it restores, and nothing is damaged.
-    fn is_whole(&self) {
+    /// Asserts that exactly the kept backups exist, that all restore, and that a check finds
+    /// nothing.
+    fn assert_restores(&self) {
         let backups = self.test_repo.backups();
         let mut ids: Vec<_> = backups.iter().map(|backup| backup.id).collect();
         ids.sort_unstable();
@@ -224,15 +230,16 @@ impl World {
         }
     }
 
-    /// Once all that died is known to be dead, one prune leaves what is used, and nothing else.
-    fn ends_tidy(self) {
-        self.store.age(DEAD);
+    /// Asserts that one prune leaves only used data, once the leases of dead processes have
+    /// expired.
+    fn assert_ends_tidy(self) {
+        self.store.age(EXPIRED);
         prune(&self.test_repo, &self.hosts[1], Duration::ZERO).unwrap();
-        self.is_whole();
-        is_tidy(&self.test_repo, &self.store, "at the end");
+        self.assert_restores();
+        assert_tidy(&self.test_repo, &self.store, "at the end");
         forget(&self.test_repo, &self.kept.into_keys().collect::<Vec<_>>());
         prune(&self.test_repo, &self.hosts[0], Duration::ZERO).unwrap();
-        is_tidy(&self.test_repo, &self.store, "of nothing");
+        assert_tidy(&self.test_repo, &self.store, "without backups");
     }
 }
 
@@ -240,11 +247,11 @@ proptest! {
     #![proptest_config(config(48))]
 
     #[test]
-    fn what_is_kept_restores_and_the_rest_goes(steps in vec(step(), 1..20)) {
+    fn kept_backups_restore_and_all_other_data_is_deleted(steps in vec(step(), 1..20)) {
         let mut world = World::new();
         for step in &steps {
             world.step(step);
         }
-        world.ends_tidy();
+        world.assert_ends_tidy();
     }
 }

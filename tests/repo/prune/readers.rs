@@ -1,4 +1,5 @@
-//! Prunes beside readers: what a reader's lease names stays readable to the last byte, and goes once the reader has ended.
+//! Prunes alongside readers: all data of the trees in a reader's lease stays readable, and is
+//! deleted once the reader has ended.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +11,10 @@ use cuttlebone::storage::{
     StorageErrorKind as Failure, StorageOperation as Operation,
 };
 
-use super::{DEAD, ELSEWHERE, HOUR, Hooked, Line, forget, is_tidy, names, open, prune};
+use super::{ELSEWHERE, EXPIRED, HOUR, Hooked, Series, assert_tidy, forget, names, open, prune};
 use crate::repo::{Heard, Host, Image, TestRepo};
 
-/// A reader of a backup that holds nothing in memory, so that all that it reads is in the store.
+/// Makes a reader of a backup that caches no data, so that everything it reads is in the store.
 fn reader(test_repo: &TestRepo, backup: &Backup, heard: &Arc<Heard>) -> ImageReader {
     let tops = Vec::from_iter(backup.top);
     let observer = heard.clone();
@@ -22,8 +23,8 @@ fn reader(test_repo: &TestRepo, backup: &Backup, heard: &Arc<Heard>) -> ImageRea
     ImageReader::new(&BlobReader::under(&session), backup).with_cache(&RunCache::new(0))
 }
 
-/// Reads every byte, in reads of odd lengths.
-fn reads_all(reader: &ImageReader, image: &Image, when: &str) {
+/// Asserts that every byte can be read, in reads of an odd length.
+fn assert_reads_all(reader: &ImageReader, image: &Image, when: &str) {
     let model = image.bytes();
     let mut at = 0;
     let mut buf = vec![0; 700_001];
@@ -35,73 +36,72 @@ fn reads_all(reader: &ImageReader, image: &Image, when: &str) {
     }
 }
 
-/// A reader of the first day, whose backup is forgotten then.
-fn read_and_forgotten(line: &Line, store: &MemoryBackend) -> ImageReader {
+/// Makes a reader of the first day, whose backup is then forgotten.
+fn reader_of_forgotten_backup(series: &Series, store: &MemoryBackend) -> ImageReader {
     let test_repo = open(store);
     let first = test_repo.backups().remove(0);
-    assert_eq!(first.record.content.size, line.days[0].size);
+    assert_eq!(first.record.content.size, series.days[0].size);
     let reader = reader(&test_repo, &first, &Arc::default());
     forget(&open(store), &[first.id]);
     reader
 }
 
 #[test]
-fn a_reader_of_a_forgotten_backup_reads_every_byte_beside_prunes_without_grace() {
-    let line = Line::new();
-    let (store, ids) = line.backed_up();
-    let reader = read_and_forgotten(&line, &store);
+fn a_reader_of_a_forgotten_backup_reads_every_byte_alongside_prunes_without_grace() {
+    let series = Series::new();
+    let (store, ids) = series.backed_up();
+    let reader = reader_of_forgotten_backup(&series, &store);
     let before = names(&store, "packs");
     for n in 0..3 {
         let report = prune(&open(&store), &Host::without_cache(), Duration::ZERO).unwrap();
         assert_eq!(report.deleted.packs, 0, "the reader needs them all");
-        reads_all(&reader, &line.days[0], &format!("prune {n}"));
+        assert_reads_all(&reader, &series.days[0], &format!("prune {n}"));
         store.age(HOUR / 30);
     }
     assert_eq!(
         names(&store, "packs"),
         before,
-        "none was packed again either"
+        "no pack was repacked either"
     );
 
     drop(reader);
     assert_eq!(names(&store, "leases"), Vec::<String>::new());
     let report = prune(&open(&store), &Host::without_cache(), Duration::ZERO).unwrap();
-    assert!(report.deleted.packs > 0, "now the space is free");
+    assert!(report.deleted.packs > 0, "now the packs are deleted");
     let test_repo = open(&store);
     assert_eq!(test_repo.backups().len(), ids.len() - 1);
-    is_tidy(&test_repo, &store, "the reader has ended");
+    assert_tidy(&test_repo, &store, "the reader has ended");
 }
 
 #[test]
 fn a_reader_that_begins_in_the_middle_of_a_prune_reads_every_byte() {
-    let line = Line::new();
-    let (store, _) = line.backed_up();
+    let series = Series::new();
+    let (store, _) = series.backed_up();
     let test_repo = open(&store);
     let first = test_repo.backups().remove(0);
     let other = reader(&test_repo, &first, &Arc::default());
     forget(&test_repo, &[first.id]);
     drop(other);
-    // The reader begins when the prune reads what it is going to pack again.
+    // The reader begins when the prune reads the first pack that it repacks.
     let begun = Arc::new(std::sync::Mutex::new(None));
     let (slot, backup) = (begun.clone(), first.clone());
     let hooked = Hooked::new(store.clone(), Operation::Get, move |store| {
         let reader = reader(&open(&store), &backup, &Arc::default());
         *slot.lock().unwrap() = Some(reader);
     });
-    let beside = TestRepo::open(hooked, &Heard::default()).unwrap();
-    prune(&beside, &Host::without_cache(), Duration::ZERO).unwrap();
+    let hooked_repo = TestRepo::open(hooked, &Heard::default()).unwrap();
+    prune(&hooked_repo, &Host::without_cache(), Duration::ZERO).unwrap();
     let reader = begun.lock().unwrap().take().expect("the prune reads packs");
-    reads_all(&reader, &line.days[0], "begun in the middle of a prune");
+    assert_reads_all(&reader, &series.days[0], "begun in the middle of a prune");
     drop(reader);
     prune(&open(&store), &Host::without_cache(), Duration::ZERO).unwrap();
-    is_tidy(&open(&store), &store, "afterwards");
+    assert_tidy(&open(&store), &store, "afterwards");
 }
 
-/// Whatever call of a prune fails, the reader reads on.
 #[test]
 fn a_prune_that_fails_at_any_call_leaves_a_reader_its_packs() {
-    let line = Line::of(3);
-    let (base, _) = line.backed_up();
+    let series = Series::of(3);
+    let (base, _) = series.backed_up();
     for fault in [Fault::Fail(Failure::Io), Fault::FailAfter(Failure::Io)] {
         for n in 1.. {
             let faulty = FaultBackend::holding(&base);
@@ -117,9 +117,9 @@ fn a_prune_that_fails_at_any_call_leaves_a_reader_its_packs() {
             if done {
                 faulty.set_plan(Plan::at(u64::MAX, fault));
             }
-            reads_all(&reader, &line.days[0], &format!("{fault:?} at call {n}"));
+            assert_reads_all(&reader, &series.days[0], &format!("{fault:?} at call {n}"));
             if done {
-                assert!(n > 8, "{n} calls are too few to tell much");
+                assert!(n > 8, "{n} calls are too few");
                 break;
             }
         }
@@ -128,27 +128,27 @@ fn a_prune_that_fails_at_any_call_leaves_a_reader_its_packs() {
 
 #[test]
 fn a_dead_readers_lease_expires_and_frees_the_space() {
-    let line = Line::new();
-    let (store, _) = line.backed_up();
-    let reader = read_and_forgotten(&line, &store);
-    // As if its process was gone: the store goes on without it.
+    let series = Series::new();
+    let (store, _) = series.backed_up();
+    let reader = reader_of_forgotten_backup(&series, &store);
+    // As if its process had died: its lease stays in this copy of the store.
     let left = store.copy();
     drop(reader);
-    left.age(DEAD);
+    left.age(EXPIRED);
     left.age(HOUR);
     let report = prune(&open(&left), &Host::without_cache(), Duration::ZERO).unwrap();
     assert!(report.deleted.packs > 0);
-    is_tidy(&open(&left), &left, "the lease is gone, too");
+    assert_tidy(&open(&left), &left, "the lease is deleted, too");
 }
 
 #[test]
-fn a_reader_whose_lease_was_removed_finds_what_a_prune_has_packed_again() {
-    let line = Line::new();
-    let (store, ids) = line.backed_up();
+fn a_reader_whose_lease_was_removed_finds_repacked_data() {
+    let series = Series::new();
+    let (store, ids) = series.backed_up();
     let test_repo = open(&store);
     let last = test_repo.backups().pop().unwrap();
     let reader = reader(&test_repo, &last, &Arc::default());
-    reads_all(&reader, line.days.last().unwrap(), "before");
+    assert_reads_all(&reader, series.days.last().unwrap(), "before");
     for lease in store.list("projects").unwrap() {
         if lease.name.as_str().contains("/leases/") {
             store.delete(&lease.name).unwrap();
@@ -157,19 +157,19 @@ fn a_reader_whose_lease_was_removed_finds_what_a_prune_has_packed_again() {
     forget(&test_repo, &ids[..ids.len() - 1]);
     let report = prune(&open(&store), &Host::without_cache(), Duration::ZERO).unwrap();
     assert!(report.repacked.packs > 0 && report.deleted.packs > 0);
-    reads_all(&reader, line.days.last().unwrap(), "after");
+    assert_reads_all(&reader, series.days.last().unwrap(), "after");
 }
 
 #[test]
 fn a_restore_and_a_check_of_all_data_leave_no_lease() {
-    let line = Line::of(2);
-    let (store, _) = line.backed_up();
+    let series = Series::of(2);
+    let (store, _) = series.backed_up();
     let test_repo = open(&store);
-    line.is_whole(&test_repo, "read");
+    series.assert_restores(&test_repo, "read");
     assert_eq!(names(&store, "leases"), Vec::<String>::new());
 }
 
-/// A store that lets nothing be written.
+/// A store that refuses all writes.
 struct ReadOnly(MemoryBackend, Failure);
 
 impl ReadOnly {
@@ -229,22 +229,25 @@ impl Backend for ReadOnly {
 
 #[test]
 fn a_store_that_cannot_be_written_is_read_without_a_lease() {
-    let line = Line::of(2);
-    let (store, _) = line.backed_up();
+    let series = Series::of(2);
+    let (store, _) = series.backed_up();
     for failure in [Failure::ReadOnly, Failure::Denied, Failure::Full] {
         let vault = TestRepo::open(ReadOnly(store.clone(), failure), &Heard::default()).unwrap();
         let backup = vault.backups().pop().unwrap();
         let heard = Arc::new(Heard::default());
         let reader = reader(&vault, &backup, &heard);
-        let said = heard.take();
-        let tells = |notice: &Notice| matches!(notice, Notice::ReadWithoutLease { .. });
-        assert!(said.iter().filter(|n| tells(n)).count() == 1, "{said:?}");
-        reads_all(&reader, line.days.last().unwrap(), "read only");
+        let notices = heard.take();
+        let is_warning = |notice: &Notice| matches!(notice, Notice::ReadWithoutLease { .. });
+        assert!(
+            notices.iter().filter(|n| is_warning(n)).count() == 1,
+            "{notices:?}"
+        );
+        assert_reads_all(&reader, series.days.last().unwrap(), "read only");
 
         let host = Host::without_cache();
         let restored = host.restore_image(&vault, &backup).unwrap();
-        assert!(restored == *line.days.last().unwrap());
+        assert!(restored == *series.days.last().unwrap());
         host.check_clean(&vault, "read only");
-        assert!(host.heard.take().iter().any(tells));
+        assert!(host.heard.take().iter().any(is_warning));
     }
 }

@@ -1,0 +1,108 @@
+//! Prunes on a store that fails or dies at any call.
+
+use std::time::Duration;
+
+use cuttlebone::storage::{Fault, FaultBackend, MemoryBackend, Moment, Plan, StorageErrorKind};
+
+use super::{EXPIRED, GRACE, Series, assert_tidy, forget, leave_unnamed_packs, open, prune};
+use crate::repo::{CHUNK, Host, Image, LEAF, noise};
+
+/// Prunes with this fault, crashes, and checks what is left. Returns whether the fault occurred.
+fn crash_once(series: &Series, base: &MemoryBackend, grace: Duration, plan: Plan) -> bool {
+    let when = format!("{plan:?}, {grace:?}");
+    let faulty = FaultBackend::holding(base);
+    let mut host = Host::without_cache();
+    host.threads = 1;
+    let test_repo = open(&faulty);
+    let backups = test_repo.backups().len();
+    faulty.set_plan(plan);
+    let _ = prune(&test_repo, &host, grace);
+    if faulty.is_planned() {
+        return false;
+    }
+    drop(test_repo);
+    let store = faulty.crash();
+    let test_repo = open(&store);
+    assert_eq!(test_repo.backups().len(), backups, "{when}");
+    series.assert_restores(&test_repo, &when);
+    // A new backup can use the chunks that are left.
+    let other = Image::new(LEAF)
+        .with(0, &noise(2, 2 * CHUNK))
+        .with(LEAF / 2, &noise(99, CHUNK));
+    let made = host.back_up(&test_repo, "other", &other).unwrap().id;
+    assert!(
+        host.restore_image(&test_repo, &test_repo.backup(made))
+            .unwrap()
+            == other,
+        "{when}"
+    );
+    forget(&test_repo, &[made]);
+    // The lease of the dead prune expires, and the marks become due.
+    for _ in 0..2 {
+        store.age(EXPIRED.max(grace));
+        prune(&test_repo, &host, grace).unwrap();
+    }
+    store.age(EXPIRED.max(grace));
+    prune(&test_repo, &host, grace).unwrap();
+    series.assert_restores(&test_repo, &when);
+    assert_tidy(&test_repo, &store, &when);
+    true
+}
+
+/// Makes a store with marked packs and with packs that no index segment names.
+fn marked_and_unnamed(series: &Series) -> MemoryBackend {
+    let (store, ids) = series.backed_up();
+    let test_repo = open(&store);
+    let host = Host::without_cache();
+    forget(&test_repo, &ids[1..2]);
+    store.age(GRACE);
+    prune(&test_repo, &host, GRACE).unwrap();
+    let gone = leave_unnamed_packs(&test_repo, &store);
+    forget(&test_repo, &[gone, ids[2]]);
+    store.age(GRACE);
+    store
+}
+
+/// A fault, and the function that plans it at the n-th call.
+type PlannedFault = (fn(u64, Fault) -> Plan, Fault);
+
+/// Lets a prune fail at each of its calls in turn, with each of these faults.
+fn sweep(grace: Duration, faults: &[PlannedFault]) {
+    let series = Series::of(3);
+    let base = marked_and_unnamed(&series);
+    for (plan_at, fault) in faults {
+        let calls = (1..).take_while(|n| crash_once(&series, &base, grace, plan_at(*n, *fault)));
+        let calls = calls.count();
+        assert!(calls >= 8, "{fault:?}: {calls} calls are too few");
+    }
+}
+
+const CRASHES: [PlannedFault; 2] = [
+    (Plan::at, Fault::Die(Moment::Before)),
+    (Plan::at, Fault::Die(Moment::After)),
+];
+const FAILURES: [PlannedFault; 3] = [
+    (Plan::at_write, Fault::Tear),
+    (Plan::at_write, Fault::Fail(StorageErrorKind::Full)),
+    (Plan::at_write, Fault::FailAfter(StorageErrorKind::Io)),
+];
+
+#[test]
+fn a_store_that_dies_at_any_call_of_a_prune_loses_no_backup() {
+    sweep(GRACE, &CRASHES);
+}
+
+#[test]
+fn a_store_that_dies_at_any_call_of_a_prune_without_grace_loses_no_backup() {
+    sweep(Duration::ZERO, &CRASHES);
+}
+
+#[test]
+fn a_store_that_fails_any_write_of_a_prune_loses_no_backup() {
+    sweep(GRACE, &FAILURES);
+}
+
+#[test]
+fn a_store_that_fails_any_write_of_a_prune_without_grace_loses_no_backup() {
+    sweep(Duration::ZERO, &FAILURES);
+}

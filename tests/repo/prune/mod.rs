@@ -1,0 +1,225 @@
+//! Pruning: no used data is deleted, and all unused data is deleted in the end, whatever runs
+//! alongside or fails in between.
+
+mod backups;
+mod faults;
+mod hooked;
+mod marked;
+mod model;
+mod readers;
+mod refused;
+mod unused;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cuttlebone::base::{BlobId, ObjectHash};
+use cuttlebone::ops::{self, Forget, MaxUnused, OpsError, PruneOptions, PruneReport};
+use cuttlebone::repo::{
+    BlobReader, ImageReader, Index, NodeReader, ObjectRef, Records, RepoError, Tombstones, Worker,
+    read_listing,
+};
+use cuttlebone::storage::{Backend, MemoryBackend};
+
+use self::hooked::Hooked;
+use super::{CHUNK, Heard, Host, Image, LEAF, TestRepo, noise};
+
+const HOUR: Duration = Duration::from_hours(1);
+const GRACE: Duration = Duration::from_hours(24);
+/// An error of clocks that is tolerated.
+const CLOCK_ERROR: Duration = Duration::from_mins(10);
+/// Longer than the lifetime of a lease.
+const EXPIRED: Duration = Duration::from_mins(11);
+
+fn limits(grace: Duration, max_unused: MaxUnused) -> PruneOptions {
+    PruneOptions {
+        max_unused,
+        max_repack: None,
+        grace,
+        host: Some("here".into()),
+    }
+}
+
+/// Prunes with no unused space tolerated.
+fn prune(test_repo: &TestRepo, host: &Host, grace: Duration) -> Result<PruneReport, OpsError> {
+    let options = limits(grace, MaxUnused::Bytes(0));
+    ops::plan_prune(&test_repo.project, &options, false, &host.context())?.run()
+}
+
+fn forget(test_repo: &TestRepo, backups: &[ObjectHash]) {
+    try_forget(test_repo, backups).unwrap();
+}
+
+fn try_forget(test_repo: &TestRepo, backups: &[ObjectHash]) -> Result<(), OpsError> {
+    let records = Records::load(&test_repo.project)?;
+    let tombstones = Tombstones::load(&test_repo.project)?;
+    let request = Forget::Named {
+        backups: backups.iter().map(ToString::to_string).collect(),
+        force: true,
+    };
+    let plan = ops::plan_forget(&records, &tombstones, &request, jiff::Timestamp::now())?;
+    let host = Host::without_cache();
+    ops::forget(&test_repo.project, &plan, None, &host.context())?;
+    Ok(())
+}
+
+fn open(store: &(impl Backend + Clone + 'static)) -> TestRepo {
+    TestRepo::open(store.clone(), &Heard::default()).unwrap()
+}
+
+/// Names of the store's objects in a directory of the project.
+fn names(store: &dyn Backend, directory: &str) -> Vec<String> {
+    let objects = store.list("projects").unwrap();
+    let names = objects.iter().map(|object| object.name.as_str());
+    let below = names.filter(|name| name.split('/').nth(2) == Some(directory));
+    below
+        .map(|name| name.rsplit('/').next().unwrap().to_owned())
+        .collect()
+}
+
+/// Counts in how many packs of the store each blob is.
+fn stored(test_repo: &TestRepo, store: &dyn Backend) -> BTreeMap<BlobId, u64> {
+    let mut found = BTreeMap::new();
+    for pack in names(store, "packs") {
+        let listing = read_listing(&test_repo.project, pack.parse().unwrap(), None).unwrap();
+        for blob in listing.contents.blobs() {
+            *found.entry(blob.id).or_default() += 1;
+        }
+    }
+    found
+}
+
+/// Returns the blobs that the backups use, and in how many packs each must be: chunks in one, nodes
+/// in two.
+fn used(test_repo: &TestRepo) -> BTreeMap<BlobId, u64> {
+    let heard = Arc::new(Heard::default());
+    let index = Index::in_memory(&test_repo.project, heard.clone()).unwrap();
+    let blobs = BlobReader::new(&index);
+    let mut found = BTreeMap::new();
+    for backup in test_repo.backups() {
+        let reader = ImageReader::new(&blobs, &backup);
+        let mut nodes = BTreeSet::new();
+        reader
+            .each_chunk_but(
+                |id| {
+                    nodes.insert(*id);
+                    true
+                },
+                |chunk| {
+                    found.insert(chunk.id, 1);
+                    Ok::<(), RepoError>(())
+                },
+            )
+            .unwrap();
+        for node in nodes {
+            blobs.read(&node).unwrap();
+            found.insert(node, 2);
+        }
+    }
+    found
+}
+
+/// Asserts that the store holds what the backups use and nothing else: no unused blob, no mark, no
+/// lease. The index names exactly the packs that exist.
+fn assert_tidy(test_repo: &TestRepo, store: &dyn Backend, when: &str) {
+    assert_eq!(stored(test_repo, store), used(test_repo), "{when}");
+    for directory in ["marks", "leases"] {
+        assert_eq!(names(store, directory), Vec::<String>::new(), "{when}");
+    }
+    let heard = Arc::new(Heard::default());
+    let index = Index::in_memory(&test_repo.project, heard.clone()).unwrap();
+    let mut named = BTreeSet::new();
+    index
+        .each_pack(|pack| {
+            named.insert(pack.pack.to_string());
+            Ok(())
+        })
+        .unwrap();
+    let stored_packs: BTreeSet<_> = names(store, "packs").into_iter().collect();
+    assert_eq!(named, stored_packs, "{when}");
+    assert_eq!(index.replaced_segments().unwrap(), [], "{when}");
+}
+
+/// Images of one volume on successive days. Each shares chunks with others and has some of its own.
+struct Series {
+    days: Vec<Image>,
+}
+
+impl Series {
+    fn new() -> Self {
+        Self::of(5)
+    }
+
+    fn of(count: u64) -> Self {
+        let chunk = CHUNK as u64;
+        let mut days = vec![
+            Image::new(5 * LEAF + 1000)
+                .with(0, &noise(1, 3 * CHUNK))
+                .with(LEAF, &noise(2, 2 * CHUNK))
+                .with(4 * LEAF, &noise(3, CHUNK)),
+        ];
+        for day in 1..count {
+            let before = days.last().unwrap().clone();
+            let next = before
+                .with((day % 3) * chunk, &noise(10 + day, CHUNK))
+                .with(LEAF + day * chunk, &noise(20 + day, CHUNK))
+                .with(2 * LEAF + day * chunk, &noise(30 + day, 2 * CHUNK));
+            days.push(next);
+        }
+        Self { days }
+    }
+
+    /// Makes a store with a backup of each day, an hour old. Returns it with the ids of the
+    /// backups.
+    fn backed_up(&self) -> (MemoryBackend, Vec<ObjectHash>) {
+        let store = MemoryBackend::new();
+        let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
+        let host = Host::without_cache();
+        let days = self.days.iter();
+        let ids = days.map(|day| host.back_up(&test_repo, "disk", day).unwrap().id);
+        let ids = ids.collect();
+        store.age(HOUR);
+        (store, ids)
+    }
+
+    /// Asserts that a check finds nothing and that every backup restores to one of the days.
+    fn assert_restores(&self, test_repo: &TestRepo, when: &str) {
+        let host = Host::without_cache();
+        host.check_clean(test_repo, when);
+        for backup in test_repo.backups() {
+            let restored = host.restore_image(test_repo, &backup).unwrap();
+            assert!(self.days.contains(&restored), "{when}");
+        }
+    }
+}
+
+/// Makes a backup and deletes its index segments, as if it had been killed before it stored them.
+/// Its record stays.
+fn leave_unnamed_packs(test_repo: &TestRepo, store: &MemoryBackend) -> ObjectHash {
+    let named: BTreeSet<_> = names(store, "index").into_iter().collect();
+    let image = Image::new(LEAF).with(0, &noise(77, 3 * CHUNK));
+    let host = Host::without_cache();
+    let gone = host.back_up(test_repo, "gone", &image).unwrap().id;
+    for segment in names(store, "index") {
+        if !named.contains(&segment) {
+            let object = ObjectRef::Index(test_repo.project.id, segment.parse().unwrap());
+            test_repo.project.objects.delete(object).unwrap();
+        }
+    }
+    gone
+}
+
+fn damage(test_repo: &TestRepo, store: &MemoryBackend, pack: ObjectHash) {
+    let object = ObjectRef::Pack(test_repo.project.id, pack);
+    let mut bytes = store.get(&object.name(), 1 << 30).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    store.put(&object.name(), &[&bytes]).unwrap();
+}
+
+/// A process on another host.
+const ELSEWHERE: Worker<'static> = Worker {
+    host: Some("elsewhere"),
+    tool: "test",
+};
