@@ -957,6 +957,17 @@ def leases() -> Cases:
         ("process-started-negative", lease | {"process": process | {"started": -1}}, "bad-value"),
     ]:
         cases.add(name, "", make(body), kind)
+    reading = lease | {"work": "read", "tops": [SHORT[2].hex(), SHORT[1].hex()]}
+    for name, body, kind in [
+        ("read-top-short", reading | {"tops": [SHORT[2].hex(), SHORT[1].hex()[:-2]]}, "bad-value"),
+        ("read-top-number", reading | {"tops": [1]}, "bad-value"),
+        ("read-tops-string", reading | {"tops": SHORT[2].hex()}, "bad-value"),
+        ("read-running-missing", without(reading, "running_seconds"), "bad-value"),
+        ("read-requires-unknown", reading | {"requires": ["magic"]}, "unknown-feature"),
+    ]:
+        cases.add(name, "", make(body), kind)
+    cases.add("read-other-project", "", make(reading), "does-not-open", project_id=OTHER_PROJECT_ID)
+    cases.add("read", "a reader, with the trees that it reads", make(reading), {"lease": reading})
     return cases
 
 
