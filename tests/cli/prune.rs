@@ -39,7 +39,7 @@ fn prune_prints_what_it_deletes_and_what_waits() {
     world.ok(&["forget", "disk.img~1", "disk.img~2", "-q"]);
     // They are younger than a day.
     let young = world.ok(&["prune"]);
-    assert!(young.contains("unused, but younger than 24 h"), "{young}");
+    assert!(young.contains("unused, but younger than 20 h"), "{young}");
     let packs = world.packs().len();
     let dry = world.ok(&["prune", "--grace", "0", "--dry-run"]);
     assert!(

@@ -127,7 +127,7 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
              if nothing changed, it writes []"
         }
         OpsError::LongList { .. } => {
-            "make a shorter list with “rbd diff --whole-object”, or back up without --extents"
+            "back up without --extents, or with a diff: “rbd export-diff”, then “backup --diff”"
         }
         OpsError::ListBeyondEnd { .. } => {
             "give the list of this image, up to the snapshot that is mapped"

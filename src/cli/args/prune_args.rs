@@ -11,7 +11,8 @@ use crate::base::ByteSize;
 use crate::ops::MaxUnused;
 
 const MAX_UNUSED_DEFAULT: MaxUnused = MaxUnused::Percent(5.0);
-const GRACE_DEFAULT: Duration = Duration::from_hours(24);
+/// Less than a day, so that a prune each night deletes what the one before marked.
+const GRACE_DEFAULT: Duration = Duration::from_hours(20);
 
 /// How much to prune.
 #[derive(Debug, Args)]
@@ -22,8 +23,8 @@ pub(super) struct PruneLimits {
     /// Repack at most SIZE bytes of packs in one run, for example 20G
     #[arg(long, value_name = "SIZE")]
     max_repack: Option<ByteSize>,
-    /// Minimum age before data is deleted [default: 24h]. 0 deletes at once: only while no restore
-    /// runs
+    /// Minimum age before data is deleted [default: 20h]. 0 deletes at once: not while a restore
+    /// runs that cannot write to the repository
     #[arg(long, value_name = "TIME", value_parser = grace)]
     grace: Option<Duration>,
 }
