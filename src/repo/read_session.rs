@@ -1,4 +1,5 @@
-//! What a reader holds so that prunes spare what it reads. `docs/concurrency.md` has the argument.
+//! A reader's lease and index, which keep prunes from deleting the data that it reads. The reasons
+//! are in `docs/concurrency.md`.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -17,9 +18,10 @@ const RETRY_EVERY: Duration = Duration::from_secs(30);
 
 /// A reader's lease, and the index as it was opened under it.
 ///
-/// The order is what makes it safe: lease, marks, index. A prune stores its mark, takes names away, lists leases, and
-/// then deletes. So either it sees the lease and spares what the reader needs; or the reader sees the mark, or an
-/// index in which the pack has no name any more, and reads from elsewhere.
+/// It is safe because of the order: lease, marks, index. A prune stores its mark, removes packs from
+/// the index, lists leases, and then deletes. So either the prune sees the lease and keeps what the
+/// reader needs; or the reader sees the mark, or an index that no longer names the pack, and reads
+/// the data elsewhere.
 pub struct ReadSession {
     /// None if the store cannot be written.
     lease: Option<Lease>,
@@ -32,8 +34,8 @@ pub struct ReadSession {
 impl ReadSession {
     /// Takes a lease on these trees and opens the index: from `cache`, or in memory without one.
     ///
-    /// Where the store cannot be written, it reads without a lease and notes that: then a prune may delete what it
-    /// reads.
+    /// If the store cannot be written, there is no lease, and the observer gets a notice: then a
+    /// prune may delete data that is being read.
     pub fn open(
         project: &Project,
         tops: &[BlobId],
@@ -53,24 +55,25 @@ impl ReadSession {
             observer: Arc::clone(observer),
             resumed: Mutex::default(),
         };
-        session.exclude_what_may_go(&marks)?;
+        session.exclude_endangered(&marks)?;
         Ok(Arc::new(session))
     }
 
-    /// The index. Blobs are found first where no prune will delete them.
+    /// The index. It prefers packs that no prune is going to delete.
     #[must_use]
     pub fn index(&self) -> &Arc<Index> {
         &self.index
     }
 
-    /// Whether prunes know of this reader.
+    /// Whether there is a lease, so that prunes keep what is read.
     #[must_use]
     pub fn holds_lease(&self) -> bool {
         self.lease.is_some()
     }
 
-    /// Called before blobs are located. If the lease has lapsed, since this machine was suspended or the store was
-    /// out of reach for minutes, a prune may have moved them: renews the lease, then takes in where they are now.
+    /// Must be called before blobs are located. If the lease has lapsed, because this machine was
+    /// suspended or the store was out of reach for minutes, a prune may have moved them: then renews
+    /// the lease and brings the index up to date.
     pub(super) fn resume(&self) -> Result<(), RepoError> {
         let Some(lease) = &self.lease else {
             return Ok(());
@@ -90,32 +93,34 @@ impl ReadSession {
             Err(error) if is_unwritable(&error) => self.observer.notice(no_lease(&error)),
             Err(error) => return Err(error),
         }
-        // Before the index is taken in: a lapse while that goes on has to be noticed, too.
+        // Cleared before the index is read: a lapse meanwhile must be noticed, too.
         let _ = lease.has_lapsed();
-        let taken_in = self.look_again();
-        if taken_in.is_err() {
+        let synced = self.sync();
+        if synced.is_err() {
             lease.distrust();
             *resumed = None;
         }
-        taken_in
+        synced
     }
 
-    /// Lets the index find blobs in packs that are marked, or that no segment names, only if they are nowhere else.
-    fn exclude_what_may_go(&self, marks: &Marks) -> Result<(), RepoError> {
+    /// Excludes packs that are marked or that no segment names. Blobs are read from there only if
+    /// they are in no other pack.
+    fn exclude_endangered(&self, marks: &Marks) -> Result<(), RepoError> {
         self.index.exclude(self.index.unnamed()?);
         self.index.exclude(marks.packs());
         Ok(())
     }
 
-    /// Lists the marks, then takes in the index.
-    fn look_again(&self) -> Result<(), RepoError> {
+    /// Lists the marks, then brings the index up to date.
+    fn sync(&self) -> Result<(), RepoError> {
         let marks = Marks::load(self.index.project())?;
         self.index.sync()?;
-        self.exclude_what_may_go(&marks)
+        self.exclude_endangered(&marks)
     }
 }
 
-/// Takes a lease on trees that are going to be read. Returns none, with a notice, if the store cannot be written.
+/// Takes a lease on trees that are going to be read. If the store cannot be written, returns none
+/// and sends a notice.
 pub fn lease_for_reading(
     project: &Project,
     tops: &[BlobId],
@@ -146,4 +151,137 @@ fn is_unwritable(error: &RepoError) -> bool {
         error.kind(),
         RepoErrorKind::Storage(Denied | Full | ReadOnly)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{ChunkSize, ObjectHash, Silent};
+    use crate::crypto::KdfParams;
+    use crate::format::{BlobKind, SlotInfo};
+    use crate::repo::blobs::BlobReader;
+    use crate::repo::init::InitOptions;
+    use crate::repo::keys::NewKey;
+    use crate::repo::object_ref::ObjectRef;
+    use crate::repo::packs::{Packer, PackerOptions, UnindexedPacks};
+    use crate::repo::repository::Repository;
+    use crate::storage::{Fault, FaultBackend, Plan, StorageErrorKind};
+
+    const WORKER: Worker<'static> = Worker {
+        host: None,
+        tool: "test",
+    };
+
+    fn new_project(store: &FaultBackend) -> Project {
+        let options = InitOptions {
+            key: NewKey {
+                password: b"password",
+                kdf: KdfParams::new(8, 1, 1).unwrap(),
+                info: SlotInfo::default(),
+            },
+            project: "default",
+            chunk_size: ChunkSize::new(64 << 10).unwrap(),
+            created: 1_800_000_000,
+            created_text: "2027-01-15T08:00:00Z".into(),
+        };
+        let repository = Repository::init(Arc::new(store.clone()), &options).unwrap();
+        repository.project("default", &Silent).unwrap()
+    }
+
+    fn open_index(project: &Project) -> Arc<Index> {
+        Index::in_memory(project, Arc::new(Silent)).unwrap()
+    }
+
+    /// Stores a chunk in a new pack, unless the index finds it. Returns its id and its pack.
+    fn store_chunk(index: &Index, plain: &[u8]) -> (BlobId, ObjectHash) {
+        let id = index.project().keys.chunk_id(plain);
+        let unindexed = UnindexedPacks::none().0;
+        Packer::scope(index, unindexed, PackerOptions::default(), |packer| {
+            let mut worker = packer.worker()?;
+            packer.store_chunks(&mut worker, plain, [(id, 0..plain.len())])?;
+            packer.flush(&mut worker)
+        })
+        .unwrap();
+        (id, index.find(&id).unwrap().unwrap().pack())
+    }
+
+    /// Does what a prune does that repacks `pack`. Returns the pack that the chunk is in now.
+    fn repack(project: &Project, pack: ObjectHash, plain: &[u8]) -> ObjectHash {
+        let index = open_index(project);
+        index.exclude([pack]);
+        let (_, moved) = store_chunk(&index, plain);
+        let without = [pack].into_iter().collect();
+        let rewritten = index.rewrite_segments(&without, Vec::new(), || Ok::<_, RepoError>(()));
+        for segment in rewritten.unwrap().replaced {
+            let object = ObjectRef::Index(project.id, segment);
+            project.objects.delete(object).unwrap();
+        }
+        let object = ObjectRef::Pack(project.id, pack);
+        project.objects.delete(object).unwrap();
+        moved
+    }
+
+    #[test]
+    fn a_reader_whose_lease_lapsed_finds_blobs_where_a_prune_moved_them() {
+        let store = FaultBackend::new();
+        let project = new_project(&store);
+        let (id, old) = store_chunk(&open_index(&project), b"data");
+        let observer: Arc<dyn Observer> = Arc::new(Silent);
+        let session = ReadSession::open(&project, &[], WORKER, None, &observer).unwrap();
+        let reader = BlobReader::under(&session);
+        let located = || reader.locate(BlobKind::Chunk, &id).map(|at| at.pack());
+        assert_eq!(located().unwrap(), old);
+        let new = repack(&project, old, b"data");
+        assert_ne!(new, old);
+        assert_eq!(
+            located().unwrap(),
+            old,
+            "the lease is valid: no look at the store"
+        );
+
+        let lease = session.lease.as_ref().unwrap();
+        lease.distrust();
+        // If the lease cannot be renewed, the next call tries again after a while.
+        store.set_plan(Plan::at(1, Fault::Fail(StorageErrorKind::Io)));
+        assert!(located().is_err());
+        assert!(lease.may_be_dead());
+        *lock(&session.resumed) = None;
+        // If the index cannot be read, the lease stays suspect, and the next call tries at once.
+        store.set_plan(Plan::at(3, Fault::Fail(StorageErrorKind::Io)));
+        assert!(located().is_err());
+        assert!(lease.may_be_dead());
+        assert_eq!(located().unwrap(), new);
+        assert!(!lease.may_be_dead());
+        assert_eq!(reader.chunk(&id).unwrap(), b"data");
+    }
+
+    #[test]
+    fn a_reader_without_a_lease_finds_blobs_that_are_moved_again_and_again() {
+        let store = FaultBackend::new();
+        let project = new_project(&store);
+        let index = open_index(&project);
+        let (id, mut pack) = store_chunk(&index, b"data");
+        let reader = BlobReader::new(&index);
+        for _ in 0..4 {
+            pack = repack(&project, pack, b"data");
+            assert_eq!(reader.chunk(&id).unwrap(), b"data");
+            assert_eq!(index.find(&id).unwrap().unwrap().pack(), pack);
+        }
+    }
+
+    #[test]
+    fn an_index_does_not_ask_the_store_for_every_missing_blob() {
+        let store = FaultBackend::new();
+        let project = new_project(&store);
+        let index = open_index(&project);
+        store_chunk(&index, b"data");
+        let reader = BlobReader::new(&index);
+        let missing = project.keys.chunk_id(b"other data");
+        assert!(reader.chunk(&missing).is_err());
+        let _ = store.take_log();
+        for _ in 0..10 {
+            assert!(reader.chunk(&missing).is_err());
+        }
+        assert!(store.take_log().is_empty());
+    }
 }

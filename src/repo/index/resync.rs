@@ -4,12 +4,12 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::db::Db;
-use super::state::Index;
+use super::state::{Index, LastResync};
 use crate::base::{Notice, ObjectHash, lock};
 use crate::repo::error::RepoError;
 use crate::repo::marks::Marks;
 
-/// Minimum time between two resyncs.
+/// Minimum time between two resyncs of which the first one found nothing.
 const RESYNC_EVERY: Duration = Duration::from_secs(10);
 
 impl Index {
@@ -19,25 +19,41 @@ impl Index {
     /// Reads segments that others have stored meanwhile, since a prune may have repacked the blob.
     /// Verifies the cache the first time, since it may have been damaged. Reads the listings of the
     /// packs that no segment names, since a segment may be lost; packs that are going to be deleted
-    /// are among them, since a backup may have begun to use one. Within 10 seconds of a call,
-    /// returns the result of that call.
+    /// are among them, since a backup may have begun to use one.
+    ///
+    /// If the last resync found nothing, another one within 10 seconds is skipped, so that many
+    /// missing blobs cost little. Threads that ask at the same time share one resync.
     pub fn resync(&self) -> Result<bool, RepoError> {
+        let asked = Instant::now();
         let mut last = lock(&self.last_resync);
         let is_first = last.is_none();
-        if let Some((when, found)) = *last
-            && when.elapsed() < RESYNC_EVERY
-        {
-            return Ok(found);
+        if let Some(last) = &*last {
+            let ran_meanwhile = last.started >= asked;
+            let was_in_vain = !last.found && last.ended.elapsed() < RESYNC_EVERY;
+            if ran_meanwhile || was_in_vain {
+                return Ok(last.found);
+            }
         }
+        let started = Instant::now();
         let rebuilds = self.rebuilds();
-        let known = self.query(Db::segments)?.len();
+        let known = self.segment_names()?;
         self.sync()?;
-        let new = self.rebuilds() != rebuilds || self.query(Db::segments)?.len() != known;
+        let new = self.rebuilds() != rebuilds || self.segment_names()? != known;
         let repaired = is_first && self.verify()?;
         let added = self.scan_except(&HashSet::new())?;
         let found = new || repaired || added;
-        *last = Some((Instant::now(), found));
+        *last = Some(LastResync {
+            started,
+            ended: Instant::now(),
+            found,
+        });
         Ok(found)
+    }
+
+    /// The names of the segments in the database, in its order.
+    fn segment_names(&self) -> Result<Vec<ObjectHash>, RepoError> {
+        let segments = self.query(Db::segments)?;
+        Ok(segments.into_iter().map(|segment| segment.name).collect())
     }
 
     /// Verifies the cache, and reads the listings of the packs that no segment names, except those

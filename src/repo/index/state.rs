@@ -27,8 +27,16 @@ pub struct Index {
     excluded_used: AtomicBool,
     /// Whether the work with the index ended normally.
     pub(super) closes: AtomicBool,
-    /// When [`resync`](Index::resync) last ran, and its result.
-    pub(super) last_resync: Mutex<Option<(Instant, bool)>>,
+    /// The last run of [`resync`](Index::resync).
+    pub(super) last_resync: Mutex<Option<LastResync>>,
+}
+
+/// When a resync of an index ran, and what came of it.
+pub(super) struct LastResync {
+    pub(super) started: Instant,
+    pub(super) ended: Instant,
+    /// Whether the index knew more afterwards.
+    pub(super) found: bool,
 }
 
 /// The database in use.
