@@ -9,8 +9,8 @@ pub fn extents(data: &[u8]) {
     let list = match ExtentList::parse(data) {
         Ok(list) => list,
         Err(error) => {
-            let told = error.to_string();
-            assert!(!told.chars().any(char::is_control), "{told:?}");
+            let message = error.to_string();
+            assert!(!message.chars().any(char::is_control), "{message:?}");
             return;
         }
     };

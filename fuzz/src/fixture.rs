@@ -275,8 +275,8 @@ impl PlainRun {
     pub(crate) fn compress(&mut self) {
         let mut compressor = Compressor::new(Compression::default()).expect("memory is enough");
         if self.run.codec == Codec::Raw {
-            let mut room = Vec::new();
-            let (codec, content) = compressor.compress(&self.content, &mut room);
+            let mut buffer = Vec::new();
+            let (codec, content) = compressor.compress(&self.content, &mut buffer);
             if codec == Codec::Zstd {
                 self.content = content.to_vec();
                 self.run.codec = codec;

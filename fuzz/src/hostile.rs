@@ -1,8 +1,8 @@
-//! A whole repository, written by somebody who has the keys and means harm.
+//! A whole repository, written by an attacker who has the keys.
 //!
-//! The input is a flag byte and then items: a tag byte, a length (`u16`) and so many bytes. An item
-//! is a blob, an index segment or a record. Ids in them cannot be made up, since they are MACs;
-//! they are references to the blobs before, see [`Repo::resolve`].
+//! The input is a flag byte and then items: a tag byte, a length (`u16`), and that number of bytes.
+//! An item is a blob, an index segment or a record. Ids are MACs, so the input cannot contain them;
+//! it refers to earlier blobs instead, see [`Repo::resolve`].
 
 mod read;
 
@@ -122,7 +122,8 @@ impl Repo {
                     return;
                 };
                 let len = u16::from_le_bytes(*len);
-                // What it decompresses to is not known here: its id is that of so many zeros.
+                // The plain bytes are not known here, so the blob gets the id of zeros of its
+                // length.
                 let blob = Blob {
                     plain_len: len.into(),
                     id: keys.chunk_id(&vec![0; len.into()]),
@@ -314,8 +315,8 @@ impl Repo {
         }
     }
 
-    /// A segment's body with packs, blobs and earlier segments that exist, where it can be read at
-    /// all: so that it tells lies.
+    /// Replaces the ids in a segment's body by those of packs, blobs and segments that exist, if
+    /// the body can be decoded. So the segment makes false statements about real objects.
     fn segment(&self, packs: &[PackListing], earlier: &[ObjectHash], body: &[u8]) -> Vec<u8> {
         let Ok(mut segment) = IndexSegment::decode(body) else {
             return body.to_vec();

@@ -18,8 +18,8 @@ const COMPARED_MAX: u64 = 1 << 20;
 /// Streams beyond are left out.
 const STREAMS_MAX: usize = 6;
 
-/// Some streams, each a length (`u16`) and so many bytes, backed up one after the other as one
-/// volume.
+/// Backs up streams one after the other to one volume. Each is a length (`u16`) and that number of
+/// bytes.
 pub fn ingest(data: &[u8]) {
     fixture(|f| {
         f.fresh_store();

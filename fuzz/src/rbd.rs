@@ -69,7 +69,7 @@ pub(crate) fn read(data: &[u8]) -> Result<Vec<Diff>, DiffError> {
             let mut bytes = Vec::new();
             if extent.kind == ExtentKind::Data {
                 let length = usize::try_from(extent.length).unwrap_or(usize::MAX);
-                // No more than there can be: the length is a stranger's.
+                // The length is untrusted: allocate no more than the input can contain.
                 bytes = vec![0; length.min(data.len() + 1)];
                 reader.read_data(&mut bytes)?;
             }

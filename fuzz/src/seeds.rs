@@ -116,9 +116,9 @@ fn project_objects() -> Named {
 
 /// One Zstandard frame.
 fn frame(plain: &[u8]) -> Vec<u8> {
-    let mut room = Vec::new();
+    let mut buffer = Vec::new();
     let mut compressor = Compressor::new(Compression::default()).expect("memory is enough");
-    let (codec, frame) = compressor.compress(plain, &mut room);
+    let (codec, frame) = compressor.compress(plain, &mut buffer);
     assert_eq!(codec, Codec::Zstd);
     frame.to_vec()
 }

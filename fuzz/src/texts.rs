@@ -46,7 +46,7 @@ pub fn record(data: &[u8]) {
     });
 }
 
-/// Whoever deletes packs takes a lease as it is, or goes no further.
+/// Decodes a lease. A prune must either use it as it is or stop.
 fn lease(data: &[u8]) {
     let decoded = LeaseBody::decode(data);
     if let Ok(lease) = &decoded {

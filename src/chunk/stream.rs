@@ -49,8 +49,8 @@ impl Rule {
         }
     }
 
-    /// Returns the length of the first chunk of `bytes`, which must reach to the stream's end or
-    /// have room for the largest chunk.
+    /// Returns the length of the first chunk of `bytes`. They must extend to the end of the stream
+    /// or be at least as long as the largest chunk.
     fn cut(&self, bytes: &[u8]) -> usize {
         let (short, long) = self.masks;
         let (gear, shifted) = &self.gear;

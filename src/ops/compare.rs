@@ -46,7 +46,7 @@ pub fn compare<E: From<OpsError> + From<RepoError>>(
     let mut report = CompareReport::default();
     let (content_a, content_b) = (&a.record.content, &b.record.content);
     let size = content_a.size.max(content_b.size);
-    let mut tell = |extent: DifferentExtent| {
+    let mut emit = |extent: DifferentExtent| {
         report.extents += 1;
         report.bytes += extent.len;
         each(extent)
@@ -56,7 +56,7 @@ pub fn compare<E: From<OpsError> + From<RepoError>>(
         .all(|c| c.kind == ContentKind::Image)
         && content_a.chunk_size == content_b.chunk_size;
     if !comparable {
-        tell(DifferentExtent {
+        emit(DifferentExtent {
             offset: 0,
             len: size,
         })?;
@@ -78,7 +78,7 @@ pub fn compare<E: From<OpsError> + From<RepoError>>(
                 Some(extent) if extent.offset + extent.len == offset => extent.len += len,
                 _ => {
                     if let Some(extent) = open.replace(DifferentExtent { offset, len }) {
-                        tell(extent)?;
+                        emit(extent)?;
                     }
                 }
             }
@@ -86,7 +86,7 @@ pub fn compare<E: From<OpsError> + From<RepoError>>(
         },
     )?;
     if let Some(extent) = open {
-        tell(extent)?;
+        emit(extent)?;
     }
     drop(blobs);
     index.close();

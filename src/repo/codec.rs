@@ -45,7 +45,7 @@ impl Compressor {
         Self::for_runs(compression, RUN_PLAIN_MAX)
     }
 
-    /// For this level, and for runs of up to so many bytes.
+    /// Returns a compressor for runs of up to `len` bytes.
     pub fn for_runs(compression: Compression, len: usize) -> std::io::Result<Self> {
         let Compression::Level(level) = compression else {
             return Ok(Self {
@@ -75,21 +75,21 @@ impl Compressor {
         })
     }
 
-    /// Compresses `plain` into `room`. Returns the compressed form if that saves more than 5 %, and
-    /// otherwise `plain` itself: a smaller saving is not worth the time of decompressing.
-    pub fn compress<'b>(&mut self, plain: &'b [u8], room: &'b mut Vec<u8>) -> (Codec, &'b [u8]) {
+    /// Compresses `plain` into `buffer`. Returns the compressed form if that saves more than 5 %,
+    /// and otherwise `plain` itself: a smaller saving is not worth the time of decompressing.
+    pub fn compress<'b>(&mut self, plain: &'b [u8], buffer: &'b mut Vec<u8>) -> (Codec, &'b [u8]) {
         let Some(zstd) = &mut self.zstd else {
             return (Codec::Raw, plain);
         };
         // zstd stops when the destination is full: then compressing is not worth it.
         let limit = plain.len() - plain.len() / 20;
-        if room.len() < limit {
-            room.resize(limit, 0);
+        if buffer.len() < limit {
+            buffer.resize(limit, 0);
         }
-        match zstd.compress_to_buffer(plain, &mut room[..limit]) {
+        match zstd.compress_to_buffer(plain, &mut buffer[..limit]) {
             Ok(len) if len > 0 => {
                 self.pace(len, plain.len());
-                (Codec::Zstd, &room[..len])
+                (Codec::Zstd, &buffer[..len])
             }
             _ => (Codec::Raw, plain),
         }
@@ -237,13 +237,13 @@ mod tests {
             seed: u8,
         ) {
             let plain = text(len, seed);
-            let mut room = Vec::new();
+            let mut buffer = Vec::new();
             let mut compressor = Compressor::for_runs(Compression::default(), 512 << 10).unwrap();
             let mut decompressor = Decompressor::new().unwrap();
             let mut out = vec![0; len];
             // Twice, since the second is compressed at the pace that the first one set.
             for _ in 0..2 {
-                let (codec, stored) = compressor.compress(&plain, &mut room);
+                let (codec, stored) = compressor.compress(&plain, &mut buffer);
                 for percent in &percents {
                     let front = len * percent / 100;
                     out.fill(0);
@@ -260,9 +260,9 @@ mod tests {
     #[test]
     fn a_frame_that_is_cut_or_too_short_does_not_decompress() {
         let plain = text(500_000, 1);
-        let mut room = Vec::new();
+        let mut buffer = Vec::new();
         let mut compressor = Compressor::for_runs(Compression::default(), 512 << 10).unwrap();
-        let (codec, stored) = compressor.compress(&plain, &mut room);
+        let (codec, stored) = compressor.compress(&plain, &mut buffer);
         let mut decompressor = Decompressor::new().unwrap();
         let mut decodes = |stored: &[u8], len: usize, front: usize| {
             let mut out = vec![0; len];

@@ -206,10 +206,10 @@ impl Objects {
         (project, key): (ProjectId, &SealKey),
         body: &[u8],
     ) -> Result<Vec<u8>, RepoError> {
-        let mut room = Vec::new();
+        let mut buffer = Vec::new();
         let (codec, content) = Compressor::new(Compression::default())
             .map_err(RepoError::Compress)?
-            .compress(body, &mut room);
+            .compress(body, &mut buffer);
         let payload = Payload {
             codec,
             plain_len: body.len(),

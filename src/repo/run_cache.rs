@@ -35,15 +35,15 @@ struct State {
 }
 
 struct Entry {
-    slot: Arc<Slot>,
+    cell: Arc<Cell>,
     /// When it was last used, and its bytes; none while it is being opened.
     opened: Option<(u64, usize)>,
 }
 
-/// A run, once it is opened. Locked while it is being opened, so that others who want it wait.
+/// A run, once it is opened. Locked while it is being opened, so that other threads wait for it.
 ///
-/// Whoever holds this lock may take the lock of the cache, and never the other way round.
-type Slot = Mutex<Option<Arc<OpenedRun>>>;
+/// Lock order: this lock, then the lock of the cache.
+type Cell = Mutex<Option<Arc<OpenedRun>>>;
 
 impl RunCache {
     /// The bytes that the cache of a process holds.
@@ -78,8 +78,8 @@ impl RunCache {
         key: RunKey,
         open: impl FnOnce() -> Result<OpenedRun, E>,
     ) -> Result<Arc<OpenedRun>, E> {
-        let slot = lock(&self.state).slot(key);
-        let mut run = lock(&slot);
+        let cell = lock(&self.state).cell(key);
+        let mut run = lock(&cell);
         if let Some(run) = &*run {
             return Ok(Arc::clone(run));
         }
@@ -87,11 +87,11 @@ impl RunCache {
             Ok(opened) => {
                 let opened = Arc::new(opened);
                 *run = Some(Arc::clone(&opened));
-                lock(&self.state).add(key, &slot, opened.plain.len(), self.limit);
+                lock(&self.state).add(key, &cell, opened.plain.len(), self.limit);
                 Ok(opened)
             }
             Err(error) => {
-                lock(&self.state).remove_unopened(&key, &slot);
+                lock(&self.state).remove_unopened(&key, &cell);
                 Err(error)
             }
         }
@@ -100,10 +100,10 @@ impl RunCache {
 
 impl State {
     /// Returns where a run is or will be, and notes that it is used now.
-    fn slot(&mut self, key: RunKey) -> Arc<Slot> {
+    fn cell(&mut self, key: RunKey) -> Arc<Cell> {
         self.clock += 1;
         let entry = self.entries.entry(key).or_insert_with(|| Entry {
-            slot: Arc::default(),
+            cell: Arc::default(),
             opened: None,
         });
         if let Some((used, _)) = &mut entry.opened {
@@ -111,15 +111,15 @@ impl State {
             *used = self.clock;
             self.by_use.insert(self.clock, key);
         }
-        Arc::clone(&entry.slot)
+        Arc::clone(&entry.cell)
     }
 
     /// Counts a run that was opened just now, and drops others until the cache is within its limit.
-    fn add(&mut self, key: RunKey, slot: &Arc<Slot>, bytes: usize, limit: usize) {
+    fn add(&mut self, key: RunKey, cell: &Arc<Cell>, bytes: usize, limit: usize) {
         let Some(entry) = self.entries.get_mut(&key) else {
             return;
         };
-        if !Arc::ptr_eq(&entry.slot, slot) {
+        if !Arc::ptr_eq(&entry.cell, cell) {
             return;
         }
         self.clock += 1;
@@ -137,8 +137,8 @@ impl State {
     }
 
     /// Removes a run that could not be opened.
-    fn remove_unopened(&mut self, key: &RunKey, slot: &Arc<Slot>) {
-        let is_it = |entry: &Entry| Arc::ptr_eq(&entry.slot, slot) && entry.opened.is_none();
+    fn remove_unopened(&mut self, key: &RunKey, cell: &Arc<Cell>) {
+        let is_it = |entry: &Entry| Arc::ptr_eq(&entry.cell, cell) && entry.opened.is_none();
         if self.entries.get(key).is_some_and(is_it) {
             self.entries.remove(key);
         }

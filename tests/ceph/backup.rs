@@ -25,8 +25,8 @@ fn back_up(cluster: &Cluster, world: &World, export: &[&str], volume: &str) -> (
     let export = [export, &["--no-progress", "-"]].concat();
     let mut rbd = cluster.start_rbd(&export);
     let pipe = rbd.stdout.take().unwrap();
-    let words = ["backup", "--diff", "-", "--volume", volume, "--json"];
-    let ran = world.run_with_stdin(&words, pipe);
+    let args = ["backup", "--diff", "-", "--volume", volume, "--json"];
+    let ran = world.run_with_stdin(&args, pipe);
     (ran, finish(rbd, &export).code == Some(0))
 }
 
@@ -34,18 +34,20 @@ fn back_up(cluster: &Cluster, world: &World, export: &[&str], volume: &str) -> (
 fn backs_up(cluster: &Cluster, world: &World, export: &[&str], volume: &str) -> Vec<Value> {
     let (ran, exported) = back_up(cluster, world, export, volume);
     assert!(exported, "{export:?}");
-    let told = ran.ok(export);
-    let lines = told.lines().map(|line| serde_json::from_str(line).unwrap());
+    let output = ran.ok(export);
+    let lines = output
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap());
     lines.collect()
 }
 
 /// Pipes a diff between backups into an image.
-fn export_to(cluster: &Cluster, world: &World, words: &[&str], image: &str) {
-    let words = [&["diff", "export"], words].concat();
-    let mut exported = world.start(&words);
+fn export_to(cluster: &Cluster, world: &World, args: &[&str], image: &str) {
+    let args = [&["diff", "export"], args].concat();
+    let mut exported = world.start(&args);
     let pipe = exported.stdout.take().unwrap();
     cluster.rbd_with_stdin(&["import-diff", "--no-progress", "-", image], pipe);
-    finish(exported, &words).ok(&words);
+    finish(exported, &args).ok(&args);
 }
 
 /// Returns the digest of this backup, restored.

@@ -20,8 +20,8 @@ fn changed<'a>(cluster: &'a Cluster, name: &'static str, snapshots: &[&str]) -> 
 
 /// Returns the number of extents that `rbd diff` lists, and of bytes in them.
 fn listed_by_ceph(cluster: &Cluster, options: &[&str]) -> (u64, u64) {
-    let told = cluster.rbd(&[&["diff", "--format", "json"], options].concat());
-    let extents: Vec<Value> = serde_json::from_slice(&told).unwrap();
+    let output = cluster.rbd(&[&["diff", "--format", "json"], options].concat());
+    let extents: Vec<Value> = serde_json::from_slice(&output).unwrap();
     let length = |extent: &Value| extent["length"].as_u64().unwrap();
     (extents.len() as u64, extents.iter().map(length).sum())
 }
@@ -45,16 +45,16 @@ fn an_inspected_diff_has_the_extents_that_ceph_lists() {
     ] {
         let export = [&["export-diff", "--no-progress"], options, &["-"]].concat();
         let mut rbd = cluster.start_rbd(&export);
-        let words = ["diff", "inspect", "-", "--json"];
-        let ran = world.run_with_stdin(&words, rbd.stdout.take().unwrap());
+        let args = ["diff", "inspect", "-", "--json"];
+        let ran = world.run_with_stdin(&args, rbd.stdout.take().unwrap());
         cluster.finish_rbd(rbd, &export);
-        let told = ran.ok(&words);
-        let lines: Vec<Value> = told
+        let output = ran.ok(&args);
+        let lines: Vec<Value> = output
             .lines()
             .map(|line| serde_json::from_str(line).unwrap())
             .collect();
         let [diff, stream] = &lines[..] else {
-            panic!("{told}")
+            panic!("{output}")
         };
         assert_eq!(
             (&diff["from"], &diff["to"]),
@@ -80,7 +80,7 @@ fn an_inspected_export_lists_its_snapshots_and_properties() {
     cluster.rbd(&["snap", "protect", &image.at("first")]);
     cluster.rbd(&["image-meta", "set", image.name, "colour", "blau ✓"]);
     let exported = world.at("image.rbd2");
-    let words = [
+    let args = [
         "export",
         "--export-format",
         "2",
@@ -88,7 +88,7 @@ fn an_inspected_export_lists_its_snapshots_and_properties() {
         image.name,
         &exported,
     ];
-    cluster.rbd(&words);
+    cluster.rbd(&args);
     let lines = world.json(&["diff", "inspect", &exported]);
     let [description, first, second, head, stream] = &lines[..] else {
         panic!("{lines:?}")
@@ -123,11 +123,11 @@ fn merged_diffs_applied_by_ceph_give_the_same_image_as_its_own_merge() {
     let image = changed(&cluster, "merged", &snapshots);
     let diff = |from: Option<&str>, to: &str| {
         let path = world.at(&format!("{}{to}", from.unwrap_or_default()));
-        let mut words = vec!["export-diff", "--no-progress"];
-        words.extend(from.into_iter().flat_map(|from| ["--from-snap", from]));
+        let mut args = vec!["export-diff", "--no-progress"];
+        args.extend(from.into_iter().flat_map(|from| ["--from-snap", from]));
         let to = image.at(to);
-        words.extend([&to[..], &path]);
-        cluster.rbd(&words);
+        args.extend([&to[..], &path]);
+        cluster.rbd(&args);
         path
     };
     let full = diff(None, "a");

@@ -42,9 +42,9 @@ impl<'a> Image<'a> {
             size,
             protected: None,
         };
-        let words = ["import-diff", "--no-progress", "-", self.name];
+        let args = ["import-diff", "--no-progress", "-", self.name];
         let diff = file(&stream(&header, &extents));
-        self.cluster.rbd_with_stdin(&words, diff);
+        self.cluster.rbd_with_stdin(&args, diff);
         apply(&mut self.content, &(header, extents));
     }
 
@@ -90,11 +90,11 @@ fn extents(size: u64, random: &mut Random) -> Vec<(Extent, Vec<u8>)> {
         if random.below(2) == 0 {
             offset = offset.next_multiple_of(4096);
         }
-        let Some(room) = size.checked_sub(offset).filter(|room| *room > 0) else {
+        let Some(space) = size.checked_sub(offset).filter(|space| *space > 0) else {
             return extents;
         };
         let most = [2, 100, 4096, 200_000, 2_000_000][usize::try_from(random.below(5)).unwrap()];
-        let length = (1 + random.below(most)).min(room);
+        let length = (1 + random.below(most)).min(space);
         let bytes = usize::try_from(length).unwrap();
         let (kind, data) = match random.below(6) {
             0 | 1 => (ExtentKind::Zero, Vec::new()),

@@ -85,10 +85,10 @@ impl Cluster {
         self.rbd(&["pool", "init", name]);
     }
 
-    fn command(&self, words: &[&str]) -> Command {
+    fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("rbd");
         command
-            .args(words)
+            .args(args)
             .env("CEPH_CONF", self.conf())
             .env_remove("CEPH_ARGS")
             .stdin(Stdio::null())
@@ -97,25 +97,25 @@ impl Cluster {
         command
     }
 
-    fn start_rbd(&self, words: &[&str]) -> Child {
-        self.command(words).spawn().unwrap()
+    fn start_rbd(&self, args: &[&str]) -> Child {
+        self.command(args).spawn().unwrap()
     }
 
     /// Runs `rbd`, which must succeed. Returns its standard output.
-    pub(crate) fn rbd(&self, words: &[&str]) -> Vec<u8> {
-        self.finish_rbd(self.start_rbd(words), words)
+    pub(crate) fn rbd(&self, args: &[&str]) -> Vec<u8> {
+        self.finish_rbd(self.start_rbd(args), args)
     }
 
     /// Does the same with this standard input.
-    fn rbd_with_stdin(&self, words: &[&str], input: impl Into<Stdio>) -> Vec<u8> {
-        self.finish_rbd(self.command(words).stdin(input).spawn().unwrap(), words)
+    fn rbd_with_stdin(&self, args: &[&str], input: impl Into<Stdio>) -> Vec<u8> {
+        self.finish_rbd(self.command(args).stdin(input).spawn().unwrap(), args)
     }
 
-    fn finish_rbd(&self, rbd: Child, words: &[&str]) -> Vec<u8> {
-        let ran = finish(rbd, words);
+    fn finish_rbd(&self, rbd: Child, args: &[&str]) -> Vec<u8> {
+        let ran = finish(rbd, args);
         if ran.code != Some(0) {
             let log = self.log();
-            panic!("rbd {words:?}: {:?}\n{}\n{log}", ran.code, ran.stderr);
+            panic!("rbd {args:?}: {:?}\n{}\n{log}", ran.code, ran.stderr);
         }
         ran.stdout
     }

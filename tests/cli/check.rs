@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::failures::says;
+use super::failures::assert_error;
 use crate::support::noise;
 use crate::support::program::{self, World, damage};
 
@@ -27,8 +27,8 @@ fn two_backups() -> (World, String, String) {
 }
 
 #[track_caller]
-fn checked(world: &World, words: &[&str], code: i32) -> Vec<Value> {
-    let ran = world.run(&[words, &["--json"]].concat());
+fn checked(world: &World, args: &[&str], code: i32) -> Vec<Value> {
+    let ran = world.run(&[args, &["--json"]].concat());
     assert_eq!(ran.code, Some(code), "{ran:?}");
     program::json_lines(&String::from_utf8(ran.stdout).unwrap())
 }
@@ -50,10 +50,10 @@ fn check_finds_damage_and_names_the_affected_backups() {
         (&"check".into(), &1.into())
     );
     assert_eq!(check["backups_affected"], Value::Array(vec![id("a")]));
-    let told = world.fails(&["check", "--read-data"], 21);
-    says(&told, &["damage found", "1 backup affected", "--reread"]);
+    let output = world.fails(&["check", "--read-data"], 21);
+    assert_error(&output, &["damage found", "1 backup affected", "--reread"]);
 
-    says(
+    assert_error(
         &world.fails(&["restore", "a", &world.at("out")], 21),
         &["damaged", "check"],
     );
@@ -78,7 +78,7 @@ fn check_exits_with_23_when_history_has_vanished() {
         lines[0].to_string().contains(id.as_str().unwrap()),
         "{lines:?}"
     );
-    says(&world.fails(&["check"], 23), &["vanished"]);
+    assert_error(&world.fails(&["check"], 23), &["vanished"]);
     world.restores("b", &b);
 }
 

@@ -21,7 +21,7 @@ fn path(name: &str) -> String {
 #[test]
 fn inspect_shows_header_and_extents_of_a_diff() {
     let world = world();
-    let told = world.ok(&["diff", "inspect", &path("std-inc-s1-s7.diff")]);
+    let output = world.ok(&["diff", "inspect", &path("std-inc-s1-s7.diff")]);
     for expected in [
         "From     s1\n",
         "To       s7-regrown\n",
@@ -31,7 +31,10 @@ fn inspect_shows_header_and_extents_of_a_diff() {
         "2 leaves of 4 MiB, 7 chunks of 64 KiB; bytes 0 to 5902335\n",
         "version 1, 4.7 KiB (4848 bytes)\n  whole\n",
     ] {
-        assert!(told.contains(expected), "{expected:?} is not in\n{told}");
+        assert!(
+            output.contains(expected),
+            "{expected:?} is not in\n{output}"
+        );
     }
     let piped = File::open(fixture("std-full-head.diff")).unwrap();
     let ran = world.run_with_stdin(&["diff", "inspect", "-", "--json"], piped);
@@ -56,18 +59,21 @@ fn inspect_shows_header_and_extents_of_a_diff() {
 #[test]
 fn inspect_shows_each_snapshot_of_an_exported_image() {
     let world = world();
-    let told = world.ok(&["diff", "inspect", &path("meta.rbd2")]);
+    let output = world.ok(&["diff", "inspect", &path("meta.rbd2")]);
     for expected in [
         "Objects   64.0 KiB",
         "colour = blau ✓",
         "(head)",
         "layering, ",
     ] {
-        assert!(told.contains(expected), "{expected:?} is not in\n{told}");
+        assert!(
+            output.contains(expected),
+            "{expected:?} is not in\n{output}"
+        );
     }
     assert!(
-        told.lines().all(|line| line.chars().count() <= 80),
-        "{told}"
+        output.lines().all(|line| line.chars().count() <= 80),
+        "{output}"
     );
     let lines = world.json(&["diff", "inspect", &path("std.rbd2")]);
     let of = |kind: &str| {
@@ -86,10 +92,10 @@ fn inspect_prints_what_it_could_read_and_then_the_damage() {
     let file = path("bad/cut-data.diff");
     let ran = world.run(&["diff", "inspect", &file]);
     assert_eq!(ran.code, Some(21), "{ran:?}");
-    let told = String::from_utf8(ran.stdout).unwrap();
+    let output = String::from_utf8(ran.stdout).unwrap();
     assert!(
-        told.contains("To       x\n") && told.contains("damaged: "),
-        "{told}"
+        output.contains("To       x\n") && output.contains("damaged: "),
+        "{output}"
     );
     for expected in [
         "is damaged",
@@ -111,8 +117,8 @@ fn inspect_prints_what_it_could_read_and_then_the_damage() {
         "bad/empty-file.diff",
         "manifest.json",
     ] {
-        let told = world.fails(&["diff", "inspect", &path(name)], 1);
-        assert!(told.contains("cannot be used as an RBD diff"), "{told}");
+        let output = world.fails(&["diff", "inspect", &path(name)], 1);
+        assert!(output.contains("cannot be used as an RBD diff"), "{output}");
     }
     assert!(
         world
@@ -145,13 +151,13 @@ fn inspect_does_not_allocate_the_size_that_a_stream_states() {
     let v2 = [&b"rbd image v2\n?"[..], &number(1 << 62), b"data"];
     for (name, stream) in [("v1", v1.concat()), ("v2", v2.concat())] {
         let file = world.write(name, &stream);
-        for words in [
+        for args in [
             &["diff", "inspect", &file][..],
             &["diff", "merge", &file, "-o", "-"],
         ] {
-            let ran = world.run(words);
-            assert_eq!(ran.code, Some(21), "{words:?}: {ran:?}");
-            assert!(ran.peak < 64 << 20, "{words:?}: {ran:?}");
+            let ran = world.run(args);
+            assert_eq!(ran.code, Some(21), "{args:?}: {ran:?}");
+            assert!(ran.peak < 64 << 20, "{args:?}: {ran:?}");
         }
     }
 }
@@ -161,9 +167,9 @@ fn merge_makes_one_diff_of_several() {
     let world = world();
     let inputs = ["std-full-s1.diff", "std-inc-s1-s2.diff"].map(path);
     let merged = world.at("merged.diff");
-    let words = ["diff", "merge", &inputs[0], &inputs[1], "-o", &merged];
-    let told = world.ok(&words);
-    assert!(told.contains("merged 2 diffs into"), "{told}");
+    let args = ["diff", "merge", &inputs[0], &inputs[1], "-o", &merged];
+    let output = world.ok(&args);
+    assert!(output.contains("merged 2 diffs into"), "{output}");
     let result = fs::read(&merged).unwrap();
     let image = |stream: &[u8]| {
         let mut image = Vec::new();
@@ -173,20 +179,20 @@ fn merge_makes_one_diff_of_several() {
     assert!(image(&result) == image(&bytes("std-full-s2.diff")));
 
     // An existing file is kept without --force.
-    let told = world.fails(&words, 1);
+    let output = world.fails(&args, 1);
     assert!(
-        told.contains("--force") && !told.contains("--in-place"),
-        "{told}"
+        output.contains("--force") && !output.contains("--in-place"),
+        "{output}"
     );
     assert_eq!(fs::read(&merged).unwrap(), result);
     fs::write(&merged, "old").unwrap();
-    assert_eq!(world.ok(&[&words[..], &["--force", "-q"]].concat()), "");
+    assert_eq!(world.ok(&[&args[..], &["--force", "-q"]].concat()), "");
     assert_eq!(fs::read(&merged).unwrap(), result);
 
     // Through pipes.
     let piped = File::open(&inputs[0]).unwrap();
-    let words = ["diff", "merge", "-", &inputs[1], "-o", "-"];
-    let ran = world.run_with_stdin(&words, piped);
+    let args = ["diff", "merge", "-", &inputs[1], "-o", "-"];
+    let ran = world.run_with_stdin(&args, piped);
     assert_eq!((ran.code, &ran.stdout), (Some(0), &result));
     assert!(ran.stderr.contains("merged 2 diffs"), "{}", ran.stderr);
 
@@ -215,14 +221,17 @@ fn merge_refuses_diffs_that_do_not_fit_and_leaves_no_file() {
         path("std-inc-s3-s4-shrink.diff"),
     );
     let target = world.at("merged");
-    let told = world.fails(&["diff", "merge", &first, &third, "-o", &target], 20);
+    let output = world.fails(&["diff", "merge", &first, &third, "-o", &target], 20);
     assert!(
-        told.contains("“s3-grown”") && told.contains("“s2”"),
-        "{told}"
+        output.contains("“s3-grown”") && output.contains("“s2”"),
+        "{output}"
     );
     let cut = path("bad/no-end.diff");
-    let told = world.fails(&["diff", "merge", &cut, "-o", &target], 21);
-    assert!(told.contains(&cut) && told.contains("byte 8253"), "{told}");
+    let output = world.fails(&["diff", "merge", &cut, "-o", &target], 21);
+    assert!(
+        output.contains(&cut) && output.contains("byte 8253"),
+        "{output}"
+    );
     assert!(
         world
             .fails(&["diff", "merge", "-", "-", "-o", &target], 2)

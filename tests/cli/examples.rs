@@ -21,16 +21,16 @@ fn example(name: &str) -> Option<PathBuf> {
 }
 
 /// Runs an example that must succeed. Returns its standard output.
-fn run(world: &World, name: &str, words: &[&str]) -> Option<Vec<u8>> {
+fn run(world: &World, name: &str, args: &[&str]) -> Option<Vec<u8>> {
     let output = Command::new(example(name)?)
-        .args(words)
+        .args(args)
         .env_clear()
         .envs(world.environment.iter().map(|(k, v)| (k, v)))
         .output()
         .unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{name} {words:?}: {errors}");
-    assert_eq!(errors, "", "{name} {words:?}");
+    assert!(output.status.success(), "{name} {args:?}: {errors}");
+    assert_eq!(errors, "", "{name} {args:?}");
     Some(output.stdout)
 }
 
@@ -74,8 +74,8 @@ fn the_example_read_range_returns_the_bytes_of_the_range() {
         (5_299_990, 100),
     ] {
         let (from, count) = (offset.to_string(), length.to_string());
-        let words = [&repository, "web1", from.as_str(), count.as_str()];
-        let Some(read) = run(&world, "read_range", &words) else {
+        let args = [&repository, "web1", from.as_str(), count.as_str()];
+        let Some(read) = run(&world, "read_range", &args) else {
             return;
         };
         let end = content.len().min(offset + length);

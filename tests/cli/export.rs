@@ -31,7 +31,7 @@ fn applied(mut image: Vec<u8>, stream: &[u8]) -> Vec<u8> {
 #[test]
 fn an_exported_diff_turns_the_earlier_image_into_the_later_one() {
     let (world, first, second) = world();
-    let words = [
+    let args = [
         "diff",
         "export",
         "--from",
@@ -40,7 +40,7 @@ fn an_exported_diff_turns_the_earlier_image_into_the_later_one() {
         "--from-snapshot",
         "mon@1",
     ];
-    let ran = world.run(&words);
+    let ran = world.run(&args);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(
         ran.stderr.contains("exported changes since"),
@@ -57,7 +57,7 @@ fn an_exported_diff_turns_the_earlier_image_into_the_later_one() {
 
     // And back, into a file.
     let file = world.at("back.diff");
-    let words = [
+    let args = [
         "diff",
         "export",
         "--from",
@@ -70,7 +70,7 @@ fn an_exported_diff_turns_the_earlier_image_into_the_later_one() {
         "-o",
         &file,
     ];
-    let summary = world.json_one(&words, "summary");
+    let summary = world.json_one(&args, "summary");
     let stream = fs::read(&file).unwrap();
     assert!(applied(second, &stream) == first);
     assert_eq!(
@@ -84,16 +84,16 @@ fn an_exported_diff_turns_the_earlier_image_into_the_later_one() {
     );
 
     // An existing file is kept without --force.
-    let told = world.fails(&words, 1);
+    let output = world.fails(&args, 1);
     assert!(
-        told.contains("--force") && !told.contains("--in-place"),
-        "{told}"
+        output.contains("--force") && !output.contains("--in-place"),
+        "{output}"
     );
     fs::write(&file, "old").unwrap();
-    world.ok(&[&words[..], &["--force", "-q"]].concat());
+    world.ok(&[&args[..], &["--force", "-q"]].concat());
     assert!(fs::read(&file).unwrap() == stream);
-    let told = world.ok(&["diff", "inspect", &file]);
-    assert!(told.contains("whole"), "{told}");
+    let output = world.ok(&["diff", "inspect", &file]);
+    assert!(output.contains("whole"), "{output}");
 }
 
 #[test]
@@ -125,10 +125,10 @@ fn a_backup_restores_as_a_full_diff() {
         &["restore", "web1", "-", "--format", "rbd-diff", "--json"],
         2,
     );
-    let told = world.fails(&["restore", "web1", &file, "--format", "rbd-diff"], 1);
+    let output = world.fails(&["restore", "web1", &file, "--format", "rbd-diff"], 1);
     assert!(
-        told.contains("--force") && !told.contains("--in-place"),
-        "{told}"
+        output.contains("--force") && !output.contains("--in-place"),
+        "{output}"
     );
     world.ok(&["restore", "web1", &world.at("raw"), "--format", "raw"]);
     assert!(fs::read(world.at("raw")).unwrap() == second);
@@ -144,29 +144,29 @@ fn export_refuses_what_it_cannot_export_and_leaves_no_file() {
         .run_with_stdin(&["backup", "-", "--volume", "dump.sql"], piped)
         .ok(&[]);
     let file = world.at("new.diff");
-    let refused = |words: &[&str], code| {
-        let told = world.fails(&[&["diff", "export", "-o", &file], words].concat(), code);
+    let refused = |args: &[&str], code| {
+        let output = world.fails(&[&["diff", "export", "-o", &file], args].concat(), code);
         assert!(!world.path("new.diff").exists());
-        told
+        output
     };
-    let told = refused(&["--from", "other", "web1"], 20);
+    let output = refused(&["--from", "other", "web1"], 20);
     assert!(
-        told.contains("“other”") && told.contains("“web1”"),
-        "{told}"
+        output.contains("“other”") && output.contains("“web1”"),
+        "{output}"
     );
-    let told = refused(&["dump.sql"], 20);
+    let output = refused(&["dump.sql"], 20);
     assert!(
-        told.contains("“dump.sql”") && told.contains("stream"),
-        "{told}"
+        output.contains("“dump.sql”") && output.contains("stream"),
+        "{output}"
     );
-    let told = refused(&["--from", "web1~1", "web1"], 20);
-    assert!(told.contains("--from-snapshot NAME"), "{told}");
+    let output = refused(&["--from", "web1~1", "web1"], 20);
+    assert!(output.contains("--from-snapshot NAME"), "{output}");
     refused(&["web1@mon"], 1);
     refused(&["web1", "--from-snapshot", "mon"], 2);
     refused(&["--from", "web1~1", "web1", "--from-snapshot", ""], 2);
     let long = "x".repeat(4097);
-    let told = refused(&["web1", "--to-snapshot", &long], 1);
-    assert!(told.contains("4096"), "{told}");
+    let output = refused(&["web1", "--to-snapshot", &long], 1);
+    assert!(output.contains("4096"), "{output}");
 
     // Damage ends the stream before its end mark, and leaves no file.
     for pack in world.packs() {

@@ -32,9 +32,9 @@ fn only_listed_extents_are_read_whatever_the_form_of_the_list() {
         change(&image, (5 << 20) + 16_000 + number);
         let list = fixture(&format!("std-diff-s1-s2.{form}"));
         let list = list.to_str().unwrap();
-        let words = ["backup", &image, "--volume", "v", "--extents"];
+        let args = ["backup", &image, "--volume", "v", "--extents"];
         let summary = world.json_one(
-            &[&words[..], &[list, "--verify-sample", "1000"]].concat(),
+            &[&args[..], &[list, "--verify-sample", "1000"]].concat(),
             "summary",
         );
         // Of 128 chunks the extents touch 0 and 1, 20, 40 and 41, and 80.
@@ -47,11 +47,11 @@ fn only_listed_extents_are_read_whatever_the_form_of_the_list() {
 
     change(&image, 0);
     let list = File::open(fixture("std-diff-s1-s2.json")).unwrap();
-    let words = ["backup", &image, "--volume", "v", "--extents", "-"];
-    let told = world.run_with_stdin(&words, list).ok(&words);
+    let args = ["backup", &image, "--volume", "v", "--extents", "-"];
+    let output = world.run_with_stdin(&args, list).ok(&args);
     assert!(
-        told.contains("  64 chunks outside the list compared with the base\n"),
-        "{told}"
+        output.contains("  64 chunks outside the list compared with the base\n"),
+        "{output}"
     );
     world.restores("v", &image);
     world.is_clean();
@@ -62,7 +62,7 @@ fn a_list_that_omits_a_change_exits_with_20_and_commits_nothing() {
     let (world, image) = world();
     change(&image, 3 << 20);
     let list = world.write("list", b"[]");
-    let words = [
+    let args = [
         "backup",
         &image,
         "--volume",
@@ -72,14 +72,17 @@ fn a_list_that_omits_a_change_exits_with_20_and_commits_nothing() {
         "--verify-sample",
         "128",
     ];
-    let told = world.fails(&words, 20);
+    let output = world.fails(&args, 20);
     for expected in [
         "differs from backup ",
         "65536 bytes from 3145728 on, which are not in the list of extents",
         "next: nothing was stored; ",
         "without --extents",
     ] {
-        assert!(told.contains(expected), "{expected:?} is not in\n{told}");
+        assert!(
+            output.contains(expected),
+            "{expected:?} is not in\n{output}"
+        );
     }
     assert_eq!(world.json(&["list"]).len(), 1);
     world.backup(&[&image, "--volume", "v"]);
@@ -107,25 +110,31 @@ fn an_invalid_list_is_refused_before_the_password_is_read() {
         ("<extents><extent>", 1, "cut short (byte 17)"),
     ] {
         let list = world.write("list", text.as_bytes());
-        let words = ["backup", &image, "--volume", "v", "--extents", &list];
-        let told = world.fails(&words, code);
+        let args = ["backup", &image, "--volume", "v", "--extents", &list];
+        let output = world.fails(&args, code);
         for expected in [
             expected,
             &list,
             "cannot be used as a list of extents",
             "rbd diff --format json",
         ] {
-            assert!(told.contains(expected), "{expected:?} is not in\n{told}");
+            assert!(
+                output.contains(expected),
+                "{expected:?} is not in\n{output}"
+            );
         }
     }
     let list = world.at("long");
     let file = File::create(&list).unwrap();
     file.set_len((256 << 20) + 1).unwrap();
-    let words = ["backup", &image, "--volume", "v", "--extents", &list];
-    let told = world.fails(&words, 1);
-    assert!(told.contains("is too long for a list of extents"), "{told}");
+    let args = ["backup", &image, "--volume", "v", "--extents", &list];
+    let output = world.fails(&args, 1);
+    assert!(
+        output.contains("is too long for a list of extents"),
+        "{output}"
+    );
     fs::remove_file(&list).unwrap();
-    world.fails(&words, 1);
+    world.fails(&args, 1);
 }
 
 #[test]
@@ -135,12 +144,12 @@ fn a_list_that_exceeds_the_image_is_refused() {
         "list",
         br#"[{"offset":8388600,"length":9,"exists":"true"}]"#,
     );
-    let words = ["backup", &image, "--volume", "v", "--extents", &list];
-    let told = world.fails(&words, 20);
+    let args = ["backup", &image, "--volume", "v", "--extents", &list];
+    let output = world.fails(&args, 20);
     assert!(
-        told.contains("the list of extents reaches up to byte 8388609, but")
-            && told.contains("ends at 8388608"),
-        "{told}"
+        output.contains("the list of extents reaches up to byte 8388609, but")
+            && output.contains("ends at 8388608"),
+        "{output}"
     );
 }
 
@@ -148,7 +157,7 @@ fn a_list_that_exceeds_the_image_is_refused() {
 fn options_that_contradict_a_list_are_wrong_usage() {
     let (world, image) = world();
     let list = world.write("list", b"[]");
-    for words in [
+    for args in [
         &["backup", &image, "--extents", &list][..],
         &["backup", "--volume", "v", "--extents", &list],
         &["backup", "-", "--volume", "v", "--extents", &list],
@@ -192,6 +201,6 @@ fn options_that_contradict_a_list_are_wrong_usage() {
             "-",
         ],
     ] {
-        world.fails(words, 2);
+        world.fails(args, 2);
     }
 }

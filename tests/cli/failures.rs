@@ -13,7 +13,7 @@ use crate::support::{LoopDevice, SmallDisk, noise, skip};
 const MIB: usize = 1 << 20;
 
 #[track_caller]
-pub(super) fn says(message: &str, expected: &[&str]) {
+pub(super) fn assert_error(message: &str, expected: &[&str]) {
     let begins = message.starts_with("error: ") || message.contains("\nerror: ");
     assert!(begins, "{message}");
     assert!(message.contains("\n  next: "), "no way on: {message}");
@@ -24,8 +24,8 @@ pub(super) fn says(message: &str, expected: &[&str]) {
 
 /// Runs a command with `--json` that must fail with this code. Returns its error.
 #[track_caller]
-fn exit_error(world: &World, words: &[&str], code: i32) -> Value {
-    let line = world.fails(&[words, &["--json"]].concat(), code);
+fn exit_error(world: &World, args: &[&str], code: i32) -> Value {
+    let line = world.fails(&[args, &["--json"]].concat(), code);
     let error: Value = serde_json::from_str(line.lines().last().unwrap()).unwrap();
     assert_eq!(error["message_type"], "exit_error");
     assert_eq!(error["code"], code);
@@ -42,20 +42,20 @@ fn a_missing_repository_exits_with_10() {
     let disk = world.write("disk.img", b"x");
     // Without a password, too: this must not need one.
     world.set("CUTTLEBONE_PASSWORD", "");
-    for words in [
+    for args in [
         &["list"][..],
         &["check"],
         &["backup", &disk],
         &["key", "list"],
     ] {
-        says(
-            &world.fails(words, 10),
+        assert_error(
+            &world.fails(args, 10),
             &["no repository", &world.at("repo"), "cuttlebone init"],
         );
     }
     exit_error(&world, &["list"], 10);
     fs::create_dir(world.repository()).unwrap();
-    says(&world.fails(&["list"], 10), &["no repository"]);
+    assert_error(&world.fails(&["list"], 10), &["no repository"]);
     world.fails(&["list", "-r", &disk], 10);
 }
 
@@ -66,7 +66,7 @@ fn a_wrong_password_exits_with_12() {
     world.set("CUTTLEBONE_PASSWORD", "wrong");
     let ran = world.run(&["list"]);
     assert_eq!(ran.code, Some(12));
-    says(&ran.stderr, &["no key", &world.at("repo")]);
+    assert_error(&ran.stderr, &["no key", &world.at("repo")]);
     exit_error(&world, &["list"], 12);
 }
 
@@ -74,25 +74,25 @@ fn a_wrong_password_exits_with_12() {
 fn a_missing_password_is_an_error_that_says_how_to_give_one() {
     let mut world = World::new();
     world.set("CUTTLEBONE_PASSWORD", "");
-    says(
+    assert_error(
         &world.fails(&["list"], 1),
         &["no password", "--password-file"],
     );
     let empty = world.write("empty", b"\n");
-    says(
+    assert_error(
         &world.fails(&["list", "--password-file", &empty], 1),
         &[&format!("the password file {empty} is empty")],
     );
     let missing = world.at("missing");
-    says(
+    assert_error(
         &world.fails(&["list", "--password-file", &missing], 1),
         &[&missing, "No such file"],
     );
-    says(
+    assert_error(
         &world.fails(&["list", "--password-command", "exit 3"], 1),
         &["command failed", "3"],
     );
-    says(
+    assert_error(
         &world.fails(
             &["init", "-r", &world.at("new"), "--password-file", &empty],
             1,
@@ -123,7 +123,7 @@ fn a_newer_format_is_refused() {
         bytes[72..].copy_from_slice(hash.as_bytes());
         fs::write(path, bytes).unwrap();
     }
-    says(&world.fails(&["list"], 1), &["version", "newer"]);
+    assert_error(&world.fails(&["list"], 1), &["version", "newer"]);
 }
 
 #[test]
@@ -138,14 +138,14 @@ fn the_repository_file_is_read_from_its_other_copy_if_one_is_damaged() {
         "{}",
         ran.stderr
     );
-    says(
+    assert_error(
         &world.fails(&["check"], 21),
         &["0 backups affected", "repair the damage"],
     );
     fs::remove_file(&file).unwrap();
     world.ok(&["list"]);
     damage(&world.repository().join("cuttlebone.copy"));
-    says(&world.fails(&["list"], 21), &["repository file", "damaged"]);
+    assert_error(&world.fails(&["list"], 21), &["repository file", "damaged"]);
 }
 
 #[test]
@@ -159,30 +159,30 @@ fn a_source_that_is_no_image_is_refused() {
             .unwrap()
             .success()
     );
-    says(
+    assert_error(
         &world.fails(&["backup", &fifo], 1),
         &[&fifo, "named pipe", "backup -"],
     );
     let directory = world.at("repo");
-    says(
+    assert_error(
         &world.fails(&["backup", &directory], 1),
         &[&directory, "a directory"],
     );
     let missing = world.at("missing");
-    says(
+    assert_error(
         &world.fails(&["backup", &missing], 1),
         &[&missing, "No such file"],
     );
-    says(
+    assert_error(
         &world.fails(&["backup", "/dev/null"], 1),
         &["/dev/null", "character device"],
     );
     // A file that the kernel makes up has content and no size, or cannot be read at all.
-    says(
+    assert_error(
         &world.fails(&["backup", "/proc/cpuinfo"], 1),
         &["/proc/cpuinfo", "size"],
     );
-    says(
+    assert_error(
         &world.fails(&["backup", "/proc/self/mem"], 1),
         &["could not read /proc/self/mem"],
     );
@@ -225,8 +225,8 @@ fn a_source_that_changes_while_it_is_read_fails_the_backup() {
         ("write", "changed while it was read"),
         ("shrink", "truncated"),
     ] {
-        let words = ["backup", &disk, "--volume", what];
-        let mut child = world.start(&words);
+        let args = ["backup", &disk, "--volume", what];
+        let mut child = world.start(&args);
         let before = world.packs().len();
         until(&mut child, || world.packs().len() > before);
         let file = File::options().write(true).open(&disk).unwrap();
@@ -234,9 +234,9 @@ fn a_source_that_changes_while_it_is_read_fails_the_backup() {
             "write" => file.write_all_at(&noise(2, 4096), 0).unwrap(),
             _ => file.set_len(MIB as u64).unwrap(),
         }
-        let ran = finish(child, &words);
+        let ran = finish(child, &args);
         assert_eq!(ran.code, Some(1), "{what}: {ran:?}");
-        says(&ran.stderr, &[&disk, "snapshot"]);
+        assert_error(&ran.stderr, &[&disk, "snapshot"]);
         assert!(
             ran.stderr.contains(expected) || ran.stderr.contains("changed while it was read"),
             "{}",
@@ -263,7 +263,7 @@ fn a_device_with_unreadable_sectors_fails_the_backup() {
     let world = World::new();
     let failed = world.run(&["backup", &disk.device, "--volume", "v"]);
     assert_eq!(failed.code, Some(1), "{failed:?}");
-    says(
+    assert_error(
         &failed.stderr,
         &[&disk.device, "at byte", "Input/output error"],
     );
@@ -276,13 +276,13 @@ fn an_unsuitable_target_is_refused_and_not_changed() {
     let disk = world.write("disk.img", &noise(5, 2 * MIB));
     world.backup(&[&disk]);
     let existing = world.write("existing", b"precious");
-    says(
+    assert_error(
         &world.fails(&["restore", "disk.img", &existing], 1),
         &[&existing, "exists", "--force"],
     );
     assert_eq!(fs::read(&existing).unwrap(), b"precious");
     let nowhere = world.at("no/where");
-    says(
+    assert_error(
         &world.fails(&["restore", "disk.img", &nowhere], 1),
         &[&nowhere, "No such file"],
     );
@@ -297,9 +297,9 @@ fn an_unsuitable_target_is_refused_and_not_changed() {
         return;
     };
     for way in [&[][..], &["--in-place"], &["--force"]] {
-        let words = [&["restore", "disk.img", &device.device], way].concat();
-        says(
-            &world.fails(&words, 1),
+        let args = [&["restore", "disk.img", &device.device], way].concat();
+        assert_error(
+            &world.fails(&args, 1),
             &[&device.device, "1048576", "2097152"],
         );
     }
@@ -319,7 +319,7 @@ fn a_backup_to_a_full_disk_fails_and_succeeds_once_there_is_space() {
     let size = 200 * MIB;
     let large = world.write("large", &noise(8, size));
     let mount = disk.path().to_str().unwrap();
-    says(
+    assert_error(
         &world.fails(&["backup", &large], 1),
         &[
             "could not store",
@@ -344,9 +344,9 @@ fn a_backup_to_a_full_disk_fails_and_succeeds_once_there_is_space() {
     // A full target is named, too, and nothing stays behind.
     disk.resize(300 << 10);
     let target = disk.path().join("target");
-    let told = world.fails(&["restore", "large", target.to_str().unwrap()], 1);
-    says(
-        &told,
+    let output = world.fails(&["restore", "large", target.to_str().unwrap()], 1);
+    assert_error(
+        &output,
         &["could not write", target.to_str().unwrap(), "free"],
     );
     assert_eq!(fs::read_dir(disk.path()).unwrap().count(), 1);
@@ -365,7 +365,7 @@ fn a_read_only_repository_can_be_read() {
     let mount = disk.path().to_str().unwrap();
     disk.make_read_only();
     let other = world.write("other", &noise(10, MIB));
-    says(
+    assert_error(
         &world.fails(&["backup", &other], 1),
         &[mount, "Read-only", "mount it read-write"],
     );
@@ -381,8 +381,8 @@ fn a_backup_works_without_a_cache_if_that_cannot_be_written() {
     world.set("CUTTLEBONE_CACHE_DIR", format!("{disk}/cache"));
     let ran = world.run(&["backup", &disk]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    for words in [&format!("{disk}/cache"), "Not a directory"] {
-        assert!(ran.stderr.contains(words), "{}", ran.stderr);
+    for args in [&format!("{disk}/cache"), "Not a directory"] {
+        assert!(ran.stderr.contains(args), "{}", ran.stderr);
     }
     world.restores("disk.img", &disk);
 }
@@ -399,24 +399,24 @@ fn an_unknown_name_is_reported_with_the_command_that_lists_names() {
         "disk.img@snap",
         "ffffffffffffffffffff",
     ] {
-        says(
+        assert_error(
             &world.fails(&["show", selector], 1),
             &[selector, "cuttlebone list"],
         );
     }
-    says(
+    assert_error(
         &world.fails(&["list", "nope"], 1),
         &["“nope”", "cuttlebone list"],
     );
-    says(
+    assert_error(
         &world.fails(&["restore", "nope", &world.at("x")], 1),
         &["“nope”"],
     );
-    says(
+    assert_error(
         &world.fails(&["compare", "disk.img", "nope"], 1),
         &["“nope”"],
     );
-    says(
+    assert_error(
         &world.fails(&["--project", "nope", "list"], 1),
         &["“nope”", "default"],
     );
@@ -432,12 +432,12 @@ fn an_unknown_name_is_reported_with_the_command_that_lists_names() {
     let twice = digits
         .iter()
         .find(|digit| digits.iter().filter(|d| d == digit).count() > 1);
-    says(
+    assert_error(
         &world.fails(&["key", "remove", twice.unwrap()], 2),
         &["more than one", "digits"],
     );
     world.set("CUTTLEBONE_REPOSITORY", "");
-    says(
+    assert_error(
         &world.fails(&["list"], 2),
         &["no repository given", "--repo"],
     );
@@ -457,7 +457,7 @@ fn wrong_usage_exits_with_2() {
             .fails(&["backup", "x", "--label", "novalue"], 2)
             .contains("KEY=VALUE")
     );
-    for words in [
+    for args in [
         &["backup"][..],
         &["restore", "a"],
         &["restore", "a", "b", "--force", "--in-place"],
@@ -467,7 +467,7 @@ fn wrong_usage_exits_with_2() {
         &["restore", "a", "-", "--json"],
         &["-r", "s3:bucket/x", "list"],
     ] {
-        world.fails(words, 2);
+        world.fails(args, 2);
     }
 }
 
@@ -491,14 +491,14 @@ fn a_password_is_never_printed_or_stored() {
     seen += &fs::read_to_string(world.path("ps")).unwrap();
     seen += &ran.stderr;
     seen += &String::from_utf8(ran.stdout).unwrap();
-    for words in [
+    for args in [
         &["list"][..],
         &["key", "list"],
         &["nope"],
         &["--help"],
         &["list", "--json"],
     ] {
-        let ran = world.run(words);
+        let ran = world.run(args);
         seen += &ran.stderr;
         seen += &String::from_utf8(ran.stdout).unwrap();
     }

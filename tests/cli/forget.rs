@@ -77,7 +77,7 @@ fn forget_prints_a_table_of_what_is_kept_and_why() {
         "--keep-within-hourly=1d",
         "--keep-label=why",
     ];
-    let told = world.ok(&[&policy[..], &["--dry-run"]].concat());
+    let output = world.ok(&[&policy[..], &["--dry-run"]].concat());
     let id = |number: usize| &ids[number][..8];
     let expected = format!(
         "web1: would keep 4 backups\n\
@@ -104,7 +104,7 @@ fn forget_prints_a_table_of_what_is_kept_and_why() {
         id(2),
         id(3),
     );
-    assert_eq!(told, expected);
+    assert_eq!(output, expected);
     assert_eq!(listed(&world), ids);
     assert!(
         !world
@@ -112,14 +112,14 @@ fn forget_prints_a_table_of_what_is_kept_and_why() {
             .is_empty()
     );
 
-    let told = world.ok(&policy);
+    let output = world.ok(&policy);
     assert!(
-        told.contains("web1: keep 4 backups") && told.contains("web1: remove 3 backups"),
-        "{told}"
+        output.contains("web1: keep 4 backups") && output.contains("web1: remove 3 backups"),
+        "{output}"
     );
     assert!(
-        told.ends_with("removed 3 backups; run “cuttlebone prune” to free their space\n"),
-        "{told}"
+        output.ends_with("removed 3 backups; run “cuttlebone prune” to free their space\n"),
+        "{output}"
     );
     assert_eq!(listed(&world).len(), 4);
     world.is_clean();
@@ -149,7 +149,7 @@ fn forget_prints_what_is_kept_and_why_as_json() {
         .iter()
         .map(|kept| (kept["backup_id"].as_str().unwrap(), kept["reasons"].clone()))
         .collect();
-    let why = |words: &[&str]| Value::from(words.to_vec());
+    let why = |args: &[&str]| Value::from(args.to_vec());
     assert_eq!(
         reasons,
         [
@@ -182,8 +182,8 @@ fn forget_prints_what_is_kept_and_why_as_json() {
 #[test]
 fn forget_counts_days_in_local_time_as_list_shows_them() {
     let (world, ids) = a_week();
-    let kept = |words: &[&str]| {
-        let lines = world.json(&[&["forget", "--dry-run"], words].concat());
+    let kept = |args: &[&str]| {
+        let lines = world.json(&[&["forget", "--dry-run"], args].concat());
         let keep = lines[0]["keep"].as_array().unwrap().clone();
         let place = |kept: &Value| ids.iter().position(|id| kept["backup_id"] == **id).unwrap();
         keep.iter().map(place).collect::<Vec<_>>()
@@ -191,8 +191,8 @@ fn forget_counts_days_in_local_time_as_list_shows_them() {
     // Here the third is of the 20th, in UTC it is of the 19th.
     assert_eq!(kept(&["--keep-daily", "3"]), [1, 4, 5, 6]);
     assert_eq!(kept(&["--keep-daily", "3", "--utc"]), [2, 4, 5, 6]);
-    let told = world.ok(&["forget", "--dry-run", "--keep-last", "1", "--utc"]);
-    assert!(told.contains("2025-11-21 10:00:00  last"), "{told}");
+    let output = world.ok(&["forget", "--dry-run", "--keep-last", "1", "--utc"]);
+    assert!(output.contains("2025-11-21 10:00:00  last"), "{output}");
     assert_eq!(kept(&["--keep-last", "-1"]).len(), 7);
 }
 
@@ -214,8 +214,8 @@ fn forget_removes_a_named_backup_unless_it_is_protected_or_the_last() {
     assert_eq!(listed(&world), ids);
     world.ok(&["forget", "--keep-last", "1"]);
     assert_eq!(listed(&world), [&*ids[0], &*ids[2]]);
-    let told = world.ok(&["forget", "web1"]);
-    assert!(told.starts_with("web1: remove 1 backup\n"), "{told}");
+    let output = world.ok(&["forget", "web1"]);
+    assert!(output.starts_with("web1: remove 1 backup\n"), "{output}");
     let refused = world.fails(&["forget", "web1", "--force"], 1);
     assert!(
         refused.contains("last one") && refused.contains("give its id"),
@@ -232,7 +232,7 @@ fn forget_removes_a_named_backup_unless_it_is_protected_or_the_last() {
 #[test]
 fn forget_refuses_ambiguous_or_empty_selections() {
     let (world, ids) = a_week();
-    for words in [
+    for args in [
         &["forget"][..],
         &["forget", "--volume", "web1"],
         &["forget", "--keep-last", "0"],
@@ -241,22 +241,22 @@ fn forget_refuses_ambiguous_or_empty_selections() {
         &["forget", "--keep-within", "1w"],
         &["forget", ""],
     ] {
-        world.fails(words, 2);
+        world.fails(args, 2);
     }
-    let told = world.fails(&["forget"], 2);
+    let output = world.fails(&["forget"], 2);
     assert!(
-        told.contains("nothing selects the backups to keep") && told.contains("next: "),
-        "{told}"
+        output.contains("nothing selects the backups to keep") && output.contains("next: "),
+        "{output}"
     );
-    let told = world.fails(&["forget", "--keep-last", "1", "--volume", "web2"], 1);
+    let output = world.fails(&["forget", "--keep-last", "1", "--volume", "web2"], 1);
     assert!(
-        told.contains("web2") && told.contains("cuttlebone list"),
-        "{told}"
+        output.contains("web2") && output.contains("cuttlebone list"),
+        "{output}"
     );
     world.fails(&["forget", "nope"], 1);
     assert_eq!(listed(&world), ids);
-    let told = world.ok(&["forget", "--keep-label", "nope"]);
-    assert!(told.contains("from the future"), "{told}");
+    let output = world.ok(&["forget", "--keep-label", "nope"]);
+    assert!(output.contains("from the future"), "{output}");
     assert_eq!(listed(&world), [&*ids[6]]);
 }
 

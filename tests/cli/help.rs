@@ -5,9 +5,9 @@
 use std::process::{Command, Output, Stdio};
 
 /// Runs the program in an environment that holds nothing of the developer's.
-fn cuttlebone(words: &[&str]) -> Output {
+fn cuttlebone(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_cuttlebone"))
-        .args(words)
+        .args(args)
         .env_clear()
         .env("HOME", "/nonexistent")
         .stdin(Stdio::null())
@@ -22,10 +22,10 @@ fn stdout(output: &Output) -> String {
 }
 
 #[track_caller]
-fn refused(words: &[&str], code: i32) -> String {
-    let output = cuttlebone(words);
-    assert_eq!(output.status.code(), Some(code), "{words:?}: {output:?}");
-    assert!(output.stdout.is_empty(), "{words:?}: {output:?}");
+fn refused(args: &[&str], code: i32) -> String {
+    let output = cuttlebone(args);
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");
+    assert!(output.stdout.is_empty(), "{args:?}: {output:?}");
     String::from_utf8(output.stderr).unwrap()
 }
 
@@ -45,13 +45,13 @@ fn commands_in(help: &str) -> Vec<String> {
 #[track_caller]
 fn visit(path: &mut Vec<String>, seen: &mut Vec<String>) {
     for flag in ["-h", "--help"] {
-        let mut words: Vec<&str> = path.iter().map(String::as_str).collect();
-        words.push(flag);
-        let help = stdout(&cuttlebone(&words));
+        let mut args: Vec<&str> = path.iter().map(String::as_str).collect();
+        args.push(flag);
+        let help = stdout(&cuttlebone(&args));
         for line in help.lines() {
-            assert!(line.chars().count() <= 80, "{words:?}: {line}");
+            assert!(line.chars().count() <= 80, "{args:?}: {line}");
         }
-        assert!(help.contains("Usage: cuttlebone"), "{words:?}");
+        assert!(help.contains("Usage: cuttlebone"), "{args:?}");
         if flag == "--help" {
             seen.push(path.join(" "));
             for command in commands_in(&help) {
@@ -131,12 +131,12 @@ fn wrong_usage_exits_with_2_and_says_what_to_do() {
 
 #[test]
 fn usage_errors_are_json_with_the_json_option() {
-    for words in [
+    for args in [
         &["list", "--json"][..],
         &["bakup", "--json"],
         &["list", "--json", "--nope"],
     ] {
-        let line = refused(words, 2);
+        let line = refused(args, 2);
         let error: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(error["message_type"], "exit_error", "{line}");
         assert_eq!(error["code"], 2, "{line}");

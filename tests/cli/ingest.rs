@@ -135,8 +135,8 @@ fn a_truncated_diff_exits_with_21_and_commits_nothing() {
     feed(&second).ok(&piped);
     world.restores("v", &world.write("image", &image(&[&first, &data])));
     world.restores("v@a", &world.write("image", &image(&[&first])));
-    let told = feed(&second).ok(&piped);
-    assert!(told.contains("already"), "{told}");
+    let output = feed(&second).ok(&piped);
+    assert!(output.contains("already"), "{output}");
     assert_eq!(world.json(&["list"]).len(), 2);
 }
 
@@ -147,7 +147,7 @@ fn a_signal_interrupts_a_command_that_waits_for_its_pipe() {
     let diff = world.write("diff", &diff(None, "a", b"data"));
     let disk = world.write("disk", b"data");
     let merged = world.at("merged");
-    for (source, words) in [
+    for (source, args) in [
         (&fifo[..], &["backup", "--volume", "v", "--diff", &fifo][..]),
         (
             &fifo,
@@ -158,7 +158,7 @@ fn a_signal_interrupts_a_command_that_waits_for_its_pipe() {
         (&fifo, &["diff", "merge", &diff, &fifo, "-o", &merged]),
         ("-", &["diff", "merge", "-", &diff, "-o", &merged]),
     ] {
-        let mut child = world.command(words).stdin(Stdio::piped()).spawn().unwrap();
+        let mut child = world.command(args).stdin(Stdio::piped()).spawn().unwrap();
         let pipe = child.stdin.take();
         // It has opened its source.
         let open = format!("/proc/{}/fd", child.id());
@@ -169,7 +169,7 @@ fn a_signal_interrupts_a_command_that_waits_for_its_pipe() {
         });
         thread::sleep(Duration::from_millis(300));
         kill_process(Pid::from_child(&child), Signal::INT).unwrap();
-        assert_eq!(wait(&mut child), Some(130), "{words:?}");
+        assert_eq!(wait(&mut child), Some(130), "{args:?}");
         drop(pipe);
         assert!(!world.path("merged").exists());
     }
@@ -181,8 +181,8 @@ fn a_diff_that_arrives_late_and_slowly_is_read_to_its_end() {
     let world = World::new();
     let fifo = fifo(&world);
     let data = noise(5, 5 * MIB);
-    let words = ["backup", "--volume", "v", "--diff", &fifo];
-    let child = world.start(&words);
+    let args = ["backup", "--volume", "v", "--diff", &fifo];
+    let child = world.start(&args);
     let stream = diff(None, "a", &data);
     let writer = {
         let fifo = fifo.clone();
@@ -196,7 +196,7 @@ fn a_diff_that_arrives_late_and_slowly_is_read_to_its_end() {
             }
         })
     };
-    finish(child, &words).ok(&words);
+    finish(child, &args).ok(&args);
     writer.join().unwrap();
     world.restores("v", &world.write("image", &image(&[&data])));
 }
@@ -211,16 +211,16 @@ fn snapshot_names_cannot_send_control_characters_to_the_terminal() {
     for diff in [&steering, &long_name] {
         world.ok(&["backup", "--volume", "v", "--diff", diff]);
     }
-    let told = world.fails(&["backup", "--volume", "v", "--diff", &next], 20);
-    assert!(told.contains("of the snapshot “\u{fffd}2J”"), "{told}");
+    let output = world.fails(&["backup", "--volume", "v", "--diff", &next], 20);
+    assert!(output.contains("of the snapshot “\u{fffd}2J”"), "{output}");
     assert!(
-        told.contains("snapshots \u{fffd}[2J\u{fffd}, x y x"),
-        "{told}"
+        output.contains("snapshots \u{fffd}[2J\u{fffd}, x y x"),
+        "{output}"
     );
     assert!(
-        told.contains(&format!("--from-snap '{long}' POOL")),
-        "{told}"
+        output.contains(&format!("--from-snap '{long}' POOL")),
+        "{output}"
     );
-    assert!(!told.contains(['\u{1b}', '\u{9b}']), "{told}");
-    assert_eq!(told.matches(&long).count(), 1, "{told}");
+    assert!(!output.contains(['\u{1b}', '\u{9b}']), "{output}");
+    assert_eq!(output.matches(&long).count(), 1, "{output}");
 }

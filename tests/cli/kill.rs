@@ -31,14 +31,14 @@ fn a_kill_at_any_moment_harms_no_backup() {
     world.backup(&[&early]);
     let disk = world.write("disk.img", &noise(2, SIZE));
     let file = fs::File::options().write(true).open(&disk).unwrap();
-    let words = ["backup", &disk, "-q"];
+    let args = ["backup", &disk, "-q"];
     let begun = Instant::now();
     world.ok(&["backup", &disk, "-q", "--dry-run"]);
     let most = u64::try_from(begun.elapsed().as_millis()).unwrap();
 
     let mut finished = 0;
     for kill in 1..=KILLS {
-        let mut child = world.start(&words);
+        let mut child = world.start(&args);
         thread::sleep(Duration::from_millis(random.next(most)));
         child.kill().unwrap();
         if child.wait().unwrap().success() {
@@ -164,11 +164,11 @@ fn a_signal_that_is_ignored_at_the_start_does_not_interrupt() {
     for (signal, name) in [(Signal::HUP, "HUP"), (Signal::INT, "INT")] {
         // nohup(1) ignores SIGHUP; a shell without job control ignores SIGINT in background jobs.
         for (disposition, code) in [("default", 130), ("ignore", 0)] {
-            let words = ["backup", "-", "--volume", "s"];
+            let args = ["backup", "-", "--volume", "s"];
             let mut child = Command::new("/usr/bin/env")
                 .arg(format!("--{disposition}-signal={name}"))
                 .arg(env!("CARGO_BIN_EXE_cuttlebone"))
-                .args(words)
+                .args(args)
                 .env_clear()
                 .envs(world.environment.iter().map(|(k, v)| (k, v)))
                 .current_dir(world.directory.path())

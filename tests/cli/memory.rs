@@ -82,11 +82,11 @@ fn a_volume_of_16_tib_costs_only_the_data_in_it() {
     assert_eq!(compared.len(), 2);
 
     let target = world.at("target");
-    for words in [
+    for args in [
         &["restore", "disk.img~1", &target][..],
         &["restore", "disk.img", &target, "--in-place"],
     ] {
-        modest(&world.run(words), "restore");
+        modest(&world.run(args), "restore");
     }
     let restored = File::open(&target).unwrap();
     let metadata = restored.metadata().unwrap();
@@ -106,14 +106,14 @@ fn ingest(
     world: &World,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
 ) -> Ran {
-    let words = ["backup", "--volume", "v", "--diff", "-"];
-    let mut child = world.command(&words).stdin(Stdio::piped()).spawn().unwrap();
+    let args = ["backup", "--volume", "v", "--diff", "-"];
+    let mut child = world.command(&args).stdin(Stdio::piped()).spawn().unwrap();
     let mut pipe = io::BufWriter::with_capacity(1 << 20, child.stdin.take().unwrap());
     let feed = thread::spawn(move || {
         write(&mut pipe)?;
         pipe.flush()
     });
-    let ran = program::finish(child, &words);
+    let ran = program::finish(child, &args);
     feed.join().unwrap().unwrap();
     ran
 }

@@ -93,13 +93,13 @@ fn prune_prints_what_it_deletes_and_what_waits_as_json() {
 #[test]
 fn prune_refuses_impossible_options() {
     let world = World::new();
-    for words in [
+    for args in [
         &["prune", "--max-unused", "120%"][..],
         &["prune", "--grace", "soon"],
         &["forget", "--keep-last", "1", "--grace", "1h"],
         &["prune", "--max-repack", "much"],
     ] {
-        assert_eq!(world.run(words).code, Some(2), "{words:?}");
+        assert_eq!(world.run(args).code, Some(2), "{args:?}");
     }
 }
 
@@ -152,16 +152,16 @@ fn writer(world: &World, number: u64, until: Instant, contents: &Contents) -> u6
 }
 
 /// Runs it, and kills it in one of three cases. Whether it has done its work.
-fn killed(world: &World, words: &[&str], random: &mut Random) -> bool {
-    let mut child = world.start(words);
+fn killed(world: &World, args: &[&str], random: &mut Random) -> bool {
+    let mut child = world.start(args);
     if random.next(3) == 0 {
         thread::sleep(Duration::from_millis(random.next(300)));
         child.kill().unwrap();
         return child.wait().unwrap().success();
     }
-    let ran = finish(child, words);
+    let ran = finish(child, args);
     // 11: another prune or forget of the same backups runs.
-    assert!(matches!(ran.code, Some(0 | 11)), "{words:?}: {ran:?}");
+    assert!(matches!(ran.code, Some(0 | 11)), "{args:?}: {ran:?}");
     ran.code == Some(0)
 }
 
@@ -181,8 +181,8 @@ fn concurrent_backups_and_prunes_survive_kills() {
             let mut pruned = 0;
             while Instant::now() < until {
                 let grace = ["--grace=0", "--grace=1s"][usize::try_from(random.next(2)).unwrap()];
-                let words = ["prune", grace, "--max-unused=0", "-q"];
-                pruned += u64::from(killed(world, &words, &mut random));
+                let args = ["prune", grace, "--max-unused=0", "-q"];
+                pruned += u64::from(killed(world, &args, &mut random));
             }
             pruned
         });
@@ -192,7 +192,7 @@ fn concurrent_backups_and_prunes_survive_kills() {
     eprintln!("{ended} backups and {pruned} prunes ended before they were killed");
     assert!(
         ended > 4 && pruned > 1,
-        "{ended} backups, {pruned} prunes are too few to tell much"
+        "{ended} backups, {pruned} prunes are too few for a meaningful test"
     );
     world.is_clean();
     let contents = contents.into_inner().unwrap();

@@ -117,14 +117,14 @@ fn an_independent_reader_agrees(world: &World, old: &Path, disk: &Path) {
         return skip("there is no Python with the packages of tests/reader/requirements.txt");
     };
     let reader = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reader/read_backup.py");
-    let read = |words: &[&str]| {
+    let read = |args: &[&str]| {
         let mut command = Command::new(&python);
-        command.arg(&reader).arg(world.repository()).args(words);
+        command.arg(&reader).arg(world.repository()).args(args);
         let output = command
             .env("CUTTLEBONE_PASSWORD", PASSWORD)
             .output()
             .unwrap();
-        assert!(output.status.success(), "{words:?}: {output:?}");
+        assert!(output.status.success(), "{args:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
     assert_eq!(read(&["--check"]).lines().count(), 3);

@@ -42,30 +42,30 @@ impl Far {
         Some(Self { server, world, ssh })
     }
 
-    fn words<'a>(&'a self, words: &[&'a str]) -> Vec<&'a str> {
-        let mut all = words.to_vec();
+    fn with_ssh<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
+        let mut all = args.to_vec();
         all.extend(["--ssh-command", &self.ssh]);
         all
     }
 
-    fn run(&self, words: &[&str]) -> Ran {
-        self.world.run(&self.words(words))
+    fn run(&self, args: &[&str]) -> Ran {
+        self.world.run(&self.with_ssh(args))
     }
 
     #[track_caller]
-    fn ok(&self, words: &[&str]) -> String {
-        self.world.ok(&self.words(words))
+    fn ok(&self, args: &[&str]) -> String {
+        self.world.ok(&self.with_ssh(args))
     }
 
-    fn start(&self, words: &[&str]) -> Child {
-        self.world.start(&self.words(words))
+    fn start(&self, args: &[&str]) -> Child {
+        self.world.start(&self.with_ssh(args))
     }
 
     #[track_caller]
-    fn fails(&self, words: &[&str], code: i32, says: &[&str]) {
-        let ran = self.run(words);
+    fn fails(&self, args: &[&str], code: i32, expected: &[&str]) {
+        let ran = self.run(args);
         assert_eq!(ran.code, Some(code), "{}", ran.stderr);
-        for text in says {
+        for text in expected {
             assert!(ran.stderr.contains(text), "{text}: {}", ran.stderr);
         }
     }
@@ -177,9 +177,9 @@ fn no_fault_of_server_or_connection_hangs_the_program_or_harms_a_backup() {
     for round in 0..ROUNDS {
         let at = random.next((SIZE - NEW) as u64);
         file.write_all_at(&noise(round + 100, NEW), at).unwrap();
-        let words = [&backup[..], &restore, &backup, &prune][(round % 4) as usize];
-        let words = [words, &["--timeout", "1"]].concat();
-        let mut child = far.start(&words);
+        let args = [&backup[..], &restore, &backup, &prune][(round % 4) as usize];
+        let args = [args, &["--timeout", "1"]].concat();
+        let mut child = far.start(&args);
         thread::sleep(Duration::from_millis(100 + random.next(500)));
         let fault = random.next(5);
         let mut filler = None;
@@ -190,11 +190,11 @@ fn no_fault_of_server_or_connection_hangs_the_program_or_harms_a_backup() {
             (3, Some(disk)) => filler = Some(disk.fill(random.next(256 << 10))),
             _ => child.kill().unwrap(),
         }
-        let ran = finish(child, &words);
+        let ran = finish(child, &args);
         failed[usize::try_from(fault).unwrap()] += u32::from(ran.code != Some(0));
         assert!(
             matches!(ran.code, None | Some(0 | 1)),
-            "round {round}: {words:?}: {}",
+            "round {round}: {args:?}: {}",
             ran.stderr
         );
         far.server.signal(Signal::CONT);

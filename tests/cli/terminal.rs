@@ -8,15 +8,15 @@ use crate::support::{noise, skip};
 /// The lines that a successful command writes to a terminal, one for each redraw, without escape
 /// sequences.
 #[track_caller]
-fn on_terminal(world: &World, words: &str) -> Option<Vec<String>> {
-    let (code, lines) = run_on_terminal(world, words)?;
-    assert_eq!(code, Some(0), "{words}: {lines:?}");
+fn on_terminal(world: &World, args: &str) -> Option<Vec<String>> {
+    let (code, lines) = run_on_terminal(world, args)?;
+    assert_eq!(code, Some(0), "{args}: {lines:?}");
     Some(lines)
 }
 
-fn run_on_terminal(world: &World, words: &str) -> Option<(Option<i32>, Vec<String>)> {
+fn run_on_terminal(world: &World, args: &str) -> Option<(Option<i32>, Vec<String>)> {
     let program = env!("CARGO_BIN_EXE_cuttlebone");
-    let line = format!("stty cols 80 rows 24; exec {program} {words}");
+    let line = format!("stty cols 80 rows 24; exec {program} {args}");
     let mut script = Command::new("script");
     script
         .args(["-qec", &line, "/dev/null"])
@@ -84,7 +84,7 @@ fn output_on_a_terminal_fits_80_columns() {
         "{bars:?}"
     );
 
-    for words in [
+    for args in [
         "list",
         "check",
         "check --read-data",
@@ -93,9 +93,9 @@ fn output_on_a_terminal_fits_80_columns() {
         "key list",
         "cache show",
     ] {
-        let lines = on_terminal(&world, words).unwrap();
-        assert!(!lines.is_empty(), "{words}");
-        if words != "cache show" {
+        let lines = on_terminal(&world, args).unwrap();
+        assert!(!lines.is_empty(), "{args}");
+        if args != "cache show" {
             fits(&lines);
         }
     }
@@ -110,11 +110,11 @@ fn output_on_a_terminal_fits_80_columns() {
 fn a_diff_is_not_written_to_a_terminal() {
     let world = World::new();
     world.backup(&[&world.write("disk", b"data")]);
-    for words in ["diff export disk", "restore disk - --format rbd-diff"] {
-        let Some((code, lines)) = run_on_terminal(&world, words) else {
+    for args in ["diff export disk", "restore disk - --format rbd-diff"] {
+        let Some((code, lines)) = run_on_terminal(&world, args) else {
             return;
         };
-        assert_eq!(code, Some(2), "{words}: {lines:?}");
-        assert!(lines[0].contains("terminal"), "{words}: {lines:?}");
+        assert_eq!(code, Some(2), "{args}: {lines:?}");
+        assert!(lines[0].contains("terminal"), "{args}: {lines:?}");
     }
 }

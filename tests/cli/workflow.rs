@@ -41,17 +41,17 @@ fn a_user_can_init_back_up_list_and_restore() {
     assert_eq!(world.ok(&["list"]), "no backups\n");
 
     let disk = image(&world, "disk.img", 3);
-    let told = world.ok(&["backup", &disk, "--label", "host=web1", "--label", "empty="]);
+    let output = world.ok(&["backup", &disk, "--label", "host=web1", "--label", "empty="]);
     assert!(
-        told.contains("of disk.img") && told.contains("without a base"),
-        "{told}"
+        output.contains("of disk.img") && output.contains("without a base"),
+        "{output}"
     );
     image(&world, "disk.img", 4);
-    let told = world.ok(&["backup", &disk, "-v"]);
-    assert!(told.contains("new 1.0 MiB (16 chunks)"), "{told}");
+    let output = world.ok(&["backup", &disk, "-v"]);
+    assert!(output.contains("new 1.0 MiB (16 chunks)"), "{output}");
     assert!(
-        told.contains("Cache ") && told.contains(&world.at("cache")),
-        "{told}"
+        output.contains("Cache ") && output.contains(&world.at("cache")),
+        "{output}"
     );
     assert_eq!(world.ok(&["backup", &disk, "-q", "--reread"]), "");
 
@@ -76,8 +76,8 @@ fn a_user_can_init_back_up_list_and_restore() {
     assert!(compared.contains("the same content"), "{compared}");
 
     let target = world.at("restored");
-    let told = world.ok(&["restore", "disk.img", &target]);
-    assert!(told.contains(&target), "{told}");
+    let output = world.ok(&["restore", "disk.img", &target]);
+    assert!(output.contains(&target), "{output}");
     assert!(same(&target, &disk));
     assert!(world.ok(&["check"]).contains("no damage found (3 backups"));
     assert!(world.ok(&["repo", "stats"]).contains("Backups  3, 30."));
@@ -255,17 +255,17 @@ fn a_device_is_backed_up_and_restored() {
     fs::copy(world.write("zeros", &vec![0; 8 * MIB]), &device.device).unwrap();
     world.ok(&["restore", "root", &device.device]);
     assert!(fs::read(&device.device).unwrap() == content);
-    let told = world.fails(&["backup", &changed, "--volume", "x", "--base", "nope"], 1);
-    assert!(told.contains("“nope”"), "{told}");
+    let output = world.fails(&["backup", &changed, "--volume", "x", "--base", "nope"], 1);
+    assert!(output.contains("“nope”"), "{output}");
 }
 
 #[test]
 fn a_stream_is_backed_up_and_restored() {
     let world = World::new();
     let dump = world.write("dump", &noise(8, 5 * MIB + 77));
-    let words = ["backup", "-", "--volume", "db", "--json"];
-    let ran = world.run_with_stdin(&words, File::open(&dump).unwrap());
-    let first = json_lines(&ran.ok(&words)).pop().unwrap();
+    let args = ["backup", "-", "--volume", "db", "--json"];
+    let ran = world.run_with_stdin(&args, File::open(&dump).unwrap());
+    let first = json_lines(&ran.ok(&args)).pop().unwrap();
     assert_eq!(
         (&first["size"], &first["bytes_new"]),
         (&(5 * MIB + 77).into(), &(5 * MIB + 77).into())
@@ -274,19 +274,19 @@ fn a_stream_is_backed_up_and_restored() {
     // One more byte at the beginning: only the chunks near it are new.
     let shifted = [b"x".as_slice(), &fs::read(&dump).unwrap()].concat();
     let shifted = world.write("shifted", &shifted);
-    let ran = world.run_with_stdin(&words, File::open(&shifted).unwrap());
-    let second = json_lines(&ran.ok(&words)).pop().unwrap();
+    let ran = world.run_with_stdin(&args, File::open(&shifted).unwrap());
+    let second = json_lines(&ran.ok(&args)).pop().unwrap();
     assert!(
         second["bytes_new"].as_u64().unwrap() < MIB as u64,
         "{second}"
     );
     world.restores("db", &shifted);
     world.restores("db~1", &dump);
-    let told = world.ok(&["compare", "db~1", "db"]);
-    assert!(told.contains("differ"), "{told}");
+    let output = world.ok(&["compare", "db~1", "db"]);
+    assert!(output.contains("differ"), "{output}");
 
-    let ran = world.run_with_stdin(&words, File::open("/dev/null").unwrap());
-    assert_eq!(json_lines(&ran.ok(&words)).pop().unwrap()["size"], 0);
+    let ran = world.run_with_stdin(&args, File::open("/dev/null").unwrap());
+    assert_eq!(json_lines(&ran.ok(&args)).pop().unwrap()["size"], 0);
     world.restores("db", "/dev/null");
     world.is_clean();
 }
@@ -296,10 +296,10 @@ fn a_dry_run_counts_and_stores_nothing() {
     let world = World::new();
     let disk = image(&world, "disk.img", 3);
     let before = program::files(&world.repository()).len();
-    let told = world.ok(&["backup", &disk, "--dry-run"]);
+    let output = world.ok(&["backup", &disk, "--dry-run"]);
     assert!(
-        told.contains("nothing was stored") && told.contains("new 5.1 MiB"),
-        "{told}"
+        output.contains("nothing was stored") && output.contains("new 5.1 MiB"),
+        "{output}"
     );
     let summary = world.json_one(&["backup", &disk, "--dry-run"], "summary");
     assert_eq!(
@@ -320,8 +320,8 @@ fn the_base_of_a_backup_can_be_given() {
     let clone = world.backup(&[&b, "--base", "a"]);
     assert_eq!(clone["base"], first["backup_id"]);
     assert_eq!(clone["bytes_changed"], MIB);
-    let words = ["backup", "-", "--volume", "s", "--base", "a"];
-    let ran = world.run_with_stdin(&words, File::open(&b).unwrap());
+    let args = ["backup", "-", "--volume", "s", "--base", "a"];
+    let ran = world.run_with_stdin(&args, File::open(&b).unwrap());
     assert_eq!(ran.code, Some(20), "{ran:?}");
     assert!(
         ran.stderr.contains("an image") && ran.stderr.contains("next: "),
@@ -368,7 +368,7 @@ fn keys_can_be_added_listed_changed_and_removed() {
     let mut world = World::new();
     let cheap = ["--kdf-memory", "1M", "--kdf-passes", "1"];
     let second = world.write("second", b"battery staple\n");
-    let words = [
+    let args = [
         "key",
         "add",
         "--label",
@@ -376,7 +376,7 @@ fn keys_can_be_added_listed_changed_and_removed() {
         "--new-password-file",
         &second,
     ];
-    let added = world.json_one(&[&words[..], &cheap].concat(), "key_change");
+    let added = world.json_one(&[&args[..], &cheap].concat(), "key_change");
     assert_eq!(added["action"], "added");
     let id = added["key_id"].as_str().unwrap().to_owned();
     let keys = world.json(&["key", "list"]);
@@ -396,7 +396,7 @@ fn keys_can_be_added_listed_changed_and_removed() {
     let tested = world.ok(&["key", "test", "--password-file", &second]);
     assert!(tested.contains(&id[..8]), "{tested}");
     let third = world.write("third", b"tr0ub4dor\r\n");
-    let words = [
+    let args = [
         "key",
         "passwd",
         "--password-file",
@@ -404,7 +404,7 @@ fn keys_can_be_added_listed_changed_and_removed() {
         "--new-password-file",
         &third,
     ];
-    world.ok(&[&words[..], &cheap].concat());
+    world.ok(&[&args[..], &cheap].concat());
     world.fails(&["key", "test", "--password-file", &second], 12);
     world.set("CUTTLEBONE_PASSWORD", "tr0ub4dor");
     let listed = world.json(&["key", "list"]);
@@ -432,8 +432,8 @@ fn a_key_of_a_project_opens_only_that_project() {
     let disk = image(&world, "disk.img", 3);
     world.backup(&[&disk]);
     let team = world.write("team", b"of the team");
-    let words = ["key", "add", "--this-project", "--new-password-file", &team];
-    world.ok(&[&words[..], &["--kdf-memory", "1M", "--kdf-passes", "1"]].concat());
+    let args = ["key", "add", "--this-project", "--new-password-file", &team];
+    world.ok(&[&args[..], &["--kdf-memory", "1M", "--kdf-passes", "1"]].concat());
     world.set("CUTTLEBONE_PASSWORD", "of the team");
     world.restores("disk.img", &disk);
     let keys = world.json(&["key", "list"]);
@@ -447,9 +447,9 @@ fn an_exported_key_slot_makes_a_repository_without_keys_usable() {
     let disk = image(&world, "disk.img", 3);
     world.backup(&[&disk]);
     let saved = world.at("slot");
-    let told = world.ok(&["key", "export", &saved]);
-    let name = told.split_whitespace().last().unwrap().to_owned();
-    assert_eq!(name.len(), 64, "{told}");
+    let output = world.ok(&["key", "export", &saved]);
+    let name = output.split_whitespace().last().unwrap().to_owned();
+    assert_eq!(name.len(), 64, "{output}");
     let raw = world.run(&["key", "export"]);
     assert!(raw.stdout == fs::read(&saved).unwrap());
     let refused = world.fails(&["key", "export", &saved], 1);
@@ -471,7 +471,7 @@ fn the_cache_can_be_shown_cleared_and_rebuilt() {
     let world = World::new();
     let disk = image(&world, "disk.img", 3);
     world.backup(&[&disk]);
-    let show = |words: &[&str]| world.json_one(words, "cache");
+    let show = |args: &[&str]| world.json_one(args, "cache");
     let full = show(&["cache"]);
     assert!(full["bytes"].as_u64().unwrap() > 0 && full["chunks"].as_u64().unwrap() >= 81);
     assert!(

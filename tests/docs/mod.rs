@@ -1,4 +1,4 @@
-//! The commands in the documentation are right. `README.md` beside this file has the conventions.
+//! The commands in the documentation are right. `README.md` in this directory has the conventions.
 
 mod blocks;
 mod readme;
@@ -37,20 +37,20 @@ fn every_command_in_the_documentation_is_accepted_by_the_program() {
         }
         let inline = blocks::inline_code(&text).into_iter();
         let inline = inline.filter(|(_, code)| {
-            let words = code.strip_prefix("cuttlebone ");
+            let args = code.strip_prefix("cuttlebone ");
             let is_word = |c: char| c == '-' || c.is_lowercase();
-            words.is_some_and(|words| words.starts_with(is_word)) && !code.contains('…')
+            args.is_some_and(|args| args.starts_with(is_word)) && !code.contains('…')
         });
         found.extend(inline.map(|(line, code)| (line, code.to_owned())));
         for (line, script) in found {
-            for words in blocks::commands(&script) {
-                let program = Path::new(&words[0]);
-                if !program.ends_with("cuttlebone") || words.len() == 1 {
+            for args in blocks::commands(&script) {
+                let program = Path::new(&args[0]);
+                if !program.ends_with("cuttlebone") || args.len() == 1 {
                     continue;
                 }
                 count += 1;
-                if let Some(error) = usage_error(&words[1..]) {
-                    wrong.push(format!("{}:{line}: {words:?}: {error}", page.display()));
+                if let Some(error) = usage_error(&args[1..]) {
+                    wrong.push(format!("{}:{line}: {args:?}: {error}", page.display()));
                 }
             }
         }
@@ -62,7 +62,7 @@ fn every_command_in_the_documentation_is_accepted_by_the_program() {
 #[test]
 fn a_command_that_the_program_does_not_know_is_reported() {
     let error =
-        |words: &[&str]| usage_error(&words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>());
+        |args: &[&str]| usage_error(&args.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>());
     assert!(error(&["backup", "--no-such-option"]).is_some());
     assert!(error(&["restore", "web1"]).is_some());
     assert!(error(&["restore", "web1", "/srv/web1.img"]).is_none());
@@ -70,7 +70,7 @@ fn a_command_that_the_program_does_not_know_is_reported() {
 
 /// Runs a command where nothing exists, and no server can be reached. Returns what it prints if it
 /// takes the command for wrong usage.
-fn usage_error(words: &[String]) -> Option<String> {
+fn usage_error(args: &[String]) -> Option<String> {
     let scratch = TempDir::new().unwrap();
     let at = |name: &str| scratch.path().join(name).to_str().unwrap().to_owned();
     let below = |word: &String| {
@@ -80,7 +80,7 @@ fn usage_error(words: &[String]) -> Option<String> {
     let mut command = with_default_signals();
     let child = command
         .arg(env!("CARGO_BIN_EXE_cuttlebone"))
-        .args(words.iter().map(below))
+        .args(args.iter().map(below))
         .env_clear()
         .env("HOME", scratch.path())
         .env("PATH", at("nothing"))

@@ -133,8 +133,8 @@ impl Stage {
 struct Image<'a>(&'a Cluster);
 
 impl Image<'_> {
-    fn rbd(&self, words: &[&str]) -> String {
-        String::from_utf8(self.0.rbd(words)).unwrap()
+    fn rbd(&self, args: &[&str]) -> String {
+        String::from_utf8(self.0.rbd(args)).unwrap()
     }
 
     /// The snapshots, the oldest first.
@@ -156,13 +156,13 @@ impl Image<'_> {
         let head = [&b"rbd diff v1\ns"[..], &size, b"w", &numbers].concat();
         let path = stage.path("change");
         fs::write(&path, [&head[..], &noise(seed, MIB), b"e"].concat()).unwrap();
-        let words = [
+        let args = [
             "import-diff",
             "--no-progress",
             path.to_str().unwrap(),
             IMAGE,
         ];
-        self.rbd(&words);
+        self.rbd(&args);
     }
 }
 
@@ -197,7 +197,7 @@ fn the_blocks_of_the_readme_run_as_they_are() {
         )
         .unwrap();
         let (files, disk) = (stage.path("files"), stage.path("disk"));
-        let words = [
+        let args = [
             "-q",
             "-t",
             "ext4",
@@ -206,7 +206,7 @@ fn the_blocks_of_the_readme_run_as_they_are() {
             disk.to_str().unwrap(),
             "32M",
         ];
-        run("/sbin/mke2fs", &words).unwrap();
+        run("/sbin/mke2fs", &args).unwrap();
         image.rbd(&["import", "--no-progress", disk.to_str().unwrap(), IMAGE]);
     }
     let subsystem = format!("internal-sftp -d {}", stage.path("server").display());

@@ -89,20 +89,29 @@ impl Work for Days {
 #[test]
 fn a_backup_survives_a_crash_at_any_call_of_the_store() {
     let calls = sweep(&Days::new(), false, deaths);
-    assert!(calls > 40, "{calls} calls are too few to tell much");
+    assert!(
+        calls > 40,
+        "{calls} calls are too few for a meaningful test"
+    );
 }
 
 #[test]
 fn a_backup_with_a_cache_survives_a_crash_at_any_call_of_the_store() {
     let calls = sweep(&Days::new(), true, deaths);
-    assert!(calls > 40, "{calls} calls are too few to tell much");
+    assert!(
+        calls > 40,
+        "{calls} calls are too few for a meaningful test"
+    );
 }
 
 #[test]
 fn a_backup_survives_a_failure_of_any_write() {
     for with_cache in [false, true] {
         let writes = sweep(&Days::new(), with_cache, failures);
-        assert!(writes > 20, "{writes} writes are too few to tell much");
+        assert!(
+            writes > 20,
+            "{writes} writes are too few for a meaningful test"
+        );
     }
 }
 
@@ -188,13 +197,13 @@ fn creating_a_repository_succeeds_or_leaves_no_repository() {
             let made = TestRepo::init(store.clone(), CHUNK).is_ok();
             let store = store.crash();
             let host = Host::without_cache();
-            let test_repo = match TestRepo::open(store.clone(), &host.heard) {
+            let test_repo = match TestRepo::open(store.clone(), &host.notices) {
                 Ok(test_repo) => test_repo,
                 Err(error) => {
                     assert!(!made, "{when}: {error}");
                     assert_eq!(error.kind(), RepoErrorKind::NoRepository, "{when}");
                     TestRepo::init(store.clone(), CHUNK).unwrap();
-                    TestRepo::open(store.clone(), &host.heard).unwrap()
+                    TestRepo::open(store.clone(), &host.notices).unwrap()
                 }
             };
             let id = host.back_up(&test_repo, "disk", &image).unwrap().id;

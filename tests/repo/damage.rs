@@ -14,8 +14,8 @@ use cuttlebone::repo::{
 use cuttlebone::storage::{Backend, MemoryBackend, Name};
 
 use super::{
-    CHUNK, Heard, Host, Image, KIB, LEAF, PASSWORD, TestRepo, is_damage, key, noise, options,
-    reread, stream,
+    CHUNK, Host, Image, KIB, LEAF, PASSWORD, RecordingObserver, TestRepo, is_damage, key, noise,
+    options, reread, stream,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,11 +24,11 @@ enum Kind {
     Empty,
     Truncate,
     FlipFirst,
-    /// The version in the header.
+    /// Changes the version in the header.
     FlipVersion,
     FlipMiddle,
     FlipLast,
-    /// By another object of the same kind.
+    /// Replaces the object by another one of the same kind.
     Replace,
 }
 
@@ -43,20 +43,20 @@ const KINDS: [Kind; 8] = [
     Kind::Replace,
 ];
 
-/// What was backed up.
+/// The content of a backup.
 #[derive(Debug, Clone, PartialEq)]
 enum Content {
     Image(Image),
     Stream(Vec<u8>),
 }
 
-/// A repository to be damaged, and what is right.
+/// An undamaged repository, with the expected content of its backups.
 struct Whole {
     store: MemoryBackend,
-    /// Another repository, made of the same content.
+    /// Another repository with the same content.
     other_store: MemoryBackend,
     contents: BTreeMap<ObjectHash, Content>,
-    /// By data pack, the backups that read it.
+    /// For each data pack, the backups that need it.
     users: BTreeMap<ObjectHash, BTreeSet<ObjectHash>>,
     nodes: BTreeSet<ObjectHash>,
 }
@@ -65,9 +65,9 @@ impl Whole {
     fn new() -> Self {
         let (store, contents) = fill();
         let (other_store, _) = fill();
-        let test_repo = TestRepo::open(store.clone(), &Heard::default()).unwrap();
-        let heard = Arc::new(Heard::default());
-        let index = Index::in_memory(&test_repo.project, heard.clone()).unwrap();
+        let test_repo = TestRepo::open(store.clone(), &RecordingObserver::default()).unwrap();
+        let notices = Arc::new(RecordingObserver::default());
+        let index = Index::in_memory(&test_repo.project, notices.clone()).unwrap();
         let blobs = BlobReader::new(&index);
         let mut users: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
         for backup in test_repo.backups() {
@@ -98,7 +98,7 @@ impl Whole {
         }
     }
 
-    /// Every object that is not the other of two copies.
+    /// Returns every object in the store with its name. A second copy has an entry of its own.
     fn objects(&self) -> Vec<(ObjectRef, Name)> {
         let listed = self.store.list("").unwrap();
         let known = listed.into_iter().map(|listed| {
@@ -108,7 +108,7 @@ impl Whole {
         known.collect()
     }
 
-    /// The bytes of another object of this kind.
+    /// Returns the bytes of another object of the same kind.
     fn another(&self, object: ObjectRef, name: &Name) -> Vec<u8> {
         let kind = std::mem::discriminant(&object);
         let is_node =
@@ -121,7 +121,7 @@ impl Whole {
         if let Some((_, other)) = same.next() {
             return self.store.get(&other, u64::MAX).unwrap();
         }
-        // There is one only: that of another repository.
+        // This repository has no other one, so take it from the other repository.
         let listed = self.other_store.list("").unwrap();
         let mut same = listed.iter().filter(|listed| {
             let (other, _) = ObjectRef::parse(&listed.name).unwrap();
@@ -152,8 +152,8 @@ impl Whole {
         store
     }
 
-    /// Restores all backups that are listed: the ids of those that do not restore. What restores is
-    /// right.
+    /// Restores all listed backups and returns the ids of those that fail. Asserts that the others
+    /// have the right content.
     fn restore_all(&self, host: &Host, test_repo: &TestRepo, when: &str) -> BTreeSet<ObjectHash> {
         let mut failed = BTreeSet::new();
         for backup in test_repo.backups() {
@@ -168,7 +168,8 @@ impl Whole {
     }
 }
 
-/// Whether a backup restores. If it does, it is right; if not, because of damage.
+/// Restores a backup. Asserts that the content is right, or that the error is damage; returns false
+/// for damage.
 fn restores(
     host: &Host,
     test_repo: &TestRepo,
@@ -241,19 +242,19 @@ fn set(report: &CheckReport) -> BTreeSet<ObjectHash> {
     report.backups_affected.iter().copied().collect()
 }
 
-/// Damages an object in one way and does what users do.
-fn suffer(whole: &Whole, object: ObjectRef, name: &Name, kind: Kind) {
+/// Damages an object in one way, then opens, lists, restores, checks and backs up again.
+fn assert_damage_is_contained(whole: &Whole, object: ObjectRef, name: &Name, kind: Kind) {
     let when = format!("{kind:?} {name}");
     let store = whole.damaged(object, name, kind);
     let mut host = Host::without_cache();
     host.threads = 1;
 
-    // Whatever it is, there is a second one of it, or it is not needed to open.
+    // The repository opens: every object needed for that has a second copy.
     let test_repo =
-        TestRepo::open(store.clone(), &host.heard).unwrap_or_else(|e| panic!("{when}: {e}"));
+        TestRepo::open(store.clone(), &host.notices).unwrap_or_else(|e| panic!("{when}: {e}"));
     for password in [&b"another"[..], b"of the project"] {
-        Repository::open(std::sync::Arc::new(store.clone()), password, &host.heard)
-            .and_then(|repository| repository.project("default", &host.heard))
+        Repository::open(std::sync::Arc::new(store.clone()), password, &host.notices)
+            .and_then(|repository| repository.project("default", &host.notices))
             .unwrap_or_else(|e| panic!("{when}: {e}"));
     }
     let records = Records::load(&test_repo.project).unwrap();
@@ -272,7 +273,7 @@ fn suffer(whole: &Whole, object: ObjectRef, name: &Name, kind: Kind) {
     assert_eq!(
         set(&thorough),
         failed,
-        "{when}: check names those that do not restore: {findings:#?}"
+        "{when}: check lists the backups that do not restore: {findings:#?}"
     );
 
     let no_backups = BTreeSet::new();
@@ -280,24 +281,33 @@ fn suffer(whole: &Whole, object: ObjectRef, name: &Name, kind: Kind) {
         ObjectRef::Pack(_, pack) => whole.users.get(&pack).unwrap_or(&no_backups),
         _ => &no_backups,
     };
-    assert!(failed.is_subset(users), "{when}: others are not affected");
+    assert!(
+        failed.is_subset(users),
+        "{when}: other backups are not affected"
+    );
     assert!(
         set(&plain).is_subset(users),
-        "{when}: others are not affected"
+        "{when}: other backups are not affected"
     );
     if kind == Kind::Delete {
-        assert_eq!(set(&plain), failed, "{when}: what is gone is gone");
-        assert_eq!(failed, *users, "{when}: what is gone is gone");
+        assert_eq!(set(&plain), failed, "{when}: check finds every lost pack");
+        assert_eq!(
+            failed, *users,
+            "{when}: no backup restores without its pack"
+        );
     }
     // A vanished newest record cannot be noticed: no other record names it yet.
     let vanished = records.vanished(&Tombstones::default());
     let last = is_record && kind == Kind::Delete && vanished.is_empty();
-    assert!(thorough.errors > 0 || last, "{when}: it is found");
+    assert!(thorough.errors > 0 || last, "{when}: check finds it");
     if !matches!(object, ObjectRef::Pack(..)) {
-        assert_eq!(plain.errors, thorough.errors, "{when}: it needs no data");
+        assert_eq!(
+            plain.errors, thorough.errors,
+            "{when}: it is found without --read-data"
+        );
     }
 
-    // Again, relying on nothing that is gone.
+    // Back up again with --reread, which does not rely on lost objects.
     let known = test_repo.backups().len();
     for (volume, content) in days().drain(1..) {
         let input = match &content {
@@ -314,7 +324,7 @@ fn suffer(whole: &Whole, object: ObjectRef, name: &Name, kind: Kind) {
             &content,
             &when,
         );
-        // Bits that flipped in a pack of the right size are seen by those who read it.
+        // A flipped bit in a pack of the right size is noticed only when the pack is read.
         assert!(
             whole_again || !failed.is_empty() && kind != Kind::Delete,
             "{when}"
@@ -332,7 +342,7 @@ fn suffer(whole: &Whole, object: ObjectRef, name: &Name, kind: Kind) {
         );
     }
     if kind == Kind::Delete {
-        // Everything was stored again but the data of the first day, which no source has now.
+        // Everything was stored again except the data of the first day, which no source has now.
         assert!(failed_after.len() <= 1, "{when}");
     }
 }
@@ -347,7 +357,7 @@ fn any_damage_to_any_object_is_found_and_harms_only_what_needs_it() {
     assert!(whole.users.len() >= 4 && whole.nodes.len() >= 8);
     for (object, name) in &objects {
         for kind in KINDS {
-            suffer(&whole, *object, name, kind);
+            assert_damage_is_contained(&whole, *object, name, kind);
         }
     }
 }
@@ -357,7 +367,7 @@ fn an_object_with_both_copies_damaged_is_reported() {
     let whole = Whole::new();
     let objects = whole.objects();
     for kind in [Kind::Delete, Kind::Truncate, Kind::FlipMiddle] {
-        // Both copies of what is kept twice.
+        // Damage both copies of the repository file.
         let store = whole.store.copy();
         for (object, name) in &objects {
             if matches!(object, ObjectRef::Repository) {
@@ -368,14 +378,19 @@ fn an_object_with_both_copies_damaged_is_reported() {
                 }
             }
         }
-        let error = Repository::open(std::sync::Arc::new(store), PASSWORD, &Heard::default()).err();
+        let error = Repository::open(
+            std::sync::Arc::new(store),
+            PASSWORD,
+            &RecordingObserver::default(),
+        )
+        .err();
         let expected = match kind {
             Kind::Delete => cuttlebone::repo::RepoErrorKind::NoRepository,
             _ => cuttlebone::repo::RepoErrorKind::Damaged,
         };
         assert_eq!(error.unwrap().kind(), expected, "{kind:?}");
 
-        // All node packs and segments are damaged: the trees are lost, and no command hides that.
+        // Without any node packs all trees are lost, and every command reports that.
         let store = whole.store.copy();
         for (object, name) in &objects {
             if matches!(object, ObjectRef::Pack(_, pack) if whole.nodes.contains(pack)) {
@@ -383,13 +398,13 @@ fn an_object_with_both_copies_damaged_is_reported() {
             }
         }
         let host = Host::without_cache();
-        let test_repo = TestRepo::open(store, &host.heard).unwrap();
+        let test_repo = TestRepo::open(store, &host.notices).unwrap();
         let failed = whole.restore_all(&host, &test_repo, "no nodes");
         assert_eq!(failed.len(), whole.contents.len());
         assert_eq!(set(&host.check(&test_repo, false).0), failed);
     }
 
-    // All segments are made up for.
+    // Without any segments, the packs' listings replace them.
     let store = whole.store.copy();
     for (object, name) in &objects {
         if matches!(object, ObjectRef::Index(..)) {
@@ -397,7 +412,7 @@ fn an_object_with_both_copies_damaged_is_reported() {
         }
     }
     let host = Host::with_cache();
-    let test_repo = TestRepo::open(store, &host.heard).unwrap();
+    let test_repo = TestRepo::open(store, &host.notices).unwrap();
     assert!(
         whole
             .restore_all(&host, &test_repo, "no segments")

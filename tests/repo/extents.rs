@@ -230,7 +230,7 @@ fn without_a_base_unlisted_extents_are_zeros_with_a_notice_and_samples() {
     )
     .unwrap();
     assert_same(&host, &test_repo, &report, &image);
-    let said = host.heard.take();
+    let said = host.notices.take();
     assert!(
         said.iter().any(|n| matches!(n, Notice::NoBaseForExtents)),
         "{said:?}"
@@ -243,7 +243,7 @@ fn without_a_base_unlisted_extents_are_zeros_with_a_notice_and_samples() {
         &options("w"),
     );
     assert_eq!(refused_at(result), LEAF);
-    host.heard.take();
+    host.notices.take();
     let with_base = run(
         &host,
         &test_repo,
@@ -251,7 +251,7 @@ fn without_a_base_unlisted_extents_are_zeros_with_a_notice_and_samples() {
         &options("v"),
     );
     assert!(with_base.is_ok());
-    assert!(host.heard.take().is_empty());
+    assert!(host.notices.take().is_empty());
 }
 
 #[test]

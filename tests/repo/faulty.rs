@@ -15,7 +15,7 @@ use cuttlebone::repo::{
 };
 use cuttlebone::storage::MemoryBackend;
 
-use super::{CHUNK, Heard, Host, LEAF, TestRepo, noise};
+use super::{CHUNK, Host, LEAF, RecordingObserver, TestRepo, noise};
 
 /// Chunks in a leaf.
 const CHUNKS: usize = (4 << 20) / CHUNK;
@@ -71,8 +71,8 @@ type Claim = (BlobId, u64, usize);
 /// Commits a record for each content that is forged, each a day after the one before.
 fn commit(test_repo: &TestRepo, forge: impl FnOnce(&Forger<'_>) -> Vec<Claim>) -> Vec<ObjectHash> {
     let project = &test_repo.project;
-    let heard = Arc::new(Heard::default());
-    let index = Index::in_memory(project, heard.clone()).unwrap();
+    let notices = Arc::new(RecordingObserver::default());
+    let index = Index::in_memory(project, notices.clone()).unwrap();
     let reader = BlobReader::new(&index);
     let options = PackerOptions::default();
     let (claims, receipt, _) = Packer::scope(&index, UnindexedPacks::none().0, options, |packer| {

@@ -1,5 +1,5 @@
-//! Forget: it removes nothing else, survives a crash at any call, and vanished history is still
-//! reported.
+//! Forget removes only the selected backups and survives a crash at any call. Backups that vanished
+//! without it are still reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use cuttlebone::storage::{
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::{CHUNK, Heard, Host, Image, LEAF, Records, TestRepo, noise};
+use super::{CHUNK, Host, Image, LEAF, RecordingObserver, Records, TestRepo, noise};
 
 const NOW: &str = "2026-11-21T12:00:00Z";
 
@@ -21,8 +21,8 @@ fn content() -> Image {
     Image::new(2 * LEAF).with(0, &noise(1, 2 * CHUNK))
 }
 
-/// Commits a record of the same content: the volume's backup of that day, with these labels.
-fn on_day(
+/// Commits a record with the same content: a backup of the volume on that day, with these labels.
+fn commit_on_day(
     test_repo: &TestRepo,
     like: &BackupRecord,
     volume: &str,
@@ -54,8 +54,8 @@ fn put(test_repo: &TestRepo, record: &BackupRecord) -> ObjectHash {
         .unwrap()
 }
 
-/// A store with a backup of the volume on each of these days, each one seen by the next.
-fn days(days: &[(&str, u8, &[&str])]) -> (MemoryBackend, BTreeMap<(String, u8), ObjectHash>) {
+/// Returns a store with these backups (volume, day, labels); each record names the one before.
+fn store_with(days: &[(&str, u8, &[&str])]) -> (MemoryBackend, BTreeMap<(String, u8), ObjectHash>) {
     let store = MemoryBackend::new();
     let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::without_cache();
@@ -66,7 +66,7 @@ fn days(days: &[(&str, u8, &[&str])]) -> (MemoryBackend, BTreeMap<(String, u8), 
     let ids = days
         .iter()
         .map(|(volume, day, labels)| {
-            let id = on_day(&test_repo, &like, volume, *day, labels);
+            let id = commit_on_day(&test_repo, &like, volume, *day, labels);
             (((*volume).to_owned(), *day), id)
         })
         .collect();
@@ -74,7 +74,7 @@ fn days(days: &[(&str, u8, &[&str])]) -> (MemoryBackend, BTreeMap<(String, u8), 
 }
 
 fn open(store: &(impl Backend + Clone + 'static)) -> TestRepo {
-    TestRepo::open(store.clone(), &Heard::default()).unwrap()
+    TestRepo::open(store.clone(), &RecordingObserver::default()).unwrap()
 }
 
 fn last(count: u64) -> Forget {
@@ -94,8 +94,8 @@ fn these(backups: &[String], force: bool) -> Forget {
     Forget::Named { backups, force }
 }
 
-/// Plans and does it; the ids that the plan removes, and those among them that an earlier run had
-/// begun with.
+/// Plans and executes a forget. Returns the ids that the plan removes, and those among them that an
+/// earlier forget had begun to remove.
 fn forget(test_repo: &TestRepo, what: &Forget) -> Result<[BTreeSet<ObjectHash>; 2], OpsError> {
     let host = Host::without_cache();
     let records = Records::load(&test_repo.project)?;
@@ -113,7 +113,8 @@ fn listed(test_repo: &TestRepo) -> BTreeSet<ObjectHash> {
     test_repo.backups().iter().map(|b| b.id).collect()
 }
 
-fn whole(test_repo: &TestRepo, when: &str) {
+/// Asserts that check finds nothing and that all backups restore.
+fn assert_whole(test_repo: &TestRepo, when: &str) {
     let host = Host::without_cache();
     host.check_clean(test_repo, when);
     for backup in test_repo.backups() {
@@ -124,7 +125,7 @@ fn whole(test_repo: &TestRepo, when: &str) {
     }
 }
 
-const LINE: [(&str, u8, &[&str]); 8] = [
+const BACKUPS: [(&str, u8, &[&str]); 8] = [
     ("disk", 1, &[]),
     ("dump", 2, &["protected"]),
     ("disk", 3, &[]),
@@ -135,7 +136,7 @@ const LINE: [(&str, u8, &[&str]); 8] = [
     ("disk", 9, &[]),
 ];
 
-/// Of each volume the last two, and what is protected.
+/// The backups that `last(2)` keeps: the last two of each volume, and the protected one.
 fn kept(ids: &BTreeMap<(String, u8), ObjectHash>) -> BTreeSet<ObjectHash> {
     let kept = [
         ("disk", 7),
@@ -148,13 +149,14 @@ fn kept(ids: &BTreeMap<(String, u8), ObjectHash>) -> BTreeSet<ObjectHash> {
         .into()
 }
 
-/// Forgets with this fault, crashes, and looks at what is left. Whether the fault came.
+/// Forgets with this fault, crashes, and checks the store. Returns false if the fault was never
+/// reached.
 fn crash_once(base: &MemoryBackend, keep: &BTreeSet<ObjectHash>, plan: Plan) -> bool {
     let when = format!("{plan:?}");
     let store = FaultBackend::holding(base);
     let all = listed(&open(base));
     store.set_plan(plan);
-    let ran = TestRepo::open(store.clone(), &Heard::default())
+    let ran = TestRepo::open(store.clone(), &RecordingObserver::default())
         .map_err(OpsError::from)
         .and_then(|test_repo| forget(&test_repo, &last(2)));
     if store.is_planned() {
@@ -165,10 +167,13 @@ fn crash_once(base: &MemoryBackend, keep: &BTreeSet<ObjectHash>, plan: Plan) -> 
         let test_repo = open(&store);
         let found = listed(&test_repo);
         assert!(keep.is_subset(&found) && found.is_subset(&all), "{when}");
-        assert!(ran.is_err() || found == *keep, "{when}: done is done");
-        whole(&test_repo, &when);
+        assert!(
+            ran.is_err() || found == *keep,
+            "{when}: a forget that succeeded is durable"
+        );
+        assert_whole(&test_repo, &when);
 
-        // What was begun is finished, whatever is asked for next.
+        // The next forget finishes an interrupted one, whatever its own policy.
         let begun = Tombstones::load(&test_repo.project).unwrap();
         let begun = found.iter().any(|id| begun.names(*id));
         let [removed, unfinished] = forget(&test_repo, &what).unwrap();
@@ -183,7 +188,7 @@ fn crash_once(base: &MemoryBackend, keep: &BTreeSet<ObjectHash>, plan: Plan) -> 
             if begun { removed } else { BTreeSet::new() },
             "{when}"
         );
-        whole(&test_repo, &when);
+        assert_whole(&test_repo, &when);
         assert!(forget(&test_repo, &what).unwrap()[0].is_empty(), "{when}");
     }
     true
@@ -193,14 +198,14 @@ fn policy_of(count: u64) -> Policy {
     Policy::new([Rule::Last(Period::Each, Count::Most(count))])
 }
 
-/// Which calls a plan counts.
-type At = fn(u64, Fault) -> Plan;
+/// Makes a plan for the n-th of the calls that it counts.
+type PlanAt = fn(u64, Fault) -> Plan;
 
 #[test]
 fn forget_survives_a_crash_or_failure_at_any_call_of_the_store() {
-    let (base, ids) = days(&LINE);
+    let (base, ids) = store_with(&BACKUPS);
     let keep = kept(&ids);
-    let faults: [(At, Fault); 5] = [
+    let faults: [(PlanAt, Fault); 5] = [
         (Plan::at, Fault::Die(Moment::Before)),
         (Plan::at, Fault::Die(Moment::After)),
         (Plan::at_write, Fault::Tear),
@@ -217,14 +222,14 @@ fn forget_survives_a_crash_or_failure_at_any_call_of_the_store() {
         let calls = calls.count();
         assert!(
             calls >= least,
-            "{fault:?}: {calls} are too few to tell much"
+            "{fault:?}: {calls} are too few for a meaningful test"
         );
     }
 }
 
 #[test]
 fn forget_stores_the_tombstone_before_it_deletes_a_record() {
-    let (base, ids) = days(&LINE);
+    let (base, ids) = store_with(&BACKUPS);
     let store = FaultBackend::holding(&base);
     let test_repo = open(&store);
     let _ = store.take_log();
@@ -241,7 +246,7 @@ fn forget_stores_the_tombstone_before_it_deletes_a_record() {
         .collect();
     assert_eq!(deleted, removed);
     assert_eq!(listed(&test_repo), kept(&ids));
-    // With nothing to do, nothing is written.
+    // A forget with nothing to do writes nothing.
     forget(&test_repo, &last(2)).unwrap();
     let writes = [StorageOperation::Put, StorageOperation::Delete];
     assert!(
@@ -253,13 +258,13 @@ fn forget_stores_the_tombstone_before_it_deletes_a_record() {
 }
 
 #[test]
-fn check_reports_vanished_backups_and_not_forgotten_ones() {
-    let (store, ids) = days(&LINE);
+fn check_reports_backups_that_vanished_but_not_those_that_were_forgotten() {
+    let (store, ids) = store_with(&BACKUPS);
     let test_repo = open(&store);
     let host = Host::without_cache();
     forget(&test_repo, &last(2)).unwrap();
-    whole(&test_repo, "after forgetting");
-    // Another process deletes one.
+    assert_whole(&test_repo, "after forgetting");
+    // Another process deletes a record without a tombstone.
     let id = ids[&("disk".to_owned(), 7)];
     let name = ObjectRef::Backup(test_repo.project.id, id).name();
     store.delete(&name).unwrap();
@@ -270,7 +275,7 @@ fn check_reports_vanished_backups_and_not_forgotten_ones() {
         "{findings:?}"
     );
 
-    // Without tombstones all that is named is gone.
+    // Without tombstones, forgotten backups count as vanished, too.
     for object in store.list("").unwrap() {
         if object.name.as_str().contains("/tombstones/") {
             store.delete(&object.name).unwrap();
@@ -282,7 +287,7 @@ fn check_reports_vanished_backups_and_not_forgotten_ones() {
 
 #[test]
 fn check_reports_a_damaged_tombstone() {
-    let (store, _) = days(&LINE);
+    let (store, _) = store_with(&BACKUPS);
     let test_repo = open(&store);
     forget(&test_repo, &last(2)).unwrap();
     let objects = store.list("").unwrap();
@@ -305,13 +310,13 @@ fn check_reports_a_damaged_tombstone() {
         "{findings:?}"
     );
     assert!(report.errors > report.vanished.len() as u64);
-    // It does not prevent a forget, nor the same report from the next check.
+    // A forget still works.
     forget(&test_repo, &last(1)).unwrap();
 }
 
 #[test]
 fn a_running_backup_may_name_a_backup_that_is_forgotten_meanwhile() {
-    let (store, ids) = days(&LINE);
+    let (store, ids) = store_with(&BACKUPS);
     let test_repo = open(&store);
     let mut record = test_repo.backups()[0].record.clone();
     let forgotten = ids[&("disk".to_owned(), 1)].to_string();
@@ -320,18 +325,18 @@ fn a_running_backup_may_name_a_backup_that_is_forgotten_meanwhile() {
     record.heads = vec![forgotten.clone()];
     record.base = Some(forgotten);
     put(&test_repo, &record);
-    whole(&test_repo, "afterwards");
+    assert_whole(&test_repo, "afterwards");
 }
 
-/// The plan of one who forgets all but what is labelled `pin`, which is the oldest.
+/// Forgets everything except backups with the label `pin`.
 fn pinned() -> Forget {
     let pin = "pin".parse().unwrap();
     by_policy([Rule::Label(pin)])
 }
 
 #[test]
-fn of_two_contradicting_forgets_one_withdraws() {
-    let (store, ids) = days(&[("disk", 1, &["pin"]), ("disk", 2, &[])]);
+fn of_two_concurrent_forgets_that_would_empty_a_volume_the_later_one_fails() {
+    let (store, ids) = store_with(&[("disk", 1, &["pin"]), ("disk", 2, &[])]);
     let (first, second) = (open(&store), open(&store));
     let context = Host::without_cache();
     let records = Records::load(&second.project).unwrap();
@@ -350,24 +355,24 @@ fn of_two_contradicting_forgets_one_withdraws() {
     let left = left
         .iter()
         .filter(|o| o.name.as_str().contains("/tombstones/"));
-    assert_eq!(left.count(), 1, "what it had said is taken back");
+    assert_eq!(left.count(), 1, "the loser removes its tombstone");
     assert!(!Tombstones::load(&first.project).unwrap().names(newest));
-    whole(&first, "afterwards");
+    assert_whole(&first, "afterwards");
 
-    // Who agrees is not in the way.
-    let (store, _) = days(&LINE);
+    // Two forgets with the same plan both succeed.
+    let (store, _) = store_with(&BACKUPS);
     let (first, second) = (open(&store), open(&store));
     let records = Records::load(&second.project).unwrap();
     let tombstones = Tombstones::load(&second.project).unwrap();
     let same = ops::plan_forget(&records, &tombstones, &last(2), now).unwrap();
     forget(&first, &last(2)).unwrap();
     ops::forget(&second.project, &same, None, &context.context()).unwrap();
-    whole(&first, "afterwards");
+    assert_whole(&first, "afterwards");
 }
 
 #[test]
-fn if_two_crashed_forgets_removed_a_whole_volume_its_newest_backup_stays() {
-    let (store, ids) = days(&[("disk", 1, &["pin"]), ("disk", 2, &[]), ("dump", 3, &[])]);
+fn a_volume_keeps_its_newest_backup_if_two_crashed_forgets_would_have_emptied_it() {
+    let (store, ids) = store_with(&[("disk", 1, &["pin"]), ("disk", 2, &[]), ("dump", 3, &[])]);
     let test_repo = open(&store);
     let (old, new) = (ids[&("disk".to_owned(), 1)], ids[&("disk".to_owned(), 2)]);
     // Both wrote their tombstones and crashed.
@@ -389,8 +394,8 @@ fn if_two_crashed_forgets_removed_a_whole_volume_its_newest_backup_stays() {
         forget(&test_repo, &what).unwrap(),
         [[old].into(), [old].into()]
     );
-    whole(&test_repo, "afterwards");
-    // It is removed if it is named.
+    assert_whole(&test_repo, "afterwards");
+    // A forget that names the backup removes it.
     assert_eq!(forget(&test_repo, &last(5)).unwrap()[0], BTreeSet::new());
     forget(&test_repo, &these(&[new.to_string()], false)).unwrap();
     assert_eq!(listed(&test_repo).len(), 1);
@@ -398,7 +403,7 @@ fn if_two_crashed_forgets_removed_a_whole_volume_its_newest_backup_stays() {
 
 #[test]
 fn forget_removes_only_the_named_backups() {
-    let (store, ids) = days(&LINE);
+    let (store, ids) = store_with(&BACKUPS);
     let test_repo = open(&store);
     let all = listed(&test_repo);
     let id = |volume: &str, day| ids[&(volume.to_owned(), day)];
@@ -414,15 +419,15 @@ fn forget_removes_only_the_named_backups() {
     );
     assert_eq!(listed(&test_repo), all, "nothing was touched");
 
-    // Each means what it meant at the beginning; twice is once.
-    let words = ["disk", "disk~1", "disk~1", &id("disk", 7).to_string()].map(str::to_owned);
-    let [removed, _] = forget(&test_repo, &these(&words, false)).unwrap();
+    // All names are resolved before anything is removed. A backup may be named twice.
+    let names = ["disk", "disk~1", "disk~1", &id("disk", 7).to_string()].map(str::to_owned);
+    let [removed, _] = forget(&test_repo, &these(&names, false)).unwrap();
     assert_eq!(removed, [id("disk", 9), id("disk", 7)].into());
     forget(&test_repo, &these(&["dump~2".into()], true)).unwrap();
     assert!(!listed(&test_repo).contains(&id("dump", 2)));
-    whole(&test_repo, "afterwards");
+    assert_whole(&test_repo, "afterwards");
 
-    // The last one must be meant.
+    // The last backup of a volume is removed only if it is named by its id.
     forget(&test_repo, &these(&["dump".into()], false)).unwrap();
     let refused = forget(&test_repo, &these(&["dump".into()], false));
     assert!(
@@ -436,7 +441,7 @@ fn forget_removes_only_the_named_backups() {
     .unwrap();
     let left: BTreeSet<_> = test_repo.backups().into_iter().map(volume_of).collect();
     assert_eq!(left, ["disk".to_owned()].into());
-    whole(&test_repo, "afterwards");
+    assert_whole(&test_repo, "afterwards");
 }
 
 fn volume_of(backup: Backup) -> String {
@@ -445,7 +450,7 @@ fn volume_of(backup: Backup) -> String {
 
 #[test]
 fn a_policy_applies_only_to_the_named_volumes() {
-    let (store, ids) = days(&LINE);
+    let (store, ids) = store_with(&BACKUPS);
     let test_repo = open(&store);
     let only = |volume: &str| Forget::ByPolicy {
         policy: policy_of(1),

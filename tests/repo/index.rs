@@ -13,7 +13,7 @@ use cuttlebone::repo::{
 };
 use cuttlebone::storage::{Backend, MemoryBackend};
 
-use super::{CHUNK, Heard, Host, Image, LEAF, TestRepo, noise, scratch};
+use super::{CHUNK, Host, Image, LEAF, RecordingObserver, TestRepo, noise, scratch};
 use crate::support::SmallDisk;
 
 /// A repository with two backups, and a host whose cache knows all of it.
@@ -64,7 +64,7 @@ impl Warm {
     /// check. Returns how often a rebuild of the cache was reported.
     fn all_works(&self, host: &Host, when: &str) -> usize {
         let store = self.store.copy();
-        let test_repo = TestRepo::open(store, &host.heard).unwrap();
+        let test_repo = TestRepo::open(store, &host.notices).unwrap();
         let newest = test_repo.backups().pop().unwrap();
         assert!(
             host.restore_image(&test_repo, &newest).unwrap() == self.image,
@@ -115,7 +115,7 @@ fn keep_time(path: &Path, time: SystemTime) {
 
 /// Returns how often a rebuild of the cache was reported.
 fn rebuilt(host: &Host) -> usize {
-    let notices = host.heard.take();
+    let notices = host.notices.take();
     let is_rebuilt = |notice: &&Notice| matches!(notice, Notice::IndexRebuilt(_));
     notices.iter().filter(is_rebuilt).count()
 }
@@ -124,12 +124,12 @@ fn rebuilt(host: &Host) -> usize {
 fn an_intact_index_cache_is_used_and_not_rebuilt() {
     let warm = Warm::new();
     let (host, files) = warm.another_host();
-    let heard = Arc::new(Heard::default());
+    let notices = Arc::new(RecordingObserver::default());
     let before = modified(&files.index);
     let index = Index::open(
         &warm.test_repo.project,
         host.cache.as_ref().unwrap(),
-        heard.clone(),
+        notices.clone(),
     )
     .unwrap();
     assert!(
@@ -261,7 +261,7 @@ fn an_index_cache_that_cannot_be_written_is_replaced_by_memory() {
     let file = host.path("file");
     fs::write(&file, "").unwrap();
     host.cache = Some(file.join("cache"));
-    let test_repo = TestRepo::open(warm.store.copy(), &host.heard).unwrap();
+    let test_repo = TestRepo::open(warm.store.copy(), &host.notices).unwrap();
     let newest = test_repo.backups().pop().unwrap();
     assert!(host.restore_image(&test_repo, &newest).unwrap() == warm.image);
     assert_eq!(rebuilt(&host), 1, "said once an operation");
@@ -273,7 +273,7 @@ fn an_index_cache_that_cannot_be_written_is_replaced_by_memory() {
     let (host, files) = warm.another_host();
     fs::remove_file(&files.index).unwrap();
     fs::create_dir(&files.index).unwrap();
-    let test_repo = TestRepo::open(warm.store.copy(), &host.heard).unwrap();
+    let test_repo = TestRepo::open(warm.store.copy(), &host.notices).unwrap();
     host.back_up(&test_repo, "disk", &warm.image).unwrap();
     assert_eq!(rebuilt(&host), 1);
 }
@@ -289,7 +289,7 @@ fn an_index_cache_on_a_full_disk_is_replaced_by_memory() {
         };
         let mut host = Host::without_cache();
         host.cache = Some(disk.path().join("cache"));
-        let test_repo = TestRepo::open(warm.store.copy(), &host.heard).unwrap();
+        let test_repo = TestRepo::open(warm.store.copy(), &host.notices).unwrap();
         for day in 0..3 {
             let image = warm
                 .image
@@ -319,8 +319,8 @@ fn concurrent_processes_use_separate_index_caches() {
     let warm = Warm::new();
     let (host, files) = warm.another_host();
     let cache = host.cache.as_ref().unwrap();
-    let heard = Arc::new(Heard::default());
-    let open = || Index::open(&warm.test_repo.project, cache, heard.clone()).unwrap();
+    let notices = Arc::new(RecordingObserver::default());
+    let open = || Index::open(&warm.test_repo.project, cache, notices.clone()).unwrap();
     let (first, second) = (open(), open());
     let path = |index: &Index| index.state().unwrap().path.unwrap();
     assert_eq!(path(&first), files.index);
@@ -333,7 +333,7 @@ fn concurrent_processes_use_separate_index_caches() {
     first.close();
     assert_eq!(path(&open()), files.index, "the first is free again");
     drop(second);
-    assert!(heard.take().is_empty());
+    assert!(notices.take().is_empty());
     assert_eq!(warm.all_works(&host, "two caches"), 0);
 }
 
@@ -360,7 +360,7 @@ fn an_index_cache_that_names_missing_segments_is_rebuilt() {
         let (host, _) = warm.another_host();
         let store = warm.store.copy();
         store.delete(&segment.name).unwrap();
-        let test_repo = TestRepo::open(store, &host.heard).unwrap();
+        let test_repo = TestRepo::open(store, &host.notices).unwrap();
         let newest = test_repo.backups().pop().unwrap();
         assert!(host.restore_image(&test_repo, &newest).unwrap() == warm.image);
         assert_eq!(rebuilt(&host), 1);
@@ -382,7 +382,7 @@ fn an_index_cache_of_a_killed_process_is_usable() {
     let files = warm.files();
     let copies = scratch();
     let store = warm.store.copy();
-    let test_repo = TestRepo::open(store, &warm.host.heard).unwrap();
+    let test_repo = TestRepo::open(store, &warm.host.notices).unwrap();
     let image = warm.image.clone().with(0, &noise(6, 20 * CHUNK));
     let count = thread::scope(|scope| {
         let backup = scope.spawn(|| warm.host.back_up(&test_repo, "disk", &image).unwrap());

@@ -132,20 +132,29 @@ impl Work for Streams {
 #[test]
 fn a_backup_of_diffs_survives_a_crash_at_any_call_of_the_store() {
     let calls = sweep(&Streams::new(), false, deaths);
-    assert!(calls > 30, "{calls} calls are too few to tell much");
+    assert!(
+        calls > 30,
+        "{calls} calls are too few for a meaningful test"
+    );
 }
 
 #[test]
 fn a_backup_of_diffs_with_a_cache_survives_a_crash_at_any_call_of_the_store() {
     let calls = sweep(&Streams::new(), true, deaths);
-    assert!(calls > 30, "{calls} calls are too few to tell much");
+    assert!(
+        calls > 30,
+        "{calls} calls are too few for a meaningful test"
+    );
 }
 
 #[test]
 fn a_backup_of_diffs_survives_a_failure_of_any_write() {
     for with_cache in [false, true] {
         let writes = sweep(&Streams::new(), with_cache, failures);
-        assert!(writes > 15, "{writes} writes are too few to tell much");
+        assert!(
+            writes > 15,
+            "{writes} writes are too few for a meaningful test"
+        );
     }
 }
 

@@ -8,11 +8,11 @@ use cuttlebone::base::BlobId;
 use cuttlebone::repo::Index;
 use cuttlebone::storage::{Backend, MemoryBackend};
 
-use super::{CHUNK, Heard, Host, Image, LEAF, TestRepo, noise};
+use super::{CHUNK, Host, Image, LEAF, RecordingObserver, TestRepo, noise};
 
 fn ids(test_repo: &TestRepo) -> HashSet<BlobId> {
-    let heard = Arc::new(Heard::default());
-    let index = Index::in_memory(&test_repo.project, heard.clone()).unwrap();
+    let notices = Arc::new(RecordingObserver::default());
+    let index = Index::in_memory(&test_repo.project, notices.clone()).unwrap();
     let mut ids = HashSet::new();
     index
         .each_pack(|pack| {
@@ -149,7 +149,7 @@ fn backups_at_the_same_time_do_not_disturb_each_other() {
                 &image,
             );
             scope.spawn(move || {
-                let test_repo = TestRepo::open(store, &host.heard).unwrap();
+                let test_repo = TestRepo::open(store, &host.notices).unwrap();
                 let volume = format!("disk {number}");
                 for day in 1..=3 {
                     host.back_up(&test_repo, &volume, &image(number, day))
@@ -162,7 +162,7 @@ fn backups_at_the_same_time_do_not_disturb_each_other() {
         }
     });
     let host = Host::without_cache();
-    let test_repo = TestRepo::open(store, &host.heard).unwrap();
+    let test_repo = TestRepo::open(store, &host.notices).unwrap();
     host.check_clean(&test_repo, "after all");
     let backups = test_repo.backups();
     assert_eq!(backups.len(), 4 * 3 * 2);

@@ -58,9 +58,9 @@ const CHUNK: usize = 64 * KIB;
 
 /// An observer that records notices.
 #[derive(Default)]
-struct Heard(Mutex<Vec<Notice>>);
+struct RecordingObserver(Mutex<Vec<Notice>>);
 
-impl Observer for Heard {
+impl Observer for RecordingObserver {
     fn progress(&self, _: Progress) {}
 
     fn notice(&self, notice: Notice) {
@@ -68,7 +68,7 @@ impl Observer for Heard {
     }
 }
 
-impl Heard {
+impl RecordingObserver {
     /// Returns the notices since the last call.
     fn take(&self) -> Vec<Notice> {
         std::mem::take(&mut self.0.lock().unwrap())
@@ -128,7 +128,7 @@ impl TestRepo {
             created_text: "2027-01-15T08:00:00Z".into(),
         };
         let repository = Repository::init(Arc::new(backend), &options)?;
-        let project = repository.project("default", &Heard::default())?;
+        let project = repository.project("default", &RecordingObserver::default())?;
         Ok(Self {
             repository,
             project,
@@ -161,12 +161,12 @@ impl TestRepo {
 /// host use again. Two hosts on one [`TestRepo`] are two machines: each learns only from the store
 /// what the other did.
 ///
-/// Notices of operations are in `heard`; `cancel` stops the operation that runs.
+/// Notices of operations are in `notices`; `cancel` stops the operation that runs.
 /// [`path`](Self::path) names a file in the directory, which is deleted with the host.
 struct Host {
     directory: TempDir,
     cache: Option<PathBuf>,
-    heard: Arc<Heard>,
+    notices: Arc<RecordingObserver>,
     cancel: Cancel,
     threads: usize,
 }
@@ -177,7 +177,7 @@ impl Host {
         Self {
             directory: scratch(),
             cache: None,
-            heard: Arc::default(),
+            notices: Arc::default(),
             cancel: Cancel::default(),
             threads: 2,
         }
@@ -195,7 +195,7 @@ impl Host {
 
     fn context(&self) -> Context<'_> {
         Context {
-            observer: self.heard.clone(),
+            observer: self.notices.clone(),
             cancel: &self.cancel,
             threads: self.threads,
             cache: self.cache.as_deref(),
@@ -414,8 +414,8 @@ impl Image {
         let mut rest = bytes;
         while !rest.is_empty() && at < self.size {
             let start = usize::try_from(at % BLOCK).unwrap();
-            let room = usize::try_from((BLOCK - at % BLOCK).min(self.size - at)).unwrap();
-            let (now, later) = rest.split_at(room.min(rest.len()));
+            let space = usize::try_from((BLOCK - at % BLOCK).min(self.size - at)).unwrap();
+            let (now, later) = rest.split_at(space.min(rest.len()));
             let block = self
                 .blocks
                 .entry(at / BLOCK)

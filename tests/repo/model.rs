@@ -12,30 +12,34 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::{BLOCK, Heard, Host, Image, Input, KIB, LEAF, TestRepo, back_up, noise, options};
+use super::{
+    BLOCK, Host, Image, Input, KIB, LEAF, RecordingObserver, TestRepo, back_up, noise, options,
+};
 
 /// Volumes that are images, and that are streams.
 const IMAGES: [&str; 2] = ["a disk", "another"];
 const STREAMS: [&str; 2] = ["a dump", "another dump"];
-/// Larger images are not restored to a stream, nor onto garbage that has to be read.
+/// Larger images are not restored to a stream, nor over other content: both would read all of it.
 const SMALL: u64 = 40 << 20;
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// Writes noise, or zeros if there is no seed. The few seeds make for content that occurs twice.
+    /// Writes noise, or zeros if there is no seed. There are few seeds, so that content repeats.
     Write(Index, Place, usize, Option<u8>),
     /// Copies a chunk elsewhere.
     Copy(Index, Place, Place),
     Resize(Index, u64),
     BackUp(Index, Option<Index>, Way),
-    /// Replaces a number of bytes of a stream, at this place of 256, by another number of bytes.
+    /// Replaces bytes of a stream. The numbers are the place, in 256ths of the stream; the bytes
+    /// to remove; the bytes to insert; and the seed of these.
     Splice(Index, u8, usize, usize, u8),
     BackUpStream(Index, Way),
     Restore(Index, Target),
     Compare(Index, Index),
 }
 
-/// Somewhere in an image: near the end of this leaf, counted round, or so far from the image's end.
+/// A place in an image: in this leaf (modulo the number of leaves), or this number of bytes before
+/// the end of the image.
 #[derive(Debug, Clone, Copy)]
 enum Place {
     Leaf(u8, u32),
@@ -68,7 +72,7 @@ impl Place {
         match self {
             Self::Leaf(leaf, at) => {
                 let leaves = image.size.div_ceil(LEAF).max(1);
-                // Half of them around the end of a leaf.
+                // Half of them are near the end of the leaf.
                 let at = u64::from(at);
                 let within = if at % 2 == 0 {
                     LEAF - 1 - at / 2 % 70_000
@@ -274,7 +278,7 @@ impl World {
         let before = self.names();
         let tried = run(&options);
         if let (Some(base), Err(error)) = (base, &tried) {
-            // Refused because the base is of the other kind, and only then.
+            // A base is refused only if it is of the other kind.
             let base = &self.made[base.index(self.made.len())].1.content;
             assert_ne!(
                 std::mem::discriminant(base),
@@ -298,14 +302,14 @@ impl World {
             assert_eq!(
                 counts(&real),
                 counts(&report),
-                "a dry run tells what will be"
+                "a dry run predicts the counts of the backup"
             );
             report = real;
         }
         let known = self.made.iter().any(|(_, made)| made.content == content);
         assert!(
             !known || report.counts.chunks_new == 0,
-            "what is held is not stored"
+            "stored chunks are not stored again"
         );
         self.made
             .push((report.id.unwrap(), Made { volume, content }));
@@ -323,7 +327,7 @@ impl World {
             }
             (Content::Image(image), Target::InPlace { size, seed }) => {
                 let path = self.host.path("target");
-                // Other content in part, and what is there already in part.
+                // The target already has part of the content.
                 let mut garbage = image.clone();
                 garbage.resize(size);
                 garbage.write(size / 3, &noise(u64::from(seed) + 100, 500 * KIB));
@@ -402,13 +406,14 @@ impl World {
         extents
     }
 
-    /// What holds after everything: all is listed and can be selected, contents and roots agree, check is clean.
-    fn all_is_well(&self) {
-        let test_repo = TestRepo::open(self.store.clone(), &Heard::default()).unwrap();
+    /// Asserts that all backups are listed and can be selected, that equal contents have equal
+    /// roots, and that check finds nothing.
+    fn assert_consistent(&self) {
+        let test_repo = TestRepo::open(self.store.clone(), &RecordingObserver::default()).unwrap();
         let records = Records::load(&test_repo.project).unwrap();
         let listed: Vec<_> = records.all().iter().map(|backup| backup.id).collect();
         let made: Vec<_> = self.made.iter().map(|(id, _)| *id).collect();
-        assert_eq!(listed, made, "all that was made is listed, oldest first");
+        assert_eq!(listed, made, "all backups are listed, oldest first");
         let tombstones = Tombstones::load(&test_repo.project).unwrap();
         assert!(records.damaged().is_empty() && records.vanished(&tombstones).is_empty());
         for volume in IMAGES.into_iter().chain(STREAMS) {
@@ -426,7 +431,7 @@ impl World {
                 assert_eq!(
                     root == other_root,
                     content == other,
-                    "equal roots are equal contents"
+                    "roots are equal if and only if contents are"
                 );
             }
         }
@@ -465,7 +470,7 @@ fn run(chunk: usize, with_cache: bool, steps: &[Step]) {
     for step in steps {
         world.step(step);
     }
-    world.all_is_well();
+    world.assert_consistent();
 }
 
 /// This many cases, or the number in the environment.

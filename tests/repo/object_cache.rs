@@ -11,7 +11,7 @@ use super::{BLOCK, CHUNK, Host, Image, LEAF, TestRepo, noise, options};
 
 /// The repository as seen from this host, where copies are kept.
 fn far(host: &Host, store: impl Backend + 'static) -> TestRepo {
-    let mut test_repo = TestRepo::open(store, &host.heard).unwrap();
+    let mut test_repo = TestRepo::open(store, &host.notices).unwrap();
     test_repo.project.keep_copies(host.cache.as_ref().unwrap());
     test_repo
 }
@@ -54,7 +54,7 @@ fn calls_of_a_backup(with_copies: bool) -> Vec<Call> {
         let test_repo = if with_copies {
             far(&host, store.clone())
         } else {
-            TestRepo::open(store.clone(), &host.heard).unwrap()
+            TestRepo::open(store.clone(), &host.notices).unwrap()
         };
         let mut options = options("disk");
         options.pack_sizes = PackSizes::default();
@@ -74,7 +74,7 @@ fn calls_of_a_backup(with_copies: bool) -> Vec<Call> {
     let made = back_up(&image);
     let log = store.take_log();
     assert_eq!(made.chunks_new, 100);
-    let test_repo = TestRepo::open(store, &host.heard).unwrap();
+    let test_repo = TestRepo::open(store, &host.notices).unwrap();
     let restored = host.restore_image(&test_repo, &test_repo.backup(made.id));
     assert!(restored.unwrap() == image);
     log
@@ -102,8 +102,8 @@ fn results_are_the_same_with_and_without_cached_objects() {
         .unwrap();
     for n in 0..3 {
         image.write(n * 5 * LEAF, &noise(100 + n, CHUNK));
-        let beside = TestRepo::open(store.copy(), &plain.heard).unwrap();
-        let without = plain.back_up(&beside, "disk", &image).unwrap();
+        let other_host = TestRepo::open(store.copy(), &plain.notices).unwrap();
+        let without = plain.back_up(&other_host, "disk", &image).unwrap();
         // In turns, so that each finds what the other has stored.
         for host in [&second, &first] {
             let test_repo = far(host, store.clone());
@@ -114,7 +114,10 @@ fn results_are_the_same_with_and_without_cached_objects() {
             for (reader, test_repo) in [
                 (&first, far(&first, store.clone())),
                 (&second, far(&second, store.clone())),
-                (&plain, TestRepo::open(store.clone(), &plain.heard).unwrap()),
+                (
+                    &plain,
+                    TestRepo::open(store.clone(), &plain.notices).unwrap(),
+                ),
             ] {
                 let newest = test_repo.backups().pop().unwrap();
                 assert_eq!(newest.id, made.id);
@@ -122,7 +125,7 @@ fn results_are_the_same_with_and_without_cached_objects() {
             }
         }
     }
-    plain.check_clean(&TestRepo::open(store, &plain.heard).unwrap(), "in turns");
+    plain.check_clean(&TestRepo::open(store, &plain.notices).unwrap(), "in turns");
 }
 
 #[test]

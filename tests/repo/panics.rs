@@ -13,8 +13,8 @@ use cuttlebone::repo::PackSizes;
 use cuttlebone::storage::{Backend, MemoryBackend, Name, ObjectInfo, StorageError};
 
 use super::{
-    CHUNK, Heard, Host, Image, Input, KIB, LEAF, TestRepo, back_up, noise, options, stream,
-    stream_of,
+    CHUNK, Host, Image, Input, KIB, LEAF, RecordingObserver, TestRepo, back_up, noise, options,
+    stream, stream_of,
 };
 
 /// A backup that takes longer waits for ever.
@@ -193,7 +193,7 @@ fn founded() -> MemoryBackend {
 /// After all that, what is there is whole, and the next backup works.
 fn is_well(store: &MemoryBackend, what: &str) {
     let host = Host::without_cache();
-    let test_repo = TestRepo::open(store.clone(), &Heard::default()).unwrap();
+    let test_repo = TestRepo::open(store.clone(), &RecordingObserver::default()).unwrap();
     host.check_clean(&test_repo, what);
     let made = host.back_up(&test_repo, "disk", &day(1)).unwrap();
     let backup = test_repo.backup(made.id);
@@ -216,7 +216,7 @@ fn run_in(
     let observer = Startled(surprises.clone());
     // Opening the repository has its calls too; they are not what is looked at here.
     let lit = calls.0.swap(0, Ordering::SeqCst);
-    let test_repo = TestRepo::open(backend, &Heard::default()).unwrap();
+    let test_repo = TestRepo::open(backend, &RecordingObserver::default()).unwrap();
     calls.light(lit);
     let end = watched(when, move || {
         let host = Host::without_cache();

@@ -1,4 +1,4 @@
-//! Random access to a backup: against a plain vector of bytes, from many threads, beside damage.
+//! Random access to a backup: against a plain vector of bytes, from many threads, next to damage.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,11 +10,12 @@ use cuttlebone::repo::{
 use cuttlebone::storage::{Backend, FaultBackend, MemoryBackend};
 use proptest::prelude::*;
 
-use super::{CHUNK, Heard, Host, Image, KIB, LEAF, Made, TestRepo, noise, stream};
+use super::{CHUNK, Host, Image, KIB, LEAF, Made, RecordingObserver, TestRepo, noise, stream};
 
 /// A reader of a backup with a cache of its own.
 fn reader(test_repo: &TestRepo, made: Made, limit: usize) -> (ImageReader, Arc<RunCache>) {
-    let index = Index::in_memory(&test_repo.project, Arc::new(Heard::default())).unwrap();
+    let index =
+        Index::in_memory(&test_repo.project, Arc::new(RecordingObserver::default())).unwrap();
     let runs = RunCache::new(limit);
     let backup = test_repo.backup(made.id);
     let reader = ImageReader::new(&BlobReader::new(&index), &backup).with_cache(&runs);

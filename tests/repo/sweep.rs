@@ -11,7 +11,7 @@ use cuttlebone::ops::OpsError;
 use cuttlebone::repo::{Backup, BlobReader, ImageReader, Index, RepoError, read_listing};
 use cuttlebone::storage::{Fault, FaultBackend, MemoryBackend, Moment, Plan, StorageErrorKind};
 
-use super::{Heard, Host, TestRepo, is_damage};
+use super::{Host, RecordingObserver, TestRepo, is_damage};
 
 /// What is backed up before the fault, and what while it comes.
 pub(super) trait Work {
@@ -44,8 +44,8 @@ pub(super) trait Work {
 
 /// The chunks in all packs that segments name.
 fn indexed(test_repo: &TestRepo) -> HashSet<BlobId> {
-    let heard = Arc::new(Heard::default());
-    let index = Index::in_memory(&test_repo.project, heard.clone()).unwrap();
+    let notices = Arc::new(RecordingObserver::default());
+    let index = Index::in_memory(&test_repo.project, notices.clone()).unwrap();
     let mut ids = HashSet::new();
     index
         .each_pack(|pack| {
@@ -84,8 +84,8 @@ fn noted(host: &Host, test_repo: &TestRepo) -> HashSet<BlobId> {
 
 /// The chunks that the backups from this number on are made of.
 fn wanted(test_repo: &TestRepo, from: usize) -> HashSet<BlobId> {
-    let heard = Arc::new(Heard::default());
-    let index = Index::in_memory(&test_repo.project, heard.clone()).unwrap();
+    let notices = Arc::new(RecordingObserver::default());
+    let index = Index::in_memory(&test_repo.project, notices.clone()).unwrap();
     let blobs = BlobReader::new(&index);
     let mut ids = HashSet::new();
     for backup in &test_repo.backups()[from..] {
@@ -132,7 +132,7 @@ fn crash_once<W: Work>(
         host.cache = Some(host.path("cache"));
     }
     store.set_plan(plan);
-    let ran = TestRepo::open(store.clone(), &host.heard)
+    let ran = TestRepo::open(store.clone(), &host.notices)
         .map_err(OpsError::from)
         .and_then(|test_repo| work.run(&host, &test_repo));
     if store.is_planned() {
@@ -140,7 +140,7 @@ fn crash_once<W: Work>(
     }
     // A lost copy or answer can be survived; that is no reason to go on as if all were well.
     let store = store.crash();
-    let test_repo = TestRepo::open(store.clone(), &host.heard).unwrap();
+    let test_repo = TestRepo::open(store.clone(), &host.notices).unwrap();
     all_whole(work, &Host::without_cache(), &test_repo, 0, &when);
     let committed = test_repo.backups().len();
     assert!(committed >= W::BEFORE, "{when}: what was there is there");
@@ -166,7 +166,7 @@ fn crash_once<W: Work>(
 pub(super) fn sweep<W: Work>(work: &W, with_cache: bool, plans: impl Fn(u64) -> Vec<Plan>) -> u64 {
     let base = prepared(work);
     let whole = base.copy();
-    let test_repo = TestRepo::open(whole, &Heard::default()).unwrap();
+    let test_repo = TestRepo::open(whole, &RecordingObserver::default()).unwrap();
     work.run(&Host::without_cache(), &test_repo).unwrap();
     let wanted = wanted(&test_repo, W::BEFORE);
     for n in 1.. {
@@ -210,12 +210,12 @@ pub(super) fn lose_each_write<W: Work>(work: &W) -> u64 {
         let store = FaultBackend::holding(&base);
         store.set_plan(Plan::at_write(n, Fault::Volatile));
         let host = Host::without_cache();
-        let test_repo = TestRepo::open(store.clone(), &host.heard).unwrap();
+        let test_repo = TestRepo::open(store.clone(), &host.notices).unwrap();
         work.run(&host, &test_repo).unwrap();
         if store.is_planned() {
             break;
         }
-        let test_repo = TestRepo::open(store.crash(), &host.heard).unwrap();
+        let test_repo = TestRepo::open(store.crash(), &host.notices).unwrap();
         let backups = test_repo.backups();
         let (report, _) = host.check(&test_repo, true);
         for (number, backup) in backups.iter().enumerate() {

@@ -118,9 +118,9 @@ fn a_failed_connection_gives_its_reason() {
     let Some(mut server) = Sshd::start() else {
         return;
     };
-    let options = |words: &[&str]| {
+    let options = |args: &[&str]| {
         let mut options = server.options();
-        options.ssh = words.iter().map(Into::into).collect();
+        options.ssh = args.iter().map(Into::into).collect();
         options
     };
     let error = refused(options(&["no-such-ssh", "-q"]));

@@ -23,8 +23,8 @@ impl LoopDevice {
         let directory = TempDir::new().unwrap();
         let backing = directory.path().join("backing");
         fs::write(&backing, content).unwrap();
-        let words = ["--find", "--show", backing.to_str().unwrap()];
-        let Some(device) = run("losetup", &words) else {
+        let args = ["--find", "--show", backing.to_str().unwrap()];
+        let Some(device) = run("losetup", &args) else {
             skip("loop devices cannot be made here");
             return None;
         };

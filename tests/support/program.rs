@@ -103,11 +103,11 @@ impl World {
     }
 
     /// Returns the command for a run of the program, with all output piped.
-    pub(crate) fn command(&self, words: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = with_default_signals();
         command
             .arg(env!("CARGO_BIN_EXE_cuttlebone"))
-            .args(words)
+            .args(args)
             .env_clear()
             .envs(self.environment.iter().map(|(k, v)| (k, v)))
             .current_dir(self.directory.path())
@@ -117,57 +117,57 @@ impl World {
         command
     }
 
-    pub(crate) fn start(&self, words: &[&str]) -> Child {
-        self.command(words).spawn().unwrap()
+    pub(crate) fn start(&self, args: &[&str]) -> Child {
+        self.command(args).spawn().unwrap()
     }
 
     #[track_caller]
-    pub(crate) fn run(&self, words: &[&str]) -> Ran {
-        finish(self.start(words), words)
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
+        finish(self.start(args), args)
     }
 
     #[track_caller]
-    pub(crate) fn run_with_stdin(&self, words: &[&str], input: impl Into<Stdio>) -> Ran {
-        finish(self.command(words).stdin(input).spawn().unwrap(), words)
+    pub(crate) fn run_with_stdin(&self, args: &[&str], input: impl Into<Stdio>) -> Ran {
+        finish(self.command(args).stdin(input).spawn().unwrap(), args)
     }
 
     /// Runs a command that must succeed. Returns its standard output.
     #[track_caller]
-    pub(crate) fn ok(&self, words: &[&str]) -> String {
-        self.run(words).ok(words)
+    pub(crate) fn ok(&self, args: &[&str]) -> String {
+        self.run(args).ok(args)
     }
 
     /// Runs a command that must exit with this code. Returns its standard error.
     #[track_caller]
-    pub(crate) fn fails(&self, words: &[&str], code: i32) -> String {
-        let ran = self.run(words);
-        assert_eq!(ran.code, Some(code), "{words:?}: {ran:?}");
+    pub(crate) fn fails(&self, args: &[&str], code: i32) -> String {
+        let ran = self.run(args);
+        assert_eq!(ran.code, Some(code), "{args:?}: {ran:?}");
         ran.stderr
     }
 
     /// Runs a command that must succeed with `--json`. Returns the lines of its output.
     #[track_caller]
-    pub(crate) fn json(&self, words: &[&str]) -> Vec<Value> {
-        json_lines(&self.ok(&[words, &["--json"]].concat()))
+    pub(crate) fn json(&self, args: &[&str]) -> Vec<Value> {
+        json_lines(&self.ok(&[args, &["--json"]].concat()))
     }
 
     /// The same for a command whose output has exactly one line of this type. Returns that.
     #[track_caller]
-    pub(crate) fn json_one(&self, words: &[&str], message_type: &str) -> Value {
-        let lines = self.json(words);
+    pub(crate) fn json_one(&self, args: &[&str], message_type: &str) -> Value {
+        let lines = self.json(args);
         let mut found = lines
             .iter()
             .filter(|line| line["message_type"] == message_type);
         match (found.next(), found.next()) {
             (Some(line), None) => line.clone(),
-            _ => unreachable!("{words:?}: not one {message_type}: {lines:?}"),
+            _ => unreachable!("{args:?}: not one {message_type}: {lines:?}"),
         }
     }
 
     /// Backs up. Returns the summary.
     #[track_caller]
-    pub(crate) fn backup(&self, words: &[&str]) -> Value {
-        let summary = self.json_one(&[&["backup"], words].concat(), "summary");
+    pub(crate) fn backup(&self, args: &[&str]) -> Value {
+        let summary = self.json_one(&[&["backup"], args].concat(), "summary");
         assert!(summary["backup_id"].is_string(), "{summary}");
         summary
     }
@@ -194,8 +194,8 @@ impl World {
 
 impl Ran {
     #[track_caller]
-    pub(crate) fn ok(&self, words: &[&str]) -> String {
-        assert_eq!(self.code, Some(0), "{words:?}: {self:?}");
+    pub(crate) fn ok(&self, args: &[&str]) -> String {
+        assert_eq!(self.code, Some(0), "{args:?}: {self:?}");
         String::from_utf8(self.stdout.clone()).unwrap()
     }
 }
@@ -213,7 +213,7 @@ pub(crate) fn with_default_signals() -> Command {
 
 /// Waits until it ends while it reads its output.
 #[track_caller]
-pub(crate) fn finish(mut child: Child, words: &[&str]) -> Ran {
+pub(crate) fn finish(mut child: Child, args: &[&str]) -> Ran {
     let begun = Instant::now();
     let drain = |pipe: Option<Box<dyn Read + Send>>| {
         thread::spawn(move || {
@@ -235,7 +235,7 @@ pub(crate) fn finish(mut child: Child, words: &[&str]) -> Ran {
         if begun.elapsed() > HANGS {
             child.kill().unwrap();
             child.wait().unwrap();
-            unreachable!("{words:?} did not end");
+            unreachable!("{args:?} did not end");
         }
         thread::sleep(Duration::from_millis(2));
     };

@@ -23,7 +23,7 @@ const CHUNKS_MAX: usize = 2048;
 /// Chunks that are read.
 const CHUNKS_READ: usize = 32;
 
-/// How far a repository let itself be read: so that a test can tell that it is read at all.
+/// How much of a repository could be read, so that a test can assert that anything was read.
 #[derive(Debug, Default)]
 pub(crate) struct Reach {
     /// Chunks that were found in trees.
@@ -73,7 +73,7 @@ pub(super) fn all(f: &Fixture) -> Reach {
         return reach;
     };
     let blobs = BlobReader::new(&index);
-    let patient = || CancellableReader {
+    let reader = || CancellableReader {
         blobs: &blobs,
         keys: &f.keys,
         left: Cell::new(NODES_MAX),
@@ -87,15 +87,15 @@ pub(super) fn all(f: &Fixture) -> Reach {
         match backup.record.content.kind {
             ContentKind::Image => {
                 let top = backup.tree();
-                use_image(&patient, backup, top, &chunks, whole);
+                use_image(&reader, backup, top, &chunks, whole);
                 if let Some(before) = before.replace(top) {
-                    let _ = compare_trees(&patient(), before, top, &mut |_| {
+                    let _ = compare_trees(&reader(), before, top, &mut |_| {
                         Ok::<_, RepoError>(ControlFlow::Continue(()))
                     });
                 }
             }
             ContentKind::Stream => {
-                let nodes = patient();
+                let nodes = reader();
                 let mut tree = StreamTree::new(&nodes);
                 for chunk in chunks {
                     let (len, id) = (chunk.len.into(), Some(chunk.id));
@@ -170,7 +170,7 @@ fn read_chunks(blobs: &BlobReader, chunks: &[ChunkRef]) -> usize {
 
 /// Looks into an image's tree, and makes new ones from it.
 fn use_image<'a>(
-    patient: &impl Fn() -> CancellableReader<'a>,
+    reader: &impl Fn() -> CancellableReader<'a>,
     backup: &Backup,
     top: Top,
     chunks: &[ChunkRef],
@@ -184,11 +184,11 @@ fn use_image<'a>(
     for chunk in chunks.iter().step_by(7).take(16) {
         let leaf = chunk.offset / LEAF_SIZE;
         let number = (chunk.offset % LEAF_SIZE / chunk_size) as usize;
-        let ids = leaf_chunks(&patient(), top, leaf, width).expect("it was walked");
+        let ids = leaf_chunks(&reader(), top, leaf, width).expect("it was walked");
         assert_eq!(ids[number], Some(chunk.id));
     }
     for leaf in [0, 63, 64, u64::MAX >> 22, u64::MAX] {
-        let _ = leaf_chunks(&patient(), top, leaf, width);
+        let _ = leaf_chunks(&reader(), top, leaf, width);
     }
 
     // Against nothing, everything differs.
@@ -197,7 +197,7 @@ fn use_image<'a>(
         level: top.level,
     };
     let mut different = Vec::new();
-    let compared = compare_trees(&patient(), top, nothing, &mut |difference| {
+    let compared = compare_trees(&reader(), top, nothing, &mut |difference| {
         different.push(difference.leaf * LEAF_SIZE + difference.chunk as u64 * chunk_size);
         Ok::<_, RepoError>(ControlFlow::Continue(()))
     });
@@ -209,7 +209,7 @@ fn use_image<'a>(
 
     let grown = content.size.saturating_mul(65).min(u64::MAX - LEAF_SIZE);
     for size in [content.size, content.size / 65, grown] {
-        let store = patient();
+        let store = reader();
         let Ok(tree) = ImageTree::new(&store, size, Some(top)) else {
             continue;
         };

@@ -1,4 +1,4 @@
-//! Repositories by somebody who means harm.
+//! Repositories written by an attacker.
 
 use cuttlebone::base::ObjectHash;
 use cuttlebone::format::{ContentKind, IndexSegment};

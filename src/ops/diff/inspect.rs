@@ -183,11 +183,11 @@ impl Look<'_> {
         while at < extent.end() {
             self.step(reader)?;
             // First up to the next block of the image, then whole blocks.
-            let room = match at % BLOCK as u64 {
+            let longest = match at % BLOCK as u64 {
                 0 => PIECE as u64,
                 into => BLOCK as u64 - into,
             };
-            let length = room.min(extent.end() - at);
+            let length = longest.min(extent.end() - at);
             self.buffer
                 .resize(usize::try_from(length).unwrap_or(PIECE), 0);
             reader.read_data(&mut self.buffer)?;

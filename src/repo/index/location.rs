@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::base::ObjectHash;
 use crate::format::{Blob, BlobKind, PACK_HEAD_LEN, PackListing, Run};
 
-/// A run and where it lies.
+/// A run and its place in a pack.
 #[derive(Debug)]
 pub struct PlacedRun {
     pub(super) pack: ObjectHash,
@@ -17,7 +17,7 @@ pub struct PlacedRun {
     pub(super) run: Run,
 }
 
-/// Where a blob lies, and what it takes to open it.
+/// The place of a blob, and the data needed to open it.
 #[derive(Debug, Clone)]
 pub struct BlobLocation {
     run: Arc<PlacedRun>,
@@ -48,13 +48,13 @@ impl PlacedRun {
         })
     }
 
-    /// Where it lies in the pack, in bytes.
+    /// The offset in the pack, in bytes.
     #[must_use]
     pub fn range(&self) -> Range<u64> {
         self.offset..self.offset + u64::from(self.run.stored_len)
     }
 
-    /// The places of its blobs, in order.
+    /// The ranges of its blobs in the opened run, in order.
     pub fn locations(self: &Arc<Self>) -> impl Iterator<Item = BlobLocation> {
         (0..self.run.blobs.len()).map(|blob| BlobLocation {
             run: Arc::clone(self),
@@ -62,7 +62,7 @@ impl PlacedRun {
         })
     }
 
-    /// The place of the blob of this number in the run.
+    /// The location of the blob with this number in the run.
     pub(super) fn location(self: &Arc<Self>, blob: usize) -> Option<BlobLocation> {
         self.run.blobs.get(blob)?;
         Some(BlobLocation {
@@ -73,7 +73,7 @@ impl PlacedRun {
 }
 
 impl BlobLocation {
-    /// In which pack.
+    /// The id of the pack.
     #[must_use]
     pub fn pack(&self) -> ObjectHash {
         self.run.pack
@@ -85,7 +85,7 @@ impl BlobLocation {
         self.run.nonce
     }
 
-    /// What all blobs of the pack are.
+    /// The kind of all blobs in the pack.
     #[must_use]
     pub fn kind(&self) -> BlobKind {
         self.run.kind
@@ -103,7 +103,7 @@ impl BlobLocation {
         &self.run.run
     }
 
-    /// Where its run lies in the pack, in bytes.
+    /// The offset of its run in the pack, in bytes.
     #[must_use]
     pub fn run_range(&self) -> Range<u64> {
         self.run.range()
@@ -115,7 +115,7 @@ impl BlobLocation {
         &self.run().blobs[self.blob]
     }
 
-    /// Where it lies in its opened run, in bytes.
+    /// The range of the blob in its opened run, in bytes.
     #[must_use]
     pub fn range(&self) -> Range<usize> {
         let before = &self.run().blobs[..self.blob];
@@ -129,12 +129,12 @@ impl BlobLocation {
         self.blob
     }
 
-    /// The places of all blobs of its run, in order.
+    /// The ranges of all blobs in the opened run, in order.
     pub fn all_in_run(&self) -> impl Iterator<Item = Self> {
         self.run.locations()
     }
 
-    /// Its run, for the recent runs.
+    /// Returns its run, for the cache of recent runs.
     pub(super) fn placed(&self) -> &Arc<PlacedRun> {
         &self.run
     }

@@ -140,7 +140,7 @@ impl Packer<'_> {
             let flushed = packer.flush_all();
             let chunks_new = packer.chunks_new.load(Ordering::Relaxed);
             let bytes_new = packer.bytes_new.load(Ordering::Relaxed);
-            // The end of the channel tells the writer that no pack follows.
+            // The writer ends when the channel closes.
             drop(packer);
             let written = writing.join().unwrap_or_else(|panic| resume_unwind(panic));
             // If the writer failed, that is why the others failed.

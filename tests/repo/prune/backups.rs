@@ -13,7 +13,8 @@ use super::{
     names, open, prune,
 };
 use crate::repo::{
-    CHUNK, Heard, Host, Image, Input, LEAF, TestRepo, is_damage, noise, options, stream_of,
+    CHUNK, Host, Image, Input, LEAF, RecordingObserver, TestRepo, is_damage, noise, options,
+    stream_of,
 };
 
 /// Bytes that run a hook before they are first read.
@@ -124,7 +125,7 @@ fn a_backup_is_whole_or_fails_if_its_base_is_pruned_meanwhile() {
                 forget(&test_repo, &[base]);
                 prune(&test_repo, &Host::without_cache(), grace).unwrap();
             });
-            let hooked_repo = TestRepo::open(hooked, &Heard::default()).unwrap();
+            let hooked_repo = TestRepo::open(hooked, &RecordingObserver::default()).unwrap();
             let made = host.back_up(&hooked_repo, "disk", &series.days[1]);
             match &made {
                 Ok(made) => {
@@ -216,7 +217,7 @@ fn packs_stored_while_a_prune_syncs_its_index_again_stay_in_the_index() {
         let host = Host::without_cache();
         host.back_up(&test_repo, "meanwhile", &content).unwrap();
     });
-    let hooked_repo = TestRepo::open(hooked, &Heard::default()).unwrap();
+    let hooked_repo = TestRepo::open(hooked, &RecordingObserver::default()).unwrap();
     prune(&hooked_repo, &Host::without_cache(), Duration::ZERO).unwrap();
     assert_eq!(test_repo.backups().len(), 5);
     for volume in ["later", "later still"] {
@@ -243,7 +244,7 @@ fn a_backup_fails_if_unnamed_packs_that_it_needs_are_deleted() {
             }
         }
     });
-    let hooked_repo = TestRepo::open(hooked, &host.heard).unwrap();
+    let hooked_repo = TestRepo::open(hooked, &host.notices).unwrap();
     let stored_before = Image::new(2 * LEAF).with(0, &noise(77, 3 * CHUNK));
     let image = stored_before.with(LEAF, &noise(79, CHUNK));
     let made = host.back_up_again(&hooked_repo, "disk", &image);

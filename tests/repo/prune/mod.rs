@@ -23,7 +23,7 @@ use cuttlebone::repo::{
 use cuttlebone::storage::{Backend, MemoryBackend};
 
 use self::hooked::Hooked;
-use super::{CHUNK, Heard, Host, Image, LEAF, TestRepo, noise};
+use super::{CHUNK, Host, Image, LEAF, RecordingObserver, TestRepo, noise};
 
 const HOUR: Duration = Duration::from_hours(1);
 const GRACE: Duration = Duration::from_hours(24);
@@ -65,7 +65,7 @@ fn try_forget(test_repo: &TestRepo, backups: &[ObjectHash]) -> Result<(), OpsErr
 }
 
 fn open(store: &(impl Backend + Clone + 'static)) -> TestRepo {
-    TestRepo::open(store.clone(), &Heard::default()).unwrap()
+    TestRepo::open(store.clone(), &RecordingObserver::default()).unwrap()
 }
 
 /// Names of the store's objects in a directory of the project.
@@ -93,8 +93,8 @@ fn stored(test_repo: &TestRepo, store: &dyn Backend) -> BTreeMap<BlobId, u64> {
 /// Returns the blobs that the backups use, and in how many packs each must be: chunks in one, nodes
 /// in two.
 fn used(test_repo: &TestRepo) -> BTreeMap<BlobId, u64> {
-    let heard = Arc::new(Heard::default());
-    let index = Index::in_memory(&test_repo.project, heard.clone()).unwrap();
+    let notices = Arc::new(RecordingObserver::default());
+    let index = Index::in_memory(&test_repo.project, notices.clone()).unwrap();
     let blobs = BlobReader::new(&index);
     let mut found = BTreeMap::new();
     for backup in test_repo.backups() {
@@ -127,8 +127,8 @@ fn assert_tidy(test_repo: &TestRepo, store: &dyn Backend, when: &str) {
     for directory in ["marks", "leases"] {
         assert_eq!(names(store, directory), Vec::<String>::new(), "{when}");
     }
-    let heard = Arc::new(Heard::default());
-    let index = Index::in_memory(&test_repo.project, heard.clone()).unwrap();
+    let notices = Arc::new(RecordingObserver::default());
+    let index = Index::in_memory(&test_repo.project, notices.clone()).unwrap();
     let mut named = BTreeSet::new();
     index
         .each_pack(|pack| {

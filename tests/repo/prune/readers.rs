@@ -12,12 +12,12 @@ use cuttlebone::storage::{
 };
 
 use super::{ELSEWHERE, EXPIRED, HOUR, Hooked, Series, assert_tidy, forget, names, open, prune};
-use crate::repo::{Heard, Host, Image, TestRepo};
+use crate::repo::{Host, Image, RecordingObserver, TestRepo};
 
 /// Makes a reader of a backup that caches no data, so that everything it reads is in the store.
-fn reader(test_repo: &TestRepo, backup: &Backup, heard: &Arc<Heard>) -> ImageReader {
+fn reader(test_repo: &TestRepo, backup: &Backup, notices: &Arc<RecordingObserver>) -> ImageReader {
     let tops = Vec::from_iter(backup.top);
-    let observer = heard.clone();
+    let observer = notices.clone();
     let session =
         ReadSession::open(&test_repo.project, &tops, ELSEWHERE, None, &(observer as _)).unwrap();
     ImageReader::new(&BlobReader::under(&session), backup).with_cache(&RunCache::new(0))
@@ -89,7 +89,7 @@ fn a_reader_that_begins_in_the_middle_of_a_prune_reads_every_byte() {
         let reader = reader(&open(&store), &backup, &Arc::default());
         *slot.lock().unwrap() = Some(reader);
     });
-    let hooked_repo = TestRepo::open(hooked, &Heard::default()).unwrap();
+    let hooked_repo = TestRepo::open(hooked, &RecordingObserver::default()).unwrap();
     prune(&hooked_repo, &Host::without_cache(), Duration::ZERO).unwrap();
     let reader = begun.lock().unwrap().take().expect("the prune reads packs");
     assert_reads_all(&reader, &series.days[0], "begun in the middle of a prune");
@@ -232,11 +232,15 @@ fn a_store_that_cannot_be_written_is_read_without_a_lease() {
     let series = Series::of(2);
     let (store, _) = series.backed_up();
     for failure in [Failure::ReadOnly, Failure::Denied, Failure::Full] {
-        let vault = TestRepo::open(ReadOnly(store.clone(), failure), &Heard::default()).unwrap();
+        let vault = TestRepo::open(
+            ReadOnly(store.clone(), failure),
+            &RecordingObserver::default(),
+        )
+        .unwrap();
         let backup = vault.backups().pop().unwrap();
-        let heard = Arc::new(Heard::default());
-        let reader = reader(&vault, &backup, &heard);
-        let notices = heard.take();
+        let notices = Arc::new(RecordingObserver::default());
+        let reader = reader(&vault, &backup, &notices);
+        let notices = notices.take();
         let is_warning = |notice: &Notice| matches!(notice, Notice::ReadWithoutLease { .. });
         assert!(
             notices.iter().filter(|n| is_warning(n)).count() == 1,
@@ -248,6 +252,6 @@ fn a_store_that_cannot_be_written_is_read_without_a_lease() {
         let restored = host.restore_image(&vault, &backup).unwrap();
         assert!(restored == *series.days.last().unwrap());
         host.check_clean(&vault, "read only");
-        assert!(host.heard.take().iter().any(is_warning));
+        assert!(host.notices.take().iter().any(is_warning));
     }
 }

@@ -9,7 +9,7 @@ use cuttlebone::repo::{Index, Lease, ObjectRef, RepoErrorKind, Work};
 use cuttlebone::storage::Backend;
 
 use super::{ELSEWHERE, EXPIRED, HOUR, Series, assert_tidy, forget, names, open, prune};
-use crate::repo::{Heard, Host};
+use crate::repo::{Host, RecordingObserver};
 
 #[test]
 fn prune_refuses_to_run_alongside_another_prune() {
@@ -61,8 +61,8 @@ fn prune_refuses_to_run_if_a_used_blob_is_missing() {
     let (store, ids) = series.backed_up();
     let test_repo = open(&store);
     forget(&test_repo, &ids[..1]);
-    let heard = Arc::new(Heard::default());
-    let index = Index::in_memory(&test_repo.project, heard.clone()).unwrap();
+    let notices = Arc::new(RecordingObserver::default());
+    let index = Index::in_memory(&test_repo.project, notices.clone()).unwrap();
     let mut chunks = Vec::new();
     index
         .each_pack(|pack| {

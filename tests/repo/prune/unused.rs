@@ -10,7 +10,7 @@ use cuttlebone::repo::{BlobReader, ImageReader, Index, RepoError};
 use cuttlebone::storage::{FaultBackend, MemoryBackend, StorageOperation};
 
 use super::{GRACE, HOUR, Series, assert_tidy, forget, limits, names, open, prune, stored, used};
-use crate::repo::{CHUNK, Heard, Host, Image, LEAF, TestRepo, noise};
+use crate::repo::{CHUNK, Host, Image, LEAF, RecordingObserver, TestRepo, noise};
 
 #[test]
 fn prune_deletes_exactly_the_data_that_no_backup_uses() {
@@ -100,7 +100,7 @@ fn prune_marks_unused_packs_and_deletes_them_after_the_grace_period() {
     series.assert_restores(&test_repo, "deleted");
     host.back_up(&test_repo, "disk", &series.days[4]).unwrap();
     let rebuilt = host
-        .heard
+        .notices
         .take()
         .into_iter()
         .any(|n| matches!(n, Notice::IndexRebuilt(_)));
@@ -191,8 +191,8 @@ fn repacked_chunks_of_different_volumes_do_not_share_packs() {
     forget(&test_repo, &gone);
     store.age(HOUR);
     prune(&test_repo, &host, Duration::ZERO).unwrap();
-    let heard = Arc::new(Heard::default());
-    let index = Index::in_memory(&test_repo.project, heard.clone()).unwrap();
+    let notices = Arc::new(RecordingObserver::default());
+    let index = Index::in_memory(&test_repo.project, notices.clone()).unwrap();
     let blobs = BlobReader::new(&index);
     let mut volumes: BTreeMap<ObjectHash, BTreeSet<String>> = BTreeMap::new();
     for backup in test_repo.backups() {

@@ -1,8 +1,8 @@
 //! Backup of RBD diffs: extents → leaves, merged with the base → a chain of backups.
 //!
-//! A diff is only valid on the content that it was made against, and only the name of a snapshot in
-//! it tells which content that is. So the base is found by that name. Nothing is committed before
-//! the whole stream, with all its diffs, was read.
+//! A diff applies only to the content that it was made from, which it identifies by the name of a
+//! snapshot. So the base is found by that name. Nothing is committed before the whole stream, with
+//! all its diffs, has been read.
 
 mod chain;
 mod commit;
