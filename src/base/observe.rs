@@ -90,7 +90,8 @@ pub enum Notice {
     SourceUnchanged,
     /// There is no backup to build on. What the list of extents leaves out is taken for zeros.
     NoBaseForExtents,
-    /// The store cannot be written, so backups are read without a lease: a prune does not spare them.
+    /// The store cannot be written, so backups are read without a lease: a prune may delete their
+    /// data meanwhile.
     ReadWithoutLease {
         /// Why the lease could not be stored.
         problem: String,

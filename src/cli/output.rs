@@ -240,9 +240,9 @@ pub(crate) fn failure(failure: &Failure, json: bool) -> ExitCode {
 }
 
 /// Shows why a command line could not be parsed, or the help that it asks for, and returns the exit
-/// code. Any `--json` among the words selects JSON.
-pub(crate) fn usage_error(error: &clap::Error, words: &[OsString]) -> ExitCode {
-    let json = words.iter().any(|word| word == "--json");
+/// code. Any `--json` among the arguments selects JSON.
+pub(crate) fn usage_error(error: &clap::Error, args: &[OsString]) -> ExitCode {
+    let json = args.iter().any(|arg| arg == "--json");
     if error.use_stderr() && json {
         let text = error.render().to_string();
         let message = text

@@ -1,4 +1,4 @@
-//! Which extents two backups do not have in common.
+//! Compares the contents of two backups.
 
 use std::ops::ControlFlow;
 
@@ -8,28 +8,28 @@ use crate::base::LEAF_SIZE;
 use crate::format::ContentKind;
 use crate::repo::{Backup, BlobReader, Project, RepoError, compare_trees};
 
-/// A stretch that differs, in bytes.
+/// An extent in which two contents differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DifferentExtent {
-    /// Where it begins.
+    /// Its offset in bytes.
     pub offset: u64,
-    /// How long it is.
+    /// Its length in bytes.
     pub len: u64,
 }
 
-/// What was found, in all.
+/// The result of a comparison.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CompareReport {
-    /// The contents are equal.
+    /// Whether the contents are equal.
     pub identical: bool,
-    /// Stretches that differ.
+    /// Number of extents that differ.
     pub extents: u64,
-    /// Their bytes.
+    /// Bytes in these extents.
     pub bytes: u64,
 }
 
-/// Calls `each` for every stretch that differs, in order; to the chunk where both are images. Two
-/// streams, or an image and a stream, differ as a whole or not at all.
+/// Calls `each` for every extent that differs, in order. Two images are compared chunk by chunk.
+/// Two streams, or an image and a stream, differ as a whole or not at all.
 pub fn compare<E: From<OpsError> + From<RepoError>>(
     project: &Project,
     a: &Backup,

@@ -18,7 +18,7 @@ pub use check::{CheckReport, Finding, check};
 pub use compare::{CompareReport, DifferentExtent, compare};
 pub use context::Context;
 pub use diff::{
-    DiffReport, DiffSight, DiffSummary, ExportReport, MergeReport, SnapshotNames, examine_diff,
+    DiffPart, DiffReport, DiffSummary, ExportReport, MergeReport, SnapshotNames, examine_diff,
     export_diff, inspect_diff, merge_diffs,
 };
 pub use error::OpsError;

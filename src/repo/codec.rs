@@ -145,8 +145,8 @@ impl Decompressor {
         }
     }
 
-    /// The same, but stops after the first `front` bytes. The rest of `out` is unspecified then, and
-    /// the rest of `stored` is not verified.
+    /// Decompresses like [`decode`](Self::decode), but stops after the first `front` bytes. The
+    /// rest of `out` is then unspecified, and the rest of `stored` is not verified.
     pub(super) fn decode_front(
         &mut self,
         codec: Codec,
@@ -187,7 +187,7 @@ impl Decompressor {
     }
 }
 
-/// Most plain bytes in a block of a frame (RFC 8878, section 3.1.1.2.4).
+/// Maximum number of plain bytes in a block of a frame (RFC 8878, section 3.1.1.2.4).
 const BLOCK_MAX: usize = 128 << 10;
 
 /// Bytes from which zstd determines the length of a frame header.

@@ -1,4 +1,4 @@
-//! What can go wrong with a repository.
+//! Errors of repositories.
 
 use super::object_ref::ObjectRef;
 use crate::base::{BlobId, Cancelled};
@@ -73,7 +73,7 @@ pub enum RepoError {
     Compress(#[source] std::io::Error),
 }
 
-/// What is wrong with an object.
+/// The reason why an object is damaged.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum Damage {
@@ -97,7 +97,7 @@ pub enum Damage {
     Impossible(&'static str),
 }
 
-/// What a caller decides by.
+/// The kinds of errors that callers treat differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum RepoErrorKind {

@@ -1,4 +1,4 @@
-//! The kinds of objects in a repository, and what is the same for all objects of a kind.
+//! The kinds of objects in a repository, and the properties of each kind.
 
 use crate::base::ProjectId;
 use crate::format::Magic;

@@ -6,7 +6,7 @@ use std::thread;
 
 use super::error::RepoError;
 
-/// Most calls in progress at once. Each spends most of its time waiting for an answer.
+/// Maximum number of concurrent calls. Each spends most of its time waiting for an answer.
 const CALLS_MAX: usize = 8;
 
 /// Calls `each` for all items, up to [`CALLS_MAX`] at a time, and returns the results in the order

@@ -19,7 +19,7 @@ pub struct Records {
     damaged: Vec<RepoError>,
 }
 
-/// Least digits of an id that select a backup.
+/// Minimum number of digits of an id that select a backup.
 const PREFIX_MIN: usize = 4;
 
 impl Records {

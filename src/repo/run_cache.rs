@@ -16,9 +16,10 @@ pub(super) struct OpenedRun {
     pub(super) intact: Box<[bool]>,
 }
 
-/// Holds opened runs up to a number of bytes of plain data. The run that was used longest ago goes first.
+/// A cache of opened runs, up to a number of bytes of plain data. Drops the least recently used
+/// run first.
 ///
-/// A run that is being read stays in memory until its reader is done with it, also after it left the cache.
+/// A run stays in memory until its last reader is done with it, even after the cache has dropped it.
 pub struct RunCache {
     limit: usize,
     state: Mutex<State>,

@@ -8,7 +8,7 @@
 //! | backs up, and has seen the record as head or base | the new record names a deleted one; the tombstone explains it |
 //! | restores from it | the restore continues: packs stay |
 //! | forgets the same record | the second one finds it deleted, as intended |
-//! | forgets a record that the first one counts on keeping | each looks for the other's tombstone after its own is stored, and withdraws its own |
+//! | forgets a record that the first one keeps | each looks for the other's tombstone after its own is stored, and withdraws its own |
 //! | crashes before the record is deleted | the record is still listed, and the next forget deletes it |
 
 use std::collections::HashSet;

@@ -11,7 +11,7 @@ use crate::support::program::{self, World, damage};
 
 const MIB: usize = 1 << 20;
 
-/// The largest pack, which holds chunks.
+/// Returns the path of the largest pack, which contains chunks.
 fn largest(world: &World) -> std::path::PathBuf {
     let len = |path: &std::path::PathBuf| fs::metadata(path).unwrap().len();
     world.packs().into_iter().max_by_key(len).unwrap()

@@ -6,7 +6,7 @@ use crate::rbd::{apply, bytes, fixture, read};
 
 use crate::support::program::{World, json_lines};
 
-/// Nothing in the environment that could open a repository.
+/// Returns a world whose environment has no repository and no password.
 fn world() -> World {
     let mut world = World::empty();
     world.environment.retain(|(name, _)| name == "PATH");
@@ -130,12 +130,11 @@ fn inspect_prints_what_it_could_read_and_then_the_damage() {
             .fails(&["diff", "inspect", "."], 1)
             .contains("a directory")
     );
-    // Names that are not UTF-8, or meant for the terminal.
+    // Snapshot names that are not UTF-8, or contain control characters.
     let line = &world.json(&["diff", "inspect", &path("bad/name-not-utf8.diff")])[0];
     assert_eq!(line["to"]["hex"], "fffe");
 }
 
-/// Lengths that a stream states cost nothing.
 #[test]
 fn inspect_does_not_allocate_the_size_that_a_stream_states() {
     let world = world();
@@ -189,7 +188,7 @@ fn merge_makes_one_diff_of_several() {
     assert_eq!(world.ok(&[&args[..], &["--force", "-q"]].concat()), "");
     assert_eq!(fs::read(&merged).unwrap(), result);
 
-    // Through pipes.
+    // Merge from standard input to standard output.
     let piped = File::open(&inputs[0]).unwrap();
     let args = ["diff", "merge", "-", &inputs[1], "-o", "-"];
     let ran = world.run_with_stdin(&args, piped);
@@ -214,7 +213,7 @@ fn merge_makes_one_diff_of_several() {
 }
 
 #[test]
-fn merge_refuses_diffs_that_do_not_fit_and_leaves_no_file() {
+fn merge_refuses_diffs_that_do_not_follow_each_other_and_leaves_no_file() {
     let world = world();
     let (first, third) = (
         path("std-inc-s1-s2.diff"),

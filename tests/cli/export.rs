@@ -8,7 +8,7 @@ use crate::rbd::{apply, read};
 use crate::support::noise;
 use crate::support::program::{self, World};
 
-/// A world with two backups of a volume, and their content.
+/// Returns a world with two backups of a volume, and their contents.
 fn world() -> (World, Vec<u8>, Vec<u8>) {
     let world = World::new();
     let mut first = vec![0; (9 << 20) + 700];
@@ -55,7 +55,7 @@ fn an_exported_diff_turns_the_earlier_image_into_the_later_one() {
     assert!(applied(first.clone(), &ran.stdout) == second);
     assert!(ran.stdout.len() < 200 << 10, "{} bytes", ran.stdout.len());
 
-    // And back, into a file.
+    // The reverse diff, to a file.
     let file = world.at("back.diff");
     let args = [
         "diff",

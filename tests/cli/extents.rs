@@ -9,7 +9,7 @@ use crate::support::program::World;
 
 const MIB: usize = 1 << 20;
 
-/// A world with an image of 8 MiB, and a backup of it in the volume `v`.
+/// Returns a world with an image of 8 MiB, and a backup of it in the volume `v`.
 fn world() -> (World, String) {
     let world = World::new();
     let mut content = noise(1, 2 * MIB);
@@ -37,7 +37,7 @@ fn only_listed_extents_are_read_whatever_the_form_of_the_list() {
             &[&args[..], &[list, "--verify-sample", "1000"]].concat(),
             "summary",
         );
-        // Of 128 chunks the extents touch 0 and 1, 20, 40 and 41, and 80.
+        // The image has 128 chunks. The extents touch the chunks 0, 1, 20, 40, 41 and 80.
         assert_eq!(summary["bytes_read"], 128 * 65_536);
         assert_eq!(summary["chunks_verified"], 122);
         assert_eq!(summary["bytes_changed"], 2 * 65_536);

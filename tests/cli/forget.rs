@@ -1,4 +1,5 @@
-//! `forget` as people and programs use it. The hours are those of a zone that needs no table.
+//! The output of `forget` for people and as JSON. The time zone is given as a POSIX rule, so that
+//! no time zone database is needed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +13,8 @@ use serde_json::Value;
 use crate::support::noise;
 use crate::support::program::{self, PASSWORD, World};
 
-/// A world whose volume has a backup at each of these times, with labels; their ids, oldest first.
+/// Returns a world whose volume has a backup at each of these times, with labels, and their ids,
+/// oldest first.
 fn backups(volume: &str, times: &[(&str, &[(&str, &str)])]) -> (World, Vec<String>) {
     let mut world = World::new();
     world.set("TZ", "CET-1CEST,M3.5.0,M10.5.0/3");
@@ -55,7 +57,7 @@ fn a_week() -> (World, Vec<String>) {
         &[
             ("2025-10-31T22:30:00Z", &[("why", "upgrade")]),
             ("2025-11-14T10:00:00Z", &[]),
-            // 00:30 of the 20th where this runs.
+            // 00:30 on the 20th in local time.
             ("2025-11-19T23:30:00Z", &[]),
             ("2025-11-20T10:00:00Z", &[]),
             ("2025-11-20T22:00:00Z", &[]),
@@ -188,7 +190,7 @@ fn forget_counts_days_in_local_time_as_list_shows_them() {
         let place = |kept: &Value| ids.iter().position(|id| kept["backup_id"] == **id).unwrap();
         keep.iter().map(place).collect::<Vec<_>>()
     };
-    // Here the third is of the 20th, in UTC it is of the 19th.
+    // The third backup is from the 20th in local time, and from the 19th in UTC.
     assert_eq!(kept(&["--keep-daily", "3"]), [1, 4, 5, 6]);
     assert_eq!(kept(&["--keep-daily", "3", "--utc"]), [2, 4, 5, 6]);
     let output = world.ok(&["forget", "--dry-run", "--keep-last", "1", "--utc"]);
@@ -224,7 +226,7 @@ fn forget_removes_a_named_backup_unless_it_is_protected_or_the_last() {
     world.ok(&["forget", &ids[0][..10], "--force"]);
     assert_eq!(world.ok(&["list"]), "no backups\n");
     world.is_clean();
-    // A volume begins anew.
+    // The next backup creates a volume of the same name again.
     world.backup(&[&world.at("disk.img"), "--volume", "web1"]);
     world.is_clean();
 }

@@ -1,5 +1,5 @@
-//! Repositories of earlier programs, kept in `tests/golden/`: they stay readable, and are worked on
-//! as any other.
+//! Repositories that earlier versions wrote, stored in `tests/golden/`: this version can read them,
+//! and back up to and prune them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,17 +12,17 @@ use cuttlebone::storage::LocalBackend;
 
 use crate::support::program::{self, World};
 
-/// All of them, and whether segments are superseded and packs marked in it.
+/// All golden repositories, and whether each has superseded segments and marked packs.
 const KEPT: [(&str, bool); 2] = [("v1-2026-11-21", false), ("v1-2026-11-22", true)];
 const PASSWORD: &str = "golden";
-/// It opens the project alone.
+/// The password that opens only the project.
 const GUEST: &str = "guest";
 
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
 
-/// The backups in a repository by their id: the volume, and the BLAKE3 hash of the content.
+/// Returns the backups in a repository: id, volume, and BLAKE3 hash of the content.
 fn sums(name: &str) -> BTreeMap<String, (String, String)> {
     let text = fs::read_to_string(directory().join(format!("{name}.sums"))).unwrap();
     let words = text.lines().map(|line| line.split("  ").map(str::to_owned));
@@ -47,7 +47,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The repository's copy, where the program looks for it.
+/// Returns a world whose repository is a copy of the golden one.
 fn copied(name: &str) -> World {
     let mut world = World::empty();
     copy(&directory().join(name), &world.repository());
@@ -90,9 +90,8 @@ fn every_golden_repository_is_tested() {
     assert_eq!(found, KEPT.map(|(name, _)| name.to_owned()).into());
 }
 
-/// What a repository is kept for is in it.
 #[test]
-fn golden_repositories_have_the_objects_that_they_are_kept_for() {
+fn golden_repositories_have_objects_of_every_kind_that_they_should_cover() {
     for (name, is_pruned) in KEPT {
         let world = copied(name);
         let backend = LocalBackend::open(world.repository()).unwrap();
@@ -127,7 +126,7 @@ fn golden_repositories_can_be_backed_up_into_and_pruned() {
     for (name, _) in KEPT {
         let world = copied(name);
         let mut sums = sums(name);
-        // The newest content of the image, and one block that is new.
+        // The newest content of the image, with one new block.
         let path = world.at("disk");
         world.ok(&["restore", "disk", &path, "-q"]);
         let mut disk = fs::read(&path).unwrap();

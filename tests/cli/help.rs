@@ -1,10 +1,10 @@
-//! The program as users meet it: help, usage errors, completions and manual pages.
+//! Help, usage errors, completions and manual pages.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::process::{Command, Output, Stdio};
 
-/// Runs the program in an environment that holds nothing of the developer's.
+/// Runs the program without the developer's environment variables.
 fn cuttlebone(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_cuttlebone"))
         .args(args)

@@ -33,7 +33,7 @@ fn diff(from: Option<&str>, to: &str, data: &[u8]) -> Vec<u8> {
     writer.finish().unwrap()
 }
 
-/// The image that such diffs lead to.
+/// Returns the image that such diffs result in.
 fn image(pieces: &[&[u8]]) -> Vec<u8> {
     let mut image = vec![0; 300 * MIB];
     for piece in pieces {
@@ -113,7 +113,7 @@ fn a_truncated_diff_exits_with_21_and_commits_nothing() {
         let _ = feeder.join().unwrap();
         ran
     };
-    // Within the header, behind it, within data, before the end.
+    // Truncated within the header, after it, within data, and before the end mark.
     for cut in [20, 40, 9 * MIB, second.len() - 1] {
         let ran = feed(&second[..cut]);
         assert_eq!(ran.code, Some(21), "{cut}: {ran:?}");
@@ -160,7 +160,7 @@ fn a_signal_interrupts_a_command_that_waits_for_its_pipe() {
     ] {
         let mut child = world.command(args).stdin(Stdio::piped()).spawn().unwrap();
         let pipe = child.stdin.take();
-        // It has opened its source.
+        // The command has opened its source.
         let open = format!("/proc/{}/fd", child.id());
         let reads =
             |link: fs::DirEntry| link.path().read_link().is_ok_and(|to| to.ends_with(source));
@@ -187,7 +187,7 @@ fn a_diff_that_arrives_late_and_slowly_is_read_to_its_end() {
     let writer = {
         let fifo = fifo.clone();
         thread::spawn(move || {
-            // Longer than one read waits.
+            // Longer than a single read waits.
             thread::sleep(Duration::from_millis(500));
             let mut fifo = fs::OpenOptions::new().write(true).open(fifo).unwrap();
             for piece in stream.chunks(2 * MIB) {

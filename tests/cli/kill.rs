@@ -94,10 +94,10 @@ fn a_signal_interrupts_a_backup_of_an_endless_stream() {
     let mut pipe = child.stdin.take().unwrap();
     let feed = thread::spawn(move || {
         let data = noise(3, 8 * MIB);
-        // Until the other end is closed.
+        // Write until the program closes the other end.
         while pipe.write_all(&data).is_ok() {}
     });
-    // Its index is open, so it is about to read.
+    // The program has opened its index, so it is about to read.
     until(&mut child, || {
         !program::files(&world.path("cache")).is_empty()
     });
@@ -138,7 +138,7 @@ fn a_signal_interrupts_a_backup_that_waits_for_the_rest_of_a_diff() {
         let mut child = world.command(&["backup", "--volume", "v", "--diff", source]);
         let mut child = child.stdin(Stdio::piped()).spawn().unwrap();
         let mut pipe = child.stdin.take().unwrap();
-        // Both stay open until the end.
+        // Both ends of the pipe stay open until the test ends.
         let mut named = None;
         if source == "-" {
             pipe.write_all(head).unwrap();
@@ -184,7 +184,7 @@ fn a_signal_that_is_ignored_at_the_start_does_not_interrupt() {
             thread::sleep(Duration::from_millis(200));
             send(&child, signal);
             thread::sleep(Duration::from_millis(500));
-            // If it was interrupted, it reads no more.
+            // A program that was interrupted no longer reads.
             let _ = pipe.write_all(b"a few bytes");
             drop(pipe);
             assert_eq!(wait(&mut child), Some(code), "{disposition} {name}");
@@ -217,7 +217,7 @@ fn a_restore_that_ends_early_leaves_no_target() {
             assert_eq!(program::files(&world.path(name)).len(), 0, "{signal:?}");
         }
     }
-    // A closed pipe ends it as well.
+    // A closed pipe ends the restore, too.
     let mut child = world.start(&["restore", "disk.img", "-"]);
     drop(child.stdout.take());
     assert_eq!(wait(&mut child), Some(1));

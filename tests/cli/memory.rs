@@ -24,13 +24,13 @@ fn modest(ran: &Ran, what: &str) {
 #[test]
 fn memory_stays_small_for_an_image_of_8_gib() {
     let _alone = ALONE.lock();
-    // With a key of the usual cost: that is memory, too.
+    // Use a key of the default cost, since deriving it takes memory, too.
     let world = World::empty();
     world.ok(&["init", "-q"]);
     let disk = world.at("disk.img");
     let file = File::create(&disk).unwrap();
     file.set_len(8 * GIB).unwrap();
-    // 300 MiB, all over it.
+    // 300 MiB of data, spread over the image.
     for piece in 0..75 {
         file.write_all_at(&noise(piece, 4 << 20), piece * 109 * MIB + piece * 4096)
             .unwrap();
@@ -100,7 +100,7 @@ fn a_volume_of_16_tib_costs_only_the_data_in_it() {
     world.is_clean();
 }
 
-/// Takes in a diff that is written while it is read.
+/// Backs up a diff that is written while it is read.
 #[track_caller]
 fn ingest(
     world: &World,
@@ -118,7 +118,7 @@ fn ingest(
     ran
 }
 
-/// Every second byte of some leaves on its own: as many extents as there can be.
+/// The diff sets every second byte of some leaves: the maximum number of extents.
 #[test]
 fn memory_stays_small_for_a_diff_of_single_bytes() {
     const LEAVES: u64 = 3;
@@ -145,7 +145,7 @@ fn memory_stays_small_for_a_diff_of_single_bytes() {
     let ran = ingest(&world, crumbs);
     modest(&ran, "diff of crumbs");
     assert!(ran.peak < 100 * MIB, "{ran:?}");
-    // The front of it, to look at: the image is sparse behind.
+    // Compare only the first part, since the rest of the image is a hole.
     let file = world.at("sparse");
     world.ok(&["restore", "v", &file, "-q"]);
     let mut front = vec![0; 8];

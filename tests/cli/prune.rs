@@ -14,7 +14,7 @@ use crate::support::{Random, noise};
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
-/// A repository with three backups; the first two share data that the last does not have.
+/// Returns a repository with three backups; the first two share data that the last does not have.
 fn three() -> World {
     let world = World::new();
     let disk = world.at("disk.img");
@@ -37,7 +37,7 @@ fn prune_prints_what_it_deletes_and_what_waits() {
     let nothing = world.ok(&["prune", "--grace", "0"]);
     assert!(nothing.starts_with("nothing to prune now\n"), "{nothing}");
     world.ok(&["forget", "disk.img~1", "disk.img~2", "-q"]);
-    // They are younger than a day.
+    // The unused packs are younger than a day.
     let young = world.ok(&["prune"]);
     assert!(young.contains("unused, but younger than 20 h"), "{young}");
     let packs = world.packs().len();
@@ -103,7 +103,7 @@ fn prune_refuses_impossible_options() {
     }
 }
 
-/// How long processes are killed; a minute and more by hand.
+/// How long the test kills processes. For a thorough run by hand, set it to a minute or more.
 fn killing() -> Duration {
     let seconds = std::env::var("KILL_SECONDS")
         .ok()
@@ -111,12 +111,11 @@ fn killing() -> Duration {
     Duration::from_secs(seconds.unwrap_or(12))
 }
 
-/// What the volumes were made to hold: by volume, the hashes of all contents that a backup may
-/// have.
+/// For each volume, the hashes of all contents that its backups may have.
 type Contents = Mutex<HashMap<String, HashSet<blake3::Hash>>>;
 
-/// Backs up one volume again and again, now and then forgets, and is killed now and then. How many
-/// ended.
+/// Repeatedly backs up one volume, sometimes forgets, and sometimes kills the program. Returns the
+/// number of backups that succeeded.
 fn writer(world: &World, number: u64, until: Instant, contents: &Contents) -> u64 {
     let mut random = Random::new();
     let volume = format!("disk{number}");
@@ -124,7 +123,7 @@ fn writer(world: &World, number: u64, until: Instant, contents: &Contents) -> u6
     let mut image = vec![0; 3 * MIB];
     let mut ended = 0;
     while Instant::now() < until {
-        // From few blocks, which come and go, and which the volumes share.
+        // The image consists of a few blocks, which change and which the volumes share.
         for _ in 0..6 {
             let block = noise(random.next(40), 128 * KIB);
             let at = usize::try_from(random.next(24)).unwrap() * block.len();
@@ -139,7 +138,7 @@ fn writer(world: &World, number: u64, until: Instant, contents: &Contents) -> u6
             .or_default()
             .insert(hash);
         ended += u64::from(killed(world, &["backup", &path, "-q"], &mut random));
-        // Of a volume without a backup there is nothing to forget, which is an error.
+        // Forget fails for a volume without backups.
         if ended > 0 && random.next(3) == 0 {
             killed(
                 world,
@@ -151,7 +150,7 @@ fn writer(world: &World, number: u64, until: Instant, contents: &Contents) -> u6
     ended
 }
 
-/// Runs it, and kills it in one of three cases. Whether it has done its work.
+/// Runs the program, and kills it in one of three cases. Returns whether it succeeded.
 fn killed(world: &World, args: &[&str], random: &mut Random) -> bool {
     let mut child = world.start(args);
     if random.next(3) == 0 {
@@ -160,7 +159,7 @@ fn killed(world: &World, args: &[&str], random: &mut Random) -> bool {
         return child.wait().unwrap().success();
     }
     let ran = finish(child, args);
-    // 11: another prune or forget of the same backups runs.
+    // Exit code 11: a concurrent prune, or a forget of the same backups.
     assert!(matches!(ran.code, Some(0 | 11)), "{args:?}: {ran:?}");
     ran.code == Some(0)
 }
@@ -208,7 +207,7 @@ fn concurrent_backups_and_prunes_survive_kills() {
             "{backup}"
         );
     }
-    // All garbage goes in the end.
+    // The last prune deletes all unused packs.
     thread::sleep(Duration::from_secs(1));
     for _ in 0..2 {
         world.ok(&["prune", "--grace=0", "--max-unused=0", "-q"]);

@@ -24,7 +24,7 @@ fn script(name: &str, image: &Path) -> Result<(), String> {
     Err(String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// A Python that has the packages that the reader needs.
+/// Returns a Python interpreter with the packages that the reader needs.
 fn python() -> Option<PathBuf> {
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin/python");
     [kept, PathBuf::from("python3")].into_iter().find(|python| {
@@ -34,7 +34,7 @@ fn python() -> Option<PathBuf> {
     })
 }
 
-/// The chunks that differ, each compressed by itself.
+/// Returns the size in bytes of the chunks that differ, each compressed by itself.
 fn changed_bytes(before: &Path, after: &Path) -> u64 {
     let (a, b) = (File::open(before).unwrap(), File::open(after).unwrap());
     let size = b.metadata().unwrap().len();
@@ -85,8 +85,8 @@ fn a_debian_image_and_its_change_are_restored_exactly() {
         (&0.into(), &0.into())
     );
 
-    // What a file occupies is known once it is written, and a list of extents may take a block
-    // more.
+    // The space of a file is known only after it was written to the disk, and its list of extents
+    // may take an additional block.
     let blocks = |path: &Path| {
         let file = File::open(path).unwrap();
         file.sync_all().unwrap();
@@ -110,7 +110,7 @@ fn a_debian_image_and_its_change_are_restored_exactly() {
     an_independent_reader_agrees(&world, &old, Path::new(&disk));
 }
 
-/// The reader in Python, which knows only the page of the format, restores the same bytes.
+/// Asserts that the reader in Python, written from docs/format.md alone, restores the same bytes.
 #[track_caller]
 fn an_independent_reader_agrees(world: &World, old: &Path, disk: &Path) {
     let Some(python) = python() else {

@@ -18,20 +18,21 @@ const SIZE: usize = 12 * MIB;
 const NEW: usize = 6 * MIB;
 const ROUNDS: u64 = 50;
 
-/// A repository on an SSH server of the test's own, and the options that every command needs for
-/// it.
-struct Far {
+/// A repository on an SSH server that the test starts, and the options that every command needs to
+/// reach it.
+struct RemoteRepo {
     server: Sshd,
     world: World,
     ssh: String,
 }
 
-impl Far {
-    /// With a repository. `None`, and the test is skipped, where OpenSSH is missing.
+impl RemoteRepo {
+    /// Starts a server and creates a repository. Skips the test and returns `None` if OpenSSH is
+    /// missing.
     fn new() -> Option<Self> {
-        let far = Self::empty()?;
-        far.ok(&["init", "--kdf-memory", "1M", "--kdf-passes", "1", "-q"]);
-        Some(far)
+        let remote = Self::empty()?;
+        remote.ok(&["init", "--kdf-memory", "1M", "--kdf-passes", "1", "-q"]);
+        Some(remote)
     }
 
     fn empty() -> Option<Self> {
@@ -73,53 +74,57 @@ impl Far {
 
 #[test]
 fn a_backup_on_a_server_is_restored_exactly() {
-    let Some(far) = Far::new() else { return };
-    let disk = far.world.write("disk.img", &noise(1, SIZE));
-    far.ok(&["backup", &disk, "-q", "--limit-upload", "500M"]);
-    far.ok(&["backup", &disk, "-q", "--connections", "1"]);
-    assert!(far.ok(&["list"]).contains("disk.img"));
-    far.ok(&["check", "--read-data", "--limit-download", "500M"]);
-    let back = far.world.at("back");
-    far.ok(&["restore", "disk.img", &back, "-q"]);
+    let Some(remote) = RemoteRepo::new() else {
+        return;
+    };
+    let disk = remote.world.write("disk.img", &noise(1, SIZE));
+    remote.ok(&["backup", &disk, "-q", "--limit-upload", "500M"]);
+    remote.ok(&["backup", &disk, "-q", "--connections", "1"]);
+    assert!(remote.ok(&["list"]).contains("disk.img"));
+    remote.ok(&["check", "--read-data", "--limit-download", "500M"]);
+    let back = remote.world.at("back");
+    remote.ok(&["restore", "disk.img", &back, "-q"]);
     assert!(fs::read(&back).unwrap() == fs::read(&disk).unwrap());
-    far.fails(&["init"], 1, &["already"]);
-    // The bytes are the same as in a directory: with the disk at hand no server is needed.
+    remote.fails(&["init"], 1, &["already"]);
+    // A repository is the same in a local directory, so it can be read there without the server.
     let mut world = World::empty();
-    world.set("CUTTLEBONE_REPOSITORY", far.server.store().join("repo"));
+    world.set("CUTTLEBONE_REPOSITORY", remote.server.store().join("repo"));
     world.ok(&["check", "--read-data"]);
 }
 
 #[test]
 fn errors_of_ssh_are_reported_with_the_next_step() {
-    let Some(mut far) = Far::empty() else { return };
-    far.fails(&["list"], 10, &["no repository", "cuttlebone init"]);
-    let there = far.server.location("repo");
-    far.fails(
+    let Some(mut remote) = RemoteRepo::empty() else {
+        return;
+    };
+    remote.fails(&["list"], 10, &["no repository", "cuttlebone init"]);
+    let there = remote.server.location("repo");
+    remote.fails(
         &["list", "-r", "sftp:-oProxyCommand=x:/r"],
         2,
         &["names no host"],
     );
-    far.fails(
+    remote.fails(
         &["list", "-r", &there, "--limit-upload", "0"],
         2,
         &["--limit-upload"],
     );
 
-    let known = fs::read(far.server.path("known")).unwrap();
-    fs::write(far.server.path("known"), "").unwrap();
-    far.fails(
+    let known = fs::read(remote.server.path("known")).unwrap();
+    fs::write(remote.server.path("known"), "").unwrap();
+    remote.fails(
         &["list"],
         1,
         &["Host key verification failed", "sftp by hand"],
     );
-    fs::write(far.server.path("known"), known).unwrap();
-    let key = fs::read(far.server.path("user.pub")).unwrap();
-    fs::write(far.server.path("user.pub"), "").unwrap();
-    far.fails(&["list"], 1, &["Permission denied", "sftp by hand"]);
-    fs::write(far.server.path("user.pub"), key).unwrap();
-    far.server.stop();
-    far.fails(&["list"], 1, &["refused", "can be reached"]);
-    let ran = far.world.run(&["list", "--ssh-command", "no-such-ssh"]);
+    fs::write(remote.server.path("known"), known).unwrap();
+    let key = fs::read(remote.server.path("user.pub")).unwrap();
+    fs::write(remote.server.path("user.pub"), "").unwrap();
+    remote.fails(&["list"], 1, &["Permission denied", "sftp by hand"]);
+    fs::write(remote.server.path("user.pub"), key).unwrap();
+    remote.server.stop();
+    remote.fails(&["list"], 1, &["refused", "can be reached"]);
+    let ran = remote.world.run(&["list", "--ssh-command", "no-such-ssh"]);
     assert_eq!(ran.code, Some(1), "{}", ran.stderr);
     for text in ["no-such-ssh", "--ssh-command"] {
         assert!(ran.stderr.contains(text), "{text}: {}", ran.stderr);
@@ -128,17 +133,19 @@ fn errors_of_ssh_are_reported_with_the_next_step() {
 
 #[test]
 fn a_killed_program_leaves_no_ssh() {
-    let Some(far) = Far::new() else { return };
-    let disk = far.world.write("disk.img", &noise(1, SIZE));
-    let mut child = far.start(&["backup", &disk, "-q", "--limit-upload", "1M"]);
+    let Some(remote) = RemoteRepo::new() else {
+        return;
+    };
+    let disk = remote.world.write("disk.img", &noise(1, SIZE));
+    let mut child = remote.start(&["backup", &disk, "-q", "--limit-upload", "1M"]);
     let begun = Instant::now();
-    while far.server.clients() == 0 {
+    while remote.server.clients() == 0 {
         assert!(begun.elapsed() < HANGS);
         thread::sleep(Duration::from_millis(20));
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    while far.server.clients() > 0 {
+    while remote.server.clients() > 0 {
         assert!(begun.elapsed() < HANGS, "ssh lives on");
         thread::sleep(Duration::from_millis(20));
     }
@@ -148,20 +155,22 @@ fn a_killed_program_leaves_no_ssh() {
 /// restarted, its disk is full, or the program itself is killed.
 #[test]
 fn no_fault_of_server_or_connection_hangs_the_program_or_harms_a_backup() {
-    let Some(mut far) = Far::empty() else { return };
-    // Where none can be mounted, which fails in CI, the disk never gets full.
+    let Some(mut remote) = RemoteRepo::empty() else {
+        return;
+    };
+    // If no small disk can be mounted (which fails in CI), the test runs without a full disk.
     let small = SmallDisk::mount(256 << 10);
     if let Some(disk) = &small {
-        let repository = far.server.location_of(&disk.path().join("repo"));
-        far.world.set("CUTTLEBONE_REPOSITORY", repository);
+        let repository = remote.server.location_of(&disk.path().join("repo"));
+        remote.world.set("CUTTLEBONE_REPOSITORY", repository);
     }
-    far.ok(&["init", "--kdf-memory", "1M", "--kdf-passes", "1", "-q"]);
+    remote.ok(&["init", "--kdf-memory", "1M", "--kdf-passes", "1", "-q"]);
     let mut random = Random::new();
-    let disk = far.world.write("disk.img", &noise(2, SIZE));
+    let disk = remote.world.write("disk.img", &noise(2, SIZE));
     let file = fs::File::options().write(true).open(&disk).unwrap();
-    far.ok(&["backup", &disk, "-q"]);
+    remote.ok(&["backup", &disk, "-q"]);
 
-    let back = far.world.at("back");
+    let back = remote.world.at("back");
     let backup = ["backup", &disk, "-q"];
     let restore = ["restore", "disk.img", &back, "--force", "-q"];
     let prune = [
@@ -179,14 +188,14 @@ fn no_fault_of_server_or_connection_hangs_the_program_or_harms_a_backup() {
         file.write_all_at(&noise(round + 100, NEW), at).unwrap();
         let args = [&backup[..], &restore, &backup, &prune][(round % 4) as usize];
         let args = [args, &["--timeout", "1"]].concat();
-        let mut child = far.start(&args);
+        let mut child = remote.start(&args);
         thread::sleep(Duration::from_millis(100 + random.next(500)));
         let fault = random.next(5);
         let mut filler = None;
         match (fault, &small) {
-            (0, _) => far.server.signal(Signal::STOP),
-            (1, _) => far.server.signal(Signal::KILL),
-            (2, _) => far.server.restart(),
+            (0, _) => remote.server.signal(Signal::STOP),
+            (1, _) => remote.server.signal(Signal::KILL),
+            (2, _) => remote.server.restart(),
             (3, Some(disk)) => filler = Some(disk.fill(random.next(256 << 10))),
             _ => child.kill().unwrap(),
         }
@@ -197,14 +206,14 @@ fn no_fault_of_server_or_connection_hangs_the_program_or_harms_a_backup() {
             "round {round}: {args:?}: {}",
             ran.stderr
         );
-        far.server.signal(Signal::CONT);
+        remote.server.signal(Signal::CONT);
         drop(filler);
     }
     eprintln!("{failed:?} of {ROUNDS} failed, by fault");
-    far.ok(&["check", "--read-data", "-q"]);
-    far.ok(&backup);
-    far.ok(&prune);
-    far.ok(&restore);
+    remote.ok(&["check", "--read-data", "-q"]);
+    remote.ok(&backup);
+    remote.ok(&prune);
+    remote.ok(&restore);
     assert!(fs::read(&back).unwrap() == fs::read(&disk).unwrap());
-    far.ok(&["check", "--read-data", "-q"]);
+    remote.ok(&["check", "--read-data", "-q"]);
 }

@@ -34,14 +34,14 @@ fn run_on_terminal(world: &World, args: &str) -> Option<(Option<i32>, Vec<String
     Some((output.status.code(), plain(&text)))
 }
 
-/// Without escape sequences.
+/// Returns the lines of the output, without escape sequences.
 fn plain(text: &str) -> Vec<String> {
     let mut parts = text.split('\u{1b}');
     let mut out = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let rest = part.strip_prefix('[').unwrap_or(part);
         let end = rest.find(|c: char| c.is_ascii_alphabetic());
-        // All sequences but colours move the cursor, so a new line begins.
+        // Every sequence except a colour moves the cursor, so a new line begins.
         if end.is_none_or(|end| !rest[end..].starts_with('m')) {
             out.push('\n');
         }

@@ -36,7 +36,7 @@ pub(super) fn blocks(page: &str) -> Vec<Block<'_>> {
     found
 }
 
-/// What stands between backquotes outside of the blocks, with its line.
+/// Returns the text between backquotes outside of the blocks, with its line.
 pub(super) fn inline_code(page: &str) -> Vec<(usize, &str)> {
     let mut found = Vec::new();
     let mut in_block = false;
@@ -53,7 +53,7 @@ pub(super) fn inline_code(page: &str) -> Vec<(usize, &str)> {
 
 /// The commands in a shell script, each as its words. Variables and substitutions become `x`.
 ///
-/// This knows as much of the shell as examples need: quotes, comments, continued lines, pipes,
+/// Supports only the syntax that examples use: quotes, comments, continued lines, pipes,
 /// lists, groups, `$(…)`, redirections, assignments and the words of `if` and loops.
 pub(super) fn commands(script: &str) -> Vec<Vec<String>> {
     let mut lexer = Lexer {

@@ -1,4 +1,4 @@
-//! The commands in the documentation are right. `README.md` in this directory has the conventions.
+//! Checks that the program accepts every command in the documentation. `README.md` in this directory has the conventions.
 
 mod blocks;
 mod readme;
@@ -68,8 +68,8 @@ fn a_command_that_the_program_does_not_know_is_reported() {
     assert!(error(&["restore", "web1", "/srv/web1.img"]).is_none());
 }
 
-/// Runs a command where nothing exists, and no server can be reached. Returns what it prints if it
-/// takes the command for wrong usage.
+/// Runs a command in an empty directory, without network. Returns its output if it reports wrong
+/// usage.
 fn usage_error(args: &[String]) -> Option<String> {
     let scratch = TempDir::new().unwrap();
     let at = |name: &str| scratch.path().join(name).to_str().unwrap().to_owned();

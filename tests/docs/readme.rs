@@ -1,5 +1,5 @@
-//! Runs the README as a reader would, block by block, with a Ceph, a server and devices of the
-//! test's own.
+//! Runs the README block by block, as a reader would, with a Ceph cluster, an SSH server and
+//! devices that the test starts.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -26,7 +26,7 @@ const IMAGE_SIZE: usize = 32 * MIB;
 /// that the page calls but that the test must not run are replaced.
 struct Stage {
     directory: TempDir,
-    /// What a block says, and what is meant here.
+    /// Text in a block, and its replacement in this test.
     replaced: Vec<(String, String)>,
     environment: Vec<(String, String)>,
 }
@@ -77,7 +77,7 @@ impl Stage {
         self.directory.path().join(name)
     }
 
-    /// Puts a shell script in the place of a program.
+    /// Replaces a program by a shell script.
     fn program(&self, name: &str, script: &str) {
         let path = self.path("bin").join(name);
         fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
@@ -92,7 +92,8 @@ impl Stage {
         self.environment.push((name.to_owned(), value.to_owned()));
     }
 
-    /// Runs a block in bash. What one block exports, the next ones have, as in the reader's shell.
+    /// Runs a block in bash. Exported variables stay set for the next blocks, as in the reader's
+    /// shell.
     fn run(&self, text: &str) -> Ran {
         let mut text = text.to_owned();
         for (written, meant) in &self.replaced {
@@ -166,7 +167,7 @@ impl Image<'_> {
     }
 }
 
-/// Everything in one test, since each block needs what those before it did.
+/// One test for all blocks, since each depends on the blocks before it.
 #[test]
 fn the_blocks_of_the_readme_run_as_they_are() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -279,7 +280,7 @@ fn nights(stage: &Stage, image: &Image<'_>, block: &Block<'_>) {
     stage.ok(block);
     let first = image.snapshots();
     image.change(stage, 3);
-    // Snapshots have the second in their names.
+    // The names of the snapshots contain the time to the second.
     thread::sleep(Duration::from_millis(1100));
     stage.ok(block);
     let second = image.snapshots();

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes a repository to keep, and the hashes of what its backups hold: make.sh PROGRAM NAME. It differs in every run.
+# Makes a golden repository, and the hashes of the contents of its backups: make.sh PROGRAM NAME.
+# Every run makes a different repository.
 set -eu
 program=$(realpath "$1") name=$2
 here=$(cd "$(dirname "$0")" && pwd)
@@ -16,7 +17,7 @@ block() { # FILE PLACE NUMBER
   printf "block $3 %.0s" {1..1000} | head -c 4096 | dd of="$1" bs=4096 seek="$2" conv=notrunc status=none
 }
 
-# Backs up a file, and notes what it holds.
+# Backs up a file, and records the hash of its content.
 backup() { # FILE [-]
   local id
   id=$("$program" backup "${2:-$1}" --volume "$1" --label of="$1" --json <"$1" |
@@ -37,7 +38,7 @@ cuttlebone init --chunk-size 4K --kdf-memory 1M --kdf-passes 1
 (umask 077; echo guest >guest)
 cuttlebone key add --this-project --label guest --new-password-file guest --kdf-memory 1M --kdf-passes 1
 
-# Three slots, the one in the middle a hole; the last chunk is no whole one.
+# Three leaves, the second one a hole; the last chunk is not a full one.
 truncate -s $((2560 * 4096 + 1000)) disk
 for place in 0 1 2 2050; do block disk $place $place; done
 backup disk
@@ -52,9 +53,9 @@ sed -i '20000,21000d' dump
 backup dump -
 forget scratch 1
 if "$program" prune --help >/dev/null 2>&1; then
-  # What is marked stays, and so do the segments that others stand for.
+  # Marked packs and superseded segments stay in the repository.
   forget dump 1
-  # Until all is older than the grace period.
+  # Wait until everything is older than the grace period.
   sleep 2
   cuttlebone prune --grace 1s --max-unused 0
 fi

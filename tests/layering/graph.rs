@@ -83,7 +83,7 @@ pub(super) fn circles(graph: &Graph) -> Vec<BTreeSet<String>> {
     found.into_iter().collect()
 }
 
-/// All files that a file imports, directly or not; itself only if it lies on a circle.
+/// Returns all files that a file imports, directly or not; itself only if it is in a circle.
 fn reached_from<'a>(graph: &'a Graph, file: &String) -> BTreeSet<&'a String> {
     let mut reached = BTreeSet::new();
     let mut todo: Vec<&String> = graph.get(file).into_iter().flatten().collect();
@@ -95,8 +95,8 @@ fn reached_from<'a>(graph: &'a Graph, file: &String) -> BTreeSet<&'a String> {
     reached
 }
 
-/// For each folder the graph of what lies directly in it: `NAME` stands for `NAME.rs` and for all
-/// that lies below `NAME/`, `mod` for the folder's face.
+/// Returns for each folder the graph of its direct entries: `NAME` is `NAME.rs` with all files
+/// below `NAME/`, and `mod` is the folder's face.
 pub(super) fn folder_graphs(graph: &Graph) -> BTreeMap<String, Graph> {
     let mut graphs: BTreeMap<String, Graph> = BTreeMap::new();
     for (from, targets) in graph {
@@ -104,7 +104,7 @@ pub(super) fn folder_graphs(graph: &Graph) -> BTreeMap<String, Graph> {
             let (a, b) = (from.trim_end_matches(".rs"), to.trim_end_matches(".rs"));
             let (a, b): (Vec<_>, Vec<_>) = (a.split('/').collect(), b.split('/').collect());
             let common = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
-            // `NAME.rs` and what lies below `NAME/` are one.
+            // `NAME.rs` and the files below `NAME/` are one entry.
             if let (Some(a), Some(to)) = (a.get(common), b.get(common)) {
                 let folder = graphs.entry(b[..common].join("/")).or_default();
                 folder.entry((*to).to_owned()).or_default();

@@ -1,4 +1,5 @@
-//! Trees made up for the purpose: each check fails when it should, and only then.
+//! Tests of the checks themselves, with invented source trees: each check fails for a tree that
+//! breaks its rule, and only then.
 
 use super::graph::Sources;
 use super::rules;
@@ -9,7 +10,7 @@ fn tree(files: &[(&str, &str)]) -> Sources {
         .collect()
 }
 
-/// A small sound tree with one file added or replaced.
+/// Returns a small valid tree with one file added or replaced.
 fn tree_with(path: &str, text: &str) -> Sources {
     let mut sources = tree(&[
         ("lib.rs", "pub mod base; pub mod storage;"),
@@ -235,18 +236,18 @@ fn circles_in(files: &[(&str, &str)]) -> Vec<String> {
 #[test]
 fn a_circle_between_files_is_found() {
     for files in [
-        // Two files beside each other.
+        // Two files in the same folder.
         &[
             ("base/a.rs", "use super::b::B;"),
             ("base/b.rs", "use crate::base::a::A;"),
         ][..],
-        // By way of a third one.
+        // Through a third file.
         &[
             ("base/a.rs", "use super::b::B;"),
             ("base/b.rs", "fn f() { super::c::f() }"),
             ("base/c.rs", "use super::a; fn f() { a::f() }"),
         ],
-        // A face and what it shows.
+        // A face and a file that it re-exports.
         &[
             ("base/mod.rs", "mod a; pub use a::A;"),
             ("base/a.rs", "use super::B;"),

@@ -68,8 +68,8 @@ fn none(found: &[String]) {
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
-/// Everything found is known, and everything known is still found. Of each pair the first is the
-/// name that the list knows, the second the description.
+/// Asserts that everything found is known, and that everything known is still found. Each pair is
+/// the name in the list and a description.
 #[track_caller]
 fn only_known(found: &[(String, String)], known: &[&str]) {
     let new: Vec<String> = found

@@ -44,7 +44,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("web", &["base", "storage", "volume", "repo", "ops", "app"]),
 ];
 
-/// The front end that the program calls, and the only folder that may name clap.
+/// The front end of the program, and the only folder that may name clap.
 const COMMAND_LINE: &str = "cli";
 
 /// Modules of a folder that may be public although they are not its face: only tests name them.
@@ -124,7 +124,8 @@ fn behind(sources: &Sources, module: &[&str], target: &[&str]) -> Option<String>
     Some(format!("reaches behind the face of {face}"))
 }
 
-/// The circles among files, and among what lies in one folder, each with its innermost folder.
+/// Returns the circles among files, and among the entries of one folder, each with its innermost
+/// folder.
 pub(super) fn all_circles(sources: &Sources) -> Vec<(String, String)> {
     let graph = graph(sources);
     let mut found = Vec::new();
@@ -182,7 +183,7 @@ pub(super) fn too_long(files: &Sources) -> Vec<String> {
     found
 }
 
-/// Places that put a file where its module's name does not say it is.
+/// Returns the places that declare a module in a file of another name.
 pub(super) fn misplaced_files(files: &Sources) -> Vec<String> {
     let mut found = Vec::new();
     for (path, text) in files.iter().filter(|(path, _)| is_rust(path)) {
@@ -199,7 +200,7 @@ pub(super) fn misplaced_files(files: &Sources) -> Vec<String> {
     found
 }
 
-/// Tests that print by themselves that they are skipped, and tests that are never run.
+/// Returns the tests that print by themselves that they are skipped, and tests that never run.
 pub(super) fn own_skips(files: &Sources) -> Vec<String> {
     let mut found = Vec::new();
     for (path, text) in files.iter().filter(|(path, _)| is_rust(path)) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cuttlebone::base::{Cancel, Cancelled, Silent};
 use cuttlebone::format::{DiffErrorKind, ExtentKind, ImageDescription};
-use cuttlebone::ops::{Context, DiffReport, DiffSight, DiffSummary, OpsError, inspect_diff};
+use cuttlebone::ops::{Context, DiffPart, DiffReport, DiffSummary, OpsError, inspect_diff};
 
 use cuttlebone::volume::NamedInput;
 
@@ -28,8 +28,8 @@ fn inspect(stream: &[u8]) -> Result<Found, OpsError> {
     let mut source = NamedInput::new(stream, "a stream");
     let report = inspect_diff(&mut source, &context, |sight| {
         match sight {
-            DiffSight::Image(found, count) => image = Some(((*found).clone(), *count)),
-            DiffSight::Diff(found) => diffs.push((*found).clone()),
+            DiffPart::Image(found, count) => image = Some(((*found).clone(), *count)),
+            DiffPart::Diff(found) => diffs.push((*found).clone()),
         }
         Ok::<(), OpsError>(())
     })?;
@@ -147,9 +147,9 @@ fn an_inspection_can_be_cancelled() {
         cache: None,
     };
     let source = || NamedInput::new(&stream[..], "a stream");
-    let stop = |_: &DiffSight<'_>| Err(OpsError::from(Cancelled));
+    let stop = |_: &DiffPart<'_>| Err(OpsError::from(Cancelled));
     assert!(inspect_diff(&mut source(), &context, stop).is_err());
     cancel.cancel();
-    let go_on = |_: &DiffSight<'_>| Ok::<(), OpsError>(());
+    let go_on = |_: &DiffPart<'_>| Ok::<(), OpsError>(());
     assert!(inspect_diff(&mut source(), &context, go_on).is_err());
 }

@@ -15,7 +15,7 @@ use cuttlebone::storage::{Backend, Fault, FaultBackend, Moment, Plan, StorageErr
 use super::sweep::{Work, deaths, failures, lose_each_write, sweep};
 use super::{CHUNK, Host, Image, KIB, LEAF, TestRepo, noise, options, stream_of};
 
-/// What the volumes hold, before and after a day.
+/// The contents of the volumes on two days.
 struct Days {
     first: Image,
     second: Image,
@@ -32,8 +32,8 @@ impl Days {
             .with(5 * LEAF, &noise(4, 1000));
         let second = first
             .clone()
-            // Changed, zeroed, new in a leaf that was there, new in one that was not, what another
-            // has.
+            // In this order: changed data, zeroed data, new data in an existing leaf and in a new
+            // one, a zeroed leaf, a copy of existing data.
             .with(chunk, &noise(5, 2 * CHUNK))
             .with(LEAF, &vec![0; CHUNK])
             .with(LEAF + 9 * chunk, &noise(6, 2 * CHUNK))
@@ -64,7 +64,7 @@ impl Work for Days {
         Ok(image.chunks_new + stream.chunks_new)
     }
 
-    fn mend(&self, host: &Host, test_repo: &TestRepo) -> Result<(), OpsError> {
+    fn run_reread(&self, host: &Host, test_repo: &TestRepo) -> Result<(), OpsError> {
         host.back_up_again(test_repo, "disk", &self.second)?;
         host.back_up_stream_again(test_repo, "dump", &self.stream)?;
         Ok(())
@@ -118,10 +118,10 @@ fn a_backup_survives_a_failure_of_any_write() {
 #[test]
 fn a_write_of_a_backup_lost_in_a_crash_is_reported_and_all_but_chunks_survive() {
     let damaged = lose_each_write(&Days::new());
-    assert!(damaged > 0, "a lost chunk is not made up for");
+    assert!(damaged > 0, "lost chunks cannot be replaced");
 }
 
-/// A pipe that gives its bytes and then stays idle, without an end, as long as it is read.
+/// A pipe that delivers its bytes and then stays open without data.
 struct Idle {
     bytes: Cursor<Vec<u8>>,
     asked: Arc<AtomicU64>,

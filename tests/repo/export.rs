@@ -1,4 +1,4 @@
-//! Export of diffs from a repository: applied to one image, a diff gives the other.
+//! Export of diffs from a repository: a diff applied to one image gives the other.
 
 use cuttlebone::format::{ByteString, DiffHeader, ExtentKind};
 use cuttlebone::ops::{self, ExportReport, OpsError, SnapshotNames};
@@ -13,8 +13,8 @@ use proptest::prelude::*;
 use super::{BLOCK, CHUNK, Host, Image, KIB, LEAF, TestRepo, noise};
 use crate::rbd::{Diff, read};
 
-/// What is done to an image: noise, or zeros if there is no seed, somewhere near the end of a leaf,
-/// anywhere in it, or so far from the image's end.
+/// A write to an image: two numbers that choose the place (near the end of a leaf, anywhere in it,
+/// or near the end of the image), the length, and the seed of the noise, or `None` for zeros.
 type Step = (u8, u32, usize, Option<u8>);
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -49,7 +49,7 @@ fn change(image: &mut Image, steps: &[Step]) {
     }
 }
 
-/// Does to an image what `rbd import-diff` does.
+/// Applies a diff to an image, as `rbd import-diff` does.
 fn apply(image: &mut Image, (header, extents): &Diff) {
     image.resize(header.size);
     for (extent, data) in extents {
@@ -70,7 +70,7 @@ fn names() -> SnapshotNames {
     }
 }
 
-/// The stream, and what the operation says of it.
+/// Exports a diff. Returns the stream and the report.
 fn export(
     (host, test_repo): (&Host, &TestRepo),
     from: Option<&Backup>,
@@ -85,9 +85,9 @@ fn export(
     Ok((stream, report))
 }
 
-/// The diff, which keeps to the rules: `read` sees to it that extents ascend and stay within the
-/// image.
-fn diff(world: (&Host, &TestRepo), from: Option<&Backup>, to: &Backup) -> Diff {
+/// Exports a diff and asserts that it is valid. `read` fails unless extents ascend and are within
+/// the image.
+fn export_valid(world: (&Host, &TestRepo), from: Option<&Backup>, to: &Backup) -> Diff {
     let (stream, report) = export(world, from, to, names()).unwrap();
     let mut diffs = read(&stream).unwrap();
     assert_eq!(diffs.len(), 1);
@@ -108,20 +108,29 @@ fn diff(world: (&Host, &TestRepo), from: Option<&Backup>, to: &Backup) -> Diff {
     let mut before = None;
     for (extent, data) in extents {
         let is_zero = extent.kind == ExtentKind::Zero;
-        assert!(!is_zero || from.is_some(), "zeros on nothing");
+        assert!(!is_zero || from.is_some(), "no zeros without a base");
         assert!(extent.length <= LEAF || is_zero);
         let zeros = |block: &[u8]| block.iter().all(|byte| *byte == 0);
-        assert!(!data.chunks(4 * KIB).any(zeros), "zeros exported as data");
+        assert!(
+            !data.chunks(4 * KIB).any(zeros),
+            "blocks of zeros are not data"
+        );
         assert!(
             !is_zero || before != Some((extent.offset, true)),
-            "zeros are joined"
+            "adjacent zeros are one extent"
         );
         before = Some((extent.end(), is_zero));
     }
     diff
 }
 
-fn there_and_back(chunk: usize, mut a: Image, b_size: u64, first: &[Step], second: &[Step]) {
+fn assert_diffs_apply_both_ways(
+    chunk: usize,
+    mut a: Image,
+    b_size: u64,
+    first: &[Step],
+    second: &[Step],
+) {
     change(&mut a, first);
     let mut b = a.clone();
     b.resize(b_size);
@@ -137,23 +146,23 @@ fn there_and_back(chunk: usize, mut a: Image, b_size: u64, first: &[Step], secon
         (None, &made_b, &Image::new(0), &b),
         (None, &made_a, &Image::new(0), &a),
     ] {
-        let diff = diff(world, from, to);
+        let diff = export_valid(world, from, to);
         let mut image = before.clone();
         apply(&mut image, &diff);
         assert_eq!(image, *after);
-        // The diff has no extents for chunks that both have.
+        // The diff has no data for chunks that did not change.
         for (extent, _) in diff.1.iter().filter(|(e, _)| e.kind == ExtentKind::Data) {
             let chunk = chunk as u64;
             for start in (extent.offset / chunk..=(extent.end() - 1) / chunk).map(|n| n * chunk) {
                 let len = usize::try_from(chunk).unwrap();
                 assert!(
                     before.read(start, len) != after.read(start, len),
-                    "the chunk at {start} is the same"
+                    "the chunk at {start} did not change"
                 );
             }
         }
     }
-    assert!(diff(world, Some(&made_b), &made_b).1.is_empty());
+    assert!(export_valid(world, Some(&made_b), &made_b).1.is_empty());
 }
 
 proptest! {
@@ -167,7 +176,7 @@ proptest! {
         second in steps(),
         chunk in prop::sample::select(vec![4 * KIB, 64 * KIB, 4096 * KIB]),
     ) {
-        there_and_back(chunk, Image::new(size_a), size_b.unwrap_or(size_a), &first, &second);
+        assert_diffs_apply_both_ways(chunk, Image::new(size_a), size_b.unwrap_or(size_a), &first, &second);
     }
 }
 
@@ -190,7 +199,7 @@ fn an_export_reads_only_nodes_and_chunks_that_differ() {
     b.write((7 << 40) + 3 * CHUNK as u64, &noise(999, 10));
     let made = |image| test_repo.backup(host.back_up(&test_repo, "disk", image).unwrap().id);
     let (made_a, made_b) = (made(&a), made(&b));
-    // A smaller one, of which the larger has 300 chunks behind its end.
+    // The smaller image ends before 300 chunks of the larger one.
     let c = Image::new(CHUNK as u64).with(0, &a.read(0, CHUNK));
     let made_c = made(&c);
 
@@ -203,7 +212,7 @@ fn an_export_reads_only_nodes_and_chunks_that_differ() {
             .filter(|c| c.operation == StorageOperation::Get && c.name.contains("/packs/"));
         (gets.count(), diff.1)
     };
-    // Five levels of each tree, and the chunk.
+    // It reads the five levels of each tree, and the chunk.
     let (count, extents) = reads(Some(&made_a), &made_b);
     assert!(count <= 11, "{count} reads");
     let kinds: Vec<_> = extents.iter().map(|(e, _)| (e.kind, e.length)).collect();
@@ -214,7 +223,7 @@ fn an_export_reads_only_nodes_and_chunks_that_differ() {
             (ExtentKind::Zero, CHUNK as u64 - BLOCK)
         ]
     );
-    // Nodes behind the end are not read.
+    // It does not read nodes behind the end.
     let (count, extents) = reads(Some(&made_a), &made_c);
     assert!(
         count <= 11 && extents.is_empty(),

@@ -20,7 +20,7 @@ fn test_repo() -> (TestRepo, Host) {
     (test_repo, Host::without_cache())
 }
 
-/// A source, and how many chunks outside of its list are compared with the base.
+/// A source, and the number of chunks outside of its list to compare with the base.
 struct Sampled(Input, u64);
 
 fn listed(host: &Host, image: &Image, extents: &[(u64, u64)], samples: u64) -> Sampled {
@@ -44,7 +44,7 @@ fn run(
     back_up(&test_repo.project, input, &options, &host.context())
 }
 
-/// The backup that a list gives is the one that reading everything gives.
+/// Asserts that a backup made by a list has the same content and root as one that read everything.
 fn assert_same(host: &Host, test_repo: &TestRepo, report: &BackupReport, image: &Image) {
     let full = host.back_up(test_repo, "full", image).unwrap();
     let (full, made) = (
@@ -55,7 +55,7 @@ fn assert_same(host: &Host, test_repo: &TestRepo, report: &BackupReport, image: 
     assert_eq!(&host.restore_image(test_repo, &made).unwrap(), image);
 }
 
-/// Where a list is wrong.
+/// Returns the offset at which a list was refused.
 fn refused_at(result: Result<BackupReport, OpsError>) -> u64 {
     match result {
         Err(OpsError::ListIncomplete { offset, .. }) => offset,
@@ -95,7 +95,7 @@ fn apply(image: &mut Image, changes: &[Change]) -> Vec<(u64, u64)> {
     inside.map(|c| (c.at, end(c) - c.at)).collect()
 }
 
-/// Sizes around what the tree is made of.
+/// Sizes near those of chunks, leaves and nodes.
 fn size() -> impl Strategy<Value = u64> {
     let around = prop::sample::select(vec![STEP, LEAF, 2 * LEAF, 3 * LEAF]);
     prop_oneof![
@@ -169,7 +169,7 @@ fn only_listed_extents_are_read_and_the_rest_is_taken_from_the_base() {
     assert_eq!((report.base, report.verified), (Some(before.id), Some(0)));
     assert_same(&host, &test_repo, &report, &image);
 
-    // A change that the list does not name is not seen, which is why there are samples.
+    // Without samples, a change that the list misses is not noticed.
     let lied = image.clone().with(3 * LEAF, &noise(4, 10));
     let input = listed(&host, &lied, &[], 0);
     let report = run(&host, &test_repo, input, &options("v")).unwrap();
@@ -179,7 +179,7 @@ fn only_listed_extents_are_read_and_the_rest_is_taken_from_the_base() {
 #[test]
 fn samples_cover_data_and_holes_and_are_no_more_than_asked_for() {
     let (test_repo, host) = test_repo();
-    // One chunk of data in 16 leaves: picked anywhere, 8 of 1024 would hardly ever hit it.
+    // One chunk of data in 16 leaves: 8 samples of 1024 chunks would rarely include it by chance.
     let base = Image::new(16 * LEAF).with(9 * LEAF + 5, &noise(1, 10));
     host.back_up(&test_repo, "v", &base).unwrap();
     let discarded = Image::new(16 * LEAF);
@@ -191,7 +191,7 @@ fn samples_cover_data_and_holes_and_are_no_more_than_asked_for() {
     );
     assert_eq!(refused_at(result), 9 * LEAF);
 
-    // All holes are written to, and the only data is listed.
+    // All holes are overwritten, and only the data is listed.
     let mut written = base.clone();
     for leaf in 0..16 {
         written.write(leaf * LEAF, &noise(2, usize::try_from(LEAF).unwrap()));
@@ -230,11 +230,9 @@ fn without_a_base_unlisted_extents_are_zeros_with_a_notice_and_samples() {
     )
     .unwrap();
     assert_same(&host, &test_repo, &report, &image);
-    let said = host.notices.take();
-    assert!(
-        said.iter().any(|n| matches!(n, Notice::NoBaseForExtents)),
-        "{said:?}"
-    );
+    let notices = host.notices.take();
+    let is_expected = |notice: &Notice| matches!(notice, Notice::NoBaseForExtents);
+    assert!(notices.iter().any(is_expected), "{notices:?}");
 
     let result = run(
         &host,
@@ -296,7 +294,6 @@ fn a_list_that_reaches_beyond_the_image_is_refused_at_once() {
     assert!(test_repo.backups().is_empty());
 }
 
-/// A backup that was made by a list does not count as the content of an unchanged file.
 #[test]
 fn a_file_backed_up_by_a_list_is_read_in_full_by_the_next_backup() {
     let (test_repo, host) = test_repo();
@@ -307,7 +304,7 @@ fn a_file_backed_up_by_a_list_is_read_in_full_by_the_next_backup() {
     let path = host.path("listed");
     let image = Image::new(LEAF).with(0, &noise(1, 100_000));
     image.write_to(&path);
-    // So old that its times can be relied on.
+    // The file is so old that its times prove that it did not change.
     let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
     let file = std::fs::File::options().write(true).open(&path).unwrap();
     file.set_modified(old).unwrap();
@@ -319,7 +316,7 @@ fn a_file_backed_up_by_a_list_is_read_in_full_by_the_next_backup() {
     let full = run(&host, &test_repo, Sampled(Box::new(open()), 0), &on_host).unwrap();
     let backup = test_repo.backup(full.id.unwrap());
     assert_eq!(host.restore_image(&test_repo, &backup).unwrap(), image);
-    // Such a one is.
+    // After a backup that read all of it, an unchanged file is not read.
     let again = run(&host, &test_repo, Sampled(Box::new(open()), 0), &on_host).unwrap();
     assert_eq!(again.counts.read, 0);
 }
@@ -355,7 +352,7 @@ fn the_comparison_of_samples_reports_its_progress() {
         observer: watch.clone(),
         ..host.context()
     };
-    // Of 192 chunks one is listed.
+    // One of 192 chunks is listed.
     for (samples, compared) in [(30, 30), (ALL, 191)] {
         let Sampled(input, verify_sample) = listed(&host, &image, &[(0, 1)], samples);
         let options = BackupOptions {

@@ -65,7 +65,8 @@ impl Forger<'_> {
     }
 }
 
-/// What a record says of its content, and its chunk size: 0 for a stream.
+/// The content that a record states: the top of its tree, its size, and its chunk size (0 for a
+/// stream).
 type Claim = (BlobId, u64, usize);
 
 /// Commits a record for each content that is forged, each a day after the one before.
@@ -133,20 +134,20 @@ fn commit(test_repo: &TestRepo, forge: impl FnOnce(&Forger<'_>) -> Vec<Claim>) -
     claims.into_iter().enumerate().map(record).collect()
 }
 
-/// A check finds that only the first backup is whole; what it says of the others.
-fn only_the_first_is_whole(test_repo: &TestRepo, backups: &[ObjectHash]) -> String {
+/// Asserts that only the first backup is whole. Returns the findings about the others, as text.
+fn assert_only_the_first_is_whole(test_repo: &TestRepo, backups: &[ObjectHash]) -> String {
     let host = Host::without_cache();
-    let mut said = String::new();
+    let mut text = String::new();
     for read_data in [false, true] {
         let (report, findings) = host.check(test_repo, read_data);
         assert_eq!(report.backups, backups.len() as u64);
         assert_eq!(report.backups_affected, backups[1..], "{findings:#?}");
-        assert_eq!(report.packs_damaged, 0, "the packs are as they should be");
-        said = format!("{findings:?}");
+        assert_eq!(report.packs_damaged, 0, "the packs are intact");
+        text = format!("{findings:?}");
     }
     host.restore(test_repo, &test_repo.backup(backups[0]))
         .unwrap();
-    said
+    text
 }
 
 #[test]
@@ -154,14 +155,14 @@ fn restore_and_check_reject_a_chunk_of_the_wrong_length() {
     let test_repo = TestRepo::init(MemoryBackend::new(), CHUNK).unwrap();
     let backups = commit(&test_repo, |forger| {
         let chunks = [CHUNK, CHUNK / 2, CHUNK + 1, 1].map(|len| forger.chunk(&noise(1, len)));
-        // Also at the end of an image a chunk is whole.
+        // The last chunk of an image has full length, too.
         let image = |chunk| (forger.children(0, CHUNKS, &[chunk]), 100, CHUNK);
         chunks.map(image).to_vec()
     });
-    let said = only_the_first_is_whole(&test_repo, &backups);
+    let text = assert_only_the_first_is_whole(&test_repo, &backups);
     assert!(
-        said.contains("has 32768 bytes in a place for 65536"),
-        "{said}"
+        text.contains("has 32768 bytes in a place for 65536"),
+        "{text}"
     );
 }
 
@@ -176,10 +177,10 @@ fn restore_and_check_reject_a_stream_entry_with_a_wrong_length() {
         };
         vec![stream(1000, 2000), stream(2000, 1000), stream(999, 2001)]
     });
-    let said = only_the_first_is_whole(&test_repo, &backups);
+    let text = assert_only_the_first_is_whole(&test_repo, &backups);
     assert!(
-        said.contains("has 1000 bytes in a place for 2000"),
-        "{said}"
+        text.contains("has 1000 bytes in a place for 2000"),
+        "{text}"
     );
 }
 
@@ -190,7 +191,7 @@ fn restore_and_check_reject_a_valid_node_in_the_wrong_place() {
         let chunk = forger.chunk(&noise(1, CHUNK));
         let leaf = forger.children(0, CHUNKS, &[chunk]);
         let branch = forger.children(1, 64, &[leaf]);
-        // Without the branch in between, and one branch too many.
+        // A tree that lacks a level, and one with a level too many.
         let missing = forger.children(2, 64, &[leaf]);
         let above = forger.children(2, 64, &[branch]);
         let twice = forger.children(3, 64, &[forger.children(2, 64, &[leaf]), above]);
@@ -202,7 +203,7 @@ fn restore_and_check_reject_a_valid_node_in_the_wrong_place() {
             (leaf, LEAF, 0),
         ]
     });
-    only_the_first_is_whole(&test_repo, &backups);
+    assert_only_the_first_is_whole(&test_repo, &backups);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The index cache: any damage to it is noticed, reported once, and costs only time.
+//! The index cache: if it is damaged, it is rebuilt with one notice, and no data is lost.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -16,7 +16,7 @@ use cuttlebone::storage::{Backend, MemoryBackend};
 use super::{CHUNK, Host, Image, LEAF, RecordingObserver, TestRepo, noise, scratch};
 use crate::support::SmallDisk;
 
-/// A repository with two backups, and a host whose cache knows all of it.
+/// A repository with two backups, and a host with a complete index cache.
 struct Warm {
     store: MemoryBackend,
     test_repo: TestRepo,
@@ -33,7 +33,7 @@ impl Warm {
         host.back_up(&test_repo, "disk", &image).unwrap();
         let image = image.with(4 * LEAF, &noise(2, 5 * CHUNK));
         host.back_up(&test_repo, "disk", &image).unwrap();
-        assert_eq!(rebuilt(&host), 0, "nothing was wrong");
+        assert_eq!(rebuilt(&host), 0, "the cache is intact");
         Self {
             store,
             test_repo,
@@ -60,9 +60,9 @@ impl Warm {
         (host, to)
     }
 
-    /// Everything works on this host: restores, a backup of what is held, one of something new,
-    /// check. Returns how often a rebuild of the cache was reported.
-    fn all_works(&self, host: &Host, when: &str) -> usize {
+    /// Asserts that everything works on this host: restores, a backup of known content, one of new
+    /// content, check. Returns how often a rebuild of the cache was reported.
+    fn assert_works(&self, host: &Host, when: &str) -> usize {
         let store = self.store.copy();
         let test_repo = TestRepo::open(store, &host.notices).unwrap();
         let newest = test_repo.backups().pop().unwrap();
@@ -134,12 +134,12 @@ fn an_intact_index_cache_is_used_and_not_rebuilt() {
     .unwrap();
     assert!(
         !files.stamp.exists(),
-        "it is trusted no longer while it is in use"
+        "an open cache has no stamp, so a crash makes it untrusted"
     );
     assert_eq!(index.state().unwrap().path.as_deref(), Some(&*files.index));
     index.close();
     assert!(files.stamp.exists() && modified(&files.index) >= before);
-    assert_eq!(warm.all_works(&host, "as it was"), 0);
+    assert_eq!(warm.assert_works(&host, "as it was"), 0);
 }
 
 #[test]
@@ -147,10 +147,10 @@ fn a_missing_index_cache_is_created_without_a_notice() {
     let warm = Warm::new();
     let (host, files) = warm.another_host();
     fs::remove_dir_all(files.index.parent().unwrap()).unwrap();
-    assert_eq!(warm.all_works(&host, "directory gone"), 0);
+    assert_eq!(warm.assert_works(&host, "no directory"), 0);
     let (host, files) = warm.another_host();
     fs::remove_file(&files.index).unwrap();
-    assert_eq!(warm.all_works(&host, "file gone, stamp there"), 0);
+    assert_eq!(warm.assert_works(&host, "no file, but a stamp"), 0);
 }
 
 #[test]
@@ -164,14 +164,14 @@ fn a_truncated_index_cache_is_rebuilt() {
         drop(file);
         keep_time(&files.index, modified(&warm.files().index));
         assert_eq!(
-            warm.all_works(&host, &format!("{keep} of {len} bytes")),
+            warm.assert_works(&host, &format!("{keep} of {len} bytes")),
             1,
             "{keep} of {len}"
         );
     }
 }
 
-/// Flips bits in a copy of the cache. How often that was noticed.
+/// Flips bits in a copy of the cache. Returns how often that was noticed: 0 or 1.
 fn flip(warm: &Warm, at: u64, len: usize, trusted: bool) -> usize {
     let (host, files) = warm.another_host();
     let file = File::options()
@@ -192,12 +192,12 @@ fn flip(warm: &Warm, at: u64, len: usize, trusted: bool) -> usize {
     } else {
         fs::remove_file(&files.stamp).unwrap();
     }
-    let noticed = warm.all_works(&host, &when);
-    assert!(noticed <= 1, "{when}: said {noticed} times");
+    let noticed = warm.assert_works(&host, &when);
+    assert!(noticed <= 1, "{when}: reported {noticed} times");
     noticed
 }
 
-/// Places in the cache file, spread over all of it.
+/// Returns random offsets in the cache file.
 fn places(len: u64, count: u64) -> impl Iterator<Item = u64> {
     let random = noise(7, 8 * usize::try_from(count).unwrap());
     let random = random
@@ -212,13 +212,13 @@ fn an_index_cache_with_flipped_bits_is_rebuilt() {
     let warm = Warm::new();
     let len = warm.files().index.metadata().unwrap().len();
     let mut noticed = 0;
-    // The first pages rule all others.
+    // The first pages locate all others.
     for at in (0..400).step_by(16).chain(places(len, 40)) {
         noticed += flip(&warm, at, 3, false);
     }
     assert!(noticed > 0);
     assert_eq!(flip(&warm, 0, 4096, false), 1);
-    // Which of the others hold something is redb's to decide.
+    // Some of the other pages are in use; redb decides which.
     let mut pages = (1..len / 4096).map(|page| flip(&warm, page * 4096, 4096, false));
     assert!(pages.any(|noticed| noticed == 1));
 }
@@ -242,7 +242,7 @@ fn an_index_cache_of_another_repository_is_rebuilt() {
     fs::copy(&other.files().index, &files.index).unwrap();
     keep_time(&files.index, modified(&other.files().index));
     fs::copy(&other.files().stamp, &files.stamp).unwrap();
-    assert_eq!(warm.all_works(&host, "another's"), 1);
+    assert_eq!(warm.assert_works(&host, "another's"), 1);
 }
 
 #[test]
@@ -250,26 +250,26 @@ fn an_index_cache_that_is_not_a_database_is_rebuilt() {
     let warm = Warm::new();
     let (host, files) = warm.another_host();
     fs::write(&files.index, noise(1, 100_000)).unwrap();
-    assert_eq!(warm.all_works(&host, "noise"), 1);
+    assert_eq!(warm.assert_works(&host, "noise"), 1);
 }
 
 #[test]
 fn an_index_cache_that_cannot_be_written_is_replaced_by_memory() {
     let warm = Warm::new();
     let mut host = Host::without_cache();
-    // Also the superuser cannot make a directory below a file.
+    // Even root cannot create a directory inside a file.
     let file = host.path("file");
     fs::write(&file, "").unwrap();
     host.cache = Some(file.join("cache"));
     let test_repo = TestRepo::open(warm.store.copy(), &host.notices).unwrap();
     let newest = test_repo.backups().pop().unwrap();
     assert!(host.restore_image(&test_repo, &newest).unwrap() == warm.image);
-    assert_eq!(rebuilt(&host), 1, "said once an operation");
+    assert_eq!(rebuilt(&host), 1, "reported once for each operation");
     host.back_up(&test_repo, "disk", &warm.image).unwrap();
-    assert_eq!(rebuilt(&host), 1, "said once an operation");
+    assert_eq!(rebuilt(&host), 1, "reported once for each operation");
     host.check_clean(&test_repo, "no cache");
 
-    // A directory where the file should be.
+    // A directory has the name of the cache file.
     let (host, files) = warm.another_host();
     fs::remove_file(&files.index).unwrap();
     fs::create_dir(&files.index).unwrap();
@@ -282,7 +282,7 @@ fn an_index_cache_that_cannot_be_written_is_replaced_by_memory() {
 fn an_index_cache_on_a_full_disk_is_replaced_by_memory() {
     let warm = Warm::new();
     let len = warm.files().index.metadata().unwrap().len() >> 10;
-    let mut said = 0;
+    let mut reported = 0;
     for kib in [4, 64, len / 2, len - 64, len, len + 64, 2 * len, 8 * len] {
         let Some(disk) = SmallDisk::mount(kib) else {
             return;
@@ -299,9 +299,9 @@ fn an_index_cache_on_a_full_disk_is_replaced_by_memory() {
             let noticed = rebuilt(&host);
             assert!(
                 noticed <= 1,
-                "{kib} KiB: said {noticed} times in one operation"
+                "{kib} KiB: reported {noticed} times in one operation"
             );
-            said += noticed;
+            reported += noticed;
             let backup = test_repo.backup(made.id);
             assert!(
                 host.restore_image(&test_repo, &backup).unwrap() == image,
@@ -311,7 +311,7 @@ fn an_index_cache_on_a_full_disk_is_replaced_by_memory() {
         }
         host.check_clean(&test_repo, &format!("{kib} KiB"));
     }
-    assert!(said > 0);
+    assert!(reported > 0);
 }
 
 #[test]
@@ -331,10 +331,10 @@ fn concurrent_processes_use_separate_index_caches() {
     };
     assert_eq!(counts(&first), counts(&second));
     first.close();
-    assert_eq!(path(&open()), files.index, "the first is free again");
+    assert_eq!(path(&open()), files.index, "the first cache is free again");
     drop(second);
     assert!(notices.take().is_empty());
-    assert_eq!(warm.all_works(&host, "two caches"), 0);
+    assert_eq!(warm.assert_works(&host, "two caches"), 0);
 }
 
 #[test]
@@ -345,7 +345,7 @@ fn an_index_cache_takes_in_segments_of_other_hosts() {
     let made = another.back_up(&warm.test_repo, "theirs", &image).unwrap();
     assert!(made.chunks_new > 0);
     let again = warm.host.back_up(&warm.test_repo, "mine", &image).unwrap();
-    assert_eq!(again.chunks_new, 0, "what others stored is known");
+    assert_eq!(again.chunks_new, 0, "chunks of other hosts are known");
     warm.host.check_clean(&warm.test_repo, "segments added");
     assert_eq!(rebuilt(&warm.host), 0);
 }
@@ -378,7 +378,7 @@ fn an_index_cache_that_names_missing_segments_is_rebuilt() {
 #[test]
 fn an_index_cache_of_a_killed_process_is_usable() {
     let warm = Warm::new();
-    // Copies of the file at any moment of a backup are what a kill leaves.
+    // Copies made during a backup stand for the files that killed processes leave behind.
     let files = warm.files();
     let copies = scratch();
     let store = warm.store.copy();
@@ -429,7 +429,7 @@ fn a_run_names_an_unnamed_pack_even_if_its_index_is_rebuilt_meanwhile() {
     let store = MemoryBackend::new();
     let project = TestRepo::init(store.clone(), CHUNK).unwrap().project;
     let index = || Index::in_memory(&project, Arc::new(Silent)).unwrap();
-    let plain = b"what only a pack without a segment holds";
+    let plain = b"a chunk in a pack that no segment names";
     store_chunk(&index(), plain, || {});
     for listed in store.list("").unwrap() {
         if let Some((ObjectRef::Index(..), _)) = ObjectRef::parse(&listed.name) {
@@ -441,7 +441,7 @@ fn a_run_names_an_unnamed_pack_even_if_its_index_is_rebuilt_meanwhile() {
     assert!(running.resync().unwrap(), "the pack's listing is read");
     let report = store_chunk(&running, plain, || running.rebuild().unwrap());
     assert_eq!(report.chunks_new, 0, "the chunk is known");
-    // The run has its receipt: from here on a record may be committed.
+    // The run has its receipt, so a record may be committed from here on.
     let found = index().find(&project.keys.chunk_id(plain)).unwrap();
     assert!(found.is_some(), "a segment names the pack");
 }

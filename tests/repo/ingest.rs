@@ -1,5 +1,5 @@
-//! RBD diffs into a repository: streams that Ceph wrote, and diffs that fit no backup. Random
-//! chains of diffs are in `ingest_model.rs`.
+//! Backs up RBD diffs: streams that Ceph wrote, and diffs for which the repository has no base.
+//! Random chains of diffs are in `ingest_model.rs`.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use cuttlebone::volume::{DiffSource, InputFile, NamedInput};
 use super::{Host, Image, LEAF, TestRepo, Watch, noise, options};
 use crate::rbd;
 
-/// A diff as a model: where, how long, and noise of this seed or zeros.
+/// The extents of a diff: offset, length, and the seed of the noise, or `None` for zeros.
 pub(super) type Extents = Vec<(u64, usize, Option<u8>)>;
 
 pub(super) fn ingest(
@@ -65,11 +65,10 @@ fn restored(host: &Host, test_repo: &TestRepo, report: &BackupReport) -> Vec<u8>
     host.restore(test_repo, &backup).unwrap()
 }
 
-/// Everything that Ceph wrote, each line of diffs in a volume of its own, at the finest and the
-/// usual grid.
+/// Backs up each chain of diffs to a volume of its own, with the smallest and the default chunks.
 #[test]
 fn every_diff_fixture_gives_the_same_image_as_ceph() {
-    let lines: [&[&str]; 14] = [
+    let chains: [&[&str]; 14] = [
         &[
             "std-full-s1",
             "std-inc-s1-s2",
@@ -100,9 +99,9 @@ fn every_diff_fixture_gives_the_same_image_as_ceph() {
             TestRepo::init(MemoryBackend::new(), chunk).unwrap(),
             Host::with_cache(),
         );
-        for (number, line) in lines.iter().enumerate() {
-            let options = options(&format!("line {number}"));
-            for name in *line {
+        for (number, chain) in chains.iter().enumerate() {
+            let options = options(&format!("chain {number}"));
+            for name in *chain {
                 let name = format!("{name}.diff");
                 let expected = streams
                     .iter()
@@ -122,7 +121,7 @@ fn every_diff_fixture_gives_the_same_image_as_ceph() {
                 assert!(again[0].existing && again[0].id == report.id, "{name}");
             }
         }
-        host.check_clean(&test_repo, "all lines");
+        host.check_clean(&test_repo, "all chains");
     }
 }
 
@@ -159,7 +158,7 @@ fn a_v2_stream_with_several_diffs_becomes_a_chain_of_backups() {
         assert!(again.iter().all(|report| report.existing), "{name}");
         assert_eq!(test_repo.backups().len(), reports.len());
 
-        // Cut anywhere, none of it is committed.
+        // Nothing is committed of a truncated stream.
         for at in [bytes.len() - 1, bytes.len() / 2, bytes.len() * 9 / 10] {
             ingest(&host, &test_repo, &bytes[..at], &options("cut")).expect_err(name);
         }
@@ -174,7 +173,7 @@ fn an_invalid_diff_commits_nothing() {
         TestRepo::init(MemoryBackend::new(), 64 << 10).unwrap(),
         Host::without_cache(),
     );
-    let sound = [
+    let valid = [
         "good.diff",
         "name-4096.diff",
         "name-at.diff",
@@ -197,7 +196,7 @@ fn an_invalid_diff_commits_nothing() {
             &options(name),
         );
         let committed = test_repo.backups().len() - before;
-        if sound.contains(&name) {
+        if valid.contains(&name) {
             assert_eq!((result.expect(name).len(), committed), (1, 1), "{name}");
         } else {
             result.expect_err(name);
@@ -208,7 +207,7 @@ fn an_invalid_diff_commits_nothing() {
 }
 
 #[test]
-fn a_base_that_does_not_fit_is_refused_and_nothing_is_stored() {
+fn a_diff_without_a_matching_base_is_refused_and_nothing_is_stored() {
     let store = MemoryBackend::new();
     let (test_repo, host) = (
         TestRepo::init(store.clone(), 64 << 10).unwrap(),
@@ -258,21 +257,21 @@ fn a_base_that_does_not_fit_is_refused_and_nothing_is_stored() {
     );
     let error = refused(&full("b", 1), &with_base(&a, true));
     assert!(matches!(error, OpsError::NeedsNoBase { .. }), "{error:?}");
-    // It has that snapshot, but with other content.
+    // The volume has this snapshot with different content.
     let error = refused(&full("a", 3), &options("v"));
     assert!(matches!(error, OpsError::SnapshotTaken { .. }), "{error:?}");
-    // Even where everything is stored again, if it cannot be the same.
+    // With --reread, content of another size is refused, too.
     let larger = diff(None, Some("a"), size + 1, &data);
     let error = refused(&larger, &super::reread("v"));
     assert!(matches!(error, OpsError::SnapshotTaken { .. }), "{error:?}");
 
-    // What fits, and what is made to.
+    // A matching base is accepted, and any base with --force-base.
     take(&step("a", "b"), &with_base(&a, false)).unwrap();
     take(&step("x", "c"), &with_base(&a, true)).unwrap();
-    host.check_clean(&test_repo, "what was taken");
+    host.check_clean(&test_repo, "after the accepted diffs");
 }
 
-/// Whole leaves that are cleared, by a diff or by its size, are changes like others.
+/// The chunks of leaves that a diff zeroes or truncates are counted.
 #[test]
 fn zeroed_and_truncated_data_counts_as_changed() {
     const CHUNK: u64 = 64 << 10;
@@ -308,14 +307,14 @@ fn a_stream_with_a_repeated_snapshot_name_is_refused() {
         TestRepo::init(MemoryBackend::new(), 64 << 10).unwrap(),
         Host::without_cache(),
     );
-    let line = [
+    let diffs = [
         diff(None, Some("a"), LEAF, &vec![(0, 10, Some(1))]),
         diff(Some("a"), Some("a"), LEAF, &vec![(0, 10, Some(2))]),
         diff(Some("a"), None, LEAF, &Vec::new()),
     ];
-    let line = line.map(|diff| rbd::read(&diff).unwrap().remove(0));
+    let diffs = diffs.map(|diff| rbd::read(&diff).unwrap().remove(0));
     let error =
-        ingest(&host, &test_repo, &rbd::stream_v2(&line), &options("v")).expect_err("twice");
+        ingest(&host, &test_repo, &rbd::stream_v2(&diffs), &options("v")).expect_err("twice");
     assert!(
         matches!(&error, OpsError::SnapshotTwice { snapshot, .. } if snapshot == "a"),
         "{error:?}"
@@ -346,8 +345,7 @@ fn examining_a_diff_reports_its_progress() {
     );
 }
 
-/// What was lost is stored again by the same diffs, and what a diff leaves to its base stays with
-/// it.
+/// Each diff stores the lost chunks of its own extents again; the rest comes from its base.
 #[test]
 fn a_diff_with_reread_stores_lost_chunks_again() {
     let store = MemoryBackend::new();
@@ -374,7 +372,7 @@ fn a_diff_with_reread_stores_lost_chunks_again() {
         }
     }
     assert!(host.check(&test_repo, true).0.errors > 0);
-    // Without it nothing would be asked for.
+    // Without --reread, the index would still name the lost packs.
     let reread = super::reread("v");
     for stream in &streams {
         let reports = ingest(&host, &test_repo, stream, &reread).unwrap();
@@ -394,7 +392,7 @@ fn two_backups_of_a_snapshot_are_a_base_only_if_their_content_is_equal() {
     );
     let full = |seed| diff(None, Some("a"), LEAF, &vec![(0, 10_000, Some(seed))]);
     let options = options("v");
-    // Two hosts at the same time: neither saw the other's backup.
+    // The same state as after concurrent backups on two hosts, neither of which saw the other's.
     let other = BackupOptions {
         volume: "w".to_owned(),
         ..options.clone()
@@ -416,7 +414,7 @@ fn two_backups_of_a_snapshot_are_a_base_only_if_their_content_is_equal() {
     ingest(&host, &test_repo, &step, &chosen).unwrap();
 }
 
-/// Puts a record into the repository as it is.
+/// Stores a record in the repository without any checks.
 fn commit_as(test_repo: &TestRepo, record: &cuttlebone::format::BackupRecord) {
     use cuttlebone::format::Magic;
     use cuttlebone::repo::ObjectRef;
@@ -429,7 +427,6 @@ fn commit_as(test_repo: &TestRepo, record: &cuttlebone::format::BackupRecord) {
         .unwrap();
 }
 
-/// A change costs the same however large the volume is.
 #[test]
 fn the_cost_of_a_diff_does_not_depend_on_the_size_of_the_volume() {
     let calls = |size: u64| {
@@ -461,7 +458,7 @@ fn the_cost_of_a_diff_does_not_depend_on_the_size_of_the_volume() {
 
 #[test]
 fn memory_does_not_depend_on_lengths_that_a_diff_states() {
-    /// Zeros without end.
+    /// Returns 64 MiB of zeros.
     struct Endless(u64);
     impl Read for Endless {
         fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
@@ -490,7 +487,7 @@ fn memory_does_not_depend_on_lengths_that_a_diff_states() {
         &options("v"),
         &host.context(),
     );
-    let error = result.expect_err("it is cut");
+    let error = result.expect_err("the stream is truncated");
     assert!(matches!(error, OpsError::DamagedDiff { .. }), "{error:?}");
     assert!(test_repo.backups().is_empty());
 }

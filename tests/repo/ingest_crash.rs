@@ -10,12 +10,12 @@ use super::sweep::{Work, deaths, failures, lose_each_write, sweep};
 use super::{Host, Image, LEAF, TestRepo, options, reread};
 use crate::rbd;
 
-/// Streams, and the images that they lead to.
+/// Streams, and the images that they result in.
 struct Streams {
     full: Vec<u8>,
     step: Vec<u8>,
     line: Vec<u8>,
-    /// By volume and snapshot; the image's head has no name.
+    /// The images by volume and snapshot; the head of an image has no name.
     images: Vec<(&'static str, Option<&'static str>, Image)>,
 }
 
@@ -41,7 +41,7 @@ impl Streams {
             LEAF + 200_000,
             &vec![(5, 9000, Some(1)), (LEAF + 100_000, 9000, Some(2))],
         );
-        // Parts of chunks, a chunk that becomes zero, an end within what was data.
+        // Parts of chunks, a chunk that becomes zero, and an end of the image within old data.
         let step = lead(
             "disk",
             Some("a"),
@@ -57,7 +57,7 @@ impl Streams {
                 2 * LEAF,
                 &vec![(LEAF - 3000, 6000, Some(4))],
             ),
-            // A leaf that is cleared as a whole, and an end within another.
+            // A leaf that is zeroed as a whole, and an end of the image within another one.
             lead(
                 "line",
                 Some("x"),
@@ -75,7 +75,7 @@ impl Streams {
         }
     }
 
-    /// How many chunks were new.
+    /// Backs up the streams. Returns the number of new chunks.
     fn ingest(
         &self,
         host: &Host,
@@ -106,7 +106,7 @@ impl Work for Streams {
         self.ingest(host, test_repo, options)
     }
 
-    fn mend(&self, host: &Host, test_repo: &TestRepo) -> Result<(), OpsError> {
+    fn run_reread(&self, host: &Host, test_repo: &TestRepo) -> Result<(), OpsError> {
         self.ingest(host, test_repo, reread).map(drop)
     }
 
@@ -161,5 +161,5 @@ fn a_backup_of_diffs_survives_a_failure_of_any_write() {
 #[test]
 fn a_write_of_a_diff_lost_in_a_crash_is_reported_and_all_but_chunks_survive() {
     let damaged = lose_each_write(&Streams::new());
-    assert!(damaged > 0, "a lost chunk is not made up for");
+    assert!(damaged > 0, "lost chunks cannot be replaced");
 }

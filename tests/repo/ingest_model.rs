@@ -12,7 +12,7 @@ use super::{BLOCK, Host, Image, LEAF, TestRepo, options};
 
 #[derive(Debug, Clone)]
 struct Step {
-    /// Which of the snapshots before is the base; none for a full diff.
+    /// The earlier snapshot that is the base; `None` for a full diff.
     from: Option<Index>,
     size: u64,
     /// The gap before each extent, its length, and the seed of its noise; zeros without a seed.
@@ -50,7 +50,7 @@ fn step() -> impl Strategy<Value = Step> {
         })
 }
 
-/// The size in bytes of all chunks in which two images differ.
+/// Returns the size in bytes of all chunks in which two images differ.
 fn different_chunks(a: &Image, b: &Image, chunk: usize) -> u64 {
     let blocks = a.blocks.keys().chain(b.blocks.keys());
     let different = blocks.filter(|block| a.blocks.get(block) != b.blocks.get(block));
@@ -79,7 +79,7 @@ fn play(steps: &[Step], keep_size: &[bool], chunk: usize) {
         let mut at = 0;
         for (gap, len, seed) in &step.extents {
             let offset = at + u64::from(*gap);
-            // Zeros may be far longer than data.
+            // Extents of zeros may be far longer than those of data.
             let len = if seed.is_none() { len * 40 } else { *len };
             let len = len.min(usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX));
             if len > 0 {
@@ -104,7 +104,7 @@ fn play(steps: &[Step], keep_size: &[bool], chunk: usize) {
         if let Some(to) = to {
             chain.push((to, image.clone()));
         }
-        // The same content has the same root, whether it came as diffs or whole.
+        // The same content has the same root, whether it was backed up as diffs or as an image.
         if size < 1 << 40 {
             let backup = host.back_up(&test_repo, "whole", &image).unwrap();
             assert_eq!(backup.chunks_new, 0, "step {number}");

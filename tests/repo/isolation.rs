@@ -23,8 +23,8 @@ fn ids(test_repo: &TestRepo) -> HashSet<BlobId> {
     ids
 }
 
-/// Every object's name, its last part, and its bytes behind what is in the clear and the same for
-/// all of a kind: the header, and of a key slot what its password costs, up to its salt.
+/// Returns the last part of every object's name, and its bytes without those that are equal for all
+/// objects of a kind: the header, and the cost parameters of a key slot.
 fn stored(store: &MemoryBackend) -> Vec<(String, Vec<u8>)> {
     let objects = store.list("").unwrap();
     let read = |name| store.get(name, u64::MAX).unwrap();
@@ -39,7 +39,7 @@ fn stored(store: &MemoryBackend) -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
-/// All runs of 16 bytes, wherever they begin.
+/// Returns every sequence of 16 bytes, at any offset.
 fn blocks(objects: &[(String, Vec<u8>)]) -> HashSet<&[u8]> {
     objects
         .iter()

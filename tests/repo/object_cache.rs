@@ -9,8 +9,8 @@ use cuttlebone::storage::{Backend, Call, FaultBackend, MemoryBackend};
 
 use super::{BLOCK, CHUNK, Host, Image, LEAF, TestRepo, noise, options};
 
-/// The repository as seen from this host, where copies are kept.
-fn far(host: &Host, store: impl Backend + 'static) -> TestRepo {
+/// Opens the repository with a cache of objects on this host.
+fn open_with_copies(host: &Host, store: impl Backend + 'static) -> TestRepo {
     let mut test_repo = TestRepo::open(store, &host.notices).unwrap();
     test_repo.project.keep_copies(host.cache.as_ref().unwrap());
     test_repo
@@ -28,7 +28,7 @@ fn image() -> Image {
     })
 }
 
-/// The files of the copies.
+/// Returns the paths of all cached objects.
 fn copies(host: &Host, test_repo: &TestRepo) -> Vec<PathBuf> {
     let cache = test_repo.project.cache_dir(host.cache.as_ref().unwrap());
     let listed = fs::read_dir(cache.path().join("objects")).unwrap();
@@ -45,14 +45,15 @@ fn is_whole(path: &PathBuf) -> bool {
     ObjectHash::from_bytes(*hash.as_bytes()) == hash_of(path)
 }
 
-/// What an incremental backup of a large image asks the store, from opening the repository on.
+/// Returns the calls of the store that an incremental backup of a large image makes, including
+/// those that open the repository.
 fn calls_of_a_backup(with_copies: bool) -> Vec<Call> {
     let store = FaultBackend::new();
     TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::with_cache();
     let back_up = |image: &Image| {
         let test_repo = if with_copies {
-            far(&host, store.clone())
+            open_with_copies(&host, store.clone())
         } else {
             TestRepo::open(store.clone(), &host.notices).unwrap()
         };
@@ -98,22 +99,22 @@ fn results_are_the_same_with_and_without_cached_objects() {
     let (first, second, plain) = (Host::with_cache(), Host::with_cache(), Host::with_cache());
     let mut image = image();
     first
-        .back_up(&far(&first, store.clone()), "disk", &image)
+        .back_up(&open_with_copies(&first, store.clone()), "disk", &image)
         .unwrap();
     for n in 0..3 {
         image.write(n * 5 * LEAF, &noise(100 + n, CHUNK));
         let other_host = TestRepo::open(store.copy(), &plain.notices).unwrap();
         let without = plain.back_up(&other_host, "disk", &image).unwrap();
-        // In turns, so that each finds what the other has stored.
+        // Both hosts take turns, so that each finds the objects of the other.
         for host in [&second, &first] {
-            let test_repo = far(host, store.clone());
+            let test_repo = open_with_copies(host, store.clone());
             let made = host.back_up(&test_repo, "disk", &image).unwrap();
             if std::ptr::eq(host, &raw const second) {
                 assert_eq!(made.chunks_new, without.chunks_new);
             }
             for (reader, test_repo) in [
-                (&first, far(&first, store.clone())),
-                (&second, far(&second, store.clone())),
+                (&first, open_with_copies(&first, store.clone())),
+                (&second, open_with_copies(&second, store.clone())),
                 (
                     &plain,
                     TestRepo::open(store.clone(), &plain.notices).unwrap(),
@@ -150,14 +151,14 @@ fn a_damaged_cached_object_is_fetched_again() {
     for (n, (how, spoil)) in (0..).zip(spoilers) {
         let host = Host::with_cache();
         image.write(n * 2 * LEAF, &noise(200 + n, CHUNK));
-        let test_repo = far(&host, store.clone());
+        let test_repo = open_with_copies(&host, store.clone());
         host.back_up(&test_repo, "disk", &image).unwrap();
         let records: Vec<_> = test_repo.backups().iter().map(|backup| backup.id).collect();
         let files = copies(&host, &test_repo);
         assert!(files.iter().all(is_whole) && files.len() > records.len());
         files.iter().for_each(spoil);
 
-        let test_repo = far(&host, store.clone());
+        let test_repo = open_with_copies(&host, store.clone());
         let backups = test_repo.backups();
         assert!(
             backups
@@ -186,7 +187,7 @@ fn a_damaged_cached_object_is_fetched_again() {
 fn the_store_decides_which_objects_exist_not_the_cache() {
     let store = new_store();
     let host = Host::with_cache();
-    let test_repo = far(&host, store.clone());
+    let test_repo = open_with_copies(&host, store.clone());
     let made = host.back_up(&test_repo, "disk", &image()).unwrap();
     let kept = host
         .back_up_stream(&test_repo, "pipe", &noise(1, CHUNK))
@@ -198,7 +199,7 @@ fn the_store_decides_which_objects_exist_not_the_cache() {
             .iter()
             .any(|path| hash_of(path) == made.id)
     );
-    for test_repo in [test_repo, far(&host, store)] {
+    for test_repo in [test_repo, open_with_copies(&host, store)] {
         let left: Vec<_> = test_repo.backups().iter().map(|backup| backup.id).collect();
         assert_eq!(left, [kept.id]);
     }
@@ -208,7 +209,7 @@ fn the_store_decides_which_objects_exist_not_the_cache() {
 fn deleting_an_object_deletes_its_cached_copy() {
     let store = new_store();
     let host = Host::with_cache();
-    let test_repo = far(&host, store);
+    let test_repo = open_with_copies(&host, store);
     let made = host.back_up(&test_repo, "disk", &image()).unwrap();
     let object = ObjectRef::Backup(test_repo.project.id, made.id);
     let has_copy = || {
@@ -225,7 +226,7 @@ fn deleting_an_object_deletes_its_cached_copy() {
 fn check_reads_the_store_and_not_the_cache() {
     let store = new_store();
     let host = Host::with_cache();
-    let test_repo = far(&host, store.clone());
+    let test_repo = open_with_copies(&host, store.clone());
     host.back_up(&test_repo, "disk", &image()).unwrap();
     for object in copies(&host, &test_repo).iter().map(|path| hash_of(path)) {
         let copied = store.copy();
@@ -241,7 +242,7 @@ fn check_reads_the_store_and_not_the_cache() {
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
         copied.put(name, &[&bytes]).unwrap();
-        let test_repo = far(&host, copied);
+        let test_repo = open_with_copies(&host, copied);
         assert_eq!(test_repo.backups().len(), 1, "a copy is read");
         let (report, _) = host.check(&test_repo, true);
         assert!(report.errors > 0, "{name}");

@@ -1,4 +1,5 @@
-//! Random access to a backup: against a plain vector of bytes, from many threads, next to damage.
+//! Random access to a backup: compared with a plain vector of bytes, from many threads, and with
+//! damaged packs.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -26,8 +27,8 @@ fn to_usize(n: u64) -> usize {
     usize::try_from(n).unwrap()
 }
 
-/// Reads a range both ways.
-fn read_both(reader: &ImageReader, model: &[u8], offset: u64, len: usize) {
+/// Asserts that a range reads as in the model.
+fn assert_reads(reader: &ImageReader, model: &[u8], offset: u64, len: usize) {
     let mut buf = vec![0xaa; len];
     let read = reader.read_at(offset, &mut buf).unwrap();
     let start = model
@@ -38,12 +39,13 @@ fn read_both(reader: &ImageReader, model: &[u8], offset: u64, len: usize) {
     assert!(buf[..read] == *expected, "{len} bytes at {offset}");
     assert!(
         buf[read..].iter().all(|byte| *byte == 0xaa),
-        "what is behind the end stays"
+        "the buffer behind the end is not changed"
     );
 }
 
-/// Extents cover the range, touch each other, take turns, and are zero where they say so.
-fn extents_fit(reader: &ImageReader, model: &[u8], range: Range<u64>) {
+/// Asserts that extents cover the range without gaps, alternate between data and zeros, and are
+/// zero in the model where they claim to be.
+fn assert_extents(reader: &ImageReader, model: &[u8], range: Range<u64>) {
     let extents = reader.extents(range.clone()).unwrap();
     let size = model.len() as u64;
     let mut at = range.start.min(range.end.min(size));
@@ -60,7 +62,7 @@ fn extents_fit(reader: &ImageReader, model: &[u8], range: Range<u64>) {
     if range.start < range.end.min(size) {
         assert_eq!(at, range.end.min(size));
     }
-    // Chunk by chunk there is something in every stretch of data.
+    // The chunks of the tree cover exactly the extents with data.
     let whole = reader.extents(0..u64::MAX).unwrap();
     let mut chunks = Vec::new();
     let each = |chunk: ChunkRef| {
@@ -81,7 +83,7 @@ fn extents_fit(reader: &ImageReader, model: &[u8], range: Range<u64>) {
     assert_eq!(bytes, covered);
 }
 
-/// Ranges over everything where something begins or ends, and far behind the end.
+/// Ranges across every begin and end of data, and far behind the end.
 fn edges(size: u64) -> Vec<(u64, usize)> {
     let chunk = CHUNK as u64;
     let starts = [
@@ -119,7 +121,7 @@ fn any_range_of_an_image_reads_as_the_image() {
     let (reader, _) = reader(&test_repo, made, RunCache::DEFAULT_LIMIT);
     let model = image.bytes();
     for (offset, len) in edges(image.size) {
-        read_both(&reader, &model, offset, len);
+        assert_reads(&reader, &model, offset, len);
     }
     let behind = image.size..u64::MAX;
     for range in [
@@ -129,7 +131,7 @@ fn any_range_of_an_image_reads_as_the_image() {
         LEAF..LEAF + 1,
         behind,
     ] {
-        extents_fit(&reader, &model, range);
+        assert_extents(&reader, &model, range);
     }
 }
 
@@ -143,10 +145,10 @@ fn any_range_of_a_stream_reads_as_the_stream() {
         .unwrap();
     let (reader, _) = reader(&test_repo, made, RunCache::DEFAULT_LIMIT);
     for (offset, len) in edges(content.len() as u64) {
-        read_both(&reader, &content, offset, len);
+        assert_reads(&reader, &content, offset, len);
     }
-    extents_fit(&reader, &content, 0..u64::MAX);
-    extents_fit(&reader, &content, 100..900_000);
+    assert_extents(&reader, &content, 0..u64::MAX);
+    assert_extents(&reader, &content, 100..900_000);
 }
 
 #[test]
@@ -157,9 +159,9 @@ fn an_empty_image_reads_as_no_bytes_and_an_image_of_zeros_as_zeros() {
         let made = host.back_up(&test_repo, "v", &Image::new(size)).unwrap();
         let (reader, runs) = reader(&test_repo, made, RunCache::DEFAULT_LIMIT);
         let model = vec![0; to_usize(size)];
-        read_both(&reader, &model, 0, CHUNK);
-        read_both(&reader, &model, size.saturating_sub(3), CHUNK);
-        extents_fit(&reader, &model, 0..u64::MAX);
+        assert_reads(&reader, &model, 0, CHUNK);
+        assert_reads(&reader, &model, size.saturating_sub(3), CHUNK);
+        assert_extents(&reader, &model, 0..u64::MAX);
         assert_eq!(runs.bytes(), 0, "nothing is stored for zeros");
     }
 }
@@ -192,8 +194,8 @@ proptest! {
         for (made, model) in backups {
             let (reader, runs) = reader(&test_repo, made, 300_000);
             for (offset, len) in &ranges {
-                read_both(&reader, &model, *offset, *len);
-                extents_fit(&reader, &model, *offset..*offset + *len as u64);
+                assert_reads(&reader, &model, *offset, *len);
+                assert_extents(&reader, &model, *offset..*offset + *len as u64);
                 prop_assert!(runs.bytes() <= 300_000);
             }
         }
@@ -221,7 +223,7 @@ fn many_threads_read_one_backup_through_one_cache() {
             scope.spawn(move || {
                 for m in 0..60 {
                     let offset = (n * 7919 + m * 104_729) * 4096 % image_size(model);
-                    read_both(&reader, model, offset, 4096 + to_usize(m) * 997);
+                    assert_reads(&reader, model, offset, 4096 + to_usize(m) * 997);
                     assert!(runs.bytes() <= 1 << 20);
                 }
             });
@@ -245,10 +247,10 @@ fn readers_that_share_a_cache_open_a_run_once() {
     let (second, _) = reader(&test_repo, made, 0);
     let second = second.with_cache(&runs);
     let model = image.bytes();
-    read_both(&first, &model, 1000, 5000);
+    assert_reads(&first, &model, 1000, 5000);
     let held = runs.bytes();
-    assert_eq!(held, 4 * CHUNK, "the run and no more");
-    // The second reader has no data to read any more: it is in the cache.
+    assert_eq!(held, 4 * CHUNK, "only the run is in the cache");
+    // Without the packs, the second reader can only use the cache.
     for object in store.list("projects").unwrap() {
         if let Some((ObjectRef::Pack(_, pack), _)) = ObjectRef::parse(&object.name) {
             let listing = cuttlebone::repo::read_listing(&test_repo.project, pack, None).unwrap();
@@ -257,7 +259,7 @@ fn readers_that_share_a_cache_open_a_run_once() {
             }
         }
     }
-    read_both(&second, &model, 70_000, 100_000);
+    assert_reads(&second, &model, 70_000, 100_000);
     assert_eq!(runs.bytes(), held);
 }
 
@@ -266,7 +268,7 @@ fn damage_is_reported_with_its_offset_and_harms_no_other_range() {
     let store = MemoryBackend::new();
     let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::without_cache();
-    // Two leaves, each in a pack of its own.
+    // Two leaves, each in its own pack.
     let image = Image::new(2 * LEAF)
         .with(0, &noise(1, 4 * CHUNK))
         .with(LEAF + 2 * CHUNK as u64, &noise(2, 4 * CHUNK));
@@ -309,13 +311,13 @@ fn damage_is_reported_with_its_offset_and_harms_no_other_range() {
             "{error:?}"
         );
     }
-    read_both(&reader, &model, 0, to_usize(damaged_at));
-    read_both(&reader, &model, LEAF + 7 * CHUNK as u64, CHUNK);
-    assert_eq!(runs.bytes(), 0, "nothing damaged is held");
-    extents_fit(&reader, &model, 0..u64::MAX);
+    assert_reads(&reader, &model, 0, to_usize(damaged_at));
+    assert_reads(&reader, &model, LEAF + 7 * CHUNK as u64, CHUNK);
+    assert_eq!(runs.bytes(), 0, "damaged data is not cached");
+    assert_extents(&reader, &model, 0..u64::MAX);
 }
 
-/// To list the chunks of one leaf takes the nodes above it, whatever the size of the image.
+/// Listing the chunks of one leaf reads one node for each level of the tree.
 #[test]
 fn extents_read_only_the_nodes_of_their_range() {
     let store = FaultBackend::new();

@@ -13,27 +13,27 @@ use cuttlebone::storage::{Fault, FaultBackend, MemoryBackend, Moment, Plan, Stor
 
 use super::{Host, RecordingObserver, TestRepo, is_damage};
 
-/// What is backed up before the fault, and what while it comes.
+/// The backups made before the fault, and those made during it.
 pub(super) trait Work {
-    /// Of the project, in bytes.
+    /// The chunk size of the project, in bytes.
     const CHUNK: usize;
-    /// Backups that are there before.
+    /// Number of backups that `prepare` makes.
     const BEFORE: usize;
-    /// Backups that are made.
+    /// Number of backups that `run` makes.
     const MADE: usize;
-    /// Whether those are made once more when the work is done again, even if they are there.
+    /// Whether `run` makes its backups again if they exist.
     const AGAIN: bool;
 
-    /// Makes the backups that are there before.
+    /// Makes the backups that exist before the fault.
     fn prepare(&self, host: &Host, test_repo: &TestRepo);
 
-    /// Makes the backups. How many chunks were new.
+    /// Makes the backups during the fault. Returns the number of new chunks.
     fn run(&self, host: &Host, test_repo: &TestRepo) -> Result<u64, OpsError>;
 
-    /// The same, made good whatever was lost.
-    fn mend(&self, host: &Host, test_repo: &TestRepo) -> Result<(), OpsError>;
+    /// Makes the same backups with --reread, which stores lost data again.
+    fn run_reread(&self, host: &Host, test_repo: &TestRepo) -> Result<(), OpsError>;
 
-    /// Whether a backup restores to what it is of; if it does not restore, why.
+    /// Restores a backup. Returns whether it has the right content.
     fn restores(
         &self,
         host: &Host,
@@ -42,7 +42,7 @@ pub(super) trait Work {
     ) -> Result<bool, OpsError>;
 }
 
-/// The chunks in all packs that segments name.
+/// Returns the chunks in all packs that segments name.
 fn indexed(test_repo: &TestRepo) -> HashSet<BlobId> {
     let notices = Arc::new(RecordingObserver::default());
     let index = Index::in_memory(&test_repo.project, notices.clone()).unwrap();
@@ -58,8 +58,8 @@ fn indexed(test_repo: &TestRepo) -> HashSet<BlobId> {
     ids
 }
 
-/// The chunks in all packs that the host's journal notes and the store has.
-fn noted(host: &Host, test_repo: &TestRepo) -> HashSet<BlobId> {
+/// Returns the chunks in all packs that the host's list of unindexed packs names and that exist.
+fn unindexed(host: &Host, test_repo: &TestRepo) -> HashSet<BlobId> {
     let Some(cache) = &host.cache else {
         return HashSet::new();
     };
@@ -68,10 +68,10 @@ fn noted(host: &Host, test_repo: &TestRepo) -> HashSet<BlobId> {
         .join(project.repository.to_string())
         .join(project.id.to_string());
     let mut ids = HashSet::new();
-    let Ok(journal) = fs::read_to_string(directory.join("index-0.pending")) else {
+    let Ok(list) = fs::read_to_string(directory.join("index-0.pending")) else {
         return ids;
     };
-    for line in journal.lines() {
+    for line in list.lines() {
         let pack: ObjectHash = line.parse().unwrap();
         if let Ok(listing) = read_listing(project, pack, None)
             && listing.contents.kind == BlobKind::Chunk
@@ -82,7 +82,7 @@ fn noted(host: &Host, test_repo: &TestRepo) -> HashSet<BlobId> {
     ids
 }
 
-/// The chunks that the backups from this number on are made of.
+/// Returns the chunks of the backups from this number on.
 fn wanted(test_repo: &TestRepo, from: usize) -> HashSet<BlobId> {
     let notices = Arc::new(RecordingObserver::default());
     let index = Index::in_memory(&test_repo.project, notices.clone()).unwrap();
@@ -99,7 +99,7 @@ fn wanted(test_repo: &TestRepo, from: usize) -> HashSet<BlobId> {
     ids
 }
 
-/// A store with the backups that are there before.
+/// Returns a store with the backups that exist before the fault.
 fn prepared<W: Work>(work: &W) -> MemoryBackend {
     let store = MemoryBackend::new();
     let test_repo = TestRepo::init(store.clone(), W::CHUNK).unwrap();
@@ -108,15 +108,17 @@ fn prepared<W: Work>(work: &W) -> MemoryBackend {
     store
 }
 
-/// Every committed backup is whole, and those from this number on are what they should be.
-fn all_whole(work: &impl Work, host: &Host, test_repo: &TestRepo, from: usize, when: &str) {
+/// Asserts that every committed backup is whole, and that those from this number on have the right
+/// content.
+fn assert_all_whole(work: &impl Work, host: &Host, test_repo: &TestRepo, from: usize, when: &str) {
     host.check_clean(test_repo, when);
     for backup in &test_repo.backups()[from..] {
         assert!(work.restores(host, test_repo, backup).unwrap(), "{when}");
     }
 }
 
-/// Runs the work with the fault, crashes, and looks at what is left. Whether the fault came.
+/// Runs the work with the fault, crashes, and checks the store. Returns false if the fault was
+/// never reached.
 fn crash_once<W: Work>(
     work: &W,
     base: &MemoryBackend,
@@ -138,31 +140,34 @@ fn crash_once<W: Work>(
     if store.is_planned() {
         return false;
     }
-    // A lost copy or answer can be survived; that is no reason to go on as if all were well.
+    // The work may have succeeded in spite of the fault. Crash and check all the more.
     let store = store.crash();
     let test_repo = TestRepo::open(store.clone(), &host.notices).unwrap();
-    all_whole(work, &Host::without_cache(), &test_repo, 0, &when);
+    assert_all_whole(work, &Host::without_cache(), &test_repo, 0, &when);
     let committed = test_repo.backups().len();
-    assert!(committed >= W::BEFORE, "{when}: what was there is there");
+    assert!(
+        committed >= W::BEFORE,
+        "{when}: earlier backups still exist"
+    );
     assert!(
         committed == W::BEFORE + W::MADE || ran.is_err(),
-        "{when}: what was reported is there"
+        "{when}: if the work succeeded, its backups exist"
     );
 
     let held: HashSet<_> = indexed(&test_repo)
-        .union(&noted(&host, &test_repo))
+        .union(&unindexed(&host, &test_repo))
         .copied()
         .collect();
     let missing = wanted.difference(&held).count() as u64;
     let new = work.run(&host, &test_repo).unwrap();
-    assert_eq!(new, missing, "{when}: stored is what was not there");
-    let there = if W::AGAIN { committed } else { W::BEFORE };
-    assert_eq!(test_repo.backups().len(), there + W::MADE, "{when}");
-    all_whole(work, &host, &test_repo, committed, &when);
+    assert_eq!(new, missing, "{when}: only missing chunks are stored");
+    let before = if W::AGAIN { committed } else { W::BEFORE };
+    assert_eq!(test_repo.backups().len(), before + W::MADE, "{when}");
+    assert_all_whole(work, &host, &test_repo, committed, &when);
     true
 }
 
-/// Spoils one call after the other until none is left; how many there were.
+/// Runs the work with a fault at each call in turn. Returns the number of calls.
 pub(super) fn sweep<W: Work>(work: &W, with_cache: bool, plans: impl Fn(u64) -> Vec<Plan>) -> u64 {
     let base = prepared(work);
     let whole = base.copy();
@@ -178,17 +183,17 @@ pub(super) fn sweep<W: Work>(work: &W, with_cache: bool, plans: impl Fn(u64) -> 
             return n - 1;
         }
     }
-    unreachable!("a sweep ends behind the last call")
+    unreachable!("the loop ends after the last call")
 }
 
-/// The store dies at this call.
+/// Plans in which the store dies at this call.
 pub(super) fn deaths(n: u64) -> Vec<Plan> {
     [Moment::Before, Moment::After]
         .map(|moment| Plan::at(n, Fault::Die(moment)))
         .to_vec()
 }
 
-/// This write fails in one way or another.
+/// Plans in which this write fails.
 pub(super) fn failures(n: u64) -> Vec<Plan> {
     [
         Fault::Tear,
@@ -224,12 +229,15 @@ pub(super) fn lose_each_write<W: Work>(work: &W) -> u64 {
                 Ok(right) => assert!(right && !affected, "{when}: backup {number}"),
                 Err(error) => {
                     assert!(is_damage(&error) && affected, "{when}: {error:?}");
-                    assert!(number >= W::BEFORE, "{when}: what was durable before stays");
+                    assert!(
+                        number >= W::BEFORE,
+                        "{when}: earlier backups are not affected"
+                    );
                     damaged += 1;
                 }
             }
         }
-        work.mend(&host, &test_repo).unwrap();
+        work.run_reread(&host, &test_repo).unwrap();
         for backup in &test_repo.backups()[W::BEFORE..] {
             assert!(work.restores(&host, &test_repo, backup).unwrap(), "{when}");
         }

@@ -171,7 +171,7 @@ fn of_concurrent_new_puts_exactly_one_succeeds(store: &dyn Backend) {
     }
 }
 
-/// Reads meanwhile return a whole object, too.
+/// Concurrent reads return one of the objects whole, too.
 fn concurrent_puts_leave_one_of_the_objects_whole(store: &dyn Backend) {
     let object = name("a/b");
     let assert_whole = |bytes: &[u8]| {

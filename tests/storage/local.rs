@@ -13,7 +13,7 @@ use cuttlebone::storage::{Backend, LocalBackend, StorageErrorKind, StorageOperat
 use super::{kind, name, names};
 use crate::support::{SmallDisk, modes_apply};
 
-/// Everything below a directory, hidden files too.
+/// Returns the paths of everything below a directory, including hidden files.
 pub(super) fn tree(directory: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut open = vec![directory.to_owned()];
@@ -173,7 +173,7 @@ fn a_failed_put_leaves_no_temporary_file() {
     let store = LocalBackend::open(place.path()).unwrap();
     store.put(&name("a/b"), &[b"1"]).unwrap();
     let before = tree(place.path());
-    // A directory cannot be replaced by an object, nor an object hold others.
+    // An object cannot replace a directory, and cannot contain other objects.
     assert!(store.put(&name("a"), &[b"2"]).is_err());
     assert!(store.put_new(&name("a"), &[b"2"]).is_err());
     assert!(store.put(&name("a/b/c"), &[b"2"]).is_err());
@@ -232,7 +232,7 @@ fn temporary_files_in_a_directory_are_removed_once_they_are_old() {
         leave(old, 25);
     }
     leave("a/b/.tmp-00000000000000cc", 23);
-    // Not made by this program.
+    // These files were not made by this program.
     for stray in [
         "a/.tmp-1",
         "a/.tmp-00000000000000aa~",

@@ -1,4 +1,4 @@
-//! Object stores: the contract that all of them keep, then what is particular to each.
+//! Object stores: the contract of all stores, then tests of each store.
 
 mod contract;
 mod fault;

@@ -14,7 +14,7 @@ use cuttlebone::storage::{
 
 use super::{kind, name, names};
 
-/// Three repetitions, almost without pauses.
+/// A policy of three repetitions, almost without pauses.
 pub(super) fn quickly() -> RetryPolicy {
     RetryPolicy {
         pauses: vec![Duration::from_millis(1); 3],
@@ -22,7 +22,7 @@ pub(super) fn quickly() -> RetryPolicy {
     }
 }
 
-/// A store that does what it is asked, but loses some of the answers to calls that succeed. Clones
+/// A store that executes every call, but returns an error from some calls that succeeded. Clones
 /// are the same store.
 #[derive(Clone)]
 pub(super) struct LostAnswers {
@@ -225,14 +225,15 @@ fn cancelling_ends_the_pause_before_a_repetition() {
     });
     assert!(begun.elapsed() < Duration::from_mins(10));
     assert_eq!(store.calls(), 1);
-    // From then on nothing is repeated.
+    // After the cancellation nothing is repeated.
     retry.size(&name("a")).unwrap_err();
     assert_eq!(store.calls(), 2);
 }
 
 #[test]
 fn a_new_object_whose_answer_was_lost_is_confirmed_by_its_content() {
-    // Calls: put_new, put_new (taken), get, put_new (taken), get. The first get loses its answer, too.
+    // Calls: put_new, put_new (taken), get, put_new (taken), get. The answer to the first get is
+    // lost, too.
     let store = LostAnswers::to_calls(|call| call == 1 || call == 3);
     let retry = RetryBackend::new(store.clone(), quickly(), Cancel::default());
     retry.put_new(&name("a"), &[b"1", b"23"]).unwrap();

@@ -138,7 +138,7 @@ fn a_failed_connection_gives_its_reason() {
         refused(options(&["true"])).kind,
         StorageErrorKind::NoProgram
     );
-    // It reads everything and writes nothing.
+    // This command reads its input and never writes.
     let mut silent = options(&["sh", "-c", "exec sleep 600", "ssh"]);
     silent.timeout = Duration::from_secs(1);
     let error = refused(silent);
@@ -148,7 +148,7 @@ fn a_failed_connection_gives_its_reason() {
         "{}",
         message(&error)
     );
-    // It does not speak SFTP.
+    // This command does not speak SFTP.
     let error = refused(options(&[
         "sh",
         "-c",
@@ -302,7 +302,7 @@ fn a_failed_upload_leaves_no_temporary_file_on_the_server() {
     assert_eq!(tree(&server.store()), before);
 }
 
-/// No renames that replace, no links, no way to wait for the disk.
+/// The server has no renames that replace, no links, and no request to wait for the disk.
 #[test]
 fn a_server_without_extensions_can_be_used() {
     let without = "internal-sftp -P posix-rename,hardlink,fsync,statvfs,limits";
@@ -371,7 +371,7 @@ fn an_upload_limit_is_kept_block_by_block() {
     };
     let store = SftpBackend::open(server.options()).unwrap();
     let store = LimitBackend::new(store, limits, Cancel::default());
-    // A single object: limiting whole objects only would not delay it.
+    // A single object is not delayed if only whole objects are limited.
     let begun = Instant::now();
     store.put(&name("a"), &[&vec![1; 6 << 20]]).unwrap();
     assert!(begun.elapsed() > Duration::from_secs(1));

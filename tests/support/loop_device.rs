@@ -1,4 +1,4 @@
-//! A block device that is made of a file.
+//! A block device backed by a file.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ pub(crate) struct LoopDevice {
 }
 
 impl LoopDevice {
-    /// Makes a device with this content. Where that is not possible, skips the test and returns
+    /// Creates a device with this content. If that is not possible, skips the test and returns
     /// `None`.
     pub(crate) fn new(content: &[u8]) -> Option<Self> {
         let directory = TempDir::new().unwrap();

@@ -1,5 +1,5 @@
-//! What the tests share: the program in a scratch directory, servers and disks that they start, and
-//! the one way to skip a test.
+//! Helpers for all tests: the program in a scratch directory, servers and disks, and the function
+//! that skips a test.
 
 mod loop_device;
 pub(crate) mod program;

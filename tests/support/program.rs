@@ -15,10 +15,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 pub(crate) const PASSWORD: &str = "correct horse";
-/// No run of the program takes this long, even on a busy machine: it waits for something that never
-/// happens.
+/// A run of the program that takes longer is taken to hang. No run takes this long, even on a busy
+/// machine.
 pub(crate) const HANGS: Duration = Duration::from_mins(10);
-/// Held by tests that measure memory or need the machine for themselves.
+/// A lock for tests that measure memory or must not run at the same time as others.
 pub(crate) static ALONE: Mutex<()> = Mutex::new(());
 
 /// A scratch directory with a repository and a cache in it, and the environment that makes the
@@ -40,14 +40,14 @@ pub(crate) struct Ran {
 }
 
 impl World {
-    /// With a repository whose key is cheap to open.
+    /// Creates a world with a repository whose key takes little time and memory to unlock.
     pub(crate) fn new() -> Self {
         let world = Self::empty();
         world.ok(&["init", "--kdf-memory", "1M", "--kdf-passes", "1", "-q"]);
         world
     }
 
-    /// Without a repository.
+    /// Creates a world without a repository.
     pub(crate) fn empty() -> Self {
         let directory = TempDir::new().unwrap();
         let path = |name| directory.path().join(name).to_str().unwrap().to_owned();
@@ -75,7 +75,7 @@ impl World {
         self.directory.path().join(name)
     }
 
-    /// A path as a word of a command line.
+    /// Returns a path in the directory as a command-line argument.
     pub(crate) fn at(&self, name: &str) -> String {
         self.path(name).to_str().unwrap().to_owned()
     }
@@ -96,7 +96,7 @@ impl World {
         files(&self.project().join("packs"))
     }
 
-    /// Writes a file in the directory. Returns its path as a word.
+    /// Writes a file in the directory. Returns its path as a command-line argument.
     pub(crate) fn write(&self, name: &str, content: &[u8]) -> String {
         fs::write(self.path(name), content).unwrap();
         self.at(name)
@@ -151,7 +151,8 @@ impl World {
         json_lines(&self.ok(&[args, &["--json"]].concat()))
     }
 
-    /// The same for a command whose output has exactly one line of this type. Returns that.
+    /// Runs a command like [`json`](Self::json). Asserts that its output has exactly one line of
+    /// this type, and returns that line.
     #[track_caller]
     pub(crate) fn json_one(&self, args: &[&str], message_type: &str) -> Value {
         let lines = self.json(args);
@@ -211,7 +212,7 @@ pub(crate) fn with_default_signals() -> Command {
     command
 }
 
-/// Waits until it ends while it reads its output.
+/// Reads the output of the program until it ends.
 #[track_caller]
 pub(crate) fn finish(mut child: Child, args: &[&str]) -> Ran {
     let begun = Instant::now();
@@ -273,10 +274,10 @@ pub(crate) fn wait(child: &mut Child) -> Option<i32> {
     }
 }
 
-/// Waits until `so` holds. Fails if the process ends before.
+/// Waits until `condition` returns true. Fails if the process ends before.
 #[track_caller]
-pub(crate) fn until(child: &mut Child, mut so: impl FnMut() -> bool) {
-    while !so() {
+pub(crate) fn until(child: &mut Child, mut condition: impl FnMut() -> bool) {
+    while !condition() {
         assert!(child.try_wait().unwrap().is_none(), "it ended too early");
         thread::sleep(Duration::from_millis(1));
     }
@@ -296,7 +297,7 @@ pub(crate) fn json_lines(text: &str) -> Vec<Value> {
     lines
 }
 
-/// All files below a directory, in no order; none if there is no directory.
+/// Returns the paths of all files below a directory, unsorted; none if the directory is missing.
 pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(directory) else {
         return Vec::new();
@@ -313,7 +314,7 @@ pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Whether two files hold the same bytes.
+/// Returns whether two files have the same content.
 pub(crate) fn same(a: impl AsRef<Path>, b: impl AsRef<Path>) -> bool {
     let (a, b) = (File::open(a).unwrap(), File::open(b).unwrap());
     let size = a.metadata().unwrap().len();

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Numbers that differ from run to run; prints the seed, so that a failure can be repeated.
+/// Random numbers. Prints the seed, so that a failure can be repeated.
 pub(crate) struct Random(u64);
 
 impl Random {
@@ -13,7 +13,7 @@ impl Random {
         Self(seed)
     }
 
-    /// Below `most`.
+    /// Returns a number below `most`.
     pub(crate) fn next(&mut self, most: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

@@ -1,4 +1,4 @@
-//! The one way to skip a test.
+//! Skips a test. All tests use this function.
 
 use std::io::Write;
 

@@ -14,7 +14,7 @@ pub(crate) struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// Mounts one of `kib` KiB. Where that is not permitted, skips the test and returns `None`.
+    /// Mounts a disk of `kib` KiB. If that is not permitted, skips the test and returns `None`.
     pub(crate) fn mount(kib: u64) -> Option<Self> {
         let place = tempfile::Builder::new()
             .prefix("small disk")
@@ -44,15 +44,15 @@ impl SmallDisk {
         assert!(self.run("mount", &["-o", &format!("remount,size={kib}k")]));
     }
 
-    /// Takes all free bytes except `but`, until the returned value is dropped.
-    pub(crate) fn fill(&self, but: u64) -> Filler {
+    /// Fills the disk except for `free` bytes, until the returned value is dropped.
+    pub(crate) fn fill(&self, free: u64) -> Filler {
         let path = self.path().join("filler");
         let found = statvfs(self.path()).unwrap();
-        let free = found.f_bavail * found.f_frsize;
+        let available = found.f_bavail * found.f_frsize;
         let file = fs::File::create(&path).unwrap();
-        if free > but {
+        if available > free {
             // It fails if another process takes the space first; then the disk is full as well.
-            let _ = fallocate(&file, FallocateFlags::empty(), 0, free - but);
+            let _ = fallocate(&file, FallocateFlags::empty(), 0, available - free);
         }
         Filler(path)
     }

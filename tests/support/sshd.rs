@@ -15,7 +15,7 @@ use cuttlebone::storage::{SftpOptions, SftpServer};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// The time in which a server must start, on a busy machine too.
+/// The time in which a server must start, even on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running server, stopped when dropped, and a directory for stores.
@@ -27,12 +27,12 @@ pub(crate) struct Sshd {
 }
 
 impl Sshd {
-    /// Starts one. Where OpenSSH is missing, skips the test and returns `None`.
+    /// Starts a server. If OpenSSH is missing, skips the test and returns `None`.
     pub(crate) fn start() -> Option<Self> {
         Self::start_with("internal-sftp")
     }
 
-    /// The same with another SFTP subsystem.
+    /// Starts a server like [`start`](Self::start), with another SFTP subsystem.
     pub(crate) fn start_with(subsystem: &str) -> Option<Self> {
         let Some(program) = find() else {
             super::skip("there is no OpenSSH server");
@@ -83,7 +83,7 @@ impl Sshd {
         self.path("store")
     }
 
-    /// The command that connects to it, as words of a shell.
+    /// Returns the command that connects to the server, quoted for a shell.
     pub(crate) fn ssh_command(&self) -> String {
         format!("ssh -F {}", self.path("config").display())
     }
@@ -144,7 +144,7 @@ impl Sshd {
         }
     }
 
-    /// Kills it with all its connections, and starts it again.
+    /// Kills the server with all its connections, and starts it again.
     pub(crate) fn restart(&mut self) {
         self.stop();
         self.child = run(&self.program, self.place.path());
@@ -160,7 +160,7 @@ impl Sshd {
         }
     }
 
-    /// How many clients (ssh processes) of it are running.
+    /// Returns the number of running clients (ssh processes) of the server.
     pub(crate) fn clients(&self) -> usize {
         let config = self.path("config").display().to_string();
         let all = processes().into_iter();
@@ -172,7 +172,7 @@ impl Sshd {
         .count()
     }
 
-    /// Waits until it answers.
+    /// Waits until the server answers.
     fn wait_until_up(&mut self) {
         let begun = Instant::now();
         let speaks = || {
@@ -257,7 +257,7 @@ fn processes() -> Vec<(Pid, Pid)> {
         .filter_map(|entry| {
             let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
             let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
-            // proc(5): the name, in parentheses, may hold anything.
+            // proc(5): the name, in parentheses, may contain any characters.
             let (_, rest) = stat.rsplit_once(')')?;
             let parent: i32 = rest.split_whitespace().nth(1)?.parse().ok()?;
             Some((Pid::from_raw(pid)?, Pid::from_raw(parent)?))

@@ -1,4 +1,4 @@
-//! Tests of permissions, which do not bind root.
+//! Runs tests of file permissions without root's privileges, since root ignores permissions.
 
 use std::env;
 use std::fs::{self, Permissions};
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 /// Set in the process that runs a test without root's privileges.
 const CHILD: &str = "CUTTLEBONE_TEST_WITHOUT_PRIVILEGES";
 
-/// Returns whether the modes of files bind this process, so that the calling test can go on.
+/// Returns whether file modes restrict this process, so that the calling test can continue.
 ///
 /// If they do not, because the process runs as root, runs the test once more in a process that
 /// lacks these capabilities, and asserts that it passes there. `test` is the name of the test as

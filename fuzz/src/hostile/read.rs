@@ -36,7 +36,7 @@ pub(crate) struct Reach {
     pub(crate) damaged: usize,
 }
 
-/// Reads and stores nodes until its patience ends. What is stored is not kept.
+/// Reads at most [`NODES_MAX`] nodes. Discards the nodes that it is given to store.
 struct CancellableReader<'a> {
     blobs: &'a BlobReader,
     keys: &'a ProjectKeys,
@@ -110,7 +110,7 @@ pub(super) fn all(f: &Fixture) -> Reach {
     reach
 }
 
-/// The chunks of a backup, as far as patience goes; and whether that is all of them.
+/// Returns the chunks of a backup, at most [`CHUNKS_MAX`], and whether these are all.
 fn walk(blobs: &BlobReader, backup: &Backup) -> (Vec<ChunkRef>, bool) {
     let reader = ImageReader::new(blobs, backup);
     let mut chunks: Vec<ChunkRef> = Vec::new();

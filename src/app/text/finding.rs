@@ -36,7 +36,7 @@ pub(crate) fn finding(finding: &Finding) -> Damage {
         ),
         Finding::PackUnindexed { pack } => damage(
             pack,
-            "backups need it and no index segment names it; “backup --reread” does it again",
+            "backups need it, but no index segment names it; “backup --reread” stores one that does",
         ),
         Finding::BlobUnusable { id, problem } => {
             damage(&format!("blob {id}"), one_line(&**problem))
@@ -47,7 +47,7 @@ pub(crate) fn finding(finding: &Finding) -> Damage {
         }
         Finding::RecordVanished { record } => damage(
             &format!("backup record {record}"),
-            "it was there when later backups were made, and is gone",
+            "it existed when later backups were made, but does not exist now",
         ),
     }
 }

@@ -3,7 +3,7 @@
 use crate::app::{DiffEntry, DiffImage, DiffStream, Failure, Message, Metadata, ReadFrom};
 use crate::cli::console::Console;
 use crate::format::{ByteString, DiffVersion, ImageDescription};
-use crate::ops::{self, DiffSight, DiffSummary, OpsError};
+use crate::ops::{self, DiffPart, DiffSummary, OpsError};
 
 use super::diff_files::open_diff;
 
@@ -55,14 +55,14 @@ struct Batches<'a> {
 }
 
 impl Batches<'_> {
-    fn add(&mut self, part: &DiffSight<'_>) -> Result<(), Failure> {
+    fn add(&mut self, part: &DiffPart<'_>) -> Result<(), Failure> {
         match part {
-            DiffSight::Image(image, diffs) => {
+            DiffPart::Image(image, diffs) => {
                 self.many = true;
                 self.image = Some(diff_image(image, *diffs));
                 Ok(())
             }
-            DiffSight::Diff(diff) => {
+            DiffPart::Diff(diff) => {
                 self.held.push(entry(diff));
                 if self.held.len() < BATCH {
                     return Ok(());

@@ -95,7 +95,7 @@ fn below(end: u64) -> Result<u64, RepoError> {
     Ok(u64::try_from(scaled).unwrap_or_default())
 }
 
-/// The chunks of an image that a plan leaves out, by their numbers.
+/// The chunks of an image that a plan does not read, by their numbers.
 struct LeftOut {
     /// Ranges of chunks, ascending, each with the number of chunks in all ranges before it.
     gaps: Vec<(u64, Range<u64>)>,

@@ -7,10 +7,10 @@ use crate::ops::context::Context;
 use crate::ops::error::OpsError;
 use crate::volume::InputStream;
 
-/// Fails if a diff is not complete. It reads the headers and skips the data; so it takes little
-/// time, and a user learns of the damage before typing a password.
+/// Fails if a diff is not complete. Reads only the headers and skips the data, so that a user
+/// quickly learns of damage, before typing a password.
 ///
-/// A stream that can be read only once is not looked at.
+/// Does nothing for a stream that can be read only once.
 pub fn examine_diff(source: &dyn InputStream, context: &Context<'_>) -> Result<(), OpsError> {
     let Some(stream) = source.reread() else {
         return Ok(());

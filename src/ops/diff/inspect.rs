@@ -19,7 +19,7 @@ const PIECE: usize = 256 << 10;
 
 /// A part of a stream, in the order of the stream.
 #[derive(Debug)]
-pub enum DiffSight<'a> {
+pub enum DiffPart<'a> {
     /// The description of the image in a v2 stream, and the number of diffs that follow.
     Image(&'a ImageDescription, u64),
     /// A diff, or its beginning if the stream is damaged.
@@ -29,13 +29,13 @@ pub enum DiffSight<'a> {
 /// A stream as a whole.
 #[derive(Debug)]
 pub struct DiffReport {
-    /// Its version; none if it ends before it states that.
+    /// Its version; `None` if it ends before it states one.
     pub version: Option<DiffVersion>,
     /// Bytes that were read, up to its end or to the damage.
     pub bytes: u64,
     /// Number of complete diffs.
     pub whole: u64,
-    /// The damage and its place; none if the stream is complete.
+    /// The damage and its offset; `None` if the stream is complete.
     pub damage: Option<DiffError>,
 }
 
@@ -61,7 +61,7 @@ pub struct DiffSummary {
     pub chunks: u64,
     /// The first byte of the image that it touches.
     pub first: Option<u64>,
-    /// The first byte behind the last one that it touches; 0 if it touches none.
+    /// The offset after the last byte that it touches; 0 if it touches none.
     pub end: u64,
     /// Whether it was read to its end.
     pub whole: bool,
@@ -74,7 +74,7 @@ pub struct DiffSummary {
 pub fn inspect_diff<E: From<OpsError>>(
     source: &mut dyn InputStream,
     context: &Context<'_>,
-    mut each: impl FnMut(&DiffSight<'_>) -> Result<(), E>,
+    mut each: impl FnMut(&DiffPart<'_>) -> Result<(), E>,
 ) -> Result<DiffReport, E> {
     let (name, total) = (source.name(), source.size());
     let mut report = DiffReport {
@@ -83,12 +83,12 @@ pub fn inspect_diff<E: From<OpsError>>(
         whole: 0,
         damage: None,
     };
-    let mut look = Look {
+    let mut inspector = Inspector {
         context,
         total,
         buffer: Vec::new(),
     };
-    match look.stream(source, &mut report, &mut each) {
+    match inspector.stream(source, &mut report, &mut each) {
         Ok(()) => Ok(report),
         Err(Stop::Other(error)) => Err(error),
         Err(Stop::Diff(error)) => match reading(&name)(error) {
@@ -116,23 +116,23 @@ impl<E> From<DiffError> for Stop<E> {
     }
 }
 
-struct Look<'a> {
+struct Inspector<'a> {
     context: &'a Context<'a>,
     total: Option<u64>,
     buffer: Vec<u8>,
 }
 
-impl Look<'_> {
+impl Inspector<'_> {
     fn stream<E: From<OpsError>>(
         &mut self,
         source: &mut dyn InputStream,
         report: &mut DiffReport,
-        each: &mut impl FnMut(&DiffSight<'_>) -> Result<(), E>,
+        each: &mut impl FnMut(&DiffPart<'_>) -> Result<(), E>,
     ) -> Result<(), Stop<E>> {
         let mut reader = DiffReader::open(CancellableReader::new(source, self.context.cancel))?;
         report.version = Some(reader.version());
         if let Some(image) = reader.image() {
-            each(&DiffSight::Image(image, reader.diffs())).map_err(Stop::Other)?;
+            each(&DiffPart::Image(image, reader.diffs())).map_err(Stop::Other)?;
         }
         loop {
             let header = reader.next_diff();
@@ -144,7 +144,7 @@ impl Look<'_> {
             summary.whole = read.is_ok();
             report.whole += u64::from(summary.whole);
             if !matches!(read, Err(Stop::Other(_))) {
-                each(&DiffSight::Diff(&summary)).map_err(Stop::Other)?;
+                each(&DiffPart::Diff(&summary)).map_err(Stop::Other)?;
             }
             read?;
         }
@@ -232,7 +232,7 @@ impl DiffSummary {
     fn touch(&mut self, extent: &Extent) {
         let new = |unit: u64| {
             let last = (extent.end() - 1) / unit;
-            // Units that the extent before has touched are counted already.
+            // Do not count a unit twice that the extent before has touched.
             let counted = self.end.div_ceil(unit);
             last + 1 - counted.max(extent.offset / unit).min(last + 1)
         };

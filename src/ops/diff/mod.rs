@@ -10,5 +10,5 @@ mod merge;
 pub(crate) use error::reading;
 pub use examine::examine_diff;
 pub use export::{ExportReport, SnapshotNames, export_diff};
-pub use inspect::{DiffReport, DiffSight, DiffSummary, inspect_diff};
+pub use inspect::{DiffPart, DiffReport, DiffSummary, inspect_diff};
 pub use merge::{MergeReport, merge_diffs};

@@ -82,7 +82,7 @@ pub struct Span {
 pub struct LabelMatch {
     /// Its name.
     pub key: String,
-    /// Its value; any if not given.
+    /// Its value; `None` for any value.
     pub value: Option<String>,
 }
 
@@ -97,7 +97,7 @@ pub enum Reason {
     Rule(Rule),
     /// The rule has kept the newest backup of this period, and this is the oldest backup.
     Oldest(Rule),
-    /// It would be the last backup of its volume to go.
+    /// Without it, its volume would have no backup.
     LastOfVolume,
 }
 
@@ -106,7 +106,7 @@ pub enum Reason {
 pub struct Candidate<'a> {
     /// The time when it was made.
     pub time: Timestamp,
-    /// Given by the user.
+    /// The labels that the user gave it.
     pub labels: &'a BTreeMap<String, String>,
 }
 
@@ -169,7 +169,7 @@ impl Policy {
             let mut counter = Counter::new(rule, &line);
             for (number, (place, backup, time)) in line.iter().enumerate() {
                 let is_oldest = number + 1 == line.len();
-                reasons[*place].extend(counter.look_at(backup, time, is_oldest));
+                reasons[*place].extend(counter.apply(backup, time, is_oldest));
             }
         }
         if reasons.iter().all(Vec::is_empty)
@@ -212,7 +212,8 @@ impl<'a> Counter<'a> {
         }
     }
 
-    fn look_at(&mut self, backup: &Candidate<'_>, time: &Zoned, is_oldest: bool) -> Option<Reason> {
+    /// Counts a backup. Returns the reason if the rule keeps it.
+    fn apply(&mut self, backup: &Candidate<'_>, time: &Zoned, is_oldest: bool) -> Option<Reason> {
         if backup.time <= self.since || self.left == Count::Most(0) {
             return None;
         }
@@ -263,7 +264,7 @@ impl LabelMatch {
 }
 
 impl Span {
-    /// Returns the time that is a span before this one; none if that is before the first year. A
+    /// Returns the time that is a span before this one; `None` if that is before the first year. A
     /// day that a month does not have is one of the next month, as in restic (and Go): a month
     /// before 31 March is 3 March, or 2 March in leap years.
     fn before(&self, time: &Zoned) -> Option<Timestamp> {

@@ -68,7 +68,7 @@ enum Report<D> {
 
 impl Pipeline<'_> {
     /// Runs the pipeline to its end. `source` runs in a thread of its own, `sink` in the caller's;
-    /// it returns the item's spare. Of several failures, the first that reaches the sink is returned.
+    /// it returns the item's spare. Of several failures, returns the first that reaches the sink.
     pub(crate) fn run<S: Stages>(
         &self,
         stages: &S,

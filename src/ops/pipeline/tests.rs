@@ -14,7 +14,7 @@ use crate::base::{Cancel, Cancelled};
 use crate::ops::error::OpsError;
 use crate::repo::RepoError;
 
-/// A pipeline that takes longer than this waits for ever.
+/// A pipeline that takes longer than this is taken to hang.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A place where something can go wrong.
@@ -28,7 +28,7 @@ enum Place {
     Sink(usize),
 }
 
-/// What goes wrong.
+/// The fault to cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
     Error,
@@ -71,7 +71,7 @@ struct Doubling<'a> {
 }
 
 impl Doubling<'_> {
-    /// Does what is to go wrong at this place, if anything is.
+    /// Causes the fault if it is planned for this place.
     fn at(&self, place: Place) -> Result<(), OpsError> {
         match self.setup.fault {
             Some((at, Fault::Error)) if at == place => Err(expected()),
@@ -133,7 +133,7 @@ impl Stages for Doubling<'_> {
     }
 }
 
-/// What the sink took, and how it ended.
+/// The items that the sink took, and the result of the pipeline.
 struct Outcome {
     taken: Vec<usize>,
     result: Result<(), OpsError>,

@@ -21,7 +21,7 @@ use super::tables::{
 use crate::base::{BlobId, ObjectHash, lock, read_lock};
 use crate::format::{Contents, PACK_HEAD_LEN, PackListing};
 
-/// Most places of a blob that are tried. Only a hostile writer stores a blob more often.
+/// Maximum number of places of a blob that are tried. Only an attacker stores a blob more often.
 const PLACES_MAX: usize = 64;
 /// redb's page cache, in bytes. Its default of 1 GiB is meant for servers.
 const CACHE_SIZE: usize = 24 << 20;

@@ -20,8 +20,7 @@ const PROBES: usize = 6;
 /// Names a block: layer and number.
 pub(super) type BlockKey = (u32, u32);
 
-/// The filter of an index. Blocks live where the caller keeps them; see
-/// [`maybe_has`](Self::maybe_has).
+/// The filter of an index. The caller stores its blocks; see [`maybe_has`](Self::maybe_has).
 #[derive(Default)]
 pub(super) struct Filter {
     /// The number of ids in each layer.

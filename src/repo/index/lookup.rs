@@ -10,7 +10,7 @@ use crate::base::{BlobId, ObjectHash, read_lock, write_lock};
 use crate::format::PackListing;
 use crate::repo::error::RepoError;
 
-/// What the cache of a project holds, for `cache` and `stats`.
+/// The contents of the cache of a project, in numbers, for `cache` and `stats`.
 #[derive(Debug, Clone)]
 pub struct CacheState {
     /// The file, or `None` if it is in memory.
@@ -111,7 +111,7 @@ impl Index {
         }
     }
 
-    /// What the cache holds.
+    /// Returns the contents of the cache in numbers.
     pub fn state(&self) -> Result<CacheState, RepoError> {
         let (packs, blobs) = self.query(Db::counts)?;
         Ok(CacheState {

@@ -1,6 +1,7 @@
 //! The index of a project: which blob is stored in which pack.
 //!
-//! The truth are the index segments in the store. The index is a cache of them in a redb database.
+//! The index segments in the store are authoritative. The index is a cache of them in a redb
+//! database.
 //! If the database is damaged, out of date, of another repository, or its disk is full, it is
 //! rebuilt from the segments, in memory if need be, and the observer is notified once. If segments
 //! are damaged or missing, the listings in the packs themselves are read, and the next backup

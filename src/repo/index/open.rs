@@ -14,7 +14,8 @@ use crate::repo::error::RepoError;
 use crate::repo::private_dir::create_private_dir;
 use crate::repo::project::Project;
 
-/// Most processes of one project on one host that have an index in a file at the same time.
+/// Maximum number of processes on one host that can have an index file of a project open at the
+/// same time.
 const FILES_MAX: usize = 64;
 
 impl Index {

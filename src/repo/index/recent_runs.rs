@@ -7,10 +7,10 @@ use std::sync::Arc;
 use super::location::{BlobLocation, PlacedRun};
 use crate::base::BlobId;
 
-/// Most blobs in all runs that are kept. Each takes about 110 bytes.
+/// Maximum number of blobs in all kept runs. Each takes about 110 bytes of memory.
 const BLOBS_MAX: usize = 128 << 10;
 
-/// The runs that were found last. When they hold too many blobs, the oldest leaves first.
+/// The runs that were found last. If they have too many blobs, the oldest runs are dropped.
 #[derive(Default)]
 pub(super) struct RecentRuns {
     runs: VecDeque<Arc<PlacedRun>>,

@@ -77,7 +77,7 @@ impl EffectiveSegments {
     }
 }
 
-/// The segments as a run has seen them that relies on them.
+/// The segments that existed when a run began to rely on them.
 pub(crate) struct SegmentsSeen {
     /// The segments that were in the store, whether they counted or not.
     pub(super) listed: HashSet<ObjectHash>,
@@ -85,7 +85,7 @@ pub(crate) struct SegmentsSeen {
     pub(super) lost: HashSet<ObjectHash>,
 }
 
-/// What a run has lost that relies on segments.
+/// Segments and packs that a run relied on and that are gone.
 pub(super) struct Lost {
     /// Whether anything was lost since the last time.
     pub(super) any: bool,
@@ -104,7 +104,7 @@ impl SegmentsSeen {
         })
     }
 
-    /// What was lost between then and `now`.
+    /// Returns what was lost between then and `now`.
     pub(super) fn lost_until(&self, now: &EffectiveSegments) -> Lost {
         let rows = now.rows.iter();
         let then: HashSet<_> = rows

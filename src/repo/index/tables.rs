@@ -15,7 +15,7 @@ pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta
 pub(super) const IDENTITY: &str = "identity";
 /// The key of the filter's layers in [`META`].
 pub(super) const LAYERS: &str = "filter layers";
-/// The segments that were taken in, by name: a [`SegmentRow`].
+/// The segments that were read into the database, by name: a [`SegmentRow`].
 pub(super) const SEGMENTS: TableDefinition<[u8; 32], &[u8]> = TableDefinition::new("segments");
 /// The packs, by their number in this database: hash, nonce, contents.
 pub(super) const PACKS: TableDefinition<u32, &[u8]> = TableDefinition::new("packs");

@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use super::location::BlobLocation;
 use crate::base::ObjectHash;
 
-/// The packs in which blobs are found: all, unless something is known against them.
+/// The packs in which blobs are found: all except those that are known to be missing, of the wrong
+/// size, or going to be deleted.
 #[derive(Default)]
 pub(super) struct UsablePacks {
     /// The packs in the store, with their sizes; `None` until they are listed.

@@ -21,13 +21,13 @@ impl Budget {
         }
     }
 
-    /// Takes bytes. Waits until there are enough, at most for `patience`. Returns whether it took
+    /// Takes bytes. Waits until there are enough, at most for `timeout`. Returns whether it took
     /// them.
-    pub(super) fn take_within(&self, bytes: usize, patience: Duration) -> Result<bool, Cancelled> {
+    pub(super) fn take_within(&self, bytes: usize, timeout: Duration) -> Result<bool, Cancelled> {
         let no_room = |left: &mut Option<usize>| left.is_some_and(|free| free < bytes);
         let waited = self
             .changed
-            .wait_timeout_while(lock(&self.left), patience, no_room);
+            .wait_timeout_while(lock(&self.left), timeout, no_room);
         let (mut left, _) = recover(waited);
         let free = left.as_mut().ok_or(Cancelled)?;
         let fits = *free >= bytes;
@@ -79,8 +79,8 @@ mod tests {
         let budget = Budget::new(1);
         let waited = thread::scope(|scope| {
             let waiting = scope.spawn(|| {
-                let patience = Duration::from_mins(1);
-                while budget.take_within(2, patience)? {}
+                let timeout = Duration::from_mins(1);
+                while budget.take_within(2, timeout)? {}
                 Ok::<_, Cancelled>(())
             });
             let taking = scope.spawn(|| {

@@ -1,4 +1,4 @@
-//! What the packer hands to the writer, and the options of both.
+//! The packs that the packer sends to the writer, and the options of both.
 
 use super::pack_sizes::{PackSizes, RunLen};
 use crate::crypto::{PackCipher, PackNonce};
@@ -17,7 +17,7 @@ pub struct PackerOptions {
     /// Whether to store a segment for the packs that the index knows and that no segment names.
     /// Needed unless the run relies on none of them.
     pub name_unnamed: bool,
-    /// Does everything but store.
+    /// Stores nothing, but does everything else.
     pub dry_run: bool,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct FullPack {
     pub(super) contents: Contents,
 }
 
-/// What the packer hands to the writer.
+/// A message from the packer to the writer.
 pub(super) enum ToWriter {
     /// Packs that the same segment has to name: the copies of a node pack, or a single data pack.
     Full(Vec<FullPack>),

@@ -30,8 +30,8 @@ use crate::format::{Blob, BlobKind, Codec, Contents, Run};
 const BLOBS_TARGET: usize = 8192;
 /// A worker hands its buffer over when the next run might not fit into this many bytes.
 const PART_LEN: usize = 2 << 20;
-/// Most bytes between compression and the store. Has to be more than a pack and one part for each
-/// worker.
+/// Maximum number of bytes between compression and the store. Must exceed a pack and one part for
+/// each worker.
 const BUDGET: usize = 80 << 20;
 /// A thread that waits for the budget checks after this time whether it has to close the open pack.
 const ROOM_PATIENCE: Duration = Duration::from_millis(20);
@@ -56,7 +56,7 @@ struct FillingState {
     closed: bool,
 }
 
-/// What was stored.
+/// The result of packing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PackerReport {
     /// Chunks that the project did not hold.
@@ -67,7 +67,7 @@ pub struct PackerReport {
     pub bytes_stored: u64,
 }
 
-/// What the packer and its writer share.
+/// The state that the packer and its writer share.
 struct Shared {
     /// Ids that this run stores and the index does not know yet.
     in_flight: InFlightIds,
@@ -314,7 +314,8 @@ impl Packer<'_> {
         self.claim_unless(id, known)
     }
 
-    /// The same, where `known` says whether the index knows enough of the blob.
+    /// Claims a blob like [`claim`](Self::claim). `known` returns whether the index has enough
+    /// copies of the blob.
     fn claim_unless(
         &self,
         id: BlobId,

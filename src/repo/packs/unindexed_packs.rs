@@ -27,7 +27,8 @@ pub struct UnindexedPacks {
     lease: Option<Arc<Lease>>,
 }
 
-/// Most bytes that are read of the file. A run stores some dozens of packs between two segments.
+/// Maximum number of bytes read from the file. A run stores some dozens of packs between two
+/// segments.
 const LEN_MAX: u64 = 1 << 20;
 
 impl UnindexedPacks {

@@ -22,7 +22,7 @@ use crate::format::{IndexSegment, PACK_HEAD_LEN, PackHead, PackListing};
 /// flight stays small.
 const SEGMENT_BLOBS: usize = 64 << 10;
 
-/// Most puts in progress at once. Each spends most of its time waiting for a disk or a link.
+/// Maximum number of concurrent puts. Each spends most of its time waiting for a disk or a network.
 const PUTS: usize = 2;
 
 /// Proof that a pack is durable. Only such packs get into a segment.
