@@ -1,9 +1,9 @@
-//! The index at size: fills the cache from synthetic segments of so many chunks (default 10 million),
-//! then asks it, and prints times and the peak memory of the process.
+//! Measures a large index: fills the cache from synthetic segments with this number of chunks
+//! (default 10 million), queries it, and prints times and the peak memory of the process.
 //!
 //! `cargo bench --bench index -- 10000000`
 
-#![expect(clippy::print_stdout, reason = "figures are what it is for")]
+#![expect(clippy::print_stdout, reason = "a benchmark prints figures")]
 #![expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,

@@ -1,4 +1,5 @@
-//! What each step of a backup or restore costs on one leaf of data: the sum that the whole program is measured against.
+//! Measures each step of a backup or restore on one leaf of data. The time of the whole program is
+//! compared with the sum of these steps.
 //!
 //! `cargo bench --bench primitives`
 
@@ -13,7 +14,8 @@ use cuttlebone::repo::{Compression, Compressor};
 
 const LEAF: usize = 4 << 20;
 
-/// A leaf that compresses about as an operating system does: words out of a small vocabulary, and noise.
+/// Returns a leaf that compresses about as well as an operating system: words out of a small
+/// vocabulary, and noise.
 fn leaf() -> Vec<u8> {
     let mut noise = vec![0; LEAF];
     let mut reader = blake3::Hasher::new().finalize_xof();

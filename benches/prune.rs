@@ -1,10 +1,11 @@
-//! The plan of a prune at size: a project of so many chunks (default 10 million) whose data packs are empty files of the
-//! right size, with a backup that uses nine in ten, scattered, and another one that shares most of its tree. Prints times
-//! and the peak memory of the process.
+//! Measures the plan of a large prune. The project has this number of chunks (default 10 million),
+//! and its data packs are empty files of the right size. One backup uses nine of ten chunks,
+//! scattered over the packs; another one shares most of its tree. Prints times and the peak memory
+//! of the process.
 //!
 //! `cargo bench --bench prune -- 10000000`
 
-#![expect(clippy::print_stdout, reason = "figures are what it is for")]
+#![expect(clippy::print_stdout, reason = "a benchmark prints figures")]
 #![expect(clippy::cast_possible_truncation, reason = "rounded figures")]
 
 mod synthetic;
@@ -145,7 +146,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .objects
             .put_sealed(object, Magic::Index, key, &segment.encode())?;
     }
-    // Each leaf has chunks from all over the packs, and one in ten is used by nobody.
+    // Each leaf has chunks from all over the packs, and no leaf uses every tenth chunk.
     let leaves = chunks / RUN_CHUNKS;
     let scattered = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % chunks;
     let used = |leaf: u64| {
@@ -159,7 +160,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     })?;
     println!("{chunks} chunks in {packs} packs, {leaves} leaves, two backups");
 
-    // Processes of their own: what was needed to make it is no part of what is measured.
+    // Measure in separate processes, so that the memory used to make the project does not count.
     for step in ["fill", "plan"] {
         let mut child = Command::new(std::env::current_exe()?);
         let done = child.args([step.as_ref(), directory.path()]).status()?;

@@ -4,7 +4,7 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stderr,
-    reason = "a test that cannot go on has failed; clippy allows this in #[test] functions only"
+    reason = "a test that cannot continue has failed; clippy allows this in #[test] functions only"
 )]
 
 mod ceph;

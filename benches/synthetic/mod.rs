@@ -1,4 +1,4 @@
-//! Chunks and packs that nobody stored, for measuring at size what only looks at their names.
+//! Synthetic chunks and packs that exist only as names, to measure large indexes and prunes.
 
 use cuttlebone::base::{BlobId, ByteSize, ObjectHash};
 use cuttlebone::format::{Blob, BlobKind, Codec, Contents, PackListing, Run};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::{TARGETS, seeds};
 
-/// All of `corpus/` that is in git, in bytes.
+/// Maximum size in bytes of the files of `corpus/` that are in git.
 const CORPUS_MAX: usize = 300 << 10;
 
 fn corpus() -> PathBuf {

@@ -1,10 +1,10 @@
-//! Lists of extents: text from outside.
+//! Lists of extents: untrusted text.
 
 use std::fmt::Write as _;
 
 use cuttlebone::format::ExtentList;
 
-/// A list as JSON, XML or a table.
+/// Decodes a list as JSON, XML or a table.
 pub fn extents(data: &[u8]) {
     let list = match ExtentList::parse(data) {
         Ok(list) => list,
@@ -24,7 +24,7 @@ pub fn extents(data: &[u8]) {
             |wide: &std::ops::Range<u64>| wide.start <= range.start && range.end <= wide.end;
         assert!(widened.ranges().iter().any(holds));
     }
-    // Said again in each form it is the same.
+    // Encoded again in each form, it decodes to the same list.
     let (mut json, mut xml) = (String::new(), String::new());
     let mut plain = "Offset Length Type\n".to_owned();
     for range in ranges {

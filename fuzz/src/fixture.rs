@@ -1,5 +1,5 @@
-//! A repository whose keys are known, made from fixed bytes through the public parts of the
-//! program: so that hostile bytes can be authentic.
+//! A repository with known keys, made from fixed bytes through the public interface of the program,
+//! so that hostile bytes can be authentic.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -36,13 +36,13 @@ pub(crate) fn project_keys() -> ProjectKeys {
     ProjectKeys::new(&project_secret())
 }
 
-/// The hash that the format means.
+/// The hash function of the format.
 #[must_use]
 pub(crate) fn hash(bytes: &[u8]) -> [u8; 32] {
     crypto::hash(&[bytes])
 }
 
-/// A repository that is open, and the store it lies in.
+/// An open repository and its store.
 pub(crate) struct Fixture {
     /// Shared with `repository`.
     pub(crate) store: MemoryBackend,
@@ -127,7 +127,7 @@ pub(crate) fn repository_file(created: u64) -> Vec<u8> {
     file.encode(&mac, hash).to_vec()
 }
 
-/// What the fixture's key says of itself.
+/// The info of the fixture's key.
 #[must_use]
 pub(crate) fn slot_info() -> SlotInfo {
     SlotInfo {
@@ -204,7 +204,7 @@ fn sealed_secret(sealed: &[u8]) -> [u8; 48] {
     sealed.try_into().expect("32 bytes and a tag")
 }
 
-/// A sealed object with this payload, which need not be one.
+/// A sealed object with this payload, which may be invalid.
 #[must_use]
 pub(crate) fn sealed_payload(keys: &ProjectKeys, magic: Magic, payload: &[u8]) -> Vec<u8> {
     let header = magic.header();
@@ -225,12 +225,12 @@ pub(crate) fn sealed_body(keys: &ProjectKeys, magic: Magic, body: &[u8]) -> Vec<
     sealed_payload(keys, magic, &payload.encode())
 }
 
-/// A run on its way into a pack.
+/// A run to be put into a pack.
 #[derive(Clone)]
 pub(crate) struct PlainRun {
-    /// What pack and index say of it.
+    /// Its description in the pack and in the index.
     pub(crate) run: Run,
-    /// Its content in its codec.
+    /// Its content, encoded with its codec.
     pub(crate) content: Vec<u8>,
 }
 
@@ -260,7 +260,7 @@ impl PlainRun {
         Self::new(Codec::Raw, blob, plain.to_vec())
     }
 
-    /// Takes the blobs of another one behind its own, if both are stored as they are.
+    /// Appends the blobs of another run, if neither is compressed.
     pub(crate) fn join(&mut self, other: Self) -> Result<(), Self> {
         if self.run.codec != Codec::Raw || other.run.codec != Codec::Raw {
             return Err(other);
@@ -271,7 +271,7 @@ impl PlainRun {
         Ok(())
     }
 
-    /// Compresses it, if that pays.
+    /// Compresses the run, if that saves space.
     pub(crate) fn compress(&mut self) {
         let mut compressor = Compressor::new(Compression::default()).expect("memory is enough");
         if self.run.codec == Codec::Raw {
@@ -299,7 +299,7 @@ fn len_u32(len: usize) -> u32 {
     u32::try_from(len).expect("far below 4 GiB")
 }
 
-/// What a pack of these runs holds.
+/// The contents of a pack with these runs.
 #[must_use]
 pub(crate) fn contents(kind: BlobKind, runs: &[PlainRun]) -> Contents {
     let runs = runs.iter().map(|run| run.run.clone()).collect();
@@ -326,7 +326,7 @@ pub(crate) fn pack(
     pack_with(&cipher, nonce, &sealed, contents(kind, runs).encode())
 }
 
-/// A pack with these sealed runs and these contents, which need not be any.
+/// A pack with these sealed runs and these bytes as contents, which may be invalid.
 #[must_use]
 pub(crate) fn pack_with(
     cipher: &PackCipher,

@@ -19,9 +19,9 @@ use crate::fixture::{self, Fixture, PROJECT, PlainRun, fixture, hash};
 use crate::texts::mend_root;
 pub(crate) use read::Reach;
 
-/// The honest segment is left out.
+/// The valid segment is left out.
 pub(crate) const NO_SEGMENT: u8 = 1;
-/// A segment that does not open makes the index ask the packs.
+/// There is a segment that cannot be decrypted, so that the index reads the listings in the packs.
 pub(crate) const BAD_SEGMENT: u8 = 2;
 /// The first blob of a first pack of nodes is damaged; a second pack is whole.
 pub(crate) const DAMAGED_COPY: u8 = 4;
@@ -39,7 +39,7 @@ pub(crate) const NODE: u8 = 0;
 pub(crate) const NODE_ZSTD: u8 = 1;
 /// Stored as they are.
 pub(crate) const CHUNK: u8 = 2;
-/// A `u16` plain length and what shall be a Zstandard frame.
+/// A `u16` plain length and a Zstandard frame, which may be invalid.
 pub(crate) const CHUNK_ZSTD: u8 = 3;
 /// The body of an index segment.
 pub(crate) const SEGMENT: u8 = 4;
@@ -55,10 +55,10 @@ pub(crate) const LIE: u8 = 0x80;
 /// Of a blob: it is in one run with the one before.
 pub(crate) const JOIN: u8 = 0x40;
 
-/// Items beyond are left out.
+/// Further items are left out.
 const ITEMS_MAX: usize = 64;
 
-/// What lies in the repository.
+/// The objects of the repository.
 #[derive(Default)]
 struct Repo {
     nodes: Vec<PlainRun>,
@@ -69,12 +69,12 @@ struct Repo {
     plain_records: Vec<Vec<u8>>,
 }
 
-/// Makes the repository that the bytes describe and reads it in every way there is.
+/// Makes the repository that the bytes describe and reads it in every possible way.
 pub fn hostile_repository(data: &[u8]) {
     run(data);
 }
 
-/// As [`hostile_repository`]; how far it came.
+/// Does the same as [`hostile_repository`]. Returns how much could be read.
 pub(crate) fn run(data: &[u8]) -> Reach {
     let Some((flags, items)) = data.split_first() else {
         return Reach::default();
@@ -209,8 +209,8 @@ impl Repo {
         });
     }
 
-    /// The blob that an id stands for: the one whose number its first byte is, counted round. An id
-    /// whose last byte is odd stands for itself, which is in no pack.
+    /// Returns the id of the blob that `id` refers to: its first byte is the number of the blob,
+    /// modulo the number of blobs. An id whose last byte is odd refers to itself; no pack has it.
     fn resolve(&self, id: BlobId) -> BlobId {
         let bytes = id.as_bytes();
         match self.ids.len() {
@@ -220,7 +220,7 @@ impl Repo {
         }
     }
 
-    /// A node's bytes with its references resolved; other bytes as they are.
+    /// Returns the bytes of a node with its references resolved; other bytes unchanged.
     fn with_references(&self, body: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
         match Node::decode(body) {
@@ -245,7 +245,7 @@ impl Repo {
         out
     }
 
-    /// Puts all of it into the store.
+    /// Stores the repository.
     fn store(mut self, f: &Fixture, store: &MemoryBackend, flags: u8) {
         let mut packs = Vec::new();
         let mut put_pack =
@@ -345,7 +345,7 @@ impl Repo {
     }
 }
 
-/// Says that all of it is going to be deleted.
+/// Returns a mark that names all packs and segments.
 fn mark(packs: &[PackListing], segments: &[ObjectHash]) -> MarkBody {
     MarkBody {
         requires: Vec::new(),
@@ -362,7 +362,7 @@ fn name(bytes: &[u8]) -> ObjectHash {
     ObjectHash::from_bytes(hash(bytes))
 }
 
-/// The id that stands for the blob of this number.
+/// Returns the id that refers to the blob with this number.
 pub(crate) fn reference(number: u8) -> BlobId {
     let mut id = [0; 32];
     id[0] = number;

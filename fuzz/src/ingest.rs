@@ -1,5 +1,5 @@
-//! Diff streams on their way into a repository: whole ones give what a plain image says, others
-//! nothing.
+//! Backs up diff streams: a complete stream gives the same content as a plain model of the image,
+//! and an incomplete one commits nothing.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::rbd::{Diff, read};
 
 /// Larger images are not compared: a stream may state any size.
 const COMPARED_MAX: u64 = 1 << 20;
-/// Streams beyond are left out.
+/// Further streams are left out.
 const STREAMS_MAX: usize = 6;
 
 /// Backs up streams one after the other to one volume. Each is a length (`u16`) and that number of
@@ -23,7 +23,7 @@ const STREAMS_MAX: usize = 6;
 pub fn ingest(data: &[u8]) {
     fixture(|f| {
         f.fresh_store();
-        // Images by the snapshot that they are of; none where they are too large to compare.
+        // Images by snapshot; `None` for an image that is too large to compare.
         let mut images: HashMap<Vec<u8>, Option<Vec<u8>>> = HashMap::new();
         let mut rest = data;
         for _ in 0..STREAMS_MAX {
@@ -67,7 +67,7 @@ fn one(f: &Fixture, stream: &[u8], images: &mut HashMap<Vec<u8>, Option<Vec<u8>>
         assert_eq!(committed(), before, "a failure commits nothing");
         return;
     };
-    let diffs = diffs.expect("what was taken is whole");
+    let diffs = diffs.expect("a stream that was backed up is complete");
     assert_eq!(reports.len(), diffs.len());
     let records = Records::load(&f.project).expect("it is whole");
     for (report, diff) in reports.iter().zip(&diffs) {
@@ -93,7 +93,7 @@ fn one(f: &Fixture, stream: &[u8], images: &mut HashMap<Vec<u8>, Option<Vec<u8>>
     }
 }
 
-/// What `rbd import-diff` makes of an image, unless that is too large.
+/// Applies a diff to an image as `rbd import-diff` does. `None` if the result is too large.
 fn applied(mut image: Vec<u8>, (header, extents): &Diff) -> Option<Vec<u8>> {
     let at = |offset: u64| usize::try_from(offset).ok();
     if header.size > COMPARED_MAX {

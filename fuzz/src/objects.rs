@@ -10,7 +10,7 @@ use cuttlebone::storage::Backend;
 
 use crate::fixture::{self, NAME, PROJECT, fixture, hash};
 
-/// The repository file: as it comes, and with its hash mended.
+/// Decodes a repository file: the bytes themselves, and with the right hash.
 pub fn repository_file(data: &[u8]) {
     let check = |bytes: &[u8]| {
         if let Ok((file, mac)) = RepositoryFile::decode(bytes, hash) {
@@ -23,7 +23,7 @@ pub fn repository_file(data: &[u8]) {
     }
 }
 
-/// A key slot; and its info, by itself and in a slot of an open repository.
+/// Decodes a key slot, and the info of one: by itself, and in a slot of an open repository.
 pub fn key_slot(data: &[u8]) {
     if let Ok(slot) = KeySlot::decode(data) {
         assert_eq!(slot.encode(), data);
@@ -34,7 +34,7 @@ pub fn key_slot(data: &[u8]) {
     if let Ok(info) = &info {
         assert_eq!(SlotInfo::decode(&info.encode()).as_ref(), Ok(info));
     }
-    // Beyond this the slot would be longer than the format allows.
+    // With a longer info, the slot would be longer than the format allows.
     let longest = usize::try_from(KeySlot::LEN_MAX).expect("64 KiB") - 164 - 16;
     let authentic = fixture::key_slot(&data[..data.len().min(longest)]);
     fixture(|f| {
@@ -61,7 +61,7 @@ pub fn key_slot(data: &[u8]) {
     });
 }
 
-/// A project object; and its settings, by themselves and in an open repository.
+/// Decodes a project object, and the settings of one: by themselves, and in an open repository.
 pub fn project_object(data: &[u8]) {
     if let Ok(object) = ProjectObject::decode(data) {
         assert_eq!(object.encode(), data);
@@ -85,11 +85,11 @@ pub fn project_object(data: &[u8]) {
     });
 }
 
-/// No body is longer here: the format's limits would have the fuzzer clear memory most of the time.
+/// Maximum length of a body here. With the format's limits the fuzzer would mostly clear memory.
 const BODY_MAX: usize = 1 << 20;
 
-/// A sealed object, a payload, and a payload in a sealed object: which makes its decompression
-/// reachable.
+/// Decodes a sealed object, a payload, and a payload in a sealed object, so that decompression is
+/// reached.
 pub fn sealed_object(data: &[u8]) {
     let hash = ObjectHash::from_bytes([0; 32]);
     let kinds = [

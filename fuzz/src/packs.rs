@@ -12,11 +12,12 @@ use cuttlebone::storage::MemoryBackend;
 
 use crate::fixture::{self, Fixture, PROJECT, fixture, hash};
 
-/// Packs that are no longer get the bytes that their contents promise.
+/// Packs up to this length get as many bytes as their contents state.
 const PACK_MAX: u64 = 1 << 20;
 const NONCE: [u8; 16] = [9; 16];
 
-/// The head and contents of a pack; a pack as it comes; and an authentic one with these contents.
+/// Decodes the head and contents of a pack, a whole pack, and an authentic pack with these
+/// contents.
 pub fn pack(data: &[u8]) {
     if let Some(first) = data.first_chunk()
         && let Ok(head) = PackHead::decode(first)
@@ -48,7 +49,7 @@ pub fn pack(data: &[u8]) {
     });
 }
 
-/// Reads a pack's listing from its bytes and from the store; whether it has one.
+/// Reads the listing of a pack from its bytes and from the store. Returns whether it has one.
 fn both_ways(f: &Fixture, store: &MemoryBackend, bytes: &[u8]) -> bool {
     let name = ObjectHash::from_bytes(hash(bytes));
     fixture::put(store, ObjectRef::Pack(PROJECT, name), bytes);
@@ -69,7 +70,7 @@ fn both_ways(f: &Fixture, store: &MemoryBackend, bytes: &[u8]) -> bool {
     whole.is_ok()
 }
 
-/// An index segment; and an authentic one, taken into an index.
+/// Decodes an index segment, and reads an authentic one into an index.
 pub fn index_segment(data: &[u8]) {
     let Ok(segment) = IndexSegment::decode(data) else {
         return;
@@ -98,9 +99,9 @@ pub fn index_segment(data: &[u8]) {
     });
 }
 
-/// Whether a blob of this pack may stay unknown: because the segment names the pack twice, the
-/// second time with something else; or because more ids begin with the same 16 bytes than the index
-/// tries, which no writer that means well will ever see.
+/// Whether the index may not know a blob of this pack: because the segment names the pack twice
+/// with different contents; or because more ids begin with the same 16 bytes than the index tries,
+/// which happens only with an attacker's ids.
 fn ambiguous(segment: &IndexSegment, listing: &PackListing, id: &BlobId) -> bool {
     let mut same = segment.packs.iter().filter(|p| p.pack == listing.pack);
     let blobs = segment.packs.iter().flat_map(|p| p.contents.blobs());
@@ -108,7 +109,7 @@ fn ambiguous(segment: &IndexSegment, listing: &PackListing, id: &BlobId) -> bool
     same.any(|pack| pack != listing) || alike.count() > 64
 }
 
-/// A place is within its run, and the run within its pack.
+/// Asserts that a blob is within its run, and the run within its pack.
 fn check_location(location: &BlobLocation, id: &BlobId) {
     assert_eq!(location.blob().id, *id);
     assert!(location.range().end <= location.run().plain_len());

@@ -1,4 +1,4 @@
-//! RBD diff streams: bytes from outside, with nothing that vouches for them.
+//! RBD diff streams: untrusted bytes without authentication.
 
 use std::io::Cursor;
 
@@ -9,7 +9,7 @@ use cuttlebone::format::{
 /// A diff with its extents and their data.
 pub(crate) type Diff = (DiffHeader, Vec<(Extent, Vec<u8>)>);
 
-/// A stream as it comes, v1 or v2.
+/// Decodes a stream, v1 or v2.
 pub fn rbd_diff(data: &[u8]) {
     let skimmed = skim(data);
     let diffs = match read(data) {
@@ -26,12 +26,12 @@ pub fn rbd_diff(data: &[u8]) {
         data.len() as u64
     );
     for (header, extents) in diffs {
-        // What v1 cannot say.
+        // Version 1 cannot express this.
         let header = DiffHeader {
             protected: None,
             ..header
         };
-        let written = write(&header, &extents).expect("what was read can be written");
+        let written = write(&header, &extents).expect("a diff that was read can be written");
         assert_eq!(
             read(&written).expect("it can be read again"),
             [(header, extents)]
@@ -39,7 +39,7 @@ pub fn rbd_diff(data: &[u8]) {
     }
 }
 
-/// Passes over all data; how long the stream is. Every place of a diff leads to that diff.
+/// Skips all data and returns the length of the stream. Every offset of a diff leads to that diff.
 fn skim(data: &[u8]) -> Result<u64, DiffError> {
     let mut reader = DiffReader::open_seekable(Cursor::new(data))?;
     assert_eq!(

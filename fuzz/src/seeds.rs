@@ -1,4 +1,4 @@
-//! What the fuzzer begins with: for each target a handful of inputs that are valid, or nearly.
+//! The inputs that the fuzzer starts with: for each target a few that are valid, or nearly valid.
 
 use cuttlebone::base::{BlobId, ObjectHash};
 use cuttlebone::format::{
@@ -16,9 +16,9 @@ mod hostile;
 /// A file of the corpus.
 #[derive(Debug)]
 pub struct Seed {
-    /// For which target.
+    /// Its target.
     pub target: &'static str,
-    /// What it is.
+    /// Its name, which describes it.
     pub name: &'static str,
     /// The input.
     pub bytes: Vec<u8>,
@@ -53,12 +53,12 @@ pub fn all() -> Vec<Seed> {
 
 type Named = Vec<(&'static str, Vec<u8>)>;
 
-/// The bytes without their last ones.
+/// Removes the last `by` bytes.
 fn cut(bytes: &[u8], by: usize) -> Vec<u8> {
     bytes[..bytes.len() - by].to_vec()
 }
 
-/// The bytes with one of them changed.
+/// Sets the byte at `at` to `value`.
 fn with(bytes: &[u8], at: usize, value: u8) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     bytes[at] = value;
@@ -407,7 +407,7 @@ fn records() -> Named {
     ]
 }
 
-/// Each id is this byte, 32 times.
+/// Every id in the lease is `id`.
 fn lease(id: &str) -> Vec<u8> {
     let id = id.repeat(32);
     let process = r#"{"boot":"b","namespace":"pid:[4026531836]","pid":1,"started":2}"#;

@@ -1,5 +1,5 @@
-//! What is text: records, tombstones, leases and marks (sections 11 to 14 of `docs/format.md`),
-//! names, ids, sizes.
+//! Objects and values that are text: records, tombstones, leases and marks (sections 11 to 14 of
+//! `docs/format.md`), names, ids, sizes.
 
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
@@ -15,8 +15,8 @@ use cuttlebone::storage::Name;
 
 use crate::fixture::{self, Fixture, PROJECT, fixture, hash};
 
-/// A tombstone, lease, mark or record; and authentic ones of the latter three, the record's root
-/// mended.
+/// Decodes a tombstone, lease, mark or record, and an authentic lease, mark and record, the record
+/// with the right root.
 pub fn record(data: &[u8]) {
     lease(data);
     mark(data);
@@ -69,7 +69,7 @@ fn lease(data: &[u8]) {
     });
 }
 
-/// A mark counts as it is, or is known to be damaged, or needs a newer program.
+/// Decodes a mark. It is valid, or known to be damaged, or needs a newer program.
 fn mark(data: &[u8]) {
     let decoded = MarkBody::decode(data);
     if let Ok(mark) = &decoded {
@@ -90,7 +90,7 @@ fn mark(data: &[u8]) {
     });
 }
 
-/// Makes a record's root that of its content, unless its top is no id.
+/// Sets the root of a record to that of its content, unless its top is not an id.
 pub(crate) fn mend_root(f: &Fixture, record: &mut BackupRecord) {
     let content = &mut record.content;
     let Ok(top) = content.top.as_ref().map(|top| top.parse()).transpose() else {
@@ -101,7 +101,7 @@ pub(crate) fn mend_root(f: &Fixture, record: &mut BackupRecord) {
     content.root = f.keys.root(&description).to_string();
 }
 
-/// Asks records all that can be asked.
+/// Calls all methods of the records.
 pub(crate) fn use_records(records: &Records) {
     let heads = records.heads();
     assert!(heads.len() <= records.all().len());
@@ -144,9 +144,9 @@ pub fn names(data: &[u8]) {
     id::<VolumeId>(text);
     if let Ok(size) = text.parse::<ByteSize>() {
         let shown = size.to_string();
-        // What is shown of it is what it is, but for the digits that are left out.
+        // A size is shown exactly, except for the digits that are left out.
         if size.0 < 1 << 59 {
-            let again: ByteSize = shown.parse().expect("what is shown can be read");
+            let again: ByteSize = shown.parse().expect("a size can be parsed from its text");
             assert!(
                 again.0.abs_diff(size.0) <= size.0 / 20 + 1,
                 "{text} {shown}"

@@ -167,7 +167,7 @@ pub(crate) struct BackupDetail {
 pub(crate) struct Damage {
     /// The damaged object or backup.
     pub(crate) item: String,
-    /// What is wrong with it.
+    /// The problem.
     pub(crate) message: String,
 }
 
@@ -364,7 +364,7 @@ pub(crate) struct DiffStream {
     /// The bytes up to the end or the damage.
     pub(crate) bytes: u64,
     pub(crate) whole: bool,
-    /// What is wrong, and at which byte.
+    /// The problem and its byte offset, if the stream is damaged.
     pub(crate) damage: Option<String>,
 }
 

@@ -96,7 +96,7 @@ pub enum Notice {
         /// Why the lease could not be stored.
         problem: String,
     },
-    /// A prune runs at the same time. What it marked is stored again if this backup needs it.
+    /// A prune runs at the same time. Data that it marked and this backup needs is stored again.
     ConcurrentPrune,
     /// The volume has this backup already. Its labels stay as they are.
     LabelsKept {

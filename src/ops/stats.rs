@@ -7,7 +7,7 @@ use super::error::OpsError;
 use crate::format::BlobKind;
 use crate::repo::{Project, Records};
 
-/// Counts of a project. Bytes, where nothing else is said.
+/// Counts of a project. In bytes unless stated otherwise.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct StatsReport {
     /// Volumes with a backup.

@@ -65,7 +65,7 @@ pub struct NewKey<'a> {
 pub struct KeySummary {
     /// The hash that its slot is named by.
     pub id: ObjectHash,
-    /// What it unlocks.
+    /// The scope that it unlocks.
     pub scope: KeyScope,
     /// Its info: label, creation time and so on.
     pub info: SlotInfo,

@@ -87,7 +87,7 @@ impl Marks {
         segments.copied().collect()
     }
 
-    /// Whether one cannot be read, so that what it names is unknown.
+    /// Whether a mark cannot be read, so that the packs that it names are unknown.
     #[must_use]
     pub fn any_damaged(&self) -> bool {
         self.0.iter().any(|mark| mark.damaged)

@@ -34,7 +34,7 @@ pub enum SealedWith {
     ObjectKey,
 }
 
-/// What is the same for all objects of a kind.
+/// The properties that all objects of a kind share.
 #[derive(Debug, Clone, Copy)]
 pub struct KindInfo {
     /// What messages call it.
@@ -67,7 +67,7 @@ impl ObjectKind {
         Self::Mark,
     ];
 
-    /// What is the same for all objects of this kind.
+    /// Returns the properties that all objects of this kind share.
     #[must_use]
     pub const fn info(self) -> KindInfo {
         /// A row of the table: sealed under the project's object key, stored once.

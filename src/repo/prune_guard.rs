@@ -138,7 +138,7 @@ impl<'a> PruneGuard<'a> {
 
     /// Announces that this run builds on a backup without reading its whole tree.
     ///
-    /// The base may have been committed while a prune marked what it uses, so that only its record
+    /// The base may have been committed while a prune marked its packs, so that only its record
     /// prevents the deletion. So either each mark that existed at first names the record, or the
     /// record names the mark. Otherwise the whole tree is read before the commit.
     pub fn build_on(&mut self, base: &Backup) {

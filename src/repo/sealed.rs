@@ -34,7 +34,7 @@ pub(super) struct Loaded<T> {
     pub(super) object: ObjectRef,
     /// Its size, and when it was put.
     pub(super) listed: ObjectInfo,
-    /// Its body, or what is damaged.
+    /// Its body, or the damage.
     pub(super) body: Result<T, RepoError>,
 }
 

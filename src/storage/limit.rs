@@ -41,7 +41,7 @@ impl<B: Backend> LimitBackend<B> {
     }
 
     fn wait(&self, pause: Duration) {
-        // Once cancelled, what is under way finishes without limits.
+        // After a cancellation, running calls finish without limits.
         let _ = self.cancel.sleep(pause);
     }
 

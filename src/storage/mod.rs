@@ -1,6 +1,6 @@
 //! Object stores: opaque bytes under names, in a directory or on a server.
 //!
-//! A backend knows nothing of packs or keys. What it promises is written at [`Backend`]. Decorators
+//! A backend knows nothing of packs or keys. [`Backend`] documents its promises. Decorators
 //! add to any backend: [`RetryBackend`] repeats what failed for a passing reason, and
 //! [`LimitBackend`] keeps transfers to a rate. With the feature `testing` there are also a store in
 //! memory and one that fails on purpose.

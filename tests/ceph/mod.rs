@@ -47,13 +47,13 @@ pub(crate) fn cluster() -> Option<Arc<Cluster>> {
 impl Cluster {
     fn start() -> Option<Self> {
         let directory = TempDir::new().unwrap();
-        let mut said = tempfile().unwrap();
+        let mut stderr = tempfile().unwrap();
         let mut keeper = ceph_dev("hold", directory.path())
             // Ctrl-C on the terminal must not end it.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(said.try_clone().unwrap())
+            .stderr(stderr.try_clone().unwrap())
             .spawn()
             .unwrap();
         let mut up = String::new();
@@ -63,7 +63,7 @@ impl Cluster {
             return Some(Self { directory, keeper });
         }
         let status = keeper.wait().unwrap();
-        let why = text(&mut said);
+        let why = text(&mut stderr);
         if status.code() == Some(NOT_INSTALLED) {
             skip(&why);
             return None;

@@ -336,7 +336,7 @@ fn a_backup_to_a_full_disk_fails_and_succeeds_once_there_is_space() {
     let new = summary["bytes_new"].as_u64().unwrap();
     assert!(
         new <= (size - 32 * MIB) as u64,
-        "what was stored is used: {summary}"
+        "the second backup uses the data that the first one stored: {summary}"
     );
     world.restores("large", &large);
     world.is_clean();

@@ -83,13 +83,13 @@ fn a_diff_to_a_full_disk_fails_and_succeeds_once_there_is_space() {
     disk.resize(400 << 10);
     let summary = world.json_one(&ingest(&second), "summary");
     let new = summary["bytes_new"].as_u64().unwrap();
-    assert!(new <= 168 << 20, "what was stored is used: {summary}");
+    assert!(new <= 168 << 20, "stored data is used: {summary}");
     assert!(summary["existing"].is_null(), "{summary}");
     world.restores("v", &world.write("image", &image(&[&small, &large])));
     world.is_clean();
 }
 
-/// As when `rbd export-diff` fails: what it wrote before is the valid beginning of a stream.
+/// A failing `rbd export-diff` has written the valid beginning of a stream.
 #[test]
 fn a_truncated_diff_exits_with_21_and_commits_nothing() {
     let world = World::new();

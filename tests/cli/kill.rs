@@ -1,4 +1,4 @@
-//! A program that is killed or interrupted harms no backup, and loses little of what it has done.
+//! A program that is killed or interrupted harms no backup, and loses little of its work.
 
 use std::fs;
 use std::io::Write;

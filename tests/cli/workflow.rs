@@ -168,7 +168,7 @@ fn progress_is_printed_as_json_while_a_backup_runs() {
     world.set("CUTTLEBONE_PROGRESS_FPS", "60");
     let disk = world.write("disk.img", &noise(5, 96 * MIB));
     let restored = world.path("restored").display().to_string();
-    // With a limit none of it is done before anybody looks.
+    // The limits make each command run long enough to report progress.
     let slowly = ["--limit-upload", "96M", "--limit-download", "96M"];
     for (command, phase) in [
         (&["backup", &disk][..], "backup"),
@@ -491,7 +491,7 @@ fn the_cache_can_be_shown_cleared_and_rebuilt() {
     world.ok(&["cache", "rebuild"]);
     assert_eq!(show(&["cache", "show"])["chunks"], full["chunks"]);
 
-    // A damaged cache is noticed, said, and mended.
+    // A damaged cache is noticed, reported and rebuilt.
     for file in program::files(&world.path("cache")) {
         if file
             .extension()

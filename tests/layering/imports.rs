@@ -86,7 +86,7 @@ fn anchored<'a>(tokens: &[Token<'a>], module: &[&'a str]) -> Vec<Named<'a>> {
     found
 }
 
-/// The names that `use` brings into a source, with what they stand for.
+/// Returns the names that a source imports with `use`, with their full paths.
 fn imported_names<'a>(tokens: &[Token<'a>], module: &[&'a str]) -> BTreeMap<&'a str, Vec<&'a str>> {
     let mut names = BTreeMap::new();
     let mut i = 0;

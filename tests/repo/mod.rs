@@ -365,15 +365,15 @@ fn is_damage(error: &OpsError) -> bool {
     matches!(error, OpsError::Repo(error) if error.kind() == RepoErrorKind::Damaged)
 }
 
-/// A directory that goes with the test; in memory where there is such a place, since nothing here
-/// needs a disk.
+/// Creates a directory that is deleted with the test. It is in memory if possible, since these
+/// tests need no disk.
 fn scratch() -> TempDir {
     tempfile::tempdir_in("/dev/shm")
         .or_else(|_| tempfile::tempdir())
         .unwrap()
 }
 
-/// Bytes that do not compress, different for each seed.
+/// Returns bytes that do not compress, different for each seed.
 fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     blake3::Hasher::new()
@@ -386,7 +386,8 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
 const BLOCK_LEN: usize = 4 << 10;
 const BLOCK: u64 = BLOCK_LEN as u64;
 
-/// An image as a plain model: its blocks that are not zero. So it can be far larger than memory.
+/// A plain model of an image: only its blocks that are not zero, so that it can be far larger than
+/// memory.
 #[derive(Clone, PartialEq, Eq, Default)]
 struct Image {
     size: u64,
@@ -408,7 +409,7 @@ impl Image {
         }
     }
 
-    /// Writes the part that fits; bytes behind the end are left out.
+    /// Writes bytes. Ignores those behind the end of the image.
     fn write(&mut self, offset: u64, bytes: &[u8]) {
         let mut at = offset;
         let mut rest = bytes;
@@ -453,7 +454,7 @@ impl Image {
         self.size = size;
     }
 
-    /// All of it.
+    /// Returns the whole content.
     fn bytes(&self) -> Vec<u8> {
         let mut bytes = vec![0; usize::try_from(self.size.next_multiple_of(BLOCK)).unwrap()];
         for (number, block) in &self.blocks {
@@ -464,7 +465,7 @@ impl Image {
         bytes
     }
 
-    /// Makes the file a sparse one with this content.
+    /// Writes the image to a sparse file.
     fn write_to(&self, path: &Path) {
         let file = File::create(path).unwrap();
         file.set_len(self.size).unwrap();
@@ -475,7 +476,7 @@ impl Image {
         }
     }
 
-    /// The content of a file, of which only what is no hole is read.
+    /// Reads the content of a file, except for its holes.
     fn read_from(path: &Path) -> Self {
         let source = RawImage::open(path).unwrap();
         let mut image = Self::new(source.size());

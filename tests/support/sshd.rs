@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// The time in which a server must start, even on a busy machine.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A running server, stopped when dropped, and a directory for stores.
 pub(crate) struct Sshd {
@@ -115,7 +115,7 @@ impl Sshd {
             location: "sftp:test".to_owned(),
             ssh: self.ssh_command().split(' ').map(Into::into).collect(),
             connections: NonZeroUsize::new(2).unwrap(),
-            timeout: PATIENCE,
+            timeout: TIMEOUT,
             cancel: Cancel::default(),
         }
     }
@@ -177,16 +177,16 @@ impl Sshd {
         let begun = Instant::now();
         let speaks = || {
             let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).ok()?;
-            stream.set_read_timeout(Some(PATIENCE)).ok()?;
+            stream.set_read_timeout(Some(TIMEOUT)).ok()?;
             let mut hello = [0; 4];
             stream.read_exact(&mut hello).ok()?;
             (&hello == b"SSH-").then_some(())
         };
         while speaks().is_none() {
             let ended = self.child.try_wait().unwrap();
-            let said = fs::read_to_string(self.path("log")).unwrap_or_default();
-            assert!(ended.is_none(), "sshd has ended: {said}");
-            assert!(begun.elapsed() < PATIENCE, "sshd does not start: {said}");
+            let log = fs::read_to_string(self.path("log")).unwrap_or_default();
+            assert!(ended.is_none(), "sshd has ended: {log}");
+            assert!(begun.elapsed() < TIMEOUT, "sshd does not start: {log}");
             thread::sleep(Duration::from_millis(20));
         }
     }

@@ -1,4 +1,4 @@
-//! Reading the repository in every way there is.
+//! Reads the repository in every possible way.
 
 use std::cell::Cell;
 use std::ops::ControlFlow;
@@ -16,7 +16,7 @@ use super::reference;
 use crate::fixture::Fixture;
 use crate::texts::use_records;
 
-/// Nodes that a walk may read: a small graph of nodes can stand for more than any life is long.
+/// Nodes that a walk may read. A small graph of nodes can describe a tree too large to walk.
 const NODES_MAX: u32 = 512;
 /// Chunks that a walk may pass.
 const CHUNKS_MAX: usize = 2048;
@@ -32,7 +32,7 @@ pub(crate) struct Reach {
     pub(crate) opened: usize,
     /// Backups whose trees are whole.
     pub(crate) whole: usize,
-    /// Records that were set aside.
+    /// Records that cannot be read.
     pub(crate) damaged: usize,
 }
 
@@ -137,7 +137,7 @@ fn walk(blobs: &BlobReader, backup: &Backup) -> (Vec<ChunkRef>, bool) {
     (chunks, whole)
 }
 
-/// Reads chunks as a restore does; how many open.
+/// Reads chunks as a restore does. Returns the number of chunks that could be decrypted.
 fn read_chunks(blobs: &BlobReader, chunks: &[ChunkRef]) -> usize {
     let mut count = 0;
     let project = blobs.index().project();
@@ -154,7 +154,7 @@ fn read_chunks(blobs: &BlobReader, chunks: &[ChunkRef]) -> usize {
             assert_eq!(run.len(), location.run().plain_len());
             Opener::blob(project, &location, run).map(<[u8]>::to_vec)
         });
-        // The other way tries all places, and this one first.
+        // The other function tries all places, this one first.
         match (found, blobs.chunk(&chunk.id)) {
             (Ok(plain), Ok(again)) => {
                 assert_eq!(plain, again);
@@ -168,7 +168,7 @@ fn read_chunks(blobs: &BlobReader, chunks: &[ChunkRef]) -> usize {
     count
 }
 
-/// Looks into an image's tree, and makes new ones from it.
+/// Reads the tree of an image, and makes new trees from it.
 fn use_image<'a>(
     reader: &impl Fn() -> CancellableReader<'a>,
     backup: &Backup,
@@ -191,7 +191,7 @@ fn use_image<'a>(
         let _ = leaf_chunks(&reader(), top, leaf, width);
     }
 
-    // Against nothing, everything differs.
+    // Compared with an empty tree, everything differs.
     let nothing = Top {
         id: None,
         level: top.level,
@@ -226,7 +226,7 @@ fn use_image<'a>(
     }
 }
 
-/// A tree with a new first and last leaf and zeros between.
+/// Makes a tree with a new first and last leaf, and zeros between them.
 fn rewrite(
     store: &CancellableReader<'_>,
     size: u64,

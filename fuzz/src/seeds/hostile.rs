@@ -35,7 +35,7 @@ type Item = (u8, Vec<u8>);
 
 pub(super) fn repositories() -> Named {
     let mut all = images();
-    all.extend(lies());
+    all.extend(false_statements());
     all.extend(records());
     all.extend(streams());
     all
@@ -101,7 +101,7 @@ fn images() -> Named {
     ]
 }
 
-fn lies() -> Named {
+fn false_statements() -> Named {
     let mut lie = segment();
     lie.packs.truncate(1);
     lie.packs[0].contents.runs.truncate(2);
@@ -162,7 +162,7 @@ fn streams() -> Named {
         dump(108, 2),
         dump(107, 2),
     ];
-    // A few nodes that stand for 2^30 runs of one zero each.
+    // A few nodes that describe 2^30 runs of one zero each.
     let mut pyramid = vec![(NODE, stream(0, &[(1, None)]))];
     pyramid.extend((1..=15).map(|level| {
         let child = (1 << (2 * (level - 1)), Some(level - 1));

@@ -14,40 +14,40 @@ use super::command_line::Cli;
 use super::invocation::Invocation;
 
 fn parse(line: &str) -> Result<Cli, ErrorKind> {
-    let words = std::iter::once("cuttlebone").chain(line.split_whitespace());
-    Cli::try_parse_from(words).map_err(|error| error.kind())
+    let args = std::iter::once("cuttlebone").chain(line.split_whitespace());
+    Cli::try_parse_from(args).map_err(|error| error.kind())
 }
 
-fn invoke_in(variables: &[(&str, &str)], words: &[&str]) -> Result<Invocation, Failure> {
-    let cli = Cli::try_parse_from(std::iter::once(&"cuttlebone").chain(words)).unwrap();
+fn invoke_in(variables: &[(&str, &str)], args: &[&str]) -> Result<Invocation, Failure> {
+    let cli = Cli::try_parse_from(std::iter::once(&"cuttlebone").chain(args)).unwrap();
     Invocation::new(cli, &Environment::with(variables))
 }
 
-fn invoke(words: &[&str]) -> Result<Invocation, Failure> {
+fn invoke(args: &[&str]) -> Result<Invocation, Failure> {
     invoke_in(
         &[("HOME", "/home/u"), ("CUTTLEBONE_REPOSITORY", "/r")],
-        words,
+        args,
     )
 }
 
-fn action(words: &[&str]) -> RepositoryAction {
-    match invoke(words).unwrap().action {
+fn action(args: &[&str]) -> RepositoryAction {
+    match invoke(args).unwrap().action {
         Action::Repository(_, action) => action,
         other => panic!("{other:?}"),
     }
 }
 
-fn backup(words: &[&str]) -> BackupRequest {
-    match action(words) {
+fn backup(args: &[&str]) -> BackupRequest {
+    match action(args) {
         RepositoryAction::Backup(request) => request,
         other => panic!("{other:?}"),
     }
 }
 
 #[track_caller]
-fn refused(words: &[&str]) {
-    let failure = invoke(words).unwrap_err();
-    assert_eq!(failure.code, Code::Usage, "{words:?}: {failure:?}");
+fn refused(args: &[&str]) {
+    let failure = invoke(args).unwrap_err();
+    assert_eq!(failure.code, Code::Usage, "{args:?}: {failure:?}");
 }
 
 #[test]
@@ -111,13 +111,13 @@ fn options_override_the_environment() {
         ("CUTTLEBONE_PROJECT", "p"),
         ("CUTTLEBONE_CACHE_DIR", "/c"),
     ];
-    let words = ["-r", "/x", "--project", "q", "--cache-dir", "/d", "list"];
-    for (words, expected) in [
-        (&words[6..], ["/env", "p", "/c"]),
-        (&words, ["/x", "q", "/d"]),
+    let args = ["-r", "/x", "--project", "q", "--cache-dir", "/d", "list"];
+    for (args, expected) in [
+        (&args[6..], ["/env", "p", "/c"]),
+        (&args, ["/x", "q", "/d"]),
     ] {
-        let Action::Repository(settings, _) = invoke_in(&variables, words).unwrap().action else {
-            panic!("{words:?}");
+        let Action::Repository(settings, _) = invoke_in(&variables, args).unwrap().action else {
+            panic!("{args:?}");
         };
         let [location, project, cache] = expected;
         assert_eq!(settings.location.to_string(), location);
@@ -145,19 +145,19 @@ fn completions_and_man_need_no_repository() {
 
 #[test]
 fn a_volume_is_named_after_its_source() {
-    let volume = |words: &[&str]| backup(words).volume;
+    let volume = |args: &[&str]| backup(args).volume;
     let chosen = |name: &str| VolumeName::Chosen(name.to_owned());
     let of_file = VolumeName::OfFile("disk.img".to_owned());
     assert_eq!(volume(&["backup", "/a/disk.img"]), of_file);
     assert_eq!(volume(&["backup", "/a/b", "--volume", "v"]), chosen("v"));
     assert_eq!(volume(&["backup", "-", "--volume", "d"]), chosen("d"));
-    for words in [
+    for args in [
         &["backup", "-"][..],
         &["backup", ".."],
         &["backup", "a@b"],
         &["backup", ""],
     ] {
-        refused(words);
+        refused(args);
     }
     refused(&["backup", "x", "--volume", "a~1"]);
     refused(&["backup", "x", "--volume", "a\nb"]);
@@ -174,7 +174,7 @@ fn the_same_label_twice_is_refused() {
 
 #[test]
 fn options_of_restore_decide_about_an_existing_target() {
-    let existing = |words: &[&str]| match action(words) {
+    let existing = |args: &[&str]| match action(args) {
         RepositoryAction::Restore(restore) => restore.existing,
         other => panic!("{other:?}"),
     };
@@ -194,8 +194,8 @@ fn options_of_restore_decide_about_an_existing_target() {
 
 #[test]
 fn restore_as_a_diff_exports_a_full_diff() {
-    let export = |words: &[&str]| -> ExportRequest {
-        match action(words) {
+    let export = |args: &[&str]| -> ExportRequest {
+        match action(args) {
             RepositoryAction::ExportDiff(export) => export,
             other => panic!("{other:?}"),
         }
@@ -245,13 +245,13 @@ fn standard_input_and_output_carry_one_thing_each() {
         "-",
     ]);
     let variables = [("HOME", "/h"), ("CUTTLEBONE_PASSWORD_FILE", "-")];
-    let words = ["-r", "/r", "backup", "-", "--volume", "v"];
-    assert_eq!(invoke_in(&variables, &words).unwrap_err().code, Code::Usage);
+    let args = ["-r", "/r", "backup", "-", "--volume", "v"];
+    assert_eq!(invoke_in(&variables, &args).unwrap_err().code, Code::Usage);
 }
 
 #[test]
 fn key_derivation_parameters_stay_within_the_limits_of_the_format() {
-    let kdf = |words: &[&str]| match action(words) {
+    let kdf = |args: &[&str]| match action(args) {
         RepositoryAction::Init { kdf, .. } => kdf,
         other => panic!("{other:?}"),
     };

@@ -148,7 +148,7 @@ where
     }
 
     fn end(&self, mut worker: Self::Worker) -> Result<(), OpsError> {
-        // Also after a failure: the next backup uses what is stored already.
+        // Flush even after a failure: the next backup uses the chunks that are stored already.
         Ok(self.task.packer.flush(&mut worker.pack)?)
     }
 }

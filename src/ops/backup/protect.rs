@@ -19,7 +19,7 @@ use crate::repo::{
 /// Attempts to store again what a prune marked, before the backup gives up.
 const ATTEMPTS_MAX: usize = 4;
 
-/// The guard of a backup. A dry run has none, since nothing relies on what it found.
+/// The guard of a backup. A dry run has none, since it commits nothing.
 pub(super) struct Protection<'a> {
     guard: Option<PruneGuard<'a>>,
     project: &'a Project,

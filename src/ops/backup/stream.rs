@@ -142,7 +142,7 @@ impl Stages for StreamStages<'_> {
     }
 
     fn end(&self, mut worker: PackWorker) -> Result<(), OpsError> {
-        // Also after a failure: the next backup uses what is stored already.
+        // Flush even after a failure: the next backup uses the chunks that are stored already.
         Ok(self.task.packer.flush(&mut worker)?)
     }
 }

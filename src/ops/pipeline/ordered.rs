@@ -177,7 +177,7 @@ impl<P, J, D> Producer<'_, P, J, D> {
     }
 }
 
-/// Receives what is done, in any order, and passes it to `sink` in order.
+/// Receives finished items in any order, and passes them to `sink` in order.
 fn drain<D, P>(
     done: &Receiver<Report<D>>,
     spares: &Sender<P>,

@@ -15,7 +15,7 @@ use crate::ops::error::OpsError;
 use crate::repo::RepoError;
 
 /// A pipeline that takes longer than this is taken to hang.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A place where something can go wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,7 +201,7 @@ fn run_in_time(setup: Setup) -> thread::Result<Outcome> {
         let outcome = catch_unwind(AssertUnwindSafe(|| run(setup)));
         let _ = done_in.send(outcome);
     });
-    done.recv_timeout(PATIENCE)
+    done.recv_timeout(TIMEOUT)
         .unwrap_or_else(|_| panic!("{setup:?} does not end"))
 }
 
@@ -358,6 +358,6 @@ fn a_source_that_waits_for_input_learns_of_a_failure_elsewhere() {
         );
         let _ = done_in.send(result);
     });
-    let result = done.recv_timeout(PATIENCE).expect("it ends");
+    let result = done.recv_timeout(TIMEOUT).expect("it ends");
     assert!(is_expected(&result.expect_err("an error")));
 }

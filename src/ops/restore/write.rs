@@ -1,4 +1,4 @@
-//! Writes a backup to a target: many threads fetch and verify what it needs, and few write it.
+//! Writes a backup to a target: many threads fetch and verify chunks, and a few write them.
 
 use std::sync::atomic::Ordering;
 

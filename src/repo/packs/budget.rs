@@ -24,10 +24,10 @@ impl Budget {
     /// Takes bytes. Waits until there are enough, at most for `timeout`. Returns whether it took
     /// them.
     pub(super) fn take_within(&self, bytes: usize, timeout: Duration) -> Result<bool, Cancelled> {
-        let no_room = |left: &mut Option<usize>| left.is_some_and(|free| free < bytes);
+        let is_short = |left: &mut Option<usize>| left.is_some_and(|free| free < bytes);
         let waited = self
             .changed
-            .wait_timeout_while(lock(&self.left), timeout, no_room);
+            .wait_timeout_while(lock(&self.left), timeout, is_short);
         let (mut left, _) = recover(waited);
         let free = left.as_mut().ok_or(Cancelled)?;
         let fits = *free >= bytes;

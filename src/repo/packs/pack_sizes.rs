@@ -13,7 +13,7 @@ const SEGMENT_PACKS: usize = 16;
 /// The most bytes that are compressed and sealed together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum RunLen {
-    /// 4 MiB, which compresses best: for what is read as a whole.
+    /// 4 MiB, which compresses best: for data that is read as a whole.
     #[default]
     Leaf,
     /// 512 KiB, for data of which single chunks are read later: the next diff of a volume reads the

@@ -34,7 +34,7 @@ const PART_LEN: usize = 2 << 20;
 /// each worker.
 const BUDGET: usize = 80 << 20;
 /// A thread that waits for the budget checks after this time whether it has to close the open pack.
-const ROOM_PATIENCE: Duration = Duration::from_millis(20);
+const BUDGET_WAIT: Duration = Duration::from_millis(20);
 /// Each tree node is stored in this many packs.
 const NODE_COPIES: usize = 2;
 
@@ -226,7 +226,7 @@ impl Packer<'_> {
         if part.capacity() > part.len() / 4 * 5 {
             part.shrink_to_fit();
         }
-        self.make_room(part.capacity())?;
+        self.take_budget(part.capacity())?;
         let (pack, part_number, first_ordinal) = self.reserve(runs, part.len())?;
         self.seal(
             &pack.cipher,
@@ -270,7 +270,7 @@ impl Packer<'_> {
         let _closing = CloseOnPanic(&self.shared.budget);
         let mut copies = Vec::with_capacity(NODE_COPIES);
         for _ in 0..NODE_COPIES {
-            self.make_room(plain.len())?;
+            self.take_budget(plain.len())?;
             let nonce = PackNonce::random()?;
             let cipher = self.index.project().keys.pack_cipher(nonce);
             let mut part = plain.to_vec();
@@ -341,8 +341,8 @@ impl Packer<'_> {
 
     /// Takes bytes from the budget and waits for them if needed. Only closed packs give bytes back,
     /// so if there is none, closes the open one.
-    fn make_room(&self, bytes: usize) -> Result<(), RepoError> {
-        while !self.shared.budget.take_within(bytes, ROOM_PATIENCE)? {
+    fn take_budget(&self, bytes: usize) -> Result<(), RepoError> {
+        while !self.shared.budget.take_within(bytes, BUDGET_WAIT)? {
             if self.shared.closed.load(Ordering::Relaxed) == 0 {
                 self.close_open()?;
             }

@@ -38,12 +38,12 @@ fn classify(status: Option<ExitStatus>, messages: String) -> SftpError {
     match status {
         // Not ssh's own status: it does not know the arguments, or is another program.
         Some(status) if code.is_some_and(|code| code != 255) => {
-            let said = if messages.is_empty() {
+            let text = if messages.is_empty() {
                 "it ended without a message"
             } else {
                 &messages
             };
-            SftpError::known(Kind::NoProgram, format!("{said} ({status})"))
+            SftpError::known(Kind::NoProgram, format!("{text} ({status})"))
         }
         _ if has("Broken pipe") => SftpError::known(Kind::ClosedAfterLogin, messages),
         _ if messages.is_empty() => SftpError::Lost("ssh ended without a message".to_owned()),
