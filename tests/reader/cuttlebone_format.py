@@ -452,7 +452,7 @@ def decode_contents(head: bytes, tail: bytes, size: int, project_id: bytes, proj
     require(size <= MAX_PACK, "limit-exceeded", "the pack is too large")
     length = int.from_bytes(tail[-4:], "little")
     require(least <= length <= most, "bad-length", f"no contents have {length} bytes")
-    require(length <= size - PACK_HEAD - 4, "bad-length", f"no room for contents of {length} bytes")
+    require(length <= size - PACK_HEAD - 4, "bad-length", f"no space for contents of {length} bytes")
     key, full_nonce = derive("pack", project_secret), nonce + CONTENTS.to_bytes(8, "little")
     fields = Fields(unseal(key, full_nonce, project_id + PACK_HEADER, tail[-4 - length : -4], "the contents"))
     contents = take_contents(fields)

@@ -205,7 +205,7 @@ fn an_export_reads_only_nodes_and_chunks_that_differ() {
 
     let reads = |from, to: &Backup| {
         let _ = store.take_log();
-        let diff = diff((&host, &test_repo), from, to);
+        let diff = export_valid((&host, &test_repo), from, to);
         let log = store.take_log();
         let gets = log
             .iter()

@@ -37,13 +37,13 @@ pub(crate) struct Reach {
 }
 
 /// Reads at most [`NODES_MAX`] nodes. Discards the nodes that it is given to store.
-struct CancellableReader<'a> {
+struct BoundedReader<'a> {
     blobs: &'a BlobReader,
     keys: &'a ProjectKeys,
     left: Cell<u32>,
 }
 
-impl NodeReader for CancellableReader<'_> {
+impl NodeReader for BoundedReader<'_> {
     fn read(&self, id: &BlobId) -> Result<Arc<Node>, RepoError> {
         let left = self.left.get().checked_sub(1).ok_or(Cancelled)?;
         self.left.set(left);
@@ -51,7 +51,7 @@ impl NodeReader for CancellableReader<'_> {
     }
 }
 
-impl NodeStore for CancellableReader<'_> {
+impl NodeStore for BoundedReader<'_> {
     fn store(&self, plain: &[u8]) -> Result<BlobId, RepoError> {
         assert!(
             Node::decode(plain).is_ok(),
@@ -73,7 +73,7 @@ pub(super) fn all(f: &Fixture) -> Reach {
         return reach;
     };
     let blobs = BlobReader::new(&index);
-    let reader = || CancellableReader {
+    let reader = || BoundedReader {
         blobs: &blobs,
         keys: &f.keys,
         left: Cell::new(NODES_MAX),
@@ -170,7 +170,7 @@ fn read_chunks(blobs: &BlobReader, chunks: &[ChunkRef]) -> usize {
 
 /// Reads the tree of an image, and makes new trees from it.
 fn use_image<'a>(
-    reader: &impl Fn() -> CancellableReader<'a>,
+    reader: &impl Fn() -> BoundedReader<'a>,
     backup: &Backup,
     top: Top,
     chunks: &[ChunkRef],
@@ -227,12 +227,7 @@ fn use_image<'a>(
 }
 
 /// Makes a tree with a new first and last leaf, and zeros between them.
-fn rewrite(
-    store: &CancellableReader<'_>,
-    size: u64,
-    base: Top,
-    last: u64,
-) -> Result<(), RepoError> {
+fn rewrite(store: &BoundedReader<'_>, size: u64, base: Top, last: u64) -> Result<(), RepoError> {
     let mut plain = Vec::new();
     Children {
         level: 0,
