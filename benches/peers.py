@@ -116,7 +116,7 @@ def repetition(programs, number, image, changed, diffs):
     return results
 
 
-def report(wanted, versions, repetitions):
+def report(names, versions, repetitions):
     def median(name, step, key):
         return statistics.median(r[name][step][key] for r in repetitions)
 
