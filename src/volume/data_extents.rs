@@ -15,7 +15,7 @@ use super::sys::ImageKind;
 /// Finds the extents that may hold data, one by one, in ascending order; between them there are
 /// zeros. Where holes cannot be found, as on a device, there is one extent. It ends after an error.
 #[derive(Debug)]
-pub struct DataExtents<'a> {
+pub(super) struct DataExtents<'a> {
     file: &'a File,
     path: &'a Path,
     size: u64,

@@ -4,16 +4,20 @@
 //! An operation takes its source as a [`Source`] and its target as a [`Target`]; a front end opens
 //! the one that the user named.
 
+mod buffered;
 mod cursor;
 mod data_extents;
+mod device_target;
 mod diff_target;
 mod error;
 mod file_target;
 mod identity;
+mod image_writer;
 mod input;
 mod input_file;
 mod input_range;
 mod listed_image;
+mod open_target;
 mod output;
 mod output_file;
 mod pending;
@@ -25,15 +29,16 @@ mod stream_target;
 mod sys;
 mod target;
 
-pub use data_extents::DataExtents;
+pub use device_target::DeviceTarget;
 pub use diff_target::{DiffTarget, DiffTotals};
 pub use error::{Unsuitable, VolumeError, VolumeErrorKind, VolumeOperation};
-pub use file_target::{FileTarget, open_target};
+pub use file_target::FileTarget;
 pub use identity::ImageIdentity;
 pub use input::{InputStream, NamedInput};
 pub use input_file::InputFile;
 pub use input_range::InputRange;
 pub use listed_image::ListedImage;
+pub use open_target::open_target;
 pub use output::{NamedOutput, OutputStream};
 pub use output_file::OutputFile;
 pub use raw_image::RawImage;

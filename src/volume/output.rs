@@ -1,11 +1,9 @@
 //! Streams that are written from the front: files that describe an image, pipes, standard output.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 
-use super::error::{VolumeError, VolumeErrorKind, VolumeOperation};
-
-/// Bytes that are buffered, so that small writes cost no system call.
-pub(super) const BUFFER: usize = 256 << 10;
+use super::buffered::Buffered;
+use super::error::VolumeError;
 
 /// A byte stream with a name, which is complete once it is finished.
 pub trait OutputStream: Write + Send {
@@ -17,32 +15,31 @@ pub trait OutputStream: Write + Send {
     fn finish(&mut self) -> Result<(), VolumeError>;
 }
 
-/// Any writer, buffered, as an [`OutputStream`] of a given name.
+/// Any writer, buffered, as an [`OutputStream`] of a given name. If it is dropped unfinished, the
+/// bytes in its buffer are not written.
 #[derive(Debug)]
-pub struct NamedOutput<W: Write> {
-    writer: BufWriter<W>,
+pub struct NamedOutput<W> {
+    writer: Buffered<W>,
     name: String,
-    failed: bool,
 }
 
 impl<W: Write + Send> NamedOutput<W> {
     /// Names `writer`.
     pub fn new(writer: W, name: impl Into<String>) -> Self {
         Self {
-            writer: BufWriter::with_capacity(BUFFER, writer),
+            writer: Buffered::new(writer),
             name: name.into(),
-            failed: false,
         }
     }
 }
 
 impl<W: Write> Write for NamedOutput<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        noting(&mut self.failed, self.writer.write(bytes))
+        self.writer.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        noting(&mut self.failed, self.writer.flush())
+        self.writer.flush()
     }
 }
 
@@ -52,21 +49,8 @@ impl<W: Write + Send> OutputStream for NamedOutput<W> {
     }
 
     fn finish(&mut self) -> Result<(), VolumeError> {
-        if self.failed {
-            return Err(incomplete(&self.name));
-        }
-        let flushed = self.flush();
+        self.writer.check_complete(&self.name)?;
+        let flushed = self.writer.flush();
         flushed.map_err(|error| VolumeError::writing(&self.name, error))
     }
-}
-
-/// Notes in `failed` whether a write has failed for good.
-pub(super) fn noting<T>(failed: &mut bool, result: io::Result<T>) -> io::Result<T> {
-    *failed |= matches!(&result, Err(error) if error.kind() != io::ErrorKind::Interrupted);
-    result
-}
-
-/// The error of a stream that is to be finished after a failed write.
-pub(super) fn incomplete(name: &str) -> VolumeError {
-    VolumeError::new(VolumeErrorKind::Incomplete, VolumeOperation::Finish, name)
 }

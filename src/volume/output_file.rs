@@ -1,20 +1,20 @@
 //! A new file that is written from its front.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
+use super::buffered::Buffered;
 use super::error::{VolumeError, VolumeOperation};
-use super::output::{BUFFER, OutputStream, incomplete, noting};
+use super::output::OutputStream;
 use super::pending::{Collision, Pending};
 
 /// A file that appears at its path when it is finished. Until then it is `.NAME.cuttlebone-HEX` in
 /// the same directory, and it is removed if it is dropped unfinished.
 #[derive(Debug)]
 pub struct OutputFile {
-    file: BufWriter<File>,
+    file: Buffered<File>,
     pending: Pending,
-    failed: bool,
 }
 
 impl OutputFile {
@@ -33,20 +33,19 @@ impl OutputFile {
     fn create(path: &Path, collision: Collision) -> Result<Self, VolumeError> {
         let (pending, file) = Pending::create(path, collision)?;
         Ok(Self {
-            file: BufWriter::with_capacity(BUFFER, file),
+            file: Buffered::new(file),
             pending,
-            failed: false,
         })
     }
 }
 
 impl Write for OutputFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        noting(&mut self.failed, self.file.write(bytes))
+        self.file.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        noting(&mut self.failed, self.file.flush())
+        self.file.flush()
     }
 }
 
@@ -56,12 +55,10 @@ impl OutputStream for OutputFile {
     }
 
     fn finish(&mut self) -> Result<(), VolumeError> {
-        if self.failed {
-            return Err(incomplete(&self.name()));
-        }
-        let flushed = self.flush();
+        self.file.check_complete(&self.name())?;
+        let flushed = self.file.flush();
         flushed.map_err(|error| VolumeError::writing(self.pending.path().display(), error))?;
-        let synced = noting(&mut self.failed, self.file.get_ref().sync_all());
+        let synced = self.file.run(|file| file.sync_all());
         synced.map_err(VolumeError::on(VolumeOperation::Sync, self.pending.path()))?;
         self.pending.commit()
     }

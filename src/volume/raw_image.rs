@@ -49,12 +49,6 @@ impl RawImage {
         })
     }
 
-    /// Returns the size that the image had when it was opened, in bytes.
-    #[must_use]
-    pub fn size(&self) -> u64 {
-        self.identity.size
-    }
-
     /// Returns whether it is a file or a device.
     #[must_use]
     pub fn kind(&self) -> ImageKind {
@@ -65,36 +59,6 @@ impl RawImage {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// Returns the identity that it had when it was opened.
-    #[must_use]
-    pub fn identity(&self) -> &ImageIdentity {
-        &self.identity
-    }
-
-    /// Fills `buffer` with the bytes from `offset` on: see [`ImageSource::read_at`].
-    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), VolumeError> {
-        read_image(&self.file, &self.path, self.size(), offset, buffer)
-    }
-
-    /// Returns the extents that may hold data: see [`ImageSource::extents`].
-    #[must_use]
-    pub fn data_extents(&self) -> DataExtents<'_> {
-        DataExtents::new(&self.file, &self.path, self.kind(), self.size())
-    }
-
-    /// Returns whether the size, or for a file the time of the last change, differ from when it was
-    /// opened.
-    pub fn changed_meanwhile(&self) -> Result<bool, VolumeError> {
-        let failed = VolumeError::on(VolumeOperation::Read, &self.path);
-        let then = &self.identity;
-        if image_size(&self.file, then.kind).map_err(&failed)? != then.size {
-            return Ok(true);
-        }
-        let now = self.file.metadata().map_err(&failed)?;
-        let mtime_ns = nanoseconds(now.mtime(), now.mtime_nsec());
-        Ok(then.kind == ImageKind::File && mtime_ns != then.mtime_ns)
     }
 }
 
@@ -112,7 +76,8 @@ impl ImageSource for RawImage {
     }
 
     fn extents(&self) -> ExtentIter<'_> {
-        Box::new(self.data_extents())
+        let size = self.identity.size;
+        Box::new(DataExtents::new(&self.file, &self.path, self.kind(), size))
     }
 
     fn gaps(&self) -> Gaps {
@@ -124,7 +89,14 @@ impl ImageSource for RawImage {
     }
 
     fn changed_since_opened(&self) -> Result<bool, VolumeError> {
-        self.changed_meanwhile()
+        let failed = VolumeError::on(VolumeOperation::Read, &self.path);
+        let then = &self.identity;
+        if image_size(&self.file, then.kind).map_err(&failed)? != then.size {
+            return Ok(true);
+        }
+        let now = self.file.metadata().map_err(&failed)?;
+        let mtime_ns = nanoseconds(now.mtime(), now.mtime_nsec());
+        Ok(then.kind == ImageKind::File && mtime_ns != then.mtime_ns)
     }
 }
 

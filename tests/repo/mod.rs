@@ -47,7 +47,7 @@ use cuttlebone::repo::{
 };
 use cuttlebone::storage::Backend;
 use cuttlebone::volume::{
-    Existing, NamedInput, RawImage, Source, StreamSource, StreamTarget, open_target,
+    Existing, ImageSource, NamedInput, RawImage, Source, StreamSource, StreamTarget, open_target,
 };
 use tempfile::TempDir;
 
@@ -480,7 +480,7 @@ impl Image {
     fn read_from(path: &Path) -> Self {
         let source = RawImage::open(path).unwrap();
         let mut image = Self::new(source.size());
-        for extent in source.data_extents() {
+        for extent in source.extents() {
             let extent = extent.unwrap();
             let mut bytes = vec![0; usize::try_from(extent.end - extent.start).unwrap()];
             source.read_at(extent.start, &mut bytes).unwrap();

@@ -3,7 +3,10 @@
 use std::fs;
 
 use cuttlebone::base::is_zero;
-use cuttlebone::volume::{FileTarget, ImageKind, RawImage, Target, VolumeError, VolumeErrorKind};
+use cuttlebone::volume::{
+    DeviceTarget, Existing, FileTarget, ImageKind, ImageSource, RawImage, Target, Unsuitable,
+    VolumeError, VolumeErrorKind, open_target,
+};
 
 use super::{kind, names, noise};
 use crate::support::{LoopDevice, SmallDisk};
@@ -16,10 +19,7 @@ fn a_device_is_read_and_written_in_place() {
     };
     let source = RawImage::open(&device.device).expect("a source");
     assert_eq!((source.size(), source.kind()), (8 << 20, ImageKind::Device));
-    let extents: Vec<_> = source
-        .data_extents()
-        .map(|e| e.expect("an extent"))
-        .collect();
+    let extents: Vec<_> = source.extents().map(|e| e.expect("an extent")).collect();
     assert_eq!(
         extents,
         vec![0..8 << 20],
@@ -28,23 +28,23 @@ fn a_device_is_read_and_written_in_place() {
     let mut read = vec![0; 5_000];
     source.read_at(3_000, &mut read).expect("data");
     assert_eq!(read, before[3_000..8_000]);
-    assert!(!source.changed_meanwhile().expect("a look"));
-    let mut identity = source.identity().clone();
+    assert!(!source.changed_since_opened().expect("a look"));
+    let mut identity = source.identity().expect("an identity").clone();
     identity.settled = true;
     assert!(
         !identity.unchanged_since(&identity),
         "the time of the last write to a device is unknown"
     );
 
-    let target = FileTarget::open_device(&device.device, 7 << 20).expect("a target");
+    let target = DeviceTarget::open(&device.device, 7 << 20).expect("a target");
     assert_eq!(
-        kind(FileTarget::open_device(&device.device, 1)),
+        kind(DeviceTarget::open(&device.device, 1)),
         VolumeErrorKind::Busy
     );
-    assert_eq!(
-        kind(FileTarget::in_place(&device.device, 1)),
-        VolumeErrorKind::Busy
-    );
+    for existing in [Existing::Refuse, Existing::Replace, Existing::Update] {
+        let busy = open_target(&device.device, 1, existing).map(drop);
+        assert_eq!(kind(busy), VolumeErrorKind::Busy);
+    }
     let data = noise(5, 1 << 20);
     target.write_at(1 << 20, &data).expect("a write");
     target.zero_range(3 << 20, 2 << 20).expect("whole sectors");
@@ -57,7 +57,12 @@ fn a_device_is_read_and_written_in_place() {
     );
     drop(target);
 
-    let target = FileTarget::in_place(&device.device, 7 << 20).expect("a target");
+    let target = open_target(&device.device, 7 << 20, Existing::Update).expect("a target");
+    let held = target.as_read_target().expect("a target with content");
+    let extents = held.data_extents().collect::<Result<Vec<_>, _>>();
+    assert_eq!(extents.expect("extents"), vec![0..7 << 20]);
+    held.read_at(1 << 20, &mut read).expect("its content");
+    assert_eq!(read, data[..5_000]);
     target.finish().expect("finished");
     drop(target);
     let mut expected = before;
@@ -73,7 +78,7 @@ fn a_device_that_is_too_small_is_refused_with_both_sizes() {
     let Some(device) = LoopDevice::new(&noise(8, 1 << 20)) else {
         return;
     };
-    let error = FileTarget::in_place(&device.device, (1 << 20) + 1).expect_err("too small");
+    let error = DeviceTarget::open(&device.device, (1 << 20) + 1).expect_err("too small");
     assert_eq!(
         error.kind,
         VolumeErrorKind::TooSmall {
@@ -82,8 +87,9 @@ fn a_device_that_is_too_small_is_refused_with_both_sizes() {
         }
     );
     assert!(error.to_string().contains("1048576") && error.to_string().contains("1048577"));
-    let refused = FileTarget::replace(&device.device, 1).expect_err("a device");
-    assert!(matches!(refused.kind, VolumeErrorKind::Unsuitable(_)));
+    let device_found = VolumeErrorKind::Unsuitable(Unsuitable::BlockDevice);
+    assert_eq!(kind(FileTarget::replace(&device.device, 1)), device_found);
+    assert_eq!(kind(FileTarget::in_place(&device.device, 1)), device_found);
     assert!(
         fs::metadata(&device.device).is_ok(),
         "the node is still there"

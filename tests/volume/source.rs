@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use cuttlebone::base::is_zero;
-use cuttlebone::volume::{ImageKind, RawImage, Unsuitable, VolumeErrorKind};
+use cuttlebone::volume::{ImageKind, ImageSource, RawImage, Unsuitable, VolumeErrorKind};
 use proptest::prelude::*;
 use rustix::fs::{CWD, FileType, Mode, SeekFrom};
 use tempfile::TempDir;
@@ -46,7 +46,7 @@ fn reads_at_any_offset_return_the_bytes_of_the_file() {
         kind(source.read_at(u64::MAX, &mut [0])),
         VolumeErrorKind::OutOfRange
     );
-    assert!(!source.changed_meanwhile().expect("a look"));
+    assert!(!source.changed_since_opened().expect("a look"));
 }
 
 #[test]
@@ -59,10 +59,7 @@ fn a_huge_sparse_file_has_few_and_short_extents() {
         return skip("the file system of temporary files does not report holes");
     }
     let source = RawImage::open(&path).expect("a source");
-    let extents: Vec<_> = source
-        .data_extents()
-        .map(|e| e.expect("an extent"))
-        .collect();
+    let extents: Vec<_> = source.extents().map(|e| e.expect("an extent")).collect();
     assert_eq!(extents.len(), 3);
     for (extent, at) in extents.iter().zip(places) {
         assert!(extent.start <= at && at + 4096 <= extent.end);
@@ -74,17 +71,14 @@ fn a_huge_sparse_file_has_few_and_short_extents() {
 fn an_empty_file_has_no_extents_and_one_byte_of_data_has_one() {
     let (_directory, path) = sparse(0, &[]);
     assert_eq!(
-        RawImage::open(&path)
-            .expect("a source")
-            .data_extents()
-            .count(),
+        RawImage::open(&path).expect("a source").extents().count(),
         0
     );
     let (_directory, path) = sparse(1, &[(0, &[1])]);
     let source = RawImage::open(&path).expect("a source");
     assert_eq!(
         source
-            .data_extents()
+            .extents()
             .map(|e| e.expect("an extent"))
             .collect::<Vec<_>>(),
         vec![0..1]
@@ -95,7 +89,7 @@ fn an_empty_file_has_no_extents_and_one_byte_of_data_has_one() {
 fn a_file_that_shrinks_fails_to_be_read_and_is_not_taken_for_a_hole() {
     let (_directory, path) = sparse(1 << 20, &[(0, &[1; 4096]), (512 << 10, &[1; 4096])]);
     let source = RawImage::open(&path).expect("a source");
-    let mut extents = source.data_extents();
+    let mut extents = source.extents();
     assert_eq!(extents.next().expect("one").expect("an extent").start, 0);
     let file = OpenOptions::new()
         .write(true)
@@ -111,7 +105,7 @@ fn a_file_that_shrinks_fails_to_be_read_and_is_not_taken_for_a_hole() {
         .expect_err("the end is gone");
     assert_eq!((error.kind, error.offset), (shrunk, Some(100 << 10)));
     assert!(error.to_string().contains(&path.display().to_string()));
-    assert!(source.changed_meanwhile().expect("a look"));
+    assert!(source.changed_since_opened().expect("a look"));
 }
 
 #[test]
@@ -123,22 +117,22 @@ fn a_file_that_grows_is_read_up_to_its_old_end() {
         .open(&path)
         .expect("the file");
     file.write_all_at(&[2; 8192], 8192).expect("more");
-    let extents: Vec<_> = source
-        .data_extents()
-        .map(|e| e.expect("an extent"))
-        .collect();
+    let extents: Vec<_> = source.extents().map(|e| e.expect("an extent")).collect();
     assert_eq!(extents, vec![0..8192]);
     assert_eq!(
         kind(source.read_at(8192, &mut [0])),
         VolumeErrorKind::OutOfRange
     );
-    assert!(source.changed_meanwhile().expect("a look"));
+    assert!(source.changed_since_opened().expect("a look"));
 }
 
 #[test]
 fn an_identity_differs_after_every_change_of_the_file() {
     let (directory, path) = sparse(8192, &[(0, &[1; 8192])]);
-    let look = |path: &PathBuf| RawImage::open(path).expect("a source").identity().clone();
+    let look = |path: &PathBuf| {
+        let source = RawImage::open(path).expect("a source");
+        source.identity().expect("an identity").clone()
+    };
     let fresh = look(&path);
     assert!(!fresh.settled, "it was written just now");
     assert!(
@@ -187,8 +181,9 @@ fn a_file_is_settled_only_if_its_attributes_are_old_too() {
     file.set_modified(SystemTime::UNIX_EPOCH)
         .expect("an old time");
     let source = RawImage::open(&path).expect("a source");
-    assert_eq!(source.identity().mtime_ns, 0);
-    assert!(!source.identity().settled);
+    let identity = source.identity().expect("an identity");
+    assert_eq!(identity.mtime_ns, 0);
+    assert!(!identity.settled);
 }
 
 #[test]
@@ -237,7 +232,7 @@ proptest! {
         let whole = fs::read(&path).expect("all of it");
         let source = RawImage::open(&path).expect("a source");
         let mut last = 0;
-        for extent in source.data_extents() {
+        for extent in source.extents() {
             let extent = extent.expect("an extent");
             prop_assert!(last <= extent.start && extent.start < extent.end && extent.end <= size);
             let place = |at| usize::try_from(at).expect("small");

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cuttlebone::volume::{
     InputFile, InputStream, NamedInput, NamedOutput, OutputFile, OutputStream, VolumeErrorKind,
 };
 use tempfile::TempDir;
 
-use super::{kind, names};
+use super::{kind, names, noise};
 
 #[test]
 fn a_second_reader_of_a_file_does_not_move_the_first() {
@@ -78,4 +79,52 @@ fn a_stream_with_a_failed_write_is_never_finished() {
     output.write_all(b"buffered").expect("room in the buffer");
     assert_eq!(kind(output.finish()), VolumeErrorKind::Closed);
     assert_eq!(kind(output.finish()), VolumeErrorKind::Incomplete);
+    assert!(output.write_all(b"more").is_err());
+}
+
+#[test]
+fn long_and_short_writes_reach_a_stream_in_order() {
+    let (mut stream, mut expected) = (Vec::new(), Vec::new());
+    let mut output = NamedOutput::new(&mut stream, "memory");
+    for len in [1, 100_000, 200_000, 262_143, 262_144, 600_000, 7] {
+        let bytes = noise(len, usize::try_from(len).expect("small"));
+        output.write_all(&bytes).expect("a write");
+        expected.extend(bytes);
+    }
+    output.finish().expect("finished");
+    drop(output);
+    assert!(stream == expected);
+}
+
+/// Counts the writes that it is asked for. They all fail.
+#[derive(Debug)]
+struct Failing<'a>(&'a AtomicUsize);
+
+impl Write for Failing<'_> {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Err(io::ErrorKind::Other.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_stream_that_is_given_up_writes_nothing_when_it_is_dropped() {
+    let writes = AtomicUsize::new(0);
+    let mut output = NamedOutput::new(Failing(&writes), "a stream");
+    output.write_all(b"buffered").expect("room in the buffer");
+    output
+        .write_all(&vec![1; 300_000])
+        .expect_err("a failed write");
+    drop(output);
+    assert_eq!(writes.load(Ordering::Relaxed), 1);
+
+    let mut stream = Vec::new();
+    let mut output = NamedOutput::new(&mut stream, "a stream");
+    output.write_all(b"buffered").expect("room in the buffer");
+    drop(output);
+    assert!(stream.is_empty());
 }

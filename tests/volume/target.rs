@@ -6,8 +6,8 @@ use std::thread;
 
 use cuttlebone::base::{Buffer, is_zero};
 use cuttlebone::volume::{
-    Existing, FileTarget, ReadTarget, StreamTarget, Target, Unsuitable, VolumeErrorKind,
-    open_target,
+    DeviceTarget, Existing, FileTarget, ReadTarget, StreamTarget, Target, Unsuitable,
+    VolumeErrorKind, open_target,
 };
 use tempfile::TempDir;
 
@@ -198,7 +198,7 @@ fn a_restore_in_place_changes_only_what_is_written() {
     );
     let null = kind(FileTarget::in_place("/dev/null", 1));
     assert_eq!(null, VolumeErrorKind::Unsuitable(Unsuitable::CharDevice));
-    let file = kind(FileTarget::open_device(&path, 1));
+    let file = kind(DeviceTarget::open(&path, 1));
     assert_eq!(file, VolumeErrorKind::Unsuitable(Unsuitable::File));
 }
 
@@ -217,6 +217,51 @@ fn a_longer_file_keeps_its_end_until_the_restore_is_finished() {
     let target = FileTarget::in_place(&path, 1 << 20).expect("a target");
     target.finish().expect("finished");
     assert!(fs::read(&path).expect("a file") == before[..1 << 20]);
+}
+
+#[test]
+fn a_shorter_file_is_extended_only_when_it_is_written_or_finished() {
+    let directory = TempDir::new().expect("a directory");
+    let path = directory.path().join("disk");
+    let before = noise(7, 1 << 20);
+    fs::write(&path, &before).expect("a file");
+    let len = || fs::metadata(&path).expect("a file").len();
+    let target = FileTarget::in_place(&path, 3 << 20).expect("a target");
+
+    // The missing end reads as zeros.
+    let extents = target.data_extents().collect::<Result<Vec<_>, _>>();
+    assert_eq!(extents.expect("extents"), vec![0..1 << 20]);
+    let mut read = vec![1; 2 << 20];
+    target.read_at(512 << 10, &mut read).expect("both parts");
+    assert_eq!(read[..512 << 10], before[512 << 10..]);
+    assert!(is_zero(&read[512 << 10..]));
+    read.fill(1);
+    target.read_at(1 << 20, &mut read).expect("the missing end");
+    assert!(is_zero(&read));
+    let beyond = target.read_at((3 << 20) - 1, &mut read[..2]);
+    assert_eq!(kind(beyond), VolumeErrorKind::OutOfRange);
+    drop(target);
+    assert_eq!(len(), 1 << 20, "nothing was written");
+
+    let target = FileTarget::in_place(&path, 3 << 20).expect("a target");
+    let beyond = target.write_at(3 << 20, &[1]);
+    assert_eq!(kind(beyond), VolumeErrorKind::OutOfRange);
+    assert_eq!(len(), 1 << 20, "nothing was written");
+    target.write_at(2 << 20, &[5; 4096]).expect("a write");
+    assert_eq!(len(), 3 << 20);
+    target.read_at(1 << 20, &mut read).expect("the new end");
+    assert!(is_zero(&read[..1 << 20]) && is_zero(&read[(1 << 20) + 4096..]));
+    assert_eq!(read[1 << 20..(1 << 20) + 4096], [5; 4096]);
+    drop(target);
+
+    let target = FileTarget::in_place(&path, 4 << 20).expect("a target");
+    target.zero_range(0, 1 << 20).expect("zeros");
+    assert_eq!(len(), 4 << 20);
+    drop(target);
+
+    let target = FileTarget::in_place(&path, 5 << 20).expect("a target");
+    target.finish().expect("finished");
+    assert_eq!(len(), 5 << 20);
 }
 
 #[test]

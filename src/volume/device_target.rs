@@ -1,0 +1,93 @@
+//! An image written to a block device.
+
+use std::path::Path;
+
+use rustix::fs::OFlags;
+
+use super::data_extents::DataExtents;
+use super::error::{Unsuitable, VolumeError, VolumeErrorKind, VolumeOperation};
+use super::image_writer::ImageWriter;
+use super::source::ExtentIter;
+use super::sys::{ImageKind, image_size, open_image, read_image};
+use super::target::{ReadTarget, Target, WriteOrder};
+
+/// A block device as a target. Its content stays where nothing is written, and bytes behind the
+/// image never change.
+#[derive(Debug)]
+pub struct DeviceTarget {
+    writer: ImageWriter,
+}
+
+impl DeviceTarget {
+    /// Opens the block device at `path` for an image of `size` bytes. Fails with
+    /// [`VolumeErrorKind::TooSmall`] if the device has less than `size` bytes, with
+    /// [`VolumeErrorKind::Busy`] if it is mounted or otherwise in use, and with
+    /// [`VolumeErrorKind::Unsuitable`] if `path` is not a block device.
+    pub fn open(path: impl AsRef<Path>, size: u64) -> Result<Self, VolumeError> {
+        let path = path.as_ref();
+        let refuse = |kind| VolumeError::new(kind, VolumeOperation::Open, path.display());
+        let (file, _, kind) = open_image(path, OFlags::RDWR, true)?;
+        if kind != ImageKind::Device {
+            return Err(refuse(VolumeErrorKind::Unsuitable(Unsuitable::File)));
+        }
+        let held = image_size(&file, ImageKind::Device)
+            .map_err(VolumeError::on(VolumeOperation::Open, path))?;
+        if held < size {
+            return Err(refuse(VolumeErrorKind::TooSmall {
+                size: held,
+                needed: size,
+            }));
+        }
+        Ok(Self {
+            writer: ImageWriter::new(file, path.to_owned(), size),
+        })
+    }
+}
+
+impl ReadTarget for DeviceTarget {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), VolumeError> {
+        let writer = &self.writer;
+        read_image(writer.file(), writer.path(), writer.size(), offset, buffer)
+    }
+
+    fn data_extents(&self) -> ExtentIter<'_> {
+        let writer = &self.writer;
+        Box::new(DataExtents::new(
+            writer.file(),
+            writer.path(),
+            ImageKind::Device,
+            writer.size(),
+        ))
+    }
+}
+
+impl Target for DeviceTarget {
+    fn size(&self) -> u64 {
+        self.writer.size()
+    }
+
+    fn order(&self) -> WriteOrder {
+        WriteOrder::Any
+    }
+
+    fn as_read_target(&self) -> Option<&dyn ReadTarget> {
+        Some(self)
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8]) -> Result<(), VolumeError> {
+        let len = data.len() as u64;
+        self.writer
+            .check_range(VolumeOperation::Write, offset, len)?;
+        self.writer.write_at(offset, data)
+    }
+
+    fn zero_range(&self, offset: u64, len: u64) -> Result<(), VolumeError> {
+        self.writer
+            .check_range(VolumeOperation::Zero, offset, len)?;
+        self.writer.zero_range(offset, len)
+    }
+
+    fn finish(&self) -> Result<(), VolumeError> {
+        self.writer.sync()
+    }
+}
