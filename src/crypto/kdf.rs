@@ -50,7 +50,7 @@ impl KdfParams {
         8 * lanes
     }
 
-    /// Checks parameters against their bounds. They may come from a slot that nothing has
+    /// Checks parameters against their bounds. They may come from a key slot that is not
     /// authenticated yet, and must not make a reader allocate or compute without limit.
     pub fn new(memory_kib: u32, passes: u32, lanes: u32) -> Result<Self, KdfParamsError> {
         let fits = (1..=Self::LANES_MAX).contains(&lanes)

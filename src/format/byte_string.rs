@@ -1,4 +1,4 @@
-//! Text of others, which need not be UTF-8.
+//! Text from other programs, which need not be UTF-8.
 
 use std::fmt;
 

@@ -1,9 +1,9 @@
-//! How far a target is written that takes its bytes in ascending order.
+//! The position of a target that is written in ascending order.
 
 use super::error::{VolumeError, VolumeErrorKind, VolumeOperation};
 use super::sys::fits;
 
-/// The position of such a target. After the first error it admits nothing more.
+/// The position up to which the target is written. After the first error it admits no more writes.
 #[derive(Debug)]
 pub(super) struct Cursor {
     size: u64,

@@ -77,7 +77,7 @@ impl<W: Write + Send> DiffTarget<W> {
         })
     }
 
-    /// Returns the totals of what was written so far; they are final once the diff is finished.
+    /// Returns the totals so far; they are final once the diff is finished.
     pub fn totals(&self) -> DiffTotals {
         self.lock().totals
     }

@@ -180,7 +180,7 @@ impl VolumeErrorKind {
 /// An operation on a source or target failed. The text names the operation and the object.
 #[derive(Debug, thiserror::Error)]
 pub struct VolumeError {
-    /// Why.
+    /// The kind of the error.
     pub kind: VolumeErrorKind,
     /// The operation that failed.
     pub operation: VolumeOperation,

@@ -37,11 +37,13 @@ static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
 ///
 /// Long writes bypass the page cache: from [`DIRECT_MIN`] on with `O_DIRECT`, if their memory is
 /// aligned (a [`Buffer`](crate::base::Buffer) is), and from [`DONT_CACHE_MIN`] on with
-/// `RWF_DONTCACHE`, where the kernel and the file system support it. Measured with two threads and
-/// 1 GiB of data into a new file on ext4, durable at the end, on a shared machine: 0.7 to 0.9 s with
-/// `O_DIRECT` writes of 4 MiB and an eighth of the processor time of the others, but 7.5 s with
-/// writes of 64 KiB; 0.6 to 0.9 s with `RWF_DONTCACHE`; through the cache 0.8 to 1.3 s with a sync
-/// every 64 MiB and 1.0 to 1.6 s with one at the end.
+/// `RWF_DONTCACHE`, where the kernel and the file system support it. Measured with two threads that
+/// write 1 GiB into a new file on ext4 and sync it, on a shared machine:
+///
+/// - `O_DIRECT`: 0.7 to 0.9 s with writes of 4 MiB, at an eighth of the processor time of the
+///   others; 7.5 s with writes of 64 KiB;
+/// - `RWF_DONTCACHE`: 0.6 to 0.9 s;
+/// - through the cache: 0.8 to 1.3 s with a sync every 64 MiB, 1.0 to 1.6 s with one at the end.
 #[derive(Debug)]
 pub(super) struct ImageWriter {
     file: File,

@@ -1,4 +1,4 @@
-//! A file that is read from its front: not an image, but a stream that describes one.
+//! A file that is read from its beginning: not an image, but a stream that describes one.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek};
@@ -13,7 +13,7 @@ use super::input::InputStream;
 use super::input_range::InputRange;
 use super::stdin::read_or_would_block;
 
-/// A file, a device or a pipe that is read from its front.
+/// A file, a device or a pipe that is read from its beginning.
 ///
 /// A read of a regular file waits for its bytes. A read of anything else fails with
 /// [`WouldBlock`](io::ErrorKind::WouldBlock) if no bytes arrive within 0.2 s, and may be repeated.

@@ -1,4 +1,5 @@
-//! Streams that are written from the front: files that describe an image, pipes, standard output.
+//! Streams that are written from the beginning: files that describe an image, pipes, and standard
+//! output.
 
 use std::io::{self, Write};
 

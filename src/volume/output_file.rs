@@ -1,4 +1,4 @@
-//! A new file that is written from its front.
+//! A new file that is written from its beginning.
 
 use std::fs::File;
 use std::io::{self, Write};

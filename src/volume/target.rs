@@ -12,9 +12,9 @@ use super::source::ExtentIter;
 ///
 /// The target is complete once [`finish`](Self::finish) has returned. After any error, or if it is
 /// dropped before, it is not: a new file never appears under its name, an existing one may hold a
-/// part of the image, and the reader of a stream finds no end. Then `finish` refuses.
+/// part of the image, and a stream lacks its end. After an error `finish` fails, too.
 pub trait Target: Send + Sync {
-    /// Returns the size of the image that it was opened for.
+    /// Returns the size of the image for which it was opened.
     fn size(&self) -> u64;
 
     /// Returns the order in which it must be written.
@@ -30,8 +30,8 @@ pub trait Target: Send + Sync {
     /// Makes everything durable, and then visible.
     fn finish(&self) -> Result<(), VolumeError>;
 
-    /// Returns the target as one that held content before, which stays where nothing is written.
-    /// None of a target that is zero wherever nothing is written.
+    /// Returns the target as a readable one, if it had content before, which stays where nothing is
+    /// written. Returns none if the target is zero where nothing is written.
     fn as_read_target(&self) -> Option<&dyn ReadTarget> {
         None
     }

@@ -138,7 +138,7 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         // Waiting closes its standard input first.
         if let Err(error) = self.keeper.wait() {
-            eprintln!("the end of the cluster could not be awaited: {error}");
+            eprintln!("could not wait for the cluster to stop: {error}");
         }
     }
 }

@@ -26,7 +26,7 @@ fn expected() -> BTreeMap<&'static str, Option<(Kind, u64)>> {
         ("no-end", Some((Kind::Cut(CutIn::Records), 8253))),
         ("unknown-tag", Some((Kind::UnknownTag(b'Q'), 27))),
         ("no-size", Some((Kind::SizeMissing, 18))),
-        // Only with the image it is known whether the snapshots exist.
+        // Only the image shows whether the snapshots exist.
         ("from-missing", None),
         ("to-exists", None),
         ("name-empty", Some((Kind::NameEmpty, 12))),

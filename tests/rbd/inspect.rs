@@ -1,4 +1,4 @@
-//! `ops::inspect_diff`, compared with the manifest and with a count byte by byte.
+//! Compares `ops::inspect_diff` with the manifest, and with counts made byte by byte.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ fn inspect(stream: &[u8]) -> Result<Found, OpsError> {
     Ok((report, image, diffs))
 }
 
-/// Counts the same byte by byte.
+/// Counts the same as an inspection, byte by byte.
 fn by_hand((header, extents): &Diff) -> DiffSummary {
     let of = |kind| extents.iter().filter(move |(e, _)| e.kind == kind);
     let total = |kind| of(kind).map(|(e, _)| e.length).sum::<u64>();
@@ -111,7 +111,7 @@ fn an_inspection_reports_the_diffs_before_the_damage() {
     assert_eq!((diff.whole, diff.header.size), (false, 1 << 20));
     assert_eq!(diff.header.to.as_deref(), Some(&b"x"[..]));
 
-    // Cut in its last diff: the others are whole.
+    // The stream is cut in its last diff; the others are complete.
     let stream = bytes("std.rbd2");
     let (report, image, diffs) = inspect(&stream[..stream.len() - 1]).unwrap();
     assert!(report.damage.is_some());

@@ -35,7 +35,7 @@ fn merge_to(sources: Sources, to: &mut dyn OutputStream) -> Result<MergeReport, 
     merge_diffs(sources, to, &context)
 }
 
-/// Merges into a file that the result of opening it names.
+/// Merges into the file, if it could be opened.
 fn merge_into(
     sources: Sources,
     file: Result<OutputFile, VolumeError>,
@@ -47,7 +47,7 @@ fn merge(sources: Sources) -> Result<Vec<u8>, OpsError> {
     let mut output = Vec::new();
     let report = merge_to(sources, &mut NamedOutput::new(&mut output, "a buffer"))?;
     assert_eq!(report.written, output.len() as u64);
-    let diffs = read(&output).expect("what is written is right");
+    let diffs = read(&output).expect("a valid stream");
     let (header, extents) = &diffs[0];
     assert_eq!(*header, report.header);
     assert_eq!(report.extents, extents.len() as u64);
@@ -70,8 +70,8 @@ fn one(stream: &[u8]) -> Diff {
     read(stream).expect("a diff").remove(0)
 }
 
-/// Returns the effect of a diff on an image of `base` bytes: each byte that it sets; none where the
-/// old byte stays.
+/// Returns the effect of a diff on an image of `base` bytes: for each byte the value that the diff
+/// sets; none where it keeps the old one.
 fn effect((header, extents): &Diff, base: u64) -> Vec<Option<u8>> {
     let before = |at| if at < base { None } else { Some(0) };
     let mut effect: Vec<_> = (0..header.size).map(before).collect();

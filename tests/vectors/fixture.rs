@@ -112,7 +112,7 @@ pub(super) fn project(id: ProjectId, secret: [u8; 32]) -> (MemoryBackend, Projec
     (store, project)
 }
 
-/// Puts blobs of one kind into a pack, each in a run of its own, and the pack into a segment.
+/// Stores blobs of one kind in a pack, each in its own run, and a segment that names the pack.
 pub(super) fn add_blobs(
     store: &MemoryBackend,
     project: &Project,

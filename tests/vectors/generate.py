@@ -145,7 +145,7 @@ def repository_file() -> Cases:
     cases.add("right", "", right, fields)
     cases.add("created-largest", "", repository(SECRET, repository_id, 2**64 - 1), fields | {"created": 2**64 - 1})
     foreign = repository(OTHER_SECRET, repository_id, created)
-    cases.add("without-secret", "who holds a project's key only cannot check the MAC", foreign, fields,
+    cases.add("without-secret", "the key of a project alone cannot check the MAC", foreign, fields,
               repository_secret=None)  # fmt: skip
     cases.add("other-secret", "whole, but of another repository", foreign, "bad-mac")
     cases.headers(b"CTLBrepo", lambda head: repository(SECRET, repository_id, created, head=head))
@@ -154,7 +154,7 @@ def repository_file() -> Cases:
     for what, at in ("id", 16), ("created", 39), ("mac", 40):
         body = bytearray(right[:72])
         body[at] ^= 0x80
-        cases.add(f"forged-{what}", "changed, and the hash made anew", bytes(body) + H(bytes(body)), "bad-mac")
+        cases.add(f"forged-{what}", "changed, with a matching hash", bytes(body) + H(bytes(body)), "bad-mac")
     cases.truncated(right, [0, 7, 8, 15, 16, 39, 72, 103])
     cases.add("trailing-byte", "", right + b"\0", "trailing-bytes")
     return cases
@@ -301,7 +301,7 @@ def projects() -> Cases:
     places = {"nonce": 16, "secret": 40, "secret-tag": 87, "settings-nonce": 88, "settings": 116}
     cases.flips(right, places | {"settings-tag": len(right) - 1})
     cases.add(
-        "settings-of-another", "bound to the wrapped secret beside them", right[:88] + make()[88:], "does-not-open"
+        "settings-of-another", "they are bound to the wrapped secret", right[:88] + make()[88:], "does-not-open"
     )
     return cases
 
@@ -389,7 +389,7 @@ def packs() -> Cases:
     cases.add("right-nodes", "", make(NODES, NODE), fields(NODE, NODES))
     cases.add("one-byte", "the smallest blob", make([[b"x"]]), fields(CHUNK, [[b"x"]]))
     for name, comment, kind, runs in [
-        ("nodes-in-one-run", "ours does not write that, but it can be read", NODE, [[NODES[0][0], NODES[1][0]]]),
+        ("nodes-in-one-run", "the program does not write this, but reads it", NODE, [[NODES[0][0], NODES[1][0]]]),
         ("blob-twice", "in one run, and in another", CHUNK, [[SAND, SAND], [SAND]]),
         ("frame-without-size", "a frame need not state its content's size", CHUNK,
          [Faulty([TEXT, b"x"], compress(TEXT + b"x", write_content_size=False))]),
@@ -433,7 +433,7 @@ def packs() -> Cases:
     wrong_ids("ids-swapped", "of two blobs of a run", [SAND, SAND[::-1]], id_of(SAND[::-1]), id_of(SAND))
     wrong_ids("id-of-run", "of the joined blobs", [SAND, b"x"], id_of(SAND + b"x"), id_of(b"x"))
     wrong_ids("id-of-other-kind", "a chunk under a node's id", [SAND], blob_id(NODE, SAND, PROJECT_SECRET))
-    cases.add("blob-border", "one byte of the first blob is said to be the second's",
+    cases.add("blob-border", "one byte of the first blob is counted to the second",
               make([Faulty([SAND, b"xy"], lengths=[15, 3])]), "bad-id")  # fmt: skip
 
     joined, lengths = TEXT + b"x", [len(TEXT), 1]
@@ -446,9 +446,9 @@ def packs() -> Cases:
         ("silent-frame-longer", "states no size", less, silent, "bad-length"),
         ("silent-frame-shorter", "states no size", more, silent, "bad-length"),
         ("frame-of-first-blob", "without the second", lengths, compress(TEXT), "bad-length"),
-        ("bomb", "a MiB of zeros said to be 221 bytes", lengths, bomb, "bad-length"),
+        ("bomb", "1 MiB of zeros with a stated length of 221 bytes", lengths, bomb, "bad-length"),
         ("frame-cut", "the frame's last byte is missing", lengths, checked[:-1], "bad-codec"),
-        ("frame-and-byte", "a byte behind the frame", lengths, frame + b"\0", "bad-codec"),
+        ("frame-and-byte", "a byte follows the frame", lengths, frame + b"\0", "bad-codec"),
         ("two-frames", "the second of no bytes", lengths, frame + compress(b""), "bad-codec"),
         ("frame-for-each-blob", "not one for the run", lengths, compress(TEXT) + compress(b"x"), "bad-length"),
         ("silent-frame-for-each-blob", "not one for the run", lengths,
@@ -577,7 +577,7 @@ def indexes() -> Cases:
         ("packs-count-more", "", u(32, 2) + small[4:end]),
         ("packs-count-largest", "", u(32, 2**32 - 1) + small[4:end]),
         ("contents-missing", "", small[:52]),
-        ("run-count-less", "the second run is read as what is superseded",
+        ("run-count-less", "the second run is read as superseded segments",
          one_pack(contents(CHUNK, [sand[8:]] * 2, count=1))),
         ("run-count-most", "the count is the largest", small[:56] + u(32, MIB) + sand[8:] * 2),
         ("blob-count-more", "the only run has one blob less",
@@ -591,7 +591,7 @@ def indexes() -> Cases:
         ("body-cut", "", small[:-1]),
     ]:  # fmt: skip
         cases.add(name, comment, make(wrong), "truncated")
-    cases.add("run-count-more", "what is superseded is read as a run of no blobs",
+    cases.add("run-count-more", "the superseded segments are read as a run without blobs",
               make(one_pack(contents(CHUNK, [sand[8:]], count=2), SHORT[1:2])), "limit-exceeded")  # fmt: skip
     cases.add("superseded-count-less", "", make(small[:end] + u(32, 1) + small[end + 4 :]), "trailing-bytes")
     cases.add("body-trailing-byte", "", make(small + b"\0"), "trailing-bytes")
@@ -629,7 +629,7 @@ def sealed_faults(cases: Cases, make, body: bytes, dense: bytes, limit: int):
     cases.flips(right, {"nonce": 16, "payload": 40, "tag": len(right) - 1})
     cases.truncated(right, [0, 15, 39, 55])
     cases.truncated(right, [56, -1], "does-not-open")
-    cases.add("trailing-byte", "cannot be told from a wrong tag", right + b"\0", "does-not-open")
+    cases.add("trailing-byte", "looks like a wrong tag", right + b"\0", "does-not-open")
 
 
 def records() -> Cases:
@@ -655,7 +655,7 @@ def records() -> Cases:
     }  # fmt: skip
     nulls = {name: None for name in ("requires", "host", "base", "heads", "labels", "source", "counts", "tool")}
     right = make(record)
-    cases.add("right", "the members that may not be missing", right, {"record": record})
+    cases.add("right", "the required members only", right, {"record": record})
     cases.add("right-raw", "", make(record, RAW), {"record": record})
     assert len(compress(to_json(record))) < len(to_json(record))
     for name, comment, value in [
@@ -708,7 +708,7 @@ def records() -> Cases:
     values = [[], *record.values()]
     cases.add("members-in-array", "without their names", make(values), "bad-json")
     for name in "time", "finished":
-        cases.add(f"{name}-words", "is no RFC 3339", make(record | {name: "yesterday"}), "bad-value")
+        cases.add(f"{name}-words", "not RFC 3339", make(record | {name: "yesterday"}), "bad-value")
         cases.add(f"{name}-month-13", "", make(record | {name: "2026-13-01T00:00:00Z"}), "bad-value")
         cases.add(f"{name}-without-zone", "", make(record | {name: "2026-11-21T10:00:00"}), "bad-value")
         faults = [
@@ -844,13 +844,13 @@ def tombstones() -> Cases:
 
     tombstone = {"records": [SHORT[0].hex(), SHORT[1].hex()], "time": TIME}
     right = make(tombstone)
-    cases.add("right", "the members that may not be missing", right, {"tombstone": tombstone})
+    cases.add("right", "the required members only", right, {"tombstone": tombstone})
     for name, comment, value in [
         ("full", "all members", {"requires": [], **tombstone, "host": "h", "tool": "vectors 1"}),
         ("nulls", "", tombstone | {"requires": None, "host": None, "tool": None}),
         ("unknown-members", "are ignored", tombstone | {"mood": "sad", "x": {"color": 1}}),
         ("no-records", "says nothing", tombstone | {"records": []}),
-        ("record-twice", "says it once", tombstone | {"records": [SHORT[0].hex()] * 2}),
+        ("record-twice", "a record that is named twice counts once", tombstone | {"records": [SHORT[0].hex()] * 2}),
     ]:
         cases.add(name, comment, make(value), {"tombstone": value})
     cases.add("other-project-secret", "", right, "does-not-open", project_secret=OTHER_PROJECT_SECRET)
@@ -895,7 +895,7 @@ def leases() -> Cases:
     }  # fmt: skip
     nulls = {name: None for name in ("requires", "packs", "tops", "host", "process", "tool")}
     right = make(lease)
-    cases.add("right", "the members that may not be missing", right, {"lease": lease})
+    cases.add("right", "the required members only", right, {"lease": lease})
     for name, comment, value in [
         ("full", "all members", full),
         ("nulls", "members that may be missing are null", lease | nulls),
@@ -904,7 +904,7 @@ def leases() -> Cases:
         ("running-largest", "", lease | {"running_seconds": 2**64 - 1}),
         ("packs-only", "", lease | {"packs": [SHORT[0].hex()]}),
         ("tops-only", "", lease | {"tops": [SHORT[2].hex()]}),
-        ("pack-twice", "says it once", lease | {"packs": [SHORT[0].hex()] * 2}),
+        ("pack-twice", "a pack that is named twice counts once", lease | {"packs": [SHORT[0].hex()] * 2}),
         ("unknown-members", "are ignored",
          full | {"mood": "sad", "x": {"color": 1}, "process": process | {"color": "red"}}),
     ]:  # fmt: skip
@@ -983,14 +983,14 @@ def marks() -> Cases:
     full = {"requires": [], "packs": packs, "segments": segments, **mark, "host": "h", "tool": "vectors 1"}
     nulls = {name: None for name in ("requires", "packs", "segments", "host", "tool")}
     right = make(mark)
-    cases.add("right", "the member that may not be missing; it names nothing", right, {"mark": mark})
+    cases.add("right", "the only required member; it names nothing", right, {"mark": mark})
     for name, comment, value in [
         ("full", "all members", full),
         ("nulls", "members that may be missing are null", mark | nulls),
         ("packs", "", mark | {"packs": packs}),
         ("segments", "", mark | {"segments": segments}),
         ("none", "", mark | {"packs": [], "segments": []}),
-        ("pack-twice", "says it once", mark | {"packs": packs[:1] * 2}),
+        ("pack-twice", "a pack that is named twice counts once", mark | {"packs": packs[:1] * 2}),
         ("unknown-members", "are ignored", full | {"mood": "sad", "x": {"color": 1}}),
     ]:
         cases.add(name, comment, make(value), {"mark": value})
@@ -1328,24 +1328,24 @@ def wholes() -> Cases:
     only_guest[f"{main.path}keys/{H(guest).hex()}"] = guest
     cases.add("image", "the files that all cases share", None, expect("disk"), files=files, changes={}, volume="disk")
     add("stream", "", expect("dump"), volume="dump")
-    add("originals-missing", "the copies serve", expect("disk"), without(twins))
-    add("originals-damaged", "the copies serve", expect("disk"), flip(twins))
+    add("originals-missing", "the copies are read", expect("disk"), without(twins))
+    add("originals-damaged", "the copies are read", expect("disk"), flip(twins))
     add("copies-damaged", "", expect("disk"), flip(copies))
-    add("first-node-pack-missing", "the second serves", expect("disk"), without(packs[1:2]))
-    add("second-node-pack-damaged", "the first serves", expect("disk"), flip(packs[2:3]))
+    add("first-node-pack-missing", "the second is read", expect("disk"), without(packs[1:2]))
+    add("second-node-pack-damaged", "the first is read", expect("disk"), flip(packs[2:3]))
     add("foreign-names", "are ignored", expect("disk"), {
         "keys/.new": b"?", "projects/.x/y": b"?", "marks/m": b"?", main.path + "backups/" + "AB" * 32: b"?",
         main.path + "packs/00/" + "ff" * 32: b"?", main.path + "index/.tmp": b"?"})  # fmt: skip
     add("project-slot", "the project's own slot, no other", expect("disk"), only_guest, password=b"guest")
-    add("segments-damaged", "the packs' own contents serve", expect("disk"), flip(segments))
+    add("segments-damaged", "the contents of the packs are read", expect("disk"), flip(segments))
     add("superseded-segment", "names a pack that is gone", expect("disk"), added(superseded))
     add("chunk-in-second-pack", "the first is damaged", expect("disk"),
         added(lambda: main.put_segment([main.put_pack(CHUNK, [[p.ljust(4096, b"\0") for p in chunks.values()]])]))
         | flip(packs[:1]))  # fmt: skip
     made = []
     changes = added(lambda: made.append(put_parts()))
-    add("runs-partly-used", "one with a blob that is not what it is said to be", made[0], changes, volume="dump")
-    add("blob-of-other-id", "in a pack; another one serves", expect("disk"), added(put_liar))
+    add("runs-partly-used", "one with a blob whose bytes do not match its id", made[0], changes, volume="dump")
+    add("blob-of-other-id", "in a pack; another pack is read", expect("disk"), added(put_liar))
     for name, comment, volume_id, times in [
         (
             "newest-by-instant",

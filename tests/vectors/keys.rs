@@ -23,8 +23,7 @@ pub(super) fn keys(case: &Case) -> Value {
     let repository = RepositoryKeys::new(&secret);
     let project = ProjectKeys::new(&secret);
 
-    // The keys themselves are not shown: what they make is compared with what the expected ones
-    // make.
+    // The program does not expose the keys. Compare their results with those of the expected keys.
     let mac = |name| *blake3::keyed_hash(&case.expected(name), MESSAGE).as_bytes();
     let opens = |name, key: &SealKey| {
         let nonce = SealNonce::from_bytes([1; 24]);

@@ -67,7 +67,7 @@ pub(super) fn slot(case: &Case) -> Outcome {
         return Err(fault);
     }
     let opened = opened?;
-    // Neither of these would go with another secret than the one expected.
+    // With another secret, neither of these would succeed.
     match id {
         None => assert_eq!(Some(*secret.expose()), expected),
         Some(_) => drop(opened.project(WORD, &Silent)?),
@@ -106,7 +106,7 @@ pub(super) fn project(case: &Case) -> Outcome {
     }))
 }
 
-/// The project of a case, in whose store the object lies where it belongs.
+/// Returns the project of a case. Its store contains the object under the right name.
 fn in_project(
     case: &Case,
     object: fn(ProjectId, ObjectHash) -> ObjectRef,
@@ -117,7 +117,7 @@ fn in_project(
     (store, project)
 }
 
-/// What a pack holds; `plain` gives a blob's bytes, if they are to be shown.
+/// Returns the contents of a pack. `plain` returns a blob's bytes; none if they are not compared.
 fn listing_fields(
     listing: &PackListing,
     mut plain: impl FnMut(&BlobLocation) -> Result<Option<Vec<u8>>, RepoError>,
@@ -161,7 +161,7 @@ pub(super) fn pack(case: &Case) -> Outcome {
         .objects
         .get_hashed(object, name(case), PACK_SIZE_MAX)?;
     let listing = listing_of(&project, name(case), &bytes);
-    // The same must come of looking at the pack's ends alone.
+    // Reading only the pack's head and contents must give the same.
     let glance = read_listing(&project, name(case), None);
     assert_eq!(glance.ok(), listing.as_ref().ok().cloned(), "{}", case.name);
     let index = Index::in_memory(&project, Arc::new(Silent))?;
@@ -231,7 +231,7 @@ pub(super) fn tombstone(case: &Case) -> Outcome {
 }
 
 pub(super) fn lease(case: &Case) -> Outcome {
-    // The name is any: it is no hash.
+    // A lease may have any id: it is not named by its hash.
     let object = |project, _| ObjectRef::Lease(project, LeaseId::from_bytes([9; 16]));
     let (_store, project) = in_project(case, object);
     let loaded = Leases::load(&project, None)?;
@@ -273,7 +273,7 @@ pub(super) fn mark(case: &Case) -> Outcome {
         (project.id, project.keys.object()),
         MarkBody::BODY_MAX,
     );
-    // A damaged one is as good as none: what it names waits for another one.
+    // A damaged mark counts as missing: the packs that it names must be marked again.
     assert_eq!(loaded.any_damaged(), case.expect["error"].is_string());
     let mark = MarkBody::decode(&body?)?;
     let hashes = |texts: &[String]| texts.iter().map(|text| text.parse().unwrap()).collect();

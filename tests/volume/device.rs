@@ -28,7 +28,7 @@ fn a_device_is_read_and_written_in_place() {
     let mut read = vec![0; 5_000];
     source.read_at(3_000, &mut read).expect("data");
     assert_eq!(read, before[3_000..8_000]);
-    assert!(!source.changed_since_opened().expect("a look"));
+    assert!(!source.changed_since_opened().expect("metadata"));
     let mut identity = source.identity().expect("an identity").clone();
     identity.settled = true;
     assert!(
@@ -142,7 +142,7 @@ fn a_read_only_file_system_has_an_error_kind_of_its_own() {
         kind(FileTarget::in_place(&path, 4096)),
         VolumeErrorKind::ReadOnly
     );
-    let source = RawImage::open(&path).expect("reading is fine");
+    let source = RawImage::open(&path).expect("a source");
     let mut read = vec![0; 4096];
     source.read_at(0, &mut read).expect("data");
     assert!(!is_zero(&read));

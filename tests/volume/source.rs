@@ -46,7 +46,7 @@ fn reads_at_any_offset_return_the_bytes_of_the_file() {
         kind(source.read_at(u64::MAX, &mut [0])),
         VolumeErrorKind::OutOfRange
     );
-    assert!(!source.changed_since_opened().expect("a look"));
+    assert!(!source.changed_since_opened().expect("metadata"));
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_file_that_shrinks_fails_to_be_read_and_is_not_taken_for_a_hole() {
         .expect_err("the end is gone");
     assert_eq!((error.kind, error.offset), (shrunk, Some(100 << 10)));
     assert!(error.to_string().contains(&path.display().to_string()));
-    assert!(source.changed_since_opened().expect("a look"));
+    assert!(source.changed_since_opened().expect("metadata"));
 }
 
 #[test]
@@ -123,34 +123,35 @@ fn a_file_that_grows_is_read_up_to_its_old_end() {
         kind(source.read_at(8192, &mut [0])),
         VolumeErrorKind::OutOfRange
     );
-    assert!(source.changed_since_opened().expect("a look"));
+    assert!(source.changed_since_opened().expect("metadata"));
 }
 
 #[test]
 fn an_identity_differs_after_every_change_of_the_file() {
     let (directory, path) = sparse(8192, &[(0, &[1; 8192])]);
-    let look = |path: &PathBuf| {
+    let identity = |path: &PathBuf| {
         let source = RawImage::open(path).expect("a source");
         source.identity().expect("an identity").clone()
     };
-    let fresh = look(&path);
+    let fresh = identity(&path);
     assert!(!fresh.settled, "it was written just now");
     assert!(
-        !look(&path).unchanged_since(&fresh),
-        "a change within the clock's step hides"
+        !identity(&path).unchanged_since(&fresh),
+        "a second change within one tick of the clock would not show"
     );
 
     let mut before = fresh;
     before.settled = true;
-    assert!(look(&path).unchanged_since(&before));
+    assert!(identity(&path).unchanged_since(&before));
     let link = directory.path().join("link");
     std::os::unix::fs::symlink(&path, &link).expect("a link");
     assert!(
-        look(&link).unchanged_since(&before),
+        identity(&link).unchanged_since(&before),
         "a link is another name of the same file"
     );
 
-    // The same size, and a time of change set back: the other time still tells.
+    // The size is the same and the time of modification is set back. The time of the inode's change
+    // still differs.
     let file = OpenOptions::new()
         .write(true)
         .open(&path)
@@ -163,12 +164,12 @@ fn an_identity_differs_after_every_change_of_the_file() {
     std::thread::sleep(Duration::from_millis(20));
     file.write_all_at(&[2], 100).expect("a write");
     file.set_modified(then).expect("the time set back");
-    assert_eq!(look(&path).mtime_ns, before.mtime_ns);
-    assert!(!look(&path).unchanged_since(&before));
+    assert_eq!(identity(&path).mtime_ns, before.mtime_ns);
+    assert!(!identity(&path).unchanged_since(&before));
 
     fs::remove_file(&path).expect("gone");
     fs::write(&path, [1; 8192]).expect("another");
-    assert!(!look(&path).unchanged_since(&before));
+    assert!(!identity(&path).unchanged_since(&before));
 }
 
 #[test]
@@ -204,11 +205,11 @@ fn directories_pipes_sockets_and_character_devices_are_refused_as_images() {
     assert_eq!(open(at("nothing")), VolumeErrorKind::NotFound);
     let error = RawImage::open(at("nothing")).expect_err("nothing");
     let source = std::error::Error::source(&error)
-        .expect("what the system said")
+        .expect("the error of the system")
         .to_string();
     assert!(
         !error.to_string().contains(&source),
-        "the chain says it once"
+        "the message does not repeat its source"
     );
 }
 

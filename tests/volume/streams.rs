@@ -1,4 +1,4 @@
-//! Streams with a name: read from the front, or written from the front.
+//! Streams with a name, which are read or written from the beginning.
 
 use std::fs;
 use std::io::{self, Read, Write};

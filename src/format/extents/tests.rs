@@ -69,7 +69,7 @@ fn exists_may_be_a_json_boolean() {
 
 #[test]
 fn a_malformed_list_is_refused_with_the_position_of_the_fault() {
-    for (text, told) in [
+    for (text, expected) in [
         ("", "it is empty"),
         (" \n\t", "it is empty"),
         (
@@ -151,7 +151,7 @@ fn a_malformed_list_is_refused_with_the_position_of_the_fault() {
         let error = ExtentList::parse(text.as_bytes())
             .expect_err(text)
             .to_string();
-        assert!(error.contains(told), "{text}: {error}");
+        assert!(error.contains(expected), "{text}: {error}");
     }
 }
 

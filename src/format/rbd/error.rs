@@ -14,7 +14,7 @@ pub enum CutIn {
     ImageHeader,
     /// In the number of diffs (v2).
     Count,
-    /// After fewer diffs than it says it has (v2).
+    /// After fewer diffs than it states (v2).
     Diffs {
         /// The number of complete diffs.
         whole: u64,
@@ -255,7 +255,7 @@ impl fmt::Display for DiffBase<'_> {
 #[derive(Debug, thiserror::Error)]
 #[error("{kind} (byte {offset})")]
 pub struct DiffError {
-    /// Why.
+    /// The kind of the fault.
     pub kind: DiffErrorKind,
     /// The beginning of the faulty record, or the end of the input, in bytes of the stream.
     pub offset: u64,

@@ -61,7 +61,7 @@ fn skim(stream: &[u8]) -> Result<u64, DiffError> {
 
 #[track_caller]
 fn refused(stream: &[u8], kind: &DiffErrorKind, offset: usize) {
-    let error = skim(stream).expect_err("it is no good");
+    let error = skim(stream).expect_err("an invalid stream");
     assert_eq!(
         (&error.kind, error.offset),
         (kind, offset as u64),
@@ -122,7 +122,7 @@ fn a_v1_stream_cut_anywhere_is_refused_as_cut_short() {
 
 #[test]
 fn data_that_is_skipped_by_seeking_must_exist() {
-    // Longer than what is read at once, so that it is leapt over.
+    // Longer than a single read, so that it is skipped by seeking.
     let mut whole = good();
     whole.pop();
     whole.truncate(33);
@@ -309,7 +309,9 @@ fn the_writer_refuses_records_that_a_reader_would_refuse() {
         writer.zero(u64::MAX, 2).expect_err("overflow").kind,
         Kind::Overflow
     );
-    writer.zero(20, 80).expect("what was refused left no trace");
+    writer
+        .zero(20, 80)
+        .expect("refused records were not written");
     let written = writer.finish().expect("a diff");
     assert_eq!(read_all(&written[..], 1).expect("a diff")[0].1.len(), 2);
 }
@@ -326,7 +328,7 @@ impl Read for Flaky<'_> {
                 (*place, self.0) = (*byte, rest);
                 Ok(1)
             }
-            (_, None, _) => Err(io::Error::other("the disk burns")),
+            (_, None, _) => Err(io::Error::other("the disk fails")),
             (_, _, None) => Ok(0),
         }
     }
@@ -336,12 +338,15 @@ impl Read for Flaky<'_> {
 fn a_read_error_is_not_reported_as_a_stream_that_is_cut_short() {
     let stream = good();
     for there in 0..=stream.len() {
-        let error = read_all(Flaky(&stream[..there], false), 2).expect_err("it burns");
+        let error = read_all(Flaky(&stream[..there], false), 2).expect_err("the disk fails");
         assert_eq!(
             (error.kind, error.offset),
             (DiffErrorKind::Read, there as u64)
         );
-        assert_eq!(error.source.expect("why").to_string(), "the disk burns");
+        assert_eq!(
+            error.source.expect("a source").to_string(),
+            "the disk fails"
+        );
     }
 }
 
