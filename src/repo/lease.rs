@@ -71,6 +71,9 @@ struct Held {
     key: SealKey,
     /// When the work began.
     begun: Duration,
+    /// Held while it is stored. The state is locked for moments only, since readers look at it for
+    /// every chunk.
+    renewing: Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -152,6 +155,7 @@ impl Lease {
             project: project.id,
             key: project.keys.object().clone(),
             begun,
+            renewing: Mutex::default(),
             state: Mutex::new(State {
                 id: LeaseId::from_bytes(random()?),
                 body: LeaseBody {
@@ -304,28 +308,36 @@ impl Held {
         lock(&self.state)
     }
 
-    /// Puts it again.
+    /// Stores it again, after `change`. Nothing but another renewal waits for the store meanwhile.
     fn renew(&self, change: impl FnOnce(&mut LeaseBody)) -> Result<(), RepoError> {
-        let mut state = self.state();
-        change(&mut state.body);
+        let _one_at_a_time = lock(&self.renewing);
         let time = now();
-        state.body.running_seconds = time.saturating_sub(self.begun).as_secs();
-        let late = is_late(state.put);
-        // Whoever took it for dead may be about to remove it: what is put now must not go with it.
+        let (old, put, body) = {
+            let mut state = self.state();
+            change(&mut state.body);
+            state.body.running_seconds = time.saturating_sub(self.begun).as_secs();
+            (state.id, state.put, state.body.encode())
+        };
+        let late = is_late(put);
+        // A process that considers it dead may be about to remove it: what is put now must not go
+        // with it.
         let id = if late {
             LeaseId::from_bytes(random()?)
         } else {
-            state.id
+            old
         };
         self.objects.put_marker(
             ObjectRef::Lease(self.project, id),
             Magic::Lease,
             (self.project, &self.key),
-            &state.body.encode(),
+            &body,
         )?;
-        state.lapsed |= late || is_late(state.put);
-        state.put = time;
-        let old = std::mem::replace(&mut state.id, id);
+        {
+            let mut state = self.state();
+            state.lapsed |= late || is_late(put);
+            state.put = time;
+            state.id = id;
+        }
         if old != id {
             self.objects.delete(ObjectRef::Lease(self.project, old))?;
         }
