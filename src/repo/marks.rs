@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 
-use super::error::RepoError;
+use super::error::{Damage, RepoError};
 use super::lease::Worker;
 use super::object_ref::ObjectRef;
 use super::project::Project;
@@ -34,15 +34,45 @@ pub struct Mark {
 pub struct Marks(Vec<Mark>);
 
 impl Marks {
-    /// Reads all marks. Fails if one needs a newer version of this program.
+    /// Reads all marks. Fails if one needs a newer version of this program, or if the store cannot
+    /// deliver one.
+    ///
+    /// A mark that is damaged is damaged for every process, so that none deletes what it names. One
+    /// that this process cannot read, for want of permission or because of its disk, may be read by
+    /// the prune that put it.
     pub fn load(project: &Project) -> Result<Self, RepoError> {
+        Self::load_if(project, |error| match error {
+            RepoError::Damaged {
+                source: Damage::Unreadable(error),
+                ..
+            } => Err((*error).into()),
+            _ => Ok(()),
+        })
+    }
+
+    /// The same for a caller that neither commits nor deletes anything: a mark that cannot be read
+    /// counts as damaged, whatever the reason.
+    pub fn load_readable(project: &Project) -> Result<Self, RepoError> {
+        Self::load_if(project, |_| Ok(()))
+    }
+
+    /// Reads all marks. `accept` decides whether one may be missing, from the error of reading it.
+    fn load_if(
+        project: &Project,
+        accept: impl Fn(RepoError) -> Result<(), RepoError>,
+    ) -> Result<Self, RepoError> {
         let mut marks = Vec::new();
         for loaded in project.load_all::<MarkBody>()? {
             let ObjectRef::Mark(_, name) = loaded.object else {
                 continue;
             };
-            let damaged = loaded.body.is_err();
-            let body = loaded.body.ok();
+            let body = match loaded.body {
+                Ok(body) => Some(body),
+                Err(error) => {
+                    accept(error)?;
+                    None
+                }
+            };
             let ids = |of: fn(&MarkBody) -> &[String]| body.as_ref().map(of).map(hashes);
             marks.push(Mark {
                 name,
@@ -53,7 +83,7 @@ impl Marks {
                     .unwrap_or_default()
                     .into_iter()
                     .collect(),
-                damaged,
+                damaged: body.is_none(),
             });
         }
         Ok(Self(marks))

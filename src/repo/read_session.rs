@@ -44,7 +44,7 @@ impl ReadSession {
         observer: &Arc<dyn Observer>,
     ) -> Result<Arc<Self>, RepoError> {
         let lease = lease_for_reading(project, tops, worker, &**observer)?;
-        let marks = Marks::load(project)?;
+        let marks = Marks::load_readable(project)?;
         let index = match cache {
             Some(cache) => Index::open(project, cache, Arc::clone(observer))?,
             None => Index::in_memory(project, Arc::clone(observer))?,
@@ -113,7 +113,7 @@ impl ReadSession {
 
     /// Lists the marks, then brings the index up to date.
     fn sync(&self) -> Result<(), RepoError> {
-        let marks = Marks::load(self.index.project())?;
+        let marks = Marks::load_readable(self.index.project())?;
         self.index.sync()?;
         self.exclude_endangered(&marks)
     }

@@ -21,6 +21,7 @@ mod index;
 mod ingest;
 mod ingest_crash;
 mod ingest_model;
+mod intercepted;
 mod isolation;
 mod model;
 mod object_cache;
@@ -28,6 +29,7 @@ mod panics;
 mod prune;
 mod reader;
 mod sweep;
+mod unreadable;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

@@ -72,8 +72,8 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
         }
         OpsError::PausedTooLong => "run it again; no used data was deleted",
         OpsError::Unreadable { .. } => {
-            "nothing was deleted; restore these files from another copy of the repository, or \
-             delete them to give up their backups"
+            "nothing was deleted; run this as a user who can read these files. Restore damaged ones \
+             from another copy of the repository, or delete them to give up their backups"
         }
         OpsError::ReadDiff { .. } | OpsError::ReadList { .. } => {
             "check the disk, or whether the program that feeds the pipe failed"

@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
+use super::storage;
 use crate::app::failure::{Code, Failure};
-use crate::repo::{ObjectRef, RepoError, RepoErrorKind};
+use crate::repo::{Damage, ObjectRef, RepoError, RepoErrorKind};
 
 impl From<RepoError> for Failure {
     fn from(error: RepoError) -> Self {
@@ -39,6 +40,10 @@ fn hint(error: &RepoError) -> Option<Cow<'static, str>> {
             object: ObjectRef::Repository | ObjectRef::Key(..) | ObjectRef::Project(_),
             ..
         } => "both copies of it are unusable; restore one from another copy of the repository",
+        RepoError::Damaged {
+            source: Damage::Unreadable(error),
+            ..
+        } => return storage::hint(error).map(Into::into),
         RepoError::Damaged { .. }
         | RepoError::Missing { .. }
         | RepoError::Tree

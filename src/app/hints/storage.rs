@@ -9,7 +9,8 @@ impl From<StorageError> for Failure {
     }
 }
 
-fn hint(error: &StorageError) -> Option<&'static str> {
+/// Returns what to do next about an error of the store.
+pub(super) fn hint(error: &StorageError) -> Option<&'static str> {
     Some(match error.kind {
         StorageErrorKind::NotFound => "check the path",
         StorageErrorKind::Full => {

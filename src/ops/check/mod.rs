@@ -20,8 +20,8 @@ use super::error::OpsError;
 use crate::base::{ObjectHash, Phase, Progress, lock, recover, to_usize};
 use crate::format::PackListing;
 use crate::repo::{
-    Damage, Index, Marks, ObjectRef, Opener, PlacedRun, Project, Records, RepoError, Repository,
-    Tombstones, lease_for_reading, listing_of,
+    Damage, Index, Marks, ObjectKind, ObjectRef, Opener, PlacedRun, Project, Records, RepoError,
+    Repository, Tombstones, lease_for_reading, listing_of,
 };
 
 /// Packs are read whole; so many at once keep memory bounded.
@@ -46,7 +46,7 @@ pub fn check(
         gone: HashSet::new(),
         bad_runs: HashSet::new(),
         unnamed: HashSet::new(),
-        marked: Marks::load(project)?.packs(),
+        marked: Marks::load_readable(project)?.packs(),
         read: read_data.then(HashSet::new),
     };
     run.copies(repository)?;
@@ -95,9 +95,9 @@ impl CheckTask<'_> {
         let objects = repository.objects();
         let mut listed: HashMap<ObjectRef, Vec<bool>> = HashMap::new();
         let project = ObjectRef::Project(self.project.id);
-        let keys = ObjectRef::Key(Some(self.project.id), ObjectHash::from_bytes([0; 32]));
-        for directory in ["keys".to_owned(), keys.directory()] {
-            for (object, copy, _) in objects.list(&directory)? {
+        let of_project = ObjectKind::Key.directory(self.project.id);
+        for directory in [ObjectKind::Key.info().directory, &of_project] {
+            for (object, copy, _) in objects.list(directory)? {
                 listed.entry(object).or_default().push(copy);
             }
         }

@@ -10,7 +10,7 @@ use crate::ops::context::thread_pool;
 use crate::ops::error::OpsError;
 use crate::repo::{
     Backup, BlobLocation, BlobReader, ImageReader, Index, NodeReader, Records, RepoError,
-    RepoErrorKind, Top, fetch_nodes,
+    RepoErrorKind, fetch_nodes,
 };
 
 /// So many reads go at once: the store may be far away.
@@ -95,7 +95,7 @@ impl Walk<'_, '_> {
         let content = &backup.record.content;
         let place = match content.kind {
             ContentKind::Image => Place::Image {
-                level: Top::new(Some(top), content.size).level,
+                level: backup.tree().level,
                 chunk_size: content.chunk_size,
             },
             ContentKind::Stream => Place::Stream { level: None },

@@ -10,6 +10,7 @@ mod usage;
 pub use plan::{Amount, MaxUnused, PruneOptions, PrunePlan};
 
 use std::collections::{BTreeMap, HashSet};
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -134,7 +135,7 @@ fn look(project: &Project, lease: Option<&Lease>, index: &Index) -> Result<RepoS
     // What cannot be read uses nobody knows what.
     if !records.damaged().is_empty() {
         return Err(OpsError::Unreadable {
-            records: records.damaged().iter().map(ToString::to_string).collect(),
+            records: records.damaged().iter().map(with_causes).collect(),
         });
     }
     index.sync()?;
@@ -145,6 +146,17 @@ fn look(project: &Project, lease: Option<&Lease>, index: &Index) -> Result<RepoS
         records,
         packs,
     })
+}
+
+/// Returns the message of an error and those of its causes, in one line.
+fn with_causes(error: &RepoError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 /// Everything that records and running backups use, and the packs that the index knows.

@@ -60,7 +60,7 @@ impl Index {
     /// that are going to be deleted: their names were removed on purpose.
     pub fn scan_unindexed(&self) -> Result<(), RepoError> {
         self.verify()?;
-        let marked = Marks::load(&self.project)?.packs();
+        let marked = Marks::load_readable(&self.project)?.packs();
         self.scan_except(&marked).map(drop)
     }
 
@@ -72,7 +72,7 @@ impl Index {
             return Ok(false);
         }
         // The names of packs that are going to be deleted were removed on purpose.
-        let marked = Marks::load(&self.project)?.packs();
+        let marked = Marks::load_readable(&self.project)?.packs();
         let lost = added.iter().filter(|pack| !marked.contains(pack)).count();
         if lost > 0 {
             self.observer
