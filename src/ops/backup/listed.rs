@@ -22,13 +22,13 @@ pub(super) fn check_list(
     image: &dyn ImageSource,
     base: Option<&Backup>,
 ) -> Result<(), OpsError> {
-    let size = image.size();
+    let (mut end, size) = (0, image.size());
     for extent in image.extents() {
-        let end = extent?.end;
-        if end > size {
-            let path = image.name();
-            return Err(OpsError::ListBeyondEnd { path, end, size });
-        }
+        end = extent?.end;
+    }
+    if end > size {
+        let path = image.name();
+        return Err(OpsError::ListBeyondEnd { path, end, size });
     }
     let chunk_size = project.chunk_size.bytes();
     match base.filter(|base| base.record.content.chunk_size != chunk_size) {
