@@ -30,7 +30,7 @@ pub(crate) enum Message {
     #[serde(rename = "backup")]
     Detail(Box<BackupDetail>),
     /// Damage that `check` found.
-    Error(Damage),
+    Error(FindingText),
     Check(CheckSummary),
     Stats(Stats),
     /// The result of `key add`, `remove`, `passwd`, `test` or `export`.
@@ -164,7 +164,7 @@ pub(crate) struct BackupDetail {
 }
 
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Damage {
+pub(crate) struct FindingText {
     /// The damaged object or backup.
     pub(crate) item: String,
     /// The problem.

@@ -3,11 +3,11 @@
 use std::error::Error;
 
 use crate::app::failure::one_line;
-use crate::app::message::Damage;
+use crate::app::message::FindingText;
 use crate::ops::Finding;
 
 /// Returns what is damaged, and how.
-pub(crate) fn finding(finding: &Finding) -> Damage {
+pub(crate) fn finding(finding: &Finding) -> FindingText {
     match finding {
         Finding::ObjectDamaged { object, problem } => damage(object, one_line(&**problem)),
         Finding::CopyDamaged {
@@ -52,8 +52,8 @@ pub(crate) fn finding(finding: &Finding) -> Damage {
     }
 }
 
-fn damage(item: &impl ToString, message: impl Into<String>) -> Damage {
-    Damage {
+fn damage(item: &impl ToString, message: impl Into<String>) -> FindingText {
+    FindingText {
         item: item.to_string(),
         message: message.into(),
     }
