@@ -17,11 +17,11 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cuttlebone::base::{BlobId, CHUNK_SIZE_DEFAULT, Cancel, LEAF_SIZE, Silent};
+use cuttlebone::base::{BlobId, CHUNK_SIZE_DEFAULT, Cancel, LEAF_SIZE, Silent, VolumeId};
 use cuttlebone::crypto::KdfParams;
 use cuttlebone::format::{
-    BackupRecord, Children, Content, ContentKind, Counts, IndexSegment, Magic, SlotInfo,
-    VolumeInfo, root_description,
+    BackupRecord, Children, Content, ContentKind, Counts, IndexSegment, Magic, RecordTime,
+    SlotInfo, VolumeInfo, root_description,
 };
 use cuttlebone::ops::{Context, MaxUnused, PruneOptions, plan_prune};
 use cuttlebone::repo::{
@@ -64,19 +64,19 @@ fn commit(
     .map_err(|error: RepoError| error)?;
     let chunk_size = project.chunk_size.bytes();
     let described = root_description(ContentKind::Image, size, chunk_size, top.as_ref());
-    let time = "2026-01-01T00:00:00Z".to_owned();
+    let time: RecordTime = "2026-01-01T00:00:00Z".parse()?;
     let record = BackupRecord {
         requires: Vec::new(),
         volume: VolumeInfo {
-            id: "00".repeat(16),
+            id: VolumeId::from_bytes([0; 16]),
             name: name.to_owned(),
         },
         content: Content {
             kind: ContentKind::Image,
             size,
             chunk_size,
-            top: top.map(|id| id.to_string()),
-            root: project.keys.root(&described).to_string(),
+            top,
+            root: project.keys.root(&described),
         },
         time: time.clone(),
         finished: time,

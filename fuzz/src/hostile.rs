@@ -6,11 +6,11 @@
 
 mod read;
 
-use cuttlebone::base::{BlobId, ObjectHash};
+use cuttlebone::base::{BlobId, ObjectHash, Root, VolumeId};
 use cuttlebone::crypto::ProjectKeys;
 use cuttlebone::format::{
     BackupRecord, Blob, BlobKind, Codec, Content, ContentKind, Counts, IndexSegment, Magic,
-    MarkBody, Node, PackListing, VolumeInfo,
+    MarkBody, Node, PackListing, RecordTime, VolumeInfo,
 };
 use cuttlebone::repo::ObjectRef;
 use cuttlebone::storage::MemoryBackend;
@@ -134,14 +134,7 @@ impl Repo {
             SEGMENT => self.segments.push(body.to_vec()),
             RECORD => match BackupRecord::decode(body) {
                 Ok(mut record) => {
-                    let top = record
-                        .content
-                        .top
-                        .as_deref()
-                        .and_then(|top| top.parse().ok());
-                    if let Some(top) = top {
-                        record.content.top = Some(self.resolve(top).to_string());
-                    }
+                    record.content.top = record.content.top.map(|top| self.resolve(top));
                     self.records.push(record);
                 }
                 Err(_) => self.plain_records.push(body.to_vec()),
@@ -182,11 +175,12 @@ impl Repo {
     }
 
     fn record(&mut self, kind: ContentKind, size: u64, chunk_size: u32, top: u8) {
-        let top = (top != u8::MAX).then(|| self.resolve(reference(top)).to_string());
+        let top = (top != u8::MAX).then(|| self.resolve(reference(top)));
+        let time: RecordTime = "2026-11-21T12:00:00Z".parse().expect("a time");
         self.records.push(BackupRecord {
             requires: Vec::new(),
             volume: VolumeInfo {
-                id: "ab".repeat(16),
+                id: VolumeId::from_bytes([0xab; 16]),
                 name: "disk".into(),
             },
             content: Content {
@@ -194,10 +188,10 @@ impl Repo {
                 size,
                 chunk_size,
                 top,
-                root: String::new(),
+                root: Root::from_bytes([0; 32]),
             },
-            time: "2026-11-21T12:00:00Z".into(),
-            finished: "2026-11-21T12:00:00Z".into(),
+            time: time.clone(),
+            finished: time,
             host: None,
             base: None,
             heads: Vec::new(),

@@ -90,15 +90,12 @@ fn mark(data: &[u8]) {
     });
 }
 
-/// Sets the root of a record to that of its content, unless its top is not an id.
+/// Sets the root of a record to that of its content.
 pub(crate) fn mend_root(f: &Fixture, record: &mut BackupRecord) {
     let content = &mut record.content;
-    let Ok(top) = content.top.as_ref().map(|top| top.parse()).transpose() else {
-        return;
-    };
-    let description =
-        root_description(content.kind, content.size, content.chunk_size, top.as_ref());
-    content.root = f.keys.root(&description).to_string();
+    let (kind, size, chunk_size) = (content.kind, content.size, content.chunk_size);
+    let description = root_description(kind, size, chunk_size, content.top.as_ref());
+    content.root = f.keys.root(&description);
 }
 
 /// Calls all methods of the records.

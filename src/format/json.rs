@@ -1,11 +1,10 @@
 //! The JSON in objects. Serde alone would accept more than the format allows: an array in place of
-//! an object, any string as a time.
+//! an object.
 
 use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
 
-use jiff::Timestamp;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
@@ -79,16 +78,6 @@ fn refuse_unknown_features(bytes: &[u8]) -> Result<(), FormatError> {
     }
 }
 
-/// Checks that `text` is a time of RFC 3339 with the restrictions of section 11. Jiff alone also
-/// accepts a space in place of the `T`, times without seconds, and more.
-pub(super) fn check_time(field: &'static str, text: &str) -> Result<(), FormatError> {
-    if is_time(text).unwrap_or(false) {
-        Ok(())
-    } else {
-        Err(FormatError::BadValue(field))
-    }
-}
-
 /// Checks that every text is an id of the type `Id`, in hexadecimal.
 pub(super) fn check_ids<'a, Id: FromStr>(
     field: &'static str,
@@ -99,30 +88,6 @@ pub(super) fn check_ids<'a, Id: FromStr>(
     } else {
         Err(FormatError::BadValue(field))
     }
-}
-
-fn is_time(text: &str) -> Option<bool> {
-    let shape: String = text
-        .chars()
-        .map(|c| match c {
-            '0'..='9' => '0',
-            c => c.to_ascii_uppercase(),
-        })
-        .collect();
-    let mut zone = shape.strip_prefix("0000-00-00T00:00:00")?;
-    if let Some(fraction) = zone.strip_prefix('.') {
-        zone = fraction.trim_start_matches('0');
-        if !(1..=9).contains(&(fraction.len() - zone.len())) {
-            return Some(false);
-        }
-    }
-    let zone_fits = match zone {
-        "Z" => true,
-        "+00:00" | "-00:00" => text.get(text.len() - 5..text.len() - 3)? < "24",
-        _ => false,
-    };
-    let year_fits = ("0001"..="9998").contains(&text.get(..4)?);
-    Some(zone_fits && year_fits && text.parse::<Timestamp>().is_ok())
 }
 
 /// Reads a JSON object.

@@ -20,6 +20,7 @@ mod record;
 mod repository;
 mod sealed;
 mod slot;
+mod time;
 mod tombstone;
 mod wire;
 
@@ -44,4 +45,5 @@ pub use record::{BackupRecord, Content, ContentKind, Counts, RbdImage, SourceInf
 pub use repository::RepositoryFile;
 pub use sealed::{Payload, SEALED_HEAD_LEN, SealedObject};
 pub use slot::{KeySlot, Scope, SlotInfo, SlotParams};
+pub use time::RecordTime;
 pub use tombstone::Tombstone;

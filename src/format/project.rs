@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::error::FormatError;
 use super::header::{HEADER_LEN, Magic};
-use super::json::{check_time, from_json_with_features, nullable, to_json};
+use super::json::{from_json_with_features, nullable, to_json};
 use super::slot::read_short;
+use super::time::check_time;
 use super::wire::{Reader, len_u32};
 
 /// A project's secret and settings, both sealed.

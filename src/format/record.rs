@@ -6,12 +6,11 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::byte_string::ByteString;
 use super::error::FormatError;
-use super::json::{
-    check_ids, check_time, from_json_with_features, nullable, nullable_object, object, to_json,
-};
-use crate::base::{ChunkSize, LEAF_SIZE, ObjectHash};
+use super::json::{from_json_with_features, nullable, nullable_object, object, to_json};
+use super::time::RecordTime;
+use crate::base::{BlobId, ChunkSize, LEAF_SIZE, ObjectHash, Root, VolumeId};
 
-/// Describes one backup. Ids and hashes are in hexadecimal, times in RFC 3339.
+/// Describes one backup. In JSON, ids and hashes are in hexadecimal, times in RFC 3339.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupRecord {
     /// Features that a reader must know.
@@ -25,22 +24,22 @@ pub struct BackupRecord {
     #[serde(deserialize_with = "object")]
     pub content: Content,
     /// The time at which reading began.
-    pub time: String,
+    pub time: RecordTime,
     /// The time at which the record was made.
-    pub finished: String,
+    pub finished: RecordTime,
     /// The name of the host that made it.
     #[serde(default)]
     pub host: Option<String>,
     /// The record of the backup that this one was compared with.
     #[serde(default)]
-    pub base: Option<String>,
+    pub base: Option<ObjectHash>,
     /// The heads when this one was made: the records that no other record named as a head.
     #[serde(default, deserialize_with = "nullable")]
-    pub heads: Vec<String>,
+    pub heads: Vec<ObjectHash>,
     /// Marks that existed when this one was made; it uses none of their packs.
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub marks: Vec<String>,
+    pub marks: Vec<ObjectHash>,
     /// Given by the user.
     #[serde(default, deserialize_with = "nullable")]
     pub labels: BTreeMap<String, String>,
@@ -59,7 +58,7 @@ pub struct BackupRecord {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeInfo {
     /// A random id, the same in all backups of the volume.
-    pub id: String,
+    pub id: VolumeId,
     /// The name that the user gave it.
     pub name: String,
 }
@@ -98,9 +97,9 @@ pub struct Content {
     pub chunk_size: u32,
     /// The top node; none if the size is 0, and for an image of zeros.
     #[serde(deserialize_with = "Option::deserialize")]
-    pub top: Option<String>,
+    pub top: Option<BlobId>,
     /// A MAC over the content's description: equal roots mean equal bytes.
-    pub root: String,
+    pub root: Root,
 }
 
 /// Where a content came from. A later backup uses it to see whether a file has changed, and a later
@@ -227,12 +226,7 @@ impl BackupRecord {
     }
 
     fn check(&self) -> Result<(), FormatError> {
-        check_time("time", &self.time)?;
-        check_time("finished", &self.finished)?;
         self.content.check()?;
-        check_ids::<ObjectHash>("base", &self.base)?;
-        check_ids::<ObjectHash>("heads", &self.heads)?;
-        check_ids::<ObjectHash>("marks", &self.marks)?;
         self.source.as_ref().map_or(Ok(()), SourceInfo::check)
     }
 }

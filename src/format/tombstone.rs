@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::FormatError;
-use super::json::{check_ids, check_time, from_json_with_features, nullable, to_json};
+use super::json::{check_ids, from_json_with_features, nullable, to_json};
+use super::time::check_time;
 use crate::base::ObjectHash;
 
 /// Names backup records that were removed, or are about to be. Hashes are in hexadecimal, times in

@@ -1,4 +1,4 @@
-//! One backup: its record in typed form.
+//! One backup.
 
 use jiff::Timestamp;
 
@@ -7,9 +7,9 @@ use super::object_ref::ObjectRef;
 use super::project::Project;
 use super::tree::Top;
 use crate::base::{BlobId, ObjectHash, Root, VolumeId};
-use crate::format::{BackupRecord, ByteString, FormatError, root_description};
+use crate::format::{BackupRecord, ByteString, root_description};
 
-/// A backup: its record, with the ids and times in typed form.
+/// A backup: its record, and the name of that.
 #[derive(Debug, Clone)]
 pub struct Backup {
     /// The hash that its record is named by.
@@ -22,11 +22,6 @@ pub struct Backup {
     pub top: Option<BlobId>,
     /// Equal for backups with equal content.
     pub root: Root,
-    /// The heads that existed when it was committed: the records that no other record named as
-    /// head.
-    pub heads: Vec<ObjectHash>,
-    /// The marks that existed when it was committed. It uses nothing that they name.
-    pub marks: Vec<ObjectHash>,
     /// The record.
     pub record: BackupRecord,
 }
@@ -44,39 +39,27 @@ impl Backup {
         Top::new(self.top, self.record.content.size)
     }
 
-    /// Parses the ids and times of a record, and verifies that its root fits its content.
+    /// Takes the record of an object. Fails if its root does not fit its content.
     pub(super) fn from_record(
         project: &Project,
         object: ObjectRef,
         record: BackupRecord,
     ) -> Result<Self, RepoError> {
-        let bad = |field| RepoError::format(object, FormatError::BadValue(field));
         let content = &record.content;
-        let top = content.top.as_ref().map(|id| id.parse());
-        let top: Option<BlobId> = top.transpose().map_err(|_| bad("top"))?;
-        let root: Root = content.root.parse().map_err(|_| bad("root"))?;
+        let (top, root) = (content.top, content.root);
         let described =
             root_description(content.kind, content.size, content.chunk_size, top.as_ref());
         if project.keys.root(&described) != root {
-            return Err(RepoError::damaged(
-                object,
-                Damage::Impossible("its root does not fit its content"),
-            ));
+            let why = Damage::Impossible("its root does not fit its content");
+            return Err(RepoError::damaged(object, why));
         }
-        let hashes = |texts: &[String], field| {
-            let hashes = texts.iter().map(|text| text.parse());
-            hashes
-                .collect::<Result<Vec<ObjectHash>, _>>()
-                .map_err(|_| bad(field))
-        };
+        let unnamed = || RepoError::damaged(object, Damage::WrongHash);
         Ok(Self {
-            id: object.hash().ok_or_else(|| bad("id"))?,
-            volume: record.volume.id.parse().map_err(|_| bad("volume.id"))?,
-            time: record.time.parse().map_err(|_| bad("time"))?,
+            id: object.hash().ok_or_else(unnamed)?,
+            volume: record.volume.id,
+            time: record.time.at(),
             top,
             root,
-            heads: hashes(&record.heads, "heads")?,
-            marks: hashes(&record.marks, "marks")?,
             record,
         })
     }

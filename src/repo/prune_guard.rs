@@ -144,7 +144,9 @@ impl<'a> PruneGuard<'a> {
     pub fn build_on(&mut self, base: &Backup) {
         let is_known = |mark: &Mark| {
             let names_packs = !mark.packs.is_empty() || mark.damaged;
-            !names_packs || mark.records.contains(&base.id) || base.marks.contains(&mark.name)
+            !names_packs
+                || mark.records.contains(&base.id)
+                || base.record.marks.contains(&mark.name)
         };
         if !self.first_marks.all().iter().all(is_known) {
             self.distrusts_base = true;

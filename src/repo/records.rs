@@ -70,7 +70,7 @@ impl Records {
     /// The records that no other record names as head.
     #[must_use]
     pub fn heads(&self) -> Vec<ObjectHash> {
-        let named: HashSet<_> = self.backups.iter().flat_map(|b| &b.heads).collect();
+        let named: HashSet<_> = self.backups.iter().flat_map(|b| &b.record.heads).collect();
         self.backups
             .iter()
             .filter(|b| !named.contains(&b.id))
@@ -82,7 +82,7 @@ impl Records {
     /// needed.
     #[must_use]
     pub fn known(&self) -> HashSet<ObjectHash> {
-        let heads = self.backups.iter().flat_map(|b| &b.heads).copied();
+        let heads = self.backups.iter().flat_map(|b| &b.record.heads).copied();
         heads.chain(self.backups.iter().map(|b| b.id)).collect()
     }
 
@@ -91,7 +91,7 @@ impl Records {
     #[must_use]
     pub fn vanished(&self, tombstones: &Tombstones) -> Vec<ObjectHash> {
         let present: HashSet<ObjectHash> = self.backups.iter().map(|b| b.id).collect();
-        let heads = self.backups.iter().flat_map(|b| &b.heads);
+        let heads = self.backups.iter().flat_map(|b| &b.record.heads);
         let mut gone: Vec<ObjectHash> = heads
             .filter(|head| !present.contains(head) && !tombstones.names(**head))
             .copied()
@@ -183,7 +183,7 @@ mod tests {
         let record = BackupRecord {
             requires: Vec::new(),
             volume: VolumeInfo {
-                id: VolumeId::from_bytes([1; 16]).to_string(),
+                id: VolumeId::from_bytes([1; 16]),
                 name: volume.to_owned(),
             },
             content: Content {
@@ -191,10 +191,10 @@ mod tests {
                 size: 0,
                 chunk_size: 65536,
                 top: None,
-                root: Root::from_bytes([2; 32]).to_string(),
+                root: Root::from_bytes([2; 32]),
             },
-            time: time.to_string(),
-            finished: time.to_string(),
+            time: time.into(),
+            finished: time.into(),
             host: None,
             base: None,
             heads: Vec::new(),
@@ -214,8 +214,6 @@ mod tests {
             time,
             top: None,
             root: Root::from_bytes([2; 32]),
-            heads: Vec::new(),
-            marks: Vec::new(),
             record,
         }
     }

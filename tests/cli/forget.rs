@@ -30,8 +30,12 @@ fn backups(volume: &str, times: &[(&str, &[(&str, &str)])]) -> (World, Vec<Strin
     let mut ids: Vec<String> = Vec::new();
     for (time, labels) in times {
         let mut record = made.record.clone();
-        (*time).clone_into(&mut record.time);
-        record.heads = ids.last().cloned().into_iter().collect();
+        record.time = time.parse().unwrap();
+        record.heads = ids
+            .last()
+            .map(|id| id.parse().unwrap())
+            .into_iter()
+            .collect();
         record.labels = labels
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cuttlebone::base::{BlobId, ObjectHash};
+use cuttlebone::base::{BlobId, ObjectHash, VolumeId};
 use cuttlebone::format::{
-    BackupRecord, Children, Content, ContentKind, Counts, StreamEntries, StreamEntry, VolumeInfo,
-    root_description,
+    BackupRecord, Children, Content, ContentKind, Counts, RecordTime, StreamEntries, StreamEntry,
+    VolumeInfo, root_description,
 };
 use cuttlebone::repo::{
     BlobReader, CommitCheck, Index, NodeStore, PackedNodes, Packer, PackerOptions, PruneGuard,
@@ -105,18 +105,19 @@ fn commit(test_repo: &TestRepo, forge: impl FnOnce(&Forger<'_>) -> Vec<Claim>) -
         let chunk_size = u32::try_from(chunk_size).unwrap();
         let described = root_description(kind, size, chunk_size, Some(&top));
         let time = format!("2027-01-{:02}T08:00:00Z", day + 1);
+        let time: RecordTime = time.parse().unwrap();
         let record = BackupRecord {
             requires: Vec::new(),
             volume: VolumeInfo {
-                id: "00".repeat(16),
+                id: VolumeId::from_bytes([0; 16]),
                 name: "forged".into(),
             },
             content: Content {
                 kind,
                 size,
                 chunk_size,
-                top: Some(top.to_string()),
-                root: project.keys.root(&described).to_string(),
+                top: Some(top),
+                root: project.keys.root(&described),
             },
             time: time.clone(),
             finished: time,

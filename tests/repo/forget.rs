@@ -31,15 +31,15 @@ fn commit_on_day(
 ) -> ObjectHash {
     let mut record = like.clone();
     volume.clone_into(&mut record.volume.name);
-    record.volume.id = VolumeId::from_bytes([volume.as_bytes()[1]; 16]).to_string();
-    record.time = format!("2026-11-{day:02}T10:00:00Z");
+    record.volume.id = VolumeId::from_bytes([volume.as_bytes()[1]; 16]);
+    record.time = format!("2026-11-{day:02}T10:00:00Z").parse().unwrap();
     record.finished.clone_from(&record.time);
     record.labels = labels
         .iter()
         .map(|key| ((*key).to_owned(), "yes".to_owned()))
         .collect();
     let records = Records::load(&test_repo.project).unwrap();
-    record.heads = records.heads().iter().map(ToString::to_string).collect();
+    record.heads = records.heads();
     put(test_repo, &record)
 }
 
@@ -319,10 +319,10 @@ fn a_running_backup_may_name_a_backup_that_is_forgotten_meanwhile() {
     let (store, ids) = store_with(&BACKUPS);
     let test_repo = open(&store);
     let mut record = test_repo.backups()[0].record.clone();
-    let forgotten = ids[&("disk".to_owned(), 1)].to_string();
+    let forgotten = ids[&("disk".to_owned(), 1)];
     forget(&test_repo, &last(2)).unwrap();
-    record.time = "2026-11-22T10:00:00Z".to_owned();
-    record.heads = vec![forgotten.clone()];
+    record.time = "2026-11-22T10:00:00Z".parse().unwrap();
+    record.heads = vec![forgotten];
     record.base = Some(forgotten);
     put(&test_repo, &record);
     assert_whole(&test_repo, "afterwards");

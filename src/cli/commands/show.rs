@@ -20,15 +20,15 @@ pub(super) fn show(
     console.output.show(&Message::Detail(Box::new(BackupDetail {
         entry: entry(backup),
         project: project.settings.name.clone(),
-        volume_id: record.volume.id.clone(),
+        volume_id: record.volume.id.to_string(),
         kind: match record.content.kind {
             ContentKind::Image => "image",
             ContentKind::Stream => "stream",
         },
         chunk_size: record.content.chunk_size,
         root: backup.root.to_string(),
-        finished: record.finished.parse().unwrap_or(backup.time),
-        base: record.base.clone(),
+        finished: record.finished.at(),
+        base: record.base.map(|id| id.to_string()),
         source: serde_json::to_value(&record.source).unwrap_or_default(),
         bytes_changed: Some(counts.changed),
         bytes_read: Some(counts.read),

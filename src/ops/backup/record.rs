@@ -53,16 +53,16 @@ impl Entry {
         let record = BackupRecord {
             requires: Vec::new(),
             volume: VolumeInfo {
-                id: volume.to_string(),
+                id: volume,
                 name: options.volume.clone(),
             },
             content: content(project, &self.packed.stored),
-            time: self.started.to_string(),
-            finished: Timestamp::now().to_string(),
+            time: self.started.into(),
+            finished: Timestamp::now().into(),
             host: options.host.clone(),
-            base: self.base.map(|id| id.to_string()),
-            heads: self.heads.iter().map(ToString::to_string).collect(),
-            marks: cleared.marks().iter().map(ToString::to_string).collect(),
+            base: self.base,
+            heads: self.heads.clone(),
+            marks: cleared.marks().to_vec(),
             labels: options.labels.clone(),
             source: Some(self.source.clone()),
             counts: self.packed.counts,
@@ -88,8 +88,8 @@ pub(super) fn content(project: &Project, stored: &Stored) -> Content {
         kind: stored.kind,
         size: stored.size,
         chunk_size,
-        top: stored.top.map(|id| id.to_string()),
-        root: project.keys.root(&described).to_string(),
+        top: stored.top,
+        root: project.keys.root(&described),
     }
 }
 
