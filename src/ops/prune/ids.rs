@@ -1,18 +1,18 @@
-//! All blobs of a project in memory, in few bytes each: which ones are used?
+//! Sets of blob ids that take few bytes of memory each, with notes on every id.
 
 use rayon::slice::ParallelSliceMut;
 
 use crate::base::{BlobId, to_usize};
 
-/// What stands for an id in a table.
+/// The part of an id that a table keeps.
 pub(super) trait Key: Copy + Ord + Send {
     fn of(id: &BlobId) -> Self;
     /// Its first 32 bits.
     fn lead(self) -> u32;
 }
 
-/// The first 8 bytes of an id. Two chunks of `n` begin alike with a probability of n² / 2⁶⁵: then one of them is
-/// kept for the other's sake.
+/// The first 8 bytes of an id. Of `n` chunks, two have the same key with a probability of n² / 2⁶⁵:
+/// then an unused chunk may be kept.
 pub(super) type ChunkKey = u64;
 
 impl Key for ChunkKey {
@@ -26,7 +26,8 @@ impl Key for ChunkKey {
     }
 }
 
-/// The first 16 bytes of an id: a node that were taken for another one would cost all that lies below it.
+/// The first 16 bytes of an id. They must differ: if a node were taken for another one, all data
+/// below it would be lost.
 pub(super) type NodeKey = u128;
 
 impl Key for NodeKey {
@@ -45,15 +46,16 @@ pub(super) struct Ids<K> {
     /// Ascending.
     keys: Vec<K>,
     notes: Vec<u8>,
-    /// Where the keys that begin with these bits begin; ids are uniform, so few begin with the same.
+    /// For each value of the leading `bits`, the position of the first key that begins with it. Ids
+    /// are uniform, so few keys share a value.
     starts: Vec<u32>,
     bits: u32,
-    /// One bit for each id, once any was held.
+    /// One bit for each id. Empty until the first one is held.
     held: Vec<u64>,
 }
 
 impl<K: Key> Ids<K> {
-    /// Of these ids, which may come more than once.
+    /// Makes the set of these ids, which may contain duplicates.
     pub(super) fn new(mut keys: Vec<K>) -> Self {
         keys.par_sort_unstable();
         keys.dedup();
@@ -76,18 +78,18 @@ impl<K: Key> Ids<K> {
         }
     }
 
-    /// Returns what is noted of an id; none if it is not among them.
+    /// Returns the note on an id, or none if the set lacks the id.
     pub(super) fn note(&mut self, id: &BlobId) -> Option<&mut u8> {
         let at = self.position(id)?;
         self.notes.get_mut(at)
     }
 
-    /// Returns a copy of what is noted of an id; none if it is not among them.
+    /// Returns a copy of the note on an id, or none if the set lacks the id.
     pub(super) fn noted(&self, id: &BlobId) -> Option<u8> {
         self.notes.get(self.position(id)?).copied()
     }
 
-    /// Holds an id. Returns whether it is among them and was not held before.
+    /// Holds an id. Returns whether the set has it and it was not held before.
     pub(super) fn hold(&mut self, id: &BlobId) -> bool {
         let Some(at) = self.position(id) else {
             return false;
@@ -136,7 +138,7 @@ mod tests {
         for n in (0..1000).step_by(3) {
             assert!(ids.hold(&id(n)) && !ids.hold(&id(n)));
         }
-        assert!(!ids.hold(&id(1000)), "it is not among them");
+        assert!(!ids.hold(&id(1000)), "the set lacks it");
         for n in 0..1001 {
             assert_eq!(ids.is_held(&id(n)), n < 1000 && n % 3 == 0);
         }

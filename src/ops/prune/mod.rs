@@ -1,5 +1,6 @@
-//! Prune: what is used (`usage`), what that means for the packs that there are (`plan`), packing again (`repack`), and
-//! deleting in two steps. `docs/concurrency.md` says why nothing that is used can be deleted, whoever runs beside.
+//! Prune: finds out what is used (`usage`), plans what to do with each pack (`plan`), repacks
+//! (`repack`), and deletes in two steps. `docs/concurrency.md` says why no used data can be
+//! deleted, whatever runs alongside.
 
 mod ids;
 mod plan;
@@ -26,9 +27,9 @@ use crate::repo::{
     Tombstones, Work, Worker, read_listing,
 };
 
-/// Uploads that were cut short are removed after this time.
+/// Interrupted uploads are removed after this time.
 const UPLOAD_LIFE: Duration = Duration::from_hours(24);
-/// The same of a run that is to spare nobody, if no other one is seen to be at work.
+/// The same if the grace period is zero and no other process holds a lease.
 const UPLOAD_LIFE_ALONE: Duration = Duration::from_mins(1);
 
 /// What a prune did.
@@ -38,19 +39,19 @@ pub struct PruneReport {
     pub deleted: Amount,
     /// Packs that were marked, and are still there.
     pub marked: Amount,
-    /// Packs of which what is used was packed again.
+    /// Packs whose used blobs were repacked.
     pub repacked: Amount,
-    /// Bytes of packs that were read for that.
+    /// Bytes of packs that were read to repack them.
     pub bytes_read: u64,
     /// Bytes of packs and index segments that were stored.
     pub bytes_written: u64,
-    /// Packs that had been marked and are in use again.
+    /// Packs that had been marked and are used again.
     pub rescued: u64,
-    /// Uploads that were cut short, removed.
+    /// Interrupted uploads that were removed.
     pub uploads: u64,
 }
 
-/// A prune that is planned, and may be done.
+/// A prune that is planned and can be run.
 pub struct Prune<'a> {
     project: &'a Project,
     context: &'a Context<'a>,
@@ -58,12 +59,13 @@ pub struct Prune<'a> {
     /// None in a dry run.
     lease: Option<Arc<Lease>>,
     index: Arc<Index>,
-    sight: RepoState,
+    state: RepoState,
     usage: Usage,
     plan: PrunePlan,
 }
 
-/// Finds out what is used and makes a plan. With `dry_run` nothing is told to others, and the plan is only to be shown.
+/// Finds out what is used and makes a plan. With `dry_run` it takes no lease, and the plan must not
+/// be run.
 pub fn plan_prune<'a>(
     project: &'a Project,
     options: &'a PruneOptions,
@@ -80,8 +82,8 @@ pub fn plan_prune<'a>(
         )?))
     };
     let index = context.index(project)?;
-    let mut sight = look(project, lease.as_deref(), &index)?;
-    if let Some(other) = sight
+    let mut state = read_state(project, lease.as_deref(), &index)?;
+    if let Some(other) = state
         .leases
         .others
         .iter()
@@ -94,27 +96,27 @@ pub fn plan_prune<'a>(
         });
     }
     let pool = thread_pool(context.threads)?;
-    let find = |sight: &RepoState| pool.install(|| find_usage(&index, sight, context));
-    let mut found = find(&sight);
+    let find = |state: &RepoState| pool.install(|| find_usage(&index, state, context));
+    let mut found = find(&state);
     let is_incomplete = match &found {
         Err(OpsError::Repo(error)) => error.kind() == RepoErrorKind::Damaged,
         Ok((usage, _)) => usage.lacks_held(),
         Err(_) => false,
     };
     if is_incomplete && index.resync()? {
-        // What the index knows now may have come since: beside the packs seen before, it would seem lost.
-        sight = look(project, lease.as_deref(), &index)?;
-        found = find(&sight);
+        // The index may know packs now that are missing in the older state and would seem lost.
+        state = read_state(project, lease.as_deref(), &index)?;
+        found = find(&state);
     }
     let (mut usage, known) = found?;
-    let plan = plan(&index, &mut usage, &known, &sight, options, context)?;
+    let plan = plan(&index, &mut usage, &known, &state, options, context)?;
     Ok(Prune {
         project,
         context,
         options,
         lease,
         index,
-        sight,
+        state,
         usage,
         plan,
     })
@@ -127,12 +129,16 @@ fn worker(options: &PruneOptions) -> Worker<'_> {
     }
 }
 
-/// Looks at everything that counts, and brings the index up to date.
-fn look(project: &Project, lease: Option<&Lease>, index: &Index) -> Result<RepoState, OpsError> {
+/// Reads the state of the repository, and brings the index up to date.
+fn read_state(
+    project: &Project,
+    lease: Option<&Lease>,
+    index: &Index,
+) -> Result<RepoState, OpsError> {
     let marks = Marks::load(project)?;
     let leases = Leases::load(project, lease)?;
     let records = Records::load(project)?;
-    // What cannot be read uses nobody knows what.
+    // An unreadable record may use any data.
     if !records.damaged().is_empty() {
         return Err(OpsError::Unreadable {
             records: records.damaged().iter().map(with_causes).collect(),
@@ -159,18 +165,18 @@ fn with_causes(error: &RepoError) -> String {
     text
 }
 
-/// Everything that records and running backups use, and the packs that the index knows.
+/// Finds out what records and running processes use. Returns that with the packs of the index.
 fn find_usage(
     index: &Arc<Index>,
-    sight: &RepoState,
+    state: &RepoState,
     context: &Context<'_>,
 ) -> Result<(Usage, Vec<ObjectHash>), OpsError> {
-    let there = |pack: &ObjectHash| sight.packs.contains_key(pack);
-    let (mut usage, known) = Usage::new(index, there, context)?;
+    let exists = |pack: &ObjectHash| state.packs.contains_key(pack);
+    let (mut usage, known) = Usage::new(index, exists, context)?;
     walk_all(
         index,
         &mut usage,
-        sight,
+        state,
         context,
         &mut |kind, id, known| match known {
             Known::Stored => Ok(()),
@@ -188,70 +194,74 @@ fn missing(kind: BlobKind, id: &BlobId) -> RepoError {
     RepoError::Missing { kind, id: *id }
 }
 
-/// Walks the trees of all records, of all backups that are about to be committed, and of those that are being read.
+/// Walks the trees of all records, of all backups that are about to be committed, and of all
+/// backups that are being read. Calls `new` for each used blob of the first two that was not known
+/// to be used.
 fn walk_all(
     index: &Arc<Index>,
     usage: &mut Usage,
-    sight: &RepoState,
+    state: &RepoState,
     context: &Context<'_>,
     new: &mut dyn FnMut(BlobKind, &BlobId, Known) -> Result<(), RepoError>,
 ) -> Result<(), OpsError> {
     let blobs = BlobReader::new(index).stopped_by(context.cancel);
-    let backups = sight.records.all();
+    let backups = state.records.all();
     for (done, backup) in (1..).zip(backups) {
         if let Some(top) = backup.top {
             let class = usage.class(backup.volume);
             usage.walk(&blobs, top, class, context, new)?;
         }
-        usage::tell(context, done, backups.len());
+        usage::report_progress(context, done, backups.len());
     }
-    let others = sight.leases.others.iter();
+    let others = state.leases.others.iter();
     let writers = others.filter(|lease| lease.alive && !lease.is_held_for(Work::Read));
     for top in writers.flat_map(|lease| &lease.tops) {
         usage.walk(&blobs, *top, usage::ANY_CLASS, context, new)?;
     }
-    // Last: it passes over damage, and what it has noted is not looked at again.
-    for top in sight.leases.trees_read() {
+    // Must come last: it tolerates damage, and nodes that it has noted are not walked again.
+    for top in state.leases.trees_read() {
         usage.hold(&blobs, top, context)?;
     }
     Ok(())
 }
 
 impl Prune<'_> {
-    /// What will be done.
+    /// The plan.
     #[must_use]
     pub fn plan(&self) -> &PrunePlan {
         &self.plan
     }
 
-    /// Ends without doing it.
+    /// Ends without running the plan.
     pub fn close(self) {
         self.index.close();
     }
 
-    /// Does it.
+    /// Runs the plan.
     ///
-    /// What is new is there before anything else is touched; what is to go is marked, then loses its name, and is
-    /// deleted by a later run, or after another look if there is no grace.
+    /// New packs are stored before anything else changes. Unused packs are marked, then removed
+    /// from the index, and deleted by a later run; or at once, after another check, if the grace
+    /// period is zero.
     pub fn run(mut self) -> Result<PruneReport, OpsError> {
         let mut report = PruneReport::default();
         let steps = std::mem::take(&mut self.plan.steps);
-        let (journal, _) = unindexed_packs(&self.index);
-        let journal = match &self.lease {
-            Some(lease) => journal.with_lease(lease),
-            None => journal,
+        let (unindexed, _) = unindexed_packs(&self.index);
+        let unindexed = match &self.lease {
+            Some(lease) => unindexed.with_lease(lease),
+            None => unindexed,
         };
         let (index, usage) = (&self.index, &mut self.usage);
-        // A blob may lie in a pack that is packed again and in another one that goes, too, or that nothing names yet.
-        let marks = self.sight.marks.packs();
+        // A blob may be in a pack that is repacked and in another one that is deleted, too, or that
+        // no segment names yet.
+        let marks = self.state.marks.packs();
         let mut unnamed = index.unnamed()?;
         unnamed.retain(|pack| !steps.rescue.contains(pack) && !marks.contains(pack));
         index.exclude(unnamed.iter().copied());
         let gone = marks.iter().filter(|pack| !steps.rescue.contains(pack));
         let going = steps.mark.iter().chain(&steps.repack).map(|p| &p.pack);
         index.exclude(gone.chain(going).chain(&steps.lost).copied());
-        let repacked = repack::repack(index, usage, &steps.repack, journal, self.context)?;
-        // A backup may come to name them, and rely on them.
+        let repacked = repack::repack(index, usage, &steps.repack, unindexed, self.context)?;
+        // A running backup may still add them to the index and rely on them.
         index.include_again(&unnamed);
         report.repacked = self.plan.repack;
         report.bytes_read = repacked.read;
@@ -260,8 +270,8 @@ impl Prune<'_> {
         let marked = steps.mark.iter().chain(&steps.repack);
         let sizes: BTreeMap<_, _> = marked.map(|pack| (pack.pack, pack.size)).collect();
         let packs: Vec<_> = sizes.keys().copied().collect();
-        self.stand()?;
-        let records: Vec<_> = self.sight.records.all().iter().map(|b| b.id).collect();
+        self.still_valid()?;
+        let records: Vec<_> = self.state.records.all().iter().map(|b| b.id).collect();
         let by = worker(self.options);
         let mut own = Marks::put(self.project, &packs, &[], &records, by)?;
         report.marked = Amount {
@@ -269,8 +279,8 @@ impl Prune<'_> {
             bytes: sizes.values().sum(),
         };
 
-        let segments = self.unname(&steps, &packs, &mut report)?;
-        self.stand()?;
+        let segments = self.update_index(&steps, &packs, &mut report)?;
+        self.still_valid()?;
         own.extend(Marks::put(self.project, &[], &segments, &[], by)?);
 
         self.delete_due(&steps, &mut report)?;
@@ -282,9 +292,9 @@ impl Prune<'_> {
         Ok(report)
     }
 
-    /// Whether this run still may do what it planned: had its lease passed for dead, another one might have done
-    /// it, and things be otherwise by now.
-    fn stand(&self) -> Result<(), OpsError> {
+    /// Fails if the plan may be out of date: if the lease may have expired, another prune may have
+    /// changed the repository.
+    fn still_valid(&self) -> Result<(), OpsError> {
         self.context.cancel.check()?;
         if self.lease.as_ref().is_some_and(|lease| lease.may_be_dead()) {
             return Err(OpsError::PausedTooLong);
@@ -292,40 +302,42 @@ impl Prune<'_> {
         Ok(())
     }
 
-    /// Makes segments that do not name what is marked any more, and that name what is in use again. Those that
-    /// they stand for and no mark names yet.
-    fn unname(
+    /// Replaces index segments by ones without the marked packs and with the rescued ones. Returns
+    /// the replaced segments that no mark names yet.
+    fn update_index(
         &self,
         steps: &Steps,
         marked: &[ObjectHash],
         report: &mut PruneReport,
     ) -> Result<Vec<ObjectHash>, OpsError> {
-        let mut without = self.sight.marks.packs();
+        let mut without = self.state.marks.packs();
         without.extend(marked);
         without.extend(&steps.lost);
-        // What was packed again needs no name any more.
+        // Repacked packs are no longer needed in the index.
         let stays = |pack: &&ObjectHash| !marked.contains(pack);
         for rescued in steps.rescue.iter().filter(stays) {
             without.remove(rescued);
         }
         let mut rescued = Vec::new();
         for pack in steps.rescue.iter().filter(stays) {
-            // An earlier run may have named it.
+            // An earlier run may have added it to the index.
             if !self.index.is_named(pack)? {
                 rescued.push(read_listing(self.project, *pack, None)?);
             }
         }
         report.rescued = self.plan.rescue.packs;
-        let stand = || self.stand();
-        let rewritten = self.index.rewrite_segments(&without, rescued, stand)?;
+        let still_valid = || self.still_valid();
+        let rewritten = self
+            .index
+            .rewrite_segments(&without, rescued, still_valid)?;
         report.bytes_written += rewritten.bytes_stored;
-        let waiting = self.sight.marks.segments();
+        let waiting = self.state.marks.segments();
         let mut replaced = rewritten.replaced;
         replaced.retain(|name| !waiting.contains(name));
         Ok(replaced)
     }
 
-    /// Deletes what earlier runs marked, as far as its time has come.
+    /// Deletes what earlier runs marked, if the grace period has passed.
     fn delete_due(&self, steps: &Steps, report: &mut PruneReport) -> Result<(), OpsError> {
         for (pack, size) in &steps.delete {
             self.delete_pack(*pack, *size, report)?;
@@ -337,10 +349,10 @@ impl Prune<'_> {
             marks,
             packs,
             ..
-        } = &self.sight;
+        } = &self.state;
         for mark in marks.all() {
             let age = leases.now.duration_since(mark.since).unwrap_or_default();
-            // One that names a pack which has to wait stays for its sake.
+            // A mark stays as long as one of its packs has to wait.
             let waits = |pack: &ObjectHash| packs.contains_key(pack) && !done.contains(pack);
             if age >= self.options.grace && !mark.packs.iter().any(waits) {
                 self.delete_segments(&mark.segments)?;
@@ -360,7 +372,7 @@ impl Prune<'_> {
         size: u64,
         report: &mut PruneReport,
     ) -> Result<(), OpsError> {
-        self.stand()?;
+        self.still_valid()?;
         let object = ObjectRef::Pack(self.project.id, pack);
         self.project.objects.delete(object)?;
         report.deleted.add(size);
@@ -370,9 +382,9 @@ impl Prune<'_> {
     fn delete_segments(&self, segments: &[ObjectHash]) -> Result<(), OpsError> {
         let replaced: HashSet<_> = self.index.replaced_segments()?.into_iter().collect();
         for segment in segments {
-            // If what stood for it is gone, it counts again.
+            // If the segment that replaced it is gone, it counts again.
             if replaced.contains(segment) {
-                self.stand()?;
+                self.still_valid()?;
                 let object = ObjectRef::Index(self.project.id, *segment);
                 self.project.objects.delete(object)?;
             }
@@ -381,12 +393,12 @@ impl Prune<'_> {
     }
 
     fn remove_mark(&self, mark: ObjectHash) -> Result<(), OpsError> {
-        self.stand()?;
+        self.still_valid()?;
         Ok(Marks::remove(self.project, mark)?)
     }
 
-    /// Looks again who uses what this run has marked, and deletes the rest. What is in doubt stays marked, for
-    /// the next run to look at.
+    /// Checks again whether packs that this run marked are used, and deletes the others. Doubtful
+    /// ones stay marked for the next run.
     fn delete_at_once(
         &mut self,
         own: &[ObjectHash],
@@ -394,14 +406,14 @@ impl Prune<'_> {
         segments: &[ObjectHash],
         report: &mut PruneReport,
     ) -> Result<(), OpsError> {
-        let before: HashSet<_> = self.sight.marks.names().collect();
+        let before: HashSet<_> = self.state.marks.names().collect();
         self.index.exclude(sizes.keys().copied());
-        let now = look(self.project, self.lease.as_deref(), &self.index)?;
+        let now = read_state(self.project, self.lease.as_deref(), &self.index)?;
         let known = |name: &ObjectHash| before.contains(name) || own.contains(name);
         if !now.marks.names().all(|name| known(&name)) {
             return Ok(());
         }
-        // What came into use since the first look has to lie in packs that stay.
+        // Blobs that are used since the first check must be in packs that stay.
         let index = &self.index;
         let in_use = walk_all(
             index,
@@ -423,7 +435,7 @@ impl Prune<'_> {
             let wanted = modified.is_some_and(|modified| now.may_be_wanted(pack, modified));
             let listing = self.index.listing(pack)?;
             let read = listing.is_some_and(|listing| self.usage.is_held(&listing));
-            // Or another process has given it a name meanwhile.
+            // Another process may have added it to the index meanwhile.
             if wanted || read || self.index.is_named(pack)? {
                 spared = true;
                 continue;
@@ -442,13 +454,13 @@ impl Prune<'_> {
         own.iter().try_for_each(|mark| self.remove_mark(*mark))
     }
 
-    /// Removes what dead processes left behind, and tombstones that nobody will ask for.
+    /// Removes leases and uploads of dead processes, and tombstones that are no longer needed.
     fn tidy(&self, report: &mut PruneReport) -> Result<(), OpsError> {
         let RepoState {
             leases, records, ..
-        } = &self.sight;
+        } = &self.state;
         for dead in leases.others.iter().filter(|lease| !lease.alive) {
-            self.stand()?;
+            self.still_valid()?;
             Lease::remove_dead(self.project, dead)?;
         }
         let others = leases.others.iter();
@@ -456,7 +468,7 @@ impl Prune<'_> {
         let oldest = oldest.map(|lease| lease.begun).min();
         let old_enough = leases.now - self.options.grace;
         let before = oldest.map_or(old_enough, |begun| begun.min(old_enough));
-        self.stand()?;
+        self.still_valid()?;
         Tombstones::expire(self.project, &records.known(), before)?;
         let now = Leases::load(self.project, self.lease.as_deref());
         let alone = now.is_ok_and(|now| !now.others.iter().any(|lease| lease.alive));

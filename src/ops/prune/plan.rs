@@ -1,4 +1,4 @@
-//! What a prune would do, as a value.
+//! The plan of a prune: what to do with each pack.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -11,19 +11,19 @@ use crate::ops::context::Context;
 use crate::ops::error::OpsError;
 use crate::repo::Index;
 
-/// How much that nobody uses may stay.
+/// How much unused data to tolerate.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum MaxUnused {
-    /// So many of a hundred parts of what is stored.
+    /// A percentage of what is stored.
     Percent(f64),
-    /// So many bytes.
+    /// A number of bytes.
     Bytes(u64),
-    /// Nothing is packed again.
+    /// Any amount: nothing is repacked.
     Unlimited,
 }
 
 impl MaxUnused {
-    /// In bytes, where so many are used.
+    /// Returns the limit in bytes if `used` bytes are used.
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
@@ -43,11 +43,11 @@ impl MaxUnused {
 /// How to prune.
 #[derive(Debug, Clone)]
 pub struct PruneOptions {
-    /// How much that nobody uses may stay in packs that hold something else, too.
+    /// How much unused data to tolerate in packs that are used in part.
     pub max_unused: MaxUnused,
-    /// No more than so many bytes are packed again.
+    /// The most bytes of used data to repack, or none for any number.
     pub max_repack: Option<u64>,
-    /// What is younger is left alone, and what was marked is deleted after this time.
+    /// The grace period: younger packs are kept, and marked packs are deleted after this time.
     pub grace: Duration,
     /// The name of this host.
     pub host: Option<String>,
@@ -75,54 +75,54 @@ impl Amount {
     }
 }
 
-/// What will become of the packs.
+/// What will be done with the packs.
 #[derive(Debug, Default)]
 pub struct PrunePlan {
-    /// Those that stay as they are.
+    /// Packs that stay as they are.
     pub keep: Amount,
-    /// Of the bytes that stay, what nothing uses.
+    /// The unused bytes in packs that stay.
     pub unused: u64,
-    /// Those that nothing uses, and that will be marked.
+    /// Unused packs that will be marked.
     pub mark: Amount,
-    /// Those that are packed again, and then marked.
+    /// Packs that will be repacked and then marked.
     pub repack: Amount,
-    /// Of these, the bytes that are used.
+    /// The used bytes in packs that will be repacked.
     pub repack_used: u64,
-    /// Those that an earlier prune marked, and that will be deleted now.
+    /// Packs that an earlier prune marked and that will be deleted now.
     pub delete: Amount,
-    /// Those that an earlier prune marked, and whose time has not come.
+    /// Packs that an earlier prune marked and whose grace period has not passed.
     pub waiting: Amount,
-    /// Those that nothing uses, and that are too young, or may belong to a backup that runs.
+    /// Unused packs that are too young, or that may belong to a running backup.
     pub young: Amount,
-    /// Those that an earlier prune marked, and that are in use again.
+    /// Packs that an earlier prune marked and that are used again.
     pub rescue: Amount,
     pub(super) steps: Steps,
 }
 
-/// Which packs exactly.
+/// The packs by what is done with them.
 #[derive(Debug, Default)]
 pub(super) struct Steps {
     pub(super) mark: Vec<PackUse>,
     pub(super) repack: Vec<PackUse>,
     pub(super) delete: Vec<(ObjectHash, u64)>,
     pub(super) rescue: Vec<ObjectHash>,
-    /// Packs that the index names and that are not there; nothing uses them.
+    /// Unused packs that the index names and that do not exist.
     pub(super) lost: Vec<ObjectHash>,
 }
 
-/// Makes a plan. `known` are the packs of the index, in the order in which they came into it.
+/// Makes a plan. `known` are the packs of the index, oldest entries first.
 pub(super) fn plan(
     index: &Index,
     usage: &mut Usage,
     known: &[ObjectHash],
-    seen: &RepoState,
+    state: &RepoState,
     options: &PruneOptions,
     context: &Context<'_>,
 ) -> Result<PrunePlan, OpsError> {
     let mut plan = PrunePlan::default();
-    let marked = seen.marks.packs();
-    let due = seen.due(options.grace);
-    let relied_on: HashSet<_> = seen
+    let marked = state.marks.packs();
+    let due = state.due(options.grace);
+    let relied_on: HashSet<_> = state
         .leases
         .others
         .iter()
@@ -131,13 +131,14 @@ pub(super) fn plan(
         .collect();
     let unnamed: HashSet<_> = index.unnamed()?.into_iter().collect();
     let mut partly: Vec<PackUse> = Vec::new();
-    // Newest first: what an interrupted prune has packed again is kept, and not what it was packed from. What has a name
-    // and no mark is the best place, what is marked the worst.
+    // Each blob is kept in the first pack that has it. Newest first: after an interrupted prune,
+    // the new packs are kept and not the repacked ones. Indexed packs without a mark are preferred,
+    // then unnamed ones, then marked ones.
     let mut places: Vec<_> = known.iter().rev().collect();
     places.sort_by_key(|pack| (marked.contains(*pack), unnamed.contains(*pack)));
     for pack in places {
         context.cancel.check()?;
-        let Some(there) = seen.packs.get(pack) else {
+        let Some(listed) = state.packs.get(pack) else {
             plan.steps.lost.push(*pack);
             continue;
         };
@@ -157,7 +158,7 @@ pub(super) fn plan(
         if is_used && unnamed.contains(pack) {
             plan.steps.rescue.push(*pack);
         }
-        let young = seen.is_young(pack, there.modified, options.grace);
+        let young = state.is_young(pack, listed.modified, options.grace);
         if is_used && (pack_use.unused == 0 || young || is_held) {
             plan.keep.add(pack_use.size);
             plan.unused += pack_use.unused;
@@ -171,24 +172,24 @@ pub(super) fn plan(
     }
     let rescued: HashSet<_> = plan.steps.rescue.iter().copied().collect();
     let known: HashSet<_> = known.iter().copied().collect();
-    for (pack, there) in &seen.packs {
+    for (pack, listed) in &state.packs {
         if marked.contains(pack) && !rescued.contains(pack) {
             if due.contains(pack) && !relied_on.contains(pack) {
-                plan.delete.add(there.size);
-                plan.steps.delete.push((*pack, there.size));
+                plan.delete.add(listed.size);
+                plan.steps.delete.push((*pack, listed.size));
             } else {
-                plan.waiting.add(there.size);
+                plan.waiting.add(listed.size);
             }
         } else if !known.contains(pack) && !marked.contains(pack) {
-            // An upload that no segment came to name. All that is used was found elsewhere.
-            if relied_on.contains(pack) || seen.is_young(pack, there.modified, options.grace) {
-                plan.young.add(there.size);
+            // An upload that no segment names. All used blobs were found in other packs.
+            if relied_on.contains(pack) || state.is_young(pack, listed.modified, options.grace) {
+                plan.young.add(listed.size);
             } else {
                 plan.steps.mark.push(PackUse {
                     pack: *pack,
                     kind: BlobKind::Chunk,
-                    size: there.size,
-                    unused: there.size,
+                    size: listed.size,
+                    unused: listed.size,
                     blobs: 0,
                     class: 0,
                 });
@@ -202,7 +203,7 @@ pub(super) fn plan(
     Ok(plan)
 }
 
-/// Which packs are packed again: the emptiest, until little enough that nothing uses is left.
+/// Chooses the packs to repack: the emptiest ones, until the unused data is within the limit.
 fn choose(plan: &mut PrunePlan, partly: Vec<PackUse>, options: &PruneOptions) {
     let (nodes, chunks): (Vec<_>, Vec<_>) = partly
         .into_iter()
@@ -213,7 +214,7 @@ fn choose(plan: &mut PrunePlan, partly: Vec<PackUse>, options: &PruneOptions) {
         .bytes(plan.keep.bytes - plan.unused + used);
     let mut budget = options.max_repack.unwrap_or(u64::MAX);
     for mut packs in [chunks, nodes] {
-        // By the share that is used, without fractions; equal shares are most often the two copies of nodes.
+        // By the used share, without fractions. Equal shares are usually the two copies of nodes.
         packs.sort_unstable_by(|a, b| {
             let share = |x: &PackUse, y: &PackUse| u128::from(x.used()) * u128::from(y.size);
             share(a, b).cmp(&share(b, a)).then(a.pack.cmp(&b.pack))
@@ -230,7 +231,7 @@ fn choose(plan: &mut PrunePlan, partly: Vec<PackUse>, options: &PruneOptions) {
             }
         }
     }
-    // What one volume uses stays together, in the order of its packs.
+    // The data of a volume stays together, in the order of its packs.
     plan.steps.repack.sort_by_key(|pack| pack.class);
 }
 
@@ -272,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn the_emptiest_are_packed_again_until_little_is_unused() {
+    fn the_emptiest_packs_are_repacked_until_unused_data_is_within_the_limit() {
         assert_eq!(chosen(MaxUnused::Unlimited, None), (vec![], 180));
         assert_eq!(chosen(MaxUnused::Bytes(180), None), (vec![], 180));
         assert_eq!(chosen(MaxUnused::Bytes(179), None), (vec![2], 90));
@@ -284,8 +285,8 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_packed_again_than_the_budget_allows() {
-        // Of pack 2 ten bytes are used, of pack 1 fifty, of 4 seventy, of 3 ninety.
+    fn no_more_is_repacked_than_the_limit_allows() {
+        // Pack 2 has 10 used bytes, pack 1 has 50, pack 4 has 70, pack 3 has 90.
         assert_eq!(chosen(MaxUnused::Bytes(0), Some(9)), (vec![], 180));
         assert_eq!(chosen(MaxUnused::Bytes(0), Some(10)), (vec![2], 90));
         assert_eq!(chosen(MaxUnused::Bytes(0), Some(129)), (vec![1, 2], 40));

@@ -1,4 +1,4 @@
-//! What is used of some packs, into new ones.
+//! Repacking: copies the used blobs of some packs into new packs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -13,31 +13,32 @@ use crate::repo::{
     BlobReader, Index, Opener, PackWorker, Packer, PackerOptions, PlacedRun, UnindexedPacks,
 };
 
-/// Runs of a pack that lie nearer than this are read in one go.
+/// Runs of a pack with a smaller gap between them are read together, in bytes.
 const GAP: u64 = 256 << 10;
-/// No more than this is read in one go, unless a single run is longer.
+/// The most bytes to read together, unless a single run is longer.
 const READ_MAX: u64 = 8 << 20;
 
-/// What packing again took, in bytes.
+/// Bytes that were read and written to repack.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Repacked {
     pub(super) read: u64,
     pub(super) written: u64,
 }
 
-/// The cache was made anew meanwhile, from a store that is otherwise by now.
+/// The index was rebuilt meanwhile, from a store that has changed.
 const FORGOTTEN: OpsError = OpsError::Internal("the index has lost a pack that it knew");
 
-/// A blob that has to be kept, in its run.
-type Wanted = (std::sync::Arc<PlacedRun>, Vec<BlobId>);
+/// A run, and the blobs of it that are used.
+type Wanted = (Arc<PlacedRun>, Vec<BlobId>);
 
-/// Puts what is used of these packs into new ones, which are durable and named when it returns. The index
-/// must find nothing in any pack that is to go: what only such a pack holds is packed again.
+/// Copies the used blobs of these packs into new packs, which are durable and indexed when it
+/// returns. The index must exclude all packs that are going to be deleted: blobs that it finds are
+/// not copied.
 pub(super) fn repack(
     index: &Arc<Index>,
     usage: &mut Usage,
     packs: &[PackUse],
-    journal: UnindexedPacks,
+    unindexed: UnindexedPacks,
     context: &Context<'_>,
 ) -> Result<Repacked, OpsError> {
     if packs.is_empty() {
@@ -47,13 +48,13 @@ pub(super) fn repack(
     let total = packs.iter().map(|pack| pack.size).sum();
     let mut done = 0;
     let options = PackerOptions {
-        // Those that are used are named when the plan is carried out.
+        // The plan adds unnamed packs to the index later, if they are used.
         name_unnamed: false,
         ..PackerOptions::default()
     };
-    let ((), _, report) = Packer::scope(index, journal, options, |packer| {
+    let ((), _, report) = Packer::scope(index, unindexed, options, |packer| {
         for of_one_volume in packs.chunk_by(|a, b| a.class == b.class) {
-            // A group at a time, so that what is noted of its blobs is little.
+            // A group at a time, to save memory.
             for group in of_one_volume.chunks(context.threads.max(1) * 4) {
                 let mut wanted = Vec::new();
                 for pack in group {
@@ -78,7 +79,7 @@ pub(super) fn repack(
     })
 }
 
-/// The runs of a pack that hold something that is used, and what of each.
+/// Returns the runs of a pack that have used blobs, and these blobs.
 fn wanted_of(index: &Index, usage: &mut Usage, pack: &ObjectHash) -> Result<Vec<Wanted>, OpsError> {
     let listing = index.listing(pack)?.ok_or(FORGOTTEN)?;
     let mut wanted = Vec::new();
@@ -97,7 +98,7 @@ fn wanted_of(index: &Index, usage: &mut Usage, pack: &ObjectHash) -> Result<Vec<
     Ok(wanted)
 }
 
-/// Reads these runs, a pack at a time for each thread, and hands their blobs to the packer.
+/// Reads these runs, each thread a pack at a time, and hands their blobs to the packer.
 fn copy(
     packer: &Packer<'_>,
     index: &Arc<Index>,
@@ -133,7 +134,7 @@ fn copy(
     })
 }
 
-/// How many of these runs of one pack are read in one go.
+/// Returns how many of these runs of one pack to read together.
 fn read_together(wanted: &[Wanted]) -> usize {
     let range = |wanted: &Wanted| wanted.0.range();
     let Some(first) = wanted.first().map(range) else {
@@ -149,7 +150,7 @@ fn read_together(wanted: &[Wanted]) -> usize {
         .count()
 }
 
-/// Copies the wanted blobs of runs that lie side by side. How many bytes were read.
+/// Copies the wanted blobs of runs that are read together. Returns the bytes that were read.
 fn copy_together(
     packer: &Packer<'_>,
     blobs: &BlobReader,
@@ -174,7 +175,7 @@ fn copy_together(
         let Some(place) = locations.next() else {
             continue;
         };
-        // As it is: no need to compress again.
+        // Copied as it is: no need to compress again.
         let whole = place.kind() == BlobKind::Chunk && ids.len() == place.run().blobs.len();
         if whole && fetched.is_ok() {
             let copied = match opener.unseal(project, &place, bytes) {
@@ -186,7 +187,7 @@ fn copy_together(
             if copied {
                 continue;
             }
-            // It was decrypted in place, or is damaged: once more, a chunk at a time.
+            // It was decrypted in place, or is damaged. Fetch it again and copy chunk by chunk.
             blobs.fetch(&place, range.start, bytes).ok();
         }
         let wanted: Vec<_> = run
@@ -213,7 +214,7 @@ fn copy_together(
             }
             continue;
         }
-        // Another place may be whole; if none is, nothing is deleted.
+        // Another copy may be whole. If none is, this fails and nothing is deleted.
         for location in wanted {
             let id = location.blob().id;
             let plain = blobs.rescue(location.kind(), &id)?;
@@ -228,7 +229,7 @@ fn copy_together(
     Ok(stored.len() as u64)
 }
 
-/// All that was used of these packs lies in others by now.
+/// Verifies that all used blobs of these packs are in other packs now.
 fn verify(index: &Index, usage: &mut Usage, packs: &[PackUse]) -> Result<(), OpsError> {
     for pack in packs {
         let listing = index.listing(&pack.pack)?.ok_or(FORGOTTEN)?;

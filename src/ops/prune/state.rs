@@ -7,21 +7,23 @@ use crate::base::ObjectHash;
 use crate::repo::{Leases, Marks, Records, Work};
 use crate::storage::ObjectInfo;
 
-/// The store may tell times in whole seconds, and so do leases.
+/// The store may round times to whole seconds, and leases do.
 const CLOCK_STEP: Duration = Duration::from_secs(2);
 
-/// The repository as a prune sees it, read in the order of these fields. A prune that marks first and then reads them
-/// in this order sees everything that a process which did not see the mark intended or committed before.
+/// The repository as a prune sees it, read in the order of these fields.
+///
+/// A prune that puts a mark and then reads them in this order sees the lease or the record of every
+/// backup that missed the mark.
 pub(super) struct RepoState {
     pub(super) marks: Marks,
-    /// Before the records: a backup gives its lease up only once its record is there.
+    /// Read before the records: a backup gives up its lease only after it stored its record.
     pub(super) leases: Leases,
     pub(super) records: Records,
     pub(super) packs: BTreeMap<ObjectHash, ObjectInfo>,
 }
 
 impl RepoState {
-    /// Whether a pack that nothing uses may be on its way into a backup.
+    /// Whether a running backup may need a pack that is unused so far.
     pub(super) fn may_be_wanted(&self, pack: &ObjectHash, modified: SystemTime) -> bool {
         self.leases
             .others
@@ -30,6 +32,7 @@ impl RepoState {
             .any(|lease| modified + CLOCK_STEP >= lease.begun || lease.packs.contains(pack))
     }
 
+    /// Whether a pack is younger than the grace period, or a running backup may need it.
     pub(super) fn is_young(
         &self,
         pack: &ObjectHash,
@@ -41,7 +44,7 @@ impl RepoState {
         modified > now || age < grace || self.may_be_wanted(pack, modified)
     }
 
-    /// Packs of which the time has come: a mark that names them is old enough.
+    /// Returns the packs in marks that are older than the grace period.
     pub(super) fn due(&self, grace: Duration) -> HashSet<ObjectHash> {
         let now = self.leases.now;
         let is_due = |since: SystemTime| now.duration_since(since).is_ok_and(|age| age >= grace);

@@ -1,4 +1,4 @@
-//! What is used: the walk over all trees, and what of each pack that makes.
+//! Which blobs are used: the walk over all trees, and the used part of each pack.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -10,43 +10,44 @@ use crate::ops::context::Context;
 use crate::ops::error::OpsError;
 use crate::repo::{BlobReader, Index, RepoError, RepoErrorKind, Visitor, children, walk};
 
-/// Nodes that are read ahead at most: some 9 MiB.
+/// The most nodes to read ahead: about 9 MiB.
 const BATCH: usize = 4096;
-/// In the note of a chunk: which volume used it first, from 1 on.
+/// The bits in the note of a chunk that number the volume which used it first, from 1; 0 if it is
+/// unused.
 const CLASS: u8 = 0x7f;
-/// The class of what no committed backup uses.
+/// The class of chunks that no committed backup uses.
 pub(super) const ANY_CLASS: u8 = 1;
-/// In the note of a chunk: a pack keeps it.
+/// The bit in the note of a chunk: a pack keeps it.
 const KEPT: u8 = 0x80;
-/// In the note of a node: it is used.
+/// The bit in the note of a node: it is used. The other bits count the packs that keep it.
 const USED: u8 = 0x80;
-/// A node is kept in so many packs.
+/// The number of packs that a node is kept in.
 const NODE_COPIES: u8 = 2;
 
 /// Which of the blobs in a project are used.
 pub(super) struct Usage {
     chunks: Ids<ChunkKey>,
     nodes: Ids<NodeKey>,
-    /// Blobs that are used and not among these.
+    /// Used blobs that are in no pack.
     others: HashSet<BlobId>,
-    /// Something that a reader needs is in none of the packs.
+    /// Whether a blob that a reader needs is in no pack.
     lacks_held: bool,
-    /// Volumes by the number that chunks note of them.
+    /// The number of each volume in the notes of chunks.
     volumes: HashMap<VolumeId, u8>,
 }
 
-/// What of a pack is used.
+/// The used part of a pack.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PackUse {
     pub(super) pack: ObjectHash,
     pub(super) kind: BlobKind,
     /// Bytes in the store.
     pub(super) size: u64,
-    /// Of these, what is taken by blobs that nothing uses, by their share of their runs.
+    /// The bytes of these that unused blobs take: of each run, in proportion to their plain length.
     pub(super) unused: u64,
-    /// Blobs that are used.
+    /// The number of used blobs.
     pub(super) blobs: u64,
-    /// The volume that uses most of it, as a number.
+    /// The number of the volume that uses most of it.
     pub(super) class: u8,
 }
 
@@ -57,10 +58,11 @@ impl PackUse {
 }
 
 impl Usage {
-    /// Of the blobs in the index's packs, as far as these are there. Which packs the index has, in order.
+    /// Begins with all blobs of the index, in packs that exist, as unused. Returns it with the
+    /// packs of the index, in order.
     pub(super) fn new(
         index: &Index,
-        there: impl Fn(&ObjectHash) -> bool,
+        exists: impl Fn(&ObjectHash) -> bool,
         context: &Context<'_>,
     ) -> Result<(Self, Vec<ObjectHash>), OpsError> {
         let state = index.state()?;
@@ -72,7 +74,7 @@ impl Usage {
             packs.push(listing.pack);
             let ids = listing.contents.blobs().map(|blob| &blob.id);
             match listing.contents.kind {
-                _ if !there(&listing.pack) => {}
+                _ if !exists(&listing.pack) => {}
                 BlobKind::Chunk => chunks.extend(ids.map(ChunkKey::of)),
                 BlobKind::Node => nodes.extend(ids.map(NodeKey::of)),
             }
@@ -88,17 +90,16 @@ impl Usage {
         Ok((usage, packs))
     }
 
-    /// The number of a volume, for [`walk`](Self::walk). Beyond 127 volumes some share one.
+    /// Returns the number of a volume, for [`walk`](Self::walk). Of more than 127 volumes, some
+    /// share a number.
     pub(super) fn class(&mut self, volume: VolumeId) -> u8 {
         let next = self.volumes.len() % usize::from(CLASS);
         let next = u8::try_from(next).unwrap_or_default() + 1;
         *self.volumes.entry(volume).or_insert(next)
     }
 
-    /// Notes that all below this node is used. Calls `new` for every blob of which that was not known. What
-    /// was known to be used is not entered again.
-    ///
-    /// Fails if a blob is in none of the packs, unless `new` has an answer to that.
+    /// Notes that this node and all blobs below it are used. Calls `new` for every blob that was
+    /// not noted before. Does not enter nodes that were noted before.
     pub(super) fn walk(
         &mut self,
         blobs: &BlobReader,
@@ -116,8 +117,9 @@ impl Usage {
         walk(blobs, top, (), BATCH, &mut used)
     }
 
-    /// Notes that all below this node is used, and holds it for a reader: no pack that has any of it may go, even if it
-    /// is in another pack, too. Damaged nodes are left out, since the reader cannot read what is below them either.
+    /// Notes that this node and all blobs below it are used, and holds them for a reader: all packs
+    /// that have any of them must stay, even if a blob is in several. Skips damaged nodes, since
+    /// the reader cannot read the blobs below them either.
     pub(super) fn hold(
         &mut self,
         blobs: &BlobReader,
@@ -131,12 +133,12 @@ impl Usage {
         walk(blobs, top, (), BATCH, &mut held)
     }
 
-    /// Returns whether anything that a reader needs is in none of the packs.
+    /// Returns whether a blob that a reader needs is in no pack.
     pub(super) fn lacks_held(&self) -> bool {
         self.lacks_held
     }
 
-    /// Returns whether a pack has anything that is held.
+    /// Returns whether a pack has a blob that is held.
     pub(super) fn is_held(&self, listing: &PackListing) -> bool {
         let mut blobs = listing.contents.blobs();
         match listing.contents.kind {
@@ -145,7 +147,7 @@ impl Usage {
         }
     }
 
-    /// Whether a node was not known to be used.
+    /// Notes that a node is used. Returns whether that is new.
     fn node(&mut self, id: &BlobId, new: &mut New<'_>) -> Result<bool, RepoError> {
         match self.nodes.note(id) {
             Some(note) if *note & USED != 0 => return Ok(false),
@@ -171,8 +173,8 @@ impl Usage {
         }
     }
 
-    /// What of a pack is used and not kept by another one, which was asked about before. From now on it is this
-    /// pack that keeps it.
+    /// Lets a pack keep its used blobs, except those that packs of earlier calls keep. Returns what
+    /// it keeps.
     pub(super) fn keep(&mut self, listing: &PackListing) -> PackUse {
         let kind = listing.contents.kind;
         let mut classes = [0_u64; 128];
@@ -229,7 +231,7 @@ impl Usage {
         }
     }
 
-    /// Whether a blob is used at all, by whichever pack it is kept.
+    /// Returns whether a blob is used, in whatever pack it is kept.
     pub(super) fn is_used(&mut self, kind: BlobKind, id: &BlobId) -> bool {
         match kind {
             BlobKind::Chunk => self.chunks.note(id).is_some_and(|note| *note & CLASS != 0),
@@ -238,14 +240,14 @@ impl Usage {
     }
 }
 
-/// Whether a blob that is used is in a pack that was asked.
+/// Whether a used blob is in a pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Known {
     Stored,
     Nowhere,
 }
 
-/// What a run takes in the store for the sake of so many of its plain bytes.
+/// Returns the stored bytes of a run that belong to `plain` of its plain bytes.
 fn share(run: &Run, plain: u64) -> u64 {
     let all = run.plain_len() as u64;
     if plain == all {
@@ -254,10 +256,10 @@ fn share(run: &Run, plain: u64) -> u64 {
     u64::from(run.stored_len) * plain / all.max(1)
 }
 
-/// Is told of every blob that turns out to be used, and whether it is in a pack.
+/// Called with every blob that is newly noted as used, and whether it is in a pack.
 type New<'a> = dyn FnMut(BlobKind, &BlobId, Known) -> Result<(), RepoError> + 'a;
 
-/// The walk that notes what is used.
+/// The walk that notes used blobs.
 struct MarkUsed<'a, 'n> {
     usage: &'a mut Usage,
     class: u8,
@@ -296,7 +298,7 @@ impl Visitor for MarkUsed<'_, '_> {
     }
 }
 
-/// The walk over a tree that is being read.
+/// The walk that holds the blobs of a tree for its reader.
 struct Hold<'a> {
     usage: &'a mut Usage,
     context: &'a Context<'a>,
@@ -349,8 +351,8 @@ impl Visitor for Hold<'_> {
     }
 }
 
-/// Tells how many of the trees were walked.
-pub(super) fn tell(context: &Context<'_>, done: usize, total: usize) {
+/// Reports how many of the trees were walked.
+pub(super) fn report_progress(context: &Context<'_>, done: usize, total: usize) {
     context.observer.progress(Progress {
         phase: Phase::Mark,
         done: done as u64,
