@@ -35,7 +35,7 @@ fn every_seed_passes_its_target() {
 }
 
 #[test]
-fn the_seeds_are_those_that_are_made() {
+fn the_corpus_contains_the_generated_seeds() {
     for seed in seeds::all() {
         assert!(TARGETS.iter().any(|(name, _)| *name == seed.target));
         let path = corpus()

@@ -36,11 +36,11 @@ pub(crate) enum Code {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) code: Code,
-    /// What was attempted, on what.
+    /// The action that failed, and its object.
     pub(crate) message: String,
-    /// Why, from the nearest cause to the deepest.
+    /// The causes, from the nearest to the deepest.
     pub(crate) causes: Vec<String>,
-    /// What to do next.
+    /// The next step for the user.
     pub(crate) hint: Option<String>,
 }
 

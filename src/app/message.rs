@@ -232,7 +232,7 @@ pub(crate) struct PackAmount {
     pub(crate) bytes: u64,
 }
 
-/// What `prune` will do with the packs.
+/// The plan of a prune.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct PrunePlan {
     /// Packs that stay as they are.
@@ -253,7 +253,7 @@ pub(crate) struct PrunePlan {
     pub(crate) grace_seconds: u64,
 }
 
-/// What `prune` did.
+/// The result of a prune.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct PruneSummary {
     pub(crate) dry_run: bool,

@@ -43,7 +43,7 @@ pub(crate) struct RepositoryOptions {
     pub(crate) limit_download: Option<ByteSize>,
 }
 
-/// Which repository and project to use, and how to open it.
+/// The repository and project to use, and how to open them.
 #[derive(Debug)]
 pub(crate) struct RepositorySettings {
     pub(crate) location: Location,

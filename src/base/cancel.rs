@@ -15,7 +15,7 @@ pub struct Cancel(Arc<AtomicBool>);
 pub struct Cancelled;
 
 impl Cancel {
-    /// Asks the work to stop. There is no way back.
+    /// Asks the work to stop. This cannot be undone.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::Relaxed);
     }

@@ -43,7 +43,7 @@ pub struct Progress {
     pub total: Option<u64>,
 }
 
-/// An event that the user should know of, although it is no error. The front end makes the text.
+/// An event that the user should know of, although it is not an error. The front end formats it.
 ///
 /// A `problem` is the message of the error that an object caused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +88,7 @@ pub enum Notice {
     },
     /// The source was not written to since the last backup. Its content was taken from there.
     SourceUnchanged,
-    /// There is no backup to build on. What the list of extents leaves out is taken for zeros.
+    /// There is no backup to build on. Data outside the list of extents is taken to be zeros.
     NoBaseForExtents,
     /// The store cannot be written, so backups are read without a lease: a prune may delete their
     /// data meanwhile.

@@ -20,7 +20,7 @@ pub struct StatsReport {
     pub chunks: u64,
     /// Their plain sizes.
     pub unique: u64,
-    /// What packs take in the store.
+    /// The size of all packs in the store.
     pub stored: u64,
     /// Packs.
     pub packs: u64,

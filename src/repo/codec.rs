@@ -231,7 +231,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(24))]
 
         #[test]
-        fn the_front_of_a_run_is_that_of_the_whole(
+        fn decoding_the_front_of_a_run_gives_the_same_bytes(
             len in 1usize..600_000,
             percents in prop::collection::vec(0usize..=100, 1..6),
             seed: u8,
@@ -275,7 +275,7 @@ mod tests {
         assert!(!decodes(cut, 500_000, 100_000), "cut");
         let twice = [stored, stored].concat();
         assert!(!decodes(&twice, 1_000_000, 600_000), "two");
-        assert!(!decodes(stored, 400_000, 100_000), "longer than said");
-        assert!(!decodes(stored, 900_000, 600_000), "shorter than said");
+        assert!(!decodes(stored, 400_000, 100_000), "longer than stated");
+        assert!(!decodes(stored, 900_000, 600_000), "shorter than stated");
     }
 }

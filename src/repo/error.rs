@@ -151,7 +151,8 @@ impl RepoError {
             Kind::TooLarge => Self::damaged(object, Damage::Impossible(too_large)),
             Kind::Truncated => Self::damaged(object, Damage::Impossible("it is cut short")),
             Kind::Unreadable => Self::damaged(object, Damage::Unreadable(Box::new(error))),
-            // Nothing can be opened without these: that a user may not read them is no damage.
+            // Nothing can be opened without these objects. Missing permission to read them is not
+            // damage.
             Kind::Denied if !needed_to_open => {
                 Self::damaged(object, Damage::Unreadable(Box::new(error)))
             }

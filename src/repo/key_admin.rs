@@ -31,8 +31,8 @@ impl Repository {
         }
     }
 
-    /// Lists the keys of all that is unlocked: of the repository and its projects, or of one
-    /// project.
+    /// Lists the keys in the unlocked scope: those of the repository and its projects, or those of
+    /// one project.
     pub fn list_keys(&self, observer: &dyn Observer) -> Result<Vec<KeySummary>, RepoError> {
         let mut scopes = Vec::new();
         if let Unlocked::Repository { secret, .. } = &self.unlocked {

@@ -9,7 +9,7 @@ use crate::base::{Notice, ObjectHash, Observer, ProjectId};
 use crate::crypto::{KdfParams, SealNonce, Secret, object_hash, random};
 use crate::format::{KeySlot, Scope, SlotInfo, SlotParams};
 
-/// What a key unlocks: the repository, or one project.
+/// The scope of a key: the repository, or one project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum KeyScope {

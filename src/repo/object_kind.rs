@@ -37,14 +37,14 @@ pub enum SealedWith {
 /// The properties that all objects of a kind share.
 #[derive(Debug, Clone, Copy)]
 pub struct KindInfo {
-    /// What messages call it.
+    /// Its name in messages.
     pub noun: &'static str,
     /// The directory of these objects, below the directory of the project. Empty for an object that
     /// is the only one of its kind in its directory.
     pub directory: &'static str,
     /// The first bytes of the object.
     pub magic: Magic,
-    /// What its content is sealed with.
+    /// The key that seals its content.
     pub sealed_with: SealedWith,
     /// Whether the store has a second copy of each, under a name that ends in `.copy`.
     pub kept_twice: bool,

@@ -33,8 +33,8 @@ impl Objects {
         }
     }
 
-    /// The same store, with these copies on this host. With `None`, everything is read from the
-    /// store.
+    /// Returns the same store, with these copies on this host. With `None`, everything is read from
+    /// the store.
     pub(super) fn with_copies(&self, copies: Option<ObjectCache>) -> Self {
         Self {
             backend: Arc::clone(&self.backend),

@@ -38,8 +38,8 @@ impl Project {
     }
 
     /// Keeps copies of records, tombstones and tree nodes in the cache directory below `caches`,
-    /// and reads from them whatever they hold: for a store with a slow link. Which objects exist is
-    /// still read from the store.
+    /// and reads these objects from there, which saves requests over a slow link. The list of
+    /// existing objects still comes from the store.
     pub fn keep_copies(&mut self, caches: &Path) {
         let directory = self.cache_dir(caches).objects();
         self.objects = self.objects.with_copies(Some(ObjectCache::open(directory)));

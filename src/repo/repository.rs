@@ -23,7 +23,7 @@ pub struct Repository {
     pub(super) projects: Vec<FoundProject>,
 }
 
-/// What the password unlocked.
+/// The scope that the password unlocked.
 pub(super) enum Unlocked {
     /// The repository with all its projects.
     Repository {

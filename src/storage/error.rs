@@ -65,7 +65,7 @@ pub enum StorageErrorKind {
     Io,
 }
 
-/// What a caller can do about an error: many [kinds](StorageErrorKind) call for the same reaction.
+/// The reaction that an error calls for. Several [kinds](StorageErrorKind) have the same class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StorageErrorClass {
     /// The object does not exist.

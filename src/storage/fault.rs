@@ -36,7 +36,8 @@ use super::error::{StorageError, StorageErrorKind, StorageOperation};
 use super::memory::MemoryBackend;
 use super::name::Name;
 
-/// Which call fails, and how. A plan affects one call only, except [`Fault::Die`], which ends all.
+/// The call that fails, and how. A plan affects one call only, except [`Fault::Die`], which affects
+/// all later ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
     n: u64,
@@ -44,7 +45,7 @@ pub struct Plan {
     fault: Fault,
 }
 
-/// Which calls a plan counts.
+/// The calls that a plan counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Calls {
     /// Every call.

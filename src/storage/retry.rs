@@ -1,4 +1,4 @@
-//! Repeats operations that failed for a passing reason.
+//! Repeats operations that failed with a transient error.
 //!
 //! Only errors of the class [`Transient`](StorageErrorClass::Transient) are repeated, each
 //! operation so that the promises of [`Backend`] still hold:

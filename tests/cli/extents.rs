@@ -1,4 +1,4 @@
-//! `backup --extents`: lists of changed extents in all their forms, and files that are no list.
+//! `backup --extents`: lists of changed extents in all forms, and files that are not lists.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;

@@ -149,7 +149,7 @@ fn the_repository_file_is_read_from_its_other_copy_if_one_is_damaged() {
 }
 
 #[test]
-fn a_source_that_is_no_image_is_refused() {
+fn a_source_that_is_not_an_image_is_refused() {
     let world = World::new();
     let fifo = world.at("fifo");
     assert!(

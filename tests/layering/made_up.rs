@@ -194,11 +194,11 @@ fn an_import_from_behind_the_face_of_a_folder_fails() {
 
 #[test]
 fn a_file_in_no_layer_fails() {
-    fails("util.rs", "", "util is no layer");
+    fails("util.rs", "", "util is not a layer");
     fails(
         "helpers/mod.rs",
         "use crate::base::Id;",
-        "helpers is no layer",
+        "helpers is not a layer",
     );
     fails("repo/mod.rs", "use crate::util::max;", "no layer");
     fails(

@@ -71,7 +71,7 @@ pub(super) fn wrong_imports(sources: &Sources) -> Vec<String> {
             continue;
         }
         if path != "lib.rs" && LAYERS.iter().all(|(folder, _)| *folder != module[0]) {
-            found.push(format!("src/{path}: {} is no layer", module[0]));
+            found.push(format!("src/{path}: {} is not a layer", module[0]));
             continue;
         }
         if path != "lib.rs" {

@@ -31,7 +31,7 @@ macro_rules! contract {
                 get_fails_beyond_its_limit
                 get_range_returns_the_range_or_fails_at_the_end
                 a_missing_object_is_not_found
-                a_directory_is_no_object
+                a_directory_is_not_an_object
                 a_deleted_object_is_not_found_and_can_be_stored_again
                 list_shows_the_objects_below_a_directory
                 list_shows_whole_objects_while_others_are_stored
@@ -259,7 +259,7 @@ fn a_missing_object_is_not_found(store: &dyn Backend) {
     assert_eq!(names(store, ""), ["a/b/c"]);
 }
 
-fn a_directory_is_no_object(store: &dyn Backend) {
+fn a_directory_is_not_an_object(store: &dyn Backend) {
     store.put(&name("a/b/c"), &[b"1"]).unwrap();
     let missing = Some(StorageErrorKind::NotFound);
     for directory in ["a", "a/b"] {

@@ -181,7 +181,7 @@ mod tests {
 
     /// A change of the format must not turn the target into one that reads nothing.
     #[test]
-    fn seeds_reach_what_they_are_for() {
+    fn seeds_reach_the_code_they_are_for() {
         for (name, chunks, opened, whole, damaged) in [
             ("image", 2, 2, 1, 0),
             ("image-cut", 2, 2, 1, 0),

@@ -12,7 +12,7 @@ pub(crate) struct ForgetRequest {
     pub(crate) prune: Option<PruneRequest>,
 }
 
-/// Which backups to forget.
+/// The backups to forget.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ForgetSelection {
     /// All backups that the policy does not keep.

@@ -33,7 +33,7 @@ pub(crate) struct NewKeyRequest {
     pub(crate) label: Option<String>,
 }
 
-/// What to do with the local cache.
+/// An action on the local cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CacheRequest {
     Show,

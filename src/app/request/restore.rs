@@ -8,7 +8,7 @@ use super::read_write::{ReadFrom, WriteTo};
 pub(crate) struct RestoreRequest {
     pub(crate) backup: String,
     pub(crate) target: WriteTo,
-    /// What to do if the target exists.
+    /// How to treat an existing target.
     pub(crate) existing: Existing,
 }
 

@@ -19,7 +19,7 @@ pub(crate) enum Action {
     Repository(Box<RepositorySettings>, RepositoryAction),
 }
 
-/// What to do with a repository.
+/// A command on a repository.
 #[derive(Debug)]
 pub(crate) enum RepositoryAction {
     Init {

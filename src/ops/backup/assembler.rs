@@ -115,7 +115,7 @@ fn count_cleared(
             task.tally.changed.fetch_add(bytes, Ordering::Relaxed);
             Ok(())
         }
-        // Damage of content that the new backup does not have is no reason to fail.
+        // Ignore damage of content that the new backup does not have.
         Err(error) if error.kind() == RepoErrorKind::Damaged => Ok(()),
         Err(error) => Err(error.into()),
     }

@@ -157,7 +157,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn chunks_and_gaps_are_those_of_a_plain_count(
+        fn chunks_and_gaps_agree_with_a_plain_model(
             steps in prop::collection::vec((0usize..100, 0usize..150), 0..12),
             chunk in prop::sample::select(vec![1usize, 4, 16]),
         ) {
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn more_ranges_than_can_be_listed_are_still_told_apart() {
+    fn ranges_are_exact_even_if_there_are_too_many_to_list() {
         let mut coverage = Coverage::default();
         let ranges = || (1..LEAF).step_by(3).map(|at| at..at + 1);
         ranges().for_each(|range| coverage.push(range));

@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_plan_leaves_out_is_counted_and_found() {
+    fn chunks_that_a_plan_leaves_out_are_counted_and_found() {
         // The plan reads these chunks of 4 bytes: 0, 1, 5, 6, 9 and 10, which is the last one.
         let plan: ExtentList = [0..8, 20..28, 36..48].into_iter().collect();
         let left_out = LeftOut::new(&plan, 4, 11);
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_below_their_end_and_differ() {
+    fn random_numbers_are_below_the_bound_and_differ() {
         let numbers: BTreeSet<u64> = (0..200).map(|_| below(10).unwrap()).collect();
         assert!(numbers.len() > 5 && numbers.iter().all(|number| *number < 10));
         assert_eq!(below(1).unwrap(), 0);

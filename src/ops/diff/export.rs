@@ -78,7 +78,7 @@ fn check(from: Option<&Backup>, to: &Backup) -> Result<(), OpsError> {
     let is_stream = |backup: &Backup| backup.record.content.kind == ContentKind::Stream;
     let why = match from {
         Some(from) if from.volume != to.volume => "they are of different volumes",
-        Some(from) if is_stream(from) || is_stream(to) => "a stream is no image",
+        Some(from) if is_stream(from) || is_stream(to) => "a stream is not an image",
         None if is_stream(to) => "it is a stream and no image",
         Some(from) if from.record.content.chunk_size != to.record.content.chunk_size => {
             "their chunks have different sizes"

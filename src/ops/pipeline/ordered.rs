@@ -205,7 +205,7 @@ fn drain<D, P>(
     }
 }
 
-/// Where a worker's results go.
+/// The stage that receives a worker's results.
 enum Output<D> {
     Finishers(Sender<(usize, D)>),
     Sink(Sender<Report<D>>),

@@ -267,7 +267,7 @@ fn an_error_in_any_stage_at_any_item_is_returned() {
 }
 
 #[test]
-fn a_panic_in_any_stage_at_any_item_goes_on_in_the_caller() {
+fn a_panic_in_any_stage_at_any_item_is_resumed_in_the_caller() {
     for place in places(12) {
         let mut setup = Setup::new(12);
         setup.fault = Some((place, Fault::Panic));
@@ -325,7 +325,7 @@ fn an_internal_error_of_the_source_fails_the_pipeline() {
 }
 
 #[test]
-fn a_source_that_waits_for_input_learns_of_a_failure_elsewhere() {
+fn a_source_that_waits_for_input_ends_when_another_stage_fails() {
     let (done_in, done) = mpsc::channel();
     thread::spawn(move || {
         let (cancel, failed) = (Cancel::default(), Failed::default());
@@ -358,6 +358,6 @@ fn a_source_that_waits_for_input_learns_of_a_failure_elsewhere() {
         );
         let _ = done_in.send(result);
     });
-    let result = done.recv_timeout(TIMEOUT).expect("it ends");
+    let result = done.recv_timeout(TIMEOUT).expect("the pipeline ends");
     assert!(is_expected(&result.expect_err("an error")));
 }

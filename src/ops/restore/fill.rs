@@ -1,4 +1,4 @@
-//! Fills write units with the content that belongs there, or finds which parts of them differ.
+//! Fills write units with their content, or with only the parts that differ from the target.
 
 use std::sync::atomic::Ordering;
 

@@ -32,7 +32,8 @@ impl Index {
         Ok(Arc::new(index))
     }
 
-    /// The same, but up to date as of the time when `seen` was listed, or later.
+    /// Opens the cache like [`open`](Self::open), but up to date only as of the time when `seen`
+    /// was listed, or later.
     pub(crate) fn open_as_of(
         project: &Project,
         cache: &Path,

@@ -55,7 +55,7 @@ impl Index {
     ) -> Result<Rewritten, E> {
         let listed = self.list_segments()?;
         let (segments, picked) = self.run_step(|db| {
-            let segments = self.take_into(db, &listed)?;
+            let segments = self.read_missing_into(db, &listed)?;
             let picked = pick(db, &segments, without)?;
             Ok((segments, picked))
         })?;

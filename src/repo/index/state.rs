@@ -42,7 +42,7 @@ pub(super) struct LastResync {
 /// The database in use.
 pub(super) struct Current {
     pub(super) db: Db,
-    /// How often it was rebuilt. From the second time on, it is in memory.
+    /// Number of rebuilds. From the second one on, it is in memory.
     pub(super) rebuilds: u32,
 }
 
@@ -104,7 +104,7 @@ impl Index {
         write_lock(&self.current)
     }
 
-    /// How often the database was rebuilt.
+    /// Returns how often the database was rebuilt.
     pub(super) fn rebuilds(&self) -> u32 {
         self.current().rebuilds
     }
@@ -139,8 +139,8 @@ impl Index {
         self.run_step(|db| Ok(catch(|| query(db))?))
     }
 
-    /// The same for a step that does more than query the database. The step itself has to
-    /// [`catch`] panics of the database: any other panic is no damage of the cache.
+    /// Runs a step like [`query`](Self::query), but one that does more than query the database. It
+    /// has to [`catch`] panics of the database: any other panic is not damage of the cache.
     pub(super) fn run_step<T>(
         &self,
         step: impl Fn(&Db) -> Result<T, StepError>,
@@ -243,7 +243,7 @@ impl Index {
     }
 }
 
-/// What identifies the index of a project in its database.
+/// Returns the bytes that identify the index of a project in its database.
 fn identity(project: &Project) -> Vec<u8> {
     [&project.repository.as_bytes()[..], project.id.as_bytes()].concat()
 }

@@ -21,39 +21,39 @@ impl Index {
     /// Reads the segments that the cache lacks, and forgets those that others supersede.
     pub fn sync(&self) -> Result<(), RepoError> {
         let listed = self.list_segments()?;
-        let segments = self.take_in(&listed)?;
-        if segments.is_cut() || self.lost_unnamed()? {
+        let segments = self.read_missing(&listed)?;
+        if segments.is_cut() || self.has_lost_unnamed()? {
             // Packs that the cache still knows may be gone with them.
             let mut current = self.current_mut();
             self.notify_rebuild(&current, RebuildReason::Stale);
             return self.refill(&mut current);
         }
-        self.run_step(|db| self.settle(db, &listed))
+        self.run_step(|db| self.forget_obsolete(db, &listed))
     }
 
-    /// The same with segments that were listed a moment ago and are not listed again, unless
-    /// another process on this host put newer ones into the cache.
+    /// Updates the cache like [`sync`](Self::sync), with segments that were listed a moment ago.
+    /// Lists them again only if another process on this host put newer ones into the cache.
     pub(super) fn sync_as_of(&self, seen: &SegmentsSeen) -> Result<(), RepoError> {
         if !self.unnamed()?.is_empty() {
             return self.sync();
         }
-        let segments = self.take_in(&seen.listed)?;
+        let segments = self.read_missing(&seen.listed)?;
         if segments.is_cut() {
             return self.sync();
         }
-        self.run_step(|db| self.settle(db, &seen.listed))
+        self.run_step(|db| self.forget_obsolete(db, &seen.listed))
     }
 
     /// Reads the listed segments that the cache lacks, and returns which segments count now.
-    pub(super) fn take_in(
+    pub(super) fn read_missing(
         &self,
         listed: &HashSet<ObjectHash>,
     ) -> Result<EffectiveSegments, RepoError> {
-        self.run_step(|db| self.take_into(db, listed))
+        self.run_step(|db| self.read_missing_into(db, listed))
     }
 
-    /// The same for this database. The numbers of packs in the result are those of this database.
-    pub(super) fn take_into(
+    /// Reads missing segments into this database. The result contains its pack numbers.
+    pub(super) fn read_missing_into(
         &self,
         db: &Db,
         listed: &HashSet<ObjectHash>,
@@ -67,7 +67,7 @@ impl Index {
     }
 
     /// Forgets the segments that no longer count.
-    fn settle(&self, db: &Db, listed: &HashSet<ObjectHash>) -> Result<(), StepError> {
+    fn forget_obsolete(&self, db: &Db, listed: &HashSet<ObjectHash>) -> Result<(), StepError> {
         let segments = EffectiveSegments::new(catch(|| db.segments())?, listed.clone());
         let obsolete = segments.obsolete();
         if obsolete.is_empty() {
@@ -87,7 +87,7 @@ impl Index {
     ) -> Result<Option<Vec<ObjectHash>>, RepoError> {
         let listed = self.list_segments()?;
         let (lost, packs) = self.run_step(|db| {
-            let lost = seen.lost_until(&self.take_into(db, &listed)?);
+            let lost = seen.lost_until(&self.read_missing_into(db, &listed)?);
             let packs = catch(|| db.pack_names(&lost.packs))?;
             Ok((lost, packs))
         })?;
@@ -97,7 +97,7 @@ impl Index {
     }
 
     /// Whether a pack that no segment names is gone. Only a listing of the packs shows that.
-    fn lost_unnamed(&self) -> Result<bool, RepoError> {
+    fn has_lost_unnamed(&self) -> Result<bool, RepoError> {
         let unnamed = self.unnamed()?;
         if unnamed.is_empty() {
             return Ok(false);
@@ -168,7 +168,7 @@ impl Index {
     pub(super) fn fill(&self, db: &Db, listed: &HashSet<ObjectHash>) -> Result<(), StepError> {
         let segments: Vec<_> = listed.iter().copied().collect();
         self.load(db, &segments)?;
-        self.settle(db, listed)?;
+        self.forget_obsolete(db, listed)?;
         if self.relies_on_unnamed() {
             self.add_unnamed(db, &HashSet::new())?;
         }
@@ -236,7 +236,7 @@ impl Index {
 
     /// The segments in the store that others supersede.
     pub fn replaced_segments(&self) -> Result<Vec<ObjectHash>, RepoError> {
-        let segments = self.take_in(&self.list_segments()?)?;
+        let segments = self.read_missing(&self.list_segments()?)?;
         Ok(segments.replaced().collect())
     }
 }

@@ -32,7 +32,7 @@ pub(super) const MORE: MultimapTableDefinition<[u8; 16], u64> =
 /// The blocks of the filter.
 pub(super) const FILTER: TableDefinition<(u32, u32), &[u8]> = TableDefinition::new("filter");
 
-/// What the database keeps of a segment.
+/// The row of a segment in the database.
 pub(super) struct SegmentRow {
     /// The segment's name.
     pub(super) name: ObjectHash,

@@ -77,7 +77,7 @@ impl InFlightIds {
         self.remove(ids);
     }
 
-    /// How often ids were released.
+    /// Returns how often ids were released.
     pub(super) fn releases(&self) -> u64 {
         self.releases.load(Ordering::SeqCst)
     }

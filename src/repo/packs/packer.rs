@@ -173,7 +173,7 @@ impl Packer<'_> {
                 Err(error) => return Err(error),
             };
             if listing.contents.kind == BlobKind::Node {
-                // Maybe only this one of the two copies was stored. Storing nodes again is cheap.
+                // Only one of the two copies may have been stored. Storing nodes again is cheap.
                 continue;
             }
             for blob in listing.contents.blobs() {

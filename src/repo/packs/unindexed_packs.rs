@@ -74,18 +74,18 @@ impl UnindexedPacks {
         (unindexed, Vec::new())
     }
 
-    /// The same list, for a run that holds this lease.
+    /// Returns the same list, for a run that holds this lease.
     #[must_use]
     pub fn with_lease(mut self, lease: &Arc<Lease>) -> Self {
         self.lease = Some(Arc::clone(lease));
         self
     }
 
-    /// Checks before a segment names these packs, the first of which was stored at `since`, that it
-    /// may name them. If this run was suspended for minutes, others may have taken it for dead and
-    /// its packs for garbage. Then it announces the packs in its lease, and fails if one is gone or
+    /// Must be called before a segment names these packs, the first of which was stored at `since`.
+    /// If this run was suspended for minutes, a prune may have ignored its lease and deleted its
+    /// packs as unused. Then announces the packs in the lease again, and fails if one is gone or
     /// going to be deleted: a segment must not name packs that do not exist.
-    pub(super) fn may_name(
+    pub(super) fn check_nameable(
         &self,
         project: &Project,
         packs: &[ObjectHash],
@@ -95,7 +95,7 @@ impl UnindexedPacks {
         if !lapsed && !lease::is_late(since) {
             return Ok(());
         }
-        if self.unfit(project, packs)?.is_empty() {
+        if self.announce(project, packs)?.is_empty() {
             Ok(())
         } else {
             Err(RepoError::LostRace)
@@ -104,34 +104,34 @@ impl UnindexedPacks {
 
     /// Announces in the lease that this run relies on these packs. Returns those that are gone or
     /// going to be deleted.
-    pub(super) fn unfit(
+    pub(super) fn announce(
         &self,
         project: &Project,
         packs: &[ObjectHash],
     ) -> Result<HashSet<ObjectHash>, RepoError> {
-        let mut doomed = HashSet::new();
+        let mut marked = HashSet::new();
         if let Some(lease) = &self.lease {
             lease.rely_on(packs)?;
             let marks = Marks::load(project)?;
             if marks.any_damaged() {
                 return Err(RepoError::LostRace);
             }
-            doomed = marks.packs();
+            marked = marks.packs();
         }
-        let fit = parallel_map(packs, |pack| {
+        let usable = parallel_map(packs, |pack| {
             let name = ObjectRef::Pack(project.id, *pack).name();
             match project.objects.backend().size(&name) {
-                Ok(_) => Ok(!doomed.contains(pack)),
+                Ok(_) => Ok(!marked.contains(pack)),
                 Err(e) if e.kind == storage::StorageErrorKind::NotFound => Ok(false),
                 Err(e) => Err(e.into()),
             }
         })?;
-        let unfit = packs.iter().zip(fit).filter(|(_, fit)| !fit);
-        Ok(unfit.map(|(pack, _)| *pack).collect())
+        let unusable = packs.iter().zip(usable).filter(|(_, usable)| !usable);
+        Ok(unusable.map(|(pack, _)| *pack).collect())
     }
 
-    /// Adds a pack. The file is not synced: it is for kills, and a crash of the machine may lose
-    /// it.
+    /// Adds a pack. Does not sync the file: it is needed only after a kill, and a crash of the
+    /// machine may lose it.
     pub fn add(&mut self, pack: ObjectHash) {
         self.noted.push(pack);
         if let Some(file) = &mut self.file {
@@ -140,7 +140,7 @@ impl UnindexedPacks {
     }
 
     /// Removes the packs that a segment names now, and those of earlier runs.
-    pub(super) fn strike(&mut self, named: &[ObjectHash]) {
+    pub(super) fn remove(&mut self, named: &[ObjectHash]) {
         let noted = std::mem::take(&mut self.noted);
         if let Some(file) = &mut self.file {
             let _ = file.set_len(0).and_then(|()| file.rewind());

@@ -109,7 +109,8 @@ impl<'a> Writer<'a> {
                 let news = crossbeam_channel::select! {
                     recv(next) -> pack => match pack {
                         Ok(ToWriter::Full(packs)) => {
-                            let named: Vec<_> = packs.into_iter().map(|pack| self.name(pack)).collect();
+                            let packs = packs.into_iter();
+                            let named: Vec<_> = packs.map(|pack| self.name(pack)).collect();
                             let (index, dry_run) = (self.index, self.options.dry_run);
                             let since = lease::now();
                             let done = done.clone();
@@ -166,9 +167,9 @@ impl<'a> Writer<'a> {
         if packs.is_empty() {
             return Ok(());
         }
-        let unfit = self.unindexed.unfit(self.index.project(), &packs)?;
-        packs.retain(|pack| !unfit.contains(pack));
-        self.index.exclude_used(unfit);
+        let unusable = self.unindexed.announce(self.index.project(), &packs)?;
+        packs.retain(|pack| !unusable.contains(pack));
+        self.index.exclude_used(unusable);
         for pack in packs {
             if let Some(listing) = self.index.listing(&pack)? {
                 self.note(vec![PackStored::now(listing)], indexed)?;
@@ -221,12 +222,12 @@ impl<'a> Writer<'a> {
         if self.pending.is_empty() {
             return Ok(());
         }
-        // In the order in which they were filled.
+        // A segment lists packs in the order in which they were filled.
         self.pending.sort_by_key(|stored| stored.since);
         let since = self.pending[0].since;
         let names: Vec<_> = self.pending.iter().map(|s| s.listing.pack).collect();
         self.unindexed
-            .may_name(self.index.project(), &names, since)?;
+            .check_nameable(self.index.project(), &names, since)?;
         let packs = self.pending.drain(..).map(|stored| stored.listing);
         let packs = packs.collect();
         self.pending_blobs = 0;
@@ -236,7 +237,7 @@ impl<'a> Writer<'a> {
         };
         let (segment, len) = self.index.store_segment(segment)?;
         self.bytes += len;
-        self.unindexed.strike(&names);
+        self.unindexed.remove(&names);
         indexed(
             segment
                 .packs
@@ -249,7 +250,7 @@ impl<'a> Writer<'a> {
 }
 
 impl PackStored {
-    /// For a pack that was in the store already.
+    /// Returns the proof for a pack that was in the store already.
     fn now(listing: PackListing) -> Self {
         let since = lease::now();
         Self { listing, since }

@@ -177,7 +177,7 @@ impl LocalBackend {
 
     fn failed(&self, operation: StorageOperation, object: &str, source: io::Error) -> StorageError {
         let mut kind = StorageErrorKind::from_io(operation, &source);
-        // A directory or link of that name is no object.
+        // A directory or link of that name is not an object.
         if operation != StorageOperation::Put
             && let Some(Errno::ISDIR | Errno::NOTDIR | Errno::LOOP) = Errno::from_io_error(&source)
         {

@@ -133,7 +133,7 @@ fn zeroed(size: usize) -> Result<Vec<u8>, SftpError> {
     Ok(bytes)
 }
 
-/// Fails if this is no regular file. Directories can be opened, too.
+/// Fails unless this is a regular file. A server may open directories like files.
 async fn require_regular(file: &File) -> Result<(), SftpError> {
     if file.attributes().await?.is_file() {
         Ok(())

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_messages_of_ssh_tell_why_there_is_no_connection() {
+    fn a_failed_connection_is_classified_by_the_messages_of_ssh() {
         use StorageErrorKind as Kind;
         for (code, messages, kind) in [
             (127, "sh: 1: exec: ssh: not found", Kind::NoProgram),

@@ -157,7 +157,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
 
     #[test]
-    fn it_decides_as_the_model_does(
+    fn a_policy_keeps_the_same_backups_as_the_model(
         rules in prop::collection::vec(any_rule(), 1..5),
         steps in prop::collection::vec((any_step(), prop::option::weighted(0.1, "[ab]"), 0..30_u8), 0..60),
         start in 1_600_000_000..1_800_000_000_i64,

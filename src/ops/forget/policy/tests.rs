@@ -86,7 +86,7 @@ fn utc(policy: &str, table: &str) {
 }
 
 #[test]
-fn the_last_ones() {
+fn last_keeps_this_number_of_backups() {
     utc(
         "last 2",
         "2026-11-18T10:00 => -
@@ -102,7 +102,7 @@ fn the_last_ones() {
 }
 
 #[test]
-fn of_several_in_a_period_the_newest_stays() {
+fn the_newest_backup_of_a_period_is_kept() {
     utc(
         "daily 2",
         "2026-11-19T09:00 => -
@@ -145,14 +145,14 @@ fn periods_without_a_backup_do_not_count() {
 }
 
 #[test]
-fn the_oldest_stays_as_long_as_a_count_is_left() {
+fn a_rule_whose_count_is_not_used_up_keeps_the_oldest_backup() {
     utc(
         "monthly 3",
         "2026-11-05T10:00 => oldest monthly
          2026-11-12T10:00 => -
          2026-11-20T10:00 => monthly",
     );
-    // The count was used up by the backup before.
+    // The previous backup used up the count.
     utc(
         "monthly 1",
         "2026-11-05T10:00 => -
@@ -169,7 +169,7 @@ fn the_oldest_stays_as_long_as_a_count_is_left() {
 }
 
 #[test]
-fn rules_count_apart_and_any_of_them_keeps() {
+fn rules_count_separately_and_a_backup_is_kept_if_any_matches() {
     // 21 November 2026 is a Saturday.
     utc(
         "last 1, daily 2, weekly 3",
@@ -195,7 +195,7 @@ fn rules_count_apart_and_any_of_them_keeps() {
 }
 
 #[test]
-fn weeks_are_those_of_iso_8601() {
+fn weeks_are_counted_as_in_iso_8601() {
     // 2026 has 53 weeks; the last one is from 28 December to 3 January.
     utc(
         "weekly 3",
@@ -238,7 +238,7 @@ fn weeks_are_those_of_iso_8601() {
 }
 
 #[test]
-fn boundaries_are_those_of_the_zone() {
+fn periods_begin_in_the_given_time_zone() {
     // Local: 28th 23:30, 29th 00:30, 29th 23:30 (a day of 23 hours), 30th 00:30.
     let table = "
         2026-03-28T22:30 => daily
@@ -262,7 +262,7 @@ fn boundaries_are_those_of_the_zone() {
          2026-10-24T22:00 => -
          2026-10-25T22:59 => daily",
     );
-    // Sunday evening in UTC is Monday here.
+    // Sunday evening in UTC is Monday in this zone.
     case(
         "weekly 2",
         NOW,
@@ -274,7 +274,7 @@ fn boundaries_are_those_of_the_zone() {
 }
 
 #[test]
-fn an_hour_that_comes_twice_is_one() {
+fn an_hour_that_the_clock_repeats_counts_once() {
     // Local: 01:30, 02:30 in summer time, 02:30 in winter time, 03:30.
     case(
         "hourly 3",
@@ -285,7 +285,7 @@ fn an_hour_that_comes_twice_is_one() {
          2026-10-25T01:30 => hourly
          2026-10-25T02:30 => hourly",
     );
-    // 02:30 does not come at all on this day.
+    // The time 02:30 does not exist on this day.
     case(
         "hourly 3",
         NOW,
@@ -298,7 +298,7 @@ fn an_hour_that_comes_twice_is_one() {
 }
 
 #[test]
-fn without_limit_all_periods_count() {
+fn unlimited_keeps_a_backup_of_every_period() {
     utc(
         "daily unlimited",
         "2026-11-19T08:00 => oldest daily
@@ -314,7 +314,7 @@ fn without_limit_all_periods_count() {
 }
 
 #[test]
-fn spans_go_back_from_the_newest() {
+fn spans_count_back_from_the_newest_backup() {
     utc(
         "within 2y5m7d3h",
         "2024-06-14T06:59:59 => -
@@ -363,8 +363,8 @@ fn spans_go_back_from_the_newest() {
 }
 
 #[test]
-fn days_of_a_span_are_those_of_the_calendar() {
-    // From noon to noon are 23 hours here.
+fn days_of_a_span_are_calendar_days() {
+    // There are 23 hours from noon to noon on this day.
     case(
         "within 1d",
         NOW,
@@ -384,7 +384,7 @@ fn days_of_a_span_are_those_of_the_calendar() {
 }
 
 #[test]
-fn periods_within_a_span() {
+fn rules_of_a_period_can_be_limited_to_a_span() {
     utc(
         "daily within 2d",
         "2026-11-18T10:00 => -
@@ -414,7 +414,7 @@ fn periods_within_a_span() {
 }
 
 #[test]
-fn the_future_does_not_count_and_stays() {
+fn backups_from_the_future_are_kept_and_not_counted() {
     case(
         "last 1, within 1d",
         "2026-11-21T12:00",
@@ -445,7 +445,7 @@ fn the_future_does_not_count_and_stays() {
 }
 
 #[test]
-fn labels_keep() {
+fn backups_with_a_given_label_are_kept() {
     utc(
         "label why=upgrade, label pin, last 1",
         "2026-11-01T00:00 why=upgrade => label why=upgrade
@@ -464,7 +464,7 @@ fn labels_keep() {
 }
 
 #[test]
-fn what_is_protected_stays() {
+fn protected_backups_are_kept() {
     utc(
         "last 1",
         "2026-11-01T00:00 protected=yes => protected
@@ -476,7 +476,7 @@ fn what_is_protected_stays() {
 }
 
 #[test]
-fn something_always_stays() {
+fn at_least_the_newest_backup_is_kept() {
     utc(
         "label pin",
         "2026-11-01T00:00 => -
@@ -492,7 +492,7 @@ fn something_always_stays() {
 }
 
 #[test]
-fn rules_that_say_nothing_are_none() {
+fn rules_without_effect_are_ignored() {
     for (rules, empty) in [
         ("last 0, hourly 0", true),
         ("within 0h, daily within 0y0m", true),
@@ -506,7 +506,7 @@ fn rules_that_say_nothing_are_none() {
 }
 
 #[test]
-fn parameters_are_read_as_they_are_shown() {
+fn parameters_parse_from_their_own_text() {
     for text in ["2y5m7d3h", "1y", "400d", "1h", "7d3h"] {
         assert_eq!(text.parse::<Span>().unwrap().to_string(), text);
     }
