@@ -162,7 +162,7 @@ fn restore_and_check_reject_a_chunk_of_the_wrong_length() {
     });
     let text = assert_only_the_first_is_whole(&test_repo, &backups);
     assert!(
-        text.contains("has 32768 bytes in a place for 65536"),
+        text.contains("WrongLength") && text.contains("expected: 65536, found: 32768"),
         "{text}"
     );
 }
@@ -180,7 +180,7 @@ fn restore_and_check_reject_a_stream_entry_with_a_wrong_length() {
     });
     let text = assert_only_the_first_is_whole(&test_repo, &backups);
     assert!(
-        text.contains("has 1000 bytes in a place for 2000"),
+        text.contains("WrongLength") && text.contains("expected: 2000, found: 1000"),
         "{text}"
     );
 }
