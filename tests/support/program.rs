@@ -92,8 +92,11 @@ impl World {
         projects.next().unwrap().unwrap().path()
     }
 
+    /// Returns the packs that are stored, without uploads that are not finished.
     pub(crate) fn packs(&self) -> Vec<PathBuf> {
-        files(&self.project().join("packs"))
+        let mut packs = files(&self.project().join("packs"));
+        packs.retain(|path| !path.file_name().unwrap().to_str().unwrap().starts_with('.'));
+        packs
     }
 
     /// Writes a file in the directory. Returns its path as a command-line argument.
