@@ -196,7 +196,11 @@ impl BlobReader {
             found => Ok::<_, RepoError>(found),
         };
         let found = match find()? {
-            None if self.index.resync()? => find()?,
+            None => {
+                // Another thread's resync may have found it, so look again in any case.
+                self.index.resync()?;
+                find()?
+            }
             found => found,
         };
         found.ok_or_else(|| missing(kind, id))
@@ -251,13 +255,22 @@ impl BlobReader {
         read: impl Fn(&BlobLocation) -> Result<T, RepoError>,
     ) -> Result<T, RepoError> {
         let mut failure = None;
+        let mut tried = 0;
         for round in 0..3 {
             let places = match round {
                 0 => self.index.find_all(id)?,
-                1 if self.index.resync()? => self.index.find_all(id)?,
-                1 => continue,
+                1 => {
+                    let found = self.index.resync()?;
+                    let places = self.index.find_all(id)?;
+                    // Another thread's resync may have found more, so count the places, too.
+                    if !found && places.len() == tried {
+                        continue;
+                    }
+                    places
+                }
                 _ => self.index.find_anywhere(id)?,
             };
+            tried = places.len();
             for place in places {
                 match read(&place) {
                     Err(error @ RepoError::Damaged { .. }) => failure = failure.or(Some(error)),

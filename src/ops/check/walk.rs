@@ -288,7 +288,9 @@ impl Walk<'_, '_> {
             Ok(places)
         };
         let mut places = find()?;
-        if places.is_empty() && self.index.resync()? {
+        if places.is_empty() {
+            // Another thread's resync may have found them, so look again in any case.
+            self.index.resync()?;
             places = find()?;
         }
         let stays = |at: &BlobLocation| !self.run.marked.contains(&at.pack());

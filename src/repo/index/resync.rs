@@ -14,7 +14,8 @@ const RESYNC_EVERY: Duration = Duration::from_secs(10);
 
 impl Index {
     /// Looks for blobs that the index does not know, or knows in damaged packs only. Returns
-    /// whether the index may know more now.
+    /// whether this or a resync at the same time found more. One that another thread ended just
+    /// before may have found what the caller missed, so it looks again in any case.
     ///
     /// Reads segments that others have stored meanwhile, since a prune may have repacked the blob.
     /// Verifies the cache the first time, since it may have been damaged. Reads the listings of the
