@@ -286,6 +286,35 @@ fn check_reports_backups_that_vanished_but_not_those_that_were_forgotten() {
 }
 
 #[test]
+fn check_does_not_report_a_damaged_record_as_vanished() {
+    let (store, _) = store_with(&BACKUPS);
+    let objects = store.list("").unwrap();
+    let records = objects
+        .iter()
+        .filter(|o| o.name.as_str().contains("/backups/"));
+    let test_repo = open(&store);
+    for record in records {
+        let intact = store.get(&record.name, 1 << 20).unwrap();
+        let mut bytes = intact.clone();
+        *bytes.last_mut().unwrap() ^= 1;
+        store.put(&record.name, &[&bytes]).unwrap();
+        let (report, findings) = Host::without_cache().check(&test_repo, false);
+        assert_eq!((report.errors, report.vanished), (1, vec![]));
+        assert!(
+            matches!(
+                findings[0],
+                Finding::ObjectDamaged {
+                    object: ObjectRef::Backup(..),
+                    ..
+                }
+            ),
+            "{findings:?}"
+        );
+        store.put(&record.name, &[&intact]).unwrap();
+    }
+}
+
+#[test]
 fn check_reports_a_damaged_tombstone() {
     let (store, _) = store_with(&BACKUPS);
     let test_repo = open(&store);

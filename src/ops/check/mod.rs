@@ -61,8 +61,9 @@ pub fn check(
     };
     // After the records: one that was deleted in between is then known to be.
     let mut tombstones = Tombstones::load(project)?;
-    let damaged = records.take_damaged().into_iter();
-    for error in damaged.chain(tombstones.take_damaged()) {
+    let damaged = records.take_damaged();
+    let damaged_records: HashSet<_> = damaged.iter().filter_map(record_of).collect();
+    for error in damaged.into_iter().chain(tombstones.take_damaged()) {
         run.found(&Finding::from_error(error));
     }
     let index = context.index(project)?;
@@ -73,11 +74,25 @@ pub fn check(
     run.read_packs(&index, &packs)?;
     run.trees(&index, &records)?;
     run.report.vanished = records.vanished(&tombstones);
+    run.report
+        .vanished
+        .retain(|id| !damaged_records.contains(id));
     for id in run.report.vanished.clone() {
         run.found(&Finding::RecordVanished { record: id });
     }
     index.close();
     Ok(run.report)
+}
+
+/// Returns the record that an error names as damaged.
+fn record_of(error: &RepoError) -> Option<ObjectHash> {
+    match error {
+        RepoError::Damaged {
+            object: ObjectRef::Backup(_, id),
+            source,
+        } if !matches!(source, Damage::Missing) => Some(*id),
+        _ => None,
+    }
 }
 
 /// The packs of the index next to those that exist.
