@@ -26,7 +26,10 @@
 //! }
 //! ```
 //!
-//! The folder `examples/` has complete programs.
+//! A [`ReadSession`](repo::ReadSession) and an [`ImageReader`](repo::ImageReader) read any range
+//! of a backup without restoring the rest: `image.read_at(offset, &mut buffer)`.
+//!
+//! The folder `examples/` has complete programs: `list_backups.rs` and `read_range.rs`.
 //!
 //! # Layers
 //!

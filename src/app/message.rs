@@ -275,6 +275,9 @@ pub(crate) struct PruneSummary {
 pub(crate) struct ForgetSummary {
     pub(crate) backups_removed: u64,
     pub(crate) dry_run: bool,
+    /// A prune follows in the same command.
+    #[serde(skip)]
+    pub(crate) prunes: bool,
 }
 
 /// An entry of `key list`.

@@ -41,6 +41,6 @@ pub(crate) use request::{
 pub(crate) use session::Session;
 pub(crate) use settings::{RepositoryOptions, RepositorySettings, worker_threads};
 pub(crate) use text::{
-    backups, diff, diffs, extents, fields, finding, forget_plan, keys, message, notice, phase,
-    status,
+    backups, counts_bytes, diff, diffs, extents, fields, finding, forget_plan, keys, message,
+    notice, phase, status,
 };

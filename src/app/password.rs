@@ -61,7 +61,7 @@ impl fmt::Display for Origin {
 /// Why there is no password.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PasswordError {
-    #[error("{0} is empty")]
+    #[error("{}", empty(.0))]
     Empty(Origin),
     #[error("{0} is too long for a password")]
     TooLong(Origin),
@@ -77,6 +77,13 @@ pub(crate) enum PasswordError {
     Interrupted,
     #[error("no password given, and no terminal to ask on")]
     NoTerminal { new: bool },
+}
+
+fn empty(origin: &Origin) -> String {
+    match origin {
+        Origin::Command => "the password command printed nothing".to_owned(),
+        origin => format!("{origin} is empty"),
+    }
 }
 
 impl From<PasswordError> for Failure {
@@ -95,12 +102,14 @@ impl From<PasswordError> for Failure {
             PasswordError::NoTerminal { new: true } => {
                 failure.hint("give the new password with --new-password-file")
             }
+            PasswordError::Empty(Origin::Command) => failure
+                .hint("run the command by itself: it must print the password, and nothing else"),
             PasswordError::Empty(_) => {
                 failure.hint("set a password: an empty one protects nothing")
             }
             PasswordError::Mismatch => failure.hint("run the command again"),
             PasswordError::Read { .. } => {
-                failure.hint("check that the password can be read from there")
+                failure.hint("check the path or number, and that this user may read it")
             }
             PasswordError::CommandFailed(_) => failure.hint("run the command by itself to see why"),
             PasswordError::TooLong(_) => {

@@ -3,6 +3,7 @@
 //! Many threads report often, so that a report is only a few atomic stores. A separate thread reads
 //! the latest report at intervals and shows it.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -64,6 +65,8 @@ struct Shared {
     quiet: bool,
     bar: ProgressBar,
     reports: Reports,
+    /// The notices shown so far: each is shown once.
+    noticed: Mutex<HashSet<String>>,
     finished: Mutex<bool>,
     wake: Condvar,
 }
@@ -81,6 +84,7 @@ impl Meter {
             quiet,
             bar: ProgressBar::hidden(),
             reports: Reports::default(),
+            noticed: Mutex::default(),
             finished: Mutex::new(false),
             wake: Condvar::new(),
         });
@@ -134,8 +138,13 @@ impl Observer for Meter {
 
     fn notice(&self, notice: Notice) {
         let routine = matches!(notice, Notice::IndexRebuilt(_) | Notice::Resumed { .. });
-        if !(self.shared.quiet && routine) {
-            self.note(&app::notice(&notice));
+        if self.shared.quiet && routine {
+            return;
+        }
+        let text = app::notice(&notice);
+        let is_new = lock(&self.shared.noticed).insert(text.clone());
+        if is_new {
+            self.note(&text);
         }
     }
 }
@@ -184,6 +193,9 @@ impl Shared {
         bar.set_draw_target(ProgressDrawTarget::hidden());
         bar.reset();
         let style = ProgressStyle::with_template(match seen.total {
+            Some(_) if !app::counts_bytes(name(seen.phase)) => {
+                "{prefix:.bold} {percent:>3}% [{wide_bar}] {pos}/{len} {left}"
+            }
             Some(_) => {
                 "{prefix:.bold} {percent:>3}% [{wide_bar}] {binary_bytes}/{binary_total_bytes} \
                  {binary_bytes_per_sec} {left}"

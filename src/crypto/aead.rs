@@ -14,7 +14,7 @@ use crate::base::TAG_LEN;
 
 /// Sealed bytes do not open: they are damaged, belong to another place, or the key is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the bytes do not open with this key: damaged, or from somewhere else")]
+#[error("its bytes cannot be decrypted with this key: they are damaged, or come from elsewhere")]
 pub struct OpenError;
 
 /// A nonce for one message: 24 random bytes.

@@ -93,7 +93,7 @@ pub enum Damage {
     Missing,
     #[error("it cannot be read")]
     Unreadable(#[source] Box<StorageError>),
-    #[error("it contains an impossible value: {0}")]
+    #[error("{0}")]
     Impossible(&'static str),
 }
 

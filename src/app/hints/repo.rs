@@ -58,7 +58,13 @@ fn hint(error: &RepoError) -> Option<Cow<'static, str>> {
         }
         RepoError::NoProject { known, .. } if known.is_empty() => "this key opens no project",
         RepoError::NoProject { known, .. } => {
-            return Some(format!("this key opens the projects {}", known.join(", ")).into());
+            return Some(
+                format!(
+                    "choose one that this key opens with --project: {}",
+                    known.join(", ")
+                )
+                .into(),
+            );
         }
         RepoError::NoKey { .. } => "run “cuttlebone key list” to see the keys",
         RepoError::LastKey { .. } => {

@@ -16,6 +16,7 @@ impl From<VolumeError> for Failure {
                      it with --force",
             ),
             VolumeErrorKind::Denied => Some("run this as a user with permission"),
+            VolumeErrorKind::Closed => Some("check whether the program that reads the pipe failed"),
             VolumeErrorKind::ReadOnly => Some("choose a writable target"),
             VolumeErrorKind::Unsuitable(Unsuitable::Fifo) => {
                 Some("back it up as a stream: cuttlebone backup - --volume NAME < PIPE")

@@ -9,7 +9,12 @@ use crate::ops::Finding;
 /// Returns what is damaged, and how.
 pub(crate) fn finding(finding: &Finding) -> FindingText {
     match finding {
-        Finding::ObjectDamaged { object, problem } => damage(object, one_line(&**problem)),
+        Finding::ObjectDamaged { object, problem } => {
+            // The item names the object already.
+            let text = one_line(&**problem);
+            let why = text.strip_prefix(&format!("{object} is damaged: "));
+            damage(object, why.unwrap_or(&text))
+        }
         Finding::CopyDamaged {
             object,
             name,
@@ -36,7 +41,7 @@ pub(crate) fn finding(finding: &Finding) -> FindingText {
         ),
         Finding::PackUnindexed { pack } => damage(
             pack,
-            "backups need it, but no index segment names it; “backup --reread” stores one that does",
+            "backups need it, but no index segment names it; a prune adds it to the index",
         ),
         Finding::BlobUnusable { id, problem } => {
             damage(&format!("blob {id}"), one_line(&**problem))

@@ -98,6 +98,7 @@ pub(super) fn forgotten(summary: &ForgetSummary) -> String {
     match (summary.dry_run, summary.backups_removed) {
         (_, 0) => "nothing to remove\n".to_owned(),
         (true, _) => format!("dry run: would remove {backups}\n"),
+        (false, _) if summary.prunes => format!("removed {backups}\n"),
         (false, _) => format!("removed {backups}; run “cuttlebone prune” to free their space\n"),
     }
 }

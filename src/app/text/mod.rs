@@ -18,7 +18,7 @@ pub(crate) use finding::finding;
 pub(crate) use forget::forget_plan;
 pub(crate) use message::message;
 pub(crate) use notice::notice;
-pub(crate) use status::{phase, status};
+pub(crate) use status::{counts_bytes, phase, status};
 pub(crate) use tables::{backups, extents, keys};
 
 #[cfg(test)]

@@ -6,9 +6,7 @@ use crate::base::{Notice, RebuildReason};
 /// Returns the text of a notice.
 pub(crate) fn notice(notice: &Notice) -> String {
     match notice {
-        Notice::IndexRebuilt(reason) => {
-            format!("rebuilding the local index: {}", rebuild_reason(reason))
-        }
+        Notice::IndexRebuilt(reason) => rebuild_reason(reason),
         Notice::CopyDamaged { problem } => {
             format!("{problem}; using its other copy (“cuttlebone check” shows details)")
         }
@@ -37,7 +35,8 @@ pub(crate) fn notice(notice: &Notice) -> String {
             extents leaves out is taken for zeros"
             .to_owned(),
         Notice::ReadWithoutLease { problem } => format!(
-            "{problem}: reading without a lease. Do not prune this repository until this has ended"
+            "reading without a lease, since the repository cannot be written ({problem}): do not \
+            run “prune --grace 0” on it until this has ended"
         ),
         Notice::ConcurrentPrune => "a prune is running at the same time: storing again what it \
             marked and this backup needs"
@@ -53,8 +52,14 @@ pub(crate) fn notice(notice: &Notice) -> String {
 
 fn rebuild_reason(reason: &RebuildReason) -> String {
     match reason {
-        RebuildReason::Directory { path, problem } => format!("{}: {problem}", path.display()),
-        RebuildReason::Unusable { problem } => problem.clone(),
-        RebuildReason::Stale => "it names packs that no longer exist".to_owned(),
+        RebuildReason::Directory { path, problem } => format!(
+            "the cache in {} cannot be used ({problem}): building the index in memory; choose \
+            another directory with --cache-dir",
+            path.display()
+        ),
+        RebuildReason::Unusable { problem } => format!("rebuilding the local index: {problem}"),
+        RebuildReason::Stale => {
+            "rebuilding the local index: it names packs that no longer exist".to_owned()
+        }
     }
 }

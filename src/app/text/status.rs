@@ -9,25 +9,37 @@ use crate::base::ByteSize;
 
 /// Returns the progress as one line of at most 80 columns.
 pub(crate) fn status(status: &Status) -> String {
-    let done = ByteSize(status.bytes_done);
+    let is_bytes = counts_bytes(status.phase);
+    let amount = |number: u64| match is_bytes {
+        true => ByteSize(number).to_string(),
+        false => number.to_string(),
+    };
+    let done = amount(status.bytes_done);
     let mut text = match (status.percent_done, status.total_bytes) {
         (Some(part), Some(total)) => {
             format!(
                 "{}: {:.0} % ({done} of {})",
                 phase(status.phase),
                 part * 100.0,
-                ByteSize(total)
+                amount(total)
             )
         }
         _ => format!("{}: {done}", phase(status.phase)),
     };
-    if let Some(rate) = status.bytes_done.checked_div(status.seconds_elapsed) {
+    if let Some(rate) = status.bytes_done.checked_div(status.seconds_elapsed)
+        && is_bytes
+    {
         let _ = write!(text, ", {}/s", ByteSize(rate));
     }
     if let Some(seconds) = status.seconds_remaining {
         let _ = write!(text, ", {} left", duration(Duration::from_secs(seconds)));
     }
     text
+}
+
+/// Whether a phase counts bytes. The others count backups or trees.
+pub(crate) fn counts_bytes(phase: &str) -> bool {
+    !matches!(phase, "check_structure" | "mark")
 }
 
 /// Returns the name of a phase as words.

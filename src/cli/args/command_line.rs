@@ -85,7 +85,7 @@ pub(super) enum Top {
     #[command(flatten)]
     Direct(Command),
 
-    /// The same commands as “cuttlebone repo COMMAND”
+    /// All commands again: “cuttlebone repo list” is the same as “cuttlebone list”
     #[command(arg_required_else_help = true)]
     #[command(after_help = "Example:\n  cuttlebone repo list")]
     Repo {
@@ -155,7 +155,8 @@ Example:
 
     /// Restore a backup to a file, a block device or standard output
     ///
-    /// New files are sparse. An existing target is changed only with --in-place or --force.
+    /// New files are sparse. An existing file is changed only with --in-place or --force. A block
+    /// device is overwritten.
     #[command(after_help = "\
 Examples:
   cuttlebone restore web1-root disk.img

@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, ValueHint};
@@ -59,6 +60,7 @@ pub(super) struct GlobalArgs {
 
     /// Worker threads, at most 16; each takes about 15 MiB [default: one per core, at most 4]
     #[arg(long, global = true, value_name = "N", help_heading = GLOBAL)]
+    #[arg(value_parser = number::<NonZeroUsize>)]
     pub(super) threads: Option<NonZeroUsize>,
 
     /// Command that connects to a server [default: ssh]
@@ -68,10 +70,12 @@ pub(super) struct GlobalArgs {
 
     /// Connections to a server, at most 8 [default: 2]
     #[arg(long, global = true, value_name = "N", help_heading = GLOBAL)]
+    #[arg(value_parser = number::<NonZeroUsize>)]
     connections: Option<NonZeroUsize>,
 
     /// Give up if a server does not answer for this long [default: 60]
     #[arg(long, global = true, value_name = "SECONDS", help_heading = GLOBAL)]
+    #[arg(value_parser = number::<NonZeroU64>)]
     timeout: Option<NonZeroU64>,
 
     /// Limit uploads to RATE bytes a second, for example 20M
@@ -81,6 +85,11 @@ pub(super) struct GlobalArgs {
     /// Limit downloads to RATE bytes a second
     #[arg(long, global = true, value_name = "RATE", help_heading = GLOBAL)]
     limit_download: Option<ByteSize>,
+}
+
+fn number<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse()
+        .map_err(|_| "give a whole number, at least 1".to_owned())
 }
 
 impl GlobalArgs {

@@ -21,7 +21,7 @@ pub(super) struct RestoreArgs {
     /// Compare with the content of an existing target and write only what differs
     #[arg(long)]
     in_place: bool,
-    /// Overwrite an existing target
+    /// Replace an existing file
     #[arg(long, conflicts_with = "in_place")]
     force: bool,
     /// Format to write

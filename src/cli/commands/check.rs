@@ -6,7 +6,8 @@ use crate::app::{
     CheckSummary, Code, Failure, Message, RepositorySettings, count, finding, open_project,
 };
 use crate::cli::console::Console;
-use crate::ops;
+use crate::ops::{self, Finding};
+use crate::repo::ObjectRef;
 
 pub(super) fn check(
     console: &Console,
@@ -16,12 +17,16 @@ pub(super) fn check(
     let started = Instant::now();
     let (repository, project) = open_project(&console.session, settings)?;
     let mut findings = Vec::new();
+    let mut records_damaged = false;
     let report = ops::check(
         &repository,
         &project,
         read_data,
         &console.session.context(Some(&settings.cache_dir)),
-        &mut |found| findings.push(finding(found)),
+        &mut |found| {
+            records_damaged |= hides_a_backup(found);
+            findings.push(finding(found));
+        },
     )?;
     console.meter.finish();
     for finding in findings {
@@ -57,12 +62,34 @@ pub(super) fn check(
             settings.location,
             count(affected as u64, "backup")
         );
-        Failure::new(Code::Damage, text).hint(match affected {
-            0 => "every backup can still be restored; repair the damage above before more is \
-                  lost. A prune drops missing packs that no backup needs",
-            _ => "delete the damaged packs (projects/*/packs/*/NAME) and back up the affected \
-                  volumes again with --reread: data that they still have is stored again, for older \
-                  backups too. Then prune",
+        Failure::new(Code::Damage, text).hint(match (affected, records_damaged) {
+            (_, true) => {
+                "a damaged backup record hides its backup: get the file back from another copy of \
+                 the repository, or delete it to give up that backup; “cuttlebone check” then \
+                 reports it as vanished"
+            }
+            (0, false) => {
+                "every backup can still be restored. Get the damaged files back from another copy \
+                 of the repository, or run “cuttlebone prune”: it writes the index again, and \
+                 drops packs that no backup needs"
+            }
+            (_, false) => {
+                "get the damaged files back from another copy of the repository. If there is none, \
+                 restore what you still need, delete the damaged packs (projects/*/packs/*/NAME), \
+                 and back up the affected volumes again with --reread: data that they still have \
+                 is stored again, for older backups too. Then prune"
+            }
         })
     })
+}
+
+/// Whether a backup cannot even be listed because of this finding.
+fn hides_a_backup(found: &Finding) -> bool {
+    matches!(
+        found,
+        Finding::ObjectDamaged {
+            object: ObjectRef::Backup(..),
+            ..
+        }
+    )
 }

@@ -72,6 +72,7 @@ pub(super) fn forget(
     console.output.show(&Message::Forget(ForgetSummary {
         backups_removed: plan.removed() as u64,
         dry_run,
+        prunes,
     }))?;
     match request.prune {
         // In a dry run the backups still exist, so that a prune plan would be wrong.

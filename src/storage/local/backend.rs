@@ -22,7 +22,7 @@ use rustix::io::Errno;
 use super::temporary_file::{IfTaken, TemporaryFile};
 use super::writer::Writer;
 use super::{directory, free_space, leftovers, listing};
-use crate::base::lock;
+use crate::base::{ByteSize, lock};
 use crate::storage::backend::{Backend, ObjectInfo};
 use crate::storage::error::{StorageError, StorageErrorKind, StorageOperation};
 use crate::storage::name::Name;
@@ -175,6 +175,17 @@ impl LocalBackend {
         directory::sync(&directory)
     }
 
+    /// If the disk is full, adds the size of the object: the space that its temporary file took
+    /// counts as free again.
+    fn failed_to_put(&self, name: &Name, parts: &[&[u8]], source: io::Error) -> StorageError {
+        let mut error = self.failed(StorageOperation::Put, name.as_str(), source);
+        if error.kind == StorageErrorKind::Full {
+            let size: u64 = parts.iter().map(|part| part.len() as u64).sum();
+            error.location = format!("{}, {} needed", error.location, ByteSize(size));
+        }
+        error
+    }
+
     fn failed(&self, operation: StorageOperation, object: &str, source: io::Error) -> StorageError {
         let mut kind = StorageErrorKind::from_io(operation, &source);
         // A directory or link of that name is not an object.
@@ -210,12 +221,12 @@ impl Backend for LocalBackend {
 
     fn put(&self, name: &Name, parts: &[&[u8]]) -> Result<(), StorageError> {
         self.store(name, parts, IfTaken::Replace)
-            .map_err(|source| self.failed(StorageOperation::Put, name.as_str(), source))
+            .map_err(|source| self.failed_to_put(name, parts, source))
     }
 
     fn put_new(&self, name: &Name, parts: &[&[u8]]) -> Result<(), StorageError> {
         self.store(name, parts, IfTaken::Fail)
-            .map_err(|source| self.failed(StorageOperation::Put, name.as_str(), source))
+            .map_err(|source| self.failed_to_put(name, parts, source))
     }
 
     fn get(&self, name: &Name, limit: u64) -> Result<Vec<u8>, StorageError> {
