@@ -5,15 +5,18 @@ use std::error::Error;
 use crate::app::failure::one_line;
 use crate::app::message::FindingText;
 use crate::ops::Finding;
+use crate::repo::RepoError;
 
 /// Returns what is damaged, and how.
 pub(crate) fn finding(finding: &Finding) -> FindingText {
     match finding {
         Finding::ObjectDamaged { object, problem } => {
-            // The item names the object already.
-            let text = one_line(&**problem);
-            let why = text.strip_prefix(&format!("{object} is damaged: "));
-            damage(object, why.unwrap_or(&text))
+            let why = match &**problem {
+                // The item names the object already.
+                RepoError::Damaged { source, .. } => one_line(source),
+                other => one_line(other),
+            };
+            damage(object, why)
         }
         Finding::CopyDamaged {
             object,
