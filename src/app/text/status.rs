@@ -10,9 +10,12 @@ use crate::base::ByteSize;
 /// Returns the progress as one line of at most 80 columns.
 pub(crate) fn status(status: &Status) -> String {
     let is_bytes = counts_bytes(status.phase);
-    let amount = |number: u64| match is_bytes {
-        true => ByteSize(number).to_string(),
-        false => number.to_string(),
+    let amount = |number: u64| {
+        if is_bytes {
+            ByteSize(number).to_string()
+        } else {
+            number.to_string()
+        }
     };
     let done = amount(status.bytes_done);
     let mut text = match (status.percent_done, status.total_bytes) {
