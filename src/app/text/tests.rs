@@ -56,20 +56,27 @@ fn a_list_shows_labels_only_if_a_backup_has_labels() {
 
 #[test]
 fn a_progress_line_fits_80_columns() {
-    let status = Status {
+    let mut status = Status {
         percent_done: Some(0.1234),
         bytes_done: 1023 << 30,
         total_bytes: Some(1023 << 40),
         seconds_elapsed: 100,
         seconds_remaining: Some(86_399),
-        phase: "check_structure",
+        phase: "check_data",
     };
     let text = super::status::status(&status);
     assert_eq!(
         text,
-        "check structure: 12 % (1023.0 GiB of 1023.0 TiB), 10.2 GiB/s, 23 h 59 min left"
+        "check data: 12 % (1023.0 GiB of 1023.0 TiB), 10.2 GiB/s, 23 h 59 min left"
     );
     assert!(width(&text) <= 80);
+    // This phase counts backups.
+    status.phase = "check_structure";
+    (status.bytes_done, status.total_bytes) = (123, Some(1000));
+    assert_eq!(
+        super::status::status(&status),
+        "check structure: 12 % (123 of 1000), 23 h 59 min left"
+    );
 }
 
 #[test]
