@@ -140,7 +140,7 @@ fn the_repository_file_is_read_from_its_other_copy_if_one_is_damaged() {
     );
     assert_error(
         &world.fails(&["check"], 21),
-        &["0 backups affected", "repair the damage"],
+        &["0 backups affected", "every backup can still be restored"],
     );
     fs::remove_file(&file).unwrap();
     world.ok(&["list"]);
