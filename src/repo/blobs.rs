@@ -37,8 +37,8 @@ pub struct Opener {
 }
 
 impl Opener {
-    /// Opens the run that a blob lies in, from its stored bytes, which are overwritten: the blobs of the
-    /// run, joined. Whether each has its id is for [`blob`](Self::blob) to tell.
+    /// Decrypts and decompresses the run of a blob from its stored bytes, which are overwritten.
+    /// Returns the joined blobs of the run; [`blob`](Self::blob) verifies their ids.
     pub fn open_run<'b>(
         &'b mut self,
         project: &Project,
@@ -49,8 +49,8 @@ impl Opener {
         self.open_front(project, location, stored, len)
     }
 
-    /// The same, but no more of it than up to the end of this blob: what follows is not decompressed, which
-    /// is half of the work on average.
+    /// Like [`open_run`](Self::open_run), but decompresses only up to the end of this blob, which
+    /// saves half of the work on average.
     pub fn open_run_to<'b>(
         &'b mut self,
         project: &Project,
@@ -79,8 +79,8 @@ impl Opener {
         Ok(&self.plain[..front])
     }
 
-    /// The whole run as [`open_run`](Self::open_run), but puts it into `out`, which must be as long. After an
-    /// error it holds anything.
+    /// Like [`open_run`](Self::open_run), but writes into `out`, which must have the length of the
+    /// run. After an error, the content of `out` is undefined.
     pub fn open_run_into(
         &mut self,
         project: &Project,
@@ -94,7 +94,7 @@ impl Opener {
             .map_err(|why| RepoError::damaged(pack_of(project, location), why))
     }
 
-    /// Decrypts a run in place: what was sealed, as it was compressed. The tag vouches that it is what was stored.
+    /// Decrypts a run in place and returns its compressed bytes. The tag authenticates them.
     pub fn unseal<'b>(
         &mut self,
         project: &Project,
@@ -185,8 +185,8 @@ impl BlobReader {
         &self.index
     }
 
-    /// Where a blob lies, if need be in a pack that is about to be deleted; that it is nowhere is damage of whatever
-    /// names it.
+    /// Where a blob lies, if need be in a pack that is about to be deleted; that it is nowhere is
+    /// damage of whatever names it.
     pub fn locate(&self, kind: BlobKind, id: &BlobId) -> Result<BlobLocation, RepoError> {
         if let Some(session) = &self.session {
             session.resume()?;
@@ -232,7 +232,8 @@ impl BlobReader {
         self.first_whole(BlobKind::Chunk, id, |place| self.read(place))
     }
 
-    /// A blob's plain bytes, from where the index finds it or else from a pack that is about to be deleted.
+    /// A blob's plain bytes, from where the index finds it or else from a pack that is about to be
+    /// deleted.
     pub fn rescue(&self, kind: BlobKind, id: &BlobId) -> Result<Vec<u8>, RepoError> {
         let mut failure = None;
         let mut places = self.index.find_all(id)?;
@@ -246,8 +247,8 @@ impl BlobReader {
         Err(failure.unwrap_or_else(|| missing(kind, id)))
     }
 
-    /// Reads a blob from the first of its places that is whole, those that are about to be deleted last; the error of
-    /// the first one if none is.
+    /// Reads a blob from the first of its places that is whole, those that are about to be deleted
+    /// last; the error of the first one if none is.
     fn first_whole<T>(
         &self,
         kind: BlobKind,

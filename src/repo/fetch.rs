@@ -63,9 +63,9 @@ impl<'a> ChunkFetcher<'a> {
         }
     }
 
-    /// Puts these chunks, which are in ascending order, into their places in `into`, which begins at byte
-    /// `start` of the content. Returns the bytes that were read from packs. After an error `into` holds
-    /// anything.
+    /// Puts these chunks, which are in ascending order, into their places in `into`, which begins
+    /// at byte `start` of the content. Returns the bytes that were read from packs. After an error
+    /// `into` holds anything.
     pub fn fetch(
         &mut self,
         wanted: &[ChunkRef],
@@ -168,8 +168,8 @@ fn read_together(places: &[Placed]) -> usize {
     1 + pairs.take_while(|pair| near(*pair)).count()
 }
 
-/// Where in the content these chunks lie, if they are all of their run, side by side: then the run is what
-/// belongs there.
+/// Where in the content these chunks lie, if they are all of their run, side by side: then the run
+/// is what belongs there.
 fn whole_run(chunks: &[Placed]) -> Option<Range<u64>> {
     let (place, first) = chunks.first()?;
     let mut blobs = place.run().blobs.iter();

@@ -13,7 +13,8 @@ use crate::format::{BlobKind, Node};
 /// Nodes of a pack that lie nearer than this are read in one go, in bytes.
 const GAP: u64 = 64 << 10;
 
-/// Reads many nodes, in the threads of the rayon pool that this is called in. In the order of `ids`.
+/// Reads many nodes, in the threads of the rayon pool that this is called in. In the order of
+/// `ids`.
 pub fn fetch_nodes(blobs: &BlobReader, ids: &[BlobId]) -> Result<Vec<Arc<Node>>, RepoError> {
     let locate = |id: &BlobId| blobs.locate(BlobKind::Node, id);
     let mut places = ids

@@ -1,4 +1,5 @@
-//! Who is at work: section 13 of `docs/format.md`. Why it takes no more than this is in `docs/concurrency.md`.
+//! Who is at work: section 13 of `docs/format.md`. Why it takes no more than this is in
+//! `docs/concurrency.md`.
 
 use std::fs;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -23,8 +24,8 @@ use crate::format::{LeaseBody, Magic, ProcessId};
 const RENEW_EVERY: Duration = Duration::from_secs(30);
 /// One that is older than this, by the store's clock, is dead.
 const TTL: Duration = Duration::from_mins(10);
-/// So much earlier than a lease makes it out its work may have begun: its put may have taken half its life, and the store's
-/// clock have been set ahead by a whole one since.
+/// So much earlier than a lease makes it out its work may have begun: its put may have taken half
+/// its life, and the store's clock have been set ahead by a whole one since.
 const CLOCK_SLACK: Duration = Duration::from_mins(15);
 
 /// What a process does in a project.
@@ -133,8 +134,8 @@ impl Lease {
         Self::take_for(project, work, &[], worker)
     }
 
-    /// Declares that this process reads these trees, so that no prune deletes what they use. Durable when it
-    /// returns. A lease holds [`TOPS_MAX`](Self::TOPS_MAX) trees.
+    /// Declares that this process reads these trees, so that no prune deletes what they use.
+    /// Durable when it returns. A lease holds [`TOPS_MAX`](Self::TOPS_MAX) trees.
     pub fn take_reading(
         project: &Project,
         tops: &[BlobId],
@@ -190,7 +191,8 @@ impl Lease {
         })
     }
 
-    /// Tells that this run relies on these packs, too, though nothing names them. Durable when it returns.
+    /// Tells that this run relies on these packs, too, though nothing names them. Durable when it
+    /// returns.
     pub fn rely_on(&self, packs: &[ObjectHash]) -> Result<(), RepoError> {
         let packs: Vec<_> = packs.iter().map(ToString::to_string).collect();
         self.held.renew(|body| {
@@ -216,15 +218,16 @@ impl Lease {
         self.held.state().lapsed = true;
     }
 
-    /// Whether somebody may take it for dead, or has done so since [`has_lapsed`](Self::has_lapsed) was asked.
+    /// Whether somebody may take it for dead, or has done so since [`has_lapsed`](Self::has_lapsed)
+    /// was asked.
     #[must_use]
     pub fn may_be_dead(&self) -> bool {
         let state = self.held.state();
         state.lapsed || is_late(state.put)
     }
 
-    /// Whether somebody may have taken it for dead, since this was last asked or since it was taken: this process,
-    /// or the store, was held up for minutes.
+    /// Whether somebody may have taken it for dead, since this was last asked or since it was
+    /// taken: this process, or the store, was held up for minutes.
     #[must_use]
     pub fn has_lapsed(&self) -> bool {
         let mut state = self.held.state();
@@ -240,8 +243,8 @@ impl Lease {
 }
 
 impl Leases {
-    /// Everybody else's leases. Those that ended meanwhile may be missing. Without a lease of our own the time is
-    /// that of this host.
+    /// Everybody else's leases. Those that ended meanwhile may be missing. Without a lease of our
+    /// own the time is that of this host.
     pub fn load(project: &Project, own: Option<&Lease>) -> Result<Self, RepoError> {
         let own = match own {
             Some(own) => {
@@ -282,8 +285,8 @@ impl Leases {
         readers.flat_map(|lease| lease.tops.iter().copied())
     }
 
-    /// Whether a backup runs that may have begun before a mark of this time was put. It looks for the mark before it
-    /// commits, and has to find it then, although all that is marked is gone.
+    /// Whether a backup runs that may have begun before a mark of this time was put. It looks for
+    /// the mark before it commits, and has to find it then, although all that is marked is gone.
     #[must_use]
     pub fn may_have_missed(&self, mark: SystemTime) -> bool {
         let mut backups = self.others.iter().filter(|l| l.is_held_for(Work::Backup));
@@ -374,7 +377,8 @@ fn nobody() -> LeaseBody {
     }
 }
 
-/// Whether something that was done then is so long ago that a lease from then may pass for dead soon.
+/// Whether something that was done then is so long ago that a lease from then may pass for dead
+/// soon.
 pub(super) fn is_late(then: Duration) -> bool {
     now().saturating_sub(then) >= TTL / 2
 }
@@ -397,8 +401,9 @@ fn namespace() -> Option<String> {
     Some(link.to_str()?.to_owned())
 }
 
-/// When a process began, in clock ticks since the machine started: field 22 of `proc_pid_stat(5)`. None if it is
-/// not to be seen, which of another user's need not mean that there is none (`hidepid` in `proc(5)`).
+/// When a process began, in clock ticks since the machine started: field 22 of `proc_pid_stat(5)`.
+/// None if it is not to be seen, which of another user's need not mean that there is none
+/// (`hidepid` in `proc(5)`).
 fn started(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name of the program, field 2, is in parentheses and may have anything in it.

@@ -18,10 +18,10 @@ const RETRY_EVERY: Duration = Duration::from_secs(30);
 
 /// A reader's lease, and the index as it was opened under it.
 ///
-/// It is safe because of the order: lease, marks, index. A prune stores its mark, removes packs from
-/// the index, lists leases, and then deletes. So either the prune sees the lease and keeps what the
-/// reader needs; or the reader sees the mark, or an index that no longer names the pack, and reads
-/// the data elsewhere.
+/// It is safe because of the order: lease, marks, index. A prune stores its mark, removes packs
+/// from the index, lists leases, and then deletes. So either the prune sees the lease and keeps
+/// what the reader needs; or the reader sees the mark, or an index that no longer names the pack,
+/// and reads the data elsewhere.
 pub struct ReadSession {
     /// None if the store cannot be written.
     lease: Option<Lease>,
@@ -72,8 +72,8 @@ impl ReadSession {
     }
 
     /// Must be called before blobs are located. If the lease has lapsed, because this machine was
-    /// suspended or the store was out of reach for minutes, a prune may have moved them: then renews
-    /// the lease and brings the index up to date.
+    /// suspended or the store was out of reach for minutes, a prune may have moved them: then
+    /// renews the lease and brings the index up to date.
     pub(super) fn resume(&self) -> Result<(), RepoError> {
         let Some(lease) = &self.lease else {
             return Ok(());

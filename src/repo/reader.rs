@@ -19,8 +19,9 @@ const LEAVES_MAX: usize = 256;
 
 /// Reads any range of one backup's content. Clones share what they hold in memory.
 ///
-/// It owns all that it needs, so that a mount or a server can keep it for as long as it likes, and use it from many
-/// threads. Opened runs are held in a [`RunCache`], by default in the one that all readers of the process share.
+/// It owns all that it needs, so that a mount or a server can keep it for as long as it likes, and
+/// use it from many threads. Opened runs are held in a [`RunCache`], by default in the one that all
+/// readers of the process share.
 #[derive(Clone)]
 pub struct ImageReader {
     nodes: HeldNodes,
@@ -98,16 +99,18 @@ impl ImageReader {
         self.tree.chunks(self.blobs(), 0..u64::MAX, enter, each)
     }
 
-    /// Fails if an image's tree has nodes or chunks behind the end of the image. Reads the nodes at the end only.
+    /// Fails if an image's tree has nodes or chunks behind the end of the image. Reads the nodes at
+    /// the end only.
     pub fn check_end(&self) -> Result<(), RepoError> {
         self.tree.check_end(self.blobs())
     }
 
-    /// Reads the content from `offset` on into `buf`. Returns the bytes that were read: less than `buf` has only at
-    /// the end of the content, and none behind it. Where nothing is stored, the content is zero.
+    /// Reads the content from `offset` on into `buf`. Returns the bytes that were read: less than
+    /// `buf` has only at the end of the content, and none behind it. Where nothing is stored, the
+    /// content is zero.
     ///
-    /// Fails with [`RepoError::Unreadable`] if a chunk of the range cannot be read, and names its offset; `buf` then
-    /// holds anything. Other ranges can still be read.
+    /// Fails with [`RepoError::Unreadable`] if a chunk of the range cannot be read, and names its
+    /// offset; `buf` then holds anything. Other ranges can still be read.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, RepoError> {
         let left = self.size().saturating_sub(offset);
         let len = usize::try_from(left).unwrap_or(usize::MAX).min(buf.len());
@@ -129,8 +132,8 @@ impl ImageReader {
         Ok(len)
     }
 
-    /// Returns the stretches of data and zeros in a range of the content, in ascending order, without a gap and to
-    /// the chunk. Reads only the nodes of the range.
+    /// Returns the stretches of data and zeros in a range of the content, in ascending order,
+    /// without a gap and to the chunk. Reads only the nodes of the range.
     pub fn extents(&self, range: Range<u64>) -> Result<Vec<ContentExtent>, RepoError> {
         let range = range.start..range.end.min(self.size());
         let mut extents = Vec::new();
@@ -169,8 +172,8 @@ impl ImageReader {
 
     /// Puts these chunks into `buf`, which is the content of `range`.
     ///
-    /// A run that is wanted from its first chunk to its last is opened right there; others go through the cache,
-    /// since the rest of them is likely to be wanted next.
+    /// A run that is wanted from its first chunk to its last is opened right there; others go
+    /// through the cache, since the rest of them is likely to be wanted next.
     fn fill(
         &self,
         chunks: &[ChunkRef],

@@ -16,10 +16,11 @@ pub(super) struct OpenedRun {
     pub(super) intact: Box<[bool]>,
 }
 
-/// A cache of opened runs, up to a number of bytes of plain data. Drops the least recently used
-/// run first.
+/// A cache of opened runs, up to a number of bytes of plain data. Drops the least recently used run
+/// first.
 ///
-/// A run stays in memory until its last reader is done with it, even after the cache has dropped it.
+/// A run stays in memory until its last reader is done with it, even after the cache has dropped
+/// it.
 pub struct RunCache {
     limit: usize,
     state: Mutex<State>,
@@ -72,8 +73,8 @@ impl RunCache {
         lock(&self.state).bytes
     }
 
-    /// Returns a run, from the cache or as `open` makes it. Of several threads that want the same run at the
-    /// same time one opens it; if that fails, the next one tries.
+    /// Returns a run, from the cache or as `open` makes it. Of several threads that want the same
+    /// run at the same time one opens it; if that fails, the next one tries.
     pub(super) fn get<E>(
         &self,
         key: RunKey,

@@ -126,8 +126,8 @@ impl Project {
         self.put_encoded::<T>(&body.encode(), |_| {})
     }
 
-    /// Seals and stores a body that is encoded already. Calls `note` with the hash before the object
-    /// is stored: even if that fails, the object may be in the store.
+    /// Seals and stores a body that is encoded already. Calls `note` with the hash before the
+    /// object is stored: even if that fails, the object may be in the store.
     pub(super) fn put_encoded<T: HashedBody>(
         &self,
         body: &[u8],

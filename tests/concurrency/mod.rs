@@ -1,9 +1,9 @@
-//! The protocol of `docs/concurrency.md`, gone through: all states that a few backups, prunes and `forget`s can come to,
-//! with a crash or a stop anywhere in between.
+//! The protocol of `docs/concurrency.md`, gone through: all states that a few backups, prunes and
+//! `forget`s can come to, with a crash or a stop anywhere in between.
 //!
-//! What was left out changes nothing that others can see, or is as if somebody waited: the crash of a process that
-//! has said nothing, the tombstone of a `forget`, the refusal of a second prune. The age of packs is left out, too: any
-//! may look old.
+//! What was left out changes nothing that others can see, or is as if somebody waited: the crash of
+//! a process that has said nothing, the tombstone of a `forget`, the refusal of a second prune. The
+//! age of packs is left out, too: any may look old.
 
 mod model;
 mod pruner;
@@ -463,8 +463,8 @@ fn a_reader_stopped_for_long_looks_again() {
     holds(&lapse_of_reader());
 }
 
-/// Stopped in the very call, and looked at afterwards. A crash before that is what the protocol cannot help: were it not
-/// found, the model would not look there.
+/// Stopped in the very call, and looked at afterwards. A crash before that is what the protocol
+/// cannot help: were it not found, the model would not look there.
 #[test]
 fn stopped_in_the_commit() {
     holds(&late(LateCommit::Looked));

@@ -30,7 +30,8 @@ pub(super) enum Rule {
     MarksBeforeNames,
     /// The check asks whether a pack may have lost its name.
     LostNames,
-    /// Each new segment that supersedes others may have taken one away, also from a pack that had none at first.
+    /// Each new segment that supersedes others may have taken one away, also from a pack that had
+    /// none at first.
     RewritesCount,
     /// Whose lease had lapsed names nothing before it has looked again.
     LapsedNamesNothing,
@@ -43,7 +44,8 @@ pub(super) enum Rule {
     OnePruner,
     /// Leases are listed before records: one may end as soon as its record is there.
     LeasesBeforeRecords,
-    /// Leases are listed before the index is taken in: one may end as soon as what it relied on has a name.
+    /// Leases are listed before the index is taken in: one may end as soon as what it relied on has
+    /// a name.
     LeasesBeforeIndex,
     /// Of a blob that lies in several packs an unmarked one is kept.
     UnmarkedIsKept,
@@ -72,7 +74,8 @@ pub(super) enum Rule {
     ReaderLeaseFirst,
     /// Marks are listed after the lease was put, and what is marked is not read.
     ReaderListsMarks,
-    /// Marks are listed before the index is taken in: a mark that is done with has taken names away.
+    /// Marks are listed before the index is taken in: a mark that is done with has taken names
+    /// away.
     ReaderMarksBeforeIndex,
     /// A reader whose lease had lapsed takes in the index anew.
     LapsedReaderLooksAgain,
@@ -98,7 +101,8 @@ pub(super) struct Scenario {
     /// Of each record, the top of its tree.
     pub(super) tops: [u8; 8],
     pub(super) roles: Vec<Role>,
-    /// Deleted in the run that marks, after a second look; or by a later run, when the grace period is over.
+    /// Deleted in the run that marks, after a second look; or by a later run, when the grace period
+    /// is over.
     pub(super) grace: bool,
     /// Who may be stopped, once, until his lease has lapsed.
     pub(super) lapses: Option<usize>,
@@ -243,8 +247,9 @@ impl search::Model for Scenario {
             let works = state.actors[n] != Actor::Ended;
             if works {
                 self.step(state, n, to);
-                // A dead process whose lease is live is no different from one that waits, and one whose lease is
-                // dead from one that has none. What a crash leaves behind, `rest` looks at.
+                // A dead process whose lease is live is no different from one that waits, and one
+                // whose lease is dead from one that has none. What a crash leaves behind, `rest`
+                // looks at.
                 if self.crash_matters(state, n) {
                     let mut next = *state;
                     next.actors[n] = Actor::Ended;

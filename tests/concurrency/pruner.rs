@@ -109,7 +109,8 @@ pub(super) fn step(
         p.pc = Pc::DeleteLease;
     }
     p.pc = match p.pc {
-        // Put, then look for others. Of two who do so at most one goes on, and one who leaves has done nothing.
+        // Put, then look for others. Of two who do so at most one goes on, and one who leaves has
+        // done nothing.
         Pc::PutLease => {
             let mut leases = store.leases.iter();
             if leases.any(|l| l.there && !l.expired && l.prune) && scenario.holds(Rule::OnePruner) {

@@ -1,5 +1,5 @@
-//! Breadth first through all states that a scenario can come to. Only fingerprints are kept, and how each state was
-//! come by, so that the shortest way to a bad one can be told.
+//! Breadth first through all states that a scenario can come to. Only fingerprints are kept, and
+//! how each state was come by, so that the shortest way to a bad one can be told.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
@@ -30,7 +30,8 @@ pub(super) struct Outcome {
     pub(super) counterexample: Option<(Vec<String>, String)>,
 }
 
-/// Multiplies and folds, eight bytes at a time: quick, and good enough for states that nobody chose with ill intent.
+/// Multiplies and folds, eight bytes at a time: quick, and good enough for states that nobody chose
+/// with ill intent.
 #[derive(Default)]
 struct Mixer {
     mixed: u64,

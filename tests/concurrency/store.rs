@@ -1,5 +1,6 @@
-//! What lies in the store, as sets. A set is a byte: bit `n` is the `n`-th pack, blob, mark or record. Names are
-//! never used again, so that what somebody saw and what is there cannot be mixed up.
+//! What lies in the store, as sets. A set is a byte: bit `n` is the `n`-th pack, blob, mark or
+//! record. Names are never used again, so that what somebody saw and what is there cannot be mixed
+//! up.
 
 use std::fmt;
 

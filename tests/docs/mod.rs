@@ -1,4 +1,5 @@
-//! Checks that the program accepts every command in the documentation. `README.md` in this directory has the conventions.
+//! Checks that the program accepts every command in the documentation. `README.md` in this
+//! directory has the conventions.
 
 mod blocks;
 mod readme;

@@ -137,12 +137,12 @@ struct Made {
     content: Content,
 }
 
-/// A repository with one host, and its model: the current images and streams, and the
-/// content of every backup that was made.
+/// A repository with one host, and its model: the current images and streams, and the content of
+/// every backup that was made.
 ///
 /// Each operation works on both and compares the results. A backup must be complete, store nothing
-/// that the repository holds already, and restore to its content in each way. At the end all backups
-/// are restored and checked.
+/// that the repository holds already, and restore to its content in each way. At the end all
+/// backups are restored and checked.
 struct World {
     store: MemoryBackend,
     test_repo: TestRepo,

@@ -45,7 +45,8 @@ pub enum Finding {
         /// The pack.
         pack: ObjectRef,
     },
-    /// A backup needs a blob that is in no pack, or that does not have the length which its place asks for.
+    /// A backup needs a blob that is in no pack, or that does not have the length which its place
+    /// asks for.
     BlobUnusable {
         /// The blob.
         id: BlobId,

@@ -27,7 +27,8 @@ use crate::repo::{
 /// Packs are read whole; so many at once keep memory bounded.
 const READERS_MAX: usize = 3;
 
-/// Checks a project and what it depends on. `each` hears of every finding; damage is no error of the check.
+/// Verifies a project and the objects that it depends on. Damage is reported through `each`; `Err`
+/// means that the check itself failed.
 pub fn check(
     repository: &Repository,
     project: &Project,
@@ -100,7 +101,8 @@ fn record_of(error: &RepoError) -> Option<ObjectHash> {
 struct Compared {
     /// Packs of the size that the index states, and that size in bytes.
     packs: Vec<(ObjectHash, u64)>,
-    /// Others, with the size that they have and the size that the index states; none for one that is missing.
+    /// Others, with the size that they have and the size that the index states; none for one that
+    /// is missing.
     wrong: Vec<(ObjectHash, Option<(u64, u64)>)>,
 }
 
@@ -132,7 +134,8 @@ impl CheckTask<'_> {
             let verdict = repository.verify_copy(object, &name);
             match verdict {
                 Ok(()) => {}
-                // What cannot be read by this version was read by it when this repository was opened.
+                // What cannot be read by this version was read by it when this repository was
+                // opened.
                 Err(error @ (RepoError::Damaged { .. } | RepoError::Unsupported { .. })) => {
                     self.found(&Finding::CopyDamaged {
                         object,
@@ -155,7 +158,8 @@ impl CheckTask<'_> {
         Ok(())
     }
 
-    /// Every pack that the index names is there, in its size. Those that can be read, with their sizes.
+    /// Verifies that every pack in the index exists with its size. Returns the packs that can be
+    /// read, with their sizes.
     fn packs(&mut self, index: &Index) -> Result<Vec<(ObjectHash, u64)>, OpsError> {
         let mut compared = self.compare(index)?;
         // The cache may have been damaged before it was trusted: the segments have the last word.
@@ -212,7 +216,8 @@ impl CheckTask<'_> {
         Ok(compared)
     }
 
-    /// Every pack has its hash, and every blob in it opens and has its id; if that is to be checked.
+    /// Verifies, if asked, that every pack has its hash, and that every blob in it opens and has its
+    /// id.
     fn read_packs(&mut self, index: &Index, packs: &[(ObjectHash, u64)]) -> Result<(), OpsError> {
         let Some(read) = &mut self.read else {
             return Ok(());
@@ -308,8 +313,8 @@ fn read_pack(index: &Index, pack: ObjectHash, size: u64) -> Result<PackVerdict, 
             Err(error) => return Err(error),
         }
     } else {
-        // What the index says that it holds, and still opens, decides which backups suffer. Its own contents
-        // may be those of another pack.
+        // What the index says that it holds, and still opens, decides which backups suffer. Its own
+        // contents may be those of another pack.
         (Some(damaged(Damage::WrongHash)), index.listing(&pack)?)
     };
     let Some(listing) = listing else {

@@ -18,7 +18,8 @@ const READS: usize = 8;
 /// No more nodes are read ahead than name so many blobs in a tree that is as it should be: 17 MiB.
 const READ_AHEAD: usize = 1 << 19;
 
-/// What belongs into a place of a tree. A node may stand in several places and be right in some of them only.
+/// What belongs into a place of a tree. A node may stand in several places and be right in some of
+/// them only.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Place {
     /// A node of this level, of an image whose chunks have so many bytes.
@@ -35,7 +36,8 @@ struct Walk<'a, 'r> {
     pool: rayon::ThreadPool,
     /// Nodes that were read together, before the walk came to them.
     ready: HashMap<BlobId, Arc<Node>>,
-    /// Whether all is well at and below a node that stands there, and the bytes that a stream's node spans.
+    /// Returns whether a node and everything below it are undamaged, and how many bytes a stream's
+    /// node spans.
     verdicts: HashMap<(BlobId, Place), (bool, u64)>,
     walked: Walked,
 }
@@ -212,7 +214,7 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    /// Reads the nodes below one of an image together, as far as that is little: each by itself would take a round trip.
+    /// Reads the nodes below a node of an image together, within a limit, to save round trips.
     fn read_ahead(&mut self, node: &Children, chunk_size: u32) -> Result<(), RepoError> {
         if node.level == 0 {
             return Ok(());
@@ -279,8 +281,8 @@ impl Walk<'_, '_> {
         Ok(false)
     }
 
-    /// Where a blob lies. A prune deletes what is marked if the blob is in another pack that is there, whether that is
-    /// damaged or not: then a marked one does not count.
+    /// Returns the locations of a blob. A prune deletes a marked pack if another existing pack has
+    /// the blob, damaged or not. So a marked pack counts only if there is no other.
     fn places(&self, id: &BlobId) -> Result<Vec<BlobLocation>, RepoError> {
         let find = || -> Result<Vec<BlobLocation>, RepoError> {
             let mut places = self.index.find_all(id)?;
@@ -316,7 +318,8 @@ impl Walk<'_, '_> {
         Ok(places.any(|at| self.is_whole(&at, BlobKind::Node)))
     }
 
-    /// Notes the pack, if it should have been read and was not. That the blob is there, as far as is known by now.
+    /// Notes the pack, if it should have been read and was not. That the blob is there, as far as
+    /// is known by now.
     fn rely_on(&mut self, at: &BlobLocation) -> Result<bool, RepoError> {
         let pack = at.pack();
         if self

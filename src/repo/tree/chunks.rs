@@ -52,7 +52,8 @@ pub struct ContentTree {
     pub size: u64,
     /// Bytes of each chunk of an image.
     pub chunk_size: u32,
-    /// Makes the error for a node that cannot be read, from where its subtree begins in the content.
+    /// Makes the error for a node that cannot be read, from where its subtree begins in the
+    /// content.
     node_error: fn(u64, RepoError) -> RepoError,
 }
 
@@ -80,7 +81,8 @@ impl ContentTree {
         }
     }
 
-    /// Makes errors for nodes that cannot be read with this function, from where their subtrees begin.
+    /// Makes errors for nodes that cannot be read with this function, from where their subtrees
+    /// begin.
     #[must_use]
     pub(crate) fn naming_offsets(self, node_error: fn(u64, RepoError) -> RepoError) -> Self {
         Self { node_error, ..self }
@@ -92,8 +94,9 @@ impl ContentTree {
         Top::new(self.top, self.size)
     }
 
-    /// Calls `each` with every chunk in a range of the content that is not zero, in ascending order, until it
-    /// breaks. Enters only subtrees that reach into the range and whose top `enter` accepts.
+    /// Calls `each` with every chunk in a range of the content that is not zero, in ascending
+    /// order, until it breaks. Enters only subtrees that reach into the range and whose top `enter`
+    /// accepts.
     pub fn chunks<E: From<RepoError>>(
         &self,
         nodes: &impl NodeReader,
@@ -125,7 +128,8 @@ impl ContentTree {
         walk(nodes, top, place, 1, &mut chunks)
     }
 
-    /// Fails if an image's tree has nodes or chunks behind the end of the image. Reads the nodes at the end only.
+    /// Fails if an image's tree has nodes or chunks behind the end of the image. Reads the nodes at
+    /// the end only.
     pub fn check_end(&self, nodes: &impl NodeReader) -> Result<(), RepoError> {
         let Some(last) = self.size.checked_sub(1) else {
             return match (self.top, self.kind) {
@@ -276,8 +280,8 @@ where
     }
 }
 
-/// Returns the chunks of one leaf of an image; all zeros if the tree ends before. `width` is the number of chunks in
-/// a leaf. Reads only the nodes on the way there.
+/// Returns the chunks of one leaf of an image; all zeros if the tree ends before. `width` is the
+/// number of chunks in a leaf. Reads only the nodes on the way there.
 pub fn leaf_chunks(
     nodes: &impl NodeReader,
     top: Top,
@@ -295,7 +299,8 @@ pub fn leaf_chunks(
     Ok(chunks)
 }
 
-/// Counts the chunks of an image that are not zero in these leaves. Enters only subtrees with such chunks.
+/// Counts the chunks of an image that are not zero in these leaves. Enters only subtrees with such
+/// chunks.
 pub fn count_chunks(
     nodes: &impl NodeReader,
     top: Top,
@@ -362,8 +367,9 @@ impl<F: FnMut(&[Option<BlobId>]) -> Result<(), RepoError>> Visitor for Leaves<F>
     }
 }
 
-/// Picks a chunk of an image that is not zero; none if all are zeros. Returns its leaf and its number there. At each
-/// node `pick` is given the number of children, at least one, and returns which of them to take.
+/// Picks a chunk of an image that is not zero; none if all are zeros. Returns its leaf and its
+/// number there. At each node `pick` is given the number of children, at least one, and returns
+/// which of them to take.
 pub fn any_chunk(
     nodes: &impl NodeReader,
     top: Top,

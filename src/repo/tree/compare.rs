@@ -31,7 +31,8 @@ pub fn compare_trees<E: From<RepoError>>(
     compare(nodes, a, b, level, 0, each).map(drop)
 }
 
-/// Compares two subtrees that begin at the same leaf; `index` is their number among the nodes of their level.
+/// Compares two subtrees that begin at the same leaf; `index` is their number among the nodes of
+/// their level.
 fn compare<E: From<RepoError>>(
     nodes: &impl NodeReader,
     a: Top,
@@ -81,7 +82,8 @@ fn compare<E: From<RepoError>>(
     Ok(ControlFlow::Continue(()))
 }
 
-/// Returns the children of a subtree at `level`. A lower subtree is the first child of the node that would be above it.
+/// Returns the children of a subtree at `level`. A lower subtree is the first child of the node
+/// that would be above it.
 fn below(nodes: &impl NodeReader, top: Top, level: u8) -> Result<Vec<Option<BlobId>>, RepoError> {
     match top.id {
         None => Ok(Vec::new()),

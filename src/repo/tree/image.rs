@@ -1,7 +1,7 @@
 //! A new tree from an old one and what changed, written in one pass from front to back.
 //!
-//! Only the nodes above changed leaves are read and written. A node that turns out as it was is not stored, and
-//! a subtree of zeros is no node at all, so equal content always gives the same top.
+//! Only the nodes above changed leaves are read and written. A node that turns out as it was is not
+//! stored, and a subtree of zeros is no node at all, so equal content always gives the same top.
 
 use super::nodes::{NodeStore, image_children};
 use crate::base::{BlobId, LEAF_SIZE};
@@ -58,7 +58,8 @@ fn child_span(level: u8) -> u64 {
 }
 
 impl<'a, S: NodeStore> ImageTree<'a, S> {
-    /// Begins the tree of an image of `size` bytes that has the base's content as far as both reach.
+    /// Begins the tree of an image of `size` bytes that has the base's content as far as both
+    /// reach.
     pub fn new(store: &'a S, size: u64, base: Option<Top>) -> Result<Self, RepoError> {
         let leaves = size.div_ceil(LEAF_SIZE);
         let level = image_levels(size);
@@ -102,7 +103,8 @@ impl<'a, S: NodeStore> ImageTree<'a, S> {
         self.set_at(0, leaf, id)
     }
 
-    /// Sets leaves `from` up to but not `to` to zeros, at a cost that does not depend on how many they are.
+    /// Sets leaves `from` up to but not `to` to zeros, at a cost that does not depend on how many
+    /// they are.
     pub fn clear(&mut self, from: u64, to: u64) -> Result<(), RepoError> {
         let mut leaf = from;
         while leaf < to {

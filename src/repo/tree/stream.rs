@@ -1,4 +1,5 @@
-//! The tree of a stream: lists of chunks, cut where ids say so, so that an insertion changes the nodes near it only.
+//! The tree of a stream: lists of chunks, cut where ids say so, so that an insertion changes the
+//! nodes near it only.
 
 use super::nodes::NodeStore;
 use crate::base::BlobId;
@@ -7,7 +8,8 @@ use crate::repo::error::RepoError;
 
 /// A node ends behind an id that ends in six zero bits …
 const CUT_MASK: u8 = 0x3f;
-/// … if it has so many entries. Without a least number a level need not be shorter than the one below.
+/// … if it has so many entries. Without a least number a level need not be shorter than the one
+/// below.
 const ENTRIES_MIN: usize = 8;
 
 /// A stream's tree being written, chunk by chunk.

@@ -16,7 +16,8 @@ pub trait Visitor {
     /// The error of the visitor, which ends the walk.
     type Error: From<RepoError>;
 
-    /// Decides whether to enter the subtree of a node. Asked once for each place that leads to it, in order.
+    /// Decides whether to enter the subtree of a node. Asked once for each place that leads to it,
+    /// in order.
     fn enter(&mut self, _: &BlobId, _: &Self::Place) -> Result<bool, Self::Error> {
         Ok(true)
     }
@@ -26,8 +27,8 @@ pub trait Visitor {
         true
     }
 
-    /// Visits a node: takes the chunks of a leaf, and appends the nodes below a branch to `below`, in ascending
-    /// order. `Break` ends the walk.
+    /// Visits a node: takes the chunks of a leaf, and appends the nodes below a branch to `below`,
+    /// in ascending order. `Break` ends the walk.
     fn visit(
         &mut self,
         id: &BlobId,
@@ -62,8 +63,8 @@ struct Step<P> {
 
 /// Walks over the tree below `top`, parents before children.
 ///
-/// Where a node is not read yet, it is read together with up to `ahead` - 1 others that follow, at once: siblings
-/// first, then the nodes below them. With 1, nodes are read one by one.
+/// Where a node is not read yet, it is read together with up to `ahead` - 1 others that follow, at
+/// once: siblings first, then the nodes below them. With 1, nodes are read one by one.
 pub fn walk<V: Visitor>(
     nodes: &impl NodeReader,
     top: BlobId,
@@ -124,8 +125,8 @@ pub fn walk<V: Visitor>(
     Ok(())
 }
 
-/// Reads a node and those that will follow it. Returns whether that worked: a damaged one is left to the walk, which
-/// reads it by itself.
+/// Reads a node and those that will follow it. Returns whether that worked: a damaged one is left
+/// to the walk, which reads it by itself.
 fn read_ahead<V: Visitor>(
     nodes: &impl NodeReader,
     first: &BlobId,
@@ -159,7 +160,8 @@ fn read_ahead<V: Visitor>(
     Ok(true)
 }
 
-/// Returns the ids of all that a node names, in ascending order: chunks of a leaf, nodes of a branch.
+/// Returns the ids of all that a node names, in ascending order: chunks of a leaf, nodes of a
+/// branch.
 pub fn children(node: &Node) -> impl Iterator<Item = BlobId> {
     let (image, stream) = match node {
         Node::Children(node) => (&node.ids[..], &[][..]),
