@@ -1,9 +1,8 @@
 //! The decorator that repeats transient errors.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use cuttlebone::base::Cancel;
@@ -23,21 +22,22 @@ pub(super) fn quickly() -> RetryPolicy {
 }
 
 /// A store that executes every call, but returns an error from some calls that succeeded. Clones
-/// are the same store.
+/// are the same store. Each thread's calls are counted apart: otherwise concurrent threads could
+/// make one operation lose all its answers.
 #[derive(Clone)]
 pub(super) struct LostAnswers {
     store: MemoryBackend,
-    calls: Arc<AtomicU64>,
+    calls: Arc<Mutex<HashMap<ThreadId, u64>>>,
     is_lost: Arc<dyn Fn(u64) -> bool + Send + Sync>,
 }
 
 impl LostAnswers {
-    /// Loses the answer to every `n`-th call.
+    /// Loses the answer to every `n`-th call of a thread.
     pub(super) fn every(n: u64) -> Self {
         Self::to_calls(move |call| call.is_multiple_of(n))
     }
 
-    /// Loses the answers to some calls; the first one is 1.
+    /// Loses the answers to some calls; a thread's first one is 1.
     fn to_calls(is_lost: impl Fn(u64) -> bool + Send + Sync + 'static) -> Self {
         Self {
             store: MemoryBackend::new(),
@@ -46,12 +46,19 @@ impl LostAnswers {
         }
     }
 
+    fn count_call(&self) -> u64 {
+        let mut calls = self.calls.lock().unwrap();
+        let of_thread = calls.entry(thread::current().id()).or_default();
+        *of_thread += 1;
+        *of_thread
+    }
+
     fn answer<T>(
         &self,
         operation: StorageOperation,
         result: Result<T, StorageError>,
     ) -> Result<T, StorageError> {
-        let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
+        let call = self.count_call();
         let value = result?;
         if (self.is_lost)(call) {
             return Err(StorageError {
@@ -237,7 +244,7 @@ fn a_new_object_whose_answer_was_lost_is_confirmed_by_its_content() {
     let store = LostAnswers::to_calls(|call| call == 1 || call == 3);
     let retry = RetryBackend::new(store.clone(), quickly(), Cancel::default());
     retry.put_new(&name("a"), &[b"1", b"23"]).unwrap();
-    assert_eq!(store.calls.load(Ordering::SeqCst), 5);
+    assert_eq!(store.count_call(), 6);
     for other in [&b"12"[..], b"1234", b"124", b"123"] {
         let taken = retry.put_new(&name("a"), &[other]);
         assert_eq!(kind(taken), Some(StorageErrorKind::Exists));
