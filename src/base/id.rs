@@ -111,6 +111,10 @@ id!(
     VolumeId, 16
 );
 id!(
+    /// The public Ed25519 key that an object's signature is verified with.
+    SignerId, 32
+);
+id!(
     /// Names the lease of a running process; random.
     LeaseId, 16
 );

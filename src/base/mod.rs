@@ -4,14 +4,18 @@ mod buffer;
 mod cancel;
 mod id;
 mod observe;
+mod role;
 mod sync;
 mod units;
 mod zero;
 
 pub use buffer::{Buffer, DIRECT_ALIGN};
 pub use cancel::{Cancel, Cancelled};
-pub use id::{BlobId, LeaseId, ObjectHash, ParseIdError, ProjectId, RepositoryId, Root, VolumeId};
+pub use id::{
+    BlobId, LeaseId, ObjectHash, ParseIdError, ProjectId, RepositoryId, Root, SignerId, VolumeId,
+};
 pub use observe::{Notice, Observer, Phase, Progress, RebuildReason, Silent};
+pub use role::{ParseRoleError, Role};
 pub(crate) use sync::{lock, read_lock, recover, write_lock};
 pub(crate) use units::to_usize;
 pub use units::{

@@ -1,32 +1,26 @@
-//! XChaCha20-Poly1305, in place. The two kinds of nonce are types of their own.
+//! Sealing: XChaCha20-Poly1305 for single messages, ChaCha20-Poly1305 for the runs of packs.
 //!
-//! Single messages use `chacha20poly1305`. The runs of packs use `ring`, which is faster and
-//! produces the same bytes (docs/decisions/0009-restore-at-full-speed.md).
+//! Single messages use `chacha20poly1305`. Runs use `ring`, which is faster and produces the same
+//! bytes (docs/decisions/0009-restore-at-full-speed.md).
 
-use chacha20::hchacha;
 use chacha20poly1305::aead::{AeadInOut, KeyInit, inout::InOutBuf};
 use chacha20poly1305::{Tag, XChaCha20Poly1305, XNonce};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
-use zeroize::Zeroize;
 
 use super::random::{RandomError, random};
-use crate::base::TAG_LEN;
+use super::secret::Secret;
+use crate::base::{ProjectId, TAG_LEN};
 
 /// Sealed bytes do not open: they are damaged, belong to another place, or the key is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("its bytes cannot be decrypted with this key: they are damaged, or come from elsewhere")]
 pub struct OpenError;
 
-/// A nonce for one message: 24 random bytes.
+/// A nonce for one message: 24 bytes, stored with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SealNonce([u8; 24]);
 
 impl SealNonce {
-    /// Makes a random nonce.
-    pub fn random() -> Result<Self, RandomError> {
-        random().map(Self)
-    }
-
     /// Makes a nonce of stored bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 24]) -> Self {
@@ -41,45 +35,64 @@ impl SealNonce {
 }
 
 /// Seals single messages, each with a nonce of its own.
+///
+/// A nonce is a MAC of fresh random bytes, the associated data and the plaintext. So even if a
+/// machine is reverted and its generator repeats itself, a nonce never meets two plaintexts.
 #[derive(Clone)]
-pub struct SealKey(XChaCha20Poly1305);
+pub struct SealKey {
+    cipher: XChaCha20Poly1305,
+    nonce_key: Secret,
+}
 
 impl SealKey {
-    pub(super) fn new(key: &[u8; 32]) -> Self {
-        Self(XChaCha20Poly1305::new(key.into()))
+    /// Derives the keys of messages that are sealed under `key`.
+    #[must_use]
+    pub fn new(key: &Secret) -> Self {
+        Self {
+            cipher: XChaCha20Poly1305::new(key.expose().into()),
+            nonce_key: key.derive("cuttlebone 2026-11-21 nonce"),
+        }
     }
 
-    /// Returns ciphertext ‖ tag of `plain`.
+    /// Seals a plaintext. Returns the nonce and ciphertext ‖ tag.
+    pub fn seal(&self, aad: &[u8], plain: &[u8]) -> Result<(SealNonce, Vec<u8>), RandomError> {
+        Ok(self.seal_with(&random()?, aad, plain))
+    }
+
+    /// Seals a plaintext with these bytes for random ones, for test vectors.
     #[must_use]
-    pub fn seal(&self, nonce: &SealNonce, aad: &[u8], plain: &[u8]) -> Vec<u8> {
+    pub fn seal_with(&self, random: &[u8; 32], aad: &[u8], plain: &[u8]) -> (SealNonce, Vec<u8>) {
+        let mut mac = blake3::Hasher::new_keyed(self.nonce_key.expose());
+        mac.update(random).update(aad).update(plain);
+        let mut nonce = [0; 24];
+        nonce.copy_from_slice(&mac.finalize().as_bytes()[..24]);
         let mut out = Vec::with_capacity(plain.len() + TAG_LEN);
         out.extend_from_slice(plain);
-        let tag = encrypt(&self.0, &nonce.0, aad, &mut out);
+        let tag = encrypt(&self.cipher, &nonce, aad, &mut out);
         out.extend_from_slice(&tag);
-        out
+        (SealNonce(nonce), out)
     }
 
     /// Returns the plaintext of ciphertext ‖ tag.
     pub fn open(&self, nonce: &SealNonce, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
         let mut out = sealed.to_vec();
-        let len = decrypt(&self.0, &nonce.0, aad, &mut out)?;
+        let len = decrypt(&self.cipher, &nonce.0, aad, &mut out)?;
         out.truncate(len);
         Ok(out)
     }
 }
 
-/// The 16 random bytes of a pack. Together with the ordinal of a run they are its nonce. So no
-/// nonce repeats as long as no ordinal is sealed twice.
+/// The 16 random bytes of a pack, from which the keys of its runs derive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PackNonce([u8; 16]);
+pub struct PackRandom([u8; 16]);
 
-impl PackNonce {
-    /// Makes a random nonce, for one pack.
+impl PackRandom {
+    /// Makes random bytes, for one pack.
     pub fn random() -> Result<Self, RandomError> {
         random().map(Self)
     }
 
-    /// Makes a nonce of stored bytes.
+    /// Wraps stored bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
@@ -92,44 +105,75 @@ impl PackNonce {
     }
 }
 
+/// The length of a run's check, in bytes.
+pub const CHECK_LEN: usize = 16;
+
 /// Seals and opens the runs of one pack.
 ///
-/// The nonce of a run is the pack's 16 bytes ‖ its ordinal as 8 bytes, little-endian. By the
-/// construction of `XChaCha20` (draft-irtf-cfrg-xchacha-03, section 2.3) the first 16 bytes only
-/// derive a subkey, `HChaCha20(key, nonce[..16])`, which is the same for the whole pack; each run
-/// is then ChaCha20-Poly1305 (RFC 8439) with that subkey and the nonce 4 zero bytes ‖ ordinal.
+/// Each run has a key of its own, a MAC of its ordinal and descriptor. The descriptor has the ids
+/// of the run's blobs and a MAC of its compressed bytes. So even if a machine is reverted and the
+/// pack's random bytes repeat, a key never meets two plaintexts; the nonce is zero. A run is
+/// ChaCha20-Poly1305 (RFC 8439).
 #[derive(Clone)]
-pub struct PackCipher(LessSafeKey);
+pub struct PackCipher {
+    subkey: Secret,
+    check: Secret,
+}
 
 impl PackCipher {
-    /// The ordinal with which the contents are sealed.
-    pub const CONTENTS: u64 = u64::MAX;
-
-    pub(super) fn new(key: &[u8; 32], nonce: PackNonce) -> Self {
-        let mut subkey = hchacha::<chacha20::R20>(key.into(), (&nonce.0).into());
-        let cipher = pack_key(&subkey);
-        subkey.as_mut_slice().zeroize();
-        Self(LessSafeKey::new(cipher))
+    /// Derives the keys of a pack. `key` is the key of the project's data, of its trees, or of a
+    /// session.
+    #[must_use]
+    pub fn new(key: &Secret, project: ProjectId, random: PackRandom) -> Self {
+        let mut mac = blake3::Hasher::new_keyed(key.expose());
+        mac.update(b"run")
+            .update(project.as_bytes())
+            .update(&random.0);
+        let subkey = Secret::new(*mac.finalize().as_bytes());
+        let check = subkey.derive("cuttlebone 2026-11-21 run check");
+        Self { subkey, check }
     }
 
-    /// Encrypts `buf` in place and returns the tag, which is stored after it.
+    /// Returns the check of a run's compressed bytes, which goes into its descriptor.
     #[must_use]
-    pub fn seal_in_place(&self, ordinal: u64, aad: &[u8], buf: &mut [u8]) -> [u8; TAG_LEN] {
-        let nonce = run_nonce(ordinal);
-        seal_detached(&self.0, nonce, aad, buf)
+    pub fn check(&self, compressed: &[u8]) -> [u8; CHECK_LEN] {
+        let mac = blake3::keyed_hash(self.check.expose(), compressed);
+        let mut check = [0; CHECK_LEN];
+        check.copy_from_slice(&mac.as_bytes()[..CHECK_LEN]);
+        check
+    }
+
+    /// Encrypts a run in place and returns the tag, which is stored after it.
+    #[must_use]
+    pub fn seal_in_place(
+        &self,
+        ordinal: u64,
+        descriptor: &[u8],
+        aad: &[u8],
+        buf: &mut [u8],
+    ) -> [u8; TAG_LEN] {
+        seal_detached(&self.run_key(ordinal, descriptor), aad, buf)
     }
 
     /// Decrypts ciphertext ‖ tag in place, and returns the part of `buf` that is the plaintext.
     pub fn open_in_place<'a>(
         &self,
         ordinal: u64,
+        descriptor: &[u8],
         aad: &[u8],
         buf: &'a mut [u8],
     ) -> Result<&'a [u8], OpenError> {
-        let opened = self
-            .0
-            .open_in_place(run_nonce(ordinal), Aad::from(aad), buf);
+        let opened =
+            self.run_key(ordinal, descriptor)
+                .open_in_place(zero_nonce(), Aad::from(aad), buf);
         opened.map(|plain| &*plain).map_err(|_| OpenError)
+    }
+
+    fn run_key(&self, ordinal: u64, descriptor: &[u8]) -> LessSafeKey {
+        let mut mac = blake3::Hasher::new_keyed(self.subkey.expose());
+        mac.update(&ordinal.to_le_bytes()).update(descriptor);
+        let key = Secret::new(*mac.finalize().as_bytes());
+        LessSafeKey::new(run_key(key.expose()))
     }
 }
 
@@ -137,7 +181,7 @@ impl PackCipher {
     clippy::expect_used,
     reason = "fails only for a key of another length than 32 bytes"
 )]
-fn pack_key(key: &[u8]) -> UnboundKey {
+fn run_key(key: &[u8; 32]) -> UnboundKey {
     UnboundKey::new(&CHACHA20_POLY1305, key).expect("32 bytes are a key")
 }
 
@@ -145,19 +189,17 @@ fn pack_key(key: &[u8]) -> UnboundKey {
     clippy::expect_used,
     reason = "fails only beyond 256 GiB, and no buffer is that long"
 )]
-fn seal_detached(key: &LessSafeKey, nonce: Nonce, aad: &[u8], buf: &mut [u8]) -> [u8; TAG_LEN] {
+fn seal_detached(key: &LessSafeKey, aad: &[u8], buf: &mut [u8]) -> [u8; TAG_LEN] {
     let tag = key
-        .seal_in_place_separate_tag(nonce, Aad::from(aad), buf)
+        .seal_in_place_separate_tag(zero_nonce(), Aad::from(aad), buf)
         .expect("length fits");
     let mut out = [0; TAG_LEN];
     out.copy_from_slice(tag.as_ref());
     out
 }
 
-fn run_nonce(ordinal: u64) -> Nonce {
-    let mut nonce = [0; 12];
-    nonce[4..].copy_from_slice(&ordinal.to_le_bytes());
-    Nonce::assume_unique_for_key(nonce)
+fn zero_nonce() -> Nonce {
+    Nonce::assume_unique_for_key([0; 12])
 }
 
 fn encrypt(cipher: &XChaCha20Poly1305, nonce: &[u8; 24], aad: &[u8], buf: &mut [u8]) -> [u8; 16] {
@@ -188,7 +230,11 @@ fn decrypt(
 
 #[cfg(test)]
 mod tests {
+    use chacha20poly1305::ChaCha20Poly1305;
+
     use super::*;
+
+    const PROJECT: ProjectId = ProjectId::from_bytes([1; 16]);
 
     #[test]
     fn sealing_matches_the_test_vector_of_the_xchacha_draft() {
@@ -200,57 +246,110 @@ mod tests {
         ];
         let plain = b"Ladies and Gentlemen of the class of '99: If I could offer you only one \
             tip for the future, sunscreen would be it.";
-        let key = SealKey::new(&key.try_into().unwrap());
-        let nonce = SealNonce::from_bytes(nonce.try_into().unwrap());
-        let sealed = key.seal(&nonce, &aad, plain);
+        let key = SealKey::new(&Secret::new(key.try_into().unwrap()));
+        let nonce = nonce.try_into().unwrap();
+        let mut sealed = plain.to_vec();
+        let tag = encrypt(&key.cipher, &nonce, &aad, &mut sealed);
         assert_eq!(
             sealed[..8],
             [0xbd, 0x6d, 0x17, 0x9d, 0x3e, 0x83, 0xd4, 0x3b]
         );
-        assert_eq!(sealed[sealed.len() - 16..][..4], [0xc0, 0x87, 0x59, 0x24]);
+        assert_eq!(tag[..4], [0xc0, 0x87, 0x59, 0x24]);
+        sealed.extend_from_slice(&tag);
+        let nonce = SealNonce::from_bytes(nonce);
         assert_eq!(key.open(&nonce, &aad, &sealed).unwrap(), plain);
+    }
+
+    #[test]
+    fn equal_random_bytes_give_other_nonces_for_other_messages() {
+        let key = SealKey::new(&Secret::new([7; 32]));
+        let (first, _) = key.seal_with(&[1; 32], b"a", b"plain");
+        assert_eq!(key.seal_with(&[1; 32], b"a", b"plain").0, first);
+        for (random, aad, plain) in [
+            ([1; 32], &b"b"[..], &b"plain"[..]),
+            ([1; 32], b"a", b"other"),
+            ([2; 32], b"a", b"plain"),
+        ] {
+            assert_ne!(key.seal_with(&random, aad, plain).0, first);
+        }
     }
 
     proptest::proptest! {
         #[test]
         fn both_libraries_seal_a_run_to_the_same_bytes(
             key: [u8; 32],
-            pack: [u8; 16],
+            random: [u8; 16],
             ordinal: u64,
+            descriptor in proptest::collection::vec(proptest::num::u8::ANY, 24..100),
             aad in proptest::collection::vec(proptest::num::u8::ANY, 0..80),
             plain in proptest::collection::vec(proptest::num::u8::ANY, 0..2000),
         ) {
-            let nonce: [u8; 24] = [&pack[..], &ordinal.to_le_bytes()].concat().try_into().unwrap();
-            let sealed = SealKey::new(&key).seal(&SealNonce::from_bytes(nonce), &aad, &plain);
-            let cipher = PackCipher::new(&key, PackNonce::from_bytes(pack));
+            let random = PackRandom::from_bytes(random);
+            let cipher = PackCipher::new(&Secret::new(key), PROJECT, random);
+            let mac = blake3::keyed_hash(
+                cipher.subkey.expose(),
+                &[&ordinal.to_le_bytes()[..], &descriptor].concat(),
+            );
+            let mut sealed = plain.clone();
+            let tag = ChaCha20Poly1305::new(mac.as_bytes().into())
+                .encrypt_inout_detached(&[0; 12].into(), &aad, InOutBuf::from(&mut sealed[..]))
+                .unwrap();
+            sealed.extend_from_slice(&tag);
             let mut buf = plain.clone();
-            let tag = cipher.seal_in_place(ordinal, &aad, &mut buf);
+            let tag = cipher.seal_in_place(ordinal, &descriptor, &aad, &mut buf);
             buf.extend_from_slice(&tag);
             proptest::prop_assert_eq!(&buf, &sealed);
-            let opened = cipher.open_in_place(ordinal, &aad, &mut buf);
+            let opened = cipher.open_in_place(ordinal, &descriptor, &aad, &mut buf);
             proptest::prop_assert_eq!(opened, Ok(&plain[..]));
         }
     }
 
     #[test]
-    fn a_run_does_not_open_with_another_ordinal_or_other_associated_data() {
-        let cipher = PackCipher::new(&[7; 32], PackNonce::from_bytes([9; 16]));
+    fn a_run_opens_only_with_its_ordinal_descriptor_associated_data_and_pack() {
+        let cipher = |key, project, random| {
+            let random = PackRandom::from_bytes([random; 16]);
+            PackCipher::new(
+                &Secret::new([key; 32]),
+                ProjectId::from_bytes([project; 16]),
+                random,
+            )
+        };
+        let right = cipher(7, 1, 9);
         let mut buf = *b"hello, chunk....................";
-        let tag = cipher.seal_in_place(3, b"here", &mut buf[..16]);
+        let tag = right.seal_in_place(3, b"descriptor", b"here", &mut buf[..16]);
         buf[16..].copy_from_slice(&tag);
-        for (ordinal, aad) in [(4, &b"here"[..]), (3, b"there")] {
-            assert_eq!(
-                cipher.open_in_place(ordinal, aad, &mut buf.clone()),
-                Err(OpenError)
-            );
+        for (ordinal, descriptor, aad) in [
+            (4, &b"descriptor"[..], &b"here"[..]),
+            (3, b"descriptors", b"here"),
+            (3, b"descriptor", b"there"),
+        ] {
+            let opened = right
+                .open_in_place(ordinal, descriptor, aad, &mut buf.clone())
+                .err();
+            assert_eq!(opened, Some(OpenError));
+        }
+        for wrong in [cipher(8, 1, 9), cipher(7, 2, 9), cipher(7, 1, 8)] {
+            let mut buf = buf;
+            let opened = wrong.open_in_place(3, b"descriptor", b"here", &mut buf);
+            assert_eq!(opened, Err(OpenError));
         }
         assert_eq!(
-            cipher.open_in_place(3, b"here", &mut buf.clone()),
+            right.open_in_place(3, b"descriptor", b"here", &mut buf.clone()),
             Ok(&b"hello, chunk...."[..])
         );
         assert_eq!(
-            cipher.open_in_place(3, b"here", &mut [0; 15]),
+            right.open_in_place(3, b"descriptor", b"here", &mut [0; 15]),
             Err(OpenError)
         );
+    }
+
+    #[test]
+    fn a_check_differs_for_other_bytes() {
+        let cipher = PackCipher::new(
+            &Secret::new([7; 32]),
+            PROJECT,
+            PackRandom::from_bytes([9; 16]),
+        );
+        assert_ne!(cipher.check(b"one frame"), cipher.check(b"another"));
     }
 }

@@ -3,7 +3,7 @@
 use argon2::{Algorithm, Argon2, Params, Version};
 use zeroize::Zeroizing;
 
-use super::keys::Secret;
+use super::secret::Secret;
 
 /// The cost of trying a password. It is stored in each key slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

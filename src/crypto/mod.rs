@@ -1,14 +1,25 @@
-//! Keys, ids and sealing. All formulas are those of `docs/format.md`, section 2. This folder does
-//! not know the encoding of objects, nor where they are stored.
+//! Keys, ids, sealing and signatures. All formulas are those of `docs/format.md`, section 2. This
+//! folder does not know the encoding of objects, nor where they are stored.
 
 mod aead;
 mod hash;
 mod kdf;
-mod keys;
+mod kem;
+mod project_keys;
 mod random;
+mod repository_keys;
+mod secret;
+mod sign;
 
-pub use aead::{OpenError, PackCipher, PackNonce, SealKey, SealNonce};
+pub use aead::{CHECK_LEN, OpenError, PackCipher, PackRandom, SealKey, SealNonce};
 pub use hash::{hash, object_hash, same};
 pub use kdf::{KdfError, KdfParams, KdfParamsError};
-pub use keys::{ProjectKeys, RepositoryKeys, Secret};
+pub use kem::{
+    DATA_PUBLIC_KEY_LEN, DataPrivateKey, DataPublicKey, ENCAPSULATION_LEN, Encapsulation,
+    PublicKeyError,
+};
+pub use project_keys::{ChunkKeys, ProjectKeys, RoleError, VerifySecrets, WriteSecrets};
 pub use random::{RandomError, random};
+pub use repository_keys::RepositoryKeys;
+pub use secret::Secret;
+pub use sign::{SIGNATURE_LEN, SignatureError, SigningKey, verify_signature};

@@ -1,0 +1,48 @@
+//! The role of a key: what its holder may do.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// What the holder of a key may do. A role includes the ones after it, but for their content: a
+/// verify key reads metadata only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Everything.
+    Full,
+    /// Backs up, deduplicates and lists. Cannot read stored content.
+    Write,
+    /// Checks that everything is there. Cannot read content, and writes nothing.
+    Verify,
+}
+
+/// A text does not name a role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a role is “full”, “write” or “verify”")]
+pub struct ParseRoleError;
+
+impl Role {
+    /// Its name, as stored and as shown.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Write => "write",
+            Self::Verify => "verify",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Role {
+    type Err = ParseRoleError;
+
+    fn from_str(text: &str) -> Result<Self, ParseRoleError> {
+        let mut roles = [Self::Full, Self::Write, Self::Verify].into_iter();
+        roles.find(|role| role.name() == text).ok_or(ParseRoleError)
+    }
+}

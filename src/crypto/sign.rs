@@ -1,0 +1,126 @@
+//! Signatures: Ed25519 (RFC 8032), verified strictly. A key or a signature in a form that is not
+//! canonical, or of small order, is refused.
+
+use ed25519_dalek::{Signature, Signer as _, VerifyingKey};
+
+use super::hash::hash;
+use super::secret::Secret;
+use crate::base::{ProjectId, SignerId};
+
+/// The length of a signature, in bytes.
+pub const SIGNATURE_LEN: usize = 64;
+
+/// Separates these messages from all others that the same key may ever sign.
+const CONTEXT: &[u8] = b"cuttlebone 2026-11-21 signed\0";
+
+/// A signature is not the signer's, or not of these bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("its signature is not valid")]
+pub struct SignatureError;
+
+/// A private signing key.
+#[derive(Clone)]
+pub struct SigningKey(ed25519_dalek::SigningKey);
+
+impl SigningKey {
+    /// Returns the key with this seed.
+    #[must_use]
+    pub fn from_seed(seed: &Secret) -> Self {
+        Self(ed25519_dalek::SigningKey::from_bytes(seed.expose()))
+    }
+
+    /// Returns the public key.
+    #[must_use]
+    pub fn public(&self) -> SignerId {
+        SignerId::from_bytes(self.0.verifying_key().to_bytes())
+    }
+
+    /// Signs the joined parts of an object that begins with this header.
+    #[must_use]
+    pub fn sign(
+        &self,
+        project: ProjectId,
+        header: &[u8; 16],
+        parts: &[&[u8]],
+    ) -> [u8; SIGNATURE_LEN] {
+        self.0.sign(&message(project, header, parts)).to_bytes()
+    }
+}
+
+/// Verifies the signature of the joined parts of an object that begins with this header.
+pub fn verify_signature(
+    signer: &SignerId,
+    project: ProjectId,
+    header: &[u8; 16],
+    parts: &[&[u8]],
+    signature: &[u8; SIGNATURE_LEN],
+) -> Result<(), SignatureError> {
+    let key = VerifyingKey::from_bytes(signer.as_bytes()).map_err(|_| SignatureError)?;
+    let signature = Signature::from_bytes(signature);
+    key.verify_strict(&message(project, header, parts), &signature)
+        .map_err(|_| SignatureError)
+}
+
+/// Returns what is signed: context ‖ project id ‖ header ‖ hash of the joined parts.
+fn message(project: ProjectId, header: &[u8; 16], parts: &[&[u8]]) -> Vec<u8> {
+    [CONTEXT, project.as_bytes(), header, &hash(parts)].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: [u8; 16] = *b"CTLBbkup\x01\0\0\0\0\0\0\0";
+
+    #[test]
+    fn a_signature_holds_for_its_signer_project_header_and_bytes_only() {
+        let key = SigningKey::from_seed(&Secret::new([7; 32]));
+        let project = ProjectId::from_bytes([1; 16]);
+        let signature = key.sign(project, &HEADER, &[b"ab", b"c"]);
+        let signer = key.public();
+        let verify = |signer: &SignerId, project, header: &[u8; 16], parts: &[&[u8]]| {
+            verify_signature(signer, project, header, parts, &signature)
+        };
+        assert_eq!(verify(&signer, project, &HEADER, &[b"abc"]), Ok(()));
+        let other = SigningKey::from_seed(&Secret::new([8; 32])).public();
+        assert!(verify(&other, project, &HEADER, &[b"abc"]).is_err());
+        let elsewhere = ProjectId::from_bytes([2; 16]);
+        assert!(verify(&signer, elsewhere, &HEADER, &[b"abc"]).is_err());
+        let other_header = *b"CTLBmark\x01\0\0\0\0\0\0\0";
+        assert!(verify(&signer, project, &other_header, &[b"abc"]).is_err());
+        assert!(verify(&signer, project, &HEADER, &[b"abd"]).is_err());
+        for byte in 0..SIGNATURE_LEN {
+            let mut changed = signature;
+            changed[byte] ^= 1;
+            assert!(verify_signature(&signer, project, &HEADER, &[b"abc"], &changed).is_err());
+        }
+    }
+
+    #[test]
+    fn keys_of_small_order_and_signatures_that_are_not_canonical_are_refused() {
+        let project = ProjectId::from_bytes([1; 16]);
+        // The neutral element as key, with R the neutral element and S = 0, satisfies the equation
+        // for every message.
+        let mut neutral = [0; 32];
+        neutral[0] = 1;
+        let mut forged = [0; 64];
+        forged[0] = 1;
+        let signer = SignerId::from_bytes(neutral);
+        assert!(verify_signature(&signer, project, &HEADER, &[b"any"], &forged).is_err());
+        // S + L is the same number modulo the order L of the group.
+        let key = SigningKey::from_seed(&Secret::new([7; 32]));
+        let mut signature = key.sign(project, &HEADER, &[b"any"]);
+        let order: [u8; 32] = [
+            0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9,
+            0xde, 0x14, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+        ];
+        let mut carry = 0;
+        for (byte, add) in signature[32..].iter_mut().zip(order) {
+            let sum = u16::from(*byte) + u16::from(add) + carry;
+            *byte = sum.to_le_bytes()[0];
+            carry = sum >> 8;
+        }
+        let refused = verify_signature(&key.public(), project, &HEADER, &[b"any"], &signature);
+        assert_eq!(refused, Err(SignatureError));
+    }
+}
