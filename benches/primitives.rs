@@ -7,9 +7,9 @@ use std::hint::black_box;
 use std::io::Read;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use cuttlebone::base::{CHUNK_SIZE_DEFAULT, is_zero};
+use cuttlebone::base::{CHUNK_SIZE_DEFAULT, ProjectId, is_zero};
 use cuttlebone::chunk::StreamCutter;
-use cuttlebone::crypto::{KdfParams, PackNonce, ProjectKeys, Secret, hash};
+use cuttlebone::crypto::{KdfParams, PackCipher, PackRandom, ProjectKeys, Secret, hash};
 use cuttlebone::repo::{Compression, Compressor};
 
 const LEAF: usize = 4 << 20;
@@ -31,7 +31,10 @@ fn leaf() -> Vec<u8> {
 }
 
 fn primitives(criterion: &mut Criterion) {
-    let keys = ProjectKeys::new(&Secret::new([7; 32]));
+    let keys = ProjectKeys::full(&Secret::new([7; 32]));
+    let Ok(chunk_keys) = keys.chunk_keys() else {
+        return;
+    };
     let leaf = leaf();
     let chunk = CHUNK_SIZE_DEFAULT.usize();
     let mut group = criterion.benchmark_group("leaf");
@@ -41,7 +44,7 @@ fn primitives(criterion: &mut Criterion) {
     let zeros = vec![0; LEAF];
     group.bench_function("zero test", |b| b.iter(|| is_zero(black_box(&zeros))));
     group.bench_function("chunk ids", |b| {
-        b.iter(|| leaf.chunks(chunk).map(|c| keys.chunk_id(c)).max());
+        b.iter(|| leaf.chunks(chunk).map(|c| chunk_keys.id(c)).max());
     });
     group.bench_function("pack name", |b| b.iter(|| hash(&[&leaf])));
     for level in [1, 3] {
@@ -53,10 +56,11 @@ fn primitives(criterion: &mut Criterion) {
             b.iter(|| compressor.compress(&leaf, &mut out).1.len());
         });
     }
-    let cipher = keys.pack_cipher(PackNonce::from_bytes([1; 16]));
+    let project = ProjectId::from_bytes([1; 16]);
+    let cipher = PackCipher::new(keys.tree(), project, PackRandom::from_bytes([1; 16]));
     let mut sealed = leaf.clone();
     group.bench_function("seal", |b| {
-        b.iter(|| cipher.seal_in_place(0, b"here", &mut sealed));
+        b.iter(|| cipher.seal_in_place(0, b"descriptor", b"here", &mut sealed));
     });
     group.bench_function("cut a stream", |b| {
         b.iter(|| {

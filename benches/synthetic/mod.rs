@@ -21,6 +21,7 @@ pub(crate) fn pack(number: u64) -> PackListing {
     let run = |n: u64| Run {
         codec: Codec::Zstd,
         stored_len: 1 << 20,
+        check: [0; 16],
         blobs: (n..n + RUN_CHUNKS).map(blob).collect(),
     };
     let runs = (0..PACK_CHUNKS / RUN_CHUNKS)
@@ -28,7 +29,7 @@ pub(crate) fn pack(number: u64) -> PackListing {
         .collect();
     PackListing {
         pack: ObjectHash::from_bytes(*blake3::hash(&number.to_be_bytes()).as_bytes()),
-        nonce: [0; 16],
+        random: [0; 16],
         contents: Contents {
             kind: BlobKind::Chunk,
             runs,

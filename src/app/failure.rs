@@ -26,6 +26,8 @@ pub(crate) enum Code {
     WrongBase = 20,
     /// Damage found.
     Damage = 21,
+    /// The role of this key does not include that.
+    NotAllowed = 22,
     /// History has vanished or was rolled back.
     HistoryLost = 23,
     /// Interrupted by a signal.

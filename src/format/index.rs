@@ -1,20 +1,21 @@
 //! Section 9: index segments.
 
 use super::error::FormatError;
-use super::pack::Contents;
+use super::pack::{Contents, NONCE_LEN};
 use super::wire::{Reader, len_u32};
-use crate::base::ObjectHash;
+use crate::base::{ObjectHash, TAG_LEN};
 
-/// The least number of bytes of a pack in a segment: hash, nonce, and contents without their tag.
-const PACK_LEN_MIN: usize = 32 + 16 + Contents::SEALED_LEN_MIN - 16;
+/// The least number of bytes of a pack in a segment: hash, random bytes, and contents without
+/// nonce and tag.
+const PACK_LEN_MIN: usize = 32 + 16 + Contents::SEALED_LEN_MIN - NONCE_LEN - TAG_LEN;
 
 /// A pack and its contents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackListing {
     /// The hash of the pack, which is its name.
     pub pack: ObjectHash,
-    /// The pack's nonce, so that a blob can be opened without reading the pack's header.
-    pub nonce: [u8; 16],
+    /// The pack's random bytes, so that a blob can be opened without reading the pack's header.
+    pub random: [u8; 16],
     /// The runs in the pack.
     pub contents: Contents,
 }
@@ -39,7 +40,7 @@ impl IndexSegment {
         out.extend_from_slice(&len_u32(self.packs.len()).to_le_bytes());
         for pack in &self.packs {
             out.extend_from_slice(pack.pack.as_bytes());
-            out.extend_from_slice(&pack.nonce);
+            out.extend_from_slice(&pack.random);
             out.extend_from_slice(&pack.contents.encode());
         }
         out.extend_from_slice(&len_u32(self.superseded.len()).to_le_bytes());
@@ -56,10 +57,10 @@ impl IndexSegment {
         let mut packs = Vec::with_capacity(count);
         for _ in 0..count {
             let pack = ObjectHash::from_bytes(reader.array()?);
-            let nonce = reader.array()?;
+            let random = reader.array()?;
             packs.push(PackListing {
                 pack,
-                nonce,
+                random,
                 contents: Contents::read(&mut reader)?,
             });
         }

@@ -33,8 +33,8 @@ pub use lease::{LeaseBody, ProcessId};
 pub use mark::MarkBody;
 pub use node::{Children, Node, StreamEntries, StreamEntry, image_levels, root_description};
 pub use pack::{
-    Blob, BlobKind, Codec, Contents, FoundRun, PACK_HEAD_LEN, PACK_SIZE_MAX, PACK_TAIL_LEN,
-    PackHead, RUN_BLOBS_MAX, RUN_PLAIN_MAX, Run,
+    Blob, BlobKind, Codec, Contents, FoundRun, NONCE_LEN, PACK_HEAD_LEN, PACK_SIZE_MAX,
+    PACK_TAIL_LEN, PackHead, RUN_BLOBS_MAX, RUN_PLAIN_MAX, Run,
 };
 pub use project::{ProjectObject, ProjectSettings};
 pub use rbd::{

@@ -19,8 +19,10 @@ pub const PACK_HEAD_LEN: usize = HEADER_LEN + 16;
 pub const PACK_TAIL_LEN: usize = 4;
 /// The length in bytes of kind, zeros and number of runs.
 const CONTENTS_HEAD_LEN: usize = 8;
-/// The length in bytes of codec, zero, number of blobs and stored length.
-const RUN_HEAD_LEN: usize = 8;
+/// The length in bytes of codec, suite, number of blobs, stored length and check.
+const RUN_HEAD_LEN: usize = 24;
+/// The length in bytes of the nonce that the contents are sealed with.
+pub const NONCE_LEN: usize = 24;
 /// The length in bytes of plain length and id.
 const BLOB_LEN: usize = 36;
 
@@ -34,7 +36,9 @@ pub enum BlobKind {
 }
 
 impl BlobKind {
-    const fn byte(self) -> u8 {
+    /// Returns the byte that stands for it.
+    #[must_use]
+    pub const fn byte(self) -> u8 {
         match self {
             Self::Chunk => 1,
             Self::Node => 2,
@@ -92,6 +96,8 @@ pub struct Run {
     pub codec: Codec,
     /// The number of bytes in the pack, tag included.
     pub stored_len: u32,
+    /// A MAC of the compressed bytes, which makes the run's key unique to them. Zero for a raw run.
+    pub check: [u8; 16],
     /// The blobs, in order.
     pub blobs: Vec<Blob>,
 }
@@ -103,11 +109,10 @@ impl Run {
         self.blobs.iter().map(|blob| blob.plain_len as usize).sum()
     }
 
-    /// Returns the part of the run's associated data that follows those of the project and the
-    /// pack: its kind and descriptor.
+    /// Returns the run's descriptor, from which its key derives.
     #[must_use]
-    pub fn context(&self, kind: BlobKind) -> Vec<u8> {
-        let mut out = vec![kind.byte()];
+    pub fn descriptor(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.encoded_len());
         self.encode_into(&mut out);
         out
     }
@@ -125,6 +130,7 @@ impl Run {
         out.extend_from_slice(&[self.codec.byte(), 0]);
         out.extend_from_slice(&count.to_le_bytes());
         out.extend_from_slice(&self.stored_len.to_le_bytes());
+        out.extend_from_slice(&self.check);
         for blob in &self.blobs {
             out.extend_from_slice(&blob.plain_len.to_le_bytes());
             out.extend_from_slice(blob.id.as_bytes());
@@ -136,6 +142,7 @@ impl Run {
         reader.zeros::<1>()?;
         let count = usize::from(reader.u16()?);
         let stored_len = reader.u32()?;
+        let check = reader.array()?;
         if count == 0 {
             return Err(FormatError::BadValue("number of blobs"));
         }
@@ -171,6 +178,7 @@ impl Run {
             Ok(Self {
                 codec,
                 stored_len,
+                check,
                 blobs,
             })
         } else {
@@ -179,11 +187,11 @@ impl Run {
     }
 }
 
-/// The first 32 bytes of a pack: header and nonce.
+/// The first 32 bytes of a pack: header and random bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PackHead {
-    /// Together with the ordinal of a run, it is the run's nonce.
-    pub nonce: [u8; 16],
+    /// The random bytes of the pack, from which the keys of its runs derive.
+    pub random: [u8; 16],
 }
 
 impl PackHead {
@@ -192,7 +200,7 @@ impl PackHead {
     pub fn encode(&self) -> [u8; PACK_HEAD_LEN] {
         let mut out = [0; PACK_HEAD_LEN];
         out[..HEADER_LEN].copy_from_slice(&Magic::Pack.header());
-        out[HEADER_LEN..].copy_from_slice(&self.nonce);
+        out[HEADER_LEN..].copy_from_slice(&self.random);
         out
     }
 
@@ -201,7 +209,7 @@ impl PackHead {
         let mut reader = Reader::new(bytes);
         Magic::Pack.read(&mut reader)?;
         Ok(Self {
-            nonce: reader.array()?,
+            random: reader.array()?,
         })
     }
 }
@@ -231,22 +239,23 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// The minimum length of sealed contents, in bytes.
-    pub const SEALED_LEN_MIN: usize = CONTENTS_HEAD_LEN + RUN_HEAD_LEN + BLOB_LEN + TAG_LEN;
-    /// The maximum length of sealed contents, in bytes.
+    /// The minimum length of sealed contents with their nonce, in bytes.
+    pub const SEALED_LEN_MIN: usize =
+        NONCE_LEN + CONTENTS_HEAD_LEN + RUN_HEAD_LEN + BLOB_LEN + TAG_LEN;
+    /// The maximum length of sealed contents with their nonce, in bytes.
     pub const SEALED_LEN_MAX: usize =
-        CONTENTS_HEAD_LEN + PACK_BLOBS_MAX * (RUN_HEAD_LEN + BLOB_LEN) + TAG_LEN;
+        NONCE_LEN + CONTENTS_HEAD_LEN + PACK_BLOBS_MAX * (RUN_HEAD_LEN + BLOB_LEN) + TAG_LEN;
 
     /// Returns all blobs, in order.
     pub fn blobs(&self) -> impl Iterator<Item = &Blob> {
         self.runs.iter().flat_map(|run| &run.blobs)
     }
 
-    /// Returns the length of the sealed contents in bytes.
+    /// Returns the length of the sealed contents with their nonce, in bytes.
     #[must_use]
     pub fn sealed_len(&self) -> usize {
         let runs: usize = self.runs.iter().map(Run::encoded_len).sum();
-        CONTENTS_HEAD_LEN + runs + TAG_LEN
+        NONCE_LEN + CONTENTS_HEAD_LEN + runs + TAG_LEN
     }
 
     /// Returns the length in bytes of a pack with these contents.

@@ -11,7 +11,7 @@ use super::pack_context::{pack_context, run_context};
 use super::project::Project;
 use super::read_session::ReadSession;
 use crate::base::{BlobId, Buffer, Cancel, TAG_LEN, lock};
-use crate::crypto::{PackCipher, PackNonce};
+use crate::crypto::{PackCipher, PackRandom};
 use crate::format::{BlobKind, Codec, Node};
 
 /// Reads blobs of a project. A handle: clones share the branch nodes that were read.
@@ -101,17 +101,19 @@ impl Opener {
         location: &BlobLocation,
         stored: &'b mut [u8],
     ) -> Result<&'b [u8], RepoError> {
-        let nonce = location.nonce();
+        let random = location.random();
         let cipher = match &mut self.cipher {
-            Some((of, cipher)) if *of == nonce => cipher,
+            Some((of, cipher)) if *of == random => cipher,
             slot => {
-                let cipher = project.keys.pack_cipher(PackNonce::from_bytes(nonce));
-                &mut slot.insert((nonce, cipher)).1
+                let of = PackRandom::from_bytes(random);
+                let cipher = project.pack_cipher(location.kind(), of)?;
+                &mut slot.insert((random, cipher)).1
             }
         };
-        let bound = run_context(&pack_context(project), location.kind(), location.run());
+        let bound = run_context(&pack_context(project), location.kind());
+        let descriptor = location.run().descriptor();
         cipher
-            .open_in_place(location.ordinal(), &bound, stored)
+            .open_in_place(location.ordinal(), &descriptor, &bound, stored)
             .map_err(|e| RepoError::damaged(pack_of(project, location), Damage::from(e)))
     }
 
@@ -124,7 +126,7 @@ impl Opener {
         let wanted = location.blob().id;
         let plain = run.get(location.range()).unwrap_or_default();
         let id = match location.kind() {
-            BlobKind::Chunk => project.keys.chunk_id(plain),
+            BlobKind::Chunk => project.chunk_keys()?.id(plain),
             BlobKind::Node => project.keys.node_id(plain),
         };
         if id == wanted {

@@ -2,7 +2,7 @@
 
 use super::object_ref::ObjectRef;
 use crate::base::{BlobId, Cancelled};
-use crate::crypto::{KdfError, OpenError, RandomError};
+use crate::crypto::{KdfError, OpenError, RandomError, RoleError};
 use crate::format::FormatError;
 use crate::storage::{self, StorageError};
 
@@ -69,6 +69,8 @@ pub enum RepoError {
     Random(#[from] RandomError),
     #[error(transparent)]
     Kdf(#[from] KdfError),
+    #[error(transparent)]
+    Role(#[from] RoleError),
     #[error("could not compress")]
     Compress(#[source] std::io::Error),
 }
@@ -108,6 +110,8 @@ pub enum RepoErrorKind {
     Cancelled,
     NotFound,
     LostRace,
+    /// The role of the key does not include this.
+    Role,
     Storage(storage::StorageErrorKind),
     Other,
 }
@@ -131,6 +135,7 @@ impl RepoError {
                 RepoErrorKind::NotFound
             }
             Self::LostRace => RepoErrorKind::LostRace,
+            Self::Role(_) => RepoErrorKind::Role,
             Self::Storage(error) => RepoErrorKind::Storage(error.kind),
             _ => RepoErrorKind::Other,
         }

@@ -8,7 +8,7 @@ use super::object_ref::ObjectRef;
 use super::objects::Objects;
 use super::repository::{Repository, Unlocked};
 use crate::base::{ChunkSize, ProjectId, RepositoryId};
-use crate::crypto::{self, ProjectKeys, RepositoryKeys, SealNonce, Secret, random};
+use crate::crypto::{self, ProjectKeys, RepositoryKeys, Secret, random};
 use crate::format::{ProjectObject, ProjectSettings, RepositoryFile};
 use crate::storage::{Backend, StorageErrorKind};
 
@@ -98,22 +98,22 @@ fn store_project(
         chunk_size: options.chunk_size.bytes().into(),
         requires: Vec::new(),
     };
-    let nonce = SealNonce::random()?;
     let aad = [&id.as_bytes()[..], &ProjectObject::secret_context()].concat();
+    let (nonce, sealed) = keys.project_wrap().seal(&aad, secret.expose())?;
     let mut sealed_secret = [0; 48];
-    sealed_secret.copy_from_slice(&keys.project_wrap().seal(&nonce, &aad, secret.expose()));
-    let settings_nonce = SealNonce::random()?;
+    sealed_secret.copy_from_slice(&sealed);
     let mut object = ProjectObject {
         nonce: *nonce.as_bytes(),
         sealed_secret,
-        settings_nonce: *settings_nonce.as_bytes(),
+        settings_nonce: [0; 24],
         sealed_settings: Vec::new(),
     };
     let aad = [&id.as_bytes()[..], &object.settings_context()].concat();
-    object.sealed_settings =
-        ProjectKeys::new(&secret)
-            .object()
-            .seal(&settings_nonce, &aad, &settings.encode());
+    let (nonce, sealed) = ProjectKeys::full(&secret)
+        .object()
+        .seal(&aad, &settings.encode())?;
+    object.settings_nonce = *nonce.as_bytes();
+    object.sealed_settings = sealed;
     objects.put_twice(ObjectRef::Project(id), &object.encode())?;
     Ok(id)
 }

@@ -6,7 +6,9 @@ use super::object_ref::ObjectRef;
 use super::objects::Objects;
 use super::parallel::parallel_map;
 use crate::base::{Notice, ObjectHash, Observer, ProjectId};
-use crate::crypto::{KdfParams, SealNonce, Secret, object_hash, random};
+use crate::crypto::{
+    KdfParams, ProjectKeys, RepositoryKeys, SealKey, SealNonce, Secret, object_hash, random,
+};
 use crate::format::{KeySlot, Scope, SlotInfo, SlotParams};
 
 /// The scope of a key: the repository, or one project.
@@ -90,27 +92,22 @@ pub(super) fn store_slot(
         lanes: key.kdf.lanes(),
         salt: random()?,
     };
-    let wrap = key.kdf.derive(key.password, &params.salt)?.seal_key();
-    let nonce = SealNonce::random()?;
-    let sealed = wrap.seal(
-        &nonce,
-        &[&owner[..], &params.encode()].concat(),
-        secret.expose(),
-    );
+    let wrap = SealKey::new(&key.kdf.derive(key.password, &params.salt)?);
+    let context = [&owner[..], &params.encode()].concat();
+    let (nonce, sealed) = wrap.seal(&context, secret.expose())?;
     let mut sealed_secret = [0; 48];
     sealed_secret.copy_from_slice(&sealed);
-    let info_nonce = SealNonce::random()?;
     let mut slot = KeySlot {
         params,
         nonce: *nonce.as_bytes(),
         sealed_secret,
-        info_nonce: *info_nonce.as_bytes(),
+        info_nonce: [0; 24],
         sealed_info: Vec::new(),
     };
     let context = [&owner[..], &slot.info_context()].concat();
-    slot.sealed_info = secret
-        .slot_info_key()
-        .seal(&info_nonce, &context, &key.info.encode());
+    let (info_nonce, info) = info_key(scope, secret).seal(&context, &key.info.encode())?;
+    slot.info_nonce = *info_nonce.as_bytes();
+    slot.sealed_info = info;
     let bytes = slot.encode();
     let hash = object_hash(&[&bytes]);
     objects.put_twice(scope.object(hash), &bytes)?;
@@ -177,7 +174,7 @@ pub(super) fn open_slot(
     ) else {
         return Ok(None);
     };
-    let wrap = kdf.derive(password, &params.salt)?.seal_key();
+    let wrap = SealKey::new(&kdf.derive(password, &params.salt)?);
     let aad = [&scope.owner()[..], &params.encode()].concat();
     let nonce = SealNonce::from_bytes(slot.nonce);
     let Ok(opened) = wrap.open(&nonce, &aad, &slot.sealed_secret) else {
@@ -203,8 +200,15 @@ pub(super) fn slot_info(scope: KeyScope, slot: &KeySlot, secret: &Secret) -> Slo
 fn open_info(scope: KeyScope, slot: &KeySlot, secret: &Secret) -> Option<Vec<u8>> {
     let aad = [&scope.owner()[..], &slot.info_context()].concat();
     let nonce = SealNonce::from_bytes(slot.info_nonce);
-    secret
-        .slot_info_key()
+    info_key(scope, secret)
         .open(&nonce, &aad, &slot.sealed_info)
         .ok()
+}
+
+/// The key that seals the info of slots that hold `secret`.
+fn info_key(scope: KeyScope, secret: &Secret) -> SealKey {
+    match scope {
+        KeyScope::Repository => RepositoryKeys::new(secret).slot_info().clone(),
+        KeyScope::Project(_) => ProjectKeys::full(secret).slot_info().clone(),
+    }
 }

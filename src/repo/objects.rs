@@ -217,9 +217,8 @@ impl Objects {
         }
         .encode();
         let header = magic.header();
-        let nonce = SealNonce::random()?;
         let aad = [&project.as_bytes()[..], &header].concat();
-        let sealed = key.seal(&nonce, &aad, &payload);
+        let (nonce, sealed) = key.seal(&aad, &payload)?;
         Ok([&header[..], nonce.as_bytes(), &sealed].concat())
     }
 

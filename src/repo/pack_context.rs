@@ -2,7 +2,7 @@
 //! `docs/format.md`.
 
 use super::project::Project;
-use crate::format::{BlobKind, Magic, Run};
+use crate::format::{BlobKind, Magic};
 
 /// Returns the associated data of a pack's contents: project id and pack header.
 pub(super) fn pack_context(project: &Project) -> [u8; 32] {
@@ -12,8 +12,11 @@ pub(super) fn pack_context(project: &Project) -> [u8; 32] {
     context
 }
 
-/// Returns the associated data of a run: project id, pack header, kind and descriptor. `context` is
+/// Returns the associated data of a run: project id, pack header and kind. `context` is
 /// [`pack_context`].
-pub(super) fn run_context(context: &[u8; 32], kind: BlobKind, run: &Run) -> Vec<u8> {
-    [&context[..], &run.context(kind)].concat()
+pub(super) fn run_context(context: &[u8; 32], kind: BlobKind) -> [u8; 33] {
+    let mut out = [0; 33];
+    out[..32].copy_from_slice(context);
+    out[32] = kind.byte();
+    out
 }

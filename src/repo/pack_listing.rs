@@ -1,9 +1,9 @@
 //! Reads the listing of a pack from the pack itself.
 
 use crate::base::{ObjectHash, to_usize};
-use crate::crypto::{PackCipher, PackNonce};
+use crate::crypto::SealNonce;
 use crate::format::{
-    Contents, FormatError, HEADER_LEN, PACK_HEAD_LEN, PACK_SIZE_MAX, PACK_TAIL_LEN, PackHead,
+    Contents, FormatError, NONCE_LEN, PACK_HEAD_LEN, PACK_SIZE_MAX, PACK_TAIL_LEN, PackHead,
     PackListing,
 };
 
@@ -104,14 +104,18 @@ fn open_listing(
     size: u64,
 ) -> Result<PackListing, RepoError> {
     let object = ObjectRef::Pack(project.id, pack);
-    let PackHead { nonce } = PackHead::decode(head).map_err(|e| RepoError::format(object, e))?;
-    let cipher = project.keys.pack_cipher(PackNonce::from_bytes(nonce));
-    let aad = [&project.id.as_bytes()[..], &head[..HEADER_LEN]].concat();
-    let mut sealed = sealed.to_vec();
-    let plain = cipher
-        .open_in_place(PackCipher::CONTENTS, &aad, &mut sealed)
+    let refuse = |e| RepoError::format(object, e);
+    let PackHead { random } = PackHead::decode(head).map_err(refuse)?;
+    let aad = [&project.id.as_bytes()[..], head].concat();
+    let (nonce, sealed) = sealed
+        .split_first_chunk::<NONCE_LEN>()
+        .ok_or_else(|| refuse(FormatError::Truncated))?;
+    let plain = project
+        .keys
+        .contents()
+        .open(&SealNonce::from_bytes(*nonce), &aad, sealed)
         .map_err(|e| RepoError::damaged(object, e))?;
-    let contents = Contents::decode(plain).map_err(|e| RepoError::format(object, e))?;
+    let contents = Contents::decode(&plain).map_err(refuse)?;
     let expected = contents.pack_size();
     if expected != size {
         return Err(RepoError::damaged(
@@ -124,7 +128,7 @@ fn open_listing(
     }
     Ok(PackListing {
         pack,
-        nonce,
+        random,
         contents,
     })
 }

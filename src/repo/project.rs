@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::cache_dir::CacheDir;
+use super::error::RepoError;
 use super::object_cache::ObjectCache;
 use super::objects::Objects;
 use crate::base::{ChunkSize, ProjectId, RepositoryId};
-use crate::crypto::{ProjectKeys, Secret};
-use crate::format::ProjectSettings;
+use crate::crypto::{ChunkKeys, PackCipher, PackRandom, ProjectKeys, Secret};
+use crate::format::{BlobKind, ProjectSettings};
 
 /// An open project: its keys, its settings, and the store that holds its objects. Clones share
 /// them.
@@ -35,6 +36,21 @@ impl Project {
     #[must_use]
     pub fn cache_dir(&self, caches: &Path) -> CacheDir {
         CacheDir::new(self.repository, self.id, caches)
+    }
+
+    /// Returns the keys that name chunks. Fails if the role of the key does not include them.
+    pub fn chunk_keys(&self) -> Result<&ChunkKeys, RepoError> {
+        Ok(self.keys.chunk_keys()?)
+    }
+
+    /// Returns the cipher of a pack with blobs of this kind. Fails if the role of the key does not
+    /// include reading them.
+    pub fn pack_cipher(&self, kind: BlobKind, random: PackRandom) -> Result<PackCipher, RepoError> {
+        let key = match kind {
+            BlobKind::Chunk => self.keys.data()?,
+            BlobKind::Node => self.keys.tree(),
+        };
+        Ok(PackCipher::new(key, self.id, random))
     }
 
     /// Keeps copies of records, tombstones and tree nodes in the cache directory below `caches`,

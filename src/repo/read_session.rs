@@ -194,7 +194,7 @@ mod tests {
 
     /// Stores a chunk in a new pack, unless the index finds it. Returns its id and its pack.
     fn store_chunk(index: &Index, plain: &[u8]) -> (BlobId, ObjectHash) {
-        let id = index.project().keys.chunk_id(plain);
+        let id = index.project().chunk_keys().unwrap().id(plain);
         let unindexed = UnindexedPacks::none().0;
         Packer::scope(index, unindexed, PackerOptions::default(), |packer| {
             let mut worker = packer.worker()?;
@@ -276,7 +276,7 @@ mod tests {
         let index = open_index(&project);
         store_chunk(&index, b"data");
         let reader = BlobReader::new(&index);
-        let missing = project.keys.chunk_id(b"other data");
+        let missing = project.chunk_keys().unwrap().id(b"other data");
         assert!(reader.chunk(&missing).is_err());
         let _ = store.take_log();
         for _ in 0..10 {

@@ -134,7 +134,7 @@ impl Repository {
                 Secret::new(secret)
             }
         };
-        let keys = ProjectKeys::new(&secret);
+        let keys = ProjectKeys::full(&secret);
         let aad = [&id.as_bytes()[..], &sealed.settings_context()].concat();
         let nonce = SealNonce::from_bytes(sealed.settings_nonce);
         let plain = keys

@@ -39,7 +39,7 @@ struct Forger<'a> {
 
 impl Forger<'_> {
     fn chunk(&self, plain: &[u8]) -> BlobId {
-        let id = self.test_repo.project.keys.chunk_id(plain);
+        let id = self.test_repo.project.chunk_keys().unwrap().id(plain);
         let mut worker = self.packer.worker().unwrap();
         let chunk = [(id, 0..plain.len())];
         self.packer.store_chunks(&mut worker, plain, chunk).unwrap();

@@ -410,7 +410,7 @@ fn an_index_cache_of_a_killed_process_is_usable() {
 
 /// Stores a chunk unless the index knows it, and calls `meanwhile` before its segment is stored.
 fn store_chunk(index: &Index, plain: &[u8], meanwhile: impl FnOnce()) -> PackerReport {
-    let id = index.project().keys.chunk_id(plain);
+    let id = index.project().chunk_keys().unwrap().id(plain);
     let (unindexed, _) = UnindexedPacks::none();
     let work = |packer: &Packer<'_>| -> Result<(), RepoError> {
         let mut worker = packer.worker()?;
@@ -442,6 +442,8 @@ fn a_run_names_an_unnamed_pack_even_if_its_index_is_rebuilt_meanwhile() {
     let report = store_chunk(&running, plain, || running.rebuild().unwrap());
     assert_eq!(report.chunks_new, 0, "the chunk is known");
     // The run has its receipt, so a record may be committed from here on.
-    let found = index().find(&project.keys.chunk_id(plain)).unwrap();
+    let found = index()
+        .find(&project.chunk_keys().unwrap().id(plain))
+        .unwrap();
     assert!(found.is_some(), "a segment names the pack");
 }

@@ -22,6 +22,7 @@ fn code(error: &RepoError) -> Code {
         RepoErrorKind::Damaged => Code::Damage,
         RepoErrorKind::Cancelled => Code::Interrupted,
         RepoErrorKind::LostRace => Code::Busy,
+        RepoErrorKind::Role => Code::NotAllowed,
         RepoErrorKind::Storage(_)
         | RepoErrorKind::Unsupported
         | RepoErrorKind::NotFound
@@ -80,6 +81,7 @@ fn hint(error: &RepoError) -> Option<Cow<'static, str>> {
         RepoError::Cache { .. } => {
             "name a writable directory with --cache-dir; the cache can be deleted at any time"
         }
+        RepoError::Role(_) => "“cuttlebone key list” shows the keys and their roles",
         RepoError::LostRace => "run it again; nothing is lost",
         RepoError::LeaseLost => "run it again; an object in leases/ was deleted",
         RepoError::Kdf(_) => "free some memory: unlocking this key needs more than is available",

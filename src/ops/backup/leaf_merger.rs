@@ -58,7 +58,7 @@ impl<'a> LeafMerger<'a> {
                 if is_zero(plain) {
                     continue;
                 }
-                let id = task.project.keys.chunk_id(plain);
+                let id = task.project.chunk_keys()?.id(plain);
                 if task.reread || before[number] != Some(id) {
                     chunks.push((id, place));
                 }

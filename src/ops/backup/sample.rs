@@ -153,7 +153,8 @@ impl Comparison<'_> {
         let expected = self.expected(chunk)?;
         let offset = chunk * self.buf.len() as u64;
         read_padded(task, image, offset, &mut self.buf)?;
-        let found = (!is_zero(&self.buf)).then(|| task.project.keys.chunk_id(&self.buf));
+        let keys = task.project.chunk_keys()?;
+        let found = (!is_zero(&self.buf)).then(|| keys.id(&self.buf));
         if found != expected {
             // A change while it is read is not an error of the list.
             check_unchanged(image)?;

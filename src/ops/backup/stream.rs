@@ -77,7 +77,8 @@ fn cut(
     producer: &mut Producer<'_, Batch, Batch, Batch>,
 ) -> Result<(), StageError> {
     let (project, name) = (task.project, source.name());
-    let mut cutter = StreamCutter::new(source, project.chunk_size, project.keys.cut_seed());
+    let cut_seed = project.chunk_keys().map_err(OpsError::from)?.cut_seed();
+    let mut cutter = StreamCutter::new(source, project.chunk_size, cut_seed);
     loop {
         let mut batch = producer.spare()?;
         batch.data.clear();
@@ -122,13 +123,14 @@ impl Stages for StreamStages<'_> {
             entries,
         } = &mut batch;
         entries.clear();
+        let keys = self.task.project.chunk_keys()?;
         let mut chunks = Vec::with_capacity(lens.len());
         let mut at = 0;
         for &len in &*lens {
             let place = at..at + len;
             at = place.end;
             let plain = &data[place.clone()];
-            let id = (!is_zero(plain)).then(|| self.task.project.keys.chunk_id(plain));
+            let id = (!is_zero(plain)).then(|| keys.id(plain));
             entries.push(StreamEntry {
                 len: len as u64,
                 id,

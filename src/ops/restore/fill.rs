@@ -64,7 +64,7 @@ impl<'a> Tools<'a> {
         unit.buf.resize(len(&unit.range));
         target.read_at(unit.range.start, &mut unit.buf)?;
         let chunks = std::mem::take(&mut unit.chunks);
-        let keys = &self.task.project.keys;
+        let keys = self.task.project.chunk_keys()?;
         let mut wanted = Vec::new();
         let (mut data, mut zeros) = (Vec::new(), Vec::new());
         let mut at = unit.range.start;
@@ -74,8 +74,8 @@ impl<'a> Tools<'a> {
             let here = &unit.buf[unit.place(&range)];
             // The last chunk may reach beyond the end of the image: it is zero there.
             let same = match (chunk.plain_len - chunk.len) as usize {
-                0 => keys.chunk_id(here) == chunk.id,
-                more => keys.chunk_id(&[here, &vec![0; more]].concat()) == chunk.id,
+                0 => keys.id(here) == chunk.id,
+                more => keys.id(&[here, &vec![0; more]].concat()) == chunk.id,
             };
             if !same {
                 wanted.push(*chunk);

@@ -57,13 +57,13 @@ impl Tables {
     fn location(&self, place: u64, id: &BlobId) -> Result<Option<BlobLocation>, DbError> {
         let (number, blob) = place_numbers(place);
         let row = self.packs.get(number)?.ok_or("a pack is missing")?;
-        let (pack, nonce, contents) = pack_parts(row.value())?;
+        let (pack, random, contents) = pack_parts(row.value())?;
         let Some(found) = Contents::find_run(contents, blob)? else {
             return Ok(None);
         };
         let run = Arc::new(PlacedRun {
             pack,
-            nonce,
+            random,
             kind: found.kind,
             ordinal: found.ordinal,
             offset: PACK_HEAD_LEN as u64 + found.before,

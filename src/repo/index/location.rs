@@ -10,7 +10,7 @@ use crate::format::{Blob, BlobKind, PACK_HEAD_LEN, PackListing, Run};
 #[derive(Debug)]
 pub struct PlacedRun {
     pub(super) pack: ObjectHash,
-    pub(super) nonce: [u8; 16],
+    pub(super) random: [u8; 16],
     pub(super) kind: BlobKind,
     pub(super) ordinal: u64,
     pub(super) offset: u64,
@@ -29,7 +29,7 @@ impl PlacedRun {
     pub fn all_of(listing: PackListing) -> impl Iterator<Item = Arc<Self>> {
         let PackListing {
             pack,
-            nonce,
+            random,
             contents,
         } = listing;
         let kind = contents.kind;
@@ -39,7 +39,7 @@ impl PlacedRun {
             next += u64::from(run.stored_len);
             Arc::new(Self {
                 pack,
-                nonce,
+                random,
                 kind,
                 ordinal,
                 offset,
@@ -79,10 +79,10 @@ impl BlobLocation {
         self.run.pack
     }
 
-    /// The pack's nonce.
+    /// The pack's random bytes.
     #[must_use]
-    pub fn nonce(&self) -> [u8; 16] {
-        self.run.nonce
+    pub fn random(&self) -> [u8; 16] {
+        self.run.random
     }
 
     /// The kind of all blobs in the pack.

@@ -17,7 +17,7 @@ pub(super) const IDENTITY: &str = "identity";
 pub(super) const LAYERS: &str = "filter layers";
 /// The segments that were read into the database, by name: a [`SegmentRow`].
 pub(super) const SEGMENTS: TableDefinition<[u8; 32], &[u8]> = TableDefinition::new("segments");
-/// The packs, by their number in this database: hash, nonce, contents.
+/// The packs, by their number in this database: hash, random bytes, contents.
 pub(super) const PACKS: TableDefinition<u32, &[u8]> = TableDefinition::new("packs");
 /// The numbers of the packs, by hash.
 pub(super) const NUMBERS: TableDefinition<[u8; 32], u32> = TableDefinition::new("numbers");
@@ -93,7 +93,7 @@ impl SegmentRow {
 pub(super) fn pack_row(pack: &PackListing) -> Vec<u8> {
     [
         &pack.pack.as_bytes()[..],
-        &pack.nonce,
+        &pack.random,
         &pack.contents.encode(),
     ]
     .concat()
@@ -101,17 +101,17 @@ pub(super) fn pack_row(pack: &PackListing) -> Vec<u8> {
 
 /// Decodes the row of a pack.
 pub(super) fn listing_of_row(row: &[u8]) -> Result<PackListing, DbError> {
-    let (pack, nonce, contents) = pack_parts(row)?;
+    let (pack, random, contents) = pack_parts(row)?;
     Ok(PackListing {
         pack,
-        nonce,
+        random,
         contents: Contents::decode(contents)?,
     })
 }
 
-/// Splits the row of a pack into hash, nonce and encoded contents.
+/// Splits the row of a pack into hash, random bytes and encoded contents.
 pub(super) fn pack_parts(row: &[u8]) -> Result<(ObjectHash, [u8; 16], &[u8]), DbError> {
     let (hash, rest) = row.split_first_chunk::<32>().ok_or("a row is short")?;
-    let (nonce, contents) = rest.split_first_chunk::<16>().ok_or("a row is short")?;
-    Ok((ObjectHash::from_bytes(*hash), *nonce, contents))
+    let (random, contents) = rest.split_first_chunk::<16>().ok_or("a row is short")?;
+    Ok((ObjectHash::from_bytes(*hash), *random, contents))
 }

@@ -1,7 +1,7 @@
 //! The packs that the packer sends to the writer, and the options of both.
 
 use super::pack_sizes::{PackSizes, RunLen};
-use crate::crypto::{PackCipher, PackNonce};
+use crate::crypto::PackRandom;
 use crate::format::{Contents, PackListing};
 use crate::repo::codec::Compression;
 
@@ -35,8 +35,7 @@ impl Default for PackerOptions {
 
 /// The runs of a full pack, without its head and its sealed contents.
 pub(super) struct FullPack {
-    pub(super) nonce: PackNonce,
-    pub(super) cipher: PackCipher,
+    pub(super) random: PackRandom,
     pub(super) parts: Vec<Vec<u8>>,
     pub(super) contents: Contents,
 }

@@ -22,8 +22,8 @@ use super::full_pack::{FullPack, PackerOptions, ToWriter};
 use super::in_flight_ids::InFlightIds;
 use super::unindexed_packs::UnindexedPacks;
 use super::writer::{IndexStored, Writer};
-use crate::base::{BlobId, Cancelled, Notice, ObjectHash, Observer, TAG_LEN, lock};
-use crate::crypto::{PackCipher, PackNonce};
+use crate::base::{BlobId, Cancelled, Notice, ObjectHash, Observer, TAG_LEN, lock, to_usize};
+use crate::crypto::{PackCipher, PackRandom};
 use crate::format::{Blob, BlobKind, Codec, Contents, Run};
 
 /// A pack is full at this many blobs, so that its listing stays small.
@@ -40,7 +40,7 @@ const NODE_COPIES: usize = 2;
 
 /// A pack that is being filled.
 struct OpenPack {
-    nonce: PackNonce,
+    random: PackRandom,
     cipher: PackCipher,
     state: Mutex<FillingState>,
 }
@@ -218,7 +218,7 @@ impl Packer<'_> {
     }
 
     /// Seals runs for the open pack and delivers them.
-    pub(super) fn hand_over(&self, runs: &[Run], mut part: Vec<u8>) -> Result<(), RepoError> {
+    pub(super) fn hand_over(&self, mut runs: Vec<Run>, mut part: Vec<u8>) -> Result<(), RepoError> {
         // Without this part, its pack would never go to the writer, and the others would wait
         // forever.
         let _closing = CloseOnPanic(&self.shared.budget);
@@ -227,15 +227,15 @@ impl Packer<'_> {
             part.shrink_to_fit();
         }
         self.take_budget(part.capacity())?;
-        let (pack, part_number, first_ordinal) = self.reserve(runs, part.len())?;
+        let (pack, part_number, first_ordinal) = self.reserve(&runs, part.len())?;
         self.seal(
             &pack.cipher,
             BlobKind::Chunk,
             first_ordinal,
-            runs,
+            &mut runs,
             &mut part,
         );
-        self.deliver(&pack, part_number, part)
+        self.deliver(&pack, part_number, first_ordinal, runs, part)
     }
 
     /// Adds a tree node, unless the project has it. Nodes are read one by one, so each is a run.
@@ -271,17 +271,16 @@ impl Packer<'_> {
         let mut copies = Vec::with_capacity(NODE_COPIES);
         for _ in 0..NODE_COPIES {
             self.take_budget(plain.len())?;
-            let nonce = PackNonce::random()?;
-            let cipher = self.index.project().keys.pack_cipher(nonce);
-            let mut part = plain.to_vec();
-            self.seal(&cipher, BlobKind::Node, 0, runs, &mut part);
+            let random = PackRandom::random()?;
+            let cipher = self.index.project().pack_cipher(BlobKind::Node, random)?;
+            let (mut part, mut runs) = (plain.to_vec(), runs.to_vec());
+            self.seal(&cipher, BlobKind::Node, 0, &mut runs, &mut part);
             let contents = Contents {
                 kind: BlobKind::Node,
-                runs: runs.to_vec(),
+                runs,
             };
             copies.push(FullPack {
-                nonce,
-                cipher,
+                random,
                 parts: vec![part],
                 contents,
             });
@@ -290,20 +289,24 @@ impl Packer<'_> {
         self.send(copies)
     }
 
-    /// Seals adjacent runs in place. Each ends with the bytes for its tag.
+    /// Seals adjacent runs in place, and sets their checks. Each ends with the bytes for its tag.
     fn seal(
         &self,
         cipher: &PackCipher,
         kind: BlobKind,
         first_ordinal: u64,
-        runs: &[Run],
+        runs: &mut [Run],
         mut part: &mut [u8],
     ) {
+        let bound = run_context(&self.context, kind);
         for (ordinal, run) in (first_ordinal..).zip(runs) {
             let (sealed, rest) = part.split_at_mut(run.stored_len as usize);
             let (content, tag) = sealed.split_at_mut(sealed.len() - TAG_LEN);
-            let bound = run_context(&self.context, kind, run);
-            tag.copy_from_slice(&cipher.seal_in_place(ordinal, &bound, content));
+            if run.codec == Codec::Zstd {
+                run.check = cipher.check(content);
+            }
+            let descriptor = run.descriptor();
+            tag.copy_from_slice(&cipher.seal_in_place(ordinal, &descriptor, &bound, content));
             part = rest;
         }
     }
@@ -395,9 +398,21 @@ impl Packer<'_> {
         Ok((pack, part_number, first_ordinal))
     }
 
-    fn deliver(&self, pack: &OpenPack, part_number: usize, part: Vec<u8>) -> Result<(), RepoError> {
+    /// Hands a sealed part over. `runs` are its runs, whose checks are set now.
+    fn deliver(
+        &self,
+        pack: &OpenPack,
+        part_number: usize,
+        first_ordinal: u64,
+        runs: Vec<Run>,
+        part: Vec<u8>,
+    ) -> Result<(), RepoError> {
         let mut state = lock(&pack.state);
         state.parts[part_number] = Some(part);
+        let places = state.runs.iter_mut().skip(to_usize(first_ordinal));
+        for (place, run) in places.zip(runs) {
+            *place = run;
+        }
         state.missing -= 1;
         if state.closed && state.missing == 0 {
             let full = pack.take(&mut state);
@@ -428,10 +443,10 @@ impl Packer<'_> {
 
 impl OpenPack {
     fn new(index: &Index) -> Result<Self, RepoError> {
-        let nonce = PackNonce::random()?;
-        let cipher = index.project().keys.pack_cipher(nonce);
+        let random = PackRandom::random()?;
+        let cipher = index.project().pack_cipher(BlobKind::Chunk, random)?;
         Ok(Self {
-            nonce,
+            random,
             cipher,
             state: Mutex::default(),
         })
@@ -439,8 +454,7 @@ impl OpenPack {
 
     fn take(&self, state: &mut FillingState) -> FullPack {
         FullPack {
-            nonce: self.nonce,
-            cipher: self.cipher.clone(),
+            random: self.random,
             parts: std::mem::take(&mut state.parts)
                 .into_iter()
                 .flatten()
@@ -487,6 +501,7 @@ pub(super) fn run(codec: Codec, stored_len: usize, blobs: Vec<Blob>) -> Run {
     Run {
         codec,
         stored_len: stored_len as u32,
+        check: [0; 16],
         blobs,
     }
 }

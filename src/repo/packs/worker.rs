@@ -144,10 +144,7 @@ impl Packer<'_> {
     ) -> Result<(), RepoError> {
         let len = content.len() + TAG_LEN;
         if !part.is_empty() && part.len() + len > self.part_len() {
-            self.hand_over(
-                &std::mem::take(runs),
-                std::mem::replace(part, self.buffer()),
-            )?;
+            self.hand_over(std::mem::take(runs), std::mem::replace(part, self.buffer()))?;
         }
         // Exactly, since the budget counts capacity.
         part.reserve_exact(len);
@@ -163,6 +160,6 @@ impl Packer<'_> {
             return Ok(());
         }
         let part = std::mem::replace(&mut worker.part, self.buffer());
-        self.hand_over(&std::mem::take(&mut worker.runs), part)
+        self.hand_over(std::mem::take(&mut worker.runs), part)
     }
 }

@@ -9,13 +9,12 @@ use crossbeam_channel::Receiver;
 use super::super::error::RepoError;
 use super::super::index::Index;
 use super::super::lease;
-use super::super::pack_context::pack_context;
 use super::super::parallel::parallel_map;
 use super::super::project::Project;
 use super::full_pack::{FullPack, PackerOptions, ToWriter};
 use super::unindexed_packs::UnindexedPacks;
 use crate::base::{BlobId, Cancelled};
-use crate::crypto::{PackCipher, object_hash};
+use crate::crypto::object_hash;
 use crate::format::{IndexSegment, PACK_HEAD_LEN, PackHead, PackListing};
 
 /// A segment is stored after this many blobs even if its packs are few, so that the set of ids in
@@ -110,12 +109,13 @@ impl<'a> Writer<'a> {
                     recv(next) -> pack => match pack {
                         Ok(ToWriter::Full(packs)) => {
                             let packs = packs.into_iter();
-                            let named: Vec<_> = packs.map(|pack| self.name(pack)).collect();
+                            let named: Result<Vec<_>, _> =
+                                packs.map(|pack| self.name(pack)).collect();
                             let (index, dry_run) = (self.index, self.options.dry_run);
                             let since = lease::now();
                             let done = done.clone();
                             scope.spawn(move || {
-                                let put = || put(index, named, since, dry_run, spent);
+                                let put = || put(index, named?, since, dry_run, spent);
                                 // A panic is passed on to the thread that receives the result.
                                 done.send(catch_unwind(AssertUnwindSafe(put)))
                             });
@@ -180,36 +180,36 @@ impl<'a> Writer<'a> {
 
     /// Completes a pack, and adds it to the list of unindexed packs: a kill may follow the put at
     /// once.
-    fn name(&mut self, pack: FullPack) -> NamedPack {
-        let nonce = *pack.nonce.as_bytes();
-        let mut sealed = pack.contents.encode();
-        let context = pack_context(self.index.project());
-        let cipher = &pack.cipher;
-        let tag = cipher.seal_in_place(PackCipher::CONTENTS, &context, &mut sealed);
-        sealed.extend_from_slice(&tag);
+    fn name(&mut self, pack: FullPack) -> Result<NamedPack, RepoError> {
+        let random = *pack.random.as_bytes();
+        let head = PackHead { random }.encode();
+        let project = self.index.project();
+        let context = [&project.id.as_bytes()[..], &head].concat();
+        let contents = pack.contents.encode();
+        let (nonce, ciphertext) = project.keys.contents().seal(&context, &contents)?;
+        let mut sealed = [&nonce.as_bytes()[..], &ciphertext].concat();
         #[expect(
             clippy::cast_possible_truncation,
             reason = "a pack has 2^20 blobs at most"
         )]
         let sealed_len = (sealed.len() as u32).to_le_bytes();
         sealed.extend_from_slice(&sealed_len);
-        let head = PackHead { nonce }.encode();
         let all = joined(&head, &pack.parts, &sealed);
         self.bytes += all.iter().map(|part| part.len() as u64).sum::<u64>();
         let hash = object_hash(&all);
         if !self.options.dry_run {
             self.unindexed.add(hash);
         }
-        NamedPack {
+        Ok(NamedPack {
             head,
             parts: pack.parts,
             tail: sealed,
             listing: PackListing {
                 pack: hash,
-                nonce,
+                random,
                 contents: pack.contents,
             },
-        }
+        })
     }
 
     fn store_segment(&mut self, indexed: &impl Fn(Vec<BlobId>)) -> Result<(), RepoError> {
