@@ -14,12 +14,17 @@ pub enum Magic {
     Repository,
     Slot,
     Project,
+    Settings,
+    Certificate,
     Pack,
     Index,
     Backup,
+    Void,
+    Log,
     Tombstone,
     Lease,
     Mark,
+    Audit,
 }
 
 impl Magic {
@@ -28,12 +33,17 @@ impl Magic {
             Self::Repository => b"CTLBrepo",
             Self::Slot => b"CTLBslot",
             Self::Project => b"CTLBproj",
+            Self::Settings => b"CTLBsett",
+            Self::Certificate => b"CTLBcert",
             Self::Pack => b"CTLBpack",
             Self::Index => b"CTLBindx",
             Self::Backup => b"CTLBbkup",
+            Self::Void => b"CTLBvoid",
+            Self::Log => b"CTLBlogs",
             Self::Tombstone => b"CTLBtomb",
             Self::Lease => b"CTLBleas",
             Self::Mark => b"CTLBmark",
+            Self::Audit => b"CTLBaudt",
         }
     }
 
@@ -42,12 +52,17 @@ impl Magic {
             Self::Repository => "repository file",
             Self::Slot => "key slot",
             Self::Project => "project object",
+            Self::Settings => "settings",
+            Self::Certificate => "certificate",
             Self::Pack => "pack",
             Self::Index => "index segment",
             Self::Backup => "backup record",
+            Self::Void => "void",
+            Self::Log => "log entry",
             Self::Tombstone => "tombstone",
             Self::Lease => "lease",
             Self::Mark => "mark",
+            Self::Audit => "audit",
         }
     }
 

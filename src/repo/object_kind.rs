@@ -11,12 +11,25 @@ pub enum ObjectKind {
     /// A key slot, of the repository or of a project.
     Key,
     Project,
+    /// Settings of a project.
+    Settings,
+    /// The certificate of a key of a project.
+    Certificate,
+    /// A pack of chunks.
     Pack,
+    /// A pack of tree nodes.
+    Tree,
     Index,
     Backup,
+    /// A statement of a writer that a record of its own does not count.
+    Void,
+    /// An entry of the log.
+    Log,
     Tombstone,
     Lease,
     Mark,
+    /// A statement of which packs were read and found whole.
+    Audit,
 }
 
 /// How the content of an object is sealed.
@@ -28,10 +41,12 @@ pub enum SealedWith {
     Password,
     /// Keys of the repository, and the project's object key for the settings.
     Wrapping,
-    /// A key of its own, which is derived from the project's secret and the pack's nonce.
+    /// Keys of its own for the runs, and the project's contents key for the contents.
     PackKey,
     /// The project's object key.
     ObjectKey,
+    /// The project's object key, but for the hashes of other objects, which are plain.
+    Partly,
 }
 
 /// The properties that all objects of a kind share.
@@ -55,16 +70,22 @@ pub struct KindInfo {
 
 impl ObjectKind {
     /// All kinds.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 15] = [
         Self::Repository,
         Self::Key,
         Self::Project,
+        Self::Settings,
+        Self::Certificate,
         Self::Pack,
+        Self::Tree,
         Self::Index,
         Self::Backup,
+        Self::Void,
+        Self::Log,
         Self::Tombstone,
         Self::Lease,
         Self::Mark,
+        Self::Audit,
     ];
 
     /// Returns the properties that all objects of this kind share.
@@ -104,15 +125,30 @@ impl ObjectKind {
                 row("project object", "", Magic::Project),
                 SealedWith::Wrapping,
             ),
+            Self::Settings => row("settings", "settings", Magic::Settings),
+            Self::Certificate => twice(
+                row("certificate", "writers", Magic::Certificate),
+                SealedWith::ObjectKey,
+            ),
             Self::Pack => KindInfo {
                 sealed_with: SealedWith::PackKey,
                 ..row("pack", "packs", Magic::Pack)
             },
+            Self::Tree => KindInfo {
+                sealed_with: SealedWith::PackKey,
+                ..row("tree pack", "trees", Magic::Pack)
+            },
             Self::Index => row("index segment", "index", Magic::Index),
             Self::Backup => cached(row("backup record", "backups", Magic::Backup)),
+            Self::Void => row("void", "voids", Magic::Void),
+            Self::Log => KindInfo {
+                sealed_with: SealedWith::Partly,
+                ..cached(row("log entry", "log", Magic::Log))
+            },
             Self::Tombstone => cached(row("tombstone", "tombstones", Magic::Tombstone)),
             Self::Lease => row("lease", "leases", Magic::Lease),
             Self::Mark => row("mark", "marks", Magic::Mark),
+            Self::Audit => row("audit", "audits", Magic::Audit),
         }
     }
 

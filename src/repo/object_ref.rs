@@ -14,12 +14,20 @@ pub enum ObjectRef {
     /// A key slot of the repository, or of a project.
     Key(Option<ProjectId>, ObjectHash),
     Project(ProjectId),
+    Settings(ProjectId, ObjectHash),
+    Certificate(ProjectId, ObjectHash),
+    /// A pack of chunks.
     Pack(ProjectId, ObjectHash),
+    /// A pack of tree nodes.
+    Tree(ProjectId, ObjectHash),
     Index(ProjectId, ObjectHash),
     Backup(ProjectId, ObjectHash),
+    Void(ProjectId, ObjectHash),
+    Log(ProjectId, ObjectHash),
     Tombstone(ProjectId, ObjectHash),
     Lease(ProjectId, LeaseId),
     Mark(ProjectId, ObjectHash),
+    Audit(ProjectId, ObjectHash),
 }
 
 const COPY: &str = ".copy";
@@ -44,12 +52,18 @@ impl ObjectRef {
             Self::Repository => ObjectKind::Repository,
             Self::Key(..) => ObjectKind::Key,
             Self::Project(_) => ObjectKind::Project,
+            Self::Settings(..) => ObjectKind::Settings,
+            Self::Certificate(..) => ObjectKind::Certificate,
             Self::Pack(..) => ObjectKind::Pack,
+            Self::Tree(..) => ObjectKind::Tree,
             Self::Index(..) => ObjectKind::Index,
             Self::Backup(..) => ObjectKind::Backup,
+            Self::Void(..) => ObjectKind::Void,
+            Self::Log(..) => ObjectKind::Log,
             Self::Tombstone(..) => ObjectKind::Tombstone,
             Self::Lease(..) => ObjectKind::Lease,
             Self::Mark(..) => ObjectKind::Mark,
+            Self::Audit(..) => ObjectKind::Audit,
         }
     }
 
@@ -62,15 +76,20 @@ impl ObjectRef {
             Self::Repository => "cuttlebone".into(),
             Self::Key(None, hash) => format!("keys/{hash}"),
             Self::Project(project) => in_project(project, "project".into()),
-            Self::Pack(project, hash) => {
+            Self::Pack(project, hash) | Self::Tree(project, hash) => {
                 let hash = hash.to_string();
                 in_project(project, format!("{}/{hash}", &hash[..2]))
             }
             Self::Key(Some(project), hash)
+            | Self::Settings(project, hash)
+            | Self::Certificate(project, hash)
             | Self::Index(project, hash)
             | Self::Backup(project, hash)
+            | Self::Void(project, hash)
+            | Self::Log(project, hash)
             | Self::Tombstone(project, hash)
-            | Self::Mark(project, hash) => in_project(project, hash.to_string()),
+            | Self::Mark(project, hash)
+            | Self::Audit(project, hash) => in_project(project, hash.to_string()),
             Self::Lease(project, id) => in_project(project, id.to_string()),
         }
     }
@@ -81,11 +100,17 @@ impl ObjectRef {
         match self {
             Self::Repository | Self::Project(_) | Self::Lease(..) => None,
             Self::Key(_, hash)
+            | Self::Settings(_, hash)
+            | Self::Certificate(_, hash)
             | Self::Pack(_, hash)
+            | Self::Tree(_, hash)
             | Self::Index(_, hash)
             | Self::Backup(_, hash)
+            | Self::Void(_, hash)
+            | Self::Log(_, hash)
             | Self::Tombstone(_, hash)
-            | Self::Mark(_, hash) => Some(*hash),
+            | Self::Mark(_, hash)
+            | Self::Audit(_, hash) => Some(*hash),
         }
     }
 
@@ -94,7 +119,7 @@ impl ObjectRef {
     #[must_use]
     pub fn directory(&self) -> String {
         match self {
-            Self::Pack(project, _) => ObjectKind::Pack.directory(*project),
+            Self::Pack(project, _) | Self::Tree(project, _) => self.kind().directory(*project),
             _ => self.name().directory().to_owned(),
         }
     }
@@ -113,7 +138,13 @@ impl ObjectRef {
             ["keys", hash] => Self::Key(None, hash.parse().ok()?),
             ["projects", project, "project"] => Self::Project(project.parse().ok()?),
             ["projects", project, directory, name]
-            | ["projects", project, directory @ "packs", _, name] => {
+            | [
+                "projects",
+                project,
+                directory @ ("packs" | "trees"),
+                _,
+                name,
+            ] => {
                 let kind = ObjectKind::of_directory(directory)?;
                 Self::in_project(kind, project.parse().ok()?, name)?
             }
@@ -130,11 +161,17 @@ impl ObjectRef {
         Some(match kind {
             ObjectKind::Repository | ObjectKind::Project => return None,
             ObjectKind::Key => Self::Key(Some(project), hash()?),
+            ObjectKind::Settings => Self::Settings(project, hash()?),
+            ObjectKind::Certificate => Self::Certificate(project, hash()?),
             ObjectKind::Pack => Self::Pack(project, hash()?),
+            ObjectKind::Tree => Self::Tree(project, hash()?),
             ObjectKind::Index => Self::Index(project, hash()?),
             ObjectKind::Backup => Self::Backup(project, hash()?),
+            ObjectKind::Void => Self::Void(project, hash()?),
+            ObjectKind::Log => Self::Log(project, hash()?),
             ObjectKind::Tombstone => Self::Tombstone(project, hash()?),
             ObjectKind::Mark => Self::Mark(project, hash()?),
+            ObjectKind::Audit => Self::Audit(project, hash()?),
             ObjectKind::Lease => Self::Lease(project, name.parse().ok()?),
         })
     }
@@ -148,11 +185,17 @@ impl fmt::Display for ObjectRef {
             Self::Project(id) => write!(f, "{noun} {id}"),
             Self::Lease(_, id) => write!(f, "{noun} {id}"),
             Self::Key(_, hash)
+            | Self::Settings(_, hash)
+            | Self::Certificate(_, hash)
             | Self::Pack(_, hash)
+            | Self::Tree(_, hash)
             | Self::Index(_, hash)
             | Self::Backup(_, hash)
+            | Self::Void(_, hash)
+            | Self::Log(_, hash)
             | Self::Tombstone(_, hash)
-            | Self::Mark(_, hash) => write!(f, "{noun} {hash}"),
+            | Self::Mark(_, hash)
+            | Self::Audit(_, hash) => write!(f, "{noun} {hash}"),
         }
     }
 }
@@ -178,9 +221,15 @@ mod tests {
             ObjectRef::Key(None, hash),
             ObjectRef::Key(Some(project), hash),
             ObjectRef::Project(project),
+            ObjectRef::Settings(project, hash),
+            ObjectRef::Certificate(project, hash),
             ObjectRef::Pack(project, hash),
+            ObjectRef::Tree(project, hash),
             ObjectRef::Index(project, hash),
             ObjectRef::Backup(project, hash),
+            ObjectRef::Void(project, hash),
+            ObjectRef::Log(project, hash),
+            ObjectRef::Audit(project, hash),
             ObjectRef::Tombstone(project, hash),
             ObjectRef::Lease(project, LeaseId::from_bytes([0xef; 16])),
             ObjectRef::Mark(project, hash),
@@ -188,7 +237,10 @@ mod tests {
             assert_eq!(ObjectRef::parse(&object.name()), Some((object, false)));
             let twice = matches!(
                 object,
-                ObjectRef::Repository | ObjectRef::Key(..) | ObjectRef::Project(_)
+                ObjectRef::Repository
+                    | ObjectRef::Key(..)
+                    | ObjectRef::Project(_)
+                    | ObjectRef::Certificate(..)
             );
             assert_eq!(object.kind().info().kept_twice, twice);
             assert_eq!(
@@ -210,7 +262,9 @@ mod tests {
                 "{other}"
             );
         }
-        let wrong = format!("projects/{project}/packs/c/{hash}");
-        assert_eq!(ObjectRef::parse(&Name::new(wrong).unwrap()), None);
+        for wrong in ["packs/c", "trees/ce", "index/cd"] {
+            let wrong = format!("projects/{project}/{wrong}/{hash}");
+            assert_eq!(ObjectRef::parse(&Name::new(wrong).unwrap()), None);
+        }
     }
 }

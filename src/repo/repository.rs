@@ -167,12 +167,18 @@ impl Repository {
             }
             ObjectRef::Key(_, hash) => keys::decode_slot(object, hash, &bytes).map(|_| ()),
             ObjectRef::Project(id) => self.decode_project(id, &bytes).map(|_| ()),
-            ObjectRef::Pack(..)
+            ObjectRef::Settings(..)
+            | ObjectRef::Certificate(..)
+            | ObjectRef::Pack(..)
+            | ObjectRef::Tree(..)
             | ObjectRef::Index(..)
             | ObjectRef::Backup(..)
+            | ObjectRef::Void(..)
+            | ObjectRef::Log(..)
             | ObjectRef::Tombstone(..)
             | ObjectRef::Lease(..)
-            | ObjectRef::Mark(..) => Ok(()),
+            | ObjectRef::Mark(..)
+            | ObjectRef::Audit(..) => Ok(()),
         }
     }
 }
