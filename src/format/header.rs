@@ -75,6 +75,16 @@ impl Magic {
         header
     }
 
+    /// Fails unless an object begins like one of this kind. The rest of its header may be believed
+    /// only once its seal or signature has been verified.
+    pub(super) fn recognise(self, bytes: &[u8]) -> Result<(), FormatError> {
+        if bytes.starts_with(self.bytes()) {
+            Ok(())
+        } else {
+            Err(FormatError::BadMagic(self.noun()))
+        }
+    }
+
     /// Reads a header of this kind and returns its bytes.
     pub(super) fn read<'a>(self, reader: &mut Reader<'a>) -> Result<&'a [u8], FormatError> {
         let bytes = reader.bytes(HEADER_LEN)?;

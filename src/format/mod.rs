@@ -11,6 +11,7 @@ mod header;
 mod index;
 mod json;
 mod lease;
+mod log;
 mod mark;
 mod node;
 mod pack;
@@ -22,6 +23,7 @@ mod sealed;
 mod slot;
 mod time;
 mod tombstone;
+mod void;
 mod wire;
 
 pub use byte_string::ByteString;
@@ -30,6 +32,9 @@ pub use extents::{ExtentList, ExtentsError};
 pub use header::{HEADER_LEN, Magic};
 pub use index::{IndexSegment, PackListing};
 pub use lease::{LeaseBody, ProcessId};
+pub use log::{
+    LogDetails, LogEntry, LogItem, LogKind, OpenedEntry, RemovedRecord, Revoked, StoredEntry,
+};
 pub use mark::MarkBody;
 pub use node::{Children, Node, StreamEntries, StreamEntry, image_levels, root_description};
 pub use pack::{
@@ -47,3 +52,4 @@ pub use sealed::{Payload, SEALED_HEAD_LEN, SealedObject};
 pub use slot::{KeySlot, Scope, SlotInfo, SlotParams};
 pub use time::RecordTime;
 pub use tombstone::Tombstone;
+pub use void::VoidBody;
