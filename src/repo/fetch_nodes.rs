@@ -15,7 +15,7 @@ const GAP: u64 = 64 << 10;
 
 /// Reads many nodes, in the threads of the rayon pool that this is called in. In the order of
 /// `ids`.
-pub fn fetch_nodes(blobs: &BlobReader, ids: &[BlobId]) -> Result<Vec<Arc<Node>>, RepoError> {
+pub(super) fn fetch_nodes(blobs: &BlobReader, ids: &[BlobId]) -> Result<Vec<Arc<Node>>, RepoError> {
     let locate = |id: &BlobId| blobs.locate(BlobKind::Node, id);
     let mut places = ids
         .par_iter()

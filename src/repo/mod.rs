@@ -43,7 +43,6 @@ pub use cache_dir::CacheDir;
 pub use codec::{Compression, Compressor};
 pub use error::{Damage, RepoError, RepoErrorKind};
 pub use fetch::ChunkFetcher;
-pub use fetch_nodes::fetch_nodes;
 pub use index::{BlobLocation, CacheState, Index, PlacedRun, Rewritten};
 pub use init::InitOptions;
 pub use keys::{KeyScope, KeySummary, NewKey};

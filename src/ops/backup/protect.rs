@@ -2,6 +2,7 @@
 //! before the record is committed.
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::options::BackupOptions;
@@ -11,9 +12,9 @@ use crate::format::{BlobKind, Node};
 use crate::ops::context::{Context, TOOL};
 use crate::ops::error::OpsError;
 use crate::repo::{
-    Backup, BlobReader, CommitCheck, CommitPermit, Compression, Index, Lease, PackWorker, Packer,
-    PackerOptions, Project, PruneGuard, Records, RepoError, RepoErrorKind, Tombstones,
-    UnindexedPacks, Worker,
+    Backup, BlobReader, CommitCheck, CommitPermit, Compression, Index, Lease, NodeReader,
+    PackWorker, Packer, PackerOptions, Project, PruneGuard, Records, RepoError, RepoErrorKind,
+    Tombstones, UnindexedPacks, Visitor, Worker, children, walk,
 };
 
 /// Attempts to store again what a prune marked, before the backup gives up.
@@ -166,65 +167,76 @@ fn store_again(
         ..PackerOptions::default()
     };
     Packer::scope(index, unindexed, options, |packer| {
-        let mut resealer = Resealer {
-            index,
+        let blobs = BlobReader::new(index);
+        let nodes = ResealedNodes {
+            blobs: &blobs,
             packer,
-            blobs: BlobReader::new(index),
+        };
+        let mut resealer = Resealer {
+            blobs: &blobs,
+            packer,
             worker: packer.worker()?,
             seen: HashSet::new(),
             context,
         };
         for top in tops {
-            resealer.node(top)?;
+            walk(&nodes, *top, (), 1, &mut resealer)?;
         }
         Ok::<(), OpsError>(packer.flush(&mut resealer.worker)?)
     })?;
     Ok(())
 }
 
-/// A walk over trees that stores again the blobs that are about to be deleted.
-struct Resealer<'a> {
-    index: &'a Index,
+/// Reads nodes also from packs that are about to be deleted, and stores each of them again.
+struct ResealedNodes<'a> {
+    blobs: &'a BlobReader,
     packer: &'a Packer<'a>,
-    blobs: BlobReader,
+}
+
+impl NodeReader for ResealedNodes<'_> {
+    fn read(&self, id: &BlobId) -> Result<Arc<Node>, RepoError> {
+        let plain = self.blobs.rescue(BlobKind::Node, id)?;
+        // Stores both copies: one that stays is not enough.
+        self.packer.add_node(*id, &plain)?;
+        let node = Node::decode(&plain).map_err(|_| RepoError::Tree)?;
+        Ok(Arc::new(node))
+    }
+}
+
+/// A walk over trees that stores chunks again which the index finds in no pack that stays.
+struct Resealer<'a> {
+    blobs: &'a BlobReader,
+    packer: &'a Packer<'a>,
     worker: PackWorker,
     seen: HashSet<BlobId>,
     context: &'a Context<'a>,
 }
 
-impl Resealer<'_> {
-    fn node(&mut self, id: &BlobId) -> Result<(), OpsError> {
+impl Visitor for Resealer<'_> {
+    type Place = ();
+    type Error = OpsError;
+
+    fn enter(&mut self, id: &BlobId, (): &()) -> Result<bool, OpsError> {
         self.context.cancel.check()?;
-        if !self.seen.insert(*id) {
-            return Ok(());
-        }
-        let plain = self.blobs.rescue(BlobKind::Node, id)?;
-        // Stores both copies: one that stays is not enough.
-        self.packer.add_node(*id, &plain)?;
-        match Node::decode(&plain).map_err(|_| RepoError::Tree)? {
-            Node::Children(node) => {
-                for child in node.ids.iter().flatten() {
-                    self.child(node.level, child)?;
-                }
-            }
-            Node::Stream(node) => {
-                for child in node.entries.iter().filter_map(|entry| entry.id) {
-                    self.child(node.level, &child)?;
-                }
-            }
-        }
-        Ok(())
+        Ok(self.seen.insert(*id))
     }
 
-    fn child(&mut self, level: u8, id: &BlobId) -> Result<(), OpsError> {
-        if level > 0 {
-            return self.node(id);
+    fn visit(
+        &mut self,
+        _: &BlobId,
+        node: &Node,
+        (): &(),
+        below: &mut Vec<(BlobId, ())>,
+    ) -> Result<ControlFlow<()>, OpsError> {
+        for child in children(node) {
+            if node.level() > 0 {
+                below.push((child, ()));
+            } else if self.blobs.index().find(&child)?.is_none() {
+                let plain = self.blobs.rescue(BlobKind::Chunk, &child)?;
+                let all = [(child, 0..plain.len())];
+                self.packer.store_chunks(&mut self.worker, &plain, all)?;
+            }
         }
-        if self.index.find(id)?.is_none() {
-            let plain = self.blobs.rescue(BlobKind::Chunk, id)?;
-            let all = [(*id, 0..plain.len())];
-            self.packer.store_chunks(&mut self.worker, &plain, all)?;
-        }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 }

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use self::task::CheckTask;
-use self::walk::walk;
+use self::walk::walk_trees;
 use super::context::{Context, READER, thread_pool};
 use super::error::OpsError;
 use crate::base::{ObjectHash, Phase, Progress, lock, recover, to_usize};
@@ -271,7 +271,7 @@ impl CheckTask<'_> {
     /// Everything that the backups' trees name is there and not known to be damaged.
     fn trees(&mut self, index: &Arc<Index>, records: &Records) -> Result<(), OpsError> {
         let found = loop {
-            let found = walk(self, index, records)?;
+            let found = walk_trees(self, index, records)?;
             if found.unread.is_empty() {
                 break found;
             }

@@ -1,6 +1,7 @@
 //! The walk over all trees: whether each blob that a backup names is there.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::task::CheckTask;
@@ -10,36 +11,70 @@ use crate::ops::context::thread_pool;
 use crate::ops::error::OpsError;
 use crate::repo::{
     Backup, BlobLocation, BlobReader, ImageReader, Index, NodeReader, Records, RepoError,
-    RepoErrorKind, fetch_nodes,
+    RepoErrorKind, Visitor, walk,
 };
 
-/// So many reads go at once: the store may be far away.
+/// The most reads at the same time: the store may be far away.
 const READS: usize = 8;
-/// No more nodes are read ahead than name so many blobs in a tree that is as it should be: 17 MiB.
+/// The most blobs that nodes read ahead name in a valid tree: 17 MiB.
 const READ_AHEAD: usize = 1 << 19;
+/// The children of a branch.
+const BRANCH_WIDTH: usize = 64;
 
-/// What belongs into a place of a tree. A node may stand in several places and be right in some of
-/// them only.
+/// What a place in a tree requires of its node. A node may be in several places and be valid in
+/// some of them only.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Place {
-    /// A node of this level, of an image whose chunks have so many bytes.
+    /// A node of this level, of an image whose chunks have this number of bytes.
     Image { level: u8, chunk_size: u32 },
-    /// A node of this level of a stream; whichever it is at the top.
+    /// A node of a stream, of this level; of any level at the top.
     Stream { level: Option<u8> },
+}
+
+/// The result of the walk over a subtree.
+#[derive(Clone, Copy)]
+struct Verdict {
+    /// The node and everything below it are undamaged.
+    whole: bool,
+    /// The bytes that the node of a stream covers; 0 for an image.
+    len: u64,
+}
+
+/// A node whose subtree is being walked, and the verdict so far.
+struct Open {
+    verdict: Verdict,
+    /// For a branch of a stream, the lengths that it states for the nodes below, in reverse order.
+    stated: Vec<u64>,
 }
 
 /// A walk over all trees that enters each node once for each place that it has.
 struct Walk<'a, 'r> {
     run: &'a CheckTask<'r>,
     index: &'a Index,
+    verdicts: HashMap<(BlobId, Place), Verdict>,
+    /// The nodes above the current one, the top first.
+    open: Vec<Open>,
+    /// The place of the top node of the current tree.
+    top: Place,
+    /// Its verdict, once the tree was walked.
+    result: Verdict,
+    walked: Walked,
+}
+
+/// Reads many nodes at once in threads of its own.
+struct PooledNodes<'a> {
     blobs: &'a BlobReader,
     pool: rayon::ThreadPool,
-    /// Nodes that were read together, before the walk came to them.
-    ready: HashMap<BlobId, Arc<Node>>,
-    /// Returns whether a node and everything below it are undamaged, and how many bytes a stream's
-    /// node spans.
-    verdicts: HashMap<(BlobId, Place), (bool, u64)>,
-    walked: Walked,
+}
+
+impl NodeReader for PooledNodes<'_> {
+    fn read(&self, id: &BlobId) -> Result<Arc<Node>, RepoError> {
+        self.blobs.read(id)
+    }
+
+    fn read_many(&self, ids: &[BlobId]) -> Result<Vec<Arc<Node>>, RepoError> {
+        self.pool.install(|| self.blobs.read_many(ids))
+    }
 }
 
 /// What a walk found.
@@ -55,29 +90,32 @@ pub(super) struct Walked {
 }
 
 /// Walks over the trees of all backups.
-pub(super) fn walk(
+pub(super) fn walk_trees(
     run: &CheckTask<'_>,
     index: &Arc<Index>,
     records: &Records,
 ) -> Result<Walked, OpsError> {
     let CheckTask { context, .. } = run;
     let blobs = BlobReader::new(index).stopped_by(context.cancel);
+    let nodes = PooledNodes {
+        blobs: &blobs,
+        pool: thread_pool(READS)?,
+    };
     let mut walk = Walk {
         run,
         index,
-        blobs: &blobs,
-        pool: thread_pool(READS)?,
-        ready: HashMap::new(),
         verdicts: HashMap::new(),
+        open: Vec::new(),
+        top: Place::Stream { level: None },
+        result: WHOLE,
         walked: Walked::default(),
     };
     let total = records.all().len() as u64;
     for (done, backup) in (1..).zip(records.all()) {
         context.cancel.check()?;
-        if !walk.backup(backup)? {
+        if !walk.backup(&nodes, backup)? {
             walk.walked.affected.push(backup.id);
         }
-        walk.ready.clear();
         let progress = Progress {
             phase: Phase::CheckStructure,
             done,
@@ -88,24 +126,122 @@ pub(super) fn walk(
     Ok(walk.walked)
 }
 
+/// The verdict on a node before anything below it was found damaged.
+const WHOLE: Verdict = Verdict {
+    whole: true,
+    len: 0,
+};
+const DAMAGED: Verdict = Verdict {
+    whole: false,
+    len: 0,
+};
+
+impl Visitor for Walk<'_, '_> {
+    type Place = Place;
+    type Error = RepoError;
+
+    fn enter(&mut self, id: &BlobId, place: &Place) -> Result<bool, RepoError> {
+        if let Some(verdict) = self.verdicts.get(&(*id, *place)) {
+            self.add(*verdict);
+            return Ok(false);
+        }
+        self.run.context.cancel.check()?;
+        self.note_unnamed(id)?;
+        Ok(true)
+    }
+
+    fn is_wanted(&self, id: &BlobId, level: u8) -> bool {
+        let place = match self.top {
+            Place::Image { chunk_size, .. } => Place::Image { level, chunk_size },
+            Place::Stream { .. } => Place::Stream { level: Some(level) },
+        };
+        !self.verdicts.contains_key(&(*id, place))
+    }
+
+    fn visit(
+        &mut self,
+        id: &BlobId,
+        node: &Node,
+        place: &Place,
+        below: &mut Vec<(BlobId, Place)>,
+    ) -> Result<ControlFlow<()>, RepoError> {
+        let open = match (node, *place) {
+            _ if !self.is_node_kept(id)? => Open::leaf(DAMAGED),
+            (Node::Children(node), Place::Image { level, chunk_size })
+                if node.level == level && (level > 0 || fills_leaf(node, chunk_size)) =>
+            {
+                self.children(node, chunk_size, below)?
+            }
+            (Node::Stream(node), Place::Stream { level })
+                if level.is_none_or(|level| level == node.level) =>
+            {
+                self.entries(node, below)?
+            }
+            _ => {
+                self.walked.errors.push(RepoError::Tree);
+                Open::leaf(DAMAGED)
+            }
+        };
+        self.open.push(open);
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn leave(&mut self, id: &BlobId, place: &Place) -> Result<(), RepoError> {
+        let verdict = self.open.pop().map_or(DAMAGED, |open| open.verdict);
+        self.conclude(id, *place, verdict);
+        Ok(())
+    }
+
+    fn unreadable(
+        &mut self,
+        id: &BlobId,
+        place: &Place,
+        error: RepoError,
+    ) -> Result<(), RepoError> {
+        if error.kind() != RepoErrorKind::Damaged {
+            return Err(error);
+        }
+        self.walked.errors.push(error);
+        self.conclude(id, *place, DAMAGED);
+        Ok(())
+    }
+}
+
+impl Open {
+    /// A node with no nodes below it that are walked.
+    fn leaf(verdict: Verdict) -> Self {
+        Self {
+            verdict,
+            stated: Vec::new(),
+        }
+    }
+}
+
 impl Walk<'_, '_> {
-    /// Whether the backup is whole.
-    fn backup(&mut self, backup: &Backup) -> Result<bool, RepoError> {
+    /// Walks over the tree of a backup. Returns whether it is whole.
+    fn backup(&mut self, nodes: &PooledNodes<'_>, backup: &Backup) -> Result<bool, RepoError> {
         let Some(top) = backup.top else {
             return Ok(true);
         };
         let content = &backup.record.content;
-        let place = match content.kind {
-            ContentKind::Image => Place::Image {
-                level: backup.tree().level,
-                chunk_size: content.chunk_size,
-            },
-            ContentKind::Stream => Place::Stream { level: None },
+        let mut widest = BRANCH_WIDTH;
+        self.top = match content.kind {
+            ContentKind::Image => {
+                let chunk_size = content.chunk_size;
+                widest = widest.max(to_usize(LEAF_SIZE / u64::from(chunk_size.max(1))));
+                let level = backup.tree().level;
+                Place::Image { level, chunk_size }
+            }
+            ContentKind::Stream => {
+                widest = widest.max(StreamEntries::MAX);
+                Place::Stream { level: None }
+            }
         };
-        let (whole, len) = self.node(&top, place)?;
+        walk(nodes, top, self.top, READ_AHEAD / widest, self)?;
+        let Verdict { whole, len } = self.result;
         let shape = match content.kind {
             ContentKind::Stream if whole && len != content.size => Err(RepoError::Tree),
-            _ => ImageReader::new(self.blobs, backup).check_end(),
+            _ => ImageReader::new(nodes.blobs, backup).check_end(),
         };
         match shape {
             Ok(()) => Ok(whole),
@@ -119,86 +255,68 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// Whether a node and all below it are whole; and the bytes it spans, if it is a stream's.
-    fn node(&mut self, id: &BlobId, place: Place) -> Result<(bool, u64), RepoError> {
-        if let Some(verdict) = self.verdicts.get(&(*id, place)) {
-            return Ok(*verdict);
-        }
-        self.run.context.cancel.check()?;
-        self.look_at(id)?;
-        let read = match self.ready.remove(id) {
-            Some(node) => Ok(node),
-            None => self.blobs.read(id),
-        };
-        let verdict = match read {
-            Ok(_) if !self.is_node_kept(id)? => (false, 0),
-            Ok(node) => self.below(&node, place)?,
-            Err(error) if error.kind() == RepoErrorKind::Damaged => {
-                self.walked.errors.push(error);
-                (false, 0)
-            }
-            Err(error) => return Err(error),
-        };
+    /// Remembers the verdict on a node, and adds it to that on the node above.
+    fn conclude(&mut self, id: &BlobId, place: Place, verdict: Verdict) {
         self.verdicts.insert((*id, place), verdict);
-        Ok(verdict)
+        self.add(verdict);
     }
 
-    fn below(&mut self, node: &Node, place: Place) -> Result<(bool, u64), RepoError> {
-        match (node, place) {
-            (Node::Children(node), Place::Image { level, chunk_size })
-                if node.level == level && (level > 0 || fills_leaf(node, chunk_size)) =>
-            {
-                Ok((self.children(node, chunk_size)?, 0))
-            }
-            (Node::Stream(node), Place::Stream { level })
-                if level.is_none_or(|level| level == node.level) =>
-            {
-                self.entries(node)
-            }
-            _ => {
-                self.walked.errors.push(RepoError::Tree);
-                Ok((false, 0))
-            }
+    /// Adds the verdict on a node to that on the node above it.
+    fn add(&mut self, verdict: Verdict) {
+        let Some(above) = self.open.last_mut() else {
+            self.result = verdict;
+            return;
+        };
+        let fits = above.stated.pop().is_none_or(|len| len == verdict.len);
+        if verdict.whole && !fits {
+            self.walked.errors.push(RepoError::Tree);
         }
+        above.verdict.whole &= verdict.whole && fits;
     }
 
-    /// Whether all that an image's node names is whole.
-    fn children(&mut self, node: &Children, chunk_size: u32) -> Result<bool, RepoError> {
-        self.read_ahead(node, chunk_size)?;
-        let mut whole = true;
+    /// Checks the chunks of an image's leaf, or appends the nodes below a branch.
+    fn children(
+        &mut self,
+        node: &Children,
+        chunk_size: u32,
+        below: &mut Vec<(BlobId, Place)>,
+    ) -> Result<Open, RepoError> {
+        let mut verdict = WHOLE;
         for child in node.ids.iter().flatten() {
-            whole &= match node.level.checked_sub(1) {
+            match node.level.checked_sub(1) {
                 // Also the last one: it is filled up with zeros.
-                None => self.chunk(child, chunk_size.into())?,
-                Some(level) => self.node(child, Place::Image { level, chunk_size })?.0,
-            };
+                None => verdict.whole &= self.chunk(child, chunk_size.into())?,
+                Some(level) => below.push((*child, Place::Image { level, chunk_size })),
+            }
         }
-        Ok(whole)
+        Ok(Open::leaf(verdict))
     }
 
-    /// Whether all that a stream's node names is whole, and the bytes that it spans.
-    fn entries(&mut self, node: &StreamEntries) -> Result<(bool, u64), RepoError> {
-        let mut whole = true;
-        let mut total = 0;
+    /// Checks the chunks of a stream's leaf, or appends the nodes below a branch.
+    fn entries(
+        &mut self,
+        node: &StreamEntries,
+        below: &mut Vec<(BlobId, Place)>,
+    ) -> Result<Open, RepoError> {
+        let mut verdict = WHOLE;
+        let mut stated = Vec::new();
         for entry in &node.entries {
-            total += entry.len;
+            verdict.len += entry.len;
             let Some(child) = &entry.id else { continue };
-            whole &= match node.level.checked_sub(1) {
-                None => self.chunk(child, entry.len)?,
+            match node.level.checked_sub(1) {
+                None => verdict.whole &= self.chunk(child, entry.len)?,
                 level => {
-                    let (whole, len) = self.node(child, Place::Stream { level })?;
-                    if whole && len != entry.len {
-                        self.walked.errors.push(RepoError::Tree);
-                    }
-                    whole && len == entry.len
+                    below.push((*child, Place::Stream { level }));
+                    stated.push(entry.len);
                 }
-            };
+            }
         }
-        Ok((whole, total))
+        stated.reverse();
+        Ok(Open { verdict, stated })
     }
 
-    /// Notes where a blob lies, if no segment names that.
-    fn look_at(&mut self, id: &BlobId) -> Result<(), RepoError> {
+    /// Notes the packs of a blob if no segment names any of them.
+    fn note_unnamed(&mut self, id: &BlobId) -> Result<(), RepoError> {
         if !self.run.unnamed.is_empty() {
             let places = self
                 .index
@@ -214,42 +332,9 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    /// Reads the nodes below a node of an image together, within a limit, to save round trips.
-    fn read_ahead(&mut self, node: &Children, chunk_size: u32) -> Result<(), RepoError> {
-        if node.level == 0 {
-            return Ok(());
-        }
-        let in_leaf = to_usize(LEAF_SIZE / u64::from(chunk_size.max(1)));
-        let widest = in_leaf.max(node.ids.len());
-        let mut ids: Vec<BlobId> = node.ids.iter().flatten().copied().collect();
-        for level in (0..node.level).rev().take(2) {
-            let place = Place::Image { level, chunk_size };
-            ids.retain(|id| !self.verdicts.contains_key(&(*id, place)));
-            ids.sort_unstable();
-            ids.dedup();
-            if ids.len().saturating_mul(widest) > READ_AHEAD {
-                break;
-            }
-            let unread = ids.iter().filter(|id| !self.ready.contains_key(*id));
-            let unread: Vec<_> = unread.copied().collect();
-            match self.pool.install(|| fetch_nodes(self.blobs, &unread)) {
-                Ok(nodes) => self.ready.extend(unread.into_iter().zip(nodes)),
-                // The walk will say which.
-                Err(error) if error.kind() == RepoErrorKind::Damaged => break,
-                Err(error) => return Err(error),
-            }
-            let nodes = ids.iter().filter_map(|id| match &**self.ready.get(id)? {
-                Node::Children(node) if node.level > 0 => Some(node.ids.clone()),
-                _ => None,
-            });
-            ids = nodes.flatten().flatten().collect();
-        }
-        Ok(())
-    }
-
     /// Whether a chunk of this length is there.
     fn chunk(&mut self, id: &BlobId, len: u64) -> Result<bool, RepoError> {
-        self.look_at(id)?;
+        self.note_unnamed(id)?;
         let run = self.run;
         let whole = |at: &&BlobLocation| self.is_whole(at, BlobKind::Chunk);
         let found = |location: &BlobLocation| u64::from(location.blob().plain_len);

@@ -275,7 +275,7 @@ impl Visitor for MarkUsed<'_, '_> {
         Ok(self.usage.node(id, self.new)?)
     }
 
-    fn is_wanted(&self, id: &BlobId) -> bool {
+    fn is_wanted(&self, id: &BlobId, _: u8) -> bool {
         !self.usage.is_node_used(id)
     }
 
@@ -316,7 +316,7 @@ impl Visitor for Hold<'_> {
         Ok(self.usage.nodes.hold(id))
     }
 
-    fn is_wanted(&self, id: &BlobId) -> bool {
+    fn is_wanted(&self, id: &BlobId, _: u8) -> bool {
         !self.usage.nodes.is_held(id)
     }
 

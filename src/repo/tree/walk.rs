@@ -1,6 +1,6 @@
 //! The walk over a tree, for every kind of node: from the top, children in ascending order.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -22,8 +22,8 @@ pub trait Visitor {
         Ok(true)
     }
 
-    /// Predicts whether a node will be entered, so that it is worth being read ahead.
-    fn is_wanted(&self, _: &BlobId) -> bool {
+    /// Predicts whether a node of this level will be entered, so that it is worth being read ahead.
+    fn is_wanted(&self, _: &BlobId, _level: u8) -> bool {
         true
     }
 
@@ -53,18 +53,25 @@ pub trait Visitor {
     }
 }
 
+/// Among the nodes read ahead, one branch for so many leaves: a branch has up to 64 children, so
+/// these branches name enough leaves.
+const LEAVES_PER_BRANCH: usize = 8;
+
 /// A node on the way of a walk.
 struct Step<P> {
     id: BlobId,
     place: P,
+    /// The level that the node above it implies; unknown for the top.
+    level: Option<u8>,
     /// It was visited, and all below it is done.
     done: bool,
 }
 
 /// Walks over the tree below `top`, parents before children.
 ///
-/// Where a node is not read yet, it is read together with up to `ahead` - 1 others that follow, at
-/// once: siblings first, then the nodes below them. With 1, nodes are read one by one.
+/// A node that is not read yet is read together with the nodes of its level that follow: up to
+/// `ahead` leaves at once, or an eighth of that in branches. No more than 2 × `ahead` nodes wait in
+/// memory. With 1, nodes are read one by one.
 pub fn walk<V: Visitor>(
     nodes: &impl NodeReader,
     top: BlobId,
@@ -79,6 +86,7 @@ pub fn walk<V: Visitor>(
     let mut path = vec![Step {
         id: top,
         place,
+        level: None,
         done: false,
     }];
     while let Some(step) = path.pop() {
@@ -93,8 +101,17 @@ pub fn walk<V: Visitor>(
         if ahead > 1 && !ready.contains_key(&step.id) {
             if alone > 0 {
                 alone -= 1;
-            } else if !read_ahead(nodes, &step.id, &path, ahead, visitor, &mut ready)? {
-                alone = ahead;
+            } else if let Some(level) = step.level {
+                if ready.len() >= ahead {
+                    // Only a tree with misplaced nodes leaves so many that were not visited.
+                    ready.clear();
+                }
+                let ids = follow(&step.id, level, &path, ahead, visitor, &ready);
+                match nodes.read_many(&ids) {
+                    Ok(read) => ready.extend(ids.into_iter().zip(read)),
+                    Err(error) if error.kind() == RepoErrorKind::Damaged => alone = ids.len() - 1,
+                    Err(error) => return Err(error.into()),
+                }
             }
         }
         let read = match ready.remove(&step.id) {
@@ -118,6 +135,7 @@ pub fn walk<V: Visitor>(
         let following = below.drain(..).rev().map(|(id, place)| Step {
             id,
             place,
+            level: node.level().checked_sub(1),
             done: false,
         });
         path.extend(following);
@@ -125,39 +143,66 @@ pub fn walk<V: Visitor>(
     Ok(())
 }
 
-/// Reads a node and those that will follow it. Returns whether that worked: a damaged one is left
-/// to the walk, which reads it by itself.
-fn read_ahead<V: Visitor>(
-    nodes: &impl NodeReader,
+/// Returns a node and those of its level that a walk will come upon next and that are not read yet,
+/// as far as nodes that were read name them. In ascending order.
+fn follow<V: Visitor>(
     first: &BlobId,
+    level: u8,
     path: &[Step<V::Place>],
     ahead: usize,
     visitor: &V,
-    ready: &mut HashMap<BlobId, Arc<Node>>,
-) -> Result<bool, RepoError> {
-    let mut ids = vec![*first];
-    let pending = path.iter().rev().filter(|step| !step.done);
-    let pending = pending.map(|step| step.id).take(ahead - 1);
-    ids.extend(pending.filter(|id| visitor.is_wanted(id)));
-    while !ids.is_empty() && ready.len() < ahead {
-        ids.sort_unstable();
-        ids.dedup();
-        ids.retain(|id| !ready.contains_key(id));
-        ids.truncate(ahead - ready.len());
-        let read = match nodes.read_many(&ids) {
-            Ok(read) => read,
-            Err(error) if error.kind() == RepoErrorKind::Damaged => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        let below = read.iter().filter(|node| node.level() > 0);
-        let below: Vec<_> = below.flat_map(|node| children(node)).collect();
-        ready.extend(ids.into_iter().zip(read));
-        ids = below
-            .into_iter()
-            .filter(|id| visitor.is_wanted(id))
-            .collect();
+    ready: &HashMap<BlobId, Arc<Node>>,
+) -> Vec<BlobId> {
+    let mut search = Search {
+        level,
+        most: match level {
+            0 => ahead,
+            _ => ahead.div_ceil(LEAVES_PER_BRANCH),
+        },
+        visitor,
+        ready,
+        expanded: HashSet::new(),
+        found: BTreeSet::from([*first]),
+    };
+    for step in path.iter().rev().filter(|step| !step.done) {
+        if let Some(level) = step.level {
+            search.look_below(&step.id, level);
+        }
     }
-    Ok(true)
+    search.found.into_iter().collect()
+}
+
+/// A search for the nodes of one level that are worth being read together.
+struct Search<'a, V> {
+    level: u8,
+    most: usize,
+    visitor: &'a V,
+    ready: &'a HashMap<BlobId, Arc<Node>>,
+    /// Branches that were searched: a tree may name one of them many times.
+    expanded: HashSet<BlobId>,
+    found: BTreeSet<BlobId>,
+}
+
+impl<V: Visitor> Search<'_, V> {
+    fn look_below(&mut self, id: &BlobId, level: u8) {
+        if level < self.level || self.found.len() >= self.most || !self.visitor.is_wanted(id, level)
+        {
+            return;
+        }
+        match self.ready.get(id) {
+            None if level == self.level => {
+                self.found.insert(*id);
+            }
+            Some(node)
+                if level > self.level && node.level() == level && self.expanded.insert(*id) =>
+            {
+                for child in children(node) {
+                    self.look_below(&child, level - 1);
+                }
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Returns the ids of all that a node names, in ascending order: chunks of a leaf, nodes of a
@@ -169,4 +214,173 @@ pub fn children(node: &Node) -> impl Iterator<Item = BlobId> {
     };
     let stream = stream.iter().filter_map(|entry| entry.id);
     image.iter().flatten().copied().chain(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use super::*;
+    use crate::format::Children;
+
+    /// A tree of an image with 64 children in each branch. The first five bytes of an id hold the
+    /// node's level and number.
+    #[derive(Default)]
+    struct Tree {
+        requests: Cell<usize>,
+        nodes_read: Cell<usize>,
+        most_at_once: Cell<usize>,
+        damaged: Option<BlobId>,
+        /// Children that all branches have, out of 64.
+        width: u32,
+    }
+
+    fn id(level: u8, number: u32) -> BlobId {
+        let mut bytes = [0; 32];
+        bytes[0] = level;
+        bytes[1..5].copy_from_slice(&number.to_be_bytes());
+        BlobId::from_bytes(bytes)
+    }
+
+    impl Tree {
+        fn node(&self, of: &BlobId) -> Result<Arc<Node>, RepoError> {
+            if self.damaged == Some(*of) {
+                return Err(RepoError::Tree);
+            }
+            let bytes = of.as_bytes();
+            let level = bytes[0];
+            let number = u32::from_be_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]);
+            let ids = match level {
+                0 => vec![Some(id(u8::MAX, number))],
+                level => (0..self.width)
+                    .map(|child| Some(id(level - 1, number * self.width + child)))
+                    .collect(),
+            };
+            Ok(Arc::new(Node::Children(Children { level, ids })))
+        }
+
+        fn count(&self, nodes: usize) {
+            self.requests.set(self.requests.get() + 1);
+            self.nodes_read.set(self.nodes_read.get() + nodes);
+            self.most_at_once.set(self.most_at_once.get().max(nodes));
+        }
+    }
+
+    impl NodeReader for Tree {
+        fn read(&self, id: &BlobId) -> Result<Arc<Node>, RepoError> {
+            self.count(1);
+            self.node(id)
+        }
+
+        fn read_many(&self, ids: &[BlobId]) -> Result<Vec<Arc<Node>>, RepoError> {
+            self.count(ids.len());
+            ids.iter().map(|id| self.node(id)).collect()
+        }
+    }
+
+    /// Visits all nodes, or those that are wanted by level and number, and counts the leaves.
+    #[derive(Default)]
+    struct All {
+        leaves: u32,
+        unreadable: RefCell<Vec<BlobId>>,
+        wanted: Option<fn(u8, u32) -> bool>,
+    }
+
+    impl All {
+        fn wants(&self, id: &BlobId) -> bool {
+            let bytes = id.as_bytes();
+            let number = u32::from_be_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]);
+            self.wanted.is_none_or(|wanted| wanted(bytes[0], number))
+        }
+    }
+
+    impl Visitor for All {
+        type Place = ();
+        type Error = RepoError;
+
+        fn enter(&mut self, id: &BlobId, (): &()) -> Result<bool, RepoError> {
+            Ok(self.wants(id))
+        }
+
+        fn is_wanted(&self, id: &BlobId, level: u8) -> bool {
+            assert_eq!(id.as_bytes()[0], level, "the level of a node in this tree");
+            self.wants(id)
+        }
+
+        fn visit(
+            &mut self,
+            of: &BlobId,
+            node: &Node,
+            (): &(),
+            below: &mut Vec<(BlobId, ())>,
+        ) -> Result<ControlFlow<()>, RepoError> {
+            if node.level() > 0 {
+                below.extend(children(node).map(|child| (child, ())));
+            } else {
+                if self.wanted.is_none() && self.unreadable.borrow().is_empty() {
+                    assert_eq!(*of, id(0, self.leaves), "leaves come in ascending order");
+                }
+                self.leaves += 1;
+            }
+            Ok(ControlFlow::Continue(()))
+        }
+
+        fn unreadable(&mut self, id: &BlobId, (): &(), _: RepoError) -> Result<(), RepoError> {
+            self.unreadable.borrow_mut().push(*id);
+            Ok(())
+        }
+    }
+
+    fn tree() -> Tree {
+        Tree {
+            width: 64,
+            ..Tree::default()
+        }
+    }
+
+    #[test]
+    fn a_tree_of_1_tib_is_read_in_large_batches() {
+        let (tree, mut all) = (tree(), All::default());
+        walk(&tree, id(3, 0), (), 4096, &mut all).unwrap();
+        assert_eq!(all.leaves, 1 << 18);
+        let nodes = (1 << 18) + (1 << 12) + (1 << 6) + 1;
+        assert_eq!(tree.nodes_read.get(), nodes, "each node is read once");
+        assert!(tree.most_at_once.get() <= 4096);
+        let requests = tree.requests.get();
+        assert!(requests <= 80, "{requests} requests for 64 × 4096 leaves");
+    }
+
+    #[test]
+    fn scattered_changes_of_a_large_tree_are_read_in_few_batches() {
+        let tree = tree();
+        let mut all = All {
+            // One leaf below each branch.
+            wanted: Some(|level, number| level > 0 || number.is_multiple_of(64)),
+            ..All::default()
+        };
+        walk(&tree, id(3, 0), (), 4096, &mut all).unwrap();
+        assert_eq!(all.leaves, 1 << 12);
+        let requests = tree.requests.get();
+        assert!(requests <= 20, "{requests} requests for 4096 leaves");
+    }
+
+    #[test]
+    fn without_reading_ahead_nodes_are_read_one_by_one() {
+        let (tree, mut all) = (tree(), All::default());
+        walk(&tree, id(1, 0), (), 1, &mut all).unwrap();
+        assert_eq!((tree.requests.get(), tree.most_at_once.get()), (65, 1));
+    }
+
+    #[test]
+    fn a_damaged_node_harms_no_other_one_that_is_read_with_it() {
+        let damaged = id(0, 100);
+        let tree = Tree {
+            damaged: Some(damaged),
+            ..tree()
+        };
+        let mut all = All::default();
+        walk(&tree, id(2, 0), (), 1024, &mut all).unwrap();
+        assert_eq!(all.leaves, 4095);
+        assert_eq!(*all.unreadable.borrow(), [damaged]);
+    }
 }
