@@ -11,13 +11,17 @@ import hashlib
 import os
 import re
 import sys
+import unicodedata
 from pathlib import Path
+from typing import Any
 
 import cuttlebone_format as format
 from cuttlebone_format import CHUNK, NODE, PACK_HEAD, FormatError, require
 
 HASH, PROJECT_ID = "[0-9a-f]{64}", "[0-9a-f]{32}"
 RUNS_KEPT = 16
+SLOTS = 64
+DIRECTORY = {CHUNK: "packs", NODE: "trees"}
 
 
 warned = []
@@ -48,13 +52,13 @@ def read_either(path: Path, decode):
     raise first_error
 
 
-def open_slots(directory: Path, project_id: bytes | None, password: bytes) -> bytes | None:
-    """Returns the secret of the first key slot in `directory` that the password opens."""
+def open_slots(directory: Path, project_id: bytes | None, password: bytes) -> format.Slot | None:
+    """Returns the first key slot in `directory` that the password opens."""
     names = sorted({path.name.removesuffix(".copy") for path in named(directory, HASH + r"(\.copy)?")})
-    for name in names:
+    for name in names[:SLOTS]:
         for path in (directory / name, directory / (name + ".copy")):
             try:
-                return format.decode_slot(path.read_bytes(), bytes.fromhex(name), project_id, password)["secret"]
+                return format.decode_slot(path.read_bytes(), bytes.fromhex(name), project_id, password)
             except FormatError as error:
                 if error.kind == "does-not-open":
                     break  # Whole, but for another password; so is its copy.
@@ -64,113 +68,217 @@ def open_slots(directory: Path, project_id: bytes | None, password: bytes) -> by
     return None
 
 
+def passwords(given: bytes) -> list[bytes]:
+    """Returns the password as given and, if that differs, in Normalisation Form C."""
+    try:
+        return list(dict.fromkeys([given, unicodedata.normalize("NFC", given.decode()).encode()]))
+    except UnicodeDecodeError:
+        return [given]
+
+
 class Project:
-    def __init__(self, directory: Path, **secret):
+    def __init__(self, directory: Path, bundle: dict[str, bytes]):
         self.directory, self.id = directory, bytes.fromhex(directory.name)
-        project = read_either(directory / "project", lambda data: format.decode_project(data, self.id, **secret))
-        self.secret, self.name = project["project_secret"], project["settings"]["name"]
-        self.keys = (self.id, self.secret)
+        self.keys, _ = read_either(
+            directory / "project", lambda data: format.decode_project(data, self.id, bundle)
+        )  # fmt: skip
+        self.signers = format.Signers(self.keys.signing_public)
+        self.settings = self.read_settings()
+        self.name = self.settings["name"] if self.settings else directory.name
+        self.read_signers()
         self.index = None
         # Neighbouring chunks share a run, and a changed file uses several runs in turn.
         self.open_run = functools.lru_cache(maxsize=RUNS_KEPT)(self.open_run)
 
-    def records(self) -> dict[str, dict]:
-        """Returns all whole records by name, the newest last."""
-        records = {}
-        for path in named(self.directory / "backups", HASH):
+    def decoded(self, directory: str, decode) -> dict[str, Any]:
+        """Returns all objects of a directory that decode, by name. `decode(data, name)`"""
+        found = {}
+        for path in named(self.directory / directory, HASH):
             try:
-                records[path.name] = format.decode_record(path.read_bytes(), bytes.fromhex(path.name), *self.keys)
+                found[path.name] = decode(path.read_bytes(), bytes.fromhex(path.name))
             except (OSError, FormatError) as error:
                 warn(f"{path}: {error}")
-        return dict(sorted(records.items(), key=lambda item: (format.timestamp(item[1]["time"]), item[0])))
+        return found
+
+    def read_settings(self) -> dict | None:
+        found = self.decoded("settings", lambda data, name: format.decode_settings(data, name, self.keys))
+        if not found:
+            warn(f"{self.directory}: no settings")
+            return None
+        return max(found.items(), key=lambda item: (item[1]["revision"], item[0]))[1]
+
+    def read_signers(self):
+        """Reads the certificates, and which of them the log revokes."""
+        writers = self.directory / "writers"
+        names = {path.name.removesuffix(".copy") for path in named(writers, HASH + r"(\.copy)?")}
+        for name in sorted(names):
+            try:
+                self.signers.certificates[bytes.fromhex(name)] = read_either(
+                    writers / name,
+                    lambda data: format.decode_certificate(data, bytes.fromhex(name), self.keys),  # noqa: B023
+                )
+            except FormatError:
+                pass  # read_either has warned.
+        self.log = self.decoded("log", lambda data, name: format.decode_log(data, name, self.keys))
+        self.removed = {}
+        for entry in self.log.values():
+            for revoked in entry.body and entry.body.get("revoked") or []:
+                accepted = map(bytes.fromhex, revoked.get("accepted") or [])
+                self.signers.revoked.setdefault(bytes.fromhex(revoked["certificate"]), []).extend(accepted)
+            for removed in entry.body and entry.body.get("removed_records") or []:
+                self.removed[removed["record"]] = removed
+
+    def records(self) -> dict[str, dict]:
+        """Returns all records that count, by name: of each volume in order, the newest last."""
+        read = self.decoded("backups", lambda data, name: format.decode_record(data, name, self.keys, self.signers))
+        signed = {name: signer for name, (_, signer) in read.items()}
+        records = {name: record for name, (record, _) in read.items()}
+        self.voided = set()
+        for void, signer in self.decoded(
+            "voids", lambda data, name: format.decode_void(data, name, self.keys, self.signers)
+        ).values():
+            if signed.get(void["record"], signer) == signer:
+                self.voided.add(void["record"])
+            else:
+                warn(f"a void of record {void['record']}: its signer is not the record's (foreign)")
+        kept = format.without_revoked(records, signed, self.signers)
+        for name in records.keys() - kept.keys():
+            warn(f"record {name}: its signer was revoked (foreign)")
+        full = {name for name in kept if signed[name] == self.signers.authority}
+        ordered = {}
+        for volume in sorted({record["volume"]["name"] for record in kept.values()}):
+            own = {name: record for name, record in kept.items() if record["volume"]["name"] == volume}
+            passed = {name: own.pop(name) for name in self.voided & own.keys()}
+            ordered |= {name: passed[name] for name in sorted(passed)}
+            passed |= {
+                name: removed
+                for name, removed in self.removed.items()
+                if name not in own and removed["volume"]["name"] == volume
+            }
+            ordered |= {name: own[name] for name in reversed(format.newest_first(own, passed, full))}
+        return ordered
 
     def load_index(self):
         """Maps (kind, id) to all its places: [(pack, ordinal of the run, place in the run)]."""
-        packs, superseded, segments, errors = {}, set(), {}, {}
+        segments, errors = {}, {}
         for path in named(self.directory / "index", HASH):
             try:
-                segments[path.name], names = format.decode_index(
-                    path.read_bytes(), bytes.fromhex(path.name), *self.keys
+                segments[path.name] = format.decode_index(
+                    path.read_bytes(), bytes.fromhex(path.name), self.keys, self.signers
                 )
-                superseded.update(name.hex() for name in names)
             except (OSError, FormatError) as error:
                 errors[path.name] = error
+        full = [segment for segment in segments.values() if segment.signer == self.signers.authority]
+        self.superseded = superseded = {name.hex() for segment in full for name in segment.superseded}
         damaged = errors.keys() - superseded
         for name in sorted(damaged):
             warn(f"{self.directory / 'index' / name}: {errors[name]}")
-        for name in segments.keys() - superseded:
-            packs |= {listing.pack.hex(): (listing.nonce, listing.contents) for listing in segments[name]}
+        # One pack may be listed several times; a liar's listing must not hide another one.
+        self.packs = []
+        for name, segment in sorted(segments.items(), key=lambda item: item[0] in superseded):
+            for listing in segment.packs:
+                if name not in superseded or self.path_of(listing).exists():
+                    self.packs.append(listing)
         if damaged or not segments:
-            packs |= self.read_contents(known=packs)
-        self.index, self.packs = {}, packs
-        for pack, (_, contents) in sorted(packs.items()):
-            for ordinal, run in enumerate(contents.runs):
+            self.packs += self.read_contents(known={listing.pack for listing in self.packs})
+        self.index = {}
+        for number, listing in enumerate(self.packs):
+            for ordinal, run in enumerate(listing.contents.runs):
                 for place, blob in enumerate(run.blobs):
-                    self.index.setdefault((contents.kind, blob.id), []).append((pack, ordinal, place))
+                    found = self.index.setdefault((listing.contents.kind, blob.id), [])
+                    found.append((number, ordinal, place))
 
-    def read_contents(self, known) -> dict:
-        """Reads nonce and contents of packs that no segment names, from the packs themselves."""
-        packs = {}
-        for path in named(self.directory / "packs", "[0-9a-f]{2}"):
-            for pack in named(path, path.name + HASH.replace("64", "62")):
-                if pack.name not in known:
-                    try:
-                        data = pack.read_bytes()
-                        packs[pack.name] = format.decode_contents(data[:PACK_HEAD], data, len(data), *self.keys)
-                    except (OSError, FormatError) as error:
-                        warn(f"{pack}: {error}")
-        return packs
+    def read_contents(self, known: set[bytes]) -> list[format.Listing]:
+        """Reads the contents of packs that no segment names, from the packs themselves."""
+        found = []
+        for kind, directory in DIRECTORY.items():
+            for path in named(self.directory / directory, "[0-9a-f]{2}"):
+                for pack in named(path, path.name + HASH.replace("64", "62")):
+                    if bytes.fromhex(pack.name) not in known:
+                        try:
+                            found.append(self.read_listing(pack, kind))
+                        except (OSError, FormatError) as error:
+                            warn(f"{pack}: {error}")
+        return found
 
-    def path_of(self, pack: str) -> Path:
-        return self.directory / "packs" / pack[:2] / pack
+    def read_listing(self, path: Path, kind: int) -> format.Listing:
+        """Reads a pack whole and checks all that needs no key of its runs."""
+        data, name = path.read_bytes(), bytes.fromhex(path.name)
+        format.check_name(data, name)
+        listing = format.decode_contents(name, data[:PACK_HEAD], data, len(data), self.keys, self.signers, data)
+        require(listing.contents.kind == kind, "bad-value", "a pack in the other directory")
+        return listing
 
-    def open_run(self, pack: str, ordinal: int) -> bytes:
+    def path_of(self, listing: format.Listing) -> Path:
+        name = listing.pack.hex()
+        return self.directory / DIRECTORY[listing.contents.kind] / name[:2] / name
+
+    def open_run(self, number: int, ordinal: int) -> bytes:
         """Returns the joined blobs of a run. The last few runs are cached."""
-        nonce, contents = self.packs[pack]
-        run = contents.runs[ordinal]
-        with self.path_of(pack).open("rb") as file:
+        listing = self.packs[number]
+        run = listing.contents.runs[ordinal]
+        with self.path_of(listing).open("rb") as file:
             file.seek(run.offset)
             sealed = file.read(run.stored_length)
-        return format.open_run(nonce, ordinal, run, sealed, *self.keys)
+        return format.open_run(listing, ordinal, sealed, self.keys)
+
+    def places(self, kind: int, blob_id: bytes) -> list[tuple[int, int, int]]:
+        if self.index is None:
+            self.load_index()
+        return self.index.get((kind, blob_id), [])
 
     def fetch(self, kind: int, blob_id: bytes) -> bytes:
         """Returns the plain blob, from any pack that holds it whole."""
-        if self.index is None:
-            self.load_index()
-        for pack, ordinal, place in self.index.get((kind, blob_id), []):
+        for number, ordinal, place in self.places(kind, blob_id):
             try:
-                run = self.packs[pack][1].runs[ordinal]
-                return format.cut_blob(run, place, self.open_run(pack, ordinal), self.secret)
+                joined = self.open_run(number, ordinal)
+                return format.cut_blob(self.packs[number], ordinal, place, joined, self.keys)
             except (OSError, FormatError) as error:
-                warn(f"{self.path_of(pack)}: {error}")
+                if getattr(error, "kind", None) == "no-key":
+                    raise
+                warn(f"{self.path_of(self.packs[number])}: {error}")
         what = {CHUNK: "chunk", NODE: "node"}[kind]
         raise FormatError("missing", f"no whole copy of {what} {blob_id.hex()}")
+
+    def find(self, kind: int, blob_id: bytes) -> bytes:
+        """Returns a node; of a chunk that a pack lists, zeros of its length."""
+        if kind == NODE:
+            return self.fetch(kind, blob_id)
+        for number, ordinal, place in self.places(kind, blob_id):
+            if self.path_of(self.packs[number]).exists():
+                return bytes(self.packs[number].contents.runs[ordinal].blobs[place].plain_length)
+        raise FormatError("missing", f"no pack with chunk {blob_id.hex()}")
 
 
 def open_projects(repository: Path, password: bytes) -> list[Project]:
     """Returns all projects that the password opens."""
     read_either(repository / "cuttlebone", format.decode_repository)
-    secret = open_slots(repository / "keys", None, password)
-    if secret:
+    for form in passwords(password):
+        if projects := open_projects_with(repository, form):
+            return projects
+    raise FormatError("does-not-open", "the password opens nothing here")
+
+
+def open_projects_with(repository: Path, password: bytes) -> list[Project] | None:
+    slot = open_slots(repository / "keys", None, password)
+    if slot:
+        secret = slot.bundle["repository_secret"]
         read_either(repository / "cuttlebone", lambda data: format.decode_repository(data, secret))
-    projects = []
+    projects, opened = [], slot is not None
     for directory in named(repository / "projects", PROJECT_ID):
         try:
-            if secret:
-                project = Project(directory, repository_secret=secret)
-            elif own := open_slots(directory / "keys", bytes.fromhex(directory.name), password):
-                project = Project(directory, project_secret=own)
-            else:
+            own = slot or open_slots(directory / "keys", bytes.fromhex(directory.name), password)
+            if own is None:
                 continue
+            opened = True
+            project = Project(directory, own.bundle)
             if project.name in [other.name for other in projects]:
                 warn(f"{directory}: another project is called {project.name}; this one is ignored")
             else:
                 projects.append(project)
         except (OSError, FormatError) as error:
             warn(f"{directory}: {error}")
-    if not secret and not projects:
-        raise FormatError("does-not-open", "the password opens nothing here")
-    return projects
+    return projects if opened else None
 
 
 # ---- Restore, digest, check --------------------------------------------------------------------
@@ -201,15 +309,29 @@ def digest(content: format.Content, fetch, hasher, strict=False) -> str:
 
 
 def check(projects: list[Project]) -> bool:
-    """Reads all backups and prints the SHA-256 of each. Returns False after any warning."""
+    """Reads all backups and prints the SHA-256 of each. Returns False after any warning.
+
+    A role that cannot open chunks checks all but them, and prints a dash for the SHA-256."""
     for project in projects:
         for name, record in project.records().items():
             try:
-                content = format.decode_content(record["content"])
-                hashed = digest(content, project.fetch, hashlib.sha256(), strict=True)
+                hashed = "-"
+                attachments = map(format.attachment_content, record.get("attachments") or [])
+                for content in [*attachments, format.decode_content(record["content"])]:
+                    if project.keys.data:
+                        hashed = digest(content, project.fetch, hashlib.sha256(), strict=True)
+                    else:
+                        for _ in format.walk(content, project.find):
+                            pass
                 print(hashed, name, project.name, record["volume"]["name"], sep="\t")
             except FormatError as error:
                 warn(f"backup {name}: {error}")
+        for kind, directory in DIRECTORY.items():
+            for path in sorted((project.directory / directory).glob("??/" + "?" * 64)):
+                try:
+                    project.read_listing(path, kind)
+                except (OSError, FormatError) as error:
+                    warn(f"{path}: {error}")
     return not warned
 
 
@@ -224,7 +346,8 @@ def choose(projects: list[Project], prefix: str | None, volume: str | None) -> t
         if len(found) > 1:
             sys.exit(f"error: {len(found)} backups begin with {prefix}")
     if volume is not None:
-        found = [item for item in found if item[2]["volume"]["name"] == volume]
+        named = [item for item in found if item[2]["volume"]["name"] == volume]
+        found = [item for item in named if item[1] not in item[0].voided]
     require(found, "missing", "there is no such backup")
     if len({(item[0].id, item[2]["volume"]["name"]) for item in found}) > 1:
         sys.exit("error: several volumes fit; give --project, --volume or --backup")

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Writes tiny repositories and reads them back. Run: python tests/reader/test_reader.py"""
 
+import copy
 import hashlib
 import os
 import subprocess
@@ -11,10 +12,10 @@ from pathlib import Path
 from unittest import mock
 
 import cuttlebone_format as format
-from cuttlebone_format import CHUNK, FANOUT, MIB, NODE, PACK_HEAD, RAW, LEAF_SIZE, ZSTD, blob_id
+from cuttlebone_format import CHUNK, FANOUT, LEAF_SIZE, MIB, NODE, PACK_HEAD, RAW, ZSTD
 from read_backup import choose, digest, open_projects
 from run_vectors import run_vectors
-from write_repo import Faulty, Random, Tree, Writer, grid_node, slot, to_json
+from write_repo import Faulty, Random, Session, Tree, Writer, grid_node, header, to_json
 
 HERE = Path(__file__).parent
 PASSWORD = b"correct horse"
@@ -41,20 +42,32 @@ def stream_chunks() -> list[bytes]:
     return [random(1 + 37 * i) for i in range(20)] + [bytes(50_000)] + [b"log line\n" * 500, b"end"]
 
 
-class Repository(unittest.TestCase):
+TIME = "2026-11-21T10:00:00Z"
+
+
+def whole_repository():
+    """Returns the writers of a repository with two projects, and of the first of them."""
+    writer = Writer("test", PASSWORD)
+    project = writer.add_project("main", CHUNK_SIZE)
+    writer.add_project("other", 65_536)
+    for volume, make in {
+        "image": lambda tree: tree.image(IMAGE_SIZE, CHUNK_SIZE, image_chunks()),
+        "stream": lambda tree: tree.stream(stream_chunks(), fanout=4),
+        "empty image": lambda tree: tree.image(0, CHUNK_SIZE, {}),
+        "zeros": lambda tree: tree.image(5 * MIB + 1, CHUNK_SIZE, {}),
+        "empty stream": lambda tree: tree.stream([], fanout=4),
+    }.items():
+        tree = Tree(project.keys)
+        project.put_backup(tree, make(tree), volume, TIME)
+    return writer, project
+
+
+WHOLE = whole_repository()
+
+
+class InRepository(unittest.TestCase):
     def setUp(self):
-        self.writer = Writer("test", PASSWORD)
-        self.project = self.writer.add_project("main", CHUNK_SIZE)
-        self.other = self.writer.add_project("other", 65_536)
-        for volume, make in {
-            "image": lambda tree: tree.image(IMAGE_SIZE, CHUNK_SIZE, image_chunks()),
-            "stream": lambda tree: tree.stream(stream_chunks(), fanout=4),
-            "empty image": lambda tree: tree.image(0, CHUNK_SIZE, {}),
-            "zeros": lambda tree: tree.image(5 * MIB + 1, CHUNK_SIZE, {}),
-            "empty stream": lambda tree: tree.stream([], fanout=4),
-        }.items():
-            tree = Tree(self.project.secret)
-            self.project.put_backup(tree, make(tree), volume, "2026-11-21T10:00:00Z")
+        self.writer, self.project = copy.deepcopy(WHOLE)
         self.directory = tempfile.TemporaryDirectory()
         self.addCleanup(self.directory.cleanup)
         self.files = self.writer.files
@@ -98,13 +111,21 @@ class Repository(unittest.TestCase):
 
     def packs(self, volume: str) -> list[str]:
         """Returns the chunk pack and the two node packs of a volume, in the order of their making."""
-        return self.paths("/packs/")[{"image": slice(0, 3), "stream": slice(3, 6)}[volume]]
+        at = ["image", "stream"].index(volume)
+        return self.paths("/packs/")[at : at + 1] + self.paths("/trees/")[2 * at : 2 * at + 2]
 
     def flip(self, path: str, at: int):
         data = bytearray(self.files[path])
         data[at] ^= 1
         self.files[path] = bytes(data)
 
+    def opened(self):
+        self.run_reader("--list")  # Writes the files.
+        projects = open_projects(Path(self.directory.name, "repository"), PASSWORD)
+        return next(project for project in projects if project.name == "main")
+
+
+class Repository(InRepository):
     # ---- Whole repositories ----
 
     def test_image(self):
@@ -132,21 +153,21 @@ class Repository(unittest.TestCase):
     def test_newest_backup_of_the_volume(self):
         """Instants are compared, not their text: 11:30+02:00 is before 10:00Z."""
         for time, plain in ("2026-11-21T11:30:00+02:00", b"old"), ("2026-11-21T10:00:00.5Z", b"new"):
-            tree = Tree(self.project.secret)
+            tree = Tree(self.project.keys)
             self.project.put_backup(tree, tree.stream([plain], 4), "stream", time)
         self.assertEqual(self.restore("stream").read_bytes(), b"new")
 
     def test_newest_of_one_instant_is_the_last_by_hash(self):
         names = {}
         for plain in b"one", b"two", b"three":
-            tree = Tree(self.project.secret)
+            tree = Tree(self.project.keys)
             content = tree.stream([plain], 4)
             names[self.project.put_backup(tree, content, "s", "2026-11-21T10:00:00Z")] = plain
         self.assertEqual(self.restore("s").read_bytes(), names[max(names)])
 
     def test_volumes_of_one_name_are_one_sequence(self):
-        tree = Tree(self.project.secret)
-        self.project.put_backup(tree, tree.stream([b"moved"], 4), "stream", "2026-11-21T11:00:00Z", "00" * 16)
+        tree = Tree(self.project.keys)
+        self.project.put_backup(tree, tree.stream([b"moved"], 4), "stream", "2026-11-21T11:00:00Z", volume_id="00" * 16)
         self.assertEqual(self.restore("stream").read_bytes(), b"moved")
 
     def test_projects_of_one_name(self):
@@ -163,7 +184,7 @@ class Repository(unittest.TestCase):
 
     def test_check_reports_stored_zeros_and_padding(self):
         for size, plain in (CHUNK_SIZE, bytes(CHUNK_SIZE)), (100, b"a" * CHUNK_SIZE):
-            tree = Tree(self.project.secret)
+            tree = Tree(self.project.keys)
             top = tree.add(NODE, grid_node(0, LEAF_SIZE // CHUNK_SIZE, {0: tree.add(CHUNK, plain)}))
             content = tree.content("image", size, CHUNK_SIZE, top)
             self.project.put_backup(tree, content, f"odd {size}", "2026-11-21T10:00:00Z")
@@ -178,21 +199,20 @@ class Repository(unittest.TestCase):
         self.assertEqual(self.run_reader("--check").returncode, 1)
 
     def test_project_slot(self):
-        data = slot(self.writer.random, self.project.secret, b"guest", {}, project_id=self.project.id)
-        self.writer.put_slot(self.project.path, data)
+        self.project.put_key("full", b"guest")
         done = self.run_reader("--volume", "stream", "--sha256", password=b"guest")
         self.assertEqual(done.stdout.strip(), hashlib.sha256(b"".join(stream_chunks())).hexdigest())
 
     def test_foreign_names_are_ignored(self):
         for name in ("keys/.part", "projects/.new/project", "marks/x", "notes.txt"):
             self.files[name] = b"?"
-        for name in ("backups/.x", "index/.x", "packs/00/.x", "audits/x", "tombstones/x"):
+        for name in ("backups/.x", "index/.x", "packs/00/.x", "audits/x", "voids/x", "log/.x", "writers/x"):
             self.files[self.project.path + name] = b"?"
         self.assert_image(self.restore("image"))
 
     def test_leases_and_marks_are_ignored(self):
         """Valid ones that name all packs and segments, and invalid ones."""
-        packs = [Path(path).name for path in self.paths("/packs/")]
+        packs = [Path(path).name for path in self.paths("/packs/") + self.paths("/trees/")]
         segments = [Path(path).name for path in self.paths("/index/")]
         mark = {"packs": packs, "segments": segments, "time": "2026-11-21T10:00:00Z"}
         self.project.put_sealed("marks", b"CTLBmark", to_json(mark))
@@ -210,7 +230,7 @@ class Repository(unittest.TestCase):
         existing = Path(self.packs("image")[0]).name
         while True:
             pack = self.project.put_pack(CHUNK, [[image_chunks()[0]]])
-            del self.files[f"{self.project.path}packs/{pack.name.hex()[:2]}/{pack.name.hex()}"]
+            del self.files[self.project.pack_path(CHUNK, pack.name)]
             if pack.name.hex() < existing:
                 return pack
 
@@ -229,11 +249,17 @@ class Repository(unittest.TestCase):
         self.assert_image(self.restore("image"))
 
     def test_damaged_segment_supersedes_nothing(self):
-        segments = [bytes.fromhex(Path(path).name) for path in self.paths("/index/")]
-        name = self.project.put_segment([], superseded=segments).hex()
-        self.assert_fails("missing")
+        old = self.project.put_segment([self.put_missing_pack()])
+        name = self.project.put_segment([], superseded=[old]).hex()
+        self.assert_image(self.restore("image"))
         self.flip(f"{self.project.path}index/{name}", 60)
-        self.assert_image(self.restore("image", warnings=True))
+        done = self.run_reader("--project", "main", "--volume", "image", "--sha256")
+        self.assertIn("No such file", done.stderr)
+
+    def test_superseded_segment_is_read_while_its_packs_exist(self):
+        segments = [bytes.fromhex(Path(path).name) for path in self.paths("/index/")]
+        self.project.put_segment([], superseded=segments)
+        self.assert_image(self.restore("image"))
 
     def test_superseded_segment_may_be_damaged(self):
         old = self.project.put_segment([self.put_missing_pack()])
@@ -246,7 +272,7 @@ class Repository(unittest.TestCase):
 
     def put_runs(self, runs, chunks) -> bytes:
         """Stores a stream of `chunks`, all in one pack of `runs`."""
-        tree = Tree(self.project.secret)
+        tree = Tree(self.project.keys)
         content = tree.stream(chunks, 4)
         packs = [self.project.put_pack(CHUNK, runs)]
         packs += [self.project.put_pack(NODE, [[node] for node in tree.nodes.values()]) for _ in range(2)]
@@ -260,8 +286,8 @@ class Repository(unittest.TestCase):
         """There are compressed and raw runs of several chunks, and runs of a single node."""
         project, runs = self.opened(), {CHUNK: [], NODE: []}
         project.load_index()
-        for _, contents in project.packs.values():
-            runs[contents.kind] += contents.runs
+        for listing in project.packs:
+            runs[listing.contents.kind] += listing.contents.runs
         kinds = {(run.codec, len(run.blobs)) for run in runs[CHUNK]}
         self.assertLessEqual({(RAW, 3), (ZSTD, 3), (ZSTD, 2)}, kinds)
         self.assertEqual({len(run.blobs) for run in runs[NODE]}, {1})
@@ -279,24 +305,18 @@ class Repository(unittest.TestCase):
         content = format.decode_content(choose([project], None, "runs")[1]["content"])
         opened = []
         real = format.open_run
-        with mock.patch.object(format, "open_run", lambda *args: opened.append(args[2].kind) or real(*args)):
+        with mock.patch.object(format, "open_run", lambda *args: opened.append(args[0].contents.kind) or real(*args)):
             self.assertEqual(b"".join(chunk for _, chunk in format.walk(content, project.fetch)), plain)
         self.assertEqual(opened.count(CHUNK), 2)
 
     def test_blob_of_another_id_spoils_no_other(self):
         """One pack lists `b` without holding it. Another pack provides `b`, the run its neighbours."""
-        secret = self.project.secret
-        ids = [blob_id(CHUNK, plain, secret) for plain in (b"a", b"b", b"c")]
+        ids = [self.project.keys.blob_id(CHUNK, plain) for plain in (b"a", b"b", b"c")]
         plain = self.put_runs([Faulty([b"a", b"x", b"c"], ids=ids)], [b"a", b"b", b"c"])
         done = self.run_reader("--volume", "runs", "--sha256")
         self.assertIn("missing", done.stderr)
         self.project.put_segment([self.project.put_pack(CHUNK, [[b"b"]])])
         self.assertEqual(self.restore_any("runs").read_bytes(), plain)
-
-    def opened(self):
-        self.run_reader("--list")  # Writes the files.
-        projects = open_projects(Path(self.directory.name, "repository"), PASSWORD)
-        return next(project for project in projects if project.name == "main")
 
     # ---- Damage that a second copy makes up for ----
 
@@ -374,6 +394,213 @@ class Repository(unittest.TestCase):
         for path in [path for path in self.files if path.startswith(self.project.path)]:
             self.files["projects/" + "00" * 16 + "/" + path.removeprefix(self.project.path)] = self.files.pop(path)
         self.assert_fails("no such backup")
+
+
+class Roles(InRepository):
+    """Write and verify keys, and objects that they may not make."""
+
+    def setUp(self):
+        super().setUp()
+        self.write = self.project.put_key("write", b"w", volumes=["web-*", "stream"])
+        self.verify = self.project.put_key("verify", b"v")
+        self.stranger = self.writer.random(32)
+
+    def put_stream(self, plain: bytes, volume="stream", time="2026-11-21T11:00:00Z", **fields) -> bytes:
+        tree = Tree(self.project.keys)
+        return self.project.put_backup(tree, tree.stream([plain], 4), volume, time, **fields)
+
+    def put_zeros(self, size: int, volume="stream", time="2026-11-21T12:00:00Z", **fields) -> bytes:
+        content = Tree(self.project.keys).content("image", size, CHUNK_SIZE, None)
+        return self.project.put_record(content, volume, time, **fields)
+
+    def assert_reads(self, plain: bytes, volume="stream", foreign=0):
+        done = self.run_reader("--project", "main", "--volume", volume, "--sha256")
+        self.assertEqual(done.stdout.strip(), hashlib.sha256(plain).hexdigest(), done.stderr)
+        self.assertEqual(done.stderr.count("foreign"), foreign, done.stderr)
+
+    def assert_old_stream(self, foreign=1):
+        self.assert_reads(b"".join(stream_chunks()), foreign=foreign)
+
+    # ---- Packs of a session ----
+
+    def test_full_key_reads_the_backup_of_a_write_key(self):
+        self.put_stream(b"sealed in a session" * 9, seed=self.write)
+        self.assert_reads(b"sealed in a session" * 9)
+        for path in self.paths("/index/"):
+            del self.files[path]
+        self.assert_reads(b"sealed in a session" * 9)
+
+    def test_session_of_another_project_does_not_open(self):
+        elsewhere = Session(self.writer.random, self.writer.add_project("third", CHUNK_SIZE).keys)
+        tree = Tree(self.project.keys)
+        content = tree.stream([b"x"], 4)
+        pack = self.project.put_pack(CHUNK, [[b"x"]], session=elsewhere)
+        nodes = [self.project.put_pack(NODE, [[node] for node in tree.nodes.values()]) for _ in range(2)]
+        self.project.put_segment([pack, *nodes])
+        self.project.put_record(content, "stream", "2026-11-21T12:00:00Z")
+        done = self.run_reader("--project", "main", "--volume", "stream", "--sha256")
+        self.assertIn("does not open", done.stderr)
+        self.assertEqual(done.returncode, 1)
+
+    def test_write_and_verify_keys_check_all_but_chunks(self):
+        self.put_stream(b"sealed in a session", seed=self.write)
+        for password in b"w", b"v":
+            done = self.run_reader("--check", password=password)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            self.assertEqual({line[0] for line in done.stdout.splitlines()}, {"-"})
+            self.assertEqual(len(self.run_reader("--list", password=password).stdout.splitlines()), 6)
+
+    def test_write_and_verify_keys_read_no_chunk(self):
+        self.put_stream(b"sealed in a session", seed=self.write)
+        for password in b"w", b"v":
+            for volume in "stream", "image":
+                done = self.run_reader("--volume", volume, "--sha256", password=password)
+                self.assertEqual(done.returncode, 1)
+                self.assertIn("no-key", done.stderr)
+
+    def test_verify_key_misses_a_pack(self):
+        del self.files[self.packs("image")[0]]
+        done = self.run_reader("--check", password=b"v")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("no pack with chunk", done.stderr)
+
+    # ---- Foreign objects ----
+
+    def test_record_of_an_unknown_or_verify_signer_is_foreign(self):
+        self.put_zeros(1, signer=self.stranger)
+        self.put_zeros(2, signer=self.verify)
+        self.assert_old_stream(foreign=2)
+
+    def test_record_under_another_signers_name_is_damaged(self):
+        content = Tree(self.project.keys).content("image", 1, CHUNK_SIZE, None)
+        record = {"volume": {"id": "00" * 16, "name": "stream"}, "content": content, "time": TIME, "finished": TIME}
+        claim = self.project.keys.signing_public
+        self.project.put_sealed("backups", b"CTLBbkup", to_json(record), signer=self.write, claim=claim)
+        done = self.run_reader("--project", "main", "--volume", "stream", "--sha256")
+        self.assertIn("bad-signature", done.stderr)
+        self.assertEqual(done.returncode, 0)
+
+    def test_record_of_another_volume_is_foreign(self):
+        self.put_zeros(1, volume="image", signer=self.write)
+        self.put_zeros(2, volume="web-1", signer=self.write)
+        self.assert_reads(bytes(2), "web-1", foreign=1)
+        done = self.run_reader("--project", "main", "--volume", "image", "--list")
+        self.assertEqual(done.stdout.count("\timage\timage\t1\n"), 0)
+
+    def test_required_feature_of_a_write_signer_is_foreign(self):
+        self.put_zeros(1, signer=self.write, requires=["magic"])
+        self.put_zeros(2, signer=self.write)
+        self.assert_reads(bytes(2), foreign=1)
+        done = self.run_reader("--list")
+        self.assertNotIn("unknown-feature", done.stderr)
+
+    def test_later_version_of_a_write_signer_is_foreign(self):
+        for number, head in enumerate([header(b"CTLBbkup", version=2), header(b"CTLBbkup", features=1)]):
+            body = to_json({"number": number})
+            self.project.put_sealed("backups", b"CTLBbkup", body, signer=self.write, head=head)
+        self.assert_old_stream(foreign=2)
+
+    def test_settings_certificates_and_marks_of_a_write_signer_are_foreign(self):
+        settings = {"revision": 9, "name": "renamed", "created": TIME, "chunk_size": CHUNK_SIZE}
+        self.project.put_sealed("settings", b"CTLBsett", to_json(settings), signer=self.write)
+        certificate = {"role": "write", "slot": "00" * 32, "created": TIME}
+        certificate["signer"] = format.ed25519.public_key(self.stranger).hex()
+        name = self.project.put_sealed("writers", b"CTLBcert", to_json(certificate), signer=self.write)
+        self.project.put_copy("writers", name)
+        self.put_zeros(1, signer=self.stranger)
+        self.assert_old_stream(foreign=4)
+
+    def test_log_entry_of_a_write_signer_revokes_nothing(self):
+        certificates = [Path(path).name for path in self.paths("/writers/") if not path.endswith(".copy")]
+        self.put_stream(b"new", seed=self.write)
+        revoked = {"revoked": [{"certificate": name, "accepted": []} for name in certificates]}
+        self.project.put_log(body=revoked, signer=self.write)
+        self.assert_reads(b"new")
+
+    def test_superseding_of_a_write_signer_is_ignored(self):
+        """A segment names a missing pack. Only a full signer can supersede it."""
+        old = self.project.put_segment([self.project.put_pack(CHUNK, [[stream_chunks()[0]]])])
+        pack = self.project.pack_path(CHUNK, self.project.put_pack(CHUNK, [[b"other"]]).name)
+        del self.files[pack]
+        self.project.put_segment([], superseded=[old], signer=self.write)
+        project = self.opened()
+        project.load_index()
+        self.assertEqual(project.superseded, set())
+        self.project.put_segment([], superseded=[old])
+        project = self.opened()
+        project.load_index()
+        self.assertEqual(project.superseded, {old.hex()})
+
+    def test_void_of_another_signer_is_foreign(self):
+        record = self.put_stream(b"new", seed=self.write)
+        void = to_json({"record": record.hex(), "time": TIME})
+        self.project.put_sealed("voids", b"CTLBvoid", void)
+        self.assert_reads(b"new", foreign=1)
+        self.project.put_sealed("voids", b"CTLBvoid", void, signer=self.write)
+        self.assert_old_stream(foreign=1)
+
+    # ---- Revocation ----
+
+    def revoke(self, accepted=()):
+        name = next(
+            name
+            for path in self.paths("/writers/")
+            if len(name := Path(path).name) == 64 and self.role_of(path) == "write"
+        )
+        accepted = [record.hex() for record in accepted]
+        self.project.put_log(body={"revoked": [{"certificate": name, "accepted": accepted}]})
+
+    def role_of(self, path: str) -> str:
+        return format.decode_certificate(self.files[path], None, self.project.keys)["role"]
+
+    def test_records_of_a_revoked_signer_are_foreign(self):
+        self.put_stream(b"new", seed=self.write)
+        self.revoke()
+        self.assert_old_stream()
+
+    def test_accepted_records_of_a_revoked_signer_and_their_ancestors_count(self):
+        first = self.put_stream(b"first", seed=self.write)
+        second = self.put_stream(b"second", seed=self.write, follows=[first.hex()])
+        self.put_stream(b"third", seed=self.write, follows=[second.hex()])
+        self.revoke(accepted=[second])
+        self.assert_reads(b"second", foreign=1)
+        done = self.run_reader("--list")
+        self.assertIn(first.hex()[:16], done.stdout)
+
+    # ---- Order ----
+
+    def put_line(self, size: int, **fields) -> bytes:
+        return self.put_zeros(size, volume="line", **fields)
+
+    def test_follower_is_newer_than_what_it_follows_whatever_its_time(self):
+        first = self.put_line(1, time="2030-01-01T00:00:00Z")
+        self.put_line(2, time="1970-01-01T00:00:00Z", follows=[first.hex()])
+        self.assert_reads(bytes(2), "line")
+
+    def test_order_goes_through_removed_records(self):
+        first = self.put_line(1, time="2030-01-01T00:00:00Z")
+        second = self.put_line(2, time="1980-01-01T00:00:00Z", follows=[first.hex()])
+        self.put_line(3, time="1970-01-01T00:00:00Z", follows=[second.hex()])
+        self.assert_reads(bytes(3), "line")
+        del self.files[f"{self.project.path}backups/{second.hex()}"]
+        self.assert_reads(bytes(1), "line")
+        volume = {"id": "00" * 16, "name": "line"}
+        removed = {"record": second.hex(), "volume": volume, "time": TIME, "follows": [first.hex()], "reason": "x"}
+        self.project.put_log(removed=[(1, second)], body={"removed_records": [removed]})
+        self.assert_reads(bytes(3), "line")
+
+    def test_replacing_record_takes_the_place_of_the_replaced_one(self):
+        first = self.put_zeros(1, time="2026-11-22T00:00:00Z")
+        self.put_zeros(2, time="2026-11-23T00:00:00Z", follows=[first.hex()])
+        self.put_zeros(3, time="2026-11-22T00:00:00Z", replaces=first.hex(), follows=[])
+        self.assert_reads(bytes(2))
+        names = [line.split("\t")[-1] for line in self.run_reader("--list").stdout.splitlines() if "\tstream\t" in line]
+        self.assertEqual(names[-2:], ["3", "2"])
+
+    def test_replacing_of_a_write_signer_does_not_count(self):
+        first = self.put_zeros(1, time="2026-11-22T00:00:00Z")
+        self.put_zeros(2, time="2026-11-21T00:00:00Z", replaces=first.hex(), signer=self.write)
+        self.assert_reads(bytes(1))
 
 
 class Golden(unittest.TestCase):
