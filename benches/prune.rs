@@ -82,10 +82,13 @@ fn commit(
         finished: time,
         host: None,
         base: None,
+        follows: Vec::new(),
+        replaces: None,
         heads: Vec::new(),
         marks: Vec::new(),
         labels: BTreeMap::new(),
         source: None,
+        attachments: Vec::new(),
         counts: Counts::default(),
         tool: None,
     };

@@ -194,10 +194,13 @@ impl Repo {
             finished: time,
             host: None,
             base: None,
+            follows: Vec::new(),
+            replaces: None,
             heads: Vec::new(),
             marks: Vec::new(),
             labels: std::collections::BTreeMap::new(),
             source: None,
+            attachments: Vec::new(),
             counts: Counts::default(),
             tool: None,
         });

@@ -351,6 +351,8 @@ fn backup(kind: ContentKind, size: u64, chunk_size: u32, top: Option<u8>) -> Bac
         finished: "2026-11-21T13:00:01+01:00".parse().expect("a time"),
         host: Some("host".into()),
         base: Some(ObjectHash::from_bytes([0x11; 32])),
+        follows: Vec::new(),
+        replaces: None,
         heads: vec![ObjectHash::from_bytes([0x11; 32])],
         marks: Vec::new(),
         labels: [("keep".to_owned(), "yes".to_owned())].into(),
@@ -362,6 +364,7 @@ fn backup(kind: ContentKind, size: u64, chunk_size: u32, top: Option<u8>) -> Bac
             settled: true,
             ..SourceInfo::default()
         }),
+        attachments: Vec::new(),
         counts: Counts::default(),
         tool: Some("cuttlebone 0.1.0".into()),
     }

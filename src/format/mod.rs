@@ -46,7 +46,9 @@ pub use rbd::{
     CutIn, DiffBase, DiffError, DiffErrorKind, DiffField, DiffHeader, DiffPlace, DiffReader,
     DiffVersion, DiffWriter, Extent, ExtentKind, ImageDescription,
 };
-pub use record::{BackupRecord, Content, ContentKind, Counts, RbdImage, SourceInfo, VolumeInfo};
+pub use record::{
+    Attachment, BackupRecord, Content, ContentKind, Counts, RbdImage, SourceInfo, VolumeInfo,
+};
 pub use repository::RepositoryFile;
 pub use sealed::{Payload, SEALED_HEAD_LEN, SealedObject};
 pub use slot::{KeySlot, Scope, SlotInfo, SlotParams};

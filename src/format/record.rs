@@ -1,12 +1,12 @@
 //! Section 11: backup records. They are JSON, because later versions will add members.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::byte_string::ByteString;
 use super::error::FormatError;
-use super::json::{from_json_with_features, nullable, nullable_object, object, to_json};
+use super::json::{Object, from_json_with_features, nullable, nullable_object, object, to_json};
 use super::time::RecordTime;
 use crate::base::{BlobId, ChunkSize, LEAF_SIZE, ObjectHash, Root, VolumeId};
 
@@ -33,6 +33,14 @@ pub struct BackupRecord {
     /// The record of the backup that this one was compared with.
     #[serde(default)]
     pub base: Option<ObjectHash>,
+    /// The backups that this one comes after: the records of the volume that no other record
+    /// followed, as seen before the source was read. They decide which backup is newer.
+    #[serde(default, deserialize_with = "nullable")]
+    pub follows: Vec<ObjectHash>,
+    /// The record whose place in the order this one takes. Only a full signer may say this, and
+    /// repeats the `follows` and the `time` of that record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<ObjectHash>,
     /// The heads when this one was made: the records that no other record named as a head.
     #[serde(default, deserialize_with = "nullable")]
     pub heads: Vec<ObjectHash>,
@@ -46,6 +54,10 @@ pub struct BackupRecord {
     /// Where the content came from.
     #[serde(default, deserialize_with = "nullable_object")]
     pub source: Option<SourceInfo>,
+    /// Contents that belong to the backup but are not part of the volume, each a stream.
+    #[serde(default, deserialize_with = "attachments")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<Attachment>,
     /// What was read and stored.
     #[serde(default, deserialize_with = "counts")]
     pub counts: Counts,
@@ -100,6 +112,34 @@ pub struct Content {
     pub top: Option<BlobId>,
     /// A MAC over the content's description: equal roots mean equal bytes.
     pub root: Root,
+}
+
+/// A content that belongs to a backup but is not part of the volume. It is cut like a stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// Its name; each name occurs once in a record.
+    pub name: String,
+    /// The size in bytes.
+    pub size: u64,
+    /// The top node of its tree; none exactly if the size is 0.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub top: Option<BlobId>,
+    /// The root of a stream with this size and top.
+    pub root: Root,
+}
+
+impl Attachment {
+    /// Returns the description of its content.
+    #[must_use]
+    pub fn as_content(&self) -> Content {
+        Content {
+            kind: ContentKind::Stream,
+            size: self.size,
+            chunk_size: 0,
+            top: self.top,
+            root: self.root,
+        }
+    }
 }
 
 /// Where a content came from. A later backup uses it to see whether a file has changed, and a later
@@ -208,6 +248,11 @@ fn counts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Counts, D::Error
     nullable_object(deserializer).map(Option::unwrap_or_default)
 }
 
+fn attachments<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Attachment>, D::Error> {
+    let all: Vec<Object<Attachment>> = nullable(deserializer)?;
+    Ok(all.into_iter().map(|attachment| attachment.0).collect())
+}
+
 impl BackupRecord {
     /// The maximum length of a body, in bytes.
     pub const BODY_MAX: usize = 16 << 20;
@@ -227,6 +272,13 @@ impl BackupRecord {
 
     fn check(&self) -> Result<(), FormatError> {
         self.content.check()?;
+        let mut names = HashSet::new();
+        for attachment in &self.attachments {
+            attachment.as_content().check()?;
+            if !names.insert(&attachment.name) {
+                return Err(FormatError::BadValue("attachments"));
+            }
+        }
         self.source.as_ref().map_or(Ok(()), SourceInfo::check)
     }
 }

@@ -17,6 +17,7 @@ mod object_cache;
 mod object_kind;
 mod object_ref;
 mod objects;
+mod order;
 mod pack_context;
 mod pack_listing;
 mod packs;
@@ -51,6 +52,7 @@ pub use marks::{Mark, Marks};
 pub use object_kind::{KindInfo, ObjectKind, SealedWith};
 pub use object_ref::ObjectRef;
 pub use objects::Objects;
+pub use order::{History, HistoryEntry, OrderedRecord};
 pub use pack_listing::{listing_of, read_listing};
 pub use packs::{
     IndexStored, PackSizes, PackWorker, Packer, PackerOptions, PackerReport, RunLen, UnindexedPacks,
@@ -59,7 +61,7 @@ pub use project::Project;
 pub use prune_guard::{CommitCheck, CommitPermit, PruneGuard};
 pub use read_session::{ReadSession, lease_for_reading};
 pub use reader::{ContentExtent, ImageReader};
-pub use records::Records;
+pub use records::{ForgottenRecord, Records};
 pub use repository::Repository;
 pub use run_cache::RunCache;
 pub use tombstones::{Forgotten, TombstoneStored, Tombstones};

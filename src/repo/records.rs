@@ -1,10 +1,14 @@
-//! The backups of a project: reads their records, selects one, commits a new one, deletes one.
+//! The backups of a project: reads their records, puts them in order, selects one, commits a new
+//! one, deletes one.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
+
+use jiff::Timestamp;
 
 use super::backup::Backup;
 use super::error::RepoError;
 use super::object_ref::ObjectRef;
+use super::order::{History, OrderedRecord};
 use super::packs::IndexStored;
 use super::project::Project;
 use super::prune_guard::CommitPermit;
@@ -12,12 +16,36 @@ use super::tombstones::{Forgotten, Tombstones};
 use crate::base::ObjectHash;
 use crate::format::BackupRecord;
 
-/// All backups of a project, oldest first.
+/// All backups of a project, in the order of [`History`], oldest first. Of backups of different
+/// volumes, clocks decide which is older, as far as the order of each volume permits.
 #[derive(Debug)]
 pub struct Records {
     backups: Vec<Backup>,
+    /// The places of backups in `backups`.
+    places: HashMap<ObjectHash, usize>,
+    /// By the name of the volume.
+    histories: BTreeMap<String, History>,
+    /// Backups whose place another one has taken.
+    replaced: HashSet<ObjectHash>,
     damaged: Vec<RepoError>,
 }
+
+/// A record that was deleted on purpose, as the log repeats it.
+#[derive(Debug, Clone)]
+pub struct ForgottenRecord {
+    /// Its id.
+    pub id: ObjectHash,
+    /// The name of its volume.
+    pub volume: String,
+    /// The records that it followed.
+    pub follows: Vec<ObjectHash>,
+    /// The record whose place it had taken.
+    pub replaces: Option<ObjectHash>,
+}
+
+/// Maximum number of records that a new one follows. Only somebody who floods a volume with records
+/// makes more that nothing follows; a record must stay below its maximum length.
+const FOLLOWS_MAX: usize = 10_000;
 
 /// Minimum number of digits of an id that select a backup.
 const PREFIX_MIN: usize = 4;
@@ -37,14 +65,80 @@ impl Records {
                 Err(e) => return Err(e),
             }
         }
-        backups.sort_by_key(|b| (b.time, b.id));
-        Ok(Self { backups, damaged })
+        Ok(Self::in_order(backups, &[], damaged))
+    }
+
+    /// Puts backups in order. Records that exist may be among the forgotten ones: these are not yet
+    /// deleted.
+    fn in_order(
+        backups: Vec<Backup>,
+        forgotten: &[ForgottenRecord],
+        damaged: Vec<RepoError>,
+    ) -> Self {
+        let mut known: HashSet<ObjectHash> = backups.iter().map(|b| b.id).collect();
+        let mut volumes: BTreeMap<&str, Vec<OrderedRecord<'_>>> = BTreeMap::new();
+        let mut replaced = HashSet::new();
+        for backup in &backups {
+            let record = &backup.record;
+            replaced.extend(record.replaces);
+            let of_volume = volumes.entry(&record.volume.name).or_default();
+            of_volume.push(OrderedRecord {
+                id: backup.id,
+                follows: &record.follows,
+                replaces: record.replaces,
+                time: Some(backup.time),
+            });
+        }
+        for record in forgotten {
+            if known.insert(record.id) {
+                let of_volume = volumes.entry(&record.volume).or_default();
+                of_volume.push(OrderedRecord {
+                    id: record.id,
+                    follows: &record.follows,
+                    replaces: record.replaces,
+                    time: None,
+                });
+            }
+        }
+        let is_known = |id: &ObjectHash| known.contains(id) || replaced.contains(id);
+        let histories: BTreeMap<String, History> = volumes
+            .into_iter()
+            .map(|(name, records)| (name.to_owned(), History::new(&records, is_known)))
+            .collect();
+        let backups = merge(backups, &histories);
+        let places = (0..).zip(&backups).map(|(place, b)| (b.id, place));
+        Self {
+            places: places.collect(),
+            histories,
+            replaced,
+            damaged,
+            backups,
+        }
     }
 
     /// The backups, oldest first.
     #[must_use]
     pub fn all(&self) -> &[Backup] {
         &self.backups
+    }
+
+    /// The backups to list, oldest first: all whose place no other one has taken.
+    #[must_use]
+    pub fn listed(&self) -> impl DoubleEndedIterator<Item = &Backup> {
+        let listed = |b: &&Backup| !self.replaced.contains(&b.id);
+        self.backups.iter().filter(listed)
+    }
+
+    /// Returns the backup of this id.
+    #[must_use]
+    pub fn get(&self, id: ObjectHash) -> Option<&Backup> {
+        self.places.get(&id).map(|&place| &self.backups[place])
+    }
+
+    /// Whether another backup has taken the place of this one, which is about to be deleted.
+    #[must_use]
+    pub fn is_replaced(&self, backup: &Backup) -> bool {
+        self.replaced.contains(&backup.id)
     }
 
     /// The errors of the records that could not be read.
@@ -58,13 +152,41 @@ impl Records {
         std::mem::take(&mut self.damaged)
     }
 
-    /// The backups of the volume with this name, oldest first.
+    /// The names of the volumes that have backups, or had some.
+    pub fn volumes(&self) -> impl Iterator<Item = &str> {
+        self.histories.keys().map(String::as_str)
+    }
+
+    /// The order of a volume's records, if it has or had any.
     #[must_use]
-    pub fn of_volume(&self, name: &str) -> impl DoubleEndedIterator<Item = &Backup> + use<'_> {
-        let name = name.to_owned();
-        self.backups
-            .iter()
-            .filter(move |b| b.record.volume.name == name)
+    pub fn history(&self, volume: &str) -> Option<&History> {
+        self.histories.get(volume)
+    }
+
+    /// The backups to choose from of the volume with this name, oldest first.
+    #[must_use]
+    pub fn of_volume(&self, name: &str) -> impl DoubleEndedIterator<Item = &Backup> {
+        let history = self.histories.get(name).into_iter();
+        let counted = history.flat_map(|history| history.counted().rev());
+        let backups = counted.filter_map(|id| self.get(id));
+        backups.filter(|b| !self.is_replaced(b))
+    }
+
+    /// The records that a new backup of this volume follows: those that no other one follows.
+    #[must_use]
+    pub fn unfollowed(&self, volume: &str) -> Vec<ObjectHash> {
+        let history = self.histories.get(volume).into_iter();
+        let unfollowed = history.flat_map(History::unfollowed);
+        unfollowed.take(FOLLOWS_MAX).collect()
+    }
+
+    /// The backups of a volume that end a line of history: those that no other backup follows,
+    /// directly or through others. Newest first.
+    #[must_use]
+    pub fn tips(&self, volume: &str) -> Vec<&Backup> {
+        let history = self.histories.get(volume).into_iter();
+        let tips = history.flat_map(|history| history.tips(|id| !self.replaced.contains(&id)));
+        tips.filter_map(|id| self.get(id)).collect()
     }
 
     /// The records that no other record names as head.
@@ -169,10 +291,28 @@ impl Records {
     }
 }
 
+/// Merges the volumes into one sequence, oldest first: of the backups that are next in the order of
+/// their volumes, newest first, takes the one with the latest time, then the larger id.
+fn merge(backups: Vec<Backup>, histories: &BTreeMap<String, History>) -> Vec<Backup> {
+    let mut by_id: HashMap<ObjectHash, Backup> = backups.into_iter().map(|b| (b.id, b)).collect();
+    let mut merged = Vec::with_capacity(by_id.len());
+    let mut next: BinaryHeap<(Timestamp, ObjectHash, usize)> = BinaryHeap::new();
+    let mut orders: Vec<_> = histories.values().map(|h| h.entries().iter()).collect();
+    let mut waits = |by_id: &HashMap<ObjectHash, Backup>, volume: usize| {
+        let next = orders[volume].find_map(|entry| by_id.get(&entry.id))?;
+        Some((next.time, next.id, volume))
+    };
+    next.extend((0..histories.len()).filter_map(|volume| waits(&by_id, volume)));
+    while let Some((_, id, volume)) = next.pop() {
+        next.extend(waits(&by_id, volume));
+        merged.extend(by_id.remove(&id));
+    }
+    merged.reverse();
+    merged
+}
+
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
     use crate::base::{Root, VolumeId};
     use crate::format::{ByteString, Content, ContentKind, Counts, SourceInfo, VolumeInfo};
@@ -197,6 +337,8 @@ mod tests {
             finished: time.into(),
             host: None,
             base: None,
+            follows: Vec::new(),
+            replaces: None,
             heads: Vec::new(),
             marks: Vec::new(),
             labels: [].into(),
@@ -205,6 +347,7 @@ mod tests {
                 snapshot: snapshot.map(ByteString::from),
                 ..SourceInfo::default()
             }),
+            attachments: Vec::new(),
             counts: Counts::default(),
             tool: None,
         };
@@ -233,10 +376,7 @@ mod tests {
         ];
         let backups = (0..).zip(made);
         let backups = backups.map(|(number, (volume, snapshot))| backup(number, volume, snapshot));
-        let records = Records {
-            backups: backups.collect(),
-            damaged: Vec::new(),
-        };
+        let records = Records::in_order(backups.collect(), &[], Vec::new());
         let selected = |selector: &str| records.select(selector).map(|b| b.id.as_bytes()[0]);
         for (selector, number) in [
             ("web1@mon", 2),

@@ -36,6 +36,7 @@ fn backups(volume: &str, times: &[(&str, &[(&str, &str)])]) -> (World, Vec<Strin
             .map(|id| id.parse().unwrap())
             .into_iter()
             .collect();
+        record.follows.clone_from(&record.heads);
         record.labels = labels
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))

@@ -123,10 +123,13 @@ fn commit(test_repo: &TestRepo, forge: impl FnOnce(&Forger<'_>) -> Vec<Claim>) -
             finished: time,
             host: None,
             base: None,
+            follows: Vec::new(),
+            replaces: None,
             heads: Vec::new(),
             marks: Vec::new(),
             labels: BTreeMap::new(),
             source: None,
+            attachments: Vec::new(),
             counts: Counts::default(),
             tool: None,
         };

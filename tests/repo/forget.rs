@@ -40,6 +40,7 @@ fn commit_on_day(
         .collect();
     let records = Records::load(&test_repo.project).unwrap();
     record.heads = records.heads();
+    record.follows = records.unfollowed(volume);
     put(test_repo, &record)
 }
 

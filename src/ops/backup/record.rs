@@ -39,6 +39,8 @@ pub(super) struct Entry {
     pub(super) packed: Packed,
     pub(super) source: SourceInfo,
     pub(super) base: Option<ObjectHash>,
+    /// The records that it follows.
+    pub(super) follows: Vec<ObjectHash>,
     pub(super) heads: Vec<ObjectHash>,
 }
 
@@ -61,10 +63,13 @@ impl Entry {
             finished: Timestamp::now().into(),
             host: options.host.clone(),
             base: self.base,
+            follows: self.follows.clone(),
+            replaces: None,
             heads: self.heads.clone(),
             marks: cleared.marks().to_vec(),
             labels: options.labels.clone(),
             source: Some(self.source.clone()),
+            attachments: Vec::new(),
             counts: self.packed.counts,
             tool: Some(TOOL.to_owned()),
         };

@@ -101,7 +101,9 @@ fn backup_input(
 ) -> Result<BackupReport, OpsError> {
     let started = Timestamp::now();
     let mut protection = Protection::begin(project, options, context)?;
+    // Before anything of the source is read: the new backup comes after these records.
     let records = load(project, context)?;
+    let follows = records.unfollowed(&options.volume);
     let source = input.info();
     let base = choose_base(&records, options, input.kind())?;
     let listed = input.listed().is_some();
@@ -137,6 +139,7 @@ fn backup_input(
                 packed,
                 source,
                 base,
+                follows,
                 heads,
             };
             let id = entry.commit(project, volume, options, &cleared);

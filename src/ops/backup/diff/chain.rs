@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use jiff::Timestamp;
 
 use super::cutter::LeafCutter;
-use crate::base::{Buffer, Phase, Progress};
+use crate::base::{Buffer, ObjectHash, Phase, Progress};
 use crate::format::{ByteString, Content, ContentKind, DiffHeader, DiffReader, RbdImage};
 use crate::ops::backup::base::{Ancestor, AncestorId};
 use crate::ops::backup::image_spec::ImageSpec;
@@ -44,6 +44,8 @@ pub(super) struct DiffChain<'a> {
     pub(super) options: &'a BackupOptions,
     pub(super) context: &'a Context<'a>,
     pub(super) records: &'a Records,
+    /// The records that the first new backup follows.
+    pub(super) follows: Vec<ObjectHash>,
     pub(super) image: Option<RbdImage>,
     pub(super) info: DiffInfo<'a>,
 }

@@ -28,6 +28,7 @@ impl DiffChain<'_> {
     ) -> Result<Vec<BackupReport>, OpsError> {
         let volume = volume_id(self.records, &self.options.volume)?;
         let mut heads = self.records.heads();
+        let mut follows = self.follows.clone();
         let mut reports: Vec<BackupReport> = Vec::new();
         for link in links {
             let base = link.base.and_then(|base| match base.id {
@@ -56,9 +57,11 @@ impl DiffChain<'_> {
                             ..SourceInfo::of_kind(KIND)
                         },
                         base,
+                        follows: std::mem::take(&mut follows),
                         heads: std::mem::take(&mut heads),
                     };
                     let id = entry.commit(self.project, volume, self.options, cleared)?;
+                    follows.push(id);
                     heads.push(id);
                     Some(id)
                 }

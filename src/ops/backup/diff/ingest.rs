@@ -49,14 +49,16 @@ fn ingest(
     context: &Context<'_>,
 ) -> Result<Vec<BackupReport>, OpsError> {
     let name = info.name;
-    let mut reader = DiffReader::open(source).map_err(reading(name))?;
     let mut protection = Protection::begin(project, options, context)?;
+    // Before anything of the stream is read: the new backups come after these records.
     let records = load(project, context)?;
+    let mut reader = DiffReader::open(source).map_err(reading(name))?;
     let chain = DiffChain {
         project,
         options,
         context,
         records: &records,
+        follows: records.unfollowed(&options.volume),
         image: reader.image().map(RbdImage::from),
         info,
     };
