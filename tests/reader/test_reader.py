@@ -4,6 +4,7 @@
 import copy
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -74,6 +75,7 @@ class InRepository(unittest.TestCase):
 
     def run_reader(self, *args, password=PASSWORD) -> subprocess.CompletedProcess:
         repository = Path(self.directory.name, "repository")
+        shutil.rmtree(repository, ignore_errors=True)
         for name, data in self.files.items():
             path = repository / name
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -184,10 +184,10 @@ class Pack:
     def __init__(
         self, random, keys: ProjectKeys, kind, runs, *, session: Session | None = None, head=header(b"CTLBpack"),
         relist=None, change=None, ending=None, size=None, gap=0, gap_bytes=None, signer=None, claim=None, stated=None,
-        after=lambda contents: contents, **wrong,
+        after=lambda contents: contents, before=lambda data: data, **wrong,
     ):  # fmt: skip
         """`runs`: as in `describe`. `relist(descriptors)`, `change(contents)` alter the contents after the runs
-        are sealed and before they are signed, `after(contents)` once they are signed. `ending`: in place of the
+        are sealed and before they are signed, `after(contents)` once they are signed. `before(data)` alters header and runs. `ending`: in place of the
         session's encapsulation. `stated`: the hash of the bytes before. `wrong`: fields of the contents. `size`:
         their stated length."""
         self.random, self.session, signer = random(16), session, signer or keys.signing
@@ -198,7 +198,7 @@ class Pack:
         for ordinal, (described, content) in enumerate(describe(keys, run_keys.subkey, kind, run) for run in runs):
             descriptors.append(described)
             data += seal_run(run_keys.key(ordinal, described), keys.id + head + bytes([kind]), content)
-        data += bytes(gap) if gap_bytes is None else gap_bytes
+        data = before(data + (bytes(gap) if gap_bytes is None else gap_bytes))
         fields = {"session": int(session is not None), "gap": gap} | wrong
         self.contents = contents(kind, relist(descriptors) if relist else descriptors, **fields)
         self.contents = change(self.contents) if change else self.contents

@@ -4,7 +4,7 @@ import struct
 from typing import NamedTuple
 
 from .crypto import (
-    ENCAPSULATION, H, MAC, NONCE, RAW, SIGNATURE, TAG, ZSTD, check_signature, decompress, unseal, unseal_run,
+    ENCAPSULATION, H, MAC, NONCE, RAW, SIGNATURE, TAG, ZSTD, check_signature, decompress, derive, unseal, unseal_run,
 )  # fmt: skip
 from .fields import MIB, Fields, require, take_magic
 from .keys import CHUNK, FULL, NODE, WRITE, ProjectKeys, Signers
@@ -134,6 +134,10 @@ class RunKeys:
 
     def key(self, ordinal: int, descriptor: bytes) -> bytes:
         return MAC(self.subkey, ordinal.to_bytes(8, "little") + descriptor)
+
+    def check(self, content: bytes) -> bytes:
+        """Returns the check of a compressed run. Readers need not verify it."""
+        return MAC(derive("run check", self.subkey), content)[:16]
 
 
 def open_run(listing: Listing, ordinal: int, sealed: bytes, keys: ProjectKeys) -> bytes:
