@@ -101,7 +101,18 @@ class Project:
         return found
 
     def read_settings(self) -> dict | None:
-        found = self.decoded("settings", lambda data, name: format.decode_settings(data, name, self.keys))
+        def decode(data, name):
+            try:
+                return format.decode_settings(data, name, self.keys)
+            except FormatError as error:
+                if error.kind in ("bad-version", "unknown-feature"):
+                    newer.append(error)
+                raise
+
+        newer = []
+        found = self.decoded("settings", decode)
+        if newer:
+            raise newer[0]
         if not found:
             warn(f"{self.directory}: no settings")
             return None

@@ -205,9 +205,10 @@ def signature_faults(cases: Cases, magic: bytes, make, body, shown, writers=True
 def feature_faults(cases: Cases, make, body: dict, writers=True):
     """Adds bodies that require a feature."""
     required = body | {"requires": ["magic"]}
+    kept = {"revision": 1} if "revision" in body else {}
     cases.add("requires-unknown", "", make(required), "unknown-feature")
     cases.add("requires-unknown-first", "before other members are looked at",
-              make({"requires": ["magic"]} | {name: {} for name in body}), "unknown-feature")  # fmt: skip
+              make({"requires": ["magic"]} | {name: {} for name in body} | kept), "unknown-feature")  # fmt: skip
     cases.add("requires-string", "", make(body | {"requires": "magic"}), "bad-value")
     cases.add("requires-numbers", "", make(body | {"requires": [1]}), "bad-value")
     if writers:

@@ -11,7 +11,7 @@ from .common import (
 LONG, DENSE = b'{"x":"' + bytes(200).hex().encode() + b'"}', b'{"x":0}'
 
 
-def sealed_json(kind: str, magic: bytes, body: dict, right, wrong, *, inputs=SIGNED, writers=False, limit=64 * KIB) -> Cases:
+def sealed_json(kind: str, magic: bytes, body: dict, right, wrong, *, inputs=SIGNED, writers=False, limit=MIB) -> Cases:
     """The cases of an object with a JSON body. `right`: (name, comment, body). `wrong`: (name, body)."""
     cases = Cases(**inputs)
     random = Random(kind)
@@ -103,7 +103,7 @@ def voids() -> Cases:
     cases = sealed_json("void", b"CTLBvoid", body, right, [
         ("record-short", {"record": SHORT[0].hex()[:-2]}), ("record-upper-case", {"record": SHORT[0].hex().upper()}),
         ("record-array", {"record": [SHORT[0].hex()]}), ("reason-number", {"reason": 1}), ("time-words", {"time": "now"}),
-    ], writers=True)  # fmt: skip
+    ], writers=True, limit=64 * KIB)  # fmt: skip
     made = sealed(Random("revoked void"), KEYS, b"CTLBvoid", to_json(body), signer=REVOKED)
     cases.add("signer-revoked", "", made, "foreign", log=[revocation()])
     cases.add("signer-not-revoked", "", made, {"void": body})
