@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use cuttlebone::base::{ByteSize, CHUNK_SIZE_DEFAULT, Silent};
 use cuttlebone::crypto::KdfParams;
-use cuttlebone::format::{IndexSegment, Magic, SlotInfo};
+use cuttlebone::format::{IndexSegment, SlotInfo};
 use cuttlebone::repo::{Index, InitOptions, NewKey, ObjectRef, Repository};
 use cuttlebone::storage::LocalBackend;
 
@@ -54,11 +54,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             packs: listings,
             superseded: Vec::new(),
         };
-        let object = |hash| ObjectRef::Index(project.id, hash);
-        let key = (project.id, project.keys.object());
-        project
-            .objects
-            .put_sealed(object, Magic::Index, key, &segment.encode())?;
+        project.put_sealed(ObjectRef::Index, &segment.encode())?;
     }
     println!(
         "{chunks} chunks in {packs} packs, {} segments",

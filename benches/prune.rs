@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 use cuttlebone::base::{BlobId, CHUNK_SIZE_DEFAULT, Cancel, LEAF_SIZE, Silent, VolumeId};
 use cuttlebone::crypto::KdfParams;
 use cuttlebone::format::{
-    BackupRecord, Children, Content, ContentKind, Counts, IndexSegment, Magic, RecordTime,
-    SlotInfo, VolumeInfo, root_description,
+    BackupRecord, Children, Content, ContentKind, Counts, IndexSegment, RecordTime, SlotInfo,
+    VolumeInfo, root_description,
 };
 use cuttlebone::ops::{Context, MaxUnused, PruneOptions, plan_prune};
 use cuttlebone::repo::{
@@ -92,11 +92,7 @@ fn commit(
         counts: Counts::default(),
         tool: None,
     };
-    let object = |hash| ObjectRef::Backup(project.id, hash);
-    let key = (project.id, project.keys.object());
-    project
-        .objects
-        .put_sealed(object, Magic::Backup, key, &record.encode())?;
+    project.put_sealed(ObjectRef::Backup, &record.encode())?;
     Ok(())
 }
 
@@ -143,11 +139,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             packs: listings,
             superseded: Vec::new(),
         };
-        let object = |hash| ObjectRef::Index(project.id, hash);
-        let key = (project.id, project.keys.object());
-        project
-            .objects
-            .put_sealed(object, Magic::Index, key, &segment.encode())?;
+        project.put_sealed(ObjectRef::Index, &segment.encode())?;
     }
     // Each leaf has chunks from all over the packs, and no leaf uses every tenth chunk.
     let leaves = chunks / RUN_CHUNKS;

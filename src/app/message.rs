@@ -165,16 +165,29 @@ pub(crate) struct BackupDetail {
 
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct FindingText {
+    pub(crate) kind: FindingKind,
     /// The damaged object or backup.
     pub(crate) item: String,
     /// The problem.
     pub(crate) message: String,
 }
 
+/// The kinds of findings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum FindingKind {
+    /// Something is damaged or missing.
+    Damaged,
+    /// An object counts for nothing, since nobody who may make it made it.
+    Foreign,
+}
+
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct CheckSummary {
     pub(crate) errors: u64,
     pub(crate) packs_damaged: u64,
+    /// Objects that count for nothing, since nobody who may make them made them.
+    pub(crate) foreign: u64,
     /// The ids of the affected backups.
     pub(crate) backups_affected: Vec<String>,
     pub(crate) backups: u64,

@@ -21,6 +21,15 @@ pub enum Role {
 pub struct ParseRoleError;
 
 impl Role {
+    /// Whether this role may do everything that `other` may.
+    #[must_use]
+    pub const fn includes(self, other: Self) -> bool {
+        matches!(
+            (self, other),
+            (Self::Full, _) | (Self::Write, Self::Write | Self::Verify) | (_, Self::Verify)
+        )
+    }
+
     /// Its name, as stored and as shown.
     #[must_use]
     pub const fn name(self) -> &'static str {

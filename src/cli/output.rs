@@ -336,6 +336,7 @@ pub(crate) mod tests {
     fn check(errors: u64) -> Message {
         Message::Check(CheckSummary {
             errors,
+            foreign: 0,
             packs_damaged: errors,
             backups_affected: Vec::new(),
             backups: 1,

@@ -191,9 +191,10 @@ impl ProjectKeys {
     /// Fails if this role does not include `needed`.
     pub fn require(&self, needed: Role) -> Result<(), RoleError> {
         let held = self.role();
-        match (needed, held) {
-            (Role::Verify, _) | (_, Role::Full) | (Role::Write, Role::Write) => Ok(()),
-            _ => Err(RoleError { held, needed }),
+        if held.includes(needed) {
+            Ok(())
+        } else {
+            Err(RoleError { held, needed })
         }
     }
 

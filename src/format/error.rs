@@ -34,3 +34,15 @@ pub enum FormatError {
     #[error("its description cannot be read: {0}")]
     BadJson(String),
 }
+
+impl FormatError {
+    /// The feature that a reader would have to know, if only that is missing.
+    #[must_use]
+    pub fn missing_feature(&self) -> Option<String> {
+        match self {
+            Self::UnknownVersion(version) => Some(format!("version {version}")),
+            Self::UnknownFeature(feature) => Some(feature.clone()),
+            _ => None,
+        }
+    }
+}

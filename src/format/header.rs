@@ -75,31 +75,83 @@ impl Magic {
         header
     }
 
-    /// Fails unless an object begins like one of this kind. The rest of its header may be believed
-    /// only once its seal or signature has been verified.
+    /// Fails unless an object begins like one of this kind. The rest of its header counts only once
+    /// its seal or signature was verified.
     pub(super) fn recognise(self, bytes: &[u8]) -> Result<(), FormatError> {
+        self.read_unverified(&mut Reader::new(bytes)).map(drop)
+    }
+
+    /// Reads a header of this kind and checks all of it.
+    pub(super) fn read(self, reader: &mut Reader<'_>) -> Result<Header, FormatError> {
+        let header = self.read_unverified(reader)?;
+        header.check()?;
+        Ok(header)
+    }
+
+    /// Reads a header of this kind. Only the magic is checked.
+    pub(super) fn read_unverified(self, reader: &mut Reader<'_>) -> Result<Header, FormatError> {
+        let bytes: [u8; HEADER_LEN] = reader.array()?;
         if bytes.starts_with(self.bytes()) {
-            Ok(())
+            Ok(Header(bytes))
         } else {
             Err(FormatError::BadMagic(self.noun()))
         }
     }
+}
 
-    /// Reads a header of this kind and returns its bytes.
-    pub(super) fn read<'a>(self, reader: &mut Reader<'a>) -> Result<&'a [u8], FormatError> {
-        let bytes = reader.bytes(HEADER_LEN)?;
-        let mut fields = Reader::new(bytes);
-        if fields.array::<8>()? != *self.bytes() {
-            return Err(FormatError::BadMagic(self.noun()));
-        }
-        let version = fields.u16()?;
+/// A header whose magic is the expected one.
+///
+/// Anybody who can write to the store can make one. So the rest of it counts only once something
+/// that covers it was verified: a seal, a MAC or a signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header([u8; HEADER_LEN]);
+
+impl Header {
+    /// Returns the bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; HEADER_LEN] {
+        &self.0
+    }
+
+    /// Fails if this program does not know the version, the key epoch or a required feature.
+    pub fn check(&self) -> Result<(), FormatError> {
+        let mut fields = Reader::new(&self.0[8..]);
+        let (version, epoch, features) = (fields.u16()?, fields.u16()?, fields.u32()?);
         if version != VERSION {
             return Err(FormatError::UnknownVersion(version));
         }
-        fields.zeros::<2>()?;
-        match fields.u32()? {
-            0 => Ok(bytes),
-            bits => Err(FormatError::UnknownFeature(format!("bits {bits:#010x}"))),
+        if epoch != 0 {
+            return Err(FormatError::UnknownFeature(format!("key epoch {epoch}")));
+        }
+        if features != 0 {
+            let bits = format!("bits {features:#010x}");
+            return Err(FormatError::UnknownFeature(bits));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_is_checked_in_two_steps_and_the_magic_comes_first() {
+        let read = |bytes: &[u8]| Magic::Backup.read_unverified(&mut Reader::new(bytes));
+        let known = Magic::Backup.header();
+        assert_eq!(read(&known).unwrap().check(), Ok(()));
+        let other = Magic::Mark.header();
+        assert_eq!(read(&other), Err(FormatError::BadMagic("backup record")));
+        assert_eq!(read(&known[..15]), Err(FormatError::Truncated));
+        let mut newer = known;
+        newer[8] = 2;
+        let refused = read(&newer).unwrap().check();
+        assert_eq!(refused, Err(FormatError::UnknownVersion(2)));
+        for (at, feature) in [(10, "key epoch 1"), (15, "bits 0x01000000")] {
+            let mut newer = known;
+            newer[at] = 1;
+            let refused = read(&newer).unwrap().check();
+            assert_eq!(refused, Err(FormatError::UnknownFeature(feature.into())));
         }
     }
 }

@@ -29,7 +29,7 @@ mod wire;
 pub use byte_string::ByteString;
 pub use error::FormatError;
 pub use extents::{ExtentList, ExtentsError};
-pub use header::{HEADER_LEN, Magic};
+pub use header::{HEADER_LEN, Header, Magic};
 pub use index::{IndexSegment, PackListing};
 pub use lease::{LeaseBody, ProcessId};
 pub use log::{
@@ -50,7 +50,7 @@ pub use record::{
     Attachment, BackupRecord, Content, ContentKind, Counts, RbdImage, SourceInfo, VolumeInfo,
 };
 pub use repository::RepositoryFile;
-pub use sealed::{Payload, SEALED_HEAD_LEN, SealedObject};
+pub use sealed::{Payload, SEALED_HEAD_LEN, SealedObject, SignedPayload};
 pub use slot::{KeySlot, Scope, SlotInfo, SlotParams};
 pub use time::RecordTime;
 pub use tombstone::Tombstone;

@@ -2,11 +2,12 @@
 
 use jiff::Timestamp;
 
+use super::envelope::Signed;
 use super::error::{Damage, RepoError};
 use super::object_ref::ObjectRef;
 use super::project::Project;
 use super::tree::Top;
-use crate::base::{BlobId, ObjectHash, Root, VolumeId};
+use crate::base::{BlobId, ObjectHash, Root, SignerId, VolumeId};
 use crate::format::{BackupRecord, ByteString, root_description};
 
 /// A backup: its record, and the name of that.
@@ -22,6 +23,8 @@ pub struct Backup {
     pub top: Option<BlobId>,
     /// Equal for backups with equal content.
     pub root: Root,
+    /// The key that signed its record.
+    pub signer: SignerId,
     /// The record.
     pub record: BackupRecord,
 }
@@ -43,15 +46,22 @@ impl Backup {
     pub(super) fn from_record(
         project: &Project,
         object: ObjectRef,
-        record: BackupRecord,
+        signed: Signed<BackupRecord>,
     ) -> Result<Self, RepoError> {
+        let Signed {
+            signer,
+            body: record,
+        } = signed;
+        let name = &record.volume.name;
+        let may = project.signers.may_back_up(&signer, name);
+        may.map_err(|reason| RepoError::Foreign { object, reason })?;
         let content = &record.content;
         let (top, root) = (content.top, content.root);
         let described =
             root_description(content.kind, content.size, content.chunk_size, top.as_ref());
         if project.keys.root(&described) != root {
             let why = Damage::Impossible("its root does not fit its content");
-            return Err(RepoError::damaged(object, why));
+            return Err(project.malformed(object, &signer, why));
         }
         let unnamed = || RepoError::damaged(object, Damage::WrongHash);
         Ok(Self {
@@ -60,6 +70,7 @@ impl Backup {
             time: record.time.at(),
             top,
             root,
+            signer,
             record,
         })
     }

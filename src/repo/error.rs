@@ -1,8 +1,8 @@
 //! Errors of repositories.
 
 use super::object_ref::ObjectRef;
-use crate::base::{BlobId, Cancelled};
-use crate::crypto::{KdfError, OpenError, RandomError, RoleError};
+use crate::base::{BlobId, Cancelled, Role, SignerId};
+use crate::crypto::{KdfError, OpenError, RandomError, RoleError, SignatureError};
 use crate::format::FormatError;
 use crate::storage::{self, StorageError};
 
@@ -23,6 +23,12 @@ pub enum RepoError {
     },
     #[error("{object} is damaged")]
     Damaged { object: ObjectRef, source: Damage },
+    #[error("{object} is foreign")]
+    Foreign {
+        object: ObjectRef,
+        #[source]
+        reason: ForeignReason,
+    },
     #[error("no key in {location} opens with this password")]
     WrongPassword { location: String },
     #[error("there is no readable key slot in {location}: nothing can open this repository")]
@@ -99,6 +105,29 @@ pub enum Damage {
     Impossible(&'static str),
 }
 
+/// Why an object is foreign: it was put into the store by somebody who may not make it, or its key
+/// was revoked. A foreign object decides nothing and stops nothing.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum ForeignReason {
+    #[error("its bytes are intact, but it was not made with a key of this project")]
+    NotSealed,
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
+    #[error("its signer {0} has no certificate")]
+    UnknownSigner(SignerId),
+    #[error("the key of its signer {0} was revoked")]
+    Revoked(SignerId),
+    #[error("a key with the role “{0}” made it, which may not")]
+    Role(Role),
+    #[error("its signer may not back up volume “{0}”")]
+    Volume(String),
+    #[error("it needs the feature “{0}”, which its signer may not use")]
+    Feature(String),
+    #[error("its signer made it in a form that no program writes")]
+    Malformed(#[source] Damage),
+}
+
 /// The kinds of errors that callers treat differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
@@ -106,6 +135,8 @@ pub enum RepoErrorKind {
     NoRepository,
     WrongPassword,
     Damaged,
+    /// An object that does not count: nobody who may make it made it.
+    Foreign,
     Unsupported,
     Cancelled,
     NotFound,
@@ -129,6 +160,7 @@ impl RepoError {
             | Self::WrongLength { .. }
             | Self::NoKeys { .. } => RepoErrorKind::Damaged,
             Self::Unreadable { source, .. } => source.kind(),
+            Self::Foreign { .. } => RepoErrorKind::Foreign,
             Self::Unsupported { .. } => RepoErrorKind::Unsupported,
             Self::Cancelled(_) => RepoErrorKind::Cancelled,
             Self::NoProject { .. } | Self::NoBackup { .. } | Self::NoKey { .. } => {

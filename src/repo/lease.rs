@@ -14,11 +14,10 @@ use rustix::time::{ClockId, clock_gettime};
 use super::error::RepoError;
 use super::object_kind::ObjectKind;
 use super::object_ref::ObjectRef;
-use super::objects::Objects;
 use super::project::Project;
-use crate::base::{BlobId, LeaseId, ObjectHash, ProjectId, lock};
-use crate::crypto::{SealKey, random};
-use crate::format::{LeaseBody, Magic, ProcessId};
+use crate::base::{BlobId, LeaseId, ObjectHash, lock};
+use crate::crypto::random;
+use crate::format::{LeaseBody, ProcessId};
 
 /// A lease is put again after this time.
 const RENEW_EVERY: Duration = Duration::from_secs(30);
@@ -67,9 +66,7 @@ pub struct Lease {
 }
 
 struct Held {
-    objects: Objects,
-    project: ProjectId,
-    key: SealKey,
+    project: Project,
     /// When the work began.
     begun: Duration,
     /// Held while it is stored. The state is locked for moments only, since readers look at it for
@@ -152,9 +149,7 @@ impl Lease {
     ) -> Result<Self, RepoError> {
         let begun = now();
         let held = Arc::new(Held {
-            objects: project.objects.clone(),
-            project: project.id,
-            key: project.keys.object().clone(),
+            project: project.clone(),
             begun,
             renewing: Mutex::default(),
             state: Mutex::new(State {
@@ -270,7 +265,7 @@ impl Leases {
             let modified = loaded.listed.modified;
             let age = now.duration_since(modified).unwrap_or_default();
             let body = match loaded.body {
-                Ok(body) => body,
+                Ok(signed) => signed.body,
                 Err(_) if age >= TTL => nobody(),
                 Err(error) => return Err(error),
             };
@@ -301,8 +296,9 @@ impl Drop for Lease {
             let _ = beating.join();
         }
         // If this fails, it dies of age.
-        let object = ObjectRef::Lease(self.held.project, self.held.state().id);
-        let _ = self.held.objects.delete(object);
+        let project = &self.held.project;
+        let object = ObjectRef::Lease(project.id, self.held.state().id);
+        let _ = project.objects.delete(object);
     }
 }
 
@@ -329,12 +325,8 @@ impl Held {
         } else {
             old
         };
-        self.objects.put_marker(
-            ObjectRef::Lease(self.project, id),
-            Magic::Lease,
-            (self.project, &self.key),
-            &body,
-        )?;
+        let object = |id| ObjectRef::Lease(self.project.id, id);
+        self.project.put_marker(object(id), &body)?;
         {
             let mut state = self.state();
             state.lapsed |= late || is_late(put);
@@ -342,7 +334,7 @@ impl Held {
             state.id = id;
         }
         if old != id {
-            self.objects.delete(ObjectRef::Lease(self.project, old))?;
+            self.project.objects.delete(object(old))?;
         }
         Ok(())
     }

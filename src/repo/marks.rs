@@ -67,7 +67,7 @@ impl Marks {
                 continue;
             };
             let body = match loaded.body {
-                Ok(body) => Some(body),
+                Ok(signed) => Some(signed.body),
                 Err(error) => {
                     accept(error)?;
                     None

@@ -1,6 +1,6 @@
 //! The kinds of objects in a repository, and the properties of each kind.
 
-use crate::base::ProjectId;
+use crate::base::{ProjectId, Role};
 use crate::format::Magic;
 
 /// A kind of object.
@@ -61,6 +61,8 @@ pub struct KindInfo {
     pub magic: Magic,
     /// The key that seals its content.
     pub sealed_with: SealedWith,
+    /// The least role whose keys may sign them. `None` for objects without a signature.
+    pub signed_by: Option<Role>,
     /// Whether the store has a second copy of each, under a name that ends in `.copy`.
     pub kept_twice: bool,
     /// Whether hosts keep copies of objects that they have read or stored. Of packs, those with
@@ -91,13 +93,15 @@ impl ObjectKind {
     /// Returns the properties that all objects of this kind share.
     #[must_use]
     pub const fn info(self) -> KindInfo {
-        /// A row of the table: sealed under the project's object key, stored once.
+        /// A row of the table: sealed under the project's object key, signed by a full key, stored
+        /// once.
         const fn row(noun: &'static str, directory: &'static str, magic: Magic) -> KindInfo {
             KindInfo {
                 noun,
                 directory,
                 magic,
                 sealed_with: SealedWith::ObjectKey,
+                signed_by: Some(Role::Full),
                 kept_twice: false,
                 cached: false,
             }
@@ -115,12 +119,27 @@ impl ObjectKind {
                 ..row
             }
         }
+        const fn by_writers(row: KindInfo) -> KindInfo {
+            KindInfo {
+                signed_by: Some(Role::Write),
+                ..row
+            }
+        }
+        const fn unsigned(row: KindInfo) -> KindInfo {
+            KindInfo {
+                signed_by: None,
+                ..row
+            }
+        }
         match self {
-            Self::Repository => twice(
+            Self::Repository => unsigned(twice(
                 row("repository file", "", Magic::Repository),
                 SealedWith::Nothing,
-            ),
-            Self::Key => twice(row("key slot", "keys", Magic::Slot), SealedWith::Password),
+            )),
+            Self::Key => unsigned(twice(
+                row("key slot", "keys", Magic::Slot),
+                SealedWith::Password,
+            )),
             Self::Project => twice(
                 row("project object", "", Magic::Project),
                 SealedWith::Wrapping,
@@ -132,21 +151,21 @@ impl ObjectKind {
             ),
             Self::Pack => KindInfo {
                 sealed_with: SealedWith::PackKey,
-                ..row("pack", "packs", Magic::Pack)
+                ..by_writers(row("pack", "packs", Magic::Pack))
             },
             Self::Tree => KindInfo {
                 sealed_with: SealedWith::PackKey,
-                ..row("tree pack", "trees", Magic::Pack)
+                ..by_writers(row("tree pack", "trees", Magic::Pack))
             },
-            Self::Index => row("index segment", "index", Magic::Index),
-            Self::Backup => cached(row("backup record", "backups", Magic::Backup)),
-            Self::Void => row("void", "voids", Magic::Void),
+            Self::Index => by_writers(row("index segment", "index", Magic::Index)),
+            Self::Backup => cached(by_writers(row("backup record", "backups", Magic::Backup))),
+            Self::Void => by_writers(row("void", "voids", Magic::Void)),
             Self::Log => KindInfo {
                 sealed_with: SealedWith::Partly,
                 ..cached(row("log entry", "log", Magic::Log))
             },
             Self::Tombstone => cached(row("tombstone", "tombstones", Magic::Tombstone)),
-            Self::Lease => row("lease", "leases", Magic::Lease),
+            Self::Lease => by_writers(row("lease", "leases", Magic::Lease)),
             Self::Mark => row("mark", "marks", Magic::Mark),
             Self::Audit => row("audit", "audits", Magic::Audit),
         }

@@ -1,15 +1,13 @@
-//! Reads, verifies and opens whole objects; seals and stores them; handles objects that are kept
-//! twice.
+//! Reads, verifies and stores whole objects; handles objects that are kept twice.
 
 use std::sync::Arc;
 
-use super::codec::{Compression, Compressor, Decompressor};
 use super::error::{Damage, RepoError};
 use super::object_cache::{NODE_PACK_MAX, ObjectCache};
 use super::object_ref::ObjectRef;
 use crate::base::{Notice, ObjectHash, Observer, ProjectId};
-use crate::crypto::{SealKey, SealNonce, object_hash};
-use crate::format::{BlobKind, Magic, Payload, SEALED_HEAD_LEN, SealedObject};
+use crate::crypto::object_hash;
+use crate::format::BlobKind;
 use crate::storage::{Backend, Name, ObjectInfo, StorageErrorKind};
 
 /// A store, seen as objects.
@@ -19,9 +17,6 @@ pub struct Objects {
     /// The copies on this host, if it keeps any.
     copies: Option<Arc<ObjectCache>>,
 }
-
-/// Bytes of a sealed object besides its body: header, nonce, payload fields, tag.
-const SEALED_EXTRA: u64 = (SEALED_HEAD_LEN + 8 + 16) as u64;
 
 impl Objects {
     /// The objects in this store.
@@ -132,106 +127,22 @@ impl Objects {
         Ok((bytes, hash))
     }
 
-    /// Opens a sealed object. Returns its body, which has at most `limit` bytes.
-    pub fn open_sealed(
-        object: ObjectRef,
-        magic: Magic,
-        bytes: &[u8],
-        (project, key): (ProjectId, &SealKey),
-        limit: usize,
-    ) -> Result<Vec<u8>, RepoError> {
-        let format = |e| RepoError::format(object, e);
-        let sealed = SealedObject::decode(magic, bytes).map_err(format)?;
-        let aad = [project.as_bytes(), sealed.header].concat();
-        let nonce = SealNonce::from_bytes(sealed.nonce);
-        let payload = key
-            .open(&nonce, &aad, sealed.sealed)
-            .map_err(|e| RepoError::damaged(object, e))?;
-        let payload = Payload::decode(&payload, limit).map_err(format)?;
-        let mut plain = vec![0; payload.plain_len];
-        Decompressor::new()
-            .map_err(RepoError::Compress)?
-            .decode(payload.codec, payload.body, &mut plain)
-            .map_err(|e| RepoError::damaged(object, e))?;
-        Ok(plain)
-    }
-
-    /// Reads and opens a sealed object that is named by its hash.
-    pub fn get_sealed(
+    /// Stores an object that is named by its hash. It is durable when this returns.
+    pub(super) fn put_hashed(
         &self,
         object: ObjectRef,
         hash: ObjectHash,
-        magic: Magic,
-        (project, key): (ProjectId, &SealKey),
-        limit: usize,
-    ) -> Result<Vec<u8>, RepoError> {
-        let bytes = self.get_hashed(object, hash, limit as u64 + SEALED_EXTRA)?;
-        Self::open_sealed(object, magic, &bytes, (project, key), limit)
-    }
-
-    /// Seals a body, stores it, and returns the hash that it is named by. Durable when it returns.
-    pub fn put_sealed(
-        &self,
-        object: impl Fn(ObjectHash) -> ObjectRef,
-        magic: Magic,
-        (project, key): (ProjectId, &SealKey),
-        body: &[u8],
-    ) -> Result<ObjectHash, RepoError> {
-        let sealed = Self::seal(magic, (project, key), body)?;
-        let hash = object_hash(&[&sealed]);
-        let object = object(hash);
-        self.backend.put(&object.name(), &[&sealed])?;
-        if let Some(copies) = self.copies_of(object) {
-            copies.put(hash, &[&sealed]);
-        }
-        Ok(hash)
-    }
-
-    /// Seals a body and stores it as this object, whose name is not a hash. Replaces an object with
-    /// that name.
-    pub fn put_marker(
-        &self,
-        object: ObjectRef,
-        magic: Magic,
-        (project, key): (ProjectId, &SealKey),
-        body: &[u8],
+        bytes: &[u8],
     ) -> Result<(), RepoError> {
-        let sealed = Self::seal(magic, (project, key), body)?;
-        Ok(self.backend.put(&object.name(), &[&sealed])?)
-    }
-
-    /// The bytes of a sealed object.
-    fn seal(
-        magic: Magic,
-        (project, key): (ProjectId, &SealKey),
-        body: &[u8],
-    ) -> Result<Vec<u8>, RepoError> {
-        let mut buffer = Vec::new();
-        let (codec, content) = Compressor::new(Compression::default())
-            .map_err(RepoError::Compress)?
-            .compress(body, &mut buffer);
-        let payload = Payload {
-            codec,
-            plain_len: body.len(),
-            body: content,
+        if object.kind().info().kept_twice {
+            self.put_twice(object, bytes)?;
+        } else {
+            self.backend.put(&object.name(), &[bytes])?;
         }
-        .encode();
-        let header = magic.header();
-        let aad = [&project.as_bytes()[..], &header].concat();
-        let (nonce, sealed) = key.seal(&aad, &payload)?;
-        Ok([&header[..], nonce.as_bytes(), &sealed].concat())
-    }
-
-    /// Reads and opens a sealed object whose name is not a hash.
-    pub fn get_marker(
-        &self,
-        object: ObjectRef,
-        magic: Magic,
-        (project, key): (ProjectId, &SealKey),
-        limit: usize,
-    ) -> Result<Vec<u8>, RepoError> {
-        let (bytes, _) = self.get_with_hash(object, limit as u64 + SEALED_EXTRA)?;
-        Self::open_sealed(object, magic, &bytes, (project, key), limit)
+        if let Some(copies) = self.copies_of(object) {
+            copies.put(hash, &[bytes]);
+        }
+        Ok(())
     }
 
     /// Stores both copies of an object, the second copy first.

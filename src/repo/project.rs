@@ -7,6 +7,7 @@ use super::cache_dir::CacheDir;
 use super::error::RepoError;
 use super::object_cache::ObjectCache;
 use super::objects::Objects;
+use super::signers::Signers;
 use crate::base::{ChunkSize, ProjectId, RepositoryId};
 use crate::crypto::{ChunkKeys, PackCipher, PackRandom, ProjectKeys, Secret};
 use crate::format::{BlobKind, ProjectSettings};
@@ -25,6 +26,8 @@ pub struct Project {
     pub chunk_size: ChunkSize,
     /// Its keys.
     pub keys: Arc<ProjectKeys>,
+    /// Who may sign its objects.
+    pub signers: Arc<Signers>,
     /// The store.
     pub objects: Objects,
     /// The secret that all its keys derive from.

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::backup::Backup;
 use super::error::RepoError;
+use super::object_kind::ObjectKind;
 use super::object_ref::ObjectRef;
 use super::order::{History, OrderedRecord};
 use super::packs::IndexStored;
@@ -28,6 +29,7 @@ pub struct Records {
     /// Backups whose place another one has taken.
     replaced: HashSet<ObjectHash>,
     damaged: Vec<RepoError>,
+    foreign: Vec<RepoError>,
 }
 
 /// A record that was deleted on purpose, as the log repeats it.
@@ -51,21 +53,26 @@ const FOLLOWS_MAX: usize = 10_000;
 const PREFIX_MIN: usize = 4;
 
 impl Records {
-    /// Reads all records. Damaged ones are kept apart. Fails if one needs a newer version of this
-    /// program.
+    /// Reads all records. Damaged and foreign ones are kept apart. Fails if one needs a newer
+    /// version of this program.
     pub fn load(project: &Project) -> Result<Self, RepoError> {
-        let (mut backups, mut damaged) = (Vec::new(), Vec::new());
-        for loaded in project.load_all::<BackupRecord>()? {
+        let (mut backups, mut damaged, mut foreign) = (Vec::new(), Vec::new(), Vec::new());
+        let listed = project.list(ObjectKind::Backup)?;
+        for loaded in project.load_with::<BackupRecord>(listed, |e| foreign.push(e))? {
             let backup = loaded
                 .body
                 .and_then(|record| Backup::from_record(project, loaded.object, record));
             match backup {
                 Ok(backup) => backups.push(backup),
                 Err(e @ RepoError::Damaged { .. }) => damaged.push(e),
+                Err(e @ RepoError::Foreign { .. }) => foreign.push(e),
                 Err(e) => return Err(e),
             }
         }
-        Ok(Self::in_order(backups, &[], damaged))
+        Ok(Self {
+            foreign,
+            ..Self::in_order(backups, &[], damaged)
+        })
     }
 
     /// Puts backups in order. Records that exist may be among the forgotten ones: these are not yet
@@ -112,6 +119,7 @@ impl Records {
             histories,
             replaced,
             damaged,
+            foreign: Vec::new(),
             backups,
         }
     }
@@ -150,6 +158,11 @@ impl Records {
     /// Takes the errors of records that cannot be read.
     pub fn take_damaged(&mut self) -> Vec<RepoError> {
         std::mem::take(&mut self.damaged)
+    }
+
+    /// Takes the errors of foreign records, which count for nothing.
+    pub fn take_foreign(&mut self) -> Vec<RepoError> {
+        std::mem::take(&mut self.foreign)
     }
 
     /// The names of the volumes that have backups, or had some.
@@ -314,7 +327,7 @@ fn merge(backups: Vec<Backup>, histories: &BTreeMap<String, History>) -> Vec<Bac
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{Root, VolumeId};
+    use crate::base::{Root, SignerId, VolumeId};
     use crate::format::{ByteString, Content, ContentKind, Counts, SourceInfo, VolumeInfo};
 
     /// The N-th backup, of this volume and snapshot.
@@ -357,6 +370,7 @@ mod tests {
             time,
             top: None,
             root: Root::from_bytes([2; 32]),
+            signer: SignerId::from_bytes([3; 32]),
             record,
         }
     }

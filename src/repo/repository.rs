@@ -7,6 +7,7 @@ use super::keys;
 use super::object_ref::ObjectRef;
 use super::objects::Objects;
 use super::project::Project;
+use super::signers::Signers;
 use crate::base::{ChunkSize, ObjectHash, Observer, ProjectId, RepositoryId};
 use crate::crypto::{self, ProjectKeys, RepositoryKeys, SealNonce, Secret};
 use crate::format::{FormatError, KeySlot, ProjectObject, ProjectSettings, RepositoryFile};
@@ -104,6 +105,7 @@ impl Repository {
             repository: self.file.id,
             settings: Arc::new(settings),
             chunk_size,
+            signers: Arc::new(Signers::authority_only(&keys)),
             keys: Arc::new(keys),
             objects,
             secret,

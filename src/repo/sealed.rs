@@ -1,12 +1,18 @@
 //! The sealed objects of a project, by the type of their body.
 
+use std::collections::HashSet;
+
+use super::envelope::Signed;
 use super::error::RepoError;
 use super::object_kind::ObjectKind;
 use super::object_ref::ObjectRef;
 use super::parallel::parallel_map;
 use super::project::Project;
-use crate::base::{ObjectHash, ProjectId};
-use crate::format::{BackupRecord, FormatError, IndexSegment, LeaseBody, MarkBody, Tombstone};
+use crate::base::{ObjectHash, ProjectId, Silent};
+use crate::crypto::object_hash;
+use crate::format::{
+    BackupRecord, FormatError, IndexSegment, LeaseBody, MarkBody, SealedObject, Tombstone,
+};
 use crate::storage::ObjectInfo;
 
 /// The body of an object that is sealed under the project's object key.
@@ -34,8 +40,8 @@ pub(super) struct Loaded<T> {
     pub(super) object: ObjectRef,
     /// Its size, and when it was put.
     pub(super) listed: ObjectInfo,
-    /// Its body, or the damage.
-    pub(super) body: Result<T, RepoError>,
+    /// Its body and its signer, or the damage.
+    pub(super) body: Result<Signed<T>, RepoError>,
 }
 
 macro_rules! body {
@@ -69,56 +75,145 @@ body!(MarkBody, Mark, named by its hash);
 body!(LeaseBody, Lease);
 
 impl Project {
-    /// Lists the project's objects of this kind. Second copies are left out.
+    /// Lists the project's objects of this kind. One that is kept twice is listed once, even if the
+    /// first copy is lost.
     pub(super) fn list(&self, kind: ObjectKind) -> Result<Vec<(ObjectRef, ObjectInfo)>, RepoError> {
-        let listed = self.objects.list(&kind.directory(self.id))?;
-        let objects = listed
-            .into_iter()
-            .filter(|(object, copy, _)| object.kind() == kind && !copy)
-            .map(|(object, _, listed)| (object, listed));
-        Ok(objects.collect())
+        let mut listed = self.objects.list(&kind.directory(self.id))?;
+        // First copies before second ones.
+        listed.sort_by_key(|(_, copy, _)| *copy);
+        let mut seen = HashSet::new();
+        listed.retain(|(object, ..)| object.kind() == kind && seen.insert(*object));
+        let objects = listed.into_iter();
+        Ok(objects
+            .map(|(object, _, listed)| (object, listed))
+            .collect())
     }
 
-    /// Reads and opens one object.
+    /// Reads, opens and verifies one object.
     pub(super) fn read<T: Body>(&self, object: ObjectRef) -> Result<T, RepoError> {
-        let key = (self.id, self.keys.object());
-        let magic = T::KIND.info().magic;
-        let body = match object.hash() {
-            Some(hash) => self
-                .objects
-                .get_sealed(object, hash, magic, key, T::LEN_MAX)?,
-            None => self.objects.get_marker(object, magic, key, T::LEN_MAX)?,
+        Ok(self.read_signed(object)?.body)
+    }
+
+    /// Reads, opens and verifies one object. Returns its signer, too.
+    pub(super) fn read_signed<T: Body>(&self, object: ObjectRef) -> Result<Signed<T>, RepoError> {
+        let limit = SealedObject::len_max(T::LEN_MAX) as u64;
+        let opened = match object.hash() {
+            Some(hash) if T::KIND.info().kept_twice => {
+                self.objects.get_twice(object, limit, &Silent, |bytes| {
+                    self.open_hashed(object, hash, bytes, T::LEN_MAX)
+                })?
+            }
+            Some(hash) => {
+                let bytes = self.objects.get_hashed(object, hash, limit)?;
+                self.open(object, &bytes, T::LEN_MAX)?
+            }
+            None => {
+                let (bytes, _) = self.objects.get_with_hash(object, limit)?;
+                self.open(object, &bytes, T::LEN_MAX)?
+            }
         };
-        T::decode(&body).map_err(|e| RepoError::format(object, e))
+        let Signed { signer, body } = opened;
+        match T::decode(&body) {
+            Ok(body) => Ok(Signed { signer, body }),
+            Err(e) => Err(self.refused(object, &signer, e)),
+        }
     }
 
     /// Reads and opens these objects, several at a time, in their order. Leaves out those that were
-    /// deleted since they were listed. A damaged object does not harm the others; one that needs a
-    /// newer version of this program, and a failure of the store, fail the call.
+    /// deleted since they were listed, and those that are foreign. A damaged object does not harm
+    /// the others; one that needs a newer version of this program, and a failure of the store, fail
+    /// the call.
     pub(super) fn load<T: Body>(
         &self,
         listed: Vec<(ObjectRef, ObjectInfo)>,
     ) -> Result<Vec<Loaded<T>>, RepoError> {
-        let bodies = parallel_map(&listed, |(object, _)| match self.read(*object) {
+        self.load_with(listed, |_| {})
+    }
+
+    /// The same, with a call for each foreign object.
+    pub(super) fn load_with<T: Body>(
+        &self,
+        listed: Vec<(ObjectRef, ObjectInfo)>,
+        mut foreign: impl FnMut(RepoError),
+    ) -> Result<Vec<Loaded<T>>, RepoError> {
+        let bodies = parallel_map(&listed, |(object, _)| match self.read_signed(*object) {
             Ok(body) => Ok(Some(Ok(body))),
             Err(e) if e.is_missing() => Ok(None),
-            Err(e @ RepoError::Damaged { .. }) => Ok(Some(Err(e))),
+            Err(e @ (RepoError::Damaged { .. } | RepoError::Foreign { .. })) => Ok(Some(Err(e))),
             Err(e) => Err(e),
         })?;
-        let loaded = listed.into_iter().zip(bodies);
-        let loaded = loaded.filter_map(|((object, listed), body)| {
-            Some(Loaded {
-                object,
-                listed,
-                body: body?,
-            })
-        });
-        Ok(loaded.collect())
+        let mut loaded = Vec::with_capacity(bodies.len());
+        for ((object, listed), body) in listed.into_iter().zip(bodies) {
+            match body {
+                None => {}
+                Some(Err(e @ RepoError::Foreign { .. })) => foreign(e),
+                Some(body) => loaded.push(Loaded {
+                    object,
+                    listed,
+                    body,
+                }),
+            }
+        }
+        Ok(loaded)
+    }
+
+    /// Seals a body and stores it as an object of this kind, whose hash is returned. The body is not
+    /// checked.
+    pub fn put_sealed(
+        &self,
+        object: fn(ProjectId, ObjectHash) -> ObjectRef,
+        body: &[u8],
+    ) -> Result<ObjectHash, RepoError> {
+        let kind = object(self.id, ObjectHash::from_bytes([0; 32])).kind();
+        self.put_noted(object, kind, body, |_| {})
+    }
+
+    fn put_noted(
+        &self,
+        object: fn(ProjectId, ObjectHash) -> ObjectRef,
+        kind: ObjectKind,
+        body: &[u8],
+        note: impl Fn(ObjectHash),
+    ) -> Result<ObjectHash, RepoError> {
+        let sealed = self.seal(kind, body)?;
+        let hash = object_hash(&[&sealed]);
+        note(hash);
+        let object = object(self.id, hash);
+        self.objects.put_hashed(object, hash, &sealed)?;
+        Ok(hash)
+    }
+
+    /// Seals a body and stores it as this object, whose name is not a hash. Replaces an object with
+    /// that name.
+    pub(super) fn put_marker(&self, object: ObjectRef, body: &[u8]) -> Result<(), RepoError> {
+        let sealed = self.seal(object.kind(), body)?;
+        Ok(self.objects.backend().put(&object.name(), &[&sealed])?)
     }
 
     /// Lists and loads all objects with this type of body.
     pub(super) fn load_all<T: Body>(&self) -> Result<Vec<Loaded<T>>, RepoError> {
         self.load(self.list(T::KIND)?)
+    }
+
+    /// Returns the errors of the foreign objects in the project, except records, which
+    /// [`Records`](super::records::Records) keeps, index segments and packs.
+    pub fn find_foreign(&self) -> Result<Vec<RepoError>, RepoError> {
+        let mut foreign = Vec::new();
+        self.find_foreign_of::<Tombstone>(&mut foreign)?;
+        self.find_foreign_of::<MarkBody>(&mut foreign)?;
+        self.find_foreign_of::<LeaseBody>(&mut foreign)?;
+        Ok(foreign)
+    }
+
+    fn find_foreign_of<T: Body>(&self, foreign: &mut Vec<RepoError>) -> Result<(), RepoError> {
+        let listed = self.list(T::KIND)?;
+        let errors = parallel_map(&listed, |(object, _)| match self.read::<T>(*object) {
+            Err(e @ RepoError::Foreign { .. }) => Ok(Some(e)),
+            Err(RepoError::Storage(e)) => Err(RepoError::Storage(e)),
+            _ => Ok(None),
+        })?;
+        foreign.extend(errors.into_iter().flatten());
+        Ok(())
     }
 
     /// Seals a body and stores it under its hash, which is returned. Durable when it returns.
@@ -133,13 +228,7 @@ impl Project {
         body: &[u8],
         note: impl Fn(ObjectHash),
     ) -> Result<ObjectHash, RepoError> {
-        let object = |hash| {
-            note(hash);
-            T::OBJECT(self.id, hash)
-        };
-        let key = (self.id, self.keys.object());
-        let magic = T::KIND.info().magic;
-        self.objects.put_sealed(object, magic, key, body)
+        self.put_noted(T::OBJECT, T::KIND, body, note)
     }
 }
 
@@ -149,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_body_is_sealed_with_the_object_key() {
+    fn every_body_is_sealed_with_the_object_key_and_signed() {
         for kind in [
             IndexSegment::KIND,
             BackupRecord::KIND,
@@ -158,6 +247,7 @@ mod tests {
             LeaseBody::KIND,
         ] {
             assert_eq!(kind.info().sealed_with, SealedWith::ObjectKey, "{kind:?}");
+            assert!(kind.info().signed_by.is_some(), "{kind:?}");
         }
     }
 }

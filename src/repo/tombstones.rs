@@ -70,7 +70,7 @@ impl Tombstones {
         let mut tombstones = Self::default();
         for loaded in project.load_all::<Tombstone>()? {
             match loaded.body {
-                Ok(body) => tombstones.records.extend(records_of(&body)),
+                Ok(signed) => tombstones.records.extend(records_of(&signed.body)),
                 Err(error) => tombstones.damaged.push(error),
             }
         }
@@ -88,8 +88,9 @@ impl Tombstones {
         listed.retain(|(_, listed)| listed.modified < before);
         // Damaged ones are left for “check” to report.
         for loaded in project.load::<Tombstone>(listed)? {
-            let is_needed = |body| records_of(&body).any(|record| needed.contains(&record));
-            if loaded.body.is_ok_and(|body| !is_needed(body)) {
+            let is_needed =
+                |body: &Tombstone| records_of(body).any(|record| needed.contains(&record));
+            if loaded.body.is_ok_and(|signed| !is_needed(&signed.body)) {
                 project.objects.delete(loaded.object)?;
             }
         }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cuttlebone::base::Silent;
-use cuttlebone::format::Magic;
 use cuttlebone::repo::{ObjectRef, Records, Repository};
 use cuttlebone::storage::LocalBackend;
 use serde_json::Value;
@@ -25,8 +24,8 @@ fn backups(volume: &str, times: &[(&str, &[(&str, &str)])]) -> (World, Vec<Strin
     let repository = Repository::open(backend, PASSWORD.as_bytes(), &Silent).unwrap();
     let project = repository.project("default", &Silent).unwrap();
     let made = Records::load(&project).unwrap().all()[0].clone();
-    let object = |hash| ObjectRef::Backup(project.id, hash);
-    project.objects.delete(object(made.id)).unwrap();
+    let object = ObjectRef::Backup(project.id, made.id);
+    project.objects.delete(object).unwrap();
     let mut ids: Vec<String> = Vec::new();
     for (time, labels) in times {
         let mut record = made.record.clone();
@@ -41,10 +40,7 @@ fn backups(volume: &str, times: &[(&str, &[(&str, &str)])]) -> (World, Vec<Strin
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect::<BTreeMap<_, _>>();
-        let key = (project.id, project.keys.object());
-        let put = project
-            .objects
-            .put_sealed(object, Magic::Backup, key, &record.encode());
+        let put = project.put_sealed(ObjectRef::Backup, &record.encode());
         ids.push(put.unwrap().to_string());
     }
     (world, ids)

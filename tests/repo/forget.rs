@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cuttlebone::base::{ObjectHash, VolumeId};
-use cuttlebone::format::{BackupRecord, Magic};
+use cuttlebone::format::BackupRecord;
 use cuttlebone::ops::{self, Count, Finding, Forget, OpsError, Period, Policy, Reason, Rule};
 use cuttlebone::repo::{Backup, ObjectRef, RepoError, Tombstones};
 use cuttlebone::storage::{
@@ -45,13 +45,9 @@ fn commit_on_day(
 }
 
 fn put(test_repo: &TestRepo, record: &BackupRecord) -> ObjectHash {
-    let project = &test_repo.project;
-    let object = |hash| ObjectRef::Backup(project.id, hash);
-    let key = (project.id, project.keys.object());
-    let body = record.encode();
-    project
-        .objects
-        .put_sealed(object, Magic::Backup, key, &body)
+    test_repo
+        .project
+        .put_sealed(ObjectRef::Backup, &record.encode())
         .unwrap()
 }
 

@@ -416,14 +416,9 @@ fn two_backups_of_a_snapshot_are_a_base_only_if_their_content_is_equal() {
 
 /// Stores a record in the repository without any checks.
 fn commit_as(test_repo: &TestRepo, record: &cuttlebone::format::BackupRecord) {
-    use cuttlebone::format::Magic;
-    use cuttlebone::repo::ObjectRef;
-    let project = &test_repo.project;
-    let object = |hash| ObjectRef::Backup(project.id, hash);
-    let key = (project.id, project.keys.object());
-    let objects = &project.objects;
-    objects
-        .put_sealed(object, Magic::Backup, key, &record.encode())
+    test_repo
+        .project
+        .put_sealed(cuttlebone::repo::ObjectRef::Backup, &record.encode())
         .unwrap();
 }
 

@@ -19,7 +19,7 @@ fn code(error: &RepoError) -> Code {
     match error.kind() {
         RepoErrorKind::NoRepository => Code::NoRepository,
         RepoErrorKind::WrongPassword => Code::WrongPassword,
-        RepoErrorKind::Damaged => Code::Damage,
+        RepoErrorKind::Damaged | RepoErrorKind::Foreign => Code::Damage,
         RepoErrorKind::Cancelled => Code::Interrupted,
         RepoErrorKind::LostRace => Code::Busy,
         RepoErrorKind::Role => Code::NotAllowed,
@@ -36,6 +36,10 @@ fn hint(error: &RepoError) -> Option<Cow<'static, str>> {
             "check the path, or create a repository there with “cuttlebone init”"
         }
         RepoError::RepositoryExists { .. } => "use it, or choose another location",
+        RepoError::Foreign { .. } => {
+            "delete it, and find out who can write to the repository; “cuttlebone key list” shows \
+             the keys"
+        }
         RepoError::Unsupported { .. } => "use a newer version of cuttlebone",
         RepoError::Damaged {
             object: ObjectRef::Repository | ObjectRef::Key(..) | ObjectRef::Project(_),

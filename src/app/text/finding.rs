@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use crate::app::failure::one_line;
-use crate::app::message::FindingText;
+use crate::app::message::{FindingKind, FindingText};
 use crate::ops::Finding;
 use crate::repo::RepoError;
 
@@ -17,6 +17,13 @@ pub(crate) fn finding(finding: &Finding) -> FindingText {
                 other => one_line(other),
             };
             damage(object, why)
+        }
+        Finding::ObjectForeign { object, problem } => {
+            let why = problem.source().map(one_line).unwrap_or_default();
+            FindingText {
+                kind: FindingKind::Foreign,
+                ..damage(object, format!("it counts for nothing: {why}"))
+            }
         }
         Finding::CopyDamaged {
             object,
@@ -62,6 +69,7 @@ pub(crate) fn finding(finding: &Finding) -> FindingText {
 
 fn damage(item: &impl ToString, message: impl Into<String>) -> FindingText {
     FindingText {
+        kind: FindingKind::Damaged,
         item: item.to_string(),
         message: message.into(),
     }

@@ -2,7 +2,7 @@
 
 use jiff::tz::TimeZone;
 
-use crate::app::message::Message;
+use crate::app::message::{FindingKind, Message};
 
 use super::detail::detail;
 use super::{diff, forget, prune, status, summary};
@@ -16,7 +16,13 @@ pub(crate) fn message(message: &Message, zone: &TimeZone) -> String {
         Message::Restore(summary) => summary::restore(summary),
         Message::Compare(summary) => summary::compare(summary),
         Message::Detail(backup) => detail(backup, zone),
-        Message::Error(damage) => format!("damaged: {}: {}\n", damage.item, damage.message),
+        Message::Error(found) => {
+            let kind = match found.kind {
+                FindingKind::Damaged => "damaged",
+                FindingKind::Foreign => "foreign",
+            };
+            format!("{kind}: {}: {}\n", found.item, found.message)
+        }
         Message::Check(summary) => summary::check(summary),
         Message::Stats(stats) => summary::stats(stats),
         Message::KeyChange(change) => summary::key_change(change),

@@ -35,6 +35,7 @@ pub(super) fn check(
     let affected = report.backups_affected.len();
     console.output.show(&Message::Check(CheckSummary {
         errors: report.errors,
+        foreign: report.foreign,
         packs_damaged: report.packs_damaged,
         backups_affected: report
             .backups_affected
@@ -48,6 +49,14 @@ pub(super) fn check(
     }))?;
     if report.errors == 0 {
         return Ok(());
+    }
+    if report.errors == report.foreign {
+        let objects = count(report.foreign, "object");
+        let text = format!("{objects} in {} count for nothing", settings.location);
+        return Err(Failure::new(Code::Damage, text).hint(
+            "somebody put them there who may not make them, or their key was revoked. No backup \
+             uses them: delete them, and find out who can write to the repository",
+        ));
     }
     let only_history = report.errors == report.vanished.len() as u64;
     Err(if only_history {

@@ -15,6 +15,14 @@ pub enum Finding {
         /// The error of reading it.
         problem: Arc<RepoError>,
     },
+    /// Somebody put an object into the store who may not make it, or its key was revoked. It counts
+    /// for nothing.
+    ObjectForeign {
+        /// The object.
+        object: ObjectRef,
+        /// Why it is foreign.
+        problem: Arc<RepoError>,
+    },
     /// One of the two copies of an object is damaged. The other one can take its place.
     CopyDamaged {
         /// Which object.
@@ -75,6 +83,10 @@ impl Finding {
     pub(super) fn from_error(problem: RepoError) -> Self {
         match problem {
             RepoError::Damaged { object, .. } => Self::ObjectDamaged {
+                object,
+                problem: Arc::new(problem),
+            },
+            RepoError::Foreign { object, .. } => Self::ObjectForeign {
                 object,
                 problem: Arc::new(problem),
             },

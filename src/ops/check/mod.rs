@@ -64,7 +64,15 @@ pub fn check(
     let mut tombstones = Tombstones::load(project)?;
     let damaged = records.take_damaged();
     let damaged_records: HashSet<_> = damaged.iter().filter_map(record_of).collect();
-    for error in damaged.into_iter().chain(tombstones.take_damaged()) {
+    let foreign = records
+        .take_foreign()
+        .into_iter()
+        .chain(project.find_foreign()?);
+    for error in damaged
+        .into_iter()
+        .chain(tombstones.take_damaged())
+        .chain(foreign)
+    {
         run.found(&Finding::from_error(error));
     }
     let index = context.index(project)?;

@@ -12,6 +12,8 @@ use crate::repo::Project;
 pub struct CheckReport {
     /// How many findings there were.
     pub errors: u64,
+    /// Of these, the objects that are foreign.
+    pub foreign: u64,
     /// Packs that are missing, of the wrong size, or do not open.
     pub packs_damaged: u64,
     /// Backups that cannot be restored whole.
@@ -50,6 +52,9 @@ impl CheckTask<'_> {
     /// Counts and reports a finding.
     pub(super) fn found(&mut self, finding: &Finding) {
         self.report.errors += 1;
+        if matches!(finding, Finding::ObjectForeign { .. }) {
+            self.report.foreign += 1;
+        }
         (self.each)(finding);
     }
 }

@@ -134,6 +134,7 @@ impl Index {
                 Ok(segment) => segment,
                 // Another process has merged it since it was listed.
                 Err(e) if e.is_missing() => continue,
+                Err(RepoError::Foreign { .. }) => continue,
                 Err(e @ RepoError::Damaged { .. }) => {
                     let problem = e.to_string();
                     self.observer.notice(Notice::SegmentDamaged { problem });
@@ -196,7 +197,11 @@ impl Index {
                 // It was deleted after it was listed.
                 Err(e) if e.is_missing() => {}
                 // The pack's hash was not checked, so that an unknown version may be a flipped bit.
-                Err(e @ (RepoError::Damaged { .. } | RepoError::Unsupported { .. })) => {
+                Err(
+                    e @ (RepoError::Damaged { .. }
+                    | RepoError::Foreign { .. }
+                    | RepoError::Unsupported { .. }),
+                ) => {
                     let problem = e.to_string();
                     self.observer.notice(Notice::ListingDamaged { problem });
                 }
@@ -221,13 +226,13 @@ impl Index {
         Ok(added.segment)
     }
 
-    /// Reads all segments in the store and returns the errors of those that are damaged.
+    /// Reads all segments in the store and returns the errors of those that are damaged or foreign.
     pub fn verify_segments(&self) -> Result<Vec<RepoError>, RepoError> {
         let mut errors = Vec::new();
         for hash in self.list_segments()? {
             match read_segment(&self.project, hash) {
                 Err(e) if e.is_missing() => {}
-                Err(e @ RepoError::Damaged { .. }) => errors.push(e),
+                Err(e @ (RepoError::Damaged { .. } | RepoError::Foreign { .. })) => errors.push(e),
                 other => drop(other?),
             }
         }

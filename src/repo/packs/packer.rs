@@ -169,7 +169,11 @@ impl Packer<'_> {
             let listing = match read_listing(self.index.project(), *pack, None) {
                 Ok(listing) => listing,
                 // The run ended while it was being stored.
-                Err(RepoError::Damaged { .. } | RepoError::Unsupported { .. }) => continue,
+                Err(
+                    RepoError::Damaged { .. }
+                    | RepoError::Foreign { .. }
+                    | RepoError::Unsupported { .. },
+                ) => continue,
                 Err(error) => return Err(error),
             };
             if listing.contents.kind == BlobKind::Node {

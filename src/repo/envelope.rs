@@ -1,0 +1,192 @@
+//! Seals and signs the objects of a project, opens and verifies them: section 7 of
+//! `docs/format.md`.
+
+use super::codec::{Compression, Compressor, Decompressor};
+use super::error::{Damage, ForeignReason, RepoError};
+use super::object_kind::ObjectKind;
+use super::object_ref::ObjectRef;
+use super::project::Project;
+use crate::base::{ObjectHash, SignerId};
+use crate::crypto::{SealNonce, SigningKey, object_hash, verify_signature};
+use crate::format::{FormatError, Payload, SealedObject, SignedPayload};
+
+/// The content of an object whose signer may make such objects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed<T> {
+    /// Who signed it.
+    pub signer: SignerId,
+    /// The content.
+    pub body: T,
+}
+
+impl Project {
+    /// Returns the bytes of an object of this kind with this body. Fails if the role of the key
+    /// does not include signing such objects.
+    pub fn seal(&self, kind: ObjectKind, body: &[u8]) -> Result<Vec<u8>, RepoError> {
+        if let Some(least) = kind.info().signed_by {
+            self.keys.require(least)?;
+        }
+        self.seal_as(self.keys.signing(), kind, body)
+    }
+
+    fn seal_as(
+        &self,
+        signing: &SigningKey,
+        kind: ObjectKind,
+        body: &[u8],
+    ) -> Result<Vec<u8>, RepoError> {
+        let mut buffer = Vec::new();
+        let (codec, content) = Compressor::new(Compression::default())
+            .map_err(RepoError::Compress)?
+            .compress(body, &mut buffer);
+        let payload = Payload {
+            codec,
+            plain_len: body.len(),
+            padding: 0,
+            body: content,
+        };
+        let header = kind.info().magic.header();
+        let mut plain = payload.encode(&signing.public());
+        let signature = signing.sign(self.id, &header, &[&plain]);
+        plain.extend_from_slice(&signature);
+        let aad = [&self.id.as_bytes()[..], &header].concat();
+        let (nonce, sealed) = self.keys.object().seal(&aad, &plain)?;
+        Ok([&header[..], nonce.as_bytes(), &sealed].concat())
+    }
+
+    /// Opens a sealed object. Returns its body, which has at most `limit` bytes, and its signer.
+    ///
+    /// The seal is opened first, then the signature is verified, then the signer's right to make
+    /// such an object. Before that nothing in the object counts: not even its version.
+    pub fn open(
+        &self,
+        object: ObjectRef,
+        bytes: &[u8],
+        limit: usize,
+    ) -> Result<Signed<Vec<u8>>, RepoError> {
+        let kind = object.kind();
+        let sealed = SealedObject::decode(kind.info().magic, bytes);
+        let SealedObject {
+            header,
+            nonce,
+            sealed,
+        } = sealed.map_err(|e| not_sealed(object, e))?;
+        let aad = [&self.id.as_bytes()[..], header.as_bytes()].concat();
+        let opened = self
+            .keys
+            .object()
+            .open(&SealNonce::from_bytes(nonce), &aad, sealed)
+            .map_err(|e| not_sealed(object, e))?;
+        let foreign = |reason| RepoError::Foreign { object, reason };
+        let malformed = |e| foreign(ForeignReason::Malformed(Damage::Format(e)));
+        let payload = SignedPayload::split(&opened).map_err(malformed)?;
+        let signer = payload.signer;
+        verify_signature(
+            &signer,
+            self.id,
+            header.as_bytes(),
+            &[payload.signed],
+            &payload.signature,
+        )
+        .map_err(|e| foreign(e.into()))?;
+        self.may_sign(object, &signer)?;
+        let refuse = |e| self.refused(object, &signer, e);
+        header.check().map_err(refuse)?;
+        let payload = Payload::decode(payload.payload(), limit).map_err(refuse)?;
+        let mut body = vec![0; payload.plain_len];
+        Decompressor::new()
+            .map_err(RepoError::Compress)?
+            .decode(payload.codec, payload.body, &mut body)
+            .map_err(|e| self.malformed(object, &signer, e))?;
+        Ok(Signed { signer, body })
+    }
+
+    /// Opens a sealed object that is named by this hash, which its bytes must have.
+    pub fn open_hashed(
+        &self,
+        object: ObjectRef,
+        hash: ObjectHash,
+        bytes: &[u8],
+        limit: usize,
+    ) -> Result<Signed<Vec<u8>>, RepoError> {
+        if object_hash(&[bytes]) != hash {
+            return Err(RepoError::damaged(object, Damage::WrongHash));
+        }
+        self.open(object, bytes, limit)
+    }
+
+    /// Fails if this signer may not make this object.
+    fn may_sign(&self, object: ObjectRef, signer: &SignerId) -> Result<(), RepoError> {
+        let kind = object.kind();
+        let foreign = |reason| RepoError::Foreign { object, reason };
+        match self.signers.may_sign(kind, signer) {
+            // The certificate may be newer than this process.
+            Err(ForeignReason::UnknownSigner(_)) if self.refresh_signers()? => {
+                self.signers.may_sign(kind, signer).map_err(foreign)
+            }
+            other => other.map_err(foreign),
+        }
+    }
+
+    /// Brings the signers up to date, since a certificate may be newer than this process. Returns
+    /// whether anything changed.
+    #[expect(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "no certificates yet"
+    )]
+    fn refresh_signers(&self) -> Result<bool, RepoError> {
+        Ok(false)
+    }
+
+    /// Returns the error of an object of this signer whose content is not as this program knows it.
+    ///
+    /// An unknown feature needs a newer program, if this signer may use it. Everything else would
+    /// be a fault of the program of a full key. Of other keys it shows that the object was made by
+    /// hand: it must stop nothing.
+    pub(super) fn refused(
+        &self,
+        object: ObjectRef,
+        signer: &SignerId,
+        source: FormatError,
+    ) -> RepoError {
+        match source.missing_feature() {
+            Some(feature) if self.signers.may_require(signer, &feature) => {
+                RepoError::Unsupported { object, source }
+            }
+            Some(feature) => {
+                let reason = ForeignReason::Feature(feature);
+                RepoError::Foreign { object, reason }
+            }
+            None => self.malformed(object, signer, source.into()),
+        }
+    }
+
+    /// Returns the error of an object of this signer that is not as any program writes it.
+    pub(super) fn malformed(
+        &self,
+        object: ObjectRef,
+        signer: &SignerId,
+        source: Damage,
+    ) -> RepoError {
+        if self.signers.is_full(signer) {
+            return RepoError::Damaged { object, source };
+        }
+        let reason = ForeignReason::Malformed(source);
+        RepoError::Foreign { object, reason }
+    }
+}
+
+/// Returns the error of an object that does not open.
+///
+/// The caller has verified the bytes of an object that is named by its hash. So nobody who holds
+/// the project's keys made it, and damage is ruled out. Of another object nothing is known.
+fn not_sealed(object: ObjectRef, why: impl Into<Damage>) -> RepoError {
+    match object.hash() {
+        Some(_) => {
+            let reason = ForeignReason::NotSealed;
+            RepoError::Foreign { object, reason }
+        }
+        None => RepoError::damaged(object, why),
+    }
+}
