@@ -81,7 +81,7 @@ pub enum Notice {
         /// Names the key slot.
         problem: String,
     },
-    /// The record or the tombstone of a backup cannot be read and is ignored.
+    /// A record, or an entry of the log, cannot be read and is ignored.
     RecordDamaged {
         /// Names the record.
         problem: String,

@@ -21,7 +21,6 @@ pub enum Magic {
     Backup,
     Void,
     Log,
-    Tombstone,
     Lease,
     Mark,
     Audit,
@@ -40,7 +39,6 @@ impl Magic {
             Self::Backup => b"CTLBbkup",
             Self::Void => b"CTLBvoid",
             Self::Log => b"CTLBlogs",
-            Self::Tombstone => b"CTLBtomb",
             Self::Lease => b"CTLBleas",
             Self::Mark => b"CTLBmark",
             Self::Audit => b"CTLBaudt",
@@ -59,7 +57,6 @@ impl Magic {
             Self::Backup => "backup record",
             Self::Void => "void",
             Self::Log => "log entry",
-            Self::Tombstone => "tombstone",
             Self::Lease => "lease",
             Self::Mark => "mark",
             Self::Audit => "audit",
@@ -73,12 +70,6 @@ impl Magic {
         header[..8].copy_from_slice(self.bytes());
         header[8..10].copy_from_slice(&VERSION.to_le_bytes());
         header
-    }
-
-    /// Fails unless an object begins like one of this kind. The rest of its header counts only once
-    /// its seal or signature was verified.
-    pub(super) fn recognise(self, bytes: &[u8]) -> Result<(), FormatError> {
-        self.read_unverified(&mut Reader::new(bytes)).map(drop)
     }
 
     /// Reads a header of this kind and checks all of it.

@@ -14,7 +14,7 @@ pub struct LeaseBody {
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub requires: Vec<String>,
-    /// `backup`, `prune` or `read`; a later version may add others.
+    /// `backup`, `forget`, `prune` or `read`; a later version may add others.
     pub work: String,
     /// Seconds since the work began. The time of the object in the store gives the end of them.
     pub running_seconds: u64,
@@ -26,6 +26,14 @@ pub struct LeaseBody {
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tops: Vec<String>,
+    /// Hashes of records that it is about to remove.
+    #[serde(default, deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub removes: Vec<ObjectHash>,
+    /// Hashes of records that must stay for that.
+    #[serde(default, deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub keeps: Vec<ObjectHash>,
     /// The name of the host.
     #[serde(default)]
     pub host: Option<String>,
@@ -53,7 +61,8 @@ pub struct ProcessId {
 impl LeaseBody {
     /// The maximum length of a body, in bytes.
     pub const BODY_MAX: usize = 16 << 20;
-    /// The number of packs and of top nodes that certainly fit into a body.
+    /// The number of packs and of top nodes that certainly fit into a body, or else of records to
+    /// remove and of records to keep.
     pub const IDS_MAX: usize = 100_000;
 
     /// Returns the body, to be compressed and sealed.
@@ -83,12 +92,25 @@ mod tests {
             running_seconds: u64::MAX,
             packs: vec!["ab".repeat(32); LeaseBody::IDS_MAX],
             tops: vec!["ab".repeat(32); LeaseBody::IDS_MAX],
+            removes: Vec::new(),
+            keeps: Vec::new(),
             host: Some("h".repeat(1 << 10)),
             process: None,
             tool: Some("t".repeat(1 << 10)),
         };
-        assert!(largest.encode().len() <= LeaseBody::BODY_MAX);
-        assert_eq!(LeaseBody::decode(&largest.encode()).unwrap(), largest);
+        let records = vec![ObjectHash::from_bytes([0xab; 32]); LeaseBody::IDS_MAX];
+        let forgets = LeaseBody {
+            work: "forget".into(),
+            packs: Vec::new(),
+            tops: Vec::new(),
+            removes: records.clone(),
+            keeps: records,
+            ..largest.clone()
+        };
+        for lease in [largest, forgets] {
+            assert!(lease.encode().len() <= LeaseBody::BODY_MAX);
+            assert_eq!(LeaseBody::decode(&lease.encode()).unwrap(), lease);
+        }
     }
 
     #[test]

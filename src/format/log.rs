@@ -205,14 +205,13 @@ impl LogEntry {
 impl<'a> StoredEntry<'a> {
     /// Splits an entry into its header, the signed bytes and the signature.
     pub fn split(bytes: &'a [u8]) -> Result<Self, FormatError> {
-        Magic::Log.recognise(bytes)?;
-        let header = bytes.first_chunk().ok_or(FormatError::Truncated)?;
+        let header = Magic::Log.read_unverified(&mut Reader::new(bytes))?;
         let (signed, signature) = bytes
             .split_last_chunk()
             .filter(|(signed, _)| signed.len() >= FIELDS_LEN)
             .ok_or(FormatError::Truncated)?;
         Ok(Self {
-            header: *header,
+            header: *header.as_bytes(),
             signed,
             signature: *signature,
         })

@@ -22,7 +22,6 @@ mod repository;
 mod sealed;
 mod slot;
 mod time;
-mod tombstone;
 mod void;
 mod wire;
 
@@ -53,5 +52,4 @@ pub use repository::RepositoryFile;
 pub use sealed::{Payload, SEALED_HEAD_LEN, SealedObject, SignedPayload};
 pub use slot::{KeySlot, Scope, SlotInfo, SlotParams};
 pub use time::RecordTime;
-pub use tombstone::Tombstone;
 pub use void::VoidBody;

@@ -99,6 +99,14 @@ impl<'a> Payload<'a> {
     /// Returns the bytes that this signer has to sign. The signature follows them.
     #[must_use]
     pub fn encode(&self, signer: &SignerId) -> Vec<u8> {
+        let mut out = self.encode_unsigned();
+        out.extend_from_slice(signer.as_bytes());
+        out
+    }
+
+    /// Returns the bytes without a signer, for an object whose signature is outside of the seal.
+    #[must_use]
+    pub fn encode_unsigned(&self) -> Vec<u8> {
         let len = PAYLOAD_HEAD_LEN + self.body.len() + self.padding + SIGNED_TAIL_LEN;
         let mut out = Vec::with_capacity(len);
         out.extend_from_slice(&[self.codec.byte(), 0, 0, 0]);
@@ -106,7 +114,6 @@ impl<'a> Payload<'a> {
         out.extend_from_slice(&len_u32(self.padding).to_le_bytes());
         out.extend_from_slice(self.body);
         out.resize(out.len() + self.padding, 0);
-        out.extend_from_slice(signer.as_bytes());
         out
     }
 

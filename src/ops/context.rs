@@ -7,7 +7,7 @@ use super::error::OpsError;
 use crate::base::{Cancel, ObjectHash, Observer};
 use crate::repo::{Index, Project, RepoError, UnindexedPacks, Worker};
 
-/// The name and version of this program, as records, tombstones and marks state it.
+/// The name and version of this program, as records, marks and the log state it.
 pub(super) const TOOL: &str = concat!("cuttlebone ", env!("CARGO_PKG_VERSION"));
 
 /// How the lease of a reader names this program.

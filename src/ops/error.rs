@@ -49,7 +49,7 @@ pub enum OpsError {
         /// Seconds since it renewed its lease.
         age: u64,
     },
-    #[error("this prune was paused too long; the repository may have changed")]
+    #[error("this run was paused too long; the repository may have changed")]
     PausedTooLong,
     #[error(
         "cannot tell which data is in use, since records of backups cannot be read: {}",

@@ -1,6 +1,7 @@
 //! Who is at work: section 13 of `docs/format.md`. Why it takes no more than this is in
 //! `docs/concurrency.md`.
 
+use std::collections::HashSet;
 use std::fs;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
@@ -32,6 +33,8 @@ const CLOCK_SLACK: Duration = Duration::from_mins(15);
 pub enum Work {
     /// It stores a backup.
     Backup,
+    /// It removes records.
+    Forget,
     /// It deletes what no backup uses.
     Prune,
     /// It reads backups. Their trees must not be deleted meanwhile.
@@ -42,6 +45,7 @@ impl Work {
     const fn word(self) -> &'static str {
         match self {
             Self::Backup => "backup",
+            Self::Forget => "forget",
             Self::Prune => "prune",
             Self::Read => "read",
         }
@@ -103,6 +107,10 @@ pub struct OtherLease {
     pub packs: Vec<ObjectHash>,
     /// Top nodes of the trees that it is about to commit.
     pub tops: Vec<BlobId>,
+    /// Records that it is about to remove.
+    pub removes: Vec<ObjectHash>,
+    /// Records that must stay for that.
+    pub keeps: Vec<ObjectHash>,
 }
 
 impl OtherLease {
@@ -125,6 +133,8 @@ pub struct Leases {
 impl Lease {
     /// Trees that one lease holds at most.
     pub const TOPS_MAX: usize = LeaseBody::IDS_MAX;
+    /// Records to remove, and records to keep, that one lease names at most.
+    pub const RECORDS_MAX: usize = LeaseBody::IDS_MAX;
 
     /// Tells all who look that this process is at work.
     pub fn take(project: &Project, work: Work, worker: Worker<'_>) -> Result<Self, RepoError> {
@@ -160,6 +170,8 @@ impl Lease {
                     running_seconds: 0,
                     packs: Vec::new(),
                     tops: tops.iter().map(ToString::to_string).collect(),
+                    removes: Vec::new(),
+                    keeps: Vec::new(),
                     host: worker.host.map(str::to_owned),
                     process: this_process(),
                     tool: Some(worker.tool.to_owned()),
@@ -201,6 +213,23 @@ impl Lease {
     pub fn intend(&self, tops: &[BlobId]) -> Result<(), RepoError> {
         let tops = tops.iter().map(ToString::to_string).collect();
         self.held.renew(|body| body.tops = tops)
+    }
+
+    /// Tells that these records are about to be removed, and that others must stay for that. Names
+    /// at most [`RECORDS_MAX`](Self::RECORDS_MAX) of each. Durable when it returns.
+    pub fn intend_to_remove(
+        &self,
+        removes: &[ObjectHash],
+        keeps: &[ObjectHash],
+    ) -> Result<(), RepoError> {
+        let first = |records: &[ObjectHash]| {
+            let records = records.iter().take(Self::RECORDS_MAX);
+            records.copied().collect()
+        };
+        self.held.renew(|body| {
+            body.removes = first(removes);
+            body.keeps = first(keeps);
+        })
     }
 
     /// Stores it again now. One that had lapsed gets a new name.
@@ -280,6 +309,23 @@ impl Leases {
         readers.flat_map(|lease| lease.tops.iter().copied())
     }
 
+    /// Returns whether somebody else is about to remove one of the records in `keeps`, or to remove
+    /// others because one of those in `removes` stays.
+    #[must_use]
+    pub fn contradict(
+        &self,
+        removes: &HashSet<ObjectHash>,
+        keeps: &HashSet<ObjectHash>,
+    ) -> Option<ObjectHash> {
+        let forgets = self.others.iter().filter(|l| l.is_held_for(Work::Forget));
+        let mut in_conflict = forgets.flat_map(|lease| {
+            let taken = lease.removes.iter().filter(|id| keeps.contains(*id));
+            let kept = lease.keeps.iter().filter(|id| removes.contains(*id));
+            taken.chain(kept)
+        });
+        in_conflict.next().copied()
+    }
+
     /// Whether a backup runs that may have begun before a mark of this time was put. It looks for
     /// the mark before it commits, and has to find it then, although all that is marked is gone.
     #[must_use]
@@ -352,6 +398,8 @@ fn other(id: LeaseId, body: LeaseBody, modified: SystemTime, age: Duration) -> O
         alive: age < TTL && !gone,
         packs: body.packs.iter().filter_map(|id| id.parse().ok()).collect(),
         tops: body.tops.iter().filter_map(|id| id.parse().ok()).collect(),
+        removes: body.removes,
+        keeps: body.keeps,
     }
 }
 
@@ -363,6 +411,8 @@ fn nobody() -> LeaseBody {
         running_seconds: 0,
         packs: Vec::new(),
         tops: Vec::new(),
+        removes: Vec::new(),
+        keeps: Vec::new(),
         host: None,
         process: None,
         tool: None,

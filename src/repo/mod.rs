@@ -13,6 +13,7 @@ mod init;
 mod key_admin;
 mod keys;
 mod lease;
+mod log;
 mod marks;
 mod object_cache;
 mod object_kind;
@@ -33,7 +34,6 @@ mod repository;
 mod run_cache;
 mod sealed;
 mod signers;
-mod tombstones;
 mod tree;
 mod unlock;
 
@@ -51,6 +51,7 @@ pub use index::{BlobLocation, CacheState, Index, PlacedRun, Rewritten};
 pub use init::InitOptions;
 pub use keys::{KeyScope, KeySummary, NewKey};
 pub use lease::{Lease, Leases, OtherLease, Work, Worker};
+pub use log::{Log, NewEntry, Removed, removed_record};
 pub use marks::{Mark, Marks};
 pub use object_kind::{KindInfo, ObjectKind, SealedWith};
 pub use object_ref::ObjectRef;
@@ -68,7 +69,6 @@ pub use records::{ForgottenRecord, Records};
 pub use repository::Repository;
 pub use run_cache::RunCache;
 pub use signers::Signers;
-pub use tombstones::{Forgotten, TombstoneStored, Tombstones};
 pub use tree::{
     ChunkRef, ContentTree, Difference, ImageTree, NodeReader, NodeStore, PackedNodes, StreamTree,
     Top, Visitor, any_chunk, children, compare_trees, count_chunks, leaf_chunks, walk,

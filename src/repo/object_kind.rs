@@ -25,7 +25,6 @@ pub enum ObjectKind {
     Void,
     /// An entry of the log.
     Log,
-    Tombstone,
     Lease,
     Mark,
     /// A statement of which packs were read and found whole.
@@ -72,7 +71,7 @@ pub struct KindInfo {
 
 impl ObjectKind {
     /// All kinds.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 14] = [
         Self::Repository,
         Self::Key,
         Self::Project,
@@ -84,7 +83,6 @@ impl ObjectKind {
         Self::Backup,
         Self::Void,
         Self::Log,
-        Self::Tombstone,
         Self::Lease,
         Self::Mark,
         Self::Audit,
@@ -159,12 +157,11 @@ impl ObjectKind {
             },
             Self::Index => by_writers(row("index segment", "index", Magic::Index)),
             Self::Backup => cached(by_writers(row("backup record", "backups", Magic::Backup))),
-            Self::Void => by_writers(row("void", "voids", Magic::Void)),
+            Self::Void => cached(by_writers(row("void", "voids", Magic::Void))),
             Self::Log => KindInfo {
                 sealed_with: SealedWith::Partly,
                 ..cached(row("log entry", "log", Magic::Log))
             },
-            Self::Tombstone => cached(row("tombstone", "tombstones", Magic::Tombstone)),
             Self::Lease => by_writers(row("lease", "leases", Magic::Lease)),
             Self::Mark => row("mark", "marks", Magic::Mark),
             Self::Audit => row("audit", "audits", Magic::Audit),

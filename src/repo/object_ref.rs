@@ -24,7 +24,6 @@ pub enum ObjectRef {
     Backup(ProjectId, ObjectHash),
     Void(ProjectId, ObjectHash),
     Log(ProjectId, ObjectHash),
-    Tombstone(ProjectId, ObjectHash),
     Lease(ProjectId, LeaseId),
     Mark(ProjectId, ObjectHash),
     Audit(ProjectId, ObjectHash),
@@ -60,7 +59,6 @@ impl ObjectRef {
             Self::Backup(..) => ObjectKind::Backup,
             Self::Void(..) => ObjectKind::Void,
             Self::Log(..) => ObjectKind::Log,
-            Self::Tombstone(..) => ObjectKind::Tombstone,
             Self::Lease(..) => ObjectKind::Lease,
             Self::Mark(..) => ObjectKind::Mark,
             Self::Audit(..) => ObjectKind::Audit,
@@ -87,7 +85,6 @@ impl ObjectRef {
             | Self::Backup(project, hash)
             | Self::Void(project, hash)
             | Self::Log(project, hash)
-            | Self::Tombstone(project, hash)
             | Self::Mark(project, hash)
             | Self::Audit(project, hash) => in_project(project, hash.to_string()),
             Self::Lease(project, id) => in_project(project, id.to_string()),
@@ -108,7 +105,6 @@ impl ObjectRef {
             | Self::Backup(_, hash)
             | Self::Void(_, hash)
             | Self::Log(_, hash)
-            | Self::Tombstone(_, hash)
             | Self::Mark(_, hash)
             | Self::Audit(_, hash) => Some(*hash),
         }
@@ -169,7 +165,6 @@ impl ObjectRef {
             ObjectKind::Backup => Self::Backup(project, hash()?),
             ObjectKind::Void => Self::Void(project, hash()?),
             ObjectKind::Log => Self::Log(project, hash()?),
-            ObjectKind::Tombstone => Self::Tombstone(project, hash()?),
             ObjectKind::Mark => Self::Mark(project, hash()?),
             ObjectKind::Audit => Self::Audit(project, hash()?),
             ObjectKind::Lease => Self::Lease(project, name.parse().ok()?),
@@ -193,7 +188,6 @@ impl fmt::Display for ObjectRef {
             | Self::Backup(_, hash)
             | Self::Void(_, hash)
             | Self::Log(_, hash)
-            | Self::Tombstone(_, hash)
             | Self::Mark(_, hash)
             | Self::Audit(_, hash) => write!(f, "{noun} {hash}"),
         }
@@ -230,7 +224,6 @@ mod tests {
             ObjectRef::Void(project, hash),
             ObjectRef::Log(project, hash),
             ObjectRef::Audit(project, hash),
-            ObjectRef::Tombstone(project, hash),
             ObjectRef::Lease(project, LeaseId::from_bytes([0xef; 16])),
             ObjectRef::Mark(project, hash),
         ] {

@@ -56,7 +56,7 @@ impl Project {
         Ok(PackCipher::new(key, self.id, random))
     }
 
-    /// Keeps copies of records, tombstones and tree nodes in the cache directory below `caches`,
+    /// Keeps copies of records, entries of the log and tree nodes in the cache directory below `caches`,
     /// and reads these objects from there, which saves requests over a slow link. The list of
     /// existing objects still comes from the store.
     pub fn keep_copies(&mut self, caches: &Path) {

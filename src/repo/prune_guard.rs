@@ -13,9 +13,11 @@ use super::backup::Backup;
 use super::error::RepoError;
 use super::index::{Index, SegmentsSeen};
 use super::lease::{Lease, Work, Worker};
+use super::log::removed_record;
 use super::marks::{Mark, Marks};
 use super::project::Project;
 use crate::base::{BlobId, ObjectHash, Observer};
+use crate::format::{BackupRecord, RemovedRecord};
 
 /// Held by a backup from before it reads records until after it has committed.
 pub struct PruneGuard<'a> {
@@ -38,7 +40,7 @@ pub struct CommitPermit {
     /// The marks that existed. The backup uses nothing that they name.
     marks: Vec<ObjectHash>,
     /// The records that were stored with this permit, or may have been.
-    records: RefCell<Vec<ObjectHash>>,
+    records: RefCell<Vec<RemovedRecord>>,
 }
 
 impl CommitPermit {
@@ -57,13 +59,15 @@ impl CommitPermit {
     }
 
     /// Notes a record before it is stored: even if that fails, the store may have it.
-    pub(super) fn note(&self, record: ObjectHash) {
-        self.records.borrow_mut().push(record);
+    pub(super) fn note(&self, id: ObjectHash, record: &BackupRecord) {
+        let noted = removed_record(id, record, "taken back");
+        self.records.borrow_mut().push(noted);
     }
 
-    /// The records that may have been stored with this permit.
+    /// The records that may have been stored with this permit, as the log describes them if they
+    /// are taken back.
     #[must_use]
-    pub fn records(&self) -> Vec<ObjectHash> {
+    pub fn records(&self) -> Vec<RemovedRecord> {
         self.records.borrow().clone()
     }
 }

@@ -7,15 +7,14 @@ use jiff::Timestamp;
 
 use super::backup::Backup;
 use super::error::RepoError;
+use super::log::Log;
 use super::object_kind::ObjectKind;
-use super::object_ref::ObjectRef;
 use super::order::{History, OrderedRecord};
 use super::packs::IndexStored;
 use super::project::Project;
 use super::prune_guard::CommitPermit;
-use super::tombstones::{Forgotten, Tombstones};
 use crate::base::ObjectHash;
-use crate::format::BackupRecord;
+use crate::format::{BackupRecord, RemovedRecord};
 
 /// All backups of a project, in the order of [`History`], oldest first. Of backups of different
 /// volumes, clocks decide which is older, as far as the order of each volume permits.
@@ -45,6 +44,17 @@ pub struct ForgottenRecord {
     pub replaces: Option<ObjectHash>,
 }
 
+impl ForgottenRecord {
+    fn of(removed: &RemovedRecord) -> Self {
+        Self {
+            id: removed.record,
+            volume: removed.volume.name.clone(),
+            follows: removed.follows.clone(),
+            replaces: None,
+        }
+    }
+}
+
 /// Maximum number of records that a new one follows. Only somebody who floods a volume with records
 /// makes more that nothing follows; a record must stay below its maximum length.
 const FOLLOWS_MAX: usize = 10_000;
@@ -69,9 +79,12 @@ impl Records {
                 Err(e) => return Err(e),
             }
         }
+        // After the records: one that was deleted in between is then known to be.
+        let log = Log::load(project)?;
+        let forgotten: Vec<_> = log.removed_records().map(ForgottenRecord::of).collect();
         Ok(Self {
             foreign,
-            ..Self::in_order(backups, &[], damaged)
+            ..Self::in_order(backups, &forgotten, damaged)
         })
     }
 
@@ -213,22 +226,26 @@ impl Records {
             .collect()
     }
 
-    /// The ids of all records, and of those that they name as heads. Tombstones of these are
-    /// needed.
+    /// Returns the records that are missing without an entry of the log that excuses it, although
+    /// another record, or an entry that describes a removed one, names them: part of the history
+    /// was lost.
     #[must_use]
-    pub fn known(&self) -> HashSet<ObjectHash> {
-        let heads = self.backups.iter().flat_map(|b| &b.record.heads).copied();
-        heads.chain(self.backups.iter().map(|b| b.id)).collect()
-    }
-
-    /// The heads that a record names and that are gone without a tombstone: part of the history was
-    /// lost.
-    #[must_use]
-    pub fn vanished(&self, tombstones: &Tombstones) -> Vec<ObjectHash> {
+    pub fn vanished(&self, log: &Log) -> Vec<ObjectHash> {
         let present: HashSet<ObjectHash> = self.backups.iter().map(|b| b.id).collect();
-        let heads = self.backups.iter().flat_map(|b| &b.record.heads);
-        let mut gone: Vec<ObjectHash> = heads
-            .filter(|head| !present.contains(head) && !tombstones.names(**head))
+        let named = self.backups.iter().flat_map(|b| {
+            let record = &b.record;
+            record
+                .heads
+                .iter()
+                .chain(&record.follows)
+                .chain(&record.base)
+        });
+        let of_removed = log.removed_records();
+        let of_removed = of_removed.flat_map(|record| record.follows.iter().chain(&record.heads));
+        let is_there = |id: &ObjectHash| present.contains(id) || self.replaced.contains(id);
+        let mut gone: Vec<ObjectHash> = named
+            .chain(of_removed)
+            .filter(|id| !is_there(id) && !log.excuses(**id))
             .copied()
             .collect();
         gone.sort_unstable();
@@ -285,12 +302,6 @@ impl Records {
         }
     }
 
-    /// Deletes a record, if it still exists. The proof shows that a tombstone names it.
-    pub fn delete(project: &Project, forgotten: Forgotten<'_>) -> Result<(), RepoError> {
-        let object = ObjectRef::Backup(project.id, forgotten.record());
-        project.objects.delete(object)
-    }
-
     /// Commits a backup. The receipts prove that everything that the record names is durable and
     /// indexed, and that none of it is going to be deleted.
     pub fn commit(
@@ -300,7 +311,7 @@ impl Records {
         cleared: &CommitPermit,
     ) -> Result<ObjectHash, RepoError> {
         cleared.stands()?;
-        project.put_encoded::<BackupRecord>(&record.encode(), |hash| cleared.note(hash))
+        project.put_encoded::<BackupRecord>(&record.encode(), |hash| cleared.note(hash, record))
     }
 }
 

@@ -177,7 +177,6 @@ impl Repository {
             | ObjectRef::Backup(..)
             | ObjectRef::Void(..)
             | ObjectRef::Log(..)
-            | ObjectRef::Tombstone(..)
             | ObjectRef::Lease(..)
             | ObjectRef::Mark(..)
             | ObjectRef::Audit(..) => Ok(()),

@@ -11,7 +11,7 @@ use super::project::Project;
 use crate::base::{ObjectHash, ProjectId, Silent};
 use crate::crypto::object_hash;
 use crate::format::{
-    BackupRecord, FormatError, IndexSegment, LeaseBody, MarkBody, SealedObject, Tombstone,
+    BackupRecord, FormatError, IndexSegment, LeaseBody, MarkBody, SealedObject, VoidBody,
 };
 use crate::storage::ObjectInfo;
 
@@ -70,7 +70,7 @@ macro_rules! body {
 
 body!(IndexSegment, Index, named by its hash);
 body!(BackupRecord, Backup, named by its hash);
-body!(Tombstone, Tombstone, named by its hash);
+body!(VoidBody, Void, named by its hash);
 body!(MarkBody, Mark, named by its hash);
 body!(LeaseBody, Lease);
 
@@ -199,7 +199,7 @@ impl Project {
     /// [`Records`](super::records::Records) keeps, index segments and packs.
     pub fn find_foreign(&self) -> Result<Vec<RepoError>, RepoError> {
         let mut foreign = Vec::new();
-        self.find_foreign_of::<Tombstone>(&mut foreign)?;
+        self.find_foreign_of::<VoidBody>(&mut foreign)?;
         self.find_foreign_of::<MarkBody>(&mut foreign)?;
         self.find_foreign_of::<LeaseBody>(&mut foreign)?;
         Ok(foreign)
@@ -242,7 +242,7 @@ mod tests {
         for kind in [
             IndexSegment::KIND,
             BackupRecord::KIND,
-            Tombstone::KIND,
+            VoidBody::KIND,
             MarkBody::KIND,
             LeaseBody::KIND,
         ] {

@@ -104,8 +104,8 @@ fn golden_repositories_have_objects_of_every_kind_that_they_should_cover() {
         assert_eq!(!marks.segments().is_empty(), is_pruned, "{name}");
         let replaced = index.replaced_segments().unwrap();
         assert_eq!(!replaced.is_empty(), is_pruned, "{name}");
-        let tombstones = world.project().join("tombstones");
-        assert!(fs::read_dir(tombstones).unwrap().count() > 0, "{name}");
+        let log = world.project().join("log");
+        assert!(fs::read_dir(log).unwrap().count() > 0, "{name}");
     }
 }
 

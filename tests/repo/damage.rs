@@ -8,8 +8,8 @@ use cuttlebone::base::ObjectHash;
 use cuttlebone::format::BlobKind;
 use cuttlebone::ops::CheckReport;
 use cuttlebone::repo::{
-    Backup, BlobReader, ImageReader, Index, ObjectRef, PackSizes, Records, RepoError, Repository,
-    Tombstones,
+    Backup, BlobReader, ImageReader, Index, Log, ObjectRef, PackSizes, Records, RepoError,
+    Repository,
 };
 use cuttlebone::storage::{Backend, MemoryBackend, Name};
 
@@ -297,7 +297,7 @@ fn assert_damage_is_contained(whole: &Whole, object: ObjectRef, name: &Name, kin
         );
     }
     // A vanished newest record cannot be noticed: no other record names it yet.
-    let vanished = records.vanished(&Tombstones::default());
+    let vanished = records.vanished(&Log::default());
     let last = is_record && kind == Kind::Delete && vanished.is_empty();
     assert!(thorough.errors > 0 || last, "{when}: check finds it");
     if !matches!(object, ObjectRef::Pack(..)) {

@@ -4,11 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cuttlebone::base::{ObjectHash, VolumeId};
-use cuttlebone::format::BackupRecord;
-use cuttlebone::ops::{self, Count, Finding, Forget, OpsError, Period, Policy, Reason, Rule};
-use cuttlebone::repo::{Backup, ObjectRef, RepoError, Tombstones};
+use cuttlebone::format::{BackupRecord, LogDetails, LogItem, LogKind};
+use cuttlebone::ops::{self, Count, Finding, Forget, OpsError, Period, Policy, Rule};
+use cuttlebone::repo::{
+    Backup, Lease, Log, NewEntry, ObjectRef, RepoError, Work, Worker, removed_record,
+};
 use cuttlebone::storage::{
-    Backend, Fault, FaultBackend, MemoryBackend, Moment, Plan, StorageErrorKind, StorageOperation,
+    Backend, Call, Fault, FaultBackend, MemoryBackend, Moment, Plan, StorageErrorKind,
+    StorageOperation,
 };
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -96,8 +99,8 @@ fn these(backups: &[String], force: bool) -> Forget {
 fn forget(test_repo: &TestRepo, what: &Forget) -> Result<[BTreeSet<ObjectHash>; 2], OpsError> {
     let host = Host::without_cache();
     let records = Records::load(&test_repo.project)?;
-    let tombstones = Tombstones::load(&test_repo.project)?;
-    let plan = ops::plan_forget(&records, &tombstones, what, NOW.parse().unwrap())?;
+    let log = Log::load(&test_repo.project)?;
+    let plan = ops::plan_forget(&records, &log, what, NOW.parse().unwrap())?;
     ops::forget(&test_repo.project, &plan, Some("here"), &host.context())?;
     let unfinished = plan.removals().filter(|r| r.unfinished);
     Ok([
@@ -170,21 +173,20 @@ fn crash_once(base: &MemoryBackend, keep: &BTreeSet<ObjectHash>, plan: Plan) -> 
         );
         assert_whole(&test_repo, &when);
 
-        // The next forget finishes an interrupted one, whatever its own policy.
-        let begun = Tombstones::load(&test_repo.project).unwrap();
-        let begun = found.iter().any(|id| begun.names(*id));
+        // The same forget finishes an interrupted one. Another one decides for itself.
+        let log = Log::load(&test_repo.project).unwrap();
+        let is_named = |id: &ObjectHash| log.removed(LogKind::Record, *id);
+        let begun = found.iter().copied().filter(is_named).collect();
         let [removed, unfinished] = forget(&test_repo, &what).unwrap();
         let asked = matches!(&what, Forget::ByPolicy { policy, .. } if *policy == policy_of(2));
-        if begun || asked {
+        if asked {
             assert_eq!(listed(&test_repo), *keep, "{when}");
+            assert_eq!(removed, &found - keep, "{when}");
+            assert_eq!(unfinished, begun, "{when}");
         } else {
             assert_eq!(listed(&test_repo), found, "{when}");
+            assert!(removed.is_empty(), "{when}");
         }
-        assert_eq!(
-            unfinished,
-            if begun { removed } else { BTreeSet::new() },
-            "{when}"
-        );
         assert_whole(&test_repo, &when);
         assert!(forget(&test_repo, &what).unwrap()[0].is_empty(), "{when}");
     }
@@ -225,22 +227,34 @@ fn forget_survives_a_crash_or_failure_at_any_call_of_the_store() {
 }
 
 #[test]
-fn forget_stores_the_tombstone_before_it_deletes_a_record() {
+fn forget_stores_the_entry_of_the_log_before_it_deletes_a_record() {
     let (base, ids) = store_with(&BACKUPS);
     let store = FaultBackend::holding(&base);
     let test_repo = open(&store);
     let _ = store.take_log();
     let [removed, _] = forget(&test_repo, &last(2)).unwrap();
     let log = store.take_log();
-    let at = |operation| log.iter().position(|call| call.operation == operation);
-    let put = at(StorageOperation::Put).unwrap();
-    assert!(log[put].name.contains("/tombstones/"), "{log:?}");
-    assert!(put < at(StorageOperation::Delete).unwrap(), "{log:?}");
-    let deleted: BTreeSet<_> = log
+    let records = |call: &&Call| call.name.contains("/backups/");
+    let gone = log
         .iter()
-        .filter(|call| call.operation == StorageOperation::Delete)
+        .filter(records)
+        .filter(|call| call.operation == StorageOperation::Delete);
+    let deleted: BTreeSet<ObjectHash> = gone
         .map(|call| call.name.rsplit('/').next().unwrap().parse().unwrap())
         .collect();
+    let at = |operation, directory: &str| {
+        let mut calls = log.iter();
+        calls.position(|call| call.operation == operation && call.name.contains(directory))
+    };
+    let put = at(StorageOperation::Put, "/log/").unwrap();
+    assert!(
+        at(StorageOperation::Put, "/leases/").unwrap() < put,
+        "{log:?}"
+    );
+    assert!(
+        put < at(StorageOperation::Delete, "/backups/").unwrap(),
+        "{log:?}"
+    );
     assert_eq!(deleted, removed);
     assert_eq!(listed(&test_repo), kept(&ids));
     // A forget with nothing to do writes nothing.
@@ -261,7 +275,7 @@ fn check_reports_backups_that_vanished_but_not_those_that_were_forgotten() {
     let host = Host::without_cache();
     forget(&test_repo, &last(2)).unwrap();
     assert_whole(&test_repo, "after forgetting");
-    // Another process deletes a record without a tombstone.
+    // Another process deletes a record without an entry of the log.
     let id = ids[&("disk".to_owned(), 7)];
     let name = ObjectRef::Backup(test_repo.project.id, id).name();
     store.delete(&name).unwrap();
@@ -272,9 +286,9 @@ fn check_reports_backups_that_vanished_but_not_those_that_were_forgotten() {
         "{findings:?}"
     );
 
-    // Without tombstones, forgotten backups count as vanished, too.
+    // Without the log, forgotten backups count as vanished, too.
     for object in store.list("").unwrap() {
-        if object.name.as_str().contains("/tombstones/") {
+        if object.name.as_str().contains("/log/") {
             store.delete(&object.name).unwrap();
         }
     }
@@ -312,24 +326,24 @@ fn check_does_not_report_a_damaged_record_as_vanished() {
 }
 
 #[test]
-fn check_reports_a_damaged_tombstone() {
+fn check_reports_a_damaged_entry_of_the_log() {
     let (store, _) = store_with(&BACKUPS);
     let test_repo = open(&store);
     forget(&test_repo, &last(2)).unwrap();
     let objects = store.list("").unwrap();
-    let tombstone = objects
+    let entry = objects
         .iter()
-        .find(|o| o.name.as_str().contains("/tombstones/"))
+        .find(|o| o.name.as_str().contains("/log/"))
         .unwrap();
-    let mut bytes = store.get(&tombstone.name, 1 << 20).unwrap();
+    let mut bytes = store.get(&entry.name, 1 << 20).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
-    store.put(&tombstone.name, &[&bytes]).unwrap();
+    store.put(&entry.name, &[&bytes]).unwrap();
     let (report, findings) = Host::without_cache().check(&test_repo, false);
     assert!(
         matches!(
             findings[0],
             Finding::ObjectDamaged {
-                object: ObjectRef::Tombstone(..),
+                object: ObjectRef::Log(..),
                 ..
             }
         ),
@@ -366,9 +380,9 @@ fn of_two_concurrent_forgets_that_would_empty_a_volume_the_later_one_fails() {
     let (first, second) = (open(&store), open(&store));
     let context = Host::without_cache();
     let records = Records::load(&second.project).unwrap();
-    let tombstones = Tombstones::load(&second.project).unwrap();
+    let log = Log::load(&second.project).unwrap();
     let now: Timestamp = NOW.parse().unwrap();
-    let late = ops::plan_forget(&records, &tombstones, &pinned(), now).unwrap();
+    let late = ops::plan_forget(&records, &log, &pinned(), now).unwrap();
     forget(&first, &last(1)).unwrap();
     let refused = ops::forget(&second.project, &late, None, &context.context());
     assert!(
@@ -378,53 +392,113 @@ fn of_two_concurrent_forgets_that_would_empty_a_volume_the_later_one_fails() {
     let newest = ids[&("disk".to_owned(), 2)];
     assert_eq!(listed(&first), [newest].into());
     let left = store.list("").unwrap();
-    let left = left
-        .iter()
-        .filter(|o| o.name.as_str().contains("/tombstones/"));
-    assert_eq!(left.count(), 1, "the loser removes its tombstone");
-    assert!(!Tombstones::load(&first.project).unwrap().names(newest));
+    let left = left.iter().filter(|o| o.name.as_str().contains("/log/"));
+    assert_eq!(left.count(), 1, "the loser writes no entry");
+    assert!(!Log::load(&first.project).unwrap().excuses(newest));
     assert_whole(&first, "afterwards");
 
     // Two forgets with the same plan both succeed.
     let (store, _) = store_with(&BACKUPS);
     let (first, second) = (open(&store), open(&store));
     let records = Records::load(&second.project).unwrap();
-    let tombstones = Tombstones::load(&second.project).unwrap();
-    let same = ops::plan_forget(&records, &tombstones, &last(2), now).unwrap();
+    let log = Log::load(&second.project).unwrap();
+    let same = ops::plan_forget(&records, &log, &last(2), now).unwrap();
     forget(&first, &last(2)).unwrap();
     ops::forget(&second.project, &same, None, &context.context()).unwrap();
     assert_whole(&first, "afterwards");
 }
 
+/// A lease of another forget that removes and keeps these backups of volume “disk”, by their days.
+fn other_forget(
+    test_repo: &TestRepo,
+    ids: &BTreeMap<(String, u8), ObjectHash>,
+    removes: &[u8],
+    keeps: &[u8],
+) -> Lease {
+    let by = Worker {
+        host: Some("elsewhere"),
+        tool: "test",
+    };
+    let lease = Lease::take(&test_repo.project, Work::Forget, by).unwrap();
+    let of_days = |days: &[u8]| -> Vec<ObjectHash> {
+        let days = days.iter().map(|day| ids[&("disk".to_owned(), *day)]);
+        days.collect()
+    };
+    let (removes, keeps) = (of_days(removes), of_days(keeps));
+    lease.intend_to_remove(&removes, &keeps).unwrap();
+    lease
+}
+
+/// `last(2)` removes the backups of days 1, 3 and 5 of volume “disk”, and keeps days 7 and 9.
 #[test]
-fn a_volume_keeps_its_newest_backup_if_two_crashed_forgets_would_have_emptied_it() {
+fn a_forget_gives_up_if_another_one_is_about_to_contradict_it() {
+    for (removes, keeps, contradicts) in [
+        (&[7][..], &[9][..], true),
+        (&[1], &[3], true),
+        (&[1, 3], &[7, 9], false),
+        (&[1, 3, 5], &[], false),
+        (&[], &[], false),
+    ] {
+        let when = format!("removes {removes:?}, keeps {keeps:?}");
+        let (store, ids) = store_with(&BACKUPS);
+        let test_repo = open(&store);
+        let all = listed(&test_repo);
+        let other = other_forget(&test_repo, &ids, removes, keeps);
+        let ran = forget(&test_repo, &last(2));
+        if contradicts {
+            let lost = matches!(&ran, Err(OpsError::LostRace { volume }) if volume == "disk");
+            assert!(lost, "{when}: {ran:?}");
+            assert_eq!(listed(&test_repo), all, "{when}");
+            let log = Log::load(&test_repo.project).unwrap();
+            assert!(log.newest().is_none(), "{when}: nothing was announced");
+            drop(other);
+            forget(&test_repo, &last(2)).unwrap();
+        } else {
+            ran.unwrap();
+        }
+        assert_eq!(listed(&test_repo), kept(&ids), "{when}");
+        assert_whole(&test_repo, &when);
+    }
+}
+
+#[test]
+fn a_backup_that_exists_although_the_log_removed_it_counts_like_any_other() {
     let (store, ids) = store_with(&[("disk", 1, &["pin"]), ("disk", 2, &[]), ("dump", 3, &[])]);
     let test_repo = open(&store);
     let (old, new) = (ids[&("disk".to_owned(), 1)], ids[&("disk".to_owned(), 2)]);
-    // Both wrote their tombstones and crashed.
-    for id in [old, new] {
-        let now = NOW.parse().unwrap();
-        Tombstones::put(&test_repo.project, &[id], now, None, "test").unwrap();
+    // Two forgets contradicted each other, and crashed before they deleted anything; or both
+    // backups came back from a copy that keeps more.
+    for hash in [old, new] {
+        let kind = LogKind::Record;
+        let described = removed_record(hash, &test_repo.backup(hash).record, "test");
+        let entry = NewEntry {
+            removed: vec![LogItem { kind, hash }],
+            details: LogDetails {
+                removed_records: vec![described],
+                ..LogDetails::default()
+            },
+            ..NewEntry::default()
+        };
+        let by = Worker {
+            host: None,
+            tool: "test",
+        };
+        let mut log = Log::load(&test_repo.project).unwrap();
+        log.append(&test_repo.project, entry, by).unwrap();
     }
-    let records = Records::load(&test_repo.project).unwrap();
-    let tombstones = Tombstones::load(&test_repo.project).unwrap();
-    let what = last(5);
-    let plan = ops::plan_forget(&records, &tombstones, &what, NOW.parse().unwrap()).unwrap();
-    let spared: Vec<_> = plan.volumes[0]
-        .keep
-        .iter()
-        .map(|(b, why)| (b.id, &why[..]))
-        .collect();
-    assert_eq!(spared, [(new, &[Reason::LastOfVolume][..])]);
-    assert_eq!(
-        forget(&test_repo, &what).unwrap(),
-        [[old].into(), [old].into()]
-    );
+    let all = listed(&test_repo);
+    assert_eq!(forget(&test_repo, &last(5)).unwrap()[0], BTreeSet::new());
+    assert_eq!(listed(&test_repo), all);
+    // A policy that does not keep one of them removes it, and the other one stays.
+    let removed = forget(&test_repo, &last(1)).unwrap();
+    assert_eq!(removed, [[old].into(), [old].into()]);
     assert_whole(&test_repo, "afterwards");
-    // A forget that names the backup removes it.
+    // A forget that names the backup by its id removes it.
     assert_eq!(forget(&test_repo, &last(5)).unwrap()[0], BTreeSet::new());
     forget(&test_repo, &these(&[new.to_string()], false)).unwrap();
     assert_eq!(listed(&test_repo).len(), 1);
+    let log = Log::load(&test_repo.project).unwrap();
+    assert_eq!(log.newest().unwrap().0, 2, "nothing is removed twice");
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod ingest_crash;
 mod ingest_model;
 mod intercepted;
 mod isolation;
+mod log;
 mod model;
 mod object_cache;
 mod panics;

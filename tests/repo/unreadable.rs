@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use cuttlebone::ops::{self, Forget, MaxUnused, OpsError, PruneOptions, PruneReport};
-use cuttlebone::repo::{Lease, Records, RepoErrorKind, Tombstones, Work, Worker};
+use cuttlebone::repo::{Lease, Log, Records, RepoErrorKind, Work, Worker};
 use cuttlebone::storage::{MemoryBackend, StorageErrorKind, StorageOperation};
 
 use super::intercepted::Intercepted;
@@ -40,8 +40,8 @@ fn with_mark() -> MemoryBackend {
         force: true,
     };
     let now = jiff::Timestamp::now();
-    let tombstones = Tombstones::default();
-    let plan = ops::plan_forget(&records, &tombstones, &forgotten, now).unwrap();
+    let log = Log::default();
+    let plan = ops::plan_forget(&records, &log, &forgotten, now).unwrap();
     let by = Some("here");
     ops::forget(&test_repo.project, &plan, by, &host.context()).unwrap();
     store.age(GRACE);

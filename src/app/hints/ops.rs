@@ -70,7 +70,7 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
         OpsError::PruneRuns { .. } => {
             "wait for it to end, then run this again; a prune that died is ignored after 10 minutes"
         }
-        OpsError::PausedTooLong => "run it again; no used data was deleted",
+        OpsError::PausedTooLong => "run it again; nothing that is needed was deleted",
         OpsError::Unreadable { .. } => {
             "nothing was deleted; run this as a user who can read these files. Restore damaged ones \
              from another copy of the repository, or delete them to give up their backups"

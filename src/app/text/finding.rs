@@ -64,6 +64,10 @@ pub(crate) fn finding(finding: &Finding) -> FindingText {
             &format!("backup record {record}"),
             "it existed when later backups were made, but does not exist now",
         ),
+        Finding::EntryVanished { entry } => damage(
+            &format!("log entry {entry}"),
+            "it existed when later entries were made, but does not exist now",
+        ),
     }
 }
 

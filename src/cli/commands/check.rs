@@ -58,7 +58,8 @@ pub(super) fn check(
              uses them: delete them, and find out who can write to the repository",
         ));
     }
-    let only_history = report.errors == report.vanished.len() as u64;
+    let only_history =
+        report.errors == (report.vanished.len() + report.entries_vanished.len()) as u64;
     Err(if only_history {
         Failure::new(
             Code::HistoryLost,

@@ -10,7 +10,7 @@ use crate::app::{
 use crate::base::Notice;
 use crate::cli::console::Console;
 use crate::ops::{self, VolumePlan};
-use crate::repo::Tombstones;
+use crate::repo::Log;
 
 use super::prune::prune_project;
 
@@ -22,8 +22,8 @@ pub(super) fn forget(
     let dry_run = request.dry_run;
     let (_, project) = open_project(&console.session, settings)?;
     let records = load_records(&console.session, &project)?;
-    let tombstones = Tombstones::load(&project)?;
-    for error in tombstones.damaged() {
+    let log = Log::load(&project)?;
+    for error in log.damaged() {
         let problem = error.to_string();
         console
             .session
@@ -50,7 +50,7 @@ pub(super) fn forget(
         }
         ForgetSelection::Named { backups, force } => (ops::Forget::Named { backups, force }, None),
     };
-    let plan = ops::plan_forget(&records, &tombstones, &what, Timestamp::now())?;
+    let plan = ops::plan_forget(&records, &log, &what, Timestamp::now())?;
     let volumes: Vec<_> = plan
         .volumes
         .iter()

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use super::options::BackupOptions;
 use super::task::Stored;
 use crate::base::{BlobId, Notice, ObjectHash};
-use crate::format::{BlobKind, Node};
+use crate::format::{BlobKind, LogDetails, LogItem, LogKind, Node, RemovedRecord};
 use crate::ops::context::{Context, TOOL};
 use crate::ops::error::OpsError;
 use crate::repo::{
-    Backup, BlobReader, CommitCheck, CommitPermit, Compression, Index, Lease, NodeReader,
-    PackWorker, Packer, PackerOptions, Project, PruneGuard, Records, RepoError, RepoErrorKind,
-    Tombstones, UnindexedPacks, Visitor, Worker, children, walk,
+    Backup, BlobReader, CommitCheck, CommitPermit, Compression, Index, Lease, Log, NewEntry,
+    NodeReader, PackWorker, Packer, PackerOptions, Project, PruneGuard, RepoError, RepoErrorKind,
+    UnindexedPacks, Visitor, Worker, children, walk,
 };
 
 /// Attempts to store again what a prune marked, before the backup gives up.
@@ -35,14 +35,10 @@ impl<'a> Protection<'a> {
         options: &'a BackupOptions,
         context: &'a Context<'a>,
     ) -> Result<Self, OpsError> {
-        let worker = Worker {
-            host: options.host.as_deref(),
-            tool: TOOL,
-        };
         let guard = if options.dry_run {
             None
         } else {
-            Some(PruneGuard::begin(project, worker)?)
+            Some(PruneGuard::begin(project, worker(options))?)
         };
         Ok(Self {
             guard,
@@ -138,19 +134,44 @@ impl<'a> Protection<'a> {
         if records.is_empty() || self.guard.as_ref().is_none_or(in_time) {
             return Ok(());
         }
-        let now = jiff::Timestamp::now();
-        let host = self.options.host.as_deref();
-        let tombstone = Tombstones::put(self.project, &records, now, host, TOOL)?;
-        for forgotten in tombstone.forgotten() {
-            Records::delete(self.project, forgotten)?;
-        }
+        self.take_back(records)?;
         Err(self.lost_race())
+    }
+
+    /// Takes back records that this run stored, or may have stored.
+    fn take_back(&self, records: Vec<RemovedRecord>) -> Result<(), OpsError> {
+        let ids: Vec<ObjectHash> = records.iter().map(|record| record.record).collect();
+        let kind = LogKind::Record;
+        let mut log = Log::load(self.project)?;
+        let entry = NewEntry {
+            removed: ids
+                .iter()
+                .map(|hash| LogItem { kind, hash: *hash })
+                .collect(),
+            details: LogDetails {
+                removed_records: records,
+                ..LogDetails::default()
+            },
+            ..NewEntry::default()
+        };
+        log.append(self.project, entry, worker(self.options))?;
+        for removed in ids.iter().filter_map(|id| log.removal(kind, *id)) {
+            removed.delete(self.project)?;
+        }
+        Ok(())
     }
 
     fn lost_race(&self) -> OpsError {
         OpsError::OutrunByPrune {
             volume: self.options.volume.clone(),
         }
+    }
+}
+
+fn worker(options: &BackupOptions) -> Worker<'_> {
+    Worker {
+        host: options.host.as_deref(),
+        tool: TOOL,
     }
 }
 

@@ -76,6 +76,11 @@ pub enum Finding {
         /// The record.
         record: ObjectHash,
     },
+    /// An entry of the log is gone that a later one names. Entries are never deleted.
+    EntryVanished {
+        /// The entry.
+        entry: ObjectHash,
+    },
 }
 
 impl Finding {

@@ -20,8 +20,8 @@ use super::error::OpsError;
 use crate::base::{ObjectHash, Phase, Progress, lock, recover, to_usize};
 use crate::format::PackListing;
 use crate::repo::{
-    Damage, Index, Marks, ObjectKind, ObjectRef, Opener, PlacedRun, Project, Records, RepoError,
-    Repository, Tombstones, lease_for_reading, listing_of,
+    Damage, Index, Log, Marks, ObjectKind, ObjectRef, Opener, PlacedRun, Project, Records,
+    RepoError, Repository, lease_for_reading, listing_of,
 };
 
 /// Packs are read whole; so many at once keep memory bounded.
@@ -61,18 +61,16 @@ pub fn check(
         None
     };
     // After the records: one that was deleted in between is then known to be.
-    let mut tombstones = Tombstones::load(project)?;
+    let mut log = Log::load(project)?;
+    run.log(&log);
     let damaged = records.take_damaged();
     let damaged_records: HashSet<_> = damaged.iter().filter_map(record_of).collect();
     let foreign = records
         .take_foreign()
         .into_iter()
+        .chain(log.take_foreign())
         .chain(project.find_foreign()?);
-    for error in damaged
-        .into_iter()
-        .chain(tombstones.take_damaged())
-        .chain(foreign)
-    {
+    for error in damaged.into_iter().chain(log.take_damaged()).chain(foreign) {
         run.found(&Finding::from_error(error));
     }
     let index = context.index(project)?;
@@ -82,7 +80,7 @@ pub fn check(
     let packs = run.packs(&index)?;
     run.read_packs(&index, &packs)?;
     run.trees(&index, &records)?;
-    run.report.vanished = records.vanished(&tombstones);
+    run.report.vanished = records.vanished(&log);
     run.report
         .vanished
         .retain(|id| !damaged_records.contains(id));
@@ -156,6 +154,25 @@ impl CheckTask<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Every entry of the log is there, and counted as it should be.
+    fn log(&mut self, log: &Log) {
+        for entry in log.miscounted() {
+            let object = ObjectRef::Log(self.project.id, entry);
+            let why = "its number is not one more than those of the entries before it";
+            self.found(&Finding::ObjectDamaged {
+                object,
+                problem: Arc::new(RepoError::Damaged {
+                    object,
+                    source: Damage::Impossible(why),
+                }),
+            });
+        }
+        self.report.entries_vanished = log.missing();
+        for entry in log.missing() {
+            self.found(&Finding::EntryVanished { entry });
+        }
     }
 
     /// Every index segment opens.

@@ -26,6 +26,8 @@ pub struct CheckReport {
     pub bytes_read: u64,
     /// Records that others saw, that are gone, and that nobody has forgotten.
     pub vanished: Vec<ObjectHash>,
+    /// Entries of the log that others name and that are gone.
+    pub entries_vanished: Vec<ObjectHash>,
 }
 
 /// The state of a check.

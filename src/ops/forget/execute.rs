@@ -1,16 +1,20 @@
 //! Deletes the records that a plan removes.
 
-use jiff::Timestamp;
+use std::collections::HashSet;
 
-use super::plan::{ForgetPlan, VolumePlan};
+use super::plan::{ForgetPlan, Removal};
 use crate::base::ObjectHash;
-use crate::format::Tombstone;
+use crate::format::{LogDetails, LogItem, LogKind};
 use crate::ops::context::{Context, TOOL};
 use crate::ops::error::OpsError;
-use crate::repo::{Project, Records, TombstoneStored, Tombstones};
+use crate::repo::{Lease, Leases, Log, NewEntry, Project, Work, Worker, removed_record};
 
-/// Executes a plan: stores a tombstone, reads the tombstones of others, and then deletes the
-/// records. If it is interrupted, the next `forget` finishes it. `host` is the name of this host.
+/// Looks at what others do, before a forget gives up that is held up again and again.
+const LOOKS_MAX: usize = 4;
+
+/// Executes a plan: announces it in a lease, looks at the leases and entries of others, writes an
+/// entry, and then deletes the records. If it is interrupted, the same `forget` finishes it. `host`
+/// is the name of this host.
 pub fn forget(
     project: &Project,
     plan: &ForgetPlan<'_>,
@@ -18,36 +22,78 @@ pub fn forget(
     context: &Context<'_>,
 ) -> Result<(), OpsError> {
     context.cancel.check()?;
-    // Records that earlier runs left over are named again: those runs may still withdraw their
-    // tombstones.
-    let records: Vec<ObjectHash> = plan.removals().map(|removal| removal.backup.id).collect();
-    if records.is_empty() {
-        return Ok(());
-    }
-    let now = Timestamp::now();
-    let stored = records
-        .chunks(Tombstone::RECORDS_MAX)
-        .map(|records| Tombstones::put(project, records, now, host, TOOL))
-        .collect::<Result<Vec<TombstoneStored>, _>>()?;
-    if let Some(volume) = lost_volume(plan, &Tombstones::load(project)?) {
-        for tombstone in stored {
-            tombstone.withdraw(project)?;
+    let removals: Vec<&Removal<'_>> = plan.removals().collect();
+    let keeps: Vec<ObjectHash> = plan.relies_on().collect();
+    let by = Worker { host, tool: TOOL };
+    for removals in removals.chunks(Lease::RECORDS_MAX) {
+        let removes: Vec<ObjectHash> = removals.iter().map(|r| r.backup.id).collect();
+        let lease = Lease::take(project, Work::Forget, by)?;
+        let mut log = claim(project, plan, &lease, &removes, &keeps)?;
+        let records = removals.iter().map(|removal| {
+            let backup = removal.backup;
+            removed_record(backup.id, &backup.record, "forgotten")
+        });
+        let entry = NewEntry {
+            removed: removes.iter().map(|id| item(*id)).collect(),
+            details: LogDetails {
+                removed_records: records.collect(),
+                ..LogDetails::default()
+            },
+            ..NewEntry::default()
+        };
+        log.append(project, entry, by)?;
+        for removed in removes
+            .iter()
+            .filter_map(|id| log.removal(LogKind::Record, *id))
+        {
+            context.cancel.check()?;
+            // Others may have counted on the records that are left.
+            if lease.may_be_dead() {
+                return Err(OpsError::PausedTooLong);
+            }
+            removed.delete(project)?;
         }
-        return Err(OpsError::LostRace { volume });
-    }
-    for forgotten in stored.iter().flat_map(TombstoneStored::forgotten) {
-        context.cancel.check()?;
-        Records::delete(project, forgotten)?;
     }
     Ok(())
 }
 
-/// Returns a volume of which this run keeps a backup that another run removed after the plan was
-/// made. Of two runs that contradict each other at least one notices, since both look after they
-/// have stored their tombstones.
-fn lost_volume(plan: &ForgetPlan<'_>, now: &Tombstones) -> Option<String> {
-    let is_lost = |id| now.names(id) && !plan.tombstones.names(id);
-    let keeps_lost = |volume: &&VolumePlan<'_>| volume.keep.iter().any(|(b, _)| is_lost(b.id));
-    let volume = plan.volumes.iter().find(keeps_lost);
-    volume.map(|volume| volume.volume.to_owned())
+fn item(record: ObjectHash) -> LogItem {
+    LogItem {
+        kind: LogKind::Record,
+        hash: record,
+    }
+}
+
+/// Announces what is to be removed and what has to stay for that, and then looks whether another
+/// run contradicts it. Returns the log. Of two runs that contradict each other at least one notices,
+/// since both look after they have announced it.
+fn claim(
+    project: &Project,
+    plan: &ForgetPlan<'_>,
+    lease: &Lease,
+    removes: &[ObjectHash],
+    keeps: &[ObjectHash],
+) -> Result<Log, OpsError> {
+    let sets: [HashSet<ObjectHash>; 2] =
+        [removes, keeps].map(|records| records.iter().copied().collect());
+    for _ in 0..LOOKS_MAX {
+        lease.intend_to_remove(removes, keeps)?;
+        // In this order: a run that ends has written its entry before it gives up its lease.
+        let leases = Leases::load(project, Some(lease))?;
+        let log = Log::load(project)?;
+        let is_lost = |id: &ObjectHash| {
+            log.removed(LogKind::Record, *id) && !plan.log.removed(LogKind::Record, *id)
+        };
+        let lost = keeps.iter().copied().find(is_lost);
+        if let Some(record) = lost.or_else(|| leases.contradict(&sets[0], &sets[1])) {
+            return Err(OpsError::LostRace {
+                volume: plan.volume_of(record),
+            });
+        }
+        // Otherwise others may not have seen what was announced.
+        if !lease.has_lapsed() {
+            return Ok(log);
+        }
+    }
+    Err(OpsError::PausedTooLong)
 }

@@ -7,8 +7,9 @@ use jiff::tz::TimeZone;
 
 use super::policy::{Candidate, Policy, Reason};
 use crate::base::ObjectHash;
+use crate::format::LogKind;
 use crate::ops::error::OpsError;
-use crate::repo::{Backup, Records, Tombstones};
+use crate::repo::{Backup, Log, Records};
 
 /// The backups to forget.
 #[derive(Debug, Clone)]
@@ -36,8 +37,8 @@ pub enum Forget {
 pub struct ForgetPlan<'a> {
     /// The volumes of the plan, by name.
     pub volumes: Vec<VolumePlan<'a>>,
-    /// The tombstones that it was made from.
-    pub(super) tombstones: &'a Tombstones,
+    /// The log that it was made from.
+    pub(super) log: &'a Log,
 }
 
 /// The backups of a volume that are kept and removed, oldest first.
@@ -50,6 +51,8 @@ pub struct VolumePlan<'a> {
     pub keep: Vec<(&'a Backup, Vec<Reason>)>,
     /// The backups to remove.
     pub remove: Vec<Removal<'a>>,
+    /// All backups of the volume that stay.
+    stays: Vec<ObjectHash>,
 }
 
 /// A backup to remove.
@@ -57,7 +60,8 @@ pub struct VolumePlan<'a> {
 pub struct Removal<'a> {
     /// The backup.
     pub backup: &'a Backup,
-    /// Whether an earlier run decided that, and was interrupted.
+    /// Whether the log says that an earlier run removed it. That run was interrupted, or the backup
+    /// came back from a copy.
     pub unfinished: bool,
 }
 
@@ -67,6 +71,28 @@ impl ForgetPlan<'_> {
         self.volumes.iter().flat_map(|volume| &volume.remove)
     }
 
+    /// Returns the backups that have to stay for those to be removed.
+    pub(super) fn relies_on(&self) -> impl Iterator<Item = ObjectHash> {
+        let changed = self
+            .volumes
+            .iter()
+            .filter(|volume| !volume.remove.is_empty());
+        changed.flat_map(|volume| volume.stays.iter().copied())
+    }
+
+    /// Returns the name of the volume of this backup, for messages.
+    pub(super) fn volume_of(&self, backup: ObjectHash) -> String {
+        let has = |volume: &&VolumePlan<'_>| {
+            let removed = volume
+                .remove
+                .iter()
+                .any(|removal| removal.backup.id == backup);
+            removed || volume.stays.contains(&backup)
+        };
+        let volume = self.volumes.iter().find(has).map(|volume| volume.volume);
+        volume.unwrap_or_default().to_owned()
+    }
+
     /// Returns the number of backups to remove.
     #[must_use]
     pub fn removed(&self) -> usize {
@@ -74,11 +100,11 @@ impl ForgetPlan<'_> {
     }
 }
 
-/// Makes the plan for these records. Backups that tombstones name do not count for a policy, and
-/// are removed in any case, as long as another backup of the volume stays.
+/// Makes the plan for these records. A backup that exists although the log says that it was removed
+/// counts like any other: the log excuses that a record is missing, and orders nothing.
 pub fn plan_forget<'a>(
     records: &'a Records,
-    tombstones: &'a Tombstones,
+    log: &'a Log,
     what: &Forget,
     now: Timestamp,
 ) -> Result<ForgetPlan<'a>, OpsError> {
@@ -99,35 +125,38 @@ pub fn plan_forget<'a>(
     };
     let mut plan = ForgetPlan {
         volumes: Vec::new(),
-        tombstones,
+        log,
     };
     for (volume, backups) in by_name {
-        let (left_over, live): (Vec<_>, Vec<_>) =
-            backups.iter().partition(|b| tombstones.names(b.id));
         let is_named = |b: &&Backup| named.contains_key(&b.id);
-        let (keep, remove, others) = match what {
+        let ids = |backups: &[&Backup]| backups.iter().map(|b| b.id).collect();
+        let (keep, remove, stays) = match what {
             Forget::ByPolicy {
                 policy,
                 volumes,
                 zone,
             } if volumes.is_empty() || volumes.iter().any(|v| v == volume) => {
-                let (keep, remove) = divide(policy, live, now, zone);
-                (keep, remove, 0)
+                let (keep, remove) = divide(policy, backups, now, zone);
+                let stays = keep.iter().map(|(b, _)| b.id).collect();
+                (keep, remove, stays)
             }
-            Forget::ByPolicy { .. } => (Vec::new(), Vec::new(), live.len()),
+            Forget::ByPolicy { .. } => (Vec::new(), Vec::new(), ids(&backups)),
             Forget::Named { .. } => {
-                let (remove, stay): (Vec<_>, Vec<_>) = live.into_iter().partition(is_named);
-                (Vec::new(), remove, stay.len())
+                let (remove, stay): (Vec<_>, Vec<_>) = backups.into_iter().partition(is_named);
+                (Vec::new(), remove, ids(&stay))
             }
         };
-        let mut volume = VolumePlan {
+        let remove = remove.into_iter().map(|backup| Removal {
+            backup,
+            unfinished: log.removed(LogKind::Record, backup.id),
+        });
+        let volume = VolumePlan {
             volume,
             keep,
-            remove: removals(remove, false).collect(),
+            remove: remove.collect(),
+            stays,
         };
-        let stay = volume.keep.len() + others;
-        volume.finish(left_over, stay, is_named);
-        if stay + volume.keep.len() == 0 {
+        if volume.stays.is_empty() {
             volume.all_by_id(&named)?;
         }
         if !volume.keep.is_empty() || !volume.remove.is_empty() {
@@ -183,32 +212,7 @@ fn divide<'a>(
     (keep, remove.into_iter().map(|(b, _)| b).collect())
 }
 
-fn removals(backups: Vec<&Backup>, unfinished: bool) -> impl Iterator<Item = Removal<'_>> {
-    backups
-        .into_iter()
-        .map(move |backup| Removal { backup, unfinished })
-}
-
-impl<'a> VolumePlan<'a> {
-    /// Adds the backups that earlier runs left over. Two concurrent runs that crashed can have
-    /// removed all backups of a volume between them; so if no other one stays, the newest does,
-    /// unless it was named.
-    fn finish(
-        &mut self,
-        mut left_over: Vec<&'a Backup>,
-        stay: usize,
-        is_named: impl Fn(&&'a Backup) -> bool,
-    ) {
-        if stay == 0
-            && let Some(newest) = left_over.iter().rposition(|b| !is_named(b))
-        {
-            let backup = left_over.remove(newest);
-            self.keep.push((backup, vec![Reason::LastOfVolume]));
-        }
-        self.remove.extend(removals(left_over, true));
-        self.remove.sort_by_key(|r| (r.backup.time, r.backup.id));
-    }
-
+impl VolumePlan<'_> {
     /// A typo must not remove a whole volume: `forget web1` means its newest backup.
     fn all_by_id(&self, named: &HashMap<ObjectHash, bool>) -> Result<(), OpsError> {
         let not_by_id = |r: &&Removal<'_>| named.get(&r.backup.id) == Some(&false);

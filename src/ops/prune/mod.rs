@@ -21,10 +21,10 @@ use self::usage::{Known, Usage};
 use super::context::{Context, TOOL, thread_pool, unindexed_packs};
 use super::error::OpsError;
 use crate::base::{BlobId, ObjectHash};
-use crate::format::BlobKind;
+use crate::format::{BlobKind, LogItem, LogKind};
 use crate::repo::{
-    BlobReader, Index, Lease, Leases, Marks, ObjectRef, Project, Records, RepoError, RepoErrorKind,
-    Tombstones, Work, Worker, read_listing,
+    BlobReader, Index, Lease, Leases, Log, Mark, Marks, NewEntry, ObjectRef, Project, Records,
+    RepoError, RepoErrorKind, Work, Worker, read_listing,
 };
 
 /// Interrupted uploads are removed after this time.
@@ -62,6 +62,8 @@ pub struct Prune<'a> {
     state: RepoState,
     usage: Usage,
     plan: PrunePlan,
+    /// The log, once something is going to be deleted.
+    log: Option<Log>,
 }
 
 /// Finds out what is used and makes a plan. With `dry_run` it takes no lease, and the plan must not
@@ -119,7 +121,20 @@ pub fn plan_prune<'a>(
         state,
         usage,
         plan,
+        log: None,
     })
+}
+
+/// Returns a pack as the log names it.
+const fn pack_item(hash: ObjectHash) -> LogItem {
+    let kind = LogKind::ChunkPack;
+    LogItem { kind, hash }
+}
+
+/// Returns an index segment as the log names it.
+const fn segment_item(hash: ObjectHash) -> LogItem {
+    let kind = LogKind::Segment;
+    LogItem { kind, hash }
 }
 
 fn worker(options: &PruneOptions) -> Worker<'_> {
@@ -338,10 +353,29 @@ impl Prune<'_> {
     }
 
     /// Deletes what earlier runs marked, if the grace period has passed.
-    fn delete_due(&self, steps: &Steps, report: &mut PruneReport) -> Result<(), OpsError> {
+    fn delete_due(&mut self, steps: &Steps, report: &mut PruneReport) -> Result<(), OpsError> {
+        let due = self.due_marks(steps);
+        let packs = steps.delete.iter().map(|(pack, _)| pack_item(*pack));
+        let segments = due.iter().flat_map(|mark| &mark.segments).copied();
+        let segments = self.still_replaced(segments)?;
+        let segments = segments.into_iter().map(segment_item);
+        self.announce(packs.chain(segments).collect())?;
         for (pack, size) in &steps.delete {
             self.delete_pack(*pack, *size, report)?;
         }
+        for mark in &due {
+            self.delete_segments(&mark.segments)?;
+            let is_free = |pack: &ObjectHash| steps.rescue.contains(pack);
+            let all_gone = !mark.packs.iter().any(is_free);
+            if !all_gone || !self.state.leases.may_have_missed(mark.since) {
+                self.remove_mark(mark.name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the marks that are old enough, if none of their packs has to wait.
+    fn due_marks(&self, steps: &Steps) -> Vec<Mark> {
         let done = steps.delete.iter().map(|(pack, _)| pack);
         let done: HashSet<_> = done.chain(&steps.rescue).copied().collect();
         let RepoState {
@@ -350,20 +384,40 @@ impl Prune<'_> {
             packs,
             ..
         } = &self.state;
-        for mark in marks.all() {
+        let is_due = |mark: &&Mark| {
             let age = leases.now.duration_since(mark.since).unwrap_or_default();
-            // A mark stays as long as one of its packs has to wait.
             let waits = |pack: &ObjectHash| packs.contains_key(pack) && !done.contains(pack);
-            if age >= self.options.grace && !mark.packs.iter().any(waits) {
-                self.delete_segments(&mark.segments)?;
-                let is_free = |pack: &ObjectHash| steps.rescue.contains(pack);
-                let all_gone = !mark.packs.iter().any(is_free);
-                if !all_gone || !leases.may_have_missed(mark.since) {
-                    self.remove_mark(mark.name)?;
-                }
-            }
+            age >= self.options.grace && !mark.packs.iter().any(waits)
+        };
+        marks.all().iter().filter(is_due).cloned().collect()
+    }
+
+    /// Names objects in the log that are going to be deleted. Durable when it returns.
+    fn announce(&mut self, items: Vec<LogItem>) -> Result<(), OpsError> {
+        if items.is_empty() {
+            return Ok(());
         }
+        let mut log = match self.log.take() {
+            Some(log) => log,
+            None => Log::load(self.project)?,
+        };
+        self.still_valid()?;
+        let entry = NewEntry {
+            removed: items,
+            ..NewEntry::default()
+        };
+        log.append(self.project, entry, worker(self.options))?;
+        self.log = Some(log);
         Ok(())
+    }
+
+    /// Deletes an object that was announced.
+    fn delete(&self, item: LogItem) -> Result<(), OpsError> {
+        self.still_valid()?;
+        let log = self.log.as_ref();
+        let removed = log.and_then(|log| log.removal(item.kind, item.hash));
+        let removed = removed.ok_or(OpsError::Internal("a deletion is not in the log"))?;
+        Ok(removed.delete(self.project)?)
     }
 
     fn delete_pack(
@@ -372,24 +426,31 @@ impl Prune<'_> {
         size: u64,
         report: &mut PruneReport,
     ) -> Result<(), OpsError> {
-        self.still_valid()?;
-        let object = ObjectRef::Pack(self.project.id, pack);
-        self.project.objects.delete(object)?;
+        self.delete(pack_item(pack))?;
         report.deleted.add(size);
         Ok(())
     }
 
     fn delete_segments(&self, segments: &[ObjectHash]) -> Result<(), OpsError> {
-        let replaced: HashSet<_> = self.index.replaced_segments()?.into_iter().collect();
-        for segment in segments {
-            // If the segment that replaced it is gone, it counts again.
-            if replaced.contains(segment) {
-                self.still_valid()?;
-                let object = ObjectRef::Index(self.project.id, *segment);
-                self.project.objects.delete(object)?;
-            }
+        let log = self.log.as_ref();
+        let announced =
+            |segment: &ObjectHash| log.is_some_and(|log| log.removed(LogKind::Segment, *segment));
+        for segment in self.still_replaced(segments.iter().copied().filter(announced))? {
+            self.delete(segment_item(segment))?;
         }
         Ok(())
+    }
+
+    /// Returns those of these segments that another one still replaces. If that one is gone, they
+    /// count again.
+    fn still_replaced(
+        &self,
+        segments: impl Iterator<Item = ObjectHash>,
+    ) -> Result<Vec<ObjectHash>, OpsError> {
+        let replaced: HashSet<_> = self.index.replaced_segments()?.into_iter().collect();
+        Ok(segments
+            .filter(|segment| replaced.contains(segment))
+            .collect())
     }
 
     fn remove_mark(&self, mark: ObjectHash) -> Result<(), OpsError> {
@@ -430,6 +491,7 @@ impl Prune<'_> {
             other => other?,
         }
         let mut spared = false;
+        let mut going = Vec::new();
         for (pack, size) in sizes {
             let modified = now.packs.get(pack).map(|listed| listed.modified);
             let wanted = modified.is_some_and(|modified| now.may_be_wanted(pack, modified));
@@ -440,36 +502,40 @@ impl Prune<'_> {
                 spared = true;
                 continue;
             }
-            self.delete_pack(*pack, *size, report)?;
+            going.push((*pack, *size));
+        }
+        let packs = going.iter().map(|(pack, _)| pack_item(*pack));
+        let segments = if spared {
+            Vec::new()
+        } else {
+            self.still_replaced(segments.iter().copied())?
+        };
+        let items = packs
+            .chain(segments.iter().copied().map(segment_item))
+            .collect();
+        self.announce(items)?;
+        for (pack, size) in going {
+            self.delete_pack(pack, size, report)?;
             report.marked.packs -= 1;
             report.marked.bytes -= size;
         }
         if spared {
             return Ok(());
         }
-        self.delete_segments(segments)?;
+        self.delete_segments(&segments)?;
         if now.leases.may_have_missed(now.leases.now) {
             return Ok(());
         }
         own.iter().try_for_each(|mark| self.remove_mark(*mark))
     }
 
-    /// Removes leases and uploads of dead processes, and tombstones that are no longer needed.
+    /// Removes leases and uploads of dead processes.
     fn tidy(&self, report: &mut PruneReport) -> Result<(), OpsError> {
-        let RepoState {
-            leases, records, ..
-        } = &self.state;
+        let leases = &self.state.leases;
         for dead in leases.others.iter().filter(|lease| !lease.alive) {
             self.still_valid()?;
             Lease::remove_dead(self.project, dead)?;
         }
-        let others = leases.others.iter();
-        let oldest = others.filter(|lease| lease.alive && !lease.is_held_for(Work::Read));
-        let oldest = oldest.map(|lease| lease.begun).min();
-        let old_enough = leases.now - self.options.grace;
-        let before = oldest.map_or(old_enough, |begun| begun.min(old_enough));
-        self.still_valid()?;
-        Tombstones::expire(self.project, &records.known(), before)?;
         let now = Leases::load(self.project, self.lease.as_deref());
         let alone = now.is_ok_and(|now| !now.others.iter().any(|lease| lease.alive));
         let life = if alone && self.options.grace.is_zero() {

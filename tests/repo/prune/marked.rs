@@ -14,7 +14,7 @@ use super::{
 };
 use crate::repo::{CHUNK, Host, Image, LEAF, TestRepo, noise};
 
-/// Puts all records of `before` back and deletes the tombstones, as if none had been forgotten.
+/// Puts all records of `before` back and deletes the log, as if none had been forgotten.
 fn put_records_back(store: &MemoryBackend, before: &MemoryBackend) {
     for object in before.list("projects").unwrap() {
         if object.name.as_str().contains("/backups/") {
@@ -23,7 +23,7 @@ fn put_records_back(store: &MemoryBackend, before: &MemoryBackend) {
         }
     }
     for object in store.list("projects").unwrap() {
-        if object.name.as_str().contains("/tombstones/") {
+        if object.name.as_str().contains("/log/") {
             store.delete(&object.name).unwrap();
         }
     }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use cuttlebone::base::{BlobId, ObjectHash};
 use cuttlebone::ops::{self, Forget, MaxUnused, OpsError, PruneOptions, PruneReport};
 use cuttlebone::repo::{
-    BlobReader, ImageReader, Index, NodeReader, ObjectRef, Records, RepoError, Tombstones, Worker,
+    BlobReader, ImageReader, Index, Log, NodeReader, ObjectRef, Records, RepoError, Worker,
     read_listing,
 };
 use cuttlebone::storage::{Backend, MemoryBackend};
@@ -53,12 +53,12 @@ fn forget(test_repo: &TestRepo, backups: &[ObjectHash]) {
 
 fn try_forget(test_repo: &TestRepo, backups: &[ObjectHash]) -> Result<(), OpsError> {
     let records = Records::load(&test_repo.project)?;
-    let tombstones = Tombstones::load(&test_repo.project)?;
+    let log = Log::load(&test_repo.project)?;
     let request = Forget::Named {
         backups: backups.iter().map(ToString::to_string).collect(),
         force: true,
     };
-    let plan = ops::plan_forget(&records, &tombstones, &request, jiff::Timestamp::now())?;
+    let plan = ops::plan_forget(&records, &log, &request, jiff::Timestamp::now())?;
     let host = Host::without_cache();
     ops::forget(&test_repo.project, &plan, None, &host.context())?;
     Ok(())

@@ -1,0 +1,190 @@
+//! The log as a whole: reads and verifies all entries, and answers what they say.
+
+use std::collections::{HashMap, HashSet};
+
+use super::entry::Entry;
+use super::graph::{Graph, merged};
+use super::removal::Removed;
+use crate::base::ObjectHash;
+use crate::format::{LogEntry, LogItem, LogKind, RemovedRecord, Revoked};
+use crate::repo::error::RepoError;
+use crate::repo::object_kind::ObjectKind;
+use crate::repo::object_ref::ObjectRef;
+use crate::repo::parallel::parallel_map;
+use crate::repo::project::Project;
+
+/// The log of a project, as of one moment.
+#[derive(Debug, Default)]
+pub struct Log {
+    pub(super) graph: Graph,
+    /// All objects that entries remove, in ascending order: 33 bytes each.
+    removed: Vec<LogItem>,
+    records: HashMap<ObjectHash, RemovedRecord>,
+    lost: HashSet<ObjectHash>,
+    foreign: Vec<RepoError>,
+    damaged: Vec<RepoError>,
+}
+
+impl Log {
+    /// Reads all entries. Only those that the project's authority signed are believed. Damaged and
+    /// foreign ones are kept apart. Fails if one needs a newer version of this program.
+    pub fn load(project: &Project) -> Result<Self, RepoError> {
+        let listed = project.list(ObjectKind::Log)?;
+        let read = parallel_map(&listed, |(object, _)| {
+            let Some(hash) = object.hash() else {
+                return Ok(None);
+            };
+            let limit = LogEntry::LEN_MAX as u64;
+            let bytes = project.objects.get_hashed(*object, hash, limit);
+            match bytes.and_then(|bytes| Entry::open(project, hash, &bytes)) {
+                Ok(entry) => Ok(Some(Ok(entry))),
+                Err(error @ (RepoError::Damaged { .. } | RepoError::Foreign { .. })) => {
+                    Ok(Some(Err(error)))
+                }
+                Err(error) => Err(error),
+            }
+        })?;
+        let mut log = Self::default();
+        let mut entries = Vec::new();
+        for read in read.into_iter().flatten() {
+            match read {
+                Ok(entry) => entries.push(entry),
+                Err(error @ RepoError::Foreign { .. }) => log.foreign.push(error),
+                Err(error) => log.damaged.push(error),
+            }
+        }
+        log.removed = merged(entries.iter().map(|entry| &entry.plain.removed[..]));
+        for entry in &entries {
+            log.note_details(entry);
+        }
+        log.graph = Graph::new(entries);
+        Ok(log)
+    }
+
+    /// Adds an entry that is durable.
+    pub(super) fn add(&mut self, entry: Entry) {
+        self.note_details(&entry);
+        self.removed.extend(&entry.plain.removed);
+        self.removed.sort_unstable();
+        self.removed.dedup();
+        self.graph.add(entry);
+    }
+
+    fn note_details(&mut self, entry: &Entry) {
+        for record in &entry.details.removed_records {
+            self.records.insert(record.record, record.clone());
+        }
+        self.lost.extend(&entry.details.lost);
+    }
+
+    /// Returns whether an entry removes this object.
+    #[must_use]
+    pub fn removed(&self, kind: LogKind, hash: ObjectHash) -> bool {
+        self.removed.binary_search(&LogItem { kind, hash }).is_ok()
+    }
+
+    /// Returns the permission to delete an object that an entry removes.
+    #[must_use]
+    pub fn removal(&self, kind: LogKind, hash: ObjectHash) -> Option<Removed> {
+        let item = LogItem { kind, hash };
+        self.removed(kind, hash).then(|| Removed::new(item))
+    }
+
+    /// Returns whether an entry explains that this record is missing.
+    #[must_use]
+    pub fn excuses(&self, record: ObjectHash) -> bool {
+        self.removed(LogKind::Record, record) || self.lost.contains(&record)
+    }
+
+    /// Returns what is known about a record that was removed.
+    #[must_use]
+    pub fn removed_record(&self, record: ObjectHash) -> Option<&RemovedRecord> {
+        self.records.get(&record)
+    }
+
+    /// Returns what is known about all records that were removed, in no particular order.
+    pub fn removed_records(&self) -> impl Iterator<Item = &RemovedRecord> {
+        self.records.values()
+    }
+
+    /// Returns the certificates that do not count any more. A record of such a signer counts only
+    /// if it is one of the accepted ones, or if one of these descends from it.
+    pub fn revocations(&self) -> impl Iterator<Item = &Revoked> {
+        let entries = self.graph.entries().iter();
+        entries.flat_map(|entry| &entry.details.revoked)
+    }
+
+    /// Returns the number and the hash of the newest entry.
+    #[must_use]
+    pub fn newest(&self) -> Option<(u64, ObjectHash)> {
+        let newest = self.graph.newest()?;
+        Some((newest.plain.number, newest.hash))
+    }
+
+    /// Returns the entries that no other one names, in ascending order.
+    #[must_use]
+    pub fn tips(&self) -> Vec<ObjectHash> {
+        self.graph.tips()
+    }
+
+    /// Returns all objects that the log says are there, in ascending order.
+    #[must_use]
+    pub fn set(&self) -> Vec<LogItem> {
+        self.graph.set(&self.graph.tips())
+    }
+
+    /// Returns the objects that were there when this entry was written, in ascending order; none if
+    /// there is no such entry.
+    #[must_use]
+    pub fn set_of(&self, entry: ObjectHash) -> Vec<LogItem> {
+        self.graph.set(&[entry])
+    }
+
+    /// Returns the number of entries that a reader of the set needs, but for a last summary.
+    #[must_use]
+    pub fn since_summary(&self) -> usize {
+        self.graph.since_summary()
+    }
+
+    /// Returns the entries that others name and that are not here: they have vanished, or are
+    /// damaged.
+    #[must_use]
+    pub fn missing(&self) -> Vec<ObjectHash> {
+        let damaged: HashSet<_> = self.damaged.iter().filter_map(entry_of).collect();
+        let mut missing = self.graph.missing();
+        missing.retain(|hash| !damaged.contains(hash));
+        missing
+    }
+
+    /// Returns the entries with an impossible number.
+    pub fn miscounted(&self) -> impl Iterator<Item = ObjectHash> {
+        self.graph.miscounted()
+    }
+
+    /// Takes the errors of the entries that the project's authority did not sign.
+    pub fn take_foreign(&mut self) -> Vec<RepoError> {
+        std::mem::take(&mut self.foreign)
+    }
+
+    /// Returns the errors of the entries that could not be read.
+    #[must_use]
+    pub fn damaged(&self) -> &[RepoError] {
+        &self.damaged
+    }
+
+    /// Takes the errors of entries that could not be read.
+    pub fn take_damaged(&mut self) -> Vec<RepoError> {
+        std::mem::take(&mut self.damaged)
+    }
+}
+
+/// Returns the entry that an error names.
+fn entry_of(error: &RepoError) -> Option<ObjectHash> {
+    match error {
+        RepoError::Damaged {
+            object: ObjectRef::Log(_, hash),
+            ..
+        } => Some(*hash),
+        _ => None,
+    }
+}

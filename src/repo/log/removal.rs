@@ -1,0 +1,57 @@
+//! Deletes objects that the log says are removed.
+
+use crate::base::ObjectHash;
+use crate::format::{BackupRecord, LogItem, LogKind, RemovedRecord};
+use crate::repo::error::RepoError;
+use crate::repo::object_ref::ObjectRef;
+use crate::repo::project::Project;
+
+/// Proof that a durable entry of the log removes an object. Needed to delete it.
+#[derive(Debug, Clone, Copy)]
+pub struct Removed(LogItem);
+
+impl Removed {
+    pub(super) fn new(item: LogItem) -> Self {
+        Self(item)
+    }
+
+    /// Returns the object.
+    #[must_use]
+    pub fn item(&self) -> LogItem {
+        self.0
+    }
+
+    /// Deletes the object, if it still exists.
+    pub fn delete(self, project: &Project) -> Result<(), RepoError> {
+        let LogItem { kind, hash } = self.0;
+        let object = match kind {
+            LogKind::Record => ObjectRef::Backup(project.id, hash),
+            LogKind::Segment => ObjectRef::Index(project.id, hash),
+            LogKind::ChunkPack => ObjectRef::Pack(project.id, hash),
+            LogKind::TreePack => ObjectRef::Tree(project.id, hash),
+            LogKind::Settings => ObjectRef::Settings(project.id, hash),
+            LogKind::Void => ObjectRef::Void(project.id, hash),
+            LogKind::Audit => ObjectRef::Audit(project.id, hash),
+            LogKind::Certificate => {
+                let object = ObjectRef::Certificate(project.id, hash);
+                return project.objects.delete_twice(object);
+            }
+            // This version stores none.
+            LogKind::Parity => return Ok(()),
+        };
+        project.objects.delete(object)
+    }
+}
+
+/// Returns what the log has to keep of a record that is removed.
+#[must_use]
+pub fn removed_record(id: ObjectHash, record: &BackupRecord, reason: &str) -> RemovedRecord {
+    RemovedRecord {
+        record: id,
+        volume: record.volume.clone(),
+        follows: record.follows.clone(),
+        heads: record.heads.clone(),
+        time: record.time.clone(),
+        reason: reason.to_owned(),
+    }
+}
