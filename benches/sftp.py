@@ -197,7 +197,7 @@ def measure(args, place, server):
                 "-q",
             ]
             run = lambda *words: timed([CUTTLEBONE, *words, *far], env=environment)
-            run("init", "--kdf-memory", "1M", "--kdf-passes", "1")
+            run("init", "--kdf-memory", "8M", "--kdf-passes", "5")
             note("cuttlebone backup", run("backup", image))
             note("cuttlebone restore", run("restore", "image", back))
             if subprocess.run(["cmp", image, back]).returncode:

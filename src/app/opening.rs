@@ -10,8 +10,8 @@ use crate::repo::{
 use crate::storage::StorageErrorKind;
 
 use super::backend::{create_backend, open_backend};
-use super::failure::Failure;
-use super::password::{Password, Passwords};
+use super::failure::{Code, Failure};
+use super::password::{Origin, Password, Passwords, composed_form};
 use super::session::Session;
 use super::settings::RepositorySettings;
 
@@ -44,13 +44,49 @@ pub(crate) fn find(
     }
 }
 
+/// Attempts that a user at a terminal has.
+const ATTEMPTS: usize = 3;
+
+/// Unlocks a repository with the password of the settings, or asks for one.
 fn unlock(
     session: &Session,
     settings: &RepositorySettings,
     found: Locked,
 ) -> Result<Repository, Failure> {
-    let password = Passwords::new(session).existing(&settings.password, &settings.location)?;
-    Ok(found.unlock(&password, session.observer())?)
+    let passwords = Passwords::new(session);
+    let mut given = passwords.existing(&settings.password, &settings.location)?;
+    let mut found = Some(found);
+    for attempt in 1.. {
+        let composed = composed_form(&given.bytes);
+        for password in [Some(&given.bytes), composed.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            let locked = match found.take() {
+                Some(locked) => locked,
+                None => find(session, settings)?.ok_or_else(|| no_repository(settings))?,
+            };
+            match locked.unlock(password, session.observer()) {
+                Err(RepoError::WrongPassword { .. }) => {}
+                unlocked => return Ok(unlocked?),
+            }
+        }
+        if given.origin != Origin::Terminal || attempt == ATTEMPTS {
+            break;
+        }
+        given = passwords.again()?;
+    }
+    Err(wrong_password(settings, &given.origin))
+}
+
+fn wrong_password(settings: &RepositorySettings, origin: &Origin) -> Failure {
+    let message = format!(
+        "no key in {} opens with {}",
+        settings.location,
+        origin.password()
+    );
+    Failure::new(Code::WrongPassword, message)
+        .hint("try again; “cuttlebone key test” checks a password")
 }
 
 /// Opens the repository and the project that the settings name.

@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
+use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
 use crate::base::{Notice, Observer};
@@ -25,6 +26,14 @@ pub(crate) type Password = Zeroizing<Vec<u8>>;
 const PASSWORD: &str = "CUTTLEBONE_PASSWORD";
 /// Longer input is probably the wrong file, not a password.
 const LENGTH_MAX: usize = 64 << 10;
+/// Editors of some systems write these bytes at the start of a text file, and show nothing of them.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// A password that should open a repository, and where it came from.
+pub(crate) struct GivenPassword {
+    pub(crate) bytes: Password,
+    pub(crate) origin: Origin,
+}
 
 /// The sources of the password that the user chose.
 #[derive(Debug, Default)]
@@ -58,6 +67,19 @@ impl fmt::Display for Origin {
     }
 }
 
+impl Origin {
+    /// Names the password by its source, for “opens with …”.
+    pub(crate) fn password(&self) -> String {
+        match self {
+            Self::File(path) => format!("the password in {}", path.display()),
+            Self::Variable => format!("the password in {PASSWORD}"),
+            Self::Stdin | Self::Descriptor(_) => format!("the password from {self}"),
+            Self::Command => "the output of the password command".to_owned(),
+            Self::Terminal => "the password that was typed".to_owned(),
+        }
+    }
+}
+
 /// Why there is no password.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PasswordError {
@@ -65,6 +87,8 @@ pub(crate) enum PasswordError {
     Empty(Origin),
     #[error("{0} is too long for a password")]
     TooLong(Origin),
+    #[error("{0} begins with a byte order mark")]
+    ByteOrderMark(Origin),
     #[error("could not read the password from {origin}")]
     Read { origin: Origin, source: io::Error },
     #[error("CUTTLEBONE_PASSWORD_FD is not a file descriptor number")]
@@ -107,6 +131,10 @@ impl From<PasswordError> for Failure {
             PasswordError::Empty(_) => {
                 failure.hint("set a password: an empty one protects nothing")
             }
+            PasswordError::ByteOrderMark(_) => failure.hint(
+                "an editor added it, and it is not part of the password: save the file as UTF-8 \
+                 without BOM",
+            ),
             PasswordError::Mismatch => failure.hint("run the command again"),
             PasswordError::Read { .. } => {
                 failure.hint("check the path or number, and that this user may read it")
@@ -143,35 +171,44 @@ impl Passwords<'_> {
         &self,
         options: &PasswordOptions,
         location: &dyn fmt::Display,
-    ) -> Result<Password, PasswordError> {
+    ) -> Result<GivenPassword, PasswordError> {
         match self.unattended(options)? {
             Some(password) => Ok(password),
             None => self.ask(&format!("password for {location}: "), false),
         }
     }
 
-    /// Returns the password for a new repository at `location`. If typed, it is typed twice.
+    /// Asks again, after the password that was typed did not open the repository.
+    pub(crate) fn again(&self) -> Result<GivenPassword, PasswordError> {
+        self.ask("no key opens with this password; try again: ", false)
+    }
+
+    /// Returns the password for a new repository at `location`, in the form in which new keys are
+    /// made. If typed, it is typed twice.
     pub(crate) fn initial(
         &self,
         options: &PasswordOptions,
         location: &dyn fmt::Display,
     ) -> Result<Password, PasswordError> {
         match self.unattended(options)? {
-            Some(password) => Ok(password),
+            Some(password) => Ok(composed(password.bytes)),
             None => self.ask_twice(&format!("new password for {location}: "), false),
         }
     }
 
-    /// Returns a password for a new key. Ignores the environment, which holds the password that
-    /// opens the repository today.
+    /// Returns a password for a new key, in the form in which new keys are made. Ignores the
+    /// environment, which holds the password that opens the repository today.
     pub(crate) fn additional(&self, file: Option<&Path>) -> Result<Password, PasswordError> {
         match file {
-            Some(file) => self.file(file),
+            Some(file) => Ok(composed(self.file(file)?.bytes)),
             None => self.ask_twice("new password: ", true),
         }
     }
 
-    fn unattended(&self, options: &PasswordOptions) -> Result<Option<Password>, PasswordError> {
+    fn unattended(
+        &self,
+        options: &PasswordOptions,
+    ) -> Result<Option<GivenPassword>, PasswordError> {
         if let Some(file) = &options.file {
             return self.file(file).map(Some);
         }
@@ -193,7 +230,7 @@ impl Passwords<'_> {
         Ok(None)
     }
 
-    fn file(&self, path: &Path) -> Result<Password, PasswordError> {
+    fn file(&self, path: &Path) -> Result<GivenPassword, PasswordError> {
         if path == Path::new("-") {
             return read(io::stdin().lock(), Origin::Stdin);
         }
@@ -211,7 +248,7 @@ impl Passwords<'_> {
         read(file, origin)
     }
 
-    fn ask(&self, prompt: &str, new: bool) -> Result<Password, PasswordError> {
+    fn ask(&self, prompt: &str, new: bool) -> Result<GivenPassword, PasswordError> {
         let typed = self
             .prompt
             .password(prompt)
@@ -228,11 +265,11 @@ impl Passwords<'_> {
     }
 
     fn ask_twice(&self, prompt: &str, new: bool) -> Result<Password, PasswordError> {
-        let first = self.ask(prompt, new)?;
-        if self.ask("repeat the password: ", new)? != first {
+        let first = self.ask(prompt, new)?.bytes;
+        if self.ask("repeat the password: ", new)?.bytes != first {
             return Err(PasswordError::Mismatch);
         }
-        Ok(first)
+        Ok(composed(first))
     }
 }
 
@@ -241,7 +278,7 @@ pub(crate) fn without_secrets(command: &mut Command) -> &mut Command {
     command.env_remove(PASSWORD)
 }
 
-fn from_descriptor(number: &OsStr) -> Result<Password, PasswordError> {
+fn from_descriptor(number: &OsStr) -> Result<GivenPassword, PasswordError> {
     let number: u32 = number
         .to_str()
         .and_then(|text| text.parse().ok())
@@ -253,7 +290,7 @@ fn from_descriptor(number: &OsStr) -> Result<Password, PasswordError> {
     }
 }
 
-fn from_command(command: &OsStr) -> Result<Password, PasswordError> {
+fn from_command(command: &OsStr) -> Result<GivenPassword, PasswordError> {
     let fail = |source| PasswordError::Read {
         origin: Origin::Command,
         source,
@@ -279,7 +316,7 @@ fn from_command(command: &OsStr) -> Result<Password, PasswordError> {
 }
 
 /// Reads to the end and removes one final line break.
-fn read(reader: impl Read, origin: Origin) -> Result<Password, PasswordError> {
+fn read(reader: impl Read, origin: Origin) -> Result<GivenPassword, PasswordError> {
     // Reserve the maximum: a vector that grows leaves copies of the password in memory.
     let mut bytes = Zeroizing::new(Vec::with_capacity(LENGTH_MAX + 64));
     if let Err(source) = reader.take(LENGTH_MAX as u64 + 1).read_to_end(&mut bytes) {
@@ -288,17 +325,39 @@ fn read(reader: impl Read, origin: Origin) -> Result<Password, PasswordError> {
     if bytes.len() > LENGTH_MAX {
         return Err(PasswordError::TooLong(origin));
     }
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        return Err(PasswordError::ByteOrderMark(origin));
+    }
     if bytes.pop_if(|last| *last == b'\n').is_some() {
         bytes.pop_if(|last| *last == b'\r');
     }
     checked(bytes, origin)
 }
 
-fn checked(password: Password, origin: Origin) -> Result<Password, PasswordError> {
-    if password.is_empty() {
+fn checked(bytes: Password, origin: Origin) -> Result<GivenPassword, PasswordError> {
+    if bytes.is_empty() {
         return Err(PasswordError::Empty(origin));
     }
-    Ok(password)
+    Ok(GivenPassword { bytes, origin })
+}
+
+/// Returns the composed form (Unicode NFC) of a password that is text in another form: keyboards
+/// and systems differ in how they encode the letter ü.
+pub(crate) fn composed_form(password: &[u8]) -> Option<Password> {
+    let text = std::str::from_utf8(password).ok()?;
+    if unicode_normalization::is_nfc(text) {
+        return None;
+    }
+    // Reserve the maximum: a string that grows leaves copies of the password in memory.
+    let mut composed = String::with_capacity(3 * text.len());
+    composed.extend(text.nfc());
+    Some(Zeroizing::new(composed.into_bytes()))
+}
+
+/// Returns the form of a password that new keys are made with. Passwords are tried as given and in
+/// the composed form, so both open a key that was made with the composed form.
+fn composed(password: Password) -> Password {
+    composed_form(&password).unwrap_or(password)
 }
 
 #[cfg(test)]
@@ -357,7 +416,7 @@ mod tests {
             observer: &Silent,
             prompt,
         };
-        let password = passwords.existing(options, &"/r")?;
+        let password = passwords.existing(options, &"/r")?.bytes;
         Ok(String::from_utf8(password.to_vec()).unwrap())
     }
 
@@ -425,7 +484,7 @@ mod tests {
             (b"secret\r", b"secret\r"),
             (b" \xff \n", b" \xff "),
         ] {
-            assert_eq!(&**read(content, Origin::Stdin).unwrap(), password);
+            assert_eq!(&**read(content, Origin::Stdin).unwrap().bytes, password);
         }
         for empty in [&b""[..], b"\n", b"\r\n"] {
             assert!(matches!(
@@ -437,6 +496,61 @@ mod tests {
             read(io::repeat(b'x'), Origin::Stdin),
             Err(PasswordError::TooLong(_))
         ));
+    }
+
+    #[test]
+    fn a_byte_order_mark_at_the_start_is_refused_with_a_hint() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = file(&directory, "pw", "\u{feff}secret\n".as_bytes());
+        let name = path.to_str().unwrap();
+        let error = existing(
+            &[("CUTTLEBONE_PASSWORD_FILE", name)],
+            &PasswordOptions::default(),
+            &no_user(),
+        )
+        .unwrap_err();
+        let text = Failure::from(error).to_text();
+        assert!(
+            text.contains(name) && text.contains("without BOM"),
+            "{text}"
+        );
+        let within = "se\u{feff}cret".as_bytes();
+        assert_eq!(&**read(within, Origin::Stdin).unwrap().bytes, within);
+    }
+
+    #[test]
+    fn new_keys_are_made_with_the_composed_form_of_text() {
+        let (decomposed, composed_text) = ("gru\u{308}n", "gr\u{fc}n");
+        let form = |password: &[u8]| composed_form(password).map(|form| form.to_vec());
+        assert_eq!(
+            form(decomposed.as_bytes()).unwrap(),
+            composed_text.as_bytes()
+        );
+        for other in [
+            composed_text.as_bytes(),
+            b"plain",
+            b"not text: u\xcc\x88 \xff",
+        ] {
+            assert_eq!(form(other), None);
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = file(&directory, "pw", decomposed.as_bytes());
+        let environment = Environment::with(&[("CUTTLEBONE_PASSWORD", decomposed)]);
+        let passwords = Passwords {
+            environment: &environment,
+            observer: &Silent,
+            prompt: &Typist::new(&[decomposed, decomposed]),
+        };
+        let options = PasswordOptions::default();
+        let given = passwords.existing(&options, &"/r").unwrap();
+        assert_eq!(&**given.bytes, decomposed.as_bytes(), "as given");
+        for new in [
+            passwords.initial(&options, &"/r").unwrap(),
+            passwords.additional(Some(&path)).unwrap(),
+            passwords.additional(None).unwrap(),
+        ] {
+            assert_eq!(&**new, composed_text.as_bytes());
+        }
     }
 
     #[test]

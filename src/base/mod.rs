@@ -3,6 +3,7 @@
 mod buffer;
 mod cancel;
 mod id;
+mod memory;
 mod observe;
 mod role;
 mod sync;
@@ -14,6 +15,7 @@ pub use cancel::{Cancel, Cancelled};
 pub use id::{
     BlobId, LeaseId, ObjectHash, ParseIdError, ProjectId, RepositoryId, Root, SignerId, VolumeId,
 };
+pub use memory::Memory;
 pub use observe::{Notice, Observer, Phase, Progress, RebuildReason, Silent};
 pub use role::{ParseRoleError, Role};
 pub(crate) use sync::{lock, read_lock, recover, write_lock};

@@ -16,8 +16,8 @@ pub struct KdfParams {
 /// Parameters are outside the bounds that a reader accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "Argon2id needs 8 KiB to 4 GiB of memory (at least 8 KiB a lane), 1 to 1024 passes and \
-     1 to 64 lanes, not {memory_kib} KiB, {passes} and {lanes}"
+    "Argon2id needs 8 KiB to 4 GiB of memory (at least 8 KiB a lane), 1 to 1024 passes, 1 to 64 \
+     lanes, and at most 64 GiB in all passes together, not {memory_kib} KiB, {passes} and {lanes}"
 )]
 pub struct KdfParamsError {
     memory_kib: u32,
@@ -43,6 +43,13 @@ impl KdfParams {
     pub const PASSES_MAX: u32 = 1024;
     /// The most lanes.
     pub const LANES_MAX: u32 = 64;
+    /// The most work, memory in KiB times passes: about a minute of one core.
+    pub const WORK_KIB_MAX: u64 = 64 << 20;
+    /// The least memory of a new key, in KiB.
+    pub const NEW_MEMORY_KIB_MIN: u32 = 8 << 10;
+    /// The least work of a new key, memory in KiB times passes: 19 MiB twice, the minimum that
+    /// OWASP recommends for passwords.
+    pub const NEW_WORK_KIB_MIN: u64 = 38 << 10;
 
     /// Returns the least memory for this number of lanes, in KiB.
     #[must_use]
@@ -55,7 +62,8 @@ impl KdfParams {
     pub fn new(memory_kib: u32, passes: u32, lanes: u32) -> Result<Self, KdfParamsError> {
         let fits = (1..=Self::LANES_MAX).contains(&lanes)
             && (1..=Self::PASSES_MAX).contains(&passes)
-            && (Self::memory_kib_min(lanes)..=Self::MEMORY_KIB_MAX).contains(&memory_kib);
+            && (Self::memory_kib_min(lanes)..=Self::MEMORY_KIB_MAX).contains(&memory_kib)
+            && u64::from(memory_kib) * u64::from(passes) <= Self::WORK_KIB_MAX;
         if fits {
             Ok(Self {
                 memory_kib,
@@ -87,6 +95,12 @@ impl KdfParams {
     #[must_use]
     pub fn lanes(&self) -> u32 {
         self.lanes
+    }
+
+    /// Returns the work for one password: memory in KiB times passes.
+    #[must_use]
+    pub fn work_kib(&self) -> u64 {
+        u64::from(self.memory_kib) * u64::from(self.passes)
     }
 
     /// Derives a key from a password and a salt.

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::program::{self, PASSWORD, World, damage, finish, until};
+use crate::support::program::{self, CHEAP_KEY, PASSWORD, World, damage, finish, until};
 use crate::support::{LoopDevice, SmallDisk, noise, skip};
 
 const MIB: usize = 1 << 20;
@@ -421,10 +421,10 @@ fn an_unknown_name_is_reported_with_the_command_that_lists_names() {
         &["“nope”", "default"],
     );
     // 17 ids begin with 16 digits.
-    let new = world.write("new", b"new");
-    let cheap = ["--kdf-memory", "1M", "--kdf-passes", "1", "-q"];
-    for _ in 0..16 {
-        world.ok(&[&["key", "add", "--new-password-file", &new][..], &cheap].concat());
+    for number in 0..16 {
+        let new = world.write("new", format!("new {number}").as_bytes());
+        let add = ["key", "add", "-q", "--new-password-file", &new];
+        world.ok(&[&add[..], &CHEAP_KEY].concat());
     }
     let keys = world.json(&["key", "list"]);
     let first = |line: &Value| line["key_id"].as_str().unwrap()[..1].to_owned();
@@ -476,7 +476,7 @@ fn a_password_is_never_printed_or_stored() {
     const SECRET: &str = "whisper-4711";
     let mut world = World::empty();
     world.set("CUTTLEBONE_PASSWORD", SECRET);
-    world.ok(&["init", "--kdf-memory", "1M", "-q"]);
+    world.ok(&[&["init", "-q"][..], &CHEAP_KEY].concat());
     let disk = world.write("disk.img", &noise(13, 64 * MIB));
     // The environment of a child, and what other processes see of the program.
     let secret = world.write("secret", SECRET.as_bytes());

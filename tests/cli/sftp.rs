@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::support::program::{HANGS, Ran, World, finish};
+use crate::support::program::{CHEAP_KEY, HANGS, Ran, World, finish};
 use crate::support::{Random, SmallDisk, Sshd, noise};
 
 const MIB: usize = 1 << 20;
@@ -31,7 +31,7 @@ impl RemoteRepo {
     /// missing.
     fn new() -> Option<Self> {
         let remote = Self::empty()?;
-        remote.ok(&["init", "--kdf-memory", "1M", "--kdf-passes", "1", "-q"]);
+        remote.ok(&[&["init", "-q"][..], &CHEAP_KEY].concat());
         Some(remote)
     }
 
@@ -164,7 +164,7 @@ fn no_fault_of_server_or_connection_hangs_the_program_or_harms_a_backup() {
         let repository = remote.server.location_of(&disk.path().join("repo"));
         remote.world.set("CUTTLEBONE_REPOSITORY", repository);
     }
-    remote.ok(&["init", "--kdf-memory", "1M", "--kdf-passes", "1", "-q"]);
+    remote.ok(&[&["init", "-q"][..], &CHEAP_KEY].concat());
     let mut random = Random::new();
     let disk = remote.world.write("disk.img", &noise(2, SIZE));
     let file = fs::File::options().write(true).open(&disk).unwrap();

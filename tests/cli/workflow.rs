@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 
 use serde_json::Value;
 
-use crate::support::program::{self, PASSWORD, World, json_lines, same};
+use crate::support::program::{self, CHEAP_KEY, PASSWORD, World, json_lines, same};
 use crate::support::{LoopDevice, noise};
 
 const MIB: usize = 1 << 20;
@@ -366,7 +366,6 @@ fn a_different_source_with_the_name_of_a_volume_is_refused() {
 #[test]
 fn keys_can_be_added_listed_changed_and_removed() {
     let mut world = World::new();
-    let cheap = ["--kdf-memory", "1M", "--kdf-passes", "1"];
     let second = world.write("second", b"battery staple\n");
     let args = [
         "key",
@@ -376,7 +375,7 @@ fn keys_can_be_added_listed_changed_and_removed() {
         "--new-password-file",
         &second,
     ];
-    let added = world.json_one(&[&args[..], &cheap].concat(), "key_change");
+    let added = world.json_one(&[&args[..], &CHEAP_KEY].concat(), "key_change");
     assert_eq!(added["action"], "added");
     let id = added["key_id"].as_str().unwrap().to_owned();
     let keys = world.json(&["key", "list"]);
@@ -404,7 +403,7 @@ fn keys_can_be_added_listed_changed_and_removed() {
         "--new-password-file",
         &third,
     ];
-    world.ok(&[&args[..], &cheap].concat());
+    world.ok(&[&args[..], &CHEAP_KEY].concat());
     world.fails(&["key", "test", "--password-file", &second], 12);
     world.set("CUTTLEBONE_PASSWORD", "tr0ub4dor");
     let listed = world.json(&["key", "list"]);
@@ -433,7 +432,7 @@ fn a_key_of_a_project_opens_only_that_project() {
     world.backup(&[&disk]);
     let team = world.write("team", b"of the team");
     let args = ["key", "add", "--this-project", "--new-password-file", &team];
-    world.ok(&[&args[..], &["--kdf-memory", "1M", "--kdf-passes", "1"]].concat());
+    world.ok(&[&args[..], &CHEAP_KEY].concat());
     world.set("CUTTLEBONE_PASSWORD", "of the team");
     world.restores("disk.img", &disk);
     let keys = world.json(&["key", "list"]);

@@ -34,9 +34,9 @@ forget() { # FILE NUMBER, from 1 on
 }
 
 : >"$sums"
-cuttlebone init --chunk-size 4K --kdf-memory 1M --kdf-passes 1
+cuttlebone init --chunk-size 4K --kdf-memory 8M --kdf-passes 5
 (umask 077; echo guest >guest)
-cuttlebone key add --this-project --label guest --new-password-file guest --kdf-memory 1M --kdf-passes 1
+cuttlebone key add --this-project --label guest --new-password-file guest --kdf-memory 8M --kdf-passes 5
 
 # Three leaves, the second one a hole; the last chunk is not a full one.
 truncate -s $((2560 * 4096 + 1000)) disk

@@ -7,14 +7,20 @@ use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cuttlebone::base::CHUNK_SIZE_DEFAULT;
+use cuttlebone::format::SlotInfo;
+use cuttlebone::repo::{InitOptions, KdfParams, NewKey, Repository};
+use cuttlebone::storage::LocalBackend;
 use serde_json::Value;
 use tempfile::TempDir;
 
 pub(crate) const PASSWORD: &str = "correct horse";
+/// The options that make a new key as cheap to unlock as the program allows.
+pub(crate) const CHEAP_KEY: [&str; 4] = ["--kdf-memory", "8M", "--kdf-passes", "5"];
 /// A run of the program that takes longer is taken to hang. No run takes this long, even on a busy
 /// machine.
 pub(crate) const HANGS: Duration = Duration::from_mins(10);
@@ -40,10 +46,23 @@ pub(crate) struct Ran {
 }
 
 impl World {
-    /// Creates a world with a repository whose key takes little time and memory to unlock.
+    /// Creates a world with a repository whose key takes almost no time and memory to unlock. The
+    /// program makes no such keys.
     pub(crate) fn new() -> Self {
         let world = Self::empty();
-        world.ok(&["init", "--kdf-memory", "1M", "--kdf-passes", "1", "-q"]);
+        let options = InitOptions {
+            key: NewKey {
+                password: PASSWORD.as_bytes(),
+                kdf: KdfParams::new(8, 1, 1).unwrap(),
+                info: SlotInfo::default(),
+            },
+            project: "default",
+            chunk_size: CHUNK_SIZE_DEFAULT,
+            created: 1_800_000_000,
+            created_text: "2027-01-15T08:00:00Z".into(),
+        };
+        let store = LocalBackend::create(world.repository()).unwrap();
+        Repository::init(Arc::new(store), &options).unwrap();
         world
     }
 

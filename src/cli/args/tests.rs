@@ -250,15 +250,19 @@ fn standard_input_and_output_carry_one_thing_each() {
 }
 
 #[test]
-fn key_derivation_parameters_stay_within_the_limits_of_the_format() {
+fn key_derivation_parameters_of_new_keys_stay_within_limits() {
     let kdf = |args: &[&str]| match action(args) {
         RepositoryAction::Init { kdf, .. } => kdf,
         other => panic!("{other:?}"),
     };
     assert_eq!(kdf(&["init"]), KdfParams::new(64 << 10, 3, 4).unwrap());
-    assert_eq!(kdf(&["init", "--kdf-memory", "4G"]).memory_kib(), 4 << 20);
+    assert_eq!(kdf(&["init", "--kdf-memory", "1G"]).memory_kib(), 1 << 20);
     refused(&["init", "--kdf-memory", "5G"]);
     refused(&["init", "--kdf-memory", "500K", "--kdf-lanes", "64"]);
+    refused(&["init", "--kdf-memory", "8M", "--kdf-passes", "1"]);
+    refused(&["key", "add", "--kdf-memory", "8M", "--kdf-passes", "1"]);
+    refused(&["init", "--kdf-passes", "1025"]);
+    refused(&["init", "--kdf-lanes", "65"]);
 }
 
 #[test]

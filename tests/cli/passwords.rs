@@ -1,0 +1,166 @@
+//! Passwords: where they come from, in which form they open a key, and how often they are asked
+//! for.
+
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::process::{Command, Stdio};
+
+use crate::support::program::{CHEAP_KEY, PASSWORD, World};
+use crate::support::skip;
+
+/// Runs the command in its arguments on a terminal, and types one of the lines of standard input
+/// whenever it asks for a password.
+const TYPIST: &str = r#"
+import os, pty, sys
+answers = sys.stdin.read().splitlines()
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+shown = b""
+while True:
+    try:
+        read = os.read(terminal, 4096)
+    except OSError:
+        read = b""
+    if not read:
+        break
+    shown += read
+    if read.endswith(b": ") and answers:
+        os.write(terminal, answers.pop(0).encode() + b"\n")
+sys.stdout.buffer.write(shown)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"#;
+
+/// Runs the program on a terminal whose user types these answers. Returns its exit code and
+/// output; `None` if there is no Python.
+fn typed(world: &World, args: &[&str], answers: &str) -> Option<(i32, String)> {
+    let mut command = Command::new("python3");
+    command
+        .args(["-c", TYPIST, env!("CARGO_BIN_EXE_cuttlebone")])
+        .args(args)
+        .env_clear()
+        .envs(world.environment.iter().map(|(k, v)| (k, v)))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let Ok(mut child) = command.spawn() else {
+        skip("there is no python3 to make a terminal");
+        return None;
+    };
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(answers.as_bytes()).unwrap();
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    Some((output.status.code().unwrap(), shown))
+}
+
+fn prompts(shown: &str) -> usize {
+    shown.matches("password for ").count() + shown.matches("try again: ").count()
+}
+
+#[test]
+fn a_user_at_a_terminal_has_three_attempts_to_type_the_password() {
+    let mut world = World::new();
+    world.set("CUTTLEBONE_PASSWORD", "");
+    let right_at_last = format!("wrong\nwrong again\n{PASSWORD}\n");
+    let Some((code, shown)) = typed(&world, &["key", "test"], &right_at_last) else {
+        return;
+    };
+    assert_eq!((code, prompts(&shown)), (0, 3), "{shown}");
+    let (code, shown) = typed(&world, &["key", "test"], &format!("{PASSWORD}\n")).unwrap();
+    assert_eq!((code, prompts(&shown)), (0, 1), "{shown}");
+    let (code, shown) = typed(&world, &["key", "test"], "1\n2\n3\n4\n").unwrap();
+    assert_eq!((code, prompts(&shown)), (12, 3), "{shown}");
+    assert!(shown.contains("that was typed"), "{shown}");
+}
+
+#[test]
+fn a_wrong_password_is_tried_once_and_the_error_names_its_source() {
+    let mut world = World::new();
+    let file = world.write("pw", b"wrong\n");
+    world.set("CUTTLEBONE_PASSWORD", "also wrong");
+    let refused = |args: &[&str], named: &str| {
+        let text = world.fails(args, 12);
+        assert!(text.contains(named), "{text}");
+    };
+    refused(&["list"], "CUTTLEBONE_PASSWORD");
+    refused(&["list", "--password-file", &file], &file);
+    refused(&["list", "--password-command", "echo no"], "command");
+    // Also where a terminal could ask: only a password that was typed is asked for again.
+    if let Some((code, shown)) = typed(&world, &["list"], "a\nb\nc\n") {
+        assert_eq!((code, prompts(&shown)), (12, 0), "{shown}");
+    }
+    world.set("CUTTLEBONE_PASSWORD", "");
+    let opened = std::fs::File::open(&file).unwrap();
+    let number = opened.as_raw_fd();
+    // The program inherits standard input only, so this number is that of another process.
+    world.set(
+        "CUTTLEBONE_PASSWORD_FILE",
+        format!("/proc/{}/fd/{number}", std::process::id()),
+    );
+    let text = world.fails(&["list"], 12);
+    assert!(text.contains(&format!("/fd/{number}")), "{text}");
+}
+
+#[test]
+fn a_password_opens_its_key_in_either_unicode_form() {
+    const COMPOSED: &str = "gr\u{fc}ne Wiese";
+    const DECOMPOSED: &str = "gru\u{308}ne Wiese";
+    let mut world = World::empty();
+    for (number, made_with) in [COMPOSED, DECOMPOSED].into_iter().enumerate() {
+        world.set("CUTTLEBONE_REPOSITORY", world.at(&format!("repo {number}")));
+        world.set("CUTTLEBONE_PASSWORD", made_with);
+        world.ok(&[&["init", "-q"][..], &CHEAP_KEY].concat());
+        let new = world.write("new", format!("{made_with}!").as_bytes());
+        let add = ["key", "add", "-q", "--new-password-file", &new];
+        world.ok(&[&add[..], &CHEAP_KEY].concat());
+        for opened_with in [COMPOSED, DECOMPOSED] {
+            world.set("CUTTLEBONE_PASSWORD", opened_with);
+            world.ok(&["key", "test"]);
+            world.set("CUTTLEBONE_PASSWORD", format!("{opened_with}!"));
+            world.ok(&["key", "test"]);
+        }
+        world.set("CUTTLEBONE_PASSWORD", "grune Wiese");
+        world.fails(&["key", "test"], 12);
+    }
+}
+
+#[test]
+fn a_password_that_is_no_text_opens_its_key_as_it_is() {
+    let world = World::empty();
+    let binary = world.write("pw", b"u\xcc\x88 \xff\x00 \xef\xbb");
+    let init = ["init", "-q", "--password-file", &binary];
+    world.ok(&[&init[..], &CHEAP_KEY].concat());
+    world.ok(&["key", "test", "--password-file", &binary]);
+}
+
+#[test]
+fn a_byte_order_mark_in_a_password_file_is_refused_with_a_hint() {
+    let world = World::new();
+    let file = world.write("pw", format!("\u{feff}{PASSWORD}\n").as_bytes());
+    for args in [
+        &["list", "--password-file", &file][..],
+        &["key", "add", "--new-password-file", &file],
+    ] {
+        let text = world.fails(args, 1);
+        assert!(
+            text.contains(&file) && text.contains("without BOM"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn parameters_that_make_passwords_easy_to_guess_are_refused() {
+    let world = World::new();
+    let new = world.write("new", b"new");
+    let weak = ["--kdf-memory", "1M", "--kdf-passes", "1"];
+    let init = ["init", "-r", &world.at("other")];
+    let add = ["key", "add", "--new-password-file", &new];
+    let passwd = ["key", "passwd", "--new-password-file", &new];
+    for args in [&init[..], &add, &passwd] {
+        let text = world.fails(&[args, &weak].concat(), 2);
+        assert!(text.contains("--kdf-memory"), "{text}");
+    }
+    assert!(!world.path("other").exists());
+}
