@@ -299,6 +299,11 @@ pub(crate) struct KeyEntry {
     pub(crate) key_id: String,
     /// `repository` or `project`.
     pub(crate) scope: &'static str,
+    /// The name of the project that it opens, unless it opens the repository.
+    pub(crate) project: Option<String>,
+    pub(crate) role: &'static str,
+    /// Patterns of the names of volumes that it may back up; all if empty.
+    pub(crate) volumes: Vec<String>,
     pub(crate) label: Option<String>,
     #[serde(serialize_with = "optional_rfc3339")]
     pub(crate) created: Option<Timestamp>,
@@ -306,6 +311,8 @@ pub(crate) struct KeyEntry {
     pub(crate) host: Option<String>,
     /// The given password opens this key.
     pub(crate) current: bool,
+    /// No holder of a full key added it.
+    pub(crate) foreign: bool,
 }
 
 #[derive(Debug, Clone, Serialize)]

@@ -12,6 +12,7 @@ mod location;
 mod message;
 mod opening;
 mod password;
+mod permission;
 mod prompt;
 mod request;
 mod session;
@@ -32,11 +33,12 @@ pub(crate) use opening::{
     create, host_name, load_records, open, open_or_create, open_project, project, slot_info,
 };
 pub(crate) use password::{PasswordOptions, Passwords};
+pub(crate) use permission::Attempt;
 pub(crate) use prompt::{Prompt, TerminalLoan};
 pub(crate) use request::{
     BackupRequest, BackupSource, CacheRequest, ExportRequest, ForgetRequest, ForgetSelection,
-    KeyRequest, MergeRequest, NewKeyRequest, PruneRequest, ReadFrom, RestoreRequest, VolumeName,
-    WriteTo, backup_selector, volume_name,
+    KeyRequest, MergeRequest, NewKeyAccess, NewKeyRequest, PruneRequest, ReadFrom, RestoreRequest,
+    VolumeName, WriteTo, backup_selector, volume_name,
 };
 pub(crate) use session::Session;
 pub(crate) use settings::{RepositoryOptions, RepositorySettings, worker_threads};

@@ -12,16 +12,19 @@ use crate::storage::StorageErrorKind;
 use super::backend::{create_backend, open_backend};
 use super::failure::{Code, Failure};
 use super::password::{Origin, Password, Passwords, composed_form};
+use super::permission::Attempt;
 use super::session::Session;
 use super::settings::RepositorySettings;
 
-/// Opens the repository. Asks for a password only if there is a repository.
+/// Opens the repository. Asks for a password only if there is a repository. Fails if the role of
+/// the key does not include the attempt.
 pub(crate) fn open(
     session: &Session,
     settings: &RepositorySettings,
+    attempt: Attempt,
 ) -> Result<Repository, Failure> {
     let found = find(session, settings)?.ok_or_else(|| no_repository(settings))?;
-    unlock(session, settings, found)
+    unlock(session, settings, attempt, found)
 }
 
 fn no_repository(settings: &RepositorySettings) -> Failure {
@@ -51,12 +54,13 @@ const ATTEMPTS: usize = 3;
 fn unlock(
     session: &Session,
     settings: &RepositorySettings,
+    attempt: Attempt,
     found: Locked,
 ) -> Result<Repository, Failure> {
     let passwords = Passwords::new(session);
     let mut given = passwords.existing(&settings.password, &settings.location)?;
     let mut found = Some(found);
-    for attempt in 1.. {
+    for tried in 1.. {
         let composed = composed_form(&given.bytes);
         for password in [Some(&given.bytes), composed.as_ref()]
             .into_iter()
@@ -68,10 +72,14 @@ fn unlock(
             };
             match locked.unlock(password, session.observer()) {
                 Err(RepoError::WrongPassword { .. }) => {}
-                unlocked => return Ok(unlocked?),
+                unlocked => {
+                    let repository = unlocked?;
+                    attempt.permit(repository.role())?;
+                    return Ok(repository);
+                }
             }
         }
-        if given.origin != Origin::Terminal || attempt == ATTEMPTS {
+        if given.origin != Origin::Terminal || tried == ATTEMPTS {
             break;
         }
         given = passwords.again()?;
@@ -89,12 +97,14 @@ fn wrong_password(settings: &RepositorySettings, origin: &Origin) -> Failure {
         .hint("try again; “cuttlebone key test” checks a password")
 }
 
-/// Opens the repository and the project that the settings name.
+/// Opens the repository and the project that the settings name. Fails if the role of the key does
+/// not include the attempt.
 pub(crate) fn open_project(
     session: &Session,
     settings: &RepositorySettings,
+    attempt: Attempt,
 ) -> Result<(Repository, Project), Failure> {
-    let repository = open(session, settings)?;
+    let repository = open(session, settings, attempt)?;
     let project = project(session, settings, &repository)?;
     Ok((repository, project))
 }
@@ -151,13 +161,15 @@ fn create_where_none_is(
 }
 
 /// Opens the repository; if there is none and `create` is set, creates one with default options.
+/// Fails if the role of the key does not include the attempt.
 pub(crate) fn open_or_create(
     session: &Session,
     settings: &RepositorySettings,
+    attempt: Attempt,
     create: bool,
 ) -> Result<Repository, Failure> {
     match find(session, settings)? {
-        Some(found) => unlock(session, settings, found),
+        Some(found) => unlock(session, settings, attempt, found),
         None if create => {
             create_where_none_is(session, settings, CHUNK_SIZE_DEFAULT, KdfParams::default())
         }

@@ -81,6 +81,16 @@ pub enum Notice {
         /// Names the key slot.
         problem: String,
     },
+    /// Settings of a project cannot be read; others are used.
+    SettingsDamaged {
+        /// Names the settings.
+        problem: String,
+    },
+    /// The certificate of a key cannot be read. The key is foreign.
+    CertificateDamaged {
+        /// Names the certificate.
+        problem: String,
+    },
     /// A record, or an entry of the log, cannot be read and is ignored.
     RecordDamaged {
         /// Names the record.

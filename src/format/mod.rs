@@ -5,6 +5,7 @@
 //! page.
 
 mod byte_string;
+mod certificate;
 mod error;
 mod extents;
 mod header;
@@ -20,12 +21,14 @@ mod rbd;
 mod record;
 mod repository;
 mod sealed;
+mod settings;
 mod slot;
 mod time;
 mod void;
 mod wire;
 
 pub use byte_string::ByteString;
+pub use certificate::{Certificate, matches_pattern};
 pub use error::FormatError;
 pub use extents::{ExtentList, ExtentsError};
 pub use header::{HEADER_LEN, Header, Magic};
@@ -40,7 +43,7 @@ pub use pack::{
     Blob, BlobKind, Codec, Contents, FoundRun, NONCE_LEN, PACK_HEAD_LEN, PACK_SIZE_MAX,
     PACK_TAIL_LEN, PackHead, RUN_BLOBS_MAX, RUN_PLAIN_MAX, Run,
 };
-pub use project::{ProjectObject, ProjectSettings};
+pub use project::ProjectObject;
 pub use rbd::{
     CutIn, DiffBase, DiffError, DiffErrorKind, DiffField, DiffHeader, DiffPlace, DiffReader,
     DiffVersion, DiffWriter, Extent, ExtentKind, ImageDescription,
@@ -50,6 +53,7 @@ pub use record::{
 };
 pub use repository::RepositoryFile;
 pub use sealed::{Payload, SEALED_HEAD_LEN, SealedObject, SignedPayload};
+pub use settings::ProjectSettings;
 pub use slot::{KeySlot, Scope, SlotInfo, SlotParams};
 pub use time::RecordTime;
 pub use void::VoidBody;

@@ -6,21 +6,24 @@ use super::error::FormatError;
 use super::header::{HEADER_LEN, Magic};
 use super::json::{from_json, to_json};
 use super::wire::{Reader, len_u32};
+use crate::base::{Role, TAG_LEN};
 
-/// The secret that a slot holds.
+/// The owner of the secrets that a slot holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// The repository's secret.
+    /// The repository.
     Repository,
-    /// A project's secret.
+    /// One project.
     Project,
 }
 
 /// The part of a slot that is readable without a key: how a key is derived from the password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SlotParams {
-    /// The secret that the slot holds.
+    /// The owner of the secrets that the slot holds.
     pub scope: Scope,
+    /// The role of the key. Slots of the repository are full.
+    pub role: Role,
     /// Argon2id memory in KiB. None of these parameters is checked against its bounds yet.
     pub memory_kib: u32,
     /// Argon2id passes.
@@ -32,12 +35,12 @@ pub struct SlotParams {
 }
 
 const PARAMS_LEN: usize = 64;
-const SECRET_END: usize = 136;
-const INFO_MIN: usize = 16;
-const INFO_MAX: usize = 65_536;
+const KEY_END: usize = 136;
+const SEALED_MIN: usize = 16;
+const SEALED_MAX: usize = 65_536;
 
 impl SlotParams {
-    /// Returns the first 64 bytes of the slot, the associated data of the sealed secret.
+    /// Returns the first 64 bytes of the slot, the associated data of the slot key.
     #[must_use]
     pub fn encode(&self) -> [u8; PARAMS_LEN] {
         let mut out = [0; PARAMS_LEN];
@@ -46,7 +49,12 @@ impl SlotParams {
             Scope::Repository => 0,
             Scope::Project => 1,
         };
-        out[18] = 1; // Argon2id; byte 17, the capability, is 0: full
+        out[17] = match self.role {
+            Role::Full => 0,
+            Role::Write => 1,
+            Role::Verify => 2,
+        };
+        out[18] = 1; // Argon2id
         out[20..24].copy_from_slice(&self.memory_kib.to_le_bytes());
         out[24..28].copy_from_slice(&self.passes.to_le_bytes());
         out[28..32].copy_from_slice(&self.lanes.to_le_bytes());
@@ -55,15 +63,20 @@ impl SlotParams {
     }
 }
 
-/// A key slot: a secret, sealed with a key that is derived from a password.
+/// A key slot: the secrets of a role. They are sealed under a random slot key, and that under a
+/// key which is derived from a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeySlot {
     /// How the key is derived from the password.
     pub params: SlotParams,
-    /// The nonce of the secret.
+    /// The nonce of the slot key.
     pub nonce: [u8; 24],
-    /// The sealed secret.
-    pub sealed_secret: [u8; 48],
+    /// The sealed slot key.
+    pub sealed_key: [u8; 48],
+    /// The nonce of the bundle.
+    pub bundle_nonce: [u8; 24],
+    /// The sealed bundle: the secrets of the role.
+    pub sealed_bundle: Vec<u8>,
     /// The nonce of the info.
     pub info_nonce: [u8; 24],
     /// The sealed [`SlotInfo`].
@@ -72,25 +85,32 @@ pub struct KeySlot {
 
 impl KeySlot {
     /// The maximum length of a slot, in bytes.
-    pub const LEN_MAX: u64 = 164 + INFO_MAX as u64;
+    pub const LEN_MAX: u64 = (KEY_END + 2 * (28 + SEALED_MAX)) as u64;
 
-    /// Returns the first 136 bytes, the associated data of the sealed info.
+    /// Returns the first 136 bytes, the associated data of the bundle.
     #[must_use]
-    pub fn info_context(&self) -> [u8; SECRET_END] {
-        let mut out = [0; SECRET_END];
+    pub fn bundle_context(&self) -> [u8; KEY_END] {
+        let mut out = [0; KEY_END];
         out[..PARAMS_LEN].copy_from_slice(&self.params.encode());
         out[64..88].copy_from_slice(&self.nonce);
-        out[88..].copy_from_slice(&self.sealed_secret);
+        out[88..].copy_from_slice(&self.sealed_key);
+        out
+    }
+
+    /// Returns all bytes before the nonce of the info. Their hash is the associated data of the
+    /// info.
+    #[must_use]
+    pub fn info_context(&self) -> Vec<u8> {
+        let mut out = self.bundle_context().to_vec();
+        append_sealed(&mut out, self.bundle_nonce, &self.sealed_bundle);
         out
     }
 
     /// Encodes the slot.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = self.info_context().to_vec();
-        out.extend_from_slice(&self.info_nonce);
-        out.extend_from_slice(&len_u32(self.sealed_info.len()).to_le_bytes());
-        out.extend_from_slice(&self.sealed_info);
+        let mut out = self.info_context();
+        append_sealed(&mut out, self.info_nonce, &self.sealed_info);
         out
     }
 
@@ -103,42 +123,63 @@ impl KeySlot {
             1 => Scope::Project,
             _ => return Err(FormatError::BadValue("scope")),
         };
-        if reader.u8()? != 0 {
-            return Err(FormatError::UnknownFeature("capability of the key".into()));
-        }
+        let role = match (reader.u8()?, scope) {
+            (0, _) => Role::Full,
+            (1, Scope::Project) => Role::Write,
+            (2, Scope::Project) => Role::Verify,
+            _ => return Err(FormatError::BadValue("role")),
+        };
         if reader.u8()? != 1 {
-            return Err(FormatError::UnknownFeature("key derivation".into()));
+            return Err(FormatError::BadValue("key derivation"));
         }
         reader.zeros::<1>()?;
         let params = SlotParams {
             scope,
+            role,
             memory_kib: reader.u32()?,
             passes: reader.u32()?,
             lanes: reader.u32()?,
             salt: reader.array()?,
         };
         let nonce = reader.array()?;
-        let sealed_secret = reader.array()?;
-        let info_nonce = reader.array()?;
-        let sealed_info = read_short(&mut reader)?;
+        let sealed_key = reader.array()?;
+        let (bundle_nonce, sealed_bundle) = read_sealed(&mut reader)?;
+        let bundle_len = match role {
+            Role::Full => 32,
+            Role::Write => 1344,
+            Role::Verify => 96,
+        };
+        if sealed_bundle.len() != bundle_len + TAG_LEN {
+            return Err(FormatError::BadValue("length"));
+        }
+        let (info_nonce, sealed_info) = read_sealed(&mut reader)?;
         reader.end()?;
         Ok(Self {
             params,
             nonce,
-            sealed_secret,
+            sealed_key,
+            bundle_nonce,
+            sealed_bundle,
             info_nonce,
             sealed_info,
         })
     }
 }
 
-/// Reads a length, from 16 to 65,536, and that number of bytes: the sealed JSON of slots and
-/// projects.
-pub(super) fn read_short(reader: &mut Reader<'_>) -> Result<Vec<u8>, FormatError> {
+/// Appends a nonce, a length, and that number of sealed bytes.
+fn append_sealed(out: &mut Vec<u8>, nonce: [u8; 24], sealed: &[u8]) {
+    out.extend_from_slice(&nonce);
+    out.extend_from_slice(&len_u32(sealed.len()).to_le_bytes());
+    out.extend_from_slice(sealed);
+}
+
+/// Reads a nonce, a length from 16 to 65,536, and that number of sealed bytes.
+fn read_sealed(reader: &mut Reader<'_>) -> Result<([u8; 24], Vec<u8>), FormatError> {
+    let nonce = reader.array()?;
     let len = reader.u32()? as usize;
     match len {
-        0..INFO_MIN => Err(FormatError::BadValue("length")),
-        INFO_MIN..=INFO_MAX => reader.bytes(len).map(<[u8]>::to_vec),
+        0..SEALED_MIN => Err(FormatError::BadValue("length")),
+        SEALED_MIN..=SEALED_MAX => Ok((nonce, reader.bytes(len)?.to_vec())),
         _ => Err(FormatError::LimitExceeded("length")),
     }
 }

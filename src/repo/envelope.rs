@@ -6,7 +6,7 @@ use super::error::{Damage, ForeignReason, RepoError};
 use super::object_kind::ObjectKind;
 use super::object_ref::ObjectRef;
 use super::project::Project;
-use crate::base::{ObjectHash, SignerId};
+use crate::base::{ObjectHash, Role, SignerId, Silent};
 use crate::crypto::{SealNonce, SigningKey, object_hash, verify_signature};
 use crate::format::{FormatError, Payload, SealedObject, SignedPayload};
 
@@ -115,28 +115,31 @@ impl Project {
         self.open(object, bytes, limit)
     }
 
-    /// Fails if this signer may not make this object.
+    /// Fails if this signer may not make this object. No certificate lets a signer make an object
+    /// that only full keys may make, such as a certificate.
     fn may_sign(&self, object: ObjectRef, signer: &SignerId) -> Result<(), RepoError> {
         let kind = object.kind();
         let foreign = |reason| RepoError::Foreign { object, reason };
         match self.signers.may_sign(kind, signer) {
             // The certificate may be newer than this process.
-            Err(ForeignReason::UnknownSigner(_)) if self.refresh_signers()? => {
+            Err(ForeignReason::UnknownSigner(_)) if kind.info().signed_by != Some(Role::Full) => {
+                self.refresh_signers()?;
                 self.signers.may_sign(kind, signer).map_err(foreign)
             }
             other => other.map_err(foreign),
         }
     }
 
-    /// Brings the signers up to date, since a certificate may be newer than this process. Returns
-    /// whether anything changed.
-    #[expect(
-        clippy::unused_self,
-        clippy::unnecessary_wraps,
-        reason = "no certificates yet"
-    )]
-    fn refresh_signers(&self) -> Result<bool, RepoError> {
-        Ok(false)
+    /// Brings the signers up to date, if there are other certificates in the store than those that
+    /// were loaded.
+    fn refresh_signers(&self) -> Result<(), RepoError> {
+        let listed = self.list(ObjectKind::Certificate)?;
+        let names = listed.iter().filter_map(|(object, _)| object.hash());
+        let names = names.collect();
+        if !self.signers.has_seen(&names) {
+            self.signers.update(names, self.certificates(&Silent)?);
+        }
+        Ok(())
     }
 
     /// Returns the error of an object of this signer whose content is not as this program knows it.

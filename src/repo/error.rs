@@ -1,7 +1,7 @@
 //! Errors of repositories.
 
 use super::object_ref::ObjectRef;
-use crate::base::{BlobId, Cancelled, Role, SignerId};
+use crate::base::{BlobId, Cancelled, ProjectId, Role, SignerId};
 use crate::crypto::{KdfError, OpenError, RandomError, RoleError, SignatureError};
 use crate::format::FormatError;
 use crate::storage::{self, StorageError};
@@ -33,6 +33,8 @@ pub enum RepoError {
     WrongPassword { location: String },
     #[error("there is no readable key slot in {location}: nothing can open this repository")]
     NoKeys { location: String },
+    #[error("there are no readable settings of project {project}")]
+    NoSettings { project: ProjectId },
     #[error("there is no project “{name}”")]
     NoProject { name: String, known: Vec<String> },
     #[error("there is no key {id}")]
@@ -77,6 +79,14 @@ pub enum RepoError {
     Kdf(#[from] KdfError),
     #[error(transparent)]
     Role(#[from] RoleError),
+    #[error("the certificate of this key is missing, or was revoked: its backups would not count")]
+    NotCertified,
+    #[error("this key may not back up the volume “{volume}”")]
+    OtherVolumes {
+        volume: String,
+        /// Shell patterns of the names of volumes that it may back up.
+        patterns: Vec<String>,
+    },
     #[error("could not compress")]
     Compress(#[source] std::io::Error),
 }
@@ -114,6 +124,8 @@ pub enum ForeignReason {
     NotSealed,
     #[error(transparent)]
     Signature(#[from] SignatureError),
+    #[error("no certificate names this key slot")]
+    NotCertified,
     #[error("its signer {0} has no certificate")]
     UnknownSigner(SignerId),
     #[error("the key of its signer {0} was revoked")]
@@ -158,7 +170,8 @@ impl RepoError {
             | Self::Missing { .. }
             | Self::Tree
             | Self::WrongLength { .. }
-            | Self::NoKeys { .. } => RepoErrorKind::Damaged,
+            | Self::NoKeys { .. }
+            | Self::NoSettings { .. } => RepoErrorKind::Damaged,
             Self::Unreadable { source, .. } => source.kind(),
             Self::Foreign { .. } => RepoErrorKind::Foreign,
             Self::Unsupported { .. } => RepoErrorKind::Unsupported,
@@ -167,7 +180,7 @@ impl RepoError {
                 RepoErrorKind::NotFound
             }
             Self::LostRace => RepoErrorKind::LostRace,
-            Self::Role(_) => RepoErrorKind::Role,
+            Self::Role(_) | Self::NotCertified | Self::OtherVolumes { .. } => RepoErrorKind::Role,
             Self::Storage(error) => RepoErrorKind::Storage(error.kind),
             _ => RepoErrorKind::Other,
         }
@@ -181,7 +194,10 @@ impl RepoError {
         let too_large = "it is larger than any of its kind";
         let needed_to_open = matches!(
             object,
-            ObjectRef::Repository | ObjectRef::Key(..) | ObjectRef::Project(_)
+            ObjectRef::Repository
+                | ObjectRef::Key(..)
+                | ObjectRef::Project(_)
+                | ObjectRef::Settings(..)
         );
         match error.kind {
             Kind::NotFound => Self::damaged(object, Damage::Missing),
@@ -233,7 +249,7 @@ impl RepoError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{ObjectHash, ProjectId};
+    use crate::base::ObjectHash;
     use crate::storage::{StorageErrorKind, StorageOperation};
 
     /// The kind of the error of reading `object`.
@@ -276,7 +292,13 @@ mod tests {
         let denied = StorageErrorKind::Denied;
         let project = ProjectId::from_bytes([1; 16]);
         let key = ObjectRef::Key(None, ObjectHash::from_bytes([2; 32]));
-        for object in [ObjectRef::Repository, ObjectRef::Project(project), key] {
+        let settings = ObjectRef::Settings(project, ObjectHash::from_bytes([3; 32]));
+        for object in [
+            ObjectRef::Repository,
+            ObjectRef::Project(project),
+            key,
+            settings,
+        ] {
             assert_eq!(kind(object, denied), RepoErrorKind::Storage(denied));
             let unreadable = kind(object, StorageErrorKind::Unreadable);
             assert_eq!(unreadable, RepoErrorKind::Damaged);

@@ -1,13 +1,15 @@
-//! Creates a repository with its first key and project: sections 4 to 6 of `docs/format.md`.
+//! Creates a repository with its first key and project: sections 4 to 6 and 15 of `docs/format.md`.
 
 use std::sync::Arc;
 
+use super::bundle::Bundle;
 use super::error::RepoError;
 use super::keys::{self, KeyScope, NewKey};
 use super::object_ref::ObjectRef;
 use super::objects::Objects;
-use super::repository::{Repository, Unlocked};
-use crate::base::{ChunkSize, ProjectId, RepositoryId};
+use super::project::Project;
+use super::repository::{FoundProject, Repository, Unlocked};
+use crate::base::{ChunkSize, ObjectHash, ProjectId, RepositoryId};
 use crate::crypto::{self, ProjectKeys, RepositoryKeys, Secret, random};
 use crate::format::{ProjectObject, ProjectSettings, RepositoryFile};
 use crate::storage::{Backend, StorageErrorKind};
@@ -49,13 +51,21 @@ impl Repository {
         }
         let secret = Secret::random()?;
         let keys = RepositoryKeys::new(&secret);
-        let key_id = keys::store_slot(&objects, KeyScope::Repository, &secret, &options.key)?;
-        let project = store_project(&objects, &keys, options)?;
-
+        let bundle = Bundle::Repository(secret.clone());
+        let (key_id, slot) = keys::make_slot(
+            KeyScope::Repository,
+            &bundle,
+            keys.slot_info(),
+            &options.key,
+        )?;
+        let key = KeyScope::Repository.object(key_id);
+        objects.put_twice(key, &slot)?;
         let file = RepositoryFile {
             id: RepositoryId::from_bytes(random()?),
             created: options.created,
         };
+        let (project, settings) = store_project(&objects, file.id, &keys, options)?;
+
         let bytes = file.encode(&keys.file_mac(&file.fields()), |b| crypto::hash(&[b]));
         match objects
             .backend()
@@ -63,7 +73,8 @@ impl Repository {
         {
             Ok(()) => {}
             Err(e) if e.kind == StorageErrorKind::Exists => {
-                objects.delete_twice(KeyScope::Repository.object(key_id))?;
+                objects.delete_twice(key)?;
+                objects.delete_twice(ObjectRef::Settings(project, settings))?;
                 objects.delete_twice(ObjectRef::Project(project))?;
                 return Err(RepoError::RepositoryExists {
                     location: objects.location().into(),
@@ -74,46 +85,62 @@ impl Repository {
         objects
             .backend()
             .put(&ObjectRef::Repository.copy_name(), &[&bytes])?;
+        let projects = vec![FoundProject {
+            id: project,
+            object: None,
+            settings: vec![(settings, None)],
+        }];
         Ok(Self {
             objects,
             file,
             unlocked: Unlocked::Repository { secret, keys },
             key_id,
-            projects: vec![(project, None)],
+            projects,
         })
     }
 }
 
-/// Stores the project object of a new project.
+/// Stores the settings and the project object of a new project. Returns its id and the hash of the
+/// settings.
 fn store_project(
     objects: &Objects,
+    repository: RepositoryId,
     keys: &RepositoryKeys,
     options: &InitOptions<'_>,
-) -> Result<ProjectId, RepoError> {
+) -> Result<(ProjectId, ObjectHash), RepoError> {
     let id = ProjectId::from_bytes(random()?);
     let secret = Secret::random()?;
-    let settings = ProjectSettings {
+    let project_keys = Arc::new(ProjectKeys::full(&secret));
+    let project = Project::without_settings(
+        id,
+        repository,
+        Arc::clone(&project_keys),
+        Some(secret.clone()),
+        objects.clone(),
+    );
+    let settings = project.put(&ProjectSettings {
+        requires: Vec::new(),
+        revision: 1,
         name: options.project.to_owned(),
         created: options.created_text.clone(),
         chunk_size: options.chunk_size.bytes().into(),
-        requires: Vec::new(),
-    };
-    let aad = [&id.as_bytes()[..], &ProjectObject::secret_context()].concat();
+        trust: None,
+        retired: None,
+    })?;
+    let header = ProjectObject::header();
+    let aad = [&id.as_bytes()[..], &header].concat();
     let (nonce, sealed) = keys.project_wrap().seal(&aad, secret.expose())?;
     let mut sealed_secret = [0; 48];
     sealed_secret.copy_from_slice(&sealed);
     let mut object = ProjectObject {
         nonce: *nonce.as_bytes(),
         sealed_secret,
-        settings_nonce: [0; 24],
-        sealed_settings: Vec::new(),
+        authority: *project_keys.authority(),
+        data_key: Box::new(*project_keys.data_public_key()?.as_bytes()),
+        signature: [0; 64],
     };
-    let aad = [&id.as_bytes()[..], &object.settings_context()].concat();
-    let (nonce, sealed) = ProjectKeys::full(&secret)
-        .object()
-        .seal(&aad, &settings.encode())?;
-    object.settings_nonce = *nonce.as_bytes();
-    object.sealed_settings = sealed;
+    let signed = object.signed_part();
+    object.signature = project_keys.signing().sign(id, &header, &[&signed]);
     objects.put_twice(ObjectRef::Project(id), &object.encode())?;
-    Ok(id)
+    Ok((id, settings))
 }

@@ -1,64 +1,161 @@
 //! Adds, lists, exports and deletes the keys of an open repository.
 
-use super::error::{Damage, RepoError};
+use jiff::Timestamp;
+
+use super::bundle::Bundle;
+use super::error::{Damage, ForeignReason, RepoError};
 use super::keys::{self, KeyScope, KeySummary, NewKey};
+use super::object_ref::ObjectRef;
 use super::project::Project;
-use super::repository::{Repository, Unlocked, project_ids};
-use crate::base::{ObjectHash, Observer};
-use crate::crypto::{KdfParams, object_hash};
-use crate::format::KeySlot;
+use super::repository::{FoundProject, Repository, Unlocked, project_ids};
+use crate::base::{ObjectHash, Observer, ProjectId, Role};
+use crate::crypto::{KdfParams, RoleError, Secret, SigningKey, object_hash};
+use crate::format::{Certificate, KeySlot, SlotInfo};
+
+/// What a new key opens.
+#[derive(Clone, Copy)]
+pub enum Grant<'a> {
+    /// All that the key in use opens: the repository, or one project.
+    Everything,
+    /// One project.
+    Project {
+        /// Which one.
+        project: &'a Project,
+        /// What its holder may do there.
+        role: Role,
+        /// Shell patterns of the names of volumes that its holder may back up. None: all.
+        volumes: &'a [String],
+    },
+}
 
 impl Repository {
-    /// Adds a key to the repository, or to one project.
+    /// Adds a key. Fails unless the role of the key in use is full.
     pub fn add_key(
         &self,
-        project: Option<&Project>,
+        grant: Grant<'_>,
         key: &NewKey<'_>,
+        observer: &dyn Observer,
     ) -> Result<ObjectHash, RepoError> {
-        match (project, &self.unlocked) {
-            (Some(project), _) => keys::store_slot(
-                &self.objects,
-                KeyScope::Project(project.id),
-                &project.secret,
-                key,
-            ),
-            (None, Unlocked::Repository { secret, .. }) => {
-                keys::store_slot(&self.objects, KeyScope::Repository, secret, key)
+        let own;
+        let (project, role, volumes) = match (grant, &self.unlocked) {
+            (
+                Grant::Project {
+                    project,
+                    role,
+                    volumes,
+                },
+                _,
+            ) => (project, role, volumes),
+            (Grant::Everything, Unlocked::Repository { secret, keys }) => {
+                let scope = KeyScope::Repository;
+                let bundle = Bundle::Repository(secret.clone());
+                let (id, slot) = keys::make_slot(scope, &bundle, keys.slot_info(), key)?;
+                self.objects.put_twice(scope.object(id), &slot)?;
+                return Ok(id);
             }
-            (None, Unlocked::Project { project, secret }) => {
-                keys::store_slot(&self.objects, KeyScope::Project(*project), secret, key)
+            (Grant::Everything, Unlocked::Project { project, .. }) => {
+                own = self.project_with_id(*project, observer)?;
+                (&own, Role::Full, &[][..])
             }
-        }
+        };
+        add_to_project(project, role, volumes, key)
+    }
+
+    /// Opens a project that must exist.
+    fn project_with_id(
+        &self,
+        id: ProjectId,
+        observer: &dyn Observer,
+    ) -> Result<Project, RepoError> {
+        let found = FoundProject::read(&self.objects, id)?;
+        let opened = self.open_project(&found, observer)?;
+        opened.ok_or_else(|| RepoError::damaged(ObjectRef::Project(id), Damage::Missing))
     }
 
     /// Lists the keys in the unlocked scope: those of the repository and its projects, or those of
     /// one project.
     pub fn list_keys(&self, observer: &dyn Observer) -> Result<Vec<KeySummary>, RepoError> {
-        let mut scopes = Vec::new();
-        if let Unlocked::Repository { secret, .. } = &self.unlocked {
-            scopes.push((KeyScope::Repository, secret.clone()));
-        }
-        for id in project_ids(&self.objects)? {
-            if let Ok(Some(project)) = self.open_project(id, None, observer) {
-                scopes.push((KeyScope::Project(id), project.secret));
-            }
-        }
         let mut list = Vec::new();
-        for (scope, secret) in scopes {
+        if let Unlocked::Repository { keys, .. } = &self.unlocked {
+            let scope = KeyScope::Repository;
             for (id, slot) in keys::read_slots(&self.objects, scope, observer)? {
-                let p = &slot.params;
-                let kdf = KdfParams::new(p.memory_kib, p.passes, p.lanes).unwrap_or_default();
-                let info = keys::slot_info(scope, &slot, &secret);
+                let info = keys::open_info(scope, &slot, keys.slot_info());
                 list.push(KeySummary {
-                    id,
-                    scope,
-                    info,
-                    kdf,
-                    current: id == self.key_id,
+                    foreign: info.is_none(),
+                    info: info.unwrap_or_default(),
+                    ..self.summary(scope, id, &slot)
                 });
             }
         }
+        for id in project_ids(&self.objects)? {
+            let found = FoundProject::read(&self.objects, id)?;
+            if let Ok(Some(project)) = self.open_project(&found, observer) {
+                self.list_keys_of(&project, &mut list, observer)?;
+            }
+        }
         Ok(list)
+    }
+
+    fn list_keys_of(
+        &self,
+        project: &Project,
+        list: &mut Vec<KeySummary>,
+        observer: &dyn Observer,
+    ) -> Result<(), RepoError> {
+        let scope = KeyScope::Project(project.id);
+        // After the slots: a certificate is stored before its slot.
+        let slots = keys::read_slots(&self.objects, scope, observer)?;
+        let certificates = project.certificates(observer)?;
+        for (id, slot) in slots {
+            let summary = KeySummary {
+                project: Some(project.settings.name.clone()),
+                ..self.summary(scope, id, &slot)
+            };
+            list.push(match certificates.of_slot(id, slot.params.role) {
+                None => KeySummary {
+                    foreign: true,
+                    ..summary
+                },
+                Some(certified) => KeySummary {
+                    info: keys::open_info(scope, &slot, project.keys.slot_info())
+                        .unwrap_or_default(),
+                    volumes: certified.certificate.volumes.clone(),
+                    ..summary
+                },
+            });
+        }
+        Ok(())
+    }
+
+    /// Returns the errors of the foreign key slots in the unlocked scope.
+    pub fn foreign_slots(&self, observer: &dyn Observer) -> Result<Vec<RepoError>, RepoError> {
+        let keys = self.list_keys(observer)?.into_iter();
+        let foreign = keys
+            .filter(|key| key.foreign)
+            .map(|key| RepoError::Foreign {
+                object: key.scope.object(key.id),
+                reason: match key.scope {
+                    KeyScope::Repository => ForeignReason::NotSealed,
+                    KeyScope::Project(_) => ForeignReason::NotCertified,
+                },
+            });
+        Ok(foreign.collect())
+    }
+
+    /// Describes a key by what its slot shows.
+    fn summary(&self, scope: KeyScope, id: ObjectHash, slot: &KeySlot) -> KeySummary {
+        let p = &slot.params;
+        KeySummary {
+            id,
+            scope,
+            project: None,
+            role: p.role,
+            volumes: Vec::new(),
+            info: SlotInfo::default(),
+            kdf: KdfParams::new(p.memory_kib, p.passes, p.lanes).unwrap_or_default(),
+            current: id == self.key_id,
+            foreign: false,
+        }
     }
 
     /// Returns the bytes of a key slot for a backup elsewhere. They stay sealed under its password.
@@ -78,8 +175,10 @@ impl Repository {
             })
     }
 
-    /// Deletes a key. Fails if it is the last one of its scope.
+    /// Deletes a key. Fails unless the role of the key in use is full, and if no other key would open
+    /// everything in its scope.
     pub fn remove_key(&self, key: &KeySummary, observer: &dyn Observer) -> Result<(), RepoError> {
+        self.require_full()?;
         let (what, rest_may_be_empty) = match key.scope {
             KeyScope::Repository => ("the repository", false),
             KeyScope::Project(_) => (
@@ -87,24 +186,28 @@ impl Repository {
                 matches!(self.unlocked, Unlocked::Repository { .. }),
             ),
         };
-        let (Unlocked::Repository { secret, .. } | Unlocked::Project { secret, .. }) =
-            &self.unlocked;
-        let mut ours = keys::read_slots(&self.objects, key.scope, observer)?;
-        ours.retain(|(_, slot)| keys::belongs(key.scope, slot, secret));
-        let is_ours = ours.iter().any(|(id, _)| *id == key.id);
-        if is_ours && ours.len() <= 1 && !rest_may_be_empty {
-            return Err(RepoError::LastKey {
-                id: key.id.to_string(),
-                what,
-            });
+        let opens_all = |k: &KeySummary| k.scope == key.scope && k.role == Role::Full && !k.foreign;
+        if opens_all(key) && !rest_may_be_empty {
+            let keys = self.list_keys(observer)?;
+            if keys.iter().filter(|k| opens_all(k)).count() <= 1 {
+                return Err(RepoError::LastKey {
+                    id: key.id.to_string(),
+                    what,
+                });
+            }
         }
         self.objects.delete_twice(key.scope.object(key.id))
     }
 
     /// Replaces the key that this repository was opened with. The new one is stored before the old
-    /// one is deleted.
-    pub fn change_password(&self, key: &NewKey<'_>) -> Result<ObjectHash, RepoError> {
-        let id = self.add_key(None, key)?;
+    /// one is deleted. Fails unless its role is full.
+    pub fn change_password(
+        &self,
+        key: &NewKey<'_>,
+        observer: &dyn Observer,
+    ) -> Result<ObjectHash, RepoError> {
+        self.require_full()?;
+        let id = self.add_key(Grant::Everything, key, observer)?;
         let scope = match &self.unlocked {
             Unlocked::Repository { .. } => KeyScope::Repository,
             Unlocked::Project { project, .. } => KeyScope::Project(*project),
@@ -113,9 +216,65 @@ impl Repository {
         Ok(id)
     }
 
+    /// Returns the role of the key in use.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        match &self.unlocked {
+            Unlocked::Repository { .. } => Role::Full,
+            Unlocked::Project { keys, .. } => keys.role(),
+        }
+    }
+
+    fn require_full(&self) -> Result<(), RoleError> {
+        match self.role() {
+            Role::Full => Ok(()),
+            held => Err(RoleError {
+                held,
+                needed: Role::Full,
+            }),
+        }
+    }
+
     /// The key slot that the password unlocked.
     #[must_use]
     pub fn key_id(&self) -> ObjectHash {
         self.key_id
     }
+}
+
+/// Adds a key to a project: its certificate, then its slot. A slot without a certificate would be
+/// foreign.
+fn add_to_project(
+    project: &Project,
+    role: Role,
+    volumes: &[String],
+    key: &NewKey<'_>,
+) -> Result<ObjectHash, RepoError> {
+    let secret = project.secret()?;
+    let keys = &project.keys;
+    let seed = Secret::random()?;
+    let signer = SigningKey::from_seed(&seed).public();
+    let (bundle, signer) = match role {
+        Role::Full => (Bundle::Full(secret.clone()), None),
+        Role::Write => (
+            Bundle::Write(Box::new(keys.write_secrets(seed)?)),
+            Some(signer),
+        ),
+        Role::Verify => (Bundle::Verify(keys.verify_secrets(seed)), Some(signer)),
+    };
+    let scope = KeyScope::Project(project.id);
+    let (id, slot) = keys::make_slot(scope, &bundle, keys.slot_info(), key)?;
+    let certificate = Certificate {
+        requires: Vec::new(),
+        role: role.to_string(),
+        slot: id,
+        signer,
+        volumes: volumes.to_vec(),
+        features: Vec::new(),
+        created: Timestamp::now().to_string(),
+        label: Some(key.info.label.clone()).filter(|label| !label.is_empty()),
+    };
+    project.certify(&certificate)?;
+    project.objects.put_twice(scope.object(id), &slot)?;
+    Ok(id)
 }

@@ -1,14 +1,15 @@
 //! Key slots: section 5 of `docs/format.md`.
 
+use zeroize::Zeroizing;
+
+use super::bundle::Bundle;
 use super::error::{Damage, RepoError};
 use super::object_kind::ObjectKind;
 use super::object_ref::ObjectRef;
 use super::objects::Objects;
 use super::parallel::parallel_map;
-use crate::base::{Notice, ObjectHash, Observer, ProjectId};
-use crate::crypto::{
-    KdfParams, ProjectKeys, RepositoryKeys, SealKey, SealNonce, Secret, object_hash, random,
-};
+use crate::base::{Notice, ObjectHash, Observer, ProjectId, Role};
+use crate::crypto::{KdfParams, SealKey, SealNonce, Secret, hash, object_hash, random};
 use crate::format::{KeySlot, Scope, SlotInfo, SlotParams};
 
 /// The scope of a key: the repository, or one project.
@@ -69,49 +70,73 @@ pub struct KeySummary {
     pub id: ObjectHash,
     /// The scope that it unlocks.
     pub scope: KeyScope,
-    /// Its info: label, creation time and so on.
+    /// The name of the project that it unlocks.
+    pub project: Option<String>,
+    /// Its role.
+    pub role: Role,
+    /// Shell patterns of the names of volumes that it may back up. Empty: all.
+    pub volumes: Vec<String>,
+    /// Its info: label, creation time and so on. Empty if the slot is foreign.
     pub info: SlotInfo,
     /// The cost of one guess of the password.
     pub kdf: KdfParams,
     /// Whether this repository was opened with it.
     pub current: bool,
+    /// Whether no holder of a full key added it: its slot was planted, or its key was revoked.
+    pub foreign: bool,
 }
 
-/// Seals `secret` under a password and stores the key slot.
-pub(super) fn store_slot(
-    objects: &Objects,
+/// Seals the secrets of a key under a password. Returns the key slot and its hash.
+pub(super) fn make_slot(
     scope: KeyScope,
-    secret: &Secret,
+    bundle: &Bundle,
+    info_key: &SealKey,
     key: &NewKey<'_>,
-) -> Result<ObjectHash, RepoError> {
+) -> Result<(ObjectHash, Vec<u8>), RepoError> {
     let owner = scope.owner();
+    let (slot_scope, role) = bundle.kind();
     let params = SlotParams {
-        scope: scope.slot_scope(),
+        scope: slot_scope,
+        role,
         memory_kib: key.kdf.memory_kib(),
         passes: key.kdf.passes(),
         lanes: key.kdf.lanes(),
         salt: random()?,
     };
     let wrap = SealKey::new(&key.kdf.derive(key.password, &params.salt)?);
+    let slot_key = Secret::random()?;
     let context = [&owner[..], &params.encode()].concat();
-    let (nonce, sealed) = wrap.seal(&context, secret.expose())?;
-    let mut sealed_secret = [0; 48];
-    sealed_secret.copy_from_slice(&sealed);
+    let (nonce, sealed) = wrap.seal(&context, slot_key.expose())?;
+    let mut sealed_key = [0; 48];
+    sealed_key.copy_from_slice(&sealed);
     let mut slot = KeySlot {
         params,
         nonce: *nonce.as_bytes(),
-        sealed_secret,
+        sealed_key,
+        bundle_nonce: [0; 24],
+        sealed_bundle: Vec::new(),
         info_nonce: [0; 24],
         sealed_info: Vec::new(),
     };
-    let context = [&owner[..], &slot.info_context()].concat();
-    let (info_nonce, info) = info_key(scope, secret).seal(&context, &key.info.encode())?;
-    slot.info_nonce = *info_nonce.as_bytes();
-    slot.sealed_info = info;
+    let context = [&owner[..], &slot.bundle_context()].concat();
+    let (nonce, sealed) = bundle_key(&slot_key).seal(&context, &bundle.encode())?;
+    slot.bundle_nonce = *nonce.as_bytes();
+    slot.sealed_bundle = sealed;
+    let (nonce, sealed) = info_key.seal(&info_context(scope, &slot), &key.info.encode())?;
+    slot.info_nonce = *nonce.as_bytes();
+    slot.sealed_info = sealed;
     let bytes = slot.encode();
-    let hash = object_hash(&[&bytes]);
-    objects.put_twice(scope.object(hash), &bytes)?;
-    Ok(hash)
+    Ok((object_hash(&[&bytes]), bytes))
+}
+
+/// Returns the key that seals the bundle of a slot with this slot key.
+fn bundle_key(slot_key: &Secret) -> SealKey {
+    SealKey::new(&slot_key.derive("cuttlebone 2026-11-21 slot bundle"))
+}
+
+/// Returns the associated data of the info of a slot.
+fn info_context(scope: KeyScope, slot: &KeySlot) -> Vec<u8> {
+    [&scope.owner()[..], &hash(&[&slot.info_context()])].concat()
 }
 
 /// Reads the key slots of a scope. Notifies the observer of damaged ones and leaves them out.
@@ -159,12 +184,15 @@ pub(super) fn decode_slot(
     KeySlot::decode(bytes).map_err(|e| RepoError::format(object, e))
 }
 
-/// The secret in the slot, or `None` if this password does not unlock it.
+/// Returns the secrets in the slot, or `None` if this password does not unlock it.
+///
+/// One AEAD of 48 bytes is tried, the same for all roles: a planted slot tests one password at a
+/// time.
 pub(super) fn open_slot(
     scope: KeyScope,
     slot: &KeySlot,
     password: &[u8],
-) -> Result<Option<Secret>, RepoError> {
+) -> Result<Option<Bundle>, RepoError> {
     let params = &slot.params;
     // A slot of another scope is in the wrong directory, and this program never writes parameters
     // out of bounds. No password unlocks either.
@@ -177,38 +205,28 @@ pub(super) fn open_slot(
     let wrap = SealKey::new(&kdf.derive(password, &params.salt)?);
     let aad = [&scope.owner()[..], &params.encode()].concat();
     let nonce = SealNonce::from_bytes(slot.nonce);
-    let Ok(opened) = wrap.open(&nonce, &aad, &slot.sealed_secret) else {
+    let Ok(opened) = wrap.open(&nonce, &aad, &slot.sealed_key) else {
         return Ok(None);
     };
-    let opened = zeroize::Zeroizing::new(opened);
-    Ok(<[u8; 32]>::try_from(&opened[..]).ok().map(Secret::new))
+    let opened = Zeroizing::new(opened);
+    let Ok(slot_key) = <[u8; 32]>::try_from(&opened[..]).map(Secret::new) else {
+        return Ok(None);
+    };
+    let aad = [&scope.owner()[..], &slot.bundle_context()].concat();
+    let nonce = SealNonce::from_bytes(slot.bundle_nonce);
+    let Ok(bundle) = bundle_key(&slot_key).open(&nonce, &aad, &slot.sealed_bundle) else {
+        return Ok(None);
+    };
+    let bundle = Zeroizing::new(bundle);
+    Ok(Bundle::decode(params.scope, params.role, &bundle))
 }
 
-/// Whether the slot holds `secret`: its info is sealed under that. An unfinished `init` leaves
-/// slots that hold another secret.
-pub(super) fn belongs(scope: KeyScope, slot: &KeySlot, secret: &Secret) -> bool {
-    open_info(scope, slot, secret).is_some()
-}
-
-/// The info of a slot that holds `secret`; empty if it is damaged.
-pub(super) fn slot_info(scope: KeyScope, slot: &KeySlot, secret: &Secret) -> SlotInfo {
-    open_info(scope, slot, secret)
-        .and_then(|plain| SlotInfo::decode(&plain).ok())
-        .unwrap_or_default()
-}
-
-fn open_info(scope: KeyScope, slot: &KeySlot, secret: &Secret) -> Option<Vec<u8>> {
-    let aad = [&scope.owner()[..], &slot.info_context()].concat();
+/// Returns the info of a slot; `None` if it is not sealed under this key: the slot was planted, or
+/// an unfinished `init` left it. Info that is not JSON counts as empty.
+pub(super) fn open_info(scope: KeyScope, slot: &KeySlot, key: &SealKey) -> Option<SlotInfo> {
     let nonce = SealNonce::from_bytes(slot.info_nonce);
-    info_key(scope, secret)
-        .open(&nonce, &aad, &slot.sealed_info)
+    let plain = key.open(&nonce, &info_context(scope, slot), &slot.sealed_info);
+    plain
         .ok()
-}
-
-/// The key that seals the info of slots that hold `secret`.
-fn info_key(scope: KeyScope, secret: &Secret) -> SealKey {
-    match scope {
-        KeyScope::Repository => RepositoryKeys::new(secret).slot_info().clone(),
-        KeyScope::Project(_) => ProjectKeys::full(secret).slot_info().clone(),
-    }
+        .map(|plain| SlotInfo::decode(&plain).unwrap_or_default())
 }

@@ -2,7 +2,9 @@
 
 mod backup;
 mod blobs;
+mod bundle;
 mod cache_dir;
+mod certificates;
 mod codec;
 mod envelope;
 mod error;
@@ -33,9 +35,11 @@ mod records;
 mod repository;
 mod run_cache;
 mod sealed;
+mod settings;
 mod signers;
 mod tree;
 mod unlock;
+mod writers;
 
 /// The parameters of the key derivation. Front ends do not import `crypto`.
 pub use crate::crypto::{KdfParams, KdfParamsError};
@@ -43,12 +47,14 @@ pub use crate::crypto::{KdfParams, KdfParamsError};
 pub use backup::Backup;
 pub use blobs::{BlobReader, Opener};
 pub use cache_dir::CacheDir;
+pub use certificates::{Certificates, Certified};
 pub use codec::{Compression, Compressor};
 pub use envelope::Signed;
 pub use error::{Damage, ForeignReason, RepoError, RepoErrorKind};
 pub use fetch::ChunkFetcher;
 pub use index::{BlobLocation, CacheState, Index, PlacedRun, Rewritten};
 pub use init::InitOptions;
+pub use key_admin::Grant;
 pub use keys::{KeyScope, KeySummary, NewKey};
 pub use lease::{Lease, Leases, OtherLease, Work, Worker};
 pub use log::{Log, NewEntry, Removed, removed_record};

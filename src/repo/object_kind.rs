@@ -38,7 +38,7 @@ pub enum SealedWith {
     Nothing,
     /// A key that is derived from a password.
     Password,
-    /// Keys of the repository, and the project's object key for the settings.
+    /// The repository's wrap key, but for the public keys, which are plain.
     Wrapping,
     /// Keys of its own for the runs, and the project's contents key for the contents.
     PackKey,
@@ -142,7 +142,10 @@ impl ObjectKind {
                 row("project object", "", Magic::Project),
                 SealedWith::Wrapping,
             ),
-            Self::Settings => row("settings", "settings", Magic::Settings),
+            Self::Settings => twice(
+                row("settings", "settings", Magic::Settings),
+                SealedWith::ObjectKey,
+            ),
             Self::Certificate => twice(
                 row("certificate", "writers", Magic::Certificate),
                 SealedWith::ObjectKey,

@@ -233,6 +233,7 @@ mod tests {
                 ObjectRef::Repository
                     | ObjectRef::Key(..)
                     | ObjectRef::Project(_)
+                    | ObjectRef::Settings(..)
                     | ObjectRef::Certificate(..)
             );
             assert_eq!(object.kind().info().kept_twice, twice);

@@ -8,7 +8,7 @@ use super::object_ref::ObjectRef;
 use crate::base::{Notice, ObjectHash, Observer, ProjectId};
 use crate::crypto::object_hash;
 use crate::format::BlobKind;
-use crate::storage::{Backend, Name, ObjectInfo, StorageErrorKind};
+use crate::storage::{Backend, Name, ObjectInfo, StorageErrorClass, StorageErrorKind};
 
 /// A store, seen as objects.
 #[derive(Clone)]
@@ -205,6 +205,27 @@ impl Objects {
             }) => Err(first),
             Err(error) if first.is_missing() => Err(error),
             Err(_) => Err(first),
+        }
+    }
+
+    /// Reads the first copy of an object that is kept twice, without verifying it. Returns `None` if
+    /// the second one must do.
+    pub(super) fn get_first_copy(
+        &self,
+        name: &Name,
+        limit: u64,
+    ) -> Result<Option<Vec<u8>>, RepoError> {
+        match self.backend.get(name, limit) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(e)
+                if matches!(
+                    e.kind.class(),
+                    StorageErrorClass::Absent | StorageErrorClass::Damaged
+                ) =>
+            {
+                Ok(None)
+            }
+            Err(e) => Err(e.into()),
         }
     }
 

@@ -8,8 +8,8 @@ use super::error::RepoError;
 use super::object_cache::ObjectCache;
 use super::objects::Objects;
 use super::signers::Signers;
-use crate::base::{ChunkSize, ProjectId, RepositoryId};
-use crate::crypto::{ChunkKeys, PackCipher, PackRandom, ProjectKeys, Secret};
+use crate::base::{CHUNK_SIZE_DEFAULT, ChunkSize, ProjectId, RepositoryId, Role};
+use crate::crypto::{ChunkKeys, PackCipher, PackRandom, ProjectKeys, RoleError, Secret};
 use crate::format::{BlobKind, ProjectSettings};
 
 /// An open project: its keys, its settings, and the store that holds its objects. Clones share
@@ -30,15 +30,57 @@ pub struct Project {
     pub signers: Arc<Signers>,
     /// The store.
     pub objects: Objects,
-    /// The secret that all its keys derive from.
-    pub(super) secret: Secret,
+    /// The secret that all its keys derive from, if the role of the key is full.
+    pub(super) secret: Option<Secret>,
 }
 
 impl Project {
+    /// Returns a project with these keys. Its settings are empty: they open with its keys only.
+    pub(super) fn without_settings(
+        id: ProjectId,
+        repository: RepositoryId,
+        keys: Arc<ProjectKeys>,
+        secret: Option<Secret>,
+        objects: Objects,
+    ) -> Self {
+        let settings = ProjectSettings {
+            requires: Vec::new(),
+            revision: 0,
+            name: String::new(),
+            created: String::new(),
+            chunk_size: CHUNK_SIZE_DEFAULT.bytes().into(),
+            trust: None,
+            retired: None,
+        };
+        Self {
+            id,
+            repository,
+            settings: Arc::new(settings),
+            chunk_size: CHUNK_SIZE_DEFAULT,
+            signers: Arc::new(Signers::new(&keys)),
+            keys,
+            objects,
+            secret,
+        }
+    }
+
     /// The directory below `caches` that caches this project.
     #[must_use]
     pub fn cache_dir(&self, caches: &Path) -> CacheDir {
         CacheDir::new(self.repository, self.id, caches)
+    }
+
+    /// Returns the role of the key that it was opened with.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.keys.role()
+    }
+
+    /// Returns the secret that all its keys derive from. Fails unless the role of the key is full.
+    pub(super) fn secret(&self) -> Result<&Secret, RepoError> {
+        let (held, needed) = (self.role(), Role::Full);
+        let secret = self.secret.as_ref();
+        Ok(secret.ok_or(RoleError { held, needed })?)
     }
 
     /// Returns the keys that name chunks. Fails if the role of the key does not include them.

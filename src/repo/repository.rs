@@ -1,16 +1,21 @@
-//! An open repository, and how its projects are opened: sections 4 and 6 of `docs/format.md`.
+//! An open repository, and how its projects are opened: sections 4, 6 and 15 of `docs/format.md`.
 
 use std::sync::Arc;
+
+use zeroize::Zeroizing;
 
 use super::error::{Damage, RepoError};
 use super::keys;
 use super::object_ref::ObjectRef;
 use super::objects::Objects;
+use super::parallel::join;
 use super::project::Project;
-use super::signers::Signers;
+use super::settings::{self, FoundSettings};
 use crate::base::{ChunkSize, ObjectHash, Observer, ProjectId, RepositoryId};
-use crate::crypto::{self, ProjectKeys, RepositoryKeys, SealNonce, Secret};
-use crate::format::{FormatError, KeySlot, ProjectObject, ProjectSettings, RepositoryFile};
+use crate::crypto::{self, ProjectKeys, RepositoryKeys, SealNonce, Secret, verify_signature};
+use crate::format::{
+    Certificate, FormatError, KeySlot, ProjectObject, RepositoryFile, SealedObject,
+};
 use crate::storage::Name;
 
 /// An open repository: a password has unlocked it, or one of its projects.
@@ -24,7 +29,7 @@ pub struct Repository {
     pub(super) projects: Vec<FoundProject>,
 }
 
-/// The scope that the password unlocked.
+/// The scope that the password unlocked, and its keys.
 pub(super) enum Unlocked {
     /// The repository with all its projects.
     Repository {
@@ -32,11 +37,37 @@ pub(super) enum Unlocked {
         keys: RepositoryKeys,
     },
     /// One project.
-    Project { project: ProjectId, secret: Secret },
+    Project {
+        project: ProjectId,
+        keys: Arc<ProjectKeys>,
+        /// The secret that all its keys derive from, if the role of the key is full.
+        secret: Option<Secret>,
+    },
 }
 
-/// A project in the store, and the bytes of its project object if its first copy can be read.
-pub(super) type FoundProject = (ProjectId, Option<Vec<u8>>);
+/// A project in the store, as far as it is read without a key.
+pub(super) struct FoundProject {
+    pub(super) id: ProjectId,
+    /// The first copy of its project object, if that can be read.
+    pub(super) object: Option<Vec<u8>>,
+    pub(super) settings: Vec<FoundSettings>,
+}
+
+impl FoundProject {
+    /// Reads the project object and the settings of a project.
+    pub(super) fn read(objects: &Objects, id: ProjectId) -> Result<Self, RepoError> {
+        let name = ObjectRef::Project(id).name();
+        let (object, settings) = join(
+            || objects.get_first_copy(&name, ProjectObject::LEN as u64),
+            || settings::find(objects, id),
+        );
+        Ok(Self {
+            id,
+            object: object?,
+            settings: settings?,
+        })
+    }
+}
 
 impl Repository {
     /// Its id.
@@ -55,8 +86,8 @@ impl Repository {
     pub fn project(&self, name: &str, observer: &dyn Observer) -> Result<Project, RepoError> {
         let mut known = Vec::new();
         let mut broken = None;
-        for (id, bytes) in &self.projects {
-            match self.open_project(*id, bytes.as_deref(), observer) {
+        for found in &self.projects {
+            match self.open_project(found, observer) {
                 Ok(Some(project)) if project.settings.name == name => return Ok(project),
                 Ok(Some(project)) => known.push(project.settings.name.clone()),
                 Ok(None) => {}
@@ -73,83 +104,82 @@ impl Repository {
         }))
     }
 
-    /// Opens the project with this id. Returns `None` if the key is for another project. `read` are
-    /// the bytes of its project object, if they were read already.
+    /// Opens a project. Returns `None` if the key is for another project.
     pub(super) fn open_project(
         &self,
-        id: ProjectId,
-        read: Option<&[u8]>,
+        found: &FoundProject,
         observer: &dyn Observer,
     ) -> Result<Option<Project>, RepoError> {
+        let id = found.id;
         if matches!(&self.unlocked, Unlocked::Project { project, .. } if *project != id) {
             return Ok(None);
         }
         let object = ObjectRef::Project(id);
+        let limit = ProjectObject::LEN as u64;
         let decode = |bytes: &[u8]| self.decode_project(id, bytes);
-        let opened = match read.map(decode) {
+        let opened = match found.object.as_deref().map(decode) {
             Some(Ok(opened)) => Ok(opened),
-            _ => self
-                .objects
-                .get_twice(object, ProjectObject::LEN_MAX, observer, decode),
+            _ => self.objects.get_twice(object, limit, observer, decode),
         };
-        let (secret, keys, settings) = match opened {
+        let (keys, secret) = match opened {
             // An `init` that lost a race leaves a directory without a project object.
             Err(e) if e.is_missing() => return Ok(None),
             other => other?,
         };
-        let chunk_size = ChunkSize::new(settings.chunk_size)
-            .ok_or_else(|| RepoError::format(object, FormatError::BadValue("chunk_size")))?;
         let objects = self.objects.clone();
-        Ok(Some(Project {
-            id,
-            repository: self.file.id,
-            settings: Arc::new(settings),
-            chunk_size,
-            signers: Arc::new(Signers::authority_only(&keys)),
-            keys: Arc::new(keys),
-            objects,
-            secret,
-        }))
+        let mut project = Project::without_settings(id, self.file.id, keys, secret, objects);
+        let settings = settings::newest(&project, &found.settings, observer)?;
+        project.chunk_size = ChunkSize::new(settings.chunk_size)
+            .ok_or_else(|| RepoError::format(object, FormatError::BadValue("chunk_size")))?;
+        project.settings = Arc::new(settings);
+        Ok(Some(project))
     }
 
-    /// Opens a project object: the secret, keys and settings of the project.
+    /// Opens a project object. Returns the keys of the project, and its secret if the role of the
+    /// key is full.
     fn decode_project(
         &self,
         id: ProjectId,
         bytes: &[u8],
-    ) -> Result<(Secret, ProjectKeys, ProjectSettings), RepoError> {
+    ) -> Result<(Arc<ProjectKeys>, Option<Secret>), RepoError> {
         let object = ObjectRef::Project(id);
-        let sealed = ProjectObject::decode(bytes).map_err(|e| RepoError::format(object, e))?;
-        let damaged = |e| RepoError::damaged(object, Damage::DoesNotOpen(e));
-        let secret = match &self.unlocked {
-            Unlocked::Project { secret, .. } => secret.clone(),
+        let stored = ProjectObject::decode(bytes).map_err(|e| RepoError::format(object, e))?;
+        let (keys, secret) = match &self.unlocked {
+            Unlocked::Project { keys, secret, .. } => (Arc::clone(keys), secret.clone()),
             Unlocked::Repository { keys, .. } => {
-                let aad = [&id.as_bytes()[..], &ProjectObject::secret_context()].concat();
-                let nonce = SealNonce::from_bytes(sealed.nonce);
-                let opened = keys
-                    .project_wrap()
-                    .open(&nonce, &aad, &sealed.sealed_secret)
-                    .map_err(damaged)?;
-                let opened = zeroize::Zeroizing::new(opened);
-                let mut secret = [0; 32];
-                secret.copy_from_slice(&opened);
-                Secret::new(secret)
+                let secret = open_secret(keys, id, &stored)?;
+                (Arc::new(ProjectKeys::full(&secret)), Some(secret))
             }
         };
-        let keys = ProjectKeys::full(&secret);
-        let aad = [&id.as_bytes()[..], &sealed.settings_context()].concat();
-        let nonce = SealNonce::from_bytes(sealed.settings_nonce);
-        let plain = keys
-            .object()
-            .open(&nonce, &aad, &sealed.sealed_settings)
-            .map_err(damaged)?;
-        let settings = ProjectSettings::decode(&plain).map_err(|e| RepoError::format(object, e))?;
-        Ok((secret, keys, settings))
+        // The signature is verified with the key that a full key derives, or that the slot holds.
+        let other_data_key =
+            (keys.data_public_key()).is_ok_and(|key| key.as_bytes() != &*stored.data_key);
+        if stored.authority != *keys.authority() || other_data_key {
+            let why = Damage::Impossible("it has other public keys than the key in use");
+            return Err(RepoError::damaged(object, why));
+        }
+        verify_signature(
+            keys.authority(),
+            id,
+            &ProjectObject::header(),
+            &[&stored.signed_part()],
+            &stored.signature,
+        )
+        .map_err(|_| {
+            RepoError::damaged(object, Damage::Impossible("its signature is not valid"))
+        })?;
+        Ok((keys, secret))
     }
 
-    /// Reads one copy of an object that is kept twice. Fails if it is damaged.
-    pub fn verify_copy(&self, object: ObjectRef, name: &Name) -> Result<(), RepoError> {
-        let limit = ProjectObject::LEN_MAX.max(KeySlot::LEN_MAX);
+    /// Reads one copy of an object that is kept twice, of this project or of the repository. Fails
+    /// if it is damaged.
+    pub fn verify_copy(
+        &self,
+        project: &Project,
+        object: ObjectRef,
+        name: &Name,
+    ) -> Result<(), RepoError> {
+        let limit = KeySlot::LEN_MAX.max(SealedObject::len_max(Certificate::BODY_MAX) as u64);
         let bytes = self
             .objects
             .backend()
@@ -169,9 +199,10 @@ impl Repository {
             }
             ObjectRef::Key(_, hash) => keys::decode_slot(object, hash, &bytes).map(|_| ()),
             ObjectRef::Project(id) => self.decode_project(id, &bytes).map(|_| ()),
-            ObjectRef::Settings(..)
-            | ObjectRef::Certificate(..)
-            | ObjectRef::Pack(..)
+            ObjectRef::Settings(_, hash) | ObjectRef::Certificate(_, hash) => {
+                copy_is_whole(project, object, hash, &bytes)
+            }
+            ObjectRef::Pack(..)
             | ObjectRef::Tree(..)
             | ObjectRef::Index(..)
             | ObjectRef::Backup(..)
@@ -182,6 +213,37 @@ impl Repository {
             | ObjectRef::Audit(..) => Ok(()),
         }
     }
+}
+
+/// Fails if a copy of a sealed object is damaged. A foreign object is whole.
+fn copy_is_whole(
+    project: &Project,
+    object: ObjectRef,
+    hash: ObjectHash,
+    bytes: &[u8],
+) -> Result<(), RepoError> {
+    match project.open_hashed(object, hash, bytes, Certificate::BODY_MAX) {
+        Err(RepoError::Foreign { .. }) => Ok(()),
+        opened => opened.map(|_| ()),
+    }
+}
+
+/// Opens the secret of a project with the keys of the repository.
+fn open_secret(
+    keys: &RepositoryKeys,
+    id: ProjectId,
+    stored: &ProjectObject,
+) -> Result<Secret, RepoError> {
+    let aad = [&id.as_bytes()[..], &ProjectObject::header()].concat();
+    let nonce = SealNonce::from_bytes(stored.nonce);
+    let opened = keys
+        .project_wrap()
+        .open(&nonce, &aad, &stored.sealed_secret)
+        .map_err(|e| RepoError::damaged(ObjectRef::Project(id), Damage::DoesNotOpen(e)))?;
+    let opened = Zeroizing::new(opened);
+    let mut secret = Zeroizing::new([0; 32]);
+    secret.copy_from_slice(&opened);
+    Ok(Secret::new(*secret))
 }
 
 /// Decodes a repository file and its MAC. The MAC is not verified.

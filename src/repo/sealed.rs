@@ -11,7 +11,8 @@ use super::project::Project;
 use crate::base::{ObjectHash, ProjectId, Silent};
 use crate::crypto::object_hash;
 use crate::format::{
-    BackupRecord, FormatError, IndexSegment, LeaseBody, MarkBody, SealedObject, VoidBody,
+    BackupRecord, Certificate, FormatError, IndexSegment, LeaseBody, MarkBody, ProjectSettings,
+    SealedObject, VoidBody,
 };
 use crate::storage::ObjectInfo;
 
@@ -68,6 +69,8 @@ macro_rules! body {
     };
 }
 
+body!(ProjectSettings, Settings, named by its hash);
+body!(Certificate, Certificate, named by its hash);
 body!(IndexSegment, Index, named by its hash);
 body!(BackupRecord, Backup, named by its hash);
 body!(VoidBody, Void, named by its hash);
@@ -199,6 +202,8 @@ impl Project {
     /// [`Records`](super::records::Records) keeps, index segments and packs.
     pub fn find_foreign(&self) -> Result<Vec<RepoError>, RepoError> {
         let mut foreign = Vec::new();
+        self.find_foreign_of::<ProjectSettings>(&mut foreign)?;
+        self.find_foreign_of::<Certificate>(&mut foreign)?;
         self.find_foreign_of::<VoidBody>(&mut foreign)?;
         self.find_foreign_of::<MarkBody>(&mut foreign)?;
         self.find_foreign_of::<LeaseBody>(&mut foreign)?;
@@ -240,6 +245,8 @@ mod tests {
     #[test]
     fn every_body_is_sealed_with_the_object_key_and_signed() {
         for kind in [
+            ProjectSettings::KIND,
+            Certificate::KIND,
             IndexSegment::KIND,
             BackupRecord::KIND,
             VoidBody::KIND,

@@ -1,8 +1,12 @@
 //! Who may sign which objects of a project: section 7 of `docs/format.md`.
 
+use std::collections::HashSet;
+use std::sync::RwLock;
+
+use super::certificates::Certificates;
 use super::error::ForeignReason;
 use super::object_kind::ObjectKind;
-use crate::base::{Role, SignerId};
+use crate::base::{ObjectHash, Role, SignerId, read_lock, write_lock};
 use crate::crypto::ProjectKeys;
 
 /// The signers of a project, and what each may sign.
@@ -10,27 +14,56 @@ use crate::crypto::ProjectKeys;
 pub struct Signers {
     /// Signs for all full keys.
     authority: SignerId,
+    known: RwLock<Known>,
+}
+
+/// The keys that full keys certified, as far as they are known.
+#[derive(Debug, Default)]
+struct Known {
+    /// The names of all certificates that were in the store, valid or not.
+    listed: HashSet<ObjectHash>,
+    certificates: Certificates,
 }
 
 impl Signers {
     /// Returns the signers that are known without any certificate: the project's own key.
     #[must_use]
-    pub fn authority_only(keys: &ProjectKeys) -> Self {
+    pub fn new(keys: &ProjectKeys) -> Self {
         Self {
             authority: *keys.authority(),
+            known: RwLock::default(),
         }
+    }
+
+    /// Takes these certificates instead of those that were known. `listed` are the names of all that
+    /// were in the store, valid or not.
+    pub(super) fn update(&self, listed: HashSet<ObjectHash>, certificates: Certificates) {
+        *write_lock(&self.known) = Known {
+            listed,
+            certificates,
+        };
+    }
+
+    /// Whether these are the names of all certificates that were in the store.
+    pub(super) fn has_seen(&self, listed: &HashSet<ObjectHash>) -> bool {
+        read_lock(&self.known).listed == *listed
     }
 
     /// Returns the role of a signer. `None` if nothing certifies it.
     #[must_use]
     pub fn role_of(&self, signer: &SignerId) -> Option<Role> {
-        (*signer == self.authority).then_some(Role::Full)
+        if *signer == self.authority {
+            return Some(Role::Full);
+        }
+        let known = read_lock(&self.known);
+        let certified = known.certificates.of_signer(signer);
+        certified.map(|certified| certified.role)
     }
 
     /// Whether this signer is a full key.
     #[must_use]
     pub fn is_full(&self, signer: &SignerId) -> bool {
-        self.role_of(signer) == Some(Role::Full)
+        *signer == self.authority
     }
 
     /// Fails if this signer may not sign objects of this kind.
@@ -49,26 +82,34 @@ impl Signers {
         if self.is_full(signer) {
             return Ok(());
         }
-        Err(ForeignReason::Volume(volume.to_owned()))
+        let known = read_lock(&self.known);
+        match known.certificates.of_signer(signer) {
+            Some(key) if key.role == Role::Write && key.covers(volume) => Ok(()),
+            _ => Err(ForeignReason::Volume(volume.to_owned())),
+        }
     }
 
     /// Whether an object of this signer that needs a feature unknown to this program may hold up
     /// its work: any of a full key, and those that the certificate of another key lists.
     #[must_use]
-    pub fn may_require(&self, signer: &SignerId, _feature: &str) -> bool {
-        self.is_full(signer)
+    pub fn may_require(&self, signer: &SignerId, feature: &str) -> bool {
+        let known = read_lock(&self.known);
+        let certified = known.certificates.of_signer(signer);
+        self.is_full(signer) || certified.is_some_and(|key| key.may_require(feature))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::certificates::Certified;
     use super::*;
     use crate::crypto::Secret;
+    use crate::format::Certificate;
 
     #[test]
     fn the_projects_own_key_signs_everything_and_an_unknown_one_nothing() {
         let keys = ProjectKeys::full(&Secret::new([1; 32]));
-        let signers = Signers::authority_only(&keys);
+        let signers = Signers::new(&keys);
         let unknown = SignerId::from_bytes([9; 32]);
         for kind in ObjectKind::ALL {
             let signed = kind.info().signed_by.is_some();
@@ -80,5 +121,48 @@ mod tests {
         assert!(signers.may_back_up(&unknown, "web1").is_err());
         assert!(signers.may_require(keys.authority(), "later"));
         assert!(!signers.may_require(&unknown, "later"));
+    }
+
+    #[test]
+    fn a_certified_key_signs_what_its_role_and_its_certificate_allow() {
+        let keys = ProjectKeys::full(&Secret::new([1; 32]));
+        let signers = Signers::new(&keys);
+        let signer = |byte| SignerId::from_bytes([byte; 32]);
+        let certified = |role: Role, byte| Certified {
+            name: ObjectHash::from_bytes([byte; 32]),
+            role,
+            certificate: Certificate {
+                requires: Vec::new(),
+                role: role.to_string(),
+                slot: ObjectHash::from_bytes([byte; 32]),
+                signer: Some(signer(byte)),
+                volumes: vec!["web-*".into()],
+                features: vec!["later".into()],
+                created: "2026-11-21T10:00:00Z".into(),
+                label: None,
+            },
+        };
+        let both = vec![certified(Role::Write, 2), certified(Role::Verify, 3)];
+        let names: HashSet<_> = both.iter().map(|certified| certified.name).collect();
+        assert!(!signers.has_seen(&names));
+        signers.update(names.clone(), Certificates::new(both));
+        assert!(signers.has_seen(&names));
+
+        let (write, verify) = (signer(2), signer(3));
+        for kind in ObjectKind::ALL {
+            let by_writers = kind.info().signed_by == Some(Role::Write);
+            assert_eq!(
+                signers.may_sign(kind, &write).is_ok(),
+                by_writers,
+                "{kind:?}"
+            );
+            assert!(signers.may_sign(kind, &verify).is_err(), "{kind:?}");
+        }
+        assert!(signers.may_back_up(&write, "web-1").is_ok());
+        assert!(signers.may_back_up(&write, "db").is_err());
+        assert!(signers.may_back_up(&verify, "web-1").is_err());
+        assert!(signers.may_require(&write, "later"));
+        assert!(!signers.may_require(&write, "other"));
+        assert!(!signers.is_full(&write) && !signers.is_full(&verify));
     }
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::bundle::Bundle;
 use super::error::RepoError;
 use super::keys::{self, KeyScope};
 use super::object_ref::ObjectRef;
@@ -11,19 +12,26 @@ use super::parallel::{join, parallel_map};
 use super::repository::{
     FoundProject, Repository, Unlocked, decode_file, foreign_file, project_ids,
 };
-use crate::base::{ObjectHash, Observer};
-use crate::crypto::{self, RepositoryKeys};
-use crate::format::{KeySlot, ProjectObject, RepositoryFile};
-use crate::storage::{Backend, StorageErrorClass};
+use crate::base::{ObjectHash, Observer, ProjectId};
+use crate::crypto::{self, ProjectKeys, RepositoryKeys};
+use crate::format::{KeySlot, RepositoryFile};
+use crate::storage::Backend;
 
 /// A repository that was found. No password has been tried yet.
+///
+/// All that a password needs is read already: trying one reads nothing, whether it fits or not, so
+/// that the store does not learn which key it opens.
 pub struct Locked {
     objects: Objects,
     file: RepositoryFile,
     mac: [u8; 32],
-    slots: Vec<(ObjectHash, KeySlot)>,
+    /// The key slots: those of the repository, then those of each project.
+    slots: Vec<ScopedSlot>,
     projects: Vec<FoundProject>,
 }
+
+/// A key slot, its scope, and the hash that it is named by.
+type ScopedSlot = (KeyScope, ObjectHash, KeySlot);
 
 impl Repository {
     /// Finds the repository in this store and reads all that needs no password.
@@ -31,10 +39,11 @@ impl Repository {
         let objects = Objects::new(backend);
         let limit = RepositoryFile::LEN as u64;
         let read_file = || objects.get_twice(ObjectRef::Repository, limit, observer, decode_file);
-        let read_slots = || keys::read_slots(&objects, KeyScope::Repository, observer);
+        let read_slots = || read_slots(&objects, KeyScope::Repository, observer);
         // At the same time: with a slow link each of these takes a round trip.
-        let (file, (slots, projects)) =
-            join(read_file, || join(read_slots, || find_projects(&objects)));
+        let (file, (slots, projects)) = join(read_file, || {
+            join(read_slots, || read_projects(&objects, observer))
+        });
         let (file, mac) = file.map_err(|e| {
             if e.is_missing() {
                 RepoError::NoRepository {
@@ -44,11 +53,16 @@ impl Repository {
                 e
             }
         })?;
+        let mut slots = slots?;
+        let mut projects = projects?;
+        for (_, of_project) in &mut projects {
+            slots.append(of_project);
+        }
         Ok(Locked {
             file,
             mac,
-            slots: slots?,
-            projects: projects?,
+            slots,
+            projects: projects.into_iter().map(|(found, _)| found).collect(),
             objects,
         })
     }
@@ -81,11 +95,21 @@ impl Locked {
             key_id,
             projects,
         };
-        let mut slots_seen = slots.len();
+        let no_slots = slots.is_empty();
         let mut foreign_secret = false;
-        for (key_id, slot) in slots {
-            let Some(secret) = keys::open_slot(KeyScope::Repository, &slot, password)? else {
+        for (scope, key_id, slot) in slots {
+            let Some(bundle) = keys::open_slot(scope, &slot, password)? else {
                 continue;
+            };
+            let secret = match (bundle, scope) {
+                (Bundle::Repository(secret), _) => secret,
+                (bundle, KeyScope::Project(project)) => {
+                    if let Some(unlocked) = unlock_project(project, bundle) {
+                        return Ok(opened(file, unlocked, key_id, projects));
+                    }
+                    continue;
+                }
+                _ => continue,
             };
             let keys = RepositoryKeys::new(&secret);
             let is_ours = |file: &RepositoryFile, mac: &[u8; 32]| {
@@ -107,31 +131,17 @@ impl Locked {
             };
             match ours {
                 Ok(file) => {
-                    return Ok(opened(
-                        file,
-                        Unlocked::Repository { secret, keys },
-                        key_id,
-                        projects,
-                    ));
+                    let unlocked = Unlocked::Repository { secret, keys };
+                    return Ok(opened(file, unlocked, key_id, projects));
                 }
                 Err(RepoError::Damaged { .. }) => foreign_secret = true,
                 Err(error) => return Err(error),
             }
         }
-        for &(project, _) in &projects {
-            let scope = KeyScope::Project(project);
-            for (key_id, slot) in keys::read_slots(&objects, scope, observer)? {
-                slots_seen += 1;
-                if let Some(secret) = keys::open_slot(scope, &slot, password)? {
-                    let one = Unlocked::Project { project, secret };
-                    return Ok(opened(file, one, key_id, projects));
-                }
-            }
-        }
         let location = objects.location().to_owned();
         Err(if foreign_secret {
             foreign_file()
-        } else if slots_seen == 0 {
+        } else if no_slots {
             RepoError::NoKeys { location }
         } else {
             RepoError::WrongPassword { location }
@@ -139,22 +149,41 @@ impl Locked {
     }
 }
 
-/// Lists the projects in the store and reads the first copies of their project objects.
-fn find_projects(objects: &Objects) -> Result<Vec<FoundProject>, RepoError> {
+/// Derives the keys of a project from the bundle of one of its key slots.
+fn unlock_project(project: ProjectId, bundle: Bundle) -> Option<Unlocked> {
+    let (keys, secret) = match bundle {
+        Bundle::Repository(_) => return None,
+        Bundle::Full(secret) => (ProjectKeys::full(&secret), Some(secret)),
+        Bundle::Write(secrets) => (ProjectKeys::write(*secrets), None),
+        Bundle::Verify(secrets) => (ProjectKeys::verify(secrets), None),
+    };
+    Some(Unlocked::Project {
+        project,
+        keys: Arc::new(keys),
+        secret,
+    })
+}
+
+fn read_slots(
+    objects: &Objects,
+    scope: KeyScope,
+    observer: &dyn Observer,
+) -> Result<Vec<ScopedSlot>, RepoError> {
+    let slots = keys::read_slots(objects, scope, observer)?;
+    let scoped = slots.into_iter().map(|(hash, slot)| (scope, hash, slot));
+    Ok(scoped.collect())
+}
+
+/// Lists the projects in the store, and reads what needs no key, with their key slots.
+fn read_projects(
+    objects: &Objects,
+    observer: &dyn Observer,
+) -> Result<Vec<(FoundProject, Vec<ScopedSlot>)>, RepoError> {
     parallel_map(&project_ids(objects)?, |id| {
-        let name = ObjectRef::Project(*id).name();
-        match objects.backend().get(&name, ProjectObject::LEN_MAX) {
-            Ok(bytes) => Ok((*id, Some(bytes))),
-            // Its second copy may do.
-            Err(e)
-                if matches!(
-                    e.kind.class(),
-                    StorageErrorClass::Absent | StorageErrorClass::Damaged
-                ) =>
-            {
-                Ok((*id, None))
-            }
-            Err(e) => Err(e.into()),
-        }
+        let (found, slots) = join(
+            || FoundProject::read(objects, *id),
+            || read_slots(objects, KeyScope::Project(*id), observer),
+        );
+        Ok((found?, slots?))
     })
 }

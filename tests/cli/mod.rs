@@ -16,6 +16,7 @@ mod memory;
 mod passwords;
 mod prune;
 mod real_image;
+mod roles;
 mod sftp;
 mod terminal;
 mod workflow;

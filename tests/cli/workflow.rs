@@ -384,7 +384,8 @@ fn keys_can_be_added_listed_changed_and_removed() {
         fields(
             key,
             &[
-                "key_id", "scope", "label", "created", "user", "host", "current",
+                "key_id", "scope", "project", "role", "volumes", "label", "created", "user",
+                "host", "current", "foreign",
             ],
         );
         assert_eq!(key["current"] == true, key["key_id"] != id.as_str());

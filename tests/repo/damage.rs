@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use cuttlebone::base::ObjectHash;
+use cuttlebone::base::{ObjectHash, Role, Silent};
 use cuttlebone::format::BlobKind;
 use cuttlebone::ops::CheckReport;
 use cuttlebone::repo::{
-    Backup, BlobReader, ImageReader, Index, Log, ObjectRef, PackSizes, Records, RepoError,
+    Backup, BlobReader, Grant, ImageReader, Index, Log, ObjectRef, PackSizes, Records, RepoError,
     Repository,
 };
 use cuttlebone::storage::{Backend, MemoryBackend, Name};
@@ -211,17 +211,22 @@ fn days() -> Vec<(&'static str, Content)> {
 fn fill() -> (MemoryBackend, BTreeMap<ObjectHash, Content>) {
     let store = MemoryBackend::new();
     let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
+    let of_project = Grant::Project {
+        project: &test_repo.project,
+        role: Role::Full,
+        volumes: &[],
+    };
     test_repo
         .repository
-        .add_key(None, &key(b"another"))
+        .add_key(Grant::Everything, &key(b"another"), &Silent)
         .unwrap();
     test_repo
         .repository
-        .add_key(Some(&test_repo.project), &key(b"of the project"))
+        .add_key(of_project, &key(b"of the project"), &Silent)
         .unwrap();
     test_repo
         .repository
-        .add_key(Some(&test_repo.project), &key(b"another of it"))
+        .add_key(of_project, &key(b"another of it"), &Silent)
         .unwrap();
     let host = Host::without_cache();
     let mut contents = BTreeMap::new();

@@ -29,6 +29,7 @@ mod object_cache;
 mod panics;
 mod prune;
 mod reader;
+mod roles;
 mod sweep;
 mod unreadable;
 

@@ -42,7 +42,11 @@ fn hint(error: &RepoError) -> Option<Cow<'static, str>> {
         }
         RepoError::Unsupported { .. } => "use a newer version of cuttlebone",
         RepoError::Damaged {
-            object: ObjectRef::Repository | ObjectRef::Key(..) | ObjectRef::Project(_),
+            object:
+                ObjectRef::Repository
+                | ObjectRef::Key(..)
+                | ObjectRef::Project(_)
+                | ObjectRef::Settings(..),
             ..
         } => "both copies of it are unusable; restore one from another copy of the repository",
         RepoError::Damaged {
@@ -60,6 +64,9 @@ fn hint(error: &RepoError) -> Option<Cow<'static, str>> {
         RepoError::WrongPassword { .. } => "try again; “cuttlebone key test” checks a password",
         RepoError::NoKeys { .. } => {
             "copy a key saved by “cuttlebone key export” to keys/ID in the repository"
+        }
+        RepoError::NoSettings { .. } => {
+            "get the directory “settings” of the project back from another copy of the repository"
         }
         RepoError::NoProject { known, .. } if known.is_empty() => "this key opens no project",
         RepoError::NoProject { known, .. } => {
@@ -86,6 +93,17 @@ fn hint(error: &RepoError) -> Option<Cow<'static, str>> {
             "name a writable directory with --cache-dir; the cache can be deleted at any time"
         }
         RepoError::Role(_) => "“cuttlebone key list” shows the keys and their roles",
+        RepoError::NotCertified => {
+            "ask the holder of a key with the role “full” for another key; “cuttlebone key list” \
+             shows the keys"
+        }
+        RepoError::OtherVolumes { patterns, .. } => {
+            let patterns = patterns.join(", ");
+            return Some(
+                format!("it may back up {patterns}; a key with the role “full” may back up all")
+                    .into(),
+            );
+        }
         RepoError::LostRace => "run it again; nothing is lost",
         RepoError::LeaseLost => "run it again; an object in leases/ was deleted",
         RepoError::Kdf(_) => "free some memory: unlocking this key needs more than is available",

@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
+use crate::base::Role;
 use crate::repo::KdfParams;
 
 #[derive(Debug)]
 pub(crate) enum KeyRequest {
     Add {
         new: NewKeyRequest,
-        /// The key opens only the project of the settings.
-        this_project: bool,
+        access: NewKeyAccess,
     },
     List,
     Remove {
@@ -22,6 +22,19 @@ pub(crate) enum KeyRequest {
     Export {
         /// The file to write; `None` for standard output.
         file: Option<PathBuf>,
+    },
+}
+
+/// What a new key opens.
+#[derive(Debug)]
+pub(crate) enum NewKeyAccess {
+    /// The same as the key in use.
+    SameAsOwn,
+    /// The project of the settings.
+    Project {
+        role: Role,
+        /// Patterns of the names of volumes that it may back up; all if empty.
+        volumes: Vec<String>,
     },
 }
 

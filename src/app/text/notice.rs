@@ -23,6 +23,10 @@ pub(crate) fn notice(notice: &Notice) -> String {
         }
         Notice::ListingDamaged { problem } => problem.clone(),
         Notice::KeySlotDamaged { problem } => format!("{problem}; ignoring this key"),
+        Notice::SettingsDamaged { problem } => format!("{problem}; ignoring these settings"),
+        Notice::CertificateDamaged { problem } => {
+            format!("{problem}; ignoring it, so that its key may count as foreign")
+        }
         Notice::RecordDamaged { problem } => {
             format!("{problem}; “cuttlebone check” shows details")
         }

@@ -47,26 +47,43 @@ pub(crate) fn backups(entries: &[BackupEntry], zone: &TimeZone, columns: Option<
 }
 
 pub(crate) fn keys(entries: &[KeyEntry], zone: &TimeZone, columns: Option<usize>) -> String {
-    let header = [
+    let limited = entries.iter().any(|entry| !entry.volumes.is_empty());
+    let mut header = vec![
         Column::left(" "),
         Column::left("ID"),
-        Column::left("Scope"),
+        Column::left("Role"),
+        Column::name("Opens"),
         Column::left("Created"),
         Column::name("By"),
         Column::name("Label"),
     ];
+    if limited {
+        header.push(Column::name("Volumes"));
+    }
     let row = |entry: &KeyEntry| {
         let by = [entry.user.as_deref(), entry.host.as_deref()];
-        vec![
+        let mut row = vec![
             if entry.current { "*" } else { " " }.to_owned(),
             short_id(&entry.key_id).to_owned(),
-            entry.scope.to_owned(),
+            entry.role.to_owned(),
+            match &entry.project {
+                Some(project) => format!("project {project}"),
+                None => "repository".to_owned(),
+            },
             entry
                 .created
                 .map_or_else(String::new, |created| time(created, zone)),
             by.into_iter().flatten().collect::<Vec<_>>().join("@"),
-            entry.label.clone().unwrap_or_default(),
-        ]
+            if entry.foreign {
+                "(foreign)".to_owned()
+            } else {
+                entry.label.clone().unwrap_or_default()
+            },
+        ];
+        if limited {
+            row.push(entry.volumes.join(", "));
+        }
+        row
     };
     table(
         &header,

@@ -155,13 +155,35 @@ fn the_list_of_keys_marks_the_key_in_use() {
     let key = KeyEntry {
         key_id: "3f9a01bc".repeat(8),
         scope: "repository",
+        project: None,
+        role: "full",
+        volumes: Vec::new(),
         label: Some("envelope".to_owned()),
         created: None,
         user: Some("root".to_owned()),
         host: Some("web1".to_owned()),
         current: true,
+        foreign: false,
     };
-    let text = keys(&[key], &TimeZone::UTC, Some(80));
-    assert!(text.contains("*  3f9a01bc  repository"), "{text}");
+    let text = keys(std::slice::from_ref(&key), &TimeZone::UTC, Some(80));
+    assert!(text.contains("*  3f9a01bc  full  repository"), "{text}");
     assert!(text.contains("root@web1  envelope"), "{text}");
+    assert!(!text.contains("Volumes"), "{text}");
+
+    let write = KeyEntry {
+        project: Some("web".to_owned()),
+        role: "write",
+        volumes: vec!["a-*".to_owned(), "b".to_owned()],
+        current: false,
+        ..key.clone()
+    };
+    let foreign = KeyEntry {
+        current: false,
+        foreign: true,
+        ..key
+    };
+    let text = keys(&[write, foreign], &TimeZone::UTC, Some(120));
+    assert!(text.contains("3f9a01bc  write  project web"), "{text}");
+    assert!(text.contains("envelope   a-*, b"), "{text}");
+    assert!(text.contains("root@web1  (foreign)"), "{text}");
 }

@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueHint};
 
-use crate::app::{Failure, KeyRequest, NewKeyRequest};
+use crate::app::{Failure, KeyRequest, NewKeyAccess, NewKeyRequest};
+use crate::base::Role;
 
 use super::kdf_args::KdfArgs;
 
@@ -12,8 +14,14 @@ use super::kdf_args::KdfArgs;
 pub(super) enum KeyCommand {
     /// Add a password that opens the repository, or one project of it
     #[command(after_help = "\
-Example:
-  cuttlebone key add --this-project --label 'web team'")]
+Roles, which belong to the project that --project names:
+  full    does everything
+  write   backs up, lists, and checks without reading data
+  verify  lists, and checks without reading data
+
+Examples:
+  cuttlebone key add --this-project --label 'web team'
+  cuttlebone key add --role write --volumes 'web-*' --label web1")]
     Add {
         #[command(flatten)]
         new: NewKeyArgs,
@@ -23,6 +31,12 @@ Example:
         /// The key opens only the project that --project names
         #[arg(long)]
         this_project: bool,
+        /// The role of the key in the project [default: full]
+        #[arg(long, value_name = "ROLE", value_parser = role())]
+        role: Option<Role>,
+        /// Volumes that a write key may back up, as patterns with * and ? [default: all]
+        #[arg(long, value_name = "PATTERN,…", value_delimiter = ',')]
+        volumes: Vec<String>,
     },
 
     /// List the keys
@@ -66,6 +80,31 @@ Example:
     },
 }
 
+fn role() -> impl TypedValueParser<Value = Role> {
+    PossibleValuesParser::new([Role::Full, Role::Write, Role::Verify].map(Role::name))
+        .try_map(|name| name.parse::<Role>())
+}
+
+/// Returns what a new key opens.
+fn access(
+    role: Option<Role>,
+    this_project: bool,
+    volumes: Vec<String>,
+) -> Result<NewKeyAccess, Failure> {
+    let role = match role {
+        None if !this_project && volumes.is_empty() => return Ok(NewKeyAccess::SameAsOwn),
+        role => role.unwrap_or(Role::Full),
+    };
+    if !volumes.is_empty() && role != Role::Write {
+        let refused = Failure::usage(format!("a key with the role “{role}” has no --volumes"));
+        return Err(refused.hint("only --role write can be limited to some volumes"));
+    }
+    if volumes.iter().any(String::is_empty) {
+        return Err(Failure::usage("a pattern of --volumes is an empty string"));
+    }
+    Ok(NewKeyAccess::Project { role, volumes })
+}
+
 #[derive(Debug, Args)]
 pub(super) struct NewKeyArgs {
     /// File to read the new password from, instead of asking; “-” for standard input
@@ -92,9 +131,11 @@ impl KeyCommand {
                 new,
                 label,
                 this_project,
+                role,
+                volumes,
             } => KeyRequest::Add {
                 new: new.into_request(label)?,
-                this_project,
+                access: access(role, this_project, volumes)?,
             },
             Self::List => KeyRequest::List,
             Self::Remove { id } if id.is_empty() => {

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use crate::app::{
-    BackupRequest, BackupSource, BackupSummary, Failure, Message, ReadFrom, RepositorySettings,
-    VolumeName, host_name, open_or_create, project,
+    Attempt, BackupRequest, BackupSource, BackupSummary, Failure, Message, ReadFrom,
+    RepositorySettings, VolumeName, host_name, open_or_create, project,
 };
 use crate::cli::console::Console;
 use crate::ops::{self, BackupReport};
@@ -24,7 +24,8 @@ pub(super) fn backup(
     let started = Instant::now();
     // Open the source first: a typo must not ask for a password or create a repository.
     let mut source = open_source(console, &request.source)?;
-    let repository = open_or_create(&console.session, settings, request.init && !request.dry_run)?;
+    let create = request.init && !request.dry_run;
+    let repository = open_or_create(&console.session, settings, Attempt::Backup, create)?;
     let project = project(&console.session, settings, &repository)?;
     let (volume, volume_chosen) = match request.volume {
         VolumeName::Chosen(name) => (name, true),

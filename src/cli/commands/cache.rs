@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::app::{
-    CacheInfo, CacheRequest, Code, Failure, Message, RepositorySettings, open_project,
+    Attempt, CacheInfo, CacheRequest, Code, Failure, Message, RepositorySettings, open_project,
 };
 use crate::cli::console::Console;
 use crate::repo::{Index, Project};
@@ -19,7 +19,7 @@ pub(super) fn cache(
     settings: &RepositorySettings,
     request: CacheRequest,
 ) -> Result<(), Failure> {
-    let (_, project) = open_project(&console.session, settings)?;
+    let (_, project) = open_project(&console.session, settings, Attempt::Cache)?;
     let cache = project.cache_dir(&settings.cache_dir);
     let failed = |what: &str, error: &std::io::Error| {
         Failure::new(

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::app::{
-    CheckSummary, Code, Failure, Message, RepositorySettings, count, finding, open_project,
+    Attempt, CheckSummary, Code, Failure, Message, RepositorySettings, count, finding, open_project,
 };
 use crate::cli::console::Console;
 use crate::ops::{self, Finding};
@@ -15,7 +15,12 @@ pub(super) fn check(
     read_data: bool,
 ) -> Result<(), Failure> {
     let started = Instant::now();
-    let (repository, project) = open_project(&console.session, settings)?;
+    let attempt = if read_data {
+        Attempt::CheckData
+    } else {
+        Attempt::Check
+    };
+    let (repository, project) = open_project(&console.session, settings, attempt)?;
     let mut findings = Vec::new();
     let mut records_damaged = false;
     let report = ops::check(

@@ -1,7 +1,8 @@
 //! The command `compare`.
 
 use crate::app::{
-    CompareSummary, Extent, Failure, Message, RepositorySettings, load_records, open_project,
+    Attempt, CompareSummary, Extent, Failure, Message, RepositorySettings, load_records,
+    open_project,
 };
 use crate::cli::console::Console;
 use crate::ops;
@@ -15,7 +16,7 @@ pub(super) fn compare(
     a: &str,
     b: &str,
 ) -> Result<(), Failure> {
-    let (_, project) = open_project(&console.session, settings)?;
+    let (_, project) = open_project(&console.session, settings, Attempt::Compare)?;
     let records = load_records(&console.session, &project)?;
     let (a, b) = (records.select(a)?, records.select(b)?);
     let mut extents = Vec::new();

@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use crate::app::{
-    ExportRequest, ExportSummary, Failure, Message, RepositorySettings, load_records, open_project,
+    Attempt, ExportRequest, ExportSummary, Failure, Message, RepositorySettings, load_records,
+    open_project,
 };
 use crate::cli::console::Console;
 use crate::format::ByteString;
@@ -18,7 +19,7 @@ pub(super) fn export_diff(
 ) -> Result<(), Failure> {
     refuse_terminal(&request.target)?;
     let started = Instant::now();
-    let (_, project) = open_project(&console.session, settings)?;
+    let (_, project) = open_project(&console.session, settings, Attempt::ExportDiff)?;
     let records = load_records(&console.session, &project)?;
     let from = request.from.map(|from| records.select(&from)).transpose()?;
     let backup = records.select(&request.backup)?;

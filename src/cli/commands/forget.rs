@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::app::{
-    Failure, ForgetRequest, ForgetSelection, ForgetSummary, ForgetVolume, KeptBackup, Message,
-    RemovedBackup, RepositorySettings, host_name, load_records, open_project,
+    Attempt, Failure, ForgetRequest, ForgetSelection, ForgetSummary, ForgetVolume, KeptBackup,
+    Message, RemovedBackup, RepositorySettings, host_name, load_records, open_project,
 };
 use crate::base::Notice;
 use crate::cli::console::Console;
@@ -20,7 +20,7 @@ pub(super) fn forget(
     request: ForgetRequest,
 ) -> Result<(), Failure> {
     let dry_run = request.dry_run;
-    let (_, project) = open_project(&console.session, settings)?;
+    let (_, project) = open_project(&console.session, settings, Attempt::Forget)?;
     let records = load_records(&console.session, &project)?;
     let log = Log::load(&project)?;
     for error in log.damaged() {

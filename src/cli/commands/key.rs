@@ -4,25 +4,32 @@ use std::fmt;
 use std::path::Path;
 
 use crate::app::{
-    Code, Failure, KeyChange, KeyEntry, KeyRequest, Message, NewKeyRequest, Passwords,
-    RepositorySettings, open, short_id, slot_info,
+    Attempt, Code, Failure, KeyChange, KeyEntry, KeyRequest, Message, NewKeyAccess, NewKeyRequest,
+    Passwords, RepositorySettings, open, short_id, slot_info,
 };
 use crate::cli::console::Console;
-use crate::repo::{KeyScope, KeySummary, NewKey, Project, RepoError, Repository};
+use crate::repo::{Grant, KeyScope, KeySummary, NewKey, RepoError, Repository};
 
 pub(super) fn key(
     console: &Console,
     settings: &RepositorySettings,
     request: KeyRequest,
 ) -> Result<(), Failure> {
-    let repository = open(&console.session, settings)?;
+    let repository = open(&console.session, settings, attempt(&request))?;
     match request {
-        KeyRequest::Add { new, this_project } => {
-            let project = this_project
-                .then(|| repository.project(&settings.project, console.session.observer()))
-                .transpose()?;
-            add(console, &repository, project.as_ref(), new)
-        }
+        KeyRequest::Add { new, access } => match access {
+            NewKeyAccess::SameAsOwn => add(console, &repository, Grant::Everything, new),
+            NewKeyAccess::Project { role, volumes } => {
+                let observer = console.session.observer();
+                let project = &repository.project(&settings.project, observer)?;
+                let grant = Grant::Project {
+                    project,
+                    role,
+                    volumes: &volumes,
+                };
+                add(console, &repository, grant, new)
+            }
+        },
         KeyRequest::Passwd(new) => change_password(console, &repository, new),
         KeyRequest::List => {
             let keys = repository.list_keys(console.session.observer())?;
@@ -36,10 +43,22 @@ pub(super) fn key(
     }
 }
 
+/// Returns what the request does, for the rule of roles.
+fn attempt(request: &KeyRequest) -> Attempt {
+    match request {
+        KeyRequest::Add { .. } => Attempt::AddKey,
+        KeyRequest::List => Attempt::ListKeys,
+        KeyRequest::Remove { .. } => Attempt::RemoveKey,
+        KeyRequest::Passwd(_) => Attempt::ChangePassword,
+        KeyRequest::Test => Attempt::TestKey,
+        KeyRequest::Export { .. } => Attempt::ExportKey,
+    }
+}
+
 fn add(
     console: &Console,
     repository: &Repository,
-    project: Option<&Project>,
+    grant: Grant<'_>,
     new: NewKeyRequest,
 ) -> Result<(), Failure> {
     let password = Passwords::new(&console.session).additional(new.password_file.as_deref())?;
@@ -48,7 +67,8 @@ fn add(
         kdf: new.kdf,
         info: slot_info(&console.session, new.label),
     };
-    show_change(console, "added", &repository.add_key(project, &key)?)
+    let id = repository.add_key(grant, &key, console.session.observer())?;
+    show_change(console, "added", &id)
 }
 
 fn change_password(
@@ -67,7 +87,7 @@ fn change_password(
         kdf: new.kdf,
         info: slot_info(&console.session, label),
     };
-    let id = repository.change_password(&key)?;
+    let id = repository.change_password(&key, console.session.observer())?;
     if let Some(before) = before {
         console.meter.note(&format!(
             "the new key replaces key {}; other keys keep their passwords",
@@ -122,11 +142,15 @@ fn key_entry(key: &KeySummary) -> KeyEntry {
             KeyScope::Repository => "repository",
             KeyScope::Project(_) => "project",
         },
+        project: key.project.clone(),
+        role: key.role.name(),
+        volumes: key.volumes.clone(),
         label: text(&key.info.label),
         created: key.info.created.parse().ok(),
         user: text(&key.info.user),
         host: text(&key.info.host),
         current: key.current,
+        foreign: key.foreign,
     }
 }
 

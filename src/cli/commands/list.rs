@@ -1,6 +1,6 @@
 //! The command `list`.
 
-use crate::app::{BackupEntry, Failure, RepositorySettings, load_records, open_project};
+use crate::app::{Attempt, BackupEntry, Failure, RepositorySettings, load_records, open_project};
 use crate::cli::console::Console;
 use crate::ops::OpsError;
 use crate::repo::Backup;
@@ -10,7 +10,7 @@ pub(super) fn list(
     settings: &RepositorySettings,
     volume: Option<&str>,
 ) -> Result<(), Failure> {
-    let (_, project) = open_project(&console.session, settings)?;
+    let (_, project) = open_project(&console.session, settings, Attempt::List)?;
     let records = load_records(&console.session, &project)?;
     let wanted = |b: &&Backup| volume.is_none_or(|name| b.record.volume.name == name);
     let entries: Vec<_> = records.all().iter().filter(wanted).map(entry).collect();

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::app::{
-    Failure, Message, PackAmount, PrunePlan, PruneRequest, PruneSummary, RepositorySettings,
-    host_name, open_project,
+    Attempt, Failure, Message, PackAmount, PrunePlan, PruneRequest, PruneSummary,
+    RepositorySettings, host_name, open_project,
 };
 use crate::cli::console::Console;
 use crate::ops::{self, Amount, PruneOptions, PruneReport};
@@ -16,7 +16,7 @@ pub(super) fn prune(
     request: PruneRequest,
     dry_run: bool,
 ) -> Result<(), Failure> {
-    let (_, project) = open_project(&console.session, settings)?;
+    let (_, project) = open_project(&console.session, settings, Attempt::Prune)?;
     prune_project(console, settings, &project, request, dry_run)
 }
 

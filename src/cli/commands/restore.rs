@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use crate::app::{
-    Failure, Message, RepositorySettings, RestoreRequest, RestoreSummary, WriteTo, load_records,
-    open_project,
+    Attempt, Failure, Message, RepositorySettings, RestoreRequest, RestoreSummary, WriteTo,
+    load_records, open_project,
 };
 use crate::cli::console::Console;
 use crate::ops::{self, OpsError};
@@ -18,7 +18,7 @@ pub(super) fn restore(
     request: &RestoreRequest,
 ) -> Result<(), Failure> {
     let started = Instant::now();
-    let (_, project) = open_project(&console.session, settings)?;
+    let (_, project) = open_project(&console.session, settings, Attempt::Restore)?;
     let records = load_records(&console.session, &project)?;
     let backup = records.select(&request.backup)?;
     let size = backup.record.content.size;

@@ -1,6 +1,8 @@
 //! The command `show`.
 
-use crate::app::{BackupDetail, Failure, Message, RepositorySettings, load_records, open_project};
+use crate::app::{
+    Attempt, BackupDetail, Failure, Message, RepositorySettings, load_records, open_project,
+};
 use crate::cli::console::Console;
 use crate::format::ContentKind;
 
@@ -11,7 +13,7 @@ pub(super) fn show(
     settings: &RepositorySettings,
     selector: &str,
 ) -> Result<(), Failure> {
-    let (_, project) = open_project(&console.session, settings)?;
+    let (_, project) = open_project(&console.session, settings, Attempt::Show)?;
     let records = load_records(&console.session, &project)?;
     let backup = records.select(selector)?;
     let record = &backup.record;

@@ -1,11 +1,11 @@
 //! The command `stats`.
 
-use crate::app::{Failure, Message, RepositorySettings, Stats, open_project};
+use crate::app::{Attempt, Failure, Message, RepositorySettings, Stats, open_project};
 use crate::cli::console::Console;
 use crate::ops;
 
 pub(super) fn stats(console: &Console, settings: &RepositorySettings) -> Result<(), Failure> {
-    let (_, project) = open_project(&console.session, settings)?;
+    let (_, project) = open_project(&console.session, settings, Attempt::Stats)?;
     let report = ops::stats(
         &project,
         &console.session.context(Some(&settings.cache_dir)),

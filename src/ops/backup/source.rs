@@ -29,6 +29,10 @@ pub fn backup(
     options: &BackupOptions,
     context: &Context<'_>,
 ) -> Result<Vec<BackupReport>, OpsError> {
+    // Before anything is read: a record of another volume would be foreign.
+    project
+        .may_back_up(&options.volume, &*context.observer)
+        .map_err(OpsError::from)?;
     let input = match source.begin()? {
         SourceData::Image(image) => Input::Image(image),
         SourceData::Stream(stream) => Input::Stream(stream),

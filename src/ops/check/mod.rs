@@ -17,7 +17,7 @@ use self::task::CheckTask;
 use self::walk::walk_trees;
 use super::context::{Context, READER, thread_pool};
 use super::error::OpsError;
-use crate::base::{ObjectHash, Phase, Progress, lock, recover, to_usize};
+use crate::base::{ObjectHash, Phase, Progress, Silent, lock, recover, to_usize};
 use crate::format::PackListing;
 use crate::repo::{
     Damage, Index, Log, Marks, ObjectKind, ObjectRef, Opener, PlacedRun, Project, Records,
@@ -69,7 +69,8 @@ pub fn check(
         .take_foreign()
         .into_iter()
         .chain(log.take_foreign())
-        .chain(project.find_foreign()?);
+        .chain(project.find_foreign()?)
+        .chain(repository.foreign_slots(&Silent)?);
     for error in damaged.into_iter().chain(log.take_damaged()).chain(foreign) {
         run.found(&Finding::from_error(error));
     }
@@ -118,8 +119,14 @@ impl CheckTask<'_> {
         let objects = repository.objects();
         let mut listed: HashMap<ObjectRef, Vec<bool>> = HashMap::new();
         let project = ObjectRef::Project(self.project.id);
-        let of_project = ObjectKind::Key.directory(self.project.id);
-        for directory in [ObjectKind::Key.info().directory, &of_project] {
+        let of_project = [
+            ObjectKind::Key,
+            ObjectKind::Settings,
+            ObjectKind::Certificate,
+        ];
+        let of_project = of_project.map(|kind| kind.directory(self.project.id));
+        let of_repository = ObjectKind::Key.info().directory.to_owned();
+        for directory in std::iter::once(&of_repository).chain(&of_project) {
             for (object, copy, _) in objects.list(directory)? {
                 listed.entry(object).or_default().push(copy);
             }
@@ -137,7 +144,7 @@ impl CheckTask<'_> {
 
     fn copies_of(&mut self, repository: &Repository, object: ObjectRef) -> Result<(), OpsError> {
         for (name, is_second) in [(object.name(), false), (object.copy_name(), true)] {
-            let verdict = repository.verify_copy(object, &name);
+            let verdict = repository.verify_copy(self.project, object, &name);
             match verdict {
                 Ok(()) => {}
                 // What cannot be read by this version was read by it when this repository was

@@ -1,0 +1,130 @@
+//! The rule of roles: what each command does, and the role of the key that it needs.
+
+use super::failure::{Code, Failure};
+use crate::base::Role;
+
+/// What a command does in a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Attempt {
+    List,
+    Show,
+    Stats,
+    Check,
+    Cache,
+    ListKeys,
+    TestKey,
+    ExportKey,
+    Backup,
+    CheckData,
+    Compare,
+    Restore,
+    ExportDiff,
+    Forget,
+    Prune,
+    AddKey,
+    RemoveKey,
+    ChangePassword,
+}
+
+impl Attempt {
+    /// Returns the role that includes it, and the text for “this key may not …”.
+    const fn rule(self) -> (Role, &'static str) {
+        match self {
+            Self::List => (Role::Verify, "list backups"),
+            Self::Show => (Role::Verify, "show a backup"),
+            Self::Stats => (Role::Verify, "show sizes"),
+            Self::Check => (Role::Verify, "check the repository"),
+            Self::Cache => (Role::Verify, "use the cache"),
+            Self::ListKeys => (Role::Verify, "list keys"),
+            Self::TestKey => (Role::Verify, "be tested"),
+            Self::ExportKey => (Role::Verify, "export its slot"),
+            Self::Backup => (Role::Write, "back up"),
+            Self::CheckData => (Role::Full, "read data, as check --read-data does"),
+            Self::Compare => (Role::Full, "compare backups"),
+            Self::Restore => (Role::Full, "restore"),
+            Self::ExportDiff => (Role::Full, "export a diff"),
+            Self::Forget => (Role::Full, "forget backups"),
+            Self::Prune => (Role::Full, "prune"),
+            Self::AddKey => (Role::Full, "add a key"),
+            Self::RemoveKey => (Role::Full, "remove a key"),
+            Self::ChangePassword => (Role::Full, "change its password"),
+        }
+    }
+
+    /// Fails if a key with the role `held` may not do it.
+    pub(crate) fn permit(self, held: Role) -> Result<(), Failure> {
+        let (needed, action) = self.rule();
+        if held.includes(needed) {
+            return Ok(());
+        }
+        let message = format!("this key has the role “{held}” and may not {action}");
+        let who = match (self, needed) {
+            (Self::ChangePassword, _) => {
+                "the holder of a key with the role “full” can add another key and remove this one"
+            }
+            (_, Role::Full) => "a key with the role “full” may do it",
+            (_, Role::Write) => "a key with the role “write” or “full” may do it",
+            (_, Role::Verify) => "every key may do it",
+        };
+        let hint = format!("{who}; “cuttlebone key list” shows the keys and their roles");
+        Err(Failure::new(Code::NotAllowed, message).hint(hint))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Attempts, the roles that may make them, and the text for those that may not.
+    const RULES: [(Attempt, &[Role], &str); 18] = {
+        use Attempt::*;
+        const ALL: &[Role] = &[Role::Full, Role::Write, Role::Verify];
+        const WRITERS: &[Role] = &[Role::Full, Role::Write];
+        const FULL: &[Role] = &[Role::Full];
+        [
+            (List, ALL, ""),
+            (Show, ALL, ""),
+            (Stats, ALL, ""),
+            (Check, ALL, ""),
+            (Cache, ALL, ""),
+            (ListKeys, ALL, ""),
+            (TestKey, ALL, ""),
+            (ExportKey, ALL, ""),
+            (Backup, WRITERS, "may not back up"),
+            (CheckData, FULL, "check --read-data"),
+            (Compare, FULL, "may not compare"),
+            (Restore, FULL, "may not restore"),
+            (ExportDiff, FULL, "may not export a diff"),
+            (Forget, FULL, "may not forget"),
+            (Prune, FULL, "may not prune"),
+            (AddKey, FULL, "may not add a key"),
+            (RemoveKey, FULL, "may not remove a key"),
+            (ChangePassword, FULL, "may not change its password"),
+        ]
+    };
+
+    #[test]
+    fn a_refusal_names_the_attempt_the_role_of_the_key_and_the_roles_that_may() {
+        for (attempt, roles, text) in RULES {
+            for held in [Role::Full, Role::Write, Role::Verify] {
+                let permitted = attempt.permit(held);
+                assert_eq!(
+                    permitted.is_ok(),
+                    roles.contains(&held),
+                    "{attempt:?} {held}"
+                );
+                let Err(refusal) = permitted else { continue };
+                assert_eq!(refusal.code, Code::NotAllowed);
+                assert!(refusal.message.contains(text), "{refusal:?}");
+                assert!(
+                    refusal.message.contains(&format!("“{held}”")),
+                    "{refusal:?}"
+                );
+                let hint = refusal.hint.unwrap();
+                for role in roles {
+                    assert!(hint.contains(&format!("“{role}”")), "{hint}");
+                }
+            }
+        }
+    }
+}

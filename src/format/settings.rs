@@ -1,0 +1,68 @@
+//! Section 15: the settings of a project.
+
+use serde::{Deserialize, Serialize};
+
+use super::error::FormatError;
+use super::json::{from_json, from_json_with_features, nullable, to_json};
+use super::time::check_time;
+
+/// The settings of a project. Each change stores them again under the next revision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProjectSettings {
+    /// Features that a reader must know.
+    #[serde(default, deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub requires: Vec<String>,
+    /// The number of the change, from 1 on. The highest counts.
+    pub revision: u64,
+    /// The name, unique in the repository.
+    pub name: String,
+    /// The time of the project's creation, in RFC 3339.
+    pub created: String,
+    /// The size of chunks in bytes.
+    pub chunk_size: u64,
+    /// The signers whose chunks writers deduplicate against: see [`trusts_all`](Self::trusts_all).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<String>,
+    /// The project that takes the place of this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retired: Option<String>,
+}
+
+impl ProjectSettings {
+    /// The maximum length of a body, in bytes.
+    pub const BODY_MAX: usize = 1 << 20;
+
+    /// Whether a chunk counts as present whichever key of the project stored it. Otherwise a writer
+    /// counts its own chunks, those of full keys, and those that a full key has verified.
+    #[must_use]
+    pub fn trusts_all(&self) -> bool {
+        self.trust.as_deref() == Some("project")
+    }
+
+    /// Returns the body, to be sealed.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        to_json(self)
+    }
+
+    /// Returns the revision of an opened body. Settings that this program cannot use have one, too.
+    pub fn revision(bytes: &[u8]) -> Result<u64, FormatError> {
+        #[derive(Deserialize)]
+        struct Revision {
+            revision: u64,
+        }
+        match from_json::<Revision>(bytes)?.revision {
+            0 => Err(FormatError::BadValue("revision")),
+            revision => Ok(revision),
+        }
+    }
+
+    /// Decodes an opened body.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        Self::revision(bytes)?;
+        let settings: Self = from_json_with_features(bytes)?;
+        check_time("created", &settings.created)?;
+        Ok(settings)
+    }
+}

@@ -1,0 +1,67 @@
+//! The certificates of a project: the keys that holders of full keys added to it.
+
+use std::collections::HashSet;
+
+use crate::base::{ObjectHash, Role, SignerId};
+use crate::format::{Certificate, matches_pattern};
+
+/// A key that a holder of a full key added to a project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certified {
+    /// The hash that its certificate is named by.
+    pub name: ObjectHash,
+    /// Its role.
+    pub role: Role,
+    /// Its certificate.
+    pub certificate: Certificate,
+}
+
+impl Certified {
+    /// Whether it may back up the volume with this name.
+    #[must_use]
+    pub fn covers(&self, volume: &str) -> bool {
+        let patterns = &self.certificate.volumes;
+        patterns.is_empty() || patterns.iter().any(|p| matches_pattern(p, volume))
+    }
+
+    /// Whether its objects may require this feature.
+    #[must_use]
+    pub fn may_require(&self, feature: &str) -> bool {
+        self.certificate.features.iter().any(|f| f == feature)
+    }
+}
+
+/// The valid certificates of a project at one point in time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Certificates(Vec<Certified>);
+
+impl Certificates {
+    pub(super) fn new(certified: Vec<Certified>) -> Self {
+        Self(certified)
+    }
+
+    /// Leaves out the certificates with these names, which were withdrawn.
+    pub fn withdraw(&mut self, names: &HashSet<ObjectHash>) {
+        self.0.retain(|certified| !names.contains(&certified.name));
+    }
+
+    /// All certificates.
+    #[must_use]
+    pub fn all(&self) -> &[Certified] {
+        &self.0
+    }
+
+    /// Returns the key with this slot. It is certified with this role, too.
+    #[must_use]
+    pub fn of_slot(&self, slot: ObjectHash, role: Role) -> Option<&Certified> {
+        let mut all = self.0.iter();
+        all.find(|c| c.certificate.slot == slot && c.role == role)
+    }
+
+    /// Returns the key that signs with this public key.
+    #[must_use]
+    pub fn of_signer(&self, signer: &SignerId) -> Option<&Certified> {
+        let mut all = self.0.iter();
+        all.find(|c| c.certificate.signer.as_ref() == Some(signer))
+    }
+}
