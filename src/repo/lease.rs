@@ -20,12 +20,12 @@ use crate::base::{BlobId, LeaseId, ObjectHash, lock};
 use crate::crypto::random;
 use crate::format::{LeaseBody, ProcessId};
 
-/// A lease is put again after this time.
+/// The time between two renewals of a lease.
 const RENEW_EVERY: Duration = Duration::from_secs(30);
-/// One that is older than this, by the store's clock, is dead.
+/// A lease that is older than this, by the store's clock, has expired.
 const TTL: Duration = Duration::from_mins(10);
-/// So much earlier than a lease makes it out its work may have begun: its put may have taken half
-/// its life, and the store's clock have been set ahead by a whole one since.
+/// The work of a lease may have begun this much earlier than the lease states: storing it may have
+/// taken half of [`TTL`], and the store's clock may have been set ahead by a whole one since.
 const CLOCK_SLACK: Duration = Duration::from_mins(15);
 
 /// What a process does in a project.
@@ -61,20 +61,20 @@ pub struct Worker<'a> {
     pub tool: &'a str,
 }
 
-/// Our own lease. It is kept alive by a thread of its own, and deleted when this goes away.
+/// The lease of this process. A thread renews it until this is dropped, which deletes it.
 pub struct Lease {
     held: Arc<Held>,
-    /// Hung up on to end the thread.
+    /// Dropped to end the thread.
     stop: Option<Sender<()>>,
-    beating: Option<JoinHandle<()>>,
+    renewer: Option<JoinHandle<()>>,
 }
 
 struct Held {
     project: Project,
     /// When the work began.
     begun: Duration,
-    /// Held while it is stored. The state is locked for moments only, since readers look at it for
-    /// every chunk.
+    /// Locked while the lease is stored. The state is locked only briefly, since readers look at it
+    /// for every chunk.
     renewing: Mutex<()>,
     state: Mutex<State>,
 }
@@ -82,13 +82,13 @@ struct Held {
 struct State {
     id: LeaseId,
     body: LeaseBody,
-    /// When it was last put: the time before that began.
+    /// When the last renewal began.
     put: Duration,
-    /// Somebody may have taken it for dead since this was last asked.
+    /// Another process may have seen it expired since this was last asked.
     lapsed: bool,
 }
 
-/// A lease of somebody else.
+/// A lease of another process.
 #[derive(Debug, Clone)]
 pub struct OtherLease {
     /// Its name.
@@ -101,7 +101,7 @@ pub struct OtherLease {
     pub age: Duration,
     /// The work did not begin before this, by the store's clock.
     pub begun: SystemTime,
-    /// Whether its holder may be alive.
+    /// Whether its holder may still run.
     pub alive: bool,
     /// Packs that its holder relies on although nothing names them.
     pub packs: Vec<ObjectHash>,
@@ -114,7 +114,7 @@ pub struct OtherLease {
 }
 
 impl OtherLease {
-    /// Whether it is held for this, by somebody who may be alive.
+    /// Returns whether it is held for this work, by a process that may still run.
     #[must_use]
     pub fn is_held_for(&self, work: Work) -> bool {
         self.alive && self.work == work.word()
@@ -182,11 +182,11 @@ impl Lease {
         });
         held.renew(|_| {})?;
         let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
-        let beating = {
+        let renewer = {
             let held = Arc::clone(&held);
             thread::spawn(move || {
                 while stopped.recv_timeout(RENEW_EVERY) == Err(RecvTimeoutError::Timeout) {
-                    // Whoever relies on it asks whether it is fresh.
+                    // A failure shows when the lease is asked whether it has lapsed.
                     let _ = held.renew(|_| {});
                 }
             })
@@ -194,12 +194,12 @@ impl Lease {
         Ok(Self {
             held,
             stop: Some(stop),
-            beating: Some(beating),
+            renewer: Some(renewer),
         })
     }
 
-    /// Tells that this run relies on these packs, too, though nothing names them. Durable when it
-    /// returns.
+    /// Announces that this run also relies on these packs, though nothing names them. Durable when
+    /// it returns.
     pub fn rely_on(&self, packs: &[ObjectHash]) -> Result<(), RepoError> {
         let packs: Vec<_> = packs.iter().map(ToString::to_string).collect();
         self.held.renew(|body| {
@@ -209,7 +209,7 @@ impl Lease {
         })
     }
 
-    /// Tells that these trees are about to be committed. Durable when it returns.
+    /// Announces that these trees are about to be committed. Durable when it returns.
     pub fn intend(&self, tops: &[BlobId]) -> Result<(), RepoError> {
         let tops = tops.iter().map(ToString::to_string).collect();
         self.held.renew(|body| body.tops = tops)
@@ -232,7 +232,7 @@ impl Lease {
         })
     }
 
-    /// Stores it again now. One that had lapsed gets a new name.
+    /// Stores it again now. A lease that had lapsed gets a new name.
     pub(super) fn renew(&self) -> Result<(), RepoError> {
         self.held.renew(|_| {})
     }
@@ -242,23 +242,23 @@ impl Lease {
         self.held.state().lapsed = true;
     }
 
-    /// Whether somebody may take it for dead, or has done so since [`has_lapsed`](Self::has_lapsed)
-    /// was asked.
+    /// Returns whether another process may see it expired, or may have done so since
+    /// [`has_lapsed`](Self::has_lapsed) was asked.
     #[must_use]
     pub fn may_be_dead(&self) -> bool {
         let state = self.held.state();
         state.lapsed || is_late(state.put)
     }
 
-    /// Whether somebody may have taken it for dead, since this was last asked or since it was
-    /// taken: this process, or the store, was held up for minutes.
+    /// Returns whether another process may have seen it expired, since this was last asked or since
+    /// it was taken: this process, or the store, was paused for minutes.
     #[must_use]
     pub fn has_lapsed(&self) -> bool {
         let mut state = self.held.state();
         std::mem::take(&mut state.lapsed) || is_late(state.put)
     }
 
-    /// Removes a lease whose holder is dead.
+    /// Removes a lease whose holder no longer runs.
     pub fn remove_dead(project: &Project, dead: &OtherLease) -> Result<(), RepoError> {
         project
             .objects
@@ -267,8 +267,8 @@ impl Lease {
 }
 
 impl Leases {
-    /// Everybody else's leases. Those that ended meanwhile may be missing. Without a lease of our
-    /// own the time is that of this host.
+    /// Loads the leases of other processes. Those that ended meanwhile may be missing. Without an
+    /// own lease the time is that of this host.
     pub fn load(project: &Project, own: Option<&Lease>) -> Result<Self, RepoError> {
         let own = match own {
             Some(own) => {
@@ -295,7 +295,7 @@ impl Leases {
             let age = now.duration_since(modified).unwrap_or_default();
             let body = match loaded.body {
                 Ok(signed) => signed.body,
-                Err(_) if age >= TTL => nobody(),
+                Err(_) if age >= TTL => empty_body(),
                 Err(error) => return Err(error),
             };
             others.push(other(id, body, modified, age));
@@ -309,8 +309,8 @@ impl Leases {
         readers.flat_map(|lease| lease.tops.iter().copied())
     }
 
-    /// Returns whether somebody else is about to remove one of the records in `keeps`, or to remove
-    /// others because one of those in `removes` stays.
+    /// Returns whether another process is about to remove one of the records in `keeps`, or to
+    /// remove others because one of those in `removes` stays.
     #[must_use]
     pub fn contradict(
         &self,
@@ -326,8 +326,8 @@ impl Leases {
         in_conflict.next().copied()
     }
 
-    /// Whether a backup runs that may have begun before a mark of this time was put. It looks for
-    /// the mark before it commits, and has to find it then, although all that is marked is gone.
+    /// Returns whether a backup runs that may have begun before a mark of this time was stored. It
+    /// looks for the mark before it commits, and must find it, although its packs are deleted.
     #[must_use]
     pub fn may_have_missed(&self, mark: SystemTime) -> bool {
         let mut backups = self.others.iter().filter(|l| l.is_held_for(Work::Backup));
@@ -338,10 +338,10 @@ impl Leases {
 impl Drop for Lease {
     fn drop(&mut self) {
         drop(self.stop.take());
-        if let Some(beating) = self.beating.take() {
-            let _ = beating.join();
+        if let Some(renewer) = self.renewer.take() {
+            let _ = renewer.join();
         }
-        // If this fails, it dies of age.
+        // If this fails, the lease expires.
         let project = &self.held.project;
         let object = ObjectRef::Lease(project.id, self.held.state().id);
         let _ = project.objects.delete(object);
@@ -403,8 +403,8 @@ fn other(id: LeaseId, body: LeaseBody, modified: SystemTime, age: Duration) -> O
     }
 }
 
-/// What a lease says that can no longer be read.
-fn nobody() -> LeaseBody {
+/// Returns the content that an expired lease which cannot be read counts as having.
+fn empty_body() -> LeaseBody {
     LeaseBody {
         requires: Vec::new(),
         work: String::new(),
@@ -419,13 +419,13 @@ fn nobody() -> LeaseBody {
     }
 }
 
-/// Whether something that was done then is so long ago that a lease from then may pass for dead
+/// Returns whether something that was done then is so long ago that a lease from then may expire
 /// soon.
 pub(super) fn is_late(then: Duration) -> bool {
     now().saturating_sub(then) >= TTL / 2
 }
 
-/// Time that also passes while the machine sleeps, since it was started.
+/// Returns the time since the machine was started, including the time that it slept.
 pub(super) fn now() -> Duration {
     let time = clock_gettime(ClockId::Boottime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();

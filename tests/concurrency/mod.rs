@@ -355,7 +355,7 @@ fn reading_with_grace() -> Scenario {
     })
 }
 
-fn reading_beside_a_backup() -> Scenario {
+fn reading_alongside_a_backup() -> Scenario {
     let roles = [reader(0), forget(0), backup_on(0, 1), PRUNE];
     scenario("a reader, a backup, a prune", used(), &[N, T], &roles)
 }
@@ -400,7 +400,7 @@ fn holds(scenario: &Scenario) {
 }
 
 #[test]
-fn beside_a_prune() {
+fn a_backup_and_a_prune_at_the_same_time_lose_no_data() {
     for scenario in [
         new(),
         based(),
@@ -414,7 +414,7 @@ fn beside_a_prune() {
 }
 
 #[test]
-fn beside_two_prunes() {
+fn a_backup_and_two_prunes_at_the_same_time_lose_no_data() {
     for scenario in [
         new_prunes(),
         based_prunes(),
@@ -426,33 +426,33 @@ fn beside_two_prunes() {
 }
 
 #[test]
-fn with_a_grace_period() {
+fn backups_and_prunes_with_a_grace_period_lose_no_data() {
     for scenario in [grace_new(), grace_based(), grace_marked()] {
         holds(&scenario);
     }
 }
 
 #[test]
-fn stopped_for_long() {
+fn a_backup_that_was_paused_for_long_loses_no_data() {
     for scenario in [lapse_new(), lapse_prunes(), lapse_adopting()] {
         holds(&scenario);
     }
 }
 
 #[test]
-fn a_prune_stopped_for_long() {
+fn a_prune_that_was_paused_for_long_loses_no_data() {
     holds(&lapse_of_prune());
 }
 
 #[test]
-fn readers_keep_what_they_read_beside_prunes() {
+fn prunes_delete_nothing_that_readers_read() {
     for scenario in [
         reading(),
         reading_twice_stored(),
         reading_marked(),
         reading_repacked(),
         reading_with_grace(),
-        reading_beside_a_backup(),
+        reading_alongside_a_backup(),
     ] {
         holds(&scenario);
     }

@@ -30,7 +30,7 @@ Exit codes:
    21  damage found
    22  this key may not do that
    23  history has vanished or was rolled back
-  130  interrupted; stored data stays usable"
+  130  interrupted; what was stored stays usable"
     };
 }
 

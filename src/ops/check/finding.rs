@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::base::{BlobId, ObjectHash};
 use crate::repo::{ObjectRef, RepoError};
 
-/// One thing that a check found to be wrong.
+/// One result of a check.
 #[derive(Debug, Clone)]
 pub enum Finding {
     /// An object cannot be read, or its content is impossible. Its error says why.
@@ -15,8 +15,7 @@ pub enum Finding {
         /// The error of reading it.
         problem: Arc<RepoError>,
     },
-    /// Somebody put an object into the store who may not make it, or its key was revoked. It counts
-    /// for nothing.
+    /// The signer of an object may not make it, or its key was revoked. The object is ignored.
     ObjectForeign {
         /// The object.
         object: ObjectRef,
@@ -58,12 +57,12 @@ pub enum Finding {
     BlobUnusable {
         /// The blob.
         id: BlobId,
-        /// What is wrong with it.
+        /// The damage.
         problem: Arc<RepoError>,
     },
-    /// A tree, or something else in the repository as a whole, is not as it must be.
+    /// A tree, or another part of the repository as a whole, is not valid.
     RepositoryDamaged {
-        /// What is wrong.
+        /// The damage.
         problem: Arc<RepoError>,
     },
     /// A backup cannot be restored as a whole.
@@ -71,12 +70,12 @@ pub enum Finding {
         /// Its record.
         backup: ObjectHash,
     },
-    /// A record that later backups saw is gone, and nobody has forgotten it.
+    /// A record that later backups saw is missing, and it was not forgotten.
     RecordVanished {
         /// The record.
         record: ObjectHash,
     },
-    /// An entry of the log is gone that a later one names. Entries are never deleted.
+    /// An entry of the log that a later one names is missing. Entries are never deleted.
     EntryVanished {
         /// The entry.
         entry: ObjectHash,

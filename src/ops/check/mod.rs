@@ -1,4 +1,4 @@
-//! Check: is everything there that any backup needs, and, if asked, does all of it open?
+//! Verifies that every backup is complete and, if asked, that all of its data opens.
 
 mod finding;
 mod task;
@@ -24,7 +24,7 @@ use crate::repo::{
     RepoError, Repository, lease_for_reading, listing_of,
 };
 
-/// Packs are read whole; so many at once keep memory bounded.
+/// The most packs that are read at once. They are read whole, so this bounds the memory.
 const READERS_MAX: usize = 3;
 
 /// Verifies a project and the objects that it depends on. Damage is reported through `each`; `Err`
@@ -36,7 +36,7 @@ pub fn check(
     context: &Context<'_>,
     each: &mut dyn FnMut(&Finding),
 ) -> Result<CheckReport, OpsError> {
-    // What is asked is how the store is.
+    // Bypass cached copies: check what the store itself holds.
     let project = &project.without_copies();
     let mut run = CheckTask {
         project,
@@ -44,7 +44,7 @@ pub fn check(
         report: CheckReport::default(),
         each,
         bad_packs: HashSet::new(),
-        gone: HashSet::new(),
+        missing: HashSet::new(),
         bad_runs: HashSet::new(),
         unnamed: HashSet::new(),
         marked: Marks::load_readable(project)?.packs(),
@@ -52,7 +52,7 @@ pub fn check(
     };
     run.copies(repository)?;
     let mut records = Records::load(project)?;
-    // So that no prune deletes meanwhile what is going to be read.
+    // Keeps a prune from deleting what is going to be read.
     let newest_first = records.all().iter().rev();
     let tops: Vec<_> = newest_first.filter_map(|backup| backup.top).collect();
     let _lease = if read_data {
@@ -60,7 +60,7 @@ pub fn check(
     } else {
         None
     };
-    // After the records: one that was deleted in between is then known to be.
+    // After the records: one that was deleted in between is excused then.
     let mut log = Log::load(project)?;
     run.log(&log);
     let damaged = records.take_damaged();
@@ -75,7 +75,7 @@ pub fn check(
         run.found(&Finding::from_error(error));
     }
     let index = context.index(project)?;
-    // A segment that is missing leaves packs that none names: what they hold is there all the same.
+    // A missing segment leaves packs that none names. Their content is still there.
     index.scan_unindexed()?;
     run.segments(&index)?;
     let packs = run.packs(&index)?;
@@ -114,7 +114,7 @@ struct Compared {
 }
 
 impl CheckTask<'_> {
-    /// What is kept twice is whole twice.
+    /// Verifies both copies of each object that is kept twice.
     fn copies(&mut self, repository: &Repository) -> Result<(), OpsError> {
         let objects = repository.objects();
         let mut listed: HashMap<ObjectRef, Vec<bool>> = HashMap::new();
@@ -163,7 +163,7 @@ impl CheckTask<'_> {
         Ok(())
     }
 
-    /// Every entry of the log is there, and counted as it should be.
+    /// Verifies that every entry of the log is there and counted correctly.
     fn log(&mut self, log: &Log) {
         for entry in log.miscounted() {
             let object = ObjectRef::Log(self.project.id, entry);
@@ -182,7 +182,7 @@ impl CheckTask<'_> {
         }
     }
 
-    /// Every index segment opens.
+    /// Verifies that every index segment opens.
     fn segments(&mut self, index: &Index) -> Result<(), OpsError> {
         for error in index.verify_segments()? {
             self.found(&Finding::from_error(error));
@@ -194,7 +194,7 @@ impl CheckTask<'_> {
     /// read, with their sizes.
     fn packs(&mut self, index: &Index) -> Result<Vec<(ObjectHash, u64)>, OpsError> {
         let mut compared = self.compare(index)?;
-        // The cache may have been damaged before it was trusted: the segments have the last word.
+        // The cache may be damaged: the segments decide.
         if !compared.wrong.is_empty() {
             index.rebuild()?;
             index.scan_unindexed()?;
@@ -208,11 +208,11 @@ impl CheckTask<'_> {
             let object = ObjectRef::Pack(self.project.id, pack);
             match found {
                 None => {
-                    self.gone.insert(pack);
+                    self.missing.insert(pack);
                     self.found(&Finding::PackMissing { pack: object });
                 }
                 Some((found, expected)) => {
-                    // What is left of it may still be good for some backups.
+                    // Some of its runs may still open.
                     compared.packs.push((pack, found));
                     self.found(&Finding::PackWrongSize {
                         pack: object,
@@ -225,7 +225,7 @@ impl CheckTask<'_> {
         Ok(compared.packs)
     }
 
-    /// The packs that the index knows beside those that are there.
+    /// Compares the packs of the index with those that exist.
     fn compare(&self, index: &Index) -> Result<Compared, OpsError> {
         let sizes: HashMap<ObjectHash, u64> = index
             .list_packs()?
@@ -284,9 +284,9 @@ impl CheckTask<'_> {
                 ..
             } = damage
             {
-                self.gone.insert(pack);
+                self.missing.insert(pack);
             }
-            // Of one that has not its size it was told already.
+            // A pack of the wrong size is reported already.
             if self.bad_packs.insert(pack) {
                 self.report.packs_damaged += 1;
                 self.found(&Finding::from_error(damage));
@@ -300,14 +300,14 @@ impl CheckTask<'_> {
         Ok(())
     }
 
-    /// Everything that the backups' trees name is there and not known to be damaged.
+    /// Verifies that all blobs in the trees of backups exist and are not known to be damaged.
     fn trees(&mut self, index: &Arc<Index>, records: &Records) -> Result<(), OpsError> {
         let found = loop {
             let found = walk_trees(self, index, records)?;
             if found.unread.is_empty() {
                 break found;
             }
-            // What is going to be deleted is read only if a backup came to use it after all.
+            // Marked packs are read only if a backup uses them.
             self.read_packs(index, &Vec::from_iter(found.unread))?;
         };
         for pack in found.needed {
@@ -326,7 +326,7 @@ impl CheckTask<'_> {
     }
 }
 
-/// What is wrong with a pack: with all of it, or with these of its runs.
+/// The damage of a pack: of all of it, or of these runs.
 type PackVerdict = (Option<RepoError>, Option<Vec<u64>>);
 
 fn read_pack(index: &Index, pack: ObjectHash, size: u64) -> Result<PackVerdict, RepoError> {
@@ -345,8 +345,8 @@ fn read_pack(index: &Index, pack: ObjectHash, size: u64) -> Result<PackVerdict, 
             Err(error) => return Err(error),
         }
     } else {
-        // What the index says that it holds, and still opens, decides which backups suffer. Its own
-        // contents may be those of another pack.
+        // The runs that the index lists and that still open decide which backups are affected. Its
+        // own contents may be those of another pack.
         (Some(damaged(Damage::WrongHash)), index.listing(&pack)?)
     };
     let Some(listing) = listing else {
@@ -363,7 +363,7 @@ fn read_pack(index: &Index, pack: ObjectHash, size: u64) -> Result<PackVerdict, 
     })
 }
 
-/// The ordinals of the runs that do not open, or hold a blob that does not have its id.
+/// Returns the ordinals of the runs that do not open, or hold a blob that does not have its id.
 fn bad_runs(project: &Project, listing: PackListing, mut bytes: Vec<u8>) -> Vec<u64> {
     let mut opener = Opener::default();
     let mut bad = Vec::new();

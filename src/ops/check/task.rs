@@ -7,7 +7,7 @@ use crate::base::ObjectHash;
 use crate::ops::context::Context;
 use crate::repo::Project;
 
-/// What a check found, in all.
+/// The totals of a check.
 #[derive(Debug, Clone, Default)]
 pub struct CheckReport {
     /// How many findings there were.
@@ -18,15 +18,15 @@ pub struct CheckReport {
     pub packs_damaged: u64,
     /// Backups that cannot be restored whole.
     pub backups_affected: Vec<ObjectHash>,
-    /// Backups that were looked at.
+    /// Backups that were checked.
     pub backups: u64,
     /// Packs that the index names.
     pub packs: u64,
     /// Bytes of packs that were read.
     pub bytes_read: u64,
-    /// Records that others saw, that are gone, and that nobody has forgotten.
+    /// Records that others saw, that are missing, and that were not forgotten.
     pub vanished: Vec<ObjectHash>,
-    /// Entries of the log that others name and that are gone.
+    /// Entries of the log that others name and that are missing.
     pub entries_vanished: Vec<ObjectHash>,
 }
 
@@ -38,8 +38,8 @@ pub(super) struct CheckTask<'a> {
     pub(super) each: &'a mut dyn FnMut(&Finding),
     /// Packs of the index that cannot be relied on as a whole.
     pub(super) bad_packs: HashSet<ObjectHash>,
-    /// Of these, those that are not there.
-    pub(super) gone: HashSet<ObjectHash>,
+    /// Of these, those that are missing.
+    pub(super) missing: HashSet<ObjectHash>,
     /// Runs that did not open, by pack and ordinal.
     pub(super) bad_runs: HashSet<(ObjectHash, u64)>,
     /// Packs that no segment names.

@@ -77,7 +77,7 @@ impl NodeReader for PooledNodes<'_> {
     }
 }
 
-/// What a walk found.
+/// The findings of a walk.
 #[derive(Default)]
 pub(super) struct Walked {
     /// Packs that no segment names, and blobs that lie nowhere else are needed.
@@ -332,7 +332,7 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    /// Whether a chunk of this length is there.
+    /// Returns whether a chunk of this length exists and is not known to be damaged.
     fn chunk(&mut self, id: &BlobId, len: u64) -> Result<bool, RepoError> {
         self.note_unnamed(id)?;
         let run = self.run;
@@ -350,7 +350,7 @@ impl Walk<'_, '_> {
         if let Some(at) = whole.iter().find(|at| found(at) == len) {
             return self.rely_on(at);
         }
-        // What is wrong with packs has been told.
+        // Damage of packs is reported already.
         if !is_known {
             self.walked.errors.push(RepoError::Missing {
                 kind: "chunk",
@@ -371,7 +371,7 @@ impl Walk<'_, '_> {
     fn places(&self, id: &BlobId) -> Result<Vec<BlobLocation>, RepoError> {
         let find = || -> Result<Vec<BlobLocation>, RepoError> {
             let mut places = self.index.find_all(id)?;
-            places.retain(|at| !self.run.gone.contains(&at.pack()));
+            places.retain(|at| !self.run.missing.contains(&at.pack()));
             Ok(places)
         };
         let mut places = find()?;
@@ -387,14 +387,14 @@ impl Walk<'_, '_> {
         Ok(places)
     }
 
-    /// Whether it is not known to be damaged there.
+    /// Returns whether a blob is not known to be damaged in this place.
     fn is_whole(&self, at: &BlobLocation, kind: BlobKind) -> bool {
         at.kind() == kind
             && !self.run.bad_packs.contains(&at.pack())
             && !self.run.bad_runs.contains(&(at.pack(), at.ordinal()))
     }
 
-    /// Whether a node that could be read will stay so.
+    /// Returns whether a node that could be read is in a pack that stays.
     fn is_node_kept(&self, id: &BlobId) -> Result<bool, RepoError> {
         if self.run.bad_packs.is_empty() && self.run.bad_runs.is_empty() {
             return Ok(true);
@@ -403,8 +403,8 @@ impl Walk<'_, '_> {
         Ok(places.any(|at| self.is_whole(&at, BlobKind::Node)))
     }
 
-    /// Notes the pack, if it should have been read and was not. That the blob is there, as far as
-    /// is known by now.
+    /// Notes the pack if it should have been read and was not. Returns true: the blob counts as
+    /// whole until then.
     fn rely_on(&mut self, at: &BlobLocation) -> Result<bool, RepoError> {
         let pack = at.pack();
         if self
@@ -421,7 +421,7 @@ impl Walk<'_, '_> {
     }
 }
 
-/// Whether a leaf is as long as a leaf is with chunks of this size.
+/// Returns whether a leaf has as many chunks as a leaf has with chunks of this size.
 fn fills_leaf(leaf: &Children, chunk_size: u32) -> bool {
     leaf.ids.len() as u64 * u64::from(chunk_size) == LEAF_SIZE
 }
