@@ -127,7 +127,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let project = repository.project("default", &Silent)?;
     for first in (0..packs).step_by(SEGMENT_PACKS as usize) {
         let listings: Vec<_> = (first..packs.min(first + SEGMENT_PACKS))
-            .map(pack)
+            .map(|number| pack(number, *project.keys.authority()))
             .collect();
         for listing in &listings {
             let name = ObjectRef::Pack(project.id, listing.pack).name();

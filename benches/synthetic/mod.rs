@@ -1,7 +1,7 @@
 //! Synthetic chunks and packs that exist only as names, to measure large indexes and prunes.
 
-use cuttlebone::base::{BlobId, ByteSize, ObjectHash};
-use cuttlebone::format::{Blob, BlobKind, Codec, Contents, PackListing, Run};
+use cuttlebone::base::{BlobId, ByteSize, ObjectHash, SignerId};
+use cuttlebone::format::{Blob, BlobKind, Codec, Contents, PackKey, PackListing, Run};
 
 /// Chunks in a pack and packs in a segment, as a backup of an operating system makes them.
 pub(crate) const PACK_CHUNKS: u64 = 1_280;
@@ -12,7 +12,8 @@ pub(crate) fn id(n: u64) -> BlobId {
     BlobId::from_bytes(*blake3::hash(&n.to_le_bytes()).as_bytes())
 }
 
-pub(crate) fn pack(number: u64) -> PackListing {
+/// Returns a pack of this signer.
+pub(crate) fn pack(number: u64, signer: SignerId) -> PackListing {
     let first = number * PACK_CHUNKS;
     let blob = |n| Blob {
         plain_len: 64 << 10,
@@ -30,8 +31,11 @@ pub(crate) fn pack(number: u64) -> PackListing {
     PackListing {
         pack: ObjectHash::from_bytes(*blake3::hash(&number.to_be_bytes()).as_bytes()),
         random: [0; 16],
+        signer,
         contents: Contents {
             kind: BlobKind::Chunk,
+            key: PackKey::Project,
+            gap: 0,
             runs,
         },
     }

@@ -18,6 +18,29 @@ pub fn object_hash(parts: &[&[u8]]) -> ObjectHash {
     ObjectHash::from_bytes(hash(parts))
 }
 
+/// Hashes an object's bytes as they become known.
+#[derive(Default)]
+pub struct ObjectHasher(blake3::Hasher);
+
+impl ObjectHasher {
+    /// Adds bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Returns `H(all bytes so far)`.
+    #[must_use]
+    pub fn so_far(&self) -> [u8; 32] {
+        *self.0.finalize().as_bytes()
+    }
+
+    /// Returns the hash of the object with these bytes, which is its name.
+    #[must_use]
+    pub fn name(&self) -> ObjectHash {
+        ObjectHash::from_bytes(self.so_far())
+    }
+}
+
 /// Returns whether two byte strings are equal, in time that does not depend on their content.
 #[must_use]
 pub fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {

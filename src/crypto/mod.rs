@@ -12,7 +12,7 @@ mod secret;
 mod sign;
 
 pub use aead::{CHECK_LEN, OpenError, PackCipher, PackRandom, SealKey, SealNonce};
-pub use hash::{hash, object_hash, same};
+pub use hash::{ObjectHasher, hash, object_hash, same};
 pub use kdf::{KdfError, KdfParams, KdfParamsError};
 pub use kem::{
     DATA_PUBLIC_KEY_LEN, DataPrivateKey, DataPublicKey, ENCAPSULATION_LEN, Encapsulation,

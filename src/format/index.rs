@@ -1,13 +1,18 @@
 //! Section 9: index segments.
 
-use super::error::FormatError;
-use super::pack::{Contents, NONCE_LEN};
-use super::wire::{Reader, len_u32};
-use crate::base::{ObjectHash, TAG_LEN};
+use std::collections::HashMap;
+use std::sync::Arc;
 
-/// The least number of bytes of a pack in a segment: hash, random bytes, and contents without
-/// nonce and tag.
-const PACK_LEN_MIN: usize = 32 + 16 + Contents::SEALED_LEN_MIN - NONCE_LEN - TAG_LEN;
+use super::contents::{Contents, PackKey};
+use super::error::FormatError;
+use super::wire::{Reader, len_u32};
+use crate::base::{ObjectHash, SignerId};
+
+/// The least number of bytes of a pack in a segment: hash, random bytes, signer, number of the
+/// encapsulation, and contents.
+const PACK_LEN_MIN: usize = 32 + 16 + 32 + 4 + Contents::LEN_MIN;
+/// In place of the number of an encapsulation: the pack's key is the project's.
+const NO_SESSION: u32 = u32::MAX;
 
 /// A pack and its contents.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +21,8 @@ pub struct PackListing {
     pub pack: ObjectHash,
     /// The pack's random bytes, so that a blob can be opened without reading the pack's header.
     pub random: [u8; 16],
+    /// The signer of the pack.
+    pub signer: SignerId,
     /// The runs in the pack.
     pub contents: Contents,
 }
@@ -33,16 +40,35 @@ impl IndexSegment {
     /// The maximum length of a body, in bytes.
     pub const BODY_MAX: usize = 64 << 20;
 
-    /// Returns the body, to be compressed and sealed.
+    /// Returns the body, to be compressed and sealed. Each encapsulation is in it once.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        out.extend_from_slice(&len_u32(self.packs.len()).to_le_bytes());
+        let mut encapsulations = Vec::new();
+        let mut numbers = HashMap::new();
+        let mut packs = Vec::new();
         for pack in &self.packs {
-            out.extend_from_slice(pack.pack.as_bytes());
-            out.extend_from_slice(&pack.random);
-            out.extend_from_slice(&pack.contents.encode());
+            let session = match &pack.contents.key {
+                PackKey::Project => NO_SESSION,
+                PackKey::Session(encapsulation) => {
+                    *numbers.entry(encapsulation).or_insert_with(|| {
+                        encapsulations.push(encapsulation);
+                        len_u32(encapsulations.len()) - 1
+                    })
+                }
+            };
+            packs.extend_from_slice(pack.pack.as_bytes());
+            packs.extend_from_slice(&pack.random);
+            packs.extend_from_slice(pack.signer.as_bytes());
+            packs.extend_from_slice(&session.to_le_bytes());
+            pack.contents.encode_into(&mut packs);
         }
+        let mut out = Vec::new();
+        out.extend_from_slice(&len_u32(encapsulations.len()).to_le_bytes());
+        for encapsulation in encapsulations {
+            out.extend_from_slice(&encapsulation[..]);
+        }
+        out.extend_from_slice(&len_u32(self.packs.len()).to_le_bytes());
+        out.append(&mut packs);
         out.extend_from_slice(&len_u32(self.superseded.len()).to_le_bytes());
         for segment in &self.superseded {
             out.extend_from_slice(segment.as_bytes());
@@ -53,15 +79,28 @@ impl IndexSegment {
     /// Decodes an opened body.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         let mut reader = Reader::new(bytes);
+        let count = reader.count(1120)?;
+        let encapsulations = (0..count)
+            .map(|_| reader.array().map(Arc::new))
+            .collect::<Result<Vec<_>, _>>()?;
         let count = reader.count(PACK_LEN_MIN)?;
         let mut packs = Vec::with_capacity(count);
         for _ in 0..count {
             let pack = ObjectHash::from_bytes(reader.array()?);
             let random = reader.array()?;
+            let signer = SignerId::from_bytes(reader.array()?);
+            let session = match reader.u32()? {
+                NO_SESSION => None,
+                number => {
+                    let known = encapsulations.get(number as usize);
+                    Some(known.ok_or(FormatError::BadValue("session of a pack"))?)
+                }
+            };
             packs.push(PackListing {
                 pack,
                 random,
-                contents: Contents::read(&mut reader)?,
+                signer,
+                contents: Contents::read(&mut reader, session.cloned())?,
             });
         }
         let count = reader.count(32)?;

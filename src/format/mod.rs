@@ -4,8 +4,10 @@
 //! `docs/format.md` specifies the repository; the section numbers in this folder are those of that
 //! page.
 
+mod audit;
 mod byte_string;
 mod certificate;
+mod contents;
 mod error;
 mod extents;
 mod header;
@@ -27,8 +29,10 @@ mod time;
 mod void;
 mod wire;
 
+pub use audit::{AuditBody, AuditInfo};
 pub use byte_string::ByteString;
 pub use certificate::{Certificate, matches_pattern};
+pub use contents::{Contents, FoundRun, PackKey, SignedContents};
 pub use error::FormatError;
 pub use extents::{ExtentList, ExtentsError};
 pub use header::{HEADER_LEN, Header, Magic};
@@ -40,8 +44,8 @@ pub use log::{
 pub use mark::MarkBody;
 pub use node::{Children, Node, StreamEntries, StreamEntry, image_levels, root_description};
 pub use pack::{
-    Blob, BlobKind, Codec, Contents, FoundRun, NONCE_LEN, PACK_HEAD_LEN, PACK_SIZE_MAX,
-    PACK_TAIL_LEN, PackHead, RUN_BLOBS_MAX, RUN_PLAIN_MAX, Run,
+    Blob, BlobKind, Codec, NONCE_LEN, PACK_HEAD_LEN, PACK_SIZE_MAX, PACK_TAIL_LEN, PackHead,
+    RUN_BLOBS_MAX, RUN_PLAIN_MAX, Run,
 };
 pub use project::ProjectObject;
 pub use rbd::{

@@ -1,14 +1,14 @@
-//! Section 8: packs.
+//! Section 8: packs, without their contents.
 
 use super::error::FormatError;
 use super::header::{HEADER_LEN, Magic};
-use super::wire::{Reader, len_u32};
+use super::wire::Reader;
 use crate::base::{BlobId, TAG_LEN};
 
 /// The maximum length of a pack, in bytes.
 pub const PACK_SIZE_MAX: u64 = 256 << 20;
 /// The maximum number of blobs in a pack, and of runs.
-const PACK_BLOBS_MAX: usize = 1 << 20;
+pub(super) const PACK_BLOBS_MAX: usize = 1 << 20;
 /// The maximum number of blobs in a run.
 pub const RUN_BLOBS_MAX: usize = 1024;
 /// The maximum length of all blobs of a run together, in bytes.
@@ -17,14 +17,12 @@ pub const RUN_PLAIN_MAX: usize = 4 << 20;
 pub const PACK_HEAD_LEN: usize = HEADER_LEN + 16;
 /// The number of bytes after the contents: their length.
 pub const PACK_TAIL_LEN: usize = 4;
-/// The length in bytes of kind, zeros and number of runs.
-const CONTENTS_HEAD_LEN: usize = 8;
 /// The length in bytes of codec, suite, number of blobs, stored length and check.
-const RUN_HEAD_LEN: usize = 24;
+pub(super) const RUN_HEAD_LEN: usize = 24;
 /// The length in bytes of the nonce that the contents are sealed with.
 pub const NONCE_LEN: usize = 24;
 /// The length in bytes of plain length and id.
-const BLOB_LEN: usize = 36;
+pub(super) const BLOB_LEN: usize = 36;
 
 /// The kind of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,7 +43,7 @@ impl BlobKind {
         }
     }
 
-    fn from_byte(byte: u8) -> Result<Self, FormatError> {
+    pub(super) fn from_byte(byte: u8) -> Result<Self, FormatError> {
         match byte {
             1 => Ok(Self::Chunk),
             2 => Ok(Self::Node),
@@ -117,11 +115,11 @@ impl Run {
         out
     }
 
-    const fn encoded_len(&self) -> usize {
+    pub(super) const fn encoded_len(&self) -> usize {
         RUN_HEAD_LEN + self.blobs.len() * BLOB_LEN
     }
 
-    fn encode_into(&self, out: &mut Vec<u8>) {
+    pub(super) fn encode_into(&self, out: &mut Vec<u8>) {
         #[expect(
             clippy::cast_possible_truncation,
             reason = "a run has 1024 blobs at most"
@@ -137,7 +135,7 @@ impl Run {
         }
     }
 
-    fn read(reader: &mut Reader<'_>) -> Result<Self, FormatError> {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, FormatError> {
         let codec = Codec::from_byte(reader.u8()?)?;
         reader.zeros::<1>()?;
         let count = usize::from(reader.u16()?);
@@ -211,133 +209,5 @@ impl PackHead {
         Ok(Self {
             random: reader.array()?,
         })
-    }
-}
-
-/// A run that was found in the contents of a pack.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FoundRun {
-    /// The kind of all blobs in the pack.
-    pub kind: BlobKind,
-    /// The position of the run in the pack, from 0.
-    pub ordinal: u64,
-    /// The number of stored bytes of all runs before it.
-    pub before: u64,
-    /// The run.
-    pub run: Run,
-    /// The position of the wanted blob in the run, from 0.
-    pub blob: usize,
-}
-
-/// The contents of a pack: its runs, in order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Contents {
-    /// The kind of all blobs.
-    pub kind: BlobKind,
-    /// The runs; at least one.
-    pub runs: Vec<Run>,
-}
-
-impl Contents {
-    /// The minimum length of sealed contents with their nonce, in bytes.
-    pub const SEALED_LEN_MIN: usize =
-        NONCE_LEN + CONTENTS_HEAD_LEN + RUN_HEAD_LEN + BLOB_LEN + TAG_LEN;
-    /// The maximum length of sealed contents with their nonce, in bytes.
-    pub const SEALED_LEN_MAX: usize =
-        NONCE_LEN + CONTENTS_HEAD_LEN + PACK_BLOBS_MAX * (RUN_HEAD_LEN + BLOB_LEN) + TAG_LEN;
-
-    /// Returns all blobs, in order.
-    pub fn blobs(&self) -> impl Iterator<Item = &Blob> {
-        self.runs.iter().flat_map(|run| &run.blobs)
-    }
-
-    /// Returns the length of the sealed contents with their nonce, in bytes.
-    #[must_use]
-    pub fn sealed_len(&self) -> usize {
-        let runs: usize = self.runs.iter().map(Run::encoded_len).sum();
-        NONCE_LEN + CONTENTS_HEAD_LEN + runs + TAG_LEN
-    }
-
-    /// Returns the length in bytes of a pack with these contents.
-    #[must_use]
-    pub fn pack_size(&self) -> u64 {
-        let runs: u64 = self.runs.iter().map(|run| u64::from(run.stored_len)).sum();
-        runs + (PACK_HEAD_LEN + self.sealed_len() + PACK_TAIL_LEN) as u64
-    }
-
-    /// Returns the bytes, to be sealed or to be put into a segment.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.sealed_len());
-        out.extend_from_slice(&[self.kind.byte(), 0, 0, 0]);
-        out.extend_from_slice(&len_u32(self.runs.len()).to_le_bytes());
-        for run in &self.runs {
-            run.encode_into(&mut out);
-        }
-        out
-    }
-
-    /// Decodes only the run that holds blob `number`, counted from 0 through all runs.
-    pub fn find_run(bytes: &[u8], number: u32) -> Result<Option<FoundRun>, FormatError> {
-        let mut reader = Reader::new(bytes);
-        let kind = BlobKind::from_byte(reader.u8()?)?;
-        reader.zeros::<3>()?;
-        let (mut before, mut left) = (0, number as usize);
-        for ordinal in 0..u64::from(reader.u32()?) {
-            let mut head = reader.peek();
-            let (_, count, stored_len) = (head.array::<2>()?, head.u16()?, head.u32()?);
-            if left < usize::from(count) {
-                let run = Run::read(&mut reader)?;
-                return Ok(Some(FoundRun {
-                    kind,
-                    ordinal,
-                    before,
-                    run,
-                    blob: left,
-                }));
-            }
-            left -= usize::from(count);
-            before += u64::from(stored_len);
-            reader.bytes(RUN_HEAD_LEN + usize::from(count) * BLOB_LEN)?;
-        }
-        Ok(None)
-    }
-
-    /// Decodes opened bytes.
-    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
-        let mut reader = Reader::new(bytes);
-        let contents = Self::read(&mut reader)?;
-        reader.end()?;
-        Ok(contents)
-    }
-
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, FormatError> {
-        let kind = BlobKind::from_byte(reader.u8()?)?;
-        reader.zeros::<3>()?;
-        let count = reader.u32()? as usize;
-        if count == 0 {
-            return Err(FormatError::BadValue("number of runs"));
-        }
-        if count > PACK_BLOBS_MAX {
-            return Err(FormatError::LimitExceeded("number of runs"));
-        }
-        if count * (RUN_HEAD_LEN + BLOB_LEN) > reader.left() {
-            return Err(FormatError::Truncated);
-        }
-        let mut runs = Vec::with_capacity(count);
-        let mut blobs = 0;
-        for _ in 0..count {
-            let run = Run::read(reader)?;
-            blobs += run.blobs.len();
-            if blobs > PACK_BLOBS_MAX {
-                return Err(FormatError::LimitExceeded("number of blobs"));
-            }
-            runs.push(run);
-        }
-        let contents = Self { kind, runs };
-        if contents.pack_size() > PACK_SIZE_MAX {
-            return Err(FormatError::LimitExceeded("size of a pack"));
-        }
-        Ok(contents)
     }
 }

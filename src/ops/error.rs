@@ -33,6 +33,10 @@ pub enum OpsError {
         before: String,
         now: String,
     },
+    #[error(
+        "the diff changes a part of the chunk at byte {offset}, and this key cannot read the rest"
+    )]
+    PartOfChunk { offset: u64 },
     #[error("volume “{volume}” has no backup")]
     NoVolume { volume: String },
     #[error("backup {backup} of volume “{volume}” is protected by its label")]

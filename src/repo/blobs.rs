@@ -10,7 +10,7 @@ use super::object_ref::ObjectRef;
 use super::pack_context::{pack_context, run_context};
 use super::project::Project;
 use super::read_session::ReadSession;
-use crate::base::{BlobId, Buffer, Cancel, TAG_LEN, lock};
+use crate::base::{BlobId, Buffer, Cancel, ObjectHash, TAG_LEN, lock};
 use crate::crypto::{PackCipher, PackRandom};
 use crate::format::{BlobKind, Codec, Node};
 
@@ -32,7 +32,8 @@ const BRANCHES_MAX: usize = 512;
 pub struct Opener {
     /// Made when it is first needed: nodes are not compressed.
     decompressor: Option<Decompressor>,
-    cipher: Option<([u8; 16], PackCipher)>,
+    /// The cipher of the pack that was opened last.
+    cipher: Option<(ObjectHash, PackCipher)>,
     plain: Buffer,
 }
 
@@ -94,20 +95,37 @@ impl Opener {
             .map_err(|why| RepoError::damaged(pack_of(project, location), why))
     }
 
+    /// Like [`open_run`](Self::open_run), but also returns the run as it is compressed: first that,
+    /// then the joined blobs.
+    pub fn open_run_both<'b>(
+        &'b mut self,
+        project: &Project,
+        location: &BlobLocation,
+        stored: &'b mut [u8],
+    ) -> Result<(&'b [u8], &'b [u8]), RepoError> {
+        let run = location.run();
+        let content = self.unseal(project, location, stored)?;
+        self.plain.resize(run.plain_len());
+        made(&mut self.decompressor)?
+            .decode(run.codec, content, &mut self.plain)
+            .map_err(|why| RepoError::damaged(pack_of(project, location), why))?;
+        Ok((content, &self.plain))
+    }
+
     /// Decrypts a run in place and returns its compressed bytes. The tag authenticates them.
-    pub fn unseal<'b>(
+    fn unseal<'b>(
         &mut self,
         project: &Project,
         location: &BlobLocation,
         stored: &'b mut [u8],
     ) -> Result<&'b [u8], RepoError> {
-        let random = location.random();
+        let pack = location.pack();
         let cipher = match &mut self.cipher {
-            Some((of, cipher)) if *of == random => cipher,
+            Some((of, cipher)) if *of == pack => cipher,
             slot => {
-                let of = PackRandom::from_bytes(random);
-                let cipher = project.pack_cipher(location.kind(), of)?;
-                &mut slot.insert((random, cipher)).1
+                let random = PackRandom::from_bytes(location.random());
+                let cipher = project.pack_cipher(location.kind(), location.key(), random)?;
+                &mut slot.insert((pack, cipher)).1
             }
         };
         let bound = run_context(&pack_context(project), location.kind());
@@ -148,7 +166,7 @@ fn made(decompressor: &mut Option<Decompressor>) -> Result<&mut Decompressor, Re
 }
 
 fn pack_of(project: &Project, location: &BlobLocation) -> ObjectRef {
-    ObjectRef::Pack(project.id, location.pack())
+    location.object(project.id)
 }
 
 impl BlobReader {
@@ -193,7 +211,7 @@ impl BlobReader {
         if let Some(session) = &self.session {
             session.resume()?;
         }
-        let find = || match self.index.find(id)? {
+        let find = || match self.index.find_readable(id)? {
             None => Ok(self.index.find_anywhere(id)?.into_iter().next()),
             found => Ok::<_, RepoError>(found),
         };
@@ -238,7 +256,7 @@ impl BlobReader {
     /// deleted.
     pub fn rescue(&self, kind: BlobKind, id: &BlobId) -> Result<Vec<u8>, RepoError> {
         let mut failure = None;
-        let mut places = self.index.find_all(id)?;
+        let mut places = self.index.find_all_readable(id)?;
         places.extend(self.index.find_anywhere(id)?);
         for place in places.iter().filter(|place| place.kind() == kind) {
             match self.read(place) {
@@ -261,10 +279,10 @@ impl BlobReader {
         let mut tried = 0;
         for round in 0..3 {
             let places = match round {
-                0 => self.index.find_all(id)?,
+                0 => self.index.find_all_readable(id)?,
                 1 => {
                     let found = self.index.resync()?;
-                    let places = self.index.find_all(id)?;
+                    let places = self.index.find_all_readable(id)?;
                     // Another thread's resync may have found more, so count the places, too.
                     if !found && places.len() == tried {
                         continue;

@@ -117,7 +117,7 @@ impl Project {
 
     /// Fails if this signer may not make this object. No certificate lets a signer make an object
     /// that only full keys may make, such as a certificate.
-    fn may_sign(&self, object: ObjectRef, signer: &SignerId) -> Result<(), RepoError> {
+    pub(super) fn may_sign(&self, object: ObjectRef, signer: &SignerId) -> Result<(), RepoError> {
         let kind = object.kind();
         let foreign = |reason| RepoError::Foreign { object, reason };
         match self.signers.may_sign(kind, signer) {

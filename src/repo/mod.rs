@@ -1,5 +1,6 @@
 //! Repositories: objects in a store, packs, the index, trees, backup records, leases and marks.
 
+mod audits;
 mod backup;
 mod blobs;
 mod bundle;
@@ -35,6 +36,7 @@ mod records;
 mod repository;
 mod run_cache;
 mod sealed;
+mod sessions;
 mod settings;
 mod signers;
 mod tree;
@@ -44,6 +46,7 @@ mod writers;
 /// The parameters of the key derivation. Front ends do not import `crypto`.
 pub use crate::crypto::{KdfParams, KdfParamsError};
 
+pub use audits::Audits;
 pub use backup::Backup;
 pub use blobs::{BlobReader, Opener};
 pub use cache_dir::CacheDir;
@@ -52,7 +55,7 @@ pub use codec::{Compression, Compressor};
 pub use envelope::Signed;
 pub use error::{Damage, ForeignReason, RepoError, RepoErrorKind};
 pub use fetch::ChunkFetcher;
-pub use index::{BlobLocation, CacheState, Index, PlacedRun, Rewritten};
+pub use index::{BlobLocation, CacheState, Index, ListedPack, PlacedRun, Rewritten};
 pub use init::InitOptions;
 pub use key_admin::Grant;
 pub use keys::{KeyScope, KeySummary, NewKey};

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::object_kind::ObjectKind;
 use crate::base::{LeaseId, ObjectHash, ProjectId};
+use crate::format::BlobKind;
 use crate::storage::Name;
 
 /// An object of a repository. Its name in the store follows from this.
@@ -32,6 +33,25 @@ pub enum ObjectRef {
 const COPY: &str = ".copy";
 
 impl ObjectRef {
+    /// Returns the pack of blobs of this kind that has this hash.
+    #[must_use]
+    pub const fn of_pack(project: ProjectId, kind: BlobKind, hash: ObjectHash) -> Self {
+        match kind {
+            BlobKind::Chunk => Self::Pack(project, hash),
+            BlobKind::Node => Self::Tree(project, hash),
+        }
+    }
+
+    /// Returns the kind of the blobs in it, if it is a pack.
+    #[must_use]
+    pub const fn blob_kind(&self) -> Option<BlobKind> {
+        match self {
+            Self::Pack(..) => Some(BlobKind::Chunk),
+            Self::Tree(..) => Some(BlobKind::Node),
+            _ => None,
+        }
+    }
+
     /// Its name in the store.
     #[must_use]
     pub fn name(&self) -> Name {

@@ -85,7 +85,7 @@ impl Objects {
         offset: u64,
         buf: &mut [u8],
     ) -> Result<(), RepoError> {
-        let object = ObjectRef::Pack(project, pack);
+        let object = ObjectRef::Tree(project, pack);
         let name = object.name();
         let fetch = || self.backend.get(&name, NODE_PACK_MAX).ok();
         if let Some(copies) = &self.copies
@@ -105,7 +105,7 @@ impl Objects {
         kind: BlobKind,
         parts: &[&[u8]],
     ) -> Result<(), RepoError> {
-        let name = ObjectRef::Pack(project, pack).name();
+        let name = ObjectRef::of_pack(project, kind, pack).name();
         self.backend.put(&name, parts)?;
         if let (Some(copies), BlobKind::Node) = (&self.copies, kind) {
             copies.put_pack(pack, parts);

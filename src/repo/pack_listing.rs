@@ -1,10 +1,10 @@
-//! Reads the listing of a pack from the pack itself.
+//! Reads and writes what a pack says of itself: its sealed and signed contents.
 
-use crate::base::{ObjectHash, to_usize};
-use crate::crypto::SealNonce;
+use crate::base::{SignerId, to_usize};
+use crate::crypto::{SealNonce, hash, verify_signature};
 use crate::format::{
-    Contents, FormatError, NONCE_LEN, PACK_HEAD_LEN, PACK_SIZE_MAX, PACK_TAIL_LEN, PackHead,
-    PackListing,
+    Contents, FormatError, HEADER_LEN, NONCE_LEN, PACK_HEAD_LEN, PACK_SIZE_MAX, PACK_TAIL_LEN,
+    PackHead, PackListing, SignedContents,
 };
 
 use super::error::{Damage, RepoError};
@@ -14,13 +14,13 @@ use super::project::Project;
 /// Bytes that are read from the end of a pack first. Most listings fit.
 const TAIL_GUESS: u64 = 256 << 10;
 
-/// Reads the listing of a pack, in two or three requests.
+/// Reads the listing of a pack, in two or three requests. Verifies its signature, but not that the
+/// rest of the pack is what was signed.
 pub fn read_listing(
     project: &Project,
-    pack: ObjectHash,
+    object: ObjectRef,
     size: Option<u64>,
 ) -> Result<PackListing, RepoError> {
-    let object = ObjectRef::Pack(project.id, pack);
     let backend = project.objects.backend();
     let name = object.name();
     let lost = |e| RepoError::reading(object, e);
@@ -45,16 +45,16 @@ pub fn read_listing(
             .map_err(lost)?;
     }
     let at = tail.len() - whole;
-    open_listing(project, pack, &head, &tail[at..at + len], size)
+    let (listing, _) = open_listing(project, object, &head, &tail[at..at + len], size)?;
+    Ok(listing)
 }
 
-/// Decodes the listing of a pack from all bytes of the pack.
+/// Decodes the listing of a pack from all bytes of the pack. Verifies that all of them were signed.
 pub fn listing_of(
     project: &Project,
-    pack: ObjectHash,
+    object: ObjectRef,
     bytes: &[u8],
 ) -> Result<PackListing, RepoError> {
-    let object = ObjectRef::Pack(project.id, pack);
     let size = bytes.len() as u64;
     check_size(object, size)?;
     let Some(head) = bytes.first_chunk::<PACK_HEAD_LEN>() else {
@@ -62,7 +62,40 @@ pub fn listing_of(
     };
     let len = contents_len(object, bytes, size)?;
     let at = bytes.len() - len - PACK_TAIL_LEN;
-    open_listing(project, pack, head, &bytes[at..at + len], size)
+    let (before, sealed) = bytes.split_at(at);
+    let (listing, signed) = open_listing(project, object, head, &sealed[..len], size)?;
+    let gap = before.len() - listing.contents.gap as usize;
+    if signed != hash(&[before]) || before[gap..].iter().any(|byte| *byte != 0) {
+        let why = Damage::Impossible("its bytes are not those that were signed");
+        return Err(RepoError::damaged(object, why));
+    }
+    Ok(listing)
+}
+
+/// Signs and seals the contents of a pack that begins with `head`. `before` is the hash of all
+/// bytes before them. Returns their bytes with the nonce and the length, which end the pack, and
+/// the signer.
+pub(super) fn seal_contents(
+    project: &Project,
+    head: &[u8; PACK_HEAD_LEN],
+    contents: &Contents,
+    before: &[u8; 32],
+) -> Result<(Vec<u8>, SignerId), RepoError> {
+    let signing = project.keys.signing();
+    let signer = signing.public();
+    let mut plain = SignedContents::encode_unsigned(contents, before, &signer);
+    let signature = signing.sign(project.id, header(head), &[&plain]);
+    plain.extend_from_slice(&signature);
+    let context = [&project.id.as_bytes()[..], head].concat();
+    let (nonce, ciphertext) = project.keys.contents().seal(&context, &plain)?;
+    let mut sealed = [&nonce.as_bytes()[..], &ciphertext].concat();
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a pack has 2^20 blobs at most"
+    )]
+    let len = (sealed.len() as u32).to_le_bytes();
+    sealed.extend_from_slice(&len);
+    Ok((sealed, signer))
 }
 
 fn check_size(object: ObjectRef, size: u64) -> Result<(), RepoError> {
@@ -96,16 +129,21 @@ fn contents_len(object: ObjectRef, tail: &[u8], size: u64) -> Result<usize, Repo
     Ok(len)
 }
 
+/// Opens and verifies the contents of a pack. Returns its listing, and the hash of all bytes before
+/// its contents that was signed.
 fn open_listing(
     project: &Project,
-    pack: ObjectHash,
+    object: ObjectRef,
     head: &[u8; PACK_HEAD_LEN],
     sealed: &[u8],
     size: u64,
-) -> Result<PackListing, RepoError> {
-    let object = ObjectRef::Pack(project.id, pack);
+) -> Result<(PackListing, [u8; 32]), RepoError> {
     let refuse = |e| RepoError::format(object, e);
-    let PackHead { random } = PackHead::decode(head).map_err(refuse)?;
+    let damaged = |why| RepoError::damaged(object, why);
+    let decoded = PackHead::decode(head);
+    if let Err(error @ FormatError::BadMagic(_)) = decoded {
+        return Err(refuse(error));
+    }
     let aad = [&project.id.as_bytes()[..], head].concat();
     let (nonce, sealed) = sealed
         .split_first_chunk::<NONCE_LEN>()
@@ -115,20 +153,43 @@ fn open_listing(
         .contents()
         .open(&SealNonce::from_bytes(*nonce), &aad, sealed)
         .map_err(|e| RepoError::damaged(object, e))?;
-    let contents = Contents::decode(&plain).map_err(refuse)?;
-    let expected = contents.pack_size();
-    if expected != size {
-        return Err(RepoError::damaged(
+    let found = SignedContents::split(&plain).map_err(refuse)?;
+    let (signer, parts) = (found.signer, [found.signed]);
+    verify_signature(&signer, project.id, header(head), &parts, &found.signature).map_err(|e| {
+        RepoError::Foreign {
             object,
-            Damage::WrongSize {
-                expected,
-                found: size,
-            },
-        ));
+            reason: e.into(),
+        }
+    })?;
+    project.may_sign(object, &signer)?;
+    // Its version and features are those that the signer wrote.
+    let refuse = |e| project.refused(object, &signer, e);
+    let PackHead { random } = decoded.map_err(refuse)?;
+    let (contents, before) = found.decode().map_err(refuse)?;
+    if object.blob_kind() != Some(contents.kind) {
+        let why = Damage::Impossible("its blobs are of the other kind than its directory is for");
+        return Err(damaged(why));
     }
-    Ok(PackListing {
+    let (Some(pack), expected) = (object.hash(), contents.pack_size()) else {
+        return Err(damaged(Damage::Missing));
+    };
+    if expected != size {
+        return Err(damaged(Damage::WrongSize {
+            expected,
+            found: size,
+        }));
+    }
+    let listing = PackListing {
         pack,
         random,
+        signer,
         contents,
-    })
+    };
+    Ok((listing, before))
+}
+
+/// Returns the header of a pack, which is signed with the contents.
+fn header(head: &[u8; PACK_HEAD_LEN]) -> &[u8; HEADER_LEN] {
+    let (header, _) = head.split_at(HEADER_LEN);
+    header.first_chunk().unwrap_or(&[0; HEADER_LEN])
 }

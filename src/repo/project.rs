@@ -7,10 +7,11 @@ use super::cache_dir::CacheDir;
 use super::error::RepoError;
 use super::object_cache::ObjectCache;
 use super::objects::Objects;
+use super::sessions::Sessions;
 use super::signers::Signers;
 use crate::base::{CHUNK_SIZE_DEFAULT, ChunkSize, ProjectId, RepositoryId, Role};
 use crate::crypto::{ChunkKeys, PackCipher, PackRandom, ProjectKeys, RoleError, Secret};
-use crate::format::{BlobKind, ProjectSettings};
+use crate::format::{BlobKind, PackKey, ProjectSettings};
 
 /// An open project: its keys, its settings, and the store that holds its objects. Clones share
 /// them.
@@ -32,6 +33,8 @@ pub struct Project {
     pub objects: Objects,
     /// The secret that all its keys derive from, if the role of the key is full.
     pub(super) secret: Option<Secret>,
+    /// The keys of the sessions that were opened.
+    pub(super) sessions: Arc<Sessions>,
 }
 
 impl Project {
@@ -61,6 +64,7 @@ impl Project {
             keys,
             objects,
             secret,
+            sessions: Arc::default(),
         }
     }
 
@@ -88,14 +92,36 @@ impl Project {
         Ok(self.keys.chunk_keys()?)
     }
 
-    /// Returns the cipher of a pack with blobs of this kind. Fails if the role of the key does not
-    /// include reading them.
-    pub fn pack_cipher(&self, kind: BlobKind, random: PackRandom) -> Result<PackCipher, RepoError> {
-        let key = match kind {
-            BlobKind::Chunk => self.keys.data()?,
-            BlobKind::Node => self.keys.tree(),
-        };
-        Ok(PackCipher::new(key, self.id, random))
+    /// Returns the cipher that opens a pack with blobs of this kind and this key. Fails if the role
+    /// of the key does not include reading them.
+    pub fn pack_cipher(
+        &self,
+        kind: BlobKind,
+        key: &PackKey,
+        random: PackRandom,
+    ) -> Result<PackCipher, RepoError> {
+        Ok(match (kind, key) {
+            (BlobKind::Node, _) => PackCipher::new(self.keys.tree(), self.id, random),
+            (BlobKind::Chunk, PackKey::Project) => {
+                PackCipher::new(self.keys.data()?, self.id, random)
+            }
+            (BlobKind::Chunk, PackKey::Session(encapsulation)) => {
+                let private = self.keys.data_private_key()?;
+                let key = self.sessions.key(encapsulation, self.id, private);
+                PackCipher::new(&key, self.id, random)
+            }
+        })
+    }
+
+    /// Returns the key under which this client seals new chunks: that of the project's data, or, if
+    /// the role of the key does not include that, the one of a new session.
+    pub(super) fn new_pack_key(&self) -> Result<(PackKey, Secret), RepoError> {
+        if let Ok(key) = self.keys.data() {
+            return Ok((PackKey::Project, key.clone()));
+        }
+        let public = self.keys.data_public_key()?;
+        let (encapsulation, key) = public.encapsulate(self.id)?;
+        Ok((PackKey::Session(Arc::new(encapsulation)), key))
     }
 
     /// Keeps copies of records, entries of the log and tree nodes in the cache directory below `caches`,

@@ -11,8 +11,8 @@ use super::project::Project;
 use crate::base::{ObjectHash, ProjectId, Silent};
 use crate::crypto::object_hash;
 use crate::format::{
-    BackupRecord, Certificate, FormatError, IndexSegment, LeaseBody, MarkBody, ProjectSettings,
-    SealedObject, VoidBody,
+    AuditBody, BackupRecord, Certificate, FormatError, IndexSegment, LeaseBody, MarkBody,
+    ProjectSettings, SealedObject, VoidBody,
 };
 use crate::storage::ObjectInfo;
 
@@ -75,6 +75,7 @@ body!(IndexSegment, Index, named by its hash);
 body!(BackupRecord, Backup, named by its hash);
 body!(VoidBody, Void, named by its hash);
 body!(MarkBody, Mark, named by its hash);
+body!(AuditBody, Audit, named by its hash);
 body!(LeaseBody, Lease);
 
 impl Project {

@@ -73,7 +73,7 @@ impl Whole {
         for backup in test_repo.backups() {
             ImageReader::new(&blobs, &backup)
                 .each_chunk(|chunk| {
-                    for place in index.find_all(&chunk.id)? {
+                    for place in index.find_all_readable(&chunk.id)? {
                         users.entry(place.pack()).or_default().insert(backup.id);
                     }
                     Ok::<(), RepoError>(())
@@ -111,13 +111,10 @@ impl Whole {
     /// Returns the bytes of another object of the same kind.
     fn another(&self, object: ObjectRef, name: &Name) -> Vec<u8> {
         let kind = std::mem::discriminant(&object);
-        let is_node =
-            |object| matches!(object, ObjectRef::Pack(_, pack) if self.nodes.contains(&pack));
-        let mut same = self.objects().into_iter().filter(|(other, _)| {
-            std::mem::discriminant(other) == kind
-                && *other != object
-                && is_node(*other) == is_node(object)
-        });
+        let mut same = self
+            .objects()
+            .into_iter()
+            .filter(|(other, _)| std::mem::discriminant(other) == kind && *other != object);
         if let Some((_, other)) = same.next() {
             return self.store.get(&other, u64::MAX).unwrap();
         }
@@ -283,7 +280,9 @@ fn assert_damage_is_contained(whole: &Whole, object: ObjectRef, name: &Name, kin
 
     let no_backups = BTreeSet::new();
     let users = match object {
-        ObjectRef::Pack(_, pack) => whole.users.get(&pack).unwrap_or(&no_backups),
+        ObjectRef::Pack(_, pack) | ObjectRef::Tree(_, pack) => {
+            whole.users.get(&pack).unwrap_or(&no_backups)
+        }
         _ => &no_backups,
     };
     assert!(
@@ -305,7 +304,7 @@ fn assert_damage_is_contained(whole: &Whole, object: ObjectRef, name: &Name, kin
     let vanished = records.vanished(&Log::default());
     let last = is_record && kind == Kind::Delete && vanished.is_empty();
     assert!(thorough.errors > 0 || last, "{when}: check finds it");
-    if !matches!(object, ObjectRef::Pack(..)) {
+    if object.blob_kind().is_none() {
         assert_eq!(
             plain.errors, thorough.errors,
             "{when}: it is found without --read-data"
@@ -398,7 +397,7 @@ fn an_object_with_both_copies_damaged_is_reported() {
         // Without any node packs all trees are lost, and every command reports that.
         let store = whole.store.copy();
         for (object, name) in &objects {
-            if matches!(object, ObjectRef::Pack(_, pack) if whole.nodes.contains(pack)) {
+            if object.blob_kind() == Some(BlobKind::Node) {
                 store.delete(name).unwrap();
             }
         }

@@ -10,6 +10,7 @@ use cuttlebone::ops::{self, BackupOptions, BackupReport, Context, OpsError};
 use cuttlebone::storage::{Backend, FaultBackend, MemoryBackend};
 use cuttlebone::volume::{DiffSource, InputFile, NamedInput};
 
+use super::prune::is_pack;
 use super::{Host, Image, LEAF, TestRepo, Watch, noise, options};
 use crate::rbd;
 
@@ -367,7 +368,7 @@ fn a_diff_with_reread_stores_lost_chunks_again() {
         .each_ref()
         .map(|report| restored(&host, &test_repo, report));
     for object in store.list("").unwrap() {
-        if object.name.as_str().contains("/packs/") {
+        if is_pack(&object.name) {
             store.delete(&object.name).unwrap();
         }
     }

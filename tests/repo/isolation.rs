@@ -8,6 +8,7 @@ use cuttlebone::base::BlobId;
 use cuttlebone::repo::Index;
 use cuttlebone::storage::{Backend, MemoryBackend};
 
+use super::prune::is_pack;
 use super::{CHUNK, Host, Image, LEAF, RecordingObserver, TestRepo, noise};
 
 fn ids(test_repo: &TestRepo) -> HashSet<BlobId> {
@@ -105,7 +106,7 @@ fn a_second_backup_of_the_same_content_has_the_same_root_and_stores_no_chunk() {
             .list("projects")
             .unwrap()
             .iter()
-            .filter(|o| o.name.as_str().contains("/packs/"))
+            .filter(|o| is_pack(&o.name))
             .count()
     };
     let before = packs();

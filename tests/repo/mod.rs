@@ -27,6 +27,7 @@ mod log;
 mod model;
 mod object_cache;
 mod panics;
+mod provenance;
 mod prune;
 mod reader;
 mod roles;

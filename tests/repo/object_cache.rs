@@ -232,7 +232,7 @@ fn check_reads_the_store_and_not_the_cache() {
         let copied = store.copy();
         let names = [
             ObjectRef::Backup(test_repo.project.id, object).name(),
-            ObjectRef::Pack(test_repo.project.id, object).name(),
+            ObjectRef::Tree(test_repo.project.id, object).name(),
         ];
         let found = names.iter().find_map(|name| {
             let bytes = copied.get(name, u64::MAX).ok()?;

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use cuttlebone::base::{BlobId, ObjectHash};
 use cuttlebone::format::BlobKind;
 use cuttlebone::ops::OpsError;
-use cuttlebone::repo::{Backup, BlobReader, ImageReader, Index, RepoError, read_listing};
+use cuttlebone::repo::{
+    Backup, BlobReader, ImageReader, Index, ObjectRef, RepoError, read_listing,
+};
 use cuttlebone::storage::{Fault, FaultBackend, MemoryBackend, Moment, Plan, StorageErrorKind};
 
 use super::{Host, RecordingObserver, TestRepo, is_damage};
@@ -73,9 +75,7 @@ fn unindexed(host: &Host, test_repo: &TestRepo) -> HashSet<BlobId> {
     };
     for line in list.lines() {
         let pack: ObjectHash = line.parse().unwrap();
-        if let Ok(listing) = read_listing(project, pack, None)
-            && listing.contents.kind == BlobKind::Chunk
-        {
+        if let Ok(listing) = read_listing(project, ObjectRef::Pack(project.id, pack), None) {
             ids.extend(listing.contents.blobs().map(|blob| blob.id));
         }
     }

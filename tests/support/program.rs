@@ -114,6 +114,7 @@ impl World {
     /// Returns the packs that are stored, without uploads that are not finished.
     pub(crate) fn packs(&self) -> Vec<PathBuf> {
         let mut packs = files(&self.project().join("packs"));
+        packs.extend(files(&self.project().join("trees")));
         packs.retain(|path| !path.file_name().unwrap().to_str().unwrap().starts_with('.'));
         packs
     }

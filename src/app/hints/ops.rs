@@ -20,6 +20,7 @@ impl From<OpsError> for Failure {
 fn code(error: &OpsError) -> Code {
     match error {
         OpsError::OtherSource { .. } => Code::Usage,
+        OpsError::PartOfChunk { .. } => Code::NotAllowed,
         OpsError::LostRace { .. }
         | OpsError::OutrunByPrune { .. }
         | OpsError::PruneRuns { .. }
@@ -57,6 +58,10 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
         OpsError::BaseKind { .. } => "leave --base out, or name a backup of the same kind",
         OpsError::OtherSource { .. } => {
             "name the volume with --volume NAME; use the same name if it is the same volume"
+        }
+        OpsError::PartOfChunk { .. } => {
+            "with the role “write”, read the whole image, or the changed extents of a mapped device \
+             with --extents; a key with the role “full” can merge the diff"
         }
         OpsError::NoVolume { .. } => "run “cuttlebone list” to see the volumes",
         OpsError::Protected { .. } => "nothing was removed; use --force to remove it anyway",

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::coverage::Coverage;
 use super::image_spec::ImageSpec;
 use super::task::BackupTask;
-use crate::base::{BlobId, Buffer, LEAF_SIZE, is_zero};
+use crate::base::{BlobId, Buffer, LEAF_SIZE, Role, is_zero};
 use crate::ops::error::OpsError;
 use crate::repo::{ChunkFetcher, ChunkRef, PackWorker, RepoErrorKind, leaf_chunks};
 use crate::volume::Gaps;
@@ -121,7 +121,12 @@ impl<'a> LeafMerger<'a> {
                 wanted.push(ChunkRef::new(offset, u64::MAX, chunk_size, id));
             }
         }
-        if !wanted.is_empty() {
+        if let Some(first) = wanted.first() {
+            if self.task.project.keys.role() != Role::Full {
+                return Err(OpsError::PartOfChunk {
+                    offset: first.offset,
+                });
+            }
             self.before.resize(buf.len());
             self.fetcher.fetch(&wanted, start, &mut self.before)?;
         }

@@ -110,7 +110,10 @@ impl<'a> Protection<'a> {
                 CommitCheck::Permitted(cleared) => return Ok(Some(cleared)),
                 CommitCheck::Disturbed => {
                     self.context.observer.notice(Notice::ConcurrentPrune);
-                    let lost = |error: &RepoError| error.kind() == RepoErrorKind::Damaged;
+                    // A write key cannot store chunks again, since it cannot read them.
+                    let lost = |error: &RepoError| {
+                        matches!(error.kind(), RepoErrorKind::Damaged | RepoErrorKind::Role)
+                    };
                     match store_again(index, &tops, guard.lease(), self.context) {
                         Err(OpsError::Repo(error)) if lost(&error) => {
                             return Err(OpsError::OutrunByPrune {
@@ -252,7 +255,7 @@ impl Visitor for Resealer<'_> {
         for child in children(node) {
             if node.level() > 0 {
                 below.push((child, ()));
-            } else if self.blobs.index().find(&child)?.is_none() {
+            } else if self.blobs.index().find_trusted(&child)?.is_none() {
                 let plain = self.blobs.rescue(BlobKind::Chunk, &child)?;
                 let all = [(child, 0..plain.len())];
                 self.packer.store_chunks(&mut self.worker, &plain, all)?;

@@ -20,7 +20,7 @@ use super::error::OpsError;
 use crate::base::{ObjectHash, Phase, Progress, Silent, lock, recover, to_usize};
 use crate::format::PackListing;
 use crate::repo::{
-    Damage, Index, Log, Marks, ObjectKind, ObjectRef, Opener, PlacedRun, Project, Records,
+    Damage, Index, Lease, Log, Marks, ObjectKind, ObjectRef, Opener, PlacedRun, Project, Records,
     RepoError, Repository, lease_for_reading, listing_of,
 };
 
@@ -49,13 +49,14 @@ pub fn check(
         unnamed: HashSet::new(),
         marked: Marks::load_readable(project)?.packs(),
         read: read_data.then(HashSet::new),
+        proven: Vec::new(),
     };
     run.copies(repository)?;
     let mut records = Records::load(project)?;
     // Keeps a prune from deleting what is going to be read.
     let newest_first = records.all().iter().rev();
     let tops: Vec<_> = newest_first.filter_map(|backup| backup.top).collect();
-    let _lease = if read_data {
+    let lease = if read_data {
         lease_for_reading(project, &tops, READER, &context.observer)?
     } else {
         None
@@ -81,6 +82,7 @@ pub fn check(
     let packs = run.packs(&index)?;
     run.read_packs(&index, &packs)?;
     run.trees(&index, &records)?;
+    run.audit(&index, lease.as_ref())?;
     run.report.vanished = records.vanished(&log);
     run.report
         .vanished
@@ -107,10 +109,12 @@ fn record_of(error: &RepoError) -> Option<ObjectHash> {
 #[derive(Default)]
 struct Compared {
     /// Packs of the size that the index states, and that size in bytes.
-    packs: Vec<(ObjectHash, u64)>,
+    packs: Vec<(ObjectRef, u64)>,
     /// Others, with the size that they have and the size that the index states; none for one that
     /// is missing.
-    wrong: Vec<(ObjectHash, Option<(u64, u64)>)>,
+    wrong: Vec<(ObjectRef, Option<(u64, u64)>)>,
+    /// Packs that only superseded segments name and that are missing, as they may.
+    deleted: Vec<ObjectHash>,
 }
 
 impl CheckTask<'_> {
@@ -192,7 +196,7 @@ impl CheckTask<'_> {
 
     /// Verifies that every pack in the index exists with its size. Returns the packs that can be
     /// read, with their sizes.
-    fn packs(&mut self, index: &Index) -> Result<Vec<(ObjectHash, u64)>, OpsError> {
+    fn packs(&mut self, index: &Index) -> Result<Vec<(ObjectRef, u64)>, OpsError> {
         let mut compared = self.compare(index)?;
         // The cache may be damaged: the segments decide.
         if !compared.wrong.is_empty() {
@@ -202,18 +206,19 @@ impl CheckTask<'_> {
         }
         self.unnamed = index.unnamed()?.into_iter().collect();
         self.report.packs += (compared.packs.len() + compared.wrong.len()) as u64;
-        for (pack, found) in compared.wrong {
-            self.bad_packs.insert(pack);
+        self.bad_packs.extend(&compared.deleted);
+        self.missing.extend(&compared.deleted);
+        for (object, found) in compared.wrong {
+            self.bad_packs.extend(object.hash());
             self.report.packs_damaged += 1;
-            let object = ObjectRef::Pack(self.project.id, pack);
             match found {
                 None => {
-                    self.missing.insert(pack);
+                    self.missing.extend(object.hash());
                     self.found(&Finding::PackMissing { pack: object });
                 }
                 Some((found, expected)) => {
                     // Some of its runs may still open.
-                    compared.packs.push((pack, found));
+                    compared.packs.push((object, found));
                     self.found(&Finding::PackWrongSize {
                         pack: object,
                         expected,
@@ -227,20 +232,28 @@ impl CheckTask<'_> {
 
     /// Compares the packs of the index with those that exist.
     fn compare(&self, index: &Index) -> Result<Compared, OpsError> {
-        let sizes: HashMap<ObjectHash, u64> = index
+        let project = self.project.id;
+        let sizes: HashMap<ObjectRef, u64> = index
             .list_packs()?
             .into_iter()
-            .map(|(pack, listed)| (pack, listed.size))
+            .map(|pack| (pack.object(project), pack.info.size))
             .collect();
+        // They are read only if a backup needs them.
+        let retired: HashSet<_> = index.retired()?.into_iter().collect();
         let mut compared = Compared::default();
         index.each_pack(|listing| {
             self.context.cancel.check()?;
             let expected = listing.contents.pack_size();
-            match sizes.get(&listing.pack) {
-                Some(found) if *found == expected => compared.packs.push((listing.pack, expected)),
-                found => {
+            let object = ObjectRef::of_pack(project, listing.contents.kind, listing.pack);
+            match (sizes.get(&object), retired.contains(&listing.pack)) {
+                (Some(found), false) if *found == expected => {
+                    compared.packs.push((object, expected));
+                }
+                (Some(found), true) if *found == expected => {}
+                (None, true) => compared.deleted.push(listing.pack),
+                (found, _) => {
                     let sizes = found.map(|found| (*found, expected));
-                    compared.wrong.push((listing.pack, sizes));
+                    compared.wrong.push((object, sizes));
                 }
             }
             Ok(())
@@ -250,22 +263,31 @@ impl CheckTask<'_> {
 
     /// Verifies, if asked, that every pack has its hash, and that every blob in it opens and has its
     /// id.
-    fn read_packs(&mut self, index: &Index, packs: &[(ObjectHash, u64)]) -> Result<(), OpsError> {
+    fn read_packs(&mut self, index: &Index, packs: &[(ObjectRef, u64)]) -> Result<(), OpsError> {
         let Some(read) = &mut self.read else {
             return Ok(());
         };
-        read.extend(packs.iter().map(|(pack, _)| *pack));
+        read.extend(packs.iter().filter_map(|(pack, _)| pack.hash()));
         let total: u64 = packs.iter().map(|(_, size)| size).sum();
         let done = AtomicU64::new(0);
         let findings = Mutex::new(Vec::new());
+        let proven = Mutex::new(Vec::new());
         let context = self.context;
         thread_pool(context.threads.min(READERS_MAX))?.install(|| {
             packs.par_iter().try_for_each(|(pack, size)| {
                 context.cancel.check()?;
-                let (damage, bad) = read_pack(index, *pack, *size)?;
-                if let Some(damage) = damage {
-                    let mut findings = lock(&findings);
-                    findings.push((*pack, damage, bad));
+                let Some(hash) = pack.hash() else {
+                    return Ok(());
+                };
+                match read_pack(index, *pack, hash, *size)? {
+                    PackVerdict::Whole(listing) => {
+                        if !index.may_rely_on(&listing)? {
+                            lock(&proven).push(listing);
+                        }
+                    }
+                    PackVerdict::Damaged(damage, bad) => {
+                        lock(&findings).push((hash, damage, bad));
+                    }
                 }
                 let done = done.fetch_add(*size, Ordering::Relaxed) + size;
                 let progress = Progress {
@@ -277,6 +299,7 @@ impl CheckTask<'_> {
                 Ok::<(), RepoError>(())
             })
         })?;
+        self.proven.append(&mut recover(proven.into_inner()));
         self.report.bytes_read += done.into_inner();
         for (pack, damage, bad) in recover(findings.into_inner()) {
             if let RepoError::Damaged {
@@ -300,6 +323,15 @@ impl CheckTask<'_> {
         Ok(())
     }
 
+    /// States which packs of write keys were found whole, so that others rely on them, too.
+    fn audit(&mut self, index: &Index, lease: Option<&Lease>) -> Result<(), OpsError> {
+        let packs = std::mem::take(&mut self.proven);
+        if let (Some(lease), false) = (lease, packs.is_empty()) {
+            index.vouch(packs, lease, READER)?;
+        }
+        Ok(())
+    }
+
     /// Verifies that all blobs in the trees of backups exist and are not known to be damaged.
     fn trees(&mut self, index: &Arc<Index>, records: &Records) -> Result<(), OpsError> {
         let found = loop {
@@ -308,10 +340,10 @@ impl CheckTask<'_> {
                 break found;
             }
             // Marked packs are read only if a backup uses them.
-            self.read_packs(index, &Vec::from_iter(found.unread))?;
+            let unread: Vec<_> = found.unread.into_values().collect();
+            self.read_packs(index, &unread)?;
         };
-        for pack in found.needed {
-            let pack = ObjectRef::Pack(self.project.id, pack);
+        for pack in found.needed.into_values() {
             self.found(&Finding::PackUnindexed { pack });
         }
         for error in found.errors {
@@ -326,22 +358,33 @@ impl CheckTask<'_> {
     }
 }
 
-/// The damage of a pack: of all of it, or of these runs.
-type PackVerdict = (Option<RepoError>, Option<Vec<u64>>);
+/// The result of reading a pack.
+enum PackVerdict {
+    /// Every blob in it opens and has its id.
+    Whole(PackListing),
+    /// All of it is damaged, or these of its runs.
+    Damaged(RepoError, Option<Vec<u64>>),
+}
 
-fn read_pack(index: &Index, pack: ObjectHash, size: u64) -> Result<PackVerdict, RepoError> {
+fn read_pack(
+    index: &Index,
+    object: ObjectRef,
+    pack: ObjectHash,
+    size: u64,
+) -> Result<PackVerdict, RepoError> {
     let project = index.project();
-    let object = ObjectRef::Pack(project.id, pack);
     let damaged = |source| RepoError::Damaged { object, source };
     let (bytes, intact) = match project.objects.get_with_hash(object, size) {
         Ok((bytes, hash)) => (bytes, hash == pack),
-        Err(error @ RepoError::Damaged { .. }) => return Ok((Some(error), None)),
+        Err(error @ RepoError::Damaged { .. }) => return Ok(PackVerdict::Damaged(error, None)),
         Err(error) => return Err(error),
     };
     let (damage, listing) = if intact {
-        match listing_of(project, pack, &bytes) {
+        match listing_of(project, object, &bytes) {
             Ok(listing) => (None, Some(listing)),
-            Err(error @ RepoError::Damaged { .. }) => (Some(error), index.listing(&pack)?),
+            Err(error @ (RepoError::Damaged { .. } | RepoError::Foreign { .. })) => {
+                (Some(error), index.listing(&pack)?)
+            }
             Err(error) => return Err(error),
         }
     } else {
@@ -349,17 +392,16 @@ fn read_pack(index: &Index, pack: ObjectHash, size: u64) -> Result<PackVerdict, 
         // own contents may be those of another pack.
         (Some(damaged(Damage::WrongHash)), index.listing(&pack)?)
     };
-    let Some(listing) = listing else {
-        return Ok((damage, None));
-    };
-    let bad = bad_runs(project, listing, bytes);
-    Ok(match damage {
-        None if bad.is_empty() => (None, None),
-        None => {
+    let bad = listing
+        .clone()
+        .map(|listing| bad_runs(project, listing, bytes));
+    Ok(match (damage, listing, bad) {
+        (None, Some(listing), Some(bad)) if bad.is_empty() => PackVerdict::Whole(listing),
+        (Some(damage), _, bad) => PackVerdict::Damaged(damage, bad),
+        (None, _, bad) => {
             let why = Damage::Impossible("a part of it does not open");
-            (Some(damaged(why)), Some(bad))
+            PackVerdict::Damaged(damaged(why), bad)
         }
-        damage => (damage, Some(bad)),
     })
 }
 

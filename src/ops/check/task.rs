@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::finding::Finding;
 use crate::base::ObjectHash;
+use crate::format::PackListing;
 use crate::ops::context::Context;
 use crate::repo::Project;
 
@@ -48,6 +49,8 @@ pub(super) struct CheckTask<'a> {
     pub(super) marked: HashSet<ObjectHash>,
     /// Packs that were read, if their contents are checked at all.
     pub(super) read: Option<HashSet<ObjectHash>>,
+    /// Packs of other signers that were read and are whole.
+    pub(super) proven: Vec<PackListing>,
 }
 
 impl CheckTask<'_> {

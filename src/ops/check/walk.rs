@@ -1,6 +1,6 @@
 //! The walk over all trees: whether each blob that a backup names is there.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use crate::format::{BlobKind, Children, ContentKind, Node, StreamEntries};
 use crate::ops::context::thread_pool;
 use crate::ops::error::OpsError;
 use crate::repo::{
-    Backup, BlobLocation, BlobReader, ImageReader, Index, NodeReader, Records, RepoError,
-    RepoErrorKind, Visitor, walk,
+    Backup, BlobLocation, BlobReader, ImageReader, Index, NodeReader, ObjectRef, Records,
+    RepoError, RepoErrorKind, Visitor, walk,
 };
 
 /// The most reads at the same time: the store may be far away.
@@ -81,9 +81,9 @@ impl NodeReader for PooledNodes<'_> {
 #[derive(Default)]
 pub(super) struct Walked {
     /// Packs that no segment names, and blobs that lie nowhere else are needed.
-    pub(super) needed: BTreeSet<ObjectHash>,
+    pub(super) needed: BTreeMap<ObjectHash, ObjectRef>,
     /// Packs that the walk relied on and that should have been read before, with their sizes.
-    pub(super) unread: BTreeMap<ObjectHash, u64>,
+    pub(super) unread: BTreeMap<ObjectHash, (ObjectRef, u64)>,
     pub(super) errors: Vec<RepoError>,
     /// Backups that cannot be restored whole.
     pub(super) affected: Vec<ObjectHash>,
@@ -318,14 +318,13 @@ impl Walk<'_, '_> {
     /// Notes the packs of a blob if no segment names any of them.
     fn note_unnamed(&mut self, id: &BlobId) -> Result<(), RepoError> {
         if !self.run.unnamed.is_empty() {
-            let places = self
-                .index
-                .find_all(id)?
-                .into_iter()
-                .map(|place| place.pack());
+            let project = self.run.project.id;
+            let places = self.index.find_all_readable(id)?.into_iter();
+            let places = places.map(|place| (place.pack(), place.object(project)));
             let places: Vec<_> = places.collect();
             // It is enough if one of them is named.
-            if places.iter().all(|pack| self.run.unnamed.contains(pack)) {
+            let is_unnamed = |(pack, _): &(ObjectHash, _)| self.run.unnamed.contains(pack);
+            if places.iter().all(is_unnamed) {
                 self.walked.needed.extend(places);
             }
         }
@@ -338,14 +337,14 @@ impl Walk<'_, '_> {
         let run = self.run;
         let whole = |at: &&BlobLocation| self.is_whole(at, BlobKind::Chunk);
         let found = |location: &BlobLocation| u64::from(location.blob().plain_len);
-        let first = self.index.find(id)?;
+        let first = self.index.find_readable(id)?;
         let stays = |at: &&BlobLocation| !run.marked.contains(&at.pack());
         let first = first.iter().filter(stays).find(whole);
         if let Some(at) = first.filter(|at| found(at) == len) {
             return self.rely_on(at);
         }
         let places = self.places(id)?;
-        let is_known = !places.is_empty() || !self.index.find_all(id)?.is_empty();
+        let is_known = !places.is_empty() || !self.index.find_all_readable(id)?.is_empty();
         let whole: Vec<_> = places.iter().filter(whole).collect();
         if let Some(at) = whole.iter().find(|at| found(at) == len) {
             return self.rely_on(at);
@@ -370,7 +369,7 @@ impl Walk<'_, '_> {
     /// the blob, damaged or not. So a marked pack counts only if there is no other.
     fn places(&self, id: &BlobId) -> Result<Vec<BlobLocation>, RepoError> {
         let find = || -> Result<Vec<BlobLocation>, RepoError> {
-            let mut places = self.index.find_all(id)?;
+            let mut places = self.index.find_all_readable(id)?;
             places.retain(|at| !self.run.missing.contains(&at.pack()));
             Ok(places)
         };
@@ -415,7 +414,8 @@ impl Walk<'_, '_> {
             && let Some(listing) = self.index.listing(&pack)?
         {
             let size = listing.contents.pack_size();
-            self.walked.unread.insert(pack, size);
+            let object = at.object(self.run.project.id);
+            self.walked.unread.insert(pack, (object, size));
         }
         Ok(true)
     }

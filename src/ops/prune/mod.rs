@@ -23,8 +23,8 @@ use super::error::OpsError;
 use crate::base::{BlobId, ObjectHash};
 use crate::format::{BlobKind, LogItem, LogKind};
 use crate::repo::{
-    BlobReader, Index, Lease, Leases, Log, Mark, Marks, NewEntry, ObjectRef, Project, Records,
-    RepoError, RepoErrorKind, Work, Worker, read_listing,
+    BlobReader, Index, Lease, Leases, ListedPack, Log, Mark, Marks, NewEntry, ObjectRef, Project,
+    Records, RepoError, RepoErrorKind, Work, Worker, read_listing,
 };
 
 /// Interrupted uploads are removed after this time.
@@ -126,8 +126,12 @@ pub fn plan_prune<'a>(
 }
 
 /// Returns a pack as the log names it.
-const fn pack_item(hash: ObjectHash) -> LogItem {
-    let kind = LogKind::ChunkPack;
+const fn pack_item(pack: &ListedPack) -> LogItem {
+    let kind = match pack.kind {
+        BlobKind::Chunk => LogKind::ChunkPack,
+        BlobKind::Node => LogKind::TreePack,
+    };
+    let hash = pack.hash;
     LogItem { kind, hash }
 }
 
@@ -160,7 +164,8 @@ fn read_state(
         });
     }
     index.sync()?;
-    let packs = index.list_packs()?.into_iter().collect();
+    let packs = index.list_packs()?.into_iter();
+    let packs = packs.map(|pack| (pack.hash, pack)).collect();
     Ok(RepoState {
         marks,
         leases,
@@ -259,7 +264,7 @@ impl Prune<'_> {
     /// period is zero.
     pub fn run(mut self) -> Result<PruneReport, OpsError> {
         let mut report = PruneReport::default();
-        let steps = std::mem::take(&mut self.plan.steps);
+        let mut steps = std::mem::take(&mut self.plan.steps);
         let (unindexed, _) = unindexed_packs(&self.index);
         let unindexed = match &self.lease {
             Some(lease) => unindexed.with_lease(lease),
@@ -278,7 +283,12 @@ impl Prune<'_> {
         let repacked = repack::repack(index, usage, &steps.repack, unindexed, self.context)?;
         // A running backup may still add them to the index and rely on them.
         index.include_again(&unnamed);
-        report.repacked = self.plan.repack;
+        let spared: Vec<_> = repacked.spared.iter().copied().collect();
+        index.include_again(&spared);
+        steps
+            .repack
+            .retain(|pack| !repacked.spared.contains(&pack.pack));
+        report.repacked = Amount::of(&steps.repack);
         report.bytes_read = repacked.read;
         report.bytes_written = repacked.written;
 
@@ -336,8 +346,11 @@ impl Prune<'_> {
         let mut rescued = Vec::new();
         for pack in steps.rescue.iter().filter(stays) {
             // An earlier run may have added it to the index.
-            if !self.index.is_named(pack)? {
-                rescued.push(read_listing(self.project, *pack, None)?);
+            if !self.index.is_named(pack)?
+                && let Some(listed) = self.state.packs.get(pack)
+            {
+                let object = listed.object(self.project.id);
+                rescued.push(read_listing(self.project, object, None)?);
             }
         }
         report.rescued = self.plan.rescue.packs;
@@ -355,13 +368,13 @@ impl Prune<'_> {
     /// Deletes what earlier runs marked, if the grace period has passed.
     fn delete_due(&mut self, steps: &Steps, report: &mut PruneReport) -> Result<(), OpsError> {
         let due = self.due_marks(steps);
-        let packs = steps.delete.iter().map(|(pack, _)| pack_item(*pack));
+        let packs = steps.delete.iter().map(pack_item);
         let segments = due.iter().flat_map(|mark| &mark.segments).copied();
         let segments = self.still_replaced(segments)?;
         let segments = segments.into_iter().map(segment_item);
         self.announce(packs.chain(segments).collect())?;
-        for (pack, size) in &steps.delete {
-            self.delete_pack(*pack, *size, report)?;
+        for pack in &steps.delete {
+            self.delete_pack(pack, report)?;
         }
         for mark in &due {
             self.delete_segments(&mark.segments)?;
@@ -376,7 +389,7 @@ impl Prune<'_> {
 
     /// Returns the marks that are old enough, if none of their packs has to wait.
     fn due_marks(&self, steps: &Steps) -> Vec<Mark> {
-        let done = steps.delete.iter().map(|(pack, _)| pack);
+        let done = steps.delete.iter().map(|pack| &pack.hash);
         let done: HashSet<_> = done.chain(&steps.rescue).copied().collect();
         let RepoState {
             leases,
@@ -420,14 +433,9 @@ impl Prune<'_> {
         Ok(removed.delete(self.project)?)
     }
 
-    fn delete_pack(
-        &self,
-        pack: ObjectHash,
-        size: u64,
-        report: &mut PruneReport,
-    ) -> Result<(), OpsError> {
+    fn delete_pack(&self, pack: &ListedPack, report: &mut PruneReport) -> Result<(), OpsError> {
         self.delete(pack_item(pack))?;
-        report.deleted.add(size);
+        report.deleted.add(pack.info.size);
         Ok(())
     }
 
@@ -474,16 +482,21 @@ impl Prune<'_> {
         if !now.marks.names().all(|name| known(&name)) {
             return Ok(());
         }
-        // Blobs that are used since the first check must be in packs that stay.
+        // Blobs that are used since the first check must be in packs that stay, unless none of the
+        // packs that go has them.
         let index = &self.index;
+        let goes = |id: &BlobId| -> Result<bool, RepoError> {
+            let places = index.find_anywhere(id)?;
+            Ok(places.iter().any(|place| sizes.contains_key(&place.pack())))
+        };
         let in_use = walk_all(
             index,
             &mut self.usage,
             &now,
             self.context,
-            &mut |kind, id, _| match index.find(id)? {
-                Some(_) => Ok(()),
-                None => Err(missing(kind, id)),
+            &mut |kind, id, known| match index.find_trusted(id)? {
+                None if known == Known::Nowhere || goes(id)? => Err(missing(kind, id)),
+                _ => Ok(()),
             },
         );
         match in_use {
@@ -493,8 +506,9 @@ impl Prune<'_> {
         let mut spared = false;
         let mut going = Vec::new();
         for (pack, size) in sizes {
-            let modified = now.packs.get(pack).map(|listed| listed.modified);
-            let wanted = modified.is_some_and(|modified| now.may_be_wanted(pack, modified));
+            let listed = now.packs.get(pack);
+            let wanted =
+                listed.is_some_and(|pack| now.may_be_wanted(&pack.hash, pack.info.modified));
             let listing = self.index.listing(pack)?;
             let read = listing.is_some_and(|listing| self.usage.is_held(&listing));
             // Another process may have added it to the index meanwhile.
@@ -502,9 +516,11 @@ impl Prune<'_> {
                 spared = true;
                 continue;
             }
-            going.push((*pack, *size));
+            going.push((listed.cloned(), *size));
         }
-        let packs = going.iter().map(|(pack, _)| pack_item(*pack));
+        let packs = going
+            .iter()
+            .filter_map(|(pack, _)| Some(pack_item(pack.as_ref()?)));
         let segments = if spared {
             Vec::new()
         } else {
@@ -515,7 +531,9 @@ impl Prune<'_> {
             .collect();
         self.announce(items)?;
         for (pack, size) in going {
-            self.delete_pack(pack, size, report)?;
+            if let Some(pack) = &pack {
+                self.delete_pack(pack, report)?;
+            }
             report.marked.packs -= 1;
             report.marked.bytes -= size;
         }

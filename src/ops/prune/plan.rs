@@ -9,7 +9,7 @@ use crate::base::ObjectHash;
 use crate::format::BlobKind;
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
-use crate::repo::Index;
+use crate::repo::{Index, ListedPack};
 
 /// How much unused data to tolerate.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -104,7 +104,7 @@ pub struct PrunePlan {
 pub(super) struct Steps {
     pub(super) mark: Vec<PackUse>,
     pub(super) repack: Vec<PackUse>,
-    pub(super) delete: Vec<(ObjectHash, u64)>,
+    pub(super) delete: Vec<ListedPack>,
     pub(super) rescue: Vec<ObjectHash>,
     /// Unused packs that the index names and that do not exist.
     pub(super) lost: Vec<ObjectHash>,
@@ -129,14 +129,25 @@ pub(super) fn plan(
         .filter(|lease| lease.alive)
         .flat_map(|lease| lease.packs.iter().copied())
         .collect();
-    let unnamed: HashSet<_> = index.unnamed()?.into_iter().collect();
+    let mut unnamed: HashSet<_> = index.unnamed()?.into_iter().collect();
+    unnamed.extend(index.retired()?);
     let mut partly: Vec<PackUse> = Vec::new();
     // Each blob is kept in the first pack that has it. Newest first: after an interrupted prune,
     // the new packs are kept and not the repacked ones. Indexed packs without a mark are preferred,
-    // then unnamed ones, then marked ones.
-    let mut places: Vec<_> = known.iter().rev().collect();
-    places.sort_by_key(|pack| (marked.contains(*pack), unnamed.contains(*pack)));
-    for pack in places {
+    // then unnamed ones, then marked ones. Those of other write keys come last, since they may hold
+    // anything: they keep each blob that none before them keeps, however many of them have it.
+    let mut places = Vec::with_capacity(known.len());
+    for pack in known.iter().rev() {
+        let trusted = usage.trusts(pack);
+        places.push((
+            !trusted,
+            marked.contains(pack),
+            unnamed.contains(pack),
+            pack,
+        ));
+    }
+    places.sort_by_key(|(untrusted, marked, unnamed, _)| (*untrusted, *marked, *unnamed));
+    for (untrusted, .., pack) in places {
         context.cancel.check()?;
         let Some(listed) = state.packs.get(pack) else {
             plan.steps.lost.push(*pack);
@@ -145,7 +156,7 @@ pub(super) fn plan(
         let Some(listing) = index.listing(pack)? else {
             continue;
         };
-        let pack_use = usage.keep(&listing);
+        let pack_use = usage.keep(&listing, !untrusted);
         let is_held = relied_on.contains(pack) || usage.is_held(&listing);
         let is_used = pack_use.blobs > 0 || is_held;
         if marked.contains(pack) {
@@ -158,7 +169,7 @@ pub(super) fn plan(
         if is_used && unnamed.contains(pack) {
             plan.steps.rescue.push(*pack);
         }
-        let young = state.is_young(pack, listed.modified, options.grace);
+        let young = state.is_young(pack, listed.info.modified, options.grace);
         if is_used && (pack_use.unused == 0 || young || is_held) {
             plan.keep.add(pack_use.size);
             plan.unused += pack_use.unused;
@@ -175,21 +186,22 @@ pub(super) fn plan(
     for (pack, listed) in &state.packs {
         if marked.contains(pack) && !rescued.contains(pack) {
             if due.contains(pack) && !relied_on.contains(pack) {
-                plan.delete.add(listed.size);
-                plan.steps.delete.push((*pack, listed.size));
+                plan.delete.add(listed.info.size);
+                plan.steps.delete.push(listed.clone());
             } else {
-                plan.waiting.add(listed.size);
+                plan.waiting.add(listed.info.size);
             }
         } else if !known.contains(pack) && !marked.contains(pack) {
             // An upload that no segment names. All used blobs were found in other packs.
-            if relied_on.contains(pack) || state.is_young(pack, listed.modified, options.grace) {
-                plan.young.add(listed.size);
+            if relied_on.contains(pack) || state.is_young(pack, listed.info.modified, options.grace)
+            {
+                plan.young.add(listed.info.size);
             } else {
                 plan.steps.mark.push(PackUse {
                     pack: *pack,
-                    kind: BlobKind::Chunk,
-                    size: listed.size,
-                    unused: listed.size,
+                    kind: listed.kind,
+                    size: listed.info.size,
+                    unused: listed.info.size,
                     blobs: 0,
                     class: 0,
                 });

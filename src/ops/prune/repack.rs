@@ -1,16 +1,18 @@
 //! Repacking: copies the used blobs of some packs into new packs.
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use super::usage::{PackUse, Usage};
-use crate::base::{BlobId, ObjectHash, Phase, Progress, to_usize};
+use crate::base::{BlobId, ObjectHash, Phase, Progress, lock, recover, to_usize};
 use crate::format::BlobKind;
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
 use crate::repo::{
-    BlobReader, Index, Opener, PackWorker, Packer, PackerOptions, PlacedRun, UnindexedPacks,
+    BlobLocation, BlobReader, Index, Opener, PackWorker, Packer, PackerOptions, PlacedRun, Project,
+    RepoErrorKind, UnindexedPacks,
 };
 
 /// Runs of a pack with a smaller gap between them are read together, in bytes.
@@ -18,11 +20,23 @@ const GAP: u64 = 256 << 10;
 /// The most bytes to read together, unless a single run is longer.
 const READ_MAX: u64 = 8 << 20;
 
-/// Bytes that were read and written to repack.
-#[derive(Debug, Clone, Copy, Default)]
+/// The result of repacking.
+#[derive(Debug, Default)]
 pub(super) struct Repacked {
+    /// Bytes that were read.
     pub(super) read: u64,
+    /// Bytes that were stored.
     pub(super) written: u64,
+    /// Packs of write keys that hold a used blob which is nowhere whole. They must stay.
+    pub(super) spared: HashSet<ObjectHash>,
+}
+
+/// The packs that hold a used blob which is nowhere whole.
+struct Spared {
+    /// The packs to which this may happen: those of other signers. If it happens to another one, the
+    /// repository is damaged.
+    may: HashSet<ObjectHash>,
+    spared: Mutex<HashSet<ObjectHash>>,
 }
 
 /// The index was rebuilt meanwhile, from a store that has changed.
@@ -45,6 +59,11 @@ pub(super) fn repack(
         return Ok(Repacked::default());
     }
     let read = AtomicU64::new(0);
+    let untrusted = packs.iter().filter(|pack| !usage.trusts(&pack.pack));
+    let spared = Spared {
+        may: untrusted.map(|pack| pack.pack).collect(),
+        spared: Mutex::default(),
+    };
     let total = packs.iter().map(|pack| pack.size).sum();
     let mut done = 0;
     let options = PackerOptions {
@@ -60,7 +79,7 @@ pub(super) fn repack(
                 for pack in group {
                     wanted.push(wanted_of(index, usage, &pack.pack)?);
                 }
-                copy(packer, index, &wanted, &read, context)?;
+                copy(packer, index, &wanted, (&read, &spared), context)?;
                 done += group.iter().map(|pack| pack.size).sum::<u64>();
                 context.observer.progress(Progress {
                     phase: Phase::Repack,
@@ -72,10 +91,12 @@ pub(super) fn repack(
         }
         Ok::<(), OpsError>(())
     })?;
-    verify(index, usage, packs)?;
+    let spared = recover(spared.spared.into_inner());
+    verify(index, usage, packs, &spared)?;
     Ok(Repacked {
         read: read.into_inner(),
         written: report.bytes_stored,
+        spared,
     })
 }
 
@@ -103,25 +124,29 @@ fn copy(
     packer: &Packer<'_>,
     index: &Arc<Index>,
     packs: &[Vec<Wanted>],
-    read: &AtomicU64,
+    (read, spared): (&AtomicU64, &Spared),
     context: &Context<'_>,
 ) -> Result<(), OpsError> {
     let next = AtomicUsize::new(0);
     let work = || -> Result<(), OpsError> {
-        let blobs = BlobReader::new(index);
-        let mut opener = Opener::default();
-        let mut worker = packer.worker()?;
+        let mut copier = Copier {
+            packer,
+            blobs: BlobReader::new(index),
+            opener: Opener::default(),
+            worker: packer.worker()?,
+            spared,
+        };
         while let Some(wanted) = packs.get(next.fetch_add(1, Ordering::Relaxed)) {
             let mut rest = &wanted[..];
             while !rest.is_empty() {
                 context.cancel.check()?;
                 let (together, after) = rest.split_at(read_together(rest));
                 rest = after;
-                let bytes = copy_together(packer, &blobs, &mut opener, &mut worker, together)?;
+                let bytes = copier.copy(together)?;
                 read.fetch_add(bytes, Ordering::Relaxed);
             }
         }
-        Ok(packer.flush(&mut worker)?)
+        Ok(packer.flush(&mut copier.worker)?)
     };
     thread::scope(|scope| {
         let threads = context.threads.clamp(1, packs.len().max(1));
@@ -150,92 +175,148 @@ fn read_together(wanted: &[Wanted]) -> usize {
         .count()
 }
 
-/// Copies the wanted blobs of runs that are read together. Returns the bytes that were read.
-fn copy_together(
-    packer: &Packer<'_>,
-    blobs: &BlobReader,
-    opener: &mut Opener,
-    worker: &mut PackWorker,
-    wanted: &[Wanted],
-) -> Result<u64, OpsError> {
-    let ([(first, _), ..], Some((last, _))) = (wanted, wanted.last()) else {
-        return Ok(0);
-    };
-    let Some(place) = first.locations().next() else {
-        return Ok(0);
-    };
-    let start = first.range().start;
-    let mut stored = vec![0; to_usize(last.range().end - start)];
-    let fetched = blobs.fetch(&place, start, &mut stored);
-    let project = blobs.index().project();
-    for (run, ids) in wanted {
-        let range = run.range();
-        let bytes = &mut stored[to_usize(range.start - start)..to_usize(range.end - start)];
-        let mut locations = run.locations();
-        let Some(place) = locations.next() else {
-            continue;
+/// Copies blobs to the packer, in one thread.
+struct Copier<'a> {
+    packer: &'a Packer<'a>,
+    blobs: BlobReader,
+    opener: Opener,
+    worker: PackWorker,
+    spared: &'a Spared,
+}
+
+impl Copier<'_> {
+    /// Copies the wanted blobs of runs that are read together. Returns the bytes that were read.
+    fn copy(&mut self, wanted: &[Wanted]) -> Result<u64, OpsError> {
+        let ([(first, _), ..], Some((last, _))) = (wanted, wanted.last()) else {
+            return Ok(0);
         };
-        // Copied as it is: no need to compress again.
+        let Some(place) = first.locations().next() else {
+            return Ok(0);
+        };
+        let start = first.range().start;
+        let mut stored = vec![0; to_usize(last.range().end - start)];
+        let fetched = self.blobs.fetch(&place, start, &mut stored).is_ok();
+        for (run, ids) in wanted {
+            let range = run.range();
+            let bytes = &mut stored[to_usize(range.start - start)..to_usize(range.end - start)];
+            self.copy_run(run, ids, bytes, fetched)?;
+        }
+        Ok(stored.len() as u64)
+    }
+
+    /// Copies the wanted blobs of a run, whose stored bytes are given if they were `fetched`.
+    fn copy_run(
+        &mut self,
+        run: &Arc<PlacedRun>,
+        ids: &[BlobId],
+        bytes: &mut [u8],
+        mut fetched: bool,
+    ) -> Result<(), OpsError> {
+        let Some(place) = run.locations().next() else {
+            return Ok(());
+        };
         let whole = place.kind() == BlobKind::Chunk && ids.len() == place.run().blobs.len();
-        if whole && fetched.is_ok() {
-            let copied = match opener.unseal(project, &place, bytes) {
-                Ok(content) => {
-                    packer.add_run(worker, place.run().codec, content, &place.run().blobs)?
-                }
-                Err(_) => false,
-            };
-            if copied {
-                continue;
+        if whole && fetched {
+            if self.copy_whole(run, &place, bytes)? {
+                return Ok(());
             }
             // It was decrypted in place, or is damaged. Fetch it again and copy chunk by chunk.
-            blobs.fetch(&place, range.start, bytes).ok();
+            fetched = self.blobs.fetch(&place, run.range().start, bytes).is_ok();
         }
-        let wanted: Vec<_> = run
-            .locations()
-            .filter(|location| ids.contains(&location.blob().id))
-            .collect();
-        let joined = match &fetched {
-            Ok(()) => opener.open_run(project, &place, bytes).ok(),
-            Err(_) => None,
+        let wanted = run.locations();
+        let wanted = wanted.filter(|location| ids.contains(&location.blob().id));
+        let project = self.blobs.index().project();
+        let opened = if fetched {
+            self.opener.open_run(project, &place, bytes).ok()
+        } else {
+            None
         };
-        let intact = |plain: &&[u8]| {
-            let mut blobs = wanted.iter();
-            blobs.all(|location| Opener::blob(project, location, plain).is_ok())
+        let is_intact = |location: &BlobLocation| {
+            opened.is_some_and(|plain| Opener::blob(project, location, plain).is_ok())
         };
-        if let Some(plain) = joined.filter(intact) {
-            let places = wanted.iter().map(|l| (l.blob().id, l.range()));
+        // A wrong id is damage of that blob only.
+        let (intact, damaged): (Vec<_>, Vec<_>) = wanted.partition(is_intact);
+        if let Some(plain) = opened {
+            let places = intact.iter().map(|l| (l.blob().id, l.range()));
             match place.kind() {
-                BlobKind::Chunk => drop(packer.store_chunks(worker, plain, places)?),
+                BlobKind::Chunk => {
+                    self.packer.store_chunks(&mut self.worker, plain, places)?;
+                }
                 BlobKind::Node => {
                     for (id, range) in places {
-                        packer.add_node(id, &plain[range])?;
+                        self.packer.add_node(id, &plain[range])?;
                     }
                 }
             }
-            continue;
         }
-        // Another copy may be whole. If none is, this fails and nothing is deleted.
-        for location in wanted {
-            let id = location.blob().id;
-            let plain = blobs.rescue(location.kind(), &id)?;
-            match location.kind() {
-                BlobKind::Chunk => {
-                    packer.store_chunks(worker, &plain, [(id, 0..plain.len())])?;
-                }
-                BlobKind::Node => packer.add_node(id, &plain)?,
+        for location in damaged {
+            self.rescue(&location)?;
+        }
+        Ok(())
+    }
+
+    /// Copies a run as it is, so that it need not be compressed again. Returns false if a blob in it
+    /// is damaged: whoever sealed the run may have put anything under these ids.
+    fn copy_whole(
+        &mut self,
+        run: &Arc<PlacedRun>,
+        place: &BlobLocation,
+        bytes: &mut [u8],
+    ) -> Result<bool, OpsError> {
+        let project = self.blobs.index().project();
+        let Ok((content, plain)) = self.opener.open_run_both(project, place, bytes) else {
+            return Ok(false);
+        };
+        if !all_intact(project, run, plain) {
+            return Ok(false);
+        }
+        let run = place.run();
+        let (packer, worker) = (self.packer, &mut self.worker);
+        Ok(packer.add_run(worker, run.codec, content, &run.blobs)?)
+    }
+
+    /// Copies a blob that is damaged here from another pack. If it is nowhere whole, nothing is
+    /// deleted: a pack of another signer is spared, and otherwise this fails.
+    fn rescue(&mut self, location: &BlobLocation) -> Result<(), OpsError> {
+        let id = location.blob().id;
+        match self.blobs.rescue(location.kind(), &id) {
+            Ok(plain) if location.kind() == BlobKind::Chunk => {
+                let all = [(id, 0..plain.len())];
+                self.packer.store_chunks(&mut self.worker, &plain, all)?;
+                Ok(())
             }
+            Ok(plain) => Ok(self.packer.add_node(id, &plain)?),
+            Err(error)
+                if error.kind() == RepoErrorKind::Damaged
+                    && self.spared.may.contains(&location.pack()) =>
+            {
+                lock(&self.spared.spared).insert(location.pack());
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
         }
     }
-    Ok(stored.len() as u64)
 }
 
-/// Verifies that all used blobs of these packs are in other packs now.
-fn verify(index: &Index, usage: &mut Usage, packs: &[PackUse]) -> Result<(), OpsError> {
-    for pack in packs {
+/// Whether every blob of an opened run has its id.
+fn all_intact(project: &Project, run: &Arc<PlacedRun>, plain: &[u8]) -> bool {
+    let mut blobs = run.locations();
+    blobs.all(|location| Opener::blob(project, &location, plain).is_ok())
+}
+
+/// Verifies that all used blobs of these packs are in other packs now, but for those that are
+/// spared.
+fn verify(
+    index: &Index,
+    usage: &mut Usage,
+    packs: &[PackUse],
+    spared: &HashSet<ObjectHash>,
+) -> Result<(), OpsError> {
+    for pack in packs.iter().filter(|pack| !spared.contains(&pack.pack)) {
         let listing = index.listing(&pack.pack)?.ok_or(FORGOTTEN)?;
         let kind = listing.contents.kind;
         for blob in listing.contents.blobs() {
-            if usage.is_used(kind, &blob.id) && index.find(&blob.id)?.is_none() {
+            if usage.is_used(kind, &blob.id) && index.find_trusted(&blob.id)?.is_none() {
                 return Err(OpsError::Internal("a blob was not packed again"));
             }
         }

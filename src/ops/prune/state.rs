@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, SystemTime};
 
 use crate::base::ObjectHash;
-use crate::repo::{Leases, Marks, Records, Work};
-use crate::storage::ObjectInfo;
+use crate::repo::{Leases, ListedPack, Marks, Records, Work};
 
 /// The store may round times to whole seconds, and leases do.
 const CLOCK_STEP: Duration = Duration::from_secs(2);
@@ -19,7 +18,7 @@ pub(super) struct RepoState {
     /// Read before the records: a backup gives up its lease only after it stored its record.
     pub(super) leases: Leases,
     pub(super) records: Records,
-    pub(super) packs: BTreeMap<ObjectHash, ObjectInfo>,
+    pub(super) packs: BTreeMap<ObjectHash, ListedPack>,
 }
 
 impl RepoState {

@@ -32,6 +32,8 @@ pub(super) struct Usage {
     others: HashSet<BlobId>,
     /// Whether a blob that a reader needs is in no pack.
     lacks_held: bool,
+    /// Packs whose blobs do not count as present for deduplication.
+    untrusted: HashSet<ObjectHash>,
     /// The number of each volume in the notes of chunks.
     volumes: HashMap<VolumeId, u8>,
 }
@@ -69,9 +71,13 @@ impl Usage {
         let mut packs = Vec::new();
         let mut chunks = Vec::with_capacity(usize::try_from(state.blobs).unwrap_or_default());
         let mut nodes = Vec::new();
+        let mut untrusted = HashSet::new();
         index.each_pack(|listing| {
             context.cancel.check()?;
             packs.push(listing.pack);
+            if !index.may_rely_on(&listing)? {
+                untrusted.insert(listing.pack);
+            }
             let ids = listing.contents.blobs().map(|blob| &blob.id);
             match listing.contents.kind {
                 _ if !exists(&listing.pack) => {}
@@ -85,9 +91,15 @@ impl Usage {
             nodes: Ids::new(nodes),
             others: HashSet::new(),
             lacks_held: false,
+            untrusted,
             volumes: HashMap::new(),
         };
         Ok((usage, packs))
+    }
+
+    /// Whether the blobs of a pack are what the pack says, as far as its signer is trusted.
+    pub(super) fn trusts(&self, pack: &ObjectHash) -> bool {
+        !self.untrusted.contains(pack)
     }
 
     /// Returns the number of a volume, for [`walk`](Self::walk). Of more than 127 volumes, some
@@ -174,15 +186,15 @@ impl Usage {
     }
 
     /// Lets a pack keep its used blobs, except those that packs of earlier calls keep. Returns what
-    /// it keeps.
-    pub(super) fn keep(&mut self, listing: &PackListing) -> PackUse {
+    /// it keeps. If it does not `settle` them, packs of later calls keep them, too.
+    pub(super) fn keep(&mut self, listing: &PackListing, settles: bool) -> PackUse {
         let kind = listing.contents.kind;
         let mut classes = [0_u64; 128];
         let (mut unused, mut blobs) = (0, 0);
         for run in &listing.contents.runs {
             let mut plain = 0;
             for blob in &run.blobs {
-                let Some(class) = self.keep_blob(kind, &blob.id) else {
+                let Some(class) = self.keep_blob(kind, &blob.id, settles) else {
                     continue;
                 };
                 classes[usize::from(class)] += u64::from(blob.plain_len);
@@ -203,19 +215,21 @@ impl Usage {
         }
     }
 
-    fn keep_blob(&mut self, kind: BlobKind, id: &BlobId) -> Option<u8> {
+    fn keep_blob(&mut self, kind: BlobKind, id: &BlobId, settles: bool) -> Option<u8> {
         match kind {
             BlobKind::Chunk => {
                 let note = self.chunks.note(id)?;
                 let class = *note & CLASS;
                 let kept = *note & KEPT != 0;
-                *note |= KEPT;
+                if settles {
+                    *note |= KEPT;
+                }
                 (class != 0 && !kept).then_some(class)
             }
             BlobKind::Node => {
                 let note = self.nodes.note(id)?;
                 let keeps = *note & USED != 0 && *note & !USED < NODE_COPIES;
-                if keeps {
+                if keeps && settles {
                     *note += 1;
                 }
                 keeps.then_some(0)

@@ -15,13 +15,17 @@ use super::filter::{BlockKey, Filter};
 use super::location::{BlobLocation, PlacedRun};
 use super::panics::{DbError, catch};
 use super::tables::{
-    BLOBS, FILTER, FORMAT, IDENTITY, LAYERS, META, MORE, NUMBERS, PACKS, SEGMENTS, SegmentRow,
-    UNNAMED, blob_key, listing_of_row, pack_parts, place_numbers,
+    BLOBS, FILTER, FORMAT, IDENTITY, LAYERS, META, MORE, NAMED, NO_SESSION, NUMBERS, NamedRow,
+    PACKS, PackRow, SEGMENTS, SESSION_NUMBERS, SESSIONS, SIGNERS, SegmentRow, UNNAMED, blob_key,
+    place_numbers,
 };
-use crate::base::{BlobId, ObjectHash, lock, read_lock};
-use crate::format::{Contents, PACK_HEAD_LEN, PackListing};
+use super::trust::Trust;
+use crate::base::{BlobId, ObjectHash, SignerId, lock, read_lock};
+use crate::crypto::Encapsulation;
+use crate::format::{Contents, PACK_HEAD_LEN, PackKey, PackListing};
 
-/// Maximum number of places of a blob that are tried. Only an attacker stores a blob more often.
+/// Maximum number of places of a blob that are tried and that this client does not trust. Only an
+/// attacker stores a blob more often.
 const PLACES_MAX: usize = 64;
 /// redb's page cache, in bytes. Its default of 1 GiB is meant for servers.
 const CACHE_SIZE: usize = 24 << 20;
@@ -29,6 +33,8 @@ const CACHE_SIZE: usize = 24 << 20;
 /// The tables that look-ups read, as of the last commit.
 pub(super) struct Tables {
     packs: ReadOnlyTable<u32, &'static [u8]>,
+    named: ReadOnlyTable<u32, &'static [u8]>,
+    sessions: ReadOnlyTable<u32, &'static [u8]>,
     blobs: ReadOnlyTable<[u8; 16], u64>,
     more: ReadOnlyMultimapTable<[u8; 16], u64>,
     filter: ReadOnlyTable<(u32, u32), &'static [u8]>,
@@ -52,26 +58,78 @@ pub(super) enum OpenedDb {
 }
 
 impl Tables {
-    /// The location of the blob in this place. `None` if another blob is there, whose id has the
-    /// same first half.
-    fn location(&self, place: u64, id: &BlobId) -> Result<Option<BlobLocation>, DbError> {
+    /// Returns the location of the blob in this place. `None` if another blob is there, whose id
+    /// has the same first half, or if it is one place too many that this client does not trust.
+    fn location(
+        &self,
+        place: u64,
+        id: &BlobId,
+        trust: &Trust,
+        untrusted: &mut usize,
+    ) -> Result<Option<BlobLocation>, DbError> {
         let (number, blob) = place_numbers(place);
         let row = self.packs.get(number)?.ok_or("a pack is missing")?;
-        let (pack, random, contents) = pack_parts(row.value())?;
-        let Some(found) = Contents::find_run(contents, blob)? else {
+        let row = PackRow::decode(row.value())?;
+        let named = named_row(&self.named, number)?;
+        let trusted = named.counts() && trust.pack(&row.pack, &row.signer, &named);
+        if !trusted && *untrusted == 0 {
+            return Ok(None);
+        }
+        let Some(found) = Contents::find_run(row.contents, blob)? else {
             return Ok(None);
         };
+        let key = match session(&self.sessions, row.session)? {
+            None => PackKey::Project,
+            Some(encapsulation) => PackKey::Session(encapsulation),
+        };
         let run = Arc::new(PlacedRun {
-            pack,
-            random,
+            pack: row.pack,
+            random: row.random,
+            signer: row.signer,
+            trusted,
+            counts: named.counts(),
             kind: found.kind,
+            key,
             ordinal: found.ordinal,
             offset: PACK_HEAD_LEN as u64 + found.before,
             run: found.run,
         });
         let location = run.location(found.blob);
-        Ok(location.filter(|location| location.blob().id == *id))
+        let location = location.filter(|location| location.blob().id == *id);
+        if location.is_some() && !trusted {
+            *untrusted -= 1;
+        }
+        Ok(location)
     }
+}
+
+/// Returns who names the pack with this number.
+pub(super) fn named_row(
+    table: &impl ReadableTable<u32, &'static [u8]>,
+    number: u32,
+) -> Result<NamedRow, DbError> {
+    let row = table.get(number)?.ok_or("a pack is missing")?;
+    NamedRow::decode(row.value())
+}
+
+/// Returns the encapsulation of the session with this number.
+pub(super) fn session(
+    table: &impl ReadableTable<u32, &'static [u8]>,
+    number: u32,
+) -> Result<Option<Arc<Encapsulation>>, DbError> {
+    if number == NO_SESSION {
+        return Ok(None);
+    }
+    let row = table.get(number)?.ok_or("a session is missing")?;
+    let (_, encapsulation) = session_parts(row.value())?;
+    Ok(Some(Arc::new(*encapsulation)))
+}
+
+/// Splits the row of a session into the number of its packs and its encapsulation.
+pub(super) fn session_parts(row: &[u8]) -> Result<(u32, &Encapsulation), DbError> {
+    let (packs, rest) = row.split_first_chunk::<4>().ok_or("a row is short")?;
+    let encapsulation = rest.first_chunk().ok_or("a row is short")?;
+    Ok((u32::from_le_bytes(*packs), encapsulation))
 }
 
 impl Db {
@@ -117,6 +175,10 @@ impl Db {
             transaction.open_table(SEGMENTS)?;
             transaction.open_table(PACKS)?;
             transaction.open_table(NUMBERS)?;
+            transaction.open_table(NAMED)?;
+            transaction.open_table(SESSIONS)?;
+            transaction.open_table(SESSION_NUMBERS)?;
+            transaction.open_table(SIGNERS)?;
             transaction.open_table(UNNAMED)?;
             transaction.open_table(BLOBS)?;
             transaction.open_multimap_table(MORE)?;
@@ -159,10 +221,12 @@ impl Db {
         Ok(segments)
     }
 
-    /// Calls `each` with the places of a blob until it returns true.
+    /// Calls `each` with the places of a blob until it returns true: with all that are trusted, and
+    /// some others.
     pub(super) fn each_place(
         &self,
         id: &BlobId,
+        trust: &Trust,
         mut each: impl FnMut(BlobLocation) -> bool,
     ) -> Result<(), DbError> {
         let tables = read_lock(&self.tables);
@@ -173,11 +237,16 @@ impl Db {
         let Some(first) = tables.blobs.get(key)?.map(|value| value.value()) else {
             return Ok(());
         };
-        if tables.location(first, id)?.is_some_and(&mut each) {
+        let mut untrusted = PLACES_MAX;
+        if let Some(location) = tables.location(first, id, trust, &mut untrusted)?
+            && each(location)
+        {
             return Ok(());
         }
-        for place in tables.more.get(key)?.take(PLACES_MAX) {
-            if tables.location(place?.value(), id)?.is_some_and(&mut each) {
+        for place in tables.more.get(key)? {
+            if let Some(location) = tables.location(place?.value(), id, trust, &mut untrusted)?
+                && each(location)
+            {
                 break;
             }
         }
@@ -187,12 +256,15 @@ impl Db {
     /// The first pack with this number or a higher one, with its number. Packs are numbered in the
     /// order in which they were added.
     pub(super) fn pack_from(&self, number: u32) -> Result<Option<(u32, PackListing)>, DbError> {
-        let table = self.database.begin_read()?.open_table(PACKS)?;
+        let transaction = self.database.begin_read()?;
+        let table = transaction.open_table(PACKS)?;
         let Some(row) = table.range(number..)?.next() else {
             return Ok(None);
         };
         let (number, row) = row?;
-        Ok(Some((number.value(), listing_of_row(row.value())?)))
+        let row = PackRow::decode(row.value())?;
+        let session = session(&transaction.open_table(SESSIONS)?, row.session)?;
+        Ok(Some((number.value(), row.listing(session)?)))
     }
 
     /// The names of packs by their numbers.
@@ -202,21 +274,57 @@ impl Db {
             .iter()
             .map(|number| {
                 let row = table.get(number)?.ok_or("a pack is missing")?;
-                Ok(pack_parts(row.value())?.0)
+                Ok(PackRow::decode(row.value())?.pack)
             })
             .collect()
     }
 
+    fn number(&self, pack: &ObjectHash) -> Result<Option<u32>, DbError> {
+        let numbers = self.database.begin_read()?.open_table(NUMBERS)?;
+        Ok(numbers.get(pack.as_bytes())?.map(|number| number.value()))
+    }
+
     /// The listing of a pack, if the database has the pack.
     pub(super) fn listing(&self, pack: &ObjectHash) -> Result<Option<PackListing>, DbError> {
-        let numbers = self.database.begin_read()?.open_table(NUMBERS)?;
-        let Some(number) = numbers.get(pack.as_bytes())?.map(|number| number.value()) else {
+        let Some(number) = self.number(pack)? else {
             return Ok(None);
         };
         match self.pack_from(number)? {
             Some((found, listing)) if found == number => Ok(Some(listing)),
             _ => Err("a pack is missing".into()),
         }
+    }
+
+    /// Returns who names a pack, if the database has the pack.
+    pub(super) fn named(&self, pack: &ObjectHash) -> Result<Option<NamedRow>, DbError> {
+        let Some(number) = self.number(pack)? else {
+            return Ok(None);
+        };
+        let table = self.database.begin_read()?.open_table(NAMED)?;
+        named_row(&table, number).map(Some)
+    }
+
+    /// The packs that only superseded segments name.
+    pub(super) fn retired(&self) -> Result<Vec<ObjectHash>, DbError> {
+        let table = self.database.begin_read()?.open_table(NAMED)?;
+        let mut numbers = Vec::new();
+        for row in table.iter()? {
+            let (number, row) = row?;
+            if !NamedRow::decode(row.value())?.counts() {
+                numbers.push(number.value());
+            }
+        }
+        self.pack_names(&numbers)
+    }
+
+    /// All signers of packs and segments that were ever in the database.
+    pub(super) fn signers(&self) -> Result<Vec<SignerId>, DbError> {
+        let table = self.database.begin_read()?.open_table(SIGNERS)?;
+        let mut signers = Vec::new();
+        for row in table.iter()? {
+            signers.push(SignerId::from_bytes(row?.0.value()));
+        }
+        Ok(signers)
     }
 
     /// The packs that no segment names.
@@ -231,12 +339,7 @@ impl Db {
 
     /// Whether the database has this pack.
     pub(super) fn has_pack(&self, pack: &ObjectHash) -> Result<bool, DbError> {
-        Ok(self
-            .database
-            .begin_read()?
-            .open_table(NUMBERS)?
-            .get(pack.as_bytes())?
-            .is_some())
+        Ok(self.number(pack)?.is_some())
     }
 
     /// Counts the packs, and the places of all blobs.
@@ -279,6 +382,8 @@ pub(super) fn open_tables(database: &Database) -> Result<Tables, DbError> {
     let transaction = database.begin_read()?;
     Ok(Tables {
         packs: transaction.open_table(PACKS)?,
+        named: transaction.open_table(NAMED)?,
+        sessions: transaction.open_table(SESSIONS)?,
         blobs: transaction.open_table(BLOBS)?,
         more: transaction.open_multimap_table(MORE)?,
         filter: transaction.open_table(FILTER)?,

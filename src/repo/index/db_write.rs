@@ -1,77 +1,127 @@
 //! Changes to the database: segments and packs that are added or removed.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use redb::{ReadableMultimapTable, ReadableTable};
+use redb::{ReadableMultimapTable, ReadableTable, WriteTransaction};
 
-use super::db::{Db, load_block, open_tables};
+use super::db::{Db, load_block, named_row, open_tables, session_parts};
 use super::panics::DbError;
 use super::tables::{
-    BLOBS, FILTER, LAYERS, META, MORE, NUMBERS, PACKS, SEGMENTS, SegmentRow, UNNAMED, blob_key,
-    listing_of_row, pack_row, place,
+    BLOBS, FILTER, LAYERS, META, MORE, NAMED, NO_SESSION, NUMBERS, NamedRow, PACKS, PackRow,
+    SEGMENTS, SESSION_NUMBERS, SESSIONS, SIGNERS, SegmentRow, UNNAMED, blob_key, place,
 };
-use crate::base::{ObjectHash, lock, write_lock};
-use crate::format::{IndexSegment, PackListing};
+use crate::base::{ObjectHash, SignerId, lock, write_lock};
+use crate::crypto::{Encapsulation, hash};
+use crate::format::{Contents, IndexSegment, PackKey, PackListing};
 
 /// A segment to add.
 pub(super) struct NewSegment {
     pub(super) name: ObjectHash,
+    pub(super) signer: SignerId,
     pub(super) segment: IndexSegment,
 }
 
+/// Who says what a pack holds.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    /// A segment of this signer.
+    Segment(&'a SignerId),
+    /// The pack itself, which has the last word.
+    Pack,
+}
+
+/// Packs, for which segments of different signers list different contents.
+type Disputed = Vec<ObjectHash>;
+
+/// A transaction that adds packs.
+struct Adding<'t> {
+    transaction: &'t WriteTransaction,
+    /// The public key of the project: a full key's listing counts more than others.
+    authority: &'t SignerId,
+    /// The number of the next pack that is new.
+    next: u32,
+    /// The blobs that are new, and their places.
+    places: Vec<(crate::base::BlobId, u64)>,
+    signers: HashSet<SignerId>,
+    disputed: Disputed,
+}
+
 impl Db {
-    /// Adds segments and the packs that they name, in one transaction.
-    pub(super) fn insert(&self, segments: &[NewSegment]) -> Result<(), DbError> {
-        self.put(segments, &[])
+    /// Adds segments and the packs that they name, in one transaction. Returns the packs of which
+    /// segments state different contents, unless one of a full key decides.
+    pub(super) fn insert(
+        &self,
+        segments: &[NewSegment],
+        authority: &SignerId,
+    ) -> Result<Disputed, DbError> {
+        self.put(segments, &[], authority)
     }
 
-    /// Adds packs that no segment names, in one transaction.
-    pub(super) fn insert_unnamed(&self, packs: &[PackListing]) -> Result<(), DbError> {
-        self.put(&[], packs)
+    /// Adds packs whose contents were read from the packs themselves, in one transaction. Those
+    /// that the database has get these contents.
+    pub(super) fn insert_read(
+        &self,
+        packs: &[PackListing],
+        authority: &SignerId,
+    ) -> Result<(), DbError> {
+        self.put(&[], packs, authority).map(drop)
     }
 
-    fn put(&self, segments: &[NewSegment], unnamed_packs: &[PackListing]) -> Result<(), DbError> {
+    fn put(
+        &self,
+        segments: &[NewSegment],
+        read: &[PackListing],
+        authority: &SignerId,
+    ) -> Result<Disputed, DbError> {
         let mut filter = lock(&self.filter);
         let mut transaction = self.database.begin_write()?;
         transaction.set_quick_repair(true);
+        let last = {
+            let rows = transaction.open_table(PACKS)?;
+            rows.last()?.map(|(number, _)| number.value())
+        };
+        let mut adding = Adding {
+            transaction: &transaction,
+            authority,
+            next: last.map_or(0, |last| last + 1),
+            places: Vec::new(),
+            signers: HashSet::new(),
+            disputed: Vec::new(),
+        };
+        for pack in read {
+            adding.pack(pack, Source::Pack)?;
+        }
+        for NewSegment {
+            name,
+            signer,
+            segment,
+        } in segments
         {
-            let mut unnamed = transaction.open_table(UNNAMED)?;
-            let mut numbers = transaction.open_table(NUMBERS)?;
-            let mut rows = transaction.open_table(PACKS)?;
-            let mut next = rows.last()?.map_or(0, |(number, _)| number.value() + 1);
-            let mut places = Vec::new();
-            // Returns the number of a pack, and whether the pack is new and got its number just
-            // now.
-            let mut number_of = |pack: &PackListing| -> Result<(u32, bool), DbError> {
-                if let Some(number) = numbers.get(pack.pack.as_bytes())? {
-                    return Ok((number.value(), false));
-                }
-                let number = next;
-                numbers.insert(pack.pack.as_bytes(), number)?;
-                rows.insert(number, &pack_row(pack)[..])?;
-                let blobs = (0..).zip(pack.contents.blobs());
-                places.extend(blobs.map(|(i, b)| (b.id, place(number, i))));
-                next += 1;
-                Ok((number, true))
-            };
-            for pack in unnamed_packs {
-                if number_of(pack)?.1 {
-                    unnamed.insert(pack.pack.as_bytes(), ())?;
-                }
+            let mut packs = Vec::with_capacity(segment.packs.len());
+            for pack in &segment.packs {
+                packs.extend(adding.pack(pack, Source::Segment(signer))?);
             }
+            adding.signers.insert(*signer);
+            let row = SegmentRow {
+                name: *name,
+                signer: *signer,
+                retired: false,
+                packs,
+                superseded: segment.superseded.clone(),
+            };
             let mut table = transaction.open_table(SEGMENTS)?;
-            for NewSegment { name, segment } in segments {
-                let mut packs = Vec::with_capacity(segment.packs.len());
-                for pack in &segment.packs {
-                    unnamed.remove(pack.pack.as_bytes())?;
-                    packs.push(number_of(pack)?.0);
-                }
-                let row = SegmentRow {
-                    name: *name,
-                    packs,
-                    superseded: segment.superseded.clone(),
-                };
-                table.insert(name.as_bytes(), &row.encode()[..])?;
+            table.insert(name.as_bytes(), &row.encode()[..])?;
+        }
+        let Adding {
+            mut places,
+            signers,
+            disputed,
+            ..
+        } = adding;
+        {
+            let mut table = transaction.open_table(SIGNERS)?;
+            for signer in signers {
+                table.insert(signer.as_bytes(), ())?;
             }
             // Random keys are the worst case of a B-tree. In order, neighbours share pages.
             places.sort_unstable();
@@ -105,80 +155,292 @@ impl Db {
         drop(filter);
         transaction.commit()?;
         *write_lock(&self.tables) = open_tables(&self.database)?;
-        Ok(())
+        Ok(disputed)
     }
 
     /// Removes segments that no longer count, and the packs that no other segment names. The
-    /// segments in `keep` stay as segments without packs, so that they are not read again.
+    /// segments in `keep` and their packs stay, for reading only.
     pub(super) fn forget(&self, gone: &[ObjectHash], keep: &[ObjectHash]) -> Result<(), DbError> {
         let gone: HashSet<_> = gone.iter().collect();
-        let (mut dropped, mut named) = (HashSet::new(), HashSet::new());
-        for row in self.segments()? {
-            let packs = if gone.contains(&row.name) {
-                &mut dropped
-            } else {
-                &mut named
-            };
-            packs.extend(row.packs);
-        }
-        let mut dropped: Vec<u32> = dropped.difference(&named).copied().collect();
-        dropped.sort_unstable();
         let mut transaction = self.database.begin_write()?;
         transaction.set_quick_repair(true);
+        // The packs of the segments that no longer count, and who else names each: segments that
+        // count, and superseded ones.
+        let mut affected: HashMap<u32, [Vec<SignerId>; 2]> = HashMap::new();
         {
             let mut table = transaction.open_table(SEGMENTS)?;
-            for name in &gone {
-                let row = table.remove(name.as_bytes())?;
-                let Some(row) = row.map(|row| SegmentRow::decode(*name.as_bytes(), row.value()))
-                else {
+            for row in self.segments()? {
+                if !gone.contains(&row.name) {
                     continue;
-                };
-                if keep.contains(name) {
+                }
+                let is_kept = keep.contains(&row.name);
+                for number in &row.packs {
+                    let [_, retired] = affected.entry(*number).or_default();
+                    if is_kept {
+                        retired.push(row.signer);
+                    }
+                }
+                if is_kept {
                     let row = SegmentRow {
-                        packs: Vec::new(),
-                        ..row?
+                        retired: true,
+                        ..row
                     };
-                    table.insert(name.as_bytes(), &row.encode()[..])?;
+                    table.insert(row.name.as_bytes(), &row.encode()[..])?;
+                } else {
+                    table.remove(row.name.as_bytes())?;
                 }
             }
-            let mut rows = transaction.open_table(PACKS)?;
-            let mut numbers = transaction.open_table(NUMBERS)?;
-            let mut unnamed = transaction.open_table(UNNAMED)?;
-            let mut blobs = transaction.open_table(BLOBS)?;
-            let mut more = transaction.open_multimap_table(MORE)?;
-            for number in dropped {
-                let Some(row) = rows.remove(number)?.map(|row| row.value().to_vec()) else {
-                    continue;
-                };
-                let pack = listing_of_row(&row)?;
-                numbers.remove(pack.pack.as_bytes())?;
-                unnamed.remove(pack.pack.as_bytes())?;
-                let ids = (0..).zip(pack.contents.blobs());
-                let mut places: Vec<_> = ids
-                    .map(|(i, b)| (blob_key(&b.id), place(number, i)))
-                    .collect();
-                places.sort_unstable();
-                for (key, place) in places {
-                    if more.remove(key, place)? {
-                        continue;
-                    }
-                    if blobs.get(key)?.map(|at| at.value()) != Some(place) {
-                        continue;
-                    }
-                    let mut others = more.get(&key)?;
-                    let other = others.next().transpose()?.map(|at| at.value());
-                    drop(others);
-                    if let Some(other) = other {
-                        more.remove(key, other)?;
-                        blobs.insert(key, other)?;
-                    } else {
-                        blobs.remove(key)?;
+        }
+        for row in self.segments()? {
+            if gone.contains(&row.name) {
+                continue;
+            }
+            for number in &row.packs {
+                if let Some(signers) = affected.get_mut(number) {
+                    let signers = &mut signers[usize::from(row.retired)];
+                    if !signers.contains(&row.signer) {
+                        signers.push(row.signer);
                     }
                 }
             }
+        }
+        let mut affected: Vec<_> = affected.into_iter().collect();
+        affected.sort_unstable_by_key(|(number, _)| *number);
+        for (number, [counting, superseded]) in affected {
+            let retired = counting.is_empty();
+            let signers = if retired { superseded } else { counting };
+            if signers.is_empty() {
+                remove_pack(&transaction, number)?;
+                continue;
+            }
+            let mut table = transaction.open_table(NAMED)?;
+            let named = NamedRow {
+                by_itself: named_row(&table, number)?.by_itself,
+                retired,
+                signers,
+            };
+            table.insert(number, &named.encode()[..])?;
         }
         transaction.commit()?;
         *write_lock(&self.tables) = open_tables(&self.database)?;
         Ok(())
     }
+}
+
+impl Adding<'_> {
+    /// Adds a pack, or compares it with what the database has. Returns its number if the source
+    /// vouches for what the database has now.
+    fn pack(&mut self, pack: &PackListing, source: Source<'_>) -> Result<Option<u32>, DbError> {
+        let number = {
+            let numbers = self.transaction.open_table(NUMBERS)?;
+            numbers.get(pack.pack.as_bytes())?.map(|n| n.value())
+        };
+        let Some(number) = number else {
+            let number = self.next;
+            self.next += 1;
+            self.write(number, pack)?;
+            let mut named = NamedRow::default();
+            match source {
+                Source::Segment(signer) => named.signers.push(*signer),
+                Source::Pack => {
+                    named.by_itself = true;
+                    let mut unnamed = self.transaction.open_table(UNNAMED)?;
+                    unnamed.insert(pack.pack.as_bytes(), ())?;
+                }
+            }
+            self.set_named(number, &named)?;
+            return Ok(Some(number));
+        };
+        let mut named = named_row(&self.transaction.open_table(NAMED)?, number)?;
+        if !self.is_known(number, pack)? {
+            match source {
+                Source::Segment(signer) => {
+                    let decided = named.by_itself || named.signers.contains(self.authority);
+                    if decided || signer != self.authority {
+                        if !decided {
+                            self.disputed.push(pack.pack);
+                        }
+                        return Ok(None);
+                    }
+                }
+                Source::Pack => {}
+            }
+            // The others that named it stated something else.
+            self.disown(number)?;
+            remove_pack(self.transaction, number)?;
+            self.write(number, pack)?;
+            named = NamedRow::default();
+        }
+        match source {
+            Source::Segment(signer) => {
+                self.transaction
+                    .open_table(UNNAMED)?
+                    .remove(pack.pack.as_bytes())?;
+                if named.retired {
+                    named.retired = false;
+                    named.signers.clear();
+                }
+                if !named.signers.contains(signer) {
+                    named.signers.push(*signer);
+                }
+            }
+            Source::Pack => {
+                named.by_itself = true;
+                if named.signers.is_empty() && named.counts() {
+                    let mut unnamed = self.transaction.open_table(UNNAMED)?;
+                    unnamed.insert(pack.pack.as_bytes(), ())?;
+                }
+            }
+        }
+        self.set_named(number, &named)?;
+        Ok(Some(number))
+    }
+
+    /// Whether the database has the same contents for the pack.
+    fn is_known(&self, number: u32, pack: &PackListing) -> Result<bool, DbError> {
+        let rows = self.transaction.open_table(PACKS)?;
+        let row = rows.get(number)?.ok_or("a pack is missing")?;
+        let session = match &pack.contents.key {
+            PackKey::Project => Some(NO_SESSION),
+            PackKey::Session(encapsulation) => {
+                let numbers = self.transaction.open_table(SESSION_NUMBERS)?;
+                let number = numbers.get(&hash(&[&encapsulation[..]]))?;
+                number.map(|number| number.value())
+            }
+        };
+        Ok(session.is_some_and(|session| row.value() == PackRow::encode(pack, session)))
+    }
+
+    /// Stores a new row for a pack, and notes its blobs.
+    fn write(&mut self, number: u32, pack: &PackListing) -> Result<(), DbError> {
+        let session = match &pack.contents.key {
+            PackKey::Project => NO_SESSION,
+            PackKey::Session(encapsulation) => use_session(self.transaction, encapsulation)?,
+        };
+        let row = PackRow::encode(pack, session);
+        let mut numbers = self.transaction.open_table(NUMBERS)?;
+        numbers.insert(pack.pack.as_bytes(), number)?;
+        let mut rows = self.transaction.open_table(PACKS)?;
+        rows.insert(number, &row[..])?;
+        let blobs = (0..).zip(pack.contents.blobs());
+        let blobs = blobs.map(|(i, blob)| (blob.id, place(number, i)));
+        self.places.extend(blobs);
+        self.signers.insert(pack.signer);
+        Ok(())
+    }
+
+    fn set_named(&self, number: u32, named: &NamedRow) -> Result<(), DbError> {
+        let mut table = self.transaction.open_table(NAMED)?;
+        table.insert(number, &named.encode()[..])?;
+        Ok(())
+    }
+
+    /// Removes a pack from all segments that name it: they state other contents than it has.
+    fn disown(&mut self, number: u32) -> Result<(), DbError> {
+        self.places.retain(|(_, at)| at >> 32 != u64::from(number));
+        let mut table = self.transaction.open_table(SEGMENTS)?;
+        let mut changed = Vec::new();
+        for row in table.iter()? {
+            let (name, row) = row?;
+            let mut row = SegmentRow::decode(name.value(), row.value())?;
+            if row.packs.contains(&number) {
+                row.packs.retain(|pack| *pack != number);
+                changed.push(row);
+            }
+        }
+        for row in changed {
+            table.insert(row.name.as_bytes(), &row.encode()[..])?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns the number of a session for one more pack that has it.
+fn use_session(
+    transaction: &WriteTransaction,
+    encapsulation: &Encapsulation,
+) -> Result<u32, DbError> {
+    let mut numbers = transaction.open_table(SESSION_NUMBERS)?;
+    let mut sessions = transaction.open_table(SESSIONS)?;
+    let name = hash(&[encapsulation]);
+    let known = numbers.get(&name)?.map(|number| number.value());
+    let (number, packs) = if let Some(number) = known {
+        let row = sessions.get(number)?.ok_or("a session is missing")?;
+        (number, session_parts(row.value())?.0)
+    } else {
+        let last = sessions.last()?.map(|(number, _)| number.value());
+        let number = last.map_or(0, |last| last + 1);
+        numbers.insert(&name, number)?;
+        (number, 0)
+    };
+    let row = [&(packs + 1).to_le_bytes()[..], encapsulation].concat();
+    sessions.insert(number, &row[..])?;
+    Ok(number)
+}
+
+/// Notes that one pack less has this session.
+fn drop_session(transaction: &WriteTransaction, number: u32) -> Result<(), DbError> {
+    if number == NO_SESSION {
+        return Ok(());
+    }
+    let mut numbers = transaction.open_table(SESSION_NUMBERS)?;
+    let mut sessions = transaction.open_table(SESSIONS)?;
+    let (packs, encapsulation) = {
+        let row = sessions.get(number)?.ok_or("a session is missing")?;
+        let (packs, encapsulation) = session_parts(row.value())?;
+        (packs, *encapsulation)
+    };
+    if packs <= 1 {
+        sessions.remove(number)?;
+        numbers.remove(&hash(&[&encapsulation]))?;
+    } else {
+        let row = [&(packs - 1).to_le_bytes()[..], &encapsulation].concat();
+        sessions.insert(number, &row[..])?;
+    }
+    Ok(())
+}
+
+/// Removes a pack and the places of its blobs.
+fn remove_pack(transaction: &WriteTransaction, number: u32) -> Result<(), DbError> {
+    let row = {
+        let mut rows = transaction.open_table(PACKS)?;
+        let row = rows.remove(number)?;
+        row.map(|row| row.value().to_vec())
+    };
+    let Some(row) = row else {
+        return Ok(());
+    };
+    let row = PackRow::decode(&row)?;
+    drop_session(transaction, row.session)?;
+    transaction.open_table(NAMED)?.remove(number)?;
+    let mut numbers = transaction.open_table(NUMBERS)?;
+    numbers.remove(row.pack.as_bytes())?;
+    let mut unnamed = transaction.open_table(UNNAMED)?;
+    unnamed.remove(row.pack.as_bytes())?;
+    let mut blobs = transaction.open_table(BLOBS)?;
+    let mut more = transaction.open_multimap_table(MORE)?;
+    let contents = Contents::decode_ids(row.contents)?;
+    let mut places: Vec<_> = (0..)
+        .zip(contents)
+        .map(|(i, id)| (blob_key(&id), place(number, i)))
+        .collect();
+    places.sort_unstable();
+    for (key, place) in places {
+        if more.remove(key, place)? {
+            continue;
+        }
+        if blobs.get(key)?.map(|at| at.value()) != Some(place) {
+            continue;
+        }
+        let mut others = more.get(&key)?;
+        let other = others.next().transpose()?.map(|at| at.value());
+        drop(others);
+        if let Some(other) = other {
+            more.remove(key, other)?;
+            blobs.insert(key, other)?;
+        } else {
+            blobs.remove(key)?;
+        }
+    }
+    Ok(())
 }

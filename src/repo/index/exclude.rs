@@ -12,7 +12,9 @@ impl Index {
     /// as long as they should be: a segment may name packs that were lost.
     pub fn require_present(&self) -> Result<(), RepoError> {
         let packs = self.list_packs()?;
-        let sizes = packs.into_iter().map(|(pack, listed)| (pack, listed.size));
+        let sizes = packs
+            .into_iter()
+            .map(|pack| ((pack.kind, pack.hash), pack.info.size));
         write_lock(&self.usable).set_present(sizes);
         Ok(())
     }

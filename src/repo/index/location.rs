@@ -3,15 +3,22 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::base::ObjectHash;
-use crate::format::{Blob, BlobKind, PACK_HEAD_LEN, PackListing, Run};
+use crate::base::{ObjectHash, ProjectId, SignerId};
+use crate::format::{Blob, BlobKind, PACK_HEAD_LEN, PackKey, PackListing, Run};
+use crate::repo::object_ref::ObjectRef;
 
 /// A run and its place in a pack.
 #[derive(Debug)]
 pub struct PlacedRun {
     pub(super) pack: ObjectHash,
     pub(super) random: [u8; 16],
+    pub(super) signer: SignerId,
+    /// Whether its blobs count as present for deduplication.
+    pub(super) trusted: bool,
+    /// Whether a segment that is not superseded names the pack, or none has to.
+    pub(super) counts: bool,
     pub(super) kind: BlobKind,
+    pub(super) key: PackKey,
     pub(super) ordinal: u64,
     pub(super) offset: u64,
     pub(super) run: Run,
@@ -25,11 +32,12 @@ pub struct BlobLocation {
 }
 
 impl PlacedRun {
-    /// All runs of a pack, in order.
+    /// All runs of a pack, in order. None of their blobs counts as present for deduplication.
     pub fn all_of(listing: PackListing) -> impl Iterator<Item = Arc<Self>> {
         let PackListing {
             pack,
             random,
+            signer,
             contents,
         } = listing;
         let kind = contents.kind;
@@ -40,7 +48,11 @@ impl PlacedRun {
             Arc::new(Self {
                 pack,
                 random,
+                signer,
+                trusted: false,
+                counts: true,
                 kind,
+                key: contents.key.clone(),
                 ordinal,
                 offset,
                 run,
@@ -77,6 +89,34 @@ impl BlobLocation {
     #[must_use]
     pub fn pack(&self) -> ObjectHash {
         self.run.pack
+    }
+
+    /// The pack as an object of this project.
+    #[must_use]
+    pub fn object(&self, project: ProjectId) -> ObjectRef {
+        ObjectRef::of_pack(project, self.run.kind, self.run.pack)
+    }
+
+    /// The signer of the pack.
+    #[must_use]
+    pub fn signer(&self) -> SignerId {
+        self.run.signer
+    }
+
+    /// The key from which the keys of the pack's runs derive.
+    #[must_use]
+    pub fn key(&self) -> &PackKey {
+        &self.run.key
+    }
+
+    /// Whether the blob counts as present for deduplication.
+    pub(super) fn is_trusted(&self) -> bool {
+        self.run.trusted
+    }
+
+    /// Whether a segment that is not superseded names the pack, or none has to.
+    pub(super) fn counts(&self) -> bool {
+        self.run.counts
     }
 
     /// The pack's random bytes.

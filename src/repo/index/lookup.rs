@@ -22,21 +22,44 @@ pub struct CacheState {
 }
 
 impl Index {
-    /// Returns the first place of a blob in a pack that is not excluded, or `None` if there is
-    /// none.
-    pub fn find(&self, id: &BlobId) -> Result<Option<BlobLocation>, RepoError> {
+    /// Returns a place of a blob that counts as present for deduplication, in a pack that is not
+    /// excluded, or `None` if there is none. Of what others stored, only what a full key vouches for
+    /// counts.
+    pub fn find_trusted(&self, id: &BlobId) -> Result<Option<BlobLocation>, RepoError> {
+        self.find(id, BlobLocation::is_trusted)
+    }
+
+    /// Returns a place where a blob may be read, in a pack that is not excluded, or `None` if there
+    /// is none. Prefers one that counts for deduplication.
+    pub fn find_readable(&self, id: &BlobId) -> Result<Option<BlobLocation>, RepoError> {
+        let all: fn(&BlobLocation) -> bool = |_| true;
+        for wanted in [BlobLocation::is_trusted, BlobLocation::counts, all] {
+            if let Some(location) = self.find(id, wanted)? {
+                return Ok(Some(location));
+            }
+        }
+        Ok(None)
+    }
+
+    fn find(
+        &self,
+        id: &BlobId,
+        wanted: fn(&BlobLocation) -> bool,
+    ) -> Result<Option<BlobLocation>, RepoError> {
+        let wanted = |location: &BlobLocation| wanted(location) && self.is_usable(location);
         let recent = read_lock(&self.recent_runs).find(id);
-        if let Some(location) = recent.filter(|location| self.is_usable(location)) {
+        if let Some(location) = recent.filter(|location| wanted(location)) {
             return Ok(Some(location));
         }
+        let trust = self.trust();
         let found = self.query(|db| {
             let mut found = None;
-            db.each_place(id, |location| {
-                let is_usable = self.is_usable(&location);
-                if is_usable {
+            db.each_place(id, &trust, |location| {
+                let is_wanted = wanted(&location);
+                if is_wanted {
                     found = Some(location);
                 }
-                is_usable
+                is_wanted
             })?;
             Ok(found)
         })?;
@@ -46,24 +69,37 @@ impl Index {
         Ok(found)
     }
 
-    /// Returns all places of a blob in packs that are not excluded, for when the first is damaged.
-    pub fn find_all(&self, id: &BlobId) -> Result<Vec<BlobLocation>, RepoError> {
+    /// Returns all places of a blob that count as present for deduplication, in packs that are not
+    /// excluded.
+    pub fn find_all_trusted(&self, id: &BlobId) -> Result<Vec<BlobLocation>, RepoError> {
+        let mut places = self.find_all_readable(id)?;
+        places.retain(BlobLocation::is_trusted);
+        Ok(places)
+    }
+
+    /// Returns all places where a blob may be read, in packs that are not excluded, for when the
+    /// first is damaged: first those that count for deduplication, last those that only superseded
+    /// segments name.
+    pub fn find_all_readable(&self, id: &BlobId) -> Result<Vec<BlobLocation>, RepoError> {
         let mut places = self.find_anywhere(id)?;
         places.retain(|location| self.is_usable(location));
         Ok(places)
     }
 
     /// Returns all places of a blob, in packs that are [excluded](Self::exclude) or may not exist,
-    /// too.
+    /// too. In the order of [`find_all_readable`](Self::find_all_readable).
     pub fn find_anywhere(&self, id: &BlobId) -> Result<Vec<BlobLocation>, RepoError> {
-        self.query(|db| {
+        let trust = self.trust();
+        let mut places = self.query(|db| {
             let mut places = Vec::new();
-            db.each_place(id, |location| {
+            db.each_place(id, &trust, |location| {
                 places.push(location);
                 false
             })?;
             Ok(places)
-        })
+        })?;
+        places.sort_by_key(|place| (!place.is_trusted(), !place.counts()));
+        Ok(places)
     }
 
     /// Whether the index knows this pack.
@@ -71,9 +107,23 @@ impl Index {
         self.query(|db| db.has_pack(pack))
     }
 
-    /// Whether a segment names this pack.
+    /// Whether a segment that is not superseded names this pack.
     pub fn is_named(&self, pack: &ObjectHash) -> Result<bool, RepoError> {
-        self.query(|db| Ok(db.has_pack(pack)? && !db.unnamed()?.contains(pack)))
+        let named = self.query(|db| db.named(pack))?;
+        Ok(named.is_some_and(|named| named.counts() && !named.signers.is_empty()))
+    }
+
+    /// Whether this client trusts that the pack holds what is listed of it, be it named by a segment
+    /// that counts or by a superseded one.
+    pub fn may_rely_on(&self, listing: &PackListing) -> Result<bool, RepoError> {
+        let trust = self.trust();
+        let named = self.query(|db| db.named(&listing.pack))?;
+        Ok(named.is_some_and(|named| trust.pack(&listing.pack, &listing.signer, &named)))
+    }
+
+    /// The packs that only superseded segments name. Some of them may exist no longer.
+    pub fn retired(&self) -> Result<Vec<ObjectHash>, RepoError> {
+        self.query(Db::retired)
     }
 
     /// The packs that no segment names.

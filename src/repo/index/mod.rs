@@ -25,10 +25,13 @@ mod segments;
 mod state;
 mod sync;
 mod tables;
+mod trust;
 mod usable_packs;
+mod vouch;
 
 pub use location::{BlobLocation, PlacedRun};
 pub use lookup::CacheState;
 pub use rewrite::Rewritten;
 pub(super) use segments::SegmentsSeen;
 pub use state::Index;
+pub use sync::ListedPack;

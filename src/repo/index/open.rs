@@ -29,6 +29,7 @@ impl Index {
         let current = open_file(project, cache, &*observer)?;
         let index = Self::new(project, current, observer);
         index.sync()?;
+        index.load_audits()?;
         Ok(Arc::new(index))
     }
 
@@ -43,6 +44,7 @@ impl Index {
         let current = open_file(project, cache, &*observer)?;
         let index = Self::new(project, current, observer);
         index.sync_as_of(seen)?;
+        index.load_audits()?;
         Ok(Arc::new(index))
     }
 
@@ -57,6 +59,7 @@ impl Index {
         };
         let index = Self::new(project, current, observer);
         index.sync()?;
+        index.load_audits()?;
         Ok(Arc::new(index))
     }
 }

@@ -9,6 +9,8 @@ use super::state::{Index, StepError};
 use crate::base::ObjectHash;
 use crate::format::{IndexSegment, PackListing};
 use crate::repo::error::RepoError;
+use crate::repo::object_ref::ObjectRef;
+use crate::repo::pack_listing::read_listing;
 
 /// A new segment is full at this many blobs: about 11 MB before compression.
 const SEGMENT_BLOBS: usize = 256 << 10;
@@ -83,17 +85,26 @@ impl Index {
             named.insert(listing.pack);
             rewriter.add(listing)?;
         }
-        let all: Vec<_> = picked.iter().map(|(name, _)| *name).collect();
+        let mut all = Vec::with_capacity(picked.len());
         for (segment, packs) in picked {
             still_valid()?;
+            let mut listings = Vec::with_capacity(packs.len());
             for pack in packs {
-                if named.insert(pack)
-                    && let Some(listing) = self.listing(&pack)?
-                {
+                if !named.contains(&pack) {
+                    listings.push(self.verified_listing(&pack)?);
+                }
+            }
+            // If a pack cannot be read, only this segment says what it holds.
+            let Some(listings) = listings.into_iter().collect::<Option<Vec<_>>>() else {
+                continue;
+            };
+            for listing in listings {
+                if named.insert(listing.pack) {
                     rewriter.add(listing)?;
                 }
             }
             rewriter.superseded.push(segment);
+            all.push(segment);
         }
         // Replaced segments must not count again when the segment that supersedes them is deleted.
         rewriter.superseded.extend(&replaced);
@@ -103,6 +114,30 @@ impl Index {
         result.replaced.extend(all);
         self.sync()?;
         Ok(result)
+    }
+
+    /// Returns the listing of a pack for a new segment, which vouches for it. If so far only
+    /// segments of write keys do, it is read from the pack. Returns `None` if that is damaged.
+    fn verified_listing(&self, pack: &ObjectHash) -> Result<Option<PackListing>, RepoError> {
+        let authority = self.project.keys.authority();
+        let named = self.query(|db| db.named(pack))?;
+        let is_known = named.is_some_and(|n| n.by_itself || n.signers.contains(authority));
+        let Some(listing) = self.listing(pack)? else {
+            return Ok(None);
+        };
+        if is_known {
+            return Ok(Some(listing));
+        }
+        let object = ObjectRef::of_pack(self.project.id, listing.contents.kind, *pack);
+        match read_listing(&self.project, object, None) {
+            Ok(listing) => Ok(Some(listing)),
+            Err(
+                RepoError::Damaged { .. }
+                | RepoError::Foreign { .. }
+                | RepoError::Unsupported { .. },
+            ) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Stores a segment and takes it into the index. Returns it, and the bytes of its body. All

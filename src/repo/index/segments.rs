@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::tables::SegmentRow;
-use crate::base::ObjectHash;
+use crate::base::{ObjectHash, SignerId};
 use crate::format::IndexSegment;
 use crate::repo::error::RepoError;
 use crate::repo::object_kind::ObjectKind;
@@ -58,20 +58,20 @@ impl EffectiveSegments {
     /// Whether a segment is gone from the store and none supersedes it.
     pub(super) fn is_cut(&self) -> bool {
         let explained = |row: &SegmentRow| {
-            row.packs.is_empty()
+            row.counted().is_empty()
                 || self.listed.contains(&row.name)
                 || self.superseded.contains(&row.name)
         };
         !self.rows.iter().all(explained)
     }
 
-    /// The segments that the database can forget: they do not count, and it still knows packs of
-    /// them or the store no longer has them.
+    /// The segments that the database can forget: they do not count, and it does not know that yet
+    /// or the store no longer has them.
     pub(super) fn obsolete(&self) -> Vec<ObjectHash> {
-        let is_empty = |row: &&SegmentRow| row.packs.is_empty() && self.listed.contains(&row.name);
+        let is_known = |row: &&SegmentRow| row.retired && self.listed.contains(&row.name);
         self.rows
             .iter()
-            .filter(|row| !self.counts(&row.name) && !is_empty(row))
+            .filter(|row| !self.counts(&row.name) && !is_known(row))
             .map(|row| row.name)
             .collect()
     }
@@ -125,10 +125,10 @@ impl SegmentsSeen {
         };
         let (mut named, mut nameless) = (HashSet::new(), HashSet::new());
         for row in &now.rows {
-            let packs = row.packs.iter().copied();
+            let packs = row.counted().iter().copied();
             if now.counts(&row.name) {
                 named.extend(packs);
-            } else if !row.packs.is_empty() {
+            } else if !row.counted().is_empty() {
                 // All segments with packs counted when the cache was opened, and so did those that
                 // were stored since.
                 lost.any |= !self.lost.contains(&row.name);
@@ -152,7 +152,11 @@ pub(super) fn list_segments(project: &Project) -> Result<HashSet<ObjectHash>, Re
         .collect())
 }
 
-/// Reads a segment.
-pub(super) fn read_segment(project: &Project, hash: ObjectHash) -> Result<IndexSegment, RepoError> {
-    project.read(ObjectRef::Index(project.id, hash))
+/// Reads a segment. Returns it with its signer.
+pub(super) fn read_segment(
+    project: &Project,
+    hash: ObjectHash,
+) -> Result<(SignerId, IndexSegment), RepoError> {
+    let segment = project.read_signed(ObjectRef::Index(project.id, hash))?;
+    Ok((segment.signer, segment.body))
 }

@@ -9,6 +9,7 @@ use std::time::Instant;
 use super::db::{Db, OpenedDb};
 use super::panics::{DbError, catch};
 use super::recent_runs::RecentRuns;
+use super::trust::Trust;
 use super::usable_packs::UsablePacks;
 use crate::base::{Notice, Observer, RebuildReason, read_lock, write_lock};
 use crate::repo::error::RepoError;
@@ -21,6 +22,8 @@ pub struct Index {
     pub(super) current: RwLock<Current>,
     pub(super) recent_runs: RwLock<RecentRuns>,
     pub(super) usable: RwLock<UsablePacks>,
+    /// Whose packs count for deduplication.
+    pub(super) trust: RwLock<Trust>,
     /// Whether this run ever knew packs that no segment names: it may rely on them.
     relies_on_unnamed: AtomicBool,
     /// Whether packs were excluded that this run may rely on.
@@ -75,6 +78,7 @@ impl Index {
             current: RwLock::new(current),
             recent_runs: RwLock::default(),
             usable: RwLock::default(),
+            trust: RwLock::new(Trust::of(project)),
             relies_on_unnamed: AtomicBool::new(false),
             excluded_used: AtomicBool::new(false),
             closes: AtomicBool::new(false),
@@ -92,6 +96,11 @@ impl Index {
     /// undamaged, so that the next run need not verify it.
     pub fn close(self: Arc<Self>) {
         self.closes.store(true, Ordering::Relaxed);
+    }
+
+    /// Whose packs count for deduplication.
+    pub(super) fn trust(&self) -> RwLockReadGuard<'_, Trust> {
+        read_lock(&self.trust)
     }
 
     /// The database in use.

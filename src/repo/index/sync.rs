@@ -7,15 +7,36 @@ use super::db_write::NewSegment;
 use super::panics::catch;
 use super::segments::{EffectiveSegments, SegmentsSeen, list_segments, read_segment};
 use super::state::{Index, StepError};
-use crate::base::{Notice, ObjectHash, RebuildReason, write_lock};
-use crate::format::IndexSegment;
+use crate::base::{Notice, ObjectHash, ProjectId, RebuildReason, write_lock};
+use crate::format::{BlobKind, IndexSegment};
+use crate::repo::audits::Audits;
 use crate::repo::error::RepoError;
 use crate::repo::object_kind::ObjectKind;
+use crate::repo::object_ref::ObjectRef;
 use crate::repo::pack_listing::read_listing;
 use crate::storage::ObjectInfo;
 
 /// Blobs that are sorted and inserted together while the cache is filled: about 50 MB.
 const BATCH_BLOBS: usize = 512 << 10;
+
+/// A pack in the store.
+#[derive(Debug, Clone)]
+pub struct ListedPack {
+    /// The kind of its blobs, which decides in which directory it is.
+    pub kind: BlobKind,
+    /// Its name.
+    pub hash: ObjectHash,
+    /// Its size, and when it was put.
+    pub info: ObjectInfo,
+}
+
+impl ListedPack {
+    /// The pack as an object of this project.
+    #[must_use]
+    pub fn object(&self, project: ProjectId) -> ObjectRef {
+        ObjectRef::of_pack(project, self.kind, self.hash)
+    }
+}
 
 impl Index {
     /// Reads the segments that the cache lacks, and forgets those that others supersede.
@@ -29,6 +50,18 @@ impl Index {
             return self.refill(&mut current);
         }
         self.run_step(|db| self.forget_obsolete(db, &listed))
+    }
+
+    /// Reads the audits, if the project has packs of others: they say which of these count for
+    /// deduplication.
+    pub(super) fn load_audits(&self) -> Result<(), RepoError> {
+        let signers = self.query(Db::signers)?;
+        let trusted = signers.iter().all(|signer| self.trust().signer(signer));
+        if !trusted {
+            let audited = Audits::load(&self.project)?.into_packs();
+            write_lock(&self.trust).set_audited(audited);
+        }
+        Ok(())
     }
 
     /// Updates the cache like [`sync`](Self::sync), with segments that were listed a moment ago.
@@ -106,18 +139,25 @@ impl Index {
         let present: HashSet<_> = self
             .list_packs()?
             .into_iter()
-            .map(|(pack, _)| pack)
+            .map(|pack| pack.hash)
             .collect();
         Ok(unnamed.iter().any(|pack| !present.contains(pack)))
     }
 
     /// Lists the packs in the store, with their sizes and the times when they were put.
-    pub fn list_packs(&self) -> Result<Vec<(ObjectHash, ObjectInfo)>, RepoError> {
-        let listed = self.project.list(ObjectKind::Pack)?;
-        let packs = listed
-            .into_iter()
-            .filter_map(|(object, listed)| Some((object.hash()?, listed)));
-        Ok(packs.collect())
+    pub fn list_packs(&self) -> Result<Vec<ListedPack>, RepoError> {
+        let mut packs = Vec::new();
+        for directory in [ObjectKind::Pack, ObjectKind::Tree] {
+            let listed = self.project.list(directory)?;
+            packs.extend(listed.into_iter().filter_map(|(object, info)| {
+                Some(ListedPack {
+                    kind: object.blob_kind()?,
+                    hash: object.hash()?,
+                    info,
+                })
+            }));
+        }
+        Ok(packs)
     }
 
     /// Lists the segments in the store, whether they count or not.
@@ -130,8 +170,8 @@ impl Index {
         let mut damaged = false;
         let (mut taken, mut blobs) = (Vec::new(), 0);
         for name in segments {
-            let segment = match read_segment(&self.project, *name) {
-                Ok(segment) => segment,
+            let (signer, mut segment) = match read_segment(&self.project, *name) {
+                Ok(read) => read,
                 // Another process has merged it since it was listed.
                 Err(e) if e.is_missing() => continue,
                 Err(RepoError::Foreign { .. }) => continue,
@@ -143,24 +183,50 @@ impl Index {
                 }
                 Err(e) => return Err(e.into()),
             };
+            if signer != *self.project.keys.authority() {
+                // Only a full key may replace segments of others.
+                segment.superseded.clear();
+            }
             let packs = segment.packs.iter();
             blobs += packs.map(|p| p.contents.blobs().count()).sum::<usize>();
             taken.push(NewSegment {
                 name: *name,
+                signer,
                 segment,
             });
             if blobs >= BATCH_BLOBS {
-                catch(|| db.insert(&taken))?;
+                self.insert_into(db, &taken)?;
                 (taken, blobs) = (Vec::new(), 0);
             }
         }
         if !taken.is_empty() {
-            catch(|| db.insert(&taken))?;
+            self.insert_into(db, &taken)?;
         }
         if damaged {
             // It may have superseded others, which name packs that were deleted since.
             self.require_present()?;
             self.add_unnamed(db, &HashSet::new())?;
+        }
+        Ok(())
+    }
+
+    /// Adds segments to this database. If segments of write keys state different contents for a
+    /// pack, the pack itself decides.
+    fn insert_into(&self, db: &Db, segments: &[NewSegment]) -> Result<(), StepError> {
+        let authority = self.project.keys.authority();
+        for pack in catch(|| db.insert(segments, authority))? {
+            for kind in [BlobKind::Chunk, BlobKind::Node] {
+                let object = ObjectRef::of_pack(self.project.id, kind, pack);
+                match read_listing(&self.project, object, None) {
+                    Ok(listing) => catch(|| db.insert_read(&[listing], authority))?,
+                    Err(
+                        RepoError::Damaged { .. }
+                        | RepoError::Foreign { .. }
+                        | RepoError::Unsupported { .. },
+                    ) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
         }
         Ok(())
     }
@@ -184,15 +250,16 @@ impl Index {
         skip: &HashSet<ObjectHash>,
     ) -> Result<Vec<ObjectHash>, StepError> {
         let mut taken = Vec::new();
-        for (pack, listed) in self.list_packs()? {
-            if skip.contains(&pack) || catch(|| db.has_pack(&pack))? {
+        for pack in self.list_packs()? {
+            if skip.contains(&pack.hash) || catch(|| db.has_pack(&pack.hash))? {
                 continue;
             }
-            match read_listing(&self.project, pack, Some(listed.size)) {
+            let object = pack.object(self.project.id);
+            match read_listing(&self.project, object, Some(pack.info.size)) {
                 Ok(listing) => {
                     self.set_relies_on_unnamed();
-                    catch(|| db.insert_unnamed(&[listing]))?;
-                    taken.push(pack);
+                    catch(|| db.insert_read(&[listing], self.project.keys.authority()))?;
+                    taken.push(pack.hash);
                 }
                 // It was deleted after it was listed.
                 Err(e) if e.is_missing() => {}
@@ -218,10 +285,18 @@ impl Index {
         segment: IndexSegment,
     ) -> Result<IndexSegment, RepoError> {
         let packs = segment.packs.iter();
-        let sizes = packs.map(|pack| (pack.pack, pack.contents.pack_size()));
+        let sizes = packs.map(|pack| {
+            let contents = &pack.contents;
+            ((contents.kind, pack.pack), contents.pack_size())
+        });
         write_lock(&self.usable).add(sizes);
-        let added = [NewSegment { name, segment }];
-        self.query(|db| db.insert(&added))?;
+        let signer = self.project.keys.signing().public();
+        let added = [NewSegment {
+            name,
+            signer,
+            segment,
+        }];
+        self.run_step(|db| self.insert_into(db, &added))?;
         let [added] = added;
         Ok(added.segment)
     }

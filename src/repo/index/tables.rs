@@ -1,13 +1,16 @@
 //! The tables of the database, and how their rows are encoded.
 
+use std::sync::Arc;
+
 use redb::{MultimapTableDefinition, TableDefinition};
 
 use super::panics::DbError;
-use crate::base::{BlobId, ObjectHash};
+use crate::base::{BlobId, ObjectHash, SignerId};
+use crate::crypto::Encapsulation;
 use crate::format::{Contents, PackListing};
 
 /// The version of these tables. A database with another version is deleted and filled again.
-pub(super) const FORMAT: u8 = 3;
+pub(super) const FORMAT: u8 = 4;
 
 /// The identity of the index (format of the tables, repository, project), and the filter's layers.
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
@@ -17,10 +20,12 @@ pub(super) const IDENTITY: &str = "identity";
 pub(super) const LAYERS: &str = "filter layers";
 /// The segments that were read into the database, by name: a [`SegmentRow`].
 pub(super) const SEGMENTS: TableDefinition<[u8; 32], &[u8]> = TableDefinition::new("segments");
-/// The packs, by their number in this database: hash, random bytes, contents.
+/// The packs, by their number in this database: a [`PackRow`].
 pub(super) const PACKS: TableDefinition<u32, &[u8]> = TableDefinition::new("packs");
 /// The numbers of the packs, by hash.
 pub(super) const NUMBERS: TableDefinition<[u8; 32], u32> = TableDefinition::new("numbers");
+/// Who names the packs, by their number: a [`NamedRow`].
+pub(super) const NAMED: TableDefinition<u32, &[u8]> = TableDefinition::new("named");
 /// The packs that no segment names. Their contents were read from the packs themselves.
 pub(super) const UNNAMED: TableDefinition<[u8; 32], ()> = TableDefinition::new("unnamed");
 /// One place of each blob, by the first half of its id: pack number and blob number. The full id is
@@ -31,87 +36,178 @@ pub(super) const MORE: MultimapTableDefinition<[u8; 16], u64> =
     MultimapTableDefinition::new("more");
 /// The blocks of the filter.
 pub(super) const FILTER: TableDefinition<(u32, u32), &[u8]> = TableDefinition::new("filter");
+/// The encapsulations of sessions, by their number in this database: how many packs have the
+/// session, and the encapsulation.
+pub(super) const SESSIONS: TableDefinition<u32, &[u8]> = TableDefinition::new("sessions");
+/// The numbers of the encapsulations, by their hash.
+pub(super) const SESSION_NUMBERS: TableDefinition<[u8; 32], u32> =
+    TableDefinition::new("session numbers");
+/// All signers of packs and segments that were ever in this database.
+pub(super) const SIGNERS: TableDefinition<[u8; 32], ()> = TableDefinition::new("signers");
+
+/// In place of the number of a session: the pack's key is the project's.
+pub(super) const NO_SESSION: u32 = u32::MAX;
 
 /// The row of a segment in the database.
 pub(super) struct SegmentRow {
     /// The segment's name.
     pub(super) name: ObjectHash,
-    /// The numbers of the packs that it names. Empty once another segment supersedes it.
+    /// Its signer.
+    pub(super) signer: SignerId,
+    /// Whether another segment supersedes it. Its packs count for reading only.
+    pub(super) retired: bool,
+    /// The numbers of the packs that it names.
     pub(super) packs: Vec<u32>,
     /// The segments that it supersedes.
     pub(super) superseded: Vec<ObjectHash>,
 }
 
-/// The key of a blob in [`BLOBS`] and [`MORE`].
+/// Returns the key of a blob in [`BLOBS`] and [`MORE`].
 pub(super) fn blob_key(id: &BlobId) -> [u8; 16] {
     let mut key = [0; 16];
     key.copy_from_slice(&id.as_bytes()[..16]);
     key
 }
 
-/// A blob's place: the number of its pack, and its number in the pack.
+/// Returns a blob's place: the number of its pack, and its number in the pack.
 pub(super) fn place(pack: u32, blob: u32) -> u64 {
     u64::from(pack) << 32 | u64::from(blob)
 }
 
-/// The numbers of pack and blob in a [`place`].
+/// Returns the numbers of pack and blob in a [`place`].
 #[expect(clippy::cast_possible_truncation, reason = "two halves")]
 pub(super) fn place_numbers(place: u64) -> (u32, u32) {
     ((place >> 32) as u32, place as u32)
 }
 
 impl SegmentRow {
-    /// Encodes it as the number of packs, their numbers, and the names of the superseded segments.
+    /// Encodes it as signer, whether it is retired, the number of packs, their numbers, and the
+    /// names of the superseded segments.
     pub(super) fn encode(&self) -> Vec<u8> {
         #[expect(
             clippy::cast_possible_truncation,
             reason = "packs have numbers of 32 bits"
         )]
         let count = self.packs.len() as u32;
+        let mut out = self.signer.as_bytes().to_vec();
+        out.push(u8::from(self.retired));
         let numbers = std::iter::once(&count).chain(&self.packs);
-        let mut out: Vec<u8> = numbers.flat_map(|number| number.to_le_bytes()).collect();
+        out.extend(numbers.flat_map(|number| number.to_le_bytes()));
         out.extend(self.superseded.iter().flat_map(ObjectHash::as_bytes));
         out
     }
 
     /// Decodes the row of the segment with this name.
     pub(super) fn decode(name: [u8; 32], row: &[u8]) -> Result<Self, DbError> {
-        let (count, rest) = row.split_first_chunk::<4>().ok_or("a row is short")?;
+        let (signer, rest) = row.split_first_chunk::<32>().ok_or("a row is short")?;
+        let ([retired], rest) = rest.split_first_chunk::<1>().ok_or("a row is short")?;
+        let (count, rest) = rest.split_first_chunk::<4>().ok_or("a row is short")?;
         let len = u32::from_le_bytes(*count) as usize * 4;
         let (numbers, names) = rest.split_at_checked(len).ok_or("a row is short")?;
         let numbers = numbers.as_chunks::<4>().0.iter();
         let names = names.as_chunks::<32>().0.iter();
         Ok(Self {
             name: ObjectHash::from_bytes(name),
+            signer: SignerId::from_bytes(*signer),
+            retired: *retired != 0,
             packs: numbers.map(|number| u32::from_le_bytes(*number)).collect(),
             superseded: names.map(|name| ObjectHash::from_bytes(*name)).collect(),
         })
     }
+
+    /// Returns the packs that count because of this segment.
+    pub(super) fn counted(&self) -> &[u32] {
+        if self.retired { &[] } else { &self.packs }
+    }
 }
 
-/// Encodes the row of a pack.
-pub(super) fn pack_row(pack: &PackListing) -> Vec<u8> {
-    [
-        &pack.pack.as_bytes()[..],
-        &pack.random,
-        &pack.contents.encode(),
-    ]
-    .concat()
+/// The row of a pack in the database: hash, random bytes, signer, number of the session, encoded
+/// contents.
+pub(super) struct PackRow<'a> {
+    pub(super) pack: ObjectHash,
+    pub(super) random: [u8; 16],
+    pub(super) signer: SignerId,
+    /// The number of its session, or [`NO_SESSION`].
+    pub(super) session: u32,
+    pub(super) contents: &'a [u8],
 }
 
-/// Decodes the row of a pack.
-pub(super) fn listing_of_row(row: &[u8]) -> Result<PackListing, DbError> {
-    let (pack, random, contents) = pack_parts(row)?;
-    Ok(PackListing {
-        pack,
-        random,
-        contents: Contents::decode(contents)?,
-    })
+impl<'a> PackRow<'a> {
+    /// Encodes the row of a pack whose session has this number.
+    pub(super) fn encode(pack: &PackListing, session: u32) -> Vec<u8> {
+        [
+            &pack.pack.as_bytes()[..],
+            &pack.random,
+            pack.signer.as_bytes(),
+            &session.to_le_bytes(),
+            &pack.contents.encode(),
+        ]
+        .concat()
+    }
+
+    /// Splits a row into its fields.
+    pub(super) fn decode(row: &'a [u8]) -> Result<Self, DbError> {
+        let (hash, rest) = row.split_first_chunk::<32>().ok_or("a row is short")?;
+        let (random, rest) = rest.split_first_chunk::<16>().ok_or("a row is short")?;
+        let (signer, rest) = rest.split_first_chunk::<32>().ok_or("a row is short")?;
+        let (session, contents) = rest.split_first_chunk::<4>().ok_or("a row is short")?;
+        Ok(Self {
+            pack: ObjectHash::from_bytes(*hash),
+            random: *random,
+            signer: SignerId::from_bytes(*signer),
+            session: u32::from_le_bytes(*session),
+            contents,
+        })
+    }
+
+    /// Decodes the contents.
+    pub(super) fn listing(
+        &self,
+        session: Option<Arc<Encapsulation>>,
+    ) -> Result<PackListing, DbError> {
+        Ok(PackListing {
+            pack: self.pack,
+            random: self.random,
+            signer: self.signer,
+            contents: Contents::decode(self.contents, session)?,
+        })
+    }
 }
 
-/// Splits the row of a pack into hash, random bytes and encoded contents.
-pub(super) fn pack_parts(row: &[u8]) -> Result<(ObjectHash, [u8; 16], &[u8]), DbError> {
-    let (hash, rest) = row.split_first_chunk::<32>().ok_or("a row is short")?;
-    let (random, contents) = rest.split_first_chunk::<16>().ok_or("a row is short")?;
-    Ok((ObjectHash::from_bytes(*hash), *random, contents))
+/// Who vouches for the contents of a pack that are in the database.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct NamedRow {
+    /// Whether the contents were read from the pack itself.
+    pub(super) by_itself: bool,
+    /// Whether only superseded segments name it, so that it counts for reading only.
+    pub(super) retired: bool,
+    /// The signers of the segments that name the pack with these contents: of those that count, if
+    /// there are any.
+    pub(super) signers: Vec<SignerId>,
+}
+
+impl NamedRow {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = vec![u8::from(self.by_itself), u8::from(self.retired)];
+        out.extend(self.signers.iter().flat_map(SignerId::as_bytes));
+        out
+    }
+
+    pub(super) fn decode(row: &[u8]) -> Result<Self, DbError> {
+        let ([by_itself, retired], rest) = row.split_first_chunk::<2>().ok_or("a row is short")?;
+        let signers = rest.as_chunks::<32>().0.iter();
+        Ok(Self {
+            by_itself: *by_itself != 0,
+            retired: *retired != 0,
+            signers: signers
+                .map(|signer| SignerId::from_bytes(*signer))
+                .collect(),
+        })
+    }
+
+    /// Whether the pack counts: a segment that is not superseded names it, or none has to, since
+    /// its contents were read from the pack.
+    pub(super) fn counts(&self) -> bool {
+        !self.retired
+    }
 }

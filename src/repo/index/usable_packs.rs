@@ -4,13 +4,17 @@ use std::collections::{HashMap, HashSet};
 
 use super::location::BlobLocation;
 use crate::base::ObjectHash;
+use crate::format::BlobKind;
+
+/// The kind of a pack, which decides in which directory it is, and its hash.
+pub(super) type PackName = (BlobKind, ObjectHash);
 
 /// The packs in which blobs are found: all except those that are known to be missing, of the wrong
 /// size, or going to be deleted.
 #[derive(Default)]
 pub(super) struct UsablePacks {
     /// The packs in the store, with their sizes; `None` until they are listed.
-    present: Option<HashMap<ObjectHash, u64>>,
+    present: Option<HashMap<PackName, u64>>,
     /// Packs that are going to be deleted.
     excluded: HashSet<ObjectHash>,
 }
@@ -22,14 +26,14 @@ impl UsablePacks {
         let is_present = match &self.present {
             None => true,
             Some(present) => present
-                .get(&pack)
+                .get(&(location.kind(), pack))
                 .is_some_and(|size| location.run_range().end <= *size),
         };
         is_present && !self.excluded.contains(&pack)
     }
 
     /// From now on, only these packs count as present.
-    pub(super) fn set_present(&mut self, packs: impl Iterator<Item = (ObjectHash, u64)>) {
+    pub(super) fn set_present(&mut self, packs: impl Iterator<Item = (PackName, u64)>) {
         self.present = Some(packs.collect());
     }
 
@@ -49,7 +53,7 @@ impl UsablePacks {
     }
 
     /// Notes packs that were just stored, with their sizes.
-    pub(super) fn add(&mut self, packs: impl Iterator<Item = (ObjectHash, u64)>) {
+    pub(super) fn add(&mut self, packs: impl Iterator<Item = (PackName, u64)>) {
         if let Some(present) = &mut self.present {
             present.extend(packs);
         }

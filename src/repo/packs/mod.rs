@@ -5,6 +5,7 @@ mod full_pack;
 mod in_flight_ids;
 mod pack_sizes;
 mod packer;
+mod seal;
 mod unindexed_packs;
 mod worker;
 mod writer;

@@ -15,16 +15,18 @@ use crossbeam_channel::Sender;
 
 use super::super::error::RepoError;
 use super::super::index::{BlobLocation, Index};
+use super::super::object_ref::ObjectRef;
 use super::super::pack_context::{pack_context, run_context};
 use super::super::pack_listing::read_listing;
 use super::budget::{Budget, CloseOnDrop, CloseOnPanic};
 use super::full_pack::{FullPack, PackerOptions, ToWriter};
 use super::in_flight_ids::InFlightIds;
+use super::seal::seal_runs;
 use super::unindexed_packs::UnindexedPacks;
 use super::writer::{IndexStored, Writer};
 use crate::base::{BlobId, Cancelled, Notice, ObjectHash, Observer, TAG_LEN, lock, to_usize};
-use crate::crypto::{PackCipher, PackRandom};
-use crate::format::{Blob, BlobKind, Codec, Contents, Run};
+use crate::crypto::{PackCipher, PackRandom, Secret};
+use crate::format::{Blob, BlobKind, Codec, Contents, PackKey, Run};
 
 /// A pack is full at this many blobs, so that its listing stays small.
 const BLOBS_TARGET: usize = 8192;
@@ -41,6 +43,7 @@ const NODE_COPIES: usize = 2;
 /// A pack that is being filled.
 struct OpenPack {
     random: PackRandom,
+    key: PackKey,
     cipher: PackCipher,
     state: Mutex<FillingState>,
 }
@@ -87,6 +90,8 @@ pub struct Packer<'a> {
     options: PackerOptions,
     context: [u8; 32],
     open: Mutex<Option<Arc<OpenPack>>>,
+    /// The key that all its packs of chunks are sealed under, once there is one.
+    key: Mutex<Option<(PackKey, Secret)>>,
     nodes: Mutex<(Vec<u8>, Vec<Run>)>,
     to_writer: Sender<ToWriter>,
     chunks_new: AtomicU64,
@@ -131,6 +136,7 @@ impl Packer<'_> {
                 options,
                 context: pack_context(index.project()),
                 open: Mutex::new(None),
+                key: Mutex::new(None),
                 nodes: Mutex::default(),
                 to_writer,
                 chunks_new: AtomicU64::new(0),
@@ -166,7 +172,11 @@ impl Packer<'_> {
             if self.index.has_pack(pack)? {
                 continue;
             }
-            let listing = match read_listing(self.index.project(), *pack, None) {
+            // Only one of the two copies of a pack of nodes may have been stored. Storing nodes
+            // again is cheap.
+            let project = self.index.project();
+            let object = ObjectRef::Pack(project.id, *pack);
+            let listing = match read_listing(project, object, None) {
                 Ok(listing) => listing,
                 // The run ended while it was being stored.
                 Err(
@@ -176,8 +186,8 @@ impl Packer<'_> {
                 ) => continue,
                 Err(error) => return Err(error),
             };
-            if listing.contents.kind == BlobKind::Node {
-                // Only one of the two copies may have been stored. Storing nodes again is cheap.
+            // Another signer may have stored anything in place of the run's own pack.
+            if listing.signer != project.keys.signing().public() {
                 continue;
             }
             for blob in listing.contents.blobs() {
@@ -232,13 +242,8 @@ impl Packer<'_> {
         }
         self.take_budget(part.capacity())?;
         let (pack, part_number, first_ordinal) = self.reserve(&runs, part.len())?;
-        self.seal(
-            &pack.cipher,
-            BlobKind::Chunk,
-            first_ordinal,
-            &mut runs,
-            &mut part,
-        );
+        let bound = run_context(&self.context, BlobKind::Chunk);
+        seal_runs(&pack.cipher, &bound, first_ordinal, &mut runs, &mut part);
         self.deliver(&pack, part_number, first_ordinal, runs, part)
     }
 
@@ -246,7 +251,7 @@ impl Packer<'_> {
     pub fn add_node(&self, id: BlobId, plain: &[u8]) -> Result<(), RepoError> {
         // A node with fewer copies is stored again.
         let has_copies = || {
-            let places = self.index.find_all(&id)?;
+            let places = self.index.find_all_trusted(&id)?;
             let packs: HashSet<_> = places.iter().map(BlobLocation::pack).collect();
             Ok(packs.len() >= NODE_COPIES)
         };
@@ -276,11 +281,15 @@ impl Packer<'_> {
         for _ in 0..NODE_COPIES {
             self.take_budget(plain.len())?;
             let random = PackRandom::random()?;
-            let cipher = self.index.project().pack_cipher(BlobKind::Node, random)?;
+            let project = self.index.project();
+            let cipher = project.pack_cipher(BlobKind::Node, &PackKey::Project, random)?;
             let (mut part, mut runs) = (plain.to_vec(), runs.to_vec());
-            self.seal(&cipher, BlobKind::Node, 0, &mut runs, &mut part);
+            let bound = run_context(&self.context, BlobKind::Node);
+            seal_runs(&cipher, &bound, 0, &mut runs, &mut part);
             let contents = Contents {
                 kind: BlobKind::Node,
+                key: PackKey::Project,
+                gap: 0,
                 runs,
             };
             copies.push(FullPack {
@@ -293,31 +302,9 @@ impl Packer<'_> {
         self.send(copies)
     }
 
-    /// Seals adjacent runs in place, and sets their checks. Each ends with the bytes for its tag.
-    fn seal(
-        &self,
-        cipher: &PackCipher,
-        kind: BlobKind,
-        first_ordinal: u64,
-        runs: &mut [Run],
-        mut part: &mut [u8],
-    ) {
-        let bound = run_context(&self.context, kind);
-        for (ordinal, run) in (first_ordinal..).zip(runs) {
-            let (sealed, rest) = part.split_at_mut(run.stored_len as usize);
-            let (content, tag) = sealed.split_at_mut(sealed.len() - TAG_LEN);
-            if run.codec == Codec::Zstd {
-                run.check = cipher.check(content);
-            }
-            let descriptor = run.descriptor();
-            tag.copy_from_slice(&cipher.seal_in_place(ordinal, &descriptor, &bound, content));
-            part = rest;
-        }
-    }
-
     /// Whether the project does not hold this blob and this caller now has to store it.
     pub(super) fn claim(&self, id: BlobId) -> Result<bool, RepoError> {
-        let known = || Ok(self.index.find(&id)?.is_some());
+        let known = || Ok(self.index.find_trusted(&id)?.is_some());
         self.claim_unless(id, known)
     }
 
@@ -374,12 +361,29 @@ impl Packer<'_> {
         self.send(vec![full])
     }
 
+    /// Begins a pack of chunks. All packs of a packer have the same key.
+    fn open_pack(&self) -> Result<OpenPack, RepoError> {
+        let project = self.index.project();
+        let mut known = lock(&self.key);
+        let (key, secret) = match &mut *known {
+            Some(known) => known,
+            none => none.insert(project.new_pack_key()?),
+        };
+        let random = PackRandom::random()?;
+        Ok(OpenPack {
+            random,
+            key: key.clone(),
+            cipher: PackCipher::new(secret, project.id, random),
+            state: Mutex::default(),
+        })
+    }
+
     /// Takes the next ordinals of the open pack for these runs.
     fn reserve(&self, runs: &[Run], len: usize) -> Result<(Arc<OpenPack>, usize, u64), RepoError> {
         let mut open = lock(&self.open);
         let pack = match &*open {
             Some(pack) => Arc::clone(pack),
-            None => Arc::new(OpenPack::new(self.index)?),
+            None => Arc::new(self.open_pack()?),
         };
         let mut state = lock(&pack.state);
         let first_ordinal = state.runs.len() as u64;
@@ -446,16 +450,6 @@ impl Packer<'_> {
 }
 
 impl OpenPack {
-    fn new(index: &Index) -> Result<Self, RepoError> {
-        let random = PackRandom::random()?;
-        let cipher = index.project().pack_cipher(BlobKind::Chunk, random)?;
-        Ok(Self {
-            random,
-            cipher,
-            state: Mutex::default(),
-        })
-    }
-
     fn take(&self, state: &mut FillingState) -> FullPack {
         FullPack {
             random: self.random,
@@ -465,6 +459,8 @@ impl OpenPack {
                 .collect(),
             contents: Contents {
                 kind: BlobKind::Chunk,
+                key: self.key.clone(),
+                gap: 0,
                 runs: std::mem::take(&mut state.runs),
             },
         }

@@ -88,7 +88,7 @@ impl UnindexedPacks {
     pub(super) fn check_nameable(
         &self,
         project: &Project,
-        packs: &[ObjectHash],
+        packs: &[ObjectRef],
         since: Duration,
     ) -> Result<(), RepoError> {
         let lapsed = self.lease.as_ref().is_some_and(|lease| lease.may_be_dead());
@@ -107,11 +107,12 @@ impl UnindexedPacks {
     pub(super) fn announce(
         &self,
         project: &Project,
-        packs: &[ObjectHash],
+        packs: &[ObjectRef],
     ) -> Result<HashSet<ObjectHash>, RepoError> {
         let mut marked = HashSet::new();
         if let Some(lease) = &self.lease {
-            lease.rely_on(packs)?;
+            let hashes: Vec<_> = packs.iter().filter_map(ObjectRef::hash).collect();
+            lease.rely_on(&hashes)?;
             let marks = Marks::load(project)?;
             if marks.any_damaged() {
                 return Err(RepoError::LostRace);
@@ -119,15 +120,14 @@ impl UnindexedPacks {
             marked = marks.packs();
         }
         let usable = parallel_map(packs, |pack| {
-            let name = ObjectRef::Pack(project.id, *pack).name();
-            match project.objects.backend().size(&name) {
-                Ok(_) => Ok(!marked.contains(pack)),
+            match project.objects.backend().size(&pack.name()) {
+                Ok(_) => Ok(pack.hash().is_some_and(|hash| !marked.contains(&hash))),
                 Err(e) if e.kind == storage::StorageErrorKind::NotFound => Ok(false),
                 Err(e) => Err(e.into()),
             }
         })?;
         let unusable = packs.iter().zip(usable).filter(|(_, usable)| !usable);
-        Ok(unusable.map(|(pack, _)| *pack).collect())
+        Ok(unusable.filter_map(|(pack, _)| pack.hash()).collect())
     }
 
     /// Adds a pack. Does not sync the file: it is needed only after a kill, and a crash of the

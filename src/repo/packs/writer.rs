@@ -9,12 +9,14 @@ use crossbeam_channel::Receiver;
 use super::super::error::RepoError;
 use super::super::index::Index;
 use super::super::lease;
+use super::super::object_ref::ObjectRef;
+use super::super::pack_listing::seal_contents;
 use super::super::parallel::parallel_map;
 use super::super::project::Project;
 use super::full_pack::{FullPack, PackerOptions, ToWriter};
 use super::unindexed_packs::UnindexedPacks;
 use crate::base::{BlobId, Cancelled};
-use crate::crypto::object_hash;
+use crate::crypto::ObjectHasher;
 use crate::format::{IndexSegment, PACK_HEAD_LEN, PackHead, PackListing};
 
 /// A segment is stored after this many blobs even if its packs are few, so that the set of ids in
@@ -167,13 +169,17 @@ impl<'a> Writer<'a> {
         if packs.is_empty() {
             return Ok(());
         }
-        let unusable = self.unindexed.announce(self.index.project(), &packs)?;
-        packs.retain(|pack| !unusable.contains(pack));
+        let project = self.index.project();
+        let mut listings = Vec::with_capacity(packs.len());
+        for pack in &packs {
+            listings.extend(self.index.listing(pack)?);
+        }
+        let objects: Vec<_> = listings.iter().map(|pack| object(project, pack)).collect();
+        let unusable = self.unindexed.announce(project, &objects)?;
+        listings.retain(|listing| !unusable.contains(&listing.pack));
         self.index.exclude_used(unusable);
-        for pack in packs {
-            if let Some(listing) = self.index.listing(&pack)? {
-                self.note(vec![PackStored::now(listing)], indexed)?;
-            }
+        for listing in listings {
+            self.note(vec![PackStored::now(listing)], indexed)?;
         }
         Ok(())
     }
@@ -184,29 +190,28 @@ impl<'a> Writer<'a> {
         let random = *pack.random.as_bytes();
         let head = PackHead { random }.encode();
         let project = self.index.project();
-        let context = [&project.id.as_bytes()[..], &head].concat();
-        let contents = pack.contents.encode();
-        let (nonce, ciphertext) = project.keys.contents().seal(&context, &contents)?;
-        let mut sealed = [&nonce.as_bytes()[..], &ciphertext].concat();
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "a pack has 2^20 blobs at most"
-        )]
-        let sealed_len = (sealed.len() as u32).to_le_bytes();
-        sealed.extend_from_slice(&sealed_len);
-        let all = joined(&head, &pack.parts, &sealed);
-        self.bytes += all.iter().map(|part| part.len() as u64).sum::<u64>();
-        let hash = object_hash(&all);
+        // One pass: the contents repeat the hash of what comes before them.
+        let mut hasher = ObjectHasher::default();
+        let before = joined(&head, &pack.parts, &[]);
+        for part in &before {
+            hasher.update(part);
+        }
+        self.bytes += before.iter().map(|part| part.len() as u64).sum::<u64>();
+        let (tail, signer) = seal_contents(project, &head, &pack.contents, &hasher.so_far())?;
+        hasher.update(&tail);
+        self.bytes += tail.len() as u64;
+        let hash = hasher.name();
         if !self.options.dry_run {
             self.unindexed.add(hash);
         }
         Ok(NamedPack {
             head,
             parts: pack.parts,
-            tail: sealed,
+            tail,
             listing: PackListing {
                 pack: hash,
                 random,
+                signer,
                 contents: pack.contents,
             },
         })
@@ -226,8 +231,10 @@ impl<'a> Writer<'a> {
         self.pending.sort_by_key(|stored| stored.since);
         let since = self.pending[0].since;
         let names: Vec<_> = self.pending.iter().map(|s| s.listing.pack).collect();
-        self.unindexed
-            .check_nameable(self.index.project(), &names, since)?;
+        let project = self.index.project();
+        let pending = self.pending.iter();
+        let objects: Vec<_> = pending.map(|s| object(project, &s.listing)).collect();
+        self.unindexed.check_nameable(project, &objects, since)?;
         let packs = self.pending.drain(..).map(|stored| stored.listing);
         let packs = packs.collect();
         self.pending_blobs = 0;
@@ -255,6 +262,11 @@ impl PackStored {
         let since = lease::now();
         Self { listing, since }
     }
+}
+
+/// Returns a pack as an object of the project.
+fn object(project: &Project, pack: &PackListing) -> ObjectRef {
+    ObjectRef::of_pack(project.id, pack.contents.kind, pack.pack)
 }
 
 /// Stores packs that the same segment has to name. All are durable when it returns.

@@ -9,8 +9,8 @@ use cuttlebone::repo::{Lease, Work};
 use cuttlebone::storage::{Backend, MemoryBackend, StorageOperation};
 
 use super::{
-    CLOCK_ERROR, ELSEWHERE, GRACE, HOUR, Hooked, Series, assert_tidy, forget, leave_unnamed_packs,
-    names, open, prune,
+    CLOCK_ERROR, ELSEWHERE, GRACE, HOUR, Hooked, Series, assert_tidy, forget, is_pack,
+    leave_unnamed_packs, names, open, pack_names, prune,
 };
 use crate::repo::{
     CHUNK, Host, Image, Input, LEAF, RecordingObserver, TestRepo, is_damage, noise, options,
@@ -161,13 +161,13 @@ fn packs_of_a_running_backup_stay_despite_clock_errors() {
     let running = Lease::take(&test_repo.project, Work::Backup, ELSEWHERE).unwrap();
     let gone = leave_unnamed_packs(&test_repo, &store);
     forget(&test_repo, &[gone]);
-    let packs = names(&store, "packs");
+    let packs = pack_names(&store);
     store.age(CLOCK_ERROR);
     running.intend(&[]).unwrap();
     let host = Host::without_cache();
     let report = prune(&test_repo, &host, Duration::ZERO).unwrap();
     assert_eq!((report.marked.packs, report.deleted.packs), (0, 0));
-    assert_eq!(names(&store, "packs"), packs);
+    assert_eq!(pack_names(&store), packs);
     drop(running);
     prune(&test_repo, &host, Duration::ZERO).unwrap();
     assert_tidy(&test_repo, &store, "the backup ended");
@@ -239,7 +239,7 @@ fn a_backup_fails_if_unnamed_packs_that_it_needs_are_deleted() {
     let host = Host::without_cache();
     let hooked = Hooked::new(store.clone(), StorageOperation::Put, |store| {
         for object in store.list("projects").unwrap() {
-            if object.name.as_str().contains("/packs/") {
+            if is_pack(&object.name) {
                 store.delete(&object.name).unwrap();
             }
         }
@@ -273,7 +273,7 @@ fn prune_leaves_the_packs_of_a_running_backup_alone() {
     let pause = HookedBytes {
         hook: Some(move || {
             let test_repo = open(&meanwhile);
-            let stored = || !names(&meanwhile, "packs").is_empty();
+            let stored = || !pack_names(&meanwhile).is_empty();
             let waits = (0..2000).map(|_| thread::sleep(Duration::from_millis(10)));
             assert!(stored() || waits.take_while(|()| !stored()).count() < 2000);
             for grace in [Duration::ZERO, HOUR] {

@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
+use super::is_pack;
 use cuttlebone::storage::{
     Backend, MemoryBackend, Name, ObjectInfo, StorageError, StorageOperation,
 };
@@ -32,7 +33,7 @@ impl Hooked {
     }
 
     fn run_hook(&self, operation: StorageOperation, name: &Name) {
-        if operation == self.operation && name.as_str().contains("/packs/") {
+        if operation == self.operation && is_pack(name) {
             let hook = self.hook.lock().unwrap().take();
             if let Some(hook) = hook {
                 hook(self.store.clone());

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use cuttlebone::base::ObjectHash;
 use cuttlebone::format::BlobKind;
-use cuttlebone::repo::{Lease, Marks, ObjectRef, Work, read_listing};
+use cuttlebone::repo::{Lease, Marks, Work, read_listing};
 use cuttlebone::storage::{Backend, MemoryBackend};
 
 use super::{
-    ELSEWHERE, GRACE, HOUR, Series, assert_tidy, damage, forget, leave_unnamed_packs, names, open,
-    prune,
+    ELSEWHERE, GRACE, HOUR, Series, assert_tidy, damage, forget, is_pack, leave_unnamed_packs,
+    names, open, pack_names, pack_object, packs, prune,
 };
 use crate::repo::{CHUNK, Host, Image, LEAF, TestRepo, noise};
 
@@ -74,22 +74,22 @@ fn check_does_not_rely_on_packs_that_will_be_deleted() {
     let series = Series::of(3);
     let (store, ids) = series.backed_up();
     let test_repo = open(&store);
-    let before: BTreeSet<_> = names(&store, "packs").into_iter().collect();
+    let before: BTreeSet<_> = pack_names(&store).into_iter().collect();
     forget(&test_repo, &ids[1..2]);
     let report = prune(&test_repo, &Host::without_cache(), GRACE / 48).unwrap();
     assert!(report.repacked.packs > 0, "{report:?}");
-    for pack in names(&store, "packs") {
+    for pack in pack_names(&store) {
         if !before.contains(&pack) {
-            damage(&test_repo, &store, pack.parse().unwrap());
+            damage(&store, pack.parse().unwrap());
         }
     }
     let (report, _) = Host::without_cache().check(&test_repo, true);
     assert_eq!(report.backups_affected, ids[2..]);
     // Once the damaged packs are deleted, the marked ones count again, and the next prune rescues
     // them.
-    for pack in names(&store, "packs") {
+    for pack in pack_names(&store) {
         if !before.contains(&pack) {
-            let object = ObjectRef::Pack(test_repo.project.id, pack.parse().unwrap());
+            let object = pack_object(&store, pack.parse().unwrap());
             store.delete(&object.name()).unwrap();
         }
     }
@@ -142,10 +142,9 @@ fn check_reads_a_marked_pack_only_if_a_backup_needs_it() {
         "a backup needs the marked packs"
     );
     for pack in marked {
-        let name = ObjectRef::Pack(test_repo.project.id, pack).name();
         // Only data packs: a damaged node would hide all that is below it.
-        if store.size(&name).unwrap() > CHUNK as u64 {
-            damage(&test_repo, &store, pack);
+        if pack_object(&store, pack).blob_kind() == Some(BlobKind::Chunk) {
+            damage(&store, pack);
         }
     }
     let (report, findings) = read(&test_repo);
@@ -172,7 +171,7 @@ fn a_blob_that_is_also_in_an_unnamed_pack_is_repacked() {
     store.age(HOUR);
     let running = Lease::take(&test_repo.project, Work::Backup, ELSEWHERE).unwrap();
     for object in elsewhere.list("projects").unwrap() {
-        if object.name.as_str().contains("/packs/") {
+        if is_pack(&object.name) {
             let pack = elsewhere.get(&object.name, 1 << 30).unwrap();
             store.put(&object.name, &[&pack]).unwrap();
         }
@@ -208,7 +207,7 @@ fn a_chunk_that_is_in_a_repacked_and_in_a_marked_pack_is_repacked() {
     }
     for object in apart.list("projects").unwrap() {
         let name = object.name.as_str();
-        if ["/packs/", "/index/", "/backups/"]
+        if ["/packs/", "/trees/", "/index/", "/backups/"]
             .iter()
             .any(|d| name.contains(d))
         {
@@ -220,8 +219,8 @@ fn a_chunk_that_is_in_a_repacked_and_in_a_marked_pack_is_repacked() {
     let stays = host.back_up(&test_repo, "stays", &shared).unwrap();
     assert_eq!(stays.chunks_new, 0);
     let data_packs = |test_repo: &TestRepo| {
-        let packs = names(&store, "packs").into_iter();
-        let listings = packs.map(|p| read_listing(&test_repo.project, p.parse().unwrap(), None));
+        let packs = packs(&store).into_iter();
+        let listings = packs.map(|pack| read_listing(&test_repo.project, pack, None));
         let listings = listings.map(Result::unwrap);
         let data = listings.filter(|listing| listing.contents.kind == BlobKind::Chunk);
         data.map(|listing| listing.contents.blobs().map(|blob| blob.id).collect())

@@ -20,7 +20,7 @@ use cuttlebone::repo::{
     BlobReader, ImageReader, Index, Log, NodeReader, ObjectRef, Records, RepoError, Worker,
     read_listing,
 };
-use cuttlebone::storage::{Backend, MemoryBackend};
+use cuttlebone::storage::{Backend, MemoryBackend, Name};
 
 use self::hooked::Hooked;
 use super::{CHUNK, Host, Image, LEAF, RecordingObserver, TestRepo, noise};
@@ -78,11 +78,36 @@ fn names(store: &dyn Backend, directory: &str) -> Vec<String> {
         .collect()
 }
 
+/// Whether an object is a pack, of chunks or of tree nodes.
+pub(crate) fn is_pack(name: &Name) -> bool {
+    ObjectRef::parse(name).is_some_and(|(object, _)| object.blob_kind().is_some())
+}
+
+/// Returns the packs in the store, of chunks and of tree nodes.
+fn packs(store: &dyn Backend) -> Vec<ObjectRef> {
+    let objects = store.list("projects").unwrap();
+    let objects = objects.iter().filter_map(|o| ObjectRef::parse(&o.name));
+    let packs = objects.filter(|(object, _)| object.blob_kind().is_some());
+    packs.map(|(object, _)| object).collect()
+}
+
+/// Returns the names of the packs in the store, of chunks and of tree nodes.
+fn pack_names(store: &dyn Backend) -> Vec<String> {
+    let packs = packs(store).into_iter();
+    packs.map(|pack| pack.hash().unwrap().to_string()).collect()
+}
+
+/// Returns the pack with this hash, which is in the store.
+fn pack_object(store: &dyn Backend, pack: ObjectHash) -> ObjectRef {
+    let mut packs = packs(store).into_iter();
+    packs.find(|object| object.hash() == Some(pack)).unwrap()
+}
+
 /// Counts in how many packs of the store each blob is.
 fn stored(test_repo: &TestRepo, store: &dyn Backend) -> BTreeMap<BlobId, u64> {
     let mut found = BTreeMap::new();
-    for pack in names(store, "packs") {
-        let listing = read_listing(&test_repo.project, pack.parse().unwrap(), None).unwrap();
+    for object in packs(store) {
+        let listing = read_listing(&test_repo.project, object, None).unwrap();
         for blob in listing.contents.blobs() {
             *found.entry(blob.id).or_default() += 1;
         }
@@ -136,7 +161,7 @@ fn assert_tidy(test_repo: &TestRepo, store: &dyn Backend, when: &str) {
             Ok(())
         })
         .unwrap();
-    let stored_packs: BTreeSet<_> = names(store, "packs").into_iter().collect();
+    let stored_packs: BTreeSet<_> = pack_names(store).into_iter().collect();
     assert_eq!(named, stored_packs, "{when}");
     assert_eq!(index.replaced_segments().unwrap(), [], "{when}");
 }
@@ -210,8 +235,8 @@ fn leave_unnamed_packs(test_repo: &TestRepo, store: &MemoryBackend) -> ObjectHas
     gone
 }
 
-fn damage(test_repo: &TestRepo, store: &MemoryBackend, pack: ObjectHash) {
-    let object = ObjectRef::Pack(test_repo.project.id, pack);
+fn damage(store: &MemoryBackend, pack: ObjectHash) {
+    let object = pack_object(store, pack);
     let mut bytes = store.get(&object.name(), 1 << 30).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;

@@ -11,7 +11,9 @@ use cuttlebone::storage::{
     StorageErrorKind as Failure, StorageOperation as Operation,
 };
 
-use super::{ELSEWHERE, EXPIRED, HOUR, Hooked, Series, assert_tidy, forget, names, open, prune};
+use super::{
+    ELSEWHERE, EXPIRED, HOUR, Hooked, Series, assert_tidy, forget, names, open, pack_names, prune,
+};
 use crate::repo::{Host, Image, RecordingObserver, TestRepo};
 
 /// Makes a reader of a backup that caches no data, so that everything it reads is in the store.
@@ -51,18 +53,14 @@ fn a_reader_of_a_forgotten_backup_reads_every_byte_alongside_prunes_without_grac
     let series = Series::new();
     let (store, ids) = series.backed_up();
     let reader = reader_of_forgotten_backup(&series, &store);
-    let before = names(&store, "packs");
+    let before = pack_names(&store);
     for n in 0..3 {
         let report = prune(&open(&store), &Host::without_cache(), Duration::ZERO).unwrap();
         assert_eq!(report.deleted.packs, 0, "the reader needs them all");
         assert_reads_all(&reader, &series.days[0], &format!("prune {n}"));
         store.age(HOUR / 30);
     }
-    assert_eq!(
-        names(&store, "packs"),
-        before,
-        "no pack was repacked either"
-    );
+    assert_eq!(pack_names(&store), before, "no pack was repacked either");
 
     drop(reader);
     assert_eq!(names(&store, "leases"), Vec::<String>::new());

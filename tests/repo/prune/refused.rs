@@ -8,7 +8,9 @@ use cuttlebone::ops::OpsError;
 use cuttlebone::repo::{Index, Lease, ObjectRef, RepoErrorKind, Work};
 use cuttlebone::storage::Backend;
 
-use super::{ELSEWHERE, EXPIRED, HOUR, Series, assert_tidy, forget, names, open, prune};
+use super::{
+    ELSEWHERE, EXPIRED, HOUR, Series, assert_tidy, forget, names, open, pack_names, prune,
+};
 use crate::repo::{Host, RecordingObserver};
 
 #[test]
@@ -43,13 +45,13 @@ fn prune_refuses_to_run_if_a_record_is_unreadable() {
     let whole = store.get(&name, 1 << 20).unwrap();
     store.put(&name, &[&whole[..whole.len() - 1]]).unwrap();
     store.age(HOUR);
-    let packs = names(&store, "packs");
+    let packs = pack_names(&store);
     let refused = prune(&test_repo, &Host::without_cache(), Duration::ZERO);
     assert!(
         matches!(&refused, Err(OpsError::Unreadable { .. })),
         "{refused:?}"
     );
-    assert_eq!(names(&store, "packs"), packs);
+    assert_eq!(pack_names(&store), packs);
     store.put(&name, &[&whole]).unwrap();
     prune(&test_repo, &Host::without_cache(), Duration::ZERO).unwrap();
     assert_tidy(&test_repo, &store, "put back");
@@ -75,13 +77,13 @@ fn prune_refuses_to_run_if_a_used_blob_is_missing() {
     let lost = ObjectRef::Pack(test_repo.project.id, *chunks.last().unwrap()).name();
     let bytes = store.get(&lost, u64::MAX).unwrap();
     store.delete(&lost).unwrap();
-    let packs = names(&store, "packs");
+    let packs = pack_names(&store);
     let refused = prune(&test_repo, &Host::without_cache(), Duration::ZERO);
     assert!(
         matches!(&refused, Err(OpsError::Repo(e)) if e.kind() == RepoErrorKind::Damaged),
         "{refused:?}"
     );
-    assert_eq!(names(&store, "packs"), packs);
+    assert_eq!(pack_names(&store), packs);
     store.put(&lost, &[&bytes]).unwrap();
     store.age(HOUR);
     prune(&test_repo, &Host::without_cache(), Duration::ZERO).unwrap();

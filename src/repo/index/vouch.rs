@@ -1,0 +1,72 @@
+//! Vouches for packs of other signers that a full key read and found whole.
+
+use super::state::Index;
+use crate::format::{IndexSegment, PackListing};
+use crate::repo::audits::Audits;
+use crate::repo::error::RepoError;
+use crate::repo::lease::{Lease, Worker};
+use crate::repo::marks::Marks;
+use crate::repo::object_ref::ObjectRef;
+use crate::repo::parallel::parallel_map;
+use crate::repo::project::Project;
+use crate::storage::StorageErrorKind;
+
+/// A segment for these packs is full at this many packs.
+const SEGMENT_PACKS: usize = 128;
+/// The most packs that one run vouches for: their names fit into its lease.
+const PACKS_MAX: usize = 50_000;
+
+impl Index {
+    /// States that these packs were read and found whole, and names them in segments of this
+    /// client, so that others deduplicate against them. Leaves out packs that are going to be
+    /// deleted. Returns the number of packs.
+    pub fn vouch(
+        &self,
+        packs: Vec<PackListing>,
+        lease: &Lease,
+        worker: Worker<'_>,
+    ) -> Result<usize, RepoError> {
+        let packs = existing(&self.project, lease, packs)?;
+        let names = packs.iter().map(|pack| pack.pack).collect();
+        let count = packs.len();
+        let mut packs = packs.into_iter().peekable();
+        while packs.peek().is_some() {
+            let segment = IndexSegment {
+                packs: packs.by_ref().take(SEGMENT_PACKS).collect(),
+                superseded: Vec::new(),
+            };
+            self.store_segment(segment)?;
+        }
+        Audits::put(&self.project, &names, worker)?;
+        Ok(count)
+    }
+}
+
+/// Announces in the lease that segments are going to name these packs. Returns those that exist and
+/// that no prune is going to delete: others are going to rely on what the segments name.
+fn existing(
+    project: &Project,
+    lease: &Lease,
+    mut packs: Vec<PackListing>,
+) -> Result<Vec<PackListing>, RepoError> {
+    // A later run vouches for the others.
+    packs.truncate(PACKS_MAX);
+    let names: Vec<_> = packs.iter().map(|pack| pack.pack).collect();
+    lease.rely_on(&names)?;
+    let marks = Marks::load(project)?;
+    if marks.any_damaged() {
+        return Ok(Vec::new());
+    }
+    let marked = marks.packs();
+    packs.retain(|pack| !marked.contains(&pack.pack));
+    let exists = parallel_map(&packs, |pack| {
+        let object = ObjectRef::of_pack(project.id, pack.contents.kind, pack.pack);
+        match project.objects.backend().size(&object.name()) {
+            Ok(_) => Ok(true),
+            Err(e) if e.kind == StorageErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    })?;
+    let packs = packs.into_iter().zip(exists).filter(|(_, exists)| *exists);
+    Ok(packs.map(|(pack, _)| pack).collect())
+}

@@ -1,0 +1,237 @@
+//! Index segments of write keys, and superseded ones: what they say about packs of others counts for
+//! nothing that anybody relies on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cuttlebone::base::{BlobId, Silent};
+use cuttlebone::format::{BlobKind, IndexSegment, PackListing};
+use cuttlebone::ops::{self, MaxUnused, OpsError, PruneOptions};
+use cuttlebone::repo::{Index, ObjectRef};
+use cuttlebone::storage::{Backend, MemoryBackend};
+
+use super::ingest::{apply, diff, ingest};
+use super::provenance::writer;
+use super::{CHUNK, Host, Image, LEAF, TestRepo, noise, options};
+
+fn index(test_repo: &TestRepo) -> Arc<Index> {
+    Index::in_memory(&test_repo.project, Arc::new(Silent)).unwrap()
+}
+
+fn listings(test_repo: &TestRepo) -> Vec<PackListing> {
+    let mut found = Vec::new();
+    index(test_repo)
+        .each_pack(|listing| {
+            found.push(listing);
+            Ok(())
+        })
+        .unwrap();
+    found
+}
+
+fn put_segment(test_repo: &TestRepo, segment: &IndexSegment) {
+    let stored = test_repo
+        .project
+        .put_sealed(ObjectRef::Index, &segment.encode());
+    stored.unwrap();
+}
+
+#[test]
+fn false_listings_of_a_write_key_hide_no_pack_and_invent_no_chunk() {
+    let store = MemoryBackend::new();
+    let full = TestRepo::init(store.clone(), CHUNK).unwrap();
+    let host = Host::without_cache();
+    let image = Image::new(LEAF).with(0, &noise(1, 6 * CHUNK));
+    let made = host.back_up(&full, "disk", &image).unwrap();
+    let unstored = noise(2, CHUNK);
+    let invented = full.project.chunk_keys().unwrap().id(&unstored);
+    for round in 0..3 {
+        let mut packs = listings(&full);
+        for pack in &mut packs {
+            for run in &mut pack.contents.runs {
+                // Each id in a wrong place; all others would be damaged.
+                run.blobs.rotate_left(1 + round);
+                if pack.contents.kind == BlobKind::Chunk {
+                    run.blobs[0].id = invented;
+                }
+            }
+        }
+        let superseded = Vec::new();
+        put_segment(&writer(&store, 1), &IndexSegment { packs, superseded });
+    }
+    // Segments are read in no particular order.
+    for _ in 0..8 {
+        let index = index(&full);
+        assert!(index.find_trusted(&invented).unwrap().is_none());
+        let restored = host.restore_image(&full, &full.backup(made.id)).unwrap();
+        assert!(restored == image);
+        let again = host.back_up(&full, "again", &image).unwrap();
+        assert_eq!(again.chunks_new, 0);
+    }
+    let more = Image::new(LEAF).with(0, &unstored);
+    assert_eq!(host.back_up(&full, "more", &more).unwrap().chunks_new, 1);
+    host.check_clean(&full, "false listings");
+}
+
+#[test]
+fn a_pack_decides_between_two_write_keys_that_list_it_differently() {
+    let store = MemoryBackend::new();
+    let full = TestRepo::init(store.clone(), CHUNK).unwrap();
+    let host = Host::without_cache();
+    let image = Image::new(LEAF).with(0, &noise(3, 6 * CHUNK));
+    let made = host.back_up(&writer(&store, 1), "disk", &image).unwrap();
+    let true_packs = listings(&full);
+    let mut packs = true_packs.clone();
+    for run in packs.iter_mut().flat_map(|pack| &mut pack.contents.runs) {
+        for blob in &mut run.blobs {
+            blob.id = BlobId::from_bytes([7; 32]);
+        }
+    }
+    let superseded = Vec::new();
+    put_segment(&writer(&store, 2), &IndexSegment { packs, superseded });
+    for _ in 0..8 {
+        let mut found = listings(&full);
+        found.sort_by_key(|listing| listing.pack);
+        let mut expected = true_packs.clone();
+        expected.sort_by_key(|listing| listing.pack);
+        assert_eq!(found, expected);
+    }
+    let restored = host.restore_image(&full, &full.backup(made.id)).unwrap();
+    assert!(restored == image);
+}
+
+#[test]
+fn a_segment_of_a_write_key_supersedes_nothing() {
+    let store = MemoryBackend::new();
+    let full = TestRepo::init(store.clone(), CHUNK).unwrap();
+    let host = Host::without_cache();
+    let image = Image::new(LEAF).with(0, &noise(4, 6 * CHUNK));
+    host.back_up(&full, "disk", &image).unwrap();
+    let listed = store.list("projects").unwrap();
+    let objects = listed.iter().filter_map(|o| ObjectRef::parse(&o.name));
+    let segments = objects.filter_map(|(object, _)| match object {
+        ObjectRef::Index(_, hash) => Some(hash),
+        _ => None,
+    });
+    let segment = IndexSegment {
+        packs: Vec::new(),
+        superseded: segments.collect(),
+    };
+    put_segment(&writer(&store, 1), &segment);
+    assert_eq!(index(&full).replaced_segments().unwrap(), []);
+    assert_eq!(host.back_up(&full, "again", &image).unwrap().chunks_new, 0);
+    // A full key may.
+    let superseded = segment.superseded.clone();
+    put_segment(&full, &segment);
+    let mut replaced = index(&full).replaced_segments().unwrap();
+    replaced.retain(|name| superseded.contains(name));
+    assert_eq!(replaced.len(), superseded.len());
+}
+
+/// A replica may hold a superseded segment, and a pack that only this one names and that a record
+/// there needs.
+#[test]
+fn a_superseded_segment_counts_for_reading_and_not_for_deduplication() {
+    let store = MemoryBackend::new();
+    let full = TestRepo::init(store.clone(), CHUNK).unwrap();
+    let host = Host::without_cache();
+    let image = Image::new(LEAF).with(0, &noise(5, 6 * CHUNK));
+    let made = host.back_up(&full, "disk", &image).unwrap();
+    let listed = store.list("projects").unwrap();
+    let objects = listed.iter().filter_map(|o| ObjectRef::parse(&o.name));
+    let segments = objects.filter_map(|(object, _)| match object {
+        ObjectRef::Index(_, hash) => Some(hash),
+        _ => None,
+    });
+    let segment = IndexSegment {
+        packs: Vec::new(),
+        superseded: segments.collect(),
+    };
+    put_segment(&full, &segment);
+    let id = full
+        .project
+        .chunk_keys()
+        .unwrap()
+        .id(&noise(5, 6 * CHUNK)[..CHUNK]);
+    for host in [Host::without_cache(), Host::with_cache()] {
+        let index = index(&full);
+        assert!(index.find_trusted(&id).unwrap().is_none());
+        assert!(index.find_readable(&id).unwrap().is_some());
+        let restored = host.restore_image(&full, &full.backup(made.id)).unwrap();
+        assert!(restored == image);
+        let (report, findings) = host.check(&full, true);
+        assert_eq!(report.backups_affected, [], "{findings:?}");
+    }
+    let again = host.back_up(&full, "again", &image).unwrap();
+    assert_eq!(again.chunks_new, 6);
+    let restored = host.restore_image(&full, &full.backup(made.id)).unwrap();
+    assert!(restored == image);
+    // A prune names the packs again that a record needs.
+    let options = PruneOptions {
+        max_unused: MaxUnused::Unlimited,
+        max_repack: None,
+        grace: Duration::ZERO,
+        host: None,
+    };
+    let context = host.context();
+    let plan = ops::plan_prune(&full.project, &options, false, &context).unwrap();
+    plan.run().unwrap();
+    assert!(index(&full).find_trusted(&id).unwrap().is_some());
+    host.check_clean(&full, "pruned");
+}
+
+#[test]
+fn a_project_may_trust_all_its_write_keys() {
+    let store = MemoryBackend::new();
+    let mut full = TestRepo::init(store.clone(), CHUNK).unwrap();
+    let host = Host::without_cache();
+    let image = Image::new(LEAF).with(0, &noise(6, 4 * CHUNK));
+    host.back_up(&writer(&store, 1), "disk", &image).unwrap();
+    let mut settings = (*full.project.settings).clone();
+    settings.trust = Some("project".into());
+    full.project.settings = Arc::new(settings);
+    assert_eq!(host.back_up(&full, "copy", &image).unwrap().chunks_new, 0);
+}
+
+#[test]
+fn a_write_key_ingests_whole_chunks_of_a_diff_and_no_parts() {
+    let store = MemoryBackend::new();
+    let full = TestRepo::init(store.clone(), CHUNK).unwrap();
+    let client = writer(&store, 1);
+    let host = Host::without_cache();
+    let size = LEAF;
+    let mut image = Image::new(size);
+    let first = vec![(0, 4 * CHUNK, Some(1))];
+    apply(&mut image, size, &first);
+    ingest(
+        &host,
+        &client,
+        &diff(None, Some("a"), size, &first),
+        &options("disk"),
+    )
+    .unwrap();
+    // Two whole chunks, and the rest of one that is not stored.
+    let whole = vec![
+        (CHUNK as u64, 2 * CHUNK, Some(2)),
+        (8 * CHUNK as u64, 100, Some(3)),
+    ];
+    apply(&mut image, size, &whole);
+    let made = ingest(
+        &host,
+        &client,
+        &diff(Some("a"), Some("b"), size, &whole),
+        &options("disk"),
+    )
+    .unwrap();
+    let backup = full.backup(made[0].id.unwrap());
+    assert!(host.restore_image(&full, &backup).unwrap() == image);
+    let part = vec![(2 * CHUNK as u64 + 10, 20, Some(4))];
+    let stream = diff(Some("b"), Some("c"), size, &part);
+    let refused = ingest(&host, &client, &stream, &options("disk")).unwrap_err();
+    assert!(
+        matches!(refused, OpsError::PartOfChunk { offset } if offset == 2 * CHUNK as u64),
+        "{refused}"
+    );
+    assert_eq!(full.backups().len(), 2);
+    ingest(&host, &full, &stream, &options("disk")).unwrap();
+}
