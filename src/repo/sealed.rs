@@ -207,6 +207,7 @@ impl Project {
         self.find_foreign_of::<Certificate>(&mut foreign)?;
         self.find_foreign_of::<VoidBody>(&mut foreign)?;
         self.find_foreign_of::<MarkBody>(&mut foreign)?;
+        self.find_foreign_of::<AuditBody>(&mut foreign)?;
         self.find_foreign_of::<LeaseBody>(&mut foreign)?;
         Ok(foreign)
     }

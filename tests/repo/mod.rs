@@ -33,6 +33,7 @@ mod reader;
 mod roles;
 mod sweep;
 mod unreadable;
+mod write_segments;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

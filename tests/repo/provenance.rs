@@ -15,7 +15,7 @@ use cuttlebone::storage::{Backend, FaultBackend, MemoryBackend};
 use super::{CHUNK, Host, Image, LEAF, TestRepo, is_damage, key, noise};
 
 /// Opens the repository as the holder of the write key with this number.
-fn writer(store: &(impl Backend + Clone + 'static), number: u8) -> TestRepo {
+pub(super) fn writer(store: &(impl Backend + Clone + 'static), number: u8) -> TestRepo {
     client(store, Role::Write, number)
 }
 

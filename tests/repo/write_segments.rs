@@ -50,7 +50,8 @@ fn false_listings_of_a_write_key_hide_no_pack_and_invent_no_chunk() {
         for pack in &mut packs {
             for run in &mut pack.contents.runs {
                 // Each id in a wrong place; all others would be damaged.
-                run.blobs.rotate_left(1 + round);
+                let blobs = run.blobs.len();
+                run.blobs.rotate_left((1 + round) % blobs);
                 if pack.contents.kind == BlobKind::Chunk {
                     run.blobs[0].id = invented;
                 }
@@ -98,6 +99,33 @@ fn a_pack_decides_between_two_write_keys_that_list_it_differently() {
     }
     let restored = host.restore_image(&full, &full.backup(made.id)).unwrap();
     assert!(restored == image);
+}
+
+/// The segment of the full key is stolen, and only the false one names the pack.
+#[test]
+fn a_pack_that_only_a_false_listing_names_is_found_by_what_it_says_itself() {
+    let store = MemoryBackend::new();
+    let full = TestRepo::init(store.clone(), CHUNK).unwrap();
+    let host = Host::without_cache();
+    let image = Image::new(LEAF).with(0, &noise(8, 6 * CHUNK));
+    let made = host.back_up(&full, "disk", &image).unwrap();
+    let mut packs = listings(&full);
+    for run in packs.iter_mut().flat_map(|pack| &mut pack.contents.runs) {
+        for blob in &mut run.blobs {
+            blob.id = BlobId::from_bytes([7; 32]);
+        }
+    }
+    for object in store.list("projects").unwrap() {
+        if let Some((ObjectRef::Index(..), _)) = ObjectRef::parse(&object.name) {
+            store.delete(&object.name).unwrap();
+        }
+    }
+    let superseded = Vec::new();
+    put_segment(&writer(&store, 1), &IndexSegment { packs, superseded });
+    for host in [Host::without_cache(), Host::with_cache()] {
+        let restored = host.restore_image(&full, &full.backup(made.id)).unwrap();
+        assert!(restored == image);
+    }
 }
 
 #[test]

@@ -20,7 +20,8 @@ impl Index {
     /// Reads segments that others have stored meanwhile, since a prune may have repacked the blob.
     /// Verifies the cache the first time, since it may have been damaged. Reads the listings of the
     /// packs that no segment names, since a segment may be lost; packs that are going to be deleted
-    /// are among them, since a backup may have begun to use one.
+    /// are among them, since a backup may have begun to use one. So are packs that only segments of
+    /// others' write keys name, since these may state something else than the packs.
     ///
     /// If the last resync found nothing, another one within 10 seconds is skipped, so that many
     /// missing blobs cost little. Threads that ask at the same time share one resync.
@@ -41,7 +42,7 @@ impl Index {
         self.sync()?;
         let new = self.rebuilds() != rebuilds || self.segment_names()? != known;
         let repaired = is_first && self.verify()?;
-        let added = self.scan_except(&HashSet::new())?;
+        let added = self.scan_except(&HashSet::new(), true)?;
         let found = new || repaired || added;
         *last = Some(LastResync {
             started,
@@ -62,13 +63,13 @@ impl Index {
     pub fn scan_unindexed(&self) -> Result<(), RepoError> {
         self.verify()?;
         let marked = Marks::load_readable(&self.project)?.packs();
-        self.scan_except(&marked).map(drop)
+        self.scan_except(&marked, false).map(drop)
     }
 
-    /// Adds the packs that no segment names, except those in `skip`. Returns whether there were
-    /// any.
-    fn scan_except(&self, skip: &HashSet<ObjectHash>) -> Result<bool, RepoError> {
-        let added = self.run_step(|db| self.add_unnamed(db, skip))?;
+    /// Adds the packs that no segment names, except those in `skip`, and if it `doubts` what only
+    /// others' write keys list, what these packs say themselves. Returns whether it found more.
+    fn scan_except(&self, skip: &HashSet<ObjectHash>, doubts: bool) -> Result<bool, RepoError> {
+        let added = self.run_step(|db| self.add_unnamed(db, skip, doubts))?;
         if added.is_empty() {
             return Ok(false);
         }

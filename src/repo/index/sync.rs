@@ -205,7 +205,7 @@ impl Index {
         if damaged {
             // It may have superseded others, which name packs that were deleted since.
             self.require_present()?;
-            self.add_unnamed(db, &HashSet::new())?;
+            self.add_unnamed(db, &HashSet::new(), false)?;
         }
         Ok(())
     }
@@ -237,29 +237,37 @@ impl Index {
         self.load(db, &segments)?;
         self.forget_obsolete(db, listed)?;
         if self.relies_on_unnamed() {
-            self.add_unnamed(db, &HashSet::new())?;
+            self.add_unnamed(db, &HashSet::new(), false)?;
         }
         Ok(())
     }
 
     /// Adds the packs in the store that no segment names, except those in `skip`, from the listings
-    /// in the packs. Returns their names.
+    /// in the packs. If it `doubts` what only others' write keys list, reads that from the packs,
+    /// too. Returns the packs of which the database knows more now.
     pub(super) fn add_unnamed(
         &self,
         db: &Db,
         skip: &HashSet<ObjectHash>,
+        doubts: bool,
     ) -> Result<Vec<ObjectHash>, StepError> {
         let mut taken = Vec::new();
         for pack in self.list_packs()? {
-            if skip.contains(&pack.hash) || catch(|| db.has_pack(&pack.hash))? {
+            let named = catch(|| db.named(&pack.hash))?;
+            let is_known = named.is_some_and(|named| !doubts || self.trust().listing(&named));
+            if skip.contains(&pack.hash) || is_known {
                 continue;
             }
             let object = pack.object(self.project.id);
             match read_listing(&self.project, object, Some(pack.info.size)) {
                 Ok(listing) => {
-                    self.set_relies_on_unnamed();
+                    let before = catch(|| db.listing(&pack.hash))?;
+                    if before.as_ref() != Some(&listing) {
+                        self.set_relies_on_unnamed();
+                        self.clear_recent_runs();
+                        taken.push(pack.hash);
+                    }
                     catch(|| db.insert_read(&[listing], self.project.keys.authority()))?;
-                    taken.push(pack.hash);
                 }
                 // It was deleted after it was listed.
                 Err(e) if e.is_missing() => {}
