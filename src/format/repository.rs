@@ -48,7 +48,7 @@ impl RepositoryFile {
         hash: impl Fn(&[u8]) -> [u8; 32],
     ) -> Result<(Self, [u8; 32]), FormatError> {
         let mut reader = Reader::new(bytes);
-        Magic::Repository.read(&mut reader)?;
+        let header = Magic::Repository.read_unverified(&mut reader)?;
         let id = RepositoryId::from_bytes(reader.array()?);
         let created = reader.u64()?;
         let mac = reader.array()?;
@@ -57,6 +57,7 @@ impl RepositoryFile {
         if hash(&bytes[..HASHED_LEN]) != sum {
             return Err(FormatError::BadChecksum);
         }
+        header.check()?;
         Ok((Self { id, created }, mac))
     }
 }
