@@ -35,8 +35,14 @@ forget() { # FILE NUMBER, from 1 on
 
 : >"$sums"
 cuttlebone init --chunk-size 4K --kdf-memory 8M --kdf-passes 5
-(umask 077; echo guest >guest)
-cuttlebone key add --this-project --label guest --new-password-file guest --kdf-memory 8M --kdf-passes 5
+umask 077
+for key in guest writer auditor; do echo $key >$key; done
+add_key() { # PASSWORD [OPTION…]
+  cuttlebone key add --label "$1" --new-password-file "$1" --kdf-memory 8M --kdf-passes 5 "${@:2}"
+}
+add_key guest --this-project
+add_key writer --role write --volumes 'client*'
+add_key auditor --role verify
 
 # Three leaves, the second one a hole; the last chunk is not a full one.
 truncate -s $((2560 * 4096 + 1000)) disk
@@ -49,16 +55,23 @@ for place in 1 2 5; do block scratch $place 7$place; done
 backup scratch
 block disk 1 51
 backup disk
+# With a write key: its chunks are sealed in a session. One of them full keys have stored, too.
+truncate -s 50000 client
+for place in 0 3 7; do block client $place 8$place; done
+block client 5 2
+export CUTTLEBONE_PASSWORD=writer
+backup client
+block client 4 84
+backup client
+export CUTTLEBONE_PASSWORD=golden
 sed -i '20000,21000d' dump
 backup dump -
 forget scratch 1
-if "$program" prune --help >/dev/null 2>&1; then
-  # Marked packs and superseded segments stay in the repository.
-  forget dump 1
-  # Wait until everything is older than the grace period.
-  sleep 2
-  cuttlebone prune --grace 1s --max-unused 0
-fi
+# Marked packs and superseded segments stay in the repository.
+forget dump 1
+# Wait until everything is older than the grace period.
+sleep 2
+cuttlebone prune --grace 1s --max-unused 0
 truncate -s $((2561 * 4096)) disk
 block disk 2051 53
 backup disk
