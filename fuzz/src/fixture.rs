@@ -4,13 +4,14 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use cuttlebone::base::Role;
 use cuttlebone::base::{BlobId, ObjectHash, ProjectId, RepositoryId, Silent};
 use cuttlebone::crypto::{
-    self, KdfParams, PackCipher, PackNonce, ProjectKeys, RepositoryKeys, SealNonce, Secret,
+    self, KdfParams, PackCipher, PackRandom, ProjectKeys, RepositoryKeys, SealKey, Secret,
 };
 use cuttlebone::format::{
-    Blob, BlobKind, Codec, Contents, KeySlot, Magic, PackHead, Payload, ProjectObject,
-    ProjectSettings, RepositoryFile, Run, Scope, SlotInfo, SlotParams,
+    Blob, BlobKind, Codec, Contents, KeySlot, Magic, PackHead, PackKey, Payload, ProjectObject,
+    ProjectSettings, RepositoryFile, Run, Scope, SignedContents, SlotInfo, SlotParams,
 };
 use cuttlebone::repo::{Compression, Compressor, ObjectRef, Objects, Project, Repository};
 use cuttlebone::storage::{Backend, MemoryBackend};
@@ -20,7 +21,8 @@ pub(crate) const PROJECT: ProjectId = ProjectId::from_bytes([0xab; 16]);
 /// The project's name.
 pub(crate) const NAME: &str = "vms";
 const PASSWORD: &[u8] = b"password";
-const NONCE: [u8; 24] = [7; 24];
+/// The random bytes of all seals.
+const RANDOM: [u8; 32] = [7; 32];
 
 fn repository_secret() -> Secret {
     Secret::new([0x11; 32])
@@ -33,7 +35,7 @@ fn project_secret() -> Secret {
 /// The keys of the project.
 #[must_use]
 pub(crate) fn project_keys() -> ProjectKeys {
-    ProjectKeys::new(&project_secret())
+    ProjectKeys::full(&project_secret())
 }
 
 /// The hash function of the format.
@@ -73,11 +75,9 @@ impl Fixture {
         );
         let slot = key_slot(&slot_info().encode());
         put(&store, key_ref(&slot), &slot);
-        put(
-            &store,
-            ObjectRef::Project(PROJECT),
-            &project_object(&settings().encode()),
-        );
+        put(&store, ObjectRef::Project(PROJECT), &project_object());
+        let settings = sealed_body(&project_keys(), Magic::Settings, &settings().encode());
+        put(&store, settings_ref(&settings), &settings);
         let repository = open(&store);
         let project = repository.project(NAME, &Silent).expect("whole");
         Self {
@@ -116,6 +116,12 @@ pub(crate) fn key_ref(slot: &[u8]) -> ObjectRef {
     ObjectRef::Key(None, ObjectHash::from_bytes(hash(slot)))
 }
 
+/// The name of the settings of the project.
+#[must_use]
+pub(crate) fn settings_ref(settings: &[u8]) -> ObjectRef {
+    ObjectRef::Settings(PROJECT, ObjectHash::from_bytes(hash(settings)))
+}
+
 /// The repository file.
 #[must_use]
 pub(crate) fn repository_file(created: u64) -> Vec<u8> {
@@ -144,28 +150,34 @@ pub(crate) fn key_slot(info: &[u8]) -> Vec<u8> {
     let kdf = KdfParams::new(8, 1, 1).expect("within bounds");
     let params = SlotParams {
         scope: Scope::Repository,
+        role: Role::Full,
         memory_kib: kdf.memory_kib(),
         passes: kdf.passes(),
         lanes: kdf.lanes(),
         salt: [3; 32],
     };
-    let nonce = SealNonce::from_bytes(NONCE);
     let owner = [0; 16];
-    let secret = repository_secret();
-    let wrap = kdf
-        .derive(PASSWORD, &params.salt)
-        .expect("8 KiB")
-        .seal_key();
+    let (secret, slot_key) = (repository_secret(), Secret::new([0x33; 32]));
+    let wrap = SealKey::new(&kdf.derive(PASSWORD, &params.salt).expect("8 KiB"));
     let aad = [&owner[..], &params.encode()].concat();
+    let (nonce, sealed) = wrap.seal_with(&RANDOM, &aad, slot_key.expose());
     let mut slot = KeySlot {
         params,
-        nonce: NONCE,
-        sealed_secret: sealed_secret(&wrap.seal(&nonce, &aad, secret.expose())),
-        info_nonce: NONCE,
+        nonce: *nonce.as_bytes(),
+        sealed_key: sealed_secret(&sealed),
+        bundle_nonce: [0; 24],
+        sealed_bundle: Vec::new(),
+        info_nonce: [0; 24],
         sealed_info: Vec::new(),
     };
-    let aad = [&owner[..], &slot.info_context()].concat();
-    slot.sealed_info = secret.slot_info_key().seal(&nonce, &aad, info);
+    let aad = [&owner[..], &slot.bundle_context()].concat();
+    let bundle = SealKey::new(&slot_key.derive("cuttlebone 2026-11-21 slot bundle"));
+    let (nonce, sealed) = bundle.seal_with(&RANDOM, &aad, secret.expose());
+    (slot.bundle_nonce, slot.sealed_bundle) = (*nonce.as_bytes(), sealed);
+    let aad = [&owner[..], &hash(&slot.info_context())].concat();
+    let keys = RepositoryKeys::new(&secret);
+    let (nonce, sealed) = keys.slot_info().seal_with(&RANDOM, &aad, info);
+    (slot.info_nonce, slot.sealed_info) = (*nonce.as_bytes(), sealed);
     slot.encode()
 }
 
@@ -173,30 +185,33 @@ pub(crate) fn key_slot(info: &[u8]) -> Vec<u8> {
 #[must_use]
 pub(crate) fn settings() -> ProjectSettings {
     ProjectSettings {
+        requires: Vec::new(),
+        revision: 1,
         name: NAME.into(),
         created: "2026-11-21T12:00:00Z".into(),
         chunk_size: 64 << 10,
-        requires: Vec::new(),
+        trust: None,
+        retired: None,
     }
 }
 
-/// The project object with these settings.
+/// The project object.
 #[must_use]
-pub(crate) fn project_object(settings: &[u8]) -> Vec<u8> {
-    let nonce = SealNonce::from_bytes(NONCE);
-    let aad = [&PROJECT.as_bytes()[..], &ProjectObject::secret_context()].concat();
-    let keys = RepositoryKeys::new(&repository_secret());
-    let sealed = keys
-        .project_wrap()
-        .seal(&nonce, &aad, project_secret().expose());
+pub(crate) fn project_object() -> Vec<u8> {
+    let (header, keys) = (Magic::Project.header(), project_keys());
+    let aad = [&PROJECT.as_bytes()[..], &header].concat();
+    let wrap = RepositoryKeys::new(&repository_secret());
+    let (nonce, sealed) = (wrap.project_wrap()).seal_with(&RANDOM, &aad, project_secret().expose());
+    let data_key = keys.data_public_key().expect("the keys are full");
     let mut object = ProjectObject {
-        nonce: NONCE,
+        nonce: *nonce.as_bytes(),
         sealed_secret: sealed_secret(&sealed),
-        settings_nonce: NONCE,
-        sealed_settings: Vec::new(),
+        authority: *keys.authority(),
+        data_key: Box::new(*data_key.as_bytes()),
+        signature: [0; 64],
     };
-    let aad = [&PROJECT.as_bytes()[..], &object.settings_context()].concat();
-    object.sealed_settings = project_keys().object().seal(&nonce, &aad, settings);
+    let signed = object.signed_part();
+    object.signature = keys.signing().sign(PROJECT, &header, &[&signed]);
     object.encode()
 }
 
@@ -204,14 +219,16 @@ fn sealed_secret(sealed: &[u8]) -> [u8; 48] {
     sealed.try_into().expect("32 bytes and a tag")
 }
 
-/// A sealed object with this payload, which may be invalid.
+/// A sealed object with this payload, which may be invalid, and the signature of a full key.
 #[must_use]
 pub(crate) fn sealed_payload(keys: &ProjectKeys, magic: Magic, payload: &[u8]) -> Vec<u8> {
-    let header = magic.header();
+    let (header, signing) = (magic.header(), keys.signing());
+    let mut plain = [payload, signing.public().as_bytes()].concat();
+    let signature = signing.sign(PROJECT, &header, &[&plain]);
+    plain.extend_from_slice(&signature);
     let aad = [&PROJECT.as_bytes()[..], &header].concat();
-    let nonce = SealNonce::from_bytes(NONCE);
-    let sealed = keys.object().seal(&nonce, &aad, payload);
-    [&header[..], &NONCE, &sealed].concat()
+    let (nonce, sealed) = keys.object().seal_with(&RANDOM, &aad, &plain);
+    [&header[..], nonce.as_bytes(), &sealed].concat()
 }
 
 /// A sealed object with this body, stored as it is.
@@ -220,9 +237,17 @@ pub(crate) fn sealed_body(keys: &ProjectKeys, magic: Magic, body: &[u8]) -> Vec<
     let payload = Payload {
         codec: Codec::Raw,
         plain_len: body.len(),
+        padding: 0,
         body,
     };
-    sealed_payload(keys, magic, &payload.encode())
+    sealed_payload(keys, magic, &payload.encode_unsigned())
+}
+
+/// An entry of the log with these bytes before the signature, which may be invalid.
+#[must_use]
+pub(crate) fn log_entry(keys: &ProjectKeys, signed: &[u8]) -> Vec<u8> {
+    let signature = (keys.signing()).sign(PROJECT, &Magic::Log.header(), &[signed]);
+    [signed, &signature].concat()
 }
 
 /// A run to be put into a pack.
@@ -242,6 +267,7 @@ impl PlainRun {
             run: Run {
                 codec,
                 stored_len: 0,
+                check: [0; 16],
                 blobs: vec![blob],
             },
             content,
@@ -303,47 +329,58 @@ fn len_u32(len: usize) -> u32 {
 #[must_use]
 pub(crate) fn contents(kind: BlobKind, runs: &[PlainRun]) -> Contents {
     let runs = runs.iter().map(|run| run.run.clone()).collect();
-    Contents { kind, runs }
+    Contents {
+        kind,
+        key: PackKey::Project,
+        gap: 0,
+        runs,
+    }
 }
 
 /// A pack of these runs.
 #[must_use]
 pub(crate) fn pack(
     keys: &ProjectKeys,
-    nonce: [u8; 16],
+    random: [u8; 16],
     kind: BlobKind,
     runs: &[PlainRun],
 ) -> Vec<u8> {
-    let cipher = keys.pack_cipher(PackNonce::from_bytes(nonce));
+    let key = match kind {
+        BlobKind::Chunk => keys.data().expect("the keys are full"),
+        BlobKind::Node => keys.tree(),
+    };
+    let cipher = PackCipher::new(key, PROJECT, PackRandom::from_bytes(random));
+    let header = Magic::Pack.header();
+    let aad = [&PROJECT.as_bytes()[..], &header, &[kind.byte()]].concat();
     let mut sealed = Vec::new();
     for (ordinal, run) in (0..).zip(runs) {
-        let bound = [&pack_context()[..], &run.run.context(kind)].concat();
         let mut content = run.content.clone();
-        let tag = cipher.seal_in_place(ordinal, &bound, &mut content);
+        let tag = cipher.seal_in_place(ordinal, &run.run.descriptor(), &aad, &mut content);
         sealed.extend_from_slice(&content);
         sealed.extend_from_slice(&tag);
     }
-    pack_with(&cipher, nonce, &sealed, contents(kind, runs).encode())
+    pack_with(keys, random, &sealed, &contents(kind, runs).encode())
 }
 
-/// A pack with these sealed runs and these bytes as contents, which may be invalid.
+/// A pack with these sealed runs and these bytes as contents, which may be invalid. The hash of what
+/// precedes them, the signer and the signature are right.
 #[must_use]
 pub(crate) fn pack_with(
-    cipher: &PackCipher,
-    nonce: [u8; 16],
+    keys: &ProjectKeys,
+    random: [u8; 16],
     runs: &[u8],
-    contents: Vec<u8>,
+    contents: &[u8],
 ) -> Vec<u8> {
-    let mut contents = contents;
-    let tag = cipher.seal_in_place(PackCipher::CONTENTS, &pack_context(), &mut contents);
-    let len = len_u32(contents.len() + tag.len());
-    let head = PackHead { nonce }.encode();
-    [&head[..], runs, &contents, &tag, &len.to_le_bytes()].concat()
-}
-
-fn pack_context() -> [u8; 32] {
-    let mut context = [0; 32];
-    context[..16].copy_from_slice(PROJECT.as_bytes());
-    context[16..].copy_from_slice(&Magic::Pack.header());
-    context
+    let head = PackHead { random }.encode();
+    let (header, signing) = (Magic::Pack.header(), keys.signing());
+    let before = hash(&[&head[..], runs].concat());
+    let mut plain = [contents, &before, signing.public().as_bytes()].concat();
+    let signature = signing.sign(PROJECT, &header, &[&plain]);
+    plain.extend_from_slice(&signature);
+    assert!(SignedContents::split(&plain).is_ok());
+    let aad = [&PROJECT.as_bytes()[..], &head].concat();
+    let (nonce, sealed) = keys.contents().seal_with(&RANDOM, &aad, &plain);
+    let len = len_u32(nonce.as_bytes().len() + sealed.len());
+    let end = len.to_le_bytes();
+    [&head[..], runs, nonce.as_bytes(), &sealed, &end].concat()
 }

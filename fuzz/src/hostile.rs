@@ -114,7 +114,7 @@ impl Repo {
                 self.run(BlobKind::Node, tag, run);
             }
             CHUNK => {
-                let run = PlainRun::raw(keys.chunk_id(body), body);
+                let run = PlainRun::raw(chunk_id(keys, body), body);
                 self.run(BlobKind::Chunk, tag, run);
             }
             CHUNK_ZSTD => {
@@ -126,7 +126,7 @@ impl Repo {
                 // length.
                 let blob = Blob {
                     plain_len: len.into(),
-                    id: keys.chunk_id(&vec![0; len.into()]),
+                    id: chunk_id(keys, &vec![0; len.into()]),
                 };
                 let run = PlainRun::new(Codec::Zstd, blob, content.to_vec());
                 self.run(BlobKind::Chunk, tag, run);
@@ -246,17 +246,18 @@ impl Repo {
     fn store(mut self, f: &Fixture, store: &MemoryBackend, flags: u8) {
         let mut packs = Vec::new();
         let mut put_pack =
-            |nonce: [u8; 16], kind, runs: &[PlainRun], spoil: &dyn Fn(&mut Vec<u8>)| {
+            |random: [u8; 16], kind, runs: &[PlainRun], spoil: &dyn Fn(&mut Vec<u8>)| {
                 if runs.is_empty() {
                     return;
                 }
-                let mut bytes = fixture::pack(&f.keys, nonce, kind, runs);
+                let mut bytes = fixture::pack(&f.keys, random, kind, runs);
                 spoil(&mut bytes);
                 let pack = name(&bytes);
-                fixture::put(store, ObjectRef::Pack(PROJECT, pack), &bytes);
+                fixture::put(store, ObjectRef::of_pack(PROJECT, kind, pack), &bytes);
                 packs.push(PackListing {
                     pack,
-                    nonce,
+                    random,
+                    signer: *f.keys.authority(),
                     contents: fixture::contents(kind, runs),
                 });
             };
@@ -325,7 +326,7 @@ impl Repo {
                 .map(|_| listing.pack.as_bytes()[31] % 2 == 0)
             {
                 listing.pack = packs[first].pack;
-                listing.nonce = packs[first].nonce;
+                listing.random = packs[first].random;
             }
             let runs = &mut listing.contents.runs;
             for blob in runs.iter_mut().flat_map(|run| &mut run.blobs) {
@@ -353,6 +354,11 @@ fn mark(packs: &[PackListing], segments: &[ObjectHash]) -> MarkBody {
         host: None,
         tool: None,
     }
+}
+
+/// Returns the id of a chunk. The keys are full.
+fn chunk_id(keys: &ProjectKeys, plain: &[u8]) -> BlobId {
+    keys.chunk_keys().expect("the keys are full").id(plain)
 }
 
 fn name(bytes: &[u8]) -> ObjectHash {

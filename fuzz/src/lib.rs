@@ -13,29 +13,36 @@ mod objects;
 mod packs;
 mod rbd;
 pub mod seeds;
+mod statements;
 mod texts;
 
 pub use extents::extents;
 pub use hostile::hostile_repository;
 pub use ingest::ingest;
-pub use objects::{key_slot, project_object, repository_file, sealed_object};
+pub use objects::{key_slot, project_object, repository_file, sealed_object, settings};
 pub use packs::{index_segment, node, pack};
 pub use rbd::rbd_diff;
-pub use texts::{names, record};
+pub use statements::{audit, log};
+pub use texts::{certificate, names, record, void};
 
 /// The function of a target, which takes an input.
 pub type Target = fn(&[u8]);
 
 /// All targets, by name.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 18] = [
     ("repository_file", repository_file),
     ("key_slot", key_slot),
     ("project_object", project_object),
+    ("settings", settings),
+    ("certificate", certificate),
     ("sealed_object", sealed_object),
     ("pack", pack),
     ("index_segment", index_segment),
     ("node", node),
     ("record", record),
+    ("void", void),
+    ("log", log),
+    ("audit", audit),
     ("names", names),
     ("hostile_repository", hostile_repository),
     ("rbd_diff", rbd_diff),

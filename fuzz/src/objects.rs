@@ -3,9 +3,10 @@
 use cuttlebone::base::{ChunkSize, ObjectHash, Silent};
 use cuttlebone::crypto::KdfParams;
 use cuttlebone::format::{
-    KeySlot, Magic, Payload, ProjectObject, ProjectSettings, RepositoryFile, SealedObject, SlotInfo,
+    KeySlot, Magic, Payload, ProjectObject, ProjectSettings, RepositoryFile, SealedObject,
+    SignedPayload, SlotInfo,
 };
-use cuttlebone::repo::{ObjectRef, Objects};
+use cuttlebone::repo::ObjectRef;
 use cuttlebone::storage::Backend;
 
 use crate::fixture::{self, NAME, PROJECT, fixture, hash};
@@ -35,7 +36,7 @@ pub fn key_slot(data: &[u8]) {
         assert_eq!(SlotInfo::decode(&info.encode()).as_ref(), Ok(info));
     }
     // With a longer info, the slot would be longer than the format allows.
-    let longest = usize::try_from(KeySlot::LEN_MAX).expect("64 KiB") - 164 - 16;
+    let longest = (64 << 10) - 16;
     let authentic = fixture::key_slot(&data[..data.len().min(longest)]);
     fixture(|f| {
         let slots = [data, &authentic];
@@ -66,27 +67,46 @@ pub fn key_slot(data: &[u8]) {
     });
 }
 
-/// Decodes a project object, and the settings of one: by themselves, and in an open repository.
+/// Decodes a project object, by itself and in a repository.
 pub fn project_object(data: &[u8]) {
     if let Ok(object) = ProjectObject::decode(data) {
         assert_eq!(object.encode(), data);
     }
-    let settings = ProjectSettings::decode(data);
-    if let Ok(settings) = &settings {
-        assert_eq!(
-            ProjectSettings::decode(&settings.encode()).as_ref(),
-            Ok(settings)
-        );
-    }
-    let fits = data.len() <= 65_536 - 16
-        && settings.is_ok_and(|s| s.name == NAME && ChunkSize::new(s.chunk_size).is_some());
     fixture(|f| {
         let object = ObjectRef::Project(PROJECT);
+        let right = fixture::project_object();
         fixture::put(&f.store, object, data);
-        let _ = fixture::open(&f.store).project(NAME, &Silent);
-        fixture::put(&f.store, object, &fixture::project_object(data));
         let opened = fixture::open(&f.store).project(NAME, &Silent);
-        assert_eq!(opened.is_ok(), fits);
+        // It is signed, so no other bytes are a project object.
+        assert_eq!(opened.is_ok(), data == right);
+        fixture::put(&f.store, object, &right);
+    });
+}
+
+/// Decodes settings, by themselves and in an open repository.
+pub fn settings(data: &[u8]) {
+    let settings = ProjectSettings::decode(data);
+    if let Ok(settings) = &settings {
+        let again = ProjectSettings::decode(&settings.encode());
+        assert_eq!(again.as_ref(), Ok(settings));
+    }
+    let usual = fixture::settings();
+    fixture(|f| {
+        let bytes = fixture::sealed_body(&f.keys, Magic::Settings, data);
+        let object = fixture::settings_ref(&bytes);
+        let is_new = f.store.size(&object.name()).is_err();
+        fixture::put(&f.store, object, &bytes);
+        let opened = fixture::open(&f.store).project(NAME, &Silent);
+        // A valid revision that is higher counts.
+        if let (Ok(settings), true) = (&settings, data.len() <= ProjectSettings::BODY_MAX)
+            && settings.revision > usual.revision
+        {
+            let fits = settings.name == NAME && ChunkSize::new(settings.chunk_size).is_some();
+            assert_eq!(opened.is_ok(), fits);
+        }
+        if is_new {
+            f.store.delete(&object.name()).expect("it was put");
+        }
     });
 }
 
@@ -103,7 +123,10 @@ pub fn sealed_object(data: &[u8]) {
     ];
     let payload = Payload::decode(data, BODY_MAX);
     if let Ok(payload) = &payload {
-        assert_eq!(payload.encode(), data);
+        assert_eq!(payload.encode_unsigned(), data);
+    }
+    if let Ok(parts) = SignedPayload::split(data) {
+        assert_eq!([parts.signed, &parts.signature].concat(), data);
     }
     for (magic, object) in kinds {
         if let Ok(SealedObject {
@@ -112,15 +135,14 @@ pub fn sealed_object(data: &[u8]) {
             sealed,
         }) = SealedObject::decode(magic, data)
         {
-            assert_eq!([header, &nonce, sealed].concat(), data);
+            assert_eq!([header.as_bytes(), &nonce[..], sealed].concat(), data);
         }
         fixture(|f| {
-            let key = (PROJECT, f.keys.object());
-            let _ = Objects::open_sealed(object, magic, data, key, BODY_MAX);
+            assert!(f.project.open(object, data, BODY_MAX).is_err());
             let bytes = fixture::sealed_payload(&f.keys, magic, data);
-            if let Ok(body) = Objects::open_sealed(object, magic, &bytes, key, BODY_MAX) {
+            if let Ok(opened) = f.project.open(object, &bytes, BODY_MAX) {
                 let payload = payload.as_ref().expect("what opens is a payload");
-                assert_eq!(body.len(), payload.plain_len);
+                assert_eq!(opened.body.len(), payload.plain_len);
             }
         });
     }

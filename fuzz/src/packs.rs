@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use cuttlebone::base::{BlobId, ObjectHash, Silent};
-use cuttlebone::crypto::PackNonce;
 use cuttlebone::format::{
-    Contents, IndexSegment, Magic, Node, PACK_SIZE_MAX, PackHead, PackListing,
+    BlobKind, Contents, IndexSegment, Magic, Node, PACK_SIZE_MAX, PackHead, PackListing,
 };
 use cuttlebone::repo::{BlobLocation, Index, ObjectRef, PlacedRun, listing_of, read_listing};
 use cuttlebone::storage::MemoryBackend;
@@ -14,7 +13,7 @@ use crate::fixture::{self, Fixture, PROJECT, fixture, hash};
 
 /// Packs up to this length get as many bytes as their contents state.
 const PACK_MAX: u64 = 1 << 20;
-const NONCE: [u8; 16] = [9; 16];
+const RANDOM: [u8; 16] = [9; 16];
 
 /// Decodes the head and contents of a pack, a whole pack, and an authentic pack with these
 /// contents.
@@ -24,39 +23,40 @@ pub fn pack(data: &[u8]) {
     {
         assert_eq!(head.encode(), *first);
     }
-    let contents = Contents::decode(data);
+    let contents = Contents::decode(data, None);
     if let Ok(contents) = &contents {
         assert_eq!(contents.encode(), data);
-        assert_eq!(contents.sealed_len(), data.len() + 16);
+        assert_eq!(contents.sealed_len(), 24 + data.len() + 128 + 16);
     }
     fixture(|f| {
         let store = f.fresh_store();
-        both_ways(f, &store, data);
+        let kind = contents
+            .as_ref()
+            .map_or(BlobKind::Chunk, |contents| contents.kind);
+        let reads = |bytes: &[u8]| both_ways(f, &store, kind, bytes);
+        reads(data);
 
-        let cipher = f.keys.pack_cipher(PackNonce::from_bytes(NONCE));
-        let authentic = |runs| fixture::pack_with(&cipher, NONCE, runs, data.to_vec());
-        both_ways(f, &store, &authentic(&[]));
+        let authentic = |runs: &[u8]| fixture::pack_with(&f.keys, RANDOM, runs, data);
+        reads(&authentic(&[]));
         if let Ok(contents) = &contents
             && contents.pack_size() <= PACK_MAX
         {
-            let len: usize = contents
-                .runs
-                .iter()
-                .map(|run| run.stored_len as usize)
-                .sum();
-            assert!(both_ways(f, &store, &authentic(&vec![0; len])));
+            let runs = contents.runs.iter().map(|run| run.stored_len as usize);
+            let len = runs.sum::<usize>() + contents.gap as usize;
+            assert!(reads(&authentic(&vec![0; len])));
         }
     });
 }
 
 /// Reads the listing of a pack from its bytes and from the store. Returns whether it has one.
-fn both_ways(f: &Fixture, store: &MemoryBackend, bytes: &[u8]) -> bool {
+fn both_ways(f: &Fixture, store: &MemoryBackend, kind: BlobKind, bytes: &[u8]) -> bool {
     let name = ObjectHash::from_bytes(hash(bytes));
-    fixture::put(store, ObjectRef::Pack(PROJECT, name), bytes);
+    let object = ObjectRef::of_pack(PROJECT, kind, name);
+    fixture::put(store, object, bytes);
     let size = bytes.len() as u64;
-    let whole = listing_of(&f.project, name, bytes);
+    let whole = listing_of(&f.project, object, bytes);
     for stated in [None, Some(size), Some(size + 1), Some(u64::MAX)] {
-        let ranged = read_listing(&f.project, name, stated);
+        let ranged = read_listing(&f.project, object, stated);
         match (&whole, &ranged) {
             (Ok(whole), Ok(ranged)) => assert_eq!(whole, ranged),
             (Ok(_), Err(_)) => assert!(stated.is_some_and(|stated| stated != size)),

@@ -3,8 +3,8 @@
 use cuttlebone::base::{BlobId, ObjectHash, Root};
 use cuttlebone::format::{
     BackupRecord, Blob, BlobKind, ByteString, Children, Codec, Content, ContentKind, Contents,
-    Counts, IndexSegment, Magic, PackHead, PackListing, Payload, Run, SourceInfo, StreamEntries,
-    StreamEntry, VolumeInfo,
+    Counts, IndexSegment, LogEntry, LogItem, LogKind, Magic, PackHead, PackKey, PackListing,
+    Payload, ProjectSettings, Run, SourceInfo, StreamEntries, StreamEntry, VolumeInfo,
 };
 use cuttlebone::repo::{Compression, Compressor, ObjectRef};
 
@@ -27,15 +27,20 @@ pub struct Seed {
 /// All seeds; the same in every run.
 #[must_use]
 pub fn all() -> Vec<Seed> {
-    let groups: [(&str, Named); 11] = [
+    let groups: [(&str, Named); 16] = [
         ("repository_file", repository_files()),
         ("key_slot", key_slots()),
         ("project_object", project_objects()),
+        ("settings", all_settings()),
+        ("certificate", certificates()),
         ("sealed_object", sealed_objects()),
         ("pack", packs()),
         ("index_segment", index_segments()),
         ("node", nodes()),
         ("record", records()),
+        ("void", voids()),
+        ("log", logs()),
+        ("audit", audits()),
         ("names", names()),
         ("hostile_repository", hostile::repositories()),
         ("extents", extent_lists()),
@@ -81,7 +86,7 @@ fn key_slots() -> Named {
     let slot = fixture::key_slot(&fixture::slot_info().encode());
     vec![
         ("project", with(&slot, 16, 1)),
-        ("capability", with(&slot, 17, 1)),
+        ("role", with(&slot, 17, 1)),
         ("much-memory", with(&slot, 23, 0xff)),
         ("short", cut(&slot, 3)),
         ("least", fixture::key_slot(b"")),
@@ -97,20 +102,155 @@ fn key_slots() -> Named {
 }
 
 fn project_objects() -> Named {
-    let object = fixture::project_object(&fixture::settings().encode());
-    let mut odd = fixture::settings();
-    odd.chunk_size = 65_537;
-    let mut newer = fixture::settings();
-    newer.requires = vec!["sparse-streams".into()];
+    let object = fixture::project_object();
     vec![
         ("long", [&object[..], &[0]].concat()),
         ("short", cut(&object, 1)),
-        ("length", with(&object, 114, 2)),
+        ("secret", with(&object, 50, 0)),
+        ("authority", with(&object, 90, 0)),
+        ("newer", with(&object, 8, 2)),
         ("whole", object),
-        ("settings", fixture::settings().encode()),
-        ("settings-odd-chunks", odd.encode()),
-        ("settings-newer", newer.encode()),
-        ("settings-none", b"null".to_vec()),
+    ]
+}
+
+fn all_settings() -> Named {
+    let changed = |change: fn(&mut ProjectSettings)| {
+        let mut settings = fixture::settings();
+        settings.revision = 2;
+        change(&mut settings);
+        settings.encode()
+    };
+    vec![
+        ("usual", fixture::settings().encode()),
+        ("later", changed(|_| {})),
+        ("odd-chunks", changed(|s| s.chunk_size = 65_537)),
+        ("renamed", changed(|s| s.name = "other".into())),
+        ("newer", changed(|s| s.requires = vec!["sparse".into()])),
+        ("latest", changed(|s| s.revision = u64::MAX)),
+        ("revision-zero", changed(|s| s.revision = 0)),
+        ("trust", changed(|s| s.trust = Some("project".into()))),
+        ("none", b"null".to_vec()),
+    ]
+}
+
+fn certificates() -> Named {
+    let id = "cd".repeat(32);
+    let text = |role: &str, more: &str| {
+        let time = "2026-11-21T12:00:00Z";
+        format!(r#"{{"role":"{role}","slot":"{id}","created":"{time}"{more}}}"#).into_bytes()
+    };
+    let signer = format!(r#","signer":"{id}""#);
+    vec![
+        ("full", text("full", "")),
+        ("full-signer", text("full", &signer)),
+        ("verify", text("verify", &signer)),
+        (
+            "write",
+            text(
+                "write",
+                &format!(r#"{signer},"volumes":["web-*","db?",""]"#),
+            ),
+        ),
+        (
+            "write-stars",
+            text("write", &format!(r#"{signer},"volumes":["*a*b?*"]"#)),
+        ),
+        ("write-no-signer", text("write", "")),
+        (
+            "features",
+            text(
+                "write",
+                &format!(r#"{signer},"features":["x"],"label":"y"}}"#),
+            ),
+        ),
+        ("read", text("read", &signer)),
+        ("newer", text("write", r#","requires":["x"]"#)),
+    ]
+}
+
+fn voids() -> Named {
+    let id = "cd".repeat(32);
+    let text = |more: &str| format!(r#"{{"record":"{id}"{more}}}"#).into_bytes();
+    vec![
+        (
+            "whole",
+            text(r#","reason":"paused","time":"2026-11-21T12:00:00Z""#),
+        ),
+        ("least", text(r#","time":"2026-11-21T12:00:00+01:00""#)),
+        ("no-time", text("")),
+        ("time", text(r#","time":"now""#)),
+        ("newer", text(r#","requires":["x"]"#)),
+    ]
+}
+
+fn logs() -> Named {
+    let item = |kind, byte| LogItem {
+        kind,
+        hash: ObjectHash::from_bytes([byte; 32]),
+    };
+    let entry = LogEntry {
+        number: 3,
+        time: 1_800_000_000,
+        summary: false,
+        previous: vec![ObjectHash::from_bytes([1; 32])],
+        added: vec![item(LogKind::Record, 2), item(LogKind::Segment, 1)],
+        removed: vec![item(LogKind::ChunkPack, 3)],
+    };
+    let summary = LogEntry {
+        summary: true,
+        ..entry.clone()
+    };
+    let whole = entry.encode(PROJECT, 0);
+    vec![
+        ("first", first_entry().encode(PROJECT, 0)),
+        ("summary", summary.encode(PROJECT, 0)),
+        ("sealed", [entry.encode(PROJECT, 52), vec![5; 52]].concat()),
+        ("counts", with(&whole, 59, 0x80)),
+        ("flags", with(&whole, 48, 2)),
+        ("kind", with(&whole, 100, 77)),
+        ("other-project", with(&whole, 20, 0)),
+        ("short", cut(&whole, 1)),
+        ("long", [&whole[..], &[0]].concat()),
+        ("stored", [&whole[..], &[0; 64]].concat()),
+        (
+            "details",
+            br#"{"host":"h","lost":[],"revoked":[],"removed_records":[]}"#.to_vec(),
+        ),
+        ("details-newer", br#"{"requires":["x"]}"#.to_vec()),
+        ("whole", whole),
+    ]
+}
+
+fn first_entry() -> LogEntry {
+    LogEntry {
+        number: 1,
+        ..LogEntry::default()
+    }
+}
+
+fn audits() -> Named {
+    let about = br#"{"time":"2026-11-21T12:00:00Z","result":"whole","tool":"t"}"#;
+    let body = |about: &[u8], packs: &[u8]| {
+        let mut out = u32::try_from(about.len())
+            .expect("short")
+            .to_le_bytes()
+            .to_vec();
+        out.extend_from_slice(about);
+        out.extend_from_slice(&u32::try_from(packs.len()).expect("short").to_le_bytes());
+        out.extend(packs.iter().flat_map(|byte| [*byte; 32]));
+        out
+    };
+    let whole = body(about, &[1, 2, 9]);
+    vec![
+        ("none", body(about, &[])),
+        ("descending", body(about, &[2, 1])),
+        ("twice", body(about, &[1, 1])),
+        ("newer", body(br#"{"requires":["x"]}"#, &[1])),
+        ("no-time", body(br#"{"result":"x"}"#, &[1])),
+        ("length", with(&whole, 3, 0x80)),
+        ("short", cut(&whole, 1)),
+        ("long", [&whole[..], &[0]].concat()),
+        ("whole", whole),
     ]
 }
 
@@ -131,9 +271,10 @@ fn sealed_objects() -> Named {
         Payload {
             codec,
             plain_len,
+            padding: 0,
             body,
         }
-        .encode()
+        .encode_unsigned()
     };
     let skippable = [&[0x50, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 1, 2][..], &stored].concat();
     vec![
@@ -161,7 +302,21 @@ fn sealed_objects() -> Named {
             payload(Codec::Zstd, plain.len(), &skippable),
         ),
         ("limit", payload(Codec::Zstd, 64 << 20, &stored)),
+        ("padded", padded(&plain, 9)),
+        ("padding-largest", with(&padded(&plain, 9), 11, 0xff)),
+        ("padding-one", with(&padded(b"x", 9), 14, 1)),
     ]
+}
+
+/// A payload with this body and padding.
+fn padded(body: &[u8], padding: usize) -> Vec<u8> {
+    Payload {
+        codec: Codec::Raw,
+        plain_len: body.len(),
+        padding,
+        body,
+    }
+    .encode_unsigned()
 }
 
 fn run(codec: Codec, stored_len: u32, blobs: &[(u32, u8)]) -> Run {
@@ -172,6 +327,7 @@ fn run(codec: Codec, stored_len: u32, blobs: &[(u32, u8)]) -> Run {
     Run {
         codec,
         stored_len,
+        check: [0; 16],
         blobs: blobs.iter().map(blob).collect(),
     }
 }
@@ -179,6 +335,8 @@ fn run(codec: Codec, stored_len: u32, blobs: &[(u32, u8)]) -> Run {
 fn contents() -> Contents {
     Contents {
         kind: BlobKind::Chunk,
+        key: PackKey::Project,
+        gap: 0,
         runs: vec![
             run(Codec::Raw, 4112, &[(4096, 0)]),
             run(Codec::Zstd, 17, &[(65_536, 1), (1, 2), (65_536, 3)]),
@@ -207,10 +365,13 @@ fn packs() -> Named {
         ("whole-contents-short", with(&whole, whole.len() - 4, 20)),
         ("whole-cut", cut(&whole, 1)),
         ("whole", whole),
-        ("head", PackHead { nonce: [9; 16] }.encode().to_vec()),
+        ("head", PackHead { random: [9; 16] }.encode().to_vec()),
         ("contents-kind", with(&contents().encode(), 0, 3)),
         ("contents-count", with(&contents().encode(), 4, 4)),
         ("contents-many", with(&contents().encode(), 7, 255)),
+        ("contents-session", with(&contents().encode(), 1, 1)),
+        ("contents-gap", with(&contents().encode(), 8, 200)),
+        ("contents-gap-large", with(&contents().encode(), 11, 255)),
         ("contents-empty", contents_with(Vec::clear)),
         (
             "contents-too-large",
@@ -245,7 +406,8 @@ fn packs() -> Named {
 fn segment() -> IndexSegment {
     let listing = |number| PackListing {
         pack: ObjectHash::from_bytes(*reference(number).as_bytes()),
-        nonce: [number; 16],
+        random: [number; 16],
+        signer: *fixture::project_keys().authority(),
         contents: contents(),
     };
     IndexSegment {
@@ -406,7 +568,6 @@ fn records() -> Named {
         ),
         ("mark", mark("2026-11-21T12:00:00Z")),
         ("mark-time", mark("2026-11-21 12:00:00Z")),
-        ("tombstone", tombstone()),
     ]
 }
 
@@ -424,11 +585,6 @@ fn mark(time: &str) -> Vec<u8> {
     let id = "cd".repeat(32);
     format!(r#"{{"packs":["{id}"],"segments":["{id}"],"time":"{time}","tool":"cuttlebone 0.1.0"}}"#)
         .into()
-}
-
-fn tombstone() -> Vec<u8> {
-    let id = "cd".repeat(32);
-    format!(r#"{{"records":["{id}"],"time":"2026-11-21T12:00:00Z","host":null}}"#).into()
 }
 
 fn extent_lists() -> Named {

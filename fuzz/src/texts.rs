@@ -1,29 +1,26 @@
-//! Objects and values that are text: records, tombstones, leases and marks (sections 11 to 14 of
-//! `docs/format.md`), names, ids, sizes.
+//! Objects and values that are text: records, leases, marks, certificates and voids (sections 11 to
+//! 17 of `docs/format.md`), names, ids, sizes.
 
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
 
 use cuttlebone::base::{
-    BlobId, ByteSize, LeaseId, ObjectHash, ProjectId, RepositoryId, Root, VolumeId,
+    BlobId, ByteSize, LeaseId, ObjectHash, ProjectId, RepositoryId, Root, Silent, VolumeId,
 };
 use cuttlebone::format::{
-    BackupRecord, ByteString, LeaseBody, Magic, MarkBody, Tombstone, root_description,
+    BackupRecord, ByteString, Certificate, LeaseBody, Magic, MarkBody, VoidBody, matches_pattern,
+    root_description,
 };
-use cuttlebone::repo::{Leases, Marks, ObjectRef, Records, Tombstones};
+use cuttlebone::repo::{Certificates, Leases, Marks, ObjectRef, Records};
 use cuttlebone::storage::Name;
 
 use crate::fixture::{self, Fixture, PROJECT, fixture, hash};
 
-/// Decodes a tombstone, lease, mark or record, and an authentic lease, mark and record, the record
-/// with the right root.
+/// Decodes a lease, mark or record, and an authentic lease, mark and record, the record with the
+/// right root.
 pub fn record(data: &[u8]) {
     lease(data);
     mark(data);
-    if let Ok(tombstone) = Tombstone::decode(data) {
-        let again = Tombstone::decode(&tombstone.encode());
-        assert_eq!(again.as_ref(), Ok(&tombstone));
-    }
     let text = ByteString::from(data);
     let json = text.to_string();
     assert_eq!(
@@ -86,6 +83,48 @@ fn mark(data: &[u8]) {
             assert!(loaded.packs().len() <= named);
         } else {
             assert!(decoded.is_err());
+        }
+    });
+}
+
+/// Decodes a certificate, by itself and in the store.
+pub fn certificate(data: &[u8]) {
+    let decoded = Certificate::decode(data);
+    if let Ok(certificate) = &decoded {
+        let again = Certificate::decode(&certificate.encode());
+        assert_eq!(again.as_ref(), Ok(certificate));
+        for pattern in &certificate.volumes {
+            // Every pattern matches the name that its letters and marks spell.
+            let name = pattern.replace('*', "");
+            assert!(matches_pattern(pattern, &name) || pattern.contains('*'));
+        }
+    }
+    fixture(|f| {
+        let store = f.fresh_store();
+        let bytes = fixture::sealed_body(&f.keys, Magic::Certificate, data);
+        let name = ObjectHash::from_bytes(hash(&bytes));
+        fixture::put(&store, ObjectRef::Certificate(PROJECT, name), &bytes);
+        if let Ok(loaded) = Certificates::load(&f.project, &Silent) {
+            assert_eq!(loaded.all().len(), usize::from(decoded.is_ok()));
+        } else {
+            assert!(decoded.is_err());
+        }
+    });
+}
+
+/// Decodes a void, by itself and in the store.
+pub fn void(data: &[u8]) {
+    if let Ok(void) = VoidBody::decode(data) {
+        assert_eq!(VoidBody::decode(&void.encode()).as_ref(), Ok(&void));
+    }
+    fixture(|f| {
+        let store = f.fresh_store();
+        let bytes = fixture::sealed_body(&f.keys, Magic::Void, data);
+        let name = ObjectHash::from_bytes(hash(&bytes));
+        fixture::put(&store, ObjectRef::Void(PROJECT, name), &bytes);
+        // A void of no record changes nothing.
+        if let Ok(records) = Records::load(&f.project) {
+            assert!(records.all().is_empty());
         }
     });
 }

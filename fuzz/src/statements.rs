@@ -1,0 +1,66 @@
+//! Entries of the log, and audits: sections 12 and 18 of `docs/format.md`.
+
+use cuttlebone::base::ObjectHash;
+use cuttlebone::format::{AuditBody, LogDetails, LogEntry, Magic, StoredEntry};
+use cuttlebone::repo::{Audits, Log, ObjectRef};
+
+use crate::fixture::{self, PROJECT, fixture, hash};
+
+/// Decodes an entry, and an authentic one with these bytes before its signature; then the details
+/// of one.
+pub fn log(data: &[u8]) {
+    let decode = |bytes: &[u8]| {
+        let stored = StoredEntry::split(bytes).ok()?;
+        let opened = stored.decode().ok()?;
+        let sealed = opened
+            .sealed
+            .map_or(0, |(nonce, sealed)| nonce.len() + sealed.len());
+        assert_eq!(opened.entry.encode(opened.project, sealed), opened.plain);
+        Some(opened.entry)
+    };
+    decode(data);
+    if let Ok(details) = LogDetails::decode(data) {
+        assert_eq!(LogDetails::decode(&details.encode()).as_ref(), Ok(&details));
+    }
+    fixture(|f| {
+        let store = f.fresh_store();
+        let bytes = fixture::log_entry(&f.keys, data);
+        let name = ObjectHash::from_bytes(hash(&bytes));
+        fixture::put(&store, ObjectRef::Log(PROJECT, name), &bytes);
+        let decoded = decode(&bytes);
+        let Ok(mut log) = Log::load(&f.project) else {
+            return;
+        };
+        if let Some((number, newest)) = log.newest() {
+            let entry: LogEntry = decoded.expect("what is loaded decodes");
+            assert_eq!((number, newest), (entry.number, name));
+            assert!(
+                entry
+                    .removed
+                    .iter()
+                    .all(|item| log.removed(item.kind, item.hash))
+            );
+            assert!(log.set().len() <= entry.added.len());
+        } else {
+            assert_eq!(log.take_foreign().len() + log.damaged().len(), 1);
+        }
+    });
+}
+
+/// Decodes an audit, by itself and in the store.
+pub fn audit(data: &[u8]) {
+    let decoded = AuditBody::decode(data);
+    if let Ok(audit) = &decoded {
+        assert_eq!(AuditBody::decode(&audit.encode()).as_ref(), Ok(audit));
+    }
+    fixture(|f| {
+        let store = f.fresh_store();
+        let bytes = fixture::sealed_body(&f.keys, Magic::Audit, data);
+        let name = ObjectHash::from_bytes(hash(&bytes));
+        fixture::put(&store, ObjectRef::Audit(PROJECT, name), &bytes);
+        if let Ok(audits) = Audits::load(&f.project) {
+            let packs = decoded.map_or(0, |audit| audit.packs.len());
+            assert_eq!(audits.into_packs().len(), packs);
+        }
+    });
+}
