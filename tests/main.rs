@@ -16,5 +16,5 @@ mod rbd;
 mod repo;
 mod storage;
 mod support;
-// mod vectors; (until the vectors of the final format exist)
+mod vectors;
 mod volume;

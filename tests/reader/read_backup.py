@@ -6,6 +6,7 @@ up for is a warning on standard error; other damage ends the program.
 """
 
 import argparse
+import contextlib
 import functools
 import hashlib
 import os
@@ -100,6 +101,11 @@ class Project:
                 warn(f"{path}: {error}")
         return found
 
+    def twins(self, directory: str) -> list[Path]:
+        """Returns the paths of objects that are kept twice, if one of the two exists."""
+        paths = named(self.directory / directory, HASH + r"(\.copy)?")
+        return sorted({path.with_name(path.name.removesuffix(".copy")) for path in paths})
+
     def read_settings(self) -> dict | None:
         def decode(data, name):
             try:
@@ -109,8 +115,11 @@ class Project:
                     newer.append(error)
                 raise
 
-        newer = []
-        found = self.decoded("settings", decode)
+        newer, found = [], {}
+        for path in self.twins("settings"):
+            with contextlib.suppress(FormatError):  # read_either has warned.
+                name = bytes.fromhex(path.name)
+                found[path.name] = read_either(path, lambda data: decode(data, name))  # noqa: B023
         if newer:
             raise newer[0]
         if not found:
@@ -120,16 +129,12 @@ class Project:
 
     def read_signers(self):
         """Reads the certificates, and which of them the log revokes."""
-        writers = self.directory / "writers"
-        names = {path.name.removesuffix(".copy") for path in named(writers, HASH + r"(\.copy)?")}
-        for name in sorted(names):
-            try:
-                self.signers.certificates[bytes.fromhex(name)] = read_either(
-                    writers / name,
-                    lambda data: format.decode_certificate(data, bytes.fromhex(name), self.keys),  # noqa: B023
+        for path in self.twins("writers"):
+            with contextlib.suppress(FormatError):  # read_either has warned.
+                name = bytes.fromhex(path.name)
+                self.signers.certificates[name] = read_either(
+                    path, lambda data: format.decode_certificate(data, name, self.keys)  # noqa: B023
                 )
-            except FormatError:
-                pass  # read_either has warned.
         self.log = self.decoded("log", lambda data, name: format.decode_log(data, name, self.keys))
         self.removed = {}
         for entry in self.log.values():

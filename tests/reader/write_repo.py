@@ -319,7 +319,7 @@ class ProjectWriter:
         self.path = f"projects/{self.id.hex()}/"
         writer.put_twice(self.path + "project", project(self.random, writer.secret, self.keys, self.secret))
         settings = {"revision": 1, "name": name, "created": "2026-11-21T10:00:00Z", "chunk_size": chunk_size}
-        self.put_sealed("settings", b"CTLBsett", to_json(settings))
+        self.put_copy("settings", self.put_sealed("settings", b"CTLBsett", to_json(settings)))
 
     def put_sealed(self, directory: str, magic: bytes, body: bytes, **fields) -> bytes:
         return self.put(directory, sealed(self.random, self.keys, magic, body, **fields))

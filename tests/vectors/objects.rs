@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::fixture::{self, WORD};
-use super::{Case, Outcome, Refused, load};
-use cuttlebone::base::{LeaseId, ObjectHash, ProjectId, Silent};
+use super::fixture::{self, WORD, hash, project_id};
+use super::{Case, Outcome, Refused};
+use cuttlebone::base::{LeaseId, ObjectHash, ProjectId, Role, SignerId, Silent};
 use cuttlebone::crypto::{self, KdfParams, ProjectKeys, RepositoryKeys, Secret};
 use cuttlebone::format::{
-    BlobKind, Codec, IndexSegment, KeySlot, LeaseBody, Magic, MarkBody, Node, PACK_SIZE_MAX,
-    PackListing, RepositoryFile, Tombstone,
+    AuditBody, Certificate, Codec, FormatError, IndexSegment, KeySlot, LeaseBody, MarkBody, Node,
+    PACK_SIZE_MAX, PackKey, PackListing, ProjectSettings, RepositoryFile, VoidBody,
 };
 use cuttlebone::repo::{
-    BlobLocation, BlobReader, Index, KeyScope, Leases, Marks, ObjectRef, Opener, PlacedRun,
-    Project, Records, RepoError, Repository, Tombstones, listing_of, read_listing,
+    BlobLocation, BlobReader, Index, KeyScope, Leases, Log, Marks, ObjectRef, Opener, PlacedRun,
+    Project, Records, RepoError, Repository, listing_of, read_listing,
 };
 use cuttlebone::storage::MemoryBackend;
 
@@ -29,19 +29,15 @@ pub(super) fn repository(case: &Case) -> Outcome {
     Ok(json!({ "repository_id": file.id.to_string(), "created": file.created }))
 }
 
-fn project_id(case: &Case) -> Option<ProjectId> {
-    case.array("project_id").map(ProjectId::from_bytes)
-}
-
 fn name(case: &Case) -> ObjectHash {
-    let right = || crypto::hash(&[&case.object]);
-    ObjectHash::from_bytes(case.array("name").unwrap_or_else(right))
+    let named = case.array("name").map(ObjectHash::from_bytes);
+    named.unwrap_or_else(|| hash(&case.object))
 }
 
 /// Returns why these bytes are not a key slot, as far as that shows without the password. A
 /// repository ignores such a slot.
 fn slot_fault(case: &Case) -> Result<(), Refused> {
-    if crypto::hash(&[&case.object]) != *name(case).as_bytes() {
+    if hash(&case.object) != name(case) {
         return Err(Refused::new(&["bad-hash"], "another name"));
     }
     let params = KeySlot::decode(&case.object)?.params;
@@ -51,73 +47,202 @@ fn slot_fault(case: &Case) -> Result<(), Refused> {
 }
 
 pub(super) fn slot(case: &Case) -> Outcome {
-    let right = load("slot").swap_remove(0);
-    let secret = Secret::new(right.expected("secret"));
-    let store = fixture::store(&secret);
+    // The secrets that the vectors use: a slot that opens something else gives no project.
+    let right = super::load("slot");
+    let secret = |name: &str, member: &str| {
+        let case = right.iter().find(|case| case.name == name).unwrap();
+        let text = case.expect["ok"]["bundle"][member].as_str().unwrap();
+        Secret::new(super::unhex(text).try_into().unwrap())
+    };
+    let repository = secret("right", "repository_secret");
+    let store = fixture::store(&repository);
     let id = project_id(case);
     fixture::put(&store, ObjectRef::Key(id, name(case)), &case.object);
-    let expected = case.expect.get("ok").map(|_| case.expected("secret"));
-    if let (Some(id), Some(expected)) = (id, expected) {
-        fixture::add_project(&store, &secret, id, &Secret::new(expected));
-    }
     let password = case.bytes("password").unwrap();
+    if let Some(id) = id {
+        let project = secret("right-project-full", "project_secret");
+        fixture::add_project(&store, &repository, id, &project);
+        fixture::certify(&store, id, &ProjectKeys::full(&project), &case.object);
+    }
     let opened = Repository::open(Arc::new(store), &password, &Silent);
     if let Err(fault) = slot_fault(case) {
         assert!(opened.is_err(), "{}: {}", case.name, fault.text);
         return Err(fault);
     }
     let opened = opened?;
-    // With another secret, neither of these would succeed.
-    match id {
-        None => assert_eq!(Some(*secret.expose()), expected),
-        Some(_) => drop(opened.project(WORD, &Silent)?),
-    }
+    // With other secrets than the expected ones, this would fail.
+    let role = match id {
+        None => Role::Full,
+        Some(_) => opened.project(WORD, &Silent)?.role(),
+    };
     let keys = opened.list_keys(&Silent)?;
     let key = keys.iter().find(|key| key.current).unwrap();
+    assert_eq!(key.role, role, "{}", case.name);
     Ok(json!({
         "scope": match key.scope {
             KeyScope::Repository => 0,
             KeyScope::Project(_) => 1,
         },
+        "role": role.to_string(),
         "memory_kib": key.kdf.memory_kib(),
         "passes": key.kdf.passes(),
         "lanes": key.kdf.lanes(),
-        "secret": hex::encode(expected.unwrap()),
+        "bundle": case.expect["ok"]["bundle"],
         "info": serde_json::to_value(&key.info).unwrap(),
     }))
 }
 
 pub(super) fn project(case: &Case) -> Outcome {
     let id = project_id(case).unwrap();
-    let repository = Secret::new(case.array("repository_secret").unwrap_or([7; 32]));
-    let store = fixture::store(&repository);
-    match case.array("project_secret") {
-        None => fixture::add_slot(&store, &repository, None),
-        Some(secret) => fixture::add_slot(&store, &Secret::new(secret), Some(id)),
-    }
+    let bundle = &case.inputs["bundle"];
+    let repository = bundle.get("repository_secret").and_then(Value::as_str);
+    let repository = repository.map_or([7; 32], |text| super::unhex(text).try_into().unwrap());
+    let store = fixture::store(&Secret::new(repository));
+    fixture::add_slot(&store, id, bundle);
     fixture::put(&store, ObjectRef::Project(id), &case.object);
-    let name = case.expect["ok"]["settings"]["name"].as_str();
-    let project = fixture::open(&store)?.project(name.unwrap_or("any"), &Silent)?;
-    let secret = Secret::new(case.expected("project_secret"));
-    let same = project.keys.chunk_id(b"x") == ProjectKeys::new(&secret).chunk_id(b"x");
-    Ok(json!({
-        "project_secret": same.then(|| hex::encode(secret.expose())),
-        "settings": serde_json::to_value(&*project.settings).unwrap(),
-    }))
+    let right = super::load("project").swap_remove(0);
+    let secret = Secret::new(right.expected("project_secret"));
+    // They open in the right project only.
+    fixture::add_settings(&store, id, &ProjectKeys::full(&secret));
+    let project = fixture::open(&store)?.project(WORD, &Silent)?;
+    let keys = ProjectKeys::full(&secret);
+    assert_eq!(
+        project.keys.node_id(b"x"),
+        keys.node_id(b"x"),
+        "{}",
+        case.name
+    );
+    let mut fields = json!({
+        "signing_public": hex::encode(project.keys.authority().as_bytes()),
+        "data_public": hex::encode(keys.data_public_key().unwrap().as_bytes()),
+    });
+    if project.role() == Role::Full {
+        fields["project_secret"] = hex::encode(secret.expose()).into();
+    }
+    Ok(fields)
 }
+
+/// A body of a sealed object.
+trait Body: Sized + serde::Serialize {
+    const MAX: usize;
+    fn decode(bytes: &[u8]) -> Result<Self, cuttlebone::format::FormatError>;
+}
+
+macro_rules! body {
+    ($($type:ident),*) => {
+        $(impl Body for $type {
+            const MAX: usize = Self::BODY_MAX;
+            fn decode(bytes: &[u8]) -> Result<Self, cuttlebone::format::FormatError> {
+                $type::decode(bytes)
+            }
+        })*
+    };
+}
+
+body!(ProjectSettings, Certificate, VoidBody, LeaseBody, MarkBody);
 
 /// Returns the project of a case. Its store contains the object under the right name.
 fn in_project(
     case: &Case,
     object: fn(ProjectId, ObjectHash) -> ObjectRef,
-) -> (MemoryBackend, Project) {
-    let secret = case.array("project_secret").unwrap();
-    let (store, project) = fixture::project(project_id(case).unwrap(), secret);
-    fixture::put(&store, object(project.id, name(case)), &case.object);
-    (store, project)
+) -> (MemoryBackend, Project, ObjectRef) {
+    let (store, project) = fixture::project(case);
+    let object = object(project.id, name(case));
+    fixture::put(&store, object, &case.object);
+    (store, project, object)
 }
 
-/// Returns the contents of a pack. `plain` returns a blob's bytes; none if they are not compared.
+/// Opens a sealed object, and decodes its body.
+fn open<T: Body>(case: &Case, project: &Project, object: ObjectRef) -> Result<T, Refused> {
+    let opened = match object.hash() {
+        Some(hash) => project.open_hashed(object, hash, &case.object, T::MAX)?,
+        None => project.open(object, &case.object, T::MAX)?,
+    };
+    T::decode(&opened.body).map_err(|e| refused(project, &opened.signer, e))
+}
+
+/// Returns why a body is refused. One of a write signer that needs an unknown feature is foreign.
+fn refused(project: &Project, signer: &SignerId, error: FormatError) -> Refused {
+    match error.missing_feature() {
+        Some(feature) if !project.signers.may_require(signer, &feature) => {
+            Refused::new(&["foreign"], error)
+        }
+        _ => error.into(),
+    }
+}
+
+fn shown<T: Body>(name: &str, body: &T) -> Value {
+    json!({ name: serde_json::to_value(body).unwrap() })
+}
+
+pub(super) fn settings(case: &Case) -> Outcome {
+    let (_store, project, object) = in_project(case, ObjectRef::Settings);
+    let settings = open::<ProjectSettings>(case, &project, object)?;
+    let Some(_) = cuttlebone::base::ChunkSize::new(settings.chunk_size) else {
+        return Err(Refused::new(&["bad-value", "limit-exceeded"], "chunk size"));
+    };
+    Ok(shown("settings", &settings))
+}
+
+pub(super) fn certificate(case: &Case) -> Outcome {
+    let (_store, project, object) = in_project(case, ObjectRef::Certificate);
+    Ok(shown(
+        "certificate",
+        &open::<Certificate>(case, &project, object)?,
+    ))
+}
+
+pub(super) fn void(case: &Case) -> Outcome {
+    let (_store, project, object) = in_project(case, ObjectRef::Void);
+    Ok(shown("void", &open::<VoidBody>(case, &project, object)?))
+}
+
+pub(super) fn audit(case: &Case) -> Outcome {
+    let (_store, project, object) = in_project(case, ObjectRef::Audit);
+    let opened = project.open_hashed(object, name(case), &case.object, AuditBody::BODY_MAX)?;
+    let audit =
+        AuditBody::decode(&opened.body).map_err(|e| refused(&project, &opened.signer, e))?;
+    Ok(json!({
+        "body": serde_json::to_value(&audit.about).unwrap(),
+        "packs": audit.packs.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    }))
+}
+
+pub(super) fn log(case: &Case) -> Outcome {
+    let (_store, project, _) = in_project(case, ObjectRef::Log);
+    let mut log = Log::load(&project)?;
+    if let Some(foreign) = log.take_foreign().pop() {
+        return Err(foreign.into());
+    }
+    if let Some(damage) = log.take_damaged().pop() {
+        return Err(damage.into());
+    }
+    let stored = cuttlebone::format::StoredEntry::split(&case.object)?;
+    let entry = stored.decode()?.entry;
+    assert_eq!(log.newest(), Some((entry.number, name(case))));
+    let items = |items: &[cuttlebone::format::LogItem]| {
+        let shown = |item: &cuttlebone::format::LogItem| json!({ "kind": item.kind as u8, "hash": item.hash.to_string() });
+        items.iter().map(shown).collect::<Vec<_>>()
+    };
+    let mut fields = json!({
+        "number": entry.number,
+        "time": entry.time,
+        "summary": entry.summary,
+        "previous": entry.previous.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "added": items(&entry.added),
+        "removed": items(&entry.removed),
+    });
+    // The program shows of the sealed part only what it uses.
+    if let Some(body) = case.expect["ok"].get("body") {
+        let count = |member: &str| body[member].as_array().map_or(0, Vec::len);
+        assert_eq!(log.removed_records().count(), count("removed_records"));
+        assert_eq!(log.revocations().count(), count("revoked"));
+        fields["body"] = body.clone();
+    }
+    Ok(fields)
+}
+
+/// Returns the fields of a pack. `plain` returns a blob's bytes; none if they are not compared.
 fn listing_fields(
     listing: &PackListing,
     mut plain: impl FnMut(&BlobLocation) -> Result<Option<Vec<u8>>, RepoError>,
@@ -135,6 +260,7 @@ fn listing_fields(
                     Codec::Zstd => 1,
                 },
                 "stored_length": run.stored_len,
+                "check": hex::encode(run.check),
                 "offset": location.run_range().start,
                 "blobs": [],
             }));
@@ -147,23 +273,36 @@ fn listing_fields(
         let blobs = runs[ordinal]["blobs"].as_array_mut();
         blobs.unwrap().push(fields);
     }
-    let kind = match listing.contents.kind {
-        BlobKind::Chunk => 1,
-        BlobKind::Node => 2,
-    };
-    Ok(json!({ "kind": kind, "runs": runs }))
+    let mut fields = json!({
+        "kind": listing.contents.kind.byte(),
+        "random": hex::encode(listing.random),
+        "signer": hex::encode(listing.signer.as_bytes()),
+        "gap": listing.contents.gap,
+        "runs": runs,
+    });
+    if let PackKey::Session(encapsulation) = &listing.contents.key {
+        fields["encapsulation"] = hex::encode(&encapsulation[..]).into();
+    }
+    Ok(fields)
 }
 
 pub(super) fn pack(case: &Case) -> Outcome {
-    let (_store, project) = in_project(case, ObjectRef::Pack);
-    let object = ObjectRef::Pack(project.id, name(case));
+    let is_node = case.expect["ok"]["kind"].as_u64() == Some(2);
+    let kind: fn(ProjectId, ObjectHash) -> ObjectRef = if is_node {
+        ObjectRef::Tree
+    } else {
+        ObjectRef::Pack
+    };
+    let (_store, project, object) = in_project(case, kind);
     let bytes = project
         .objects
         .get_hashed(object, name(case), PACK_SIZE_MAX)?;
-    let listing = listing_of(&project, name(case), &bytes);
-    // Reading only the pack's head and contents must give the same.
-    let glance = read_listing(&project, name(case), None);
-    assert_eq!(glance.ok(), listing.as_ref().ok().cloned(), "{}", case.name);
+    let listing = listing_of(&project, object, &bytes);
+    // Reading only the pack's head and contents must give the same, unless other bytes are wrong.
+    if let Ok(listing) = &listing {
+        let glance = read_listing(&project, object, None);
+        assert_eq!(glance.ok().as_ref(), Some(listing), "{}", case.name);
+    }
     let index = Index::in_memory(&project, Arc::new(Silent))?;
     let reader = BlobReader::new(&index);
     let mut opener = Opener::default();
@@ -176,21 +315,14 @@ pub(super) fn pack(case: &Case) -> Outcome {
 }
 
 pub(super) fn index(case: &Case) -> Outcome {
-    let (_store, project) = in_project(case, ObjectRef::Index);
-    let body = project.objects.get_sealed(
-        ObjectRef::Index(project.id, name(case)),
-        name(case),
-        Magic::Index,
-        (project.id, project.keys.object()),
-        IndexSegment::BODY_MAX,
-    )?;
-    let segment = IndexSegment::decode(&body)?;
-    assert_eq!(segment.encode(), body, "{}", case.name);
+    let (_store, project, object) = in_project(case, ObjectRef::Index);
+    let opened = project.open_hashed(object, name(case), &case.object, IndexSegment::BODY_MAX)?;
+    let segment =
+        IndexSegment::decode(&opened.body).map_err(|e| refused(&project, &opened.signer, e))?;
     let mut packs = Vec::new();
     for pack in &segment.packs {
         let mut fields = listing_fields(pack, |_| Ok(None))?;
         fields["pack"] = pack.pack.to_string().into();
-        fields["nonce"] = hex::encode(pack.nonce).into();
         packs.push(fields);
     }
     let superseded = segment.superseded.iter().map(ToString::to_string);
@@ -201,85 +333,53 @@ pub(super) fn index(case: &Case) -> Outcome {
 }
 
 pub(super) fn record(case: &Case) -> Outcome {
-    let (_store, project) = in_project(case, ObjectRef::Backup);
-    let records = Records::load(&project)?;
-    match (records.all(), records.damaged()) {
-        ([backup], []) => Ok(json!({ "record": serde_json::to_value(&backup.record).unwrap() })),
-        ([], [damage]) => Err(damage.into()),
+    let (_store, project, _) = in_project(case, ObjectRef::Backup);
+    let mut records = Records::load(&project)?;
+    let foreign = records.take_foreign();
+    match (records.all(), records.damaged(), &foreign[..]) {
+        ([backup], [], []) => {
+            Ok(json!({ "record": serde_json::to_value(&backup.record).unwrap() }))
+        }
+        ([], [damage], []) => Err(damage.into()),
+        ([], [], [foreign]) => Err(foreign.into()),
         other => panic!("{}: {other:?}", case.name),
     }
-}
-
-pub(super) fn tombstone(case: &Case) -> Outcome {
-    let (_store, project) = in_project(case, ObjectRef::Tombstone);
-    let loaded = Tombstones::load(&project)?;
-    if let [damage] = loaded.damaged() {
-        return Err(damage.into());
-    }
-    let body = project.objects.get_sealed(
-        ObjectRef::Tombstone(project.id, name(case)),
-        name(case),
-        Magic::Tombstone,
-        (project.id, project.keys.object()),
-        Tombstone::BODY_MAX,
-    )?;
-    let tombstone = Tombstone::decode(&body)?;
-    for record in &tombstone.records {
-        assert!(loaded.names(record.parse().unwrap()), "{}", case.name);
-    }
-    Ok(json!({ "tombstone": serde_json::to_value(&tombstone).unwrap() }))
 }
 
 pub(super) fn lease(case: &Case) -> Outcome {
     // A lease may have any id: it is not named by its hash.
     let object = |project, _| ObjectRef::Lease(project, LeaseId::from_bytes([9; 16]));
-    let (_store, project) = in_project(case, object);
+    let (_store, project, object) = in_project(case, object);
     let loaded = Leases::load(&project, None)?;
-    let body = project.objects.get_marker(
-        object(project.id, name(case)),
-        Magic::Lease,
-        (project.id, project.keys.object()),
-        LeaseBody::BODY_MAX,
-    )?;
-    let lease = LeaseBody::decode(&body)?;
+    let lease = open::<LeaseBody>(case, &project, object)?;
     let [other] = &loaded.others[..] else {
-        panic!("{}: {loaded:?}", case.name);
+        return Err(Refused::new(&["foreign"], "the lease holds up nothing"));
     };
     assert_eq!((&other.work, &other.host), (&lease.work, &lease.host));
-    assert!(
-        other
-            .packs
-            .iter()
-            .map(ToString::to_string)
-            .eq(lease.packs.iter().cloned())
-    );
-    assert!(
-        other
-            .tops
-            .iter()
-            .map(ToString::to_string)
-            .eq(lease.tops.iter().cloned())
-    );
-    Ok(json!({ "lease": serde_json::to_value(&lease).unwrap() }))
+    let packs = other.packs.iter().map(ToString::to_string);
+    assert!(packs.eq(lease.packs.iter().cloned()));
+    let tops = other.tops.iter().map(ToString::to_string);
+    assert!(tops.eq(lease.tops.iter().cloned()));
+    Ok(shown("lease", &lease))
 }
 
 pub(super) fn mark(case: &Case) -> Outcome {
-    let (_store, project) = in_project(case, ObjectRef::Mark);
+    let (_store, project, object) = in_project(case, ObjectRef::Mark);
     let loaded = Marks::load(&project)?;
-    let body = project.objects.get_sealed(
-        ObjectRef::Mark(project.id, name(case)),
-        name(case),
-        Magic::Mark,
-        (project.id, project.keys.object()),
-        MarkBody::BODY_MAX,
+    let opened = open::<MarkBody>(case, &project, object);
+    // A damaged mark counts as missing: the packs that it names must be marked again. A foreign one
+    // is no mark at all.
+    assert_eq!(
+        loaded.any_damaged() || loaded.all().is_empty(),
+        opened.is_err(),
+        "{}",
+        case.name
     );
-    // A damaged mark counts as missing: the packs that it names must be marked again.
-    assert_eq!(loaded.any_damaged(), case.expect["error"].is_string());
-    let mark = MarkBody::decode(&body?)?;
+    let mark = opened?;
     let hashes = |texts: &[String]| texts.iter().map(|text| text.parse().unwrap()).collect();
     assert_eq!(loaded.packs(), hashes(&mark.packs), "{}", case.name);
     assert_eq!(loaded.segments(), hashes(&mark.segments), "{}", case.name);
-    Ok(json!({ "mark": serde_json::to_value(&mark).unwrap() }))
+    Ok(shown("mark", &mark))
 }
 
 pub(super) fn node(case: &Case) -> Outcome {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{Case, Outcome, Refused, fixture, load, unhex};
-use cuttlebone::base::{BlobId, ProjectId, Silent};
-use cuttlebone::format::{BlobKind, ContentKind, Magic};
+use cuttlebone::base::{BlobId, Silent};
+use cuttlebone::format::{BlobKind, ContentKind};
 use cuttlebone::repo::{
     Backup, BlobReader, ImageReader, Index, ObjectRef, Project, Records, RepoError, Repository,
 };
@@ -66,8 +66,7 @@ fn refused(error: &RepoError) -> Refused {
 }
 
 pub(super) fn tree(case: &Case) -> Outcome {
-    let id = ProjectId::from_bytes([9; 16]);
-    let (store, project) = fixture::project(id, case.array("project_secret").unwrap());
+    let (store, project) = fixture::project(case);
     let (mut chunks, mut nodes): (Vec<(BlobId, Vec<u8>)>, Vec<_>) = Default::default();
     for blob in case.inputs["blobs"].as_array().unwrap() {
         let number = |member: &str, or| blob.get(member).map_or(or, |n| n.as_u64().unwrap());
@@ -76,7 +75,7 @@ pub(super) fn tree(case: &Case) -> Outcome {
         let len = usize::try_from(number("length", 0)).unwrap();
         plain.resize(plain.len().max(len), 0);
         match blob["kind"].as_str().unwrap() {
-            "chunk" => chunks.push((project.keys.chunk_id(&plain), plain)),
+            "chunk" => chunks.push((project.chunk_keys()?.id(&plain), plain)),
             "node" => nodes.push((project.keys.node_id(&plain), plain)),
             other => panic!("{other}"),
         }
@@ -90,12 +89,8 @@ pub(super) fn tree(case: &Case) -> Outcome {
         "time": time,
         "finished": time,
     });
-    let object = |hash| ObjectRef::Backup(id, hash);
-    let key = (id, project.keys.object());
     let body = record.to_string();
-    let stored = project
-        .objects
-        .put_sealed(object, Magic::Backup, key, body.as_bytes());
+    let stored = project.put_sealed(ObjectRef::Backup, body.as_bytes());
     stored.unwrap();
 
     let records = Records::load(&project)?;

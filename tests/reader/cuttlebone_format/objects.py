@@ -34,10 +34,10 @@ def decode_repository(data: bytes, repository_secret: bytes | None = None) -> di
     repository_id, created, mac, checksum = fields.take(16), fields.number(8), fields.take(32), fields.take(32)
     fields.end()
     require(H(data[:72]) == checksum, "bad-hash", "the repository file is damaged")
+    check_header(header)
     if repository_secret is not None:
         key = derive("repository file", repository_secret)
         require(MAC(key, data[:40]) == mac, "bad-mac", "the repository file belongs to another secret")
-    check_header(header)
     return {"repository_id": repository_id, "created": created}
 
 
