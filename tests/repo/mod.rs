@@ -30,6 +30,7 @@ mod panics;
 mod provenance;
 mod prune;
 mod reader;
+mod resigned;
 mod roles;
 mod sweep;
 mod unreadable;

@@ -21,7 +21,7 @@ pub(super) fn writer(store: &(impl Backend + Clone + 'static), number: u8) -> Te
 
 /// Opens the repository as the holder of the key with this role and number, which is added first if
 /// there is none.
-fn client(store: &(impl Backend + Clone + 'static), role: Role, number: u8) -> TestRepo {
+pub(super) fn client(store: &(impl Backend + Clone + 'static), role: Role, number: u8) -> TestRepo {
     let password = format!("{role} {number}");
     let open = || Repository::open(Arc::new(store.clone()), password.as_bytes(), &Silent);
     let repository = open().unwrap_or_else(|_| {
