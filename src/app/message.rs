@@ -217,6 +217,11 @@ pub(crate) struct ForgetVolume {
     /// Mostly empty if backups were named.
     pub(crate) keep: Vec<KeptBackup>,
     pub(crate) remove: Vec<RemovedBackup>,
+    /// Backups that are kept although the rules do not count them: their times cannot be right, or
+    /// their writer took them back.
+    pub(crate) uncounted: Vec<String>,
+    /// The newest backup of each line of the history, newest first.
+    pub(crate) newest: Vec<String>,
     pub(crate) dry_run: bool,
 }
 

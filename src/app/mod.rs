@@ -30,7 +30,8 @@ pub(crate) use message::{
     PrunePlan, PruneSummary, RemovedBackup, RestoreSummary, Stats, Status,
 };
 pub(crate) use opening::{
-    create, host_name, load_records, open, open_or_create, open_project, project, slot_info,
+    create, host_name, load_records, notice_several_newest, open, open_or_create, open_project,
+    project, slot_info,
 };
 pub(crate) use password::{PasswordOptions, Passwords};
 pub(crate) use permission::Attempt;

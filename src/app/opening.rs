@@ -187,6 +187,16 @@ pub(crate) fn load_records(session: &Session, project: &Project) -> Result<Recor
     Ok(records)
 }
 
+/// Reports as a notice if a volume has several newest backups.
+pub(crate) fn notice_several_newest(session: &Session, records: &Records, volume: &str) {
+    let newest: Vec<_> = records.tips(volume).iter().map(|tip| tip.id).collect();
+    if newest.len() > 1 {
+        let volume = volume.to_owned();
+        let notice = Notice::SeveralNewest { volume, newest };
+        session.observer.notice(notice);
+    }
+}
+
 /// Returns the name of this host.
 pub(crate) fn host_name() -> String {
     rustix::system::uname()

@@ -113,6 +113,14 @@ pub enum Notice {
         /// The backup.
         backup: ObjectHash,
     },
+    /// A volume has several newest backups, none of which follows another. The first counts as the
+    /// newest.
+    SeveralNewest {
+        /// The volume.
+        volume: String,
+        /// These backups, newest first.
+        newest: Vec<ObjectHash>,
+    },
     /// Other users of this host can read the file with the password.
     PasswordFileReadable {
         /// The file, as messages call it.

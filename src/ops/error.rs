@@ -1,5 +1,9 @@
 //! Errors of operations.
 
+use std::fmt;
+
+use jiff::Timestamp;
+
 use crate::base::{Cancelled, ObjectHash};
 use crate::format::{ContentKind, DiffError, ExtentsError};
 use crate::repo::RepoError;
@@ -104,6 +108,18 @@ pub enum OpsError {
         snapshot: String,
         backups: [String; 2],
     },
+    #[error(
+        "volume “{volume}” has two newest backups with different content: {} and {}",
+        backups[0], backups[1]
+    )]
+    SeveralNewest {
+        volume: String,
+        backups: Box<[Described; 2]>,
+    },
+    #[error("the newest backup of volume “{volume}” was made with another write key: {backup}")]
+    BaseOfOtherKey { volume: String, backup: ObjectHash },
+    #[error("a backup of volume “{volume}” follows {missing}, which has vanished")]
+    HistoryGap { volume: String, missing: ObjectHash },
     #[error("the diff is a full one, and cannot be applied to backup “{base}”")]
     NeedsNoBase { base: String },
     #[error("backup “{base}” is of volume “{other}”, but the diff is for volume “{volume}”")]
@@ -190,6 +206,26 @@ pub enum OpsError {
 impl From<Cancelled> for OpsError {
     fn from(cancelled: Cancelled) -> Self {
         Self::Repo(cancelled.into())
+    }
+}
+
+/// A backup, as messages describe it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Described {
+    /// Its id.
+    pub id: String,
+    /// Its time.
+    pub time: Timestamp,
+    /// The host that made it.
+    pub host: Option<String>,
+}
+
+impl fmt::Display for Described {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.id, self.time)?;
+        self.host
+            .iter()
+            .try_for_each(|host| write!(f, " by {host}"))
     }
 }
 

@@ -23,8 +23,8 @@ pub use diff::{
 };
 pub use error::OpsError;
 pub use forget::{
-    Candidate, Count, Forget, ForgetPlan, LabelMatch, ParsePolicyError, Period, Policy, Reason,
-    Removal, Rule, Span, VolumePlan, forget, plan_forget,
+    Candidate, Count, Forget, ForgetPlan, LabelMatch, Link, ParsePolicyError, Period, Policy,
+    Reason, Removal, Rule, Span, VolumePlan, forget, plan_forget,
 };
 pub use prune::{Amount, MaxUnused, Prune, PruneOptions, PrunePlan, PruneReport, plan_prune};
 pub use restore::{RestoreReport, restore};

@@ -25,6 +25,8 @@ pub struct Backup {
     pub root: Root,
     /// The key that signed its record.
     pub signer: SignerId,
+    /// Whether that is a full key.
+    pub is_full: bool,
     /// The record.
     pub record: BackupRecord,
 }
@@ -70,6 +72,7 @@ impl Backup {
             time: record.time.at(),
             top,
             root,
+            is_full: project.signers.is_full(&signer),
             signer,
             record,
         })

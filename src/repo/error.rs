@@ -1,7 +1,7 @@
 //! Errors of repositories.
 
 use super::object_ref::ObjectRef;
-use crate::base::{BlobId, Cancelled, ProjectId, Role, SignerId};
+use crate::base::{BlobId, Cancelled, ObjectHash, ProjectId, Role, SignerId};
 use crate::crypto::{KdfError, OpenError, RandomError, RoleError, SignatureError};
 use crate::format::FormatError;
 use crate::storage::{self, StorageError};
@@ -160,6 +160,14 @@ pub enum RepoErrorKind {
 }
 
 impl RepoError {
+    /// Returns the hash that names the object that is damaged or foreign.
+    pub(super) fn object_hash(&self) -> Option<ObjectHash> {
+        match self {
+            Self::Damaged { object, .. } | Self::Foreign { object, .. } => object.hash(),
+            _ => None,
+        }
+    }
+
     /// Its kind.
     #[must_use]
     pub fn kind(&self) -> RepoErrorKind {

@@ -82,17 +82,21 @@ impl Records {
         // After the records: one that was deleted in between is then known to be.
         let log = Log::load(project)?;
         let forgotten: Vec<_> = log.removed_records().map(ForgottenRecord::of).collect();
+        let errors = foreign.iter().chain(&damaged);
+        let unusable: HashSet<_> = errors.filter_map(RepoError::object_hash).collect();
+        let excused = |id: &ObjectHash| log.excuses(*id) || unusable.contains(id);
         Ok(Self {
             foreign,
-            ..Self::in_order(backups, &forgotten, damaged)
+            ..Self::in_order(backups, &forgotten, excused, damaged)
         })
     }
 
     /// Puts backups in order. Records that exist may be among the forgotten ones: these are not yet
-    /// deleted.
+    /// deleted. `excused` states whether a record may be missing, or counts for nothing.
     fn in_order(
         backups: Vec<Backup>,
         forgotten: &[ForgottenRecord],
+        excused: impl Fn(&ObjectHash) -> bool,
         damaged: Vec<RepoError>,
     ) -> Self {
         let mut known: HashSet<ObjectHash> = backups.iter().map(|b| b.id).collect();
@@ -100,12 +104,14 @@ impl Records {
         let mut replaced = HashSet::new();
         for backup in &backups {
             let record = &backup.record;
-            replaced.extend(record.replaces);
+            // A write key could otherwise put its own record in the place of any other.
+            let successor_of = record.replaces.filter(|_| backup.is_full);
+            replaced.extend(successor_of);
             let of_volume = volumes.entry(&record.volume.name).or_default();
             of_volume.push(OrderedRecord {
                 id: backup.id,
                 follows: &record.follows,
-                replaces: record.replaces,
+                replaces: successor_of,
                 time: Some(backup.time),
             });
         }
@@ -120,7 +126,7 @@ impl Records {
                 });
             }
         }
-        let is_known = |id: &ObjectHash| known.contains(id) || replaced.contains(id);
+        let is_known = |id: &ObjectHash| known.contains(id) || replaced.contains(id) || excused(id);
         let histories: BTreeMap<String, History> = volumes
             .into_iter()
             .map(|(name, records)| (name.to_owned(), History::new(&records, is_known)))
@@ -154,6 +160,12 @@ impl Records {
     #[must_use]
     pub fn get(&self, id: ObjectHash) -> Option<&Backup> {
         self.places.get(&id).map(|&place| &self.backups[place])
+    }
+
+    /// Returns the place of this backup in [`all`](Self::all).
+    #[must_use]
+    pub fn place(&self, id: ObjectHash) -> Option<usize> {
+        self.places.get(&id).copied()
     }
 
     /// Whether another backup has taken the place of this one, which is about to be deleted.
@@ -253,6 +265,12 @@ impl Records {
         gone
     }
 
+    /// Returns the newest backup of the volume with this name.
+    #[must_use]
+    pub fn newest(&self, volume: &str) -> Option<&Backup> {
+        self.of_volume(volume).next_back()
+    }
+
     /// For each way to split the selector into `NAME@SNAPSHOT`, the volume's newest backup of that
     /// snapshot. Both names may contain an @.
     fn of_snapshots<'a>(&'a self, selector: &str) -> impl Iterator<Item = &'a Backup> {
@@ -271,7 +289,7 @@ impl Records {
     /// N-th before it), `NAME@SNAPSHOT` (the newest of that snapshot; a snapshot name that is not
     /// UTF-8 is written as it is shown), or the first digits of an id.
     pub fn select(&self, selector: &str) -> Result<&Backup, RepoError> {
-        if let Some(newest) = self.of_volume(selector).next_back() {
+        if let Some(newest) = self.newest(selector) {
             return Ok(newest);
         }
         if let Some((name, back)) = selector.rsplit_once('~')
@@ -382,6 +400,7 @@ mod tests {
             top: None,
             root: Root::from_bytes([2; 32]),
             signer: SignerId::from_bytes([3; 32]),
+            is_full: true,
             record,
         }
     }
@@ -401,7 +420,7 @@ mod tests {
         ];
         let backups = (0..).zip(made);
         let backups = backups.map(|(number, (volume, snapshot))| backup(number, volume, snapshot));
-        let records = Records::in_order(backups.collect(), &[], Vec::new());
+        let records = Records::in_order(backups.collect(), &[], |_| false, Vec::new());
         let selected = |selector: &str| records.select(selector).map(|b| b.id.as_bytes()[0]);
         for (selector, number) in [
             ("web1@mon", 2),

@@ -97,6 +97,10 @@ fn forget_prints_a_table_of_what_is_kept_and_why() {
          {}  2025-11-20 00:30:00\n\
          {}  2025-11-20 11:00:00\n\
          \n\
+         web1: 1 backup kept and not counted: {}\n\
+         The time or the content of these is not to be relied on. To remove one, run \
+         “cuttlebone forget ID”.\n\
+         \n\
          dry run: would remove 3 backups\n",
         id(0),
         id(4),
@@ -106,6 +110,7 @@ fn forget_prints_a_table_of_what_is_kept_and_why() {
         id(1),
         id(2),
         id(3),
+        id(6),
     );
     assert_eq!(output, expected);
     assert_eq!(listed(&world), ids);

@@ -13,6 +13,7 @@ mod help;
 mod ingest;
 mod kill;
 mod memory;
+mod order;
 mod passwords;
 mod prune;
 mod real_image;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::app::failure::{Code, Failure};
-use crate::app::human::shortened;
+use crate::app::human::{short_id, shortened};
 use crate::format::DiffErrorKind;
 use crate::ops::OpsError;
 
@@ -29,6 +29,8 @@ fn code(error: &OpsError) -> Code {
         | OpsError::NotFollowing { .. }
         | OpsError::NoBase { .. }
         | OpsError::AmbiguousBase { .. }
+        | OpsError::SeveralNewest { .. }
+        | OpsError::BaseOfOtherKey { .. }
         | OpsError::NeedsNoBase { .. }
         | OpsError::BaseOfOtherVolume { .. }
         | OpsError::BaseOfOtherSnapshot { .. }
@@ -39,6 +41,7 @@ fn code(error: &OpsError) -> Code {
         | OpsError::ListIncomplete { .. }
         | OpsError::NoDiff { .. }
         | OpsError::NoSnapshot { .. } => Code::WrongBase,
+        OpsError::HistoryGap { .. } => Code::HistoryLost,
         OpsError::Unreadable { .. }
         | OpsError::DamagedDiff { .. }
         | OpsError::SnapshotTwice { .. } => Code::Damage,
@@ -106,6 +109,26 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
         } => return Some(no_base_hint(volume, known, *empty).into()),
         OpsError::AmbiguousBase { backups, .. } => {
             return Some(format!("choose one with --base: {}", backups.join(" or ")).into());
+        }
+        OpsError::SeveralNewest { backups, .. } => {
+            let ids = [&backups[0].id, &backups[1].id].map(|id| short_id(id));
+            return Some(
+                format!(
+                    "nothing was stored; name the one that the list of extents starts from: \
+                     --base {} or --base {}. Or back up without --extents, which reads everything \
+                     and joins the two",
+                    ids[0], ids[1]
+                )
+                .into(),
+            );
+        }
+        OpsError::BaseOfOtherKey { .. } => {
+            "nothing was stored; back up without --extents, or name it with --base if you trust the \
+             holder of that key"
+        }
+        OpsError::HistoryGap { .. } => {
+            "it may be the backup that the changes start from. If you know that one, name it with \
+             --base; or back up the whole source. “cuttlebone check” shows what else is missing"
         }
         OpsError::NeedsNoBase { .. } => "leave --base out",
         OpsError::BaseOfOtherVolume { .. } | OpsError::BaseOfOtherSnapshot { .. } => {

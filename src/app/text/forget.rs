@@ -41,8 +41,32 @@ pub(crate) fn forget_plan(
                 let _ = write!(text, "{name}{title}\n{table}\n");
             }
         }
+        if !volume.uncounted.is_empty() {
+            let backups = count(volume.uncounted.len() as u64, "backup");
+            let ids = short_ids(&volume.uncounted);
+            let _ = write!(
+                text,
+                "{name}: {backups} kept and not counted: {ids}\n\
+                 The time or the content of these is not to be relied on. To remove one, run \
+                 “cuttlebone forget ID”.\n\n"
+            );
+        }
+        if volume.newest.len() > 1 {
+            let ids = short_ids(&volume.newest);
+            let _ = write!(
+                text,
+                "{name}: {} lines of backups that do not follow each other, the newest: {ids}\n\
+                 The rules apply to each line apart, until the next backup joins them.\n\n",
+                volume.newest.len()
+            );
+        }
     }
     text
+}
+
+fn short_ids(ids: &[String]) -> String {
+    let ids: Vec<_> = ids.iter().map(|id| short_id(id)).collect();
+    ids.join(", ")
 }
 
 /// The columns for reasons: together with the other columns they make 80.

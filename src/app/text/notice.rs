@@ -1,6 +1,6 @@
 //! The text of notices.
 
-use crate::app::human::count;
+use crate::app::human::{count, short_id};
 use crate::base::{Notice, RebuildReason};
 
 /// Returns the text of a notice.
@@ -47,6 +47,16 @@ pub(crate) fn notice(notice: &Notice) -> String {
             .to_owned(),
         Notice::LabelsKept { backup } => {
             format!("backup {backup} exists already and keeps its own labels")
+        }
+        Notice::SeveralNewest { volume, newest } => {
+            let ids: Vec<_> = newest.iter().map(ToString::to_string).collect();
+            let ids: Vec<_> = ids.iter().map(|id| short_id(id)).collect();
+            format!(
+                "volume “{volume}” has {} lines of backups that do not follow each other; the \
+                 first of these counts as the newest: {}",
+                ids.len(),
+                ids.join(", ")
+            )
         }
         Notice::PasswordFileReadable { file } => {
             format!("other users of this host can read {file}; run “chmod 600” on it")

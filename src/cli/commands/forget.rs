@@ -9,7 +9,7 @@ use crate::app::{
 };
 use crate::base::Notice;
 use crate::cli::console::Console;
-use crate::ops::{self, VolumePlan};
+use crate::ops::{self, Reason, VolumePlan};
 use crate::repo::Log;
 
 use super::prune::prune_project;
@@ -82,6 +82,13 @@ pub(super) fn forget(
 }
 
 fn volume_message(plan: &VolumePlan<'_>, dry_run: bool) -> ForgetVolume {
+    let is_uncounted = |reasons: &[Reason]| reasons.iter().any(Reason::is_uncounted);
+    let uncounted = plan
+        .keep
+        .iter()
+        .filter(|(_, reasons)| is_uncounted(reasons));
+    let uncounted = uncounted.map(|(backup, _)| backup.id.to_string());
+    let newest = plan.newest.iter().map(|backup| backup.id.to_string());
     let keep = plan.keep.iter().map(|(backup, reasons)| KeptBackup {
         backup_id: backup.id.to_string(),
         time: backup.time,
@@ -96,6 +103,8 @@ fn volume_message(plan: &VolumePlan<'_>, dry_run: bool) -> ForgetVolume {
         volume: plan.volume.to_owned(),
         keep: keep.collect(),
         remove: remove.collect(),
+        uncounted: uncounted.collect(),
+        newest: newest.collect(),
         dry_run,
     }
 }

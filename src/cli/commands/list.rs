@@ -1,6 +1,9 @@
 //! The command `list`.
 
-use crate::app::{Attempt, BackupEntry, Failure, RepositorySettings, load_records, open_project};
+use crate::app::{
+    Attempt, BackupEntry, Failure, RepositorySettings, load_records, notice_several_newest,
+    open_project,
+};
 use crate::cli::console::Console;
 use crate::ops::OpsError;
 use crate::repo::Backup;
@@ -13,10 +16,15 @@ pub(super) fn list(
     let (_, project) = open_project(&console.session, settings, Attempt::List)?;
     let records = load_records(&console.session, &project)?;
     let wanted = |b: &&Backup| volume.is_none_or(|name| b.record.volume.name == name);
-    let entries: Vec<_> = records.all().iter().filter(wanted).map(entry).collect();
+    let entries: Vec<_> = records.listed().filter(wanted).map(entry).collect();
     if let (Some(name), true, false) = (volume, entries.is_empty(), records.all().is_empty()) {
         let volume = name.to_owned();
         return Err(OpsError::NoVolume { volume }.into());
+    }
+    for name in records.volumes() {
+        if volume.is_none_or(|volume| volume == name) {
+            notice_several_newest(&console.session, &records, name);
+        }
     }
     console.meter.finish();
     console.output.backups(&entries)

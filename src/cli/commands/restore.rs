@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::app::{
     Attempt, Failure, Message, RepositorySettings, RestoreRequest, RestoreSummary, WriteTo,
-    load_records, open_project,
+    load_records, notice_several_newest, open_project,
 };
 use crate::cli::console::Console;
 use crate::ops::{self, OpsError};
@@ -21,6 +21,9 @@ pub(super) fn restore(
     let (_, project) = open_project(&console.session, settings, Attempt::Restore)?;
     let records = load_records(&console.session, &project)?;
     let backup = records.select(&request.backup)?;
+    if records.newest(&request.backup).is_some() {
+        notice_several_newest(&console.session, &records, &request.backup);
+    }
     let size = backup.record.content.size;
     let target: Box<dyn Target> = match &request.target {
         WriteTo::Stdout => {

@@ -3,20 +3,40 @@
 use super::options::BackupOptions;
 use crate::base::ObjectHash;
 use crate::format::{ByteString, ContentKind, DiffHeader, SourceInfo};
-use crate::ops::error::OpsError;
-use crate::ops::error::describe;
-use crate::repo::{Backup, Records, Top};
+use crate::ops::error::{Described, OpsError, describe};
+use crate::repo::{Backup, History, Project, Records, Top};
 use crate::volume::{ImageIdentity, ImageKind, ImageSource};
 
 /// Returns the backup to compare with: the one that the user named, or the newest of the volume.
+///
+/// Of an image that is read as a whole, any base will do: it saves work. A list of extents
+/// (`listed`) only says what to read; the rest is the base's. So it must be clear which content the
+/// list starts from.
+///
+/// A backup by another write key is a base only if the user names it: nobody has verified that its
+/// packs hold what its tree names.
 pub(super) fn choose_base<'a>(
+    project: &Project,
     records: &'a Records,
     options: &BackupOptions,
     kind: ContentKind,
+    listed: bool,
 ) -> Result<Option<&'a Backup>, OpsError> {
     let Some(selector) = &options.base else {
-        let same_kind = |b: &&Backup| b.record.content.kind == kind;
-        return Ok(records.of_volume(&options.volume).rfind(same_kind));
+        let own = project.keys.signing().public();
+        let trusts_all = project.settings.trusts_all();
+        let trusted = |b: &Backup| trusts_all || b.is_full || b.signer == own;
+        if listed {
+            let newest = one_newest(records, &options.volume)?;
+            if let Some(newest) = newest.filter(|newest| !trusted(newest)) {
+                return Err(OpsError::BaseOfOtherKey {
+                    volume: options.volume.clone(),
+                    backup: newest.id,
+                });
+            }
+        }
+        let fits = |b: &&Backup| b.record.content.kind == kind && trusted(b);
+        return Ok(records.of_volume(&options.volume).rfind(fits));
     };
     let base = records.select(selector)?;
     let found = base.record.content.kind;
@@ -29,6 +49,40 @@ pub(super) fn choose_base<'a>(
             found,
             needed,
         })
+    }
+}
+
+/// Returns the newest backup of the volume. Fails unless it is clear which content is the newest: no
+/// record that a backup follows has vanished, and all backups that no other one follows have the
+/// same content.
+fn one_newest<'a>(records: &'a Records, volume: &str) -> Result<Option<&'a Backup>, OpsError> {
+    no_gap(records, volume)?;
+    let tips = records.tips(volume);
+    let Some(&newest) = tips.first() else {
+        return Ok(None);
+    };
+    match tips.iter().copied().find(|tip| tip.root != newest.root) {
+        None => Ok(Some(newest)),
+        Some(other) => Err(OpsError::SeveralNewest {
+            volume: volume.to_owned(),
+            backups: Box::new([newest, other].map(|backup| Described {
+                id: backup.id.to_string(),
+                time: backup.time,
+                host: backup.record.host.clone(),
+            })),
+        }),
+    }
+}
+
+/// Fails if a backup of the volume follows one that has vanished.
+fn no_gap(records: &Records, volume: &str) -> Result<(), OpsError> {
+    let gaps = records.history(volume).map(History::gaps);
+    match gaps.and_then(<[_]>::first) {
+        None => Ok(()),
+        Some(missing) => Err(OpsError::HistoryGap {
+            volume: volume.to_owned(),
+            missing: *missing,
+        }),
     }
 }
 
@@ -141,6 +195,8 @@ pub(super) fn find_base(
         let is_of = |backup: &&Backup| backup.snapshot() == Some(&from);
         let mut found = records.of_volume(&options.volume).filter(is_of).rev();
         let Some(newest) = found.next() else {
+            // It may be the one that has vanished.
+            no_gap(records, &options.volume)?;
             let known = records.of_volume(&options.volume).filter_map(|backup| {
                 let snapshot = backup.snapshot()?;
                 Some(snapshot.to_string())

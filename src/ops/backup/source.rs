@@ -109,8 +109,8 @@ fn backup_input(
     let records = load(project, context)?;
     let follows = records.unfollowed(&options.volume);
     let source = input.info();
-    let base = choose_base(&records, options, input.kind())?;
     let listed = input.listed().is_some();
+    let base = choose_base(project, &records, options, input.kind(), listed)?;
     if let Some(image) = input.listed() {
         check_list(project, image, base)?;
     }

@@ -1,5 +1,5 @@
-//! Forget: which backups a policy keeps (`policy`), what that means for the records (`plan`), and
-//! deleting them (`execute`).
+//! Forget: the rules of a policy (`rule`), which backups it keeps (`policy`), what that means for
+//! the records (`plan`), and deleting them (`execute`).
 //!
 //! Only records are deleted. Packs stay until a prune deletes them, so concurrent restores are not
 //! disturbed.
@@ -7,9 +7,9 @@
 mod execute;
 mod plan;
 mod policy;
+mod rule;
 
 pub use execute::forget;
 pub use plan::{Forget, ForgetPlan, Removal, VolumePlan, plan_forget};
-pub use policy::{
-    Candidate, Count, LabelMatch, ParsePolicyError, Period, Policy, Reason, Rule, Span,
-};
+pub use policy::{Candidate, Link, Policy};
+pub use rule::{Count, LabelMatch, ParsePolicyError, Period, Reason, Rule, Span};

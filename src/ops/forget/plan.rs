@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::policy::{Candidate, Policy, Reason};
+use super::policy::{Candidate, Link, Policy};
+use super::rule::Reason;
 use crate::base::ObjectHash;
 use crate::format::LogKind;
 use crate::ops::error::OpsError;
-use crate::repo::{Backup, Log, Records};
+use crate::repo::{Backup, History, Log, Records};
 
 /// The backups to forget.
 #[derive(Debug, Clone)]
@@ -53,6 +54,9 @@ pub struct VolumePlan<'a> {
     pub remove: Vec<Removal<'a>>,
     /// All backups of the volume that stay.
     stays: Vec<ObjectHash>,
+    /// The newest backup of each line of the volume's history, newest first. There are several if
+    /// hosts backed up at the same time, or copies of the repository were merged.
+    pub newest: Vec<&'a Backup>,
 }
 
 /// A backup to remove.
@@ -136,7 +140,7 @@ pub fn plan_forget<'a>(
                 volumes,
                 zone,
             } if volumes.is_empty() || volumes.iter().any(|v| v == volume) => {
-                let (keep, remove) = divide(policy, backups, now, zone);
+                let (keep, remove) = divide(records, volume, policy, (now, zone));
                 let stays = keep.iter().map(|(b, _)| b.id).collect();
                 (keep, remove, stays)
             }
@@ -155,6 +159,7 @@ pub fn plan_forget<'a>(
             keep,
             remove: remove.collect(),
             stays,
+            newest: records.tips(volume),
         };
         if volume.stays.is_empty() {
             volume.all_by_id(&named)?;
@@ -190,26 +195,47 @@ fn candidate(backup: &Backup) -> Candidate<'_> {
     Candidate {
         time: backup.time,
         labels: &backup.record.labels,
+        key: (!backup.is_full).then_some(backup.signer),
     }
 }
 
 /// Backups that stay, and why.
 type Kept<'a> = Vec<(&'a Backup, Vec<Reason>)>;
 
-/// Returns the backups of a volume that a policy keeps, and those that it does not keep.
+/// Returns the backups of a volume that a policy keeps, and those that it does not keep, oldest
+/// first.
 fn divide<'a>(
+    records: &'a Records,
+    volume: &str,
     policy: &Policy,
-    backups: Vec<&'a Backup>,
-    now: Timestamp,
-    zone: &TimeZone,
+    (now, zone): (Timestamp, &TimeZone),
 ) -> (Kept<'a>, Vec<&'a Backup>) {
-    let candidates: Vec<_> = backups.iter().map(|b| candidate(b)).collect();
-    let reasons = policy.decide(&candidates, now, zone);
-    let (keep, remove): (Vec<_>, Vec<_>) = backups
-        .into_iter()
-        .zip(reasons)
-        .partition(|(_, reasons)| !reasons.is_empty());
-    (keep, remove.into_iter().map(|(b, _)| b).collect())
+    let entries = records.history(volume).map(History::entries);
+    let entries = entries.unwrap_or_default();
+    let present: Vec<Option<&Backup>> = entries.iter().map(|e| records.get(e.id)).collect();
+    let links: Vec<Link<'_>> = entries
+        .iter()
+        .zip(&present)
+        .map(|(entry, backup)| {
+            let counts = |backup: &&Backup| !entry.passed_over && !records.is_replaced(backup);
+            Link {
+                backup: backup.filter(counts).map(candidate),
+                follows: &entry.follows,
+            }
+        })
+        .collect();
+    let decided = policy.decide(&links, now, zone);
+    let (mut keep, mut remove) = (Vec::new(), Vec::new());
+    for ((entry, backup), mut reasons) in entries.iter().zip(present).zip(decided).rev() {
+        // Or forgotten, but then it does not exist.
+        reasons.extend(entry.passed_over.then_some(Reason::Voided));
+        match backup {
+            Some(backup) if reasons.is_empty() => remove.push(backup),
+            Some(backup) => keep.push((backup, reasons)),
+            None => {}
+        }
+    }
+    (keep, remove)
 }
 
 impl VolumePlan<'_> {

@@ -1,6 +1,5 @@
-//! The backups of one volume that a policy keeps, and the reasons. A pure function of times and
-//! labels. The rules have the same meaning as restic's (`doc/060_forget.rst` and
-//! `internal/data/snapshot_policy.go` there).
+//! The backups of one volume that a policy keeps, and the reasons. A pure function of times, labels,
+//! keys, and of what follows what.
 //!
 //! - Each rule counts all backups by itself, newest first. A backup is kept if any rule keeps it.
 //! - A rule of a period keeps the newest backup of each hour, day, week, month or year of the
@@ -9,15 +8,23 @@
 //! - A rule that has not used up its count also keeps the oldest backup, so that history grows as
 //!   long as it can.
 //! - Spans are counted back from the newest backup, not from now.
-//! - A backup from the future (the clock of its host was wrong) takes no part in this, and is kept.
+//! - A backup from the future, or earlier than one that it follows (the clock of its host was wrong,
+//!   or somebody lies), takes no part in this, and is kept.
+//!
+//! Backups of a volume need not be one line, each following the one before: two hosts back up at
+//! the same time, or copies of a repository are merged. A rule goes every way from a backup that
+//! nothing follows to older ones, and counts each way apart. A backup is kept if it is kept on any
+//! way. So backups push out only those that they follow. Otherwise somebody with a write key could
+//! add backups with times of the past, and have the genuine ones of those days removed. For the same
+//! reason the newest backup of a period does not stand for those of other write keys.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 
-use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp, Zoned};
+use jiff::{Timestamp, Zoned};
+
+use super::rule::{Count, Reason, Rule, Span};
+use crate::base::SignerId;
 
 /// Rules for backups to keep, in the order in which reasons are shown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,80 +32,13 @@ pub struct Policy {
     rules: Vec<Rule>,
 }
 
-/// A rule that keeps some backups.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Rule {
-    /// The newest backup of each of the last `Count` periods that have one.
-    Last(Period, Count),
-    /// All backups that are younger than this, counted back from the newest.
-    Within(Span),
-    /// The newest backup of each period within a span.
-    PeriodWithin(Period, Span),
-    /// Backups with this label.
-    Label(LabelMatch),
-}
-
-/// A period of the calendar.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Period {
-    /// No period: each backup counts.
-    Each,
-    /// An hour.
-    Hour,
-    /// A day.
-    Day,
-    /// A week, from Monday to Sunday.
-    Week,
-    /// A month.
-    Month,
-    /// A year.
-    Year,
-}
-
-/// A number of backups to keep.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Count {
-    /// This many. A rule with 0 has no effect.
-    Most(u64),
-    /// All of them.
-    All,
-}
-
-/// A length of time: 2y5m7d3h is two years, five months, seven days and three hours.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Span {
-    /// Years of the calendar.
-    pub years: u32,
-    /// Months of the calendar.
-    pub months: u32,
-    /// Days of the calendar, whether they have 24 hours or not.
-    pub days: u32,
-    /// Hours of 60 minutes.
-    pub hours: u32,
-}
-
-/// A label to compare with those of a backup.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LabelMatch {
-    /// Its name.
-    pub key: String,
-    /// Its value; `None` for any value.
-    pub value: Option<String>,
-}
-
-/// The reason to keep a backup.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reason {
-    /// It has the label `protected`.
-    Protected,
-    /// Its time is in the future.
-    Future,
-    /// A rule keeps it.
-    Rule(Rule),
-    /// The rule has kept the newest backup of this period, and this is the oldest backup.
-    Oldest(Rule),
-    /// Without it, its volume would have no backup.
-    LastOfVolume,
+/// A record in the history of a volume.
+#[derive(Debug, Clone, Copy)]
+pub struct Link<'a> {
+    /// The backup; none if the record is passed over.
+    pub backup: Option<Candidate<'a>>,
+    /// The places of the records that it follows. All are after its own.
+    pub follows: &'a [usize],
 }
 
 /// The properties of a backup that a policy uses.
@@ -108,6 +48,8 @@ pub struct Candidate<'a> {
     pub time: Timestamp,
     /// The labels that the user gave it.
     pub labels: &'a BTreeMap<String, String>,
+    /// The write key that signed it; none for a full key.
+    pub key: Option<SignerId>,
 }
 
 /// The label that protects a backup from every policy.
@@ -144,36 +86,54 @@ impl Policy {
         self.rules.is_empty()
     }
 
-    /// Returns, for each backup of a volume (oldest first), the reasons to keep it; none means to
-    /// remove it. If it would keep no backup, it keeps the newest.
+    /// Returns, for each record of a volume (newest first), the reasons to keep it; none means to
+    /// remove it. Records that are passed over have none. If it would keep no backup, it keeps the
+    /// newest.
     #[must_use]
     pub fn decide(
         &self,
-        backups: &[Candidate<'_>],
+        history: &[Link<'_>],
         now: Timestamp,
         zone: &TimeZone,
     ) -> Vec<Vec<Reason>> {
-        let mut reasons = vec![Vec::new(); backups.len()];
-        let mut line = Vec::new();
-        for (place, backup) in backups.iter().enumerate().rev() {
-            if backup.is_protected() {
-                reasons[place].push(Reason::Protected);
-            }
-            if backup.time > now {
-                reasons[place].push(Reason::Future);
-            } else {
-                line.push((place, backup, backup.time.to_zoned(zone.clone())));
+        let mut reasons = uncounted(history, now);
+        let counted: Vec<Option<Counted<'_>>> = history
+            .iter()
+            .zip(&reasons)
+            .map(|(link, reasons)| {
+                let backup = link.backup.filter(|_| reasons.is_empty())?;
+                let time = backup.time.to_zoned(zone.clone());
+                Some(Counted { backup, time })
+            })
+            .collect();
+        for (link, reasons) in history.iter().zip(&mut reasons) {
+            if link.backup.is_some_and(|backup| backup.is_protected()) {
+                reasons.insert(0, Reason::Protected);
             }
         }
+        let oldest = oldest(history, &counted);
         for rule in &self.rules {
-            let mut counter = Counter::new(rule, &line);
-            for (number, (place, backup, time)) in line.iter().enumerate() {
-                let is_oldest = number + 1 == line.len();
-                reasons[*place].extend(counter.apply(backup, time, is_oldest));
+            let mut ways: Vec<Vec<Way>> = vec![Vec::new(); history.len()];
+            for (place, link) in history.iter().enumerate() {
+                let mut to_here = std::mem::take(&mut ways[place]);
+                if to_here.is_empty() {
+                    to_here.push(Way::default());
+                }
+                if let Some(counted) = &counted[place] {
+                    reasons[place].extend(counted.kept_by(rule, &to_here, oldest[place]));
+                    to_here = counted.count(rule, to_here);
+                }
+                for &older in link.follows {
+                    for way in &to_here {
+                        way.join(&mut ways[older]);
+                    }
+                }
             }
         }
-        if reasons.iter().all(Vec::is_empty)
-            && let Some(newest) = reasons.last_mut()
+        let mut present = history.iter().zip(&mut reasons);
+        if let Some((_, newest)) = present.find(|(link, _)| link.backup.is_some())
+            && newest.is_empty()
+            && present.all(|(_, reasons)| reasons.is_empty())
         {
             newest.push(Reason::LastOfVolume);
         }
@@ -181,236 +141,145 @@ impl Policy {
     }
 }
 
-/// The state of a rule as it goes from the newest backup to the oldest.
-struct Counter<'a> {
-    rule: &'a Rule,
-    /// The rule counts only backups that are younger than this.
-    since: Timestamp,
-    left: Count,
-    /// The period of the backup that it kept last.
+/// Returns for each record why rules do not count it: its time is after `now`, or before that of one
+/// that it follows, directly or through others. Of the latter, times after `now` say nothing.
+fn uncounted(history: &[Link<'_>], now: Timestamp) -> Vec<Vec<Reason>> {
+    let time = |place: usize| history[place].backup.map(|backup| backup.time);
+    let mut latest: Vec<Option<Timestamp>> = vec![None; history.len()];
+    let mut reasons = vec![Vec::new(); history.len()];
+    for (place, link) in history.iter().enumerate().rev() {
+        for &older in link.follows {
+            let own = time(older).filter(|time| *time <= now);
+            latest[place] = latest[place].max(latest[older]).max(own);
+        }
+        match time(place) {
+            Some(time) if time > now => reasons[place].push(Reason::Future),
+            Some(time) if latest[place] > Some(time) => reasons[place].push(Reason::Earlier),
+            _ => {}
+        }
+    }
+    reasons
+}
+
+/// Returns for each record whether it follows no counted backup, directly or through others.
+fn oldest(history: &[Link<'_>], counted: &[Option<Counted<'_>>]) -> Vec<bool> {
+    let mut oldest = vec![true; history.len()];
+    for (place, link) in history.iter().enumerate().rev() {
+        let ends = |&older: &usize| counted[older].is_none() && oldest[older];
+        oldest[place] = link.follows.iter().all(ends);
+    }
+    oldest
+}
+
+/// What a rule has counted on a way from a backup that nothing follows to an older one.
+#[derive(Debug, Clone, Default)]
+struct Way {
+    /// Number of periods.
+    used: u64,
+    /// The last of them.
     period: Option<[i16; 4]>,
+    /// The keys that signed the backups in it.
+    keys: Vec<Option<SignerId>>,
+    /// The rule counts only backups that are younger than this; none before the first backup.
+    since: Option<Timestamp>,
 }
 
-impl<'a> Counter<'a> {
-    fn new(rule: &'a Rule, line: &[(usize, &Candidate<'_>, Zoned)]) -> Self {
-        let since = |span: &Span| {
-            let newest = line.first().map(|(.., time)| time);
-            newest.and_then(|time| span.before(time))
+/// Maximum number of ways that a rule tells apart at one record. Only records whose times say nothing
+/// can have more than one way to them.
+const WAYS_MAX: usize = 16;
+
+impl Way {
+    /// Adds this way to those that lead to a record. Of ways with the same last period only the one
+    /// that has counted least matters.
+    fn join(&self, ways: &mut Vec<Self>) {
+        let Some(same) = ways.iter_mut().find(|way| way.period == self.period) else {
+            ways.push(self.clone());
+            if ways.len() > WAYS_MAX {
+                ways.sort_by_key(|way| way.used);
+                ways.truncate(WAYS_MAX);
+            }
+            return;
         };
-        Self {
-            rule,
-            since: match rule {
-                Rule::Within(span) | Rule::PeriodWithin(_, span) => since(span),
-                Rule::Last(..) | Rule::Label(_) => None,
-            }
-            .unwrap_or(Timestamp::MIN),
-            left: match rule {
-                Rule::Last(_, count) => *count,
-                _ => Count::All,
-            },
-            period: None,
+        if self.used < same.used {
+            same.used = self.used;
+            same.keys.clone_from(&self.keys);
+        } else if self.used == same.used {
+            same.keys.retain(|key| self.keys.contains(key));
         }
+        same.since = same.since.min(self.since);
     }
+}
 
-    /// Counts a backup. Returns the reason if the rule keeps it.
-    fn apply(&mut self, backup: &Candidate<'_>, time: &Zoned, is_oldest: bool) -> Option<Reason> {
-        if backup.time <= self.since || self.left == Count::Most(0) {
-            return None;
+/// A backup that rules count.
+struct Counted<'a> {
+    backup: Candidate<'a>,
+    time: Zoned,
+}
+
+impl Counted<'_> {
+    /// Returns the reason if the rule keeps the backup on any of these ways.
+    fn kept_by(&self, rule: &Rule, ways: &[Way], is_oldest: bool) -> Option<Reason> {
+        if let Rule::Label(label) = rule {
+            let fits = label.fits(self.backup.labels);
+            return fits.then(|| Reason::Rule(rule.clone()));
         }
-        let period = match self.rule {
-            Rule::Label(label) => {
-                return label
-                    .fits(backup.labels)
-                    .then(|| Reason::Rule(self.rule.clone()));
-            }
-            Rule::Within(_) => None,
-            Rule::Last(period, _) | Rule::PeriodWithin(period, _) => period.of(time),
+        let period = self.period(rule);
+        let in_span = |way: &&Way| way.since.is_none_or(|since| self.backup.time > since);
+        let has_left = |used: u64| match rule {
+            Rule::Last(_, Count::Most(most)) => used < *most,
+            _ => true,
         };
-        let is_new = period.is_none() || period != self.period;
-        if !is_new && !is_oldest {
-            return None;
-        }
-        self.period = period;
-        if let Count::Most(left) = &mut self.left {
-            *left -= 1;
-        }
-        let reason = if is_new { Reason::Rule } else { Reason::Oldest };
-        Some(reason(self.rule.clone()))
-    }
-}
-
-impl Period {
-    /// Returns numbers that are equal for two times exactly if they are in the same period. An hour
-    /// that the clock repeats is one hour.
-    fn of(self, time: &Zoned) -> Option<[i16; 4]> {
-        let [month, day, hour] = [time.month(), time.day(), time.hour()].map(i16::from);
-        let week = time.date().iso_week_date();
-        Some(match self {
-            Self::Each => return None,
-            Self::Hour => [time.year(), month, day, hour],
-            Self::Day => [time.year(), month, day, 0],
-            Self::Week => [week.year(), i16::from(week.week()), 0, 0],
-            Self::Month => [time.year(), month, 0, 0],
-            Self::Year => [time.year(), 0, 0, 0],
-        })
-    }
-}
-
-impl LabelMatch {
-    fn fits(&self, labels: &BTreeMap<String, String>) -> bool {
-        let found = labels.get(&self.key);
-        found.is_some_and(|found| self.value.as_ref().is_none_or(|value| value == found))
-    }
-}
-
-impl Span {
-    /// Returns the time that is a span before this one; `None` if that is before the first year. A
-    /// day that a month does not have is one of the next month, as in restic (and Go): a month
-    /// before 31 March is 3 March, or 2 March in leap years.
-    fn before(&self, time: &Zoned) -> Option<Timestamp> {
-        let months = i64::from(time.year()) * 12 + i64::from(time.month())
-            - 1
-            - i64::from(self.years) * 12
-            - i64::from(self.months);
-        let year = i16::try_from(months.div_euclid(12)).ok()?;
-        let month = i8::try_from(months.rem_euclid(12) + 1).ok()?;
-        let days = i64::from(time.day()) - 1 - i64::from(self.days);
-        let date = Date::new(year, month, 1).ok()?;
-        let days = jiff::Span::new().try_days(days).ok()?;
-        let date = date.checked_add(days).ok()?;
-        let day = DateTime::from_parts(date, time.time());
-        let day = day.to_zoned(time.time_zone().clone()).ok()?;
-        let hours = SignedDuration::from_hours(i64::from(self.hours));
-        day.timestamp().checked_sub(hours).ok()
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Protected => f.write_str("protected"),
-            Self::Future => f.write_str("from the future"),
-            Self::Rule(rule) => rule.fmt(f),
-            Self::Oldest(rule) => write!(f, "oldest {rule}"),
-            Self::LastOfVolume => f.write_str("last of its volume"),
-        }
-    }
-}
-
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Last(period, _) => period.fmt(f),
-            Self::Within(span) => write!(f, "within {span}"),
-            Self::PeriodWithin(period, span) => write!(f, "{period} within {span}"),
-            Self::Label(label) => write!(f, "label {label}"),
-        }
-    }
-}
-
-impl fmt::Display for Period {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Each => "last",
-            Self::Hour => "hourly",
-            Self::Day => "daily",
-            Self::Week => "weekly",
-            Self::Month => "monthly",
-            Self::Year => "yearly",
-        })
-    }
-}
-
-impl fmt::Display for LabelMatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.value {
-            Some(value) => write!(f, "{}={value}", self.key),
-            None => f.write_str(&self.key),
-        }
-    }
-}
-
-impl fmt::Display for Span {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts = [
-            (self.years, 'y'),
-            (self.months, 'm'),
-            (self.days, 'd'),
-            (self.hours, 'h'),
-        ];
-        for (number, unit) in parts.into_iter().filter(|(number, _)| *number > 0) {
-            write!(f, "{number}{unit}")?;
-        }
-        Ok(())
-    }
-}
-
-/// A text is not a valid parameter of a rule.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct ParsePolicyError(&'static str);
-
-impl FromStr for Count {
-    type Err = ParsePolicyError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "unlimited" | "-1" => Ok(Self::All),
-            _ if text.starts_with('+') => Err(()),
-            _ => text.parse().map(Self::Most).map_err(|_| ()),
-        }
-        .map_err(|()| ParsePolicyError("a number or “unlimited” is needed"))
-    }
-}
-
-impl FromStr for Span {
-    type Err = ParsePolicyError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const NEEDED: ParsePolicyError =
-            ParsePolicyError("a span such as 2y5m7d3h (years, months, days, hours) is needed");
-        let mut span = Self::default();
-        let mut given = [false; 4];
-        let mut rest = text;
-        while let Some(unit) = rest.find(|c: char| !c.is_ascii_digit()) {
-            let (number, after) = rest.split_at(unit);
-            let number: u32 = number.parse().map_err(|_| NEEDED)?;
-            let (place, field) = match after.as_bytes().first() {
-                Some(b'y') => (0, &mut span.years),
-                Some(b'm') => (1, &mut span.months),
-                Some(b'd') => (2, &mut span.days),
-                Some(b'h') => (3, &mut span.hours),
-                _ => return Err(NEEDED),
-            };
-            if std::mem::replace(&mut given[place], true) {
-                return Err(NEEDED);
+        let is_new = |way: &Way| {
+            if period.is_none() || way.period != period {
+                return has_left(way.used);
             }
-            *field = number;
-            rest = after.get(1..).unwrap_or_default();
-        }
-        if rest.is_empty() && !text.is_empty() {
-            Ok(span)
+            // The period is counted already. The backups of full keys stand for all.
+            let stands = way.keys.contains(&None) || way.keys.contains(&self.backup.key);
+            !stands && has_left(way.used - 1)
+        };
+        let mut in_spans = ways.iter().filter(in_span);
+        if in_spans.clone().any(is_new) {
+            Some(Reason::Rule(rule.clone()))
+        } else if is_oldest && in_spans.any(|way| has_left(way.used)) {
+            Some(Reason::Oldest(rule.clone()))
         } else {
-            Err(NEEDED)
+            None
         }
     }
-}
 
-impl FromStr for LabelMatch {
-    type Err = ParsePolicyError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (key, value) = match text.split_once('=') {
-            Some((key, value)) => (key, Some(value.to_owned())),
-            None => (text, None),
-        };
-        if key.is_empty() {
-            return Err(ParsePolicyError("write KEY=VALUE, or KEY for any value"));
+    /// Returns the ways to the records that this one follows.
+    fn count(&self, rule: &Rule, ways: Vec<Way>) -> Vec<Way> {
+        let period = self.period(rule);
+        let mut counted = Vec::new();
+        for mut way in ways {
+            if period.is_none() || way.period != period {
+                way.used += 1;
+                way.keys.clear();
+            }
+            way.period = period;
+            if !way.keys.contains(&self.backup.key) {
+                way.keys.push(self.backup.key);
+            }
+            let since = || self.since(rule).unwrap_or(Timestamp::MIN);
+            way.since = Some(way.since.unwrap_or_else(since));
+            way.join(&mut counted);
         }
-        Ok(Self {
-            key: key.to_owned(),
-            value,
-        })
+        counted
+    }
+
+    fn period(&self, rule: &Rule) -> Option<[i16; 4]> {
+        match rule {
+            Rule::Last(period, _) | Rule::PeriodWithin(period, _) => period.of(&self.time),
+            Rule::Within(_) | Rule::Label(_) => None,
+        }
+    }
+
+    /// Returns the beginning of the rule's span, if this is the newest backup.
+    fn since(&self, rule: &Rule) -> Option<Timestamp> {
+        match rule {
+            Rule::Within(span) | Rule::PeriodWithin(_, span) => Span::before(span, &self.time),
+            Rule::Last(..) | Rule::Label(_) => None,
+        }
     }
 }
 
@@ -419,3 +288,6 @@ mod tests;
 
 #[cfg(test)]
 mod model;
+
+#[cfg(test)]
+mod lines;

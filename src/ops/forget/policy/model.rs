@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use jiff::SignedDuration;
 use proptest::prelude::*;
 
-use super::tests::cet;
+use super::tests::{cet, decide_line};
 use super::*;
+use crate::ops::forget::rule::{LabelMatch, Period};
 
 /// Returns the name of a period, as a calendar would print it.
 fn name(period: Period, time: &Zoned, number: usize) -> String {
@@ -175,10 +177,10 @@ proptest! {
             }
             backups.push((Timestamp::from_second(at).unwrap(), labels));
         }
-        let candidates: Vec<_> = backups.iter().map(|(time, labels)| Candidate { time: *time, labels }).collect();
+        let candidates: Vec<_> = backups.iter().map(|(time, labels)| Candidate { time: *time, labels, key: None }).collect();
         let newest = candidates.len().saturating_sub(1 + young);
         let now = candidates.get(newest).map_or(Timestamp::UNIX_EPOCH, |c| c.time);
-        let decided = Policy::new(rules.clone()).decide(&candidates, now, &zone);
+        let decided = decide_line(&Policy::new(rules.clone()), &candidates, now, &zone);
         let stay: BTreeSet<usize> =
             decided.iter().enumerate().filter(|(_, reasons)| !reasons.is_empty()).map(|(place, _)| place).collect();
         prop_assert_eq!(stay, decide(&rules, &candidates, now, &zone));

@@ -1,6 +1,36 @@
 use jiff::civil;
 
 use super::*;
+use crate::ops::forget::rule::{LabelMatch, Period};
+
+/// Decides about backups, oldest first, each of which follows the one before.
+pub(super) fn decide_line(
+    policy: &Policy,
+    backups: &[Candidate<'_>],
+    now: Timestamp,
+    zone: &TimeZone,
+) -> Vec<Vec<Reason>> {
+    let places: Vec<Vec<usize>> = (1..=backups.len())
+        .map(|next| {
+            Some(next)
+                .filter(|next| *next < backups.len())
+                .into_iter()
+                .collect()
+        })
+        .collect();
+    let links: Vec<_> = backups
+        .iter()
+        .rev()
+        .zip(&places)
+        .map(|(backup, follows)| Link {
+            backup: Some(*backup),
+            follows,
+        })
+        .collect();
+    let mut reasons = policy.decide(&links, now, zone);
+    reasons.reverse();
+    reasons
+}
 
 /// The time zone of Central Europe, without a table of zones: summer time from the last Sunday in
 /// March to that in October.
@@ -59,10 +89,11 @@ fn case(policy: &str, now: &str, zone: &TimeZone, table: &str) {
         .map(|(time, labels)| Candidate {
             time: *time,
             labels,
+            key: None,
         })
         .collect();
     let policy = Policy::new(policy.split(", ").map(rule));
-    let decided = policy.decide(&candidates, time(now), zone);
+    let decided = decide_line(&policy, &candidates, time(now), zone);
     let found: Vec<String> = lines
         .iter()
         .zip(&decided)

@@ -1,0 +1,264 @@
+//! Policies and histories that are not one line: hosts that back up at the same time, wrong clocks,
+//! and forged backups.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::ops::forget::rule::Period;
+
+/// A history, oldest first. A backup is known by its place.
+#[derive(Default)]
+struct Made {
+    /// The time in hours, and the number of the write key.
+    backups: Vec<(i64, Option<u8>)>,
+    follows: Vec<Vec<usize>>,
+    labels: BTreeMap<String, String>,
+}
+
+/// A full key.
+const FULL: Option<u8> = None;
+/// The key of the forger.
+const FORGER: Option<u8> = Some(6);
+
+impl Made {
+    fn add(
+        &mut self,
+        hours: i64,
+        key: Option<u8>,
+        follows: impl IntoIterator<Item = usize>,
+    ) -> usize {
+        self.backups.push((hours, key));
+        self.follows.push(follows.into_iter().collect());
+        self.backups.len() - 1
+    }
+
+    /// Adds a line of daily backups, at this hour of each day.
+    fn add_daily(&mut self, days: i64, hour: i64) -> BTreeSet<usize> {
+        let mut newest = None;
+        let line = (0..days).map(|day| {
+            newest = Some(self.add(24 * day + hour, FULL, newest));
+            self.backups.len() - 1
+        });
+        line.collect()
+    }
+
+    fn at(hours: i64) -> Timestamp {
+        Timestamp::from_second(hours * 3600).unwrap()
+    }
+
+    fn decide(&self, rules: impl IntoIterator<Item = Rule>, now: i64) -> Vec<Vec<Reason>> {
+        let last = self.backups.len() - 1;
+        let turned: Vec<Vec<usize>> = self
+            .follows
+            .iter()
+            .map(|follows| follows.iter().map(|older| last - older).collect())
+            .collect();
+        let links: Vec<_> = self
+            .backups
+            .iter()
+            .zip(&turned)
+            .rev()
+            .map(|(&(hours, key), follows)| Link {
+                backup: Some(Candidate {
+                    time: Self::at(hours),
+                    labels: &self.labels,
+                    key: key.map(|key| SignerId::from_bytes([key; 32])),
+                }),
+                follows,
+            })
+            .collect();
+        let policy = Policy::new(rules);
+        let mut reasons = policy.decide(&links, Self::at(now), &TimeZone::UTC);
+        reasons.reverse();
+        reasons
+    }
+
+    /// Returns the backups that keep-daily keeps, and those that it does not count.
+    fn daily(&self, count: u64, now: i64) -> (BTreeSet<usize>, Vec<usize>) {
+        let reasons = self.decide([Rule::Last(Period::Day, Count::Most(count))], now);
+        let places = |fits: &dyn Fn(&[Reason]) -> bool| -> Vec<usize> {
+            (0..reasons.len())
+                .filter(|place| fits(&reasons[*place]))
+                .collect()
+        };
+        let kept = places(&|reasons| !reasons.is_empty()).into_iter().collect();
+        let uncounted = places(&|reasons| reasons.iter().any(Reason::is_uncounted));
+        (kept, uncounted)
+    }
+}
+
+/// The end of the thirtieth day, in hours.
+const DAY_30: i64 = 24 * 30;
+
+#[test]
+fn forged_backups_alongside_do_not_push_out_one_genuine_backup() {
+    let mut made = Made::default();
+    let genuine = made.add_daily(30, 2);
+    let fakes: Vec<_> = (0..30)
+        .map(|day| made.add(24 * day + 23, FORGER, []))
+        .collect();
+    let (kept, uncounted) = made.daily(30, DAY_30);
+    assert!(kept.is_superset(&genuine));
+    assert!(uncounted.is_empty());
+    // Nor when the next genuine backup has seen and followed them.
+    made.add(
+        DAY_30 + 2,
+        FULL,
+        fakes.into_iter().chain(genuine.last().copied()),
+    );
+    let (kept, _) = made.daily(31, DAY_30 + 3);
+    assert!(kept.is_superset(&genuine));
+}
+
+#[test]
+fn forged_backups_that_follow_the_newest_do_not_push_out_one_genuine_backup() {
+    let mut made = Made::default();
+    let genuine = made.add_daily(30, 2);
+    let mut newest = *genuine.last().unwrap();
+    for day in 0..30 {
+        newest = made.add(24 * day + 23, FORGER, [newest]);
+    }
+    let (kept, uncounted) = made.daily(30, DAY_30);
+    assert!(kept.is_superset(&genuine));
+    assert_eq!(uncounted.len(), 29, "all but that of the last day");
+    made.add(DAY_30 + 2, FULL, [newest]);
+    let (kept, _) = made.daily(31, DAY_30 + 3);
+    assert!(kept.is_superset(&genuine));
+}
+
+#[test]
+fn forged_backups_that_each_follow_an_old_one_do_not_push_out_one_genuine_backup() {
+    for key in [FORGER, FULL] {
+        let mut made = Made::default();
+        let genuine = made.add_daily(30, 2);
+        let follow = |made: &mut Made, day: i64| {
+            let old = usize::try_from(day).unwrap();
+            made.add(24 * day + 23, key, [old])
+        };
+        let fakes: Vec<_> = (0..29).map(|day| follow(&mut made, day)).collect();
+        let (kept, uncounted) = made.daily(30, DAY_30);
+        assert!(kept.is_superset(&genuine));
+        assert!(uncounted.is_empty());
+        made.add(
+            DAY_30 + 2,
+            FULL,
+            fakes.into_iter().chain(genuine.last().copied()),
+        );
+        let (kept, _) = made.daily(31, DAY_30 + 3);
+        assert!(kept.is_superset(&genuine));
+    }
+}
+
+#[test]
+fn a_clock_that_was_wrong_once_costs_no_backup() {
+    for (ahead, uncounted) in [(48, 11), (24 * 30_000, 10), (-24 * 365 * 50, 10)] {
+        let mut made = Made::default();
+        made.add_daily(40, 2);
+        made.backups[10].0 += ahead;
+        let (kept, found) = made.daily(30, 24 * 40);
+        assert_eq!(found, [uncounted], "{ahead} hours ahead");
+        let counted: BTreeSet<usize> = (12..40).collect();
+        assert!(kept.is_superset(&counted), "{ahead} hours ahead");
+        assert_eq!(kept.len(), 31, "{ahead} hours ahead");
+    }
+}
+
+#[test]
+fn two_lines_are_thinned_apart_and_merged_ones_once_new_backups_follow() {
+    let mut made = Made::default();
+    let first = made.add_daily(10, 2);
+    let second = made.add_daily(10, 4);
+    let (kept, _) = made.daily(3, 24 * 10);
+    let of = |line: &BTreeSet<usize>| line.iter().rev().take(3).copied().collect::<BTreeSet<_>>();
+    assert_eq!(kept, &of(&first) | &of(&second));
+    let mut newest = vec![*first.last().unwrap(), *second.last().unwrap()];
+    for day in 10..13 {
+        newest = vec![made.add(24 * day + 2, FULL, newest)];
+    }
+    let (kept, _) = made.daily(3, 24 * 13);
+    assert_eq!(kept, BTreeSet::from([20, 21, 22]));
+}
+
+#[test]
+fn backups_by_two_keys_share_the_days_of_one_line() {
+    let mut made = Made::default();
+    let mut newest = None;
+    for day in 0..10 {
+        newest = Some(made.add(24 * day + 2, FORGER, newest));
+        newest = Some(made.add(24 * day + 4, Some(9), newest));
+    }
+    let (kept, _) = made.daily(3, 24 * 10);
+    assert_eq!(
+        kept,
+        (14..20).collect(),
+        "three days, and of each the newest of both keys"
+    );
+}
+
+/// Returns all ways from backups that nothing follows to this one, each newest first.
+fn ways(made: &Made, to: usize) -> Vec<Vec<usize>> {
+    let followers: Vec<usize> = (0..made.follows.len())
+        .filter(|newer| made.follows[*newer].contains(&to))
+        .collect();
+    if followers.is_empty() {
+        return vec![vec![to]];
+    }
+    let before = followers.into_iter().flat_map(|newer| ways(made, newer));
+    before
+        .map(|mut way| {
+            way.push(to);
+            way
+        })
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
+
+    #[test]
+    fn a_backup_is_kept_if_a_rule_keeps_it_on_any_way_from_the_newest(
+        steps in prop::collection::vec((-30..40_i64, prop::collection::vec(0..9_usize, 0..3)), 1..9),
+        count in 1..5_u64,
+    ) {
+        let mut made = Made::default();
+        let mut now = 10_000;
+        for (place, (step, back)) in steps.into_iter().enumerate() {
+            now += step;
+            let follows: BTreeSet<usize> = back.into_iter().filter(|older| *older < place).collect();
+            made.add(now, FULL, follows);
+        }
+        let (kept, uncounted) = made.daily(count, 10_100);
+        let mut expected: BTreeSet<usize> = uncounted.iter().copied().collect();
+        for place in (0..made.backups.len()).filter(|place| !uncounted.contains(place)) {
+            let day = |place: &usize| made.backups[*place].0.div_euclid(24);
+            let older = ancestors(&made, place);
+            let is_oldest = older.iter().all(|older| uncounted.contains(older));
+            let keeps = |way: &Vec<usize>| {
+                let counted = way[..way.len() - 1].iter().filter(|place| !uncounted.contains(place));
+                let mut days: Vec<i64> = counted.map(day).collect();
+                days.dedup();
+                let is_new = days.last() != Some(&day(&place));
+                (is_new || is_oldest) && (days.len() as u64) < count
+            };
+            if ways(&made, place).iter().any(keeps) {
+                expected.insert(place);
+            }
+        }
+        if expected.is_empty() {
+            expected.insert(made.backups.len() - 1);
+        }
+        prop_assert_eq!(kept, expected);
+    }
+}
+
+/// Returns all that a backup follows, directly or through others.
+fn ancestors(made: &Made, of: usize) -> BTreeSet<usize> {
+    let mut found = BTreeSet::new();
+    for &older in &made.follows[of] {
+        found.insert(older);
+        found.extend(ancestors(made, older));
+    }
+    found
+}

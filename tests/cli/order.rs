@@ -1,0 +1,189 @@
+//! Which backup is the newest, with clocks that are wrong, and with copies of a repository that were
+//! used apart and merged.
+
+use std::fs;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::program::{World, finish};
+use crate::support::{noise, skip};
+
+/// Runs a command while the clock shows this time, as `faketime` takes it. Returns its standard
+/// output.
+fn at(world: &World, time: Option<&str>, args: &[&str]) -> String {
+    let mut command = world.command(args);
+    if let Some(time) = time {
+        let mut faked = Command::new("faketime");
+        faked.args(["--exclude-monotonic", "-f", time]);
+        faked.arg(command.get_program()).args(command.get_args());
+        faked.env_clear();
+        for (name, value) in command.get_envs() {
+            faked.env(name, value.unwrap_or_default());
+        }
+        // Files keep their real times: the store's clock is right.
+        faked.env("NO_FAKE_STAT", "1");
+        faked.current_dir(world.path(""));
+        faked.stdin(std::process::Stdio::null());
+        faked.stdout(std::process::Stdio::piped());
+        faked.stderr(std::process::Stdio::piped());
+        command = faked;
+    }
+    finish(command.spawn().unwrap(), args).ok(args)
+}
+
+fn listed(world: &World) -> Vec<String> {
+    let lines = world.json(&["list"]);
+    let id = |line: &Value| line["backup_id"].as_str().unwrap().to_owned();
+    lines.iter().map(id).collect()
+}
+
+#[test]
+fn the_newest_is_the_backup_made_last_whatever_the_clocks_showed() {
+    if Command::new("faketime").arg("--version").output().is_err() {
+        return skip("there is no faketime");
+    }
+    let mut world = World::new();
+    world.set("TZ", "CET-1CEST,M3.5.0,M10.5.0/3");
+    let clocks = [
+        None,
+        Some("+2d"),
+        None,
+        Some("-365d"),
+        Some("@1970-01-02 00:00:00"),
+        // Around the hour that the clock repeats.
+        Some("@2026-10-25 02:59:59"),
+        Some("@2026-10-25 02:00:01"),
+        None,
+    ];
+    let (mut ids, mut before) = (Vec::new(), None);
+    for (number, clock) in (0..).zip(clocks) {
+        let name = format!("disk{number}.img");
+        let image = world.write(&name, &noise(number, 100 << 10));
+        at(&world, clock, &["backup", &image, "--volume", "v"]);
+        let all = listed(&world);
+        let newest = all.last().unwrap().clone();
+        assert!(!ids.contains(&newest), "{clock:?}");
+        ids.push(newest);
+        assert_eq!(all, ids, "{clock:?}");
+        world.restores("v", &image);
+        if let Some(before) = before.replace(image) {
+            world.restores("v~1", &before);
+        }
+    }
+    let plan = world.json_one(&["forget", "--keep-last", "1", "--dry-run"], "forget");
+    let named: Vec<_> = plan["uncounted"].as_array().unwrap().iter().collect();
+    assert!(
+        named.contains(&&Value::from(&*ids[1])),
+        "two days ahead: {plan}"
+    );
+    assert!(named.contains(&&Value::from(&*ids[4])), "1970: {plan}");
+    assert!(!named.contains(&&Value::from(&*ids[0])), "{plan}");
+    let text = world.ok(&["forget", "--keep-last", "1", "--dry-run"]);
+    let expected = format!("v: {} backups kept and not counted: ", named.len());
+    assert!(text.contains(&expected), "{text}");
+    world.is_clean();
+}
+
+/// Returns a world with a repository and a copy of it, in each of which one more backup of the
+/// volume `v` was made, and then merged file by file; the images of the two, and their ids.
+fn merged() -> (World, [String; 2], [String; 2]) {
+    let mut world = World::new();
+    let image = world.write("disk.img", &noise(1, 300 << 10));
+    world.backup(&[&image, "--volume", "v"]);
+    let first = listed(&world)[0].clone();
+    let (one, other) = (world.repository(), world.path("copy"));
+    let copy = |from: &str, to: &str| {
+        let status = Command::new("cp").args(["-R", "-n", from, to]).status();
+        assert!(status.unwrap().success());
+    };
+    copy(one.to_str().unwrap(), other.to_str().unwrap());
+    let images = [2, 3].map(|n| world.write(&format!("disk{n}.img"), &noise(n, 300 << 10)));
+    world.backup(&[&images[0], "--volume", "v"]);
+    world.set("CUTTLEBONE_REPOSITORY", &other);
+    world.set("CUTTLEBONE_CACHE_DIR", world.path("cache of the copy"));
+    world.backup(&[&images[1], "--volume", "v"]);
+    world.set("CUTTLEBONE_REPOSITORY", &one);
+    world.set("CUTTLEBONE_CACHE_DIR", world.path("cache"));
+    copy(&format!("{}/.", other.display()), one.to_str().unwrap());
+    let all = listed(&world);
+    assert_eq!(all.len(), 3);
+    assert_eq!(all[0], first);
+    (world, images, [all[1].clone(), all[2].clone()])
+}
+
+#[test]
+fn of_two_copies_that_were_used_apart_and_merged_both_lines_are_shown() {
+    let (world, images, ids) = merged();
+    let [first, second] = ids.each_ref().map(|id| &id[..8]);
+    let ran = world.run(&["list"]);
+    let expected = format!(
+        "volume “v” has 2 lines of backups that do not follow each other; the first of these \
+         counts as the newest: {second}, {first}"
+    );
+    assert!(ran.stderr.contains(&expected), "{}", ran.stderr);
+    world.restores("v", &images[1]);
+    world.restores("v~1", &images[0]);
+    let ran = world.run(&["restore", "v", &world.at("restored")]);
+    assert!(ran.stderr.contains(&expected), "{}", ran.stderr);
+    let text = world.ok(&["forget", "--keep-last", "1", "--dry-run"]);
+    let expected = format!(
+        "v: 2 lines of backups that do not follow each other, the newest: {second}, {first}\n"
+    );
+    assert!(text.contains(&expected), "{text}");
+    assert!(text.contains("v: would keep 2 backups\n"), "{text}");
+    world.is_clean();
+}
+
+#[test]
+fn a_list_of_extents_asks_which_of_two_newest_backups_it_starts_from() {
+    let (world, images, ids) = merged();
+    let list = world.write("list", b"[]");
+    let args = ["backup", &images[0], "--volume", "v", "--extents", &list];
+    let output = world.fails(&args, 20);
+    for expected in [
+        "volume “v” has two newest backups with different content: ",
+        &ids[0],
+        &ids[1],
+        "--base ",
+    ] {
+        assert!(output.contains(expected), "{output}");
+    }
+    assert_eq!(listed(&world).len(), 3);
+    world.ok(&[&args[..], &["--base", &ids[0]]].concat());
+    world.restores("v", &images[0]);
+    // The new one follows both. So there is one newest again.
+    world.ok(&args);
+    assert!(!world.run(&["list"]).stderr.contains("lines"));
+    assert_eq!(listed(&world).len(), 5);
+    world.is_clean();
+}
+
+#[test]
+fn two_newest_backups_with_the_same_content_are_no_question() {
+    let (world, images, ids) = merged();
+    world.ok(&["forget", &ids[1]]);
+    let list = world.write("list", b"[]");
+    world.ok(&["backup", &images[0], "--volume", "v", "--extents", &list]);
+    world.restores("v", &images[0]);
+}
+
+#[test]
+fn a_list_of_extents_exits_with_23_if_a_followed_backup_has_vanished() {
+    let world = World::new();
+    let image = world.write("disk.img", &noise(1, 300 << 10));
+    for _ in 0..3 {
+        world.backup(&[&image, "--volume", "v", "--reread"]);
+    }
+    let all = listed(&world);
+    fs::remove_file(world.project().join("backups").join(&all[1])).unwrap();
+    let list = world.write("list", b"[]");
+    let args = ["backup", &image, "--volume", "v", "--extents", &list];
+    let output = world.fails(&args, 23);
+    let expected = format!(
+        "a backup of volume “v” follows {}, which has vanished",
+        all[1]
+    );
+    assert!(output.contains(&expected), "{output}");
+    world.ok(&[&args[..], &["--base", "v"]].concat());
+}
