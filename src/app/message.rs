@@ -47,6 +47,38 @@ pub(crate) enum Message {
     #[serde(rename = "summary")]
     Forget(ForgetSummary),
     Prune(Box<PruneSummary>),
+    Head(HeadStatement),
+}
+
+/// The result of `head`: a statement of where the log of a project stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct HeadStatement {
+    pub(crate) project: String,
+    pub(crate) project_id: String,
+    /// The number of the newest entry of the log.
+    pub(crate) number: u64,
+    /// The hash of that entry.
+    pub(crate) entry: String,
+    /// The public key that signs the log.
+    pub(crate) signing_key: String,
+    /// The first 20 bytes of the BLAKE3 hash of that key.
+    pub(crate) fingerprint: String,
+    /// When the entry was written.
+    #[serde(serialize_with = "rfc3339")]
+    pub(crate) time: Timestamp,
+    /// Two words, from which a mistake in copying shows.
+    pub(crate) checksum: String,
+    /// Whether this run wrote the entry. If not, there was nothing new.
+    pub(crate) written: bool,
+    /// Objects that this run put into the log.
+    pub(crate) objects_added: u64,
+    /// Objects that the entry stands for, with those before it.
+    pub(crate) objects: u64,
+    /// The content of the QR code.
+    pub(crate) qr_content: String,
+    /// The QR code, as text.
+    #[serde(skip)]
+    pub(crate) qr: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -8,6 +8,7 @@ mod context;
 mod diff;
 mod error;
 mod forget;
+mod head;
 mod pipeline;
 mod prune;
 mod restore;
@@ -26,6 +27,7 @@ pub use forget::{
     Candidate, Count, Forget, ForgetPlan, LabelMatch, Link, ParsePolicyError, Period, Policy,
     Reason, Removal, Rule, Span, VolumePlan, forget, plan_forget,
 };
+pub use head::{Head, head};
 pub use prune::{Amount, MaxUnused, Prune, PruneOptions, PrunePlan, PruneReport, plan_prune};
 pub use restore::{RestoreReport, restore};
 pub use stats::{StatsReport, stats};

@@ -132,6 +132,8 @@ pub enum ForeignReason {
     Revoked(SignerId),
     #[error("a key with the role “{0}” made it, which may not")]
     Role(Role),
+    #[error("it names a record of another signer")]
+    OtherSigner,
     #[error("its signer may not back up volume “{0}”")]
     Volume(String),
     #[error("it needs the feature “{0}”, which its signer may not use")]

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 use rustix::time::{ClockId, clock_gettime};
 
+use super::envelope::Signed;
 use super::error::RepoError;
 use super::object_kind::ObjectKind;
 use super::object_ref::ObjectRef;
@@ -294,7 +295,8 @@ impl Leases {
             let modified = loaded.listed.modified;
             let age = now.duration_since(modified).unwrap_or_default();
             let body = match loaded.body {
-                Ok(signed) => signed.body,
+                Ok(signed) if may_do(project, &signed) => signed.body,
+                Ok(_) => empty_body(),
                 Err(_) if age >= TTL => empty_body(),
                 Err(error) => return Err(error),
             };
@@ -403,7 +405,15 @@ fn other(id: LeaseId, body: LeaseBody, modified: SystemTime, age: Duration) -> O
     }
 }
 
-/// Returns the content that an expired lease which cannot be read counts as having.
+/// Whether the signer of a lease may do what it says. Only a full key removes records and packs, so
+/// that no other one can hold up those that do.
+fn may_do(project: &Project, lease: &Signed<LeaseBody>) -> bool {
+    let deletes = [Work::Forget, Work::Prune].map(Work::word);
+    project.signers.is_full(&lease.signer) || !deletes.contains(&lease.body.work.as_str())
+}
+
+/// Returns the content that a lease counts as having which has expired and cannot be read, or whose
+/// signer may not do what it says.
 fn empty_body() -> LeaseBody {
     LeaseBody {
         requires: Vec::new(),

@@ -41,6 +41,7 @@ mod settings;
 mod signers;
 mod tree;
 mod unlock;
+mod voids;
 mod writers;
 
 /// The parameters of the key derivation. Front ends do not import `crypto`.
@@ -60,7 +61,7 @@ pub use init::InitOptions;
 pub use key_admin::Grant;
 pub use keys::{KeyScope, KeySummary, NewKey};
 pub use lease::{Lease, Leases, OtherLease, Work, Worker};
-pub use log::{Log, NewEntry, Removed, removed_record};
+pub use log::{Log, LogHead, NewEntry, Removed, removed_record};
 pub use marks::{Mark, Marks};
 pub use object_kind::{KindInfo, ObjectKind, SealedWith};
 pub use object_ref::ObjectRef;
@@ -83,3 +84,4 @@ pub use tree::{
     Top, Visitor, any_chunk, children, compare_trees, count_chunks, leaf_chunks, walk,
 };
 pub use unlock::Locked;
+pub use voids::Voids;

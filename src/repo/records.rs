@@ -13,6 +13,7 @@ use super::order::{History, OrderedRecord};
 use super::packs::IndexStored;
 use super::project::Project;
 use super::prune_guard::CommitPermit;
+use super::voids::Voids;
 use crate::base::ObjectHash;
 use crate::format::{BackupRecord, RemovedRecord};
 
@@ -27,6 +28,8 @@ pub struct Records {
     histories: BTreeMap<String, History>,
     /// Backups whose place another one has taken.
     replaced: HashSet<ObjectHash>,
+    /// Backups that their writers took back.
+    voided: HashSet<ObjectHash>,
     damaged: Vec<RepoError>,
     foreign: Vec<RepoError>,
 }
@@ -85,9 +88,12 @@ impl Records {
         let errors = foreign.iter().chain(&damaged);
         let unusable: HashSet<_> = errors.filter_map(RepoError::object_hash).collect();
         let excused = |id: &ObjectHash| log.excuses(*id) || unusable.contains(id);
+        let voids = Voids::load(project)?;
+        let is_voided = |b: &&Backup| voids.names(b.id, &b.signer);
+        let voided = backups.iter().filter(is_voided).map(|b| b.id).collect();
         Ok(Self {
             foreign,
-            ..Self::in_order(backups, &forgotten, excused, damaged)
+            ..Self::in_order(backups, &forgotten, excused, voided, damaged)
         })
     }
 
@@ -97,6 +103,7 @@ impl Records {
         backups: Vec<Backup>,
         forgotten: &[ForgottenRecord],
         excused: impl Fn(&ObjectHash) -> bool,
+        voided: HashSet<ObjectHash>,
         damaged: Vec<RepoError>,
     ) -> Self {
         let mut known: HashSet<ObjectHash> = backups.iter().map(|b| b.id).collect();
@@ -112,7 +119,7 @@ impl Records {
                 id: backup.id,
                 follows: &record.follows,
                 replaces: successor_of,
-                time: Some(backup.time),
+                time: Some(backup.time).filter(|_| !voided.contains(&backup.id)),
             });
         }
         for record in forgotten {
@@ -137,10 +144,18 @@ impl Records {
             places: places.collect(),
             histories,
             replaced,
+            voided,
             damaged,
             foreign: Vec::new(),
             backups,
         }
+    }
+
+    /// Lists the records that are in the store now, without reading them.
+    pub fn present(project: &Project) -> Result<HashSet<ObjectHash>, RepoError> {
+        let listed = project.list(ObjectKind::Backup)?;
+        let ids = listed.iter().filter_map(|(object, _)| object.hash());
+        Ok(ids.collect())
     }
 
     /// The backups, oldest first.
@@ -172,6 +187,12 @@ impl Records {
     #[must_use]
     pub fn is_replaced(&self, backup: &Backup) -> bool {
         self.replaced.contains(&backup.id)
+    }
+
+    /// Returns whether the writer of this backup took it back. It is neither newest nor base.
+    #[must_use]
+    pub fn is_voided(&self, backup: &Backup) -> bool {
+        self.voided.contains(&backup.id)
     }
 
     /// The errors of the records that could not be read.
@@ -420,7 +441,13 @@ mod tests {
         ];
         let backups = (0..).zip(made);
         let backups = backups.map(|(number, (volume, snapshot))| backup(number, volume, snapshot));
-        let records = Records::in_order(backups.collect(), &[], |_| false, Vec::new());
+        let records = Records::in_order(
+            backups.collect(),
+            &[],
+            |_| false,
+            HashSet::new(),
+            Vec::new(),
+        );
         let selected = |selector: &str| records.select(selector).map(|b| b.id.as_bytes()[0]);
         for (selector, number) in [
             ("web1@mon", 2),

@@ -199,6 +199,26 @@ impl Project {
         self.load(self.list(T::KIND)?)
     }
 
+    /// Returns the objects of a kind that open and that their signer may make. The kind must be
+    /// sealed under the object key and named by hashes.
+    pub fn intact(&self, kind: ObjectKind) -> Result<Vec<ObjectHash>, RepoError> {
+        const BODY_MAX: usize = 64 << 20;
+        let listed = self.list(kind)?;
+        let limit = SealedObject::len_max(BODY_MAX) as u64;
+        let opened = parallel_map(&listed, |(object, _)| {
+            let Some(hash) = object.hash() else {
+                return Ok(None);
+            };
+            let bytes = self.objects.get_hashed(*object, hash, limit);
+            match bytes.and_then(|bytes| self.open_hashed(*object, hash, &bytes, BODY_MAX)) {
+                Ok(_) => Ok(Some(hash)),
+                Err(RepoError::Storage(error)) => Err(RepoError::Storage(error)),
+                Err(_) => Ok(None),
+            }
+        })?;
+        Ok(opened.into_iter().flatten().collect())
+    }
+
     /// Returns the errors of the foreign objects in the project, except records, which
     /// [`Records`](super::records::Records) keeps, index segments and packs.
     pub fn find_foreign(&self) -> Result<Vec<RepoError>, RepoError> {

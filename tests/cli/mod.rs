@@ -9,6 +9,7 @@ mod extents;
 mod failures;
 mod forget;
 mod golden;
+mod head;
 mod help;
 mod ingest;
 mod kill;

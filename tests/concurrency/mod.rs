@@ -5,6 +5,7 @@
 //! a process that has said nothing, the tombstone of a `forget`, the refusal of a second prune. The
 //! age of packs is left out, too: any may look old.
 
+mod forgets;
 mod model;
 mod pruner;
 mod reader;

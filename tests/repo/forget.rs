@@ -498,7 +498,7 @@ fn a_backup_that_exists_although_the_log_removed_it_counts_like_any_other() {
     forget(&test_repo, &these(&[new.to_string()], false)).unwrap();
     assert_eq!(listed(&test_repo).len(), 1);
     let log = Log::load(&test_repo.project).unwrap();
-    assert_eq!(log.newest().unwrap().0, 2, "nothing is removed twice");
+    assert_eq!(log.newest().unwrap().number, 2, "nothing is removed twice");
 }
 
 #[test]

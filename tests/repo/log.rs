@@ -47,7 +47,7 @@ fn append_to(log: &mut Log, project: &Project, added: &[u8], removed: &[u8]) -> 
         ..NewEntry::default()
     };
     log.append(project, entry, BY).unwrap();
-    log.newest().unwrap().1
+    log.newest().unwrap().hash
 }
 
 /// The bytes of an entry without a sealed part that removes record 1, as this key signs it.
@@ -175,7 +175,8 @@ fn an_entry_follows_all_entries_that_were_seen_and_that_no_other_one_follows() {
     let joined = append(project, &[6], &[5]);
     let log = Log::load(project).unwrap();
     assert_eq!(log.tips(), [joined]);
-    assert_eq!(log.newest(), Some((3, joined)));
+    let newest = log.newest().unwrap();
+    assert_eq!((newest.number, newest.hash), (3, joined));
     assert_eq!(log.set(), [3, 4, 6].map(record));
     assert_eq!(log.set_of(first), [1, 2, 3].map(record));
     assert_eq!(log.set_of(left), [2, 3, 4].map(record));
@@ -191,9 +192,9 @@ fn only_what_is_new_is_written() {
     assert!(log.newest().is_none(), "there is nothing to say");
     append_to(&mut log, project, &[], &[1, 1, 2]);
     append_to(&mut log, project, &[], &[2]);
-    assert_eq!(log.newest().unwrap().0, 1, "it is removed already");
+    assert_eq!(log.newest().unwrap().number, 1, "it is removed already");
     append_to(&mut log, project, &[], &[2, 3]);
-    assert_eq!(log.newest().unwrap().0, 2);
+    assert_eq!(log.newest().unwrap().number, 2);
     assert_eq!(Log::load(project).unwrap().newest(), log.newest());
 }
 

@@ -34,6 +34,7 @@ mod resigned;
 mod roles;
 mod sweep;
 mod unreadable;
+mod voids;
 mod write_segments;
 
 use std::collections::BTreeMap;

@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 use crate::app::message::{FindingKind, Message};
 
 use super::detail::detail;
-use super::{diff, forget, prune, status, summary};
+use super::{diff, forget, head, prune, status, summary};
 
 /// Returns the text of a message, with each line ended. Times are shown in `zone`.
 pub(crate) fn message(message: &Message, zone: &TimeZone) -> String {
@@ -33,5 +33,6 @@ pub(crate) fn message(message: &Message, zone: &TimeZone) -> String {
         Message::Export(summary) => diff::export(summary),
         Message::Forget(summary) => forget::forgotten(summary),
         Message::Prune(summary) => prune::pruned(summary),
+        Message::Head(statement) => head::head(statement, zone),
     }
 }

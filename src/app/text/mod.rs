@@ -5,6 +5,7 @@ mod detail;
 mod diff;
 mod finding;
 mod forget;
+mod head;
 mod message;
 mod notice;
 mod prune;

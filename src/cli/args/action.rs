@@ -47,6 +47,10 @@ pub(crate) enum RepositoryAction {
     Check {
         read_data: bool,
     },
+    Head {
+        /// Whether to draw the QR code even if standard output is no terminal.
+        qr: bool,
+    },
     Stats,
     Key(KeyRequest),
     Cache(CacheRequest),

@@ -212,6 +212,21 @@ Example:
         read_data: bool,
     },
 
+    /// State where the history of the repository stands, to be kept on paper
+    ///
+    /// Puts everything new into the signed log of the project, and prints the newest entry's number
+    /// and hash. Keep the printout where no intruder reaches it: if the log ever lacks that entry,
+    /// the repository was rolled back.
+    #[command(after_help = "\
+Examples:
+  cuttlebone head
+  cuttlebone head --qr | lp")]
+    Head {
+        /// Print the QR code even if the output is no terminal
+        #[arg(long)]
+        qr: bool,
+    },
+
     /// Show how much data is stored and how much is saved
     #[command(after_help = "Example:\n  cuttlebone stats")]
     Stats,

@@ -78,6 +78,7 @@ fn action(
             dry_run,
         },
         Command::Check { read_data } => RepositoryAction::Check { read_data },
+        Command::Head { qr } => RepositoryAction::Head { qr },
         Command::Stats => RepositoryAction::Stats,
         Command::Key { command } => RepositoryAction::Key(command.into_request()?),
         Command::Cache { command } => {

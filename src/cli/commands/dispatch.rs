@@ -10,6 +10,7 @@ use super::check::check;
 use super::compare::compare;
 use super::diff_export::export_diff;
 use super::forget::forget;
+use super::head::head;
 use super::init::init;
 use super::key::key;
 use super::list::list;
@@ -34,6 +35,7 @@ pub(crate) fn run_in_repository(
         RepositoryAction::Forget(request) => forget(console, settings, request),
         RepositoryAction::Prune { request, dry_run } => prune(console, settings, request, dry_run),
         RepositoryAction::Check { read_data } => check(console, settings, read_data),
+        RepositoryAction::Head { qr } => head(console, settings, qr),
         RepositoryAction::Stats => stats(console, settings),
         RepositoryAction::Key(request) => key(console, settings, request),
         RepositoryAction::Cache(request) => cache(console, settings, request),

@@ -10,6 +10,7 @@ mod diff_inspect;
 mod diff_merge;
 mod dispatch;
 mod forget;
+mod head;
 mod init;
 mod key;
 mod list;

@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use super::options::BackupOptions;
 use super::task::Stored;
-use crate::base::{BlobId, Notice, ObjectHash};
+use crate::base::{BlobId, Notice, ObjectHash, Role};
 use crate::format::{BlobKind, LogDetails, LogItem, LogKind, Node, RemovedRecord};
 use crate::ops::context::{Context, TOOL};
 use crate::ops::error::OpsError;
 use crate::repo::{
     Backup, BlobReader, CommitCheck, CommitPermit, Compression, Index, Lease, Log, NewEntry,
     NodeReader, PackWorker, Packer, PackerOptions, Project, PruneGuard, RepoError, RepoErrorKind,
-    UnindexedPacks, Visitor, Worker, children, walk,
+    UnindexedPacks, Visitor, Voids, Worker, children, walk,
 };
 
 /// Attempts to store again what a prune marked, before the backup gives up.
@@ -143,6 +143,17 @@ impl<'a> Protection<'a> {
 
     /// Takes back records that this run stored, or may have stored.
     fn take_back(&self, records: Vec<RemovedRecord>) -> Result<(), OpsError> {
+        // What a write key says in the log does not count.
+        if self.project.keys.role() != Role::Full {
+            for record in &records {
+                Voids::put(
+                    self.project,
+                    record.record,
+                    "the backup was paused too long",
+                )?;
+            }
+            return Ok(());
+        }
         let ids: Vec<ObjectHash> = records.iter().map(|record| record.record).collect();
         let kind = LogKind::Record;
         let mut log = Log::load(self.project)?;

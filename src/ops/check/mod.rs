@@ -20,8 +20,8 @@ use super::error::OpsError;
 use crate::base::{ObjectHash, Phase, Progress, Silent, lock, recover, to_usize};
 use crate::format::PackListing;
 use crate::repo::{
-    Damage, Index, Lease, Log, Marks, ObjectKind, ObjectRef, Opener, PlacedRun, Project, Records,
-    RepoError, Repository, lease_for_reading, listing_of,
+    Damage, ForeignReason, Index, Lease, Log, Marks, ObjectKind, ObjectRef, Opener, PlacedRun,
+    Project, Records, RepoError, Repository, Voids, lease_for_reading, listing_of,
 };
 
 /// The most packs that are read at once. They are read whole, so this bounds the memory.
@@ -63,7 +63,9 @@ pub fn check(
     };
     // After the records: one that was deleted in between is excused then.
     let mut log = Log::load(project)?;
+    let mut voids = Voids::load(project)?;
     run.log(&log);
+    run.voids(&voids, &records);
     let damaged = records.take_damaged();
     let damaged_records: HashSet<_> = damaged.iter().filter_map(record_of).collect();
     let foreign = records
@@ -72,7 +74,12 @@ pub fn check(
         .chain(log.take_foreign())
         .chain(project.find_foreign()?)
         .chain(repository.foreign_slots(&Silent)?);
-    for error in damaged.into_iter().chain(log.take_damaged()).chain(foreign) {
+    for error in damaged
+        .into_iter()
+        .chain(log.take_damaged())
+        .chain(voids.take_damaged())
+        .chain(foreign)
+    {
         run.found(&Finding::from_error(error));
     }
     let index = context.index(project)?;
@@ -183,6 +190,17 @@ impl CheckTask<'_> {
         self.report.entries_vanished = log.missing();
         for entry in log.missing() {
             self.found(&Finding::EntryVanished { entry });
+        }
+    }
+
+    /// Verifies that every void is of the signer of the record that it names.
+    fn voids(&mut self, voids: &Voids, records: &Records) {
+        for backup in records.all() {
+            for hash in voids.foreign(backup.id, &backup.signer) {
+                let object = ObjectRef::Void(self.project.id, hash);
+                let reason = ForeignReason::OtherSigner;
+                self.found(&Finding::from_error(RepoError::Foreign { object, reason }));
+            }
         }
     }
 

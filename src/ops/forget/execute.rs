@@ -7,10 +7,7 @@ use crate::base::ObjectHash;
 use crate::format::{LogDetails, LogItem, LogKind};
 use crate::ops::context::{Context, TOOL};
 use crate::ops::error::OpsError;
-use crate::repo::{Lease, Leases, Log, NewEntry, Project, Work, Worker, removed_record};
-
-/// Looks at what others do, before a forget gives up that is held up again and again.
-const LOOKS_MAX: usize = 4;
+use crate::repo::{Lease, Leases, Log, NewEntry, Project, Records, Work, Worker, removed_record};
 
 /// Executes a plan: announces it in a lease, looks at the leases and entries of others, writes an
 /// entry, and then deletes the records. If it is interrupted, the same `forget` finishes it. `host`
@@ -41,6 +38,10 @@ pub fn forget(
             },
             ..NewEntry::default()
         };
+        // If this process was stopped, others may not have seen what it announced.
+        if lease.may_be_dead() {
+            return Err(OpsError::PausedTooLong);
+        }
         log.append(project, entry, by)?;
         for removed in removes
             .iter()
@@ -76,24 +77,21 @@ fn claim(
 ) -> Result<Log, OpsError> {
     let sets: [HashSet<ObjectHash>; 2] =
         [removes, keeps].map(|records| records.iter().copied().collect());
-    for _ in 0..LOOKS_MAX {
-        lease.intend_to_remove(removes, keeps)?;
-        // In this order: a run that ends has written its entry before it gives up its lease.
-        let leases = Leases::load(project, Some(lease))?;
-        let log = Log::load(project)?;
-        let is_lost = |id: &ObjectHash| {
-            log.removed(LogKind::Record, *id) && !plan.log.removed(LogKind::Record, *id)
-        };
-        let lost = keeps.iter().copied().find(is_lost);
-        if let Some(record) = lost.or_else(|| leases.contradict(&sets[0], &sets[1])) {
-            return Err(OpsError::LostRace {
-                volume: plan.volume_of(record),
-            });
-        }
-        // Otherwise others may not have seen what was announced.
-        if !lease.has_lapsed() {
-            return Ok(log);
-        }
+    lease.intend_to_remove(removes, keeps)?;
+    // In this order: a run that ends has deleted its records before it gives up its lease.
+    let leases = Leases::load(project, Some(lease))?;
+    let there = Records::present(project)?;
+    let log = Log::load(project)?;
+    // What another run removed after the plan was made, and did not delete: it crashed.
+    let is_removed = |id: &ObjectHash| {
+        log.removed(LogKind::Record, *id) && !plan.log.removed(LogKind::Record, *id)
+    };
+    let is_lost = |id: &ObjectHash| !there.contains(id) || is_removed(id);
+    let lost = keeps.iter().copied().find(is_lost);
+    match lost.or_else(|| leases.contradict(&sets[0], &sets[1])) {
+        Some(record) => Err(OpsError::LostRace {
+            volume: plan.volume_of(record),
+        }),
+        None => Ok(log),
     }
-    Err(OpsError::PausedTooLong)
 }

@@ -7,6 +7,7 @@ mod plan;
 mod repack;
 mod state;
 mod usage;
+mod voided;
 
 pub use plan::{Amount, MaxUnused, PruneOptions, PrunePlan};
 
@@ -23,8 +24,8 @@ use super::error::OpsError;
 use crate::base::{BlobId, ObjectHash};
 use crate::format::{BlobKind, LogItem, LogKind};
 use crate::repo::{
-    BlobReader, Index, Lease, Leases, ListedPack, Log, Mark, Marks, NewEntry, ObjectRef, Project,
-    Records, RepoError, RepoErrorKind, Work, Worker, read_listing,
+    Backup, BlobReader, Index, Lease, Leases, ListedPack, Log, Mark, Marks, NewEntry, ObjectRef,
+    Project, Records, RepoError, RepoErrorKind, Work, Worker, read_listing,
 };
 
 /// Interrupted uploads are removed after this time.
@@ -62,6 +63,8 @@ pub struct Prune<'a> {
     state: RepoState,
     usage: Usage,
     plan: PrunePlan,
+    /// Backups that their writers took back and whose trees are not whole.
+    voided: Vec<Backup>,
     /// The log, once something is going to be deleted.
     log: Option<Log>,
 }
@@ -102,7 +105,7 @@ pub fn plan_prune<'a>(
     let mut found = find(&state);
     let is_incomplete = match &found {
         Err(OpsError::Repo(error)) => error.kind() == RepoErrorKind::Damaged,
-        Ok((usage, _)) => usage.lacks_held(),
+        Ok((usage, ..)) => usage.lacks_held(),
         Err(_) => false,
     };
     if is_incomplete && index.resync()? {
@@ -110,7 +113,7 @@ pub fn plan_prune<'a>(
         state = read_state(project, lease.as_deref(), &index)?;
         found = find(&state);
     }
-    let (mut usage, known) = found?;
+    let (mut usage, known, voided) = found?;
     let plan = plan(&index, &mut usage, &known, &state, options, context)?;
     Ok(Prune {
         project,
@@ -121,6 +124,7 @@ pub fn plan_prune<'a>(
         state,
         usage,
         plan,
+        voided,
         log: None,
     })
 }
@@ -185,15 +189,16 @@ fn with_causes(error: &RepoError) -> String {
     text
 }
 
-/// Finds out what records and running processes use. Returns that with the packs of the index.
+/// Finds out what records and running processes use. Returns that with the packs of the index, and
+/// the backups of [`walk_all`].
 fn find_usage(
     index: &Arc<Index>,
     state: &RepoState,
     context: &Context<'_>,
-) -> Result<(Usage, Vec<ObjectHash>), OpsError> {
+) -> Result<(Usage, Vec<ObjectHash>, Vec<Backup>), OpsError> {
     let exists = |pack: &ObjectHash| state.packs.contains_key(pack);
     let (mut usage, known) = Usage::new(index, exists, context)?;
-    walk_all(
+    let voided = walk_all(
         index,
         &mut usage,
         state,
@@ -203,7 +208,7 @@ fn find_usage(
             Known::Nowhere => Err(missing(kind, id)),
         },
     )?;
-    Ok((usage, known))
+    Ok((usage, known, voided))
 }
 
 fn missing(kind: BlobKind, id: &BlobId) -> RepoError {
@@ -216,18 +221,23 @@ fn missing(kind: BlobKind, id: &BlobId) -> RepoError {
 
 /// Walks the trees of all records, of all backups that are about to be committed, and of all
 /// backups that are being read. Calls `new` for each used blob of the first two that was not known
-/// to be used.
+/// to be used. Returns the backups that their writers took back and whose trees are not whole: they
+/// use nothing.
 fn walk_all(
     index: &Arc<Index>,
     usage: &mut Usage,
     state: &RepoState,
     context: &Context<'_>,
     new: &mut dyn FnMut(BlobKind, &BlobId, Known) -> Result<(), RepoError>,
-) -> Result<(), OpsError> {
+) -> Result<Vec<Backup>, OpsError> {
     let blobs = BlobReader::new(index).stopped_by(context.cancel);
     let backups = state.records.all();
+    let mut voided = Vec::new();
     for (done, backup) in (1..).zip(backups) {
-        if let Some(top) = backup.top {
+        let is_voided = state.records.is_voided(backup);
+        if is_voided && !voided::is_whole(index, &blobs, backup, context)? {
+            voided.push(backup.clone());
+        } else if let Some(top) = backup.top {
             let class = usage.class(backup.volume);
             usage.walk(&blobs, top, class, context, new)?;
         }
@@ -242,7 +252,7 @@ fn walk_all(
     for top in state.leases.trees_read() {
         usage.hold(&blobs, top, context)?;
     }
-    Ok(())
+    Ok(voided)
 }
 
 impl Prune<'_> {
@@ -304,6 +314,7 @@ impl Prune<'_> {
             bytes: sizes.values().sum(),
         };
 
+        voided::remove(self.project, &self.voided, by)?;
         let segments = self.update_index(&steps, &packs, &mut report)?;
         self.still_valid()?;
         own.extend(Marks::put(self.project, &[], &segments, &[], by)?);
@@ -501,7 +512,7 @@ impl Prune<'_> {
         );
         match in_use {
             Err(OpsError::Repo(error)) if error.kind() == RepoErrorKind::Damaged => return Ok(()),
-            other => other?,
+            other => drop(other?),
         }
         let mut spared = false;
         let mut going = Vec::new();

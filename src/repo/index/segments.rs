@@ -41,6 +41,12 @@ impl EffectiveSegments {
         self.rows.iter().filter(|row| self.counts(&row.name))
     }
 
+    /// The segments in the store that were read, whether they count or not.
+    pub(super) fn known(&self) -> impl Iterator<Item = ObjectHash> {
+        let names = self.rows.iter().map(|row| row.name);
+        names.filter(|name| self.listed.contains(name))
+    }
+
     /// The segments in the store that cannot be read.
     pub(super) fn unreadable(&self) -> impl Iterator<Item = ObjectHash> {
         let known: HashSet<_> = self.rows.iter().map(|row| row.name).collect();

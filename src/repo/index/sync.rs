@@ -322,6 +322,12 @@ impl Index {
         Ok(errors)
     }
 
+    /// The segments in the store that can be read.
+    pub fn segments(&self) -> Result<Vec<ObjectHash>, RepoError> {
+        let segments = self.read_missing(&self.list_segments()?)?;
+        Ok(segments.known().collect())
+    }
+
     /// The segments in the store that others supersede.
     pub fn replaced_segments(&self) -> Result<Vec<ObjectHash>, RepoError> {
         let segments = self.read_missing(&self.list_segments()?)?;

@@ -22,6 +22,8 @@ pub struct NewEntry {
     pub details: LogDetails,
     /// Whether `added` is the whole set.
     pub summary: bool,
+    /// Whether to write an entry even if nothing is left to say: it joins those before it.
+    pub always: bool,
 }
 
 /// The part of what is to be said that fits into one entry.
@@ -57,11 +59,12 @@ impl Log {
             mut removed,
             mut details,
             summary,
+            always,
         } = new;
         removed.retain(|item| !self.removed(item.kind, item.hash));
         let mut records = std::mem::take(&mut details.removed_records);
         records.retain(|record| self.removed_record(record.record).is_none());
-        let says_more = details != LogDetails::default() || summary;
+        let says_more = details != LogDetails::default() || summary || always;
         if !says_more && added.is_empty() && removed.is_empty() && records.is_empty() {
             return Ok(());
         }

@@ -25,6 +25,17 @@ pub struct Log {
     damaged: Vec<RepoError>,
 }
 
+/// An entry of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogHead {
+    /// Its number.
+    pub number: u64,
+    /// The hash that it is named by.
+    pub hash: ObjectHash,
+    /// When it was written, in seconds since 1970.
+    pub time: u64,
+}
+
 impl Log {
     /// Reads all entries. Only those that the project's authority signed are believed. Damaged and
     /// foreign ones are kept apart. Fails if one needs a newer version of this program.
@@ -114,11 +125,15 @@ impl Log {
         entries.flat_map(|entry| &entry.details.revoked)
     }
 
-    /// Returns the number and the hash of the newest entry.
+    /// Returns the newest entry.
     #[must_use]
-    pub fn newest(&self) -> Option<(u64, ObjectHash)> {
+    pub fn newest(&self) -> Option<LogHead> {
         let newest = self.graph.newest()?;
-        Some((newest.plain.number, newest.hash))
+        Some(LogHead {
+            number: newest.plain.number,
+            hash: newest.hash,
+            time: newest.plain.time,
+        })
     }
 
     /// Returns the entries that no other one names, in ascending order.

@@ -12,5 +12,5 @@ mod load;
 mod removal;
 
 pub use append::NewEntry;
-pub use load::Log;
+pub use load::{Log, LogHead};
 pub use removal::{Removed, removed_record};

@@ -1,0 +1,101 @@
+//! Voids: records that their writer took back. Section 12 of `docs/format.md`.
+//!
+//! A write key cannot say in the log that a record is removed. So it leaves the record where it is
+//! and says that it does not count: it is neither newest nor base. A full client removes it, if its
+//! tree is not whole.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+
+use super::error::RepoError;
+use super::object_kind::ObjectKind;
+use super::object_ref::ObjectRef;
+use super::project::Project;
+use crate::base::{ObjectHash, SignerId};
+use crate::format::VoidBody;
+
+/// The voids of a project.
+#[derive(Debug, Default)]
+pub struct Voids {
+    /// By the record that they name.
+    by_record: HashMap<ObjectHash, Vec<Void>>,
+    damaged: Vec<RepoError>,
+}
+
+/// One void.
+#[derive(Debug, Clone, Copy)]
+struct Void {
+    hash: ObjectHash,
+    signer: SignerId,
+}
+
+impl Voids {
+    /// Reads all voids. Damaged ones are kept apart, foreign ones left out.
+    pub fn load(project: &Project) -> Result<Self, RepoError> {
+        let mut voids = Self::default();
+        for loaded in project.load::<VoidBody>(project.list(ObjectKind::Void)?)? {
+            let (ObjectRef::Void(_, hash), Ok(signed)) = (loaded.object, &loaded.body) else {
+                voids.damaged.extend(loaded.body.err());
+                continue;
+            };
+            let of_record = voids.by_record.entry(signed.body.record).or_default();
+            of_record.push(Void {
+                hash,
+                signer: signed.signer,
+            });
+        }
+        Ok(voids)
+    }
+
+    /// Returns whether the signer of this record took it back. A void of another signer does not
+    /// count.
+    #[must_use]
+    pub fn names(&self, record: ObjectHash, signer: &SignerId) -> bool {
+        self.of(record).any(|void| void.signer == *signer)
+    }
+
+    /// Returns all voids that name a record, whoever signed them.
+    pub fn naming(&self, record: ObjectHash) -> impl Iterator<Item = ObjectHash> {
+        self.of(record).map(|void| void.hash)
+    }
+
+    /// Returns the voids that name this record and that its signer did not sign.
+    pub fn foreign(
+        &self,
+        record: ObjectHash,
+        signer: &SignerId,
+    ) -> impl Iterator<Item = ObjectHash> {
+        let others = self.of(record).filter(move |void| void.signer != *signer);
+        others.map(|void| void.hash)
+    }
+
+    fn of(&self, record: ObjectHash) -> impl Iterator<Item = &Void> {
+        self.by_record.get(&record).into_iter().flatten()
+    }
+
+    /// Returns the errors of the voids that could not be read.
+    #[must_use]
+    pub fn damaged(&self) -> &[RepoError] {
+        &self.damaged
+    }
+
+    /// Takes the errors of voids that cannot be read.
+    pub fn take_damaged(&mut self) -> Vec<RepoError> {
+        std::mem::take(&mut self.damaged)
+    }
+
+    /// Takes back a record that this client signed. Durable when it returns.
+    pub fn put(
+        project: &Project,
+        record: ObjectHash,
+        reason: &str,
+    ) -> Result<ObjectHash, RepoError> {
+        project.put(&VoidBody {
+            requires: Vec::new(),
+            record,
+            reason: Some(reason.to_owned()),
+            time: Timestamp::now().into(),
+        })
+    }
+}

@@ -1,0 +1,346 @@
+//! Forgets that run at the same time: all states that a few of them can come to, each call of the
+//! store a step of its own, with crashes and stops anywhere between.
+//!
+//! Every record that is missing must be in the log, and no volume may lose its last record: each
+//! policy keeps one.
+
+use super::search::{self, Outcome, search};
+
+/// The rules of a forget, so that each can be broken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Rule {
+    /// The lease says what is removed and kept before others are looked at.
+    AnnounceBeforeLook,
+    /// A forget looks at what others are about to remove.
+    LookAtLeases,
+    /// A forget looks whether what it keeps is still there.
+    LookAtRecords,
+    /// Leases are listed before records: one ends when its records are deleted.
+    LeasesBeforeRecords,
+    /// The entry is there before the first record is deleted.
+    EntryBeforeDeletion,
+    /// The lease stays until the last record is deleted.
+    LeaseUntilTheEnd,
+    /// A forget whose lease had lapsed deletes nothing more.
+    LapsedStops,
+}
+
+/// Records of one volume, one bit each; the lowest is the oldest.
+type Records = u8;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Policy {
+    KeepNewest,
+    KeepOldest,
+    KeepMiddle,
+}
+
+impl Policy {
+    fn kept(self, records: Records) -> Records {
+        let newest = |records: Records| match records.checked_ilog2() {
+            Some(bit) => 1 << bit,
+            None => 0,
+        };
+        let oldest = records & records.wrapping_neg();
+        match self {
+            Self::KeepNewest => newest(records),
+            Self::KeepOldest => oldest,
+            Self::KeepMiddle => match records & !oldest & !newest(records) {
+                0 => oldest,
+                middle => middle,
+            },
+        }
+    }
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+struct Lease {
+    there: bool,
+    /// Others take its holder for dead.
+    expired: bool,
+    removes: Records,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Debug)]
+enum Pc {
+    #[default]
+    Plan,
+    Announce,
+    LookAtLeases,
+    LookAtRecords,
+    PutEntry,
+    Delete,
+    End,
+    Ended,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+struct Forget {
+    pc: Pc,
+    removes: Records,
+    keeps: Records,
+    lapsed: bool,
+    gives_up: bool,
+    /// What is deleted before the entry is there, if that rule is broken.
+    early: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct State {
+    records: Records,
+    /// What entries remove.
+    log: Records,
+    leases: [Lease; 3],
+    forgets: [Forget; 3],
+    may_lapse: bool,
+}
+
+struct Scenario {
+    broken: Option<Rule>,
+    records: Records,
+    policies: Vec<Policy>,
+    /// Whether one of them may be stopped, once, until its lease has lapsed.
+    lapses: bool,
+}
+
+impl Scenario {
+    fn holds(&self, rule: Rule) -> bool {
+        self.broken != Some(rule)
+    }
+
+    fn step(&self, state: &State, n: usize) -> State {
+        let mut next = *state;
+        let forget = &mut next.forgets[n];
+        match forget.pc {
+            Pc::Plan => {
+                forget.keeps = self.policies[n].kept(state.records);
+                forget.removes = state.records & !forget.keeps;
+                forget.pc = match forget.removes {
+                    0 => Pc::Ended,
+                    _ if self.holds(Rule::AnnounceBeforeLook) => Pc::Announce,
+                    _ => Pc::LookAtLeases,
+                };
+            }
+            Pc::Announce => {
+                next.leases[n] = Lease {
+                    there: true,
+                    expired: false,
+                    removes: forget.removes,
+                };
+                forget.lapsed = false;
+                forget.pc = match self.holds(Rule::AnnounceBeforeLook) {
+                    true if self.holds(Rule::LeasesBeforeRecords) => Pc::LookAtLeases,
+                    true => Pc::LookAtRecords,
+                    false => Pc::PutEntry,
+                };
+            }
+            Pc::LookAtLeases => {
+                let others = (0..3).filter(|m| *m != n).map(|m| state.leases[m]);
+                let mut live = others.filter(|lease| lease.there && !lease.expired);
+                let contradicts = live.any(|lease| lease.removes & forget.keeps != 0);
+                forget.gives_up |= contradicts && self.holds(Rule::LookAtLeases);
+                forget.pc = if self.holds(Rule::LeasesBeforeRecords) {
+                    Pc::LookAtRecords
+                } else {
+                    self.looked(forget)
+                };
+            }
+            Pc::LookAtRecords => {
+                let lost = forget.keeps & !state.records;
+                forget.gives_up |= lost != 0 && self.holds(Rule::LookAtRecords);
+                forget.pc = if self.holds(Rule::LeasesBeforeRecords) {
+                    self.looked(forget)
+                } else {
+                    Pc::LookAtLeases
+                };
+            }
+            Pc::PutEntry => {
+                next.log |= forget.removes;
+                forget.pc = if forget.early { Pc::End } else { Pc::Delete };
+                if !self.holds(Rule::LeaseUntilTheEnd) {
+                    next.leases[n] = Lease::default();
+                }
+            }
+            Pc::Delete => {
+                let left = state.records & forget.removes;
+                let stops = forget.lapsed && self.holds(Rule::LapsedStops);
+                if left == 0 || stops {
+                    forget.pc = if forget.early { Pc::PutEntry } else { Pc::End };
+                } else {
+                    next.records &= !(left & left.wrapping_neg());
+                }
+            }
+            Pc::End => {
+                next.leases[n] = Lease::default();
+                forget.pc = Pc::Ended;
+            }
+            Pc::Ended => {}
+        }
+        if next.forgets[n].pc == Pc::Ended {
+            next.forgets[n] = Forget {
+                pc: Pc::Ended,
+                ..Forget::default()
+            };
+        }
+        next
+    }
+
+    /// Where a forget goes on that has looked.
+    fn looked(&self, forget: &mut Forget) -> Pc {
+        if forget.gives_up {
+            return Pc::End;
+        }
+        if !self.holds(Rule::AnnounceBeforeLook) {
+            return Pc::Announce;
+        }
+        forget.early = !self.holds(Rule::EntryBeforeDeletion);
+        if forget.early {
+            Pc::Delete
+        } else {
+            Pc::PutEntry
+        }
+    }
+}
+
+impl search::Model for Scenario {
+    type State = State;
+
+    fn initial(&self) -> State {
+        let mut forgets = [Forget {
+            pc: Pc::Ended,
+            ..Forget::default()
+        }; 3];
+        forgets[..self.policies.len()].fill(Forget::default());
+        State {
+            records: self.records,
+            log: 0,
+            leases: [Lease::default(); 3],
+            forgets,
+            may_lapse: self.lapses,
+        }
+    }
+
+    fn next(&self, state: &State, to: &mut Vec<State>) {
+        for n in 0..self.policies.len() {
+            let forget = state.forgets[n];
+            if forget.pc == Pc::Ended {
+                continue;
+            }
+            to.push(self.step(state, n));
+            // A crash. Others may know at once that the process is gone, or wait for its lease.
+            for expired in [false, true] {
+                let mut next = *state;
+                next.leases[n].expired |= expired;
+                next.forgets[n] = Forget {
+                    pc: Pc::Ended,
+                    ..Forget::default()
+                };
+                to.push(next);
+            }
+            if state.may_lapse && state.leases[n].there && !state.leases[n].expired {
+                let mut next = *state;
+                next.leases[n].expired = true;
+                next.forgets[n].lapsed = true;
+                next.may_lapse = false;
+                to.push(next);
+            }
+        }
+    }
+
+    fn fault(&self, state: &State) -> Option<String> {
+        let missing = self.records & !state.records;
+        if missing & !state.log != 0 {
+            return Some(format!(
+                "{missing:#b} is missing, the log has {:#b}",
+                state.log
+            ));
+        }
+        (state.records == 0).then(|| "the volume has no record".to_owned())
+    }
+
+    fn rest(&self, state: &State) -> State {
+        *state
+    }
+
+    fn fault_at_rest(&self, _: &State) -> Option<String> {
+        None
+    }
+
+    fn tell(&self, before: &State, after: &State) -> String {
+        let changed = (0..3).find(|n| before.forgets[*n] != after.forgets[*n]);
+        let what = changed.map(|n| format!("forget {n}: {:?}", before.forgets[n].pc));
+        let what = what.unwrap_or_else(|| match before.records == after.records {
+            true => "a process ends".to_owned(),
+            false => "a record is deleted".to_owned(),
+        });
+        format!(
+            "{what:<32} records {:#b}, log {:#b}",
+            after.records, after.log
+        )
+    }
+}
+
+fn two(broken: Option<Rule>) -> Scenario {
+    Scenario {
+        broken,
+        records: 0b11,
+        policies: vec![Policy::KeepNewest, Policy::KeepOldest],
+        lapses: false,
+    }
+}
+
+fn two_of_which_one_is_stopped(broken: Option<Rule>) -> Scenario {
+    Scenario {
+        lapses: true,
+        ..two(broken)
+    }
+}
+
+fn three(broken: Option<Rule>) -> Scenario {
+    Scenario {
+        broken,
+        records: 0b111,
+        policies: vec![Policy::KeepNewest, Policy::KeepOldest, Policy::KeepMiddle],
+        lapses: true,
+    }
+}
+
+#[test]
+fn forgets_that_contradict_each_other_leave_a_record_and_no_gap() {
+    for scenario in [two(None), two_of_which_one_is_stopped(None), three(None)] {
+        let Outcome {
+            states,
+            counterexample,
+            ..
+        } = search(&scenario, 3_000_000);
+        eprintln!("{} forgets: {states} states", scenario.policies.len());
+        if let Some((way, fault)) = counterexample {
+            panic!("{fault}, after\n{}", way.join("\n"));
+        }
+    }
+}
+
+/// Without any one of its rules a forget loses something, and the model finds out how.
+#[test]
+fn no_rule_of_a_forget_can_be_left_out() {
+    type Make = fn(Option<Rule>) -> Scenario;
+    let rules: [(Rule, Make); 7] = [
+        (Rule::AnnounceBeforeLook, two),
+        (Rule::LookAtLeases, two),
+        (Rule::LookAtRecords, two),
+        (Rule::LeasesBeforeRecords, two),
+        (Rule::EntryBeforeDeletion, two),
+        (Rule::LeaseUntilTheEnd, two),
+        (Rule::LapsedStops, two_of_which_one_is_stopped),
+    ];
+    for (rule, scenario) in rules {
+        let outcome = search(&scenario(Some(rule)), 3_000_000);
+        let Some((way, fault)) = outcome.counterexample else {
+            panic!("without {rule:?} nothing was found");
+        };
+        eprintln!("{rule:?}: {fault}, {} steps", way.len());
+        if std::env::var_os("SHOW_WAY").is_some() {
+            eprintln!("{}", way.join("\n"));
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Voids: a record that its writer took back is neither newest nor base, and stops no prune.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cuttlebone::base::ObjectHash;
+use cuttlebone::crypto::{ProjectKeys, Secret};
+use cuttlebone::format::LogKind;
+use cuttlebone::ops::{self, Finding, MaxUnused, OpsError, PruneOptions, PruneReport};
+use cuttlebone::repo::{Log, ObjectRef, Voids};
+use cuttlebone::storage::{Backend, MemoryBackend};
+
+use super::{CHUNK, Host, Image, LEAF, Records, TestRepo, noise};
+
+fn image(seed: u64) -> Image {
+    Image::new(LEAF).with(0, &noise(seed, 4 * CHUNK))
+}
+
+fn prune(test_repo: &TestRepo) -> Result<PruneReport, OpsError> {
+    let host = Host::without_cache();
+    let options = PruneOptions {
+        max_unused: MaxUnused::Unlimited,
+        max_repack: None,
+        grace: Duration::from_hours(20),
+        host: None,
+    };
+    ops::plan_prune(&test_repo.project, &options, false, &host.context())?.run()
+}
+
+/// Makes two backups of a volume, and takes the second one back. Returns both.
+fn taken_back(store: &MemoryBackend) -> (TestRepo, [ObjectHash; 2]) {
+    let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
+    let host = Host::without_cache();
+    let ids = [1, 2].map(|seed| host.back_up(&test_repo, "disk", &image(seed)).unwrap().id);
+    Voids::put(&test_repo.project, ids[1], "test").unwrap();
+    (test_repo, ids)
+}
+
+/// Loses everything that no other backup than this one uses.
+fn lose(test_repo: &TestRepo, store: &MemoryBackend, before: &[String]) {
+    for object in store.list("projects").unwrap() {
+        let name = object.name.as_str();
+        let is_pack = name.contains("/packs/") || name.contains("/trees/");
+        if is_pack && !before.iter().any(|known| known == name) {
+            store.delete(&object.name).unwrap();
+        }
+    }
+    assert!(!test_repo.backups().is_empty());
+}
+
+fn names(store: &MemoryBackend) -> Vec<String> {
+    let objects = store.list("projects").unwrap();
+    objects.iter().map(|o| o.name.as_str().to_owned()).collect()
+}
+
+#[test]
+fn a_record_that_was_taken_back_is_listed_but_neither_newest_nor_base() {
+    let store = MemoryBackend::new();
+    let (test_repo, [first, second]) = taken_back(&store);
+    let records = Records::load(&test_repo.project).unwrap();
+    assert_eq!(records.all().len(), 2);
+    assert_eq!(records.select("disk").unwrap().id, first);
+    assert_eq!(records.select(&second.to_string()).unwrap().id, second);
+    let is_voided = |id| records.is_voided(records.get(id).unwrap());
+    assert!(is_voided(second) && !is_voided(first));
+    let host = Host::without_cache();
+    let next = host.back_up(&test_repo, "disk", &image(3)).unwrap().id;
+    let record = test_repo.backup(next).record;
+    assert_eq!(record.base, Some(first));
+    assert!(record.follows.contains(&second), "it was seen: {record:?}");
+    host.check_clean(&test_repo, "its tree is whole");
+}
+
+#[test]
+fn a_prune_keeps_a_record_that_was_taken_back_if_its_tree_is_whole() {
+    let store = MemoryBackend::new();
+    let (test_repo, [_, second]) = taken_back(&store);
+    prune(&test_repo).unwrap();
+    let backup = test_repo.backup(second);
+    let host = Host::without_cache();
+    assert!(host.restore_image(&test_repo, &backup).unwrap() == image(2));
+    assert!(!Log::load(&test_repo.project).unwrap().excuses(second));
+}
+
+#[test]
+fn a_prune_removes_a_record_that_was_taken_back_if_its_tree_is_not_whole() {
+    let store = MemoryBackend::new();
+    let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
+    let host = Host::without_cache();
+    let first = host.back_up(&test_repo, "disk", &image(1)).unwrap().id;
+    let before = names(&store);
+    let second = host.back_up(&test_repo, "disk", &image(2)).unwrap().id;
+    lose(&test_repo, &store, &before);
+    assert!(prune(&test_repo).is_err(), "a record needs what is missing");
+    Voids::put(&test_repo.project, second, "test").unwrap();
+    prune(&test_repo).unwrap();
+    let log = Log::load(&test_repo.project).unwrap();
+    assert!(log.removed(LogKind::Record, second) && !log.excuses(first));
+    assert_eq!(log.removed_record(second).unwrap().follows, [first]);
+    let left: Vec<_> = test_repo.backups().iter().map(|b| b.id).collect();
+    assert_eq!(left, [first]);
+    let voids = names(&store);
+    assert!(
+        !voids.iter().any(|name| name.contains("/voids/")),
+        "{voids:?}"
+    );
+    host.check_clean(&test_repo, "the record that was not whole is removed");
+    assert!(
+        host.restore_image(&test_repo, &test_repo.backup(first))
+            .unwrap()
+            == image(1)
+    );
+}
+
+#[test]
+fn a_void_of_another_signer_does_not_count() {
+    let store = MemoryBackend::new();
+    let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
+    let host = Host::without_cache();
+    let id = host.back_up(&test_repo, "disk", &image(1)).unwrap().id;
+    // A key without a certificate.
+    let mut thief = test_repo.project.clone();
+    let secrets = thief.keys.write_secrets(Secret::new([9; 32])).unwrap();
+    thief.keys = Arc::new(ProjectKeys::write(secrets));
+    let void = Voids::put(&thief, id, "theft").unwrap();
+    let records = Records::load(&test_repo.project).unwrap();
+    assert_eq!(records.select("disk").unwrap().id, id);
+    let (report, findings) = host.check(&test_repo, false);
+    assert_eq!(report.errors, 1, "{findings:?}");
+    let expected = ObjectRef::Void(test_repo.project.id, void);
+    let is_reported = |finding: &Finding| matches!(finding, Finding::ObjectForeign { object, .. } if *object == expected);
+    assert!(findings.iter().all(is_reported), "{findings:?}");
+    let signer = *test_repo.project.keys.authority();
+    assert!(!Voids::load(&test_repo.project).unwrap().names(id, &signer));
+}
