@@ -21,6 +21,7 @@ pub(crate) enum Attempt {
     ExportDiff,
     Forget,
     Prune,
+    Head,
     AddKey,
     RemoveKey,
     ChangePassword,
@@ -45,6 +46,7 @@ impl Attempt {
             Self::ExportDiff => (Role::Full, "export a diff"),
             Self::Forget => (Role::Full, "forget backups"),
             Self::Prune => (Role::Full, "prune"),
+            Self::Head => (Role::Full, "write into the log"),
             Self::AddKey => (Role::Full, "add a key"),
             Self::RemoveKey => (Role::Full, "remove a key"),
             Self::ChangePassword => (Role::Full, "change its password"),
@@ -76,7 +78,7 @@ mod tests {
     use super::*;
 
     /// Attempts, the roles that may make them, and the text for those that may not.
-    const RULES: [(Attempt, &[Role], &str); 18] = {
+    const RULES: [(Attempt, &[Role], &str); 19] = {
         use Attempt::*;
         const ALL: &[Role] = &[Role::Full, Role::Write, Role::Verify];
         const WRITERS: &[Role] = &[Role::Full, Role::Write];
@@ -97,6 +99,7 @@ mod tests {
             (ExportDiff, FULL, "may not export a diff"),
             (Forget, FULL, "may not forget"),
             (Prune, FULL, "may not prune"),
+            (Head, FULL, "may not write into the log"),
             (AddKey, FULL, "may not add a key"),
             (RemoveKey, FULL, "may not remove a key"),
             (ChangePassword, FULL, "may not change its password"),

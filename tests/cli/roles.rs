@@ -129,7 +129,7 @@ fn commands_beyond_the_role_of_the_key_are_refused_before_they_do_anything() {
     let before = files(&keys.world);
     let target = keys.world.at("target");
     let new = keys.world.write("new", b"another password");
-    let refusals: [(&[&str], &str); 14] = [
+    let refusals: [(&[&str], &str); 15] = [
         (&["restore", "web-1", &target], "restore"),
         (
             &["restore", "web-1", &target, "--format", "rbd-diff"],
@@ -142,6 +142,7 @@ fn commands_beyond_the_role_of_the_key_are_refused_before_they_do_anything() {
         (&["forget", "--keep-last", "1", "--dry-run"], "forget"),
         (&["forget", "--keep-last", "1", "--prune"], "forget"),
         (&["prune"], "prune"),
+        (&["head"], "write into the log"),
         (&["prune", "--dry-run"], "prune"),
         (&["key", "add", "--new-password-file", &new], "add a key"),
         (

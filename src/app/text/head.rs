@@ -23,10 +23,7 @@ pub(super) fn head(head: &HeadStatement, zone: &TimeZone) -> String {
         // Writing into a string does not fail.
         let _ = writeln!(text, "{name:<14}{value}");
     }
-    let _ = write!(
-        text,
-        "\nIf the log of this project ever lacks this entry, the repository was rolled back.\n"
-    );
+    text += "\nIf the log ever lacks this entry, the repository was rolled back.\n";
     if let Some(qr) = &head.qr {
         let _ = write!(text, "\n{qr}\n");
     }

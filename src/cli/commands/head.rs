@@ -7,7 +7,7 @@ use qrcode::render::unicode::Dense1x2;
 use qrcode::{EcLevel, QrCode};
 
 use crate::app::{
-    Code, Failure, HeadStatement, Message, RepositorySettings, host_name, open_project,
+    Attempt, Code, Failure, HeadStatement, Message, RepositorySettings, host_name, open_project,
 };
 use crate::cli::console::Console;
 use crate::ops::{self, Head};
@@ -17,7 +17,7 @@ pub(super) fn head(
     settings: &RepositorySettings,
     with_qr: bool,
 ) -> Result<(), Failure> {
-    let (_, project) = open_project(&console.session, settings)?;
+    let (_, project) = open_project(&console.session, settings, Attempt::Head)?;
     let context = console.session.context(Some(&settings.cache_dir));
     let head = ops::head(&project, Some(&host_name()), &context)?;
     console.meter.finish();

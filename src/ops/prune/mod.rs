@@ -232,10 +232,11 @@ fn walk_all(
 ) -> Result<Vec<Backup>, OpsError> {
     let blobs = BlobReader::new(index).stopped_by(context.cancel);
     let backups = state.records.all();
+    let exists = |pack: &ObjectHash| state.packs.contains_key(pack);
     let mut voided = Vec::new();
     for (done, backup) in (1..).zip(backups) {
         let is_voided = state.records.is_voided(backup);
-        if is_voided && !voided::is_whole(index, &blobs, backup, context)? {
+        if is_voided && !voided::is_whole(index, &exists, &blobs, backup, context)? {
             voided.push(backup.clone());
         } else if let Some(top) = backup.top {
             let class = usage.class(backup.volume);

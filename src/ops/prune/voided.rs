@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
-use crate::base::BlobId;
+use crate::base::{BlobId, ObjectHash};
 use crate::format::{LogDetails, LogItem, LogKind, Node};
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
@@ -15,9 +15,10 @@ use crate::repo::{
 /// The most nodes to read ahead.
 const BATCH: usize = 4096;
 
-/// Returns whether everything that a backup needs is in a pack of the index.
+/// Returns whether everything that a backup needs is in a pack that exists.
 pub(super) fn is_whole(
     index: &Index,
+    exists: &dyn Fn(&ObjectHash) -> bool,
     blobs: &BlobReader,
     backup: &Backup,
     context: &Context<'_>,
@@ -27,6 +28,7 @@ pub(super) fn is_whole(
     };
     let mut complete = Complete {
         index,
+        exists,
         seen: HashSet::new(),
         context,
     };
@@ -37,9 +39,10 @@ pub(super) fn is_whole(
     }
 }
 
-/// A walk that fails at the first blob that is in no pack.
+/// A walk that fails at the first blob that is in no pack that exists.
 struct Complete<'a> {
     index: &'a Index,
+    exists: &'a dyn Fn(&ObjectHash) -> bool,
     seen: HashSet<BlobId>,
     context: &'a Context<'a>,
 }
@@ -67,7 +70,10 @@ impl Visitor for Complete<'_> {
         for child in children(node) {
             if node.level() > 0 {
                 below.push((child, ()));
-            } else if self.index.find_all(&child)?.is_empty() {
+                continue;
+            }
+            let mut places = self.index.find_anywhere(&child)?.into_iter();
+            if !places.any(|place| (self.exists)(&place.pack())) {
                 let kind = "chunk";
                 return Err(RepoError::Missing { kind, id: child }.into());
             }
