@@ -219,7 +219,8 @@ pub(super) fn log(case: &Case) -> Outcome {
     }
     let stored = cuttlebone::format::StoredEntry::split(&case.object)?;
     let entry = stored.decode()?.entry;
-    assert_eq!(log.newest(), Some((entry.number, name(case))));
+    let newest = log.newest().map(|head| (head.number, head.hash));
+    assert_eq!(newest, Some((entry.number, name(case))));
     let items = |items: &[cuttlebone::format::LogItem]| {
         let shown = |item: &cuttlebone::format::LogItem| json!({ "kind": item.kind as u8, "hash": item.hash.to_string() });
         items.iter().map(shown).collect::<Vec<_>>()
