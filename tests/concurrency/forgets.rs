@@ -28,11 +28,12 @@ enum Rule {
 /// Records of one volume, one bit each; the lowest is the oldest.
 type Records = u8;
 
+/// Which record a policy keeps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Policy {
-    KeepNewest,
-    KeepOldest,
-    KeepMiddle,
+    Newest,
+    Oldest,
+    Middle,
 }
 
 impl Policy {
@@ -43,9 +44,9 @@ impl Policy {
         };
         let oldest = records & records.wrapping_neg();
         match self {
-            Self::KeepNewest => newest(records),
-            Self::KeepOldest => oldest,
-            Self::KeepMiddle => match records & !oldest & !newest(records) {
+            Self::Newest => newest(records),
+            Self::Oldest => oldest,
+            Self::Middle => match records & !oldest & !newest(records) {
                 0 => oldest,
                 middle => middle,
             },
@@ -269,9 +270,14 @@ impl search::Model for Scenario {
     fn tell(&self, before: &State, after: &State) -> String {
         let changed = (0..3).find(|n| before.forgets[*n] != after.forgets[*n]);
         let what = changed.map(|n| format!("forget {n}: {:?}", before.forgets[n].pc));
-        let what = what.unwrap_or_else(|| match before.records == after.records {
-            true => "a process ends".to_owned(),
-            false => "a record is deleted".to_owned(),
+        let what = what.unwrap_or_else(|| {
+            let stays = before.records == after.records;
+            let what = if stays {
+                "a process ends"
+            } else {
+                "a record is deleted"
+            };
+            what.to_owned()
         });
         format!(
             "{what:<32} records {:#b}, log {:#b}",
@@ -284,7 +290,7 @@ fn two(broken: Option<Rule>) -> Scenario {
     Scenario {
         broken,
         records: 0b11,
-        policies: vec![Policy::KeepNewest, Policy::KeepOldest],
+        policies: vec![Policy::Newest, Policy::Oldest],
         lapses: false,
     }
 }
@@ -300,7 +306,7 @@ fn three(broken: Option<Rule>) -> Scenario {
     Scenario {
         broken,
         records: 0b111,
-        policies: vec![Policy::KeepNewest, Policy::KeepOldest, Policy::KeepMiddle],
+        policies: vec![Policy::Newest, Policy::Oldest, Policy::Middle],
         lapses: true,
     }
 }
