@@ -87,11 +87,11 @@ pub fn index_segment(data: &[u8]) {
             let places = PlacedRun::all_of(listing.clone()).map(|run| run.locations().count());
             assert_eq!(places.sum::<usize>(), listing.contents.blobs().count());
             for blob in listing.contents.blobs().take(16) {
-                match index.find(&blob.id).expect("memory") {
+                match index.find_readable(&blob.id).expect("memory") {
                     Some(found) => check_location(&found, &blob.id),
                     None => assert!(ambiguous(&segment, listing, &blob.id), "it was named"),
                 }
-                for place in index.find_all(&blob.id).expect("memory") {
+                for place in index.find_all_readable(&blob.id).expect("memory") {
                     check_location(&place, &blob.id);
                 }
             }

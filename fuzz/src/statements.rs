@@ -31,9 +31,9 @@ pub fn log(data: &[u8]) {
         let Ok(mut log) = Log::load(&f.project) else {
             return;
         };
-        if let Some((number, newest)) = log.newest() {
+        if let Some(head) = log.newest() {
             let entry: LogEntry = decoded.expect("what is loaded decodes");
-            assert_eq!((number, newest), (entry.number, name));
+            assert_eq!((head.number, head.hash), (entry.number, name));
             assert!(
                 entry
                     .removed

@@ -11,7 +11,7 @@ use cuttlebone::format::{
     BackupRecord, ByteString, Certificate, LeaseBody, Magic, MarkBody, VoidBody, matches_pattern,
     root_description,
 };
-use cuttlebone::repo::{Certificates, Leases, Marks, ObjectRef, Records};
+use cuttlebone::repo::{Leases, Log, Marks, ObjectRef, Records};
 use cuttlebone::storage::Name;
 
 use crate::fixture::{self, Fixture, PROJECT, fixture, hash};
@@ -104,7 +104,7 @@ pub fn certificate(data: &[u8]) {
         let bytes = fixture::sealed_body(&f.keys, Magic::Certificate, data);
         let name = ObjectHash::from_bytes(hash(&bytes));
         fixture::put(&store, ObjectRef::Certificate(PROJECT, name), &bytes);
-        if let Ok(loaded) = Certificates::load(&f.project, &Silent) {
+        if let Ok(loaded) = f.project.certificates(&Silent) {
             assert_eq!(loaded.all().len(), usize::from(decoded.is_ok()));
         } else {
             assert!(decoded.is_err());
@@ -141,7 +141,7 @@ pub(crate) fn mend_root(f: &Fixture, record: &mut BackupRecord) {
 pub(crate) fn use_records(records: &Records) {
     let heads = records.heads();
     assert!(heads.len() <= records.all().len());
-    let _ = records.vanished(&Tombstones::default());
+    let _ = records.vanished(&Log::default());
     for backup in records.all() {
         let volume = &backup.record.volume.name;
         assert!(records.of_volume(volume).count() > 0);
