@@ -26,7 +26,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // `Silent` ignores notices, for example about a damaged file that has a whole copy.
     let store = Arc::new(LocalBackend::open(directory)?);
-    let repository = Repository::find(store, &Silent)?.unlock(password.as_bytes(), &Silent)?;
+    let repository =
+        Repository::find(store, None, &Silent)?.unlock(password.as_bytes(), &Silent)?;
     let project = repository.project("default", &Silent)?;
 
     let records = Records::load(&project)?;

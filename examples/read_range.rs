@@ -24,7 +24,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let password = env::var("CUTTLEBONE_PASSWORD")?;
 
     let store = Arc::new(LocalBackend::open(directory)?);
-    let repository = Repository::find(store, &Silent)?.unlock(password.as_bytes(), &Silent)?;
+    let repository =
+        Repository::find(store, None, &Silent)?.unlock(password.as_bytes(), &Silent)?;
     let project = repository.project("default", &Silent)?;
 
     // An id or its beginning, VOLUME, VOLUME@SNAPSHOT or VOLUME~N, as on the command line.

@@ -16,7 +16,7 @@
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     let store = Arc::new(LocalBackend::open("/srv/backup")?);
-//!     let locked = Repository::find(store, &Silent)?;
+//!     let locked = Repository::find(store, None, &Silent)?;
 //!     let repository = locked.unlock(b"correct horse battery staple", &Silent)?;
 //!     let project = repository.project("default", &Silent)?;
 //!     for backup in Records::load(&project)?.all() {

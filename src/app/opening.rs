@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::base::{CHUNK_SIZE_DEFAULT, ChunkSize, Notice};
 use crate::format::SlotInfo;
 use crate::repo::{
-    InitOptions, KdfParams, Locked, NewKey, Project, Records, RepoError, Repository,
+    InitOptions, KdfParams, LastKey, Locked, NewKey, Project, Records, RepoError, Repository,
 };
 use crate::storage::StorageErrorKind;
 
@@ -41,7 +41,8 @@ pub(crate) fn find(
         Err(error) if error.kind == StorageErrorKind::NotFound => return Ok(None),
         backend => backend?,
     };
-    match Repository::find(backend, session.observer()) {
+    let last_key = last_key(settings).get();
+    match Repository::find(backend, last_key, session.observer()) {
         Err(RepoError::NoRepository { .. }) => Ok(None),
         found => Ok(Some(found?)),
     }
@@ -59,24 +60,18 @@ fn unlock(
 ) -> Result<Repository, Failure> {
     let passwords = Passwords::new(session);
     let mut given = passwords.existing(&settings.password, &settings.location)?;
-    let mut found = Some(found);
     for tried in 1.. {
         let composed = composed_form(&given.bytes);
         for password in [Some(&given.bytes), composed.as_ref()]
             .into_iter()
             .flatten()
         {
-            let locked = match found.take() {
-                Some(locked) => locked,
-                None => find(session, settings)?.ok_or_else(|| no_repository(settings))?,
-            };
-            match locked.unlock(password, session.observer()) {
-                Err(RepoError::WrongPassword { .. }) => {}
-                unlocked => {
-                    let repository = unlocked?;
-                    attempt.permit(repository.role())?;
-                    return Ok(repository);
-                }
+            let (cancel, observer) = (&session.cancel, session.observer());
+            if let Some(key) = found.try_password(password, cancel, observer)? {
+                last_key(settings).set(key.id());
+                let repository = found.open(key);
+                attempt.permit(repository.role())?;
+                return Ok(repository);
             }
         }
         if given.origin != Origin::Terminal || tried == ATTEMPTS {
@@ -85,6 +80,11 @@ fn unlock(
         given = passwords.again()?;
     }
     Err(wrong_password(settings, &given.origin))
+}
+
+/// The key that opened this repository last on this host.
+fn last_key(settings: &RepositorySettings) -> LastKey {
+    LastKey::new(&settings.cache_dir, &settings.location.to_string())
 }
 
 fn wrong_password(settings: &RepositorySettings, origin: &Origin) -> Failure {

@@ -81,6 +81,21 @@ pub enum Notice {
         /// Names the key slot.
         problem: String,
     },
+    /// A key slot cannot be tried and is ignored.
+    KeySlotSkipped {
+        /// The hash that it is named by.
+        key: ObjectHash,
+        /// Why it cannot be tried.
+        problem: String,
+    },
+    /// A directory of key slots has more files than are read, or unusable ones that are not named
+    /// one by one.
+    KeySlotsIgnored {
+        /// The directory.
+        directory: String,
+        /// How many files are ignored.
+        files: u64,
+    },
     /// Settings of a project cannot be read; others are used.
     SettingsDamaged {
         /// Names the settings.

@@ -113,7 +113,13 @@ impl KdfParams {
     }
 }
 
-/// Argon2id failed: within the bounds of [`KdfParams`], for lack of memory.
+/// Argon2id failed.
 #[derive(Debug, thiserror::Error)]
-#[error("could not derive a key from the password")]
-pub struct KdfError(#[from] argon2::Error);
+pub enum KdfError {
+    /// Within the bounds of [`KdfParams`], for lack of memory.
+    #[error("could not derive a key from the password ({0})")]
+    Argon2(#[from] argon2::Error),
+    /// Its thread ended without a result.
+    #[error("could not derive a key from the password")]
+    Stopped,
+}

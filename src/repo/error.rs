@@ -77,6 +77,8 @@ pub enum RepoError {
     Random(#[from] RandomError),
     #[error(transparent)]
     Kdf(#[from] KdfError),
+    #[error("could not start a thread")]
+    Thread(#[source] std::io::Error),
     #[error(transparent)]
     Role(#[from] RoleError),
     #[error("the certificate of this key is missing, or was revoked: its backups would not count")]

@@ -4,11 +4,12 @@ use jiff::Timestamp;
 
 use super::bundle::Bundle;
 use super::error::{Damage, ForeignReason, RepoError};
-use super::keys::{self, KeyScope, KeySummary, NewKey};
+use super::keys::{self, FoundSlot, KeyScope, KeySummary, NewKey};
 use super::object_ref::ObjectRef;
 use super::project::Project;
 use super::repository::{FoundProject, Repository, Unlocked, project_ids};
-use crate::base::{ObjectHash, Observer, ProjectId, Role};
+use super::trial::Trials;
+use crate::base::{Cancel, ObjectHash, Observer, ProjectId, Role};
 use crate::crypto::{KdfParams, RoleError, Secret, SigningKey, object_hash};
 use crate::format::{Certificate, KeySlot, SlotInfo};
 
@@ -78,7 +79,7 @@ impl Repository {
         let mut list = Vec::new();
         if let Unlocked::Repository { keys, .. } = &self.unlocked {
             let scope = KeyScope::Repository;
-            for (id, slot) in keys::read_slots(&self.objects, scope, observer)? {
+            for FoundSlot { id, slot, .. } in self.read_slots(scope, observer)? {
                 let info = keys::open_info(scope, &slot, keys.slot_info());
                 list.push(KeySummary {
                     foreign: info.is_none(),
@@ -104,9 +105,9 @@ impl Repository {
     ) -> Result<(), RepoError> {
         let scope = KeyScope::Project(project.id);
         // After the slots: a certificate is stored before its slot.
-        let slots = keys::read_slots(&self.objects, scope, observer)?;
+        let slots = self.read_slots(scope, observer)?;
         let certificates = project.certificates(observer)?;
-        for (id, slot) in slots {
+        for FoundSlot { id, slot, .. } in slots {
             let summary = KeySummary {
                 project: Some(project.settings.name.clone()),
                 ..self.summary(scope, id, &slot)
@@ -140,6 +141,40 @@ impl Repository {
                 },
             });
         Ok(foreign.collect())
+    }
+
+    fn read_slots(
+        &self,
+        scope: KeyScope,
+        observer: &dyn Observer,
+    ) -> Result<Vec<FoundSlot>, RepoError> {
+        keys::read_slots(&self.objects, scope, Some(self.key_id), observer)
+    }
+
+    /// Returns the key that this password opens, among those that [`list_keys`](Self::list_keys)
+    /// lists and that are not foreign.
+    pub fn key_of_password(
+        &self,
+        password: &[u8],
+        cancel: &Cancel,
+        observer: &dyn Observer,
+    ) -> Result<Option<KeySummary>, RepoError> {
+        let trials = Trials::new(cancel, observer);
+        let mut keys = self.list_keys(observer)?;
+        keys.retain(|key| !key.foreign);
+        let mut scopes: Vec<_> = keys.iter().map(|key| key.scope).collect();
+        scopes.dedup();
+        for scope in scopes {
+            for found in self.read_slots(scope, observer)? {
+                let key = keys.iter().find(|key| key.id == found.id);
+                if let Some(key) = key
+                    && trials.open(&found, password)?.is_some()
+                {
+                    return Ok(Some(key.clone()));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// Describes a key by what its slot shows.

@@ -1,5 +1,8 @@
 //! Key slots: section 5 of `docs/format.md`.
 
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
 use zeroize::Zeroizing;
 
 use super::bundle::Bundle;
@@ -139,38 +142,104 @@ fn info_context(scope: KeyScope, slot: &KeySlot) -> Vec<u8> {
     [&scope.owner()[..], &hash(&[&slot.info_context()])].concat()
 }
 
-/// Reads the key slots of a scope. Notifies the observer of damaged ones and leaves them out.
+/// A key slot in the store.
+pub(super) struct FoundSlot {
+    /// The scope that its directory belongs to.
+    pub(super) scope: KeyScope,
+    /// The hash that it is named by.
+    pub(super) id: ObjectHash,
+    pub(super) slot: KeySlot,
+}
+
+impl FoundSlot {
+    /// Returns how its key derives from a password, or why no password can open it.
+    pub(super) fn kdf(&self) -> Result<KdfParams, String> {
+        let params = &self.slot.params;
+        if params.scope != self.scope.slot_scope() {
+            return Err("it is in the wrong directory".to_owned());
+        }
+        KdfParams::new(params.memory_kib, params.passes, params.lanes).map_err(|e| e.to_string())
+    }
+
+    /// Returns the work that one password takes: memory in KiB times passes.
+    pub(super) fn work(&self) -> u64 {
+        u64::from(self.slot.params.memory_kib) * u64::from(self.slot.params.passes)
+    }
+}
+
+/// The most key slots of a scope that are used. More would let anyone who can write to the store
+/// make every wrong password take very long.
+const SLOTS_MAX: usize = 64;
+/// The most files in the directory of the slots that are read to find these.
+const FILES_MAX: usize = 256;
+/// The most files that are named because they are unusable.
+const NAMED_MAX: usize = 3;
+
+/// Reads the key slots of a scope, up to [`SLOTS_MAX`], in the order of their ids. Prefers
+/// `first`, then those of which both copies exist, then the oldest. Reports files that are
+/// unusable, or too many, as notices.
 pub(super) fn read_slots(
     objects: &Objects,
     scope: KeyScope,
+    first: Option<ObjectHash>,
     observer: &dyn Observer,
-) -> Result<Vec<(ObjectHash, KeySlot)>, RepoError> {
-    let mut hashes: Vec<_> = objects
-        .list(&scope.directory())?
-        .into_iter()
-        .filter_map(|(object, ..)| match object {
-            ObjectRef::Key(_, hash) => Some(hash),
-            _ => None,
-        })
-        .collect();
-    hashes.sort_unstable();
-    hashes.dedup();
-    let slots = parallel_map(&hashes, |hash| {
+) -> Result<Vec<FoundSlot>, RepoError> {
+    let mut found: BTreeMap<ObjectHash, (usize, SystemTime)> = BTreeMap::new();
+    for (object, _, info) in objects.list(&scope.directory())? {
+        if let ObjectRef::Key(_, hash) = object {
+            let (copies, oldest) = found.entry(hash).or_insert((0, info.modified));
+            *copies += 1;
+            *oldest = (*oldest).min(info.modified);
+        }
+    }
+    let mut order: Vec<_> = found.into_iter().collect();
+    order.sort_by_key(|(hash, (copies, oldest))| (first != Some(*hash), *copies < 2, *oldest));
+    let read = |(hash, _): &(ObjectHash, (usize, SystemTime))| {
         let object = scope.object(*hash);
         let slot = objects.get_twice(object, KeySlot::LEN_MAX, observer, |bytes| {
             decode_slot(object, *hash, bytes)
         });
         match slot {
-            Ok(slot) => Ok(Some((*hash, slot))),
+            Ok(slot) => Ok(Ok(FoundSlot {
+                scope,
+                id: *hash,
+                slot,
+            })),
             Err(e @ (RepoError::Damaged { .. } | RepoError::Unsupported { .. })) => {
-                let problem = e.to_string();
-                observer.notice(Notice::KeySlotDamaged { problem });
-                Ok(None)
+                Ok(Err(e.to_string()))
             }
             Err(e) => Err(e),
         }
-    })?;
-    Ok(slots.into_iter().flatten().collect())
+    };
+    let (mut slots, mut unusable, mut files) = (Vec::new(), 0, 0);
+    for batch in order.chunks(SLOTS_MAX).take(FILES_MAX / SLOTS_MAX) {
+        if slots.len() >= SLOTS_MAX {
+            break;
+        }
+        files += batch.len();
+        for slot in parallel_map(batch, read)? {
+            match slot {
+                Ok(slot) => slots.push(slot),
+                Err(problem) => {
+                    unusable += 1;
+                    if unusable <= NAMED_MAX {
+                        observer.notice(Notice::KeySlotDamaged { problem });
+                    }
+                }
+            }
+        }
+    }
+    let ignored = order.len() - files + slots.len().saturating_sub(SLOTS_MAX);
+    slots.truncate(SLOTS_MAX);
+    slots.sort_by_key(|found| found.id);
+    let more = ignored + unusable.saturating_sub(NAMED_MAX);
+    if more > 0 {
+        observer.notice(Notice::KeySlotsIgnored {
+            directory: scope.directory(),
+            files: more as u64,
+        });
+    }
+    Ok(slots)
 }
 
 pub(super) fn decode_slot(
@@ -184,41 +253,22 @@ pub(super) fn decode_slot(
     KeySlot::decode(bytes).map_err(|e| RepoError::format(object, e))
 }
 
-/// Returns the secrets in the slot, or `None` if this password does not unlock it.
+/// Returns the secrets in the slot, or `None` if this key, which derives from a password, does not
+/// open it.
 ///
 /// One AEAD of 48 bytes is tried, the same for all roles: a planted slot tests one password at a
 /// time.
-pub(super) fn open_slot(
-    scope: KeyScope,
-    slot: &KeySlot,
-    password: &[u8],
-) -> Result<Option<Bundle>, RepoError> {
+pub(super) fn open_slot(scope: KeyScope, slot: &KeySlot, key: &Secret) -> Option<Bundle> {
     let params = &slot.params;
-    // A slot of another scope is in the wrong directory, and this program never writes parameters
-    // out of bounds. No password unlocks either.
-    let (true, Ok(kdf)) = (
-        params.scope == scope.slot_scope(),
-        KdfParams::new(params.memory_kib, params.passes, params.lanes),
-    ) else {
-        return Ok(None);
-    };
-    let wrap = SealKey::new(&kdf.derive(password, &params.salt)?);
+    let wrap = SealKey::new(key);
     let aad = [&scope.owner()[..], &params.encode()].concat();
     let nonce = SealNonce::from_bytes(slot.nonce);
-    let Ok(opened) = wrap.open(&nonce, &aad, &slot.sealed_key) else {
-        return Ok(None);
-    };
-    let opened = Zeroizing::new(opened);
-    let Ok(slot_key) = <[u8; 32]>::try_from(&opened[..]).map(Secret::new) else {
-        return Ok(None);
-    };
+    let opened = Zeroizing::new(wrap.open(&nonce, &aad, &slot.sealed_key).ok()?);
+    let slot_key = <[u8; 32]>::try_from(&opened[..]).map(Secret::new).ok()?;
     let aad = [&scope.owner()[..], &slot.bundle_context()].concat();
     let nonce = SealNonce::from_bytes(slot.bundle_nonce);
-    let Ok(bundle) = bundle_key(&slot_key).open(&nonce, &aad, &slot.sealed_bundle) else {
-        return Ok(None);
-    };
-    let bundle = Zeroizing::new(bundle);
-    Ok(Bundle::decode(params.scope, params.role, &bundle))
+    let bundle = bundle_key(&slot_key).open(&nonce, &aad, &slot.sealed_bundle);
+    Bundle::decode(params.scope, params.role, &Zeroizing::new(bundle.ok()?))
 }
 
 /// Returns the info of a slot; `None` if it is not sealed under this key: the slot was planted, or

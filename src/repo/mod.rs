@@ -15,6 +15,7 @@ mod index;
 mod init;
 mod key_admin;
 mod keys;
+mod last_key;
 mod lease;
 mod log;
 mod marks;
@@ -40,6 +41,7 @@ mod sessions;
 mod settings;
 mod signers;
 mod tree;
+mod trial;
 mod unlock;
 mod voids;
 mod writers;
@@ -60,6 +62,7 @@ pub use index::{BlobLocation, CacheState, Index, ListedPack, PlacedRun, Rewritte
 pub use init::InitOptions;
 pub use key_admin::Grant;
 pub use keys::{KeyScope, KeySummary, NewKey};
+pub use last_key::LastKey;
 pub use lease::{Lease, Leases, OtherLease, Work, Worker};
 pub use log::{Log, LogHead, NewEntry, Removed, removed_record};
 pub use marks::{Mark, Marks};
@@ -83,5 +86,5 @@ pub use tree::{
     ChunkRef, ContentTree, Difference, ImageTree, NodeReader, NodeStore, PackedNodes, StreamTree,
     Top, Visitor, any_chunk, children, compare_trees, count_chunks, leaf_chunks, walk,
 };
-pub use unlock::Locked;
+pub use unlock::{Locked, OpenedKey};
 pub use voids::Voids;

@@ -58,13 +58,43 @@ impl FoundProject {
     pub(super) fn read(objects: &Objects, id: ProjectId) -> Result<Self, RepoError> {
         let name = ObjectRef::Project(id).name();
         let (object, settings) = join(
-            || objects.get_first_copy(&name, ProjectObject::LEN as u64),
+            || objects.get_copy(&name, ProjectObject::LEN as u64),
             || settings::find(objects, id),
         );
         Ok(Self {
             id,
             object: object?,
             settings: settings?,
+        })
+    }
+
+    /// Reads the second copies of the same objects.
+    pub(super) fn read_copies(&self, objects: &Objects) -> Result<Self, RepoError> {
+        let name = ObjectRef::Project(self.id).copy_name();
+        let (object, settings) = join(
+            || objects.get_copy(&name, ProjectObject::LEN as u64),
+            || settings::read_copies(objects, self.id, &self.settings),
+        );
+        Ok(Self {
+            id: self.id,
+            object: object?,
+            settings: settings?,
+        })
+    }
+
+    /// Returns whether these keys signed the project object. Reads nothing.
+    pub(super) fn is_signed_by(&self, keys: &ProjectKeys) -> bool {
+        let object = self.object.as_deref();
+        let stored = object.and_then(|bytes| ProjectObject::decode(bytes).ok());
+        stored.is_some_and(|stored| verify_object(self.id, &stored, keys).is_ok())
+    }
+
+    /// Returns whether the keys of a project open its settings. Reads nothing.
+    pub(super) fn has_settings_of(&self, project: &Project) -> bool {
+        self.settings.iter().any(|(hash, bytes)| {
+            let object = ObjectRef::Settings(self.id, *hash);
+            let open = |bytes: &[u8]| settings::open(project, object, *hash, bytes);
+            bytes.as_deref().is_some_and(|bytes| open(bytes).is_ok())
         })
     }
 }
@@ -151,23 +181,7 @@ impl Repository {
                 (Arc::new(ProjectKeys::full(&secret)), Some(secret))
             }
         };
-        // The signature is verified with the key that a full key derives, or that the slot holds.
-        let other_data_key =
-            (keys.data_public_key()).is_ok_and(|key| key.as_bytes() != &*stored.data_key);
-        if stored.authority != *keys.authority() || other_data_key {
-            let why = Damage::Impossible("it has other public keys than the key in use");
-            return Err(RepoError::damaged(object, why));
-        }
-        verify_signature(
-            keys.authority(),
-            id,
-            &ProjectObject::header(),
-            &[&stored.signed_part()],
-            &stored.signature,
-        )
-        .map_err(|_| {
-            RepoError::damaged(object, Damage::Impossible("its signature is not valid"))
-        })?;
+        verify_object(id, &stored, &keys)?;
         Ok((keys, secret))
     }
 
@@ -226,6 +240,30 @@ fn copy_is_whole(
         Err(RepoError::Foreign { .. }) => Ok(()),
         opened => opened.map(|_| ()),
     }
+}
+
+/// Fails unless a project object has the public keys of these keys, and their signature.
+fn verify_object(
+    id: ProjectId,
+    stored: &ProjectObject,
+    keys: &ProjectKeys,
+) -> Result<(), RepoError> {
+    let object = ObjectRef::Project(id);
+    // The signature is verified with the key that a full key derives, or that the slot holds.
+    let other_data_key =
+        (keys.data_public_key()).is_ok_and(|key| key.as_bytes() != &*stored.data_key);
+    if stored.authority != *keys.authority() || other_data_key {
+        let why = Damage::Impossible("it has other public keys than the key in use");
+        return Err(RepoError::damaged(object, why));
+    }
+    verify_signature(
+        keys.authority(),
+        id,
+        &ProjectObject::header(),
+        &[&stored.signed_part()],
+        &stored.signature,
+    )
+    .map_err(|_| RepoError::damaged(object, Damage::Impossible("its signature is not valid")))
 }
 
 /// Opens the secret of a project with the keys of the repository.

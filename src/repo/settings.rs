@@ -30,7 +30,19 @@ pub(super) fn find(objects: &Objects, project: ProjectId) -> Result<Vec<FoundSet
     hashes.dedup();
     parallel_map(&hashes, |hash| {
         let name = ObjectRef::Settings(project, *hash).name();
-        Ok((*hash, objects.get_first_copy(&name, LEN_MAX)?))
+        Ok((*hash, objects.get_copy(&name, LEN_MAX)?))
+    })
+}
+
+/// Reads the second copies of these settings.
+pub(super) fn read_copies(
+    objects: &Objects,
+    project: ProjectId,
+    found: &[FoundSettings],
+) -> Result<Vec<FoundSettings>, RepoError> {
+    parallel_map(found, |(hash, _)| {
+        let name = ObjectRef::Settings(project, *hash).copy_name();
+        Ok((*hash, objects.get_copy(&name, LEN_MAX)?))
     })
 }
 
@@ -73,8 +85,8 @@ pub(super) fn newest(
 }
 
 /// Opens settings. Returns their revision and their body, which is not decoded otherwise: a newer
-/// program may have stored it.
-fn open(
+/// program may have stored it. Reads nothing.
+pub(super) fn open(
     project: &Project,
     object: ObjectRef,
     hash: ObjectHash,

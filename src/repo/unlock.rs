@@ -4,45 +4,76 @@
 use std::sync::Arc;
 
 use super::bundle::Bundle;
-use super::error::RepoError;
-use super::keys::{self, KeyScope};
+use super::error::{Damage, RepoError};
+use super::keys::{self, FoundSlot, KeyScope};
 use super::object_ref::ObjectRef;
 use super::objects::Objects;
 use super::parallel::{join, parallel_map};
+use super::project::Project;
 use super::repository::{
     FoundProject, Repository, Unlocked, decode_file, foreign_file, project_ids,
 };
-use crate::base::{ObjectHash, Observer, ProjectId};
+use super::trial::Trials;
+use crate::base::{Cancel, ObjectHash, Observer, ProjectId};
 use crate::crypto::{self, ProjectKeys, RepositoryKeys};
-use crate::format::{KeySlot, RepositoryFile};
-use crate::storage::Backend;
+use crate::format::RepositoryFile;
+use crate::storage::{Backend, Name};
 
-/// A repository that was found. No password has been tried yet.
+/// A repository that was found. No password has opened it yet.
 ///
-/// All that a password needs is read already: trying one reads nothing, whether it fits or not, so
-/// that the store does not learn which key it opens.
+/// All that a password needs is read already. Trying one reads nothing until a key has opened the
+/// repository, or none of them does; and then it reads the same objects in either case. So the
+/// store does not learn whether a slot that it made fits.
 pub struct Locked {
     objects: Objects,
     file: RepositoryFile,
     mac: [u8; 32],
     /// The key slots: those of the repository, then those of each project.
-    slots: Vec<ScopedSlot>,
+    slots: Vec<FoundSlot>,
+    /// The key to try first.
+    last_key: Option<ObjectHash>,
     projects: Vec<FoundProject>,
 }
 
-/// A key slot, its scope, and the hash that it is named by.
-type ScopedSlot = (KeyScope, ObjectHash, KeySlot);
+/// A key that a password opened, and that belongs to this repository.
+pub struct OpenedKey {
+    id: ObjectHash,
+    unlocked: Unlocked,
+    file: RepositoryFile,
+}
+
+impl OpenedKey {
+    /// The hash that its slot is named by.
+    #[must_use]
+    pub fn id(&self) -> ObjectHash {
+        self.id
+    }
+}
 
 impl Repository {
-    /// Finds the repository in this store and reads all that needs no password.
-    pub fn find(backend: Arc<dyn Backend>, observer: &dyn Observer) -> Result<Locked, RepoError> {
+    /// Finds the repository in this store and reads all that needs no password. `last_key` is the
+    /// key to try first, if it exists.
+    pub fn find(
+        backend: Arc<dyn Backend>,
+        last_key: Option<ObjectHash>,
+        observer: &dyn Observer,
+    ) -> Result<Locked, RepoError> {
         let objects = Objects::new(backend);
         let limit = RepositoryFile::LEN as u64;
         let read_file = || objects.get_twice(ObjectRef::Repository, limit, observer, decode_file);
-        let read_slots = || read_slots(&objects, KeyScope::Repository, observer);
+        let read_slots = |scope| keys::read_slots(&objects, scope, last_key, observer);
+        let read_projects = || {
+            parallel_map(&project_ids(&objects)?, |id| {
+                let (found, slots) = join(
+                    || FoundProject::read(&objects, *id),
+                    || read_slots(KeyScope::Project(*id)),
+                );
+                Ok((found?, slots?))
+            })
+        };
         // At the same time: with a slow link each of these takes a round trip.
         let (file, (slots, projects)) = join(read_file, || {
-            join(read_slots, || read_projects(&objects, observer))
+            join(|| read_slots(KeyScope::Repository), read_projects)
         });
         let (file, mac) = file.map_err(|e| {
             if e.is_missing() {
@@ -54,16 +85,15 @@ impl Repository {
             }
         })?;
         let mut slots = slots?;
-        let mut projects = projects?;
-        for (_, of_project) in &mut projects {
-            slots.append(of_project);
-        }
+        let (projects, of_projects): (Vec<_>, Vec<_>) = projects?.into_iter().unzip();
+        slots.extend(of_projects.into_iter().flatten());
         Ok(Locked {
+            objects,
             file,
             mac,
             slots,
-            projects: projects.into_iter().map(|(found, _)| found).collect(),
-            objects,
+            last_key,
+            projects,
         })
     }
 
@@ -73,117 +103,163 @@ impl Repository {
         password: &[u8],
         observer: &dyn Observer,
     ) -> Result<Self, RepoError> {
-        Self::find(backend, observer)?.unlock(password, observer)
+        Self::find(backend, None, observer)?.unlock(password, observer)
     }
 }
 
 impl Locked {
-    /// Opens it with the key that the password unlocks: one of the repository if possible, else one
-    /// of a project.
+    /// Opens it with the key that the password unlocks. This takes as long as Argon2id takes, and
+    /// cannot be interrupted.
     pub fn unlock(self, password: &[u8], observer: &dyn Observer) -> Result<Repository, RepoError> {
-        let Self {
-            objects,
-            file,
-            mac,
-            slots,
-            projects,
-        } = self;
-        let opened = |file, unlocked, key_id, projects| Repository {
-            objects: objects.clone(),
-            file,
-            unlocked,
-            key_id,
-            projects,
-        };
-        let no_slots = slots.is_empty();
-        let mut foreign_secret = false;
-        for (scope, key_id, slot) in slots {
-            let Some(bundle) = keys::open_slot(scope, &slot, password)? else {
+        match self.try_password(password, &Cancel::default(), observer)? {
+            Some(key) => Ok(self.open(key)),
+            None => Err(RepoError::WrongPassword {
+                location: self.objects.location().to_owned(),
+            }),
+        }
+    }
+
+    /// Tries a password on all keys: the last one used first, and then in the order of the work
+    /// that they take, so that an expensive one delays none that opens. Returns `None` if it opens
+    /// none. Slots that cannot be tried are skipped with a notice.
+    pub fn try_password(
+        &self,
+        password: &[u8],
+        cancel: &Cancel,
+        observer: &dyn Observer,
+    ) -> Result<Option<OpenedKey>, RepoError> {
+        if self.slots.is_empty() {
+            return Err(RepoError::NoKeys {
+                location: self.objects.location().to_owned(),
+            });
+        }
+        let mut order: Vec<&FoundSlot> = self.slots.iter().collect();
+        // The sort is stable: of equal ones, those of the repository come first.
+        order.sort_by_key(|found| (self.last_key != Some(found.id), found.work()));
+        let trials = Trials::new(cancel, observer);
+        let mut doubtful = Vec::new();
+        for found in order {
+            let bundle = trials.open(found, password)?;
+            let Some(unlocked) = bundle.and_then(|bundle| unlock_with(found.scope, bundle)) else {
                 continue;
             };
-            let secret = match (bundle, scope) {
-                (Bundle::Repository(secret), _) => secret,
-                (bundle, KeyScope::Project(project)) => {
-                    if let Some(unlocked) = unlock_project(project, bundle) {
-                        return Ok(opened(file, unlocked, key_id, projects));
+            let file = &self.file;
+            let key = OpenedKey {
+                id: found.id,
+                unlocked,
+                file: file.clone(),
+            };
+            let ours = match &key.unlocked {
+                Unlocked::Repository { keys, .. } => fits_file(keys, file, &self.mac),
+                Unlocked::Project { project, keys, .. } => {
+                    let opened = self.without_settings(*project, keys);
+                    self.any_of(*project, |found| {
+                        found.is_signed_by(keys) && found.has_settings_of(&opened)
+                    })
+                }
+            };
+            if ours {
+                return Ok(Some(key));
+            }
+            doubtful.push(key);
+        }
+        self.try_copies(doubtful)
+    }
+
+    fn without_settings(&self, id: ProjectId, keys: &Arc<ProjectKeys>) -> Project {
+        let objects = self.objects.clone();
+        Project::without_settings(id, self.file.id, Arc::clone(keys), None, objects)
+    }
+
+    /// Returns whether this holds for the first copies of the project with this id.
+    fn any_of(&self, id: ProjectId, holds: impl Fn(&FoundProject) -> bool) -> bool {
+        self.projects
+            .iter()
+            .any(|found| found.id == id && holds(found))
+    }
+
+    /// Looks for a key that fits the second copies: the first one may be damaged, or an intact one
+    /// of another repository. Fails if a secret was found but fits neither: an unfinished `init`
+    /// leaves a key slot that can be unlocked and has no repository.
+    fn try_copies(&self, doubtful: Vec<OpenedKey>) -> Result<Option<OpenedKey>, RepoError> {
+        let limit = RepositoryFile::LEN as u64;
+        let read = |name: &Name| self.objects.get_copy(name, limit);
+        let repository = ObjectRef::Repository;
+        let (files, projects) = join(
+            || parallel_map(&[repository.name(), repository.copy_name()], read),
+            || parallel_map(&self.projects, |found| found.read_copies(&self.objects)),
+        );
+        let files = files?.into_iter().flatten();
+        let files: Vec<_> = files.filter_map(|bytes| decode_file(&bytes).ok()).collect();
+        let projects = projects?;
+        let mut foreign = None;
+        for mut key in doubtful {
+            match &key.unlocked {
+                Unlocked::Repository { keys, .. } => {
+                    let mut files = files.iter();
+                    if let Some((file, _)) = files.find(|(file, mac)| fits_file(keys, file, mac)) {
+                        key.file = file.clone();
+                        return Ok(Some(key));
                     }
-                    continue;
+                    foreign = Some(foreign_file());
                 }
-                _ => continue,
-            };
-            let keys = RepositoryKeys::new(&secret);
-            let is_ours = |file: &RepositoryFile, mac: &[u8; 32]| {
-                crypto::same(&keys.file_mac(&file.fields()), mac)
-            };
-            // The file may be an intact one of another repository, and its copy the right one.
-            // Also, an unfinished `init` leaves a key slot that can be unlocked and has no
-            // repository.
-            let ours = if is_ours(&file, &mac) {
-                Ok(file.clone())
-            } else {
-                let limit = RepositoryFile::LEN as u64;
-                objects.get_twice(ObjectRef::Repository, limit, observer, |bytes| {
-                    let (file, mac) = decode_file(bytes)?;
-                    is_ours(&file, &mac)
-                        .then_some(file)
-                        .ok_or_else(foreign_file)
-                })
-            };
-            match ours {
-                Ok(file) => {
-                    let unlocked = Unlocked::Repository { secret, keys };
-                    return Ok(opened(file, unlocked, key_id, projects));
+                Unlocked::Project { project, keys, .. } => {
+                    let opened = self.without_settings(*project, keys);
+                    let fits = |of: &dyn Fn(&FoundProject) -> bool| {
+                        let mut copies = projects.iter().filter(|found| found.id == *project);
+                        copies.any(of) || self.any_of(*project, of)
+                    };
+                    if fits(&|found| found.is_signed_by(keys))
+                        && fits(&|found| found.has_settings_of(&opened))
+                    {
+                        return Ok(Some(key));
+                    }
+                    let why = Damage::Impossible("it has other public keys than the key in use");
+                    let error = RepoError::damaged(ObjectRef::Project(*project), why);
+                    foreign = foreign.or(Some(error));
                 }
-                Err(RepoError::Damaged { .. }) => foreign_secret = true,
-                Err(error) => return Err(error),
             }
         }
-        let location = objects.location().to_owned();
-        Err(if foreign_secret {
-            foreign_file()
-        } else if no_slots {
-            RepoError::NoKeys { location }
-        } else {
-            RepoError::WrongPassword { location }
-        })
+        foreign.map_or(Ok(None), Err)
+    }
+
+    /// Opens the repository with a key that a password opened.
+    #[must_use]
+    pub fn open(self, key: OpenedKey) -> Repository {
+        Repository {
+            objects: self.objects,
+            file: key.file,
+            unlocked: key.unlocked,
+            key_id: key.id,
+            projects: self.projects,
+        }
     }
 }
 
-/// Derives the keys of a project from the bundle of one of its key slots.
-fn unlock_project(project: ProjectId, bundle: Bundle) -> Option<Unlocked> {
-    let (keys, secret) = match bundle {
-        Bundle::Repository(_) => return None,
-        Bundle::Full(secret) => (ProjectKeys::full(&secret), Some(secret)),
-        Bundle::Write(secrets) => (ProjectKeys::write(*secrets), None),
-        Bundle::Verify(secrets) => (ProjectKeys::verify(secrets), None),
+/// Returns whether the repository file was made with these keys.
+fn fits_file(keys: &RepositoryKeys, file: &RepositoryFile, mac: &[u8; 32]) -> bool {
+    crypto::same(&keys.file_mac(&file.fields()), mac)
+}
+
+/// Derives the keys from the bundle of a key slot.
+fn unlock_with(scope: KeyScope, bundle: Bundle) -> Option<Unlocked> {
+    let (project, keys, secret): (ProjectId, _, _) = match (scope, bundle) {
+        (KeyScope::Repository, Bundle::Repository(secret)) => {
+            let keys = RepositoryKeys::new(&secret);
+            return Some(Unlocked::Repository { secret, keys });
+        }
+        (KeyScope::Project(id), Bundle::Full(secret)) => {
+            (id, ProjectKeys::full(&secret), Some(secret))
+        }
+        (KeyScope::Project(id), Bundle::Write(secrets)) => (id, ProjectKeys::write(*secrets), None),
+        (KeyScope::Project(id), Bundle::Verify(secrets)) => {
+            (id, ProjectKeys::verify(secrets), None)
+        }
+        _ => return None,
     };
     Some(Unlocked::Project {
         project,
         keys: Arc::new(keys),
         secret,
-    })
-}
-
-fn read_slots(
-    objects: &Objects,
-    scope: KeyScope,
-    observer: &dyn Observer,
-) -> Result<Vec<ScopedSlot>, RepoError> {
-    let slots = keys::read_slots(objects, scope, observer)?;
-    let scoped = slots.into_iter().map(|(hash, slot)| (scope, hash, slot));
-    Ok(scoped.collect())
-}
-
-/// Lists the projects in the store, and reads what needs no key, with their key slots.
-fn read_projects(
-    objects: &Objects,
-    observer: &dyn Observer,
-) -> Result<Vec<(FoundProject, Vec<ScopedSlot>)>, RepoError> {
-    parallel_map(&project_ids(objects)?, |id| {
-        let (found, slots) = join(
-            || FoundProject::read(objects, *id),
-            || read_slots(objects, KeyScope::Project(*id), observer),
-        );
-        Ok((found?, slots?))
     })
 }

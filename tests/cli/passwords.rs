@@ -1,11 +1,17 @@
 //! Passwords: where they come from, in which form they open a key, and how often they are asked
 //! for.
 
+use std::fs;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use crate::support::program::{CHEAP_KEY, PASSWORD, World};
+use cuttlebone::crypto::object_hash;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::program::{CHEAP_KEY, PASSWORD, World, wait};
 use crate::support::skip;
 
 /// Runs the command in its arguments on a terminal, and types one of the lines of standard input
@@ -91,7 +97,7 @@ fn a_wrong_password_is_tried_once_and_the_error_names_its_source() {
         assert_eq!((code, prompts(&shown)), (12, 0), "{shown}");
     }
     world.set("CUTTLEBONE_PASSWORD", "");
-    let opened = std::fs::File::open(&file).unwrap();
+    let opened = fs::File::open(&file).unwrap();
     let number = opened.as_raw_fd();
     // The program inherits standard input only, so this number is that of another process.
     world.set(
@@ -163,4 +169,100 @@ fn parameters_that_make_passwords_easy_to_guess_are_refused() {
         assert!(text.contains("--kdf-memory"), "{text}");
     }
     assert!(!world.path("other").exists());
+}
+
+#[test]
+fn a_new_key_needs_a_password_that_opens_no_other_key() {
+    let mut world = World::new();
+    let new = world.write("new", b"battery staple");
+    let add = [
+        "key",
+        "add",
+        "--label",
+        "envelope",
+        "--new-password-file",
+        &new,
+    ];
+    let add = [&add[..], &CHEAP_KEY].concat();
+    let added = world.json_one(&add, "key_change");
+    let id = added["key_id"].as_str().unwrap();
+    let refused = |args: &[&str]| {
+        let text = world.fails(args, 1);
+        assert!(
+            text.contains(&id[..8]) && text.contains("envelope"),
+            "{text}"
+        );
+    };
+    refused(&add);
+    refused(
+        &[
+            &["key", "add", "--this-project", "--new-password-file", &new][..],
+            &CHEAP_KEY,
+        ]
+        .concat(),
+    );
+    // Nor can another key get it. The key itself may, for other parameters.
+    let passwd = ["key", "passwd", "--new-password-file", &new];
+    refused(&[&passwd[..], &CHEAP_KEY].concat());
+    world.set("CUTTLEBONE_PASSWORD", "battery staple");
+    world.ok(&[&passwd[..], &["--kdf-memory", "16M"]].concat());
+    assert_eq!(world.json(&["key", "list"]).len(), 2);
+}
+
+#[test]
+fn a_signal_ends_the_program_while_it_derives_a_key() {
+    let mut world = World::new();
+    world.set("CUTTLEBONE_PASSWORD", "wrong");
+    // A slot whose key takes a minute to derive.
+    let directory = world.repository().join("keys");
+    let own = fs::read_dir(&directory)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let mut slot = fs::read(own).unwrap();
+    slot[20..28].copy_from_slice(&[0, 0, 1, 0, 0, 4, 0, 0]);
+    let name = object_hash(&[&slot]).to_string();
+    fs::write(directory.join(&name), &slot).unwrap();
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut child = world.command(&["list"]).spawn().unwrap();
+        thread::sleep(Duration::from_secs(1));
+        assert!(child.try_wait().unwrap().is_none(), "it is still deriving");
+        let sent = Instant::now();
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        assert_eq!(wait(&mut child), Some(130));
+        assert!(
+            sent.elapsed() < Duration::from_secs(10),
+            "{:?}",
+            sent.elapsed()
+        );
+    }
+}
+
+#[test]
+fn the_key_that_opened_last_is_remembered_in_the_cache_directory() {
+    let world = World::new();
+    // A slot that is tried before all others, and cannot be: 1 KiB of memory.
+    let directory = world.repository().join("keys");
+    let own = fs::read_dir(&directory)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let mut slot = fs::read(own).unwrap();
+    slot[20..24].copy_from_slice(&1_u32.to_le_bytes());
+    let name = object_hash(&[&slot]).to_string();
+    fs::write(directory.join(&name), &slot).unwrap();
+    let is_tried = || world.run(&["key", "test"]).stderr.contains(&name[..8]);
+    assert!(is_tried());
+    assert!(!is_tried());
+    // A name that is wrong, or no name at all, does no harm.
+    let remembered = fs::read_dir(world.path("cache").join("keys")).unwrap();
+    for file in remembered {
+        fs::write(file.unwrap().path(), "nonsense").unwrap();
+    }
+    assert!(is_tried());
+    assert!(!is_tried());
 }

@@ -33,6 +33,7 @@ mod reader;
 mod resigned;
 mod roles;
 mod sweep;
+mod unlock;
 mod unreadable;
 mod voids;
 mod write_segments;

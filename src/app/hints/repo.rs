@@ -78,6 +78,7 @@ fn hint(error: &RepoError) -> Option<Cow<'static, str>> {
                 .into(),
             );
         }
+        RepoError::Thread(_) => "raise the limit of processes and threads (“ulimit -u”)",
         RepoError::NoKey { .. } => "run “cuttlebone key list” to see the keys",
         RepoError::LastKey { .. } => {
             "add another key with “cuttlebone key add”, then remove this one"

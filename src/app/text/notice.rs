@@ -23,6 +23,14 @@ pub(crate) fn notice(notice: &Notice) -> String {
         }
         Notice::ListingDamaged { problem } => problem.clone(),
         Notice::KeySlotDamaged { problem } => format!("{problem}; ignoring this key"),
+        Notice::KeySlotSkipped { key, problem } => {
+            let key = key.to_string();
+            format!("key {} cannot be tried: {problem}", short_id(&key))
+        }
+        Notice::KeySlotsIgnored { directory, files } => format!(
+            "ignoring {} in {directory}: unusable, or more than the 64 key slots that are tried",
+            count(*files, "more file")
+        ),
         Notice::SettingsDamaged { problem } => format!("{problem}; ignoring these settings"),
         Notice::CertificateDamaged { problem } => {
             format!("{problem}; ignoring it, so that its key may count as foreign")

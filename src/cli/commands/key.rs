@@ -7,6 +7,7 @@ use crate::app::{
     Attempt, Code, Failure, KeyChange, KeyEntry, KeyRequest, Message, NewKeyAccess, NewKeyRequest,
     Passwords, RepositorySettings, open, short_id, slot_info,
 };
+use crate::base::ObjectHash;
 use crate::cli::console::Console;
 use crate::repo::{Grant, KeyScope, KeySummary, NewKey, RepoError, Repository};
 
@@ -62,6 +63,7 @@ fn add(
     new: NewKeyRequest,
 ) -> Result<(), Failure> {
     let password = Passwords::new(&console.session).additional(new.password_file.as_deref())?;
+    refuse_used(console, repository, &password, None)?;
     let key = NewKey {
         password: &password,
         kdf: new.kdf,
@@ -69,6 +71,28 @@ fn add(
     };
     let id = repository.add_key(grant, &key, console.session.observer())?;
     show_change(console, "added", &id)
+}
+
+/// Fails if a password opens a key other than the one to be replaced. With two such keys, removing
+/// one would not lock its holder out.
+fn refuse_used(
+    console: &Console,
+    repository: &Repository,
+    password: &[u8],
+    replaced: Option<ObjectHash>,
+) -> Result<(), Failure> {
+    let Console { session, .. } = console;
+    let used = repository.key_of_password(password, &session.cancel, session.observer())?;
+    let Some(key) = used.filter(|key| Some(key.id) != replaced) else {
+        return Ok(());
+    };
+    let id = key.id.to_string();
+    let label = match &*key.info.label {
+        "" => String::new(),
+        label => format!(" “{label}”"),
+    };
+    let message = format!("this password opens key {}{label} already", short_id(&id));
+    Err(Failure::new(Code::Failed, message).hint("choose another password for each key"))
 }
 
 fn change_password(
@@ -82,6 +106,7 @@ fn change_password(
         .label
         .or_else(|| before.map(|key| key.info.label.clone()));
     let password = Passwords::new(&console.session).additional(new.password_file.as_deref())?;
+    refuse_used(console, repository, &password, Some(repository.key_id()))?;
     let key = NewKey {
         password: &password,
         kdf: new.kdf,

@@ -1,0 +1,64 @@
+//! The key that opened a repository last on this host, so that it is tried first.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use super::private_dir::create_private_dir;
+use crate::base::ObjectHash;
+use crate::crypto::{hash, random};
+
+/// The file in the cache directory that names the last key. A wrong or missing name costs time
+/// only.
+#[derive(Debug, Clone)]
+pub struct LastKey {
+    directory: PathBuf,
+    path: PathBuf,
+}
+
+impl LastKey {
+    /// The file below `caches` for the repository at this location. Creates nothing.
+    #[must_use]
+    pub fn new(caches: &Path, location: &str) -> Self {
+        let directory = caches.join("keys");
+        let name = ObjectHash::from_bytes(hash(&[location.as_bytes()]));
+        Self {
+            path: directory.join(name.to_string()),
+            directory,
+        }
+    }
+
+    /// Returns the id of the key, if one is remembered.
+    #[must_use]
+    pub fn get(&self) -> Option<ObjectHash> {
+        fs::read_to_string(&self.path).ok()?.trim().parse().ok()
+    }
+
+    /// Remembers a key. A failure does no harm: the key is found without this.
+    pub fn set(&self, key: ObjectHash) {
+        if self.get() != Some(key) {
+            let _ = self.replace(key);
+        }
+    }
+
+    /// Never writes through a link that another user made in this place.
+    fn replace(&self, key: ObjectHash) -> io::Result<()> {
+        create_private_dir(&self.directory)?;
+        let number: [u8; 8] = random().map_err(io::Error::other)?;
+        let number = u64::from_le_bytes(number);
+        let temporary = self.directory.join(format!(".tmp-{number:016x}"));
+        let write = || {
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&temporary)?;
+            file.write_all(key.to_string().as_bytes())?;
+            fs::rename(&temporary, &self.path)
+        };
+        write().inspect_err(|_| {
+            let _ = fs::remove_file(&temporary);
+        })
+    }
+}

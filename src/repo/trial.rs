@@ -1,0 +1,95 @@
+//! Tries a password on a key slot.
+
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::bundle::Bundle;
+use super::error::RepoError;
+use super::keys::{FoundSlot, open_slot};
+use crate::base::{ByteSize, Cancel, Memory, Notice, Observer};
+use crate::crypto::{KdfError, KdfParams, Secret};
+
+/// The time between two looks at the request to stop.
+const WAIT: Duration = Duration::from_millis(50);
+
+/// How slots are tried on this machine.
+pub(super) struct Trials<'a> {
+    /// The most memory that a slot may need, in bytes.
+    memory: u64,
+    cancel: &'a Cancel,
+    observer: &'a dyn Observer,
+}
+
+impl<'a> Trials<'a> {
+    /// Tries slots that need no more memory than is free now.
+    pub(super) fn new(cancel: &'a Cancel, observer: &'a dyn Observer) -> Self {
+        Self {
+            memory: Memory::of_this_machine().map_or(u64::MAX, |memory| memory.available),
+            cancel,
+            observer,
+        }
+    }
+
+    /// Returns the secrets in a slot, or `None` if the password does not open it. A slot that
+    /// cannot be tried is skipped with a notice: anyone who can write to the store can add one.
+    pub(super) fn open(
+        &self,
+        found: &FoundSlot,
+        password: &[u8],
+    ) -> Result<Option<Bundle>, RepoError> {
+        let kdf = match found.kdf() {
+            Ok(kdf) => kdf,
+            Err(problem) => return Ok(self.skip(found, problem)),
+        };
+        let needed = u64::from(kdf.memory_kib()) * 1024;
+        if needed > self.memory {
+            let (needed, free) = (ByteSize(needed), ByteSize(self.memory));
+            return Ok(self.skip(
+                found,
+                format!("it needs {needed} of memory; {free} are free"),
+            ));
+        }
+        match self.derive(kdf, password, &found.slot.params.salt)? {
+            Ok(key) => Ok(open_slot(found.scope, &found.slot, &key)),
+            Err(error) => Ok(self.skip(found, error.to_string())),
+        }
+    }
+
+    fn skip(&self, found: &FoundSlot, problem: String) -> Option<Bundle> {
+        let key = found.id;
+        self.observer
+            .notice(Notice::KeySlotSkipped { key, problem });
+        None
+    }
+
+    /// Derives a key on a thread of its own. If the user wants to stop, that is left behind: it
+    /// cannot be interrupted, and the process is about to end.
+    fn derive(
+        &self,
+        kdf: KdfParams,
+        password: &[u8],
+        salt: &[u8; 32],
+    ) -> Result<Result<Secret, KdfError>, RepoError> {
+        self.cancel.check()?;
+        let (send, receive) = mpsc::channel();
+        let (password, salt) = (Zeroizing::new(password.to_vec()), *salt);
+        let derive = move || {
+            // Nobody waits for it after an interruption.
+            let _ = send.send(kdf.derive(&password, &salt));
+        };
+        thread::Builder::new()
+            .name("argon2id".to_owned())
+            .spawn(derive)
+            .map_err(RepoError::Thread)?;
+        loop {
+            match receive.recv_timeout(WAIT) {
+                Ok(derived) => return Ok(derived),
+                Err(RecvTimeoutError::Timeout) => self.cancel.check()?,
+                Err(RecvTimeoutError::Disconnected) => return Ok(Err(KdfError::Stopped)),
+            }
+        }
+    }
+}

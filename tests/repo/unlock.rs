@@ -1,0 +1,315 @@
+//! Unlocking a repository whose store holds key slots that somebody else added: they neither stop
+//! nor delay the keys that open, and the store does not learn whether they fit.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use cuttlebone::base::{Cancel, Notice, ObjectHash, Silent};
+use cuttlebone::crypto::object_hash;
+use cuttlebone::repo::{Grant, Locked, ObjectRef, RepoErrorKind, Repository};
+use cuttlebone::storage::{Backend, MemoryBackend, Name};
+
+use super::intercepted::Intercepted;
+use super::{PASSWORD, RecordingObserver, TestRepo, key};
+
+/// A repository with one key, and its id.
+fn repository() -> (MemoryBackend, ObjectHash) {
+    let store = MemoryBackend::new();
+    let made = TestRepo::init(store.clone(), 64 << 10).unwrap();
+    (store, made.repository.key_id())
+}
+
+/// Returns the bytes of a key slot of the repository.
+fn slot(store: &MemoryBackend, id: ObjectHash) -> Vec<u8> {
+    store
+        .get(&ObjectRef::Key(None, id).name(), 1 << 20)
+        .unwrap()
+}
+
+/// Stores a key slot that is named by its hash. Returns that.
+fn add(store: &MemoryBackend, bytes: &[u8]) -> ObjectHash {
+    let id = object_hash(&[bytes]);
+    let object = ObjectRef::Key(None, id);
+    for name in [object.name(), object.copy_name()] {
+        store.put(&name, &[bytes]).unwrap();
+    }
+    id
+}
+
+/// Changes a slot: writes these bytes at an offset, and other random bytes into its salt.
+fn changed(slot: &[u8], offset: usize, bytes: &[u8], salt: u8) -> Vec<u8> {
+    let mut slot = slot.to_vec();
+    slot[32..64].fill(salt);
+    slot[offset..offset + bytes.len()].copy_from_slice(bytes);
+    slot
+}
+
+/// Memory in KiB, passes and lanes, as a slot stores them from byte 20 on.
+fn params(memory_kib: u32, passes: u32, lanes: u32) -> Vec<u8> {
+    let fields = [memory_kib, passes, lanes].map(u32::to_le_bytes);
+    fields.concat()
+}
+
+fn find(
+    store: &MemoryBackend,
+    last_key: Option<ObjectHash>,
+    observer: &RecordingObserver,
+) -> Locked {
+    Repository::find(Arc::new(store.clone()), last_key, observer).unwrap()
+}
+
+/// Tries a password. Returns the key that it opened.
+fn tried(locked: &Locked, password: &[u8], observer: &RecordingObserver) -> Option<ObjectHash> {
+    let key = locked.try_password(password, &Cancel::default(), observer);
+    key.unwrap().map(|key| key.id())
+}
+
+fn notices(observer: &RecordingObserver) -> Vec<Notice> {
+    observer.0.lock().unwrap().clone()
+}
+
+fn skipped(observer: &RecordingObserver) -> BTreeSet<ObjectHash> {
+    let notices = notices(observer);
+    let skipped = notices.iter().filter_map(|notice| match notice {
+        Notice::KeySlotSkipped { key, .. } => Some(*key),
+        _ => None,
+    });
+    skipped.collect()
+}
+
+#[test]
+fn slots_that_cannot_be_tried_are_skipped_and_named() {
+    let (store, own) = repository();
+    let slot = slot(&store, own);
+    let impossible = [
+        params(1, 1, 1),
+        params(8, 0, 1),
+        params(8, 1, 0),
+        params(640, 1, 65),
+        params(5 << 20, 1, 1),
+        params(8, 1025, 1),
+        params(4 << 20, 1024, 64),
+    ];
+    let added = (0..).zip(&impossible);
+    let added: BTreeSet<_> = added
+        .map(|(salt, params)| add(&store, &changed(&slot, 20, params, salt)))
+        .collect();
+    // A newer version, an unknown role, an unknown key derivation, and the scope of a project.
+    let unreadable = [(8, 9), (17, 7), (18, 2), (16, 9)];
+    for (number, (offset, value)) in (100..).zip(unreadable) {
+        add(&store, &changed(&slot, offset, &[value], number));
+    }
+
+    let observer = RecordingObserver::default();
+    let locked = find(&store, None, &observer);
+    let begun = Instant::now();
+    assert_eq!(tried(&locked, b"wrong", &observer), None);
+    assert_eq!(tried(&locked, PASSWORD, &observer), Some(own));
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_eq!(skipped(&observer), added);
+    let damaged = notices(&observer).into_iter();
+    let damaged = damaged.filter(|notice| matches!(notice, Notice::KeySlotDamaged { .. }));
+    assert_eq!(damaged.count(), 3, "the others are counted");
+    assert!(
+        notices(&observer)
+            .iter()
+            .any(|notice| { matches!(notice, Notice::KeySlotsIgnored { files: 1, .. }) })
+    );
+}
+
+#[test]
+fn expensive_slots_delay_none_that_opens() {
+    let (store, own) = repository();
+    let slot = slot(&store, own);
+    // About a minute of work each.
+    for salt in 0..8 {
+        add(
+            &store,
+            &changed(&slot, 20, &params(64 << 10, 1024, 1), salt),
+        );
+    }
+    let observer = RecordingObserver::default();
+    let begun = Instant::now();
+    assert_eq!(
+        tried(&find(&store, None, &observer), PASSWORD, &observer),
+        Some(own)
+    );
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[test]
+fn a_derivation_can_be_interrupted() {
+    let (store, own) = repository();
+    let slot = slot(&store, own);
+    add(&store, &changed(&slot, 20, &params(64 << 10, 1024, 1), 0));
+    let locked = find(&store, None, &RecordingObserver::default());
+    let cancel = Cancel::default();
+    let stop = cancel.clone();
+    let stopper = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        stop.cancel();
+    });
+    let begun = Instant::now();
+    let error = locked
+        .try_password(b"wrong", &cancel, &Silent)
+        .err()
+        .unwrap();
+    assert_eq!(error.kind(), RepoErrorKind::Cancelled);
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begun.elapsed()
+    );
+    stopper.join().unwrap();
+}
+
+#[test]
+fn the_key_that_opened_last_is_tried_first_and_alone() {
+    let (store, own) = repository();
+    // It takes less work than any valid slot.
+    let impossible = add(
+        &store,
+        &changed(&slot(&store, own), 20, &params(1, 1, 1), 1),
+    );
+    for (last_key, expected) in [
+        (None, BTreeSet::from([impossible])),
+        (Some(own), BTreeSet::new()),
+        (
+            Some(ObjectHash::from_bytes([7; 32])),
+            BTreeSet::from([impossible]),
+        ),
+    ] {
+        let observer = RecordingObserver::default();
+        let locked = find(&store, last_key, &observer);
+        assert_eq!(tried(&locked, PASSWORD, &observer), Some(own));
+        assert_eq!(skipped(&observer), expected);
+    }
+}
+
+#[test]
+fn thousands_of_files_among_the_key_slots_do_not_hide_the_key() {
+    let (store, own) = repository();
+    let slot = slot(&store, own);
+    for number in 0..10_000_u32 {
+        let garbage = number.to_le_bytes();
+        let name = match number % 3 {
+            // Not its hash, its hash but no slot, and no name of a slot at all.
+            0 => ObjectRef::Key(None, object_hash(&[b"other", &garbage])).name(),
+            1 => ObjectRef::Key(None, object_hash(&[&garbage])).name(),
+            _ => Name::new(format!("keys/garbage-{number}")).unwrap(),
+        };
+        store.put(&name, &[&garbage]).unwrap();
+    }
+    // Slots that any password may open, stored later than the key.
+    for number in 0..100 {
+        add(&store, &changed(&slot, 20, &params(8, 1, 1), number));
+    }
+    let gets = Arc::new(Mutex::new(0));
+    let counted = Arc::clone(&gets);
+    let watched = Intercepted::new(&store, move |_, _| {
+        *counted.lock().unwrap() += 1;
+        Ok(())
+    });
+    let observer = RecordingObserver::default();
+    let locked = Repository::find(Arc::new(watched), None, &observer).unwrap();
+    assert_eq!(tried(&locked, PASSWORD, &observer), Some(own));
+    let gets = *gets.lock().unwrap();
+    assert!(gets < 700, "{gets} requests");
+    assert!(notices(&observer).len() < 10, "{:?}", notices(&observer));
+    assert!(
+        notices(&observer)
+            .iter()
+            .any(|notice| { matches!(notice, Notice::KeySlotsIgnored { .. }) })
+    );
+}
+
+/// Returns all reads while a password is tried on this store and fails.
+fn reads(store: &MemoryBackend, password: &[u8]) -> Vec<String> {
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let logged = Arc::clone(&log);
+    let watched = Intercepted::new(store, move |operation, name| {
+        logged.lock().unwrap().push(format!("{operation:?} {name}"));
+        Ok(())
+    });
+    let locked = Repository::find(Arc::new(watched), None, &Silent).unwrap();
+    let before = log.lock().unwrap().len();
+    // A key of another repository: the error may differ, but only for the user.
+    let _ = locked.try_password(password, &Cancel::default(), &Silent);
+    let mut reads = log.lock().unwrap().split_off(before);
+    reads.sort();
+    reads
+}
+
+#[test]
+fn a_foreign_slot_that_fits_reads_the_same_as_one_that_does_not() {
+    let (store, _) = repository();
+    let (other, of_other) = repository();
+    let made = TestRepo::open(other.clone(), &Silent).unwrap();
+    let guess = Grant::Everything;
+    let id = made
+        .repository
+        .add_key(guess, &key(b"a guess"), &Silent)
+        .unwrap();
+    assert_ne!(id, of_other);
+    add(&store, &slot(&other, id));
+    let (fits, does_not) = (reads(&store, b"a guess"), reads(&store, b"no guess"));
+    assert_eq!(fits, does_not);
+    assert!(
+        fits.iter().any(|read| read.contains("cuttlebone")),
+        "{fits:?}"
+    );
+    // The key of this repository opens as before.
+    TestRepo::open(store, &Silent).unwrap();
+}
+
+#[test]
+fn a_slot_of_another_project_that_fits_reads_the_same_as_one_that_does_not() {
+    let (store, _) = repository();
+    let own = TestRepo::open(store.clone(), &Silent).unwrap().project.id;
+    // Its own project has the id of the project here, as its slot is bound to that.
+    let (other, _) = repository();
+    let made = TestRepo::open(other.clone(), &Silent).unwrap();
+    let grant = Grant::Project {
+        project: &made.project,
+        role: cuttlebone::base::Role::Full,
+        volumes: &[],
+    };
+    let id = made
+        .repository
+        .add_key(grant, &key(b"a guess"), &Silent)
+        .unwrap();
+    let theirs = made.project.id;
+    for object in other.list(&format!("projects/{theirs}")).unwrap() {
+        let bytes = other.get(&object.name, 1 << 20).unwrap();
+        store.put(&object.name, &[&bytes]).unwrap();
+    }
+    let opened = |password: &[u8]| {
+        let observer = RecordingObserver::default();
+        tried(&find(&store, None, &observer), password, &observer)
+    };
+    assert_eq!(opened(b"a guess"), Some(id), "a whole project is opened");
+    // Without settings that its keys open, it is not.
+    for object in other.list(&format!("projects/{theirs}/settings")).unwrap() {
+        let bytes = store.get(&object.name, 1 << 20).unwrap();
+        store.delete(&object.name).unwrap();
+        let moved = object
+            .name
+            .as_str()
+            .replace(&theirs.to_string(), &own.to_string());
+        store.put(&Name::new(&moved).unwrap(), &[&bytes]).unwrap();
+    }
+    let observer = RecordingObserver::default();
+    let locked = find(&store, None, &observer);
+    let tried = locked.try_password(b"a guess", &Cancel::default(), &observer);
+    assert_eq!(tried.err().unwrap().kind(), RepoErrorKind::Damaged);
+    assert_eq!(reads(&store, b"a guess"), reads(&store, b"no guess"));
+}
