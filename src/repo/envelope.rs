@@ -70,13 +70,13 @@ impl Project {
             header,
             nonce,
             sealed,
-        } = sealed.map_err(|e| not_sealed(object, e))?;
+        } = sealed.map_err(|_| not_sealed(object))?;
         let aad = [&self.id.as_bytes()[..], header.as_bytes()].concat();
         let opened = self
             .keys
             .object()
             .open(&SealNonce::from_bytes(nonce), &aad, sealed)
-            .map_err(|e| not_sealed(object, e))?;
+            .map_err(|_| not_sealed(object))?;
         let foreign = |reason| RepoError::Foreign { object, reason };
         let malformed = |e| foreign(ForeignReason::Malformed(Damage::Format(e)));
         let payload = SignedPayload::split(&opened).map_err(malformed)?;
@@ -182,14 +182,9 @@ impl Project {
 
 /// Returns the error of an object that does not open.
 ///
-/// The caller has verified the bytes of an object that is named by its hash. So nobody who holds
-/// the project's keys made it, and damage is ruled out. Of another object nothing is known.
-fn not_sealed(object: ObjectRef, why: impl Into<Damage>) -> RepoError {
-    match object.hash() {
-        Some(_) => {
-            let reason = ForeignReason::NotSealed;
-            RepoError::Foreign { object, reason }
-        }
-        None => RepoError::damaged(object, why),
-    }
+/// The caller has verified the bytes of an object that is named by its hash, and a lease is stored
+/// in one step and again every 30 seconds. So nobody who holds the project's keys made it.
+fn not_sealed(object: ObjectRef) -> RepoError {
+    let reason = ForeignReason::NotSealed;
+    RepoError::Foreign { object, reason }
 }

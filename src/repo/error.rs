@@ -111,6 +111,8 @@ pub enum Damage {
     WrongSize { expected: u64, found: u64 },
     #[error("it is missing")]
     Missing,
+    #[error("it is larger than any of its kind")]
+    TooLarge,
     #[error("it cannot be read")]
     Unreadable(#[source] Box<StorageError>),
     #[error("{0}")]
@@ -122,7 +124,7 @@ pub enum Damage {
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum ForeignReason {
-    #[error("its bytes are intact, but it was not made with a key of this project")]
+    #[error("it does not open with the keys of this project")]
     NotSealed,
     #[error(transparent)]
     Signature(#[from] SignatureError),
@@ -203,7 +205,6 @@ impl RepoError {
     /// damaged; every other error is a failure of the store and says nothing about the object.
     pub(super) fn reading(object: ObjectRef, error: StorageError) -> Self {
         use storage::StorageErrorKind as Kind;
-        let too_large = "it is larger than any of its kind";
         let needed_to_open = matches!(
             object,
             ObjectRef::Repository
@@ -213,7 +214,7 @@ impl RepoError {
         );
         match error.kind {
             Kind::NotFound => Self::damaged(object, Damage::Missing),
-            Kind::TooLarge => Self::damaged(object, Damage::Impossible(too_large)),
+            Kind::TooLarge => Self::damaged(object, Damage::TooLarge),
             Kind::Truncated => Self::damaged(object, Damage::Impossible("it is cut short")),
             Kind::Unreadable => Self::damaged(object, Damage::Unreadable(Box::new(error))),
             // Nothing can be opened without these objects. Missing permission to read them is not

@@ -268,8 +268,9 @@ impl Lease {
 }
 
 impl Leases {
-    /// Loads the leases of other processes. Those that ended meanwhile may be missing. Without an
-    /// own lease the time is that of this host.
+    /// Loads the leases of other processes. Those that ended meanwhile may be missing, and foreign
+    /// ones are left out. Fails if one that has not expired cannot be read. Without an own lease
+    /// the time is that of this host.
     pub fn load(project: &Project, own: Option<&Lease>) -> Result<Self, RepoError> {
         let own = match own {
             Some(own) => {
@@ -287,22 +288,31 @@ impl Leases {
                 listed.remove(at.ok_or(RepoError::LeaseLost)?).1.modified
             }
         };
-        let mut others = Vec::new();
-        for loaded in project.load::<LeaseBody>(listed)? {
-            let ObjectRef::Lease(_, id) = loaded.object else {
-                continue;
-            };
-            let modified = loaded.listed.modified;
-            let age = now.duration_since(modified).unwrap_or_default();
-            let body = match loaded.body {
-                Ok(signed) if may_do(project, &signed) => signed.body,
-                Ok(_) => empty_body(),
-                Err(_) if age >= TTL => empty_body(),
-                Err(error) => return Err(error),
-            };
-            others.push(other(id, body, modified, age));
+        let age = |modified| now.duration_since(modified).unwrap_or_default();
+        // An expired lease is not read: nothing in it counts.
+        let (expired, fresh) = listed
+            .into_iter()
+            .partition::<Vec<_>, _>(|(_, listed)| age(listed.modified) >= TTL);
+        let mut found: Vec<_> = expired
+            .into_iter()
+            .map(|(object, listed)| (object, listed.modified, empty_body()))
+            .collect();
+        for loaded in project.load::<LeaseBody>(fresh)? {
+            let lease = loaded.body?;
+            let may_do = may_do(project, &lease);
+            let body = if may_do { lease.body } else { empty_body() };
+            found.push((loaded.object, loaded.listed.modified, body));
         }
-        Ok(Self { now, others })
+        let others = found
+            .into_iter()
+            .filter_map(|(object, modified, body)| match object {
+                ObjectRef::Lease(_, id) => Some(other(id, body, modified, age(modified))),
+                _ => None,
+            });
+        Ok(Self {
+            now,
+            others: others.collect(),
+        })
     }
 
     /// The top nodes of the trees that are being read.
@@ -412,8 +422,8 @@ fn may_do(project: &Project, lease: &Signed<LeaseBody>) -> bool {
     project.signers.is_full(&lease.signer) || !deletes.contains(&lease.body.work.as_str())
 }
 
-/// Returns the content that a lease counts as having which has expired and cannot be read, or whose
-/// signer may not do what it says.
+/// Returns the content that a lease counts as having which has expired, or whose signer may not do
+/// what it says.
 fn empty_body() -> LeaseBody {
     LeaseBody {
         requires: Vec::new(),

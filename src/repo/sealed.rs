@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::envelope::Signed;
-use super::error::RepoError;
+use super::error::{Damage, ForeignReason, RepoError};
 use super::object_kind::ObjectKind;
 use super::object_ref::ObjectRef;
 use super::parallel::parallel_map;
@@ -111,10 +111,17 @@ impl Project {
                 let bytes = self.objects.get_hashed(object, hash, limit)?;
                 self.open(object, &bytes, T::LEN_MAX)?
             }
-            None => {
-                let (bytes, _) = self.objects.get_with_hash(object, limit)?;
-                self.open(object, &bytes, T::LEN_MAX)?
-            }
+            None => match self.objects.get_with_hash(object, limit) {
+                Ok((bytes, _)) => self.open(object, &bytes, T::LEN_MAX)?,
+                Err(RepoError::Damaged {
+                    source: Damage::TooLarge,
+                    ..
+                }) => {
+                    let reason = ForeignReason::NotSealed;
+                    return Err(RepoError::Foreign { object, reason });
+                }
+                Err(error) => return Err(error),
+            },
         };
         let Signed { signer, body } = opened;
         match T::decode(&body) {

@@ -16,6 +16,7 @@ mod damage;
 mod export;
 mod extents;
 mod faulty;
+mod foreign;
 mod forget;
 mod index;
 mod ingest;

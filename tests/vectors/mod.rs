@@ -404,6 +404,8 @@ fn damage_kinds(damage: &Damage) -> &'static [&'static str] {
         Damage::DoesNotDecompress => &["bad-codec", "bad-length"],
         Damage::WrongId(_) => &["bad-id"],
         Damage::WrongSize { .. } => &["bad-length"],
+        // The store gives no more than the longest object has.
+        Damage::TooLarge => &["bad-length", "trailing-bytes"],
         Damage::Missing => &["missing"],
         // The vectors are read from memory.
         Damage::Unreadable(_) => &[],

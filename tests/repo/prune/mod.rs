@@ -42,12 +42,16 @@ fn limits(grace: Duration, max_unused: MaxUnused) -> PruneOptions {
 }
 
 /// Prunes with no unused space tolerated.
-fn prune(test_repo: &TestRepo, host: &Host, grace: Duration) -> Result<PruneReport, OpsError> {
+pub(super) fn prune(
+    test_repo: &TestRepo,
+    host: &Host,
+    grace: Duration,
+) -> Result<PruneReport, OpsError> {
     let options = limits(grace, MaxUnused::Bytes(0));
     ops::plan_prune(&test_repo.project, &options, false, &host.context())?.run()
 }
 
-fn forget(test_repo: &TestRepo, backups: &[ObjectHash]) {
+pub(super) fn forget(test_repo: &TestRepo, backups: &[ObjectHash]) {
     try_forget(test_repo, backups).unwrap();
 }
 
@@ -69,7 +73,7 @@ fn open(store: &(impl Backend + Clone + 'static)) -> TestRepo {
 }
 
 /// Names of the store's objects in a directory of the project.
-fn names(store: &dyn Backend, directory: &str) -> Vec<String> {
+pub(super) fn names(store: &dyn Backend, directory: &str) -> Vec<String> {
     let objects = store.list("projects").unwrap();
     let names = objects.iter().map(|object| object.name.as_str());
     let below = names.filter(|name| name.split('/').nth(2) == Some(directory));

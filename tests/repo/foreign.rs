@@ -1,0 +1,519 @@
+//! Objects in the store that nobody made who may make them: garbage, objects that were moved, and
+//! objects that are signed by nobody, by another key, or for another place. They count for nothing
+//! and stop nothing.
+
+use std::time::Duration;
+
+use cuttlebone::base::{LeaseId, ObjectHash, ProjectId, SignerId};
+use cuttlebone::crypto::{Secret, SigningKey, object_hash};
+use cuttlebone::format::{Codec, IndexSegment, Magic, Payload};
+use cuttlebone::ops::{Finding, OpsError};
+use cuttlebone::repo::{
+    ForeignReason, Leases, Marks, ObjectKind, ObjectRef, Records, RepoError, RepoErrorKind,
+};
+use cuttlebone::storage::{Backend, MemoryBackend, Name};
+
+use super::prune::{forget, prune};
+use super::{CHUNK, Host, Image, LEAF, RecordingObserver, TestRepo, noise};
+
+/// Longer than the lifetime of a lease.
+const EXPIRED: Duration = Duration::from_mins(11);
+
+/// A store with two volumes of two backups each.
+struct Genuine {
+    store: MemoryBackend,
+    project: ProjectId,
+    backups: Vec<(ObjectHash, Image)>,
+}
+
+impl Genuine {
+    fn new() -> Self {
+        let store = MemoryBackend::new();
+        let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
+        let host = Host::without_cache();
+        let mut backups = Vec::new();
+        for (number, volume) in (0..).zip(["disk", "disk", "other", "other"]) {
+            let image = Image::new(LEAF).with(0, &noise(number, CHUNK));
+            let made = host.back_up(&test_repo, volume, &image).unwrap();
+            backups.push((made.id, image));
+        }
+        let project = test_repo.project.id;
+        Self {
+            store,
+            project,
+            backups,
+        }
+    }
+
+    /// Returns the bytes of an object in this directory of the project, if it has one.
+    fn object_in(&self, directory: &str) -> Option<Vec<u8>> {
+        let below = format!("projects/{}/{directory}", self.project);
+        let listed = self.store.list(&below).unwrap();
+        let first = listed.first()?;
+        Some(self.store.get(&first.name, u64::MAX).unwrap())
+    }
+}
+
+/// Puts bytes into a directory of the project, under the name that they should have there.
+fn plant(store: &MemoryBackend, project: ProjectId, kind: ObjectKind, bytes: &[u8]) {
+    let hash = object_hash(&[bytes]).to_string();
+    let directory = kind.directory(project);
+    let name = match kind {
+        ObjectKind::Pack | ObjectKind::Tree => format!("{directory}/{}/{hash}", &hash[..2]),
+        ObjectKind::Lease => format!("{directory}/{}", &hash[..32]),
+        _ => format!("{directory}/{hash}"),
+    };
+    store.put(&Name::new(name).unwrap(), &[bytes]).unwrap();
+}
+
+/// The directories of a project. Each takes objects of one kind.
+const KINDS: [ObjectKind; 12] = [
+    ObjectKind::Key,
+    ObjectKind::Settings,
+    ObjectKind::Certificate,
+    ObjectKind::Pack,
+    ObjectKind::Tree,
+    ObjectKind::Index,
+    ObjectKind::Backup,
+    ObjectKind::Void,
+    ObjectKind::Log,
+    ObjectKind::Lease,
+    ObjectKind::Mark,
+    ObjectKind::Audit,
+];
+
+/// What is put into a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Planted {
+    Nothing,
+    Random,
+    /// It begins like an object of the kind.
+    Header,
+    NewerVersion,
+    NewerEpoch,
+    UnknownFeature,
+    OtherKind,
+    OtherProject,
+}
+
+const PLANTED: [Planted; 8] = [
+    Planted::Nothing,
+    Planted::Random,
+    Planted::Header,
+    Planted::NewerVersion,
+    Planted::NewerEpoch,
+    Planted::UnknownFeature,
+    Planted::OtherKind,
+    Planted::OtherProject,
+];
+
+fn planted(genuine: &Genuine, other: &Genuine, kind: ObjectKind, planted: Planted) -> Vec<u8> {
+    let info = kind.info();
+    // An object of the kind if there is one, and otherwise one that begins like it.
+    let like = || match genuine.object_in(info.directory) {
+        Some(bytes) => bytes,
+        None => [&info.magic.header()[..], &noise(98, 300)].concat(),
+    };
+    let changed = |at: usize| {
+        let mut bytes = like();
+        bytes[at] ^= 0x40;
+        bytes
+    };
+    match planted {
+        Planted::Nothing => Vec::new(),
+        Planted::Random => noise(99, 300),
+        Planted::Header => info.magic.header().to_vec(),
+        Planted::NewerVersion => changed(8),
+        Planted::NewerEpoch => changed(10),
+        Planted::UnknownFeature => changed(12),
+        Planted::OtherKind if kind == ObjectKind::Backup => genuine.object_in("index").unwrap(),
+        Planted::OtherKind => genuine.object_in("backups").unwrap(),
+        Planted::OtherProject => match other.object_in(info.directory) {
+            Some(bytes) => bytes,
+            None => other.object_in("backups").unwrap(),
+        },
+    }
+}
+
+fn open(store: &MemoryBackend) -> TestRepo {
+    TestRepo::open(store.clone(), &RecordingObserver::default()).unwrap()
+}
+
+/// Runs all commands on a repository with foreign objects, and fails if any of them is stopped or
+/// led astray.
+fn assert_nothing_is_stopped(
+    genuine: &Genuine,
+    store: &MemoryBackend,
+    foreign: Option<u64>,
+    when: &str,
+) {
+    let host = Host::without_cache();
+    let test_repo = open(store);
+    let all_restore = |count: usize| {
+        let backups = test_repo.backups();
+        assert_eq!(backups.len(), count, "{when}");
+        for (id, image) in &genuine.backups {
+            let Some(backup) = backups.iter().find(|backup| backup.id == *id) else {
+                continue;
+            };
+            let restored = host.restore_image(&test_repo, backup);
+            let restored = restored.unwrap_or_else(|e| panic!("{when}: {e:?}"));
+            assert!(restored == *image, "{when}");
+        }
+    };
+    all_restore(4);
+
+    let (report, findings) = host.check(&test_repo, true);
+    match foreign {
+        Some(expected) => assert_eq!(report.foreign, expected, "{when}: {findings:?}"),
+        None => assert!(report.errors > 0, "{when}"),
+    }
+    // Of an object that is kept twice, only one copy was put there.
+    let is_expected = |finding: &Finding| match finding {
+        Finding::ObjectForeign { .. } => true,
+        Finding::CopyDamaged { .. } => foreign.is_none(),
+        _ => false,
+    };
+    assert!(findings.iter().all(is_expected), "{when}: {findings:?}");
+    assert_eq!(report.backups_affected, [], "{when}");
+
+    let next = Image::new(LEAF).with(0, &noise(50, CHUNK));
+    let made = host.back_up(&test_repo, "disk", &next);
+    let made = made.unwrap_or_else(|e| panic!("{when}: {e:?}"));
+    let restored = host.restore_image(&test_repo, &test_repo.backup(made.id));
+    assert!(restored.unwrap() == next, "{when}");
+
+    let [first, ..] = &genuine.backups[..] else {
+        unreachable!()
+    };
+    forget(&test_repo, &[first.0]);
+    let pruned = prune(&test_repo, &host, Duration::ZERO);
+    let pruned = pruned.unwrap_or_else(|e| panic!("{when}: {e:?}"));
+    assert!(pruned.deleted.packs > 0, "{when}: {pruned:?}");
+    all_restore(4);
+}
+
+#[test]
+fn nothing_that_is_put_into_any_directory_stops_a_command() {
+    let (genuine, other) = (Genuine::new(), Genuine::new());
+    for kind in KINDS {
+        let foreign = match kind {
+            // Those that no segment names are not looked at unless a blob is missing.
+            ObjectKind::Pack | ObjectKind::Tree => Some(0),
+            kind if kind.info().kept_twice => None,
+            _ => Some(1),
+        };
+        for what in PLANTED {
+            let store = genuine.store.copy();
+            let bytes = planted(&genuine, &other, kind, what);
+            plant(&store, genuine.project, kind, &bytes);
+            let when = format!("{what:?} among {kind:?}");
+            assert_nothing_is_stopped(&genuine, &store, foreign, &when);
+        }
+    }
+}
+
+/// Only a record that is damaged may be a genuine one, and then anything may be in use.
+#[test]
+fn bytes_under_a_wrong_name_stop_no_command_but_a_prune_that_takes_them_for_a_damaged_record() {
+    let genuine = Genuine::new();
+    for kind in KINDS {
+        let name = ObjectHash::from_bytes([0xab; 32]).to_string();
+        let directory = kind.directory(genuine.project);
+        let name = match kind {
+            ObjectKind::Pack | ObjectKind::Tree => format!("{directory}/ab/{name}"),
+            ObjectKind::Lease => continue,
+            _ => format!("{directory}/{name}"),
+        };
+        let store = genuine.store.copy();
+        let name = Name::new(name).unwrap();
+        store.put(&name, &[&noise(97, 300)]).unwrap();
+        let when = format!("a wrong name among {kind:?}");
+        let test_repo = open(&store);
+        let host = Host::without_cache();
+        let (report, findings) = host.check(&test_repo, true);
+        assert_eq!(report.foreign, 0, "{when}: {findings:?}");
+        assert_eq!(report.backups_affected, [], "{when}: {findings:?}");
+        for backup in test_repo.backups() {
+            host.restore_image(&test_repo, &backup)
+                .unwrap_or_else(|e| panic!("{when}: {e:?}"));
+        }
+        let next = Image::new(LEAF).with(0, &noise(50, CHUNK));
+        host.back_up(&test_repo, "disk", &next)
+            .unwrap_or_else(|e| panic!("{when}: {e:?}"));
+        forget(&test_repo, &[genuine.backups[0].0]);
+        let pruned = prune(&test_repo, &host, Duration::ZERO);
+        if kind == ObjectKind::Backup {
+            assert!(
+                matches!(&pruned, Err(OpsError::Unreadable { .. })),
+                "{pruned:?}"
+            );
+        } else {
+            pruned.unwrap_or_else(|e| panic!("{when}: {e:?}"));
+        }
+    }
+}
+
+/// Returns the bytes of an object, with this header, signer and signature.
+fn sealed(
+    test_repo: &TestRepo,
+    header: [u8; 16],
+    body: &[u8],
+    signer: &SignerId,
+    sign: impl FnOnce(&[u8]) -> [u8; 64],
+) -> Vec<u8> {
+    let payload = Payload {
+        codec: Codec::Raw,
+        plain_len: body.len(),
+        padding: 0,
+        body,
+    };
+    let mut plain = payload.encode(signer);
+    let signature = sign(&plain);
+    plain.extend_from_slice(&signature);
+    let project = &test_repo.project;
+    let aad = [&project.id.as_bytes()[..], &header].concat();
+    let (nonce, sealed) = project.keys.object().seal(&aad, &plain).unwrap();
+    [&header[..], nonce.as_bytes(), &sealed].concat()
+}
+
+/// Returns the bytes of an object that is as it should be, but for the header.
+fn signed_by(test_repo: &TestRepo, key: &SigningKey, header: [u8; 16], body: &[u8]) -> Vec<u8> {
+    let project = test_repo.project.id;
+    sealed(test_repo, header, body, &key.public(), |plain| {
+        key.sign(project, &header, &[plain])
+    })
+}
+
+fn other_key() -> SigningKey {
+    SigningKey::from_seed(&Secret::new([42; 32]))
+}
+
+/// Valid bodies, by kind. Each would do harm if it counted.
+fn bodies(test_repo: &TestRepo) -> Vec<(ObjectKind, Vec<u8>)> {
+    let backups = test_repo.backups();
+    let mut record = backups[0].record.clone();
+    record.time = "2035-01-01T00:00:00Z".parse().unwrap();
+    let all = |directory: ObjectKind| {
+        let listed = test_repo
+            .project
+            .objects
+            .list(&directory.directory(test_repo.project.id))
+            .unwrap();
+        let hashes = listed.iter().filter_map(|(object, ..)| object.hash());
+        hashes.collect::<Vec<_>>()
+    };
+    let texts = |hashes: Vec<ObjectHash>| {
+        let texts: Vec<_> = hashes.iter().map(ToString::to_string).collect();
+        serde_json::to_string(&texts).unwrap()
+    };
+    let segment = IndexSegment {
+        packs: Vec::new(),
+        superseded: all(ObjectKind::Index),
+    };
+    let packs = texts(all(ObjectKind::Pack));
+    let mark = format!(r#"{{"packs":{packs},"time":"2026-11-21T12:00:00Z"}}"#);
+    let lease = r#"{"work":"prune","running_seconds":1}"#.to_owned();
+    vec![
+        (ObjectKind::Backup, record.encode()),
+        (ObjectKind::Index, segment.encode()),
+        (ObjectKind::Mark, mark.into_bytes()),
+        (ObjectKind::Lease, lease.into_bytes()),
+    ]
+}
+
+/// The object of this kind with these bytes.
+fn object(project: ProjectId, kind: ObjectKind, bytes: &[u8]) -> ObjectRef {
+    let hash = object_hash(&[bytes]);
+    match kind {
+        ObjectKind::Backup => ObjectRef::Backup(project, hash),
+        ObjectKind::Index => ObjectRef::Index(project, hash),
+        ObjectKind::Mark => ObjectRef::Mark(project, hash),
+        _ => ObjectRef::Lease(project, LeaseId::from_bytes([1; 16])),
+    }
+}
+
+#[test]
+fn an_object_counts_only_with_the_signature_of_its_signer_for_its_place() {
+    let genuine = Genuine::new();
+    let test_repo = open(&genuine.store);
+    let project = test_repo.project.id;
+    let authority = test_repo.project.keys.signing();
+    let by_authority = authority.public();
+    let other = other_key();
+    let limit = 1 << 20;
+    for (kind, body) in bodies(&test_repo) {
+        let header = kind.info().magic.header();
+        let elsewhere = if kind == ObjectKind::Mark {
+            Magic::Backup.header()
+        } else {
+            Magic::Mark.header()
+        };
+        let open = |bytes: &[u8]| {
+            let object = object(project, kind, bytes);
+            test_repo.project.open(object, bytes, limit)
+        };
+        let valid = signed_by(&test_repo, authority, header, &body);
+        let opened = open(&valid).unwrap();
+        assert_eq!((opened.signer, &opened.body), (by_authority, &body));
+
+        let nobody = SignerId::from_bytes([0; 32]);
+        let another_body = [&body[..], b" "].concat();
+        let cases = [
+            (
+                "signed by nobody",
+                sealed(&test_repo, header, &body, &nobody, |_| [0; 64]),
+            ),
+            (
+                "without a signature",
+                sealed(&test_repo, header, &body, &by_authority, |_| [0; 64]),
+            ),
+            (
+                "signed by another key",
+                sealed(&test_repo, header, &body, &by_authority, |plain| {
+                    other.sign(project, &header, &[plain])
+                }),
+            ),
+            (
+                "signed for another project",
+                sealed(&test_repo, header, &body, &by_authority, |plain| {
+                    authority.sign(ProjectId::from_bytes([9; 16]), &header, &[plain])
+                }),
+            ),
+            (
+                "signed for another kind of object",
+                sealed(&test_repo, header, &body, &by_authority, |plain| {
+                    authority.sign(project, &elsewhere, &[plain])
+                }),
+            ),
+            (
+                "with the signature of another object",
+                sealed(&test_repo, header, &body, &by_authority, |_| {
+                    let payload = Payload {
+                        codec: Codec::Raw,
+                        plain_len: another_body.len(),
+                        padding: 0,
+                        body: &another_body,
+                    };
+                    authority.sign(project, &header, &[&payload.encode(&by_authority)])
+                }),
+            ),
+        ];
+        for (how, bytes) in &cases {
+            let refused = open(bytes);
+            assert!(
+                matches!(
+                    &refused,
+                    Err(RepoError::Foreign {
+                        reason: ForeignReason::Signature(_),
+                        ..
+                    })
+                ),
+                "{kind:?} {how}: {refused:?}"
+            );
+        }
+        let unknown = signed_by(&test_repo, &other, header, &body);
+        let refused = open(&unknown);
+        assert!(
+            matches!(
+                &refused,
+                Err(RepoError::Foreign { reason: ForeignReason::UnknownSigner(signer), .. })
+                    if *signer == other.public()
+            ),
+            "{kind:?}: {refused:?}"
+        );
+        let all = cases.iter().map(|(_, bytes)| bytes).chain([&unknown]);
+        let store = genuine.store.copy();
+        for bytes in all {
+            plant(&store, project, kind, bytes);
+        }
+        let when = format!("wrong signatures among {kind:?}");
+        let planted = open_all(&store);
+        assert_eq!(planted, [4, 0, 0], "{when}: records, marks, leases");
+        let foreign = cases.len() as u64 + 1;
+        assert_nothing_is_stopped(&genuine, &store, Some(foreign), &when);
+    }
+}
+
+/// Returns the numbers of records, marks and leases that count.
+fn open_all(store: &MemoryBackend) -> [usize; 3] {
+    let project = open(store).project;
+    [
+        Records::load(&project).unwrap().all().len(),
+        Marks::load(&project).unwrap().all().len(),
+        Leases::load(&project, None).unwrap().others.len(),
+    ]
+}
+
+#[test]
+fn a_newer_version_or_feature_counts_only_in_an_object_of_a_full_key() {
+    let genuine = Genuine::new();
+    let test_repo = open(&genuine.store);
+    let project = test_repo.project.id;
+    let authority = test_repo.project.keys.signing();
+    let requires = |body: &[u8]| {
+        let mut json: serde_json::Value = serde_json::from_slice(body).unwrap();
+        json["requires"] = serde_json::json!(["later"]);
+        serde_json::to_vec(&json).unwrap()
+    };
+    for (kind, body) in bodies(&test_repo) {
+        let mut newer = Vec::new();
+        for at in [8, 10, 12, 15] {
+            let mut header = kind.info().magic.header();
+            header[at] ^= 0x40;
+            newer.push((header, body.clone()));
+        }
+        if kind != ObjectKind::Index {
+            newer.push((kind.info().magic.header(), requires(&body)));
+        }
+        for (header, body) in newer {
+            let when = format!("{kind:?} {header:?}");
+            let store = genuine.store.copy();
+            let foreign = signed_by(&test_repo, &other_key(), header, &body);
+            plant(&store, project, kind, &foreign);
+            assert_eq!(open_all(&store), [4, 0, 0], "{when}");
+            let host = Host::without_cache();
+            prune(&open(&store), &host, Duration::ZERO).unwrap();
+
+            let store = genuine.store.copy();
+            let genuine = signed_by(&test_repo, authority, header, &body);
+            plant(&store, project, kind, &genuine);
+            match prune(&open(&store), &host, Duration::ZERO) {
+                Err(OpsError::Repo(error)) => {
+                    assert_eq!(error.kind(), RepoErrorKind::Unsupported, "{when}");
+                }
+                other => panic!("{when}: {other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn an_expired_lease_holds_nothing_up_whatever_it_contains() {
+    let genuine = Genuine::new();
+    let test_repo = open(&genuine.store);
+    let authority = test_repo.project.keys.signing();
+    let mut newer = Magic::Lease.header();
+    newer[8] = 9;
+    let body = br#"{"work":"prune","running_seconds":1}"#;
+    let contents = [
+        signed_by(&test_repo, authority, newer, body),
+        signed_by(&test_repo, authority, Magic::Lease.header(), body),
+        signed_by(&test_repo, authority, Magic::Lease.header(), b"no JSON"),
+        noise(1, 300),
+    ];
+    for bytes in contents {
+        let store = genuine.store.copy();
+        plant(&store, genuine.project, ObjectKind::Lease, &bytes);
+        store.age(EXPIRED);
+        let host = Host::without_cache();
+        prune(&open(&store), &host, Duration::ZERO).unwrap();
+        assert_eq!(
+            store
+                .list(&ObjectKind::Lease.directory(genuine.project))
+                .unwrap()
+                .len(),
+            0
+        );
+    }
+}
