@@ -6,12 +6,13 @@ use cuttlebone::format::{
     Counts, IndexSegment, LogEntry, LogItem, LogKind, Magic, PackHead, PackKey, PackListing,
     Payload, ProjectSettings, Run, SourceInfo, StreamEntries, StreamEntry, VolumeInfo,
 };
-use cuttlebone::repo::{Compression, Compressor, ObjectRef};
+use cuttlebone::repo::{Compression, Compressor};
 
 use crate::fixture::{self, PROJECT, PlainRun};
 use crate::hostile::reference;
 
 mod hostile;
+mod texts;
 
 /// A file of the corpus.
 #[derive(Debug)]
@@ -41,9 +42,9 @@ pub fn all() -> Vec<Seed> {
         ("void", voids()),
         ("log", logs()),
         ("audit", audits()),
-        ("names", names()),
+        ("names", texts::names()),
         ("hostile_repository", hostile::repositories()),
-        ("extents", extent_lists()),
+        ("extents", texts::extent_lists()),
     ];
     let seeds = groups.into_iter().flat_map(|(target, seeds)| {
         let seed = move |(name, bytes)| Seed {
@@ -585,67 +586,4 @@ fn mark(time: &str) -> Vec<u8> {
     let id = "cd".repeat(32);
     format!(r#"{{"packs":["{id}"],"segments":["{id}"],"time":"{time}","tool":"cuttlebone 0.1.0"}}"#)
         .into()
-}
-
-fn extent_lists() -> Named {
-    let texts = [
-        (
-            "json",
-            r#"[{"offset":0,"length":512,"exists":"true"},{"offset":130560,"length":512,"exists":"false"}]"#,
-        ),
-        ("json-boolean", r#"[{"exists":true,"length":0,"offset":9}]"#),
-        (
-            "json-overflow",
-            r#"[{"offset":1,"length":18446744073709551615,"exists":"true"}]"#,
-        ),
-        (
-            "json-unknown",
-            r#"[{"offset":1,"length":1,"exists":"true","\u001b":0}]"#,
-        ),
-        ("json-empty", "[]"),
-        (
-            "xml",
-            "<extents><extent><offset>0</offset><length>512</length><exists>true</exists></extent></extents>",
-        ),
-        (
-            "xml-pretty",
-            "<?xml version=\"1.0\"?>\n<extents>\n <extent>\n  <offset> 7 </offset>\n  <exists>false</exists><length>1</length>\n </extent>\n</extents>\n",
-        ),
-        (
-            "xml-entity",
-            "<extents><extent><offset>&#48;</offset></extent></extents>",
-        ),
-        ("xml-doctype", "<!DOCTYPE a [<!ENTITY b \"c\">]><extents/>"),
-        ("xml-empty", "<extents/>"),
-        (
-            "plain",
-            "Offset   Length  Type\n2662400  4096    data\n2686976  36864   zero\n",
-        ),
-        ("plain-cut", "Offset   Length  Type\n2662400  4096    data"),
-    ];
-    texts.map(|(name, text)| (name, text.into())).into()
-}
-
-fn names() -> Named {
-    let hash = ObjectHash::from_bytes([0xcd; 32]);
-    let name = |object: ObjectRef| object.name().as_str().as_bytes().to_vec();
-    let copy = |object: ObjectRef| object.copy_name().as_str().as_bytes().to_vec();
-    vec![
-        ("repository", name(ObjectRef::Repository)),
-        ("key", name(ObjectRef::Key(None, hash))),
-        ("key-copy", copy(ObjectRef::Key(Some(PROJECT), hash))),
-        ("project-copy", copy(ObjectRef::Project(PROJECT))),
-        ("pack", name(ObjectRef::Pack(PROJECT, hash))),
-        ("pack-copy", copy(ObjectRef::Pack(PROJECT, hash))),
-        ("index", name(ObjectRef::Index(PROJECT, hash))),
-        ("backup", name(ObjectRef::Backup(PROJECT, hash))),
-        ("upload", b"keys/.upload-1".to_vec()),
-        ("up", b"keys/../a".to_vec()),
-        ("id", hash.to_string().into_bytes()),
-        ("short-id", PROJECT.to_string().into_bytes()),
-        ("size", b"1.5 GiB".to_vec()),
-        ("size-large", b"16383P".to_vec()),
-        ("size-fraction", b".999999999999999999999T".to_vec()),
-        ("size-two-points", b"1.2.3M".to_vec()),
-    ]
 }
