@@ -354,7 +354,7 @@ pub(crate) struct KeyEntry {
 
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct KeyChange {
-    /// `added`, `removed`, `changed`, `opens` or `exported`.
+    /// `added`, `removed`, `revoked`, `changed`, `opens` or `exported`.
     pub(crate) action: &'static str,
     pub(crate) key_id: String,
 }

@@ -37,9 +37,9 @@ pub(crate) use password::{PasswordOptions, Passwords};
 pub(crate) use permission::Attempt;
 pub(crate) use prompt::{Prompt, TerminalLoan};
 pub(crate) use request::{
-    BackupRequest, BackupSource, CacheRequest, ExportRequest, ForgetRequest, ForgetSelection,
-    KeyRequest, MergeRequest, NewKeyAccess, NewKeyRequest, PruneRequest, ReadFrom, RestoreRequest,
-    VolumeName, WriteTo, backup_selector, volume_name,
+    AcceptedBackups, BackupRequest, BackupSource, CacheRequest, ExportRequest, ForgetRequest,
+    ForgetSelection, KeyRequest, MergeRequest, NewKeyAccess, NewKeyRequest, PruneRequest, ReadFrom,
+    RestoreRequest, VolumeName, WriteTo, backup_selector, volume_name,
 };
 pub(crate) use session::Session;
 pub(crate) use settings::{RepositoryOptions, RepositorySettings, worker_threads};

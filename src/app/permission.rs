@@ -24,6 +24,7 @@ pub(crate) enum Attempt {
     Head,
     AddKey,
     RemoveKey,
+    RevokeKey,
     ChangePassword,
 }
 
@@ -49,6 +50,7 @@ impl Attempt {
             Self::Head => (Role::Full, "write into the log"),
             Self::AddKey => (Role::Full, "add a key"),
             Self::RemoveKey => (Role::Full, "remove a key"),
+            Self::RevokeKey => (Role::Full, "revoke a key"),
             Self::ChangePassword => (Role::Full, "change its password"),
         }
     }
@@ -78,7 +80,7 @@ mod tests {
     use super::*;
 
     /// Attempts, the roles that may make them, and the text for those that may not.
-    const RULES: [(Attempt, &[Role], &str); 19] = {
+    const RULES: [(Attempt, &[Role], &str); 20] = {
         use Attempt::*;
         const ALL: &[Role] = &[Role::Full, Role::Write, Role::Verify];
         const WRITERS: &[Role] = &[Role::Full, Role::Write];
@@ -102,6 +104,7 @@ mod tests {
             (Head, FULL, "may not write into the log"),
             (AddKey, FULL, "may not add a key"),
             (RemoveKey, FULL, "may not remove a key"),
+            (RevokeKey, FULL, "may not revoke a key"),
             (ChangePassword, FULL, "may not change its password"),
         ]
     };

@@ -12,6 +12,7 @@ mod head;
 mod pipeline;
 mod prune;
 mod restore;
+mod revoke;
 mod stats;
 
 pub use backup::{BackupOptions, BackupReport, backup, read_extents};
@@ -30,4 +31,5 @@ pub use forget::{
 pub use head::{Head, head};
 pub use prune::{Amount, MaxUnused, Prune, PruneOptions, PrunePlan, PruneReport, plan_prune};
 pub use restore::{RestoreReport, restore};
+pub use revoke::{backups_of_key, last_of, revoke_key};
 pub use stats::{StatsReport, stats};

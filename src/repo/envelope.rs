@@ -6,7 +6,7 @@ use super::error::{Damage, ForeignReason, RepoError};
 use super::object_kind::ObjectKind;
 use super::object_ref::ObjectRef;
 use super::project::Project;
-use crate::base::{ObjectHash, Role, SignerId, Silent};
+use crate::base::{ObjectHash, Role, SignerId};
 use crate::crypto::{SealNonce, SigningKey, object_hash, verify_signature};
 use crate::format::{FormatError, Payload, SealedObject, SignedPayload};
 
@@ -128,18 +128,6 @@ impl Project {
             }
             other => other.map_err(foreign),
         }
-    }
-
-    /// Brings the signers up to date, if there are other certificates in the store than those that
-    /// were loaded.
-    fn refresh_signers(&self) -> Result<(), RepoError> {
-        let listed = self.list(ObjectKind::Certificate)?;
-        let names = listed.iter().filter_map(|(object, _)| object.hash());
-        let names = names.collect();
-        if !self.signers.has_seen(&names) {
-            self.signers.update(names, self.certificates(&Silent)?);
-        }
-        Ok(())
     }
 
     /// Returns the error of an object of this signer whose content is not as this program knows it.

@@ -35,6 +35,7 @@ mod read_session;
 mod reader;
 mod records;
 mod repository;
+mod revocation;
 mod run_cache;
 mod sealed;
 mod sessions;

@@ -6,13 +6,15 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 use jiff::Timestamp;
 
 use super::backup::Backup;
-use super::error::RepoError;
+use super::error::{ForeignReason, RepoError};
 use super::log::Log;
 use super::object_kind::ObjectKind;
+use super::object_ref::ObjectRef;
 use super::order::{History, OrderedRecord};
 use super::packs::IndexStored;
 use super::project::Project;
 use super::prune_guard::CommitPermit;
+use super::revocation::divide;
 use super::voids::Voids;
 use crate::base::ObjectHash;
 use crate::format::{BackupRecord, RemovedRecord};
@@ -32,6 +34,8 @@ pub struct Records {
     voided: HashSet<ObjectHash>,
     damaged: Vec<RepoError>,
     foreign: Vec<RepoError>,
+    /// Records that are there but count no more: the key that signed them was revoked.
+    revoked: HashSet<ObjectHash>,
 }
 
 /// A record that was deleted on purpose, as the log repeats it.
@@ -84,6 +88,13 @@ impl Records {
         }
         // After the records: one that was deleted in between is then known to be.
         let log = Log::load(project)?;
+        project.signers.withdraw(log.revocations());
+        let (backups, revoked) = divide(backups, &project.signers, &log);
+        foreign.extend(revoked.iter().map(|backup| RepoError::Foreign {
+            object: ObjectRef::Backup(project.id, backup.id),
+            reason: ForeignReason::Revoked(backup.signer),
+        }));
+        let revoked = revoked.into_iter().map(|backup| backup.id).collect();
         let forgotten: Vec<_> = log.removed_records().map(ForgottenRecord::of).collect();
         let errors = foreign.iter().chain(&damaged);
         let unusable: HashSet<_> = errors.filter_map(RepoError::object_hash).collect();
@@ -93,6 +104,7 @@ impl Records {
         let voided = backups.iter().filter(is_voided).map(|b| b.id).collect();
         Ok(Self {
             foreign,
+            revoked,
             ..Self::in_order(backups, &forgotten, excused, voided, damaged)
         })
     }
@@ -147,6 +159,7 @@ impl Records {
             voided,
             damaged,
             foreign: Vec::new(),
+            revoked: HashSet::new(),
             backups,
         }
     }
@@ -275,7 +288,9 @@ impl Records {
         });
         let of_removed = log.removed_records();
         let of_removed = of_removed.flat_map(|record| record.follows.iter().chain(&record.heads));
-        let is_there = |id: &ObjectHash| present.contains(id) || self.replaced.contains(id);
+        let is_there = |id: &ObjectHash| {
+            present.contains(id) || self.replaced.contains(id) || self.revoked.contains(id)
+        };
         let mut gone: Vec<ObjectHash> = named
             .chain(of_removed)
             .filter(|id| !is_there(id) && !log.excuses(**id))

@@ -229,17 +229,15 @@ impl Repository {
     }
 }
 
-/// Fails if a copy of a sealed object is damaged. A foreign object is whole.
+/// Fails if a copy of a sealed object is damaged or foreign.
 fn copy_is_whole(
     project: &Project,
     object: ObjectRef,
     hash: ObjectHash,
     bytes: &[u8],
 ) -> Result<(), RepoError> {
-    match project.open_hashed(object, hash, bytes, Certificate::BODY_MAX) {
-        Err(RepoError::Foreign { .. }) => Ok(()),
-        opened => opened.map(|_| ()),
-    }
+    let opened = project.open_hashed(object, hash, bytes, Certificate::BODY_MAX);
+    opened.map(|_| ())
 }
 
 /// Fails unless a project object has the public keys of these keys, and their signature.

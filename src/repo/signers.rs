@@ -8,6 +8,7 @@ use super::error::ForeignReason;
 use super::object_kind::ObjectKind;
 use crate::base::{ObjectHash, Role, SignerId, read_lock, write_lock};
 use crate::crypto::ProjectKeys;
+use crate::format::Revoked;
 
 /// The signers of a project, and what each may sign.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ struct Known {
     /// The names of all certificates that were in the store, valid or not.
     listed: HashSet<ObjectHash>,
     certificates: Certificates,
+    /// The names of certificates that entries of the log withdraw.
+    revoked: HashSet<ObjectHash>,
 }
 
 impl Signers {
@@ -38,10 +41,31 @@ impl Signers {
     /// Takes these certificates instead of those that were known. `listed` are the names of all that
     /// were in the store, valid or not.
     pub(super) fn update(&self, listed: HashSet<ObjectHash>, certificates: Certificates) {
-        *write_lock(&self.known) = Known {
-            listed,
-            certificates,
-        };
+        let mut known = write_lock(&self.known);
+        (known.listed, known.certificates) = (listed, certificates);
+    }
+
+    /// Takes note of revocations.
+    pub(super) fn withdraw<'a>(&self, revoked: impl Iterator<Item = &'a Revoked>) {
+        let mut known = write_lock(&self.known);
+        known
+            .revoked
+            .extend(revoked.map(|revoked| revoked.certificate));
+    }
+
+    /// Returns the signer that the certificate with this name names.
+    pub(super) fn signer_of(&self, certificate: ObjectHash) -> Option<SignerId> {
+        let known = read_lock(&self.known);
+        let mut all = known.certificates.all().iter();
+        let certified = all.find(|certified| certified.name == certificate)?;
+        certified.certificate.signer
+    }
+
+    /// Whether the key with this signer was revoked.
+    fn is_revoked(&self, signer: &SignerId) -> bool {
+        let known = read_lock(&self.known);
+        let certified = known.certificates.of_signer(signer);
+        certified.is_some_and(|certified| known.revoked.contains(&certified.name))
     }
 
     /// Whether these are the names of all certificates that were in the store.
@@ -72,6 +96,14 @@ impl Signers {
             .role_of(signer)
             .ok_or(ForeignReason::UnknownSigner(*signer))?;
         match kind.info().signed_by {
+            // Which of its records count, the revocation says. What its packs and segments say is
+            // true or not, whoever says it.
+            Some(_)
+                if matches!(kind, ObjectKind::Void | ObjectKind::Lease)
+                    && self.is_revoked(signer) =>
+            {
+                Err(ForeignReason::Revoked(*signer))
+            }
             Some(least) if role.includes(least) => Ok(()),
             _ => Err(ForeignReason::Role(role)),
         }
@@ -164,5 +196,23 @@ mod tests {
         assert!(signers.may_require(&write, "later"));
         assert!(!signers.may_require(&write, "other"));
         assert!(!signers.is_full(&write) && !signers.is_full(&verify));
+
+        let certificate = ObjectHash::from_bytes([2; 32]);
+        assert_eq!(signers.signer_of(certificate), Some(write));
+        let revoked = Revoked {
+            certificate,
+            accepted: Vec::new(),
+        };
+        signers.withdraw([revoked].iter());
+        for kind in [ObjectKind::Void, ObjectKind::Lease] {
+            let refused = signers.may_sign(kind, &write);
+            assert!(
+                matches!(refused, Err(ForeignReason::Revoked(_))),
+                "{kind:?}"
+            );
+        }
+        for kind in [ObjectKind::Backup, ObjectKind::Index, ObjectKind::Pack] {
+            assert!(signers.may_sign(kind, &write).is_ok(), "{kind:?}");
+        }
     }
 }

@@ -3,17 +3,42 @@
 
 use super::certificates::{Certificates, Certified};
 use super::error::{Damage, RepoError};
+use super::lease::Worker;
+use super::log::{Log, NewEntry};
 use super::object_kind::ObjectKind;
 use super::object_ref::ObjectRef;
 use super::parallel::parallel_map;
 use super::project::Project;
-use crate::base::{Notice, ObjectHash, Observer, Role};
-use crate::format::Certificate;
+use crate::base::{Notice, ObjectHash, Observer, Role, Silent};
+use crate::format::{Certificate, LogDetails, Revoked};
 
 impl Project {
-    /// Loads all certificates. Reports those that cannot be read as notices, and leaves them out:
-    /// their keys are foreign. Leaves out foreign ones, too.
+    /// Loads the certificates that count: those that are valid and not revoked. Reports those that
+    /// cannot be read as notices, and leaves them out: their keys are foreign.
     pub fn certificates(&self, observer: &dyn Observer) -> Result<Certificates, RepoError> {
+        let mut certificates = self.load_certificates(observer)?;
+        let log = Log::load(self)?;
+        let revoked = log.revocations().map(|revoked| revoked.certificate);
+        certificates.withdraw(&revoked.collect());
+        Ok(certificates)
+    }
+
+    /// Brings the signers up to date, if there are other certificates in the store than those that
+    /// were loaded.
+    pub(super) fn refresh_signers(&self) -> Result<(), RepoError> {
+        let listed = self.list(ObjectKind::Certificate)?;
+        let names = listed.iter().filter_map(|(object, _)| object.hash());
+        let names = names.collect();
+        if !self.signers.has_seen(&names) {
+            let certificates = self.load_certificates(&Silent)?;
+            self.signers.withdraw(Log::load(self)?.revocations());
+            self.signers.update(names, certificates);
+        }
+        Ok(())
+    }
+
+    /// Loads the valid certificates, revoked ones, too.
+    fn load_certificates(&self, observer: &dyn Observer) -> Result<Certificates, RepoError> {
         let listed = self.list(ObjectKind::Certificate)?;
         let certified = parallel_map(&listed, |(object, _)| match self.certified(*object) {
             Ok(certified) => Ok(Some(certified)),
@@ -42,6 +67,33 @@ impl Project {
     /// Stores a certificate. It is durable when this returns.
     pub(super) fn certify(&self, certificate: &Certificate) -> Result<ObjectHash, RepoError> {
         self.put(certificate)
+    }
+
+    /// Revokes a key: writes an entry of the log that withdraws its certificate, and then deletes its
+    /// slot. Of the records that it signed, only the accepted ones count from now on, and those that
+    /// these followed or saw. Fails unless the role of the key in use is full.
+    pub fn revoke(
+        &self,
+        key: &Certified,
+        accepted: Vec<ObjectHash>,
+        by: Worker<'_>,
+    ) -> Result<(), RepoError> {
+        let revoked = Revoked {
+            certificate: key.name,
+            accepted,
+        };
+        let entry = NewEntry {
+            details: LogDetails {
+                revoked: vec![revoked],
+                ..LogDetails::default()
+            },
+            ..NewEntry::default()
+        };
+        let mut log = Log::load(self)?;
+        log.append(self, entry, by)?;
+        self.signers.withdraw(log.revocations());
+        let slot = ObjectRef::Key(Some(self.id), key.certificate.slot);
+        self.objects.delete_twice(slot)
     }
 
     /// Fails if the key in use may not back up the volume with this name: its record would be

@@ -5,9 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::support::noise;
-use crate::support::program::World;
-
-const CHEAP: [&str; 4] = ["--kdf-memory", "1M", "--kdf-passes", "1"];
+use crate::support::program::{CHEAP_KEY, World};
 
 /// A repository with a backup of the volume `web-1`, and a key of each role.
 struct Keys {
@@ -26,7 +24,7 @@ impl Keys {
         let verify = world.write("verify", b"of the auditor");
         let add = |file: &str, args: &[&str]| {
             let fixed = ["key", "add", "--new-password-file", file];
-            world.ok(&[&fixed[..], args, &CHEAP].concat());
+            world.ok(&[&fixed[..], args, &CHEAP_KEY].concat());
         };
         add(
             &write,
@@ -129,13 +127,13 @@ fn commands_beyond_the_role_of_the_key_are_refused_before_they_do_anything() {
     let before = files(&keys.world);
     let target = keys.world.at("target");
     let new = keys.world.write("new", b"another password");
-    let refusals: [(&[&str], &str); 15] = [
+    let refusals: [(&[&str], &str); 16] = [
         (&["restore", "web-1", &target], "restore"),
         (
             &["restore", "web-1", &target, "--format", "rbd-diff"],
             "export a diff",
         ),
-        (&["diff", "export", "web-1", &target], "export a diff"),
+        (&["diff", "export", "web-1", "-o", &target], "export a diff"),
         (&["compare", "web-1", "web-1"], "compare"),
         (&["check", "--read-data"], "check --read-data"),
         (&["forget", "--keep-last", "1"], "forget"),
@@ -157,6 +155,7 @@ fn commands_beyond_the_role_of_the_key_are_refused_before_they_do_anything() {
             "add a key",
         ),
         (&["key", "remove", "00"], "remove a key"),
+        (&["key", "revoke", "00"], "revoke a key"),
         (
             &["key", "passwd", "--new-password-file", &new],
             "change its password",
@@ -247,11 +246,51 @@ fn check_reports_a_key_slot_that_no_full_key_added() {
     fs::write(project.join("keys").join(&name), &forged).unwrap();
     fs::write(project.join("keys").join(name.clone() + ".copy"), &forged).unwrap();
     let found = keys.world.fails(&["check"], 21);
-    assert!(found.contains("foreign"), "{found}");
+    assert!(found.contains("count for nothing"), "{found}");
     let listed = keys.world.json(&["key", "list"]);
     let foreign: Vec<_> = listed.iter().filter(|key| key["foreign"] == true).collect();
     assert_eq!(foreign.len(), 1);
     assert_eq!(foreign[0]["key_id"], name.as_str());
     keys.world.ok(&["key", "remove", &name]);
     keys.world.ok(&["check"]);
+}
+
+#[test]
+fn a_revoked_key_opens_nothing_and_its_copied_slot_is_foreign() {
+    let keys = Keys::new();
+    let slot = keys.world.at("slot");
+    keys.world
+        .ok(&keys.with("write", &["key", "export", &slot]));
+    let listed = keys.world.json(&["key", "list"]);
+    let id_of = |role: &str| {
+        let key = listed.iter().find(|key| key["role"] == role).unwrap();
+        key["key_id"].as_str().unwrap().to_owned()
+    };
+    let revoked = keys
+        .world
+        .json_one(&["key", "revoke", &id_of("write")[..12]], "key_change");
+    assert_eq!(revoked["action"], "revoked");
+    assert_eq!(revoked["key_id"], id_of("write").as_str());
+    keys.world.fails(&keys.with("write", &["list"]), 12);
+    keys.world.fails(&["key", "revoke", "0000"], 1);
+    keys.world.fails(
+        &[
+            "key",
+            "revoke",
+            &id_of("verify"),
+            "--accept-all",
+            "--accept-none",
+        ],
+        2,
+    );
+
+    let copy = keys.world.project().join("keys").join(id_of("write"));
+    fs::copy(&slot, &copy).unwrap();
+    keys.world.ok(&keys.with("write", &["list"]));
+    let refused = keys.refused("write", &["backup", &keys.disk, "--volume", "web-1"]);
+    assert!(refused.contains("revoked"), "{refused}");
+    let listed = keys.world.json(&["key", "list"]);
+    let foreign = listed.iter().find(|key| key["foreign"] == true).unwrap();
+    assert_eq!(foreign["role"], "write");
+    keys.world.fails(&["check"], 21);
 }

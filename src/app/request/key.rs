@@ -16,6 +16,11 @@ pub(crate) enum KeyRequest {
         /// A key id or its beginning.
         id: String,
     },
+    Revoke {
+        /// A key id or its beginning.
+        id: String,
+        accept: AcceptedBackups,
+    },
     /// Replace the key that the given password opens.
     Passwd(NewKeyRequest),
     Test,
@@ -23,6 +28,16 @@ pub(crate) enum KeyRequest {
         /// The file to write; `None` for standard output.
         file: Option<PathBuf>,
     },
+}
+
+/// The backups of a revoked key that still count, with those before them.
+#[derive(Debug)]
+pub(crate) enum AcceptedBackups {
+    /// The user did not say.
+    Unsaid,
+    All,
+    /// These; none if empty.
+    Only(Vec<String>),
 }
 
 /// What a new key opens.

@@ -10,7 +10,7 @@ mod restore;
 
 pub(crate) use backup::{BackupRequest, BackupSource, VolumeName};
 pub(crate) use forget::{ForgetRequest, ForgetSelection, PruneRequest};
-pub(crate) use key::{CacheRequest, KeyRequest, NewKeyAccess, NewKeyRequest};
+pub(crate) use key::{AcceptedBackups, CacheRequest, KeyRequest, NewKeyAccess, NewKeyRequest};
 pub(crate) use names::{backup_selector, check_name, volume_name};
 pub(crate) use read_write::{ReadFrom, WriteTo};
 pub(crate) use restore::{ExportRequest, MergeRequest, RestoreRequest};

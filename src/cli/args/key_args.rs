@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueHint};
 
-use crate::app::{Failure, KeyRequest, NewKeyAccess, NewKeyRequest};
+use crate::app::{
+    AcceptedBackups, Failure, KeyRequest, NewKeyAccess, NewKeyRequest, backup_selector,
+};
 use crate::base::Role;
 
 use super::kdf_args::KdfArgs;
@@ -51,6 +53,28 @@ Examples:
     Remove {
         /// The id of the key, or its beginning
         id: String,
+    },
+
+    /// Revoke a key with the role write or verify
+    ///
+    /// What it signs from now on counts for nothing, even if someone kept a copy of it. Say which
+    /// of its backups still count.
+    #[command(after_help = "\
+Examples:
+  cuttlebone key revoke 3f9a01bc --accept-all
+  cuttlebone key revoke 3f9a01bc --accept web-1@monday")]
+    Revoke {
+        /// The id of the key, or its beginning
+        id: String,
+        /// This backup still counts, and those that came before it
+        #[arg(long, value_name = "BACKUP")]
+        accept: Vec<String>,
+        /// All backups of the key still count
+        #[arg(long, conflicts_with = "accept")]
+        accept_all: bool,
+        /// No backup of the key counts any more
+        #[arg(long, conflicts_with_all = ["accept", "accept_all"])]
+        accept_none: bool,
     },
 
     /// Change the password used to open the repository
@@ -138,11 +162,29 @@ impl KeyCommand {
                 access: access(role, this_project, volumes)?,
             },
             Self::List => KeyRequest::List,
-            Self::Remove { id } if id.is_empty() => {
+            Self::Remove { id } | Self::Revoke { id, .. } if id.is_empty() => {
                 return Err(Failure::usage("the id of the key is an empty string")
                     .hint("run “cuttlebone key list” to see the ids"));
             }
             Self::Remove { id } => KeyRequest::Remove { id },
+            Self::Revoke {
+                id,
+                accept,
+                accept_all,
+                accept_none,
+            } => KeyRequest::Revoke {
+                id,
+                accept: match (accept_all, accept_none) {
+                    (true, _) => AcceptedBackups::All,
+                    (_, false) if accept.is_empty() => AcceptedBackups::Unsaid,
+                    _ => AcceptedBackups::Only(
+                        accept
+                            .into_iter()
+                            .map(backup_selector)
+                            .collect::<Result<_, _>>()?,
+                    ),
+                },
+            },
             Self::Passwd { new, label } => KeyRequest::Passwd(new.into_request(label)?),
             Self::Test => KeyRequest::Test,
             Self::Export { file } => KeyRequest::Export {

@@ -4,12 +4,14 @@ use std::fmt;
 use std::path::Path;
 
 use crate::app::{
-    Attempt, Code, Failure, KeyChange, KeyEntry, KeyRequest, Message, NewKeyAccess, NewKeyRequest,
-    Passwords, RepositorySettings, open, short_id, slot_info,
+    AcceptedBackups, Attempt, Code, Failure, KeyChange, KeyEntry, KeyRequest, Message,
+    NewKeyAccess, NewKeyRequest, Passwords, RepositorySettings, count, host_name, load_records,
+    open, project, short_id, slot_info,
 };
-use crate::base::ObjectHash;
+use crate::base::{ObjectHash, Role};
 use crate::cli::console::Console;
-use crate::repo::{Grant, KeyScope, KeySummary, NewKey, RepoError, Repository};
+use crate::ops;
+use crate::repo::{Grant, KeyScope, KeySummary, NewKey, Project, RepoError, Repository};
 
 pub(super) fn key(
     console: &Console,
@@ -39,6 +41,10 @@ pub(super) fn key(
             console.output.keys(&entries)
         }
         KeyRequest::Remove { id } => remove(console, &repository, &id),
+        KeyRequest::Revoke { id, accept } => {
+            let project = project(&console.session, settings, &repository)?;
+            revoke(console, &project, &id, accept)
+        }
         KeyRequest::Test => show_change(console, "opens", &repository.key_id()),
         KeyRequest::Export { file } => export(console, &repository, file.as_deref()),
     }
@@ -50,6 +56,7 @@ fn attempt(request: &KeyRequest) -> Attempt {
         KeyRequest::Add { .. } => Attempt::AddKey,
         KeyRequest::List => Attempt::ListKeys,
         KeyRequest::Remove { .. } => Attempt::RemoveKey,
+        KeyRequest::Revoke { .. } => Attempt::RevokeKey,
         KeyRequest::Passwd(_) => Attempt::ChangePassword,
         KeyRequest::Test => Attempt::TestKey,
         KeyRequest::Export { .. } => Attempt::ExportKey,
@@ -134,6 +141,40 @@ fn remove(console: &Console, repository: &Repository, id: &str) -> Result<(), Fa
     show_change(console, "removed", &key.id)
 }
 
+fn revoke(
+    console: &Console,
+    project: &Project,
+    id: &str,
+    accept: AcceptedBackups,
+) -> Result<(), Failure> {
+    let certificates = project.certificates(console.session.observer())?;
+    let key = select(certificates.all(), id, |key| key.certificate.slot)?;
+    if key.role == Role::Full {
+        let refused = "a full key cannot be revoked: its holder knows the secret of the project";
+        return Err(Failure::new(Code::Failed, refused)
+            .hint("“cuttlebone key remove” removes it, so that its password opens nothing"));
+    }
+    let records = load_records(&console.session, project)?;
+    let backups = ops::backups_of_key(&records, key);
+    let accepted = match accept {
+        AcceptedBackups::Unsaid if !backups.is_empty() => {
+            let backups = count(backups.len() as u64, "backup");
+            return Err(Failure::usage(format!(
+                "say which backups of this key still count: there are {backups}"
+            ))
+            .hint("give --accept BACKUP for the last good one, --accept-all, or --accept-none"));
+        }
+        AcceptedBackups::Unsaid => Vec::new(),
+        AcceptedBackups::All => ops::last_of(&backups),
+        AcceptedBackups::Only(selectors) => {
+            let ids = selectors.iter().map(|text| Ok(records.select(text)?.id));
+            ids.collect::<Result<_, Failure>>()?
+        }
+    };
+    ops::revoke_key(project, key, accepted, Some(&host_name()))?;
+    show_change(console, "revoked", &key.certificate.slot)
+}
+
 fn export(console: &Console, repository: &Repository, file: Option<&Path>) -> Result<(), Failure> {
     let keys = repository.list_keys(console.session.observer())?;
     let current = select_key(&keys, &repository.key_id().to_string())?;
@@ -180,7 +221,18 @@ fn key_entry(key: &KeySummary) -> KeyEntry {
 }
 
 fn select_key<'a>(keys: &'a [KeySummary], id: &str) -> Result<&'a KeySummary, Failure> {
-    let mut matches = keys.iter().filter(|key| key.id.to_string().starts_with(id));
+    select(keys, id, |key| key.id)
+}
+
+/// Returns the only one of `keys` whose id begins with these digits.
+fn select<'a, T>(
+    keys: &'a [T],
+    id: &str,
+    id_of: impl Fn(&T) -> ObjectHash,
+) -> Result<&'a T, Failure> {
+    let mut matches = keys
+        .iter()
+        .filter(|key| id_of(key).to_string().starts_with(id));
     match (matches.next(), matches.next()) {
         (Some(key), None) => Ok(key),
         (None, _) => Err(RepoError::NoKey { id: id.to_owned() }.into()),

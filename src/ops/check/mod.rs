@@ -154,8 +154,18 @@ impl CheckTask<'_> {
     }
 
     fn copies_of(&mut self, repository: &Repository, object: ObjectRef) -> Result<(), OpsError> {
-        for (name, is_second) in [(object.name(), false), (object.copy_name(), true)] {
+        let copies = [(object.name(), false), (object.copy_name(), true)];
+        let verdicts = copies.map(|(name, is_second)| {
             let verdict = repository.verify_copy(self.project, object, &name);
+            (name, is_second, verdict)
+        });
+        let foreign =
+            |verdict: &Result<(), RepoError>| matches!(verdict, Err(RepoError::Foreign { .. }));
+        // It is found as foreign, whether it is there twice or not.
+        if verdicts.iter().any(|(.., verdict)| foreign(verdict)) {
+            return Ok(());
+        }
+        for (name, is_second, verdict) in verdicts {
             match verdict {
                 Ok(()) => {}
                 // What cannot be read by this version was read by it when this repository was

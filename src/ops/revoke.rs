@@ -1,0 +1,38 @@
+//! Revokes a key of a project.
+
+use std::collections::HashSet;
+
+use super::context::TOOL;
+use super::error::OpsError;
+use crate::base::ObjectHash;
+use crate::repo::{Backup, Certified, Project, Records, Worker};
+
+/// Returns the backups that this key made, in the order of the records.
+#[must_use]
+pub fn backups_of_key<'a>(records: &'a Records, key: &Certified) -> Vec<&'a Backup> {
+    let of_key = |backup: &&Backup| Some(backup.signer) == key.certificate.signer;
+    records.all().iter().filter(of_key).collect()
+}
+
+/// Returns those of these backups that none of the others names. Whoever accepts them accepts all.
+#[must_use]
+pub fn last_of(backups: &[&Backup]) -> Vec<ObjectHash> {
+    let records = backups.iter().map(|backup| &backup.record);
+    let named: HashSet<_> = records
+        .flat_map(|record| record.follows.iter().chain(&record.heads))
+        .collect();
+    let ids = backups.iter().map(|backup| backup.id);
+    ids.filter(|id| !named.contains(id)).collect()
+}
+
+/// Revokes a key: what it signs, and the records that it signed, no longer count. Only the accepted
+/// records count, and those that they followed or saw. `host` is the name of this host.
+pub fn revoke_key(
+    project: &Project,
+    key: &Certified,
+    accepted: Vec<ObjectHash>,
+    host: Option<&str>,
+) -> Result<(), OpsError> {
+    let by = Worker { host, tool: TOOL };
+    Ok(project.revoke(key, accepted, by)?)
+}

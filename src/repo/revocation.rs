@@ -1,0 +1,46 @@
+//! Revoked keys: which of their records still count. Section 7 of `docs/format.md`.
+
+use std::collections::{HashMap, HashSet};
+
+use super::backup::Backup;
+use super::log::Log;
+use super::signers::Signers;
+use crate::base::{ObjectHash, SignerId};
+
+/// Divides backups into those that count and those that do not: the key that signed such a record
+/// was revoked, and the revocation neither accepts the record nor one that came after it.
+pub(super) fn divide(
+    backups: Vec<Backup>,
+    signers: &Signers,
+    log: &Log,
+) -> (Vec<Backup>, Vec<Backup>) {
+    let mut accepted: HashMap<SignerId, HashSet<ObjectHash>> = HashMap::new();
+    for revoked in log.revocations() {
+        if let Some(signer) = signers.signer_of(revoked.certificate) {
+            let records = with_ancestors(&revoked.accepted, &backups, log);
+            accepted.entry(signer).or_default().extend(records);
+        }
+    }
+    backups.into_iter().partition(|backup| {
+        let accepted = accepted.get(&backup.signer);
+        accepted.is_none_or(|records| records.contains(&backup.id))
+    })
+}
+
+/// Returns these records and all that they follow or saw as heads, directly or through others.
+fn with_ancestors(records: &[ObjectHash], backups: &[Backup], log: &Log) -> HashSet<ObjectHash> {
+    let by_id: HashMap<_, _> = backups.iter().map(|b| (b.id, &b.record)).collect();
+    let mut found = HashSet::new();
+    let mut waiting = records.to_vec();
+    while let Some(id) = waiting.pop() {
+        if !found.insert(id) {
+            continue;
+        }
+        if let Some(record) = by_id.get(&id) {
+            waiting.extend(record.follows.iter().chain(&record.heads));
+        } else if let Some(record) = log.removed_record(id) {
+            waiting.extend(record.follows.iter().chain(&record.heads));
+        }
+    }
+    found
+}
