@@ -42,8 +42,8 @@ fn commit(
     let index = Index::in_memory(project, Arc::new(Silent))?;
     let reader = BlobReader::new(&index);
     let size = leaves * LEAF_SIZE;
-    let (journal, _) = UnindexedPacks::none();
-    let (top, ..) = Packer::scope(&index, journal, PackerOptions::default(), |packer| {
+    let (unindexed, _) = UnindexedPacks::none();
+    let (top, ..) = Packer::scope(&index, unindexed, PackerOptions::default(), |packer| {
         let nodes = PackedNodes {
             reader: &reader,
             packer,

@@ -1,4 +1,5 @@
-//! Many chunks at once: located, read from their packs in few reads, and each run opened once.
+//! Fetches many chunks at once: locates them, reads their packs with few requests, and opens each
+//! run once.
 
 use std::ops::Range;
 
@@ -9,24 +10,24 @@ use super::tree::ChunkRef;
 use crate::base::{Buffer, to_usize};
 use crate::format::BlobKind;
 
-/// Runs of a pack that lie nearer than this are read in one go.
+/// Runs of a pack with at most this many bytes between them are read with one request.
 const GAP: u64 = 64 << 10;
-/// No more than this is read in one go, unless a single run is longer.
+/// Maximum number of bytes read with one request, unless a single run is longer.
 const READ_MAX: u64 = 8 << 20;
 
-/// Reads chunks of a backup's content. One a thread.
+/// Reads chunks of a backup's content. Each thread has its own.
 pub struct ChunkFetcher<'a> {
     blobs: &'a BlobReader,
     opener: Opener,
     stored: Buffer,
 }
 
-/// A chunk that is wanted, and where it is.
+/// A wanted chunk and its location.
 type Placed = (BlobLocation, ChunkRef);
 
-/// Where chunks are put.
+/// The buffer that chunks are copied into.
 struct Place<'a> {
-    /// What byte of the content comes first.
+    /// The offset in the content of the first byte of `bytes`.
     start: u64,
     bytes: &'a mut [u8],
 }
@@ -63,9 +64,9 @@ impl<'a> ChunkFetcher<'a> {
         }
     }
 
-    /// Puts these chunks, which are in ascending order, into their places in `into`, which begins
-    /// at byte `start` of the content. Returns the bytes that were read from packs. After an error
-    /// `into` holds anything.
+    /// Copies these chunks, in ascending order, to their places in `into`, which begins at byte
+    /// `start` of the content. Returns the number of bytes read from packs. After an error the
+    /// content of `into` is undefined.
     pub fn fetch(
         &mut self,
         wanted: &[ChunkRef],
@@ -105,7 +106,7 @@ impl<'a> ChunkFetcher<'a> {
         Ok(fetched)
     }
 
-    /// Opens a run out of what was fetched from `start` on, and takes these chunks out of it.
+    /// Opens a run in the bytes that were fetched from `start` on, and copies these chunks of it.
     fn open(
         &mut self,
         chunks: &[Placed],
@@ -145,7 +146,7 @@ impl<'a> ChunkFetcher<'a> {
         }
     }
 
-    /// Reads chunks one by one, from whichever of their packs is whole.
+    /// Reads chunks one by one, each from a pack in which it is intact.
     fn elsewhere(&self, chunks: &[Placed], into: &mut Place<'_>) -> Result<(), RepoError> {
         for (_, chunk) in chunks {
             into.put(&self.blobs.chunk(&chunk.id)?, chunk)?;
@@ -154,7 +155,7 @@ impl<'a> ChunkFetcher<'a> {
     }
 }
 
-/// How many of these, which are sorted by their place, are read in one go.
+/// Returns how many of these chunks, sorted by location, are read with one request.
 fn read_together(places: &[Placed]) -> usize {
     let [(first, _), ..] = places else { return 0 };
     let limit = first.run_range().start + READ_MAX;
@@ -168,8 +169,8 @@ fn read_together(places: &[Placed]) -> usize {
     1 + pairs.take_while(|pair| near(*pair)).count()
 }
 
-/// Where in the content these chunks lie, if they are all of their run, side by side: then the run
-/// is what belongs there.
+/// Returns the range of the content that these chunks fill, if they are all chunks of their run and
+/// adjacent: then the run can be decoded in place.
 fn whole_run(chunks: &[Placed]) -> Option<Range<u64>> {
     let (place, first) = chunks.first()?;
     let mut blobs = place.run().blobs.iter();
