@@ -206,6 +206,7 @@ fn every_command_has_a_manual_page() {
         "-key-list",
         "-key-passwd",
         "-key-remove",
+        "-key-revoke",
         "-key-test",
         "-list",
         "-man",
