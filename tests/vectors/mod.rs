@@ -125,7 +125,7 @@ const SUITES: [Suite; 22] = [
 ];
 
 /// Cases in which the program does not do yet what the page says.
-const DIFFERENT: [(&str, &str); 14] = [
+const DIFFERENT: [(&str, &str); 8] = [
     // It checks the version and the features of a slot before the seal.
     ("slot", "unproven-version"),
     ("slot", "unproven-epoch"),
@@ -137,15 +137,6 @@ const DIFFERENT: [(&str, &str); 14] = [
     // It does not check the roots of attachments.
     ("record", "attachment-root-wrong"),
     ("record", "attachment-root-of-other-size"),
-    // The signers that it knows do not follow the log.
-    ("void", "signer-revoked"),
-    ("lease", "signer-revoked"),
-    ("whole", "revoked"),
-    ("whole", "revoked-but-accepted"),
-    // It does not read voids.
-    ("whole", "voided"),
-    // A write signer may replace a record.
-    ("whole", "replaced-by-write-signer"),
 ];
 
 #[test]
