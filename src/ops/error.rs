@@ -50,7 +50,7 @@ pub enum OpsError {
     #[error("a concurrent “forget” is removing backups of volume “{volume}” that this one keeps")]
     LostRace { volume: String },
     #[error("a concurrent prune is deleting data that this backup of volume “{volume}” needs")]
-    OutrunByPrune { volume: String },
+    LostToPrune { volume: String },
     #[error("another prune is running{}", on_host(host.as_deref()))]
     PruneRuns {
         host: Option<String>,

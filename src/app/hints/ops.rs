@@ -22,7 +22,7 @@ fn code(error: &OpsError) -> Code {
         OpsError::OtherSource { .. } => Code::Usage,
         OpsError::PartOfChunk { .. } => Code::NotAllowed,
         OpsError::LostRace { .. }
-        | OpsError::OutrunByPrune { .. }
+        | OpsError::LostToPrune { .. }
         | OpsError::PruneRuns { .. }
         | OpsError::PausedTooLong => Code::Busy,
         OpsError::BaseKind { .. }
@@ -72,7 +72,7 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
         OpsError::LostRace { .. } => {
             "nothing was removed; wait for the other forget to end, then run this again"
         }
-        OpsError::OutrunByPrune { .. } => {
+        OpsError::LostToPrune { .. } => {
             "run the backup again; it uses the data stored so far, and earlier backups are intact"
         }
         OpsError::PruneRuns { .. } => {

@@ -116,7 +116,7 @@ impl<'a> Protection<'a> {
                     };
                     match store_again(index, &tops, guard.lease(), self.context) {
                         Err(OpsError::Repo(error)) if lost(&error) => {
-                            return Err(OpsError::OutrunByPrune {
+                            return Err(OpsError::LostToPrune {
                                 volume: self.options.volume.clone(),
                             });
                         }
@@ -176,7 +176,7 @@ impl<'a> Protection<'a> {
     }
 
     fn lost_race(&self) -> OpsError {
-        OpsError::OutrunByPrune {
+        OpsError::LostToPrune {
             volume: self.options.volume.clone(),
         }
     }

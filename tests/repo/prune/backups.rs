@@ -86,7 +86,7 @@ fn a_backup_fails_if_a_concurrent_prune_deletes_chunks_that_it_needs() {
     });
     let failed = host.run(&test_repo, source, &options("new"));
     assert!(
-        matches!(&failed, Err(OpsError::OutrunByPrune { .. })),
+        matches!(&failed, Err(OpsError::LostToPrune { .. })),
         "{failed:?}"
     );
     assert_eq!(test_repo.backups().len(), 0);
@@ -134,7 +134,7 @@ fn a_backup_is_whole_or_fails_if_its_base_is_pruned_meanwhile() {
                         .unwrap();
                     assert!(restored == series.days[1], "{when}");
                 }
-                Err(OpsError::OutrunByPrune { .. }) => {}
+                Err(OpsError::LostToPrune { .. }) => {}
                 Err(error) if is_damage(error) => {}
                 Err(error) => panic!("{when}: {error:?}"),
             }
@@ -249,7 +249,7 @@ fn a_backup_fails_if_unnamed_packs_that_it_needs_are_deleted() {
     let image = stored_before.with(LEAF, &noise(79, CHUNK));
     let made = host.back_up_again(&hooked_repo, "disk", &image);
     assert!(
-        matches!(made, Err(OpsError::OutrunByPrune { .. })),
+        matches!(made, Err(OpsError::LostToPrune { .. })),
         "{made:?}"
     );
     assert!(test_repo.backups().is_empty());
