@@ -362,8 +362,8 @@ pub(crate) fn pack(
     pack_with(keys, random, &sealed, &contents(kind, runs).encode())
 }
 
-/// A pack with these sealed runs and these bytes as contents, which may be invalid. The hash of what
-/// precedes them, the signer and the signature are right.
+/// A pack with these sealed runs and these bytes as contents, which may be invalid. The hash of
+/// what precedes them, the signer and the signature are right.
 #[must_use]
 pub(crate) fn pack_with(
     keys: &ProjectKeys,

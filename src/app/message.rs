@@ -210,7 +210,7 @@ pub(crate) struct FindingText {
 pub(crate) enum FindingKind {
     /// Something is damaged or missing.
     Damaged,
-    /// An object counts for nothing, since nobody who may make it made it.
+    /// An object that does not count: its signer may not make it.
     Foreign,
 }
 
@@ -218,7 +218,7 @@ pub(crate) enum FindingKind {
 pub(crate) struct CheckSummary {
     pub(crate) errors: u64,
     pub(crate) packs_damaged: u64,
-    /// Objects that count for nothing, since nobody who may make them made them.
+    /// Objects that do not count: their signers may not make them.
     pub(crate) foreign: u64,
     /// The ids of the affected backups.
     pub(crate) backups_affected: Vec<String>,

@@ -296,8 +296,8 @@ impl<'a> SignedContents<'a> {
         })
     }
 
-    /// Decodes the contents. Returns them with the hash of all bytes of the pack before the nonce of
-    /// the sealed contents.
+    /// Decodes the contents. Returns them with the hash of all bytes of the pack before the nonce
+    /// of the sealed contents.
     pub fn decode(&self) -> Result<(Contents, [u8; 32]), FormatError> {
         let mut reader = Reader::new(self.signed);
         let session = |reader: &mut Reader<'_>| Ok(Arc::new(reader.array()?));

@@ -97,11 +97,11 @@ pub struct LogDetails {
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub removed_records: Vec<RemovedRecord>,
-    /// Certificates that do not count any more.
+    /// Certificates that no longer count.
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub revoked: Vec<Revoked>,
-    /// Records that are missing, and that somebody accepted as lost.
+    /// Missing records whose loss was accepted.
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<ObjectHash>,
@@ -130,7 +130,7 @@ pub struct RemovedRecord {
     pub reason: String,
 }
 
-/// A certificate that does not count any more.
+/// A certificate that no longer counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revoked {
     /// The hash of the certificate.
@@ -141,7 +141,7 @@ pub struct Revoked {
     pub accepted: Vec<ObjectHash>,
 }
 
-/// An entry as it is stored. Nothing in it may be believed before the signature is verified.
+/// An entry as it is stored. Nothing in it counts before the signature is verified.
 #[derive(Debug)]
 pub struct StoredEntry<'a> {
     /// The header.

@@ -54,8 +54,8 @@ impl Head {
     }
 
     /// Returns two words from which a mistake in copying the statement shows: the first 4 bytes of
-    /// the BLAKE3 hash of “cuttlebone head” ‖ 0 ‖ project id ‖ number (8 bytes, little-endian) ‖ the
-    /// 20 bytes of the entry ‖ the 20 bytes of the fingerprint, 16 bits a word. A word has
+    /// the BLAKE3 hash of “cuttlebone head” ‖ 0 ‖ project id ‖ number (8 bytes, little-endian) ‖
+    /// the 20 bytes of the entry ‖ the 20 bytes of the fingerprint, 16 bits a word. A word has
     /// consonants of 4 bits (`bdfghjklmnprstvz`) and vowels of 2 bits (`aiou`) in turn, from the
     /// highest bits down.
     #[must_use]

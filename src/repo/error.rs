@@ -153,7 +153,7 @@ pub enum RepoErrorKind {
     NoRepository,
     WrongPassword,
     Damaged,
-    /// An object that does not count: nobody who may make it made it.
+    /// An object that does not count: its signer may not make it.
     Foreign,
     Unsupported,
     Cancelled,

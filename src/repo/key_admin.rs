@@ -210,8 +210,8 @@ impl Repository {
             })
     }
 
-    /// Deletes a key. Fails unless the role of the key in use is full, and if no other key would open
-    /// everything in its scope.
+    /// Deletes a key. Fails unless the role of the key in use is full, and if no other key would
+    /// open everything in its scope.
     pub fn remove_key(&self, key: &KeySummary, observer: &dyn Observer) -> Result<(), RepoError> {
         self.require_full()?;
         let (what, rest_may_be_empty) = match key.scope {

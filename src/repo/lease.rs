@@ -216,8 +216,8 @@ impl Lease {
         self.held.renew(|body| body.tops = tops)
     }
 
-    /// Tells that these records are about to be removed, and that others must stay for that. Names
-    /// at most [`RECORDS_MAX`](Self::RECORDS_MAX) of each. Durable when it returns.
+    /// Announces that these records are about to be removed, and that others must stay for that.
+    /// Names at most [`RECORDS_MAX`](Self::RECORDS_MAX) of each. Durable when it returns.
     pub fn intend_to_remove(
         &self,
         removes: &[ObjectHash],

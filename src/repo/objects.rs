@@ -208,8 +208,8 @@ impl Objects {
         }
     }
 
-    /// Reads the first copy of an object that is kept twice, without verifying it. Returns `None` if
-    /// the second one must do.
+    /// Reads the first copy of an object that is kept twice, without verifying it. Returns `None`
+    /// if the second one must do.
     pub(super) fn get_copy(&self, name: &Name, limit: u64) -> Result<Option<Vec<u8>>, RepoError> {
         match self.backend.get(name, limit) {
             Ok(bytes) => Ok(Some(bytes)),

@@ -43,8 +43,8 @@ pub struct HistoryEntry {
     pub followed: bool,
 }
 
-/// The order of records that wait to be taken: those to pass over at once, then the latest time, then
-/// the larger id.
+/// The order of records that wait to be taken: those to pass over at once, then the latest time,
+/// then the larger id.
 type Priority = (bool, Option<Timestamp>, ObjectHash);
 
 impl History {

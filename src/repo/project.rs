@@ -124,9 +124,9 @@ impl Project {
         Ok((PackKey::Session(Arc::new(encapsulation)), key))
     }
 
-    /// Keeps copies of records, entries of the log and tree nodes in the cache directory below `caches`,
-    /// and reads these objects from there, which saves requests over a slow link. The list of
-    /// existing objects still comes from the store.
+    /// Keeps copies of records, entries of the log and tree nodes in the cache directory below
+    /// `caches`, and reads these objects from there, which saves requests over a slow link. The
+    /// list of existing objects still comes from the store.
     pub fn keep_copies(&mut self, caches: &Path) {
         let directory = self.cache_dir(caches).objects();
         self.objects = self.objects.with_copies(Some(ObjectCache::open(directory)));

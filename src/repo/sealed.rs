@@ -168,8 +168,8 @@ impl Project {
         Ok(loaded)
     }
 
-    /// Seals a body and stores it as an object of this kind, whose hash is returned. The body is not
-    /// checked.
+    /// Seals a body and stores it as an object of this kind, whose hash is returned. The body is
+    /// not checked.
     pub fn put_sealed(
         &self,
         object: fn(ProjectId, ObjectHash) -> ObjectRef,

@@ -38,8 +38,8 @@ impl Signers {
         }
     }
 
-    /// Takes these certificates instead of those that were known. `listed` are the names of all that
-    /// were in the store, valid or not.
+    /// Takes these certificates instead of those that were known. `listed` are the names of all
+    /// that were in the store, valid or not.
     pub(super) fn update(&self, listed: HashSet<ObjectHash>, certificates: Certificates) {
         let mut known = write_lock(&self.known);
         (known.listed, known.certificates) = (listed, certificates);

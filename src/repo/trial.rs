@@ -77,7 +77,7 @@ impl<'a> Trials<'a> {
         let (send, receive) = mpsc::channel();
         let (password, salt) = (Zeroizing::new(password.to_vec()), *salt);
         let derive = move || {
-            // Nobody waits for it after an interruption.
+            // After an interruption its result is not awaited.
             let _ = send.send(kdf.derive(&password, &salt));
         };
         thread::Builder::new()

@@ -55,7 +55,7 @@ impl Voids {
         self.of(record).any(|void| void.signer == *signer)
     }
 
-    /// Returns all voids that name a record, whoever signed them.
+    /// Returns all voids that name a record, of any signer.
     pub fn naming(&self, record: ObjectHash) -> impl Iterator<Item = ObjectHash> {
         self.of(record).map(|void| void.hash)
     }

@@ -69,9 +69,9 @@ impl Project {
         self.put(certificate)
     }
 
-    /// Revokes a key: writes an entry of the log that withdraws its certificate, and then deletes its
-    /// slot. Of the records that it signed, only the accepted ones count from now on, and those that
-    /// these followed or saw. Fails unless the role of the key in use is full.
+    /// Revokes a key: writes an entry of the log that withdraws its certificate, and then deletes
+    /// its slot. Of the records that it signed, only the accepted ones count from now on, and those
+    /// that these followed or saw. Fails unless the role of the key in use is full.
     pub fn revoke(
         &self,
         key: &Certified,

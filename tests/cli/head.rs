@@ -120,7 +120,7 @@ fn what_forget_and_prune_delete_is_removed_from_the_log_and_a_rollback_is_notice
         "{after}"
     );
 
-    // Somebody deletes an entry, which later ones name.
+    // An entry is deleted, which later ones name.
     let gone = before["entry"].as_str().unwrap();
     fs::remove_file(world.project().join("log").join(gone)).unwrap();
     let output = world.fails(&["check"], 23);

@@ -1,5 +1,5 @@
-//! Which backup is the newest, with clocks that are wrong, and with copies of a repository that were
-//! used apart and merged.
+//! Which backup is the newest, with clocks that are wrong, and with copies of a repository that
+//! were used apart and merged.
 
 use std::fs;
 use std::process::Command;

@@ -1,5 +1,5 @@
-//! Backups with a write key, and what others believe of its packs: a holder of a write key may store
-//! anything under the ids of real data, and nobody must rely on it.
+//! Backups with a write key, and what others believe of its packs: a holder of a write key may
+//! store anything under the ids of real data, and nobody must rely on it.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Packs whose contents somebody else signed again: the holder of a verify or write key can open and
-//! seal contents, and changes what they say of the runs.
+//! Packs whose contents somebody else signed again: the holder of a verify or write key can open
+//! and seal contents, and changes what they say of the runs.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Index segments of write keys, and superseded ones: what they say about packs of others counts for
-//! nothing that anybody relies on.
+//! Index segments of write keys, and superseded ones: what they say about packs of others counts
+//! for nothing that anybody relies on.
 
 use std::sync::Arc;
 use std::time::Duration;

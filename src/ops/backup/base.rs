@@ -13,7 +13,7 @@ use crate::volume::{ImageIdentity, ImageKind, ImageSource};
 /// (`listed`) only says what to read; the rest is the base's. So it must be clear which content the
 /// list starts from.
 ///
-/// A backup by another write key is a base only if the user names it: nobody has verified that its
+/// A backup by another write key is a base only if the user names it: it is not verified that its
 /// packs hold what its tree names.
 pub(super) fn choose_base<'a>(
     project: &Project,
@@ -52,8 +52,8 @@ pub(super) fn choose_base<'a>(
     }
 }
 
-/// Returns the newest backup of the volume. Fails unless it is clear which content is the newest: no
-/// record that a backup follows has vanished, and all backups that no other one follows have the
+/// Returns the newest backup of the volume. Fails unless it is clear which content is the newest:
+/// no record that a backup follows has vanished, and all backups that no other one follows have the
 /// same content.
 fn one_newest<'a>(records: &'a Records, volume: &str) -> Result<Option<&'a Backup>, OpsError> {
     no_gap(records, volume)?;

@@ -289,8 +289,8 @@ impl CheckTask<'_> {
         Ok(compared)
     }
 
-    /// Verifies, if asked, that every pack has its hash, and that every blob in it opens and has its
-    /// id.
+    /// Verifies, if asked, that every pack has its hash, and that every blob in it opens and has
+    /// its id.
     fn read_packs(&mut self, index: &Index, packs: &[(ObjectRef, u64)]) -> Result<(), OpsError> {
         let Some(read) = &mut self.read else {
             return Ok(());

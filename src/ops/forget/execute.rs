@@ -66,8 +66,8 @@ fn item(record: ObjectHash) -> LogItem {
 }
 
 /// Announces what is to be removed and what has to stay for that, and then looks whether another
-/// run contradicts it. Returns the log. Of two runs that contradict each other at least one notices,
-/// since both look after they have announced it.
+/// run contradicts it. Returns the log. Of two runs that contradict each other at least one
+/// notices, since both look after they have announced it.
 fn claim(
     project: &Project,
     plan: &ForgetPlan<'_>,

@@ -1,5 +1,5 @@
-//! The backups of one volume that a policy keeps, and the reasons. A pure function of times, labels,
-//! keys, and of what follows what.
+//! The backups of one volume that a policy keeps, and the reasons. A pure function of times,
+//! labels, keys, and of what follows what.
 //!
 //! - Each rule counts all backups by itself, newest first. A backup is kept if any rule keeps it.
 //! - A rule of a period keeps the newest backup of each hour, day, week, month or year of the
@@ -8,15 +8,16 @@
 //! - A rule that has not used up its count also keeps the oldest backup, so that history grows as
 //!   long as it can.
 //! - Spans are counted back from the newest backup, not from now.
-//! - A backup from the future, or earlier than one that it follows (the clock of its host was wrong,
+//! - A backup from the future, or earlier than one that it follows (the clock of its host was
+//!   wrong,
 //!   or somebody lies), takes no part in this, and is kept.
 //!
 //! Backups of a volume need not be one line, each following the one before: two hosts back up at
 //! the same time, or copies of a repository are merged. A rule goes every way from a backup that
 //! nothing follows to older ones, and counts each way apart. A backup is kept if it is kept on any
 //! way. So backups push out only those that they follow. Otherwise somebody with a write key could
-//! add backups with times of the past, and have the genuine ones of those days removed. For the same
-//! reason the newest backup of a period does not stand for those of other write keys.
+//! add backups with times of the past, and have the genuine ones of those days removed. For the
+//! same reason the newest backup of a period does not stand for those of other write keys.
 
 use std::collections::BTreeMap;
 
@@ -141,8 +142,8 @@ impl Policy {
     }
 }
 
-/// Returns for each record why rules do not count it: its time is after `now`, or before that of one
-/// that it follows, directly or through others. Of the latter, times after `now` say nothing.
+/// Returns for each record why rules do not count it: its time is after `now`, or before that of
+/// one that it follows, directly or through others. Of the latter, times after `now` say nothing.
 fn uncounted(history: &[Link<'_>], now: Timestamp) -> Vec<Vec<Reason>> {
     let time = |place: usize| history[place].backup.map(|backup| backup.time);
     let mut latest: Vec<Option<Timestamp>> = vec![None; history.len()];
@@ -184,8 +185,8 @@ struct Way {
     since: Option<Timestamp>,
 }
 
-/// Maximum number of ways that a rule tells apart at one record. Only records whose times say nothing
-/// can have more than one way to them.
+/// Maximum number of ways that a rule tells apart at one record. Only records whose times say
+/// nothing can have more than one way to them.
 const WAYS_MAX: usize = 16;
 
 impl Way {

@@ -33,8 +33,8 @@ pub(super) struct Repacked {
 
 /// The packs that hold a used blob which is nowhere whole.
 struct Spared {
-    /// The packs to which this may happen: those of other signers. If it happens to another one, the
-    /// repository is damaged.
+    /// The packs to which this may happen: those of other signers. If it happens to another one,
+    /// the repository is damaged.
     may: HashSet<ObjectHash>,
     spared: Mutex<HashSet<ObjectHash>>,
 }
@@ -255,8 +255,8 @@ impl Copier<'_> {
         Ok(())
     }
 
-    /// Copies a run as it is, so that it need not be compressed again. Returns false if a blob in it
-    /// is damaged: whoever sealed the run may have put anything under these ids.
+    /// Copies a run as it is, so that it need not be compressed again. Returns false if a blob in
+    /// it is damaged: its writer may have stored anything under these ids.
     fn copy_whole(
         &mut self,
         run: &Arc<PlacedRun>,

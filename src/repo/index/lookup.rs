@@ -23,8 +23,8 @@ pub struct CacheState {
 
 impl Index {
     /// Returns a place of a blob that counts as present for deduplication, in a pack that is not
-    /// excluded, or `None` if there is none. Of what others stored, only what a full key vouches for
-    /// counts.
+    /// excluded, or `None` if there is none. Of what others stored, only what a full key vouches
+    /// for counts.
     pub fn find_trusted(&self, id: &BlobId) -> Result<Option<BlobLocation>, RepoError> {
         self.find(id, BlobLocation::is_trusted)
     }
@@ -113,8 +113,8 @@ impl Index {
         Ok(named.is_some_and(|named| named.counts() && !named.signers.is_empty()))
     }
 
-    /// Whether this client trusts that the pack holds what is listed of it, be it named by a segment
-    /// that counts or by a superseded one.
+    /// Whether this client trusts that the pack holds what is listed of it, be it named by a
+    /// segment that counts or by a superseded one.
     pub fn may_rely_on(&self, listing: &PackListing) -> Result<bool, RepoError> {
         let trust = self.trust();
         let named = self.query(|db| db.named(&listing.pack))?;

@@ -37,7 +37,7 @@ pub struct LogHead {
 }
 
 impl Log {
-    /// Reads all entries. Only those that the project's authority signed are believed. Damaged and
+    /// Reads all entries. Only those that the project's authority signed count. Damaged and
     /// foreign ones are kept apart. Fails if one needs a newer version of this program.
     pub fn load(project: &Project) -> Result<Self, RepoError> {
         let listed = project.list(ObjectKind::Log)?;
@@ -118,7 +118,7 @@ impl Log {
         self.records.values()
     }
 
-    /// Returns the certificates that do not count any more. A record of such a signer counts only
+    /// Returns the certificates that no longer count. A record of such a signer counts only
     /// if it is one of the accepted ones, or if one of these descends from it.
     pub fn revocations(&self) -> impl Iterator<Item = &Revoked> {
         let entries = self.graph.entries().iter();

@@ -65,7 +65,7 @@ mod tests {
         assert_eq!(run_a.blobs, run_b.blobs);
         assert_ne!(run_a.check, run_b.check);
         assert_ne!(xor(&sealed_a[..100], &sealed_b[..100]), xor(&a, &b));
-        // Another blob, not compressed: its id tells.
+        // Another blob, not compressed: its id shows it.
         let (_, sealed_a) = sealed(Codec::Raw, 1, &a);
         let (_, sealed_b) = sealed(Codec::Raw, 2, &b);
         assert_ne!(xor(&sealed_a[..100], &sealed_b[..100]), xor(&a, &b));
