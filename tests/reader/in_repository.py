@@ -108,7 +108,7 @@ class InRepository(unittest.TestCase):
         return [path for path in self.files if part in path and path.startswith(self.project.path)]
 
     def packs(self, volume: str) -> list[str]:
-        """Returns the chunk pack and the two node packs of a volume, in the order of their making."""
+        """Returns the chunk pack and the two node packs of a volume, in order of creation."""
         at = ["image", "stream"].index(volume)
         return self.paths("/packs/")[at : at + 1] + self.paths("/trees/")[2 * at : 2 * at + 2]
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Restores a backup from a cuttlebone repository, written from docs/format.md alone.
 
-The password comes from the environment variable CUTTLEBONE_PASSWORD. Damage that a second copy makes
-up for is a warning on standard error; other damage ends the program.
+The password comes from the environment variable CUTTLEBONE_PASSWORD. If a second copy of a damaged
+object is whole, the program prints a warning to standard error. Other damage ends it.
 """
 
 import argparse
@@ -55,11 +55,15 @@ def read_either(path: Path, decode):
 
 def open_slots(directory: Path, project_id: bytes | None, password: bytes) -> format.Slot | None:
     """Returns the first key slot in `directory` that the password opens."""
-    names = sorted({path.name.removesuffix(".copy") for path in named(directory, HASH + r"(\.copy)?")})
+    names = sorted(
+        {path.name.removesuffix(".copy") for path in named(directory, HASH + r"(\.copy)?")}
+    )
     for name in names[:SLOTS]:
         for path in (directory / name, directory / (name + ".copy")):
             try:
-                return format.decode_slot(path.read_bytes(), bytes.fromhex(name), project_id, password)
+                return format.decode_slot(
+                    path.read_bytes(), bytes.fromhex(name), project_id, password
+                )
             except FormatError as error:
                 if error.kind == "does-not-open":
                     break  # Whole, but for another password; so is its copy.
@@ -133,20 +137,25 @@ class Project:
             with contextlib.suppress(FormatError):  # read_either has warned.
                 name = bytes.fromhex(path.name)
                 self.signers.certificates[name] = read_either(
-                    path, lambda data: format.decode_certificate(data, name, self.keys)  # noqa: B023
+                    path,
+                    lambda data: format.decode_certificate(data, name, self.keys),  # noqa: B023
                 )
         self.log = self.decoded("log", lambda data, name: format.decode_log(data, name, self.keys))
         self.removed = {}
         for entry in self.log.values():
             for revoked in entry.body and entry.body.get("revoked") or []:
                 accepted = map(bytes.fromhex, revoked.get("accepted") or [])
-                self.signers.revoked.setdefault(bytes.fromhex(revoked["certificate"]), []).extend(accepted)
+                self.signers.revoked.setdefault(bytes.fromhex(revoked["certificate"]), []).extend(
+                    accepted
+                )
             for removed in entry.body and entry.body.get("removed_records") or []:
                 self.removed[removed["record"]] = removed
 
     def records(self) -> dict[str, dict]:
         """Returns all records that count, by name: of each volume in order, the newest last."""
-        read = self.decoded("backups", lambda data, name: format.decode_record(data, name, self.keys, self.signers))
+        read = self.decoded(
+            "backups", lambda data, name: format.decode_record(data, name, self.keys, self.signers)
+        )
         signed = {name: signer for name, (_, signer) in read.items()}
         records = {name: record for name, (record, _) in read.items()}
         self.voided = set()
@@ -163,7 +172,9 @@ class Project:
         full = {name for name in kept if signed[name] == self.signers.authority}
         ordered = {}
         for volume in sorted({record["volume"]["name"] for record in kept.values()}):
-            own = {name: record for name, record in kept.items() if record["volume"]["name"] == volume}
+            own = {
+                name: record for name, record in kept.items() if record["volume"]["name"] == volume
+            }
             passed = {name: own.pop(name) for name in self.voided & own.keys()}
             ordered |= {name: passed[name] for name in sorted(passed)}
             passed |= {
@@ -171,7 +182,9 @@ class Project:
                 for name, removed in self.removed.items()
                 if name not in own and removed["volume"]["name"] == volume
             }
-            ordered |= {name: own[name] for name in reversed(format.newest_first(own, passed, full))}
+            ordered |= {
+                name: own[name] for name in reversed(format.newest_first(own, passed, full))
+            }
         return ordered
 
     def load_index(self):
@@ -184,8 +197,12 @@ class Project:
                 )
             except (OSError, FormatError) as error:
                 errors[path.name] = error
-        full = [segment for segment in segments.values() if segment.signer == self.signers.authority]
-        self.superseded = superseded = {name.hex() for segment in full for name in segment.superseded}
+        full = [
+            segment for segment in segments.values() if segment.signer == self.signers.authority
+        ]
+        self.superseded = superseded = {
+            name.hex() for segment in full for name in segment.superseded
+        }
         damaged = errors.keys() - superseded
         for name in sorted(damaged):
             warn(f"{self.directory / 'index' / name}: {errors[name]}")
@@ -221,7 +238,9 @@ class Project:
         """Reads a pack whole and checks all that needs no key of its runs."""
         data, name = path.read_bytes(), bytes.fromhex(path.name)
         format.check_name(data, name)
-        listing = format.decode_contents(name, data[:PACK_HEAD], data, len(data), self.keys, self.signers, data)
+        listing = format.decode_contents(
+            name, data[:PACK_HEAD], data, len(data), self.keys, self.signers, data
+        )
         require(listing.contents.kind == kind, "bad-value", "a pack in the other directory")
         return listing
 
@@ -356,7 +375,11 @@ def check(projects: list[Project]) -> bool:
 
 def choose(projects: list[Project], prefix: str | None, volume: str | None) -> tuple[Project, dict]:
     """Returns the backup with that prefix, or the newest one of the volumes of that name."""
-    found = [(project, name, record) for project in projects for name, record in project.records().items()]
+    found = [
+        (project, name, record)
+        for project in projects
+        for name, record in project.records().items()
+    ]
     if prefix is not None:
         found = [item for item in found if item[1].startswith(prefix)]
         if len(found) > 1:
@@ -376,16 +399,22 @@ def main():
     parser.add_argument("repository", metavar="REPO", type=Path)
     parser.add_argument("--project", metavar="NAME", help="only this project")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--backup", metavar="HASHPREFIX", help="the backup whose record has this name")
+    which.add_argument(
+        "--backup", metavar="HASHPREFIX", help="the backup whose record has this name"
+    )
     which.add_argument("--volume", metavar="NAME", help="the newest backup of this volume")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--list", action="store_true", help="list backups")
-    what.add_argument("--check", action="store_true", help="read all backups, print the SHA-256 of each")
+    what.add_argument(
+        "--check", action="store_true", help="read all backups, print the SHA-256 of each"
+    )
     what.add_argument("-o", dest="out", metavar="OUT", type=Path, help="restore to this file")
     what.add_argument("--sha256", action="store_true", help="print the SHA-256 of the content")
     args = parser.parse_args()
 
-    projects = open_projects(args.repository, os.fsencode(os.environ.get("CUTTLEBONE_PASSWORD", "")))
+    projects = open_projects(
+        args.repository, os.fsencode(os.environ.get("CUTTLEBONE_PASSWORD", ""))
+    )
     projects = [project for project in projects if args.project in (None, project.name)]
     if args.check:
         sys.exit(not check(projects))
@@ -393,7 +422,12 @@ def main():
         for project in projects:
             for name, record in project.records().items():
                 content = record["content"]
-                columns = project.name, record["volume"]["name"], content["kind"], str(content["size"])
+                columns = (
+                    project.name,
+                    record["volume"]["name"],
+                    content["kind"],
+                    str(content["size"]),
+                )
                 print(name[:16], record["time"], *columns, sep="\t")
         return
     project, record = choose(projects, args.backup, args.volume)

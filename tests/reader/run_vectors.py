@@ -49,7 +49,12 @@ def run_fields(run: format.Run) -> dict:
 
 def listing_fields(listing: format.Listing) -> dict:
     contents = listing.contents
-    fields = {"kind": contents.kind, "random": listing.random, "signer": listing.signer, "gap": contents.gap}
+    fields = {
+        "kind": contents.kind,
+        "random": listing.random,
+        "signer": listing.signer,
+        "gap": contents.gap,
+    }
     if listing.encapsulation is not None:
         fields["encapsulation"] = listing.encapsulation
     return fields | {"runs": [run_fields(run) for run in contents.runs]}
@@ -60,12 +65,15 @@ def check_keys(secret=None, password=None, salt=None, memory_kib=None, passes=No
         return {"key": format.argon2id(password, salt, memory_kib, passes, lanes)}
     keys = format.full_keys(bytes(16), secret)
     return {
-        "repository": {words.replace(" ", "_"): key for words, key in format.derive_repository(secret).items()},
+        "repository": {words.replace(" ", "_"): key for words,
+            key in format.derive_repository(secret).items()},
         "project": {
-            "metadata": keys.metadata, "object": keys.object, "contents": keys.contents, "tree": keys.tree,
+            "metadata": keys.metadata, "object": keys.object, "contents": keys.contents,
+            "tree": keys.tree,
             "node_id": keys.blob_keys[NODE], "root": format.derive("root", keys.metadata),
             "slot_info": format.derive("slot info", keys.metadata), "chunks": keys.chunks,
-            "chunk_id": keys.blob_keys[CHUNK], "stream_cuts": format.derive("stream cuts", keys.chunks)[:8],
+            "chunk_id": keys.blob_keys[CHUNK],
+            "stream_cuts": format.derive("stream cuts", keys.chunks)[:8],
             "data": keys.data, "data_private": keys.x_wing_seed, "data_public": keys.data_public,
             "signing": keys.signing, "signing_public": keys.signing_public,
         },
@@ -81,14 +89,22 @@ def check_ids(project_secret, kind, plain=None, size=None, chunk_size=None, top=
 
 def check_seal(key, random, ad, plain):
     made = format.seal(key, random, ad, plain)
-    require(format.unseal(key, made[:24], ad, made[24:], "it") == plain, "bad-value", "opens to something else")
+    require(
+        format.unseal(key, made[:24], ad, made[24:], "it") == plain,
+        "bad-value",
+        "opens to something else",
+    )
     return {"nonce": made[:24], "sealed": made[24:]}
 
 
 def check_session(project_id, seed, random):
     public = format.x_wing_public(seed)
     encapsulation, shared = format.x_wing_encapsulate(public, random)
-    require(format.x_wing_decapsulate(seed, encapsulation) == shared, "bad-value", "another shared secret")
+    require(
+        format.x_wing_decapsulate(seed, encapsulation) == shared,
+        "bad-value",
+        "another shared secret",
+    )
     key = format.session_key(shared, encapsulation, public, project_id)
     return {"public": public, "encapsulation": encapsulation, "key": key}
 
@@ -98,8 +114,15 @@ def check_run(kind, ordinal, random, codec, content, blobs, encapsulation=None, 
     run_keys = format.RunKeys(keys.pack_key(kind, encapsulation), keys.id, random)
     plain = [bytes.fromhex(blob["plain"]) for blob in blobs]
     check = run_keys.check(content) if codec else bytes(16)
-    head = bytes([codec, 0]) + len(blobs).to_bytes(2, "little") + (len(content) + 16).to_bytes(4, "little") + check
-    descriptor = head + b"".join(len(blob).to_bytes(4, "little") + keys.blob_id(kind, blob) for blob in plain)
+    head = (
+        bytes([codec, 0])
+        + len(blobs).to_bytes(2, "little")
+        + (len(content) + 16).to_bytes(4, "little")
+        + check
+    )
+    descriptor = head + b"".join(
+        len(blob).to_bytes(4, "little") + keys.blob_id(kind, blob) for blob in plain
+    )
     ad = keys.id + format.PACK_HEADER + bytes([kind])
     sealed = format.seal_run(run_keys.key(ordinal, descriptor), ad, content)
     return {"descriptor": descriptor, "sealed": sealed, "check": check}
@@ -165,8 +188,14 @@ def check_tree(project_secret, content, blobs):
         require((kind, blob_id) in store, "missing", f"no blob {blob_id.hex()}")
         return store[kind, blob_id]
 
-    pieces = [{"offset": offset, "length": len(plain)} for offset, plain in format.walk(content, fetch)]
-    whole = read_backup.digest(content, fetch, format.blake3()) if content.size <= 64 * format.MIB else None
+    pieces = [
+        {"offset": offset, "length": len(plain)} for offset, plain in format.walk(content, fetch)
+    ]
+    whole = (
+        read_backup.digest(content, fetch, format.blake3())
+        if content.size <= 64 * format.MIB
+        else None
+    )
     return {"pieces": pieces} | ({"blake3": whole} if whole else {})
 
 
@@ -177,9 +206,14 @@ def check_whole(password, files, changes, volume):
             path = Path(directory, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(bytes.fromhex(data))
-        project, record = read_backup.choose(read_backup.open_projects(Path(directory), password), None, volume)
+        project, record = read_backup.choose(
+            read_backup.open_projects(Path(directory), password), None, volume
+        )
         content = format.decode_content(record["content"])
-        return {"record": record, "blake3": read_backup.digest(content, project.fetch, format.blake3())}
+        return {
+            "record": record,
+            "blake3": read_backup.digest(content, project.fetch, format.blake3()),
+        }
 
 
 def with_signers(decode):
@@ -197,7 +231,9 @@ CHECKS = {
     "slot": lambda i, data: check_slot(data, **i),
     "project": lambda i, data: format.decode_project(data, i["project_id"], i["bundle"])[1],
     "settings": lambda i, data: {"settings": format.decode_settings(data, i["name"], keys_of(i))},
-    "certificate": lambda i, data: {"certificate": format.decode_certificate(data, i["name"], keys_of(i))},
+    "certificate": lambda i, data: {
+        "certificate": format.decode_certificate(data, i["name"], keys_of(i))
+    },
     "pack": with_signers(check_pack),
     "index": with_signers(check_index),
     "record": with_signers(lambda *args: {"record": format.decode_record(*args)[0]}),
@@ -211,7 +247,18 @@ CHECKS = {
     "whole": lambda i, _: check_whole(**i),
 }
 NOT_HEX = {"kind", "volume"}
-NAMED = {"slot", "settings", "certificate", "pack", "index", "record", "log", "void", "audit", "mark"}
+NAMED = {
+    "slot",
+    "settings",
+    "certificate",
+    "pack",
+    "index",
+    "record",
+    "log",
+    "void",
+    "audit",
+    "mark",
+}
 WRITER = format.blake3(b"seed of a write key").digest()
 """The seed of the signer in `signature.json`."""
 
@@ -234,7 +281,9 @@ def run_vectors(directory: Path) -> bool:
         cases = json.loads(path.read_text(), object_pairs_hook=format.Object)
         for case in cases:
             inputs = cases[0].get("inputs", {}) | case.get("inputs", {})
-            inputs = {name: decoded(name, value) for name, value in inputs.items() if value is not None}
+            inputs = {
+                name: decoded(name, value) for name, value in inputs.items() if value is not None
+            }
             data = bytes.fromhex(case.get("object", ""))
             if path.stem in NAMED:
                 inputs.setdefault("name", format.H(data))

@@ -39,13 +39,18 @@ class Repository(InRepository):
     def test_list_and_prefix(self):
         lines = self.run_reader("--list").stdout.splitlines()
         self.assertEqual(len(lines), 5)
-        prefix = next(line for line in lines if "\tstream\t" in line and "\t0" not in line).split()[0]
+        prefix = next(line for line in lines if "\tstream\t" in line and "\t0" not in line).split()[
+            0
+        ]
         done = self.run_reader("--backup", prefix, "--sha256")
         self.assertEqual(done.stdout.strip(), hashlib.sha256(b"".join(stream_chunks())).hexdigest())
 
     def test_newest_backup_of_the_volume(self):
         """Instants are compared, not their text: 11:30+02:00 is before 10:00Z."""
-        for time, plain in ("2026-11-21T11:30:00+02:00", b"old"), ("2026-11-21T10:00:00.5Z", b"new"):
+        for time, plain in (
+            ("2026-11-21T11:30:00+02:00", b"old"),
+            ("2026-11-21T10:00:00.5Z", b"new"),
+        ):
             tree = Tree(self.project.keys)
             self.project.put_backup(tree, tree.stream([plain], 4), "stream", time)
         self.assertEqual(self.restore("stream").read_bytes(), b"new")
@@ -60,7 +65,9 @@ class Repository(InRepository):
 
     def test_volumes_of_one_name_are_one_sequence(self):
         tree = Tree(self.project.keys)
-        self.project.put_backup(tree, tree.stream([b"moved"], 4), "stream", "2026-11-21T11:00:00Z", volume_id="00" * 16)
+        self.project.put_backup(
+            tree, tree.stream([b"moved"], 4), "stream", "2026-11-21T11:00:00Z", volume_id="00" * 16
+        )
         self.assertEqual(self.restore("stream").read_bytes(), b"moved")
 
     def test_projects_of_one_name(self):
@@ -99,7 +106,15 @@ class Repository(InRepository):
     def test_foreign_names_are_ignored(self):
         for name in ("keys/.part", "projects/.new/project", "marks/x", "notes.txt"):
             self.files[name] = b"?"
-        for name in ("backups/.x", "index/.x", "packs/00/.x", "audits/x", "voids/x", "log/.x", "writers/x"):
+        for name in (
+            "backups/.x",
+            "index/.x",
+            "packs/00/.x",
+            "audits/x",
+            "voids/x",
+            "log/.x",
+            "writers/x",
+        ):
             self.files[self.project.path + name] = b"?"
         self.assert_image(self.restore("image"))
 
@@ -109,7 +124,9 @@ class Repository(InRepository):
         segments = [Path(path).name for path in self.paths("/index/")]
         mark = {"packs": packs, "segments": segments, "time": "2026-11-21T10:00:00Z"}
         self.project.put_sealed("marks", b"CTLBmark", to_json(mark))
-        name = self.project.put_sealed("leases", b"CTLBleas", to_json({"work": "prune", "running_seconds": 1}))
+        name = self.project.put_sealed(
+            "leases", b"CTLBleas", to_json({"work": "prune", "running_seconds": 1})
+        )
         leases = self.project.path + "leases/"
         self.files[leases + name.hex()[:32]] = self.files.pop(leases + name.hex())
         for name in ("leases/" + "ab" * 16, "marks/" + "ab" * 32, "leases/.x", "marks/.x"):
@@ -119,7 +136,7 @@ class Repository(InRepository):
         self.assertEqual((done.returncode, done.stderr), (0, ""))
 
     def put_missing_pack(self):
-        """Lists a missing pack with a chunk of the image, which is tried before the existing one."""
+        """Lists a missing pack with a chunk of the image; it is tried before the existing one."""
         existing = Path(self.packs("image")[0]).name
         while True:
             pack = self.project.put_pack(CHUNK, [[image_chunks()[0]]])
@@ -168,11 +185,15 @@ class Repository(InRepository):
         tree = Tree(self.project.keys)
         content = tree.stream(chunks, 4)
         packs = [self.project.put_pack(CHUNK, runs)]
-        packs += [self.project.put_pack(NODE, [[node] for node in tree.nodes.values()]) for _ in range(2)]
+        packs += [
+            self.project.put_pack(NODE, [[node] for node in tree.nodes.values()]) for _ in range(2)
+        ]
         self.project.put_segment(packs)
         volume = {"id": "00" * 16, "name": "runs"}
         record = {"volume": volume, "content": content, "time": "2026-11-21T10:00:00Z"}
-        self.project.put_sealed("backups", b"CTLBbkup", to_json(record | {"finished": record["time"]}))
+        self.project.put_sealed(
+            "backups", b"CTLBbkup", to_json(record | {"finished": record["time"]})
+        )
         return b"".join(chunks)
 
     def test_runs_of_the_writer(self):
@@ -193,17 +214,23 @@ class Repository(InRepository):
 
     def test_run_is_opened_once(self):
         chunks = [b"%d" % i for i in range(30)]
-        plain = self.put_runs([chunks[:20], chunks[20:]], [*chunks[:10], *chunks[20:], *chunks[10:20]])
+        plain = self.put_runs(
+            [chunks[:20], chunks[20:]], [*chunks[:10], *chunks[20:], *chunks[10:20]]
+        )
         project = self.opened()
         content = format.decode_content(choose([project], None, "runs")[1]["content"])
         opened = []
         real = format.open_run
-        with mock.patch.object(format, "open_run", lambda *args: opened.append(args[0].contents.kind) or real(*args)):
-            self.assertEqual(b"".join(chunk for _, chunk in format.walk(content, project.fetch)), plain)
+        with mock.patch.object(
+            format, "open_run", lambda *args: opened.append(args[0].contents.kind) or real(*args)
+        ):
+            self.assertEqual(
+                b"".join(chunk for _, chunk in format.walk(content, project.fetch)), plain
+            )
         self.assertEqual(opened.count(CHUNK), 2)
 
     def test_blob_of_another_id_spoils_no_other(self):
-        """One pack lists `b` without holding it. Another pack provides `b`, the run its neighbours."""
+        """One pack lists `b` without holding it. Another pack has `b`, the run its neighbours."""
         ids = [self.project.keys.blob_id(CHUNK, plain) for plain in (b"a", b"b", b"c")]
         plain = self.put_runs([Faulty([b"a", b"x", b"c"], ids=ids)], [b"a", b"b", b"c"])
         done = self.run_reader("--volume", "runs", "--sha256")
@@ -285,7 +312,9 @@ class Repository(InRepository):
 
     def test_project_under_another_id(self):
         for path in [path for path in self.files if path.startswith(self.project.path)]:
-            self.files["projects/" + "00" * 16 + "/" + path.removeprefix(self.project.path)] = self.files.pop(path)
+            self.files["projects/" + "00" * 16 + "/" + path.removeprefix(self.project.path)] = (
+                self.files.pop(path)
+            )
         self.assert_fails("no such backup")
 
 
@@ -321,7 +350,9 @@ class Vectors(unittest.TestCase):
         with tempfile.TemporaryDirectory() as directory:
             subprocess.run([sys.executable, self.directory / "generate.py", directory], check=True)
             for path in self.directory.glob("*.json"):
-                self.assertEqual(Path(directory, path.name).read_bytes(), path.read_bytes(), path.name)
+                self.assertEqual(
+                    Path(directory, path.name).read_bytes(), path.read_bytes(), path.name
+                )
 
 
 if __name__ == "__main__":

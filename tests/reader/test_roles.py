@@ -19,7 +19,9 @@ class Roles(InRepository):
         self.verify = self.project.put_key("verify", b"v")
         self.stranger = self.writer.random(32)
 
-    def put_stream(self, plain: bytes, volume="stream", time="2026-11-21T11:00:00Z", **fields) -> bytes:
+    def put_stream(
+        self, plain: bytes, volume="stream", time="2026-11-21T11:00:00Z", **fields
+    ) -> bytes:
         tree = Tree(self.project.keys)
         return self.project.put_backup(tree, tree.stream([plain], 4), volume, time, **fields)
 
@@ -49,7 +51,9 @@ class Roles(InRepository):
         tree = Tree(self.project.keys)
         content = tree.stream([b"x"], 4)
         pack = self.project.put_pack(CHUNK, [[b"x"]], session=elsewhere)
-        nodes = [self.project.put_pack(NODE, [[node] for node in tree.nodes.values()]) for _ in range(2)]
+        nodes = [
+            self.project.put_pack(NODE, [[node] for node in tree.nodes.values()]) for _ in range(2)
+        ]
         self.project.put_segment([pack, *nodes])
         self.project.put_record(content, "stream", "2026-11-21T12:00:00Z")
         done = self.run_reader("--project", "main", "--volume", "stream", "--sha256")
@@ -62,7 +66,9 @@ class Roles(InRepository):
             done = self.run_reader("--check", password=password)
             self.assertEqual((done.returncode, done.stderr), (0, ""))
             self.assertEqual({line[0] for line in done.stdout.splitlines()}, {"-"})
-            self.assertEqual(len(self.run_reader("--list", password=password).stdout.splitlines()), 6)
+            self.assertEqual(
+                len(self.run_reader("--list", password=password).stdout.splitlines()), 6
+            )
 
     def test_write_and_verify_keys_read_no_chunk(self):
         self.put_stream(b"sealed in a session", seed=self.write)
@@ -87,9 +93,16 @@ class Roles(InRepository):
 
     def test_record_under_another_signers_name_is_damaged(self):
         content = Tree(self.project.keys).content("image", 1, CHUNK_SIZE, None)
-        record = {"volume": {"id": "00" * 16, "name": "stream"}, "content": content, "time": TIME, "finished": TIME}
+        record = {
+            "volume": {"id": "00" * 16, "name": "stream"},
+            "content": content,
+            "time": TIME,
+            "finished": TIME,
+        }
         claim = self.project.keys.signing_public
-        self.project.put_sealed("backups", b"CTLBbkup", to_json(record), signer=self.write, claim=claim)
+        self.project.put_sealed(
+            "backups", b"CTLBbkup", to_json(record), signer=self.write, claim=claim
+        )
         done = self.run_reader("--project", "main", "--volume", "stream", "--sha256")
         self.assertIn("bad-signature", done.stderr)
         self.assertEqual(done.returncode, 0)
@@ -109,7 +122,9 @@ class Roles(InRepository):
         self.assertNotIn("unknown-feature", done.stderr)
 
     def test_later_version_of_a_write_signer_is_foreign(self):
-        for number, head in enumerate([header(b"CTLBbkup", version=2), header(b"CTLBbkup", features=1)]):
+        for number, head in enumerate(
+            [header(b"CTLBbkup", version=2), header(b"CTLBbkup", features=1)]
+        ):
             body = to_json({"number": number})
             self.project.put_sealed("backups", b"CTLBbkup", body, signer=self.write, head=head)
         self.assert_old_stream(foreign=2)
@@ -119,13 +134,17 @@ class Roles(InRepository):
         self.project.put_sealed("settings", b"CTLBsett", to_json(settings), signer=self.write)
         certificate = {"role": "write", "slot": "00" * 32, "created": TIME}
         certificate["signer"] = format.ed25519.public_key(self.stranger).hex()
-        name = self.project.put_sealed("writers", b"CTLBcert", to_json(certificate), signer=self.write)
+        name = self.project.put_sealed(
+            "writers", b"CTLBcert", to_json(certificate), signer=self.write
+        )
         self.project.put_copy("writers", name)
         self.put_zeros(1, signer=self.stranger)
         self.assert_old_stream(foreign=4)
 
     def test_log_entry_of_a_write_signer_revokes_nothing(self):
-        certificates = [Path(path).name for path in self.paths("/writers/") if not path.endswith(".copy")]
+        certificates = [
+            Path(path).name for path in self.paths("/writers/") if not path.endswith(".copy")
+        ]
         self.put_stream(b"new", seed=self.write)
         revoked = {"revoked": [{"certificate": name, "accepted": []} for name in certificates]}
         self.project.put_log(body=revoked, signer=self.write)
@@ -199,7 +218,13 @@ class Roles(InRepository):
         del self.files[f"{self.project.path}backups/{second.hex()}"]
         self.assert_reads(bytes(1), "line")
         volume = {"id": "00" * 16, "name": "line"}
-        removed = {"record": second.hex(), "volume": volume, "time": TIME, "follows": [first.hex()], "reason": "x"}
+        removed = {
+            "record": second.hex(),
+            "volume": volume,
+            "time": TIME,
+            "follows": [first.hex()],
+            "reason": "x",
+        }
         self.project.put_log(removed=[(1, second)], body={"removed_records": [removed]})
         self.assert_reads(bytes(3), "line")
 
@@ -208,7 +233,11 @@ class Roles(InRepository):
         self.put_zeros(2, time="2026-11-23T00:00:00Z", follows=[first.hex()])
         self.put_zeros(3, time="2026-11-22T00:00:00Z", replaces=first.hex(), follows=[])
         self.assert_reads(bytes(2))
-        names = [line.split("\t")[-1] for line in self.run_reader("--list").stdout.splitlines() if "\tstream\t" in line]
+        names = [
+            line.split("\t")[-1]
+            for line in self.run_reader("--list").stdout.splitlines()
+            if "\tstream\t" in line
+        ]
         self.assertEqual(names[-2:], ["3", "2"])
 
     def test_replacing_of_a_write_signer_does_not_count(self):

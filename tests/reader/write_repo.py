@@ -1,4 +1,4 @@
-"""Writes objects and whole repositories, right ones and faulty ones. For tests and test vectors only."""
+"""Writes valid and faulty objects and whole repositories. For tests and test vectors only."""
 
 import json
 
@@ -6,8 +6,10 @@ import zstandard
 from blake3 import blake3
 
 from cuttlebone_format import (
-    BRANCH, CHUNK, FANOUT, H, LEAF, LEAF_SIZE, MAC, NODE, PROJECT_KEY, RAW, ROLES, STREAM_BRANCH, STREAM_LEAF, WRITE,
-    ZERO_ID, ZSTD, Content, ProjectKeys, RunKeys, argon2id, derive, ed25519, full_keys, root_of, seal, seal_run,
+    BRANCH, CHUNK, FANOUT, H, LEAF, LEAF_SIZE, MAC, NODE, PROJECT_KEY, RAW, ROLES, STREAM_BRANCH,
+    STREAM_LEAF, WRITE,
+    ZERO_ID, ZSTD, Content, ProjectKeys, RunKeys, argon2id, derive, ed25519, full_keys, root_of,
+    seal, seal_run,
     session_key, sign, slot_metadata, top_level, x_wing_encapsulate,
 )  # fmt: skip
 
@@ -39,7 +41,9 @@ def to_json(value) -> bytes:
     return value if isinstance(value, bytes) else json.dumps(value, ensure_ascii=False).encode()
 
 
-def repository(secret: bytes, repository_id: bytes, created: int, *, head=header(b"CTLBrepo")) -> bytes:
+def repository(
+    secret: bytes, repository_id: bytes, created: int, *, head=header(b"CTLBrepo")
+) -> bytes:
     body = head + repository_id + u(64, created)
     body += MAC(derive("repository file", secret), body)
     return body + H(body)
@@ -60,29 +64,49 @@ def verify_bundle(keys: ProjectKeys, seed: bytes) -> dict[str, bytes]:
 
 
 def slot(
-    random, bundle, password, info, *, project_id=None, scope=None, role="full", kdf=1, zero=0, memory=8, passes=1,
-    lanes=1, head=header(b"CTLBslot"), cost=None, bundle_length=None, length=None, change=lambda plain: plain,
+    random, bundle, password, info, *, project_id=None, scope=None, role="full", kdf=1, zero=0,
+    memory=8, passes=1,
+    lanes=1, head=header(b"CTLBslot"), cost=None, bundle_length=None, length=None,
+    change=lambda plain: plain,
 ) -> bytes:  # fmt: skip
-    """`cost`: the parameters for Argon2id, where it does not accept the stated ones. `role`: a name or the byte.
-    `change`: alters the bundle."""
+    """`cost`: the parameters for Argon2id, if it does not accept the stated ones. `role`: a name or
+    the byte. `change`: alters the bundle."""
     owner = project_id or bytes(16)
     scope = int(project_id is not None) if scope is None else scope
     role = ROLES.index(role) if isinstance(role, str) else role
-    body = head + bytes([scope, role, kdf, zero]) + u(32, memory) + u(32, passes) + u(32, lanes) + random(32)
+    body = (
+        head
+        + bytes([scope, role, kdf, zero])
+        + u(32, memory)
+        + u(32, passes)
+        + u(32, lanes)
+        + random(32)
+    )
     key, slot_key = argon2id(password, body[32:], *(cost or (memory, passes, lanes))), random(32)
     body += seal(key, random(32), owner + body, slot_key)
-    sealed = seal(derive("slot bundle", slot_key), random(32), owner + body, change(b"".join(bundle.values())))
-    body += sealed[:24] + u(32, len(sealed) - 24 if bundle_length is None else bundle_length) + sealed[24:]
-    sealed = seal(derive("slot info", slot_metadata(bundle)), random(32), owner + H(body), to_json(info))
+    sealed = seal(
+        derive("slot bundle", slot_key), random(32), owner + body, change(b"".join(bundle.values()))
+    )
+    body += (
+        sealed[:24]
+        + u(32, len(sealed) - 24 if bundle_length is None else bundle_length)
+        + sealed[24:]
+    )
+    sealed = seal(
+        derive("slot info", slot_metadata(bundle)), random(32), owner + H(body), to_json(info)
+    )
     return body + sealed[:24] + u(32, len(sealed) - 24 if length is None else length) + sealed[24:]
 
 
 def project(
-    random, repository_secret, keys: ProjectKeys, secret, *, head=header(b"CTLBproj"), signing=None, signer=None,
+    random, repository_secret, keys: ProjectKeys, secret, *, head=header(b"CTLBproj"), signing=None,
+    signer=None,
     public=None,
 ) -> bytes:  # fmt: skip
     """`signing`, `public`: the public keys, if others. `signer`: the seed, if another."""
-    body = head + seal(derive("project wrap", repository_secret), random(32), keys.id + head, secret)
+    body = head + seal(
+        derive("project wrap", repository_secret), random(32), keys.id + head, secret
+    )
     body += (signing or keys.signing_public) + (public or keys.data_public)
     return body + sign(signer or keys.signing, keys.id, head, body)
 
@@ -90,9 +114,11 @@ def project(
 # ---- Sealed objects ----------------------------------------------------------------------------
 
 
-def encode_body(body: bytes, *, codec=None, zero=0, length=None, stored=None, padding=0, pad=None) -> bytes:
-    """`codec`: the shorter one if not given. `stored`: the encoded body. `padding`: the stated length, `pad` the
-    bytes."""
+def encode_body(
+    body: bytes, *, codec=None, zero=0, length=None, stored=None, padding=0, pad=None
+) -> bytes:
+    """`codec`: the shorter one if not given. `stored`: the encoded body. `padding`: the stated
+    length, `pad`: the bytes."""
     if codec is None:
         codec = ZSTD if len(compress(body)) < len(body) else RAW
     if stored is None:
@@ -103,10 +129,11 @@ def encode_body(body: bytes, *, codec=None, zero=0, length=None, stored=None, pa
 
 
 def sealed(
-    random, keys: ProjectKeys, magic, body, *, head=None, signer=None, claim=None, change=lambda payload: payload, **fields
+    random, keys: ProjectKeys, magic, body, *, head=None, signer=None, claim=None,
+    change=lambda payload: payload, **fields
 ):  # fmt: skip
-    """`signer`: the seed, if not that of the keys. `claim`: the public key, if not the seed's. `change`: alters the
-    payload after it was signed. `fields`: see `encode_body`."""
+    """`signer`: the seed, if not that of the keys. `claim`: the public key, if not the seed's.
+    `change`: alters the payload after it was signed. `fields`: see `encode_body`."""
     head, signer = head or header(magic), signer or keys.signing
     payload = encode_body(body, **fields) + (claim or ed25519.public_key(signer))
     payload = change(payload + sign(signer, keys.id, head, payload))
@@ -114,10 +141,12 @@ def sealed(
 
 
 def log_entry(
-    random, keys: ProjectKeys, number, previous=(), added=(), removed=(), body=None, *, time=1_795_219_200, flags=0,
+    random, keys: ProjectKeys, number, previous=(), added=(), removed=(), body=None, *,
+    time=1_795_219_200, flags=0,
     project_id=None, head=header(b"CTLBlogs"), counts=None, length=None, signer=None, **fields,
 ) -> bytes:  # fmt: skip
-    """`added`, `removed`: (kind, hash). `counts`: the stated ones. `body`: JSON; `fields`: see `encode_body`."""
+    """`added`, `removed`: (kind, hash). `counts`: the stated ones. `body`: JSON; `fields`: see
+    `encode_body`."""
     counts = counts or (len(previous), len(added), len(removed))
     payload = None if body is None else encode_body(to_json(body), **fields)
     stated = (0 if payload is None else len(payload) + 40) if length is None else length
@@ -137,14 +166,26 @@ def audit_body(body, packs) -> bytes:
 # ---- Packs -------------------------------------------------------------------------------------
 
 
-def descriptor(codec, stored_length, lengths, ids, *, suite=0, count=None, check=bytes(16)) -> bytes:
-    body = bytes([codec, suite]) + u(16, len(ids) if count is None else count) + u(32, stored_length) + check
+def descriptor(
+    codec, stored_length, lengths, ids, *, suite=0, count=None, check=bytes(16)
+) -> bytes:
+    body = (
+        bytes([codec, suite])
+        + u(16, len(ids) if count is None else count)
+        + u(32, stored_length)
+        + check
+    )
     return body + b"".join(u(32, length) + name for length, name in zip(lengths, ids, strict=True))
 
 
 def contents(kind, runs, *, session=0, zero=0, count=None, gap=0) -> bytes:
     """`runs`: descriptors."""
-    head = bytes([kind, session]) + u(16, zero) + u(32, len(runs) if count is None else count) + u(32, gap)
+    head = (
+        bytes([kind, session])
+        + u(16, zero)
+        + u(32, len(runs) if count is None else count)
+        + u(32, gap)
+    )
     return head + b"".join(runs)
 
 
@@ -170,7 +211,8 @@ def describe(keys: ProjectKeys, subkey: bytes, kind: int, run) -> tuple[bytes, b
     content = min(joined, compress(joined), key=len) if run.content is None else run.content
     codec = RAW if content == joined else ZSTD
     fields = {
-        "codec": codec, "stored_length": len(content) + 16, "lengths": [len(plain) for plain in run.blobs],
+        "codec": codec, "stored_length": len(content) + 16,
+        "lengths": [len(plain) for plain in run.blobs],
         "ids": [keys.blob_id(kind, plain) for plain in run.blobs],
         "check": MAC(derive("run check", subkey), content)[:16] if codec == ZSTD else bytes(16),
     }  # fmt: skip
@@ -178,31 +220,39 @@ def describe(keys: ProjectKeys, subkey: bytes, kind: int, run) -> tuple[bytes, b
 
 
 class Pack:
-    """Runs of blobs of one kind; sets `data`, `name`, `random`, `signer`, `session` and `contents` (up to and
-    including the descriptors)."""
+    """Runs of blobs of one kind; sets `data`, `name`, `random`, `signer`, `session` and `contents`
+    (up to and including the descriptors)."""
 
     def __init__(
-        self, random, keys: ProjectKeys, kind, runs, *, session: Session | None = None, head=header(b"CTLBpack"),
-        relist=None, change=None, ending=None, size=None, gap=0, gap_bytes=None, signer=None, claim=None, stated=None,
+        self, random, keys: ProjectKeys, kind, runs, *, session: Session | None = None,
+        head=header(b"CTLBpack"),
+        relist=None, change=None, ending=None, size=None, gap=0, gap_bytes=None, signer=None,
+        claim=None, stated=None,
         after=lambda contents: contents, before=lambda data: data, **wrong,
     ):  # fmt: skip
-        """`runs`: as in `describe`. `relist(descriptors)`, `change(contents)` alter the contents after the runs
-        are sealed and before they are signed, `after(contents)` once they are signed. `before(data)` alters header and runs. `ending`: in place of the
-        session's encapsulation. `stated`: the hash of the bytes before. `wrong`: fields of the contents. `size`:
-        their stated length."""
+        """`runs`: as in `describe`. `before(data)` alters header and runs. `relist(descriptors)`
+        and `change(contents)` alter the contents before they are signed, `after(contents)` afterwards.
+        `ending`: in place of the session's encapsulation. `stated`: the hash of the bytes before
+        the contents. `wrong`: fields of the contents. `size`: their stated length."""
         self.random, self.session, signer = random(16), session, signer or keys.signing
         self.signer = claim or ed25519.public_key(signer)
         key = session.key if session else keys.tree if kind == NODE else keys.data
         run_keys = RunKeys(key, keys.id, self.random)
         data, descriptors = head + self.random, []
-        for ordinal, (described, content) in enumerate(describe(keys, run_keys.subkey, kind, run) for run in runs):
+        for ordinal, (described, content) in enumerate(
+            describe(keys, run_keys.subkey, kind, run) for run in runs
+        ):
             descriptors.append(described)
-            data += seal_run(run_keys.key(ordinal, described), keys.id + head + bytes([kind]), content)
+            data += seal_run(
+                run_keys.key(ordinal, described), keys.id + head + bytes([kind]), content
+            )
         data = before(data + (bytes(gap) if gap_bytes is None else gap_bytes))
         fields = {"session": int(session is not None), "gap": gap} | wrong
         self.contents = contents(kind, relist(descriptors) if relist else descriptors, **fields)
         self.contents = change(self.contents) if change else self.contents
-        plain = self.contents + ((session.encapsulation if session else b"") if ending is None else ending)
+        plain = self.contents + (
+            (session.encapsulation if session else b"") if ending is None else ending
+        )
         plain += (stated or H(data)) + self.signer
         plain = after(plain + sign(signer, keys.id, head, plain))
         tail = seal(keys.contents, random(32), keys.id + data[:32], plain)
@@ -218,7 +268,9 @@ def index_body(packs, superseded=(), encapsulations=None) -> bytes:
     body = u(32, len(encapsulations)) + b"".join(encapsulations) + u(32, len(packs))
     for pack in packs:
         if isinstance(pack, Pack):
-            number = encapsulations.index(pack.session.encapsulation) if pack.session else PROJECT_KEY
+            number = (
+                encapsulations.index(pack.session.encapsulation) if pack.session else PROJECT_KEY
+            )
             pack = pack.name, pack.random, pack.signer, number, pack.contents
         name, random, signer, number, listed = pack
         body += name + random + signer + u(32, number) + listed
@@ -228,7 +280,9 @@ def index_body(packs, superseded=(), encapsulations=None) -> bytes:
 # ---- Trees -------------------------------------------------------------------------------------
 
 
-def grid_node(level: int, width: int, children: dict[int, bytes], *, type=None, bitmap=None) -> bytes:
+def grid_node(
+    level: int, width: int, children: dict[int, bytes], *, type=None, bitmap=None
+) -> bytes:
     """Encodes a leaf (level 0) or a branch; `children` by position."""
     bits = sum(1 << position for position in children) if bitmap is None else bitmap
     type = type or (BRANCH if level else LEAF)
@@ -240,7 +294,11 @@ def stream_node(level: int, entries, *, type=None, count=None) -> bytes:
     """`entries`: (length, id)."""
     type = type or (STREAM_BRANCH if level else STREAM_LEAF)
     count = len(entries) if count is None else count
-    return bytes([type, level]) + u(16, count) + b"".join(u(64, length) + child for length, child in entries)
+    return (
+        bytes([type, level])
+        + u(16, count)
+        + b"".join(u(64, length) + child for length, child in entries)
+    )
 
 
 class Tree:
@@ -257,7 +315,13 @@ class Tree:
     def content(self, kind: str, size: int, chunk_size: int, top: bytes | None) -> dict:
         root = root_of(Content(kind, size, chunk_size, top, b""), self.keys)
         top = top and top.hex()
-        return {"kind": kind, "size": size, "chunk_size": chunk_size, "top": top, "root": root.hex()}
+        return {
+            "kind": kind,
+            "size": size,
+            "chunk_size": chunk_size,
+            "top": top,
+            "root": root.hex(),
+        }
 
     def image(self, size: int, chunk_size: int, data: dict[int, bytes]) -> dict:
         """`data`: chunks by offset; everything else is zeros."""
@@ -271,17 +335,22 @@ class Tree:
             parents = {}
             for position, child in children.items():
                 parents.setdefault(position // width, {})[position % width] = child
-            children = {at: self.add(NODE, grid_node(level, width, below)) for at, below in parents.items()}
+            children = {
+                at: self.add(NODE, grid_node(level, width, below)) for at, below in parents.items()
+            }
             width = FANOUT
         return self.content("image", size, chunk_size, children.get(0))
 
     def stream(self, chunks: list[bytes], fanout: int) -> dict:
-        entries = [(len(plain), self.add(CHUNK, plain) if any(plain) else ZERO_ID) for plain in chunks]
+        entries = [
+            (len(plain), self.add(CHUNK, plain) if any(plain) else ZERO_ID) for plain in chunks
+        ]
         size, level = sum(map(len, chunks)), 0
         while entries and (level == 0 or len(entries) > 1):
             groups = [entries[at : at + fanout] for at in range(0, len(entries), fanout)]
             entries = [
-                (sum(length for length, _ in group), self.add(NODE, stream_node(level, group))) for group in groups
+                (sum(length for length, _ in group), self.add(NODE, stream_node(level, group)))
+                for group in groups
             ]
             level += 1
         return self.content("stream", size, 0, entries[0][1] if entries else None)
@@ -297,7 +366,9 @@ class Writer:
         self.random, self.files = Random(seed), {}
         self.secret = self.random(32)
         self.put_twice("cuttlebone", repository(self.secret, self.random(16), 1_795_219_200))
-        self.put_slot("", slot(self.random, {"repository_secret": self.secret}, password, {"label": "test"}))
+        self.put_slot(
+            "", slot(self.random, {"repository_secret": self.secret}, password, {"label": "test"})
+        )
 
     def put_twice(self, path: str, data: bytes):
         self.files[path] = self.files[path + ".copy"] = data
@@ -310,15 +381,23 @@ class Writer:
 
 
 class ProjectWriter:
-    """Writes into a project, with a full key. `as_writer` is for the sealed objects and packs of write keys."""
+    """Writes into a project, with a full key. `as_writer` makes the sealed objects and packs of
+    write keys."""
 
     def __init__(self, writer: Writer, name: str, chunk_size: int):
         self.random, self.files = writer.random, writer.files
         self.id, self.secret = self.random(16), self.random(32)
         self.keys = full_keys(self.id, self.secret)
         self.path = f"projects/{self.id.hex()}/"
-        writer.put_twice(self.path + "project", project(self.random, writer.secret, self.keys, self.secret))
-        settings = {"revision": 1, "name": name, "created": "2026-11-21T10:00:00Z", "chunk_size": chunk_size}
+        writer.put_twice(
+            self.path + "project", project(self.random, writer.secret, self.keys, self.secret)
+        )
+        settings = {
+            "revision": 1,
+            "name": name,
+            "created": "2026-11-21T10:00:00Z",
+            "chunk_size": chunk_size,
+        }
         self.put_copy("settings", self.put_sealed("settings", b"CTLBsett", to_json(settings)))
 
     def put_sealed(self, directory: str, magic: bytes, body: bytes, **fields) -> bytes:
@@ -341,7 +420,11 @@ class ProjectWriter:
 
     def put_certificate(self, role: str, slot_name: bytes, seed: bytes, **members) -> bytes:
         signer = {} if role == "full" else {"signer": ed25519.public_key(seed).hex()}
-        body = {"role": role, "slot": slot_name.hex(), "created": "2026-11-21T10:00:00Z"} | signer | members
+        body = (
+            {"role": role, "slot": slot_name.hex(), "created": "2026-11-21T10:00:00Z"}
+            | signer
+            | members
+        )
         name = self.put_sealed("writers", b"CTLBcert", to_json(body))
         self.put_copy("writers", name)
         return name
@@ -368,8 +451,9 @@ class ProjectWriter:
         self, tree: Tree, content: dict, volume: str, time: str, *, volume_id: str | None = None,
         seed: bytes | None = None, **members,
     ) -> bytes:  # fmt: skip
-        """Puts chunks into one pack, up to three in a run, and nodes into two packs, each in a run of its own; then
-        a segment and the record. `seed`: that of a write key, which makes a session."""
+        """Puts chunks into one pack, up to three in a run, and nodes into two packs, each in a run
+        of its own; then a segment and the record. `seed`: that of a write key, which makes a
+        session."""
         chunks, nodes = list(tree.chunks.values()), [[node] for node in tree.nodes.values()]
         chunks = [chunks[at : at + 3] for at in range(0, len(chunks), 3)]
         session = Session(self.random, self.keys) if seed else None
@@ -379,7 +463,9 @@ class ProjectWriter:
             self.put_segment(packs, signer=seed)
         return self.put_record(content, volume, time, volume_id=volume_id, signer=seed, **members)
 
-    def put_record(self, content: dict, volume: str, time: str, *, volume_id=None, signer=None, **members) -> bytes:
+    def put_record(
+        self, content: dict, volume: str, time: str, *, volume_id=None, signer=None, **members
+    ) -> bytes:
         volume = {"id": volume_id or H(volume.encode())[:16].hex(), "name": volume}
         record = {"volume": volume, "content": content, "time": time, "finished": time} | members
         return self.put_sealed("backups", b"CTLBbkup", to_json(record), signer=signer)

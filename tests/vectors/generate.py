@@ -12,14 +12,20 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "reader")]
 
-from cases import derivations, indexes, keys, markers, packs, records, statements, trees, wholes  # noqa: E402
+from cases import (  # noqa: E402
+    derivations, indexes, keys, markers, packs, records, statements, trees, wholes,
+)  # fmt: skip
 
 FILES = {
-    "keys": derivations.keys, "ids": derivations.ids, "seal": derivations.seals, "session": derivations.sessions,
-    "run": derivations.runs, "signature": derivations.signatures, "repository": keys.repository_file,
+    "keys": derivations.keys, "ids": derivations.ids, "seal": derivations.seals,
+    "session": derivations.sessions,
+    "run": derivations.runs, "signature": derivations.signatures,
+    "repository": keys.repository_file,
     "slot": keys.slots, "project": keys.projects, "settings": statements.settings,
-    "certificate": statements.certificates, "pack": packs.packs, "index": indexes.indexes, "record": records.records,
-    "log": statements.logs, "void": statements.voids, "audit": statements.audits, "lease": markers.leases,
+    "certificate": statements.certificates, "pack": packs.packs, "index": indexes.indexes,
+    "record": records.records,
+    "log": statements.logs, "void": statements.voids, "audit": statements.audits,
+    "lease": markers.leases,
     "mark": markers.marks, "node": trees.nodes, "tree": trees.trees, "whole": wholes.wholes,
 }  # fmt: skip
 
@@ -27,7 +33,9 @@ FILES = {
 def main():
     directory = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE
     for name, make in FILES.items():
-        cases = ",\n".join(json.dumps(case, ensure_ascii=False, separators=(",", ":")) for case in make())
+        cases = ",\n".join(
+            json.dumps(case, ensure_ascii=False, separators=(",", ":")) for case in make()
+        )
         (directory / f"{name}.json").write_text(f"[\n{cases}\n]\n")
 
 

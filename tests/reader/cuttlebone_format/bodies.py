@@ -17,7 +17,9 @@ class Object(dict):
 
     def __init__(self, pairs):
         super().__init__(pairs)
-        self.twice = {name for name, count in Counter(name for name, _ in pairs).items() if count > 1}
+        self.twice = {
+            name for name, count in Counter(name for name, _ in pairs).items() if count > 1
+        }
 
 
 def parse_json(body: bytes) -> Object:
@@ -43,9 +45,9 @@ def parse_any_json(body: bytes):
 def fits(value, shape, what="the body"):
     """Refuses a value that does not have the shape.
 
-    A shape is a type, a function that raises, a list with the shape of each item, or a dictionary with
-    the shapes of an object's members. A member marked * may be missing or null, one marked ? may be
-    missing.
+    A shape is a type, a function that raises, a list with the shape of each item, or a dictionary
+    with the shapes of an object's members. A member marked * may be missing or null, one marked ?
+    may be missing.
     """
     if isinstance(shape, dict):
         fits(value, Object, what)
@@ -84,14 +86,18 @@ def timestamp(value, what="time") -> tuple[datetime, str]:
     try:
         minute, second, fraction, zone = re.fullmatch(pattern, value.upper(), re.ASCII).groups()
         require(value[:4] <= "9998", "bad-value", f"{what} is {value!r}")
-        return datetime.fromisoformat(minute + second.replace("60", "59") + zone), (fraction or "").rstrip("0")
+        return datetime.fromisoformat(minute + second.replace("60", "59") + zone), (
+            fraction or ""
+        ).rstrip("0")
     except (AttributeError, ValueError):
         raise FormatError("bad-value", f"{what} is {value!r}") from None
 
 
 def hexadecimal(size=None):
     """Returns the shape of the digits of `size` bytes, or of any number of bytes."""
-    return where(str, lambda text: re.fullmatch("([0-9a-f]{2})*", text) and size in (None, len(text) // 2))
+    return where(
+        str, lambda text: re.fullmatch("([0-9a-f]{2})*", text) and size in (None, len(text) // 2)
+    )
 
 
 def top(value, what):
@@ -117,53 +123,69 @@ def labels(value, what):
 
 HASH, U64 = hexadecimal(32), where(int, lambda n: 0 <= n < 2**64)
 FEATURES = [str]
-CHUNK_SIZE = where(where(U64, lambda n: 4 * KIB <= n <= 4 * MIB, "limit-exceeded"), lambda n: n & (n - 1) == 0)
+CHUNK_SIZE = where(
+    where(U64, lambda n: 4 * KIB <= n <= 4 * MIB, "limit-exceeded"), lambda n: n & (n - 1) == 0
+)
 SIZE = where(U64, lambda n: n <= 2**64 - LEAF_SIZE, "limit-exceeded")
 INODE = where([U64], lambda pair: len(pair) == 2)
 CHANGED = where([int], lambda pair: len(pair) == 2 and all(-(2**63) <= n < 2**63 for n in pair))
 VOLUME = {"id": hexadecimal(16), "name": str}
 INFO = {"label?": str, "created?": str, "host?": str, "user?": str}
 CONTENT = {
-    "kind": where(str, lambda kind: kind in ("image", "stream")), "size": SIZE, "chunk_size": U64, "top": top,
+    "kind": where(str, lambda kind: kind in ("image", "stream")), "size": SIZE, "chunk_size": U64,
+    "top": top,
     "root": HASH,
 }  # fmt: skip
-IMAGE = {"order*": where(int, lambda n: 0 <= n < 256), "features*": U64, "stripe_unit*": U64, "stripe_count*": U64}
+IMAGE = {
+    "order*": where(int, lambda n: 0 <= n < 256),
+    "features*": U64,
+    "stripe_unit*": U64,
+    "stripe_count*": U64,
+}
 ATTACHMENTS = where(
     [{"name": str, "size": SIZE, "top": top, "root": HASH}],
     lambda items: len({item["name"] for item in items}) == len(items),
 )
 RECORD = {
-    "volume": VOLUME, "time": timestamp, "finished": timestamp, "content": CONTENT, "host*": str, "follows*": [HASH],
+    "volume": VOLUME, "time": timestamp, "finished": timestamp, "content": CONTENT, "host*": str,
+    "follows*": [HASH],
     "replaces*": HASH, "base*": HASH, "heads*": [HASH], "marks*": [HASH], "labels*": labels,
     "source*": {
-        "kind": str, "path*": path, "inode*": INODE, "changed_ns*": CHANGED, "settled?": bool, "snapshot*": path,
+        "kind": str, "path*": path, "inode*": INODE, "changed_ns*": CHANGED, "settled?": bool,
+        "snapshot*": path,
         "protected*": bool, "from_snapshot*": path, "image*": IMAGE,
     },
     "attachments*": ATTACHMENTS,
-    "counts*": {"changed?": U64, "read?": U64, "new?": U64, "stored?": U64, "chunks_new?": U64}, "tool*": str,
+    "counts*": {"changed?": U64, "read?": U64, "new?": U64, "stored?": U64, "chunks_new?": U64},
+    "tool*": str,
 }  # fmt: skip
 LEASE = {
-    "work": str, "running_seconds": U64, "packs*": [HASH], "tops*": [HASH], "removes*": [HASH], "keeps*": [HASH],
+    "work": str, "running_seconds": U64, "packs*": [HASH], "tops*": [HASH], "removes*": [HASH],
+    "keeps*": [HASH],
     "host*": str,
-    "process*": {"boot": str, "namespace": str, "pid": where(int, lambda n: 0 <= n < 2**32), "started": U64},
+    "process*": {"boot": str, "namespace": str, "pid": where(int, lambda n: 0 <= n < 2**32),
+        "started": U64},
     "tool*": str,
 }  # fmt: skip
 MARK = {
-    "time": timestamp, "packs*": [HASH], "segments*": [HASH], "records*": [HASH], "host*": str, "tool*": str,
+    "time": timestamp, "packs*": [HASH], "segments*": [HASH], "records*": [HASH], "host*": str,
+    "tool*": str,
 }  # fmt: skip
 SETTINGS = {
     "revision": where(U64, lambda n: n >= 1, "limit-exceeded"), "name": str, "created": timestamp,
     "chunk_size": CHUNK_SIZE, "trust*": str, "retired*": str,
 }  # fmt: skip
 CERTIFICATE = {
-    "role": where(str, lambda role: role in ROLES), "slot": HASH, "signer*": HASH, "volumes*": [str],
+    "role": where(str, lambda role: role in ROLES), "slot": HASH, "signer*": HASH,
+    "volumes*": [str],
     "features*": [str], "created": timestamp, "label*": str,
 }  # fmt: skip
 VOID = {"record": HASH, "reason*": str, "time": timestamp}
 LOG = {
     "host*": str, "tool*": str,
     "removed_records*": [{
-        "record": HASH, "volume": VOLUME, "follows*": [HASH], "heads*": [HASH], "time": timestamp, "reason*": str,
+        "record": HASH, "volume": VOLUME, "follows*": [HASH], "heads*": [HASH], "time": timestamp,
+        "reason*": str,
     }],
     "revoked*": [{"certificate": HASH, "accepted*": [HASH]}], "lost*": [HASH],
 }  # fmt: skip
@@ -186,7 +208,9 @@ def decode_content(obj: Object) -> Content:
     require(kind == "image" or obj["chunk_size"] == 0, "bad-value", "a stream with a chunk size")
     require(size or top is None, "not-canonical", "content of no bytes has a top node")
     require(top or kind == "image" or not size, "bad-value", "a stream without a top node")
-    return Content(kind, size, obj["chunk_size"], top and bytes.fromhex(top), bytes.fromhex(obj["root"]))
+    return Content(
+        kind, size, obj["chunk_size"], top and bytes.fromhex(top), bytes.fromhex(obj["root"])
+    )
 
 
 def attachment_content(attachment: Object) -> Content:

@@ -65,12 +65,16 @@ def opened(cipher, key, nonce, ad, sealed, what):
 
 
 def argon2id(password: bytes, salt: bytes, memory_kib: int, passes: int, lanes: int) -> bytes:
-    return hash_secret_raw(password, salt, passes, memory_kib, lanes, hash_len=32, type=Argon2Type.ID, version=0x13)
+    return hash_secret_raw(
+        password, salt, passes, memory_kib, lanes, hash_len=32, type=Argon2Type.ID, version=0x13
+    )
 
 
 def check_name(data: bytes, name: bytes | None):
     """Refuses bytes whose hash is not `name`. None: the object is not named by its hash."""
-    require(name is None or H(data) == name, "bad-hash", "the bytes do not hash to the object's name")
+    require(
+        name is None or H(data) == name, "bad-hash", "the bytes do not hash to the object's name"
+    )
 
 
 # ---- Signatures --------------------------------------------------------------------------------
@@ -126,7 +130,9 @@ def x_wing_encapsulate(public: bytes, random: bytes) -> tuple[bytes, bytes]:
     """Returns the ciphertext and the shared secret. `random`: 64 bytes."""
     first, ciphertext = ML_KEM_768._encaps_internal(public[:-32], random[:32])
     ciphertext += crypto_scalarmult_base(random[32:])
-    return ciphertext, x_wing_secret(first, crypto_scalarmult(random[32:], public[-32:]), ciphertext, public)
+    return ciphertext, x_wing_secret(
+        first, crypto_scalarmult(random[32:], public[-32:]), ciphertext, public
+    )
 
 
 def session_key(shared: bytes, ciphertext: bytes, public: bytes, project_id: bytes) -> bytes:
@@ -144,9 +150,15 @@ def decompress(codec: int, stored: bytes, length: int) -> bytes:
             frame = zstandard.get_frame_parameters(stored)
             stated = frame.content_size
             require(frame.dict_id == 0, "bad-codec", "the frame wants a dictionary")
-            require(stated in (length, zstandard.CONTENTSIZE_UNKNOWN), "bad-length", "frame of another length")
+            require(
+                stated in (length, zstandard.CONTENTSIZE_UNKNOWN),
+                "bad-length",
+                "frame of another length",
+            )
             bounded = zstandard.ZstdDecompressor().stream_reader(stored)
-            require(len(bounded.read(length + 1)) <= length, "bad-length", "decodes to more than stated")
+            require(
+                len(bounded.read(length + 1)) <= length, "bad-length", "decodes to more than stated"
+            )
             # The stream reader accepts half a frame, or several frames.
             frame = zstandard.ZstdDecompressor().decompressobj()
             plain = frame.decompress(stored)

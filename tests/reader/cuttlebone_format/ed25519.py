@@ -1,7 +1,7 @@
-"""Ed25519 (RFC 8032), verified strictly as section 2 says.
+"""Ed25519 (RFC 8032), verified strictly as section 2 of docs/format.md says.
 
-libsodium multiplies by the cofactor, so it accepts more signatures than the page. It signs here, and the
-equation is checked in plain Python.
+libsodium multiplies by the cofactor, so it accepts signatures that the format forbids. It
+only signs here; plain Python checks the equation.
 """
 
 import functools
@@ -111,7 +111,7 @@ def scalar_of(seed: bytes) -> int:
 
 
 def sign_with(scalar: int, nonce: int, key: bytes, message: bytes, torsion=NEUTRAL) -> bytes:
-    """Signs for `key`, which need not be the scalar's own, and adds a point to the commitment. For test
-    vectors."""
+    """Signs for `key`, which may belong to another scalar, and adds a point to the commitment.
+    For test vectors."""
     r = encode(add(times(nonce, BASE), torsion))
     return r + ((nonce + challenge(r, key, message) * scalar) % ORDER).to_bytes(32, "little")

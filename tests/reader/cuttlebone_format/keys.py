@@ -77,7 +77,8 @@ def derive_repository(secret: bytes) -> dict[str, bytes]:
 def full_keys(project_id: bytes, secret: bytes) -> ProjectKeys:
     data, signing = derive("data", secret), derive("signing", secret)
     return ProjectKeys(
-        project_id, derive("metadata", secret), ed25519.public_key(signing), derive("chunk ids", secret), data,
+        project_id, derive("metadata", secret), ed25519.public_key(signing),
+        derive("chunk ids", secret), data,
         x_wing_public(derive("x-wing", data)), signing,
     )  # fmt: skip
 
@@ -87,7 +88,9 @@ def full_keys(project_id: bytes, secret: bytes) -> ProjectKeys:
 
 def fits_pattern(pattern: str, name: str) -> bool:
     parts = {"*": ".*", "?": "."}
-    return bool(re.fullmatch("".join(parts.get(c) or re.escape(c) for c in pattern), name, re.DOTALL))
+    return bool(
+        re.fullmatch("".join(parts.get(c) or re.escape(c) for c in pattern), name, re.DOTALL)
+    )
 
 
 @dataclass
@@ -124,7 +127,8 @@ class Signers:
         """Fails for features that this reader lacks: all."""
         for name in names:
             listed = signer == self.authority or any(
-                name in (self.certificates[certificate].get("features") or []) for certificate in self.of(signer)
+                name in (self.certificates[certificate].get("features") or [])
+                for certificate in self.of(signer)
             )
             require(listed, "foreign", f"its signer may not require {name}")
             raise FormatError("unknown-feature", f"requires {name}")

@@ -5,14 +5,21 @@ from typing import NamedTuple
 from . import bodies
 from .bodies import Object, decode_content, attachment_content, fits, parse_json, required
 from .crypto import (
-    DATA_PUBLIC_KEY, H, MAC, NONCE, RAW, SIGNATURE, ZSTD, argon2id, check_name, check_signature, decompress, derive,
+    DATA_PUBLIC_KEY, H, MAC, NONCE, RAW, SIGNATURE, ZSTD, argon2id, check_name, check_signature,
+    decompress, derive,
     unseal,
 )  # fmt: skip
 from .fields import KIB, MIB, Fields, FormatError, check_header, require, take_magic
 from .keys import FULL, ROLES, WRITE, ProjectKeys, Signers, full_keys
 from .trees import root_of
 
-SETTINGS, CERTIFICATE, INDEX, RECORD, VOID = b"CTLBsett", b"CTLBcert", b"CTLBindx", b"CTLBbkup", b"CTLBvoid"
+SETTINGS, CERTIFICATE, INDEX, RECORD, VOID = (
+    b"CTLBsett",
+    b"CTLBcert",
+    b"CTLBindx",
+    b"CTLBbkup",
+    b"CTLBvoid",
+)
 LEASE, MARK, AUDIT, LOG = b"CTLBleas", b"CTLBmark", b"CTLBaudt", b"CTLBlogs"
 MAX_BODY = {INDEX: 64 * MIB, SETTINGS: MIB, CERTIFICATE: MIB, VOID: 64 * KIB, LOG: 32 * MIB}
 MAX_BODY |= dict.fromkeys((RECORD, LEASE, MARK, AUDIT), 16 * MIB)
@@ -20,7 +27,8 @@ MAX_PADDING = MAX_LOG = 64 * MIB
 SIGNERS = dict.fromkeys((RECORD, INDEX, VOID, LEASE), (FULL, WRITE))
 SIGNERS |= dict.fromkeys((SETTINGS, CERTIFICATE, MARK, AUDIT), (FULL,))
 LOG_KINDS = {
-    1: "record", 2: "segment", 3: "chunk pack", 4: "node pack", 5: "certificate", 6: "settings", 7: "void", 8: "audit",
+    1: "record", 2: "segment", 3: "chunk pack", 4: "node pack", 5: "certificate", 6: "settings",
+    7: "void", 8: "audit",
     9: "parity",
 }  # fmt: skip
 
@@ -31,13 +39,20 @@ LOG_KINDS = {
 def decode_repository(data: bytes, repository_secret: bytes | None = None) -> dict:
     fields = Fields(data)
     header = take_magic(fields, b"CTLBrepo")
-    repository_id, created, mac, checksum = fields.take(16), fields.number(8), fields.take(32), fields.take(32)
+    repository_id, created, mac, checksum = (
+        fields.take(16),
+        fields.number(8),
+        fields.take(32),
+        fields.take(32),
+    )
     fields.end()
     require(H(data[:72]) == checksum, "bad-hash", "the repository file is damaged")
     check_header(header)
     if repository_secret is not None:
         key = derive("repository file", repository_secret)
-        require(MAC(key, data[:40]) == mac, "bad-mac", "the repository file belongs to another secret")
+        require(
+            MAC(key, data[:40]) == mac, "bad-mac", "the repository file belongs to another secret"
+        )
     return {"repository_id": repository_id, "created": created}
 
 
@@ -58,7 +73,8 @@ BUNDLES = {
     (0, "full"): {"repository_secret": 32},
     (1, "full"): {"project_secret": 32},
     (1, "write"): {
-        "metadata": 32, "chunks": 32, "data_public": DATA_PUBLIC_KEY, "signing_public": 32, "signing": 32,
+        "metadata": 32, "chunks": 32, "data_public": DATA_PUBLIC_KEY, "signing_public": 32,
+        "signing": 32,
     },
     (1, "verify"): {"metadata": 32, "signing_public": 32, "signing": 32},
 }  # fmt: skip
@@ -80,22 +96,49 @@ def decode_slot(data: bytes, name: bytes | None, project_id: bytes | None, passw
     role = ROLES[fields.one_of(1, [0, 1, 2] if scope else [0], "role")]
     fields.one_of(1, [1], "key derivation")
     fields.zeros(1)
-    memory, passes, lanes = fields.number(4), fields.bounded(4, 1, 1024, "passes"), fields.bounded(4, 1, 64, "lanes")
+    memory, passes, lanes = (
+        fields.number(4),
+        fields.bounded(4, 1, 1024, "passes"),
+        fields.bounded(4, 1, 64, "lanes"),
+    )
     require(8 * lanes <= memory <= 4 * MIB, "limit-exceeded", f"memory is {memory} KiB")
-    salt, nonce, sealed, bundle_nonce = fields.take(32), fields.take(24), fields.take(48), fields.take(24)
+    salt, nonce, sealed, bundle_nonce = (
+        fields.take(32),
+        fields.take(24),
+        fields.take(48),
+        fields.take(24),
+    )
     shape = BUNDLES[scope, role]
-    sealed_bundle = fields.take(fields.one_of(4, [sum(shape.values()) + 16], "length of the bundle"))
+    sealed_bundle = fields.take(
+        fields.one_of(4, [sum(shape.values()) + 16], "length of the bundle")
+    )
     before_info, info_nonce = data[: fields.at], fields.take(24)
     sealed_info = fields.take(fields.bounded(4, 16, 65_536, "length of info"))
     fields.end()
     owner = project_id or bytes(16)
-    slot_key = unseal(argon2id(password, salt, memory, passes, lanes), nonce, owner + data[:64], sealed, "the slot")
+    slot_key = unseal(
+        argon2id(password, salt, memory, passes, lanes),
+        nonce,
+        owner + data[:64],
+        sealed,
+        "the slot",
+    )
     check_header(header)
-    plain = Fields(unseal(derive("slot bundle", slot_key), bundle_nonce, owner + data[:136], sealed_bundle, "the slot"))
+    plain = Fields(
+        unseal(
+            derive("slot bundle", slot_key),
+            bundle_nonce,
+            owner + data[:136],
+            sealed_bundle,
+            "the slot",
+        )
+    )
     bundle = {part: plain.take(size) for part, size in shape.items()}
     try:
         info_key = derive("slot info", slot_metadata(bundle))
-        info = parse_json(unseal(info_key, info_nonce, owner + H(before_info), sealed_info, "the slot's info"))
+        info = parse_json(
+            unseal(info_key, info_nonce, owner + H(before_info), sealed_info, "the slot's info")
+        )
         fits(info, bodies.INFO)
     except FormatError:
         info = Object([])  # The info is for people only.
@@ -112,12 +155,18 @@ def bundle_keys(project_id: bytes, bundle: dict[str, bytes]) -> ProjectKeys:
     return ProjectKeys(id=project_id, **bundle)
 
 
-def decode_project(data: bytes, project_id: bytes, bundle: dict[str, bytes]) -> tuple[ProjectKeys, dict]:
+def decode_project(
+    data: bytes, project_id: bytes, bundle: dict[str, bytes]
+) -> tuple[ProjectKeys, dict]:
     """Returns the keys that the bundle of a slot gives access to, and the decoded fields."""
     fields = Fields(data)
     header = take_magic(fields, b"CTLBproj")
     nonce, wrapped = fields.take(24), fields.take(48)
-    signing_public, data_public, signature = fields.take(32), fields.take(DATA_PUBLIC_KEY), fields.take(SIGNATURE)
+    signing_public, data_public, signature = (
+        fields.take(32),
+        fields.take(DATA_PUBLIC_KEY),
+        fields.take(SIGNATURE),
+    )
     fields.end()
     if "repository_secret" in bundle:
         wrap = derive("project wrap", bundle["repository_secret"])
@@ -129,7 +178,9 @@ def decode_project(data: bytes, project_id: bytes, bundle: dict[str, bytes]) -> 
     check_signature(keys.signing_public, project_id, header, data[:-SIGNATURE], signature)
     check_header(header)
     shown = {"signing_public": signing_public, "data_public": data_public}
-    return keys, shown | ({"project_secret": bundle["project_secret"]} if "project_secret" in bundle else {})
+    return keys, shown | (
+        {"project_secret": bundle["project_secret"]} if "project_secret" in bundle else {}
+    )
 
 
 # ---- Section 7: sealed object ------------------------------------------------------------------
@@ -143,7 +194,10 @@ class Opened(NamedTuple):
 def take_body(payload: Fields, limit: int) -> bytes:
     codec = payload.one_of(1, [RAW, ZSTD], "codec", "bad-codec")
     payload.zeros(3)
-    length, padding = payload.bounded(4, 0, limit, "length of body"), payload.bounded(4, 0, MAX_PADDING, "padding")
+    length, padding = (
+        payload.bounded(4, 0, limit, "length of body"),
+        payload.bounded(4, 0, MAX_PADDING, "padding"),
+    )
     require(padding <= payload.left(), "truncated", "the padding is longer than the payload")
     stored = payload.take(payload.left() - padding)
     payload.zeros(padding)
@@ -151,7 +205,9 @@ def take_body(payload: Fields, limit: int) -> bytes:
     return decompress(codec, stored, length)
 
 
-def open_sealed(data: bytes, name: bytes | None, magic: bytes, keys: ProjectKeys, signers: Signers) -> Opened:
+def open_sealed(
+    data: bytes, name: bytes | None, magic: bytes, keys: ProjectKeys, signers: Signers
+) -> Opened:
     check_name(data, name)
     fields = Fields(data)
     header, nonce = take_magic(fields, magic), fields.take(NONCE)
@@ -172,7 +228,9 @@ def check_signed_header(header: bytes, role: str):
         raise
 
 
-def open_json(data: bytes, name: bytes | None, magic: bytes, shape: dict, keys: ProjectKeys, signers: Signers):
+def open_json(
+    data: bytes, name: bytes | None, magic: bytes, shape: dict, keys: ProjectKeys, signers: Signers
+):
     """Returns the body and its signer."""
     opened = open_sealed(data, name, magic, keys, signers)
     body = parse_json(opened.body)
@@ -184,10 +242,15 @@ def open_json(data: bytes, name: bytes | None, magic: bytes, shape: dict, keys: 
 # ---- Section 11: backup record -----------------------------------------------------------------
 
 
-def decode_record(data: bytes, name: bytes | None, keys: ProjectKeys, signers: Signers) -> tuple[Object, bytes]:
-    """Returns the record and its signer. Whether a revocation makes it foreign is not checked here."""
+def decode_record(
+    data: bytes, name: bytes | None, keys: ProjectKeys, signers: Signers
+) -> tuple[Object, bytes]:
+    """Returns the record and its signer. Does not check whether a revocation makes it foreign."""
     record, signer = open_json(data, name, RECORD, bodies.RECORD, keys, signers)
-    contents = [decode_content(record["content"]), *map(attachment_content, record.get("attachments") or [])]
+    contents = [
+        decode_content(record["content"]),
+        *map(attachment_content, record.get("attachments") or []),
+    ]
     for content in contents:
         require(root_of(content, keys) == content.root, "bad-root", "the root is another")
     signers.check_volume(signer, record["volume"]["name"])
@@ -218,7 +281,9 @@ def decode_log(data: bytes, name: bytes | None, keys: ProjectKeys) -> Entry:
     entry, plain, sealed = decode_plain_log(data, name, keys.id, keys.signing_public)
     if not sealed:
         return entry
-    payload = Fields(unseal(keys.object, sealed[:NONCE], keys.id + H(plain), sealed[NONCE:], "the entry"))
+    payload = Fields(
+        unseal(keys.object, sealed[:NONCE], keys.id + H(plain), sealed[NONCE:], "the entry")
+    )
     body = parse_json(take_body(payload, MAX_BODY[LOG]))
     names = required(body)
     require(not names, "unknown-feature", f"requires {names}")
@@ -227,7 +292,8 @@ def decode_log(data: bytes, name: bytes | None, keys: ProjectKeys) -> Entry:
 
 
 def decode_plain_log(data: bytes, name: bytes | None, project_id: bytes, signing_public: bytes):
-    """Needs no secret key. Returns the entry without its body, the bytes before the nonce, and the rest."""
+    """Needs no secret key. Returns the entry without its body, the bytes before the nonce, and
+    the rest."""
     check_name(data, name)
     require(len(data) <= MAX_LOG, "limit-exceeded", "the entry is too long")
     fields = Fields(data[:-SIGNATURE])
@@ -249,9 +315,16 @@ def decode_plain_log(data: bytes, name: bytes | None, project_id: bytes, signing
         return fields.one_of(1, LOG_KINDS, "kind"), fields.take(32)
 
     previous = take_ascending(fields, counts[0], lambda: fields.take(32))
-    added, removed = take_ascending(fields, counts[1], item), take_ascending(fields, counts[2], item)
+    added, removed = (
+        take_ascending(fields, counts[1], item),
+        take_ascending(fields, counts[2], item),
+    )
     require(number and (number == 1) == (not previous), "bad-value", f"the number is {number}")
-    return Entry(number, time, flags == 1, previous, added, removed, None), fields.data[: fields.at], fields.rest()
+    return (
+        Entry(number, time, flags == 1, previous, added, removed, None),
+        fields.data[: fields.at],
+        fields.rest(),
+    )
 
 
 def log_set(entries: dict[bytes, Entry], name: bytes) -> set[tuple[int, bytes]]:
@@ -287,13 +360,19 @@ def decode_settings(data: bytes, name: bytes | None, keys: ProjectKeys) -> Objec
 
 
 def decode_certificate(data: bytes, name: bytes | None, keys: ProjectKeys) -> Object:
-    certificate, _ = open_json(data, name, CERTIFICATE, bodies.CERTIFICATE, keys, Signers(keys.signing_public))
+    certificate, _ = open_json(
+        data, name, CERTIFICATE, bodies.CERTIFICATE, keys, Signers(keys.signing_public)
+    )
     has_signer = certificate.get("signer") is not None
-    require(has_signer == (certificate["role"] != FULL), "bad-value", "a signer, or none, for that role")
+    require(
+        has_signer == (certificate["role"] != FULL), "bad-value", "a signer, or none, for that role"
+    )
     return certificate
 
 
-def decode_void(data: bytes, name: bytes | None, keys: ProjectKeys, signers: Signers) -> tuple[Object, bytes]:
+def decode_void(
+    data: bytes, name: bytes | None, keys: ProjectKeys, signers: Signers
+) -> tuple[Object, bytes]:
     """Returns the void and its signer, which must be the record's."""
     void, signer = open_json(data, name, VOID, bodies.VOID, keys, signers)
     require(not signers.is_revoked(signer), "foreign", "its signer was revoked")

@@ -8,8 +8,10 @@ def references(record: Object) -> set[str]:
     return {*(record.get("follows") or []), *(record.get("heads") or [])}
 
 
-def without_revoked(records: dict[str, Object], signed: dict[str, bytes], signers: Signers) -> dict[str, Object]:
-    """Leaves out the records that a revocation makes foreign. `signed`: the signer of each record."""
+def without_revoked(
+    records: dict[str, Object], signed: dict[str, bytes], signers: Signers
+) -> dict[str, Object]:
+    """Leaves out the records that a revocation makes foreign. `signed`: each record's signer."""
     accepted = {name.hex() for signer in set(signed.values()) for name in signers.accepted(signer)}
     todo = list(accepted)
     while todo:
@@ -17,14 +19,19 @@ def without_revoked(records: dict[str, Object], signed: dict[str, bytes], signer
         accepted |= new
         todo += new
     return {
-        name: record for name, record in records.items() if name in accepted or not signers.is_revoked(signed[name])
+        name: record
+        for name, record in records.items()
+        if name in accepted or not signers.is_revoked(signed[name])
     }
 
 
-def newest_first(records: dict[str, Object], passed: dict[str, Object], full: set[str]) -> list[str]:
+def newest_first(
+    records: dict[str, Object], passed: dict[str, Object], full: set[str]
+) -> list[str]:
     """Returns the backups of one volume, the newest first.
 
-    `passed`: removed and voided records, with `follows` and `time`. `full`: records of full signers.
+    `passed`: removed and voided records, with `follows` and `time`. `full`: records that full keys
+    signed.
     """
     everything = passed | records
     replaced = {}

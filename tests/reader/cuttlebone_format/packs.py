@@ -4,7 +4,8 @@ import struct
 from typing import NamedTuple
 
 from .crypto import (
-    ENCAPSULATION, H, MAC, NONCE, RAW, SIGNATURE, TAG, ZSTD, check_signature, decompress, derive, unseal, unseal_run,
+    ENCAPSULATION, H, MAC, NONCE, RAW, SIGNATURE, TAG, ZSTD, check_signature, decompress, derive,
+    unseal, unseal_run,
 )  # fmt: skip
 from .fields import MIB, Fields, require, take_magic
 from .keys import CHUNK, FULL, NODE, WRITE, ProjectKeys, Signers
@@ -22,7 +23,10 @@ PROJECT_KEY = 2**32 - 1
 ENDING = 32 + 32 + SIGNATURE
 """What follows the descriptors and the encapsulation in contents: hash, signer, signature."""
 # The smallest and the largest `t`: one run of one blob, and the most runs of one blob.
-SEALED_CONTENTS = NONCE + 12 + 60 + ENDING + TAG, NONCE + 12 + 60 * MAX_RUNS + ENCAPSULATION + ENDING + TAG
+SEALED_CONTENTS = (
+    NONCE + 12 + 60 + ENDING + TAG,
+    NONCE + 12 + 60 * MAX_RUNS + ENCAPSULATION + ENDING + TAG,
+)
 
 
 class Blob(NamedTuple):
@@ -66,7 +70,11 @@ def take_run(fields: Fields, offset: int) -> Run:
     stored, check = fields.number(4), fields.take(16)
     blobs = [Blob(*item) for item in struct.iter_unpack("<I32s", fields.take(36 * count))]
     for blob in blobs:
-        require(1 <= blob.plain_length <= MAX_BLOB, "limit-exceeded", f"a blob of {blob.plain_length} bytes")
+        require(
+            1 <= blob.plain_length <= MAX_BLOB,
+            "limit-exceeded",
+            f"a blob of {blob.plain_length} bytes",
+        )
     length = sum(blob.plain_length for blob in blobs)
     require(length <= MAX_RUN, "limit-exceeded", f"a run of {length} bytes")
     require(codec != RAW or stored == length + TAG, "bad-length", "lengths of a raw run differ")
@@ -75,7 +83,8 @@ def take_run(fields: Fields, offset: int) -> Run:
 
 
 def take_contents(fields: Fields) -> Contents:
-    """Takes contents up to and including the descriptors, as they are in a pack and in an index segment."""
+    """Takes contents up to and including the descriptors, as a pack and an index segment store
+    them."""
     start, offset, runs, blobs = fields.at, PACK_HEAD, [], 0
     kind = fields.one_of(1, [CHUNK, NODE], "kind of blobs")
     session = fields.one_of(1, [0, 1] if kind == CHUNK else [0], "key")
@@ -94,12 +103,19 @@ def take_contents(fields: Fields) -> Contents:
 
 
 def decode_contents(
-    name: bytes, head: bytes, tail: bytes, size: int, keys: ProjectKeys, signers: Signers, whole: bytes | None = None
+    name: bytes,
+    head: bytes,
+    tail: bytes,
+    size: int,
+    keys: ProjectKeys,
+    signers: Signers,
+    whole: bytes | None = None,
 ) -> Listing:
     """Decodes the contents of a pack of `size` bytes.
 
-    `head`: the first 32 bytes. `tail`: the last bytes, with at least the sealed contents and `t`. `whole`:
-    all bytes, if they were read; then the gap and the hash in the contents are checked, too.
+    `head`: the first 32 bytes. `tail`: the last bytes, with at least the sealed contents and `t`.
+    `whole`: all bytes, if they were read; then the gap and the hash in the contents are checked,
+    too.
     """
     fields = Fields(head)
     header, random = take_magic(fields, b"CTLBpack"), fields.take(16)
@@ -108,7 +124,9 @@ def decode_contents(
     require(size <= MAX_PACK, "limit-exceeded", "the pack is too large")
     length = int.from_bytes(tail[-4:], "little")
     require(least <= length <= most, "bad-length", f"no contents have {length} bytes")
-    require(length <= size - PACK_HEAD - 4, "bad-length", f"no space for contents of {length} bytes")
+    require(
+        length <= size - PACK_HEAD - 4, "bad-length", f"no space for contents of {length} bytes"
+    )
     sealed = tail[-4 - length : -4]
     plain = unseal(keys.contents, sealed[:NONCE], keys.id + head, sealed[NONCE:], "the contents")
     stated, signer, signature = plain[-ENDING:-96], plain[-96:-SIGNATURE], plain[-SIGNATURE:]
@@ -121,7 +139,9 @@ def decode_contents(
     require(size == contents.pack_size, "bad-length", "the pack's size is not the sum of its parts")
     if whole is not None:
         before = whole[: -4 - length]
-        require(not any(before[len(before) - contents.gap :]), "nonzero-reserved", "the gap is not zero")
+        require(
+            not any(before[len(before) - contents.gap :]), "nonzero-reserved", "the gap is not zero"
+        )
         require(H(before) == stated, "bad-hash", "the contents belong to other bytes")
     return Listing(name, random, signer, encapsulation, contents)
 
@@ -143,7 +163,9 @@ class RunKeys:
 def open_run(listing: Listing, ordinal: int, sealed: bytes, keys: ProjectKeys) -> bytes:
     """Returns the joined blobs."""
     run, kind = listing.contents.runs[ordinal], listing.contents.kind
-    key = RunKeys(keys.pack_key(kind, listing.encapsulation), keys.id, listing.random).key(ordinal, run.descriptor)
+    key = RunKeys(keys.pack_key(kind, listing.encapsulation), keys.id, listing.random).key(
+        ordinal, run.descriptor
+    )
     content = unseal_run(key, keys.id + PACK_HEADER + bytes([kind]), sealed, f"run {ordinal}")
     return decompress(run.codec, content, sum(blob.plain_length for blob in run.blobs))
 
@@ -169,11 +191,26 @@ class Segment(NamedTuple):
 
 
 def take_listing(fields: Fields, encapsulations: list[bytes]) -> Listing:
-    pack, random, signer, number = fields.take(32), fields.take(16), fields.take(32), fields.number(4)
+    pack, random, signer, number = (
+        fields.take(32),
+        fields.take(16),
+        fields.take(32),
+        fields.number(4),
+    )
     contents = take_contents(fields)
-    require((number != PROJECT_KEY) == bool(contents.session), "bad-value", "a session without encapsulation")
-    require(not contents.session or number < len(encapsulations), "bad-value", f"no encapsulation {number}")
-    return Listing(pack, random, signer, encapsulations[number] if contents.session else None, contents)
+    require(
+        (number != PROJECT_KEY) == bool(contents.session),
+        "bad-value",
+        "a session without encapsulation",
+    )
+    require(
+        not contents.session or number < len(encapsulations),
+        "bad-value",
+        f"no encapsulation {number}",
+    )
+    return Listing(
+        pack, random, signer, encapsulations[number] if contents.session else None, contents
+    )
 
 
 def decode_index(data: bytes, name: bytes | None, keys: ProjectKeys, signers: Signers) -> Segment:

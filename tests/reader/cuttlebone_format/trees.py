@@ -29,7 +29,11 @@ def decode_node(data: bytes) -> Node:
     level = fields.bounded(1, low, high, "level")
     if kind in (LEAF, BRANCH):
         width = fields.bounded(2, 1, LEAF_SIZE // (4 * KIB), "width")
-        require(width == FANOUT if kind == BRANCH else width & (width - 1) == 0, "bad-value", f"width is {width}")
+        require(
+            width == FANOUT if kind == BRANCH else width & (width - 1) == 0,
+            "bad-value",
+            f"width is {width}",
+        )
         bits = int.from_bytes(fields.take((width + 7) // 8), "little")
         require(bits >> width == 0, "nonzero-reserved", "bits beyond the width are set")
         require(bits, "not-canonical", "a node without children")
@@ -37,10 +41,14 @@ def decode_node(data: bytes) -> Node:
     else:
         width = fields.bounded(2, 1, 256, "number of entries")
         limit = MAX_BLOB if kind == STREAM_LEAF else 2**64 - 1
-        children = [(fields.bounded(8, 1, limit, "length of entry"), fields.take(32)) for _ in range(width)]
+        children = [
+            (fields.bounded(8, 1, limit, "length of entry"), fields.take(32)) for _ in range(width)
+        ]
         branch_of_zeros = kind == STREAM_BRANCH and any(child == ZERO_ID for _, child in children)
         require(not branch_of_zeros, "bad-value", "a run of zeros in a branch")
-        require(sum(length for length, _ in children) < 2**64, "limit-exceeded", "the lengths overflow")
+        require(
+            sum(length for length, _ in children) < 2**64, "limit-exceeded", "the lengths overflow"
+        )
     fields.end()
     return Node(kind, level, width, children)
 
@@ -55,15 +63,19 @@ def top_level(size: int) -> int:
 
 def root_of(content: Content, keys: ProjectKeys) -> bytes:
     kind = {"image": 1, "stream": 2}[content.kind]
-    tail = content.size.to_bytes(8, "little") + content.chunk_size.to_bytes(4, "little") + (content.top or ZERO_ID)
+    tail = (
+        content.size.to_bytes(8, "little")
+        + content.chunk_size.to_bytes(4, "little")
+        + (content.top or ZERO_ID)
+    )
     return MAC(derive("root", keys.metadata), bytes([kind]) + tail)
 
 
 def walk(content: Content, fetch, strict=False):
     """Yields (offset, plain chunk) in order, without zeros.
 
-    `fetch(kind, id)` returns a plain blob. `strict` refuses two things that a restore accepts: stored
-    zeros, and padding that is not zero.
+    `fetch(kind, id)` returns a plain blob. `strict` refuses two things that a restore accepts:
+    stored zeros, and padding that is not zero.
     """
     if content.top is None:
         return iter(())
@@ -84,7 +96,9 @@ def walk_image(content: Content, fetch, strict: bool, node_id: bytes, level: int
     require(node.type in (LEAF, BRANCH), "bad-value", "a stream's node in an image")
     require(node.level == level, "bad-value", f"a node of level {node.level} where {level} belongs")
     span = FANOUT ** (level - 1) * LEAF_SIZE if level else content.chunk_size
-    require(level or node.width == LEAF_SIZE // span, "bad-value", "the leaf has another chunk size")
+    require(
+        level or node.width == LEAF_SIZE // span, "bad-value", "the leaf has another chunk size"
+    )
     for position, child in node.children:
         offset = start + position * span
         require(offset < content.size, "not-canonical", "a child beyond the end of the volume")
@@ -92,14 +106,22 @@ def walk_image(content: Content, fetch, strict: bool, node_id: bytes, level: int
             yield from walk_image(content, fetch, strict, child, level - 1, offset)
             continue
         chunk, left = take_chunk(fetch, strict, child, span), content.size - offset
-        require(not strict or not any(chunk[left:]), "not-canonical", "the last chunk's padding is not zero")
+        require(
+            not strict or not any(chunk[left:]),
+            "not-canonical",
+            "the last chunk's padding is not zero",
+        )
         yield offset, chunk[:left]
 
 
 def walk_stream(fetch, strict: bool, node_id: bytes, level: int | None, length: int, start: int):
     node = decode_node(fetch(NODE, node_id))
     require(node.type in (STREAM_LEAF, STREAM_BRANCH), "bad-value", "an image's node in a stream")
-    require(level in (None, node.level), "bad-value", f"a node of level {node.level} where {level} belongs")
+    require(
+        level in (None, node.level),
+        "bad-value",
+        f"a node of level {node.level} where {level} belongs",
+    )
     total = sum(entry for entry, _ in node.children)
     require(total == length, "bad-length", f"a node spans {total} bytes, not {length}")
     for length, child in node.children:

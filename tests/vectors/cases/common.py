@@ -6,11 +6,18 @@ from cuttlebone_format import H, RAW, ZSTD, ed25519, full_keys, sign
 from write_repo import Random, compress, header, log_entry, sealed, to_json
 
 SECRET, OTHER_SECRET = Random("repository secret")(32), Random("another repository secret")(32)
-PROJECT_SECRET, OTHER_PROJECT_SECRET = Random("project secret")(32), Random("another project secret")(32)
+PROJECT_SECRET, OTHER_PROJECT_SECRET = (
+    Random("project secret")(32),
+    Random("another project secret")(32),
+)
 PROJECT_ID, OTHER_PROJECT_ID = Random("project id")(16), Random("another project id")(16)
-KEYS, OTHER_KEYS = full_keys(PROJECT_ID, PROJECT_SECRET), full_keys(OTHER_PROJECT_ID, OTHER_PROJECT_SECRET)
+KEYS, OTHER_KEYS = (
+    full_keys(PROJECT_ID, PROJECT_SECRET),
+    full_keys(OTHER_PROJECT_ID, OTHER_PROJECT_SECRET),
+)
 WRITER, LIMITED, VERIFIER, STRANGER, REVOKED = (
-    Random(f"seed of {name}")(32) for name in ("a write key", "a write key for some volumes", "a verify key", "nobody", "a revoked key")
+    Random(f"seed of {name}")(32) for name in ("a write key", "a write key for some volumes",
+        "a verify key", "nobody", "a revoked key")
 )  # fmt: skip
 """Seeds of signers. LIMITED may only back up volumes `web-*` and `db?`, and may require `magic`."""
 PASSWORD = "pass wörd".encode()
@@ -24,11 +31,19 @@ IDENTITY = bytes([1]) + bytes(31)
 """The encoding of the neutral point."""
 
 
-def certificate(seed: bytes | None, role="write", *, random=None, keys=KEYS, signer=None, **members) -> bytes:
+def certificate(
+    seed: bytes | None, role="write", *, random=None, keys=KEYS, signer=None, **members
+) -> bytes:
     body = {"role": role, "slot": H(seed or b"").hex(), "created": TIME}
     if seed is not None:
         body["signer"] = ed25519.public_key(seed).hex()
-    return sealed(random or Random(f"certificate {body}"), keys, b"CTLBcert", to_json(body | members), signer=signer)
+    return sealed(
+        random or Random(f"certificate {body}"),
+        keys,
+        b"CTLBcert",
+        to_json(body | members),
+        signer=signer,
+    )
 
 
 CERTIFICATES = [
@@ -68,12 +83,19 @@ class Cases(list):
         self.inputs = inputs
 
     def add(self, name: str, comment: str, data: bytes | None, expect, /, **inputs):
-        """`expect`: the error's kind, or the decoded fields. Omits inputs equal to the first case's."""
+        """`expect`: the error's kind, or the decoded fields. Omits inputs equal to the first
+        case's."""
         assert name not in [case["name"] for case in self], name
-        inputs = {key: value for key, value in as_json(self.inputs | inputs).items() if value is not None}
+        inputs = {
+            key: value for key, value in as_json(self.inputs | inputs).items() if value is not None
+        }
         if self:
             first = self[0].get("inputs", {})
-            inputs = {key: inputs.get(key) for key in [*first, *inputs] if inputs.get(key) != first.get(key)}
+            inputs = {
+                key: inputs.get(key)
+                for key in [*first, *inputs]
+                if inputs.get(key) != first.get(key)
+            }
         case = {"name": name, "comment": comment, "inputs": inputs}
         case = {member: value for member, value in case.items() if value}
         if data is not None:
@@ -82,10 +104,15 @@ class Cases(list):
         self.append(case)
 
     def headers(self, magic: bytes, make, unproven="does-not-open"):
-        """Adds every fault of a header. `make(head)` returns a valid object but for that header. `unproven`: the
-        fault of an object whose header was changed afterwards."""
+        """Adds every fault of a header. `make(head)` returns an object with this header that is
+        valid otherwise. `unproven`: the error of an object whose header was changed afterwards."""
         other = b"CTLBrepo" if magic != b"CTLBrepo" else b"CTLBslot"
-        self.add("magic-other-object", "the magic of another kind of object", make(header(other)), "bad-magic")
+        self.add(
+            "magic-other-object",
+            "the magic of another kind of object",
+            make(header(other)),
+            "bad-magic",
+        )
         self.add("magic-case", "the magic in lower case", make(header(magic.lower())), "bad-magic")
         for version in 0, 2, 256:
             self.add(f"version-{version}", "", make(header(magic, version=version)), "bad-version")
@@ -93,11 +120,15 @@ class Cases(list):
             self.add(f"epoch-{epoch:04x}", "", make(header(magic, epoch=epoch)), "unknown-feature")
         for bit in 0, 31:
             head = header(magic, features=1 << bit)
-            self.add(f"feature-bit-{bit}", "no feature is defined yet", make(head), "unknown-feature")
+            self.add(
+                f"feature-bit-{bit}", "no feature is defined yet", make(head), "unknown-feature"
+            )
         right = make(header(magic))
         for what, at in ("version", 8), ("epoch", 10), ("feature", 15):
             changed = right[:at] + bytes([right[at] ^ 2]) + right[at + 1 :]
-            self.add(f"unproven-{what}", "changed by somebody without a key: damage", changed, unproven)
+            self.add(
+                f"unproven-{what}", "changed by somebody without a key: damage", changed, unproven
+            )
 
     def flips(self, data: bytes, places: dict[str, int], expect="does-not-open"):
         for what, at in places.items():
@@ -108,12 +139,16 @@ class Cases(list):
     def truncated(self, data: bytes, lengths, kind="truncated"):
         for length in lengths:
             length %= len(data)
-            self.add(f"first-{length}-bytes", f"only {length} of {len(data)} bytes", data[:length], kind)
+            self.add(
+                f"first-{length}-bytes", f"only {length} of {len(data)} bytes", data[:length], kind
+            )
 
 
 def elsewhere(cases: Cases, right: bytes, *, named=True):
     """Adds a right object in the wrong place."""
-    cases.add("other-project-secret", "", right, "does-not-open", project_secret=OTHER_PROJECT_SECRET)
+    cases.add(
+        "other-project-secret", "", right, "does-not-open", project_secret=OTHER_PROJECT_SECRET
+    )
     cases.add("other-project", "", right, "does-not-open", project_id=OTHER_PROJECT_ID)
     if named:
         cases.add("other-name", "stored under another hash", right, "bad-hash", name=H(b""))
@@ -130,25 +165,60 @@ def body_faults(cases: Cases, make, body: bytes, dense: bytes, limit: int):
     frame, length = compress(body), len(body)
     silent = compress(body, write_content_size=False)
     assert len(silent) < length - 20 and len(compress(dense)) > len(dense)
-    cases.add("body-frame-does-not-pay", "longer than the plain body", make(dense, codec=ZSTD), "bad-length")
+    cases.add(
+        "body-frame-does-not-pay",
+        "longer than the plain body",
+        make(dense, codec=ZSTD),
+        "bad-length",
+    )
     for name, comment, fields, kind in [
         ("body-length-less", "raw", {"length": length - 1}, "bad-length"),
         ("body-length-more", "raw", {"length": length + 1}, "bad-length"),
         ("body-length-over-limit", "raw", {"length": limit + 1}, "limit-exceeded"),
         ("body-frame-longer", "than stated", {"codec": ZSTD, "length": length - 1}, "bad-length"),
         ("body-frame-shorter", "than stated", {"codec": ZSTD, "length": length + 1}, "bad-length"),
-        ("body-silent-frame-longer", "", {"codec": ZSTD, "length": length - 1, "stored": silent}, "bad-length"),
-        ("body-silent-frame-shorter", "", {"codec": ZSTD, "length": length + 1, "stored": silent}, "bad-length"),
+        (
+            "body-silent-frame-longer",
+            "",
+            {"codec": ZSTD, "length": length - 1, "stored": silent},
+            "bad-length",
+        ),
+        (
+            "body-silent-frame-shorter",
+            "",
+            {"codec": ZSTD, "length": length + 1, "stored": silent},
+            "bad-length",
+        ),
         ("body-frame-over-limit", "a bomb", {"codec": ZSTD, "length": limit + 1}, "limit-exceeded"),
-        ("body-skippable-frame", "before the frame", {"codec": ZSTD, "stored": SKIPPABLE + frame}, "bad-codec"),
+        (
+            "body-skippable-frame",
+            "before the frame",
+            {"codec": ZSTD, "stored": SKIPPABLE + frame},
+            "bad-codec",
+        ),
         ("body-frame-cut", "", {"codec": ZSTD, "stored": frame[:-1]}, "bad-codec"),
         ("body-frame-and-byte", "", {"codec": ZSTD, "stored": frame + b"\0"}, "bad-codec"),
-        ("body-two-frames", "the second of no bytes", {"codec": ZSTD, "stored": frame + compress(b"")}, "bad-codec"),
+        (
+            "body-two-frames",
+            "the second of no bytes",
+            {"codec": ZSTD, "stored": frame + compress(b"")},
+            "bad-codec",
+        ),
         ("body-no-frame", "", {"codec": ZSTD, "stored": body}, "bad-codec"),
         ("padding-not-zero", "", {"padding": 3, "pad": b"\0\0\1"}, "nonzero-reserved"),
-        ("padding-less", "the rest counts to the body", {"padding": 3, "pad": bytes(4)}, "bad-length"),
+        (
+            "padding-less",
+            "the rest counts to the body",
+            {"padding": 3, "pad": bytes(4)},
+            "bad-length",
+        ),
         ("padding-longer-than-payload", "", {"padding": length + 1, "pad": b""}, "truncated"),
-        ("padding-over-limit", "more than 64 MiB", {"padding": (64 << 20) + 1, "pad": b""}, "limit-exceeded"),
+        (
+            "padding-over-limit",
+            "more than 64 MiB",
+            {"padding": (64 << 20) + 1, "pad": b""},
+            "limit-exceeded",
+        ),
         ("padding-largest", "", {"padding": 2**32 - 1, "pad": b""}, "limit-exceeded"),
     ]:
         cases.add(name, comment, make(body, **fields), kind)
@@ -159,8 +229,8 @@ def body_faults(cases: Cases, make, body: bytes, dense: bytes, limit: int):
 
 
 def signature_faults(cases: Cases, magic: bytes, make, body, shown, writers=True):
-    """Adds wrong signatures, and signers that may not sign this. `make(body, …)`: a sealed object. `shown`: the fields
-    of a valid one. `writers`: whether a write key may sign."""
+    """Adds wrong signatures, and signers that may not sign this. `make(body, …)`: a sealed object.
+    `shown`: the fields of a valid one. `writers`: whether a write key may sign."""
     head = header(magic)
 
     def after(change):
@@ -171,14 +241,17 @@ def signature_faults(cases: Cases, magic: bytes, make, body, shown, writers=True
         ("signature-flip-r", "", lambda p: p[:-64] + bytes([p[-64] ^ 1]) + p[-63:]),
         ("signature-flip-s", "", lambda p: p[:-32] + bytes([p[-32] ^ 1]) + p[-31:]),
         ("signature-zeros", "", lambda p: p[:-64] + bytes(64)),
-        ("signature-of-another-key", "", lambda p: p[:-64] + sign(STRANGER, PROJECT_ID, head, p[:-64])),
-        ("signature-of-another-project", "", lambda p: p[:-64] + sign(KEYS.signing, OTHER_PROJECT_ID, head, p[:-64])),
+        ("signature-of-another-key", "",
+            lambda p: p[:-64] + sign(STRANGER, PROJECT_ID, head, p[:-64])),
+        ("signature-of-another-project", "",
+            lambda p: p[:-64] + sign(KEYS.signing, OTHER_PROJECT_ID, head, p[:-64])),
         ("signature-of-another-object", "", lambda p: p[:-64] + elsewhere),
         ("signature-of-another-header", "",
          lambda p: p[:-64] + sign(KEYS.signing, PROJECT_ID, header(b"CTLBpack"), p[:-64])),
         ("signature-without-signer", "the signer is not covered",
          lambda p: p[:-64] + sign(KEYS.signing, PROJECT_ID, head, p[:-96])),
-        ("signature-before-signer", "the two are swapped", lambda p: p[:-96] + p[-64:] + p[-96:-64]),
+        ("signature-before-signer", "the two are swapped",
+            lambda p: p[:-96] + p[-64:] + p[-96:-64]),
         ("signer-replaced", "by another valid signer",
          lambda p: p[:-96] + ed25519.public_key(WRITER) + p[-64:]),
         ("body-changed", "after it was signed", lambda p: p[:12] + bytes([p[12] ^ 1]) + p[13:]),
@@ -186,18 +259,33 @@ def signature_faults(cases: Cases, magic: bytes, make, body, shown, writers=True
          lambda p: p[:-96] + IDENTITY + IDENTITY + bytes(32)),
     ]:  # fmt: skip
         cases.add(name, comment, after(change), "bad-signature")
-    cases.add("payload-too-short", "no space for signer and signature", after(lambda p: p[-107:]), "truncated")
+    cases.add(
+        "payload-too-short",
+        "no space for signer and signature",
+        after(lambda p: p[-107:]),
+        "truncated",
+    )
     cases.add("payload-empty", "", after(lambda p: b""), "truncated")
     cases.add("signer-unknown", "no certificate", make(body, signer=STRANGER), "foreign")
-    cases.add("signer-verify", "the role verify signs nothing", make(body, signer=VERIFIER), "foreign")
+    cases.add(
+        "signer-verify", "the role verify signs nothing", make(body, signer=VERIFIER), "foreign"
+    )
     cases.add("signer-of-another-project", "", make(body, signer=OTHER_KEYS.signing), "foreign")
     cases.add("signer-write", "", make(body, signer=WRITER), shown if writers else "foreign")
-    cases.add("signer-write-without-certificate", "", make(body, signer=WRITER), "foreign", certificates=[])
+    cases.add(
+        "signer-write-without-certificate",
+        "",
+        make(body, signer=WRITER),
+        "foreign",
+        certificates=[],
+    )
     forged = [certificate(STRANGER, signer=WRITER), *CERTIFICATES]
-    cases.add("signer-certified-by-writer", "that certificate is foreign", make(body, signer=STRANGER), "foreign",
+    cases.add("signer-certified-by-writer", "that certificate is foreign",
+        make(body, signer=STRANGER), "foreign",
               certificates=forged)  # fmt: skip
     for what, head in ("version", header(magic, version=2)), ("feature", header(magic, features=2)):
-        cases.add(f"{what}-of-write-signer", "a write key must not stop others", make(body, signer=LIMITED, head=head),
+        cases.add(f"{what}-of-write-signer", "a write key must not stop others",
+            make(body, signer=LIMITED, head=head),
                   "foreign")  # fmt: skip
     cases.add("padded", "", make(body, codec=RAW, padding=5), shown)
 
@@ -208,10 +296,17 @@ def feature_faults(cases: Cases, make, body: dict, writers=True):
     kept = {"revision": 1} if "revision" in body else {}
     cases.add("requires-unknown", "", make(required), "unknown-feature")
     cases.add("requires-unknown-first", "before other members are looked at",
-              make({"requires": ["magic"]} | {name: {} for name in body} | kept), "unknown-feature")  # fmt: skip
+              make({"requires": ["magic"]} | {name: {} for name in body} | kept),
+              "unknown-feature")  # fmt: skip
     cases.add("requires-string", "", make(body | {"requires": "magic"}), "bad-value")
     cases.add("requires-numbers", "", make(body | {"requires": [1]}), "bad-value")
     if writers:
-        cases.add("requires-of-write-signer", "its certificate does not list it", make(required, signer=WRITER), "foreign")
-        cases.add("requires-listed-of-write-signer", "its certificate lists it", make(required, signer=LIMITED),
+        cases.add(
+            "requires-of-write-signer",
+            "its certificate does not list it",
+            make(required, signer=WRITER),
+            "foreign",
+        )
+        cases.add("requires-listed-of-write-signer", "its certificate lists it",
+            make(required, signer=LIMITED),
                   "unknown-feature")  # fmt: skip

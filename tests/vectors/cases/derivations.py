@@ -1,28 +1,40 @@
 """Keys, ids, seals, sessions, runs and signatures."""
 
 from cuttlebone_format import (
-    CHUNK, MIB, NODE, Content, RunKeys, argon2id, derive, derive_repository, ed25519, full_keys, root_of, seal, seal_run,
+    CHUNK, MIB, NODE, Content, RunKeys, argon2id, derive, derive_repository, ed25519, full_keys,
+    root_of, seal, seal_run,
     session_key, sign, signed, x_wing_encapsulate, x_wing_public,
 )  # fmt: skip
 from write_repo import Random, Session, describe, header, u
 
 from .common import (
-    IDENTITY, IDS, KEYS, OTHER_PROJECT_ID, OTHER_PROJECT_SECRET, PASSWORD, PROJECT_ID, PROJECT_SECRET, SAND, SECRET,
+    IDENTITY, IDS, KEYS, OTHER_PROJECT_ID, OTHER_PROJECT_SECRET, PASSWORD, PROJECT_ID,
+    PROJECT_SECRET, SAND, SECRET,
     TEXT, WRITER, Cases,
 )  # fmt: skip
 
 
 def keys() -> Cases:
     cases = Cases()
-    for name, secret in ("zero-secret", bytes(32)), ("repository-secret", SECRET), ("project-secret", PROJECT_SECRET):
-        repository = {words.replace(" ", "_"): key for words, key in derive_repository(secret).items()}
+    for name, secret in (
+        ("zero-secret", bytes(32)),
+        ("repository-secret", SECRET),
+        ("project-secret", PROJECT_SECRET),
+    ):
+        repository = {
+            words.replace(" ", "_"): key for words, key in derive_repository(secret).items()
+        }
         own = full_keys(PROJECT_ID, secret)
         project = {
-            "metadata": own.metadata, "object": own.object, "contents": own.contents, "tree": own.tree,
+            "metadata": own.metadata, "object": own.object, "contents": own.contents,
+            "tree": own.tree,
             "node_id": own.blob_keys[NODE], "root": derive("root", own.metadata),
-            "slot_info": derive("slot info", own.metadata), "chunks": own.chunks, "chunk_id": own.blob_keys[CHUNK],
-            "stream_cuts": derive("stream cuts", own.chunks)[:8], "data": own.data, "data_private": own.x_wing_seed,
-            "data_public": own.data_public, "signing": own.signing, "signing_public": own.signing_public,
+            "slot_info": derive("slot info", own.metadata), "chunks": own.chunks,
+            "chunk_id": own.blob_keys[CHUNK],
+            "stream_cuts": derive("stream cuts", own.chunks)[:8], "data": own.data,
+            "data_private": own.x_wing_seed,
+            "data_public": own.data_public, "signing": own.signing,
+            "signing_public": own.signing_public,
         }  # fmt: skip
         cases.add(name, "every key, as if the secret were R and P", None,
                   {"repository": repository, "project": project}, secret=secret)  # fmt: skip
@@ -35,15 +47,27 @@ def keys() -> Cases:
     ]:
         salt = Random(name)(32)
         cases.add(name, "", None, {"key": argon2id(password, salt, memory, passes, lanes)},
-                  password=password, salt=salt, memory_kib=memory, passes=passes, lanes=lanes)  # fmt: skip
+                  password=password, salt=salt, memory_kib=memory, passes=passes,
+                  lanes=lanes)  # fmt: skip
     return cases
 
 
 def ids() -> Cases:
     cases = Cases(project_secret=PROJECT_SECRET)
     for kind, code in ("chunk", CHUNK), ("node", NODE):
-        for name, plain in ("byte", b"\0"), ("text", b"cuttlebone"), ("two-blocks", bytes(range(256)) * 4 + b"!"):
-            cases.add(f"{kind}-{name}", "", None, {"id": KEYS.blob_id(code, plain)}, kind=kind, plain=plain)
+        for name, plain in (
+            ("byte", b"\0"),
+            ("text", b"cuttlebone"),
+            ("two-blocks", bytes(range(256)) * 4 + b"!"),
+        ):
+            cases.add(
+                f"{kind}-{name}",
+                "",
+                None,
+                {"id": KEYS.blob_id(code, plain)},
+                kind=kind,
+                plain=plain,
+            )
     cases.add("chunk-other-project", "another project, another id", None,
               {"id": full_keys(PROJECT_ID, OTHER_PROJECT_SECRET).blob_id(CHUNK, b"cuttlebone")},
               project_secret=OTHER_PROJECT_SECRET, kind="chunk", plain=b"cuttlebone")  # fmt: skip
@@ -57,7 +81,9 @@ def ids() -> Cases:
         ("root-stream-empty", "stream", 0, 0, None),
     ]:
         root = root_of(Content(kind, size, chunk_size, top, b""), KEYS)
-        cases.add(name, "", None, {"root": root}, kind=kind, size=size, chunk_size=chunk_size, top=top)
+        cases.add(
+            name, "", None, {"root": root}, kind=kind, size=size, chunk_size=chunk_size, top=top
+        )
     return cases
 
 
@@ -71,7 +97,8 @@ def seals() -> Cases:
         for number in 1, 2:
             random = Random(f"seal {number}")(32)
             made = seal(SECRET, random, ad, plain)
-            cases.add(f"{name}-{number}", "", None, {"nonce": made[:24], "sealed": made[24:]}, random=random, ad=ad,
+            cases.add(f"{name}-{number}", "", None, {"nonce": made[:24], "sealed": made[24:]},
+                random=random, ad=ad,
                       plain=plain)  # fmt: skip
     return cases
 
@@ -121,7 +148,8 @@ def runs() -> Cases:
         run_key = run_keys.key(ordinal, described)
         sealed = seal_run(run_key, PROJECT_ID + header(b"CTLBpack") + bytes([kind]), content)
         expect = {"descriptor": described, "sealed": sealed, "check": described[8:24]}
-        cases.add(name, comment, None, expect, kind={CHUNK: "chunk", NODE: "node"}[kind], ordinal=ordinal, random=random,
+        cases.add(name, comment, None, expect, kind={CHUNK: "chunk", NODE: "node"}[kind],
+            ordinal=ordinal, random=random,
                   codec=described[0], content=content, blobs=[{"plain": blob} for blob in blobs],
                   encapsulation=session.encapsulation if key else None)  # fmt: skip
 
@@ -162,14 +190,22 @@ def signatures() -> Cases:
         # With R = −k·A, S = 0 verifies if the order of A is not checked.
         for r in small:
             k = ed25519.challenge(r, point, message)
-            if ed25519.same(ed25519.decode(r), ed25519.negate(ed25519.times(k, ed25519.decode(point)))):
-                add(f"small-order-key-{number}", "an equation that holds", r + bytes(32), signer=point)
+            if ed25519.same(
+                ed25519.decode(r), ed25519.negate(ed25519.times(k, ed25519.decode(point)))
+            ):
+                add(
+                    f"small-order-key-{number}",
+                    "an equation that holds",
+                    r + bytes(32),
+                    signer=point,
+                )
                 break
         else:
             add(f"small-order-key-{number}", "", IDENTITY + bytes(32), signer=point)
     scalar = ed25519.scalar_of(WRITER)
     add("small-order-r", "R is the neutral point",
-        IDENTITY + u(256, ed25519.challenge(IDENTITY, public, message) * scalar % base))  # fmt: skip
+        IDENTITY + u(256, ed25519.challenge(IDENTITY, public,
+            message) * scalar % base))  # fmt: skip
     for name, encoding in ("p", ed25519.P), ("p-plus-1", ed25519.P + 1), ("largest", 2**255 - 1):
         add(f"key-y-{name}", "not below 2^255 − 19", right, signer=u(256, encoding))
         add(f"r-y-{name}", "not below 2^255 − 19", u(256, encoding) + right[32:])
@@ -181,7 +217,10 @@ def signatures() -> Cases:
     torsion = ed25519.sign_with(scalar, 7, public, message, torsion=EIGHT)
     add("r-with-torsion", "the equation holds only times 8", torsion)
     mixed = ed25519.encode(ed25519.add(ed25519.decode(public), EIGHT))
-    nonces = {ed25519.challenge(ed25519.encode(ed25519.times(n, ed25519.BASE)), mixed, message) % 8: n for n in range(1, 99)}
+    nonces = {
+        ed25519.challenge(ed25519.encode(ed25519.times(n, ed25519.BASE)), mixed, message) % 8: n
+        for n in range(1, 99)
+    }
     add("key-with-torsion", "the equation holds only times 8",
         ed25519.sign_with(scalar, nonces[1], mixed, message), signer=mixed)  # fmt: skip
     add("key-with-torsion-but-right", "the equation holds as it stands",

@@ -5,7 +5,17 @@ from cuttlebone_format import (
 )  # fmt: skip
 from write_repo import Random, Session, contents, describe, descriptor, index_body, sealed, u
 
-from .common import KEYS, SAND, SHORT, SIGNED, WRITER, Cases, body_faults, elsewhere, signature_faults
+from .common import (
+    KEYS,
+    SAND,
+    SHORT,
+    SIGNED,
+    WRITER,
+    Cases,
+    body_faults,
+    elsewhere,
+    signature_faults,
+)
 from .packs import CHUNKS, CONTENTS_FAULTS, NODES, RUN_FAULTS, SUBKEY, listed
 
 
@@ -17,7 +27,10 @@ def indexes() -> Cases:
         return sealed(random, KEYS, b"CTLBindx", body, **fields)
 
     randoms = [bytes([0xB0 + i]) * 16 for i in range(3)]
-    writer, session = ed25519.public_key(WRITER), Session(Random("session of indexes"), KEYS).encapsulation
+    writer, session = (
+        ed25519.public_key(WRITER),
+        Session(Random("session of indexes"), KEYS).encapsulation,
+    )
 
     def described(kind, runs):
         return contents(kind, [describe(KEYS, SUBKEY, kind, run)[0] for run in runs])
@@ -28,7 +41,8 @@ def indexes() -> Cases:
     def shown(number, kind, runs, signer=KEYS.signing_public, **fields):
         listed_runs = listed(kind, runs) if runs and not isinstance(runs[0], dict) else runs
         return {
-            "pack": SHORT[number], "random": randoms[number], "signer": signer, "kind": kind, "gap": 0,
+            "pack": SHORT[number], "random": randoms[number], "signer": signer, "kind": kind,
+            "gap": 0,
             "runs": listed_runs,
         } | fields  # fmt: skip
 
@@ -46,7 +60,8 @@ def indexes() -> Cases:
     own = contents(CHUNK, [describe(KEYS, SUBKEY, CHUNK, run)[0] for run in CHUNKS], session=1)
     of_session = shown(0, CHUNK, CHUNKS, writer, encapsulation=session)
     cases.add("session", "a pack of a write key",
-              make(one_pack(own, encapsulations=[session], signer=writer, encapsulation=0), signer=WRITER),
+              make(one_pack(own, encapsulations=[session], signer=writer, encapsulation=0),
+                  signer=WRITER),
               {"packs": [of_session], "superseded": []})  # fmt: skip
     other = bytes(ENCAPSULATION)
     cases.add("second-session", "the first is not used",
@@ -54,10 +69,18 @@ def indexes() -> Cases:
               {"packs": [of_session], "superseded": []})  # fmt: skip
     cases.add("session-unused", "", make(index_body([], encapsulations=[session])), empty)
     gap = contents(CHUNK, [describe(KEYS, SUBKEY, CHUNK, run)[0] for run in CHUNKS], gap=9)
-    cases.add("gap", "", make(one_pack(gap)), {"packs": [shown(0, CHUNK, CHUNKS, gap=9)], "superseded": []})
-    cases.add("pack-signer-unknown", "says nothing of the segment", make(one_pack(described(*three[0]), signer=SHORT[7])),
+    cases.add(
+        "gap",
+        "",
+        make(one_pack(gap)),
+        {"packs": [shown(0, CHUNK, CHUNKS, gap=9)], "superseded": []},
+    )
+    cases.add("pack-signer-unknown", "says nothing of the segment",
+        make(one_pack(described(*three[0]), signer=SHORT[7])),
               {"packs": [shown(0, CHUNK, CHUNKS, SHORT[7])], "superseded": []})  # fmt: skip
-    nodes_of_session = contents(NODE, [describe(KEYS, SUBKEY, NODE, run)[0] for run in NODES], session=1)
+    nodes_of_session = contents(
+        NODE, [describe(KEYS, SUBKEY, NODE, run)[0] for run in NODES], session=1
+    )
     for name, comment, wrong in [
         ("session-without-encapsulation", "key 1, but the project's key", one_pack(own)),
         ("encapsulation-without-session", "key 0, but an encapsulation",
@@ -82,7 +105,10 @@ def indexes() -> Cases:
     for name, wrong, kind in RUN_FAULTS:
         run = {"codec": RAW, "stored_length": 32, "lengths": [16], "ids": SHORT[5:6]} | wrong
         cases.add(
-            name, "in the first of two runs", make(one_pack(contents(CHUNK, [descriptor(**run), sand[12:]]))), kind
+            name,
+            "in the first of two runs",
+            make(one_pack(contents(CHUNK, [descriptor(**run), sand[12:]]))),
+            kind,
         )
     for name, wrong, kind in CONTENTS_FAULTS:
         wrong = contents(**{"kind": CHUNK, "runs": [sand[12:]], **wrong})
@@ -97,7 +123,8 @@ def indexes() -> Cases:
     for name, length in ("pack-of-limit", rest), ("pack-one-byte-over-limit", rest + 1):
         last = descriptor(RAW, length + 16, [length], SHORT[6:7])
         runs = [
-            {"codec": RAW, "stored_length": size + 16, "check": bytes(16), "offset": 32 + at * (MAX_RUN + 16),
+            {"codec": RAW, "stored_length": size + 16, "check": bytes(16),
+                "offset": 32 + at * (MAX_RUN + 16),
              "blobs": [{"plain_length": size, "id": child}]}
             for at, (size, child) in enumerate([(MAX_BLOB, SHORT[5])] * 63 + [(rest, SHORT[6])])
         ]  # fmt: skip
@@ -106,7 +133,9 @@ def indexes() -> Cases:
                   make(one_pack(contents(CHUNK, [large] * 63 + [last]))),
                   expected if length == rest else "limit-exceeded")  # fmt: skip
     gap = contents(CHUNK, [large] * 63, gap=MAX_RUN)
-    cases.add("gap-over-pack-limit", "the pack would be too large", make(one_pack(gap)), "limit-exceeded")
+    cases.add(
+        "gap-over-pack-limit", "the pack would be too large", make(one_pack(gap)), "limit-exceeded"
+    )
     many = [descriptor(RAW, 1024 + 16, [1] * 1024, SHORT[5:6] * 1024)] * 1024
     cases.add("too-many-blobs", "1,048,577, though neither runs nor bytes are too many",
               make(one_pack(contents(CHUNK, [*many, sand[12:]]))), "limit-exceeded")  # fmt: skip
@@ -122,7 +151,8 @@ def indexes() -> Cases:
         ("contents-missing", "", small[:92]),
         ("run-count-less", "the second run is read as superseded segments",
          one_pack(contents(CHUNK, [sand[12:]] * 2, count=1))),
-        ("run-count-most", "the count is the largest", small[:96] + u(32, MIB) + u(32, 0) + sand[12:] * 2),
+        ("run-count-most", "the count is the largest",
+            small[:96] + u(32, MIB) + u(32, 0) + sand[12:] * 2),
         ("blob-count-more", "the only run has one blob less",
          one_pack(contents(CHUNK, [descriptor(RAW, 32, [16], SHORT[5:6], count=2)]))),
         ("run-cut", "in the id of its second blob", one_pack(two)[:-9]),
@@ -135,7 +165,13 @@ def indexes() -> Cases:
     ]:  # fmt: skip
         cases.add(name, comment, make(wrong), "truncated")
     cases.add("run-count-more", "the superseded segments are read as a run without blobs",
-              make(one_pack(contents(CHUNK, [sand[12:]], count=2), SHORT[1:2])), "limit-exceeded")  # fmt: skip
-    cases.add("superseded-count-less", "", make(small[:end] + u(32, 1) + small[end + 4 :]), "trailing-bytes")
+              make(one_pack(contents(CHUNK, [sand[12:]], count=2), SHORT[1:2])),
+              "limit-exceeded")  # fmt: skip
+    cases.add(
+        "superseded-count-less",
+        "",
+        make(small[:end] + u(32, 1) + small[end + 4 :]),
+        "trailing-bytes",
+    )
     cases.add("body-trailing-byte", "", make(small + b"\0"), "trailing-bytes")
     return cases

@@ -4,7 +4,8 @@ from cuttlebone_format import H, MIB
 from write_repo import Random, header, project, repository, slot, verify_bundle, write_bundle
 
 from .common import (
-    KEYS, OTHER_KEYS, OTHER_PROJECT_ID, OTHER_PROJECT_SECRET, OTHER_SECRET, PASSWORD, PROJECT_ID, PROJECT_SECRET, SECRET,
+    KEYS, OTHER_KEYS, OTHER_PROJECT_ID, OTHER_PROJECT_SECRET, OTHER_SECRET, PASSWORD, PROJECT_ID,
+    PROJECT_SECRET, SECRET,
     TIME, VERIFIER, WRITER, Cases,
 )  # fmt: skip
 
@@ -15,18 +16,30 @@ def repository_file() -> Cases:
     right = repository(SECRET, repository_id, created)
     fields = {"repository_id": repository_id, "created": created}
     cases.add("right", "", right, fields)
-    cases.add("created-largest", "", repository(SECRET, repository_id, 2**64 - 1), fields | {"created": 2**64 - 1})
+    cases.add(
+        "created-largest",
+        "",
+        repository(SECRET, repository_id, 2**64 - 1),
+        fields | {"created": 2**64 - 1},
+    )
     foreign = repository(OTHER_SECRET, repository_id, created)
     cases.add("without-secret", "the key of a project alone cannot check the MAC", foreign, fields,
               repository_secret=None)  # fmt: skip
     cases.add("other-secret", "whole, but of another repository", foreign, "bad-mac")
-    cases.headers(b"CTLBrepo", lambda head: repository(SECRET, repository_id, created, head=head), "bad-hash")
+    cases.headers(
+        b"CTLBrepo", lambda head: repository(SECRET, repository_id, created, head=head), "bad-hash"
+    )
     places = {"id": 16, "created": 32, "mac": 40, "mac-end": 71, "hash": 72, "hash-end": 103}
     cases.flips(right, places, "bad-hash")
     for what, at in ("id", 16), ("created", 39), ("mac", 40):
         body = bytearray(right[:72])
         body[at] ^= 0x80
-        cases.add(f"forged-{what}", "changed, with a matching hash", bytes(body) + H(bytes(body)), "bad-mac")
+        cases.add(
+            f"forged-{what}",
+            "changed, with a matching hash",
+            bytes(body) + H(bytes(body)),
+            "bad-mac",
+        )
     cases.truncated(right, [0, 7, 8, 15, 16, 39, 72, 103])
     cases.add("trailing-byte", "", right + b"\0", "trailing-bytes")
     return cases
@@ -50,7 +63,8 @@ def slots() -> Cases:
     def fields(role="repository", info=info, memory=8, passes=1, lanes=1):
         scope, bundle = int(role != "repository"), bundles[role]
         return {
-            "scope": scope, "role": role if scope else "full", "memory_kib": memory, "passes": passes, "lanes": lanes,
+            "scope": scope, "role": role if scope else "full", "memory_kib": memory,
+            "passes": passes, "lanes": lanes,
             "bundle": bundle, "info": info,
         }  # fmt: skip
 
@@ -68,9 +82,17 @@ def slots() -> Cases:
     cases.add("wrong-password", "", right, "does-not-open", password=PASSWORD + b"\n")
     for role in "full", "write", "verify":
         made = make(role)
-        cases.add(f"other-project-{role}", "the owner is bound", made, "does-not-open", project_id=OTHER_PROJECT_ID)
+        cases.add(
+            f"other-project-{role}",
+            "the owner is bound",
+            made,
+            "does-not-open",
+            project_id=OTHER_PROJECT_ID,
+        )
         cases.add(f"project-{role}-slot-in-keys", "scope 1 outside of a project", made, "bad-value")
-    cases.add("repository-slot-in-project", "scope 0 inside of a project", right, "bad-value", **owner)
+    cases.add(
+        "repository-slot-in-project", "scope 0 inside of a project", right, "bad-value", **owner
+    )
     cases.headers(b"CTLBslot", lambda head: make(info={}, head=head))
     for name, wrong, kind in [
         ("scope-2", {"scope": 2}, "bad-value"),
@@ -104,19 +126,34 @@ def slots() -> Cases:
         comment = f"the bundle of the role {role}, which has another length"
         cases.add(f"{role}-as-role-{other}", comment, make(role, role=other), "bad-value", **owner)
     made = make("write")
-    cases.add("bundle-of-another-slot", "", made[:136] + make("write")[136:], "does-not-open", **owner)
+    cases.add(
+        "bundle-of-another-slot", "", made[:136] + make("write")[136:], "does-not-open", **owner
+    )
     for name, wrong in [
         ("not-json", b"{"), ("array", b"[]"), ("array-of-strings", b'["safe"]'), ("nothing", b""),
-        ("not-utf8", b'{"label": "\xff"}'), ("two-values", b"{}{}"), ("number", b'{"label": 1, "host": "h"}'),
-        ("null", b'{"label": null, "host": "h"}'), ("member-twice", b'{"label": "a", "label": "a"}'),
+        ("not-utf8", b'{"label": "\xff"}'), ("two-values", b"{}{}"),
+        ("number", b'{"label": 1, "host": "h"}'),
+        ("null", b'{"label": null, "host": "h"}'),
+        ("member-twice", b'{"label": "a", "label": "a"}'),
     ]:  # fmt: skip
         cases.add(f"info-{name}", "counts as empty", make(info=wrong), fields(info={}))
     end, sealed_length = 164 + 48, len(right) - 164 - 48 - 28
-    cases.add("info-length-short", "one byte less than there are", make(length=sealed_length - 1), "trailing-bytes")
-    cases.add("info-length-long", "one byte more than there are", make(length=sealed_length + 1), "truncated")
+    cases.add(
+        "info-length-short",
+        "one byte less than there are",
+        make(length=sealed_length - 1),
+        "trailing-bytes",
+    )
+    cases.add(
+        "info-length-long",
+        "one byte more than there are",
+        make(length=sealed_length + 1),
+        "truncated",
+    )
     cases.truncated(right, [0, 15, 16, 63, 87, 88, 135, 163, 164, end - 1, end, end + 27, -1])
     cases.add("trailing-byte", "", right + b"\0", "trailing-bytes")
-    cases.flips(right, {"salt": 32, "nonce": 64, "slot-key": 88, "slot-key-tag": 135, "bundle-nonce": 136,
+    cases.flips(right, {"salt": 32, "nonce": 64, "slot-key": 88, "slot-key-tag": 135,
+        "bundle-nonce": 136,
                         "bundle": 164, "bundle-tag": end - 1})  # fmt: skip
     places = {"info-nonce": end, "info": end + 28, "info-tag": len(right) - 1}
     cases.flips(right, places, fields(info={}))
@@ -124,7 +161,12 @@ def slots() -> Cases:
     changed[24] = 2
     cases.add("changed-passes", "changed after sealing", bytes(changed), "does-not-open")
     other = make()
-    cases.add("info-of-another-slot", "does not open, counts as empty", right[:end] + other[end:], fields(info={}))
+    cases.add(
+        "info-of-another-slot",
+        "does not open, counts as empty",
+        right[:end] + other[end:],
+        fields(info={}),
+    )
     cases.add("other-name", "stored under another hash", right, "bad-hash", name=H(b""))
     return cases
 
@@ -147,12 +189,27 @@ def projects() -> Cases:
     cases.add("with-write-key", "", right, public, bundle=write)
     cases.add("with-verify-key", "", right, public, bundle=verify)
 
-    cases.add("other-secret", "", right, "does-not-open", bundle={"repository_secret": OTHER_SECRET})
-    cases.add("other-id", "lies in another project's directory", right, "does-not-open", project_id=OTHER_PROJECT_ID)
+    cases.add(
+        "other-secret", "", right, "does-not-open", bundle={"repository_secret": OTHER_SECRET}
+    )
+    cases.add(
+        "other-id",
+        "lies in another project's directory",
+        right,
+        "does-not-open",
+        project_id=OTHER_PROJECT_ID,
+    )
     for name, bundle in ("full", own), ("write", write), ("verify", verify):
-        cases.add(f"other-id-{name}", "the signature binds the id", right, "bad-signature", project_id=OTHER_PROJECT_ID,
+        cases.add(f"other-id-{name}", "the signature binds the id", right, "bad-signature",
+            project_id=OTHER_PROJECT_ID,
                   bundle=bundle)  # fmt: skip
-    cases.add("other-project-secret", "", right, "bad-key", bundle={"project_secret": OTHER_PROJECT_SECRET})
+    cases.add(
+        "other-project-secret",
+        "",
+        right,
+        "bad-key",
+        bundle={"project_secret": OTHER_PROJECT_SECRET},
+    )
     for name, bundle in [
         ("write-other-signing-key", write | {"signing_public": OTHER_KEYS.signing_public}),
         ("write-other-data-key", write | {"data_public": OTHER_KEYS.data_public}),
@@ -161,14 +218,25 @@ def projects() -> Cases:
         cases.add(name, "than the slot's", right, "bad-key", bundle=bundle)
     cases.headers(b"CTLBproj", lambda head: make(head=head))
     for name, wrong in [
-        ("signing-key-replaced", {"signing": OTHER_KEYS.signing_public, "signer": OTHER_KEYS.signing}),
+        (
+            "signing-key-replaced",
+            {"signing": OTHER_KEYS.signing_public, "signer": OTHER_KEYS.signing},
+        ),
         ("data-key-replaced", {"public": OTHER_KEYS.data_public}),
     ]:
-        cases.add(name, "and signed with that key" if "signer" in wrong else "", make(**wrong), "bad-key")
+        cases.add(
+            name, "and signed with that key" if "signer" in wrong else "", make(**wrong), "bad-key"
+        )
     cases.add("signed-by-another", "", make(signer=OTHER_KEYS.signing), "bad-signature")
     cases.add("signed-by-writer", "", make(signer=WRITER), "bad-signature")
     replaced = make(public=OTHER_KEYS.data_public, signer=WRITER)
-    cases.add("data-key-replaced-verify", "only the signature shows it", replaced, "bad-signature", bundle=verify)
+    cases.add(
+        "data-key-replaced-verify",
+        "only the signature shows it",
+        replaced,
+        "bad-signature",
+        bundle=verify,
+    )
     cases.flips(right, {"nonce": 16, "secret": 40, "secret-tag": 87})
     cases.flips(right, {"signing-key": 88, "data-key": 120, "data-key-end": 1335}, "bad-key")
     cases.flips(right, {"signature": 1336, "signature-end": 1399}, "bad-signature")

@@ -4,7 +4,8 @@ from cuttlebone_format import MIB
 from write_repo import Random, header, sealed, to_json
 
 from .common import (
-    KEYS, OTHER_PROJECT_ID, REVOKED, SHORT, SIGNED, TIME, Cases, elsewhere, feature_faults, revocation,
+    KEYS, OTHER_PROJECT_ID, REVOKED, SHORT, SIGNED, TIME, Cases, elsewhere, feature_faults,
+    revocation,
     signature_faults, without,
 )  # fmt: skip
 
@@ -17,12 +18,22 @@ def leases() -> Cases:
         return sealed(random, KEYS, b"CTLBleas", to_json(body), codec=codec, **fields)
 
     lease = {"work": "backup", "running_seconds": 90}
-    process = {"boot": "b4e1", "namespace": "pid:[4026531836]", "pid": 2**32 - 1, "started": 2**64 - 1}
+    process = {
+        "boot": "b4e1",
+        "namespace": "pid:[4026531836]",
+        "pid": 2**32 - 1,
+        "started": 2**64 - 1,
+    }
     full = {
-        "requires": [], **lease, "packs": [SHORT[0].hex(), SHORT[1].hex()], "tops": [SHORT[2].hex()],
-        "removes": [SHORT[3].hex()], "keeps": [SHORT[4].hex()], "host": "h", "process": process, "tool": "vectors 1",
+        "requires": [], **lease, "packs": [SHORT[0].hex(), SHORT[1].hex()],
+        "tops": [SHORT[2].hex()],
+        "removes": [SHORT[3].hex()], "keeps": [SHORT[4].hex()], "host": "h", "process": process,
+        "tool": "vectors 1",
     }  # fmt: skip
-    nulls = {name: None for name in ("requires", "packs", "tops", "removes", "keeps", "host", "process", "tool")}
+    nulls = {
+        name: None
+        for name in ("requires", "packs", "tops", "removes", "keeps", "host", "process", "tool")
+    }
     right = make(lease)
     cases.add("right", "the required members only", right, {"lease": lease})
     for name, comment, value in [
@@ -33,14 +44,17 @@ def leases() -> Cases:
         ("running-largest", "", lease | {"running_seconds": 2**64 - 1}),
         ("packs-only", "", lease | {"packs": [SHORT[0].hex()]}),
         ("tops-only", "", lease | {"tops": [SHORT[2].hex()]}),
-        ("pack-twice", "a pack that is named twice counts once", lease | {"packs": [SHORT[0].hex()] * 2}),
+        ("pack-twice", "a pack that is named twice counts once",
+            lease | {"packs": [SHORT[0].hex()] * 2}),
         ("unknown-members", "are ignored",
          full | {"mood": "sad", "x": {"color": 1}, "process": process | {"color": "red"}}),
     ]:  # fmt: skip
         cases.add(name, comment, make(value), {"lease": value})
     elsewhere(cases, right, named=False)
     as_mark = sealed(random, KEYS, b"CTLBmark", to_json(lease))
-    cases.add("mark-as-lease", "the header is bound", header(b"CTLBleas") + as_mark[16:], "does-not-open")
+    cases.add(
+        "mark-as-lease", "the header is bound", header(b"CTLBleas") + as_mark[16:], "does-not-open"
+    )
     cases.flips(right, {"nonce": 16, "payload": 40, "tag": len(right) - 1})
     cases.truncated(right, [0, 15, 16, 39])
     cases.headers(b"CTLBleas", lambda head: make(lease, head=head))
@@ -72,7 +86,11 @@ def leases() -> Cases:
         ("running-over-64-bits", lease | {"running_seconds": 2**64}, "bad-value"),
         ("packs-string", lease | {"packs": SHORT[0].hex()}, "bad-value"),
         ("pack-short", lease | {"packs": [SHORT[0].hex()[:-2]]}, "bad-value"),
-        ("pack-upper-case", lease | {"packs": [SHORT[0].hex(), SHORT[1].hex().upper()]}, "bad-value"),
+        (
+            "pack-upper-case",
+            lease | {"packs": [SHORT[0].hex(), SHORT[1].hex().upper()]},
+            "bad-value",
+        ),
         ("pack-null", lease | {"packs": [None]}, "bad-value"),
         ("top-long", lease | {"tops": [SHORT[2].hex() + "00"]}, "bad-value"),
         ("top-not-hex", lease | {"tops": ["x" * 64]}, "bad-value"),
@@ -82,9 +100,16 @@ def leases() -> Cases:
         ("process-string", lease | {"process": "1234"}, "bad-value"),
         ("process-array", lease | {"process": list(process.values())}, "bad-value"),
         ("process-empty", lease | {"process": {}}, "bad-value"),
-        *[(f"process-{name}-missing", lease | {"process": without(process, name)}, "bad-value") for name in process],
+        *[
+            (f"process-{name}-missing", lease | {"process": without(process, name)}, "bad-value")
+            for name in process
+        ],
         ("process-boot-null", lease | {"process": process | {"boot": None}}, "bad-value"),
-        ("process-namespace-number", lease | {"process": process | {"namespace": 4026531836}}, "bad-value"),
+        (
+            "process-namespace-number",
+            lease | {"process": process | {"namespace": 4026531836}},
+            "bad-value",
+        ),
         ("process-pid-string", lease | {"process": process | {"pid": "1"}}, "bad-value"),
         ("process-pid-over-32-bits", lease | {"process": process | {"pid": 2**32}}, "bad-value"),
         ("process-started-negative", lease | {"process": process | {"started": -1}}, "bad-value"),
@@ -112,7 +137,15 @@ def marks() -> Cases:
 
     mark = {"time": TIME}
     packs, segments = [SHORT[0].hex(), SHORT[1].hex()], [SHORT[2].hex()]
-    full = {"requires": [], "packs": packs, "segments": segments, "records": segments, **mark, "host": "h", "tool": "vectors 1"}
+    full = {
+        "requires": [],
+        "packs": packs,
+        "segments": segments,
+        "records": segments,
+        **mark,
+        "host": "h",
+        "tool": "vectors 1",
+    }
     nulls = {name: None for name in ("requires", "packs", "segments", "records", "host", "tool")}
     right = make(mark)
     cases.add("right", "the only required member; it names nothing", right, {"mark": mark})
@@ -128,7 +161,9 @@ def marks() -> Cases:
         cases.add(name, comment, make(value), {"mark": value})
     elsewhere(cases, right)
     as_void = sealed(random, KEYS, b"CTLBvoid", to_json(mark))
-    cases.add("void-as-mark", "the header is bound", header(b"CTLBmark") + as_void[16:], "does-not-open")
+    cases.add(
+        "void-as-mark", "the header is bound", header(b"CTLBmark") + as_void[16:], "does-not-open"
+    )
     cases.headers(b"CTLBmark", lambda head: make(mark, head=head))
     signature_faults(cases, b"CTLBmark", make, mark, {"mark": mark}, writers=False)
     feature_faults(cases, make, mark, writers=False)

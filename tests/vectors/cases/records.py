@@ -4,7 +4,8 @@ from cuttlebone_format import LEAF_SIZE, MIB, RAW
 from write_repo import Random, Tree, compress, header, sealed, to_json
 
 from .common import (
-    KEYS, LIMITED, SHORT, SIGNED, TIME, Cases, body_faults, elsewhere, feature_faults, signature_faults, without,
+    KEYS, LIMITED, SHORT, SIGNED, TIME, Cases, body_faults, elsewhere, feature_faults,
+    signature_faults, without,
 )  # fmt: skip
 
 
@@ -23,20 +24,26 @@ def records() -> Cases:
         return {"name": name} | {member: made[member] for member in ("size", "top", "root")}
 
     record = {
-        "volume": {"id": SHORT[4][:16].hex(), "name": "büro / C:"}, "content": content(), "time": TIME,
+        "volume": {"id": SHORT[4][:16].hex(), "name": "büro / C:"}, "content": content(),
+        "time": TIME,
         "finished": TIME,
     }  # fmt: skip
     full = {
-        "requires": [], **record, "finished": "2026-11-21T12:00:00.123456+02:00", "host": "h", "base": SHORT[5].hex(),
-        "heads": [SHORT[5].hex(), SHORT[6].hex()], "follows": [SHORT[5].hex()], "replaces": SHORT[6].hex(),
+        "requires": [], **record, "finished": "2026-11-21T12:00:00.123456+02:00", "host": "h",
+        "base": SHORT[5].hex(),
+        "heads": [SHORT[5].hex(), SHORT[6].hex()], "follows": [SHORT[5].hex()],
+        "replaces": SHORT[6].hex(),
         "marks": [SHORT[7].hex()], "labels": {"keep": "yes"},
-        "source": {"kind": "file", "path": {"hex": "ff2f00"}, "inode": [1, 2**64 - 1], "changed_ns": [-1, 2**63 - 1],
+        "source": {"kind": "file", "path": {"hex": "ff2f00"}, "inode": [1, 2**64 - 1],
+            "changed_ns": [-1, 2**63 - 1],
                    "settled": True},
         "attachments": [attachment("xml", 5), attachment("nothing", 0, None)],
-        "counts": {"changed": 1, "read": 2, "new": 3, "stored": 4, "chunks_new": 5}, "tool": "vectors 1",
+        "counts": {"changed": 1, "read": 2, "new": 3, "stored": 4, "chunks_new": 5},
+        "tool": "vectors 1",
     }  # fmt: skip
     nulls = dict.fromkeys((
-        "requires", "host", "base", "heads", "follows", "replaces", "marks", "labels", "source", "attachments", "counts",
+        "requires", "host", "base", "heads", "follows", "replaces", "marks", "labels", "source",
+        "attachments", "counts",
         "tool",
     ))  # fmt: skip
     right = make(record)
@@ -46,7 +53,11 @@ def records() -> Cases:
     for name, comment, value in [
         ("full", "all members", full),
         ("nulls", "members that may be missing are null", record | nulls),
-        ("unknown-members", "are ignored", record | {"mood": ["calm"], "volume": record["volume"] | {"color": 1}}),
+        (
+            "unknown-members",
+            "are ignored",
+            record | {"mood": ["calm"], "volume": record["volume"] | {"color": 1}},
+        ),
         ("image-zeros", "no top node", record | {"content": content(top=None)}),
         ("image-empty", "no bytes", record | {"content": content(size=0, top=None)}),
         ("image-largest", "", record | {"content": content(size=2**64 - LEAF_SIZE)}),
@@ -58,7 +69,11 @@ def records() -> Cases:
         ("time-nine-digits", "", record | {"time": "2026-11-21T10:00:00.123456789-23:59"}),
         ("time-leap-second", "may be read as :59", record | {"time": "2016-12-31T23:59:60Z"}),
         ("source-text-path", "", record | {"source": {"kind": "a new kind", "path": "/dev/büro"}}),
-        ("source-nulls", "", record | {"source": {"kind": "stdin", "path": None, "inode": None, "changed_ns": None}}),
+        (
+            "source-nulls",
+            "",
+            record | {"source": {"kind": "stdin", "path": None, "inode": None, "changed_ns": None}},
+        ),
         ("counts-some", "the others are 0", record | {"counts": {"read": 2**64 - 1}}),
         ("counts-none", "", record | {"counts": {}}),
     ]:
@@ -73,20 +88,24 @@ def records() -> Cases:
     signature_faults(cases, b"CTLBbkup", make, record, {"record": record})
     feature_faults(cases, make, record)
     for volume, fits in [
-        ("web-1", True), ("web-", True), ("web-a/b*", True), ("db1", True), ("dbé", True), ("web", False), ("db", False),
+        ("web-1", True), ("web-", True), ("web-a/b*", True), ("db1", True), ("dbé", True),
+        ("web", False), ("db", False),
         ("db12", False), ("my-web-1", False), ("WEB-1", False), ("", False), ("web-\nx", True),
     ]:  # fmt: skip
         named = record | {"volume": record["volume"] | {"name": volume}}
         cases.add(f"limited-signer-{volume!r}", "the certificate's patterns are web-* and db?",
-                  make(named, signer=LIMITED), {"record": named} if fits else "foreign")  # fmt: skip
+                  make(named, signer=LIMITED),
+                  {"record": named} if fits else "foreign")  # fmt: skip
         if not fits:
             cases.add(f"full-signer-{volume!r}", "", make(named), {"record": named})
     cases.add("limited-signer-other-id", "the name counts, not the id",
               make(record | {"volume": {"id": SHORT[5][:16].hex(), "name": "db1"}}, signer=LIMITED),
-              {"record": record | {"volume": {"id": SHORT[5][:16].hex(), "name": "db1"}}})  # fmt: skip
+              {"record": record | {"volume": {"id": SHORT[5][:16].hex(),
+                  "name": "db1"}}})  # fmt: skip
 
     for name, body in [
-        ("body-empty", b""), ("body-not-json", b"record"), ("body-array", b"[]"), ("body-string", b'"x"'),
+        ("body-empty", b""), ("body-not-json", b"record"), ("body-array", b"[]"),
+        ("body-string", b'"x"'),
         ("body-not-utf8", b'{"time": "\xff"}'), ("body-trailing", to_json(record) + b"{}"),
         ("body-cut", to_json(record)[:-1]), ("body-nan", to_json(record)[:-1] + b', "x": NaN}'),
         ("body-bom", b"\xef\xbb\xbf" + to_json(record)),
@@ -100,22 +119,31 @@ def records() -> Cases:
         cases.add(f"{name}-array", "", make(record | {name: list(members)}), "bad-value")
         twice = to_json(record)[:-1] + b"," + to_json({name: record[name]})[1:]
         cases.add(f"{name}-twice", "", make(twice), "bad-value")
-    cases.add("unknown-twice", "a member that has no meaning", make(to_json(record)[:-1] + b', "x": 1, "x": 2}'),
+    cases.add("unknown-twice", "a member that has no meaning",
+        make(to_json(record)[:-1] + b', "x": 1, "x": 2}'),
               {"record": record | {"x": 2}})  # fmt: skip
     values = [[], *record.values()]
     cases.add("members-in-array", "without their names", make(values), "bad-json")
     for name in "time", "finished":
         cases.add(f"{name}-words", "not RFC 3339", make(record | {name: "yesterday"}), "bad-value")
-        cases.add(f"{name}-month-13", "", make(record | {name: "2026-13-01T00:00:00Z"}), "bad-value")
-        cases.add(f"{name}-without-zone", "", make(record | {name: "2026-11-21T10:00:00"}), "bad-value")
+        cases.add(
+            f"{name}-month-13", "", make(record | {name: "2026-13-01T00:00:00Z"}), "bad-value"
+        )
+        cases.add(
+            f"{name}-without-zone", "", make(record | {name: "2026-11-21T10:00:00"}), "bad-value"
+        )
         faults = [
             ("space", "2026-11-21 10:00:00Z"), ("without-seconds", "2026-11-21T10:00Z"),
-            ("basic-form", "20261121T100000Z"), ("named-zone", "2026-11-21T10:00:00+01:00[Europe/Paris]"),
-            ("zone-of-hours", "2026-11-21T10:00:00+01"), ("zone-24-hours", "2026-11-21T10:00:00+24:00"),
+            ("basic-form", "20261121T100000Z"),
+            ("named-zone", "2026-11-21T10:00:00+01:00[Europe/Paris]"),
+            ("zone-of-hours", "2026-11-21T10:00:00+01"),
+            ("zone-24-hours", "2026-11-21T10:00:00+24:00"),
             ("zone-60-minutes", "2026-11-21T10:00:00+01:60"), ("comma", "2026-11-21T10:00:00,5Z"),
-            ("dot-alone", "2026-11-21T10:00:00.Z"), ("ten-digits", "2026-11-21T10:00:00.0123456789Z"),
+            ("dot-alone", "2026-11-21T10:00:00.Z"),
+            ("ten-digits", "2026-11-21T10:00:00.0123456789Z"),
             ("year-0000", "0000-11-21T10:00:00Z"), ("year-9999", "9999-11-21T10:00:00Z"),
-            ("year-of-six-digits", "+002026-11-21T10:00:00Z"), ("february-30", "2026-02-30T10:00:00Z"),
+            ("year-of-six-digits", "+002026-11-21T10:00:00Z"),
+            ("february-30", "2026-02-30T10:00:00Z"),
             ("hour-24", "2026-11-21T24:00:00Z"), ("second-61", "2026-11-21T10:00:61Z"),
             ("other-digits", "２026-11-21T10:00:00Z"), ("blank-behind", "2026-11-21T10:00:00Z "),
         ]  # fmt: skip
@@ -134,7 +162,12 @@ def records() -> Cases:
     ]:
         cases.add(f"volume-{name}", "", make(record | {"volume": wrong}), "bad-value")
     for name in content():
-        cases.add(f"content-{name}-missing", "", make(record | {"content": without(content(), name)}), "bad-value")
+        cases.add(
+            f"content-{name}-missing",
+            "",
+            make(record | {"content": without(content(), name)}),
+            "bad-value",
+        )
     for name, wrong, kind in [
         ("kind-unknown", {"kind": "tape"}, "bad-value"),
         ("kind-number", {"kind": 1}, "bad-value"),
@@ -192,7 +225,10 @@ def records() -> Cases:
         ("settled-number", {"source": {"kind": "file", "settled": 1}}),
         ("snapshot-number", {"source": {"kind": "rbd-diff", "snapshot": 1}}),
         ("snapshot-odd-digits", {"source": {"kind": "rbd-diff", "snapshot": {"hex": "f"}}}),
-        ("from_snapshot-upper-case", {"source": {"kind": "rbd-diff", "from_snapshot": {"hex": "FF"}}}),
+        (
+            "from_snapshot-upper-case",
+            {"source": {"kind": "rbd-diff", "from_snapshot": {"hex": "FF"}}},
+        ),
         ("protected-number", {"source": {"kind": "rbd-diff", "protected": 1}}),
         ("image-array", {"source": {"kind": "rbd-diff", "image": [22]}}),
         ("image-order-256", {"source": {"kind": "rbd-diff", "image": {"order": 256}}}),
@@ -223,13 +259,34 @@ def records() -> Cases:
     ]:
         cases.add(name, "", make(record | {"attachments": [wrong]}), kind)
     image = {"order": 22, "features": 2**64 - 1, "stripe_unit": 65_536, "stripe_count": 16}
-    diffs = {"source": {"kind": "rbd-diff", "snapshot": "s2", "from_snapshot": {"hex": "ff40"}, "protected": False, "image": image}}
-    cases.add("diff", "a source that is a diff of an RBD image", make(record | diffs), {"record": record | diffs})
-    nothing = {"kind": "rbd-diff"} | dict.fromkeys(("snapshot", "from_snapshot", "protected", "image"))
-    cases.add("diff-nulls", "", make(record | {"source": nothing}), {"record": record | {"source": nothing}})
+    diffs = {
+        "source": {
+            "kind": "rbd-diff",
+            "snapshot": "s2",
+            "from_snapshot": {"hex": "ff40"},
+            "protected": False,
+            "image": image,
+        }
+    }
+    cases.add(
+        "diff",
+        "a source that is a diff of an RBD image",
+        make(record | diffs),
+        {"record": record | diffs},
+    )
+    nothing = {"kind": "rbd-diff"} | dict.fromkeys(
+        ("snapshot", "from_snapshot", "protected", "image")
+    )
+    cases.add(
+        "diff-nulls",
+        "",
+        make(record | {"source": nothing}),
+        {"record": record | {"source": nothing}},
+    )
     minus_zero = to_json(record).replace(b'"size": 10000000', b'"size": -0')
     cases.add("content-size-minus-zero", "", make(minus_zero), "bad-value")
-    cases.add("label-twice", "the last counts", make(to_json(record)[:-1] + b', "labels": {"a": "1", "a": "2"}}'),
+    cases.add("label-twice", "the last counts",
+        make(to_json(record)[:-1] + b', "labels": {"a": "1", "a": "2"}}'),
               {"record": record | {"labels": {"a": "2"}}})  # fmt: skip
     cases.add("content-stream-without-top", "but of five bytes: a stream lists its zeros",
               make(record | {"content": content("stream", 5, 0, None)}), "bad-value")  # fmt: skip

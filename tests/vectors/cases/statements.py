@@ -4,15 +4,19 @@ from cuttlebone_format import KIB, LOG_KINDS, MIB, ed25519
 from write_repo import Random, audit_body, header, log_entry, sealed, to_json, u
 
 from .common import (
-    KEYS, OTHER_KEYS, OTHER_PROJECT_ID, PROJECT, PROJECT_ID, REVOKED, SHORT, SIGNED, TIME, WRITER, Cases, body_faults,
+    KEYS, OTHER_KEYS, OTHER_PROJECT_ID, PROJECT, PROJECT_ID, REVOKED, SHORT, SIGNED, TIME, WRITER,
+    Cases, body_faults,
     elsewhere, feature_faults, revocation, signature_faults, without,
 )  # fmt: skip
 
 LONG, DENSE = b'{"x":"' + bytes(200).hex().encode() + b'"}', b'{"x":0}'
 
 
-def sealed_json(kind: str, magic: bytes, body: dict, right, wrong, *, inputs=SIGNED, writers=False, limit=MIB) -> Cases:
-    """The cases of an object with a JSON body. `right`: (name, comment, body). `wrong`: (name, body)."""
+def sealed_json(
+    kind: str, magic: bytes, body: dict, right, wrong, *, inputs=SIGNED, writers=False, limit=MIB
+) -> Cases:
+    """The cases of an object with a JSON body. `right`: (name, comment, body). `wrong`: (name,
+    body)."""
     cases = Cases(**inputs)
     random = Random(kind)
 
@@ -26,13 +30,17 @@ def sealed_json(kind: str, magic: bytes, body: dict, right, wrong, *, inputs=SIG
     elsewhere(cases, first)
     cases.headers(magic, lambda head: make(body, head=head))
     other = sealed(random, KEYS, b"CTLBbkup", to_json(body))
-    cases.add("record-in-disguise", "the header is bound", header(magic) + other[16:], "does-not-open")
+    cases.add(
+        "record-in-disguise", "the header is bound", header(magic) + other[16:], "does-not-open"
+    )
     body_faults(cases, make, LONG, DENSE, limit)
     signature_faults(cases, magic, make, body, {kind: body}, writers)
     feature_faults(cases, make, body, writers)
     for name, value in [
-        ("not-json", b"words"), ("array", to_json([body])), ("members-in-array", to_json(list(body.values()))),
-        ("nothing", b""), ("two-values", b"{}{}"), ("not-utf8", b'{"x": "\xff"}'), ("bom", b"\xef\xbb\xbf" + to_json(body)),
+        ("not-json", b"words"), ("array", to_json([body])),
+        ("members-in-array", to_json(list(body.values()))),
+        ("nothing", b""), ("two-values", b"{}{}"), ("not-utf8", b'{"x": "\xff"}'),
+        ("bom", b"\xef\xbb\xbf" + to_json(body)),
     ]:  # fmt: skip
         cases.add(f"json-{name}", "", make(value), "bad-json")
     for name, value in body.items():
@@ -47,7 +55,12 @@ def sealed_json(kind: str, magic: bytes, body: dict, right, wrong, *, inputs=SIG
 
 def settings() -> Cases:
     body = {"revision": 1, "name": "büro", "created": TIME, "chunk_size": 65_536}
-    full = body | {"requires": [], "trust": "project", "retired": "elsewhere", "parity": {"any": [1, "thing"]}}
+    full = body | {
+        "requires": [],
+        "trust": "project",
+        "retired": "elsewhere",
+        "parity": {"any": [1, "thing"]},
+    }
     right = [
         ("full", "all members", full),
         ("nulls", "", body | dict.fromkeys(("requires", "trust", "parity", "retired"))),
@@ -60,8 +73,10 @@ def settings() -> Cases:
     return sealed_json("settings", b"CTLBsett", body, right, [
         ("revision-0", {"revision": 0}, "limit-exceeded"), ("revision-string", {"revision": "1"}),
         ("revision-fraction", {"revision": 1.5}), ("revision-over-64-bits", {"revision": 2**64}),
-        ("name-number", {"name": 1}), ("created-words", {"created": "today"}), ("created-number", {"created": 1}),
-        ("chunk-size-string", {"chunk_size": "65536"}), ("chunk-size-0", {"chunk_size": 0}, "limit-exceeded"),
+        ("name-number", {"name": 1}), ("created-words", {"created": "today"}),
+        ("created-number", {"created": 1}),
+        ("chunk-size-string", {"chunk_size": "65536"}),
+        ("chunk-size-0", {"chunk_size": 0}, "limit-exceeded"),
         ("chunk-size-2048", {"chunk_size": 2048}, "limit-exceeded"),
         ("chunk-size-8388608", {"chunk_size": 8 * MIB}, "limit-exceeded"),
         ("chunk-size-no-power", {"chunk_size": 12_288}), ("trust-number", {"trust": 1}),
@@ -72,7 +87,12 @@ def settings() -> Cases:
 def certificates() -> Cases:
     signer = ed25519.public_key(WRITER).hex()
     body = {"role": "write", "slot": SHORT[0].hex(), "signer": signer, "created": TIME}
-    full = body | {"requires": [], "volumes": ["web-*", "db?", ""], "features": ["magic"], "label": "büro"}
+    full = body | {
+        "requires": [],
+        "volumes": ["web-*", "db?", ""],
+        "features": ["magic"],
+        "label": "büro",
+    }
     own = without(body, "signer") | {"role": "full"}
     right = [
         ("full", "all members", full),
@@ -84,12 +104,17 @@ def certificates() -> Cases:
         ("unknown-members", "are ignored", body | {"color": {"deep": [1]}, "mood": 7}),
     ]
     return sealed_json("certificate", b"CTLBcert", body, right, [
-        ("role-unknown", {"role": "read"}), ("role-upper-case", {"role": "Write"}), ("role-number", {"role": 1}),
-        ("role-full-with-signer", {"role": "full"}), ("role-verify-without-signer", {"role": "verify", "signer": None}),
-        ("slot-short", {"slot": SHORT[0].hex()[:-2]}), ("slot-upper-case", {"slot": SHORT[0].hex().upper()}),
+        ("role-unknown", {"role": "read"}), ("role-upper-case", {"role": "Write"}),
+        ("role-number", {"role": 1}),
+        ("role-full-with-signer", {"role": "full"}),
+        ("role-verify-without-signer", {"role": "verify", "signer": None}),
+        ("slot-short", {"slot": SHORT[0].hex()[:-2]}),
+        ("slot-upper-case", {"slot": SHORT[0].hex().upper()}),
         ("signer-short", {"signer": signer[:-2]}), ("signer-long", {"signer": signer + "00"}),
-        ("signer-array", {"signer": [signer]}), ("volumes-string", {"volumes": "web-*"}), ("volumes-of-null", {"volumes": [None]}),
-        ("features-string", {"features": "magic"}), ("created-words", {"created": "today"}), ("label-number", {"label": 1}),
+        ("signer-array", {"signer": [signer]}), ("volumes-string", {"volumes": "web-*"}),
+        ("volumes-of-null", {"volumes": [None]}),
+        ("features-string", {"features": "magic"}), ("created-words", {"created": "today"}),
+        ("label-number", {"label": 1}),
     ], inputs=PROJECT)  # fmt: skip
 
 
@@ -101,8 +126,10 @@ def voids() -> Cases:
         ("unknown-members", "are ignored", body | {"color": 1}),
     ]
     cases = sealed_json("void", b"CTLBvoid", body, right, [
-        ("record-short", {"record": SHORT[0].hex()[:-2]}), ("record-upper-case", {"record": SHORT[0].hex().upper()}),
-        ("record-array", {"record": [SHORT[0].hex()]}), ("reason-number", {"reason": 1}), ("time-words", {"time": "now"}),
+        ("record-short", {"record": SHORT[0].hex()[:-2]}),
+        ("record-upper-case", {"record": SHORT[0].hex().upper()}),
+        ("record-array", {"record": [SHORT[0].hex()]}), ("reason-number", {"reason": 1}),
+        ("time-words", {"time": "now"}),
     ], writers=True, limit=64 * KIB)  # fmt: skip
     made = sealed(Random("revoked void"), KEYS, b"CTLBvoid", to_json(body), signer=REVOKED)
     cases.add("signer-revoked", "", made, "foreign", log=[revocation()])
@@ -116,7 +143,9 @@ def audits() -> Cases:
     body, packs = {"time": TIME, "result": "whole"}, SHORT[:3]
 
     def make(body=body, packs=packs, raw=None, **fields):
-        return sealed(random, KEYS, b"CTLBaudt", audit_body(body, packs) if raw is None else raw, **fields)
+        return sealed(
+            random, KEYS, b"CTLBaudt", audit_body(body, packs) if raw is None else raw, **fields
+        )
 
     def shown(body=body, packs=packs):
         return {"body": body, "packs": packs}
@@ -131,14 +160,21 @@ def audits() -> Cases:
     elsewhere(cases, right)
     cases.headers(b"CTLBaudt", lambda head: make(head=head))
     plain = audit_body(body, packs)
-    signature_faults(cases, b"CTLBaudt", lambda _, **fields: make(**fields), body, shown(), writers=False)
+    signature_faults(
+        cases, b"CTLBaudt", lambda _, **fields: make(**fields), body, shown(), writers=False
+    )
     for name, comment, raw, kind in [
         ("empty", "", b"", "truncated"),
         ("json-cut", "", plain[:20], "truncated"),
         ("json-length-largest", "", u(32, 2**32 - 1) + plain[4:], "truncated"),
         ("packs-missing", "", plain[: -3 * 32 - 4], "truncated"),
         ("pack-cut", "", plain[:-1], "truncated"),
-        ("count-largest", "", plain[: -3 * 32 - 4] + u(32, 2**32 - 1) + plain[-3 * 32 :], "truncated"),
+        (
+            "count-largest",
+            "",
+            plain[: -3 * 32 - 4] + u(32, 2**32 - 1) + plain[-3 * 32 :],
+            "truncated",
+        ),
         ("count-less", "", plain[: -3 * 32 - 4] + u(32, 2) + plain[-3 * 32 :], "trailing-bytes"),
         ("trailing-byte-inside", "", plain + b"\0", "trailing-bytes"),
         ("packs-descending", "", audit_body(body, packs[::-1]), "not-canonical"),
@@ -150,7 +186,12 @@ def audits() -> Cases:
         ("result-missing", "", audit_body(without(body, "result"), packs), "bad-value"),
         ("result-number", "", audit_body(body | {"result": 1}, packs), "bad-value"),
         ("host-number", "", audit_body(body | {"host": 1}, packs), "bad-value"),
-        ("requires-unknown", "", audit_body(body | {"requires": ["magic"]}, packs), "unknown-feature"),
+        (
+            "requires-unknown",
+            "",
+            audit_body(body | {"requires": ["magic"]}, packs),
+            "unknown-feature",
+        ),
         ("body-over-limit", "", None, "limit-exceeded"),
     ]:
         length = {"length": 16 * MIB + 1} if raw is None else {}
@@ -189,7 +230,8 @@ def logs() -> Cases:
     gone = {"record": SHORT[1].hex(), "volume": volume, "time": TIME}
     body = {
         "requires": [], "host": "h", "tool": "vectors 1", "lost": [SHORT[3].hex()],
-        "removed_records": [gone | {"follows": [SHORT[2].hex()], "heads": [SHORT[3].hex()], "reason": "forgotten"}],
+        "removed_records": [gone | {"follows": [SHORT[2].hex()], "heads": [SHORT[3].hex()],
+            "reason": "forgotten"}],
         "revoked": [{"certificate": SHORT[4].hex(), "accepted": [SHORT[5].hex()]}],
     }  # fmt: skip
     add("full", "all members", body)
@@ -205,10 +247,27 @@ def logs() -> Cases:
     cases.add("other-project-secret", "", right, "bad-signature", project_secret=Random("x")(32))
     cases.add("signed-by-write-key", "", make(signer=WRITER), "bad-signature")
     cases.add("signed-by-other-project", "", make(signer=OTHER_KEYS.signing), "bad-signature")
-    cases.add("project-id-of-another", "signed for this project", make(project_id=OTHER_PROJECT_ID), "bad-value")
+    cases.add(
+        "project-id-of-another",
+        "signed for this project",
+        make(project_id=OTHER_PROJECT_ID),
+        "bad-value",
+    )
     cases.headers(b"CTLBlogs", lambda head: make(head=head), "bad-signature")
-    places = {"id": 16, "number": 32, "time": 40, "summary": 48, "previous": 68, "added": 140, "removed": 240}
-    cases.flips(right, places | {"signature": len(right) - 64, "signature-end": len(right) - 1}, "bad-signature")
+    places = {
+        "id": 16,
+        "number": 32,
+        "time": 40,
+        "summary": 48,
+        "previous": 68,
+        "added": 140,
+        "removed": 240,
+    }
+    cases.flips(
+        right,
+        places | {"signature": len(right) - 64, "signature-end": len(right) - 1},
+        "bad-signature",
+    )
     sealed_one = make(body)
     cases.flips(sealed_one, {"body": len(sealed_one) - 70}, "bad-signature")
     cases.truncated(right, [0, 15, 67, 131])
@@ -240,19 +299,24 @@ def logs() -> Cases:
     ]:
         cases.add(name, comment, make(**fields), kind)
     for name, wrong, kind in [
-        ("body-not-json", b"words", "bad-json"), ("body-array", b"[]", "bad-json"), ("body-nothing", b"", "bad-json"),
+        ("body-not-json", b"words", "bad-json"), ("body-array", b"[]", "bad-json"),
+        ("body-nothing", b"", "bad-json"),
         ("body-requires-unknown", body | {"requires": ["magic"]}, "unknown-feature"),
-        ("body-host-number", {"host": 1}, "bad-value"), ("body-lost-string", {"lost": SHORT[0].hex()}, "bad-value"),
+        ("body-host-number", {"host": 1}, "bad-value"),
+        ("body-lost-string", {"lost": SHORT[0].hex()}, "bad-value"),
         ("body-lost-short", {"lost": [SHORT[0].hex()[:-2]]}, "bad-value"),
         ("body-revoked-without-certificate", {"revoked": [{"accepted": []}]}, "bad-value"),
         ("body-revoked-number", {"revoked": [1]}, "bad-value"),
-        *[(f"body-removed-without-{name}", {"removed_records": [without(gone, name)]}, "bad-value") for name in gone],
+        *[(f"body-removed-without-{name}", {"removed_records": [without(gone, name)]},
+            "bad-value") for name in gone],
         ("body-removed-time-words", {"removed_records": [gone | {"time": "now"}]}, "bad-value"),
-        ("body-removed-volume-array", {"removed_records": [gone | {"volume": list(volume.values())}]}, "bad-value"),
+        ("body-removed-volume-array",
+            {"removed_records": [gone | {"volume": list(volume.values())}]}, "bad-value"),
     ]:  # fmt: skip
         cases.add(name, "", make(wrong), kind)
     for name, fields, kind in [
-        ("payload-codec-2", {"codec": 2}, "bad-codec"), ("payload-zero", {"zero": 1}, "nonzero-reserved"),
+        ("payload-codec-2", {"codec": 2}, "bad-codec"),
+        ("payload-zero", {"zero": 1}, "nonzero-reserved"),
         ("payload-length-more", {"stored": b"{"}, "bad-length"),
         ("payload-padding-not-zero", {"padding": 1, "pad": b"\1"}, "nonzero-reserved"),
     ]:  # fmt: skip

@@ -1,7 +1,8 @@
 """Tree nodes, and trees."""
 
 from cuttlebone_format import (
-    BRANCH, CHUNK, FANOUT, H, KIB, LEAF, LEAF_SIZE, MAX_BLOB, MIB, NODE, STREAM_BRANCH, STREAM_LEAF, ZERO_ID,
+    BRANCH, CHUNK, FANOUT, H, KIB, LEAF, LEAF_SIZE, MAX_BLOB, MIB, NODE, STREAM_BRANCH, STREAM_LEAF,
+    ZERO_ID,
 )  # fmt: skip
 from write_repo import Tree, grid_node, stream_node
 
@@ -24,15 +25,31 @@ def nodes() -> Cases:
     for width in 1, 2, 8, 64:
         full = {i: IDS[i % 8] for i in range(min(width, 8))}
         cases.add(f"leaf-width-{width}", "", grid_node(0, width, full), grid(LEAF, 0, width, full))
-    cases.add("leaf-width-1024", "", grid_node(0, 1024, {1023: IDS[0]}), grid(LEAF, 0, 1024, {1023: IDS[0]}))
-    cases.add("leaf-bit-order", "children 0, 9 and 63", grid_node(0, 64, some), grid(LEAF, 0, 64, some))
+    cases.add(
+        "leaf-width-1024",
+        "",
+        grid_node(0, 1024, {1023: IDS[0]}),
+        grid(LEAF, 0, 1024, {1023: IDS[0]}),
+    )
+    cases.add(
+        "leaf-bit-order", "children 0, 9 and 63", grid_node(0, 64, some), grid(LEAF, 0, 64, some)
+    )
     for level in 1, 7:
-        cases.add(f"branch-level-{level}", "", grid_node(level, 64, some), grid(BRANCH, level, 64, some))
+        cases.add(
+            f"branch-level-{level}", "", grid_node(level, 64, some), grid(BRANCH, level, 64, some)
+        )
     zeros = [(1, IDS[0]), (MAX_BLOB, IDS[1]), (7, ZERO_ID)]
-    cases.add("stream-leaf", "with a run of zeros", stream_node(0, zeros), stream(STREAM_LEAF, 0, zeros))
+    cases.add(
+        "stream-leaf", "with a run of zeros", stream_node(0, zeros), stream(STREAM_LEAF, 0, zeros)
+    )
     long = [(2**64 - 2, IDS[0]), (1, IDS[1])]
     for level in 1, 15:
-        cases.add(f"stream-branch-level-{level}", "", stream_node(level, long), stream(STREAM_BRANCH, level, long))
+        cases.add(
+            f"stream-branch-level-{level}",
+            "",
+            stream_node(level, long),
+            stream(STREAM_BRANCH, level, long),
+        )
 
     entries = [(5, IDS[0]), (6, IDS[1])]
     for name, comment, data, kind in [
@@ -50,26 +67,66 @@ def nodes() -> Cases:
         ("branch-width-128", "", grid_node(1, 128, one), "bad-value"),
         ("leaf-without-children", "", grid_node(0, 64, {}), "not-canonical"),
         ("branch-without-children", "", grid_node(1, 64, {}), "not-canonical"),
-        ("leaf-bit-beyond-width", "bit 1 of width 1", grid_node(0, 1, one, bitmap=3), "nonzero-reserved"),
+        (
+            "leaf-bit-beyond-width",
+            "bit 1 of width 1",
+            grid_node(0, 1, one, bitmap=3),
+            "nonzero-reserved",
+        ),
         ("leaf-bit-7-of-width-4", "", grid_node(0, 4, one, bitmap=0x81), "nonzero-reserved"),
         ("leaf-only-bit-beyond-width", "", grid_node(0, 2, one, bitmap=4), "nonzero-reserved"),
         ("leaf-ids-missing", "two bits, one id", grid_node(0, 64, one, bitmap=3), "truncated"),
-        ("branch-ids-missing", "all bits, one id", grid_node(1, 64, one, bitmap=2**64 - 1), "truncated"),
-        ("leaf-ids-too-many", "one bit, two ids", grid_node(0, 64, {0: IDS[0], 1: IDS[1]}, bitmap=1), "trailing-bytes"),
+        (
+            "branch-ids-missing",
+            "all bits, one id",
+            grid_node(1, 64, one, bitmap=2**64 - 1),
+            "truncated",
+        ),
+        (
+            "leaf-ids-too-many",
+            "one bit, two ids",
+            grid_node(0, 64, {0: IDS[0], 1: IDS[1]}, bitmap=1),
+            "trailing-bytes",
+        ),
         ("leaf-trailing-byte", "", grid_node(0, 64, one) + b"\0", "trailing-bytes"),
         ("stream-leaf-level-1", "", stream_node(1, entries, type=STREAM_LEAF), "limit-exceeded"),
-        ("stream-branch-level-0", "", stream_node(0, entries, type=STREAM_BRANCH), "limit-exceeded"),
+        (
+            "stream-branch-level-0",
+            "",
+            stream_node(0, entries, type=STREAM_BRANCH),
+            "limit-exceeded",
+        ),
         ("stream-branch-level-16", "too deep", stream_node(16, entries), "limit-exceeded"),
         ("stream-leaf-without-entries", "", stream_node(0, []), "limit-exceeded"),
-        ("stream-leaf-256-entries", "the most allowed, but they are missing", stream_node(0, entries, count=256), "truncated"),
+        (
+            "stream-leaf-256-entries",
+            "the most allowed, but they are missing",
+            stream_node(0, entries, count=256),
+            "truncated",
+        ),
         ("stream-leaf-257-entries", "", stream_node(0, entries, count=257), "limit-exceeded"),
         ("stream-leaf-count-more", "", stream_node(0, entries, count=3), "truncated"),
         ("stream-leaf-count-less", "", stream_node(0, entries, count=1), "trailing-bytes"),
         ("stream-leaf-trailing-byte", "", stream_node(0, entries) + b"\0", "trailing-bytes"),
         ("stream-leaf-length-0", "", stream_node(0, [(0, IDS[0])]), "limit-exceeded"),
-        ("stream-leaf-length-over-limit", "", stream_node(0, [(MAX_BLOB + 1, IDS[0])]), "limit-exceeded"),
-        ("stream-branch-zero-id", "only a stream leaf has runs of zeros", stream_node(1, [(5, ZERO_ID)]), "bad-value"),
-        ("stream-leaf-zeros-over-limit", "", stream_node(0, [(MAX_BLOB + 1, ZERO_ID)]), "limit-exceeded"),
+        (
+            "stream-leaf-length-over-limit",
+            "",
+            stream_node(0, [(MAX_BLOB + 1, IDS[0])]),
+            "limit-exceeded",
+        ),
+        (
+            "stream-branch-zero-id",
+            "only a stream leaf has runs of zeros",
+            stream_node(1, [(5, ZERO_ID)]),
+            "bad-value",
+        ),
+        (
+            "stream-leaf-zeros-over-limit",
+            "",
+            stream_node(0, [(MAX_BLOB + 1, ZERO_ID)]),
+            "limit-exceeded",
+        ),
         ("stream-branch-length-0", "", stream_node(1, [(0, IDS[0])]), "limit-exceeded"),
         (
             "stream-branch-overflow",
@@ -81,7 +138,9 @@ def nodes() -> Cases:
         cases.add(name, comment, data, kind)
     cases.truncated(grid_node(0, 64, some), [0, 1, 2, 3, 4, 11, 12, 43, -1])
     for length in 4, 12, 43, 83:
-        cases.add(f"stream-leaf-first-{length}-bytes", "", stream_node(0, entries)[:length], "truncated")
+        cases.add(
+            f"stream-leaf-first-{length}-bytes", "", stream_node(0, entries)[:length], "truncated"
+        )
     return cases
 
 
@@ -94,7 +153,14 @@ def trees() -> Cases:
         for plain in tree.chunks.values():
             core = plain.rstrip(b"\0") or plain
             times = len(core) if core == core[:1] * len(core) else 1
-            listed.append({"kind": "chunk", "plain": core[: len(core) // times], "times": times, "length": len(plain)})
+            listed.append(
+                {
+                    "kind": "chunk",
+                    "plain": core[: len(core) // times],
+                    "times": times,
+                    "length": len(plain),
+                }
+            )
         return listed
 
     def whole(size: int, data: dict[int, bytes]) -> dict:
@@ -116,13 +182,25 @@ def trees() -> Cases:
     small, large = b"a" * 4096, b"b" * MIB
     image("image-one-leaf", "two chunks and a gap", 5 * 4096, {0: small, 8192: b"c" * 4096})
     image("image-cut-chunk", "the last chunk is padded with zeros", 4096 + 100, {4096: b"d" * 100})
-    image("image-full-leaf", "4 MiB exactly: a leaf on top", LEAF_SIZE, {LEAF_SIZE - MIB: large}, MIB)
+    image(
+        "image-full-leaf", "4 MiB exactly: a leaf on top", LEAF_SIZE, {LEAF_SIZE - MIB: large}, MIB
+    )
     image("image-one-byte-more", "two leaves: a branch on top", LEAF_SIZE + 1, {LEAF_SIZE: b"e"})
     image("image-64-leaves", "level 1", 64 * LEAF_SIZE, {0: small, 63 * LEAF_SIZE: small})
     image("image-65-leaves", "level 2", 65 * LEAF_SIZE, {64 * LEAF_SIZE: small})
     largest = 2**64 - LEAF_SIZE
-    image("image-largest", "2^64 − 2^22 bytes: level 7", largest, {0: small, largest - 4096: b"z" * 4096})
-    image("image-largest-cut", "its last chunk has one byte", largest - 4095, {0: small, largest - 4096: b"z"})
+    image(
+        "image-largest",
+        "2^64 − 2^22 bytes: level 7",
+        largest,
+        {0: small, largest - 4096: b"z" * 4096},
+    )
+    image(
+        "image-largest-cut",
+        "its last chunk has one byte",
+        largest - 4095,
+        {0: small, largest - 4096: b"z"},
+    )
     image("image-zeros", "no node", 9000, {})
     image("image-empty", "", 0, {})
     image("image-chunk-4-mib", "width 1", LEAF_SIZE, {0: b"f" * LEAF_SIZE}, LEAF_SIZE)
@@ -148,14 +226,22 @@ def trees() -> Cases:
 
     def leaf_top(size, children, width=1024, chunk_size=4096):
         def build(tree):
-            added = {at: tree.add(CHUNK, child) if len(child) != 32 else child for at, child in children.items()}
+            added = {
+                at: tree.add(CHUNK, child) if len(child) != 32 else child
+                for at, child in children.items()
+            }
             return "image", size, chunk_size, tree.add(NODE, grid_node(0, width, added))
 
         return build
 
     def branch_over(size, node, position=0, level=1):
         def build(tree):
-            return "image", size, 4096, tree.add(NODE, grid_node(level, FANOUT, {position: tree.add(NODE, node(tree))}))
+            return (
+                "image",
+                size,
+                4096,
+                tree.add(NODE, grid_node(level, FANOUT, {position: tree.add(NODE, node(tree))})),
+            )
 
         return build
 
@@ -170,25 +256,58 @@ def trees() -> Cases:
     broken("image-top-missing", "", "missing", lambda tree: ("image", 4096, 4096, IDS[0]))
     broken("image-short-chunk", "", "bad-length", leaf_top(8192, {0: b"a" * 4095}))
     broken("image-long-chunk", "", "bad-length", leaf_top(8192, {0: b"a" * 4097}))
-    broken("image-other-width", "the leaf is of another chunk size", "bad-value", leaf_top(4096, {0: small}, 512))
+    broken(
+        "image-other-width",
+        "the leaf is of another chunk size",
+        "bad-value",
+        leaf_top(4096, {0: small}, 512),
+    )
     zeros = "stored, although zeros have no id: to be reported, but it can be read"
     read = {"pieces": [{"offset": 0, "length": 4096}], "blake3": H(bytes(4096))}
     broken("image-chunk-of-zeros", zeros, read, leaf_top(4096, {0: bytes(4096)}))
     read = {"pieces": [{"offset": 0, "length": 4000}], "blake3": H(small[:4000])}
-    broken("image-padding", "not zero: to be reported, but it is cut off", read, leaf_top(4000, {0: small}))
-    broken("image-chunk-beyond-end", "", "not-canonical", leaf_top(4096, {0: small, 1: b"b" * 4096}))
-    broken("image-leaf-on-top-of-two", "a branch belongs there", "bad-value", leaf_top(two_leaves, {0: small}))
-    broken("image-branch-on-top-of-one", "a leaf belongs there", "bad-value", branch_over(4096, a_leaf))
+    broken(
+        "image-padding",
+        "not zero: to be reported, but it is cut off",
+        read,
+        leaf_top(4000, {0: small}),
+    )
+    broken(
+        "image-chunk-beyond-end", "", "not-canonical", leaf_top(4096, {0: small, 1: b"b" * 4096})
+    )
+    broken(
+        "image-leaf-on-top-of-two",
+        "a branch belongs there",
+        "bad-value",
+        leaf_top(two_leaves, {0: small}),
+    )
+    broken(
+        "image-branch-on-top-of-one", "a leaf belongs there", "bad-value", branch_over(4096, a_leaf)
+    )
     broken("image-level-2-on-top", "level 1 belongs there", "bad-value", branch_over(
-        two_leaves, lambda tree: grid_node(1, FANOUT, {0: tree.add(NODE, a_leaf(tree))}), level=2))  # fmt: skip
-    broken("image-level-skipped", "a leaf below level 2", "bad-value", branch_over(65 * LEAF_SIZE, a_leaf, level=2))
+        two_leaves, lambda tree: grid_node(1, FANOUT, {0: tree.add(NODE, a_leaf(tree))}),
+        level=2))  # fmt: skip
+    broken(
+        "image-level-skipped",
+        "a leaf below level 2",
+        "bad-value",
+        branch_over(65 * LEAF_SIZE, a_leaf, level=2),
+    )
     broken("image-level-repeated", "level 1 below level 1", "bad-value", branch_over(
-        two_leaves, lambda tree: grid_node(1, FANOUT, {0: tree.add(NODE, a_leaf(tree))})))  # fmt: skip
-    broken("image-leaf-beyond-end", "", "not-canonical", branch_over(two_leaves, a_leaf, position=2))
+        two_leaves, lambda tree: grid_node(1, FANOUT,
+            {0: tree.add(NODE, a_leaf(tree))})))  # fmt: skip
+    broken(
+        "image-leaf-beyond-end", "", "not-canonical", branch_over(two_leaves, a_leaf, position=2)
+    )
     broken("image-stream-node", "in an image", "bad-value", branch_over(two_leaves, a_stream_leaf))
     broken("image-chunk-as-node", "ids of chunks and nodes differ", "missing",
            lambda tree: ("image", 4096, 4096, tree.add(CHUNK, a_leaf(tree))))  # fmt: skip
-    broken("image-empty-node", "", "not-canonical", branch_over(two_leaves, lambda tree: grid_node(0, 1024, {})))
+    broken(
+        "image-empty-node",
+        "",
+        "not-canonical",
+        branch_over(two_leaves, lambda tree: grid_node(0, 1024, {})),
+    )
 
     def stream_top(size, make):
         return lambda tree: ("stream", size, 0, tree.add(NODE, make(tree)))
@@ -196,18 +315,44 @@ def trees() -> Cases:
     def over(length, node, level=1):
         return lambda tree: stream_node(level, [(length, tree.add(NODE, node(tree)))])
 
-    broken("stream-size-less", "the stream leaf spans 3 bytes", "bad-length", stream_top(2, a_stream_leaf))
-    broken("stream-size-more", "the stream leaf spans 3 bytes", "bad-length", stream_top(4, a_stream_leaf))
-    broken("stream-branch-length-less", "the stream leaf spans 3 bytes", "bad-length", stream_top(2, over(2, a_stream_leaf)))
-    broken("stream-branch-length-more", "the stream leaf spans 3 bytes", "bad-length", stream_top(4, over(4, a_stream_leaf)))
+    broken(
+        "stream-size-less",
+        "the stream leaf spans 3 bytes",
+        "bad-length",
+        stream_top(2, a_stream_leaf),
+    )
+    broken(
+        "stream-size-more",
+        "the stream leaf spans 3 bytes",
+        "bad-length",
+        stream_top(4, a_stream_leaf),
+    )
+    broken(
+        "stream-branch-length-less",
+        "the stream leaf spans 3 bytes",
+        "bad-length",
+        stream_top(2, over(2, a_stream_leaf)),
+    )
+    broken(
+        "stream-branch-length-more",
+        "the stream leaf spans 3 bytes",
+        "bad-length",
+        stream_top(4, over(4, a_stream_leaf)),
+    )
     broken("stream-chunk-longer", "than its entry", "bad-length",
            stream_top(2, lambda tree: stream_node(0, [(2, tree.add(CHUNK, b"one"))])))  # fmt: skip
     broken("stream-chunk-shorter", "than its entry", "bad-length",
            stream_top(4, lambda tree: stream_node(0, [(4, tree.add(CHUNK, b"one"))])))  # fmt: skip
     read = {"pieces": [{"offset": 0, "length": 3}], "blake3": H(bytes(3))}
     broken("stream-chunk-of-zeros", zeros, read,
-           stream_top(3, lambda tree: stream_node(0, [(3, tree.add(CHUNK, bytes(3)))])))  # fmt: skip
-    broken("stream-level-skipped", "a stream leaf below level 2", "bad-value", stream_top(3, over(3, a_stream_leaf, level=2)))
+           stream_top(3, lambda tree: stream_node(0,
+               [(3, tree.add(CHUNK, bytes(3)))])))  # fmt: skip
+    broken(
+        "stream-level-skipped",
+        "a stream leaf below level 2",
+        "bad-value",
+        stream_top(3, over(3, a_stream_leaf, level=2)),
+    )
     broken("stream-level-repeated", "", "bad-value", stream_top(3, over(3, over(3, a_stream_leaf))))
     broken("stream-image-node", "in a stream", "bad-value", stream_top(4096, a_leaf))
     broken("stream-zero-id-in-branch", "only a stream leaf has runs of zeros", "bad-value",

@@ -24,23 +24,42 @@ def wholes() -> Cases:
     def expect(volume):
         tree = Tree(main.keys)
         content = (
-            tree.image(len(plain), 4096, chunks) if volume == "disk" else tree.stream([plain[:5000], plain[5000:]], 8)
+            tree.image(len(plain), 4096, chunks)
+            if volume == "disk"
+            else tree.stream([plain[:5000], plain[5000:]], 8)
         )
         volume = {"id": H(volume.encode())[:16].hex(), "name": volume}
-        return {"record": {"volume": volume, "content": content, "time": TIME, "finished": TIME}, "blake3": H(plain)}
+        return {
+            "record": {"volume": volume, "content": content, "time": TIME, "finished": TIME},
+            "blake3": H(plain),
+        }
 
     def add(name, comment, expected, changes=None, volume="disk", **inputs):
-        cases.add(name, comment, None, expected, files=files, changes=changes or {}, volume=volume, **inputs)
+        cases.add(
+            name,
+            comment,
+            None,
+            expected,
+            files=files,
+            changes=changes or {},
+            volume=volume,
+            **inputs,
+        )
 
     def flip(paths):
-        return {path: files[path][:40] + bytes([files[path][40] ^ 1]) + files[path][41:] for path in paths}
+        return {
+            path: files[path][:40] + bytes([files[path][40] ^ 1]) + files[path][41:]
+            for path in paths
+        }
 
     def without(paths):
         return {path: None for path in paths}
 
     twins = [path for path in files if path + ".copy" in files]
     copies = [path + ".copy" for path in twins]
-    packs = [path for path in files if "/packs/" in path or "/trees/" in path][:3]  # of `disk`: chunks, nodes, nodes
+    packs = [path for path in files if "/packs/" in path or "/trees/" in path][
+        :3
+    ]  # of `disk`: chunks, nodes, nodes
     segments = [path for path in files if "/index/" in path]
 
     def added(make):
@@ -86,7 +105,15 @@ def wholes() -> Cases:
 
     guest = added(lambda: main.put_key("full", b"guest"))
     only_guest = without([path for path in files if path.startswith("keys/")]) | guest
-    cases.add("image", "the files that all cases share", None, expect("disk"), files=files, changes={}, volume="disk")
+    cases.add(
+        "image",
+        "the files that all cases share",
+        None,
+        expect("disk"),
+        files=files,
+        changes={},
+        volume="disk",
+    )
     add("stream", "", expect("dump"), volume="dump")
     add("originals-missing", "the copies are read", expect("disk"), without(twins))
     add("originals-damaged", "the copies are read", expect("disk"), flip(twins))
@@ -94,17 +121,31 @@ def wholes() -> Cases:
     add("first-node-pack-missing", "the second is read", expect("disk"), without(packs[1:2]))
     add("second-node-pack-damaged", "the first is read", expect("disk"), flip(packs[2:3]))
     add("foreign-names", "are ignored", expect("disk"), {
-        "keys/.new": b"?", "projects/.x/y": b"?", "marks/m": b"?", main.path + "backups/" + "AB" * 32: b"?",
+        "keys/.new": b"?", "projects/.x/y": b"?", "marks/m": b"?",
+        main.path + "backups/" + "AB" * 32: b"?",
         main.path + "packs/00/" + "ff" * 32: b"?", main.path + "index/.tmp": b"?"})  # fmt: skip
-    add("project-slot", "the project's own slot, no other", expect("disk"), only_guest, password=b"guest")
+    add(
+        "project-slot",
+        "the project's own slot, no other",
+        expect("disk"),
+        only_guest,
+        password=b"guest",
+    )
     add("segments-damaged", "the contents of the packs are read", expect("disk"), flip(segments))
     add("superseded-segment", "names a pack that is gone", expect("disk"), added(superseded))
     add("chunk-in-second-pack", "the first is damaged", expect("disk"),
-        added(lambda: main.put_segment([main.put_pack(CHUNK, [[p.ljust(4096, b"\0") for p in chunks.values()]])]))
+        added(lambda: main.put_segment([main.put_pack(CHUNK,
+            [[p.ljust(4096, b"\0") for p in chunks.values()]])]))
         | flip(packs[:1]))  # fmt: skip
     made = []
     changes = added(lambda: made.append(put_parts()))
-    add("runs-partly-used", "one with a blob whose bytes do not match its id", made[0], changes, volume="dump")
+    add(
+        "runs-partly-used",
+        "one with a blob whose bytes do not match its id",
+        made[0],
+        changes,
+        volume="dump",
+    )
     add("blob-of-other-id", "in a pack; another pack is read", expect("disk"), added(put_liar))
     for name, comment, volume_id, times in [
         (
@@ -113,12 +154,29 @@ def wholes() -> Cases:
             None,
             ["2026-11-21T12:00:00.5+01:00", "2026-11-21T12:00:00+01:30"],
         ),
-        ("newest-by-nanosecond", "", None, ["2026-11-21T10:00:00.000000002Z", "2026-11-21T10:00:00.000000001Z"]),
-        ("newest-by-hash", "of one instant: the largest hash", None, [TIME, "2026-11-21T11:00:00+01:00"]),
-        ("volumes-of-one-name", "count as one", IDS[0][:16].hex(), ["2026-11-21T10:00:01Z", "2026-11-21T10:00:00Z"]),
+        (
+            "newest-by-nanosecond",
+            "",
+            None,
+            ["2026-11-21T10:00:00.000000002Z", "2026-11-21T10:00:00.000000001Z"],
+        ),
+        (
+            "newest-by-hash",
+            "of one instant: the largest hash",
+            None,
+            [TIME, "2026-11-21T11:00:00+01:00"],
+        ),
+        (
+            "volumes-of-one-name",
+            "count as one",
+            IDS[0][:16].hex(),
+            ["2026-11-21T10:00:01Z", "2026-11-21T10:00:00Z"],
+        ),
     ]:
         made = []
-        changes = added(lambda: made.extend(put_zeros(i + 1, time, volume_id) for i, time in enumerate(times)))  # noqa: B023
+        changes = added(
+            lambda: made.extend(put_zeros(i + 1, time, volume_id) for i, time in enumerate(times))
+        )  # noqa: B023
         if name == "newest-by-hash":
             old = record_name["dump"], expect("dump")
             made = sorted([*made, old], key=lambda item: item[0], reverse=True)
@@ -130,7 +188,12 @@ def wholes() -> Cases:
     add("no-repository-file", "", "missing", without(["cuttlebone", "cuttlebone.copy"]))
     add("both-node-packs-damaged", "", "missing", flip(packs[1:3]))
     add("chunk-pack-missing", "", "missing", without(packs[:1]))
-    add("record-missing", "", "missing", without([f"{main.path}backups/{record_name['disk'].hex()}"]))
+    add(
+        "record-missing",
+        "",
+        "missing",
+        without([f"{main.path}backups/{record_name['disk'].hex()}"]),
+    )
     return cases
 
 
@@ -140,15 +203,21 @@ LATER, EARLIER = "2026-11-23T10:00:00Z", "2026-11-22T10:00:00Z"
 def roles(main, add, added, put_zeros, expect):
     """Adds backups of other signers, revocations, voids, and the order of backups."""
     seeds = {}
-    keys = added(lambda: seeds.update(write=main.put_key("write", b"writer"), verify=main.put_key("verify", b"auditor")))
+    keys = added(
+        lambda: seeds.update(
+            write=main.put_key("write", b"writer"), verify=main.put_key("verify", b"auditor")
+        )
+    )
     certificates = {
-        decode_certificate(data, None, main.keys)["role"]: path for path, data in keys.items() if "/writers/" in path
+        decode_certificate(data, None, main.keys)["role"]: path
+        for path, data in keys.items()
+        if "/writers/" in path
     }
     certificate = certificates["write"].split("/")[-1].removesuffix(".copy")
 
     def case(name, comment, make, pick=None):
-        """`make()` puts objects. `pick`: which of the results of `put_zeros` that it returns is the newest; None for
-        the backup that was there before."""
+        """`make()` puts objects and returns results of `put_zeros`. `pick`: the index of the newest
+        backup among these; None: the backup that was there before."""
         made = []
         changes = added(lambda: made.extend(make() or []))
         expected = expect("dump") if pick is None else made[pick][1]
@@ -159,7 +228,9 @@ def roles(main, add, added, put_zeros, expect):
         main.put_log(body={"revoked": [{"certificate": certificate, "accepted": accepted}]})
 
     def void(record, **fields):
-        main.put_sealed("voids", b"CTLBvoid", to_json({"record": record.hex(), "time": TIME}), **fields)
+        main.put_sealed(
+            "voids", b"CTLBvoid", to_json({"record": record.hex(), "time": TIME}), **fields
+        )
 
     def of_write_key():
         tree = Tree(main.keys)
@@ -179,10 +250,17 @@ def roles(main, add, added, put_zeros, expect):
         """Puts backups that each follow the one before."""
         made = []
         for size, time in enumerate(times, 1):
-            made.append(put_zeros(size, time, signer=seed, follows=[name.hex() for name, _ in made[-1:]]))
+            made.append(
+                put_zeros(size, time, signer=seed, follows=[name.hex() for name, _ in made[-1:]])
+            )
         return made
 
-    case("follows", "later is what follows, not what has the later time", lambda: line(LATER, EARLIER), 1)
+    case(
+        "follows",
+        "later is what follows, not what has the later time",
+        lambda: line(LATER, EARLIER),
+        1,
+    )
 
     def branches():
         first, second = line(LATER, EARLIER)
@@ -225,7 +303,12 @@ def roles(main, add, added, put_zeros, expect):
         return made
 
     case("revoked", "what the signer wrote is foreign", with_revocation)
-    case("revoked-but-accepted", "and what the accepted record follows", lambda: with_revocation([1]), 1)
+    case(
+        "revoked-but-accepted",
+        "and what the accepted record follows",
+        lambda: with_revocation([1]),
+        1,
+    )
 
     def revoked_by_writer():
         made = line(LATER, seed=seeds["write"])
@@ -241,6 +324,17 @@ def roles(main, add, added, put_zeros, expect):
 
     case("voided", "by its signer", lambda: voided(seeds["write"], seeds["write"]), 0)
     case("voided-by-another", "is foreign", lambda: voided(None, seeds["write"]), 1)
-    case("voided-by-full", "is foreign, too: a full key uses the log", lambda: voided(seeds["write"], None), 1)
+    case(
+        "voided-by-full",
+        "is foreign, too: a full key uses the log",
+        lambda: voided(seeds["write"], None),
+        1,
+    )
     for role, password in ("write", b"writer"), ("verify", b"auditor"):
-        add(f"chunks-with-{role}-key", "it holds no key of chunks", "no-key", keys, password=password)
+        add(
+            f"chunks-with-{role}-key",
+            "it holds no key of chunks",
+            "no-key",
+            keys,
+            password=password,
+        )
