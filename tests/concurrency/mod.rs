@@ -6,9 +6,11 @@
 //! age of packs is left out, too: any may look old.
 
 mod forgets;
+mod log;
 mod model;
 mod pruner;
 mod reader;
+mod replica;
 mod search;
 mod store;
 mod writer;
