@@ -113,16 +113,20 @@ impl Objects {
         Ok(())
     }
 
+    /// Reads an object from the store, at most `limit` bytes, without verifying it.
+    pub fn get(&self, object: ObjectRef, limit: u64) -> Result<Vec<u8>, RepoError> {
+        self.backend
+            .get(&object.name(), limit)
+            .map_err(|e| RepoError::reading(object, e))
+    }
+
     /// Reads an object from the store without verifying it. Returns its bytes and their hash.
-    pub fn get_with_hash(
+    pub(super) fn get_with_hash(
         &self,
         object: ObjectRef,
         limit: u64,
     ) -> Result<(Vec<u8>, ObjectHash), RepoError> {
-        let bytes = self
-            .backend
-            .get(&object.name(), limit)
-            .map_err(|e| RepoError::reading(object, e))?;
+        let bytes = self.get(object, limit)?;
         let hash = object_hash(&[&bytes]);
         Ok((bytes, hash))
     }

@@ -1,7 +1,7 @@
 //! Reads and writes what a pack says of itself: its sealed and signed contents.
 
 use crate::base::{SignerId, to_usize};
-use crate::crypto::{SealNonce, hash, verify_signature};
+use crate::crypto::{ObjectHasher, SealNonce, verify_signature};
 use crate::format::{
     Contents, FormatError, HEADER_LEN, NONCE_LEN, PACK_HEAD_LEN, PACK_SIZE_MAX, PACK_TAIL_LEN,
     PackHead, PackListing, SignedContents,
@@ -49,23 +49,36 @@ pub fn read_listing(
     Ok(listing)
 }
 
-/// Decodes the listing of a pack from all bytes of the pack. Verifies that all of them were signed.
+/// Decodes the listing of a pack from all bytes of the pack. Verifies that they have the hash that
+/// names the pack, and that all of them were signed.
 pub fn listing_of(
     project: &Project,
     object: ObjectRef,
     bytes: &[u8],
 ) -> Result<PackListing, RepoError> {
     let size = bytes.len() as u64;
+    let len = contents_len(object, bytes, size);
+    // One pass: the contents repeat the hash of what comes before them.
+    let end = match len {
+        Ok(len) => bytes.len() - len - PACK_TAIL_LEN,
+        Err(_) => bytes.len(),
+    };
+    let (before, rest) = bytes.split_at(end);
+    let mut hasher = ObjectHasher::default();
+    hasher.update(before);
+    let found = hasher.so_far();
+    hasher.update(rest);
+    if Some(hasher.name()) != object.hash() {
+        return Err(RepoError::damaged(object, Damage::WrongHash));
+    }
     check_size(object, size)?;
+    let len = len?;
     let Some(head) = bytes.first_chunk::<PACK_HEAD_LEN>() else {
         return Err(RepoError::format(object, FormatError::Truncated));
     };
-    let len = contents_len(object, bytes, size)?;
-    let at = bytes.len() - len - PACK_TAIL_LEN;
-    let (before, sealed) = bytes.split_at(at);
-    let (listing, signed) = open_listing(project, object, head, &sealed[..len], size)?;
+    let (listing, signed) = open_listing(project, object, head, &rest[..len], size)?;
     let gap = before.len() - listing.contents.gap as usize;
-    if signed != hash(&[before]) || before[gap..].iter().any(|byte| *byte != 0) {
+    if signed != found || before[gap..].iter().any(|byte| *byte != 0) {
         let why = Damage::Impossible("its bytes are not those that were signed");
         return Err(RepoError::damaged(object, why));
     }

@@ -402,23 +402,19 @@ fn read_pack(
 ) -> Result<PackVerdict, RepoError> {
     let project = index.project();
     let damaged = |source| RepoError::Damaged { object, source };
-    let (bytes, intact) = match project.objects.get_with_hash(object, size) {
-        Ok((bytes, hash)) => (bytes, hash == pack),
+    let bytes = match project.objects.get(object, size) {
+        Ok(bytes) => bytes,
         Err(error @ RepoError::Damaged { .. }) => return Ok(PackVerdict::Damaged(error, None)),
         Err(error) => return Err(error),
     };
-    let (damage, listing) = if intact {
-        match listing_of(project, object, &bytes) {
-            Ok(listing) => (None, Some(listing)),
-            Err(error @ (RepoError::Damaged { .. } | RepoError::Foreign { .. })) => {
-                (Some(error), index.listing(&pack)?)
-            }
-            Err(error) => return Err(error),
-        }
-    } else {
+    let (damage, listing) = match listing_of(project, object, &bytes) {
+        Ok(listing) => (None, Some(listing)),
         // The runs that the index lists and that still open decide which backups are affected. Its
         // own contents may be those of another pack.
-        (Some(damaged(Damage::WrongHash)), index.listing(&pack)?)
+        Err(error @ (RepoError::Damaged { .. } | RepoError::Foreign { .. })) => {
+            (Some(error), index.listing(&pack)?)
+        }
+        Err(error) => return Err(error),
     };
     let bad = listing
         .clone()
