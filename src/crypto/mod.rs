@@ -11,15 +11,12 @@ mod repository_keys;
 mod secret;
 mod sign;
 
-pub use aead::{CHECK_LEN, OpenError, PackCipher, PackRandom, SealKey, SealNonce};
+pub use aead::{OpenError, PackCipher, PackRandom, SealKey, SealNonce};
 pub use hash::{ObjectHasher, hash, object_hash, same};
 pub use kdf::{KdfError, KdfParams, KdfParamsError};
-pub use kem::{
-    DATA_PUBLIC_KEY_LEN, DataPrivateKey, DataPublicKey, ENCAPSULATION_LEN, Encapsulation,
-    PublicKeyError,
-};
+pub use kem::{DATA_PUBLIC_KEY_LEN, DataPrivateKey, DataPublicKey, Encapsulation};
 pub use project_keys::{ChunkKeys, ProjectKeys, RoleError, VerifySecrets, WriteSecrets};
 pub use random::{RandomError, random};
 pub use repository_keys::RepositoryKeys;
 pub use secret::Secret;
-pub use sign::{SIGNATURE_LEN, SignatureError, SigningKey, verify_signature};
+pub use sign::{SignatureError, SigningKey, verify_signature};
