@@ -10,6 +10,7 @@
     reason = "rounded figures"
 )]
 
+mod memory;
 mod synthetic;
 
 use std::sync::Arc;
@@ -21,7 +22,8 @@ use cuttlebone::format::{IndexSegment, SlotInfo};
 use cuttlebone::repo::{Index, InitOptions, NewKey, ObjectRef, Repository};
 use cuttlebone::storage::LocalBackend;
 
-use synthetic::{PACK_CHUNKS, SEGMENT_PACKS, id, pack, peak_memory};
+use memory::peak_memory;
+use synthetic::{PACK_CHUNKS, SEGMENT_PACKS, id, pack};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     // cargo bench adds words of its own.

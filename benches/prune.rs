@@ -8,6 +8,7 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints figures")]
 #![expect(clippy::cast_possible_truncation, reason = "rounded figures")]
 
+mod memory;
 mod synthetic;
 
 use std::collections::BTreeMap;
@@ -30,7 +31,8 @@ use cuttlebone::repo::{
 };
 use cuttlebone::storage::LocalBackend;
 
-use synthetic::{PACK_CHUNKS, RUN_CHUNKS, SEGMENT_PACKS, id, pack, peak_memory};
+use memory::peak_memory;
+use synthetic::{PACK_CHUNKS, RUN_CHUNKS, SEGMENT_PACKS, id, pack};
 
 /// Commits a backup of an image whose leaf `n` holds the chunks that this gives.
 fn commit(

@@ -1,6 +1,6 @@
 //! Synthetic chunks and packs that exist only as names, to measure large indexes and prunes.
 
-use cuttlebone::base::{BlobId, ByteSize, ObjectHash, SignerId};
+use cuttlebone::base::{BlobId, ObjectHash, SignerId};
 use cuttlebone::format::{Blob, BlobKind, Codec, Contents, PackKey, PackListing, Run};
 
 /// Chunks in a pack and packs in a segment, as a backup of an operating system makes them.
@@ -39,11 +39,4 @@ pub(crate) fn pack(number: u64, signer: SignerId) -> PackListing {
             runs,
         },
     }
-}
-
-pub(crate) fn peak_memory() -> ByteSize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    ByteSize(kib.unwrap_or(0) * 1024)
 }
