@@ -106,7 +106,7 @@ impl PackRandom {
 }
 
 /// The length of a run's check, in bytes.
-pub const CHECK_LEN: usize = 16;
+const CHECK_LEN: usize = 16;
 
 /// Seals and opens the runs of one pack.
 ///

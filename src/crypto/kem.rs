@@ -14,7 +14,7 @@ use crate::base::ProjectId;
 /// The length of the public key, in bytes.
 pub const DATA_PUBLIC_KEY_LEN: usize = 1216;
 /// The length of an encapsulation, in bytes.
-pub const ENCAPSULATION_LEN: usize = 1120;
+const ENCAPSULATION_LEN: usize = 1120;
 
 /// The ciphertext of X-Wing: from it the private key recovers a session's key.
 pub type Encapsulation = [u8; ENCAPSULATION_LEN];

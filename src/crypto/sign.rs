@@ -8,7 +8,7 @@ use super::secret::Secret;
 use crate::base::{ProjectId, SignerId};
 
 /// The length of a signature, in bytes.
-pub const SIGNATURE_LEN: usize = 64;
+const SIGNATURE_LEN: usize = 64;
 
 /// Separates these messages from all others that the same key may ever sign.
 const CONTEXT: &[u8] = b"cuttlebone 2026-11-21 signed\0";
