@@ -218,7 +218,7 @@ pub(crate) enum FindingKind {
 pub(crate) struct CheckSummary {
     pub(crate) errors: u64,
     pub(crate) packs_damaged: u64,
-    /// Objects that do not count: their signers may not make them.
+    /// Number of objects that are ignored, because their signers may not make them.
     pub(crate) foreign: u64,
     /// The ids of the affected backups.
     pub(crate) backups_affected: Vec<String>,

@@ -138,7 +138,8 @@ pub enum OpsError {
         other: Option<String>,
     },
     #[error(
-        "volume “{volume}” already has a backup of snapshot “{snapshot}” with different content: {backup}"
+        "volume “{volume}” already has a backup of snapshot “{snapshot}” with different content: \
+         {backup}"
     )]
     SnapshotTaken {
         volume: String,
@@ -148,12 +149,13 @@ pub enum OpsError {
     #[error("{name} has two snapshots named “{snapshot}”")]
     SnapshotTwice { name: String, snapshot: String },
     #[error(
-        "{name} contains several diffs, each of which builds on the one before: --dry-run cannot try \
-        them"
+        "{name} contains several diffs, each of which builds on the one before: --dry-run cannot \
+         try them"
     )]
     DryRunOfChain { name: String },
     #[error(
-        "{name} describes an image with another object size or striping than that of volume “{volume}”"
+        "{name} describes an image whose object size or striping differs from that of volume \
+         “{volume}”"
     )]
     OtherImage { name: String, volume: String },
     #[error("{name} describes an image of {size} bytes, more than a backup can hold")]

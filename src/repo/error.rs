@@ -119,8 +119,8 @@ pub enum Damage {
     Impossible(&'static str),
 }
 
-/// Why an object is foreign: it was put into the store by somebody who may not make it, or its key
-/// was revoked. A foreign object decides nothing and stops nothing.
+/// Why an object is foreign: its signer may not make it, or the signer's key was revoked. Foreign
+/// objects are ignored.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum ForeignReason {
@@ -134,7 +134,7 @@ pub enum ForeignReason {
     UnknownSigner(SignerId),
     #[error("the key of its signer {0} was revoked")]
     Revoked(SignerId),
-    #[error("a key with the role “{0}” made it, which may not")]
+    #[error("its signer has the role “{0}”, which may not make it")]
     Role(Role),
     #[error("it names a record of another signer")]
     OtherSigner,
@@ -142,7 +142,7 @@ pub enum ForeignReason {
     Volume(String),
     #[error("it needs the feature “{0}”, which its signer may not use")]
     Feature(String),
-    #[error("its signer made it in a form that no program writes")]
+    #[error("its signer made it in a form that is not valid")]
     Malformed(#[source] Damage),
 }
 
@@ -153,7 +153,7 @@ pub enum RepoErrorKind {
     NoRepository,
     WrongPassword,
     Damaged,
-    /// An object that does not count: its signer may not make it.
+    /// An object that is ignored: its signer may not make it.
     Foreign,
     Unsupported,
     Cancelled,

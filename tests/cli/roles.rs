@@ -246,7 +246,7 @@ fn check_reports_a_key_slot_that_no_full_key_added() {
     fs::write(project.join("keys").join(&name), &forged).unwrap();
     fs::write(project.join("keys").join(name.clone() + ".copy"), &forged).unwrap();
     let found = keys.world.fails(&["check"], 21);
-    assert!(found.contains("count for nothing"), "{found}");
+    assert!(found.contains("are foreign"), "{found}");
     let listed = keys.world.json(&["key", "list"]);
     let foreign: Vec<_> = listed.iter().filter(|key| key["foreign"] == true).collect();
     assert_eq!(foreign.len(), 1);

@@ -63,8 +63,8 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
             "name the volume with --volume NAME; use the same name if it is the same volume"
         }
         OpsError::PartOfChunk { .. } => {
-            "with the role “write”, read the whole image, or the changed extents of a mapped device \
-             with --extents; a key with the role “full” can merge the diff"
+            "with the role “write”, back up the whole image, or the changed extents of a mapped \
+             device with --extents; a key with the role “full” can use the diff"
         }
         OpsError::NoVolume { .. } => "run “cuttlebone list” to see the volumes",
         OpsError::Protected { .. } => "nothing was removed; use --force to remove it anyway",
@@ -80,7 +80,7 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
         }
         OpsError::PausedTooLong => "run it again; nothing that is needed was deleted",
         OpsError::Unreadable { .. } => {
-            "nothing was deleted; run this as a user who can read these files. Restore damaged ones \
+            "nothing was deleted; run this as a user who can read these files. Copy damaged ones \
              from another copy of the repository, or delete them to give up their backups"
         }
         OpsError::ReadDiff { .. } | OpsError::ReadList { .. } => {
@@ -123,12 +123,13 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
             );
         }
         OpsError::BaseOfOtherKey { .. } => {
-            "nothing was stored; back up without --extents, or name it with --base if you trust the \
-             holder of that key"
+            "nothing was stored; back up without --extents, or name it with --base if you trust \
+             the holder of that key"
         }
         OpsError::HistoryGap { .. } => {
-            "it may be the backup that the changes start from. If you know that one, name it with \
-             --base; or back up the whole source. “cuttlebone check” shows what else is missing"
+            "the changes may start from the vanished backup. If you know that they start from \
+             another one, name it with --base; or back up the whole source. “cuttlebone check” \
+             shows all that is missing"
         }
         OpsError::NeedsNoBase { .. } => "leave --base out",
         OpsError::BaseOfOtherVolume { .. } | OpsError::BaseOfOtherSnapshot { .. } => {
@@ -188,14 +189,13 @@ fn no_base_hint(volume: &str, known: &[String], empty: bool) -> String {
         };
         return format!(
             "{known}; start with a full diff: rbd export-diff POOL/IMAGE@SNAP - | \
-                 cuttlebone backup \
-            --diff - --volume {volume}"
+             cuttlebone backup --diff - --volume {volume}"
         );
     };
     format!(
         "it has backups of the snapshots {}; export from one of them: rbd export-diff \
-             --from-snap {} POOL/IMAGE@SNAP - | \
-        cuttlebone backup --diff - --volume {volume}; or export everything, without --from-snap",
+         --from-snap {} POOL/IMAGE@SNAP - | cuttlebone backup --diff - --volume {volume}; \
+         or export everything, without --from-snap",
         known_names(known),
         word(newest)
     )

@@ -48,7 +48,7 @@ fn hint(error: &RepoError) -> Option<Cow<'static, str>> {
                 | ObjectRef::Project(_)
                 | ObjectRef::Settings(..),
             ..
-        } => "both copies of it are unusable; restore one from another copy of the repository",
+        } => "both of its copies are unusable; get one from another copy of the repository",
         RepoError::Damaged {
             source: Damage::Unreadable(error),
             ..

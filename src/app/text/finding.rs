@@ -22,7 +22,7 @@ pub(crate) fn finding(finding: &Finding) -> FindingText {
             let why = problem.source().map(one_line).unwrap_or_default();
             FindingText {
                 kind: FindingKind::Foreign,
-                ..damage(object, format!("it counts for nothing: {why}"))
+                ..damage(object, format!("it is foreign and is ignored: {why}"))
             }
         }
         Finding::CopyDamaged {

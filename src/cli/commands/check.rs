@@ -57,10 +57,11 @@ pub(super) fn check(
     }
     if report.errors == report.foreign {
         let objects = count(report.foreign, "object");
-        let text = format!("{objects} in {} count for nothing", settings.location);
+        let text = format!("{objects} in {} are foreign", settings.location);
         return Err(Failure::new(Code::Damage, text).hint(
-            "somebody put them there who may not make them, or their key was revoked. No backup \
-             uses them: delete them, and find out who can write to the repository",
+            "they were written without a key that allows it, or with a revoked key. They are \
+             ignored, and no backup uses them. Delete them, and find out who can write to the \
+             repository",
         ));
     }
     let only_history =
@@ -90,8 +91,8 @@ pub(super) fn check(
             }
             (_, false) => {
                 "get the damaged files back from another copy of the repository. If there is none, \
-                 restore what you still need, delete the damaged packs (projects/*/packs/*/NAME, projects/*/trees/*/NAME), \
-                 and back up the affected volumes again with --reread: data that they still have \
+                 restore what you still need, delete the damaged packs \
+                 (projects/*/packs/*/NAME, projects/*/trees/*/NAME), and back up the affected volumes again with --reread: data that they still have \
                  is stored again, for older backups too. Then prune"
             }
         })

@@ -24,7 +24,7 @@ use crate::repo::{
     Project, Records, RepoError, Repository, Voids, lease_for_reading, listing_of,
 };
 
-/// The most packs that are read at once. They are read whole, so this bounds the memory.
+/// Maximum number of packs that are read at once. They are read whole, so this bounds the memory.
 const READERS_MAX: usize = 3;
 
 /// Verifies a project and the objects that it depends on. Damage is reported through `each`; `Err`
@@ -53,7 +53,7 @@ pub fn check(
     };
     run.copies(repository)?;
     let mut records = Records::load(project)?;
-    // Keeps a prune from deleting what is going to be read.
+    // Keeps a prune from deleting data that this check reads.
     let newest_first = records.all().iter().rev();
     let tops: Vec<_> = newest_first.filter_map(|backup| backup.top).collect();
     let lease = if read_data {
@@ -83,7 +83,7 @@ pub fn check(
         run.found(&Finding::from_error(error));
     }
     let index = context.index(project)?;
-    // A missing segment leaves packs that none names. Their content is still there.
+    // If a segment is missing, no segment names its packs. Their content still exists.
     index.scan_unindexed()?;
     run.segments(&index)?;
     let packs = run.packs(&index)?;
@@ -112,15 +112,15 @@ fn record_of(error: &RepoError) -> Option<ObjectHash> {
     }
 }
 
-/// The packs of the index next to those that exist.
+/// The packs of the index, compared with those that exist.
 #[derive(Default)]
 struct Compared {
     /// Packs of the size that the index states, and that size in bytes.
     packs: Vec<(ObjectRef, u64)>,
-    /// Others, with the size that they have and the size that the index states; none for one that
-    /// is missing.
+    /// All other packs, with their size and the size that the index states. `None`: the pack is
+    /// missing.
     wrong: Vec<(ObjectRef, Option<(u64, u64)>)>,
-    /// Packs that only superseded segments name and that are missing, as they may.
+    /// Missing packs that only superseded segments name. This is no damage.
     deleted: Vec<ObjectHash>,
 }
 
@@ -161,15 +161,15 @@ impl CheckTask<'_> {
         });
         let foreign =
             |verdict: &Result<(), RepoError>| matches!(verdict, Err(RepoError::Foreign { .. }));
-        // It is found as foreign, whether it is there twice or not.
+        // Another step reports foreign objects, however many copies there are.
         if verdicts.iter().any(|(.., verdict)| foreign(verdict)) {
             return Ok(());
         }
         for (name, is_second, verdict) in verdicts {
             match verdict {
                 Ok(()) => {}
-                // What cannot be read by this version was read by it when this repository was
-                // opened.
+                // A copy that this version cannot read is damaged, not newer: opening the
+                // repository has read the other copy.
                 Err(error @ (RepoError::Damaged { .. } | RepoError::Unsupported { .. })) => {
                     self.found(&Finding::CopyDamaged {
                         object,
@@ -184,7 +184,7 @@ impl CheckTask<'_> {
         Ok(())
     }
 
-    /// Verifies that every entry of the log is there and counted correctly.
+    /// Verifies that every entry of the log exists and has the right number.
     fn log(&mut self, log: &Log) {
         for entry in log.miscounted() {
             let object = ObjectRef::Log(self.project.id, entry);
@@ -203,7 +203,7 @@ impl CheckTask<'_> {
         }
     }
 
-    /// Verifies that every void is of the signer of the record that it names.
+    /// Verifies that the signer of each void is also the signer of the record that it names.
     fn voids(&mut self, voids: &Voids, records: &Records) {
         for backup in records.all() {
             for hash in voids.foreign(backup.id, &backup.signer) {
@@ -266,7 +266,7 @@ impl CheckTask<'_> {
             .into_iter()
             .map(|pack| (pack.object(project), pack.info.size))
             .collect();
-        // They are read only if a backup needs them.
+        // Packs that only superseded segments name are read only if a backup needs them.
         let retired: HashSet<_> = index.retired()?.into_iter().collect();
         let mut compared = Compared::default();
         index.each_pack(|listing| {
@@ -351,7 +351,7 @@ impl CheckTask<'_> {
         Ok(())
     }
 
-    /// States which packs of write keys were found whole, so that others rely on them, too.
+    /// Stores an audit of the packs of write keys that are whole, so that others rely on them, too.
     fn audit(&mut self, index: &Index, lease: Option<&Lease>) -> Result<(), OpsError> {
         let packs = std::mem::take(&mut self.proven);
         if let (Some(lease), false) = (lease, packs.is_empty()) {
