@@ -1,34 +1,34 @@
-//! Forgets that run at the same time: all states that a few of them can come to, each call of the
-//! store a step of its own, with crashes and stops anywhere between.
+//! Forgets that run at the same time. The test searches all states that a few of them can reach,
+//! with a crash or a stop at any step. Each step is one call of the store.
 //!
 //! Every record that is missing must be in the log, and no volume may lose its last record: each
 //! policy keeps one.
 
 use super::search::{self, Outcome, search};
 
-/// The rules of a forget, so that each can be broken.
+/// The rules of a forget. A scenario can break each of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Rule {
-    /// The lease says what is removed and kept before others are looked at.
+    /// The lease lists the records to remove and to keep before the forget looks at other leases.
     AnnounceBeforeLook,
-    /// A forget looks at what others are about to remove.
+    /// A forget reads the records that other leases are about to remove.
     LookAtLeases,
-    /// A forget looks whether what it keeps is still there.
+    /// A forget verifies that the records that it keeps still exist.
     LookAtRecords,
-    /// Leases are listed before records: one ends when its records are deleted.
+    /// A forget lists leases before records: a lease ends when its records are deleted.
     LeasesBeforeRecords,
-    /// The entry is there before the first record is deleted.
+    /// The log entry is stored before the first record is deleted.
     EntryBeforeDeletion,
     /// The lease stays until the last record is deleted.
     LeaseUntilTheEnd,
-    /// A forget whose lease had lapsed deletes nothing more.
+    /// A forget whose lease has lapsed deletes nothing more.
     LapsedStops,
 }
 
 /// Records of one volume, one bit each; the lowest is the oldest.
 type Records = u8;
 
-/// Which record a policy keeps.
+/// The record that a policy keeps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Policy {
     Newest,
@@ -57,7 +57,7 @@ impl Policy {
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 struct Lease {
     there: bool,
-    /// Others take its holder for dead.
+    /// Whether other processes consider its holder dead.
     expired: bool,
     removes: Records,
 }
@@ -82,14 +82,14 @@ struct Forget {
     keeps: Records,
     lapsed: bool,
     gives_up: bool,
-    /// What is deleted before the entry is there, if that rule is broken.
+    /// Whether it deletes records before it stores the entry, since that rule is broken.
     early: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct State {
     records: Records,
-    /// What entries remove.
+    /// The records that log entries remove.
     log: Records,
     leases: [Lease; 3],
     forgets: [Forget; 3],
@@ -186,7 +186,7 @@ impl Scenario {
         next
     }
 
-    /// Where a forget goes on that has looked.
+    /// The next step of a forget that has looked.
     fn looked(&self, forget: &mut Forget) -> Pc {
         if forget.gives_up {
             return Pc::End;
@@ -228,7 +228,8 @@ impl search::Model for Scenario {
                 continue;
             }
             to.push(self.step(state, n));
-            // A crash. Others may know at once that the process is gone, or wait for its lease.
+            // A crash. Others may notice at once that the process has ended, or wait until its
+            // lease expires.
             for expired in [false, true] {
                 let mut next = *state;
                 next.leases[n].expired |= expired;
@@ -267,7 +268,7 @@ impl search::Model for Scenario {
         None
     }
 
-    fn tell(&self, before: &State, after: &State) -> String {
+    fn describe(&self, before: &State, after: &State) -> String {
         let changed = (0..3).find(|n| before.forgets[*n] != after.forgets[*n]);
         let what = changed.map(|n| format!("forget {n}: {:?}", before.forgets[n].pc));
         let what = what.unwrap_or_else(|| {
@@ -326,7 +327,7 @@ fn forgets_that_contradict_each_other_leave_a_record_and_no_gap() {
     }
 }
 
-/// Without any one of its rules a forget loses something, and the model finds out how.
+/// If any one of the rules is broken, a forget loses a record, and the search finds the way to it.
 #[test]
 fn no_rule_of_a_forget_can_be_left_out() {
     type Make = fn(Option<Rule>) -> Scenario;

@@ -1,9 +1,9 @@
-//! The protocol of `docs/concurrency.md`, gone through: all states that a few backups, prunes and
-//! `forget`s can come to, with a crash or a stop anywhere in between.
+//! A model of the protocol of `docs/concurrency.md`. The tests search all states that a few
+//! backups, prunes, readers and `forget`s can reach, with a crash or a stop at any step.
 //!
-//! What was left out changes nothing that others can see, or is as if somebody waited: the crash of
-//! a process that has said nothing, the tombstone of a `forget`, the refusal of a second prune. The
-//! age of packs is left out, too: any may look old.
+//! The model omits steps that other processes cannot see, or that look like waiting: the crash of a
+//! process that has stored nothing, the log entry of a `forget`, the refusal of a second prune. It
+//! also omits the age of packs: any pack may look old.
 
 mod forgets;
 mod log;
@@ -19,7 +19,7 @@ use self::model::{Broken, LateCommit, Role, Rule, Scenario};
 use self::search::{Outcome, search};
 use self::store::{Mark, Set, Store, one};
 
-/// What each scenario stays far below.
+/// Maximum number of states of a scenario. Each has far fewer.
 const STATES_MAX: usize = 3_000_000;
 
 // Blobs, by number: two chunks and four nodes.
@@ -29,7 +29,7 @@ const Y: u8 = 2;
 const T: u8 = 3; // of N and Y
 const A: u8 = 4; // of N
 const CHILDREN: [Set; 8] = [0, one(0), 0, one(1) | one(2), one(1), 0, 0, 0];
-/// A tree of what there is.
+/// The blobs of a tree that the store holds at the beginning.
 const OLD: Set = one(0) | one(1);
 
 const PRUNE: Role = Role::Pruner { repacks: None };
@@ -65,20 +65,21 @@ const fn writer(record: u8, base: Option<u8>, adopts: Set) -> Role {
     }
 }
 
-/// Pack 0 is there and nobody uses it: without a name, and with one.
+/// Pack 0 exists, and no segment names it.
 fn orphaned() -> Store {
     let mut store = Store::default();
     store.put_pack(0, OLD);
     store
 }
 
+/// A segment names pack 0, but no record uses it.
 fn unused() -> Store {
     let mut store = orphaned();
     store.put_segment(one(0), 0);
     store
 }
 
-/// Record 0 uses it.
+/// Record 0 uses all of pack 0.
 fn used() -> Store {
     Store {
         records: one(0),
@@ -86,7 +87,7 @@ fn used() -> Store {
     }
 }
 
-/// Half of it.
+/// Record 0 uses half of pack 0.
 fn half_used() -> Store {
     let mut store = used();
     store.put_pack(0, OLD | one(Y.into()));

@@ -1,4 +1,4 @@
-//! Who is at work on what, what can happen next, and what must never be.
+//! The actors of a scenario, the steps that they can take, and the states that must never occur.
 
 use super::pruner::{self, Pruner};
 use super::reader::{self, Reader};
@@ -6,78 +6,78 @@ use super::search;
 use super::store::{ACTORS, Lease, Set, Show, Store, members, one};
 use super::writer::{self, Writer};
 
-/// What the protocol says, rule by rule, so that each can be broken.
+/// The rules of the protocol. A scenario can break each of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Rule {
-    // The writer's.
-    /// Marks and index are taken in before a base is chosen.
+    // Rules of writers.
+    /// A writer reads marks and index before it chooses a base.
     FirstLookBeforeBase,
-    /// The first look takes in the index before it lists marks.
+    /// The first look reads the index before it lists marks.
     FirstIndexBeforeMarks,
-    /// What is marked is not deduplicated against.
+    /// A writer does not deduplicate against marked packs.
     MarkedIsNotReliedOn,
-    /// A base that some mark did not see is walked.
+    /// A writer walks over the tree of its base if a mark was made without knowing that base.
     UnseenBaseIsWalked,
-    /// The lease tells which packs are about to be named.
+    /// The lease lists packs before a segment names them.
     RelyBeforeNaming,
-    /// Marks are listed before it is looked whether these packs are there.
+    /// A writer lists marks before it verifies that these packs exist.
     MarksBeforePresence,
-    /// So it is with packs that the writer stored itself, too.
+    /// Both rules hold for packs that the writer stored itself, too.
     OwnPacksAlike,
-    /// The lease tells the new tree before the check.
+    /// The lease names the new tree before the check.
     IntendBeforeCheck,
-    /// The check lists marks before it takes in the index.
+    /// The check lists marks before it reads the index.
     MarksBeforeNames,
-    /// The check asks whether a pack may have lost its name.
+    /// The check notices packs that no segment names any longer.
     LostNames,
-    /// Each new segment that supersedes others may have taken one away, also from a pack that had
-    /// none at first.
+    /// A pack may lose its name with each new segment that supersedes others, even if it had no
+    /// name at first.
     RewritesCount,
-    /// Whose lease had lapsed names nothing before it has looked again.
+    /// A writer whose lease has lapsed stores no segment before it has looked again.
     LapsedNamesNothing,
-    /// A lease that had lapsed gets a new name.
+    /// A lease that has lapsed gets a new name.
     NewLeaseAfterLapse,
-    /// A lease that had lapsed stays suspicious when it was put again.
+    /// A writer remembers that its lease has lapsed, even after it has stored the lease again.
     LapseIsRemembered,
-    // The pruner's.
-    /// Who sees another live prune, leaves.
+    // Rules of prunes.
+    /// A prune that sees another live prune ends.
     OnePruner,
-    /// Leases are listed before records: one may end as soon as its record is there.
+    /// A prune lists leases before records: a lease may end as soon as its record exists.
     LeasesBeforeRecords,
-    /// Leases are listed before the index is taken in: one may end as soon as what it relied on has
-    /// a name.
+    /// A prune lists leases before it reads the index: a lease may end as soon as segments name the
+    /// packs that it lists.
     LeasesBeforeIndex,
-    /// Of a blob that lies in several packs an unmarked one is kept.
+    /// If a blob is in several packs, a prune keeps an unmarked one.
     UnmarkedIsKept,
-    /// What is marked is looked at again before it is deleted.
+    /// A prune looks again at marked packs before it deletes them.
     MarkBeforeLastLook,
-    /// A mark is put before its packs lose their names.
+    /// A prune stores a mark before it removes the packs from the index.
     MarkBeforeUnnaming,
-    /// Packs lose their names before they are deleted.
+    /// A prune removes packs from the index before it deletes them.
     UnnameBeforeDelete,
-    /// What is used after all is named before its mark goes.
+    /// A prune names marked packs that are used again in a segment before it deletes their mark.
     RescueBeforeUnmark,
-    /// Packs are deleted before their mark.
+    /// A prune deletes packs before their mark.
     DeleteBeforeUnmark,
-    /// A superseding segment lists what is superseded already, too.
+    /// A superseding segment also lists the segments that are superseded already.
     SupersedeAll,
-    /// Whose lease had lapsed puts and deletes nothing more.
+    /// A prune whose lease has lapsed stores and deletes nothing more.
     LapsedPrunerStops,
-    /// What live leases intend is used.
+    /// A prune counts trees that live leases intend as used.
     IntentsAreUsed,
-    /// What live leases rely on is used.
+    /// A prune counts packs that live leases rely on as used.
     ReliedOnIsUsed,
-    /// Packs with anything of a tree that is being read stay.
+    /// A prune keeps packs with any blob of a tree that a live lease reads.
     ReadTreesStay,
-    // The reader's.
-    /// The lease names the tree before the index is taken in.
+    // Rules of readers.
+    /// A reader's lease names the tree before the reader reads the index.
     ReaderLeaseFirst,
-    /// Marks are listed after the lease was put, and what is marked is not read.
+    /// A reader lists marks after it has stored its lease, and does not read marked packs.
     ReaderListsMarks,
-    /// Marks are listed before the index is taken in: a mark that is done with has taken names
-    /// away.
+    /// A reader lists marks before it reads the index: when a mark is deleted, its packs have left
+    /// the index already.
     ReaderMarksBeforeIndex,
-    /// A reader whose lease had lapsed takes in the index anew.
+    /// A reader whose lease has lapsed reads the index again.
     LapsedReaderLooksAgain,
 }
 
@@ -91,35 +91,36 @@ impl Broken {
     }
 }
 
-/// Where the actors begin, and what they are to do.
+/// The first state of the store, and the tasks of the actors.
 pub(super) struct Scenario {
     pub(super) name: &'static str,
     pub(super) broken: Broken,
     pub(super) store: Store,
-    /// Of each node, its children.
+    /// The children of each node.
     pub(super) children: [Set; 8],
-    /// Of each record, the top of its tree.
+    /// The top of the tree of each record.
     pub(super) tops: [u8; 8],
     pub(super) roles: Vec<Role>,
-    /// Deleted in the run that marks, after a second look; or by a later run, when the grace period
-    /// is over.
+    /// Whether a later run deletes marked packs, once the grace period is over. Otherwise the run
+    /// that marks them deletes them, after a second look.
     pub(super) grace: bool,
-    /// Who may be stopped, once, until his lease has lapsed.
+    /// The actor that may be stopped, once, until its lease has lapsed.
     pub(super) lapses: Option<usize>,
     /// How often a backup checks before it fails.
     pub(super) rounds: u8,
-    /// A prune that has nothing else to do merges segments, and may spare packs for their age.
+    /// Whether a prune that has nothing else to do merges segments, and may keep packs that are
+    /// too young.
     pub(super) thorough: bool,
-    /// Whether prunes have to be able to put in order what a crash of everybody leaves.
+    /// Whether prunes must be able to clean up after a crash of all actors.
     pub(super) at_rest: bool,
-    /// Whether he may be stopped while his record is on its way, and whether he may crash then.
+    /// Whether that actor may be stopped while it stores its record, and whether it may crash then.
     pub(super) late_commit: Option<LateCommit>,
 }
 
-/// A record that gets there after the lease has lapsed.
+/// A record that is stored after the lease of its writer has lapsed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum LateCommit {
-    /// Its writer looks at it once more.
+    /// Its writer looks at the store once more.
     Looked,
     /// Its writer may crash before that.
     Crashed,
@@ -130,13 +131,13 @@ pub(super) enum Role {
     Writer {
         record: u8,
         base: Option<u8>,
-        /// Packs that an earlier run left without a name.
+        /// Packs that an earlier run stored and that no segment names.
         adopts: Set,
-        /// The packs that it stores: new data, then what it had to store again.
+        /// The packs that it stores: one of new data, and one of data that it stores again.
         stores: [u8; 2],
     },
     Pruner {
-        /// The pack that takes what is used of packs that are mostly unused, and which these are.
+        /// The new pack with the used blobs of mostly unused packs, and these packs.
         repacks: Option<(u8, Set)>,
     },
     Forgetter {
@@ -154,7 +155,7 @@ pub(super) enum Actor {
     Pruner(Pruner),
     Forgetter,
     Reader(Reader),
-    /// Has ended, as it should, or failed, or crashed.
+    /// It has ended as it should, or failed, or crashed.
     Ended,
 }
 
@@ -174,7 +175,7 @@ impl Scenario {
         one(self.tops[usize::from(record)].into())
     }
 
-    /// The blobs of a tree as far as it can be read, where these blobs can be.
+    /// The blobs of a tree that can be found if only these blobs are readable.
     pub(super) fn walk(&self, top: Set, readable: Set) -> Set {
         let mut reached = top;
         loop {
@@ -194,12 +195,12 @@ impl Scenario {
 }
 
 impl State {
-    /// The lease of an actor who is at work, and whose is it.
+    /// The lease of an actor.
     pub(super) fn lease(&mut self, actor: usize) -> &mut Lease {
         &mut self.store.leases[actor]
     }
 
-    /// Gives marks and segments the smallest numbers. Who knows them follows.
+    /// Gives marks and segments the smallest numbers, also in the memory of the actors.
     fn renumber(&mut self) {
         let (segments, marks) = (self.store.segments, self.store.marks);
         self.store = self.store.renumbered();
@@ -247,9 +248,9 @@ impl search::Model for Scenario {
             let works = state.actors[n] != Actor::Ended;
             if works {
                 self.step(state, n, to);
-                // A dead process whose lease is live is no different from one that waits, and one
-                // whose lease is dead from one that has none. What a crash leaves behind, `rest`
-                // looks at.
+                // A crashed process with a live lease looks like one that waits. A crashed process
+                // with an expired lease looks like one without a lease. `rest` checks the store
+                // that a crash leaves.
                 if self.crash_matters(state, n) {
                     let mut next = *state;
                     next.actors[n] = Actor::Ended;
@@ -266,7 +267,7 @@ impl search::Model for Scenario {
                 next.may_lapse = false;
                 to.push(next);
             }
-            // A heartbeat of somebody who was stopped; all others change nothing.
+            // An actor that was stopped renews its lease. Other renewals change nothing.
             if works
                 && self.may_lapse(state, n)
                 && (!lease.there || lease.expired)
@@ -353,7 +354,7 @@ impl search::Model for Scenario {
         None
     }
 
-    fn tell(&self, before: &State, after: &State) -> String {
+    fn describe(&self, before: &State, after: &State) -> String {
         let all = 0..self.roles.len();
         let mut what = String::from("the grace period passes");
         for n in all {
@@ -363,14 +364,14 @@ impl search::Model for Scenario {
                     if after.store.leases[n].expired {
                         "lapses"
                     } else {
-                        "is put again"
+                        "is stored again"
                     }
                 );
             }
         }
         for n in 0..self.roles.len() {
             let (was, is) = (&before.actors[n], &after.actors[n]);
-            let tells = match (was, is) {
+            let step = match (was, is) {
                 _ if was == is => continue,
                 (Actor::Writer(w), Actor::Ended) if !w.is_at_end() => format!("writer {n} crashes"),
                 (Actor::Pruner(p), Actor::Ended) if !p.is_at_end() => format!("pruner {n} crashes"),
@@ -387,7 +388,7 @@ impl search::Model for Scenario {
                 },
                 _ => format!("forgetter {n}"),
             };
-            what = tells;
+            what = step;
         }
         format!("{what:<32} {}", after.store)
     }
@@ -418,7 +419,7 @@ impl Scenario {
                 let mut next = *state;
                 let record = one(record.into());
                 if next.store.records & record == 0 && self.writes(state, record) {
-                    return; // It may come yet.
+                    return; // Its writer may still store it.
                 }
                 next.store.records &= !record;
                 next.actors[n] = Actor::Ended;
@@ -436,7 +437,7 @@ impl Scenario {
         })
     }
 
-    /// Whether others see a difference between this actor's crash and that it waits.
+    /// Whether others can distinguish a crash of this actor from waiting.
     fn crash_matters(&self, state: &State, n: usize) -> bool {
         let lease = &state.store.leases[n];
         let mut others = state.actors.iter().enumerate().filter(|(m, _)| *m != n);
@@ -463,7 +464,7 @@ impl Scenario {
         }
     }
 
-    /// Whoever put it has still to look again, since his lease had lapsed meanwhile.
+    /// Whether the writer of this record must still look again, because its lease has lapsed.
     fn is_unsettled(&self, state: &State, record: u8) -> bool {
         let mut roles = self.roles.iter().zip(&state.actors);
         self.late_commit.is_some()
@@ -475,7 +476,7 @@ impl Scenario {
             })
     }
 
-    /// Everybody has ended: prunes alone must leave what is used, and nothing else.
+    /// All actors have ended: prunes alone must keep all used packs, and nothing else.
     fn leftover(&self, state: &State) -> Option<String> {
         let roles = vec![Role::Pruner { repacks: None }];
         let mut alone = *state;

@@ -1,4 +1,4 @@
-//! A prune, one call of the store a step.
+//! A prune. Each step is one call of the store.
 
 use super::model::{Actor, Role, Rule, Scenario, State};
 use super::store::{Lease, Mark, Segments, Set, compact, compact_marks, members, one};
@@ -21,7 +21,7 @@ pub(super) enum Pc {
     GiveUp,
 }
 
-/// What a look reads, one after the other.
+/// A part of the store. A look reads the parts one after the other.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Part {
     Marks,
@@ -36,7 +36,7 @@ pub(super) struct Pruner {
     pub(super) pc: Pc,
     pub(super) lapsed: bool,
     is_last_look: bool,
-    // What the look finds.
+    // The results of the look.
     marks: Set,
     relied_on: Set,
     intended: Set,
@@ -46,9 +46,9 @@ pub(super) struct Pruner {
     segments: Segments,
     effective: Segments,
     packs: Set,
-    /// Leases of the dead: the bits 2n and 2n + 1 for the two names.
+    /// Expired leases: the bits 2n and 2n + 1 for the two names of actor n.
     dead: Set,
-    // What is to be done.
+    // The plan.
     deletes: Set,
     names: Set,
     gone: Segments,
@@ -62,7 +62,7 @@ impl Pruner {
         matches!(self.pc, Pc::DeleteLeases | Pc::DeleteLease | Pc::GiveUp)
     }
 
-    /// Whether a crash now leaves behind anything of this prune.
+    /// Whether a crash now leaves any object of this prune in the store.
     pub(super) fn has_written(&self) -> bool {
         self.is_last_look
             || !matches!(self.pc, Pc::PutLease | Pc::Look(_) | Pc::Repack) && !self.is_at_end()
@@ -109,8 +109,8 @@ pub(super) fn step(
         p.pc = Pc::DeleteLease;
     }
     p.pc = match p.pc {
-        // Put, then look for others. Of two who do so at most one goes on, and one who leaves has
-        // done nothing.
+        // It stores its lease, then lists those of others. Of two prunes that do so at most one
+        // goes on; one that ends here has changed nothing.
         Pc::PutLease => {
             let mut leases = store.leases.iter();
             if leases.any(|l| l.there && !l.expired && l.prune) && scenario.holds(Rule::OnePruner) {
@@ -154,7 +154,7 @@ pub(super) fn step(
             if usize::from(nth) + 1 < scenario.look().len() {
                 Pc::Look(nth + 1)
             } else if plan(scenario, state, &mut p, repacks) {
-                // Those who have just been stored may look old, or not.
+                // New packs may look old or young.
                 let young = scenario.roles.iter().fold(0, |all, role| match role {
                     Role::Writer { stores, .. } => {
                         all | stores.iter().fold(0, |all, p| all | one((*p).into()))
@@ -297,7 +297,7 @@ pub(super) fn step(
     }
 }
 
-/// Decides what to do, unless something is missing.
+/// Makes the plan. Returns false if an object is missing.
 fn plan(scenario: &Scenario, state: &State, p: &mut Pruner, repacks: Option<(u8, Set)>) -> bool {
     let store = &state.store;
     let marked = store.marked(p.marks);
@@ -338,7 +338,7 @@ fn plan(scenario: &Scenario, state: &State, p: &mut Pruner, repacks: Option<(u8,
     }
     let keepers = members(p.packs).filter(|pack| kept[*pack] != 0);
     let keepers = keepers.fold(0, |all, pack| all | one(pack));
-    // A reader finds blobs in any of their packs.
+    // A reader may read a blob from any of its packs.
     let read = if scenario.holds(Rule::ReadTreesStay) {
         scenario.walk(p.reads, readable)
     } else {
@@ -381,7 +381,7 @@ impl Pruner {
         self.gone = compact(self.gone, segments);
     }
 
-    /// Puts a segment in place of all.
+    /// Stores a segment that replaces all others.
     fn rewrite(&mut self, scenario: &Scenario, next: &mut State, kept: Set) {
         let all = scenario.holds(Rule::SupersedeAll);
         let superseded = if all { self.segments } else { self.effective } & next.store.segments;
@@ -460,7 +460,7 @@ impl Pruner {
         Pc::DeletePack
     }
 
-    /// Forgets what will not be asked for again, so that fewer states differ.
+    /// Clears fields that no later step reads, so that fewer states differ.
     fn tidy(mut self) -> Self {
         match self.pc {
             Pc::DeleteLeases | Pc::DeleteLease | Pc::GiveUp => Self {

@@ -1,4 +1,4 @@
-//! A reader of one backup, one call of the store a step.
+//! A reader of one backup. Each step is one call of the store.
 
 use super::model::{Actor, Role, Rule, Scenario, State};
 use super::store::{Lease, Set, Store, members, one};
@@ -22,7 +22,7 @@ pub(super) struct Reader {
     has_lease: bool,
     /// The packs that marks name.
     marked: Set,
-    /// The packs that it finds blobs in.
+    /// The packs in which it finds blobs.
     places: Set,
 }
 
@@ -43,7 +43,7 @@ impl Reader {
         self.has_lease
     }
 
-    /// The packs that it reads and that are gone, unless it has yet to find out where they are now.
+    /// The deleted packs that it would read, unless its next step is to locate the blobs again.
     pub(super) fn lost(self, scenario: &Scenario, n: usize, store: &Store) -> Set {
         if self.pc != Pc::Read || self.lapsed {
             return 0;
@@ -58,14 +58,14 @@ impl Reader {
         }
     }
 
-    /// Of its places, those that have anything of the tree.
+    /// Those of its packs that have any blob of the tree.
     fn needed(self, scenario: &Scenario, n: usize, store: &Store) -> Set {
         let tree = Self::tree(scenario, n);
         let needed = members(self.places).filter(|pack| store.contents[*pack] & tree != 0);
         needed.fold(0, |all, pack| all | one(pack))
     }
 
-    /// Where it goes on once it knows its places.
+    /// Its next step once it has located all blobs.
     fn resolved(&mut self, scenario: &Scenario, n: usize, store: &Store) -> Option<Pc> {
         self.places &= !self.marked;
         self.marked = 0;
@@ -135,7 +135,7 @@ pub(super) fn step(
         }
         next.actors[n] = Actor::Reader(r);
     } else {
-        // It has read all, or the backup is not there any more.
+        // It has read everything, or the backup no longer exists.
         next.store.leases[n] = Lease::default();
         next.actors[n] = Actor::Ended;
     }

@@ -1,37 +1,37 @@
-//! Breadth first through all states that a scenario can come to. Only fingerprints are kept, and
-//! how each state was come by, so that the shortest way to a bad one can be told.
+//! A breadth-first search through all states that a scenario can reach. It keeps a fingerprint of
+//! each state and of its predecessor, so that it can print the shortest way to a bad state.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
-/// What can happen, and what must never be seen.
+/// A model to search: its states, and the faults that must never occur.
 pub(super) trait Model {
     type State: Copy + Eq + Hash;
 
     fn initial(&self) -> Self::State;
-    /// All that can happen next, in an order that depends on the state only.
+    /// Appends all states that can follow, in an order that depends on `state` only.
     fn next(&self, state: &Self::State, to: &mut Vec<Self::State>);
-    /// What is wrong with this state.
+    /// Returns the fault of this state, if it has one.
     fn fault(&self, state: &Self::State) -> Option<String>;
-    /// What is left of this state if everybody crashes.
+    /// Returns the state after all actors have crashed.
     fn rest(&self, state: &Self::State) -> Self::State;
-    /// What is wrong with what is left.
+    /// Returns the fault of a state after such a crash, if it has one.
     fn fault_at_rest(&self, rest: &Self::State) -> Option<String>;
-    /// What happened between two states.
-    fn tell(&self, before: &Self::State, after: &Self::State) -> String;
+    /// Describes the step between two states.
+    fn describe(&self, before: &Self::State, after: &Self::State) -> String;
 }
 
-/// How it ended.
+/// The result of a search.
 pub(super) struct Outcome {
     pub(super) states: usize,
-    /// Different stores after a crash of everybody.
+    /// Number of different stores after a crash of all actors.
     pub(super) rests: usize,
-    /// The way to a fault, and the fault.
+    /// The steps to a fault, and the fault.
     pub(super) counterexample: Option<(Vec<String>, String)>,
 }
 
-/// Multiplies and folds, eight bytes at a time: quick, and good enough for states that nobody chose
-/// with ill intent.
+/// A hasher that multiplies and folds eight bytes at a time. It is fast, and need not resist
+/// chosen input.
 #[derive(Default)]
 struct Mixer {
     mixed: u64,
@@ -169,7 +169,7 @@ fn retrace<M: Model>(model: &M, came: &[(u32, u16)], last: u32) -> Vec<String> {
         next.clear();
         model.next(&state, &mut next);
         let before = std::mem::replace(&mut state, next[usize::from(nth)]);
-        model.tell(&before, &state)
+        model.describe(&before, &state)
     });
     way.collect()
 }

@@ -1,6 +1,5 @@
-//! What lies in the store, as sets. A set is a byte: bit `n` is the `n`-th pack, blob, mark or
-//! record. Names are never used again, so that what somebody saw and what is there cannot be mixed
-//! up.
+//! The content of the store, as sets. A set is a byte: bit `n` is the `n`-th pack, blob, mark or
+//! record. A number is used once, so an actor never takes a new object for one that it saw before.
 
 use std::fmt;
 
@@ -9,7 +8,7 @@ pub(super) type Set = u8;
 /// A set of segments.
 pub(super) type Segments = u16;
 
-/// Backups, prunes and `forget`s of one scenario, at most.
+/// Maximum number of actors in a scenario.
 pub(super) const ACTORS: usize = 4;
 
 /// The members of a set.
@@ -22,18 +21,18 @@ pub(super) fn members(set: impl Into<u16>) -> impl Iterator<Item = usize> {
     })
 }
 
-/// The set of one.
+/// The set of this one member.
 pub(super) const fn one(n: usize) -> Set {
     1 << n
 }
 
-/// A set of what is there, after all that is there was given the smallest numbers.
+/// Renumbers a set: the existing members, `there`, get the smallest numbers.
 pub(super) fn compact(set: u16, there: u16) -> u16 {
     let number = |n: usize| (there & ((1 << n) - 1)).count_ones();
     members(set & there).fold(0, |all, n| all | 1 << number(n))
 }
 
-/// The same for marks.
+/// Does the same as [`compact`] for marks.
 pub(super) fn compact_marks(set: Set, there: Set) -> Set {
     let [marks, _] = compact(set.into(), there.into()).to_le_bytes();
     marks
@@ -42,25 +41,25 @@ pub(super) fn compact_marks(set: Set, there: Set) -> Set {
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(super) struct Segment {
     pub(super) packs: Set,
-    /// Those of them that are still there.
+    /// The superseded segments that still exist.
     pub(super) superseded: Segments,
-    /// It was put in place of others.
+    /// Whether it replaces other segments.
     pub(super) is_rewrite: bool,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(super) struct Mark {
     pub(super) packs: Set,
-    /// The records that the prune saw before it put this.
+    /// The records that the prune saw before it stored this mark.
     pub(super) records: Set,
-    /// The grace period is over.
+    /// Whether the grace period is over.
     pub(super) old: bool,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(super) struct Lease {
     pub(super) there: bool,
-    /// Whoever looks takes its holder for dead.
+    /// Whether other processes consider its holder dead.
     pub(super) expired: bool,
     pub(super) prune: bool,
     /// Which of two names it has.
@@ -74,7 +73,7 @@ pub(super) struct Lease {
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(super) struct Store {
-    /// The blobs in each pack, whether or not it is there any more.
+    /// The blobs in each pack, even if the pack was deleted.
     pub(super) contents: [Set; 8],
     pub(super) packs: Set,
     pub(super) segment: [Segment; 16],
@@ -84,7 +83,7 @@ pub(super) struct Store {
     pub(super) marks: Set,
     pub(super) marks_made: u8,
     pub(super) records: Set,
-    pub(super) tombstones: Set,
+    pub(super) removed: Set,
     pub(super) leases: [Lease; ACTORS],
 }
 

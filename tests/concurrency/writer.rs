@@ -1,4 +1,4 @@
-//! A backup, one call of the store a step.
+//! A backup. Each step is one call of the store.
 
 use super::model::{Actor, Role, Rule, Scenario, State};
 use super::store::{Lease, Segments, Set, Store, compact, compact_marks, members, one};
@@ -10,7 +10,7 @@ pub(super) enum Pc {
     FirstMarks,
     FirstIndex,
     ChooseBase,
-    SayWhatIsNamed,
+    AnnouncePacks,
     NamingMarks,
     NamingPacks,
     PutSegment,
@@ -24,7 +24,7 @@ pub(super) enum Pc {
     AfterMarks,
     AfterIndex,
     AfterWalk,
-    PutTombstone,
+    PutEntry,
     DeleteRecord,
     DeleteLease,
     GiveUp,
@@ -44,13 +44,13 @@ pub(super) struct Writer {
     rounds: u8,
     /// Records that all marks of the first look had seen.
     seen_by_all: Set,
-    /// What the last look that counts has found: marks, packs they name, packs with a name.
+    /// The results of the last valid look: marks, marked packs, packs that segments name.
     marks: Set,
     marked: Set,
     named: Set,
     /// Segments that supersede others.
     superseding: Segments,
-    /// What the look under way has found.
+    /// The results of the current look so far.
     has_new: bool,
     new_marks: Set,
     new_marked: Set,
@@ -59,7 +59,7 @@ pub(super) struct Writer {
     has_rewritten: bool,
     /// Blobs that have to be stored again.
     again: Set,
-    /// Packs about to be named, and all that ever were.
+    /// The packs that the next segment will name, and all that were ever named.
     naming: Set,
     relies_on: Set,
 }
@@ -90,7 +90,7 @@ impl Writer {
         matches!(self.pc, Pc::DeleteLease | Pc::GiveUp)
     }
 
-    /// Whether it makes a difference for what follows that the lease lapses now.
+    /// Whether later steps differ if the lease lapses now.
     pub(super) fn lapse_matters(&self, scenario: &Scenario) -> bool {
         match self.pc {
             Pc::PutLease
@@ -99,14 +99,14 @@ impl Writer {
             | Pc::AfterMarks
             | Pc::AfterIndex
             | Pc::AfterWalk
-            | Pc::PutTombstone
+            | Pc::PutEntry
             | Pc::DeleteRecord => false,
             Pc::PutRecord => scenario.late_commit.is_some(),
             _ => true,
         }
     }
 
-    /// The lease is put again, whatever was before it must be looked at.
+    /// Stores the lease again. If it had lapsed, the writer must look again at all that it uses.
     fn put_lease(&mut self, scenario: &Scenario, next: &mut State, n: usize) {
         if self.lapsed {
             self.must_walk = true;
@@ -123,7 +123,7 @@ impl Writer {
         self.new_marks = compact_marks(self.new_marks, marks);
     }
 
-    /// Forgets what will not be asked for again, so that fewer states differ.
+    /// Clears fields that no later step reads, so that fewer states differ.
     fn tidy(mut self) -> Self {
         match self.pc {
             Pc::PutLease | Pc::FirstMarks | Pc::FirstIndex | Pc::ChooseBase => {}
@@ -147,7 +147,7 @@ impl Writer {
         self
     }
 
-    /// After the look at what is to be named.
+    /// The step after the look at the packs that will be named.
     fn looked(&self) -> Pc {
         match () {
             () if self.naming != 0 => Pc::PutSegment,
@@ -166,7 +166,7 @@ impl Scenario {
         }
     }
 
-    /// All is stored and named.
+    /// The step once all packs are stored and named.
     fn stored(&self) -> Pc {
         match () {
             () if self.holds(Rule::IntendBeforeCheck) => Pc::Intend,
@@ -231,7 +231,7 @@ pub(super) fn step(
                 () => prepare(scenario, &mut w, base, adopts),
             }
         }
-        Pc::SayWhatIsNamed => {
+        Pc::AnnouncePacks => {
             if scenario.holds(Rule::RelyBeforeNaming) {
                 w.relies_on |= w.naming;
             }
@@ -258,9 +258,7 @@ pub(super) fn step(
                 Pc::NamingMarks
             }
         }
-        Pc::PutSegment if w.lapsed && scenario.holds(Rule::LapsedNamesNothing) => {
-            Pc::SayWhatIsNamed
-        }
+        Pc::PutSegment if w.lapsed && scenario.holds(Rule::LapsedNamesNothing) => Pc::AnnouncePacks,
         Pc::PutSegment => {
             store.put_segment(w.naming, 0);
             w.named |= w.naming;
@@ -277,7 +275,7 @@ pub(super) fn step(
             w.naming = one(pack);
             w.has_stored = true;
             if scenario.holds(Rule::OwnPacksAlike) {
-                Pc::SayWhatIsNamed
+                Pc::AnnouncePacks
             } else {
                 Pc::PutSegment
             }
@@ -323,7 +321,7 @@ pub(super) fn step(
                     Pc::GiveUp
                 }
                 () => {
-                    // Read now, stored in the next step.
+                    // It reads in this step and stores in the next one.
                     w.rounds += 1;
                     w.again = lost;
                     Pc::PutPack
@@ -351,11 +349,11 @@ pub(super) fn step(
                 w.lapsed = false;
                 Pc::DeleteLease
             } else {
-                Pc::PutTombstone
+                Pc::PutEntry
             }
         }
-        Pc::PutTombstone => {
-            store.tombstones |= one(record.into());
+        Pc::PutEntry => {
+            store.removed |= one(record.into());
             Pc::DeleteRecord
         }
         Pc::DeleteRecord => {
@@ -369,7 +367,7 @@ pub(super) fn step(
             return;
         }
     };
-    // What calls nothing is no step.
+    // Steps that do not call the store are joined with the next one.
     if w.pc == Pc::PutPack && wanted(scenario, &w, tree, base, &next.store) == 0 {
         w.pc = scenario.stored();
     }
@@ -380,7 +378,7 @@ pub(super) fn step(
     to.push(next);
 }
 
-/// What is to be stored next, if anything is.
+/// The blobs to store next.
 fn wanted(scenario: &Scenario, w: &Writer, tree: Set, base: Option<u8>, store: &Store) -> Set {
     if w.rounds > 0 {
         return w.again;
@@ -405,7 +403,7 @@ fn looked_first(scenario: &Scenario, w: &mut Writer, base: Option<u8>, adopts: S
     }
 }
 
-/// The first look is done, and the base chosen.
+/// Prepares the writer once it has looked first and chosen its base.
 fn prepare(scenario: &Scenario, w: &mut Writer, base: Option<u8>, adopts: Set) -> Pc {
     let base = base
         .filter(|_| w.is_based)
@@ -415,11 +413,11 @@ fn prepare(scenario: &Scenario, w: &mut Writer, base: Option<u8>, adopts: Set) -
     if w.naming == 0 {
         Pc::PutPack
     } else {
-        Pc::SayWhatIsNamed
+        Pc::AnnouncePacks
     }
 }
 
-/// Marks and index are known: does what was relied on still hold?
+/// Decides after a look whether the packs that the writer relies on are still safe.
 fn checked(scenario: &Scenario, w: &mut Writer) -> Pc {
     let lost = match () {
         () if !scenario.holds(Rule::LostNames) => false,
