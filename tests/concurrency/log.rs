@@ -299,7 +299,7 @@ impl search::Model for Scenario {
         None
     }
 
-    fn tell(&self, before: &State, after: &State) -> String {
+    fn describe(&self, before: &State, after: &State) -> String {
         let changed = (0..ACTORS).find(|n| before.actors[*n] != after.actors[*n]);
         let what = match changed.map(|n| (n, before.actors[n])) {
             Some((n, Actor::Head(head))) => format!("head {n}, step {}", head.step),

@@ -321,7 +321,7 @@ impl search::Model for Scenario {
         None
     }
 
-    fn tell(&self, before: &State, after: &State) -> String {
+    fn describe(&self, before: &State, after: &State) -> String {
         let show = |objects: Objects| {
             let names = (0..NAMES.len()).filter(|n| objects >> n & 1 != 0);
             names.map(|n| NAMES[n]).collect::<Vec<_>>().join(", ")
