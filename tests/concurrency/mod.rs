@@ -8,6 +8,7 @@
 mod forgets;
 mod log;
 mod model;
+mod provenance;
 mod pruner;
 mod reader;
 mod replica;

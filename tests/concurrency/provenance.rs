@@ -1,0 +1,413 @@
+//! Whose packs count as present: a client with a full key and one with a write key back up a chunk,
+//! while a thief with another write key stores rubbish under its id. Full keys audit, repack and
+//! rebuild the index meanwhile. What the two clients commit must be whole, and a restore must give
+//! what they stored.
+//!
+//! The races of backups with prunes are in the other models: here, a prune is one step.
+
+use super::search::{self, Outcome, search};
+
+/// The rules of provenance, so that each can be broken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Rule {
+    /// A pack of another write key does not count as present, unless an audit names it.
+    PacksOfOthersDoNotCount,
+    /// What a segment of another write key lists does not count, even of a pack that counts.
+    SegmentsOfOthersDoNotCount,
+    /// A full key that lists a pack of someone else copies the signer from the pack.
+    SignerIsCopied,
+    /// It lists what the contents of the pack say, and not what other segments say.
+    ListsContents,
+    /// An audit names a pack only if each of its chunks has its id.
+    AuditReadsAll,
+    /// Repacking computes each id, and leaves out what is wrong.
+    RepackingComputesIds,
+    /// Of the packs that do not count, a prune keeps all that have a chunk which is in no other.
+    AllOthersKeep,
+    /// A restore computes the id of each chunk.
+    RestoreComputesIds,
+    /// A restore tries all packs that are said to have a chunk.
+    RestoreTriesAll,
+}
+
+/// Chunks, one bit each.
+type Chunks = u8;
+
+const X: Chunks = 1;
+const Y: Chunks = 1 << 1;
+
+/// Who signs packs and segments.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Signer {
+    Full,
+    Honest,
+    Thief,
+}
+
+/// Signers, one bit each.
+type Signers = u8;
+
+impl Signer {
+    const fn bit(self) -> Signers {
+        1 << self as u8
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Pack {
+    signer: Signer,
+    /// The ids in its contents, and those whose chunks are right.
+    says: Chunks,
+    holds: Chunks,
+    /// Whose segments list it.
+    listed_by: Signers,
+    /// Whose segments list X in it although the contents do not.
+    embellished_by: Signers,
+    /// A segment of a full key says that a full key signed it.
+    passes_for_full: bool,
+    is_audited: bool,
+}
+
+const PACKS: usize = 7;
+/// The clients that back up X, and so the records.
+const CLIENTS: [Signer; 2] = [Signer::Full, Signer::Honest];
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Client {
+    Look,
+    PutPack,
+    /// This pack.
+    PutSegment(usize),
+    Commit,
+    Ended,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct State {
+    packs: [Option<Pack>; PACKS],
+    clients: [Client; 2],
+    records: u8,
+    /// What the thief has not done yet: store rubbish, list it, list X in a pack of someone else.
+    crimes: u8,
+}
+
+struct Scenario {
+    broken: Option<Rule>,
+}
+
+const fn pack(signer: Signer, says: Chunks, holds: Chunks) -> Pack {
+    Pack {
+        signer,
+        says,
+        holds,
+        listed_by: 0,
+        embellished_by: 0,
+        passes_for_full: false,
+        is_audited: false,
+    }
+}
+
+impl Pack {
+    /// The ids that segments of these signers list in it.
+    fn listed(self, by: Signers) -> Chunks {
+        let said = if self.listed_by & by == 0 {
+            0
+        } else {
+            self.says
+        };
+        let more = if self.embellished_by & by == 0 { 0 } else { X };
+        said | more
+    }
+}
+
+impl State {
+    fn put(&mut self, pack: Pack) -> Option<usize> {
+        let free = self.packs.iter().position(Option::is_none)?;
+        self.packs[free] = Some(pack);
+        Some(free)
+    }
+
+    fn packs(&self) -> impl Iterator<Item = (usize, Pack)> {
+        let packs = self.packs.iter().enumerate();
+        packs.filter_map(|(n, pack)| Some((n, (*pack)?)))
+    }
+}
+
+impl Scenario {
+    fn holds(&self, rule: Rule) -> bool {
+        self.broken != Some(rule)
+    }
+
+    /// The chunks of a pack that count as present for a client.
+    fn present(&self, pack: Pack, client: Signer) -> Chunks {
+        let trusted = client.bit() | Signer::Full.bit();
+        let by = if self.holds(Rule::SegmentsOfOthersDoNotCount) {
+            trusted
+        } else {
+            Signers::MAX
+        };
+        let is_trusted = pack.signer.bit() & trusted != 0 || pack.passes_for_full;
+        let counts = is_trusted || pack.is_audited || !self.holds(Rule::PacksOfOthersDoNotCount);
+        // To see whether the rule of packs is needed, a full key must have listed it.
+        if counts { pack.listed(by) } else { 0 }
+    }
+
+    fn client(&self, state: &State, n: usize, to: &mut Vec<State>) {
+        let mut next = *state;
+        let client = CLIENTS[n];
+        next.clients[n] = match state.clients[n] {
+            Client::Look => {
+                let mut packs = state.packs();
+                if packs.any(|(_, pack)| self.present(pack, client) & X != 0) {
+                    Client::Commit
+                } else {
+                    Client::PutPack
+                }
+            }
+            Client::PutPack => match next.put(pack(client, X, X)) {
+                Some(pack) => Client::PutSegment(pack),
+                None => return,
+            },
+            Client::PutSegment(pack) => {
+                if let Some(pack) = &mut next.packs[pack] {
+                    pack.listed_by |= client.bit();
+                }
+                Client::Commit
+            }
+            Client::Commit => {
+                next.records |= 1 << n;
+                Client::Ended
+            }
+            Client::Ended => return,
+        };
+        to.push(next);
+    }
+
+    fn thief(state: &State, to: &mut Vec<State>) {
+        for crime in (0..3).filter(|n| state.crimes >> n & 1 != 0) {
+            let mut next = *state;
+            next.crimes &= !(1 << crime);
+            match crime {
+                0 => {
+                    if next.put(pack(Signer::Thief, X, 0)).is_none() {
+                        continue;
+                    }
+                }
+                1 => {
+                    let mut packs = next.packs.iter_mut().flatten();
+                    let Some(rubbish) = packs.find(|pack| pack.signer == Signer::Thief) else {
+                        continue;
+                    };
+                    rubbish.listed_by |= Signer::Thief.bit();
+                }
+                _ => {
+                    let mut packs = next.packs.iter_mut().flatten();
+                    let Some(of_other) = packs.find(|pack| pack.says == Y) else {
+                        continue;
+                    };
+                    of_other.embellished_by |= Signer::Thief.bit();
+                }
+            }
+            to.push(next);
+        }
+    }
+
+    /// A full key reads all of this pack, or only its contents to rebuild the index.
+    fn read_pack(&self, state: &State, n: usize, pack: Pack, to: &mut Vec<State>) {
+        let listed = Pack {
+            listed_by: pack.listed_by | Signer::Full.bit(),
+            passes_for_full: pack.passes_for_full
+                || pack.signer != Signer::Full && !self.holds(Rule::SignerIsCopied),
+            embellished_by: match pack.embellished_by {
+                by if by != 0 && !self.holds(Rule::ListsContents) => by | Signer::Full.bit(),
+                by => by,
+            },
+            ..pack
+        };
+        let mut next = *state;
+        next.packs[n] = Some(listed);
+        to.push(next);
+        let is_whole = pack.says == pack.holds || !self.holds(Rule::AuditReadsAll);
+        if pack.signer != Signer::Full && is_whole {
+            next.packs[n] = Some(Pack {
+                is_audited: true,
+                ..listed
+            });
+            to.push(next);
+        }
+    }
+
+    /// A prune, which repacks all packs that do not count, or none.
+    fn prune(&self, state: &State, repacks: bool, to: &mut Vec<State>) {
+        let mut next = *state;
+        // Leases keep what clients at work rely on.
+        let is_at_work = |client: &Client| !matches!(client, Client::Look | Client::Ended);
+        let used = state.records != 0 || state.clients.iter().any(is_at_work);
+        let used = if used { X } else { 0 };
+        let mut kept = 0;
+        let trusted = |pack: &Pack| self.present(*pack, Signer::Full) != 0;
+        for (n, pack) in state.packs().filter(|(_, pack)| trusted(pack)) {
+            let keeps = self.present(pack, Signer::Full) & used & !kept;
+            if keeps == 0 && pack.says & Y == 0 {
+                next.packs[n] = None;
+            }
+            kept |= keeps;
+        }
+        let others = || {
+            state
+                .packs()
+                .filter(|(_, pack)| !trusted(pack) && pack.listed_by != 0)
+        };
+        let mut copied = 0;
+        let mut is_right = 0;
+        for (n, pack) in others() {
+            let keeps = pack.says & used & !kept & !copied;
+            let is_wrong = keeps & !pack.holds;
+            if repacks && keeps != 0 {
+                let taken = if self.holds(Rule::RepackingComputesIds) {
+                    keeps & pack.holds
+                } else {
+                    keeps
+                };
+                copied |= taken;
+                is_right |= taken & pack.holds;
+                // A used chunk that is wrong here and nowhere else keeps the pack.
+                if is_wrong & !taken == 0 && pack.says & Y == 0 {
+                    next.packs[n] = None;
+                }
+                continue;
+            }
+            if keeps == 0 && pack.says & Y == 0 {
+                next.packs[n] = None;
+            }
+            if !self.holds(Rule::AllOthersKeep) {
+                kept |= keeps;
+            }
+        }
+        if copied != 0 {
+            let new = Pack {
+                listed_by: Signer::Full.bit(),
+                ..pack(Signer::Full, copied, is_right)
+            };
+            if next.put(new).is_none() {
+                return;
+            }
+        }
+        to.push(next);
+    }
+}
+
+impl search::Model for Scenario {
+    type State = State;
+
+    fn initial(&self) -> State {
+        let mut state = State {
+            packs: [None; PACKS],
+            clients: [Client::Look; 2],
+            records: 0,
+            crimes: 0b111,
+        };
+        // The honest client has stored another chunk before.
+        state.packs[0] = Some(Pack {
+            listed_by: Signer::Honest.bit(),
+            ..pack(Signer::Honest, Y, Y)
+        });
+        state
+    }
+
+    fn next(&self, state: &State, to: &mut Vec<State>) {
+        for n in 0..CLIENTS.len() {
+            self.client(state, n, to);
+        }
+        Self::thief(state, to);
+        for (n, pack) in state.packs() {
+            self.read_pack(state, n, pack, to);
+        }
+        self.prune(state, false, to);
+        self.prune(state, true, to);
+    }
+
+    fn fault(&self, state: &State) -> Option<String> {
+        if state.records == 0 {
+            return None;
+        }
+        let has = |pack: &Pack| pack.listed(Signers::MAX) & X != 0;
+        let places: Vec<Pack> = state.packs().map(|(_, p)| p).filter(has).collect();
+        let is_right = |pack: &Pack| pack.holds & X != 0;
+        let is_wrong = |pack: &&Pack| pack.says & X != 0 && !is_right(pack);
+        let first = places.first().map(is_right);
+        let finds = places.iter().any(is_right);
+        match () {
+            () if !finds => Some("a chunk that a record needs is lost".to_owned()),
+            () if !self.holds(Rule::RestoreTriesAll) && first == Some(false) => {
+                Some("a restore fails".to_owned())
+            }
+            () if !self.holds(Rule::RestoreComputesIds) => {
+                let wrong = places.iter().find(is_wrong)?;
+                Some(format!("a restore gives what {:?} stored", wrong.signer))
+            }
+            () => None,
+        }
+    }
+
+    fn rest(&self, state: &State) -> State {
+        *state
+    }
+
+    fn fault_at_rest(&self, _: &State) -> Option<String> {
+        None
+    }
+
+    fn describe(&self, before: &State, after: &State) -> String {
+        let client = (0..CLIENTS.len()).find(|n| before.clients[*n] != after.clients[*n]);
+        let count = |state: &State| state.packs().count();
+        match client {
+            Some(n) => format!("{:?}: {:?}", CLIENTS[n], before.clients[n]),
+            None if before.crimes != after.crimes => {
+                format!("Thief: {:#b}", before.crimes & !after.crimes)
+            }
+            None if (0..PACKS).all(|n| before.packs[n].is_some() == after.packs[n].is_some()) => {
+                "a full key reads or repacks packs".to_owned()
+            }
+            None => format!("a prune: {} packs, then {}", count(before), count(after)),
+        }
+    }
+}
+
+#[test]
+fn a_thief_of_a_write_key_cannot_spoil_the_backups_of_others() {
+    let outcome = search(&Scenario { broken: None }, 3_000_000);
+    eprintln!("provenance: {} states", outcome.states);
+    if let Some((way, fault)) = outcome.counterexample {
+        panic!("{fault}, after\n{}", way.join("\n"));
+    }
+}
+
+/// Without any one of its rules a thief succeeds, and the model finds out how.
+#[test]
+fn no_rule_of_provenance_can_be_left_out() {
+    for rule in [
+        Rule::PacksOfOthersDoNotCount,
+        Rule::SegmentsOfOthersDoNotCount,
+        Rule::SignerIsCopied,
+        Rule::ListsContents,
+        Rule::AuditReadsAll,
+        Rule::RepackingComputesIds,
+        Rule::AllOthersKeep,
+        Rule::RestoreComputesIds,
+        Rule::RestoreTriesAll,
+    ] {
+        let Outcome {
+            states,
+            counterexample,
+            ..
+        } = search(&Scenario { broken: Some(rule) }, 3_000_000);
+        let Some((way, fault)) = counterexample else {
+            panic!("without {rule:?} nothing was found: {states} states");
+        };
+        eprintln!("{rule:?}: {fault}, {} steps, {states} states", way.len());
+        if std::env::var_os("SHOW_WAY").is_some() {
+            eprintln!("{}", way.join("\n"));
+        }
+    }
+}
