@@ -14,6 +14,7 @@ mod reader;
 mod replica;
 mod search;
 mod store;
+mod voids;
 mod writer;
 
 use self::model::{Broken, LateCommit, Role, Rule, Scenario};

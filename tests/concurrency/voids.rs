@@ -1,0 +1,454 @@
+//! A backup with a write key whose lease lapses while its record is being stored: a prune may have
+//! deleted its pack by then. It takes the record back with a void, since it can sign no removal.
+//! Prunes, another backup of the volume and a thief of a second write key run at the same time.
+
+use super::search::{self, Outcome, search};
+
+/// The rules of voids, so that each can be broken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Rule {
+    /// A backup whose lease has lapsed takes back the record that it has stored.
+    LapsedTakesBack,
+    /// So does one whose call failed: the store may have the record anyway.
+    FailedTakesBack,
+    /// A record that was taken back is no base.
+    VoidedIsNoBase,
+    /// Only the signer of a record can take it back.
+    OnlyTheSigner,
+    /// A record that was taken back stops no prune if its tree is not whole.
+    VoidedStopsNoPrune,
+    /// If its tree is whole, a prune keeps what it needs.
+    WholeIsUsed,
+    /// The entry is there before the record is deleted.
+    EntryBeforeDeletion,
+    /// The record is deleted before the void that names it.
+    RecordBeforeVoid,
+}
+
+/// What a process has seen of the records and voids.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+struct Records {
+    /// The record of the backup that may be too late, and that of the one after it.
+    first: bool,
+    second: bool,
+    /// The first was taken back.
+    is_voided: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Writer {
+    PutRecord,
+    /// The record is there, or the call has failed.
+    Look {
+        has_failed: bool,
+    },
+    PutVoid,
+    Ended,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Next {
+    PutLease,
+    ListMarks,
+    ReadRecords,
+    Intend,
+    ListMarksAgain,
+    Commit,
+    Ended,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Pc {
+    ReadLeases,
+    ReadRecords,
+    ListPacks,
+    PutMark,
+    PutEntryOfPack,
+    DeletePack,
+    DeleteMark,
+    PutEntryOfRecord,
+    DeleteRecord,
+    DeleteVoid,
+    Ended,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Prune {
+    pc: Pc,
+    is_last_look: bool,
+    /// What the leases of both backups say.
+    is_intended: bool,
+    next_is_at_work: bool,
+    records: Records,
+}
+
+const PRUNE: Prune = Prune {
+    pc: Pc::ReadLeases,
+    is_last_look: false,
+    is_intended: false,
+    next_is_at_work: false,
+    records: Records {
+        first: false,
+        second: false,
+        is_voided: false,
+    },
+};
+
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an object of the store"
+)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct State {
+    pack: bool,
+    mark: bool,
+    first: bool,
+    second: bool,
+    void: bool,
+    void_of_thief: bool,
+    /// The log removes the first record.
+    is_removed: bool,
+    /// The first record has ever been there.
+    was_stored: bool,
+    has_lapsed: bool,
+    writer: Writer,
+    next: Next,
+    prune: Prune,
+    prunes_left: u8,
+    /// A prune did what it must not do.
+    fault: Option<&'static str>,
+}
+
+struct Scenario {
+    broken: Option<Rule>,
+    /// The writer may crash before it has taken its record back.
+    crashes: bool,
+    /// The other backup may begin before the first one has ended.
+    is_impatient: bool,
+}
+
+impl Scenario {
+    const fn of(broken: Option<Rule>) -> Self {
+        Self {
+            broken,
+            crashes: false,
+            is_impatient: false,
+        }
+    }
+
+    fn holds(&self, rule: Rule) -> bool {
+        self.broken != Some(rule)
+    }
+
+    fn records(&self, state: &State) -> Records {
+        let of_other = state.void_of_thief && !self.holds(Rule::OnlyTheSigner);
+        Records {
+            first: state.first,
+            second: state.second,
+            is_voided: state.first && (state.void || of_other),
+        }
+    }
+
+    fn writer(&self, state: &State, to: &mut Vec<State>) {
+        let mut next = *state;
+        match state.writer {
+            Writer::PutRecord => {
+                for (has_failed, arrives) in [(false, true), (true, true), (true, false)] {
+                    to.push(State {
+                        writer: Writer::Look { has_failed },
+                        first: arrives,
+                        was_stored: arrives,
+                        ..*state
+                    });
+                }
+                return;
+            }
+            Writer::Look { has_failed } => {
+                let takes_back = state.has_lapsed
+                    && self.holds(Rule::LapsedTakesBack)
+                    && (!has_failed || self.holds(Rule::FailedTakesBack));
+                next.writer = if takes_back {
+                    Writer::PutVoid
+                } else {
+                    Writer::Ended
+                };
+            }
+            Writer::PutVoid => {
+                next.void = true;
+                next.writer = Writer::Ended;
+            }
+            Writer::Ended => return,
+        }
+        to.push(next);
+        if self.crashes {
+            next = *state;
+            next.writer = Writer::Ended;
+            to.push(next);
+        }
+    }
+
+    /// Another backup of the volume, which takes all from its base.
+    fn next_backup(&self, state: &State, to: &mut Vec<State>) {
+        let mut next = *state;
+        next.next = match state.next {
+            Next::PutLease if state.writer != Writer::Ended && !self.is_impatient => return,
+            Next::PutLease => Next::ListMarks,
+            // It would walk the tree of its base, and store again what it can.
+            Next::ListMarks | Next::ListMarksAgain if state.mark => Next::Ended,
+            Next::ListMarks => Next::ReadRecords,
+            Next::ReadRecords => {
+                let records = self.records(state);
+                let voided = records.is_voided && self.holds(Rule::VoidedIsNoBase);
+                if records.first && !voided {
+                    Next::Intend
+                } else {
+                    Next::Ended
+                }
+            }
+            Next::Intend => Next::ListMarksAgain,
+            Next::ListMarksAgain => Next::Commit,
+            Next::Commit => {
+                next.second = true;
+                Next::Ended
+            }
+            Next::Ended => return,
+        };
+        to.push(next);
+    }
+
+    fn prune(&self, state: &State, to: &mut Vec<State>) {
+        let mut next = *state;
+        let prune = &mut next.prune;
+        prune.pc = match prune.pc {
+            Pc::ReadLeases => {
+                let is_live = state.writer != Writer::Ended && !state.has_lapsed;
+                let intends = matches!(state.next, Next::ListMarksAgain | Next::Commit);
+                prune.is_intended = is_live || intends;
+                prune.next_is_at_work = !matches!(state.next, Next::PutLease | Next::Ended);
+                Pc::ReadRecords
+            }
+            Pc::ReadRecords => {
+                prune.records = self.records(state);
+                Pc::ListPacks
+            }
+            Pc::ListPacks => self.plan(state, *prune, &mut next.fault),
+            Pc::PutMark => {
+                next.mark = true;
+                prune.is_last_look = true;
+                Pc::ReadLeases
+            }
+            Pc::PutEntryOfPack => Pc::DeletePack,
+            Pc::DeletePack => {
+                next.pack = false;
+                if prune.records.first {
+                    next.fault = Some("a prune deletes what a whole record needs");
+                }
+                Pc::DeleteMark
+            }
+            Pc::DeleteMark => {
+                // A backup that may have missed the mark has to find it.
+                next.mark = prune.next_is_at_work;
+                Pc::Ended
+            }
+            Pc::PutEntryOfRecord => {
+                next.is_removed = self.holds(Rule::EntryBeforeDeletion);
+                if self.holds(Rule::RecordBeforeVoid) {
+                    Pc::DeleteRecord
+                } else {
+                    Pc::DeleteVoid
+                }
+            }
+            Pc::DeleteRecord => {
+                next.first = false;
+                if self.holds(Rule::RecordBeforeVoid) {
+                    Pc::DeleteVoid
+                } else {
+                    Pc::Ended
+                }
+            }
+            Pc::DeleteVoid => {
+                next.void = false;
+                if self.holds(Rule::RecordBeforeVoid) {
+                    Pc::Ended
+                } else {
+                    Pc::DeleteRecord
+                }
+            }
+            Pc::Ended if state.prunes_left == 0 => return,
+            Pc::Ended => {
+                next.prunes_left -= 1;
+                *prune = PRUNE;
+                Pc::ReadLeases
+            }
+        };
+        to.push(next);
+        // A crash. The next prune finds what this one has left.
+        if state.prune.pc != Pc::Ended {
+            let mut next = *state;
+            next.prune = Prune {
+                pc: Pc::Ended,
+                ..PRUNE
+            };
+            to.push(next);
+        }
+    }
+
+    /// What a prune does next that has looked at leases, records and packs.
+    fn plan(&self, state: &State, prune: Prune, fault: &mut Option<&'static str>) -> Pc {
+        let Records {
+            first,
+            second,
+            is_voided,
+        } = prune.records;
+        if !state.pack {
+            return match () {
+                () if first && is_voided && self.holds(Rule::VoidedStopsNoPrune) => {
+                    Pc::PutEntryOfRecord
+                }
+                () if first && is_voided => {
+                    *fault = Some("a record that was taken back stops a prune");
+                    Pc::Ended
+                }
+                () => Pc::Ended,
+            };
+        }
+        let is_used =
+            second || prune.is_intended || first && (!is_voided || self.holds(Rule::WholeIsUsed));
+        match (is_used, prune.is_last_look) {
+            (true, _) => Pc::Ended,
+            (false, false) => Pc::PutMark,
+            (false, true) => Pc::PutEntryOfPack,
+        }
+    }
+}
+
+impl search::Model for Scenario {
+    type State = State;
+
+    fn initial(&self) -> State {
+        State {
+            pack: true,
+            mark: false,
+            first: false,
+            second: false,
+            void: false,
+            void_of_thief: false,
+            is_removed: false,
+            was_stored: false,
+            has_lapsed: false,
+            writer: Writer::PutRecord,
+            next: Next::PutLease,
+            prune: PRUNE,
+            prunes_left: 2,
+            fault: None,
+        }
+    }
+
+    fn next(&self, state: &State, to: &mut Vec<State>) {
+        self.writer(state, to);
+        self.next_backup(state, to);
+        self.prune(state, to);
+        if state.writer == Writer::PutRecord && !state.has_lapsed {
+            to.push(State {
+                has_lapsed: true,
+                ..*state
+            });
+        }
+        if state.first && !state.void_of_thief {
+            to.push(State {
+                void_of_thief: true,
+                ..*state
+            });
+        }
+    }
+
+    fn fault(&self, state: &State) -> Option<String> {
+        let records = self.records(state);
+        let is_settled = state.writer == Writer::Ended;
+        let fault = match () {
+            () if state.fault.is_some() => state.fault?,
+            () if records.first && !records.is_voided && is_settled && !state.pack => {
+                "a record that counts is not whole"
+            }
+            () if records.second && !state.pack => "a record on a base is not whole",
+            () if state.was_stored && !state.first && !state.is_removed => {
+                "a record is missing, and not in the log"
+            }
+            () if records.is_voided && !state.void => "a thief has taken back a record",
+            () => return None,
+        };
+        Some(fault.to_owned())
+    }
+
+    fn rest(&self, state: &State) -> State {
+        *state
+    }
+
+    fn fault_at_rest(&self, _: &State) -> Option<String> {
+        None
+    }
+
+    fn describe(&self, before: &State, after: &State) -> String {
+        match () {
+            () if before.writer != after.writer => format!("backup: {:?}", before.writer),
+            () if before.next != after.next => format!("next backup: {:?}", before.next),
+            () if before.has_lapsed != after.has_lapsed => "the lease lapses".to_owned(),
+            () if before.void_of_thief != after.void_of_thief => "thief: PutVoid".to_owned(),
+            () => format!("prune: {:?}, then {:?}", before.prune.pc, after.prune.pc),
+        }
+    }
+}
+
+#[test]
+fn a_record_that_comes_too_late_and_was_taken_back_harms_no_backup_and_no_prune() {
+    let outcome = search(&Scenario::of(None), 3_000_000);
+    eprintln!("voids: {} states", outcome.states);
+    if let Some((way, fault)) = outcome.counterexample {
+        panic!("{fault}, after\n{}", way.join("\n"));
+    }
+}
+
+/// The limits that `docs/concurrency.md` names.
+#[test]
+fn a_late_record_that_is_not_taken_back_in_time_may_be_built_on() {
+    for scenario in [
+        Scenario {
+            crashes: true,
+            ..Scenario::of(None)
+        },
+        Scenario {
+            is_impatient: true,
+            ..Scenario::of(None)
+        },
+    ] {
+        assert!(search(&scenario, 3_000_000).counterexample.is_some());
+    }
+}
+
+/// Without any one of its rules something is lost, and the model finds out how.
+#[test]
+fn no_rule_of_voids_can_be_left_out() {
+    for rule in [
+        Rule::LapsedTakesBack,
+        Rule::FailedTakesBack,
+        Rule::VoidedIsNoBase,
+        Rule::OnlyTheSigner,
+        Rule::VoidedStopsNoPrune,
+        Rule::WholeIsUsed,
+        Rule::EntryBeforeDeletion,
+        Rule::RecordBeforeVoid,
+    ] {
+        let Outcome {
+            states,
+            counterexample,
+            ..
+        } = search(&Scenario::of(Some(rule)), 3_000_000);
+        let Some((way, fault)) = counterexample else {
+            panic!("without {rule:?} nothing was found: {states} states");
+        };
+        eprintln!("{rule:?}: {fault}, {} steps, {states} states", way.len());
+        if std::env::var_os("SHOW_WAY").is_some() {
+            eprintln!("{}", way.join("\n"));
+        }
+    }
+}
