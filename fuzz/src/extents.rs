@@ -36,7 +36,8 @@ pub fn extents(data: &[u8]) {
         );
         let _ = write!(
             xml,
-            "<extent><offset>{offset}</offset><length>{length}</length><exists>true</exists></extent>"
+            "<extent><offset>{offset}</offset><length>{length}</length>\
+             <exists>true</exists></extent>"
         );
         let _ = writeln!(plain, "{offset} {length} data");
     }

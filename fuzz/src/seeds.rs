@@ -541,7 +541,12 @@ fn records() -> Named {
         String::from_utf8_lossy(&image.encode()).replace(&image.time.to_string(), "yesterday");
     let mut odd = image.clone();
     odd.content.chunk_size = 3;
-    let least = br#"{"volume":{"id":"00000000000000000000000000000000","name":""},"content":{"kind":"image","size":0,"chunk_size":4096,"top":null,"root":""},"time":"2026-11-21T12:00:00Z","finished":""}"#;
+    let least = concat!(
+        r#"{"volume":{"id":"00000000000000000000000000000000","name":""},"#,
+        r#""content":{"kind":"image","size":0,"chunk_size":4096,"top":null,"root":""},"#,
+        r#""time":"2026-11-21T12:00:00Z","finished":""}"#
+    );
+    let least = least.as_bytes();
     vec![
         (
             "stream",
@@ -577,7 +582,12 @@ fn lease(id: &str) -> Vec<u8> {
     let id = id.repeat(32);
     let process = r#"{"boot":"b","namespace":"pid:[4026531836]","pid":1,"started":2}"#;
     format!(
-        r#"{{"work":"backup","running_seconds":9,"packs":["{id}"],"tops":["{id}"],"host":"host","process":{process}}}"#
+        concat!(
+            r#"{{"work":"backup","running_seconds":9,"packs":["{id}"],"tops":["{id}"],"#,
+            r#""host":"host","process":{process}}}"#
+        ),
+        id = id,
+        process = process
     )
     .into()
 }

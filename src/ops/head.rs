@@ -1,6 +1,6 @@
-//! Head: puts everything that is new into the log, and states where the log stands. Whoever keeps
-//! that on paper can tell later whether a store was rolled back: the entry must be there, and all
-//! that it stands for must be there or have been removed by an entry.
+//! Head: puts everything that is new into the log, and states the newest entry. The statement, kept
+//! on paper, shows later whether a store was rolled back: the entry must exist, and so must every
+//! object that it stands for, unless an entry removed it.
 
 use std::collections::BTreeSet;
 

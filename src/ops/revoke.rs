@@ -14,7 +14,7 @@ pub fn backups_of_key<'a>(records: &'a Records, key: &Certified) -> Vec<&'a Back
     records.all().iter().filter(of_key).collect()
 }
 
-/// Returns those of these backups that none of the others names. Whoever accepts them accepts all.
+/// Returns those of these backups that none of the others names. Accepting them accepts all.
 #[must_use]
 pub fn last_of(backups: &[&Backup]) -> Vec<ObjectHash> {
     let records = backups.iter().map(|backup| &backup.record);

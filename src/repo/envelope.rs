@@ -170,8 +170,8 @@ impl Project {
 
 /// Returns the error of an object that does not open.
 ///
-/// The caller has verified the bytes of an object that is named by its hash, and a lease is stored
-/// in one step and again every 30 seconds. So nobody who holds the project's keys made it.
+/// The object is not damaged: its bytes have the hash that is its name, or it is a lease, which is
+/// stored in one step and again every 30 seconds. So it was made without the project's keys.
 fn not_sealed(object: ObjectRef) -> RepoError {
     let reason = ForeignReason::NotSealed;
     RepoError::Foreign { object, reason }

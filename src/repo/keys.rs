@@ -85,7 +85,7 @@ pub struct KeySummary {
     pub kdf: KdfParams,
     /// Whether this repository was opened with it.
     pub current: bool,
-    /// Whether no holder of a full key added it: its slot was planted, or its key was revoked.
+    /// Whether its slot was added without a full key, or its key was revoked.
     pub foreign: bool,
 }
 
@@ -256,7 +256,7 @@ pub(super) fn decode_slot(
 /// Returns the secrets in the slot, or `None` if this key, which derives from a password, does not
 /// open it.
 ///
-/// One AEAD of 48 bytes is tried, the same for all roles: a planted slot tests one password at a
+/// It tries one AEAD of 48 bytes, the same for all roles: a forged slot tests one password at a
 /// time.
 pub(super) fn open_slot(scope: KeyScope, slot: &KeySlot, key: &Secret) -> Option<Bundle> {
     let params = &slot.params;
@@ -271,8 +271,8 @@ pub(super) fn open_slot(scope: KeyScope, slot: &KeySlot, key: &Secret) -> Option
     Bundle::decode(params.scope, params.role, &Zeroizing::new(bundle.ok()?))
 }
 
-/// Returns the info of a slot; `None` if it is not sealed under this key: the slot was planted, or
-/// an unfinished `init` left it. Info that is not JSON counts as empty.
+/// Returns the info of a slot; `None` if it is not sealed under this key: the slot was added
+/// without it, or an unfinished `init` left it. Info that is not JSON counts as empty.
 pub(super) fn open_info(scope: KeyScope, slot: &KeySlot, key: &SealKey) -> Option<SlotInfo> {
     let nonce = SealNonce::from_bytes(slot.info_nonce);
     let plain = key.open(&nonce, &info_context(scope, slot), &slot.sealed_info);

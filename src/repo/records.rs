@@ -62,8 +62,8 @@ impl ForgottenRecord {
     }
 }
 
-/// Maximum number of records that a new one follows. Only somebody who floods a volume with records
-/// makes more that nothing follows; a record must stay below its maximum length.
+/// Maximum number of records that a new one follows, so that a record stays below its maximum
+/// length. Only a flood of forged records exceeds it.
 const FOLLOWS_MAX: usize = 10_000;
 
 /// Minimum number of digits of an id that select a backup.
@@ -86,7 +86,7 @@ impl Records {
                 Err(e) => return Err(e),
             }
         }
-        // After the records: one that was deleted in between is then known to be.
+        // After the records: the log then names a record that was deleted in between.
         let log = Log::load(project)?;
         project.signers.withdraw(log.revocations());
         let (backups, revoked) = divide(backups, &project.signers, &log);
@@ -110,7 +110,7 @@ impl Records {
     }
 
     /// Puts backups in order. Records that exist may be among the forgotten ones: these are not yet
-    /// deleted. `excused` states whether a record may be missing, or counts for nothing.
+    /// deleted. `excused` states whether a record may be missing, or is foreign or damaged.
     fn in_order(
         backups: Vec<Backup>,
         forgotten: &[ForgottenRecord],
@@ -219,7 +219,7 @@ impl Records {
         std::mem::take(&mut self.damaged)
     }
 
-    /// Takes the errors of foreign records, which count for nothing.
+    /// Takes the errors of foreign records, which are ignored.
     pub fn take_foreign(&mut self) -> Vec<RepoError> {
         std::mem::take(&mut self.foreign)
     }

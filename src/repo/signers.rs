@@ -96,8 +96,8 @@ impl Signers {
             .role_of(signer)
             .ok_or(ForeignReason::UnknownSigner(*signer))?;
         match kind.info().signed_by {
-            // Which of its records count, the revocation says. What its packs and segments say is
-            // true or not, whoever says it.
+            // The revocation decides which records of the signer count. Its packs and segments
+            // stay readable: readers verify the data in them.
             Some(_)
                 if matches!(kind, ObjectKind::Void | ObjectKind::Lease)
                     && self.is_revoked(signer) =>

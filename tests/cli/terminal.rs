@@ -89,7 +89,8 @@ fn output_on_a_terminal_fits_80_columns() {
         "check",
         "check --read-data",
         "stats",
-        "forget --keep-last 1 --keep-within-hourly 2y5m7d3h --keep-daily 2 --keep-weekly 2 --keep-monthly 2",
+        "forget --keep-last 1 --keep-within-hourly 2y5m7d3h --keep-daily 2 --keep-weekly 2 \
+         --keep-monthly 2",
         "key list",
         "cache show",
     ] {

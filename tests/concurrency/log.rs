@@ -1,24 +1,25 @@
-//! The log: `head`, a forget, a prune and a backup that do not wait for each other. A statement that
-//! `head` printed must stay true, whatever follows: all that its entry stands for is there, or an
-//! entry removes it. And it must stand for all that `head` found.
+//! A model of the log: `head`, a forget, a prune and a backup run at the same time. A statement
+//! that `head` printed must stay true: each object that its entry stands for exists, or an entry
+//! removes it. The entry must also stand for every object that `head` found.
 
 use super::search::{self, Outcome, search};
 
-/// The rules of the log, so that each can be broken.
+/// The rules of the log. A scenario can break each of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Rule {
-    /// The entry is there before the object is deleted.
+    /// The entry is stored before the object is deleted.
     EntryBeforeDeletion,
     /// A prune names packs in the log, too.
     PacksAreNamed,
     /// Entries are never deleted.
     EntriesStay,
-    /// An entry excuses what it removes also if it does not come after the statement. Someone who
-    /// loads the log just before `head` appends to it cannot name that entry.
+    /// An entry excuses the objects that it removes even if it does not follow the entry of the
+    /// statement. A process that loads the log just before `head` appends to it cannot follow that
+    /// entry.
     AnyEntryExcuses,
-    /// An entry names all those as previous that nobody has named yet.
+    /// An entry names as previous all entries that no other entry names yet.
     NamesAllTips,
-    /// `head` writes an entry also if nothing is new, but no single entry stands for all.
+    /// If nothing is new, but no single entry stands for everything, `head` still writes one.
     JoinsTips,
 }
 
@@ -33,7 +34,7 @@ const NEW_RECORD: Objects = 1 << 3;
 /// Entries, one bit each.
 type Entries = u8;
 
-/// More entries than all actors write.
+/// Maximum number of entries; all actors together write fewer.
 const ENTRIES: usize = 8;
 const ACTORS: usize = 5;
 
@@ -41,9 +42,9 @@ const ACTORS: usize = 5;
 struct Entry {
     added: Objects,
     removed: Objects,
-    /// Those before it, and itself.
+    /// The entries before it, and itself.
     line: Entries,
-    /// The length of the longest way back, and 1.
+    /// Its number: the length of the longest way back, plus 1.
     number: u8,
 }
 
@@ -52,7 +53,7 @@ enum Actor {
     Head(Head),
     /// Deletes one object: a forget or a prune.
     Remover(Remover),
-    /// What it has yet to store, the next first.
+    /// The objects that it has yet to store, the next one first.
     Backup(u8),
     Ended,
 }
@@ -68,7 +69,7 @@ struct Head {
 struct Remover {
     step: u8,
     object: Objects,
-    /// It begins once this is gone.
+    /// It begins once this object is deleted.
     after: Objects,
     log: Entries,
     own: Entries,
@@ -82,7 +83,7 @@ struct State {
     log: Entries,
     /// The entries that were printed.
     printed: Entries,
-    /// What was found by a `head` whose statement does not stand for it.
+    /// Objects that a `head` found, but that its statement does not stand for.
     left_out: Objects,
     actors: [Actor; ACTORS],
 }
@@ -100,19 +101,19 @@ impl State {
         Self::members(entries).fold(0, |all, n| all | self.entry[n].removed)
     }
 
-    /// What an entry stands for.
+    /// The objects that an entry stands for.
     fn set(&self, entry: usize) -> Objects {
         let line = self.entry[entry].line;
         self.added(line) & !self.removed(line)
     }
 
-    /// Those of these that no other one of them names.
+    /// The entries in this set that no other entry in it names.
     fn tips(&self, log: Entries) -> Entries {
         let before = Self::members(log).map(|n| self.entry[n].line & !(1 << n));
         log & !before.fold(0, |all, line| all | line)
     }
 
-    /// Appends an entry to the log as it was seen. Returns its bit.
+    /// Appends an entry to the log as the actor has seen it. Returns the bit of the entry.
     fn append(
         &mut self,
         seen: Entries,
@@ -164,7 +165,7 @@ impl Scenario {
                 let printed = if new != 0 || must_join {
                     next.append(head.log, self.holds(Rule::NamesAllTips), new, 0)
                 } else {
-                    // Of several with the same number, the one with the larger hash: any.
+                    // If several have the same number, the larger hash decides: it may be any.
                     let number = State::members(tips).map(|n| state.entry[n].number).max();
                     let newest = |n: &usize| Some(state.entry[*n].number) == number;
                     State::members(tips)
@@ -325,7 +326,7 @@ fn what_head_printed_stays_true_while_others_delete() {
     }
 }
 
-/// Without any one of its rules a statement becomes false, and the model finds out how.
+/// If any one of the rules is broken, a statement becomes false, and the search finds how.
 #[test]
 fn no_rule_of_the_log_can_be_left_out() {
     for rule in [

@@ -1,29 +1,29 @@
-//! A copy of a repository that is taken without a key, object by object, while two prunes and a
-//! backup run at the source and nothing waits. The copy keeps everything that it has ever copied,
-//! also what the source forgets or replaces later. It must be whole at every moment, so that it can
-//! be used when the source is lost.
+//! A model of a replica: a copy of a repository that is made without a key, object by object, while
+//! two prunes and a backup run at the source. The copy keeps every object that it has ever copied,
+//! even if the source forgets or replaces it later. The copy must be usable at every moment, in
+//! case the source is lost.
 
 use super::search::{self, Outcome, search};
 
-/// The rules of a replica, of the source and of a reader, so that each can be broken.
+/// The rules of a replica, of the source and of a reader. A scenario can break each of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Rule {
-    /// The log is listed once more after all else: if it has changed, all is listed again.
+    /// A replica lists the log again at the end. If it has changed, it lists everything again.
     ListTheLogAgain,
-    /// The first list of the log comes before all others.
+    /// A replica lists the log first.
     ListTheLogFirst,
-    /// Records are listed before segments, and segments before packs: what names something is
-    /// stored after it.
+    /// A replica lists records before segments, and segments before packs: an object is stored
+    /// after the objects that it names.
     ListWhatNamesFirst,
-    /// Packs are copied before segments, and segments before records.
+    /// A replica copies packs before segments, and segments before records.
     CopyWhatIsNamedFirst,
-    /// What the log removes is left out.
+    /// A replica does not copy objects that the log removes.
     LeaveOutRemoved,
-    /// If an object has gone that was listed, all is listed again.
+    /// If a listed object no longer exists, a replica lists everything again.
     StartAgainIfGone,
-    /// The source names in its log what it is about to delete.
+    /// The source names objects in its log before it deletes them.
     EntryBeforeDeletion,
-    /// A superseded segment counts for reading as long as its packs are there.
+    /// A superseded segment counts for reading as long as its packs exist.
     SupersededAreRead,
 }
 
@@ -76,12 +76,12 @@ const SEGMENT: [(Objects, Objects); 4] = [
     (pack(2), 0),
     (pack(3), segment(0) | segment(1)),
 ];
-/// What each entry of the log removes.
+/// The objects that each log entry removes.
 const REMOVES: [Objects; 3] = [record(0), pack(0) | segment(0), pack(1) | segment(1)];
 /// The blobs that each record needs.
 const NEEDS: [u8; 3] = [0b010, 0b001, 0b101];
 
-/// What a process at the source does, in this order.
+/// The steps of a process at the source, in order.
 #[derive(Clone, Copy)]
 enum Step {
     Put(Objects),
@@ -90,7 +90,7 @@ enum Step {
 
 use Step::{Delete, Put};
 
-/// The first record is forgotten; then two prunes repack what the second record needs.
+/// A forget removes the first record; then two prunes repack blobs that the second record needs.
 const PRUNES: [Step; 12] = [
     Put(entry(0)),
     Delete(record(0)),
@@ -109,8 +109,8 @@ const PRUNES: [Step; 12] = [
 const BACKUP: [Step; 3] = [Put(pack(2)), Put(segment(2)), Put(record(2))];
 const BEFORE: Objects = pack(0) | segment(0) | record(0) | record(1);
 
-/// The list that is being taken: it has what was there all the time, and any of what came or went
-/// meanwhile.
+/// A list in progress. It has all objects that existed the whole time, and any of those that were
+/// stored or deleted meanwhile.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Listing {
     has: Objects,
@@ -125,7 +125,7 @@ struct State {
     /// The number of lists taken, and of kinds copied after that.
     lists: u8,
     listing: Option<Listing>,
-    /// What the first list of the log had.
+    /// The entries in the first list of the log.
     log: Objects,
     listed: Objects,
     copy: Objects,
@@ -140,7 +140,7 @@ impl Scenario {
         self.broken != Some(rule)
     }
 
-    /// What is listed, one after the other.
+    /// The kinds in the order in which they are listed.
     fn lists(&self) -> &'static [Objects] {
         match self.broken {
             Some(Rule::ListTheLogAgain) => &[LOG, RECORDS, SEGMENTS, PACKS],
@@ -150,7 +150,7 @@ impl Scenario {
         }
     }
 
-    /// What is copied next.
+    /// The object to copy next.
     fn wanted(&self, state: &State) -> Objects {
         let order = if self.holds(Rule::CopyWhatIsNamedFirst) {
             [PACKS, SEGMENTS, RECORDS, LOG]
@@ -186,7 +186,7 @@ impl Scenario {
         next
     }
 
-    /// All that a list can have found when it ends.
+    /// All results that a list can have when it ends.
     fn end_of_list(&self, state: &State, listing: Listing, to: &mut Vec<State>) {
         let mut some = listing.may_have;
         loop {
@@ -350,7 +350,7 @@ fn a_copy_taken_while_the_source_is_pruned_is_whole_at_every_moment() {
     }
 }
 
-/// Without any one of its rules a copy is not whole, and the model finds out how.
+/// If any one of the rules is broken, a copy is not usable, and the search finds the way to it.
 #[test]
 fn no_rule_of_a_replica_can_be_left_out() {
     for rule in [

@@ -173,8 +173,10 @@ impl Lexer<'_> {
 
 #[test]
 fn commands_are_found_in_a_script() {
-    let script = "#!/bin/sh\nset -eu # strict\nold=$(cuttlebone --json list |\n    jq -r 'a | b') new=1\n\
-        if rbd diff ${old:+--from-snap \"$old\"} \"$image@$new\" - 2>/dev/null |\n    cuttlebone backup \\\n\
+    let script = "#!/bin/sh\nset -eu # strict\n\
+        old=$(cuttlebone --json list |\n    jq -r 'a | b') new=1\n\
+        if rbd diff ${old:+--from-snap \"$old\"} \"$image@$new\" - 2>/dev/null |\n    \
+        cuttlebone backup \\\n\
         --diff - >log; then cuttlebone check && A=b cuttlebone 'a b'; fi\n";
     let found: Vec<String> = commands(script)
         .into_iter()

@@ -14,7 +14,8 @@ cuttlebone() { "$program" "$@" -q; }
 
 # Writes the block of this number to this place of a file: 4 KiB that compress well.
 block() { # FILE PLACE NUMBER
-  printf "block $3 %.0s" {1..1000} | head -c 4096 | dd of="$1" bs=4096 seek="$2" conv=notrunc status=none
+  printf "block $3 %.0s" {1..1000} | head -c 4096 |
+    dd of="$1" bs=4096 seek="$2" conv=notrunc status=none
 }
 
 # Backs up a file, and records the hash of its content.

@@ -11,7 +11,9 @@ trap 'rm -rf "$work"' EXIT
 cd "$work"
 
 head -c 6M /dev/urandom >photo
-for n in {1..60000}; do echo "Nov 21 10:00:00 vm app[$n]: request $((n * 7919 % 10007)) done"; done >app.log
+for n in {1..60000}; do
+  echo "Nov 21 10:00:00 vm app[$n]: request $((n * 7919 % 10007)) done"
+done >app.log
 echo changed >hostname
 debugfs -R "dump /var/log/dpkg.log dpkg.log" "$image" 2>/dev/null
 cat app.log >>dpkg.log
@@ -32,6 +34,7 @@ COMMANDS
 
 # debugfs ends with 0 whatever happened.
 for file in /root/photo /var/log/app.log /var/log/dpkg.log /etc/hostname; do
-  debugfs -R "cat $file" "$image" 2>/dev/null | cmp - "$(basename $file)" || { cat log >&2; exit 1; }
+  debugfs -R "cat $file" "$image" 2>/dev/null | cmp - "$(basename $file)" ||
+    { cat log >&2; exit 1; }
 done
 e2fsck -fn "$image" >log 2>&1 || { cat log >&2; exit 1; }

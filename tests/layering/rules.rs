@@ -79,7 +79,8 @@ pub(super) fn wrong_imports(sources: &Sources) -> Vec<String> {
                 if public && !FOR_TESTS.contains(&(module[0], child)) {
                     let face = module.join("/");
                     found.push(format!(
-                        "src/{path}:{line}: mod {child} is public, but only {face} may show what is in it"
+                        "src/{path}:{line}: mod {child} is public, but only {face} may export its \
+                         items"
                     ));
                 }
             }

@@ -331,7 +331,8 @@ proptest! {
         let chain = chain(layouts, false);
         let streams: Vec<_> = chain.iter().map(|(h, extents)| stream(h, extents)).collect();
         let left = merge_streams(&[merge_streams(&streams[..2]).expect("two"), streams[2].clone()]);
-        let right = merge_streams(&[streams[0].clone(), merge_streams(&streams[1..]).expect("two")]);
+        let later = merge_streams(&streams[1..]).expect("two");
+        let right = merge_streams(&[streams[0].clone(), later]);
         let effect = |merged: Vec<u8>| effect(&one(&merged), base as u64);
         prop_assert_eq!(effect(left.expect("a chain")), effect(right.expect("a chain")));
     }

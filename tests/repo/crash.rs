@@ -156,8 +156,9 @@ fn a_backup_of_an_idle_stream_fails_as_soon_as_the_store_does() {
     let asked = Arc::default();
     store.set_plan(Plan::at_write(1, Fault::Fail(StorageErrorKind::Full)));
     let failed = host.run(&test_repo, source(&asked), &options("dump"));
+    let full = RepoErrorKind::Storage(StorageErrorKind::Full);
     assert!(
-        matches!(&failed, Err(OpsError::Repo(e)) if e.kind() == RepoErrorKind::Storage(StorageErrorKind::Full)),
+        matches!(&failed, Err(OpsError::Repo(e)) if e.kind() == full),
         "{failed:?}"
     );
 

@@ -176,7 +176,8 @@ proptest! {
         second in steps(),
         chunk in prop::sample::select(vec![4 * KIB, 64 * KIB, 4096 * KIB]),
     ) {
-        assert_diffs_apply_both_ways(chunk, Image::new(size_a), size_b.unwrap_or(size_a), &first, &second);
+        let (image, size_b) = (Image::new(size_a), size_b.unwrap_or(size_a));
+        assert_diffs_apply_both_ways(chunk, image, size_b, &first, &second);
     }
 }
 

@@ -1,6 +1,5 @@
-//! Objects in the store that nobody made who may make them: garbage, objects that were moved, and
-//! objects that are signed by nobody, by another key, or for another place. They count for nothing
-//! and stop nothing.
+//! Foreign objects in the store: garbage, moved objects, and objects without a signature, or with
+//! one by another key or for another place. They are ignored and stop no command.
 
 use std::time::Duration;
 
@@ -82,7 +81,7 @@ const KINDS: [ObjectKind; 12] = [
     ObjectKind::Audit,
 ];
 
-/// What is put into a directory.
+/// The kinds of foreign objects that are put into a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Planted {
     Nothing,

@@ -254,7 +254,7 @@ fn an_entry_that_vanished_is_reported_once_another_one_names_it() {
     Host::without_cache().check_clean(&test_repo, "it came back");
 }
 
-/// The name of what a removed record followed is in the log, so that it is missed all the same.
+/// The log names the records that a removed record followed, so `check` still misses these.
 #[test]
 fn a_record_that_only_a_forgotten_one_named_is_missed() {
     let (store, test_repo) = repository();

@@ -113,10 +113,12 @@ fn step() -> impl Strategy<Value = Step> {
     let index = any::<Index>;
     let seed = || prop::option::weighted(0.7, 0..6_u8);
     prop_oneof![
-        6 => (index(), place(), 1..300 * KIB, seed()).prop_map(|(v, at, len, seed)| Step::Write(v, at, len, seed)),
+        6 => (index(), place(), 1..300 * KIB, seed())
+            .prop_map(|(v, at, len, seed)| Step::Write(v, at, len, seed)),
         1 => (index(), place(), place()).prop_map(|(v, from, to)| Step::Copy(v, from, to)),
         2 => (index(), size()).prop_map(|(v, size)| Step::Resize(v, size)),
-        6 => (index(), prop::option::weighted(0.2, index()), way()).prop_map(|(v, base, way)| Step::BackUp(v, base, way)),
+        6 => (index(), prop::option::weighted(0.2, index()), way())
+            .prop_map(|(v, base, way)| Step::BackUp(v, base, way)),
         2 => (index(), any::<u8>(), 0..50 * KIB, 0..300 * KIB, 0..6_u8)
             .prop_map(|(v, at, out, put, seed)| Step::Splice(v, at, out, put, seed)),
         2 => (index(), way()).prop_map(|(v, way)| Step::BackUpStream(v, way)),
@@ -488,17 +490,26 @@ proptest! {
     #![proptest_config(config(64))]
 
     #[test]
-    fn random_operations_with_small_chunks_agree_with_the_model(steps in vec(step(), 1..25), cache: bool) {
+    fn random_operations_with_small_chunks_agree_with_the_model(
+        steps in vec(step(), 1..25),
+        cache: bool,
+    ) {
         run(4 * KIB, cache, &steps);
     }
 
     #[test]
-    fn random_operations_with_chunks_of_the_default_size_agree_with_the_model(steps in vec(step(), 1..25), cache: bool) {
+    fn random_operations_with_chunks_of_the_default_size_agree_with_the_model(
+        steps in vec(step(), 1..25),
+        cache: bool,
+    ) {
         run(64 * KIB, cache, &steps);
     }
 
     #[test]
-    fn random_operations_with_chunks_of_a_leaf_agree_with_the_model(steps in vec(step(), 1..25), cache: bool) {
+    fn random_operations_with_chunks_of_a_leaf_agree_with_the_model(
+        steps in vec(step(), 1..25),
+        cache: bool,
+    ) {
         run(4096 * KIB, cache, &steps);
     }
 }

@@ -1,5 +1,5 @@
-//! Backups with a write key, and what others believe of its packs: a holder of a write key may
-//! store anything under the ids of real data, and nobody must rely on it.
+//! Backups with a write key, and its packs: the holder of a write key can list any id for any
+//! data, so no other key may rely on these packs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -146,14 +146,14 @@ fn a_write_key_costs_less_than_two_kibibytes_a_pack() {
 }
 
 #[test]
-fn rubbish_under_real_ids_fools_nobody_and_prune_does_not_launder_it() {
+fn wrong_data_under_real_ids_is_not_relied_on_and_prune_does_not_move_it() {
     let store = MemoryBackend::new();
     let full = TestRepo::init(store.clone(), CHUNK).unwrap();
     let thief = writer(&store, 1);
     let host = Host::without_cache();
     let image = Image::new(LEAF).with(0, &noise(5, 4 * CHUNK));
     let other = Image::new(LEAF).with(0, &noise(6, 4 * CHUNK));
-    // The ids of chunks that nobody has stored yet, of which some are there by now.
+    // The ids of chunks that are not stored yet. Some of them will be stored later.
     let elsewhere = MemoryBackend::new();
     for object in store.list("").unwrap() {
         let bytes = store.get(&object.name, 1 << 30).unwrap();
@@ -175,7 +175,7 @@ fn rubbish_under_real_ids_fools_nobody_and_prune_does_not_launder_it() {
         let restored = host.restore_image(&full, &full.backup(made.id)).unwrap();
         assert!(restored == image, "client {number}");
     }
-    // It comes after the real data, too.
+    // The wrong data is stored after the real data, too.
     let made = host.back_up(&full, "other", &other).unwrap();
     let latest = chunks(&full, made.id);
     poison(&thief, &latest);

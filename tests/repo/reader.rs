@@ -174,7 +174,10 @@ proptest! {
     fn random_ranges_of_random_images_read_as_the_images(
         chunk_kib in prop::sample::select(vec![4_usize, 16, 64, 256]),
         steps in prop::collection::vec(
-            (0..3 * LEAF, prop::collection::vec((0..3 * LEAF, 0..200_000_usize, any::<bool>()), 0..5)),
+            (
+                0..3 * LEAF,
+                prop::collection::vec((0..3 * LEAF, 0..200_000_usize, any::<bool>()), 0..5),
+            ),
             1..4,
         ),
         ranges in prop::collection::vec((0..3 * LEAF + 1000, 0..1_000_000_usize), 1..12),

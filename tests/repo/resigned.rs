@@ -1,5 +1,5 @@
-//! Packs whose contents somebody else signed again: the holder of a verify or write key can open
-//! and seal contents, and changes what they say of the runs.
+//! Packs whose contents another key signed again. The holder of a verify or write key can open,
+//! change and seal the contents, which describe the runs.
 
 use std::sync::Arc;
 

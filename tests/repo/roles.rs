@@ -1,4 +1,4 @@
-//! Thieves: somebody has a key of each role, the whole store, and may write to it.
+//! Attacks by a thief who has a key of each role and the whole store, and may write to it.
 
 mod signed;
 
@@ -264,7 +264,7 @@ fn a_slot_that_was_given_another_role_or_copied_to_another_project_is_refused() 
         // Into the other project.
         let copied = other.plant(&slot);
         assert!(is_refused(other.open(password)), "{role}");
-        // With its certificate it is foreign there all the same.
+        // It is still foreign there if its certificate is copied, too.
         copy_certificates(&owner, &other);
         let listed = other.list();
         assert!(listed.iter().find(|key| key.id == copied).unwrap().foreign);
@@ -434,7 +434,7 @@ fn a_slot_with_other_keys_than_the_project_has_does_not_open_the_project() {
     for (role, bundle) in [
         // Its own data key: it could read what the victim backs up.
         (Role::Write, write(other_data, authority)),
-        // Its own signing key: the victim would believe its records.
+        // Its own signing key: the victim would accept its records.
         (Role::Write, write(data, own.as_bytes())),
         (Role::Full, Secret::random().unwrap().expose().to_vec()),
     ] {
@@ -521,7 +521,7 @@ fn a_key_refuses_a_volume_outside_its_certificate_before_the_source_is_read() {
     project.may_back_up("web-1", &Silent).unwrap();
     owner.test_repo.project.may_back_up("db", &Silent).unwrap();
 
-    // A key whose certificate is gone writes nothing that anybody believes.
+    // Everything that a key without a certificate writes is foreign.
     let certificates = project.certificates(&Silent).unwrap();
     let own = certificates.of_slot(owner.keys[1], Role::Write).unwrap();
     let object = ObjectRef::Certificate(owner.project(), own.name);

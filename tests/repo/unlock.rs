@@ -1,5 +1,5 @@
-//! Unlocking a repository whose store holds key slots that somebody else added: they neither stop
-//! nor delay the keys that open, and the store does not learn whether they fit.
+//! Unlocking a repository with foreign key slots in its store. They neither stop nor delay the
+//! keys that open, and the store does not learn whether a password fits.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};

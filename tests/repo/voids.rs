@@ -128,7 +128,10 @@ fn a_void_of_another_signer_does_not_count() {
     let (report, findings) = host.check(&test_repo, false);
     assert_eq!(report.errors, 1, "{findings:?}");
     let expected = ObjectRef::Void(test_repo.project.id, void);
-    let is_reported = |finding: &Finding| matches!(finding, Finding::ObjectForeign { object, .. } if *object == expected);
+    let is_reported = |finding: &Finding| match finding {
+        Finding::ObjectForeign { object, .. } => *object == expected,
+        _ => false,
+    };
     assert!(findings.iter().all(is_reported), "{findings:?}");
     let signer = *test_repo.project.keys.authority();
     assert!(!Voids::load(&test_repo.project).unwrap().names(id, &signer));

@@ -222,7 +222,10 @@ pub(super) fn log(case: &Case) -> Outcome {
     let newest = log.newest().map(|head| (head.number, head.hash));
     assert_eq!(newest, Some((entry.number, name(case))));
     let items = |items: &[cuttlebone::format::LogItem]| {
-        let shown = |item: &cuttlebone::format::LogItem| json!({ "kind": item.kind as u8, "hash": item.hash.to_string() });
+        let shown = |item: &cuttlebone::format::LogItem| {
+            let hash = item.hash.to_string();
+            json!({ "kind": item.kind as u8, "hash": hash })
+        };
         items.iter().map(shown).collect::<Vec<_>>()
     };
     let mut fields = json!({

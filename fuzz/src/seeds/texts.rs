@@ -10,7 +10,10 @@ pub(super) fn extent_lists() -> Named {
     let texts = [
         (
             "json",
-            r#"[{"offset":0,"length":512,"exists":"true"},{"offset":130560,"length":512,"exists":"false"}]"#,
+            concat!(
+                r#"[{"offset":0,"length":512,"exists":"true"},"#,
+                r#"{"offset":130560,"length":512,"exists":"false"}]"#
+            ),
         ),
         ("json-boolean", r#"[{"exists":true,"length":0,"offset":9}]"#),
         (
@@ -24,11 +27,13 @@ pub(super) fn extent_lists() -> Named {
         ("json-empty", "[]"),
         (
             "xml",
-            "<extents><extent><offset>0</offset><length>512</length><exists>true</exists></extent></extents>",
+            "<extents><extent><offset>0</offset><length>512</length><exists>true</exists>\
+             </extent></extents>",
         ),
         (
             "xml-pretty",
-            "<?xml version=\"1.0\"?>\n<extents>\n <extent>\n  <offset> 7 </offset>\n  <exists>false</exists><length>1</length>\n </extent>\n</extents>\n",
+            "<?xml version=\"1.0\"?>\n<extents>\n <extent>\n  <offset> 7 </offset>\n  \
+             <exists>false</exists><length>1</length>\n </extent>\n</extents>\n",
         ),
         (
             "xml-entity",

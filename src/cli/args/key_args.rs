@@ -57,8 +57,8 @@ Examples:
 
     /// Revoke a key with the role write or verify
     ///
-    /// What it signs from now on counts for nothing, even if someone kept a copy of it. Say which
-    /// of its backups still count.
+    /// From now on, everything that the key signs is ignored, even if someone kept a copy of the
+    /// key. Choose which of its backups still count.
     #[command(after_help = "\
 Examples:
   cuttlebone key revoke 3f9a01bc --accept-all
@@ -72,7 +72,7 @@ Examples:
         /// All backups of the key still count
         #[arg(long, conflicts_with = "accept")]
         accept_all: bool,
-        /// No backup of the key counts any more
+        /// None of its backups counts any longer
         #[arg(long, conflicts_with_all = ["accept", "accept_all"])]
         accept_none: bool,
     },

@@ -92,8 +92,9 @@ pub(super) fn check(
             (_, false) => {
                 "get the damaged files back from another copy of the repository. If there is none, \
                  restore what you still need, delete the damaged packs \
-                 (projects/*/packs/*/NAME, projects/*/trees/*/NAME), and back up the affected volumes again with --reread: data that they still have \
-                 is stored again, for older backups too. Then prune"
+                 (projects/*/packs/*/NAME, projects/*/trees/*/NAME), and back up the affected \
+                 volumes again with --reread: data that they still have is stored again, for older \
+                 backups too. Then prune"
             }
         })
     })

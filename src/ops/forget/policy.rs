@@ -8,16 +8,15 @@
 //! - A rule that has not used up its count also keeps the oldest backup, so that history grows as
 //!   long as it can.
 //! - Spans are counted back from the newest backup, not from now.
-//! - A backup from the future, or earlier than one that it follows (the clock of its host was
-//!   wrong,
-//!   or somebody lies), takes no part in this, and is kept.
+//! - A backup from the future, or earlier than one that it follows, is kept and not counted: the
+//!   clock of its host was wrong, or its time is forged.
 //!
 //! Backups of a volume need not be one line, each following the one before: two hosts back up at
 //! the same time, or copies of a repository are merged. A rule goes every way from a backup that
 //! nothing follows to older ones, and counts each way apart. A backup is kept if it is kept on any
-//! way. So backups push out only those that they follow. Otherwise somebody with a write key could
+//! way. So backups push out only those that they follow. Otherwise the holder of a write key could
 //! add backups with times of the past, and have the genuine ones of those days removed. For the
-//! same reason the newest backup of a period does not stand for those of other write keys.
+//! same reason the newest backup of a period does not replace those of other write keys.
 
 use std::collections::BTreeMap;
 
@@ -185,8 +184,8 @@ struct Way {
     since: Option<Timestamp>,
 }
 
-/// Maximum number of ways that a rule tells apart at one record. Only records whose times say
-/// nothing can have more than one way to them.
+/// Maximum number of ways to one record that a rule keeps apart. Only records whose time is not
+/// counted can have more than one.
 const WAYS_MAX: usize = 16;
 
 impl Way {

@@ -69,7 +69,7 @@ mod tests {
         let (_, sealed_a) = sealed(Codec::Raw, 1, &a);
         let (_, sealed_b) = sealed(Codec::Raw, 2, &b);
         assert_ne!(xor(&sealed_a[..100], &sealed_b[..100]), xor(&a, &b));
-        // The same content again gives the same bytes, which tells nothing new.
+        // The same content again gives the same bytes, which reveals nothing new.
         assert_eq!(sealed(Codec::Raw, 1, &a).1, sealed_a);
     }
 }

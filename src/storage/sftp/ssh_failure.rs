@@ -65,7 +65,8 @@ mod tests {
             (1, "", Kind::NoProgram),
             (
                 255,
-                "WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!; …; Host key verification failed.",
+                "WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!; …; \
+                 Host key verification failed.",
                 Kind::HostKeyChanged,
             ),
             (

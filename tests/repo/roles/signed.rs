@@ -14,7 +14,7 @@ use cuttlebone::storage::Backend;
 use super::{Owner, ROLES, forge, is_refused};
 use crate::repo::{CHUNK, Host, Image, LEAF, PASSWORD, TestRepo, noise};
 
-/// Seals and signs an object by hand, as a thief does whose program asks nobody.
+/// Seals and signs an object directly, like a thief whose program checks no role.
 fn sign_as(project: &Project, kind: ObjectKind, signing: &SigningKey, body: &[u8]) -> Vec<u8> {
     let payload = Payload {
         codec: Codec::Raw,

@@ -127,7 +127,7 @@ class Cases(list):
         for what, at in ("version", 8), ("epoch", 10), ("feature", 15):
             changed = right[:at] + bytes([right[at] ^ 2]) + right[at + 1 :]
             self.add(
-                f"unproven-{what}", "changed by somebody without a key: damage", changed, unproven
+                f"unproven-{what}", "changed without a key: damage", changed, unproven
             )
 
     def flips(self, data: bytes, places: dict[str, int], expect="does-not-open"):

@@ -243,7 +243,7 @@ def roles(main, add, added, put_zeros, expect):
     case("session", "a backup of a write key", of_write_key, 0)
     case("signer-unknown", "is foreign", lambda: [put_zeros(1, LATER, signer=STRANGER)])
     case("signer-verify", "is foreign", lambda: [put_zeros(1, LATER, signer=seeds["verify"])])
-    case("requires-of-write-signer", "is foreign, and stops nobody",
+    case("requires-of-write-signer", "is foreign, and stops no reader",
          lambda: [put_zeros(1, LATER, signer=seeds["write"], requires=["magic"])])  # fmt: skip
 
     def line(*times, seed=None):

@@ -215,18 +215,25 @@ fn ways(made: &Made, to: usize) -> Vec<Vec<usize>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(400)
+    })]
 
     #[test]
     fn a_backup_is_kept_if_a_rule_keeps_it_on_any_way_from_the_newest(
-        steps in prop::collection::vec((-30..40_i64, prop::collection::vec(0..9_usize, 0..3)), 1..9),
+        steps in prop::collection::vec(
+            (-30..40_i64, prop::collection::vec(0..9_usize, 0..3)),
+            1..9,
+        ),
         count in 1..5_u64,
     ) {
         let mut made = Made::default();
         let mut now = 10_000;
         for (place, (step, back)) in steps.into_iter().enumerate() {
             now += step;
-            let follows: BTreeSet<usize> = back.into_iter().filter(|older| *older < place).collect();
+            let follows = back.into_iter().filter(|older| *older < place);
+            let follows: BTreeSet<usize> = follows.collect();
             made.add(now, FULL, follows);
         }
         let (kept, uncounted) = made.daily(count, 10_100);
@@ -236,7 +243,8 @@ proptest! {
             let older = ancestors(&made, place);
             let is_oldest = older.iter().all(|older| uncounted.contains(older));
             let keeps = |way: &Vec<usize>| {
-                let counted = way[..way.len() - 1].iter().filter(|place| !uncounted.contains(place));
+                let before = way[..way.len() - 1].iter();
+                let counted = before.filter(|place| !uncounted.contains(place));
                 let mut days: Vec<i64> = counted.map(day).collect();
                 days.dedup();
                 let is_new = days.last() != Some(&day(&place));

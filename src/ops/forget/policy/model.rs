@@ -156,12 +156,18 @@ fn any_step() -> impl Strategy<Value = i64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(400)
+    })]
 
     #[test]
     fn a_policy_keeps_the_same_backups_as_the_model(
         rules in prop::collection::vec(any_rule(), 1..5),
-        steps in prop::collection::vec((any_step(), prop::option::weighted(0.1, "[ab]"), 0..30_u8), 0..60),
+        steps in prop::collection::vec(
+            (any_step(), prop::option::weighted(0.1, "[ab]"), 0..30_u8),
+            0..60,
+        ),
         start in 1_600_000_000..1_800_000_000_i64,
         young in 0..4_usize,
         summer: bool,
@@ -171,18 +177,26 @@ proptest! {
         let mut backups = Vec::new();
         for (step, label, odds) in steps {
             at += step;
-            let mut labels: BTreeMap<String, String> = label.map(|v| ("k".into(), v)).into_iter().collect();
+            let label = label.map(|value| ("k".into(), value));
+            let mut labels: BTreeMap<String, String> = label.into_iter().collect();
             if odds == 0 {
                 labels.insert("protected".into(), "yes".into());
             }
             backups.push((Timestamp::from_second(at).unwrap(), labels));
         }
-        let candidates: Vec<_> = backups.iter().map(|(time, labels)| Candidate { time: *time, labels, key: None }).collect();
+        let candidates: Vec<_> = backups
+            .iter()
+            .map(|(time, labels)| Candidate { time: *time, labels, key: None })
+            .collect();
         let newest = candidates.len().saturating_sub(1 + young);
         let now = candidates.get(newest).map_or(Timestamp::UNIX_EPOCH, |c| c.time);
         let decided = decide_line(&Policy::new(rules.clone()), &candidates, now, &zone);
-        let stay: BTreeSet<usize> =
-            decided.iter().enumerate().filter(|(_, reasons)| !reasons.is_empty()).map(|(place, _)| place).collect();
+        let stay: BTreeSet<usize> = decided
+            .iter()
+            .enumerate()
+            .filter(|(_, reasons)| !reasons.is_empty())
+            .map(|(place, _)| place)
+            .collect();
         prop_assert_eq!(stay, decide(&rules, &candidates, now, &zone));
     }
 }
