@@ -102,8 +102,8 @@ pub struct OtherLease {
     pub age: Duration,
     /// The work did not begin before this, by the store's clock.
     pub begun: SystemTime,
-    /// Whether its holder may still run.
-    pub alive: bool,
+    /// Whether it has expired: it is too old, or its holder is known to have ended.
+    pub expired: bool,
     /// Packs that its holder relies on although nothing names them.
     pub packs: Vec<ObjectHash>,
     /// Top nodes of the trees that it is about to commit.
@@ -118,7 +118,7 @@ impl OtherLease {
     /// Returns whether it is held for this work, by a process that may still run.
     #[must_use]
     pub fn is_held_for(&self, work: Work) -> bool {
-        self.alive && self.work == work.word()
+        !self.expired && self.work == work.word()
     }
 }
 
@@ -246,7 +246,7 @@ impl Lease {
     /// Returns whether another process may see it expired, or may have done so since
     /// [`has_lapsed`](Self::has_lapsed) was asked.
     #[must_use]
-    pub fn may_be_dead(&self) -> bool {
+    pub fn may_have_expired(&self) -> bool {
         let state = self.held.state();
         state.lapsed || is_late(state.put)
     }
@@ -260,10 +260,10 @@ impl Lease {
     }
 
     /// Removes a lease whose holder no longer runs.
-    pub fn remove_dead(project: &Project, dead: &OtherLease) -> Result<(), RepoError> {
+    pub fn remove_expired(project: &Project, lease: &OtherLease) -> Result<(), RepoError> {
         project
             .objects
-            .delete(ObjectRef::Lease(project.id, dead.id))
+            .delete(ObjectRef::Lease(project.id, lease.id))
     }
 }
 
@@ -376,7 +376,7 @@ impl Held {
             (state.id, state.put, state.body.encode())
         };
         let late = is_late(put);
-        // A process that considers it dead may be about to remove it: what is put now must not go
+        // A process that considers it expired may be about to remove it: what is put now must not go
         // with it.
         let id = if late {
             LeaseId::from_bytes(random()?)
@@ -407,7 +407,7 @@ fn other(id: LeaseId, body: LeaseBody, modified: SystemTime, age: Duration) -> O
         host: body.host,
         age,
         begun: modified.checked_sub(running).unwrap_or(modified),
-        alive: age < TTL && !gone,
+        expired: age >= TTL || gone,
         packs: body.packs.iter().filter_map(|id| id.parse().ok()).collect(),
         tops: body.tops.iter().filter_map(|id| id.parse().ok()).collect(),
         removes: body.removes,

@@ -78,13 +78,13 @@ impl ReadSession {
         let Some(lease) = &self.lease else {
             return Ok(());
         };
-        if !lease.may_be_dead() {
+        if !lease.may_have_expired() {
             return Ok(());
         }
         let mut resumed = lock(&self.resumed);
         let now = lease::now();
         let recently = resumed.is_some_and(|then| now.saturating_sub(then) < RETRY_EVERY);
-        if recently || !lease.may_be_dead() {
+        if recently || !lease.may_have_expired() {
             return Ok(());
         }
         *resumed = Some(now);
@@ -244,14 +244,14 @@ mod tests {
         // If the lease cannot be renewed, the next call tries again after a while.
         store.set_plan(Plan::at(1, Fault::Fail(StorageErrorKind::Io)));
         assert!(located().is_err());
-        assert!(lease.may_be_dead());
+        assert!(lease.may_have_expired());
         *lock(&session.resumed) = None;
         // If the index cannot be read, the lease stays suspect, and the next call tries at once.
         store.set_plan(Plan::at(3, Fault::Fail(StorageErrorKind::Io)));
         assert!(located().is_err());
-        assert!(lease.may_be_dead());
+        assert!(lease.may_have_expired());
         assert_eq!(located().unwrap(), new);
-        assert!(!lease.may_be_dead());
+        assert!(!lease.may_have_expired());
         assert_eq!(reader.chunk(&id).unwrap(), b"data");
     }
 

@@ -124,7 +124,7 @@ fn the_state_of_a_lease_is_known_while_the_store_takes_long_to_renew_it() {
         is_renewing.recv().unwrap();
         let (answer, answered) = mpsc::channel();
         let lease = &lease;
-        scope.spawn(move || answer.send(lease.may_be_dead()));
+        scope.spawn(move || answer.send(lease.may_have_expired()));
         let answer = answered.recv_timeout(Duration::from_secs(10));
         drop(release);
         assert_eq!(answer, Ok(false));

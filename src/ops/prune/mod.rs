@@ -245,7 +245,7 @@ fn walk_all(
         usage::report_progress(context, done, backups.len());
     }
     let others = state.leases.others.iter();
-    let writers = others.filter(|lease| lease.alive && !lease.is_held_for(Work::Read));
+    let writers = others.filter(|lease| !lease.expired && !lease.is_held_for(Work::Read));
     for top in writers.flat_map(|lease| &lease.tops) {
         usage.walk(&blobs, *top, usage::ANY_CLASS, context, new)?;
     }
@@ -333,7 +333,11 @@ impl Prune<'_> {
     /// changed the repository.
     fn still_valid(&self) -> Result<(), OpsError> {
         self.context.cancel.check()?;
-        if self.lease.as_ref().is_some_and(|lease| lease.may_be_dead()) {
+        if self
+            .lease
+            .as_ref()
+            .is_some_and(|lease| lease.may_have_expired())
+        {
             return Err(OpsError::PausedTooLong);
         }
         Ok(())
@@ -559,15 +563,15 @@ impl Prune<'_> {
         own.iter().try_for_each(|mark| self.remove_mark(*mark))
     }
 
-    /// Removes leases and uploads of dead processes.
+    /// Removes expired leases, and uploads of processes that ended.
     fn tidy(&self, report: &mut PruneReport) -> Result<(), OpsError> {
         let leases = &self.state.leases;
-        for dead in leases.others.iter().filter(|lease| !lease.alive) {
+        for expired in leases.others.iter().filter(|lease| lease.expired) {
             self.still_valid()?;
-            Lease::remove_dead(self.project, dead)?;
+            Lease::remove_expired(self.project, expired)?;
         }
         let now = Leases::load(self.project, self.lease.as_deref());
-        let alone = now.is_ok_and(|now| !now.others.iter().any(|lease| lease.alive));
+        let alone = now.is_ok_and(|now| !now.others.iter().any(|lease| !lease.expired));
         let life = if alone && self.options.grace.is_zero() {
             UPLOAD_LIFE_ALONE
         } else {

@@ -126,7 +126,7 @@ pub(super) fn plan(
         .leases
         .others
         .iter()
-        .filter(|lease| lease.alive)
+        .filter(|lease| !lease.expired)
         .flat_map(|lease| lease.packs.iter().copied())
         .collect();
     let mut unnamed: HashSet<_> = index.unnamed()?.into_iter().collect();

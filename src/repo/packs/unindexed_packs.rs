@@ -91,7 +91,10 @@ impl UnindexedPacks {
         packs: &[ObjectRef],
         since: Duration,
     ) -> Result<(), RepoError> {
-        let lapsed = self.lease.as_ref().is_some_and(|lease| lease.may_be_dead());
+        let lapsed = self
+            .lease
+            .as_ref()
+            .is_some_and(|lease| lease.may_have_expired());
         if !lapsed && !lease::is_late(since) {
             return Ok(());
         }
