@@ -83,6 +83,8 @@ pub enum RepoError {
     Role(#[from] RoleError),
     #[error("the certificate of this key is missing, or was revoked: its backups would not count")]
     NotCertified,
+    #[error("the project is no longer written to: it was replaced by {successor}")]
+    Retired { successor: String },
     #[error("this key may not back up the volume “{volume}”")]
     OtherVolumes {
         volume: String,

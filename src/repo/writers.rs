@@ -96,9 +96,14 @@ impl Project {
         self.objects.delete_twice(slot)
     }
 
-    /// Fails if the key in use may not back up the volume with this name: its record would be
-    /// foreign.
+    /// Fails if the project is retired, or if the key in use may not back up the volume with this
+    /// name: its record would be foreign.
     pub fn may_back_up(&self, volume: &str, observer: &dyn Observer) -> Result<(), RepoError> {
+        if let Some(successor) = &self.settings.retired {
+            return Err(RepoError::Retired {
+                successor: successor.clone(),
+            });
+        }
         self.keys.require(Role::Write)?;
         if self.role() == Role::Full {
             return Ok(());

@@ -98,6 +98,9 @@ fn hint(error: &RepoError) -> Option<Cow<'static, str>> {
             "ask the holder of a key with the role “full” for another key; “cuttlebone key list” \
              shows the keys"
         }
+        RepoError::Retired { .. } => {
+            "back up there; the backups of this project can be read, forgotten and pruned as before"
+        }
         RepoError::OtherVolumes { patterns, .. } => {
             let patterns = patterns.join(", ");
             return Some(
