@@ -123,6 +123,9 @@ pub struct RemovedRecord {
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub heads: Vec<ObjectHash>,
+    /// The record whose place it had taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<ObjectHash>,
     /// The time of the backup.
     pub time: RecordTime,
     /// Why it was removed, in words.
@@ -485,6 +488,7 @@ mod tests {
                 },
                 follows: vec![hash(6)],
                 heads: Vec::new(),
+                replaces: Some(hash(4)),
                 time: "2026-11-21T10:00:00Z".parse().unwrap(),
                 reason: "forgotten".into(),
             }],
@@ -513,6 +517,7 @@ mod tests {
             r#"{"lost":["ab"]}"#,
             r#"{"revoked":[{}]}"#,
             r#"{"removed_records":[{"record":"ab"}]}"#,
+            r#"{"removed_records":[{"replaces":1}]}"#,
         ] {
             let refused = LogDetails::decode(json.as_bytes());
             assert!(matches!(refused, Err(FormatError::BadJson(_))), "{json}");

@@ -46,7 +46,7 @@ pub struct CommitPermit {
 impl CommitPermit {
     /// Fails if this process was suspended since, so that others may take it for dead.
     pub(super) fn stands(&self) -> Result<(), RepoError> {
-        if self.lease.may_be_dead() {
+        if self.lease.may_have_expired() {
             return Err(RepoError::LostRace);
         }
         Ok(())
@@ -60,7 +60,8 @@ impl CommitPermit {
 
     /// Notes a record before it is stored: even if that fails, the store may have it.
     pub(super) fn note(&self, id: ObjectHash, record: &BackupRecord) {
-        let noted = removed_record(id, record, "taken back");
+        // Only what a full key takes back is described in the log.
+        let noted = removed_record(id, record, true, "taken back");
         self.records.borrow_mut().push(noted);
     }
 

@@ -57,7 +57,7 @@ impl ForgottenRecord {
             id: removed.record,
             volume: removed.volume.name.clone(),
             follows: removed.follows.clone(),
-            replaces: None,
+            replaces: removed.replaces,
         }
     }
 }
@@ -125,13 +125,14 @@ impl Records {
             let record = &backup.record;
             // A write key could otherwise put its own record in the place of any other.
             let successor_of = record.replaces.filter(|_| backup.is_full);
-            replaced.extend(successor_of);
+            let is_voided = voided.contains(&backup.id);
+            replaced.extend(successor_of.filter(|_| !is_voided));
             let of_volume = volumes.entry(&record.volume.name).or_default();
             of_volume.push(OrderedRecord {
                 id: backup.id,
                 follows: &record.follows,
                 replaces: successor_of,
-                time: Some(backup.time).filter(|_| !voided.contains(&backup.id)),
+                time: Some(backup.time).filter(|_| !is_voided),
             });
         }
         for record in forgotten {

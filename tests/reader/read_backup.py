@@ -182,8 +182,9 @@ class Project:
                 for name, removed in self.removed.items()
                 if name not in own and removed["volume"]["name"] == volume
             }
+            counting = full | self.removed.keys()
             ordered |= {
-                name: own[name] for name in reversed(format.newest_first(own, passed, full))
+                name: own[name] for name in reversed(format.newest_first(own, passed, counting))
             }
         return ordered
 

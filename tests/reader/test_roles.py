@@ -240,6 +240,21 @@ class Roles(InRepository):
         ]
         self.assertEqual(names[-2:], ["3", "2"])
 
+    def test_removed_replacing_record_keeps_the_place_of_the_replaced_one(self):
+        first = self.put_line(1, time="2030-01-01T00:00:00Z")
+        second = self.put_line(2, time="1980-01-01T00:00:00Z", replaces=first.hex())
+        self.put_line(3, time="1970-01-01T00:00:00Z", follows=[second.hex()])
+        self.assert_reads(bytes(3), "line")
+        del self.files[f"{self.project.path}backups/{second.hex()}"]
+        volume = {"id": "00" * 16, "name": "line"}
+        removed = {"record": second.hex(), "volume": volume, "time": TIME}
+        removed["replaces"] = first.hex()
+        self.project.put_log(removed=[(1, second)], body={"removed_records": [removed]})
+        self.assert_reads(bytes(3), "line")
+        lines = self.run_reader("--list").stdout.splitlines()
+        sizes = [line.split("\t")[-1] for line in lines if "\tline\t" in line]
+        self.assertEqual(sizes, ["1", "3"], "the replaced one is listed again")
+
     def test_replacing_of_a_write_signer_does_not_count(self):
         first = self.put_zeros(1, time="2026-11-22T00:00:00Z")
         self.put_zeros(2, time="2026-11-21T00:00:00Z", replaces=first.hex(), signer=self.write)

@@ -470,7 +470,7 @@ fn a_backup_that_exists_although_the_log_removed_it_counts_like_any_other() {
     // backups came back from a copy that keeps more.
     for hash in [old, new] {
         let kind = LogKind::Record;
-        let described = removed_record(hash, &test_repo.backup(hash).record, "test");
+        let described = removed_record(hash, &test_repo.backup(hash).record, true, "test");
         let entry = NewEntry {
             removed: vec![LogItem { kind, hash }],
             details: LogDetails {

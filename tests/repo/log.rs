@@ -275,6 +275,7 @@ fn a_record_that_only_a_forgotten_one_named_is_missed() {
             removed_records: vec![cuttlebone::repo::removed_record(
                 ids[1],
                 &middle.record,
+                middle.is_full,
                 "test",
             )],
             ..LogDetails::default()

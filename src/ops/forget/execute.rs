@@ -28,7 +28,7 @@ pub fn forget(
         let mut log = claim(project, plan, &lease, &removes, &keeps)?;
         let records = removals.iter().map(|removal| {
             let backup = removal.backup;
-            removed_record(backup.id, &backup.record, "forgotten")
+            removed_record(backup.id, &backup.record, backup.is_full, "forgotten")
         });
         let entry = NewEntry {
             removed: removes.iter().map(|id| item(*id)).collect(),
@@ -39,7 +39,7 @@ pub fn forget(
             ..NewEntry::default()
         };
         // If this process was stopped, others may not have seen what it announced.
-        if lease.may_be_dead() {
+        if lease.may_have_expired() {
             return Err(OpsError::PausedTooLong);
         }
         log.append(project, entry, by)?;
@@ -49,7 +49,7 @@ pub fn forget(
         {
             context.cancel.check()?;
             // Others may have counted on the records that are left.
-            if lease.may_be_dead() {
+            if lease.may_have_expired() {
                 return Err(OpsError::PausedTooLong);
             }
             removed.delete(project)?;

@@ -108,7 +108,7 @@ pub(super) fn remove(
     let items: Vec<LogItem> = items.chain(backups.iter().flat_map(of_backup)).collect();
     let described = backups.iter().map(|backup| {
         let reason = "taken back by its writer";
-        removed_record(backup.id, &backup.record, reason)
+        removed_record(backup.id, &backup.record, backup.is_full, reason)
     });
     let entry = NewEntry {
         removed: items.clone(),

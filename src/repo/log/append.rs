@@ -168,6 +168,7 @@ mod tests {
             },
             follows: Vec::new(),
             heads: Vec::new(),
+            replaces: None,
             time: "2026-11-21T10:00:00Z".parse().unwrap(),
             reason: String::new(),
         }

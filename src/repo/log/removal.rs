@@ -43,14 +43,21 @@ impl Removed {
     }
 }
 
-/// Returns what the log has to keep of a record that is removed.
+/// Returns what the log has to keep of a record that is removed. `is_full` states whether a full
+/// key signed the record: only then it took the place of another one.
 #[must_use]
-pub fn removed_record(id: ObjectHash, record: &BackupRecord, reason: &str) -> RemovedRecord {
+pub fn removed_record(
+    id: ObjectHash,
+    record: &BackupRecord,
+    is_full: bool,
+    reason: &str,
+) -> RemovedRecord {
     RemovedRecord {
         record: id,
         volume: record.volume.clone(),
         follows: record.follows.clone(),
         heads: record.heads.clone(),
+        replaces: record.replaces.filter(|_| is_full),
         time: record.time.clone(),
         reason: reason.to_owned(),
     }

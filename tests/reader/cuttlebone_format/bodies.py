@@ -184,8 +184,8 @@ VOID = {"record": HASH, "reason*": str, "time": timestamp}
 LOG = {
     "host*": str, "tool*": str,
     "removed_records*": [{
-        "record": HASH, "volume": VOLUME, "follows*": [HASH], "heads*": [HASH], "time": timestamp,
-        "reason*": str,
+        "record": HASH, "volume": VOLUME, "follows*": [HASH], "heads*": [HASH], "replaces*": HASH,
+        "time": timestamp, "reason*": str,
     }],
     "revoked*": [{"certificate": HASH, "accepted*": [HASH]}], "lost*": [HASH],
 }  # fmt: skip

@@ -31,32 +31,36 @@ def newest_first(
     """Returns the backups of one volume, the newest first.
 
     `passed`: removed and voided records, with `follows` and `time`. `full`: records that full keys
-    signed.
+    signed, and removed ones, whose `replaces` the log repeats only if it counts.
     """
     everything = passed | records
-    replaced = {}
-    for name in sorted(full & records.keys()):
-        if (old := records[name].get("replaces")) in everything:
-            replaced[old] = name
+    successors = {}
+    for name in full & everything.keys():
+        if old := everything[name].get("replaces"):
+            successors.setdefault(old, set()).add(name)
 
-    def place(name: str) -> str:
-        seen = set()
-        while name in replaced and name not in seen:
-            seen.add(name)
-            name = replaced[name]
-        return name
+    def with_successors(names: list[str]) -> set[str]:
+        found, todo = set(), list(names)
+        while todo:
+            if (name := todo.pop()) not in found:
+                found.add(name)
+                todo += successors.get(name, ())
+        return found
 
-    members = {name for name in everything if name not in replaced}
-    followers = {name: set() for name in members}
-    for name in everything:
-        for old in everything[name].get("follows") or []:
-            if old in everything and place(old) != place(name):
-                followers[place(old)].add(place(name))
+    followers = {name: set() for name in everything}
+    for name, record in everything.items():
+        after = with_successors(record.get("follows") or [])
+        if name in full and record.get("replaces"):
+            after.add(record["replaces"])
+        for old in (after - {name}) & everything.keys():
+            followers[old].add(name)
+    replaced = {old for old, by in successors.items() if by & records.keys()}
     order, taken = [], set()
-    while members - taken:
-        ready = {name for name in members - taken if followers[name] <= taken} or members - taken
+    while everything.keys() - taken:
+        rest = everything.keys() - taken
+        ready = {name for name in rest if followers[name] <= taken} or rest
         gone = {name for name in ready if name in passed}
         chosen = gone or {max(ready, key=lambda name: (timestamp(everything[name]["time"]), name))}
         taken |= chosen
-        order += chosen - gone
+        order += chosen - gone - replaced
     return order

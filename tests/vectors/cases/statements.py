@@ -231,7 +231,7 @@ def logs() -> Cases:
     body = {
         "requires": [], "host": "h", "tool": "vectors 1", "lost": [SHORT[3].hex()],
         "removed_records": [gone | {"follows": [SHORT[2].hex()], "heads": [SHORT[3].hex()],
-            "reason": "forgotten"}],
+            "replaces": SHORT[4].hex(), "reason": "forgotten"}],
         "revoked": [{"certificate": SHORT[4].hex(), "accepted": [SHORT[5].hex()]}],
     }  # fmt: skip
     add("full", "all members", body)
@@ -310,6 +310,10 @@ def logs() -> Cases:
         *[(f"body-removed-without-{name}", {"removed_records": [without(gone, name)]},
             "bad-value") for name in gone],
         ("body-removed-time-words", {"removed_records": [gone | {"time": "now"}]}, "bad-value"),
+        ("body-removed-replaces-array",
+            {"removed_records": [gone | {"replaces": [SHORT[4].hex()]}]}, "bad-value"),
+        ("body-removed-replaces-short",
+            {"removed_records": [gone | {"replaces": SHORT[4].hex()[2:]}]}, "bad-value"),
         ("body-removed-volume-array",
             {"removed_records": [gone | {"volume": list(volume.values())}]}, "bad-value"),
     ]:  # fmt: skip

@@ -291,6 +291,19 @@ def roles(main, add, added, put_zeros, expect):
 
     case("replaced-newest", "", replaced_newest, 1)
 
+    def replacing_was_removed():
+        first = put_zeros(1, LATER)
+        second = put_zeros(2, TIME, replaces=first[0].hex())
+        third = put_zeros(3, EARLIER, follows=[second[0].hex()])
+        del main.files[f"{main.path}backups/{second[0].hex()}"]
+        gone = {"record": second[0].hex(), "volume": second[1]["record"]["volume"], "time": TIME,
+                "replaces": first[0].hex()}  # fmt: skip
+        main.put_log(removed=[(1, second[0])], body={"removed_records": [gone]})
+        return [first, second, third]
+
+    comment = "the replaced one is older than what followed it"
+    case("replacing-record-removed", comment, replacing_was_removed, 2)
+
     def replaced_by_writer():
         first = put_zeros(1, LATER)
         return [first, put_zeros(2, TIME, replaces=first[0].hex(), signer=seeds["write"])]
