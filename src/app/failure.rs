@@ -1,4 +1,4 @@
-//! A failed command: what failed, why, what to do next, and the exit code.
+//! A failed command: the failure, its cause, the next step to take, and the exit code.
 
 use std::error::Error;
 use std::fmt::Write as _;

@@ -3,7 +3,7 @@
 use super::failure::{Code, Failure};
 use crate::base::Role;
 
-/// What a command does in a repository.
+/// The kinds of access that a command needs to a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Attempt {
     List,

@@ -1,17 +1,16 @@
-//! The role of a key: what its holder may do.
+//! Roles of keys.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// What the holder of a key may do. A role includes the ones after it, but for their content: a
-/// verify key reads metadata only.
+/// The role of a key: the rights of its holder. A role includes the rights of the roles after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Everything.
     Full,
     /// Backs up, deduplicates and lists. Cannot read stored content.
     Write,
-    /// Checks that everything is there. Cannot read content, and writes nothing.
+    /// Checks that everything exists. Reads metadata only, and writes nothing.
     Verify,
 }
 

@@ -68,7 +68,7 @@ pub struct RoleError {
     pub needed: Role,
 }
 
-/// What a write key's slot holds.
+/// The secrets in the slot of a write key.
 pub struct WriteSecrets {
     /// M.
     pub metadata: Secret,
@@ -82,7 +82,7 @@ pub struct WriteSecrets {
     pub seed: Secret,
 }
 
-/// What a verify key's slot holds.
+/// The secrets in the slot of a verify key.
 pub struct VerifySecrets {
     /// M.
     pub metadata: Secret,

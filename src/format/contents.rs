@@ -100,7 +100,7 @@ impl Contents {
         self.runs.iter().flat_map(|run| &run.blobs)
     }
 
-    /// Returns the length of the encoded contents, without the encapsulation and what follows it.
+    /// Returns the length of the encoded contents, up to the encapsulation.
     fn encoded_len(&self) -> usize {
         let runs: usize = self.runs.iter().map(Run::encoded_len).sum();
         CONTENTS_HEAD_LEN + runs

@@ -57,7 +57,7 @@ impl LogKind {
 /// An object that the log names. Items are ordered by kind, then by hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogItem {
-    /// What it is.
+    /// The kind of the object.
     pub kind: LogKind,
     /// The hash that it is named by.
     pub hash: ObjectHash,
@@ -93,7 +93,7 @@ pub struct LogDetails {
     /// Program and version.
     #[serde(default)]
     pub tool: Option<String>,
-    /// What has to be known about removed records.
+    /// Details of removed records.
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub removed_records: Vec<RemovedRecord>,
@@ -107,7 +107,7 @@ pub struct LogDetails {
     pub lost: Vec<ObjectHash>,
 }
 
-/// What has to be known about a record after it was removed.
+/// The details of a removed record that are needed to put the others in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemovedRecord {
     /// The hash of the record.

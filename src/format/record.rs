@@ -58,7 +58,7 @@ pub struct BackupRecord {
     #[serde(default, deserialize_with = "attachments")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub attachments: Vec<Attachment>,
-    /// What was read and stored.
+    /// The amounts that were read and stored.
     #[serde(default, deserialize_with = "counts")]
     pub counts: Counts,
     /// Program and version.
@@ -227,7 +227,7 @@ pub struct RbdImage {
     pub metadata: Vec<(ByteString, ByteString)>,
 }
 
-/// What a backup read and stored, in bytes and chunks.
+/// The amounts that a backup read and stored, in bytes and chunks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counts {

@@ -1,4 +1,4 @@
-//! What a project holds.
+//! Statistics of a project.
 
 use std::collections::HashSet;
 

@@ -27,7 +27,7 @@ pub struct BlobReader {
 /// Branches that are kept: some 2 KiB each, and a walk needs one a level.
 const BRANCHES_MAX: usize = 512;
 
-/// What one thread needs to open blobs, reused from one to the next.
+/// The buffers of one thread that opens blobs, reused from one blob to the next.
 #[derive(Default)]
 pub struct Opener {
     /// Made when it is first needed: nodes are not compressed.

@@ -13,7 +13,7 @@ use crate::format::{FormatError, Payload, SealedObject, SignedPayload};
 /// The content of an object whose signer may make such objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signed<T> {
-    /// Who signed it.
+    /// Its signer.
     pub signer: SignerId,
     /// The content.
     pub body: T,

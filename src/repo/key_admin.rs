@@ -13,7 +13,7 @@ use crate::base::{Cancel, ObjectHash, Observer, ProjectId, Role};
 use crate::crypto::{KdfParams, RoleError, Secret, SigningKey, object_hash};
 use crate::format::{Certificate, KeySlot, SlotInfo};
 
-/// What a new key opens.
+/// The scope of a new key.
 #[derive(Clone, Copy)]
 pub enum Grant<'a> {
     /// All that the key in use opens: the repository, or one project.
@@ -22,7 +22,7 @@ pub enum Grant<'a> {
     Project {
         /// Which one.
         project: &'a Project,
-        /// What its holder may do there.
+        /// The role of its holder there.
         role: Role,
         /// Shell patterns of the names of volumes that its holder may back up. None: all.
         volumes: &'a [String],

@@ -1,4 +1,4 @@
-//! Who is at work: section 13 of `docs/format.md`. Why it takes no more than this is in
+//! Leases, which show the processes at work: section 13 of `docs/format.md`. The reasons are in
 //! `docs/concurrency.md`.
 
 use std::collections::HashSet;
@@ -29,7 +29,7 @@ const TTL: Duration = Duration::from_mins(10);
 /// taken half of [`TTL`], and the store's clock may have been set ahead by a whole one since.
 const CLOCK_SLACK: Duration = Duration::from_mins(15);
 
-/// What a process does in a project.
+/// The work of a process in a project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work {
     /// It stores a backup.
@@ -53,7 +53,7 @@ impl Work {
     }
 }
 
-/// Who does it.
+/// The host and program that do the work.
 #[derive(Debug, Clone, Copy)]
 pub struct Worker<'a> {
     /// The name of this host.
@@ -94,7 +94,7 @@ struct State {
 pub struct OtherLease {
     /// Its name.
     pub id: LeaseId,
-    /// What it is held for, as it says.
+    /// The work that it states.
     pub work: String,
     /// On which host.
     pub host: Option<String>,
@@ -376,8 +376,8 @@ impl Held {
             (state.id, state.put, state.body.encode())
         };
         let late = is_late(put);
-        // A process that considers it expired may be about to remove it: what is put now must not go
-        // with it.
+        // A process that considers it expired may be about to remove it. So the new lease needs
+        // another name.
         let id = if late {
             LeaseId::from_bytes(random()?)
         } else {
@@ -415,8 +415,8 @@ fn other(id: LeaseId, body: LeaseBody, modified: SystemTime, age: Duration) -> O
     }
 }
 
-/// Whether the signer of a lease may do what it says. Only a full key removes records and packs, so
-/// that no other one can hold up those that do.
+/// Whether the signer of a lease may do the work that the lease states. Only full keys remove
+/// records and packs, so a lease of another key must not delay these.
 fn may_do(project: &Project, lease: &Signed<LeaseBody>) -> bool {
     let deletes = [Work::Forget, Work::Prune].map(Work::word);
     project.signers.is_full(&lease.signer) || !deletes.contains(&lease.body.work.as_str())

@@ -38,13 +38,13 @@ pub enum SealedWith {
     Nothing,
     /// A key that is derived from a password.
     Password,
-    /// The repository's wrap key, but for the public keys, which are plain.
+    /// The repository's wrap key. The public keys in it are plain.
     Wrapping,
     /// Keys of its own for the runs, and the project's contents key for the contents.
     PackKey,
     /// The project's object key.
     ObjectKey,
-    /// The project's object key, but for the hashes of other objects, which are plain.
+    /// The project's object key. The hashes of other objects in it are plain.
     Partly,
 }
 

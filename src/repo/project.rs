@@ -27,7 +27,7 @@ pub struct Project {
     pub chunk_size: ChunkSize,
     /// Its keys.
     pub keys: Arc<ProjectKeys>,
-    /// Who may sign its objects.
+    /// The signers that may sign its objects.
     pub signers: Arc<Signers>,
     /// The store.
     pub objects: Objects,

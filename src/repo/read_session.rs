@@ -65,7 +65,7 @@ impl ReadSession {
         &self.index
     }
 
-    /// Whether there is a lease, so that prunes keep what is read.
+    /// Whether there is a lease, so that prunes keep the data that is read.
     #[must_use]
     pub fn holds_lease(&self) -> bool {
         self.lease.is_some()

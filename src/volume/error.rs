@@ -39,7 +39,7 @@ impl fmt::Display for VolumeOperation {
     }
 }
 
-/// What kind of file was found where another kind is needed.
+/// The kind of a file that was found where another kind is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Unsuitable {

@@ -1,4 +1,4 @@
-//! What identifies an image and its content.
+//! The identity of an image and its content.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;

@@ -18,7 +18,7 @@ use super::sys::{ImageKind, image_kind};
 /// limit of 255 bytes.
 const NAME_KEPT: usize = 200;
 
-/// What to do if the name exists.
+/// The behaviour if the name exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Collision {
     Refuse,

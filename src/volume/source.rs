@@ -12,7 +12,7 @@ use super::input::InputStream;
 /// pipe is the front end's work, so that a wrong path is reported before a password is asked for.
 pub trait Source: Send {
     /// Begins to read. An operation calls this once; a source whose bytes can be read only once,
-    /// such as a pipe, returns what is left of them if it is called again.
+    /// such as a pipe, returns the rest of them if it is called again.
     ///
     /// An error means that nothing was read.
     fn begin(&mut self) -> Result<SourceData<'_>, VolumeError>;
@@ -67,7 +67,7 @@ pub trait ImageSource: Send + Sync {
 /// Extents of an image, in ascending order, in bytes.
 pub type ExtentIter<'a> = Box<dyn Iterator<Item = Result<Range<u64>, VolumeError>> + Send + 'a>;
 
-/// What an image holds between the extents that its source names.
+/// The content of an image between the extents that its source names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gaps {
     /// Zeros: the extents cover all data.

@@ -58,7 +58,7 @@ pub enum WriteOrder {
     Ascending,
 }
 
-/// What to do if the path of a target exists.
+/// The behaviour if the path of a target exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Existing {
     /// Fail with [`VolumeErrorKind::Exists`](super::VolumeErrorKind::Exists).

@@ -96,7 +96,7 @@ fn half_used() -> Store {
     store
 }
 
-/// What record 0 uses is in two packs.
+/// All blobs that record 0 uses are in two packs.
 fn twice() -> Store {
     let mut store = used();
     store.put_pack(0, one(X.into()));
@@ -469,8 +469,9 @@ fn a_reader_stopped_for_long_looks_again() {
     holds(&lapse_of_reader());
 }
 
-/// Stopped in the very call, and looked at afterwards. A crash before that is what the protocol
-/// cannot help: were it not found, the model would not look there.
+/// A writer is stopped in the call that stores its record, and looks at the store afterwards. If it
+/// crashes before it looks, the protocol cannot prevent damage. The search must find that damage:
+/// this shows that the model includes such crashes.
 #[test]
 fn stopped_in_the_commit() {
     holds(&late(LateCommit::Looked));

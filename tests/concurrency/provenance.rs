@@ -7,26 +7,26 @@
 
 use super::search::{self, Outcome, search};
 
-/// The rules of provenance, so that each can be broken.
+/// The rules of provenance. A scenario can break each of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Rule {
     /// A pack of another write key does not count as present, unless an audit names it.
     PacksOfOthersDoNotCount,
-    /// What a segment of another write key lists does not count, even of a pack that counts.
+    /// A segment of another write key does not count, even if it lists a pack that counts.
     SegmentsOfOthersDoNotCount,
-    /// A full key that lists a pack of someone else copies the signer from the pack.
+    /// A full key that lists a pack of another key copies the signer from the pack.
     SignerIsCopied,
-    /// It lists what the contents of the pack say, and not what other segments say.
+    /// It copies the contents from the pack, not from other segments.
     ListsContents,
     /// An audit names a pack only if each of its chunks has its id.
     AuditReadsAll,
-    /// Repacking computes each id, and leaves out what is wrong.
+    /// Repacking computes each id, and leaves out wrong chunks.
     RepackingComputesIds,
-    /// Of the packs that do not count, a prune keeps all that have a chunk which is in no other.
+    /// A prune keeps each pack that does not count if it has a chunk that is in no other pack.
     AllOthersKeep,
     /// A restore computes the id of each chunk.
     RestoreComputesIds,
-    /// A restore tries all packs that are said to have a chunk.
+    /// A restore tries all packs that list a chunk.
     RestoreTriesAll,
 }
 
@@ -36,7 +36,7 @@ type Chunks = u8;
 const X: Chunks = 1;
 const Y: Chunks = 1 << 1;
 
-/// Who signs packs and segments.
+/// The signers of packs and segments.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Signer {
     Full,
@@ -59,9 +59,9 @@ struct Pack {
     /// The ids in its contents, and those whose chunks are right.
     says: Chunks,
     holds: Chunks,
-    /// Whose segments list it.
+    /// The signers of the segments that list it.
     listed_by: Signers,
-    /// Whose segments list X in it although the contents do not.
+    /// The signers of the segments that list X in it although its contents do not.
     embellished_by: Signers,
     /// A segment of a full key says that a full key signed it.
     passes_for_full: bool,
@@ -87,7 +87,7 @@ struct State {
     packs: [Option<Pack>; PACKS],
     clients: [Client; 2],
     records: u8,
-    /// What the thief has not done yet: store rubbish, list it, list X in a pack of someone else.
+    /// The attacks that are left: store wrong data, list it, list X in a pack of another key.
     crimes: u8,
 }
 

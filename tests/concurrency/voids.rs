@@ -25,7 +25,7 @@ enum Rule {
     RecordBeforeVoid,
 }
 
-/// What a process has seen of the records and voids.
+/// The records and voids that a process has seen.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 struct Records {
     /// The record of the backup that may be too late, and that of the one after it.
@@ -76,7 +76,7 @@ enum Pc {
 struct Prune {
     pc: Pc,
     is_last_look: bool,
-    /// What the leases of both backups say.
+    /// The content of the leases of both backups.
     is_intended: bool,
     next_is_at_work: bool,
     records: Records,
@@ -293,7 +293,7 @@ impl Scenario {
         }
     }
 
-    /// What a prune does next that has looked at leases, records and packs.
+    /// The next step of a prune that has looked at leases, records and packs.
     fn plan(&self, state: &State, prune: Prune, fault: &mut Option<&'static str>) -> Pc {
         let Records {
             first,

@@ -66,7 +66,7 @@ def open_slots(directory: Path, project_id: bytes | None, password: bytes) -> fo
                 )
             except FormatError as error:
                 if error.kind == "does-not-open":
-                    break  # Whole, but for another password; so is its copy.
+                    break  # Whole, but it has another password; so has its copy.
                 warn(f"{path}: {error}")
             except OSError as error:
                 warn(error)

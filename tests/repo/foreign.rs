@@ -197,7 +197,7 @@ fn nothing_that_is_put_into_any_directory_stops_a_command() {
     let (genuine, other) = (Genuine::new(), Genuine::new());
     for kind in KINDS {
         let foreign = match kind {
-            // Those that no segment names are not looked at unless a blob is missing.
+            // Packs that no segment names are read only if a blob is missing.
             ObjectKind::Pack | ObjectKind::Tree => Some(0),
             kind if kind.info().kept_twice => None,
             _ => Some(1),
@@ -276,7 +276,7 @@ fn sealed(
     [&header[..], nonce.as_bytes(), &sealed].concat()
 }
 
-/// Returns the bytes of an object that is as it should be, but for the header.
+/// Returns the bytes of an object that is valid except for its header.
 fn signed_by(test_repo: &TestRepo, key: &SigningKey, header: [u8; 16], body: &[u8]) -> Vec<u8> {
     let project = test_repo.project.id;
     sealed(test_repo, header, body, &key.public(), |plain| {

@@ -16,10 +16,10 @@ pub(super) struct Intercepted {
 }
 
 impl Intercepted {
-    pub(super) fn new(
-        store: &MemoryBackend,
-        before: impl Fn(StorageOperation, &str) -> Result<(), StorageErrorKind> + Send + Sync + 'static,
-    ) -> Self {
+    pub(super) fn new<F>(store: &MemoryBackend, before: F) -> Self
+    where
+        F: Fn(StorageOperation, &str) -> Result<(), StorageErrorKind> + Send + Sync + 'static,
+    {
         Self {
             store: store.clone(),
             before: Box::new(before),

@@ -1,4 +1,4 @@
-//! The log: only entries of full keys count, each is there, and what they say holds together.
+//! The log: only entries of full keys count, each must exist, and they must be consistent.
 
 use std::sync::Arc;
 

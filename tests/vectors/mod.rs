@@ -378,7 +378,7 @@ fn format_kinds(error: &FormatError) -> &'static [&'static str] {
 fn foreign_kinds(reason: &ForeignReason) -> &'static [&'static str] {
     match reason {
         ForeignReason::NotSealed => &["does-not-open", "truncated", "bad-magic", "bad-value"],
-        // What is too short for a signer and a signature has none that is valid.
+        // An object that is too short for a signer and a signature has no valid one.
         ForeignReason::Signature(_) => &["bad-signature", "truncated"],
         ForeignReason::Malformed(damage) => damage_kinds(damage),
         _ => &["foreign"],

@@ -40,7 +40,7 @@ pub(crate) enum AcceptedBackups {
     Only(Vec<String>),
 }
 
-/// What a new key opens.
+/// The scope of a new key.
 #[derive(Debug)]
 pub(crate) enum NewKeyAccess {
     /// The same as the key in use.

@@ -16,7 +16,7 @@ pub enum ExtentsError {
     /// It is not JSON, or not a list of extents in JSON.
     #[error("{what} (line {line}, column {column})")]
     Json {
-        /// What is wrong.
+        /// The fault.
         what: String,
         /// The line, from 1.
         line: usize,
@@ -26,7 +26,7 @@ pub enum ExtentsError {
     /// It is not XML, or not a list of extents in XML.
     #[error("{what} (byte {offset})")]
     Xml {
-        /// What is wrong.
+        /// The fault.
         what: String,
         /// The position in bytes, from 0.
         offset: u64,
@@ -34,7 +34,7 @@ pub enum ExtentsError {
     /// A row of the table is wrong.
     #[error("{what} (line {line})")]
     Plain {
-        /// What is wrong.
+        /// The fault.
         what: &'static str,
         /// The line, from 1.
         line: usize,

@@ -32,7 +32,7 @@ pub struct Extent {
     pub offset: u64,
     /// The length in bytes; never 0.
     pub length: u64,
-    /// What the range is set to.
+    /// The new content of the range.
     pub kind: ExtentKind,
 }
 
@@ -44,7 +44,7 @@ impl Extent {
     }
 }
 
-/// What an extent is set to.
+/// The new content of an extent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExtentKind {
     /// The bytes that follow it in the stream.

@@ -143,7 +143,7 @@ impl<'a> Protection<'a> {
 
     /// Takes back records that this run stored, or may have stored.
     fn take_back(&self, records: Vec<RemovedRecord>) -> Result<(), OpsError> {
-        // What a write key says in the log does not count.
+        // Log entries of a write key do not count, so it stores voids.
         if self.project.keys.role() != Role::Full {
             for record in &records {
                 Voids::put(

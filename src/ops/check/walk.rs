@@ -21,7 +21,7 @@ const READ_AHEAD: usize = 1 << 19;
 /// The children of a branch.
 const BRANCH_WIDTH: usize = 64;
 
-/// What a place in a tree requires of its node. A node may be in several places and be valid in
+/// The requirements of a place in a tree. A node may be in several places and be valid in
 /// some of them only.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Place {

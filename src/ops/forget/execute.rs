@@ -82,7 +82,8 @@ fn claim(
     let leases = Leases::load(project, Some(lease))?;
     let there = Records::present(project)?;
     let log = Log::load(project)?;
-    // What another run removed after the plan was made, and did not delete: it crashed.
+    // Another run may have written entries for records after this plan was made, and crashed before
+    // it deleted them.
     let is_removed = |id: &ObjectHash| {
         log.removed(LogKind::Record, *id) && !plan.log.removed(LogKind::Record, *id)
     };

@@ -171,7 +171,7 @@ fn oldest(history: &[Link<'_>], counted: &[Option<Counted<'_>>]) -> Vec<bool> {
     oldest
 }
 
-/// What a rule has counted on a way from a backup that nothing follows to an older one.
+/// The count of a rule on a way from a backup that nothing follows to an older one.
 #[derive(Debug, Clone, Default)]
 struct Way {
     /// Number of periods.

@@ -1,4 +1,4 @@
-//! Prune: finds out what is used (`usage`), plans what to do with each pack (`plan`), repacks
+//! Prune: finds the used blobs (`usage`), plans a step for each pack (`plan`), repacks
 //! (`repack`), and deletes in two steps. `docs/concurrency.md` says why no used data can be
 //! deleted, whatever runs alongside.
 
@@ -33,7 +33,7 @@ const UPLOAD_LIFE: Duration = Duration::from_hours(24);
 /// The same if the grace period is zero and no other process holds a lease.
 const UPLOAD_LIFE_ALONE: Duration = Duration::from_mins(1);
 
-/// What a prune did.
+/// The results of a prune.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PruneReport {
     /// Packs that were deleted.
@@ -69,7 +69,7 @@ pub struct Prune<'a> {
     log: Option<Log>,
 }
 
-/// Finds out what is used and makes a plan. With `dry_run` it takes no lease, and the plan must not
+/// Finds the used blobs and makes a plan. With `dry_run` it takes no lease, and the plan must not
 /// be run.
 pub fn plan_prune<'a>(
     project: &'a Project,

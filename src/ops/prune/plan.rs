@@ -75,7 +75,7 @@ impl Amount {
     }
 }
 
-/// What will be done with the packs.
+/// The planned steps, with their packs.
 #[derive(Debug, Default)]
 pub struct PrunePlan {
     /// Packs that stay as they are.
@@ -99,7 +99,7 @@ pub struct PrunePlan {
     pub(super) steps: Steps,
 }
 
-/// The packs by what is done with them.
+/// The packs of each step.
 #[derive(Debug, Default)]
 pub(super) struct Steps {
     pub(super) mark: Vec<PackUse>,

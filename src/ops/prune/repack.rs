@@ -304,8 +304,7 @@ fn all_intact(project: &Project, run: &Arc<PlacedRun>, plain: &[u8]) -> bool {
     blobs.all(|location| Opener::blob(project, &location, plain).is_ok())
 }
 
-/// Verifies that all used blobs of these packs are in other packs now, but for those that are
-/// spared.
+/// Verifies that all used blobs of these packs are in other packs now, except the spared ones.
 fn verify(
     index: &Index,
     usage: &mut Usage,

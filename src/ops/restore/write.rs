@@ -18,7 +18,7 @@ const IN_FLIGHT: usize = 2;
 const WRITERS: usize = 2;
 
 /// Writes a backup to a target, which must be opened for an image of its size, and finishes it. A
-/// target that held content before is read, and only what differs is fetched and written.
+/// target that held content before is read, and only different chunks are fetched and written.
 ///
 /// If it fails or is cancelled, the target is not finished.
 pub fn restore(

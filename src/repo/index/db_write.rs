@@ -21,12 +21,12 @@ pub(super) struct NewSegment {
     pub(super) segment: IndexSegment,
 }
 
-/// Who says what a pack holds.
+/// The source of a listing of a pack.
 #[derive(Clone, Copy)]
 enum Source<'a> {
     /// A segment of this signer.
     Segment(&'a SignerId),
-    /// The pack itself, which has the last word.
+    /// The pack itself. Its listing overrides those of segments.
     Pack,
 }
 

@@ -66,8 +66,9 @@ impl Index {
         self.scan_except(&marked, false).map(drop)
     }
 
-    /// Adds the packs that no segment names, except those in `skip`, and if it `doubts` what only
-    /// others' write keys list, what these packs say themselves. Returns whether it found more.
+    /// Adds the packs that no segment names, except those in `skip`. If `doubts` is set, also reads
+    /// the listings of packs that only segments of other write keys name. Returns whether it found
+    /// more.
     fn scan_except(&self, skip: &HashSet<ObjectHash>, doubts: bool) -> Result<bool, RepoError> {
         let added = self.run_step(|db| self.add_unnamed(db, skip, doubts))?;
         if added.is_empty() {

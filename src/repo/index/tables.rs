@@ -24,7 +24,7 @@ pub(super) const SEGMENTS: TableDefinition<[u8; 32], &[u8]> = TableDefinition::n
 pub(super) const PACKS: TableDefinition<u32, &[u8]> = TableDefinition::new("packs");
 /// The numbers of the packs, by hash.
 pub(super) const NUMBERS: TableDefinition<[u8; 32], u32> = TableDefinition::new("numbers");
-/// Who names the packs, by their number: a [`NamedRow`].
+/// The signers whose segments name a pack, by its number: a [`NamedRow`].
 pub(super) const NAMED: TableDefinition<u32, &[u8]> = TableDefinition::new("named");
 /// The packs that no segment names. Their contents were read from the packs themselves.
 pub(super) const UNNAMED: TableDefinition<[u8; 32], ()> = TableDefinition::new("unnamed");
@@ -174,7 +174,7 @@ impl<'a> PackRow<'a> {
     }
 }
 
-/// Who vouches for the contents of a pack that are in the database.
+/// The sources of the contents of a pack in the database.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct NamedRow {
     /// Whether the contents were read from the pack itself.

@@ -11,7 +11,7 @@ use crate::repo::lease::Worker;
 use crate::repo::object_ref::ObjectRef;
 use crate::repo::project::Project;
 
-/// What an entry is to say.
+/// The content of a new entry.
 #[derive(Debug, Clone, Default)]
 pub struct NewEntry {
     /// Objects that the repository has from now on, in any order.
@@ -22,11 +22,11 @@ pub struct NewEntry {
     pub details: LogDetails,
     /// Whether `added` is the whole set.
     pub summary: bool,
-    /// Whether to write an entry even if nothing is left to say: it joins those before it.
+    /// Whether to write an entry even if it is empty. It then joins the entries before it.
     pub always: bool,
 }
 
-/// The part of what is to be said that fits into one entry.
+/// The part of a [`NewEntry`] that fits into one entry.
 #[derive(Default)]
 struct Part {
     added: Vec<LogItem>,
@@ -40,13 +40,13 @@ impl Part {
     }
 }
 
-/// The records that one entry describes have at most so many bytes of JSON, or there is only one.
+/// Maximum length of the JSON of the records in one entry, in bytes. A single record may be longer.
 const DESCRIBED_MAX: usize = LogDetails::BODY_MAX / 2;
 
 impl Log {
-    /// Appends an entry, or several if there is too much for one. Durable when it returns. What
-    /// earlier entries have removed is not named again; if nothing is left to say, no entry is
-    /// written. Only a full key may.
+    /// Appends an entry, or several if there is too much for one. Durable when it returns. Omits
+    /// objects that earlier entries have removed; if nothing is left, writes no entry. Needs a full
+    /// key.
     pub fn append(
         &mut self,
         project: &Project,

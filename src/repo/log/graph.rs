@@ -204,7 +204,7 @@ mod tests {
         let graph = Graph::new(entries);
         assert_eq!(graph.set(&[hash(5)]), items(&[10, 16]));
         assert_eq!(graph.since_summary(), 1);
-        // What runs alongside the summary counts.
+        // An entry that does not precede the summary counts.
         let mut entries = joined();
         entries[3].plain.summary = true;
         entries[3].plain.added = items(&[12]);
@@ -221,7 +221,10 @@ mod tests {
         let graph = Graph::new(entries);
         assert_eq!(graph.missing(), [hash(2)]);
         assert_eq!(graph.tips(), [hash(4)]);
-        assert!(graph.miscounted().next().is_none(), "it cannot be told");
+        assert!(
+            graph.miscounted().next().is_none(),
+            "without that entry the number cannot be verified"
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The log as a whole: reads and verifies all entries, and answers what they say.
+//! The log as a whole: reads and verifies all entries, and answers questions about them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -107,13 +107,13 @@ impl Log {
         self.removed(LogKind::Record, record) || self.lost.contains(&record)
     }
 
-    /// Returns what is known about a record that was removed.
+    /// Returns the details of a removed record.
     #[must_use]
     pub fn removed_record(&self, record: ObjectHash) -> Option<&RemovedRecord> {
         self.records.get(&record)
     }
 
-    /// Returns what is known about all records that were removed, in no particular order.
+    /// Returns the details of all removed records, in no particular order.
     pub fn removed_records(&self) -> impl Iterator<Item = &RemovedRecord> {
         self.records.values()
     }
@@ -155,7 +155,7 @@ impl Log {
         self.graph.set(&[entry])
     }
 
-    /// Returns the number of entries that a reader of the set needs, but for a last summary.
+    /// Returns the number of entries that a reader of the set needs after the last summary.
     #[must_use]
     pub fn since_summary(&self) -> usize {
         self.graph.since_summary()

@@ -38,7 +38,7 @@ struct Open {
     /// Its number among the branches of its level.
     index: u64,
     ids: Vec<Option<BlobId>>,
-    /// What it was, and whether that is still so.
+    /// The node in the base tree, and whether this branch differs from it.
     base: Option<BlobId>,
     changed: bool,
 }
@@ -65,7 +65,7 @@ impl<'a, S: NodeStore> ImageTree<'a, S> {
         let level = image_levels(size);
         let mut base = base.unwrap_or(Top { id: None, level });
         while base.level > level {
-            // The image shrank: what is left lies below the first child.
+            // The image shrank: the remaining leaves lie below the first child.
             base.id = match base.id {
                 Some(id) => image_children(&*store.read(&id)?, base.level)?.ids[0],
                 None => None,

@@ -9,9 +9,10 @@ use crate::base::BlobId;
 use crate::format::Node;
 use crate::repo::error::{RepoError, RepoErrorKind};
 
-/// Decides where a walk goes, and takes what it comes upon.
+/// Decides which subtrees a walk enters, and receives the nodes.
 pub trait Visitor {
-    /// What is known of a node before it is read: its level, its place in the content, or nothing.
+    /// The position of a node, as far as it is known before the node is read: its level, its place
+    /// in the content, or nothing.
     type Place;
     /// The error of the visitor, which ends the walk.
     type Error: From<RepoError>;
@@ -42,7 +43,7 @@ pub trait Visitor {
         Ok(())
     }
 
-    /// Called for a node that cannot be read. The walk goes on if this is no error.
+    /// Called for a node that cannot be read. The walk continues if this returns no error.
     fn unreadable(
         &mut self,
         _: &BlobId,

@@ -7,7 +7,7 @@ use cuttlebone::storage::{Fault, FaultBackend, MemoryBackend, Moment, Plan, Stor
 use super::{EXPIRED, GRACE, Series, assert_tidy, forget, leave_unnamed_packs, open, prune};
 use crate::repo::{CHUNK, Host, Image, LEAF, noise};
 
-/// Prunes with this fault, crashes, and checks what is left. Returns whether the fault occurred.
+/// Prunes with this fault, crashes, and checks the store. Returns whether the fault occurred.
 fn crash_once(series: &Series, base: &MemoryBackend, grace: Duration, plan: Plan) -> bool {
     let when = format!("{plan:?}, {grace:?}");
     let faulty = FaultBackend::holding(base);

@@ -1,4 +1,4 @@
-//! What keys of each role sign by hand, and revoked keys.
+//! Objects that keys of each role sign without the program's checks, and revoked keys.
 
 use std::sync::Arc;
 
@@ -199,7 +199,7 @@ fn records_of_a_revoked_key_count_only_if_they_are_accepted() {
             "it is there, but does not count"
         );
     }
-    // What it signs afterwards does not count.
+    // Objects that it signs afterwards do not count.
     let third = put("web-1", first);
     let opened = owner.open(PASSWORD).unwrap();
     assert_eq!(ids(&opened), sorted(vec![full, first]));
