@@ -10,8 +10,9 @@ use cuttlebone::crypto::{
     self, KdfParams, PackCipher, PackRandom, ProjectKeys, RepositoryKeys, SealKey, Secret,
 };
 use cuttlebone::format::{
-    Blob, BlobKind, Codec, Contents, KeySlot, Magic, PackHead, PackKey, Payload, ProjectObject,
-    ProjectSettings, RepositoryFile, Run, Scope, SignedContents, SlotInfo, SlotParams,
+    Blob, BlobKind, Codec, Contents, Header, KeySlot, Magic, PackHead, PackKey, Payload,
+    ProjectObject, ProjectSettings, RepositoryFile, Run, Scope, SignedContents, SlotInfo,
+    SlotParams,
 };
 use cuttlebone::repo::{Compression, Compressor, ObjectRef, Objects, Project, Repository};
 use cuttlebone::storage::{Backend, MemoryBackend};
@@ -204,6 +205,7 @@ pub(crate) fn project_object() -> Vec<u8> {
     let (nonce, sealed) = (wrap.project_wrap()).seal_with(&RANDOM, &aad, project_secret().expose());
     let data_key = keys.data_public_key().expect("the keys are full");
     let mut object = ProjectObject {
+        header: Header::of(Magic::Project),
         nonce: *nonce.as_bytes(),
         sealed_secret: sealed_secret(&sealed),
         authority: *keys.authority(),

@@ -98,6 +98,12 @@ impl Magic {
 pub struct Header([u8; HEADER_LEN]);
 
 impl Header {
+    /// Returns the header of an object of this kind, without required features.
+    #[must_use]
+    pub fn of(magic: Magic) -> Self {
+        Self(magic.header())
+    }
+
     /// Returns the bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; HEADER_LEN] {

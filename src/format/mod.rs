@@ -58,6 +58,6 @@ pub use record::{
 pub use repository::RepositoryFile;
 pub use sealed::{Payload, SEALED_HEAD_LEN, SealedObject, SignedPayload};
 pub use settings::ProjectSettings;
-pub use slot::{KeySlot, Scope, SlotInfo, SlotParams};
+pub use slot::{KeySlot, Scope, SlotInfo, SlotLock, SlotParams};
 pub use time::RecordTime;
 pub use void::VoidBody;

@@ -1,13 +1,16 @@
 //! Section 6: the project object.
 
 use super::error::FormatError;
-use super::header::{HEADER_LEN, Magic};
+use super::header::{HEADER_LEN, Header, Magic};
 use super::wire::Reader;
 use crate::base::SignerId;
 
 /// A project's secret, sealed for the repository, and its public keys. It never changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProjectObject {
+    /// The header: associated data of the sealed secret, after the project's id, and part of what
+    /// is signed. It is checked only once the signature was verified.
+    pub header: Header,
     /// The nonce of the secret.
     pub nonce: [u8; 24],
     /// The project's secret, sealed for the repository.
@@ -27,18 +30,11 @@ impl ProjectObject {
     /// The length of a project object, in bytes.
     pub const LEN: usize = SIGNED_LEN + 64;
 
-    /// Returns the header: associated data of the sealed secret, after the project's id, and part
-    /// of what is signed.
-    #[must_use]
-    pub fn header() -> [u8; HEADER_LEN] {
-        Magic::Project.header()
-    }
-
     /// Returns the bytes before the signature.
     #[must_use]
     pub fn signed_part(&self) -> Vec<u8> {
         [
-            &Self::header()[..],
+            &self.header.as_bytes()[..],
             &self.nonce,
             &self.sealed_secret,
             self.authority.as_bytes(),
@@ -53,11 +49,11 @@ impl ProjectObject {
         [&self.signed_part()[..], &self.signature].concat()
     }
 
-    /// Decodes the object. The signature is not verified.
+    /// Decodes the object. The signature is not verified, and the header is not checked.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         let mut reader = Reader::new(bytes);
-        Magic::Project.read(&mut reader)?;
         let object = Self {
+            header: Magic::Project.read_unverified(&mut reader)?,
             nonce: reader.array()?,
             sealed_secret: reader.array()?,
             authority: SignerId::from_bytes(reader.array()?),

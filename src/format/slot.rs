@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::FormatError;
-use super::header::{HEADER_LEN, Magic};
+use super::header::{HEADER_LEN, Header, Magic};
 use super::json::{from_json, to_json};
 use super::wire::{Reader, len_u32};
 use crate::base::{Role, TAG_LEN};
@@ -63,6 +63,60 @@ impl SlotParams {
     }
 }
 
+/// The part of a key slot that opens with a password. It has the same form in all versions.
+///
+/// Anybody who can write to the store can make one. So the header counts only once the slot key has
+/// opened, and nothing else is checked before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotLock {
+    /// The header.
+    pub header: Header,
+    /// The owner of the secrets that the slot holds: 0 the repository, 1 one project.
+    pub scope: u8,
+    /// Argon2id memory in KiB. None of these parameters is checked against its bounds yet.
+    pub memory_kib: u32,
+    /// Argon2id passes.
+    pub passes: u32,
+    /// Argon2id lanes.
+    pub lanes: u32,
+    /// Argon2id salt.
+    pub salt: [u8; 32],
+    /// The first 64 bytes of the slot, the associated data of the slot key.
+    pub context: [u8; PARAMS_LEN],
+    /// The nonce of the slot key.
+    pub nonce: [u8; 24],
+    /// The sealed slot key.
+    pub sealed_key: [u8; 48],
+}
+
+impl SlotLock {
+    /// Decodes the beginning of a slot of any version. Fails if its key does not derive with
+    /// Argon2id.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        let mut reader = Reader::new(bytes);
+        let context = reader.array()?;
+        let mut fields = Reader::new(&context);
+        let header = Magic::Slot.read_unverified(&mut fields)?;
+        let scope = fields.u8()?;
+        let _role = fields.u8()?;
+        if fields.u8()? != 1 {
+            return Err(FormatError::BadValue("key derivation"));
+        }
+        let _reserved = fields.u8()?;
+        Ok(Self {
+            header,
+            scope,
+            memory_kib: fields.u32()?,
+            passes: fields.u32()?,
+            lanes: fields.u32()?,
+            salt: fields.array()?,
+            context,
+            nonce: reader.array()?,
+            sealed_key: reader.array()?,
+        })
+    }
+}
+
 /// A key slot: the secrets of a role. They are sealed under a random slot key, and that under a
 /// key which is derived from a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,7 +168,8 @@ impl KeySlot {
         out
     }
 
-    /// Decodes a slot.
+    /// Decodes a slot of this version. An error of an unknown version or feature counts only once
+    /// its [`SlotLock`] has opened.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         let mut reader = Reader::new(bytes);
         Magic::Slot.read(&mut reader)?;

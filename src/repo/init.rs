@@ -11,7 +11,7 @@ use super::project::Project;
 use super::repository::{FoundProject, Repository, Unlocked};
 use crate::base::{ChunkSize, ObjectHash, ProjectId, RepositoryId};
 use crate::crypto::{self, ProjectKeys, RepositoryKeys, Secret, random};
-use crate::format::{ProjectObject, ProjectSettings, RepositoryFile};
+use crate::format::{Header, Magic, ProjectObject, ProjectSettings, RepositoryFile};
 use crate::storage::{Backend, StorageErrorKind};
 
 /// Options of a new repository.
@@ -127,12 +127,13 @@ fn store_project(
         trust: None,
         retired: None,
     })?;
-    let header = ProjectObject::header();
-    let aad = [&id.as_bytes()[..], &header].concat();
+    let header = Header::of(Magic::Project);
+    let aad = [&id.as_bytes()[..], header.as_bytes()].concat();
     let (nonce, sealed) = keys.project_wrap().seal(&aad, secret.expose())?;
     let mut sealed_secret = [0; 48];
     sealed_secret.copy_from_slice(&sealed);
     let mut object = ProjectObject {
+        header,
         nonce: *nonce.as_bytes(),
         sealed_secret,
         authority: *project_keys.authority(),
@@ -140,7 +141,9 @@ fn store_project(
         signature: [0; 64],
     };
     let signed = object.signed_part();
-    object.signature = project_keys.signing().sign(id, &header, &[&signed]);
+    object.signature = project_keys
+        .signing()
+        .sign(id, header.as_bytes(), &[&signed]);
     objects.put_twice(ObjectRef::Project(id), &object.encode())?;
     Ok((id, settings))
 }

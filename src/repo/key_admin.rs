@@ -9,7 +9,7 @@ use super::object_ref::ObjectRef;
 use super::project::Project;
 use super::repository::{FoundProject, Repository, Unlocked, project_ids};
 use super::trial::Trials;
-use crate::base::{Cancel, ObjectHash, Observer, ProjectId, Role};
+use crate::base::{Cancel, Notice, ObjectHash, Observer, ProjectId, Role};
 use crate::crypto::{KdfParams, RoleError, Secret, SigningKey, object_hash};
 use crate::format::{Certificate, KeySlot, SlotInfo};
 
@@ -79,7 +79,7 @@ impl Repository {
         let mut list = Vec::new();
         if let Unlocked::Repository { keys, .. } = &self.unlocked {
             let scope = KeyScope::Repository;
-            for FoundSlot { id, slot, .. } in self.read_slots(scope, observer)? {
+            for (id, slot) in self.read_known_slots(scope, observer)? {
                 let info = keys::open_info(scope, &slot, keys.slot_info());
                 list.push(KeySummary {
                     foreign: info.is_none(),
@@ -105,9 +105,9 @@ impl Repository {
     ) -> Result<(), RepoError> {
         let scope = KeyScope::Project(project.id);
         // After the slots: a certificate is stored before its slot.
-        let slots = self.read_slots(scope, observer)?;
+        let slots = self.read_known_slots(scope, observer)?;
         let certificates = project.certificates(observer)?;
-        for FoundSlot { id, slot, .. } in slots {
+        for (id, slot) in slots {
             let summary = KeySummary {
                 project: Some(project.settings.name.clone()),
                 ..self.summary(scope, id, &slot)
@@ -149,6 +149,23 @@ impl Repository {
         observer: &dyn Observer,
     ) -> Result<Vec<FoundSlot>, RepoError> {
         keys::read_slots(&self.objects, scope, Some(self.key_id), observer)
+    }
+
+    /// Reads the slots of a scope that have a known form. Reports others as notices.
+    fn read_known_slots(
+        &self,
+        scope: KeyScope,
+        observer: &dyn Observer,
+    ) -> Result<Vec<(ObjectHash, KeySlot)>, RepoError> {
+        let found = self.read_slots(scope, observer)?.into_iter();
+        let known = found.filter_map(|FoundSlot { id, slot, .. }| {
+            let newer = |e| {
+                let problem = RepoError::format(scope.object(id), e).to_string();
+                observer.notice(Notice::KeySlotDamaged { problem });
+            };
+            Some((id, slot.map_err(newer).ok()?))
+        });
+        Ok(known.collect())
     }
 
     /// Returns the key that this password opens, among those that [`list_keys`](Self::list_keys)

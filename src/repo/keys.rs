@@ -13,7 +13,7 @@ use super::objects::Objects;
 use super::parallel::parallel_map;
 use crate::base::{Notice, ObjectHash, Observer, ProjectId, Role};
 use crate::crypto::{KdfParams, SealKey, SealNonce, Secret, hash, object_hash, random};
-use crate::format::{KeySlot, Scope, SlotInfo, SlotParams};
+use crate::format::{FormatError, KeySlot, SlotInfo, SlotLock, SlotParams};
 
 /// The scope of a key: the repository, or one project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,10 +32,11 @@ impl KeyScope {
         }
     }
 
-    fn slot_scope(self) -> Scope {
+    /// The scope that its slots state.
+    fn number(self) -> u8 {
         match self {
-            Self::Repository => Scope::Repository,
-            Self::Project(_) => Scope::Project,
+            Self::Repository => 0,
+            Self::Project(_) => 1,
         }
     }
 
@@ -148,22 +149,26 @@ pub(super) struct FoundSlot {
     pub(super) scope: KeyScope,
     /// The hash that it is named by.
     pub(super) id: ObjectHash,
-    pub(super) slot: KeySlot,
+    /// The part that a password opens.
+    pub(super) lock: SlotLock,
+    /// All of it; or, if its header states an unknown version or feature, the error that this is
+    /// once the lock has opened.
+    pub(super) slot: Result<KeySlot, FormatError>,
 }
 
 impl FoundSlot {
     /// Returns how its key derives from a password, or why no password can open it.
     pub(super) fn kdf(&self) -> Result<KdfParams, String> {
-        let params = &self.slot.params;
-        if params.scope != self.scope.slot_scope() {
+        let lock = &self.lock;
+        if lock.scope != self.scope.number() {
             return Err("it is in the wrong directory".to_owned());
         }
-        KdfParams::new(params.memory_kib, params.passes, params.lanes).map_err(|e| e.to_string())
+        KdfParams::new(lock.memory_kib, lock.passes, lock.lanes).map_err(|e| e.to_string())
     }
 
     /// Returns the work that one password takes: memory in KiB times passes.
     pub(super) fn work(&self) -> u64 {
-        u64::from(self.slot.params.memory_kib) * u64::from(self.slot.params.passes)
+        u64::from(self.lock.memory_kib) * u64::from(self.lock.passes)
     }
 }
 
@@ -200,14 +205,13 @@ pub(super) fn read_slots(
             decode_slot(object, *hash, bytes)
         });
         match slot {
-            Ok(slot) => Ok(Ok(FoundSlot {
+            Ok((lock, slot)) => Ok(Ok(FoundSlot {
                 scope,
                 id: *hash,
+                lock,
                 slot,
             })),
-            Err(e @ (RepoError::Damaged { .. } | RepoError::Unsupported { .. })) => {
-                Ok(Err(e.to_string()))
-            }
+            Err(e @ RepoError::Damaged { .. }) => Ok(Err(e.to_string())),
             Err(e) => Err(e),
         }
     };
@@ -242,33 +246,59 @@ pub(super) fn read_slots(
     Ok(slots)
 }
 
-pub(super) fn decode_slot(
+/// Decodes a slot: the part that a password opens, and all of it unless its header is unknown.
+fn decode_slot(
     object: ObjectRef,
     hash: ObjectHash,
     bytes: &[u8],
-) -> Result<KeySlot, RepoError> {
+) -> Result<(SlotLock, Result<KeySlot, FormatError>), RepoError> {
     if object_hash(&[bytes]) != hash {
         return Err(RepoError::damaged(object, Damage::WrongHash));
     }
-    KeySlot::decode(bytes).map_err(|e| RepoError::format(object, e))
+    let damaged = |e| RepoError::damaged(object, Damage::Format(e));
+    let lock = SlotLock::decode(bytes).map_err(damaged)?;
+    let slot = match lock.header.check() {
+        Ok(()) => Ok(KeySlot::decode(bytes).map_err(damaged)?),
+        Err(newer) => Err(newer),
+    };
+    Ok((lock, slot))
+}
+
+/// Fails unless these bytes are a slot of this version with this hash.
+pub(super) fn verify_slot(
+    object: ObjectRef,
+    hash: ObjectHash,
+    bytes: &[u8],
+) -> Result<(), RepoError> {
+    let (_, slot) = decode_slot(object, hash, bytes)?;
+    slot.map(|_| ()).map_err(|e| RepoError::format(object, e))
 }
 
 /// Returns the secrets in the slot, or `None` if this key, which derives from a password, does not
-/// open it.
+/// open it. Fails if it opens and needs a newer program.
 ///
 /// It tries one AEAD of 48 bytes, the same for all roles: a forged slot tests one password at a
 /// time.
-pub(super) fn open_slot(scope: KeyScope, slot: &KeySlot, key: &Secret) -> Option<Bundle> {
-    let params = &slot.params;
-    let wrap = SealKey::new(key);
-    let aad = [&scope.owner()[..], &params.encode()].concat();
-    let nonce = SealNonce::from_bytes(slot.nonce);
-    let opened = Zeroizing::new(wrap.open(&nonce, &aad, &slot.sealed_key).ok()?);
-    let slot_key = <[u8; 32]>::try_from(&opened[..]).map(Secret::new).ok()?;
-    let aad = [&scope.owner()[..], &slot.bundle_context()].concat();
+pub(super) fn open_slot(found: &FoundSlot, key: &Secret) -> Result<Option<Bundle>, RepoError> {
+    let (owner, lock) = (found.scope.owner(), &found.lock);
+    let aad = [&owner[..], &lock.context].concat();
+    let nonce = SealNonce::from_bytes(lock.nonce);
+    let Ok(opened) = SealKey::new(key).open(&nonce, &aad, &lock.sealed_key) else {
+        return Ok(None);
+    };
+    let opened = Zeroizing::new(opened);
+    // Only now does the header count: whoever made this slot knew the password.
+    let newer = |e: &FormatError| RepoError::format(found.scope.object(found.id), e.clone());
+    let slot = found.slot.as_ref().map_err(newer)?;
+    let Ok(slot_key) = <[u8; 32]>::try_from(&opened[..]) else {
+        return Ok(None);
+    };
+    let aad = [&owner[..], &slot.bundle_context()].concat();
     let nonce = SealNonce::from_bytes(slot.bundle_nonce);
-    let bundle = bundle_key(&slot_key).open(&nonce, &aad, &slot.sealed_bundle);
-    Bundle::decode(params.scope, params.role, &Zeroizing::new(bundle.ok()?))
+    let bundle = bundle_key(&Secret::new(slot_key)).open(&nonce, &aad, &slot.sealed_bundle);
+    let params = &slot.params;
+    let decode = |plain: Vec<u8>| Bundle::decode(params.scope, params.role, &Zeroizing::new(plain));
+    Ok(bundle.ok().and_then(decode))
 }
 
 /// Returns the info of a slot; `None` if it is not sealed under this key: the slot was added

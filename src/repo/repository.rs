@@ -182,6 +182,8 @@ impl Repository {
             }
         };
         verify_object(id, &stored, &keys)?;
+        let newer = |e| RepoError::format(object, e);
+        stored.header.check().map_err(newer)?;
         Ok((keys, secret))
     }
 
@@ -211,7 +213,7 @@ impl Repository {
                     _ => Ok(()),
                 }
             }
-            ObjectRef::Key(_, hash) => keys::decode_slot(object, hash, &bytes).map(|_| ()),
+            ObjectRef::Key(_, hash) => keys::verify_slot(object, hash, &bytes),
             ObjectRef::Project(id) => self.decode_project(id, &bytes).map(|_| ()),
             ObjectRef::Settings(_, hash) | ObjectRef::Certificate(_, hash) => {
                 copy_is_whole(project, object, hash, &bytes)
@@ -257,7 +259,7 @@ fn verify_object(
     verify_signature(
         keys.authority(),
         id,
-        &ProjectObject::header(),
+        stored.header.as_bytes(),
         &[&stored.signed_part()],
         &stored.signature,
     )
@@ -270,7 +272,7 @@ fn open_secret(
     id: ProjectId,
     stored: &ProjectObject,
 ) -> Result<Secret, RepoError> {
-    let aad = [&id.as_bytes()[..], &ProjectObject::header()].concat();
+    let aad = [&id.as_bytes()[..], stored.header.as_bytes()].concat();
     let nonce = SealNonce::from_bytes(stored.nonce);
     let opened = keys
         .project_wrap()

@@ -35,6 +35,7 @@ impl<'a> Trials<'a> {
 
     /// Returns the secrets in a slot, or `None` if the password does not open it. A slot that
     /// cannot be tried is skipped with a notice: anyone who can write to the store can add one.
+    /// Fails if the password opens it and it needs a newer program.
     pub(super) fn open(
         &self,
         found: &FoundSlot,
@@ -52,8 +53,8 @@ impl<'a> Trials<'a> {
                 format!("it needs {needed} of memory; {free} are free"),
             ));
         }
-        match self.derive(kdf, password, &found.slot.params.salt)? {
-            Ok(key) => Ok(open_slot(found.scope, &found.slot, &key)),
+        match self.derive(kdf, password, &found.lock.salt)? {
+            Ok(key) => open_slot(found, &key),
             Err(error) => Ok(self.skip(found, error.to_string())),
         }
     }

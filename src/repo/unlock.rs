@@ -121,7 +121,8 @@ impl Locked {
 
     /// Tries a password on all keys: the last one used first, and then in the order of the work
     /// that they take, so that an expensive one delays none that opens. Returns `None` if it opens
-    /// none. Slots that cannot be tried are skipped with a notice.
+    /// none. Slots that cannot be tried are skipped with a notice. Fails if the only slots that it
+    /// opens need a newer program.
     pub fn try_password(
         &self,
         password: &[u8],
@@ -137,9 +138,16 @@ impl Locked {
         // The sort is stable: of equal ones, those of the repository come first.
         order.sort_by_key(|found| (self.last_key != Some(found.id), found.work()));
         let trials = Trials::new(cancel, observer);
-        let mut doubtful = Vec::new();
+        let (mut doubtful, mut newer) = (Vec::new(), None);
         for found in order {
-            let bundle = trials.open(found, password)?;
+            let bundle = match trials.open(found, password) {
+                // Another slot may open, too.
+                Err(error @ RepoError::Unsupported { .. }) => {
+                    newer = Some(error);
+                    continue;
+                }
+                other => other?,
+            };
             let Some(unlocked) = bundle.and_then(|bundle| unlock_with(found.scope, bundle)) else {
                 continue;
             };
@@ -163,7 +171,10 @@ impl Locked {
             }
             doubtful.push(key);
         }
-        self.try_copies(doubtful)
+        match (self.try_copies(doubtful)?, newer) {
+            (None, Some(newer)) => Err(newer),
+            (opened, _) => Ok(opened),
+        }
     }
 
     fn without_settings(&self, id: ProjectId, keys: &Arc<ProjectKeys>) -> Project {

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cuttlebone::base::{Cancel, Notice, ObjectHash, Silent};
-use cuttlebone::crypto::object_hash;
-use cuttlebone::repo::{Grant, Locked, ObjectRef, RepoErrorKind, Repository};
+use cuttlebone::crypto::{KdfParams, SealKey, object_hash};
+use cuttlebone::repo::{Grant, Locked, ObjectRef, RepoError, RepoErrorKind, Repository};
 use cuttlebone::storage::{Backend, MemoryBackend, Name};
 
 use super::intercepted::Intercepted;
@@ -95,8 +95,8 @@ fn slots_that_cannot_be_tried_are_skipped_and_named() {
     let added: BTreeSet<_> = added
         .map(|(salt, params)| add(&store, &changed(&slot, 20, params, salt)))
         .collect();
-    // A newer version, an unknown role, an unknown key derivation, and the scope of a project.
-    let unreadable = [(8, 9), (17, 7), (18, 2), (16, 9)];
+    // Another kind of object, an unknown role, an unknown key derivation, and an unknown scope.
+    let unreadable = [(0, 9), (17, 7), (18, 2), (16, 9)];
     for (number, (offset, value)) in (100..).zip(unreadable) {
         add(&store, &changed(&slot, offset, &[value], number));
     }
@@ -120,6 +120,49 @@ fn slots_that_cannot_be_tried_are_skipped_and_named() {
             .iter()
             .any(|notice| { matches!(notice, Notice::KeySlotsIgnored { files: 1, .. }) })
     );
+}
+
+/// Returns the beginning of a slot of the repository of version 2, which is the same in all
+/// versions, and something else.
+fn slot_of_version_2(slot: &[u8], password: &[u8]) -> Vec<u8> {
+    let mut newer = slot[..64].to_vec();
+    newer[8] = 2;
+    newer[20..32].copy_from_slice(&params(8, 1, 1));
+    let kdf = KdfParams::new(8, 1, 1).unwrap();
+    let salt = newer[32..64].try_into().unwrap();
+    let wrap = SealKey::new(&kdf.derive(password, salt).unwrap());
+    let (nonce, sealed) = wrap
+        .seal(&[&[0; 16], &newer[..]].concat(), &[7; 32])
+        .unwrap();
+    [
+        &newer[..],
+        nonce.as_bytes(),
+        &sealed,
+        b"what version 2 adds",
+    ]
+    .concat()
+}
+
+#[test]
+fn the_version_of_a_slot_counts_only_once_the_password_has_opened_it() {
+    let (store, own) = repository();
+    let slot = slot(&store, own);
+    let mut unproven = slot.clone();
+    unproven[8] = 2;
+    add(&store, &unproven);
+    let newer = add(&store, &slot_of_version_2(&slot, b"of a newer program"));
+    let both = add(&store, &slot_of_version_2(&slot, PASSWORD));
+    let observer = RecordingObserver::default();
+    let locked = find(&store, Some(both), &observer);
+    assert_eq!(tried(&locked, b"wrong", &observer), None);
+    // A slot that this program knows opens, too.
+    assert_eq!(tried(&locked, PASSWORD, &observer), Some(own));
+    let refused = locked.try_password(b"of a newer program", &Cancel::default(), &observer);
+    let Err(RepoError::Unsupported { object, .. }) = refused.map(|key| key.is_some()) else {
+        panic!("a slot of version 2 was not refused");
+    };
+    assert_eq!(object, ObjectRef::Key(None, newer));
+    assert!(notices(&observer).is_empty(), "{:?}", notices(&observer));
 }
 
 #[test]

@@ -10,8 +10,8 @@ use cuttlebone::crypto::{
     self, KdfParams, PackCipher, PackRandom, ProjectKeys, RepositoryKeys, SealKey, Secret,
 };
 use cuttlebone::format::{
-    Blob, BlobKind, Certificate, Codec, Contents, IndexSegment, KeySlot, Magic, PackHead, PackKey,
-    PackListing, Payload, ProjectObject, ProjectSettings, RepositoryFile, Run, Scope,
+    Blob, BlobKind, Certificate, Codec, Contents, Header, IndexSegment, KeySlot, Magic, PackHead,
+    PackKey, PackListing, Payload, ProjectObject, ProjectSettings, RepositoryFile, Run, Scope,
     SignedContents, SlotParams,
 };
 use cuttlebone::repo::{ObjectRef, Project, RepoError, Repository};
@@ -119,6 +119,7 @@ pub(super) fn add_project(
         .project_wrap()
         .seal_with(&RANDOM, &context, secret.expose());
     let mut object = ProjectObject {
+        header: Header::of(Magic::Project),
         nonce: *nonce.as_bytes(),
         sealed_secret: sealed.try_into().unwrap(),
         authority: *keys.authority(),
