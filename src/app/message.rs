@@ -188,11 +188,22 @@ pub(crate) struct BackupDetail {
     pub(crate) base: Option<String>,
     /// The source's description of itself.
     pub(crate) source: serde_json::Value,
+    /// Contents that belong to the backup but are not part of the volume.
+    pub(crate) attachments: Vec<AttachmentEntry>,
+    /// Ceph's metadata of the image; `None` if there is none, or if it was not read.
+    pub(crate) metadata: Option<Vec<Metadata>>,
     pub(crate) bytes_changed: Option<u64>,
     pub(crate) bytes_read: Option<u64>,
     pub(crate) bytes_new: Option<u64>,
     pub(crate) chunks_new: Option<u64>,
     pub(crate) tool: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct AttachmentEntry {
+    pub(crate) name: String,
+    /// In bytes.
+    pub(crate) size: u64,
 }
 
 #[derive(Debug, Clone, Serialize)]

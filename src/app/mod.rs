@@ -24,10 +24,11 @@ pub(crate) use environment::Environment;
 pub(crate) use failure::{Code, Failure};
 pub(crate) use human::{count, duration, short_id};
 pub(crate) use message::{
-    BackupDetail, BackupEntry, BackupSummary, CacheInfo, CheckSummary, CompareSummary, DiffEntry,
-    DiffImage, DiffStream, ExportSummary, Extent, ForgetSummary, ForgetVolume, HeadStatement,
-    InitSummary, KeptBackup, KeyChange, KeyEntry, ListEntry, MergeSummary, Message, Metadata,
-    PackAmount, PrunePlan, PruneSummary, RemovedBackup, RestoreSummary, Stats, Status,
+    AttachmentEntry, BackupDetail, BackupEntry, BackupSummary, CacheInfo, CheckSummary,
+    CompareSummary, DiffEntry, DiffImage, DiffStream, ExportSummary, Extent, ForgetSummary,
+    ForgetVolume, HeadStatement, InitSummary, KeptBackup, KeyChange, KeyEntry, ListEntry,
+    MergeSummary, Message, Metadata, PackAmount, PrunePlan, PruneSummary, RemovedBackup,
+    RestoreSummary, Stats, Status,
 };
 pub(crate) use opening::{
     create, host_name, load_records, notice_several_newest, open, open_or_create, open_project,

@@ -11,6 +11,7 @@ mod contents;
 mod error;
 mod extents;
 mod header;
+mod image_metadata;
 mod index;
 mod json;
 mod lease;
@@ -36,6 +37,7 @@ pub use contents::{Contents, FoundRun, PackKey, SignedContents};
 pub use error::FormatError;
 pub use extents::{ExtentList, ExtentsError};
 pub use header::{HEADER_LEN, Header, Magic};
+pub use image_metadata::ImageMetadata;
 pub use index::{IndexSegment, PackListing};
 pub use lease::{LeaseBody, ProcessId};
 pub use log::{

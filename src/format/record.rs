@@ -54,7 +54,8 @@ pub struct BackupRecord {
     /// Where the content came from.
     #[serde(default, deserialize_with = "nullable_object")]
     pub source: Option<SourceInfo>,
-    /// Contents that belong to the backup but are not part of the volume, each a stream.
+    /// Contents that belong to the backup but are not part of the volume, each a stream. Whatever
+    /// walks over the trees of a backup walks over all of [`contents`](Self::contents).
     #[serde(default, deserialize_with = "attachments")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub attachments: Vec<Attachment>,
@@ -196,19 +197,13 @@ impl SourceInfo {
                 return Err(FormatError::BadValue(field));
             }
         }
-        let metadata = self.image.iter().flat_map(|image| &image.metadata);
-        let mut texts = metadata.flat_map(|(key, value)| [key, value]);
-        if texts.all(ByteString::is_valid) {
-            Ok(())
-        } else {
-            Err(FormatError::BadValue("metadata"))
-        }
+        Ok(())
     }
 }
 
 /// The properties of an RBD image, as `rbd export --export-format 2` describes them. The stream
 /// does not contain defaults of the cluster.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RbdImage {
     /// The binary logarithm of the size of objects, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -222,9 +217,6 @@ pub struct RbdImage {
     /// The number of objects in a stripe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stripe_count: Option<u64>,
-    /// Keys and values, in the order of the stream.
-    #[serde(default, deserialize_with = "nullable")]
-    pub metadata: Vec<(ByteString, ByteString)>,
 }
 
 /// The amounts that a backup read and stored, in bytes and chunks.
@@ -270,11 +262,19 @@ impl BackupRecord {
         Ok(record)
     }
 
+    /// Returns all contents of the backup, each with a tree of its own: the volume's, then the
+    /// attachments.
+    pub fn contents(&self) -> impl Iterator<Item = Content> {
+        let attachments = self.attachments.iter().map(Attachment::as_content);
+        std::iter::once(self.content.clone()).chain(attachments)
+    }
+
     fn check(&self) -> Result<(), FormatError> {
-        self.content.check()?;
+        for content in self.contents() {
+            content.check()?;
+        }
         let mut names = HashSet::new();
         for attachment in &self.attachments {
-            attachment.as_content().check()?;
             if !names.insert(&attachment.name) {
                 return Err(FormatError::BadValue("attachments"));
             }

@@ -4,8 +4,8 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use crate::base::{Cancelled, ObjectHash};
-use crate::format::{ContentKind, DiffError, ExtentsError};
+use crate::base::{ByteSize, Cancelled, ObjectHash};
+use crate::format::{ContentKind, DiffError, ExtentsError, FormatError};
 use crate::repo::RepoError;
 use crate::volume::VolumeError;
 
@@ -160,6 +160,19 @@ pub enum OpsError {
     OtherImage { name: String, volume: String },
     #[error("{name} describes an image of {size} bytes, more than a backup can hold")]
     TooLarge { name: String, size: u64 },
+    #[error("the attachment {name} has {size}, more than {limit}")]
+    AttachmentTooLarge {
+        name: String,
+        size: ByteSize,
+        limit: ByteSize,
+    },
+    #[error("the attachment {name} of backup {backup} is damaged")]
+    AttachmentDamaged {
+        name: String,
+        backup: ObjectHash,
+        #[source]
+        source: FormatError,
+    },
     #[error("could not read the list of extents {name}")]
     ReadList {
         name: String,

@@ -1,5 +1,6 @@
 //! The operations, one module each. They know no command line and print nothing.
 
+mod attachments;
 mod backup;
 mod cancellable_reader;
 mod check;
@@ -14,7 +15,9 @@ mod prune;
 mod restore;
 mod revoke;
 mod stats;
+mod walk_blobs;
 
+pub use attachments::image_metadata;
 pub use backup::{BackupOptions, BackupReport, backup, read_extents};
 pub use check::{CheckReport, Finding, check};
 pub use compare::{CompareReport, DifferentExtent, compare};

@@ -44,7 +44,13 @@ impl Backup {
         Top::new(self.top, self.record.content.size)
     }
 
-    /// Takes the record of an object. Fails if its root does not fit its content.
+    /// The top nodes of all its trees: of its content, and of its attachments. Whatever it needs is
+    /// below these.
+    pub fn tops(&self) -> impl Iterator<Item = BlobId> {
+        self.record.contents().filter_map(|content| content.top)
+    }
+
+    /// Takes the record of an object. Fails if a root does not fit its content.
     pub(super) fn from_record(
         project: &Project,
         object: ObjectRef,
@@ -57,21 +63,21 @@ impl Backup {
         let name = &record.volume.name;
         let may = project.signers.may_back_up(&signer, name);
         may.map_err(|reason| RepoError::Foreign { object, reason })?;
-        let content = &record.content;
-        let (top, root) = (content.top, content.root);
-        let described =
-            root_description(content.kind, content.size, content.chunk_size, top.as_ref());
-        if project.keys.root(&described) != root {
-            let why = Damage::Impossible("its root does not fit its content");
-            return Err(project.malformed(object, &signer, why));
+        for content in record.contents() {
+            let (kind, top) = (content.kind, content.top.as_ref());
+            let described = root_description(kind, content.size, content.chunk_size, top);
+            if project.keys.root(&described) != content.root {
+                let why = Damage::Impossible("its root does not fit its content");
+                return Err(project.malformed(object, &signer, why));
+            }
         }
         let unnamed = || RepoError::damaged(object, Damage::WrongHash);
         Ok(Self {
             id: object.hash().ok_or_else(unnamed)?,
             volume: record.volume.id,
             time: record.time.at(),
-            top,
-            root,
+            top: record.content.top,
+            root: record.content.root,
             is_full: project.signers.is_full(&signer),
             signer,
             record,

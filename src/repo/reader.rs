@@ -1,4 +1,4 @@
-//! Random access to the content of one backup.
+//! Random access to a content of one backup.
 
 use std::collections::HashMap;
 use std::ops::{ControlFlow, Range};
@@ -12,7 +12,7 @@ use super::index::BlobLocation;
 use super::run_cache::{OpenedRun, RunCache};
 use super::tree::{ChunkRef, ContentTree, NodeReader, Top};
 use crate::base::{BlobId, lock};
-use crate::format::{BlobKind, Node};
+use crate::format::{BlobKind, Content, Node};
 
 /// Leaf nodes that a reader holds: each lists the chunks of 4 MiB, in some 2 KiB.
 const LEAVES_MAX: usize = 256;
@@ -44,13 +44,19 @@ impl ImageReader {
     /// Reads this backup.
     #[must_use]
     pub fn new(blobs: &BlobReader, backup: &Backup) -> Self {
+        Self::of(blobs, &backup.record.content)
+    }
+
+    /// Reads this content of a backup: that of the volume, or an attachment.
+    #[must_use]
+    pub fn of(blobs: &BlobReader, content: &Content) -> Self {
         Self {
             nodes: HeldNodes {
                 blobs: blobs.clone(),
                 leaves: Arc::default(),
             },
             runs: RunCache::shared(),
-            tree: ContentTree::new(backup.top, &backup.record.content),
+            tree: ContentTree::new(content.top, content),
         }
     }
 

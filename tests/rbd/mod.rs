@@ -77,8 +77,22 @@ pub(super) fn stream(header: &DiffHeader, extents: &[(Extent, Vec<u8>)]) -> Vec<
 /// Writes an image and its diffs as a v2 stream. The first diff starts from the empty image, each
 /// of the others from the previous one, and the last one is the image's head.
 pub(super) fn stream_v2(diffs: &[Diff]) -> Vec<u8> {
+    stream_v2_with(&[], diffs)
+}
+
+/// The same, of an image with this metadata.
+pub(super) fn stream_v2_with(metadata: &[(&[u8], &[u8])], diffs: &[Diff]) -> Vec<u8> {
     let le = |number: usize| (number as u64).to_le_bytes();
-    let mut stream = b"rbd image v2\nErbd image diffs v2\n".to_vec();
+    let mut stream = b"rbd image v2\n".to_vec();
+    for (key, value) in metadata {
+        stream.push(b'M');
+        stream.extend(le(8 + key.len() + value.len()));
+        for text in [key, value] {
+            stream.extend(u32::try_from(text.len()).unwrap().to_le_bytes());
+            stream.extend(*text);
+        }
+    }
+    stream.extend(b"Erbd image diffs v2\n");
     stream.extend(le(diffs.len()));
     for (header, extents) in diffs {
         stream.extend(b"rbd diff v2\n");

@@ -2,7 +2,7 @@
 //! two snapshots, and a whole image with its snapshots. Backed up again, they have the right
 //! content, and nothing is stored twice.
 
-use cuttlebone::ops::{BackupOptions, OpsError};
+use cuttlebone::ops::{self, BackupOptions, OpsError};
 use cuttlebone::repo::Backup;
 
 use super::ingest::{Extents, apply, diff, ingest};
@@ -18,6 +18,9 @@ struct Streams {
     /// The images by volume and snapshot; the head of an image has no name.
     images: Vec<(&'static str, Option<&'static str>, Image)>,
 }
+
+/// The metadata of the image `line`. Its backups hold it as an attachment.
+const METADATA: [(&[u8], &[u8]); 2] = [(b"colour", b"\xff"), (b"conf_rbd_cache", b"false")];
 
 impl Streams {
     fn new() -> Self {
@@ -70,7 +73,7 @@ impl Streams {
         Self {
             full,
             step,
-            line: rbd::stream_v2(&line),
+            line: rbd::stream_v2_with(&METADATA, &line),
             images,
         }
     }
@@ -121,11 +124,14 @@ impl Work for Streams {
         let is_of = |(volume, name, _): &&(&str, Option<&str>, Image)| {
             *volume == backup.record.volume.name && *name == snapshot.as_deref()
         };
-        Ok(self
-            .images
-            .iter()
+        let metadata = ops::image_metadata(&test_repo.project, backup, &host.context())?;
+        let entries = METADATA.map(|(key, value)| (key.to_vec(), value.to_vec()));
+        let expected = (backup.record.volume.name == "line").then(|| entries.iter().collect());
+        let mut images = self.images.iter();
+        let right = images
             .find(is_of)
-            .is_some_and(|(.., image)| *image == found))
+            .is_some_and(|(.., image)| *image == found);
+        Ok(right && metadata == expected)
     }
 }
 

@@ -11,6 +11,7 @@
 //!     assert!(host.restore(&test_repo, &backup).unwrap() == image.bytes());
 //!     host.check_clean(&test_repo, "after the first backup");
 
+mod attachments;
 mod crash;
 mod damage;
 mod export;

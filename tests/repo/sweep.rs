@@ -89,12 +89,14 @@ fn wanted(test_repo: &TestRepo, from: usize) -> HashSet<BlobId> {
     let blobs = BlobReader::new(&index);
     let mut ids = HashSet::new();
     for backup in &test_repo.backups()[from..] {
-        ImageReader::new(&blobs, backup)
-            .each_chunk(|chunk| {
-                ids.insert(chunk.id);
-                Ok::<(), RepoError>(())
-            })
-            .unwrap();
+        for content in backup.record.contents() {
+            ImageReader::of(&blobs, &content)
+                .each_chunk(|chunk| {
+                    ids.insert(chunk.id);
+                    Ok::<(), RepoError>(())
+                })
+                .unwrap();
+        }
     }
     ids
 }

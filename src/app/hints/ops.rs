@@ -44,6 +44,7 @@ fn code(error: &OpsError) -> Code {
         OpsError::HistoryGap { .. } => Code::HistoryLost,
         OpsError::Unreadable { .. }
         | OpsError::DamagedDiff { .. }
+        | OpsError::AttachmentDamaged { .. }
         | OpsError::SnapshotTwice { .. } => Code::Damage,
         _ => Code::Failed,
     }
@@ -146,6 +147,12 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
         }
         OpsError::OtherImage { .. } => {
             "nothing was stored; back it up to another volume with --volume"
+        }
+        OpsError::AttachmentTooLarge { .. } => {
+            "if the image has so much metadata, export single snapshots with “rbd export-diff”"
+        }
+        OpsError::AttachmentDamaged { .. } => {
+            "the volume's content is kept apart from it, and can be restored"
         }
         OpsError::DryRunOfChain { .. } => "run “cuttlebone diff inspect” to see its content",
         OpsError::TooLarge { .. } => {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::app::human::{duration, printable};
-use crate::app::message::BackupEntry;
+use crate::app::message::{BackupEntry, Metadata};
 use crate::format::ByteString;
 
 pub(super) fn took(seconds: f64) -> String {
@@ -23,6 +23,15 @@ pub(super) fn labels(entry: &BackupEntry) -> String {
     let labels = entry.labels.iter();
     let labels = labels.map(|(key, value)| format!("{key}={value}"));
     labels.collect::<Vec<_>>().join(", ")
+}
+
+/// Returns a line for each entry of an image's metadata.
+pub(super) fn metadata(entries: &[Metadata]) -> String {
+    entries.iter().fold(String::new(), |mut text, entry| {
+        let entry = format!("{} = {}", entry.key, entry.value);
+        let _ = writeln!(text, "Metadata  {}", printable(&entry));
+        text
+    })
 }
 
 /// Returns a line for each field with a value, the values aligned.

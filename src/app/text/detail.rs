@@ -3,10 +3,10 @@
 use jiff::tz::TimeZone;
 
 use crate::app::human::time;
-use crate::app::message::BackupDetail;
+use crate::app::message::{AttachmentEntry, BackupDetail};
 use crate::base::ByteSize;
 
-use super::common::{fields, labels};
+use super::common::{fields, labels, metadata};
 
 pub(super) fn detail(detail: &BackupDetail, zone: &TimeZone) -> String {
     let entry = &detail.entry;
@@ -33,6 +33,7 @@ pub(super) fn detail(detail: &BackupDetail, zone: &TimeZone) -> String {
         ("Base", detail.base.clone()),
         ("Labels", Some(labels(entry)).filter(|all| !all.is_empty())),
         ("Source", source(&detail.source)),
+        ("Attachment", attachments(detail)),
         ("Changed", bytes(detail.bytes_changed)),
         ("Read", bytes(detail.bytes_read)),
         ("New", bytes(detail.bytes_new)),
@@ -43,7 +44,14 @@ pub(super) fn detail(detail: &BackupDetail, zone: &TimeZone) -> String {
         ("Stored", bytes(entry.bytes_stored)),
         ("Tool", detail.tool.clone()),
     ];
-    fields(&lines)
+    fields(&lines) + &metadata(detail.metadata.as_deref().unwrap_or_default())
+}
+
+/// Returns the names and sizes of the attachments of a backup.
+fn attachments(detail: &BackupDetail) -> Option<String> {
+    let describe = |a: &AttachmentEntry| format!("{} ({})", a.name, ByteSize(a.size));
+    let all: Vec<_> = detail.attachments.iter().map(describe).collect();
+    (!all.is_empty()).then(|| all.join(", "))
 }
 
 /// Returns the source of a backup, as its record describes it.

@@ -1,14 +1,12 @@
 //! The text of RBD diffs: summaries and tables.
 
-use std::fmt::Write as _;
-
 use crate::app::human::{count, printable, short_id};
 use crate::app::message::{DiffEntry, DiffImage, DiffStream, ExportSummary, MergeSummary};
 use crate::app::table::{Column, table};
 use crate::base::ByteSize;
 use crate::format::ByteString;
 
-use super::common::{fields, took};
+use super::common::{fields, metadata, took};
 
 /// Returns a size as people read it, followed by the exact number of bytes.
 fn exact(bytes: u64) -> String {
@@ -95,7 +93,7 @@ pub(crate) fn diffs(diffs: &[DiffEntry], columns: Option<usize>) -> String {
 
 pub(super) fn diff_image(image: &DiffImage) -> String {
     let striping = image.stripe_unit.zip(image.stripe_count);
-    let mut text = fields(&[
+    let text = fields(&[
         (
             "Objects",
             image.order.map(|order| ByteSize(1 << order).to_string()),
@@ -110,11 +108,7 @@ pub(super) fn diff_image(image: &DiffImage) -> String {
         ),
         ("Diffs", Some(image.diffs.to_string())),
     ]);
-    for entry in &image.metadata {
-        let entry = format!("{} = {}", entry.key, entry.value);
-        let _ = writeln!(text, "Metadata  {}", printable(&entry));
-    }
-    text + "\n"
+    text + &metadata(&image.metadata) + "\n"
 }
 
 pub(super) fn diff_stream(stream: &DiffStream) -> String {

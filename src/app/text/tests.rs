@@ -6,7 +6,10 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::app::human::width;
-use crate::app::message::{BackupDetail, BackupEntry, BackupSummary, KeyEntry, Message, Status};
+use crate::app::message::{
+    AttachmentEntry, BackupDetail, BackupEntry, BackupSummary, KeyEntry, Message, Metadata, Status,
+};
+use crate::format::ByteString;
 
 use super::message::message;
 use super::tables::{backups, keys};
@@ -129,12 +132,26 @@ fn details_of_a_backup_leave_out_unknown_fields() {
         finished: Timestamp::UNIX_EPOCH,
         base: None,
         source: serde_json::Value::Null,
+        attachments: vec![AttachmentEntry {
+            name: "rbd-metadata".to_owned(),
+            size: 2048,
+        }],
+        metadata: None,
         bytes_changed: None,
         bytes_read: None,
         bytes_new: None,
         chunks_new: None,
         tool: None,
     };
+    let with_metadata = BackupDetail {
+        metadata: Some(vec![Metadata {
+            key: ByteString::from(&b"conf"[..]),
+            value: ByteString::from(&b"a\nb"[..]),
+        }]),
+        ..detail.clone()
+    };
+    let text = message(&Message::Detail(Box::new(with_metadata)), &TimeZone::UTC);
+    assert!(text.ends_with("Metadata  conf = a\\nb\n"), "{text}");
     let json = serde_json::to_string(&Message::Detail(Box::new(detail.clone()))).unwrap();
     assert!(
         json.starts_with("{\"message_type\":\"backup\",\"backup_id\":\"3f9a01bc"),
@@ -142,7 +159,11 @@ fn details_of_a_backup_leave_out_unknown_fields() {
     );
     assert!(json.contains("\"time\":\"1970-01-01T00:00:00Z\""), "{json}");
     let text = message(&Message::Detail(Box::new(detail)), &TimeZone::UTC);
-    assert!(text.contains("Labels     tier=gold\n"), "{text}");
+    assert!(text.contains("Labels      tier=gold\n"), "{text}");
+    assert!(
+        text.contains("Attachment  rbd-metadata (2.0 KiB)\n"),
+        "{text}"
+    );
     assert!(
         !text.contains("Base") && !text.contains("Chunk size"),
         "{text}"

@@ -1,10 +1,13 @@
 //! The command `show`.
 
 use crate::app::{
-    Attempt, BackupDetail, Failure, Message, RepositorySettings, load_records, open_project,
+    AttachmentEntry, Attempt, BackupDetail, Failure, Message, Metadata, RepositorySettings,
+    load_records, open_project,
 };
+use crate::base::Role;
 use crate::cli::console::Console;
-use crate::format::ContentKind;
+use crate::format::{ContentKind, ImageMetadata};
+use crate::ops;
 
 use super::list::entry;
 
@@ -18,24 +21,53 @@ pub(super) fn show(
     let backup = records.select(selector)?;
     let record = &backup.record;
     let counts = &record.counts;
+    // With another key, only its name and its size show.
+    let metadata = match project.role() {
+        Role::Full => {
+            let context = console.session.context(Some(&settings.cache_dir));
+            ops::image_metadata(&project, backup, &context)
+        }
+        Role::Write | Role::Verify => Ok(None),
+    };
+    let (metadata, damage) = match metadata {
+        Ok(metadata) => (metadata, Ok(())),
+        // The record shows all the same.
+        Err(error) => (None, Err(error)),
+    };
+    let attachments = record.attachments.iter().map(|attachment| AttachmentEntry {
+        name: attachment.name.clone(),
+        size: attachment.size,
+    });
     console.meter.finish();
-    console.output.show(&Message::Detail(Box::new(BackupDetail {
-        entry: entry(backup),
-        project: project.settings.name.clone(),
-        volume_id: record.volume.id.to_string(),
-        kind: match record.content.kind {
-            ContentKind::Image => "image",
-            ContentKind::Stream => "stream",
-        },
-        chunk_size: record.content.chunk_size,
-        root: backup.root.to_string(),
-        finished: record.finished.at(),
-        base: record.base.map(|id| id.to_string()),
-        source: serde_json::to_value(&record.source).unwrap_or_default(),
-        bytes_changed: Some(counts.changed),
-        bytes_read: Some(counts.read),
-        bytes_new: Some(counts.new),
-        chunks_new: Some(counts.chunks_new),
-        tool: record.tool.clone(),
-    })))
+    console
+        .output
+        .show(&Message::Detail(Box::new(BackupDetail {
+            entry: entry(backup),
+            project: project.settings.name.clone(),
+            volume_id: record.volume.id.to_string(),
+            kind: match record.content.kind {
+                ContentKind::Image => "image",
+                ContentKind::Stream => "stream",
+            },
+            chunk_size: record.content.chunk_size,
+            root: backup.root.to_string(),
+            finished: record.finished.at(),
+            base: record.base.map(|id| id.to_string()),
+            source: serde_json::to_value(&record.source).unwrap_or_default(),
+            attachments: attachments.collect(),
+            metadata: metadata.map(entries),
+            bytes_changed: Some(counts.changed),
+            bytes_read: Some(counts.read),
+            bytes_new: Some(counts.new),
+            chunks_new: Some(counts.chunks_new),
+            tool: record.tool.clone(),
+        })))?;
+    Ok(damage?)
+}
+
+fn entries(metadata: ImageMetadata) -> Vec<Metadata> {
+    let entries = metadata.0.into_iter();
+    entries
+        .map(|(key, value)| Metadata { key, value })
+        .collect()
 }

@@ -13,7 +13,7 @@ const ORDERS: std::ops::RangeInclusive<u8> = 12..=25;
 
 /// The most memory for all metadata together, in bytes. Ceph has no limit; a few hundred bytes are
 /// usual.
-const METADATA_MAX: u64 = 256 << 10;
+const METADATA_MAX: u64 = 16 << 20;
 
 /// The memory in bytes that an entry counts in addition to its texts, so that the number of empty
 /// entries is limited, too.

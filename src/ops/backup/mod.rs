@@ -2,6 +2,7 @@
 //! sealed, packed and stored → segment → tree → record.
 
 mod assembler;
+mod attachment;
 mod base;
 mod coverage;
 mod diff;

@@ -5,20 +5,33 @@ use std::sync::Arc;
 use super::options::BackupOptions;
 use super::protect::Protection;
 use super::task::{BackupTask, Stored, Tally};
-use crate::format::Counts;
+use crate::base::BlobId;
+use crate::format::{Attachment, Counts};
 use crate::ops::context::{Context, unindexed_packs};
 use crate::ops::error::OpsError;
 use crate::repo::{BlobReader, Index, IndexStored, Packer, PackerOptions, Project, RunLen};
 
-/// A content that is durable and indexed.
+/// The contents of a backup, durable and indexed.
 pub(super) struct Packed {
     pub(super) stored: Stored,
+    pub(super) attachments: Vec<Attachment>,
     pub(super) counts: Counts,
     pub(super) verified: u64,
     pub(super) receipt: IndexStored,
 }
 
-/// Calls `work` to store the chunks that the project does not have, and the tree.
+impl Packed {
+    /// Returns the top nodes of all trees.
+    pub(super) fn tops(&self) -> impl Iterator<Item = BlobId> {
+        let attachments = self.attachments.iter().map(|attachment| attachment.top);
+        std::iter::once(self.stored.top)
+            .chain(attachments)
+            .flatten()
+    }
+}
+
+/// Calls `work` to store the chunks that the project does not have, and the trees: that of the
+/// content, and those of attachments.
 pub(super) fn pack(
     project: &Project,
     index: &Arc<Index>,
@@ -26,7 +39,7 @@ pub(super) fn pack(
     options: &BackupOptions,
     run_len: RunLen,
     context: &Context<'_>,
-    work: impl FnOnce(&BackupTask<'_>) -> Result<Stored, OpsError>,
+    work: impl FnOnce(&BackupTask<'_>) -> Result<(Stored, Vec<Attachment>), OpsError>,
 ) -> Result<Packed, OpsError> {
     let (unindexed, left_over) = unindexed_packs(index);
     let unindexed = protection.with_lease(unindexed);
@@ -40,17 +53,18 @@ pub(super) fn pack(
         name_unnamed: true,
         dry_run: options.dry_run,
     };
-    let (stored, receipt, report) = Packer::scope(index, unindexed, packing, |packer| {
-        packer.adopt(&left_over, &context.observer)?;
-        work(&BackupTask {
-            project,
-            context,
-            blobs: &blobs,
-            packer,
-            tally: &tally,
-            reread: options.reread,
-        })
-    })?;
+    let ((stored, attachments), receipt, report) =
+        Packer::scope(index, unindexed, packing, |packer| {
+            packer.adopt(&left_over, &context.observer)?;
+            work(&BackupTask {
+                project,
+                context,
+                blobs: &blobs,
+                packer,
+                tally: &tally,
+                reread: options.reread,
+            })
+        })?;
     let counts = Counts {
         changed: tally.changed.into_inner(),
         read: tally.read.into_inner(),
@@ -60,6 +74,7 @@ pub(super) fn pack(
     };
     Ok(Packed {
         stored,
+        attachments,
         counts,
         verified: tally.verified.into_inner(),
         receipt,

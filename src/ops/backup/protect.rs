@@ -2,19 +2,18 @@
 //! before the record is committed.
 
 use std::collections::HashSet;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::options::BackupOptions;
-use super::task::Stored;
 use crate::base::{BlobId, Notice, ObjectHash, Role};
 use crate::format::{BlobKind, LogDetails, LogItem, LogKind, Node, RemovedRecord};
 use crate::ops::context::{Context, TOOL};
 use crate::ops::error::OpsError;
+use crate::ops::walk_blobs::{BlobVisitor, walk_blobs};
 use crate::repo::{
     Backup, BlobReader, CommitCheck, CommitPermit, Compression, Index, Lease, Log, NewEntry,
     NodeReader, PackWorker, Packer, PackerOptions, Project, PruneGuard, RepoError, RepoErrorKind,
-    UnindexedPacks, Visitor, Voids, Worker, children, walk,
+    UnindexedPacks, Voids, Worker,
 };
 
 /// Attempts to store again what a prune marked, before the backup gives up.
@@ -93,20 +92,19 @@ impl<'a> Protection<'a> {
             .collect())
     }
 
-    /// Checks that everything these contents rely on stays. Must be called right before their
-    /// records are committed.
+    /// Checks that everything the trees below these tops rely on stays. Must be called right before
+    /// their records are committed, with the tops of all trees of these.
     pub(super) fn clear(
         &mut self,
         index: &Arc<Index>,
-        contents: &[Stored],
+        tops: &[BlobId],
     ) -> Result<Option<CommitPermit>, OpsError> {
         let Some(guard) = &mut self.guard else {
             return Ok(None);
         };
-        let tops: Vec<BlobId> = contents.iter().filter_map(|stored| stored.top).collect();
         for _ in 0..ATTEMPTS_MAX {
             self.context.cancel.check()?;
-            match guard.clear(index, &tops)? {
+            match guard.clear(index, tops)? {
                 CommitCheck::Permitted(cleared) => return Ok(Some(cleared)),
                 CommitCheck::Disturbed => {
                     self.context.observer.notice(Notice::ConcurrentPrune);
@@ -114,7 +112,7 @@ impl<'a> Protection<'a> {
                     let lost = |error: &RepoError| {
                         matches!(error.kind(), RepoErrorKind::Damaged | RepoErrorKind::Role)
                     };
-                    match store_again(index, &tops, guard.lease(), self.context) {
+                    match store_again(index, tops, guard.lease(), self.context) {
                         Err(OpsError::Repo(error)) if lost(&error) => {
                             return Err(OpsError::LostToPrune {
                                 volume: self.options.volume.clone(),
@@ -212,10 +210,9 @@ fn store_again(
             packer,
             worker: packer.worker()?,
             seen: HashSet::new(),
-            context,
         };
         for top in tops {
-            walk(&nodes, *top, (), 1, &mut resealer)?;
+            walk_blobs(&nodes, *top, 1, context, &mut resealer)?;
         }
         Ok::<(), OpsError>(packer.flush(&mut resealer.worker)?)
     })?;
@@ -244,34 +241,19 @@ struct Resealer<'a> {
     packer: &'a Packer<'a>,
     worker: PackWorker,
     seen: HashSet<BlobId>,
-    context: &'a Context<'a>,
 }
 
-impl Visitor for Resealer<'_> {
-    type Place = ();
-    type Error = OpsError;
-
-    fn enter(&mut self, id: &BlobId, (): &()) -> Result<bool, OpsError> {
-        self.context.cancel.check()?;
-        Ok(self.seen.insert(*id))
+impl BlobVisitor for Resealer<'_> {
+    fn enter(&mut self, node: &BlobId) -> Result<bool, OpsError> {
+        Ok(self.seen.insert(*node))
     }
 
-    fn visit(
-        &mut self,
-        _: &BlobId,
-        node: &Node,
-        (): &(),
-        below: &mut Vec<(BlobId, ())>,
-    ) -> Result<ControlFlow<()>, OpsError> {
-        for child in children(node) {
-            if node.level() > 0 {
-                below.push((child, ()));
-            } else if self.blobs.index().find_trusted(&child)?.is_none() {
-                let plain = self.blobs.rescue(BlobKind::Chunk, &child)?;
-                let all = [(child, 0..plain.len())];
-                self.packer.store_chunks(&mut self.worker, &plain, all)?;
-            }
+    fn chunk(&mut self, chunk: &BlobId) -> Result<(), OpsError> {
+        if self.blobs.index().find_trusted(chunk)?.is_none() {
+            let plain = self.blobs.rescue(BlobKind::Chunk, chunk)?;
+            let all = [(*chunk, 0..plain.len())];
+            self.packer.store_chunks(&mut self.worker, &plain, all)?;
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(())
     }
 }

@@ -69,7 +69,7 @@ impl Entry {
             marks: cleared.marks().to_vec(),
             labels: options.labels.clone(),
             source: Some(self.source.clone()),
-            attachments: Vec::new(),
+            attachments: self.packed.attachments.clone(),
             counts: self.packed.counts,
             tool: Some(TOOL.to_owned()),
         };

@@ -127,13 +127,14 @@ fn backup_input(
         options,
         RunLen::Leaf,
         context,
-        |task| input.store(task, base, options),
+        |task| Ok((input.store(task, base, options)?, Vec::new())),
     )?;
     context.cancel.check()?;
     let (size, counts) = (packed.stored.size, packed.counts);
     let verified = listed.then_some(packed.verified);
     let base = base.map(|b| b.id);
-    let id = match protection.clear(&index, &[packed.stored])? {
+    let tops: Vec<_> = packed.tops().collect();
+    let id = match protection.clear(&index, &tops)? {
         None => None,
         Some(cleared) => {
             let heads = records.heads();

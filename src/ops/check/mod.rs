@@ -20,8 +20,8 @@ use super::error::OpsError;
 use crate::base::{ObjectHash, Phase, Progress, Silent, lock, recover, to_usize};
 use crate::format::PackListing;
 use crate::repo::{
-    Damage, ForeignReason, Index, Lease, Log, Marks, ObjectKind, ObjectRef, Opener, PlacedRun,
-    Project, Records, RepoError, Repository, Voids, lease_for_reading, listing_of,
+    Backup, Damage, ForeignReason, Index, Lease, Log, Marks, ObjectKind, ObjectRef, Opener,
+    PlacedRun, Project, Records, RepoError, Repository, Voids, lease_for_reading, listing_of,
 };
 
 /// Maximum number of packs that are read at once. They are read whole, so this bounds the memory.
@@ -55,7 +55,7 @@ pub fn check(
     let mut records = Records::load(project)?;
     // Keeps a prune from deleting data that this check reads.
     let newest_first = records.all().iter().rev();
-    let tops: Vec<_> = newest_first.filter_map(|backup| backup.top).collect();
+    let tops: Vec<_> = newest_first.flat_map(Backup::tops).collect();
     let lease = if read_data {
         lease_for_reading(project, &tops, READER, &context.observer)?
     } else {

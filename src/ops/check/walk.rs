@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use super::task::CheckTask;
 use crate::base::{BlobId, LEAF_SIZE, ObjectHash, Phase, Progress, to_usize};
-use crate::format::{BlobKind, Children, ContentKind, Node, StreamEntries};
+use crate::format::{BlobKind, Children, Content, ContentKind, Node, StreamEntries};
 use crate::ops::context::thread_pool;
 use crate::ops::error::OpsError;
 use crate::repo::{
-    Backup, BlobLocation, BlobReader, ImageReader, Index, NodeReader, ObjectRef, Records,
+    Backup, BlobLocation, BlobReader, ContentTree, Index, NodeReader, ObjectRef, Records,
     RepoError, RepoErrorKind, Visitor, walk,
 };
 
@@ -218,18 +218,27 @@ impl Open {
 }
 
 impl Walk<'_, '_> {
-    /// Walks over the tree of a backup. Returns whether it is whole.
+    /// Walks over the trees of a backup. Returns whether they are whole.
     fn backup(&mut self, nodes: &PooledNodes<'_>, backup: &Backup) -> Result<bool, RepoError> {
-        let Some(top) = backup.top else {
+        let mut whole = true;
+        for content in backup.record.contents() {
+            whole &= self.content(nodes, &content)?;
+        }
+        Ok(whole)
+    }
+
+    /// Walks over the tree of a content. Returns whether it is whole.
+    fn content(&mut self, nodes: &PooledNodes<'_>, content: &Content) -> Result<bool, RepoError> {
+        let Some(top) = content.top else {
             return Ok(true);
         };
-        let content = &backup.record.content;
+        let tree = ContentTree::new(content.top, content);
         let mut widest = BRANCH_WIDTH;
         self.top = match content.kind {
             ContentKind::Image => {
                 let chunk_size = content.chunk_size;
                 widest = widest.max(to_usize(LEAF_SIZE / u64::from(chunk_size.max(1))));
-                let level = backup.tree().level;
+                let level = tree.image_top().level;
                 Place::Image { level, chunk_size }
             }
             ContentKind::Stream => {
@@ -241,7 +250,7 @@ impl Walk<'_, '_> {
         let Verdict { whole, len } = self.result;
         let shape = match content.kind {
             ContentKind::Stream if whole && len != content.size => Err(RepoError::Tree),
-            _ => ImageReader::new(nodes.blobs, backup).check_end(),
+            _ => tree.check_end(nodes.blobs),
         };
         match shape {
             Ok(()) => Ok(whole),

@@ -238,9 +238,11 @@ fn walk_all(
         let is_voided = state.records.is_voided(backup);
         if is_voided && !voided::is_whole(index, &exists, &blobs, backup, context)? {
             voided.push(backup.clone());
-        } else if let Some(top) = backup.top {
+        } else {
             let class = usage.class(backup.volume);
-            usage.walk(&blobs, top, class, context, new)?;
+            for top in backup.tops() {
+                usage.walk(&blobs, top, class, context, new)?;
+            }
         }
         usage::report_progress(context, done, backups.len());
     }

@@ -1,17 +1,17 @@
 //! Which blobs are used: the walk over all trees, and the used part of each pack.
 
 use std::collections::{HashMap, HashSet};
-use std::ops::ControlFlow;
 
 use super::ids::{ChunkKey, Ids, Key, NodeKey};
 use crate::base::{BlobId, ObjectHash, Phase, Progress, VolumeId};
-use crate::format::{BlobKind, Node, PackListing, Run};
+use crate::format::{BlobKind, PackListing, Run};
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
-use crate::repo::{BlobReader, Index, RepoError, RepoErrorKind, Visitor, children, walk};
+use crate::ops::walk_blobs::{BlobVisitor, walk_blobs};
+use crate::repo::{BlobReader, Index, RepoError, RepoErrorKind};
 
 /// The most nodes to read ahead: about 9 MiB.
-const BATCH: usize = 4096;
+pub(super) const BATCH: usize = 4096;
 /// The bits in the note of a chunk that number the volume which used it first, from 1; 0 if it is
 /// unused.
 const CLASS: u8 = 0x7f;
@@ -123,10 +123,9 @@ impl Usage {
         let mut used = MarkUsed {
             usage: self,
             class,
-            context,
             new,
         };
-        walk(blobs, top, (), BATCH, &mut used)
+        walk_blobs(blobs, top, BATCH, context, &mut used)
     }
 
     /// Notes that this node and all blobs below it are used, and holds them for a reader: all packs
@@ -138,11 +137,7 @@ impl Usage {
         top: BlobId,
         context: &Context<'_>,
     ) -> Result<(), OpsError> {
-        let mut held = Hold {
-            usage: self,
-            context,
-        };
-        walk(blobs, top, (), BATCH, &mut held)
+        walk_blobs(blobs, top, BATCH, context, &mut Hold { usage: self })
     }
 
     /// Returns whether a blob that a reader needs is in no pack.
@@ -277,52 +272,30 @@ type New<'a> = dyn FnMut(BlobKind, &BlobId, Known) -> Result<(), RepoError> + 'a
 struct MarkUsed<'a, 'n> {
     usage: &'a mut Usage,
     class: u8,
-    context: &'a Context<'a>,
     new: &'a mut New<'n>,
 }
 
-impl Visitor for MarkUsed<'_, '_> {
-    type Place = ();
-    type Error = OpsError;
-
-    fn enter(&mut self, id: &BlobId, (): &()) -> Result<bool, OpsError> {
-        Ok(self.usage.node(id, self.new)?)
+impl BlobVisitor for MarkUsed<'_, '_> {
+    fn enter(&mut self, node: &BlobId) -> Result<bool, OpsError> {
+        Ok(self.usage.node(node, self.new)?)
     }
 
-    fn is_wanted(&self, id: &BlobId, _: u8) -> bool {
-        !self.usage.is_node_used(id)
+    fn is_wanted(&self, node: &BlobId) -> bool {
+        !self.usage.is_node_used(node)
     }
 
-    fn visit(
-        &mut self,
-        _: &BlobId,
-        node: &Node,
-        (): &(),
-        below: &mut Vec<(BlobId, ())>,
-    ) -> Result<ControlFlow<()>, OpsError> {
-        self.context.cancel.check()?;
-        for child in children(node) {
-            if node.level() > 0 {
-                below.push((child, ()));
-            } else {
-                self.usage.chunk(&child, self.class, self.new)?;
-            }
-        }
-        Ok(ControlFlow::Continue(()))
+    fn chunk(&mut self, chunk: &BlobId) -> Result<(), OpsError> {
+        Ok(self.usage.chunk(chunk, self.class, self.new)?)
     }
 }
 
 /// The walk that holds the blobs of a tree for its reader.
 struct Hold<'a> {
     usage: &'a mut Usage,
-    context: &'a Context<'a>,
 }
 
-impl Visitor for Hold<'_> {
-    type Place = ();
-    type Error = OpsError;
-
-    fn enter(&mut self, id: &BlobId, (): &()) -> Result<bool, OpsError> {
+impl BlobVisitor for Hold<'_> {
+    fn enter(&mut self, id: &BlobId) -> Result<bool, OpsError> {
         match self.usage.nodes.note(id) {
             Some(note) => *note |= USED,
             None => self.usage.lacks_held = true,
@@ -330,34 +303,21 @@ impl Visitor for Hold<'_> {
         Ok(self.usage.nodes.hold(id))
     }
 
-    fn is_wanted(&self, id: &BlobId, _: u8) -> bool {
+    fn is_wanted(&self, id: &BlobId) -> bool {
         !self.usage.nodes.is_held(id)
     }
 
-    fn visit(
-        &mut self,
-        _: &BlobId,
-        node: &Node,
-        (): &(),
-        below: &mut Vec<(BlobId, ())>,
-    ) -> Result<ControlFlow<()>, OpsError> {
-        self.context.cancel.check()?;
-        for child in children(node) {
-            if node.level() > 0 {
-                below.push((child, ()));
-                continue;
-            }
-            match self.usage.chunks.note(&child) {
-                Some(noted) if *noted & CLASS == 0 => *noted |= ANY_CLASS,
-                Some(_) => {}
-                None => self.usage.lacks_held = true,
-            }
-            self.usage.chunks.hold(&child);
+    fn chunk(&mut self, id: &BlobId) -> Result<(), OpsError> {
+        match self.usage.chunks.note(id) {
+            Some(noted) if *noted & CLASS == 0 => *noted |= ANY_CLASS,
+            Some(_) => {}
+            None => self.usage.lacks_held = true,
         }
-        Ok(ControlFlow::Continue(()))
+        self.usage.chunks.hold(id);
+        Ok(())
     }
 
-    fn unreadable(&mut self, _: &BlobId, (): &(), error: RepoError) -> Result<(), OpsError> {
+    fn unreadable(&mut self, error: RepoError) -> Result<(), OpsError> {
         match error.kind() {
             RepoErrorKind::Damaged => Ok(()),
             _ => Err(error.into()),

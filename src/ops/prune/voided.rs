@@ -1,19 +1,17 @@
 //! Records that their writers took back. One whose tree is whole stays; others are removed.
 
 use std::collections::HashSet;
-use std::ops::ControlFlow;
 
+use super::usage::BATCH;
 use crate::base::{BlobId, ObjectHash};
-use crate::format::{LogDetails, LogItem, LogKind, Node};
+use crate::format::{LogDetails, LogItem, LogKind};
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
+use crate::ops::walk_blobs::{BlobVisitor, walk_blobs};
 use crate::repo::{
-    Backup, BlobReader, Index, Log, NewEntry, Project, RepoError, RepoErrorKind, Visitor, Voids,
-    Worker, children, removed_record, walk,
+    Backup, BlobReader, Index, Log, NewEntry, Project, RepoError, RepoErrorKind, Voids, Worker,
+    removed_record,
 };
-
-/// The most nodes to read ahead.
-const BATCH: usize = 4096;
 
 /// Returns whether everything that a backup needs is in a pack that exists.
 pub(super) fn is_whole(
@@ -23,20 +21,21 @@ pub(super) fn is_whole(
     backup: &Backup,
     context: &Context<'_>,
 ) -> Result<bool, OpsError> {
-    let Some(top) = backup.top else {
-        return Ok(true);
-    };
     let mut complete = Complete {
         index,
         exists,
         seen: HashSet::new(),
-        context,
     };
-    match walk(blobs, top, (), BATCH, &mut complete) {
-        Ok(()) => Ok(true),
-        Err(OpsError::Repo(error)) if error.kind() == RepoErrorKind::Damaged => Ok(false),
-        Err(error) => Err(error),
+    for top in backup.tops() {
+        match walk_blobs(blobs, top, BATCH, context, &mut complete) {
+            Ok(()) => {}
+            Err(OpsError::Repo(error)) if error.kind() == RepoErrorKind::Damaged => {
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        }
     }
+    Ok(true)
 }
 
 /// A walk that fails at the first blob that is in no pack that exists.
@@ -44,41 +43,24 @@ struct Complete<'a> {
     index: &'a Index,
     exists: &'a dyn Fn(&ObjectHash) -> bool,
     seen: HashSet<BlobId>,
-    context: &'a Context<'a>,
 }
 
-impl Visitor for Complete<'_> {
-    type Place = ();
-    type Error = OpsError;
-
-    fn enter(&mut self, id: &BlobId, (): &()) -> Result<bool, OpsError> {
-        Ok(self.seen.insert(*id))
+impl BlobVisitor for Complete<'_> {
+    fn enter(&mut self, node: &BlobId) -> Result<bool, OpsError> {
+        Ok(self.seen.insert(*node))
     }
 
-    fn is_wanted(&self, id: &BlobId, _: u8) -> bool {
-        !self.seen.contains(id)
+    fn is_wanted(&self, node: &BlobId) -> bool {
+        !self.seen.contains(node)
     }
 
-    fn visit(
-        &mut self,
-        _: &BlobId,
-        node: &Node,
-        (): &(),
-        below: &mut Vec<(BlobId, ())>,
-    ) -> Result<ControlFlow<()>, OpsError> {
-        self.context.cancel.check()?;
-        for child in children(node) {
-            if node.level() > 0 {
-                below.push((child, ()));
-                continue;
-            }
-            let mut places = self.index.find_anywhere(&child)?.into_iter();
-            if !places.any(|place| (self.exists)(&place.pack())) {
-                let kind = "chunk";
-                return Err(RepoError::Missing { kind, id: child }.into());
-            }
+    fn chunk(&mut self, chunk: &BlobId) -> Result<(), OpsError> {
+        let mut places = self.index.find_anywhere(chunk)?.into_iter();
+        if places.any(|place| (self.exists)(&place.pack())) {
+            return Ok(());
         }
-        Ok(ControlFlow::Continue(()))
+        let (kind, id) = ("chunk", *chunk);
+        Err(RepoError::Missing { kind, id }.into())
     }
 }
 

@@ -126,8 +126,9 @@ fn used(test_repo: &TestRepo) -> BTreeMap<BlobId, u64> {
     let index = Index::in_memory(&test_repo.project, notices.clone()).unwrap();
     let blobs = BlobReader::new(&index);
     let mut found = BTreeMap::new();
-    for backup in test_repo.backups() {
-        let reader = ImageReader::new(&blobs, &backup);
+    let backups = test_repo.backups();
+    for content in backups.iter().flat_map(|b| b.record.contents()) {
+        let reader = ImageReader::of(&blobs, &content);
         let mut nodes = BTreeSet::new();
         reader
             .each_chunk_but(

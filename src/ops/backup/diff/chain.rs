@@ -8,7 +8,10 @@ use jiff::Timestamp;
 
 use super::cutter::LeafCutter;
 use crate::base::{Buffer, ObjectHash, Phase, Progress};
-use crate::format::{ByteString, Content, ContentKind, DiffHeader, DiffReader, RbdImage};
+use crate::format::{
+    Attachment, ByteString, Content, ContentKind, DiffHeader, DiffReader, ImageMetadata, RbdImage,
+};
+use crate::ops::backup::attachment::store_attachment;
 use crate::ops::backup::base::{Ancestor, AncestorId};
 use crate::ops::backup::image_spec::ImageSpec;
 use crate::ops::backup::leaves::{QUEUE, store_leaves};
@@ -47,6 +50,8 @@ pub(super) struct DiffChain<'a> {
     /// The records that the first new backup follows.
     pub(super) follows: Vec<ObjectHash>,
     pub(super) image: Option<RbdImage>,
+    /// The metadata of the image, if it has any.
+    pub(super) metadata: Option<ImageMetadata>,
     pub(super) info: DiffInfo<'a>,
 }
 
@@ -124,7 +129,11 @@ impl<'a> DiffChain<'a> {
             &options,
             RunLen::Part,
             self.context,
-            |task| self.diff_into(task, reader, header.size, base.as_ref()),
+            |task| {
+                let attachments = self.attachments(task)?;
+                let stored = self.diff_into(task, reader, header.size, base.as_ref())?;
+                Ok((stored, attachments))
+            },
         )?;
         let root = content(self.project, &packed.stored).root;
         let same = |backup: &&&Backup| backup.record.content.root == root;
@@ -142,6 +151,14 @@ impl<'a> DiffChain<'a> {
             base,
             existing,
         })
+    }
+
+    /// Stores the attachments of each backup.
+    fn attachments(&self, task: &BackupTask<'_>) -> Result<Vec<Attachment>, OpsError> {
+        let store = |metadata: &ImageMetadata| {
+            store_attachment(task, ImageMetadata::ATTACHMENT, &metadata.encode())
+        };
+        self.metadata.iter().map(store).collect()
     }
 
     /// Returns the volume's backups of the snapshot that the diff leads to, oldest first.

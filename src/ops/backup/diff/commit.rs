@@ -53,7 +53,7 @@ impl DiffChain<'_> {
                             snapshot: snapshot.clone(),
                             protected: link.header.protected,
                             from_snapshot: named(&link.header.from),
-                            image: self.image.clone(),
+                            image: self.image,
                             ..SourceInfo::of_kind(KIND)
                         },
                         base,

@@ -1,10 +1,11 @@
 //! Reads a stream of diffs from its beginning to its end, and commits a backup for each.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 
 use super::chain::{DiffChain, DiffInfo, Link};
-use crate::format::{ByteString, DiffReader, RbdImage};
+use crate::format::{ByteString, DiffReader, ImageDescription, ImageMetadata, RbdImage};
 use crate::ops::backup::base::{AncestorId, find_base};
 use crate::ops::backup::options::{BackupOptions, BackupReport};
 use crate::ops::backup::pack::rely_on_present_only;
@@ -41,6 +42,11 @@ pub(crate) fn backup_diffs(
     ingest(project, reader, info, options, context)
 }
 
+/// Returns the metadata of an image; `None` if it has none.
+fn metadata(image: &ImageDescription) -> Option<ImageMetadata> {
+    (!image.metadata.is_empty()).then(|| image.metadata.iter().collect())
+}
+
 fn ingest(
     project: &Project,
     source: impl Read + Send,
@@ -60,6 +66,7 @@ fn ingest(
         records: &records,
         follows: records.unfollowed(&options.volume),
         image: reader.image().map(RbdImage::from),
+        metadata: reader.image().and_then(metadata),
         info,
     };
     chain.same_image()?;
@@ -101,11 +108,13 @@ fn ingest(
         return Ok(Vec::new());
     };
     let new = links.iter().filter(|link| link.existing.is_none());
-    let contents: Vec<_> = new.map(|link| link.packed.stored).collect();
-    let cleared = if contents.is_empty() {
+    let new: Vec<_> = new.map(|link| &link.packed).collect();
+    // The attachments of all of them are the same.
+    let tops: BTreeSet<_> = new.iter().flat_map(|packed| packed.tops()).collect();
+    let cleared = if new.is_empty() {
         None
     } else {
-        protection.clear(&index, &contents)?
+        protection.clear(&index, &Vec::from_iter(tops))?
     };
     let reports = chain.commit(links, cleared.as_ref());
     let stay = cleared.as_ref().map(|c| protection.committed(c));

@@ -1,0 +1,57 @@
+//! Reads the attachments of a backup.
+
+use std::sync::Arc;
+
+use super::context::{Context, READER};
+use super::error::OpsError;
+use crate::base::{ByteSize, to_usize};
+use crate::format::{Attachment, ImageMetadata};
+use crate::repo::{Backup, BlobReader, ImageReader, Project, ReadSession};
+
+/// The most bytes of the attachments of a backup together.
+pub(super) const SIZE_MAX: u64 = 16 << 20;
+
+/// Reads Ceph's metadata of the image that a backup was made of. Returns `None` if the backup has
+/// none. Fails unless the key in use may read data.
+pub fn image_metadata(
+    project: &Project,
+    backup: &Backup,
+    context: &Context<'_>,
+) -> Result<Option<ImageMetadata>, OpsError> {
+    let mut attachments = backup.record.attachments.iter();
+    let Some(found) = attachments.find(|found| found.name == ImageMetadata::ATTACHMENT) else {
+        return Ok(None);
+    };
+    let bytes = read(project, found, context)?;
+    let decoded = ImageMetadata::decode(&bytes);
+    let damaged = |source| OpsError::AttachmentDamaged {
+        name: found.name.clone(),
+        backup: backup.id,
+        source,
+    };
+    Ok(Some(decoded.map_err(damaged)?))
+}
+
+/// Reads an attachment as a whole. Fails if it is too large: the maker of a record may state any
+/// size.
+fn read(
+    project: &Project,
+    attachment: &Attachment,
+    context: &Context<'_>,
+) -> Result<Vec<u8>, OpsError> {
+    let size = attachment.size;
+    if size > SIZE_MAX {
+        return Err(OpsError::AttachmentTooLarge {
+            name: attachment.name.clone(),
+            size: ByteSize(size),
+            limit: ByteSize(SIZE_MAX),
+        });
+    }
+    let tops = Vec::from_iter(attachment.top);
+    let session = ReadSession::open(project, &tops, READER, context.cache, &context.observer)?;
+    let blobs = BlobReader::under(&session).stopped_by(context.cancel);
+    let mut bytes = vec![0; to_usize(size)];
+    ImageReader::of(&blobs, &attachment.as_content()).read_at(0, &mut bytes)?;
+    Arc::clone(session.index()).close();
+    Ok(bytes)
+}

@@ -1,0 +1,79 @@
+//! The walk over a tree for which only the ids of its blobs count, not their places.
+
+use std::ops::ControlFlow;
+
+use super::context::Context;
+use super::error::OpsError;
+use crate::base::BlobId;
+use crate::format::Node;
+use crate::repo::{NodeReader, RepoError, Visitor, children, walk};
+
+/// Decides where a walk goes, and takes the chunks that it comes upon.
+pub(super) trait BlobVisitor {
+    /// Decides whether to enter the subtree of a node. Asked once for each place that leads to it.
+    fn enter(&mut self, node: &BlobId) -> Result<bool, OpsError>;
+
+    /// Predicts whether a node will be entered, so that it is worth being read ahead.
+    fn is_wanted(&self, _node: &BlobId) -> bool {
+        true
+    }
+
+    /// Takes a chunk.
+    fn chunk(&mut self, chunk: &BlobId) -> Result<(), OpsError>;
+
+    /// Called for a node that cannot be read. The walk goes on if this is no error.
+    fn unreadable(&mut self, error: RepoError) -> Result<(), OpsError> {
+        Err(error.into())
+    }
+}
+
+/// Walks over the tree below `top`, as [`walk`] does: nodes are read ahead, up to `ahead` at once.
+pub(super) fn walk_blobs(
+    nodes: &impl NodeReader,
+    top: BlobId,
+    ahead: usize,
+    context: &Context<'_>,
+    visitor: &mut impl BlobVisitor,
+) -> Result<(), OpsError> {
+    walk(nodes, top, (), ahead, &mut Blobs { visitor, context })
+}
+
+struct Blobs<'a, V> {
+    visitor: &'a mut V,
+    context: &'a Context<'a>,
+}
+
+impl<V: BlobVisitor> Visitor for Blobs<'_, V> {
+    type Place = ();
+    type Error = OpsError;
+
+    fn enter(&mut self, id: &BlobId, (): &()) -> Result<bool, OpsError> {
+        self.visitor.enter(id)
+    }
+
+    fn is_wanted(&self, id: &BlobId, _: u8) -> bool {
+        self.visitor.is_wanted(id)
+    }
+
+    fn visit(
+        &mut self,
+        _: &BlobId,
+        node: &Node,
+        (): &(),
+        below: &mut Vec<(BlobId, ())>,
+    ) -> Result<ControlFlow<()>, OpsError> {
+        self.context.cancel.check()?;
+        for child in children(node) {
+            if node.level() > 0 {
+                below.push((child, ()));
+            } else {
+                self.visitor.chunk(&child)?;
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn unreadable(&mut self, _: &BlobId, (): &(), error: RepoError) -> Result<(), OpsError> {
+        self.visitor.unreadable(error)
+    }
+}
