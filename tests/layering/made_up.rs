@@ -168,13 +168,21 @@ fn an_import_from_behind_the_face_of_a_folder_fails() {
         "use crate::repo::packs::writer::store;",
         writer,
     );
-    fails("storage/mod.rs", "pub mod local;", "only storage may show");
+    fails(
+        "storage/mod.rs",
+        "pub mod local;",
+        "only storage may export",
+    );
     fails(
         "storage/mod.rs",
         "pub(crate) mod local;",
-        "only storage may show",
+        "only storage may export",
     );
-    fails("repo/mod.rs", "pub(crate) mod packs;", "only repo may show");
+    fails(
+        "repo/mod.rs",
+        "pub(crate) mod packs;",
+        "only repo may export",
+    );
     passes(
         "storage/mod.rs",
         "mod local; pub mod fault; pub use local::Local;",
