@@ -395,6 +395,14 @@ def choose(projects: list[Project], prefix: str | None, volume: str | None) -> t
     return project, record
 
 
+def chosen_content(record: dict, attachment: str | None) -> format.Content:
+    if attachment is None:
+        return format.decode_content(record["content"])
+    named = [a for a in record.get("attachments") or [] if a["name"] == attachment]
+    require(named, "missing", "the backup has no such attachment")
+    return format.attachment_content(named[0])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("repository", metavar="REPO", type=Path)
@@ -404,6 +412,7 @@ def main():
         "--backup", metavar="HASHPREFIX", help="the backup whose record has this name"
     )
     which.add_argument("--volume", metavar="NAME", help="the newest backup of this volume")
+    parser.add_argument("--attachment", metavar="NAME", help="read this attachment of the backup")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--list", action="store_true", help="list backups")
     what.add_argument(
@@ -432,7 +441,7 @@ def main():
                 print(name[:16], record["time"], *columns, sep="\t")
         return
     project, record = choose(projects, args.backup, args.volume)
-    content = format.decode_content(record["content"])
+    content = chosen_content(record, args.attachment)
     if args.out:
         restore(content, project.fetch, args.out)
     else:

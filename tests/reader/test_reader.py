@@ -94,6 +94,34 @@ class Repository(InRepository):
         self.assertEqual(len(done.stdout.splitlines()), 5)
         self.assertEqual(done.stderr.count("not-canonical"), 2)
 
+    def put_with_attachment(self):
+        """Makes a backup whose attachment alone uses the last pack of chunks."""
+        tree = Tree(self.project.keys)
+        metadata = b'[["key",{"hex":"ff"}]]'
+        stream = tree.stream([metadata], fanout=4)
+        attachment = {key: stream[key] for key in ("size", "top", "root")} | {"name": "rbd-metadata"}
+        content = tree.content("image", 5 * MIB, CHUNK_SIZE, None)
+        time = "2026-11-21T10:00:00Z"
+        self.project.put_backup(tree, content, "rbd", time, attachments=[attachment])
+        return metadata
+
+    def test_attachment(self):
+        metadata = self.put_with_attachment()
+        out = Path(self.directory.name, "out")
+        done = self.run_reader("--volume", "rbd", "--attachment", "rbd-metadata", "-o", out)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual(out.read_bytes(), metadata)
+        self.assertEqual(self.run_reader("--check").returncode, 0)
+        done = self.run_reader("--volume", "rbd", "--attachment", "other", "--sha256")
+        self.assertEqual(done.returncode, 1)
+
+    def test_damaged_attachment(self):
+        self.put_with_attachment()
+        self.flip(self.paths("/packs/")[-1], 32)
+        done = self.run_reader("--check")
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(len(done.stdout.splitlines()), 5, "all but the backup with the attachment")
+
     def test_check_fails_on_damage_with_a_whole_copy(self):
         self.flip("cuttlebone", 50)
         self.assertEqual(self.run_reader("--check").returncode, 1)
