@@ -55,6 +55,11 @@ impl Voids {
         self.of(record).any(|void| void.signer == *signer)
     }
 
+    /// Returns the records that voids name, whether or not they exist.
+    pub fn records(&self) -> impl Iterator<Item = ObjectHash> {
+        self.by_record.keys().copied()
+    }
+
     /// Returns all voids that name a record, of any signer.
     pub fn naming(&self, record: ObjectHash) -> impl Iterator<Item = ObjectHash> {
         self.of(record).map(|void| void.hash)

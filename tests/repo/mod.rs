@@ -12,6 +12,7 @@
 //!     host.check_clean(&test_repo, "after the first backup");
 
 mod attachments;
+mod command_crash;
 mod crash;
 mod damage;
 mod export;
@@ -40,6 +41,7 @@ mod sweep;
 mod unlock;
 mod unreadable;
 mod voids;
+mod write_crash;
 mod write_segments;
 
 use std::collections::BTreeMap;

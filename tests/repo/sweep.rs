@@ -11,7 +11,9 @@ use cuttlebone::ops::OpsError;
 use cuttlebone::repo::{
     Backup, BlobReader, ImageReader, Index, ObjectRef, RepoError, read_listing,
 };
-use cuttlebone::storage::{Fault, FaultBackend, MemoryBackend, Moment, Plan, StorageErrorKind};
+use cuttlebone::storage::{
+    Backend, Fault, FaultBackend, MemoryBackend, Moment, Plan, StorageErrorKind,
+};
 
 use super::{Host, RecordingObserver, TestRepo, is_damage};
 
@@ -25,6 +27,11 @@ pub(super) trait Work {
     const MADE: usize;
     /// Whether `run` makes its backups again if they exist.
     const AGAIN: bool;
+
+    /// Opens the repository as the client that makes the backups.
+    fn client<B: Backend + Clone + 'static>(&self, store: &B) -> Result<TestRepo, RepoError> {
+        TestRepo::open(store.clone(), &RecordingObserver::default())
+    }
 
     /// Makes the backups that exist before the fault.
     fn prepare(&self, host: &Host, test_repo: &TestRepo);
@@ -136,7 +143,8 @@ fn crash_once<W: Work>(
         host.cache = Some(host.path("cache"));
     }
     store.set_plan(plan);
-    let ran = TestRepo::open(store.clone(), &host.notices)
+    let ran = work
+        .client(&store)
         .map_err(OpsError::from)
         .and_then(|test_repo| work.run(&host, &test_repo));
     if store.is_planned() {
@@ -161,7 +169,8 @@ fn crash_once<W: Work>(
         .copied()
         .collect();
     let missing = wanted.difference(&held).count() as u64;
-    let new = work.run(&host, &test_repo).unwrap();
+    let client = work.client(&store).unwrap();
+    let new = work.run(&host, &client).unwrap();
     assert_eq!(new, missing, "{when}: only missing chunks are stored");
     let before = if W::AGAIN { committed } else { W::BEFORE };
     assert_eq!(test_repo.backups().len(), before + W::MADE, "{when}");
@@ -173,8 +182,9 @@ fn crash_once<W: Work>(
 pub(super) fn sweep<W: Work>(work: &W, with_cache: bool, plans: impl Fn(u64) -> Vec<Plan>) -> u64 {
     let base = prepared(work);
     let whole = base.copy();
-    let test_repo = TestRepo::open(whole, &RecordingObserver::default()).unwrap();
-    work.run(&Host::without_cache(), &test_repo).unwrap();
+    let test_repo = TestRepo::open(whole.clone(), &RecordingObserver::default()).unwrap();
+    let client = work.client(&whole).unwrap();
+    work.run(&Host::without_cache(), &client).unwrap();
     let wanted = wanted(&test_repo, W::BEFORE);
     for n in 1.. {
         let came = plans(n)

@@ -9,8 +9,8 @@ use crate::ops::context::Context;
 use crate::ops::error::OpsError;
 use crate::ops::walk_blobs::{BlobVisitor, walk_blobs};
 use crate::repo::{
-    Backup, BlobReader, Index, Log, NewEntry, Project, RepoError, RepoErrorKind, Voids, Worker,
-    removed_record,
+    Backup, BlobReader, Index, Log, NewEntry, Project, Records, RepoError, RepoErrorKind, Voids,
+    Worker, removed_record,
 };
 
 /// Returns whether everything that a backup needs is in a pack that exists.
@@ -64,30 +64,37 @@ impl BlobVisitor for Complete<'_> {
     }
 }
 
-/// Removes records that were taken back, and the voids that name them.
+/// Removes records that were taken back, and the voids that name them. Also removes voids that an
+/// interrupted prune or a forget left: they name a record that the log removes and that is gone.
 pub(super) fn remove(
     project: &Project,
     backups: &[Backup],
     by: Worker<'_>,
 ) -> Result<(), OpsError> {
-    if backups.is_empty() {
+    let voids = Voids::load(project)?;
+    if backups.is_empty() && voids.records().next().is_none() {
         return Ok(());
     }
-    let voids = Voids::load(project)?;
+    let present = Records::present(project)?;
     let mut log = Log::load(project)?;
     let record = |backup: &Backup| LogItem {
         kind: LogKind::Record,
         hash: backup.id,
     };
-    let of_backup = |backup: &Backup| {
+    let of_record = |record: ObjectHash| {
         let kind = LogKind::Void;
-        let voids = voids.naming(backup.id);
+        let voids = voids.naming(record);
         let voids: Vec<_> = voids.map(|hash| LogItem { kind, hash }).collect();
         voids
     };
+    // One whose record is not in the log stays: the record may be on its way.
+    let is_left =
+        |record: &ObjectHash| !present.contains(record) && log.removed(LogKind::Record, *record);
+    let left: Vec<ObjectHash> = voids.records().filter(is_left).collect();
     // Records first: a void that is left names nothing.
     let items = backups.iter().map(record);
-    let items: Vec<LogItem> = items.chain(backups.iter().flat_map(of_backup)).collect();
+    let of_these = backups.iter().map(|backup| backup.id).chain(left);
+    let items: Vec<LogItem> = items.chain(of_these.flat_map(of_record)).collect();
     let described = backups.iter().map(|backup| {
         let reason = "taken back by its writer";
         removed_record(backup.id, &backup.record, backup.is_full, reason)

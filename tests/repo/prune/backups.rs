@@ -33,7 +33,7 @@ impl<F: FnOnce()> Read for HookedBytes<F> {
 }
 
 /// Makes a source of these bytes that runs a hook before they are read.
-fn hooked_source(bytes: &[u8], hook: impl FnOnce() + Send + 'static) -> Input {
+pub(super) fn hooked_source(bytes: &[u8], hook: impl FnOnce() + Send + 'static) -> Input {
     stream_of(HookedBytes {
         hook: Some(hook),
         bytes: Cursor::new(bytes.to_vec()),

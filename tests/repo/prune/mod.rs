@@ -9,6 +9,7 @@ mod model;
 mod readers;
 mod refused;
 mod unused;
+mod write_keys;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -55,7 +56,7 @@ pub(super) fn forget(test_repo: &TestRepo, backups: &[ObjectHash]) {
     try_forget(test_repo, backups).unwrap();
 }
 
-fn try_forget(test_repo: &TestRepo, backups: &[ObjectHash]) -> Result<(), OpsError> {
+pub(super) fn try_forget(test_repo: &TestRepo, backups: &[ObjectHash]) -> Result<(), OpsError> {
     let records = Records::load(&test_repo.project)?;
     let log = Log::load(&test_repo.project)?;
     let request = Forget::Named {
