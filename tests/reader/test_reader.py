@@ -99,7 +99,8 @@ class Repository(InRepository):
         tree = Tree(self.project.keys)
         metadata = b'[["key",{"hex":"ff"}]]'
         stream = tree.stream([metadata], fanout=4)
-        attachment = {key: stream[key] for key in ("size", "top", "root")} | {"name": "rbd-metadata"}
+        attachment = {key: stream[key] for key in ("size", "top", "root")}
+        attachment["name"] = "rbd-metadata"
         content = tree.content("image", 5 * MIB, CHUNK_SIZE, None)
         time = "2026-11-21T10:00:00Z"
         self.project.put_backup(tree, content, "rbd", time, attachments=[attachment])
