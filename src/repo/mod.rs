@@ -71,7 +71,7 @@ pub use object_kind::{KindInfo, ObjectKind, SealedWith};
 pub use object_ref::ObjectRef;
 pub use objects::Objects;
 pub use order::{History, HistoryEntry, OrderedRecord};
-pub use pack_listing::{listing_of, read_listing};
+pub use pack_listing::{listing_of, read_listing, read_whole};
 pub use packs::{
     IndexStored, PackSizes, PackWorker, Packer, PackerOptions, PackerReport, RunLen, UnindexedPacks,
 };

@@ -13,6 +13,8 @@ use super::project::Project;
 
 /// Bytes that are read from the end of a pack first. Most listings fit.
 const TAIL_GUESS: u64 = 256 << 10;
+/// Bytes that are read at once to verify a pack.
+const PIECE: u64 = 4 << 20;
 
 /// Reads the listing of a pack, in two or three requests. Verifies its signature, but not that the
 /// rest of the pack is what was signed.
@@ -21,6 +23,57 @@ pub fn read_listing(
     object: ObjectRef,
     size: Option<u64>,
 ) -> Result<PackListing, RepoError> {
+    Ok(read_contents(project, object, size)?.listing)
+}
+
+/// Reads a pack as a whole, a piece at a time, and returns its listing. Fails unless its bytes are
+/// those that its signer signed and its name states: anyone can store a copy of a pack with other
+/// bytes, whose contents are genuine.
+pub fn read_whole(project: &Project, object: ObjectRef) -> Result<PackListing, RepoError> {
+    let found = read_contents(project, object, None)?;
+    let (backend, name) = (project.objects.backend(), object.name());
+    let mut hasher = ObjectHasher::default();
+    let mut signed = None;
+    let mut at = 0;
+    while at < found.size {
+        let end = if at < found.before {
+            found.before
+        } else {
+            found.size
+        };
+        let mut piece = vec![0; to_usize((end - at).min(PIECE))];
+        let read = backend.get_range(&name, at, &mut piece);
+        read.map_err(|e| RepoError::reading(object, e))?;
+        hasher.update(&piece);
+        at += piece.len() as u64;
+        if at == found.before {
+            signed = Some(hasher.so_far());
+        }
+    }
+    if signed == Some(found.signed) && hasher.name() == found.listing.pack {
+        Ok(found.listing)
+    } else {
+        let why = Damage::Impossible("its bytes are not those that were signed");
+        Err(RepoError::damaged(object, why))
+    }
+}
+
+/// The contents of a pack, as read from its end.
+struct FoundContents {
+    listing: PackListing,
+    /// The hash of all bytes before the contents that was signed.
+    signed: [u8; 32],
+    /// The number of these bytes.
+    before: u64,
+    /// Bytes of the whole pack.
+    size: u64,
+}
+
+fn read_contents(
+    project: &Project,
+    object: ObjectRef,
+    size: Option<u64>,
+) -> Result<FoundContents, RepoError> {
     let backend = project.objects.backend();
     let name = object.name();
     let lost = |e| RepoError::reading(object, e);
@@ -45,8 +98,13 @@ pub fn read_listing(
             .map_err(lost)?;
     }
     let at = tail.len() - whole;
-    let (listing, _) = open_listing(project, object, &head, &tail[at..at + len], size)?;
-    Ok(listing)
+    let (listing, signed) = open_listing(project, object, &head, &tail[at..at + len], size)?;
+    Ok(FoundContents {
+        listing,
+        signed,
+        before: size - whole as u64,
+        size,
+    })
 }
 
 /// Decodes the listing of a pack from all bytes of the pack. Verifies that they have the hash that

@@ -439,6 +439,8 @@ fn a_run_names_an_unnamed_pack_even_if_its_index_is_rebuilt_meanwhile() {
 
     let running = index();
     assert!(running.resync().unwrap(), "the pack's listing is read");
+    // As a backup does before it relies on such packs.
+    running.verify_unnamed().unwrap();
     let report = store_chunk(&running, plain, || running.rebuild().unwrap());
     assert_eq!(report.chunks_new, 0, "the chunk is known");
     // The run has its receipt, so a record may be committed from here on.

@@ -13,10 +13,12 @@
 
 mod attachments;
 mod command_crash;
+mod copied_packs;
 mod crash;
 mod damage;
 mod export;
 mod extents;
+mod false_records;
 mod faulty;
 mod foreign;
 mod forget;

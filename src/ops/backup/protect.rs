@@ -78,6 +78,7 @@ impl<'a> Protection<'a> {
         index: &Index,
         left_over: Vec<ObjectHash>,
     ) -> Result<Vec<ObjectHash>, OpsError> {
+        index.verify_unnamed()?;
         let Some(guard) = &self.guard else {
             return Ok(left_over);
         };

@@ -301,6 +301,7 @@ impl CheckTask<'_> {
         let findings = Mutex::new(Vec::new());
         let proven = Mutex::new(Vec::new());
         let context = self.context;
+        let (unnamed, authority) = (&self.unnamed, *self.project.keys.authority());
         thread_pool(context.threads.min(READERS_MAX))?.install(|| {
             packs.par_iter().try_for_each(|(pack, size)| {
                 context.cancel.check()?;
@@ -309,7 +310,9 @@ impl CheckTask<'_> {
                 };
                 match read_pack(index, *pack, hash, *size)? {
                     PackVerdict::Whole(listing) => {
-                        if !index.may_rely_on(&listing)? {
+                        // A prune or a backup names such a pack of a full key if it is used.
+                        let is_ours = unnamed.contains(&hash) && listing.signer == authority;
+                        if !is_ours && !index.may_rely_on(&listing)? {
                             lock(&proven).push(listing);
                         }
                     }

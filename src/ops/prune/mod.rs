@@ -25,7 +25,7 @@ use crate::base::{BlobId, ObjectHash};
 use crate::format::{BlobKind, LogItem, LogKind};
 use crate::repo::{
     Backup, BlobReader, Index, Lease, Leases, ListedPack, Log, Mark, Marks, NewEntry, ObjectRef,
-    Project, Records, RepoError, RepoErrorKind, Work, Worker, read_listing,
+    Project, Records, RepoError, RepoErrorKind, Work, Worker, read_whole,
 };
 
 /// Interrupted uploads are removed after this time.
@@ -196,6 +196,7 @@ fn find_usage(
     state: &RepoState,
     context: &Context<'_>,
 ) -> Result<(Usage, Vec<ObjectHash>, Vec<Backup>), OpsError> {
+    index.verify_unnamed()?;
     let exists = |pack: &ObjectHash| state.packs.contains_key(pack);
     let (mut usage, known) = Usage::new(index, exists, context)?;
     let voided = walk_all(
@@ -368,7 +369,13 @@ impl Prune<'_> {
                 && let Some(listed) = self.state.packs.get(pack)
             {
                 let object = listed.object(self.project.id);
-                rescued.push(read_listing(self.project, object, None)?);
+                match read_whole(self.project, object) {
+                    Ok(listing) => rescued.push(listing),
+                    // Readers find what still opens in it without a name, too.
+                    Err(error) if error.kind() == RepoErrorKind::Damaged && !error.is_missing() => {
+                    }
+                    Err(error) => return Err(error.into()),
+                }
             }
         }
         report.rescued = self.plan.rescue.packs;

@@ -158,6 +158,32 @@ impl Db {
         Ok(disputed)
     }
 
+    /// Notes that all bytes of a pack were read, and are what its signer signed.
+    pub(super) fn set_whole(
+        &self,
+        pack: &PackListing,
+        authority: &SignerId,
+    ) -> Result<(), DbError> {
+        // What the database has may be something else.
+        self.insert_read(std::slice::from_ref(pack), authority)?;
+        let mut transaction = self.database.begin_write()?;
+        transaction.set_quick_repair(true);
+        {
+            let numbers = transaction.open_table(NUMBERS)?;
+            let number = numbers.get(pack.pack.as_bytes())?.map(|n| n.value());
+            let number = number.ok_or("a pack is missing")?;
+            let mut table = transaction.open_table(NAMED)?;
+            let named = NamedRow {
+                whole: true,
+                ..named_row(&table, number)?
+            };
+            table.insert(number, &named.encode()[..])?;
+        }
+        transaction.commit()?;
+        *write_lock(&self.tables) = open_tables(&self.database)?;
+        Ok(())
+    }
+
     /// Removes segments that no longer count, and the packs that no other segment names. The
     /// segments in `keep` and their packs stay, for reading only.
     pub(super) fn forget(&self, gone: &[ObjectHash], keep: &[ObjectHash]) -> Result<(), DbError> {
@@ -215,9 +241,9 @@ impl Db {
             }
             let mut table = transaction.open_table(NAMED)?;
             let named = NamedRow {
-                by_itself: named_row(&table, number)?.by_itself,
                 retired,
                 signers,
+                ..named_row(&table, number)?
             };
             table.insert(number, &named.encode()[..])?;
         }

@@ -26,6 +26,7 @@ mod state;
 mod sync;
 mod tables;
 mod trust;
+mod unnamed;
 mod usable_packs;
 mod vouch;
 

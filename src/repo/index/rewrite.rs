@@ -10,7 +10,7 @@ use crate::base::ObjectHash;
 use crate::format::{IndexSegment, PackListing};
 use crate::repo::error::RepoError;
 use crate::repo::object_ref::ObjectRef;
-use crate::repo::pack_listing::read_listing;
+use crate::repo::pack_listing::{read_listing, read_whole};
 
 /// A new segment is full at this many blobs: about 11 MB before compression.
 const SEGMENT_BLOBS: usize = 256 << 10;
@@ -116,20 +116,28 @@ impl Index {
         Ok(result)
     }
 
-    /// Returns the listing of a pack for a new segment, which vouches for it. If so far only
-    /// segments of write keys do, it is read from the pack. Returns `None` if that is damaged.
+    /// Returns the listing of a pack for a new segment, which vouches for it. If so far only write
+    /// keys do, it is read from the pack; and if the pack is of none of them, so is the whole pack.
+    /// Returns `None` if that is damaged.
     fn verified_listing(&self, pack: &ObjectHash) -> Result<Option<PackListing>, RepoError> {
         let authority = self.project.keys.authority();
         let named = self.query(|db| db.named(pack))?;
-        let is_known = named.is_some_and(|n| n.by_itself || n.signers.contains(authority));
-        let Some(listing) = self.listing(pack)? else {
+        let (Some(named), Some(listing)) = (named, self.listing(pack)?) else {
             return Ok(None);
         };
-        if is_known {
+        if named.whole || named.signers.contains(authority) {
             return Ok(Some(listing));
         }
         let object = ObjectRef::of_pack(self.project.id, listing.contents.kind, *pack);
-        match read_listing(&self.project, object, None) {
+        let read = read_listing(&self.project, object, None).and_then(|listing| {
+            // Another signer may list a copy of the pack with other bytes.
+            if named.signers.contains(&listing.signer) {
+                Ok(listing)
+            } else {
+                read_whole(&self.project, object)
+            }
+        });
+        match read {
             Ok(listing) => Ok(Some(listing)),
             Err(
                 RepoError::Damaged { .. }

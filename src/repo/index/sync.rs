@@ -254,7 +254,8 @@ impl Index {
         let mut taken = Vec::new();
         for pack in self.list_packs()? {
             let named = catch(|| db.named(&pack.hash))?;
-            let is_known = named.is_some_and(|named| !doubts || self.trust().listing(&named));
+            let is_known = named
+                .is_some_and(|named| !doubts || named.by_itself || self.trust().listing(&named));
             if skip.contains(&pack.hash) || is_known {
                 continue;
             }

@@ -10,7 +10,7 @@ use crate::crypto::Encapsulation;
 use crate::format::{Contents, PackListing};
 
 /// The version of these tables. A database with another version is deleted and filled again.
-pub(super) const FORMAT: u8 = 4;
+pub(super) const FORMAT: u8 = 5;
 
 /// The identity of the index (format of the tables, repository, project), and the filter's layers.
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
@@ -179,6 +179,8 @@ impl<'a> PackRow<'a> {
 pub(super) struct NamedRow {
     /// Whether the contents were read from the pack itself.
     pub(super) by_itself: bool,
+    /// Whether all bytes of the pack were read, and are what its signer signed.
+    pub(super) whole: bool,
     /// Whether only superseded segments name it, so that it counts for reading only.
     pub(super) retired: bool,
     /// The signers of the segments that name the pack with these contents: of those that count, if
@@ -188,16 +190,19 @@ pub(super) struct NamedRow {
 
 impl NamedRow {
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut out = vec![u8::from(self.by_itself), u8::from(self.retired)];
+        let flags = [self.by_itself, self.whole, self.retired];
+        let mut out = flags.map(u8::from).to_vec();
         out.extend(self.signers.iter().flat_map(SignerId::as_bytes));
         out
     }
 
     pub(super) fn decode(row: &[u8]) -> Result<Self, DbError> {
-        let ([by_itself, retired], rest) = row.split_first_chunk::<2>().ok_or("a row is short")?;
+        let ([by_itself, whole, retired], rest) =
+            row.split_first_chunk::<3>().ok_or("a row is short")?;
         let signers = rest.as_chunks::<32>().0.iter();
         Ok(Self {
             by_itself: *by_itself != 0,
+            whole: *whole != 0,
             retired: *retired != 0,
             signers: signers
                 .map(|signer| SignerId::from_bytes(*signer))

@@ -48,9 +48,10 @@ impl Trust {
         self.signers.contains(signer) || self.all.as_ref().is_some_and(writes)
     }
 
-    /// Whether it trusts what is listed of a pack that these name.
+    /// Whether it trusts what is listed of a pack that these name. What the pack says of itself is
+    /// not enough: anyone can store a copy of it with other bytes.
     pub(super) fn listing(&self, named: &NamedRow) -> bool {
-        named.by_itself || named.signers.iter().any(|by| self.signer(by))
+        named.whole || named.signers.iter().any(|by| self.signer(by))
     }
 
     /// Whether it trusts that a pack of this signer holds what is listed of it, if these name it.

@@ -162,10 +162,15 @@ impl<'a> Writer<'a> {
     }
 
     /// Names the packs that no segment names, before a record relies on them. Excludes those that
-    /// are gone or going to be deleted.
+    /// are gone or going to be deleted. Nothing relies on those that are not as they were stored.
     fn name_unnamed(&mut self, indexed: &impl Fn(Vec<BlobId>)) -> Result<(), RepoError> {
-        let mut packs = self.index.unnamed()?;
-        packs.retain(|pack| !self.index.is_excluded(pack));
+        self.index.verify_unnamed()?;
+        let mut packs = Vec::new();
+        for pack in self.index.unnamed()? {
+            if !self.index.is_excluded(&pack) && self.index.is_whole(&pack)? {
+                packs.push(pack);
+            }
+        }
         if packs.is_empty() {
             return Ok(());
         }

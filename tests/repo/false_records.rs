@@ -1,0 +1,124 @@
+//! Records that a thief of a write key signs by hand: they count as backups of its volumes, and
+//! stop nothing that a full key cannot go on with.
+
+use std::time::Duration;
+
+use cuttlebone::base::{BlobId, ObjectHash, Role};
+use cuttlebone::format::{BackupRecord, root_description};
+use cuttlebone::ops::{self, MaxUnused, PruneOptions};
+use cuttlebone::repo::{Log, ObjectRef, Records};
+use cuttlebone::storage::MemoryBackend;
+
+use super::provenance::client;
+use super::{CHUNK, Host, Image, LEAF, TestRepo, is_damage, noise};
+
+struct Theft {
+    full: TestRepo,
+    thief: TestRepo,
+    host: Host,
+    image: Image,
+    /// The genuine backup of the volume `disk`.
+    genuine: ObjectHash,
+}
+
+impl Theft {
+    fn new() -> Self {
+        let store = MemoryBackend::new();
+        let full = TestRepo::init(store.clone(), CHUNK).unwrap();
+        let thief = client(&store, Role::Write, 1);
+        let host = Host::without_cache();
+        let image = Image::new(LEAF).with(0, &noise(1, 4 * CHUNK));
+        let genuine = host.back_up(&full, "disk", &image).unwrap().id;
+        Self {
+            full,
+            thief,
+            host,
+            image,
+            genuine,
+        }
+    }
+
+    /// Stores the genuine record with changes, signed by the thief.
+    fn sign(&self, change: impl FnOnce(&mut BackupRecord)) -> ObjectHash {
+        let mut record = self.full.backup(self.genuine).record;
+        change(&mut record);
+        let put = self
+            .thief
+            .project
+            .put_sealed(ObjectRef::Backup, &record.encode());
+        put.unwrap()
+    }
+
+    fn prune(&self) -> Result<(), ops::OpsError> {
+        let options = PruneOptions {
+            max_unused: MaxUnused::Bytes(0),
+            max_repack: None,
+            grace: Duration::ZERO,
+            host: None,
+        };
+        let context = self.host.context();
+        let planned = ops::plan_prune(&self.full.project, &options, false, &context)?;
+        planned.run().map(drop)
+    }
+
+    #[track_caller]
+    fn genuine_is_whole(&self) {
+        let backup = self.full.backup(self.genuine);
+        assert!(self.host.restore_image(&self.full, &backup).unwrap() == self.image);
+    }
+
+    fn revoke(&self) {
+        let certificates = self.full.project.certificates(&cuttlebone::base::Silent);
+        let certificates = certificates.unwrap();
+        let signer = self.thief.project.keys.signing().public();
+        let key = certificates.of_signer(&signer).unwrap();
+        ops::revoke_key(&self.full.project, key, Vec::new(), None).unwrap();
+    }
+}
+
+#[test]
+fn a_record_whose_tree_is_not_stored_stops_prune_until_its_key_is_revoked() {
+    let theft = Theft::new();
+    let false_top = BlobId::from_bytes([9; 32]);
+    let forged = theft.sign(|record| {
+        let content = &mut record.content;
+        content.top = Some(false_top);
+        let (kind, size, chunk) = (content.kind, content.size, content.chunk_size);
+        let described = root_description(kind, size, chunk, Some(&false_top));
+        content.root = theft.full.project.keys.root(&described);
+    });
+    let error = theft.prune().unwrap_err();
+    assert!(is_damage(&error), "{error}");
+    theft.genuine_is_whole();
+    let (report, findings) = theft.host.check(&theft.full, false);
+    assert_eq!(report.backups_affected, [forged], "{findings:?}");
+    theft.revoke();
+    theft.prune().unwrap();
+    theft.genuine_is_whole();
+}
+
+#[test]
+fn a_record_of_a_write_key_takes_no_place_of_another_and_excuses_none() {
+    let theft = Theft::new();
+    let missing = ObjectHash::from_bytes([8; 32]);
+    let forged = theft.sign(|record| {
+        record.replaces = Some(theft.genuine);
+        record.follows = vec![missing];
+        record.heads = vec![missing, theft.genuine];
+        record.base = Some(missing);
+    });
+    let records = Records::load(&theft.full.project).unwrap();
+    let listed: Vec<_> = records.listed().map(|backup| backup.id).collect();
+    assert!(listed.contains(&theft.genuine) && listed.contains(&forged));
+    let log = Log::load(&theft.full.project).unwrap();
+    assert_eq!(records.vanished(&log), [missing], "it cannot say more");
+    theft.prune().unwrap();
+    theft.genuine_is_whole();
+    let again = theft.host.back_up(&theft.full, "disk", &theft.image);
+    assert_eq!(again.unwrap().chunks_new, 0);
+    theft.revoke();
+    let records = Records::load(&theft.full.project).unwrap();
+    assert_eq!(records.vanished(&log), []);
+    let (report, findings) = theft.host.check(&theft.full, true);
+    assert_eq!((report.errors, report.foreign), (1, 1), "{findings:?}");
+}
