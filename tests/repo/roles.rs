@@ -1,5 +1,6 @@
 //! Attacks by a thief who has a key of each role and the whole store, and may write to it.
 
+mod planted;
 mod signed;
 
 use std::sync::{Arc, Mutex};
