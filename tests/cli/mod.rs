@@ -22,3 +22,4 @@ mod roles;
 mod sftp;
 mod terminal;
 mod workflow;
+mod write_key;
