@@ -98,12 +98,12 @@ fn contents(world: &World) -> Vec<(PathBuf, [u8; 32])> {
 fn three_days_of_backups_with_a_write_key_are_restored_by_a_full_one() {
     let site = Site::new();
     let world = &site.world;
-    let size = 8 * MIB;
-    let image = world.write("image", &noise(1, size));
-    let listed = world.write("listed", &noise(2, size));
+    let image_len = 8 * MIB;
+    let image = world.write("image", &noise(1, image_len));
+    let listed = world.write("listed", &noise(2, image_len));
     let dump = world.write("dump", &noise(3, 3 * MIB));
-    let rbd = world.write("rbd", &noise(4, size));
-    let device = LoopDevice::new(&noise(5, size));
+    let rbd = world.write("rbd", &noise(4, image_len));
+    let device = LoopDevice::new(&noise(5, image_len));
     let mut made: Vec<(String, String)> = Vec::new();
     for day in 0..3_u64 {
         let at = (1 + 7 * day) * CHUNK;
@@ -131,8 +131,8 @@ fn three_days_of_backups_with_a_write_key_are_restored_by_a_full_one() {
         let to = format!("day{day}");
         let from = day.checked_sub(1).map(|before| format!("day{before}"));
         let stream = match &from {
-            None => diff(world, size, None, &to, 0, &content),
-            Some(from) => diff(world, size, Some(from), &to, at, &fresh(2)),
+            None => diff(world, image_len, None, &to, 0, &content),
+            Some(from) => diff(world, image_len, Some(from), &to, at, &fresh(2)),
         };
         of_day.push(("rbd", site.backup("web-rbd", &["--diff", &stream])));
         if let Some(device) = &device {
@@ -292,15 +292,15 @@ fn a_revoked_key_keeps_what_was_accepted_and_prune_frees_the_rest() {
         .collect();
     assert_eq!(ids, [accepted]);
     world.fails(&["restore", other, &world.at("target")], 1);
-    let size = || -> u64 {
+    let stored = || -> u64 {
         let packs = world.packs();
         packs
             .iter()
             .map(|pack| pack.metadata().unwrap().len())
             .sum()
     };
-    assert!(size() > 5 << 20);
+    assert!(stored() > 5 << 20);
     world.ok(&["prune", "--grace", "0", "--max-unused", "0"]);
-    assert!(size() < 2 << 20, "the rest is freed");
+    assert!(stored() < 2 << 20, "the rest is freed");
     world.restores("web-1", &kept);
 }
