@@ -9,6 +9,7 @@ mod output;
 mod program;
 mod progress;
 mod signals;
+mod streams;
 mod terminal;
 
 pub use program::main;

@@ -14,6 +14,7 @@ use super::commands;
 use super::completions;
 use super::console::Console;
 use super::output::{self, Output, Style};
+use super::streams;
 
 /// Runs the command line of this process and returns the exit code.
 #[must_use]
@@ -33,6 +34,7 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), Failure> {
     let environment = Environment::of_process();
     let invocation = Invocation::new(cli, &environment)?;
+    streams::check(&invocation.action)?;
     let output = Arc::new(Output::of_process(Style {
         json: invocation.display.json,
         verbosity: invocation.display.verbosity,

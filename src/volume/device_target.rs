@@ -1,15 +1,16 @@
 //! An image written to a block device.
 
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-use rustix::fs::OFlags;
-
+use super::contents::Contents;
 use super::data_extents::DataExtents;
 use super::error::{Unsuitable, VolumeError, VolumeErrorKind, VolumeOperation};
 use super::image_writer::ImageWriter;
 use super::source::ExtentIter;
-use super::sys::{ImageKind, image_size, open_image, read_image};
+use super::sys::{ImageKind, image_size, read_image};
 use super::target::{ReadTarget, Target, WriteOrder};
+use super::users::open_for_update;
 
 /// A block device as a target. Its content stays where nothing is written, and bytes behind the
 /// image never change.
@@ -19,15 +20,16 @@ pub struct DeviceTarget {
 }
 
 impl DeviceTarget {
-    /// Opens the block device at `path` for an image of `size` bytes. Fails with
+    /// Opens the block device at `path` for an image of `size` bytes, whatever it holds. Fails with
     /// [`VolumeErrorKind::TooSmall`] if the device has less than `size` bytes, with
-    /// [`VolumeErrorKind::Busy`] if it is mounted or otherwise in use, and with
+    /// [`VolumeErrorKind::Busy`] if it is mounted or otherwise in use, with
+    /// [`VolumeErrorKind::ReadOnly`] if nobody may write to it, and with
     /// [`VolumeErrorKind::Unsuitable`] if `path` is not a block device.
     pub fn open(path: impl AsRef<Path>, size: u64) -> Result<Self, VolumeError> {
         let path = path.as_ref();
         let refuse = |kind| VolumeError::new(kind, VolumeOperation::Open, path.display());
-        let (file, _, kind) = open_image(path, OFlags::RDWR, true)?;
-        if kind != ImageKind::Device {
+        let (file, metadata) = open_for_update(path)?;
+        if !metadata.file_type().is_block_device() {
             return Err(refuse(VolumeErrorKind::Unsuitable(Unsuitable::File)));
         }
         let held = image_size(&file, ImageKind::Device)
@@ -41,6 +43,24 @@ impl DeviceTarget {
         Ok(Self {
             writer: ImageWriter::new(file, path.to_owned(), size),
         })
+    }
+
+    /// The same, but fails with [`VolumeErrorKind::NotBlank`] if the device holds anything.
+    pub fn open_blank(path: impl AsRef<Path>, size: u64) -> Result<Self, VolumeError> {
+        let target = Self::open(path, size)?;
+        let (file, path) = (target.writer.file(), target.writer.path());
+        let held = image_size(file, ImageKind::Device)
+            .map_err(VolumeError::on(VolumeOperation::Open, path))?;
+        let contents = Contents::of(file, held);
+        if contents.is_blank() {
+            return Ok(target);
+        }
+        let kind = VolumeErrorKind::NotBlank(contents);
+        Err(VolumeError::new(
+            kind,
+            VolumeOperation::Open,
+            path.display(),
+        ))
     }
 }
 

@@ -8,6 +8,8 @@ use rustix::io::Errno;
 
 use crate::base::ByteSize;
 
+use super::contents::Contents;
+
 /// The operation that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
@@ -83,8 +85,15 @@ pub enum VolumeErrorKind {
     ReadOnly,
     /// The file is of a kind that cannot be used here.
     Unsuitable(Unsuitable),
-    /// The device is mounted or otherwise in use.
+    /// The device or file is mounted or otherwise in use.
     Busy,
+    /// The device is not blank, and was not to be overwritten.
+    NotBlank(Contents),
+    /// There is no such device, and no file is to take its place.
+    NoDevice {
+        /// Whether a file has its name already.
+        is_file: bool,
+    },
     /// The device is smaller than the image.
     TooSmall {
         /// Its size in bytes.
@@ -157,6 +166,11 @@ impl VolumeErrorKind {
                 write!(f, ": it was truncated to {size} bytes while it was read")
             }
             Self::Busy => f.write_str(": it is in use"),
+            Self::NotBlank(contents) => write!(f, ": it is not blank. It holds {contents}"),
+            Self::NoDevice { is_file: false } => f.write_str(": there is no such device"),
+            Self::NoDevice { is_file: true } => {
+                f.write_str(": it is a regular file where only devices should be")
+            }
             Self::OutOfRange => f.write_str(": the range reaches beyond its end"),
             Self::OutOfOrder { position } => {
                 write!(

@@ -5,17 +5,17 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use rustix::fs::OFlags;
-
 use crate::base::{data_runs, lock, to_usize};
 
 use super::data_extents::DataExtents;
+use super::device_directory::refuse_file_among_devices;
 use super::error::{Unsuitable, VolumeError, VolumeErrorKind, VolumeOperation};
 use super::image_writer::ImageWriter;
 use super::pending::{Collision, Pending};
 use super::source::ExtentIter;
-use super::sys::{ImageKind, fits, open_image, read_image};
+use super::sys::{ImageKind, fits, read_image};
 use super::target::{ReadTarget, Target, WriteOrder};
+use super::users::open_for_update;
 
 /// Zeros in a new file become holes by whole blocks of this many bytes: the block size of common
 /// file systems.
@@ -61,11 +61,13 @@ impl FileTarget {
 
     /// Opens the file at `path` itself, with its content. A shorter file is extended to `size`
     /// bytes by the first write, or when the target is finished. A longer one is cut when the
-    /// target is finished.
+    /// target is finished. Fails with [`VolumeErrorKind::Busy`] if the file is in use, as far as
+    /// that can be found.
     pub fn in_place(path: impl AsRef<Path>, size: u64) -> Result<Self, VolumeError> {
         let path = path.as_ref();
-        let (file, metadata, kind) = open_image(path, OFlags::RDWR, true)?;
-        if kind != ImageKind::File {
+        refuse_file_among_devices(path, VolumeOperation::Open)?;
+        let (file, metadata) = open_for_update(path)?;
+        if !metadata.is_file() {
             let kind = VolumeErrorKind::Unsuitable(Unsuitable::BlockDevice);
             let operation = VolumeOperation::Open;
             return Err(VolumeError::new(kind, operation, path.display()));

@@ -5,8 +5,10 @@
 //! the one that the user named.
 
 mod buffered;
+mod contents;
 mod cursor;
 mod data_extents;
+mod device_directory;
 mod device_target;
 mod diff_target;
 mod error;
@@ -17,6 +19,7 @@ mod input;
 mod input_file;
 mod input_range;
 mod listed_image;
+mod mounts;
 mod open_target;
 mod output;
 mod output_file;
@@ -28,7 +31,9 @@ mod stream_source;
 mod stream_target;
 mod sys;
 mod target;
+mod users;
 
+pub use contents::Contents;
 pub use device_target::DeviceTarget;
 pub use diff_target::{DiffTarget, DiffTotals};
 pub use error::{Unsuitable, VolumeError, VolumeErrorKind, VolumeOperation};

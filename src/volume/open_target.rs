@@ -9,7 +9,8 @@ use super::file_target::FileTarget;
 use super::target::{Existing, Target};
 
 /// Opens the target at `path` for an image of `size` bytes: a block device, whose content is always
-/// updated in place, or a file. A file that exists is treated as `existing` says.
+/// updated in place, or a file. What exists is treated as `existing` says; a blank device counts as
+/// none.
 pub fn open_target(
     path: impl AsRef<Path>,
     size: u64,
@@ -18,7 +19,10 @@ pub fn open_target(
     let path = path.as_ref();
     let metadata = path.metadata();
     if metadata.is_ok_and(|metadata| metadata.file_type().is_block_device()) {
-        return Ok(Box::new(DeviceTarget::open(path, size)?));
+        return Ok(Box::new(match existing {
+            Existing::Refuse => DeviceTarget::open_blank(path, size)?,
+            Existing::Replace | Existing::Update => DeviceTarget::open(path, size)?,
+        }));
     }
     Ok(Box::new(match existing {
         Existing::Refuse => FileTarget::create_new(path, size)?,

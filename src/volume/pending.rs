@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
+use super::device_directory::refuse_file_among_devices;
 use super::error::{Unsuitable, VolumeError, VolumeErrorKind, VolumeOperation};
 use super::sys::{ImageKind, image_kind};
+use super::users::refuse_if_used;
 
 /// The temporary name repeats at most this many bytes of the final one, so that it stays below the
 /// limit of 255 bytes.
@@ -43,6 +45,7 @@ impl Pending {
     /// content of an encrypted backup.
     pub(super) fn create(path: &Path, collision: Collision) -> Result<(Self, File), VolumeError> {
         let refuse = |kind| VolumeError::new(kind, VolumeOperation::Create, path.display());
+        refuse_file_among_devices(path, VolumeOperation::Create)?;
         let failed = VolumeError::on(VolumeOperation::Create, path);
         let directory = |of: &Path| match of.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
@@ -61,6 +64,8 @@ impl Pending {
                     }
                     Err(what) => return Err(refuse(VolumeErrorKind::Unsuitable(what))),
                 }
+                // Its users would go on with a file that has no name.
+                refuse_if_used(&path, &metadata)?;
                 (path, Some(metadata))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => (path.to_owned(), None),

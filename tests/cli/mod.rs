@@ -20,6 +20,7 @@ mod prune;
 mod real_image;
 mod roles;
 mod sftp;
+mod targets;
 mod terminal;
 mod workflow;
 mod write_key;

@@ -108,10 +108,16 @@ fn output_on_a_terminal_fits_80_columns() {
 }
 
 #[test]
-fn a_diff_is_not_written_to_a_terminal() {
+fn binary_data_is_not_written_to_a_terminal() {
     let world = World::new();
     world.backup(&[&world.write("disk", b"data")]);
-    for args in ["diff export disk", "restore disk - --format rbd-diff"] {
+    world.ok(&["diff", "export", "disk", "diff"]);
+    for args in [
+        "restore disk -",
+        "restore disk - --format rbd-diff",
+        "diff export disk",
+        "diff merge diff diff -o -",
+    ] {
         let Some((code, lines)) = run_on_terminal(&world, args) else {
             return;
         };

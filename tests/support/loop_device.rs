@@ -1,7 +1,7 @@
 //! A block device backed by a file.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
@@ -20,9 +20,18 @@ impl LoopDevice {
     /// Creates a device with this content. If that is not possible, skips the test and returns
     /// `None`.
     pub(crate) fn new(content: &[u8]) -> Option<Self> {
+        Self::over(|backing| fs::write(backing, content).unwrap())
+    }
+
+    /// Creates a device of this size, in bytes, that is all zeros and takes no space.
+    pub(crate) fn sparse(size: u64) -> Option<Self> {
+        Self::over(|backing| File::create(backing).unwrap().set_len(size).unwrap())
+    }
+
+    fn over(make: impl FnOnce(&Path)) -> Option<Self> {
         let directory = TempDir::new().unwrap();
         let backing = directory.path().join("backing");
-        fs::write(&backing, content).unwrap();
+        make(&backing);
         let args = ["--find", "--show", backing.to_str().unwrap()];
         let Some(device) = run("losetup", &args) else {
             skip("loop devices cannot be made here");

@@ -25,7 +25,17 @@ impl From<VolumeError> for Failure {
                 Some("back it up as a stream: cuttlebone backup - --volume NAME < FILE")
             }
             VolumeErrorKind::Unsuitable(_) => Some("give a regular file or a block device"),
-            VolumeErrorKind::Busy => Some("unmount it, or stop the program that uses it"),
+            VolumeErrorKind::Busy => Some("unmount it, or stop what uses it"),
+            VolumeErrorKind::NotBlank(_) => Some(
+                "if it is the right device, overwrite it with --force, or write only what differs \
+                     with --in-place",
+            ),
+            VolumeErrorKind::NoDevice { is_file: false } => {
+                Some("check the name, and that the device is connected or activated (lsblk)")
+            }
+            VolumeErrorKind::NoDevice { is_file: true } => {
+                Some("remove the file, and activate the device that should be there")
+            }
             VolumeErrorKind::TooSmall { .. } => Some(
                 "use a device that is at least as large as the \
                  backup",

@@ -65,6 +65,25 @@ impl Action {
             Self::InspectDiff(_) | Self::Completions(_) | Self::Man(_) => false,
         }
     }
+
+    /// Returns whether the data that it writes is binary: no use on a terminal.
+    pub(crate) fn is_output_binary(&self) -> bool {
+        let is_text = matches!(
+            self,
+            Self::Repository(_, RepositoryAction::Key(KeyRequest::Export { .. }))
+        );
+        !is_text
+    }
+
+    /// Returns whether the command reads data from standard input.
+    pub(crate) fn reads_stdin(&self) -> bool {
+        match self {
+            Self::Repository(_, action) => action.reads_stdin(),
+            Self::InspectDiff(source) => *source == ReadFrom::Stdin,
+            Self::MergeDiffs(request) => request.sources.contains(&ReadFrom::Stdin),
+            Self::Completions(_) | Self::Man(_) => false,
+        }
+    }
 }
 
 impl RepositoryAction {

@@ -10,14 +10,13 @@ use crate::cli::console::Console;
 use crate::format::ByteString;
 use crate::ops::{self, SnapshotNames};
 
-use super::diff_files::{refuse_terminal, write_diff};
+use super::diff_files::write_diff;
 
 pub(super) fn export_diff(
     console: &Console,
     settings: &RepositorySettings,
     request: ExportRequest,
 ) -> Result<(), Failure> {
-    refuse_terminal(&request.target)?;
     let started = Instant::now();
     let (_, project) = open_project(&console.session, settings, Attempt::ExportDiff)?;
     let records = load_records(&console.session, &project)?;

@@ -1,7 +1,5 @@
 //! Opens diffs for reading and writing.
 
-use std::io::IsTerminal;
-
 use crate::app::{Code, Failure, ReadFrom, WriteTo};
 use crate::ops::OpsError;
 use crate::volume::{
@@ -47,13 +45,4 @@ fn open_output(target: &WriteTo, force: bool) -> Result<Box<dyn OutputStream>, V
         WriteTo::Path(path) if force => Box::new(OutputFile::replace(path)?),
         WriteTo::Path(path) => Box::new(OutputFile::create_new(path)?),
     })
-}
-
-/// Fails if the target is a terminal: a diff is binary data.
-pub(super) fn refuse_terminal(target: &WriteTo) -> Result<(), Failure> {
-    if *target == WriteTo::Stdout && std::io::stdout().is_terminal() {
-        return Err(Failure::usage("cannot write a diff to a terminal")
-            .hint("name a file, or pipe the diff into “rbd import-diff”"));
-    }
-    Ok(())
 }

@@ -1,0 +1,68 @@
+//! The file systems that are mounted.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+/// A mounted file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mount {
+    /// The number of its device, `MAJOR:MINOR`.
+    pub(super) device: String,
+    /// The directory that it is mounted at.
+    pub(super) at: PathBuf,
+    /// Its kind, such as `ext4`.
+    pub(super) kind: String,
+}
+
+/// Returns the mounts that this process sees; none if the system does not tell.
+pub(super) fn mounts() -> Vec<Mount> {
+    let table = fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let table = String::from_utf8_lossy(&table);
+    table.lines().filter_map(parse).collect()
+}
+
+fn parse(line: &str) -> Option<Mount> {
+    let (mount, file_system) = line.split_once(" - ")?;
+    let mut mount = mount.split(' ');
+    let device = mount.nth(2)?.to_owned();
+    let at = unescape(mount.nth(1)?);
+    let kind = file_system.split(' ').next()?.to_owned();
+    Some(Mount { device, at, kind })
+}
+
+/// Decodes a path of a table in `/proc`, in which blanks are octal numbers: `\040`.
+pub(super) fn unescape(text: &str) -> PathBuf {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let number = || u8::from_str_radix(std::str::from_utf8(after.get(..3)?).ok()?, 8).ok();
+        if let Some(byte) = number().filter(|_| first == b'\\') {
+            bytes.push(byte);
+            rest = &after[3..];
+        } else {
+            bytes.push(first);
+            rest = after;
+        }
+    }
+    OsString::from_vec(bytes).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_table_of_mounts_is_read() {
+        let line = r"36 35 98:0 /sub /mnt/a\040b rw,noatime master:1 - ext3 /dev/root rw";
+        let mount = Mount {
+            device: "98:0".to_owned(),
+            at: "/mnt/a b".into(),
+            kind: "ext3".to_owned(),
+        };
+        assert_eq!(parse(line), Some(mount));
+        assert_eq!(parse("nonsense"), None);
+        assert_eq!(unescape(r"a\b\1"), PathBuf::from(r"a\b\1"));
+    }
+}

@@ -1,0 +1,135 @@
+//! Finds out who uses a device or a file: a mount, swap, a device on top of it, or a program that
+//! has locked it.
+
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, OFlags, fcntl_lock, major, minor};
+use rustix::io::Errno;
+
+use super::error::{VolumeError, VolumeErrorKind, VolumeOperation};
+use super::mounts::{mounts, unescape};
+use super::sys::open_image;
+
+/// Opens a file or block device that exists, to change it. Fails with [`VolumeErrorKind::Busy`] if
+/// it is used in any way that can be found, and keeps others from using it: a device is opened
+/// exclusively, and the lock that QEMU asks for is taken.
+pub(super) fn open_for_update(path: &Path) -> Result<(File, Metadata), VolumeError> {
+    let failed = VolumeError::on(VolumeOperation::Open, path);
+    let metadata = path.metadata().map_err(&failed)?;
+    refuse_if_used(path, &metadata)?;
+    if metadata.file_type().is_block_device() && is_read_only(&metadata) {
+        return Err(failed(Errno::ROFS.into()));
+    }
+    let (file, metadata, _) = open_image(path, OFlags::RDWR, true)?;
+    match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::AGAIN | Errno::ACCESS) => Err(busy(path, "another program has locked it")),
+        // Some file systems have no locks.
+        _ => Ok((file, metadata)),
+    }
+}
+
+/// Fails with [`VolumeErrorKind::Busy`] if a device or file is in use.
+pub(super) fn refuse_if_used(path: &Path, metadata: &Metadata) -> Result<(), VolumeError> {
+    match user_of(metadata) {
+        Some(user) => Err(busy(path, &user)),
+        None => Ok(()),
+    }
+}
+
+fn busy(path: &Path, why: &str) -> VolumeError {
+    VolumeError {
+        source: Some(io::Error::other(why.to_owned())),
+        ..VolumeError::new(VolumeErrorKind::Busy, VolumeOperation::Open, path.display())
+    }
+}
+
+/// Returns how a device or file is used, if it is, as a sentence without a stop. What the system
+/// does not tell is not found: opening a device with `O_EXCL` finds more.
+fn user_of(of: &Metadata) -> Option<String> {
+    let is_device = of.file_type().is_block_device();
+    let on_top = is_device.then(|| device_user(of)).flatten();
+    on_top.or_else(|| swap(of)).or_else(|| attached(of))
+}
+
+/// Returns whether the system lets nobody write to this device.
+fn is_read_only(device: &Metadata) -> bool {
+    let flag = fs::read_to_string(in_sysfs(device).join("ro"));
+    flag.is_ok_and(|flag| flag.trim() == "1")
+}
+
+/// Where the kernel describes a device.
+fn in_sysfs(device: &Metadata) -> PathBuf {
+    let (major, minor) = (major(device.rdev()), minor(device.rdev()));
+    format!("/sys/dev/block/{major}:{minor}").into()
+}
+
+/// Finds mounts of a device and of its partitions, and devices on top of them.
+fn device_user(device: &Metadata) -> Option<String> {
+    let directory = in_sysfs(device);
+    let partitions = entries(&directory)
+        .into_iter()
+        .filter(|entry| entry.join("partition").exists());
+    for part in std::iter::once(directory.clone()).chain(partitions) {
+        let prefix = match part.file_name() {
+            Some(partition) if part != directory => {
+                format!("its partition {} is ", partition.display())
+            }
+            _ => "it is ".to_owned(),
+        };
+        let number = fs::read_to_string(part.join("dev")).unwrap_or_default();
+        let number = number.trim();
+        if let Some(mount) = mounts().into_iter().find(|mount| mount.device == number) {
+            return Some(format!("{prefix}mounted at {}", mount.at.display()));
+        }
+        let holders = entries(&part.join("holders"));
+        if let Some(holder) = holders.iter().find_map(|holder| holder.file_name()) {
+            return Some(format!("{prefix}held by the device {}", holder.display()));
+        }
+    }
+    None
+}
+
+/// Finds a device or file among the swap spaces.
+fn swap(of: &Metadata) -> Option<String> {
+    let table = fs::read_to_string("/proc/swaps").ok()?;
+    let mut names = table
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_whitespace().next());
+    let is_swap = names.any(|name| same(of, &unescape(name)));
+    is_swap.then(|| "it is in use as swap space".to_owned())
+}
+
+/// Finds the loop device that a file or device is attached to.
+fn attached(of: &Metadata) -> Option<String> {
+    entries(Path::new("/sys/block"))
+        .into_iter()
+        .find_map(|device| {
+            let backing = fs::read_to_string(device.join("loop/backing_file")).ok()?;
+            let backing = Path::new(backing.strip_suffix('\n').unwrap_or(&backing));
+            let name = device.file_name()?.display();
+            same(of, backing).then(|| format!("the device /dev/{name} is attached to it"))
+        })
+}
+
+/// Returns whether a path leads to this file or device.
+fn same(of: &Metadata, path: &Path) -> bool {
+    path.metadata().is_ok_and(|other| {
+        let [a, b] = [of, &other].map(|file| file.file_type().is_block_device());
+        match (a, b) {
+            (true, true) => of.rdev() == other.rdev(),
+            (false, false) => (of.dev(), of.ino()) == (other.dev(), other.ino()),
+            _ => false,
+        }
+    })
+}
+
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    let listed = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut entries: Vec<_> = listed.map(|entry| entry.path()).collect();
+    entries.sort();
+    entries
+}
