@@ -52,7 +52,10 @@ impl Pending {
             _ => PathBuf::from("."),
         };
         let (path, replaced) = match path.symlink_metadata() {
-            Ok(_) if collision == Collision::Refuse => return Err(refuse(VolumeErrorKind::Exists)),
+            Ok(found) if collision == Collision::Refuse => {
+                refuse_if_used(path, &path.metadata().unwrap_or(found))?;
+                return Err(refuse(VolumeErrorKind::Exists));
+            }
             Ok(_) => {
                 // Replace the file, not a symbolic link to it.
                 let path = path.canonicalize().map_err(&failed)?;

@@ -220,7 +220,7 @@ fn nothing_is_created_where_devices_are() {
             let error = world.fails(&[&["restore", "v", &target], way].concat(), 1);
             assert_error(&error, &[&target, "there is no such device"]);
         }
-        let error = world.fails(&["diff", "export", "v", &target], 1);
+        let error = world.fails(&["diff", "export", "v", "-o", &target], 1);
         assert_error(&error, &[&target, "there is no such device"]);
     }
     let created = |name: &str| Path::new("/dev").join(name).symlink_metadata().is_ok();
@@ -275,7 +275,7 @@ fn data_for_a_closed_stream_is_an_error_before_anything_is_done() {
             "restore v - --format rbd-diff >&-",
             "standard output is closed",
         ),
-        ("diff export v - >&-", "standard output is closed"),
+        ("diff export v >&-", "standard output is closed"),
         ("diff merge d1 d2 -o - >&-", "standard output is closed"),
         ("key export >&-", "standard output is closed"),
         ("backup - --volume s <&-", "standard input is closed"),

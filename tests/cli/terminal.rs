@@ -111,7 +111,7 @@ fn output_on_a_terminal_fits_80_columns() {
 fn binary_data_is_not_written_to_a_terminal() {
     let world = World::new();
     world.backup(&[&world.write("disk", b"data")]);
-    world.ok(&["diff", "export", "disk", "diff"]);
+    world.ok(&["diff", "export", "disk", "-o", "diff"]);
     for args in [
         "restore disk -",
         "restore disk - --format rbd-diff",
