@@ -34,7 +34,7 @@ pub(crate) enum KeyRequest {
 #[derive(Debug)]
 pub(crate) enum AcceptedBackups {
     /// The user did not say.
-    Unsaid,
+    Unspecified,
     All,
     /// These; none if empty.
     Only(Vec<String>),

@@ -176,7 +176,7 @@ impl KeyCommand {
                 id,
                 accept: match (accept_all, accept_none) {
                     (true, _) => AcceptedBackups::All,
-                    (_, false) if accept.is_empty() => AcceptedBackups::Unsaid,
+                    (_, false) if accept.is_empty() => AcceptedBackups::Unspecified,
                     _ => AcceptedBackups::Only(
                         accept
                             .into_iter()

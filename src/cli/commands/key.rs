@@ -157,14 +157,14 @@ fn revoke(
     let records = load_records(&console.session, project)?;
     let backups = ops::backups_of_key(&records, key);
     let accepted = match accept {
-        AcceptedBackups::Unsaid if !backups.is_empty() => {
+        AcceptedBackups::Unspecified if !backups.is_empty() => {
             let backups = count(backups.len() as u64, "backup");
             return Err(Failure::usage(format!(
                 "say which backups of this key still count: there are {backups}"
             ))
             .hint("give --accept BACKUP for the last good one, --accept-all, or --accept-none"));
         }
-        AcceptedBackups::Unsaid => Vec::new(),
+        AcceptedBackups::Unspecified => Vec::new(),
         AcceptedBackups::All => ops::last_of(&backups),
         AcceptedBackups::Only(selectors) => {
             let ids = selectors.iter().map(|text| Ok(records.select(text)?.id));

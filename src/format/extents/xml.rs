@@ -14,12 +14,12 @@ enum Place {
     Front,
     List,
     Entry,
-    Member(Member),
+    Field(Field),
     Back,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Member {
+enum Field {
     Offset,
     Length,
     Exists,
@@ -34,11 +34,11 @@ struct Entry {
 }
 
 impl Entry {
-    fn set(&mut self, member: Member, text: &str) -> Result<(), &'static str> {
-        let again = match member {
-            Member::Offset => self.offset.replace(number(text.as_bytes())?).is_some(),
-            Member::Length => self.length.replace(number(text.as_bytes())?).is_some(),
-            Member::Exists => {
+    fn set(&mut self, field: Field, text: &str) -> Result<(), &'static str> {
+        let again = match field {
+            Field::Offset => self.offset.replace(number(text.as_bytes())?).is_some(),
+            Field::Length => self.length.replace(number(text.as_bytes())?).is_some(),
+            Field::Exists => {
                 let exists = match text {
                     "true" => true,
                     "false" => false,
@@ -93,11 +93,11 @@ pub(super) fn parse(text: &[u8]) -> Result<Vec<Range<u64>>, ExtentsError> {
                 }
                 below
             }
-            (Place::Member(member), Event::Text(text)) => {
-                entry.set(member, text.trim_ascii()).map_err(wrong)?;
+            (Place::Field(field), Event::Text(text)) => {
+                entry.set(field, text.trim_ascii()).map_err(wrong)?;
                 place
             }
-            (Place::Member(_), Event::End(_)) => Place::Entry,
+            (Place::Field(_), Event::End(_)) => Place::Entry,
             (Place::Entry, Event::End(_)) => {
                 ranges.push(entry.range().map_err(wrong)?);
                 Place::List
@@ -120,9 +120,9 @@ fn below(place: Place, tag: &BytesStart<'_>) -> Option<Place> {
     match (place, tag.name().as_ref()) {
         (Place::Front, "extents") => Some(Place::List),
         (Place::List, "extent") => Some(Place::Entry),
-        (Place::Entry, "offset") => Some(Place::Member(Member::Offset)),
-        (Place::Entry, "length") => Some(Place::Member(Member::Length)),
-        (Place::Entry, "exists") => Some(Place::Member(Member::Exists)),
+        (Place::Entry, "offset") => Some(Place::Field(Field::Offset)),
+        (Place::Entry, "length") => Some(Place::Field(Field::Length)),
+        (Place::Entry, "exists") => Some(Place::Field(Field::Exists)),
         _ => None,
     }
 }
