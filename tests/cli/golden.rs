@@ -104,8 +104,13 @@ fn golden_repositories_have_objects_of_every_kind_that_they_should_cover() {
         assert_eq!(!marks.segments().is_empty(), is_pruned, "{name}");
         let replaced = index.replaced_segments().unwrap();
         assert_eq!(!replaced.is_empty(), is_pruned, "{name}");
-        let log = world.project().join("log");
-        assert!(fs::read_dir(log).unwrap().count() > 0, "{name}");
+        for kept in ["log", "audits"] {
+            let kept = world.project().join(kept);
+            assert!(fs::read_dir(kept).unwrap().count() > 0, "{name}");
+        }
+        let shown = world.json_one(&["show", "image"], "backup");
+        let metadata = shown["metadata"].as_array().unwrap();
+        assert!(!metadata.is_empty(), "{name}: {shown}");
     }
 }
 

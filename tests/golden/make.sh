@@ -26,6 +26,18 @@ backup() { # FILE [-]
   echo "$(b3sum --no-names "$1")  $id  $1" >>"$sums"
 }
 
+# Backs up the snapshots of an RBD export, with the metadata of its image. Their content is only
+# known from a restore.
+backup_export() { # FILE VOLUME
+  local id
+  "$program" backup --diff "$1" --volume "$2" --json |
+    sed -n 's/.*"backup_id":"\([0-9a-f]*\)".*/\1/p' |
+    while read -r id; do
+      cuttlebone restore "$id" "$2" --force
+      echo "$(b3sum --no-names "$2")  $id  $2" >>"$sums"
+    done
+}
+
 # By its id, since it may be the last one of its volume.
 forget() { # FILE NUMBER, from 1 on
   local id
@@ -67,6 +79,9 @@ backup client
 export CUTTLEBONE_PASSWORD=golden
 sed -i '20000,21000d' dump
 backup dump -
+backup_export "$here/../rbd/fixtures/meta.rbd2" image
+# Writes an audit of the packs of the write key.
+cuttlebone check --read-data
 forget scratch 1
 # Marked packs and superseded segments stay in the repository.
 forget dump 1
@@ -77,4 +92,5 @@ truncate -s $((2561 * 4096)) disk
 block disk 2051 53
 backup disk
 forget disk 2
+cuttlebone head >/dev/null
 find "$CUTTLEBONE_REPOSITORY" -type d -empty -delete
