@@ -1,5 +1,5 @@
-//! Measures each step of a backup or restore on one leaf of data. The time of the whole program is
-//! compared with the sum of these steps.
+//! Measures the steps of a backup, each on one leaf (4 MiB) of data. Compare their sum with the CPU
+//! time of the whole program.
 //!
 //! `cargo bench --bench primitives`
 
@@ -12,22 +12,23 @@ use cuttlebone::chunk::StreamCutter;
 use cuttlebone::crypto::{KdfParams, PackCipher, PackRandom, ProjectKeys, Secret, hash};
 use cuttlebone::repo::{Compression, Compressor};
 
+/// The size of a leaf in bytes.
 const LEAF: usize = 4 << 20;
 
-/// Returns a leaf that compresses about as well as an operating system: words out of a small
-/// vocabulary, and noise.
+/// Returns a leaf that compresses about as well as the disk of an operating system. Of every three
+/// blocks of 64 bytes, the first is random; the others repeat one letter, with one byte changed.
 fn leaf() -> Vec<u8> {
-    let mut noise = vec![0; LEAF];
+    let mut data = vec![0; LEAF];
     let mut reader = blake3::Hasher::new().finalize_xof();
-    let _ = reader.read(&mut noise);
-    for (number, block) in noise.chunks_mut(64).enumerate() {
-        if !number.is_multiple_of(3) {
-            let word = usize::from(block[0]) % 16;
-            block.fill_with(|| b"cuttlebone backs"[word]);
-            block[word] = block[word].wrapping_add(1);
+    let _ = reader.read(&mut data);
+    for (index, block) in data.chunks_mut(64).enumerate() {
+        if !index.is_multiple_of(3) {
+            let letter = usize::from(block[0]) % 16;
+            block.fill_with(|| b"cuttlebone backs"[letter]);
+            block[letter] = block[letter].wrapping_add(1);
         }
     }
-    noise
+    data
 }
 
 fn primitives(criterion: &mut Criterion) {
@@ -42,11 +43,11 @@ fn primitives(criterion: &mut Criterion) {
         .throughput(Throughput::Bytes(LEAF as u64))
         .sample_size(30);
     let zeros = vec![0; LEAF];
-    group.bench_function("zero test", |b| b.iter(|| is_zero(black_box(&zeros))));
+    group.bench_function("find zeros", |b| b.iter(|| is_zero(black_box(&zeros))));
     group.bench_function("chunk ids", |b| {
         b.iter(|| leaf.chunks(chunk).map(|c| chunk_keys.id(c)).max());
     });
-    group.bench_function("pack name", |b| b.iter(|| hash(&[&leaf])));
+    group.bench_function("hash for the pack name", |b| b.iter(|| hash(&[&leaf])));
     for level in [1, 3] {
         let Ok(mut compressor) = Compressor::new(Compression::Level(level)) else {
             return;
@@ -62,7 +63,7 @@ fn primitives(criterion: &mut Criterion) {
     group.bench_function("seal", |b| {
         b.iter(|| cipher.seal_in_place(0, b"descriptor", b"here", &mut sealed));
     });
-    group.bench_function("cut a stream", |b| {
+    group.bench_function("cut a stream into chunks", |b| {
         b.iter(|| {
             let mut cutter = StreamCutter::new(&leaf[..], CHUNK_SIZE_DEFAULT, 1);
             while let Ok(Some(chunk)) = cutter.next_chunk() {
@@ -73,7 +74,7 @@ fn primitives(criterion: &mut Criterion) {
     group.finish();
     let mut group = criterion.benchmark_group("key");
     group.sample_size(10);
-    group.bench_function("from a password", |b| {
+    group.bench_function("derive from a password", |b| {
         b.iter(|| KdfParams::default().derive(b"password", &[0; 32]).is_ok());
     });
     group.finish();

@@ -1,10 +1,10 @@
-//! The environment as a value, so that a test can replace it.
+//! The environment variables of the process, which a test can replace.
 
 use std::ffi::OsString;
 
 type Lookup = dyn Fn(&str) -> Option<OsString> + Send + Sync;
 
-/// Looks up environment variables. Keeps no copy of them: one may be a password.
+/// Looks up environment variables. Keeps no copy of them, since one may hold a password.
 pub(crate) struct Environment(Box<Lookup>);
 
 impl Environment {

@@ -1,7 +1,7 @@
 //! The code that all front ends share: settings, locations, passwords, opening repositories,
 //! requests, messages with their text, and failures with their hints.
 //!
-//! Nothing here knows a command line, a terminal, or how a process ends.
+//! Nothing here depends on a command line or a terminal, and nothing here ends the process.
 
 mod backend;
 mod environment;

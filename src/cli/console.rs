@@ -12,6 +12,7 @@ use super::progress::{Form, Meter};
 use super::signals::Signals;
 use super::terminal::Terminal;
 
+/// A session whose notices, progress and prompts go to the standard streams.
 pub(super) struct Console {
     pub(super) session: Session,
     pub(super) output: Arc<Output>,
@@ -19,6 +20,7 @@ pub(super) struct Console {
 }
 
 impl Console {
+    /// Starts the progress display, and installs the signal handlers of this process.
     pub(super) fn start(
         environment: Environment,
         output: Arc<Output>,
@@ -34,11 +36,15 @@ impl Console {
         )
         .map(Arc::new)
         .map_err(|error| {
-            Failure::new(Code::Failed, "could not start a thread").caused_by(Some(&error))
+            Failure::new(
+                Code::Failed,
+                "could not start the thread that shows progress",
+            )
+            .caused_by(Some(&error))
         })?;
         let cancel = Cancel::default();
-        let on_signal = Arc::clone(&meter);
-        let signals = Signals::install(cancel.clone(), move |line| on_signal.print(line))?;
+        let signal_meter = Arc::clone(&meter);
+        let signals = Signals::install(cancel.clone(), move |line| signal_meter.print(line))?;
         Ok(Self {
             session: Session {
                 environment,
@@ -52,7 +58,8 @@ impl Console {
         })
     }
 
-    /// Runs a command. A failure after a signal counts as interrupted, with this hint.
+    /// Runs a command, then ends the progress display. A failure after a signal is reported as an
+    /// interruption, with `hint_if_interrupted`.
     pub(super) fn run(
         &self,
         hint_if_interrupted: &str,

@@ -1,4 +1,5 @@
-//! Converts errors of the layers below into failures: adds the exit code and what to do next.
+//! Converts errors of the layers below into failures. Adds the exit code, and a hint that says what
+//! to do next.
 
 mod ops;
 mod repo;

@@ -1,4 +1,4 @@
-//! Failures of operations.
+//! Converts the errors of operations (backup, prune and others) into failures.
 
 use std::borrow::Cow;
 
@@ -64,12 +64,12 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
             "name the volume with --volume NAME; use the same name if it is the same volume"
         }
         OpsError::PartOfChunk { .. } => {
-            "with the role “write”, back up the whole image, or the changed extents of a mapped \
-             device with --extents; a key with the role “full” can use the diff"
+            "only a key with the role “full” can use this diff. With the role “write”, back up the \
+             whole image, or use --extents with a mapped device"
         }
         OpsError::NoVolume { .. } => "run “cuttlebone list” to see the volumes",
         OpsError::Protected { .. } => "nothing was removed; use --force to remove it anyway",
-        OpsError::LastOfVolume { .. } => "nothing was removed; to remove it, give its id",
+        OpsError::LastOfVolume { .. } => "nothing was removed; to remove this backup, give its id",
         OpsError::LostRace { .. } => {
             "nothing was removed; wait for the other forget to end, then run this again"
         }
@@ -77,12 +77,13 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
             "run the backup again; it uses the data stored so far, and earlier backups are intact"
         }
         OpsError::PruneRuns { .. } => {
-            "wait for it to end, then run this again; a prune that died is ignored after 10 minutes"
+            "wait for the other prune to end, then run this again; a prune that was killed is \
+             ignored after 10 minutes"
         }
         OpsError::PausedTooLong => "run it again; nothing that is needed was deleted",
         OpsError::Unreadable { .. } => {
             "nothing was deleted; run this as a user who can read these files. Copy damaged ones \
-             from another copy of the repository, or delete them to give up their backups"
+             from another copy of the repository, or delete them: their backups are lost then"
         }
         OpsError::ReadDiff { .. } | OpsError::ReadList { .. } => {
             "check the disk, or whether the program that feeds the pipe failed"
@@ -115,7 +116,7 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
             let ids = [&backups[0].id, &backups[1].id].map(|id| short_id(id));
             return Some(
                 format!(
-                    "nothing was stored; name the one that the list of extents starts from: \
+                    "nothing was stored; name the backup that the list of extents starts from: \
                      --base {} or --base {}. Or back up without --extents, which reads everything \
                      and joins the two",
                     ids[0], ids[1]
@@ -124,37 +125,40 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
             );
         }
         OpsError::BaseOfOtherKey { .. } => {
-            "nothing was stored; back up without --extents, or name it with --base if you trust \
-             the holder of that key"
+            "nothing was stored; back up without --extents, or, if you trust the holder of that \
+             key, name that backup with --base"
         }
         OpsError::HistoryGap { .. } => {
-            "the changes may start from the vanished backup. If you know that they start from \
+            "the changes may start from a backup that is missing. If you know that they start from \
              another one, name it with --base; or back up the whole source. “cuttlebone check” \
-             shows all that is missing"
+             lists everything that is missing"
         }
         OpsError::NeedsNoBase { .. } => "leave --base out",
         OpsError::BaseOfOtherVolume { .. } | OpsError::BaseOfOtherSnapshot { .. } => {
-            "leave --base out to use the right one. --force-base uses it anyway; the backup is \
-             wrong if the diff does not start from its content"
+            "leave --base out to use the right base. --force-base uses this one anyway; if the \
+             diff does not start from its content, the new backup is wrong"
         }
         OpsError::SnapshotTaken { .. } => {
             "no backup was created; if this is another image, back it up to another volume with \
              --volume"
         }
         OpsError::SnapshotTwice { .. } => {
-            "no backup was created; no image has two snapshots of one name: export it from the \
-             cluster again"
+            "no backup was created; an image cannot have two snapshots of the same name: export it \
+             from the cluster again"
         }
         OpsError::OtherImage { .. } => {
             "nothing was stored; back it up to another volume with --volume"
         }
         OpsError::AttachmentTooLarge { .. } => {
-            "if the image has so much metadata, export single snapshots with “rbd export-diff”"
+            "if the image really has this much metadata, export single snapshots with “rbd \
+             export-diff”"
         }
         OpsError::AttachmentDamaged { .. } => {
-            "the volume's content is kept apart from it, and can be restored"
+            "the volume's content is stored separately, and can be restored"
         }
-        OpsError::DryRunOfChain { .. } => "run “cuttlebone diff inspect” to see its content",
+        OpsError::DryRunOfChain { .. } => {
+            "to see what the stream contains, run “cuttlebone diff inspect”"
+        }
         OpsError::TooLarge { .. } => {
             "no Ceph image is that large; export it from the cluster again"
         }
@@ -166,18 +170,18 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
             "back up without --extents, or with a diff: “rbd export-diff”, then “backup --diff”"
         }
         OpsError::ListBeyondEnd { .. } => {
-            "give the list of this image, up to the snapshot that is mapped"
+            "give a list that was made for this image, up to the snapshot that is mapped"
         }
         OpsError::BaseCutOtherwise { .. } => "back up once without --extents",
         OpsError::ListIncomplete { .. } => {
             "nothing was stored; the list does not start from the snapshot of the base, or change \
-             tracking missed a change. Run this again without --extents, which reads everything"
+             tracking missed a change. Run this again without --extents to read everything"
         }
         OpsError::NoDiff { .. } => {
             "give two backups of the same image; run “cuttlebone list” to see the backups"
         }
         OpsError::NoSnapshot { .. } => {
-            "name the snapshot of the image that has this content with --from-snapshot NAME"
+            "with --from-snapshot NAME, name the snapshot of the image that has this content"
         }
         OpsError::Repo(_) | OpsError::Volume(_) | OpsError::Threads(_) | OpsError::Internal(_) => {
             return None;
@@ -186,13 +190,13 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
     Some(hint.into())
 }
 
-/// Returns what to do if no backup is of the snapshot that a diff starts from.
+/// Returns what to do if there is no backup of the snapshot that a diff starts from.
 fn no_base_hint(volume: &str, known: &[String], empty: bool) -> String {
     let Some(newest) = known.last() else {
         let known = if empty {
             "the volume has no backups"
         } else {
-            "no backup of the volume is of a snapshot"
+            "none of the volume's backups is of a snapshot"
         };
         return format!(
             "{known}; start with a full diff: rbd export-diff POOL/IMAGE@SNAP - | \
@@ -203,23 +207,23 @@ fn no_base_hint(volume: &str, known: &[String], empty: bool) -> String {
         "it has backups of the snapshots {}; export from one of them: rbd export-diff \
          --from-snap {} POOL/IMAGE@SNAP - | cuttlebone backup --diff - --volume {volume}; \
          or export everything, without --from-snap",
-        known_names(known),
-        word(newest)
+        newest_names(known),
+        shell_word(newest)
     )
 }
 
 /// Quotes a name for a shell if needed.
-fn word(name: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "_-.,:+@%/".contains(c);
-    if !name.is_empty() && name.chars().all(plain) {
+fn shell_word(name: &str) -> String {
+    let needs_no_quotes = |c: char| c.is_alphanumeric() || "_-.,:+@%/".contains(c);
+    if !name.is_empty() && name.chars().all(needs_no_quotes) {
         name.to_owned()
     } else {
         format!("'{}'", name.replace('\'', r"'\''"))
     }
 }
 
-/// Returns the newest few names of a list.
-fn known_names(known: &[String]) -> String {
+/// Lists the newest names, and says how many older ones there are.
+fn newest_names(known: &[String]) -> String {
     const SHOWN: usize = 10;
     let (left_out, shown) = known.split_at(known.len().saturating_sub(SHOWN));
     let shown: Vec<_> = shown.iter().map(|name| shortened(name, 60)).collect();
