@@ -139,6 +139,8 @@ pub(crate) struct RestoreSummary {
     pub(crate) size: u64,
     pub(crate) bytes_written: u64,
     pub(crate) bytes_fetched: u64,
+    /// Bytes that could not be restored.
+    pub(crate) bytes_missing: u64,
     pub(crate) duration: f64,
 }
 
@@ -497,6 +499,8 @@ pub(crate) enum ListEntry<'a> {
     Backup(&'a BackupEntry),
     Key(&'a KeyEntry),
     Extent(&'a Extent),
+    /// A part that could not be restored.
+    Hole(&'a Extent),
     Diff(&'a DiffEntry),
     Forget(&'a ForgetVolume),
 }

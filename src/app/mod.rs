@@ -15,6 +15,7 @@ mod password;
 mod permission;
 mod prompt;
 mod request;
+mod rescue_map;
 mod session;
 mod settings;
 mod table;
@@ -42,6 +43,7 @@ pub(crate) use request::{
     ForgetSelection, KeyRequest, MergeRequest, NewKeyAccess, NewKeyRequest, PruneRequest, ReadFrom,
     RestoreRequest, VolumeName, WriteTo, backup_selector, volume_name,
 };
+pub(crate) use rescue_map::rescue_map;
 pub(crate) use session::Session;
 pub(crate) use settings::{RepositoryOptions, RepositorySettings, worker_threads};
 pub(crate) use text::{

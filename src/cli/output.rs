@@ -124,6 +124,11 @@ impl Output {
         self.listing(extents, ListEntry::Extent, || app::extents(extents))
     }
 
+    /// Shows the parts of a backup that could not be restored.
+    pub(crate) fn holes(&self, holes: &[Extent]) -> Result<(), Failure> {
+        self.listing(holes, ListEntry::Hole, || app::extents(holes))
+    }
+
     /// Shows a stream's only diff.
     pub(crate) fn diff(&self, diff: &DiffEntry) -> Result<(), Failure> {
         let one = std::slice::from_ref(diff);

@@ -1,6 +1,7 @@
 //! Errors of operations.
 
 use std::fmt;
+use std::ops::Range;
 
 use jiff::Timestamp;
 
@@ -211,6 +212,32 @@ pub enum OpsError {
     },
     #[error("{backup} is not of a snapshot, so no diff can begin at it")]
     NoSnapshot { backup: String },
+    #[error(
+        "backup {backup} of volume “{volume}” cannot be restored whole: {} bytes in {} are lost, the \
+        first at byte {}",
+        total(ranges),
+        places(ranges.len()),
+        ranges.first().map_or(0, |range| range.start)
+    )]
+    Holes {
+        backup: String,
+        volume: String,
+        /// The parts that are lost, in bytes, ascending.
+        ranges: Vec<Range<u64>>,
+        /// Why one of them is lost.
+        source: Box<RepoError>,
+    },
+    #[error(
+        "bytes {} to {} of volume “{volume}” cannot be read; {written} bytes were written before",
+        range.start, range.end - 1
+    )]
+    Hole {
+        volume: String,
+        range: Range<u64>,
+        /// The bytes that were written to the target before.
+        written: u64,
+        source: Box<RepoError>,
+    },
     #[error("could not start threads")]
     Threads(#[source] rayon::ThreadPoolBuildError),
     /// A fault of this program.
@@ -241,6 +268,17 @@ impl fmt::Display for Described {
         self.host
             .iter()
             .try_for_each(|host| write!(f, " by {host}"))
+    }
+}
+
+fn total(ranges: &[Range<u64>]) -> u64 {
+    ranges.iter().map(|range| range.end - range.start).sum()
+}
+
+fn places(count: usize) -> String {
+    match count {
+        1 => "1 place".to_owned(),
+        count => format!("{count} places"),
     }
 }
 

@@ -33,6 +33,6 @@ pub use forget::{
 };
 pub use head::{Head, head};
 pub use prune::{Amount, MaxUnused, Prune, PruneOptions, PrunePlan, PruneReport, plan_prune};
-pub use restore::{RestoreReport, restore};
+pub use restore::{OnDamage, RestoreReport, restore, restore_despite};
 pub use revoke::{backups_of_key, last_of, revoke_key};
 pub use stats::{StatsReport, stats};

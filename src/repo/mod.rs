@@ -59,7 +59,7 @@ pub use codec::{Compression, Compressor};
 pub use envelope::Signed;
 pub use error::{Damage, ForeignReason, RepoError, RepoErrorKind};
 pub use fetch::ChunkFetcher;
-pub use index::{BlobLocation, CacheState, Index, ListedPack, PlacedRun, Rewritten};
+pub use index::{BlobLocation, CacheState, Index, ListedPack, LostChunks, PlacedRun, Rewritten};
 pub use init::InitOptions;
 pub use key_admin::Grant;
 pub use keys::{KeyScope, KeySummary, NewKey};
@@ -84,8 +84,8 @@ pub use repository::Repository;
 pub use run_cache::RunCache;
 pub use signers::Signers;
 pub use tree::{
-    ChunkRef, ContentTree, Difference, ImageTree, NodeReader, NodeStore, PackedNodes, StreamTree,
-    Top, Visitor, any_chunk, children, compare_trees, count_chunks, leaf_chunks, walk,
+    ChunkRef, ContentPart, ContentTree, Difference, ImageTree, NodeReader, NodeStore, PackedNodes,
+    StreamTree, Top, Visitor, any_chunk, children, compare_trees, count_chunks, leaf_chunks, walk,
 };
 pub use unlock::{Locked, OpenedKey};
 pub use voids::Voids;

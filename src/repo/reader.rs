@@ -10,7 +10,7 @@ use super::error::{RepoError, RepoErrorKind};
 use super::fetch::ChunkFetcher;
 use super::index::BlobLocation;
 use super::run_cache::{OpenedRun, RunCache};
-use super::tree::{ChunkRef, ContentTree, NodeReader, Top};
+use super::tree::{ChunkRef, ContentPart, ContentTree, NodeReader, Top};
 use crate::base::{BlobId, lock};
 use crate::format::{BlobKind, Content, Node};
 
@@ -103,6 +103,16 @@ impl ImageReader {
     ) -> Result<(), E> {
         let each = |chunk| each(chunk).map(ControlFlow::Continue);
         self.tree.chunks(self.blobs(), 0..u64::MAX, enter, each)
+    }
+
+    /// Calls `each` with every chunk that is not zero and with every part that cannot be read since
+    /// a node of the tree cannot, in ascending order.
+    pub fn each_part<E: From<RepoError>>(
+        &self,
+        mut each: impl FnMut(ContentPart) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let each = |part| each(part).map(ControlFlow::Continue);
+        self.tree.parts(self.blobs(), 0..u64::MAX, |_| true, each)
     }
 
     /// Fails if an image's tree has nodes or chunks behind the end of the image. Reads the nodes at

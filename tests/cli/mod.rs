@@ -18,6 +18,7 @@ mod order;
 mod passwords;
 mod prune;
 mod real_image;
+mod rescue;
 mod roles;
 mod sftp;
 mod targets;

@@ -146,7 +146,7 @@ fn a_script_can_init_back_up_list_and_restore_with_json() {
     let id = first["backup_id"].as_str().unwrap();
     let target = world.at("restored");
     let restored = world.json_one(&["restore", &id[..12], &target], "summary");
-    let names = "backup_id volume target size bytes_written bytes_fetched duration";
+    let names = "backup_id volume target size bytes_written bytes_fetched bytes_missing duration";
     fields(&restored, &names.split(' ').collect::<Vec<_>>());
     assert_eq!(restored["backup_id"], id);
 

@@ -379,7 +379,10 @@ fn stream_of(reader: impl Read + Send + 'static) -> Input {
 }
 
 fn is_damage(error: &OpsError) -> bool {
-    matches!(error, OpsError::Repo(error) if error.kind() == RepoErrorKind::Damaged)
+    match error {
+        OpsError::Repo(error) => error.kind() == RepoErrorKind::Damaged,
+        error => matches!(error, OpsError::Holes { .. } | OpsError::Hole { .. }),
+    }
 }
 
 /// Creates a directory that is deleted with the test. It is in memory if possible, since these

@@ -45,6 +45,8 @@ fn code(error: &OpsError) -> Code {
         OpsError::Unreadable { .. }
         | OpsError::DamagedDiff { .. }
         | OpsError::AttachmentDamaged { .. }
+        | OpsError::Holes { .. }
+        | OpsError::Hole { .. }
         | OpsError::SnapshotTwice { .. } => Code::Damage,
         _ => Code::Failed,
     }
@@ -179,6 +181,14 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
         }
         OpsError::NoDiff { .. } => {
             "give two backups of the same image; run “cuttlebone list” to see the backups"
+        }
+        OpsError::Holes { .. } => {
+            "nothing was written; restore all the rest with --keep-going, or try an older backup. \
+             “cuttlebone check” shows what else is damaged"
+        }
+        OpsError::Hole { .. } => {
+            "the target is incomplete, and a new file was not created; restore all the rest with \
+             --keep-going, or try an older backup. “cuttlebone check” shows what else is damaged"
         }
         OpsError::NoSnapshot { .. } => {
             "with --from-snapshot NAME, name the snapshot of the image that has this content"

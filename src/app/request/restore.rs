@@ -1,5 +1,7 @@
 //! Requests that write: a backup to a file or device, or a diff.
 
+use std::path::PathBuf;
+
 use crate::volume::Existing;
 
 use super::read_write::{ReadFrom, WriteTo};
@@ -10,6 +12,10 @@ pub(crate) struct RestoreRequest {
     pub(crate) target: WriteTo,
     /// How to treat an existing target.
     pub(crate) existing: Existing,
+    /// Restore all that can be read.
+    pub(crate) keep_going: bool,
+    /// A new file for the map of what was restored.
+    pub(crate) map: Option<PathBuf>,
 }
 
 /// Write the diff from one backup, or from an empty image, to another backup.

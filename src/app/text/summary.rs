@@ -57,8 +57,12 @@ pub(super) fn backup(summary: &BackupSummary) -> String {
 }
 
 pub(super) fn restore(summary: &RestoreSummary) -> String {
+    let missing = match summary.bytes_missing {
+        0 => String::new(),
+        bytes => format!("all but {bytes} bytes of "),
+    };
     format!(
-        "restored {} of {} to {}\n  {}, written {}, fetched {}, in {}\n",
+        "restored {missing}{} of {} to {}\n  {}, written {}, fetched {}, in {}\n",
         short_id(&summary.backup_id),
         printable(&summary.volume),
         summary.target,

@@ -1,6 +1,7 @@
 //! The arguments of `restore`.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, ValueHint};
 
@@ -21,9 +22,15 @@ pub(super) struct RestoreArgs {
     /// Compare with the content of an existing target and write only what differs
     #[arg(long)]
     in_place: bool,
-    /// Replace an existing file
+    /// Replace an existing file, or overwrite a device that is not blank
     #[arg(long, conflicts_with = "in_place")]
     force: bool,
+    /// If parts of the backup are damaged, restore all the others
+    #[arg(long)]
+    keep_going: bool,
+    /// With --keep-going: write a map of what was restored to this new file
+    #[arg(long, value_name = "FILE", requires = "keep_going", value_hint = ValueHint::FilePath)]
+    map: Option<PathBuf>,
     /// Format to write
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Raw)]
     format: Format,
@@ -62,6 +69,8 @@ impl RestoreArgs {
             backup: backup_selector(self.backup)?,
             target,
             existing,
+            keep_going: self.keep_going,
+            map: self.map,
         })
     }
 
@@ -69,6 +78,10 @@ impl RestoreArgs {
         if self.in_place {
             return Err(Failure::usage("--in-place does not apply to a diff")
                 .hint("use --force to replace the file, or leave --format out"));
+        }
+        if self.keep_going {
+            return Err(Failure::usage("--keep-going does not apply to a diff")
+                .hint("restore to a file, and leave --format out"));
         }
         Ok(ExportRequest {
             from: None,

@@ -1,14 +1,19 @@
 //! The command `restore`.
 
+use std::io::Write;
+use std::ops::Range;
 use std::time::Instant;
 
 use crate::app::{
-    Attempt, Failure, Message, RepositorySettings, RestoreRequest, RestoreSummary, WriteTo,
-    load_records, notice_several_newest, open_project,
+    Attempt, Code, Extent, Failure, Message, RepositorySettings, RestoreRequest, RestoreSummary,
+    WriteTo, count, load_records, notice_several_newest, open_project, rescue_map,
 };
 use crate::cli::console::Console;
-use crate::ops::{self, OpsError};
-use crate::volume::{StreamTarget, Target, open_target};
+use crate::ops::{self, OnDamage, OpsError};
+use crate::repo::{Backup, RepoError};
+use crate::volume::{
+    Existing, OutputFile, OutputStream, StreamTarget, Target, VolumeError, open_target,
+};
 
 use super::cache::cache_path;
 
@@ -25,6 +30,8 @@ pub(super) fn restore(
         notice_several_newest(&console.session, &records, &request.backup);
     }
     let size = backup.record.content.size;
+    let map = request.map.as_ref().map(OutputFile::create_new);
+    let map = map.transpose().map_err(OpsError::from)?;
     let target: Box<dyn Target> = match &request.target {
         WriteTo::Stdout => {
             let stdout = std::io::stdout();
@@ -32,16 +39,32 @@ pub(super) fn restore(
         }
         WriteTo::Path(path) => open_target(path, size, request.existing).map_err(OpsError::from)?,
     };
+    let on_damage = match (request.keep_going, request.existing) {
+        (false, _) => OnDamage::Stop,
+        (true, Existing::Update) => OnDamage::Keep,
+        (true, Existing::Refuse | Existing::Replace) => OnDamage::Zero,
+    };
     let context = console.session.context(Some(&settings.cache_dir));
-    let report = ops::restore(&project, backup, &*target, &context)?;
+    let report = ops::restore_despite(on_damage, &project, backup, &*target, &context)?;
     console.meter.finish();
+    if let Some(map) = map {
+        write_map(map, &rescue_map(size, &report.holes)).map_err(OpsError::from)?;
+    }
+    let extent = |hole: &Range<u64>| Extent {
+        offset: hole.start,
+        length: hole.end - hole.start,
+    };
+    let holes: Vec<Extent> = report.holes.iter().map(extent).collect();
+    let bytes_missing = holes.iter().map(|hole| hole.length).sum();
+    console.output.holes(&holes)?;
     console.output.show(&Message::Restore(RestoreSummary {
         backup_id: backup.id.to_string(),
         volume: backup.record.volume.name.clone(),
         target: request.target.to_string(),
-        size: backup.record.content.size,
+        size,
         bytes_written: report.written,
         bytes_fetched: report.fetched,
+        bytes_missing,
         duration: started.elapsed().as_secs_f64(),
     }))?;
     console.output.detail(&[
@@ -50,5 +73,35 @@ pub(super) fn restore(
         ("Repository", Some(settings.location.to_string())),
         ("Cache", Some(cache_path(&project, settings))),
         ("Threads", Some(console.session.threads.to_string())),
-    ])
+    ])?;
+    match report.damage {
+        Some(damage) => Err(incomplete(backup, &holes, on_damage, &damage)),
+        None => Ok(()),
+    }
+}
+
+fn write_map(mut map: OutputFile, text: &str) -> Result<(), VolumeError> {
+    let written = map.write_all(text.as_bytes());
+    written.map_err(|error| VolumeError::writing(map.name(), error))?;
+    map.finish()
+}
+
+/// Returns the failure of a restore that went on despite damage.
+fn incomplete(
+    backup: &Backup,
+    holes: &[Extent],
+    on_damage: OnDamage,
+    damage: &RepoError,
+) -> Failure {
+    let bytes: u64 = holes.iter().map(|hole| hole.length).sum();
+    let volume = &backup.record.volume.name;
+    let places = count(holes.len() as u64, "place");
+    let message = format!("{bytes} bytes of volume “{volume}” in {places} could not be restored");
+    let hint = match on_damage {
+        OnDamage::Keep => "the target keeps its old content there",
+        OnDamage::Stop | OnDamage::Zero => "they are zeros in the target",
+    };
+    Failure::new(Code::Damage, message)
+        .caused_by(Some(damage))
+        .hint(format!("{hint}; an older backup may have them"))
 }

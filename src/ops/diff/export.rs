@@ -5,7 +5,7 @@ use crate::base::Phase;
 use crate::format::{ContentKind, DiffHeader};
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
-use crate::ops::restore::{RestoreTask, write_all, write_changes};
+use crate::ops::restore::{OnDamage, RestoreTask, write_all, write_changes};
 use crate::repo::{Backup, Project};
 use crate::volume::{DiffTarget, DiffTotals, OutputStream};
 
@@ -59,7 +59,8 @@ pub fn export_diff(
     }
     let name = output.name();
     let target = DiffTarget::new(&mut *output, name, &header)?;
-    let report = RestoreTask::with(project, to, context, Phase::ExportDiff, |task| match from {
+    let (phase, on_damage) = (Phase::ExportDiff, OnDamage::Stop);
+    let report = RestoreTask::with(project, to, context, phase, on_damage, |task| match from {
         None => write_all(task, &target),
         Some(from) => write_changes(task, from, to.record.content.chunk_size, &target),
     })?;

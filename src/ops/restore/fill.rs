@@ -1,13 +1,18 @@
 //! Fills write units with their content, or with only the parts that differ from the target.
 
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 
+use super::holes::{OnDamage, without};
 use super::task::RestoreTask;
 use super::write_units::{WriteUnit, collect, len};
 use crate::base::is_zero;
 use crate::ops::error::OpsError;
-use crate::repo::{ChunkFetcher, ChunkRef};
-use crate::volume::ReadTarget;
+use crate::repo::{ChunkFetcher, ChunkRef, RepoErrorKind};
+use crate::volume::{ReadTarget, VolumeError, VolumeErrorKind};
+
+/// Where a target cannot be read, it is read in pieces of this many bytes.
+const SECTORS: usize = 4 << 10;
 
 /// The state of a thread that fills units.
 pub(super) struct Tools<'a> {
@@ -55,14 +60,18 @@ impl<'a> Tools<'a> {
     }
 
     /// Compares the unit with the target, and fetches the chunks that differ. They are to be
-    /// written.
+    /// written. What the target cannot read differs.
     pub(super) fn update(
         &mut self,
         unit: &mut WriteUnit,
         target: &dyn ReadTarget,
     ) -> Result<(), OpsError> {
         unit.buf.resize(len(&unit.range));
-        target.read_at(unit.range.start, &mut unit.buf)?;
+        let unread = read_present(target, unit)?;
+        let is_read = |range: &Range<u64>| {
+            let meets = |bad: &Range<u64>| bad.start < range.end && range.start < bad.end;
+            !unread.iter().any(meets)
+        };
         let chunks = std::mem::take(&mut unit.chunks);
         let keys = self.task.project.chunk_keys()?;
         let mut wanted = Vec::new();
@@ -73,10 +82,11 @@ impl<'a> Tools<'a> {
             collect(&mut zeros, at..range.start);
             let here = &unit.buf[unit.place(&range)];
             // The last chunk may reach beyond the end of the image: it is zero there.
-            let same = match (chunk.plain_len - chunk.len) as usize {
-                0 => keys.id(here) == chunk.id,
-                more => keys.id(&[here, &vec![0; more]].concat()) == chunk.id,
-            };
+            let same = is_read(&range)
+                && match (chunk.plain_len - chunk.len) as usize {
+                    0 => keys.id(here) == chunk.id,
+                    more => keys.id(&[here, &vec![0; more]].concat()) == chunk.id,
+                };
             if !same {
                 wanted.push(*chunk);
                 collect(&mut data, range.clone());
@@ -84,16 +94,71 @@ impl<'a> Tools<'a> {
             at = range.end;
         }
         collect(&mut zeros, at..unit.range.end);
-        zeros.retain(|range| !is_zero(&unit.buf[unit.place(range)]));
-        self.fetch(&wanted, unit)?;
+        zeros.retain(|range| !is_read(range) || !is_zero(&unit.buf[unit.place(range)]));
+        let holes = self.fetch(&wanted, unit)?;
+        if self.task.on_damage == OnDamage::Keep {
+            data = without(&data, &holes);
+        }
         (unit.data, unit.zeros) = (data, zeros);
         Ok(())
     }
 
-    fn fetch(&mut self, wanted: &[ChunkRef], unit: &mut WriteUnit) -> Result<(), OpsError> {
+    /// Fetches chunks of the unit. Returns those that cannot be read, in bytes of the content,
+    /// ascending; their places in the buffer are zero.
+    fn fetch(
+        &mut self,
+        wanted: &[ChunkRef],
+        unit: &mut WriteUnit,
+    ) -> Result<Vec<Range<u64>>, OpsError> {
         let start = unit.range.start;
-        let fetched = self.fetcher.fetch(wanted, start, &mut unit.buf)?;
-        self.task.fetched.fetch_add(fetched, Ordering::Relaxed);
-        Ok(())
+        match self.fetcher.fetch(wanted, start, &mut unit.buf) {
+            Ok(fetched) => {
+                self.task.fetched.fetch_add(fetched, Ordering::Relaxed);
+                return Ok(Vec::new());
+            }
+            Err(error) if error.kind() == RepoErrorKind::Damaged => {}
+            Err(error) => return Err(error.into()),
+        }
+        // One by one, to find out which of them is damaged.
+        let mut holes = Vec::new();
+        for chunk in wanted {
+            match self.fetcher.fetch(&[*chunk], start, &mut unit.buf) {
+                Ok(fetched) => {
+                    self.task.fetched.fetch_add(fetched, Ordering::Relaxed);
+                }
+                Err(error) => {
+                    let range = chunk.range();
+                    let place = unit.place(&range);
+                    unit.buf[place].fill(0);
+                    self.task.lose(range.clone(), error)?;
+                    collect(&mut holes, range);
+                }
+            }
+        }
+        Ok(holes)
     }
+}
+
+/// Fills the unit with what the target holds. Returns the parts that cannot be read, in bytes of
+/// the content, ascending.
+fn read_present(
+    target: &dyn ReadTarget,
+    unit: &mut WriteUnit,
+) -> Result<Vec<Range<u64>>, OpsError> {
+    let start = unit.range.start;
+    let is_unreadable = |error: &VolumeError| error.kind == VolumeErrorKind::Io;
+    match target.read_at(start, &mut unit.buf) {
+        Err(error) if is_unreadable(&error) => {}
+        read => return Ok(read.map(|()| Vec::new())?),
+    }
+    let mut unread = Vec::new();
+    for (piece, at) in unit.buf.chunks_mut(SECTORS).zip((start..).step_by(SECTORS)) {
+        match target.read_at(at, piece) {
+            Err(error) if is_unreadable(&error) => {
+                collect(&mut unread, at..at + piece.len() as u64);
+            }
+            read => read?,
+        }
+    }
+    Ok(unread)
 }

@@ -1,12 +1,15 @@
 //! Restore: record → tree → units of the target → ranged reads of packs → open → verify → write.
 
+mod examine;
 mod fill;
+mod holes;
 mod task;
 mod write;
 mod write_units;
 
+pub use holes::OnDamage;
 pub use task::RestoreReport;
-pub use write::restore;
+pub use write::{restore, restore_despite};
 
 pub(crate) use task::RestoreTask;
 pub(crate) use write::{write_all, write_changes};

@@ -2,7 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
+use super::examine::examine;
 use super::fill::Tools;
+use super::holes::OnDamage;
 use super::task::{RestoreReport, RestoreTask};
 use super::write_units::{UnitProducer, WriteUnit};
 use crate::base::{Buffer, Phase, Progress};
@@ -20,14 +22,31 @@ const WRITERS: usize = 2;
 /// Writes a backup to a target, which must be opened for an image of its size, and finishes it. A
 /// target that held content before is read, and only different chunks are fetched and written.
 ///
-/// If it fails or is cancelled, the target is not finished.
+/// If it fails or is cancelled, the target is not finished. Damage that shows without reading the
+/// data is found before anything is written.
 pub fn restore(
     project: &Project,
     backup: &Backup,
     target: &dyn Target,
     context: &Context<'_>,
 ) -> Result<RestoreReport, OpsError> {
-    RestoreTask::with(project, backup, context, Phase::Restore, |task| {
+    restore_despite(OnDamage::Stop, project, backup, target, context)
+}
+
+/// The same, but does with damage what `on_damage` says. The report names the parts that could not
+/// be restored; the target is finished without them.
+pub fn restore_despite(
+    on_damage: OnDamage,
+    project: &Project,
+    backup: &Backup,
+    target: &dyn Target,
+    context: &Context<'_>,
+) -> Result<RestoreReport, OpsError> {
+    let phase = Phase::Restore;
+    RestoreTask::with(project, backup, context, phase, on_damage, |task| {
+        if on_damage == OnDamage::Stop {
+            examine(task)?;
+        }
         write_all(task, target)
     })
 }
@@ -38,13 +57,12 @@ pub(crate) fn write_all(task: &RestoreTask<'_>, target: &dyn Target) -> Result<(
         return Err(OpsError::Internal("the target has another size"));
     }
     if let Some(present) = target.as_read_target() {
-        let source = |units: &mut UnitProducer<'_, '_>| {
-            units.chunks_and_data(task.image, present.data_extents())
-        };
+        let source =
+            |units: &mut UnitProducer<'_, '_>| units.chunks_and_data(task, present.data_extents());
         let fill = |tools: &mut Tools<'_>, unit: &mut WriteUnit| tools.update(unit, present);
         run(task, target, source, fill)?;
     } else {
-        let source = |units: &mut UnitProducer<'_, '_>| units.chunks(task.image);
+        let source = |units: &mut UnitProducer<'_, '_>| units.chunks(task);
         let fill = |tools: &mut Tools<'_>, unit: &mut WriteUnit| tools.fill(unit);
         run(task, target, source, fill)?;
     }

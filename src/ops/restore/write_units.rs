@@ -2,9 +2,11 @@
 
 use std::ops::{ControlFlow, Range};
 
+use super::holes::OnDamage;
+use super::task::RestoreTask;
 use crate::base::{Buffer, LEAF_SIZE, to_usize};
 use crate::ops::pipeline::{Producer, StageError};
-use crate::repo::{Backup, ChunkRef, ImageReader, RepoError, compare_trees};
+use crate::repo::{Backup, ChunkRef, ContentPart, ImageReader, RepoError, compare_trees};
 use crate::volume::ExtentIter;
 
 /// The greatest length of a unit, in bytes.
@@ -54,9 +56,12 @@ impl<'p, 'a> UnitProducer<'p, 'a> {
         }
     }
 
-    /// Sends every chunk of the image.
-    pub(super) fn chunks(&mut self, image: &ImageReader) -> Result<(), StageError> {
-        image.each_chunk(|chunk| self.chunk(chunk))
+    /// Sends every chunk of the backup that can be found.
+    pub(super) fn chunks(&mut self, task: &RestoreTask<'_>) -> Result<(), StageError> {
+        task.image.each_part(|part| match part {
+            ContentPart::Chunk(chunk) => self.chunk(chunk),
+            ContentPart::Lost(range, error) => Ok(task.lose(range, error)?),
+        })
     }
 
     /// Sends every chunk that `base` does not have in its place, and zeros where `base` has a chunk
@@ -87,11 +92,11 @@ impl<'p, 'a> UnitProducer<'p, 'a> {
         })
     }
 
-    /// Sends every chunk of the image, and the places without a chunk where the target has data:
-    /// `present` has the extents of the target that may hold some, ascending.
+    /// Sends every chunk of the backup that can be found, and the places without a chunk where the
+    /// target has data: `present` has the extents of the target that may hold some, ascending.
     pub(super) fn chunks_and_data(
         &mut self,
-        image: &ImageReader,
+        task: &RestoreTask<'_>,
         mut present: ExtentIter<'_>,
     ) -> Result<(), StageError> {
         let mut extent = present.next().transpose()?;
@@ -113,12 +118,24 @@ impl<'p, 'a> UnitProducer<'p, 'a> {
             Ok(())
         };
         let mut sent = 0;
-        image.each_chunk(|chunk| -> Result<(), StageError> {
-            gap(self, sent..chunk.offset)?;
-            sent = chunk.range().end;
-            self.chunk(chunk)
+        task.image.each_part(|part| -> Result<(), StageError> {
+            match part {
+                ContentPart::Chunk(chunk) => {
+                    gap(self, sent..chunk.offset)?;
+                    sent = chunk.range().end;
+                    self.chunk(chunk)
+                }
+                ContentPart::Lost(range, error) => {
+                    task.lose(range.clone(), error)?;
+                    if task.on_damage == OnDamage::Keep {
+                        gap(self, sent..range.start)?;
+                        sent = range.end;
+                    }
+                    Ok(())
+                }
+            }
         })?;
-        gap(self, sent..image.size())
+        gap(self, sent..task.image.size())
     }
 
     fn chunk(&mut self, chunk: ChunkRef) -> Result<(), StageError> {

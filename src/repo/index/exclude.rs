@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::location::BlobLocation;
 use super::state::Index;
+use super::stored_packs::StoredPacks;
 use crate::base::{ObjectHash, read_lock, write_lock};
 use crate::repo::error::RepoError;
 
@@ -11,12 +12,17 @@ impl Index {
     /// Lists the packs in the store. From now on, blobs are found only in packs that exist and are
     /// as long as they should be: a segment may name packs that were lost.
     pub fn require_present(&self) -> Result<(), RepoError> {
-        let packs = self.list_packs()?;
-        let sizes = packs
-            .into_iter()
-            .map(|pack| ((pack.kind, pack.hash), pack.info.size));
-        write_lock(&self.usable).set_present(sizes);
+        let packs = self.stored_packs()?;
+        write_lock(&self.usable).set_present(packs);
         Ok(())
+    }
+
+    /// Lists the packs in the store, with their sizes.
+    pub(super) fn stored_packs(&self) -> Result<StoredPacks, RepoError> {
+        let packs = self.list_packs()?.into_iter();
+        Ok(packs
+            .map(|pack| ((pack.kind, pack.hash), pack.info.size))
+            .collect())
     }
 
     /// From now on, finds no blob in these packs, which are going to be deleted.

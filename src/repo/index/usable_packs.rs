@@ -1,20 +1,17 @@
 //! The packs in which an index finds blobs.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use super::location::BlobLocation;
+use super::stored_packs::{PackName, StoredPacks};
 use crate::base::ObjectHash;
-use crate::format::BlobKind;
-
-/// The kind of a pack, which decides in which directory it is, and its hash.
-pub(super) type PackName = (BlobKind, ObjectHash);
 
 /// The packs in which blobs are found: all except those that are known to be missing, of the wrong
 /// size, or going to be deleted.
 #[derive(Default)]
 pub(super) struct UsablePacks {
-    /// The packs in the store, with their sizes; `None` until they are listed.
-    present: Option<HashMap<PackName, u64>>,
+    /// The packs in the store; `None` until they are listed.
+    present: Option<StoredPacks>,
     /// Packs that are going to be deleted.
     excluded: HashSet<ObjectHash>,
 }
@@ -23,18 +20,13 @@ impl UsablePacks {
     /// Whether a blob may be read from this location.
     pub(super) fn has(&self, location: &BlobLocation) -> bool {
         let pack = location.pack();
-        let is_present = match &self.present {
-            None => true,
-            Some(present) => present
-                .get(&(location.kind(), pack))
-                .is_some_and(|size| location.run_range().end <= *size),
-        };
-        is_present && !self.excluded.contains(&pack)
+        let present = self.present.as_ref();
+        present.is_none_or(|present| present.hold(location)) && !self.excluded.contains(&pack)
     }
 
     /// From now on, only these packs count as present.
-    pub(super) fn set_present(&mut self, packs: impl Iterator<Item = (PackName, u64)>) {
-        self.present = Some(packs.collect());
+    pub(super) fn set_present(&mut self, packs: StoredPacks) {
+        self.present = Some(packs);
     }
 
     /// Adds packs that are going to be deleted.
@@ -55,7 +47,7 @@ impl UsablePacks {
     /// Notes packs that were just stored, with their sizes.
     pub(super) fn add(&mut self, packs: impl Iterator<Item = (PackName, u64)>) {
         if let Some(present) = &mut self.present {
-            present.extend(packs);
+            present.add(packs);
         }
     }
 }

@@ -41,6 +41,15 @@ impl ChunkRef {
     }
 }
 
+/// A part of a content, as a walk over its tree comes upon it.
+#[derive(Debug)]
+pub enum ContentPart {
+    /// A chunk.
+    Chunk(ChunkRef),
+    /// A part of the content that cannot be read, since a node of the tree cannot.
+    Lost(Range<u64>, RepoError),
+}
+
 /// The tree of a content, and what its nodes must look like.
 #[derive(Debug, Clone, Copy)]
 pub struct ContentTree {
@@ -96,13 +105,27 @@ impl ContentTree {
 
     /// Calls `each` with every chunk in a range of the content that is not zero, in ascending
     /// order, until it breaks. Enters only subtrees that reach into the range and whose top `enter`
-    /// accepts.
+    /// accepts. Fails at the first node that cannot be read.
     pub fn chunks<E: From<RepoError>>(
         &self,
         nodes: &impl NodeReader,
         range: Range<u64>,
         enter: impl FnMut(&BlobId) -> bool,
-        each: impl FnMut(ChunkRef) -> Result<ControlFlow<()>, E>,
+        mut each: impl FnMut(ChunkRef) -> Result<ControlFlow<()>, E>,
+    ) -> Result<(), E> {
+        self.parts(nodes, range, enter, |part| match part {
+            ContentPart::Chunk(chunk) => each(chunk),
+            ContentPart::Lost(lost, error) => Err((self.node_error)(lost.start, error).into()),
+        })
+    }
+
+    /// The same, but calls `each` also with what cannot be read, and then goes on.
+    pub fn parts<E: From<RepoError>>(
+        &self,
+        nodes: &impl NodeReader,
+        range: Range<u64>,
+        enter: impl FnMut(&BlobId) -> bool,
+        each: impl FnMut(ContentPart) -> Result<ControlFlow<()>, E>,
     ) -> Result<(), E> {
         let Some(top) = self.top else {
             return Ok(());
@@ -154,6 +177,13 @@ fn span(level: u8) -> u64 {
     64u64.saturating_pow(level.into()).saturating_mul(LEAF_SIZE)
 }
 
+/// Returns whether a node of a stream spans what the node above says, or the whole stream.
+fn fits(node: &StreamEntries, place: &Place) -> bool {
+    // The lengths of a node do not overflow, but a faulty writer's need not fit the stream.
+    let spanned: u64 = node.entries.iter().map(|entry| entry.len).sum();
+    place.level.is_none_or(|level| level == node.level) && spanned == place.len
+}
+
 /// Walks over the chunks of a range.
 struct Chunks<'a, N, F> {
     tree: &'a ContentTree,
@@ -166,7 +196,7 @@ impl<E, N, F> Visitor for Chunks<'_, N, F>
 where
     E: From<RepoError>,
     N: FnMut(&BlobId) -> bool,
-    F: FnMut(ChunkRef) -> Result<ControlFlow<()>, E>,
+    F: FnMut(ContentPart) -> Result<ControlFlow<()>, E>,
 {
     type Place = Place;
     type Error = E;
@@ -183,25 +213,42 @@ where
         below: &mut Vec<(BlobId, Place)>,
     ) -> Result<ControlFlow<()>, E> {
         match (self.tree.kind, place.level) {
-            (ContentKind::Image, Some(level)) => {
-                self.image(image_children(node, level)?, place.offset, below)
-            }
-            _ => self.stream(entries(node)?, place, below),
+            (ContentKind::Image, Some(level)) => match image_children(node, level) {
+                Ok(node) if self.fills_leaf(node) => self.image(node, place.offset, below),
+                Ok(_) => self.lost(place, misplaced()),
+                Err(error) => self.lost(place, error),
+            },
+            _ => match entries(node) {
+                Ok(node) if fits(node, place) => self.stream(node, place, below),
+                Ok(_) => self.lost(place, misplaced()),
+                Err(error) => self.lost(place, error),
+            },
         }
     }
 
     fn unreadable(&mut self, _: &BlobId, place: &Place, error: RepoError) -> Result<(), E> {
-        Err((self.tree.node_error)(place.offset, error).into())
+        self.lost(place, error).map(drop)
     }
 }
 
 impl<E, N, F> Chunks<'_, N, F>
 where
     E: From<RepoError>,
-    F: FnMut(ChunkRef) -> Result<ControlFlow<()>, E>,
+    F: FnMut(ContentPart) -> Result<ControlFlow<()>, E>,
 {
+    /// Reports that nothing of a subtree can be read.
+    fn lost(&mut self, place: &Place, error: RepoError) -> Result<ControlFlow<()>, E> {
+        let end = place.offset.saturating_add(place.len).min(self.tree.size);
+        (self.each)(ContentPart::Lost(place.offset..end, error))
+    }
+
     fn reaches(&self, offset: u64, len: u64) -> bool {
         offset < self.range.end && self.range.start < offset.saturating_add(len)
+    }
+
+    /// Returns whether a leaf has as many chunks as it must have.
+    fn fills_leaf(&self, node: &Children) -> bool {
+        node.level > 0 || node.ids.len() as u64 * u64::from(self.tree.chunk_size) == LEAF_SIZE
     }
 
     fn image(
@@ -213,9 +260,6 @@ where
         let chunk_size = self.tree.chunk_size;
         let level = node.level.checked_sub(1);
         let len = level.map_or(chunk_size.into(), span);
-        if level.is_none() && node.ids.len() as u64 * len != LEAF_SIZE {
-            return Err(misplaced().into());
-        }
         for (number, id) in (0..).zip(&node.ids) {
             let Some(id) = *id else { continue };
             let offset = first.saturating_add(len.saturating_mul(number));
@@ -228,7 +272,8 @@ where
                 below.push((id, Place { level, offset, len }));
                 continue;
             }
-            let flow = (self.each)(ChunkRef::new(offset, left, chunk_size, id))?;
+            let chunk = ChunkRef::new(offset, left, chunk_size, id);
+            let flow = (self.each)(ContentPart::Chunk(chunk))?;
             if flow.is_break() {
                 return Ok(flow);
             }
@@ -242,12 +287,6 @@ where
         place: &Place,
         below: &mut Vec<(BlobId, Place)>,
     ) -> Result<ControlFlow<()>, E> {
-        // The lengths of a node do not overflow, but a faulty writer's need not fit the stream.
-        let spanned: u64 = node.entries.iter().map(|entry| entry.len).sum();
-        let fits = place.level.is_none_or(|level| level == node.level);
-        if !fits || spanned != place.len {
-            return Err(misplaced().into());
-        }
         let level = node.level.checked_sub(1);
         let mut offset = place.offset;
         for entry in &node.entries {
@@ -263,12 +302,12 @@ where
                         reason = "a chunk has 4 MiB at most"
                     )]
                     let len = len as u32;
-                    let flow = (self.each)(ChunkRef {
+                    let flow = (self.each)(ContentPart::Chunk(ChunkRef {
                         offset,
                         len,
                         plain_len: len,
                         id,
-                    })?;
+                    }))?;
                     if flow.is_break() {
                         return Ok(flow);
                     }

@@ -7,7 +7,7 @@ mod nodes;
 mod stream;
 mod walk;
 
-pub use chunks::{ChunkRef, ContentTree, any_chunk, count_chunks, leaf_chunks};
+pub use chunks::{ChunkRef, ContentPart, ContentTree, any_chunk, count_chunks, leaf_chunks};
 pub use compare::{Difference, compare_trees};
 pub use image::{ImageTree, Top};
 pub use nodes::{NodeReader, NodeStore, PackedNodes};

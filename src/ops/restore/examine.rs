@@ -1,0 +1,36 @@
+//! Looks for damage before anything is written.
+
+use super::holes::Holes;
+use super::task::RestoreTask;
+use crate::ops::error::OpsError;
+use crate::repo::{ContentPart, LostChunks, RepoErrorKind};
+
+/// Fails if damage shows without reading the data: tree nodes that cannot be read, and chunks in
+/// packs that are missing or too short.
+pub(super) fn examine(task: &RestoreTask<'_>) -> Result<(), OpsError> {
+    let holes = Holes::default();
+    let lost = LostChunks::new(task.image.blobs().index())?;
+    task.image.each_part(|part| {
+        let (range, error) = match part {
+            ContentPart::Chunk(chunk) => match lost.check(&chunk.id) {
+                Ok(()) => return Ok(()),
+                Err(error) => (chunk.range(), error),
+            },
+            ContentPart::Lost(range, error) => (range, error),
+        };
+        if error.kind() != RepoErrorKind::Damaged {
+            return Err(OpsError::from(error));
+        }
+        holes.add(range, error);
+        Ok(())
+    })?;
+    match holes.take() {
+        (ranges, Some(source)) => Err(OpsError::Holes {
+            backup: task.backup.id.to_string(),
+            volume: task.backup.record.volume.name.clone(),
+            ranges,
+            source: Box::new(source),
+        }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,94 @@
+//! The chunks that are in no pack of the store.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use super::location::BlobLocation;
+use super::state::Index;
+use super::stored_packs::{PackName, StoredPacks};
+use crate::base::{BlobId, lock};
+use crate::repo::error::{Damage, RepoError, RepoErrorKind};
+
+/// Tells which chunks are lost, without reading any: those that no pack holds that is in the store
+/// and long enough.
+pub struct LostChunks<'a> {
+    index: &'a Index,
+    listed: StoredPacks,
+    /// Whether the packs that were not listed can be read: a prune may have written them since.
+    others: Mutex<HashMap<PackName, u64>>,
+}
+
+impl<'a> LostChunks<'a> {
+    /// Lists the packs. If that is not possible, asks for them one by one.
+    pub fn new(index: &'a Index) -> Result<Self, RepoError> {
+        let listed = match index.stored_packs() {
+            Err(error) if error.kind() == RepoErrorKind::Cancelled => return Err(error),
+            listed => listed.unwrap_or_default(),
+        };
+        Ok(Self {
+            index,
+            listed,
+            others: Mutex::default(),
+        })
+    }
+
+    /// Fails if this chunk is lost.
+    pub fn check(&self, id: &BlobId) -> Result<(), RepoError> {
+        let found = self.index.find_readable(id)?;
+        if found.is_some_and(|location| self.listed.hold(&location)) {
+            return Ok(());
+        }
+        let mut places = self.index.find_anywhere(id)?;
+        if places.iter().any(|location| self.listed.hold(location)) {
+            return Ok(());
+        }
+        if places.is_empty() {
+            self.index.resync()?;
+            places = self.index.find_anywhere(id)?;
+        }
+        let mut failure = None;
+        for place in &places {
+            match self.ask(place) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() == RepoErrorKind::Damaged => {
+                    failure = failure.or(Some(error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(failure.unwrap_or(RepoError::Missing {
+            kind: "chunk",
+            id: *id,
+        }))
+    }
+
+    /// Asks the store for the pack of a blob, unless it was asked before.
+    fn ask(&self, location: &BlobLocation) -> Result<(), RepoError> {
+        let project = self.index.project();
+        let object = location.object(project.id);
+        let name = (location.kind(), location.pack());
+        let known = lock(&self.others).get(&name).copied();
+        let size = match known {
+            Some(size) => size,
+            None => match project.objects.backend().size(&object.name()) {
+                Ok(size) => *lock(&self.others).entry(name).or_insert(size),
+                Err(error) => match RepoError::reading(object, error) {
+                    error if error.is_missing() => {
+                        lock(&self.others).insert(name, 0);
+                        return Err(error);
+                    }
+                    error => return Err(error),
+                },
+            },
+        };
+        let end = location.run_range().end;
+        match size {
+            0 => Err(RepoError::damaged(object, Damage::Missing)),
+            size if size < end => Err(RepoError::damaged(
+                object,
+                Damage::Impossible("it is cut short"),
+            )),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! The packs that a store holds.
+
+use std::collections::HashMap;
+
+use super::location::BlobLocation;
+use crate::base::ObjectHash;
+use crate::format::BlobKind;
+
+/// The kind of a pack, which decides in which directory it is, and its hash.
+pub(super) type PackName = (BlobKind, ObjectHash);
+
+/// The packs that a store held when they were listed, with their sizes.
+#[derive(Debug, Default)]
+pub(super) struct StoredPacks(HashMap<PackName, u64>);
+
+impl StoredPacks {
+    /// Returns whether the pack is there, and long enough for the blob.
+    pub(super) fn hold(&self, location: &BlobLocation) -> bool {
+        let size = self.0.get(&(location.kind(), location.pack()));
+        size.is_some_and(|size| location.run_range().end <= *size)
+    }
+
+    /// Adds packs with their sizes.
+    pub(super) fn add(&mut self, packs: impl Iterator<Item = (PackName, u64)>) {
+        self.0.extend(packs);
+    }
+}
+
+impl FromIterator<(PackName, u64)> for StoredPacks {
+    fn from_iter<I: IntoIterator<Item = (PackName, u64)>>(packs: I) -> Self {
+        Self(packs.into_iter().collect())
+    }
+}
