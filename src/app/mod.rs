@@ -16,6 +16,7 @@ mod permission;
 mod prompt;
 mod request;
 mod rescue_map;
+mod restore_mark;
 mod session;
 mod settings;
 mod table;
@@ -44,6 +45,7 @@ pub(crate) use request::{
     RestoreRequest, VolumeName, WriteTo, backup_selector, volume_name,
 };
 pub(crate) use rescue_map::rescue_map;
+pub(crate) use restore_mark::{MarkPlaces, RestoreMark};
 pub(crate) use session::Session;
 pub(crate) use settings::{RepositoryOptions, RepositorySettings, worker_threads};
 pub(crate) use text::{

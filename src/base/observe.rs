@@ -76,6 +76,11 @@ pub enum Notice {
         /// Names the pack.
         problem: String,
     },
+    /// The mark that tells of an interrupted restore could not be stored.
+    NoRestoreMark {
+        /// Why.
+        problem: String,
+    },
     /// A key slot cannot be read and is ignored.
     KeySlotDamaged {
         /// Names the key slot.

@@ -238,6 +238,8 @@ pub enum OpsError {
         written: u64,
         source: Box<RepoError>,
     },
+    #[error("another program changed the target at byte {offset} while it was restored")]
+    TargetChanged { offset: u64 },
     #[error("could not start threads")]
     Threads(#[source] rayon::ThreadPoolBuildError),
     /// A fault of this program.

@@ -11,12 +11,14 @@ use super::source::ExtentIter;
 use super::sys::{ImageKind, image_size, read_image};
 use super::target::{ReadTarget, Target, WriteOrder};
 use super::users::open_for_update;
+use super::witness::Witness;
 
 /// A block device as a target. Its content stays where nothing is written, and bytes behind the
 /// image never change.
 #[derive(Debug)]
 pub struct DeviceTarget {
     writer: ImageWriter,
+    witness: Witness,
 }
 
 impl DeviceTarget {
@@ -41,6 +43,7 @@ impl DeviceTarget {
             }));
         }
         Ok(Self {
+            witness: Witness::new(&file),
             writer: ImageWriter::new(file, path.to_owned(), size),
         })
     }
@@ -108,6 +111,7 @@ impl Target for DeviceTarget {
     }
 
     fn finish(&self) -> Result<(), VolumeError> {
-        self.writer.sync()
+        self.writer.sync()?;
+        self.writer.check_alone(&self.witness)
     }
 }

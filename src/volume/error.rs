@@ -113,6 +113,8 @@ pub enum VolumeErrorKind {
         /// Its size now, in bytes.
         size: u64,
     },
+    /// Another program had the target open for writing while it was written.
+    OtherWriter,
     /// The range reaches beyond the end of the image: a mistake of the caller.
     OutOfRange,
     /// A write to a stream went backwards: a mistake of the caller.
@@ -166,6 +168,9 @@ impl VolumeErrorKind {
                 write!(f, ": it was truncated to {size} bytes while it was read")
             }
             Self::Busy => f.write_str(": it is in use"),
+            Self::OtherWriter => {
+                f.write_str(": another program had it open for writing at the same time")
+            }
             Self::NotBlank(contents) => write!(f, ": it is not blank. It holds {contents}"),
             Self::NoDevice { is_file: false } => f.write_str(": there is no such device"),
             Self::NoDevice { is_file: true } => {

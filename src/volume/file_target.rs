@@ -16,6 +16,7 @@ use super::source::ExtentIter;
 use super::sys::{ImageKind, fits, read_image};
 use super::target::{ReadTarget, Target, WriteOrder};
 use super::users::open_for_update;
+use super::witness::Witness;
 
 /// Zeros in a new file become holes by whole blocks of this many bytes: the block size of common
 /// file systems.
@@ -29,6 +30,8 @@ pub struct FileTarget {
     fresh: bool,
     /// The name that a new file gets when it is finished.
     pending: Mutex<Option<Pending>>,
+    /// Watches a file that is updated in place.
+    witness: Option<Witness>,
     /// The length of a file that is shorter than the image, until it is extended.
     shorter: Mutex<Option<u64>>,
 }
@@ -75,6 +78,7 @@ impl FileTarget {
         let shorter = Some(metadata.len()).filter(|len| *len < size);
         Ok(Self {
             shorter: Mutex::new(shorter),
+            witness: Some(Witness::new(&file)),
             ..Self::new(file, path.to_owned(), size)
         })
     }
@@ -85,6 +89,7 @@ impl FileTarget {
             fresh: false,
             pending: Mutex::new(None),
             shorter: Mutex::new(None),
+            witness: None,
         }
     }
 
@@ -208,6 +213,9 @@ impl Target for FileTarget {
         resized
             .and_then(|()| self.writer.sync())
             .map_err(|error| self.with_free_space(error))?;
+        if let Some(witness) = &self.witness {
+            self.writer.check_alone(witness)?;
+        }
         let mut pending = lock(&self.pending);
         pending.as_mut().map_or(Ok(()), Pending::commit)
     }

@@ -14,6 +14,7 @@ use crate::base::{DIRECT_ALIGN, to_usize};
 
 use super::error::{VolumeError, VolumeErrorKind, VolumeOperation};
 use super::sys::fits;
+use super::witness::Witness;
 
 /// `RWF_DONTCACHE` (Linux 6.14): the kernel starts writing at once and then forgets the pages.
 const DONT_CACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
@@ -125,6 +126,16 @@ impl ImageWriter {
             return Err(VolumeError::new(kind, operation, self.path.display()));
         }
         Ok(())
+    }
+
+    /// Fails if another program has written, too.
+    pub(super) fn check_alone(&self, witness: &Witness) -> Result<(), VolumeError> {
+        if !witness.has_seen_a_writer() {
+            return Ok(());
+        }
+        self.failed.store(true, Ordering::Relaxed);
+        let (kind, operation) = (VolumeErrorKind::OtherWriter, VolumeOperation::Finish);
+        Err(VolumeError::new(kind, operation, self.path.display()))
     }
 
     /// Makes everything that was written durable.

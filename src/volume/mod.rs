@@ -4,6 +4,7 @@
 //! An operation takes its source as a [`Source`] and its target as a [`Target`]; a front end opens
 //! the one that the user named.
 
+mod announced_target;
 mod buffered;
 mod contents;
 mod cursor;
@@ -32,7 +33,9 @@ mod stream_target;
 mod sys;
 mod target;
 mod users;
+mod witness;
 
+pub use announced_target::AnnouncedTarget;
 pub use contents::Contents;
 pub use device_target::DeviceTarget;
 pub use diff_target::{DiffTarget, DiffTotals};

@@ -12,6 +12,7 @@ mod golden;
 mod head;
 mod help;
 mod ingest;
+mod interrupted;
 mod kill;
 mod memory;
 mod order;

@@ -190,6 +190,10 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
             "the target is incomplete, and a new file was not created; restore all the rest with \
              --keep-going, or try an older backup. “cuttlebone check” shows what else is damaged"
         }
+        OpsError::TargetChanged { .. } => {
+            "the target is a mixture; stop the program that writes to it, and run this again with \
+             --in-place"
+        }
         OpsError::NoSnapshot { .. } => {
             "with --from-snapshot NAME, name the snapshot of the image that has this content"
         }

@@ -19,6 +19,8 @@ pub(crate) struct BackupRequest {
     pub(crate) dry_run: bool,
     pub(crate) compression: Compression,
     pub(crate) reread: bool,
+    /// Back up a target of an interrupted restore.
+    pub(crate) allow_interrupted_restore: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -38,6 +38,10 @@ pub(crate) fn notice(notice: &Notice) -> String {
         Notice::RecordDamaged { problem } => {
             format!("{problem}; “cuttlebone check” shows details")
         }
+        Notice::NoRestoreMark { problem } => format!(
+            "could not store a mark that the restore has begun ({problem}): if it is interrupted, \
+            no later command will tell"
+        ),
         Notice::SourceUnchanged => {
             "the file was not written to since the last backup: its content \
             was taken from there (--reread reads the file anyway)"

@@ -57,6 +57,9 @@ pub(super) struct BackupArgs {
     /// repository has lost
     #[arg(long)]
     reread: bool,
+    /// Back up a file or device although a restore to it was interrupted
+    #[arg(long)]
+    allow_interrupted_restore: bool,
 }
 
 impl BackupArgs {
@@ -101,6 +104,7 @@ impl BackupArgs {
             dry_run: self.dry_run,
             compression: self.compression,
             reread: self.reread,
+            allow_interrupted_restore: self.allow_interrupted_restore,
         })
     }
 }

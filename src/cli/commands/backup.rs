@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::app::{
-    Attempt, BackupRequest, BackupSource, BackupSummary, Failure, Message, ReadFrom,
+    Attempt, BackupRequest, BackupSource, BackupSummary, Code, Failure, Message, ReadFrom,
     RepositorySettings, VolumeName, host_name, open_or_create, project,
 };
 use crate::cli::console::Console;
@@ -15,6 +15,7 @@ use crate::volume::{
 
 use super::cache::cache_path;
 use super::diff_files::{open_diff, stdin};
+use super::restore::{describe, interrupted_restore};
 
 pub(super) fn backup(
     console: &Console,
@@ -23,6 +24,9 @@ pub(super) fn backup(
 ) -> Result<(), Failure> {
     let started = Instant::now();
     // Open the source first: a typo must not ask for a password or create a repository.
+    if !request.allow_interrupted_restore {
+        refuse_interrupted_restore(console, &request.source)?;
+    }
     let mut source = open_source(console, &request.source)?;
     let create = request.init && !request.dry_run;
     let repository = open_or_create(&console.session, settings, Attempt::Backup, create)?;
@@ -65,6 +69,22 @@ pub(super) fn backup(
         ("Cache", Some(cache_path(&project, settings))),
         ("Threads", Some(console.session.threads.to_string())),
     ])
+}
+
+/// Fails if the source is the target of a restore that was interrupted: it holds a mixture.
+fn refuse_interrupted_restore(console: &Console, source: &BackupSource) -> Result<(), Failure> {
+    let (BackupSource::Whole(ReadFrom::Path(image)) | BackupSource::Listed { image, .. }) = source
+    else {
+        return Ok(());
+    };
+    let Some(mark) = interrupted_restore(console, image) else {
+        return Ok(());
+    };
+    let message = format!("{} holds {}", image.display(), describe(&mark));
+    Err(Failure::new(Code::Failed, message).hint(
+        "no backup was created; complete the restore with --in-place, or back up what is there \
+         with --allow-interrupted-restore",
+    ))
 }
 
 fn open_source(console: &Console, source: &BackupSource) -> Result<Box<dyn Source>, Failure> {

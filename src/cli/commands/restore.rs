@@ -2,17 +2,24 @@
 
 use std::io::Write;
 use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
+use jiff::Timestamp;
+
 use crate::app::{
-    Attempt, Code, Extent, Failure, Message, RepositorySettings, RestoreRequest, RestoreSummary,
-    WriteTo, count, load_records, notice_several_newest, open_project, rescue_map,
+    Attempt, Code, Extent, Failure, MarkPlaces, Message, RepositorySettings, RestoreMark,
+    RestoreRequest, RestoreSummary, WriteTo, count, load_records, notice_several_newest,
+    open_project, rescue_map, short_id,
 };
+use crate::base::Notice;
 use crate::cli::console::Console;
 use crate::ops::{self, OnDamage, OpsError};
 use crate::repo::{Backup, RepoError};
 use crate::volume::{
-    Existing, OutputFile, OutputStream, StreamTarget, Target, VolumeError, open_target,
+    AnnouncedTarget, Existing, OutputFile, OutputStream, StreamTarget, Target, VolumeError,
+    open_target,
 };
 
 use super::cache::cache_path;
@@ -23,6 +30,14 @@ pub(super) fn restore(
     request: &RestoreRequest,
 ) -> Result<(), Failure> {
     let started = Instant::now();
+    if let WriteTo::Path(path) = &request.target
+        && let Some(mark) = interrupted_restore(console, path)
+    {
+        let target = path.display();
+        console
+            .output
+            .notice(&format!("{target} holds {}", describe(&mark)));
+    }
     let (_, project) = open_project(&console.session, settings, Attempt::Restore)?;
     let records = load_records(&console.session, &project)?;
     let backup = records.select(&request.backup)?;
@@ -39,13 +54,40 @@ pub(super) fn restore(
         }
         WriteTo::Path(path) => open_target(path, size, request.existing).map_err(OpsError::from)?,
     };
+    // Other targets are not there until they are whole.
+    let marks = match &request.target {
+        WriteTo::Path(path) if target.as_read_target().is_some() => {
+            MarkPlaces::of(path, &console.session.environment).ok()
+        }
+        _ => None,
+    };
+    let (mark, observer) = (mark(backup, request), Arc::clone(&console.session.observer));
+    let target = AnnouncedTarget::new(target, || {
+        if let Some(Err(error)) = marks.as_ref().map(|marks| marks.write(&mark)) {
+            observer.notice(Notice::NoRestoreMark {
+                problem: error.to_string(),
+            });
+        }
+    });
     let on_damage = match (request.keep_going, request.existing) {
         (false, _) => OnDamage::Stop,
         (true, Existing::Update) => OnDamage::Keep,
         (true, Existing::Refuse | Existing::Replace) => OnDamage::Zero,
     };
     let context = console.session.context(Some(&settings.cache_dir));
-    let report = ops::restore_despite(on_damage, &project, backup, &*target, &context)?;
+    let report = ops::restore_despite(on_damage, &project, backup, &target, &context)?;
+    if let WriteTo::Path(path) = &request.target
+        && let Ok(marks) = MarkPlaces::of(path, &console.session.environment)
+    {
+        // It is whole now, whatever was begun before.
+        marks.remove().map_err(|error| {
+            Failure::new(
+                Code::Failed,
+                "could not remove the mark of an interrupted restore",
+            )
+            .caused_by(Some(&error))
+        })?;
+    }
     console.meter.finish();
     if let Some(map) = map {
         write_map(map, &rescue_map(size, &report.holes)).map_err(OpsError::from)?;
@@ -77,6 +119,34 @@ pub(super) fn restore(
     match report.damage {
         Some(damage) => Err(incomplete(backup, &holes, on_damage, &damage)),
         None => Ok(()),
+    }
+}
+
+/// Returns the mark of a restore to this path that was interrupted, or is still running.
+pub(super) fn interrupted_restore(console: &Console, path: &Path) -> Option<RestoreMark> {
+    MarkPlaces::of(path, &console.session.environment)
+        .ok()?
+        .read()
+}
+
+/// Describes an interrupted restore.
+pub(super) fn describe(mark: &RestoreMark) -> String {
+    let RestoreMark {
+        backup_id,
+        volume,
+        time,
+        ..
+    } = mark;
+    let id = short_id(backup_id);
+    format!("an interrupted restore of backup {id} of volume “{volume}”, begun at {time}")
+}
+
+fn mark(backup: &Backup, request: &RestoreRequest) -> RestoreMark {
+    RestoreMark {
+        backup_id: backup.id.to_string(),
+        volume: backup.record.volume.name.clone(),
+        time: Timestamp::now().to_string(),
+        target: request.target.to_string(),
     }
 }
 

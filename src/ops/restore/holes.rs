@@ -36,6 +36,12 @@ impl Holes {
         found.first.get_or_insert(why);
     }
 
+    /// Returns whether a range meets one that was added.
+    pub(super) fn meet(&self, range: &Range<u64>) -> bool {
+        let meets = |hole: &Range<u64>| hole.start < range.end && range.start < hole.end;
+        lock(&self.0).ranges.iter().any(meets)
+    }
+
     /// Returns the ranges, ascending and joined where they meet, and why one of them cannot be
     /// read. Empties this.
     pub(super) fn take(&self) -> (Vec<Range<u64>>, Option<RepoError>) {

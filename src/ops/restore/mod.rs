@@ -3,6 +3,7 @@
 mod examine;
 mod fill;
 mod holes;
+mod samples;
 mod task;
 mod write;
 mod write_units;

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use super::examine::examine;
 use super::fill::Tools;
 use super::holes::OnDamage;
+use super::samples::Samples;
 use super::task::{RestoreReport, RestoreTask};
 use super::write_units::{UnitProducer, WriteUnit};
 use crate::base::{Buffer, Phase, Progress};
@@ -57,10 +58,13 @@ pub(crate) fn write_all(task: &RestoreTask<'_>, target: &dyn Target) -> Result<(
         return Err(OpsError::Internal("the target has another size"));
     }
     if let Some(present) = target.as_read_target() {
-        let source =
-            |units: &mut UnitProducer<'_, '_>| units.chunks_and_data(task, present.data_extents());
+        let samples = Samples::new();
+        let source = |units: &mut UnitProducer<'_, '_>| {
+            units.chunks_and_data(task, present.data_extents(), &samples)
+        };
         let fill = |tools: &mut Tools<'_>, unit: &mut WriteUnit| tools.update(unit, present);
         run(task, target, source, fill)?;
+        samples.check(task, present)?;
     } else {
         let source = |units: &mut UnitProducer<'_, '_>| units.chunks(task);
         let fill = |tools: &mut Tools<'_>, unit: &mut WriteUnit| tools.fill(unit);

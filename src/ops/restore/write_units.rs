@@ -3,6 +3,7 @@
 use std::ops::{ControlFlow, Range};
 
 use super::holes::OnDamage;
+use super::samples::Samples;
 use super::task::RestoreTask;
 use crate::base::{Buffer, LEAF_SIZE, to_usize};
 use crate::ops::pipeline::{Producer, StageError};
@@ -94,10 +95,12 @@ impl<'p, 'a> UnitProducer<'p, 'a> {
 
     /// Sends every chunk of the backup that can be found, and the places without a chunk where the
     /// target has data: `present` has the extents of the target that may hold some, ascending.
+    /// Samples are taken from the chunks.
     pub(super) fn chunks_and_data(
         &mut self,
         task: &RestoreTask<'_>,
         mut present: ExtentIter<'_>,
+        samples: &Samples,
     ) -> Result<(), StageError> {
         let mut extent = present.next().transpose()?;
         // Sends the data that the target has in a gap between chunks.
@@ -123,6 +126,7 @@ impl<'p, 'a> UnitProducer<'p, 'a> {
                 ContentPart::Chunk(chunk) => {
                     gap(self, sent..chunk.offset)?;
                     sent = chunk.range().end;
+                    samples.pass(&chunk);
                     self.chunk(chunk)
                 }
                 ContentPart::Lost(range, error) => {

@@ -1,0 +1,197 @@
+//! Marks of restores that change a target in place: while a restore runs, and after it was
+//! interrupted, the mark says that the target holds a mixture.
+//!
+//! The mark of a file is next to it. That of a device, or of a file in a directory that cannot be
+//! written, is in the directory for the state of this program.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::environment::Environment;
+
+/// The content of a mark is a few names; a longer file is no mark.
+const LEN_MAX: u64 = 64 << 10;
+
+/// What a mark says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RestoreMark {
+    /// The id of the backup that is restored.
+    pub(crate) backup_id: String,
+    pub(crate) volume: String,
+    /// When the restore began to write, as in RFC 3339.
+    pub(crate) time: String,
+    /// The target, as the user named it.
+    pub(crate) target: String,
+}
+
+/// Where the mark of a target can be, the best place first.
+#[derive(Debug)]
+pub(crate) struct MarkPlaces(Vec<PathBuf>);
+
+impl MarkPlaces {
+    /// Returns the places for a target that exists.
+    pub(crate) fn of(target: &Path, environment: &Environment) -> io::Result<Self> {
+        let target = target.canonicalize()?;
+        let metadata = target.metadata()?;
+        let mut places = Vec::new();
+        if !metadata.file_type().is_block_device()
+            && let (Some(directory), Some(name)) = (target.parent(), target.file_name())
+        {
+            let name = &name.as_bytes()[..name.len().min(200)];
+            let name = [b".", name, b".cuttlebone-restore"].concat();
+            places.push(directory.join(std::ffi::OsStr::from_bytes(&name)));
+        }
+        if let Some(state) = state_dir(environment) {
+            places.push(state.join("restores").join(name_of(&target, &metadata)));
+        }
+        Ok(Self(places))
+    }
+
+    /// Returns the mark of the target, if there is one.
+    pub(crate) fn read(&self) -> Option<RestoreMark> {
+        let read = |path: &PathBuf| {
+            let file = File::open(path).ok()?;
+            let metadata = file.metadata().ok()?;
+            let is_mark = metadata.is_file() && metadata.len() <= LEN_MAX;
+            is_mark.then(|| serde_json::from_reader(file).ok())?
+        };
+        self.0.iter().find_map(read)
+    }
+
+    /// Stores a mark durably, in place of an older one. The error is that of the best place.
+    pub(crate) fn write(&self, mark: &RestoreMark) -> io::Result<()> {
+        let text = serde_json::to_vec(mark).map_err(io::Error::other)?;
+        let mut failure = None;
+        for place in &self.0 {
+            match write(place, &text) {
+                Ok(()) => return Ok(()),
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        Err(failure.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
+    }
+
+    /// Removes the mark.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        self.0
+            .iter()
+            .try_for_each(|place| match fs::remove_file(place) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            })
+    }
+}
+
+fn write(path: &Path, text: &[u8]) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)?;
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // Nobody else may have put a link there.
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(text)?;
+    file.sync_all()?;
+    // Some file systems cannot sync a directory.
+    let _ = File::open(directory).and_then(|directory| directory.sync_all());
+    Ok(())
+}
+
+/// Returns the directory for the state of this program, as the XDG base directory specification
+/// says.
+fn state_dir(environment: &Environment) -> Option<PathBuf> {
+    let xdg = environment.get("XDG_STATE_HOME").map(PathBuf::from);
+    let home = || environment.get("HOME").map(PathBuf::from);
+    xdg.filter(|path| path.is_absolute())
+        .or_else(|| Some(home()?.join(".local/state")))
+        .map(|state| state.join("cuttlebone"))
+}
+
+/// Returns a file name for a target. The names of devices change when a machine starts again, so a
+/// device is named by what the kernel tells of it, if that is unique.
+fn name_of(target: &Path, metadata: &fs::Metadata) -> String {
+    let (major, minor) = (
+        rustix::fs::major(metadata.rdev()),
+        rustix::fs::minor(metadata.rdev()),
+    );
+    let device = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
+    let tell = |name: &str| {
+        let text = fs::read(device.join(name)).ok()?;
+        let text = text.trim_ascii().to_vec();
+        (!text.is_empty()).then_some(text)
+    };
+    let unique = ["dm/uuid", "loop/backing_file", "wwid", "device/wwid"];
+    let is_device = metadata.file_type().is_block_device();
+    let told = is_device.then(|| unique.iter().find_map(|name| tell(name)));
+    let bytes = told
+        .flatten()
+        .unwrap_or_else(|| target.as_os_str().as_bytes().to_vec());
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+    let escaped = bytes.iter().map(|byte| match byte {
+        byte if plain(byte) => char::from(*byte).to_string(),
+        byte => format!("%{byte:02x}"),
+    });
+    // The end of a long name differs more often than its beginning.
+    let name: String = escaped.collect();
+    let from = name.len().saturating_sub(200);
+    format!("restore-{}", &name[from..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark() -> RestoreMark {
+        RestoreMark {
+            backup_id: "abc".to_owned(),
+            volume: "v".to_owned(),
+            time: "2027-01-15T08:00:00Z".to_owned(),
+            target: "disk".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_mark_is_read_by_every_name_of_its_target_until_it_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let environment = Environment::with(&[("HOME", at("home").to_str().unwrap())]);
+        fs::write(at("disk"), "content").unwrap();
+        std::os::unix::fs::symlink("disk", at("link")).unwrap();
+        let places = |name: &str| MarkPlaces::of(&at(name), &environment).unwrap();
+        assert_eq!(places("disk").read(), None);
+        places("link").write(&mark()).unwrap();
+        places("link").write(&mark()).unwrap();
+        assert_eq!(places("disk").read(), Some(mark()));
+        assert!(at(".disk.cuttlebone-restore").exists());
+        places("disk").remove().unwrap();
+        assert_eq!(places("link").read(), None);
+        places("disk").remove().unwrap();
+    }
+
+    #[test]
+    fn without_a_place_next_to_the_target_the_state_directory_is_used() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().to_str().unwrap();
+        let environment = Environment::with(&[("HOME", "/nowhere"), ("XDG_STATE_HOME", state)]);
+        let places = MarkPlaces::of(Path::new("/proc/version"), &environment).unwrap();
+        places.write(&mark()).unwrap();
+        let path = directory
+            .path()
+            .join("cuttlebone/restores/restore-%2fproc%2fversion");
+        assert!(path.is_file());
+        assert_eq!(places.read(), Some(mark()));
+    }
+}
