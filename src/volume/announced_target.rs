@@ -59,12 +59,11 @@ impl<F: Fn() + Send + Sync> Target for AnnouncedTarget<F> {
 
 impl<F: Fn() + Send + Sync> ReadTarget for AnnouncedTarget<F> {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), VolumeError> {
-        match self.inner.as_read_target() {
-            Some(inner) => inner.read_at(offset, buffer),
-            None => {
-                buffer.fill(0);
-                Ok(())
-            }
+        if let Some(inner) = self.inner.as_read_target() {
+            inner.read_at(offset, buffer)
+        } else {
+            buffer.fill(0);
+            Ok(())
         }
     }
 

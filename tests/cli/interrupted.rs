@@ -108,10 +108,9 @@ fn a_restore_that_writes_nothing_leaves_no_mark() {
     let (world, content) = backed_up();
     let target = world.write("target", &content);
     world.ok(&["restore", "v", &target, "--in-place"]);
-    world
-        .packs()
-        .iter()
-        .for_each(|pack| fs::remove_file(pack).unwrap());
+    for pack in world.packs() {
+        fs::remove_file(pack).unwrap();
+    }
     let _ = fs::remove_dir_all(world.path("cache"));
     world.fails(&["restore", "v", &target, "--in-place"], 21);
     assert!(!world.path(".target.cuttlebone-restore").exists());

@@ -199,19 +199,16 @@ fn a_map_names_the_parts_that_were_restored() {
 fn damage_that_shows_without_reading_the_data_is_found_before_anything_is_written() {
     let content = noise(4, 12 * MIB);
     let before = noise(5, content.len());
-    let remove = |pack: &Path| fs::remove_file(pack).unwrap();
-    let cut = |pack: &Path| {
-        let file = fs::File::options().write(true).open(pack).unwrap();
-        let len = file.metadata().unwrap().len();
-        file.set_len(len / 2).unwrap();
-    };
-    let ways: [(&str, &dyn Fn(&Path)); 3] =
-        [("packs", &remove), ("packs", &cut), ("trees", &remove)];
-    for (directory, damage) in ways {
+    for (directory, is_cut) in [("packs", false), ("packs", true), ("trees", false)] {
         let world = backed_up(&content);
-        packs(&world, directory)
-            .iter()
-            .for_each(|pack| damage(pack));
+        for pack in packs(&world, directory) {
+            if is_cut {
+                let file = fs::File::options().write(true).open(pack).unwrap();
+                file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+            } else {
+                fs::remove_file(pack).unwrap();
+            }
+        }
         let existing = world.write("existing", &before);
         for args in [
             &["restore", "v", "-"][..],
@@ -251,7 +248,9 @@ fn whatever_is_damaged_all_the_rest_is_restored() {
         let len = intact.iter().map(Vec::len).min().unwrap();
         for step in 0..10 {
             let at = len * step / 10 + 7;
-            packs.iter().for_each(|pack| flip(pack, at));
+            for pack in &packs {
+                flip(pack, at);
+            }
             forget_cache(&world);
             let holes = restore_all_that_can_be_read(&world, &content);
             let lost: u64 = holes.iter().map(|hole| hole.end - hole.start).sum();
