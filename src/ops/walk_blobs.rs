@@ -22,7 +22,7 @@ pub(super) trait BlobVisitor {
     fn chunk(&mut self, chunk: &BlobId) -> Result<(), OpsError>;
 
     /// Called for a node that cannot be read. The walk goes on if this is no error.
-    fn unreadable(&mut self, error: RepoError) -> Result<(), OpsError> {
+    fn unreadable(&mut self, _node: &BlobId, error: RepoError) -> Result<(), OpsError> {
         Err(error.into())
     }
 }
@@ -73,7 +73,7 @@ impl<V: BlobVisitor> Visitor for Blobs<'_, V> {
         Ok(ControlFlow::Continue(()))
     }
 
-    fn unreadable(&mut self, _: &BlobId, (): &(), error: RepoError) -> Result<(), OpsError> {
-        self.visitor.unreadable(error)
+    fn unreadable(&mut self, id: &BlobId, (): &(), error: RepoError) -> Result<(), OpsError> {
+        self.visitor.unreadable(id, error)
     }
 }

@@ -104,6 +104,8 @@ pub struct OtherLease {
     pub begun: SystemTime,
     /// Whether it has expired: it is too old, or its holder is known to have ended.
     pub expired: bool,
+    /// Whether a full key signed it.
+    pub is_full: bool,
     /// Packs that its holder relies on although nothing names them.
     pub packs: Vec<ObjectHash>,
     /// Top nodes of the trees that it is about to commit.
@@ -295,20 +297,25 @@ impl Leases {
             .partition::<Vec<_>, _>(|(_, listed)| age(listed.modified) >= TTL);
         let mut found: Vec<_> = expired
             .into_iter()
-            .map(|(object, listed)| (object, listed.modified, empty_body()))
+            .map(|(object, listed)| (object, listed.modified, empty_body(), false))
             .collect();
         for loaded in project.load::<LeaseBody>(fresh)? {
             let lease = loaded.body?;
             let may_do = may_do(project, &lease);
+            let is_full = project.signers.is_full(&lease.signer);
             let body = if may_do { lease.body } else { empty_body() };
-            found.push((loaded.object, loaded.listed.modified, body));
+            found.push((loaded.object, loaded.listed.modified, body, is_full));
         }
-        let others = found
-            .into_iter()
-            .filter_map(|(object, modified, body)| match object {
-                ObjectRef::Lease(_, id) => Some(other(id, body, modified, age(modified))),
-                _ => None,
-            });
+        let others =
+            found
+                .into_iter()
+                .filter_map(|(object, modified, body, is_full)| match object {
+                    ObjectRef::Lease(_, id) => Some(OtherLease {
+                        is_full,
+                        ..other(id, body, modified, age(modified))
+                    }),
+                    _ => None,
+                });
         Ok(Self {
             now,
             others: others.collect(),
@@ -408,6 +415,7 @@ fn other(id: LeaseId, body: LeaseBody, modified: SystemTime, age: Duration) -> O
         age,
         begun: modified.checked_sub(running).unwrap_or(modified),
         expired: age >= TTL || gone,
+        is_full: false,
         packs: body.packs.iter().filter_map(|id| id.parse().ok()).collect(),
         tops: body.tops.iter().filter_map(|id| id.parse().ok()).collect(),
         removes: body.removes,

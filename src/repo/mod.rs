@@ -34,6 +34,7 @@ mod prune_guard;
 mod read_session;
 mod reader;
 mod records;
+mod remains;
 mod repository;
 mod revocation;
 mod run_cache;

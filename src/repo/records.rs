@@ -2,6 +2,7 @@
 //! one, deletes one.
 
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -14,10 +15,11 @@ use super::order::{History, OrderedRecord};
 use super::packs::IndexStored;
 use super::project::Project;
 use super::prune_guard::CommitPermit;
+use super::remains::{Remains, divide_damaged};
 use super::revocation::divide;
 use super::voids::Voids;
 use crate::base::ObjectHash;
-use crate::format::{BackupRecord, RemovedRecord};
+use crate::format::{BackupRecord, LogKind, RemovedRecord};
 
 /// All backups of a project, in the order of [`History`], oldest first. Of backups of different
 /// volumes, clocks decide which is older, as far as the order of each volume permits.
@@ -32,7 +34,11 @@ pub struct Records {
     replaced: HashSet<ObjectHash>,
     /// Backups that their writers took back.
     voided: HashSet<ObjectHash>,
+    /// Backups that the log removed, and that are still there, or there again.
+    removed: HashSet<ObjectHash>,
     damaged: Vec<RepoError>,
+    /// Damaged files that are no records.
+    ignored: Vec<(ObjectRef, Arc<RepoError>)>,
     foreign: Vec<RepoError>,
     /// Records that are there but count no more: the key that signed them was revoked.
     revoked: HashSet<ObjectHash>,
@@ -95,6 +101,10 @@ impl Records {
             reason: ForeignReason::Revoked(backup.signer),
         }));
         let revoked = revoked.into_iter().map(|backup| backup.id).collect();
+        let Remains {
+            of_records: damaged,
+            of_none: ignored,
+        } = divide_damaged(project, &backups, &log, damaged)?;
         let forgotten: Vec<_> = log.removed_records().map(ForgottenRecord::of).collect();
         let errors = foreign.iter().chain(&damaged);
         let unusable: HashSet<_> = errors.filter_map(RepoError::object_hash).collect();
@@ -102,7 +112,11 @@ impl Records {
         let voids = Voids::load(project)?;
         let is_voided = |b: &&Backup| voids.names(b.id, &b.signer);
         let voided = backups.iter().filter(is_voided).map(|b| b.id).collect();
+        let is_removed = |b: &&Backup| log.removed(LogKind::Record, b.id);
+        let removed = backups.iter().filter(is_removed).map(|b| b.id).collect();
         Ok(Self {
+            removed,
+            ignored,
             foreign,
             revoked,
             ..Self::in_order(backups, &forgotten, excused, voided, damaged)
@@ -158,7 +172,9 @@ impl Records {
             histories,
             replaced,
             voided,
+            removed: HashSet::new(),
             damaged,
+            ignored: Vec::new(),
             foreign: Vec::new(),
             revoked: HashSet::new(),
             backups,
@@ -207,6 +223,19 @@ impl Records {
     #[must_use]
     pub fn is_voided(&self, backup: &Backup) -> bool {
         self.voided.contains(&backup.id)
+    }
+
+    /// Returns whether the log says that this backup was removed: it was not deleted yet, or somebody
+    /// stored it again. It counts like any other as long as its tree is whole.
+    #[must_use]
+    pub fn is_removed(&self, backup: &Backup) -> bool {
+        self.removed.contains(&backup.id)
+    }
+
+    /// Damaged files among the records that nothing names and that never were records, or whose
+    /// removal is in the log. They use nothing.
+    pub fn ignored(&self) -> impl Iterator<Item = (ObjectRef, &Arc<RepoError>)> {
+        self.ignored.iter().map(|(object, error)| (*object, error))
     }
 
     /// The errors of the records that could not be read.

@@ -34,6 +34,7 @@ mod object_cache;
 mod panics;
 mod provenance;
 mod prune;
+mod prune_goes_on;
 mod reader;
 mod replaced;
 mod resigned;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::app::{
     Attempt, Failure, Message, PackAmount, PrunePlan, PruneRequest, PruneSummary,
-    RepositorySettings, host_name, open_project,
+    RepositorySettings, finding, host_name, open_project,
 };
 use crate::cli::console::Console;
 use crate::ops::{self, Amount, PruneOptions, PruneReport};
@@ -38,6 +38,7 @@ pub(super) fn prune_project(
     let context = console.session.context(Some(&settings.cache_dir));
     let prune = ops::plan_prune(project, &options, dry_run, &context)?;
     let plan = plan_message(prune.plan(), &options);
+    let findings: Vec<_> = prune.findings().map(|found| finding(&found)).collect();
     let report = if dry_run {
         prune.close();
         None
@@ -45,6 +46,9 @@ pub(super) fn prune_project(
         Some(prune.run()?)
     };
     console.meter.finish();
+    for finding in findings {
+        console.output.show(&Message::Error(finding))?;
+    }
     let message = summary(plan, report.as_ref(), started.elapsed());
     console.output.show(&Message::Prune(Box::new(message)))
 }

@@ -74,6 +74,10 @@ pub fn check(
         .chain(log.take_foreign())
         .chain(project.find_foreign()?)
         .chain(repository.foreign_slots(&Silent)?);
+    for (object, problem) in records.ignored() {
+        let problem = Arc::clone(problem);
+        run.found(&Finding::ObjectDamaged { object, problem });
+    }
     for error in damaged
         .into_iter()
         .chain(log.take_damaged())

@@ -3,6 +3,7 @@
 //! deleted, whatever runs alongside.
 
 mod ids;
+mod in_use;
 mod plan;
 mod repack;
 mod state;
@@ -16,16 +17,18 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::in_use::{Walked, find_usage, missing, walk_all};
 use self::plan::{Steps, plan};
 use self::state::RepoState;
 use self::usage::{Known, Usage};
+use super::check::Finding;
 use super::context::{Context, TOOL, thread_pool, unindexed_packs};
 use super::error::OpsError;
 use crate::base::{BlobId, ObjectHash};
 use crate::format::{BlobKind, LogItem, LogKind};
 use crate::repo::{
-    Backup, BlobReader, Index, Lease, Leases, ListedPack, Log, Mark, Marks, NewEntry, ObjectRef,
-    Project, Records, RepoError, RepoErrorKind, Work, Worker, read_whole,
+    Index, Lease, Leases, ListedPack, Log, Mark, Marks, NewEntry, ObjectRef, Project, Records,
+    RepoError, RepoErrorKind, Work, Worker, read_whole,
 };
 
 /// Interrupted uploads are removed after this time.
@@ -63,8 +66,8 @@ pub struct Prune<'a> {
     state: RepoState,
     usage: Usage,
     plan: PrunePlan,
-    /// Backups that their writers took back and whose trees are not whole.
-    voided: Vec<Backup>,
+    /// What is not whole.
+    walked: Walked,
     /// The log, once something is going to be deleted.
     log: Option<Log>,
 }
@@ -105,7 +108,7 @@ pub fn plan_prune<'a>(
     let mut found = find(&state);
     let is_incomplete = match &found {
         Err(OpsError::Repo(error)) => error.kind() == RepoErrorKind::Damaged,
-        Ok((usage, ..)) => usage.lacks_held(),
+        Ok((usage, _, walked)) => usage.lacks_held() || walked.is_incomplete(),
         Err(_) => false,
     };
     if is_incomplete && index.resync()? {
@@ -113,7 +116,7 @@ pub fn plan_prune<'a>(
         state = read_state(project, lease.as_deref(), &index)?;
         found = find(&state);
     }
-    let (mut usage, known, voided) = found?;
+    let (mut usage, known, walked) = found?;
     let plan = plan(&index, &mut usage, &known, &state, options, context)?;
     Ok(Prune {
         project,
@@ -124,7 +127,7 @@ pub fn plan_prune<'a>(
         state,
         usage,
         plan,
-        voided,
+        walked,
         log: None,
     })
 }
@@ -189,81 +192,29 @@ fn with_causes(error: &RepoError) -> String {
     text
 }
 
-/// Finds out what records and running processes use. Returns that with the packs of the index, and
-/// the backups of [`walk_all`].
-fn find_usage(
-    index: &Arc<Index>,
-    state: &RepoState,
-    context: &Context<'_>,
-) -> Result<(Usage, Vec<ObjectHash>, Vec<Backup>), OpsError> {
-    index.verify_unnamed()?;
-    let exists = |pack: &ObjectHash| state.packs.contains_key(pack);
-    let (mut usage, known) = Usage::new(index, exists, context)?;
-    let voided = walk_all(
-        index,
-        &mut usage,
-        state,
-        context,
-        &mut |kind, id, known| match known {
-            Known::Stored => Ok(()),
-            Known::Nowhere => Err(missing(kind, id)),
-        },
-    )?;
-    Ok((usage, known, voided))
-}
-
-fn missing(kind: BlobKind, id: &BlobId) -> RepoError {
-    let kind = match kind {
-        BlobKind::Chunk => "chunk",
-        BlobKind::Node => "tree node",
-    };
-    RepoError::Missing { kind, id: *id }
-}
-
-/// Walks the trees of all records, of all backups that are about to be committed, and of all
-/// backups that are being read. Calls `new` for each used blob of the first two that was not known
-/// to be used. Returns the backups that their writers took back and whose trees are not whole: they
-/// use nothing.
-fn walk_all(
-    index: &Arc<Index>,
-    usage: &mut Usage,
-    state: &RepoState,
-    context: &Context<'_>,
-    new: &mut dyn FnMut(BlobKind, &BlobId, Known) -> Result<(), RepoError>,
-) -> Result<Vec<Backup>, OpsError> {
-    let blobs = BlobReader::new(index).stopped_by(context.cancel);
-    let backups = state.records.all();
-    let exists = |pack: &ObjectHash| state.packs.contains_key(pack);
-    let mut voided = Vec::new();
-    for (done, backup) in (1..).zip(backups) {
-        let is_voided = state.records.is_voided(backup);
-        if is_voided && !voided::is_whole(index, &exists, &blobs, backup, context)? {
-            voided.push(backup.clone());
-        } else {
-            let class = usage.class(backup.volume);
-            for top in backup.tops() {
-                usage.walk(&blobs, top, class, context, new)?;
-            }
-        }
-        usage::report_progress(context, done, backups.len());
-    }
-    let others = state.leases.others.iter();
-    let writers = others.filter(|lease| !lease.expired && !lease.is_held_for(Work::Read));
-    for top in writers.flat_map(|lease| &lease.tops) {
-        usage.walk(&blobs, *top, usage::ANY_CLASS, context, new)?;
-    }
-    // Must come last: it tolerates damage, and nodes that it has noted are not walked again.
-    for top in state.leases.trees_read() {
-        usage.hold(&blobs, top, context)?;
-    }
-    Ok(voided)
-}
-
 impl Prune<'_> {
     /// The plan.
     #[must_use]
     pub fn plan(&self) -> &PrunePlan {
         &self.plan
+    }
+
+    /// Returns what is damaged and does not stop the prune: files among the records that are none,
+    /// and backups of write keys whose trees are not whole.
+    pub fn findings(&self) -> impl Iterator<Item = Finding> {
+        let records = &self.state.records;
+        let ignored = records
+            .ignored()
+            .map(|(object, problem)| Finding::ObjectDamaged {
+                object,
+                problem: Arc::clone(problem),
+            });
+        let broken = self.walked.broken.iter().map(|(backup, problem)| {
+            let object = ObjectRef::Backup(self.project.id, *backup);
+            let problem = Arc::clone(problem);
+            Finding::ObjectDamaged { object, problem }
+        });
+        ignored.chain(broken)
     }
 
     /// Ends without running the plan.
@@ -318,7 +269,7 @@ impl Prune<'_> {
             bytes: sizes.values().sum(),
         };
 
-        voided::remove(self.project, &self.voided, by)?;
+        voided::remove(self.project, &self.walked.obsolete, by)?;
         let segments = self.update_index(&steps, &packs, &mut report)?;
         self.still_valid()?;
         own.extend(Marks::put(self.project, &[], &segments, &[], by)?);
@@ -520,12 +471,20 @@ impl Prune<'_> {
             &now,
             self.context,
             &mut |kind, id, known| match index.find_trusted(id)? {
-                None if known == Known::Nowhere || goes(id)? => Err(missing(kind, id)),
+                None if goes(id)? => Err(RepoError::LostRace),
+                None if known == Known::Nowhere => Err(missing(kind, id)),
                 _ => Ok(()),
             },
         );
         match in_use {
-            Err(OpsError::Repo(error)) if error.kind() == RepoErrorKind::Damaged => return Ok(()),
+            Err(OpsError::Repo(error))
+                if matches!(
+                    error.kind(),
+                    RepoErrorKind::Damaged | RepoErrorKind::LostRace
+                ) =>
+            {
+                return Ok(());
+            }
             other => drop(other?),
         }
         let mut spared = false;

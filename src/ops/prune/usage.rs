@@ -30,6 +30,8 @@ pub(super) struct Usage {
     nodes: Ids<NodeKey>,
     /// Used blobs that are in no pack.
     others: HashSet<BlobId>,
+    /// Used nodes that could not be read, so that the blobs below them are not known.
+    unread: HashSet<BlobId>,
     /// Whether a blob that a reader needs is in no pack.
     lacks_held: bool,
     /// Packs whose blobs do not count as present for deduplication.
@@ -90,6 +92,7 @@ impl Usage {
             chunks: Ids::new(chunks),
             nodes: Ids::new(nodes),
             others: HashSet::new(),
+            unread: HashSet::new(),
             lacks_held: false,
             untrusted,
             volumes: HashMap::new(),
@@ -124,8 +127,30 @@ impl Usage {
             usage: self,
             class,
             new,
+            damage: None,
         };
         walk_blobs(blobs, top, BATCH, context, &mut used)
+    }
+
+    /// The same, as far as the tree is there and can be read. Returns the first damage. What is
+    /// missing or cannot be read does not count as noted.
+    pub(super) fn walk_readable(
+        &mut self,
+        blobs: &BlobReader,
+        top: BlobId,
+        class: u8,
+        context: &Context<'_>,
+        new: &mut New<'_>,
+    ) -> Result<Option<RepoError>, OpsError> {
+        let mut damage = None;
+        let mut used = MarkUsed {
+            usage: self,
+            class,
+            new,
+            damage: Some(&mut damage),
+        };
+        walk_blobs(blobs, top, BATCH, context, &mut used)?;
+        Ok(damage)
     }
 
     /// Notes that this node and all blobs below it are used, and holds them for a reader: all packs
@@ -157,7 +182,7 @@ impl Usage {
     /// Notes that a node is used. Returns whether that is new.
     fn node(&mut self, id: &BlobId, new: &mut New<'_>) -> Result<bool, RepoError> {
         match self.nodes.note(id) {
-            Some(note) if *note & USED != 0 => return Ok(false),
+            Some(note) if *note & USED != 0 => return Ok(self.unread.contains(id)),
             Some(note) => {
                 *note |= USED;
                 new(BlobKind::Node, id, Known::Stored)?;
@@ -273,11 +298,33 @@ struct MarkUsed<'a, 'n> {
     usage: &'a mut Usage,
     class: u8,
     new: &'a mut New<'n>,
+    /// Takes the first damage. If it is none, the walk fails at any damage.
+    damage: Option<&'a mut Option<RepoError>>,
+}
+
+impl MarkUsed<'_, '_> {
+    /// Takes the error of a blob that is missing or cannot be read, if the walk goes on after it.
+    fn go_on(&mut self, error: RepoError) -> Result<(), OpsError> {
+        match &mut self.damage {
+            Some(first) if error.kind() == RepoErrorKind::Damaged => {
+                first.get_or_insert(error);
+                Ok(())
+            }
+            _ => Err(error.into()),
+        }
+    }
 }
 
 impl BlobVisitor for MarkUsed<'_, '_> {
     fn enter(&mut self, node: &BlobId) -> Result<bool, OpsError> {
-        Ok(self.usage.node(node, self.new)?)
+        match self.usage.node(node, self.new) {
+            Ok(is_new) => Ok(is_new),
+            Err(error) => {
+                self.usage.others.remove(node);
+                self.go_on(error)?;
+                Ok(false)
+            }
+        }
     }
 
     fn is_wanted(&self, node: &BlobId) -> bool {
@@ -285,7 +332,17 @@ impl BlobVisitor for MarkUsed<'_, '_> {
     }
 
     fn chunk(&mut self, chunk: &BlobId) -> Result<(), OpsError> {
-        Ok(self.usage.chunk(chunk, self.class, self.new)?)
+        if let Err(error) = self.usage.chunk(chunk, self.class, self.new) {
+            self.usage.others.remove(chunk);
+            self.go_on(error)?;
+        }
+        Ok(())
+    }
+
+    fn unreadable(&mut self, node: &BlobId, error: RepoError) -> Result<(), OpsError> {
+        self.go_on(error)?;
+        self.usage.unread.insert(*node);
+        Ok(())
     }
 }
 
@@ -317,7 +374,7 @@ impl BlobVisitor for Hold<'_> {
         Ok(())
     }
 
-    fn unreadable(&mut self, error: RepoError) -> Result<(), OpsError> {
+    fn unreadable(&mut self, _: &BlobId, error: RepoError) -> Result<(), OpsError> {
         match error.kind() {
             RepoErrorKind::Damaged => Ok(()),
             _ => Err(error.into()),

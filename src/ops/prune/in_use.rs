@@ -1,0 +1,121 @@
+//! Finds out what is in use: walks the trees of records, of running backups and of readers.
+
+use std::sync::Arc;
+
+use super::state::RepoState;
+use super::usage::{ANY_CLASS, Known, Usage, report_progress};
+use super::voided::is_whole;
+use crate::base::{BlobId, ObjectHash};
+use crate::format::BlobKind;
+use crate::ops::context::Context;
+use crate::ops::error::OpsError;
+use crate::repo::{Backup, BlobReader, Index, RepoError, Work};
+
+/// What a prune learns from the trees, besides what they use.
+#[derive(Default)]
+pub(super) struct Walked {
+    /// Backups that their writers took back, or that the log removed, and whose trees are not
+    /// whole. They use nothing.
+    pub(super) obsolete: Vec<Backup>,
+    /// Other backups of write keys whose trees are not whole, with the first damage of each. They
+    /// use what can be read of them.
+    pub(super) broken: Vec<(ObjectHash, Arc<RepoError>)>,
+    /// Whether the tree of a running backup of a write key is not whole.
+    lacks_intended: bool,
+}
+
+impl Walked {
+    /// Returns whether something was missing that a newer index may know.
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.lacks_intended || !(self.obsolete.is_empty() && self.broken.is_empty())
+    }
+}
+
+/// Finds out what records and running processes use. Returns that with the packs of the index.
+pub(super) fn find_usage(
+    index: &Arc<Index>,
+    state: &RepoState,
+    context: &Context<'_>,
+) -> Result<(Usage, Vec<ObjectHash>, Walked), OpsError> {
+    index.verify_unnamed()?;
+    let exists = |pack: &ObjectHash| state.packs.contains_key(pack);
+    let (mut usage, known) = Usage::new(index, exists, context)?;
+    let walked = walk_all(
+        index,
+        &mut usage,
+        state,
+        context,
+        &mut |kind, id, known| match known {
+            Known::Stored => Ok(()),
+            Known::Nowhere => Err(missing(kind, id)),
+        },
+    )?;
+    Ok((usage, known, walked))
+}
+
+pub(super) fn missing(kind: BlobKind, id: &BlobId) -> RepoError {
+    let kind = match kind {
+        BlobKind::Chunk => "chunk",
+        BlobKind::Node => "tree node",
+    };
+    RepoError::Missing { kind, id: *id }
+}
+
+/// Walks the trees of all records, of all backups that are about to be committed, and of all
+/// backups that are being read. Calls `new` for each used blob of the first two that was not known
+/// to be used. Its errors about damage do not fail the call if only a write key asks for the blob:
+/// it could ask for anything.
+pub(super) fn walk_all(
+    index: &Arc<Index>,
+    usage: &mut Usage,
+    state: &RepoState,
+    context: &Context<'_>,
+    new: &mut dyn FnMut(BlobKind, &BlobId, Known) -> Result<(), RepoError>,
+) -> Result<Walked, OpsError> {
+    let blobs = BlobReader::new(index).stopped_by(context.cancel);
+    let exists = |pack: &ObjectHash| state.packs.contains_key(pack);
+    let records = &state.records;
+    let running = state.leases.others.iter();
+    let running = running.filter(|lease| !lease.expired && !lease.is_held_for(Work::Read));
+    let mut walked = Walked::default();
+    let mut done = 0;
+    // Those of full keys first: they tolerate no damage, and enter no node that was entered before.
+    for of_full in [true, false] {
+        for backup in records.all().iter().filter(|b| b.is_full == of_full) {
+            let is_obsolete = records.is_voided(backup) || records.is_removed(backup);
+            let class = usage.class(backup.volume);
+            if is_obsolete && !is_whole(index, &exists, &blobs, backup, context)? {
+                walked.obsolete.push(backup.clone());
+            } else if of_full {
+                for top in backup.tops() {
+                    usage.walk(&blobs, top, class, context, new)?;
+                }
+            } else {
+                let mut damage = None;
+                for top in backup.tops() {
+                    let found = usage.walk_readable(&blobs, top, class, context, new)?;
+                    damage = damage.or(found);
+                }
+                let broken = damage.map(|damage| (backup.id, Arc::new(damage)));
+                walked.broken.extend(broken);
+            }
+            done += 1;
+            report_progress(context, done, records.all().len());
+        }
+        for lease in running.clone().filter(|lease| lease.is_full == of_full) {
+            for top in &lease.tops {
+                if of_full {
+                    usage.walk(&blobs, *top, ANY_CLASS, context, new)?;
+                } else {
+                    let damage = usage.walk_readable(&blobs, *top, ANY_CLASS, context, new)?;
+                    walked.lacks_intended |= damage.is_some();
+                }
+            }
+        }
+    }
+    // Must come last: it tolerates damage, and nodes that it has noted are not walked again.
+    for top in state.leases.trees_read() {
+        usage.hold(&blobs, top, context)?;
+    }
+    Ok(walked)
+}

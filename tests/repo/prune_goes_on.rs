@@ -1,0 +1,151 @@
+//! Damage that does not stop a prune: nobody with a full key caused it.
+
+use std::time::Duration;
+
+use cuttlebone::base::ObjectHash;
+use cuttlebone::ops::{self, Finding, MaxUnused, OpsError, PruneOptions, PruneReport};
+use cuttlebone::repo::ObjectRef;
+use cuttlebone::storage::{Backend, MemoryBackend, Name};
+
+use super::provenance::writer;
+use super::prune::{forget, names};
+use super::{CHUNK, Host, Image, LEAF, TestRepo, noise};
+
+fn image(seed: u64) -> Image {
+    Image::new(LEAF).with(0, &noise(seed, 4 * CHUNK))
+}
+
+/// Prunes without a grace period. Returns what was damaged, too.
+fn prune(test_repo: &TestRepo) -> Result<(PruneReport, Vec<Finding>), OpsError> {
+    let host = Host::without_cache();
+    let options = PruneOptions {
+        max_unused: MaxUnused::Bytes(0),
+        max_repack: None,
+        grace: Duration::ZERO,
+        host: None,
+    };
+    let context = host.context();
+    let prune = ops::plan_prune(&test_repo.project, &options, false, &context)?;
+    let findings = prune.findings().collect();
+    Ok((prune.run()?, findings))
+}
+
+fn record(test_repo: &TestRepo, hash: ObjectHash) -> Name {
+    ObjectRef::Backup(test_repo.project.id, hash).name()
+}
+
+/// Makes two backups with a full key, and forgets the first one. Returns the second one.
+fn with_something_to_delete() -> (MemoryBackend, TestRepo, ObjectHash) {
+    let store = MemoryBackend::new();
+    let full = TestRepo::init(store.clone(), CHUNK).unwrap();
+    let host = Host::without_cache();
+    let ids = [1, 2].map(|seed| host.back_up(&full, "real", &image(seed)).unwrap().id);
+    forget(&full, &ids[..1]);
+    (store, full, ids[1])
+}
+
+#[test]
+fn a_record_of_a_write_key_whose_tree_is_not_whole_does_not_stop_a_prune() {
+    for lost in ["trees", "packs"] {
+        let (store, full, real) = with_something_to_delete();
+        let host = Host::without_cache();
+        let before = names(&store, lost);
+        let thief = writer(&store, 1);
+        let planted = host.back_up(&thief, "disk", &image(3)).unwrap().id;
+        for object in store.list("projects").unwrap() {
+            let name = object.name.as_str();
+            let is_old = before.iter().any(|known| name.ends_with(known));
+            if name.contains(&format!("/{lost}/")) && !is_old {
+                store.delete(&object.name).unwrap();
+            }
+        }
+        let trees = names(&store, "trees");
+        let (report, findings) = prune(&full).unwrap();
+        assert!(report.deleted.packs > 0, "{lost}: {report:?}");
+        let object = ObjectRef::Backup(full.project.id, planted);
+        let is_it = |found: &Finding| matches!(found, Finding::ObjectDamaged { object: of, .. } if *of == object);
+        assert!(findings.len() == 1 && is_it(&findings[0]), "{findings:?}");
+        assert!(host.restore_image(&full, &full.backup(real)).unwrap() == image(2));
+        // Its record stays, with what it reaches.
+        assert_eq!(full.backup(planted).id, planted);
+        if lost == "packs" {
+            let left = names(&store, "trees");
+            assert!(left.len() * 2 > trees.len(), "{left:?} of {trees:?}");
+        }
+        let (checked, _) = host.check(&full, false);
+        assert_eq!(checked.backups_affected, [planted], "{lost}");
+
+        forget(&full, &[planted]);
+        let (_, findings) = prune(&full).unwrap();
+        assert!(findings.is_empty(), "{lost}: {findings:?}");
+        host.check_clean(&full, lost);
+    }
+}
+
+#[test]
+fn a_lost_blob_of_a_full_key_stops_a_prune_also_if_a_write_key_asks_for_it() {
+    let (store, full, _) = with_something_to_delete();
+    let host = Host::without_cache();
+    let thief = writer(&store, 1);
+    host.back_up(&thief, "real", &image(2)).unwrap();
+    for name in names(&store, "trees") {
+        let hash = name.parse().unwrap();
+        let object = ObjectRef::Tree(full.project.id, hash).name();
+        store.delete(&object).unwrap();
+    }
+    assert!(prune(&full).is_err());
+}
+
+#[test]
+fn a_copy_of_a_record_with_a_changed_byte_does_not_stop_a_prune() {
+    let (store, full, real) = with_something_to_delete();
+    let mut bytes = store.get(&record(&full, real), u64::MAX).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    let name = record(&full, ObjectHash::from_bytes([0xab; 32]));
+    store.put(&name, &[&bytes]).unwrap();
+    let (report, findings) = prune(&full).unwrap();
+    assert!(report.deleted.packs > 0, "{report:?}");
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert!(
+        store.get(&name, u64::MAX).is_ok(),
+        "it is nobody's to delete"
+    );
+}
+
+#[test]
+fn garbage_under_a_name_that_something_names_stops_a_prune() {
+    let (store, full, real) = with_something_to_delete();
+    let host = Host::without_cache();
+    host.back_up(&full, "real", &image(3)).unwrap();
+    store.put(&record(&full, real), &[&noise(9, 300)]).unwrap();
+    let refused = prune(&full).map(drop);
+    assert!(
+        matches!(&refused, Err(OpsError::Unreadable { .. })),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn a_prune_deletes_a_removed_record_that_came_back_after_its_packs_were_deleted() {
+    let store = MemoryBackend::new();
+    let full = TestRepo::init(store.clone(), CHUNK).unwrap();
+    let host = Host::without_cache();
+    let ids = [1, 2].map(|seed| host.back_up(&full, "real", &image(seed)).unwrap().id);
+    let name = record(&full, ids[0]);
+    let bytes = store.get(&name, u64::MAX).unwrap();
+    forget(&full, &ids[..1]);
+    store.put(&name, &[&bytes]).unwrap();
+    prune(&full).unwrap();
+    assert!(store.get(&name, u64::MAX).is_ok(), "its tree was whole");
+    forget(&full, &ids[..1]);
+    prune(&full).unwrap();
+    store.put(&name, &[&bytes]).unwrap();
+    prune(&full).unwrap();
+    assert!(store.get(&name, u64::MAX).is_err(), "it is removed again");
+    host.check_clean(&full, "afterwards");
+    assert!(host.restore_image(&full, &full.backup(ids[1])).unwrap() == image(2));
+    // If it came back damaged, the log excuses that.
+    store.put(&name, &[&bytes[1..]]).unwrap();
+    let (_, findings) = prune(&full).unwrap();
+    assert_eq!(findings.len(), 1, "{findings:?}");
+}
