@@ -27,7 +27,8 @@ pub(crate) struct SftpLocation {
 }
 
 impl Location {
-    /// Returns whether each request costs a round trip, so that caching objects on this host pays.
+    /// Returns whether each request costs a round trip. Then it is worth caching objects on this
+    /// host.
     pub(crate) const fn is_remote(&self) -> bool {
         match self {
             Self::Local(_) => false,
@@ -127,11 +128,11 @@ impl SftpLocation {
             .strip_prefix('[')
             .and_then(|host| host.strip_suffix(']'))
             .unwrap_or(host);
-        let user_unfit = user.is_some_and(|user| user.is_empty() || user.starts_with('-'));
+        let is_user_invalid = user.is_some_and(|user| user.is_empty() || user.starts_with('-'));
         if host.is_empty() || host.starts_with('-') || host.contains([' ', '/']) {
-            return Err(refuse("it names no host"));
+            return Err(refuse("its host is missing or invalid"));
         }
-        if user_unfit {
+        if is_user_invalid {
             return Err(refuse("its user name is invalid"));
         }
         if rest.starts_with("//") && user.is_some_and(|user| user.contains(':')) {
@@ -169,6 +170,7 @@ fn split_host(text: &str) -> Option<(&str, &str)> {
     Some((&text[..end], &text[end + 1..]))
 }
 
+/// Splits `HOST:PORT` into host and port. The host may be an address in brackets.
 fn split_port(authority: &str) -> (&str, Option<&str>) {
     match authority.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, Some(port)),
@@ -192,11 +194,11 @@ pub(crate) fn scheme(text: &OsStr) -> Option<&str> {
     let bytes = text.as_encoded_bytes();
     let end = bytes.iter().position(|&byte| byte == b':')?;
     let scheme = str::from_utf8(&bytes[..end]).ok()?;
-    let looks_so = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
         && scheme
             .chars()
             .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
-    looks_so.then_some(scheme)
+    is_scheme.then_some(scheme)
 }
 
 /// Returns whether this is `USER@HOST:PATH`, the syntax of scp.
@@ -215,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn both_sftp_syntaxes_name_a_directory_on_a_server() {
+    fn both_sftp_syntaxes_are_parsed_into_server_and_path() {
         for (text, user, host, port, path) in [
             ("sftp:host:/srv/b", None, "host", None, "/srv/b"),
             ("sftp:u@host:b", Some("u"), "host", None, "b"),
@@ -249,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn sftp_locations_without_host_or_path_or_with_ssh_options_are_refused() {
+    fn invalid_or_dangerous_sftp_locations_are_refused() {
         for text in [
             "sftp:",
             "sftp:host",

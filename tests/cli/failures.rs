@@ -367,7 +367,7 @@ fn a_read_only_repository_can_be_read() {
     let other = world.write("other", &noise(10, MIB));
     assert_error(
         &world.fails(&["backup", &other], 1),
-        &[mount, "Read-only", "mount it read-write"],
+        &[mount, "Read-only", "mount the file system read-write"],
     );
     world.restores("disk.img", &image);
     world.ok(&["list"]);

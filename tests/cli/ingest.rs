@@ -1,5 +1,4 @@
-//! `backup --diff` with a full disk, with a pipe that breaks, and with one that is never written
-//! to.
+//! Tests `backup --diff` on a full disk, and with pipes that end early, are slow, or get no data.
 
 use std::fs;
 use std::io::Write;
@@ -15,7 +14,7 @@ use crate::support::{SmallDisk, noise};
 
 const MIB: usize = 1 << 20;
 
-/// A diff whose data begins at byte 1000 of an image of 300 MiB.
+/// Returns a diff whose data begins at byte 1000 of an image of 300 MiB.
 fn diff(from: Option<&str>, to: &str, data: &[u8]) -> Vec<u8> {
     let name = |name: &str| name.as_bytes().to_vec();
     let header = DiffHeader {
@@ -33,7 +32,7 @@ fn diff(from: Option<&str>, to: &str, data: &[u8]) -> Vec<u8> {
     writer.finish().unwrap()
 }
 
-/// Returns the image that such diffs result in.
+/// Returns the image that results from applying diffs of these data.
 fn image(pieces: &[&[u8]]) -> Vec<u8> {
     let mut image = vec![0; 300 * MIB];
     for piece in pieces {
@@ -41,6 +40,8 @@ fn image(pieces: &[&[u8]]) -> Vec<u8> {
     }
     image
 }
+
+/// Creates a named pipe, and returns its path.
 fn fifo(world: &World) -> String {
     let fifo = world.at("fifo");
     let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
@@ -49,7 +50,7 @@ fn fifo(world: &World) -> String {
 }
 
 #[test]
-fn a_diff_to_a_full_disk_fails_and_succeeds_once_there_is_space() {
+fn a_backup_of_a_diff_fails_on_a_full_disk_and_succeeds_when_there_is_space() {
     let Some(disk) = SmallDisk::mount(90 << 10) else {
         return;
     };
@@ -59,11 +60,11 @@ fn a_diff_to_a_full_disk_fails_and_succeeds_once_there_is_space() {
     let (small, large) = (noise(1, MIB), noise(2, 200 * MIB));
     let first = world.write("first", &diff(None, "a", &small));
     let second = world.write("second", &diff(Some("a"), "b", &large));
-    let ingest = |diff| ["backup", "--volume", "v", "--diff", diff];
-    world.ok(&ingest(&first));
+    let back_up_diff = |diff| ["backup", "--volume", "v", "--diff", diff];
+    world.ok(&back_up_diff(&first));
     let mount = disk.path().to_str().unwrap();
     let piped = ["backup", "--volume", "v", "--diff", "-"];
-    let from_file = world.run(&ingest(&second));
+    let from_file = world.run(&back_up_diff(&second));
     let from_pipe = world.run_with_stdin(&piped, fs::File::open(&second).unwrap());
     for ran in [from_file, from_pipe] {
         assert_eq!(ran.code, Some(1), "{ran:?}");
@@ -81,15 +82,18 @@ fn a_diff_to_a_full_disk_fails_and_succeeds_once_there_is_space() {
     world.restores("v", &world.write("image", &image(&[&small])));
 
     disk.resize(400 << 10);
-    let summary = world.json_one(&ingest(&second), "summary");
+    let summary = world.json_one(&back_up_diff(&second), "summary");
     let new = summary["bytes_new"].as_u64().unwrap();
-    assert!(new <= 168 << 20, "stored data is used: {summary}");
+    assert!(
+        new <= 168 << 20,
+        "data stored by the failed runs was stored again: {summary}"
+    );
     assert!(summary["existing"].is_null(), "{summary}");
     world.restores("v", &world.write("image", &image(&[&small, &large])));
     world.is_clean();
 }
 
-/// A failing `rbd export-diff` has written the valid beginning of a stream.
+/// If `rbd export-diff` fails, the pipe contains only the beginning of a valid stream.
 #[test]
 fn a_truncated_diff_exits_with_21_and_commits_nothing() {
     let world = World::new();
@@ -109,7 +113,7 @@ fn a_truncated_diff_exits_with_21_and_commits_nothing() {
         let stream = stream.to_vec();
         let feeder = thread::spawn(move || pipe.write_all(&stream));
         let ran = finish(child, &piped);
-        // A stream that is refused early is not read to its end.
+        // Writing fails if the command exits before it has read the whole stream.
         let _ = feeder.join().unwrap();
         ran
     };
@@ -160,12 +164,12 @@ fn a_signal_interrupts_a_command_that_waits_for_its_pipe() {
     ] {
         let mut child = world.command(args).stdin(Stdio::piped()).spawn().unwrap();
         let pipe = child.stdin.take();
-        // The command has opened its source.
+        // Wait until the command has opened its source.
         let open = format!("/proc/{}/fd", child.id());
-        let reads =
+        let is_source =
             |link: fs::DirEntry| link.path().read_link().is_ok_and(|to| to.ends_with(source));
         until(&mut child, || {
-            source == "-" || fs::read_dir(&open).is_ok_and(|links| links.flatten().any(reads))
+            source == "-" || fs::read_dir(&open).is_ok_and(|links| links.flatten().any(is_source))
         });
         thread::sleep(Duration::from_millis(300));
         kill_process(Pid::from_child(&child), Signal::INT).unwrap();
@@ -187,7 +191,7 @@ fn a_diff_that_arrives_late_and_slowly_is_read_to_its_end() {
     let writer = {
         let fifo = fifo.clone();
         thread::spawn(move || {
-            // Longer than a single read waits.
+            // This is longer than a single read of the command waits.
             thread::sleep(Duration::from_millis(500));
             let mut fifo = fs::OpenOptions::new().write(true).open(fifo).unwrap();
             for piece in stream.chunks(2 * MIB) {
@@ -205,10 +209,10 @@ fn a_diff_that_arrives_late_and_slowly_is_read_to_its_end() {
 fn snapshot_names_cannot_send_control_characters_to_the_terminal() {
     let world = World::new();
     let long = "x y ".repeat(1024);
-    let steering = world.write("first", &diff(None, "\u{1b}[2J\n", b"a"));
+    let control_name = world.write("first", &diff(None, "\u{1b}[2J\n", b"a"));
     let long_name = world.write("second", &diff(None, &long, b"b"));
     let next = world.write("third", &diff(Some("\u{9b}2J"), "c", b"c"));
-    for diff in [&steering, &long_name] {
+    for diff in [&control_name, &long_name] {
         world.ok(&["backup", "--volume", "v", "--diff", diff]);
     }
     let output = world.fails(&["backup", "--volume", "v", "--diff", &next], 20);

@@ -1,4 +1,4 @@
-//! Failures of object stores.
+//! Converts the errors of object stores into failures.
 
 use crate::app::failure::{Code, Failure};
 use crate::storage::{StorageError, StorageErrorKind};
@@ -16,9 +16,10 @@ pub(super) fn hint(error: &StorageError) -> Option<&'static str> {
         StorageErrorKind::Full => {
             "free some space and run this again; it uses the data stored so far"
         }
-        StorageErrorKind::ReadOnly => "mount it read-write and run this again",
+        StorageErrorKind::ReadOnly => "mount the file system read-write, then run this again",
         StorageErrorKind::Denied if error.is_remote => {
-            "check the permissions of the login user there, and that the server allows writing"
+            "check the permissions of the login user on the server, and that the server allows \
+             writing"
         }
         StorageErrorKind::Denied => "run this as a user with permission",
         StorageErrorKind::Io | StorageErrorKind::Unreadable if error.is_remote => {
@@ -28,8 +29,8 @@ pub(super) fn hint(error: &StorageError) -> Option<&'static str> {
             "check the system log for disk errors"
         }
         StorageErrorKind::ClosedAfterLogin => {
-            "run this again; if it fails each time, see the log of the server (the root directory \
-             of a chroot must belong to root)"
+            "run this again; if it fails each time, see the log of the server (the directory of a \
+             chroot must belong to root)"
         }
         StorageErrorKind::Unavailable => "check that the store can be reached, then run this again",
         StorageErrorKind::HostKeyChanged => {
@@ -37,10 +38,11 @@ pub(super) fn hint(error: &StorageError) -> Option<&'static str> {
              connection"
         }
         StorageErrorKind::LoginRefused => {
-            "log in once with sftp by hand: it shows why, and asks whether to trust the server"
+            "log in once by hand with the program “sftp”: it shows why the login fails, and asks \
+             whether to trust a new server"
         }
         StorageErrorKind::NoProgram => {
-            "install the OpenSSH client, or set the command that connects with --ssh-command"
+            "install the OpenSSH client, or name another command with --ssh-command"
         }
         StorageErrorKind::Exists | StorageErrorKind::Truncated | StorageErrorKind::TooLarge => {
             return None;
