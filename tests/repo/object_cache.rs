@@ -1,4 +1,4 @@
-//! Tests the cache of objects on the host: it saves requests to the store, and results are the same.
+//! Tests the cache of objects on the host: it saves requests to the store, and changes no results.
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,4 +1,5 @@
-//! The diffs of one stream, each of which builds on the one before.
+//! Stores the diffs of one stream. Each diff starts from the snapshot that the diff before it leads
+//! to.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use crate::ops::pipeline::Failed;
 use crate::repo::{Backup, Index, Project, Records, RunLen, Top};
 use crate::volume::Gaps;
 
-/// The kind of a source, in a record of a backup that was made from a diff.
+/// The source kind in the record of a backup that was made from a diff.
 pub(super) const KIND: &str = "rbd-diff";
 
 /// Properties of a stream of diffs.
@@ -37,7 +38,7 @@ pub(super) struct DiffInfo<'a> {
     pub(super) total: Option<u64>,
     /// Its path in the file system, without symbolic links.
     pub(super) origin: Option<ByteString>,
-    /// Set once the pipeline that takes its extents has failed.
+    /// Set when the pipeline that receives the extents fails.
     pub(super) failed: &'a Failed,
 }
 
@@ -55,7 +56,7 @@ pub(super) struct DiffChain<'a> {
     pub(super) info: DiffInfo<'a>,
 }
 
-/// A diff that was read and whose content is stored.
+/// A diff of the chain whose content is stored, but not committed.
 pub(super) struct Link<'a> {
     pub(super) header: DiffHeader,
     pub(super) started: Timestamp,
@@ -80,16 +81,19 @@ impl Link<'_> {
 }
 
 impl<'a> DiffChain<'a> {
-    /// Fails if the stream describes an image of another shape than the volume's last description.
-    pub(super) fn same_image(&self) -> Result<(), OpsError> {
-        let shape = |image: &RbdImage| (image.order, image.stripe_unit, image.stripe_count);
+    /// Fails if the object size or the striping of the image differs from that in the volume's last
+    /// backup that states them.
+    pub(super) fn require_same_image(&self) -> Result<(), OpsError> {
+        let layout = |image: &RbdImage| (image.order, image.stripe_unit, image.stripe_count);
         let mut backups = self.records.of_volume(&self.options.volume).rev();
         let before = backups.find_map(|backup| backup.record.source.as_ref()?.image.as_ref());
         match (&self.image, before) {
-            (Some(now), Some(before)) if shape(now) != shape(before) => Err(OpsError::OtherImage {
-                name: self.info.name.to_owned(),
-                volume: self.options.volume.clone(),
-            }),
+            (Some(now), Some(before)) if layout(now) != layout(before) => {
+                Err(OpsError::OtherImage {
+                    name: self.info.name.to_owned(),
+                    volume: self.options.volume.clone(),
+                })
+            }
             _ => Ok(()),
         }
     }
@@ -111,14 +115,14 @@ impl<'a> DiffChain<'a> {
         }
         let started = Timestamp::now();
         let taken = self.taken(&header);
-        let as_large = |backup: &&Backup| backup.record.content.size == header.size;
-        if !taken.iter().any(as_large) {
-            // A content of another size cannot be the same.
-            self.not_taken(&header, &taken)?;
+        let has_same_size = |backup: &&Backup| backup.record.content.size == header.size;
+        if !taken.iter().any(has_same_size) {
+            // Content of another size cannot be the same.
+            self.require_not_taken(&header, &taken)?;
         }
         let options = BackupOptions {
-            // A content that the volume may have already is only compared, not stored again, unless
-            // --reread asks for that.
+            // If the volume has backups of this snapshot, the content is only compared with theirs.
+            // With --reread, it is stored again.
             dry_run: self.options.dry_run || !(taken.is_empty() || self.options.reread),
             ..self.options.clone()
         };
@@ -130,8 +134,8 @@ impl<'a> DiffChain<'a> {
             RunLen::Part,
             self.context,
             |task| {
-                let attachments = self.attachments(task)?;
-                let stored = self.diff_into(task, reader, header.size, base.as_ref())?;
+                let attachments = self.store_attachments(task)?;
+                let stored = self.merge_with_base(task, reader, header.size, base.as_ref())?;
                 Ok((stored, attachments))
             },
         )?;
@@ -139,7 +143,7 @@ impl<'a> DiffChain<'a> {
         let same = |backup: &&&Backup| backup.record.content.root == root;
         let existing = taken.iter().rev().find(same).copied();
         if existing.is_none() {
-            self.not_taken(&header, &taken)?;
+            self.require_not_taken(&header, &taken)?;
         }
         let existing = existing.or_else(|| self.same_head(&header).filter(|b| same(&b)));
         // The tree of `existing` was not stored again, and the next diff builds on it.
@@ -153,8 +157,8 @@ impl<'a> DiffChain<'a> {
         })
     }
 
-    /// Stores the attachments of each backup.
-    fn attachments(&self, task: &BackupTask<'_>) -> Result<Vec<Attachment>, OpsError> {
+    /// Stores the image's metadata as an attachment, if the stream has any.
+    fn store_attachments(&self, task: &BackupTask<'_>) -> Result<Vec<Attachment>, OpsError> {
         let store = |metadata: &ImageMetadata| {
             store_attachment(task, ImageMetadata::ATTACHMENT, &metadata.encode())
         };
@@ -172,9 +176,9 @@ impl<'a> DiffChain<'a> {
         backups.filter(is_of).collect()
     }
 
-    /// Fails unless `taken` is empty: it has backups of the snapshot that the diff leads to, with
-    /// different content.
-    fn not_taken(&self, header: &DiffHeader, taken: &[&Backup]) -> Result<(), OpsError> {
+    /// Fails if `taken` has a backup. It holds the backups of the diff's snapshot, and their content
+    /// differs from that of the diff.
+    fn require_not_taken(&self, header: &DiffHeader, taken: &[&Backup]) -> Result<(), OpsError> {
         match (&header.to, taken.last()) {
             (Some(to), Some(other)) => Err(OpsError::SnapshotTaken {
                 volume: self.options.volume.clone(),
@@ -185,8 +189,8 @@ impl<'a> DiffChain<'a> {
         }
     }
 
-    /// Returns the volume's newest backup if, like the diff, it is of the head of the image, and
-    /// builds on the same snapshot.
+    /// Returns the volume's newest backup if the diff leads to the head of the image (no snapshot),
+    /// and this backup does so too and starts from the same snapshot.
     fn same_head(&self, header: &DiffHeader) -> Option<&'a Backup> {
         let from = header.from.as_ref().map(|from| ByteString::from(&from[..]));
         let newest = self.records.of_volume(&self.options.volume).next_back()?;
@@ -195,8 +199,8 @@ impl<'a> DiffChain<'a> {
         (header.to.is_none() && source.snapshot.is_none() && same).then_some(newest)
     }
 
-    /// Merges one diff with its base.
-    fn diff_into<R: Read + Send>(
+    /// Merges one diff with its base, and stores the result.
+    fn merge_with_base<R: Read + Send>(
         &self,
         task: &BackupTask<'_>,
         reader: &mut DiffReader<R>,

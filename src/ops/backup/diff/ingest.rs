@@ -69,7 +69,7 @@ fn ingest(
         metadata: reader.image().and_then(metadata),
         info,
     };
-    chain.same_image()?;
+    chain.require_same_image()?;
     if options.dry_run && reader.diffs() > 1 {
         return Err(OpsError::DryRunOfChain {
             name: name.to_owned(),
