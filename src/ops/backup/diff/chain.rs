@@ -176,7 +176,7 @@ impl<'a> DiffChain<'a> {
         backups.filter(is_of).collect()
     }
 
-    /// Fails if `taken` has a backup. It holds the backups of the diff's snapshot, and their content
+    /// Fails if `taken` has a backup. It holds the backups of the diff's snapshot. Their content
     /// differs from that of the diff.
     fn require_not_taken(&self, header: &DiffHeader, taken: &[&Backup]) -> Result<(), OpsError> {
         match (&header.to, taken.last()) {
