@@ -24,7 +24,7 @@ mod text;
 
 pub(crate) use environment::Environment;
 pub(crate) use failure::{Code, Failure};
-pub(crate) use human::{count, duration, short_id};
+pub(crate) use human::{count, duration, printable, short_id};
 pub(crate) use message::{
     AttachmentEntry, BackupDetail, BackupEntry, BackupSummary, CacheInfo, CheckSummary,
     CompareSummary, DiffEntry, DiffImage, DiffStream, ExportSummary, Extent, ForgetSummary,

@@ -5,11 +5,12 @@
 //! written, is in the directory for the state of this program.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use super::environment::Environment;
@@ -54,11 +55,18 @@ impl MarkPlaces {
 
     /// Returns the mark of the target, if there is one.
     pub(crate) fn read(&self) -> Option<RestoreMark> {
+        // Anyone who may write to the directory can put something else there.
         let read = |path: &PathBuf| {
-            let file = File::open(path).ok()?;
+            let flags = i32::try_from(OFlags::NONBLOCK.bits()).ok()?;
+            let mut options = OpenOptions::new();
+            let file = options.read(true).custom_flags(flags).open(path).ok()?;
             let metadata = file.metadata().ok()?;
-            let is_mark = metadata.is_file() && metadata.len() <= LEN_MAX;
-            is_mark.then(|| serde_json::from_reader(file).ok())?
+            if !metadata.is_file() || metadata.len() > LEN_MAX {
+                return None;
+            }
+            let mark: RestoreMark = serde_json::from_reader(file.take(LEN_MAX)).ok()?;
+            let is_id = mark.backup_id.bytes().all(|byte| byte.is_ascii_hexdigit());
+            is_id.then_some(mark)
         };
         self.0.iter().find_map(read)
     }
@@ -179,6 +187,28 @@ mod tests {
         places("disk").remove().unwrap();
         assert_eq!(places("link").read(), None);
         places("disk").remove().unwrap();
+    }
+
+    #[test]
+    fn what_is_no_mark_is_not_taken_for_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("disk");
+        let beside = directory.path().join(".disk.cuttlebone-restore");
+        fs::write(&target, "content").unwrap();
+        let environment = Environment::with(&[]);
+        let read = || MarkPlaces::of(&target, &environment).unwrap().read();
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        let (here, kind) = (rustix::fs::CWD, rustix::fs::FileType::Fifo);
+        rustix::fs::mknodat(here, &beside, kind, mode, 0).unwrap();
+        assert_eq!(read(), None, "a pipe is not waited for");
+        fs::remove_file(&beside).unwrap();
+        let text = serde_json::to_string(&mark()).unwrap();
+        for other in ["", "{}", &text.replace("abc", "…abc…")] {
+            fs::write(&beside, other).unwrap();
+            assert_eq!(read(), None, "{other}");
+        }
+        fs::write(&beside, text).unwrap();
+        assert_eq!(read(), Some(mark()));
     }
 
     #[test]

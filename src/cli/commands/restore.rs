@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use crate::app::{
     Attempt, Code, Extent, Failure, MarkPlaces, Message, RepositorySettings, RestoreMark,
     RestoreRequest, RestoreSummary, WriteTo, count, load_records, notice_several_newest,
-    open_project, rescue_map, short_id,
+    open_project, printable, rescue_map, short_id,
 };
 use crate::base::Notice;
 use crate::cli::console::Console;
@@ -138,6 +138,7 @@ pub(super) fn describe(mark: &RestoreMark) -> String {
         ..
     } = mark;
     let id = short_id(backup_id);
+    let (volume, time) = (printable(volume), printable(time));
     format!("an interrupted restore of backup {id} of volume “{volume}”, begun at {time}")
 }
 
