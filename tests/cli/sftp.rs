@@ -102,7 +102,7 @@ fn errors_of_ssh_are_reported_with_the_next_step() {
     remote.fails(
         &["list", "-r", "sftp:-oProxyCommand=x:/r"],
         2,
-        &["names no host"],
+        &["its host is missing or invalid"],
     );
     remote.fails(
         &["list", "-r", &there, "--limit-upload", "0"],
@@ -115,12 +115,12 @@ fn errors_of_ssh_are_reported_with_the_next_step() {
     remote.fails(
         &["list"],
         1,
-        &["Host key verification failed", "sftp by hand"],
+        &["Host key verification failed", "log in once by hand"],
     );
     fs::write(remote.server.path("known"), known).unwrap();
     let key = fs::read(remote.server.path("user.pub")).unwrap();
     fs::write(remote.server.path("user.pub"), "").unwrap();
-    remote.fails(&["list"], 1, &["Permission denied", "sftp by hand"]);
+    remote.fails(&["list"], 1, &["Permission denied", "log in once by hand"]);
     fs::write(remote.server.path("user.pub"), key).unwrap();
     remote.server.stop();
     remote.fails(&["list"], 1, &["refused", "can be reached"]);
