@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use cuttlebone::base::{Cancel, Silent};
 use cuttlebone::format::ExtentKind;
-use cuttlebone::ops::{self, BackupOptions, Context};
+use cuttlebone::ops::{self, BackupOptions, Context, Stated};
 use cuttlebone::repo::{Compression, PackSizes, Records};
 use cuttlebone::volume::{DiffSource, NamedInput, StreamTarget};
 
@@ -57,6 +57,9 @@ fn one(f: &Fixture, stream: &[u8], images: &mut HashMap<Vec<u8>, Option<Vec<u8>>
         pack_sizes: PackSizes::new(1 << 20, 1, 1),
         reread: false,
         verify_sample: 0,
+        allow_empty: true,
+        new_content: true,
+        stated: Stated::default(),
         host: None,
     };
     let committed = || Records::load(&f.project).expect("it is whole").all().len();

@@ -129,6 +129,9 @@ pub(crate) struct BackupSummary {
     pub(crate) duration: f64,
     /// The id of the backup that this one was compared with.
     pub(crate) base: Option<String>,
+    /// Only the name of a snapshot connects the diff with that backup.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) base_by_name: bool,
 }
 
 #[derive(Debug, Clone, Serialize)]

@@ -36,13 +36,13 @@ pub(crate) use opening::{
     create, host_name, load_records, notice_several_newest, open, open_or_create, open_project,
     project, slot_info,
 };
-pub(crate) use password::{PasswordOptions, Passwords};
+pub(crate) use password::{PasswordOptions, Passwords, without_secrets};
 pub(crate) use permission::Attempt;
 pub(crate) use prompt::{Prompt, TerminalLoan};
 pub(crate) use request::{
     AcceptedBackups, BackupRequest, BackupSource, CacheRequest, ExportRequest, ForgetRequest,
     ForgetSelection, KeyRequest, MergeRequest, NewKeyAccess, NewKeyRequest, PruneRequest, ReadFrom,
-    RestoreRequest, VolumeName, WriteTo, backup_selector, volume_name,
+    RestoreRequest, VolumeName, WriteTo, backup_selector, check_name, is_stdin, volume_name,
 };
 pub(crate) use rescue_map::rescue_map;
 pub(crate) use restore_mark::{MarkPlaces, RestoreMark};

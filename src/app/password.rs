@@ -273,9 +273,13 @@ impl Passwords<'_> {
     }
 }
 
-/// Removes the password from the environment of a child process.
+/// Removes the password, and what says where it is, from the environment of a child process.
 pub(crate) fn without_secrets(command: &mut Command) -> &mut Command {
-    command.env_remove(PASSWORD)
+    command
+        .env_remove(PASSWORD)
+        .env_remove("CUTTLEBONE_PASSWORD_FD")
+        .env_remove("CUTTLEBONE_PASSWORD_FILE")
+        .env_remove("CUTTLEBONE_PASSWORD_COMMAND")
 }
 
 fn from_descriptor(number: &OsStr) -> Result<GivenPassword, PasswordError> {

@@ -120,6 +120,15 @@ pub enum Notice {
     SourceUnchanged,
     /// There is no backup to build on. Data outside the list of extents is taken to be zeros.
     NoBaseForExtents,
+    /// Only the name of a snapshot connects a diff with the backup that it builds on.
+    BaseByName {
+        /// The volume.
+        volume: String,
+        /// The snapshot.
+        snapshot: String,
+    },
+    /// The last diff of a stream is of the image itself, and not of a snapshot.
+    HeadOfImage,
     /// The store cannot be written, so backups are read without a lease: a prune may delete their
     /// data meanwhile.
     ReadWithoutLease {

@@ -149,6 +149,12 @@ impl Attachment {
 pub struct SourceInfo {
     /// `file`, `device`, `stdin` or `rbd-diff`.
     pub kind: String,
+    /// The name of the source, as the user stated it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The id of the image in its cluster, as the user stated it. Unlike a name, it never returns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_id: Option<String>,
     /// The path on the host.
     #[serde(default)]
     pub path: Option<ByteString>,

@@ -24,6 +24,8 @@ pub enum OpsError {
         #[source]
         source: std::io::Error,
     },
+    #[error("{name} is empty: it has no bytes")]
+    EmptySource { name: String },
     #[error("{path} changed while it was read: the backup would not be a consistent point in time")]
     SourceChanged { path: String },
     #[error("backup “{base}” is {found}, the source is {needed}")]
@@ -93,7 +95,7 @@ pub enum OpsError {
     #[error("{name} holds several diffs, and can only be merged from a regular file")]
     NotSeekable { name: String },
     #[error(
-        "volume “{volume}” has no backup of the snapshot “{snapshot}”, which the diff builds on"
+        "volume “{volume}” has no backup of the snapshot “{snapshot}”, from which the changes start"
     )]
     NoBase {
         volume: String,
@@ -102,7 +104,21 @@ pub enum OpsError {
         known: Vec<String>,
         /// Whether the volume has no backup at all.
         empty: bool,
+        /// Whether the changes are a list of extents, and not a diff.
+        listed: bool,
     },
+    #[error(
+        "the backup of snapshot “{snapshot}” is not the newest of volume “{volume}”: {base} is \
+         older than {newest}"
+    )]
+    BaseNotNewest {
+        volume: String,
+        snapshot: String,
+        base: Box<Described>,
+        newest: Box<Described>,
+    },
+    #[error("a list of extents does not say from which backup or snapshot its changes start")]
+    ListWithoutStart,
     #[error("volume “{volume}” has backups of the snapshot “{snapshot}” with different content")]
     AmbiguousBase {
         volume: String,
@@ -123,14 +139,14 @@ pub enum OpsError {
     HistoryGap { volume: String, missing: ObjectHash },
     #[error("the diff is a full one, and cannot be applied to backup “{base}”")]
     NeedsNoBase { base: String },
-    #[error("backup “{base}” is of volume “{other}”, but the diff is for volume “{volume}”")]
+    #[error("backup “{base}” is of volume “{other}”, but the changes are for volume “{volume}”")]
     BaseOfOtherVolume {
         base: String,
         volume: String,
         other: String,
     },
     #[error(
-        "the diff builds on snapshot “{snapshot}”, but backup “{base}” is of {}",
+        "the changes start from snapshot “{snapshot}”, but backup “{base}” is of {}",
         of_snapshot(other.as_deref())
     )]
     BaseOfOtherSnapshot {
@@ -159,6 +175,17 @@ pub enum OpsError {
          “{volume}”"
     )]
     OtherImage { name: String, volume: String },
+    #[error("volume “{volume}” was last backed up from {what} “{before}”, not “{now}”")]
+    OtherStated {
+        volume: String,
+        what: &'static str,
+        before: String,
+        now: String,
+    },
+    #[error(
+        "the full diff shares almost no data with {backup}, the newest backup of volume “{volume}”"
+    )]
+    NothingShared { volume: String, backup: ObjectHash },
     #[error("{name} describes an image of {size} bytes, more than a backup can hold")]
     TooLarge { name: String, size: u64 },
     #[error("the attachment {name} has {size}, more than {limit}")]

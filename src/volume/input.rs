@@ -14,6 +14,11 @@ pub trait InputStream: Read + Send {
     /// Returns the name that messages use for the stream.
     fn name(&self) -> String;
 
+    /// Returns the kind of the stream, as records name it.
+    fn kind(&self) -> &'static str {
+        "stdin"
+    }
+
     /// Returns the path by which it was opened, if it has one.
     fn path(&self) -> Option<&Path> {
         None
@@ -34,6 +39,10 @@ pub trait InputStream: Read + Send {
 impl<S: InputStream + ?Sized> InputStream for Box<S> {
     fn name(&self) -> String {
         (**self).name()
+    }
+
+    fn kind(&self) -> &'static str {
+        (**self).kind()
     }
 
     fn path(&self) -> Option<&Path> {

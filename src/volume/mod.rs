@@ -6,6 +6,7 @@
 
 mod announced_target;
 mod buffered;
+mod command;
 mod contents;
 mod cursor;
 mod data_extents;
@@ -36,6 +37,7 @@ mod users;
 mod witness;
 
 pub use announced_target::AnnouncedTarget;
+pub use command::CommandSource;
 pub use contents::Contents;
 pub use device_target::DeviceTarget;
 pub use diff_target::{DiffTarget, DiffTotals};

@@ -32,7 +32,15 @@ fn only_listed_extents_are_read_whatever_the_form_of_the_list() {
         change(&image, (5 << 20) + 16_000 + number);
         let list = fixture(&format!("std-diff-s1-s2.{form}"));
         let list = list.to_str().unwrap();
-        let args = ["backup", &image, "--volume", "v", "--extents"];
+        let args = [
+            "backup",
+            &image,
+            "--volume",
+            "v",
+            "--base",
+            "v",
+            "--extents",
+        ];
         let summary = world.json_one(
             &[&args[..], &[list, "--verify-sample", "1000"]].concat(),
             "summary",
@@ -47,7 +55,16 @@ fn only_listed_extents_are_read_whatever_the_form_of_the_list() {
 
     change(&image, 0);
     let list = File::open(fixture("std-diff-s1-s2.json")).unwrap();
-    let args = ["backup", &image, "--volume", "v", "--extents", "-"];
+    let args = [
+        "backup",
+        &image,
+        "--volume",
+        "v",
+        "--base",
+        "v",
+        "--extents",
+        "-",
+    ];
     let output = world.run_with_stdin(&args, list).ok(&args);
     assert!(
         output.contains("  64 chunks outside the list compared with the base\n"),
@@ -66,6 +83,8 @@ fn a_list_that_omits_a_change_exits_with_20_and_commits_nothing() {
         "backup",
         &image,
         "--volume",
+        "v",
+        "--base",
         "v",
         "--extents",
         &list,
@@ -110,7 +129,16 @@ fn an_invalid_list_is_refused_before_the_password_is_read() {
         ("<extents><extent>", 1, "cut short (byte 17)"),
     ] {
         let list = world.write("list", text.as_bytes());
-        let args = ["backup", &image, "--volume", "v", "--extents", &list];
+        let args = [
+            "backup",
+            &image,
+            "--volume",
+            "v",
+            "--base",
+            "v",
+            "--extents",
+            &list,
+        ];
         let output = world.fails(&args, code);
         for expected in [
             expected,
@@ -127,7 +155,16 @@ fn an_invalid_list_is_refused_before_the_password_is_read() {
     let list = world.at("long");
     let file = File::create(&list).unwrap();
     file.set_len((256 << 20) + 1).unwrap();
-    let args = ["backup", &image, "--volume", "v", "--extents", &list];
+    let args = [
+        "backup",
+        &image,
+        "--volume",
+        "v",
+        "--base",
+        "v",
+        "--extents",
+        &list,
+    ];
     let output = world.fails(&args, 1);
     assert!(
         output.contains("is too long for a list of extents"),
@@ -144,7 +181,16 @@ fn a_list_that_exceeds_the_image_is_refused() {
         "list",
         br#"[{"offset":8388600,"length":9,"exists":"true"}]"#,
     );
-    let args = ["backup", &image, "--volume", "v", "--extents", &list];
+    let args = [
+        "backup",
+        &image,
+        "--volume",
+        "v",
+        "--base",
+        "v",
+        "--extents",
+        &list,
+    ];
     let output = world.fails(&args, 20);
     assert!(
         output.contains("the list of extents reaches up to byte 8388609, but")
@@ -158,13 +204,24 @@ fn options_that_contradict_a_list_are_wrong_usage() {
     let (world, image) = world();
     let list = world.write("list", b"[]");
     for args in [
-        &["backup", &image, "--extents", &list][..],
-        &["backup", "--volume", "v", "--extents", &list],
-        &["backup", "-", "--volume", "v", "--extents", &list],
+        &["backup", &image, "--base", "v", "--extents", &list][..],
+        &["backup", "--volume", "v", "--base", "v", "--extents", &list],
+        &[
+            "backup",
+            "-",
+            "--volume",
+            "v",
+            "--base",
+            "v",
+            "--extents",
+            &list,
+        ],
         &[
             "backup",
             &image,
             "--volume",
+            "v",
+            "--base",
             "v",
             "--extents",
             &list,
@@ -176,6 +233,8 @@ fn options_that_contradict_a_list_are_wrong_usage() {
             &list,
             "--volume",
             "v",
+            "--base",
+            "v",
             "--extents",
             &list,
         ],
@@ -184,6 +243,8 @@ fn options_that_contradict_a_list_are_wrong_usage() {
             "backup",
             &image,
             "--volume",
+            "v",
+            "--base",
             "v",
             "--extents",
             &list,
@@ -195,6 +256,8 @@ fn options_that_contradict_a_list_are_wrong_usage() {
             &image,
             "--volume",
             "v",
+            "--base",
+            "v",
             "--extents",
             "-",
             "--password-file",
@@ -203,4 +266,195 @@ fn options_that_contradict_a_list_are_wrong_usage() {
     ] {
         world.fails(args, 2);
     }
+    let args = ["backup", &image, "--volume", "v", "--extents", &list];
+    for more in [
+        &["--from-nothing", "--base", "v"][..],
+        &["--from-nothing", "--from-snapshot", "a"],
+        &["--from-snapshot", ""],
+        &["--base", "v", "--to-snapshot", ""],
+        &["--base", "v", "--verify-sample"],
+    ] {
+        world.fails(&[&args[..], more].concat(), 2);
+    }
+    world.fails(&["backup", &image, "--from-snapshot", "a"], 2);
+    world.fails(&["backup", &image, "--base", "v", "--force-base"], 2);
+    let diff = ["backup", "--diff", &list, "--volume", "v"];
+    world.fails(&[&diff[..], &["--to-snapshot", "a"]].concat(), 2);
+}
+
+/// A list of one extent, of 4096 bytes.
+fn list_of(world: &World, offset: u64) -> String {
+    let text = format!(r#"[{{"offset":{offset},"length":4096,"exists":"true"}}]"#);
+    world.write("list", text.as_bytes())
+}
+
+#[test]
+fn a_list_that_does_not_say_where_it_starts_is_wrong_usage() {
+    let (mut world, image) = world();
+    let list = list_of(&world, 0);
+    world.set("CUTTLEBONE_PASSWORD", "");
+    let args = ["backup", &image, "--volume", "v", "--extents", &list];
+    let output = world.fails(&args, 2);
+    for expected in [
+        "a list of extents does not say from which backup or snapshot its changes start",
+        "--from-snapshot NAME",
+        "--base BACKUP",
+        "--from-nothing",
+    ] {
+        assert!(
+            output.contains(expected),
+            "{expected:?} is not in\n{output}"
+        );
+    }
+}
+
+#[test]
+fn a_list_after_a_missed_run_is_refused() {
+    let world = World::new();
+    let image = world.write("disk.img", &noise(1, 2 * MIB));
+    let volume = ["backup", &image, "--volume", "v"];
+    world.backup(&[&volume[1..], &["--to-snapshot", "mon"]].concat());
+    // The run of Tuesday fails. The list of Wednesday starts from Tuesday.
+    change(&image, MIB as u64);
+    change(&image, 5000);
+    let list = list_of(&world, 4096);
+    let wednesday = ["--extents", &list, "--verify-sample", "0"];
+    let from = |snapshot| {
+        let from = ["--from-snapshot", snapshot, "--to-snapshot", "wed"];
+        [&volume[..], &wednesday, &from].concat()
+    };
+    let output = world.fails(&from("tue"), 20);
+    assert!(
+        output.contains("no backup of the snapshot “tue”, from which the changes start")
+            && output.contains("it has backups of the snapshots mon"),
+        "{output}"
+    );
+    assert_eq!(world.json(&["list"]).len(), 1);
+    // The base is named, and is of another snapshot.
+    let output = world.fails(&[&from("tue")[..], &["--base", "v"]].concat(), 20);
+    assert!(
+        output.contains("start from snapshot “tue”, but"),
+        "{output}"
+    );
+    // A list that starts from the right snapshot.
+    let list = world.write(
+        "list",
+        br#"[{"offset":0,"length":8192,"exists":"true"},{"offset":1048576,"length":4096,"exists":"true"}]"#,
+    );
+    assert_eq!(list, world.at("list"));
+    world.ok(&from("mon"));
+    world.restores("v", &image);
+    world.is_clean();
+}
+
+#[test]
+fn a_list_from_a_snapshot_whose_backup_is_not_the_newest_needs_its_base_named() {
+    let (world, image) = world();
+    let volume = ["backup", &image, "--volume", "v"];
+    change(&image, 0);
+    world.ok(&[&volume[..], &["--to-snapshot", "old"]].concat());
+    let id = world.json(&["list"])[1]["backup_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    change(&image, 70_000);
+    world.ok(&[&volume[..], &["--to-snapshot", "new"]].concat());
+    change(&image, 4096);
+    let list = world.write(
+        "list",
+        br#"[{"offset":4096,"length":70000,"exists":"true"}]"#,
+    );
+    let args = [&volume[..], &["--extents", &list, "--from-snapshot", "old"]].concat();
+    let output = world.fails(&args, 20);
+    assert!(
+        output.contains("the backup of snapshot “old” is not the newest of volume “v”")
+            && output.contains(&format!("--base {}", &id[..8])),
+        "{output}"
+    );
+    world.ok(&[&args[..], &["--base", &id]].concat());
+    world.restores("v", &image);
+}
+
+#[test]
+fn a_list_cannot_start_from_a_backup_of_another_volume() {
+    let (world, image) = world();
+    let list = list_of(&world, 0);
+    let args = [
+        "backup",
+        &image,
+        "--volume",
+        "w",
+        "--extents",
+        &list,
+        "--base",
+        "v",
+    ];
+    let output = world.fails(&args, 20);
+    assert!(
+        output.contains("is of volume “v”, but the changes are for volume “w”"),
+        "{output}"
+    );
+    world.ok(&[&args[..], &["--force-base"]].concat());
+    world.restores("w", &image);
+}
+
+#[test]
+fn backups_record_the_snapshots_of_a_list_and_diffs_and_lists_build_on_each_other() {
+    let (world, image) = world();
+    let volume = ["backup", &image, "--volume", "v"];
+    let shown = || world.json_one(&["show", "v"], "backup");
+    world.ok(&[&volume[..], &["--to-snapshot", "s1"]].concat());
+    assert_eq!(shown()["snapshot"], "s1");
+    change(&image, 4096);
+    let list = list_of(&world, 4096);
+    let args = [
+        "--extents",
+        &list,
+        "--from-snapshot",
+        "s1",
+        "--to-snapshot",
+        "s2",
+    ];
+    let summary = world.json_one(&[&volume[..], &args].concat(), "summary");
+    assert_eq!(summary["snapshot"], "s2");
+    let source = &shown()["source"];
+    assert_eq!(
+        (&source["snapshot"], &source["from_snapshot"]),
+        (&"s2".into(), &"s1".into())
+    );
+    // The same again, after a lost answer: nothing new.
+    let again = world.json_one(&[&volume[..], &args].concat(), "summary");
+    assert_eq!(again["existing"], true);
+    assert_eq!(again["backup_id"], summary["backup_id"]);
+    // Another content under the same name is refused.
+    change(&image, 4500);
+    world.fails(&[&volume[..], &args].concat(), 20);
+    world.fails(&[&volume[..], &["--to-snapshot", "s2"]].concat(), 20);
+
+    let data = noise(9, 512);
+    let mut diff = b"rbd diff v1\nf\x02\0\0\0s2t\x02\0\0\0s3s".to_vec();
+    diff.extend(((8 * MIB) as u64).to_le_bytes());
+    diff.push(b'w');
+    diff.extend(4096u64.to_le_bytes());
+    diff.extend(512u64.to_le_bytes());
+    diff.extend(&data);
+    diff.push(b'e');
+    let diff = world.write("diff", &diff);
+    world.ok(&["backup", "--diff", &diff, "--volume", "v"]);
+    let file = File::options().write(true).open(&image).unwrap();
+    file.write_all_at(&data, 4096).unwrap();
+    change(&image, 6 << 20);
+    let list = list_of(&world, 6 << 20);
+    let args = [
+        "--extents",
+        &list,
+        "--from-snapshot",
+        "s3",
+        "--to-snapshot",
+        "s4",
+    ];
+    world.ok(&[&volume[..], &args].concat());
+    let base = world.json_one(&["show", "v~1"], "backup")["backup_id"].clone();
+    assert_eq!(shown()["base"], base);
+    world.is_clean();
 }

@@ -155,7 +155,15 @@ fn a_signal_interrupts_a_command_that_waits_for_its_pipe() {
         (&fifo[..], &["backup", "--volume", "v", "--diff", &fifo][..]),
         (
             &fifo,
-            &["backup", &disk, "--volume", "v", "--extents", &fifo],
+            &[
+                "backup",
+                &disk,
+                "--volume",
+                "v",
+                "--extents",
+                &fifo,
+                "--from-nothing",
+            ],
         ),
         (&fifo, &["diff", "inspect", &fifo]),
         ("-", &["diff", "inspect", "-"]),

@@ -2,6 +2,7 @@
 //! state that a kill leaves.
 
 mod check;
+mod command;
 mod diff;
 mod examples;
 mod export;

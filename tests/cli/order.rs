@@ -99,10 +99,10 @@ fn merged() -> (World, [String; 2], [String; 2]) {
     };
     copy(one.to_str().unwrap(), other.to_str().unwrap());
     let images = [2, 3].map(|n| world.write(&format!("disk{n}.img"), &noise(n, 300 << 10)));
-    world.backup(&[&images[0], "--volume", "v"]);
+    world.backup(&[&images[0], "--volume", "v", "--to-snapshot", "one"]);
     world.set("CUTTLEBONE_REPOSITORY", &other);
     world.set("CUTTLEBONE_CACHE_DIR", world.path("cache of the copy"));
-    world.backup(&[&images[1], "--volume", "v"]);
+    world.backup(&[&images[1], "--volume", "v", "--to-snapshot", "two"]);
     world.set("CUTTLEBONE_REPOSITORY", &one);
     world.set("CUTTLEBONE_CACHE_DIR", world.path("cache"));
     copy(&format!("{}/.", other.display()), one.to_str().unwrap());
@@ -140,7 +140,8 @@ fn a_list_of_extents_asks_which_of_two_newest_backups_it_starts_from() {
     let (world, images, ids) = merged();
     let list = world.write("list", b"[]");
     let args = ["backup", &images[0], "--volume", "v", "--extents", &list];
-    let output = world.fails(&args, 20);
+    let from = |snapshot| [&args[..], &["--from-snapshot", snapshot]].concat();
+    let output = world.fails(&from("one"), 20);
     for expected in [
         "volume “v” has two newest backups with different content: ",
         &ids[0],
@@ -150,10 +151,11 @@ fn a_list_of_extents_asks_which_of_two_newest_backups_it_starts_from() {
         assert!(output.contains(expected), "{output}");
     }
     assert_eq!(listed(&world).len(), 3);
-    world.ok(&[&args[..], &["--base", &ids[0]]].concat());
+    let base = ["--base", &ids[0], "--to-snapshot", "three"];
+    world.ok(&[&args[..], &base].concat());
     world.restores("v", &images[0]);
     // The new one follows both. So there is one newest again.
-    world.ok(&args);
+    world.ok(&from("three"));
     assert!(!world.run(&["list"]).stderr.contains("lines"));
     assert_eq!(listed(&world).len(), 5);
     world.is_clean();
@@ -164,7 +166,8 @@ fn two_newest_backups_with_the_same_content_are_no_question() {
     let (world, images, ids) = merged();
     world.ok(&["forget", &ids[1]]);
     let list = world.write("list", b"[]");
-    world.ok(&["backup", &images[0], "--volume", "v", "--extents", &list]);
+    let args = ["backup", &images[0], "--volume", "v", "--extents", &list];
+    world.ok(&[&args[..], &["--from-snapshot", "one"]].concat());
     world.restores("v", &images[0]);
 }
 
@@ -172,14 +175,21 @@ fn two_newest_backups_with_the_same_content_are_no_question() {
 fn a_list_of_extents_exits_with_23_if_a_followed_backup_has_vanished() {
     let world = World::new();
     let image = world.write("disk.img", &noise(1, 300 << 10));
-    for _ in 0..3 {
-        world.backup(&[&image, "--volume", "v", "--reread"]);
+    for snapshot in ["one", "two", "three"] {
+        world.backup(&[
+            &image,
+            "--volume",
+            "v",
+            "--reread",
+            "--to-snapshot",
+            snapshot,
+        ]);
     }
     let all = listed(&world);
     fs::remove_file(world.project().join("backups").join(&all[1])).unwrap();
     let list = world.write("list", b"[]");
     let args = ["backup", &image, "--volume", "v", "--extents", &list];
-    let output = world.fails(&args, 23);
+    let output = world.fails(&[&args[..], &["--from-snapshot", "three"]].concat(), 23);
     let expected = format!(
         "a backup of volume “v” follows {}, which has vanished",
         all[1]

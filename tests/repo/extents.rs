@@ -20,6 +20,22 @@ fn test_repo() -> (TestRepo, Host) {
     (test_repo, Host::without_cache())
 }
 
+/// Says where a list starts: at the newest backup of its volume, or at nothing if there is none.
+fn from_newest(test_repo: &TestRepo, options: &BackupOptions) -> BackupOptions {
+    let volume = &options.volume;
+    let is_first = !test_repo
+        .backups()
+        .iter()
+        .any(|b| b.record.volume.name == *volume);
+    let mut options = options.clone();
+    if is_first {
+        options.stated.from_nothing = true;
+    } else {
+        options.base.get_or_insert_with(|| volume.clone());
+    }
+    options
+}
+
 /// A source, and the number of chunks outside of its list to compare with the base.
 struct Sampled(Input, u64);
 
@@ -39,7 +55,7 @@ fn run(
 ) -> Result<BackupReport, OpsError> {
     let options = BackupOptions {
         verify_sample,
-        ..options.clone()
+        ..from_newest(test_repo, options)
     };
     back_up(&test_repo.project, input, &options, &host.context())
 }
@@ -357,7 +373,7 @@ fn the_comparison_of_samples_reports_its_progress() {
         let Sampled(input, verify_sample) = listed(&host, &image, &[(0, 1)], samples);
         let options = BackupOptions {
             verify_sample,
-            ..options("v")
+            ..from_newest(&test_repo, &options("v"))
         };
         back_up(&test_repo.project, input, &options, &context).unwrap();
         let seen = watch.of(Phase::VerifySample);

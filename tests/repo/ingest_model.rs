@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use cuttlebone::ops::BackupOptions;
 use cuttlebone::storage::MemoryBackend;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -66,7 +67,7 @@ fn play(steps: &[Step], keep_size: &[bool], chunk: usize) {
         Host::with_cache(),
     );
     let mut chain: Vec<(String, Image)> = Vec::new();
-    let mut whole = Image::new(0);
+    let (mut whole, mut newest) = (Image::new(0), Image::new(0));
     for (number, step) in steps.iter().enumerate() {
         let base = step
             .from
@@ -91,8 +92,16 @@ fn play(steps: &[Step], keep_size: &[bool], chunk: usize) {
         let from = base.map(|(name, _)| name.clone());
         let to = (!step.is_head).then(|| format!("s{number}"));
         let stream = diff(from.as_deref(), to.as_deref(), size, &extents);
-        let reports = ingest(&host, &test_repo, &stream, &options("v")).unwrap();
-        let before = base.map_or_else(|| Image::new(0), |(_, image)| image.clone());
+        let options = BackupOptions {
+            // Also if it is not the newest.
+            base: from.map(|from| format!("v@{from}")),
+            new_content: true,
+            ..options("v")
+        };
+        let reports = ingest(&host, &test_repo, &stream, &options).unwrap();
+        // A full diff is compared with the newest backup.
+        let before = base.map_or_else(|| newest.clone(), |(_, image)| image.clone());
+        newest = image.clone();
         let changed = different_chunks(&before, &image, chunk);
         assert_eq!(reports[0].counts.changed, changed, "step {number}");
         let made = test_repo.backup(reports[0].id.unwrap());

@@ -58,7 +58,9 @@ use std::thread;
 use cuttlebone::base::{Cancel, ChunkSize, Notice, ObjectHash, Observer, Phase, Progress};
 use cuttlebone::crypto::KdfParams;
 use cuttlebone::format::SlotInfo;
-use cuttlebone::ops::{self, BackupOptions, BackupReport, CheckReport, Context, Finding, OpsError};
+use cuttlebone::ops::{
+    self, BackupOptions, BackupReport, CheckReport, Context, Finding, OpsError, Stated,
+};
 use cuttlebone::repo::{
     Backup, Compression, InitOptions, NewKey, PackSizes, Project, Records, RepoError,
     RepoErrorKind, Repository,
@@ -344,6 +346,9 @@ fn options(volume: &str) -> BackupOptions {
         pack_sizes: PackSizes::new(100 * KIB, 1, 2),
         reread: false,
         verify_sample: 0,
+        allow_empty: true,
+        new_content: false,
+        stated: Stated::default(),
         host: None,
     }
 }

@@ -7,6 +7,11 @@ use crate::app::human::{short_id, shortened};
 use crate::format::DiffErrorKind;
 use crate::ops::OpsError;
 
+/// How to say from where a list of extents starts.
+const LIST_START: &str = "name it with --from-snapshot NAME, if the volume's newest \
+    backup is of that snapshot, or with --base BACKUP; or back up without --extents. For a list of \
+    all data, as “rbd diff” without --from-snap prints it, give --from-nothing";
+
 impl From<OpsError> for Failure {
     fn from(error: OpsError) -> Self {
         match error {
@@ -19,7 +24,7 @@ impl From<OpsError> for Failure {
 
 fn code(error: &OpsError) -> Code {
     match error {
-        OpsError::OtherSource { .. } => Code::Usage,
+        OpsError::OtherSource { .. } | OpsError::ListWithoutStart => Code::Usage,
         OpsError::PartOfChunk { .. } => Code::NotAllowed,
         OpsError::LostRace { .. }
         | OpsError::LostToPrune { .. }
@@ -28,6 +33,7 @@ fn code(error: &OpsError) -> Code {
         OpsError::BaseKind { .. }
         | OpsError::NotFollowing { .. }
         | OpsError::NoBase { .. }
+        | OpsError::BaseNotNewest { .. }
         | OpsError::AmbiguousBase { .. }
         | OpsError::SeveralNewest { .. }
         | OpsError::BaseOfOtherKey { .. }
@@ -36,6 +42,8 @@ fn code(error: &OpsError) -> Code {
         | OpsError::BaseOfOtherSnapshot { .. }
         | OpsError::SnapshotTaken { .. }
         | OpsError::OtherImage { .. }
+        | OpsError::OtherStated { .. }
+        | OpsError::NothingShared { .. }
         | OpsError::ListBeyondEnd { .. }
         | OpsError::BaseCutOtherwise { .. }
         | OpsError::ListIncomplete { .. }
@@ -57,6 +65,10 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
     let hint = match error {
         OpsError::ReadStream { .. } => {
             "no backup was created; check whether the program that feeds the pipe failed"
+        }
+        OpsError::EmptySource { .. } => {
+            "no backup was created; check whether the device has a medium, and whether the program \
+             that feeds a pipe failed. If this is right, use --allow-empty"
         }
         OpsError::SourceChanged { .. } => {
             "back up a snapshot of it, or stop the program that writes to it, and run this again"
@@ -109,8 +121,27 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
             volume,
             known,
             empty,
+            listed,
             ..
-        } => return Some(no_base_hint(volume, known, *empty).into()),
+        } => {
+            return Some(if *listed {
+                no_list_base_hint(known, *empty).into()
+            } else {
+                no_base_hint(volume, known, *empty).into()
+            });
+        }
+        OpsError::BaseNotNewest { base, .. } => {
+            return Some(
+                format!(
+                    "nothing was stored; if no other snapshot of that name was made since, name \
+                     the backup: --base {}. Otherwise back up everything, and give each snapshot \
+                     a name of its own, with date and time",
+                    short_id(&base.id)
+                )
+                .into(),
+            );
+        }
+        OpsError::ListWithoutStart => LIST_START,
         OpsError::AmbiguousBase { backups, .. } => {
             return Some(format!("choose one with --base: {}", backups.join(" or ")).into());
         }
@@ -160,6 +191,10 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
         }
         OpsError::DryRunOfChain { .. } => {
             "to see what the stream contains, run “cuttlebone diff inspect”"
+        }
+        OpsError::OtherStated { .. } | OpsError::NothingShared { .. } => {
+            "no backup was created; back up another image to another volume with --volume. If the \
+             volume has other content now, use --new-content"
         }
         OpsError::TooLarge { .. } => {
             "no Ceph image is that large; export it from the cluster again"
@@ -223,6 +258,19 @@ fn no_base_hint(volume: &str, known: &[String], empty: bool) -> String {
          or export everything, without --from-snap",
         newest_names(known),
         shell_word(newest)
+    )
+}
+
+/// Returns what to do if no backup is of the snapshot that a list of extents starts from.
+fn no_list_base_hint(known: &[String], empty: bool) -> String {
+    let known = match known.last() {
+        Some(_) => format!("it has backups of the snapshots {}", known_names(known)),
+        None if empty => "the volume has no backups".to_owned(),
+        None => "no backup of the volume is of a snapshot".to_owned(),
+    };
+    format!(
+        "{known}. Nothing was stored; back up the whole image once: without --extents and \
+         --from-snapshot, and with --to-snapshot NAME"
     )
 }
 

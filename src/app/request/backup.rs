@@ -1,8 +1,10 @@
 //! Requests to back up.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::ops::Stated;
 use crate::repo::Compression;
 
 use super::read_write::ReadFrom;
@@ -17,10 +19,13 @@ pub(crate) struct BackupRequest {
     pub(crate) init: bool,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) dry_run: bool,
+    pub(crate) allow_empty: bool,
+    pub(crate) new_content: bool,
     pub(crate) compression: Compression,
     pub(crate) reread: bool,
     /// Back up a target of an interrupted restore.
     pub(crate) allow_interrupted_restore: bool,
+    pub(crate) stated: Stated,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +34,8 @@ pub(crate) enum BackupSource {
     Whole(ReadFrom),
     /// An RBD diff.
     Diff(ReadFrom),
+    /// The output of a program, which a shell runs.
+    Command(OsString),
     /// An image, of which only the listed extents are read.
     Listed {
         image: PathBuf,
@@ -40,8 +47,12 @@ pub(crate) enum BackupSource {
 
 impl BackupSource {
     pub(crate) fn reads_stdin(&self) -> bool {
-        let (Self::Whole(read) | Self::Diff(read) | Self::Listed { extents: read, .. }) = self;
-        *read == ReadFrom::Stdin
+        match self {
+            Self::Whole(read) | Self::Diff(read) | Self::Listed { extents: read, .. } => {
+                read.is_stdin()
+            }
+            Self::Command(_) => false,
+        }
     }
 }
 

@@ -12,5 +12,5 @@ pub(crate) use backup::{BackupRequest, BackupSource, VolumeName};
 pub(crate) use forget::{ForgetRequest, ForgetSelection, PruneRequest};
 pub(crate) use key::{AcceptedBackups, CacheRequest, KeyRequest, NewKeyAccess, NewKeyRequest};
 pub(crate) use names::{backup_selector, check_name, volume_name};
-pub(crate) use read_write::{ReadFrom, WriteTo};
+pub(crate) use read_write::{ReadFrom, WriteTo, is_stdin};
 pub(crate) use restore::{ExportRequest, MergeRequest, RestoreRequest};

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::app::failure::Failure;
 use crate::app::location::scheme;
@@ -28,6 +28,25 @@ impl ReadFrom {
             text if text == "-" => Self::Stdin,
             text => Self::Path(local_path(what, text)?),
         })
+    }
+}
+
+impl ReadFrom {
+    /// Whether reading it takes bytes from standard input, whatever its name.
+    pub(crate) fn is_stdin(&self) -> bool {
+        match self {
+            Self::Stdin => true,
+            Self::Path(path) => is_stdin(path),
+        }
+    }
+}
+
+/// Whether the file at `path` is the one that standard input is, as `/dev/stdin` is.
+pub(crate) fn is_stdin(path: &Path) -> bool {
+    let file = |stat: &rustix::fs::Stat| (stat.st_dev, stat.st_ino);
+    match (rustix::fs::stat(path), rustix::fs::fstat(std::io::stdin())) {
+        (Ok(named), Ok(stdin)) => file(&named) == file(&stdin),
+        _ => false,
     }
 }
 

@@ -50,6 +50,13 @@ pub(crate) fn notice(notice: &Notice) -> String {
         Notice::NoBaseForExtents => "there is no backup to build on: everything that the list of \
             extents leaves out is taken for zeros"
             .to_owned(),
+        Notice::BaseByName { volume, snapshot } => format!(
+            "only the name of snapshot “{snapshot}” connects this diff with volume “{volume}”: give \
+             the image's id with --image-id, here and in later backups, to be sure of the image"
+        ),
+        Notice::HeadOfImage => "the last diff of the stream is of the image itself, not of a \
+            snapshot: if the image was in use, this backup is of no single point in time"
+            .to_owned(),
         Notice::ReadWithoutLease { problem } => format!(
             "reading without a lease, since the repository cannot be written ({problem}): do not \
             run “prune --grace 0” on it until this has ended"

@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use clap::{Args, ValueHint};
 
 use crate::app::{
-    BackupRequest, BackupSource, Failure, ReadFrom, VolumeName, backup_selector, volume_name,
+    BackupRequest, BackupSource, Failure, ReadFrom, VolumeName, backup_selector, check_name,
+    volume_name,
 };
+use crate::format::ByteString;
+use crate::ops::{OpsError, Stated};
 use crate::repo::Compression;
 
 const VERIFY_SAMPLE_DEFAULT: u64 = 64;
@@ -16,30 +20,53 @@ const VERIFY_SAMPLE_DEFAULT: u64 = 64;
 #[derive(Debug, Args)]
 pub(super) struct BackupArgs {
     /// An image file, a block device, or “-” for standard input
-    #[arg(value_hint = ValueHint::FilePath, required_unless_present = "diff")]
+    #[arg(value_hint = ValueHint::FilePath, required_unless_present_any = ["diff", "command"])]
     source: Option<OsString>,
     /// Back up an RBD diff, written by “rbd export-diff” or “rbd export --export-format 2”; “-” for
     /// standard input
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    #[arg(conflicts_with = "source", requires = "volume")]
+    #[arg(conflicts_with = "source", requires = "volume", group = "changes")]
     diff: Option<OsString>,
+    /// Back up what a program prints, and only if it exits with code 0. The shell “sh” runs it
+    #[arg(long, value_name = "COMMAND", value_hint = ValueHint::CommandString)]
+    #[arg(conflicts_with_all = ["source", "diff", "extents"], requires = "volume")]
+    command: Option<OsString>,
     /// Read only the extents in FILE, the output of “rbd diff --from-snap SNAP” as JSON, XML or
-    /// plain text, where SNAP is the snapshot that the base is a backup of; “-” for standard input
+    /// plain text; “-” for standard input. Say with --from-snapshot or --base where they start
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    #[arg(conflicts_with_all = ["diff", "reread"], requires = "volume")]
+    #[arg(conflicts_with_all = ["diff", "reread"], requires = "volume", group = "changes")]
     extents: Option<OsString>,
+    /// The extents start at this snapshot, and the newest backup of the volume is of it
+    #[arg(long, value_name = "SNAPSHOT", requires = "extents")]
+    from_snapshot: Option<OsString>,
+    /// The extents are all data of the image, as “rbd diff” without --from-snap lists them
+    #[arg(long, requires = "extents", conflicts_with_all = ["from_snapshot", "base"])]
+    from_nothing: bool,
+    /// The source shows this snapshot: later diffs and lists of extents can start at it
+    #[arg(long, value_name = "SNAPSHOT", conflicts_with = "diff")]
+    to_snapshot: Option<OsString>,
     /// Compare N random chunks outside the list with the base before storing anything [default: 64]
     #[arg(long, value_name = "N", requires = "extents")]
     verify_sample: Option<u64>,
     /// Name of the volume [default: the name of the source file]
     #[arg(long, value_name = "NAME")]
     volume: Option<String>,
-    /// Compare with this backup instead of the newest one of the volume; with --diff, apply the
-    /// diff to it
+    /// The image's id, “id” in “rbd info --format json”: it must be the same as in earlier backups
+    /// of the volume
+    #[arg(long, value_name = "ID")]
+    image_id: Option<String>,
+    /// The name of the source: it must be the same as in earlier backups of the volume
+    #[arg(long = "source", value_name = "NAME")]
+    source_name: Option<String>,
+    /// Accept another image id or source, or a full diff that shares no data with the newest backup
+    #[arg(long)]
+    new_content: bool,
+    /// Compare with this backup instead of the newest one of the volume; with --diff or --extents,
+    /// apply the changes to it
     #[arg(long, value_name = "BACKUP")]
     base: Option<String>,
-    /// Apply the diff to --base even if their snapshots do not match
-    #[arg(long, requires = "base", requires = "diff")]
+    /// Apply the changes to --base even if its volume or snapshot does not match
+    #[arg(long, requires = "base", requires = "changes")]
     force_base: bool,
     /// Create the repository if there is none
     #[arg(long)]
@@ -47,6 +74,9 @@ pub(super) struct BackupArgs {
     /// Label the backup; can be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     labels: Vec<(String, String)>,
+    /// Back up a source of 0 bytes, too
+    #[arg(long)]
+    allow_empty: bool,
     /// Read and compare, but store nothing
     #[arg(long)]
     dry_run: bool,
@@ -64,8 +94,30 @@ pub(super) struct BackupArgs {
 
 impl BackupArgs {
     pub(super) fn into_request(self) -> Result<BackupRequest, Failure> {
+        let starts = self.from_nothing || self.from_snapshot.is_some() || self.base.is_some();
+        if self.extents.is_some() && !starts {
+            return Err(OpsError::ListWithoutStart.into());
+        }
+        let snapshot = |text: OsString| {
+            if text.is_empty() {
+                return Err(Failure::usage("the name of a snapshot is an empty string"));
+            }
+            Ok(ByteString::from(text.as_bytes()))
+        };
+        let stated = Stated {
+            from_snapshot: self.from_snapshot.map(snapshot).transpose()?,
+            from_nothing: self.from_nothing,
+            to_snapshot: self.to_snapshot.map(snapshot).transpose()?,
+            image_id: self.image_id.map(|id| named("image id", id)).transpose()?,
+            name: self
+                .source_name
+                .map(|name| named("source", name))
+                .transpose()?,
+        };
         let source = if let Some(diff) = self.diff {
             BackupSource::Diff(ReadFrom::parse("diff", diff)?)
+        } else if let Some(command) = self.command {
+            BackupSource::Command(command)
         } else {
             let source = ReadFrom::parse("source", self.source.unwrap_or_default())?;
             match self.extents {
@@ -75,7 +127,12 @@ impl BackupArgs {
         };
         let volume = match (self.volume, &source) {
             (Some(name), _) => VolumeName::Chosen(volume_name(name)?),
-            (None, BackupSource::Whole(ReadFrom::Stdin) | BackupSource::Diff(_)) => {
+            (
+                None,
+                BackupSource::Whole(ReadFrom::Stdin)
+                | BackupSource::Diff(_)
+                | BackupSource::Command(_),
+            ) => {
                 return Err(Failure::usage(
                     "standard input does not name the volume to back up to",
                 )
@@ -102,9 +159,12 @@ impl BackupArgs {
             init: self.init,
             labels,
             dry_run: self.dry_run,
+            allow_empty: self.allow_empty,
+            new_content: self.new_content,
             compression: self.compression,
             reread: self.reread,
             allow_interrupted_restore: self.allow_interrupted_restore,
+            stated,
         })
     }
 }
@@ -139,6 +199,12 @@ fn file_name(path: &Path) -> Result<String, Failure> {
             ))
             .hint("name the volume with --volume NAME")
         })
+}
+
+/// Checks what the user states of the source.
+fn named(what: &str, text: String) -> Result<String, Failure> {
+    check_name(what, &text)?;
+    Ok(text)
 }
 
 fn compression(text: &str) -> Result<Compression, String> {

@@ -117,7 +117,8 @@ Examples:
   pg_dumpall | cuttlebone backup - --volume db.dump
   rbd export-diff pool/web1@mon - | cuttlebone backup --diff - --volume web1
   rbd diff --from-snap mon pool/web1@tue --format json | \\
-    cuttlebone backup /dev/rbd0 --extents - --volume web1")]
+    cuttlebone backup /dev/rbd0 --extents - --volume web1 \
+    --from-snapshot mon --to-snapshot tue")]
     Backup(BackupArgs),
 
     /// List backups, oldest first

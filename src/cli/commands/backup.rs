@@ -1,16 +1,17 @@
 //! The command `backup`.
 
+use std::process::Command;
 use std::time::Instant;
 
 use crate::app::{
     Attempt, BackupRequest, BackupSource, BackupSummary, Code, Failure, Message, ReadFrom,
-    RepositorySettings, VolumeName, host_name, open_or_create, project,
+    RepositorySettings, VolumeName, host_name, open_or_create, project, without_secrets,
 };
 use crate::cli::console::Console;
 use crate::ops::{self, BackupReport};
 use crate::repo;
 use crate::volume::{
-    DiffSource, InputFile, InputStream, ListedImage, RawImage, Source, StreamSource,
+    CommandSource, DiffSource, InputFile, InputStream, ListedImage, RawImage, Source, StreamSource,
 };
 
 use super::cache::cache_path;
@@ -47,8 +48,11 @@ pub(super) fn backup(
         reread: request.reread,
         verify_sample: match request.source {
             BackupSource::Listed { verify_sample, .. } => verify_sample,
-            BackupSource::Whole(_) | BackupSource::Diff(_) => 0,
+            BackupSource::Whole(_) | BackupSource::Diff(_) | BackupSource::Command(_) => 0,
         },
+        allow_empty: request.allow_empty,
+        new_content: request.new_content,
+        stated: request.stated,
         host: Some(host_name()),
     };
     let context = console.session.context(Some(&settings.cache_dir));
@@ -91,6 +95,12 @@ fn open_source(console: &Console, source: &BackupSource) -> Result<Box<dyn Sourc
     Ok(match source {
         BackupSource::Whole(ReadFrom::Stdin) => Box::new(StreamSource::new(stdin()?)),
         BackupSource::Whole(ReadFrom::Path(path)) => Box::new(RawImage::open(path)?),
+        BackupSource::Command(command) => {
+            let mut shell = Command::new("sh");
+            shell.arg("-c").arg(command);
+            without_secrets(&mut shell);
+            Box::new(CommandSource::new(shell))
+        }
         BackupSource::Diff(source) => {
             let stream: Box<dyn InputStream> = match source {
                 // A file as standard input can be read twice.
@@ -126,5 +136,6 @@ fn summary(report: &BackupReport, volume: &str, duration: f64) -> BackupSummary 
         chunks_verified: report.verified,
         duration,
         base: report.base.map(|id| id.to_string()),
+        base_by_name: report.base_by_name,
     }
 }

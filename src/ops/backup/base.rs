@@ -7,11 +7,8 @@ use crate::ops::error::{Described, OpsError, describe};
 use crate::repo::{Backup, History, Project, Records, Top};
 use crate::volume::{ImageIdentity, ImageKind, ImageSource};
 
-/// Returns the backup to compare with: the one that the user named, or the newest of the volume.
-///
-/// Of an image that is read as a whole, any base will do: it saves work. A list of extents
-/// (`listed`) only says what to read; the rest is the base's. So it must be clear which content the
-/// list starts from.
+/// Returns the backup to compare with a source that is read as a whole: the one that the user
+/// named, or the newest of the volume. Any will do: it saves work.
 ///
 /// A backup by another write key is a base only if the user names it: it is not verified that its
 /// packs hold what its tree names.
@@ -20,35 +17,156 @@ pub(super) fn choose_base<'a>(
     records: &'a Records,
     options: &BackupOptions,
     kind: ContentKind,
-    listed: bool,
 ) -> Result<Option<&'a Backup>, OpsError> {
     let Some(selector) = &options.base else {
-        let own = project.keys.signing().public();
-        let trusts_all = project.settings.trusts_all();
-        let trusted = |b: &Backup| trusts_all || b.is_full || b.signer == own;
-        if listed {
-            let newest = one_newest(records, &options.volume)?;
-            if let Some(newest) = newest.filter(|newest| !trusted(newest)) {
-                return Err(OpsError::BaseOfOtherKey {
-                    volume: options.volume.clone(),
-                    backup: newest.id,
-                });
-            }
-        }
-        let fits = |b: &&Backup| b.record.content.kind == kind && trusted(b);
+        let fits = |b: &&Backup| b.record.content.kind == kind && trusted(project, b);
         return Ok(records.of_volume(&options.volume).rfind(fits));
     };
+    select_kind(records, selector, kind).map(Some)
+}
+
+/// Returns the backup that a list of extents starts from, as the user states; none if the list
+/// names all data. The list itself only says what to read, and the rest is the base's.
+pub(super) fn list_base<'a>(
+    project: &Project,
+    records: &'a Records,
+    options: &BackupOptions,
+) -> Result<Option<&'a Backup>, OpsError> {
+    let stated = &options.stated;
+    match (&options.base, &stated.from_snapshot) {
+        (Some(selector), from) => select_base(records, options, selector, from.as_ref()).map(Some),
+        (None, Some(from)) => newest_of(project, records, options, from).map(Some),
+        (None, None) if stated.from_nothing => Ok(None),
+        (None, None) => Err(OpsError::ListWithoutStart),
+    }
+}
+
+/// Whether the packs of this backup need no proof that they hold what its tree names.
+fn trusted(project: &Project, backup: &Backup) -> bool {
+    project.settings.trusts_all()
+        || backup.is_full
+        || backup.signer == project.keys.signing().public()
+}
+
+/// Returns the backup that the user named, which must have a content of this kind.
+fn select_kind<'a>(
+    records: &'a Records,
+    selector: &str,
+    kind: ContentKind,
+) -> Result<&'a Backup, OpsError> {
     let base = records.select(selector)?;
     let found = base.record.content.kind;
     if found == kind {
-        Ok(Some(base))
+        Ok(base)
     } else {
-        let (found, needed) = (describe(found), describe(kind));
         Err(OpsError::BaseKind {
-            base: selector.clone(),
-            found,
-            needed,
+            base: selector.to_owned(),
+            found: describe(found),
+            needed: describe(kind),
         })
+    }
+}
+
+/// Returns the backup that the user named for changes to build on. It must be of the same volume,
+/// and of the snapshot from which the changes start, if that is known.
+fn select_base<'a>(
+    records: &'a Records,
+    options: &BackupOptions,
+    selector: &str,
+    from: Option<&ByteString>,
+) -> Result<&'a Backup, OpsError> {
+    let base = select_kind(records, selector, ContentKind::Image)?;
+    if options.force_base {
+        return Ok(base);
+    }
+    if base.record.volume.name != options.volume {
+        return Err(OpsError::BaseOfOtherVolume {
+            base: selector.to_owned(),
+            volume: options.volume.clone(),
+            other: base.record.volume.name.clone(),
+        });
+    }
+    match from {
+        Some(from) if base.snapshot() != Some(from) => Err(OpsError::BaseOfOtherSnapshot {
+            base: selector.to_owned(),
+            snapshot: from.to_string(),
+            other: base.snapshot().map(ToString::to_string),
+        }),
+        _ => Ok(base),
+    }
+}
+
+/// Returns the newest backup of the volume, which must be of the snapshot `from`. It may be an older
+/// one if the volume has the result already: nothing new builds on it then.
+fn newest_of<'a>(
+    project: &Project,
+    records: &'a Records,
+    options: &BackupOptions,
+    from: &ByteString,
+) -> Result<&'a Backup, OpsError> {
+    let volume = &options.volume;
+    let newest = one_newest(records, volume)?;
+    let is_of = |backup: &&Backup| backup.snapshot() == Some(from);
+    let to = &options.stated.to_snapshot;
+    let repeated = to.is_some() && of_snapshot(records, volume, to.as_ref()).next().is_some();
+    let older = || of_snapshot(records, volume, Some(from)).next_back();
+    let base = match records.tips(volume).into_iter().find(is_of) {
+        Some(base) => base,
+        None => match (older(), newest) {
+            (Some(older), _) if repeated => older,
+            (Some(older), Some(newest)) => {
+                return Err(not_newest(volume, from, older, newest));
+            }
+            _ => return Err(no_base(records, volume, from, true)),
+        },
+    };
+    if base.record.content.kind != ContentKind::Image {
+        return Err(OpsError::BaseKind {
+            base: base.id.to_string(),
+            found: describe(base.record.content.kind),
+            needed: describe(ContentKind::Image),
+        });
+    }
+    if !trusted(project, base) {
+        return Err(OpsError::BaseOfOtherKey {
+            volume: volume.clone(),
+            backup: base.id,
+        });
+    }
+    Ok(base)
+}
+
+/// The error for changes that start from a snapshot of which the volume has no backup.
+fn no_base(records: &Records, volume: &str, from: &ByteString, listed: bool) -> OpsError {
+    let known = records.of_volume(volume).filter_map(|backup| {
+        let snapshot = backup.snapshot()?;
+        Some(snapshot.to_string())
+    });
+    OpsError::NoBase {
+        volume: volume.to_owned(),
+        snapshot: from.to_string(),
+        known: known.collect(),
+        empty: records.of_volume(volume).next().is_none(),
+        listed,
+    }
+}
+
+/// The error for changes that start from a snapshot whose only backup has newer ones after it. The
+/// snapshot may be another one of the same name by now.
+fn not_newest(volume: &str, from: &ByteString, base: &Backup, newest: &Backup) -> OpsError {
+    OpsError::BaseNotNewest {
+        volume: volume.to_owned(),
+        snapshot: from.to_string(),
+        base: Box::new(described(base)),
+        newest: Box::new(described(newest)),
+    }
+}
+
+fn described(backup: &Backup) -> Described {
+    Described {
+        id: backup.id.to_string(),
+        time: backup.time,
+        host: backup.record.host.clone(),
     }
 }
 
@@ -65,11 +183,7 @@ fn one_newest<'a>(records: &'a Records, volume: &str) -> Result<Option<&'a Backu
         None => Ok(Some(newest)),
         Some(other) => Err(OpsError::SeveralNewest {
             volume: volume.to_owned(),
-            backups: Box::new([newest, other].map(|backup| Described {
-                id: backup.id.to_string(),
-                time: backup.time,
-                host: backup.record.host.clone(),
-            })),
+            backups: Box::new([newest, other].map(described)),
         }),
     }
 }
@@ -111,6 +225,32 @@ pub(super) fn same_source(
         before: was.to_string(),
         now: is.to_string(),
     })
+}
+
+/// Fails if the user states another id or name of the source than earlier backups of the volume have.
+pub(super) fn same_stated(records: &Records, options: &BackupOptions) -> Result<(), OpsError> {
+    type Field = fn(&SourceInfo) -> Option<&str>;
+    let stated = &options.stated;
+    let fields: [(_, _, Field); 2] = [
+        ("the image id", &stated.image_id, |s| s.image_id.as_deref()),
+        ("the source", &stated.name, |s| s.name.as_deref()),
+    ];
+    for (what, now, field) in fields {
+        let sources = records.of_volume(&options.volume).rev();
+        let mut sources = sources.filter_map(|backup| backup.record.source.as_ref());
+        if let (Some(now), Some(before)) = (now, sources.find_map(field))
+            && now != before
+            && !options.new_content
+        {
+            return Err(OpsError::OtherStated {
+                volume: options.volume.clone(),
+                what,
+                before: before.to_owned(),
+                now: now.clone(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Whether the image is the file that `base` was made from, and was certainly not written to since:
@@ -175,15 +315,14 @@ impl From<&Backup> for Ancestor {
     }
 }
 
-/// Returns the backup on which a diff builds: the volume's backup of the diff's from-snapshot, or
-/// the one that the user named, if it is of that snapshot. Returns none for a diff that builds on
-/// nothing.
-pub(super) fn find_base(
-    records: &Records,
+/// Returns the backup on which a diff builds: the volume's newest, which must be of the diff's
+/// from-snapshot, or the one that the user named, if it is of that snapshot. Returns none for a diff
+/// that builds on nothing.
+pub(super) fn find_base<'a>(
+    records: &'a Records,
     options: &BackupOptions,
     header: &DiffHeader,
-) -> Result<Option<Ancestor>, OpsError> {
-    let volume = || options.volume.clone();
+) -> Result<Option<&'a Backup>, OpsError> {
     let from = match (&header.from, &options.base) {
         (Some(from), _) => ByteString::from(&from[..]),
         (None, None) => return Ok(None),
@@ -191,56 +330,64 @@ pub(super) fn find_base(
             return Err(OpsError::NeedsNoBase { base: base.clone() });
         }
     };
-    let Some(selector) = &options.base else {
-        let is_of = |backup: &&Backup| backup.snapshot() == Some(&from);
-        let mut found = records.of_volume(&options.volume).filter(is_of).rev();
-        let Some(newest) = found.next() else {
-            // It may be the one that has vanished.
-            no_gap(records, &options.volume)?;
-            let known = records.of_volume(&options.volume).filter_map(|backup| {
-                let snapshot = backup.snapshot()?;
-                Some(snapshot.to_string())
-            });
-            return Err(OpsError::NoBase {
-                volume: volume(),
-                snapshot: from.to_string(),
-                known: known.collect(),
-                empty: records.of_volume(&options.volume).next().is_none(),
-            });
-        };
-        if let Some(other) = found.find(|backup| backup.root != newest.root) {
-            return Err(OpsError::AmbiguousBase {
-                volume: volume(),
-                snapshot: from.to_string(),
-                backups: [newest, other].map(|backup| backup.id.to_string()),
-            });
-        }
-        return Ok(Some(newest.into()));
+    if let Some(selector) = &options.base {
+        return select_base(records, options, selector, Some(&from)).map(Some);
+    }
+    let volume = &options.volume;
+    let mut found = of_snapshot(records, volume, Some(&from)).rev();
+    let Some(newest) = found.next() else {
+        // It may be the one that has vanished.
+        no_gap(records, volume)?;
+        return Err(no_base(records, volume, &from, false));
     };
-    let base = records.select(selector)?;
-    if base.record.content.kind != ContentKind::Image {
-        return Err(OpsError::BaseKind {
-            base: selector.clone(),
-            found: describe(base.record.content.kind),
-            needed: describe(ContentKind::Image),
-        });
-    }
-    if options.force_base {
-        return Ok(Some(base.into()));
-    }
-    if base.record.volume.name != options.volume {
-        return Err(OpsError::BaseOfOtherVolume {
-            base: selector.clone(),
-            volume: volume(),
-            other: base.record.volume.name.clone(),
-        });
-    }
-    if base.snapshot() != Some(&from) {
-        return Err(OpsError::BaseOfOtherSnapshot {
-            base: selector.clone(),
+    if let Some(other) = found.find(|backup| backup.root != newest.root) {
+        return Err(OpsError::AmbiguousBase {
+            volume: volume.clone(),
             snapshot: from.to_string(),
-            other: base.snapshot().map(ToString::to_string),
+            backups: [newest, other].map(|backup| backup.id.to_string()),
         });
     }
-    Ok(Some(base.into()))
+    let to = header.to.as_ref().map(|to| ByteString::from(&to[..]));
+    let repeated = || to.is_some() && of_snapshot(records, volume, to.as_ref()).next().is_some();
+    match records.newest(volume) {
+        Some(last) if !is_newest(records, volume, newest) && !repeated() => {
+            Err(not_newest(volume, &from, newest, last))
+        }
+        _ => Ok(Some(newest)),
+    }
+}
+
+/// Returns the backups of a volume that are of this snapshot, oldest first.
+fn of_snapshot<'a>(
+    records: &'a Records,
+    volume: &str,
+    snapshot: Option<&ByteString>,
+) -> impl DoubleEndedIterator<Item = &'a Backup> {
+    let backups = records.of_volume(volume);
+    backups.filter(move |backup| backup.snapshot() == snapshot)
+}
+
+/// Whether a backup is the newest of its volume, or one of several. Backups of the head of the image
+/// that build on it do not count: the next one builds on it, too.
+fn is_newest(records: &Records, volume: &str, backup: &Backup) -> bool {
+    let is_head = |later: &Backup| {
+        let source = later.record.source.as_ref();
+        let from_it = |source: &SourceInfo| source.from_snapshot.as_ref() == backup.snapshot();
+        later.record.base == Some(backup.id)
+            && later.snapshot().is_none()
+            && source.is_some_and(from_it)
+    };
+    let mut later = records
+        .of_volume(volume)
+        .rev()
+        .take_while(|b| b.id != backup.id);
+    records.tips(volume).iter().any(|tip| tip.id == backup.id) || later.all(is_head)
+}
+
+/// Whether the ids of the images show that a diff is of the image that `base` is of. Without that,
+/// only the name of a snapshot connects them.
+pub(super) fn same_image_id(options: &BackupOptions, base: &Backup) -> bool {
+    let source = base.record.source.as_ref();
+    let before = source.and_then(|source| source.image_id.as_ref());
+    before.is_some() && before == options.stated.image_id.as_ref()
 }

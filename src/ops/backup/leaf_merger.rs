@@ -68,6 +68,10 @@ impl<'a> LeafMerger<'a> {
         // Chunks that changed together are stored, and later read, together.
         task.packer.store_chunks(pack, buf, chunks)?;
         let pairs = before.iter().zip(&now);
+        let data = now.iter().flatten().count() as u64;
+        let same = pairs.clone().filter(|(b, n)| n.is_some() && b == n).count() as u64;
+        task.tally.data.fetch_add(data, Ordering::Relaxed);
+        task.tally.same.fetch_add(same, Ordering::Relaxed);
         let changed = pairs.filter(|(before, now)| before != now).count();
         let bytes = (changed * chunk_size) as u64;
         task.tally.changed.fetch_add(bytes, Ordering::Relaxed);

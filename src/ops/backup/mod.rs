@@ -17,10 +17,12 @@ mod pack;
 mod protect;
 mod record;
 mod sample;
+mod shared;
+mod snapshots;
 mod source;
 mod stream;
 mod task;
 
 pub use extent_list::read_extents;
-pub use options::{BackupOptions, BackupReport};
+pub use options::{BackupOptions, BackupReport, Stated};
 pub use source::backup;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::base::ObjectHash;
 use crate::format::{ByteString, Counts};
+use crate::ops::error::OpsError;
 use crate::repo::{Compression, PackSizes};
 
 /// Options of a backup.
@@ -33,8 +34,31 @@ pub struct BackupOptions {
     /// If the source lists its changed extents: how many other chunks to compare with the base
     /// before anything is stored, at most all. Each takes 16 bytes of memory.
     pub verify_sample: u64,
+    /// Back up a source of 0 bytes, too. Such a one is mostly a mistake: a device without a medium,
+    /// or a program that failed.
+    pub allow_empty: bool,
+    /// Accept that the volume gets other content than it had: of another image, or a full diff that
+    /// shares nothing with the newest backup.
+    pub new_content: bool,
+    /// What the user says of the source.
+    pub stated: Stated,
     /// The name of this host.
     pub host: Option<String>,
+}
+
+/// What the user says of a source, because neither an image nor a list of extents says it.
+#[derive(Debug, Clone, Default)]
+pub struct Stated {
+    /// The snapshot at which a list of changed extents starts.
+    pub from_snapshot: Option<ByteString>,
+    /// A list of extents starts at nothing: it names all data of the image.
+    pub from_nothing: bool,
+    /// The snapshot that the image or stream shows.
+    pub to_snapshot: Option<ByteString>,
+    /// The id of the image in its cluster: `id` in `rbd info --format json`.
+    pub image_id: Option<String>,
+    /// The name of the source.
+    pub name: Option<String>,
 }
 
 /// The result of a backup.
@@ -52,7 +76,19 @@ pub struct BackupReport {
     pub counts: Counts,
     /// The backup that it was compared with.
     pub base: Option<ObjectHash>,
+    /// Only the name of a snapshot connects it with the backup that it builds on.
+    pub base_by_name: bool,
     /// Number of chunks outside of the list of extents that were compared with the base; none
     /// without a list.
     pub verified: Option<u64>,
+}
+
+/// Fails if a source has no bytes and the user did not allow that.
+pub(super) fn not_empty(options: &BackupOptions, name: &str, size: u64) -> Result<(), OpsError> {
+    if size == 0 && !options.allow_empty {
+        return Err(OpsError::EmptySource {
+            name: name.to_owned(),
+        });
+    }
+    Ok(())
 }

@@ -2,14 +2,15 @@
 
 use jiff::Timestamp;
 
-use super::base::{choose_base, same_source, unwritten_since};
+use super::base::{choose_base, list_base, same_source, same_stated, unwritten_since};
 use super::diff::backup_diffs;
 use super::image::store_image;
 use super::listed::{check_list, store_listed};
-use super::options::{BackupOptions, BackupReport};
+use super::options::{BackupOptions, BackupReport, not_empty};
 use super::pack::{pack, rely_on_present_only};
 use super::protect::Protection;
-use super::record::{Entry, load, source_info, volume_id};
+use super::record::{Entry, content, load, source_info, volume_id};
+use super::snapshots::{Taken, notice_labels};
 use super::stream::store_stream;
 use super::task::{BackupTask, Stored};
 use crate::base::Notice;
@@ -63,12 +64,20 @@ impl Input<'_> {
         }
     }
 
+    /// Returns the name that messages use.
+    fn name(&self) -> String {
+        match self {
+            Self::Image(image) => image.name(),
+            Self::Stream(stream) => stream.name(),
+        }
+    }
+
     fn info(&self) -> SourceInfo {
         match self {
             Self::Image(image) => image
                 .identity()
                 .map_or_else(|| SourceInfo::of_kind("image"), source_info),
-            Self::Stream(_) => SourceInfo::of_kind("stdin"),
+            Self::Stream(stream) => SourceInfo::of_kind(stream.kind()),
         }
     }
 
@@ -108,11 +117,29 @@ fn backup_input(
     // Before anything of the source is read: the new backup comes after these records.
     let records = load(project, context)?;
     let follows = records.unfollowed(&options.volume);
-    let source = input.info();
     let listed = input.listed().is_some();
-    let base = choose_base(project, &records, options, input.kind(), listed)?;
-    if let Some(image) = input.listed() {
-        check_list(project, image, base)?;
+    let base = match input.listed() {
+        Some(image) => {
+            let base = list_base(project, &records, options)?;
+            check_list(project, image, base)?;
+            base
+        }
+        None => choose_base(project, &records, options, input.kind())?,
+    };
+    let snapshot = options.stated.to_snapshot.clone();
+    let source = SourceInfo {
+        snapshot: snapshot.clone(),
+        name: options.stated.name.clone(),
+        image_id: options.stated.image_id.clone(),
+        from_snapshot: base.filter(|_| listed).and_then(Backup::snapshot).cloned(),
+        ..input.info()
+    };
+    same_stated(&records, options)?;
+    let taken = Taken::find(&records, options, snapshot.clone());
+    let name = input.name();
+    if let Input::Image(image) = input {
+        not_empty(options, &name, image.size())?;
+        taken.check_size(image.size())?;
     }
     if !options.volume_chosen {
         same_source(&records, options, &source)?;
@@ -124,19 +151,31 @@ fn backup_input(
         project,
         &index,
         &protection,
-        options,
+        &taken.compare_only(options),
         RunLen::Leaf,
         context,
         |task| Ok((input.store(task, base, options)?, Vec::new())),
     )?;
     context.cancel.check()?;
     let (size, counts) = (packed.stored.size, packed.counts);
+    not_empty(options, &name, size)?;
     let verified = listed.then_some(packed.verified);
     let base = base.map(|b| b.id);
-    let tops: Vec<_> = packed.tops().collect();
-    let id = match protection.clear(&index, &tops)? {
-        None => None,
-        Some(cleared) => {
+    let existing = taken.same_content(content(project, &packed.stored).root)?;
+    let cleared = match existing {
+        Some(_) => None,
+        None => {
+            let tops: Vec<_> = packed.tops().collect();
+            protection.clear(&index, &tops)?
+        }
+    };
+    let id = match (existing, cleared) {
+        (Some(existing), _) => {
+            notice_labels(existing, options, context);
+            Some(existing.id)
+        }
+        (None, None) => None,
+        (None, Some(cleared)) => {
             let heads = records.heads();
             let volume = volume_id(&records, &options.volume)?;
             let entry = Entry {
@@ -158,11 +197,12 @@ fn backup_input(
     index.close();
     Ok(BackupReport {
         id,
-        existing: false,
-        snapshot: None,
+        existing: existing.is_some(),
+        snapshot,
         size,
         counts,
         base,
+        base_by_name: false,
         verified,
     })
 }

@@ -7,12 +7,16 @@ use crate::format::ContentKind;
 use crate::ops::context::Context;
 use crate::repo::{BlobReader, Packer, Project};
 
-/// Counters of a backup, in bytes, but `verified` in chunks.
+/// Counters of a backup, in bytes, but `verified`, `same` and `data` in chunks.
 #[derive(Default)]
 pub(super) struct Tally {
     pub(super) changed: AtomicU64,
     pub(super) read: AtomicU64,
     pub(super) verified: AtomicU64,
+    /// Chunks of the source that are not zeros, and the same as the base's in their place.
+    pub(super) same: AtomicU64,
+    /// Chunks of the source that are not zeros.
+    pub(super) data: AtomicU64,
 }
 
 /// A content that is stored.

@@ -8,18 +8,20 @@ use std::sync::atomic::Ordering;
 use jiff::Timestamp;
 
 use super::cutter::LeafCutter;
-use crate::base::{Buffer, ObjectHash, Phase, Progress};
+use crate::base::{Buffer, Notice, ObjectHash, Phase, Progress};
 use crate::format::{
     Attachment, ByteString, Content, ContentKind, DiffHeader, DiffReader, ImageMetadata, RbdImage,
 };
 use crate::ops::backup::attachment::store_attachment;
-use crate::ops::backup::base::{Ancestor, AncestorId};
+use crate::ops::backup::base::{Ancestor, AncestorId, choose_base, find_base, same_image_id};
 use crate::ops::backup::image_spec::ImageSpec;
 use crate::ops::backup::leaves::{QUEUE, store_leaves};
-use crate::ops::backup::options::BackupOptions;
+use crate::ops::backup::options::{BackupOptions, not_empty};
 use crate::ops::backup::pack::{Packed, pack};
 use crate::ops::backup::protect::Protection;
 use crate::ops::backup::record::content;
+use crate::ops::backup::shared::shares_data;
+use crate::ops::backup::snapshots::Taken;
 use crate::ops::backup::task::{BackupTask, Stored};
 use crate::ops::context::Context;
 use crate::ops::diff::reading;
@@ -56,17 +58,44 @@ pub(super) struct DiffChain<'a> {
     pub(super) info: DiffInfo<'a>,
 }
 
+/// The backup that a diff is merged or compared with.
+#[derive(Clone, Copy)]
+pub(super) enum Base {
+    /// The diff builds on it: everything that the diff leaves out is this one's.
+    On(Ancestor),
+    /// As `On`, and only the name of a snapshot says so.
+    OnByName(Ancestor),
+    /// The diff is a full one, compared with the newest backup of the volume.
+    Compared(Ancestor),
+    /// There is no backup.
+    None,
+}
+
+impl Base {
+    pub(super) fn ancestor(&self) -> Option<&Ancestor> {
+        match self {
+            Self::On(base) | Self::OnByName(base) | Self::Compared(base) => Some(base),
+            Self::None => None,
+        }
+    }
+}
+
 /// A diff of the chain whose content is stored, but not committed.
 pub(super) struct Link<'a> {
     pub(super) header: DiffHeader,
     pub(super) started: Timestamp,
     pub(super) packed: Packed,
-    pub(super) base: Option<Ancestor>,
+    pub(super) base: Base,
     /// The backup of the same snapshot and content that the volume had before.
     pub(super) existing: Option<&'a Backup>,
 }
 
 impl Link<'_> {
+    pub(super) fn same_content(&self, other: &Self) -> bool {
+        let (a, b) = (&self.packed.stored, &other.packed.stored);
+        (a.size, a.top) == (b.size, b.top)
+    }
+
     pub(super) fn as_ancestor(&self, number: usize) -> Ancestor {
         let stored = &self.packed.stored;
         Ancestor {
@@ -98,6 +127,25 @@ impl<'a> DiffChain<'a> {
         }
     }
 
+    /// Returns the backup that the first diff of the stream is merged or compared with.
+    pub(super) fn first_base(&self, header: &DiffHeader) -> Result<Base, OpsError> {
+        let options = self.options;
+        if let Some(base) = find_base(self.records, options, header)? {
+            if options.base.is_some() || same_image_id(options, base) {
+                return Ok(Base::On(base.into()));
+            }
+            self.context.observer.notice(Notice::BaseByName {
+                volume: options.volume.clone(),
+                snapshot: base.snapshot().map(ToString::to_string).unwrap_or_default(),
+            });
+            return Ok(Base::OnByName(base.into()));
+        }
+        let chunk_size = self.project.chunk_size.bytes();
+        let newest = choose_base(self.project, self.records, options, ContentKind::Image)?
+            .filter(|newest| newest.record.content.chunk_size == chunk_size);
+        Ok(newest.map_or(Base::None, |newest| Base::Compared(newest.into())))
+    }
+
     /// Stores the content of one diff.
     pub(super) fn store_diff<R: Read + Send>(
         &self,
@@ -105,7 +153,7 @@ impl<'a> DiffChain<'a> {
         protection: &mut Protection<'_>,
         reader: &mut DiffReader<R>,
         header: DiffHeader,
-        base: Option<Ancestor>,
+        base: Base,
     ) -> Result<Link<'a>, OpsError> {
         if header.size > Content::SIZE_MAX {
             return Err(OpsError::TooLarge {
@@ -113,19 +161,13 @@ impl<'a> DiffChain<'a> {
                 size: header.size,
             });
         }
+        not_empty(self.options, self.info.name, header.size)?;
         let started = Timestamp::now();
-        let taken = self.taken(&header);
-        let has_same_size = |backup: &&Backup| backup.record.content.size == header.size;
-        if !taken.iter().any(has_same_size) {
-            // Content of another size cannot be the same.
-            self.require_not_taken(&header, &taken)?;
-        }
-        let options = BackupOptions {
-            // If the volume has backups of this snapshot, the content is only compared with theirs.
-            // With --reread, it is stored again.
-            dry_run: self.options.dry_run || !(taken.is_empty() || self.options.reread),
-            ..self.options.clone()
-        };
+        let to = header.to.as_ref().map(|to| ByteString::from(&to[..]));
+        let taken = Taken::find(self.records, self.options, to);
+        taken.check_size(header.size)?;
+        let options = taken.compare_only(self.options);
+        let mut unrelated = None;
         let packed = pack(
             self.project,
             index,
@@ -135,17 +177,26 @@ impl<'a> DiffChain<'a> {
             self.context,
             |task| {
                 let attachments = self.store_attachments(task)?;
-                let stored = self.merge_with_base(task, reader, header.size, base.as_ref())?;
+                let stored = self.merge_with_base(task, reader, header.size, &base)?;
+                if let Base::Compared(newest) = &base
+                    && !self.options.new_content
+                    && !shares_data(task, newest.top)?
+                {
+                    unrelated = Some(newest.id);
+                }
                 Ok((stored, attachments))
             },
         )?;
         let root = content(self.project, &packed.stored).root;
-        let same = |backup: &&&Backup| backup.record.content.root == root;
-        let existing = taken.iter().rev().find(same).copied();
-        if existing.is_none() {
-            self.require_not_taken(&header, &taken)?;
+        let same = |backup: &&Backup| backup.record.content.root == root;
+        let existing = taken.same_content(root)?;
+        let existing = existing.or_else(|| self.same_head(&header).filter(same));
+        if let (Some(AncestorId::Committed(backup)), None) = (unrelated, existing) {
+            return Err(OpsError::NothingShared {
+                volume: self.options.volume.clone(),
+                backup,
+            });
         }
-        let existing = existing.or_else(|| self.same_head(&header).filter(|b| same(&b)));
         // The tree of `existing` was not stored again, and the next diff builds on it.
         protection.build_on(existing);
         Ok(Link {
@@ -165,30 +216,6 @@ impl<'a> DiffChain<'a> {
         self.metadata.iter().map(store).collect()
     }
 
-    /// Returns the volume's backups of the snapshot that the diff leads to, oldest first.
-    fn taken(&self, header: &DiffHeader) -> Vec<&'a Backup> {
-        let Some(to) = &header.to else {
-            return Vec::new();
-        };
-        let to = ByteString::from(&to[..]);
-        let is_of = |backup: &&Backup| backup.snapshot() == Some(&to);
-        let backups = self.records.of_volume(&self.options.volume);
-        backups.filter(is_of).collect()
-    }
-
-    /// Fails if `taken` has a backup. It holds the backups of the diff's snapshot. Their content
-    /// differs from that of the diff.
-    fn require_not_taken(&self, header: &DiffHeader, taken: &[&Backup]) -> Result<(), OpsError> {
-        match (&header.to, taken.last()) {
-            (Some(to), Some(other)) => Err(OpsError::SnapshotTaken {
-                volume: self.options.volume.clone(),
-                snapshot: ByteString::from(&to[..]).to_string(),
-                backup: other.id.to_string(),
-            }),
-            _ => Ok(()),
-        }
-    }
-
     /// Returns the volume's newest backup if the diff leads to the head of the image (no snapshot),
     /// and this backup does so too and starts from the same snapshot.
     fn same_head(&self, header: &DiffHeader) -> Option<&'a Backup> {
@@ -205,16 +232,21 @@ impl<'a> DiffChain<'a> {
         task: &BackupTask<'_>,
         reader: &mut DiffReader<R>,
         size: u64,
-        base: Option<&Ancestor>,
+        base: &Base,
     ) -> Result<Stored, OpsError> {
         let spec = ImageSpec {
             size,
-            base: base.map(|base| base.top),
-            gaps: Gaps::Unchanged,
+            base: base.ancestor().map(|base| base.top),
+            gaps: match base {
+                Base::On(_) | Base::OnByName(_) => Gaps::Unchanged,
+                Base::Compared(_) | Base::None => Gaps::Zeros,
+            },
         };
         let begin = reader.offset();
         let (spare_in, spare) = crossbeam_channel::bounded(task.context.threads * QUEUE);
-        let shrunk = base.is_some_and(|base| base.size > size);
+        // Leaves of the base behind the end of a full diff are cleared anyway.
+        let is_longer = |base: &Ancestor| base.size > size && spec.gaps == Gaps::Unchanged;
+        let shrunk = base.ancestor().is_some_and(is_longer);
         let top = store_leaves(
             task,
             &spec,

@@ -1,25 +1,15 @@
 //! Commits the diffs of one stream, oldest first.
 
-use super::chain::{DiffChain, KIND, Link};
-use crate::base::Notice;
+use super::chain::{Base, DiffChain, KIND, Link};
 use crate::format::{ByteString, SourceInfo};
 use crate::ops::backup::base::AncestorId;
 use crate::ops::backup::options::BackupReport;
 use crate::ops::backup::record::{Entry, volume_id};
+use crate::ops::backup::snapshots::notice_labels;
 use crate::ops::error::OpsError;
-use crate::repo::{Backup, CommitPermit};
+use crate::repo::CommitPermit;
 
 impl DiffChain<'_> {
-    /// Reports that an existing backup keeps its own labels, if others were given.
-    fn notice_labels(&self, existing: &Backup) {
-        if self.options.labels != existing.record.labels && !self.options.labels.is_empty() {
-            let notice = Notice::LabelsKept {
-                backup: existing.id,
-            };
-            self.context.observer.notice(notice);
-        }
-    }
-
     /// Commits a backup for each diff that the volume does not have, oldest first.
     pub(super) fn commit(
         &self,
@@ -31,7 +21,8 @@ impl DiffChain<'_> {
         let mut follows = self.follows.clone();
         let mut reports: Vec<BackupReport> = Vec::new();
         for link in links {
-            let base = link.base.and_then(|base| match base.id {
+            let base_by_name = matches!(link.base, Base::OnByName(_));
+            let base = link.base.ancestor().and_then(|base| match base.id {
                 AncestorId::Committed(id) => Some(id),
                 AncestorId::Link(number) => reports.get(number).and_then(|report| report.id),
             });
@@ -40,7 +31,7 @@ impl DiffChain<'_> {
             let (size, counts) = (link.packed.stored.size, link.packed.counts);
             let id = match (link.existing, cleared) {
                 (Some(existing), _) => {
-                    self.notice_labels(existing);
+                    notice_labels(existing, self.options, self.context);
                     Some(existing.id)
                 }
                 (None, None) => None,
@@ -49,6 +40,8 @@ impl DiffChain<'_> {
                         started: link.started,
                         packed: link.packed,
                         source: SourceInfo {
+                            name: self.options.stated.name.clone(),
+                            image_id: self.options.stated.image_id.clone(),
                             path: self.info.origin.clone(),
                             snapshot: snapshot.clone(),
                             protected: link.header.protected,
@@ -73,6 +66,7 @@ impl DiffChain<'_> {
                 size,
                 counts,
                 base,
+                base_by_name,
                 verified: None,
             });
         }

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 
-use super::chain::{DiffChain, DiffInfo, Link};
+use super::chain::{Base, DiffChain, DiffInfo, Link};
+use crate::base::Notice;
 use crate::format::{ByteString, DiffReader, ImageDescription, ImageMetadata, RbdImage};
-use crate::ops::backup::base::{AncestorId, find_base};
+use crate::ops::backup::base::{AncestorId, same_stated};
 use crate::ops::backup::options::{BackupOptions, BackupReport};
 use crate::ops::backup::pack::rely_on_present_only;
 use crate::ops::backup::protect::Protection;
@@ -70,6 +71,7 @@ fn ingest(
         info,
     };
     chain.require_same_image()?;
+    same_stated(&records, options)?;
     if options.dry_run && reader.diffs() > 1 {
         return Err(OpsError::DryRunOfChain {
             name: name.to_owned(),
@@ -79,14 +81,14 @@ fn ingest(
     let mut links: Vec<Link<'_>> = Vec::new();
     while let Some(header) = reader.next_diff().map_err(reading(name))? {
         let base = match links.last() {
-            Some(before) => Some(before.as_ancestor(links.len() - 1)),
-            None => find_base(&records, options, &header)?,
+            Some(before) => Base::On(before.as_ancestor(links.len() - 1)),
+            None => chain.first_base(&header)?,
         };
         // Opened only now: a stream that does not fit must fail at once.
         let index = match &mut index {
             Some(index) => index,
             none => {
-                if let Some(AncestorId::Committed(id)) = base.map(|base| base.id) {
+                if let Some(AncestorId::Committed(id)) = base.ancestor().map(|base| base.id) {
                     protection.build_on(records.all().iter().find(|backup| backup.id == id));
                 }
                 let index = none.insert(protection.index()?);
@@ -101,7 +103,17 @@ fn ingest(
                 snapshot: ByteString::from(&header.to.unwrap_or_default()[..]).to_string(),
             });
         }
-        links.push(chain.store_diff(index, &mut protection, &mut reader, header, base)?);
+        let is_head = header.to.is_none();
+        let link = chain.store_diff(index, &mut protection, &mut reader, header, base)?;
+        match links.last() {
+            // Nothing was written since the last snapshot: its backup is one of the head, too.
+            Some(before) if is_head && before.same_content(&link) => {}
+            Some(_) if is_head && link.existing.is_none() => {
+                context.observer.notice(Notice::HeadOfImage);
+                links.push(link);
+            }
+            _ => links.push(link),
+        }
     }
     context.cancel.check()?;
     let Some(index) = index else {

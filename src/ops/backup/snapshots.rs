@@ -1,0 +1,74 @@
+//! Backups that a volume has already of the snapshot that a source shows.
+
+use super::options::BackupOptions;
+use crate::base::{Notice, Root};
+use crate::format::ByteString;
+use crate::ops::context::Context;
+use crate::ops::error::OpsError;
+use crate::repo::{Backup, Records};
+
+/// The backups of one snapshot that a volume has already. A snapshot never changes, so a new backup
+/// of it must have the same content.
+pub(super) struct Taken<'a> {
+    volume: String,
+    snapshot: Option<ByteString>,
+    /// Oldest first.
+    backups: Vec<&'a Backup>,
+}
+
+impl<'a> Taken<'a> {
+    /// Finds the volume's backups of `snapshot`, if the source shows one.
+    pub(super) fn find(
+        records: &'a Records,
+        options: &BackupOptions,
+        snapshot: Option<ByteString>,
+    ) -> Self {
+        let is_of = |backup: &&Backup| snapshot.is_some() && backup.snapshot() == snapshot.as_ref();
+        Self {
+            backups: records.of_volume(&options.volume).filter(is_of).collect(),
+            volume: options.volume.clone(),
+            snapshot,
+        }
+    }
+
+    /// Returns the options for storing the source. A content that the volume may have already is
+    /// only compared, not stored again, unless --reread asks for that.
+    pub(super) fn compare_only(&self, options: &BackupOptions) -> BackupOptions {
+        BackupOptions {
+            dry_run: options.dry_run || !(self.backups.is_empty() || options.reread),
+            ..options.clone()
+        }
+    }
+
+    /// Fails if all these backups have another size: the content cannot be the same.
+    pub(super) fn check_size(&self, size: u64) -> Result<(), OpsError> {
+        self.one(|backup| backup.record.content.size == size)
+            .map(drop)
+    }
+
+    /// Returns the newest of these backups with the content of this root. Fails if there are
+    /// backups of the snapshot, but none with that content.
+    pub(super) fn same_content(&self, root: Root) -> Result<Option<&'a Backup>, OpsError> {
+        self.one(|backup| backup.record.content.root == root)
+    }
+
+    fn one(&self, same: impl Fn(&Backup) -> bool) -> Result<Option<&'a Backup>, OpsError> {
+        let found = self.backups.iter().rev().copied().find(|b| same(b));
+        match (&self.snapshot, self.backups.last()) {
+            (Some(snapshot), Some(other)) if found.is_none() => Err(OpsError::SnapshotTaken {
+                volume: self.volume.clone(),
+                snapshot: snapshot.to_string(),
+                backup: other.id.to_string(),
+            }),
+            _ => Ok(found),
+        }
+    }
+}
+
+/// Reports that an existing backup keeps its own labels, if others were given.
+pub(super) fn notice_labels(existing: &Backup, options: &BackupOptions, context: &Context<'_>) {
+    if options.labels != existing.record.labels && !options.labels.is_empty() {
+        let backup = existing.id;
+        context.observer.notice(Notice::LabelsKept { backup });
+    }
+}
