@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use cuttlebone::base::{Cancel, Silent};
 use cuttlebone::format::ExtentKind;
-use cuttlebone::ops::{self, BackupOptions, Context, Stated};
-use cuttlebone::repo::{Compression, PackSizes, Records};
+use cuttlebone::ops::{self, Accept, BackupOptions, Context, Stated};
+use cuttlebone::repo::{Compression, PackSizes, Records, VerifyWrites};
 use cuttlebone::volume::{DiffSource, NamedInput, StreamTarget};
 
 use crate::fixture::{Fixture, fixture};
@@ -57,8 +57,12 @@ fn one(f: &Fixture, stream: &[u8], images: &mut HashMap<Vec<u8>, Option<Vec<u8>>
         pack_sizes: PackSizes::new(1 << 20, 1, 1),
         reread: false,
         verify_sample: 0,
-        allow_empty: true,
-        new_content: true,
+        verify_writes: VerifyWrites::default(),
+        accept: Accept {
+            empty: true,
+            new_content: true,
+            times: false,
+        },
         stated: Stated::default(),
         host: None,
     };

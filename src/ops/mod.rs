@@ -18,7 +18,7 @@ mod stats;
 mod walk_blobs;
 
 pub use attachments::image_metadata;
-pub use backup::{BackupOptions, BackupReport, Stated, backup, read_extents};
+pub use backup::{Accept, BackupOptions, BackupReport, Stated, backup, read_extents};
 pub use check::{CheckReport, Finding, check};
 pub use compare::{CompareReport, DifferentExtent, compare};
 pub use context::Context;

@@ -50,6 +50,11 @@ pub enum RepoError {
     },
     #[error("{kind} {id} is in no pack of the index")]
     Missing { kind: &'static str, id: BlobId },
+    #[error(
+        "data changed in the memory of this host before it was stored: its memory or processor is \
+         faulty"
+    )]
+    BadMemory,
     #[error("a tree node is in the wrong place: a faulty program wrote the backup")]
     Tree,
     #[error(

@@ -74,7 +74,8 @@ pub use objects::Objects;
 pub use order::{History, HistoryEntry, OrderedRecord};
 pub use pack_listing::{listing_of, read_listing, read_whole};
 pub use packs::{
-    IndexStored, PackSizes, PackWorker, Packer, PackerOptions, PackerReport, RunLen, UnindexedPacks,
+    IndexStored, PackSizes, PackWorker, Packer, PackerOptions, PackerReport, RunLen,
+    UnindexedPacks, VerifyWrites,
 };
 pub use project::Project;
 pub use prune_guard::{CommitCheck, CommitPermit, PruneGuard};

@@ -30,10 +30,18 @@ pub struct ImageIdentity {
     pub ctime_ns: i64,
     /// Whether the last change was long enough ago that any later one changes the times.
     pub settled: bool,
+    /// Whether the file is on a file system that is known to change these times with every write.
+    pub keeps_times: bool,
 }
 
 impl ImageIdentity {
-    pub(super) fn new(path: PathBuf, kind: ImageKind, size: u64, metadata: &Metadata) -> Self {
+    pub(super) fn new(
+        path: PathBuf,
+        kind: ImageKind,
+        size: u64,
+        metadata: &Metadata,
+        keeps_times: bool,
+    ) -> Self {
         let mtime_ns = nanoseconds(metadata.mtime(), metadata.mtime_nsec());
         let ctime_ns = nanoseconds(metadata.ctime(), metadata.ctime_nsec());
         let now_ns = SystemTime::now()
@@ -55,11 +63,13 @@ impl ImageIdentity {
             mtime_ns,
             ctime_ns,
             settled: last.saturating_add(CLOCK_STEP_NS) < now_ns,
+            keeps_times,
         }
     }
 
-    /// Returns whether the content is certainly the same as when `earlier` was taken. Always false
-    /// for a device: the time of its last write is unknown.
+    /// Returns whether the times say that the content is the same as when `earlier` was taken. They
+    /// prove it if both were taken where times are [kept](Self::keeps_times). Always false for a
+    /// device: the time of its last write is unknown.
     #[must_use]
     pub fn unchanged_since(&self, earlier: &Self) -> bool {
         let stamp = |of: &Self| (of.device, of.inode, of.size, of.mtime_ns, of.ctime_ns);

@@ -20,6 +20,7 @@ mod image_writer;
 mod input;
 mod input_file;
 mod input_range;
+mod keeps_times;
 mod listed_image;
 mod mounts;
 mod open_target;

@@ -9,6 +9,7 @@ use rustix::fs::{Advice, OFlags};
 use super::data_extents::DataExtents;
 use super::error::{Unsuitable, VolumeError, VolumeErrorKind, VolumeOperation};
 use super::identity::{ImageIdentity, nanoseconds};
+use super::keeps_times::keeps_times;
 use super::source::{ExtentIter, Gaps, ImageSource, Source, SourceData};
 use super::sys::{ImageKind, image_size, open_image, read_image};
 
@@ -40,12 +41,13 @@ impl RawImage {
                 ));
             }
         }
+        let keeps_times = keeps_times(&file);
         // Only a hint: without it, reads may be slower.
         let _ = rustix::fs::fadvise(&file, 0, None, Advice::Sequential);
         Ok(Self {
             file,
             path: path.to_owned(),
-            identity: ImageIdentity::new(canonical, kind, size, &metadata),
+            identity: ImageIdentity::new(canonical, kind, size, &metadata, keeps_times),
         })
     }
 
@@ -96,7 +98,15 @@ impl ImageSource for RawImage {
         }
         let now = self.file.metadata().map_err(&failed)?;
         let mtime_ns = nanoseconds(now.mtime(), now.mtime_nsec());
-        Ok(then.kind == ImageKind::File && mtime_ns != then.mtime_ns)
+        let ctime_ns = nanoseconds(now.ctime(), now.ctime_nsec());
+        Ok(then.kind == ImageKind::File
+            && if then.keeps_times {
+                // A program can set the first one back, but not the second one.
+                (mtime_ns, ctime_ns) != (then.mtime_ns, then.ctime_ns)
+            } else {
+                // Some file systems show the present instead of a time that they keep.
+                then.settled && mtime_ns != then.mtime_ns
+            })
     }
 }
 

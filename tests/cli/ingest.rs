@@ -221,7 +221,7 @@ fn snapshot_names_cannot_send_control_characters_to_the_terminal() {
     let long_name = world.write("second", &diff(None, &long, b"b"));
     let next = world.write("third", &diff(Some("\u{9b}2J"), "c", b"c"));
     for diff in [&control_name, &long_name] {
-        world.ok(&["backup", "--volume", "v", "--diff", diff]);
+        world.ok(&["backup", "--volume", "v", "--diff", diff, "--new-content"]);
     }
     let output = world.fails(&["backup", "--volume", "v", "--diff", &next], 20);
     assert!(output.contains("of the snapshot “\u{fffd}2J”"), "{output}");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cuttlebone::ops::BackupOptions;
+use cuttlebone::ops::{Accept, BackupOptions};
 use cuttlebone::storage::MemoryBackend;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -95,7 +95,11 @@ fn play(steps: &[Step], keep_size: &[bool], chunk: usize) {
         let options = BackupOptions {
             // Also if it is not the newest.
             base: from.map(|from| format!("v@{from}")),
-            new_content: true,
+            accept: Accept {
+                empty: true,
+                new_content: true,
+                times: false,
+            },
             ..options("v")
         };
         let reports = ingest(&host, &test_repo, &stream, &options).unwrap();

@@ -26,6 +26,7 @@ mod index;
 mod ingest;
 mod ingest_crash;
 mod ingest_model;
+mod ingest_source;
 mod intercepted;
 mod isolation;
 mod log;
@@ -43,6 +44,7 @@ mod roles;
 mod sweep;
 mod unlock;
 mod unreadable;
+mod verify_writes;
 mod voids;
 mod write_crash;
 mod write_segments;
@@ -59,11 +61,11 @@ use cuttlebone::base::{Cancel, ChunkSize, Notice, ObjectHash, Observer, Phase, P
 use cuttlebone::crypto::KdfParams;
 use cuttlebone::format::SlotInfo;
 use cuttlebone::ops::{
-    self, BackupOptions, BackupReport, CheckReport, Context, Finding, OpsError, Stated,
+    self, Accept, BackupOptions, BackupReport, CheckReport, Context, Finding, OpsError, Stated,
 };
 use cuttlebone::repo::{
     Backup, Compression, InitOptions, NewKey, PackSizes, Project, Records, RepoError,
-    RepoErrorKind, Repository,
+    RepoErrorKind, Repository, VerifyWrites,
 };
 use cuttlebone::storage::Backend;
 use cuttlebone::volume::{
@@ -346,8 +348,11 @@ fn options(volume: &str) -> BackupOptions {
         pack_sizes: PackSizes::new(100 * KIB, 1, 2),
         reread: false,
         verify_sample: 0,
-        allow_empty: true,
-        new_content: false,
+        verify_writes: VerifyWrites::default(),
+        accept: Accept {
+            empty: true,
+            ..Accept::default()
+        },
         stated: Stated::default(),
         host: None,
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use crate::ops::Stated;
-use crate::repo::Compression;
+use crate::ops::{Accept, Stated};
+use crate::repo::{Compression, VerifyWrites};
 
 use super::read_write::ReadFrom;
 
@@ -19,9 +19,9 @@ pub(crate) struct BackupRequest {
     pub(crate) init: bool,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) dry_run: bool,
-    pub(crate) allow_empty: bool,
-    pub(crate) new_content: bool,
+    pub(crate) accept: Accept,
     pub(crate) compression: Compression,
+    pub(crate) verify_writes: VerifyWrites,
     pub(crate) reread: bool,
     /// Back up a target of an interrupted restore.
     pub(crate) allow_interrupted_restore: bool,

@@ -26,7 +26,7 @@ pub(crate) enum RepositoryAction {
         chunk_size: ChunkSize,
         kdf: KdfParams,
     },
-    Backup(BackupRequest),
+    Backup(Box<BackupRequest>),
     List {
         volume: Option<String>,
     },

@@ -12,12 +12,13 @@ use crate::app::{
     volume_name,
 };
 use crate::format::ByteString;
-use crate::ops::{OpsError, Stated};
-use crate::repo::Compression;
+use crate::ops::{Accept, OpsError, Stated};
+use crate::repo::{Compression, VerifyWrites};
 
 const VERIFY_SAMPLE_DEFAULT: u64 = 64;
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each flag")]
 pub(super) struct BackupArgs {
     /// An image file, a block device, or “-” for standard input
     #[arg(value_hint = ValueHint::FilePath, required_unless_present_any = ["diff", "command"])]
@@ -83,6 +84,13 @@ pub(super) struct BackupArgs {
     /// Zstandard level from 1 to 19, or “off”
     #[arg(long, value_name = "LEVEL", default_value = "1", value_parser = compression)]
     compression: Compression,
+    /// Read new data again before it is stored, to notice bad memory: “all” of it, a “sample” (one
+    /// in 16 runs), or “off”
+    #[arg(long, value_name = "WHAT", default_value = "sample", value_parser = verify_writes)]
+    verify_writes: VerifyWrites,
+    /// Do not read a file whose times are those of the last backup, whatever its file system
+    #[arg(long, conflicts_with_all = ["reread", "diff", "extents", "command"])]
+    trust_times: bool,
     /// Read everything, even if the source has not changed, and store again any data that the
     /// repository has lost
     #[arg(long)]
@@ -159,9 +167,13 @@ impl BackupArgs {
             init: self.init,
             labels,
             dry_run: self.dry_run,
-            allow_empty: self.allow_empty,
-            new_content: self.new_content,
+            accept: Accept {
+                empty: self.allow_empty,
+                new_content: self.new_content,
+                times: self.trust_times,
+            },
             compression: self.compression,
+            verify_writes: self.verify_writes,
             reread: self.reread,
             allow_interrupted_restore: self.allow_interrupted_restore,
             stated,
@@ -214,6 +226,15 @@ fn compression(text: &str) -> Result<Compression, String> {
     match text.parse() {
         Ok(level @ 1..=19) => Ok(Compression::Level(level)),
         _ => Err("give a level from 1 to 19, or “off”".to_owned()),
+    }
+}
+
+fn verify_writes(text: &str) -> Result<VerifyWrites, String> {
+    match text {
+        "all" => Ok(VerifyWrites::ALL),
+        "sample" => Ok(VerifyWrites::SAMPLE),
+        "off" => Ok(VerifyWrites::OFF),
+        _ => Err("give “all”, “sample” or “off”".to_owned()),
     }
 }
 

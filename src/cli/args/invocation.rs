@@ -62,7 +62,7 @@ fn action(
             chunk_size: args.chunk_size,
             kdf: args.kdf.into_params()?,
         },
-        Command::Backup(args) => RepositoryAction::Backup(args.into_request()?),
+        Command::Backup(args) => RepositoryAction::Backup(Box::new(args.into_request()?)),
         Command::List { volume } => RepositoryAction::List { volume },
         Command::Show { backup } => RepositoryAction::Show {
             backup: backup_selector(backup)?,

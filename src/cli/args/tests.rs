@@ -39,7 +39,7 @@ fn action(args: &[&str]) -> RepositoryAction {
 
 fn backup(args: &[&str]) -> BackupRequest {
     match action(args) {
-        RepositoryAction::Backup(request) => request,
+        RepositoryAction::Backup(request) => *request,
         other => panic!("{other:?}"),
     }
 }

@@ -45,13 +45,13 @@ pub(super) fn backup(
         dry_run: request.dry_run,
         compression: request.compression,
         pack_sizes: repo::PackSizes::default(),
+        verify_writes: request.verify_writes,
         reread: request.reread,
         verify_sample: match request.source {
             BackupSource::Listed { verify_sample, .. } => verify_sample,
             BackupSource::Whole(_) | BackupSource::Diff(_) | BackupSource::Command(_) => 0,
         },
-        allow_empty: request.allow_empty,
-        new_content: request.new_content,
+        accept: request.accept,
         stated: request.stated,
         host: Some(host_name()),
     };

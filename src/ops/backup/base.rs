@@ -240,7 +240,7 @@ pub(super) fn same_stated(records: &Records, options: &BackupOptions) -> Result<
         let mut sources = sources.filter_map(|backup| backup.record.source.as_ref());
         if let (Some(now), Some(before)) = (now, sources.find_map(field))
             && now != before
-            && !options.new_content
+            && !options.accept.new_content
         {
             return Err(OpsError::OtherStated {
                 volume: options.volume.clone(),
@@ -280,8 +280,10 @@ pub(super) fn unwritten_since(
         mtime_ns,
         ctime_ns,
         settled: then.settled,
+        keeps_times: now.keeps_times,
     };
     !options.reread
+        && (now.keeps_times || options.accept.times)
         && options.host.is_some()
         && options.host == base.record.host
         && now.unchanged_since(&then)

@@ -24,5 +24,5 @@ mod stream;
 mod task;
 
 pub use extent_list::read_extents;
-pub use options::{BackupOptions, BackupReport, Stated};
+pub use options::{Accept, BackupOptions, BackupReport, Stated};
 pub use source::backup;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::base::ObjectHash;
 use crate::format::{ByteString, Counts};
 use crate::ops::error::OpsError;
-use crate::repo::{Compression, PackSizes};
+use crate::repo::{Compression, PackSizes, VerifyWrites};
 
 /// Options of a backup.
 #[derive(Debug, Clone)]
@@ -28,22 +28,33 @@ pub struct BackupOptions {
     pub compression: Compression,
     /// The sizes at which packs are full.
     pub pack_sizes: PackSizes,
+    /// Which data is read again before it is stored.
+    pub verify_writes: VerifyWrites,
     /// Read the whole source even if it was not written to since the base, and rely only on packs
     /// that are present: lost ones are stored again.
     pub reread: bool,
     /// If the source lists its changed extents: how many other chunks to compare with the base
     /// before anything is stored, at most all. Each takes 16 bytes of memory.
     pub verify_sample: u64,
-    /// Back up a source of 0 bytes, too. Such a one is mostly a mistake: a device without a medium,
-    /// or a program that failed.
-    pub allow_empty: bool,
-    /// Accept that the volume gets other content than it had: of another image, or a full diff that
-    /// shares nothing with the newest backup.
-    pub new_content: bool,
+    /// What the user accepts.
+    pub accept: Accept,
     /// What the user says of the source.
     pub stated: Stated,
     /// The name of this host.
     pub host: Option<String>,
+}
+
+/// What the user accepts, although it is mostly a mistake.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Accept {
+    /// A source of 0 bytes: a device without a medium, or a program that failed.
+    pub empty: bool,
+    /// That the volume gets other content than it had: of another image, or a full diff that shares
+    /// nothing with the newest backup.
+    pub new_content: bool,
+    /// That a file is unchanged if its times are, also on a file system that is not known to keep
+    /// them.
+    pub times: bool,
 }
 
 /// What the user says of a source, because neither an image nor a list of extents says it.
@@ -85,7 +96,7 @@ pub struct BackupReport {
 
 /// Fails if a source has no bytes and the user did not allow that.
 pub(super) fn not_empty(options: &BackupOptions, name: &str, size: u64) -> Result<(), OpsError> {
-    if size == 0 && !options.allow_empty {
+    if size == 0 && !options.accept.empty {
         return Err(OpsError::EmptySource {
             name: name.to_owned(),
         });

@@ -51,6 +51,7 @@ pub(super) fn pack(
         run_len,
         sizes: options.pack_sizes,
         name_unnamed: true,
+        verify: options.verify_writes,
         dry_run: options.dry_run,
     };
     let ((stored, attachments), receipt, report) =

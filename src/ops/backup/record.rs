@@ -98,7 +98,9 @@ pub(super) fn content(project: &Project, stored: &Stored) -> Content {
     }
 }
 
-pub(super) fn source_info(identity: &ImageIdentity) -> SourceInfo {
+/// Describes a file or device. `trust_times` says that its times are as good as on any other file
+/// system.
+pub(super) fn source_info(identity: &ImageIdentity, trust_times: bool) -> SourceInfo {
     use std::os::unix::ffi::OsStrExt;
     SourceInfo {
         kind: match identity.kind {
@@ -108,7 +110,7 @@ pub(super) fn source_info(identity: &ImageIdentity) -> SourceInfo {
         path: Some(ByteString::from(identity.path.as_os_str().as_bytes())),
         inode: Some((identity.device, identity.inode)),
         changed_ns: Some((identity.mtime_ns, identity.ctime_ns)),
-        settled: identity.settled,
+        settled: identity.settled && (identity.keeps_times || trust_times),
         ..SourceInfo::default()
     }
 }

@@ -72,11 +72,12 @@ impl Input<'_> {
         }
     }
 
-    fn info(&self) -> SourceInfo {
+    fn info(&self, options: &BackupOptions) -> SourceInfo {
         match self {
-            Self::Image(image) => image
-                .identity()
-                .map_or_else(|| SourceInfo::of_kind("image"), source_info),
+            Self::Image(image) => match image.identity() {
+                Some(identity) => source_info(identity, options.accept.times),
+                None => SourceInfo::of_kind("image"),
+            },
             Self::Stream(stream) => SourceInfo::of_kind(stream.kind()),
         }
     }
@@ -132,7 +133,7 @@ fn backup_input(
         name: options.stated.name.clone(),
         image_id: options.stated.image_id.clone(),
         from_snapshot: base.filter(|_| listed).and_then(Backup::snapshot).cloned(),
-        ..input.info()
+        ..input.info(options)
     };
     same_stated(&records, options)?;
     let taken = Taken::find(&records, options, snapshot.clone());
@@ -162,12 +163,11 @@ fn backup_input(
     let verified = listed.then_some(packed.verified);
     let base = base.map(|b| b.id);
     let existing = taken.same_content(content(project, &packed.stored).root)?;
-    let cleared = match existing {
-        Some(_) => None,
-        None => {
-            let tops: Vec<_> = packed.tops().collect();
-            protection.clear(&index, &tops)?
-        }
+    let cleared = if existing.is_some() {
+        None
+    } else {
+        let tops: Vec<_> = packed.tops().collect();
+        protection.clear(&index, &tops)?
     };
     let id = match (existing, cleared) {
         (Some(existing), _) => {

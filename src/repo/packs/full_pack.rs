@@ -1,7 +1,8 @@
 //! The packs that the packer sends to the writer, and the options of both.
 
 use super::pack_sizes::{PackSizes, RunLen};
-use crate::crypto::PackRandom;
+use super::verify::VerifyWrites;
+use crate::crypto::{PackCipher, PackRandom};
 use crate::format::{Contents, PackListing};
 use crate::repo::codec::Compression;
 
@@ -17,6 +18,8 @@ pub struct PackerOptions {
     /// Whether to store a segment for the packs that the index knows and that no segment names.
     /// Needed unless the run relies on none of them.
     pub name_unnamed: bool,
+    /// Which runs are opened again before their pack is stored.
+    pub verify: VerifyWrites,
     /// Stores nothing, but does everything else.
     pub dry_run: bool,
 }
@@ -28,6 +31,7 @@ impl Default for PackerOptions {
             run_len: RunLen::default(),
             sizes: PackSizes::default(),
             name_unnamed: true,
+            verify: VerifyWrites::default(),
             dry_run: false,
         }
     }
@@ -35,6 +39,7 @@ impl Default for PackerOptions {
 
 /// The runs of a full pack, without its head and its sealed contents.
 pub(super) struct FullPack {
+    pub(super) cipher: PackCipher,
     pub(super) random: PackRandom,
     pub(super) parts: Vec<Vec<u8>>,
     pub(super) contents: Contents,

@@ -7,6 +7,7 @@ mod pack_sizes;
 mod packer;
 mod seal;
 mod unindexed_packs;
+mod verify;
 mod worker;
 mod writer;
 
@@ -14,5 +15,6 @@ pub use full_pack::PackerOptions;
 pub use pack_sizes::{PackSizes, RunLen};
 pub use packer::{Packer, PackerReport};
 pub use unindexed_packs::UnindexedPacks;
+pub use verify::VerifyWrites;
 pub use worker::PackWorker;
 pub use writer::IndexStored;

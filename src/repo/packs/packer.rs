@@ -293,6 +293,7 @@ impl Packer<'_> {
                 runs,
             };
             copies.push(FullPack {
+                cipher,
                 random,
                 parts: vec![part],
                 contents,
@@ -452,6 +453,7 @@ impl Packer<'_> {
 impl OpenPack {
     fn take(&self, state: &mut FillingState) -> FullPack {
         FullPack {
+            cipher: self.cipher.clone(),
             random: self.random,
             parts: std::mem::take(&mut state.parts)
                 .into_iter()

@@ -16,7 +16,7 @@ use super::super::project::Project;
 use super::full_pack::{FullPack, PackerOptions, ToWriter};
 use super::unindexed_packs::UnindexedPacks;
 use crate::base::{BlobId, Cancelled};
-use crate::crypto::ObjectHasher;
+use crate::crypto::{ObjectHasher, PackCipher};
 use crate::format::{IndexSegment, PACK_HEAD_LEN, PackHead, PackListing};
 
 /// A segment is stored after this many blobs even if its packs are few, so that the set of ids in
@@ -35,6 +35,9 @@ struct PackStored {
 
 /// A complete pack.
 struct NamedPack {
+    cipher: PackCipher,
+    /// The number of its first run among all that were packed.
+    first_run: u64,
     head: [u8; PACK_HEAD_LEN],
     parts: Vec<Vec<u8>>,
     /// Its sealed contents and their length.
@@ -54,6 +57,8 @@ pub(super) struct Writer<'a> {
     pending: Vec<PackStored>,
     pending_blobs: usize,
     bytes: u64,
+    /// The runs that were packed so far.
+    runs: u64,
 }
 
 impl<'a> Writer<'a> {
@@ -65,6 +70,7 @@ impl<'a> Writer<'a> {
             pending: Vec::new(),
             pending_blobs: 0,
             bytes: 0,
+            runs: 0,
         }
     }
 
@@ -113,11 +119,11 @@ impl<'a> Writer<'a> {
                             let packs = packs.into_iter();
                             let named: Result<Vec<_>, _> =
                                 packs.map(|pack| self.name(pack)).collect();
-                            let (index, dry_run) = (self.index, self.options.dry_run);
+                            let (index, options) = (self.index, self.options);
                             let since = lease::now();
                             let done = done.clone();
                             scope.spawn(move || {
-                                let put = || put(index, named?, since, dry_run, spent);
+                                let put = || put(index, named?, since, options, spent);
                                 // A panic is passed on to the thread that receives the result.
                                 done.send(catch_unwind(AssertUnwindSafe(put)))
                             });
@@ -209,9 +215,13 @@ impl<'a> Writer<'a> {
         if !self.options.dry_run {
             self.unindexed.add(hash);
         }
+        let first_run = self.runs;
+        self.runs += pack.contents.runs.len() as u64;
         Ok(NamedPack {
+            cipher: pack.cipher,
+            first_run,
             head,
-            parts: pack.parts,
+            parts: self.options.verify.disturbed(pack.parts),
             tail,
             listing: PackListing {
                 pack: hash,
@@ -279,13 +289,17 @@ fn put(
     index: &Index,
     packs: Vec<NamedPack>,
     since: Duration,
-    dry_run: bool,
+    options: PackerOptions,
     spent: &impl Fn(Vec<Vec<u8>>),
 ) -> Result<Vec<PackStored>, RepoError> {
-    let Project { id, objects, .. } = index.project();
-    if !dry_run {
+    let project = index.project();
+    let Project { id, objects, .. } = project;
+    if !options.dry_run {
         // The copies of a node pack are stored at the same time.
         parallel_map(&packs, |pack| {
+            let contents = &pack.listing.contents;
+            let verify = options.verify;
+            verify.verify(project, &pack.cipher, contents, &pack.parts, pack.first_run)?;
             let kind = pack.listing.contents.kind;
             let bytes = joined(&pack.head, &pack.parts, &pack.tail);
             objects.put_pack(*id, pack.listing.pack, kind, &bytes)

@@ -151,8 +151,8 @@ RECORD = {
     "follows*": [HASH],
     "replaces*": HASH, "base*": HASH, "heads*": [HASH], "marks*": [HASH], "labels*": labels,
     "source*": {
-        "kind": str, "name*": str, "image_id*": str, "path*": path, "inode*": INODE, "changed_ns*": CHANGED, "settled?": bool,
-        "snapshot*": path,
+        "kind": str, "name*": str, "image_id*": str, "path*": path, "inode*": INODE,
+        "changed_ns*": CHANGED, "settled?": bool, "snapshot*": path,
         "protected*": bool, "from_snapshot*": path, "image*": IMAGE,
     },
     "attachments*": ATTACHMENTS,

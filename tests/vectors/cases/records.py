@@ -70,6 +70,16 @@ def records() -> Cases:
         ("time-leap-second", "may be read as :59", record | {"time": "2016-12-31T23:59:60Z"}),
         ("source-text-path", "", record | {"source": {"kind": "a new kind", "path": "/dev/büro"}}),
         (
+            "source-stated",
+            "",
+            record | {"source": {"kind": "rbd-diff", "name": "vms/büro", "image_id": "10ab"}},
+        ),
+        (
+            "source-stated-nulls",
+            "",
+            record | {"source": {"kind": "rbd-diff", "name": None, "image_id": None}},
+        ),
+        (
             "source-nulls",
             "",
             record | {"source": {"kind": "stdin", "path": None, "inode": None, "changed_ns": None}},

@@ -179,7 +179,7 @@ impl<'a> DiffChain<'a> {
                 let attachments = self.store_attachments(task)?;
                 let stored = self.merge_with_base(task, reader, header.size, &base)?;
                 if let Base::Compared(newest) = &base
-                    && !self.options.new_content
+                    && !self.options.accept.new_content
                     && !shares_data(task, newest.top)?
                 {
                     unrelated = Some(newest.id);

@@ -1,0 +1,129 @@
+//! Opens runs again before their pack is stored, so that bad memory is noticed while the source is
+//! still there.
+
+use super::super::codec::Decompressor;
+use super::super::error::RepoError;
+use super::super::pack_context::{pack_context, run_context};
+use super::super::project::Project;
+use crate::base::Buffer;
+use crate::crypto::PackCipher;
+use crate::format::{BlobKind, Contents};
+
+/// By default, one run in this many is verified.
+const SAMPLE: u64 = 16;
+
+/// Which of the runs of new packs are opened again, and compared with the ids of their blobs, before
+/// the packs are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VerifyWrites {
+    /// One run in this many; 0 for none.
+    one_in: u64,
+    /// A bit of each pack flips before, as in bad memory.
+    #[cfg(feature = "testing")]
+    flips: bool,
+}
+
+impl VerifyWrites {
+    /// Every run. Costs what reading the data costs.
+    pub const ALL: Self = Self::one_in(1);
+    /// Every 16th run, counted over all packs.
+    pub const SAMPLE: Self = Self::one_in(SAMPLE);
+    /// None.
+    pub const OFF: Self = Self::one_in(0);
+
+    const fn one_in(one_in: u64) -> Self {
+        Self {
+            one_in,
+            #[cfg(feature = "testing")]
+            flips: false,
+        }
+    }
+
+    /// Flips a bit in the last run of each pack, before runs are verified.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub const fn with_bad_memory(self) -> Self {
+        Self {
+            flips: true,
+            ..self
+        }
+    }
+
+    /// Returns the sealed runs of a pack, with the bit flipped that a test wants so.
+    #[cfg(feature = "testing")]
+    pub(super) fn disturbed(self, mut parts: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+        if let Some(byte) = parts.last_mut().and_then(|part| part.last_mut())
+            && self.flips
+        {
+            *byte ^= 1;
+        }
+        parts
+    }
+
+    #[cfg(not(feature = "testing"))]
+    #[expect(clippy::unused_self, reason = "a test uses it")]
+    pub(super) fn disturbed(self, parts: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+        parts
+    }
+
+    /// Verifies the runs of a pack whose turn it is. `first` is the number of its first run among
+    /// all that were packed. `parts` are the sealed runs, in the order of `contents`.
+    pub(super) fn verify(
+        self,
+        project: &Project,
+        cipher: &PackCipher,
+        contents: &Contents,
+        parts: &[Vec<u8>],
+        first: u64,
+    ) -> Result<(), RepoError> {
+        if self.one_in == 0 {
+            return Ok(());
+        }
+        let bound = run_context(&pack_context(project), contents.kind);
+        let mut decompressor = Decompressor::new().map_err(RepoError::Compress)?;
+        let (mut sealed, mut plain) = (Vec::new(), Buffer::default());
+        let mut runs = (0..).zip(&contents.runs);
+        for part in parts {
+            let mut rest = &part[..];
+            while !rest.is_empty() {
+                let (ordinal, run) = runs.next().ok_or(RepoError::BadMemory)?;
+                let len = run.stored_len as usize;
+                let (stored, behind) = rest.split_at_checked(len).ok_or(RepoError::BadMemory)?;
+                rest = behind;
+                if !(first + ordinal).is_multiple_of(self.one_in) {
+                    continue;
+                }
+                sealed.clear();
+                sealed.extend_from_slice(stored);
+                let content = cipher
+                    .open_in_place(ordinal, &run.descriptor(), &bound, &mut sealed)
+                    .map_err(|_| RepoError::BadMemory)?;
+                plain.resize(run.plain_len());
+                decompressor
+                    .decode(run.codec, content, &mut plain)
+                    .map_err(|_| RepoError::BadMemory)?;
+                let mut rest = &plain[..];
+                for blob in &run.blobs {
+                    let (plain, behind) = rest
+                        .split_at_checked(blob.plain_len as usize)
+                        .ok_or(RepoError::BadMemory)?;
+                    rest = behind;
+                    let id = match contents.kind {
+                        BlobKind::Chunk => project.chunk_keys()?.id(plain),
+                        BlobKind::Node => project.keys.node_id(plain),
+                    };
+                    if id != blob.id {
+                        return Err(RepoError::BadMemory);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Default for VerifyWrites {
+    fn default() -> Self {
+        Self::SAMPLE
+    }
+}

@@ -1,0 +1,86 @@
+//! Which file systems change the times of a file with every write.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use rustix::fs::{FsWord, fstat, fstatfs, major, minor, statfs};
+
+/// The magic numbers of file systems that keep times, as `statfs` returns them.
+const KNOWN: [FsWord; 6] = [
+    0xef53,      // ext2, ext3, ext4
+    0x5846_5342, // XFS
+    0x9123_683e, // Btrfs
+    0x2fc1_2fc1, // ZFS
+    0x0102_1994, // tmpfs
+    0x6969,      // NFS
+];
+const OVERLAY: FsWord = 0x794c_7630;
+
+/// Whether the file is on a file system that is known to keep the times of files. FUSE does not
+/// count: its times are those that a program makes up. An overlay counts if all directories below
+/// it can be found and do.
+pub(super) fn keeps_times(file: &File) -> bool {
+    match fstatfs(file).map(|found| found.f_type) {
+        Ok(OVERLAY) => fstat(file).is_ok_and(|stat| {
+            let device = format!("{}:{}", major(stat.st_dev), minor(stat.st_dev));
+            let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+            let keeps = |path: &str| {
+                let found = statfs(Path::new(path));
+                found.is_ok_and(|found| KNOWN.contains(&found.f_type))
+            };
+            layers(&mounts, &device).is_some_and(|layers| layers.iter().all(|path| keeps(path)))
+        }),
+        Ok(magic) => KNOWN.contains(&magic),
+        Err(_) => false,
+    }
+}
+
+/// Returns the directories of the overlay on `device`, given `/proc/self/mountinfo`; none if there
+/// is no such mount, or if it has a form that is not understood.
+fn layers(mounts: &str, device: &str) -> Option<Vec<String>> {
+    let of_device = |line: &&str| line.split(' ').nth(2) == Some(device);
+    let (_, mount) = mounts.lines().find(of_device)?.split_once(" - ")?;
+    let options = mount.split(' ').nth(2)?;
+    let mut all = Vec::new();
+    for option in options.split(',') {
+        match option.split_once('=') {
+            // Escaped names are not understood.
+            Some(("lowerdir" | "upperdir", paths)) if !paths.contains('\\') => {
+                all.extend(
+                    paths
+                        .split(':')
+                        .filter(|path| !path.is_empty())
+                        .map(str::to_owned),
+                );
+            }
+            Some(("lowerdir" | "upperdir" | "lowerdir+" | "datadir+", _)) => return None,
+            _ => {}
+        }
+    }
+    (!all.is_empty() && all.iter().all(|path| path.starts_with('/'))).then_some(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proc_makes_up_its_times_and_the_directory_of_the_tests_keeps_them() {
+        assert!(!keeps_times(&File::open("/proc/self/status").unwrap()));
+        assert!(keeps_times(&tempfile::tempfile().unwrap()));
+    }
+
+    #[test]
+    fn the_directories_of_an_overlay_are_read_from_its_mount() {
+        let mounts = "27 1 254:0 / / rw - ext4 /dev/vda rw\n\
+            30 27 0:40 / /merged rw,relatime shared:1 - overlay overlay \
+            rw,lowerdir=/a:/b,upperdir=/c,workdir=/w\n\
+            31 27 0:41 / /odd rw - overlay overlay rw,lowerdir=/a\\040b\n\
+            32 27 0:42 / /relative rw - overlay overlay rw,lowerdir=a\n";
+        let found = layers(mounts, "0:40").unwrap();
+        assert_eq!(found, ["/a", "/b", "/c"]);
+        for device in ["0:41", "0:42", "254:0", "0:43"] {
+            assert_eq!(layers(mounts, device), None, "{device}");
+        }
+    }
+}
