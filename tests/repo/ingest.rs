@@ -143,7 +143,11 @@ fn a_v2_stream_with_several_diffs_becomes_a_chain_of_backups() {
         // The head of an image that was not written to since its last snapshot is no new backup.
         let last = snapshots.last().map(|snapshot| &snapshot["blake2b"]);
         let is_new = last != Some(&stream["result"]["blake2b"]);
-        assert_eq!(reports.len(), snapshots.len() + usize::from(is_new), "{name}");
+        assert_eq!(
+            reports.len(),
+            snapshots.len() + usize::from(is_new),
+            "{name}"
+        );
         for (number, report) in reports.iter().enumerate() {
             let expected = snapshots.get(number).map_or_else(
                 || &stream["result"]["blake2b"],
