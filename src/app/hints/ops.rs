@@ -264,7 +264,7 @@ fn no_base_hint(volume: &str, known: &[String], empty: bool) -> String {
 /// Returns what to do if no backup is of the snapshot that a list of extents starts from.
 fn no_list_base_hint(known: &[String], empty: bool) -> String {
     let known = match known.last() {
-        Some(_) => format!("it has backups of the snapshots {}", known_names(known)),
+        Some(_) => format!("it has backups of the snapshots {}", newest_names(known)),
         None if empty => "the volume has no backups".to_owned(),
         None => "no backup of the volume is of a snapshot".to_owned(),
     };
