@@ -197,7 +197,7 @@ fn a_full_diff_is_compared_with_the_newest_backup() {
     let mut byte = expected.read(70_000, 1);
     byte[0] ^= 1;
     expected.write(70_000, &byte);
-    expected.write(3 * LEAF, &[0; 300_000]);
+    expected.write(3 * LEAF, &vec![0; 300_000]);
     let made = test_repo.backup(report.id.unwrap());
     assert_eq!(host.restore_image(&test_repo, &made).unwrap(), expected);
     host.check_clean(&test_repo, "after the full diff");
