@@ -16,7 +16,7 @@ const SAMPLE: u64 = 16;
 /// the packs are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VerifyWrites {
-    /// One run in this many; 0 for none.
+    /// One run of chunks in this many, and all tree nodes; 0 for none.
     one_in: u64,
     /// A bit of each pack flips before, as in bad memory.
     #[cfg(feature = "testing")]
@@ -26,7 +26,7 @@ pub struct VerifyWrites {
 impl VerifyWrites {
     /// Every run. Costs what reading the data costs.
     pub const ALL: Self = Self::one_in(1);
-    /// Every 16th run, counted over all packs.
+    /// Every 16th run of chunks, counted over all packs, and all tree nodes.
     pub const SAMPLE: Self = Self::one_in(SAMPLE);
     /// None.
     pub const OFF: Self = Self::one_in(0);
@@ -79,6 +79,11 @@ impl VerifyWrites {
         if self.one_in == 0 {
             return Ok(());
         }
+        // All that is below it depends on a node, and nodes are few.
+        let one_in = match contents.kind {
+            BlobKind::Chunk => self.one_in,
+            BlobKind::Node => 1,
+        };
         let bound = run_context(&pack_context(project), contents.kind);
         let mut decompressor = Decompressor::new().map_err(RepoError::Compress)?;
         let (mut sealed, mut plain) = (Vec::new(), Buffer::default());
@@ -90,7 +95,7 @@ impl VerifyWrites {
                 let len = run.stored_len as usize;
                 let (stored, behind) = rest.split_at_checked(len).ok_or(RepoError::BadMemory)?;
                 rest = behind;
-                if !(first + ordinal).is_multiple_of(self.one_in) {
+                if !(first + ordinal).is_multiple_of(one_in) {
                     continue;
                 }
                 sealed.clear();
