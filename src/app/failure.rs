@@ -30,6 +30,8 @@ pub(crate) enum Code {
     NotAllowed = 22,
     /// History has vanished or was rolled back.
     HistoryLost = 23,
+    /// No such backup, volume or project.
+    NotFound = 24,
     /// Interrupted by a signal.
     Interrupted = 130,
 }
@@ -97,8 +99,8 @@ impl Failure {
         }
     }
 
-    /// Returns the text for people, each part on its own line. Control characters are replaced:
-    /// names of snapshots and files may come from an attacker.
+    /// Returns the text for people, each part on its own line. Escapes characters that could control
+    /// a terminal: names of snapshots and files may come from an attacker.
     pub(crate) fn to_text(&self) -> String {
         let mut text = format!("error: {}\n", printable(&self.message));
         for cause in &self.causes {
@@ -178,7 +180,7 @@ mod tests {
         );
         assert_eq!(Failure::usage("no").to_text(), "error: no\n");
         let steering = Failure::usage("a\u{1b}[2J").hint("b\nc").to_text();
-        assert_eq!(steering, "error: a\u{fffd}[2J\n  next: b\u{fffd}c\n");
+        assert_eq!(steering, "error: a\\x1b[2J\n  next: b\\x0ac\n");
     }
 
     #[test]

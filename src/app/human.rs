@@ -1,5 +1,6 @@
 //! Formats values for people. [`ByteSize`](crate::base::ByteSize) formats sizes.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -49,12 +50,41 @@ pub(crate) fn width(text: &str) -> usize {
     text.width()
 }
 
-/// Replaces control characters, which could control a terminal: names come from the writers of
-/// backups.
+/// Returns a text in one line, with each character escaped that could control a terminal or deceive
+/// its reader: names, labels and messages come from the writers of backups and from servers.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
+    escaped(text, is_deceptive)
+}
+
+/// Returns lines with the same characters escaped, except line breaks.
+pub(crate) fn printable_lines(text: &str) -> String {
+    escaped(text, |c| c != '\n' && is_deceptive(c))
+}
+
+/// Writes characters as `\x1b` or `\u{202e}`.
+fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        // Writing into a string does not fail.
+        let _ = match u32::from(c) {
+            _ if !is_escaped(c) => safe.write_char(c),
+            code @ ..=0xff => write!(safe, "\\x{code:02x}"),
+            code => write!(safe, "\\u{{{code:x}}}"),
+        };
+    }
+    safe
+}
+
+/// Reports whether this is a control character, changes the direction of a text, or cannot be seen.
+fn is_deceptive(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}'
+            | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// Shortens a text to this many columns, with an ellipsis in the middle: both ends of a name help
@@ -121,8 +151,22 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_are_replaced() {
-        assert_eq!(printable("a\x1b[2Jb\n"), "a\u{fffd}[2Jb\u{fffd}");
+    fn characters_that_control_a_terminal_or_cannot_be_seen_are_escaped() {
+        for (text, shown) in [
+            ("a\x1b[2Jb\n", "a\\x1b[2Jb\\x0a"),
+            ("\r\u{7f}\u{9b}", "\\x0d\\x7f\\x9b"),
+            ("web\u{202e}1gmi", "web\\u{202e}1gmi"),
+            ("\u{2066}a\u{2069}", "\\u{2066}a\\u{2069}"),
+            ("we\u{200b}b\u{feff}", "we\\u{200b}b\\u{feff}"),
+            ("a\u{e0041}", "a\\u{e0041}"),
+            ("u\u{308}, 日本 “é”", "u\u{308}, 日本 “é”"),
+        ] {
+            assert_eq!(printable(text), shown);
+        }
+        assert_eq!(
+            printable_lines("a\x07\nb\u{2028}\n"),
+            "a\\x07\nb\\u{2028}\n"
+        );
     }
 
     #[test]

@@ -38,23 +38,22 @@ impl Location {
 
     /// Parses a location. Relative paths are resolved against the current directory.
     pub(crate) fn parse(text: &OsStr) -> Result<Self, Failure> {
+        let shown = without_password(text);
         match scheme(text) {
             None if is_like_scp(text) => {
                 return Err(Failure::usage(format!(
-                    "the repository “{0}” looks like a directory on a server",
-                    text.display()
+                    "the repository “{shown}” looks like a directory on a server"
                 ))
                 .hint(format!(
-                    "write sftp:{0}, or ./{0} for a directory on this host",
-                    text.display()
+                    "write sftp:{shown}, or ./{shown} for a directory on this host"
                 )));
             }
             None => {}
             Some("sftp") => return SftpLocation::parse(text).map(Self::Sftp),
             Some(scheme) => {
                 return Err(Failure::usage(format!(
-                    "this version cannot use the repository “{}”: it does not support “{scheme}:”",
-                    text.display()
+                    "this version cannot use the repository “{shown}”: it does not support \
+                     “{scheme}:”"
                 ))
                 .hint(
                     "give a directory, such as /srv/backup (./a:b if its name contains a colon), \
@@ -90,7 +89,7 @@ impl SftpLocation {
         let refuse = |why: &str| {
             Failure::usage(format!(
                 "the repository “{}” cannot be used: {why}",
-                text.display()
+                without_password(text)
             ))
             .hint(
                 "write sftp:USER@HOST:PATH, or sftp://USER@HOST:PORT/PATH (//PATH if the path is \
@@ -155,6 +154,22 @@ impl SftpLocation {
             path: normalize(path),
             text: whole.to_owned(),
         })
+    }
+}
+
+/// Returns a location for a message, with `***` in place of everything that may be a password: what
+/// stands between the first colon of `USER:PASSWORD@HOST` and the last `@`.
+fn without_password(text: &OsStr) -> String {
+    let text = text.display().to_string();
+    let start = match text.find("//") {
+        Some(slashes) => slashes + 2,
+        None if text.starts_with("sftp:") => "sftp:".len(),
+        None => 0,
+    };
+    let end = text.rfind('@').filter(|&end| end > start);
+    match end.and_then(|end| Some((start + text[start..end].find(':')?, end))) {
+        Some((colon, end)) => format!("{}***{}", &text[..=colon], &text[end..]),
+        None => text,
     }
 }
 
@@ -247,6 +262,24 @@ mod tests {
                 "{text}"
             );
             assert_eq!(Location::Sftp(found).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn the_password_in_a_refused_location_is_not_shown() {
+        for (text, shown) in [
+            ("sftp://u:s3cret@host/path", "sftp://u:***@host/path"),
+            ("sftp://u:s3/cr@et@host/path", "sftp://u:***@host/path"),
+            ("https://u:s3cret@host/path", "https://u:***@host/path"),
+            ("rest:https://u:s3cret@host/", "rest:https://u:***@host/"),
+            ("s3:key:s3cret@host", "s3:***@host"),
+        ] {
+            let failure = Location::parse(OsStr::new(text)).unwrap_err();
+            let all = failure.to_text();
+            assert!(all.contains(shown) && !all.contains("s3cr"), "{all}");
+        }
+        for text in ["sftp:u@host:path", "/a/b", "sftp://u@host:22/path"] {
+            assert_eq!(without_password(OsStr::new(text)), text);
         }
     }
 

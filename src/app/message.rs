@@ -481,7 +481,12 @@ pub(crate) struct ExportSummary {
 }
 
 fn rfc3339<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(time)
+    serializer.collect_str(&to_the_second(*time))
+}
+
+/// Cuts a time: `fromdate` of jq reads no fractions of seconds.
+fn to_the_second(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
 #[expect(clippy::ref_option, reason = "serde calls it so")]
@@ -490,7 +495,7 @@ fn optional_rfc3339<S: Serializer>(
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     match time {
-        Some(time) => serializer.collect_str(time),
+        Some(time) => serializer.collect_str(&to_the_second(*time)),
         None => serializer.serialize_none(),
     }
 }

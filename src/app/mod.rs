@@ -24,7 +24,7 @@ mod text;
 
 pub(crate) use environment::Environment;
 pub(crate) use failure::{Code, Failure};
-pub(crate) use human::{count, duration, printable, short_id};
+pub(crate) use human::{count, duration, printable, printable_lines, short_id};
 pub(crate) use message::{
     AttachmentEntry, BackupDetail, BackupEntry, BackupSummary, CacheInfo, CheckSummary,
     CompareSummary, DiffEntry, DiffImage, DiffStream, ExportSummary, Extent, ForgetSummary,
@@ -36,7 +36,7 @@ pub(crate) use opening::{
     create, host_name, load_records, notice_several_newest, open, open_or_create, open_project,
     project, slot_info,
 };
-pub(crate) use password::{PasswordOptions, Passwords, without_secrets};
+pub(crate) use password::{PasswordOptions, Passwords};
 pub(crate) use permission::Attempt;
 pub(crate) use prompt::{Prompt, TerminalLoan};
 pub(crate) use request::{

@@ -8,12 +8,12 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{ExitStatus, Stdio};
 
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
-use crate::base::{Notice, Observer};
+use crate::base::{Notice, Observer, child_command};
 
 use super::environment::Environment;
 use super::failure::{Code, Failure};
@@ -273,15 +273,6 @@ impl Passwords<'_> {
     }
 }
 
-/// Removes the password, and what says where it is, from the environment of a child process.
-pub(crate) fn without_secrets(command: &mut Command) -> &mut Command {
-    command
-        .env_remove(PASSWORD)
-        .env_remove("CUTTLEBONE_PASSWORD_FD")
-        .env_remove("CUTTLEBONE_PASSWORD_FILE")
-        .env_remove("CUTTLEBONE_PASSWORD_COMMAND")
-}
-
 fn from_descriptor(number: &OsStr) -> Result<GivenPassword, PasswordError> {
     let number: u32 = number
         .to_str()
@@ -300,13 +291,13 @@ fn from_command(command: &OsStr) -> Result<GivenPassword, PasswordError> {
         source,
     };
     // Standard input may carry the data to back up: the command must not consume it.
-    let mut shell = Command::new("sh");
-    shell
+    let mut child = child_command("sh")
         .arg("-c")
         .arg(command)
         .stdin(Stdio::null())
-        .stdout(Stdio::piped());
-    let mut child = without_secrets(&mut shell).spawn().map_err(fail)?;
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(fail)?;
     let printed = child
         .stdout
         .take()

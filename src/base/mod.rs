@@ -2,6 +2,7 @@
 
 mod buffer;
 mod cancel;
+mod child;
 mod id;
 mod memory;
 mod observe;
@@ -12,6 +13,7 @@ mod zero;
 
 pub use buffer::{Buffer, DIRECT_ALIGN};
 pub use cancel::{Cancel, Cancelled};
+pub(crate) use child::child_command;
 pub use id::{
     BlobId, LeaseId, ObjectHash, ParseIdError, ProjectId, RepositoryId, Root, SignerId, VolumeId,
 };

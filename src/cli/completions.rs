@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use clap::{Command, CommandFactory};
+use clap::CommandFactory;
 use clap_complete::Shell;
 
 use super::args::Cli;
@@ -21,7 +21,7 @@ pub(crate) fn manual(directory: &Path) -> io::Result<()> {
     // `repo` repeats all commands: their pages would be copies.
     let command = Cli::command().mut_subcommand("repo", |repo| {
         let about = repo.get_about().cloned().unwrap_or_default();
-        Command::new("repo").about(about)
+        clap::Command::new("repo").about(about)
     });
     clap_mangen::generate_to(command, directory)
 }

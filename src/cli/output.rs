@@ -67,6 +67,11 @@ impl Output {
         }
     }
 
+    /// Returns whether messages are JSON lines.
+    pub(crate) fn is_json(&self) -> bool {
+        self.style.json
+    }
+
     /// Shows a message. With `--quiet`, text that only reports success is left out.
     pub(crate) fn show(&self, message: &Message) -> Result<(), Failure> {
         if self.style.json {
@@ -171,7 +176,7 @@ impl Output {
             };
             serde_json::to_string(&notice).unwrap_or_default()
         } else {
-            text.to_owned()
+            app::printable_lines(text)
         };
         let _ = write(&self.stderr, format!("{line}\n").as_bytes());
     }
@@ -194,13 +199,14 @@ impl Output {
         write(&self.stdout, &line)
     }
 
+    /// Writes lines. Escapes everything that could control a terminal, wherever it is from.
     fn text(&self, text: &str) -> Result<(), Failure> {
         let stream = if self.style.data_on_stdout {
             &self.stderr
         } else {
             &self.stdout
         };
-        write(stream, text.as_bytes())
+        write(stream, app::printable_lines(text).as_bytes())
     }
 }
 
@@ -257,7 +263,14 @@ pub(crate) fn usage_error(error: &clap::Error, args: &[OsString]) -> ExitCode {
             .trim_start_matches("error: ");
         return failure(&Failure::usage(message), json);
     }
-    let _ = error.print();
+    let plain = error.render().to_string();
+    let safe = app::printable_lines(&plain);
+    // A script may pass on a name from outside. The text of the library has colours of its own.
+    let _ = if plain == safe {
+        error.print()
+    } else {
+        io::stderr().write_all(safe.as_bytes())
+    };
     if error.use_stderr() {
         exit_code(Code::Usage)
     } else {
@@ -392,6 +405,46 @@ pub(crate) mod tests {
             "{}",
             captured.stdout()
         );
+    }
+
+    /// The name of a way to show text, and a function that shows a text in this way.
+    type Door<'a> = (&'static str, &'a dyn Fn(&Output));
+
+    #[test]
+    fn no_text_controls_the_terminal_whichever_way_it_is_shown() {
+        let evil = "web\u{1b}[2J\u{202e}\u{200b}\r";
+        let safe = "web\\x1b[2J\\u{202e}\\u{200b}\\x0d";
+        let key = || {
+            Message::KeyChange(KeyChange {
+                action: "added",
+                key_id: evil.to_owned(),
+            })
+        };
+        let doors: [Door<'_>; 4] = [
+            ("notice", &|output| output.notice(evil)),
+            ("line", &|output| output.print(evil)),
+            ("message", &|output| output.show(&key()).unwrap()),
+            ("detail", &|output| {
+                output.detail(&[("Name", Some(evil.to_owned()))]).unwrap();
+            }),
+        ];
+        for (door, show) in doors {
+            let (output, captured) = captured(Style {
+                verbosity: Verbosity::Verbose,
+                ..Style::default()
+            });
+            show(&output);
+            let all = captured.stdout() + &captured.stderr();
+            let controls =
+                |c: char| c != '\n' && (c.is_control() || "\u{202e}\u{200b}".contains(c));
+            assert!(all.contains(safe), "{door}: {all}");
+            assert!(!all.contains(controls), "{door}: {all}");
+        }
+        let failure = Failure::usage(evil)
+            .caused_by(Some(&io::Error::other(format!("cause {evil}"))))
+            .hint(evil);
+        assert_eq!(failure.to_text().matches(safe).count(), 3);
+        assert!(!failure.to_text().contains('\u{202e}'));
     }
 
     #[test]

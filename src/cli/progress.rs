@@ -137,7 +137,13 @@ impl Observer for Meter {
     }
 
     fn notice(&self, notice: Notice) {
-        let routine = matches!(notice, Notice::IndexRebuilt(_) | Notice::Resumed { .. });
+        let routine = matches!(
+            notice,
+            Notice::IndexRebuilt(_)
+                | Notice::Resumed { .. }
+                | Notice::SourceUnchanged
+                | Notice::ConcurrentPrune
+        );
         if self.shared.quiet && routine {
             return;
         }

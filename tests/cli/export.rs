@@ -161,7 +161,7 @@ fn export_refuses_what_it_cannot_export_and_leaves_no_file() {
     );
     let output = refused(&["--from", "web1~1", "web1"], 20);
     assert!(output.contains("--from-snapshot NAME"), "{output}");
-    refused(&["web1@mon"], 1);
+    refused(&["web1@mon"], 24);
     refused(&["web1", "--from-snapshot", "mon"], 2);
     refused(&["--from", "web1~1", "web1", "--from-snapshot", ""], 2);
     let long = "x".repeat(4097);

@@ -400,24 +400,25 @@ fn an_unknown_name_is_reported_with_the_command_that_lists_names() {
         "ffffffffffffffffffff",
     ] {
         assert_error(
-            &world.fails(&["show", selector], 1),
+            &world.fails(&["show", selector], 24),
             &[selector, "cuttlebone list"],
         );
     }
     assert_error(
-        &world.fails(&["list", "nope"], 1),
+        &world.fails(&["list", "nope"], 24),
         &["“nope”", "cuttlebone list"],
     );
+    assert!(world.json(&["list", "nope"]).is_empty());
     assert_error(
-        &world.fails(&["restore", "nope", &world.at("x")], 1),
+        &world.fails(&["restore", "nope", &world.at("x")], 24),
         &["“nope”"],
     );
     assert_error(
-        &world.fails(&["compare", "disk.img", "nope"], 1),
+        &world.fails(&["compare", "disk.img", "nope"], 24),
         &["“nope”"],
     );
     assert_error(
-        &world.fails(&["--project", "nope", "list"], 1),
+        &world.fails(&["--project", "nope", "list"], 24),
         &["“nope”", "default"],
     );
     // 17 ids begin with 16 digits.

@@ -256,12 +256,12 @@ fn forget_refuses_ambiguous_or_empty_selections() {
         output.contains("nothing selects the backups to keep") && output.contains("next: "),
         "{output}"
     );
-    let output = world.fails(&["forget", "--keep-last", "1", "--volume", "web2"], 1);
+    let output = world.fails(&["forget", "--keep-last", "1", "--volume", "web2"], 24);
     assert!(
         output.contains("web2") && output.contains("cuttlebone list"),
         "{output}"
     );
-    world.fails(&["forget", "nope"], 1);
+    world.fails(&["forget", "nope"], 24);
     assert_eq!(listed(&world), ids);
     let output = world.ok(&["forget", "--keep-label", "nope"]);
     assert!(output.contains("from the future"), "{output}");

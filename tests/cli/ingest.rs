@@ -224,9 +224,9 @@ fn snapshot_names_cannot_send_control_characters_to_the_terminal() {
         world.ok(&["backup", "--volume", "v", "--diff", diff, "--new-content"]);
     }
     let output = world.fails(&["backup", "--volume", "v", "--diff", &next], 20);
-    assert!(output.contains("of the snapshot “\u{fffd}2J”"), "{output}");
+    assert!(output.contains("of the snapshot “\\x9b2J”"), "{output}");
     assert!(
-        output.contains("snapshots \u{fffd}[2J\u{fffd}, x y x"),
+        output.contains("snapshots \\x1b[2J\\x0a, x y x"),
         "{output}"
     );
     assert!(

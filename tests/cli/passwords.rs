@@ -109,6 +109,22 @@ fn a_wrong_password_is_tried_once_and_the_error_names_its_source() {
 }
 
 #[test]
+fn neither_ssh_nor_a_password_command_sees_the_password() {
+    let world = World::new();
+    let seen = world.at("seen");
+    let script = world.write("script", format!("env > {seen}\necho no").as_bytes());
+    let program = format!("sh {script}");
+    let server = ["list", "-r", "sftp:host:/repo", "--ssh-command", &program];
+    for args in [&["list", "--password-command", &program][..], &server] {
+        assert_ne!(world.run(args).code, Some(0));
+        let variables = fs::read_to_string(&seen).unwrap();
+        assert!(variables.contains("CUTTLEBONE_REPOSITORY="), "{variables}");
+        assert!(!variables.contains("CUTTLEBONE_PASSWORD"), "{variables}");
+        fs::remove_file(&seen).unwrap();
+    }
+}
+
+#[test]
 fn a_password_opens_its_key_in_either_unicode_form() {
     const COMPOSED: &str = "gr\u{fc}ne Wiese";
     const DECOMPOSED: &str = "gru\u{308}ne Wiese";

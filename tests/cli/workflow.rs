@@ -255,7 +255,7 @@ fn a_device_is_backed_up_and_restored() {
     fs::copy(world.write("zeros", &vec![0; 8 * MIB]), &device.device).unwrap();
     world.ok(&["restore", "root", &device.device]);
     assert!(fs::read(&device.device).unwrap() == content);
-    let output = world.fails(&["backup", &changed, "--volume", "x", "--base", "nope"], 1);
+    let output = world.fails(&["backup", &changed, "--volume", "x", "--base", "nope"], 24);
     assert!(output.contains("“nope”"), "{output}");
 }
 

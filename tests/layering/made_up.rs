@@ -329,6 +329,23 @@ fn clap_is_found_below_the_command_line() {
 }
 
 #[test]
+fn commands_that_are_made_elsewhere_are_found() {
+    let found = |path, text| rules::own_commands(&tree(&[(path, text)])).len();
+    assert_eq!(found("app/a.rs", "fn f() { Command::new(\"sh\"); }"), 1);
+    assert_eq!(
+        found("app/a.rs", "fn f() { std::process::Command::new(p); }"),
+        1
+    );
+    assert_eq!(
+        found("cli/a.rs", "fn f() { clap::Command::new(\"a\"); }"),
+        0
+    );
+    assert_eq!(found("base/child.rs", "fn f() { Command::new(p); }"), 0);
+    let test = "#[cfg(test)]\nmod tests { fn f() { Command::new(p); } }";
+    assert_eq!(found("app/a.rs", test), 0);
+}
+
+#[test]
 fn long_files_are_found() {
     let found = |path, text: &str| rules::too_long(&tree(&[(path, text)])).len();
     let lines = |n: usize| "fn f() {}\n".repeat(n);

@@ -43,6 +43,11 @@ fn only_the_command_line_names_clap() {
 }
 
 #[test]
+fn only_one_function_makes_child_processes() {
+    none(&rules::own_commands(&library()));
+}
+
+#[test]
 fn no_file_is_longer_than_600_lines_and_none_is_moved_by_an_attribute() {
     let files = all_files();
     let mut found = rules::too_long(&files);

@@ -166,6 +166,34 @@ pub(super) fn clap_below_command_line(sources: &Sources) -> Vec<String> {
     found
 }
 
+/// The one file that may start other programs.
+const CHILDREN: &str = "base/child.rs";
+
+/// Places that make a command by themselves: the program that it starts would see our passwords.
+pub(super) fn own_commands(sources: &Sources) -> Vec<String> {
+    let mut found = Vec::new();
+    let tests = test_files(sources);
+    for (path, text) in sources {
+        if path == CHILDREN || tests.contains(path.as_str()) {
+            continue;
+        }
+        let tokens = tokens_without_tests(text);
+        let words: Vec<&str> = tokens.iter().map(|(_, word)| *word).collect();
+        for (at, _) in words
+            .windows(3)
+            .enumerate()
+            .filter(|(_, w)| *w == ["Command", "::", "new"])
+        {
+            // The command line has commands of another kind.
+            if !words[..at].ends_with(&["clap", "::"]) {
+                let line = tokens[at].0;
+                found.push(format!("src/{path}:{line}: only {CHILDREN} makes commands"));
+            }
+        }
+    }
+    found
+}
+
 /// Files of more than [`LINES_MAX`] lines. Below `src/` the tests at the end of a file do not
 /// count.
 pub(super) fn too_long(files: &Sources) -> Vec<String> {

@@ -26,6 +26,7 @@ fn code(error: &OpsError) -> Code {
     match error {
         OpsError::OtherSource { .. } | OpsError::ListWithoutStart => Code::Usage,
         OpsError::PartOfChunk { .. } => Code::NotAllowed,
+        OpsError::NoVolume { .. } => Code::NotFound,
         OpsError::LostRace { .. }
         | OpsError::LostToPrune { .. }
         | OpsError::PruneRuns { .. }

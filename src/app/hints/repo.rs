@@ -17,6 +17,8 @@ impl From<RepoError> for Failure {
 
 fn code(error: &RepoError) -> Code {
     match error.kind() {
+        // A key is no backup, volume or project.
+        RepoErrorKind::NotFound if !matches!(error, RepoError::NoKey { .. }) => Code::NotFound,
         RepoErrorKind::NoRepository => Code::NoRepository,
         RepoErrorKind::WrongPassword => Code::WrongPassword,
         RepoErrorKind::Damaged | RepoErrorKind::Foreign => Code::Damage,

@@ -202,17 +202,6 @@ fn a_failing_password_command_reports_its_status_but_not_its_output() {
 }
 
 #[test]
-fn child_processes_do_not_inherit_the_password() {
-    let mut child = Command::new("true");
-    without_secrets(&mut child);
-    assert!(
-        child
-            .get_envs()
-            .any(|(name, value)| name == PASSWORD && value.is_none())
-    );
-}
-
-#[test]
 fn a_password_file_that_others_can_read_causes_a_notice() {
     let directory = tempfile::tempdir().unwrap();
     let path = file(&directory, "pw", b"secret");

@@ -2,6 +2,7 @@
 
 use jiff::tz::TimeZone;
 
+use crate::app::human::printable;
 use crate::app::message::{FindingKind, Message};
 
 use super::detail::detail;
@@ -21,7 +22,11 @@ pub(crate) fn message(message: &Message, zone: &TimeZone) -> String {
                 FindingKind::Damaged => "damaged",
                 FindingKind::Foreign => "foreign",
             };
-            format!("{kind}: {}: {}\n", found.item, found.message)
+            format!(
+                "{kind}: {}: {}\n",
+                printable(&found.item),
+                printable(&found.message)
+            )
         }
         Message::Check(summary) => summary::check(summary),
         Message::Stats(stats) => summary::stats(stats),

@@ -152,7 +152,7 @@ fn details_of_a_backup_leave_out_unknown_fields() {
         ..detail.clone()
     };
     let text = message(&Message::Detail(Box::new(with_metadata)), &TimeZone::UTC);
-    assert!(text.ends_with("Metadata  conf = a\u{fffd}b\n"), "{text}");
+    assert!(text.ends_with("Metadata  conf = a\\x0ab\n"), "{text}");
     let json = serde_json::to_string(&Message::Detail(Box::new(detail.clone()))).unwrap();
     assert!(
         json.starts_with("{\"message_type\":\"backup\",\"backup_id\":\"3f9a01bc"),

@@ -30,6 +30,7 @@ Exit codes:
    21  damage found
    22  this key may not do that
    23  history has vanished or was rolled back
+   24  no such backup, volume or project
   130  interrupted; what was stored stays usable"
     };
 }

@@ -1,12 +1,12 @@
 //! The command `backup`.
 
-use std::process::Command;
 use std::time::Instant;
 
 use crate::app::{
     Attempt, BackupRequest, BackupSource, BackupSummary, Code, Failure, Message, ReadFrom,
-    RepositorySettings, VolumeName, host_name, open_or_create, project, without_secrets,
+    RepositorySettings, VolumeName, host_name, open_or_create, project,
 };
+use crate::base::child_command;
 use crate::cli::console::Console;
 use crate::ops::{self, BackupReport};
 use crate::repo;
@@ -96,9 +96,8 @@ fn open_source(console: &Console, source: &BackupSource) -> Result<Box<dyn Sourc
         BackupSource::Whole(ReadFrom::Stdin) => Box::new(StreamSource::new(stdin()?)),
         BackupSource::Whole(ReadFrom::Path(path)) => Box::new(RawImage::open(path)?),
         BackupSource::Command(command) => {
-            let mut shell = Command::new("sh");
+            let mut shell = child_command("sh");
             shell.arg("-c").arg(command);
-            without_secrets(&mut shell);
             Box::new(CommandSource::new(shell))
         }
         BackupSource::Diff(source) => {

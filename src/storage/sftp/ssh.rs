@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
-use crate::base::lock;
+use crate::base::{child_command, lock};
 
 use super::options::SftpOptions;
 
@@ -225,7 +225,7 @@ pub(super) fn can_ask() -> bool {
 }
 
 fn command(options: &SftpOptions, may_ask: bool) -> Command {
-    let mut command = Command::new("/bin/sh");
+    let mut command = child_command("/bin/sh");
     command.args(["-c", IGNORE_SIGNALS, "sh"]);
     command.args(&options.ssh).args(arguments(options, may_ask));
     command
