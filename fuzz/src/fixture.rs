@@ -225,11 +225,10 @@ fn sealed_secret(sealed: &[u8]) -> [u8; 48] {
 #[must_use]
 pub(crate) fn sealed_payload(keys: &ProjectKeys, magic: Magic, payload: &[u8]) -> Vec<u8> {
     let (header, signing) = (magic.header(), keys.signing());
-    let mut plain = [payload, signing.public().as_bytes()].concat();
-    let signature = signing.sign(PROJECT, &header, &[&plain]);
-    plain.extend_from_slice(&signature);
+    let plain = [payload, signing.public().as_bytes()].concat();
     let aad = [&PROJECT.as_bytes()[..], &header].concat();
-    let (nonce, sealed) = keys.object().seal_with(&RANDOM, &aad, &plain);
+    let sign = |parts: &[&[u8]]| signing.sign(PROJECT, &header, parts);
+    let (nonce, sealed) = keys.object().seal_signed_with(&RANDOM, &aad, &plain, sign);
     [&header[..], nonce.as_bytes(), &sealed].concat()
 }
 
@@ -376,12 +375,12 @@ pub(crate) fn pack_with(
     let head = PackHead { random }.encode();
     let (header, signing) = (Magic::Pack.header(), keys.signing());
     let before = hash(&[&head[..], runs].concat());
-    let mut plain = [contents, &before, signing.public().as_bytes()].concat();
-    let signature = signing.sign(PROJECT, &header, &[&plain]);
-    plain.extend_from_slice(&signature);
-    assert!(SignedContents::split(&plain).is_ok());
+    let plain = [contents, &before, signing.public().as_bytes()].concat();
     let aad = [&PROJECT.as_bytes()[..], &head].concat();
-    let (nonce, sealed) = keys.contents().seal_with(&RANDOM, &aad, &plain);
+    let sign = |parts: &[&[u8]]| signing.sign(PROJECT, &header, parts);
+    let (nonce, sealed) = keys
+        .contents()
+        .seal_signed_with(&RANDOM, &aad, &plain, sign);
     let len = len_u32(nonce.as_bytes().len() + sealed.len());
     let end = len.to_le_bytes();
     [&head[..], runs, nonce.as_bytes(), &sealed, &end].concat()

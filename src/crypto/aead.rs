@@ -16,6 +16,9 @@ use crate::base::{ProjectId, TAG_LEN};
 #[error("its bytes cannot be decrypted with this key: they are damaged, or come from elsewhere")]
 pub struct OpenError;
 
+/// An Ed25519 signature.
+type Signature = [u8; 64];
+
 /// A nonce for one message: 24 bytes, stored with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SealNonce([u8; 24]);
@@ -62,15 +65,55 @@ impl SealKey {
     /// Seals a plaintext with these bytes for random ones, for test vectors.
     #[must_use]
     pub fn seal_with(&self, random: &[u8; 32], aad: &[u8], plain: &[u8]) -> (SealNonce, Vec<u8>) {
+        let nonce = self.nonce(random, aad, plain);
+        let sealed = self.encrypted(nonce, aad, &[plain]);
+        (nonce, sealed)
+    }
+
+    /// Seals a plaintext and a signature after it, which `sign` makes of the nonce and the
+    /// plaintext. So only the signer can seal the two with another nonce.
+    pub fn seal_signed(
+        &self,
+        aad: &[u8],
+        plain: &[u8],
+        sign: impl FnOnce(&[&[u8]]) -> Signature,
+    ) -> Result<(SealNonce, Vec<u8>), RandomError> {
+        Ok(self.seal_signed_with(&random()?, aad, plain, sign))
+    }
+
+    /// Seals a plaintext and its signature with these bytes for random ones, for test vectors.
+    #[must_use]
+    pub fn seal_signed_with(
+        &self,
+        random: &[u8; 32],
+        aad: &[u8],
+        plain: &[u8],
+        sign: impl FnOnce(&[&[u8]]) -> Signature,
+    ) -> (SealNonce, Vec<u8>) {
+        // A signature depends only on what it covers, so the nonce need not depend on it.
+        let nonce = self.nonce(random, aad, plain);
+        let signature = sign(&[nonce.as_bytes(), plain]);
+        let sealed = self.encrypted(nonce, aad, &[plain, &signature]);
+        (nonce, sealed)
+    }
+
+    fn nonce(&self, random: &[u8; 32], aad: &[u8], plain: &[u8]) -> SealNonce {
         let mut mac = blake3::Hasher::new_keyed(self.nonce_key.expose());
         mac.update(random).update(aad).update(plain);
         let mut nonce = [0; 24];
         nonce.copy_from_slice(&mac.finalize().as_bytes()[..24]);
-        let mut out = Vec::with_capacity(plain.len() + TAG_LEN);
-        out.extend_from_slice(plain);
-        let tag = encrypt(&self.cipher, &nonce, aad, &mut out);
+        SealNonce(nonce)
+    }
+
+    fn encrypted(&self, nonce: SealNonce, aad: &[u8], parts: &[&[u8]]) -> Vec<u8> {
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        let mut out = Vec::with_capacity(len + TAG_LEN);
+        for part in parts {
+            out.extend_from_slice(part);
+        }
+        let tag = encrypt(&self.cipher, &nonce.0, aad, &mut out);
         out.extend_from_slice(&tag);
-        (SealNonce(nonce), out)
+        out
     }
 
     /// Decrypts the first bytes of a ciphertext, for a guess whether this key sealed it: nothing is

@@ -46,11 +46,10 @@ impl Project {
             body: content,
         };
         let header = kind.info().magic.header();
-        let mut plain = payload.encode(&signing.public());
-        let signature = signing.sign(self.id, &header, &[&plain]);
-        plain.extend_from_slice(&signature);
+        let plain = payload.encode(&signing.public());
         let aad = [&self.id.as_bytes()[..], &header].concat();
-        let (nonce, sealed) = self.keys.object().seal(&aad, &plain)?;
+        let sign = |parts: &[&[u8]]| signing.sign(self.id, &header, parts);
+        let (nonce, sealed) = self.keys.object().seal_signed(&aad, &plain, sign)?;
         Ok([&header[..], nonce.as_bytes(), &sealed].concat())
     }
 
@@ -85,7 +84,7 @@ impl Project {
             &signer,
             self.id,
             header.as_bytes(),
-            &[payload.signed],
+            &[&nonce, payload.signed],
             &payload.signature,
         )
         .map_err(|e| foreign(e.into()))?;

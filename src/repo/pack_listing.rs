@@ -154,11 +154,11 @@ pub(super) fn seal_contents(
 ) -> Result<(Vec<u8>, SignerId), RepoError> {
     let signing = project.keys.signing();
     let signer = signing.public();
-    let mut plain = SignedContents::encode_unsigned(contents, before, &signer);
-    let signature = signing.sign(project.id, header(head), &[&plain]);
-    plain.extend_from_slice(&signature);
+    let plain = SignedContents::encode_unsigned(contents, before, &signer);
     let context = [&project.id.as_bytes()[..], head].concat();
-    let (nonce, ciphertext) = project.keys.contents().seal(&context, &plain)?;
+    let sign = |parts: &[&[u8]]| signing.sign(project.id, header(head), parts);
+    let keys = project.keys.contents();
+    let (nonce, ciphertext) = keys.seal_signed(&context, &plain, sign)?;
     let mut sealed = [&nonce.as_bytes()[..], &ciphertext].concat();
     #[expect(
         clippy::cast_possible_truncation,
@@ -225,7 +225,7 @@ fn open_listing(
         .open(&SealNonce::from_bytes(*nonce), &aad, sealed)
         .map_err(|e| RepoError::damaged(object, e))?;
     let found = SignedContents::split(&plain).map_err(refuse)?;
-    let (signer, parts) = (found.signer, [found.signed]);
+    let (signer, parts) = (found.signer, [&nonce[..], found.signed]);
     verify_signature(&signer, project.id, header(head), &parts, &found.signature).map_err(|e| {
         RepoError::Foreign {
             object,

@@ -10,7 +10,7 @@ from cuttlebone_format import (
     STREAM_LEAF, WRITE,
     ZERO_ID, ZSTD, Content, ProjectKeys, RunKeys, argon2id, derive, ed25519, full_keys, root_of,
     seal, seal_run,
-    session_key, sign, slot_metadata, top_level, x_wing_encapsulate,
+    seal_signed, session_key, sign, slot_metadata, top_level, unseal, x_wing_encapsulate,
 )  # fmt: skip
 
 
@@ -130,14 +130,23 @@ def encode_body(
 
 def sealed(
     random, keys: ProjectKeys, magic, body, *, head=None, signer=None, claim=None,
-    change=lambda payload: payload, **fields
+    change=lambda payload, nonce: payload, resealed=False, **fields
 ):  # fmt: skip
     """`signer`: the seed, if not that of the keys. `claim`: the public key, if not the seed's.
-    `change`: alters the payload after it was signed. `fields`: see `encode_body`."""
+    `change(payload, nonce)`: alters the payload after it was signed. `resealed`: the signed payload
+    is sealed again, with another nonce. `fields`: see `encode_body`."""
     head, signer = head or header(magic), signer or keys.signing
     payload = encode_body(body, **fields) + (claim or ed25519.public_key(signer))
-    payload = change(payload + sign(signer, keys.id, head, payload))
-    return head + seal(keys.object, random(32), keys.id + head, payload)
+    ad = keys.id + head
+
+    def end(payload, nonce):
+        return change(payload + sign(signer, keys.id, head, nonce + payload), nonce)
+
+    data = head + seal_signed(keys.object, random(32), ad, payload, end)
+    if resealed:
+        nonce, sealed = data[16:40], data[40:]
+        data = head + seal(keys.object, random(32), ad, unseal(keys.object, nonce, ad, sealed, ""))
+    return data
 
 
 def log_entry(
@@ -228,11 +237,11 @@ class Pack:
         head=header(b"CTLBpack"),
         relist=None, change=None, ending=None, size=None, gap=0, gap_bytes=None, signer=None,
         claim=None, stated=None,
-        after=lambda contents: contents, before=lambda data: data, **wrong,
+        after=lambda contents, nonce: contents, resealed=False, before=lambda data: data, **wrong,
     ):  # fmt: skip
         """`runs`: as in `describe`. `before(data)` alters header and runs. `relist(descriptors)`
-        and `change(contents)` alter the contents before they are signed, `after(contents)`
-        afterwards. `ending`: in place of the session's encapsulation. `stated`: the hash of the
+        and `change(contents)` alter the contents before they are signed, `after(contents,
+        nonce)` afterwards. `resealed`: the signed contents are sealed again. `ending`: in place of the session's encapsulation. `stated`: the hash of the
         bytes before the contents. `wrong`: fields of the contents. `size`: their stated length."""
         self.random, self.session, signer = random(16), session, signer or keys.signing
         self.signer = claim or ed25519.public_key(signer)
@@ -254,8 +263,15 @@ class Pack:
             (session.encapsulation if session else b"") if ending is None else ending
         )
         plain += (stated or H(data)) + self.signer
-        plain = after(plain + sign(signer, keys.id, head, plain))
-        tail = seal(keys.contents, random(32), keys.id + data[:32], plain)
+        ad = keys.id + data[:32]
+
+        def end(plain, nonce):
+            return after(plain + sign(signer, keys.id, head, nonce + plain), nonce)
+
+        tail = seal_signed(keys.contents, random(32), ad, plain, end)
+        if resealed:
+            plain = unseal(keys.contents, tail[:24], ad, tail[24:], "")
+            tail = seal(keys.contents, random(32), ad, plain)
         self.data = data + tail + u(32, len(tail) if size is None else size)
         self.name = H(self.data)
 

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use cuttlebone::base::{LeaseId, ObjectHash, ProjectId, SignerId};
-use cuttlebone::crypto::{Secret, SigningKey, object_hash};
-use cuttlebone::format::{Codec, IndexSegment, Magic, Payload};
+use cuttlebone::crypto::{SealNonce, Secret, SigningKey, object_hash};
+use cuttlebone::format::{Codec, HEADER_LEN, IndexSegment, Magic, Payload};
 use cuttlebone::ops::{Finding, OpsError};
 use cuttlebone::repo::{
     ForeignReason, Leases, Marks, ObjectKind, ObjectRef, Records, RepoError, RepoErrorKind,
@@ -252,28 +252,45 @@ fn sealed(
     header: [u8; 16],
     body: &[u8],
     signer: &SignerId,
-    sign: impl FnOnce(&[u8]) -> [u8; 64],
+    sign: impl FnOnce(&[&[u8]]) -> [u8; 64],
 ) -> Vec<u8> {
-    let payload = Payload {
+    let plain = raw(body).encode(signer);
+    let project = &test_repo.project;
+    let aad = [&project.id.as_bytes()[..], &header].concat();
+    let (nonce, sealed) = (project.keys.object())
+        .seal_signed(&aad, &plain, sign)
+        .unwrap();
+    [&header[..], nonce.as_bytes(), &sealed].concat()
+}
+
+fn raw(body: &[u8]) -> Payload<'_> {
+    Payload {
         codec: Codec::Raw,
         plain_len: body.len(),
         padding: 0,
         body,
-    };
-    let mut plain = payload.encode(signer);
-    let signature = sign(&plain);
-    plain.extend_from_slice(&signature);
+    }
+}
+
+/// Returns an object that opens to the signed payload of another one, under another nonce.
+fn sealed_again(test_repo: &TestRepo, bytes: &[u8]) -> Vec<u8> {
     let project = &test_repo.project;
-    let aad = [&project.id.as_bytes()[..], &header].concat();
-    let (nonce, sealed) = project.keys.object().seal(&aad, &plain).unwrap();
-    [&header[..], nonce.as_bytes(), &sealed].concat()
+    let (header, rest) = bytes.split_at(HEADER_LEN);
+    let (nonce, sealed) = rest.split_first_chunk().unwrap();
+    let aad = [&project.id.as_bytes()[..], header].concat();
+    let object = project.keys.object();
+    let plain = object
+        .open(&SealNonce::from_bytes(*nonce), &aad, sealed)
+        .unwrap();
+    let (nonce, sealed) = object.seal(&aad, &plain).unwrap();
+    [header, nonce.as_bytes(), &sealed].concat()
 }
 
 /// Returns the bytes of an object that is valid except for its header.
 fn signed_by(test_repo: &TestRepo, key: &SigningKey, header: [u8; 16], body: &[u8]) -> Vec<u8> {
     let project = test_repo.project.id;
-    sealed(test_repo, header, body, &key.public(), |plain| {
-        key.sign(project, &header, &[plain])
+    sealed(test_repo, header, body, &key.public(), |parts| {
+        key.sign(project, &header, parts)
     })
 }
 
@@ -326,6 +343,31 @@ fn object(project: ProjectId, kind: ObjectKind, bytes: &[u8]) -> ObjectRef {
 }
 
 #[test]
+fn an_object_that_was_sealed_again_with_another_nonce_is_foreign() {
+    let genuine = Genuine::new();
+    let test_repo = open(&genuine.store);
+    let project = &test_repo.project;
+    for (kind, body) in bodies(&test_repo) {
+        let header = kind.info().magic.header();
+        let valid = signed_by(&test_repo, project.keys.signing(), header, &body);
+        let again = sealed_again(&test_repo, &valid);
+        let open = |bytes: &[u8]| project.open(object(project.id, kind, bytes), bytes, 1 << 20);
+        assert!(open(&valid).is_ok(), "{kind:?}");
+        let refused = open(&again);
+        assert!(
+            matches!(
+                refused,
+                Err(RepoError::Foreign {
+                    reason: ForeignReason::Signature(_),
+                    ..
+                })
+            ),
+            "{kind:?}: {refused:?}"
+        );
+    }
+}
+
+#[test]
 fn an_object_counts_only_with_the_signature_of_its_signer_for_its_place() {
     let genuine = Genuine::new();
     let test_repo = open(&genuine.store);
@@ -362,32 +404,27 @@ fn an_object_counts_only_with_the_signature_of_its_signer_for_its_place() {
             ),
             (
                 "signed by another key",
-                sealed(&test_repo, header, &body, &by_authority, |plain| {
-                    other.sign(project, &header, &[plain])
+                sealed(&test_repo, header, &body, &by_authority, |parts| {
+                    other.sign(project, &header, parts)
                 }),
             ),
             (
                 "signed for another project",
-                sealed(&test_repo, header, &body, &by_authority, |plain| {
-                    authority.sign(ProjectId::from_bytes([9; 16]), &header, &[plain])
+                sealed(&test_repo, header, &body, &by_authority, |parts| {
+                    authority.sign(ProjectId::from_bytes([9; 16]), &header, parts)
                 }),
             ),
             (
                 "signed for another kind of object",
-                sealed(&test_repo, header, &body, &by_authority, |plain| {
-                    authority.sign(project, &elsewhere, &[plain])
+                sealed(&test_repo, header, &body, &by_authority, |parts| {
+                    authority.sign(project, &elsewhere, parts)
                 }),
             ),
             (
                 "with the signature of another object",
-                sealed(&test_repo, header, &body, &by_authority, |_| {
-                    let payload = Payload {
-                        codec: Codec::Raw,
-                        plain_len: another_body.len(),
-                        padding: 0,
-                        body: &another_body,
-                    };
-                    authority.sign(project, &header, &[&payload.encode(&by_authority)])
+                sealed(&test_repo, header, &body, &by_authority, |parts| {
+                    let payload = raw(&another_body).encode(&by_authority);
+                    authority.sign(project, &header, &[parts[0], &payload])
                 }),
             ),
         ];

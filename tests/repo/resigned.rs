@@ -28,11 +28,10 @@ fn sign_again(test_repo: &TestRepo, pack: &[u8], change: impl FnOnce(&mut Conten
     let (mut contents, hash) = found.decode().unwrap();
     change(&mut contents);
     let signer = keys.signing().public();
-    let mut plain = SignedContents::encode_unsigned(&contents, &hash, &signer);
+    let plain = SignedContents::encode_unsigned(&contents, &hash, &signer);
     let header = head.first_chunk::<HEADER_LEN>().unwrap();
-    let signature = keys.signing().sign(id, header, &[&plain]);
-    plain.extend_from_slice(&signature);
-    let (nonce, sealed) = keys.contents().seal(&aad, &plain).unwrap();
+    let sign = |parts: &[&[u8]]| keys.signing().sign(id, header, parts);
+    let (nonce, sealed) = keys.contents().seal_signed(&aad, &plain, sign).unwrap();
     let len = u32::try_from(NONCE_LEN + sealed.len()).unwrap();
     [before, nonce.as_bytes(), &sealed, &len.to_le_bytes()].concat()
 }

@@ -155,11 +155,10 @@ fn seal(id: ProjectId, keys: &ProjectKeys, magic: Magic, body: &[u8]) -> Vec<u8>
         body,
     };
     let header = magic.header();
-    let mut plain = payload.encode(&keys.signing().public());
-    let signature = keys.signing().sign(id, &header, &[&plain]);
-    plain.extend_from_slice(&signature);
+    let plain = payload.encode(&keys.signing().public());
     let context = [&id.as_bytes()[..], &header].concat();
-    let (nonce, sealed) = keys.object().seal_with(&RANDOM, &context, &plain);
+    let sign = |parts: &[&[u8]]| keys.signing().sign(id, &header, parts);
+    let (nonce, sealed) = (keys.object()).seal_signed_with(&RANDOM, &context, &plain, sign);
     [&header[..], nonce.as_bytes(), &sealed].concat()
 }
 
@@ -255,11 +254,10 @@ pub(super) fn add_blobs(
     };
     let signer = keys.signing().public();
     let before = crypto::hash(&[&bytes]);
-    let mut plain = SignedContents::encode_unsigned(&contents, &before, &signer);
-    let signature = keys.signing().sign(id, &header, &[&plain]);
-    plain.extend_from_slice(&signature);
+    let plain = SignedContents::encode_unsigned(&contents, &before, &signer);
     let context = [&id.as_bytes()[..], &head.encode()].concat();
-    let (nonce, sealed) = keys.contents().seal_with(&RANDOM, &context, &plain);
+    let sign = |parts: &[&[u8]]| keys.signing().sign(id, &header, parts);
+    let (nonce, sealed) = (keys.contents()).seal_signed_with(&RANDOM, &context, &plain, sign);
     bytes.extend_from_slice(nonce.as_bytes());
     bytes.extend_from_slice(&sealed);
     let len = u32::try_from(sealed.len() + 24).unwrap();

@@ -214,7 +214,7 @@ def open_sealed(
     payload = unseal(keys.object, nonce, keys.id + header, fields.rest(), "the object")
     require(len(payload) >= 12 + 32 + SIGNATURE, "truncated", "the payload is too short")
     signer, signature = payload[-SIGNATURE - 32 : -SIGNATURE], payload[-SIGNATURE:]
-    check_signature(signer, keys.id, header, payload[:-SIGNATURE], signature)
+    check_signature(signer, keys.id, header, nonce + payload[:-SIGNATURE], signature)
     check_signed_header(header, signers.may_sign(signer, SIGNERS[magic]))
     return Opened(signer, take_body(Fields(payload[: -SIGNATURE - 32]), MAX_BODY[magic]))
 

@@ -130,7 +130,7 @@ def decode_contents(
     sealed = tail[-4 - length : -4]
     plain = unseal(keys.contents, sealed[:NONCE], keys.id + head, sealed[NONCE:], "the contents")
     stated, signer, signature = plain[-ENDING:-96], plain[-96:-SIGNATURE], plain[-SIGNATURE:]
-    check_signature(signer, keys.id, header, plain[:-SIGNATURE], signature)
+    check_signature(signer, keys.id, header, sealed[:NONCE] + plain[:-SIGNATURE], signature)
     check_signed_header(header, signers.may_sign(signer, (FULL, WRITE)))
     fields = Fields(plain[:-ENDING])
     contents = take_contents(fields)

@@ -23,11 +23,12 @@ fn sign_as(project: &Project, kind: ObjectKind, signing: &SigningKey, body: &[u8
         body,
     };
     let header = kind.info().magic.header();
-    let mut plain = payload.encode(&signing.public());
-    let signature = signing.sign(project.id, &header, &[&plain]);
-    plain.extend_from_slice(&signature);
+    let plain = payload.encode(&signing.public());
     let aad = [&project.id.as_bytes()[..], &header].concat();
-    let (nonce, sealed) = project.keys.object().seal(&aad, &plain).unwrap();
+    let sign = |parts: &[&[u8]]| signing.sign(project.id, &header, parts);
+    let (nonce, sealed) = (project.keys.object())
+        .seal_signed(&aad, &plain, sign)
+        .unwrap();
     [&header[..], nonce.as_bytes(), &sealed].concat()
 }
 

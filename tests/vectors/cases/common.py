@@ -238,34 +238,37 @@ def signature_faults(cases: Cases, magic: bytes, make, body, shown, writers=True
 
     elsewhere = sign(KEYS.signing, PROJECT_ID, head, b"another object")
     for name, comment, change in [
-        ("signature-flip-r", "", lambda p: p[:-64] + bytes([p[-64] ^ 1]) + p[-63:]),
-        ("signature-flip-s", "", lambda p: p[:-32] + bytes([p[-32] ^ 1]) + p[-31:]),
-        ("signature-zeros", "", lambda p: p[:-64] + bytes(64)),
+        ("signature-flip-r", "", lambda p, n: p[:-64] + bytes([p[-64] ^ 1]) + p[-63:]),
+        ("signature-flip-s", "", lambda p, n: p[:-32] + bytes([p[-32] ^ 1]) + p[-31:]),
+        ("signature-zeros", "", lambda p, n: p[:-64] + bytes(64)),
         ("signature-of-another-key", "",
-            lambda p: p[:-64] + sign(STRANGER, PROJECT_ID, head, p[:-64])),
+            lambda p, n: p[:-64] + sign(STRANGER, PROJECT_ID, head, n + p[:-64])),
         ("signature-of-another-project", "",
-            lambda p: p[:-64] + sign(KEYS.signing, OTHER_PROJECT_ID, head, p[:-64])),
-        ("signature-of-another-object", "", lambda p: p[:-64] + elsewhere),
+            lambda p, n: p[:-64] + sign(KEYS.signing, OTHER_PROJECT_ID, head, n + p[:-64])),
+        ("signature-of-another-object", "", lambda p, n: p[:-64] + elsewhere),
         ("signature-of-another-header", "",
-         lambda p: p[:-64] + sign(KEYS.signing, PROJECT_ID, header(b"CTLBpack"), p[:-64])),
+         lambda p, n: p[:-64] + sign(KEYS.signing, PROJECT_ID, header(b"CTLBpack"), n + p[:-64])),
+        ("signature-without-nonce", "the nonce is not covered",
+         lambda p, n: p[:-64] + sign(KEYS.signing, PROJECT_ID, head, p[:-64])),
         ("signature-without-signer", "the signer is not covered",
-         lambda p: p[:-64] + sign(KEYS.signing, PROJECT_ID, head, p[:-96])),
+         lambda p, n: p[:-64] + sign(KEYS.signing, PROJECT_ID, head, n + p[:-96])),
         ("signature-before-signer", "the two are swapped",
-            lambda p: p[:-96] + p[-64:] + p[-96:-64]),
+            lambda p, n: p[:-96] + p[-64:] + p[-96:-64]),
         ("signer-replaced", "by another valid signer",
-         lambda p: p[:-96] + ed25519.public_key(WRITER) + p[-64:]),
-        ("body-changed", "after it was signed", lambda p: p[:12] + bytes([p[12] ^ 1]) + p[13:]),
+         lambda p, n: p[:-96] + ed25519.public_key(WRITER) + p[-64:]),
+        ("body-changed", "after it was signed", lambda p, n: p[:12] + bytes([p[12] ^ 1]) + p[13:]),
         ("signer-of-small-order", "the neutral point, which verifies anything",
-         lambda p: p[:-96] + IDENTITY + IDENTITY + bytes(32)),
+         lambda p, n: p[:-96] + IDENTITY + IDENTITY + bytes(32)),
     ]:  # fmt: skip
         cases.add(name, comment, after(change), "bad-signature")
+    cases.add("sealed-again", "with another nonce", make(body, resealed=True), "bad-signature")
     cases.add(
         "payload-too-short",
         "no space for signer and signature",
-        after(lambda p: p[-107:]),
+        after(lambda p, n: p[-107:]),
         "truncated",
     )
-    cases.add("payload-empty", "", after(lambda p: b""), "truncated")
+    cases.add("payload-empty", "", after(lambda p, n: b""), "truncated")
     cases.add("signer-unknown", "no certificate", make(body, signer=STRANGER), "foreign")
     cases.add(
         "signer-verify", "the role verify signs nothing", make(body, signer=VERIFIER), "foreign"
