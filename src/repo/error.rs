@@ -1,5 +1,6 @@
 //! Errors of repositories.
 
+use super::no_backup::NoBackupReason;
 use super::object_ref::ObjectRef;
 use crate::base::{BlobId, Cancelled, ObjectHash, ProjectId, Role, SignerId};
 use crate::crypto::{KdfError, OpenError, RandomError, RoleError, SignatureError};
@@ -42,7 +43,11 @@ pub enum RepoError {
     #[error("key {id} is the last one: without it nothing opens {what}")]
     LastKey { id: String, what: &'static str },
     #[error("there is no backup “{selector}”")]
-    NoBackup { selector: String },
+    NoBackup {
+        selector: String,
+        #[source]
+        reason: NoBackupReason,
+    },
     #[error("“{selector}” fits more than one backup")]
     AmbiguousBackup {
         selector: String,

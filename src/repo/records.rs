@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::backup::Backup;
 use super::error::{ForeignReason, RepoError};
 use super::log::Log;
+use super::no_backup::{NoBackupReason, similar};
 use super::object_kind::ObjectKind;
 use super::object_ref::ObjectRef;
 use super::order::{History, OrderedRecord};
@@ -351,10 +352,41 @@ impl Records {
         })
     }
 
+    /// Returns why this selector fits no backup.
+    fn why_none(&self, selector: &str) -> NoBackupReason {
+        let counted = selector.rsplit_once('~');
+        let counted = counted.filter(|(_, back)| back.parse::<usize>().is_ok());
+        if let Some((volume, _)) = counted
+            && let Some(oldest) = self.of_volume(volume).count().checked_sub(1)
+        {
+            let volume = volume.to_owned();
+            return NoBackupReason::TooFarBack { volume, oldest };
+        }
+        let mut splits = selector.match_indices('@');
+        let known = splits.find(|(at, _)| self.newest(&selector[..*at]).is_some());
+        if let Some((at, _)) = known {
+            return NoBackupReason::NoSnapshot {
+                volume: selector[..at].to_owned(),
+                snapshot: selector[at + 1..].to_owned(),
+            };
+        }
+        let name = selector.split(['@', '~']).next().unwrap_or(selector);
+        let names = self.volumes().filter(|name| self.newest(name).is_some());
+        NoBackupReason::Unknown {
+            similar: similar(name, names),
+        }
+    }
+
     /// Returns the backup that a selector means: `NAME` (the newest of that volume), `NAME~N` (the
     /// N-th before it), `NAME@SNAPSHOT` (the newest of that snapshot; a snapshot name that is not
-    /// UTF-8 is written as it is shown), or the first digits of an id.
+    /// UTF-8 is written as it is shown), or the first digits of an id. A whole id counts
+    /// before a volume of that name.
     pub fn select(&self, selector: &str) -> Result<&Backup, RepoError> {
+        // Nobody types a whole id and means a volume: its name might be chosen to deceive.
+        let id = selector.parse().ok();
+        if let Some(backup) = id.and_then(|id| self.get(id)) {
+            return Ok(backup);
+        }
         if let Some(newest) = self.newest(selector) {
             return Ok(newest);
         }
@@ -373,6 +405,7 @@ impl Records {
         match (matches.next(), matches.next()) {
             (None, _) => Err(RepoError::NoBackup {
                 selector: selector.to_owned(),
+                reason: self.why_none(selector),
             }),
             (Some(only), None) => Ok(only),
             (Some(first), Some(second)) => Err(RepoError::AmbiguousBackup {
@@ -507,6 +540,31 @@ mod tests {
         for selector in ["web1@", "@mon", "web1@mo", "web2@x@y", "web3@mon"] {
             let error = selected(selector).unwrap_err();
             assert!(matches!(error, RepoError::NoBackup { .. }), "{selector}");
+        }
+        let why = |selector: &str| match records.select(selector) {
+            Err(RepoError::NoBackup { reason, .. }) => reason.to_string(),
+            other => panic!("{other:?}"),
+        };
+        assert!(
+            why("web2~7").contains("~0 is its oldest"),
+            "{}",
+            why("web2~7")
+        );
+        assert!(why("web1@mo").contains("none of a snapshot “mo”"));
+        let unknown = records.select("wbe2@mon").unwrap_err();
+        assert!(
+            matches!(&unknown, RepoError::NoBackup { reason: NoBackupReason::Unknown { similar }, .. }
+                if similar.is_empty()),
+            "{unknown:?}"
+        );
+        match records.select("web3@mon") {
+            Err(RepoError::NoBackup {
+                reason: NoBackupReason::Unknown { similar },
+                ..
+            }) => {
+                assert_eq!(similar, ["web1", "web2"]);
+            }
+            other => panic!("{other:?}"),
         }
         // Volume web1 has a snapshot x@z, and volume web1@x has a snapshot z.
         match selected("web1@x@z") {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::storage;
 use crate::app::failure::{Code, Failure};
-use crate::repo::{Damage, ObjectRef, RepoError, RepoErrorKind};
+use crate::repo::{Damage, NoBackupReason, ObjectRef, RepoError, RepoErrorKind};
 
 impl From<RepoError> for Failure {
     fn from(error: RepoError) -> Self {
@@ -88,6 +88,15 @@ fn hint(error: &RepoError) -> Option<Cow<'static, str>> {
         RepoError::NoKey { .. } => "run “cuttlebone key list” to see the keys",
         RepoError::LastKey { .. } => {
             "add another key with “cuttlebone key add”, then remove this one"
+        }
+        RepoError::NoBackup {
+            reason: NoBackupReason::Unknown { similar },
+            ..
+        } if !similar.is_empty() => {
+            let similar = similar.join("” or “");
+            return Some(
+                format!("did you mean “{similar}”? “cuttlebone list” shows all backups").into(),
+            );
         }
         RepoError::NoBackup { .. } => {
             "run “cuttlebone list” to see the backups; an id needs at least 4 digits"
