@@ -34,5 +34,5 @@ pub use forget::{
 pub use head::{Head, head};
 pub use prune::{Amount, MaxUnused, Prune, PruneOptions, PrunePlan, PruneReport, plan_prune};
 pub use restore::{OnDamage, RestoreReport, restore, restore_despite};
-pub use revoke::{backups_of_key, last_of, revoke_key};
+pub use revoke::{backups_of_key, last_of, revoke_key, that_count};
 pub use stats::{StatsReport, stats};

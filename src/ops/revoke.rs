@@ -25,6 +25,28 @@ pub fn last_of(backups: &[&Backup]) -> Vec<ObjectHash> {
     ids.filter(|id| !named.contains(id)).collect()
 }
 
+/// Returns those of these backups that still count if these are accepted: the accepted ones, and
+/// those that they followed or saw.
+#[must_use]
+pub fn that_count<'a>(
+    records: &Records,
+    backups: &[&'a Backup],
+    accepted: &[ObjectHash],
+) -> Vec<&'a Backup> {
+    let mut todo = accepted.to_vec();
+    let mut reached = HashSet::new();
+    while let Some(id) = todo.pop() {
+        if reached.insert(id)
+            && let Some(backup) = records.get(id)
+        {
+            todo.extend(backup.record.follows.iter().chain(&backup.record.heads));
+        }
+    }
+    let mut count = backups.to_vec();
+    count.retain(|backup| reached.contains(&backup.id));
+    count
+}
+
 /// Revokes a key: what it signs, and the records that it signed, no longer count. Only the accepted
 /// records count, and those that they followed or saw. `host` is the name of this host.
 pub fn revoke_key(

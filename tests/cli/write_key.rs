@@ -283,15 +283,23 @@ fn a_revoked_key_keeps_what_was_accepted_and_prune_frees_the_rest() {
     let other = site.backup("web-1", &[&image]);
     let other = other["backup_id"].as_str().unwrap();
     let id = site.key_id("write");
-    world.ok(&["key", "revoke", &id, "--accept", accepted]);
+    let small = world.write("small", &noise(3, 4096));
+    let of_full = world.backup(&[&small, "--volume", "other"]);
+    let of_full = of_full["backup_id"].as_str().unwrap();
+    let refused = world.fails(&["key", "revoke", &id, "--accept", of_full], 1);
+    assert!(refused.contains("did not make"), "{refused}");
+    let revoked = world.run(&["key", "revoke", &id, "--accept", accepted]);
+    assert_eq!(revoked.code, Some(0), "{revoked:?}");
+    let counted = "2 backups; of these, 1 still";
+    assert!(revoked.stderr.contains(counted), "{revoked:?}");
     world.fails(&["check"], 21);
-    let listed = world.json(&["list"]);
+    let listed = world.json(&["list", "web-1"]);
     let ids: Vec<_> = listed
         .iter()
         .filter_map(|b| b["backup_id"].as_str())
         .collect();
     assert_eq!(ids, [accepted]);
-    world.fails(&["restore", other, &world.at("target")], 1);
+    world.fails(&["restore", other, &world.at("target")], 24);
     let stored = || -> u64 {
         let packs = world.packs();
         packs

@@ -167,11 +167,26 @@ fn revoke(
         AcceptedBackups::Unspecified => Vec::new(),
         AcceptedBackups::All => ops::last_of(&backups),
         AcceptedBackups::Only(selectors) => {
-            let ids = selectors.iter().map(|text| Ok(records.select(text)?.id));
-            ids.collect::<Result<_, Failure>>()?
+            let made = |text: &String| {
+                let id = records.select(text)?.id;
+                if backups.iter().any(|backup| backup.id == id) {
+                    return Ok(id);
+                }
+                let refused = format!("the key did not make the backup “{text}”");
+                Err(Failure::new(Code::Failed, refused)
+                    .hint("accept backups of this key; those of other keys count anyway"))
+            };
+            selectors.iter().map(made).collect::<Result<_, Failure>>()?
         }
     };
+    let left = ops::that_count(&records, &backups, &accepted).len();
     ops::revoke_key(project, key, accepted, Some(&host_name()))?;
+    if !backups.is_empty() {
+        let made = count(backups.len() as u64, "backup");
+        console.meter.note(&format!(
+            "the key made {made}; of these, {left} still count"
+        ));
+    }
     show_change(console, "revoked", &key.certificate.slot)
 }
 
