@@ -66,8 +66,8 @@ impl VerifyWrites {
         parts
     }
 
-    /// Verifies the runs of a pack whose turn it is. `first` is the number of its first run among
-    /// all that were packed. `parts` are the sealed runs, in the order of `contents`.
+    /// Verifies the runs of a pack whose turn it is. `first` is the number of runs of chunks in
+    /// earlier packs. `parts` are the sealed runs, in the order of `contents`.
     pub(super) fn verify(
         self,
         project: &Project,

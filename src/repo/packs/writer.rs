@@ -17,7 +17,7 @@ use super::full_pack::{FullPack, PackerOptions, ToWriter};
 use super::unindexed_packs::UnindexedPacks;
 use crate::base::{BlobId, Cancelled};
 use crate::crypto::{ObjectHasher, PackCipher};
-use crate::format::{IndexSegment, PACK_HEAD_LEN, PackHead, PackListing};
+use crate::format::{BlobKind, IndexSegment, PACK_HEAD_LEN, PackHead, PackListing};
 
 /// A segment is stored after this many blobs even if its packs are few, so that the set of ids in
 /// flight stays small.
@@ -36,7 +36,7 @@ struct PackStored {
 /// A complete pack.
 struct NamedPack {
     cipher: PackCipher,
-    /// The number of its first run among all that were packed.
+    /// The number of runs of chunks in earlier packs.
     first_run: u64,
     head: [u8; PACK_HEAD_LEN],
     parts: Vec<Vec<u8>>,
@@ -57,7 +57,7 @@ pub(super) struct Writer<'a> {
     pending: Vec<PackStored>,
     pending_blobs: usize,
     bytes: u64,
-    /// The runs that were packed so far.
+    /// The runs of chunks that were packed so far.
     runs: u64,
 }
 
@@ -216,7 +216,9 @@ impl<'a> Writer<'a> {
             self.unindexed.add(hash);
         }
         let first_run = self.runs;
-        self.runs += pack.contents.runs.len() as u64;
+        if pack.contents.kind == BlobKind::Chunk {
+            self.runs += pack.contents.runs.len() as u64;
+        }
         Ok(NamedPack {
             cipher: pack.cipher,
             first_run,
