@@ -11,8 +11,7 @@ use cuttlebone::crypto::{
 };
 use cuttlebone::format::{
     Blob, BlobKind, Codec, Contents, Header, KeySlot, Magic, PackHead, PackKey, Payload,
-    ProjectObject, ProjectSettings, RepositoryFile, Run, Scope, SignedContents, SlotInfo,
-    SlotParams,
+    ProjectObject, ProjectSettings, RepositoryFile, Run, Scope, SlotInfo, SlotParams,
 };
 use cuttlebone::repo::{Compression, Compressor, ObjectRef, Objects, Project, Repository};
 use cuttlebone::storage::{Backend, MemoryBackend};
