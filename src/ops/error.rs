@@ -133,7 +133,9 @@ pub enum OpsError {
         volume: String,
         backups: Box<[Described; 2]>,
     },
-    #[error("the newest backup of volume “{volume}” was made with another write key: {backup}")]
+    #[error(
+        "the changes to volume “{volume}” would build on a backup by another write key: {backup}"
+    )]
     BaseOfOtherKey { volume: String, backup: ObjectHash },
     #[error("a backup of volume “{volume}” follows {missing}, which has vanished")]
     HistoryGap { volume: String, missing: ObjectHash },

@@ -16,6 +16,7 @@ mod command_crash;
 mod copied_packs;
 mod crash;
 mod damage;
+mod diff_of_other_key;
 mod export;
 mod extents;
 mod false_records;

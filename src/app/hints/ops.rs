@@ -159,8 +159,9 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
             );
         }
         OpsError::BaseOfOtherKey { .. } => {
-            "nothing was stored; back up without --extents, or, if you trust the holder of that \
-             key, name that backup with --base"
+            "nothing was stored; back up the whole source (without --extents, or as a full diff), \
+             or name the right base with --base: that backup only if you trust the holder of its \
+             key"
         }
         OpsError::HistoryGap { .. } => {
             "the changes may start from a backup that is missing. If you know that they start from \

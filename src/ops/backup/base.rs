@@ -42,7 +42,7 @@ pub(super) fn list_base<'a>(
 }
 
 /// Whether the packs of this backup need no proof that they hold what its tree names.
-fn trusted(project: &Project, backup: &Backup) -> bool {
+pub(super) fn trusted(project: &Project, backup: &Backup) -> bool {
     project.settings.trusts_all()
         || backup.is_full
         || backup.signer == project.keys.signing().public()
@@ -320,7 +320,10 @@ impl From<&Backup> for Ancestor {
 /// Returns the backup on which a diff builds: the volume's newest, which must be of the diff's
 /// from-snapshot, or the one that the user named, if it is of that snapshot. Returns none for a diff
 /// that builds on nothing.
+///
+/// Unless the user names it, a backup by another write key is no base.
 pub(super) fn find_base<'a>(
+    project: &Project,
     records: &'a Records,
     options: &BackupOptions,
     header: &DiffHeader,
@@ -336,8 +339,18 @@ pub(super) fn find_base<'a>(
         return select_base(records, options, selector, Some(&from)).map(Some);
     }
     let volume = &options.volume;
-    let mut found = of_snapshot(records, volume, Some(&from)).rev();
+    let of_other_key = |backup: &Backup| OpsError::BaseOfOtherKey {
+        volume: volume.clone(),
+        backup: backup.id,
+    };
+    let is_trusted = |backup: &&Backup| trusted(project, backup);
+    let mut found = of_snapshot(records, volume, Some(&from))
+        .rev()
+        .filter(is_trusted);
     let Some(newest) = found.next() else {
+        if let Some(other) = of_snapshot(records, volume, Some(&from)).next_back() {
+            return Err(of_other_key(other));
+        }
         // It may be the one that has vanished.
         no_gap(records, volume)?;
         return Err(no_base(records, volume, &from, false));
@@ -350,9 +363,13 @@ pub(super) fn find_base<'a>(
         });
     }
     let to = header.to.as_ref().map(|to| ByteString::from(&to[..]));
-    let repeated = || to.is_some() && of_snapshot(records, volume, to.as_ref()).next().is_some();
+    let repeated =
+        || to.is_some() && of_snapshot(records, volume, to.as_ref()).any(|b| is_trusted(&b));
     match records.newest(volume) {
         Some(last) if !is_newest(records, volume, newest) && !repeated() => {
+            if !trusted(project, last) {
+                return Err(of_other_key(last));
+            }
             Err(not_newest(volume, &from, newest, last))
         }
         _ => Ok(Some(newest)),

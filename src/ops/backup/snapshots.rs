@@ -1,11 +1,12 @@
 //! Backups that a volume has already of the snapshot that a source shows.
 
+use super::base::trusted;
 use super::options::BackupOptions;
 use crate::base::{Notice, Root};
 use crate::format::ByteString;
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
-use crate::repo::{Backup, Records};
+use crate::repo::{Backup, Project, Records};
 
 /// The backups of one snapshot that a volume has already. A snapshot never changes, so a new backup
 /// of it must have the same content.
@@ -17,13 +18,18 @@ pub(super) struct Taken<'a> {
 }
 
 impl<'a> Taken<'a> {
-    /// Finds the volume's backups of `snapshot`, if the source shows one.
+    /// Finds the volume's backups of `snapshot`, if the source shows one. Those by another write key
+    /// do not count: their packs may not hold what their trees name.
     pub(super) fn find(
+        project: &Project,
         records: &'a Records,
         options: &BackupOptions,
         snapshot: Option<ByteString>,
     ) -> Self {
-        let is_of = |backup: &&Backup| snapshot.is_some() && backup.snapshot() == snapshot.as_ref();
+        let is_of = |backup: &&Backup| {
+            let same = snapshot.is_some() && backup.snapshot() == snapshot.as_ref();
+            same && trusted(project, backup)
+        };
         Self {
             backups: records.of_volume(&options.volume).filter(is_of).collect(),
             volume: options.volume.clone(),

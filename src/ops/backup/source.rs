@@ -136,7 +136,7 @@ fn backup_input(
         ..input.info(options)
     };
     same_stated(&records, options)?;
-    let taken = Taken::find(&records, options, snapshot.clone());
+    let taken = Taken::find(project, &records, options, snapshot.clone());
     let name = input.name();
     if let Input::Image(image) = input {
         not_empty(options, &name, image.size())?;

@@ -13,7 +13,9 @@ use crate::format::{
     Attachment, ByteString, Content, ContentKind, DiffHeader, DiffReader, ImageMetadata, RbdImage,
 };
 use crate::ops::backup::attachment::store_attachment;
-use crate::ops::backup::base::{Ancestor, AncestorId, choose_base, find_base, same_image_id};
+use crate::ops::backup::base::{
+    Ancestor, AncestorId, choose_base, find_base, same_image_id, trusted,
+};
 use crate::ops::backup::image_spec::ImageSpec;
 use crate::ops::backup::leaves::{QUEUE, store_leaves};
 use crate::ops::backup::options::{BackupOptions, not_empty};
@@ -130,7 +132,7 @@ impl<'a> DiffChain<'a> {
     /// Returns the backup that the first diff of the stream is merged or compared with.
     pub(super) fn first_base(&self, header: &DiffHeader) -> Result<Base, OpsError> {
         let options = self.options;
-        if let Some(base) = find_base(self.records, options, header)? {
+        if let Some(base) = find_base(self.project, self.records, options, header)? {
             if options.base.is_some() || same_image_id(options, base) {
                 return Ok(Base::On(base.into()));
             }
@@ -164,7 +166,7 @@ impl<'a> DiffChain<'a> {
         not_empty(self.options, self.info.name, header.size)?;
         let started = Timestamp::now();
         let to = header.to.as_ref().map(|to| ByteString::from(&to[..]));
-        let taken = Taken::find(self.records, self.options, to);
+        let taken = Taken::find(self.project, self.records, self.options, to);
         taken.check_size(header.size)?;
         let options = taken.compare_only(self.options);
         let mut unrelated = None;
@@ -217,12 +219,13 @@ impl<'a> DiffChain<'a> {
     }
 
     /// Returns the volume's newest backup if the diff leads to the head of the image (no snapshot),
-    /// and this backup does so too and starts from the same snapshot.
+    /// and this backup does so too, starts from the same snapshot, and is not by another write key.
     fn same_head(&self, header: &DiffHeader) -> Option<&'a Backup> {
         let from = header.from.as_ref().map(|from| ByteString::from(&from[..]));
         let newest = self.records.of_volume(&self.options.volume).next_back()?;
         let source = newest.record.source.as_ref()?;
         let same = source.kind == KIND && source.from_snapshot == from;
+        let same = same && trusted(self.project, newest);
         (header.to.is_none() && source.snapshot.is_none() && same).then_some(newest)
     }
 
