@@ -36,6 +36,7 @@ mod read_session;
 mod reader;
 mod records;
 mod remains;
+mod removals;
 mod repository;
 mod revocation;
 mod run_cache;

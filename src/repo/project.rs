@@ -7,6 +7,7 @@ use super::cache_dir::CacheDir;
 use super::error::RepoError;
 use super::object_cache::ObjectCache;
 use super::objects::Objects;
+use super::removals::KnownRemovals;
 use super::sessions::Sessions;
 use super::signers::Signers;
 use crate::base::{CHUNK_SIZE_DEFAULT, ChunkSize, ProjectId, RepositoryId, Role};
@@ -35,6 +36,8 @@ pub struct Project {
     pub(super) secret: Option<Secret>,
     /// The keys of the sessions that were opened.
     pub(super) sessions: Arc<Sessions>,
+    /// The objects that its log removes, as of the last time that it was read.
+    pub(super) removals: Arc<KnownRemovals>,
 }
 
 impl Project {
@@ -65,6 +68,7 @@ impl Project {
             objects,
             secret,
             sessions: Arc::default(),
+            removals: Arc::default(),
         }
     }
 

@@ -13,7 +13,7 @@ use super::backup::Backup;
 use super::error::RepoError;
 use super::index::{Index, SegmentsSeen};
 use super::lease::{Lease, Work, Worker};
-use super::log::removed_record;
+use super::log::{Log, removed_record};
 use super::marks::{Mark, Marks};
 use super::project::Project;
 use crate::base::{BlobId, ObjectHash, Observer};
@@ -102,26 +102,30 @@ impl<'a> PruneGuard<'a> {
     }
 
     /// Opens the index as of [`begin`](Self::begin) or later. It finds nothing in packs that are
-    /// going to be deleted.
+    /// going to be deleted, or that the log removes.
     pub fn index(
         &self,
         cache: Option<&Path>,
         observer: Arc<dyn Observer>,
     ) -> Result<Arc<Index>, RepoError> {
+        let removals = Log::removals(self.project)?;
         let index = match cache {
             Some(cache) => Index::open_as_of(self.project, cache, observer, &self.segments)?,
             None => Index::in_memory(self.project, observer)?,
         };
         index.exclude(self.first_marks.packs());
+        index.exclude_removed(removals);
         Ok(index)
     }
 
     /// Announces that this run relies on packs that no segment names, and returns those of them
     /// that are not going to be deleted. The caller has to check afterwards that each still exists.
     pub fn adopt(&self, mut packs: Vec<ObjectHash>) -> Result<Vec<ObjectHash>, RepoError> {
-        // Do not announce packs that are lost anyway: a prune would keep them.
+        // Do not announce packs that are lost anyway: a prune would keep them. If the log removes a
+        // pack, nobody would notice that it vanished.
         let doomed = self.first_marks.packs();
-        packs.retain(|pack| !doomed.contains(pack));
+        let removed = Log::removals(self.project)?;
+        packs.retain(|pack| !doomed.contains(pack) && !removed.has_pack(pack));
         if packs.is_empty() {
             return Ok(packs);
         }

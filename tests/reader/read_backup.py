@@ -142,7 +142,9 @@ class Project:
                 )
         self.log = self.decoded("log", lambda data, name: format.decode_log(data, name, self.keys))
         self.removed = {}
+        self.removed_segments = set()
         for entry in self.log.values():
+            self.removed_segments |= {name.hex() for kind, name in entry.removed if kind == 2}
             for revoked in entry.body and entry.body.get("revoked") or []:
                 accepted = map(bytes.fromhex, revoked.get("accepted") or [])
                 self.signers.revoked.setdefault(bytes.fromhex(revoked["certificate"]), []).extend(
@@ -203,7 +205,7 @@ class Project:
         ]
         self.superseded = superseded = {
             name.hex() for segment in full for name in segment.superseded
-        }
+        } | self.removed_segments
         damaged = errors.keys() - superseded
         for name in sorted(damaged):
             warn(f"{self.directory / 'index' / name}: {errors[name]}")

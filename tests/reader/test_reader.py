@@ -187,6 +187,12 @@ class Repository(InRepository):
         self.project.put_segment([], superseded=[second])
         self.assert_image(self.restore("image"))
 
+    def test_segment_that_the_log_removes_is_superseded(self):
+        old = self.project.put_segment([self.put_missing_pack()])
+        self.assert_image(self.restore("image", warnings=True))
+        self.project.put_log(removed=[(2, old)])
+        self.assert_image(self.restore("image"))
+
     def test_damaged_segment_supersedes_nothing(self):
         old = self.project.put_segment([self.put_missing_pack()])
         name = self.project.put_segment([], superseded=[old]).hex()

@@ -7,6 +7,7 @@ use super::state::Index;
 use super::stored_packs::StoredPacks;
 use crate::base::{ObjectHash, read_lock, write_lock};
 use crate::repo::error::RepoError;
+use crate::repo::removals::Removals;
 
 impl Index {
     /// Lists the packs in the store. From now on, blobs are found only in packs that exist and are
@@ -30,6 +31,11 @@ impl Index {
         write_lock(&self.usable).exclude(packs);
     }
 
+    /// From now on, finds no blob in the packs that the log removes.
+    pub(crate) fn exclude_removed(&self, removals: Removals) {
+        write_lock(&self.usable).set_removed(removals);
+    }
+
     /// Takes back [`exclude`](Self::exclude) for these packs.
     pub fn include_again(&self, packs: &[ObjectHash]) {
         write_lock(&self.usable).include(packs);
@@ -43,7 +49,7 @@ impl Index {
         }
     }
 
-    /// Whether this pack is [excluded](Self::exclude).
+    /// Whether this pack is [excluded](Self::exclude), or the log removes it.
     pub(crate) fn is_excluded(&self, pack: &ObjectHash) -> bool {
         read_lock(&self.usable).excludes(pack)
     }

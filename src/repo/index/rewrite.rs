@@ -24,8 +24,8 @@ const SMALL_MANY: usize = 8;
 /// The result of [`Index::rewrite_segments`].
 #[derive(Debug, Clone, Default)]
 pub struct Rewritten {
-    /// The segments in the store that others supersede now. They can be deleted once no backup
-    /// relies on them.
+    /// The segments in the store that others supersede now, or that the log removes. They can be
+    /// deleted once no backup relies on them.
     pub replaced: Vec<ObjectHash>,
     /// Bytes of the segments that were stored, before compression.
     pub bytes_stored: u64,
@@ -64,9 +64,10 @@ impl Index {
         let mut replaced: Vec<_> = segments.replaced().collect();
         // The listings of the packs that they named were read instead.
         let unreadable: Vec<_> = segments.unreadable().collect();
-        let any_unreadable = !unreadable.is_empty();
+        // What the log removes is deleted again only once a segment supersedes it.
+        let any_to_name = !unreadable.is_empty() || segments.any_put_back();
         replaced.extend(unreadable);
-        if picked.is_empty() && also.is_empty() && !any_unreadable {
+        if picked.is_empty() && also.is_empty() && !any_to_name {
             return Ok(Rewritten {
                 replaced,
                 ..Rewritten::default()

@@ -9,31 +9,48 @@ use crate::repo::error::RepoError;
 use crate::repo::object_kind::ObjectKind;
 use crate::repo::object_ref::ObjectRef;
 use crate::repo::project::Project;
+use crate::repo::removals::Removals;
 
-/// The segments that a database has, and which of them count: those that are in the store and that
-/// no other segment in the store supersedes.
+/// The segments that a database has, and which of them count: those that are in the store, that no
+/// other segment in the store supersedes, and that the log does not remove. Someone may put one
+/// back after the segment that superseded it was deleted, too.
 pub(super) struct EffectiveSegments {
     rows: Vec<SegmentRow>,
     /// The segments in the store.
     listed: HashSet<ObjectHash>,
     /// The segments that one in the store supersedes.
     superseded: HashSet<ObjectHash>,
+    /// Those of the segments here and in the store that the log removes.
+    removed: HashSet<ObjectHash>,
 }
 
 impl EffectiveSegments {
-    pub(super) fn new(rows: Vec<SegmentRow>, listed: HashSet<ObjectHash>) -> Self {
+    pub(super) fn new(
+        rows: Vec<SegmentRow>,
+        listed: HashSet<ObjectHash>,
+        removals: &Removals,
+    ) -> Self {
+        let all = rows.iter().map(|row| &row.name).chain(&listed);
+        let removed = all.filter(|name| removals.has_segment(name));
+        let removed: HashSet<_> = removed.copied().collect();
         let there = rows.iter().filter(|row| listed.contains(&row.name));
         let superseded = there.flat_map(|row| row.superseded.iter().copied());
         Self {
             superseded: superseded.collect(),
             rows,
             listed,
+            removed,
         }
     }
 
     /// Whether this segment counts.
     pub(super) fn counts(&self, name: &ObjectHash) -> bool {
-        self.listed.contains(name) && !self.superseded.contains(name)
+        self.listed.contains(name) && !self.is_replaced(name)
+    }
+
+    /// Whether another segment supersedes this one, or the log removes it.
+    fn is_replaced(&self, name: &ObjectHash) -> bool {
+        self.superseded.contains(name) || self.removed.contains(name)
     }
 
     /// The segments that count.
@@ -58,15 +75,28 @@ impl EffectiveSegments {
 
     /// The segments in the store that do not count.
     pub(super) fn replaced(&self) -> impl Iterator<Item = ObjectHash> {
+        let listed = self.listed.iter().copied();
+        listed.filter(|name| self.is_replaced(name))
+    }
+
+    /// The segments in the store that others there supersede.
+    pub(super) fn superseded(&self) -> impl Iterator<Item = ObjectHash> {
         self.superseded.intersection(&self.listed).copied()
     }
 
-    /// Whether a segment is gone from the store and none supersedes it.
+    /// Whether the log removes a segment in the store and no other segment supersedes it.
+    pub(super) fn any_put_back(&self) -> bool {
+        let mut removed = self.removed.intersection(&self.listed);
+        removed.any(|name| !self.superseded.contains(name))
+    }
+
+    /// Whether a segment is gone from the store, and neither does one supersede it nor the log
+    /// remove it.
     pub(super) fn is_cut(&self) -> bool {
         let explained = |row: &SegmentRow| {
             row.counted().is_empty()
                 || self.listed.contains(&row.name)
-                || self.superseded.contains(&row.name)
+                || self.is_replaced(&row.name)
         };
         !self.rows.iter().all(explained)
     }
@@ -115,7 +145,9 @@ impl SegmentsSeen {
         let rows = now.rows.iter();
         let then: HashSet<_> = rows
             .filter(|row| self.listed.contains(&row.name))
-            .flat_map(|row| row.superseded.iter().copied())
+            .flat_map(|row| &row.superseded)
+            .chain(&now.removed)
+            .copied()
             .collect();
         // A new segment that supersedes others may also have removed names that appeared and
         // vanished in between.

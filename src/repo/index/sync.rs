@@ -7,6 +7,7 @@ use super::db_write::NewSegment;
 use super::panics::catch;
 use super::segments::{EffectiveSegments, SegmentsSeen, list_segments, read_segment};
 use super::state::{Index, StepError};
+use super::tables::SegmentRow;
 use crate::base::{Notice, ObjectHash, ProjectId, RebuildReason, write_lock};
 use crate::format::{BlobKind, IndexSegment};
 use crate::repo::audits::Audits;
@@ -39,7 +40,7 @@ impl ListedPack {
 }
 
 impl Index {
-    /// Reads the segments that the cache lacks, and forgets those that others supersede.
+    /// Reads the segments that the cache lacks, and forgets those that no longer count.
     pub fn sync(&self) -> Result<(), RepoError> {
         let listed = self.list_segments()?;
         let segments = self.read_missing(&listed)?;
@@ -96,12 +97,19 @@ impl Index {
         let missing: Vec<_> = listed.difference(&loaded).copied().collect();
         self.load(db, &missing)?;
         let rows = catch(|| db.segments())?;
-        Ok(EffectiveSegments::new(rows, listed.clone()))
+        Ok(self.effective(rows, listed))
+    }
+
+    /// Returns which of these segments count. Whether the log removes one matters only to those who
+    /// rely on it; they have read the log before.
+    fn effective(&self, rows: Vec<SegmentRow>, listed: &HashSet<ObjectHash>) -> EffectiveSegments {
+        let removals = self.project.removals.get().unwrap_or_default();
+        EffectiveSegments::new(rows, listed.clone(), &removals)
     }
 
     /// Forgets the segments that no longer count.
     fn forget_obsolete(&self, db: &Db, listed: &HashSet<ObjectHash>) -> Result<(), StepError> {
-        let segments = EffectiveSegments::new(catch(|| db.segments())?, listed.clone());
+        let segments = self.effective(catch(|| db.segments())?, listed);
         let obsolete = segments.obsolete();
         if obsolete.is_empty() {
             return Ok(());
@@ -332,6 +340,6 @@ impl Index {
     /// The segments in the store that others supersede.
     pub fn replaced_segments(&self) -> Result<Vec<ObjectHash>, RepoError> {
         let segments = self.read_missing(&self.list_segments()?)?;
-        Ok(segments.replaced().collect())
+        Ok(segments.superseded().collect())
     }
 }

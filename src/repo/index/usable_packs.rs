@@ -5,15 +5,18 @@ use std::collections::HashSet;
 use super::location::BlobLocation;
 use super::stored_packs::{PackName, StoredPacks};
 use crate::base::ObjectHash;
+use crate::repo::removals::Removals;
 
 /// The packs in which blobs are found: all except those that are known to be missing, of the wrong
-/// size, or going to be deleted.
+/// size, going to be deleted, or removed by the log.
 #[derive(Default)]
 pub(super) struct UsablePacks {
     /// The packs in the store; `None` until they are listed.
     present: Option<StoredPacks>,
     /// Packs that are going to be deleted.
     excluded: HashSet<ObjectHash>,
+    /// What the log removes, for those who must not rely on it.
+    removed: Removals,
 }
 
 impl UsablePacks {
@@ -21,7 +24,7 @@ impl UsablePacks {
     pub(super) fn has(&self, location: &BlobLocation) -> bool {
         let pack = location.pack();
         let present = self.present.as_ref();
-        present.is_none_or(|present| present.hold(location)) && !self.excluded.contains(&pack)
+        present.is_none_or(|present| present.hold(location)) && !self.excludes(&pack)
     }
 
     /// From now on, only these packs count as present.
@@ -34,14 +37,19 @@ impl UsablePacks {
         self.excluded.extend(packs);
     }
 
+    /// From now on, finds no blob in the packs that the log removes.
+    pub(super) fn set_removed(&mut self, removals: Removals) {
+        self.removed = removals;
+    }
+
     /// Takes back [`exclude`](Self::exclude) for these packs.
     pub(super) fn include(&mut self, packs: &[ObjectHash]) {
         self.excluded.retain(|pack| !packs.contains(pack));
     }
 
-    /// Whether this pack is going to be deleted.
+    /// Whether this pack is going to be deleted, or was set to be removed by the log.
     pub(super) fn excludes(&self, pack: &ObjectHash) -> bool {
-        self.excluded.contains(pack)
+        self.excluded.contains(pack) || self.removed.has_pack(pack)
     }
 
     /// Notes packs that were just stored, with their sizes.

@@ -91,6 +91,7 @@ impl Log {
             let object = ObjectRef::Log(project.id, entry.hash);
             project.objects.put_hashed(object, entry.hash, &bytes)?;
             self.add(entry);
+            project.removals.note(&self.removed);
             (details.revoked, details.lost) = Default::default();
         }
         Ok(())

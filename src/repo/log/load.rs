@@ -12,13 +12,14 @@ use crate::repo::object_kind::ObjectKind;
 use crate::repo::object_ref::ObjectRef;
 use crate::repo::parallel::parallel_map;
 use crate::repo::project::Project;
+use crate::repo::removals::Removals;
 
 /// The log of a project, as of one moment.
 #[derive(Debug, Default)]
 pub struct Log {
     pub(super) graph: Graph,
-    /// All objects that entries remove, in ascending order: 33 bytes each.
-    removed: Vec<LogItem>,
+    /// All objects that entries remove.
+    pub(super) removed: Removals,
     records: HashMap<ObjectHash, RemovedRecord>,
     lost: HashSet<ObjectHash>,
     foreign: Vec<RepoError>,
@@ -38,7 +39,8 @@ pub struct LogHead {
 
 impl Log {
     /// Reads all entries. Only those that the project's authority signed count. Damaged and
-    /// foreign ones are kept apart. Fails if one needs a newer version of this program.
+    /// foreign ones are kept apart. Notes in the project which objects are removed and which keys
+    /// are revoked. Fails if an entry needs a newer version of this program.
     pub fn load(project: &Project) -> Result<Self, RepoError> {
         let listed = project.list(ObjectKind::Log)?;
         let read = parallel_map(&listed, |(object, _)| {
@@ -64,20 +66,30 @@ impl Log {
                 Err(error) => log.damaged.push(error),
             }
         }
-        log.removed = merged(entries.iter().map(|entry| &entry.plain.removed[..]));
+        let removed = entries.iter().map(|entry| &entry.plain.removed[..]);
+        log.removed = Removals::new(merged(removed));
         for entry in &entries {
             log.note_details(entry);
         }
         log.graph = Graph::new(entries);
+        project.removals.note(&log.removed);
+        project.signers.withdraw(log.revocations());
         Ok(log)
+    }
+
+    /// Returns the objects that the log of this project removes, as of the last time that it was
+    /// read. Reads it if that was not done yet.
+    pub(crate) fn removals(project: &Project) -> Result<Removals, RepoError> {
+        match project.removals.get() {
+            Some(known) => Ok(known),
+            None => Ok(Self::load(project)?.removed),
+        }
     }
 
     /// Adds an entry that is durable.
     pub(super) fn add(&mut self, entry: Entry) {
         self.note_details(&entry);
-        self.removed.extend(&entry.plain.removed);
-        self.removed.sort_unstable();
-        self.removed.dedup();
+        self.removed.add(&entry.plain.removed);
         self.graph.add(entry);
     }
 
@@ -91,7 +103,7 @@ impl Log {
     /// Returns whether an entry removes this object.
     #[must_use]
     pub fn removed(&self, kind: LogKind, hash: ObjectHash) -> bool {
-        self.removed.binary_search(&LogItem { kind, hash }).is_ok()
+        self.removed.has(kind, hash)
     }
 
     /// Returns the permission to delete an object that an entry removes.

@@ -6,6 +6,7 @@ mod faults;
 mod hooked;
 mod marked;
 mod model;
+mod put_back;
 mod readers;
 mod refused;
 mod unused;

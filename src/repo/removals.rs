@@ -1,0 +1,63 @@
+//! The objects that the log removes. Even if such an object exists, nobody may rely on it: the log
+//! excuses that it is missing, so if it vanished again, no one would notice.
+
+use std::sync::{Arc, RwLock};
+
+use crate::base::{ObjectHash, read_lock, write_lock};
+use crate::format::{LogItem, LogKind};
+
+/// The objects that entries of the log remove, as of one moment. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Removals {
+    /// In ascending order: 33 bytes each.
+    items: Arc<Vec<LogItem>>,
+}
+
+/// The objects that the log removed when this process read it last.
+#[derive(Debug, Default)]
+pub(super) struct KnownRemovals(RwLock<Option<Removals>>);
+
+impl Removals {
+    /// Returns these objects, which are in ascending order.
+    pub(super) fn new(items: Vec<LogItem>) -> Self {
+        Self {
+            items: Arc::new(items),
+        }
+    }
+
+    /// Adds objects, in any order.
+    pub(super) fn add(&mut self, items: &[LogItem]) {
+        let all = Arc::make_mut(&mut self.items);
+        all.extend(items);
+        all.sort_unstable();
+        all.dedup();
+    }
+
+    /// Whether the log removes this object.
+    pub(super) fn has(&self, kind: LogKind, hash: ObjectHash) -> bool {
+        self.items.binary_search(&LogItem { kind, hash }).is_ok()
+    }
+
+    /// Whether the log removes this index segment.
+    pub(super) fn has_segment(&self, segment: &ObjectHash) -> bool {
+        self.has(LogKind::Segment, *segment)
+    }
+
+    /// Whether the log removes this pack, of chunks or of nodes.
+    pub(super) fn has_pack(&self, pack: &ObjectHash) -> bool {
+        let mut kinds = [LogKind::ChunkPack, LogKind::TreePack].into_iter();
+        kinds.any(|kind| self.has(kind, *pack))
+    }
+}
+
+impl KnownRemovals {
+    /// Notes the objects that the log removes now.
+    pub(super) fn note(&self, removals: &Removals) {
+        *write_lock(&self.0) = Some(removals.clone());
+    }
+
+    /// Returns the objects that the log removed when it was read last. `None` if it was not read.
+    pub(super) fn get(&self) -> Option<Removals> {
+        read_lock(&self.0).clone()
+    }
+}

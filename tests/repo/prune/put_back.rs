@@ -1,0 +1,126 @@
+//! Packs and index segments that a prune deleted and that someone with access to the store puts
+//! back: no backup relies on them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cuttlebone::base::{ObjectHash, Silent};
+use cuttlebone::repo::{Index, ObjectRef};
+use cuttlebone::storage::{Backend, MemoryBackend};
+
+use super::{forget, is_pack, open, prune};
+use crate::repo::{CHUNK, Host, Image, LEAF, TestRepo, noise};
+
+/// A store from which a prune deleted the data of an image.
+struct Deleted {
+    store: MemoryBackend,
+    full: TestRepo,
+    image: Image,
+    /// The store before that.
+    before: MemoryBackend,
+    host: Host,
+}
+
+impl Deleted {
+    fn new(host: Host) -> Self {
+        let store = MemoryBackend::new();
+        let full = TestRepo::init(store.clone(), CHUNK).unwrap();
+        let image = Image::new(LEAF).with(0, &noise(1, 6 * CHUNK));
+        let back_up = |volume: &str, image: &Image| host.back_up(&full, volume, image).unwrap().id;
+        let made = back_up("disk", &image);
+        let before = store.copy();
+        let other = Image::new(LEAF).with(0, &noise(2, 6 * CHUNK));
+        back_up("other", &other);
+        forget(&full, &[made]);
+        for _ in 0..2 {
+            prune(&full, &host, Duration::ZERO).unwrap();
+        }
+        host.check_clean(&full, "pruned");
+        Self {
+            full: open(&store),
+            store,
+            image,
+            before,
+            host,
+        }
+    }
+
+    /// Puts all deleted segments back, and all deleted packs if `packs` is set. Deletes the segment
+    /// that superseded them.
+    fn put_back(&self, packs: bool) {
+        for object in self.before.list("projects").unwrap() {
+            let kind = ObjectRef::parse(&object.name);
+            let is_segment = matches!(kind, Some((ObjectRef::Index(..), _)));
+            if is_segment || packs && is_pack(&object.name) {
+                let bytes = self.before.get(&object.name, 1 << 30).unwrap();
+                self.store.put(&object.name, &[&bytes]).unwrap();
+            }
+        }
+        assert_ne!(self.superseded(), []);
+        for object in self.store.list("projects").unwrap() {
+            let kind = ObjectRef::parse(&object.name);
+            if matches!(kind, Some((ObjectRef::Index(..), _))) {
+                let bytes = self.store.get(&object.name, 1 << 30).unwrap();
+                self.store.delete(&object.name).unwrap();
+                if self.superseded().is_empty() && self.before.size(&object.name).is_err() {
+                    return;
+                }
+                self.store.put(&object.name, &[&bytes]).unwrap();
+            }
+        }
+        panic!("several segments supersede the old ones");
+    }
+
+    /// The segments in the store that others there supersede.
+    fn superseded(&self) -> Vec<ObjectHash> {
+        let index = Index::in_memory(&self.full.project, Arc::new(Silent)).unwrap();
+        index.replaced_segments().unwrap()
+    }
+
+    /// Deletes the packs that were put back, if they are still there.
+    fn delete_again(&self) {
+        for object in self.store.list("projects").unwrap() {
+            if is_pack(&object.name) && self.before.size(&object.name).is_ok() {
+                self.store.delete(&object.name).unwrap();
+            }
+        }
+    }
+
+    #[track_caller]
+    fn restores(&self, when: &str) {
+        let backup = self.full.backups().pop().unwrap();
+        let restored = self.host.restore_image(&self.full, &backup).unwrap();
+        assert!(restored == self.image, "{when}");
+    }
+}
+
+#[test]
+fn a_backup_does_not_rely_on_a_deleted_pack_whose_segment_was_put_back() {
+    for host in [Host::without_cache(), Host::with_cache()] {
+        let deleted = Deleted::new(host);
+        deleted.put_back(false);
+        let made = deleted.host.back_up(&deleted.full, "disk", &deleted.image);
+        assert_eq!(made.unwrap().chunks_new, 6);
+        deleted.restores("backed up");
+        deleted.host.check_clean(&deleted.full, "backed up");
+        prune(&deleted.full, &deleted.host, Duration::ZERO).unwrap();
+        deleted.restores("pruned");
+    }
+}
+
+/// The log excuses that such a pack is missing: if it vanished again, no one would notice.
+#[test]
+fn neither_a_backup_nor_a_prune_relies_on_a_deleted_pack_that_was_put_back() {
+    for host in [Host::without_cache(), Host::with_cache()] {
+        let deleted = Deleted::new(host);
+        deleted.put_back(true);
+        let made = deleted.host.back_up(&deleted.full, "disk", &deleted.image);
+        assert_eq!(made.unwrap().chunks_new, 6);
+        for _ in 0..2 {
+            prune(&deleted.full, &deleted.host, Duration::ZERO).unwrap();
+        }
+        deleted.delete_again();
+        deleted.restores("pruned");
+        deleted.host.check_clean(&deleted.full, "pruned");
+    }
+}
