@@ -62,7 +62,7 @@ impl Signers {
     }
 
     /// Whether the key with this signer was revoked.
-    fn is_revoked(&self, signer: &SignerId) -> bool {
+    pub(super) fn is_revoked(&self, signer: &SignerId) -> bool {
         let known = read_lock(&self.known);
         let certified = known.certificates.of_signer(signer);
         certified.is_some_and(|certified| known.revoked.contains(&certified.name))

@@ -222,6 +222,37 @@ fn a_project_may_trust_all_its_write_keys() {
 }
 
 #[test]
+fn a_project_that_trusts_all_its_write_keys_does_not_rely_on_a_revoked_one() {
+    let store = MemoryBackend::new();
+    let mut full = TestRepo::init(store.clone(), CHUNK).unwrap();
+    let thief = writer(&store, 1);
+    let hosts = [Host::without_cache(), Host::with_cache()];
+    let image = Image::new(LEAF).with(0, &noise(9, 4 * CHUNK));
+    let made = hosts[0].back_up(&thief, "disk", &image).unwrap();
+    let mut settings = (*full.project.settings).clone();
+    settings.trust = Some("project".into());
+    full.project.settings = Arc::new(settings);
+    for (host, volume) in hosts.iter().zip(["first", "second"]) {
+        assert_eq!(host.back_up(&full, volume, &image).unwrap().chunks_new, 0);
+    }
+    let certificates = full.project.certificates(&Silent).unwrap();
+    let signer = thief.project.keys.signing().public();
+    let key = certificates.of_signer(&signer).unwrap();
+    ops::revoke_key(&full.project, key, vec![made.id], None).unwrap();
+    let revoked = store.copy();
+    for host in &hosts {
+        // Each begins with the store as it was left by the revocation.
+        let store = revoked.copy();
+        let mut full = TestRepo::open(store.clone(), &Silent).unwrap();
+        let mut settings = (*full.project.settings).clone();
+        settings.trust = Some("project".into());
+        full.project.settings = Arc::new(settings);
+        let again = host.back_up(&full, "again", &image).unwrap();
+        assert_eq!(again.chunks_new, 4);
+    }
+}
+
+#[test]
 fn a_write_key_ingests_whole_chunks_of_a_diff_and_no_parts() {
     let store = MemoryBackend::new();
     let full = TestRepo::init(store.clone(), CHUNK).unwrap();

@@ -16,7 +16,7 @@ use crate::repo::signers::Signers;
 pub(super) struct Trust {
     /// Its own public key, and the project's.
     signers: [SignerId; 2],
-    /// The signers of the project, if the client trusts all that may write.
+    /// The signers of the project, if the client trusts all that may write and are not revoked.
     all: Option<Arc<Signers>>,
     /// The packs that a full key read and found whole.
     audited: HashSet<ObjectHash>,
@@ -43,7 +43,8 @@ impl Trust {
     pub(super) fn signer(&self, signer: &SignerId) -> bool {
         let writes = |all: &Arc<Signers>| {
             let role = all.role_of(signer);
-            role.is_some_and(|role| role.includes(Role::Write))
+            let writes = role.is_some_and(|role| role.includes(Role::Write));
+            writes && !all.is_revoked(signer)
         };
         self.signers.contains(signer) || self.all.as_ref().is_some_and(writes)
     }
