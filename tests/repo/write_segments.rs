@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cuttlebone::base::{BlobId, Silent};
-use cuttlebone::format::{BlobKind, IndexSegment, PackListing};
+use cuttlebone::base::{BlobId, ObjectHash, Silent};
+use cuttlebone::format::{Blob, BlobKind, Codec, IndexSegment, PackListing, Run};
 use cuttlebone::ops::{self, MaxUnused, OpsError, PruneOptions};
 use cuttlebone::repo::{Index, ObjectRef};
 use cuttlebone::storage::{Backend, MemoryBackend};
@@ -250,6 +250,45 @@ fn a_project_that_trusts_all_its_write_keys_does_not_rely_on_a_revoked_one() {
         let again = host.back_up(&full, "again", &image).unwrap();
         assert_eq!(again.chunks_new, 4);
     }
+}
+
+#[test]
+fn a_pack_that_lists_an_id_many_times_takes_one_place_of_it_in_the_index() {
+    let store = MemoryBackend::new();
+    let full = TestRepo::init(store.clone(), CHUNK).unwrap();
+    let host = Host::without_cache();
+    let image = Image::new(LEAF).with(0, &noise(10, CHUNK));
+    host.back_up(&full, "disk", &image).unwrap();
+    let thief = writer(&store, 1);
+    let index = index(&full);
+    let known = index.state().unwrap().blobs;
+    let id = BlobId::from_bytes([5; 32]);
+    let blob = Blob { plain_len: 1, id };
+    let run = Run {
+        codec: Codec::Raw,
+        stored_len: 1024 + 16,
+        check: [0; 16],
+        blobs: vec![blob; 1024],
+    };
+    let listed = listings(&full).into_iter();
+    let mut chunks = listed.filter(|pack| pack.contents.kind == BlobKind::Chunk);
+    let mut pack = chunks.next().unwrap();
+    pack.pack = ObjectHash::from_bytes([6; 32]);
+    pack.contents.runs = vec![run; 8];
+    let (packs, superseded) = (vec![pack], Vec::new());
+    let body = IndexSegment { packs, superseded }.encode();
+    let planted = thief.project.put_sealed(ObjectRef::Index, &body).unwrap();
+    index.sync().unwrap();
+    assert_eq!(index.state().unwrap().blobs, known + 1);
+    assert_eq!(index.find_anywhere(&id).unwrap().len(), 1);
+
+    let (packs, superseded) = (Vec::new(), vec![planted]);
+    put_segment(&full, &IndexSegment { packs, superseded });
+    let object = ObjectRef::Index(full.project.id, planted);
+    full.project.objects.delete(object).unwrap();
+    index.sync().unwrap();
+    assert_eq!(index.state().unwrap().blobs, known);
+    assert_eq!(index.find_anywhere(&id).unwrap().len(), 0);
 }
 
 #[test]

@@ -349,8 +349,11 @@ impl Adding<'_> {
         let mut rows = self.transaction.open_table(PACKS)?;
         rows.insert(number, &row[..])?;
         let blobs = (0..).zip(pack.contents.blobs());
-        let blobs = blobs.map(|(i, blob)| (blob.id, place(number, i)));
-        self.places.extend(blobs);
+        let mut places: Vec<_> = blobs.map(|(i, blob)| (blob.id, place(number, i))).collect();
+        // One place per id: a pack may list an id a million times, and look-ups try all places.
+        places.sort_unstable();
+        places.dedup_by_key(|(id, _)| *id);
+        self.places.append(&mut places);
         self.signers.insert(pack.signer);
         Ok(())
     }

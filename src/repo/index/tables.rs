@@ -29,9 +29,9 @@ pub(super) const NAMED: TableDefinition<u32, &[u8]> = TableDefinition::new("name
 /// The packs that no segment names. Their contents were read from the packs themselves.
 pub(super) const UNNAMED: TableDefinition<[u8; 32], ()> = TableDefinition::new("unnamed");
 /// One place of each blob, by the first half of its id: pack number and blob number. The full id is
-/// compared with the pack's contents.
+/// compared with the pack's contents. Of several places in one pack, it is the first.
 pub(super) const BLOBS: TableDefinition<[u8; 16], u64> = TableDefinition::new("blobs");
-/// The further places of blobs.
+/// The further places of blobs, in other packs.
 pub(super) const MORE: MultimapTableDefinition<[u8; 16], u64> =
     MultimapTableDefinition::new("more");
 /// The blocks of the filter.
