@@ -124,7 +124,8 @@ fn three_days_of_backups_with_a_write_key_are_restored_by_a_full_one() {
         } else {
             let extents = json!([{"offset": at, "length": 3 << 16, "exists": "true"}]);
             let extents = world.write("extents", extents.to_string().as_bytes());
-            site.backup("web-listed", &[&listed, "--extents", &extents])
+            let list = ["--extents", &extents, "--base", "web-listed"];
+            site.backup("web-listed", &[&[&listed[..]], &list[..]].concat())
         };
         of_day.push(("listed", listed_now));
         let content = fs::read(&rbd).unwrap();
