@@ -116,16 +116,6 @@ impl SealKey {
         out
     }
 
-    /// Decrypts the first bytes of a ciphertext, for a guess whether this key sealed it: nothing is
-    /// verified. Returns none if there are not so many.
-    #[must_use]
-    pub fn guess<const N: usize>(&self, nonce: &SealNonce, sealed: &[u8]) -> Option<[u8; N]> {
-        let mut bytes = *sealed.first_chunk::<N>()?;
-        // The same key stream encrypts and decrypts.
-        encrypt(&self.cipher, &nonce.0, &[], &mut bytes);
-        Some(bytes)
-    }
-
     /// Returns the plaintext of ciphertext ‖ tag.
     pub fn open(&self, nonce: &SealNonce, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
         let mut out = sealed.to_vec();

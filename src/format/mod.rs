@@ -58,7 +58,7 @@ pub use record::{
     Attachment, BackupRecord, Content, ContentKind, Counts, RbdImage, SourceInfo, VolumeInfo,
 };
 pub use repository::RepositoryFile;
-pub use sealed::{PAYLOAD_HEAD_LEN, Payload, SEALED_HEAD_LEN, SealedObject, SignedPayload};
+pub use sealed::{Payload, SealedObject, SignedPayload};
 pub use settings::ProjectSettings;
 pub use slot::{KeySlot, Scope, SlotInfo, SlotLock, SlotParams};
 pub use time::RecordTime;

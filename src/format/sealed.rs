@@ -8,9 +8,9 @@ use super::wire::{Reader, len_u32};
 use crate::base::{SignerId, TAG_LEN};
 
 /// The number of bytes before the ciphertext: header and nonce. The same in all versions.
-pub const SEALED_HEAD_LEN: usize = HEADER_LEN + 24;
+const SEALED_HEAD_LEN: usize = HEADER_LEN + 24;
 /// The length in bytes of codec, zeros, length of the body and length of the padding.
-pub const PAYLOAD_HEAD_LEN: usize = 12;
+const PAYLOAD_HEAD_LEN: usize = 12;
 /// The length of a signature, in bytes.
 const SIGNATURE_LEN: usize = 64;
 /// The length in bytes of signer and signature. They end the plaintext in all versions.
@@ -115,19 +115,6 @@ impl<'a> Payload<'a> {
         out.extend_from_slice(self.body);
         out.resize(out.len() + self.padding, 0);
         out
-    }
-
-    /// Returns whether a payload may begin with these bytes. A body that states a length of more than
-    /// `limit` bytes is refused.
-    #[must_use]
-    pub fn may_begin_with(head: &[u8; PAYLOAD_HEAD_LEN], limit: usize) -> bool {
-        let mut reader = Reader::new(head);
-        let mut read = || {
-            Codec::from_byte(reader.u8()?)?;
-            reader.zeros::<3>()?;
-            Ok::<_, FormatError>((reader.u32()? as usize, reader.u32()? as usize))
-        };
-        read().is_ok_and(|(plain_len, padding)| plain_len <= limit && padding <= PADDING_MAX)
     }
 
     /// Decodes a payload. A body that states a length of more than `limit` bytes is refused.

@@ -35,7 +35,6 @@ mod prune_guard;
 mod read_session;
 mod reader;
 mod records;
-mod remains;
 mod removals;
 mod repository;
 mod revocation;

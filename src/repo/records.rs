@@ -16,7 +16,6 @@ use super::order::{History, OrderedRecord};
 use super::packs::IndexStored;
 use super::project::Project;
 use super::prune_guard::CommitPermit;
-use super::remains::{Remains, divide_damaged};
 use super::revocation::divide;
 use super::voids::Voids;
 use crate::base::ObjectHash;
@@ -101,10 +100,17 @@ impl Records {
             reason: ForeignReason::Revoked(backup.signer),
         }));
         let revoked = revoked.into_iter().map(|backup| backup.id).collect();
-        let Remains {
-            of_records: damaged,
-            of_none: ignored,
-        } = divide_damaged(project, &backups, &log, damaged)?;
+        // A damaged file may be a record, which may use anything, unless the log removes it.
+        let (removed, damaged): (Vec<_>, Vec<_>) = damaged
+            .into_iter()
+            .partition(|error| error.object_hash().is_some_and(|hash| log.excuses(hash)));
+        let ignored = removed
+            .into_iter()
+            .filter_map(|error| {
+                let object = ObjectRef::Backup(project.id, error.object_hash()?);
+                Some((object, Arc::new(error)))
+            })
+            .collect();
         let forgotten: Vec<_> = log.removed_records().map(ForgottenRecord::of).collect();
         let errors = foreign.iter().chain(&damaged);
         let unusable: HashSet<_> = errors.filter_map(RepoError::object_hash).collect();

@@ -97,22 +97,6 @@ fn a_lost_blob_of_a_full_key_stops_a_prune_also_if_a_write_key_asks_for_it() {
 }
 
 #[test]
-fn a_copy_of_a_record_with_a_changed_byte_does_not_stop_a_prune() {
-    let (store, full, real) = with_something_to_delete();
-    let mut bytes = store.get(&record(&full, real), u64::MAX).unwrap();
-    *bytes.last_mut().unwrap() ^= 1;
-    let name = record(&full, ObjectHash::from_bytes([0xab; 32]));
-    store.put(&name, &[&bytes]).unwrap();
-    let (report, findings) = prune(&full).unwrap();
-    assert!(report.deleted.packs > 0, "{report:?}");
-    assert_eq!(findings.len(), 1, "{findings:?}");
-    assert!(
-        store.get(&name, u64::MAX).is_ok(),
-        "it is nobody's to delete"
-    );
-}
-
-#[test]
 fn garbage_under_a_name_that_something_names_stops_a_prune() {
     let (store, full, real) = with_something_to_delete();
     let host = Host::without_cache();
