@@ -52,6 +52,8 @@ pub enum Calls {
     All,
     /// Calls that change the store: puts, deletes, and removing leftovers.
     Writes,
+    /// Puts of objects below a directory of this name.
+    PutsBelow(&'static str),
 }
 
 impl Plan {
@@ -66,6 +68,13 @@ impl Plan {
     #[must_use]
     pub const fn at_write(n: u64, fault: Fault) -> Self {
         let calls = Calls::Writes;
+        Self { n, calls, fault }
+    }
+
+    /// Affects the `n`-th put of an object below a directory of this name; the first one is 1.
+    #[must_use]
+    pub const fn at_put_below(directory: &'static str, n: u64, fault: Fault) -> Self {
+        let calls = Calls::PutsBelow(directory);
         Self { n, calls, fault }
     }
 }
@@ -255,7 +264,7 @@ impl FaultBackend {
     ) -> Result<T, StorageError> {
         let mut state = self.lock();
         state.calls += 1;
-        let mut fault = state.due(writes);
+        let mut fault = state.due(&call, writes);
         if let Some(Fault::Delay(pause)) = fault {
             drop(state);
             thread::sleep(pause);
@@ -337,9 +346,17 @@ impl FaultBackend {
 
 impl State {
     /// Counts a call, and returns the fault that is planned for it.
-    fn due(&mut self, writes: bool) -> Option<Fault> {
+    fn due(&mut self, call: &Call, writes: bool) -> Option<Fault> {
         let plan = self.plan.as_mut()?;
-        if plan.calls == Calls::Writes && !writes {
+        let counts = match plan.calls {
+            Calls::All => true,
+            Calls::Writes => writes,
+            Calls::PutsBelow(directory) => {
+                call.operation == StorageOperation::Put
+                    && call.name.split('/').any(|part| part == directory)
+            }
+        };
+        if !counts {
             return None;
         }
         plan.n = plan.n.saturating_sub(1);

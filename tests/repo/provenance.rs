@@ -8,7 +8,7 @@ use cuttlebone::base::{BlobId, Notice, ObjectHash, Role, Silent};
 use cuttlebone::ops::{self, Finding, MaxUnused, OpsError, PruneOptions};
 use cuttlebone::repo::{
     Audits, BlobReader, Grant, ImageReader, Index, ObjectRef, Packer, PackerOptions, RepoError,
-    RepoErrorKind, Repository, UnindexedPacks, listing_of, read_listing,
+    RepoErrorKind, Repository, UnindexedPacks, VerifyWrites, listing_of, read_listing,
 };
 use cuttlebone::storage::{Backend, FaultBackend, MemoryBackend};
 
@@ -73,7 +73,12 @@ fn poison(test_repo: &TestRepo, ids: &[(BlobId, usize)]) {
     let all = ids.iter().map(|(_, len)| len).sum();
     let rubbish = noise(666, all);
     let (unindexed, _) = UnindexedPacks::none();
-    Packer::scope(&index, unindexed, PackerOptions::default(), |packer| {
+    // The ids are wrong on purpose.
+    let options = PackerOptions {
+        verify: VerifyWrites::OFF,
+        ..PackerOptions::default()
+    };
+    Packer::scope(&index, unindexed, options, |packer| {
         let mut worker = packer.worker()?;
         let mut at = 0;
         let places = ids.iter().map(|(id, len)| {

@@ -220,12 +220,20 @@ pub(super) fn failures(n: u64) -> Vec<Plan> {
 /// chunk cannot be replaced, but it is reported; every other object exists twice or can be rebuilt.
 /// Returns the number of backups that suffered, over all runs.
 pub(super) fn lose_each_write<W: Work>(work: &W) -> u64 {
+    // Threads change the order of writes, so that a sweep over all can miss the packs of chunks.
+    lose_each(work, "write", |n| Plan::at_write(n, Fault::Volatile))
+        + lose_each(work, "pack of chunks", |n| {
+            Plan::at_put_below("packs", n, Fault::Volatile)
+        })
+}
+
+fn lose_each<W: Work>(work: &W, what: &str, plan: impl Fn(u64) -> Plan) -> u64 {
     let base = prepared(work);
     let mut damaged = 0;
     for n in 1.. {
-        let when = format!("write {n} lost");
+        let when = format!("{what} {n} lost");
         let store = FaultBackend::holding(&base);
-        store.set_plan(Plan::at_write(n, Fault::Volatile));
+        store.set_plan(plan(n));
         let host = Host::without_cache();
         let test_repo = TestRepo::open(store.clone(), &host.notices).unwrap();
         work.run(&host, &test_repo).unwrap();
