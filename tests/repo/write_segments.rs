@@ -331,5 +331,13 @@ fn a_write_key_ingests_whole_chunks_of_a_diff_and_no_parts() {
         "{refused}"
     );
     assert_eq!(full.backups().len(), 2);
-    ingest(&host, &full, &stream, &options("disk")).unwrap();
+    // A full key builds on the backup of a write key only if the user names it.
+    let refused = ingest(&host, &full, &stream, &options("disk")).unwrap_err();
+    assert!(
+        matches!(refused, OpsError::BaseOfOtherKey { .. }),
+        "{refused}"
+    );
+    let mut named = options("disk");
+    named.base = Some(backup.id.to_string());
+    ingest(&host, &full, &stream, &named).unwrap();
 }
