@@ -99,8 +99,8 @@ impl Failure {
         }
     }
 
-    /// Returns the text for people, each part on its own line. Escapes characters that could control
-    /// a terminal: names of snapshots and files may come from an attacker.
+    /// Returns the text for people, each part on its own line. Escapes characters that could
+    /// control a terminal: names of snapshots and files may come from an attacker.
     pub(crate) fn to_text(&self) -> String {
         let mut text = format!("error: {}\n", printable(&self.message));
         for cause in &self.causes {

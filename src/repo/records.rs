@@ -231,8 +231,8 @@ impl Records {
         self.voided.contains(&backup.id)
     }
 
-    /// Returns whether the log says that this backup was removed: it was not deleted yet, or somebody
-    /// stored it again. It counts like any other as long as its tree is whole.
+    /// Returns whether the log says that this backup was removed: it was not deleted yet, or
+    /// somebody stored it again. It counts like any other as long as its tree is whole.
     #[must_use]
     pub fn is_removed(&self, backup: &Backup) -> bool {
         self.removed.contains(&backup.id)

@@ -222,7 +222,9 @@ fn check_finds_damage_in_an_attachment_and_names_the_backup() {
             let (report, findings) = host.check(&test_repo, notices);
             let case = format!("{kind:?} {is_flipped}: {findings:?}");
             assert_eq!(report.backups_affected, [attached.backup.id], "{case}");
-            let names_it = |f: &Finding| matches!(f, Finding::BackupAffected { backup } if *backup == attached.backup.id);
+            let id = attached.backup.id;
+            let names_it =
+                |f: &Finding| matches!(f, Finding::BackupAffected { backup } if *backup == id);
             assert!(findings.iter().any(names_it), "{case}");
             let backup = test_repo.backup(attached.backup.id);
             let refused = read(&test_repo, &backup).expect_err("it is damaged");

@@ -148,7 +148,8 @@ fn a_full_diff_that_shares_nothing_with_the_newest_backup_is_refused() {
         assert!(matches!(error, OpsError::NothingShared { .. }), "{error:?}");
         assert_eq!(test_repo.backups().len(), 2);
     }
-    // Into a volume of its own, anything is accepted. So is a replaced content, if the user says so.
+    // Into a volume of its own, anything is accepted. So is a replaced content, if the user says
+    // so.
     let full = diff(None, Some("c"), 4 * LEAF, &other);
     ingest(&host, &test_repo, &full, &options("w")).unwrap();
     ingest(&host, &test_repo, &full, &accepted).unwrap();

@@ -81,8 +81,9 @@ fn hint(error: &RepoError) -> Option<Cow<'static, str>> {
             );
         }
         RepoError::BadMemory => {
-            "nothing was committed, and the faulty pack was not stored. Test the memory of this host, \
-             and run “cuttlebone check --read-data” on another one: earlier backups may be damaged"
+            "nothing was committed, and the faulty pack was not stored. Test the memory of this \
+             host, and run “cuttlebone check --read-data” on another one: earlier backups may be \
+             damaged"
         }
         RepoError::Thread(_) => "raise the limit of processes and threads (“ulimit -u”)",
         RepoError::NoKey { .. } => "run “cuttlebone key list” to see the keys",

@@ -96,8 +96,8 @@ fn select_base<'a>(
     }
 }
 
-/// Returns the newest backup of the volume, which must be of the snapshot `from`. It may be an older
-/// one if the volume has the result already: nothing new builds on it then.
+/// Returns the newest backup of the volume, which must be of the snapshot `from`. It may be an
+/// older one if the volume has the result already: nothing new builds on it then.
 fn newest_of<'a>(
     project: &Project,
     records: &'a Records,
@@ -227,7 +227,8 @@ pub(super) fn same_source(
     })
 }
 
-/// Fails if the user states another id or name of the source than earlier backups of the volume have.
+/// Fails if the user states another id or name of the source than earlier backups of the volume
+/// have.
 pub(super) fn same_stated(records: &Records, options: &BackupOptions) -> Result<(), OpsError> {
     type Field = fn(&SourceInfo) -> Option<&str>;
     let stated = &options.stated;
@@ -318,8 +319,8 @@ impl From<&Backup> for Ancestor {
 }
 
 /// Returns the backup on which a diff builds: the volume's newest, which must be of the diff's
-/// from-snapshot, or the one that the user named, if it is of that snapshot. Returns none for a diff
-/// that builds on nothing.
+/// from-snapshot, or the one that the user named, if it is of that snapshot. Returns none for a
+/// diff that builds on nothing.
 ///
 /// Unless the user names it, a backup by another write key is no base.
 pub(super) fn find_base<'a>(
@@ -386,8 +387,8 @@ fn of_snapshot<'a>(
     backups.filter(move |backup| backup.snapshot() == snapshot)
 }
 
-/// Whether a backup is the newest of its volume, or one of several. Backups of the head of the image
-/// that build on it do not count: the next one builds on it, too.
+/// Whether a backup is the newest of its volume, or one of several. Backups of the head of the
+/// image that build on it do not count: the next one builds on it, too.
 fn is_newest(records: &Records, volume: &str, backup: &Backup) -> bool {
     let is_head = |later: &Backup| {
         let source = later.record.source.as_ref();

@@ -18,8 +18,8 @@ pub(super) struct Taken<'a> {
 }
 
 impl<'a> Taken<'a> {
-    /// Finds the volume's backups of `snapshot`, if the source shows one. Those by another write key
-    /// do not count: their packs may not hold what their trees name.
+    /// Finds the volume's backups of `snapshot`, if the source shows one. Those by another write
+    /// key do not count: their packs may not hold what their trees name.
     pub(super) fn find(
         project: &Project,
         records: &'a Records,

@@ -12,8 +12,8 @@ use crate::format::{BlobKind, Contents};
 /// By default, one run in this many is verified.
 const SAMPLE: u64 = 16;
 
-/// Which of the runs of new packs are opened again, and compared with the ids of their blobs, before
-/// the packs are stored.
+/// Which of the runs of new packs are opened again, and compared with the ids of their blobs,
+/// before the packs are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VerifyWrites {
     /// One run of chunks in this many, and all tree nodes; 0 for none.
