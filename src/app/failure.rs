@@ -7,8 +7,7 @@ use serde::Serialize;
 
 use super::human::printable;
 
-/// Exit codes. Scripts rely on them: a number never changes its meaning. 22 is reserved for "this
-/// key may not do that".
+/// Exit codes. Scripts rely on them: a number never changes its meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Code {
@@ -16,7 +15,7 @@ pub(crate) enum Code {
     Failed = 1,
     /// Wrong usage.
     Usage = 2,
-    /// No repository there.
+    /// There is no repository at this location.
     NoRepository = 10,
     /// Busy: in use by another process.
     Busy = 11,
@@ -26,7 +25,7 @@ pub(crate) enum Code {
     WrongBase = 20,
     /// Damage found.
     Damage = 21,
-    /// The role of this key does not include that.
+    /// The role of the key does not allow the operation.
     NotAllowed = 22,
     /// History has vanished or was rolled back.
     HistoryLost = 23,

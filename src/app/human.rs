@@ -56,7 +56,7 @@ pub(crate) fn printable(text: &str) -> String {
     escaped(text, is_deceptive)
 }
 
-/// Returns lines with the same characters escaped, except line breaks.
+/// Escapes the same characters, except line breaks.
 pub(crate) fn printable_lines(text: &str) -> String {
     escaped(text, |c| c != '\n' && is_deceptive(c))
 }

@@ -157,8 +157,8 @@ impl SftpLocation {
     }
 }
 
-/// Returns a location for a message, with `***` in place of everything that may be a password: what
-/// stands between the first colon of `USER:PASSWORD@HOST` and the last `@`.
+/// Returns a location for a message, with `***` in place of everything that may be a password: the
+/// text between the first colon of `USER:PASSWORD@HOST` and the last `@`.
 fn without_password(text: &OsStr) -> String {
     let text = text.display().to_string();
     let start = match text.find("//") {

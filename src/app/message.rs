@@ -50,7 +50,7 @@ pub(crate) enum Message {
     Head(HeadStatement),
 }
 
-/// The result of `head`: a statement of where the log of a project stands.
+/// The result of `head`: a statement of the current state of a project's log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct HeadStatement {
     pub(crate) project: String,
@@ -66,13 +66,13 @@ pub(crate) struct HeadStatement {
     /// When the entry was written.
     #[serde(serialize_with = "rfc3339")]
     pub(crate) time: Timestamp,
-    /// Two words, from which a mistake in copying shows.
+    /// Two words that reveal a mistake in copying.
     pub(crate) checksum: String,
     /// Whether this run wrote the entry. If not, there was nothing new.
     pub(crate) written: bool,
     /// Objects that this run put into the log.
     pub(crate) objects_added: u64,
-    /// Objects that the entry stands for, with those before it.
+    /// Objects that this entry and the entries before it cover.
     pub(crate) objects: u64,
     /// The content of the QR code.
     pub(crate) qr_content: String,
@@ -226,7 +226,7 @@ pub(crate) struct FindingText {
 pub(crate) enum FindingKind {
     /// Something is damaged or missing.
     Damaged,
-    /// An object that does not count: its signer may not make it.
+    /// An object that is ignored, because its signer has no right to make it.
     Foreign,
 }
 
@@ -234,7 +234,7 @@ pub(crate) enum FindingKind {
 pub(crate) struct CheckSummary {
     pub(crate) errors: u64,
     pub(crate) packs_damaged: u64,
-    /// Number of objects that are ignored, because their signers may not make them.
+    /// Number of objects that are ignored, because their signers have no right to make them.
     pub(crate) foreign: u64,
     /// The ids of the affected backups.
     pub(crate) backups_affected: Vec<String>,
@@ -266,7 +266,7 @@ pub(crate) struct ForgetVolume {
     pub(crate) keep: Vec<KeptBackup>,
     pub(crate) remove: Vec<RemovedBackup>,
     /// Backups that are kept although the rules do not count them: their times cannot be right, or
-    /// their writer took them back.
+    /// their writer withdrew them.
     pub(crate) uncounted: Vec<String>,
     /// The newest backup of each line of the history, newest first.
     pub(crate) newest: Vec<String>,
@@ -484,7 +484,7 @@ fn rfc3339<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::E
     serializer.collect_str(&to_the_second(*time))
 }
 
-/// Cuts a time: `fromdate` of jq reads no fractions of seconds.
+/// Drops the fraction of a second, since jq's `fromdate` cannot read it.
 fn to_the_second(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }

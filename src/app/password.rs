@@ -184,7 +184,7 @@ impl Passwords<'_> {
     }
 
     /// Returns the password for a new repository at `location`, in the form in which new keys are
-    /// made. If typed, it is typed twice.
+    /// made. A user who types it must type it twice.
     pub(crate) fn initial(
         &self,
         options: &PasswordOptions,
@@ -197,7 +197,7 @@ impl Passwords<'_> {
     }
 
     /// Returns a password for a new key, in the form in which new keys are made. Ignores the
-    /// environment, which holds the password that opens the repository today.
+    /// environment, which holds the password of the existing key.
     pub(crate) fn additional(&self, file: Option<&Path>) -> Result<Password, PasswordError> {
         match file {
             Some(file) => Ok(composed(self.file(file)?.bytes)),
@@ -303,7 +303,7 @@ fn from_command(command: &OsStr) -> Result<GivenPassword, PasswordError> {
         .take()
         .map(|stdout| read(stdout, Origin::Command));
     let status = child.wait().map_err(fail)?;
-    // A failed command is a better explanation than empty output.
+    // Report a failed command first, since it explains empty output.
     if !status.success() {
         return Err(PasswordError::CommandFailed(status));
     }

@@ -29,7 +29,7 @@ pub(crate) enum Attempt {
 }
 
 impl Attempt {
-    /// Returns the role that includes it, and the text for “this key may not …”.
+    /// Returns the role that includes this attempt, and the text for “this key may not …”.
     const fn rule(self) -> (Role, &'static str) {
         match self {
             Self::List => (Role::Verify, "list backups"),

@@ -9,7 +9,7 @@ pub(crate) trait Prompt {
     /// Shows `text` and returns what the user types; `None` if there is no user to ask.
     fn password(&self, text: &str) -> io::Result<Option<Zeroizing<String>>>;
 
-    /// Lets another program, such as ssh, ask the user until the returned loan is dropped.
+    /// Lets another program, such as ssh, use the terminal until the returned loan is dropped.
     fn lend_terminal(&self) -> Box<dyn TerminalLoan + '_>;
 }
 

@@ -1,4 +1,4 @@
-//! The map of a restore: which parts of the target have the content of the backup.
+//! The map of a restore. It lists the parts of the target that have the content of the backup.
 
 use std::fmt::Write as _;
 use std::ops::Range;

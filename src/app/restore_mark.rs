@@ -1,8 +1,8 @@
 //! Marks of restores that change a target in place: while a restore runs, and after it was
 //! interrupted, the mark says that the target holds a mixture.
 //!
-//! The mark of a file is next to it. That of a device, or of a file in a directory that cannot be
-//! written, is in the directory for the state of this program.
+//! The mark of a file is next to this file. The mark of a device is in the directory for the state
+//! of this program. So is the mark of a file whose directory cannot be written.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use super::environment::Environment;
 
-/// The content of a mark is a few names; a longer file is no mark.
+/// The maximum length of a mark, which holds only a few names.
 const LEN_MAX: u64 = 64 << 10;
 
-/// What a mark says.
+/// The content of a mark.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RestoreMark {
     /// The id of the backup that is restored.
@@ -30,12 +30,12 @@ pub(crate) struct RestoreMark {
     pub(crate) target: String,
 }
 
-/// Where the mark of a target can be, the best place first.
+/// The paths at which the mark of a target can be, the best one first.
 #[derive(Debug)]
 pub(crate) struct MarkPlaces(Vec<PathBuf>);
 
 impl MarkPlaces {
-    /// Returns the places for a target that exists.
+    /// Returns the paths for a target that exists.
     pub(crate) fn of(target: &Path, environment: &Environment) -> io::Result<Self> {
         let target = target.canonicalize()?;
         let metadata = target.metadata()?;
@@ -55,7 +55,7 @@ impl MarkPlaces {
 
     /// Returns the mark of the target, if there is one.
     pub(crate) fn read(&self) -> Option<RestoreMark> {
-        // Anyone who may write to the directory can put something else there.
+        // Anyone who may write to the directory can put another kind of file at this path.
         let read = |path: &PathBuf| {
             let flags = i32::try_from(OFlags::NONBLOCK.bits()).ok()?;
             let mut options = OpenOptions::new();
@@ -71,7 +71,8 @@ impl MarkPlaces {
         self.0.iter().find_map(read)
     }
 
-    /// Stores a mark durably, in place of an older one. The error is that of the best place.
+    /// Stores a mark durably, in place of an older one. Uses the first path that works. If none
+    /// does, returns the error of the first one.
     pub(crate) fn write(&self, mark: &RestoreMark) -> io::Result<()> {
         let text = serde_json::to_vec(mark).map_err(io::Error::other)?;
         let mut failure = None;
@@ -105,7 +106,7 @@ fn write(path: &Path, text: &[u8]) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    // Nobody else may have put a link there.
+    // Fail if another user has put a file or a link at this path meanwhile.
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -129,7 +130,7 @@ fn state_dir(environment: &Environment) -> Option<PathBuf> {
 }
 
 /// Returns a file name for a target. The names of devices change when a machine starts again, so a
-/// device is named by what the kernel tells of it, if that is unique.
+/// device is named by the properties that the kernel reports, if they are unique.
 fn name_of(target: &Path, metadata: &fs::Metadata) -> String {
     let (major, minor) = (
         rustix::fs::major(metadata.rdev()),

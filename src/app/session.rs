@@ -21,7 +21,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Returns what operations need; with `cache_dir` they keep the index on disk.
+    /// Returns the context of operations. With `cache_dir`, they keep the index on disk.
     pub(crate) fn context<'a>(&'a self, cache_dir: Option<&'a Path>) -> Context<'a> {
         Context {
             observer: Arc::clone(&self.observer),

@@ -60,7 +60,7 @@ pub(crate) struct ConnectionSettings {
     pub(crate) ssh: Vec<OsString>,
     /// The number of connections to a server.
     pub(crate) count: NonZeroUsize,
-    /// How long a server may be silent.
+    /// The longest time that a server may take to answer.
     pub(crate) timeout: Duration,
     pub(crate) limits: Limits,
 }

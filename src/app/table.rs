@@ -90,7 +90,8 @@ pub(crate) fn table(header: &[Column], rows: &[Vec<String>], columns: Option<usi
     text
 }
 
-/// Takes from the widest column that may shrink until the table fits or no column can shrink.
+/// Reduces the width of the widest column that may shrink, until the table fits or no column can
+/// shrink.
 fn shrink(widths: &mut [usize], header: &[Column], columns: usize) {
     let gaps = GAP * widths.len().saturating_sub(1);
     let mut excess = (widths.iter().sum::<usize>() + gaps).saturating_sub(columns);

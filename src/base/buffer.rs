@@ -14,8 +14,8 @@ const HUGE_PAGE: usize = 2 << 20;
 /// A reusable buffer of some MiB: allocated and cleared once, in huge pages if the kernel has them,
 /// at an address that is a multiple of [`DIRECT_ALIGN`].
 ///
-/// Huge pages make a whole restore a tenth faster: decompression refers back by megabytes, and for
-/// a write with `O_DIRECT` the kernel pins a five-hundredth of the pages.
+/// Huge pages make a whole restore a tenth faster: decompression copies data from megabytes back,
+/// and for a write with `O_DIRECT`, the kernel pins 512 times fewer pages.
 #[derive(Debug, Default)]
 pub struct Buffer {
     memory: Memory,
@@ -41,7 +41,7 @@ impl Buffer {
     /// Sets the length in bytes. The content is then unspecified.
     pub fn resize(&mut self, len: usize) {
         if self.memory.len() < len {
-            // Freed first, so that there are never two.
+            // Free the old memory first, so that the two never exist at the same time.
             self.memory = Memory::default();
             self.memory = Memory::new(len.next_multiple_of(HUGE_PAGE));
         }
@@ -53,7 +53,7 @@ impl Memory {
     fn new(len: usize) -> Self {
         match MmapMut::map_anon(len) {
             Ok(map) => {
-                // Without huge pages it works, only slower.
+                // Without huge pages, everything works, but slower.
                 let _ = map.advise(Advice::HugePage);
                 Self::Map(map)
             }

@@ -1,4 +1,4 @@
-//! Ids, each a type of its own: a pack's name cannot be mistaken for a chunk's id.
+//! Ids. Each kind has its own type, so that a pack's name cannot be used as a chunk's id.
 
 use std::fmt;
 use std::str::FromStr;

@@ -5,7 +5,7 @@ use std::fs;
 /// The memory of this machine, or of the control group that limits this process; in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// All of it.
+    /// All memory.
     pub total: u64,
     /// The part that programs could allocate now.
     pub available: u64,

@@ -1,4 +1,4 @@
-//! Progress and notices of an operation. It never prints them; a front end does.
+//! Progress and notices of an operation. An operation never prints; it reports to an [`Observer`].
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -50,19 +50,19 @@ pub struct Progress {
 pub enum Notice {
     /// The local index is rebuilt from the repository.
     IndexRebuilt(RebuildReason),
-    /// One of an object's two copies cannot be used; the other one is.
+    /// One of an object's two copies cannot be used. The other copy is used.
     CopyDamaged {
         /// Names the object.
         problem: String,
     },
     /// An earlier run was interrupted. The packs that it stored are used.
     Resumed {
-        /// Packs that were found and taken into the index.
+        /// The number of packs that were found and added to the index.
         packs: u64,
     },
     /// No index segment lists these packs. Their own listings were read.
     PacksUnindexed {
-        /// How many.
+        /// The number of packs.
         packs: u64,
     },
     /// A segment of the index cannot be used. The listings of the packs that it named are read
@@ -76,7 +76,7 @@ pub enum Notice {
         /// Names the pack.
         problem: String,
     },
-    /// The mark that tells of an interrupted restore could not be stored.
+    /// The mark that would show an interrupted restore could not be stored.
     NoRestoreMark {
         /// Why.
         problem: String,
@@ -88,7 +88,7 @@ pub enum Notice {
     },
     /// A key slot cannot be tried and is ignored.
     KeySlotSkipped {
-        /// The hash that it is named by.
+        /// The hash that names the slot.
         key: ObjectHash,
         /// Why it cannot be tried.
         problem: String,
@@ -98,7 +98,7 @@ pub enum Notice {
     KeySlotsIgnored {
         /// The directory.
         directory: String,
-        /// How many files are ignored.
+        /// The number of ignored files.
         files: u64,
     },
     /// Settings of a project cannot be read; others are used.
@@ -116,9 +116,9 @@ pub enum Notice {
         /// Names the record.
         problem: String,
     },
-    /// The source was not written to since the last backup. Its content was taken from there.
+    /// The source was not written to since the last backup, so the content of that backup is used.
     SourceUnchanged,
-    /// There is no backup to build on. Data outside the list of extents is taken to be zeros.
+    /// There is no backup to build on. Data outside the list of extents is assumed to be zero.
     NoBaseForExtents,
     /// Only the name of a snapshot connects a diff with the backup that it builds on.
     BaseByName {
@@ -176,11 +176,12 @@ pub enum RebuildReason {
     Stale,
 }
 
-/// Listens to an operation. Called from many threads, often: be quick.
+/// Receives the progress and notices of an operation. Many threads call it often, so it must return
+/// quickly.
 pub trait Observer: Send + Sync {
-    /// How far the work is.
+    /// Receives the latest progress.
     fn progress(&self, progress: Progress);
-    /// Something the user should know.
+    /// Receives a notice.
     fn notice(&self, notice: Notice);
 }
 

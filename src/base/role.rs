@@ -29,7 +29,7 @@ impl Role {
         )
     }
 
-    /// Its name, as stored and as shown.
+    /// Its name in key slots and in messages.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

@@ -1,9 +1,9 @@
-//! Locks that outlive a panic of their holder.
+//! Locks that can be used after a thread has panicked while it held them.
 //!
-//! A thread that panics while it holds a lock poisons it. The panic ends the operation anyway, and
-//! what the lock guards is either replaced in one step or not used after a failure; so these
-//! functions hand out the guard regardless, and the panic that came first is the one that is
-//! reported.
+//! A thread that panics while it holds a lock poisons the lock. The functions here return the guard
+//! of a poisoned lock, too. The panic ends the operation, and its report is the one that matters; a
+//! second panic would only hide it. Data behind the locks is either replaced in one step, or not
+//! used after a failure.
 
 use std::sync::{
     LockResult, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,

@@ -1,4 +1,4 @@
-//! Sizes: of leaves and chunks, and as users write them.
+//! Sizes of leaves and chunks, and sizes as users write them.
 
 use std::fmt;
 use std::str::FromStr;

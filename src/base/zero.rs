@@ -18,7 +18,7 @@ pub fn is_zero(bytes: &[u8]) -> bool {
             return false;
         }
         let (words, rest) = stride.as_chunks::<16>();
-        // No exit inside a stride: a branch for each word would cost a hundred times as much.
+        // Do not leave a stride early: a branch for each word would cost a hundred times as much.
         let words = words
             .iter()
             .fold(0, |all, word| all | u128::from_le_bytes(*word));

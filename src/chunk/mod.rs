@@ -1,4 +1,4 @@
-//! Cuts streams into chunks. Images need no cutter: their chunks lie on a fixed grid.
+//! Cuts streams into chunks. Images need no cutter, since all of their chunks have the same size.
 
 mod stream;
 

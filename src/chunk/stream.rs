@@ -22,7 +22,7 @@ pub struct StreamCutter<R> {
     source: R,
     rule: Rule,
     buffer: Box<[u8]>,
-    /// The bytes that were read and not returned yet lie in `start..end`.
+    /// The range of the bytes in the buffer that were read and not returned yet is `start..end`.
     start: usize,
     end: usize,
     ended: bool,
@@ -71,8 +71,8 @@ impl Rule {
 }
 
 impl<R: Read> StreamCutter<R> {
-    /// Cuts `source` into chunks of about `average`, of which at most 1 MiB is used. The seed moves
-    /// all cuts; if it is secret, the lengths of chunks do not reveal known content.
+    /// Cuts `source` into chunks of about `average`. A larger average than 1 MiB counts as 1 MiB.
+    /// The seed moves all cuts; if it is secret, the lengths of chunks do not reveal known content.
     pub fn new(source: R, average: ChunkSize, seed: u64) -> Self {
         let rule = Rule::new(average, seed);
         Self {
@@ -102,7 +102,7 @@ impl<R: Read> StreamCutter<R> {
     /// Reads until the buffer holds the largest chunk, or to the end. Only then the cut is certain.
     fn fill(&mut self) -> io::Result<()> {
         if !self.ended && self.buffer.len() - self.start < self.rule.max {
-            // Less than one largest chunk is moved, and each byte at most once.
+            // Each byte is moved at most once, and never more bytes than the largest chunk has.
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;

@@ -199,7 +199,8 @@ impl Output {
         write(&self.stdout, &line)
     }
 
-    /// Writes lines. Escapes everything that could control a terminal, wherever it is from.
+    /// Writes lines. Escapes everything that could control a terminal, since any text may contain
+    /// data from outside.
     fn text(&self, text: &str) -> Result<(), Failure> {
         let stream = if self.style.data_on_stdout {
             &self.stderr
@@ -265,7 +266,8 @@ pub(crate) fn usage_error(error: &clap::Error, args: &[OsString]) -> ExitCode {
     }
     let plain = error.render().to_string();
     let safe = app::printable_lines(&plain);
-    // A script may pass on a name from outside. The text of the library has colours of its own.
+    // Arguments may come from outside, so characters that control a terminal are escaped. Otherwise
+    // the library prints its own text, which may have colours.
     let _ = if plain == safe {
         error.print()
     } else {
@@ -407,7 +409,7 @@ pub(crate) mod tests {
         );
     }
 
-    /// The name of a way to show text, and a function that shows a text in this way.
+    /// The name of a method that shows text, and a function that calls this method.
     type Door<'a> = (&'static str, &'a dyn Fn(&Output));
 
     #[test]

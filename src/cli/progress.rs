@@ -1,6 +1,6 @@
 //! Shows the progress of an operation while it runs.
 //!
-//! Many threads report often, so that a report is only a few atomic stores. A separate thread reads
+//! Many threads report often, so a report costs only a few atomic stores. A separate thread reads
 //! the latest report at intervals and shows it.
 
 use std::collections::HashSet;
@@ -192,7 +192,7 @@ impl Shared {
         }
     }
 
-    /// Sets up the bar for a phase. The bar is hidden meanwhile, so that it is never half drawn.
+    /// Sets up the bar for a phase. Hides the bar meanwhile, so that it is never half drawn.
     fn begin_bar(&self, seen: &Seen, interval: Duration) {
         let bar = &self.bar;
         bar.finish_and_clear();
@@ -223,7 +223,7 @@ impl Shared {
             Some(total) => bar.set_length(total),
             None => bar.unset_length(),
         }
-        // Rate only what follows: it is unknown how long the bytes so far have taken.
+        // Compute the rate from here on: it is unknown how long the earlier bytes have taken.
         bar.set_position(seen.done);
         bar.reset_eta();
         let hertz = (1.0 / interval.as_secs_f64()).ceil().clamp(1.0, 60.0);

@@ -10,8 +10,8 @@ use crate::app::Failure;
 
 use super::args::Action;
 
-/// Fails if the action reads data from standard input, or writes some to standard output, and that
-/// is closed; or if it writes binary data, and standard output is a terminal.
+/// Fails if the action needs standard input or standard output for data and this stream is closed.
+/// Also fails if the action would write binary data to a terminal.
 pub(super) fn check(action: &Action) -> Result<(), Failure> {
     if action.reads_stdin() && was_closed(io::stdin()) {
         return Err(Failure::usage("standard input is closed")
@@ -34,9 +34,10 @@ pub(super) fn check(action: &Action) -> Result<(), Failure> {
 
 /// Returns whether a standard stream was closed when this process began.
 ///
-/// Then Rust's library has opened `/dev/null` in its place, for reading and writing: nothing else
-/// tells. Shells open it for one of the two; other programs open it with `O_CLOEXEC`, which is kept
-/// here when they hand it on. A daemon's own `/dev/null` may look the same: it loses the data, too.
+/// In this case, Rust's library has opened `/dev/null` in its place, for reading and writing, and
+/// without `O_CLOEXEC`. This is the only sign. Shells open `/dev/null` for one of the two only. A
+/// daemon may have opened `/dev/null` in the same way. It is right to refuse this one, too, since
+/// the data would be lost.
 fn was_closed(stream: impl AsFd) -> bool {
     const NULL: (u32, u32) = (1, 3);
     let both_ways = |flags: OFlags| flags & OFlags::RWMODE == OFlags::RDWR;

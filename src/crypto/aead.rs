@@ -11,7 +11,8 @@ use super::random::{RandomError, random};
 use super::secret::Secret;
 use crate::base::{ProjectId, TAG_LEN};
 
-/// Sealed bytes do not open: they are damaged, belong to another place, or the key is wrong.
+/// Sealed bytes cannot be decrypted: they are damaged, were moved from another place, or the key is
+/// wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("its bytes cannot be decrypted with this key: they are damaged, or come from elsewhere")]
 pub struct OpenError;
@@ -37,10 +38,11 @@ impl SealNonce {
     }
 }
 
-/// Seals single messages, each with a nonce of its own.
+/// Seals single messages. Each message has its own nonce.
 ///
 /// A nonce is a MAC of fresh random bytes, the associated data and the plaintext. So even if a
-/// machine is reverted and its generator repeats itself, a nonce never meets two plaintexts.
+/// machine is reverted to a snapshot and its random generator repeats itself, two plaintexts never
+/// share a nonce.
 #[derive(Clone)]
 pub struct SealKey {
     cipher: XChaCha20Poly1305,
@@ -70,8 +72,9 @@ impl SealKey {
         (nonce, sealed)
     }
 
-    /// Seals a plaintext and a signature after it, which `sign` makes of the nonce and the
-    /// plaintext. So only the signer can seal the two with another nonce.
+    /// Seals a plaintext, followed by a signature that `sign` makes of the nonce and the plaintext.
+    /// Since the signature covers the nonce, only the signer can seal the plaintext again with
+    /// another nonce.
     pub fn seal_signed(
         &self,
         aad: &[u8],
@@ -90,7 +93,8 @@ impl SealKey {
         plain: &[u8],
         sign: impl FnOnce(&[&[u8]]) -> Signature,
     ) -> (SealNonce, Vec<u8>) {
-        // A signature depends only on what it covers, so the nonce need not depend on it.
+        // The signature is computed from the nonce and the plaintext only, so the nonce need not
+        // depend on it.
         let nonce = self.nonce(random, aad, plain);
         let signature = sign(&[nonce.as_bytes(), plain]);
         let sealed = self.encrypted(nonce, aad, &[plain, &signature]);
@@ -148,15 +152,15 @@ impl PackRandom {
     }
 }
 
-/// The length of a run's check, in bytes.
+/// The length of a run's check (a MAC of its compressed bytes), in bytes.
 const CHECK_LEN: usize = 16;
 
 /// Seals and opens the runs of one pack.
 ///
-/// Each run has a key of its own, a MAC of its ordinal and descriptor. The descriptor has the ids
-/// of the run's blobs and a MAC of its compressed bytes. So even if a machine is reverted and the
-/// pack's random bytes repeat, a key never meets two plaintexts; the nonce is zero. A run is
-/// ChaCha20-Poly1305 (RFC 8439).
+/// A run is sealed with ChaCha20-Poly1305 (RFC 8439). Each run has its own key, a MAC of the run's
+/// ordinal and descriptor; the nonce is zero. The descriptor has the ids of the run's blobs and a
+/// MAC of its compressed bytes. So even if a machine is reverted to a snapshot and the pack's
+/// random bytes repeat, two plaintexts never share a key.
 #[derive(Clone)]
 pub struct PackCipher {
     subkey: Secret,

@@ -18,7 +18,7 @@ pub fn object_hash(parts: &[&[u8]]) -> ObjectHash {
     ObjectHash::from_bytes(hash(parts))
 }
 
-/// Hashes an object's bytes as they become known.
+/// Hashes an object's bytes part by part.
 #[derive(Default)]
 pub struct ObjectHasher(blake3::Hasher);
 

@@ -116,10 +116,11 @@ impl KdfParams {
 /// Argon2id failed.
 #[derive(Debug, thiserror::Error)]
 pub enum KdfError {
-    /// Within the bounds of [`KdfParams`], for lack of memory.
+    /// Argon2id returned an error. With parameters in the bounds of [`KdfParams`], the reason is a
+    /// lack of memory.
     #[error("could not derive a key from the password ({0})")]
     Argon2(#[from] argon2::Error),
-    /// Its thread ended without a result.
+    /// The thread that ran Argon2id ended without a result.
     #[error("could not derive a key from the password")]
     Stopped,
 }

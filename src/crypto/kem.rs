@@ -1,5 +1,5 @@
-//! X-Wing (draft-connolly-cfrg-xwing-kem-06): ML-KEM-768 and X25519 together. With the public key a
-//! client seals data that it cannot open again; the private key opens it.
+//! X-Wing (draft-connolly-cfrg-xwing-kem-06), which combines ML-KEM-768 and X25519. With the public
+//! key, a client seals data that it cannot open again. The private key opens this data.
 
 use x_wing::{
     Decapsulate, DecapsulationKey, Decapsulator, EncapsulationKey, KeyExport, TryKeyInit,
@@ -16,7 +16,7 @@ pub const DATA_PUBLIC_KEY_LEN: usize = 1216;
 /// The length of an encapsulation, in bytes.
 const ENCAPSULATION_LEN: usize = 1120;
 
-/// The ciphertext of X-Wing: from it the private key recovers a session's key.
+/// The ciphertext of X-Wing, from which the private key recovers a session's key.
 pub type Encapsulation = [u8; ENCAPSULATION_LEN];
 
 /// Bytes are not a public key.
@@ -96,7 +96,7 @@ impl DataPrivateKey {
         }
     }
 
-    /// Returns the key of a session. Wrong bytes give a key that opens nothing.
+    /// Returns the key of a session. If the bytes are wrong, the key opens nothing.
     #[must_use]
     pub fn decapsulate(&self, encapsulation: &Encapsulation, project: ProjectId) -> Secret {
         let ciphertext = (*encapsulation).into();

@@ -15,12 +15,12 @@ use super::secret::Secret;
 use super::sign::SigningKey;
 use crate::base::{BlobId, Role, Root, SignerId};
 
-/// The keys of a project, as far as a role holds them.
+/// The keys of a project that a role holds.
 pub struct ProjectKeys {
     metadata: MetadataKeys,
     chunks: Option<ChunkKeys>,
     data: DataKeys,
-    /// Signs what this client writes.
+    /// Signs the objects that this client writes.
     signing: SigningKey,
     /// The public key of the project, which signs for full keys.
     authority: SignerId,
@@ -198,7 +198,7 @@ impl ProjectKeys {
         }
     }
 
-    /// Returns what the slot of a write key with this seed holds.
+    /// Returns the content of the slot of a write key with this seed.
     pub fn write_secrets(&self, seed: Secret) -> Result<WriteSecrets, RoleError> {
         Ok(WriteSecrets {
             metadata: self.metadata.secret.clone(),
@@ -209,7 +209,7 @@ impl ProjectKeys {
         })
     }
 
-    /// Returns what the slot of a verify key with this seed holds.
+    /// Returns the content of the slot of a verify key with this seed.
     #[must_use]
     pub fn verify_secrets(&self, seed: Secret) -> VerifySecrets {
         VerifySecrets {
@@ -290,7 +290,8 @@ impl ProjectKeys {
         }
     }
 
-    /// Returns the key that signs what this client writes: the project's for a full key.
+    /// Returns the key that signs the objects that this client writes. For a full key, this is the
+    /// project's key.
     #[must_use]
     pub fn signing(&self) -> &SigningKey {
         &self.signing

@@ -13,7 +13,7 @@ const SIGNATURE_LEN: usize = 64;
 /// Separates these messages from all others that the same key may ever sign.
 const CONTEXT: &[u8] = b"cuttlebone 2026-11-21 signed\0";
 
-/// A signature is not the signer's, or not of these bytes.
+/// The signature was not made by the signer, or not for these bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("its signature is not valid")]
 pub struct SignatureError;
@@ -61,7 +61,7 @@ pub fn verify_signature(
         .map_err(|_| SignatureError)
 }
 
-/// Returns what is signed: context ‖ project id ‖ header ‖ hash of the joined parts.
+/// Returns the message to sign: context ‖ project id ‖ header ‖ hash of the joined parts.
 fn message(project: ProjectId, header: &[u8; 16], parts: &[&[u8]]) -> Vec<u8> {
     [CONTEXT, project.as_bytes(), header, &hash(parts)].concat()
 }

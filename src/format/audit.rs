@@ -1,4 +1,4 @@
-//! Section 18: audits: which packs a full key read as a whole.
+//! Section 18: audits. An audit lists packs that a full key has read completely.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ use super::time::check_time;
 use super::wire::{Reader, len_u32};
 use crate::base::ObjectHash;
 
-/// States that packs were read as a whole: every run opened, and every blob had its id.
+/// States that packs were read completely: every run could be decrypted, and every blob had its id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditBody {
     /// When and how.

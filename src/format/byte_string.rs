@@ -39,8 +39,8 @@ impl fmt::Display for ByteString {
 }
 
 impl ByteString {
-    /// Returns the bytes; none if the digits of [`Hex`](Self::Hex) are not a number of bytes in
-    /// lowercase hexadecimal.
+    /// Returns the bytes; none if the digits of [`Hex`](Self::Hex) are not lowercase hexadecimal,
+    /// two for each byte.
     #[must_use]
     pub fn bytes(&self) -> Option<Vec<u8>> {
         match self {
@@ -50,7 +50,7 @@ impl ByteString {
         }
     }
 
-    /// Returns whether it stands for bytes.
+    /// Returns whether the digits of [`Hex`](Self::Hex) are valid.
     pub(super) fn is_valid(&self) -> bool {
         matches!(self, Self::Text(_)) || self.bytes().is_some()
     }

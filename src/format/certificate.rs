@@ -64,7 +64,8 @@ pub fn matches_pattern(pattern: &str, name: &str) -> bool {
     let (pattern, name): (Vec<char>, Vec<char>) =
         (pattern.chars().collect(), name.chars().collect());
     let (mut p, mut n) = (0, 0);
-    // Where to go on when characters after the last star do not match: one character later.
+    // If the characters after the last star do not match, continue here: the star then stands for
+    // one character more.
     let mut retry = None;
     while n < name.len() {
         match pattern.get(p) {

@@ -1,4 +1,5 @@
-//! Section 8: the contents of packs: which runs a pack holds, under which key, and who signed it.
+//! Section 8: the contents of packs. They list the runs of a pack, and state its key and its
+//! signer.
 
 use std::fmt;
 use std::sync::Arc;
@@ -186,8 +187,8 @@ impl Contents {
         Ok(contents.blobs().map(|blob| blob.id).collect())
     }
 
-    /// Reads contents up to the end of the descriptors. `session` must be there if and only if
-    /// they say that the pack has a session.
+    /// Reads contents up to the end of the descriptors. `session` must be given if and only if the
+    /// contents state that the pack has a session.
     pub(super) fn read(
         reader: &mut Reader<'_>,
         session: Option<Arc<[u8; ENCAPSULATION_LEN]>>,
@@ -201,9 +202,9 @@ impl Contents {
         }
     }
 
-    /// Reads contents. If they say that the pack has a session, `session` returns its
-    /// encapsulation from the bytes after the descriptors or from elsewhere. Returns whether they
-    /// say so.
+    /// Reads contents. If they state that the pack has a session, calls `session`, which returns
+    /// its encapsulation from the bytes after the descriptors or from elsewhere. Returns whether
+    /// the pack has a session.
     fn read_with<'a>(
         reader: &mut Reader<'a>,
         session: impl FnOnce(&mut Reader<'a>) -> Result<Arc<[u8; ENCAPSULATION_LEN]>, FormatError>,
@@ -271,8 +272,8 @@ pub struct SignedContents<'a> {
 }
 
 impl<'a> SignedContents<'a> {
-    /// Returns the bytes that are signed. Together with the signature they are sealed. `before` is
-    /// the hash of all bytes of the pack before the nonce of the sealed contents.
+    /// Returns the bytes to sign. They are sealed together with the signature. `before` is the hash
+    /// of all bytes of the pack before the nonce of the sealed contents.
     #[must_use]
     pub fn encode_unsigned(contents: &Contents, before: &[u8; 32], signer: &SignerId) -> Vec<u8> {
         let mut out = Vec::with_capacity(contents.sealed_len());

@@ -1,4 +1,4 @@
-//! Why bytes do not follow the format.
+//! The error of bytes that do not follow the format.
 
 /// Bytes do not follow the format. The caller adds the object that they came from.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,7 +36,7 @@ pub enum FormatError {
 }
 
 impl FormatError {
-    /// The feature that a reader would have to know, if only that is missing.
+    /// Returns the version or feature that this program does not know, if the error reports one.
     #[must_use]
     pub fn missing_feature(&self) -> Option<String> {
         match self {

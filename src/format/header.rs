@@ -92,8 +92,8 @@ impl Magic {
 
 /// A header whose magic is the expected one.
 ///
-/// Anybody who can write to the store can make one. So the rest of it counts only once something
-/// that covers it was verified: a seal, a MAC or a signature.
+/// Anyone who can write to the store can make a header. So its other fields count only once a seal,
+/// a MAC or a signature that covers the header was verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header([u8; HEADER_LEN]);
 

@@ -8,10 +8,10 @@ use super::error::FormatError;
 use super::wire::{Reader, len_u32};
 use crate::base::{ObjectHash, SignerId};
 
-/// The least number of bytes of a pack in a segment: hash, random bytes, signer, number of the
-/// encapsulation, and contents.
+/// The minimum length of a pack's entry in a segment, in bytes: hash, random bytes, signer, number
+/// of the encapsulation, and contents.
 const PACK_LEN_MIN: usize = 32 + 16 + 32 + 4 + Contents::LEN_MIN;
-/// In place of the number of an encapsulation: the pack's key is the project's.
+/// Stored in place of the number of an encapsulation if the pack has no session.
 const NO_SESSION: u32 = u32::MAX;
 
 /// A pack and its contents.
@@ -40,7 +40,7 @@ impl IndexSegment {
     /// The maximum length of a body, in bytes.
     pub const BODY_MAX: usize = 64 << 20;
 
-    /// Returns the body, to be compressed and sealed. Each encapsulation is in it once.
+    /// Returns the body, to be compressed and sealed. It contains each encapsulation only once.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut encapsulations = Vec::new();

@@ -1,5 +1,5 @@
-//! The JSON in objects. Serde alone would accept more than the format allows: an array in place of
-//! an object.
+//! The JSON in objects. Serde alone would accept more than the format allows, such as an array in
+//! place of an object.
 
 use std::fmt;
 use std::marker::PhantomData;

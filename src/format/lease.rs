@@ -6,8 +6,8 @@ use super::error::FormatError;
 use super::json::{check_ids, from_json_with_features, nullable, nullable_object, to_json};
 use crate::base::{BlobId, ObjectHash};
 
-/// Describes a process that works on a project. It is stored again and again while the process
-/// runs, so that its age shows whether the process is alive.
+/// Describes a process that works on a project. The process stores it again at intervals while it
+/// runs, so that its age shows whether the process still runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseBody {
     /// Features that a reader must know.
@@ -16,7 +16,7 @@ pub struct LeaseBody {
     pub requires: Vec<String>,
     /// `backup`, `forget`, `prune` or `read`; a later version may add others.
     pub work: String,
-    /// Seconds since the work began. The time of the object in the store gives the end of them.
+    /// The seconds from the beginning of the work to the storing of this object.
     pub running_seconds: u64,
     /// Hashes of packs that it relies on and that no segment or record names yet, in hexadecimal.
     #[serde(default, deserialize_with = "nullable")]
@@ -30,7 +30,7 @@ pub struct LeaseBody {
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub removes: Vec<ObjectHash>,
-    /// Hashes of records that must stay for that.
+    /// Hashes of records that must stay if those are removed.
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub keeps: Vec<ObjectHash>,
@@ -45,7 +45,7 @@ pub struct LeaseBody {
     pub tool: Option<String>,
 }
 
-/// Identifies a process among all that ever ran.
+/// Identifies a process uniquely, even if its number is used again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessId {
     /// Linux's `/proc/sys/kernel/random/boot_id`, which identifies the machine and its last start.
@@ -61,8 +61,8 @@ pub struct ProcessId {
 impl LeaseBody {
     /// The maximum length of a body, in bytes.
     pub const BODY_MAX: usize = 16 << 20;
-    /// The number of packs and of top nodes that certainly fit into a body, or else of records to
-    /// remove and of records to keep.
+    /// So many packs and so many top nodes certainly fit into a body. Instead of them, so many
+    /// records to remove and so many records to keep fit, too.
     pub const IDS_MAX: usize = 100_000;
 
     /// Returns the body, to be compressed and sealed.

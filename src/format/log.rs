@@ -17,7 +17,7 @@ const SIGNATURE_LEN: usize = 64;
 /// The length of a kind and a hash, in bytes.
 const ITEM_LEN: usize = 33;
 const NONCE_LEN: usize = 24;
-/// The least length of a sealed part: nonce and tag.
+/// The minimum length of a sealed part, in bytes: nonce and tag.
 const SEALED_LEN_MIN: usize = NONCE_LEN + 16;
 const SUMMARY: u32 = 1;
 
@@ -66,13 +66,14 @@ pub struct LogItem {
 /// The plain part of an entry. All lists are ascending and without duplicates.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogEntry {
-    /// One more than the largest number of the entries before it; 1 if there is none.
+    /// One more than the largest number of the entries in `previous`; 1 if there are none.
     pub number: u64,
     /// When it was written, in seconds since 1970.
     pub time: u64,
-    /// Whether `added` is the whole set, so that entries before it add nothing to that.
+    /// Whether `added` lists all objects of the log, so that a reader needs no earlier entry to
+    /// know them.
     pub summary: bool,
-    /// The entries before it that no other one named.
+    /// The earlier entries that no other entry named as previous ones.
     pub previous: Vec<ObjectHash>,
     /// Objects that the repository has from now on.
     pub added: Vec<LogItem>,
@@ -107,7 +108,7 @@ pub struct LogDetails {
     pub lost: Vec<ObjectHash>,
 }
 
-/// The details of a removed record that are needed to put the others in order.
+/// The details of a removed record that are needed to order the remaining records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemovedRecord {
     /// The hash of the record.
@@ -119,11 +120,11 @@ pub struct RemovedRecord {
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub follows: Vec<ObjectHash>,
-    /// The heads that it saw.
+    /// The heads that existed when the record was made.
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub heads: Vec<ObjectHash>,
-    /// The record whose place it had taken.
+    /// The record that it had replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<ObjectHash>,
     /// The time of the backup.
@@ -138,7 +139,7 @@ pub struct RemovedRecord {
 pub struct Revoked {
     /// The hash of the certificate.
     pub certificate: ObjectHash,
-    /// Records of its signer: these and their ancestors still count.
+    /// Records of the signer that still count, together with all records that they follow.
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub accepted: Vec<ObjectHash>,
@@ -284,8 +285,8 @@ fn item(reader: &mut Reader<'_>) -> Result<LogItem, FormatError> {
     Ok(LogItem { kind, hash })
 }
 
-/// Reads a list in which each item is greater than the one before. That there are enough bytes for
-/// all of them was checked.
+/// Reads a list in which each item is greater than the one before. The caller has checked that
+/// there are enough bytes for all items.
 fn ascending<T: Ord>(
     field: &'static str,
     count: usize,
@@ -344,7 +345,8 @@ mod tests {
         }
     }
 
-    /// An entry with this sealed part, nonce included, and a signature of ones.
+    /// Returns an entry with this sealed part, which includes the nonce. Each byte of the signature
+    /// is 1.
     fn stored(entry: &LogEntry, sealed: &[u8]) -> Vec<u8> {
         let mut bytes = entry.encode(PROJECT, sealed.len());
         bytes.extend_from_slice(sealed);

@@ -20,7 +20,7 @@ pub struct MarkBody {
     /// Index segments that newer ones replace.
     #[serde(default, deserialize_with = "nullable")]
     pub segments: Vec<String>,
-    /// Records that use none of these packs: all that existed before the decision.
+    /// Records that use none of these packs: all records that existed before the decision.
     #[serde(default, deserialize_with = "nullable")]
     pub records: Vec<String>,
     /// The time of the decision.

@@ -1,5 +1,6 @@
 //! Encoders and decoders of all objects in a repository, and of the diff streams and extent lists
-//! of Ceph. Decoders are total: they take bounded memory and never panic. No key is needed here.
+//! of Ceph. Decoders accept any bytes: they use bounded memory and never panic. No key is needed
+//! here.
 //!
 //! `docs/format.md` specifies the repository; the section numbers in this folder are those of that
 //! page.

@@ -198,7 +198,7 @@ fn read_stream(
     Ok(StreamEntries { level, entries })
 }
 
-/// Returns the level of the top node of an image of `size` bytes: the least `l` for which 64^l
+/// Returns the level of the top node of an image of `size` bytes: the smallest `l` for which 64^l
 /// leaves cover the image.
 #[must_use]
 pub fn image_levels(size: u64) -> u8 {
@@ -212,7 +212,7 @@ pub fn image_levels(size: u64) -> u8 {
     level
 }
 
-/// Returns the description of a content, of which its root is the MAC.
+/// Returns the description of a content. The root of the content is a MAC of it.
 #[must_use]
 pub fn root_description(
     kind: ContentKind,

@@ -34,7 +34,7 @@ pub enum BlobKind {
 }
 
 impl BlobKind {
-    /// Returns the byte that stands for it.
+    /// Returns the byte that encodes the kind.
     #[must_use]
     pub const fn byte(self) -> u8 {
         match self {

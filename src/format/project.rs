@@ -8,8 +8,8 @@ use crate::base::SignerId;
 /// A project's secret, sealed for the repository, and its public keys. It never changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProjectObject {
-    /// The header: associated data of the sealed secret, after the project's id, and part of what
-    /// is signed. It is checked only once the signature was verified.
+    /// The header. It is associated data of the sealed secret, after the project's id, and the
+    /// signature covers it. It is checked only once the signature was verified.
     pub header: Header,
     /// The nonce of the secret.
     pub nonce: [u8; 24],
@@ -19,7 +19,7 @@ pub struct ProjectObject {
     pub authority: SignerId,
     /// The public key with which write keys seal data.
     pub data_key: Box<[u8; DATA_KEY_LEN]>,
-    /// The signature of all that precedes it, by `authority`.
+    /// The signature of all fields before it, by `authority`.
     pub signature: [u8; 64],
 }
 

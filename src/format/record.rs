@@ -33,29 +33,29 @@ pub struct BackupRecord {
     /// The record of the backup that this one was compared with.
     #[serde(default)]
     pub base: Option<ObjectHash>,
-    /// The backups that this one comes after: the records of the volume that no other record
-    /// followed, as seen before the source was read. They decide which backup is newer.
+    /// The backups that this one follows: the records of the volume that no other record followed,
+    /// as seen before the source was read. They decide which backup is newer.
     #[serde(default, deserialize_with = "nullable")]
     pub follows: Vec<ObjectHash>,
-    /// The record whose place in the order this one takes. Only a full signer may say this, and
-    /// repeats the `follows` and the `time` of that record.
+    /// The record that this one replaces in the order of backups. Only a full signer may replace a
+    /// record. It repeats the `follows` and the `time` of the replaced record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<ObjectHash>,
     /// The heads when this one was made: the records that no other record named as a head.
     #[serde(default, deserialize_with = "nullable")]
     pub heads: Vec<ObjectHash>,
-    /// Marks that existed when this one was made; it uses none of their packs.
+    /// The marks that existed when this record was made. The backup uses none of their packs.
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub marks: Vec<ObjectHash>,
-    /// Given by the user.
+    /// Labels that the user gave.
     #[serde(default, deserialize_with = "nullable")]
     pub labels: BTreeMap<String, String>,
-    /// Where the content came from.
+    /// The origin of the content.
     #[serde(default, deserialize_with = "nullable_object")]
     pub source: Option<SourceInfo>,
-    /// Contents that belong to the backup but are not part of the volume, each a stream. Whatever
-    /// walks over the trees of a backup walks over all of [`contents`](Self::contents).
+    /// Contents that belong to the backup but are not part of the volume. Each is a stream. Code
+    /// that walks over the trees of a backup must walk over all of [`contents`](Self::contents).
     #[serde(default, deserialize_with = "attachments")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub attachments: Vec<Attachment>,
@@ -76,13 +76,13 @@ pub struct VolumeInfo {
     pub name: String,
 }
 
-/// How a content is cut into chunks.
+/// The rule that cuts a content into chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", try_from = "String")]
 pub enum ContentKind {
-    /// On a fixed grid of leaves and chunks.
+    /// Chunks of a fixed size.
     Image,
-    /// Where the content itself says.
+    /// The content decides where chunks begin.
     Stream,
 }
 
@@ -143,8 +143,8 @@ impl Attachment {
     }
 }
 
-/// Where a content came from. A later backup uses it to see whether a file has changed, and a later
-/// diff to find the backup that it starts from.
+/// The origin of a content. A later backup uses it to test whether a file has changed. A later diff
+/// uses it to find the backup that it starts from.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceInfo {
     /// `file`, `device`, `stdin` or `rbd-diff`.
@@ -152,7 +152,8 @@ pub struct SourceInfo {
     /// The name of the source, as the user stated it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The id of the image in its cluster, as the user stated it. Unlike a name, it never returns.
+    /// The id of the image in its cluster, as the user stated it. Unlike a name, an id is never
+    /// used again for another image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_id: Option<String>,
     /// The path on the host.
@@ -164,7 +165,7 @@ pub struct SourceInfo {
     /// Last modification and last change of the inode, nanoseconds since 1970-01-01 UTC.
     #[serde(default)]
     pub changed_ns: Option<(i64, i64)>,
-    /// These times were old enough when they were read that any later write changes them.
+    /// Whether these times were so old when they were read that any later write changes them.
     #[serde(default)]
     pub settled: bool,
     /// The snapshot of which this is the content.
@@ -183,7 +184,7 @@ pub struct SourceInfo {
 }
 
 impl SourceInfo {
-    /// Returns one with this kind and nothing else.
+    /// Returns a source of this kind, without other fields.
     #[must_use]
     pub fn of_kind(kind: &str) -> Self {
         Self {
@@ -229,8 +230,8 @@ pub struct RbdImage {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counts {
-    /// Bytes of chunks that differ from the base at the same place, each chunk counted whole:
-    /// written, zeroed or cut off. For a stream, bytes of chunks that the project did not hold.
+    /// Bytes of whole chunks that differ from the chunk at the same place in the base: written,
+    /// zeroed or cut off. For a stream, bytes of chunks that the project did not hold.
     pub changed: u64,
     /// Bytes read from the source.
     pub read: u64,
@@ -307,7 +308,7 @@ impl Content {
         }
         let fits = match (self.size, self.kind) {
             (0, _) => self.top.is_none(),
-            // A stream lists its zeros, too, so that it has a tree.
+            // A stream of zeros has a tree too, since a stream lists its zeros.
             (_, ContentKind::Stream) => self.top.is_some(),
             (_, ContentKind::Image) => true,
         };

@@ -5,7 +5,7 @@ use super::header::Magic;
 use super::wire::Reader;
 use crate::base::RepositoryId;
 
-/// Marks a store as a repository, and identifies it.
+/// The file that makes a store a repository, and that identifies the repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RepositoryFile {
     /// The id of the repository.

@@ -96,7 +96,7 @@ pub struct Payload<'a> {
 }
 
 impl<'a> Payload<'a> {
-    /// Returns the bytes that this signer has to sign. The signature follows them.
+    /// Returns the bytes that this signer must sign. In the object, the signature follows them.
     #[must_use]
     pub fn encode(&self, signer: &SignerId) -> Vec<u8> {
         let mut out = self.encode_unsigned();
@@ -104,7 +104,7 @@ impl<'a> Payload<'a> {
         out
     }
 
-    /// Returns the bytes without a signer, for an object whose signature is outside of the seal.
+    /// Returns the bytes without a signer, for an object whose signature is outside the ciphertext.
     #[must_use]
     pub fn encode_unsigned(&self) -> Vec<u8> {
         let len = PAYLOAD_HEAD_LEN + self.body.len() + self.padding + SIGNED_TAIL_LEN;

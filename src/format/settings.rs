@@ -24,7 +24,7 @@ pub struct ProjectSettings {
     /// The signers whose chunks writers deduplicate against: see [`trusts_all`](Self::trusts_all).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<String>,
-    /// The project that takes the place of this one.
+    /// The project that replaces this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retired: Option<String>,
 }
@@ -33,8 +33,9 @@ impl ProjectSettings {
     /// The maximum length of a body, in bytes.
     pub const BODY_MAX: usize = 1 << 20;
 
-    /// Whether a chunk counts as present whichever key of the project stored it. Otherwise a writer
-    /// counts its own chunks, those of full keys, and those that a full key has verified.
+    /// Returns whether writers may rely on chunks that any key of the project stored. Otherwise a
+    /// writer relies only on its own chunks, those of full keys, and those that a full key has
+    /// verified.
     #[must_use]
     pub fn trusts_all(&self) -> bool {
         self.trust.as_deref() == Some("project")
@@ -46,7 +47,8 @@ impl ProjectSettings {
         to_json(self)
     }
 
-    /// Returns the revision of an opened body. Settings that this program cannot use have one, too.
+    /// Returns the revision of an opened body. Settings that need a newer program have a revision,
+    /// too.
     pub fn revision(bytes: &[u8]) -> Result<u64, FormatError> {
         #[derive(Deserialize)]
         struct Revision {

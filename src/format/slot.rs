@@ -65,8 +65,8 @@ impl SlotParams {
 
 /// The part of a key slot that opens with a password. It has the same form in all versions.
 ///
-/// Anybody who can write to the store can make one. So the header counts only once the slot key has
-/// opened, and nothing else is checked before.
+/// Anyone who can write to the store can make a slot. So the header counts only once the slot key
+/// was decrypted, and nothing else is checked before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlotLock {
     /// The header.
@@ -117,8 +117,8 @@ impl SlotLock {
     }
 }
 
-/// A key slot: the secrets of a role. They are sealed under a random slot key, and that under a
-/// key which is derived from a password.
+/// A key slot: the secrets of a role. They are sealed under a random slot key. The slot key is
+/// sealed under a key that is derived from a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeySlot {
     /// How the key is derived from the password.
@@ -168,8 +168,8 @@ impl KeySlot {
         out
     }
 
-    /// Decodes a slot of this version. An error of an unknown version or feature counts only once
-    /// its [`SlotLock`] has opened.
+    /// Decodes a slot of this version. An error that reports an unknown version or feature counts
+    /// only once the slot key of its [`SlotLock`] was decrypted.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         let mut reader = Reader::new(bytes);
         Magic::Slot.read(&mut reader)?;
@@ -243,7 +243,7 @@ fn read_sealed(reader: &mut Reader<'_>) -> Result<([u8; 24], Vec<u8>), FormatErr
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SlotInfo {
-    /// The label that the user gave it.
+    /// The label that the user gave to the key.
     pub label: String,
     /// The time of creation, in RFC 3339.
     pub created: String,

@@ -7,7 +7,7 @@ use super::json::{from_json_with_features, nullable, to_json};
 use super::time::RecordTime;
 use crate::base::ObjectHash;
 
-/// Takes a record back. It counts only if its signer is the record's.
+/// Withdraws a record. It counts only if its signer is also the signer of the record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VoidBody {
     /// Features that a reader must know.
@@ -16,7 +16,7 @@ pub struct VoidBody {
     pub requires: Vec<String>,
     /// The hash of the record.
     pub record: ObjectHash,
-    /// Why, in words.
+    /// The reason, in words.
     #[serde(default)]
     pub reason: Option<String>,
     /// The time of the decision.

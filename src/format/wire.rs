@@ -10,7 +10,7 @@ impl<'a> Reader<'a> {
         Self(bytes)
     }
 
-    /// Returns a reader of the same bytes with a position of its own.
+    /// Returns a reader of the same bytes with its own position.
     pub(super) fn peek(&self) -> Self {
         Self(self.0)
     }
@@ -59,8 +59,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads the number of items that take `each` bytes or more. Refused if there are not enough
-    /// bytes for all of them, so that no more memory is allocated for items than was read.
+    /// Reads the number of items, each of which takes at least `each` bytes. Fails if fewer bytes
+    /// follow than these items need. So a false number cannot make a reader allocate much memory.
     pub(super) fn count(&mut self, each: usize) -> Result<usize, FormatError> {
         let count = self.u32()? as usize;
         match count.checked_mul(each) {

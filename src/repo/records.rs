@@ -32,7 +32,7 @@ pub struct Records {
     histories: BTreeMap<String, History>,
     /// Backups whose place another one has taken.
     replaced: HashSet<ObjectHash>,
-    /// Backups that their writers took back.
+    /// Backups that their writers withdrew.
     voided: HashSet<ObjectHash>,
     /// Backups that the log removed, and that are still there, or there again.
     removed: HashSet<ObjectHash>,
@@ -225,7 +225,8 @@ impl Records {
         self.replaced.contains(&backup.id)
     }
 
-    /// Returns whether the writer of this backup took it back. It is neither newest nor base.
+    /// Returns whether the writer of this backup withdrew it. Such a backup is neither newest nor
+    /// base.
     #[must_use]
     pub fn is_voided(&self, backup: &Backup) -> bool {
         self.voided.contains(&backup.id)

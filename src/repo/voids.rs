@@ -1,4 +1,4 @@
-//! Voids: records that their writer took back. Section 12 of `docs/format.md`.
+//! Voids, which withdraw records. Section 12 of `docs/format.md`.
 //!
 //! A write key cannot say in the log that a record is removed. So it leaves the record where it is
 //! and says that it does not count: it is neither newest nor base. A full client removes it, if its
@@ -48,7 +48,7 @@ impl Voids {
         Ok(voids)
     }
 
-    /// Returns whether the signer of this record took it back. A void of another signer does not
+    /// Returns whether the signer of this record withdrew it. A void of another signer does not
     /// count.
     #[must_use]
     pub fn names(&self, record: ObjectHash, signer: &SignerId) -> bool {
@@ -90,7 +90,7 @@ impl Voids {
         std::mem::take(&mut self.damaged)
     }
 
-    /// Takes back a record that this client signed. Durable when it returns.
+    /// Withdraws a record that this client signed. The void is durable when this returns.
     pub fn put(
         project: &Project,
         record: ObjectHash,

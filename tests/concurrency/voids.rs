@@ -1,25 +1,26 @@
 //! A backup with a write key whose lease lapses while its record is being stored: a prune may have
-//! deleted its pack by then. It takes the record back with a void, since it can sign no removal.
-//! Prunes, another backup of the volume and a thief of a second write key run at the same time.
+//! deleted its pack by then. It withdraws the record with a void, since a write key cannot sign an
+//! entry that removes it. Prunes, another backup of the volume and a thief of a second write key
+//! run at the same time.
 
 use super::search::{self, Outcome, search};
 
 /// The rules of voids, so that each can be broken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Rule {
-    /// A backup whose lease has lapsed takes back the record that it has stored.
+    /// A backup whose lease has lapsed withdraws the record that it has stored.
     LapsedTakesBack,
-    /// So does one whose call failed: the store may have the record anyway.
+    /// A backup whose call failed withdraws the record, too: the store may have it anyway.
     FailedTakesBack,
-    /// A record that was taken back is no base.
+    /// A withdrawn record is no base.
     VoidedIsNoBase,
-    /// Only the signer of a record can take it back.
+    /// Only the signer of a record can withdraw it.
     OnlyTheSigner,
-    /// A record that was taken back stops no prune if its tree is not whole.
+    /// A withdrawn record stops no prune if its tree is incomplete.
     VoidedStopsNoPrune,
-    /// If its tree is whole, a prune keeps what it needs.
+    /// If the tree of a withdrawn record is complete, a prune keeps its data.
     WholeIsUsed,
-    /// The entry is there before the record is deleted.
+    /// The log entry is stored before the record is deleted.
     EntryBeforeDeletion,
     /// The record is deleted before the void that names it.
     RecordBeforeVoid,
@@ -28,17 +29,17 @@ enum Rule {
 /// The records and voids that a process has seen.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 struct Records {
-    /// The record of the backup that may be too late, and that of the one after it.
+    /// The record of the backup that may be too late, and the record of the next backup.
     first: bool,
     second: bool,
-    /// The first was taken back.
+    /// Whether the first record was withdrawn.
     is_voided: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Writer {
     PutRecord,
-    /// The record is there, or the call has failed.
+    /// The record is stored, or the call has failed.
     Look {
         has_failed: bool,
     },
@@ -121,7 +122,7 @@ struct State {
 
 struct Scenario {
     broken: Option<Rule>,
-    /// The writer may crash before it has taken its record back.
+    /// The writer may crash before it has withdrawn its record.
     crashes: bool,
     /// The other backup may begin before the first one has ended.
     is_impatient: bool,

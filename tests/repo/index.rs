@@ -60,8 +60,8 @@ impl Warm {
         (host, to)
     }
 
-    /// Asserts that everything works on this host: restores, a backup of known content, one of new
-    /// content, check. Returns how often a rebuild of the cache was reported.
+    /// Asserts that everything works on this host: restores, a backup of known content, a backup of
+    /// new content, and a check. Returns how often a rebuild of the cache was reported.
     fn assert_works(&self, host: &Host, when: &str) -> usize {
         let store = self.store.copy();
         let test_repo = TestRepo::open(store, &host.notices).unwrap();
@@ -378,7 +378,7 @@ fn an_index_cache_that_names_missing_segments_is_rebuilt() {
 #[test]
 fn an_index_cache_of_a_killed_process_is_usable() {
     let warm = Warm::new();
-    // Copies made during a backup stand for the files that killed processes leave behind.
+    // A copy that is made during a backup is like the file that a killed process leaves behind.
     let files = warm.files();
     let copies = scratch();
     let store = warm.store.copy();
@@ -443,7 +443,7 @@ fn a_run_names_an_unnamed_pack_even_if_its_index_is_rebuilt_meanwhile() {
     running.verify_unnamed().unwrap();
     let report = store_chunk(&running, plain, || running.rebuild().unwrap());
     assert_eq!(report.chunks_new, 0, "the chunk is known");
-    // The run has its receipt, so a record may be committed from here on.
+    // The run has stored its segment, so a record may be committed from here on.
     let found = index()
         .find_trusted(&project.chunk_keys().unwrap().id(plain))
         .unwrap();

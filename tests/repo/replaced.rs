@@ -1,4 +1,4 @@
-//! Records that take the place of others.
+//! Records that replace other records.
 
 use cuttlebone::base::ObjectHash;
 use cuttlebone::format::BackupRecord;
@@ -15,13 +15,13 @@ fn put(test_repo: &TestRepo, record: &BackupRecord) -> ObjectHash {
 }
 
 #[test]
-fn a_replaced_record_keeps_its_place_once_the_one_that_replaced_it_is_forgotten() {
+fn a_record_is_listed_again_at_its_place_once_the_record_that_replaced_it_is_forgotten() {
     let test_repo = TestRepo::init(MemoryBackend::new(), CHUNK).unwrap();
     let host = Host::without_cache();
     let image = Image::new(LEAF).with(0, &noise(1, CHUNK));
     let made = host.back_up(&test_repo, "disk", &image).unwrap().id;
     let mut record = test_repo.backup(made).record;
-    // The clock that made the first one was wrong.
+    // The clock was wrong when this record was made.
     record.time = "2040-01-01T00:00:00Z".parse().unwrap();
     let first = put(&test_repo, &record);
     let object = ObjectRef::Backup(test_repo.project.id, made);

@@ -1,4 +1,4 @@
-//! Voids: a record that its writer took back is neither newest nor base, and stops no prune.
+//! Voids: a withdrawn record is neither newest nor base, and stops no prune.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Converts errors of the layers below into failures. Adds the exit code, and a hint that says what
-//! to do next.
+//! Converts errors of the layers below into failures. Adds the exit code, and a hint that names the
+//! next step.
 
 mod ops;
 mod repo;

@@ -7,7 +7,7 @@ use crate::app::human::{short_id, shortened};
 use crate::format::DiffErrorKind;
 use crate::ops::OpsError;
 
-/// How to say from where a list of extents starts.
+/// How to name the snapshot that a list of extents starts from.
 const LIST_START: &str = "name it with --from-snapshot NAME, if the volume's newest \
     backup is of that snapshot, or with --base BACKUP; or back up without --extents. For a list of \
     all data, as “rbd diff” without --from-snap prints it, give --from-nothing";
@@ -241,7 +241,7 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
     Some(hint.into())
 }
 
-/// Returns what to do if there is no backup of the snapshot that a diff starts from.
+/// Returns the next step if the volume has no backup of the snapshot that a diff starts from.
 fn no_base_hint(volume: &str, known: &[String], empty: bool) -> String {
     let Some(newest) = known.last() else {
         let known = if empty {
@@ -263,7 +263,8 @@ fn no_base_hint(volume: &str, known: &[String], empty: bool) -> String {
     )
 }
 
-/// Returns what to do if no backup is of the snapshot that a list of extents starts from.
+/// Returns the next step if the volume has no backup of the snapshot that a list of extents starts
+/// from.
 fn no_list_base_hint(known: &[String], empty: bool) -> String {
     let known = match known.last() {
         Some(_) => format!("it has backups of the snapshots {}", newest_names(known)),

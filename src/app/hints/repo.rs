@@ -1,4 +1,4 @@
-//! Failures of repositories.
+//! Converts the errors of repositories into failures.
 
 use std::borrow::Cow;
 

@@ -9,7 +9,7 @@ impl From<StorageError> for Failure {
     }
 }
 
-/// Returns what to do next about an error of the store.
+/// Returns the next step after an error of the store.
 pub(super) fn hint(error: &StorageError) -> Option<&'static str> {
     Some(match error.kind {
         StorageErrorKind::NotFound => "check the path",

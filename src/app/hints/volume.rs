@@ -1,4 +1,4 @@
-//! Failures of sources and targets.
+//! Converts the errors of sources and targets into failures.
 
 use crate::app::failure::{Code, Failure};
 use crate::volume::{Unsuitable, VolumeError, VolumeErrorKind};

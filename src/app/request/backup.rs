@@ -23,7 +23,7 @@ pub(crate) struct BackupRequest {
     pub(crate) compression: Compression,
     pub(crate) verify_writes: VerifyWrites,
     pub(crate) reread: bool,
-    /// Back up a target of an interrupted restore.
+    /// Back up the source even if it is the target of an interrupted restore.
     pub(crate) allow_interrupted_restore: bool,
     pub(crate) stated: Stated,
 }

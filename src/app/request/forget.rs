@@ -8,7 +8,7 @@ use crate::ops::{MaxUnused, Policy};
 pub(crate) struct ForgetRequest {
     pub(crate) selection: ForgetSelection,
     pub(crate) dry_run: bool,
-    /// How to prune afterwards; `None` to leave that to a later prune.
+    /// How to prune afterwards; `None` not to prune.
     pub(crate) prune: Option<PruneRequest>,
 }
 
@@ -18,7 +18,7 @@ pub(crate) enum ForgetSelection {
     /// All backups that the policy does not keep.
     NotKeptBy {
         policy: Policy,
-        /// The volumes to apply it to; all if empty.
+        /// The volumes to apply the policy to; all if empty.
         volumes: Vec<String>,
         /// Days start in UTC rather than in the local time zone.
         utc: bool,
@@ -26,7 +26,7 @@ pub(crate) enum ForgetSelection {
     /// These backups.
     Named {
         backups: Vec<String>,
-        /// Even if they are protected.
+        /// Forget these backups even if they are protected.
         force: bool,
     },
 }
@@ -34,7 +34,7 @@ pub(crate) enum ForgetSelection {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct PruneRequest {
     pub(crate) max_unused: MaxUnused,
-    /// Bytes of packs to repack at most.
+    /// The maximum number of bytes of packs to repack.
     pub(crate) max_repack: Option<u64>,
     pub(crate) grace: Duration,
 }

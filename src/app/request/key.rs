@@ -30,7 +30,8 @@ pub(crate) enum KeyRequest {
     },
 }
 
-/// The backups of a revoked key that still count, with those before them.
+/// The backups of a revoked key that still count. Each one stands for the earlier backups that it
+/// follows, too.
 #[derive(Debug)]
 pub(crate) enum AcceptedBackups {
     /// The user did not say.

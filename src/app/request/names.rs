@@ -26,7 +26,7 @@ pub(crate) fn volume_name(name: String) -> Result<String, Failure> {
     Ok(name)
 }
 
-/// Checks what selects a backup: an id prefix, VOLUME, VOLUME@SNAPSHOT or VOLUME~N.
+/// Checks the text that selects a backup: an id prefix, VOLUME, VOLUME@SNAPSHOT or VOLUME~N.
 pub(crate) fn backup_selector(text: String) -> Result<String, Failure> {
     if text.is_empty() {
         return Err(Failure::usage("the backup to use is an empty string")

@@ -32,7 +32,7 @@ impl ReadFrom {
 }
 
 impl ReadFrom {
-    /// Whether reading it takes bytes from standard input, whatever its name.
+    /// Whether reading it takes bytes from standard input, also under a name such as `/dev/stdin`.
     pub(crate) fn is_stdin(&self) -> bool {
         match self {
             Self::Stdin => true,
@@ -41,7 +41,7 @@ impl ReadFrom {
     }
 }
 
-/// Whether the file at `path` is the one that standard input is, as `/dev/stdin` is.
+/// Whether the file at `path` is the same file as standard input.
 pub(crate) fn is_stdin(path: &Path) -> bool {
     let file = |stat: &rustix::fs::Stat| (stat.st_dev, stat.st_ino);
     match (rustix::fs::stat(path), rustix::fs::fstat(std::io::stdin())) {

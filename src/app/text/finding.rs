@@ -7,7 +7,7 @@ use crate::app::message::{FindingKind, FindingText};
 use crate::ops::Finding;
 use crate::repo::RepoError;
 
-/// Returns what is damaged, and how.
+/// Returns the damaged item, and the problem.
 pub(crate) fn finding(finding: &Finding) -> FindingText {
     match finding {
         Finding::ObjectDamaged { object, problem } => {

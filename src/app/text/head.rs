@@ -1,4 +1,4 @@
-//! The text of `head`: a statement to print, sign by hand and lock away.
+//! The text of `head`: a statement for people to print, sign by hand and lock away.
 
 use std::fmt::Write as _;
 

@@ -66,7 +66,7 @@ impl Action {
         }
     }
 
-    /// Returns whether the data that it writes is binary: no use on a terminal.
+    /// Returns whether the action writes binary data, which a terminal cannot show.
     pub(crate) fn is_output_binary(&self) -> bool {
         let is_text = matches!(
             self,

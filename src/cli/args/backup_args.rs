@@ -213,7 +213,7 @@ fn file_name(path: &Path) -> Result<String, Failure> {
         })
 }
 
-/// Checks what the user states of the source.
+/// Checks an image id or source name that the user states.
 fn named(what: &str, text: String) -> Result<String, Failure> {
     check_name(what, &text)?;
     Ok(text)

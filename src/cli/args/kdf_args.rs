@@ -27,8 +27,9 @@ pub(super) struct KdfArgs {
 }
 
 impl KdfArgs {
-    /// Checks the parameters of a new key. Too little work would let anyone with a copy of the key
-    /// slot try many passwords; too much, or more memory than there is, would lock the user out.
+    /// Checks the parameters of a new key. With too little work, anyone with a copy of the key slot
+    /// could try many passwords. With too much work, or more memory than the machine has, the user
+    /// could not open the repository.
     pub(super) fn into_params(self) -> Result<KdfParams, Failure> {
         let memory = Memory::of_this_machine().map_or(u64::MAX, |memory| memory.total);
         self.limited_to(memory)

@@ -109,7 +109,7 @@ fn role() -> impl TypedValueParser<Value = Role> {
         .try_map(|name| name.parse::<Role>())
 }
 
-/// Returns what a new key opens.
+/// Returns the scope of a new key.
 fn access(
     role: Option<Role>,
     this_project: bool,

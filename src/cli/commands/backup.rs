@@ -75,7 +75,8 @@ pub(super) fn backup(
     ])
 }
 
-/// Fails if the source is the target of a restore that was interrupted: it holds a mixture.
+/// Fails if the source is the target of an interrupted restore, since its content is a mixture of
+/// old and restored data.
 fn refuse_interrupted_restore(console: &Console, source: &BackupSource) -> Result<(), Failure> {
     let (BackupSource::Whole(ReadFrom::Path(image)) | BackupSource::Listed { image, .. }) = source
     else {

@@ -48,7 +48,7 @@ pub(super) fn head(
     }))
 }
 
-/// Returns the content of the QR code. Upper case takes fewer dots.
+/// Returns the content of the QR code, in upper case, which needs fewer dots.
 fn qr_content(head: &Head) -> String {
     let text = format!(
         "CUTTLEBONE:HEAD:1:{}:{}:{}:{}:{}",
@@ -61,7 +61,8 @@ fn qr_content(head: &Head) -> String {
     text.to_uppercase()
 }
 
-/// Draws a QR code: with ink on paper, or with light on a dark screen.
+/// Draws a QR code as text. Visible characters are the dark modules on paper, and the light modules
+/// on a dark screen.
 fn qr_code(content: &str, on_screen: bool) -> Result<String, Failure> {
     let code = QrCode::with_error_correction_level(content, EcLevel::M).map_err(|error| {
         Failure::new(Code::Failed, "could not draw the QR code").caused_by(Some(&error))

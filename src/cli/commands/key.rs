@@ -50,7 +50,7 @@ pub(super) fn key(
     }
 }
 
-/// Returns what the request does, for the rule of roles.
+/// Returns the attempt that the request makes, to test whether the role of the key allows it.
 fn attempt(request: &KeyRequest) -> Attempt {
     match request {
         KeyRequest::Add { .. } => Attempt::AddKey,
@@ -80,8 +80,8 @@ fn add(
     show_change(console, "added", &id)
 }
 
-/// Fails if a password opens a key other than the one to be replaced. With two such keys, removing
-/// one would not lock its holder out.
+/// Fails if the password already opens a key other than the one to be replaced. If two keys had the
+/// same password, removing one of them would not lock out its holder.
 fn refuse_used(
     console: &Console,
     repository: &Repository,

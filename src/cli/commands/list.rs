@@ -17,7 +17,7 @@ pub(super) fn list(
     let records = load_records(&console.session, &project)?;
     let wanted = |b: &&Backup| volume.is_none_or(|name| b.record.volume.name == name);
     let entries: Vec<_> = records.listed().filter(wanted).map(entry).collect();
-    // A script that asks for the backups of a new volume gets what there is: nothing.
+    // A script may ask for the backups of a new volume. It gets an empty list, not an error.
     if let (Some(name), true, false) = (volume, entries.is_empty(), console.output.is_json()) {
         let volume = name.to_owned();
         return Err(OpsError::NoVolume { volume }.into());

@@ -54,7 +54,7 @@ pub(super) fn restore(
         }
         WriteTo::Path(path) => open_target(path, size, request.existing).map_err(OpsError::from)?,
     };
-    // Other targets are not there until they are whole.
+    // Other targets need no mark, since they do not exist until they are complete.
     let marks = match &request.target {
         WriteTo::Path(path) if target.as_read_target().is_some() => {
             MarkPlaces::of(path, &console.session.environment).ok()
@@ -79,7 +79,7 @@ pub(super) fn restore(
     if let WriteTo::Path(path) = &request.target
         && let Ok(marks) = MarkPlaces::of(path, &console.session.environment)
     {
-        // It is whole now, whatever was begun before.
+        // The target is complete now, so marks of earlier restores no longer apply.
         marks.remove().map_err(|error| {
             Failure::new(
                 Code::Failed,

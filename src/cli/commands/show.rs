@@ -21,7 +21,7 @@ pub(super) fn show(
     let backup = records.select(selector)?;
     let record = &backup.record;
     let counts = &record.counts;
-    // With another key, only its name and its size show.
+    // Other roles cannot read the attachment. They see only its name and size.
     let metadata = match project.role() {
         Role::Full => {
             let context = console.session.context(Some(&settings.cache_dir));
@@ -31,7 +31,7 @@ pub(super) fn show(
     };
     let (metadata, damage) = match metadata {
         Ok(metadata) => (metadata, Ok(())),
-        // The record shows all the same.
+        // Show the record even if the metadata cannot be read.
         Err(error) => (None, Err(error)),
     };
     let attachments = record.attachments.iter().map(|attachment| AttachmentEntry {

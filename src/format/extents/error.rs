@@ -1,4 +1,4 @@
-//! Why a text is not a list of extents.
+//! The error of a text that is not a list of extents.
 
 /// A text is not a list of extents.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,8 +41,8 @@ pub enum ExtentsError {
     },
 }
 
-/// Returns the message of a parser, at most 120 characters of it, without control characters: it
-/// may repeat text that would steer a terminal.
+/// Returns the message of a parser, at most 120 characters of it. Replaces control characters,
+/// since the message may repeat text that would control a terminal.
 pub(super) fn printable(what: &str) -> String {
     let replaced = |c: char| if c.is_control() { '?' } else { c };
     what.chars().take(120).map(replaced).collect()

@@ -1,8 +1,8 @@
 //! Lists of extents, as `rbd diff` writes them: as JSON, as XML, or as a table for people.
 //!
-//! Extents that a list does not name are not read. So a text that no version of Ceph writes is
-//! refused, and so is one that could be the beginning of a longer list. The writer in Ceph is
-//! `src/tools/rbd/action/Diff.cc`.
+//! A backup does not read extents that the list lacks. So a text that no version of Ceph writes is
+//! refused. A text that could be the beginning of a longer list is refused, too. The writer in Ceph
+//! is `src/tools/rbd/action/Diff.cc`.
 
 mod error;
 mod json;

@@ -1,12 +1,12 @@
-//! Finds out in which of the three forms a list is written.
+//! Detects in which of the three forms a list is written.
 
 use super::error::ExtentsError;
 use super::list::ExtentList;
 use super::{json, plain, xml};
 
 impl ExtentList {
-    /// Reads a list in any of the three forms, which the first byte that is not blank decides.
-    /// Extents may come in any order and overlap.
+    /// Reads a list in any of the three forms. The first byte that is not blank decides which form
+    /// it is. Extents may come in any order and overlap.
     pub fn parse(text: &[u8]) -> Result<Self, ExtentsError> {
         let blank = |byte: &u8| byte.is_ascii_whitespace();
         let Some(offset) = text.iter().position(|byte| !blank(byte)) else {

@@ -25,7 +25,7 @@ enum Field {
     Exists,
 }
 
-/// An extent of which some members were read.
+/// An extent that may still lack some members.
 #[derive(Default)]
 struct Entry {
     offset: Option<u64>,

@@ -8,7 +8,7 @@ use crate::format::byte_string::ByteString;
 /// The place at which a stream ends too early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CutIn {
-    /// In a banner: a line that names what follows.
+    /// In a banner, which is a line that names the next part.
     Banner,
     /// In the header of an image (v2).
     ImageHeader,
@@ -54,7 +54,7 @@ impl fmt::Display for CutIn {
     }
 }
 
-/// A field that occurs in a header once at most.
+/// A field that occurs at most once in a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum DiffField {
@@ -83,7 +83,7 @@ impl fmt::Display for DiffField {
     }
 }
 
-/// Why a stream was refused. Callers match on this, never on text.
+/// The reason why a stream was refused. Callers match on this, never on text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DiffErrorKind {
     /// It is empty.

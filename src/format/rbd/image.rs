@@ -15,8 +15,8 @@ const ORDERS: std::ops::RangeInclusive<u8> = 12..=25;
 /// usual.
 const METADATA_MAX: u64 = 16 << 20;
 
-/// The memory in bytes that an entry counts in addition to its texts, so that the number of empty
-/// entries is limited, too.
+/// The bytes that each entry counts towards the maximum in addition to its texts, so that the
+/// number of empty entries is limited, too.
 const ENTRY_COST: u64 = 64;
 
 /// The properties of an image, as the header of a v2 stream describes them. The stream does not

@@ -34,7 +34,7 @@ pub struct DiffReader<R> {
     diffs: u64,
     /// The number of diffs that were read to their end.
     whole: u64,
-    /// The snapshot to which the last of these leads.
+    /// The snapshot to which the last of these diffs leads.
     snapshot: Option<Vec<u8>>,
     state: State,
 }
@@ -84,8 +84,8 @@ impl<R: Read> DiffReader<R> {
         Self::begin(Input::new(input, 0))
     }
 
-    /// Does the same for an input that can seek and is at its beginning. Data that the caller does
-    /// not want is not read.
+    /// Like [`open`](Self::open), for an input that can seek and is at its beginning. Seeks over
+    /// data that the caller skips.
     pub fn open_seekable(input: R) -> Result<Self, DiffError>
     where
         R: Seek,
@@ -240,7 +240,7 @@ impl<R: Read> DiffReader<R> {
         })
     }
 
-    /// Subtracts `length` from the bytes that are left of the current extent's data.
+    /// Subtracts `length` from the number of remaining bytes of the current extent's data.
     fn take(&mut self, length: u64) -> Result<(), DiffError> {
         let State::Inside(inside) = &mut self.state else {
             return Err(self.misuse("no diff is being read"));
@@ -345,8 +345,8 @@ impl<R: Read> DiffReader<R> {
         }
     }
 
-    /// Checks that the diffs of v2 lead from the empty image over each snapshot to the head. The
-    /// names come with the offsets of their records; the diff begins at `start`.
+    /// Checks that the diffs of a v2 stream lead from the empty image over each snapshot to the
+    /// head. The names come with the offsets of their records; the diff begins at `start`.
     fn check_chain(
         &self,
         start: u64,

@@ -72,7 +72,7 @@ pub(super) fn check_name(name: &[u8]) -> Result<(), DiffErrorKind> {
     }
 }
 
-/// The range in which the next extent may lie.
+/// The range in which the next extent may be.
 #[derive(Debug)]
 pub(super) struct Bounds {
     size: u64,

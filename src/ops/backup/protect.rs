@@ -140,7 +140,7 @@ impl<'a> Protection<'a> {
         Err(self.lost_race())
     }
 
-    /// Takes back records that this run stored, or may have stored.
+    /// Withdraws records that this run stored, or may have stored.
     fn take_back(&self, records: Vec<RemovedRecord>) -> Result<(), OpsError> {
         // Log entries of a write key do not count, so it stores voids.
         if self.project.keys.role() != Role::Full {

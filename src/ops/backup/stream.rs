@@ -1,4 +1,5 @@
-//! Backup of a byte stream. It is cut by content, since changes in it have no fixed place.
+//! Backup of a byte stream. Its content decides where chunks begin, so that inserted bytes do not
+//! change all later chunks.
 
 use std::io::ErrorKind;
 use std::sync::atomic::Ordering;
@@ -12,7 +13,7 @@ use crate::ops::pipeline::{Failed, Pipeline, Producer, StageError, Stages};
 use crate::repo::{PackWorker, PackedNodes, StreamTree};
 use crate::volume::InputStream;
 
-/// Chunks that go through the pipeline together. Its buffers are used again and again.
+/// Chunks that go through the pipeline together. The buffers are reused.
 #[derive(Default)]
 struct Batch {
     data: Vec<u8>,
@@ -20,10 +21,10 @@ struct Batch {
     entries: Vec<StreamEntry>,
 }
 
-/// A batch is sent at this many bytes.
+/// Bytes in a batch. The last chunk may exceed it.
 const BATCH_TARGET: usize = 2 << 20;
 
-/// Batches that can be under way for each thread, so that a slow batch does not stop the others.
+/// Batches in the pipeline for each thread. With several, a slow batch does not stop the others.
 const IN_FLIGHT: usize = 4;
 
 /// Reads a stream to its end and stores its chunks.
@@ -90,7 +91,7 @@ fn cut(
                     batch.lens.push(chunk.len());
                 }
                 Ok(None) => break,
-                // No bytes have arrived for a while.
+                // No bytes have arrived for a while. Only test whether the run must stop.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => producer.check()?,
                 Err(source) => return Err(OpsError::ReadStream { name, source }.into()),
             }
@@ -137,7 +138,8 @@ impl Stages for StreamStages<'_> {
             });
             chunks.extend(id.map(|id| (id, place)));
         }
-        // Chunks that follow each other are stored, and later read, together.
+        // Chunks that follow each other in the stream are stored together, since a restore reads
+        // them together.
         let new = self.task.packer.store_chunks(worker, data, chunks)?;
         self.task.tally.changed.fetch_add(new, Ordering::Relaxed);
         Ok(batch)

@@ -78,7 +78,7 @@ pub enum Reason {
     Future,
     /// Its time is before that of a backup that it follows.
     Earlier,
-    /// Its writer took it back.
+    /// Its writer withdrew it.
     Voided,
     /// A rule keeps it.
     Rule(Rule),

@@ -14,8 +14,8 @@ use crate::repo::{Backup, BlobReader, Index, RepoError, Work};
 /// What a prune learns from the trees, besides what they use.
 #[derive(Default)]
 pub(super) struct Walked {
-    /// Backups that their writers took back, or that the log removed, and whose trees are not
-    /// whole. They use nothing.
+    /// Backups that their writers withdrew, or that the log removed, and whose trees are not whole.
+    /// They use nothing.
     pub(super) obsolete: Vec<Backup>,
     /// Other backups of write keys whose trees are not whole, with the first damage of each. They
     /// use what can be read of them.

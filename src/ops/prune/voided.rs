@@ -1,4 +1,5 @@
-//! Records that their writers took back. One whose tree is whole stays; others are removed.
+//! Records that their writers withdrew. A prune removes those whose trees are incomplete. The
+//! others stay.
 
 use std::collections::HashSet;
 
@@ -64,8 +65,8 @@ impl BlobVisitor for Complete<'_> {
     }
 }
 
-/// Removes records that were taken back, and the voids that name them. Also removes voids that an
-/// interrupted prune or a forget left: they name a record that the log removes and that is gone.
+/// Removes withdrawn records, and the voids that name them. Also removes voids that an interrupted
+/// prune or a forget left: they name a record that the log removes and that is gone.
 pub(super) fn remove(
     project: &Project,
     backups: &[Backup],

@@ -36,7 +36,7 @@ impl Index {
         write_lock(&self.usable).set_removed(removals);
     }
 
-    /// Takes back [`exclude`](Self::exclude) for these packs.
+    /// Undoes [`exclude`](Self::exclude) for these packs.
     pub fn include_again(&self, packs: &[ObjectHash]) {
         write_lock(&self.usable).include(packs);
     }

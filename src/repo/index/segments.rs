@@ -11,16 +11,16 @@ use crate::repo::object_ref::ObjectRef;
 use crate::repo::project::Project;
 use crate::repo::removals::Removals;
 
-/// The segments that a database has, and which of them count: those that are in the store, that no
-/// other segment in the store supersedes, and that the log does not remove. Someone may put one
-/// back after the segment that superseded it was deleted, too.
+/// The segments in a database. A segment counts if it is in the store, no other segment in the
+/// store supersedes it, and the log does not remove it. The log matters because someone may put a
+/// segment back after the one that superseded it was deleted.
 pub(super) struct EffectiveSegments {
     rows: Vec<SegmentRow>,
     /// The segments in the store.
     listed: HashSet<ObjectHash>,
-    /// The segments that one in the store supersedes.
+    /// The segments that a segment in the store supersedes.
     superseded: HashSet<ObjectHash>,
-    /// Those of the segments here and in the store that the log removes.
+    /// The segments, of the database or the store, that the log removes.
     removed: HashSet<ObjectHash>,
 }
 
@@ -79,7 +79,7 @@ impl EffectiveSegments {
         listed.filter(|name| self.is_replaced(name))
     }
 
-    /// The segments in the store that others there supersede.
+    /// The segments in the store that another segment in the store supersedes.
     pub(super) fn superseded(&self) -> impl Iterator<Item = ObjectHash> {
         self.superseded.intersection(&self.listed).copied()
     }
@@ -90,8 +90,8 @@ impl EffectiveSegments {
         removed.any(|name| !self.superseded.contains(name))
     }
 
-    /// Whether a segment is gone from the store, and neither does one supersede it nor the log
-    /// remove it.
+    /// Whether the store lacks a segment of the database that was neither superseded nor removed by
+    /// the log.
     pub(super) fn is_cut(&self) -> bool {
         let explained = |row: &SegmentRow| {
             row.counted().is_empty()
@@ -101,8 +101,8 @@ impl EffectiveSegments {
         !self.rows.iter().all(explained)
     }
 
-    /// The segments that the database can forget: they do not count, and it does not know that yet
-    /// or the store no longer has them.
+    /// The segments that the database can forget. They do not count, and either the database does
+    /// not know that yet, or the store no longer has them.
     pub(super) fn obsolete(&self) -> Vec<ObjectHash> {
         let is_known = |row: &&SegmentRow| row.retired && self.listed.contains(&row.name);
         self.rows
@@ -113,7 +113,7 @@ impl EffectiveSegments {
     }
 }
 
-/// The segments that existed when a run began to rely on them.
+/// The segments that existed when a run began to rely on the index.
 pub(crate) struct SegmentsSeen {
     /// The segments that were in the store, whether they counted or not.
     pub(super) listed: HashSet<ObjectHash>,
@@ -121,7 +121,7 @@ pub(crate) struct SegmentsSeen {
     pub(super) lost: HashSet<ObjectHash>,
 }
 
-/// Segments and packs that a run relied on and that are gone.
+/// Segments and packs that a run relied on and that no longer exist.
 pub(super) struct Lost {
     /// Whether anything was lost since the last time.
     pub(super) any: bool,
@@ -167,8 +167,8 @@ impl SegmentsSeen {
             if now.counts(&row.name) {
                 named.extend(packs);
             } else if !row.counted().is_empty() {
-                // All segments with packs counted when the cache was opened, and so did those that
-                // were stored since.
+                // All segments with packs counted when the cache was opened. Those that were stored
+                // since then counted, too.
                 lost.any |= !self.lost.contains(&row.name);
                 lost.segments.push(row.name);
                 nameless.extend(packs);

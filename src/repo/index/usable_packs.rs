@@ -42,7 +42,7 @@ impl UsablePacks {
         self.removed = removals;
     }
 
-    /// Takes back [`exclude`](Self::exclude) for these packs.
+    /// Undoes [`exclude`](Self::exclude) for these packs.
     pub(super) fn include(&mut self, packs: &[ObjectHash]) {
         self.excluded.retain(|pack| !packs.contains(pack));
     }

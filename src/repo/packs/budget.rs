@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crate::base::{Cancelled, lock, recover};
 
-/// The bytes that may still be taken.
+/// A number of bytes that threads take and give back.
 pub(super) struct Budget {
-    /// `None` once the budget is closed: no bytes are given back then.
+    /// The bytes that are not taken; `None` once the budget is closed.
     left: Mutex<Option<usize>>,
     changed: Condvar,
 }
@@ -21,8 +21,8 @@ impl Budget {
         }
     }
 
-    /// Takes bytes. Waits until there are enough, at most for `timeout`. Returns whether it took
-    /// them.
+    /// Takes bytes. If too few are left, waits for others to give some back, at most for `timeout`.
+    /// Returns whether it took the bytes. Fails if the budget is closed.
     pub(super) fn take_within(&self, bytes: usize, timeout: Duration) -> Result<bool, Cancelled> {
         let is_short = |left: &mut Option<usize>| left.is_some_and(|free| free < bytes);
         let waited = self
@@ -50,7 +50,8 @@ impl Budget {
     }
 }
 
-/// Closes a budget when dropped: when the thread that gives bytes back ends in any way.
+/// Closes a budget when dropped. The thread that gives bytes back holds it: once this thread has
+/// ended, waiting for bytes would never end.
 pub(super) struct CloseOnDrop<'a>(pub(super) &'a Budget);
 
 impl Drop for CloseOnDrop<'_> {
@@ -59,7 +60,7 @@ impl Drop for CloseOnDrop<'_> {
     }
 }
 
-/// Closes a budget if the thread that took bytes panics: they would never be given back.
+/// Closes a budget if the thread that took bytes panics, since it would never give them back.
 pub(super) struct CloseOnPanic<'a>(pub(super) &'a Budget);
 
 impl Drop for CloseOnPanic<'_> {
