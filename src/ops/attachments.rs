@@ -8,7 +8,7 @@ use crate::base::{ByteSize, to_usize};
 use crate::format::{Attachment, ImageMetadata};
 use crate::repo::{Backup, BlobReader, ImageReader, Project, ReadSession};
 
-/// The most bytes of the attachments of a backup together.
+/// The maximum size of all attachments of a backup together, in bytes.
 pub(super) const SIZE_MAX: u64 = 16 << 20;
 
 /// Reads Ceph's metadata of the image that a backup was made of. Returns `None` if the backup has
@@ -32,8 +32,7 @@ pub fn image_metadata(
     Ok(Some(decoded.map_err(damaged)?))
 }
 
-/// Reads an attachment as a whole. Fails if it is too large: the maker of a record may state any
-/// size.
+/// Reads a whole attachment. Fails if it is too large, since a record may state any size.
 fn read(
     project: &Project,
     attachment: &Attachment,

@@ -1,4 +1,4 @@
-//! A reader that waits for its source, unless the operation is to stop.
+//! A reader that waits for its source until the operation must stop.
 
 use std::io::{self, ErrorKind, Read};
 
@@ -23,7 +23,7 @@ impl<'a, R> CancellableReader<'a, R> {
         }
     }
 
-    /// Waits no longer once this is set.
+    /// Stops waiting once `failed` is set.
     pub(super) fn until(self, failed: &'a Failed) -> Self {
         Self {
             failed: Some(failed),

@@ -1,4 +1,4 @@
-//! The surroundings in which every operation runs, and helpers that several operations share.
+//! The context of every operation, and helpers that several operations share.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use crate::repo::{Index, Project, RepoError, UnindexedPacks, Worker};
 /// The name and version of this program, as records, marks and the log state it.
 pub(super) const TOOL: &str = concat!("cuttlebone ", env!("CARGO_PKG_VERSION"));
 
-/// How the lease of a reader names this program.
+/// The description of this program in the lease of a reader.
 pub(super) const READER: Worker<'static> = Worker {
     host: None,
     tool: TOOL,
 };
 
-/// The surroundings of an operation.
+/// The parameters that all operations share.
 #[derive(Clone)]
 pub struct Context<'a> {
     /// Receives progress and notices.

@@ -282,7 +282,7 @@ impl From<Cancelled> for OpsError {
     }
 }
 
-/// A backup, as messages describe it.
+/// The description of a backup in messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Described {
     /// Its id.

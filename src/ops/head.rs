@@ -1,6 +1,6 @@
-//! Head: puts everything that is new into the log, and states the newest entry. The statement, kept
-//! on paper, shows later whether a store was rolled back: the entry must exist, and so must every
-//! object that it stands for, unless an entry removed it.
+//! Head: adds all new objects to the log, and states the newest entry. The statement is kept on
+//! paper. Later, it shows whether a store was rolled back: the entry must exist, and so must every
+//! object that it covers, unless an entry removed the object.
 
 use std::collections::BTreeSet;
 
@@ -11,13 +11,13 @@ use crate::crypto::hash;
 use crate::format::{BlobKind, LogEntry, LogItem, LogKind};
 use crate::repo::{Index, Log, NewEntry, ObjectKind, Project, Records, RepoError, Worker};
 
-/// After this many entries, one states everything again, so that a reader of the set need not go
-/// further back.
+/// After so many entries, the next entry is a summary. It lists all objects again, so that a reader
+/// of the log need not read earlier entries to know them.
 const SUMMARY_AFTER: usize = 1000;
 /// The number of bytes of a hash that are written on paper.
 const SHOWN: usize = 20;
 
-/// Where the log of a project stands.
+/// The state of a project's log.
 #[derive(Debug, Clone)]
 pub struct Head {
     /// The project.
@@ -36,7 +36,7 @@ pub struct Head {
     pub written: bool,
     /// The number of objects that this run put into the log.
     pub added: u64,
-    /// The number of objects that the entry and those before it stand for.
+    /// The number of objects that this entry and the entries before it cover.
     pub objects: u64,
 }
 
@@ -53,11 +53,11 @@ impl Head {
         shown(self.entry.as_bytes())
     }
 
-    /// Returns two words from which a mistake in copying the statement shows: the first 4 bytes of
-    /// the BLAKE3 hash of “cuttlebone head” ‖ 0 ‖ project id ‖ number (8 bytes, little-endian) ‖
-    /// the 20 bytes of the entry ‖ the 20 bytes of the fingerprint, 16 bits a word. A word has
-    /// consonants of 4 bits (`bdfghjklmnprstvz`) and vowels of 2 bits (`aiou`) in turn, from the
-    /// highest bits down.
+    /// Returns two words that reveal a mistake in copying the statement: the first 4 bytes of the
+    /// BLAKE3 hash of “cuttlebone head” ‖ 0 ‖ project id ‖ number (8 bytes, little-endian) ‖ the 20
+    /// bytes of the entry ‖ the 20 bytes of the fingerprint, 16 bits a word. A word has consonants
+    /// of 4 bits (`bdfghjklmnprstvz`) and vowels of 2 bits (`aiou`) in turn, from the highest bits
+    /// down.
     #[must_use]
     pub fn checksum(&self) -> [String; 2] {
         let all = hash(&[
@@ -104,7 +104,7 @@ pub fn head(
     let there = objects(project, &index, context)?;
     index.close();
     context.cancel.check()?;
-    // After the lists: what was deleted meanwhile is named by then.
+    // Load the log after the lists: by then, it names all objects that were deleted meanwhile.
     let mut log = Log::load(project)?;
     let before = log.newest();
     let mut set: BTreeSet<LogItem> = log.set().into_iter().collect();
@@ -121,7 +121,7 @@ pub fn head(
             new
         },
         summary,
-        // One entry has to stand for all of it.
+        // The statement needs a single entry that covers everything.
         always: log.tips().len() != 1,
         ..NewEntry::default()
     };
@@ -140,7 +140,7 @@ pub fn head(
     })
 }
 
-/// Returns the objects of the project that are what they should be.
+/// Returns the valid objects of the project.
 fn objects(
     project: &Project,
     index: &Index,
@@ -170,7 +170,7 @@ fn objects(
     let unnamed: BTreeSet<ObjectHash> = index.unnamed()?.into_iter().collect();
     index.each_pack(|listing| {
         context.cancel.check()?;
-        // One without a name may be of a backup that never ends.
+        // Leave out packs that no segment names: their backup may never be committed.
         if packs.contains(&listing.pack) && !unnamed.contains(&listing.pack) {
             let kind = match listing.contents.kind {
                 BlobKind::Chunk => LogKind::ChunkPack,

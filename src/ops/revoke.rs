@@ -14,7 +14,7 @@ pub fn backups_of_key<'a>(records: &'a Records, key: &Certified) -> Vec<&'a Back
     records.all().iter().filter(of_key).collect()
 }
 
-/// Returns those of these backups that none of the others names. Accepting them accepts all.
+/// Returns the backups that no other one of these backups names. Accepting these accepts all.
 #[must_use]
 pub fn last_of(backups: &[&Backup]) -> Vec<ObjectHash> {
     let records = backups.iter().map(|backup| &backup.record);
@@ -25,8 +25,8 @@ pub fn last_of(backups: &[&Backup]) -> Vec<ObjectHash> {
     ids.filter(|id| !named.contains(id)).collect()
 }
 
-/// Returns those of these backups that still count if these are accepted: the accepted ones, and
-/// those that they followed or saw.
+/// Returns the backups that still count if the given ones are accepted: the accepted backups, and
+/// the backups that they follow or saw.
 #[must_use]
 pub fn that_count<'a>(
     records: &Records,
@@ -47,8 +47,9 @@ pub fn that_count<'a>(
     count
 }
 
-/// Revokes a key: what it signs, and the records that it signed, no longer count. Only the accepted
-/// records count, and those that they followed or saw. `host` is the name of this host.
+/// Revokes a key. The objects that it signed, and those that it will sign, no longer count. Only
+/// the accepted records still count, and the records that they follow or saw. `host` is the name of
+/// this host.
 pub fn revoke_key(
     project: &Project,
     key: &Certified,

@@ -16,9 +16,9 @@ pub struct StatsReport {
     pub backups: u64,
     /// The sizes of all backups together.
     pub backed_up: u64,
-    /// Chunks that are held.
+    /// The number of stored chunks.
     pub chunks: u64,
-    /// Their plain sizes.
+    /// The plain size of all stored chunks together.
     pub unique: u64,
     /// The size of all packs in the store.
     pub stored: u64,
@@ -26,7 +26,7 @@ pub struct StatsReport {
     pub packs: u64,
 }
 
-/// Counts what the index and the records say.
+/// Computes the counts from the index and the records.
 pub fn stats(project: &Project, context: &Context<'_>) -> Result<StatsReport, OpsError> {
     let records = Records::load(project)?;
     let index = context.index(project)?;

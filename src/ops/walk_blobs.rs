@@ -1,4 +1,4 @@
-//! The walk over a tree for which only the ids of its blobs count, not their places.
+//! A walk over a tree that reports the ids of its blobs, but not their places.
 
 use std::ops::ControlFlow;
 
@@ -8,7 +8,7 @@ use crate::base::BlobId;
 use crate::format::Node;
 use crate::repo::{NodeReader, RepoError, Visitor, children, walk};
 
-/// Decides where a walk goes, and takes the chunks that it comes upon.
+/// Decides which nodes a walk enters, and receives the chunks that it finds.
 pub(super) trait BlobVisitor {
     /// Decides whether to enter the subtree of a node. Asked once for each place that leads to it.
     fn enter(&mut self, node: &BlobId) -> Result<bool, OpsError>;
@@ -21,7 +21,7 @@ pub(super) trait BlobVisitor {
     /// Takes a chunk.
     fn chunk(&mut self, chunk: &BlobId) -> Result<(), OpsError>;
 
-    /// Called for a node that cannot be read. The walk goes on if this is no error.
+    /// Called for a node that cannot be read. The walk continues if this returns `Ok`.
     fn unreadable(&mut self, _node: &BlobId, error: RepoError) -> Result<(), OpsError> {
         Err(error.into())
     }

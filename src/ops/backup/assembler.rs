@@ -13,8 +13,8 @@ use crate::volume::Gaps;
 
 /// The result of a source for one leaf or more.
 pub(super) enum LeafDone {
-    /// One leaf was read and stored: the ids of its chunks, or none if they are the same as the
-    /// base's.
+    /// One leaf was read and stored: its number and the ids of its chunks. The ids are none if the
+    /// base has the same chunks.
     Leaf(u64, Option<Vec<Option<BlobId>>>),
     /// All of these leaves are zeros.
     Zeros(Range<u64>),
@@ -26,7 +26,7 @@ pub(super) struct Assembler<'a> {
     spec: &'a ImageSpec,
     nodes: &'a PackedNodes<'a>,
     tree: ImageTree<'a, PackedNodes<'a>>,
-    /// The leaf behind the last one.
+    /// The number of the next leaf.
     next: u64,
     /// A buffer for nodes.
     plain: Vec<u8>,
@@ -38,8 +38,8 @@ impl<'a> Assembler<'a> {
         spec: &'a ImageSpec,
         nodes: &'a PackedNodes<'a>,
     ) -> Result<Self, OpsError> {
-        // With --reread every node is stored unless it is present, so that lost ones are replaced.
-        // But the content that the source leaves to the base can only come from there.
+        // With --reread, all nodes are stored unless they are present, so that lost ones are
+        // replaced. But content that the source does not list can only come from the base.
         let base = spec
             .base
             .filter(|_| !task.reread || spec.gaps == Gaps::Unchanged);
@@ -53,7 +53,7 @@ impl<'a> Assembler<'a> {
         })
     }
 
-    /// Adds leaves. Returns up to which leaf the tree is complete.
+    /// Adds leaves. Returns the number of the first leaf that the tree lacks.
     pub(super) fn add(&mut self, done: LeafDone) -> Result<u64, OpsError> {
         let leaves = match &done {
             LeafDone::Leaf(leaf, _) => *leaf..leaf + 1,
@@ -88,7 +88,7 @@ impl<'a> Assembler<'a> {
             self.tree.clear(self.next, end)?;
             counted = self.next;
         }
-        // Leaves of the base behind the end of the image are lost, too.
+        // Leaves of the base after the end of the image count as changed, too.
         count_cleared(self.task, self.spec, counted..u64::MAX)?;
         Ok(self.tree.finish()?)
     }
@@ -99,8 +99,8 @@ impl<'a> Assembler<'a> {
     }
 }
 
-/// Counts the chunks of the base in these leaves as changed: they become zeros, or are behind the
-/// end.
+/// Counts the chunks of the base in these leaves as changed. They become zeros, or are after the
+/// end of the image.
 fn count_cleared(
     task: &BackupTask<'_>,
     spec: &ImageSpec,

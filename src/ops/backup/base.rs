@@ -1,4 +1,4 @@
-//! The backup with which a new one is compared, or on which it builds.
+//! Chooses the base: the backup with which a new one is compared, or on which it builds.
 
 use super::options::BackupOptions;
 use crate::base::ObjectHash;
@@ -7,11 +7,11 @@ use crate::ops::error::{Described, OpsError, describe};
 use crate::repo::{Backup, History, Project, Records, Top};
 use crate::volume::{ImageIdentity, ImageKind, ImageSource};
 
-/// Returns the backup to compare with a source that is read as a whole: the one that the user
-/// named, or the newest of the volume. Any will do: it saves work.
+/// Returns the backup to compare with a source that is read completely: the one that the user
+/// named, or the newest of the volume. The comparison only saves work, so any backup is correct.
 ///
-/// A backup by another write key is a base only if the user names it: it is not verified that its
-/// packs hold what its tree names.
+/// A backup by another write key is a base only if the user names it, since nobody has verified
+/// that its packs hold the blobs that its tree names.
 pub(super) fn choose_base<'a>(
     project: &Project,
     records: &'a Records,
@@ -26,7 +26,8 @@ pub(super) fn choose_base<'a>(
 }
 
 /// Returns the backup that a list of extents starts from, as the user states; none if the list
-/// names all data. The list itself only says what to read, and the rest is the base's.
+/// names all data. The list names only the extents to read. All other content is taken from the
+/// base.
 pub(super) fn list_base<'a>(
     project: &Project,
     records: &'a Records,
@@ -41,7 +42,7 @@ pub(super) fn list_base<'a>(
     }
 }
 
-/// Whether the packs of this backup need no proof that they hold what its tree names.
+/// Whether the packs of this backup can be trusted to hold the blobs that its tree names.
 pub(super) fn trusted(project: &Project, backup: &Backup) -> bool {
     project.settings.trusts_all()
         || backup.is_full
@@ -96,8 +97,8 @@ fn select_base<'a>(
     }
 }
 
-/// Returns the newest backup of the volume, which must be of the snapshot `from`. It may be an
-/// older one if the volume has the result already: nothing new builds on it then.
+/// Returns the newest backup of the volume, which must be of the snapshot `from`. Accepts an older
+/// one if the volume has the result already, since no new backup builds on it then.
 fn newest_of<'a>(
     project: &Project,
     records: &'a Records,
@@ -151,8 +152,8 @@ fn no_base(records: &Records, volume: &str, from: &ByteString, listed: bool) -> 
     }
 }
 
-/// The error for changes that start from a snapshot whose only backup has newer ones after it. The
-/// snapshot may be another one of the same name by now.
+/// The error for changes that start from a snapshot whose only backup is not the newest. Meanwhile,
+/// another snapshot may have the same name.
 fn not_newest(volume: &str, from: &ByteString, base: &Backup, newest: &Backup) -> OpsError {
     OpsError::BaseNotNewest {
         volume: volume.to_owned(),
@@ -170,9 +171,9 @@ fn described(backup: &Backup) -> Described {
     }
 }
 
-/// Returns the newest backup of the volume. Fails unless it is clear which content is the newest:
-/// no record that a backup follows has vanished, and all backups that no other one follows have the
-/// same content.
+/// Returns the newest backup of the volume. Fails unless it is clear which content is the newest.
+/// For this, each record that a backup follows must exist, and all backups that no other one
+/// follows must have the same content.
 fn one_newest<'a>(records: &'a Records, volume: &str) -> Result<Option<&'a Backup>, OpsError> {
     no_gap(records, volume)?;
     let tips = records.tips(volume);
@@ -200,8 +201,8 @@ fn no_gap(records: &Records, volume: &str) -> Result<(), OpsError> {
     }
 }
 
-/// Fails if the volume was last backed up from another file, while only the name of the file chose
-/// the volume.
+/// Fails if the volume was last backed up from another file, and the user did not choose the
+/// volume: its name was derived from the name of the file.
 pub(super) fn same_source(
     records: &Records,
     options: &BackupOptions,
@@ -254,9 +255,9 @@ pub(super) fn same_stated(records: &Records, options: &BackupOptions) -> Result<
     Ok(())
 }
 
-/// Whether the image is the file that `base` was made from, and was certainly not written to since:
-/// host, device, inode, size and times are the same, and the times were old enough that a later
-/// write would have changed them.
+/// Whether the image is the file that `base` was made from, and was certainly not written to since
+/// then. For this, host, device, inode, size and times must be the same, and the times must have
+/// been old enough that a later write would have changed them.
 pub(super) fn unwritten_since(
     image: &dyn ImageSource,
     base: &Backup,
@@ -318,9 +319,9 @@ impl From<&Backup> for Ancestor {
     }
 }
 
-/// Returns the backup on which a diff builds: the volume's newest, which must be of the diff's
-/// from-snapshot, or the one that the user named, if it is of that snapshot. Returns none for a
-/// diff that builds on nothing.
+/// Returns the backup on which a diff builds; none for a full diff. This is the newest backup of
+/// the volume, or the one that the user named. It must be of the snapshot that the diff starts
+/// from.
 ///
 /// Unless the user names it, a backup by another write key is no base.
 pub(super) fn find_base<'a>(
@@ -352,7 +353,7 @@ pub(super) fn find_base<'a>(
         if let Some(other) = of_snapshot(records, volume, Some(&from)).next_back() {
             return Err(of_other_key(other));
         }
-        // It may be the one that has vanished.
+        // The backup of this snapshot may have vanished.
         no_gap(records, volume)?;
         return Err(no_base(records, volume, &from, false));
     };
@@ -387,8 +388,8 @@ fn of_snapshot<'a>(
     backups.filter(move |backup| backup.snapshot() == snapshot)
 }
 
-/// Whether a backup is the newest of its volume, or one of several. Backups of the head of the
-/// image that build on it do not count: the next one builds on it, too.
+/// Whether a backup is the newest of its volume, or one of several newest ones. Ignores backups of
+/// the head of the image that build on it, since the next backup builds on it, too.
 fn is_newest(records: &Records, volume: &str, backup: &Backup) -> bool {
     let is_head = |later: &Backup| {
         let source = later.record.source.as_ref();
@@ -404,8 +405,8 @@ fn is_newest(records: &Records, volume: &str, backup: &Backup) -> bool {
     records.tips(volume).iter().any(|tip| tip.id == backup.id) || later.all(is_head)
 }
 
-/// Whether the ids of the images show that a diff is of the image that `base` is of. Without that,
-/// only the name of a snapshot connects them.
+/// Whether the image ids show that the diff and `base` are of the same image. Otherwise, only the
+/// name of a snapshot connects them.
 pub(super) fn same_image_id(options: &BackupOptions, base: &Backup) -> bool {
     let source = base.record.source.as_ref();
     let before = source.and_then(|source| source.image_id.as_ref());

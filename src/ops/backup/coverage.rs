@@ -7,8 +7,8 @@ use crate::base::LEAF_SIZE;
 #[expect(clippy::cast_possible_truncation, reason = "4 MiB")]
 const LEAF: usize = LEAF_SIZE as usize;
 
-/// The greatest number of ranges in a list: they take as much memory as a bit for each byte of a
-/// leaf.
+/// The maximum number of ranges in a list. So many ranges take as much memory as one bit for each
+/// byte of a leaf.
 const RANGES_MAX: usize = LEAF / 8 / size_of::<Range<usize>>();
 
 /// Ranges of bytes within a leaf: ascending, not empty, and with gaps between them. They take at
@@ -17,7 +17,7 @@ const RANGES_MAX: usize = LEAF / 8 / size_of::<Range<usize>>();
 pub(super) enum Coverage {
     /// A list.
     Ranges(Vec<Range<usize>>),
-    /// A bit for each byte, since there are too many to list.
+    /// A bit for each byte, if there are too many ranges for a list.
     Bits(Bits),
 }
 
@@ -28,7 +28,7 @@ impl Default for Coverage {
 }
 
 impl Coverage {
-    /// Adds a range that begins where the last one ended, or behind it.
+    /// Adds a range that begins at or after the end of the last one.
     pub(super) fn push(&mut self, range: Range<usize>) {
         if range.is_empty() {
             return;
@@ -75,14 +75,14 @@ impl Coverage {
         touched
     }
 
-    /// Returns the bytes that are not set in chunks that the ranges touch: ranges, each within one
-    /// chunk of this size.
+    /// Returns the bytes that are not set in the chunks that the ranges touch. Each returned range
+    /// is within one chunk of this size.
     pub(super) fn gaps(&self, chunk: usize) -> impl Iterator<Item = Range<usize>> + '_ {
         let mut end = 0_usize;
         let pieces = self.ranges().map(Some).chain([None]);
         let pieces = pieces.flat_map(move |range| {
-            // Between two ranges: the rest of the chunk in which the first ends, and the beginning
-            // of the chunk in which the second begins.
+            // Between two ranges, the gaps are the rest of the chunk in which the first range ends,
+            // and the beginning of the chunk in which the second range begins.
             let edge = end.next_multiple_of(chunk);
             match range {
                 None => [end..edge, 0..0],

@@ -1,4 +1,4 @@
-//! Reads the list of extents that a backup is given.
+//! Reads the list of extents for a backup.
 
 use std::io::Read;
 
@@ -10,7 +10,7 @@ use crate::volume::InputStream;
 
 /// Reads a list of extents, of [`ExtentList::TEXT_MAX`] bytes at most.
 ///
-/// Fails if the source cannot be read, is longer, or is not a list of extents.
+/// Fails if the source cannot be read, is too long, or is not a list of extents.
 pub fn read_extents(source: &mut dyn InputStream, cancel: &Cancel) -> Result<ExtentList, OpsError> {
     let (name, limit) = (source.name(), ExtentList::TEXT_MAX);
     let too_long = |size: u64| size > limit as u64;
@@ -25,7 +25,7 @@ pub fn read_extents(source: &mut dyn InputStream, cancel: &Cancel) -> Result<Ext
         }
         read.map(drop)
     };
-    // A read that was cancelled is not a failed read.
+    // Report a cancelled read as cancelled, and not as a failure.
     cancel.check()?;
     match whole {
         Ok(()) => Err(OpsError::LongList { name, limit }),

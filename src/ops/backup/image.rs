@@ -14,7 +14,7 @@ use crate::ops::pipeline::{Failed, StageError};
 use crate::repo::Backup;
 use crate::volume::{Gaps, ImageSource, VolumeError};
 
-/// The extents of a leaf that may hold data: ranges of bytes of the image, ascending.
+/// The extents of a leaf that may contain data, as ranges of bytes of the image, ascending.
 pub(super) type Extents = Vec<Range<u64>>;
 
 /// Reads an image and stores the chunks that the base does not have.
@@ -58,7 +58,7 @@ pub(super) fn show_progress(task: &BackupTask<'_>, size: u64) -> impl Fn(u64) {
     }
 }
 
-/// Sends the leaves that contain extents, which ascend.
+/// Sends the leaves that contain these extents, which must be in ascending order.
 pub(super) fn send_leaves(
     found: impl Iterator<Item = Result<Range<u64>, VolumeError>>,
     leaves: &mut LeafProducer<'_, '_, Extents>,
@@ -115,7 +115,7 @@ fn read_leaf(
     Ok(())
 }
 
-/// Reads the image from `offset` on, with zeros behind its end.
+/// Reads the image from `offset` on. Returns zeros after its end.
 pub(super) fn read_padded(
     task: &BackupTask<'_>,
     image: &dyn ImageSource,

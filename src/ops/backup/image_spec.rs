@@ -3,12 +3,12 @@
 use crate::repo::Top;
 use crate::volume::Gaps;
 
-/// The image that is made of leaves.
+/// The image to assemble from leaves.
 pub(super) struct ImageSpec {
     /// Its size in bytes.
     pub(super) size: u64,
     /// The tree of the backup that it is compared and merged with.
     pub(super) base: Option<Top>,
-    /// Its content where the source names no extent; `Unchanged` is that of `base`.
+    /// The content outside the extents of the source. `Unchanged` means the content of `base`.
     pub(super) gaps: Gaps,
 }

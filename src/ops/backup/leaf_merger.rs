@@ -1,4 +1,4 @@
-//! Merges the leaves that a source touches with those of the base.
+//! Merges the leaves that a source touches with the leaves of the base.
 
 use std::sync::atomic::Ordering;
 
@@ -16,7 +16,7 @@ pub(super) struct LeafMerger<'a> {
     spec: &'a ImageSpec,
     chunk_size: usize,
     fetcher: ChunkFetcher<'a>,
-    /// Chunks of the base that complete a leaf.
+    /// A buffer for chunks of the base that complete a leaf.
     before: Buffer,
 }
 
@@ -31,9 +31,9 @@ impl<'a> LeafMerger<'a> {
         }
     }
 
-    /// Stores the new chunks of a leaf, whose bytes in `buf` are those of the source where
-    /// `coverage` says so. Returns the ids of all its chunks, or none if they are the same as the
-    /// base's.
+    /// Stores the new chunks of a leaf. `buf` holds the bytes of the source in the ranges of
+    /// `coverage`. Returns the ids of all chunks of the leaf, or none if the base has the same
+    /// chunks.
     pub(super) fn store_leaf(
         &mut self,
         leaf: u64,
@@ -65,7 +65,7 @@ impl<'a> LeafMerger<'a> {
                 now[number] = Some(id);
             }
         }
-        // Chunks that changed together are stored, and later read, together.
+        // Chunks that changed together are stored together, since a restore reads them together.
         task.packer.store_chunks(pack, buf, chunks)?;
         let pairs = before.iter().zip(&now);
         let data = now.iter().flatten().count() as u64;
@@ -97,7 +97,7 @@ impl<'a> LeafMerger<'a> {
         }
     }
 
-    /// Fills the parts of touched chunks that the source left out.
+    /// Fills the parts of touched chunks that the source does not set.
     fn complete(
         &mut self,
         leaf: u64,

@@ -1,4 +1,5 @@
-//! Stores an image leaf by leaf: many threads merge them with the base, one assembles the tree.
+//! Stores an image leaf by leaf. Many threads merge leaves with the base, and one assembles the
+//! tree.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -13,19 +14,19 @@ use crate::ops::error::OpsError;
 use crate::ops::pipeline::{Failed, Pipeline, Producer, StageError, Stages};
 use crate::repo::{PackWorker, PackedNodes};
 
-/// Leaves that wait for each thread, so that it need not wait for one.
+/// Leaves in the queue for each thread, so that no thread waits for a leaf.
 pub(super) const QUEUE: usize = 2;
 
-/// Leaves for each thread that can be under way. A new leaf takes many times as long as one with a
-/// single chunk to merge; with this many, the other threads have work meanwhile. A leaf that is
-/// done takes little memory: its ids.
+/// Leaves in the pipeline for each thread. A new leaf takes many times as long as a leaf with a
+/// single chunk to merge. With so many leaves, the other threads have work meanwhile. A leaf that
+/// is done takes little memory, since only its ids are kept.
 const IN_FLIGHT: usize = 64;
 
 /// A leaf that the source touches.
 pub(super) struct LeafJob<W> {
     leaf: u64,
     coverage: Coverage,
-    /// How to get the bytes.
+    /// The parameter from which `fill` gets the bytes.
     work: W,
 }
 
@@ -33,7 +34,7 @@ pub(super) struct LeafJob<W> {
 pub(super) struct LeafProducer<'p, 'a, W>(&'p mut Producer<'a, (), LeafJob<W>, LeafDone>);
 
 impl<W> LeafProducer<'_, '_, W> {
-    /// Sends a leaf, whose bytes the source sets where `coverage` says so.
+    /// Sends a leaf. The source sets its bytes in the ranges of `coverage`.
     pub(super) fn leaf(
         &mut self,
         leaf: u64,
@@ -49,7 +50,7 @@ impl<W> LeafProducer<'_, '_, W> {
         Ok(self.0.send(job)?)
     }
 
-    /// Sends leaves that are nothing but zeros.
+    /// Sends leaves that contain only zeros.
     pub(super) fn zeros(&mut self, leaves: Range<u64>) -> Result<(), StageError> {
         self.0.spare()?;
         Ok(self.0.send_done(LeafDone::Zeros(leaves))?)
@@ -58,9 +59,9 @@ impl<W> LeafProducer<'_, '_, W> {
 
 /// Stores an image and returns the top of its tree.
 ///
-/// `source` sends leaves, in a thread of its own. `fill` puts the bytes of a leaf into a buffer of
-/// a leaf's length, where the coverage says so; many threads call it. `progress` is called with the
-/// number of leaves that the tree has so far. `failed` is set if it fails.
+/// `source` sends leaves, in its own thread. `fill` puts the bytes in the ranges of the coverage
+/// into a buffer of a leaf's length; many threads call it. `progress` is called with the number of
+/// leaves that the tree has so far. `failed` is set if the pipeline fails.
 pub(super) fn store_leaves<W: Send>(
     task: &BackupTask<'_>,
     spec: &ImageSpec,

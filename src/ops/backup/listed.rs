@@ -1,7 +1,8 @@
-//! Backup of an image whose changed extents are listed: these are read, and the rest is the base's.
+//! Backup of an image whose changed extents are listed. Only these are read. All other content is
+//! taken from the base.
 //!
-//! Only a sample shows whether the list is right. So the times of such a source prove nothing, and
-//! a later backup reads the whole image: see [`ListedImage`](crate::volume::ListedImage).
+//! Only a sample tests whether the list is right. So the record keeps no times of such a source,
+//! and a later backup reads the whole image: see [`ListedImage`](crate::volume::ListedImage).
 
 use super::coverage::Coverage;
 use super::image::{Extents, check_unchanged, read_padded, send_leaves, show_progress};
@@ -39,8 +40,8 @@ pub(super) fn check_list(
     }
 }
 
-/// Reads the listed extents and stores the chunks that the base does not have. Before that, it
-/// compares `samples` chunks outside of them with the base.
+/// Reads the listed extents and stores the chunks that the base does not have. Before that,
+/// compares `samples` chunks outside of these extents with the base.
 pub(super) fn store_listed(
     task: &BackupTask<'_>,
     image: &dyn ImageSource,
@@ -83,8 +84,8 @@ pub(super) fn store_listed(
     })
 }
 
-/// Returns the extents to read, in whole chunks: those of the list, and the end of the image if it
-/// has moved.
+/// Returns the extents to read, in whole chunks: those of the list, and the end of the image if its
+/// size has changed.
 fn extents_to_read(
     image: &dyn ImageSource,
     chunk_size: u64,
@@ -93,7 +94,7 @@ fn extents_to_read(
     let size = image.size();
     let edge = match base.map(|base| base.record.content.size) {
         Some(before) if before < size => before..size,
-        // The leaf at the end becomes zero behind it. The tree drops whole leaves.
+        // The leaf at the new end becomes zero after this end. The tree drops all leaves after it.
         Some(before) if before > size => size..size.next_multiple_of(LEAF_SIZE),
         _ => 0..0,
     };

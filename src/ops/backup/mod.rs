@@ -1,5 +1,6 @@
-//! Backup: source → leaf → chunks → ids; chunks that the project does not have are compressed,
-//! sealed, packed and stored → segment → tree → record.
+//! Backup. The source is cut into leaves, and leaves into chunks, each with an id. Chunks that the
+//! project does not have are compressed, sealed, packed and stored. Then the segments, the tree and
+//! the record are stored.
 
 mod assembler;
 mod attachment;

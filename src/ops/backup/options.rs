@@ -15,8 +15,7 @@ pub struct BackupOptions {
     /// Whether the user chose that name. A name that was derived from the file must not join two
     /// sources in one volume.
     pub volume_chosen: bool,
-    /// The backup to compare with, instead of the volume's newest, or the one that a diff builds
-    /// on.
+    /// The backup to compare with, or on which a diff builds, instead of the volume's newest one.
     pub base: Option<String>,
     /// Accept `base` for a diff even if no snapshot shows that the diff builds on it.
     pub force_base: bool,
@@ -30,34 +29,35 @@ pub struct BackupOptions {
     pub pack_sizes: PackSizes,
     /// Which data is read again before it is stored.
     pub verify_writes: VerifyWrites,
-    /// Read the whole source even if it was not written to since the base, and rely only on packs
-    /// that are present: lost ones are stored again.
+    /// Read the whole source even if it was not written to since the base. Rely only on packs that
+    /// are present, so that lost data is stored again.
     pub reread: bool,
-    /// If the source lists its changed extents: how many other chunks to compare with the base
-    /// before anything is stored, at most all. Each takes 16 bytes of memory.
+    /// If the source lists its changed extents: the number of other chunks to compare with the base
+    /// before anything is stored. Each takes 16 bytes of memory.
     pub verify_sample: u64,
-    /// What the user accepts.
+    /// The risks that the user accepts.
     pub accept: Accept,
-    /// What the user says of the source.
+    /// The properties of the source that the user states.
     pub stated: Stated,
     /// The name of this host.
     pub host: Option<String>,
 }
 
-/// What the user accepts, although it is mostly a mistake.
+/// Sources that are usually a mistake, but that the user accepts.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Accept {
     /// A source of 0 bytes: a device without a medium, or a program that failed.
     pub empty: bool,
-    /// That the volume gets other content than it had: of another image, or a full diff that shares
-    /// nothing with the newest backup.
+    /// A source with other content than the volume had: another image, or a full diff that shares
+    /// no data with the newest backup.
     pub new_content: bool,
-    /// That a file is unchanged if its times are, also on a file system that is not known to keep
-    /// them.
+    /// A file with unchanged times counts as unchanged, even on a file system that is not known to
+    /// keep times reliably.
     pub times: bool,
 }
 
-/// What the user says of a source, because neither an image nor a list of extents says it.
+/// Properties of a source that the user states, because neither an image nor a list of extents
+/// contains them.
 #[derive(Debug, Clone, Default)]
 pub struct Stated {
     /// The snapshot at which a list of changed extents starts.
@@ -77,9 +77,9 @@ pub struct Stated {
 pub struct BackupReport {
     /// The new backup, or the existing one; none after a dry run.
     pub id: Option<ObjectHash>,
-    /// Whether nothing was committed because the volume had this backup already.
+    /// Whether the volume had this backup already, so that nothing was committed.
     pub existing: bool,
-    /// The snapshot that it is of, if the source names one.
+    /// The snapshot of the source, if the source names one.
     pub snapshot: Option<ByteString>,
     /// The content's size in bytes.
     pub size: u64,
@@ -87,7 +87,7 @@ pub struct BackupReport {
     pub counts: Counts,
     /// The backup that it was compared with.
     pub base: Option<ObjectHash>,
-    /// Only the name of a snapshot connects it with the backup that it builds on.
+    /// Whether only the name of a snapshot connects it with the backup that it builds on.
     pub base_by_name: bool,
     /// Number of chunks outside of the list of extents that were compared with the base; none
     /// without a list.

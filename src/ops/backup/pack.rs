@@ -30,8 +30,8 @@ impl Packed {
     }
 }
 
-/// Calls `work` to store the chunks that the project does not have, and the trees: that of the
-/// content, and those of attachments.
+/// Calls `work`, which stores the chunks that the project does not have, the tree of the content,
+/// and the trees of attachments.
 pub(super) fn pack(
     project: &Project,
     index: &Arc<Index>,

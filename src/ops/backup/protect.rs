@@ -16,7 +16,7 @@ use crate::repo::{
     UnindexedPacks, Voids, Worker,
 };
 
-/// Attempts to store again what a prune marked, before the backup gives up.
+/// Attempts to store data again that a prune marked, before the backup fails.
 const ATTEMPTS_MAX: usize = 4;
 
 /// The guard of a backup. A dry run has none, since it commits nothing.
@@ -62,7 +62,7 @@ impl<'a> Protection<'a> {
         }
     }
 
-    /// Opens an index that finds nothing that is about to be deleted.
+    /// Opens an index that does not find data that is about to be deleted.
     pub(super) fn index(&self) -> Result<Arc<Index>, OpsError> {
         let context = self.context;
         Ok(match &self.guard {
@@ -71,8 +71,8 @@ impl<'a> Protection<'a> {
         })
     }
 
-    /// Returns those of the packs of an interrupted run that may be used. The lease names them, and
-    /// also the index's own packs that no segment names.
+    /// Returns the packs of an interrupted run that may be used. From now on, the lease names them,
+    /// and also the packs of the index that no segment names.
     pub(super) fn adopt(
         &self,
         index: &Index,
@@ -93,8 +93,8 @@ impl<'a> Protection<'a> {
             .collect())
     }
 
-    /// Checks that everything the trees below these tops rely on stays. Must be called right before
-    /// their records are committed, with the tops of all trees of these.
+    /// Checks that all data of the trees below these tops stays. Must be called right before the
+    /// records are committed, with the tops of all trees of these records.
     pub(super) fn clear(
         &mut self,
         index: &Arc<Index>,
@@ -127,9 +127,9 @@ impl<'a> Protection<'a> {
         Err(self.lost_race())
     }
 
-    /// Must be called after records were committed, or could not be: a failed commit may have
-    /// stored one. If this process was paused for minutes, data that they rely on may be gone, and
-    /// they are withdrawn.
+    /// Must be called after each attempt to commit records, also after a failed one, which may have
+    /// stored a record. If this process was paused for minutes, data that the records rely on may
+    /// have been deleted. Then this withdraws the records.
     pub(super) fn committed(&self, cleared: &CommitPermit) -> Result<(), OpsError> {
         let records = cleared.records();
         let in_time = |guard: &PruneGuard<'_>| !guard.came_too_late();
@@ -229,14 +229,14 @@ struct ResealedNodes<'a> {
 impl NodeReader for ResealedNodes<'_> {
     fn read(&self, id: &BlobId) -> Result<Arc<Node>, RepoError> {
         let plain = self.blobs.rescue(BlobKind::Node, id)?;
-        // Stores both copies: one that stays is not enough.
+        // Store both copies, even if one copy stays in its pack.
         self.packer.add_node(*id, &plain)?;
         let node = Node::decode(&plain).map_err(|_| RepoError::Tree)?;
         Ok(Arc::new(node))
     }
 }
 
-/// A walk over trees that stores chunks again which the index finds in no pack that stays.
+/// A walk over trees that stores a chunk again unless the index finds it in a pack that stays.
 struct Resealer<'a> {
     blobs: &'a BlobReader,
     packer: &'a Packer<'a>,

@@ -98,8 +98,8 @@ pub(super) fn content(project: &Project, stored: &Stored) -> Content {
     }
 }
 
-/// Describes a file or device. `trust_times` says that its times are as good as on any other file
-/// system.
+/// Describes a file or device. With `trust_times`, its times count even if its file system is not
+/// known to keep times reliably.
 pub(super) fn source_info(identity: &ImageIdentity, trust_times: bool) -> SourceInfo {
     use std::os::unix::ffi::OsStrExt;
     SourceInfo {

@@ -1,5 +1,4 @@
-//! Tests a list of extents: chunks that it leaves out, chosen at random, are compared with the
-//! base.
+//! Tests a list of extents: compares random chunks outside the list with the base.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -14,12 +13,12 @@ use crate::ops::error::OpsError;
 use crate::repo::{Backup, RepoError, Top, any_chunk, leaf_chunks};
 use crate::volume::ImageSource;
 
-/// Random choices for each sample of data. The base may have data almost only in listed extents;
-/// after this many choices, any chunk will do.
+/// Random choices for each sample with data in the base. If all of them are in listed extents, any
+/// other chunk becomes the sample.
 const LOOKS: u64 = 8;
 
-/// Compares chunks that `plan` leaves out with the base. Half of them are chunks where the base has
-/// data (which may have been discarded since); the other half are anywhere, also in holes.
+/// Compares chunks that `plan` leaves out with the base. In half of them, the base has data, which
+/// may have been discarded since. The other half are random chunks, also in holes.
 pub(super) fn verify(
     task: &BackupTask<'_>,
     image: &dyn ImageSource,
@@ -52,7 +51,7 @@ pub(super) fn verify(
     }
 }
 
-/// Chooses `samples` chunks, of which there must be more.
+/// Chooses `samples` chunks. There must be more chunks than that.
 fn choose(
     task: &BackupTask<'_>,
     left_out: &LeftOut,
@@ -118,7 +117,7 @@ impl LeftOut {
         Self { gaps, count }
     }
 
-    /// Returns the chunk of this number among them, counted from 0.
+    /// Returns the chunk with this position among them, counted from 0.
     fn get(&self, number: u64) -> Option<u64> {
         let behind = self.gaps.partition_point(|(before, _)| *before <= number);
         let (before, gap) = self.gaps.get(behind.checked_sub(1)?)?;
@@ -156,7 +155,7 @@ impl Comparison<'_> {
         let keys = task.project.chunk_keys()?;
         let found = (!is_zero(&self.buf)).then(|| keys.id(&self.buf));
         if found != expected {
-            // A change while it is read is not an error of the list.
+            // If the image changed while it was read, report this instead of an error in the list.
             check_unchanged(image)?;
             return Err(OpsError::ListIncomplete {
                 path: image.name(),
@@ -174,7 +173,7 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    /// Returns the id of the base's chunk in this place; none for zeros.
+    /// Returns the id of the base's chunk at the same place; none for zeros.
     fn expected(&mut self, chunk: u64) -> Result<Option<BlobId>, OpsError> {
         let Some(top) = self.top else {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! Whether a full diff is of the image that the volume holds.
+//! Tests whether a full diff is of the same image as the volume.
 
 use std::sync::atomic::Ordering;
 
@@ -6,12 +6,12 @@ use super::task::BackupTask;
 use crate::ops::error::OpsError;
 use crate::repo::{RepoErrorKind, Top, count_chunks};
 
-/// A content is another one if less than one chunk in this many is the same.
+/// A content belongs to another image if less than one in this many chunks is the same.
 const SHARED_MIN: u64 = 32;
 
-/// Whether the content that was just stored shares more than almost nothing with `newest`, which it
-/// was compared with. Zeros do not count. Two images of the same system share a part of their data,
-/// in the same places; unrelated ones share nothing.
+/// Whether the content that was just stored shares a relevant part of its chunks with `newest`,
+/// with which it was compared. Zeros do not count. Two states of one image share a part of their
+/// data in the same places; unrelated images share nothing.
 pub(super) fn shares_data(task: &BackupTask<'_>, newest: Top) -> Result<bool, OpsError> {
     let same = task.tally.same.load(Ordering::Relaxed);
     let data = task.tally.data.load(Ordering::Relaxed);
@@ -20,10 +20,11 @@ pub(super) fn shares_data(task: &BackupTask<'_>, newest: Top) -> Result<bool, Op
     }
     let before = match count_chunks(task.blobs, newest, &(0..u64::MAX)) {
         Ok(before) => before,
-        // It cannot be told from what is damaged.
+        // A damaged tree cannot show what is shared: assume that data is shared.
         Err(error) if error.kind() == RepoErrorKind::Damaged => return Ok(true),
         Err(error) => return Err(error.into()),
     };
-    // A part of a small image may be all that was left of it.
+    // Compare with the smaller of the two amounts: most of the image may have been discarded, or
+    // only a small part may have been filled.
     Ok(before == 0 || data > 0 && same.saturating_mul(SHARED_MIN) >= before.min(data))
 }

@@ -1,4 +1,4 @@
-//! Backups that a volume has already of the snapshot that a source shows.
+//! Existing backups of the snapshot that a source shows.
 
 use super::base::trusted;
 use super::options::BackupOptions;
@@ -18,8 +18,8 @@ pub(super) struct Taken<'a> {
 }
 
 impl<'a> Taken<'a> {
-    /// Finds the volume's backups of `snapshot`, if the source shows one. Those by another write
-    /// key do not count: their packs may not hold what their trees name.
+    /// Finds the volume's backups of `snapshot`, if the source shows one. Ignores backups by
+    /// another write key, since their packs may lack the blobs that their trees name.
     pub(super) fn find(
         project: &Project,
         records: &'a Records,
@@ -37,8 +37,8 @@ impl<'a> Taken<'a> {
         }
     }
 
-    /// Returns the options for storing the source. A content that the volume may have already is
-    /// only compared, not stored again, unless --reread asks for that.
+    /// Returns the options for storing the source. If the volume may have the content already,
+    /// nothing is stored, and the source is only compared, unless the user gave --reread.
     pub(super) fn compare_only(&self, options: &BackupOptions) -> BackupOptions {
         BackupOptions {
             dry_run: options.dry_run || !(self.backups.is_empty() || options.reread),
@@ -46,7 +46,7 @@ impl<'a> Taken<'a> {
         }
     }
 
-    /// Fails if all these backups have another size: the content cannot be the same.
+    /// Fails if all these backups have another size, since then none has the same content.
     pub(super) fn check_size(&self, size: u64) -> Result<(), OpsError> {
         self.one(|backup| backup.record.content.size == size)
             .map(drop)

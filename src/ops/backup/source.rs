@@ -30,7 +30,8 @@ pub fn backup(
     options: &BackupOptions,
     context: &Context<'_>,
 ) -> Result<Vec<BackupReport>, OpsError> {
-    // Before anything is read: a record of another volume would be foreign.
+    // Test this before anything is read: the record of a volume that the key may not back up would
+    // be foreign.
     project
         .may_back_up(&options.volume, &*context.observer)
         .map_err(OpsError::from)?;
@@ -115,7 +116,7 @@ fn backup_input(
 ) -> Result<BackupReport, OpsError> {
     let started = Timestamp::now();
     let mut protection = Protection::begin(project, options, context)?;
-    // Before anything of the source is read: the new backup comes after these records.
+    // Load the records before anything of the source is read, since the new backup follows them.
     let records = load(project, context)?;
     let follows = records.unfollowed(&options.volume);
     let listed = input.listed().is_some();
@@ -188,7 +189,7 @@ fn backup_input(
             };
             let id = entry.commit(project, volume, options, &cleared);
             let stays = protection.committed(&cleared);
-            // The first failure is the one to report.
+            // Report the failure to commit first.
             let id = id?;
             stays?;
             Some(id)

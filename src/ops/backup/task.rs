@@ -7,13 +7,13 @@ use crate::format::ContentKind;
 use crate::ops::context::Context;
 use crate::repo::{BlobReader, Packer, Project};
 
-/// Counters of a backup, in bytes, but `verified`, `same` and `data` in chunks.
+/// Counters of a backup. `verified`, `same` and `data` count chunks, all others count bytes.
 #[derive(Default)]
 pub(super) struct Tally {
     pub(super) changed: AtomicU64,
     pub(super) read: AtomicU64,
     pub(super) verified: AtomicU64,
-    /// Chunks of the source that are not zeros, and the same as the base's in their place.
+    /// Chunks of the source that are not zeros, and that the base has at the same place.
     pub(super) same: AtomicU64,
     /// Chunks of the source that are not zeros.
     pub(super) data: AtomicU64,

@@ -10,21 +10,22 @@ use crate::repo::{ObjectRef, RepoError};
 pub enum Finding {
     /// An object cannot be read, or its content is impossible. Its error says why.
     ObjectDamaged {
-        /// Which one.
+        /// The object.
         object: ObjectRef,
         /// The error of reading it.
         problem: Arc<RepoError>,
     },
-    /// The signer of an object may not make it, or its key was revoked. The object is ignored.
+    /// The signer of an object has no right to make it, or the signer's key was revoked. The object
+    /// is ignored.
     ObjectForeign {
         /// The object.
         object: ObjectRef,
         /// Why it is foreign.
         problem: Arc<RepoError>,
     },
-    /// One of the two copies of an object is damaged. The other one can take its place.
+    /// One of the two copies of an object is damaged. The other one can replace it.
     CopyDamaged {
-        /// Which object.
+        /// The object.
         object: ObjectRef,
         /// The name of the damaged copy in the store.
         name: String,
@@ -52,8 +53,8 @@ pub enum Finding {
         /// The pack.
         pack: ObjectRef,
     },
-    /// A backup needs a blob that is in no pack, or that does not have the length which its place
-    /// asks for.
+    /// A backup needs a blob that is in no pack, or whose length does not fit its place in the
+    /// tree.
     BlobUnusable {
         /// The blob.
         id: BlobId,
@@ -65,7 +66,7 @@ pub enum Finding {
         /// The damage.
         problem: Arc<RepoError>,
     },
-    /// A backup cannot be restored as a whole.
+    /// Parts of a backup cannot be restored.
     BackupAffected {
         /// Its record.
         backup: ObjectHash,
@@ -83,7 +84,7 @@ pub enum Finding {
 }
 
 impl Finding {
-    /// Sorts an error by the object that is damaged.
+    /// Converts an error into the finding about the object that is damaged.
     pub(super) fn from_error(problem: RepoError) -> Self {
         match problem {
             RepoError::Damaged { object, .. } => Self::ObjectDamaged {

@@ -24,7 +24,8 @@ use crate::repo::{
     PlacedRun, Project, Records, RepoError, Repository, Voids, lease_for_reading, listing_of,
 };
 
-/// Maximum number of packs that are read at once. They are read whole, so this bounds the memory.
+/// Maximum number of packs that are in memory at once. Each is read completely, so this limits the
+/// memory.
 const READERS_MAX: usize = 3;
 
 /// Verifies a project and the objects that it depends on. Damage is reported through `each`; `Err`
@@ -53,7 +54,7 @@ pub fn check(
     };
     run.copies(repository)?;
     let mut records = Records::load(project)?;
-    // Keeps a prune from deleting data that this check reads.
+    // The lease keeps a prune from deleting data that this check reads.
     let newest_first = records.all().iter().rev();
     let tops: Vec<_> = newest_first.flat_map(Backup::tops).collect();
     let lease = if read_data {
@@ -61,7 +62,8 @@ pub fn check(
     } else {
         None
     };
-    // After the records: one that was deleted in between is excused then.
+    // Load the log after the records: if a record was deleted before it could be read, the log
+    // explains that.
     let mut log = Log::load(project)?;
     let mut voids = Voids::load(project)?;
     run.log(&log);
@@ -121,8 +123,8 @@ fn record_of(error: &RepoError) -> Option<ObjectHash> {
 struct Compared {
     /// Packs of the size that the index states, and that size in bytes.
     packs: Vec<(ObjectRef, u64)>,
-    /// All other packs, with their size and the size that the index states. `None`: the pack is
-    /// missing.
+    /// All other packs, with their size and the size that the index states; `None` for a missing
+    /// pack.
     wrong: Vec<(ObjectRef, Option<(u64, u64)>)>,
     /// Missing packs that only superseded segments name. This is no damage.
     deleted: Vec<ObjectHash>,
@@ -165,15 +167,15 @@ impl CheckTask<'_> {
         });
         let foreign =
             |verdict: &Result<(), RepoError>| matches!(verdict, Err(RepoError::Foreign { .. }));
-        // Another step reports foreign objects, however many copies there are.
+        // Another step reports foreign objects.
         if verdicts.iter().any(|(.., verdict)| foreign(verdict)) {
             return Ok(());
         }
         for (name, is_second, verdict) in verdicts {
             match verdict {
                 Ok(()) => {}
-                // A copy that this version cannot read is damaged, not newer: opening the
-                // repository has read the other copy.
+                // A copy that seems to need a newer version is damaged: this version has read the
+                // other copy when it opened the repository.
                 Err(error @ (RepoError::Damaged { .. } | RepoError::Unsupported { .. })) => {
                     self.found(&Finding::CopyDamaged {
                         object,
@@ -230,7 +232,7 @@ impl CheckTask<'_> {
     /// read, with their sizes.
     fn packs(&mut self, index: &Index) -> Result<Vec<(ObjectRef, u64)>, OpsError> {
         let mut compared = self.compare(index)?;
-        // The cache may be damaged: the segments decide.
+        // The cache may be damaged, so read the segments again.
         if !compared.wrong.is_empty() {
             index.rebuild()?;
             index.scan_unindexed()?;
@@ -249,7 +251,7 @@ impl CheckTask<'_> {
                     self.found(&Finding::PackMissing { pack: object });
                 }
                 Some((found, expected)) => {
-                    // Some of its runs may still open.
+                    // Some of its runs may still be readable.
                     compared.packs.push((object, found));
                     self.found(&Finding::PackWrongSize {
                         pack: object,
@@ -314,7 +316,8 @@ impl CheckTask<'_> {
                 };
                 match read_pack(index, *pack, hash, *size)? {
                     PackVerdict::Whole(listing) => {
-                        // A prune or a backup names such a pack of a full key if it is used.
+                        // If a backup uses such a pack of a full key, a prune or a later backup
+                        // names it.
                         let is_ours = unnamed.contains(&hash) && listing.signer == authority;
                         if !is_ours && !index.may_rely_on(&listing)? {
                             lock(&proven).push(listing);
@@ -358,7 +361,8 @@ impl CheckTask<'_> {
         Ok(())
     }
 
-    /// Stores an audit of the packs of write keys that are whole, so that others rely on them, too.
+    /// Stores an audit of the undamaged packs of write keys, so that other keys may rely on them,
+    /// too.
     fn audit(&mut self, index: &Index, lease: Option<&Lease>) -> Result<(), OpsError> {
         let packs = std::mem::take(&mut self.proven);
         if let (Some(lease), false) = (lease, packs.is_empty()) {
@@ -397,7 +401,7 @@ impl CheckTask<'_> {
 enum PackVerdict {
     /// Every blob in it opens and has its id.
     Whole(PackListing),
-    /// All of it is damaged, or these of its runs.
+    /// The pack is damaged. If only some runs are, these are their ordinals.
     Damaged(RepoError, Option<Vec<u64>>),
 }
 
@@ -416,8 +420,8 @@ fn read_pack(
     };
     let (damage, listing) = match listing_of(project, object, &bytes) {
         Ok(listing) => (None, Some(listing)),
-        // The runs that the index lists and that still open decide which backups are affected. Its
-        // own contents may be those of another pack.
+        // Use the runs that the index lists to find the affected backups. The contents in the
+        // damaged pack may be those of another pack.
         Err(error @ (RepoError::Damaged { .. } | RepoError::Foreign { .. })) => {
             (Some(error), index.listing(&pack)?)
         }

@@ -11,9 +11,9 @@ use crate::repo::Project;
 /// The totals of a check.
 #[derive(Debug, Clone, Default)]
 pub struct CheckReport {
-    /// How many findings there were.
+    /// The number of findings.
     pub errors: u64,
-    /// Of these, the objects that are foreign.
+    /// The number of foreign objects among them.
     pub foreign: u64,
     /// Packs that are missing, of the wrong size, or do not open.
     pub packs_damaged: u64,
@@ -37,9 +37,9 @@ pub(super) struct CheckTask<'a> {
     pub(super) context: &'a Context<'a>,
     pub(super) report: CheckReport,
     pub(super) each: &'a mut dyn FnMut(&Finding),
-    /// Packs of the index that cannot be relied on as a whole.
+    /// Packs of the index that are missing, or damaged in any part.
     pub(super) bad_packs: HashSet<ObjectHash>,
-    /// Of these, those that are missing.
+    /// The packs among them that are missing.
     pub(super) missing: HashSet<ObjectHash>,
     /// Runs that did not open, by pack and ordinal.
     pub(super) bad_runs: HashSet<(ObjectHash, u64)>,
@@ -49,7 +49,7 @@ pub(super) struct CheckTask<'a> {
     pub(super) marked: HashSet<ObjectHash>,
     /// Packs that were read, if their contents are checked at all.
     pub(super) read: Option<HashSet<ObjectHash>>,
-    /// Packs of other signers that were read and are whole.
+    /// Packs of other signers that were read and are undamaged.
     pub(super) proven: Vec<PackListing>,
 }
 

@@ -1,4 +1,4 @@
-//! The walk over all trees: whether each blob that a backup names is there.
+//! The walk over all trees. It tests whether each blob that a backup names exists.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
@@ -14,9 +14,10 @@ use crate::repo::{
     RepoError, RepoErrorKind, Visitor, walk,
 };
 
-/// The most reads at the same time: the store may be far away.
+/// The maximum number of reads at the same time. Several are needed if the store has a long round
+/// trip.
 const READS: usize = 8;
-/// The most blobs that nodes read ahead name in a valid tree: 17 MiB.
+/// The maximum number of blobs that nodes read ahead can name in a valid tree: 17 MiB.
 const READ_AHEAD: usize = 1 << 19;
 /// The children of a branch.
 const BRANCH_WIDTH: usize = 64;
@@ -27,7 +28,7 @@ const BRANCH_WIDTH: usize = 64;
 enum Place {
     /// A node of this level, of an image whose chunks have this number of bytes.
     Image { level: u8, chunk_size: u32 },
-    /// A node of a stream, of this level; of any level at the top.
+    /// A node of a stream, of this level. The top may have any level.
     Stream { level: Option<u8> },
 }
 
@@ -80,7 +81,7 @@ impl NodeReader for PooledNodes<'_> {
 /// The findings of a walk.
 #[derive(Default)]
 pub(super) struct Walked {
-    /// Packs that no segment names, and blobs that lie nowhere else are needed.
+    /// Packs that no segment names, but that hold needed blobs which no named pack has.
     pub(super) needed: BTreeMap<ObjectHash, ObjectRef>,
     /// Packs that the walk relied on and that should have been read before, with their sizes.
     pub(super) unread: BTreeMap<ObjectHash, (ObjectRef, u64)>,
@@ -293,7 +294,7 @@ impl Walk<'_, '_> {
         let mut verdict = WHOLE;
         for child in node.ids.iter().flatten() {
             match node.level.checked_sub(1) {
-                // Also the last one: it is filled up with zeros.
+                // The last chunk has the full size, too, since it is padded with zeros.
                 None => verdict.whole &= self.chunk(child, chunk_size.into())?,
                 Some(level) => below.push((*child, Place::Image { level, chunk_size })),
             }
@@ -384,7 +385,8 @@ impl Walk<'_, '_> {
         };
         let mut places = find()?;
         if places.is_empty() {
-            // Another thread's resync may have found them, so look again in any case.
+            // Search again even if this resync found nothing: another thread's resync may have
+            // found new packs.
             self.index.resync()?;
             places = find()?;
         }

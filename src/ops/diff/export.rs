@@ -1,5 +1,5 @@
-//! Export of an RBD diff: the changes from one backup to another, or the whole of one, as `rbd
-//! import-diff` takes them.
+//! Export of an RBD diff for `rbd import-diff`: the changes from one backup to another, or all data
+//! of one backup.
 
 use crate::base::Phase;
 use crate::format::{ContentKind, DiffHeader};
@@ -12,7 +12,7 @@ use crate::volume::{DiffTarget, DiffTotals, OutputStream};
 /// Names of snapshots, instead of those in the records of the backups.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SnapshotNames {
-    /// The snapshot on which the diff builds. Not used without a backup to begin at.
+    /// The snapshot on which the diff builds. Ignored for a full diff.
     pub from: Option<Vec<u8>>,
     /// The snapshot that the diff leads to.
     pub to: Option<Vec<u8>>,
@@ -30,11 +30,10 @@ pub struct ExportReport {
 }
 
 /// Writes the diff that turns `from` into `to`, two images of the same volume, and finishes the
-/// output. Without `from` it begins at an image without data. Only nodes that the two trees do not
-/// share are read.
+/// output. Without `from`, writes a full diff. Only nodes that the two trees do not share are read.
 ///
-/// After an error or a cancellation the output is not finished: a stream has no end, and no file
-/// appears.
+/// After an error or a cancellation, the output is not finished: a stream lacks its end record, and
+/// no file appears.
 pub fn export_diff(
     project: &Project,
     from: Option<&Backup>,

@@ -26,7 +26,7 @@ pub enum DiffPart<'a> {
     Diff(&'a DiffSummary),
 }
 
-/// A stream as a whole.
+/// The properties of a whole stream.
 #[derive(Debug)]
 pub struct DiffReport {
     /// Its version; `None` if it ends before it states one.
@@ -50,8 +50,8 @@ pub struct DiffSummary {
     pub zero_extents: u64,
     /// Bytes of data.
     pub data: u64,
-    /// Bytes of data that are zero: whole blocks of 4 KiB of the image, or the part of one that an
-    /// extent has.
+    /// Bytes of data that are zero. Counts blocks of 4 KiB of the image. If an extent has only a
+    /// part of a block, counts this part.
     pub zeros_in_data: u64,
     /// Bytes that extents of zeros cover.
     pub zeros: u64,
@@ -182,7 +182,7 @@ impl Inspector<'_> {
         let mut at = extent.offset;
         while at < extent.end() {
             self.step(reader)?;
-            // First up to the next block of the image, then whole blocks.
+            // Read up to the next block of the image first, and whole blocks after that.
             let longest = match at % BLOCK as u64 {
                 0 => PIECE as u64,
                 into => BLOCK as u64 - into,
@@ -232,7 +232,7 @@ impl DiffSummary {
     fn touch(&mut self, extent: &Extent) {
         let new = |unit: u64| {
             let last = (extent.end() - 1) / unit;
-            // Do not count a unit twice that the extent before has touched.
+            // Do not count a unit again that the previous extent has touched.
             let counted = self.end.div_ceil(unit);
             last + 1 - counted.max(extent.offset / unit).min(last + 1)
         };

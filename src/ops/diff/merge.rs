@@ -1,5 +1,5 @@
-//! Merges many diffs into one, without Ceph. The result has the same effect as all of them, applied
-//! one after another.
+//! Merges many diffs into one, without Ceph. Applying the result has the same effect as applying
+//! all diffs, one after another.
 //!
 //! All diffs are read at the same time, from the first byte of the image to the last. The next
 //! extent of each is known, which shows how far the extent of the newest diff is valid.
@@ -37,13 +37,13 @@ pub struct MergeReport {
     pub written: u64,
 }
 
-/// Merges diffs, oldest first, and finishes the output. Each must begin at the snapshot where the
-/// one before ends. All diffs of a v2 stream take part, one after another. Every input is read to
-/// its end, so that damage of any of them is found; after that or another failure the output is not
-/// finished.
+/// Merges diffs, oldest first, and finishes the output. Each diff must start from the snapshot to
+/// which the previous one leads. A v2 stream contributes all of its diffs, one after another. Every
+/// input is read to its end, so that damage in any input is found. After damage or another failure,
+/// the output is not finished.
 ///
-/// Bytes that a diff cut off the image, and a later one brought back, are zeros in the result: the
-/// image that it is applied to may still have data there.
+/// If a diff makes the image smaller and a later one makes it larger again, the bytes in between
+/// are zeros in the result. The image to which the result is applied may still have data there.
 pub fn merge_diffs(
     sources: Vec<Box<dyn InputStream + '_>>,
     output: &mut dyn OutputStream,
@@ -76,7 +76,7 @@ struct Layer<'a> {
     name: String,
     reader: DiffReader<Box<dyn Read + 'a>>,
     header: DiffHeader,
-    /// The smallest size of the image in this diff and all later ones. Extents of this diff behind
+    /// The smallest size of the image in this diff and all later ones. Extents of this diff after
     /// it are not valid.
     limit: u64,
     /// The rest of the next extent.
@@ -124,8 +124,8 @@ impl<'a> Stack<'a> {
         header: &DiffHeader,
         sink: &mut Sink<'_, W>,
     ) -> Result<(), OpsError> {
-        // The image was cut off behind this place at least once. Where no diff has an extent, it is
-        // zero now. The result need not state that if there was no image before.
+        // The image ended here at least once. After this place, the content is zero where no diff
+        // has an extent. The result need not state these zeros if it is a full diff.
         let cut = match (&header.from, self.layers.first()) {
             (Some(_), Some(oldest)) => oldest.limit,
             _ => header.size,
@@ -143,7 +143,7 @@ impl<'a> Stack<'a> {
             }
             let covers = |layer: &Layer<'_>| layer.current.is_some_and(|e| e.offset <= position);
             let newest = self.layers.iter().rposition(covers);
-            // No newer diff covers this place, so the extents of newer ones begin later.
+            // No newer diff covers this place, so the extents of newer diffs begin later.
             let newer = self
                 .layers
                 .iter()
@@ -211,8 +211,8 @@ fn open<'a>(
     Ok(())
 }
 
-/// Fails unless a diff begins where the one before it ends. The head of an image has no name at
-/// which one could begin.
+/// Fails unless a diff starts from the snapshot to which the previous one leads. No diff can start
+/// from the head of an image, since the head has no name.
 fn check_order(before: &Layer<'_>, after: &Layer<'_>) -> Result<(), OpsError> {
     let (ends, begins) = (&before.header.to, &after.header.from);
     if ends.is_some() && ends == begins {
@@ -275,7 +275,7 @@ impl<'a> Layer<'a> {
         Ok(())
     }
 
-    /// Writes the current extent up to `end` at most, and returns where that was.
+    /// Writes the current extent, at most up to `end`, and returns the position that it reached.
     fn copy<W: Write>(
         &mut self,
         end: u64,

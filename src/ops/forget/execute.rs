@@ -9,9 +9,9 @@ use crate::ops::context::{Context, TOOL};
 use crate::ops::error::OpsError;
 use crate::repo::{Lease, Leases, Log, NewEntry, Project, Records, Work, Worker, removed_record};
 
-/// Executes a plan: announces it in a lease, looks at the leases and entries of others, writes an
-/// entry, and then deletes the records. If it is interrupted, the same `forget` finishes it. `host`
-/// is the name of this host.
+/// Executes a plan: announces it in a lease, reads the leases and log entries of others, writes an
+/// entry, and then deletes the records. If it is interrupted, another run of the same `forget`
+/// completes it. `host` is the name of this host.
 pub fn forget(
     project: &Project,
     plan: &ForgetPlan<'_>,
@@ -38,7 +38,7 @@ pub fn forget(
             },
             ..NewEntry::default()
         };
-        // If this process was stopped, others may not have seen what it announced.
+        // If this process was paused, others may not have seen its lease.
         if lease.may_have_expired() {
             return Err(OpsError::PausedTooLong);
         }
@@ -48,7 +48,7 @@ pub fn forget(
             .filter_map(|id| log.removal(LogKind::Record, *id))
         {
             context.cancel.check()?;
-            // Others may have counted on the records that are left.
+            // Other runs may have made plans that keep the remaining records.
             if lease.may_have_expired() {
                 return Err(OpsError::PausedTooLong);
             }
@@ -65,9 +65,9 @@ fn item(record: ObjectHash) -> LogItem {
     }
 }
 
-/// Announces what is to be removed and what has to stay for that, and then looks whether another
-/// run contradicts it. Returns the log. Of two runs that contradict each other at least one
-/// notices, since both look after they have announced it.
+/// Announces the records to remove, and the records that must stay if those are removed. Then fails
+/// if another run contradicts this. Returns the log. If two runs contradict each other, at least
+/// one of them notices, since each one announces its plan before it looks.
 fn claim(
     project: &Project,
     plan: &ForgetPlan<'_>,
@@ -78,12 +78,12 @@ fn claim(
     let sets: [HashSet<ObjectHash>; 2] =
         [removes, keeps].map(|records| records.iter().copied().collect());
     lease.intend_to_remove(removes, keeps)?;
-    // In this order: a run that ends has deleted its records before it gives up its lease.
+    // Load the leases before the records: a run deletes its records before it deletes its lease.
     let leases = Leases::load(project, Some(lease))?;
     let there = Records::present(project)?;
     let log = Log::load(project)?;
-    // Another run may have written entries for records after this plan was made, and crashed before
-    // it deleted them.
+    // After this plan was made, another run may have written entries for records, and crashed
+    // before it deleted these records.
     let is_removed = |id: &ObjectHash| {
         log.removed(LogKind::Record, *id) && !plan.log.removed(LogKind::Record, *id)
     };

@@ -1,5 +1,5 @@
-//! Forget: the rules of a policy (`rule`), which backups it keeps (`policy`), what that means for
-//! the records (`plan`), and deleting them (`execute`).
+//! Forget: the rules of a policy (`rule`), the backups that a policy keeps (`policy`), the plan for
+//! all records (`plan`), and their deletion (`execute`).
 //!
 //! Only records are deleted. Packs stay until a prune deletes them, so concurrent restores are not
 //! disturbed.

@@ -47,8 +47,8 @@ pub struct ForgetPlan<'a> {
 pub struct VolumePlan<'a> {
     /// Its name.
     pub volume: &'a str,
-    /// The backups that stay, and why. If backups were named, other ones of the volume are not
-    /// listed.
+    /// The backups that stay, and why. If the user named the backups to remove, other backups of
+    /// the volume are not listed.
     pub keep: Vec<(&'a Backup, Vec<Reason>)>,
     /// The backups to remove.
     pub remove: Vec<Removal<'a>>,
@@ -75,7 +75,7 @@ impl ForgetPlan<'_> {
         self.volumes.iter().flat_map(|volume| &volume.remove)
     }
 
-    /// Returns the backups that have to stay for those to be removed.
+    /// Returns the backups that must stay if the others are removed.
     pub(super) fn relies_on(&self) -> impl Iterator<Item = ObjectHash> {
         let changed = self
             .volumes
@@ -105,7 +105,8 @@ impl ForgetPlan<'_> {
 }
 
 /// Makes the plan for these records. A backup that exists although the log says that it was removed
-/// counts like any other: the log excuses that a record is missing, and orders nothing.
+/// counts like any other. An entry only explains why a record is missing. It does not ask anyone to
+/// delete the record.
 pub fn plan_forget<'a>(
     records: &'a Records,
     log: &'a Log,
@@ -227,7 +228,7 @@ fn divide<'a>(
     let decided = policy.decide(&links, now, zone);
     let (mut keep, mut remove) = (Vec::new(), Vec::new());
     for ((entry, backup), mut reasons) in entries.iter().zip(present).zip(decided).rev() {
-        // Or forgotten, but then it does not exist.
+        // A record that is passed over may also be a removed one, but no such backup exists here.
         reasons.extend(entry.passed_over.then_some(Reason::Voided));
         match backup {
             Some(backup) if reasons.is_empty() => remove.push(backup),

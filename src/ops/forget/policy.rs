@@ -1,5 +1,5 @@
-//! The backups of one volume that a policy keeps, and the reasons. A pure function of times,
-//! labels, keys, and of what follows what.
+//! The backups of one volume that a policy keeps, and the reasons. This is a pure function of
+//! times, labels, keys, and the order in which backups follow each other.
 //!
 //! - Each rule counts all backups by itself, newest first. A backup is kept if any rule keeps it.
 //! - A rule of a period keeps the newest backup of each hour, day, week, month or year of the
@@ -8,8 +8,8 @@
 //! - A rule that has not used up its count also keeps the oldest backup, so that history grows as
 //!   long as it can.
 //! - Spans are counted back from the newest backup, not from now.
-//! - A backup from the future, or earlier than one that it follows, is kept and not counted: the
-//!   clock of its host was wrong, or its time is forged.
+//! - A backup is kept and not counted if its time is in the future, or earlier than that of a
+//!   backup that it follows: the clock of its host was wrong, or its time is forged.
 //!
 //! Backups of a volume need not be one line, each following the one before: two hosts back up at
 //! the same time, or copies of a repository are merged. A rule goes every way from a backup that
@@ -142,7 +142,8 @@ impl Policy {
 }
 
 /// Returns for each record why rules do not count it: its time is after `now`, or before that of
-/// one that it follows, directly or through others. Of the latter, times after `now` say nothing.
+/// one that it follows, directly or through others. Times after `now` do not make later backups
+/// uncounted.
 fn uncounted(history: &[Link<'_>], now: Timestamp) -> Vec<Vec<Reason>> {
     let time = |place: usize| history[place].backup.map(|backup| backup.time);
     let mut latest: Vec<Option<Timestamp>> = vec![None; history.len()];
@@ -184,13 +185,13 @@ struct Way {
     since: Option<Timestamp>,
 }
 
-/// Maximum number of ways to one record that a rule keeps apart. Only records whose time is not
-/// counted can have more than one.
+/// Maximum number of ways to one record that a rule counts separately. Only records whose time is
+/// not counted can have more than one.
 const WAYS_MAX: usize = 16;
 
 impl Way {
-    /// Adds this way to those that lead to a record. Of ways with the same last period only the one
-    /// that has counted least matters.
+    /// Adds this way to those that lead to a record. Of several ways with the same last period,
+    /// only the one with the smallest count matters.
     fn join(&self, ways: &mut Vec<Self>) {
         let Some(same) = ways.iter_mut().find(|way| way.period == self.period) else {
             ways.push(self.clone());
@@ -233,7 +234,8 @@ impl Counted<'_> {
             if period.is_none() || way.period != period {
                 return has_left(way.used);
             }
-            // The period is counted already. The backups of full keys stand for all.
+            // The period is counted already. A backup of a full key represents the period for all
+            // keys.
             let stands = way.keys.contains(&None) || way.keys.contains(&self.backup.key);
             !stands && has_left(way.used - 1)
         };

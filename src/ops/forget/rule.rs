@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp, Zoned};
 pub enum Rule {
     /// The newest backup of each of the last `Count` periods that have one.
     Last(Period, Count),
-    /// All backups that are younger than this, counted back from the newest.
+    /// All backups within this span before the newest one.
     Within(Span),
     /// The newest backup of each period within a span.
     PeriodWithin(Period, Span),
@@ -41,7 +41,7 @@ pub enum Period {
 /// A number of backups to keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {
-    /// This many. A rule with 0 has no effect.
+    /// At most so many. A rule with 0 has no effect.
     Most(u64),
     /// All of them.
     All,
@@ -82,15 +82,14 @@ pub enum Reason {
     Voided,
     /// A rule keeps it.
     Rule(Rule),
-    /// The rule has kept the newest backup of this period, and this is the oldest backup.
+    /// The rule has not used up its count, and this is the oldest backup.
     Oldest(Rule),
     /// Without it, its volume would have no backup.
     LastOfVolume,
 }
 
 impl Reason {
-    /// Whether the rules leave the backup out, since its time or its content is not to be relied
-    /// on.
+    /// Whether the rules ignore the backup, because its time or its content is not reliable.
     #[must_use]
     pub fn is_uncounted(&self) -> bool {
         matches!(self, Self::Future | Self::Earlier | Self::Voided)

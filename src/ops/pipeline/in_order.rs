@@ -16,7 +16,7 @@ impl<T> InOrder<T> {
         }
     }
 
-    /// Adds the item of this number, counted from 0. Each number comes once.
+    /// Adds the item with this number, counted from 0. Each number must be added once.
     pub(super) fn put(&mut self, number: usize, item: T) {
         let at = number - self.next;
         if self.waiting.len() <= at {

@@ -8,10 +8,10 @@
 //! ```
 //!
 //! * **Order.** The source numbers its items. The sink gets each of them after all before it.
-//! * **Bounded memory.** An item begins with a spare, which the sink gives back. So no more items
-//!   are under way than there are spares, however long one of them takes.
+//! * **Bounded memory.** An item begins with a spare, which the sink gives back. So there are never
+//!   more items in the pipeline than spares, even if one item takes long.
 //! * **No deadlock.** The sink never stops receiving. The item that it waits for has its spare
-//!   already; it is with a worker, or in a queue from which all items before it are taken.
+//!   already. Either a worker has the item, or it is the next one in a queue.
 //! * **Failure.** A stage that fails or panics reports that to the sink, as its last message. The
 //!   sink then returns and drops its channel ends. A stage that waits for another one wakes, finds
 //!   the channel closed, and returns as well. A source that waits for its input checks [`Failed`].
@@ -37,7 +37,7 @@ pub(crate) struct Pipeline<'a> {
     pub(crate) workers: usize,
     /// Items that can wait in front of a stage.
     pub(crate) queue: usize,
-    /// Items that can be under way: begun by the source and not yet taken by the sink.
+    /// Items that can be in the pipeline: begun by the source and not yet taken by the sink.
     pub(crate) in_flight: usize,
     pub(crate) cancel: &'a Cancel,
     /// Set if the pipeline fails.
@@ -67,8 +67,9 @@ enum Report<D> {
 }
 
 impl Pipeline<'_> {
-    /// Runs the pipeline to its end. `source` runs in a thread of its own, `sink` in the caller's;
-    /// it returns the item's spare. Of several failures, returns the first that reaches the sink.
+    /// Runs the pipeline to its end. `source` runs in its own thread. `sink` runs in the thread of
+    /// the caller, and returns the spare of each item. If several stages fail, returns the first
+    /// failure that reaches the sink.
     pub(crate) fn run<S: Stages>(
         &self,
         stages: &S,
@@ -92,7 +93,7 @@ impl Pipeline<'_> {
             failed: self.failed,
         };
         thread::scope(|scope| {
-            // Dropped before the scope joins the threads, also if the sink panics.
+            // Drop these before the scope joins the threads, also if the sink panics.
             let (done, spares_in) = (done, spares_in);
             let mut threads = Vec::new();
             let report = done_in.clone();
@@ -100,7 +101,7 @@ impl Pipeline<'_> {
                 run_stage(&report, || {
                     let mut producer = producer;
                     match source(&mut producer) {
-                        // A stage that stopped has reported why.
+                        // The stage that made this one stop has reported the reason.
                         Err(StageError::Stopped) => Ok(()),
                         Err(StageError::Failed(error)) => Err(error),
                         Ok(()) => {
@@ -162,7 +163,8 @@ impl<P, J, D> Producer<'_, P, J, D> {
         Ok(())
     }
 
-    /// Sends an item past the workers: it is done. Its spare must have been taken before.
+    /// Sends an item that needs no work directly to the sink. Its spare must have been taken
+    /// before.
     pub(crate) fn send_done(&mut self, done: D) -> Result<(), Stopped> {
         let report = Report::Done(self.sent, done);
         self.done.send(report).map_err(|_| Stopped)?;
@@ -170,7 +172,8 @@ impl<P, J, D> Producer<'_, P, J, D> {
         Ok(())
     }
 
-    /// Fails if the source need not wait for its input: the pipeline was cancelled or has failed.
+    /// Fails if the pipeline was cancelled or has failed, so that the source stops waiting for its
+    /// input.
     pub(crate) fn check(&self) -> Result<(), StageError> {
         self.cancel.check()?;
         Ok(self.failed.check()?)
@@ -263,8 +266,8 @@ fn finish<S: Stages>(
     Ok(())
 }
 
-/// Runs the step of one thread, and reports its failure or panic: else the sink would wait for an
-/// item that never arrives, while others wait for the sink.
+/// Runs the step of one thread, and reports its failure or panic. Otherwise the sink would wait for
+/// an item that never arrives, while other stages wait for the sink.
 fn run_stage<D>(report: &Sender<Report<D>>, step: impl FnOnce() -> Result<(), OpsError>) {
     let on_panic = ReportPanic(report);
     if let Err(error) = step() {

@@ -1,4 +1,4 @@
-//! The parts of a pipeline that its users define, and the ways in which they end early.
+//! The parts of a pipeline that its callers define, and the reasons for which they end early.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,7 +9,7 @@ use crate::volume::VolumeError;
 
 /// The parallel stages of a pipeline: the work that its threads do on each item.
 pub(crate) trait Stages: Sync {
-    /// A permit to begin an item, with the memory that items use one after another, if any.
+    /// A permit to begin an item. It may contain memory that one item uses after another.
     type Spare: Default + Send;
     /// An item as the source sends it.
     type Job: Send;
@@ -24,7 +24,7 @@ pub(crate) trait Stages: Sync {
     /// Works on one item.
     fn work(&self, worker: &mut Self::Worker, job: Self::Job) -> Result<Self::Done, OpsError>;
 
-    /// Ends a worker after its last item, even if that failed.
+    /// Ends a worker after its last item, even if this item failed.
     fn end(&self, worker: Self::Worker) -> Result<(), OpsError> {
         drop(worker);
         Ok(())
@@ -35,7 +35,8 @@ pub(crate) trait Stages: Sync {
         0
     }
 
-    /// Finishes an item that a worker returned, in a thread that may wait, while workers compute.
+    /// Finishes an item that a worker returned. Runs in a separate thread, which may wait for the
+    /// disk while workers compute.
     fn finish(&self, done: &Self::Done) -> Result<(), OpsError> {
         let _ = done;
         Ok(())
@@ -47,7 +48,7 @@ pub(crate) trait Stages: Sync {
 #[error("another stage of the pipeline has stopped")]
 pub(crate) struct Stopped;
 
-/// Why a source ended before its last item.
+/// The reason why a source ended before its last item.
 #[derive(Debug)]
 pub(crate) enum StageError {
     /// Another stage has ended, and reports why.
@@ -86,8 +87,8 @@ impl From<Cancelled> for StageError {
     }
 }
 
-/// A flag that is set once a pipeline has failed. A source that waits for its input looks at it:
-/// its channels cannot wake it there.
+/// A flag that is set once a pipeline has failed. A source that waits for its input must test this
+/// flag, since a closed channel cannot wake it there.
 #[derive(Debug, Default)]
 pub(crate) struct Failed(AtomicBool);
 

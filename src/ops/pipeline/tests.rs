@@ -14,7 +14,7 @@ use crate::base::{Cancel, Cancelled};
 use crate::ops::error::OpsError;
 use crate::repo::RepoError;
 
-/// A pipeline that takes longer than this is taken to hang.
+/// A pipeline that takes longer than this is assumed to hang.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A place where something can go wrong.
@@ -44,7 +44,7 @@ struct Setup {
     finishers: usize,
     queue: usize,
     in_flight: usize,
-    /// Every item of this many goes past the workers; 0 for none.
+    /// Each n-th item is sent directly to the sink; 0 for none.
     past_workers: usize,
     fault: Option<(Place, Fault)>,
 }
@@ -315,7 +315,7 @@ fn an_internal_error_of_the_source_fails_the_pipeline() {
         |(_, permit)| Ok(permit),
     );
     assert!(matches!(result, Err(OpsError::Internal("misused"))));
-    // Nor can it end early without a reason.
+    // The source cannot end early without a reason, either.
     let result = pipeline.run(
         &stages,
         |_| Err(StageError::Stopped),

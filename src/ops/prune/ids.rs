@@ -1,4 +1,4 @@
-//! Sets of blob ids that take few bytes of memory each, with notes on every id.
+//! Sets of blob ids that need few bytes of memory for each id, with a note on every id.
 
 use rayon::slice::ParallelSliceMut;
 
@@ -11,8 +11,8 @@ pub(super) trait Key: Copy + Ord + Send {
     fn lead(self) -> u32;
 }
 
-/// The first 8 bytes of an id. Of `n` chunks, two have the same key with a probability of n² / 2⁶⁵:
-/// then an unused chunk may be kept.
+/// The first 8 bytes of an id. Among `n` chunks, two have the same key with a probability of n² /
+/// 2⁶⁵. In this case, an unused chunk may be kept.
 pub(super) type ChunkKey = u64;
 
 impl Key for ChunkKey {
@@ -26,8 +26,8 @@ impl Key for ChunkKey {
     }
 }
 
-/// The first 16 bytes of an id. They must differ: if a node were taken for another one, all data
-/// below it would be lost.
+/// The first 16 bytes of an id. Two nodes with the same key would lose data: the second one would
+/// count as walked, and all data below it as unused.
 pub(super) type NodeKey = u128;
 
 impl Key for NodeKey {
@@ -50,7 +50,7 @@ pub(super) struct Ids<K> {
     /// are uniform, so few keys share a value.
     starts: Vec<u32>,
     bits: u32,
-    /// One bit for each id. Empty until the first one is held.
+    /// One bit for each id: whether it is held. Empty until the first id is held.
     held: Vec<u64>,
 }
 

@@ -1,4 +1,4 @@
-//! Finds out what is in use: walks the trees of records, of running backups and of readers.
+//! Finds the data in use: walks the trees of records, of running backups and of readers.
 
 use std::sync::Arc;
 
@@ -11,27 +11,28 @@ use crate::ops::context::Context;
 use crate::ops::error::OpsError;
 use crate::repo::{Backup, BlobReader, Index, RepoError, Work};
 
-/// What a prune learns from the trees, besides what they use.
+/// The problems that a prune finds in the trees.
 #[derive(Default)]
 pub(super) struct Walked {
     /// Backups that their writers withdrew, or that the log removed, and whose trees are not whole.
     /// They use nothing.
     pub(super) obsolete: Vec<Backup>,
     /// Other backups of write keys whose trees are not whole, with the first damage of each. They
-    /// use what can be read of them.
+    /// use all blobs that their trees still reach.
     pub(super) broken: Vec<(ObjectHash, Arc<RepoError>)>,
-    /// Whether the tree of a running backup of a write key is not whole.
+    /// Whether a running backup of a write key intends to commit a tree that is not whole.
     lacks_intended: bool,
 }
 
 impl Walked {
-    /// Returns whether something was missing that a newer index may know.
+    /// Returns whether a blob was missing that a newer index may contain.
     pub(super) fn is_incomplete(&self) -> bool {
         self.lacks_intended || !(self.obsolete.is_empty() && self.broken.is_empty())
     }
 }
 
-/// Finds out what records and running processes use. Returns that with the packs of the index.
+/// Finds the blobs that records and running processes use. Returns them with the packs of the
+/// index.
 pub(super) fn find_usage(
     index: &Arc<Index>,
     state: &RepoState,
@@ -62,9 +63,9 @@ pub(super) fn missing(kind: BlobKind, id: &BlobId) -> RepoError {
 }
 
 /// Walks the trees of all records, of all backups that are about to be committed, and of all
-/// backups that are being read. Calls `new` for each used blob of the first two that was not known
-/// to be used. Its errors about damage do not fail the call if only a write key asks for the blob:
-/// it could ask for anything.
+/// backups that are being read. Calls `new` for each blob of the first two kinds that was not known
+/// to be used. If `new` returns an error about damage, this fails only if a full key needs the
+/// blob. A write key could name any blob.
 pub(super) fn walk_all(
     index: &Arc<Index>,
     usage: &mut Usage,
@@ -79,7 +80,8 @@ pub(super) fn walk_all(
     let running = running.filter(|lease| !lease.expired && !lease.is_held_for(Work::Read));
     let mut walked = Walked::default();
     let mut done = 0;
-    // Those of full keys first: they tolerate no damage, and enter no node that was entered before.
+    // Walk the trees of full keys first: these walks tolerate no damage, and each node is entered
+    // only once.
     for of_full in [true, false] {
         for backup in records.all().iter().filter(|b| b.is_full == of_full) {
             let is_obsolete = records.is_voided(backup) || records.is_removed(backup);
@@ -113,7 +115,7 @@ pub(super) fn walk_all(
             }
         }
     }
-    // Must come last: it tolerates damage, and nodes that it has noted are not walked again.
+    // This must come last: it tolerates damage, and nodes that it has noted are not walked again.
     for top in state.leases.trees_read() {
         usage.hold(&blobs, top, context)?;
     }

@@ -1,6 +1,6 @@
-//! Prune: finds the used blobs (`usage`), plans a step for each pack (`plan`), repacks
-//! (`repack`), and deletes in two steps. `docs/concurrency.md` says why no used data can be
-//! deleted, whatever runs alongside.
+//! Prune: finds the used blobs (`usage`), plans a step for each pack (`plan`), repacks (`repack`),
+//! and deletes in two steps. `docs/concurrency.md` explains why no used data can be deleted while
+//! other processes run.
 
 mod ids;
 mod in_use;
@@ -41,7 +41,7 @@ const UPLOAD_LIFE_ALONE: Duration = Duration::from_mins(1);
 pub struct PruneReport {
     /// Packs that were deleted.
     pub deleted: Amount,
-    /// Packs that were marked, and are still there.
+    /// Packs that were marked, and that still exist.
     pub marked: Amount,
     /// Packs whose used blobs were repacked.
     pub repacked: Amount,
@@ -66,9 +66,9 @@ pub struct Prune<'a> {
     state: RepoState,
     usage: Usage,
     plan: PrunePlan,
-    /// What is not whole.
+    /// The problems that were found in trees.
     walked: Walked,
-    /// The log, once something is going to be deleted.
+    /// The log, loaded before the first deletion.
     log: Option<Log>,
 }
 
@@ -112,7 +112,8 @@ pub fn plan_prune<'a>(
         Err(_) => false,
     };
     if is_incomplete && index.resync()? {
-        // The index may know packs now that are missing in the older state and would seem lost.
+        // The index may now name packs that are missing in the older listing, and that would seem
+        // lost.
         state = read_state(project, lease.as_deref(), &index)?;
         found = find(&state);
     }
@@ -164,7 +165,7 @@ fn read_state(
     let marks = Marks::load(project)?;
     let leases = Leases::load(project, lease)?;
     let records = Records::load(project)?;
-    // An unreadable record may use any data.
+    // Stop, since an unreadable record may use any data.
     if !records.damaged().is_empty() {
         return Err(OpsError::Unreadable {
             records: records.damaged().iter().map(with_causes).collect(),
@@ -199,8 +200,8 @@ impl Prune<'_> {
         &self.plan
     }
 
-    /// Returns what is damaged and does not stop the prune: files among the records that are none,
-    /// and backups of write keys whose trees are not whole.
+    /// Returns the damage that does not stop the prune: files in the directory of records that are
+    /// not records, and backups of write keys whose trees are not whole.
     pub fn findings(&self) -> impl Iterator<Item = Finding> {
         let records = &self.state.records;
         let ignored = records
@@ -246,7 +247,7 @@ impl Prune<'_> {
         let going = steps.mark.iter().chain(&steps.repack).map(|p| &p.pack);
         index.exclude(gone.chain(going).chain(&steps.lost).copied());
         let repacked = repack::repack(index, usage, &steps.repack, unindexed, self.context)?;
-        // A running backup may still add them to the index and rely on them.
+        // A running backup may still add the unnamed packs to the index, and rely on them.
         index.include_again(&unnamed);
         let spared: Vec<_> = repacked.spared.iter().copied().collect();
         index.include_again(&spared);
@@ -308,21 +309,22 @@ impl Prune<'_> {
         let mut without = self.state.marks.packs();
         without.extend(marked);
         without.extend(&steps.lost);
-        // Repacked packs are no longer needed in the index.
+        // The index no longer needs the repacked packs.
         let stays = |pack: &&ObjectHash| !marked.contains(pack);
         for rescued in steps.rescue.iter().filter(stays) {
             without.remove(rescued);
         }
         let mut rescued = Vec::new();
         for pack in steps.rescue.iter().filter(stays) {
-            // An earlier run may have added it to the index.
+            // An earlier run may have added the pack to the index.
             if !self.index.is_named(pack)?
                 && let Some(listed) = self.state.packs.get(pack)
             {
                 let object = listed.object(self.project.id);
                 match read_whole(self.project, object) {
                     Ok(listing) => rescued.push(listing),
-                    // Readers find what still opens in it without a name, too.
+                    // The pack is damaged. Readers find its undamaged runs even if no segment names
+                    // it.
                     Err(error) if error.kind() == RepoErrorKind::Damaged && !error.is_missing() => {
                     }
                     Err(error) => return Err(error.into()),
@@ -341,7 +343,7 @@ impl Prune<'_> {
         Ok(replaced)
     }
 
-    /// Deletes what earlier runs marked, if the grace period has passed.
+    /// Deletes packs that earlier runs marked, if their grace period has passed.
     fn delete_due(&mut self, steps: &Steps, report: &mut PruneReport) -> Result<(), OpsError> {
         let due = self.due_marks(steps);
         let packs = steps.delete.iter().map(pack_item);
@@ -381,7 +383,8 @@ impl Prune<'_> {
         marks.all().iter().filter(is_due).cloned().collect()
     }
 
-    /// Names objects in the log that are going to be deleted. Durable when it returns.
+    /// Names objects in the log that are going to be deleted. The entry is durable when this
+    /// returns.
     fn announce(&mut self, items: Vec<LogItem>) -> Result<(), OpsError> {
         if items.is_empty() {
             return Ok(());
@@ -400,7 +403,7 @@ impl Prune<'_> {
         Ok(())
     }
 
-    /// Deletes an object that was announced.
+    /// Deletes an object that the log names.
     fn delete(&self, item: LogItem) -> Result<(), OpsError> {
         self.still_valid()?;
         let log = self.log.as_ref();
@@ -425,8 +428,8 @@ impl Prune<'_> {
         Ok(())
     }
 
-    /// Returns those of these segments that another one still replaces. If that one is gone, they
-    /// count again.
+    /// Returns those of these segments that another existing segment supersedes. The others count
+    /// again, since the segment that superseded them no longer exists.
     fn still_replaced(
         &self,
         segments: impl Iterator<Item = ObjectHash>,
@@ -458,8 +461,8 @@ impl Prune<'_> {
         if !now.marks.names().all(|name| known(&name)) {
             return Ok(());
         }
-        // Blobs that are used since the first check must be in packs that stay, unless none of the
-        // packs that go has them.
+        // A blob that is used only since the first check must be in a pack that stays, unless it is
+        // in none of the packs to delete.
         let index = &self.index;
         let goes = |id: &BlobId| -> Result<bool, RepoError> {
             let places = index.find_anywhere(id)?;
@@ -495,7 +498,7 @@ impl Prune<'_> {
                 listed.is_some_and(|pack| now.may_be_wanted(&pack.hash, pack.info.modified));
             let listing = self.index.listing(pack)?;
             let read = listing.is_some_and(|listing| self.usage.is_held(&listing));
-            // Another process may have added it to the index meanwhile.
+            // Another process may have added the pack to the index meanwhile.
             if wanted || read || self.index.is_named(pack)? {
                 spared = true;
                 continue;

@@ -1,4 +1,4 @@
-//! The plan of a prune: what to do with each pack.
+//! The plan of a prune: the step for each pack.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::repo::{Index, ListedPack};
 /// How much unused data to tolerate.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum MaxUnused {
-    /// A percentage of what is stored.
+    /// A percentage of the stored bytes.
     Percent(f64),
     /// A number of bytes.
     Bytes(u64),
@@ -45,7 +45,7 @@ impl MaxUnused {
 pub struct PruneOptions {
     /// How much unused data to tolerate in packs that are used in part.
     pub max_unused: MaxUnused,
-    /// The most bytes of used data to repack, or none for any number.
+    /// The maximum number of bytes of used data to repack; none for no limit.
     pub max_repack: Option<u64>,
     /// The grace period: younger packs are kept, and marked packs are deleted after this time.
     pub grace: Duration,
@@ -56,7 +56,7 @@ pub struct PruneOptions {
 /// Packs, and their bytes in the store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Amount {
-    /// How many packs.
+    /// The number of packs.
     pub packs: u64,
     /// Their bytes.
     pub bytes: u64,
@@ -132,10 +132,11 @@ pub(super) fn plan(
     let mut unnamed: HashSet<_> = index.unnamed()?.into_iter().collect();
     unnamed.extend(index.retired()?);
     let mut partly: Vec<PackUse> = Vec::new();
-    // Each blob is kept in the first pack that has it. Newest first: after an interrupted prune,
-    // the new packs are kept and not the repacked ones. Indexed packs without a mark are preferred,
-    // then unnamed ones, then marked ones. Those of other write keys come last, since they may hold
-    // anything: they keep each blob that none before them keeps, however many of them have it.
+    // Each blob is kept in the first pack that has it. Newer packs come first, so that after an
+    // interrupted prune the new packs are kept, and not the repacked ones. Indexed packs without a
+    // mark come first, then unnamed packs, then marked ones. Packs of other write keys come last,
+    // since their content is not verified. Each of them keeps all blobs that no pack before them
+    // keeps, even if several of them have the same blob.
     let mut places = Vec::with_capacity(known.len());
     for pack in known.iter().rev() {
         let trusted = usage.trusts(pack);
@@ -192,7 +193,7 @@ pub(super) fn plan(
                 plan.waiting.add(listed.info.size);
             }
         } else if !known.contains(pack) && !marked.contains(pack) {
-            // An upload that no segment names. All used blobs were found in other packs.
+            // No segment names this pack, and all used blobs are in other packs.
             if relied_on.contains(pack) || state.is_young(pack, listed.info.modified, options.grace)
             {
                 plan.young.add(listed.info.size);
@@ -226,7 +227,8 @@ fn choose(plan: &mut PrunePlan, partly: Vec<PackUse>, options: &PruneOptions) {
         .bytes(plan.keep.bytes - plan.unused + used);
     let mut budget = options.max_repack.unwrap_or(u64::MAX);
     for mut packs in [chunks, nodes] {
-        // By the used share, without fractions. Equal shares are usually the two copies of nodes.
+        // Sort by the used share, computed without fractions. Packs with equal shares usually hold
+        // the two copies of the same nodes.
         packs.sort_unstable_by(|a, b| {
             let share = |x: &PackUse, y: &PackUse| u128::from(x.used()) * u128::from(y.size);
             share(a, b).cmp(&share(b, a)).then(a.pack.cmp(&b.pack))

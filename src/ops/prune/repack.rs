@@ -15,9 +15,9 @@ use crate::repo::{
     RepoErrorKind, UnindexedPacks,
 };
 
-/// Runs of a pack with a smaller gap between them are read together, in bytes.
+/// Runs of a pack are read together if the gap between them has fewer bytes than this.
 const GAP: u64 = 256 << 10;
-/// The most bytes to read together, unless a single run is longer.
+/// The maximum number of bytes to read together, unless a single run is longer.
 const READ_MAX: u64 = 8 << 20;
 
 /// The result of repacking.
@@ -27,19 +27,20 @@ pub(super) struct Repacked {
     pub(super) read: u64,
     /// Bytes that were stored.
     pub(super) written: u64,
-    /// Packs of write keys that hold a used blob which is nowhere whole. They must stay.
+    /// Packs of write keys with a used blob of which no undamaged copy exists. These packs must
+    /// stay.
     pub(super) spared: HashSet<ObjectHash>,
 }
 
-/// The packs that hold a used blob which is nowhere whole.
+/// The packs with a used blob of which no undamaged copy exists.
 struct Spared {
-    /// The packs to which this may happen: those of other signers. If it happens to another one,
-    /// the repository is damaged.
+    /// The packs of other signers, which may be spared. If any other pack had to be spared, the
+    /// repository would be damaged.
     may: HashSet<ObjectHash>,
     spared: Mutex<HashSet<ObjectHash>>,
 }
 
-/// The index was rebuilt meanwhile, from a store that has changed.
+/// The index was rebuilt during the prune, and the store had changed.
 const FORGOTTEN: OpsError = OpsError::Internal("the index has lost a pack that it knew");
 
 /// A run, and the blobs of it that are used.
@@ -73,7 +74,7 @@ pub(super) fn repack(
     };
     let ((), _, report) = Packer::scope(index, unindexed, options, |packer| {
         for of_one_volume in packs.chunk_by(|a, b| a.class == b.class) {
-            // A group at a time, to save memory.
+            // Repack one group at a time, to save memory.
             for group in of_one_volume.chunks(context.threads.max(1) * 4) {
                 let mut wanted = Vec::new();
                 for pack in group {
@@ -119,7 +120,7 @@ fn wanted_of(index: &Index, usage: &mut Usage, pack: &ObjectHash) -> Result<Vec<
     Ok(wanted)
 }
 
-/// Reads these runs, each thread a pack at a time, and hands their blobs to the packer.
+/// Reads these runs and passes their blobs to the packer. Each thread reads one pack at a time.
 fn copy(
     packer: &Packer<'_>,
     index: &Arc<Index>,
@@ -204,7 +205,8 @@ impl Copier<'_> {
         Ok(stored.len() as u64)
     }
 
-    /// Copies the wanted blobs of a run, whose stored bytes are given if they were `fetched`.
+    /// Copies the wanted blobs of a run. `bytes` holds the stored bytes of the run if they were
+    /// `fetched`.
     fn copy_run(
         &mut self,
         run: &Arc<PlacedRun>,
@@ -220,7 +222,8 @@ impl Copier<'_> {
             if self.copy_whole(run, &place, bytes)? {
                 return Ok(());
             }
-            // It was decrypted in place, or is damaged. Fetch it again and copy chunk by chunk.
+            // The bytes were decrypted in place, or are damaged. Fetch the run again and copy chunk
+            // by chunk.
             fetched = self.blobs.fetch(&place, run.range().start, bytes).is_ok();
         }
         let wanted = run.locations();
@@ -234,7 +237,7 @@ impl Copier<'_> {
         let is_intact = |location: &BlobLocation| {
             opened.is_some_and(|plain| Opener::blob(project, location, plain).is_ok())
         };
-        // A wrong id is damage of that blob only.
+        // If the content of a blob does not have its id, only this blob is damaged.
         let (intact, damaged): (Vec<_>, Vec<_>) = wanted.partition(is_intact);
         if let Some(plain) = opened {
             let places = intact.iter().map(|l| (l.blob().id, l.range()));
@@ -275,8 +278,8 @@ impl Copier<'_> {
         Ok(packer.add_run(worker, run.codec, content, &run.blobs)?)
     }
 
-    /// Copies a blob that is damaged here from another pack. If it is nowhere whole, nothing is
-    /// deleted: a pack of another signer is spared, and otherwise this fails.
+    /// Copies a blob that is damaged in this pack from another pack. If no undamaged copy exists,
+    /// no data is deleted: a pack of another signer is spared; for any other pack this fails.
     fn rescue(&mut self, location: &BlobLocation) -> Result<(), OpsError> {
         let id = location.blob().id;
         match self.blobs.rescue(location.kind(), &id) {

@@ -1,4 +1,4 @@
-//! The repository as a prune sees it.
+//! The state of the repository that a prune has read.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, SystemTime};
@@ -6,16 +6,16 @@ use std::time::{Duration, SystemTime};
 use crate::base::ObjectHash;
 use crate::repo::{Leases, ListedPack, Marks, Records, Work};
 
-/// The store may round times to whole seconds, and leases do.
+/// Tolerance for rounded times: leases state whole seconds, and the store may round its times, too.
 const CLOCK_STEP: Duration = Duration::from_secs(2);
 
-/// The repository as a prune sees it, read in the order of these fields.
+/// The state of the repository. A prune reads it in the order of these fields.
 ///
-/// A prune that puts a mark and then reads them in this order sees the lease or the record of every
-/// backup that missed the mark.
+/// A prune that stores a mark, and then reads the fields in this order, sees the lease or the
+/// record of every backup that missed the mark.
 pub(super) struct RepoState {
     pub(super) marks: Marks,
-    /// Read before the records: a backup gives up its lease only after it stored its record.
+    /// Read before the records: a backup deletes its lease only after it has stored its record.
     pub(super) leases: Leases,
     pub(super) records: Records,
     pub(super) packs: BTreeMap<ObjectHash, ListedPack>,

@@ -1,4 +1,4 @@
-//! Which blobs are used: the walk over all trees, and the used part of each pack.
+//! Finds the used blobs by a walk over all trees, and the used part of each pack.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,21 +10,21 @@ use crate::ops::error::OpsError;
 use crate::ops::walk_blobs::{BlobVisitor, walk_blobs};
 use crate::repo::{BlobReader, Index, RepoError, RepoErrorKind};
 
-/// The most nodes to read ahead: about 9 MiB.
+/// The maximum number of nodes to read ahead: about 9 MiB.
 pub(super) const BATCH: usize = 4096;
-/// The bits in the note of a chunk that number the volume which used it first, from 1; 0 if it is
-/// unused.
+/// The bits in the note of a chunk that hold the number of the first volume that uses it. Numbers
+/// begin at 1; 0 means unused.
 const CLASS: u8 = 0x7f;
 /// The class of chunks that no committed backup uses.
 pub(super) const ANY_CLASS: u8 = 1;
-/// The bit in the note of a chunk: a pack keeps it.
+/// The bit in the note of a chunk that a pack keeps.
 const KEPT: u8 = 0x80;
-/// The bit in the note of a node: it is used. The other bits count the packs that keep it.
+/// The bit in the note of a used node. The other bits count the packs that keep the node.
 const USED: u8 = 0x80;
-/// The number of packs that a node is kept in.
+/// The number of packs in which a node is kept.
 const NODE_COPIES: u8 = 2;
 
-/// Which of the blobs in a project are used.
+/// The used blobs of a project.
 pub(super) struct Usage {
     chunks: Ids<ChunkKey>,
     nodes: Ids<NodeKey>,
@@ -34,7 +34,7 @@ pub(super) struct Usage {
     unread: HashSet<BlobId>,
     /// Whether a blob that a reader needs is in no pack.
     lacks_held: bool,
-    /// Packs whose blobs do not count as present for deduplication.
+    /// Packs whose blobs do not count for deduplication, since their signers are not trusted.
     untrusted: HashSet<ObjectHash>,
     /// The number of each volume in the notes of chunks.
     volumes: HashMap<VolumeId, u8>,
@@ -47,7 +47,8 @@ pub(super) struct PackUse {
     pub(super) kind: BlobKind,
     /// Bytes in the store.
     pub(super) size: u64,
-    /// The bytes of these that unused blobs take: of each run, in proportion to their plain length.
+    /// The part of these bytes that unused blobs take. The bytes of a run are shared among its
+    /// blobs in proportion to their plain lengths.
     pub(super) unused: u64,
     /// The number of used blobs.
     pub(super) blobs: u64,
@@ -62,8 +63,8 @@ impl PackUse {
 }
 
 impl Usage {
-    /// Begins with all blobs of the index, in packs that exist, as unused. Returns it with the
-    /// packs of the index, in order.
+    /// Makes a table of all blobs of the index in packs that exist, and notes each blob as unused.
+    /// Returns it with the packs of the index, in order.
     pub(super) fn new(
         index: &Index,
         exists: impl Fn(&ObjectHash) -> bool,
@@ -100,13 +101,13 @@ impl Usage {
         Ok((usage, packs))
     }
 
-    /// Whether the blobs of a pack are what the pack says, as far as its signer is trusted.
+    /// Whether the signer of a pack is trusted to have stored the right content under each id.
     pub(super) fn trusts(&self, pack: &ObjectHash) -> bool {
         !self.untrusted.contains(pack)
     }
 
-    /// Returns the number of a volume, for [`walk`](Self::walk). Of more than 127 volumes, some
-    /// share a number.
+    /// Returns the number of a volume, for [`walk`](Self::walk). If there are more than 127
+    /// volumes, some share a number.
     pub(super) fn class(&mut self, volume: VolumeId) -> u8 {
         let next = self.volumes.len() % usize::from(CLASS);
         let next = u8::try_from(next).unwrap_or_default() + 1;
@@ -132,8 +133,8 @@ impl Usage {
         walk_blobs(blobs, top, BATCH, context, &mut used)
     }
 
-    /// The same, as far as the tree is there and can be read. Returns the first damage. What is
-    /// missing or cannot be read does not count as noted.
+    /// Like [`walk`](Self::walk), but goes on after damage. Returns the first damage. Nodes that
+    /// are missing or cannot be read do not count as noted.
     pub(super) fn walk_readable(
         &mut self,
         blobs: &BlobReader,
@@ -154,8 +155,8 @@ impl Usage {
     }
 
     /// Notes that this node and all blobs below it are used, and holds them for a reader: all packs
-    /// that have any of them must stay, even if a blob is in several. Skips damaged nodes, since
-    /// the reader cannot read the blobs below them either.
+    /// that have any of them must stay, even if a blob is in several packs. Skips damaged nodes,
+    /// since the reader cannot read the blobs below them either.
     pub(super) fn hold(
         &mut self,
         blobs: &BlobReader,
@@ -179,7 +180,7 @@ impl Usage {
         }
     }
 
-    /// Notes that a node is used. Returns whether that is new.
+    /// Notes that a node is used. Returns whether it was not noted before.
     fn node(&mut self, id: &BlobId, new: &mut New<'_>) -> Result<bool, RepoError> {
         match self.nodes.note(id) {
             Some(note) if *note & USED != 0 => return Ok(self.unread.contains(id)),
@@ -205,8 +206,9 @@ impl Usage {
         }
     }
 
-    /// Lets a pack keep its used blobs, except those that packs of earlier calls keep. Returns what
-    /// it keeps. If it does not `settle` them, packs of later calls keep them, too.
+    /// Lets a pack keep its used blobs, except those that packs of earlier calls keep. Returns the
+    /// amount that the pack keeps. Unless the pack `settles` these blobs, packs of later calls keep
+    /// them, too.
     pub(super) fn keep(&mut self, listing: &PackListing, settles: bool) -> PackUse {
         let kind = listing.contents.kind;
         let mut classes = [0_u64; 128];
@@ -265,7 +267,7 @@ impl Usage {
         }
     }
 
-    /// Returns whether a blob is used, in whatever pack it is kept.
+    /// Returns whether a blob is used, in any pack.
     pub(super) fn is_used(&mut self, kind: BlobKind, id: &BlobId) -> bool {
         match kind {
             BlobKind::Chunk => self.chunks.note(id).is_some_and(|note| *note & CLASS != 0),
@@ -298,12 +300,13 @@ struct MarkUsed<'a, 'n> {
     usage: &'a mut Usage,
     class: u8,
     new: &'a mut New<'n>,
-    /// Takes the first damage. If it is none, the walk fails at any damage.
+    /// Where to store the first damage. If this is none, the walk fails at any damage.
     damage: Option<&'a mut Option<RepoError>>,
 }
 
 impl MarkUsed<'_, '_> {
-    /// Takes the error of a blob that is missing or cannot be read, if the walk goes on after it.
+    /// Stores the error of a blob that is missing or cannot be read, or fails if the walk tolerates
+    /// no damage.
     fn go_on(&mut self, error: RepoError) -> Result<(), OpsError> {
         match &mut self.damage {
             Some(first) if error.kind() == RepoErrorKind::Damaged => {

@@ -14,7 +14,7 @@ use crate::repo::{
     Worker, removed_record,
 };
 
-/// Returns whether everything that a backup needs is in a pack that exists.
+/// Returns whether all blobs that a backup needs are in packs that exist.
 pub(super) fn is_whole(
     index: &Index,
     exists: &dyn Fn(&ObjectHash) -> bool,
@@ -39,7 +39,7 @@ pub(super) fn is_whole(
     Ok(true)
 }
 
-/// A walk that fails at the first blob that is in no pack that exists.
+/// A walk that fails at the first blob that no existing pack has.
 struct Complete<'a> {
     index: &'a Index,
     exists: &'a dyn Fn(&ObjectHash) -> bool,
@@ -66,7 +66,8 @@ impl BlobVisitor for Complete<'_> {
 }
 
 /// Removes withdrawn records, and the voids that name them. Also removes voids that an interrupted
-/// prune or a forget left: they name a record that the log removes and that is gone.
+/// prune or a forget left behind: they name a record that the log removes and that no longer
+/// exists.
 pub(super) fn remove(
     project: &Project,
     backups: &[Backup],
@@ -88,11 +89,12 @@ pub(super) fn remove(
         let voids: Vec<_> = voids.map(|hash| LogItem { kind, hash }).collect();
         voids
     };
-    // One whose record is not in the log stays: the record may be on its way.
+    // A void stays if the log does not remove its record, since the record may still be in the
+    // process of being stored.
     let is_left =
         |record: &ObjectHash| !present.contains(record) && log.removed(LogKind::Record, *record);
     let left: Vec<ObjectHash> = voids.records().filter(is_left).collect();
-    // Records first: a void that is left names nothing.
+    // Delete the records first. A void without a record has no effect.
     let items = backups.iter().map(record);
     let of_these = backups.iter().map(|backup| backup.id).chain(left);
     let items: Vec<LogItem> = items.chain(of_these.flat_map(of_record)).collect();

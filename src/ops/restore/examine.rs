@@ -1,11 +1,11 @@
-//! Looks for damage before anything is written.
+//! Searches for damage before anything is written.
 
 use super::holes::Holes;
 use super::task::RestoreTask;
 use crate::ops::error::OpsError;
 use crate::repo::{ContentPart, LostChunks, RepoErrorKind};
 
-/// Fails if damage shows without reading the data: tree nodes that cannot be read, and chunks in
+/// Fails if it finds damage without reading the data: tree nodes that cannot be read, and chunks in
 /// packs that are missing or too short.
 pub(super) fn examine(task: &RestoreTask<'_>) -> Result<(), OpsError> {
     let holes = Holes::default();

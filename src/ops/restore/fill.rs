@@ -28,7 +28,7 @@ impl<'a> Tools<'a> {
         }
     }
 
-    /// Fills the unit with its content, all of which is to be written.
+    /// Fills the unit with its content. All of it will be written.
     pub(super) fn fill(&mut self, unit: &mut WriteUnit) -> Result<(), OpsError> {
         let wanted = std::mem::take(&mut unit.chunks);
         unit.buf.resize(len(&unit.range));
@@ -44,8 +44,7 @@ impl<'a> Tools<'a> {
         Ok(())
     }
 
-    /// Fetches the chunks of the unit. They and its zeros are to be written, and nothing between
-    /// them.
+    /// Fetches the chunks of the unit. Only these chunks and the unit's zeros will be written.
     pub(super) fn change(&mut self, unit: &mut WriteUnit) -> Result<(), OpsError> {
         let wanted = std::mem::take(&mut unit.chunks);
         if wanted.is_empty() {
@@ -59,8 +58,8 @@ impl<'a> Tools<'a> {
         Ok(())
     }
 
-    /// Compares the unit with the target, and fetches the chunks that differ. They are to be
-    /// written. What the target cannot read differs.
+    /// Compares the unit with the target, and fetches the chunks that differ. Only these will be
+    /// written. Parts of the target that cannot be read count as different.
     pub(super) fn update(
         &mut self,
         unit: &mut WriteUnit,
@@ -81,7 +80,7 @@ impl<'a> Tools<'a> {
             let range = chunk.range();
             collect(&mut zeros, at..range.start);
             let here = &unit.buf[unit.place(&range)];
-            // The last chunk may reach beyond the end of the image: it is zero there.
+            // The last chunk may reach beyond the end of the image. It is zero there.
             let same = is_read(&range)
                 && match (chunk.plain_len - chunk.len) as usize {
                     0 => keys.id(here) == chunk.id,
@@ -103,8 +102,8 @@ impl<'a> Tools<'a> {
         Ok(())
     }
 
-    /// Fetches chunks of the unit. Returns those that cannot be read, in bytes of the content,
-    /// ascending; their places in the buffer are zero.
+    /// Fetches chunks of the unit. Returns the ranges of the chunks that cannot be read, in bytes
+    /// of the content, ascending. The buffer is zero in these ranges.
     fn fetch(
         &mut self,
         wanted: &[ChunkRef],
@@ -119,7 +118,7 @@ impl<'a> Tools<'a> {
             Err(error) if error.kind() == RepoErrorKind::Damaged => {}
             Err(error) => return Err(error.into()),
         }
-        // One by one, to find out which of them is damaged.
+        // Fetch the chunks one by one, to find out which of them is damaged.
         let mut holes = Vec::new();
         for chunk in wanted {
             match self.fetcher.fetch(&[*chunk], start, &mut unit.buf) {
@@ -139,8 +138,8 @@ impl<'a> Tools<'a> {
     }
 }
 
-/// Fills the unit with what the target holds. Returns the parts that cannot be read, in bytes of
-/// the content, ascending.
+/// Fills the unit with the content of the target. Returns the ranges that cannot be read, in bytes
+/// of the content, ascending.
 fn read_present(
     target: &dyn ReadTarget,
     unit: &mut WriteUnit,

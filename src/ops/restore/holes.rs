@@ -6,15 +6,15 @@ use std::sync::Mutex;
 use crate::base::lock;
 use crate::repo::RepoError;
 
-/// What a restore does if parts of the backup cannot be read.
+/// The reaction of a restore to parts of the backup that cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnDamage {
-    /// Fail: before anything is written, if the damage shows without reading the data.
+    /// Fail. If the damage is found without reading the data, nothing is written.
     Stop,
-    /// Go on, and make these parts zero in the target.
+    /// Continue, and make these parts zero in the target.
     Zero,
-    /// Go on, and leave these parts of the target as they are. In a target without earlier content
-    /// they are zero.
+    /// Continue, and leave these parts of the target unchanged. In a target without earlier
+    /// content, they are zero.
     Keep,
 }
 
@@ -29,28 +29,28 @@ struct Found {
 }
 
 impl Holes {
-    /// Adds a range of the content, in bytes, and why it cannot be read.
+    /// Adds a range of the content, in bytes, and the reason why it cannot be read.
     pub(super) fn add(&self, range: Range<u64>, why: RepoError) {
         let mut found = lock(&self.0);
         found.ranges.push(range);
         found.first.get_or_insert(why);
     }
 
-    /// Returns whether a range meets one that was added.
+    /// Returns whether a range overlaps one that was added.
     pub(super) fn meet(&self, range: &Range<u64>) -> bool {
         let meets = |hole: &Range<u64>| hole.start < range.end && range.start < hole.end;
         lock(&self.0).ranges.iter().any(meets)
     }
 
-    /// Returns the ranges, ascending and joined where they meet, and why one of them cannot be
-    /// read. Empties this.
+    /// Takes the ranges, ascending and with adjacent ones joined, and the reason why one of them
+    /// cannot be read.
     pub(super) fn take(&self) -> (Vec<Range<u64>>, Option<RepoError>) {
         let found = std::mem::take(&mut *lock(&self.0));
         (joined(found.ranges), found.first)
     }
 }
 
-/// Sorts ranges, and joins those that meet.
+/// Sorts ranges, and joins those that overlap or are adjacent.
 fn joined(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
     ranges.sort_unstable_by_key(|range| range.start);
     let mut joined: Vec<Range<u64>> = Vec::new();

@@ -1,4 +1,4 @@
-//! Samples of what was restored, to notice another program that writes to the same target.
+//! Samples of the restored data, to notice another program that writes to the same target.
 
 use std::sync::Mutex;
 
@@ -8,10 +8,10 @@ use crate::ops::error::OpsError;
 use crate::repo::ChunkRef;
 use crate::volume::ReadTarget;
 
-/// The most chunks that are read again: 16 MiB of 64 KiB each.
+/// The maximum number of chunks that are read again. With chunks of 64 KiB, these are 16 MiB.
 const SAMPLES: usize = 256;
 
-/// Chunks chosen at random, each with the same chance, while they pass by.
+/// Chunks chosen at random from a sequence of unknown length, each with the same chance.
 pub(super) struct Samples(Mutex<State>);
 
 struct State {
@@ -25,12 +25,12 @@ impl Samples {
         Self(Mutex::new(State {
             chosen: Vec::new(),
             seen: 0,
-            // Without randomness, the same ones are chosen each time.
+            // If the system has no random numbers, the same chunks are chosen each time.
             random: getrandom::u64().unwrap_or(1) | 1,
         }))
     }
 
-    /// Takes a chunk that passes by.
+    /// Adds the next chunk of the sequence.
     pub(super) fn pass(&self, chunk: &ChunkRef) {
         let mut state = lock(&self.0);
         state.seen += 1;
@@ -38,7 +38,7 @@ impl Samples {
             state.chosen.push(*chunk);
             return;
         }
-        // Xorshift: enough to choose places.
+        // Xorshift is good enough to choose samples.
         state.random ^= state.random << 13;
         state.random ^= state.random >> 7;
         state.random ^= state.random << 17;

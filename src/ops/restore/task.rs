@@ -22,7 +22,7 @@ pub struct RestoreReport {
     pub fetched: u64,
     /// The parts of the content that could not be read, in bytes, ascending.
     pub holes: Vec<Range<u64>>,
-    /// Why one of them could not be read.
+    /// The reason why one of them could not be read.
     pub damage: Option<RepoError>,
 }
 
@@ -77,8 +77,8 @@ impl RestoreTask<'_> {
         Ok(report)
     }
 
-    /// Takes note of a part of the content that cannot be read. Fails with `error` if the restore
-    /// stops at damage, or if it is something else.
+    /// Notes a part of the content that cannot be read. Fails with `error` if the restore stops at
+    /// damage, or if the error is not damage.
     pub(super) fn lose(&self, range: Range<u64>, error: RepoError) -> Result<(), OpsError> {
         if error.kind() != RepoErrorKind::Damaged {
             return Err(error.into());

@@ -15,16 +15,16 @@ use crate::ops::pipeline::{Failed, Pipeline, StageError, Stages};
 use crate::repo::{Backup, Project};
 use crate::volume::{Target, WriteOrder};
 
-/// Units that can be under way for each thread.
+/// Units in the pipeline for each thread.
 const IN_FLIGHT: usize = 2;
-/// Threads that write: they wait for the disk while the others compute.
+/// Threads that write, and wait for the disk while the others compute.
 const WRITERS: usize = 2;
 
 /// Writes a backup to a target, which must be opened for an image of its size, and finishes it. A
 /// target that held content before is read, and only different chunks are fetched and written.
 ///
-/// If it fails or is cancelled, the target is not finished. Damage that shows without reading the
-/// data is found before anything is written.
+/// If it fails or is cancelled, the target is not finished. Damage that can be found without
+/// reading the data is reported before anything is written.
 pub fn restore(
     project: &Project,
     backup: &Backup,
@@ -34,8 +34,8 @@ pub fn restore(
     restore_despite(OnDamage::Stop, project, backup, target, context)
 }
 
-/// The same, but does with damage what `on_damage` says. The report names the parts that could not
-/// be restored; the target is finished without them.
+/// Like [`restore`], but reacts to damage according to `on_damage`. The report names the parts that
+/// could not be restored. The target is finished without them.
 pub fn restore_despite(
     on_damage: OnDamage,
     project: &Project,
@@ -73,8 +73,8 @@ pub(crate) fn write_all(task: &RestoreTask<'_>, target: &dyn Target) -> Result<(
     Ok(target.finish()?)
 }
 
-/// Writes what differs from `base`, in ascending order, as the two trees show it. Both are images
-/// with chunks of `chunk_size` bytes.
+/// Writes the parts in which the two trees differ, in ascending order. Both are images with chunks
+/// of `chunk_size` bytes.
 pub(crate) fn write_changes(
     task: &RestoreTask<'_>,
     base: &Backup,

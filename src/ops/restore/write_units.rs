@@ -10,11 +10,11 @@ use crate::ops::pipeline::{Producer, StageError};
 use crate::repo::{Backup, ChunkRef, ContentPart, ImageReader, RepoError, compare_trees};
 use crate::volume::ExtentIter;
 
-/// The greatest length of a unit, in bytes.
+/// The maximum length of a unit, in bytes.
 const UNIT_LEN: u64 = LEAF_SIZE;
 
-/// Consecutive chunks of one range of the content. Where no chunk is, the content is zero, or the
-/// target has it already, as the method of [`UnitProducer`] says.
+/// Consecutive chunks of one range of the content. The meaning of gaps between chunks depends on
+/// the method of [`UnitProducer`]: either the content is zero there, or the target has it already.
 pub(super) struct WriteUnit {
     /// Its place in the content, in bytes.
     pub(super) range: Range<u64>,
@@ -84,7 +84,7 @@ impl<'p, 'a> UnitProducer<'p, 'a> {
             let left = size.saturating_sub(offset);
             match difference.b {
                 Some(_) if left == 0 => return Err(RepoError::Tree.into()),
-                // The base is larger: behind the end of the image nothing is written.
+                // The base is larger. Write nothing after the end of the image.
                 None if left == 0 => return Ok(ControlFlow::Break(())),
                 None => self.zero(offset..offset + left.min(chunk_size.into()))?,
                 Some(id) => self.chunk(ChunkRef::new(offset, left, chunk_size, id))?,
@@ -93,9 +93,9 @@ impl<'p, 'a> UnitProducer<'p, 'a> {
         })
     }
 
-    /// Sends every chunk of the backup that can be found, and the places without a chunk where the
-    /// target has data: `present` has the extents of the target that may hold some, ascending.
-    /// Samples are taken from the chunks.
+    /// Sends every chunk of the backup that can be found, and the ranges without a chunk in which
+    /// the target may have data. `present` lists the extents of the target that may have data,
+    /// ascending. Takes samples of the chunks.
     pub(super) fn chunks_and_data(
         &mut self,
         task: &RestoreTask<'_>,
@@ -156,7 +156,7 @@ impl<'p, 'a> UnitProducer<'p, 'a> {
 
     /// Extends the open unit to the end of `range`, or begins another one with it.
     fn extend(&mut self, range: Range<u64>) -> Result<(), StageError> {
-        // A unit that stays within a leaf reads what one writer stored together.
+        // Chunks of one leaf were usually stored together, so a unit stays within a leaf.
         let same_leaf = self.range.start / UNIT_LEN == range.end.saturating_sub(1) / UNIT_LEN;
         if self.range.is_empty() {
             self.range = range;

@@ -63,11 +63,11 @@ pub(super) struct DiffChain<'a> {
 /// The backup that a diff is merged or compared with.
 #[derive(Clone, Copy)]
 pub(super) enum Base {
-    /// The diff builds on it: everything that the diff leaves out is this one's.
+    /// The diff builds on this backup: all content outside the diff is taken from it.
     On(Ancestor),
-    /// As `On`, and only the name of a snapshot says so.
+    /// As `On`, but only the name of a snapshot connects the two.
     OnByName(Ancestor),
-    /// The diff is a full one, compared with the newest backup of the volume.
+    /// The diff is a full one. It is compared with this backup, the newest of the volume.
     Compared(Ancestor),
     /// There is no backup.
     None,
@@ -88,7 +88,7 @@ pub(super) struct Link<'a> {
     pub(super) started: Timestamp,
     pub(super) packed: Packed,
     pub(super) base: Base,
-    /// The backup of the same snapshot and content that the volume had before.
+    /// The backup of the same snapshot and content, if the volume had one already.
     pub(super) existing: Option<&'a Backup>,
 }
 
@@ -219,7 +219,8 @@ impl<'a> DiffChain<'a> {
     }
 
     /// Returns the volume's newest backup if the diff leads to the head of the image (no snapshot),
-    /// and this backup does so too, starts from the same snapshot, and is not by another write key.
+    /// and if this backup is of the head too, starts from the same snapshot, and is not by another
+    /// write key.
     fn same_head(&self, header: &DiffHeader) -> Option<&'a Backup> {
         let from = header.from.as_ref().map(|from| ByteString::from(&from[..]));
         let newest = self.records.of_volume(&self.options.volume).next_back()?;
@@ -247,7 +248,7 @@ impl<'a> DiffChain<'a> {
         };
         let begin = reader.offset();
         let (spare_in, spare) = crossbeam_channel::bounded(task.context.threads * QUEUE);
-        // Leaves of the base behind the end of a full diff are cleared anyway.
+        // Leaves of the base after the end of a full diff are cleared anyway.
         let is_longer = |base: &Ancestor| base.size > size && spec.gaps == Gaps::Unchanged;
         let shrunk = base.ancestor().is_some_and(is_longer);
         let top = store_leaves(
@@ -274,7 +275,7 @@ impl<'a> DiffChain<'a> {
             },
             |_, _, mut data: Buffer, buf| {
                 std::mem::swap(buf, &mut data);
-                // If there are enough spare buffers already, this one is freed.
+                // If the queue of spare buffers is full, this one is freed.
                 let _ = spare_in.try_send(data);
                 Ok(())
             },

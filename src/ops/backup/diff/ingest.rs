@@ -57,7 +57,7 @@ fn ingest(
 ) -> Result<Vec<BackupReport>, OpsError> {
     let name = info.name;
     let mut protection = Protection::begin(project, options, context)?;
-    // Before anything of the stream is read: the new backups come after these records.
+    // Load the records before anything of the stream is read, since the new backups follow them.
     let records = load(project, context)?;
     let mut reader = DiffReader::open(source).map_err(reading(name))?;
     let chain = DiffChain {
@@ -84,7 +84,7 @@ fn ingest(
             Some(before) => Base::On(before.as_ancestor(links.len() - 1)),
             None => chain.first_base(&header)?,
         };
-        // Opened only now: a stream that does not fit must fail at once.
+        // Open the index only now, so that a stream that does not fit fails at once.
         let index = match &mut index {
             Some(index) => index,
             none => {
@@ -106,7 +106,8 @@ fn ingest(
         let is_head = header.to.is_none();
         let link = chain.store_diff(index, &mut protection, &mut reader, header, base)?;
         match links.last() {
-            // Nothing was written since the last snapshot: its backup is one of the head, too.
+            // Nothing was written since the last snapshot, so its backup is also a backup of the
+            // head.
             Some(before) if is_head && before.same_content(&link) => {}
             Some(_) if is_head && link.existing.is_none() => {
                 context.observer.notice(Notice::HeadOfImage);
@@ -121,7 +122,7 @@ fn ingest(
     };
     let new = links.iter().filter(|link| link.existing.is_none());
     let new: Vec<_> = new.map(|link| &link.packed).collect();
-    // The attachments of all of them are the same.
+    // All of these backups have the same attachments.
     let tops: BTreeSet<_> = new.iter().flat_map(|packed| packed.tops()).collect();
     let cleared = if new.is_empty() {
         None

@@ -1,5 +1,5 @@
-//! Policies and histories that are not one line: hosts that back up at the same time, wrong clocks,
-//! and forged backups.
+//! Policies applied to histories that are not one line, because of hosts that back up at the same
+//! time, wrong clocks, or forged backups.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::ops::forget::rule::Period;
 
-/// A history, oldest first. A backup is known by its place.
+/// A history, oldest first. The position of a backup identifies it.
 #[derive(Default)]
 struct Made {
     /// The time in hours, and the number of the write key.
@@ -102,7 +102,7 @@ fn forged_backups_alongside_do_not_push_out_one_genuine_backup() {
     let (kept, uncounted) = made.daily(30, DAY_30);
     assert!(kept.is_superset(&genuine));
     assert!(uncounted.is_empty());
-    // Nor when the next genuine backup has seen and followed them.
+    // They do not push out any, either, once the next genuine backup follows them.
     made.add(
         DAY_30 + 2,
         FULL,

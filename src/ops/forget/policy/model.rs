@@ -1,4 +1,4 @@
-//! The same policies, implemented by their definitions, however slow.
+//! A slow implementation of policies that follows their definitions literally.
 
 use std::collections::BTreeSet;
 

@@ -270,7 +270,7 @@ fn weeks_are_counted_as_in_iso_8601() {
 
 #[test]
 fn periods_begin_in_the_given_time_zone() {
-    // Local: 28th 23:30, 29th 00:30, 29th 23:30 (a day of 23 hours), 30th 00:30.
+    // Local times: 28th 23:30, 29th 00:30, 29th 23:30 (a day of 23 hours), 30th 00:30.
     let table = "
         2026-03-28T22:30 => daily
         2026-03-28T23:30 => -
@@ -306,7 +306,7 @@ fn periods_begin_in_the_given_time_zone() {
 
 #[test]
 fn an_hour_that_the_clock_repeats_counts_once() {
-    // Local: 01:30, 02:30 in summer time, 02:30 in winter time, 03:30.
+    // Local times: 01:30, 02:30 in summer time, 02:30 in winter time, 03:30.
     case(
         "hourly 3",
         NOW,
