@@ -1,4 +1,4 @@
-//! Audits: the packs of other signers that a full key read and found whole. Section 18 of
+//! Audits: the packs of other signers that a full key has read and found undamaged. Section 18 of
 //! `docs/format.md`.
 
 use std::collections::{BTreeSet, HashSet};
@@ -15,7 +15,7 @@ use crate::format::{AuditBody, AuditInfo};
 pub struct Audits(HashSet<ObjectHash>);
 
 impl Audits {
-    /// Reads all audits. One that cannot be read vouches for nothing.
+    /// Reads all audits. Ignores audits that cannot be read.
     pub fn load(project: &Project) -> Result<Self, RepoError> {
         let mut packs = HashSet::new();
         for loaded in project.load_all::<AuditBody>()? {
@@ -29,7 +29,7 @@ impl Audits {
     pub fn into_packs(self) -> HashSet<ObjectHash> {
         self.0
     }
-    /// States that these packs were read and found whole.
+    /// Stores an audit, which states that these packs were read and found undamaged.
     pub(super) fn put(
         project: &Project,
         packs: &BTreeSet<ObjectHash>,

@@ -10,10 +10,10 @@ use super::tree::Top;
 use crate::base::{BlobId, ObjectHash, Root, SignerId, VolumeId};
 use crate::format::{BackupRecord, ByteString, root_description};
 
-/// A backup: its record, and the name of that.
+/// A backup: its record, and the hash that names the record.
 #[derive(Debug, Clone)]
 pub struct Backup {
-    /// The hash that its record is named by.
+    /// The hash that names its record.
     pub id: ObjectHash,
     /// Its volume.
     pub volume: VolumeId,
@@ -25,7 +25,7 @@ pub struct Backup {
     pub root: Root,
     /// The key that signed its record.
     pub signer: SignerId,
-    /// Whether that is a full key.
+    /// Whether this is a full key.
     pub is_full: bool,
     /// The record.
     pub record: BackupRecord,
@@ -44,13 +44,13 @@ impl Backup {
         Top::new(self.top, self.record.content.size)
     }
 
-    /// The top nodes of all its trees: of its content, and of its attachments. Whatever it needs is
-    /// below these.
+    /// The top nodes of all its trees: of its content, and of its attachments. All blobs that it
+    /// needs are below these nodes.
     pub fn tops(&self) -> impl Iterator<Item = BlobId> {
         self.record.contents().filter_map(|content| content.top)
     }
 
-    /// Takes the record of an object. Fails if a root does not fit its content.
+    /// Makes a backup from its record. Fails if a root does not fit its content.
     pub(super) fn from_record(
         project: &Project,
         object: ObjectRef,

@@ -1,4 +1,5 @@
-//! From an id to plain bytes: find, fetch, open, decompress, check the id.
+//! Reads the plain bytes of a blob: finds it by its id, fetches and opens its run, and verifies the
+//! id.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -14,17 +15,17 @@ use crate::base::{BlobId, Buffer, Cancel, ObjectHash, TAG_LEN, lock};
 use crate::crypto::{PackCipher, PackRandom};
 use crate::format::{BlobKind, Codec, Node};
 
-/// Reads blobs of a project. A handle: clones share the branch nodes that were read.
+/// Reads blobs of a project. Clones share a cache of branch nodes.
 #[derive(Clone)]
 pub struct BlobReader {
     index: Arc<Index>,
     session: Option<Arc<ReadSession>>,
     cancel: Option<Cancel>,
-    /// Every walk passes the branches above its leaves again and again.
+    /// A cache of branches, since every walk reads the branches above its leaves many times.
     branches: Arc<Mutex<HashMap<BlobId, Arc<Node>>>>,
 }
 
-/// Branches that are kept: some 2 KiB each, and a walk needs one a level.
+/// Maximum number of branches in the cache. Each takes some 2 KiB. A walk needs one for each level.
 const BRANCHES_MAX: usize = 512;
 
 /// The buffers of one thread that opens blobs, reused from one blob to the next.
@@ -95,8 +96,8 @@ impl Opener {
             .map_err(|why| RepoError::damaged(pack_of(project, location), why))
     }
 
-    /// Like [`open_run`](Self::open_run), but also returns the run as it is compressed: first that,
-    /// then the joined blobs.
+    /// Like [`open_run`](Self::open_run), but returns the compressed run, too. The result is the
+    /// compressed run and the joined blobs.
     pub fn open_run_both<'b>(
         &'b mut self,
         project: &Project,
@@ -135,7 +136,7 @@ impl Opener {
             .map_err(|e| RepoError::damaged(pack_of(project, location), Damage::from(e)))
     }
 
-    /// The blob, out of its opened run. Its id has been checked.
+    /// Returns the blob from its opened run. Its id has been verified.
     pub fn blob<'b>(
         project: &Project,
         location: &BlobLocation,
@@ -170,7 +171,7 @@ fn pack_of(project: &Project, location: &BlobLocation) -> ObjectRef {
 }
 
 impl BlobReader {
-    /// Reads what this index knows.
+    /// Reads the blobs that this index finds.
     #[must_use]
     pub fn new(index: &Arc<Index>) -> Self {
         Self {
@@ -190,7 +191,7 @@ impl BlobReader {
         }
     }
 
-    /// The same, but a walk over nodes stops once this is cancelled.
+    /// Returns this reader, changed so that a walk over nodes stops once `cancel` is set.
     #[must_use]
     pub fn stopped_by(self, cancel: &Cancel) -> Self {
         Self {
@@ -205,8 +206,8 @@ impl BlobReader {
         &self.index
     }
 
-    /// Where a blob lies, if need be in a pack that is about to be deleted; that it is nowhere is
-    /// damage of whatever names it.
+    /// Returns the location of a blob, if needed in a pack that is about to be deleted. If no pack
+    /// has the blob, the object that names it is damaged.
     pub fn locate(&self, kind: BlobKind, id: &BlobId) -> Result<BlobLocation, RepoError> {
         if let Some(session) = &self.session {
             session.resume()?;
@@ -217,7 +218,8 @@ impl BlobReader {
         };
         let found = match find()? {
             None => {
-                // Another thread's resync may have found it, so look again in any case.
+                // Search again even if this resync found nothing: another thread's resync may have
+                // found the blob.
                 self.index.resync()?;
                 find()?
             }
@@ -226,7 +228,7 @@ impl BlobReader {
         found.ok_or_else(|| missing(kind, id))
     }
 
-    /// Reads `buf.len()` bytes, from `offset` on, of the pack that the blob lies in.
+    /// Reads `buf.len()` bytes of the pack that holds the blob, from `offset` on.
     pub fn fetch(
         &self,
         location: &BlobLocation,
@@ -247,13 +249,13 @@ impl BlobReader {
             .map_err(|e| RepoError::reading(object, e))
     }
 
-    /// A chunk's plain bytes, from whichever of its packs is whole.
+    /// Returns a chunk's plain bytes, from any pack in which it is undamaged.
     pub fn chunk(&self, id: &BlobId) -> Result<Vec<u8>, RepoError> {
         self.first_whole(BlobKind::Chunk, id, |place| self.read(place))
     }
 
-    /// A blob's plain bytes, from where the index finds it or else from a pack that is about to be
-    /// deleted.
+    /// Returns a blob's plain bytes, from a pack in which the index finds it, or else from a pack
+    /// that is about to be deleted.
     pub fn rescue(&self, kind: BlobKind, id: &BlobId) -> Result<Vec<u8>, RepoError> {
         let mut failure = None;
         let mut places = self.index.find_all_readable(id)?;
@@ -267,8 +269,8 @@ impl BlobReader {
         Err(failure.unwrap_or_else(|| missing(kind, id)))
     }
 
-    /// Reads a blob from the first of its places that is whole, those that are about to be deleted
-    /// last; the error of the first one if none is.
+    /// Reads a blob from the first place in which it is undamaged. Tries packs that are about to be
+    /// deleted last. If no place is good, returns the error of the first one.
     fn first_whole<T>(
         &self,
         kind: BlobKind,
@@ -283,7 +285,8 @@ impl BlobReader {
                 1 => {
                     let found = self.index.resync()?;
                     let places = self.index.find_all_readable(id)?;
-                    // Another thread's resync may have found more, so count the places, too.
+                    // Compare the number of places, too, since another thread's resync may have
+                    // found more.
                     if !found && places.len() == tried {
                         continue;
                     }
@@ -302,7 +305,7 @@ impl BlobReader {
         Err(failure.unwrap_or_else(|| missing(kind, id)))
     }
 
-    /// A blob's plain bytes, from this place.
+    /// Returns a blob's plain bytes, from this place.
     fn read(&self, location: &BlobLocation) -> Result<Vec<u8>, RepoError> {
         let project = self.index.project();
         let mut stored = vec![0; location.run().stored_len as usize];
@@ -312,9 +315,10 @@ impl BlobReader {
         Opener::blob(project, location, run).map(<[u8]>::to_vec)
     }
 
-    /// A tree node, from whichever of its packs is whole.
+    /// Returns a tree node, from any pack in which it is undamaged.
     pub fn node(&self, id: &BlobId) -> Result<Arc<Node>, RepoError> {
-        // Here, since a tree can be made that is walked for ever and has no chunk.
+        // Test this for each node, since a forged tree may need an endless walk without finding a
+        // chunk.
         self.cancel.as_ref().map_or(Ok(()), Cancel::check)?;
         let branches = || lock(&self.branches);
         if let Some(node) = branches().get(id) {
@@ -343,7 +347,7 @@ impl BlobReader {
         self.decode_node(location, &self.read(location)?)
     }
 
-    /// Opens a node out of the stored bytes of its run, which are overwritten.
+    /// Opens a node from the stored bytes of its run, which are overwritten.
     pub(super) fn open_node(
         &self,
         opener: &mut Opener,

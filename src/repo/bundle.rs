@@ -47,7 +47,8 @@ impl Bundle {
                 secrets.seed.expose(),
             ],
         };
-        // Allocated at once: a vector that grows leaves its bytes behind.
+        // Allocate the whole length at once: a vector that grows leaves copies of its bytes in
+        // memory.
         let mut out = Zeroizing::new(Vec::with_capacity(WRITE_LEN));
         for part in parts {
             out.extend_from_slice(part);

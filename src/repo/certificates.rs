@@ -8,7 +8,7 @@ use crate::format::{Certificate, matches_pattern};
 /// A key that a holder of a full key added to a project.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certified {
-    /// The hash that its certificate is named by.
+    /// The hash that names its certificate.
     pub name: ObjectHash,
     /// Its role.
     pub role: Role,
@@ -40,7 +40,7 @@ impl Certificates {
         Self(certified)
     }
 
-    /// Leaves out the certificates with these names, which were withdrawn.
+    /// Removes the certificates with these names, which were revoked.
     pub fn withdraw(&mut self, names: &HashSet<ObjectHash>) {
         self.0.retain(|certified| !names.contains(&certified.name));
     }

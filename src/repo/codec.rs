@@ -7,7 +7,7 @@ use zstd::zstd_safe::{
 use super::error::Damage;
 use crate::format::{Codec, RUN_PLAIN_MAX};
 
-/// How much to compress.
+/// The compression of blobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
     /// Not at all.
@@ -25,14 +25,14 @@ impl Default for Compression {
 /// Compresses runs and objects. Each thread has its own.
 pub struct Compressor {
     zstd: Option<zstd::bulk::Compressor<'static>>,
-    /// Whether the pace follows what is compressed.
+    /// Whether the stride of the search adapts to the data.
     paced: bool,
     /// Whether the last run was dense.
     dense: bool,
 }
 
-/// A run is dense if at least this share of it is left after compression, as with pages of a
-/// database. Its matches are short, and finding them is slow.
+/// A run is dense if compression leaves at least this share of it. Pages of a database are like
+/// that: their matches are short, and finding them is slow.
 const DENSE: (usize, usize) = (45, 100);
 
 /// In dense runs, zstd looks for matches at two of five positions only (`targetLength`). This saves
@@ -40,7 +40,7 @@ const DENSE: (usize, usize) = (45, 100);
 const STRIDE: u32 = 4;
 
 impl Compressor {
-    /// For this level, and for runs of up to a leaf.
+    /// Returns a compressor of this level, for runs of up to a leaf.
     pub fn new(compression: Compression) -> std::io::Result<Self> {
         Self::for_runs(compression, RUN_PLAIN_MAX)
     }
@@ -64,7 +64,7 @@ impl Compressor {
             zstd.set_parameter(CParameter::MinMatch(6))?;
         }
         if paced {
-            // Otherwise zstd would not compress literals with a wider stride.
+            // By default, zstd does not compress literals if the stride is wider.
             let always = ParamSwitch::Enable;
             zstd.set_parameter(CParameter::LiteralCompressionMode(always))?;
         }
@@ -95,7 +95,8 @@ impl Compressor {
         }
     }
 
-    /// Sets the stride for the next run by the result of the last one: adjacent runs are similar.
+    /// Sets the stride for the next run according to the result of the last one, since adjacent
+    /// runs are similar.
     fn pace(&mut self, compressed: usize, plain: usize) {
         let dense = compressed >= plain / DENSE.1 * DENSE.0;
         if let Some(zstd) = self
@@ -155,7 +156,7 @@ impl Decompressor {
         front: usize,
     ) -> Result<(), Damage> {
         if codec == Codec::Raw || front + BLOCK_MAX > out.len() {
-            // At most one block could be left out.
+            // At most one block could be skipped, so decompress everything.
             return self.decode(codec, stored, out);
         }
         if !is_one_frame(stored) {
@@ -165,7 +166,7 @@ impl Decompressor {
         self.0.reset(ResetDirective::SessionOnly).map_err(bad)?;
         let mut out = OutBuffer::around(out);
         let mut read = 0;
-        // zstd asks for a whole block each time, so that it buffers no part of one.
+        // Pass each block to zstd as a whole, so that it need not buffer parts of blocks.
         let mut asked = FRAME_START;
         while out.pos() < front {
             let end = stored.len().min(read + asked);
@@ -207,8 +208,8 @@ mod tests {
 
     use super::*;
 
-    /// Letters, noise, and noise with zeros, in turn: about a half is left of it, and blocks
-    /// differ.
+    /// Returns letters, noise, and noise with zeros, in turn. They compress to about a half, and
+    /// their blocks differ.
     fn text(len: usize, seed: u8) -> Vec<u8> {
         let mut noise = vec![0; len];
         let mut hasher = blake3::Hasher::new();
@@ -241,7 +242,7 @@ mod tests {
             let mut compressor = Compressor::for_runs(Compression::default(), 512 << 10).unwrap();
             let mut decompressor = Decompressor::new().unwrap();
             let mut out = vec![0; len];
-            // Twice, since the second is compressed at the pace that the first one set.
+            // Compress twice, since the result of the first run sets the stride of the second one.
             for _ in 0..2 {
                 let (codec, stored) = compressor.compress(&plain, &mut buffer);
                 for percent in &percents {
@@ -249,7 +250,7 @@ mod tests {
                     out.fill(0);
                     decompressor.decode_front(codec, stored, &mut out, front).unwrap();
                     prop_assert!(out[..front] == plain[..front]);
-                    // One that was left off does not disturb the next.
+                    // A frame that was decompressed in part does not disturb the next one.
                     decompressor.decode(codec, stored, &mut out).unwrap();
                     prop_assert!(out == plain);
                 }

@@ -10,7 +10,7 @@ use crate::base::{ObjectHash, Role, SignerId};
 use crate::crypto::{SealNonce, SigningKey, object_hash, verify_signature};
 use crate::format::{FormatError, Payload, SealedObject, SignedPayload};
 
-/// The content of an object whose signer may make such objects.
+/// The content of an object whose signer has the right to make it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signed<T> {
     /// Its signer.
@@ -55,8 +55,8 @@ impl Project {
 
     /// Opens a sealed object. Returns its body, which has at most `limit` bytes, and its signer.
     ///
-    /// The seal is opened first, then the signature is verified, then the signer's right to make
-    /// such an object. Before that nothing in the object counts: not even its version.
+    /// First, the object is decrypted. Then the signature is verified, and then the signer's right
+    /// to make such an object. Before that, nothing in the object counts, not even its version.
     pub fn open(
         &self,
         object: ObjectRef,
@@ -114,8 +114,8 @@ impl Project {
         self.open(object, bytes, limit)
     }
 
-    /// Fails if this signer may not make this object. No certificate lets a signer make an object
-    /// that only full keys may make, such as a certificate.
+    /// Fails if this signer has no right to make this object. No certificate gives a signer the
+    /// right to make objects that only full keys may make, such as certificates.
     pub(super) fn may_sign(&self, object: ObjectRef, signer: &SignerId) -> Result<(), RepoError> {
         let kind = object.kind();
         let foreign = |reason| RepoError::Foreign { object, reason };
@@ -129,11 +129,12 @@ impl Project {
         }
     }
 
-    /// Returns the error of an object of this signer whose content is not as this program knows it.
+    /// Returns the error of an object of this signer whose content this program does not
+    /// understand.
     ///
-    /// An unknown feature needs a newer program, if this signer may use it. Everything else would
-    /// be a fault of the program of a full key. Of other keys it shows that the object was made by
-    /// hand: it must stop nothing.
+    /// If the object has an unknown feature that this signer may use, a newer program is needed.
+    /// Any other content that is not valid is damage if a full key signed it. If another key signed
+    /// it, the object is foreign, since a thief may have made it. It must not stop any process.
     pub(super) fn refused(
         &self,
         object: ObjectRef,
@@ -152,7 +153,7 @@ impl Project {
         }
     }
 
-    /// Returns the error of an object of this signer that is not as any program writes it.
+    /// Returns the error of an object of this signer that no correct program writes.
     pub(super) fn malformed(
         &self,
         object: ObjectRef,
@@ -167,10 +168,11 @@ impl Project {
     }
 }
 
-/// Returns the error of an object that does not open.
+/// Returns the error of an object that cannot be decrypted.
 ///
-/// The object is not damaged: its bytes have the hash that is its name, or it is a lease, which is
-/// stored in one step and again every 30 seconds. So it was made without the project's keys.
+/// The object is not damaged: either its bytes have the hash that is its name, or it is a lease,
+/// which is stored in one step and again every 30 seconds. So it was made without the project's
+/// keys.
 fn not_sealed(object: ObjectRef) -> RepoError {
     let reason = ForeignReason::NotSealed;
     RepoError::Foreign { object, reason }

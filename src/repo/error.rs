@@ -131,8 +131,8 @@ pub enum Damage {
     Impossible(&'static str),
 }
 
-/// Why an object is foreign: its signer may not make it, or the signer's key was revoked. Foreign
-/// objects are ignored.
+/// The reason why an object is foreign: its signer has no right to make it, or the signer's key was
+/// revoked. Foreign objects are ignored.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum ForeignReason {
@@ -165,13 +165,13 @@ pub enum RepoErrorKind {
     NoRepository,
     WrongPassword,
     Damaged,
-    /// An object that is ignored: its signer may not make it.
+    /// An object that is ignored, because its signer has no right to make it.
     Foreign,
     Unsupported,
     Cancelled,
     NotFound,
     LostRace,
-    /// The role of the key does not include this.
+    /// The role of the key does not allow the operation.
     Role,
     Storage(storage::StorageErrorKind),
     Other,
@@ -212,9 +212,9 @@ impl RepoError {
         }
     }
 
-    /// Returns the error of reading `object`, for which the store gave `error`. An object that
-    /// other objects name and that the store lacks, holds in another length or cannot read is
-    /// damaged; every other error is a failure of the store and says nothing about the object.
+    /// Converts an `error` of the store into the error of reading `object`. If the store lacks an
+    /// object that other objects name, has it with another length, or cannot read it, the object is
+    /// damaged. Every other error is a failure of the store, and no sign of damage.
     pub(super) fn reading(object: ObjectRef, error: StorageError) -> Self {
         use storage::StorageErrorKind as Kind;
         let needed_to_open = matches!(
@@ -229,8 +229,8 @@ impl RepoError {
             Kind::TooLarge => Self::damaged(object, Damage::TooLarge),
             Kind::Truncated => Self::damaged(object, Damage::Impossible("it is cut short")),
             Kind::Unreadable => Self::damaged(object, Damage::Unreadable(Box::new(error))),
-            // Nothing can be opened without these objects. Missing permission to read them is not
-            // damage.
+            // No project can be opened without these objects. Missing permission to read them is
+            // not damage.
             Kind::Denied if !needed_to_open => {
                 Self::damaged(object, Damage::Unreadable(Box::new(error)))
             }

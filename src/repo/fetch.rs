@@ -43,7 +43,7 @@ impl Place<'_> {
     }
 
     fn put(&mut self, plain: &[u8], chunk: &ChunkRef) -> Result<(), RepoError> {
-        // A faulty writer's tree may claim another length than the chunk has.
+        // The tree of a faulty writer may state another length than the chunk has.
         if plain.len() != chunk.plain_len as usize {
             return Err(RepoError::Tree);
         }
@@ -54,7 +54,7 @@ impl Place<'_> {
 }
 
 impl<'a> ChunkFetcher<'a> {
-    /// Reads with this reader.
+    /// Returns a fetcher that reads with this reader.
     #[must_use]
     pub fn new(blobs: &'a BlobReader) -> Self {
         Self {
@@ -106,7 +106,8 @@ impl<'a> ChunkFetcher<'a> {
         Ok(fetched)
     }
 
-    /// Opens a run in the bytes that were fetched from `start` on, and copies these chunks of it.
+    /// Opens a run in the fetched bytes, which begin at `start` in the pack, and copies these
+    /// chunks of it.
     fn open(
         &mut self,
         chunks: &[Placed],
@@ -146,7 +147,7 @@ impl<'a> ChunkFetcher<'a> {
         }
     }
 
-    /// Reads chunks one by one, each from a pack in which it is intact.
+    /// Reads chunks one by one, each from a pack in which it is undamaged.
     fn elsewhere(&self, chunks: &[Placed], into: &mut Place<'_>) -> Result<(), RepoError> {
         for (_, chunk) in chunks {
             into.put(&self.blobs.chunk(&chunk.id)?, chunk)?;
@@ -170,7 +171,7 @@ fn read_together(places: &[Placed]) -> usize {
 }
 
 /// Returns the range of the content that these chunks fill, if they are all chunks of their run and
-/// adjacent: then the run can be decoded in place.
+/// adjacent. Then the run can be decompressed directly into this range.
 fn whole_run(chunks: &[Placed]) -> Option<Range<u64>> {
     let (place, first) = chunks.first()?;
     let mut blobs = place.run().blobs.iter();

@@ -1,4 +1,4 @@
-//! Many tree nodes at once: located, and read from their packs in few reads.
+//! Reads many tree nodes at once: locates them, and reads their packs with few requests.
 
 use std::sync::Arc;
 
@@ -10,11 +10,10 @@ use super::index::BlobLocation;
 use crate::base::BlobId;
 use crate::format::{BlobKind, Node};
 
-/// Nodes of a pack that lie nearer than this are read in one go, in bytes.
+/// Nodes of a pack with at most this many bytes between them are read with one request.
 const GAP: u64 = 64 << 10;
 
-/// Reads many nodes, in the threads of the rayon pool that this is called in. In the order of
-/// `ids`.
+/// Reads many nodes in the threads of the current rayon pool. Returns them in the order of `ids`.
 pub(super) fn fetch_nodes(blobs: &BlobReader, ids: &[BlobId]) -> Result<Vec<Arc<Node>>, RepoError> {
     let locate = |id: &BlobId| blobs.locate(BlobKind::Node, id);
     let mut places = ids
@@ -47,7 +46,7 @@ pub(super) fn fetch_nodes(blobs: &BlobReader, ids: &[BlobId]) -> Result<Vec<Arc<
         for (place, number) in *group {
             let range = place.run_range();
             let at = to_usize(range.start - start);
-            // A copy: runs are opened in place, and two of the nodes may be the same one.
+            // Copy the run: it is opened in place, and another wanted node may be in the same run.
             let mut run = stored[at..at + to_usize(range.end - range.start)].to_vec();
             let node = if whole {
                 blobs.open_node(&mut opener, place, &mut run)

@@ -30,8 +30,8 @@ pub struct InitOptions<'a> {
 }
 
 impl Repository {
-    /// Creates a repository. The repository file is stored last, and only if there is none: a crash
-    /// before that leaves no repository, and of two processes that try at the same time one
+    /// Creates a repository. The repository file is stored last, and only if there is none. So a
+    /// crash before that leaves no repository, and if two processes try at the same time, only one
     /// succeeds.
     pub fn init(backend: Arc<dyn Backend>, options: &InitOptions<'_>) -> Result<Self, RepoError> {
         let objects = Objects::new(backend);

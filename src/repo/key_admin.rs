@@ -16,11 +16,11 @@ use crate::format::{Certificate, KeySlot, SlotInfo};
 /// The scope of a new key.
 #[derive(Clone, Copy)]
 pub enum Grant<'a> {
-    /// All that the key in use opens: the repository, or one project.
+    /// The same scope as that of the key in use: the repository, or one project.
     Everything,
     /// One project.
     Project {
-        /// Which one.
+        /// The project.
         project: &'a Project,
         /// The role of its holder there.
         role: Role,
@@ -104,7 +104,7 @@ impl Repository {
         observer: &dyn Observer,
     ) -> Result<(), RepoError> {
         let scope = KeyScope::Project(project.id);
-        // After the slots: a certificate is stored before its slot.
+        // Load the certificates after the slots, since a certificate is stored before its slot.
         let slots = self.read_known_slots(scope, observer)?;
         let certificates = project.certificates(observer)?;
         for (id, slot) in slots {
@@ -194,7 +194,7 @@ impl Repository {
         Ok(None)
     }
 
-    /// Describes a key by what its slot shows.
+    /// Describes a key by the fields of its slot.
     fn summary(&self, scope: KeyScope, id: ObjectHash, slot: &KeySlot) -> KeySummary {
         let p = &slot.params;
         KeySummary {
@@ -210,7 +210,8 @@ impl Repository {
         }
     }
 
-    /// Returns the bytes of a key slot for a backup elsewhere. They stay sealed under its password.
+    /// Returns the bytes of a key slot, for a copy in another place. They stay sealed under the
+    /// password.
     pub fn export_key(
         &self,
         key: &KeySummary,
@@ -227,8 +228,8 @@ impl Repository {
             })
     }
 
-    /// Deletes a key. Fails unless the role of the key in use is full, and if no other key would
-    /// open everything in its scope.
+    /// Deletes a key. Fails unless the role of the key in use is full. Also fails if no other key
+    /// would open everything in the scope of this key.
     pub fn remove_key(&self, key: &KeySummary, observer: &dyn Observer) -> Result<(), RepoError> {
         self.require_full()?;
         let (what, rest_may_be_empty) = match key.scope {
@@ -251,8 +252,8 @@ impl Repository {
         self.objects.delete_twice(key.scope.object(key.id))
     }
 
-    /// Replaces the key that this repository was opened with. The new one is stored before the old
-    /// one is deleted. Fails unless its role is full.
+    /// Replaces the key that opened this repository. The new one is stored before the old one is
+    /// deleted. Fails unless the role of the key in use is full.
     pub fn change_password(
         &self,
         key: &NewKey<'_>,

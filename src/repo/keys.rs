@@ -70,7 +70,7 @@ pub struct NewKey<'a> {
 /// A key, as `key list` shows it.
 #[derive(Debug, Clone)]
 pub struct KeySummary {
-    /// The hash that its slot is named by.
+    /// The hash that names its slot.
     pub id: ObjectHash,
     /// The scope that it unlocks.
     pub scope: KeyScope,
@@ -145,19 +145,20 @@ fn info_context(scope: KeyScope, slot: &KeySlot) -> Vec<u8> {
 
 /// A key slot in the store.
 pub(super) struct FoundSlot {
-    /// The scope that its directory belongs to.
+    /// The scope to which its directory belongs.
     pub(super) scope: KeyScope,
-    /// The hash that it is named by.
+    /// The hash that names it.
     pub(super) id: ObjectHash,
     /// The part that a password opens.
     pub(super) lock: SlotLock,
-    /// All of it; or, if its header states an unknown version or feature, the error that this is
-    /// once the lock has opened.
+    /// The whole slot. If its header states an unknown version or feature, this is an error, which
+    /// counts only once the lock has opened.
     pub(super) slot: Result<KeySlot, FormatError>,
 }
 
 impl FoundSlot {
-    /// Returns how its key derives from a password, or why no password can open it.
+    /// Returns the parameters with which its key derives from a password, or the reason why no
+    /// password can open it.
     pub(super) fn kdf(&self) -> Result<KdfParams, String> {
         let lock = &self.lock;
         if lock.scope != self.scope.number() {
@@ -172,17 +173,17 @@ impl FoundSlot {
     }
 }
 
-/// The most key slots of a scope that are used. More would let anyone who can write to the store
-/// make every wrong password take very long.
+/// Maximum number of key slots of a scope that are used. Otherwise anyone who can write to the
+/// store could make every wrong password take very long.
 const SLOTS_MAX: usize = 64;
-/// The most files in the directory of the slots that are read to find these.
+/// Maximum number of files in the directory of the slots that are read to find these.
 const FILES_MAX: usize = 256;
-/// The most files that are named because they are unusable.
+/// Maximum number of unusable files that are reported by name.
 const NAMED_MAX: usize = 3;
 
-/// Reads the key slots of a scope, up to [`SLOTS_MAX`], in the order of their ids. Prefers
-/// `first`, then those of which both copies exist, then the oldest. Reports files that are
-/// unusable, or too many, as notices.
+/// Reads the key slots of a scope, up to [`SLOTS_MAX`], in the order of their ids. If there are
+/// more, prefers `first`, then slots of which both copies exist, then the oldest. Reports unusable
+/// files, and files beyond the maximum, as notices.
 pub(super) fn read_slots(
     objects: &Objects,
     scope: KeyScope,
@@ -246,7 +247,7 @@ pub(super) fn read_slots(
     Ok(slots)
 }
 
-/// Decodes a slot: the part that a password opens, and all of it unless its header is unknown.
+/// Decodes a slot: the part that a password opens, and the whole slot unless its header is unknown.
 fn decode_slot(
     object: ObjectRef,
     hash: ObjectHash,
@@ -275,10 +276,10 @@ pub(super) fn verify_slot(
 }
 
 /// Returns the secrets in the slot, or `None` if this key, which derives from a password, does not
-/// open it. Fails if it opens and needs a newer program.
+/// open it. Fails if the key opens the slot and the slot needs a newer program.
 ///
-/// It tries one AEAD of 48 bytes, the same for all roles: a forged slot tests one password at a
-/// time.
+/// Decrypts only one ciphertext of 48 bytes, the same for all roles, so that a forged slot tests
+/// only one password.
 pub(super) fn open_slot(found: &FoundSlot, key: &Secret) -> Result<Option<Bundle>, RepoError> {
     let (owner, lock) = (found.scope.owner(), &found.lock);
     let aad = [&owner[..], &lock.context].concat();
@@ -287,7 +288,7 @@ pub(super) fn open_slot(found: &FoundSlot, key: &Secret) -> Result<Option<Bundle
         return Ok(None);
     };
     let opened = Zeroizing::new(opened);
-    // Only now does the header count: whoever made this slot knew the password.
+    // Only now does the header count, since the maker of this slot knew the password.
     let newer = |e: &FormatError| RepoError::format(found.scope.object(found.id), e.clone());
     let slot = found.slot.as_ref().map_err(newer)?;
     let Ok(slot_key) = <[u8; 32]>::try_from(&opened[..]) else {
@@ -301,8 +302,8 @@ pub(super) fn open_slot(found: &FoundSlot, key: &Secret) -> Result<Option<Bundle
     Ok(bundle.ok().and_then(decode))
 }
 
-/// Returns the info of a slot; `None` if it is not sealed under this key: the slot was added
-/// without it, or an unfinished `init` left it. Info that is not JSON counts as empty.
+/// Returns the info of a slot. Returns `None` if it is not sealed under this key: someone without
+/// the key added the slot, or an unfinished `init` left it. Info that is not JSON counts as empty.
 pub(super) fn open_info(scope: KeyScope, slot: &KeySlot, key: &SealKey) -> Option<SlotInfo> {
     let nonce = SealNonce::from_bytes(slot.info_nonce);
     let plain = key.open(&nonce, &info_context(scope, slot), &slot.sealed_info);

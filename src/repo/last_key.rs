@@ -9,8 +9,8 @@ use super::private_dir::create_private_dir;
 use crate::base::ObjectHash;
 use crate::crypto::{hash, random};
 
-/// The file in the cache directory that names the last key. A wrong or missing name costs time
-/// only.
+/// The file in the cache directory that names the last key. A wrong or missing name only costs
+/// time.
 #[derive(Debug, Clone)]
 pub struct LastKey {
     directory: PathBuf,
@@ -35,14 +35,14 @@ impl LastKey {
         fs::read_to_string(&self.path).ok()?.trim().parse().ok()
     }
 
-    /// Remembers a key. A failure does no harm: the key is found without this.
+    /// Remembers a key. Ignores failures, since the key can be found without this file.
     pub fn set(&self, key: ObjectHash) {
         if self.get() != Some(key) {
             let _ = self.replace(key);
         }
     }
 
-    /// Never writes through a link that another user made in this place.
+    /// Replaces the file. Never follows a link that another user made at this path.
     fn replace(&self, key: ObjectHash) -> io::Result<()> {
         create_private_dir(&self.directory)?;
         let number: [u8; 8] = random().map_err(io::Error::other)?;

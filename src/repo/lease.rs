@@ -25,8 +25,9 @@ use crate::format::{LeaseBody, ProcessId};
 const RENEW_EVERY: Duration = Duration::from_secs(30);
 /// A lease that is older than this, by the store's clock, has expired.
 const TTL: Duration = Duration::from_mins(10);
-/// The work of a lease may have begun this much earlier than the lease states: storing it may have
-/// taken half of [`TTL`], and the store's clock may have been set ahead by a whole one since.
+/// The work of a lease may have begun this much earlier than the lease states: storing the lease
+/// may have taken half of [`TTL`], and since then, the store's clock may have been set ahead by a
+/// whole [`TTL`].
 const CLOCK_SLACK: Duration = Duration::from_mins(15);
 
 /// The work of a process in a project.
@@ -36,7 +37,7 @@ pub enum Work {
     Backup,
     /// It removes records.
     Forget,
-    /// It deletes what no backup uses.
+    /// It deletes data that no backup uses.
     Prune,
     /// It reads backups. Their trees must not be deleted meanwhile.
     Read,
@@ -62,7 +63,8 @@ pub struct Worker<'a> {
     pub tool: &'a str,
 }
 
-/// The lease of this process. A thread renews it until this is dropped, which deletes it.
+/// The lease of this process. A thread renews it until this value is dropped, which deletes the
+/// lease.
 pub struct Lease {
     held: Arc<Held>,
     /// Dropped to end the thread.
@@ -74,8 +76,8 @@ struct Held {
     project: Project,
     /// When the work began.
     begun: Duration,
-    /// Locked while the lease is stored. The state is locked only briefly, since readers look at it
-    /// for every chunk.
+    /// Locked while the lease is stored. The state has its own lock, which is held only briefly,
+    /// since readers look at the state for every chunk.
     renewing: Mutex<()>,
     state: Mutex<State>,
 }
@@ -85,7 +87,8 @@ struct State {
     body: LeaseBody,
     /// When the last renewal began.
     put: Duration,
-    /// Another process may have seen it expired since this was last asked.
+    /// Whether another process may have seen the lease as expired since the last call of
+    /// [`has_lapsed`](Lease::has_lapsed).
     lapsed: bool,
 }
 
@@ -96,28 +99,28 @@ pub struct OtherLease {
     pub id: LeaseId,
     /// The work that it states.
     pub work: String,
-    /// On which host.
+    /// The host of the process.
     pub host: Option<String>,
-    /// How long ago it was put, by the store's clock.
+    /// The time since it was stored, by the store's clock.
     pub age: Duration,
-    /// The work did not begin before this, by the store's clock.
+    /// The earliest time at which the work may have begun, by the store's clock.
     pub begun: SystemTime,
     /// Whether it has expired: it is too old, or its holder is known to have ended.
     pub expired: bool,
     /// Whether a full key signed it.
     pub is_full: bool,
-    /// Packs that its holder relies on although nothing names them.
+    /// Packs that its holder relies on and that no segment or record names.
     pub packs: Vec<ObjectHash>,
     /// Top nodes of the trees that it is about to commit.
     pub tops: Vec<BlobId>,
     /// Records that it is about to remove.
     pub removes: Vec<ObjectHash>,
-    /// Records that must stay for that.
+    /// Records that must stay if those are removed.
     pub keeps: Vec<ObjectHash>,
 }
 
 impl OtherLease {
-    /// Returns whether it is held for this work, by a process that may still run.
+    /// Returns whether a process that may still run holds it for this work.
     #[must_use]
     pub fn is_held_for(&self, work: Work) -> bool {
         !self.expired && self.work == work.word()
@@ -127,25 +130,25 @@ impl OtherLease {
 /// The leases of a project, as of one moment.
 #[derive(Debug, Clone)]
 pub struct Leases {
-    /// When that was, by the store's clock.
+    /// This moment, by the store's clock.
     pub now: SystemTime,
-    /// All but our own.
+    /// All leases except that of this process.
     pub others: Vec<OtherLease>,
 }
 
 impl Lease {
-    /// Trees that one lease holds at most.
+    /// Maximum number of trees that one lease names.
     pub const TOPS_MAX: usize = LeaseBody::IDS_MAX;
-    /// Records to remove, and records to keep, that one lease names at most.
+    /// Maximum number of records to remove that one lease names, and of records to keep.
     pub const RECORDS_MAX: usize = LeaseBody::IDS_MAX;
 
-    /// Tells all who look that this process is at work.
+    /// Stores a lease, which shows other processes that this one is at work.
     pub fn take(project: &Project, work: Work, worker: Worker<'_>) -> Result<Self, RepoError> {
         Self::take_for(project, work, &[], worker)
     }
 
-    /// Declares that this process reads these trees, so that no prune deletes what they use.
-    /// Durable when it returns. A lease holds [`TOPS_MAX`](Self::TOPS_MAX) trees.
+    /// Declares that this process reads these trees, so that no prune deletes their data. The lease
+    /// is durable when this returns. A lease holds [`TOPS_MAX`](Self::TOPS_MAX) trees.
     pub fn take_reading(
         project: &Project,
         tops: &[BlobId],
@@ -189,7 +192,7 @@ impl Lease {
             let held = Arc::clone(&held);
             thread::spawn(move || {
                 while stopped.recv_timeout(RENEW_EVERY) == Err(RecvTimeoutError::Timeout) {
-                    // A failure shows when the lease is asked whether it has lapsed.
+                    // Ignore failures here: if renewals fail for too long, the lease has lapsed.
                     let _ = held.renew(|_| {});
                 }
             })
@@ -201,8 +204,8 @@ impl Lease {
         })
     }
 
-    /// Announces that this run also relies on these packs, though nothing names them. Durable when
-    /// it returns.
+    /// Announces that this run also relies on these packs, which no segment or record names. The
+    /// lease is durable when this returns.
     pub fn rely_on(&self, packs: &[ObjectHash]) -> Result<(), RepoError> {
         let packs: Vec<_> = packs.iter().map(ToString::to_string).collect();
         self.held.renew(|body| {
@@ -212,14 +215,16 @@ impl Lease {
         })
     }
 
-    /// Announces that these trees are about to be committed. Durable when it returns.
+    /// Announces that these trees are about to be committed. The lease is durable when this
+    /// returns.
     pub fn intend(&self, tops: &[BlobId]) -> Result<(), RepoError> {
         let tops = tops.iter().map(ToString::to_string).collect();
         self.held.renew(|body| body.tops = tops)
     }
 
-    /// Announces that these records are about to be removed, and that others must stay for that.
-    /// Names at most [`RECORDS_MAX`](Self::RECORDS_MAX) of each. Durable when it returns.
+    /// Announces that these records are about to be removed, and that the others must stay if these
+    /// are removed. Names at most [`RECORDS_MAX`](Self::RECORDS_MAX) of each. Durable when it
+    /// returns.
     pub fn intend_to_remove(
         &self,
         removes: &[ObjectHash],
@@ -235,26 +240,26 @@ impl Lease {
         })
     }
 
-    /// Stores it again now. A lease that had lapsed gets a new name.
+    /// Stores the lease again now. A lease that has lapsed gets a new name.
     pub(super) fn renew(&self) -> Result<(), RepoError> {
         self.held.renew(|_| {})
     }
 
-    /// Makes the lease count as lapsed until [`has_lapsed`](Self::has_lapsed) is asked.
+    /// Makes the lease count as lapsed until the next call of [`has_lapsed`](Self::has_lapsed).
     pub(super) fn distrust(&self) {
         self.held.state().lapsed = true;
     }
 
-    /// Returns whether another process may see it expired, or may have done so since
-    /// [`has_lapsed`](Self::has_lapsed) was asked.
+    /// Returns whether another process may see the lease as expired, or may have seen it as expired
+    /// since the last call of [`has_lapsed`](Self::has_lapsed).
     #[must_use]
     pub fn may_have_expired(&self) -> bool {
         let state = self.held.state();
         state.lapsed || is_late(state.put)
     }
 
-    /// Returns whether another process may have seen it expired, since this was last asked or since
-    /// it was taken: this process, or the store, was paused for minutes.
+    /// Returns whether another process may have seen the lease as expired, since the last call or
+    /// since it was taken, because this process or the store was paused for minutes.
     #[must_use]
     pub fn has_lapsed(&self) -> bool {
         let mut state = self.held.state();
@@ -270,9 +275,9 @@ impl Lease {
 }
 
 impl Leases {
-    /// Loads the leases of other processes. Those that ended meanwhile may be missing, and foreign
-    /// ones are left out. Fails if one that has not expired cannot be read. Without an own lease
-    /// the time is that of this host.
+    /// Loads the leases of other processes. Leases of processes that end meanwhile may be missing,
+    /// and foreign leases are left out. Fails if a lease that has not expired cannot be read. If
+    /// this process has no lease, the clock of this host is used instead of the store's.
     pub fn load(project: &Project, own: Option<&Lease>) -> Result<Self, RepoError> {
         let own = match own {
             Some(own) => {
@@ -291,7 +296,7 @@ impl Leases {
             }
         };
         let age = |modified| now.duration_since(modified).unwrap_or_default();
-        // An expired lease is not read: nothing in it counts.
+        // Do not read expired leases, since nothing in them counts.
         let (expired, fresh) = listed
             .into_iter()
             .partition::<Vec<_>, _>(|(_, listed)| age(listed.modified) >= TTL);
@@ -328,8 +333,8 @@ impl Leases {
         readers.flat_map(|lease| lease.tops.iter().copied())
     }
 
-    /// Returns whether another process is about to remove one of the records in `keeps`, or to
-    /// remove others because one of those in `removes` stays.
+    /// Returns whether another process is about to remove one of the records in `keeps`, or is
+    /// about to remove other records because one of the records in `removes` stays.
     #[must_use]
     pub fn contradict(
         &self,
@@ -345,8 +350,9 @@ impl Leases {
         in_conflict.next().copied()
     }
 
-    /// Returns whether a backup runs that may have begun before a mark of this time was stored. It
-    /// looks for the mark before it commits, and must find it, although its packs are deleted.
+    /// Returns whether a backup runs that may have begun before a mark of this time was stored.
+    /// Before it commits, this backup looks for the mark and must find it, even if the packs of the
+    /// mark are already deleted.
     #[must_use]
     pub fn may_have_missed(&self, mark: SystemTime) -> bool {
         let mut backups = self.others.iter().filter(|l| l.is_held_for(Work::Backup));
@@ -372,7 +378,8 @@ impl Held {
         lock(&self.state)
     }
 
-    /// Stores it again, after `change`. Nothing but another renewal waits for the store meanwhile.
+    /// Changes the body with `change`, and stores the lease again. Meanwhile, only other renewals
+    /// wait for the store.
     fn renew(&self, change: impl FnOnce(&mut LeaseBody)) -> Result<(), RepoError> {
         let _one_at_a_time = lock(&self.renewing);
         let time = now();
@@ -383,8 +390,8 @@ impl Held {
             (state.id, state.put, state.body.encode())
         };
         let late = is_late(put);
-        // A process that considers it expired may be about to remove it. So the new lease needs
-        // another name.
+        // A process that considers the lease expired may be about to remove it, so the new lease
+        // needs another name.
         let id = if late {
             LeaseId::from_bytes(random()?)
         } else {
@@ -424,14 +431,14 @@ fn other(id: LeaseId, body: LeaseBody, modified: SystemTime, age: Duration) -> O
 }
 
 /// Whether the signer of a lease may do the work that the lease states. Only full keys remove
-/// records and packs, so a lease of another key must not delay these.
+/// records and packs, so a `forget` or prune lease of another key must not delay other processes.
 fn may_do(project: &Project, lease: &Signed<LeaseBody>) -> bool {
     let deletes = [Work::Forget, Work::Prune].map(Work::word);
     project.signers.is_full(&lease.signer) || !deletes.contains(&lease.body.work.as_str())
 }
 
-/// Returns the content that a lease counts as having which has expired, or whose signer may not do
-/// what it says.
+/// Returns the content to use for a lease that has expired, or whose signer may not do the work
+/// that it states.
 fn empty_body() -> LeaseBody {
     LeaseBody {
         requires: Vec::new(),
@@ -447,13 +454,12 @@ fn empty_body() -> LeaseBody {
     }
 }
 
-/// Returns whether something that was done then is so long ago that a lease from then may expire
-/// soon.
+/// Returns whether a lease that was stored at this time may expire soon.
 pub(super) fn is_late(then: Duration) -> bool {
     now().saturating_sub(then) >= TTL / 2
 }
 
-/// Returns the time since the machine was started, including the time that it slept.
+/// Returns the time since the machine was started, including the time of suspensions.
 pub(super) fn now() -> Duration {
     let time = clock_gettime(ClockId::Boottime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
@@ -471,12 +477,12 @@ fn namespace() -> Option<String> {
     Some(link.to_str()?.to_owned())
 }
 
-/// When a process began, in clock ticks since the machine started: field 22 of `proc_pid_stat(5)`.
-/// None if it is not to be seen, which of another user's need not mean that there is none
-/// (`hidepid` in `proc(5)`).
+/// The start of a process, in clock ticks since the machine started: field 22 of
+/// `proc_pid_stat(5)`. None if `/proc` does not show the process. This need not mean that it does
+/// not exist, since `/proc` may hide processes of other users (`hidepid` in `proc(5)`).
 fn started(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name of the program, field 2, is in parentheses and may have anything in it.
+    // The name of the program, field 2, is in parentheses and may contain any characters.
     let (_, rest) = stat.rsplit_once(')')?;
     rest.split_ascii_whitespace().nth(19)?.parse().ok()
 }
@@ -491,7 +497,8 @@ fn this_process() -> Option<ProcessId> {
     })
 }
 
-/// Whether a process is known to have ended: it ran here, and here it is no more.
+/// Whether a process is known to have ended: it ran on this machine in this namespace, and no
+/// longer exists.
 fn is_gone(process: &ProcessId) -> bool {
     let is_here =
         boot().as_ref() == Some(&process.boot) && namespace().as_ref() == Some(&process.namespace);
@@ -528,9 +535,9 @@ mod tests {
             ..here.clone()
         };
         assert!(is_gone(&before));
-        // One that `/proc` does not show is there, unless its number is free.
+        // A process that `/proc` does not show counts as running, unless its number is free.
         assert!(is_free(child.id()) && !is_free(here.pid) && !is_free(1));
-        // Of another machine or namespace nothing is known.
+        // A process of another machine or namespace counts as running.
         for elsewhere in [
             ProcessId {
                 boot: "another".into(),

@@ -15,15 +15,15 @@ use crate::format::MarkBody;
 /// A mark.
 #[derive(Debug, Clone)]
 pub struct Mark {
-    /// The hash that it is named by.
+    /// The hash that names it.
     pub name: ObjectHash,
-    /// When it was put, by the store's clock.
+    /// The time when it was stored, by the store's clock.
     pub since: SystemTime,
     /// The packs that nothing used. Empty if the mark cannot be read.
     pub packs: Vec<ObjectHash>,
     /// The index segments that others supersede.
     pub segments: Vec<ObjectHash>,
-    /// The records that existed before it was put. None of them uses these packs.
+    /// The records that existed before it was stored. None of them uses these packs.
     pub records: HashSet<ObjectHash>,
     /// Whether it cannot be read.
     pub damaged: bool,
@@ -37,9 +37,9 @@ impl Marks {
     /// Reads all marks. Fails if one needs a newer version of this program, or if the store cannot
     /// deliver one.
     ///
-    /// A mark that is damaged is damaged for every process, so that none deletes what it names. One
-    /// that this process cannot read, for want of permission or because of its disk, may be read by
-    /// the prune that put it.
+    /// If a mark is damaged, no process can read it, so none deletes the packs that it names. This
+    /// is not an error. But a mark that this process cannot read, for lack of permission or because
+    /// of a disk error, may be readable for the prune that stored it.
     pub fn load(project: &Project) -> Result<Self, RepoError> {
         Self::load_if(project, |error| match error {
             RepoError::Damaged {
@@ -50,13 +50,14 @@ impl Marks {
         })
     }
 
-    /// The same for a caller that neither commits nor deletes anything: a mark that cannot be read
-    /// counts as damaged, whatever the reason.
+    /// Like [`load`](Self::load), for a caller that neither commits nor deletes anything. Any mark
+    /// that cannot be read counts as damaged.
     pub fn load_readable(project: &Project) -> Result<Self, RepoError> {
         Self::load_if(project, |_| Ok(()))
     }
 
-    /// Reads all marks. `accept` decides whether one may be missing, from the error of reading it.
+    /// Reads all marks. For each mark that cannot be read, `accept` decides from the error whether
+    /// this counts as a damaged mark or fails.
     fn load_if(
         project: &Project,
         accept: impl Fn(RepoError) -> Result<(), RepoError>,
@@ -123,8 +124,8 @@ impl Marks {
         self.0.iter().any(|mark| mark.damaged)
     }
 
-    /// Marks packs that none of these records uses, and segments. Returns the names of the marks,
-    /// which are durable then.
+    /// Stores marks for segments, and for packs that none of these records uses. Returns the names
+    /// of the marks, which are durable.
     pub fn put(
         project: &Project,
         packs: &[ObjectHash],
@@ -132,7 +133,7 @@ impl Marks {
         records: &[ObjectHash],
         worker: Worker<'_>,
     ) -> Result<Vec<ObjectHash>, RepoError> {
-        // A backup that builds on a record that is left out reads its whole tree.
+        // Records may be left out: a backup that builds on such a record reads its whole tree.
         let records = &records[..records.len().min(MarkBody::IDS_MAX)];
         let body = |packs: &[ObjectHash], segments: &[ObjectHash]| MarkBody {
             requires: Vec::new(),

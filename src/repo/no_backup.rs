@@ -3,7 +3,7 @@
 /// The number of similar names to offer.
 const SIMILAR_MAX: usize = 3;
 
-/// Why there is no backup that a user asked for.
+/// The reason why a selector fits no backup.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum NoBackupReason {

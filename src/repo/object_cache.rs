@@ -1,8 +1,8 @@
 //! A cache of small objects on this host, so that few of them have to be read over a slow link.
 //!
-//! Objects never change, and each is named by the hash of its bytes: a copy with that hash is the
-//! object. Copies are encrypted as in the store. They do not show which objects exist: only a
-//! listing of the store does.
+//! Objects never change, and each is named by the hash of its bytes, so a copy with this hash is
+//! genuine. Copies are encrypted as in the store. The cache does not show which objects exist. Only
+//! a listing of the store does.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -17,11 +17,11 @@ use super::private_dir::create_private_dir;
 use crate::base::{ObjectHash, lock};
 use crate::crypto::{object_hash, random};
 
-/// When the cache is opened and has more bytes than this, files are removed.
+/// If the cache has more bytes than this when it is opened, files are removed.
 const SIZE_MAX: u64 = 1 << 30;
-/// The bytes that are kept then.
+/// The number of bytes that are kept in this case.
 const SIZE_KEPT: u64 = 512 << 20;
-/// Packs of tree nodes that have more bytes than this are not copied. Those that this program
+/// The maximum size of a pack of tree nodes that is copied, in bytes. Packs that this program
 /// writes have little more than 4 MiB.
 pub(super) const NODE_PACK_MAX: u64 = 6 << 20;
 
@@ -30,7 +30,8 @@ pub(super) struct ObjectCache {
     directory: PathBuf,
     /// The packs that were read, and whether the cache had an undamaged copy of each.
     packs: Mutex<HashMap<ObjectHash, Arc<OnceLock<bool>>>>,
-    /// Whether a write failed. A disk that is full or read-only is not tried again.
+    /// Whether a write failed. Then no more copies are written, since the disk may be full or
+    /// read-only.
     refused: AtomicBool,
 }
 
@@ -58,7 +59,8 @@ impl ObjectCache {
         None
     }
 
-    /// Stores a copy. A crash may leave a part of it, which does not have its hash.
+    /// Stores a copy. A crash may leave an incomplete file, which is not used because it has
+    /// another hash.
     pub(super) fn put(&self, hash: ObjectHash, parts: &[&[u8]]) {
         if self.refused.load(Ordering::Relaxed) {
             return;
@@ -77,8 +79,8 @@ impl ObjectCache {
     }
 
     /// Fills `buf` with the bytes of a pack from `offset` on. If the cache has no undamaged copy,
-    /// stores the bytes that `fetch` returns. Returns whether it has one then; if not, the content
-    /// of `buf` is unspecified.
+    /// stores the bytes that `fetch` returns as a copy. Returns whether the cache has a copy now.
+    /// If not, the content of `buf` is unspecified.
     pub(super) fn read_pack(
         &self,
         hash: ObjectHash,
@@ -90,7 +92,7 @@ impl ObjectCache {
             let mut packs = lock(&self.packs);
             Arc::clone(packs.entry(hash).or_default())
         };
-        // Others that read the same pack wait until one has fetched it.
+        // Threads that read the same pack wait until one of them has fetched it.
         let there = slot.get_or_init(|| {
             self.get(hash, NODE_PACK_MAX).is_some()
                 || !self.refused.load(Ordering::Relaxed)
@@ -135,14 +137,14 @@ impl ObjectCache {
 fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let file = File::open(path)?;
     let mut bytes = Vec::new();
-    // One byte more, so that a longer file does not have the hash.
+    // Read one byte more than the limit, so that a longer file does not get the right hash.
     (&file).take(limit + 1).read_to_end(&mut bytes)?;
     let _ = file.set_modified(SystemTime::now());
     Ok(bytes)
 }
 
-/// If the files have more than `most` bytes, removes those that were not read for longest, until at
-/// most `kept` bytes are left.
+/// If the files have more than `most` bytes in total, removes those that were not read for the
+/// longest time, until at most `kept` bytes are left.
 fn cut_back(directory: &Path, most: u64, kept: u64) -> io::Result<()> {
     let mut files = Vec::new();
     for entry in fs::read_dir(directory)? {

@@ -21,26 +21,26 @@ pub enum ObjectKind {
     Tree,
     Index,
     Backup,
-    /// A statement of a writer that a record of its own does not count.
+    /// A statement of a writer that one of its own records does not count.
     Void,
     /// An entry of the log.
     Log,
     Lease,
     Mark,
-    /// A statement of which packs were read and found whole.
+    /// A statement that packs were read and found undamaged.
     Audit,
 }
 
-/// How the content of an object is sealed.
+/// The key that seals the content of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SealedWith {
-    /// Not at all: a MAC under a key of the repository authenticates it.
+    /// Not sealed. A MAC under a key of the repository authenticates the object.
     Nothing,
     /// A key that is derived from a password.
     Password,
     /// The repository's wrap key. The public keys in it are plain.
     Wrapping,
-    /// Keys of its own for the runs, and the project's contents key for the contents.
+    /// Each run has its own key. The project's contents key seals the contents.
     PackKey,
     /// The project's object key.
     ObjectKey,
@@ -53,19 +53,19 @@ pub enum SealedWith {
 pub struct KindInfo {
     /// Its name in messages.
     pub noun: &'static str,
-    /// The directory of these objects, below the directory of the project. Empty for an object that
-    /// is the only one of its kind in its directory.
+    /// The directory of these objects, below the directory of the project. Empty if the object is
+    /// directly in the directory of the project or repository.
     pub directory: &'static str,
     /// The first bytes of the object.
     pub magic: Magic,
     /// The key that seals its content.
     pub sealed_with: SealedWith,
-    /// The least role whose keys may sign them. `None` for objects without a signature.
+    /// The lowest role whose keys may sign these objects. `None` for objects without a signature.
     pub signed_by: Option<Role>,
-    /// Whether the store has a second copy of each, under a name that ends in `.copy`.
+    /// Whether each object has a second copy, under a name that ends in `.copy`.
     pub kept_twice: bool,
-    /// Whether hosts keep copies of objects that they have read or stored. Of packs, those with
-    /// tree nodes are kept.
+    /// Whether hosts keep copies of objects that they have read or stored. Of packs, only those
+    /// with tree nodes are cached.
     pub cached: bool,
 }
 
@@ -91,8 +91,8 @@ impl ObjectKind {
     /// Returns the properties that all objects of this kind share.
     #[must_use]
     pub const fn info(self) -> KindInfo {
-        /// A row of the table: sealed under the project's object key, signed by a full key, stored
-        /// once.
+        /// Returns the default properties: sealed under the project's object key, signed by a full
+        /// key, stored once.
         const fn row(noun: &'static str, directory: &'static str, magic: Magic) -> KindInfo {
             KindInfo {
                 noun,

@@ -7,7 +7,7 @@ use crate::base::{LeaseId, ObjectHash, ProjectId};
 use crate::format::BlobKind;
 use crate::storage::Name;
 
-/// An object of a repository. Its name in the store follows from this.
+/// An object of a repository. It determines the name in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum ObjectRef {
@@ -111,7 +111,7 @@ impl ObjectRef {
         }
     }
 
-    /// The hash that it is named by, if it is named by one.
+    /// The hash that names it, if its name is a hash.
     #[must_use]
     pub fn hash(&self) -> Option<ObjectHash> {
         match self {
@@ -130,8 +130,8 @@ impl ObjectRef {
         }
     }
 
-    /// The directory of the objects of its kind: a project's, or for a key slot of the repository
-    /// the repository's.
+    /// The directory of the objects of its kind: in the project, or in the repository for a key
+    /// slot of the repository.
     #[must_use]
     pub fn directory(&self) -> String {
         match self {
@@ -166,12 +166,12 @@ impl ObjectRef {
             }
             _ => return None,
         };
-        // Only the name that `path` gives counts: not that of a pack in a wrong directory.
+        // The name must be the one that `path` gives. This excludes a pack in a wrong directory.
         let twice = object.kind().info().kept_twice;
         (object.path() == path && (twice || !copy)).then_some((object, copy))
     }
 
-    /// The object of this kind that has this name in its directory of the project.
+    /// Returns the object of this kind with this name in the directory of a project.
     fn in_project(kind: ObjectKind, project: ProjectId, name: &str) -> Option<Self> {
         let hash = || name.parse().ok();
         Some(match kind {

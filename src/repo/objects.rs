@@ -10,7 +10,7 @@ use crate::crypto::object_hash;
 use crate::format::BlobKind;
 use crate::storage::{Backend, Name, ObjectInfo, StorageErrorClass, StorageErrorKind};
 
-/// A store, seen as objects.
+/// A store, accessed by objects instead of names.
 #[derive(Clone)]
 pub struct Objects {
     backend: Arc<dyn Backend>,
@@ -213,7 +213,7 @@ impl Objects {
     }
 
     /// Reads the first copy of an object that is kept twice, without verifying it. Returns `None`
-    /// if the second one must do.
+    /// if only the second copy may be readable.
     pub(super) fn get_copy(&self, name: &Name, limit: u64) -> Result<Option<Vec<u8>>, RepoError> {
         match self.backend.get(name, limit) {
             Ok(bytes) => Ok(Some(bytes)),

@@ -1,8 +1,8 @@
-//! Which backup of a volume is newer. Section 11 of `docs/format.md`.
+//! The order of the backups of a volume. Section 11 of `docs/format.md`.
 //!
 //! Each record names the records of its volume that it *follows*: those that no other record
-//! followed when its backup began. A record is newer than all that it follows, directly or through
-//! others. Clocks decide only between records of which neither follows the other.
+//! followed when its backup began. A record is newer than all records that it follows, directly or
+//! through others. The times of two records decide only if neither follows the other.
 
 use std::collections::{BinaryHeap, HashMap, HashSet};
 
@@ -10,16 +10,16 @@ use jiff::Timestamp;
 
 use crate::base::ObjectHash;
 
-/// The part of a record that its place in the order depends on.
+/// The fields of a record that determine its place in the order.
 #[derive(Debug, Clone, Copy)]
 pub struct OrderedRecord<'a> {
     /// Its id.
     pub id: ObjectHash,
     /// The records that it follows.
     pub follows: &'a [ObjectHash],
-    /// The record whose place it takes, if its signer may say so.
+    /// The record that it replaces, if its signer has the right to replace records.
     pub replaces: Option<ObjectHash>,
-    /// Its time; `None` if it is passed over, since it is forgotten or voided.
+    /// Its time; `None` if the record is passed over, because it is forgotten or voided.
     pub time: Option<Timestamp>,
 }
 
@@ -35,7 +35,7 @@ pub struct History {
 pub struct HistoryEntry {
     /// Its id.
     pub id: ObjectHash,
-    /// Whether it is passed over, since it is forgotten or voided.
+    /// Whether it is passed over, because it is forgotten or voided.
     pub passed_over: bool,
     /// The records that it follows, as places in the same history. All are after its own place.
     pub follows: Vec<usize>,
@@ -43,13 +43,13 @@ pub struct HistoryEntry {
     pub followed: bool,
 }
 
-/// The order of records that wait to be taken: those to pass over at once, then the latest time,
-/// then the larger id.
+/// The order in which records are taken: records that are passed over come first, then those with
+/// the latest time, then those with the larger id.
 type Priority = (bool, Option<Timestamp>, ObjectHash);
 
 impl History {
-    /// Puts the records of one volume in order. Ids must be distinct. `known` states whether a
-    /// record that is not among them is in the project, or was deleted on purpose.
+    /// Puts the records of one volume in order. Ids must be distinct. `known` is called for other
+    /// records. It returns whether such a record is in the project, or was deleted on purpose.
     ///
     /// Takes O(n log n) steps for n records and references.
     #[must_use]
@@ -66,7 +66,7 @@ impl History {
         let mut entries: Vec<HistoryEntry> = Vec::with_capacity(records.len());
         for (place, &number) in sequence.iter().enumerate() {
             let mut after: Vec<usize> = follows[number].iter().map(|&n| places[n]).collect();
-            // Only a faulty program writes records that follow each other in a circle.
+            // Drop references that close a circle. Only a faulty program writes such records.
             after.retain(|&older| older > place);
             after.sort_unstable();
             entries.push(HistoryEntry {
@@ -104,8 +104,8 @@ impl History {
         counted.map(|entry| entry.id)
     }
 
-    /// The records that no other one follows, newest first. A new backup follows these, forgotten
-    /// ones too.
+    /// The records that no other one follows, newest first, with forgotten ones. A new backup
+    /// follows these.
     pub fn unfollowed(&self) -> impl Iterator<Item = ObjectHash> {
         let unfollowed = self.entries.iter().filter(|entry| !entry.followed);
         unfollowed.map(|entry| entry.id)
@@ -117,8 +117,8 @@ impl History {
         &self.gaps
     }
 
-    /// Returns, of the records for which `counts` is true, those that no other of these follows,
-    /// directly or through others. Newest first.
+    /// Considers only records for which `counts` is true. Returns those that no other one of these
+    /// follows, directly or through others. Newest first.
     pub fn tips(&self, counts: impl Fn(ObjectHash) -> bool) -> Vec<ObjectHash> {
         let mut covered = vec![false; self.entries.len()];
         let mut tips = Vec::new();
@@ -135,7 +135,7 @@ impl History {
     }
 }
 
-/// Finds records by id, together with those that took their place.
+/// Finds records by id, together with the records that replaced them.
 struct Successors {
     by_id: HashMap<ObjectHash, usize>,
     replaced_by: HashMap<ObjectHash, Vec<usize>>,
@@ -156,13 +156,13 @@ impl Successors {
         found
     }
 
-    /// Whether there is a record of this id, or one that took its place.
+    /// Whether there is a record with this id, or a record that replaced it.
     fn are_known(&self, id: &ObjectHash) -> bool {
         self.by_id.contains_key(id) || self.replaced_by.contains_key(id)
     }
 
-    /// Returns the numbers of all records that this one comes directly before, ascending: those
-    /// that it names, those that took their place, and the one that it replaces.
+    /// Returns the numbers of the records that this one makes older, ascending: those that it
+    /// follows, those that replaced these, and the one that it replaces.
     fn followed_by(&self, records: &[OrderedRecord<'_>], number: usize) -> Vec<usize> {
         let record = &records[number];
         let mut todo: Vec<ObjectHash> = record.follows.to_vec();
@@ -187,8 +187,8 @@ impl Successors {
     }
 }
 
-/// Returns the numbers of the records, newest first: repeatedly takes, among those whose followers
-/// are all taken, the one of the highest priority.
+/// Returns the numbers of the records, newest first. Repeatedly takes the record with the highest
+/// priority among those whose followers are all taken.
 fn sequence(records: &[OrderedRecord<'_>], follows: &[Vec<usize>]) -> Vec<usize> {
     let priority = |number: usize| -> Priority {
         let record = &records[number];
@@ -214,7 +214,8 @@ fn sequence(records: &[OrderedRecord<'_>], follows: &[Vec<usize>]) -> Vec<usize>
             }
         }
     }
-    // Those that follow each other in a circle, and all that they follow: as if clocks were right.
+    // What remains is records that follow each other in a circle, and all records that these
+    // follow. Order them by time.
     let mut rest: Vec<usize> = (0..records.len()).filter(|&n| !taken[n]).collect();
     rest.sort_by_key(|&number| std::cmp::Reverse(priority(number)));
     sequence.extend(rest);

@@ -1,4 +1,4 @@
-//! Reads and writes what a pack says of itself: its sealed and signed contents.
+//! Reads and writes the sealed and signed contents of a pack, which list its runs.
 
 use crate::base::{SignerId, to_usize};
 use crate::crypto::{ObjectHasher, SealNonce, verify_signature};
@@ -11,13 +11,13 @@ use super::error::{Damage, RepoError};
 use super::object_ref::ObjectRef;
 use super::project::Project;
 
-/// Bytes that are read from the end of a pack first. Most listings fit.
+/// Bytes that are read from the end of a pack first. Most listings fit into them.
 const TAIL_GUESS: u64 = 256 << 10;
 /// Bytes that are read at once to verify a pack.
 const PIECE: u64 = 4 << 20;
 
 /// Reads the listing of a pack, in two or three requests. Verifies its signature, but not that the
-/// rest of the pack is what was signed.
+/// signature fits the rest of the pack.
 pub fn read_listing(
     project: &Project,
     object: ObjectRef,
@@ -26,9 +26,9 @@ pub fn read_listing(
     Ok(read_contents(project, object, size)?.listing)
 }
 
-/// Reads a pack as a whole, a piece at a time, and returns its listing. Fails unless its bytes are
-/// those that its signer signed and its name states: anyone can store a copy of a pack with other
-/// bytes, whose contents are genuine.
+/// Reads a whole pack, one piece at a time, and returns its listing. Fails unless its bytes are
+/// those that its signer signed, and have the hash that is its name. Both are needed: anyone can
+/// store a copy of a pack with genuine contents and other bytes.
 pub fn read_whole(project: &Project, object: ObjectRef) -> Result<PackListing, RepoError> {
     let found = read_contents(project, object, None)?;
     let (backend, name) = (project.objects.backend(), object.name());
@@ -61,7 +61,7 @@ pub fn read_whole(project: &Project, object: ObjectRef) -> Result<PackListing, R
 /// The contents of a pack, as read from its end.
 struct FoundContents {
     listing: PackListing,
-    /// The hash of all bytes before the contents that was signed.
+    /// The signed hash of all bytes before the contents.
     signed: [u8; 32],
     /// The number of these bytes.
     before: u64,
@@ -116,7 +116,7 @@ pub fn listing_of(
 ) -> Result<PackListing, RepoError> {
     let size = bytes.len() as u64;
     let len = contents_len(object, bytes, size);
-    // One pass: the contents repeat the hash of what comes before them.
+    // Hash in one pass: the contents repeat the hash of all bytes before them.
     let end = match len {
         Ok(len) => bytes.len() - len - PACK_TAIL_LEN,
         Err(_) => bytes.len(),
@@ -144,8 +144,8 @@ pub fn listing_of(
 }
 
 /// Signs and seals the contents of a pack that begins with `head`. `before` is the hash of all
-/// bytes before them. Returns their bytes with the nonce and the length, which end the pack, and
-/// the signer.
+/// bytes before the contents. Returns the last bytes of the pack (nonce, sealed contents and their
+/// length), and the signer.
 pub(super) fn seal_contents(
     project: &Project,
     head: &[u8; PACK_HEAD_LEN],
@@ -200,8 +200,8 @@ fn contents_len(object: ObjectRef, tail: &[u8], size: u64) -> Result<usize, Repo
     Ok(len)
 }
 
-/// Opens and verifies the contents of a pack. Returns its listing, and the hash of all bytes before
-/// its contents that was signed.
+/// Opens and verifies the contents of a pack. Returns its listing, and the signed hash of all bytes
+/// before its contents.
 fn open_listing(
     project: &Project,
     object: ObjectRef,
@@ -233,7 +233,7 @@ fn open_listing(
         }
     })?;
     project.may_sign(object, &signer)?;
-    // Its version and features are those that the signer wrote.
+    // The signature is valid, so the signer wrote this version and these features.
     let refuse = |e| project.refused(object, &signer, e);
     let PackHead { random } = decoded.map_err(refuse)?;
     let (contents, before) = found.decode().map_err(refuse)?;

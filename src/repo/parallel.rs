@@ -6,7 +6,7 @@ use std::thread;
 
 use super::error::RepoError;
 
-/// Maximum number of concurrent calls. Each spends most of its time waiting for an answer.
+/// Maximum number of concurrent calls. Each call waits most of its time for an answer.
 const CALLS_MAX: usize = 8;
 
 /// Calls `each` for all items, up to [`CALLS_MAX`] at a time, and returns the results in the order

@@ -36,12 +36,13 @@ pub struct Project {
     pub(super) secret: Option<Secret>,
     /// The keys of the sessions that were opened.
     pub(super) sessions: Arc<Sessions>,
-    /// The objects that its log removes, as of the last time that it was read.
+    /// The objects that the log removed when it was read last.
     pub(super) removals: Arc<KnownRemovals>,
 }
 
 impl Project {
-    /// Returns a project with these keys. Its settings are empty: they open with its keys only.
+    /// Returns a project with these keys and empty settings. The caller opens its settings with
+    /// these keys.
     pub(super) fn without_settings(
         id: ProjectId,
         repository: RepositoryId,
@@ -117,8 +118,8 @@ impl Project {
         })
     }
 
-    /// Returns the key under which this client seals new chunks: that of the project's data, or, if
-    /// the role of the key does not include that, the one of a new session.
+    /// Returns the key with which this client seals new chunks. This is the data key of the project
+    /// if the role includes it, and otherwise the key of a new session.
     pub(super) fn new_pack_key(&self) -> Result<(PackKey, Secret), RepoError> {
         if let Ok(key) = self.keys.data() {
             return Ok((PackKey::Project, key.clone()));
@@ -128,9 +129,9 @@ impl Project {
         Ok((PackKey::Session(Arc::new(encapsulation)), key))
     }
 
-    /// Keeps copies of records, entries of the log and tree nodes in the cache directory below
-    /// `caches`, and reads these objects from there, which saves requests over a slow link. The
-    /// list of existing objects still comes from the store.
+    /// Keeps copies of records, log entries and tree nodes in the cache directory below `caches`,
+    /// and reads these objects from there. This saves requests over a slow link. The list of
+    /// existing objects still comes from the store.
     pub fn keep_copies(&mut self, caches: &Path) {
         let directory = self.cache_dir(caches).objects();
         self.objects = self.objects.with_copies(Some(ObjectCache::open(directory)));

@@ -1,8 +1,8 @@
-//! Guards a running backup against concurrent prunes. `docs/concurrency.md` has the proof.
+//! Protects a running backup from concurrent prunes. `docs/concurrency.md` has the proof.
 //!
-//! A backup announces what it will commit before it checks whether anything that it relies on is
-//! going to be deleted. A prune announces what it will delete before it checks what backups have
-//! announced. So at least one of the two sees the other.
+//! A backup announces the trees that it will commit, and then checks whether data that it relies on
+//! is going to be deleted. A prune announces the packs that it will delete, and then reads the
+//! announcements of backups. So at least one of the two sees the other.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -19,22 +19,23 @@ use super::project::Project;
 use crate::base::{BlobId, ObjectHash, Observer};
 use crate::format::{BackupRecord, RemovedRecord};
 
-/// Held by a backup from before it reads records until after it has committed.
+/// The protection of a backup. It begins before the backup reads records, and ends after its
+/// commit.
 pub struct PruneGuard<'a> {
     project: &'a Project,
     lease: Arc<Lease>,
     /// The marks that existed when the index was last checked.
     marks: HashSet<ObjectHash>,
-    /// The segments that existed then.
+    /// The segments that existed at that time.
     segments: SegmentsSeen,
-    /// The marks that existed at first. The index finds nothing that they name.
+    /// The marks that existed at the beginning. The index finds no blobs in the packs that they
+    /// name.
     first_marks: Marks,
-    /// Whether the base may use something that is marked.
+    /// Whether the base may use marked packs.
     distrusts_base: bool,
 }
 
-/// Proof that nothing that the trees of this backup rely on is going to be deleted. Needed to
-/// commit a record.
+/// Proof that no data of this backup's trees is going to be deleted. Needed to commit a record.
 pub struct CommitPermit {
     lease: Arc<Lease>,
     /// The marks that existed. The backup uses nothing that they name.
@@ -44,7 +45,8 @@ pub struct CommitPermit {
 }
 
 impl CommitPermit {
-    /// Fails if this process was suspended since, so that others may take it for dead.
+    /// Fails if this process was suspended since then, so that others may have seen its lease as
+    /// expired.
     pub(super) fn stands(&self) -> Result<(), RepoError> {
         if self.lease.may_have_expired() {
             return Err(RepoError::LostRace);
@@ -58,15 +60,15 @@ impl CommitPermit {
         &self.marks
     }
 
-    /// Notes a record before it is stored: even if that fails, the store may have it.
+    /// Notes a record before it is stored. Even if storing it fails, the store may have it.
     pub(super) fn note(&self, id: ObjectHash, record: &BackupRecord) {
-        // Only what a full key takes back is described in the log.
+        // Only a full key describes withdrawn records in the log.
         let noted = removed_record(id, record, true, "taken back");
         self.records.borrow_mut().push(noted);
     }
 
-    /// The records that may have been stored with this permit, as the log describes them if they
-    /// are taken back.
+    /// The records that may have been stored with this permit, in the form that the log needs if
+    /// they are withdrawn.
     #[must_use]
     pub fn records(&self) -> Vec<RemovedRecord> {
         self.records.borrow().clone()
@@ -75,20 +77,20 @@ impl CommitPermit {
 
 /// The result of [`PruneGuard::clear`].
 pub enum CommitCheck {
-    /// The record may be committed, if that happens at once.
+    /// The record may be committed, if this is done at once.
     Permitted(CommitPermit),
-    /// Something was marked, or is no longer named by a segment. The index excludes it from now on.
-    /// The tree has to be completed before the next attempt.
+    /// Packs were marked, or lost their names. The index excludes these packs from now on. The tree
+    /// must be completed before the next attempt.
     Disturbed,
 }
 
 impl<'a> PruneGuard<'a> {
-    /// Takes a lease and lists segments and marks. Call it before records are read: as long as a
-    /// record exists, so does what it relies on, and later changes are noticed.
+    /// Takes a lease and lists segments and marks. Call this before records are read. As long as a
+    /// record exists, its data exists, too, and later changes are noticed.
     pub fn begin(project: &'a Project, worker: Worker<'_>) -> Result<Self, RepoError> {
         let lease = Arc::new(Lease::take(project, Work::Backup, worker)?);
-        // In this order: a pack that no segment names by now was marked before, and its mark still
-        // exists or is done.
+        // List the segments before the marks: if a pack has lost its name by now, it was marked
+        // before. Its mark still exists, or was removed after the pack was deleted.
         let segments = SegmentsSeen::list(project)?;
         let marks = Marks::load(project)?;
         Ok(Self {
@@ -101,8 +103,8 @@ impl<'a> PruneGuard<'a> {
         })
     }
 
-    /// Opens the index as of [`begin`](Self::begin) or later. It finds nothing in packs that are
-    /// going to be deleted, or that the log removes.
+    /// Opens the index with the state of [`begin`](Self::begin) or of a later time. It finds no
+    /// blobs in packs that are going to be deleted, or that the log removes.
     pub fn index(
         &self,
         cache: Option<&Path>,
@@ -118,11 +120,12 @@ impl<'a> PruneGuard<'a> {
         Ok(index)
     }
 
-    /// Announces that this run relies on packs that no segment names, and returns those of them
-    /// that are not going to be deleted. The caller has to check afterwards that each still exists.
+    /// Announces that this run relies on packs that no segment names. Returns those that are not
+    /// going to be deleted. The caller must then check that each of these still exists.
     pub fn adopt(&self, mut packs: Vec<ObjectHash>) -> Result<Vec<ObjectHash>, RepoError> {
-        // Do not announce packs that are lost anyway: a prune would keep them. If the log removes a
-        // pack, nobody would notice that it vanished.
+        // Do not announce packs that must not be used, since a prune would keep them. These are
+        // marked packs, and packs that the log removes: if such a pack vanished, nobody would
+        // notice.
         let doomed = self.first_marks.packs();
         let removed = Log::removals(self.project)?;
         packs.retain(|pack| !doomed.contains(pack) && !removed.has_pack(pack));
@@ -147,9 +150,9 @@ impl<'a> PruneGuard<'a> {
 
     /// Announces that this run builds on a backup without reading its whole tree.
     ///
-    /// The base may have been committed while a prune marked its packs, so that only its record
-    /// prevents the deletion. So either each mark that existed at first names the record, or the
-    /// record names the mark. Otherwise the whole tree is read before the commit.
+    /// The base may have been committed while a prune marked its packs. Then only its record
+    /// prevents their deletion. So each mark that existed at the beginning must name the record, or
+    /// the record must name the mark. Otherwise the whole tree is read before the commit.
     pub fn build_on(&mut self, base: &Backup) {
         let is_known = |mark: &Mark| {
             let names_packs = !mark.packs.is_empty() || mark.damaged;
@@ -173,7 +176,7 @@ impl<'a> PruneGuard<'a> {
         let lost = index.lost_since(&mut self.segments)?;
         let is_new = marks.names().any(|name| !self.marks.contains(&name));
         let distrusts = std::mem::take(&mut self.distrusts_base);
-        // Each is asked, since asking resets it.
+        // Call both functions in any case, since each call resets a flag.
         let lapsed = self.lease.has_lapsed();
         let gave_up = index.take_excluded_used();
         let disturbed = [is_new, lost.is_some(), lapsed, distrusts, gave_up];
@@ -194,8 +197,9 @@ impl<'a> PruneGuard<'a> {
         Ok(CommitCheck::Disturbed)
     }
 
-    /// Returns after a commit whether the permit may have expired before the record was stored,
-    /// because this process was suspended for minutes. Then what the record relies on may be gone.
+    /// Call this after a commit. Returns whether the permit may have expired before the record was
+    /// stored, because this process was suspended for minutes. Then data that the record relies on
+    /// may have been deleted.
     #[must_use]
     pub fn came_too_late(&self) -> bool {
         self.lease.has_lapsed()

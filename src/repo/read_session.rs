@@ -18,24 +18,24 @@ const RETRY_EVERY: Duration = Duration::from_secs(30);
 
 /// A reader's lease, and the index as it was opened under it.
 ///
-/// It is safe because of the order: lease, marks, index. A prune stores its mark, removes packs
-/// from the index, lists leases, and then deletes. So either the prune sees the lease and keeps
-/// what the reader needs; or the reader sees the mark, or an index that no longer names the pack,
-/// and reads the data elsewhere.
+/// The order makes this safe: lease, marks, index. A prune stores its mark, removes packs from the
+/// index, lists leases, and then deletes. So either the prune sees the lease, and keeps the data of
+/// the reader. Or the reader sees the mark, or an index that no longer names the pack, and reads
+/// the data from another pack.
 pub struct ReadSession {
     /// None if the store cannot be written.
     lease: Option<Lease>,
     index: Arc<Index>,
     observer: Arc<dyn Observer>,
-    /// When a lapsed lease was last renewed, or when that was tried.
+    /// The time of the last attempt to renew a lapsed lease.
     resumed: Mutex<Option<Duration>>,
 }
 
 impl ReadSession {
     /// Takes a lease on these trees and opens the index: from `cache`, or in memory without one.
     ///
-    /// If the store cannot be written, there is no lease, and the observer gets a notice: then a
-    /// prune may delete data that is being read.
+    /// If the store cannot be written, there is no lease, so a prune may delete data that is being
+    /// read. The observer gets a notice of this.
     pub fn open(
         project: &Project,
         tops: &[BlobId],
@@ -71,9 +71,9 @@ impl ReadSession {
         self.lease.is_some()
     }
 
-    /// Must be called before blobs are located. If the lease has lapsed, because this machine was
-    /// suspended or the store was out of reach for minutes, a prune may have moved them: then
-    /// renews the lease and brings the index up to date.
+    /// Must be called before blobs are located. If this machine was suspended, or the store was out
+    /// of reach for minutes, the lease has lapsed and a prune may have moved the blobs. In this
+    /// case, renews the lease and brings the index up to date.
     pub(super) fn resume(&self) -> Result<(), RepoError> {
         let Some(lease) = &self.lease else {
             return Ok(());
@@ -93,7 +93,7 @@ impl ReadSession {
             Err(error) if is_unwritable(&error) => self.observer.notice(no_lease(&error)),
             Err(error) => return Err(error),
         }
-        // Cleared before the index is read: a lapse meanwhile must be noticed, too.
+        // Reset this before the index is read, so that a lapse during the reading is noticed, too.
         let _ = lease.has_lapsed();
         let synced = self.sync();
         if synced.is_err() {
@@ -144,7 +144,7 @@ fn no_lease(error: &RepoError) -> Notice {
     }
 }
 
-/// Whether an error says that the store cannot be written, though it may be read.
+/// Whether an error shows that the store cannot be written. It may still be readable.
 fn is_unwritable(error: &RepoError) -> bool {
     use storage::StorageErrorKind::{Denied, Full, ReadOnly};
     matches!(
@@ -205,7 +205,7 @@ mod tests {
         (id, index.find_trusted(&id).unwrap().unwrap().pack())
     }
 
-    /// Does what a prune does that repacks `pack`. Returns the pack that the chunk is in now.
+    /// Repacks `pack` like a prune. Returns the pack that now holds the chunk.
     fn repack(project: &Project, pack: ObjectHash, plain: &[u8]) -> ObjectHash {
         let index = open_index(project);
         index.exclude([pack]);
@@ -241,7 +241,7 @@ mod tests {
 
         let lease = session.lease.as_ref().unwrap();
         lease.distrust();
-        // If the lease cannot be renewed, the next call tries again after a while.
+        // If the lease cannot be renewed, a later call tries again after some time.
         store.set_plan(Plan::at(1, Fault::Fail(StorageErrorKind::Io)));
         assert!(located().is_err());
         assert!(lease.may_have_expired());

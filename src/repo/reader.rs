@@ -17,11 +17,11 @@ use crate::format::{BlobKind, Content, Node};
 /// Leaf nodes that a reader holds: each lists the chunks of 4 MiB, in some 2 KiB.
 const LEAVES_MAX: usize = 256;
 
-/// Reads any range of one backup's content. Clones share what they hold in memory.
+/// Reads any range of one backup's content. Clones share their caches.
 ///
-/// It owns all that it needs, so that a mount or a server can keep it for as long as it likes, and
-/// use it from many threads. Opened runs are held in a [`RunCache`], by default in the one that all
-/// readers of the process share.
+/// It borrows nothing, so a mount or a server can keep it as long as needed, and use it from many
+/// threads. Opened runs are held in a [`RunCache`]. By default, all readers of the process share
+/// one.
 #[derive(Clone)]
 pub struct ImageReader {
     nodes: HeldNodes,
@@ -29,14 +29,14 @@ pub struct ImageReader {
     tree: ContentTree,
 }
 
-/// A stretch of a content that has data or is zero throughout.
+/// A range of a content that either has data or is zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ContentExtent {
     /// Where it begins in the content, in bytes.
     pub offset: u64,
     /// Its length in bytes.
     pub len: u64,
-    /// Whether chunks are stored for it; if not, it is zero.
+    /// Whether chunks are stored for it. If not, it is zero.
     pub is_data: bool,
 }
 
@@ -95,7 +95,8 @@ impl ImageReader {
         self.each_chunk_but(|_| true, each)
     }
 
-    /// The same, but leaves out the subtrees whose top `enter` refuses.
+    /// Like [`each_chunk`](Self::each_chunk), but leaves out the subtrees whose top `enter`
+    /// refuses.
     pub fn each_chunk_but<E: From<RepoError>>(
         &self,
         enter: impl FnMut(&BlobId) -> bool,
@@ -105,8 +106,8 @@ impl ImageReader {
         self.tree.chunks(self.blobs(), 0..u64::MAX, enter, each)
     }
 
-    /// Calls `each` with every chunk that is not zero and with every part that cannot be read since
-    /// a node of the tree cannot, in ascending order.
+    /// Calls `each` with every chunk that is not zero, and with every part that cannot be read
+    /// because a node of the tree cannot be read. They are in ascending order.
     pub fn each_part<E: From<RepoError>>(
         &self,
         mut each: impl FnMut(ContentPart) -> Result<(), E>,
@@ -115,18 +116,18 @@ impl ImageReader {
         self.tree.parts(self.blobs(), 0..u64::MAX, |_| true, each)
     }
 
-    /// Fails if an image's tree has nodes or chunks behind the end of the image. Reads the nodes at
-    /// the end only.
+    /// Fails if an image's tree has nodes or chunks after the end of the image. Reads only the
+    /// nodes at the end.
     pub fn check_end(&self) -> Result<(), RepoError> {
         self.tree.check_end(self.blobs())
     }
 
-    /// Reads the content from `offset` on into `buf`. Returns the bytes that were read: less than
-    /// `buf` has only at the end of the content, and none behind it. Where nothing is stored, the
-    /// content is zero.
+    /// Reads the content from `offset` on into `buf`. Returns the number of bytes. It is less than
+    /// the length of `buf` only at the end of the content, and 0 after the end. Where nothing is
+    /// stored, the content is zero.
     ///
-    /// Fails with [`RepoError::Unreadable`] if a chunk of the range cannot be read, and names its
-    /// offset; `buf` then holds anything. Other ranges can still be read.
+    /// Fails with [`RepoError::Unreadable`], which names the offset, if a chunk of the range cannot
+    /// be read. The content of `buf` is then unspecified. Other ranges can still be read.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, RepoError> {
         let left = self.size().saturating_sub(offset);
         let len = usize::try_from(left).unwrap_or(usize::MAX).min(buf.len());
@@ -148,8 +149,8 @@ impl ImageReader {
         Ok(len)
     }
 
-    /// Returns the stretches of data and zeros in a range of the content, in ascending order,
-    /// without a gap and to the chunk. Reads only the nodes of the range.
+    /// Returns the extents of data and zeros in a range of the content, in ascending order and
+    /// without gaps. They are exact to the chunk. Reads only the nodes of the range.
     pub fn extents(&self, range: Range<u64>) -> Result<Vec<ContentExtent>, RepoError> {
         let range = range.start..range.end.min(self.size());
         let mut extents = Vec::new();
@@ -186,10 +187,10 @@ impl ImageReader {
         tree.chunks(&self.nodes, range, |_| true, each)
     }
 
-    /// Puts these chunks into `buf`, which is the content of `range`.
+    /// Copies these chunks into `buf`, which holds the content of `range`.
     ///
-    /// A run that is wanted from its first chunk to its last is opened right there; others go
-    /// through the cache, since the rest of them is likely to be wanted next.
+    /// A run of which all chunks are wanted is opened directly in `buf`. Other runs go through the
+    /// cache, since their remaining chunks are likely to be read next.
     fn fill(
         &self,
         chunks: &[ChunkRef],
@@ -214,7 +215,7 @@ impl ImageReader {
         self.fill_whole(&whole, range, buf)
     }
 
-    /// Puts chunks of one run into `buf`, which is the content of `range`.
+    /// Copies chunks of one run into `buf`, which holds the content of `range`.
     fn fill_from_cache(
         &self,
         chunks: &[(BlobLocation, ChunkRef)],
@@ -245,7 +246,7 @@ impl ImageReader {
                 elsewhere = read.map_err(|e| unreadable(chunk.offset, e))?;
                 &elsewhere
             };
-            // A faulty writer's tree may state another length than the chunk has.
+            // The tree of a faulty writer may state another length than the chunk has.
             if plain.len() != chunk.plain_len as usize {
                 return Err(unreadable(chunk.offset, RepoError::Tree));
             }
@@ -256,7 +257,7 @@ impl ImageReader {
         Ok(())
     }
 
-    /// Opens the run that a chunk lies in.
+    /// Opens the run that holds a chunk.
     fn open(&self, place: &BlobLocation) -> Result<OpenedRun, RepoError> {
         let blobs = self.blobs();
         let project = blobs.index().project();
@@ -273,7 +274,7 @@ impl ImageReader {
         })
     }
 
-    /// Puts chunks that lie in `range` as a whole into `buf`, which is the content of `range`.
+    /// Copies chunks that are completely in `range` into `buf`, which holds the content of `range`.
     fn fill_whole(
         &self,
         chunks: &[ChunkRef],
@@ -286,7 +287,7 @@ impl ImageReader {
             Err(error) if error.kind() == RepoErrorKind::Damaged => {}
             Err(error) => return Err(error),
         }
-        // One by one, to find out which of them is damaged.
+        // Read the chunks one by one, to find out which of them is damaged.
         for chunk in chunks {
             let at = part(&chunk.range(), range.start);
             let read = fetcher.fetch(&[*chunk], range.start, &mut buf[..at.end]);
@@ -296,7 +297,7 @@ impl ImageReader {
     }
 }
 
-/// Reads nodes, and holds those that it read last: branches in the blob reader, leaves here.
+/// Reads nodes and caches those that were read last: branches in the blob reader, leaves here.
 #[derive(Clone)]
 struct HeldNodes {
     blobs: BlobReader,
@@ -324,7 +325,7 @@ fn same_run(a: &BlobLocation, b: &BlobLocation) -> bool {
     (a.pack(), a.ordinal()) == (b.pack(), b.ordinal())
 }
 
-/// Whether these chunks of one run are all that it has, and `range` has all of each.
+/// Whether these are all chunks of their run, and all of them are completely in `range`.
 fn is_whole(run: &[(BlobLocation, ChunkRef)], range: &Range<u64>) -> bool {
     let covered = |chunk: &ChunkRef| overlap(&chunk.range(), range) == chunk.range();
     let [(place, _), ..] = run else { return false };
@@ -336,13 +337,13 @@ fn overlap(a: &Range<u64>, b: &Range<u64>) -> Range<u64> {
     a.start.max(b.start)..a.end.min(b.end)
 }
 
-/// Where a range lies in bytes that begin at `start`.
+/// Returns the position of a range in a buffer that begins at `start`.
 fn part(range: &Range<u64>, start: u64) -> Range<usize> {
     let at = |n: u64| usize::try_from(n - start).unwrap_or(usize::MAX);
     at(range.start)..at(range.end)
 }
 
-/// Names the place in the content that damage is found at.
+/// Returns an error that names the place of the damage in the content.
 fn unreadable(offset: u64, error: RepoError) -> RepoError {
     match error.kind() {
         RepoErrorKind::Damaged => RepoError::Unreadable {

@@ -1,5 +1,5 @@
-//! The backups of a project: reads their records, puts them in order, selects one, commits a new
-//! one, deletes one.
+//! The backups of a project: reads their records, puts them in order, selects backups, and commits
+//! new ones.
 
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
@@ -21,30 +21,30 @@ use super::voids::Voids;
 use crate::base::ObjectHash;
 use crate::format::{BackupRecord, LogKind, RemovedRecord};
 
-/// All backups of a project, in the order of [`History`], oldest first. Of backups of different
-/// volumes, clocks decide which is older, as far as the order of each volume permits.
+/// All backups of a project, in the order of [`History`], oldest first. Backups of different
+/// volumes are ordered by time, as far as the order within each volume permits.
 #[derive(Debug)]
 pub struct Records {
     backups: Vec<Backup>,
-    /// The places of backups in `backups`.
+    /// The positions of backups in `backups`.
     places: HashMap<ObjectHash, usize>,
-    /// By the name of the volume.
+    /// The histories, by the name of the volume.
     histories: BTreeMap<String, History>,
-    /// Backups whose place another one has taken.
+    /// Backups that another one has replaced.
     replaced: HashSet<ObjectHash>,
     /// Backups that their writers withdrew.
     voided: HashSet<ObjectHash>,
-    /// Backups that the log removed, and that are still there, or there again.
+    /// Backups that the log removed, but that still exist, or exist again.
     removed: HashSet<ObjectHash>,
     damaged: Vec<RepoError>,
-    /// Damaged files that are no records.
+    /// Damaged files that are not records.
     ignored: Vec<(ObjectRef, Arc<RepoError>)>,
     foreign: Vec<RepoError>,
-    /// Records that are there but count no more: the key that signed them was revoked.
+    /// Records that exist but no longer count, since the key that signed them was revoked.
     revoked: HashSet<ObjectHash>,
 }
 
-/// A record that was deleted on purpose, as the log repeats it.
+/// A record that was deleted on purpose, as the log describes it.
 #[derive(Debug, Clone)]
 pub struct ForgottenRecord {
     /// Its id.
@@ -53,7 +53,7 @@ pub struct ForgottenRecord {
     pub volume: String,
     /// The records that it followed.
     pub follows: Vec<ObjectHash>,
-    /// The record whose place it had taken.
+    /// The record that it had replaced.
     pub replaces: Option<ObjectHash>,
 }
 
@@ -76,8 +76,8 @@ const FOLLOWS_MAX: usize = 10_000;
 const PREFIX_MIN: usize = 4;
 
 impl Records {
-    /// Reads all records. Damaged and foreign ones are kept apart. Fails if one needs a newer
-    /// version of this program.
+    /// Reads all records. The errors of damaged and foreign ones are kept separately. Fails if a
+    /// record needs a newer version of this program.
     pub fn load(project: &Project) -> Result<Self, RepoError> {
         let (mut backups, mut damaged, mut foreign) = (Vec::new(), Vec::new(), Vec::new());
         let listed = project.list(ObjectKind::Backup)?;
@@ -92,7 +92,7 @@ impl Records {
                 Err(e) => return Err(e),
             }
         }
-        // After the records: the log then names a record that was deleted in between.
+        // Load the log after the records, so that it names any record that was deleted in between.
         let log = Log::load(project)?;
         let (backups, revoked) = divide(backups, &project.signers, &log);
         foreign.extend(revoked.iter().map(|backup| RepoError::Foreign {
@@ -100,7 +100,7 @@ impl Records {
             reason: ForeignReason::Revoked(backup.signer),
         }));
         let revoked = revoked.into_iter().map(|backup| backup.id).collect();
-        // A damaged file may be a record, which may use anything, unless the log removes it.
+        // A damaged file may be a record, and may use any data, unless the log removes it.
         let (removed, damaged): (Vec<_>, Vec<_>) = damaged
             .into_iter()
             .partition(|error| error.object_hash().is_some_and(|hash| log.excuses(hash)));
@@ -129,8 +129,8 @@ impl Records {
         })
     }
 
-    /// Puts backups in order. Records that exist may be among the forgotten ones: these are not yet
-    /// deleted. `excused` states whether a record may be missing, or is foreign or damaged.
+    /// Puts backups in order. A forgotten record may still exist, because it is not deleted yet.
+    /// `excused` returns whether a record may be missing, or is foreign or damaged.
     fn in_order(
         backups: Vec<Backup>,
         forgotten: &[ForgottenRecord],
@@ -143,7 +143,7 @@ impl Records {
         let mut replaced = HashSet::new();
         for backup in &backups {
             let record = &backup.record;
-            // A write key could otherwise put its own record in the place of any other.
+            // Otherwise a write key could replace any record with its own.
             let successor_of = record.replaces.filter(|_| backup.is_full);
             let is_voided = voided.contains(&backup.id);
             replaced.extend(successor_of.filter(|_| !is_voided));
@@ -200,26 +200,26 @@ impl Records {
         &self.backups
     }
 
-    /// The backups to list, oldest first: all whose place no other one has taken.
+    /// The backups to list, oldest first: all that no other backup has replaced.
     #[must_use]
     pub fn listed(&self) -> impl DoubleEndedIterator<Item = &Backup> {
         let listed = |b: &&Backup| !self.replaced.contains(&b.id);
         self.backups.iter().filter(listed)
     }
 
-    /// Returns the backup of this id.
+    /// Returns the backup with this id.
     #[must_use]
     pub fn get(&self, id: ObjectHash) -> Option<&Backup> {
         self.places.get(&id).map(|&place| &self.backups[place])
     }
 
-    /// Returns the place of this backup in [`all`](Self::all).
+    /// Returns the position of this backup in [`all`](Self::all).
     #[must_use]
     pub fn place(&self, id: ObjectHash) -> Option<usize> {
         self.places.get(&id).copied()
     }
 
-    /// Whether another backup has taken the place of this one, which is about to be deleted.
+    /// Whether another backup has replaced this one, which is about to be deleted.
     #[must_use]
     pub fn is_replaced(&self, backup: &Backup) -> bool {
         self.replaced.contains(&backup.id)
@@ -232,20 +232,20 @@ impl Records {
         self.voided.contains(&backup.id)
     }
 
-    /// Returns whether the log says that this backup was removed: it was not deleted yet, or
-    /// somebody stored it again. It counts like any other as long as its tree is whole.
+    /// Returns whether the log removes this backup: it was not deleted yet, or someone stored it
+    /// again. It counts like any other backup as long as its tree is whole.
     #[must_use]
     pub fn is_removed(&self, backup: &Backup) -> bool {
         self.removed.contains(&backup.id)
     }
 
-    /// Damaged files among the records that nothing names and that never were records, or whose
-    /// removal is in the log. They use nothing.
+    /// Damaged files in the directory of records that use no data: either no object names them and
+    /// they never were records, or the log removes them.
     pub fn ignored(&self) -> impl Iterator<Item = (ObjectRef, &Arc<RepoError>)> {
         self.ignored.iter().map(|(object, error)| (*object, error))
     }
 
-    /// The errors of the records that could not be read.
+    /// The errors of records that cannot be read.
     #[must_use]
     pub fn damaged(&self) -> &[RepoError] {
         &self.damaged
@@ -266,13 +266,13 @@ impl Records {
         self.histories.keys().map(String::as_str)
     }
 
-    /// The order of a volume's records, if it has or had any.
+    /// The history of a volume, if it has or had any records.
     #[must_use]
     pub fn history(&self, volume: &str) -> Option<&History> {
         self.histories.get(volume)
     }
 
-    /// The backups to choose from of the volume with this name, oldest first.
+    /// The selectable backups of the volume with this name, oldest first.
     #[must_use]
     pub fn of_volume(&self, name: &str) -> impl DoubleEndedIterator<Item = &Backup> {
         let history = self.histories.get(name).into_iter();
@@ -281,7 +281,7 @@ impl Records {
         backups.filter(|b| !self.is_replaced(b))
     }
 
-    /// The records that a new backup of this volume follows: those that no other one follows.
+    /// The records that a new backup of this volume follows: those that no other record follows.
     #[must_use]
     pub fn unfollowed(&self, volume: &str) -> Vec<ObjectHash> {
         let history = self.histories.get(volume).into_iter();
@@ -309,9 +309,8 @@ impl Records {
             .collect()
     }
 
-    /// Returns the records that are missing without an entry of the log that excuses it, although
-    /// another record, or an entry that describes a removed one, names them: part of the history
-    /// was lost.
+    /// Returns the records that have vanished: another record, or the description of a removed one,
+    /// names them, but they are missing and no entry of the log explains this.
     #[must_use]
     pub fn vanished(&self, log: &Log) -> Vec<ObjectHash> {
         let present: HashSet<ObjectHash> = self.backups.iter().map(|b| b.id).collect();
@@ -344,8 +343,8 @@ impl Records {
         self.of_volume(volume).next_back()
     }
 
-    /// For each way to split the selector into `NAME@SNAPSHOT`, the volume's newest backup of that
-    /// snapshot. Both names may contain an @.
+    /// Returns the volume's newest backup of the snapshot for each way to split the selector into
+    /// `NAME@SNAPSHOT`. There may be several ways, since both names may contain an @.
     fn of_snapshots<'a>(&'a self, selector: &str) -> impl Iterator<Item = &'a Backup> {
         selector.match_indices('@').filter_map(|(at, _)| {
             let (name, snapshot) = (&selector[..at], &selector[at + 1..]);
@@ -358,7 +357,7 @@ impl Records {
         })
     }
 
-    /// Returns why this selector fits no backup.
+    /// Returns the reason why this selector fits no backup.
     fn why_none(&self, selector: &str) -> NoBackupReason {
         let counted = selector.rsplit_once('~');
         let counted = counted.filter(|(_, back)| back.parse::<usize>().is_ok());
@@ -383,12 +382,12 @@ impl Records {
         }
     }
 
-    /// Returns the backup that a selector means: `NAME` (the newest of that volume), `NAME~N` (the
-    /// N-th before it), `NAME@SNAPSHOT` (the newest of that snapshot; a snapshot name that is not
-    /// UTF-8 is written as it is shown), or the first digits of an id. A whole id counts
-    /// before a volume of that name.
+    /// Returns the backup that a selector names: `NAME` (the newest of this volume), `NAME~N` (the
+    /// N-th before it), `NAME@SNAPSHOT` (the newest of this snapshot; a snapshot name that is not
+    /// UTF-8 is written as `list` shows it), or the first digits of an id. A whole id takes
+    /// precedence over a volume with the same name.
     pub fn select(&self, selector: &str) -> Result<&Backup, RepoError> {
-        // Nobody types a whole id and means a volume: its name might be chosen to deceive.
+        // A whole id always means a backup. A volume with such a name may exist only to deceive.
         let id = selector.parse().ok();
         if let Some(backup) = id.and_then(|id| self.get(id)) {
             return Ok(backup);
@@ -425,7 +424,7 @@ impl Records {
         }
     }
 
-    /// Commits a backup. The receipts prove that everything that the record names is durable and
+    /// Commits a backup. The receipts prove that all data that the record names is durable and
     /// indexed, and that none of it is going to be deleted.
     pub fn commit(
         project: &Project,
@@ -438,8 +437,9 @@ impl Records {
     }
 }
 
-/// Merges the volumes into one sequence, oldest first: of the backups that are next in the order of
-/// their volumes, newest first, takes the one with the latest time, then the larger id.
+/// Merges the volumes into one sequence, oldest first. Works from the newest backup to the oldest:
+/// each step compares the next backup of each volume, and takes the one with the latest time. If
+/// times are equal, it takes the one with the larger id.
 fn merge(backups: Vec<Backup>, histories: &BTreeMap<String, History>) -> Vec<Backup> {
     let mut by_id: HashMap<ObjectHash, Backup> = backups.into_iter().map(|b| (b.id, b)).collect();
     let mut merged = Vec::with_capacity(by_id.len());

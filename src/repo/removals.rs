@@ -1,19 +1,20 @@
-//! The objects that the log removes. Even if such an object exists, nobody may rely on it: the log
-//! excuses that it is missing, so if it vanished again, no one would notice.
+//! The objects that the log removes. Even if such an object exists, no process may rely on it: if
+//! it vanished, the log would explain that, and nobody would notice.
 
 use std::sync::{Arc, RwLock};
 
 use crate::base::{ObjectHash, read_lock, write_lock};
 use crate::format::{LogItem, LogKind};
 
-/// The objects that entries of the log remove, as of one moment. Clones share them.
+/// The objects that the entries of the log removed at one moment. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Removals {
     /// In ascending order: 33 bytes each.
     items: Arc<Vec<LogItem>>,
 }
 
-/// The objects that the log removed when this process read it last.
+/// The objects that the log removed when this process read it last. `None` before the first
+/// reading.
 #[derive(Debug, Default)]
 pub(super) struct KnownRemovals(RwLock<Option<Removals>>);
 
@@ -51,7 +52,7 @@ impl Removals {
 }
 
 impl KnownRemovals {
-    /// Notes the objects that the log removes now.
+    /// Stores the objects that the log removes now.
     pub(super) fn note(&self, removals: &Removals) {
         *write_lock(&self.0) = Some(removals.clone());
     }

@@ -1,4 +1,4 @@
-//! An open repository, and how its projects are opened: sections 4, 6 and 15 of `docs/format.md`.
+//! An open repository, which opens its projects: sections 4, 6 and 15 of `docs/format.md`.
 
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ pub(super) enum Unlocked {
     },
 }
 
-/// A project in the store, as far as it is read without a key.
+/// The objects of a project that are read without a key.
 pub(super) struct FoundProject {
     pub(super) id: ProjectId,
     /// The first copy of its project object, if that can be read.
@@ -82,14 +82,14 @@ impl FoundProject {
         })
     }
 
-    /// Returns whether these keys signed the project object. Reads nothing.
+    /// Returns whether the project object is signed by these keys. Reads nothing from the store.
     pub(super) fn is_signed_by(&self, keys: &ProjectKeys) -> bool {
         let object = self.object.as_deref();
         let stored = object.and_then(|bytes| ProjectObject::decode(bytes).ok());
         stored.is_some_and(|stored| verify_object(self.id, &stored, keys).is_ok())
     }
 
-    /// Returns whether the keys of a project open its settings. Reads nothing.
+    /// Returns whether the keys of a project open its settings. Reads nothing from the store.
     pub(super) fn has_settings_of(&self, project: &Project) -> bool {
         self.settings.iter().any(|(hash, bytes)| {
             let object = ObjectRef::Settings(self.id, *hash);
@@ -152,7 +152,8 @@ impl Repository {
             _ => self.objects.get_twice(object, limit, observer, decode),
         };
         let (keys, secret) = match opened {
-            // An `init` that lost a race leaves a directory without a project object.
+            // Of two `init` at the same time, one fails and leaves a directory without a project
+            // object.
             Err(e) if e.is_missing() => return Ok(None),
             other => other?,
         };
@@ -249,7 +250,7 @@ fn verify_object(
     keys: &ProjectKeys,
 ) -> Result<(), RepoError> {
     let object = ObjectRef::Project(id);
-    // The signature is verified with the key that a full key derives, or that the slot holds.
+    // Verify the signature with the public key that a full key derives, or that the slot holds.
     let other_data_key =
         (keys.data_public_key()).is_ok_and(|key| key.as_bytes() != &*stored.data_key);
     if stored.authority != *keys.authority() || other_data_key {
@@ -290,7 +291,7 @@ pub(super) fn decode_file(bytes: &[u8]) -> Result<(RepositoryFile, [u8; 32]), Re
         .map_err(|e| RepoError::format(ObjectRef::Repository, e))
 }
 
-/// The damage of a repository file whose MAC the unlocked key did not make.
+/// Returns the error of a repository file whose MAC does not fit the unlocked key.
 pub(super) fn foreign_file() -> RepoError {
     let why = Damage::Impossible("it was not made with the key that opens this repository");
     RepoError::damaged(ObjectRef::Repository, why)

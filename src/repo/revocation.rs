@@ -1,4 +1,4 @@
-//! Revoked keys: which of their records still count. Section 7 of `docs/format.md`.
+//! Decides which records of revoked keys still count. Section 7 of `docs/format.md`.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,8 +7,9 @@ use super::log::Log;
 use super::signers::Signers;
 use crate::base::{ObjectHash, SignerId};
 
-/// Divides backups into those that count and those that do not: the key that signed such a record
-/// was revoked, and the revocation neither accepts the record nor one that came after it.
+/// Divides backups into those that count and those that do not. A backup does not count if the key
+/// that signed its record was revoked, and the revocation accepts neither this record nor one that
+/// follows it.
 pub(super) fn divide(
     backups: Vec<Backup>,
     signers: &Signers,
@@ -27,7 +28,8 @@ pub(super) fn divide(
     })
 }
 
-/// Returns these records and all that they follow or saw as heads, directly or through others.
+/// Returns these records, and all records that they follow or name as heads, directly or through
+/// others.
 fn with_ancestors(records: &[ObjectHash], backups: &[Backup], log: &Log) -> HashSet<ObjectHash> {
     let by_id: HashMap<_, _> = backups.iter().map(|b| (b.id, &b.record)).collect();
     let mut found = HashSet::new();

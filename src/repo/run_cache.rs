@@ -12,15 +12,14 @@ pub(super) type RunKey = (ProjectId, ObjectHash, u64);
 pub(super) struct OpenedRun {
     /// The blobs of the run, joined.
     pub(super) plain: Box<[u8]>,
-    /// For each blob of the run, whether it has its id.
+    /// Whether the content has the right id, for each blob of the run.
     pub(super) intact: Box<[bool]>,
 }
 
 /// A cache of opened runs, up to a number of bytes of plain data. Drops the least recently used run
 /// first.
 ///
-/// A run stays in memory until its last reader is done with it, even after the cache has dropped
-/// it.
+/// Even after the cache has dropped a run, the run stays in memory until its last reader is done.
 pub struct RunCache {
     limit: usize,
     state: Mutex<State>,
@@ -38,17 +37,18 @@ struct State {
 
 struct Entry {
     cell: Arc<Cell>,
-    /// When it was last used, and its bytes; none while it is being opened.
+    /// The time of its last use, and its bytes; none while it is being opened.
     opened: Option<(u64, usize)>,
 }
 
-/// A run, once it is opened. Locked while it is being opened, so that other threads wait for it.
+/// A run, or none before it is opened. Locked while it is being opened, so that other threads wait
+/// for it.
 ///
 /// Lock order: this lock, then the lock of the cache.
 type Cell = Mutex<Option<Arc<OpenedRun>>>;
 
 impl RunCache {
-    /// The bytes that the cache of a process holds.
+    /// The limit of the cache that all readers of a process share, in bytes.
     pub const DEFAULT_LIMIT: usize = 64 << 20;
 
     /// Makes a cache of at most `limit` bytes of plain data.
@@ -60,7 +60,7 @@ impl RunCache {
         })
     }
 
-    /// The cache that all readers of this process share unless they are given another one.
+    /// The cache that all readers of this process share by default.
     #[must_use]
     pub fn shared() -> Arc<Self> {
         static SHARED: OnceLock<Arc<RunCache>> = OnceLock::new();
@@ -73,8 +73,8 @@ impl RunCache {
         lock(&self.state).bytes
     }
 
-    /// Returns a run, from the cache or as `open` makes it. Of several threads that want the same
-    /// run at the same time one opens it; if that fails, the next one tries.
+    /// Returns a run from the cache, or opens it with `open`. If several threads want the same run
+    /// at the same time, only one opens it. If this fails, the next one tries.
     pub(super) fn get<E>(
         &self,
         key: RunKey,
@@ -101,7 +101,7 @@ impl RunCache {
 }
 
 impl State {
-    /// Returns where a run is or will be, and notes that it is used now.
+    /// Returns the cell of a run, and notes that the run is used now.
     fn cell(&mut self, key: RunKey) -> Arc<Cell> {
         self.clock += 1;
         let entry = self.entries.entry(key).or_insert_with(|| Entry {

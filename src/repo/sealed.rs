@@ -20,7 +20,7 @@ use crate::storage::ObjectInfo;
 pub(super) trait Body: Sized + Send {
     /// The kind of the object.
     const KIND: ObjectKind;
-    /// The longest body, in bytes.
+    /// The maximum length of a body, in bytes.
     const LEN_MAX: usize;
 
     /// Encodes the body.
@@ -39,9 +39,9 @@ pub(super) trait HashedBody: Body {
 pub(super) struct Loaded<T> {
     /// The object.
     pub(super) object: ObjectRef,
-    /// Its size, and when it was put.
+    /// Its size, and the time when it was stored.
     pub(super) listed: ObjectInfo,
-    /// Its body and its signer, or the damage.
+    /// Its body and its signer, or the error of reading it.
     pub(super) body: Result<Signed<T>, RepoError>,
 }
 
@@ -79,8 +79,8 @@ body!(AuditBody, Audit, named by its hash);
 body!(LeaseBody, Lease);
 
 impl Project {
-    /// Lists the project's objects of this kind. One that is kept twice is listed once, even if the
-    /// first copy is lost.
+    /// Lists the project's objects of this kind. An object that is kept twice is listed once, even
+    /// if the first copy is lost.
     pub(super) fn list(&self, kind: ObjectKind) -> Result<Vec<(ObjectRef, ObjectInfo)>, RepoError> {
         let mut listed = self.objects.list(&kind.directory(self.id))?;
         // First copies before second ones.
@@ -131,9 +131,8 @@ impl Project {
     }
 
     /// Reads and opens these objects, several at a time, in their order. Leaves out those that were
-    /// deleted since they were listed, and those that are foreign. A damaged object does not harm
-    /// the others; one that needs a newer version of this program, and a failure of the store, fail
-    /// the call.
+    /// deleted since they were listed, and those that are foreign. A damaged object does not affect
+    /// the others. Fails if an object needs a newer version of this program, or if the store fails.
     pub(super) fn load<T: Body>(
         &self,
         listed: Vec<(ObjectRef, ObjectInfo)>,
@@ -141,7 +140,7 @@ impl Project {
         self.load_with(listed, |_| {})
     }
 
-    /// The same, with a call for each foreign object.
+    /// Like [`load`](Self::load), with a callback for foreign objects.
     pub(super) fn load_with<T: Body>(
         &self,
         listed: Vec<(ObjectRef, ObjectInfo)>,
@@ -168,8 +167,8 @@ impl Project {
         Ok(loaded)
     }
 
-    /// Seals a body and stores it as an object of this kind, whose hash is returned. The body is
-    /// not checked.
+    /// Seals a body and stores it as an object of this kind. Does not check the body. Returns the
+    /// hash of the object.
     pub fn put_sealed(
         &self,
         object: fn(ProjectId, ObjectHash) -> ObjectRef,
@@ -206,8 +205,8 @@ impl Project {
         self.load(self.list(T::KIND)?)
     }
 
-    /// Returns the objects of a kind that open and that their signer may make. The kind must be
-    /// sealed under the object key and named by hashes.
+    /// Returns the objects of a kind that can be opened and whose signers have the right to make
+    /// them. The kind must be sealed under the object key and named by hashes.
     pub fn intact(&self, kind: ObjectKind) -> Result<Vec<ObjectHash>, RepoError> {
         const BODY_MAX: usize = 64 << 20;
         let listed = self.list(kind)?;
@@ -250,13 +249,14 @@ impl Project {
         Ok(())
     }
 
-    /// Seals a body and stores it under its hash, which is returned. Durable when it returns.
+    /// Seals a body and stores it under its hash. Returns the hash. The object is durable when this
+    /// returns.
     pub(super) fn put<T: HashedBody>(&self, body: &T) -> Result<ObjectHash, RepoError> {
         self.put_encoded::<T>(&body.encode(), |_| {})
     }
 
-    /// Seals and stores a body that is encoded already. Calls `note` with the hash before the
-    /// object is stored: even if that fails, the object may be in the store.
+    /// Seals and stores an encoded body. Calls `note` with the hash before the object is stored,
+    /// since even a failed call may have stored it.
     pub(super) fn put_encoded<T: HashedBody>(
         &self,
         body: &[u8],

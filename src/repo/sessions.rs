@@ -1,4 +1,4 @@
-//! The keys of sessions: those under which write keys seal chunks.
+//! The keys of sessions, with which write keys seal chunks.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -6,11 +6,12 @@ use std::sync::Mutex;
 use crate::base::{ProjectId, lock};
 use crate::crypto::{DataPrivateKey, Encapsulation, Secret, hash};
 
-/// Keys that are kept. An attacker may store many sessions; a backup has one.
+/// Maximum number of keys that are kept. A backup has only one session, but an attacker may store
+/// many.
 const KEYS_MAX: usize = 1024;
 
-/// The keys of the sessions that were opened, by the hash of the encapsulation. Opening one costs
-/// some 100 µs.
+/// The keys of the sessions that were opened, by the hash of the encapsulation. Opening a session
+/// takes some 100 µs.
 #[derive(Default)]
 pub(super) struct Sessions(Mutex<HashMap<[u8; 32], Secret>>);
 

@@ -9,11 +9,11 @@ use super::project::Project;
 use crate::base::{Notice, ObjectHash, Observer, ProjectId};
 use crate::format::{ProjectSettings, SealedObject};
 
-/// An object with settings: the hash that it is named by, and the bytes of its first copy if that
+/// An object with settings: the hash that names it, and the bytes of its first copy if this copy
 /// can be read.
 pub(super) type FoundSettings = (ObjectHash, Option<Vec<u8>>);
 
-/// The longest object, in bytes.
+/// The maximum length of an object, in bytes.
 const LEN_MAX: u64 = SealedObject::len_max(ProjectSettings::BODY_MAX) as u64;
 
 /// Lists the settings of a project and reads their first copies. Needs no key.
@@ -46,8 +46,8 @@ pub(super) fn read_copies(
     })
 }
 
-/// Returns the settings with the highest revision; of equal ones, those with the larger hash.
-/// Reports those that cannot be read as notices, and passes over foreign ones.
+/// Returns the settings with the highest revision. If there are several, returns those with the
+/// largest hash. Reports unreadable settings as notices, and ignores foreign ones.
 pub(super) fn newest(
     project: &Project,
     found: &[FoundSettings],
@@ -84,8 +84,8 @@ pub(super) fn newest(
         .map_err(|e| RepoError::format(ObjectRef::Settings(project, hash), e))
 }
 
-/// Opens settings. Returns their revision and their body, which is not decoded otherwise: a newer
-/// program may have stored it. Reads nothing.
+/// Opens settings. Returns their revision and their body. Decodes only the revision, since a newer
+/// program may have stored them. Reads nothing from the store.
 pub(super) fn open(
     project: &Project,
     object: ObjectRef,

@@ -10,21 +10,21 @@ use crate::base::{ObjectHash, Role, SignerId, read_lock, write_lock};
 use crate::crypto::ProjectKeys;
 use crate::format::Revoked;
 
-/// The signers of a project, and what each may sign.
+/// The signers of a project, and the objects that each may sign.
 #[derive(Debug)]
 pub struct Signers {
-    /// Signs for all full keys.
+    /// The public key of the project, which signs for all full keys.
     authority: SignerId,
     known: RwLock<Known>,
 }
 
-/// The keys that full keys certified, as far as they are known.
+/// The certified keys that were loaded.
 #[derive(Debug, Default)]
 struct Known {
     /// The names of all certificates that were in the store, valid or not.
     listed: HashSet<ObjectHash>,
     certificates: Certificates,
-    /// The names of certificates that entries of the log withdraw.
+    /// The names of certificates that entries of the log revoke.
     revoked: HashSet<ObjectHash>,
 }
 
@@ -38,14 +38,14 @@ impl Signers {
         }
     }
 
-    /// Takes these certificates instead of those that were known. `listed` are the names of all
-    /// that were in the store, valid or not.
+    /// Replaces the known certificates with these. `listed` are the names of all certificates that
+    /// were in the store, valid or not.
     pub(super) fn update(&self, listed: HashSet<ObjectHash>, certificates: Certificates) {
         let mut known = write_lock(&self.known);
         (known.listed, known.certificates) = (listed, certificates);
     }
 
-    /// Takes note of revocations.
+    /// Notes revocations.
     pub(super) fn withdraw<'a>(&self, revoked: impl Iterator<Item = &'a Revoked>) {
         let mut known = write_lock(&self.known);
         known
@@ -53,7 +53,7 @@ impl Signers {
             .extend(revoked.map(|revoked| revoked.certificate));
     }
 
-    /// Returns the signer that the certificate with this name names.
+    /// Returns the signer in the certificate with this name.
     pub(super) fn signer_of(&self, certificate: ObjectHash) -> Option<SignerId> {
         let known = read_lock(&self.known);
         let mut all = known.certificates.all().iter();
@@ -96,8 +96,8 @@ impl Signers {
             .role_of(signer)
             .ok_or(ForeignReason::UnknownSigner(*signer))?;
         match kind.info().signed_by {
-            // The revocation decides which records of the signer count. Its packs and segments
-            // stay readable: readers verify the data in them.
+            // The revocation decides which records of the signer count. Its packs and segments stay
+            // readable, since readers verify the data in them.
             Some(_)
                 if matches!(kind, ObjectKind::Void | ObjectKind::Lease)
                     && self.is_revoked(signer) =>
@@ -121,8 +121,9 @@ impl Signers {
         }
     }
 
-    /// Whether an object of this signer that needs a feature unknown to this program may hold up
-    /// its work: any of a full key, and those that the certificate of another key lists.
+    /// Whether an object of this signer may require a feature that this program does not know, so
+    /// that the program must stop. A full key may require any feature, other keys only those that
+    /// their certificates list.
     #[must_use]
     pub fn may_require(&self, signer: &SignerId, feature: &str) -> bool {
         let known = read_lock(&self.known);

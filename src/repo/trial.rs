@@ -12,19 +12,19 @@ use super::keys::{FoundSlot, open_slot};
 use crate::base::{ByteSize, Cancel, Memory, Notice, Observer};
 use crate::crypto::{KdfError, KdfParams, Secret};
 
-/// The time between two looks at the request to stop.
+/// The time between two tests whether the user wants to stop.
 const WAIT: Duration = Duration::from_millis(50);
 
-/// How slots are tried on this machine.
+/// The parameters for trying slots on this machine.
 pub(super) struct Trials<'a> {
-    /// The most memory that a slot may need, in bytes.
+    /// The maximum memory that a slot may need, in bytes.
     memory: u64,
     cancel: &'a Cancel,
     observer: &'a dyn Observer,
 }
 
 impl<'a> Trials<'a> {
-    /// Tries slots that need no more memory than is free now.
+    /// Returns parameters for trying slots that need no more memory than is free now.
     pub(super) fn new(cancel: &'a Cancel, observer: &'a dyn Observer) -> Self {
         Self {
             memory: Memory::of_this_machine().map_or(u64::MAX, |memory| memory.available),
@@ -33,9 +33,9 @@ impl<'a> Trials<'a> {
         }
     }
 
-    /// Returns the secrets in a slot, or `None` if the password does not open it. A slot that
-    /// cannot be tried is skipped with a notice: anyone who can write to the store can add one.
-    /// Fails if the password opens it and it needs a newer program.
+    /// Returns the secrets in a slot, or `None` if the password does not open it. Skips a slot that
+    /// cannot be tried, and sends a notice, since anyone who can write to the store can add such a
+    /// slot. Fails if the password opens the slot and the slot needs a newer program.
     pub(super) fn open(
         &self,
         found: &FoundSlot,
@@ -66,8 +66,8 @@ impl<'a> Trials<'a> {
         None
     }
 
-    /// Derives a key on a thread of its own. If the user wants to stop, that is left behind: it
-    /// cannot be interrupted, and the process is about to end.
+    /// Derives a key in a separate thread. The derivation cannot be interrupted. If the user wants
+    /// to stop, returns while the thread still runs, since the process is about to end.
     fn derive(
         &self,
         kdf: KdfParams,
@@ -78,7 +78,7 @@ impl<'a> Trials<'a> {
         let (send, receive) = mpsc::channel();
         let (password, salt) = (Zeroizing::new(password.to_vec()), *salt);
         let derive = move || {
-            // After an interruption its result is not awaited.
+            // After an interruption, nobody receives the result.
             let _ = send.send(kdf.derive(&password, &salt));
         };
         thread::Builder::new()

@@ -21,9 +21,9 @@ use crate::storage::{Backend, Name};
 
 /// A repository that was found. No password has opened it yet.
 ///
-/// All that a password needs is read already. Trying one reads nothing until a key has opened the
-/// repository, or none of them does; and then it reads the same objects in either case. So the
-/// store does not learn whether a slot that it made fits.
+/// All objects that are needed to try passwords are read already. Trying a password reads nothing
+/// until a key has opened the repository, or all keys have failed. Then it reads the same objects
+/// in both cases. So a store that has added a slot does not learn whether the password opened it.
 pub struct Locked {
     objects: Objects,
     file: RepositoryFile,
@@ -43,7 +43,7 @@ pub struct OpenedKey {
 }
 
 impl OpenedKey {
-    /// The hash that its slot is named by.
+    /// The hash that names its slot.
     #[must_use]
     pub fn id(&self) -> ObjectHash {
         self.id
@@ -51,8 +51,8 @@ impl OpenedKey {
 }
 
 impl Repository {
-    /// Finds the repository in this store and reads all that needs no password. `last_key` is the
-    /// key to try first, if it exists.
+    /// Finds the repository in this store, and reads all objects that need no password. `last_key`
+    /// is the key to try first, if it exists.
     pub fn find(
         backend: Arc<dyn Backend>,
         last_key: Option<ObjectHash>,
@@ -71,7 +71,7 @@ impl Repository {
                 Ok((found?, slots?))
             })
         };
-        // At the same time: with a slow link each of these takes a round trip.
+        // Read these at the same time, since each takes a round trip.
         let (file, (slots, projects)) = join(read_file, || {
             join(|| read_slots(KeyScope::Repository), read_projects)
         });
@@ -108,8 +108,8 @@ impl Repository {
 }
 
 impl Locked {
-    /// Opens it with the key that the password unlocks. This takes as long as Argon2id takes, and
-    /// cannot be interrupted.
+    /// Opens the repository with the key that the password unlocks. This takes the time of
+    /// Argon2id, and cannot be interrupted.
     pub fn unlock(self, password: &[u8], observer: &dyn Observer) -> Result<Repository, RepoError> {
         match self.try_password(password, &Cancel::default(), observer)? {
             Some(key) => Ok(self.open(key)),
@@ -119,10 +119,10 @@ impl Locked {
         }
     }
 
-    /// Tries a password on all keys: the last one used first, and then in the order of the work
-    /// that they take, so that an expensive one delays none that opens. Returns `None` if it opens
-    /// none. Slots that cannot be tried are skipped with a notice. Fails if the only slots that it
-    /// opens need a newer program.
+    /// Tries a password on all keys. Tries the last used key first, and then the others in the
+    /// order of the work that they take, so that an expensive slot does not delay the right one.
+    /// Returns `None` if the password opens no key. Skips slots that cannot be tried, and sends
+    /// notices. Fails if the password opens only slots that need a newer program.
     pub fn try_password(
         &self,
         password: &[u8],
@@ -135,13 +135,13 @@ impl Locked {
             });
         }
         let mut order: Vec<&FoundSlot> = self.slots.iter().collect();
-        // The sort is stable: of equal ones, those of the repository come first.
+        // The sort is stable: with equal work, slots of the repository come first.
         order.sort_by_key(|found| (self.last_key != Some(found.id), found.work()));
         let trials = Trials::new(cancel, observer);
         let (mut doubtful, mut newer) = (Vec::new(), None);
         for found in order {
             let bundle = match trials.open(found, password) {
-                // Another slot may open, too.
+                // The password may open another slot, too.
                 Err(error @ RepoError::Unsupported { .. }) => {
                     newer = Some(error);
                     continue;
@@ -189,9 +189,9 @@ impl Locked {
             .any(|found| found.id == id && holds(found))
     }
 
-    /// Looks for a key that fits the second copies: the first one may be damaged, or an intact one
-    /// of another repository. Fails if a secret was found but fits neither: an unfinished `init`
-    /// leaves a key slot that can be unlocked and has no repository.
+    /// Searches for a key that fits the second copies, since a first copy may be damaged, or may be
+    /// from another repository. Fails if a password opened a key that fits neither copy. For
+    /// example, an unfinished `init` leaves a key slot without a repository.
     fn try_copies(&self, doubtful: Vec<OpenedKey>) -> Result<Option<OpenedKey>, RepoError> {
         let limit = RepositoryFile::LEN as u64;
         let read = |name: &Name| self.objects.get_copy(name, limit);
@@ -247,7 +247,7 @@ impl Locked {
     }
 }
 
-/// Returns whether the repository file was made with these keys.
+/// Returns whether the MAC of the repository file was made with these keys.
 fn fits_file(keys: &RepositoryKeys, file: &RepositoryFile, mac: &[u8; 32]) -> bool {
     crypto::same(&keys.file_mac(&file.fields()), mac)
 }

@@ -1,8 +1,8 @@
 //! Voids, which withdraw records. Section 12 of `docs/format.md`.
 //!
-//! A write key cannot say in the log that a record is removed. So it leaves the record where it is
-//! and says that it does not count: it is neither newest nor base. A full client removes it, if its
-//! tree is not whole.
+//! A write key cannot remove a record, since only full keys sign the log. So it stores a void, and
+//! the record stays. A record with a void is neither newest nor base. A prune removes the record if
+//! its tree is not whole.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ use crate::format::VoidBody;
 /// The voids of a project.
 #[derive(Debug, Default)]
 pub struct Voids {
-    /// By the record that they name.
+    /// The voids, by the record that they name.
     by_record: HashMap<ObjectHash, Vec<Void>>,
     damaged: Vec<RepoError>,
 }
@@ -31,7 +31,7 @@ struct Void {
 }
 
 impl Voids {
-    /// Reads all voids. Damaged ones are kept apart, foreign ones left out.
+    /// Reads all voids. The errors of damaged ones are kept separately. Foreign ones are left out.
     pub fn load(project: &Project) -> Result<Self, RepoError> {
         let mut voids = Self::default();
         for loaded in project.load::<VoidBody>(project.list(ObjectKind::Void)?)? {

@@ -23,22 +23,22 @@ impl Project {
         Ok(certificates)
     }
 
-    /// Brings the signers up to date, if there are other certificates in the store than those that
-    /// were loaded.
+    /// Brings the signers up to date, if the certificates in the store are not those that were
+    /// loaded.
     pub(super) fn refresh_signers(&self) -> Result<(), RepoError> {
         let listed = self.list(ObjectKind::Certificate)?;
         let names = listed.iter().filter_map(|(object, _)| object.hash());
         let names = names.collect();
         if !self.signers.has_seen(&names) {
             let certificates = self.load_certificates(&Silent)?;
-            // That notes revocations.
+            // Loading the log notes the revocations.
             Log::load(self)?;
             self.signers.update(names, certificates);
         }
         Ok(())
     }
 
-    /// Loads the valid certificates, revoked ones, too.
+    /// Loads the valid certificates, including revoked ones.
     fn load_certificates(&self, observer: &dyn Observer) -> Result<Certificates, RepoError> {
         let listed = self.list(ObjectKind::Certificate)?;
         let certified = parallel_map(&listed, |(object, _)| match self.certified(*object) {
@@ -70,9 +70,9 @@ impl Project {
         self.put(certificate)
     }
 
-    /// Revokes a key: writes an entry of the log that withdraws its certificate, and then deletes
-    /// its slot. Of the records that it signed, only the accepted ones count from now on, and those
-    /// that these followed or saw. Fails unless the role of the key in use is full.
+    /// Revokes a key: writes an entry of the log that revokes its certificate, and then deletes its
+    /// slot. From now on, only accepted records of the key count, and the records that these follow
+    /// or name as heads. Fails unless the role of the key in use is full.
     pub fn revoke(
         &self,
         key: &Certified,

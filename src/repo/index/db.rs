@@ -1,5 +1,5 @@
-//! The database of an index: opening, look-ups, closing. It is a cache. Every error means that it
-//! has to be filled again.
+//! The database of an index: opening, look-ups, closing. It is a cache, so after any error it is
+//! filled again.
 
 use std::fs;
 use std::io;
@@ -24,13 +24,13 @@ use crate::base::{BlobId, ObjectHash, SignerId, lock, read_lock};
 use crate::crypto::Encapsulation;
 use crate::format::{Contents, PACK_HEAD_LEN, PackKey, PackListing};
 
-/// Maximum number of places of a blob that are tried and that this client does not trust. Only an
-/// attacker stores a blob more often.
+/// Maximum number of untrusted places of a blob that are tried. Only an attacker stores a blob more
+/// often.
 const PLACES_MAX: usize = 64;
 /// redb's page cache, in bytes. Its default of 1 GiB is meant for servers.
 const CACHE_SIZE: usize = 24 << 20;
 
-/// The tables that look-ups read, as of the last commit.
+/// The tables that look-ups read, as they were at the last commit.
 pub(super) struct Tables {
     packs: ReadOnlyTable<u32, &'static [u8]>,
     named: ReadOnlyTable<u32, &'static [u8]>,
@@ -58,8 +58,8 @@ pub(super) enum OpenedDb {
 }
 
 impl Tables {
-    /// Returns the location of the blob in this place. `None` if another blob is there, whose id
-    /// has the same first half, or if it is one place too many that this client does not trust.
+    /// Returns the location of the blob in this place. Returns `None` if the place holds another
+    /// blob whose id has the same first half, or if too many untrusted places were tried already.
     fn location(
         &self,
         place: u64,
@@ -103,7 +103,7 @@ impl Tables {
     }
 }
 
-/// Returns who names the pack with this number.
+/// Returns the signers that name the pack with this number.
 pub(super) fn named_row(
     table: &impl ReadableTable<u32, &'static [u8]>,
     number: u32,
@@ -135,8 +135,9 @@ pub(super) fn session_parts(row: &[u8]) -> Result<(u32, &Encapsulation), DbError
 impl Db {
     /// Opens or creates the database in this file, for the index with this identity.
     pub(super) fn open(path: &Path, identity: &[u8]) -> Result<OpenedDb, DbError> {
-        // redb trusts what it has written. A file that this program did not close, or that was
-        // written to since, may be damaged anywhere: then the checksum of every page is verified.
+        // redb does not verify a file that it has closed normally. If this program did not close
+        // the file, or if the file was written to since then, any page may be damaged. So the
+        // checksum of every page is verified in this case.
         let trusted = stamp(path)
             .is_ok_and(|now| fs::read_to_string(stamp_path(path)).is_ok_and(|then| then == now));
         let mut builder = Builder::new();
@@ -221,7 +222,7 @@ impl Db {
         Ok(segments)
     }
 
-    /// Calls `each` with the places of a blob until it returns true: with all that are trusted, and
+    /// Calls `each` with the places of a blob until it returns true: with all trusted places, and
     /// some others.
     pub(super) fn each_place(
         &self,
@@ -295,7 +296,7 @@ impl Db {
         }
     }
 
-    /// Returns who names a pack, if the database has the pack.
+    /// Returns the signers that name a pack, if the database has the pack.
     pub(super) fn named(&self, pack: &ObjectHash) -> Result<Option<NamedRow>, DbError> {
         let Some(number) = self.number(pack)? else {
             return Ok(None);
@@ -352,7 +353,7 @@ impl Db {
         ))
     }
 
-    /// Drops it, even if it is damaged, which can make redb panic.
+    /// Drops the database. Damage can make redb panic here, so panics are caught.
     pub(super) fn discard(self) {
         let _ = catch(move || {
             drop(self);
@@ -360,7 +361,8 @@ impl Db {
         });
     }
 
-    /// Closes the file and stamps it: the next [`open`](Self::open) need not verify it.
+    /// Closes the file and stores its stamp, so that the next [`open`](Self::open) need not verify
+    /// it.
     pub(super) fn close(self) {
         let Self {
             database,
@@ -377,7 +379,7 @@ impl Db {
     }
 }
 
-/// Opens the tables as of the last commit.
+/// Opens the tables as they are after the last commit.
 pub(super) fn open_tables(database: &Database) -> Result<Tables, DbError> {
     let transaction = database.begin_read()?;
     Ok(Tables {

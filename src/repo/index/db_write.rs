@@ -30,7 +30,7 @@ enum Source<'a> {
     Pack,
 }
 
-/// Packs, for which segments of different signers list different contents.
+/// Packs for which segments of different signers list different contents.
 type Disputed = Vec<ObjectHash>;
 
 /// A transaction that adds packs.
@@ -47,8 +47,9 @@ struct Adding<'t> {
 }
 
 impl Db {
-    /// Adds segments and the packs that they name, in one transaction. Returns the packs of which
-    /// segments state different contents, unless one of a full key decides.
+    /// Adds segments and the packs that they name, in one transaction. If segments state different
+    /// contents for a pack, the segment of a full key decides. Returns the packs for which no full
+    /// key decides.
     pub(super) fn insert(
         &self,
         segments: &[NewSegment],
@@ -57,8 +58,8 @@ impl Db {
         self.put(segments, &[], authority)
     }
 
-    /// Adds packs whose contents were read from the packs themselves, in one transaction. Those
-    /// that the database has get these contents.
+    /// Adds packs whose contents were read from the packs themselves, in one transaction. These
+    /// contents replace those that the database has for the same packs.
     pub(super) fn insert_read(
         &self,
         packs: &[PackListing],
@@ -123,7 +124,8 @@ impl Db {
             for signer in signers {
                 table.insert(signer.as_bytes(), ())?;
             }
-            // Random keys are the worst case of a B-tree. In order, neighbours share pages.
+            // Insert the keys in order, so that neighbours share pages. Random keys are the worst
+            // case of a B-tree.
             places.sort_unstable();
             let mut blobs = transaction.open_table(BLOBS)?;
             let mut more = transaction.open_multimap_table(MORE)?;
@@ -134,7 +136,8 @@ impl Db {
                 if let Some(before) = before {
                     more.insert(key, before)?;
                 }
-                // Ids that share their first half are two ids in the filter.
+                // Two ids with the same first half have one key here, but are two ids in the
+                // filter.
                 if before.is_none() || !filter.maybe_has(id, |key| load_block(&blocks, key))? {
                     filter.put(id, |key| load_block(&blocks, key))?;
                 }
@@ -150,21 +153,21 @@ impl Db {
             transaction.open_table(META)?.insert(LAYERS, &counts[..])?;
         }
         // A look-up locks the tables and then the filter, so do not wait for the tables while the
-        // filter is locked. Until the tables are replaced, the filter accepts ids that they do not
-        // have yet, which costs a query that finds nothing.
+        // filter is locked. Until the tables are replaced, the filter accepts ids that the tables
+        // do not have yet. For such an id, the look-up makes a query that finds nothing.
         drop(filter);
         transaction.commit()?;
         *write_lock(&self.tables) = open_tables(&self.database)?;
         Ok(disputed)
     }
 
-    /// Notes that all bytes of a pack were read, and are what its signer signed.
+    /// Notes that all bytes of a pack were read, and are those that its signer signed.
     pub(super) fn set_whole(
         &self,
         pack: &PackListing,
         authority: &SignerId,
     ) -> Result<(), DbError> {
-        // What the database has may be something else.
+        // The database may have other contents for this pack.
         self.insert_read(std::slice::from_ref(pack), authority)?;
         let mut transaction = self.database.begin_write()?;
         transaction.set_quick_repair(true);
@@ -190,8 +193,8 @@ impl Db {
         let gone: HashSet<_> = gone.iter().collect();
         let mut transaction = self.database.begin_write()?;
         transaction.set_quick_repair(true);
-        // The packs of the segments that no longer count, and who else names each: segments that
-        // count, and superseded ones.
+        // The packs of the segments that no longer count. For each pack, the signers of the other
+        // segments that name it: of those that count, and of superseded ones.
         let mut affected: HashMap<u32, [Vec<SignerId>; 2]> = HashMap::new();
         {
             let mut table = transaction.open_table(SEGMENTS)?;
@@ -254,8 +257,8 @@ impl Db {
 }
 
 impl Adding<'_> {
-    /// Adds a pack, or compares it with what the database has. Returns its number if the source
-    /// vouches for what the database has now.
+    /// Adds a pack, or compares it with the contents in the database. Returns its number if the
+    /// database now has the contents that the source states.
     fn pack(&mut self, pack: &PackListing, source: Source<'_>) -> Result<Option<u32>, DbError> {
         let number = {
             let numbers = self.transaction.open_table(NUMBERS)?;
@@ -291,7 +294,7 @@ impl Adding<'_> {
                 }
                 Source::Pack => {}
             }
-            // The others that named it stated something else.
+            // The segments that named the pack before stated other contents.
             self.disown(number)?;
             remove_pack(self.transaction, number)?;
             self.write(number, pack)?;
@@ -350,7 +353,8 @@ impl Adding<'_> {
         rows.insert(number, &row[..])?;
         let blobs = (0..).zip(pack.contents.blobs());
         let mut places: Vec<_> = blobs.map(|(i, blob)| (blob.id, place(number, i))).collect();
-        // One place per id: a pack may list an id a million times, and look-ups try all places.
+        // Keep only one place for each id: a pack may list an id a million times, and look-ups try
+        // all places.
         places.sort_unstable();
         places.dedup_by_key(|(id, _)| *id);
         self.places.append(&mut places);
@@ -364,7 +368,8 @@ impl Adding<'_> {
         Ok(())
     }
 
-    /// Removes a pack from all segments that name it: they state other contents than it has.
+    /// Removes a pack from all segments that name it, since they state other contents than the pack
+    /// has.
     fn disown(&mut self, number: u32) -> Result<(), DbError> {
         self.places.retain(|(_, at)| at >> 32 != u64::from(number));
         let mut table = self.transaction.open_table(SEGMENTS)?;
@@ -384,7 +389,7 @@ impl Adding<'_> {
     }
 }
 
-/// Returns the number of a session for one more pack that has it.
+/// Returns the number of a session, and counts one more pack that uses it.
 fn use_session(
     transaction: &WriteTransaction,
     encapsulation: &Encapsulation,
@@ -407,7 +412,7 @@ fn use_session(
     Ok(number)
 }
 
-/// Notes that one pack less has this session.
+/// Counts one pack less that uses this session.
 fn drop_session(transaction: &WriteTransaction, number: u32) -> Result<(), DbError> {
     if number == NO_SESSION {
         return Ok(());

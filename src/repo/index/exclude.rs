@@ -11,7 +11,7 @@ use crate::repo::removals::Removals;
 
 impl Index {
     /// Lists the packs in the store. From now on, blobs are found only in packs that exist and are
-    /// as long as they should be: a segment may name packs that were lost.
+    /// long enough, since a segment may name packs that were lost.
     pub fn require_present(&self) -> Result<(), RepoError> {
         let packs = self.stored_packs()?;
         write_lock(&self.usable).set_present(packs);
@@ -41,7 +41,7 @@ impl Index {
         write_lock(&self.usable).include(packs);
     }
 
-    /// Excludes packs that this run may rely on already.
+    /// Like [`exclude`](Self::exclude), for packs that this run may already rely on.
     pub(crate) fn exclude_used(&self, packs: HashSet<ObjectHash>) {
         if !packs.is_empty() {
             self.exclude(packs);

@@ -46,11 +46,12 @@ fn block_of(layer: usize, id: &BlobId) -> BlockKey {
     (layer as u32, (hash % blocks) as u32)
 }
 
-/// Byte and bit of each probe. Ids are uniform, so their bytes are as good as any hash of them.
+/// Returns byte and bit of each probe. Ids are uniform, so their bytes are as good as a hash.
 fn probes(id: &BlobId) -> impl Iterator<Item = (usize, u8)> {
     let bytes = *id.as_bytes();
     (0..PROBES).map(move |i| {
-        // Two bytes from the end of the id, and two more from its front where those run out.
+        // Each probe uses two bytes of the id: first those from byte 24 on, then those at the
+        // front.
         let at = if i < 4 { 24 + 2 * i } else { 2 * (i - 4) };
         let bit = usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]])) % (BLOCK_LEN * 8);
         (bit / 8, 1 << (bit % 8))
@@ -67,7 +68,7 @@ impl Filter {
         }
     }
 
-    /// The number of ids in each layer, to be stored with the blocks.
+    /// Returns the number of ids in each layer. The caller stores it with the blocks.
     pub(super) fn counts(&self) -> &[u64] {
         &self.counts
     }
@@ -87,7 +88,7 @@ impl Filter {
         Ok(false)
     }
 
-    /// Puts an id into the newest layer, or into a new one if that is full.
+    /// Puts an id into the newest layer, or into a new layer if the newest one is full.
     pub(super) fn put<E>(
         &mut self,
         id: &BlobId,
@@ -108,7 +109,7 @@ impl Filter {
         Ok(())
     }
 
-    /// The blocks that changed since this was last called, to be stored.
+    /// Returns the blocks that changed since the last call. The caller stores them.
     pub(super) fn take_dirty(&mut self) -> impl Iterator<Item = (BlockKey, &[u8])> {
         let blocks = &self.blocks;
         self.dirty

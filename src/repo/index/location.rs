@@ -13,9 +13,9 @@ pub struct PlacedRun {
     pub(super) pack: ObjectHash,
     pub(super) random: [u8; 16],
     pub(super) signer: SignerId,
-    /// Whether its blobs count as present for deduplication.
+    /// Whether its blobs count for deduplication.
     pub(super) trusted: bool,
-    /// Whether a segment that is not superseded names the pack, or none has to.
+    /// Whether the pack counts. See [`NamedRow::counts`](super::tables::NamedRow::counts).
     pub(super) counts: bool,
     pub(super) kind: BlobKind,
     pub(super) key: PackKey,
@@ -32,7 +32,7 @@ pub struct BlobLocation {
 }
 
 impl PlacedRun {
-    /// All runs of a pack, in order. None of their blobs counts as present for deduplication.
+    /// Returns all runs of a pack, in order. Their blobs do not count for deduplication.
     pub fn all_of(listing: PackListing) -> impl Iterator<Item = Arc<Self>> {
         let PackListing {
             pack,
@@ -109,12 +109,12 @@ impl BlobLocation {
         &self.run.key
     }
 
-    /// Whether the blob counts as present for deduplication.
+    /// Whether the blob counts for deduplication.
     pub(super) fn is_trusted(&self) -> bool {
         self.run.trusted
     }
 
-    /// Whether a segment that is not superseded names the pack, or none has to.
+    /// Whether the pack counts. See [`NamedRow::counts`](super::tables::NamedRow::counts).
     pub(super) fn counts(&self) -> bool {
         self.run.counts
     }

@@ -22,15 +22,15 @@ pub struct CacheState {
 }
 
 impl Index {
-    /// Returns a place of a blob that counts as present for deduplication, in a pack that is not
-    /// excluded, or `None` if there is none. Of what others stored, only what a full key vouches
-    /// for counts.
+    /// Returns a place of a blob that counts for deduplication, in a pack that is not excluded, or
+    /// `None` if there is none. Packs of other write keys count only if a full key has verified
+    /// them.
     pub fn find_trusted(&self, id: &BlobId) -> Result<Option<BlobLocation>, RepoError> {
         self.find(id, BlobLocation::is_trusted)
     }
 
-    /// Returns a place where a blob may be read, in a pack that is not excluded, or `None` if there
-    /// is none. Prefers one that counts for deduplication.
+    /// Returns a place from which a blob may be read, in a pack that is not excluded, or `None` if
+    /// there is none. Prefers a place that counts for deduplication.
     pub fn find_readable(&self, id: &BlobId) -> Result<Option<BlobLocation>, RepoError> {
         let all: fn(&BlobLocation) -> bool = |_| true;
         for wanted in [BlobLocation::is_trusted, BlobLocation::counts, all] {
@@ -69,25 +69,24 @@ impl Index {
         Ok(found)
     }
 
-    /// Returns all places of a blob that count as present for deduplication, in packs that are not
-    /// excluded.
+    /// Returns all places of a blob that count for deduplication, in packs that are not excluded.
     pub fn find_all_trusted(&self, id: &BlobId) -> Result<Vec<BlobLocation>, RepoError> {
         let mut places = self.find_all_readable(id)?;
         places.retain(BlobLocation::is_trusted);
         Ok(places)
     }
 
-    /// Returns all places where a blob may be read, in packs that are not excluded, for when the
-    /// first is damaged: first those that count for deduplication, last those that only superseded
-    /// segments name.
+    /// Returns all places from which a blob may be read, in packs that are not excluded. A caller
+    /// needs several if the first one is damaged. Places that count for deduplication come first.
+    /// Places in packs that only superseded segments name come last.
     pub fn find_all_readable(&self, id: &BlobId) -> Result<Vec<BlobLocation>, RepoError> {
         let mut places = self.find_anywhere(id)?;
         places.retain(|location| self.is_usable(location));
         Ok(places)
     }
 
-    /// Returns all places of a blob, in packs that are [excluded](Self::exclude) or may not exist,
-    /// too. In the order of [`find_all_readable`](Self::find_all_readable).
+    /// Returns all places of a blob, also in packs that are [excluded](Self::exclude) or may not
+    /// exist. They are in the order of [`find_all_readable`](Self::find_all_readable).
     pub fn find_anywhere(&self, id: &BlobId) -> Result<Vec<BlobLocation>, RepoError> {
         let trust = self.trust();
         let mut places = self.query(|db| {
@@ -113,15 +112,15 @@ impl Index {
         Ok(named.is_some_and(|named| named.counts() && !named.signers.is_empty()))
     }
 
-    /// Whether this client trusts that the pack holds what is listed of it, be it named by a
-    /// segment that counts or by a superseded one.
+    /// Whether this client trusts that the pack holds the blobs of this listing. The pack may be
+    /// named by a segment that counts, or by a superseded one.
     pub fn may_rely_on(&self, listing: &PackListing) -> Result<bool, RepoError> {
         let trust = self.trust();
         let named = self.query(|db| db.named(&listing.pack))?;
         Ok(named.is_some_and(|named| trust.pack(&listing.pack, &listing.signer, &named)))
     }
 
-    /// The packs that only superseded segments name. Some of them may exist no longer.
+    /// The packs that only superseded segments name. Some of them may no longer exist.
     pub fn retired(&self) -> Result<Vec<ObjectHash>, RepoError> {
         self.query(Db::retired)
     }
@@ -141,7 +140,8 @@ impl Index {
         &self,
         mut each: impl FnMut(PackListing) -> Result<(), RepoError>,
     ) -> Result<(), RepoError> {
-        // If the database is rebuilt meanwhile, its packs get other numbers.
+        // Remember the packs that were seen: if the database is rebuilt meanwhile, its packs get
+        // other numbers.
         let mut seen = HashSet::new();
         let (mut rebuilds, mut number) = (self.rebuilds(), 0);
         loop {

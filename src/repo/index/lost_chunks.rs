@@ -1,4 +1,4 @@
-//! The chunks that are in no pack of the store.
+//! Finds chunks that are in no pack of the store.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -9,17 +9,17 @@ use super::stored_packs::{PackName, StoredPacks};
 use crate::base::{BlobId, lock};
 use crate::repo::error::{Damage, RepoError, RepoErrorKind};
 
-/// Tells which chunks are lost, without reading any: those that no pack holds that is in the store
-/// and long enough.
+/// Finds lost chunks without reading any. A chunk is lost if none of its packs exists and is long
+/// enough.
 pub struct LostChunks<'a> {
     index: &'a Index,
     listed: StoredPacks,
-    /// Whether the packs that were not listed can be read: a prune may have written them since.
+    /// The sizes of packs that were not in the listing, since a prune may have stored them later.
     others: Mutex<HashMap<PackName, u64>>,
 }
 
 impl<'a> LostChunks<'a> {
-    /// Lists the packs. If that is not possible, asks for them one by one.
+    /// Lists the packs. If they cannot be listed, each one is queried when it is needed.
     pub fn new(index: &'a Index) -> Result<Self, RepoError> {
         let listed = match index.stored_packs() {
             Err(error) if error.kind() == RepoErrorKind::Cancelled => return Err(error),
@@ -62,7 +62,7 @@ impl<'a> LostChunks<'a> {
         }))
     }
 
-    /// Asks the store for the pack of a blob, unless it was asked before.
+    /// Queries the store for the pack of a blob, unless this was done before.
     fn ask(&self, location: &BlobLocation) -> Result<(), RepoError> {
         let project = self.index.project();
         let object = location.object(project.id);

@@ -1,14 +1,14 @@
-//! The index of a project: which blob is stored in which pack.
+//! The index of a project. It finds the packs that hold a blob.
 //!
 //! The index segments in the store are authoritative. The index is a cache of them in a redb
-//! database.
-//! If the database is damaged, out of date, of another repository, or its disk is full, it is
-//! rebuilt from the segments, in memory if need be, and the observer is notified once. If segments
-//! are damaged or missing, the listings in the packs themselves are read, and the next backup
-//! stores segments that name these packs again.
+//! database. If the database is damaged, out of date, of another repository, or on a full disk, it
+//! is rebuilt from the segments, if needed in memory, and the observer is notified once. If
+//! segments are damaged or missing, the listings in the packs themselves are read, and the next
+//! backup stores segments that name these packs again.
 //!
-//! A look-up asks the runs that were found last ([`recent_runs`]), then the filter ([`filter`]),
-//! then the database ([`db`]). Only packs that may be used count ([`usable_packs`]).
+//! A look-up searches the runs that were found last ([`recent_runs`]), then the filter
+//! ([`filter`]), then the database ([`db`]). It ignores packs that must not be used
+//! ([`usable_packs`]).
 
 mod db;
 mod db_write;

@@ -33,8 +33,8 @@ impl Index {
         Ok(Arc::new(index))
     }
 
-    /// Opens the cache like [`open`](Self::open), but up to date only as of the time when `seen`
-    /// was listed, or later.
+    /// Opens the cache like [`open`](Self::open), but with the state of the time when `seen` was
+    /// listed, or of a later time.
     pub(crate) fn open_as_of(
         project: &Project,
         cache: &Path,

@@ -1,13 +1,13 @@
 //! Turns panics of redb into errors.
 //!
-//! redb verifies a file that is not trusted when it opens it, but damage that it meets later can
-//! make it panic. For a cache that is an error like any other: the cache is rebuilt, and nothing
-//! about it belongs on standard error.
+//! redb verifies an untrusted file when it opens the file, but later damage can make it panic. For
+//! a cache, this is an error like any other: the cache is rebuilt, and the panic must not be
+//! printed.
 //!
-//! A panic hook serves the whole process. The first call of [`catch`] therefore replaces the hook
-//! once, by one that stays silent in a thread that is inside `catch` and calls the previous hook in
-//! all others. If a program that uses this library installs a hook of its own later, panics of redb
-//! are printed, and still caught.
+//! A process has only one panic hook. So the first call of [`catch`] replaces the hook. The new
+//! hook prints nothing in a thread that is inside `catch`, and calls the previous hook in all other
+//! threads. If a program that uses this library installs its own hook later, panics of redb are
+//! printed, but still caught.
 
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};

@@ -9,22 +9,22 @@ use crate::base::{Notice, ObjectHash, lock};
 use crate::repo::error::RepoError;
 use crate::repo::marks::Marks;
 
-/// Minimum time between two resyncs of which the first one found nothing.
+/// Minimum time until the next resync after one that found nothing.
 const RESYNC_EVERY: Duration = Duration::from_secs(10);
 
 impl Index {
-    /// Looks for blobs that the index does not know, or knows in damaged packs only. Returns
-    /// whether this or a resync at the same time found more. One that another thread ended just
-    /// before may have found what the caller missed, so it looks again in any case.
+    /// Updates the index after a look-up found no undamaged copy of a blob. Returns whether this
+    /// run, or another one at the same time, found more. The caller must repeat the look-up in any
+    /// case: a resync of another thread may have ended between its look-up and this call.
     ///
     /// Reads segments that others have stored meanwhile, since a prune may have repacked the blob.
-    /// Verifies the cache the first time, since it may have been damaged. Reads the listings of the
-    /// packs that no segment names, since a segment may be lost; packs that are going to be deleted
-    /// are among them, since a backup may have begun to use one. So are packs that only segments of
-    /// others' write keys name, since these may state something else than the packs.
+    /// Verifies the cache at the first call, since the cache may be damaged. Reads the listings of
+    /// packs that no segment names, since a segment may be lost. This includes packs that are going
+    /// to be deleted, since a backup may have begun to use one. Also reads the listings of packs
+    /// that only segments of other write keys name, since these segments may be wrong.
     ///
     /// If the last resync found nothing, another one within 10 seconds is skipped, so that many
-    /// missing blobs cost little. Threads that ask at the same time share one resync.
+    /// missing blobs cost little time. Threads that call this at the same time share one resync.
     pub fn resync(&self) -> Result<bool, RepoError> {
         let asked = Instant::now();
         let mut last = lock(&self.last_resync);
@@ -52,7 +52,7 @@ impl Index {
         Ok(found)
     }
 
-    /// The names of the segments in the database, in its order.
+    /// The names of the segments in the database, in the order of the database.
     fn segment_names(&self) -> Result<Vec<ObjectHash>, RepoError> {
         let segments = self.query(Db::segments)?;
         Ok(segments.into_iter().map(|segment| segment.name).collect())
@@ -67,8 +67,8 @@ impl Index {
     }
 
     /// Adds the packs that no segment names, except those in `skip`. If `doubts` is set, also reads
-    /// the listings of packs that only segments of other write keys name. Returns whether it found
-    /// more.
+    /// the listings of packs that only segments of other write keys name. Returns whether the index
+    /// knows more now.
     fn scan_except(&self, skip: &HashSet<ObjectHash>, doubts: bool) -> Result<bool, RepoError> {
         let added = self.run_step(|db| self.add_unnamed(db, skip, doubts))?;
         if added.is_empty() {

@@ -1,4 +1,4 @@
-//! Stores index segments, and replaces them by others that are fewer or leave out deleted packs.
+//! Stores index segments, and replaces segments to merge small ones or to leave out deleted packs.
 
 use std::collections::HashSet;
 
@@ -24,8 +24,8 @@ const SMALL_MANY: usize = 8;
 /// The result of [`Index::rewrite_segments`].
 #[derive(Debug, Clone, Default)]
 pub struct Rewritten {
-    /// The segments in the store that others supersede now, or that the log removes. They can be
-    /// deleted once no backup relies on them.
+    /// The segments in the store that other segments supersede now, or that the log removes. They
+    /// can be deleted once no backup relies on them.
     pub replaced: Vec<ObjectHash>,
     /// Bytes of the segments that were stored, before compression.
     pub bytes_stored: u64,
@@ -37,18 +37,18 @@ struct Rewriter<'i, S> {
     still_valid: S,
     packs: Vec<PackListing>,
     blobs: usize,
-    /// The old segments whose packs are all in new segments, the one being filled included.
+    /// The old segments whose packs are all in new segments, or in the one that is being filled.
     superseded: Vec<ObjectHash>,
     result: Rewritten,
 }
 
 impl Index {
     /// Replaces the segments that name a pack in `without`, and small segments if there are many.
-    /// New segments name the other packs of these, and the packs in `also`.
+    /// New segments name all other packs of the replaced ones, and the packs in `also`.
     ///
-    /// Each new segment is complete by itself: an old segment is superseded by the new one that
-    /// names the last of its packs. `still_valid` is called before each one is stored, and fails if
-    /// this run's view of the repository may be out of date.
+    /// No pack loses its name in between: an old segment is superseded by the new one that names
+    /// the last of its packs. `still_valid` is called before each segment is stored. It must fail
+    /// if this run's view of the repository may be out of date.
     pub fn rewrite_segments<E: From<RepoError>>(
         &self,
         without: &HashSet<ObjectHash>,
@@ -62,9 +62,10 @@ impl Index {
             Ok((segments, picked))
         })?;
         let mut replaced: Vec<_> = segments.replaced().collect();
-        // The listings of the packs that they named were read instead.
+        // Unreadable segments are replaced, too: the listings of their packs were read instead.
         let unreadable: Vec<_> = segments.unreadable().collect();
-        // What the log removes is deleted again only once a segment supersedes it.
+        // A segment that the log removes, but that was stored again, is deleted only once another
+        // segment supersedes it.
         let any_to_name = !unreadable.is_empty() || segments.any_put_back();
         replaced.extend(unreadable);
         if picked.is_empty() && also.is_empty() && !any_to_name {
@@ -95,7 +96,8 @@ impl Index {
                     listings.push(self.verified_listing(&pack)?);
                 }
             }
-            // If a pack cannot be read, only this segment says what it holds.
+            // Keep a segment if one of its packs cannot be read: only this segment lists the
+            // content of the pack.
             let Some(listings) = listings.into_iter().collect::<Option<Vec<_>>>() else {
                 continue;
             };
@@ -107,7 +109,8 @@ impl Index {
             rewriter.superseded.push(segment);
             all.push(segment);
         }
-        // Replaced segments must not count again when the segment that supersedes them is deleted.
+        // List the segments that the replaced ones superseded, too. Otherwise they would count
+        // again once the replaced segments are deleted.
         rewriter.superseded.extend(&replaced);
         rewriter.store()?;
         let mut result = rewriter.result;
@@ -117,9 +120,10 @@ impl Index {
         Ok(result)
     }
 
-    /// Returns the listing of a pack for a new segment, which vouches for it. If so far only write
-    /// keys do, it is read from the pack; and if the pack is of none of them, so is the whole pack.
-    /// Returns `None` if that is damaged.
+    /// Returns a verified listing of a pack for a new segment, since others will rely on this
+    /// segment. If only write keys name the pack so far, reads the listing from the pack. If the
+    /// signer of the pack is none of these keys, reads the whole pack. Returns `None` if the pack
+    /// is damaged.
     fn verified_listing(&self, pack: &ObjectHash) -> Result<Option<PackListing>, RepoError> {
         let authority = self.project.keys.authority();
         let named = self.query(|db| db.named(pack))?;
@@ -131,7 +135,8 @@ impl Index {
         }
         let object = ObjectRef::of_pack(self.project.id, listing.contents.kind, *pack);
         let read = read_listing(&self.project, object, None).and_then(|listing| {
-            // Another signer may list a copy of the pack with other bytes.
+            // If the signer of the pack does not name it, another signer may list a copy with other
+            // bytes.
             if named.signers.contains(&listing.signer) {
                 Ok(listing)
             } else {
@@ -149,8 +154,8 @@ impl Index {
         }
     }
 
-    /// Stores a segment and takes it into the index. Returns it, and the bytes of its body. All
-    /// packs that it names must be durable.
+    /// Stores a segment and adds it to the index. Returns it, and the number of bytes of its body.
+    /// All packs that it names must be durable.
     pub(crate) fn store_segment(
         &self,
         segment: IndexSegment,

@@ -1,4 +1,5 @@
-//! Index segments in the store: listing and reading them, which of them count, and which were lost.
+//! Index segments in the store: lists and reads them, and decides which of them count and which
+//! were lost.
 
 use std::collections::HashSet;
 
@@ -125,7 +126,7 @@ pub(crate) struct SegmentsSeen {
 pub(super) struct Lost {
     /// Whether anything was lost since the last time.
     pub(super) any: bool,
-    /// The segments that no longer count and that the database has packs of.
+    /// The segments that no longer count, and of which the database has packs.
     pub(super) segments: Vec<ObjectHash>,
     /// The packs in the database that no segment names any longer, by number.
     pub(super) packs: Vec<u32>,

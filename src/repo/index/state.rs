@@ -1,4 +1,4 @@
-//! The state of an open index, and the replacement of its database when that fails.
+//! The state of an open index, and the replacement of its database after an error.
 
 use std::fs;
 use std::path::Path;
@@ -22,9 +22,9 @@ pub struct Index {
     pub(super) current: RwLock<Current>,
     pub(super) recent_runs: RwLock<RecentRuns>,
     pub(super) usable: RwLock<UsablePacks>,
-    /// Whose packs count for deduplication.
+    /// The signers and packs that count for deduplication.
     pub(super) trust: RwLock<Trust>,
-    /// Whether this run ever knew packs that no segment names: it may rely on them.
+    /// Whether the index ever had packs that no segment names. This run may rely on them.
     relies_on_unnamed: AtomicBool,
     /// Whether packs were excluded that this run may rely on.
     excluded_used: AtomicBool,
@@ -34,11 +34,11 @@ pub struct Index {
     pub(super) last_resync: Mutex<Option<LastResync>>,
 }
 
-/// When a resync of an index ran, and what came of it.
+/// The time and the result of a resync.
 pub(super) struct LastResync {
     pub(super) started: Instant,
     pub(super) ended: Instant,
-    /// Whether the index knew more afterwards.
+    /// Whether the index had more packs or segments afterwards.
     pub(super) found: bool,
 }
 
@@ -49,7 +49,7 @@ pub(super) struct Current {
     pub(super) rebuilds: u32,
 }
 
-/// Why a step on the database failed.
+/// The reason why a step on the database failed.
 pub(super) enum StepError {
     /// The database failed and has to be rebuilt.
     Db(DbError),
@@ -70,7 +70,7 @@ impl From<RepoError> for StepError {
 }
 
 impl Index {
-    /// An index with this database, which is not up to date yet.
+    /// Returns an index with this database, which need not be up to date yet.
     pub(super) fn new(project: &Project, current: Current, observer: Arc<dyn Observer>) -> Self {
         Self {
             project: project.clone(),
@@ -92,13 +92,13 @@ impl Index {
         &self.project
     }
 
-    /// Ends the work with the index normally. When its last user drops it, the cache is stamped as
+    /// Ends the use of the index normally. When its last user drops it, the cache is stamped as
     /// undamaged, so that the next run need not verify it.
     pub fn close(self: Arc<Self>) {
         self.closes.store(true, Ordering::Relaxed);
     }
 
-    /// Whose packs count for deduplication.
+    /// The signers and packs that count for deduplication.
     pub(super) fn trust(&self) -> RwLockReadGuard<'_, Trust> {
         read_lock(&self.trust)
     }
@@ -108,7 +108,7 @@ impl Index {
         read_lock(&self.current)
     }
 
-    /// The database in use, to be replaced.
+    /// The database in use, locked for its replacement.
     pub(super) fn current_mut(&self) -> RwLockWriteGuard<'_, Current> {
         write_lock(&self.current)
     }
@@ -130,8 +130,8 @@ impl Index {
         self.excluded_used.store(true, Ordering::SeqCst);
     }
 
-    /// Whether packs that this run may rely on were [excluded](Self::exclude_used) since this was
-    /// last asked.
+    /// Whether packs that this run may rely on were [excluded](Self::exclude_used) since the last
+    /// call.
     pub(crate) fn take_excluded_used(&self) -> bool {
         self.excluded_used.swap(false, Ordering::SeqCst)
     }
@@ -148,8 +148,9 @@ impl Index {
         self.run_step(|db| Ok(catch(|| query(db))?))
     }
 
-    /// Runs a step like [`query`](Self::query), but one that does more than query the database. It
-    /// has to [`catch`] panics of the database: any other panic is not damage of the cache.
+    /// Runs a step like [`query`](Self::query), but one that does more than query the database. The
+    /// step must [`catch`] panics of the database itself, since other panics are not a sign of a
+    /// damaged cache.
     pub(super) fn run_step<T>(
         &self,
         step: impl Fn(&Db) -> Result<T, StepError>,
@@ -164,7 +165,7 @@ impl Index {
             let seen = current.rebuilds;
             drop(current);
             let mut current = self.current_mut();
-            // If several threads met the same damage, one of them rebuilds the database.
+            // If several threads find the same damage, only one of them rebuilds the database.
             if current.rebuilds == seen {
                 if current.db.path().is_none() {
                     return Err(in_memory_failed(why));
@@ -175,19 +176,20 @@ impl Index {
         }
     }
 
-    /// Notifies the observer why the cache is rebuilt, the first time only.
+    /// Notifies the observer why the cache is rebuilt. Only the first rebuild is reported.
     pub(super) fn notify_rebuild(&self, current: &Current, why: RebuildReason) {
         if current.rebuilds == 0 {
             self.observer.notice(Notice::IndexRebuilt(why));
         }
     }
 
-    /// Replaces the database by one that is filled from the segments: the first time in the same
-    /// file, if possible, then in memory. No look-up sees it half full.
+    /// Replaces the database by one that is filled from the segments. The first time, this is done
+    /// in the same file, if possible, and after that in memory. No look-up uses a half-filled
+    /// database.
     ///
-    /// If this run ever knew packs that no segment names, their listings are read again. Chunks
-    /// that were found in them were not stored, so a segment has to name them before the record is
-    /// committed.
+    /// If the index ever had packs that no segment names, their listings are read again. Chunks
+    /// that were found in these packs were not stored again. So a segment must name the packs
+    /// before the record is committed.
     pub(super) fn refill(&self, current: &mut Current) -> Result<(), RepoError> {
         let old = std::mem::replace(&mut current.db, memory_db(&self.project)?);
         let path = old.path().map(Path::to_owned);

@@ -1,4 +1,4 @@
-//! The packs that a store holds.
+//! The packs in a store.
 
 use std::collections::HashMap;
 
@@ -9,12 +9,12 @@ use crate::format::BlobKind;
 /// The kind of a pack, which decides in which directory it is, and its hash.
 pub(super) type PackName = (BlobKind, ObjectHash);
 
-/// The packs that a store held when they were listed, with their sizes.
+/// The packs that a listing of the store contained, with their sizes.
 #[derive(Debug, Default)]
 pub(super) struct StoredPacks(HashMap<PackName, u64>);
 
 impl StoredPacks {
-    /// Returns whether the pack is there, and long enough for the blob.
+    /// Returns whether the pack exists, and is long enough for the blob.
     pub(super) fn hold(&self, location: &BlobLocation) -> bool {
         let size = self.0.get(&(location.kind(), location.pack()));
         size.is_some_and(|size| location.run_range().end <= *size)

@@ -1,4 +1,5 @@
-//! Brings the cache up to date with the store: segments, and packs that no segment names.
+//! Brings the cache up to date: reads new segments, and the listings of packs that no segment
+//! names.
 
 use std::collections::HashSet;
 
@@ -27,7 +28,7 @@ pub struct ListedPack {
     pub kind: BlobKind,
     /// Its name.
     pub hash: ObjectHash,
-    /// Its size, and when it was put.
+    /// Its size, and the time when it was stored.
     pub info: ObjectInfo,
 }
 
@@ -45,7 +46,7 @@ impl Index {
         let listed = self.list_segments()?;
         let segments = self.read_missing(&listed)?;
         if segments.is_cut() || self.has_lost_unnamed()? {
-            // Packs that the cache still knows may be gone with them.
+            // The packs of these segments may have been deleted, too.
             let mut current = self.current_mut();
             self.notify_rebuild(&current, RebuildReason::Stale);
             return self.refill(&mut current);
@@ -53,8 +54,8 @@ impl Index {
         self.run_step(|db| self.forget_obsolete(db, &listed))
     }
 
-    /// Reads the audits, if the project has packs of others: they say which of these count for
-    /// deduplication.
+    /// Reads the audits, if the project has packs of other signers. Only packs that an audit names
+    /// count for deduplication.
     pub(super) fn load_audits(&self) -> Result<(), RepoError> {
         let signers = self.query(Db::signers)?;
         let trusted = signers.iter().all(|signer| self.trust().signer(signer));
@@ -66,7 +67,7 @@ impl Index {
     }
 
     /// Updates the cache like [`sync`](Self::sync), with segments that were listed a moment ago.
-    /// Lists them again only if another process on this host put newer ones into the cache.
+    /// Lists them again only if another process on this host has added newer ones to the cache.
     pub(super) fn sync_as_of(&self, seen: &SegmentsSeen) -> Result<(), RepoError> {
         if !self.unnamed()?.is_empty() {
             return self.sync();
@@ -100,8 +101,8 @@ impl Index {
         Ok(self.effective(rows, listed))
     }
 
-    /// Returns which of these segments count. Whether the log removes one matters only to those who
-    /// rely on it; they have read the log before.
+    /// Returns which of these segments count. Uses the log if it was read. Callers that rely on
+    /// segments must have read it before.
     fn effective(&self, rows: Vec<SegmentRow>, listed: &HashSet<ObjectHash>) -> EffectiveSegments {
         let removals = self.project.removals.get().unwrap_or_default();
         EffectiveSegments::new(rows, listed.clone(), &removals)
@@ -137,7 +138,7 @@ impl Index {
         Ok(lost.any.then_some(packs))
     }
 
-    /// Whether a pack that no segment names is gone. Only a listing of the packs shows that.
+    /// Whether a pack that no segment names no longer exists. Lists the packs to find out.
     fn has_lost_unnamed(&self) -> Result<bool, RepoError> {
         let unnamed = self.unnamed()?;
         if unnamed.is_empty() {
@@ -152,7 +153,7 @@ impl Index {
         Ok(unnamed.iter().any(|pack| !present.contains(pack)))
     }
 
-    /// Lists the packs in the store, with their sizes and the times when they were put.
+    /// Lists the packs in the store, with their sizes and the times when they were stored.
     pub fn list_packs(&self) -> Result<Vec<ListedPack>, RepoError> {
         let mut packs = Vec::new();
         for directory in [ObjectKind::Pack, ObjectKind::Tree] {
@@ -180,7 +181,7 @@ impl Index {
         for name in segments {
             let (signer, mut segment) = match read_segment(&self.project, *name) {
                 Ok(read) => read,
-                // Another process has merged it since it was listed.
+                // Another process has deleted the segment after it was listed.
                 Err(e) if e.is_missing() => continue,
                 Err(RepoError::Foreign { .. }) => continue,
                 Err(e @ RepoError::Damaged { .. }) => {
@@ -192,7 +193,7 @@ impl Index {
                 Err(e) => return Err(e.into()),
             };
             if signer != *self.project.keys.authority() {
-                // Only a full key may replace segments of others.
+                // Only a full key may supersede segments.
                 segment.superseded.clear();
             }
             let packs = segment.packs.iter();
@@ -211,7 +212,8 @@ impl Index {
             self.insert_into(db, &taken)?;
         }
         if damaged {
-            // It may have superseded others, which name packs that were deleted since.
+            // The unreadable segment may have superseded others. These may name packs that were
+            // deleted since then.
             self.require_present()?;
             self.add_unnamed(db, &HashSet::new(), false)?;
         }
@@ -219,7 +221,7 @@ impl Index {
     }
 
     /// Adds segments to this database. If segments of write keys state different contents for a
-    /// pack, the pack itself decides.
+    /// pack, reads the contents from the pack.
     fn insert_into(&self, db: &Db, segments: &[NewSegment]) -> Result<(), StepError> {
         let authority = self.project.keys.authority();
         for pack in catch(|| db.insert(segments, authority))? {
@@ -239,7 +241,7 @@ impl Index {
         Ok(())
     }
 
-    /// Fills an empty database with everything that this run may rely on.
+    /// Fills an empty database with all packs that this run may rely on.
     pub(super) fn fill(&self, db: &Db, listed: &HashSet<ObjectHash>) -> Result<(), StepError> {
         let segments: Vec<_> = listed.iter().copied().collect();
         self.load(db, &segments)?;
@@ -251,8 +253,8 @@ impl Index {
     }
 
     /// Adds the packs in the store that no segment names, except those in `skip`, from the listings
-    /// in the packs. If it `doubts` what only others' write keys list, reads that from the packs,
-    /// too. Returns the packs of which the database knows more now.
+    /// in the packs. With `doubts`, also reads the listings of packs that only other write keys
+    /// name. Returns the packs that are new, or have other contents now.
     pub(super) fn add_unnamed(
         &self,
         db: &Db,
@@ -278,9 +280,9 @@ impl Index {
                     }
                     catch(|| db.insert_read(&[listing], self.project.keys.authority()))?;
                 }
-                // It was deleted after it was listed.
+                // The pack was deleted after it was listed.
                 Err(e) if e.is_missing() => {}
-                // The pack's hash was not checked, so that an unknown version may be a flipped bit.
+                // The pack's hash was not verified, so an unknown version may be a flipped bit.
                 Err(
                     e @ (RepoError::Damaged { .. }
                     | RepoError::Foreign { .. }
@@ -337,7 +339,7 @@ impl Index {
         Ok(segments.known().collect())
     }
 
-    /// The segments in the store that others supersede.
+    /// The segments in the store that another segment in the store supersedes.
     pub fn replaced_segments(&self) -> Result<Vec<ObjectHash>, RepoError> {
         let segments = self.read_missing(&self.list_segments()?)?;
         Ok(segments.superseded().collect())

@@ -1,4 +1,4 @@
-//! The tables of the database, and how their rows are encoded.
+//! The tables of the database, and the encoding of their rows.
 
 use std::sync::Arc;
 
@@ -36,8 +36,8 @@ pub(super) const MORE: MultimapTableDefinition<[u8; 16], u64> =
     MultimapTableDefinition::new("more");
 /// The blocks of the filter.
 pub(super) const FILTER: TableDefinition<(u32, u32), &[u8]> = TableDefinition::new("filter");
-/// The encapsulations of sessions, by their number in this database: how many packs have the
-/// session, and the encapsulation.
+/// The sessions, by their number in this database: the number of packs with this session, and its
+/// encapsulation.
 pub(super) const SESSIONS: TableDefinition<u32, &[u8]> = TableDefinition::new("sessions");
 /// The numbers of the encapsulations, by their hash.
 pub(super) const SESSION_NUMBERS: TableDefinition<[u8; 32], u32> =
@@ -45,7 +45,7 @@ pub(super) const SESSION_NUMBERS: TableDefinition<[u8; 32], u32> =
 /// All signers of packs and segments that were ever in this database.
 pub(super) const SIGNERS: TableDefinition<[u8; 32], ()> = TableDefinition::new("signers");
 
-/// In place of the number of a session: the pack's key is the project's.
+/// Stored in place of the number of a session if the pack has none.
 pub(super) const NO_SESSION: u32 = u32::MAX;
 
 /// The row of a segment in the database.
@@ -81,8 +81,8 @@ pub(super) fn place_numbers(place: u64) -> (u32, u32) {
 }
 
 impl SegmentRow {
-    /// Encodes it as signer, whether it is retired, the number of packs, their numbers, and the
-    /// names of the superseded segments.
+    /// Encodes the row: the signer, whether the segment is retired, the number of packs, their
+    /// numbers, and the names of the superseded segments.
     pub(super) fn encode(&self) -> Vec<u8> {
         #[expect(
             clippy::cast_possible_truncation,
@@ -179,12 +179,12 @@ impl<'a> PackRow<'a> {
 pub(super) struct NamedRow {
     /// Whether the contents were read from the pack itself.
     pub(super) by_itself: bool,
-    /// Whether all bytes of the pack were read, and are what its signer signed.
+    /// Whether all bytes of the pack were read, and are those that its signer signed.
     pub(super) whole: bool,
     /// Whether only superseded segments name it, so that it counts for reading only.
     pub(super) retired: bool,
-    /// The signers of the segments that name the pack with these contents: of those that count, if
-    /// there are any.
+    /// The signers of the segments that name the pack with these contents. If any of these segments
+    /// count, only their signers are listed.
     pub(super) signers: Vec<SignerId>,
 }
 
@@ -210,8 +210,8 @@ impl NamedRow {
         })
     }
 
-    /// Whether the pack counts: a segment that is not superseded names it, or none has to, since
-    /// its contents were read from the pack.
+    /// Whether the pack counts: a segment that is not superseded names it, or its contents were
+    /// read from the pack itself.
     pub(super) fn counts(&self) -> bool {
         !self.retired
     }

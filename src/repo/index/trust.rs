@@ -1,8 +1,8 @@
-//! Whom a client trusts that a pack holds the blobs that are listed of it.
+//! Decides which packs a client trusts to hold the blobs that are listed for them.
 //!
-//! A holder of a write key can store anything under the id of real data. So a blob counts as
-//! present for deduplication only where this client itself or a full key stored and listed it, or
-//! where a full key read the pack and found it whole. Reading needs no trust: every id is verified.
+//! A holder of a write key can store anything under the id of real data. So a blob counts for
+//! deduplication only in packs that this client or a full key has stored and listed, or that a full
+//! key has read and found undamaged. Reading needs no trust, since every id is verified.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,14 +16,14 @@ use crate::repo::signers::Signers;
 pub(super) struct Trust {
     /// Its own public key, and the project's.
     signers: [SignerId; 2],
-    /// The signers of the project, if the client trusts all that may write and are not revoked.
+    /// The signers of the project, if the client trusts all write keys that are not revoked.
     all: Option<Arc<Signers>>,
-    /// The packs that a full key read and found whole.
+    /// The packs that a full key has read and found undamaged.
     audited: HashSet<ObjectHash>,
 }
 
 impl Trust {
-    /// Returns whom a client with the keys of this project trusts.
+    /// Returns the signers that a client with the keys of this project trusts.
     pub(super) fn of(project: &Project) -> Self {
         let own = project.keys.signing().public();
         let all = project.settings.trusts_all();
@@ -49,13 +49,14 @@ impl Trust {
         self.signers.contains(signer) || self.all.as_ref().is_some_and(writes)
     }
 
-    /// Whether it trusts what is listed of a pack that these name. What the pack says of itself is
-    /// not enough: anyone can store a copy of it with other bytes.
+    /// Whether the client trusts the listing of a pack that these signers name. The listing in the
+    /// pack itself is not enough: anyone can store a copy of a pack with other bytes.
     pub(super) fn listing(&self, named: &NamedRow) -> bool {
         named.whole || named.signers.iter().any(|by| self.signer(by))
     }
 
-    /// Whether it trusts that a pack of this signer holds what is listed of it, if these name it.
+    /// Whether the client trusts that a pack of this signer holds the listed blobs, if these
+    /// signers name the pack.
     pub(super) fn pack(&self, pack: &ObjectHash, signer: &SignerId, named: &NamedRow) -> bool {
         self.listing(named) && (self.signer(signer) || self.audited.contains(pack))
     }

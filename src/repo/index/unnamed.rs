@@ -1,4 +1,4 @@
-//! Packs that no segment names: whether they are what their signers stored.
+//! Verifies packs that no segment names.
 
 use super::state::Index;
 use crate::base::ObjectHash;
@@ -7,9 +7,10 @@ use crate::repo::object_ref::ObjectRef;
 use crate::repo::pack_listing::read_whole;
 
 impl Index {
-    /// Reads the packs that no segment names as a whole, if that was not done before. Only those
-    /// whose bytes are what their signers signed count for deduplication from then on, and may be
-    /// named: anyone who can write to the store can add a copy of a pack with other bytes.
+    /// Reads the packs that no segment names completely, unless this was done before. From then on,
+    /// only packs whose bytes are those that their signers signed count for deduplication and may
+    /// be named. This is needed because anyone who can write to the store can add a copy of a pack
+    /// with other bytes.
     pub fn verify_unnamed(&self) -> Result<(), RepoError> {
         for pack in self.unnamed()? {
             if self.is_excluded(&pack) || self.is_whole(&pack)? {
@@ -36,7 +37,7 @@ impl Index {
         Ok(())
     }
 
-    /// Whether all bytes of this pack were read, and are what its signer signed.
+    /// Whether all bytes of this pack were read, and are those that its signer signed.
     pub(crate) fn is_whole(&self, pack: &ObjectHash) -> Result<bool, RepoError> {
         let named = self.query(|db| db.named(pack))?;
         Ok(named.is_some_and(|named| named.whole))

@@ -7,15 +7,15 @@ use super::stored_packs::{PackName, StoredPacks};
 use crate::base::ObjectHash;
 use crate::repo::removals::Removals;
 
-/// The packs in which blobs are found: all except those that are known to be missing, of the wrong
-/// size, going to be deleted, or removed by the log.
+/// The packs in which blobs are found: all packs, except those that are known to be missing, too
+/// short, going to be deleted, or removed by the log.
 #[derive(Default)]
 pub(super) struct UsablePacks {
     /// The packs in the store; `None` until they are listed.
     present: Option<StoredPacks>,
     /// Packs that are going to be deleted.
     excluded: HashSet<ObjectHash>,
-    /// What the log removes, for those who must not rely on it.
+    /// The objects that the log removes. Empty if the caller may rely on removed objects.
     removed: Removals,
 }
 
@@ -47,7 +47,7 @@ impl UsablePacks {
         self.excluded.retain(|pack| !packs.contains(pack));
     }
 
-    /// Whether this pack is going to be deleted, or was set to be removed by the log.
+    /// Whether this pack is going to be deleted, or is removed by the log.
     pub(super) fn excludes(&self, pack: &ObjectHash) -> bool {
         self.excluded.contains(pack) || self.removed.has_pack(pack)
     }

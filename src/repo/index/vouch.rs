@@ -1,4 +1,4 @@
-//! Vouches for packs of other signers that a full key read and found whole.
+//! Stores audits of packs of other signers that a full key has read and found undamaged.
 
 use super::state::Index;
 use crate::format::{IndexSegment, PackListing};
@@ -11,13 +11,13 @@ use crate::repo::parallel::parallel_map;
 use crate::repo::project::Project;
 use crate::storage::StorageErrorKind;
 
-/// A segment for these packs is full at this many packs.
+/// Maximum number of packs in a segment for these packs.
 const SEGMENT_PACKS: usize = 128;
-/// The most packs that one run vouches for: their names fit into its lease.
+/// Maximum number of packs in the audits of one run. Their names fit into its lease.
 const PACKS_MAX: usize = 50_000;
 
 impl Index {
-    /// States that these packs were read and found whole, and names them in segments of this
+    /// States that these packs were read and found undamaged, and names them in segments of this
     /// client, so that others deduplicate against them. Leaves out packs that are going to be
     /// deleted. Returns the number of packs.
     pub fn vouch(
@@ -43,13 +43,13 @@ impl Index {
 }
 
 /// Announces in the lease that segments are going to name these packs. Returns those that exist and
-/// that no prune is going to delete: others are going to rely on what the segments name.
+/// that no prune is going to delete, since others will rely on packs that the segments name.
 fn existing(
     project: &Project,
     lease: &Lease,
     mut packs: Vec<PackListing>,
 ) -> Result<Vec<PackListing>, RepoError> {
-    // A later run vouches for the others.
+    // A later run does the same for the others.
     packs.truncate(PACKS_MAX);
     let names: Vec<_> = packs.iter().map(|pack| pack.pack).collect();
     lease.rely_on(&names)?;

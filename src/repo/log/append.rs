@@ -20,9 +20,9 @@ pub struct NewEntry {
     pub removed: Vec<LogItem>,
     /// The details. Host and program are filled in.
     pub details: LogDetails,
-    /// Whether `added` is the whole set.
+    /// Whether `added` lists all objects of the log.
     pub summary: bool,
-    /// Whether to write an entry even if it is empty. It then joins the entries before it.
+    /// Whether to write an entry even if it is empty. Such an entry joins several lines of entries.
     pub always: bool,
 }
 
@@ -44,9 +44,9 @@ impl Part {
 const DESCRIBED_MAX: usize = LogDetails::BODY_MAX / 2;
 
 impl Log {
-    /// Appends an entry, or several if there is too much for one. Durable when it returns. Omits
-    /// objects that earlier entries have removed; if nothing is left, writes no entry. Needs a full
-    /// key.
+    /// Appends an entry, or several if the content does not fit into one. They are durable when
+    /// this returns. Leaves out objects that earlier entries have removed. If nothing remains,
+    /// writes no entry. Needs a full key.
     pub fn append(
         &mut self,
         project: &Project,
@@ -71,7 +71,7 @@ impl Log {
         details.host = by.host.map(str::to_owned);
         details.tool = Some(by.tool.to_owned());
         let parts = parts(sorted(added), sorted(removed), records);
-        // A summary that does not fit into one entry would not be one.
+        // A summary must fit into one entry.
         let summary = summary && parts.len() == 1;
         for part in parts {
             let previous = self.tips();
@@ -104,7 +104,7 @@ fn sorted(mut items: Vec<LogItem>) -> Vec<LogItem> {
     items
 }
 
-/// Divides what is to be said into entries. A record is described in the entry that removes it.
+/// Divides the content into entries. A record is described in the entry that removes it.
 fn parts(added: Vec<LogItem>, removed: Vec<LogItem>, records: Vec<RemovedRecord>) -> Vec<Part> {
     let mut parts = vec![Part::default()];
     let mut described = 0;

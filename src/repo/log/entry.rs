@@ -11,7 +11,7 @@ use crate::repo::project::Project;
 /// An entry whose signature was verified.
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// The hash that it is named by.
+    /// The hash that names it.
     pub(super) hash: ObjectHash,
     pub(super) plain: LogEntry,
     pub(super) details: LogDetails,

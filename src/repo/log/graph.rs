@@ -1,4 +1,4 @@
-//! How entries follow each other, and the set of objects that they describe together.
+//! The order of entries, and the set of objects that they describe together.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,8 +6,8 @@ use super::entry::Entry;
 use crate::base::ObjectHash;
 use crate::format::LogItem;
 
-/// Verified entries. An entry names the ones before it, so that several writers make several lines,
-/// which the next entry joins.
+/// Verified entries. Each entry names its previous ones. Several writers at the same time make
+/// several lines of entries, which the next entry joins.
 #[derive(Debug, Default)]
 pub(super) struct Graph {
     entries: Vec<Entry>,
@@ -53,7 +53,7 @@ impl Graph {
         tips
     }
 
-    /// Returns the entries that others name and that are not here, in ascending order.
+    /// Returns the entries that other entries name, but that do not exist, in ascending order.
     pub(super) fn missing(&self) -> Vec<ObjectHash> {
         let named = self.named().into_iter();
         let mut missing: Vec<_> = named
@@ -76,8 +76,8 @@ impl Graph {
         self.entries.iter().max_by_key(key)
     }
 
-    /// Returns whether the number of every entry is one more than the largest of those that it
-    /// names. Entries whose predecessors are missing are left out.
+    /// Returns the entries whose number is not one more than the largest number of their previous
+    /// entries. Ignores entries whose previous ones are missing.
     pub(super) fn miscounted(&self) -> impl Iterator<Item = ObjectHash> {
         let all = self.entries.iter();
         let wrong = all.filter(|entry| {
@@ -102,8 +102,9 @@ impl Graph {
         seen
     }
 
-    /// Returns what these entries and those before them add, less what any of them removes, in
-    /// ascending order. What is before a summary does not count: the summary names all of it.
+    /// Returns the objects that these entries and all earlier ones add, without those that any of
+    /// them removes, in ascending order. Entries before a summary do not count, since the summary
+    /// names all of their objects.
     pub(super) fn set(&self, of: &[ObjectHash]) -> Vec<LogItem> {
         let mut counting = self.with_ancestors(of.iter().copied());
         let summaries = counting.iter().map(|at| &self.entries[*at].plain);
@@ -130,7 +131,7 @@ impl Graph {
     }
 }
 
-/// Returns the items of all lists, in ascending order and without duplicates.
+/// Merges lists into one in ascending order and without duplicates.
 pub(super) fn merged<'a>(lists: impl Iterator<Item = &'a [LogItem]>) -> Vec<LogItem> {
     let mut all: Vec<LogItem> = lists.flatten().copied().collect();
     all.sort_unstable();
@@ -170,7 +171,7 @@ mod tests {
         }
     }
 
-    /// Two lines that began at entry 1 and that entry 4 joins.
+    /// Returns two lines of entries. Both begin at entry 1, and entry 4 joins them.
     fn joined() -> Vec<Entry> {
         vec![
             entry(1, 1, &[], &[10, 11, 12], &[]),
@@ -198,7 +199,7 @@ mod tests {
         let mut entries = joined();
         entries[3].plain.summary = true;
         entries[3].plain.removed.clear();
-        // It names object 10 again, which an entry before it removed.
+        // The summary adds object 10 again, which an earlier entry removed.
         entries[3].plain.added = items(&[10, 12]);
         entries.push(entry(5, 4, &[4], &[16], &[12]));
         let graph = Graph::new(entries);

@@ -1,4 +1,4 @@
-//! The log as a whole: reads and verifies all entries, and answers questions about them.
+//! Reads and verifies all entries of the log, and answers queries about them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -31,16 +31,16 @@ pub struct Log {
 pub struct LogHead {
     /// Its number.
     pub number: u64,
-    /// The hash that it is named by.
+    /// The hash that names it.
     pub hash: ObjectHash,
     /// When it was written, in seconds since 1970.
     pub time: u64,
 }
 
 impl Log {
-    /// Reads all entries. Only those that the project's authority signed count. Damaged and
-    /// foreign ones are kept apart. Notes in the project which objects are removed and which keys
-    /// are revoked. Fails if an entry needs a newer version of this program.
+    /// Reads all entries. Only entries that the project's authority signed count. The errors of
+    /// damaged and foreign entries are kept separately. Notes in the project which objects are
+    /// removed and which keys are revoked. Fails if an entry needs a newer version of this program.
     pub fn load(project: &Project) -> Result<Self, RepoError> {
         let listed = project.list(ObjectKind::Log)?;
         let read = parallel_map(&listed, |(object, _)| {
@@ -77,8 +77,8 @@ impl Log {
         Ok(log)
     }
 
-    /// Returns the objects that the log of this project removes, as of the last time that it was
-    /// read. Reads it if that was not done yet.
+    /// Returns the objects that the log of this project removed when it was read last. Reads the
+    /// log if this was not done before.
     pub(crate) fn removals(project: &Project) -> Result<Removals, RepoError> {
         match project.removals.get() {
             Some(known) => Ok(known),
@@ -130,8 +130,8 @@ impl Log {
         self.records.values()
     }
 
-    /// Returns the certificates that no longer count. A record of such a signer counts only
-    /// if it is one of the accepted ones, or if one of these descends from it.
+    /// Returns the certificates that no longer count. A record of such a signer counts only if it
+    /// is accepted, or if an accepted record follows it, directly or through others.
     pub fn revocations(&self) -> impl Iterator<Item = &Revoked> {
         let entries = self.graph.entries().iter();
         entries.flat_map(|entry| &entry.details.revoked)
@@ -154,27 +154,26 @@ impl Log {
         self.graph.tips()
     }
 
-    /// Returns all objects that the log says are there, in ascending order.
+    /// Returns all objects that the log has added and not removed, in ascending order.
     #[must_use]
     pub fn set(&self) -> Vec<LogItem> {
         self.graph.set(&self.graph.tips())
     }
 
-    /// Returns the objects that were there when this entry was written, in ascending order; none if
-    /// there is no such entry.
+    /// Returns the objects that the log had added and not removed when this entry was written, in
+    /// ascending order. Returns none if there is no such entry.
     #[must_use]
     pub fn set_of(&self, entry: ObjectHash) -> Vec<LogItem> {
         self.graph.set(&[entry])
     }
 
-    /// Returns the number of entries that a reader of the set needs after the last summary.
+    /// Returns the number of entries since the last summary.
     #[must_use]
     pub fn since_summary(&self) -> usize {
         self.graph.since_summary()
     }
 
-    /// Returns the entries that others name and that are not here: they have vanished, or are
-    /// damaged.
+    /// Returns the entries that other entries name, but that have vanished or are damaged.
     #[must_use]
     pub fn missing(&self) -> Vec<ObjectHash> {
         let damaged: HashSet<_> = self.damaged.iter().filter_map(entry_of).collect();

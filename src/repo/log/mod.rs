@@ -1,9 +1,9 @@
-//! The log of a project: which objects were added and which were removed on purpose. Section 13 of
-//! `docs/format.md`.
+//! The log of a project. It states which objects were added, and which were removed on purpose.
+//! Section 13 of `docs/format.md`.
 //!
-//! An object is deleted only after an entry that names it is durable ([`Removed`] proves it). So
-//! what is missing and is not named has vanished. An entry is never deleted or taken back. It
-//! excuses that an object is missing; it does not ask anybody to delete it.
+//! An object is deleted only after an entry that names it is durable ([`Removed`] proves it). So an
+//! object that is missing and that no entry names has vanished. An entry is never deleted or
+//! withdrawn. It explains why an object is missing. It does not ask anyone to delete the object.
 
 mod append;
 mod entry;

@@ -1,4 +1,4 @@
-//! Deletes objects that the log says are removed.
+//! Deletes objects that the log removes.
 
 use crate::base::ObjectHash;
 use crate::format::{BackupRecord, LogItem, LogKind, RemovedRecord};
@@ -43,8 +43,8 @@ impl Removed {
     }
 }
 
-/// Returns what the log has to keep of a record that is removed. `is_full` states whether a full
-/// key signed the record: only then it took the place of another one.
+/// Returns the details of a removed record that the log must keep. `is_full` states whether a full
+/// key signed the record. Only then can the record have replaced another one.
 #[must_use]
 pub fn removed_record(
     id: ObjectHash,

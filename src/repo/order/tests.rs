@@ -84,7 +84,8 @@ fn the_time_and_then_the_id_decide_between_records_of_which_neither_follows_the_
 
 #[test]
 fn a_forgotten_record_passes_its_place_on_to_those_that_it_followed() {
-    // The clock that made 1 was wrong; 2, which nothing shows to be newer but 2 itself, is gone.
+    // The clock was wrong when record 1 was made. Only record 2, which no longer exists, shows that
+    // record 3 is newer.
     let all = [made(1, &[], 900), forgotten(2, &[1]), made(3, &[2], 5)];
     let history = history(&all);
     assert_eq!(newest_first(&history), [3, 1]);
@@ -128,13 +129,13 @@ fn a_record_that_replaces_another_one_takes_its_place() {
         [2],
         "the old backup is not the newest"
     );
-    // Also when the replaced one is deleted, with or without a trace in the log.
+    // The same holds if the replaced record is deleted, with or without an entry in the log.
     let with_log = [forgotten(1, &[]), before[1].clone(), labelled.clone()];
     assert_eq!(newest_first(&history(&with_log)), [2, 9]);
     let without = [before[1].clone(), labelled.clone()];
     assert_eq!(newest_first(&history(&without)), [2, 9]);
     assert!(history(&without).gaps().is_empty());
-    // And when the one that replaced it is replaced in turn.
+    // The same holds if the record that replaced it is replaced, too.
     let again = Made {
         replaces: Some(id(9)),
         ..made(8, &[], 10)
@@ -203,7 +204,7 @@ impl Site {
         self.forgotten.insert(number, made);
     }
 
-    /// Takes in the objects of a copy, as copying files does.
+    /// Adds the objects of another copy, as if its files were copied.
     fn merge(&mut self, other: &Self) {
         self.forgotten.extend(other.forgotten.clone());
         self.records.extend(other.records.clone());
@@ -211,7 +212,7 @@ impl Site {
     }
 }
 
-/// Returns the order as the rule states it, without heaps: quadratic.
+/// Returns the order by a simple implementation of the rule, in quadratic time.
 fn plainly(site: &Site) -> Vec<u64> {
     let mut left: Vec<&Made> = site.all().collect();
     let mut order = Vec::new();
@@ -231,7 +232,7 @@ fn plainly(site: &Site) -> Vec<u64> {
     order
 }
 
-/// Returns all records that one follows, directly or through others.
+/// Returns all records that this one follows, directly or through others.
 fn ancestors(of: u64, follows: &BTreeMap<u64, Vec<ObjectHash>>) -> BTreeSet<u64> {
     let mut found = BTreeSet::new();
     let mut todo = vec![of];

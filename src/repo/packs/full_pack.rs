@@ -6,21 +6,21 @@ use crate::crypto::{PackCipher, PackRandom};
 use crate::format::{Contents, PackListing};
 use crate::repo::codec::Compression;
 
-/// How blobs are packed and stored.
+/// Options for packing and storing blobs.
 #[derive(Debug, Clone, Copy)]
 pub struct PackerOptions {
-    /// How much to compress.
+    /// The compression.
     pub compression: Compression,
-    /// When runs are full.
+    /// The maximum length of runs.
     pub run_len: RunLen,
-    /// When packs and segments are full.
+    /// The maximum sizes of packs and segments.
     pub sizes: PackSizes,
-    /// Whether to store a segment for the packs that the index knows and that no segment names.
-    /// Needed unless the run relies on none of them.
+    /// Whether to store a segment for the packs in the index that no segment names. Needed if the
+    /// run may rely on such packs.
     pub name_unnamed: bool,
-    /// Which runs are opened again before their pack is stored.
+    /// The runs that are opened again before their pack is stored.
     pub verify: VerifyWrites,
-    /// Stores nothing, but does everything else.
+    /// Whether to do everything except storing.
     pub dry_run: bool,
 }
 
@@ -47,7 +47,7 @@ pub(super) struct FullPack {
 
 /// A message from the packer to the writer.
 pub(super) enum ToWriter {
-    /// Packs that the same segment has to name: the copies of a node pack, or a single data pack.
+    /// Packs that the same segment must name: the copies of a node pack, or a single data pack.
     Full(Vec<FullPack>),
     /// A pack that an interrupted run stored and that no segment names.
     Adopted(PackListing),

@@ -1,4 +1,4 @@
-//! The ids of blobs that a run stores and that the index does not know yet.
+//! The ids of blobs that a run stores and that the index does not have yet.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,10 +10,10 @@ const SHARDS: usize = 16;
 
 /// A set of ids that many threads use at once.
 ///
-/// A thread that wants to store a blob asks the index first and inserts the id then. In between the
-/// writer may have stored a segment that names the blob, and [released](Self::release) the id. So
-/// the thread compares [`releases`](Self::releases) before and after, and asks the index again if
-/// they differ.
+/// A thread that wants to store a blob first queries the index and then inserts the id. In between,
+/// the writer may have stored a segment that names the blob, and [released](Self::release) the id.
+/// So the thread compares [`releases`](Self::releases) before and after, and queries the index
+/// again if they differ.
 pub(super) struct InFlightIds {
     shards: [Mutex<Shard>; SHARDS],
     releases: AtomicU64,
@@ -34,7 +34,7 @@ impl InFlightIds {
     /// An empty set for a dry run, which releases no ids and therefore keeps them short: 10 to 21
     /// bytes for each new blob, 160 to 340 MiB for 1 TiB of new data in chunks of 64 KiB. Among `n`
     /// blobs, two share their first 8 bytes, and count as one, with a probability of n² / 2⁶⁵ (for
-    /// 1 TiB, one in 130,000). Only a number in the report depends on it.
+    /// 1 TiB, one in 130,000). This only affects a number in the report.
     pub(super) fn to_count() -> Self {
         Self::of(|| Shard::Short(HashSet::new()))
     }
@@ -47,7 +47,8 @@ impl InFlightIds {
     }
 
     fn shard(&self, id: &BlobId) -> MutexGuard<'_, Shard> {
-        // Not one of the bytes that a short id keeps: those of one shard would share some bits.
+        // Do not use one of the bytes that a short id keeps. Otherwise the ids in a shard would
+        // share some bits.
         lock(&self.shards[usize::from(id.as_bytes()[31]) % SHARDS])
     }
 
@@ -59,7 +60,7 @@ impl InFlightIds {
         }
     }
 
-    /// Removes ids of blobs that are not stored after all.
+    /// Removes ids of blobs that will not be stored.
     pub(super) fn remove(&self, ids: impl IntoIterator<Item = BlobId>) {
         for id in ids {
             match &mut *self.shard(&id) {
@@ -69,10 +70,10 @@ impl InFlightIds {
         }
     }
 
-    /// Removes ids that the index knows from now on.
+    /// Removes ids that the index has from now on.
     pub(super) fn release(&self, ids: impl IntoIterator<Item = BlobId>) {
-        // Counted first: a thread that inserts one of these ids after its removal sees the new
-        // count.
+        // Increase the count first, so that a thread which inserts one of these ids after its
+        // removal sees the new count.
         self.releases.fetch_add(1, Ordering::SeqCst);
         self.remove(ids);
     }
@@ -112,7 +113,7 @@ mod tests {
     #[test]
     fn a_dry_run_needs_at_most_21_bytes_for_each_id() {
         let ids = InFlightIds::to_count();
-        // Just after the tables have doubled, which is when they are emptiest.
+        // Just after the tables have doubled, they have the most free space.
         let count = SHARDS * 7500;
         assert!((0..count as u64).all(|n| ids.insert(id(n))));
         let bytes: usize = ids

@@ -1,23 +1,24 @@
-//! When runs, packs and segments are full.
+//! The maximum sizes of runs, packs and segments.
 
 use crate::format::RUN_PLAIN_MAX;
 
 /// A data pack is full at this many bytes. With 32 MiB, the packer's budget and the memory of
 /// Argon2id fit the memory that a backup may use.
 const DATA: usize = 32 << 20;
-/// A node pack is full at this many bytes; it is held twice while it is stored.
+/// A node pack is full at this many bytes. While it is stored, memory holds it twice.
 const NODES: usize = 4 << 20;
-/// A segment is stored after this many packs, so that a kill costs little.
+/// A segment is stored after this many packs, so that a killed run loses little work.
 const SEGMENT_PACKS: usize = 16;
 
-/// The most bytes that are compressed and sealed together.
+/// The maximum number of bytes that are compressed and sealed together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum RunLen {
-    /// 4 MiB, which compresses best: for data that is read as a whole.
+    /// 4 MiB, for data that is read completely. Compresses best.
     #[default]
     Leaf,
     /// 512 KiB, for data of which single chunks are read later: the next diff of a volume reads the
-    /// chunks that it changes in part. Costs 1 % of space and halves the time of such reads.
+    /// chunks of which it changes only a part. Takes 1 % more space and halves the time of such
+    /// reads.
     Part,
 }
 
@@ -32,9 +33,9 @@ impl RunLen {
     }
 }
 
-/// When packs and segments are full. The default suits most stores. With smaller packs, a kill
-/// loses less work and the store has more objects; larger ones would not fit the memory of a
-/// backup.
+/// The sizes at which packs and segments are full. The default suits most stores. With smaller
+/// packs, a killed run loses less work, and the store has more objects. Larger packs would not fit
+/// into the memory of a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PackSizes {
     data: usize,

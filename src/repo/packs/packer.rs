@@ -1,9 +1,9 @@
-//! Packs blobs, in many threads at once.
+//! Packs blobs in many threads at the same time.
 //!
-//! A worker joins new chunks into runs, compresses each into a buffer of its own, reserves ordinals
-//! in the open pack, seals in place and delivers the buffer. A pack whose reservations have all
-//! been delivered goes to the writer. A byte budget limits everything between compression and the
-//! store.
+//! A worker joins new chunks into runs and compresses each run into its own buffer. Then it
+//! reserves ordinals in the open pack, seals the runs in place, and delivers the buffer. Once all
+//! reservations of a pack are delivered, the pack goes to the writer. A budget limits the number of
+//! bytes between compression and the store.
 
 use std::collections::HashSet;
 use std::panic::resume_unwind;
@@ -30,10 +30,10 @@ use crate::format::{Blob, BlobKind, Codec, Contents, PackKey, Run};
 
 /// A pack is full at this many blobs, so that its listing stays small.
 const BLOBS_TARGET: usize = 8192;
-/// A worker hands its buffer over when the next run might not fit into this many bytes.
+/// A worker delivers its buffer when the next run might not fit into this many bytes.
 const PART_LEN: usize = 2 << 20;
-/// Maximum number of bytes between compression and the store. Must exceed a pack and one part for
-/// each worker.
+/// Maximum number of bytes between compression and the store. It must exceed the size of a pack
+/// plus one part for each worker.
 const BUDGET: usize = 80 << 20;
 /// A thread that waits for the budget checks after this time whether it has to close the open pack.
 const BUDGET_WAIT: Duration = Duration::from_millis(20);
@@ -52,7 +52,7 @@ struct OpenPack {
 struct FillingState {
     runs: Vec<Run>,
     blobs: usize,
-    /// One for each reservation: its bytes, once they are delivered.
+    /// The bytes of each reservation, once they are delivered.
     parts: Vec<Option<Vec<u8>>>,
     missing: usize,
     len: usize,
@@ -75,11 +75,11 @@ struct Shared {
     /// Ids that this run stores and the index does not know yet.
     in_flight: InFlightIds,
     budget: Budget,
-    /// The closed packs that have not given back their bytes.
+    /// The number of closed packs that have not given back their bytes.
     closed: AtomicUsize,
     /// Buffers for reuse.
     spare: Mutex<Vec<Vec<u8>>>,
-    /// The capacity of such a buffer, in bytes.
+    /// The capacity of a spare buffer, in bytes.
     part_len: usize,
 }
 
@@ -90,7 +90,7 @@ pub struct Packer<'a> {
     options: PackerOptions,
     context: [u8; 32],
     open: Mutex<Option<Arc<OpenPack>>>,
-    /// The key that all its packs of chunks are sealed under, once there is one.
+    /// The key that seals all its packs of chunks, once there is a pack.
     key: Mutex<Option<(PackKey, Secret)>>,
     nodes: Mutex<(Vec<u8>, Vec<Run>)>,
     to_writer: Sender<ToWriter>,
@@ -122,7 +122,7 @@ impl Packer<'_> {
         std::thread::scope(|scope| {
             let shared = &shared;
             let writing = scope.spawn(move || {
-                // Threads that wait for the budget must not wait for a writer that has ended.
+                // Close the budget when the writer ends, so that no thread waits for it forever.
                 let _closing = CloseOnDrop(&shared.budget);
                 Writer::new(index, unindexed, options).run(
                     &finished,
@@ -149,7 +149,7 @@ impl Packer<'_> {
             // The writer ends when the channel closes.
             drop(packer);
             let written = writing.join().unwrap_or_else(|panic| resume_unwind(panic));
-            // If the writer failed, that is why the others failed.
+            // If the writer failed, report its error, since it caused the others.
             let (stored, bytes_stored) = written.map_err(E::from)?;
             let value = worked?;
             flushed?;
@@ -172,13 +172,13 @@ impl Packer<'_> {
             if self.index.has_pack(pack)? {
                 continue;
             }
-            // Only one of the two copies of a pack of nodes may have been stored. Storing nodes
-            // again is cheap.
+            // Do not adopt packs of nodes: only one of the two copies may have been stored, and
+            // storing nodes again takes little time.
             let project = self.index.project();
             let object = ObjectRef::Pack(project.id, *pack);
             let listing = match read_listing(project, object, None) {
                 Ok(listing) => listing,
-                // The run ended while it was being stored.
+                // The run ended while the pack was being stored.
                 Err(
                     RepoError::Damaged { .. }
                     | RepoError::Foreign { .. }
@@ -210,12 +210,12 @@ impl Packer<'_> {
         self.close_open()
     }
 
-    /// The options that it was made with.
+    /// The options of the packer.
     pub(super) fn options(&self) -> PackerOptions {
         self.options
     }
 
-    /// The bytes that a worker collects before it hands them over.
+    /// The number of bytes that a worker collects before it delivers them.
     pub(super) fn part_len(&self) -> usize {
         self.shared.part_len
     }
@@ -233,10 +233,11 @@ impl Packer<'_> {
 
     /// Seals runs for the open pack and delivers them.
     pub(super) fn hand_over(&self, mut runs: Vec<Run>, mut part: Vec<u8>) -> Result<(), RepoError> {
-        // Without this part, its pack would never go to the writer, and the others would wait
-        // forever.
+        // If this panics, the part is never delivered, and its pack never goes to the writer. Close
+        // the budget, so that other threads do not wait forever.
         let _closing = CloseOnPanic(&self.shared.budget);
-        // The budget counts capacity: half-empty buffers would halve the number of packs in it.
+        // Shrink a buffer with much free space. The budget counts capacity, so half-empty buffers
+        // would halve the number of packs that fit into it.
         if part.capacity() > part.len() / 4 * 5 {
             part.shrink_to_fit();
         }
@@ -249,7 +250,7 @@ impl Packer<'_> {
 
     /// Adds a tree node, unless the project has it. Nodes are read one by one, so each is a run.
     pub fn add_node(&self, id: BlobId, plain: &[u8]) -> Result<(), RepoError> {
-        // A node with fewer copies is stored again.
+        // Store a node again if it has fewer copies.
         let has_copies = || {
             let places = self.index.find_all_trusted(&id)?;
             let packs: HashSet<_> = places.iter().map(BlobLocation::pack).collect();
@@ -303,7 +304,7 @@ impl Packer<'_> {
         self.send(copies)
     }
 
-    /// Whether the project does not hold this blob and this caller now has to store it.
+    /// Whether the project lacks this blob, so that the caller must store it now.
     pub(super) fn claim(&self, id: BlobId) -> Result<bool, RepoError> {
         let known = || Ok(self.index.find_trusted(&id)?.is_some());
         self.claim_unless(id, known)
@@ -321,7 +322,7 @@ impl Packer<'_> {
         if known()? || !in_flight.insert(id) {
             return Ok(false);
         }
-        // Ids that were released meanwhile are in the index now, and this may be one of them.
+        // This id may have been released meanwhile. Then it is in the index now.
         if in_flight.releases() != releases && known()? {
             in_flight.remove([id]);
             return Ok(false);
@@ -329,13 +330,13 @@ impl Packer<'_> {
         Ok(true)
     }
 
-    /// Lets others store blobs that this caller does not store after all.
+    /// Lets other threads store blobs that this caller claimed but will not store.
     pub(super) fn unclaim(&self, ids: impl IntoIterator<Item = BlobId>) {
         self.shared.in_flight.remove(ids);
     }
 
-    /// Takes bytes from the budget and waits for them if needed. Only closed packs give bytes back,
-    /// so if there is none, closes the open one.
+    /// Takes bytes from the budget, and waits for them if needed. Only closed packs give bytes
+    /// back. So if there is no closed pack, closes the open one.
     fn take_budget(&self, bytes: usize) -> Result<(), RepoError> {
         while !self.shared.budget.take_within(bytes, BUDGET_WAIT)? {
             if self.shared.closed.load(Ordering::Relaxed) == 0 {
@@ -345,8 +346,7 @@ impl Packer<'_> {
         Ok(())
     }
 
-    /// Closes the open pack, whatever its size. It goes to the writer now, or when its last part is
-    /// delivered.
+    /// Closes the open pack. It goes to the writer now, or when its last part is delivered.
     fn close_open(&self) -> Result<(), RepoError> {
         let Some(pack) = lock(&self.open).take() else {
             return Ok(());
@@ -407,7 +407,7 @@ impl Packer<'_> {
         Ok((pack, part_number, first_ordinal))
     }
 
-    /// Hands a sealed part over. `runs` are its runs, whose checks are set now.
+    /// Delivers a sealed part. `runs` are its runs, whose checks are set now.
     fn deliver(
         &self,
         pack: &OpenPack,
@@ -443,7 +443,7 @@ impl Packer<'_> {
     }
 
     fn send(&self, packs: Vec<FullPack>) -> Result<(), RepoError> {
-        // Only a writer that failed drops its end, and its error is reported.
+        // The channel is closed only if the writer failed, and the writer reports its error.
         self.to_writer
             .send(ToWriter::Full(packs))
             .map_err(|_| Cancelled.into())
@@ -481,7 +481,7 @@ impl Shared {
         self.budget.give_back(parts.iter().map(Vec::capacity).sum());
         let mut spare = lock(&self.spare);
         for mut part in parts {
-            // Buffers that grew or shrank are not reused.
+            // Do not reuse buffers of another capacity.
             if part.capacity() == self.part_len && spare.len() < BUDGET / PART_LEN / 2 {
                 part.clear();
                 spare.push(part);

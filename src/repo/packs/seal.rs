@@ -4,8 +4,8 @@ use crate::base::TAG_LEN;
 use crate::crypto::PackCipher;
 use crate::format::{Codec, Run};
 
-/// Seals adjacent runs of a pack in place, the first of which has this ordinal, and sets their
-/// checks. Each ends with the bytes for its tag. `bound` is the associated data.
+/// Seals adjacent runs of a pack in place, and sets their checks. The first run has this ordinal.
+/// Each run ends with the bytes for its tag. `bound` is the associated data.
 pub(super) fn seal_runs(
     cipher: &PackCipher,
     bound: &[u8],
@@ -32,7 +32,8 @@ mod tests {
     use crate::crypto::{PackRandom, Secret};
     use crate::format::Blob;
 
-    /// Seals a run of one blob as a machine does whose generator gives the same bytes each time.
+    /// Seals a run of one blob, as if the random generator of the machine returned the same bytes
+    /// each time.
     fn sealed(codec: Codec, id: u8, content: &[u8]) -> (Run, Vec<u8>) {
         let key = Secret::new([1; 32]);
         let random = PackRandom::from_bytes([2; 16]);
@@ -65,7 +66,7 @@ mod tests {
         assert_eq!(run_a.blobs, run_b.blobs);
         assert_ne!(run_a.check, run_b.check);
         assert_ne!(xor(&sealed_a[..100], &sealed_b[..100]), xor(&a, &b));
-        // Another blob, not compressed: its id shows it.
+        // Another blob, not compressed. Its id differs.
         let (_, sealed_a) = sealed(Codec::Raw, 1, &a);
         let (_, sealed_b) = sealed(Codec::Raw, 2, &b);
         assert_ne!(xor(&sealed_a[..100], &sealed_b[..100]), xor(&a, &b));

@@ -1,8 +1,8 @@
-//! A file on the client that lists the packs that are stored, or about to be, and in no segment
-//! yet.
+//! A file on the client that lists packs that no segment names yet. They are stored, or about to be
+//! stored.
 //!
-//! After a kill, the next run finds them without listing the store. A lost file costs space until
-//! the next prune, never data.
+//! If a run is killed, the next run finds its packs in this file, without listing the store. If the
+//! file is lost, no data is lost, but the packs take space until the next prune.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
@@ -63,7 +63,7 @@ impl UnindexedPacks {
         }
     }
 
-    /// A list without a file.
+    /// Returns an empty list without a file.
     #[must_use]
     pub fn none() -> (Self, Vec<ObjectHash>) {
         let unindexed = Self {
@@ -83,8 +83,9 @@ impl UnindexedPacks {
 
     /// Must be called before a segment names these packs, the first of which was stored at `since`.
     /// If this run was suspended for minutes, a prune may have ignored its lease and deleted its
-    /// packs as unused. Then announces the packs in the lease again, and fails if one is gone or
-    /// going to be deleted: a segment must not name packs that do not exist.
+    /// packs as unused. In this case, announces the packs in the lease again, and fails if one no
+    /// longer exists or is going to be deleted, since a segment must not name packs that do not
+    /// exist.
     pub(super) fn check_nameable(
         &self,
         project: &Project,
@@ -105,8 +106,8 @@ impl UnindexedPacks {
         }
     }
 
-    /// Announces in the lease that this run relies on these packs. Returns those that are gone or
-    /// going to be deleted.
+    /// Announces in the lease that this run relies on these packs. Returns those that no longer
+    /// exist or are going to be deleted.
     pub(super) fn announce(
         &self,
         project: &Project,
@@ -133,8 +134,8 @@ impl UnindexedPacks {
         Ok(unusable.filter_map(|(pack, _)| pack.hash()).collect())
     }
 
-    /// Adds a pack. Does not sync the file: it is needed only after a kill, and a crash of the
-    /// machine may lose it.
+    /// Adds a pack. Does not sync the file, since it is needed only if the process is killed. A
+    /// crash of the machine may lose it.
     pub fn add(&mut self, pack: ObjectHash) {
         self.noted.push(pack);
         if let Some(file) = &mut self.file {

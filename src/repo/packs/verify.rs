@@ -1,5 +1,5 @@
-//! Opens runs again before their pack is stored, so that bad memory is noticed while the source is
-//! still there.
+//! Opens runs again before their pack is stored, so that bad memory is noticed while the source
+//! still exists.
 
 use super::super::codec::Decompressor;
 use super::super::error::RepoError;
@@ -9,26 +9,26 @@ use crate::base::Buffer;
 use crate::crypto::PackCipher;
 use crate::format::{BlobKind, Contents};
 
-/// By default, one run in this many is verified.
+/// By default, one in this many runs is verified.
 const SAMPLE: u64 = 16;
 
-/// Which of the runs of new packs are opened again, and compared with the ids of their blobs,
-/// before the packs are stored.
+/// The runs of new packs that are opened again before the packs are stored. The blobs in them are
+/// compared with their ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VerifyWrites {
-    /// One run of chunks in this many, and all tree nodes; 0 for none.
+    /// One in this many runs of chunks is verified, and all tree nodes; 0 for none.
     one_in: u64,
-    /// A bit of each pack flips before, as in bad memory.
+    /// Whether to flip a bit of each pack before that, like bad memory.
     #[cfg(feature = "testing")]
     flips: bool,
 }
 
 impl VerifyWrites {
-    /// Every run. Costs what reading the data costs.
+    /// Verify every run. Takes as much time as reading the data.
     pub const ALL: Self = Self::one_in(1);
-    /// Every 16th run of chunks, counted over all packs, and all tree nodes.
+    /// Verify every 16th run of chunks, counted over all packs, and all tree nodes.
     pub const SAMPLE: Self = Self::one_in(SAMPLE);
-    /// None.
+    /// Verify nothing.
     pub const OFF: Self = Self::one_in(0);
 
     const fn one_in(one_in: u64) -> Self {
@@ -49,7 +49,7 @@ impl VerifyWrites {
         }
     }
 
-    /// Returns the sealed runs of a pack, with the bit flipped that a test wants so.
+    /// Returns the sealed runs of a pack, with a flipped bit if a test asks for that.
     #[cfg(feature = "testing")]
     pub(super) fn disturbed(self, mut parts: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
         if let Some(byte) = parts.last_mut().and_then(|part| part.last_mut())
@@ -66,8 +66,8 @@ impl VerifyWrites {
         parts
     }
 
-    /// Verifies the runs of a pack whose turn it is. `first` is the number of runs of chunks in
-    /// earlier packs. `parts` are the sealed runs, in the order of `contents`.
+    /// Verifies the runs of a pack that are due. `first` is the number of runs of chunks in earlier
+    /// packs. `parts` are the sealed runs, in the order of `contents`.
     pub(super) fn verify(
         self,
         project: &Project,
@@ -79,7 +79,7 @@ impl VerifyWrites {
         if self.one_in == 0 {
             return Ok(());
         }
-        // All that is below it depends on a node, and nodes are few.
+        // Verify all nodes: there are few of them, and all data below a node depends on it.
         let one_in = match contents.kind {
             BlobKind::Chunk => self.one_in,
             BlobKind::Node => 1,

@@ -1,5 +1,4 @@
-//! The part of packing that each worker does on its own: joins chunks into runs and runs into
-//! parts.
+//! The work of each packing thread: joins chunks into runs, and runs into parts.
 
 use std::ops::Range;
 
@@ -22,7 +21,7 @@ pub struct PackWorker {
     runs: Vec<Run>,
 }
 
-/// New chunks that are to be compressed together.
+/// New chunks that will be compressed together.
 #[derive(Default)]
 struct OpenRun {
     blobs: Vec<Blob>,
@@ -58,9 +57,9 @@ impl Packer<'_> {
         })
     }
 
-    /// Stores the chunks that the project does not have, in runs of their own, since they are
-    /// likely to be read together. Each chunk is given as its id and its range in `data`. Returns
-    /// the bytes that were new.
+    /// Stores the chunks that the project does not have. No other chunks are in the same runs,
+    /// since these chunks are likely to be read together. Each chunk is given as its id and its
+    /// range in `data`. Returns the number of new bytes.
     pub fn store_chunks(
         &self,
         worker: &mut PackWorker,
@@ -110,8 +109,8 @@ impl Packer<'_> {
         self.put_run(codec, content, open.blobs, part, runs)
     }
 
-    /// Adds a run of chunks in its compressed form, without its tag. Returns false and adds nothing
-    /// if the project has any of the chunks elsewhere.
+    /// Adds a compressed run of chunks, without its tag. If the project already has any of the
+    /// chunks, adds nothing and returns false.
     pub fn add_run(
         &self,
         worker: &mut PackWorker,
@@ -133,7 +132,7 @@ impl Packer<'_> {
         Ok(true)
     }
 
-    /// Appends a run to the part. If it does not fit, hands the part over first.
+    /// Appends a run to the part. If the run does not fit, delivers the part first.
     fn put_run(
         &self,
         codec: Codec,
@@ -146,7 +145,7 @@ impl Packer<'_> {
         if !part.is_empty() && part.len() + len > self.part_len() {
             self.hand_over(std::mem::take(runs), std::mem::replace(part, self.buffer()))?;
         }
-        // Exactly, since the budget counts capacity.
+        // Reserve exactly the length, since the budget counts capacity.
         part.reserve_exact(len);
         part.extend_from_slice(content);
         part.extend_from_slice(&[0; TAG_LEN]);
@@ -154,7 +153,7 @@ impl Packer<'_> {
         Ok(())
     }
 
-    /// Hands over the part of a worker. Call it when the worker has no more blobs.
+    /// Delivers the part of a worker. Call this when the worker has no more blobs.
     pub fn flush(&self, worker: &mut PackWorker) -> Result<(), RepoError> {
         if worker.runs.is_empty() {
             return Ok(());

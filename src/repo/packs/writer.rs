@@ -19,17 +19,17 @@ use crate::base::{BlobId, Cancelled};
 use crate::crypto::{ObjectHasher, PackCipher};
 use crate::format::{BlobKind, IndexSegment, PACK_HEAD_LEN, PackHead, PackListing};
 
-/// A segment is stored after this many blobs even if its packs are few, so that the set of ids in
+/// A segment is stored after this many blobs, even if it names few packs, so that the set of ids in
 /// flight stays small.
 const SEGMENT_BLOBS: usize = 64 << 10;
 
-/// Maximum number of concurrent puts. Each spends most of its time waiting for a disk or a network.
+/// Maximum number of concurrent puts. Each put waits most of its time for a disk or a network.
 const PUTS: usize = 2;
 
-/// Proof that a pack is durable. Only such packs get into a segment.
+/// Proof that a pack is durable. A segment names only such packs.
 struct PackStored {
     listing: PackListing,
-    /// When storing it began.
+    /// The time at which storing it began.
     since: Duration,
 }
 
@@ -57,7 +57,7 @@ pub(super) struct Writer<'a> {
     pending: Vec<PackStored>,
     pending_blobs: usize,
     bytes: u64,
-    /// The runs of chunks that were packed so far.
+    /// The number of runs of chunks that were packed so far.
     runs: u64,
 }
 
@@ -74,8 +74,8 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Stores packs until the channel ends. Passes the buffers of each pack to `spent`, and the ids
-    /// that the index knows from now on to `indexed`. Returns the bytes that were stored.
+    /// Stores packs until the channel closes. Passes the buffers of each pack to `spent`, and the
+    /// ids that the index has from now on to `indexed`. Returns the number of stored bytes.
     pub(super) fn run(
         mut self,
         packs: &Receiver<ToWriter>,
@@ -86,7 +86,7 @@ impl<'a> Writer<'a> {
         if result.is_ok() && self.options.name_unnamed && !self.options.dry_run {
             result = self.name_unnamed(&indexed);
         }
-        // Durable packs are named even if a later one failed: the next run uses them.
+        // Name durable packs even if a later pack failed, so that the next run uses them.
         let named = self.store_segment(&indexed);
         result?;
         named?;
@@ -143,7 +143,7 @@ impl<'a> Writer<'a> {
                     }
                 };
                 if let Err(error) = news.and_then(|stored| self.note(stored, indexed)) {
-                    // Workers may wait for the bytes of this pack: stop receiving soon.
+                    // Stop receiving, since workers may wait for the bytes of this pack.
                     more = false;
                     failed.get_or_insert(error);
                 }
@@ -167,8 +167,9 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Names the packs that no segment names, before a record relies on them. Excludes those that
-    /// are gone or going to be deleted. Nothing relies on those that are not as they were stored.
+    /// Names the packs that no segment names, before a record relies on them. Excludes packs that
+    /// no longer exist or are going to be deleted, and packs that were changed since they were
+    /// stored.
     fn name_unnamed(&mut self, indexed: &impl Fn(Vec<BlobId>)) -> Result<(), RepoError> {
         self.index.verify_unnamed()?;
         let mut packs = Vec::new();
@@ -195,8 +196,8 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Completes a pack, and adds it to the list of unindexed packs: a kill may follow the put at
-    /// once.
+    /// Completes a pack. Adds it to the list of unindexed packs before it is stored, since the
+    /// process may be killed right after that.
     fn name(&mut self, pack: FullPack) -> Result<NamedPack, RepoError> {
         let random = *pack.random.as_bytes();
         let head = PackHead { random }.encode();
@@ -236,15 +237,15 @@ impl<'a> Writer<'a> {
 
     fn store_segment(&mut self, indexed: &impl Fn(Vec<BlobId>)) -> Result<(), RepoError> {
         if self.options.dry_run {
-            // No segment will name them. Their ids stay in flight, so that the run knows its own
-            // chunks.
+            // No segment will name these packs. Their ids stay in flight, so that the run does not
+            // store its own chunks again.
             self.pending.clear();
             self.pending_blobs = 0;
         }
         if self.pending.is_empty() {
             return Ok(());
         }
-        // A segment lists packs in the order in which they were filled.
+        // List packs in a segment in the order in which storing them began.
         self.pending.sort_by_key(|stored| stored.since);
         let since = self.pending[0].since;
         let names: Vec<_> = self.pending.iter().map(|s| s.listing.pack).collect();
@@ -274,7 +275,7 @@ impl<'a> Writer<'a> {
 }
 
 impl PackStored {
-    /// Returns the proof for a pack that was in the store already.
+    /// Returns the proof for a pack that is already in the store.
     fn now(listing: PackListing) -> Self {
         let since = lease::now();
         Self { listing, since }
@@ -286,7 +287,7 @@ fn object(project: &Project, pack: &PackListing) -> ObjectRef {
     ObjectRef::of_pack(project.id, pack.contents.kind, pack.pack)
 }
 
-/// Stores packs that the same segment has to name. All are durable when it returns.
+/// Stores packs that the same segment must name. All are durable when this returns.
 fn put(
     index: &Index,
     packs: Vec<NamedPack>,

@@ -12,18 +12,18 @@ use crate::repo::error::RepoError;
 /// A chunk in its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChunkRef {
-    /// Where it begins in the content, in bytes.
+    /// The offset in the content, in bytes.
     pub offset: u64,
     /// Bytes of the content that it covers.
     pub len: u32,
-    /// Bytes that it has itself: more than `len` only at the end of an image.
+    /// The length of the chunk in bytes. It exceeds `len` only at the end of an image.
     pub plain_len: u32,
     /// Its id.
     pub id: BlobId,
 }
 
 impl ChunkRef {
-    /// A chunk of an image at `offset`, from where on the image has `left` bytes.
+    /// Returns a chunk of an image at `offset`. The image has `left` bytes from there on.
     #[must_use]
     pub fn new(offset: u64, left: u64, chunk_size: u32, id: BlobId) -> Self {
         Self {
@@ -41,16 +41,16 @@ impl ChunkRef {
     }
 }
 
-/// A part of a content, as a walk over its tree comes upon it.
+/// A part of a content that a walk over its tree finds.
 #[derive(Debug)]
 pub enum ContentPart {
     /// A chunk.
     Chunk(ChunkRef),
-    /// A part of the content that cannot be read, since a node of the tree cannot.
+    /// A part of the content that cannot be read, because a node of the tree cannot be read.
     Lost(Range<u64>, RepoError),
 }
 
-/// The tree of a content, and what its nodes must look like.
+/// The tree of a content, and the properties that its nodes must have.
 #[derive(Debug, Clone, Copy)]
 pub struct ContentTree {
     /// Its top node; none if all is zero.
@@ -61,7 +61,7 @@ pub struct ContentTree {
     pub size: u64,
     /// Bytes of each chunk of an image.
     pub chunk_size: u32,
-    /// Makes the error for a node that cannot be read, from where its subtree begins in the
+    /// Makes the error for a node that cannot be read, given the offset of its subtree in the
     /// content.
     node_error: fn(u64, RepoError) -> RepoError,
 }
@@ -71,9 +71,9 @@ pub struct ContentTree {
 struct Place {
     /// Unknown at the top of a stream.
     level: Option<u8>,
-    /// Where it begins in the content, in bytes.
+    /// The offset in the content, in bytes.
     offset: u64,
-    /// Bytes of the content that it spans, also behind the end of an image.
+    /// The number of bytes that it spans. It may reach beyond the end of an image.
     len: u64,
 }
 
@@ -90,8 +90,8 @@ impl ContentTree {
         }
     }
 
-    /// Makes errors for nodes that cannot be read with this function, from where their subtrees
-    /// begin.
+    /// Uses this function to make errors for nodes that cannot be read. It gets the offsets of
+    /// their subtrees.
     #[must_use]
     pub(crate) fn naming_offsets(self, node_error: fn(u64, RepoError) -> RepoError) -> Self {
         Self { node_error, ..self }
@@ -119,7 +119,8 @@ impl ContentTree {
         })
     }
 
-    /// The same, but calls `each` also with what cannot be read, and then goes on.
+    /// Like [`chunks`](Self::chunks), but calls `each` also with the parts that cannot be read, and
+    /// continues after them.
     pub fn parts<E: From<RepoError>>(
         &self,
         nodes: &impl NodeReader,
@@ -151,8 +152,8 @@ impl ContentTree {
         walk(nodes, top, place, 1, &mut chunks)
     }
 
-    /// Fails if an image's tree has nodes or chunks behind the end of the image. Reads the nodes at
-    /// the end only.
+    /// Fails if an image's tree has nodes or chunks after the end of the image. Reads only the
+    /// nodes at the end.
     pub fn check_end(&self, nodes: &impl NodeReader) -> Result<(), RepoError> {
         let Some(last) = self.size.checked_sub(1) else {
             return match (self.top, self.kind) {
@@ -177,9 +178,11 @@ fn span(level: u8) -> u64 {
     64u64.saturating_pow(level.into()).saturating_mul(LEAF_SIZE)
 }
 
-/// Returns whether a node of a stream spans what the node above says, or the whole stream.
+/// Returns whether a node of a stream spans the length that the node above states. The top must
+/// span the whole stream.
 fn fits(node: &StreamEntries, place: &Place) -> bool {
-    // The lengths of a node do not overflow, but a faulty writer's need not fit the stream.
+    // The sum of the lengths in a node does not overflow, but a faulty writer may have stored wrong
+    // lengths.
     let spanned: u64 = node.entries.iter().map(|entry| entry.len).sum();
     place.level.is_none_or(|level| level == node.level) && spanned == place.len
 }
@@ -236,7 +239,7 @@ where
     E: From<RepoError>,
     F: FnMut(ContentPart) -> Result<ControlFlow<()>, E>,
 {
-    /// Reports that nothing of a subtree can be read.
+    /// Reports that a whole subtree cannot be read.
     fn lost(&mut self, place: &Place, error: RepoError) -> Result<ControlFlow<()>, E> {
         let end = place.offset.saturating_add(place.len).min(self.tree.size);
         (self.each)(ContentPart::Lost(place.offset..end, error))
@@ -319,8 +322,8 @@ where
     }
 }
 
-/// Returns the chunks of one leaf of an image; all zeros if the tree ends before. `width` is the
-/// number of chunks in a leaf. Reads only the nodes on the way there.
+/// Returns the chunks of one leaf of an image, or zeros if the tree has no such leaf. `width` is
+/// the number of chunks in a leaf. Reads only the nodes above this leaf.
 pub fn leaf_chunks(
     nodes: &impl NodeReader,
     top: Top,
@@ -370,7 +373,7 @@ fn each_leaf(
     walk(nodes, id, (top.level, 0), 1, &mut Leaves { leaves, each })
 }
 
-/// Walks over leaf nodes. A place is a level and the first leaf.
+/// Walks over leaf nodes. A place is a level, and the number of the first leaf.
 struct Leaves<F> {
     leaves: Range<u64>,
     each: F,
@@ -406,9 +409,9 @@ impl<F: FnMut(&[Option<BlobId>]) -> Result<(), RepoError>> Visitor for Leaves<F>
     }
 }
 
-/// Picks a chunk of an image that is not zero; none if all are zeros. Returns its leaf and its
-/// number there. At each node `pick` is given the number of children, at least one, and returns
-/// which of them to take.
+/// Picks a chunk of an image that is not zero; none if all are zero. Returns its leaf, and its
+/// number in the leaf. At each node, `pick` gets the number of children, at least one, and returns
+/// the number of the child to enter.
 pub fn any_chunk(
     nodes: &impl NodeReader,
     top: Top,
@@ -422,7 +425,7 @@ pub fn any_chunk(
     Ok(picked.found)
 }
 
-/// Walks along one child of each node. A place is a level and the number of the node in it.
+/// Walks down one child of each node. A place is a level, and the number of the node in this level.
 struct Pick<F> {
     pick: F,
     found: Option<(u64, usize)>,

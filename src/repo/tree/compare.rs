@@ -1,4 +1,4 @@
-//! The differences of two trees. Subtrees that are equal are not read.
+//! Finds the differences between two trees. Does not read equal subtrees.
 
 use std::ops::ControlFlow;
 
@@ -12,7 +12,7 @@ use crate::repo::error::RepoError;
 pub struct Difference {
     /// The number of its leaf.
     pub leaf: u64,
-    /// Its number there.
+    /// Its number in the leaf.
     pub chunk: usize,
     /// The chunk of the first image; none means zeros.
     pub a: Option<BlobId>,
@@ -44,7 +44,7 @@ fn compare<E: From<RepoError>>(
     if a == b || (a.id.is_none() && b.id.is_none()) {
         return Ok(ControlFlow::Continue(()));
     }
-    // The children of a lower tree are where the tree itself is.
+    // A lower tree stands for the first child of the node that would be above it.
     let child_level = |top: Top| top.level.min(level.saturating_sub(1));
     let (level_a, level_b) = (child_level(a), child_level(b));
     let (a, b) = (below(nodes, a, level)?, below(nodes, b, level)?);

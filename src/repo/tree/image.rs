@@ -1,7 +1,7 @@
-//! A new tree from an old one and what changed, written in one pass from front to back.
+//! Writes a new tree from an old one and the changes, in one pass from front to back.
 //!
-//! Only the nodes above changed leaves are read and written. A node that turns out as it was is not
-//! stored, and a subtree of zeros is no node at all, so equal content always gives the same top.
+//! Only the nodes above changed leaves are read and written. A node that did not change is not
+//! stored again. A subtree of zeros has no node, so equal content always gives the same top.
 
 use super::nodes::{NodeStore, image_children};
 use crate::base::{BlobId, LEAF_SIZE};
@@ -12,10 +12,10 @@ use crate::repo::error::RepoError;
 const WIDTH: u64 = 64;
 const NO_CHILDREN: [Option<BlobId>; 64] = [None; 64];
 
-/// Where an image's tree begins.
+/// The top of an image's tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Top {
-    /// The top node, unless all is zero.
+    /// The top node; none if the whole image is zero.
     pub id: Option<BlobId>,
     /// Its level, which follows from the image's size.
     pub level: u8,
@@ -43,7 +43,8 @@ struct Open {
     changed: bool,
 }
 
-/// A tree being written. Leaves are set in ascending order; those that are not stay as in the base.
+/// A tree that is being written. Leaves are set in ascending order. Leaves that are not set stay as
+/// in the base.
 pub struct ImageTree<'a, S> {
     store: &'a S,
     top: Top,
@@ -58,14 +59,14 @@ fn child_span(level: u8) -> u64 {
 }
 
 impl<'a, S: NodeStore> ImageTree<'a, S> {
-    /// Begins the tree of an image of `size` bytes that has the base's content as far as both
-    /// reach.
+    /// Begins the tree of an image of `size` bytes. Up to the end of the smaller one, it has the
+    /// content of the base.
     pub fn new(store: &'a S, size: u64, base: Option<Top>) -> Result<Self, RepoError> {
         let leaves = size.div_ceil(LEAF_SIZE);
         let level = image_levels(size);
         let mut base = base.unwrap_or(Top { id: None, level });
         while base.level > level {
-            // The image shrank: the remaining leaves lie below the first child.
+            // The image shrank. The remaining leaves are below the first child.
             base.id = match base.id {
                 Some(id) => image_children(&*store.read(&id)?, base.level)?.ids[0],
                 None => None,
@@ -79,7 +80,8 @@ impl<'a, S: NodeStore> ImageTree<'a, S> {
             path: Vec::new(),
         };
         if base.level < level && base.id.is_some() {
-            // It grew: the old top becomes the first child, of a first child, of a new top.
+            // The image grew. The old top becomes the first child of a new branch on each new
+            // level.
             tree.top.id = None;
             for above in (base.level + 1..=level).rev() {
                 let ids = NO_CHILDREN.to_vec();
@@ -103,8 +105,8 @@ impl<'a, S: NodeStore> ImageTree<'a, S> {
         self.set_at(0, leaf, id)
     }
 
-    /// Sets leaves `from` up to but not `to` to zeros, at a cost that does not depend on how many
-    /// they are.
+    /// Sets the leaves from `from` to `to` (exclusive) to zeros. The cost does not depend on their
+    /// number.
     pub fn clear(&mut self, from: u64, to: u64) -> Result<(), RepoError> {
         let mut leaf = from;
         while leaf < to {
@@ -123,9 +125,10 @@ impl<'a, S: NodeStore> ImageTree<'a, S> {
         Ok(())
     }
 
-    /// The new top, all its nodes stored.
+    /// Stores the remaining nodes and returns the new top.
     pub fn finish(mut self) -> Result<Option<BlobId>, RepoError> {
-        // An image that shrank within its level leaves leaves behind its end.
+        // If the image shrank and its level stayed the same, the tree still has leaves after its
+        // end.
         let whole = WIDTH.pow(self.top.level.into());
         self.clear(self.leaves, whole)?;
         while !self.path.is_empty() {
@@ -153,8 +156,8 @@ impl<'a, S: NodeStore> ImageTree<'a, S> {
         Ok(())
     }
 
-    /// Leaves and enters branches until the lowest is the one at `level` and `index`. If that lies
-    /// in zeros and `skip_zeros` is set, it stays outside and says so.
+    /// Leaves and enters branches until the lowest is the one at `level` and `index`. With
+    /// `skip_zeros`, does not enter a subtree of zeros, and returns false.
     fn enter(&mut self, level: u8, index: u64, skip_zeros: bool) -> Result<bool, RepoError> {
         let above = |open: &Open| {
             open.level >= level && index / WIDTH.pow(u32::from(open.level - level)) == open.index
@@ -188,7 +191,7 @@ impl<'a, S: NodeStore> ImageTree<'a, S> {
         }
     }
 
-    /// Leaves the lowest branch; what became of it goes into the one above.
+    /// Leaves the lowest branch, and sets its new id in the branch above.
     fn leave(&mut self) -> Result<(), RepoError> {
         let Some(open) = self.path.pop() else {
             return Ok(());

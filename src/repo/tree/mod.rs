@@ -1,4 +1,4 @@
-//! Trees: section 10 of `docs/format.md`. Written along changes, walked along differences.
+//! Trees: section 10 of `docs/format.md`. Trees are written, walked and compared here.
 
 mod chunks;
 mod compare;

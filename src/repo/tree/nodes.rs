@@ -1,4 +1,4 @@
-//! Where nodes are read and stored.
+//! Interfaces to read and store nodes.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ impl NodeReader for BlobReader {
         self.node(id)
     }
 
-    /// In the threads of the rayon pool that this is called in.
+    /// Runs in the threads of the current rayon pool.
     fn read_many(&self, ids: &[BlobId]) -> Result<Vec<Arc<Node>>, RepoError> {
         match ids {
             [id] => Ok(vec![self.node(id)?]),
@@ -47,7 +47,7 @@ pub struct PackedNodes<'a> {
     pub reader: &'a BlobReader,
     /// Stores new nodes.
     pub packer: &'a Packer<'a>,
-    /// Give nodes their ids.
+    /// The keys that determine the ids of nodes.
     pub keys: &'a ProjectKeys,
 }
 
@@ -81,7 +81,8 @@ pub(super) fn entries(node: &Node) -> Result<&StreamEntries, RepoError> {
     }
 }
 
-/// An authentic node in the wrong place: only a faulty program writes one.
+/// Returns the error of an authentic node in the wrong place. Only a faulty program writes such a
+/// tree.
 pub(super) fn misplaced() -> RepoError {
     RepoError::Tree
 }

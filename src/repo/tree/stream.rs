@@ -1,25 +1,25 @@
-//! The tree of a stream: lists of chunks, cut where ids say so, so that an insertion changes the
-//! nodes near it only.
+//! The tree of a stream: lists of chunks. The ids decide where a list ends, so that an insertion
+//! changes only the nodes near it.
 
 use super::nodes::NodeStore;
 use crate::base::BlobId;
 use crate::format::{StreamEntries, StreamEntry};
 use crate::repo::error::RepoError;
 
-/// A node ends behind an id that ends in six zero bits …
+/// A node ends after an id that ends in six zero bits, if the node has at least [`ENTRIES_MIN`]
+/// entries.
 const CUT_MASK: u8 = 0x3f;
-/// … if it has so many entries. Without a least number a level need not be shorter than the one
-/// below.
+/// The minimum number of entries in a node. Without it, a level could be as long as the one below.
 const ENTRIES_MIN: usize = 8;
 
-/// A stream's tree being written, chunk by chunk.
+/// The tree of a stream that is being written, chunk by chunk.
 pub struct StreamTree<'a, S> {
     store: &'a S,
     levels: Vec<Vec<StreamEntry>>,
 }
 
 impl<'a, S: NodeStore> StreamTree<'a, S> {
-    /// Begins with nothing.
+    /// Begins an empty tree.
     pub fn new(store: &'a S) -> Self {
         Self {
             store,
@@ -32,7 +32,7 @@ impl<'a, S: NodeStore> StreamTree<'a, S> {
         self.push_at(0, chunk)
     }
 
-    /// The top node, all nodes stored; none for an empty stream.
+    /// Stores the remaining nodes and returns the top node; none for an empty stream.
     pub fn finish(mut self) -> Result<Option<BlobId>, RepoError> {
         let mut level = 0;
         loop {

@@ -1,4 +1,4 @@
-//! The walk over a tree, for every kind of node: from the top, children in ascending order.
+//! A walk over a tree of any kind. It begins at the top, and visits children in ascending order.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -11,14 +11,14 @@ use crate::repo::error::{RepoError, RepoErrorKind};
 
 /// Decides which subtrees a walk enters, and receives the nodes.
 pub trait Visitor {
-    /// The position of a node, as far as it is known before the node is read: its level, its place
-    /// in the content, or nothing.
+    /// The position of a node, which is known before the node is read: its level, its place in the
+    /// content, or nothing.
     type Place;
     /// The error of the visitor, which ends the walk.
     type Error: From<RepoError>;
 
-    /// Decides whether to enter the subtree of a node. Asked once for each place that leads to it,
-    /// in order.
+    /// Decides whether to enter the subtree of a node. Called once for each place of the node, in
+    /// order.
     fn enter(&mut self, _: &BlobId, _: &Self::Place) -> Result<bool, Self::Error> {
         Ok(true)
     }
@@ -38,7 +38,7 @@ pub trait Visitor {
         below: &mut Vec<(BlobId, Self::Place)>,
     ) -> Result<ControlFlow<()>, Self::Error>;
 
-    /// Called when all nodes below a visited one are done.
+    /// Called after all nodes below a visited one.
     fn leave(&mut self, _: &BlobId, _: &Self::Place) -> Result<(), Self::Error> {
         Ok(())
     }
@@ -54,25 +54,25 @@ pub trait Visitor {
     }
 }
 
-/// Among the nodes read ahead, one branch for so many leaves: a branch has up to 64 children, so
-/// these branches name enough leaves.
+/// For so many leaves, one branch is read ahead. A branch has up to 64 children, so these branches
+/// name enough leaves.
 const LEAVES_PER_BRANCH: usize = 8;
 
-/// A node on the way of a walk.
+/// A node in the queue of a walk.
 struct Step<P> {
     id: BlobId,
     place: P,
     /// The level that the node above it implies; unknown for the top.
     level: Option<u8>,
-    /// It was visited, and all below it is done.
+    /// Whether the node was visited, and so were all nodes below it.
     done: bool,
 }
 
 /// Walks over the tree below `top`, parents before children.
 ///
-/// A node that is not read yet is read together with the nodes of its level that follow: up to
-/// `ahead` leaves at once, or an eighth of that in branches. No more than 2 × `ahead` nodes wait in
-/// memory. With 1, nodes are read one by one.
+/// A node that is not read yet is read together with the next nodes of its level: up to `ahead`
+/// leaves at once, or an eighth of this number of branches. At most 2 × `ahead` nodes wait in
+/// memory. If `ahead` is 1, nodes are read one by one.
 pub fn walk<V: Visitor>(
     nodes: &impl NodeReader,
     top: BlobId,
@@ -82,7 +82,7 @@ pub fn walk<V: Visitor>(
 ) -> Result<(), V::Error> {
     let mut ready: HashMap<BlobId, Arc<Node>> = HashMap::new();
     let mut below = Vec::new();
-    // Nodes to be read one by one, since one of those ahead is damaged.
+    // The number of nodes to read one by one, since one of the next nodes is damaged.
     let mut alone = 0;
     let mut path = vec![Step {
         id: top,
@@ -104,7 +104,8 @@ pub fn walk<V: Visitor>(
                 alone -= 1;
             } else if let Some(level) = step.level {
                 if ready.len() >= ahead {
-                    // Only a tree with misplaced nodes leaves so many that were not visited.
+                    // Only in a tree with misplaced nodes, so many nodes remain that were not
+                    // visited.
                     ready.clear();
                 }
                 let ids = follow(&step.id, level, &path, ahead, visitor, &ready);
@@ -144,8 +145,8 @@ pub fn walk<V: Visitor>(
     Ok(())
 }
 
-/// Returns a node and those of its level that a walk will come upon next and that are not read yet,
-/// as far as nodes that were read name them. In ascending order.
+/// Returns a node, and the next nodes of its level that the walk will visit and that are not read
+/// yet, in ascending order. Finds only nodes that other nodes in memory name.
 fn follow<V: Visitor>(
     first: &BlobId,
     level: u8,
@@ -179,7 +180,7 @@ struct Search<'a, V> {
     most: usize,
     visitor: &'a V,
     ready: &'a HashMap<BlobId, Arc<Node>>,
-    /// Branches that were searched: a tree may name one of them many times.
+    /// Branches that were searched. A tree may name a branch many times.
     expanded: HashSet<BlobId>,
     found: BTreeSet<BlobId>,
 }
@@ -206,8 +207,8 @@ impl<V: Visitor> Search<'_, V> {
     }
 }
 
-/// Returns the ids of all that a node names, in ascending order: chunks of a leaf, nodes of a
-/// branch.
+/// Returns the ids that a node names, in ascending order: the chunks of a leaf, or the nodes below
+/// a branch.
 pub fn children(node: &Node) -> impl Iterator<Item = BlobId> {
     let (image, stream) = match node {
         Node::Children(node) => (&node.ids[..], &[][..]),
@@ -232,7 +233,7 @@ mod tests {
         nodes_read: Cell<usize>,
         most_at_once: Cell<usize>,
         damaged: Option<BlobId>,
-        /// Children that all branches have, out of 64.
+        /// The number of children of each branch, at most 64.
         width: u32,
     }
 
@@ -279,7 +280,7 @@ mod tests {
         }
     }
 
-    /// Visits all nodes, or those that are wanted by level and number, and counts the leaves.
+    /// Visits all nodes, or those that `wanted` selects by level and number, and counts the leaves.
     #[derive(Default)]
     struct All {
         leaves: u32,
