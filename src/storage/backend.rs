@@ -6,7 +6,7 @@ use super::error::StorageError;
 use super::name::Name;
 use super::rate::Limits;
 
-/// An object as a listing shows it.
+/// An object in a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectInfo {
     /// Its name.
@@ -21,15 +21,16 @@ pub struct ObjectInfo {
 ///
 /// The contract suite (`tests/storage/contract.rs`) holds every backend to these promises:
 ///
-/// - [`put`](Self::put) is all or nothing, and durable when it returns: after a crash an object is
-///   whole or absent. After a failure the name holds what it held before or, if only the last step
-///   failed or the answer was lost, the new object. Either is whole, so repeating the put is safe.
-/// - [`list`](Self::list) shows whole objects only, never an upload that is under way or was cut
-///   short.
+/// - [`put`](Self::put) stores the whole object or nothing, and the object is durable when it
+///   returns. After a crash, an object is whole or absent. After a failure, the name has the same
+///   object as before. If only the last step failed, or the answer was lost, it may have the new
+///   object. Both are whole, so repeating the put is safe.
+/// - [`list`](Self::list) returns only whole objects, never an upload that is in progress or was
+///   interrupted.
 /// - Calls may come from many threads at once.
-/// - An error says by its [kind](super::StorageErrorKind) what a caller can do about it.
+/// - The [kind](super::StorageErrorKind) of an error decides how a caller reacts to it.
 pub trait Backend: Send + Sync {
-    /// Returns where the store is, for messages: a path or an address without secrets.
+    /// Returns the location of the store for messages: a path or an address without secrets.
     fn location(&self) -> &str;
 
     /// Stores the parts, one after the other, as one object. Replaces an object of that name.
@@ -66,17 +67,17 @@ pub trait Backend: Send + Sync {
     /// [`NotFound`](super::StorageErrorKind::NotFound) if there is none.
     fn delete(&self, name: &Name) -> Result<(), StorageError>;
 
-    /// Removes what interrupted uploads left below a directory, at any depth, and returns how many
-    /// files that were; 0 if there is no such directory. The empty string is the whole store.
+    /// Removes the files that interrupted uploads left below a directory, at any depth. Returns the
+    /// number of files; 0 if there is no such directory. The empty string is the whole store.
     ///
     /// Removes only this store's own temporary files, and only those not written to for longer than
     /// `age`, by the store's clock. An upload that pauses for longer than `age` fails, so `age`
     /// must be longer than any upload can pause.
     fn remove_leftovers(&self, directory: &str, age: Duration) -> Result<u64, StorageError>;
 
-    /// Asks the backend to keep its own transfers to `limits`, a block at a time, and returns
-    /// whether it does. A backend that hands over whole objects returns `false`, and
-    /// [`LimitBackend`] waits between objects instead.
+    /// Asks the backend to keep its transfers within `limits`, block by block, and returns whether
+    /// it does. A backend that transfers whole objects returns `false`. In this case,
+    /// [`LimitBackend`] waits between objects.
     ///
     /// [`LimitBackend`]: super::LimitBackend
     fn limit_blocks(&mut self, limits: &Limits) -> bool {

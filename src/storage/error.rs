@@ -32,7 +32,7 @@ impl fmt::Display for StorageOperation {
     }
 }
 
-/// Why an operation failed. Callers decide by this, never by a message.
+/// The reason why an operation failed. Callers decide by this, never by a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StorageErrorKind {
     /// No such object or directory.
@@ -49,11 +49,12 @@ pub enum StorageErrorKind {
     Full,
     /// The file system is mounted read-only.
     ReadOnly,
-    /// The user may not do this.
+    /// The user has no permission for this.
     Denied,
     /// The store cannot be reached or does not answer: a lost connection, a time limit exceeded.
     Unavailable,
-    /// The server accepted the login and then closed the connection before it served files.
+    /// The server accepted the login and then closed the connection before it answered SFTP
+    /// requests.
     ClosedAfterLogin,
     /// The server refused the login or offers no SFTP, or its host key is not known.
     LoginRefused,
@@ -65,12 +66,13 @@ pub enum StorageErrorKind {
     Io,
 }
 
-/// The reaction that an error calls for. Several [kinds](StorageErrorKind) have the same class.
+/// The class of an error, which decides how to react to it. Several [kinds](StorageErrorKind) have
+/// the same class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StorageErrorClass {
     /// The object does not exist.
     Absent,
-    /// This one object is of no use; the rest of the store may be.
+    /// This object cannot be used. Other objects may be undamaged.
     Damaged,
     /// The same operation may succeed later.
     Transient,
@@ -98,7 +100,7 @@ impl StorageErrorKind {
         }
     }
 
-    /// Returns what an error of the operating system means in `operation`.
+    /// Returns the kind of an error of the operating system in `operation`.
     pub(super) fn from_io(operation: StorageOperation, error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::NotFound => Self::NotFound,
@@ -120,8 +122,8 @@ impl StorageErrorKind {
     }
 }
 
-/// Reports whether a file's own blocks or metadata are bad: `EIO` of a bad sector, `EBADMSG` of a
-/// failed checksum, `EUCLEAN` of a file system that found itself damaged.
+/// Reports whether a file's own blocks or metadata are bad: `EIO` for a bad sector, `EBADMSG` for a
+/// wrong checksum, `EUCLEAN` for a damaged file system.
 fn is_bad_medium(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
@@ -133,11 +135,11 @@ fn is_bad_medium(error: &io::Error) -> bool {
 #[derive(Debug, thiserror::Error)]
 #[error("could not {operation} {object} in {location}")]
 pub struct StorageError {
-    /// Why it failed.
+    /// The reason why it failed.
     pub kind: StorageErrorKind,
     /// The operation that failed.
     pub operation: StorageOperation,
-    /// The object or directory it concerned.
+    /// The object or directory that the operation was for.
     pub object: String,
     /// The store: [`Backend::location`](super::Backend::location), with details of a full disk.
     pub location: String,

@@ -1,8 +1,8 @@
 //! A store in memory that fails on purpose, for tests that try every possible crash.
 //!
-//! It keeps the objects that a reader sees (live) apart from those that a crash would leave
-//! (durable), counts and logs every call, and makes one of them fail according to a [`Plan`]. A
-//! test runs an operation once to count its calls, then again for each of them:
+//! It has two sets of objects: those that a reader sees (live), and those that a crash would leave
+//! (durable). It counts and logs every call, and makes one of them fail according to a [`Plan`]. A
+//! test runs an operation once to count its calls, and then again for each call:
 //!
 //! ```
 //! use cuttlebone::storage::{Backend, Fault, FaultBackend, Moment, Name, Plan};
@@ -36,8 +36,8 @@ use super::error::{StorageError, StorageErrorKind, StorageOperation};
 use super::memory::MemoryBackend;
 use super::name::Name;
 
-/// The call that fails, and how. A plan affects one call only, except [`Fault::Die`], which affects
-/// all later ones.
+/// The call that fails, and its fault. A plan affects only one call, except [`Fault::Die`], which
+/// affects all later calls, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
     n: u64,
@@ -89,9 +89,9 @@ pub enum Fault {
     /// A put stops half-way and fails with [`StorageErrorKind::Io`]. The first half of its bytes
     /// stays as a leftover that no listing shows. Any other call just fails.
     Tear,
-    /// Like [`Tear`](Self::Tear), but the first half gets the object's name, live and durable, as
-    /// in a store that breaks its promises. A [`put_new`](Backend::put_new) of a taken name fails
-    /// as usual.
+    /// Like [`Tear`](Self::Tear), but the first half gets the object's name and is live and
+    /// durable, as in a store that breaks its promises. If the name is taken,
+    /// [`put_new`](Backend::put_new) fails as usual.
     TearVisible,
     /// A put or delete succeeds and is visible, but a crash undoes it, as in a store that does not
     /// wait for its disk. Any other call is not affected.
@@ -102,7 +102,7 @@ pub enum Fault {
     Die(Moment),
 }
 
-/// When the store dies.
+/// The moment at which the store fails for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
     /// Before the call has changed anything.
@@ -120,7 +120,7 @@ pub struct Call {
     pub name: String,
     /// Bytes passed to a put, whether or not it succeeded, or returned by a successful get.
     pub bytes: u64,
-    /// Why it failed, if it did.
+    /// The kind of the error, if it failed.
     pub error: Option<StorageErrorKind>,
 }
 
@@ -188,8 +188,8 @@ impl FaultBackend {
         self.lock().plan = Some(plan);
     }
 
-    /// Reports whether the plan is still pending: an operation made fewer calls than the plan
-    /// counted.
+    /// Reports whether the plan is still pending, because operations have made fewer calls than the
+    /// plan counts.
     #[must_use]
     pub fn is_planned(&self) -> bool {
         self.lock().plan.is_some()
@@ -214,8 +214,8 @@ impl FaultBackend {
         state.torn.iter().map(|torn| torn.half.clone()).collect()
     }
 
-    /// Returns the store that a crash now would leave: independent, without a plan, with no calls
-    /// made.
+    /// Returns an independent store with the objects that a crash would leave now, without a plan
+    /// and without calls.
     #[must_use]
     pub fn crash(&self) -> Self {
         let state = self.lock();
@@ -430,7 +430,7 @@ impl Backend for FaultBackend {
             Some(Fault::Volatile) => state.live.delete(name),
             _ => {
                 state.live.delete(name)?;
-                // It does not exist if its put was volatile.
+                // The object does not exist here if its put was volatile.
                 drop(state.durable.delete(name));
                 Ok(())
             }

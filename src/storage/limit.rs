@@ -1,4 +1,4 @@
-//! Keeps the transfers of any store to a rate.
+//! Limits the transfer rate of any store.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use super::name::Name;
 use super::rate::Limits;
 use crate::base::Cancel;
 
-/// Objects up to this size wait for at most [`SMALL_WAIT`] behind packs: a lease that is renewed
-/// late looks abandoned.
+/// Objects up to this size wait at most [`SMALL_WAIT`] for the transfer of packs: if a lease is
+/// renewed too late, it looks expired.
 const SMALL: u64 = 64 << 10;
 const SMALL_WAIT: Duration = Duration::from_secs(1);
 
@@ -26,7 +26,7 @@ pub struct LimitBackend<B> {
 }
 
 impl<B: Backend> LimitBackend<B> {
-    /// Wraps a store. Once `cancel` is set, operations under way finish without limits.
+    /// Wraps a store. Once `cancel` is set, running operations finish without limits.
     pub fn new(mut inner: B, limits: Limits, cancel: Cancel) -> Self {
         let limits = if inner.limit_blocks(&limits) {
             Limits::default()

@@ -1,9 +1,9 @@
-//! Object stores: opaque bytes under names, in a directory or on a server.
+//! Object stores, which keep bytes under names, in a directory or on a server.
 //!
-//! A backend knows nothing of packs or keys. [`Backend`] documents its promises. Decorators
-//! add to any backend: [`RetryBackend`] repeats what failed for a passing reason, and
-//! [`LimitBackend`] keeps transfers to a rate. With the feature `testing` there are also a store in
-//! memory and one that fails on purpose.
+//! A backend does not depend on packs or keys. [`Backend`] documents its promises. Two decorators
+//! work with any backend: [`RetryBackend`] repeats operations after transient errors, and
+//! [`LimitBackend`] limits the transfer rate. The feature `testing` adds a store in memory and a
+//! store that fails on purpose.
 
 mod backend;
 mod error;

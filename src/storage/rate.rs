@@ -6,17 +6,18 @@ use std::time::{Duration, Instant};
 
 use crate::base::lock;
 
-/// Capacity that was not used for longer than this is lost.
+/// Unused capacity is kept for this time and then lost.
 const BURST: Duration = Duration::from_millis(100);
 
-/// A number of bytes per second that transfers exceed for moments only. Clones share it.
+/// A maximum number of bytes per second, which transfers may exceed only for moments. Clones share
+/// it.
 #[derive(Debug, Clone, Default)]
 pub struct Rate(Option<Arc<Limited>>);
 
 #[derive(Debug)]
 struct Limited {
     bytes_per_second: NonZeroU64,
-    /// When the bytes requested so far will have been transferred.
+    /// The time at which the bytes requested so far will have been transferred.
     free: Mutex<Instant>,
 }
 
@@ -30,7 +31,7 @@ impl Rate {
         })))
     }
 
-    /// Returns how long to wait before this many bytes may be transferred, and counts them as
+    /// Returns the time to wait before this many bytes may be transferred, and counts them as
     /// transferred.
     #[must_use]
     pub fn pause(&self, bytes: u64) -> Duration {

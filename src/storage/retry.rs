@@ -1,7 +1,7 @@
 //! Repeats operations that failed with a transient error.
 //!
-//! Only errors of the class [`Transient`](StorageErrorClass::Transient) are repeated, each
-//! operation so that the promises of [`Backend`] still hold:
+//! Only operations that fail with an error of the class [`Transient`](StorageErrorClass::Transient)
+//! are repeated. The promises of [`Backend`] still hold:
 //!
 //! | operation | when repeated |
 //! |---|---|
@@ -43,8 +43,8 @@ impl RetryPolicy {
     }
 }
 
-/// A store whose transient errors are repeated. Opening the inner store is not its concern, so a
-/// wrong address or password is reported at once.
+/// A store that repeats operations after transient errors. It does not repeat the opening of the
+/// inner store, so a wrong address or password is reported at once.
 #[derive(Debug)]
 pub struct RetryBackend<B> {
     inner: B,
@@ -53,7 +53,7 @@ pub struct RetryBackend<B> {
 }
 
 impl<B: Backend> RetryBackend<B> {
-    /// Wraps a store. Once `cancel` is set, nothing is repeated any longer and pauses end.
+    /// Wraps a store. Once `cancel` is set, no operation is repeated, and pauses end.
     pub fn new(inner: B, policy: RetryPolicy, cancel: Cancel) -> Self {
         Self {
             inner,
@@ -62,8 +62,8 @@ impl<B: Backend> RetryBackend<B> {
         }
     }
 
-    /// Runs `attempt` until it succeeds, fails for good, or the policy is exhausted. Its argument
-    /// says whether an earlier attempt may have taken effect.
+    /// Runs `attempt` until it succeeds, fails with another error, or has failed as often as the
+    /// policy allows. Its argument states whether an earlier attempt may have had an effect.
     fn run<T>(
         &self,
         mut attempt: impl FnMut(bool) -> Result<T, StorageError>,
@@ -87,8 +87,8 @@ impl<B: Backend> RetryBackend<B> {
         }
     }
 
-    /// Finds out whether the object that has the name is the one that an earlier attempt stored. If
-    /// not, returns `taken`.
+    /// Tests whether the existing object is the one that an earlier attempt stored. If not, returns
+    /// `taken`.
     fn confirm(
         &self,
         name: &Name,

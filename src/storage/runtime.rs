@@ -1,7 +1,7 @@
 //! The tokio runtime that all remote stores of the process share.
 //!
-//! Its one thread moves bytes between sockets or pipes and requests; the calls themselves run on
-//! the callers' threads, which block until they are done.
+//! It has one thread, which moves bytes between requests and sockets or pipes. The calls themselves
+//! run on the threads of the callers, which block until the calls are done.
 
 use std::io;
 use std::sync::{Mutex, OnceLock};

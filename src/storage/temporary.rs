@@ -1,6 +1,6 @@
 //! Names of temporary files.
 //!
-//! They begin with `.`, which no [`Name`](super::Name) does, so files that a crash leaves behind
+//! They begin with `.`, and a [`Name`](super::Name) never does, so files that a crash leaves behind
 //! are never listed.
 
 use std::io;

@@ -1,15 +1,15 @@
-//! A buffered writer that never writes on after an error.
+//! A buffered writer that writes nothing after an error.
 
 use std::io::{self, Write};
 
 use super::error::{VolumeError, VolumeErrorKind, VolumeOperation};
 
-/// Bytes that are buffered, so that small writes cost no system call.
+/// Bytes in the buffer, so that small writes need no system call.
 const CAPACITY: usize = 256 << 10;
 
-/// Buffers small writes. After the first error it passes on nothing more. If it is dropped, bytes
+/// Buffers small writes. After the first error, it writes nothing more. If it is dropped, bytes
 /// that were not flushed are lost: unlike [`BufWriter`](io::BufWriter), it does not write a part of
-/// a stream that was given up.
+/// an abandoned stream.
 #[derive(Debug)]
 pub(super) struct Buffered<W> {
     writer: W,

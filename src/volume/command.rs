@@ -1,4 +1,4 @@
-//! What a program prints, as a source.
+//! The output of a program as a source.
 
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::process::CommandExt;
@@ -15,25 +15,25 @@ use super::stdin::Stdin;
 
 /// The kind of this source in records.
 const KIND: &str = "command";
-/// How messages call the stream.
+/// The name of the stream in messages.
 const NAME: &str = "the output of the command";
-/// How long a program may take to end after SIGTERM, before SIGKILL.
+/// The time that a program may take to end after SIGTERM, before SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
-/// How often to look whether the program has ended.
+/// The time between two tests whether the program has ended.
 const STEP: Duration = Duration::from_millis(20);
 
 /// A program whose standard output is backed up.
 ///
-/// The program starts when the source begins, in a process group of its own and without standard
-/// input. The stream ends only once the program has exited with code 0: any other end is an error
-/// of the last read. If the source is dropped before, the whole group is killed.
+/// The program starts when the source begins, in its own process group and without standard input.
+/// The stream ends only once the program has exited with code 0. If the program ends in another
+/// way, the last read fails. If the source is dropped before the end, the whole group is killed.
 pub struct CommandSource {
     command: Command,
     running: Option<CommandOutput>,
 }
 
 impl CommandSource {
-    /// Prepares to run `command`. Its standard error goes where the caller has directed it.
+    /// Prepares to run `command`. The caller decides where its standard error goes.
     #[must_use]
     pub fn new(command: Command) -> Self {
         Self {
@@ -70,7 +70,7 @@ impl CommandOutput {
             .stdout(writer)
             .process_group(0)
             .spawn();
-        // The command keeps its end of the pipe open, and the output would never end.
+        // Drop the command's end of the pipe. Otherwise the output would never end.
         command.stdout(Stdio::null());
         Ok(Self {
             child: child?,
@@ -92,7 +92,7 @@ impl CommandOutput {
         Ok(waitid(WaitId::Pid(pid), look)?.is_some())
     }
 
-    /// Ends the program and all that it started, and returns how it ended.
+    /// Ends the program and all processes that it started, and returns its exit status.
     fn end(&mut self) -> io::Result<ExitStatus> {
         let signal = |signal| {
             // Fails if all processes of the group have ended.
@@ -149,7 +149,7 @@ impl Drop for CommandOutput {
     fn drop(&mut self) {
         // Once the output has ended, the program may have been reaped, and its number reused.
         if self.output.is_some() || matches!(self.child.try_wait(), Ok(None)) {
-            // Nothing is left to do about a program that cannot be ended.
+            // Ignore the error of a program that cannot be ended.
             let _ = self.end();
         }
     }
@@ -165,7 +165,7 @@ mod tests {
         CommandSource::new(command)
     }
 
-    /// Reads to the end, as an operation does.
+    /// Reads to the end, like an operation.
     fn read(source: &mut CommandSource) -> io::Result<Vec<u8>> {
         let SourceData::Stream(stream) = source.begin().unwrap() else {
             panic!("no stream");
@@ -198,7 +198,8 @@ mod tests {
 
     #[test]
     fn a_dropped_source_ends_the_program_and_what_it_started() {
-        // The shell has ended, and what it started holds the pipe; or ignores SIGTERM.
+        // In the first case, the shell has ended, and its child holds the pipe. In the second, the
+        // program ignores SIGTERM.
         for script in [
             "sleep 100 & echo $!",
             "trap '' TERM; sleep 100 & echo $!; wait",

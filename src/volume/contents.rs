@@ -1,4 +1,5 @@
-//! What a device holds, told by the signatures of file systems, partition tables and the like.
+//! Detects the content of a device by the signatures of file systems, partition tables and the
+//! like.
 
 use std::fmt;
 use std::fs::File;
@@ -6,24 +7,23 @@ use std::os::unix::fs::FileExt;
 
 use crate::base::{is_zero, to_usize};
 
-/// Bytes that are looked at from the beginning of a device, and as many before its end.
+/// The number of bytes to examine at the beginning of a device, and at its end.
 const END_LEN: u64 = 1 << 20;
 /// A read that fails is tried again in pieces of this many bytes.
 const PIECE: usize = 4 << 10;
-/// Places in between at which copies of signatures lie: of Btrfs, and of ext4 with blocks of 1 KiB
-/// and of 4 KiB.
+/// Other places with copies of signatures: of Btrfs, and of ext4 with blocks of 1 KiB and of 4 KiB.
 const BETWEEN: [u64; 3] = [64 << 20, 8193 << 10, 32768 << 12];
-/// The longest distance from such a place at which a signature ends.
+/// The number of bytes to examine from such a place on.
 const BETWEEN_LEN: u64 = 4 << 10;
 
-/// What was found on a device: a set of the kinds in [`KNOWN`].
+/// The contents that were found on a device, as a set of the kinds in [`KNOWN`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Contents(u64);
 
-/// A kind of content, and how to tell it.
+/// A kind of content, and the test for it.
 type Kind = (&'static str, fn(&Sample) -> bool);
 
-/// The kinds that are told apart, most telling first.
+/// The known kinds, the most specific ones first.
 const KNOWN: &[Kind] = &[
     ("a LUKS container", is_luks),
     ("an LVM2 physical volume", is_lvm),
@@ -63,15 +63,16 @@ const BCACHE: [u8; 16] = [
 ];
 
 impl Contents {
-    /// Looks at a device of `size` bytes: at its first and its last MiB, and at the places in
-    /// between where copies of signatures lie.
+    /// Examines a device of `size` bytes: its first and its last MiB, and other places with copies
+    /// of signatures.
     pub(super) fn of(device: &File, size: u64) -> Self {
         Self::read(size, |offset, buffer| {
             device.read_exact_at(buffer, offset).is_ok()
         })
     }
 
-    /// Looks through `read`, which fills a buffer from an offset on, and returns whether it could.
+    /// Examines a device through `read`, which fills a buffer from an offset on and returns whether
+    /// it succeeded.
     fn read(size: u64, read: impl Fn(u64, &mut [u8]) -> bool) -> Self {
         let sample = Sample::take(size, read);
         let known = KNOWN.iter().zip(0..);
@@ -87,7 +88,7 @@ impl Contents {
         Self(found)
     }
 
-    /// Returns whether nothing was found: a restore destroys nothing.
+    /// Returns whether nothing was found, so that a restore destroys no data.
     #[must_use]
     pub fn is_blank(self) -> bool {
         self.0 == 0
@@ -115,7 +116,7 @@ impl fmt::Display for Contents {
 /// Parts of a device.
 struct Sample {
     size: u64,
-    /// Where each begins, and its bytes. Those that cannot be read are zero here.
+    /// The offset and the bytes of each part. Bytes that cannot be read are zero here.
     parts: Vec<(u64, Vec<u8>)>,
     unreadable: bool,
 }
@@ -168,7 +169,7 @@ impl Sample {
         self.get(offset, bytes.len()) == Some(bytes)
     }
 
-    /// Returns whether these bytes are so many bytes before the end.
+    /// Returns whether these bytes are at this distance from the end.
     fn has_before_end(&self, distance: u64, bytes: &[u8]) -> bool {
         let at = self.size.checked_sub(distance);
         at.is_some_and(|at| self.has(at, bytes))
@@ -181,7 +182,7 @@ impl Sample {
 }
 
 fn is_luks(sample: &Sample) -> bool {
-    // LUKS2 has a second header behind the first, whose size is a power of two.
+    // LUKS2 has a second header after the first one. The size of a header is a power of two.
     let mut second = (14..=22).map(|bits| 1 << bits);
     sample.has(0, b"LUKS\xba\xbe") || second.any(|at| sample.has(at, b"SKUL\xba\xbe"))
 }
@@ -246,7 +247,8 @@ fn ext(sample: &Sample) -> Option<u8> {
     // The superblock, and its first copy with blocks of 1 KiB and of 4 KiB.
     let superblocks = [1024, BETWEEN[1], BETWEEN[2]];
     let at = superblocks.into_iter().find(|at| {
-        // A state and a revision that exist, since two bytes alone may be chance.
+        // Also test for a valid state and revision, since the two bytes of the magic number may
+        // occur by chance.
         let state = sample.get(at + 0x3a, 2);
         sample.has(at + 0x38, &[0x53, 0xef])
             && state.is_some_and(|state| state[0] < 8 && state[1] == 0)
@@ -267,8 +269,8 @@ fn is_fat(sample: &Sample) -> bool {
 }
 
 fn is_swap(sample: &Sample) -> bool {
-    // At the end of the first page, whose size depends on the machine. While a machine is
-    // suspended to disk, another name stands there.
+    // The signature is at the end of the first page, whose size depends on the machine. While a
+    // machine is suspended to disk, the signature is another one.
     let names: [&[u8]; 5] = [
         b"SWAPSPACE2",
         b"SWAP-SPACE",
@@ -281,7 +283,7 @@ fn is_swap(sample: &Sample) -> bool {
 }
 
 fn is_gpt(sample: &Sample) -> bool {
-    // With sectors of 512 bytes and of 4 KiB, at the beginning and, as a copy, at the end.
+    // Sectors have 512 bytes or 4 KiB. The table is at the beginning, and a copy is at the end.
     let mut sectors = [512, 4096].into_iter();
     sectors.any(|len| sample.has(len, b"EFI PART") || sample.has_before_end(len, b"EFI PART"))
 }
@@ -306,7 +308,7 @@ mod tests {
 
     const SIZE: usize = 160 << 20;
 
-    /// What is found on a device of zeros with these bytes in it.
+    /// Returns the contents found on a device of zeros with these bytes in it.
     fn found(written: &[(usize, &[u8])]) -> Contents {
         look(written, |_| true)
     }

@@ -3,7 +3,8 @@
 use super::error::{VolumeError, VolumeErrorKind, VolumeOperation};
 use super::sys::fits;
 
-/// The position up to which the target is written. After the first error it admits no more writes.
+/// The position up to which the target is written. After the first error, no more writes are
+/// accepted.
 #[derive(Debug)]
 pub(super) struct Cursor {
     size: u64,

@@ -1,4 +1,4 @@
-//! The extents of a file or device that may hold data.
+//! The extents of a file or device that may contain data.
 
 use std::fs::File;
 use std::io;
@@ -12,20 +12,21 @@ use rustix::io::Errno;
 use super::error::{VolumeError, VolumeErrorKind, VolumeOperation};
 use super::sys::ImageKind;
 
-/// Finds the extents that may hold data, one by one, in ascending order; between them there are
-/// zeros. Where holes cannot be found, as on a device, there is one extent. It ends after an error.
+/// Finds the extents that may contain data, one by one, in ascending order. Between them, the
+/// content is zero. If holes cannot be found, for example on a device, there is only one extent.
+/// The iterator ends after an error.
 #[derive(Debug)]
 pub(super) struct DataExtents<'a> {
     file: &'a File,
     path: &'a Path,
     size: u64,
     position: u64,
-    /// Whether the file system can still be asked for holes.
+    /// Whether the file system can report holes, as far as known.
     sparse: bool,
 }
 
 impl<'a> DataExtents<'a> {
-    /// Looks through the first `size` bytes of `file`, which was opened as `path`.
+    /// Examines the first `size` bytes of `file`, which was opened as `path`.
     pub(super) fn new(file: &'a File, path: &'a Path, kind: ImageKind, size: u64) -> Self {
         Self {
             file,
@@ -51,7 +52,7 @@ impl<'a> DataExtents<'a> {
         // position disturbs neither other threads that read nor another search for extents.
         let start = match rustix::fs::seek(self.file, SeekFrom::Data(self.position)) {
             Ok(start) => start.max(self.position),
-            // No data behind the position, or no longer a position within the file.
+            // There is no data after the position, or the file ends before the position now.
             Err(Errno::NXIO) => {
                 self.still_whole()?;
                 size
@@ -81,7 +82,7 @@ impl<'a> DataExtents<'a> {
         Ok(Some(start..end))
     }
 
-    /// Fails if the file is shorter than it was: a lost end must not pass for a hole.
+    /// Fails if the file is shorter than before, since a lost end must not be treated as a hole.
     fn still_whole(&self) -> Result<(), VolumeError> {
         let metadata = self.file.metadata();
         let now = metadata.map_err(|error| self.failed(error))?.len();

@@ -9,20 +9,21 @@ use rustix::fs::{major, minor};
 use super::error::{VolumeError, VolumeErrorKind, VolumeOperation};
 use super::mounts::mounts;
 
-/// Where devices are.
+/// The directory of devices.
 const DEVICES: &str = "/dev";
-/// Memory that programs share, as files: the only part of [`DEVICES`] for files.
+/// The only directory in [`DEVICES`] for regular files, which are memory that programs share.
 const SHARED_MEMORY: &str = "/dev/shm";
 
-/// Fails with [`VolumeErrorKind::NoDevice`] if `path` is no device but lies where devices are: its
-/// name is wrong, or the device is not there yet. A file there would take its place.
+/// Fails with [`VolumeErrorKind::NoDevice`] if `path` is in the directory of devices but is not a
+/// device. Either its name is wrong, or the device does not exist yet. A new file would have the
+/// name of the device.
 pub(super) fn refuse_file_among_devices(
     path: &Path,
     operation: VolumeOperation,
 ) -> Result<(), VolumeError> {
     let existing = path.metadata();
     let is_file = existing.as_ref().is_ok_and(std::fs::Metadata::is_file);
-    // Whatever else it is, it is refused for what it is.
+    // Files of other kinds are refused later, with an error that names the kind.
     if (existing.is_ok() && !is_file) || !is_among_devices(path) {
         return Ok(());
     }
@@ -33,7 +34,7 @@ pub(super) fn refuse_file_among_devices(
 /// Returns whether the directory of a path, or the nearest one above it that exists, is for
 /// devices.
 fn is_among_devices(path: &Path) -> bool {
-    // A file's own place, if the path is a symbolic link to it.
+    // Follow a symbolic link to the file.
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let nearest = path.ancestors().skip(1).find_map(|above| {
         let above = if above.as_os_str().is_empty() {
@@ -53,7 +54,7 @@ fn holds_devices(directory: &Path) -> io::Result<bool> {
     if directory.starts_with(SHARED_MEMORY) && Some(here) != devices {
         return Ok(false);
     }
-    // It may be reached by another way: a bind mount, or the /dev of a container.
+    // The directory may have another path, such as a bind mount, or the /dev of a container.
     let has_its_own = devices != file_system(Path::new("/")).ok();
     let number = format!("{}:{}", major(here), minor(here));
     Ok(directory.starts_with(DEVICES)

@@ -13,8 +13,8 @@ use super::target::{ReadTarget, Target, WriteOrder};
 use super::users::open_for_update;
 use super::witness::Witness;
 
-/// A block device as a target. Its content stays where nothing is written, and bytes behind the
-/// image never change.
+/// A block device as a target. Its content stays where nothing is written, and bytes after the end
+/// of the image never change.
 #[derive(Debug)]
 pub struct DeviceTarget {
     writer: ImageWriter,
@@ -22,9 +22,9 @@ pub struct DeviceTarget {
 }
 
 impl DeviceTarget {
-    /// Opens the block device at `path` for an image of `size` bytes, whatever it holds. Fails with
-    /// [`VolumeErrorKind::TooSmall`] if the device has less than `size` bytes, with
-    /// [`VolumeErrorKind::Busy`] if it is mounted or otherwise in use, with
+    /// Opens the block device at `path` for an image of `size` bytes, even if the device is not
+    /// blank. Fails with [`VolumeErrorKind::TooSmall`] if the device has less than `size` bytes,
+    /// with [`VolumeErrorKind::Busy`] if it is mounted or otherwise in use, with
     /// [`VolumeErrorKind::ReadOnly`] if nobody may write to it, and with
     /// [`VolumeErrorKind::Unsuitable`] if `path` is not a block device.
     pub fn open(path: impl AsRef<Path>, size: u64) -> Result<Self, VolumeError> {
@@ -48,7 +48,8 @@ impl DeviceTarget {
         })
     }
 
-    /// The same, but fails with [`VolumeErrorKind::NotBlank`] if the device holds anything.
+    /// Like [`open`](Self::open), but fails with [`VolumeErrorKind::NotBlank`] if the device is not
+    /// blank.
     pub fn open_blank(path: impl AsRef<Path>, size: u64) -> Result<Self, VolumeError> {
         let target = Self::open(path, size)?;
         let (file, path) = (target.writer.file(), target.writer.path());

@@ -13,7 +13,8 @@ use crate::format::{DiffError, DiffErrorKind, DiffHeader, DiffWriter};
 /// Zeros are found in whole blocks of this many bytes: the block size of common file systems.
 const BLOCK: usize = 4 << 10;
 
-/// The most data of an extent, in bytes: `import-diff` holds a whole extent in memory.
+/// The maximum length of an extent with data, in bytes, since `import-diff` holds a whole extent in
+/// memory.
 const EXTENT_MAX: usize = 4 << 20;
 
 /// Writes an RBD diff of version 1. Ranges that are not written are not in the diff.
@@ -25,11 +26,12 @@ pub struct DiffTarget<W> {
     state: Mutex<State<W>>,
     name: String,
     size: u64,
-    /// The diff starts from a snapshot, which may have data where the diff names nothing.
+    /// Whether the diff starts from a snapshot, which may have data outside the extents of the
+    /// diff.
     on_snapshot: bool,
 }
 
-/// Counts what was written of a diff.
+/// The amounts that were written of a diff.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DiffTotals {
     /// Extents, both of data and of zeros.
@@ -52,7 +54,7 @@ struct State<W> {
 }
 
 impl<W: Write + Send> DiffTarget<W> {
-    /// Begins a diff on `writer`, which messages call `name`. Fails with
+    /// Begins a diff on `writer`. Messages use `name` for it. Fails with
     /// [`VolumeErrorKind::Misnamed`] if a diff cannot hold the name of a snapshot. `writer` should
     /// be buffered: headers are written in small pieces.
     pub fn new(

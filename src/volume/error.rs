@@ -72,7 +72,7 @@ impl fmt::Display for Unsuitable {
     }
 }
 
-/// Why an operation failed. Callers match on this, never on text.
+/// The reason why an operation failed. Callers match on this, never on text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VolumeErrorKind {
     /// The file or directory does not exist.
@@ -89,7 +89,7 @@ pub enum VolumeErrorKind {
     Busy,
     /// The device is not blank, and was not to be overwritten.
     NotBlank(Contents),
-    /// There is no such device, and no file is to take its place.
+    /// There is no such device, and no file may be created in its place.
     NoDevice {
         /// Whether a file has its name already.
         is_file: bool,
@@ -140,7 +140,7 @@ impl VolumeErrorKind {
             Some(Errno::ACCESS | Errno::PERM) => Self::Denied,
             Some(Errno::ROFS) => Self::ReadOnly,
             Some(Errno::ISDIR) => Self::Unsuitable(Unsuitable::Directory),
-            // A swap file and a running program are “text” that is busy.
+            // This error (“text file busy”) means a swap file or a running program.
             Some(Errno::BUSY | Errno::TXTBSY) => Self::Busy,
             Some(Errno::FBIG) => Self::TooLarge,
             Some(Errno::NOSPC | Errno::DQUOT) => Self::Full { free: None },
@@ -150,7 +150,7 @@ impl VolumeErrorKind {
         }
     }
 
-    /// Writes what the system's own message does not contain.
+    /// Writes the details that the message of the system does not contain.
     fn write_detail(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unsuitable(what) => write!(f, ": it is {what}"),

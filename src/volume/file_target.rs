@@ -26,7 +26,7 @@ const BLOCK: usize = 4 << 10;
 #[derive(Debug)]
 pub struct FileTarget {
     writer: ImageWriter,
-    /// It is a new file, in which zeros need not be written.
+    /// Whether it is a new file, in which zeros need not be written.
     fresh: bool,
     /// The name that a new file gets when it is finished.
     pending: Mutex<Option<Pending>>,
@@ -37,9 +37,10 @@ pub struct FileTarget {
 }
 
 impl FileTarget {
-    /// Creates a sparse file of `size` bytes. It appears at `path` when it is finished; until then
-    /// it is `.NAME.cuttlebone-HEX` in the same directory, and it is removed if it is dropped
-    /// unfinished. If `path` exists, now or then, it fails with [`VolumeErrorKind::Exists`].
+    /// Creates a sparse file of `size` bytes. It appears at `path` when it is finished. Until then,
+    /// its name is `.NAME.cuttlebone-HEX`, in the same directory. It is removed if it is dropped
+    /// unfinished. If `path` exists, now or when the file is finished, this fails with
+    /// [`VolumeErrorKind::Exists`].
     pub fn create_new(path: impl AsRef<Path>, size: u64) -> Result<Self, VolumeError> {
         Self::create(path.as_ref(), size, Collision::Refuse)
     }
@@ -63,9 +64,9 @@ impl FileTarget {
     }
 
     /// Opens the file at `path` itself, with its content. A shorter file is extended to `size`
-    /// bytes by the first write, or when the target is finished. A longer one is cut when the
-    /// target is finished. Fails with [`VolumeErrorKind::Busy`] if the file is in use, as far as
-    /// that can be found.
+    /// bytes by the first write, or when the target is finished. A longer file is truncated when
+    /// the target is finished. Fails with [`VolumeErrorKind::Busy`] if the file is in use, as far
+    /// as that can be found.
     pub fn in_place(path: impl AsRef<Path>, size: u64) -> Result<Self, VolumeError> {
         let path = path.as_ref();
         refuse_file_among_devices(path, VolumeOperation::Open)?;
@@ -93,13 +94,14 @@ impl FileTarget {
         }
     }
 
-    /// Returns the path at which the image is, or will be when it is finished.
+    /// Returns the path of the image once it is finished.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.writer.path()
     }
 
-    /// Returns the part of the image that the file is long enough for. It is zero from there on.
+    /// Returns the number of bytes of the image that are within the file. The content is zero after
+    /// them.
     fn held(&self) -> u64 {
         lock(&self.shorter).unwrap_or(self.size())
     }
@@ -116,7 +118,7 @@ impl FileTarget {
         Ok(())
     }
 
-    /// Cuts a file that is longer than the image.
+    /// Truncates a file that is longer than the image.
     fn cut(&self) -> Result<(), VolumeError> {
         let (file, size) = (self.writer.file(), self.size());
         let cut = file.metadata().and_then(|metadata| {

@@ -7,8 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::sys::ImageKind;
 
-/// The coarsest resolution of times in common file systems (FAT), in nanoseconds. A second change
-/// within this time of the first may leave the times as they are.
+/// The coarsest resolution of times in common file systems (FAT), in nanoseconds. If a second
+/// change follows the first one within this time, the times may stay the same.
 const CLOCK_STEP_NS: i64 = 2_000_000_000;
 
 /// Identifies an image, and the state of its content when it was opened.
@@ -20,13 +20,14 @@ pub struct ImageIdentity {
     pub kind: ImageKind,
     /// The number of the device that holds the file's file system, or of the device itself.
     pub device: u64,
-    /// The file's inode; 0 for a device, whose node is not permanent.
+    /// The file's inode; 0 for a device, since the node of a device is not permanent.
     pub inode: u64,
     /// The size in bytes.
     pub size: u64,
     /// Last change of the content, in nanoseconds since 1970.
     pub mtime_ns: i64,
-    /// Last change of content or attributes, in nanoseconds since 1970. It cannot be set back.
+    /// Last change of content or attributes, in nanoseconds since 1970. Programs cannot set this
+    /// time.
     pub ctime_ns: i64,
     /// Whether the last change was long enough ago that any later one changes the times.
     pub settled: bool,
@@ -67,9 +68,9 @@ impl ImageIdentity {
         }
     }
 
-    /// Returns whether the times say that the content is the same as when `earlier` was taken. They
-    /// prove it if both were taken where times are [kept](Self::keeps_times). Always false for a
-    /// device: the time of its last write is unknown.
+    /// Returns whether the times show the same content as when `earlier` was taken. They prove this
+    /// only if both are from a file system that [keeps times](Self::keeps_times). Always false for
+    /// a device, since the time of its last write is unknown.
     #[must_use]
     pub fn unchanged_since(&self, earlier: &Self) -> bool {
         let stamp = |of: &Self| (of.device, of.inode, of.size, of.mtime_ns, of.ctime_ns);
@@ -81,8 +82,8 @@ impl ImageIdentity {
     }
 }
 
-/// Joins the two parts of a time. Times before 1678 and after 2262 become the first and the last
-/// that fit.
+/// Joins the two parts of a time. Times before 1678 or after 2262 are replaced by the first or the
+/// last valid value.
 pub(super) fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
     seconds
         .saturating_mul(1_000_000_000)

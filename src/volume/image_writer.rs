@@ -26,11 +26,11 @@ const DIRECT_MIN: usize = 1 << 20;
 /// saves.
 const DONT_CACHE_MIN: usize = 256 << 10;
 
-/// Bytes that may be written to the cache before it is synced. So the disk is busy from the start
-/// and not only at the end, and a restore does not crowd out the host's page cache.
+/// Bytes that may be written to the cache before it is synced. So the disk is busy from the
+/// beginning and not only at the end, and a restore does not fill the page cache of the host.
 const SYNC_WINDOW: u64 = 64 << 20;
 
-/// Zeros written at once where nothing cheaper makes a range zero.
+/// Zeros that are written if no cheaper method can make a range zero.
 static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
 
 /// Writes an image to a file or block device. Any number of threads may write at the same time.
@@ -60,8 +60,8 @@ pub(super) struct ImageWriter {
 }
 
 impl ImageWriter {
-    /// Takes a file that was opened for reading and writing, and will hold an image of `size`
-    /// bytes. Errors name it as `path`.
+    /// Wraps a file that was opened for reading and writing, for an image of `size` bytes. Errors
+    /// name it as `path`.
     pub(super) fn new(file: File, path: PathBuf, size: u64) -> Self {
         let direct = reopen_direct(&file);
         Self {
@@ -89,7 +89,7 @@ impl ImageWriter {
         self.size
     }
 
-    /// Fails unless `len` bytes from `offset` on lie within the image. The methods that write do
+    /// Fails unless `len` bytes from `offset` on are within the image. The methods that write do
     /// not check this.
     pub(super) fn check_range(
         &self,
@@ -145,7 +145,7 @@ impl ImageWriter {
         self.settle(VolumeOperation::Sync, None, synced)
     }
 
-    /// Turns an error of the system into one of the target, which has then failed for good.
+    /// Converts an error of the system into an error of the target, which has then failed for good.
     pub(super) fn settle(
         &self,
         operation: VolumeOperation,
@@ -204,7 +204,7 @@ impl ImageWriter {
         Ok(written)
     }
 
-    /// Returns the file and the part of `data` to write past the page cache, if that is possible.
+    /// Returns the file, and the part of `data` that can be written without the page cache, if any.
     fn direct<'a>(&self, offset: u64, data: &'a [u8]) -> Option<(&File, &'a [u8])> {
         let file = self.direct.as_ref()?;
         let len = data.len() - data.len() % DIRECT_ALIGN;
@@ -224,7 +224,7 @@ impl ImageWriter {
                 match rustix::fs::fallocate(&self.file, mode, offset, len.get()) {
                     Ok(()) => return Ok(()),
                     Err(Errno::INTR) => {}
-                    // Not supported, or not for a range that is not a whole number of sectors.
+                    // This is not supported, or not supported for ranges with parts of sectors.
                     Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NODEV) => break,
                     Err(error) => return Err(error.into()),
                 }
@@ -241,10 +241,10 @@ impl ImageWriter {
     }
 }
 
-/// Opens the same file once more with `O_DIRECT`. Returns none where that is not supported.
+/// Opens the same file once more with `O_DIRECT`. Returns none if this is not supported.
 fn reopen_direct(file: &File) -> Option<File> {
     use std::os::fd::AsRawFd;
-    // By its descriptor: its name may belong to another file by now.
+    // Open it by its descriptor, since its name may belong to another file by now.
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     let flags = OFlags::WRONLY | OFlags::DIRECT | OFlags::CLOEXEC;
     let opened = rustix::fs::open(path, flags, rustix::fs::Mode::empty());

@@ -7,9 +7,9 @@ use super::input_range::InputRange;
 
 /// A byte stream with a name.
 ///
-/// A read may fail with [`WouldBlock`](io::ErrorKind::WouldBlock) if no bytes arrive for a while,
-/// and is then tried again; so a caller can look whether it was cancelled. Any other error is
-/// final.
+/// If no bytes arrive for a while, a read may fail with [`WouldBlock`](io::ErrorKind::WouldBlock),
+/// and the caller may try again. In between, the caller can test whether it was cancelled. Any
+/// other error is final.
 pub trait InputStream: Read + Send {
     /// Returns the name that messages use for the stream.
     fn name(&self) -> String;
@@ -29,8 +29,8 @@ pub trait InputStream: Read + Send {
         None
     }
 
-    /// Returns a second reader of the same bytes, with a position of its own, which starts at the
-    /// first byte; or none, if the stream can be read only once.
+    /// Returns a second reader of the same bytes, which starts at the first byte and has its own
+    /// position. Returns none if the stream can be read only once.
     fn reread(&self) -> Option<InputRange> {
         None
     }
@@ -58,7 +58,7 @@ impl<S: InputStream + ?Sized> InputStream for Box<S> {
     }
 }
 
-/// Any reader, as an [`InputStream`] of a given name.
+/// Any reader as an [`InputStream`] with a given name.
 #[derive(Debug)]
 pub struct NamedInput<R> {
     reader: R,

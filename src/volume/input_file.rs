@@ -48,7 +48,7 @@ impl InputFile {
         })
     }
 
-    /// Returns standard input, if it is a regular file of which no byte was read yet.
+    /// Returns standard input, if it is a regular file and no byte of it was read yet.
     #[must_use]
     pub fn stdin() -> Option<Self> {
         let file = File::from(io::stdin().as_fd().try_clone_to_owned().ok()?);

@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-/// A reader of a regular file that others read too, with a position of its own.
+/// A reader of a regular file with its own position. Others may read the same file.
 #[derive(Debug, Clone)]
 pub struct InputRange {
     file: Arc<File>,

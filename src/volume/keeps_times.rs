@@ -1,4 +1,4 @@
-//! Which file systems change the times of a file with every write.
+//! Finds out whether a file system changes the times of a file with every write.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -16,9 +16,9 @@ const KNOWN: [FsWord; 6] = [
 ];
 const OVERLAY: FsWord = 0x794c_7630;
 
-/// Whether the file is on a file system that is known to keep the times of files. FUSE does not
-/// count: its times are those that a program makes up. An overlay counts if all directories below
-/// it can be found and do.
+/// Whether the file is on a file system that is known to keep times reliably. FUSE does not count,
+/// since a program decides about the times. An overlay counts if all of its directories can be
+/// found and are on such file systems.
 pub(super) fn keeps_times(file: &File) -> bool {
     match fstatfs(file).map(|found| found.f_type) {
         Ok(OVERLAY) => fstat(file).is_ok_and(|stat| {

@@ -5,8 +5,8 @@ use super::identity::ImageIdentity;
 use super::source::{ExtentIter, Gaps, ImageSource, Source, SourceData};
 use crate::format::ExtentList;
 
-/// An image of which only listed extents are to be read: those that changed since an earlier
-/// backup, as `rbd diff` lists them. The list comes from the user and may be wrong.
+/// An image of which only listed extents are read: those that changed since an earlier backup, as
+/// `rbd diff` lists them. The list comes from the user and may be wrong.
 #[derive(Debug)]
 pub struct ListedImage<I> {
     image: I,
@@ -17,8 +17,8 @@ pub struct ListedImage<I> {
 impl<I: ImageSource> ListedImage<I> {
     /// Joins an image and a list of its changed extents.
     ///
-    /// The image's identity is marked as not settled. So the times of a file prove nothing about a
-    /// backup that was made by a list, and a later backup reads the whole file again.
+    /// The image's identity is marked as not settled. So a later backup does not trust the times of
+    /// the file, and reads the whole file again.
     pub fn new(image: I, extents: ExtentList) -> Self {
         let identity = image.identity().map(|identity| ImageIdentity {
             settled: false,

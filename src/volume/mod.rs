@@ -1,8 +1,8 @@
 //! Sources and targets of volumes: raw files, block devices and streams, and the files that
 //! describe changes of a volume.
 //!
-//! An operation takes its source as a [`Source`] and its target as a [`Target`]; a front end opens
-//! the one that the user named.
+//! An operation gets a [`Source`] and a [`Target`]. The front end opens the files, devices and
+//! streams that the user named.
 
 mod announced_target;
 mod buffered;

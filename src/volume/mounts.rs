@@ -10,13 +10,13 @@ use std::path::PathBuf;
 pub(super) struct Mount {
     /// The number of its device, `MAJOR:MINOR`.
     pub(super) device: String,
-    /// The directory that it is mounted at.
+    /// The directory on which it is mounted.
     pub(super) at: PathBuf,
     /// Its kind, such as `ext4`.
     pub(super) kind: String,
 }
 
-/// Returns the mounts that this process sees; none if the system does not tell.
+/// Returns the mounts that this process sees; none if the system does not list them.
 pub(super) fn mounts() -> Vec<Mount> {
     let table = fs::read("/proc/self/mountinfo").unwrap_or_default();
     let table = String::from_utf8_lossy(&table);
@@ -32,7 +32,7 @@ fn parse(line: &str) -> Option<Mount> {
     Some(Mount { device, at, kind })
 }
 
-/// Decodes a path of a table in `/proc`, in which blanks are octal numbers: `\040`.
+/// Decodes a path of a table in `/proc`, in which blanks are octal numbers such as `\040`.
 pub(super) fn unescape(text: &str) -> PathBuf {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

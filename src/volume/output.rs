@@ -11,12 +11,12 @@ pub trait OutputStream: Write + Send {
     /// Returns the name that messages use for the stream.
     fn name(&self) -> String;
 
-    /// Writes what is buffered, and makes a file durable and visible. To be called once, after the
-    /// last byte. It fails after a failed write, and then a new file never appears.
+    /// Writes the buffered bytes, and makes a file durable and visible. Must be called once, after
+    /// the last byte. Fails after a failed write. A new file then never appears.
     fn finish(&mut self) -> Result<(), VolumeError>;
 }
 
-/// Any writer, buffered, as an [`OutputStream`] of a given name. If it is dropped unfinished, the
+/// Any writer as a buffered [`OutputStream`] with a given name. If it is dropped unfinished, the
 /// bytes in its buffer are not written.
 #[derive(Debug)]
 pub struct NamedOutput<W> {

@@ -9,8 +9,8 @@ use super::error::{VolumeError, VolumeOperation};
 use super::output::OutputStream;
 use super::pending::{Collision, Pending};
 
-/// A file that appears at its path when it is finished. Until then it is `.NAME.cuttlebone-HEX` in
-/// the same directory, and it is removed if it is dropped unfinished.
+/// A file that appears at its path when it is finished. Until then, its name is
+/// `.NAME.cuttlebone-HEX`, in the same directory. It is removed if it is dropped unfinished.
 #[derive(Debug)]
 pub struct OutputFile {
     file: Buffered<File>,
@@ -18,8 +18,8 @@ pub struct OutputFile {
 }
 
 impl OutputFile {
-    /// Creates a new file at `path`. If that exists, now or when the file is finished, it is an
-    /// error of kind [`VolumeErrorKind::Exists`](super::VolumeErrorKind::Exists).
+    /// Creates a new file at `path`. If `path` exists, now or when the file is finished, this fails
+    /// with [`VolumeErrorKind::Exists`](super::VolumeErrorKind::Exists).
     pub fn create_new(path: impl AsRef<Path>) -> Result<Self, VolumeError> {
         Self::create(path.as_ref(), Collision::Refuse)
     }

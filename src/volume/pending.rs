@@ -16,7 +16,7 @@ use super::error::{Unsuitable, VolumeError, VolumeErrorKind, VolumeOperation};
 use super::sys::{ImageKind, image_kind};
 use super::users::refuse_if_used;
 
-/// The temporary name repeats at most this many bytes of the final one, so that it stays below the
+/// The temporary name contains at most this many bytes of the final one, so that it stays below the
 /// limit of 255 bytes.
 const NAME_KEPT: usize = 200;
 
@@ -40,9 +40,9 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// Creates an empty file that will be at `path`. With [`Collision::Replace`] it takes owner and
-    /// mode of the file that it replaces. Otherwise only its owner can read it: it will hold the
-    /// content of an encrypted backup.
+    /// Creates an empty file that will be at `path`. With [`Collision::Replace`], it takes owner
+    /// and mode of the file that it replaces. Otherwise only its owner can read it, since it will
+    /// hold the content of an encrypted backup.
     pub(super) fn create(path: &Path, collision: Collision) -> Result<(Self, File), VolumeError> {
         let refuse = |kind| VolumeError::new(kind, VolumeOperation::Create, path.display());
         refuse_file_among_devices(path, VolumeOperation::Create)?;
@@ -67,7 +67,7 @@ impl Pending {
                     }
                     Err(what) => return Err(refuse(VolumeErrorKind::Unsuitable(what))),
                 }
-                // Its users would go on with a file that has no name.
+                // Programs that use the old file would go on with a file that has no name.
                 refuse_if_used(&path, &metadata)?;
                 (path, Some(metadata))
             }
@@ -109,8 +109,8 @@ impl Pending {
         &self.path
     }
 
-    /// Gives the file its final name, durably. The caller has synced the content before. After an
-    /// error it may be tried again.
+    /// Gives the file its final name, and makes the name durable. The caller must sync the content
+    /// before. May be called again after an error.
     pub(super) fn commit(&mut self) -> Result<(), VolumeError> {
         let failed = |error: Errno| {
             VolumeError::io(
@@ -141,7 +141,7 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         if !self.committed {
-            // An error cannot be reported from here; the name says where the file came from.
+            // An error cannot be reported from here. The name of the file shows its origin.
             let _ = rustix::fs::unlinkat(&self.directory, &self.temporary, AtFlags::empty());
         }
     }

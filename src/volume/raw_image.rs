@@ -31,7 +31,8 @@ impl RawImage {
         let canonical = path.canonicalize().map_err(&failed)?;
         if size == 0 && kind == ImageKind::File {
             let failed = VolumeError::on(VolumeOperation::Read, path);
-            // Files in /proc have content although their size is 0: do not take them for empty.
+            // Files in /proc have content although their size is 0. Refuse them, since they would
+            // seem empty.
             if file.read_at(&mut [0], 0).map_err(&failed)? > 0 {
                 let kind = VolumeErrorKind::Unsuitable(Unsuitable::Unsized);
                 return Err(VolumeError::new(
@@ -101,10 +102,10 @@ impl ImageSource for RawImage {
         let ctime_ns = nanoseconds(now.ctime(), now.ctime_nsec());
         Ok(then.kind == ImageKind::File
             && if then.keeps_times {
-                // A program can set the first one back, but not the second one.
+                // Compare both times: a program can set the first one, but not the second one.
                 (mtime_ns, ctime_ns) != (then.mtime_ns, then.ctime_ns)
             } else {
-                // Some file systems show the present instead of a time that they keep.
+                // Some file systems return the current time instead of a stored one.
                 then.settled && mtime_ns != then.mtime_ns
             })
     }

@@ -1,4 +1,4 @@
-//! Where a backup comes from.
+//! The interface of sources of backups.
 
 use std::ops::Range;
 
@@ -11,8 +11,8 @@ use super::input::InputStream;
 /// An operation takes a `&mut dyn Source` that a front end has made. Opening the file, device or
 /// pipe is the front end's work, so that a wrong path is reported before a password is asked for.
 pub trait Source: Send {
-    /// Begins to read. An operation calls this once; a source whose bytes can be read only once,
-    /// such as a pipe, returns the rest of them if it is called again.
+    /// Begins to read. An operation calls this once. If it is called again, a source whose bytes
+    /// can be read only once, such as a pipe, returns the remaining bytes.
     ///
     /// An error means that nothing was read.
     fn begin(&mut self) -> Result<SourceData<'_>, VolumeError>;
@@ -22,7 +22,7 @@ pub trait Source: Send {
 pub enum SourceData<'a> {
     /// An image that can be read at any offset, by many threads.
     Image(&'a dyn ImageSource),
-    /// RBD diffs: the stream names the snapshots and the changed extents itself.
+    /// RBD diffs. The stream itself names the snapshots and the changed extents.
     Diff(&'a mut dyn InputStream),
     /// Bytes of unknown structure, to be stored up to the end of the stream.
     Stream(&'a mut dyn InputStream),
@@ -40,27 +40,27 @@ pub trait ImageSource: Send + Sync {
 
     /// Fills `buffer`, which belongs to the caller, with the bytes from `offset` on.
     ///
-    /// Either the whole buffer is filled, or it fails and the buffer's content is undefined. It
-    /// fails if the range does not lie within [`size`](Self::size), and if the image has shrunk
-    /// since it was opened. Long reads are quickest: one call a leaf, not one a block.
+    /// Either the whole buffer is filled, or this fails and the buffer's content is undefined.
+    /// Fails if the range is not within [`size`](Self::size), or if the image has shrunk since it
+    /// was opened. Long reads are fastest, such as one call for each leaf.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), VolumeError>;
 
-    /// Returns the extents to read, in ascending order, none of them empty, none overlapping.
-    /// [`gaps`](Self::gaps) says what lies between them. They are found one by one, so that a
-    /// sparse image costs what it holds, whatever its size. The iterator ends after an error.
+    /// Returns the extents to read, in ascending order. They are not empty and do not overlap.
+    /// [`gaps`](Self::gaps) states the content between them. They are found one by one, so that a
+    /// large sparse image costs only the time for its data. The iterator ends after an error.
     ///
     /// Extents that a user listed may reach beyond the end of the image: the caller checks that.
     fn extents(&self) -> ExtentIter<'_>;
 
-    /// Returns what the image holds where [`extents`](Self::extents) names nothing.
+    /// Returns the content of the image outside of [`extents`](Self::extents).
     fn gaps(&self) -> Gaps;
 
-    /// Returns what identifies the image's content on this host, if anything does.
+    /// Returns the identity of the image's content on this host, if it has one.
     fn identity(&self) -> Option<&ImageIdentity>;
 
-    /// Returns whether the image was certainly written to, or resized, since it was opened. What
-    /// was read then is the content at no single point in time. False does not prove the contrary:
-    /// of a device, only the size is known.
+    /// Returns whether the image was certainly written to, or resized, since it was opened. In this
+    /// case, the bytes that were read are not the content at a single point in time. False does not
+    /// prove the opposite: for a device, only the size is known.
     fn changed_since_opened(&self) -> Result<bool, VolumeError>;
 }
 

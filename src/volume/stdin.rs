@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// How long a read waits for bytes before it fails with [`ErrorKind::WouldBlock`].
+/// The time that a read waits for bytes before it fails with [`ErrorKind::WouldBlock`].
 const WAIT: Duration = Duration::from_millis(200);
 
 /// Standard input, or another pipe, terminal or socket. If no bytes arrive for 0.2 s, a read fails
-/// with [`ErrorKind::WouldBlock`] and may be tried again; so its caller can see whether it was
-/// cancelled.
+/// with [`ErrorKind::WouldBlock`], and the caller may try again. In between, the caller can test
+/// whether it was cancelled.
 #[derive(Debug)]
 pub struct Stdin(File);
 
@@ -40,7 +40,7 @@ pub(super) fn read_or_would_block(mut file: &File, into: &mut [u8]) -> io::Resul
     let mut asked = [PollFd::new(file, PollFlags::IN)];
     match poll(&mut asked, wait.as_ref()) {
         Ok(0) | Err(rustix::io::Errno::INTR) => Err(ErrorKind::WouldBlock.into()),
-        // There are bytes, an end or an error: the read returns which.
+        // There are bytes, the end of the stream, or an error, which the read returns.
         _ => file.read(into),
     }
 }

@@ -9,11 +9,11 @@ use super::cursor::Cursor;
 use super::error::{VolumeError, VolumeOperation};
 use super::target::{Target, WriteOrder};
 
-/// Zeros written at once.
+/// Zeros to write.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
-/// Writes an image from its first byte to its last. Zeros are written where nothing else is, and up
-/// to the end of the image.
+/// Writes an image from its first byte to its last. Writes zeros into gaps, and up to the end of
+/// the image.
 pub struct StreamTarget<W> {
     state: Mutex<State<W>>,
     name: String,
@@ -26,7 +26,7 @@ struct State<W> {
 }
 
 impl<W: Write + Send> StreamTarget<W> {
-    /// Writes an image of `size` bytes to `writer`, which messages call `name`.
+    /// Writes an image of `size` bytes to `writer`. Messages use `name` for it.
     pub fn new(writer: W, name: impl Into<String>, size: u64) -> Self {
         let state = State {
             writer,

@@ -18,7 +18,7 @@ pub enum ImageKind {
     Device,
 }
 
-/// Returns the kind of image that a file can hold, or why it can hold none.
+/// Returns the kind of image that a file can hold, or the reason why it cannot hold an image.
 pub(super) fn image_kind(metadata: &Metadata) -> Result<ImageKind, Unsuitable> {
     let kind = metadata.file_type();
     if kind.is_file() {
@@ -53,7 +53,7 @@ pub(super) fn open_image(
             path.display(),
         )
     };
-    // Checked before the open, because an open alone rewinds a tape and waits on a pipe …
+    // Check the kind before opening, since opening would rewind a tape or wait on a pipe.
     let before = image_kind(&path.metadata().map_err(&failed)?).map_err(refuse)?;
     let mut flags = access | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     if exclusive && before == ImageKind::Device {
@@ -62,7 +62,7 @@ pub(super) fn open_image(
     let file = File::from(
         rustix::fs::open(path, flags, Mode::empty()).map_err(|e| failed(io::Error::from(e)))?,
     );
-    // … and again afterwards, because the name may belong to another file by now.
+    // Check it again, since the name may belong to another file by now.
     let metadata = file.metadata().map_err(&failed)?;
     let kind = image_kind(&metadata).map_err(refuse)?;
     if kind != before {
@@ -71,16 +71,16 @@ pub(super) fn open_image(
     Ok((file, metadata, kind))
 }
 
-/// Returns the size of an opened image in bytes. Metadata does not contain that of a device.
+/// Returns the size of an opened image in bytes. Metadata does not contain the size of a device.
 pub(super) fn image_size(file: &File, kind: ImageKind) -> io::Result<u64> {
     match kind {
         ImageKind::File => Ok(file.metadata()?.len()),
-        // No read or write uses the position that this moves.
+        // This moves the position of the file, which no read or write uses.
         ImageKind::Device => Ok(rustix::fs::seek(file, SeekFrom::End(0))?),
     }
 }
 
-/// Why a read stopped early, and after how many bytes.
+/// The reason why a read stopped early, and the number of bytes before that.
 pub(super) enum ReadFailure {
     /// The file ends.
     Ended(usize),
@@ -130,7 +130,7 @@ pub(super) fn read_image(
     })
 }
 
-/// Returns whether `len` bytes from `offset` on lie within `size`.
+/// Returns whether `len` bytes from `offset` on are within `size`.
 pub(super) fn fits(size: u64, offset: u64, len: u64) -> bool {
     offset.checked_add(len).is_some_and(|end| end <= size)
 }

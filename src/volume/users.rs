@@ -13,9 +13,9 @@ use super::error::{VolumeError, VolumeErrorKind, VolumeOperation};
 use super::mounts::{mounts, unescape};
 use super::sys::open_image;
 
-/// Opens a file or block device that exists, to change it. Fails with [`VolumeErrorKind::Busy`] if
-/// it is used in any way that can be found, and keeps others from using it: a device is opened
-/// exclusively, and the lock that QEMU asks for is taken.
+/// Opens an existing file or block device to change it. Fails with [`VolumeErrorKind::Busy`] if any
+/// use of it is found. Keeps others from using it: opens a device exclusively, and takes the lock
+/// that QEMU uses.
 pub(super) fn open_for_update(path: &Path) -> Result<(File, Metadata), VolumeError> {
     let failed = VolumeError::on(VolumeOperation::Open, path);
     let metadata = path.metadata().map_err(&failed)?;
@@ -46,21 +46,21 @@ fn busy(path: &Path, why: &str) -> VolumeError {
     }
 }
 
-/// Returns how a device or file is used, if it is, as a sentence without a stop. What the system
-/// does not tell is not found: opening a device with `O_EXCL` finds more.
+/// Describes the use of a device or file, if it is in use, as a sentence without a full stop. Finds
+/// only uses that the system reports. Opening a device with `O_EXCL` finds more.
 fn user_of(of: &Metadata) -> Option<String> {
     let is_device = of.file_type().is_block_device();
     let on_top = is_device.then(|| device_user(of)).flatten();
     on_top.or_else(|| swap(of)).or_else(|| attached(of))
 }
 
-/// Returns whether the system lets nobody write to this device.
+/// Returns whether the system forbids all writes to this device.
 fn is_read_only(device: &Metadata) -> bool {
     let flag = fs::read_to_string(in_sysfs(device).join("ro"));
     flag.is_ok_and(|flag| flag.trim() == "1")
 }
 
-/// Where the kernel describes a device.
+/// Returns the directory in which the kernel describes a device.
 fn in_sysfs(device: &Metadata) -> PathBuf {
     let (major, minor) = (major(device.rdev()), minor(device.rdev()));
     format!("/sys/dev/block/{major}:{minor}").into()
@@ -103,7 +103,7 @@ fn swap(of: &Metadata) -> Option<String> {
     is_swap.then(|| "it is in use as swap space".to_owned())
 }
 
-/// Finds the loop device that a file or device is attached to.
+/// Finds the loop device to which a file or device is attached.
 fn attached(of: &Metadata) -> Option<String> {
     entries(Path::new("/sys/block"))
         .into_iter()

@@ -1,4 +1,4 @@
-//! Notices other programs that write to a file or device.
+//! Detects other programs that write to a file or device.
 
 use std::fs::File;
 use std::mem::MaybeUninit;
@@ -6,17 +6,17 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
-/// Bytes for a few events.
+/// The length of a buffer for a few events, in bytes.
 const EVENTS: usize = 1 << 10;
 
-/// Watches a file or device for other programs that had it open for writing and close it. A program
-/// that has it open for longer than the watch is not noticed.
+/// Detects other programs that close a file or device that they had open for writing. A program
+/// that keeps it open until after the end of the watch is not detected.
 #[derive(Debug)]
 pub(super) struct Witness(Option<OwnedFd>);
 
 impl Witness {
-    /// Begins to watch a file that this process keeps open until it asks. Where files cannot be
-    /// watched, nothing is noticed.
+    /// Begins to watch a file, which this process must keep open until its last query. If files
+    /// cannot be watched, nothing is detected.
     pub(super) fn new(file: &File) -> Self {
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let watch = || {
@@ -27,13 +27,13 @@ impl Witness {
         Self(watch().ok())
     }
 
-    /// Returns whether another program had the file open for writing and closed it since the watch
-    /// began, or since this was asked last.
+    /// Returns whether another program has closed the file after having it open for writing, since
+    /// the watch began or since the last call.
     pub(super) fn has_seen_a_writer(&self) -> bool {
         self.0.as_ref().is_some_and(|watch| {
             let mut buffer = [MaybeUninit::uninit(); EVENTS];
             let mut events = inotify::Reader::new(watch, &mut buffer);
-            // It fails if there is no event.
+            // This fails if there is no event.
             let seen = events.next().is_ok();
             while events.next().is_ok() {}
             seen

@@ -1,8 +1,9 @@
 //! The store in a directory.
 //!
-//! An object is written under a temporary name in its own directory, made durable, then renamed; a
-//! directory is made durable through its parent before anything is put into it. Temporary names
-//! begin with `.`, which no [`Name`] does, so files that a crash leaves behind are never listed.
+//! An object is written under a temporary name in its own directory, made durable, and then
+//! renamed. Before an object is put into a new directory, the entry of this directory in its parent
+//! is made durable. Temporary names begin with `.`, and a [`Name`] never does, so files that a
+//! crash leaves behind are never listed.
 //!
 //! All work is relative to the directory as it was opened. If it is moved, or another file system
 //! is mounted over it, new objects are still stored with the existing ones.
@@ -29,8 +30,8 @@ use crate::storage::name::Name;
 
 /// A store in a directory. Files get the mode 0400 and directories 0700.
 ///
-/// Symbolic links below the directory are not followed: a store that continued elsewhere would be
-/// listed only in part. Objects behind a link are not found, and storing one there fails.
+/// Symbolic links below the directory are not followed, since a listing would not include the
+/// objects behind them. Such objects are not found, and storing an object behind a link fails.
 #[derive(Debug)]
 pub struct LocalBackend {
     root: OwnedFd,
@@ -73,7 +74,7 @@ impl LocalBackend {
     }
 
     fn store(&self, name: &Name, parts: &[&[u8]], if_taken: IfTaken) -> io::Result<()> {
-        // Saves the writing. If the name is taken from here on, `publish` notices.
+        // Fail early, to avoid writing the file. If the name gets taken later, `publish` fails.
         if if_taken == IfTaken::Fail && self.stat(name).is_ok() {
             return Err(Errno::EXIST.into());
         }
@@ -84,7 +85,7 @@ impl LocalBackend {
         directory::sync(&directory)
     }
 
-    /// Returns the directory, created if need be, and durable.
+    /// Returns the directory. Creates it if needed, and makes it durable.
     fn directory_for_writing(&self, directory: &str) -> io::Result<OwnedFd> {
         if directory.is_empty() {
             return Ok(directory::open(&self.root, ".")?);
@@ -99,7 +100,8 @@ impl LocalBackend {
         let mut opened = directory::open(&self.root, ".")?;
         for part in directory.split('/') {
             match rustix::fs::mkdirat(&opened, part, Mode::RWXU) {
-                // Its creator may not have made it durable yet, or may have died before.
+                // The process that created it may not have made it durable yet, or may have crashed
+                // before.
                 Ok(()) | Err(Errno::EXIST) => directory::sync(&opened)?,
                 Err(error) => return Err(error.into()),
             }
@@ -110,7 +112,7 @@ impl LocalBackend {
     }
 
     fn open_object(&self, name: &Name) -> io::Result<File> {
-        // NONBLOCK: opening a FIFO of that name must not hang.
+        // With NONBLOCK, opening a FIFO with this name does not wait.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let file = rustix::fs::openat(&self.root, name.as_str(), flags, Mode::empty())?;
         Ok(File::from(file))
@@ -132,7 +134,7 @@ impl LocalBackend {
         let len = usize::try_from(metadata.len()).map_err(|_| too_large(metadata.len()))?;
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(len)?;
-        // It may have grown since.
+        // The file may have grown meanwhile.
         file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > limit {
             return Err(too_large(bytes.len() as u64));
@@ -140,14 +142,14 @@ impl LocalBackend {
         Ok(bytes)
     }
 
-    /// Opens the file each time. Keeping recently used files open would save 1 to 2 µs a read,
-    /// where reading 64 KiB takes at least 3 µs and decrypting and decompressing it a hundred; and
-    /// it would serve objects that another process has deleted.
+    /// Opens the file each time. A cache of open files would save 1 to 2 µs for each read. But
+    /// reading 64 KiB takes at least 3 µs, and decrypting and decompressing it takes 100 µs. And
+    /// such a cache would return objects that another process has deleted.
     fn read_range(&self, name: &Name, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         let file = self.open_object(name)?;
         let end = offset.checked_add(buf.len() as u64);
         if buf.is_empty() {
-            // Reading 0 bytes would succeed for a directory, too.
+            // Test this, since reading 0 bytes would succeed for a directory, too.
             let is_file = file.metadata()?.is_file();
             return is_file.then_some(()).ok_or(Errno::NOENT.into());
         }
@@ -175,8 +177,8 @@ impl LocalBackend {
         directory::sync(&directory)
     }
 
-    /// If the disk is full, adds the size of the object: the space that its temporary file took
-    /// counts as free again.
+    /// Returns the error of a put. If the disk is full, adds the size of the object to the text,
+    /// since the space that its temporary file took counts as free again.
     fn failed_to_put(&self, name: &Name, parts: &[&[u8]], source: io::Error) -> StorageError {
         let mut error = self.failed(StorageOperation::Put, name.as_str(), source);
         if error.kind == StorageErrorKind::Full {

@@ -1,4 +1,4 @@
-//! Directories: opened one inside the other, created, and made durable.
+//! Opens directories below other directories, creates them, and makes them durable.
 
 use std::fs::{DirBuilder, File};
 use std::io;
@@ -25,8 +25,8 @@ pub(super) fn sync(directory: &OwnedFd) -> io::Result<()> {
     }
 }
 
-/// Creates a directory, and those above it, as needed; durable when it returns. The path is
-/// absolute.
+/// Creates a directory, and those above it, as needed. They are durable when this returns. The path
+/// is absolute.
 pub(super) fn create_all(path: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => {}
@@ -43,7 +43,7 @@ pub(super) fn create_all(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Returns when a file was last written, by the clock of the file system.
+/// Returns the time of the last write to a file, by the clock of the file system.
 pub(super) fn modified(stat: &Stat) -> SystemTime {
     let whole = Duration::from_secs(stat.st_mtime.unsigned_abs());
     let part = Duration::from_nanos(stat.st_mtime_nsec);

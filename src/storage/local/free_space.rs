@@ -1,4 +1,4 @@
-//! Names the disk that a directory is on, and its free space, for messages about a full disk.
+//! Describes the disk of a directory and its free space, for messages about a full disk.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -38,7 +38,8 @@ fn mount_point(path: &Path, mountinfo: &[u8]) -> Option<PathBuf> {
         .max_by_key(|mount| mount.components().count())
 }
 
-/// Decodes a field in which spaces and other special characters are `\` and three octal digits.
+/// Decodes a field in which spaces and other special characters are written as `\` and three octal
+/// digits.
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(field.len());
     let mut rest = field;

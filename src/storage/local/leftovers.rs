@@ -12,8 +12,8 @@ use super::temporary_file::TemporaryFile;
 use crate::storage::name::Name;
 use crate::storage::temporary;
 
-/// Removes temporary files below a directory, at any depth, that were last written longer ago than
-/// `age`. Returns how many.
+/// Removes temporary files below a directory, at any depth, that were not written to for longer
+/// than `age`. Returns the number of files.
 pub(super) fn remove(root: &OwnedFd, directory: &str, age: Duration) -> io::Result<u64> {
     let path = if directory.is_empty() { "." } else { directory };
     let mut sweep = Sweep {
@@ -83,7 +83,7 @@ impl Sweep<'_> {
             return Ok(());
         }
         match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
-            // Its upload was still running and has finished.
+            // The upload was still running, and has finished.
             Err(Errno::NOENT) => return Ok(()),
             removed => removed?,
         }

@@ -1,4 +1,4 @@
-//! A file that gets its name once it is whole.
+//! A file that gets its name once it is complete.
 
 use std::fs::File;
 use std::io;
@@ -16,7 +16,7 @@ pub(super) enum IfTaken {
     Fail,
 }
 
-/// A new file under a temporary name. Dropped before it is published, it is removed.
+/// A new file under a temporary name. It is removed if it is dropped before it is published.
 pub(super) struct TemporaryFile<'a> {
     directory: &'a OwnedFd,
     name: String,
@@ -28,8 +28,9 @@ impl<'a> TemporaryFile<'a> {
     pub(super) fn create(directory: &'a OwnedFd) -> io::Result<Self> {
         let name = temporary::new_name()?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        // The creator of a file may write to it, whatever its mode. So it is never writable by its
-        // name, and file systems without modes have no later change of mode to refuse.
+        // The process that creates a file may write to it even if its mode is read-only. So the
+        // file is read-only from the beginning. This also avoids a change of the mode, which some
+        // file systems refuse.
         let file = rustix::fs::openat(directory, name.as_str(), flags, Mode::RUSR)?;
         Ok(Self {
             directory,
@@ -62,7 +63,8 @@ impl<'a> TemporaryFile<'a> {
         Ok(())
     }
 
-    /// Links the file, which never replaces another one. Dropping it removes the temporary name.
+    /// Adds a hard link, which never replaces another file. The temporary name is removed when this
+    /// value is dropped.
     fn publish_by_link(self, name: &str) -> io::Result<()> {
         let (at, from) = (self.directory, self.name.as_str());
         Ok(rustix::fs::linkat(at, from, at, name, AtFlags::empty())?)

@@ -1,10 +1,10 @@
 //! Writes the bytes of an object to the disk.
 //!
-//! Packs are not read again soon, so a host that makes backups should not spend its page cache on
-//! them. Filling the cache also takes time: finding pages and evicting them later costs more than
-//! copying. Measured with objects of 32 MiB, each made durable, on ext4 of a shared virtual machine
-//! with memory to spare, relative to plain writes and fdatasync (under memory pressure plain writes
-//! are worse):
+//! Packs are not read again soon, so they should not fill the page cache of the host. Filling the
+//! cache also takes time: finding pages and evicting them later costs more than copying. The table
+//! shows times relative to plain writes and fdatasync. They were measured with objects of 32 MiB,
+//! each made durable, on ext4 of a shared virtual machine with enough free memory. With little free
+//! memory, plain writes are slower.
 //!
 //! | method | wall time | CPU time |
 //! |---|---|---|
@@ -14,11 +14,11 @@
 //! | `RWF_DONTCACHE`, one call for each MiB | 0.4 to 0.95 | 0.65 to 0.9 |
 //! | `O_DIRECT`, a MiB at a time through an aligned buffer | 0.7 to 0.8 | 0.4 to 0.5 |
 //!
-//! This module uses the fourth: each call starts its own write, so the disk works while the rest is
-//! handed over. `O_DIRECT` would save another 0.1 CPU seconds per GB (a GB of new data costs about
-//! two in all), but needs aligned buffers and a padded tail that is cut off afterwards. If the
-//! kernel (before 6.14) or the file system refuses `RWF_DONTCACHE`, writes are plain, and the pages
-//! are dropped afterwards.
+//! This module uses the fourth method: each call starts its own write, so the disk works while the
+//! next calls are made. `O_DIRECT` would save another 0.1 CPU seconds per GB (a GB of new data
+//! costs about two in all), but needs aligned buffers and a padded tail that is cut off afterwards.
+//! If the kernel (before 6.14) or the file system refuses `RWF_DONTCACHE`, writes are plain, and
+//! the pages are dropped afterwards.
 
 use std::fs::File;
 use std::io::{self, IoSlice};
@@ -41,7 +41,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Writes the parts, one after the other, to an empty file, and waits until they are durable.
+    /// Writes the parts one after the other to an empty file, and waits until they are durable.
     pub(super) fn write_durably(&self, file: &File, parts: &[&[u8]]) -> io::Result<()> {
         let size: usize = parts.iter().map(|part| part.len()).sum();
         // Small objects, for example records, are read again soon.
@@ -123,8 +123,8 @@ fn next_call<'s, 'a>(slices: &'s [IoSlice<'a>], offset: u64) -> &'s [IoSlice<'a>
 mod tests {
     use super::*;
 
-    /// Covers small parts, parts across windows, more slices than one call accepts, and both ways
-    /// of writing.
+    /// Tests small parts, parts across windows, more slices than one call accepts, and both
+    /// methods.
     #[test]
     fn the_file_holds_the_parts_in_order() {
         let bytes: Vec<u8> = (0..3 * WINDOW + 12_345)

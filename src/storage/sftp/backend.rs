@@ -25,8 +25,8 @@ use crate::storage::runtime;
 
 /// A store in a directory on a server. Files get the mode 0400 and directories 0700.
 ///
-/// Unlike in a local directory, symbolic links on the way to an object are followed: the protocol
-/// has no other way to open a file.
+/// Unlike in a local directory, symbolic links in the path of an object are followed, since the
+/// protocol has no other way to open a file.
 pub struct SftpBackend {
     pool: Arc<Pool>,
     paths: Paths,
@@ -48,7 +48,7 @@ impl fmt::Debug for SftpBackend {
 
 impl Drop for SftpBackend {
     fn drop(&mut self) {
-        // Tasks of the shared runtime may hold connections. They end with their ssh.
+        // Tasks of the shared runtime may hold connections. They end when their ssh processes end.
         self.pool.close();
     }
 }
@@ -227,7 +227,7 @@ impl Backend for SftpBackend {
         if !directory.is_empty() && Name::new(directory).is_err() {
             return Ok(0);
         }
-        // The protocol has whole seconds.
+        // Times in the protocol are whole seconds.
         let age = age.as_secs() + u64::from(age.subsec_nanos() > 0);
         self.run(
             StorageOperation::RemoveLeftovers,

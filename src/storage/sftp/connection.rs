@@ -1,5 +1,5 @@
-//! One connection: requests and answers, the server's extensions, and a watch that ends it when no
-//! byte moves.
+//! One connection: requests and answers, the server's extensions, and a timeout that ends the
+//! connection when no byte moves.
 
 use std::future::Future;
 use std::pin::pin;
@@ -23,12 +23,13 @@ use crate::storage::error::StorageErrorKind;
 const POSIX_RENAME: &str = "posix-rename@openssh.com";
 /// Bytes that every server accepts in one request (section 3 of the draft).
 const BLOCK_DEFAULT: u64 = 32 << 10;
-/// Bytes of one request at most, even if the server accepts more: OpenSSH accepts 255 KiB.
+/// Maximum number of bytes in one request, even if the server accepts more. OpenSSH accepts 255
+/// KiB.
 const BLOCK_MAX: u64 = 255 << 10;
-/// Time to connect while ssh may ask the user for a passphrase. A server (`LoginGraceTime`) rarely
-/// allows more.
+/// Time to connect if ssh may ask the user for a passphrase. Servers rarely allow more
+/// (`LoginGraceTime`).
 const ASK_TIMEOUT: Duration = Duration::from_mins(3);
-/// How long requests may wait without a byte moving once the operation is cancelled.
+/// The time that requests may wait without a byte moving, once the operation is cancelled.
 const TIMEOUT_WHEN_CANCELLED: Duration = Duration::from_secs(3);
 const REGULAR: u32 = 0o100_000;
 const DIRECTORY: u32 = 0o040_000;
@@ -58,7 +59,7 @@ pub(super) struct Connection {
 #[derive(Default)]
 struct State {
     lost: AtomicBool,
-    /// Why it was lost, if known.
+    /// The reason why the connection was lost, if known.
     reason: Mutex<Option<String>>,
 }
 
@@ -81,8 +82,7 @@ impl Connection {
         })?;
         processes.add(&ssh);
         let config = Config {
-            // The watch below checks whether bytes move; on a slow link an answer may take any
-            // time.
+            // `watch` tests whether bytes move. On a slow link, an answer may take any time.
             request_timeout_secs: u64::MAX,
             ..Config::default()
         };
@@ -220,7 +220,7 @@ impl Connection {
         self.ask(self.session.remove(path)).await.map(drop)
     }
 
-    /// Renames a file. Fails if the new name is taken, as the protocol demands.
+    /// Renames a file. Fails if the new name is taken, as the protocol requires.
     pub(super) async fn rename(&self, from: &str, to: &str) -> Result<(), SftpError> {
         self.ask(self.session.rename(from, to)).await.map(drop)
     }
@@ -266,7 +266,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // Every operation has its answer; only requests that nothing waits for are left.
+        // All operations have their answers. Nothing waits for the remaining requests.
         self.ssh.kill();
     }
 }
@@ -323,7 +323,7 @@ pub(super) struct File {
 impl File {
     fn new(connection: &Arc<Connection>, handle: String) -> Result<Self, SftpError> {
         // The library treats handles as text. OpenSSH's handles are numbers, counted from 0 and
-        // reused, so they are below 128 as long as fewer files are open.
+        // reused. As long as fewer than 128 files are open, they are valid text.
         if handle.contains('\u{fffd}') {
             let text = "the server's handles of open files cannot be used: they are not text";
             return Err(SftpError::known(StorageErrorKind::Io, text));

@@ -7,9 +7,8 @@ use super::error::SftpError;
 use crate::base::ByteSize;
 use crate::storage::error::StorageErrorKind;
 
-/// Returns a better error for the status “Failure”, which stands for a full disk, a read-only file
-/// system and more. `wanted` is the number of bytes that were to be written in the directory
-/// `path`.
+/// Returns a better error for the status “Failure”, which servers use for a full disk, a read-only
+/// file system and more. `wanted` is the number of bytes to write in the directory `path`.
 pub(super) async fn diagnose(
     connection: &Connection,
     path: &str,

@@ -244,7 +244,7 @@ async fn read_block(file: &File, mut offset: u64, mut into: &mut [u8]) -> Result
     Ok(())
 }
 
-/// A buffer that several connections fill, each taking the next block when it is ready for one.
+/// A buffer that several connections fill. Each takes the next block when it is ready for one.
 struct Blocks<'a>(Mutex<(u64, ChunksMut<'a, u8>)>);
 
 impl<'a> Blocks<'a> {

@@ -6,14 +6,14 @@ use russh_sftp::protocol::StatusCode;
 
 use crate::storage::error::StorageErrorKind;
 
-/// Why an operation failed.
+/// The reason why an operation failed.
 #[derive(Debug, Clone)]
 pub(super) enum SftpError {
     /// The server answered with this status and message.
     Refused(StatusCode, String),
     /// The connection is lost. The server may have executed the request.
     Lost(String),
-    /// Found out on this side.
+    /// An error that this program has found.
     Known(StorageErrorKind, String),
 }
 
@@ -38,8 +38,8 @@ impl SftpError {
         }
     }
 
-    /// Turns a failed read of an open regular file into an error of that object: the server's disk
-    /// could not deliver it.
+    /// Converts a failed read of an open regular file into damage of this object, since the
+    /// server's disk could not read it.
     pub(super) fn while_reading(self) -> Self {
         if self.is(StatusCode::Failure) {
             Self::Known(StorageErrorKind::Unreadable, self.message())

@@ -16,16 +16,17 @@ use crate::storage::error::StorageErrorKind;
 use crate::storage::name::Name;
 use crate::storage::temporary;
 
-/// Directories read at the same time on one connection. Each takes a handle, and their number is
-/// limited: see [`File`](super::connection::File).
+/// Maximum number of directories read at the same time on one connection. Each takes a handle, and
+/// the number of handles is limited: see [`File`](super::connection::File).
 const AT_ONCE: usize = 32;
-/// Requests for names that are sent at first for one directory: one for names, one for the answer
-/// that there are no more. Each round sends [`AHEAD_MORE`] times as many, since OpenSSH answers
-/// with at most a hundred names.
+/// Requests for names that are sent first for one directory: one for names, and one for the answer
+/// that there are no more. Each further round sends [`AHEAD_MORE`] times as many, since OpenSSH
+/// answers with at most a hundred names.
 const AHEAD: usize = 2;
 const AHEAD_MORE: usize = 4;
 const AHEAD_MAX: usize = 64;
-/// Names that a directory may have. An endless listing from a server must not fill the memory.
+/// Maximum number of names in a directory. An endless listing from a server must not fill the
+/// memory.
 const NAMES_MAX: usize = 10 << 20;
 
 /// Returns the names in a directory with their attributes; none if there is no such directory.
@@ -83,8 +84,8 @@ pub(super) async fn read_directory(
 }
 
 /// Returns the path in the store and the attributes of every object and temporary file below a
-/// directory, at any depth. Reads one level of directories at a time: each costs two round trips,
-/// however many directories it has.
+/// directory, at any depth. Reads one level of directories at a time. Each level takes two round
+/// trips, even if it has many directories.
 async fn walk(
     pool: &Arc<Pool>,
     first: &PooledConnection,
@@ -152,7 +153,8 @@ pub(super) async fn objects(
         .collect())
 }
 
-/// Removes temporary files that were last written `age` seconds ago or earlier. Returns how many.
+/// Removes temporary files that were last written `age` seconds ago or earlier. Returns the number
+/// of files.
 pub(super) async fn remove_leftovers(
     pool: &Arc<Pool>,
     first: &PooledConnection,
@@ -176,7 +178,7 @@ pub(super) async fn remove_leftovers(
         let mut removed = 0;
         while let Some((path, _)) = found.get(next.fetch_add(1, Ordering::Relaxed)) {
             match first.remove(&paths.at(path)).await {
-                // Its upload was still running and has finished.
+                // The upload was still running, and has finished.
                 Err(error) if error.is(StatusCode::NoSuchFile) => {}
                 done => {
                     done?;

@@ -1,14 +1,14 @@
 //! A store in a directory on a server, over SFTP, through the user's own `ssh`.
 //!
-//! Speaks version 3 of the protocol (draft-ietf-secsh-filexfer-02) and, where the server offers
-//! them, OpenSSH's extensions: renames that replace, hard links, waiting for the disk. Objects are
-//! laid out as in a local directory.
+//! Uses version 3 of the protocol (draft-ietf-secsh-filexfer-02) and, if the server offers them,
+//! these extensions of OpenSSH: renames that replace a file, hard links, and waiting for the disk.
+//! Objects are laid out as in a local directory.
 //!
-//! No request waits for ever. A watch on each connection ends its ssh once requests have waited for
-//! [`SftpOptions::timeout`] without a byte moving in either direction, so a slow link is not taken
-//! for a dead one. Operations under way then fail as
-//! [unavailable](super::StorageErrorKind::Unavailable), and the next one opens a new connection.
-//! Repeating them is the task of [`RetryBackend`](super::RetryBackend).
+//! No request waits for ever. If requests have waited for [`SftpOptions::timeout`] without a byte
+//! moving in either direction, the ssh of the connection is ended. So a slow link does not cause a
+//! timeout. Running operations then fail as [unavailable](super::StorageErrorKind::Unavailable),
+//! and the next one opens a new connection. Repeating them is the task of
+//! [`RetryBackend`](super::RetryBackend).
 //!
 //! `docs/decisions/0011-sftp.md` gives the reasons for this design.
 

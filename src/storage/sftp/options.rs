@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use crate::base::Cancel;
 
-/// Bytes under way for one operation on one connection. An ssh channel takes 2 MiB at a time; the
-/// rest waits in pipes, so neither end ever idles.
+/// Bytes that one operation sends ahead of the answers on one connection. An ssh channel takes 2
+/// MiB at a time. The rest waits in pipes, so that neither end is ever idle.
 pub(super) const WINDOW: usize = 4 << 20;
-/// Connecting takes several processes and about ten round trips, so it is given at least this long.
+/// Minimum time allowed to connect, which takes several processes and about ten round trips.
 const CONNECT_TIMEOUT_MIN: Duration = Duration::from_secs(20);
 
 /// The address of a server.
@@ -17,7 +17,7 @@ const CONNECT_TIMEOUT_MIN: Duration = Duration::from_secs(20);
 pub struct SftpServer {
     /// The user to log in as; by default the one that ssh chooses. Must not begin with `-`.
     pub user: Option<String>,
-    /// A host name or alias that ssh knows. Must not begin with `-`.
+    /// A host name or an alias of ssh. Must not begin with `-`.
     pub host: String,
     /// The port; by default the one that ssh chooses.
     pub port: Option<u16>,
@@ -36,14 +36,14 @@ pub struct SftpOptions {
     pub ssh: Vec<OsString>,
     /// The maximum number of connections.
     pub connections: NonZeroUsize,
-    /// How long requests may wait without a byte moving.
+    /// The time that requests may wait without a byte moving.
     pub timeout: Duration,
-    /// Once set, a server that does not answer is given up after a few seconds.
+    /// Once this is set, a server that does not answer causes an error after a few seconds.
     pub cancel: Cancel,
 }
 
 impl SftpOptions {
-    /// Returns how long ssh may take to connect without asking the user.
+    /// Returns the time that ssh may take to connect without asking the user.
     pub(super) fn connect_timeout(&self) -> Duration {
         self.timeout.max(CONNECT_TIMEOUT_MIN)
     }

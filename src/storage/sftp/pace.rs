@@ -1,4 +1,4 @@
-//! Delays blocks so that a rate is kept.
+//! Delays blocks to keep a rate.
 
 use std::time::Duration;
 
@@ -13,18 +13,18 @@ pub(super) struct Pace<'a> {
 }
 
 impl Pace<'_> {
-    /// Returns how long to wait before this many bytes may be requested.
+    /// Returns the time to wait before this many bytes may be requested.
     pub(super) fn pause(&self, bytes: usize) -> Duration {
         self.rate.pause(bytes as u64)
     }
 
-    /// Reports whether to collect all answers before such a pause. An answer that is not read for
-    /// long looks like a server that does not answer.
+    /// Reports whether to collect all answers before such a pause. If an answer is not read for a
+    /// long time, the server seems not to answer.
     pub(super) fn is_long(&self, pause: Duration) -> bool {
         pause > self.options.timeout / 4
     }
 
-    /// Waits. Once cancelled, operations under way finish without a limit.
+    /// Waits. After a cancellation, running operations finish without a limit.
     pub(super) async fn wait(&self, pause: Duration) {
         runtime::sleep(pause, &self.options.cancel).await;
     }

@@ -12,8 +12,8 @@ use super::error::SftpError;
 use super::options::SftpOptions;
 use super::ssh::{self, Processes};
 
-/// Time before another attempt to open a connection besides the first: the server may limit their
-/// number.
+/// Time before the next attempt to open a further connection. The server may limit the number of
+/// connections.
 const REST: Duration = Duration::from_mins(1);
 
 /// All connections of a store.
@@ -94,7 +94,7 @@ impl Pool {
             });
             if wanted {
                 let pool = Arc::clone(self);
-                // If it fails, the other connections do the work.
+                // If this fails, the other connections do the work.
                 tokio::spawn(async move { pool.connect(number).await.map(drop) });
             }
         }

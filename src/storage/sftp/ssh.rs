@@ -24,15 +24,15 @@ use super::options::SftpOptions;
 /// Bytes of ssh's messages that are kept: a quarter of them from the beginning, the rest from the
 /// end.
 const STDERR_KEPT: usize = 4 << 10;
-/// How long to wait for the last messages once ssh has ended. A process that it leaves behind, for
-/// example the master of a shared connection, may keep the pipe open for ever.
+/// The time to wait for the last messages after ssh has ended. A process that ssh leaves behind,
+/// such as the master of a shared connection, may keep the pipe open for ever.
 const STDERR_WAIT: Duration = Duration::from_secs(2);
 /// Large enough that several small packets are read in one system call.
 const READ_BUFFER: usize = 64 << 10;
 
-/// Makes ssh ignore `SIGINT` and `SIGHUP`, which a terminal sends to it too: operations under way
-/// must be able to finish. A process group of its own would keep ssh from asking for a passphrase.
-/// Ignored signals stay ignored across `exec`.
+/// Makes ssh ignore `SIGINT` and `SIGHUP`, which a terminal also sends to ssh: running operations
+/// must be able to finish. In its own process group, ssh could not ask for a passphrase. Ignored
+/// signals stay ignored across `exec`.
 const IGNORE_SIGNALS: &str = r#"trap "" INT HUP; exec "$@""#;
 
 /// A running ssh, its messages, and whether bytes move.
@@ -88,7 +88,7 @@ impl Ssh {
     pub(super) fn kill(&self) {
         let mut child = self.child();
         let _ = child.kill();
-        // This returns at once, since the process is dead.
+        // This returns at once, since the process was killed.
         let _ = child.wait();
     }
 
@@ -182,7 +182,7 @@ impl Drop for PendingRequest<'_> {
     }
 }
 
-/// The ssh processes of a store, so that they end with it.
+/// The ssh processes of a store, which end with the store.
 #[derive(Default)]
 pub(super) struct Processes(Mutex<Started>);
 
@@ -247,11 +247,10 @@ fn arguments(options: &SftpOptions, may_ask: bool) -> Vec<OsString> {
         "ConnectTimeout={}",
         options.connect_timeout().as_secs()
     ));
-    // These end ssh if the server or the link dies and this process does too.
+    // These options end ssh if both this process and the server (or the link) have ended.
     set(&format!("ServerAliveInterval={}", (seconds / 4).max(1)));
     set("ServerAliveCountMax=3");
-    // Features that a configuration may enable but that have no use here; sftp(1) disables the
-    // same.
+    // Disable features that a configuration may enable but that have no use here, like sftp(1).
     for option in [
         "ClearAllForwardings=yes",
         "ForwardAgent=no",

@@ -7,14 +7,14 @@ use super::error::SftpError;
 use super::ssh::Ssh;
 use crate::storage::error::StorageErrorKind;
 
-/// Returns why ssh ended before the server answered.
+/// Returns the reason why ssh ended before the server answered.
 pub(super) async fn not_connected(ssh: &Ssh) -> SftpError {
     let status = ssh.end(Duration::from_secs(5)).await;
     classify(status, ssh.messages())
 }
 
-/// Interprets ssh's exit status and messages. ssh reports every failure of its own as status 255,
-/// so only its messages distinguish them.
+/// Interprets ssh's exit status and messages. ssh has the same status 255 for all of its own
+/// failures, so only its messages distinguish them.
 fn classify(status: Option<ExitStatus>, messages: String) -> SftpError {
     use StorageErrorKind as Kind;
     let code = status.and_then(|status| status.code());
@@ -36,7 +36,7 @@ fn classify(status: Option<ExitStatus>, messages: String) -> SftpError {
         return SftpError::known(Kind::LoginRefused, text);
     }
     match status {
-        // Not ssh's own status: it does not know the arguments, or is another program.
+        // This is not ssh's own status. The program does not accept the arguments, or is not ssh.
         Some(status) if code.is_some_and(|code| code != 255) => {
             let text = if messages.is_empty() {
                 "it ended without a message"

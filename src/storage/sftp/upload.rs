@@ -1,10 +1,10 @@
-//! Stores an object: under a temporary name, through all connections at once if it is large, then
-//! under its own name.
+//! Stores an object under a temporary name, through all connections at once if it is large, and
+//! then renames it.
 //!
-//! A put takes three round trips, however large the object is, and more only for bytes beyond the
-//! window. First the temporary file and its directory are opened. Then the bytes, the request to
-//! wait for the disk and the request to close are sent without waiting for answers. Last, the file
-//! is renamed and the directory made durable.
+//! A put takes three round trips, and more only for bytes beyond the window. First the temporary
+//! file and its directory are opened. Then the bytes, the request to wait for the disk and the
+//! request to close are sent without waiting for answers. Last, the file is renamed and the
+//! directory made durable.
 
 use std::sync::{Arc, Mutex};
 
@@ -24,8 +24,8 @@ use crate::storage::error::StorageErrorKind;
 use crate::storage::rate::Limits;
 use crate::storage::temporary;
 
-/// Bytes under way on one connection. Two objects are usually sent at a time, and other requests
-/// wait behind them.
+/// Bytes that are sent ahead of the answers on one connection. Two objects are usually sent at a
+/// time, and other requests wait for them.
 const UPLOAD_WINDOW: usize = WINDOW / 2;
 /// From this size on, an object is sent through all connections: one window cannot hold it.
 const SPREAD_FROM: usize = 2 * UPLOAD_WINDOW;
@@ -57,7 +57,7 @@ impl Upload<'_> {
         let result = self.send_and_publish(first, &temporary).await;
         match &result {
             Err(SftpError::Lost(_)) => lock(self.abandoned).push(temporary),
-            // The first error is the one to report.
+            // Report the first error, not that of the removal.
             Err(_) => drop(first.remove(&temporary).await),
             Ok(()) => {}
         }
@@ -115,7 +115,7 @@ impl Upload<'_> {
                 opened => return opened,
             }
         }
-        // Usually the directory above exists: it has other directories with packs.
+        // Usually the parent directory exists, since it has other directories with packs.
         let (above, _) = self.directory.rsplit_once('/').unwrap_or_default();
         let directories = [above, self.directory];
         let opened = self.open_in(first, temporary, &directories[1..], &directories);
@@ -153,7 +153,8 @@ impl Upload<'_> {
                 opening.begin(first.open_read(path)).await;
             }
         }
-        // A directory that exists gives an error, too; opening the file shows whether it does.
+        // Creating an existing directory fails, too. Opening the file shows whether the directory
+        // exists.
         let mut refused = None;
         while let Some(created) = creating.next().await {
             if let Err(error) = created
@@ -200,7 +201,8 @@ impl Upload<'_> {
                 } else {
                     match connection.open_write(temporary).await {
                         Ok(file) => self.send_by(connection, file, blocks, false).await,
-                        // All blocks were taken meanwhile, and the file is read-only now.
+                        // Another connection has taken all blocks meanwhile, and the file is
+                        // read-only now.
                         Err(error)
                             if error.is(StatusCode::PermissionDenied) && blocks.are_taken() =>
                         {
@@ -214,8 +216,9 @@ impl Upload<'_> {
         all(senders).await.into_iter().collect()
     }
 
-    /// Takes blocks and writes them until none is left. Each connection waits for the disk itself,
-    /// since only its own writes are certain to come before that request.
+    /// Takes blocks and writes them until none is left. Each connection waits for the disk
+    /// separately, since the server executes this request only after the writes of the same
+    /// connection.
     async fn send_by(
         &self,
         connection: &Arc<Connection>,
@@ -260,7 +263,7 @@ impl Upload<'_> {
         Ok(())
     }
 
-    /// Renames the file, and makes that durable.
+    /// Renames the file, and makes the new name durable.
     async fn publish(
         &self,
         first: &PooledConnection,
@@ -366,13 +369,13 @@ async fn sync_all(directories: &[File]) -> Result<(), SftpError> {
         .collect()
 }
 
-/// The bytes of an object, of which each connection takes the next block when it is ready for one.
+/// The bytes of an object. Each connection takes the next block when it is ready for one.
 struct Blocks<'a>(Mutex<Rest<'a>>);
 
 struct Rest<'a> {
     parts: &'a [&'a [u8]],
     offset: u64,
-    /// Bytes taken of the first part.
+    /// The number of bytes that were taken from the first part.
     taken: usize,
 }
 
