@@ -145,8 +145,11 @@ impl Packer<'_> {
         if !part.is_empty() && part.len() + len > self.part_len() {
             self.hand_over(std::mem::take(runs), std::mem::replace(part, self.buffer()))?;
         }
-        // Reserve exactly the length, since the budget counts capacity.
-        part.reserve_exact(len);
+        if part.is_empty() && part.capacity() < len {
+            // Growing the buffer would copy its old content. The capacity is exact, since the
+            // budget counts it.
+            *part = Vec::with_capacity(len);
+        }
         part.extend_from_slice(content);
         part.extend_from_slice(&[0; TAG_LEN]);
         runs.push(run(codec, len, blobs));
