@@ -50,7 +50,7 @@ fn busy(path: &Path, why: &str) -> VolumeError {
 /// only uses that the system reports. Opening a device with `O_EXCL` finds more.
 fn user_of(of: &Metadata) -> Option<String> {
     let is_device = of.file_type().is_block_device();
-    let on_top = is_device.then(|| device_user(of)).flatten();
+    let on_top = is_device.then(|| device_user(&in_sysfs(of))).flatten();
     on_top.or_else(|| swap(of)).or_else(|| attached(of))
 }
 
@@ -66,13 +66,13 @@ fn in_sysfs(device: &Metadata) -> PathBuf {
     format!("/sys/dev/block/{major}:{minor}").into()
 }
 
-/// Finds mounts of a device and of its partitions, and devices on top of them.
-fn device_user(device: &Metadata) -> Option<String> {
-    let directory = in_sysfs(device);
-    let partitions = entries(&directory)
+/// Finds mounts of a device and of its partitions, and devices on top of them. The kernel describes
+/// the device in `directory`.
+fn device_user(directory: &Path) -> Option<String> {
+    let partitions = entries(directory)
         .into_iter()
         .filter(|entry| entry.join("partition").exists());
-    for part in std::iter::once(directory.clone()).chain(partitions) {
+    for part in std::iter::once(directory.to_owned()).chain(partitions) {
         let prefix = match part.file_name() {
             Some(partition) if part != directory => {
                 format!("its partition {} is ", partition.display())
@@ -132,4 +132,29 @@ fn entries(directory: &Path) -> Vec<PathBuf> {
     let mut entries: Vec<_> = listed.map(|entry| entry.path()).collect();
     entries.sort();
     entries
+}
+
+#[cfg(test)]
+mod tests {
+    use super::device_user;
+    use std::fs;
+
+    #[test]
+    fn a_device_on_top_of_a_device_or_of_its_partition_is_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let [device, partition] = ["", "sda1"].map(|name| directory.path().join(name));
+        for part in [&device, &partition] {
+            fs::create_dir_all(part.join("holders")).unwrap();
+        }
+        fs::write(partition.join("partition"), "1\n").unwrap();
+        assert_eq!(device_user(&device), None);
+
+        fs::write(partition.join("holders/dm-3"), "").unwrap();
+        let user = device_user(&device).unwrap();
+        assert_eq!(user, "its partition sda1 is held by the device dm-3");
+
+        fs::write(device.join("holders/md0"), "").unwrap();
+        let user = device_user(&device).unwrap();
+        assert_eq!(user, "it is held by the device md0");
+    }
 }

@@ -8,7 +8,7 @@ use rustix::fs::{FlockOperation, fcntl_lock};
 
 use super::failures::assert_error;
 use crate::support::program::{World, finish};
-use crate::support::{LoopDevice, noise, run, skip};
+use crate::support::{LoopDevice, noise, run, skip, skip_for_kernel};
 
 const MIB: usize = 1 << 20;
 
@@ -148,11 +148,22 @@ fn a_device_that_another_device_uses_is_refused_in_any_case() {
     let Some(device) = LoopDevice::new(&noise(2, 8 * MIB)) else {
         return;
     };
-    if let Some(above) = run("losetup", &["--find", "--show", &device.device]) {
-        let expected = format!("{above} is attached to it");
-        refused(&world, &device.device, &device.backing, 11, &[&expected]);
-        run("losetup", &["--detach", &above]).unwrap();
+    let above = run("losetup", &["--find", "--show", &device.device]).unwrap();
+    let expected = format!("{above} is attached to it");
+    refused(&world, &device.device, &device.backing, 11, &[&expected]);
+    run("losetup", &["--detach", &above]).unwrap();
+}
+
+#[test]
+fn a_device_that_the_device_mapper_uses_is_refused_in_any_case() {
+    if !Path::new("/sys/class/misc/device-mapper").exists() {
+        // A unit test of `volume::users` reads what a kernel would say of such a device.
+        return skip_for_kernel("the kernel has no device mapper");
     }
+    let (world, _) = backed_up(MIB);
+    let Some(device) = LoopDevice::new(&noise(2, 8 * MIB)) else {
+        return;
+    };
     let table = format!("0 2048 linear {} 0", device.device);
     let name = format!("cuttlebone-test-{}", std::process::id());
     if run("dmsetup", &["create", &name, "--table", &table]).is_none() {

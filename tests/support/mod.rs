@@ -11,7 +11,7 @@ mod unprivileged;
 
 pub(crate) use loop_device::LoopDevice;
 pub(crate) use random::{Random, noise};
-pub(crate) use skip::skip;
+pub(crate) use skip::{skip, skip_for_kernel};
 pub(crate) use small_disk::SmallDisk;
 pub(crate) use sshd::Sshd;
 pub(crate) use unprivileged::modes_apply;
