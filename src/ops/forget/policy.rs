@@ -14,11 +14,13 @@
 //! Backups of a volume need not be one line, each following the one before: two hosts back up at
 //! the same time, or copies of a repository are merged. A rule goes every way from a backup that
 //! nothing follows to older ones, and counts each way apart. A backup is kept if it is kept on any
-//! way. So backups push out only those that they follow. Otherwise the holder of a write key could
-//! add backups with times of the past, and have the genuine ones of those days removed. For the
-//! same reason the newest backup of a period does not replace those of other write keys.
+//! way. So backups push out only those that they follow.
+//!
+//! Backups of a volume need not be by one key. Those of a write key are decided on as if only they
+//! and those of full keys existed, and those of full keys as if no others did. Otherwise the holder
+//! of a write key could add backups, follow the genuine ones, and have these removed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
@@ -87,10 +89,40 @@ impl Policy {
     }
 
     /// Returns, for each record of a volume (newest first), the reasons to keep it; none means to
-    /// remove it. Records that are passed over have none. If it would keep no backup, it keeps the
-    /// newest.
+    /// remove it. Records that are passed over have none. What it returns for a backup depends on
+    /// no backup by another write key. If it would keep none of those that it depends on, it keeps
+    /// the newest of these.
     #[must_use]
     pub fn decide(
+        &self,
+        history: &[Link<'_>],
+        now: Timestamp,
+        zone: &TimeZone,
+    ) -> Vec<Vec<Reason>> {
+        let mut decided = vec![Vec::new(); history.len()];
+        let backups = history.iter().filter_map(|link| link.backup);
+        let keys: HashSet<Option<SignerId>> = backups.map(|backup| backup.key).collect();
+        for key in keys {
+            let counts = |backup: &Candidate<'_>| backup.key.is_none() || backup.key == key;
+            let line: Vec<Link<'_>> = history
+                .iter()
+                .map(|link| Link {
+                    backup: link.backup.filter(counts),
+                    follows: link.follows,
+                })
+                .collect();
+            let reasons = self.decide_for_key(&line, now, zone);
+            for ((link, reasons), decided) in line.iter().zip(reasons).zip(&mut decided) {
+                if link.backup.is_some_and(|backup| backup.key == key) {
+                    *decided = reasons;
+                }
+            }
+        }
+        decided
+    }
+
+    /// Decides about records of which those that do not count for a key are passed over.
+    fn decide_for_key(
         &self,
         history: &[Link<'_>],
         now: Timestamp,
@@ -116,7 +148,8 @@ impl Policy {
             let mut ways: Vec<Vec<Way>> = vec![Vec::new(); history.len()];
             for (place, link) in history.iter().enumerate() {
                 let mut to_here = std::mem::take(&mut ways[place]);
-                if to_here.is_empty() {
+                // A record that is passed over begins no way: those before it would stay for ever.
+                if to_here.is_empty() && link.backup.is_some() {
                     to_here.push(Way::default());
                 }
                 if let Some(counted) = &counted[place] {
@@ -179,8 +212,6 @@ struct Way {
     used: u64,
     /// The last of them.
     period: Option<[i16; 4]>,
-    /// The keys that signed the backups in it.
-    keys: Vec<Option<SignerId>>,
     /// The rule counts only backups that are younger than this; none before the first backup.
     since: Option<Timestamp>,
 }
@@ -201,12 +232,7 @@ impl Way {
             }
             return;
         };
-        if self.used < same.used {
-            same.used = self.used;
-            same.keys.clone_from(&self.keys);
-        } else if self.used == same.used {
-            same.keys.retain(|key| self.keys.contains(key));
-        }
+        same.used = same.used.min(self.used);
         same.since = same.since.min(self.since);
     }
 }
@@ -230,15 +256,7 @@ impl Counted<'_> {
             Rule::Last(_, Count::Most(most)) => used < *most,
             _ => true,
         };
-        let is_new = |way: &Way| {
-            if period.is_none() || way.period != period {
-                return has_left(way.used);
-            }
-            // The period is counted already. A backup of a full key represents the period for all
-            // keys.
-            let stands = way.keys.contains(&None) || way.keys.contains(&self.backup.key);
-            !stands && has_left(way.used - 1)
-        };
+        let is_new = |way: &Way| (period.is_none() || way.period != period) && has_left(way.used);
         let mut in_spans = ways.iter().filter(in_span);
         if in_spans.clone().any(is_new) {
             Some(Reason::Rule(rule.clone()))
@@ -256,12 +274,8 @@ impl Counted<'_> {
         for mut way in ways {
             if period.is_none() || way.period != period {
                 way.used += 1;
-                way.keys.clear();
             }
             way.period = period;
-            if !way.keys.contains(&self.backup.key) {
-                way.keys.push(self.backup.key);
-            }
             let since = || self.since(rule).unwrap_or(Timestamp::MIN);
             way.since = Some(way.since.unwrap_or_else(since));
             way.join(&mut counted);

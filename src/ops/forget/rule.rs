@@ -84,7 +84,7 @@ pub enum Reason {
     Rule(Rule),
     /// The rule has not used up its count, and this is the oldest backup.
     Oldest(Rule),
-    /// Without it, its volume would have no backup.
+    /// Without it, its volume would have no backup, or none by its key and full keys.
     LastOfVolume,
 }
 

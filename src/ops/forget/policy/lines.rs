@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
+use super::model::any_rule;
 use super::*;
 use crate::ops::forget::rule::Period;
 
@@ -34,11 +35,15 @@ impl Made {
         self.backups.len() - 1
     }
 
-    /// Adds a line of daily backups, at this hour of each day.
+    /// Adds a line of daily backups by a full key, at this hour of each day.
     fn add_daily(&mut self, days: i64, hour: i64) -> BTreeSet<usize> {
+        self.add_daily_by(FULL, days, hour)
+    }
+
+    fn add_daily_by(&mut self, key: Option<u8>, days: i64, hour: i64) -> BTreeSet<usize> {
         let mut newest = None;
         let line = (0..days).map(|day| {
-            newest = Some(self.add(24 * day + hour, FULL, newest));
+            newest = Some(self.add(24 * day + hour, key, newest));
             self.backups.len() - 1
         });
         line.collect()
@@ -49,7 +54,7 @@ impl Made {
     }
 
     fn decide(&self, rules: impl IntoIterator<Item = Rule>, now: i64) -> Vec<Vec<Reason>> {
-        let last = self.backups.len() - 1;
+        let last = self.backups.len().saturating_sub(1);
         let turned: Vec<Vec<usize>> = self
             .follows
             .iter()
@@ -73,6 +78,42 @@ impl Made {
         let mut reasons = policy.decide(&links, Self::at(now), &TimeZone::UTC);
         reasons.reverse();
         reasons
+    }
+
+    /// Returns the backups that rules keep.
+    fn kept(&self, rules: impl IntoIterator<Item = Rule>, now: i64) -> BTreeSet<usize> {
+        let reasons = self.decide(rules, now);
+        let places = reasons.iter().enumerate();
+        let kept = places.filter(|(_, reasons)| !reasons.is_empty());
+        kept.map(|(place, _)| place).collect()
+    }
+
+    /// Returns a history of only the backups of these keys, all by a full key, and the place of each
+    /// here. A backup follows those that it follows here through others, too.
+    fn only(&self, keys: &[Option<u8>]) -> (Self, Vec<usize>) {
+        let counts = |place: &usize| keys.contains(&self.backups[*place].1);
+        let places: Vec<usize> = (0..self.backups.len()).filter(counts).collect();
+        let mut only = Self::default();
+        for &place in &places {
+            let mut todo = self.follows[place].clone();
+            let mut follows = BTreeSet::new();
+            while let Some(older) = todo.pop() {
+                match places.binary_search(&older) {
+                    Ok(own) => drop(follows.insert(own)),
+                    Err(_) => todo.extend(&self.follows[older]),
+                }
+            }
+            only.add(self.backups[place].0, FULL, follows);
+        }
+        (only, places)
+    }
+
+    /// The backups that no other follows.
+    fn unfollowed(&self) -> BTreeSet<usize> {
+        let followed: BTreeSet<usize> = self.follows.iter().flatten().copied().collect();
+        (0..self.backups.len())
+            .filter(|place| !followed.contains(place))
+            .collect()
     }
 
     /// Returns the backups that keep-daily keeps, and those that it does not count.
@@ -197,6 +238,133 @@ fn backups_by_two_keys_share_the_days_of_one_line() {
     );
 }
 
+/// The rules that a thief could aim at, each of which keeps all of 30 genuine daily backups.
+fn rules_of_30() -> Vec<Rule> {
+    let span: Span = "30d".parse().unwrap();
+    vec![
+        Rule::Last(Period::Each, Count::Most(30)),
+        Rule::Last(Period::Hour, Count::Most(30)),
+        Rule::Last(Period::Day, Count::Most(30)),
+        Rule::Within(span),
+        Rule::PeriodWithin(Period::Day, span),
+    ]
+}
+
+#[test]
+fn no_rule_lets_thirty_forged_backups_push_out_one_genuine_backup() {
+    let shapes: [fn(usize, usize) -> Vec<usize>; 4] = [
+        |_, _| Vec::new(),
+        |newest, _| vec![newest],
+        |_, place| vec![place],
+        |newest, place| vec![place, newest],
+    ];
+    // At the end of each day, of the last day, of days after it, and of days to come.
+    let times: [fn(i64) -> i64; 4] = [
+        |number| 24 * number + 23,
+        |number| DAY_30 - 60 + 2 * number,
+        |number| DAY_30 + 24 * number,
+        |number| DAY_30 + 24 * (number + 40),
+    ];
+    for genuine_key in [FULL, Some(1)] {
+        for shape in shapes {
+            for time in times {
+                for rule in rules_of_30() {
+                    let mut made = Made::default();
+                    let genuine = made.add_daily_by(genuine_key, 30, 2);
+                    let mut newest = 29;
+                    for number in 0..30 {
+                        let old = usize::try_from(number).unwrap();
+                        newest = made.add(time(number), FORGER, shape(newest, old));
+                    }
+                    for now in [DAY_30 - 20, DAY_30 + 24 * 35, DAY_30 + 24 * 100] {
+                        let kept = made.kept([rule.clone()], now);
+                        assert!(kept.is_superset(&genuine), "{rule:?} at {now}: {kept:?}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_forged_backup_that_follows_the_newest_does_not_move_the_start_of_a_span() {
+    for key in [FULL, Some(1)] {
+        let mut made = Made::default();
+        let genuine = made.add_daily_by(key, 10, 2);
+        // Its time is in the future when it is made, and not when `forget` runs.
+        made.add(24 * 60, FORGER, [9]);
+        for now in [24 * 10, 24 * 100] {
+            let kept = made.kept([Rule::Within("9d1h".parse().unwrap())], now);
+            assert!(kept.is_superset(&genuine), "at {now}: {kept:?}");
+        }
+    }
+}
+
+#[test]
+fn a_genuine_backup_that_follows_a_forged_one_from_the_future_counts() {
+    let mut made = Made::default();
+    made.add_daily(10, 2);
+    made.add(24 * 20, FORGER, [9]);
+    for day in 10..20 {
+        let newest = made.backups.len() - 1;
+        made.add(24 * day + 2, FULL, [newest]);
+    }
+    let (kept, uncounted) = made.daily(5, 24 * 30);
+    assert!(uncounted.is_empty());
+    assert_eq!(kept, BTreeSet::from([10, 16, 17, 18, 19, 20]));
+}
+
+#[test]
+fn forged_backups_do_not_take_the_empty_periods_of_a_rule() {
+    let mut made = Made::default();
+    let mut newest = None;
+    for week in 0..4 {
+        newest = Some(made.add(24 * 7 * week + 2, Some(1), newest));
+    }
+    for hour in 0..30 {
+        newest = Some(made.add(24 * 22 + 5 * hour, FORGER, newest));
+    }
+    for period in [Period::Hour, Period::Day, Period::Week, Period::Each] {
+        let kept = made.kept([Rule::Last(period, Count::Most(4))], 24 * 60);
+        assert!(kept.is_superset(&(0..4).collect()), "{period:?}");
+    }
+}
+
+#[test]
+fn a_forged_backup_is_not_the_last_of_a_volume_in_the_place_of_a_genuine_one() {
+    let mut made = Made::default();
+    let genuine = made.add(0, FULL, []);
+    let by_key = made.add(24, Some(1), [genuine]);
+    let forged = made.add(48, FORGER, [by_key]);
+    made.add(72, FORGER, [forged]);
+    let label = "why=upgrade".parse().unwrap();
+    assert_eq!(
+        made.kept([Rule::Label(label)], 100),
+        BTreeSet::from([genuine, by_key, 3])
+    );
+}
+
+#[test]
+fn backups_by_a_full_key_push_out_those_of_write_keys_that_they_follow() {
+    let mut made = Made::default();
+    let mut newest = None;
+    for day in 0..10 {
+        let key = if day < 5 { Some(1) } else { FULL };
+        newest = Some(made.add(24 * day + 2, key, newest));
+    }
+    let (kept, _) = made.daily(3, 24 * 10);
+    assert_eq!(kept, BTreeSet::from([7, 8, 9]));
+}
+
+#[test]
+fn a_forged_backup_on_a_line_of_its_own_keeps_no_genuine_one() {
+    let mut made = Made::default();
+    made.add_daily(10, 2);
+    made.add(24 * 2 + 5, FORGER, [2]);
+    let (kept, _) = made.daily(3, 24 * 10);
+    assert_eq!(kept, BTreeSet::from([7, 8, 9, 10]), "only itself");
+}
+
 /// Returns all ways from backups that nothing follows to this one, each newest first.
 fn ways(made: &Made, to: usize) -> Vec<Vec<usize>> {
     let followers: Vec<usize> = (0..made.follows.len())
@@ -258,6 +426,81 @@ proptest! {
             expected.insert(made.backups.len() - 1);
         }
         prop_assert_eq!(kept, expected);
+    }
+}
+
+fn any_key() -> impl Strategy<Value = Option<u8>> {
+    prop::sample::select(vec![FULL, Some(1), Some(2), FORGER])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(400)
+    })]
+
+    #[test]
+    fn a_backup_is_decided_on_as_if_only_those_of_its_own_key_and_full_keys_existed(
+        rules in prop::collection::vec(any_rule(), 1..4),
+        steps in prop::collection::vec(
+            (-30..40_i64, any_key(), prop::collection::vec(0..30_usize, 0..3)),
+            1..30,
+        ),
+    ) {
+        let mut made = Made::default();
+        let mut now = 10_000;
+        for (place, (step, key, back)) in steps.into_iter().enumerate() {
+            now += step;
+            let follows = back.into_iter().filter(|older| *older < place);
+            made.add(now, key, follows.collect::<BTreeSet<_>>());
+        }
+        let decided = made.decide(rules.clone(), 10_300);
+        for key in [FULL, Some(1), Some(2), FORGER] {
+            let (only, places) = made.only(&[FULL, key]);
+            let alone = only.decide(rules.clone(), 10_300);
+            for (place, alone) in places.into_iter().zip(alone) {
+                if made.backups[place].1 == key {
+                    prop_assert_eq!(&decided[place], &alone, "backup {} by {:?}", place, key);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn forged_backups_cost_no_genuine_one(
+        rules in prop::collection::vec(any_rule(), 1..4),
+        steps in prop::collection::vec(
+            (0..40_i64, any_key(), -500..500_i64, prop::collection::vec(0..40_usize, 0..3)),
+            1..40,
+        ),
+    ) {
+        let mut made = Made::default();
+        let mut now = 10_000;
+        for (place, (step, key, lie, back)) in steps.into_iter().enumerate() {
+            now += step;
+            if key == FORGER {
+                let follows = back.into_iter().filter(|older| *older < place);
+                made.add(now + lie, key, follows.collect::<BTreeSet<_>>());
+            } else {
+                let follows = made.unfollowed();
+                made.add(now, key, follows);
+            }
+        }
+        let mut genuine = Made::default();
+        let mut places = Vec::new();
+        for (place, &(hours, key)) in made.backups.iter().enumerate() {
+            if key != FORGER {
+                let follows = genuine.unfollowed();
+                genuine.add(hours, key, follows);
+                places.push(place);
+            }
+        }
+        for now in [now, now + 1000] {
+            let kept = made.kept(rules.clone(), now);
+            for place in genuine.kept(rules.clone(), now) {
+                prop_assert!(kept.contains(&places[place]), "backup {}", places[place]);
+            }
+        }
     }
 }
 

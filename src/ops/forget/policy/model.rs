@@ -110,7 +110,7 @@ fn decide(
     stay
 }
 
-fn any_rule() -> impl Strategy<Value = Rule> {
+pub(super) fn any_rule() -> impl Strategy<Value = Rule> {
     let period = || {
         prop::sample::select(vec![
             Period::Each,
