@@ -26,7 +26,7 @@ use memory::peak_memory;
 use synthetic::{PACK_CHUNKS, SEGMENT_PACKS, id, pack};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // cargo bench adds words of its own.
+    // cargo bench adds its own arguments.
     let chunks: u64 = std::env::args()
         .find_map(|word| word.parse().ok())
         .unwrap_or(10_000_000);

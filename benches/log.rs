@@ -1,6 +1,6 @@
-//! Measures a long log: writes entries for this number of objects (default one million), of which
-//! a tenth is removed again, then loads the log, asks it for what is there, and appends to it.
-//! Prints times, bytes and the peak memory of the process.
+//! Measures a long log: writes entries that add this number of objects (default one million) and
+//! remove a tenth of them again. Then loads the log, lists its objects, and appends to it. Prints
+//! times, bytes and the peak memory of the process.
 //!
 //! `cargo bench --bench log -- 1000000`
 
@@ -20,7 +20,7 @@ use cuttlebone::storage::LocalBackend;
 
 use memory::peak_memory;
 
-/// Objects that one entry adds, as a `head` every night after some large backups.
+/// Objects that one entry adds, like a `head` every night after some large backups.
 const ADDED: u64 = 2_000;
 const WORKER: Worker<'static> = Worker {
     host: None,
@@ -28,7 +28,7 @@ const WORKER: Worker<'static> = Worker {
 };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // cargo bench adds words of its own.
+    // cargo bench adds its own arguments.
     let objects: u64 = std::env::args()
         .find_map(|word| word.parse().ok())
         .unwrap_or(1_000_000);
@@ -57,7 +57,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let end = objects.min(first + ADDED);
         let entry = NewEntry {
             added: (first..end).map(item).collect(),
-            // The tenth part of those that the entry before it added.
+            // A tenth of the objects that the previous entry added.
             removed: (first.saturating_sub(ADDED)..first)
                 .filter(|number| number % 10 == 0)
                 .map(item)

@@ -1,6 +1,6 @@
 //! Measures the plan of a large prune. The project has this number of chunks (default 10 million),
 //! and its data packs are empty files of the right size. One backup uses nine of ten chunks,
-//! scattered over the packs; another one shares most of its tree. Prints times and the peak memory
+//! scattered over the packs. Another one shares most of its tree. Prints times and the peak memory
 //! of the process.
 //!
 //! `cargo bench --bench prune -- 10000000`
@@ -34,7 +34,7 @@ use cuttlebone::storage::LocalBackend;
 use memory::peak_memory;
 use synthetic::{PACK_CHUNKS, RUN_CHUNKS, SEGMENT_PACKS, id, pack};
 
-/// Commits a backup of an image whose leaf `n` holds the chunks that this gives.
+/// Commits a backup of an image whose leaf `n` has the chunks that the callback returns.
 fn commit(
     project: &Project,
     name: &str,
@@ -105,7 +105,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     {
         return measure(&step.to_string_lossy(), Path::new(directory));
     }
-    // cargo bench adds words of its own.
+    // cargo bench adds its own arguments.
     let chunks: u64 = std::env::args()
         .find_map(|word| word.parse().ok())
         .unwrap_or(10_000_000);
@@ -143,7 +143,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         };
         project.put_sealed(ObjectRef::Index, &segment.encode())?;
     }
-    // Each leaf has chunks from all over the packs, and no leaf uses every tenth chunk.
+    // The chunks of each leaf are scattered over the packs. No leaf uses every tenth chunk.
     let leaves = chunks / RUN_CHUNKS;
     let scattered = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % chunks;
     let used = |leaf: u64| {
@@ -173,7 +173,7 @@ fn timed(what: &str, start: Instant) {
     println!("{what:30} {seconds:8.2} s   peak memory {}", peak_memory());
 }
 
-/// Does one step in a directory that was prepared.
+/// Runs one step in a prepared directory.
 fn measure(step: &str, directory: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let backend = Arc::new(LocalBackend::open(directory.join("repository"))?);
     let repository = Repository::open(backend, b"bench", &Silent)?;

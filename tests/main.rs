@@ -1,4 +1,4 @@
-//! All integration tests: one binary, a module an area.
+//! All integration tests, in one binary with a module for each area.
 
 #![allow(
     clippy::unwrap_used,

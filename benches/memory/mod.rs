@@ -2,7 +2,7 @@
 
 use cuttlebone::base::ByteSize;
 
-/// Returns the most memory that the process has held so far.
+/// Returns the peak memory of the process so far.
 pub(crate) fn peak_memory() -> ByteSize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

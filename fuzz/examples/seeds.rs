@@ -1,5 +1,5 @@
-//! Writes the seeds into `corpus/`. An example, because every binary of this package is a fuzz
-//! target.
+//! Writes the seeds into `corpus/`. This is an example, because every binary of this package is a
+//! fuzz target.
 
 use std::path::Path;
 

@@ -24,7 +24,7 @@ pub fn extents(data: &[u8]) {
             |wide: &std::ops::Range<u64>| wide.start <= range.start && range.end <= wide.end;
         assert!(widened.ranges().iter().any(holds));
     }
-    // Encoded again in each form, it decodes to the same list.
+    // Encode the list again in each form. It must decode to the same list.
     let (mut json, mut xml) = (String::new(), String::new());
     let mut plain = "Offset Length Type\n".to_owned();
     for range in ranges {

@@ -1,5 +1,5 @@
-//! A repository with known keys, made from fixed bytes through the public interface of the program,
-//! so that hostile bytes can be authentic.
+//! A repository with known keys, made from fixed bytes through the public interface of the program.
+//! With these keys, hostile bytes can be authentic.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -60,7 +60,8 @@ thread_local! {
     static FIXTURE: RefCell<Fixture> = RefCell::new(Fixture::new());
 }
 
-/// Runs `with` on this thread's fixture, which is made once: opening takes a key derivation.
+/// Runs `with` on this thread's fixture. The fixture is made only once, since opening needs a key
+/// derivation.
 pub(crate) fn fixture<T>(with: impl FnOnce(&mut Fixture) -> T) -> T {
     FIXTURE.with(|fixture| with(&mut fixture.borrow_mut()))
 }
@@ -88,7 +89,7 @@ impl Fixture {
         }
     }
 
-    /// Gives the project an empty store of its own, which is returned.
+    /// Gives the project a new empty store, and returns this store.
     pub(crate) fn fresh_store(&mut self) -> MemoryBackend {
         let store = MemoryBackend::new();
         self.project.objects = Objects::new(Arc::new(store.clone()));
@@ -311,7 +312,7 @@ impl PlainRun {
         }
     }
 
-    /// Makes the stored length that of the content, and the first blob long enough for it.
+    /// Sets the stored length to that of the content, and makes the first blob long enough for it.
     fn fit(&mut self) {
         let content = len_u32(self.content.len());
         self.run.stored_len = content + 16;
@@ -362,8 +363,8 @@ pub(crate) fn pack(
     pack_with(keys, random, &sealed, &contents(kind, runs).encode())
 }
 
-/// A pack with these sealed runs and these bytes as contents, which may be invalid. The hash of
-/// what precedes them, the signer and the signature are right.
+/// A pack with these sealed runs and these bytes as contents, which may be invalid. The hash of the
+/// bytes before the contents, the signer and the signature are right.
 #[must_use]
 pub(crate) fn pack_with(
     keys: &ProjectKeys,

@@ -49,13 +49,13 @@ pub(crate) const RECORD: u8 = 5;
 pub(crate) const IMAGE: u8 = 6;
 /// A record of a stream: `u64` size, `u8` top.
 pub(crate) const STREAM: u8 = 7;
-/// Of a blob: its id is not that of its bytes.
+/// Flag of a blob: its id is not that of its bytes.
 pub(crate) const LIE: u8 = 0x80;
 
-/// Of a blob: it is in one run with the one before.
+/// Flag of a blob: it is in the same run as the previous blob.
 pub(crate) const JOIN: u8 = 0x40;
 
-/// Further items are left out.
+/// Maximum number of items. Further items are ignored.
 const ITEMS_MAX: usize = 64;
 
 /// The objects of the repository.
@@ -74,7 +74,7 @@ pub fn hostile_repository(data: &[u8]) {
     run(data);
 }
 
-/// Does the same as [`hostile_repository`]. Returns how much could be read.
+/// Like [`hostile_repository`]. Returns the amounts that could be read.
 pub(crate) fn run(data: &[u8]) -> Reach {
     let Some((flags, items)) = data.split_first() else {
         return Reach::default();
@@ -153,7 +153,7 @@ impl Repo {
         }
     }
 
-    /// Takes a run of one blob.
+    /// Adds a run of one blob.
     fn run(&mut self, kind: BlobKind, tag: u8, mut run: PlainRun) {
         if run.content.is_empty() {
             return;
@@ -207,7 +207,8 @@ impl Repo {
     }
 
     /// Returns the id of the blob that `id` refers to: its first byte is the number of the blob,
-    /// modulo the number of blobs. An id whose last byte is odd refers to itself; no pack has it.
+    /// modulo the number of blobs. An id whose last byte is odd stays unchanged, and no pack has
+    /// it.
     fn resolve(&self, id: BlobId) -> BlobId {
         let bytes = id.as_bytes();
         match self.ids.len() {
@@ -356,7 +357,7 @@ fn mark(packs: &[PackListing], segments: &[ObjectHash]) -> MarkBody {
     }
 }
 
-/// Returns the id of a chunk. The keys are full.
+/// Returns the id of a chunk. The keys must be those of a full key.
 fn chunk_id(keys: &ProjectKeys, plain: &[u8]) -> BlobId {
     keys.chunk_keys().expect("the keys are full").id(plain)
 }

@@ -13,9 +13,9 @@ use cuttlebone::volume::{DiffSource, NamedInput, StreamTarget};
 use crate::fixture::{Fixture, fixture};
 use crate::rbd::{Diff, read};
 
-/// Larger images are not compared: a stream may state any size.
+/// Larger images are not compared, since a stream may state any size.
 const COMPARED_MAX: u64 = 1 << 20;
-/// Further streams are left out.
+/// Maximum number of streams. Further streams are ignored.
 const STREAMS_MAX: usize = 6;
 
 /// Backs up streams one after the other to one volume. Each is a length (`u16`) and that number of

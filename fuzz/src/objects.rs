@@ -40,7 +40,7 @@ pub fn key_slot(data: &[u8]) {
     let authentic = fixture::key_slot(&data[..data.len().min(longest)]);
     fixture(|f| {
         let slots = [data, &authentic];
-        // The input may be the slot that opens the fixture, which other inputs need.
+        // Do not replace the slot that opens the fixture, since other inputs need it.
         let is_new = |slot: &[u8]| f.store.size(&fixture::key_ref(slot).name()).is_err();
         let new = slots.map(is_new);
         for slot in slots {
@@ -77,7 +77,7 @@ pub fn project_object(data: &[u8]) {
         let right = fixture::project_object();
         fixture::put(&f.store, object, data);
         let opened = fixture::open(&f.store).project(NAME, &Silent);
-        // It is signed, so no other bytes are a project object.
+        // The object is signed, so all other bytes must be refused.
         assert_eq!(opened.is_ok(), data == right);
         fixture::put(&f.store, object, &right);
     });

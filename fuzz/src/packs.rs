@@ -99,9 +99,9 @@ pub fn index_segment(data: &[u8]) {
     });
 }
 
-/// Whether the index may not know a blob of this pack: because the segment names the pack twice
-/// with different contents; or because more ids begin with the same 16 bytes than the index tries,
-/// which happens only with an attacker's ids.
+/// Whether the index may lack a blob of this pack. This happens if the segment names the pack twice
+/// with different contents. It also happens if so many ids begin with the same 16 bytes that the
+/// index does not try all of them, which is possible only with ids of an attacker.
 fn ambiguous(segment: &IndexSegment, listing: &PackListing, id: &BlobId) -> bool {
     let mut same = segment.packs.iter().filter(|p| p.pack == listing.pack);
     let blobs = segment.packs.iter().flat_map(|p| p.contents.blobs());

@@ -39,7 +39,7 @@ pub fn rbd_diff(data: &[u8]) {
     }
 }
 
-/// Skips all data and returns the length of the stream. Every offset of a diff leads to that diff.
+/// Skips all data and returns the length of the stream. Also resumes at the offset of every diff.
 fn skim(data: &[u8]) -> Result<u64, DiffError> {
     let mut reader = DiffReader::open_seekable(Cursor::new(data))?;
     assert_eq!(

@@ -1,4 +1,4 @@
-//! The inputs that the fuzzer starts with: for each target a few that are valid, or nearly valid.
+//! The first inputs of the fuzzer: for each target, some that are valid or almost valid.
 
 use cuttlebone::base::{BlobId, ObjectHash, Root};
 use cuttlebone::format::{
@@ -443,8 +443,8 @@ fn index_segments() -> Named {
     ]
 }
 
-/// An image leaf or branch of this width with the children at these places, which are references in
-/// order.
+/// Returns a leaf or branch of an image with this width, and with children at these places. Each
+/// child is a reference to a blob.
 fn children(level: u8, width: usize, places: &[(usize, u8)]) -> Vec<u8> {
     let mut ids = vec![None; width];
     for (place, number) in places {
@@ -577,7 +577,7 @@ fn records() -> Named {
     ]
 }
 
-/// Every id in the lease is `id`.
+/// Returns a lease in which every id is `id`.
 fn lease(id: &str) -> Vec<u8> {
     let id = id.repeat(32);
     let process = r#"{"boot":"b","namespace":"pid:[4026531836]","pid":1,"started":2}"#;

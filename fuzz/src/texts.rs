@@ -94,7 +94,7 @@ pub fn certificate(data: &[u8]) {
         let again = Certificate::decode(&certificate.encode());
         assert_eq!(again.as_ref(), Ok(certificate));
         for pattern in &certificate.volumes {
-            // Every pattern matches the name that its letters and marks spell.
+            // Every pattern matches the name that remains without its stars.
             let name = pattern.replace('*', "");
             assert!(matches_pattern(pattern, &name) || pattern.contains('*'));
         }

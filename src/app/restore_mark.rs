@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_mark_is_not_taken_for_one() {
+    fn other_files_are_not_read_as_marks() {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("disk");
         let beside = directory.path().join(".disk.cuttlebone-restore");

@@ -413,7 +413,7 @@ pub(crate) mod tests {
     type Door<'a> = (&'static str, &'a dyn Fn(&Output));
 
     #[test]
-    fn no_text_controls_the_terminal_whichever_way_it_is_shown() {
+    fn no_method_shows_text_that_controls_the_terminal() {
         let evil = "web\u{1b}[2J\u{202e}\u{200b}\r";
         let safe = "web\\x1b[2J\\u{202e}\\u{200b}\\x0d";
         let key = || {

@@ -558,11 +558,13 @@ mod tests {
         );
         assert!(why("web1@mo").contains("none of a snapshot “mo”"));
         let unknown = records.select("wbe2@mon").unwrap_err();
-        assert!(
-            matches!(&unknown, RepoError::NoBackup { reason: NoBackupReason::Unknown { similar }, .. }
-                if similar.is_empty()),
-            "{unknown:?}"
-        );
+        match unknown {
+            RepoError::NoBackup {
+                reason: NoBackupReason::Unknown { similar },
+                ..
+            } => assert!(similar.is_empty(), "{similar:?}"),
+            other => panic!("{other:?}"),
+        }
         match records.select("web3@mon") {
             Err(RepoError::NoBackup {
                 reason: NoBackupReason::Unknown { similar },

@@ -50,7 +50,7 @@ fn export_to(cluster: &Cluster, world: &World, args: &[&str], image: &str) {
     finish(exported, &args).ok(&args);
 }
 
-/// Returns the digest of this backup, restored.
+/// Restores this backup and returns its digest.
 fn restored(world: &World, backup: &str) -> Hash {
     let target = world.at("restored");
     world.ok(&["restore", backup, &target, "--force", "-q"]);
@@ -112,8 +112,8 @@ fn thirty_snapshots_are_backed_up_by_diffs_and_restored_and_exported() {
     world.is_clean();
 }
 
-/// Exports two backups to a new image: the earlier one whole, the later one as a diff. The image
-/// must equal the one, and then the other.
+/// Exports two backups to a new image: the earlier one as a full diff, and the later one as a diff
+/// between them. After each export, the image must equal the exported backup.
 fn exports_to_ceph(
     cluster: &Cluster,
     world: &World,
@@ -186,8 +186,8 @@ fn a_diff_that_is_incomplete_or_does_not_fit_the_backups_is_refused() {
     // The header alone is refused, so the export may fail with a broken pipe.
     let (ran, _) = back_up(&cluster, &world, &skipped, "img");
     assert_eq!(ran.code, Some(20), "{ran:?}");
-    // Ceph writes a header before it finds that a snapshot does not exist: here one that never
-    // existed, and one of which there is a backup.
+    // Ceph writes a header before it finds that a snapshot does not exist. Test a snapshot that
+    // never existed, and a deleted one that has a backup.
     cluster.rbd(&["snap", "rm", "--no-progress", &a]);
     for (from, codes) in [("nowhere", &[20, 21][..]), ("a", &[21])] {
         let missing = ["export-diff", "--from-snap", from, &b];

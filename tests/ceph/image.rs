@@ -33,7 +33,7 @@ impl<'a> Image<'a> {
         format!("{}@{snapshot}", self.name)
     }
 
-    /// Changes size and content by importing a diff without snapshots: so every byte can be changed
+    /// Changes size and content by importing a diff without snapshots. So every byte can be changed
     /// without mapping the image.
     pub(super) fn change(&mut self, size: u64, extents: Vec<(Extent, Vec<u8>)>) {
         let header = DiffHeader {
@@ -81,8 +81,8 @@ impl Cluster {
     }
 }
 
-/// Returns ascending extents in an image of that size: single bytes and long ranges, repeated data,
-/// and zeros as such or as data.
+/// Returns ascending extents in an image of this size: single bytes and long ranges, repeated data,
+/// and zeros, either as extents of zeros or as data.
 fn extents(size: u64, random: &mut Random) -> Vec<(Extent, Vec<u8>)> {
     let (mut extents, mut end) = (Vec::new(), 0);
     loop {

@@ -1,5 +1,5 @@
-//! The program together with a real Ceph: each reads what the other has written, and the images are
-//! equal.
+//! The program together with a real Ceph. Each reads diffs that the other has written, and the
+//! images must be equal.
 //!
 //! `ceph-dev` starts a cluster of one host in seconds, which the tests share. Random numbers come
 //! from a seed that a test prints: `SEED=… cargo test ceph::` repeats them.
@@ -106,7 +106,7 @@ impl Cluster {
         self.finish_rbd(self.start_rbd(args), args)
     }
 
-    /// Does the same with this standard input.
+    /// Like [`rbd`](Self::rbd), with this standard input.
     fn rbd_with_stdin(&self, args: &[&str], input: impl Into<Stdio>) -> Vec<u8> {
         self.finish_rbd(self.command(args).stdin(input).spawn().unwrap(), args)
     }
@@ -136,7 +136,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        // Waiting closes its standard input first.
+        // `wait` closes the standard input of the process first, which ends it.
         if let Err(error) = self.keeper.wait() {
             eprintln!("could not wait for the cluster to stop: {error}");
         }

@@ -1,4 +1,4 @@
-//! `backup --command`, sources without bytes, and who reads standard input.
+//! `backup --command`, sources without bytes, and inputs that share standard input.
 
 use std::fs;
 use std::io;

@@ -135,7 +135,7 @@ fn a_backup_restores_as_a_full_diff() {
 }
 
 #[test]
-fn export_refuses_what_it_cannot_export_and_leaves_no_file() {
+fn an_impossible_export_is_refused_and_leaves_no_file() {
     let (world, ..) = world();
     world.backup(&[&world.write("other", &noise(2, 9000))]);
     let dump = world.write("dump", b"a stream");
@@ -168,7 +168,7 @@ fn export_refuses_what_it_cannot_export_and_leaves_no_file() {
     let output = refused(&["web1", "--to-snapshot", &long], 1);
     assert!(output.contains("4096"), "{output}");
 
-    // Damage ends the stream before its end mark, and leaves no file.
+    // After damage, the stream lacks its end record, and there is no file.
     for pack in world.packs() {
         program::damage(&pack);
     }

@@ -330,7 +330,7 @@ fn a_list_after_a_missed_run_is_refused() {
         "{output}"
     );
     assert_eq!(world.json(&["list"]).len(), 1);
-    // The base is named, and is of another snapshot.
+    // The user names a base of another snapshot.
     let output = world.fails(&[&from("tue")[..], &["--base", "v"]].concat(), 20);
     assert!(
         output.contains("start from snapshot “tue”, but"),
@@ -339,7 +339,8 @@ fn a_list_after_a_missed_run_is_refused() {
     // A list that starts from the right snapshot.
     let list = world.write(
         "list",
-        br#"[{"offset":0,"length":8192,"exists":"true"},{"offset":1048576,"length":4096,"exists":"true"}]"#,
+        br#"[{"offset":0,"length":8192,"exists":"true"},
+            {"offset":1048576,"length":4096,"exists":"true"}]"#,
     );
     assert_eq!(list, world.at("list"));
     world.ok(&from("mon"));
@@ -422,7 +423,7 @@ fn backups_record_the_snapshots_of_a_list_and_diffs_and_lists_build_on_each_othe
         (&source["snapshot"], &source["from_snapshot"]),
         (&"s2".into(), &"s1".into())
     );
-    // The same again, after a lost answer: nothing new.
+    // The same command again, as after a lost answer, stores nothing new.
     let again = world.json_one(&[&volume[..], &args].concat(), "summary");
     assert_eq!(again["existing"], true);
     assert_eq!(again["backup_id"], summary["backup_id"]);

@@ -40,7 +40,7 @@ fn exit_error(world: &World, args: &[&str], code: i32) -> Value {
 fn a_missing_repository_exits_with_10() {
     let mut world = World::empty();
     let disk = world.write("disk.img", b"x");
-    // Without a password, too: this must not need one.
+    // Unset the password, too, since this must not need one.
     world.set("CUTTLEBONE_PASSWORD", "");
     for args in [
         &["list"][..],
@@ -177,7 +177,7 @@ fn a_source_that_is_not_an_image_is_refused() {
         &world.fails(&["backup", "/dev/null"], 1),
         &["/dev/null", "character device"],
     );
-    // A file that the kernel makes up has content and no size, or cannot be read at all.
+    // Files of the kernel have content but no size, or cannot be read at all.
     assert_error(
         &world.fails(&["backup", "/proc/cpuinfo"], 1),
         &["/proc/cpuinfo", "size"],
@@ -207,7 +207,7 @@ fn a_damaged_cache_is_rebuilt_without_printing_a_panic() {
         }
         let file = File::options().write(true).open(cache).unwrap();
         file.write_all_at(&[0x55; 4096], page * 4096).unwrap();
-        // The program thinks that it was the last who wrote to it.
+        // Restore the time of modification, so that the program trusts the file.
         file.set_modified(written).unwrap();
         let ran = world.run(&["check"]);
         assert_eq!(ran.code, Some(0), "page {page}: {ran:?}");
@@ -242,7 +242,7 @@ fn a_source_that_changes_while_it_is_read_fails_the_backup() {
             "{}",
             ran.stderr
         );
-        // Other data, or all of it would be known.
+        // Use other data, since the first backup has stored some of it.
         fs::write(&disk, noise(3, 256 * MIB)).unwrap();
     }
     assert_eq!(world.ok(&["list"]), "no backups\n");
@@ -341,7 +341,7 @@ fn a_backup_to_a_full_disk_fails_and_succeeds_once_there_is_space() {
     world.restores("large", &large);
     world.is_clean();
 
-    // A full target is named, too, and nothing stays behind.
+    // The error names a full target, too, and no file is left.
     disk.resize(300 << 10);
     let target = disk.path().join("target");
     let output = world.fails(&["restore", "large", target.to_str().unwrap()], 1);
@@ -479,7 +479,7 @@ fn a_password_is_never_printed_or_stored() {
     world.set("CUTTLEBONE_PASSWORD", SECRET);
     world.ok(&[&["init", "-q"][..], &CHEAP_KEY].concat());
     let disk = world.write("disk.img", &noise(13, 64 * MIB));
-    // The environment of a child, and what other processes see of the program.
+    // Test the environment of a child, and the data that other processes can see.
     let secret = world.write("secret", SECRET.as_bytes());
     let command = format!(
         "env >{0}/env; cat /proc/$PPID/cmdline >{0}/ps; cat {secret}",

@@ -12,7 +12,8 @@ use cuttlebone::storage::LocalBackend;
 
 use crate::support::program::{self, World};
 
-/// All golden repositories, and whether each has superseded segments and marked packs.
+/// All golden repositories. The flag states whether a repository has superseded segments and marked
+/// packs.
 const KEPT: [(&str, bool); 1] = [("v1-2026-11-28", true)];
 const PASSWORD: &str = "golden";
 /// The passwords of keys that open only the project: of the roles full, write and verify.

@@ -1,4 +1,4 @@
-//! `head`: a statement for paper of where the log stands.
+//! `head`: a statement of the state of the log, to keep on paper.
 
 use std::fs;
 
@@ -68,7 +68,7 @@ fn head_puts_everything_new_into_the_log_once() {
 }
 
 #[test]
-fn the_statement_names_all_that_is_needed_to_find_the_entry_again_and_not_the_location() {
+fn the_statement_identifies_its_entry_and_does_not_name_the_location() {
     let world = World::new();
     let image = world.write("disk.img", &noise(1, 100_000));
     world.backup(&[&image]);
@@ -104,7 +104,7 @@ fn the_statement_names_all_that_is_needed_to_find_the_entry_again_and_not_the_lo
 }
 
 #[test]
-fn what_forget_and_prune_delete_is_removed_from_the_log_and_a_rollback_is_noticed() {
+fn the_log_removes_objects_that_forget_and_prune_delete_and_shows_a_rollback() {
     let world = World::new();
     let image = world.write("disk.img", &noise(1, 300_000));
     let old = world.backup(&[&image])["backup_id"].clone();
@@ -120,7 +120,7 @@ fn what_forget_and_prune_delete_is_removed_from_the_log_and_a_rollback_is_notice
         "{after}"
     );
 
-    // An entry is deleted, which later ones name.
+    // An entry that later entries name is deleted.
     let gone = before["entry"].as_str().unwrap();
     fs::remove_file(world.project().join("log").join(gone)).unwrap();
     let output = world.fails(&["check"], 23);

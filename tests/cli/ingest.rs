@@ -199,7 +199,7 @@ fn a_diff_that_arrives_late_and_slowly_is_read_to_its_end() {
     let writer = {
         let fifo = fifo.clone();
         thread::spawn(move || {
-            // This is longer than a single read of the command waits.
+            // A single read of the command waits for a shorter time.
             thread::sleep(Duration::from_millis(500));
             let mut fifo = fs::OpenOptions::new().write(true).open(fifo).unwrap();
             for piece in stream.chunks(2 * MIB) {

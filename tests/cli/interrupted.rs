@@ -73,7 +73,7 @@ fn killed_and_then_continued(world: &World, target: &str, content: &[u8]) {
 }
 
 #[test]
-fn an_interrupted_restore_to_a_file_is_known_until_it_is_continued() {
+fn an_interrupted_restore_to_a_file_is_reported_until_it_is_completed() {
     let (world, content) = backed_up();
     let target = world.write("target", &noise(2, content.len()));
     killed_and_then_continued(&world, &target, &content);
@@ -81,7 +81,7 @@ fn an_interrupted_restore_to_a_file_is_known_until_it_is_continued() {
 }
 
 #[test]
-fn an_interrupted_restore_to_a_device_is_known_until_it_is_continued() {
+fn an_interrupted_restore_to_a_device_is_reported_until_it_is_completed() {
     let (world, content) = backed_up();
     let Some(device) = LoopDevice::new(&noise(3, content.len())) else {
         return;
@@ -121,7 +121,7 @@ fn another_program_that_writes_to_the_target_is_noticed() {
     let (world, content) = backed_up();
     let args = ["a restore in place"];
 
-    // It keeps the file open, and overwrites what was restored already.
+    // The other program keeps the file open, and overwrites restored data.
     let target = world.write("kept open", &noise(5, content.len()));
     let other = File::options().write(true).open(&target).unwrap();
     let child = begin(&world, &target, &content);
@@ -131,7 +131,7 @@ fn another_program_that_writes_to_the_target_is_noticed() {
     let expected = ["another program changed the target at byte 0", "--in-place"];
     assert_error(&ran.stderr, &expected);
 
-    // It closes the file, whatever it wrote.
+    // The other program closes the file.
     let target = world.write("closed", &noise(6, content.len()));
     let child = begin(&world, &target, &content);
     drop(File::options().write(true).open(&target).unwrap());

@@ -43,7 +43,7 @@ fn a_kill_at_any_moment_harms_no_backup() {
         child.kill().unwrap();
         if child.wait().unwrap().success() {
             finished += 1;
-            // New data: a backup with nothing to store ends before it can be killed.
+            // Write new data: a backup that stores nothing ends before it can be killed.
             let at = random.next((SIZE - NEW) as u64);
             file.write_all_at(&noise(random.next(u64::MAX), NEW), at)
                 .unwrap();
@@ -184,7 +184,7 @@ fn a_signal_that_is_ignored_at_the_start_does_not_interrupt() {
             thread::sleep(Duration::from_millis(200));
             send(&child, signal);
             thread::sleep(Duration::from_millis(500));
-            // A program that was interrupted no longer reads.
+            // Ignore errors, since an interrupted program no longer reads.
             let _ = pipe.write_all(b"a few bytes");
             drop(pipe);
             assert_eq!(wait(&mut child), Some(code), "{disposition} {name}");
@@ -202,7 +202,7 @@ fn a_restore_that_ends_early_leaves_no_target() {
         fs::create_dir(world.path(name)).unwrap();
         let target = world.at(&format!("{name}/target"));
         let mut child = world.start(&["restore", "disk.img", &target]);
-        // The temporary file has blocks: it is being written.
+        // Once the temporary file has blocks, the program is writing it.
         until(&mut child, || {
             program::files(&world.path(name)).iter().any(|file| {
                 use std::os::unix::fs::MetadataExt;

@@ -53,7 +53,7 @@ fn a_volume_of_16_tib_costs_only_the_data_in_it() {
     let world = World::new();
     let disk = world.at("disk.img");
     let file = File::create(&disk).unwrap();
-    // The largest file of ext4 with blocks of 4 KiB is a block smaller.
+    // Stay below 16 TiB: with blocks of 4 KiB, the largest file of ext4 is one block smaller.
     let size = 16 * TIB - MIB;
     if file.set_len(size).is_err() {
         skip("the file system takes no file of 16 TiB");
@@ -118,7 +118,7 @@ fn ingest(
     ran
 }
 
-/// The diff sets every second byte of some leaves: the maximum number of extents.
+/// The diff sets every second byte of some leaves, so it has the maximum number of extents.
 #[test]
 fn memory_stays_small_for_a_diff_of_single_bytes() {
     const LEAVES: u64 = 3;

@@ -1,5 +1,5 @@
-//! The program on real files, as its users run it: its output, its effects, its errors, and the
-//! state that a kill leaves.
+//! The program with real files, as users run it: its output, its effects, its errors, and the state
+//! after it was killed.
 
 mod check;
 mod command;

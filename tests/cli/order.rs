@@ -1,5 +1,5 @@
-//! Which backup is the newest, with clocks that are wrong, and with copies of a repository that
-//! were used apart and merged.
+//! The order of backups if clocks are wrong, or if copies of a repository were used separately and
+//! then merged.
 
 use std::fs;
 use std::process::Command;
@@ -39,7 +39,7 @@ fn listed(world: &World) -> Vec<String> {
 }
 
 #[test]
-fn the_newest_is_the_backup_made_last_whatever_the_clocks_showed() {
+fn the_newest_backup_is_the_one_made_last_even_if_clocks_are_wrong() {
     if Command::new("faketime").arg("--version").output().is_err() {
         return skip("there is no faketime");
     }
@@ -51,7 +51,7 @@ fn the_newest_is_the_backup_made_last_whatever_the_clocks_showed() {
         None,
         Some("-365d"),
         Some("@1970-01-02 00:00:00"),
-        // Around the hour that the clock repeats.
+        // Times around the hour that the clock repeats.
         Some("@2026-10-25 02:59:59"),
         Some("@2026-10-25 02:00:01"),
         None,
@@ -85,8 +85,8 @@ fn the_newest_is_the_backup_made_last_whatever_the_clocks_showed() {
     world.is_clean();
 }
 
-/// Returns a world with a repository and a copy of it, in each of which one more backup of the
-/// volume `v` was made, and then merged file by file; the images of the two, and their ids.
+/// Copies a repository, makes one more backup of the volume `v` in each of the two, and merges them
+/// file by file. Returns the world, the images of the two backups, and their ids.
 fn merged() -> (World, [String; 2], [String; 2]) {
     let mut world = World::new();
     let image = world.write("disk.img", &noise(1, 300 << 10));
@@ -113,7 +113,7 @@ fn merged() -> (World, [String; 2], [String; 2]) {
 }
 
 #[test]
-fn of_two_copies_that_were_used_apart_and_merged_both_lines_are_shown() {
+fn both_lines_of_backups_are_shown_after_two_copies_of_a_repository_were_merged() {
     let (world, images, ids) = merged();
     let [first, second] = ids.each_ref().map(|id| &id[..8]);
     let ran = world.run(&["list"]);
@@ -154,7 +154,7 @@ fn a_list_of_extents_asks_which_of_two_newest_backups_it_starts_from() {
     let base = ["--base", &ids[0], "--to-snapshot", "three"];
     world.ok(&[&args[..], &base].concat());
     world.restores("v", &images[0]);
-    // The new one follows both. So there is one newest again.
+    // The new backup follows both, so there is only one newest backup again.
     world.ok(&from("three"));
     assert!(!world.run(&["list"]).stderr.contains("lines"));
     assert_eq!(listed(&world).len(), 5);
@@ -162,7 +162,7 @@ fn a_list_of_extents_asks_which_of_two_newest_backups_it_starts_from() {
 }
 
 #[test]
-fn two_newest_backups_with_the_same_content_are_no_question() {
+fn two_newest_backups_with_the_same_content_need_no_choice() {
     let (world, images, ids) = merged();
     world.ok(&["forget", &ids[1]]);
     let list = world.write("list", b"[]");

@@ -1,5 +1,4 @@
-//! Passwords: where they come from, in which form they open a key, and how often they are asked
-//! for.
+//! Passwords: their sources, their Unicode forms, and the number of prompts.
 
 use std::fs;
 use std::io::Write;
@@ -92,14 +91,14 @@ fn a_wrong_password_is_tried_once_and_the_error_names_its_source() {
     refused(&["list"], "CUTTLEBONE_PASSWORD");
     refused(&["list", "--password-file", &file], &file);
     refused(&["list", "--password-command", "echo no"], "command");
-    // Also where a terminal could ask: only a password that was typed is asked for again.
+    // Test this on a terminal, too: the program asks again only for a password that was typed.
     if let Some((code, shown)) = typed(&world, &["list"], "a\nb\nc\n") {
         assert_eq!((code, prompts(&shown)), (12, 0), "{shown}");
     }
     world.set("CUTTLEBONE_PASSWORD", "");
     let opened = fs::File::open(&file).unwrap();
     let number = opened.as_raw_fd();
-    // The program inherits standard input only, so this number is that of another process.
+    // The program inherits only standard input, so this descriptor belongs to another process.
     world.set(
         "CUTTLEBONE_PASSWORD_FILE",
         format!("/proc/{}/fd/{number}", std::process::id()),
@@ -148,7 +147,7 @@ fn a_password_opens_its_key_in_either_unicode_form() {
 }
 
 #[test]
-fn a_password_that_is_no_text_opens_its_key_as_it_is() {
+fn a_password_that_is_not_text_opens_its_key_unchanged() {
     let world = World::empty();
     let binary = world.write("pw", b"u\xcc\x88 \xff\x00 \xef\xbb");
     let init = ["init", "-q", "--password-file", &binary];
@@ -217,7 +216,7 @@ fn a_new_key_needs_a_password_that_opens_no_other_key() {
         ]
         .concat(),
     );
-    // Nor can another key get it. The key itself may, for other parameters.
+    // Another key cannot get this password, either. The same key may keep it, to change parameters.
     let passwd = ["key", "passwd", "--new-password-file", &new];
     refused(&[&passwd[..], &CHEAP_KEY].concat());
     world.set("CUTTLEBONE_PASSWORD", "battery staple");
@@ -259,7 +258,7 @@ fn a_signal_ends_the_program_while_it_derives_a_key() {
 #[test]
 fn the_key_that_opened_last_is_remembered_in_the_cache_directory() {
     let world = World::new();
-    // A slot that is tried before all others, and cannot be: 1 KiB of memory.
+    // This slot would be tried first, but its 1 KiB of memory is not allowed.
     let directory = world.repository().join("keys");
     let own = fs::read_dir(&directory)
         .unwrap()
@@ -274,7 +273,7 @@ fn the_key_that_opened_last_is_remembered_in_the_cache_directory() {
     let is_tried = || world.run(&["key", "test"]).stderr.contains(&name[..8]);
     assert!(is_tried());
     assert!(!is_tried());
-    // A name that is wrong, or no name at all, does no harm.
+    // A wrong name, or no name at all, does no harm.
     let remembered = fs::read_dir(world.path("cache").join("keys")).unwrap();
     for file in remembered {
         fs::write(file.unwrap().path(), "nonsense").unwrap();

@@ -103,7 +103,8 @@ fn prune_refuses_impossible_options() {
     }
 }
 
-/// How long the test kills processes. For a thorough run by hand, set it to a minute or more.
+/// The time for which the test kills processes. For a thorough run by hand, set it to a minute or
+/// more.
 fn killing() -> Duration {
     let seconds = std::env::var("KILL_SECONDS")
         .ok()

@@ -58,7 +58,7 @@ fn a_debian_image_and_its_change_are_restored_exactly() {
     if let Err(why) = script("make.sh", &old) {
         return skip(&format!("no Debian can be made here: {why}"));
     }
-    // A copy keeps the holes, whatever the file system below.
+    // Copy the image with its holes.
     let copied = Command::new("cp")
         .arg("--sparse=always")
         .arg(&old)

@@ -1,4 +1,4 @@
-//! Restores of damaged backups: what can be read is restored, and what cannot is named.
+//! Restores of damaged backups: undamaged parts are restored, and the others are named.
 
 use std::fs;
 use std::ops::Range;
@@ -62,7 +62,8 @@ fn holes(ran: &Ran) -> Vec<Range<u64>> {
     holes
 }
 
-/// Returns what a restore gives that leaves out the holes: there is what was there before.
+/// Returns the expected result of a restore with these holes. In the holes, the target keeps its
+/// old content.
 fn expected(content: &[u8], before: &[u8], holes: &[Range<u64>]) -> Vec<u8> {
     let mut expected = content.to_vec();
     for hole in holes {
@@ -87,7 +88,7 @@ fn restore_all_that_can_be_read(world: &World, content: &[u8]) -> Vec<Range<u64>
 }
 
 #[test]
-fn all_but_a_damaged_chunk_is_restored_to_every_kind_of_target() {
+fn everything_except_a_damaged_chunk_is_restored_to_every_kind_of_target() {
     let content = noise(1, 12 * MIB);
     let world = backed_up(&content);
     flip(&packs(&world, "packs")[0], MIB);
@@ -196,7 +197,7 @@ fn a_map_names_the_parts_that_were_restored() {
 }
 
 #[test]
-fn damage_that_shows_without_reading_the_data_is_found_before_anything_is_written() {
+fn damage_that_can_be_found_without_reading_data_is_reported_before_anything_is_written() {
     let content = noise(4, 12 * MIB);
     let before = noise(5, content.len());
     for (directory, is_cut) in [("packs", false), ("packs", true), ("trees", false)] {
@@ -234,7 +235,7 @@ fn damage_that_shows_without_reading_the_data_is_found_before_anything_is_writte
 }
 
 #[test]
-fn whatever_is_damaged_all_the_rest_is_restored() {
+fn after_any_damage_all_undamaged_parts_are_restored() {
     // Leaves of data, of zeros, and the end of a leaf.
     let mut content = noise(6, 14 * MIB + 1000);
     content[5 * MIB..9 * MIB].fill(0);
@@ -243,7 +244,7 @@ fn whatever_is_damaged_all_the_rest_is_restored() {
     for directory in ["packs", "trees"] {
         let world = backed_up(&content);
         let packs = packs(&world, directory);
-        // Packs of nodes are stored twice: both copies are damaged in the same place.
+        // Packs of nodes are stored twice. Damage both copies in the same place.
         let intact: Vec<_> = packs.iter().map(|pack| fs::read(pack).unwrap()).collect();
         let len = intact.iter().map(Vec::len).min().unwrap();
         for step in 0..10 {

@@ -224,7 +224,7 @@ fn volumes_are_given_to_write_keys_only() {
 }
 
 #[test]
-fn a_key_with_a_lesser_role_is_removed_by_a_full_one_and_opens_nothing_then() {
+fn a_write_or_verify_key_that_a_full_key_has_removed_opens_nothing() {
     let keys = Keys::new();
     let listed = keys.world.json(&["key", "list"]);
     let write = listed.iter().find(|key| key["role"] == "write").unwrap();

@@ -1,4 +1,4 @@
-//! Restores onto targets that exist: what is there is never destroyed by mistake.
+//! Restores to existing targets, whose content must not be destroyed by mistake.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileTypeExt;
@@ -37,8 +37,8 @@ impl Drop for Mounted {
     }
 }
 
-/// Asserts that a restore to a target fails with this code and text, whatever is asked for, and
-/// changes nothing in the file that holds the target's content.
+/// Asserts that a restore to a target fails with this code and text, with any options, and does not
+/// change the file that holds the target's content.
 #[track_caller]
 fn refused(world: &World, target: &str, held_in: &Path, code: i32, expected: &[&str]) {
     let before = fs::read(held_in).unwrap();
@@ -51,7 +51,7 @@ fn refused(world: &World, target: &str, held_in: &Path, code: i32, expected: &[&
 }
 
 #[test]
-fn a_device_that_is_not_blank_is_overwritten_only_if_asked_to() {
+fn a_device_that_is_not_blank_is_overwritten_only_if_the_user_asks_for_it() {
     let (world, content) = backed_up(2 * MIB);
     let kinds: [(&str, &[&str], &str); 7] = [
         ("mke2fs", &["-q", "-F", "-t", "ext2"], "an ext2 file system"),
@@ -77,7 +77,7 @@ fn a_device_that_is_not_blank_is_overwritten_only_if_asked_to() {
     ];
     let mut tried = 0;
     for (program, args, name) in kinds {
-        // XFS wants 300 MiB.
+        // XFS needs at least 300 MiB.
         let Some(device) = LoopDevice::sparse(320 << 20) else {
             return;
         };
@@ -215,7 +215,7 @@ fn an_image_that_another_program_has_locked_is_not_changed() {
 }
 
 #[test]
-fn nothing_is_created_where_devices_are() {
+fn no_file_is_created_in_the_directory_of_devices() {
     let (world, _) = backed_up(MIB);
     let link = world.at("link");
     std::os::unix::fs::symlink("/dev", &link).unwrap();
@@ -239,7 +239,7 @@ fn nothing_is_created_where_devices_are() {
 }
 
 #[test]
-fn a_regular_file_where_devices_are_is_not_taken_for_one() {
+fn a_regular_file_in_the_directory_of_devices_is_no_target() {
     let name = format!("/dev/cuttlebone-file-{}", std::process::id());
     if fs::write(&name, b"from another program").is_err() {
         skip("files cannot be created in /dev here");

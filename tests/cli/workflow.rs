@@ -10,7 +10,8 @@ use crate::support::{LoopDevice, noise};
 
 const MIB: usize = 1 << 20;
 
-/// 10 MiB and a bit: data, a hole, data, and an end that fills no chunk.
+/// Writes an image of a little more than 10 MiB: data, a hole, data, and an incomplete chunk at the
+/// end.
 fn image(world: &World, name: &str, seed: u64) -> String {
     let path = world.at(name);
     let file = File::create(&path).unwrap();
@@ -214,7 +215,7 @@ fn restore_replaces_or_updates_an_existing_target_only_if_asked_to() {
     };
     assert!(blocks(&target) <= blocks(&disk), "as sparse as it was");
 
-    // In place: equal data is not fetched, and holes of the image become zeros.
+    // With --in-place, equal data is not fetched, and holes of the image become zeros.
     let file = File::options().write(true).open(&target).unwrap();
     let write = |at: usize| {
         std::os::unix::fs::FileExt::write_all_at(&file, &noise(9, 1000), at as u64).unwrap();
@@ -271,7 +272,7 @@ fn a_stream_is_backed_up_and_restored() {
         (&(5 * MIB + 77).into(), &(5 * MIB + 77).into())
     );
 
-    // One more byte at the beginning: only the chunks near it are new.
+    // Insert one byte at the beginning. Only the chunks near it are new.
     let shifted = [b"x".as_slice(), &fs::read(&dump).unwrap()].concat();
     let shifted = world.write("shifted", &shifted);
     let ran = world.run_with_stdin(&args, File::open(&shifted).unwrap());

@@ -1,4 +1,4 @@
-//! Three days of backups with a write key, and the restores and the care of a full key in between.
+//! Three days of backups with a write key. In between, a full key restores, checks and prunes.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -92,10 +92,10 @@ fn contents(world: &World) -> Vec<(PathBuf, [u8; 32])> {
     all
 }
 
-/// What a full key restores after each of three days must be what the source was, whatever the
-/// full key did to the repository at night.
+/// After each of three days, a full key must restore the content of the sources. At night, the full
+/// key checks and prunes the repository.
 #[test]
-fn three_days_of_backups_with_a_write_key_are_restored_by_a_full_one() {
+fn three_days_of_backups_with_a_write_key_are_restored_by_a_full_key() {
     let site = Site::new();
     let world = &site.world;
     let image_len = 8 * MIB;
@@ -107,7 +107,7 @@ fn three_days_of_backups_with_a_write_key_are_restored_by_a_full_one() {
     let mut made: Vec<(String, String)> = Vec::new();
     for day in 0..3_u64 {
         let at = (1 + 7 * day) * CHUNK;
-        // Other bytes for each source, or the first one would store them for all.
+        // Use other bytes for each source. Otherwise the first source would store them for all.
         let fresh = |source: u64| noise(100 + 10 * day + source, 3 << 16);
         if day > 0 {
             for (source, path) in (0..).zip([&image, &listed, &rbd]) {
@@ -148,7 +148,7 @@ fn three_days_of_backups_with_a_write_key_are_restored_by_a_full_one() {
             let expected = world.at(&format!("{source}-{day}"));
             fs::copy(world.path(source), &expected).unwrap();
             let id = summary["backup_id"].as_str().unwrap().to_owned();
-            // Only what changed is stored, whoever packed the rest.
+            // Only changes are stored, even if the full key has repacked the other chunks.
             if day > 0 && source != "dump" {
                 assert_eq!(summary["bytes_new"], 3 << 16, "{source} on day {day}");
             }
@@ -157,7 +157,7 @@ fn three_days_of_backups_with_a_write_key_are_restored_by_a_full_one() {
         for (backup, expected) in &made {
             world.restores(backup, expected);
         }
-        // At night, the full key reads everything, and repacks what is not full.
+        // At night, the full key reads all data, and repacks packs that are not full.
         world.is_clean();
         if day == 1 {
             world.ok(&["forget", "--volume", "web-image", "--keep-last", "1"]);
@@ -171,13 +171,13 @@ fn three_days_of_backups_with_a_write_key_are_restored_by_a_full_one() {
     }
     world.is_clean();
 
-    // A second volume with the same content stores nothing: its chunks are in packs of others.
+    // A second volume with the same content stores no chunks, since other packs have them.
     let copied = site.backup("web-copy", &[&image]);
     assert_eq!(copied["bytes_new"], 0);
 }
 
 #[test]
-fn a_lesser_key_is_told_which_role_could_and_changes_no_byte_of_the_repository() {
+fn a_refused_command_names_the_role_that_may_run_it_and_changes_no_byte_of_the_repository() {
     let site = Site::new();
     let world = &site.world;
     let image = world.write("image", &noise(1, 300 << 10));
@@ -239,7 +239,7 @@ fn check_names_foreign_objects_of_every_kind_and_all_other_commands_work() {
     ];
     let mut planted = Vec::new();
     for (number, (directory, magic)) in (0..).zip(magic) {
-        // A version of the future, and then noise: nobody with a key made this.
+        // The object has a future version and noise. It was made without a key.
         let bytes = [magic.as_bytes(), &[9; 8], &noise(number, 400)].concat();
         let name = object_hash(&[&bytes]).to_string();
         let directory = project.join(directory);
@@ -272,7 +272,7 @@ fn check_names_foreign_objects_of_every_kind_and_all_other_commands_work() {
 }
 
 #[test]
-fn a_revoked_key_keeps_what_was_accepted_and_prune_frees_the_rest() {
+fn accepted_backups_of_a_revoked_key_stay_and_prune_frees_the_space_of_the_others() {
     let site = Site::new();
     let world = &site.world;
     let (first, second) = (noise(1, MIB), noise(2, 4 * MIB));

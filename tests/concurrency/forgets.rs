@@ -57,7 +57,7 @@ impl Policy {
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 struct Lease {
     there: bool,
-    /// Whether other processes consider its holder dead.
+    /// Whether other processes see the lease as expired.
     expired: bool,
     removes: Records,
 }
@@ -82,7 +82,7 @@ struct Forget {
     keeps: Records,
     lapsed: bool,
     gives_up: bool,
-    /// Whether it deletes records before it stores the entry, since that rule is broken.
+    /// Whether it deletes records before it stores the entry, because this rule is broken.
     early: bool,
 }
 
@@ -327,7 +327,8 @@ fn forgets_that_contradict_each_other_leave_a_record_and_no_gap() {
     }
 }
 
-/// If any one of the rules is broken, a forget loses a record, and the search finds the way to it.
+/// If any one of the rules is broken, a forget loses a record, and the search finds the steps that
+/// lead to this.
 #[test]
 fn no_rule_of_a_forget_can_be_left_out() {
     type Make = fn(Option<Rule>) -> Scenario;

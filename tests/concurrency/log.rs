@@ -1,6 +1,6 @@
 //! A model of the log: `head`, a forget, a prune and a backup run at the same time. A statement
-//! that `head` printed must stay true: each object that its entry stands for exists, or an entry
-//! removes it. The entry must also stand for every object that `head` found.
+//! that `head` printed must stay true: each object that its entry covers exists, or an entry
+//! removes it. The entry must also cover every object that `head` found.
 
 use super::search::{self, Outcome, search};
 
@@ -19,7 +19,7 @@ enum Rule {
     AnyEntryExcuses,
     /// An entry names as previous all entries that no other entry names yet.
     NamesAllTips,
-    /// If nothing is new, but no single entry stands for everything, `head` still writes one.
+    /// If nothing is new, but no single entry covers everything, `head` still writes an entry.
     JoinsTips,
 }
 
@@ -53,7 +53,7 @@ enum Actor {
     Head(Head),
     /// Deletes one object: a forget or a prune.
     Remover(Remover),
-    /// The objects that it has yet to store, the next one first.
+    /// A backup, with the objects that it still has to store, the next one first.
     Backup(u8),
     Ended,
 }
@@ -83,7 +83,7 @@ struct State {
     log: Entries,
     /// The entries that were printed.
     printed: Entries,
-    /// Objects that a `head` found, but that its statement does not stand for.
+    /// Objects that a `head` found, but that its statement does not cover.
     left_out: Objects,
     actors: [Actor; ACTORS],
 }
@@ -101,7 +101,7 @@ impl State {
         Self::members(entries).fold(0, |all, n| all | self.entry[n].removed)
     }
 
-    /// The objects that an entry stands for.
+    /// The objects that an entry covers.
     fn set(&self, entry: usize) -> Objects {
         let line = self.entry[entry].line;
         self.added(line) & !self.removed(line)
@@ -152,7 +152,7 @@ impl Scenario {
     fn head(&self, state: &State, n: usize, mut head: Head, to: &mut Vec<State>) {
         let mut next = *state;
         match head.step {
-            // Records and packs are listed one after the other, and then the log.
+            // List records, then packs, and then the log.
             0 => head.found |= state.objects & (RECORD | NEW_RECORD),
             1 => head.found |= state.objects & (PACK | NEW_PACK),
             2 => head.log = state.log,
@@ -165,7 +165,8 @@ impl Scenario {
                 let printed = if new != 0 || must_join {
                     next.append(head.log, self.holds(Rule::NamesAllTips), new, 0)
                 } else {
-                    // If several have the same number, the larger hash decides: it may be any.
+                    // If several entries have the same number, the one with the larger hash counts.
+                    // This may be any of them.
                     let number = State::members(tips).map(|n| state.entry[n].number).max();
                     let newest = |n: &usize| Some(state.entry[*n].number) == number;
                     State::members(tips)
@@ -248,7 +249,7 @@ impl search::Model for Scenario {
                 Actor::Backup(0),
             ],
         };
-        // A `head` that ran before all of them.
+        // A `head` has run before all actors.
         state.printed = state.append(0, true, state.objects, 0);
         state
     }
@@ -318,7 +319,7 @@ impl search::Model for Scenario {
 }
 
 #[test]
-fn what_head_printed_stays_true_while_others_delete() {
+fn a_printed_statement_stays_true_while_others_delete_objects() {
     let outcome = search(&Scenario { broken: None }, 3_000_000);
     eprintln!("the log: {} states", outcome.states);
     if let Some((way, fault)) = outcome.counterexample {

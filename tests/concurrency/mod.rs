@@ -1,9 +1,9 @@
 //! A model of the protocol of `docs/concurrency.md`. The tests search all states that a few
 //! backups, prunes, readers and `forget`s can reach, with a crash or a stop at any step.
 //!
-//! The model omits steps that other processes cannot see, or that look like waiting: the crash of a
-//! process that has stored nothing, the log entry of a `forget`, the refusal of a second prune. It
-//! also omits the age of packs: any pack may look old.
+//! The model omits steps that other processes cannot see, or cannot distinguish from waiting: the
+//! crash of a process that has stored nothing, the log entry of a `forget`, the refusal of a second
+//! prune. It also omits the age of packs: any pack may look old.
 
 mod forgets;
 mod log;
@@ -154,7 +154,8 @@ fn with_grace(scenario: Scenario) -> Scenario {
     }
 }
 
-/// The actor of this number may be stopped until its lease has lapsed.
+/// Returns the scenario, changed so that the actor with this number may be stopped until its lease
+/// has lapsed.
 fn lapsing(actor: usize, scenario: Scenario) -> Scenario {
     Scenario {
         lapses: Some(actor),
@@ -207,7 +208,7 @@ fn based_on_new() -> Scenario {
     )
 }
 
-/// Of a base that is not even stored when the backup begins.
+/// A backup on a base that is not stored yet when the backup begins.
 fn based_on_newer() -> Scenario {
     let roles = [backup(1), backup_on(1, 2), forget(1), PRUNE];
     let scenario = scenario(
@@ -376,7 +377,7 @@ fn lapse_of_reader() -> Scenario {
     )
 }
 
-/// The record is on its way when its writer is stopped.
+/// The writer is stopped while it stores its record.
 fn late(late_commit: LateCommit) -> Scenario {
     let scenario = Scenario {
         name: "a record that comes late",
@@ -465,21 +466,22 @@ fn prunes_delete_nothing_that_readers_read() {
 }
 
 #[test]
-fn a_reader_stopped_for_long_looks_again() {
+fn a_reader_that_was_paused_for_long_reads_the_index_again() {
     holds(&lapse_of_reader());
 }
 
 /// A writer is stopped in the call that stores its record, and looks at the store afterwards. If it
-/// crashes before it looks, the protocol cannot prevent damage. The search must find that damage:
-/// this shows that the model includes such crashes.
+/// crashes before it looks, the protocol cannot prevent damage. The search must find this damage,
+/// which shows that the model includes such crashes.
 #[test]
-fn stopped_in_the_commit() {
+fn a_backup_paused_in_its_commit_is_safe_unless_it_crashes_before_it_looks_again() {
     holds(&late(LateCommit::Looked));
     let outcome = search(&late(LateCommit::Crashed), STATES_MAX);
     assert!(outcome.counterexample.is_some());
 }
 
-/// Without any one of its rules the protocol fails, and the model finds out how.
+/// If any one of the rules is broken, the protocol fails, and the search finds the steps that lead
+/// to this.
 #[test]
 fn no_rule_can_be_left_out() {
     let broken: [(Rule, fn() -> Scenario); 32] = [

@@ -22,7 +22,7 @@ pub(super) enum Rule {
     RelyBeforeNaming,
     /// A writer lists marks before it verifies that these packs exist.
     MarksBeforePresence,
-    /// Both rules hold for packs that the writer stored itself, too.
+    /// The two rules above hold for packs that the writer stored itself, too.
     OwnPacksAlike,
     /// The lease names the new tree before the check.
     IntendBeforeCheck,
@@ -40,7 +40,7 @@ pub(super) enum Rule {
     /// A writer remembers that its lease has lapsed, even after it has stored the lease again.
     LapseIsRemembered,
     // Rules of prunes.
-    /// A prune that sees another live prune ends.
+    /// A prune ends if it sees the unexpired lease of another prune.
     OnePruner,
     /// A prune lists leases before records: a lease may end as soon as its record exists.
     LeasesBeforeRecords,
@@ -63,19 +63,19 @@ pub(super) enum Rule {
     SupersedeAll,
     /// A prune whose lease has lapsed stores and deletes nothing more.
     LapsedPrunerStops,
-    /// A prune counts trees that live leases intend as used.
+    /// A prune counts trees that unexpired leases intend as used.
     IntentsAreUsed,
-    /// A prune counts packs that live leases rely on as used.
+    /// A prune counts packs that unexpired leases rely on as used.
     ReliedOnIsUsed,
-    /// A prune keeps packs with any blob of a tree that a live lease reads.
+    /// A prune keeps packs with any blob of a tree that an unexpired lease reads.
     ReadTreesStay,
     // Rules of readers.
     /// A reader's lease names the tree before the reader reads the index.
     ReaderLeaseFirst,
     /// A reader lists marks after it has stored its lease, and does not read marked packs.
     ReaderListsMarks,
-    /// A reader lists marks before it reads the index: when a mark is deleted, its packs have left
-    /// the index already.
+    /// A reader lists marks before it reads the index: when a mark is deleted, its packs are no
+    /// longer in the index.
     ReaderMarksBeforeIndex,
     /// A reader whose lease has lapsed reads the index again.
     LapsedReaderLooksAgain,
@@ -113,7 +113,8 @@ pub(super) struct Scenario {
     pub(super) thorough: bool,
     /// Whether prunes must be able to clean up after a crash of all actors.
     pub(super) at_rest: bool,
-    /// Whether that actor may be stopped while it stores its record, and whether it may crash then.
+    /// Whether the actor in `lapses` may be stopped while it stores its record, and whether it may
+    /// crash then.
     pub(super) late_commit: Option<LateCommit>,
 }
 
@@ -155,7 +156,7 @@ pub(super) enum Actor {
     Pruner(Pruner),
     Forgetter,
     Reader(Reader),
-    /// It has ended as it should, or failed, or crashed.
+    /// It has succeeded, failed or crashed.
     Ended,
 }
 
@@ -248,9 +249,9 @@ impl search::Model for Scenario {
             let works = state.actors[n] != Actor::Ended;
             if works {
                 self.step(state, n, to);
-                // A crashed process with a live lease looks like one that waits. A crashed process
-                // with an expired lease looks like one without a lease. `rest` checks the store
-                // that a crash leaves.
+                // A crashed process with an unexpired lease looks like one that waits. A crashed
+                // process with an expired lease looks like one without a lease. `rest` checks the
+                // store that a crash leaves.
                 if self.crash_matters(state, n) {
                     let mut next = *state;
                     next.actors[n] = Actor::Ended;

@@ -1,28 +1,30 @@
-//! Whose packs count as present: a client with a full key and one with a write key back up a chunk,
-//! while a thief with another write key stores rubbish under its id. Full keys audit, repack and
-//! rebuild the index meanwhile. What the two clients commit must be whole, and a restore must give
-//! what they stored.
+//! A model of the packs that clients rely on. A client with a full key and one with a write key
+//! back up a chunk, while a thief with another write key stores rubbish under its id. Meanwhile,
+//! full keys audit, repack and rebuild the index. The backups of the two clients must be complete,
+//! and a restore must return the data that they stored.
 //!
-//! The races of backups with prunes are in the other models: here, a prune is one step.
+//! In this model, a prune is one step. The races of backups with prunes are in the main model.
 
 use super::search::{self, Outcome, search};
 
 /// The rules of provenance. A scenario can break each of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Rule {
-    /// A pack of another write key does not count as present, unless an audit names it.
+    /// A client does not rely on a pack of another write key, unless an audit names it.
     PacksOfOthersDoNotCount,
     /// A segment of another write key does not count, even if it lists a pack that counts.
     SegmentsOfOthersDoNotCount,
     /// A full key that lists a pack of another key copies the signer from the pack.
     SignerIsCopied,
-    /// It copies the contents from the pack, not from other segments.
+    /// A full key that lists a pack of another key copies the contents from the pack, not from
+    /// other segments.
     ListsContents,
     /// An audit names a pack only if each of its chunks has its id.
     AuditReadsAll,
     /// Repacking computes each id, and leaves out wrong chunks.
     RepackingComputesIds,
-    /// A prune keeps each pack that does not count if it has a chunk that is in no other pack.
+    /// A prune keeps each pack on which clients do not rely, if it has a chunk that is in no other
+    /// pack.
     AllOthersKeep,
     /// A restore computes the id of each chunk.
     RestoreComputesIds,
@@ -56,14 +58,14 @@ impl Signer {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Pack {
     signer: Signer,
-    /// The ids in its contents, and those whose chunks are right.
+    /// The ids in its contents, and the ids whose chunks are right.
     says: Chunks,
     holds: Chunks,
     /// The signers of the segments that list it.
     listed_by: Signers,
     /// The signers of the segments that list X in it although its contents do not.
     embellished_by: Signers,
-    /// A segment of a full key says that a full key signed it.
+    /// Whether a segment of a full key states that a full key signed it.
     passes_for_full: bool,
     is_audited: bool,
 }
@@ -87,7 +89,8 @@ struct State {
     packs: [Option<Pack>; PACKS],
     clients: [Client; 2],
     records: u8,
-    /// The attacks that are left: store wrong data, list it, list X in a pack of another key.
+    /// The attacks that the thief can still make: store wrong data, list it, list X in a pack of
+    /// another key.
     crimes: u8,
 }
 
@@ -138,7 +141,7 @@ impl Scenario {
         self.broken != Some(rule)
     }
 
-    /// The chunks of a pack that count as present for a client.
+    /// The chunks of a pack on which a client relies.
     fn present(&self, pack: Pack, client: Signer) -> Chunks {
         let trusted = client.bit() | Signer::Full.bit();
         let by = if self.holds(Rule::SegmentsOfOthersDoNotCount) {
@@ -148,7 +151,7 @@ impl Scenario {
         };
         let is_trusted = pack.signer.bit() & trusted != 0 || pack.passes_for_full;
         let counts = is_trusted || pack.is_audited || !self.holds(Rule::PacksOfOthersDoNotCount);
-        // To see whether the rule of packs is needed, a full key must have listed it.
+        // To test whether the rule of packs is needed, a full key must have listed the pack.
         if counts { pack.listed(by) } else { 0 }
     }
 
@@ -212,7 +215,7 @@ impl Scenario {
         }
     }
 
-    /// A full key reads all of this pack, or only its contents to rebuild the index.
+    /// A full key reads the whole pack, or only its contents to rebuild the index.
     fn read_pack(&self, state: &State, n: usize, pack: Pack, to: &mut Vec<State>) {
         let listed = Pack {
             listed_by: pack.listed_by | Signer::Full.bit(),
@@ -237,10 +240,10 @@ impl Scenario {
         }
     }
 
-    /// A prune, which repacks all packs that do not count, or none.
+    /// A prune, which repacks all packs on which clients do not rely, or none.
     fn prune(&self, state: &State, repacks: bool, to: &mut Vec<State>) {
         let mut next = *state;
-        // Leases keep what clients at work rely on.
+        // Leases keep the packs of running clients.
         let is_at_work = |client: &Client| !matches!(client, Client::Look | Client::Ended);
         let used = state.records != 0 || state.clients.iter().any(is_at_work);
         let used = if used { X } else { 0 };
@@ -271,7 +274,7 @@ impl Scenario {
                 };
                 copied |= taken;
                 is_right |= taken & pack.holds;
-                // A used chunk that is wrong here and nowhere else keeps the pack.
+                // If a used chunk is wrong here, and no other pack has it, the pack stays.
                 if is_wrong & !taken == 0 && pack.says & Y == 0 {
                     next.packs[n] = None;
                 }
@@ -307,7 +310,7 @@ impl search::Model for Scenario {
             records: 0,
             crimes: 0b111,
         };
-        // The honest client has stored another chunk before.
+        // The honest client has already stored another chunk.
         state.packs[0] = Some(Pack {
             listed_by: Signer::Honest.bit(),
             ..pack(Signer::Honest, Y, Y)
@@ -383,7 +386,8 @@ fn a_thief_of_a_write_key_cannot_spoil_the_backups_of_others() {
     }
 }
 
-/// Without any one of its rules a thief succeeds, and the model finds out how.
+/// If any one of the rules is broken, a thief succeeds, and the search finds the steps that lead to
+/// this.
 #[test]
 fn no_rule_of_provenance_can_be_left_out() {
     for rule in [

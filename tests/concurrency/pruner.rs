@@ -36,7 +36,7 @@ pub(super) struct Pruner {
     pub(super) pc: Pc,
     pub(super) lapsed: bool,
     is_last_look: bool,
-    // The results of the look.
+    // The results of the look follow.
     marks: Set,
     relied_on: Set,
     intended: Set,
@@ -48,7 +48,7 @@ pub(super) struct Pruner {
     packs: Set,
     /// Expired leases: the bits 2n and 2n + 1 for the two names of actor n.
     dead: Set,
-    // The plan.
+    // The plan follows.
     deletes: Set,
     names: Set,
     gone: Segments,
@@ -109,8 +109,8 @@ pub(super) fn step(
         p.pc = Pc::DeleteLease;
     }
     p.pc = match p.pc {
-        // It stores its lease, then lists those of others. Of two prunes that do so at most one
-        // goes on; one that ends here has changed nothing.
+        // It stores its lease, then lists the leases of others. If two prunes do so, at most one
+        // continues. A prune that ends here has changed nothing.
         Pc::PutLease => {
             let mut leases = store.leases.iter();
             if leases.any(|l| l.there && !l.expired && l.prune) && scenario.holds(Rule::OnePruner) {
@@ -203,7 +203,7 @@ pub(super) fn step(
             }
         }
         Pc::DeleteSegment => {
-            // In any order: names are hashes.
+            // The order does not matter, since names are hashes.
             if p.gone == 0 {
                 p.pc = p.after_gone(scenario);
                 next.actors[n] = Actor::Pruner(p.tidy());

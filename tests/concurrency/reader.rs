@@ -17,7 +17,7 @@ pub(super) enum Pc {
 pub(super) struct Reader {
     pub(super) pc: Pc,
     pub(super) lapsed: bool,
-    /// Which of two names its lease has.
+    /// The name of its lease, which has two possible names.
     name: bool,
     has_lease: bool,
     /// The packs that marks name.
@@ -58,7 +58,7 @@ impl Reader {
         }
     }
 
-    /// Those of its packs that have any blob of the tree.
+    /// The packs in `places` that have any blob of the tree.
     fn needed(self, scenario: &Scenario, n: usize, store: &Store) -> Set {
         let tree = Self::tree(scenario, n);
         let needed = members(self.places).filter(|pack| store.contents[*pack] & tree != 0);
@@ -135,7 +135,7 @@ pub(super) fn step(
         }
         next.actors[n] = Actor::Reader(r);
     } else {
-        // It has read everything, or the backup no longer exists.
+        // The reader has read everything, or the backup no longer exists.
         next.store.leases[n] = Lease::default();
         next.actors[n] = Actor::Ended;
     }

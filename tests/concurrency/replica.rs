@@ -8,7 +8,8 @@ use super::search::{self, Outcome, search};
 /// The rules of a replica, of the source and of a reader. A scenario can break each of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Rule {
-    /// A replica lists the log again at the end. If it has changed, it lists everything again.
+    /// A replica lists the log again at the end. If the log has changed, the replica lists
+    /// everything again.
     ListTheLogAgain,
     /// A replica lists the log first.
     ListTheLogFirst,
@@ -186,7 +187,7 @@ impl Scenario {
         next
     }
 
-    /// All results that a list can have when it ends.
+    /// Appends the states for all results that a list can have when it ends.
     fn end_of_list(&self, state: &State, listing: Listing, to: &mut Vec<State>) {
         let mut some = listing.may_have;
         loop {
@@ -350,7 +351,8 @@ fn a_copy_taken_while_the_source_is_pruned_is_whole_at_every_moment() {
     }
 }
 
-/// If any one of the rules is broken, a copy is not usable, and the search finds the way to it.
+/// If any one of the rules is broken, a copy is not usable, and the search finds the steps that
+/// lead to this.
 #[test]
 fn no_rule_of_a_replica_can_be_left_out() {
     for rule in [

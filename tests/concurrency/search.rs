@@ -1,5 +1,6 @@
 //! A breadth-first search through all states that a scenario can reach. It keeps a fingerprint of
-//! each state and of its predecessor, so that it can print the shortest way to a bad state.
+//! each state and the number of its predecessor, so that it can print the shortest sequence of
+//! steps to a fault.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
@@ -30,7 +31,7 @@ pub(super) struct Outcome {
     pub(super) counterexample: Option<(Vec<String>, String)>,
 }
 
-/// A hasher that multiplies and folds eight bytes at a time. It is fast, and need not resist
+/// A hasher that multiplies and folds eight bytes at a time. It is fast, but not safe against
 /// chosen input.
 #[derive(Default)]
 struct Mixer {
@@ -87,7 +88,7 @@ impl Hasher for Mixer {
     }
 }
 
-/// Fingerprints are hashed already.
+/// A hasher that returns fingerprints unchanged, since they are hashes already.
 #[derive(Default)]
 struct AsIs(u64);
 
@@ -109,14 +110,14 @@ fn fingerprint(state: &impl Hash) -> u64 {
     mixer.finish()
 }
 
-/// Goes through all states, or to the first fault. Fails if there are more than `limit`.
+/// Visits all states, or stops at the first fault. Fails if there are more than `limit` states.
 pub(super) fn search<M: Model>(model: &M, limit: usize) -> Outcome {
     let initial = model.initial();
     let mut seen: HashSet<u64, BuildHasherDefault<AsIs>> = HashSet::default();
     seen.insert(fingerprint(&initial));
     let mut rests = seen.clone();
     rests.clear();
-    // From which state, and as the how manieth of its successors.
+    // The predecessor of each state, and the position among the successors of this predecessor.
     let mut came: Vec<(u32, u16)> = vec![(0, 0)];
     let (mut level, mut following) = (vec![(0_u32, initial)], Vec::new());
     let mut next = Vec::new();

@@ -1,5 +1,6 @@
 //! The content of the store, as sets. A set is a byte: bit `n` is the `n`-th pack, blob, mark or
-//! record. A number is used once, so an actor never takes a new object for one that it saw before.
+//! record. A number is used only once, so an actor never mistakes a new object for one that it saw
+//! before.
 
 use std::fmt;
 
@@ -21,18 +22,18 @@ pub(super) fn members(set: impl Into<u16>) -> impl Iterator<Item = usize> {
     })
 }
 
-/// The set of this one member.
+/// The set with only this member.
 pub(super) const fn one(n: usize) -> Set {
     1 << n
 }
 
-/// Renumbers a set: the existing members, `there`, get the smallest numbers.
+/// Renumbers a set. The existing members, `there`, get the smallest numbers.
 pub(super) fn compact(set: u16, there: u16) -> u16 {
     let number = |n: usize| (there & ((1 << n) - 1)).count_ones();
     members(set & there).fold(0, |all, n| all | 1 << number(n))
 }
 
-/// Does the same as [`compact`] for marks.
+/// Like [`compact`], for marks.
 pub(super) fn compact_marks(set: Set, there: Set) -> Set {
     let [marks, _] = compact(set.into(), there.into()).to_le_bytes();
     marks
@@ -59,10 +60,10 @@ pub(super) struct Mark {
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(super) struct Lease {
     pub(super) there: bool,
-    /// Whether other processes consider its holder dead.
+    /// Whether other processes see the lease as expired.
     pub(super) expired: bool,
     pub(super) prune: bool,
-    /// Which of two names it has.
+    /// Its name; a lease has two possible names.
     pub(super) name: bool,
     pub(super) relies_on: Set,
     /// Tops of trees, as blobs.
@@ -127,7 +128,7 @@ impl Store {
         self.mark[n] = Mark::default();
     }
 
-    /// The same with the smallest numbers.
+    /// Returns the same store with the smallest numbers.
     pub(super) fn renumbered(&self) -> Self {
         if self.segments + 1 == 1 << self.segments_made
             && u16::from(self.marks) + 1 == 1 << self.marks_made
@@ -162,7 +163,7 @@ impl Store {
         self.segments & !superseded.fold(0, |all, s| all | s)
     }
 
-    /// Segments that were put in place of others.
+    /// Segments that replaced others.
     pub(super) fn superseding(&self) -> Segments {
         let all = members(self.segments).filter(|n| self.segment[*n].is_rewrite);
         all.fold(0, |all, n| all | 1 << n)

@@ -77,7 +77,7 @@ enum Pc {
 struct Prune {
     pc: Pc,
     is_last_look: bool,
-    /// The content of the leases of both backups.
+    /// Whether the leases of both backups name the tree.
     is_intended: bool,
     next_is_at_work: bool,
     records: Records,
@@ -109,14 +109,14 @@ struct State {
     void_of_thief: bool,
     /// The log removes the first record.
     is_removed: bool,
-    /// The first record has ever been there.
+    /// Whether the first record was ever stored.
     was_stored: bool,
     has_lapsed: bool,
     writer: Writer,
     next: Next,
     prune: Prune,
     prunes_left: u8,
-    /// A prune did what it must not do.
+    /// The fault of a prune, if it made one.
     fault: Option<&'static str>,
 }
 
@@ -188,13 +188,13 @@ impl Scenario {
         }
     }
 
-    /// Another backup of the volume, which takes all from its base.
+    /// Another backup of the volume, which takes all chunks from its base.
     fn next_backup(&self, state: &State, to: &mut Vec<State>) {
         let mut next = *state;
         next.next = match state.next {
             Next::PutLease if state.writer != Writer::Ended && !self.is_impatient => return,
             Next::PutLease => Next::ListMarks,
-            // It would walk the tree of its base, and store again what it can.
+            // The real backup would walk the tree of its base, and store data again.
             Next::ListMarks | Next::ListMarksAgain if state.mark => Next::Ended,
             Next::ListMarks => Next::ReadRecords,
             Next::ReadRecords => {
@@ -247,7 +247,7 @@ impl Scenario {
                 Pc::DeleteMark
             }
             Pc::DeleteMark => {
-                // A backup that may have missed the mark has to find it.
+                // A backup that may have missed the mark must find it.
                 next.mark = prune.next_is_at_work;
                 Pc::Ended
             }
@@ -283,7 +283,7 @@ impl Scenario {
             }
         };
         to.push(next);
-        // A crash. The next prune finds what this one has left.
+        // A crash. The next prune finds the objects that this one has left.
         if state.prune.pc != Pc::Ended {
             let mut next = *state;
             next.prune = Prune {
@@ -401,7 +401,7 @@ impl search::Model for Scenario {
 }
 
 #[test]
-fn a_record_that_comes_too_late_and_was_taken_back_harms_no_backup_and_no_prune() {
+fn a_late_record_that_was_withdrawn_harms_no_backup_and_no_prune() {
     let outcome = search(&Scenario::of(None), 3_000_000);
     eprintln!("voids: {} states", outcome.states);
     if let Some((way, fault)) = outcome.counterexample {
@@ -411,7 +411,7 @@ fn a_record_that_comes_too_late_and_was_taken_back_harms_no_backup_and_no_prune(
 
 /// The limits that `docs/concurrency.md` names.
 #[test]
-fn a_late_record_that_is_not_taken_back_in_time_may_be_built_on() {
+fn a_late_record_that_is_not_withdrawn_in_time_may_become_a_base() {
     for scenario in [
         Scenario {
             crashes: true,
@@ -426,7 +426,8 @@ fn a_late_record_that_is_not_taken_back_in_time_may_be_built_on() {
     }
 }
 
-/// Without any one of its rules something is lost, and the model finds out how.
+/// If any one of the rules is broken, data is lost, and the search finds the steps that lead to
+/// this.
 #[test]
 fn no_rule_of_voids_can_be_left_out() {
     for rule in [

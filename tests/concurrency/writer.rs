@@ -35,14 +35,14 @@ pub(super) enum Pc {
 pub(super) struct Writer {
     pub(super) pc: Pc,
     pub(super) lapsed: bool,
-    /// Which of two names its lease has.
+    /// The name of its lease, which has two possible names.
     name: bool,
     is_based: bool,
     must_walk: bool,
     is_intended: bool,
     has_stored: bool,
     rounds: u8,
-    /// Records that all marks of the first look had seen.
+    /// The records that all marks of the first look name.
     seen_by_all: Set,
     /// The results of the last valid look: marks, marked packs, packs that segments name.
     marks: Set,
@@ -106,7 +106,8 @@ impl Writer {
         }
     }
 
-    /// Stores the lease again. If it had lapsed, the writer must look again at all that it uses.
+    /// Stores the lease again. If the lease had lapsed, the writer must check again all data that
+    /// it uses.
     fn put_lease(&mut self, scenario: &Scenario, next: &mut State, n: usize) {
         if self.lapsed {
             self.must_walk = true;
@@ -321,7 +322,7 @@ pub(super) fn step(
                     Pc::GiveUp
                 }
                 () => {
-                    // It reads in this step and stores in the next one.
+                    // The writer reads in this step and stores in the next one.
                     w.rounds += 1;
                     w.again = lost;
                     Pc::PutPack

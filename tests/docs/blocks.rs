@@ -89,7 +89,8 @@ struct Lexer<'a> {
 }
 
 impl Lexer<'_> {
-    /// Reads one character or what belongs to it. Returns whether there was one.
+    /// Reads one element: a character, or a quoted or substituted part. Returns whether there was
+    /// one.
     fn step(&mut self) -> bool {
         let Some(c) = self.chars.next() else {
             return false;
@@ -121,7 +122,7 @@ impl Lexer<'_> {
             '$' if self.chars.peek() == Some(&'(') => {}
             '$' => self.variable(),
             '<' | '>' => {
-                // A number before it belongs to it.
+                // A number before a redirection belongs to it.
                 if self.word.as_ref().is_some_and(|w| w.parse::<u8>().is_ok()) {
                     self.word = None;
                 }

@@ -1,5 +1,5 @@
-//! Runs the README block by block, as a reader would, with a Ceph cluster, an SSH server and
-//! devices that the test starts.
+//! Runs the README block by block, like a reader, with a Ceph cluster, an SSH server and devices
+//! that the test starts.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -18,7 +18,8 @@ use crate::support::{LoopDevice, Sshd, noise, run, skip};
 const MIB: usize = 1 << 20;
 /// The image that the README backs up.
 const IMAGE: &str = "vms/web1";
-/// The stage's directory in a replacement. That may itself be below `/tmp/`, which is replaced.
+/// Stands for the stage's directory in a replacement. The directory itself may be below `/tmp/`,
+/// which is replaced, too.
 const ROOT: &str = "\u{1}";
 const IMAGE_SIZE: usize = 32 * MIB;
 
@@ -67,7 +68,7 @@ impl Stage {
             replaced: replaced.to_vec(),
             directory,
         };
-        // The program is built; nothing is installed.
+        // The program is already built, so `cargo` does nothing.
         stage.program("cargo", "exit 0");
         stage.program("pg_dumpall", "echo 'CREATE ROLE web;'");
         stage
@@ -259,7 +260,7 @@ fn the_blocks_of_the_readme_run_as_they_are() {
             }
             _ => {
                 if needs("sftp") {
-                    // A new machine has no restored image.
+                    // Remove the restored image, which a new machine would not have.
                     let _ = fs::remove_file(stage.path("clone/web1.img"));
                 }
                 // A repository below the directory in which the server starts.
@@ -275,7 +276,7 @@ fn the_blocks_of_the_readme_run_as_they_are() {
     assert!(ran > 5, "only {ran} blocks ran");
 }
 
-/// Two nights; the image changes in between.
+/// Runs a nightly block twice. The image changes in between.
 fn nights(stage: &Stage, image: &Image<'_>, block: &Block<'_>) {
     stage.ok(block);
     let first = image.snapshots();

@@ -1,4 +1,4 @@
-//! Which file imports which, and the circles among them.
+//! The imports between files, and the circles among them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -66,7 +66,8 @@ pub(super) fn graph(sources: &Sources) -> Graph {
     graph
 }
 
-/// Returns the circles of a graph: each is the files that all import each other, directly or not.
+/// Returns the circles of a graph. A circle is a set of files that all import each other, directly
+/// or through others.
 pub(super) fn circles(graph: &Graph) -> Vec<BTreeSet<String>> {
     let reached: BTreeMap<&String, BTreeSet<&String>> = graph
         .keys()
@@ -83,7 +84,8 @@ pub(super) fn circles(graph: &Graph) -> Vec<BTreeSet<String>> {
     found.into_iter().collect()
 }
 
-/// Returns all files that a file imports, directly or not; itself only if it is in a circle.
+/// Returns all files that a file imports, directly or through others. The file itself is among them
+/// only if it is in a circle.
 fn reached_from<'a>(graph: &'a Graph, file: &String) -> BTreeSet<&'a String> {
     let mut reached = BTreeSet::new();
     let mut todo: Vec<&String> = graph.get(file).into_iter().flatten().collect();
@@ -95,8 +97,8 @@ fn reached_from<'a>(graph: &'a Graph, file: &String) -> BTreeSet<&'a String> {
     reached
 }
 
-/// Returns for each folder the graph of its direct entries: `NAME` is `NAME.rs` with all files
-/// below `NAME/`, and `mod` is the folder's face.
+/// Returns for each folder the graph of its direct entries. The entry `NAME` is `NAME.rs` with all
+/// files below `NAME/`. The entry `mod` is the `mod.rs` of the folder.
 pub(super) fn folder_graphs(graph: &Graph) -> BTreeMap<String, Graph> {
     let mut graphs: BTreeMap<String, Graph> = BTreeMap::new();
     for (from, targets) in graph {

@@ -7,7 +7,7 @@ use super::tokens::Token;
 /// A path from the crate's root, and the line that names it.
 pub(super) type Named<'a> = (usize, Vec<&'a str>);
 
-/// The modules that a source declares in files of their own, with whether others may see them.
+/// The modules that a source declares in separate files, and whether other modules may see them.
 pub(super) fn children<'a>(tokens: &[Token<'a>]) -> Vec<(usize, &'a str, bool)> {
     let word = |i: usize| tokens.get(i).map_or("", |token| token.1);
     let mut found = Vec::new();
@@ -21,7 +21,8 @@ pub(super) fn children<'a>(tokens: &[Token<'a>]) -> Vec<(usize, &'a str, bool)> 
 }
 
 /// Returns every path that `module` names: those that start at `crate`, `super`, `self` or
-/// `cuttlebone`, at a module that it declares, or at a name that it imports. Groups are spread out.
+/// `cuttlebone`, at a module that it declares, or at a name that it imports. Groups in braces are
+/// expanded.
 pub(super) fn paths<'a>(tokens: &[Token<'a>], module: &[&'a str]) -> Vec<Named<'a>> {
     let mut found = anchored(tokens, module);
     // The last segment of an import, or the name after `as`, may be a module itself.
@@ -50,7 +51,7 @@ pub(super) fn paths<'a>(tokens: &[Token<'a>], module: &[&'a str]) -> Vec<Named<'
     found
 }
 
-/// Paths that say where they start.
+/// Paths that start at a known module, such as `crate` or `super`.
 fn anchored<'a>(tokens: &[Token<'a>], module: &[&'a str]) -> Vec<Named<'a>> {
     let (mut found, mut module, mut inner) = (Vec::new(), module.to_vec(), Vec::new());
     let (mut depth, mut i) = (0, 0);
@@ -111,7 +112,7 @@ fn imported_names<'a>(tokens: &[Token<'a>], module: &[&'a str]) -> BTreeMap<&'a 
     names
 }
 
-/// Follows one path or one branch of a group. Returns where it ends.
+/// Expands one path or one branch of a group. Returns the position of its end.
 fn spread_out<'a>(
     tokens: &[Token<'a>],
     mut i: usize,

@@ -1,5 +1,5 @@
-//! Tests of the checks themselves, with invented source trees: each check fails for a tree that
-//! breaks its rule, and only then.
+//! Tests of the checks themselves, with invented source trees. Each check must fail for a tree that
+//! breaks its rule, and pass otherwise.
 
 use super::graph::Sources;
 use super::rules;
@@ -147,8 +147,8 @@ fn an_import_is_found_however_it_is_written() {
 }
 
 #[test]
-fn an_import_from_behind_the_face_of_a_folder_fails() {
-    let local = "behind the face of storage";
+fn an_import_past_the_mod_file_of_a_folder_fails() {
+    let local = "past the mod.rs of storage";
     fails("repo/mod.rs", "use crate::storage::local::Local;", local);
     fails(
         "repo/mod.rs",
@@ -156,7 +156,7 @@ fn an_import_from_behind_the_face_of_a_folder_fails() {
         local,
     );
     fails("repo/mod.rs", "use crate::storage::fault;", local);
-    let writer = "behind the face of repo::packs";
+    let writer = "past the mod.rs of repo::packs";
     fails("repo/prune.rs", "use super::packs::writer::store;", writer);
     fails(
         "repo/prune.rs",
@@ -196,7 +196,7 @@ fn an_import_from_behind_the_face_of_a_folder_fails() {
         "repo/prune.rs",
         "use super::packs::{self, store};\nfn f() { packs::store() }",
     );
-    // The face shows a function under the name of its module.
+    // The folder's `mod.rs` exports a function with the name of its module.
     passes("repo/mod.rs", "use crate::storage::local;");
 }
 
@@ -249,13 +249,13 @@ fn a_circle_between_files_is_found() {
             ("base/a.rs", "use super::b::B;"),
             ("base/b.rs", "use crate::base::a::A;"),
         ][..],
-        // Through a third file.
+        // A circle through a third file.
         &[
             ("base/a.rs", "use super::b::B;"),
             ("base/b.rs", "fn f() { super::c::f() }"),
             ("base/c.rs", "use super::a; fn f() { a::f() }"),
         ],
-        // A face and a file that it re-exports.
+        // A `mod.rs` and a file that it re-exports.
         &[
             ("base/mod.rs", "mod a; pub use a::A;"),
             ("base/a.rs", "use super::B;"),
@@ -264,9 +264,9 @@ fn a_circle_between_files_is_found() {
             ("base/mod.rs", "mod a; pub use a::A;"),
             ("base/a.rs", "use crate::base::B;"),
         ],
-        // A face that only declares what imports from it.
+        // A `mod.rs` that only declares a file, which imports from it.
         &[("base/mod.rs", "mod a;"), ("base/a.rs", "use super::B;")],
-        // `a.rs` is the face of what lies in `a/`.
+        // `a.rs` and a file in `a/`.
         &[
             ("base/a.rs", "mod b; use b::B;"),
             ("base/a/b.rs", "use super::A;"),

@@ -1,6 +1,8 @@
-//! Imports point down, never behind a folder's face and never in a circle; files stay short.
+//! Checks that modules import only from lower layers, only through the `mod.rs` of another folder,
+//! and never in a circle. Also checks that files stay short.
 //!
-//! Reads the sources as text, because the compiler sees one crate and allows all of this.
+//! The checks read the sources as text, because the compiler sees only one crate and would allow
+//! all of this.
 
 mod graph;
 mod imports;
@@ -27,7 +29,7 @@ const FOLDERS: &[&str] = &["src", "tests", "benches", "fuzz", "examples"];
 const SKIP: &str = "tests/support/skip.rs";
 
 #[test]
-fn imports_point_down_and_not_behind_a_face() {
+fn modules_import_only_from_lower_layers_and_through_mod_files() {
     none(&rules::wrong_imports(&library()));
 }
 
@@ -70,8 +72,8 @@ fn none(found: &[String]) {
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
-/// Asserts that everything found is known, and that everything known is still found. Each pair is
-/// the name in the list and a description.
+/// Asserts that all found items are in the list of known ones, and that all known items are still
+/// found. Each pair is the name in the list and a description.
 #[track_caller]
 fn only_known(found: &[(String, String)], known: &[&str]) {
     let new: Vec<String> = found

@@ -11,9 +11,9 @@ use super::tokens::{lines_of_tests, tokens, tokens_without_tests};
 /// Each folder of `src/`, and the folders it may import from. They are listed from the lowest layer
 /// to the highest.
 ///
-/// A front end calls `ops`, and `app` for what it shares with other front ends. Beyond that it
-/// names only what it takes to open a repository: `storage` (where it is stored), `volume` (what is
-/// read or written), `repo` (the opened repository) and `format` (public values in reports).
+/// A front end calls `ops`, and `app` for code that front ends share. Apart from these, it may name
+/// only the types for opening a repository: `storage` (stores), `volume` (sources and targets),
+/// `repo` (the opened repository) and `format` (public values in reports).
 const LAYERS: &[(&str, &[&str])] = &[
     ("base", &[]),
     ("crypto", &["base"]),
@@ -47,13 +47,14 @@ const LAYERS: &[(&str, &[&str])] = &[
 /// The front end of the program, and the only folder that may name clap.
 const COMMAND_LINE: &str = "cli";
 
-/// Modules of a folder that may be public although they are not its face: only tests name them.
+/// Modules of a folder that may be public although they are not its `mod.rs`, since only tests name
+/// them.
 const FOR_TESTS: &[(&str, &str)] = &[("storage", "fault")];
 
 /// A file with more lines than this does more than one thing.
 const LINES_MAX: usize = 600;
 
-/// Imports that point up, sideways or behind the face of a folder.
+/// Imports from a higher layer, from the same layer, or past the `mod.rs` of a folder.
 pub(super) fn wrong_imports(sources: &Sources) -> Vec<String> {
     let mut found = Vec::new();
     let tests = test_files(sources);
@@ -61,7 +62,7 @@ pub(super) fn wrong_imports(sources: &Sources) -> Vec<String> {
         let module = module_of(path);
         let tokens = tokens_without_tests(text);
         if path == "main.rs" {
-            // The program is another crate and sees only public names; it needs one.
+            // The program is another crate and sees only public names. It needs only one.
             for (line, target) in paths(&tokens, &[]) {
                 if target[0] == "cuttlebone" && target.get(1) != Some(&COMMAND_LINE) {
                     let rule = format!("the program may call only cuttlebone::{COMMAND_LINE}");
@@ -77,9 +78,9 @@ pub(super) fn wrong_imports(sources: &Sources) -> Vec<String> {
         if path != "lib.rs" {
             for (line, child, public) in children(&tokens) {
                 if public && !FOR_TESTS.contains(&(module[0], child)) {
-                    let face = module.join("/");
+                    let folder = module.join("/");
                     found.push(format!(
-                        "src/{path}:{line}: mod {child} is public, but only {face} may export its \
+                        "src/{path}:{line}: mod {child} is public, but only {folder} may export its \
                          items"
                     ));
                 }
@@ -95,7 +96,8 @@ pub(super) fn wrong_imports(sources: &Sources) -> Vec<String> {
     found
 }
 
-/// Why `module` may not import from the layer of `target`. Both are paths from the crate's root.
+/// Returns the reason why `module` may not import from the layer of `target`, if there is one. Both
+/// are paths from the crate's root.
 fn not_below(module: &[&str], target: &[&str]) -> Option<String> {
     let (own, folder) = (*module.first()?, *target.first()?);
     let may = LAYERS.iter().find(|(name, _)| *name == own)?.1;
@@ -108,21 +110,21 @@ fn not_below(module: &[&str], target: &[&str]) -> Option<String> {
     }
 }
 
-/// Why `module` may not see the file of `target`: it is in another folder, and not that folder's
-/// face.
+/// Returns the reason why `module` may not see the file of `target`, if there is one: the file is
+/// in another folder, and is not the `mod.rs` of this folder.
 fn behind(sources: &Sources, module: &[&str], target: &[&str]) -> Option<String> {
     let file = file_of(sources, target)?;
     let found = module_of(&file);
     let parent = &found[..found.len() - 1];
     let public = matches!(found[..], [folder, inner] if FOR_TESTS.contains(&(folder, inner)));
-    // A path that ends at a module which others cannot see means the function that the face of the
-    // folder shows under the same name.
+    // If a path ends at a module that others cannot see, it means the function that the `mod.rs` of
+    // the folder exports with the same name.
     if module.starts_with(parent) || (target.len() == found.len() && !public) {
         return None;
     }
-    let face = (0..parent.len()).find(|n| module.get(*n) != parent.get(*n));
-    let face = parent[..=face.unwrap_or(0)].join("::");
-    Some(format!("reaches behind the face of {face}"))
+    let folder = (0..parent.len()).find(|n| module.get(*n) != parent.get(*n));
+    let folder = parent[..=folder.unwrap_or(0)].join("::");
+    Some(format!("reaches past the mod.rs of {folder}"))
 }
 
 /// Returns the circles among files, and among the entries of one folder, each with its innermost
@@ -169,7 +171,8 @@ pub(super) fn clap_below_command_line(sources: &Sources) -> Vec<String> {
 /// The one file that may start other programs.
 const CHILDREN: &str = "base/child.rs";
 
-/// Places that make a command by themselves: the program that it starts would see our passwords.
+/// Places that make a command without the function for this. The started program would see our
+/// passwords.
 pub(super) fn own_commands(sources: &Sources) -> Vec<String> {
     let mut found = Vec::new();
     let tests = test_files(sources);
@@ -184,7 +187,7 @@ pub(super) fn own_commands(sources: &Sources) -> Vec<String> {
             .enumerate()
             .filter(|(_, w)| *w == ["Command", "::", "new"])
         {
-            // The command line has commands of another kind.
+            // The commands of clap are something else.
             if !words[..at].ends_with(&["clap", "::"]) {
                 let line = tokens[at].0;
                 found.push(format!("src/{path}:{line}: only {CHILDREN} makes commands"));

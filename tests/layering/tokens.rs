@@ -5,7 +5,7 @@ pub(super) type Token<'a> = (usize, &'a str);
 
 const TEST_ATTRIBUTE: [&str; 7] = ["#", "[", "cfg", "(", "test", ")", "]"];
 
-/// The tokens of a source without its items for tests: those may import from anywhere.
+/// The tokens of a source without its items for tests, which may import from anywhere.
 pub(super) fn tokens_without_tests(text: &str) -> Vec<Token<'_>> {
     let all = tokens(text);
     let mut kept = Vec::new();
@@ -50,7 +50,7 @@ fn is_test_attribute(tokens: &[Token<'_>]) -> bool {
     words.take(TEST_ATTRIBUTE.len()).eq(TEST_ATTRIBUTE)
 }
 
-/// Where the item that follows the attribute at `start` ends.
+/// Returns the end of the item that follows the attribute at `start`.
 fn end_of_item(tokens: &[Token<'_>], start: usize) -> usize {
     let mut depth = 0;
     let mut i = start + TEST_ATTRIBUTE.len();
@@ -114,7 +114,7 @@ fn block_comment(text: &str) -> usize {
     i
 }
 
-/// The length of the string or character literal that a text starts with. A lifetime is none.
+/// The length of the string or character literal at the beginning of a text; none for a lifetime.
 fn quoted(text: &str) -> Option<usize> {
     let body = text.trim_start_matches(['b', 'c', 'r']);
     let prefix = text.len() - body.len();

@@ -70,8 +70,8 @@ fn one(stream: &[u8]) -> Diff {
     read(stream).expect("a diff").remove(0)
 }
 
-/// Returns the effect of a diff on an image of `base` bytes: for each byte the value that the diff
-/// sets; none where it keeps the old one.
+/// Returns the effect of a diff on an image of `base` bytes: the value that the diff sets for each
+/// byte, or none if it keeps the old value.
 fn effect((header, extents): &Diff, base: u64) -> Vec<Option<u8>> {
     let before = |at| if at < base { None } else { Some(0) };
     let mut effect: Vec<_> = (0..header.size).map(before).collect();
@@ -189,7 +189,7 @@ fn diffs_that_do_not_follow_each_other_are_refused_by_name() {
     let text = refused(&["std-full-head.diff", "std-full-head.diff"]);
     assert!(text.contains("the image's head"), "{text}");
     refused(&["meta.rbd2", "std-inc-s1-s2.diff"]);
-    // Names of other bytes that look the same are other snapshots.
+    // Two names with different bytes are different snapshots, even if they look the same.
     let text = merge_streams(&[
         stream(&header(None, Some(b"\xff"), 1), &[]),
         stream(&header(Some(b"0xff"), None, 1), &[]),
@@ -197,7 +197,7 @@ fn diffs_that_do_not_follow_each_other_are_refused_by_name() {
     assert!(matches!(text, Err(OpsError::NotFollowing { .. })));
 }
 
-/// Damage counts even if it lies after everything that is part of the result.
+/// Damage counts even if it is after all data that is part of the result.
 #[test]
 fn a_damaged_input_leaves_no_output() {
     let directory = tempdir().unwrap();

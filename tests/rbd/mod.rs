@@ -80,7 +80,7 @@ pub(super) fn stream_v2(diffs: &[Diff]) -> Vec<u8> {
     stream_v2_with(&[], diffs)
 }
 
-/// The same, of an image with this metadata.
+/// Like [`stream_v2`], for an image with this metadata.
 pub(super) fn stream_v2_with(metadata: &[(&[u8], &[u8])], diffs: &[Diff]) -> Vec<u8> {
     let le = |number: usize| (number as u64).to_le_bytes();
     let mut stream = b"rbd image v2\n".to_vec();
@@ -157,8 +157,8 @@ fn records((header, extents): &Diff) -> Value {
     records.into()
 }
 
-/// Returns images by their digest: those of all full diffs, and those that the other diffs make of
-/// them.
+/// Returns images by their digest: those of all full diffs, and those that result from applying the
+/// other diffs to them.
 pub(super) fn images() -> BTreeMap<String, Vec<u8>> {
     let mut images = BTreeMap::from([(digest(&[]), Vec::new())]);
     let mut left: Vec<Value> = streams()

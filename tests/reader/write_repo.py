@@ -241,9 +241,9 @@ class Pack:
     ):  # fmt: skip
         """`runs`: as in `describe`. `before(data)` alters header and runs. `relist(descriptors)`
         and `change(contents)` alter the contents before they are signed, `after(contents,
-        nonce)` afterwards. `resealed`: the signed contents are sealed again. `ending`: in place of the
-        session's encapsulation. `stated`: the hash of the
-        bytes before the contents. `wrong`: fields of the contents. `size`: their stated length."""
+        nonce)` afterwards. `resealed`: the signed contents are sealed again. `ending`: replaces the
+        session's encapsulation. `stated`: the hash of the bytes before the contents. `wrong`:
+        fields of the contents. `size`: their stated length."""
         self.random, self.session, signer = random(16), session, signer or keys.signing
         self.signer = claim or ed25519.public_key(signer)
         key = session.key if session else keys.tree if kind == NODE else keys.data

@@ -1,4 +1,4 @@
-//! Attachments of backups: Ceph's metadata of an image, which is a content of its own.
+//! Attachments of backups: Ceph's metadata of an image, which is stored as a separate content.
 
 use std::io::{self, Cursor, Read};
 use std::sync::Arc;
@@ -56,8 +56,8 @@ fn restores(test_repo: &TestRepo, backup: &Backup) -> bool {
     restored.len() as u64 == LEAF && restored.starts_with(&extents[0].1)
 }
 
-/// A repository with a backup that has an attachment. What it holds itself is in packs of its own:
-/// another volume has a backup of the same image.
+/// A repository with a backup that has an attachment. Another volume has a backup of the same
+/// image, so the new packs hold only the attachment.
 struct Attached {
     store: MemoryBackend,
     test_repo: TestRepo,
@@ -107,7 +107,7 @@ impl Attached {
 }
 
 #[test]
-fn metadata_of_an_image_is_stored_apart_from_the_record_and_comes_back() {
+fn metadata_of_an_image_is_stored_outside_the_record_and_can_be_read() {
     let attached = Attached::new();
     let record = &attached.backup.record;
     let [attachment] = &record.attachments[..] else {
@@ -208,7 +208,7 @@ fn check_finds_damage_in_an_attachment_and_names_the_backup() {
             for pack in &packs {
                 if is_flipped {
                     let mut bytes = store.get(pack, u64::MAX).unwrap();
-                    // In the first run.
+                    // This byte is in the first run.
                     bytes[40] ^= 1;
                     store.put(pack, &[&bytes]).unwrap();
                 } else {
@@ -217,7 +217,7 @@ fn check_finds_damage_in_an_attachment_and_names_the_backup() {
             }
             let test_repo = attached.reopened();
             let host = Host::without_cache();
-            // Nodes are read in any case.
+            // Nodes are read even without --read-data.
             let notices = is_flipped && kind == BlobKind::Chunk;
             let (report, findings) = host.check(&test_repo, notices);
             let case = format!("{kind:?} {is_flipped}: {findings:?}");
@@ -236,7 +236,7 @@ fn check_finds_damage_in_an_attachment_and_names_the_backup() {
 }
 
 #[test]
-fn a_prune_removes_a_record_that_was_taken_back_if_its_attachment_is_lost() {
+fn a_prune_removes_a_withdrawn_record_if_its_attachment_is_lost() {
     for is_lost in [false, true] {
         let attached = Attached::new();
         let id = attached.backup.id;
@@ -325,7 +325,7 @@ fn an_attachment_beyond_the_limit_is_neither_stored_nor_read() {
     );
     assert!(test_repo.backups().is_empty());
 
-    // Whoever makes a record may state any size.
+    // A record may state any size.
     let made = back_up(&test_repo, "disk", &described());
     let mut record = made.record;
     let size = 1 << 50;

@@ -1,5 +1,6 @@
-//! A crash or failure of the store at every write of a command that writes keys, entries of
-//! the log or audits: it fails clearly or has done its work, and the next run works.
+//! A crash or failure of the store at every write of a command that writes keys, log entries or
+//! audits. The command must fail with a clear error or complete its work, and the next run must
+//! succeed.
 
 use std::time::Duration;
 
@@ -15,14 +16,15 @@ use super::provenance::{client, writer};
 use super::prune::{names, prune, try_forget as forget};
 use super::{CHUNK, Host, Image, LEAF, TestRepo, is_damage, key, noise};
 
-/// A command, what it needs, and what must hold after it has run.
+/// A command and the conditions that must hold after it has run.
 struct Command<'a> {
     run: &'a dyn Fn(&TestRepo, &Host) -> Result<(), OpsError>,
-    /// What must hold even if it was interrupted.
+    /// The condition that must hold even if the command was interrupted.
     always: &'a dyn Fn(&TestRepo, &str),
-    /// Whether it may succeed without that: a check that cannot store its lease audits nothing.
+    /// Whether the command may succeed without `done`: a check that cannot store its lease audits
+    /// nothing.
     may_do_less: bool,
-    /// What must hold once it succeeded.
+    /// The condition that must hold once the command has succeeded.
     done: &'a dyn Fn(&TestRepo, &str),
 }
 
@@ -91,7 +93,7 @@ fn two_backups() -> (MemoryBackend, [ObjectHash; 2]) {
     (store, [first, second])
 }
 
-/// Asserts that all backups are those that are expected, and restore.
+/// Asserts that all backups are the expected ones, and can be restored.
 fn assert_restores(full: &TestRepo, when: &str) {
     let host = Host::without_cache();
     for backup in full.backups() {
@@ -247,7 +249,8 @@ fn copy_of(full: &TestRepo) -> MemoryBackend {
     copy
 }
 
-/// A store in which the writer took its backup back, and whether its tree is whole.
+/// Returns a store in which the writer has withdrawn its backup. `is_whole` decides whether its
+/// tree is complete.
 fn taken_back(is_whole: bool) -> (MemoryBackend, ObjectHash) {
     let (store, [_, second]) = two_backups();
     Voids::put(&writer(&store, 1).project, second, "test").unwrap();
@@ -294,7 +297,7 @@ fn a_prune_that_removes_a_voided_record_survives_a_fault_at_any_write() {
                 Err(error) => assert!(is_damage(&error) && backup.id == second, "{when}"),
             }
         }
-        // It never counts.
+        // The backup never counts.
         let records = Records::load(&full.project).unwrap();
         let voided = records.get(second).is_none_or(|b| records.is_voided(b));
         assert!(voided, "{when}");

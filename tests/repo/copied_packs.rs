@@ -1,4 +1,5 @@
-//! Copies of genuine packs with changed bytes: their contents are signed, and their names fit.
+//! Copies of genuine packs with changed bytes. Their contents have valid signatures, and their
+//! names are the hashes of their bytes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,9 +22,9 @@ fn packs(store: &MemoryBackend) -> Vec<ObjectRef> {
     packs.map(|(object, _)| object).collect()
 }
 
-/// Stores a copy of each pack of which one byte of the first run differs. Needs no key. The copies
-/// are named by their hashes, and their contents are those that were signed. Returns their listings
-/// as such a reader sees them.
+/// Stores a copy of each pack in which one byte of the first run differs. This needs no key. The
+/// copies are named by their hashes, and their contents have valid signatures. Returns the listings
+/// of the copies as this reader sees them.
 fn copy_with_damage(store: &MemoryBackend, test_repo: &TestRepo) -> Vec<PackListing> {
     let copied = packs(store).into_iter().map(|pack| {
         let mut bytes = store.get(&pack.name(), 1 << 30).unwrap();
@@ -52,7 +53,7 @@ fn prune(test_repo: &TestRepo, grace: Duration) {
     planned.unwrap().run().unwrap();
 }
 
-/// Puts bytes into `index/` that are not what their name says, which needs no key.
+/// Stores bytes in `index/` whose hash is not their name, which needs no key.
 fn damage_index(store: &MemoryBackend, test_repo: &TestRepo) {
     let name = ObjectHash::from_bytes([7; 32]);
     let segment = ObjectRef::Index(test_repo.project.id, name);
@@ -70,7 +71,7 @@ fn a_prune_deletes_no_pack_of_which_a_write_key_lists_a_damaged_copy() {
     let made = host.back_up(&full, "disk", &image).unwrap();
     let copies = copy_with_damage(&store, &full);
     let thief = writer(&store, 1);
-    // So many small segments that a prune merges them.
+    // Store so many small segments that a prune merges them.
     for copy in copies.iter().cycle().take(12) {
         let segment = IndexSegment {
             packs: vec![copy.clone()],
@@ -81,7 +82,7 @@ fn a_prune_deletes_no_pack_of_which_a_write_key_lists_a_damaged_copy() {
             .put_sealed(ObjectRef::Index, &segment.encode());
         put.unwrap();
     }
-    // The copies are young at first, and may be used by a backup.
+    // At first, the copies are so young that a running backup may use them.
     for grace in [HOUR, Duration::ZERO, Duration::ZERO] {
         prune(&full, grace);
         let restored = host.restore_image(&full, &full.backup(made.id));
@@ -105,7 +106,7 @@ fn nobody_relies_on_a_damaged_copy_of_a_pack_that_no_segment_names() {
         host.back_up(&client, "disk", &image).unwrap();
         let genuine = packs(&store);
         let copies = copy_with_damage(&store, &full);
-        // The genuine packs, and all that names them, were deleted, as `forget` and `prune` do.
+        // Delete the genuine packs, and all objects that name them, like `forget` and `prune`.
         for object in store.list("projects").unwrap() {
             match ObjectRef::parse(&object.name) {
                 Some((ObjectRef::Index(..) | ObjectRef::Backup(..), _)) => {

@@ -1,5 +1,5 @@
-//! A crash or failure of the store at every single call: committed backups do not suffer, and the
-//! next backup uses what is stored.
+//! A crash or failure of the store at every single call: committed backups are not affected, and
+//! the next backup uses the stored data.
 
 use std::io::{self, Cursor, Read};
 use std::sync::Arc;
@@ -33,7 +33,7 @@ impl Days {
         let second = first
             .clone()
             // In this order: changed data, zeroed data, new data in an existing leaf and in a new
-            // one, a zeroed leaf, a copy of existing data.
+            // leaf, a zeroed leaf, a copy of existing data.
             .with(chunk, &noise(5, 2 * CHUNK))
             .with(LEAF, &vec![0; CHUNK])
             .with(LEAF + 9 * chunk, &noise(6, 2 * CHUNK))

@@ -165,7 +165,7 @@ impl Whole {
     }
 }
 
-/// Restores a backup. Asserts that the content is right, or that the error is damage; returns false
+/// Restores a backup. Asserts that the content is right, or that the error is damage. Returns false
 /// for damage.
 fn restores(
     host: &Host,
@@ -251,7 +251,7 @@ fn assert_damage_is_contained(whole: &Whole, object: ObjectRef, name: &Name, kin
     let mut host = Host::without_cache();
     host.threads = 1;
 
-    // The repository opens: every object needed for that has a second copy.
+    // The repository can be opened, since every object needed for that has a second copy.
     let test_repo =
         TestRepo::open(store.clone(), &host.notices).unwrap_or_else(|e| panic!("{when}: {e}"));
     for password in [&b"another"[..], b"of the project"] {
@@ -300,7 +300,7 @@ fn assert_damage_is_contained(whole: &Whole, object: ObjectRef, name: &Name, kin
             "{when}: no backup restores without its pack"
         );
     }
-    // A vanished newest record cannot be noticed: no other record names it yet.
+    // If the newest record has vanished, nothing shows this, since no other record names it yet.
     let vanished = records.vanished(&Log::default());
     let last = is_record && kind == Kind::Delete && vanished.is_empty();
     assert!(thorough.errors > 0 || last, "{when}: check finds it");
@@ -346,13 +346,13 @@ fn assert_damage_is_contained(whole: &Whole, object: ObjectRef, name: &Name, kin
         );
     }
     if kind == Kind::Delete {
-        // Everything was stored again except the data of the first day, which no source has now.
+        // All data was stored again, except that of the first day, which no source has now.
         assert!(failed_after.len() <= 1, "{when}");
     }
 }
 
 #[test]
-fn any_damage_to_any_object_is_found_and_harms_only_what_needs_it() {
+fn any_damage_to_any_object_is_found_and_affects_only_backups_that_need_the_object() {
     let whole = Whole::new();
     let objects = whole.objects();
     let count = |wanted: fn(&ObjectRef) -> bool| objects.iter().filter(|(o, _)| wanted(o)).count();

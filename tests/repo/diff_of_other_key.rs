@@ -59,7 +59,8 @@ fn a_snapshot_that_another_write_key_backed_up_is_stored_again() {
     assert!(ours[0].counts.chunks_new > 0);
     apply(&mut image, SIZE, &extents[0]);
 
-    // The own backup of the snapshot is the base, though the other key has one, too.
+    // The backup by the same key is the base, although the other key has a backup of the snapshot,
+    // too.
     let second = diff(Some("s1"), Some("s2"), SIZE, &extents[1]);
     let ours = ingest(&host, &honest, &second, &options("disk")).unwrap();
     let backup = full.backup(ours[0].id.unwrap());

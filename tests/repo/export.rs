@@ -85,8 +85,8 @@ fn export(
     Ok((stream, report))
 }
 
-/// Exports a diff and asserts that it is valid. `read` fails unless extents ascend and are within
-/// the image.
+/// Exports a diff and asserts that it is valid. `read` fails unless extents are in ascending order
+/// and within the image.
 fn export_valid(world: (&Host, &TestRepo), from: Option<&Backup>, to: &Backup) -> Diff {
     let (stream, report) = export(world, from, to, names()).unwrap();
     let mut diffs = read(&stream).unwrap();
@@ -213,7 +213,7 @@ fn an_export_reads_only_nodes_and_chunks_that_differ() {
             .filter(|c| c.operation == StorageOperation::Get && c.name.contains("/packs/"));
         (gets.count(), diff.1)
     };
-    // It reads the five levels of each tree, and the chunk.
+    // The export reads the five levels of each tree, and the chunk.
     let (count, extents) = reads(Some(&made_a), &made_b);
     assert!(count <= 11, "{count} reads");
     let kinds: Vec<_> = extents.iter().map(|(e, _)| (e.kind, e.length)).collect();
@@ -224,7 +224,7 @@ fn an_export_reads_only_nodes_and_chunks_that_differ() {
             (ExtentKind::Zero, CHUNK as u64 - BLOCK)
         ]
     );
-    // It does not read nodes behind the end.
+    // The export does not read nodes after the end.
     let (count, extents) = reads(Some(&made_a), &made_c);
     assert!(
         count <= 11 && extents.is_empty(),

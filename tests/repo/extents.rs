@@ -20,7 +20,8 @@ fn test_repo() -> (TestRepo, Host) {
     (test_repo, Host::without_cache())
 }
 
-/// Says where a list starts: at the newest backup of its volume, or at nothing if there is none.
+/// Returns options that state the start of a list: the newest backup of its volume, or nothing if
+/// there is none.
 fn from_newest(test_repo: &TestRepo, options: &BackupOptions) -> BackupOptions {
     let volume = &options.volume;
     let is_first = !test_repo
@@ -60,7 +61,8 @@ fn run(
     back_up(&test_repo.project, input, &options, &host.context())
 }
 
-/// Asserts that a backup made by a list has the same content and root as one that read everything.
+/// Asserts that a backup made with a list has the same content and root as one that reads
+/// everything.
 fn assert_same(host: &Host, test_repo: &TestRepo, report: &BackupReport, image: &Image) {
     let full = host.back_up(test_repo, "full", image).unwrap();
     let (full, made) = (
@@ -320,7 +322,7 @@ fn a_file_backed_up_by_a_list_is_read_in_full_by_the_next_backup() {
     let path = host.path("listed");
     let image = Image::new(LEAF).with(0, &noise(1, 100_000));
     image.write_to(&path);
-    // The file is so old that its times prove that it did not change.
+    // The file is so old that its times prove that it has not changed.
     let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
     let file = std::fs::File::options().write(true).open(&path).unwrap();
     file.set_modified(old).unwrap();

@@ -1,5 +1,5 @@
-//! Records that a thief of a write key signs by hand: they count as backups of its volumes, and
-//! stop nothing that a full key cannot go on with.
+//! Records that a thief of a write key signs without the program's checks. They count as backups of
+//! the key's volumes, and stop no command of a full key.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,7 +114,7 @@ fn a_record_whose_top_is_not_stored_or_is_a_chunk_does_not_stop_a_prune() {
 }
 
 #[test]
-fn a_record_of_a_write_key_takes_no_place_of_another_and_excuses_none() {
+fn a_record_of_a_write_key_neither_replaces_another_record_nor_explains_a_missing_one() {
     let theft = Theft::new();
     let missing = ObjectHash::from_bytes([8; 32]);
     let forged = theft.sign(|record| {

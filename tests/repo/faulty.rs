@@ -1,5 +1,5 @@
-//! Authentic trees that no version of this program writes: check reports the backups that they make
-//! unusable.
+//! Authentic trees that no version of this program writes. `check` must report the backups that
+//! cannot be restored because of them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,8 +20,8 @@ use super::{CHUNK, Host, LEAF, RecordingObserver, TestRepo, noise};
 /// Chunks in a leaf.
 const CHUNKS: usize = (4 << 20) / CHUNK;
 
-/// Writes chunks, nodes and records that are authentic (sealed with the project's keys) but need
-/// not make sense.
+/// Writes chunks, nodes and records that are authentic (sealed with the project's keys) but may be
+/// invalid.
 ///
 /// Use it through [`commit`]: its closure gets a forger, stores chunks and nodes bottom-up, each of
 /// which gives an id for the node above, and returns a claim for each backup: the top of its tree,
@@ -69,7 +69,7 @@ impl Forger<'_> {
 /// stream).
 type Claim = (BlobId, u64, usize);
 
-/// Commits a record for each content that is forged, each a day after the one before.
+/// Commits a record for each forged content, each one day after the previous one.
 fn commit(test_repo: &TestRepo, forge: impl FnOnce(&Forger<'_>) -> Vec<Claim>) -> Vec<ObjectHash> {
     let project = &test_repo.project;
     let notices = Arc::new(RecordingObserver::default());
@@ -195,7 +195,7 @@ fn restore_and_check_reject_a_valid_node_in_the_wrong_place() {
         let chunk = forger.chunk(&noise(1, CHUNK));
         let leaf = forger.children(0, CHUNKS, &[chunk]);
         let branch = forger.children(1, 64, &[leaf]);
-        // A tree that lacks a level, and one with a level too many.
+        // One tree lacks a level, and another one has a level too many.
         let missing = forger.children(2, 64, &[leaf]);
         let above = forger.children(2, 64, &[branch]);
         let twice = forger.children(3, 64, &[forger.children(2, 64, &[leaf]), above]);

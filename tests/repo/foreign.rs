@@ -1,5 +1,5 @@
-//! Foreign objects in the store: garbage, moved objects, and objects without a signature, or with
-//! one by another key or for another place. They are ignored and stop no command.
+//! Foreign objects in the store: garbage, moved objects, objects without a signature, and objects
+//! with a signature by another key or for another place. They must be ignored and stop no command.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ impl Genuine {
     }
 }
 
-/// Puts bytes into a directory of the project, under the name that they should have there.
+/// Stores bytes in a directory of the project, under the name that they should have there.
 fn plant(store: &MemoryBackend, project: ProjectId, kind: ObjectKind, bytes: &[u8]) {
     let hash = object_hash(&[bytes]).to_string();
     let directory = kind.directory(project);
@@ -86,7 +86,7 @@ const KINDS: [ObjectKind; 12] = [
 enum Planted {
     Nothing,
     Random,
-    /// It begins like an object of the kind.
+    /// It has the header of an object of the kind.
     Header,
     NewerVersion,
     NewerEpoch,
@@ -108,7 +108,7 @@ const PLANTED: [Planted; 8] = [
 
 fn planted(genuine: &Genuine, other: &Genuine, kind: ObjectKind, planted: Planted) -> Vec<u8> {
     let info = kind.info();
-    // An object of the kind if there is one, and otherwise one that begins like it.
+    // Returns an object of the kind if there is one, and otherwise bytes with the header of one.
     let like = || match genuine.object_in(info.directory) {
         Some(bytes) => bytes,
         None => [&info.magic.header()[..], &noise(98, 300)].concat(),
@@ -138,8 +138,8 @@ fn open(store: &MemoryBackend) -> TestRepo {
     TestRepo::open(store.clone(), &RecordingObserver::default()).unwrap()
 }
 
-/// Runs all commands on a repository with foreign objects, and fails if any of them is stopped or
-/// led astray.
+/// Runs all commands on a repository with foreign objects. Fails if any command stops or has a
+/// wrong result.
 fn assert_nothing_is_stopped(
     genuine: &Genuine,
     store: &MemoryBackend,
@@ -167,7 +167,7 @@ fn assert_nothing_is_stopped(
         Some(expected) => assert_eq!(report.foreign, expected, "{when}: {findings:?}"),
         None => assert!(report.errors > 0, "{when}"),
     }
-    // Of an object that is kept twice, only one copy was put there.
+    // Only one copy of an object that is kept twice was stored.
     let is_expected = |finding: &Finding| match finding {
         Finding::ObjectForeign { .. } => true,
         Finding::CopyDamaged { .. } => foreign.is_none(),
@@ -193,7 +193,7 @@ fn assert_nothing_is_stopped(
 }
 
 #[test]
-fn nothing_that_is_put_into_any_directory_stops_a_command() {
+fn foreign_objects_in_any_directory_stop_no_command() {
     let (genuine, other) = (Genuine::new(), Genuine::new());
     for kind in KINDS {
         let foreign = match kind {
@@ -212,9 +212,9 @@ fn nothing_that_is_put_into_any_directory_stops_a_command() {
     }
 }
 
-/// Only a record that is damaged may be a genuine one, and then anything may be in use.
+/// A damaged file in the directory of records may be a genuine record. Then any data may be in use.
 #[test]
-fn bytes_under_a_wrong_name_stop_no_command_but_a_prune_that_takes_them_for_a_damaged_record() {
+fn bytes_under_a_wrong_name_stop_only_a_prune_that_could_mistake_a_record_for_them() {
     let genuine = Genuine::new();
     for kind in KINDS {
         let name = ObjectHash::from_bytes([0xab; 32]).to_string();
@@ -280,7 +280,7 @@ fn raw(body: &[u8]) -> Payload<'_> {
     }
 }
 
-/// Returns an object that opens to the signed payload of another one, under another nonce.
+/// Returns an object with the signed payload of another one, sealed with another nonce.
 fn sealed_again(test_repo: &TestRepo, bytes: &[u8]) -> Vec<u8> {
     let project = &test_repo.project;
     let (header, rest) = bytes.split_at(HEADER_LEN);
@@ -306,7 +306,7 @@ fn other_key() -> SigningKey {
     SigningKey::from_seed(&Secret::new([42; 32]))
 }
 
-/// Valid bodies, by kind. Each would do harm if it counted.
+/// Returns valid bodies, by kind. Each would do harm if it counted.
 fn bodies(test_repo: &TestRepo) -> Vec<(ObjectKind, Vec<u8>)> {
     let backups = test_repo.backups();
     let mut record = backups[0].record.clone();
@@ -526,7 +526,7 @@ fn a_newer_version_or_feature_counts_only_in_an_object_of_a_full_key() {
 }
 
 #[test]
-fn an_expired_lease_holds_nothing_up_whatever_it_contains() {
+fn an_expired_lease_with_any_content_delays_no_process() {
     let genuine = Genuine::new();
     let test_repo = open(&genuine.store);
     let authority = test_repo.project.keys.signing();

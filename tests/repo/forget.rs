@@ -94,7 +94,7 @@ fn these(backups: &[String], force: bool) -> Forget {
     Forget::Named { backups, force }
 }
 
-/// Plans and executes a forget. Returns the ids that the plan removes, and those among them that an
+/// Plans and executes a forget. Returns the ids that the plan removes, and those of them that an
 /// earlier forget had begun to remove.
 fn forget(test_repo: &TestRepo, what: &Forget) -> Result<[BTreeSet<ObjectHash>; 2], OpsError> {
     let host = Host::without_cache();
@@ -173,7 +173,8 @@ fn crash_once(base: &MemoryBackend, keep: &BTreeSet<ObjectHash>, plan: Plan) -> 
         );
         assert_whole(&test_repo, &when);
 
-        // The same forget finishes an interrupted one. Another one decides for itself.
+        // The same forget completes an interrupted one. A forget with another policy makes its own
+        // plan.
         let log = Log::load(&test_repo.project).unwrap();
         let is_named = |id: &ObjectHash| log.removed(LogKind::Record, *id);
         let begun = found.iter().copied().filter(is_named).collect();
@@ -375,7 +376,7 @@ fn pinned() -> Forget {
 }
 
 #[test]
-fn of_two_concurrent_forgets_that_would_empty_a_volume_the_later_one_fails() {
+fn if_two_concurrent_forgets_would_empty_a_volume_the_later_one_fails() {
     let (store, ids) = store_with(&[("disk", 1, &["pin"]), ("disk", 2, &[])]);
     let (first, second) = (open(&store), open(&store));
     let context = Host::without_cache();
@@ -466,8 +467,8 @@ fn a_backup_that_exists_although_the_log_removed_it_counts_like_any_other() {
     let (store, ids) = store_with(&[("disk", 1, &["pin"]), ("disk", 2, &[]), ("dump", 3, &[])]);
     let test_repo = open(&store);
     let (old, new) = (ids[&("disk".to_owned(), 1)], ids[&("disk".to_owned(), 2)]);
-    // Two forgets contradicted each other, and crashed before they deleted anything; or both
-    // backups came back from a copy that keeps more.
+    // This happens if two forgets contradict each other and crash before they delete anything. It
+    // also happens if both backups are copied back from a replica that keeps more.
     for hash in [old, new] {
         let kind = LogKind::Record;
         let described = removed_record(hash, &test_repo.backup(hash).record, true, "test");

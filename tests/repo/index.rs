@@ -212,13 +212,13 @@ fn an_index_cache_with_flipped_bits_is_rebuilt() {
     let warm = Warm::new();
     let len = warm.files().index.metadata().unwrap().len();
     let mut noticed = 0;
-    // The first pages locate all others.
+    // Test many places in the first pages, which refer to all others.
     for at in (0..400).step_by(16).chain(places(len, 40)) {
         noticed += flip(&warm, at, 3, false);
     }
     assert!(noticed > 0);
     assert_eq!(flip(&warm, 0, 4096, false), 1);
-    // Some of the other pages are in use; redb decides which.
+    // Test all other pages, since redb decides which of them it uses.
     let mut pages = (1..len / 4096).map(|page| flip(&warm, page * 4096, 4096, false));
     assert!(pages.any(|noticed| noticed == 1));
 }
@@ -439,7 +439,7 @@ fn a_run_names_an_unnamed_pack_even_if_its_index_is_rebuilt_meanwhile() {
 
     let running = index();
     assert!(running.resync().unwrap(), "the pack's listing is read");
-    // As a backup does before it relies on such packs.
+    // A backup does this before it relies on such packs.
     running.verify_unnamed().unwrap();
     let report = store_chunk(&running, plain, || running.rebuild().unwrap());
     assert_eq!(report.chunks_new, 0, "the chunk is known");

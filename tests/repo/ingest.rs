@@ -66,7 +66,8 @@ fn restored(host: &Host, test_repo: &TestRepo, report: &BackupReport) -> Vec<u8>
     host.restore(test_repo, &backup).unwrap()
 }
 
-/// Backs up each chain of diffs to a volume of its own, with the smallest and the default chunks.
+/// Backs up each chain of diffs to a separate volume, with chunks of the smallest and of the
+/// default size.
 #[test]
 fn every_diff_fixture_gives_the_same_image_as_ceph() {
     let chains: [&[&str]; 14] = [
@@ -140,7 +141,8 @@ fn a_v2_stream_with_several_diffs_becomes_a_chain_of_backups() {
         let bytes = rbd::bytes(name);
         let reports = ingest(&host, &test_repo, &bytes, &options("v")).expect(name);
         let snapshots = stream["snapshots"].as_array().unwrap();
-        // The head of an image that was not written to since its last snapshot is no new backup.
+        // If an image was not written to since its last snapshot, its head does not become a new
+        // backup.
         let last = snapshots.last().map(|snapshot| &snapshot["blake2b"]);
         let is_new = last != Some(&stream["result"]["blake2b"]);
         assert_eq!(
@@ -400,7 +402,7 @@ fn two_backups_of_a_snapshot_are_a_base_only_if_their_content_is_equal() {
     );
     let full = |seed| diff(None, Some("a"), LEAF, &vec![(0, 10_000, Some(seed))]);
     let options = options("v");
-    // The same state as after concurrent backups on two hosts, neither of which saw the other's.
+    // This is the state after concurrent backups on two hosts that did not see each other.
     let other = BackupOptions {
         volume: "w".to_owned(),
         ..options.clone()

@@ -1,6 +1,6 @@
 //! A crash or failure of the store at every single call of a backup of RBD diffs: a diff between
-//! two snapshots, and a whole image with its snapshots. Backed up again, they have the right
-//! content, and nothing is stored twice.
+//! two snapshots, and a whole image with its snapshots. After another backup, the content must be
+//! right, and no chunk is stored twice.
 
 use cuttlebone::ops::{self, BackupOptions, OpsError};
 use cuttlebone::repo::Backup;

@@ -93,7 +93,7 @@ fn play(steps: &[Step], keep_size: &[bool], chunk: usize) {
         let to = (!step.is_head).then(|| format!("s{number}"));
         let stream = diff(from.as_deref(), to.as_deref(), size, &extents);
         let options = BackupOptions {
-            // Also if it is not the newest.
+            // Name the base, since it may not be the newest backup.
             base: from.map(|from| format!("v@{from}")),
             accept: Accept {
                 empty: true,
@@ -117,7 +117,7 @@ fn play(steps: &[Step], keep_size: &[bool], chunk: usize) {
         if let Some(to) = to {
             chain.push((to, image.clone()));
         }
-        // The same content has the same root, whether it was backed up as diffs or as an image.
+        // A content has the same root if it is backed up as diffs or as an image.
         if size < 1 << 40 {
             let backup = host.back_up(&test_repo, "whole", &image).unwrap();
             assert_eq!(backup.chunks_new, 0, "step {number}");

@@ -1,4 +1,4 @@
-//! Backups of diffs that are, or are not, of the image that the volume holds; and sources without
+//! Backups of diffs of the same image as the volume, and of other images; and sources without
 //! bytes.
 
 use cuttlebone::base::Notice;
@@ -95,7 +95,7 @@ fn another_image_id_or_source_name_is_refused_unless_the_content_is_new() {
     let source = newest.record.source.unwrap();
     assert_eq!(source.image_id.as_deref(), Some("10ab"));
     assert_eq!(source.name.as_deref(), Some("vms/one"));
-    // A backup that states nothing does not hide what earlier ones stated.
+    // A backup without an id or name does not hide those of earlier backups.
     ingest(&host, &test_repo, &step("c", "d"), &options("v")).unwrap();
     let full = diff(None, Some("e"), 4 * LEAF, &vec![(0, 300_000, Some(1))]);
     for stream in [step("d", "e"), full] {
@@ -148,8 +148,8 @@ fn a_full_diff_that_shares_nothing_with_the_newest_backup_is_refused() {
         assert!(matches!(error, OpsError::NothingShared { .. }), "{error:?}");
         assert_eq!(test_repo.backups().len(), 2);
     }
-    // Into a volume of its own, anything is accepted. So is a replaced content, if the user says
-    // so.
+    // A new volume accepts any diff. An existing volume accepts new content only if the user allows
+    // it.
     let full = diff(None, Some("c"), 4 * LEAF, &other);
     ingest(&host, &test_repo, &full, &options("w")).unwrap();
     ingest(&host, &test_repo, &full, &accepted).unwrap();

@@ -6,7 +6,7 @@ use cuttlebone::storage::{
     Backend, MemoryBackend, Name, ObjectInfo, StorageError, StorageErrorKind, StorageOperation,
 };
 
-/// Is given each operation and the name of its object or directory. An error makes the call fail.
+/// Receives each operation and the name of its object or directory. An error makes the call fail.
 type Before = dyn Fn(StorageOperation, &str) -> Result<(), StorageErrorKind> + Send + Sync;
 
 /// A store in memory, with a closure that is called first.

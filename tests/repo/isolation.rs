@@ -140,7 +140,7 @@ fn backups_at_the_same_time_do_not_disturb_each_other() {
             .with(LEAF, &noise(10 * day + thread, 2 * CHUNK))
             .with(3 * LEAF, &noise(100 + day, CHUNK))
     };
-    // Two hosts with a cache that two processes use at once, and one without.
+    // One cache that several processes use at the same time, and one host without a cache.
     let (shared, bare) = (Host::with_cache(), Host::without_cache());
     thread::scope(|scope| {
         for number in 0..4 {

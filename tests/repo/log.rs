@@ -148,7 +148,7 @@ fn only_a_full_key_writes_entries() {
         };
         let refused = Log::load(&project).unwrap().append(&project, entry, BY);
         assert!(matches!(refused, Err(RepoError::Role(_))), "{refused:?}");
-        // They read what a full key wrote.
+        // Other keys read entries that a full key wrote.
         append(&test_repo.project, &[], &[2]);
         let mut log = Log::load(&project).unwrap();
         assert!(log.excuses(hash(2)) && !log.excuses(hash(1)) && log.take_foreign().is_empty());
@@ -184,7 +184,7 @@ fn an_entry_follows_all_entries_that_were_seen_and_that_no_other_one_follows() {
 }
 
 #[test]
-fn only_what_is_new_is_written() {
+fn an_entry_lists_only_new_objects() {
     let (_, test_repo) = repository();
     let project = &test_repo.project;
     let mut log = Log::load(project).unwrap();
@@ -199,7 +199,7 @@ fn only_what_is_new_is_written() {
 }
 
 #[test]
-fn lost_records_are_excused_and_revocations_are_kept() {
+fn the_log_explains_accepted_losses_and_keeps_revocations() {
     let (_, test_repo) = repository();
     let project = &test_repo.project;
     let revoked = Revoked {
@@ -225,7 +225,7 @@ fn lost_records_are_excused_and_revocations_are_kept() {
 }
 
 #[test]
-fn an_entry_that_vanished_is_reported_once_another_one_names_it() {
+fn a_vanished_entry_that_another_entry_names_is_reported() {
     let (store, test_repo) = repository();
     let project = &test_repo.project;
     let first = append(project, &[], &[1]);
@@ -240,7 +240,7 @@ fn an_entry_that_vanished_is_reported_once_another_one_names_it() {
         (1, &[first][..])
     );
     assert!(matches!(&findings[0], Finding::EntryVanished { entry } if *entry == first));
-    // A damaged one is reported as damaged, and not as vanished.
+    // A damaged entry is reported as damaged, and not as vanished.
     let mut damaged = bytes.clone();
     damaged[50] ^= 1;
     store.put(&name, &[&damaged]).unwrap();
@@ -254,9 +254,10 @@ fn an_entry_that_vanished_is_reported_once_another_one_names_it() {
     Host::without_cache().check_clean(&test_repo, "it came back");
 }
 
-/// The log names the records that a removed record followed, so `check` still misses these.
+/// The log names the records that a removed record followed, so `check` still notices if these
+/// vanish.
 #[test]
-fn a_record_that_only_a_forgotten_one_named_is_missed() {
+fn a_vanished_record_that_only_a_forgotten_record_named_is_reported() {
     let (store, test_repo) = repository();
     let host = Host::without_cache();
     let image = Image::new(LEAF).with(0, &noise(1, CHUNK));

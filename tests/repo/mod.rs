@@ -181,8 +181,7 @@ impl TestRepo {
 ///
 /// [`without_cache`](Self::without_cache) keeps the index in memory;
 /// [`with_cache`](Self::with_cache) keeps it in a directory, which later operations of the same
-/// host use again. Two hosts on one [`TestRepo`] are two machines: each learns only from the store
-/// what the other did.
+/// host use again. Two hosts on one [`TestRepo`] are like two machines: they share only the store.
 ///
 /// Notices of operations are in `notices`; `cancel` stops the operation that runs.
 /// [`path`](Self::path) names a file in the directory, which is deleted with the host.
@@ -441,7 +440,7 @@ impl Image {
         }
     }
 
-    /// Writes bytes. Ignores those behind the end of the image.
+    /// Writes bytes. Ignores those after the end of the image.
     fn write(&mut self, offset: u64, bytes: &[u8]) {
         let mut at = offset;
         let mut rest = bytes;

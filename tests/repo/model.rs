@@ -19,7 +19,8 @@ use super::{
 /// Volumes that are images, and that are streams.
 const IMAGES: [&str; 2] = ["a disk", "another"];
 const STREAMS: [&str; 2] = ["a dump", "another dump"];
-/// Larger images are not restored to a stream, nor over other content: both would read all of it.
+/// Larger images are neither restored to a stream nor over other content, since both would read all
+/// of it.
 const SMALL: u64 = 40 << 20;
 
 #[derive(Debug, Clone)]

@@ -17,7 +17,7 @@ use super::{
     stream, stream_of,
 };
 
-/// A backup that takes longer is taken to hang.
+/// A backup that takes longer is assumed to hang.
 const TIMEOUT: Duration = Duration::from_mins(1);
 const ON_PURPOSE: &str = "on purpose";
 
@@ -135,7 +135,7 @@ enum End {
     Panicked,
 }
 
-/// Runs a backup in a thread of its own. Fails if that does not end.
+/// Runs a backup in a separate thread. Fails if it does not end.
 fn run_with_timeout(
     when: &str,
     run: impl FnOnce() -> Result<(), OpsError> + Send + 'static,
@@ -180,7 +180,7 @@ fn sweep(what: &str, trigger: &PanicTrigger, mut back_up: impl FnMut(&str) -> En
             (End::Done, false) => break,
             (end, out) => panic!("{when}: {end:?}, has panicked: {out}"),
         }
-        // The first calls all differ; later ones are much alike.
+        // The first calls all differ. Later ones are similar, so test only some of them.
         n += if n < 30 { 1 } else { 7 };
     }
     panicked

@@ -151,7 +151,7 @@ fn a_write_key_costs_less_than_two_kibibytes_a_pack() {
 }
 
 #[test]
-fn wrong_data_under_real_ids_is_not_relied_on_and_prune_does_not_move_it() {
+fn no_backup_relies_on_wrong_data_under_real_ids_and_no_prune_repacks_it() {
     let store = MemoryBackend::new();
     let full = TestRepo::init(store.clone(), CHUNK).unwrap();
     let thief = writer(&store, 1);
@@ -204,8 +204,8 @@ fn wrong_data_under_real_ids_is_not_relied_on_and_prune_does_not_move_it() {
     assert_eq!(report.errors, 0, "{findings:?}");
 }
 
-/// One write key stored real data, another one rubbish under the same ids. No full key knows which
-/// is which before it reads them.
+/// One write key stored real data, and another one stored rubbish under the same ids. A full key
+/// must read both to distinguish them.
 #[test]
 fn prune_keeps_the_real_data_of_one_write_key_next_to_rubbish_of_another() {
     for rubbish_first in [true, false] {
@@ -243,7 +243,7 @@ fn a_record_of_rubbish_does_not_stop_prune() {
     let image = Image::new(LEAF).with(0, &noise(8, 4 * CHUNK));
     let unused = Image::new(LEAF).with(0, &noise(9, 4 * CHUNK));
     let made = host.back_up(&full, "real", &unused).unwrap();
-    // The pack of rubbish holds a chunk that no record needs, so that it is repacked.
+    // The pack of rubbish has a chunk that no record needs, so it is repacked.
     let guess = TestRepo::open(store.copy(), &Silent).unwrap();
     let guessed = host.back_up(&guess, "disk", &image).unwrap();
     let mut ids = chunks(&guess, guessed.id);
@@ -287,7 +287,7 @@ fn a_full_check_that_reads_the_data_makes_the_packs_of_a_write_key_count() {
 }
 
 #[test]
-fn a_write_key_adopts_the_packs_of_its_own_killed_backup_only() {
+fn a_write_key_adopts_only_the_packs_of_its_own_killed_backup() {
     for (seed, resumes) in [(1, true), (2, false)] {
         let store = FaultBackend::new();
         let full = TestRepo::init(store.clone(), CHUNK).unwrap();
@@ -295,7 +295,7 @@ fn a_write_key_adopts_the_packs_of_its_own_killed_backup_only() {
         let image = Image::new(LEAF).with(0, &noise(11, 4 * CHUNK));
         let made = host.back_up(&writer(&store, 1), "disk", &image).unwrap();
         assert_eq!(made.chunks_new, 4);
-        // As if it had been killed before it stored its segment.
+        // Delete its segments, as if the backup had been killed before it stored them.
         let mut names = Vec::new();
         for object in store.list("projects").unwrap() {
             match ObjectRef::parse(&object.name) {

@@ -1,4 +1,4 @@
-//! Damage that does not stop a prune: nobody with a full key caused it.
+//! Damage that does not stop a prune, since no full key caused it.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ fn image(seed: u64) -> Image {
     Image::new(LEAF).with(0, &noise(seed, 4 * CHUNK))
 }
 
-/// Prunes without a grace period. Returns what was damaged, too.
+/// Prunes without a grace period. Also returns the damage that was found.
 fn prune(test_repo: &TestRepo) -> Result<(PruneReport, Vec<Finding>), OpsError> {
     let host = Host::without_cache();
     let options = PruneOptions {
@@ -63,10 +63,12 @@ fn a_record_of_a_write_key_whose_tree_is_not_whole_does_not_stop_a_prune() {
         let (report, findings) = prune(&full).unwrap();
         assert!(report.deleted.packs > 0, "{lost}: {report:?}");
         let object = ObjectRef::Backup(full.project.id, planted);
-        let is_it = |found: &Finding| matches!(found, Finding::ObjectDamaged { object: of, .. } if *of == object);
-        assert!(findings.len() == 1 && is_it(&findings[0]), "{findings:?}");
+        let [Finding::ObjectDamaged { object: found, .. }] = &findings[..] else {
+            panic!("{lost}: {findings:?}");
+        };
+        assert_eq!(*found, object, "{lost}");
         assert!(host.restore_image(&full, &full.backup(real)).unwrap() == image(2));
-        // Its record stays, with what it reaches.
+        // Its record stays, with all blobs that it still reaches.
         assert_eq!(full.backup(planted).id, planted);
         if lost == "packs" {
             let left = names(&store, "trees");
@@ -83,7 +85,7 @@ fn a_record_of_a_write_key_whose_tree_is_not_whole_does_not_stop_a_prune() {
 }
 
 #[test]
-fn a_lost_blob_of_a_full_key_stops_a_prune_also_if_a_write_key_asks_for_it() {
+fn a_lost_blob_that_a_full_key_needs_stops_a_prune_even_if_a_write_key_needs_it_too() {
     let (store, full, _) = with_something_to_delete();
     let host = Host::without_cache();
     let thief = writer(&store, 1);
@@ -97,7 +99,7 @@ fn a_lost_blob_of_a_full_key_stops_a_prune_also_if_a_write_key_asks_for_it() {
 }
 
 #[test]
-fn garbage_under_a_name_that_something_names_stops_a_prune() {
+fn garbage_in_place_of_a_record_that_another_object_names_stops_a_prune() {
     let (store, full, real) = with_something_to_delete();
     let host = Host::without_cache();
     host.back_up(&full, "real", &image(3)).unwrap();
@@ -128,7 +130,7 @@ fn a_prune_deletes_a_removed_record_that_came_back_after_its_packs_were_deleted(
     assert!(store.get(&name, u64::MAX).is_err(), "it is removed again");
     host.check_clean(&full, "afterwards");
     assert!(host.restore_image(&full, &full.backup(ids[1])).unwrap() == image(2));
-    // If it came back damaged, the log excuses that.
+    // If the record comes back damaged, the log explains that.
     store.put(&name, &[&bytes[1..]]).unwrap();
     let (_, findings) = prune(&full).unwrap();
     assert_eq!(findings.len(), 1, "{findings:?}");

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 
 use super::{CHUNK, Host, Image, KIB, LEAF, Made, RecordingObserver, TestRepo, noise, stream};
 
-/// A reader of a backup with a cache of its own.
+/// Returns a reader of a backup with its own cache.
 fn reader(test_repo: &TestRepo, made: Made, limit: usize) -> (ImageReader, Arc<RunCache>) {
     let index =
         Index::in_memory(&test_repo.project, Arc::new(RecordingObserver::default())).unwrap();
@@ -43,8 +43,8 @@ fn assert_reads(reader: &ImageReader, model: &[u8], offset: u64, len: usize) {
     );
 }
 
-/// Asserts that extents cover the range without gaps, alternate between data and zeros, and are
-/// zero in the model where they claim to be.
+/// Asserts that extents cover the range without gaps, alternate between data and zeros, and that
+/// extents of zeros are zero in the model.
 fn assert_extents(reader: &ImageReader, model: &[u8], range: Range<u64>) {
     let extents = reader.extents(range.clone()).unwrap();
     let size = model.len() as u64;
@@ -83,7 +83,7 @@ fn assert_extents(reader: &ImageReader, model: &[u8], range: Range<u64>) {
     assert_eq!(bytes, covered);
 }
 
-/// Ranges across every begin and end of data, and far behind the end.
+/// Returns ranges across every beginning and end of data, and far after the end.
 fn edges(size: u64) -> Vec<(u64, usize)> {
     let chunk = CHUNK as u64;
     let starts = [

@@ -1,4 +1,4 @@
-//! Packs whose contents another key signed again. The holder of a verify or write key can open,
+//! Packs whose contents another key has signed again. The holder of a verify or write key can open,
 //! change and seal the contents, which describe the runs.
 
 use std::sync::Arc;
@@ -57,7 +57,7 @@ fn a_pack_that_a_verify_key_signed_is_foreign() {
     let object = ObjectRef::Pack(full.project.id, object_hash(&[&forged]));
     let error = listing_of(&full.project, object, &forged).unwrap_err();
     assert_eq!(error.kind(), RepoErrorKind::Foreign, "{error}");
-    // It stops nothing.
+    // The foreign pack stops no command.
     store.put(&object.name(), &[&forged]).unwrap();
     host.back_up(&full, "again", &image).unwrap();
     let backup = full.backups().pop().unwrap();
@@ -99,7 +99,7 @@ fn runs_open_only_with_their_own_descriptors_order_and_session() {
         let forged = sign_again(&thief, &bytes, |contents| change(&thief, contents));
         let object = ObjectRef::Pack(full.project.id, object_hash(&[&forged]));
         store.put(&object.name(), &[&forged]).unwrap();
-        // Its contents are well formed, and say who signed them.
+        // Its contents are valid, and name their signer.
         let listing = listing_of(&full.project, object, &forged).unwrap();
         assert_eq!(listing.signer, thief.project.keys.signing().public());
         let segment = IndexSegment {

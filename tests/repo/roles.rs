@@ -1,4 +1,4 @@
-//! Attacks by a thief who has a key of each role and the whole store, and may write to it.
+//! Attacks by a thief who has keys of each role and the whole store, and may write to the store.
 
 mod planted;
 mod signed;
@@ -80,7 +80,7 @@ impl Owner {
 
     fn remove(&self, id: ObjectHash) {
         let object = ObjectRef::Key(Some(self.project()), id);
-        // A planted slot has no second copy, and a removed one none at all.
+        // A slot of a thief has no second copy, and a removed slot has no copy at all.
         for name in [object.name(), object.copy_name()] {
             let _ = self.store.delete(&name);
         }
@@ -225,7 +225,7 @@ fn a_slot_that_was_changed_in_any_byte_opens_nothing_or_is_foreign() {
         owner.remove(*id);
         let info_at = slot.len() - 24 - 4 - sealed_info_len(&slot);
         for at in 0..slot.len() {
-            // One byte of the long public key is as good as another.
+            // Test only some bytes of the long public key.
             if role == Role::Write && (300..1300).contains(&at) && at % 50 != 0 {
                 continue;
             }
@@ -236,7 +236,7 @@ fn a_slot_that_was_changed_in_any_byte_opens_nothing_or_is_foreign() {
             if at < info_at {
                 assert!(is_refused(opened), "{role}, byte {at}");
             } else {
-                // The info is for people. No certificate names such a slot.
+                // A slot with another info still opens, but no certificate names it.
                 let listed = owner.list();
                 let shown = listed.iter().find(|key| key.id == planted);
                 assert!(shown.is_none_or(|key| key.foreign), "{role}, byte {at}");
@@ -256,13 +256,13 @@ fn sealed_info_len(slot: &[u8]) -> usize {
 fn a_slot_that_was_given_another_role_or_copied_to_another_project_is_refused() {
     let owner = Owner::new();
     let other = Owner::new();
-    // Its own slots with these passwords are out of the way.
+    // Remove the other repository's own slots with these passwords.
     for own in other.keys {
         other.remove(own);
     }
     for (id, (role, password)) in owner.keys.iter().zip(ROLES) {
         let slot = owner.slot(*id);
-        // Into the other project.
+        // Copy the slot into the other project.
         let copied = other.plant(&slot);
         assert!(is_refused(other.open(password)), "{role}");
         // It is still foreign there if its certificate is copied, too.
@@ -270,12 +270,12 @@ fn a_slot_that_was_given_another_role_or_copied_to_another_project_is_refused() 
         let listed = other.list();
         assert!(listed.iter().find(|key| key.id == copied).unwrap().foreign);
         other.remove(copied);
-        // As a slot of the repository.
+        // Store it as a slot of the repository.
         let of_repository = ObjectRef::Key(None, *id);
         other.store.put(&of_repository.name(), &[&slot]).unwrap();
         assert!(is_refused(other.open(password)), "{role}");
         other.store.delete(&of_repository.name()).unwrap();
-        // With the role of another slot.
+        // Give it the role of another slot.
         owner.remove(*id);
         for byte in (0..4).filter(|byte| *byte != slot[17]) {
             let mut relabelled = slot.clone();
@@ -337,7 +337,7 @@ fn a_certificate_that_was_changed_in_any_byte_or_copied_to_another_project_is_ig
     }
 }
 
-/// Makes a slot with this bundle, as a thief does who holds the project's metadata keys.
+/// Makes a slot with this bundle, like a thief who holds the project's metadata keys.
 fn forge(owner: &Owner, keys: &ProjectKeys, role: Role, bundle: &[u8], password: &[u8]) -> Vec<u8> {
     let id = owner.project();
     let owner = id.as_bytes();
@@ -433,9 +433,9 @@ fn a_slot_with_other_keys_than_the_project_has_does_not_open_the_project() {
     let other_data = other.data_public_key().unwrap().as_bytes();
     let authority = secrets.authority.as_bytes();
     for (role, bundle) in [
-        // Its own data key: it could read what the victim backs up.
+        // With its own data key, the thief could read the backups of the client.
         (Role::Write, write(other_data, authority)),
-        // Its own signing key: the victim would accept its records.
+        // With its own signing key, the client would accept records of the thief.
         (Role::Write, write(data, own.as_bytes())),
         (Role::Full, Secret::random().unwrap().expose().to_vec()),
     ] {
@@ -522,7 +522,7 @@ fn a_key_refuses_a_volume_outside_its_certificate_before_the_source_is_read() {
     project.may_back_up("web-1", &Silent).unwrap();
     owner.test_repo.project.may_back_up("db", &Silent).unwrap();
 
-    // Everything that a key without a certificate writes is foreign.
+    // All objects that a key without a certificate writes are foreign.
     let certificates = project.certificates(&Silent).unwrap();
     let own = certificates.of_slot(owner.keys[1], Role::Write).unwrap();
     let object = ObjectRef::Certificate(owner.project(), own.name);

@@ -1,5 +1,5 @@
-//! Helpers of crash tests: work that fails at every single call of the store, and the conditions
-//! that must hold afterwards.
+//! Helpers for crash tests. They let work fail at every single call of the store, and check the
+//! conditions that must hold afterwards.
 
 use std::collections::HashSet;
 use std::fs;
@@ -150,7 +150,7 @@ fn crash_once<W: Work>(
     if store.is_planned() {
         return false;
     }
-    // The work may have succeeded in spite of the fault. Crash and check all the more.
+    // Crash and check even if the work has succeeded in spite of the fault.
     let store = store.crash();
     let test_repo = TestRepo::open(store.clone(), &host.notices).unwrap();
     assert_all_whole(work, &Host::without_cache(), &test_repo, 0, &when);
@@ -198,7 +198,7 @@ pub(super) fn sweep<W: Work>(work: &W, with_cache: bool, plans: impl Fn(u64) -> 
     unreachable!("the loop ends after the last call")
 }
 
-/// Plans in which the store dies at this call.
+/// Plans in which the store fails for good at this call.
 pub(super) fn deaths(n: u64) -> Vec<Plan> {
     [Moment::Before, Moment::After]
         .map(|moment| Plan::at(n, Fault::Die(moment)))
@@ -216,11 +216,11 @@ pub(super) fn failures(n: u64) -> Vec<Plan> {
     .to_vec()
 }
 
-/// Loses each write in turn, as a store does that reports data as durable when it is not. A lost
-/// chunk cannot be replaced, but it is reported; every other object exists twice or can be rebuilt.
-/// Returns the number of backups that suffered, over all runs.
+/// Loses each write in turn, like a store that reports data as durable when it is not. A lost chunk
+/// cannot be replaced, but it is reported. Every other object exists twice or can be rebuilt.
+/// Returns the number of affected backups in all runs.
 pub(super) fn lose_each_write<W: Work>(work: &W) -> u64 {
-    // Threads change the order of writes, so that a sweep over all can miss the packs of chunks.
+    // Threads change the order of writes, so a sweep over all writes can miss the packs of chunks.
     lose_each(work, "write", |n| Plan::at_write(n, Fault::Volatile))
         + lose_each(work, "pack of chunks", |n| {
             Plan::at_put_below("packs", n, Fault::Volatile)

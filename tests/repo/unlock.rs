@@ -1,5 +1,5 @@
-//! Unlocking a repository with foreign key slots in its store. They neither stop nor delay the
-//! keys that open, and the store does not learn whether a password fits.
+//! Unlocking a repository with foreign key slots in its store. They must neither stop nor delay the
+//! right keys, and the store must not learn whether a password opens a slot.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -27,7 +27,7 @@ fn slot(store: &MemoryBackend, id: ObjectHash) -> Vec<u8> {
         .unwrap()
 }
 
-/// Stores a key slot that is named by its hash. Returns that.
+/// Stores a key slot under its hash. Returns the hash.
 fn add(store: &MemoryBackend, bytes: &[u8]) -> ObjectHash {
     let id = object_hash(&[bytes]);
     let object = ObjectRef::Key(None, id);
@@ -122,8 +122,8 @@ fn slots_that_cannot_be_tried_are_skipped_and_named() {
     );
 }
 
-/// Returns the beginning of a slot of the repository of version 2, which is the same in all
-/// versions, and something else.
+/// Returns a slot of version 2 of the repository. Its beginning is the same in all versions, and
+/// the rest is unknown.
 fn slot_of_version_2(slot: &[u8], password: &[u8]) -> Vec<u8> {
     let mut newer = slot[..64].to_vec();
     newer[8] = 2;
@@ -166,7 +166,7 @@ fn the_version_of_a_slot_counts_only_once_the_password_has_opened_it() {
 }
 
 #[test]
-fn expensive_slots_delay_none_that_opens() {
+fn expensive_slots_do_not_delay_a_slot_that_opens() {
     let (store, own) = repository();
     let slot = slot(&store, own);
     // About a minute of work each.
@@ -218,7 +218,7 @@ fn a_derivation_can_be_interrupted() {
 #[test]
 fn the_key_that_opened_last_is_tried_first_and_alone() {
     let (store, own) = repository();
-    // It takes less work than any valid slot.
+    // This slot takes less work than any valid slot.
     let impossible = add(
         &store,
         &changed(&slot(&store, own), 20, &params(1, 1, 1), 1),
@@ -245,7 +245,8 @@ fn thousands_of_files_among_the_key_slots_do_not_hide_the_key() {
     for number in 0..10_000_u32 {
         let garbage = number.to_le_bytes();
         let name = match number % 3 {
-            // Not its hash, its hash but no slot, and no name of a slot at all.
+            // A name that is not the hash of the bytes, a right name for bytes that are no slot,
+            // and a name that no slot has.
             0 => ObjectRef::Key(None, object_hash(&[b"other", &garbage])).name(),
             1 => ObjectRef::Key(None, object_hash(&[&garbage])).name(),
             _ => Name::new(format!("keys/garbage-{number}")).unwrap(),
@@ -285,7 +286,8 @@ fn reads(store: &MemoryBackend, password: &[u8]) -> Vec<String> {
     });
     let locked = Repository::find(Arc::new(watched), None, &Silent).unwrap();
     let before = log.lock().unwrap().len();
-    // A key of another repository: the error may differ, but only for the user.
+    // If a key of another repository opens, the user may see another error, but the store sees the
+    // same reads.
     let _ = locked.try_password(password, &Cancel::default(), &Silent);
     let mut reads = log.lock().unwrap().split_off(before);
     reads.sort();
@@ -318,7 +320,7 @@ fn a_foreign_slot_that_fits_reads_the_same_as_one_that_does_not() {
 fn a_slot_of_another_project_that_fits_reads_the_same_as_one_that_does_not() {
     let (store, _) = repository();
     let own = TestRepo::open(store.clone(), &Silent).unwrap().project.id;
-    // Its own project has the id of the project here, as its slot is bound to that.
+    // The other project must have the id of the project here, since its slot is bound to the id.
     let (other, _) = repository();
     let made = TestRepo::open(other.clone(), &Silent).unwrap();
     let grant = Grant::Project {
@@ -340,7 +342,7 @@ fn a_slot_of_another_project_that_fits_reads_the_same_as_one_that_does_not() {
         tried(&find(&store, None, &observer), password, &observer)
     };
     assert_eq!(opened(b"a guess"), Some(id), "a whole project is opened");
-    // Without settings that its keys open, it is not.
+    // A project without settings that its keys open is not opened.
     for object in other.list(&format!("projects/{theirs}/settings")).unwrap() {
         let bytes = store.get(&object.name, 1 << 20).unwrap();
         store.delete(&object.name).unwrap();

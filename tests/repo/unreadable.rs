@@ -49,8 +49,8 @@ fn with_mark() -> MemoryBackend {
     store
 }
 
-/// Another process may be able to read the mark and delete the packs that it names. This one does
-/// not know which those are, and so must not rely on any.
+/// Another process may be able to read the mark and delete the packs that it names. This process
+/// does not know these packs, and so must not rely on any pack.
 #[test]
 fn a_backup_and_a_prune_fail_if_a_mark_cannot_be_read() {
     let store = with_mark();
@@ -106,7 +106,7 @@ fn the_state_of_a_lease_is_known_while_the_store_takes_long_to_renew_it() {
         if operation == StorageOperation::Put && name.contains("/leases/") {
             let (renewing, released) = &*gate.lock().unwrap();
             renewing.send(()).unwrap();
-            // An error means that nothing has to wait any longer.
+            // An error means that the wait is over.
             let _ = released.recv();
         }
         Ok(())

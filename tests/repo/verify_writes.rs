@@ -1,4 +1,4 @@
-//! Bad memory: a bit flips in data that is sealed and not stored yet.
+//! Bad memory: a bit flips in sealed data before it is stored.
 
 use cuttlebone::ops::{BackupOptions, OpsError};
 use cuttlebone::repo::{Compression, RepoError, VerifyWrites};
@@ -40,7 +40,7 @@ fn a_bit_that_flips_before_a_pack_is_stored_fails_the_backup() {
                 .collect();
             assert!(packs.is_empty(), "{verify:?}: {packs:?}");
         }
-        // The next run, on a host that works.
+        // The next run is on a host with good memory.
         let image = host.image(&content).unwrap();
         host.run(&test_repo, image, &with(VerifyWrites::ALL))
             .unwrap();

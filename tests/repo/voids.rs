@@ -27,7 +27,7 @@ fn prune(test_repo: &TestRepo) -> Result<PruneReport, OpsError> {
     ops::plan_prune(&test_repo.project, &options, false, &host.context())?.run()
 }
 
-/// Makes two backups of a volume, and takes the second one back. Returns both.
+/// Makes two backups of a volume, and withdraws the second one. Returns both.
 fn taken_back(store: &MemoryBackend) -> (TestRepo, [ObjectHash; 2]) {
     let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::without_cache();
@@ -36,7 +36,7 @@ fn taken_back(store: &MemoryBackend) -> (TestRepo, [ObjectHash; 2]) {
     (test_repo, ids)
 }
 
-/// Loses everything that no other backup than this one uses.
+/// Deletes all packs that only this backup uses.
 fn lose(test_repo: &TestRepo, store: &MemoryBackend, before: &[String]) {
     for object in store.list("projects").unwrap() {
         let name = object.name.as_str();
@@ -54,7 +54,7 @@ fn names(store: &MemoryBackend) -> Vec<String> {
 }
 
 #[test]
-fn a_record_that_was_taken_back_is_listed_but_neither_newest_nor_base() {
+fn a_withdrawn_record_is_listed_but_neither_newest_nor_base() {
     let store = MemoryBackend::new();
     let (test_repo, [first, second]) = taken_back(&store);
     let records = Records::load(&test_repo.project).unwrap();
@@ -72,7 +72,7 @@ fn a_record_that_was_taken_back_is_listed_but_neither_newest_nor_base() {
 }
 
 #[test]
-fn a_prune_keeps_a_record_that_was_taken_back_if_its_tree_is_whole() {
+fn a_prune_keeps_a_withdrawn_record_if_its_tree_is_whole() {
     let store = MemoryBackend::new();
     let (test_repo, [_, second]) = taken_back(&store);
     prune(&test_repo).unwrap();
@@ -83,7 +83,7 @@ fn a_prune_keeps_a_record_that_was_taken_back_if_its_tree_is_whole() {
 }
 
 #[test]
-fn a_prune_removes_a_record_that_was_taken_back_if_its_tree_is_not_whole() {
+fn a_prune_removes_a_withdrawn_record_if_its_tree_is_not_whole() {
     let store = MemoryBackend::new();
     let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::without_cache();

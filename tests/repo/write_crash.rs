@@ -1,5 +1,5 @@
-//! A crash or failure of the store at every single call of a backup with a write key: run again,
-//! it uses the packs of the run that was killed, and a full key restores it.
+//! A crash or failure of the store at every single call of a backup with a write key. If the backup
+//! runs again, it uses the packs of the killed run, and a full key can restore it.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use cuttlebone::storage::Backend;
 use super::sweep::{Work, deaths, failures, sweep};
 use super::{CHUNK, Host, Image, LEAF, TestRepo, key, noise};
 
-/// The contents of a volume on two days: the first is backed up with a full key.
+/// The contents of a volume on two days. The first day is backed up with a full key.
 struct Days {
     first: Image,
     second: Image,

@@ -1,5 +1,5 @@
-//! Index segments of write keys, and superseded ones: what they say about packs of others counts
-//! for nothing that anybody relies on.
+//! Index segments of write keys, and superseded ones. No other key may rely on their statements
+//! about packs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +49,8 @@ fn false_listings_of_a_write_key_hide_no_pack_and_invent_no_chunk() {
         let mut packs = listings(&full);
         for pack in &mut packs {
             for run in &mut pack.contents.runs {
-                // Each id in a wrong place; all others would be damaged.
+                // List each id in a wrong place, so that reading any blob by this listing would
+                // fail.
                 let blobs = run.blobs.len();
                 run.blobs.rotate_left((1 + round) % blobs);
                 if pack.contents.kind == BlobKind::Chunk {
@@ -75,7 +76,7 @@ fn false_listings_of_a_write_key_hide_no_pack_and_invent_no_chunk() {
 }
 
 #[test]
-fn a_pack_decides_between_two_write_keys_that_list_it_differently() {
+fn the_contents_of_a_pack_decide_between_two_write_keys_that_list_it_differently() {
     let store = MemoryBackend::new();
     let full = TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::without_cache();
@@ -101,9 +102,9 @@ fn a_pack_decides_between_two_write_keys_that_list_it_differently() {
     assert!(restored == image);
 }
 
-/// The segment of the full key is stolen, and only the false one names the pack.
+/// The segment of the full key is deleted, so that only the false segment names the pack.
 #[test]
-fn a_pack_that_only_a_false_listing_names_is_found_by_what_it_says_itself() {
+fn a_pack_that_only_a_false_listing_names_is_found_by_its_own_contents() {
     let store = MemoryBackend::new();
     let full = TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::without_cache();
@@ -156,8 +157,8 @@ fn a_segment_of_a_write_key_supersedes_nothing() {
     assert_eq!(replaced.len(), superseded.len());
 }
 
-/// A replica may hold a superseded segment, and a pack that only this one names and that a record
-/// there needs.
+/// A replica may have a superseded segment, and a pack that only this segment names and that a
+/// record in the replica needs.
 #[test]
 fn a_superseded_segment_counts_for_reading_and_not_for_deduplication() {
     let store = MemoryBackend::new();
@@ -194,7 +195,7 @@ fn a_superseded_segment_counts_for_reading_and_not_for_deduplication() {
     assert_eq!(again.chunks_new, 6);
     let restored = host.restore_image(&full, &full.backup(made.id)).unwrap();
     assert!(restored == image);
-    // A prune names the packs again that a record needs.
+    // A prune names packs that a record needs again.
     let options = PruneOptions {
         max_unused: MaxUnused::Unlimited,
         max_repack: None,
@@ -241,7 +242,7 @@ fn a_project_that_trusts_all_its_write_keys_does_not_rely_on_a_revoked_one() {
     ops::revoke_key(&full.project, key, vec![made.id], None).unwrap();
     let revoked = store.copy();
     for host in &hosts {
-        // Each begins with the store as it was left by the revocation.
+        // Each case begins with the store after the revocation.
         let store = revoked.copy();
         let mut full = TestRepo::open(store.clone(), &Silent).unwrap();
         let mut settings = (*full.project.settings).clone();

@@ -1,4 +1,5 @@
-//! The promises of `Backend`, tested for every store. A new store joins by a line in `contract!`.
+//! The promises of `Backend`, tested for every store. To test a new store, add a line in
+//! `contract!`.
 
 #![expect(clippy::unwrap_used, reason = "a call that fails fails the test")]
 
@@ -77,7 +78,7 @@ contract! {
     };
 }
 
-/// Limits that hardly delay a test.
+/// Returns limits that hardly delay a test.
 fn fast() -> Limits {
     let rate = || Rate::new(NonZeroU64::new(200 << 20).unwrap());
     Limits {
@@ -247,7 +248,7 @@ fn get_range_returns_the_range_or_fails_at_the_end(store: &dyn Backend) {
 fn a_missing_object_is_not_found(store: &dyn Backend) {
     store.put(&name("a/b/c"), &[b"1"]).unwrap();
     let missing = Some(StorageErrorKind::NotFound);
-    // At the root, in a missing directory, next to an object, and below an object.
+    // Names at the root, in a missing directory, next to an object, and below an object.
     for absent in ["x", "x/y/z", "a/b/d", "a/b/c/d", "a/b/c/d/e"] {
         let absent = name(absent);
         assert_eq!(kind(store.get(&absent, 10)), missing, "{absent}");

@@ -1,4 +1,5 @@
-//! The store that fails on purpose: which calls are counted, which fail, and what a crash leaves.
+//! The store that fails on purpose: the calls that it counts, the calls that fail, and the objects
+//! that a crash leaves.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -149,7 +150,7 @@ fn a_crash_undoes_volatile_changes() {
 }
 
 #[test]
-fn a_store_that_died_fails_every_later_call() {
+fn a_store_that_failed_for_good_fails_every_later_call() {
     for (moment, left) in [(Moment::Before, &["a"][..]), (Moment::After, &["a", "b"])] {
         let store = FaultBackend::new();
         store.put(&name("a"), &[b"1"]).unwrap();

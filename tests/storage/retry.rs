@@ -22,8 +22,8 @@ pub(super) fn quickly() -> RetryPolicy {
 }
 
 /// A store that executes every call, but returns an error from some calls that succeeded. Clones
-/// are the same store. Each thread's calls are counted apart: otherwise concurrent threads could
-/// make one operation lose all its answers.
+/// are the same store. The calls of each thread are counted separately. Otherwise one operation
+/// could lose all its answers because of concurrent threads.
 #[derive(Clone)]
 pub(super) struct LostAnswers {
     store: MemoryBackend,
@@ -37,7 +37,7 @@ impl LostAnswers {
         Self::to_calls(move |call| call.is_multiple_of(n))
     }
 
-    /// Loses the answers to some calls; a thread's first one is 1.
+    /// Loses the answers to some calls. The first call of a thread has the number 1.
     fn to_calls(is_lost: impl Fn(u64) -> bool + Send + Sync + 'static) -> Self {
         Self {
             store: MemoryBackend::new(),

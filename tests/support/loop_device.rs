@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::{run, skip};
 
-/// A loop device over a file in a directory of its own; detached when dropped.
+/// A loop device for a file in a separate directory. It is detached when this is dropped.
 pub(crate) struct LoopDevice {
     /// The path of the device.
     pub(crate) device: String,
@@ -44,7 +44,7 @@ impl LoopDevice {
         })
     }
 
-    /// Makes all reads from `offset` on fail with EIO, by cutting the file behind the device there.
+    /// Makes all reads from `offset` on fail with EIO, by truncating the file behind the device.
     pub(crate) fn fail_from(&self, offset: u64) {
         let file = File::options().write(true).open(&self.backing).unwrap();
         file.set_len(offset).unwrap();

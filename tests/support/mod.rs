@@ -1,5 +1,5 @@
-//! Helpers for all tests: the program in a scratch directory, servers and disks, and the function
-//! that skips a test.
+//! Helpers for all tests: running the program in a scratch directory, servers and disks, and the
+//! function that skips a test.
 
 mod loop_device;
 pub(crate) mod program;

@@ -1,5 +1,4 @@
-//! The program as its users run it: in a scratch directory, with a repository and a cache of its
-//! own.
+//! Runs the program like a user, in a scratch directory with its own repository and cache.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -21,14 +20,14 @@ use tempfile::TempDir;
 pub(crate) const PASSWORD: &str = "correct horse";
 /// The options that make a new key as cheap to unlock as the program allows.
 pub(crate) const CHEAP_KEY: [&str; 4] = ["--kdf-memory", "8M", "--kdf-passes", "5"];
-/// A run of the program that takes longer is taken to hang. No run takes this long, even on a busy
-/// machine.
+/// A run of the program that takes longer is assumed to hang. No run takes this long, even on a
+/// busy machine.
 pub(crate) const HANGS: Duration = Duration::from_mins(10);
 /// A lock for tests that measure memory or must not run at the same time as others.
 pub(crate) static ALONE: Mutex<()> = Mutex::new(());
 
 /// A scratch directory with a repository and a cache in it, and the environment that makes the
-/// program use them. Its methods run the program and check how that ends.
+/// program use them. Its methods run the program and check the exit code.
 pub(crate) struct World {
     pub(crate) directory: TempDir,
     pub(crate) environment: Vec<(String, String)>,
@@ -41,13 +40,13 @@ pub(crate) struct Ran {
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: String,
     pub(crate) took: Duration,
-    /// The most memory that it was seen to use, in bytes.
+    /// The highest memory use that was observed, in bytes.
     pub(crate) peak: u64,
 }
 
 impl World {
     /// Creates a world with a repository whose key takes almost no time and memory to unlock. The
-    /// program makes no such keys.
+    /// program itself cannot make such keys.
     pub(crate) fn new() -> Self {
         let world = Self::empty();
         let options = InitOptions {
@@ -83,7 +82,7 @@ impl World {
         }
     }
 
-    /// Sets a variable of the environment. The program takes an empty one as unset.
+    /// Sets a variable of the environment. The program treats an empty variable as unset.
     pub(crate) fn set(&mut self, name: &str, value: impl AsRef<OsStr>) {
         let value = value.as_ref().to_str().unwrap().to_owned();
         self.environment.retain(|(known, _)| known != name);
@@ -224,11 +223,13 @@ impl Ran {
     }
 }
 
-/// Returns a command that runs its first argument with signals as a shell in a terminal sets them.
+/// Returns a command that runs its first argument with the signal dispositions of a shell in a
+/// terminal.
 ///
-/// The tests may run where SIGINT or SIGHUP are ignored, as below `nohup` or in a background job of
-/// a script; a process passes that on to its children, and the program would keep it so. Without
-/// unsafe code no process can change that for its child, so env(1) of coreutils 8.31 or later does.
+/// The tests may run with SIGINT or SIGHUP ignored, for example below `nohup` or in a background
+/// job of a script. Child processes inherit this, and the program would keep ignoring these
+/// signals. Without unsafe code, a process cannot change this for its child, so env(1) of coreutils
+/// 8.31 or later does it.
 pub(crate) fn with_default_signals() -> Command {
     let mut command = Command::new("/usr/bin/env");
     command.arg("--default-signal=HUP,INT,TERM");
@@ -272,7 +273,7 @@ pub(crate) fn finish(mut child: Child, args: &[&str]) -> Ran {
     }
 }
 
-/// The most memory that a process has used so far, in bytes.
+/// The peak memory of a process so far, in bytes.
 fn peak_memory(process: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;

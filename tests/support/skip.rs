@@ -2,8 +2,9 @@
 
 use std::io::Write;
 
-/// Prints why a test cannot run on this machine, although the test harness captures the output of
-/// tests that pass. In CI (`CI=true`) it fails instead: there everything must run.
+/// Prints why a test cannot run on this machine. The text is visible even though the test harness
+/// captures the output of tests that pass. In CI (`CI=true`), this fails instead, since all tests
+/// must run there.
 #[track_caller]
 pub(crate) fn skip(why: &str) {
     assert!(std::env::var("CI").as_deref() != Ok("true"), "{why}");

@@ -51,7 +51,7 @@ impl SmallDisk {
         let available = found.f_bavail * found.f_frsize;
         let file = fs::File::create(&path).unwrap();
         if available > free {
-            // It fails if another process takes the space first; then the disk is full as well.
+            // This fails if another process takes the space first. Then the disk is full, too.
             let _ = fallocate(&file, FallocateFlags::empty(), 0, available - free);
         }
         Filler(path)
@@ -65,7 +65,8 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily, because the store may still be open. Dropping `place` removes the directory.
+        // Unmount lazily, because the store may still be open. Dropping `place` removes the
+        // directory.
         self.run("umount", &["--lazy"]);
     }
 }

@@ -170,8 +170,8 @@ pub(super) fn project_id(case: &Case) -> Option<ProjectId> {
     case.array("project_id").map(ProjectId::from_bytes)
 }
 
-/// A store with the project of a case, its certificates and its log, and the open project. Without
-/// the case's object.
+/// Returns a store with the project of a case, its certificates and its log, but without the case's
+/// object. Also returns the open project.
 pub(super) fn project(case: &Case) -> (MemoryBackend, Project) {
     let id = project_id(case).unwrap_or(ProjectId::from_bytes([9; 16]));
     let secret = Secret::new(case.array("project_secret").unwrap());
@@ -190,7 +190,7 @@ pub(super) fn project(case: &Case) -> (MemoryBackend, Project) {
     (store, project)
 }
 
-/// Adds a certificate that names this key slot, as the slot says.
+/// Adds a certificate for this key slot, with the properties that the slot states.
 pub(super) fn certify(store: &MemoryBackend, id: ProjectId, keys: &ProjectKeys, slot: &[u8]) {
     let role = match slot.get(17) {
         Some(1) => Role::Write,

@@ -40,7 +40,7 @@ struct Refused {
 
 type Outcome = Result<Value, Refused>;
 
-/// A file, the inputs that its cases may have, and what runs a case.
+/// A file, the inputs that its cases may have, and the function that runs a case.
 type Suite = (&'static str, &'static [&'static str], fn(&Case) -> Outcome);
 
 const SIGNED: &[&str] = &[
@@ -276,7 +276,7 @@ impl Case {
         self.inputs[input].as_str().unwrap()
     }
 
-    /// Returns an expected field as bytes, for values that the program does not show.
+    /// Returns an expected field as bytes, for values that the program does not expose.
     fn expected(&self, field: &str) -> [u8; 32] {
         let text = self.expect["ok"][field].as_str().unwrap();
         unhex(text).try_into().unwrap()
@@ -316,7 +316,7 @@ impl From<&RepoError> for Refused {
             RepoError::Foreign { reason, .. } => foreign_kinds(reason),
             RepoError::Role(_) => &["no-key"],
             RepoError::Tree => &["bad-value", "bad-length", "not-canonical"],
-            // The program does not say why a slot does not open: its scope may be wrong, too.
+            // The program does not report why a slot does not open. Its scope may be wrong, too.
             RepoError::WrongPassword { .. } => &["does-not-open", "bad-value"],
             RepoError::NoRepository { .. }
             | RepoError::NoBackup { .. }
@@ -377,7 +377,7 @@ fn damage_kinds(damage: &Damage) -> &'static [&'static str] {
         Damage::DoesNotDecompress => &["bad-codec", "bad-length"],
         Damage::WrongId(_) => &["bad-id"],
         Damage::WrongSize { .. } => &["bad-length"],
-        // The store gives no more than the longest object has.
+        // The store returns at most the length of the longest object.
         Damage::TooLarge => &["bad-length", "trailing-bytes"],
         Damage::Missing => &["missing"],
         // The vectors are read from memory.

@@ -1,4 +1,4 @@
-//! Single objects, each read the way that the program reads it.
+//! Single objects, which are read like the program reads them.
 
 use std::sync::Arc;
 
@@ -34,15 +34,15 @@ fn name(case: &Case) -> ObjectHash {
     named.unwrap_or_else(|| hash(&case.object))
 }
 
-/// Returns why these bytes are not a key slot, as far as that shows without the password. A
-/// repository ignores such a slot.
+/// Returns the reason why these bytes are not a key slot, as far as it can be found without the
+/// password. A repository ignores such a slot.
 fn slot_fault(case: &Case) -> Result<(), Refused> {
     if hash(&case.object) != name(case) {
         return Err(Refused::new(&["bad-hash"], "another name"));
     }
     let params = match KeySlot::decode(&case.object) {
         Ok(slot) => slot.params,
-        // Whether these count shows only with the password.
+        // Only the password shows whether these errors count.
         Err(FormatError::UnknownVersion(_) | FormatError::UnknownFeature(_)) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
@@ -52,7 +52,7 @@ fn slot_fault(case: &Case) -> Result<(), Refused> {
 }
 
 pub(super) fn slot(case: &Case) -> Outcome {
-    // The secrets that the vectors use: a slot that opens something else gives no project.
+    // Compare with the secrets of the vectors. A slot with other secrets opens no project.
     let right = super::load("slot");
     let secret = |name: &str, member: &str| {
         let case = right.iter().find(|case| case.name == name).unwrap();
@@ -107,7 +107,7 @@ pub(super) fn project(case: &Case) -> Outcome {
     fixture::put(&store, ObjectRef::Project(id), &case.object);
     let right = super::load("project").swap_remove(0);
     let secret = Secret::new(right.expected("project_secret"));
-    // They open in the right project only.
+    // The keys open only the right project.
     fixture::add_settings(&store, id, &ProjectKeys::full(&secret));
     let project = fixture::open(&store)?.project(WORD, &Silent)?;
     let keys = ProjectKeys::full(&secret);
@@ -166,7 +166,8 @@ fn open<T: Body>(case: &Case, project: &Project, object: ObjectRef) -> Result<T,
     T::decode(&opened.body).map_err(|e| refused(project, &opened.signer, e))
 }
 
-/// Returns why a body is refused. One of a write signer that needs an unknown feature is foreign.
+/// Returns the reason why a body is refused. If a write key signed it and it needs an unknown
+/// feature, it is foreign.
 fn refused(project: &Project, signer: &SignerId, error: FormatError) -> Refused {
     match error.missing_feature() {
         Some(feature) if !project.signers.may_require(signer, &feature) => {
@@ -241,7 +242,7 @@ pub(super) fn log(case: &Case) -> Outcome {
         "added": items(&entry.added),
         "removed": items(&entry.removed),
     });
-    // The program shows of the sealed part only what it uses.
+    // The program exposes only the fields of the sealed part that it uses.
     if let Some(body) = case.expect["ok"].get("body") {
         let count = |member: &str| body[member].as_array().map_or(0, Vec::len);
         assert_eq!(log.removed_records().count(), count("removed_records"));

@@ -12,7 +12,7 @@ use cuttlebone::repo::{
 };
 use cuttlebone::storage::{Backend, MemoryBackend, Name};
 
-/// Above this, the bytes of a content are not hashed.
+/// The bytes of a larger content are not hashed.
 const HASHED_MAX: u64 = 64 << 20;
 
 /// Returns the pieces of a backup and the hash of its bytes. They are read as by a restore: from

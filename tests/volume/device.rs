@@ -1,4 +1,4 @@
-//! Block devices and full or read-only file systems. Making these needs privileges.
+//! Block devices, and full or read-only file systems. Tests need privileges to make them.
 
 use std::fs;
 

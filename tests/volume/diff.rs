@@ -165,7 +165,8 @@ fn a_diff_with_a_failed_write_cannot_be_finished() {
     assert_eq!(kind(target.finish()), VolumeErrorKind::Incomplete);
     assert_eq!(kind(begun(10)), VolumeErrorKind::Closed);
 
-    // 12 bytes of banner, 8 of the snapshot, 9 of the size; no room for the end.
+    // There is space for 12 bytes of banner, 8 of the snapshot and 9 of the size, but not for the
+    // end.
     let target = begun(29).unwrap();
     assert_eq!(kind(target.finish()), VolumeErrorKind::Closed);
 }

@@ -86,7 +86,7 @@ fn an_empty_file_has_no_extents_and_one_byte_of_data_has_one() {
 }
 
 #[test]
-fn a_file_that_shrinks_fails_to_be_read_and_is_not_taken_for_a_hole() {
+fn a_file_that_shrinks_fails_to_be_read_and_its_lost_end_is_not_read_as_a_hole() {
     let (_directory, path) = sparse(1 << 20, &[(0, &[1; 4096]), (512 << 10, &[1; 4096])]);
     let source = RawImage::open(&path).expect("a source");
     let mut extents = source.extents();
@@ -150,8 +150,8 @@ fn an_identity_differs_after_every_change_of_the_file() {
         "a link is another name of the same file"
     );
 
-    // The size is the same and the time of modification is set back. The time of the inode's change
-    // still differs.
+    // The size is the same, and the time of modification is set back. Only the time of the inode's
+    // change differs.
     let file = OpenOptions::new()
         .write(true)
         .open(&path)

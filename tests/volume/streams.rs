@@ -112,7 +112,7 @@ impl Write for Failing<'_> {
 }
 
 #[test]
-fn a_stream_that_is_given_up_writes_nothing_when_it_is_dropped() {
+fn an_abandoned_stream_writes_nothing_when_it_is_dropped() {
     let writes = AtomicUsize::new(0);
     let mut output = NamedOutput::new(Failing(&writes), "a stream");
     output.write_all(b"buffered").expect("room in the buffer");

@@ -49,8 +49,8 @@ fn a_new_file_is_sparse_and_appears_only_when_it_is_finished() {
 fn many_threads_write_one_image() {
     let directory = TempDir::new().expect("a directory");
     let path = directory.path().join("disk");
-    // Pieces below and above the length that bypasses the page cache; a size that exceeds the sync
-    // window and is not a multiple of a block.
+    // Use pieces below and above the length that bypasses the page cache, and a size that exceeds
+    // the sync window and is not a multiple of a block.
     let size = (72 << 20) + 12_345;
     let image = noise(2, size);
     for piece in [64 << 10, 512 << 10, 2 << 20] {
@@ -59,7 +59,7 @@ fn many_threads_write_one_image() {
         thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| {
-                    // Aligned, so that long pieces go round the cache.
+                    // The buffer is aligned, so that long pieces bypass the cache.
                     let mut buffer = Buffer::default();
                     loop {
                         let at = next.fetch_add(piece, Ordering::Relaxed);

@@ -16,14 +16,15 @@ use super::reference;
 use crate::fixture::Fixture;
 use crate::texts::use_records;
 
-/// Nodes that a walk may read. A small graph of nodes can describe a tree too large to walk.
+/// Maximum number of nodes that a walk may read. A small graph of nodes can describe a tree that is
+/// too large to walk.
 const NODES_MAX: u32 = 512;
-/// Chunks that a walk may pass.
+/// Maximum number of chunks that a walk may find.
 const CHUNKS_MAX: usize = 2048;
-/// Chunks that are read.
+/// Maximum number of chunks that are read.
 const CHUNKS_READ: usize = 32;
 
-/// How much of a repository could be read, so that a test can assert that anything was read.
+/// The amounts that could be read of a repository, so that a test can assert that data was read.
 #[derive(Debug, Default)]
 pub(crate) struct Reach {
     /// Chunks that were found in trees.
@@ -36,7 +37,7 @@ pub(crate) struct Reach {
     pub(crate) damaged: usize,
 }
 
-/// Reads at most [`NODES_MAX`] nodes. Discards the nodes that it is given to store.
+/// Reads at most [`NODES_MAX`] nodes. Discards nodes instead of storing them.
 struct BoundedReader<'a> {
     blobs: &'a BlobReader,
     keys: &'a ProjectKeys,
@@ -61,7 +62,7 @@ impl NodeStore for BoundedReader<'_> {
     }
 }
 
-/// Reads all that can be read of the project.
+/// Reads all readable data of the project.
 pub(super) fn all(f: &Fixture) -> Reach {
     let mut reach = Reach::default();
     let Ok(records) = Records::load(&f.project) else {
@@ -154,7 +155,7 @@ fn read_chunks(blobs: &BlobReader, chunks: &[ChunkRef]) -> usize {
             assert_eq!(run.len(), location.run().plain_len());
             Opener::blob(project, &location, run).map(<[u8]>::to_vec)
         });
-        // The other function tries all places, this one first.
+        // The other function tries all places, beginning with this one.
         match (found, blobs.chunk(&chunk.id)) {
             (Ok(plain), Ok(again)) => {
                 assert_eq!(plain, again);

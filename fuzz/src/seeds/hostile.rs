@@ -179,7 +179,7 @@ fn streams() -> Named {
 mod tests {
     use crate::hostile::run;
 
-    /// A change of the format must not turn the target into one that reads nothing.
+    /// After a change of the format, the target must still read data.
     #[test]
     fn seeds_reach_the_code_they_are_for() {
         for (name, chunks, opened, whole, damaged) in [
@@ -189,7 +189,7 @@ mod tests {
             ("image-wrong-width", 0, 0, 0, 0),
             ("image-top-is-chunk", 0, 0, 0, 0),
             ("image-zeros", 0, 0, 1, 0),
-            // The shorter image ends below the third child: its top is refused as a whole.
+            // The shorter image ends before the third child, so its whole tree is refused.
             ("image-two-levels", 9, 9, 1, 0),
             ("packs-asked", 2, 2, 1, 0),
             ("marked", 2, 2, 1, 0),
@@ -198,7 +198,7 @@ mod tests {
             ("not-a-node", 0, 0, 0, 0),
             ("record", 2, 2, 1, 0),
             ("record-garbage", 0, 0, 0, 1),
-            // A leaf longer than its stream is refused as a whole, too.
+            // A leaf that is longer than its stream is refused completely, too.
             ("stream", 6, 6, 2, 0),
             ("stream-pyramid", 0, 0, 0, 0),
         ] {

@@ -51,8 +51,9 @@ pub(crate) fn notice(notice: &Notice) -> String {
             extents leaves out is taken for zeros"
             .to_owned(),
         Notice::BaseByName { volume, snapshot } => format!(
-            "only the name of snapshot “{snapshot}” connects this diff with volume “{volume}”: give \
-             the image's id with --image-id, here and in later backups, to be sure of the image"
+            "only the name of snapshot “{snapshot}” connects this diff with volume “{volume}”: \
+             give the image's id with --image-id, here and in later backups, to be sure of the \
+             image"
         ),
         Notice::HeadOfImage => "the last diff of the stream is of the image itself, not of a \
             snapshot: if the image was in use, this backup is of no single point in time"

@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_into_one_entry_goes_into_several() {
+    fn content_that_does_not_fit_into_one_entry_is_split_into_several() {
         let many = u32::try_from(LogEntry::ITEMS_MAX).unwrap();
         let added: Vec<_> = (0..many).map(item).collect();
         let removed: Vec<_> = (many..many + 2).map(item).collect();

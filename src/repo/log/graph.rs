@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn the_set_of_an_entry_is_what_it_and_those_before_it_add_and_none_of_them_removes() {
+    fn the_set_of_an_entry_is_everything_that_it_and_earlier_entries_add_and_do_not_remove() {
         let graph = Graph::new(joined());
         assert_eq!(graph.set(&[hash(1)]), items(&[10, 11, 12]));
         assert_eq!(graph.set(&[hash(2)]), items(&[11, 12, 13]));

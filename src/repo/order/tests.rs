@@ -60,7 +60,7 @@ fn unfollowed(history: &History) -> Vec<u64> {
 }
 
 #[test]
-fn a_record_is_newer_than_the_one_that_it_follows_whatever_their_clocks_show() {
+fn a_record_is_newer_than_the_record_that_it_follows_even_if_clocks_are_wrong() {
     let all = [made(1, &[], 500), made(2, &[1], 3), made(3, &[2], 40)];
     let history = history(&all);
     assert_eq!(newest_first(&history), [3, 2, 1]);
@@ -83,7 +83,7 @@ fn the_time_and_then_the_id_decide_between_records_of_which_neither_follows_the_
 }
 
 #[test]
-fn a_forgotten_record_passes_its_place_on_to_those_that_it_followed() {
+fn a_forgotten_record_still_orders_the_records_before_and_after_it() {
     // The clock was wrong when record 1 was made. Only record 2, which no longer exists, shows that
     // record 3 is newer.
     let all = [made(1, &[], 900), forgotten(2, &[1]), made(3, &[2], 5)];
@@ -93,7 +93,7 @@ fn a_forgotten_record_passes_its_place_on_to_those_that_it_followed() {
 }
 
 #[test]
-fn a_new_backup_follows_the_newest_even_if_that_is_forgotten() {
+fn a_new_backup_follows_the_newest_record_even_if_this_record_is_forgotten() {
     let all = [made(1, &[], 5), forgotten(2, &[1])];
     let history = history(&all);
     assert_eq!(unfollowed(&history), [2]);
@@ -102,7 +102,7 @@ fn a_new_backup_follows_the_newest_even_if_that_is_forgotten() {
 }
 
 #[test]
-fn a_followed_record_that_is_neither_there_nor_forgotten_is_a_gap() {
+fn a_followed_record_that_neither_exists_nor_is_forgotten_is_a_gap() {
     let all = [made(3, &[1, 2], 30), made(2, &[], 20)];
     assert_eq!(history(&all).gaps(), [id(1)]);
     let records = all.iter().map(|made| OrderedRecord {
@@ -267,7 +267,7 @@ impl Random {
 }
 
 #[test]
-fn in_histories_of_three_sites_with_wrong_clocks_what_saw_the_others_is_the_newest() {
+fn in_histories_of_three_sites_with_wrong_clocks_the_record_that_saw_the_others_is_the_newest() {
     for seed in 0..4000 {
         let mut random = Random(seed);
         let mut sites: [Site; 3] = Default::default();

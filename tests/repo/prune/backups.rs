@@ -1,4 +1,4 @@
-//! Prunes alongside backups: a backup is whole, or it fails.
+//! Prunes that run at the same time as backups: a backup is complete, or it fails.
 
 use std::io::{self, Cursor, Read};
 use std::thread;
@@ -68,7 +68,7 @@ fn a_backup_stores_chunks_again_that_a_concurrent_prune_marks() {
     assert!(host.restore(&test_repo, &test_repo.backup(new)).unwrap() == content);
 }
 
-/// As above, but the prune deletes the chunks at once.
+/// As in the test before, but the prune deletes the chunks at once.
 #[test]
 fn a_backup_fails_if_a_concurrent_prune_deletes_chunks_that_it_needs() {
     let store = MemoryBackend::new();
@@ -201,8 +201,9 @@ fn a_mark_stays_until_backups_that_may_have_missed_it_have_ended() {
     }
 }
 
-/// A prune has listed the packs, misses a blob, and syncs its index again. That brings segments of
-/// a backup made meanwhile, whose packs are not in the list. It must not treat them as lost.
+/// A prune has listed the packs, does not find a blob, and syncs its index again. Now the index has
+/// segments of a backup made meanwhile, whose packs are not in the listing. The prune must not
+/// treat these packs as lost.
 #[test]
 fn packs_stored_while_a_prune_syncs_its_index_again_stay_in_the_index() {
     let series = Series::of(3);
@@ -260,7 +261,7 @@ fn a_backup_fails_if_unnamed_packs_that_it_needs_are_deleted() {
     assert!(host.restore_image(&test_repo, &backup).unwrap() == image);
 }
 
-/// However long the backup runs, and whatever the grace period.
+/// This holds for a backup of any duration, and for any grace period.
 #[test]
 fn prune_leaves_the_packs_of_a_running_backup_alone() {
     let store = MemoryBackend::new();

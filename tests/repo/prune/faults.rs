@@ -1,4 +1,4 @@
-//! Prunes on a store that fails or dies at any call.
+//! Prunes on a store that fails at any call, once or for good.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ fn crash_once(series: &Series, base: &MemoryBackend, grace: Duration, plan: Plan
     let test_repo = open(&store);
     assert_eq!(test_repo.backups().len(), backups, "{when}");
     series.assert_restores(&test_repo, &when);
-    // A new backup can use the chunks that are left.
+    // A new backup can use the remaining chunks.
     let other = Image::new(LEAF)
         .with(0, &noise(2, 2 * CHUNK))
         .with(LEAF / 2, &noise(99, CHUNK));
@@ -37,7 +37,7 @@ fn crash_once(series: &Series, base: &MemoryBackend, grace: Duration, plan: Plan
         "{when}"
     );
     forget(&test_repo, &[made]);
-    // The lease of the dead prune expires, and the marks become due.
+    // The lease of the crashed prune expires, and the marks become due.
     for _ in 0..2 {
         store.age(EXPIRED.max(grace));
         prune(&test_repo, &host, grace).unwrap();
@@ -88,12 +88,12 @@ const FAILURES: [PlannedFault; 3] = [
 ];
 
 #[test]
-fn a_store_that_dies_at_any_call_of_a_prune_loses_no_backup() {
+fn a_store_that_fails_for_good_at_any_call_of_a_prune_loses_no_backup() {
     sweep(GRACE, &CRASHES);
 }
 
 #[test]
-fn a_store_that_dies_at_any_call_of_a_prune_without_grace_loses_no_backup() {
+fn a_store_that_fails_for_good_at_any_call_of_a_prune_without_grace_loses_no_backup() {
     sweep(Duration::ZERO, &CRASHES);
 }
 

@@ -10,8 +10,8 @@ use cuttlebone::storage::{
 
 type Hook = Box<dyn FnOnce(MemoryBackend) + Send>;
 
-/// A store that runs a hook once: before the first pack is stored, or before the first range of one
-/// is read.
+/// A store that runs a hook once: before the first pack is stored, or before the first range of a
+/// pack is read.
 pub(super) struct Hooked {
     store: MemoryBackend,
     operation: StorageOperation,

@@ -1,4 +1,4 @@
-//! Packs that are marked, or that no index segment names, and are needed nevertheless.
+//! Packs that are marked, or that no index segment names, but that are needed.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::repo::{CHUNK, Host, Image, LEAF, TestRepo, noise};
 
-/// Puts all records of `before` back and deletes the log, as if none had been forgotten.
+/// Stores all records of `before` again and deletes the log, as if no record had been forgotten.
 fn put_records_back(store: &MemoryBackend, before: &MemoryBackend) {
     for object in before.list("projects").unwrap() {
         if object.name.as_str().contains("/backups/") {
@@ -67,8 +67,8 @@ fn marked_packs_that_a_committed_backup_needs_are_rescued() {
     assert_tidy(&test_repo, &store, "later");
 }
 
-/// The repacked copies of chunks are damaged. The marked packs that they were copied from still
-/// exist, but the next prune deletes them: so backups that need these chunks count as affected.
+/// The repacked copies of chunks are damaged. The marked packs with the original chunks still
+/// exist, but the next prune deletes them. So backups that need these chunks count as affected.
 #[test]
 fn check_does_not_rely_on_packs_that_will_be_deleted() {
     let series = Series::of(3);
@@ -102,7 +102,7 @@ fn check_does_not_rely_on_packs_that_will_be_deleted() {
     series.assert_restores(&test_repo, "rescued");
 }
 
-/// As in the first test, and the next backup builds on a record that needs marked packs.
+/// As in the first test, but then the next backup builds on a record that needs marked packs.
 #[test]
 fn a_backup_can_build_on_a_backup_whose_packs_are_marked() {
     let series = Series::of(3);
@@ -142,7 +142,7 @@ fn check_reads_a_marked_pack_only_if_a_backup_needs_it() {
         "a backup needs the marked packs"
     );
     for pack in marked {
-        // Only data packs: a damaged node would hide all that is below it.
+        // Damage only data packs, since a damaged node would hide all blobs below it.
         if pack_object(&store, pack).blob_kind() == Some(BlobKind::Chunk) {
             damage(&store, pack);
         }
@@ -152,8 +152,9 @@ fn check_reads_a_marked_pack_only_if_a_backup_needs_it() {
     assert!(report.packs_damaged > 0);
 }
 
-/// A blob is in a pack that is repacked and in one that no segment names and that is too young to
-/// be marked. The unnamed pack must not count as its place: then no segment would name the blob.
+/// A blob is in a pack that is repacked, and in a pack that no segment names and that is too young
+/// to be marked. The prune must repack the blob. If it relied on the unnamed pack, no segment would
+/// name the blob.
 #[test]
 fn a_blob_that_is_also_in_an_unnamed_pack_is_repacked() {
     let store = MemoryBackend::new();
@@ -187,8 +188,8 @@ fn a_blob_that_is_also_in_an_unnamed_pack_is_repacked() {
 }
 
 /// Two backups at the same time have stored the same chunk, each in a pack with another chunk that
-/// is unused now. One pack keeps the shared chunk and is repacked, the other one is marked. The
-/// marked pack must not count as its place.
+/// is unused now. One pack keeps the shared chunk and is repacked, and the other one is marked. The
+/// prune must not rely on the marked pack for the chunk.
 #[test]
 fn a_chunk_that_is_in_a_repacked_and_in_a_marked_pack_is_repacked() {
     let store = MemoryBackend::new();

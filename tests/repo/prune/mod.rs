@@ -1,5 +1,5 @@
-//! Pruning: no used data is deleted, and all unused data is deleted in the end, whatever runs
-//! alongside or fails in between.
+//! Pruning: no used data is deleted, and all unused data is deleted in the end, even if other
+//! processes run at the same time or calls fail.
 
 mod backups;
 mod faults;
@@ -29,7 +29,7 @@ use super::{CHUNK, Host, Image, LEAF, RecordingObserver, TestRepo, noise};
 
 const HOUR: Duration = Duration::from_hours(1);
 const GRACE: Duration = Duration::from_hours(24);
-/// An error of clocks that is tolerated.
+/// The clock error that is tolerated.
 const CLOCK_ERROR: Duration = Duration::from_mins(10);
 /// Longer than the lifetime of a lease.
 const EXPIRED: Duration = Duration::from_mins(11);
@@ -109,7 +109,7 @@ fn pack_object(store: &dyn Backend, pack: ObjectHash) -> ObjectRef {
     packs.find(|object| object.hash() == Some(pack)).unwrap()
 }
 
-/// Counts in how many packs of the store each blob is.
+/// Returns the number of packs that have each blob.
 fn stored(test_repo: &TestRepo, store: &dyn Backend) -> BTreeMap<BlobId, u64> {
     let mut found = BTreeMap::new();
     for object in packs(store) {
@@ -121,8 +121,8 @@ fn stored(test_repo: &TestRepo, store: &dyn Backend) -> BTreeMap<BlobId, u64> {
     found
 }
 
-/// Returns the blobs that the backups use, and in how many packs each must be: chunks in one, nodes
-/// in two.
+/// Returns the blobs that the backups use, and the number of packs that must have each: one for
+/// chunks, two for nodes.
 fn used(test_repo: &TestRepo) -> BTreeMap<BlobId, u64> {
     let notices = Arc::new(RecordingObserver::default());
     let index = Index::in_memory(&test_repo.project, notices.clone()).unwrap();
@@ -152,8 +152,8 @@ fn used(test_repo: &TestRepo) -> BTreeMap<BlobId, u64> {
     found
 }
 
-/// Asserts that the store holds what the backups use and nothing else: no unused blob, no mark, no
-/// lease. The index names exactly the packs that exist.
+/// Asserts that the store has only data that the backups use: no unused blob, no mark, no lease.
+/// Also asserts that the index names exactly the packs that exist.
 fn assert_tidy(test_repo: &TestRepo, store: &dyn Backend, when: &str) {
     assert_eq!(stored(test_repo, store), used(test_repo), "{when}");
     for directory in ["marks", "leases"] {
@@ -173,7 +173,7 @@ fn assert_tidy(test_repo: &TestRepo, store: &dyn Backend, when: &str) {
     assert_eq!(index.replaced_segments().unwrap(), [], "{when}");
 }
 
-/// Images of one volume on successive days. Each shares chunks with others and has some of its own.
+/// Images of one volume on successive days. Each shares some chunks with the others.
 struct Series {
     days: Vec<Image>,
 }

@@ -28,8 +28,8 @@ enum Step {
     Age(Duration),
 }
 
-/// Writes a block of noise, or of zeros if there is no seed. Places and seeds are few, so that
-/// content recurs and volumes share it.
+/// Writes a block of noise, or of zeros if there is no seed. There are few places and seeds, so
+/// that content repeats and volumes share it.
 #[derive(Debug, Clone, Copy)]
 struct Write {
     leaf: u64,
@@ -37,7 +37,7 @@ struct Write {
     seed: Option<u64>,
 }
 
-/// On which host a step runs, and the fault at which the store crashes.
+/// The host on which a step runs, and the fault at which the store crashes.
 #[derive(Debug, Clone, Copy)]
 struct Conditions {
     with_cache: bool,
@@ -92,7 +92,7 @@ struct World {
     kept: BTreeMap<ObjectHash, Image>,
     /// Backups that an interrupted forget was to remove.
     half_forgotten: BTreeSet<ObjectHash>,
-    /// Whether a prune died whose lease may not have expired yet.
+    /// Whether a prune crashed whose lease may not have expired yet.
     prune_died: bool,
 }
 
@@ -193,7 +193,7 @@ impl World {
         } else {
             self.half_forgotten.extend(gone);
         }
-        // A later forget or prune finishes an interrupted forget.
+        // A later forget or prune completes an interrupted forget.
         let left = self.test_repo.backups();
         let is_left = |id: &ObjectHash| left.iter().any(|backup| backup.id == *id);
         self.kept
@@ -230,7 +230,7 @@ impl World {
         }
     }
 
-    /// Asserts that one prune leaves only used data, once the leases of dead processes have
+    /// Asserts that one prune leaves only used data, once the leases of crashed processes have
     /// expired.
     fn assert_ends_tidy(self) {
         self.store.age(EXPIRED);

@@ -1,5 +1,5 @@
-//! Packs and index segments that a prune deleted and that someone with access to the store puts
-//! back: no backup relies on them.
+//! Packs and index segments that a prune deleted, and that someone with access to the store puts
+//! back. No backup may rely on them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ struct Deleted {
     store: MemoryBackend,
     full: TestRepo,
     image: Image,
-    /// The store before that.
+    /// The store before the prune.
     before: MemoryBackend,
     host: Host,
 }
@@ -46,7 +46,7 @@ impl Deleted {
     }
 
     /// Puts all deleted segments back, and all deleted packs if `packs` is set. Deletes the segment
-    /// that superseded them.
+    /// that superseded these segments.
     fn put_back(&self, packs: bool) {
         for object in self.before.list("projects").unwrap() {
             let kind = ObjectRef::parse(&object.name);
@@ -71,7 +71,7 @@ impl Deleted {
         panic!("several segments supersede the old ones");
     }
 
-    /// The segments in the store that others there supersede.
+    /// The segments in the store that another segment in the store supersedes.
     fn superseded(&self) -> Vec<ObjectHash> {
         let index = Index::in_memory(&self.full.project, Arc::new(Silent)).unwrap();
         index.replaced_segments().unwrap()
@@ -108,7 +108,7 @@ fn a_backup_does_not_rely_on_a_deleted_pack_whose_segment_was_put_back() {
     }
 }
 
-/// The log excuses that such a pack is missing: if it vanished again, no one would notice.
+/// The log explains why such a pack is missing, so if it vanished again, nobody would notice.
 #[test]
 fn neither_a_backup_nor_a_prune_relies_on_a_deleted_pack_that_was_put_back() {
     for host in [Host::without_cache(), Host::with_cache()] {

@@ -1,5 +1,5 @@
-//! Prunes alongside readers: all data of the trees in a reader's lease stays readable, and is
-//! deleted once the reader has ended.
+//! Prunes that run at the same time as readers: all data of the trees in a reader's lease stays
+//! readable, and is deleted once the reader has ended.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,11 +125,11 @@ fn a_prune_that_fails_at_any_call_leaves_a_reader_its_packs() {
 }
 
 #[test]
-fn a_dead_readers_lease_expires_and_frees_the_space() {
+fn the_lease_of_a_crashed_reader_expires_and_its_space_is_freed() {
     let series = Series::new();
     let (store, _) = series.backed_up();
     let reader = reader_of_forgotten_backup(&series, &store);
-    // As if its process had died: its lease stays in this copy of the store.
+    // As if its process had crashed, its lease stays in this copy of the store.
     let left = store.copy();
     drop(reader);
     left.age(EXPIRED);

@@ -28,7 +28,7 @@ fn prune_refuses_to_run_alongside_another_prune() {
         ),
         "{refused:?}"
     );
-    // The other prune dies, and its lease expires.
+    // The other prune crashes, and its lease expires.
     std::mem::forget(other);
     store.age(EXPIRED);
     prune(&test_repo, &Host::without_cache(), Duration::ZERO).unwrap();

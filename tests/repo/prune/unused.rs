@@ -1,4 +1,4 @@
-//! Which data a prune deletes, repacks and keeps.
+//! The data that a prune deletes, repacks and keeps.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

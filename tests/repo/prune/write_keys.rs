@@ -1,4 +1,5 @@
-//! Prunes alongside backups with a write key, which cannot store again what it cannot read.
+//! Prunes that run at the same time as backups with a write key, which cannot read stored data and
+//! so cannot store it again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +14,8 @@ use super::{GRACE, HOUR, Hooked, assert_tidy, forget, open, prune};
 use crate::repo::provenance::writer;
 use crate::repo::{CHUNK, Host, Image, LEAF, TestRepo, noise, options};
 
-/// The backup finds chunks of its own earlier packs, or of a full key's, in the index. Then the
-/// only backup that used them is forgotten and pruned.
+/// The backup finds chunks in the index, either in earlier packs of the same key or in packs of a
+/// full key. Then the only backup that used them is forgotten and pruned.
 #[test]
 fn a_backup_with_a_write_key_that_lost_to_a_prune_leaves_nothing_and_the_next_one_is_whole() {
     for own in [true, false] {
@@ -45,7 +46,7 @@ fn a_backup_with_a_write_key_that_lost_to_a_prune_leaves_nothing_and_the_next_on
 
             let new = host.back_up_stream(&client, "new", &content).unwrap().id;
             assert!(host.restore(&full, &full.backup(new)).unwrap() == content);
-            // Until a full key has read them, a prune keeps all packs that may have a chunk.
+            // Until a full key has read the packs, a prune keeps all packs that may have a chunk.
             host.check_clean(&full, &when);
             for _ in 0..3 {
                 store.age(GRACE + HOUR);
@@ -58,7 +59,7 @@ fn a_backup_with_a_write_key_that_lost_to_a_prune_leaves_nothing_and_the_next_on
     }
 }
 
-/// A prune repacks the packs of the base: what it needs is now in packs of a full key.
+/// A prune repacks the packs of the base, so that its data is now in packs of a full key.
 #[test]
 fn a_backup_with_a_write_key_is_whole_or_fails_if_a_prune_repacks_its_own_packs() {
     for grace in [GRACE, Duration::ZERO] {
@@ -83,7 +84,8 @@ fn a_backup_with_a_write_key_is_whole_or_fails_if_a_prune_repacks_its_own_packs(
                 let report = prune(&full, &Host::without_cache(), grace).unwrap();
                 assert!(report.repacked.packs > 0);
             });
-            // The same client on a store on which the prune runs before its first pack is stored.
+            // The same client uses a store on which the prune runs before the client's first pack
+            // is stored.
             let hooked = Arc::new(hooked);
             let repository = Repository::open(hooked, b"write 1", &Silent).unwrap();
             let project = repository.project("default", &Silent).unwrap();

@@ -10,7 +10,7 @@ use super::{Owner, forge};
 use crate::repo::PASSWORD;
 use crate::repo::intercepted::Intercepted;
 
-/// Tries a password. Returns the calls of the store before that and then, each in order, and
+/// Tries a password. Returns the calls of the store before and during the attempt, each sorted, and
 /// whether the repository opened.
 fn calls(owner: &Owner, password: &[u8]) -> ([Vec<String>; 2], bool) {
     let calls = Arc::new(Mutex::new(Vec::new()));
@@ -21,7 +21,7 @@ fn calls(owner: &Owner, password: &[u8]) -> ([Vec<String>; 2], bool) {
     });
     let take = || {
         let mut taken = std::mem::take(&mut *calls.lock().unwrap());
-        // Some are made at the same time.
+        // Sort them, since some calls are made at the same time.
         taken.sort_unstable();
         taken
     };
@@ -31,8 +31,8 @@ fn calls(owner: &Owner, password: &[u8]) -> ([Vec<String>; 2], bool) {
     ([before, take()], opened.is_ok())
 }
 
-/// Argon2id makes the two indistinguishable until the slot key opens, so only what the client does
-/// afterwards could tell the store that its guess was right.
+/// Until the slot key is decrypted, both cases look the same to the store. So only later reads of
+/// the client could show the store that its guess of the password was right.
 #[test]
 fn a_store_sees_the_same_reads_whether_a_slot_that_it_added_matches_or_not() {
     let owner = Owner::new();

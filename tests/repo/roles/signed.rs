@@ -58,7 +58,7 @@ fn settings_and_certificates_that_a_lesser_key_signs_are_foreign() {
             &bytes,
         );
 
-        // A slot of its own, with a certificate of its own that names another signer of its own.
+        // The thief makes a slot, and a certificate for it that names another signer of the thief.
         let seed = Secret::random().unwrap();
         let secrets = thief.project.keys.verify_secrets(seed.clone());
         let bundle = [
@@ -93,7 +93,7 @@ fn settings_and_certificates_that_a_lesser_key_signs_are_foreign() {
             ObjectRef::Certificate(id, object_hash(&[&bytes])),
             &bytes,
         );
-        // A lease that its second signer signs would hold up a prune.
+        // If the second signer counted, its lease would delay a prune.
         let lease = sign_as(&thief.project, ObjectKind::Lease, &own, b"{}");
         let name = LeaseId::from_bytes([1; 16]);
         let lease_name = ObjectRef::Lease(id, name).name();
