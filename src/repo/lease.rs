@@ -190,18 +190,22 @@ impl Lease {
         let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
         let renewer = {
             let held = Arc::clone(&held);
-            thread::spawn(move || {
+            let thread = thread::Builder::new().name("lease".to_owned());
+            thread.spawn(move || {
                 while stopped.recv_timeout(RENEW_EVERY) == Err(RecvTimeoutError::Timeout) {
                     // Ignore failures here: if renewals fail for too long, the lease has lapsed.
                     let _ = held.renew(|_| {});
                 }
             })
         };
-        Ok(Self {
+        let mut lease = Self {
             held,
             stop: Some(stop),
-            renewer: Some(renewer),
-        })
+            renewer: None,
+        };
+        // If it could not be started, the lease is given up.
+        lease.renewer = Some(renewer.map_err(RepoError::Thread)?);
+        Ok(lease)
     }
 
     /// Announces that this run also relies on these packs, which no segment or record names. The

@@ -36,27 +36,35 @@ pub(super) fn parallel_map<T: Sync, R: Send>(
         }
     };
     let mut done = thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let start = |_| thread::Builder::new().spawn_scoped(scope, work).ok();
+        let threads: Vec<_> = (0..threads).filter_map(start).collect();
+        // Without a thread of their own, the calls are made here.
+        let here = if threads.is_empty() {
+            work()
+        } else {
+            Vec::new()
+        };
         let done = threads.into_iter().flat_map(|thread| {
             let joined = thread.join();
             joined.unwrap_or_else(|panic| resume_unwind(panic))
         });
-        done.collect::<Vec<_>>()
+        done.chain(here).collect::<Vec<_>>()
     });
     done.sort_unstable_by_key(|(number, _)| *number);
     done.into_iter().map(|(_, result)| result).collect()
 }
 
-/// Runs both closures at the same time and returns both results.
+/// Runs both closures at the same time and returns both results. Fails if no thread can be started.
 pub(super) fn join<A, B: Send>(
     one: impl FnOnce() -> A,
     other: impl FnOnce() -> B + Send,
-) -> (A, B) {
+) -> Result<(A, B), RepoError> {
     thread::scope(|scope| {
-        let other = scope.spawn(other);
+        let other = thread::Builder::new().spawn_scoped(scope, other);
+        let other = other.map_err(RepoError::Thread)?;
         let one = one();
         let other = other.join().unwrap_or_else(|panic| resume_unwind(panic));
-        (one, other)
+        Ok((one, other))
     })
 }
 

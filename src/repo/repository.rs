@@ -60,7 +60,7 @@ impl FoundProject {
         let (object, settings) = join(
             || objects.get_copy(&name, ProjectObject::LEN as u64),
             || settings::find(objects, id),
-        );
+        )?;
         Ok(Self {
             id,
             object: object?,
@@ -74,7 +74,7 @@ impl FoundProject {
         let (object, settings) = join(
             || objects.get_copy(&name, ProjectObject::LEN as u64),
             || settings::read_copies(objects, self.id, &self.settings),
-        );
+        )?;
         Ok(Self {
             id: self.id,
             object: object?,

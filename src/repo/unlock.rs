@@ -67,14 +67,14 @@ impl Repository {
                 let (found, slots) = join(
                     || FoundProject::read(&objects, *id),
                     || read_slots(KeyScope::Project(*id)),
-                );
+                )?;
                 Ok((found?, slots?))
             })
         };
         // Read these at the same time, since each takes a round trip.
-        let (file, (slots, projects)) = join(read_file, || {
+        let (file, others) = join(read_file, || {
             join(|| read_slots(KeyScope::Repository), read_projects)
-        });
+        })?;
         let (file, mac) = file.map_err(|e| {
             if e.is_missing() {
                 RepoError::NoRepository {
@@ -84,6 +84,7 @@ impl Repository {
                 e
             }
         })?;
+        let (slots, projects) = others?;
         let mut slots = slots?;
         let (projects, of_projects): (Vec<_>, Vec<_>) = projects?.into_iter().unzip();
         slots.extend(of_projects.into_iter().flatten());
@@ -199,7 +200,7 @@ impl Locked {
         let (files, projects) = join(
             || parallel_map(&[repository.name(), repository.copy_name()], read),
             || parallel_map(&self.projects, |found| found.read_copies(&self.objects)),
-        );
+        )?;
         let files = files?.into_iter().flatten();
         let files: Vec<_> = files.filter_map(|bytes| decode_file(&bytes).ok()).collect();
         let projects = projects?;

@@ -21,8 +21,9 @@
 //!   the end.
 //! * **Panics** are resumed in the thread that runs the pipeline, once all others have ended.
 
+use std::io;
 use std::panic::resume_unwind;
-use std::thread;
+use std::thread::{self, Builder};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -30,6 +31,7 @@ use super::in_order::InOrder;
 use super::stages::{Failed, StageError, Stages, Stopped};
 use crate::base::Cancel;
 use crate::ops::error::OpsError;
+use crate::repo::RepoError;
 
 /// The size of a pipeline, and how it is stopped.
 pub(crate) struct Pipeline<'a> {
@@ -97,7 +99,12 @@ impl Pipeline<'_> {
             let (done, spares_in) = (done, spares_in);
             let mut threads = Vec::new();
             let report = done_in.clone();
-            threads.push(scope.spawn(move || {
+            let mut refused = None;
+            let mut start = |thread: io::Result<_>| match thread {
+                Ok(thread) => threads.push(thread),
+                Err(error) => drop(refused.get_or_insert(error)),
+            };
+            start(Builder::new().spawn_scoped(scope, move || {
                 run_stage(&report, || {
                     let mut producer = producer;
                     match source(&mut producer) {
@@ -119,20 +126,24 @@ impl Pipeline<'_> {
                     _ => Output::Finishers(filled_in.clone()),
                 };
                 let cancel = self.cancel;
-                threads.push(scope.spawn(move || {
+                start(Builder::new().spawn_scoped(scope, move || {
                     run_stage(&report, || work(stages, cancel, jobs, &output));
                 }));
             }
             for _ in 0..finishers {
                 let (filled, done) = (filled.clone(), done_in.clone());
-                threads.push(scope.spawn(move || {
+                start(Builder::new().spawn_scoped(scope, move || {
                     run_stage(&done, || finish(stages, filled, &done));
                 }));
             }
             drop((jobs, filled_in, filled, done_in));
 
             let failing = SetUnlessDefused(Some(self.failed));
-            let result = drain(&done, &spares_in, sink).and_then(|()| Ok(self.cancel.check()?));
+            // Without one of the threads the others would wait for it: the channels are closed below.
+            let result = match refused {
+                None => drain(&done, &spares_in, sink).and_then(|()| Ok(self.cancel.check()?)),
+                Some(error) => Err(RepoError::Thread(error).into()),
+            };
             if result.is_ok() {
                 failing.defuse();
             } else {

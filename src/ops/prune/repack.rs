@@ -12,7 +12,7 @@ use crate::ops::context::Context;
 use crate::ops::error::OpsError;
 use crate::repo::{
     BlobLocation, BlobReader, Index, Opener, PackWorker, Packer, PackerOptions, PlacedRun, Project,
-    RepoErrorKind, UnindexedPacks,
+    RepoError, RepoErrorKind, UnindexedPacks,
 };
 
 /// Runs of a pack are read together if the gap between them has fewer bytes than this.
@@ -151,12 +151,22 @@ fn copy(
     };
     thread::scope(|scope| {
         let threads = context.threads.clamp(1, packs.len().max(1));
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let mut workers = Vec::new();
+        let mut refused = None;
+        for _ in 0..threads {
+            match thread::Builder::new().spawn_scoped(scope, work) {
+                Ok(worker) => workers.push(worker),
+                Err(error) => drop(refused.insert(error)),
+            }
+        }
+        // Fewer of them do the same, more slowly.
+        let refused = refused.filter(|_| workers.is_empty());
         workers.into_iter().try_for_each(|worker| {
             worker
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        })?;
+        refused.map_or(Ok(()), |error| Err(RepoError::Thread(error).into()))
     })
 }
 

@@ -121,7 +121,8 @@ impl Packer<'_> {
         let (to_writer, finished) = crossbeam_channel::bounded(1);
         std::thread::scope(|scope| {
             let shared = &shared;
-            let writing = scope.spawn(move || {
+            let thread = std::thread::Builder::new().name("packs".to_owned());
+            let writing = thread.spawn_scoped(scope, move || {
                 // Close the budget when the writer ends, so that no thread waits for it forever.
                 let _closing = CloseOnDrop(&shared.budget);
                 Writer::new(index, unindexed, options).run(
@@ -130,6 +131,7 @@ impl Packer<'_> {
                     |ids| shared.in_flight.release(ids),
                 )
             });
+            let writing = writing.map_err(RepoError::Thread)?;
             let packer = Packer {
                 index,
                 shared,

@@ -122,12 +122,19 @@ impl<'a> Writer<'a> {
                             let (index, options) = (self.index, self.options);
                             let since = lease::now();
                             let done = done.clone();
-                            scope.spawn(move || {
+                            let thread = thread::Builder::new();
+                            let started = thread.spawn_scoped(scope, move || {
                                 let put = || put(index, named?, since, options, spent);
                                 // A panic is passed on to the thread that receives the result.
                                 done.send(catch_unwind(AssertUnwindSafe(put)))
                             });
-                            under_way += 1;
+                            match started {
+                                Ok(_) => under_way += 1,
+                                Err(error) => {
+                                    more = false;
+                                    failed.get_or_insert(RepoError::Thread(error));
+                                }
+                            }
                             continue;
                         }
                         Ok(ToWriter::Adopted(listing)) => Ok(vec![PackStored::now(listing)]),

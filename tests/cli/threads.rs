@@ -1,0 +1,80 @@
+//! Where few threads can be started, a command fails with a message.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::process::{Command, Stdio};
+
+use crate::support::program::{World, files, finish};
+use crate::support::{noise, run, skip};
+
+/// A user that runs nothing else.
+const USER: u32 = 54_322;
+
+#[test]
+fn a_command_that_cannot_start_its_threads_fails_without_a_panic() {
+    let world = World::new();
+    let disk = world.write("disk.img", &noise(1, 3 << 20));
+    world.backup(&[&disk]);
+    let user = USER.to_string();
+    let ids = ["--reuid", &user, "--regid", &user, "--clear-groups"];
+    let may = run(
+        "setpriv",
+        &[&ids[..], &["prlimit", "--nproc=9", "true"]].concat(),
+    );
+    let program = env!("CARGO_BIN_EXE_cuttlebone");
+    if may.is_none() || chown(world.directory.path(), Some(USER), Some(USER)).is_err() {
+        skip("no process can be started as another user here");
+        return;
+    }
+    let top = world.directory.path();
+    let mut all = vec![top.to_owned()];
+    for file in files(top) {
+        let above = file.ancestors().take_while(|above| *above != top);
+        all.extend(above.map(std::path::Path::to_owned));
+    }
+    let own = || {
+        for path in &all {
+            let _ = chown(path, Some(USER), Some(USER));
+        }
+    };
+    own();
+    // The user must reach the program.
+    let copy = world.at("program");
+    fs::copy(program, &copy).unwrap();
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    let target = world.at("target");
+    let mut done = 0;
+    for args in [
+        &["backup", &disk, "--reread", "--volume", "v"][..],
+        &["restore", "disk.img", &target, "--force"],
+        &["check", "--read-data"],
+        &["prune"],
+        &["forget", "--keep-last", "9"],
+        &["list"],
+    ] {
+        for most in 1..16 {
+            let limit = format!("--nproc={most}");
+            let mut command = Command::new("setpriv");
+            command
+                .args(ids)
+                .args(["prlimit", &limit, &copy])
+                .args(args)
+                .env_clear()
+                .envs(world.environment.iter().map(|(k, v)| (k, v)))
+                .current_dir(top)
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped());
+            let ran = finish(command.spawn().unwrap(), args);
+            assert!(matches!(ran.code, Some(0 | 1)), "{most} {args:?}: {ran:?}");
+            assert!(
+                !ran.stderr.contains("panicked"),
+                "{most} {args:?}: {}",
+                ran.stderr
+            );
+            done += usize::from(ran.code == Some(0));
+        }
+    }
+    assert!(done >= 6, "each command runs with fifteen threads: {done}");
+    world.is_clean();
+}
