@@ -1,12 +1,10 @@
 //! Compares the contents of two backups.
 
-use std::ops::ControlFlow;
-
 use super::context::Context;
 use super::error::OpsError;
 use crate::base::LEAF_SIZE;
 use crate::format::ContentKind;
-use crate::repo::{Backup, BlobReader, Project, RepoError, compare_trees};
+use crate::repo::{Backup, BlobReader, Project, RepoError, different_ranges};
 
 /// An extent in which two contents differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,14 +64,14 @@ pub fn compare<E: From<OpsError> + From<RepoError>>(
     let blobs = BlobReader::new(&index).stopped_by(context.cancel);
     let chunk_size = u64::from(content_a.chunk_size);
     let mut open: Option<DifferentExtent> = None;
-    compare_trees(
+    different_ranges(
         &blobs,
-        a.tree(),
-        b.tree(),
-        &mut |difference| -> Result<_, E> {
+        (a.tree(), b.tree()),
+        LEAF_SIZE / chunk_size,
+        |chunks| -> Result<_, E> {
             context.cancel.check().map_err(OpsError::from)?;
-            let offset = difference.leaf * LEAF_SIZE + difference.chunk as u64 * chunk_size;
-            let len = chunk_size.min(size.saturating_sub(offset));
+            let at = |chunk: u64| chunk.saturating_mul(chunk_size).min(size);
+            let (offset, len) = (at(chunks.start), at(chunks.end) - at(chunks.start));
             match &mut open {
                 Some(extent) if extent.offset + extent.len == offset => extent.len += len,
                 _ => {
@@ -82,7 +80,7 @@ pub fn compare<E: From<OpsError> + From<RepoError>>(
                     }
                 }
             }
-            Ok(ControlFlow::Continue(()))
+            Ok(())
         },
     )?;
     if let Some(extent) = open {

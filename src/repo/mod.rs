@@ -29,7 +29,6 @@ mod pack_context;
 mod pack_listing;
 mod packs;
 mod parallel;
-mod private_dir;
 mod project;
 mod prune_guard;
 mod read_session;
@@ -89,7 +88,8 @@ pub use run_cache::RunCache;
 pub use signers::Signers;
 pub use tree::{
     ChunkRef, ContentPart, ContentTree, Difference, ImageTree, NodeReader, NodeStore, PackedNodes,
-    StreamTree, Top, Visitor, any_chunk, children, compare_trees, count_chunks, leaf_chunks, walk,
+    StreamTree, Top, Visitor, any_chunk, children, compare_trees, count_chunks, different_ranges,
+    leaf_chunks, walk,
 };
 pub use unlock::{Locked, OpenedKey};
 pub use voids::Voids;

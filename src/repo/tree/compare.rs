@@ -84,7 +84,11 @@ fn compare<E: From<RepoError>>(
 
 /// Returns the children of a subtree at `level`. A lower subtree is the first child of the node
 /// that would be above it.
-fn below(nodes: &impl NodeReader, top: Top, level: u8) -> Result<Vec<Option<BlobId>>, RepoError> {
+pub(super) fn below(
+    nodes: &impl NodeReader,
+    top: Top,
+    level: u8,
+) -> Result<Vec<Option<BlobId>>, RepoError> {
     match top.id {
         None => Ok(Vec::new()),
         Some(id) if top.level == level => {
