@@ -4,16 +4,17 @@
 //! The mark of a file is next to this file. The mark of a device is in the directory for the state
 //! of this program. So is the mark of a file whose directory cannot be written.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use super::environment::Environment;
+use crate::base::create_private_dir;
 
 /// The maximum length of a mark, which holds only a few names.
 const LEN_MAX: u64 = 64 << 10;
@@ -32,7 +33,11 @@ pub(crate) struct RestoreMark {
 
 /// The paths at which the mark of a target can be, the best one first.
 #[derive(Debug)]
-pub(crate) struct MarkPlaces(Vec<PathBuf>);
+pub(crate) struct MarkPlaces {
+    /// The directory for the state of this program, if a mark can be there.
+    state: Option<PathBuf>,
+    places: Vec<PathBuf>,
+}
 
 impl MarkPlaces {
     /// Returns the paths for a target that exists.
@@ -47,10 +52,11 @@ impl MarkPlaces {
             let name = [b".", name, b".cuttlebone-restore"].concat();
             places.push(directory.join(std::ffi::OsStr::from_bytes(&name)));
         }
-        if let Some(state) = state_dir(environment) {
+        let state = state_dir(environment);
+        if let Some(state) = &state {
             places.push(state.join("restores").join(name_of(&target, &metadata)));
         }
-        Ok(Self(places))
+        Ok(Self { state, places })
     }
 
     /// Returns the mark of the target, if there is one.
@@ -68,7 +74,7 @@ impl MarkPlaces {
             let is_id = mark.backup_id.bytes().all(|byte| byte.is_ascii_hexdigit());
             is_id.then_some(mark)
         };
-        self.0.iter().find_map(read)
+        self.places.iter().find_map(read)
     }
 
     /// Stores a mark durably, in place of an older one. Uses the first path that works. If none
@@ -76,8 +82,8 @@ impl MarkPlaces {
     pub(crate) fn write(&self, mark: &RestoreMark) -> io::Result<()> {
         let text = serde_json::to_vec(mark).map_err(io::Error::other)?;
         let mut failure = None;
-        for place in &self.0 {
-            match write(place, &text) {
+        for place in &self.places {
+            match self.write_to(place, &text) {
                 Ok(()) => return Ok(()),
                 Err(error) => failure = failure.or(Some(error)),
             }
@@ -85,9 +91,19 @@ impl MarkPlaces {
         Err(failure.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
     }
 
+    /// Stores it in one place. Nobody else may have prepared the directory for our state.
+    fn write_to(&self, place: &Path, text: &[u8]) -> io::Result<()> {
+        let directory = place.parent().unwrap_or(Path::new("/"));
+        match &self.state {
+            Some(state) if directory.starts_with(state) => create_private_dir(state, directory)?,
+            _ => {}
+        }
+        write(place, directory, text)
+    }
+
     /// Removes the mark.
     pub(crate) fn remove(&self) -> io::Result<()> {
-        self.0
+        self.places
             .iter()
             .try_for_each(|place| match fs::remove_file(place) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -96,12 +112,7 @@ impl MarkPlaces {
     }
 }
 
-fn write(path: &Path, text: &[u8]) -> io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)?;
+fn write(path: &Path, directory: &Path, text: &[u8]) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

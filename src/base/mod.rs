@@ -6,6 +6,7 @@ mod child;
 mod id;
 mod memory;
 mod observe;
+mod private_dir;
 mod role;
 mod sync;
 mod units;
@@ -13,12 +14,13 @@ mod zero;
 
 pub use buffer::{Buffer, DIRECT_ALIGN};
 pub use cancel::{Cancel, Cancelled};
-pub(crate) use child::child_command;
+pub(crate) use child::{ChildGroup, child_command, kill_child_groups};
 pub use id::{
     BlobId, LeaseId, ObjectHash, ParseIdError, ProjectId, RepositoryId, Root, SignerId, VolumeId,
 };
 pub use memory::Memory;
 pub use observe::{Notice, Observer, Phase, Progress, RebuildReason, Silent};
+pub(crate) use private_dir::{create_private_dir, remove_unless_private};
 pub use role::{ParseRoleError, Role};
 pub(crate) use sync::{lock, read_lock, recover, write_lock};
 pub(crate) use units::to_usize;

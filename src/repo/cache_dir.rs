@@ -4,41 +4,61 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::base::{ProjectId, RepositoryId};
+use crate::base::{ProjectId, RepositoryId, create_private_dir};
 
 /// The cache directory of one project.
-pub struct CacheDir(PathBuf);
+pub struct CacheDir {
+    /// The directory of all caches.
+    caches: PathBuf,
+    path: PathBuf,
+}
 
 impl CacheDir {
     /// The directory of this project below `caches`. Creates nothing.
     #[must_use]
     pub fn new(repository: RepositoryId, project: ProjectId, caches: &Path) -> Self {
-        Self(
-            caches
-                .join(repository.to_string())
-                .join(project.to_string()),
-        )
+        let repository = caches.join(repository.to_string());
+        Self {
+            caches: caches.to_owned(),
+            path: repository.join(project.to_string()),
+        }
+    }
+
+    /// Creates it. Fails if another user may write to it, or has prepared it.
+    pub(super) fn create(&self) -> io::Result<()> {
+        create_private_dir(&self.caches, &self.path)
+    }
+
+    /// Creates the directory in it that holds copies of objects, in the same way.
+    pub(super) fn create_objects(&self) -> io::Result<PathBuf> {
+        let objects = self.objects();
+        create_private_dir(&self.caches, &objects)?;
+        Ok(objects)
     }
 
     /// Its path.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// The path of the directory in it that holds copies of objects.
-    pub(super) fn objects(&self) -> PathBuf {
-        self.0.join("objects")
+    fn objects(&self) -> PathBuf {
+        self.path.join("objects")
     }
 
     /// Returns the bytes that its files take, copies of objects included; 0 if it does not exist.
     pub fn size(&self) -> io::Result<u64> {
-        Ok(size_of_files(&self.0)? + size_of_files(&self.objects())?)
+        Ok(size_of_files(&self.path)? + size_of_files(&self.objects())?)
     }
 
-    /// Deletes it. A process that has files in it open can still use them.
+    /// Deletes it. A process that has files in it open can still use them. Deletes nothing if
+    /// another user has prepared it.
     pub fn clear(&self) -> io::Result<()> {
-        match fs::remove_dir_all(&self.0) {
+        if self.path.symlink_metadata().is_ok() {
+            self.create()?;
+        }
+        match fs::remove_dir_all(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             removed => removed,
         }

@@ -5,14 +5,14 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::private_dir::create_private_dir;
-use crate::base::ObjectHash;
+use crate::base::{ObjectHash, create_private_dir};
 use crate::crypto::{hash, random};
 
 /// The file in the cache directory that names the last key. A wrong or missing name only costs
 /// time.
 #[derive(Debug, Clone)]
 pub struct LastKey {
+    caches: PathBuf,
     directory: PathBuf,
     path: PathBuf,
 }
@@ -24,6 +24,7 @@ impl LastKey {
         let directory = caches.join("keys");
         let name = ObjectHash::from_bytes(hash(&[location.as_bytes()]));
         Self {
+            caches: caches.to_owned(),
             path: directory.join(name.to_string()),
             directory,
         }
@@ -44,7 +45,7 @@ impl LastKey {
 
     /// Replaces the file. Never follows a link that another user made at this path.
     fn replace(&self, key: ObjectHash) -> io::Result<()> {
-        create_private_dir(&self.directory)?;
+        create_private_dir(&self.caches, &self.directory)?;
         let number: [u8; 8] = random().map_err(io::Error::other)?;
         let number = u64::from_le_bytes(number);
         let temporary = self.directory.join(format!(".tmp-{number:016x}"));

@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::SystemTime;
 
-use super::private_dir::create_private_dir;
+use rustix::fs::OFlags;
+
 use crate::base::{ObjectHash, lock};
 use crate::crypto::{object_hash, random};
 
@@ -36,15 +37,13 @@ pub(super) struct ObjectCache {
 }
 
 impl ObjectCache {
-    /// Opens the cache in this directory, which is created if needed. If that fails, the cache is
-    /// empty.
+    /// Opens the cache in this directory, which exists and belongs to this user alone.
     pub(super) fn open(directory: PathBuf) -> Self {
-        let made = create_private_dir(&directory);
         let _ = cut_back(&directory, SIZE_MAX, SIZE_KEPT);
         Self {
             directory,
             packs: Mutex::default(),
-            refused: AtomicBool::new(made.is_err()),
+            refused: AtomicBool::new(false),
         }
     }
 
@@ -135,7 +134,11 @@ impl ObjectCache {
 
 /// Reads a file and sets its time of modification, so that it is removed later than others.
 fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let file = File::open(path)?;
+    let flags = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)?;
     let mut bytes = Vec::new();
     // Read one byte more than the limit, so that a longer file does not get the right hash.
     (&file).take(limit + 1).read_to_end(&mut bytes)?;
@@ -174,11 +177,13 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::base::create_private_dir;
 
     fn opened() -> (tempfile::TempDir, ObjectCache) {
         let directory = tempfile::tempdir().unwrap();
-        let copies = ObjectCache::open(directory.path().join("objects"));
-        (directory, copies)
+        let objects = directory.path().join("objects");
+        create_private_dir(directory.path(), &objects).unwrap();
+        (directory, ObjectCache::open(objects))
     }
 
     fn object(number: u8) -> (ObjectHash, [u8; 100]) {
@@ -236,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cache_whose_directory_cannot_be_created_is_empty() {
+    fn a_cache_whose_directory_is_missing_is_empty() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let copies = ObjectCache::open(file.path().join("objects"));
         let (hash, bytes) = object(1);

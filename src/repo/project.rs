@@ -133,8 +133,8 @@ impl Project {
     /// and reads these objects from there. This saves requests over a slow link. The list of
     /// existing objects still comes from the store.
     pub fn keep_copies(&mut self, caches: &Path) {
-        let directory = self.cache_dir(caches).objects();
-        self.objects = self.objects.with_copies(Some(ObjectCache::open(directory)));
+        let directory = self.cache_dir(caches).create_objects().ok();
+        self.objects = self.objects.with_copies(directory.map(ObjectCache::open));
     }
 
     /// Returns the same project without copies: every read goes to the store.

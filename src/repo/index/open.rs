@@ -8,10 +8,9 @@ use super::db::OpenedDb;
 use super::panics::catch;
 use super::segments::SegmentsSeen;
 use super::state::{Current, Index, memory_db, open_db, unusable};
-use crate::base::{Notice, Observer, RebuildReason, recover};
+use crate::base::{Notice, Observer, RebuildReason, recover, remove_unless_private};
 use crate::repo::cache_dir::CacheDir;
 use crate::repo::error::RepoError;
-use crate::repo::private_dir::create_private_dir;
 use crate::repo::project::Project;
 
 /// Maximum number of processes on one host that can have an index file of a project open at the
@@ -95,7 +94,7 @@ fn open_file(
         rebuilds = 1;
     };
     let mut found = None;
-    if let Err(error) = create_private_dir(directory.path()) {
+    if let Err(error) = directory.create() {
         notify(RebuildReason::Directory {
             path: directory.path().to_owned(),
             problem: error.to_string(),
@@ -103,6 +102,10 @@ fn open_file(
     } else {
         for number in 0..FILES_MAX {
             let path = directory.path().join(format!("index-{number}.redb"));
+            // Also the files that belong to it: see `close` and `UnindexedPacks`.
+            for extension in ["redb", "stamp", "pending"] {
+                let _ = remove_unless_private(&path.with_extension(extension));
+            }
             let opened = open_db(project, &path).or_else(|error| {
                 notify(unusable(&error));
                 let _ = fs::remove_file(&path);

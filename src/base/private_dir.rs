@@ -1,0 +1,168 @@
+//! Directories and files that belong to the user of this process alone: of the cache, and of the
+//! state.
+//!
+//! Someone else who can write into such a directory can put links there, through which this process
+//! would change files that only it may change, or content that it would rely on.
+
+use std::fmt;
+use std::fs::{self, DirBuilder, Metadata, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::Path;
+
+/// The bits of a mode that let others write.
+const WRITABLE: u32 = 0o022;
+/// The bit of a directory in which users can remove only their own files.
+const STICKY: u32 = 0o1000;
+
+/// Creates `directory`, which is `base` or below it, with mode 0700, and fails unless it is ours
+/// alone. `base` is where the user wants it, and may be a link, or a directory such as `/tmp` in
+/// which others have their own files. Each directory below is a real one, belongs to this user, and
+/// only this user can write there: if it is ours, that is made so.
+pub(crate) fn create_private_dir(base: &Path, directory: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(base)?;
+    let metadata = base.metadata()?;
+    let mode = metadata.mode();
+    if mode & STICKY == 0 {
+        is_ours(base, &metadata)?;
+        if mode & WRITABLE != 0 {
+            return Err(refused(base, "other users may write to it"));
+        }
+    }
+    let mut path = base.to_owned();
+    for part in directory.strip_prefix(base).map_err(io::Error::other)? {
+        path.push(part);
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let metadata = path.symlink_metadata()?;
+        if metadata.is_symlink() {
+            return Err(refused(&path, "it is a symbolic link"));
+        }
+        if !metadata.is_dir() {
+            return Err(refused(&path, "it is no directory"));
+        }
+        is_ours(&path, &metadata)?;
+        if metadata.mode() & WRITABLE != 0 {
+            fs::set_permissions(&path, Permissions::from_mode(0o700))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a file in a directory of ours, unless it is a regular file that belongs to this user and
+/// has no other name. So a program that opens it by its name changes nothing else.
+pub(crate) fn remove_unless_private(file: &Path) -> io::Result<()> {
+    let metadata = match file.symlink_metadata() {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        metadata => metadata?,
+    };
+    if metadata.is_file() && metadata.nlink() == 1 && is_ours(file, &metadata).is_ok() {
+        return Ok(());
+    }
+    fs::remove_file(file)
+}
+
+fn is_ours(path: &Path, metadata: &Metadata) -> io::Result<()> {
+    let user = rustix::process::geteuid().as_raw();
+    if metadata.uid() == user {
+        return Ok(());
+    }
+    let owner = metadata.uid();
+    Err(refused(
+        path,
+        format_args!("it belongs to user {owner}, and this process runs as user {user}"),
+    ))
+}
+
+fn refused(path: &Path, why: impl fmt::Display) -> io::Error {
+    let text = format!("{} is not private: {why}", path.display());
+    io::Error::new(ErrorKind::PermissionDenied, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().unwrap().mode() & 0o7777
+    }
+
+    fn set_mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn directories_are_created_for_their_owner_alone() {
+        let top = tempfile::tempdir().unwrap();
+        let base = top.path().join("a/b");
+        let directory = base.join("c/d");
+        create_private_dir(&base, &directory).unwrap();
+        create_private_dir(&base, &directory).unwrap();
+        for path in [&base, &base.join("c"), &directory] {
+            assert_eq!(mode(path), 0o700);
+        }
+        create_private_dir(&base, &base).unwrap();
+        assert!(create_private_dir(&base, top.path()).is_err());
+    }
+
+    #[test]
+    fn a_link_or_file_in_place_of_a_directory_below_is_refused() {
+        let top = tempfile::tempdir().unwrap();
+        let other = top.path().join("other");
+        fs::create_dir(&other).unwrap();
+        let base = top.path().join("base");
+        fs::create_dir(&base).unwrap();
+        symlink(&other, base.join("link")).unwrap();
+        symlink(top.path().join("nothing"), base.join("dangling")).unwrap();
+        fs::write(base.join("file"), "").unwrap();
+        for name in ["link", "dangling", "file", "link/below", "file/below"] {
+            let refused = create_private_dir(&base, &base.join(name));
+            assert!(refused.is_err(), "{name}");
+        }
+        assert!(fs::read_dir(&other).unwrap().next().is_none());
+        // The user may keep all caches elsewhere.
+        let linked = top.path().join("linked");
+        symlink(&other, &linked).unwrap();
+        create_private_dir(&linked, &linked.join("x")).unwrap();
+        assert!(other.join("x").is_dir());
+    }
+
+    #[test]
+    fn a_base_that_others_may_write_to_is_refused_unless_it_is_like_tmp() {
+        let top = tempfile::tempdir().unwrap();
+        for (allowed, of_base) in [
+            (true, 0o755),
+            (false, 0o775),
+            (false, 0o757),
+            (true, 0o1777),
+        ] {
+            set_mode(top.path(), of_base);
+            let made = create_private_dir(top.path(), &top.path().join("x"));
+            assert_eq!(made.is_ok(), allowed, "{of_base:o}");
+            assert_eq!(mode(top.path()), of_base, "it stays as it is");
+        }
+        set_mode(top.path(), 0o700);
+        set_mode(&top.path().join("x"), 0o777);
+        create_private_dir(top.path(), &top.path().join("x")).unwrap();
+        assert_eq!(mode(&top.path().join("x")), 0o700);
+    }
+
+    #[test]
+    fn only_plain_files_of_one_name_stay() {
+        let top = tempfile::tempdir().unwrap();
+        let path = |name: &str| top.path().join(name);
+        fs::write(path("plain"), "1").unwrap();
+        fs::write(path("secret"), "2").unwrap();
+        symlink(path("secret"), path("link")).unwrap();
+        fs::hard_link(path("secret"), path("second name")).unwrap();
+        for name in ["plain", "link", "second name", "missing"] {
+            remove_unless_private(&path(name)).unwrap();
+            assert_eq!(path(name).exists(), name == "plain", "{name}");
+        }
+        assert_eq!(fs::read_to_string(path("secret")).unwrap(), "2");
+    }
+}
