@@ -62,6 +62,7 @@ fn one(f: &Fixture, stream: &[u8], images: &mut HashMap<Vec<u8>, Option<Vec<u8>>
             empty: true,
             new_content: true,
             times: false,
+            ..Accept::default()
         },
         stated: Stated::default(),
         host: None,

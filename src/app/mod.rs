@@ -41,14 +41,17 @@ pub(crate) use permission::Attempt;
 pub(crate) use prompt::{Prompt, TerminalLoan};
 pub(crate) use request::{
     AcceptedBackups, BackupRequest, BackupSource, CacheRequest, ExportRequest, ForgetRequest,
-    ForgetSelection, KeyRequest, MergeRequest, NewKeyAccess, NewKeyRequest, PruneRequest, ReadFrom,
-    RestoreRequest, VolumeName, WriteTo, backup_selector, check_name, is_stdin, volume_name,
+    ForgetSelection, KeyRequest, ListRequest, MergeRequest, NewKeyAccess, NewKeyRequest,
+    PruneRequest, ReadFrom, RestoreRequest, Since, VolumeName, WriteTo, backup_selector,
+    check_name, is_stdin, volume_name,
 };
 pub(crate) use rescue_map::rescue_map;
 pub(crate) use restore_mark::{MarkPlaces, RestoreMark};
 pub(crate) use session::Session;
-pub(crate) use settings::{RepositoryOptions, RepositorySettings, worker_threads};
+pub(crate) use settings::{
+    CONNECTIONS_MAX, RepositoryOptions, RepositorySettings, THREADS_MAX, worker_threads,
+};
 pub(crate) use text::{
-    backups, counts_bytes, diff, diffs, extents, fields, finding, forget_plan, keys, message,
+    backups, counts_bytes, diff, diffs, done, extents, fields, finding, forget_plan, keys, message,
     notice, phase, status,
 };

@@ -8,12 +8,16 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::{ChildStdout, ExitStatus, Stdio};
+use std::thread;
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
-use crate::base::{Notice, Observer, child_command};
+use crate::base::{Cancel, Notice, Observer, child_command};
 
 use super::environment::Environment;
 use super::failure::{Code, Failure};
@@ -26,6 +30,8 @@ pub(crate) type Password = Zeroizing<Vec<u8>>;
 const PASSWORD: &str = "CUTTLEBONE_PASSWORD";
 /// Longer input is probably the wrong file, not a password.
 const LENGTH_MAX: usize = 64 << 10;
+/// How often to look whether the password command has ended, or is to be ended.
+const STEP: Duration = Duration::from_millis(50);
 /// Editors of some systems write these bytes at the start of a text file, and show nothing of them.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
@@ -153,6 +159,7 @@ pub(crate) struct Passwords<'a> {
     pub(crate) environment: &'a Environment,
     pub(crate) observer: &'a dyn Observer,
     pub(crate) prompt: &'a dyn Prompt,
+    pub(crate) cancel: &'a Cancel,
 }
 
 impl<'a> Passwords<'a> {
@@ -161,6 +168,7 @@ impl<'a> Passwords<'a> {
             environment: &session.environment,
             observer: session.observer(),
             prompt: &*session.prompt,
+            cancel: &session.cancel,
         }
     }
 }
@@ -213,7 +221,7 @@ impl Passwords<'_> {
             return self.file(file).map(Some);
         }
         if let Some(command) = &options.command {
-            return from_command(command).map(Some);
+            return self.command(command).map(Some);
         }
         if let Some(password) = self.environment.get(PASSWORD) {
             return checked(Zeroizing::new(password.into_vec()), Origin::Variable).map(Some);
@@ -225,7 +233,7 @@ impl Passwords<'_> {
             return self.file(Path::new(&file)).map(Some);
         }
         if let Some(command) = self.environment.get("CUTTLEBONE_PASSWORD_COMMAND") {
-            return from_command(&command).map(Some);
+            return self.command(&command).map(Some);
         }
         Ok(None)
     }
@@ -246,6 +254,44 @@ impl Passwords<'_> {
             self.observer.notice(Notice::PasswordFileReadable { file });
         }
         read(file, origin)
+    }
+
+    /// Returns what a command prints. If the user wants to stop, it is ended.
+    fn command(&self, command: &OsStr) -> Result<GivenPassword, PasswordError> {
+        let fail = |source| PasswordError::Read {
+            origin: Origin::Command,
+            source,
+        };
+        // Standard input may carry the data to back up: the command must not consume it.
+        let mut child = child_command("sh")
+            .arg("-c")
+            .arg(command)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(fail)?;
+        let cancel = self.cancel;
+        let printed = child.stdout.take().map(|output| {
+            let output = UntilCancelled { output, cancel };
+            read(output, Origin::Command)
+        });
+        let status = loop {
+            if cancel.check().is_err() {
+                // It may have ended by the same signal.
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(PasswordError::Interrupted);
+            }
+            match child.try_wait().map_err(fail)? {
+                Some(status) => break status,
+                None => thread::sleep(STEP / 10),
+            }
+        };
+        // Report a failed command first, since it explains empty output.
+        if !status.success() {
+            return Err(PasswordError::CommandFailed(status));
+        }
+        printed.unwrap_or(Err(PasswordError::Empty(Origin::Command)))
     }
 
     fn ask(&self, prompt: &str, new: bool) -> Result<GivenPassword, PasswordError> {
@@ -285,29 +331,27 @@ fn from_descriptor(number: &OsStr) -> Result<GivenPassword, PasswordError> {
     }
 }
 
-fn from_command(command: &OsStr) -> Result<GivenPassword, PasswordError> {
-    let fail = |source| PasswordError::Read {
-        origin: Origin::Command,
-        source,
-    };
-    // Standard input may carry the data to back up: the command must not consume it.
-    let mut child = child_command("sh")
-        .arg("-c")
-        .arg(command)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(fail)?;
-    let printed = child
-        .stdout
-        .take()
-        .map(|stdout| read(stdout, Origin::Command));
-    let status = child.wait().map_err(fail)?;
-    // Report a failed command first, since it explains empty output.
-    if !status.success() {
-        return Err(PasswordError::CommandFailed(status));
+/// What a program prints, as long as the work is not cancelled.
+struct UntilCancelled<'a> {
+    output: ChildStdout,
+    cancel: &'a Cancel,
+}
+
+impl Read for UntilCancelled<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let step = Timespec::try_from(STEP).ok();
+        loop {
+            self.cancel.check().map_err(io::Error::other)?;
+            match poll(
+                &mut [PollFd::new(&self.output, PollFlags::IN)],
+                step.as_ref(),
+            ) {
+                Ok(0) | Err(Errno::INTR) => {}
+                // There are bytes, an end or an error: the read returns which.
+                _ => return self.output.read(into),
+            }
+        }
     }
-    printed.unwrap_or(Err(PasswordError::Empty(Origin::Command)))
 }
 
 /// Reads to the end and removes one final line break.

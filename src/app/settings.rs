@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::base::ByteSize;
@@ -18,10 +19,10 @@ use super::request::check_name;
 /// Each thread takes some 15 MiB, and the host has other work to do.
 const THREADS_DEFAULT_MAX: NonZeroUsize = NonZeroUsize::new(4).expect("not zero");
 /// With more threads the budget for bytes in flight would not suffice.
-const THREADS_MAX: NonZeroUsize = NonZeroUsize::new(16).expect("not zero");
+pub(crate) const THREADS_MAX: NonZeroUsize = NonZeroUsize::new(16).expect("not zero");
 const CONNECTIONS_DEFAULT: NonZeroUsize = NonZeroUsize::new(2).expect("not zero");
 /// By default sshd accepts ten connections that have not logged in yet (`MaxStartups`).
-const CONNECTIONS_MAX: NonZeroUsize = NonZeroUsize::new(8).expect("not zero");
+pub(crate) const CONNECTIONS_MAX: NonZeroUsize = NonZeroUsize::new(8).expect("not zero");
 const TIMEOUT_DEFAULT: NonZeroU64 = NonZeroU64::new(60).expect("not zero");
 const DEFAULT_PROJECT: &str = "default";
 
@@ -65,7 +66,8 @@ pub(crate) struct ConnectionSettings {
     pub(crate) limits: Limits,
 }
 
-/// Returns the number of threads to use if `chosen` is what the user asked for.
+/// Returns the number of threads to use if `chosen` is what the user asked for: at most
+/// [`THREADS_MAX`].
 pub(crate) fn worker_threads(chosen: Option<NonZeroUsize>) -> NonZeroUsize {
     let available = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     match chosen {
@@ -80,6 +82,7 @@ impl RepositorySettings {
         options: RepositoryOptions,
         environment: &Environment,
     ) -> Result<Self, Failure> {
+        let options = options.completed(environment)?;
         let connection = ConnectionSettings::new(&options)?;
         let location = match options.repository {
             Some(location) => location,
@@ -105,6 +108,50 @@ impl RepositorySettings {
                 Some(directory) => directory,
                 None => cache_dir_in(environment)?,
             },
+        })
+    }
+}
+
+impl RepositoryOptions {
+    /// Takes what the user did not give from the environment, as far as it concerns connections.
+    fn completed(self, environment: &Environment) -> Result<Self, Failure> {
+        let found = |name: &'static str| Variable::of(name, environment);
+        Ok(Self {
+            ssh_command: found("CUTTLEBONE_SSH_COMMAND").or(self.ssh_command, "a command")?,
+            connections: found("CUTTLEBONE_CONNECTIONS")
+                .or(self.connections, "a number of connections, such as 2")?,
+            timeout: found("CUTTLEBONE_TIMEOUT").or(self.timeout, "seconds, such as 60")?,
+            limit_upload: found("CUTTLEBONE_LIMIT_UPLOAD")
+                .or(self.limit_upload, "bytes a second, such as 20M")?,
+            limit_download: found("CUTTLEBONE_LIMIT_DOWNLOAD")
+                .or(self.limit_download, "bytes a second, such as 20M")?,
+            ..self
+        })
+    }
+}
+
+/// A variable of the environment that stands for an option.
+struct Variable {
+    name: &'static str,
+    value: Option<OsString>,
+}
+
+impl Variable {
+    fn of(name: &'static str, environment: &Environment) -> Self {
+        let value = environment.get(name);
+        Self { name, value }
+    }
+
+    /// Returns the given value of the option, or that of the variable, which is to be `needed`.
+    fn or<T: FromStr>(self, given: Option<T>, needed: &str) -> Result<Option<T>, Failure> {
+        let (None, Some(value)) = (&given, &self.value) else {
+            return Ok(given);
+        };
+        let parsed = value.to_str().and_then(|text| text.parse().ok());
+        parsed.map(Some).ok_or_else(|| {
+            let (value, name) = (value.display(), self.name);
+            Failure::usage(format!("invalid value “{value}” of {name}"))
+                .hint(format!("set it to {needed}"))
         })
     }
 }
@@ -236,6 +283,39 @@ mod tests {
             (settings.project.as_str(), settings.cache_dir.to_str()),
             ("q", Some("/d"))
         );
+    }
+
+    #[test]
+    fn the_environment_sets_the_connection_unless_options_do() {
+        let variables = [
+            ("CUTTLEBONE_REPOSITORY", "/env"),
+            ("HOME", "/h"),
+            ("CUTTLEBONE_SSH_COMMAND", "ssh -p 22"),
+            ("CUTTLEBONE_CONNECTIONS", "3"),
+            ("CUTTLEBONE_TIMEOUT", "5"),
+            ("CUTTLEBONE_LIMIT_UPLOAD", "20M"),
+            ("CUTTLEBONE_LIMIT_DOWNLOAD", "1M"),
+        ];
+        let set = |options| resolve(&variables, options).unwrap().connection;
+        let of_environment = set(RepositoryOptions::default());
+        assert_eq!(of_environment.ssh, ["ssh", "-p", "22"]);
+        assert_eq!(of_environment.count.get(), 3);
+        assert_eq!(of_environment.timeout, Duration::from_secs(5));
+        let given = set(RepositoryOptions {
+            ssh_command: Some("rsh".to_owned()),
+            timeout: NonZeroU64::new(9),
+            ..RepositoryOptions::default()
+        });
+        assert_eq!(given.ssh, ["rsh"]);
+        assert_eq!((given.count.get(), given.timeout.as_secs()), (3, 9));
+        for (at, name) in variables.iter().enumerate().skip(3) {
+            for wrong in ["x", "-1", "0"] {
+                let mut variables = variables;
+                variables[at].1 = wrong;
+                let failure = resolve(&variables, RepositoryOptions::default()).unwrap_err();
+                assert_eq!(failure.code, Code::Usage, "{name:?}={wrong}");
+            }
+        }
     }
 
     #[test]

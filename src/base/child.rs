@@ -1,7 +1,13 @@
-//! Child processes, which must not see passwords.
+//! Child processes: they must not see passwords, and those in groups of their own must not outlive
+//! this process.
 
 use std::ffi::OsStr;
 use std::process::Command;
+use std::sync::Mutex;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::sync::lock;
 
 /// The environment variables that hold a password, or that lead to one.
 const SECRET_VARIABLES: [&str; 4] = [
@@ -19,6 +25,36 @@ pub(crate) fn child_command(program: impl AsRef<OsStr>) -> Command {
         command.env_remove(variable);
     }
     command
+}
+
+/// The process groups that end with this process.
+static GROUPS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+
+/// A process group of children that ends with this process, however that ends, except by a signal
+/// that cannot be caught. Drop it before the group's first process is reaped: then its number may
+/// be used again.
+#[derive(Debug)]
+pub(crate) struct ChildGroup(Pid);
+
+impl ChildGroup {
+    pub(crate) fn new(group: Pid) -> Self {
+        lock(&GROUPS).push(group);
+        Self(group)
+    }
+}
+
+impl Drop for ChildGroup {
+    fn drop(&mut self) {
+        lock(&GROUPS).retain(|group| *group != self.0);
+    }
+}
+
+/// Kills all [groups](ChildGroup): this process is about to end.
+pub(crate) fn kill_child_groups() {
+    for group in lock(&GROUPS).iter() {
+        // Fails if all its processes have ended.
+        let _ = kill_process_group(*group, Signal::KILL);
+    }
 }
 
 #[cfg(test)]

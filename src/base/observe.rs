@@ -116,6 +116,13 @@ pub enum Notice {
         /// Names the record.
         problem: String,
     },
+    /// The device that is backed up is in use: its content may be a mixture.
+    SourceInUse {
+        /// The device.
+        device: String,
+        /// How it is used.
+        user: String,
+    },
     /// The source was not written to since the last backup, so the content of that backup is used.
     SourceUnchanged,
     /// There is no backup to build on. Data outside the list of extents is assumed to be zero.

@@ -73,7 +73,14 @@ impl Output {
     }
 
     /// Shows a message. With `--quiet`, text that only reports success is left out.
+    ///
+    /// If that fails, the failure says that the work is done.
     pub(crate) fn show(&self, message: &Message) -> Result<(), Failure> {
+        self.show_message(message)
+            .map_err(|failure| failure.hint_if(app::done(message)))
+    }
+
+    fn show_message(&self, message: &Message) -> Result<(), Failure> {
         if self.style.json {
             return self.json(message);
         }
@@ -268,15 +275,17 @@ pub(crate) fn usage_error(error: &clap::Error, args: &[OsString]) -> ExitCode {
     let safe = app::printable_lines(&plain);
     // Arguments may come from outside, so characters that control a terminal are escaped. Otherwise
     // the library prints its own text, which may have colours.
-    let _ = if plain == safe {
-        error.print()
+    let printed = if plain == safe {
+        error.print().and_then(|()| io::stdout().flush())
     } else {
         io::stderr().write_all(safe.as_bytes())
     };
-    if error.use_stderr() {
-        exit_code(Code::Usage)
-    } else {
-        ExitCode::SUCCESS
+    match printed {
+        _ if error.use_stderr() => exit_code(Code::Usage),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            failure(&unwritten(&error), json)
+        }
+        _ => ExitCode::SUCCESS,
     }
 }
 

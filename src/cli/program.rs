@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use crate::app::{Code, Environment, Failure};
 use crate::volume::Existing;
@@ -13,13 +13,14 @@ use super::args::{Action, Cli, Invocation, RepositoryAction};
 use super::commands;
 use super::completions;
 use super::console::Console;
+use super::manual;
 use super::output::{self, Output, Style};
 use super::streams;
 
 /// Runs the command line of this process and returns the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    let words: Vec<OsString> = std::env::args_os().collect();
+    let words = without_help_of_help(std::env::args_os().collect());
     let cli = match Cli::try_parse_from(&words) {
         Ok(cli) => cli,
         Err(error) => return output::usage_error(&error, &words),
@@ -29,6 +30,28 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => output::failure(&failure, json),
     }
+}
+
+/// Removes `--help` behind the command `help`, which takes no options: the command shows help as it
+/// is.
+fn without_help_of_help(mut words: Vec<OsString>) -> Vec<OsString> {
+    let Some(help) = words.iter().skip(1).position(|word| word == "help") else {
+        return words;
+    };
+    let mut command = Cli::command();
+    for word in &words[1..=help] {
+        match command.find_subcommand(word) {
+            Some(below) => command = below.clone(),
+            None => return words,
+        }
+    }
+    // Elsewhere the word is an argument.
+    if command.has_subcommands() {
+        let mut kept = words.split_off(help + 2);
+        kept.retain(|word| word != "--help" && word != "-h");
+        words.extend(kept);
+    }
+    words
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {
@@ -47,7 +70,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     };
     match invocation.action {
         Action::Completions(shell) => output.raw(&completions::completions(shell)),
-        Action::Man(directory) => completions::manual(&directory).map_err(|error| {
+        Action::Man(directory) => manual::manual(&directory).map_err(|error| {
             let attempt = format!("could not write manual pages to {}", directory.display());
             Failure::new(Code::Failed, attempt).caused_by(Some(&error))
         }),

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::app::{self, Message, Status, duration};
-use crate::base::{Notice, Observer, Phase, Progress, lock, recover};
+use crate::base::{Notice, Observer, Phase, Progress, RebuildReason, lock, recover};
 
 use super::output::Output;
 
@@ -114,9 +114,16 @@ impl Meter {
         self.shared.bar.finish_and_clear();
     }
 
-    /// Prints a notice on standard error above the bar.
+    /// Prints a notice on standard error above the bar. With `--quiet`, only JSON carries it.
     pub(crate) fn note(&self, text: &str) {
-        self.shared.bar.suspend(|| self.shared.output.notice(text));
+        if self.shows_notes() {
+            self.shared.bar.suspend(|| self.shared.output.notice(text));
+        }
+    }
+
+    /// Whether to show notices about things that are as they should be.
+    fn shows_notes(&self) -> bool {
+        !self.shared.quiet || self.shared.output.is_json()
     }
 
     /// Prints a line on standard error above the bar.
@@ -137,21 +144,41 @@ impl Observer for Meter {
     }
 
     fn notice(&self, notice: Notice) {
-        let routine = matches!(
-            notice,
-            Notice::IndexRebuilt(_)
-                | Notice::Resumed { .. }
-                | Notice::SourceUnchanged
-                | Notice::ConcurrentPrune
-        );
-        if self.shared.quiet && routine {
-            return;
-        }
         let text = app::notice(&notice);
         let is_new = lock(&self.shared.noticed).insert(text.clone());
-        if is_new {
-            self.note(&text);
+        if is_new && (self.shows_notes() || is_wrong(&notice)) {
+            self.shared.bar.suspend(|| self.shared.output.notice(&text));
         }
+    }
+}
+
+/// Whether a notice says that something is wrong, which the user should put right. The others are
+/// about how the command came to its result, and `--quiet` leaves them out.
+fn is_wrong(notice: &Notice) -> bool {
+    match notice {
+        Notice::IndexRebuilt(reason) => matches!(reason, RebuildReason::Directory { .. }),
+        Notice::CopyDamaged { .. }
+        | Notice::SegmentDamaged { .. }
+        | Notice::ListingDamaged { .. }
+        | Notice::NoRestoreMark { .. }
+        | Notice::KeySlotDamaged { .. }
+        | Notice::KeySlotSkipped { .. }
+        | Notice::KeySlotsIgnored { .. }
+        | Notice::SettingsDamaged { .. }
+        | Notice::CertificateDamaged { .. }
+        | Notice::RecordDamaged { .. }
+        | Notice::SeveralNewest { .. }
+        | Notice::SourceInUse { .. }
+        | Notice::PasswordFileReadable { .. } => true,
+        Notice::Resumed { .. }
+        | Notice::PacksUnindexed { .. }
+        | Notice::SourceUnchanged
+        | Notice::NoBaseForExtents
+        | Notice::BaseByName { .. }
+        | Notice::HeadOfImage
+        | Notice::ReadWithoutLease { .. }
+        | Notice::ConcurrentPrune
+        | Notice::LabelsKept { .. } => false,
     }
 }
 

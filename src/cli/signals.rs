@@ -12,7 +12,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals as Caught;
 
 use crate::app::{Code, Failure};
-use crate::base::{Cancel, lock};
+use crate::base::{Cancel, kill_child_groups, lock};
 
 /// A terminal and its attributes before a prompt changed them.
 #[derive(Debug)]
@@ -107,6 +107,7 @@ fn is_ignored(signal: i32, status: &str) -> bool {
 
 #[expect(clippy::exit, reason = "the user asked to stop at once")]
 fn stop() -> ! {
+    kill_child_groups();
     std::process::exit(i32::from(Code::Interrupted as u8))
 }
 

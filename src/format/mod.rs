@@ -53,7 +53,7 @@ pub use pack::{
 pub use project::ProjectObject;
 pub use rbd::{
     CutIn, DiffBase, DiffError, DiffErrorKind, DiffField, DiffHeader, DiffPlace, DiffReader,
-    DiffVersion, DiffWriter, Extent, ExtentKind, ImageDescription,
+    DiffVersion, DiffWriter, Extent, ExtentKind, ImageDescription, begins_as_diff,
 };
 pub use record::{
     Attachment, BackupRecord, Content, ContentKind, Counts, RbdImage, SourceInfo, VolumeInfo,

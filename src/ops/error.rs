@@ -26,6 +26,8 @@ pub enum OpsError {
     },
     #[error("{name} is empty: it has no bytes")]
     EmptySource { name: String },
+    #[error("{name} is an RBD diff, and would be stored as it is: a restore gives no image")]
+    DiffAsContent { name: String },
     #[error("{path} changed while it was read: the backup would not be a consistent point in time")]
     SourceChanged { path: String },
     #[error("backup “{base}” is {found}, the source is {needed}")]

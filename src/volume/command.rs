@@ -12,6 +12,7 @@ use super::error::{VolumeError, VolumeOperation};
 use super::input::InputStream;
 use super::source::{Source, SourceData};
 use super::stdin::Stdin;
+use crate::base::ChildGroup;
 
 /// The kind of this source in records.
 const KIND: &str = "command";
@@ -56,6 +57,8 @@ impl Source for CommandSource {
 
 struct CommandOutput {
     child: Child,
+    /// Ends with this process. None once the program is about to be reaped.
+    ends_with_us: Option<ChildGroup>,
     /// None once it has ended.
     output: Option<Stdin>,
     /// The program has exited with code 0, after its output ended.
@@ -72,8 +75,11 @@ impl CommandOutput {
             .spawn();
         // Drop the command's end of the pipe. Otherwise the output would never end.
         command.stdout(Stdio::null());
+        let child = child?;
+        let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         Ok(Self {
-            child: child?,
+            child,
+            ends_with_us: group.map(ChildGroup::new),
             output: Some(Stdin::new(reader.into())),
             succeeded: false,
         })
@@ -104,6 +110,7 @@ impl CommandOutput {
             thread::sleep(STEP);
         }
         signal(Signal::KILL);
+        self.ends_with_us = None;
         self.child.wait()
     }
 }
@@ -126,6 +133,7 @@ impl Read for CommandOutput {
             thread::sleep(STEP);
             return Err(ErrorKind::WouldBlock.into());
         }
+        self.ends_with_us = None;
         let status = self.child.wait()?;
         if status.success() {
             self.succeeded = true;
@@ -148,7 +156,8 @@ impl InputStream for CommandOutput {
 impl Drop for CommandOutput {
     fn drop(&mut self) {
         // Once the output has ended, the program may have been reaped, and its number reused.
-        if self.output.is_some() || matches!(self.child.try_wait(), Ok(None)) {
+        let reaped = self.ends_with_us.is_none();
+        if self.output.is_some() || !reaped {
             // Ignore the error of a program that cannot be ended.
             let _ = self.end();
         }

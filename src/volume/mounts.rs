@@ -14,6 +14,8 @@ pub(super) struct Mount {
     pub(super) at: PathBuf,
     /// Its kind, such as `ext4`.
     pub(super) kind: String,
+    /// Whether nothing writes to the device through this file system.
+    pub(super) is_read_only: bool,
 }
 
 /// Returns the mounts that this process sees; none if the system does not list them.
@@ -28,8 +30,16 @@ fn parse(line: &str) -> Option<Mount> {
     let mut mount = mount.split(' ');
     let device = mount.nth(2)?.to_owned();
     let at = unescape(mount.nth(1)?);
-    let kind = file_system.split(' ').next()?.to_owned();
-    Some(Mount { device, at, kind })
+    let mut file_system = file_system.split(' ');
+    let kind = file_system.next()?.to_owned();
+    // Of the file system, not of this mount: it may be mounted read-write elsewhere.
+    let options = file_system.nth(1).unwrap_or_default();
+    Some(Mount {
+        device,
+        at,
+        kind,
+        is_read_only: options.split(',').any(|option| option == "ro"),
+    })
 }
 
 /// Decodes a path of a table in `/proc`, in which blanks are octal numbers such as `\040`.
@@ -60,8 +70,11 @@ mod tests {
             device: "98:0".to_owned(),
             at: "/mnt/a b".into(),
             kind: "ext3".to_owned(),
+            is_read_only: false,
         };
         assert_eq!(parse(line), Some(mount));
+        let line = "36 35 98:0 / /mnt rw - ext4 /dev/sda1 ro,seclabel";
+        assert!(parse(line).is_some_and(|mount| mount.is_read_only));
         assert_eq!(parse("nonsense"), None);
         assert_eq!(unescape(r"a\b\1"), PathBuf::from(r"a\b\1"));
     }

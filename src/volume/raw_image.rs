@@ -12,6 +12,7 @@ use super::identity::{ImageIdentity, nanoseconds};
 use super::keeps_times::keeps_times;
 use super::source::{ExtentIter, Gaps, ImageSource, Source, SourceData};
 use super::sys::{ImageKind, image_size, open_image, read_image};
+use super::users::writer_of;
 
 /// A raw image: a file or block device, opened for reading only.
 #[derive(Debug)]
@@ -56,6 +57,13 @@ impl RawImage {
     #[must_use]
     pub fn kind(&self) -> ImageKind {
         self.identity.kind
+    }
+
+    /// Returns how the image is used in a way that may change it while it is read, if it is a
+    /// device: a sentence without a stop. The system does not tell all.
+    #[must_use]
+    pub fn writer(&self) -> Option<String> {
+        writer_of(&self.file.metadata().ok()?)
     }
 
     /// Returns the path by which it was opened.

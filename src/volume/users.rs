@@ -10,8 +10,22 @@ use rustix::fs::{FlockOperation, OFlags, fcntl_lock, major, minor};
 use rustix::io::Errno;
 
 use super::error::{VolumeError, VolumeErrorKind, VolumeOperation};
-use super::mounts::{mounts, unescape};
+use super::mounts::{Mount, mounts, unescape};
 use super::sys::open_image;
+
+/// Returns how a block device, or one of its partitions, is used in a way that may change it while
+/// it is read: it is mounted for writing, or swap. None for a file.
+pub(super) fn writer_of(of: &Metadata) -> Option<String> {
+    if !of.file_type().is_block_device() {
+        return None;
+    }
+    let parts = parts_of(&in_sysfs(of)).into_iter();
+    let writes = |(_, mount): &(String, Mount)| !mount.is_read_only;
+    let mount = parts.filter_map(|part| part.mount()).find(writes);
+    mount
+        .map(|(prefix, mount)| format!("{prefix}mounted at {}", mount.at.display()))
+        .or_else(|| swap(of))
+}
 
 /// Opens an existing file or block device to change it. Fails with [`VolumeErrorKind::Busy`] if any
 /// use of it is found. Keeps others from using it: opens a device exclusively, and takes the lock
@@ -66,26 +80,54 @@ fn in_sysfs(device: &Metadata) -> PathBuf {
     format!("/sys/dev/block/{major}:{minor}").into()
 }
 
+/// A device, or one of its partitions.
+struct Part {
+    /// Where the kernel describes it.
+    directory: PathBuf,
+    /// The subject of a sentence about it, with its verb.
+    prefix: String,
+}
+
+impl Part {
+    /// Finds where it is mounted, for writing if it is mounted several times.
+    fn mount(&self) -> Option<(String, Mount)> {
+        let number = fs::read_to_string(self.directory.join("dev")).unwrap_or_default();
+        let number = number.trim();
+        let found = mounts().into_iter().filter(|mount| mount.device == number);
+        let mount = found.min_by_key(|mount| mount.is_read_only)?;
+        Some((self.prefix.clone(), mount))
+    }
+}
+
+/// Returns a device, which the kernel describes in `directory`, and its partitions.
+fn parts_of(directory: &Path) -> Vec<Part> {
+    let partitions = entries(directory).into_iter();
+    let partitions = partitions.filter(|entry| entry.join("partition").exists());
+    let partitions = partitions.map(|partition| {
+        let name = partition.file_name().unwrap_or_default().display();
+        let prefix = format!("its partition {name} is ");
+        Part {
+            directory: partition,
+            prefix,
+        }
+    });
+    let whole = Part {
+        directory: directory.to_owned(),
+        prefix: "it is ".to_owned(),
+    };
+    std::iter::once(whole).chain(partitions).collect()
+}
+
 /// Finds mounts of a device and of its partitions, and devices on top of them. The kernel describes
 /// the device in `directory`.
 fn device_user(directory: &Path) -> Option<String> {
-    let partitions = entries(directory)
-        .into_iter()
-        .filter(|entry| entry.join("partition").exists());
-    for part in std::iter::once(directory.to_owned()).chain(partitions) {
-        let prefix = match part.file_name() {
-            Some(partition) if part != directory => {
-                format!("its partition {} is ", partition.display())
-            }
-            _ => "it is ".to_owned(),
-        };
-        let number = fs::read_to_string(part.join("dev")).unwrap_or_default();
-        let number = number.trim();
-        if let Some(mount) = mounts().into_iter().find(|mount| mount.device == number) {
+    for part in parts_of(directory) {
+        if let Some((prefix, mount)) = part.mount() {
             return Some(format!("{prefix}mounted at {}", mount.at.display()));
         }
-        let holders = entries(&part.join("holders"));
+        let holders = entries(&part.directory.join("holders"));
         if let Some(holder) = holders.iter().find_map(|holder| holder.file_name()) {
+            let prefix = &part.prefix;
             return Some(format!("{prefix}held by the device {}", holder.display()));
         }
     }

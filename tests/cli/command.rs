@@ -164,6 +164,97 @@ fn an_empty_input_is_refused_unless_it_is_allowed() {
 }
 
 #[test]
+fn a_diff_is_stored_as_it_is_only_if_that_is_allowed() {
+    let world = World::new();
+    let v1 = world.write("v1", b"rbd diff v1\ns\0\x10\0\0\0\0\0\0e");
+    let v2 = world.write("v2", b"rbd image v2\n");
+    for diff in [&v1, &v2] {
+        let print = format!("cat {diff}");
+        let ways: [(&[&str], bool); 3] = [
+            (&["backup", "-", "--volume", "v"], true),
+            (&["backup", diff, "--volume", "v"], false),
+            (&["backup", "--command", &print, "--volume", "v"], false),
+        ];
+        for (args, piped) in ways {
+            let stdin = || {
+                if piped {
+                    Stdio::from(fs::File::open(diff).unwrap())
+                } else {
+                    Stdio::null()
+                }
+            };
+            let ran = world.run_with_stdin(args, stdin());
+            assert_eq!(ran.code, Some(2), "{args:?}: {}", ran.stderr);
+            for expected in [
+                "is an RBD diff",
+                "--diff",
+                "--allow-diff",
+                "no backup was created",
+            ] {
+                assert!(ran.stderr.contains(expected), "{args:?}: {}", ran.stderr);
+            }
+            assert!(world.json(&["list"]).is_empty());
+            // A dry run says the same.
+            let dry = [args, &["--dry-run"]].concat();
+            assert_eq!(world.run_with_stdin(&dry, stdin()).code, Some(2));
+        }
+    }
+    let allowed = ["backup", "-", "--volume", "v", "--allow-diff"];
+    let stdin = fs::File::open(&v1).unwrap();
+    world.run_with_stdin(&allowed, stdin).ok(&allowed);
+    world.restores("v", &v1);
+    // Bytes that only look alike are no diff.
+    let other = world.write("other", b"rbd diff v9\n");
+    world.backup(&[&other, "--volume", "w"]);
+}
+
+#[test]
+fn a_second_signal_ends_the_program_whose_output_is_backed_up() {
+    let world = World::new();
+    let pids = world.at("pids");
+    // It ignores SIGTERM, so that the first signal alone takes two seconds.
+    let script = format!("trap '' TERM; echo $$ > {pids}; while true; do sleep 1; done");
+    let args = ["backup", "--command", &script, "--volume", "db"];
+    let mut child = world.command(&args).stdin(Stdio::null()).spawn().unwrap();
+    let read = || fs::read_to_string(&pids).unwrap_or_default();
+    until(&mut child, || read().ends_with('\n'));
+    let process = Pid::from_child(&child);
+    kill_process(process, Signal::INT).unwrap();
+    thread::sleep(Duration::from_millis(300));
+    kill_process(process, Signal::INT).unwrap();
+    assert_eq!(wait(&mut child), Some(130));
+    let stat = format!("/proc/{}/stat", read().trim());
+    for attempt in 0.. {
+        let runs = fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
+        if !runs {
+            break;
+        }
+        assert!(attempt < 100, "the program still runs");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_signal_interrupts_a_password_command_that_hangs() {
+    let mut world = World::new();
+    world.set("CUTTLEBONE_PASSWORD", "");
+    for script in [
+        "sleep 1000",
+        "exec >&-; sleep 1000",
+        "echo x; exec sleep 1000",
+    ] {
+        let mark = world.at("mark");
+        let _ = fs::remove_file(&mark);
+        let command = format!("touch {mark}; {script}");
+        let args = ["list", "--password-command", &command];
+        let mut child = world.start(&args);
+        until(&mut child, || fs::exists(&mark).unwrap());
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        assert_eq!(wait(&mut child), Some(130), "{script}");
+    }
+}
+
+#[test]
 fn a_password_and_data_cannot_both_come_from_standard_input_whatever_its_name() {
     let mut world = World::new();
     world.set("CUTTLEBONE_PASSWORD", "");

@@ -106,6 +106,96 @@ fn help_lists_exit_codes_and_never_prints_a_secret() {
 }
 
 #[test]
+fn help_of_the_command_help_is_help() {
+    let all = stdout(&cuttlebone(&["help"]));
+    for args in [&["help", "--help"][..], &["help", "-h"]] {
+        assert_eq!(stdout(&cuttlebone(args)), all, "{args:?}");
+    }
+    let of_diff = stdout(&cuttlebone(&["diff", "help"]));
+    assert_eq!(stdout(&cuttlebone(&["diff", "help", "--help"])), of_diff);
+    // Elsewhere the word is an argument.
+    let named = stdout(&cuttlebone(&["list", "help", "--help"]));
+    assert!(named.contains("list [OPTIONS]"), "{named}");
+}
+
+#[test]
+fn help_that_cannot_be_written_is_a_failure() {
+    for args in [&["--help"][..], &["--version"], &["backup", "--help"]] {
+        let full = std::fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_cuttlebone"))
+            .args(args)
+            .stdout(full)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {output:?}");
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            error.contains("could not write to standard output"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn more_threads_or_connections_than_are_used_are_refused() {
+    for (option, most) in [("--threads", "16"), ("--connections", "8")] {
+        for number in ["0", "99", "x", "-1"] {
+            let given = format!("{option}={number}");
+            let error = refused(&["-r", "/nowhere", "list", &given], 2);
+            let expected = format!("give a whole number from 1 to {most}");
+            assert!(error.contains(&expected), "{given}: {error}");
+        }
+        refused(&["-r", "/nowhere", "list", option, most], 10);
+    }
+}
+
+#[test]
+fn the_help_of_restore_says_what_happens_to_a_device() {
+    let help = stdout(&cuttlebone(&["restore", "--help"]));
+    let words: Vec<_> = help.split_whitespace().collect();
+    let text = words.join(" ");
+    assert!(!text.contains("device is overwritten"), "{help}");
+    assert!(
+        text.contains("only with --in-place or --force: a file, and a block device that is not"),
+        "{help}"
+    );
+}
+
+#[test]
+fn the_readme_and_the_help_have_the_same_exit_codes() {
+    let help = stdout(&cuttlebone(&["--help"]));
+    let readme = include_str!("../../README.md");
+    let scripting = include_str!("../../docs/scripting.md");
+    let codes = |text: &str, before: &str, between: &str| -> Vec<(u8, String)> {
+        let line = |line: &str| {
+            let (code, meaning) = line.trim().strip_prefix(before)?.split_once(between)?;
+            let meaning = meaning.split([';', ':', '|', ',']).next()?.trim();
+            Some((code.trim().parse().ok()?, meaning.to_owned()))
+        };
+        text.lines().filter_map(line).collect()
+    };
+    let of_help = codes(help.split("Exit codes:").nth(1).unwrap(), "", "  ");
+    assert_eq!(of_help.len(), 12, "{of_help:?}");
+    let numbers = |codes: &[(u8, String)]| codes.iter().map(|(code, _)| *code).collect::<Vec<_>>();
+    for page in [readme, scripting] {
+        let page = page.split("| exit code | meaning").nth(1).unwrap();
+        let of_page = codes(page.split("\n\n").next().unwrap(), "| ", " | ");
+        assert_eq!(numbers(&of_page), numbers(&of_help));
+        for (code, meaning) in [
+            (23, "history has vanished or was rolled back"),
+            (21, "damage found"),
+        ] {
+            for codes in [&of_page, &of_help] {
+                assert!(codes.contains(&(code, meaning.to_owned())), "{codes:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn the_version_is_one_line() {
     let version = concat!("cuttlebone ", env!("CARGO_PKG_VERSION"), "\n");
     assert_eq!(stdout(&cuttlebone(&["--version"])), version);

@@ -132,8 +132,13 @@ fn a_truncated_diff_exits_with_21_and_commits_nothing() {
         assert_eq!(world.json(&["list"]).len(), 1);
     }
     let ran = feed(b"");
-    assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert!(ran.stderr.contains("it is empty"), "{}", ran.stderr);
+    assert_eq!(ran.code, Some(21), "{ran:?}");
+    for expected in [
+        "it is empty",
+        "whether the program that should write it failed",
+    ] {
+        assert!(ran.stderr.contains(expected), "{}", ran.stderr);
+    }
     world.is_clean();
 
     feed(&second).ok(&piped);

@@ -115,6 +115,36 @@ fn a_blank_device_needs_no_flag() {
 }
 
 #[test]
+fn a_backup_of_a_mounted_device_warns_unless_it_is_mounted_read_only() {
+    let world = World::new();
+    let Some(device) = LoopDevice::new(&vec![0; 8 * MIB]) else {
+        return;
+    };
+    run("mke2fs", &["-q", "-F", &device.device]).unwrap();
+    let warning = "may change while it is read, since it is mounted at";
+    let args = ["backup", &device.device, "--volume", "v", "-q"];
+    let warned = || {
+        let ran = world.run(&args);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        assert!(
+            ran.stderr.is_empty() || ran.stderr.contains(warning),
+            "{}",
+            ran.stderr
+        );
+        !ran.stderr.is_empty()
+    };
+    assert!(!warned());
+    let Some(mounted) = Mounted::new(&device.device, world.path("mount")) else {
+        skip("mounting a file system is not permitted here");
+        return;
+    };
+    assert!(warned());
+    let at = mounted.0.to_str().unwrap();
+    run("mount", &["-o", "remount,ro", at]).unwrap();
+    assert!(!warned(), "nothing writes to it");
+}
+
+#[test]
 fn a_mounted_device_and_the_file_behind_it_are_refused_in_any_case() {
     let (world, _) = backed_up(MIB);
     let Some(device) = LoopDevice::new(&vec![0; 8 * MIB]) else {

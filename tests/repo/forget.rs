@@ -85,6 +85,7 @@ fn by_policy(rules: impl IntoIterator<Item = Rule>) -> Forget {
     Forget::ByPolicy {
         policy: Policy::new(rules),
         volumes: Vec::new(),
+        labels: Vec::new(),
         zone: TimeZone::UTC,
     }
 }
@@ -556,6 +557,7 @@ fn a_policy_applies_only_to_the_named_volumes() {
     let only = |volume: &str| Forget::ByPolicy {
         policy: policy_of(1),
         volumes: vec![volume.to_owned()],
+        labels: Vec::new(),
         zone: TimeZone::UTC,
     };
     let refused = forget(&test_repo, &only("disc"));

@@ -99,6 +99,7 @@ fn play(steps: &[Step], keep_size: &[bool], chunk: usize) {
                 empty: true,
                 new_content: true,
                 times: false,
+                ..Accept::default()
             },
             ..options("v")
         };

@@ -121,6 +121,7 @@ fn another_image_id_or_source_name_is_refused_unless_the_content_is_new() {
             empty: true,
             new_content: true,
             times: false,
+            ..Accept::default()
         },
         ..with_id("20cd")
     };
@@ -139,6 +140,7 @@ fn a_full_diff_that_shares_nothing_with_the_newest_backup_is_refused() {
             empty: true,
             new_content: true,
             times: false,
+            ..Accept::default()
         },
         ..options("v")
     };

@@ -24,7 +24,9 @@ impl From<OpsError> for Failure {
 
 fn code(error: &OpsError) -> Code {
     match error {
-        OpsError::OtherSource { .. } | OpsError::ListWithoutStart => Code::Usage,
+        OpsError::OtherSource { .. }
+        | OpsError::ListWithoutStart
+        | OpsError::DiffAsContent { .. } => Code::Usage,
         OpsError::PartOfChunk { .. } => Code::NotAllowed,
         OpsError::NoVolume { .. } => Code::NotFound,
         OpsError::LostRace { .. }
@@ -51,6 +53,8 @@ fn code(error: &OpsError) -> Code {
         | OpsError::NoDiff { .. }
         | OpsError::NoSnapshot { .. } => Code::WrongBase,
         OpsError::HistoryGap { .. } => Code::HistoryLost,
+        // It is cut short before its first byte.
+        OpsError::NotADiff { source, .. } if source.kind == DiffErrorKind::Empty => Code::Damage,
         OpsError::Unreadable { .. }
         | OpsError::DamagedDiff { .. }
         | OpsError::AttachmentDamaged { .. }
@@ -70,6 +74,11 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
         OpsError::EmptySource { .. } => {
             "no backup was created; check whether the device has a medium, and whether the program \
              that feeds a pipe failed. If this is right, use --allow-empty"
+        }
+        OpsError::DiffAsContent { .. } => {
+            "no backup was created; to back up the image, pipe the diff into “cuttlebone backup \
+             --diff - --volume NAME”, or name its file with --diff. To store the diff itself, use \
+             --allow-diff"
         }
         OpsError::SourceChanged { .. } => {
             "back up a snapshot of it, or stop the program that writes to it, and run this again"
@@ -102,6 +111,9 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
         }
         OpsError::ReadDiff { .. } | OpsError::ReadList { .. } => {
             "check the disk, or whether the program that feeds the pipe failed"
+        }
+        OpsError::NotADiff { source, .. } if source.kind == DiffErrorKind::Empty => {
+            "nothing was applied; check whether the program that should write it failed"
         }
         OpsError::NotADiff { .. } => {
             "give the output of “rbd export-diff” or “rbd export --export-format 2”"

@@ -32,12 +32,15 @@ fn code(error: &RepoError) -> Code {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "a table, with an arm for each error")]
 fn hint(error: &RepoError) -> Option<Cow<'static, str>> {
     let hint = match error {
         RepoError::NoRepository { .. } => {
             "check the path, or create a repository there with “cuttlebone init”"
         }
-        RepoError::RepositoryExists { .. } => "use it, or choose another location",
+        RepoError::RepositoryExists { .. } => {
+            "use it, or choose another location; no command adds a project to a repository yet"
+        }
         RepoError::Foreign { .. } => {
             "delete it, and find out who can write to the repository; “cuttlebone key list” shows \
              the keys"
@@ -74,7 +77,8 @@ fn hint(error: &RepoError) -> Option<Cow<'static, str>> {
         RepoError::NoProject { known, .. } => {
             return Some(
                 format!(
-                    "choose one that this key opens with --project: {}",
+                    "choose one that this key opens with --project: {}; no command adds a project \
+                     yet",
                     known.join(", ")
                 )
                 .into(),

@@ -53,6 +53,7 @@ fn existing(
         environment: &environment,
         observer: &Silent,
         prompt,
+        cancel: &Cancel::default(),
     };
     let password = passwords.existing(options, &"/r")?.bytes;
     Ok(String::from_utf8(password.to_vec()).unwrap())
@@ -178,6 +179,7 @@ fn new_keys_are_made_with_the_composed_form_of_text() {
         environment: &environment,
         observer: &Silent,
         prompt: &Typist::new(&[decomposed, decomposed]),
+        cancel: &Cancel::default(),
     };
     let options = PasswordOptions::default();
     let given = passwords.existing(&options, &"/r").unwrap();
@@ -211,6 +213,7 @@ fn a_password_file_that_others_can_read_causes_a_notice() {
         environment: &environment,
         observer: &notices,
         prompt: &no_user(),
+        cancel: &Cancel::default(),
     };
     passwords.additional(Some(&path)).unwrap();
     assert!(notices.0.lock().unwrap().is_empty());
@@ -227,6 +230,7 @@ fn a_new_password_is_typed_twice() {
             environment: &environment,
             observer: &Silent,
             prompt,
+            cancel: &Cancel::default(),
         };
         passwords
             .initial(&PasswordOptions::default(), &"/r")
@@ -250,6 +254,7 @@ fn the_environment_does_not_give_the_new_password_of_a_key() {
         environment: &environment,
         observer: &Silent,
         prompt: &Typist::new(&["n", "n"]),
+        cancel: &Cancel::default(),
     };
     assert_eq!(&**passwords.additional(None).unwrap(), b"n");
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::ops::{MaxUnused, Policy};
+use crate::ops::{LabelMatch, MaxUnused, Policy};
 
 #[derive(Debug)]
 pub(crate) struct ForgetRequest {
@@ -20,6 +20,8 @@ pub(crate) enum ForgetSelection {
         policy: Policy,
         /// The volumes to apply the policy to; all if empty.
         volumes: Vec<String>,
+        /// The labels that a backup must have, all of them. Others stay, and do not count.
+        labels: Vec<LabelMatch>,
         /// Days start in UTC rather than in the local time zone.
         utc: bool,
     },

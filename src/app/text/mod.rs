@@ -17,7 +17,7 @@ pub(crate) use common::fields;
 pub(crate) use diff::{diff, diffs};
 pub(crate) use finding::finding;
 pub(crate) use forget::forget_plan;
-pub(crate) use message::message;
+pub(crate) use message::{done, message};
 pub(crate) use notice::notice;
 pub(crate) use status::{counts_bytes, phase, status};
 pub(crate) use tables::{backups, extents, keys};

@@ -42,6 +42,10 @@ pub(crate) fn notice(notice: &Notice) -> String {
             "could not store a mark that the restore has begun ({problem}): if it is interrupted, \
             no later command will tell"
         ),
+        Notice::SourceInUse { device, user } => format!(
+            "{device} may change while it is read, since {user}: the backup may be a mixture of \
+            old and new data. Back up a snapshot of it"
+        ),
         Notice::SourceUnchanged => {
             "the file was not written to since the last backup: its content \
             was taken from there (--reread reads the file anyway)"

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use crate::app::{
-    BackupRequest, CacheRequest, ExportRequest, ForgetRequest, KeyRequest, MergeRequest,
-    PruneRequest, ReadFrom, RepositorySettings, RestoreRequest, WriteTo,
+    BackupRequest, CacheRequest, ExportRequest, ForgetRequest, KeyRequest, ListRequest,
+    MergeRequest, PruneRequest, ReadFrom, RepositorySettings, RestoreRequest, WriteTo,
 };
 use crate::base::ChunkSize;
 use crate::repo::KdfParams;
@@ -27,9 +27,7 @@ pub(crate) enum RepositoryAction {
         kdf: KdfParams,
     },
     Backup(Box<BackupRequest>),
-    List {
-        volume: Option<String>,
-    },
+    List(ListRequest),
     Show {
         backup: String,
     },

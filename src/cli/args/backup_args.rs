@@ -78,6 +78,9 @@ pub(super) struct BackupArgs {
     /// Back up a source of 0 bytes, too
     #[arg(long)]
     allow_empty: bool,
+    /// Store an RBD diff as it is, and not the image that it describes
+    #[arg(long, conflicts_with_all = ["diff", "extents"])]
+    allow_diff: bool,
     /// Read and compare, but store nothing
     #[arg(long)]
     dry_run: bool,
@@ -169,6 +172,7 @@ impl BackupArgs {
             dry_run: self.dry_run,
             accept: Accept {
                 empty: self.allow_empty,
+                diff_as_content: self.allow_diff,
                 new_content: self.new_content,
                 times: self.trust_times,
             },

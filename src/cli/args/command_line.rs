@@ -13,6 +13,7 @@ use super::forget_args::ForgetArgs;
 use super::global_args::GlobalArgs;
 use super::kdf_args::KdfArgs;
 use super::key_args::KeyCommand;
+use super::list_args::ListArgs;
 use super::prune_args::PruneLimits;
 use super::restore_args::RestoreArgs;
 
@@ -50,6 +51,11 @@ Environment:
   CUTTLEBONE_PASSWORD_COMMAND  see --password-command
   CUTTLEBONE_CACHE_DIR         see --cache-dir
   CUTTLEBONE_PROGRESS_FPS      progress updates a second
+  CUTTLEBONE_SSH_COMMAND       see --ssh-command
+  CUTTLEBONE_CONNECTIONS       see --connections
+  CUTTLEBONE_TIMEOUT           see --timeout
+  CUTTLEBONE_LIMIT_UPLOAD      see --limit-upload
+  CUTTLEBONE_LIMIT_DOWNLOAD    see --limit-download
 
 ",
     exit_codes!()
@@ -126,11 +132,9 @@ Examples:
     #[command(after_help = "\
 Examples:
   cuttlebone list
-  cuttlebone list web1-root --json")]
-    List {
-        /// List only backups of this volume
-        volume: Option<String>,
-    },
+  cuttlebone list web1-root --json
+  cuttlebone list --since 7d --label why --latest 1")]
+    List(ListArgs),
 
     /// Show the details of a backup
     #[command(after_help = "\
@@ -157,8 +161,8 @@ Example:
 
     /// Restore a backup to a file, a block device or standard output
     ///
-    /// New files are sparse. An existing file is changed only with --in-place or --force. A block
-    /// device is overwritten.
+    /// New files are sparse. What exists is changed only with --in-place or --force: a file, and a
+    /// block device that is not blank.
     #[command(after_help = "\
 Examples:
   cuttlebone restore web1-root disk.img
@@ -174,7 +178,7 @@ Examples:
     /// count only hours, days, weeks (from Monday), months and years with backups, in the local
     /// time zone. A rule whose count is not used up also keeps the oldest backup. Backups labelled
     /// “protected” (unless the value is “false”), backups from the future, and the last backup of
-    /// a volume are always kept.
+    /// a volume are always kept. N can be “unlimited”; SPAN is, for example, 2y5m7d3h.
     ///
     /// Only records are removed. The data stays in the repository until a prune.
     #[command(after_help = "\

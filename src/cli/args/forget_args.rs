@@ -17,6 +17,10 @@ pub(super) struct ForgetArgs {
     /// Only forget backups of this volume; can be repeated
     #[arg(long = "volume", value_name = "NAME", conflicts_with = "backups")]
     volumes: Vec<String>,
+    /// Only forget backups with this label; without VALUE, whatever its value. Others stay and do
+    /// not count. Can be repeated: all must fit
+    #[arg(long = "label", value_name = "KEY[=VALUE]", conflicts_with = "backups")]
+    labels: Vec<LabelMatch>,
     /// Show what would be kept and removed, and why, but remove nothing
     #[arg(long)]
     dry_run: bool,
@@ -60,6 +64,7 @@ impl ForgetArgs {
                 ForgetSelection::NotKeptBy {
                     policy,
                     volumes: self.volumes,
+                    labels: self.labels,
                     utc: self.utc,
                 }
             };

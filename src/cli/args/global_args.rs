@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use clap::{Args, ValueHint};
 
-use crate::app::{Environment, Failure, PasswordOptions, RepositoryOptions};
+use crate::app::{
+    CONNECTIONS_MAX, Environment, Failure, PasswordOptions, RepositoryOptions, THREADS_MAX,
+};
 use crate::base::ByteSize;
 use crate::cli::display::{DisplaySettings, Verbosity};
 
@@ -60,7 +62,7 @@ pub(super) struct GlobalArgs {
 
     /// Worker threads, at most 16; each takes about 15 MiB [default: one per core, at most 4]
     #[arg(long, global = true, value_name = "N", help_heading = GLOBAL)]
-    #[arg(value_parser = number::<NonZeroUsize>)]
+    #[arg(value_parser = at_most::<{ THREADS_MAX.get() }>)]
     pub(super) threads: Option<NonZeroUsize>,
 
     /// Command that connects to a server [default: ssh]
@@ -70,7 +72,7 @@ pub(super) struct GlobalArgs {
 
     /// Connections to a server, at most 8 [default: 2]
     #[arg(long, global = true, value_name = "N", help_heading = GLOBAL)]
-    #[arg(value_parser = number::<NonZeroUsize>)]
+    #[arg(value_parser = at_most::<{ CONNECTIONS_MAX.get() }>)]
     connections: Option<NonZeroUsize>,
 
     /// Give up if a server does not answer for this long [default: 60]
@@ -90,6 +92,12 @@ pub(super) struct GlobalArgs {
 fn number<T: FromStr>(text: &str) -> Result<T, String> {
     text.parse()
         .map_err(|_| "give a whole number, at least 1".to_owned())
+}
+
+fn at_most<const MAX: usize>(text: &str) -> Result<NonZeroUsize, String> {
+    let number: Option<NonZeroUsize> = text.parse().ok();
+    let number = number.filter(|number| number.get() <= MAX);
+    number.ok_or_else(|| format!("give a whole number from 1 to {MAX}"))
 }
 
 impl GlobalArgs {

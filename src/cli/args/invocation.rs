@@ -63,7 +63,7 @@ fn action(
             kdf: args.kdf.into_params()?,
         },
         Command::Backup(args) => RepositoryAction::Backup(Box::new(args.into_request()?)),
-        Command::List { volume } => RepositoryAction::List { volume },
+        Command::List(args) => RepositoryAction::List(args.into_request()),
         Command::Show { backup } => RepositoryAction::Show {
             backup: backup_selector(backup)?,
         },

@@ -1,12 +1,13 @@
 //! The command `backup`.
 
+use std::path::Path;
 use std::time::Instant;
 
 use crate::app::{
     Attempt, BackupRequest, BackupSource, BackupSummary, Code, Failure, Message, ReadFrom,
     RepositorySettings, VolumeName, host_name, open_or_create, project,
 };
-use crate::base::child_command;
+use crate::base::{Notice, child_command};
 use crate::cli::console::Console;
 use crate::ops::{self, BackupReport};
 use crate::repo;
@@ -95,7 +96,7 @@ fn refuse_interrupted_restore(console: &Console, source: &BackupSource) -> Resul
 fn open_source(console: &Console, source: &BackupSource) -> Result<Box<dyn Source>, Failure> {
     Ok(match source {
         BackupSource::Whole(ReadFrom::Stdin) => Box::new(StreamSource::new(stdin()?)),
-        BackupSource::Whole(ReadFrom::Path(path)) => Box::new(RawImage::open(path)?),
+        BackupSource::Whole(ReadFrom::Path(path)) => Box::new(open_image(console, path)?),
         BackupSource::Command(command) => {
             let mut shell = child_command("sh");
             shell.arg("-c").arg(command);
@@ -114,11 +115,22 @@ fn open_source(console: &Console, source: &BackupSource) -> Result<Box<dyn Sourc
             Box::new(DiffSource::new(stream))
         }
         BackupSource::Listed { image, extents, .. } => {
-            let image = RawImage::open(image)?;
+            let image = open_image(console, image)?;
             let extents = ops::read_extents(&mut *open_diff(extents)?, &console.session.cancel)?;
             Box::new(ListedImage::new(image, extents))
         }
     })
+}
+
+/// Opens an image, and warns of a device that others may write to.
+fn open_image(console: &Console, path: &Path) -> Result<RawImage, Failure> {
+    let image = RawImage::open(path)?;
+    if let Some(user) = image.writer() {
+        let device = path.display().to_string();
+        let notice = Notice::SourceInUse { device, user };
+        console.session.observer.notice(notice);
+    }
+    Ok(image)
 }
 
 fn summary(report: &BackupReport, volume: &str, duration: f64) -> BackupSummary {

@@ -27,7 +27,7 @@ pub(crate) fn run_in_repository(
     match action {
         RepositoryAction::Init { chunk_size, kdf } => init(console, settings, chunk_size, kdf),
         RepositoryAction::Backup(request) => backup(console, settings, *request),
-        RepositoryAction::List { volume } => list(console, settings, volume.as_deref()),
+        RepositoryAction::List(request) => list(console, settings, &request),
         RepositoryAction::Show { backup } => show(console, settings, &backup),
         RepositoryAction::Compare { a, b } => compare(console, settings, &a, &b),
         RepositoryAction::Restore(request) => restore(console, settings, &request),

@@ -34,6 +34,7 @@ pub(super) fn forget(
         ForgetSelection::NotKeptBy {
             policy,
             volumes,
+            labels,
             utc,
         } => {
             let zone = if utc {
@@ -44,6 +45,7 @@ pub(super) fn forget(
             let what = ops::Forget::ByPolicy {
                 policy,
                 volumes,
+                labels,
                 zone: zone.clone(),
             };
             (what, Some(zone))

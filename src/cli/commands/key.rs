@@ -43,7 +43,7 @@ pub(super) fn key(
         KeyRequest::Remove { id } => remove(console, &repository, &id),
         KeyRequest::Revoke { id, accept } => {
             let project = project(&console.session, settings, &repository)?;
-            revoke(console, &project, &id, accept)
+            revoke(console, &repository, &project, &id, accept)
         }
         KeyRequest::Test => show_change(console, "opens", &repository.key_id()),
         KeyRequest::Export { file } => export(console, &repository, file.as_deref()),
@@ -143,17 +143,22 @@ fn remove(console: &Console, repository: &Repository, id: &str) -> Result<(), Fa
 
 fn revoke(
     console: &Console,
+    repository: &Repository,
     project: &Project,
     id: &str,
     accept: AcceptedBackups,
 ) -> Result<(), Failure> {
     let certificates = project.certificates(console.session.observer())?;
-    let key = select(certificates.all(), id, |key| key.certificate.slot)?;
-    if key.role == Role::Full {
-        let refused = "a full key cannot be revoked: its holder knows the secret of the project";
-        return Err(Failure::new(Code::Failed, refused)
-            .hint("“cuttlebone key remove” removes it, so that its password opens nothing"));
-    }
+    let key = match select(certificates.all(), id, |key| key.certificate.slot) {
+        Ok(key) if key.role == Role::Full => return Err(not_revocable()),
+        Ok(key) => key,
+        // The certificate of the project itself names no slot of a full key.
+        Err(failure) => {
+            let keys = repository.list_keys(console.session.observer())?;
+            let is_full = select_key(&keys, id).is_ok_and(|key| key.role == Role::Full);
+            return Err(if is_full { not_revocable() } else { failure });
+        }
+    };
     let records = load_records(&console.session, project)?;
     let backups = ops::backups_of_key(&records, key);
     let accepted = match accept {
@@ -188,6 +193,12 @@ fn revoke(
         ));
     }
     show_change(console, "revoked", &key.certificate.slot)
+}
+
+fn not_revocable() -> Failure {
+    let refused = "a full key cannot be revoked: its holder knows the secret of the project";
+    Failure::new(Code::Failed, refused)
+        .hint("“cuttlebone key remove” removes it, so that its password opens nothing")
 }
 
 fn export(console: &Console, repository: &Repository, file: Option<&Path>) -> Result<(), Failure> {

@@ -1,8 +1,10 @@
 //! The command `list`.
 
+use std::collections::HashMap;
+
 use crate::app::{
-    Attempt, BackupEntry, Failure, RepositorySettings, load_records, notice_several_newest,
-    open_project,
+    Attempt, BackupEntry, Failure, ListRequest, RepositorySettings, load_records,
+    notice_several_newest, open_project,
 };
 use crate::cli::console::Console;
 use crate::ops::OpsError;
@@ -11,14 +13,21 @@ use crate::repo::Backup;
 pub(super) fn list(
     console: &Console,
     settings: &RepositorySettings,
-    volume: Option<&str>,
+    request: &ListRequest,
 ) -> Result<(), Failure> {
     let (_, project) = open_project(&console.session, settings, Attempt::List)?;
     let records = load_records(&console.session, &project)?;
-    let wanted = |b: &&Backup| volume.is_none_or(|name| b.record.volume.name == name);
-    let entries: Vec<_> = records.listed().filter(wanted).map(entry).collect();
+    let volume = request.volume.as_deref();
+    let of_volume = |b: &&Backup| volume.is_none_or(|name| b.record.volume.name == name);
+    let fits = request.filter();
+    let fits = |b: &&Backup| fits(b.record.host.as_deref(), b.time, &b.record.labels);
+    let found: Vec<_> = records.listed().filter(of_volume).collect();
+    let is_unknown = found.is_empty();
+    let found = found.into_iter().filter(fits).collect();
+    let found = newest_of_each(found, request.latest);
+    let entries: Vec<_> = found.into_iter().map(entry).collect();
     // A script may ask for the backups of a new volume. It gets an empty list, not an error.
-    if let (Some(name), true, false) = (volume, entries.is_empty(), console.output.is_json()) {
+    if let (Some(name), true, false) = (volume, is_unknown, console.output.is_json()) {
         let volume = name.to_owned();
         return Err(OpsError::NoVolume { volume }.into());
     }
@@ -29,6 +38,22 @@ pub(super) fn list(
     }
     console.meter.finish();
     console.output.backups(&entries)
+}
+
+/// Returns at most `latest` backups of each volume, the newest ones, of backups in ascending order.
+fn newest_of_each(found: Vec<&Backup>, latest: Option<u64>) -> Vec<&Backup> {
+    let Some(latest) = latest else {
+        return found;
+    };
+    let mut counts: HashMap<&str, u64> = HashMap::new();
+    let mut newest: Vec<_> = found.into_iter().rev().collect();
+    newest.retain(|backup| {
+        let count = counts.entry(&backup.record.volume.name).or_default();
+        *count += 1;
+        *count <= latest
+    });
+    newest.reverse();
+    newest
 }
 
 /// Describes a backup in one line of a list.

@@ -17,7 +17,7 @@ mod writer;
 
 pub use error::{CutIn, DiffBase, DiffError, DiffErrorKind, DiffField};
 pub use image::ImageDescription;
-pub use reader::{DiffPlace, DiffReader};
+pub use reader::{DiffPlace, DiffReader, begins_as_diff};
 pub use record::{DiffHeader, DiffVersion, Extent, ExtentKind};
 pub use writer::DiffWriter;
 

@@ -389,6 +389,14 @@ impl Tag {
     }
 }
 
+/// Returns whether these first bytes of a file or stream are those of an RBD diff of any version.
+/// Nothing else of it is looked at.
+#[must_use]
+pub fn begins_as_diff(first: &[u8]) -> bool {
+    let banners: [&[u8]; 3] = [BANNER_V1, BANNER_V2, BANNER_IMAGE];
+    banners.iter().any(|banner| first.starts_with(banner))
+}
+
 /// Reads the first banner.
 fn banner<R: Read>(input: &mut Input<R>) -> Result<DiffVersion, DiffError> {
     let mut bytes = [0; BANNER_V1.len()];

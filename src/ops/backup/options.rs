@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::base::ObjectHash;
-use crate::format::{ByteString, Counts};
+use crate::format::{ByteString, Counts, begins_as_diff};
 use crate::ops::error::OpsError;
 use crate::repo::{Compression, PackSizes, VerifyWrites};
 
@@ -48,6 +48,8 @@ pub struct BackupOptions {
 pub struct Accept {
     /// A source of 0 bytes: a device without a medium, or a program that failed.
     pub empty: bool,
+    /// A stream or file that begins as an RBD diff does, to be stored as it is.
+    pub diff_as_content: bool,
     /// A source with other content than the volume had: another image, or a full diff that shares
     /// no data with the newest backup.
     pub new_content: bool,
@@ -92,6 +94,21 @@ pub struct BackupReport {
     /// Number of chunks outside of the list of extents that were compared with the base; none
     /// without a list.
     pub verified: Option<u64>,
+}
+
+/// Fails if a source is an RBD diff, given its first bytes, and the user did not allow to store it
+/// as it is: its restore would give the diff, and not the image.
+pub(super) fn not_a_diff(
+    options: &BackupOptions,
+    name: &str,
+    first: &[u8],
+) -> Result<(), OpsError> {
+    if begins_as_diff(first) && !options.accept.diff_as_content {
+        return Err(OpsError::DiffAsContent {
+            name: name.to_owned(),
+        });
+    }
+    Ok(())
 }
 
 /// Fails if a source has no bytes and the user did not allow that.

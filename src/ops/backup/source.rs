@@ -6,14 +6,14 @@ use super::base::{choose_base, list_base, same_source, same_stated, unwritten_si
 use super::diff::backup_diffs;
 use super::image::store_image;
 use super::listed::{check_list, store_listed};
-use super::options::{BackupOptions, BackupReport, not_empty};
+use super::options::{BackupOptions, BackupReport, not_a_diff, not_empty};
 use super::pack::{pack, rely_on_present_only};
 use super::protect::Protection;
 use super::record::{Entry, content, load, source_info, volume_id};
 use super::snapshots::{Taken, notice_labels};
 use super::stream::store_stream;
 use super::task::{BackupTask, Stored};
-use crate::base::Notice;
+use crate::base::{Notice, to_usize};
 use crate::format::{ContentKind, SourceInfo};
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
@@ -90,7 +90,7 @@ impl Input<'_> {
         options: &BackupOptions,
     ) -> Result<Stored, OpsError> {
         let image = match self {
-            Self::Stream(stream) => return store_stream(task, stream),
+            Self::Stream(stream) => return store_stream(task, stream, options),
             Self::Image(image) => image,
         };
         match (image.gaps(), base) {
@@ -106,6 +106,13 @@ impl Input<'_> {
             (Gaps::Zeros, base) => store_image(task, image, base),
         }
     }
+}
+
+/// Reads the bytes that tell whether an image is something else.
+fn first_bytes(image: &dyn ImageSource) -> Result<Vec<u8>, OpsError> {
+    let mut first = vec![0; to_usize(image.size().min(16))];
+    image.read_at(0, &mut first)?;
+    Ok(first)
 }
 
 fn backup_input(
@@ -141,6 +148,9 @@ fn backup_input(
     let name = input.name();
     if let Input::Image(image) = input {
         not_empty(options, &name, image.size())?;
+        if !listed {
+            not_a_diff(options, &name, &first_bytes(image)?)?;
+        }
         taken.check_size(image.size())?;
     }
     if !options.volume_chosen {

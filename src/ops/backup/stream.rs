@@ -4,6 +4,7 @@
 use std::io::ErrorKind;
 use std::sync::atomic::Ordering;
 
+use super::options::{BackupOptions, not_a_diff};
 use super::task::{BackupTask, Stored};
 use crate::base::{Phase, Progress, is_zero};
 use crate::chunk::StreamCutter;
@@ -31,6 +32,7 @@ const IN_FLIGHT: usize = 4;
 pub(super) fn store_stream(
     task: &BackupTask<'_>,
     source: &mut dyn InputStream,
+    options: &BackupOptions,
 ) -> Result<Stored, OpsError> {
     let threads = task.context.threads;
     let pipeline = Pipeline {
@@ -49,7 +51,7 @@ pub(super) fn store_stream(
     let mut size = 0;
     pipeline.run(
         &StreamStages { task },
-        |producer| cut(task, source, producer),
+        |producer| cut(task, source, options, producer),
         |batch| {
             for entry in &batch.entries {
                 tree.push(*entry)?;
@@ -75,11 +77,13 @@ pub(super) fn store_stream(
 fn cut(
     task: &BackupTask<'_>,
     source: &mut dyn InputStream,
+    options: &BackupOptions,
     producer: &mut Producer<'_, Batch, Batch, Batch>,
 ) -> Result<(), StageError> {
     let (project, name) = (task.project, source.name());
     let cut_seed = project.chunk_keys().map_err(OpsError::from)?.cut_seed();
     let mut cutter = StreamCutter::new(source, project.chunk_size, cut_seed);
+    let mut is_first = true;
     loop {
         let mut batch = producer.spare()?;
         batch.data.clear();
@@ -87,6 +91,9 @@ fn cut(
         while batch.data.len() < BATCH_TARGET {
             match cutter.next_chunk() {
                 Ok(Some(chunk)) => {
+                    if std::mem::take(&mut is_first) {
+                        not_a_diff(options, &name, chunk)?;
+                    }
                     batch.data.extend_from_slice(chunk);
                     batch.lens.push(chunk.len());
                 }

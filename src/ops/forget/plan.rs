@@ -1,12 +1,12 @@
 //! The plan of a `forget`, as a value. Nothing is deleted here.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::policy::{Candidate, Link, Policy};
-use super::rule::Reason;
+use super::rule::{LabelMatch, Reason};
 use crate::base::ObjectHash;
 use crate::format::LogKind;
 use crate::ops::error::OpsError;
@@ -21,6 +21,8 @@ pub enum Forget {
         policy: Policy,
         /// The volumes, or all if none is named.
         volumes: Vec<String>,
+        /// The labels that a backup must have, all of them. Other backups stay, and do not count.
+        labels: Vec<LabelMatch>,
         /// The time zone in which days, weeks, months and years begin.
         zone: TimeZone,
     },
@@ -139,11 +141,14 @@ pub fn plan_forget<'a>(
             Forget::ByPolicy {
                 policy,
                 volumes,
+                labels,
                 zone,
             } if volumes.is_empty() || volumes.iter().any(|v| v == volume) => {
-                let (keep, remove) = divide(records, volume, policy, (now, zone));
-                let stays = keep.iter().map(|(b, _)| b.id).collect();
-                (keep, remove, stays)
+                let (keep, remove) = divide(records, volume, (policy, labels), (now, zone));
+                let removed: HashSet<_> = remove.iter().map(|b| b.id).collect();
+                let goes = |b: &&Backup| removed.contains(&b.id);
+                let (_, stay): (Vec<_>, Vec<_>) = backups.into_iter().partition(goes);
+                (keep, remove, ids(&stay))
             }
             Forget::ByPolicy { .. } => (Vec::new(), Vec::new(), ids(&backups)),
             Forget::Named { .. } => {
@@ -204,13 +209,17 @@ fn candidate(backup: &Backup) -> Candidate<'_> {
 type Kept<'a> = Vec<(&'a Backup, Vec<Reason>)>;
 
 /// Returns the backups of a volume that a policy keeps, and those that it does not keep, oldest
-/// first.
+/// first. Backups that lack one of the labels are in neither.
 fn divide<'a>(
     records: &'a Records,
     volume: &str,
-    policy: &Policy,
+    (policy, labels): (&Policy, &[LabelMatch]),
     (now, zone): (Timestamp, &TimeZone),
 ) -> (Kept<'a>, Vec<&'a Backup>) {
+    let is_selected = |backup: &&Backup| {
+        let mut labels = labels.iter();
+        labels.all(|label| label.fits(&backup.record.labels))
+    };
     let entries = records.history(volume).map(History::entries);
     let entries = entries.unwrap_or_default();
     let present: Vec<Option<&Backup>> = entries.iter().map(|e| records.get(e.id)).collect();
@@ -218,7 +227,9 @@ fn divide<'a>(
         .iter()
         .zip(&present)
         .map(|(entry, backup)| {
-            let counts = |backup: &&Backup| !entry.passed_over && !records.is_replaced(backup);
+            let counts = |backup: &&Backup| {
+                !entry.passed_over && !records.is_replaced(backup) && is_selected(backup)
+            };
             Link {
                 backup: backup.filter(counts).map(candidate),
                 follows: &entry.follows,
@@ -230,7 +241,7 @@ fn divide<'a>(
     for ((entry, backup), mut reasons) in entries.iter().zip(present).zip(decided).rev() {
         // A record that is passed over may also be a removed one, but no such backup exists here.
         reasons.extend(entry.passed_over.then_some(Reason::Voided));
-        match backup {
+        match backup.filter(is_selected) {
             Some(backup) if reasons.is_empty() => remove.push(backup),
             Some(backup) => keep.push((backup, reasons)),
             None => {}

@@ -114,7 +114,9 @@ impl Period {
 }
 
 impl LabelMatch {
-    pub(super) fn fits(&self, labels: &BTreeMap<String, String>) -> bool {
+    /// Returns whether one of these labels fits.
+    #[must_use]
+    pub fn fits(&self, labels: &BTreeMap<String, String>) -> bool {
         let found = labels.get(&self.key);
         found.is_some_and(|found| self.value.as_ref().is_none_or(|value| value == found))
     }
@@ -124,7 +126,8 @@ impl Span {
     /// Returns the time that is a span before this one; `None` if that is before the first year. A
     /// day that a month does not have is one of the next month, as in restic (and Go): a month
     /// before 31 March is 3 March, or 2 March in leap years.
-    pub(super) fn before(&self, time: &Zoned) -> Option<Timestamp> {
+    #[must_use]
+    pub fn before(&self, time: &Zoned) -> Option<Timestamp> {
         let months = i64::from(time.year()) * 12 + i64::from(time.month())
             - 1
             - i64::from(self.years) * 12

@@ -1,0 +1,111 @@
+//! Requests to list backups.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+
+use crate::ops::{LabelMatch, Span};
+
+/// Which backups to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ListRequest {
+    pub(crate) volume: Option<String>,
+    /// All of these labels.
+    pub(crate) labels: Vec<LabelMatch>,
+    /// The host that made them.
+    pub(crate) host: Option<String>,
+    /// Made at this time or later.
+    pub(crate) since: Option<Since>,
+    /// Of those that fit, so many of each volume, the newest ones.
+    pub(crate) latest: Option<u64>,
+}
+
+/// The time from which on backups are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Since {
+    /// A span before now.
+    Ago(Span),
+    /// The beginning of a day in the local time zone.
+    Day(Date),
+    /// A moment.
+    Moment(Timestamp),
+}
+
+impl FromStr for Since {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let span = text.parse().map(Self::Ago).ok();
+        let day = || text.parse().map(Self::Day).ok();
+        let moment = || text.parse().map(Self::Moment).ok();
+        let is_day = text.len() <= 10;
+        span.or_else(|| if is_day { day() } else { moment() })
+            .ok_or_else(|| {
+                "give a span such as 7d, a day such as 2026-11-28, or a time such as \
+                 2026-11-28T10:00:00Z"
+                    .to_owned()
+            })
+    }
+}
+
+impl Since {
+    /// Returns the earliest time that is listed. A day or span beyond the calendar leaves nothing
+    /// out.
+    pub(crate) fn earliest(&self, now: &Zoned) -> Timestamp {
+        let found = match self {
+            Self::Ago(span) => span.before(now),
+            Self::Day(day) => day
+                .to_zoned(now.time_zone().clone())
+                .ok()
+                .map(|day| day.timestamp()),
+            Self::Moment(moment) => Some(*moment),
+        };
+        found.unwrap_or(Timestamp::MIN)
+    }
+}
+
+impl ListRequest {
+    /// Returns a test for a backup of this host, time and labels, given that its volume fits.
+    pub(crate) fn filter(
+        &self,
+    ) -> impl Fn(Option<&str>, Timestamp, &BTreeMap<String, String>) -> bool {
+        let now = Timestamp::now().to_zoned(TimeZone::system());
+        let earliest = self.since.map(|since| since.earliest(&now));
+        move |host, time, labels| {
+            self.host
+                .as_deref()
+                .is_none_or(|wanted| host == Some(wanted))
+                && earliest.is_none_or(|earliest| time >= earliest)
+                && self.labels.iter().all(|label| label.fits(labels))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_begins_a_span_ago_or_at_a_day_or_moment() {
+        let now = "2026-11-28T10:00:00+01:00[+01:00]"
+            .parse::<Zoned>()
+            .unwrap();
+        for (text, expected) in [
+            ("7d", "2026-11-21T09:00:00Z"),
+            ("1m2h", "2026-10-28T07:00:00Z"),
+            ("2026-11-01", "2026-10-31T23:00:00Z"),
+            ("2026-11-01T12:00:00Z", "2026-11-01T12:00:00Z"),
+            ("2026-11-01T12:00:00+02:00", "2026-11-01T10:00:00Z"),
+        ] {
+            let since: Since = text.parse().unwrap();
+            let expected: Timestamp = expected.parse().unwrap();
+            assert_eq!(since.earliest(&now), expected, "{text}");
+        }
+        for refused in ["", "7", "yesterday", "2026-13-01", "2026-11-01T12:00"] {
+            assert!(refused.parse::<Since>().is_err(), "{refused}");
+        }
+    }
+}
