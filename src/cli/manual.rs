@@ -118,19 +118,22 @@ fn short_heading(arg: Arg) -> Arg {
 }
 
 /// Returns the text below the help of a command as sections: a line that ends with a colon is a
-/// heading. All lines stay as they are.
+/// heading, up to its first comma. All other lines stay as they are.
 fn sections(text: &str) -> String {
     let mut page = String::new();
     let mut is_open = false;
     for line in text.lines() {
         let heading = line.strip_suffix(':').filter(|line| !line.starts_with(' '));
         if let Some(heading) = heading {
+            let short = heading.split(',').next().unwrap_or(heading);
             page += if is_open { ".fi\n" } else { "" };
             page += ".SH ";
-            page += &quoted(&heading.to_uppercase());
+            page += &quoted(&short.to_uppercase());
             page += "\n.nf\n";
             is_open = true;
-            continue;
+            if short.len() == heading.len() {
+                continue;
+            }
         }
         if !is_open {
             page += ".SH NOTES\n.nf\n";
