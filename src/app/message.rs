@@ -33,6 +33,9 @@ pub(crate) enum Message {
     Error(FindingText),
     Check(CheckSummary),
     Stats(Stats),
+    /// The result of `stats VOLUME`.
+    #[serde(rename = "stats")]
+    VolumeStats(VolumeStats),
     /// The result of `key add`, `remove`, `passwd`, `test` or `export`.
     KeyChange(KeyChange),
     Cache(CacheInfo),
@@ -253,9 +256,23 @@ pub(crate) struct Stats {
     pub(crate) chunks: u64,
     /// The uncompressed size of all stored chunks.
     pub(crate) bytes_unique: u64,
-    /// The space that they take in the store.
+    /// The size of all packs in the store.
     pub(crate) bytes_stored: u64,
+    /// What backups use of it.
+    pub(crate) bytes_used: u64,
     pub(crate) packs: u64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct VolumeStats {
+    pub(crate) volume: String,
+    pub(crate) backups: u64,
+    /// The sum of the sizes of its backups.
+    pub(crate) bytes_backed_up: u64,
+    /// The space that only its backups use.
+    pub(crate) bytes_exclusive: u64,
+    /// The space that they use together with backups of other volumes.
+    pub(crate) bytes_shared: u64,
 }
 
 /// The backups of one volume that `forget` keeps and removes, oldest first.
@@ -341,6 +358,9 @@ pub(crate) struct PruneSummary {
 pub(crate) struct ForgetSummary {
     pub(crate) backups_removed: u64,
     pub(crate) dry_run: bool,
+    /// In a dry run: about how much a prune could free then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bytes_freed: Option<u64>,
     /// A prune follows in the same command.
     #[serde(skip)]
     pub(crate) prunes: bool,

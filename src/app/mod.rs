@@ -30,7 +30,7 @@ pub(crate) use message::{
     CompareSummary, DiffEntry, DiffImage, DiffStream, ExportSummary, Extent, ForgetSummary,
     ForgetVolume, HeadStatement, InitSummary, KeptBackup, KeyChange, KeyEntry, ListEntry,
     MergeSummary, Message, Metadata, PackAmount, PrunePlan, PruneSummary, RemovedBackup,
-    RestoreSummary, Stats, Status,
+    RestoreSummary, Stats, Status, VolumeStats,
 };
 pub(crate) use opening::{
     create, host_name, load_records, notice_several_newest, open, open_or_create, open_project,

@@ -107,6 +107,16 @@ impl Run {
         self.blobs.iter().map(|blob| blob.plain_len as usize).sum()
     }
 
+    /// Returns the stored bytes that belong to `plain` of its plain bytes.
+    #[must_use]
+    pub fn share(&self, plain: u64) -> u64 {
+        let all = self.plain_len() as u64;
+        if plain == all {
+            return u64::from(self.stored_len);
+        }
+        u64::from(self.stored_len) * plain / all.max(1)
+    }
+
     /// Returns the run's descriptor, from which its key derives.
     #[must_use]
     pub fn descriptor(&self) -> Vec<u8> {

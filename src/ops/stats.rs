@@ -1,9 +1,10 @@
-//! Statistics of a project.
+//! Statistics of a project, or of one of its volumes.
 
 use std::collections::HashSet;
 
 use super::context::Context;
 use super::error::OpsError;
+use super::space::{Space, space};
 use crate::format::BlobKind;
 use crate::repo::{Project, Records};
 
@@ -16,35 +17,47 @@ pub struct StatsReport {
     pub backups: u64,
     /// The sizes of all backups together.
     pub backed_up: u64,
-    /// The number of stored chunks.
+    /// Chunks that are held.
     pub chunks: u64,
-    /// The plain size of all stored chunks together.
+    /// Their plain sizes.
     pub unique: u64,
-    /// The size of all packs in the store.
+    /// The size of all packs in the store, also of those that an interrupted backup left.
     pub stored: u64,
+    /// What backups use of it.
+    pub used: u64,
     /// Packs.
     pub packs: u64,
 }
 
-/// Computes the counts from the index and the records.
+/// Counts of a volume. In bytes unless stated otherwise.
+#[derive(Debug, Clone, Copy)]
+pub struct VolumeStats {
+    /// Backups.
+    pub backups: u64,
+    /// The sizes of its backups together.
+    pub backed_up: u64,
+    /// The space that they use, alone and with other volumes.
+    pub space: Space,
+}
+
+/// Counts what the store, the index and the records say. Reads the trees of all backups.
 pub fn stats(project: &Project, context: &Context<'_>) -> Result<StatsReport, OpsError> {
     let records = Records::load(project)?;
-    let index = context.index(project)?;
+    let all = records.all();
     let mut report = StatsReport {
-        volumes: records
-            .all()
-            .iter()
-            .map(|b| b.volume)
-            .collect::<HashSet<_>>()
-            .len() as u64,
-        backups: records.all().len() as u64,
-        backed_up: records.all().iter().map(|b| b.record.content.size).sum(),
+        volumes: all.iter().map(|b| b.volume).collect::<HashSet<_>>().len() as u64,
+        backups: all.len() as u64,
+        backed_up: all.iter().map(|b| b.record.content.size).sum(),
+        used: space(project, &records, |_| true, context)?.exclusive,
         ..StatsReport::default()
     };
+    let index = context.index(project)?;
+    for pack in index.list_packs()? {
+        report.packs += 1;
+        report.stored += pack.info.size;
+    }
     index.each_pack(|pack| {
         context.cancel.check()?;
-        report.packs += 1;
-        report.stored += pack.contents.pack_size();
         if pack.contents.kind == BlobKind::Chunk {
             for blob in pack.contents.blobs() {
                 report.chunks += 1;
@@ -55,4 +68,25 @@ pub fn stats(project: &Project, context: &Context<'_>) -> Result<StatsReport, Op
     })?;
     index.close();
     Ok(report)
+}
+
+/// Counts the backups of a volume, and the space that they use. Reads the trees of all backups.
+pub fn volume_stats(
+    project: &Project,
+    volume: &str,
+    context: &Context<'_>,
+) -> Result<VolumeStats, OpsError> {
+    let records = Records::load(project)?;
+    let of_volume = || records.of_volume(volume);
+    if of_volume().next().is_none() {
+        return Err(OpsError::NoVolume {
+            volume: volume.to_owned(),
+        });
+    }
+    let is_ours = |backup: &crate::repo::Backup| backup.record.volume.name == volume;
+    Ok(VolumeStats {
+        backups: of_volume().count() as u64,
+        backed_up: of_volume().map(|b| b.record.content.size).sum(),
+        space: space(project, &records, is_ours, context)?,
+    })
 }

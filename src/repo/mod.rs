@@ -75,7 +75,7 @@ pub use objects::Objects;
 pub use order::{History, HistoryEntry, OrderedRecord};
 pub use pack_listing::{listing_of, read_listing, read_whole};
 pub use packs::{
-    IndexStored, PackSizes, PackWorker, Packer, PackerOptions, PackerReport, RunLen,
+    IndexStored, PackSizes, PackWorker, Packer, PackerOptions, PackerReport, Pending, RunLen,
     UnindexedPacks, VerifyWrites,
 };
 pub use project::Project;

@@ -101,7 +101,7 @@ fn forget_prints_a_table_of_what_is_kept_and_why() {
          The time or the content of these is not to be relied on. To remove one, run \
          “cuttlebone forget ID”.\n\
          \n\
-         dry run: would remove 3 backups\n",
+         dry run: would remove 3 backups; a prune would then free about 0 B\n",
         id(0),
         id(4),
         id(5),

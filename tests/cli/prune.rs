@@ -220,3 +220,78 @@ fn concurrent_backups_and_prunes_survive_kills() {
     }
     world.is_clean();
 }
+
+#[test]
+fn forget_and_prune_say_how_much_space_comes_back_and_when() {
+    let world = three();
+    // Of the oldest backup and the one after it, one MiB each is only theirs.
+    let forget = ["forget", "disk.img~1", "disk.img~2", "--dry-run"];
+    let dry = world.json_one(&forget, "summary");
+    let freed = dry["bytes_freed"].as_u64().unwrap();
+    let mib = 1 << 20;
+    assert!((4 * mib..4 * mib + mib / 8).contains(&freed), "{dry}");
+    let text = world.ok(&forget);
+    assert!(
+        text.contains("; a prune would then free about 4.0 MiB\n"),
+        "{text}"
+    );
+    let other = world.json_one(&["forget", "disk.img~1", "--dry-run"], "summary");
+    let other = other["bytes_freed"].as_u64().unwrap();
+    assert!((mib..mib + mib / 8).contains(&other), "{other}");
+    world.ok(&["forget", "disk.img~1", "disk.img~2", "-q"]);
+
+    let before = world.json_one(&["stats"], "stats");
+    let number = |stats: &Value, name: &str| stats[name].as_u64().unwrap();
+    let unused = number(&before, "bytes_stored") - number(&before, "bytes_used");
+    assert!(unused >= freed, "{before}");
+    let dry = world.ok(&["prune", "--grace", "0", "--dry-run"]);
+    assert!(dry.contains("  space: 4."), "{dry}");
+    let done = world.ok(&["prune", "--grace", "0"]);
+    assert!(
+        done.contains("  space: ") && done.contains(" free now\n"),
+        "{done}"
+    );
+    let after = world.json_one(&["stats"], "stats");
+    let left = number(&after, "bytes_stored");
+    assert!(
+        left < number(&before, "bytes_stored") - freed / 2,
+        "{before} {after}"
+    );
+    world.is_clean();
+}
+
+#[test]
+fn stats_of_a_volume_show_what_it_shares_and_what_it_alone_uses() {
+    let world = World::new();
+    let (common, own) = (noise(1, 3 * MIB), noise(2, MIB));
+    let shared = world.write("a", &common);
+    let both = world.write("b", &[common, own].concat());
+    world.backup(&[&shared, "--volume", "a"]);
+    world.backup(&[&both, "--volume", "b"]);
+    let stats = |volume: &str| world.json_one(&["stats", volume], "stats");
+    let about = |stats: &Value, name: &str, mib: u64| {
+        let bytes = stats[name].as_u64().unwrap();
+        let expected = mib << 20;
+        assert!(
+            (expected..expected + (1 << 18)).contains(&bytes),
+            "{name}: {stats}"
+        );
+    };
+    let (a, b) = (stats("a"), stats("b"));
+    about(&a, "bytes_exclusive", 0);
+    about(&a, "bytes_shared", 3);
+    about(&b, "bytes_exclusive", 1);
+    about(&b, "bytes_shared", 3);
+    assert_eq!(
+        (&a["backups"], &b["bytes_backed_up"]),
+        (&1.into(), &(4 << 20).into())
+    );
+    let text = world.ok(&["stats", "b"]);
+    assert!(
+        text.contains("Exclusive  1.0 MiB") && text.contains("Shared     3.0 MiB"),
+        "{text}"
+    );
+    world.fails(&["stats", "c"], 24);
+    let all = world.json_one(&["stats"], "stats");
+    about(&all, "bytes_used", 4);
+}

@@ -34,6 +34,7 @@ mod log;
 mod model;
 mod object_cache;
 mod panics;
+mod progress;
 mod provenance;
 mod prune;
 mod prune_goes_on;

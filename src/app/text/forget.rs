@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 use crate::app::human::{count, printable, short_id, shortened, time, width};
 use crate::app::message::{ForgetSummary, ForgetVolume, KeptBackup, RemovedBackup};
 use crate::app::table::{Column, table};
+use crate::base::ByteSize;
 
 /// Returns a table for each volume of the backups to keep, and one of those to remove.
 pub(crate) fn forget_plan(
@@ -121,7 +122,12 @@ pub(super) fn forgotten(summary: &ForgetSummary) -> String {
     let backups = count(summary.backups_removed, "backup");
     match (summary.dry_run, summary.backups_removed) {
         (_, 0) => "nothing to remove\n".to_owned(),
-        (true, _) => format!("dry run: would remove {backups}\n"),
+        (true, _) => {
+            let freed = summary.bytes_freed.map(ByteSize);
+            let freed = freed.map(|bytes| format!("; a prune would then free about {bytes}"));
+            let freed = freed.unwrap_or_default();
+            format!("dry run: would remove {backups}{freed}\n")
+        }
         (false, _) if summary.prunes => format!("removed {backups}\n"),
         (false, _) => format!("removed {backups}; run “cuttlebone prune” to free their space\n"),
     }

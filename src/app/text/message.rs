@@ -59,6 +59,7 @@ pub(crate) fn message(message: &Message, zone: &TimeZone) -> String {
         }
         Message::Check(summary) => summary::check(summary),
         Message::Stats(stats) => summary::stats(stats),
+        Message::VolumeStats(stats) => summary::volume_stats(stats),
         Message::KeyChange(change) => summary::key_change(change),
         Message::Cache(info) => summary::cache(info),
         Message::DiffImage(image) => diff::diff_image(image),

@@ -53,7 +53,10 @@ pub(super) fn pruned(summary: &PruneSummary) -> String {
             lines.push(format!("{}: {text}", amount(of)));
         }
     };
-    line(plan.waiting, &format!("marked less than {grace} ago"));
+    line(
+        plan.waiting,
+        &format!("marked less than {grace} ago, waiting to be deleted"),
+    );
     line(
         plan.young,
         &format!("unused, but younger than {grace} or being written"),
@@ -73,13 +76,16 @@ pub(super) fn pruned(summary: &PruneSummary) -> String {
         amount(plan.keep),
         ByteSize(plan.bytes_unused)
     );
-    if !summary.dry_run && summary.bytes_written > 0 {
-        let (read, written) = (
-            ByteSize(summary.bytes_read),
-            ByteSize(summary.bytes_written),
-        );
+    let (read, written) = (
+        ByteSize(summary.bytes_read),
+        ByteSize(summary.bytes_written),
+    );
+    if summary.bytes_read > 0 {
         let _ = writeln!(text, "  read {read}, stored {written}");
+    } else if summary.bytes_written > 0 {
+        let _ = writeln!(text, "  index written again: {written}");
     }
+    text += &freed(summary, &grace);
     if summary.packs_rescued > 0 {
         let _ = writeln!(
             text,
@@ -95,4 +101,32 @@ pub(super) fn pruned(summary: &PruneSummary) -> String {
         );
     }
     text
+}
+
+/// Returns a line that says how much space comes back, and when.
+fn freed(summary: &PruneSummary, grace: &str) -> String {
+    let plan = &summary.plan;
+    let (now, marked) = if summary.dry_run {
+        let marked = [plan.mark.bytes, plan.repack.bytes - plan.repack_bytes_used];
+        (plan.delete.bytes, marked.iter().sum())
+    } else {
+        (summary.deleted.bytes, summary.marked.bytes)
+    };
+    // Without a grace period, all of it is deleted at once.
+    let later = plan.waiting.bytes + if plan.grace_seconds == 0 { 0 } else { marked };
+    let now = now
+        + if summary.dry_run && plan.grace_seconds == 0 {
+            marked
+        } else {
+            0
+        };
+    match (now, later) {
+        (0, 0) => String::new(),
+        (now, 0) => format!("  space: {} free now\n", ByteSize(now)),
+        (now, later) => format!(
+            "  space: {} free now, {} more with the first prune in {grace}\n",
+            ByteSize(now),
+            ByteSize(later)
+        ),
+    }
 }

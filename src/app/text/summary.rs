@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::app::human::{count, printable, short_id};
 use crate::app::message::{
     BackupSummary, CacheInfo, CheckSummary, CompareSummary, InitSummary, KeyChange, RestoreSummary,
-    Stats,
+    Stats, VolumeStats,
 };
 use crate::base::ByteSize;
 
@@ -132,6 +132,41 @@ pub(super) fn stats(stats: &Stats) -> String {
                 "{}, {}",
                 ByteSize(stats.bytes_stored),
                 count(stats.packs, "pack")
+            )),
+        ),
+        (
+            "of it used",
+            Some(format!(
+                "{}; the rest comes free with prunes",
+                ByteSize(stats.bytes_used)
+            )),
+        ),
+    ])
+}
+
+pub(super) fn volume_stats(stats: &VolumeStats) -> String {
+    fields(&[
+        ("Volume", Some(stats.volume.clone())),
+        (
+            "Backups",
+            Some(format!(
+                "{}, {} in total",
+                stats.backups,
+                ByteSize(stats.bytes_backed_up)
+            )),
+        ),
+        (
+            "Exclusive",
+            Some(format!(
+                "{}: so much comes free without this volume",
+                ByteSize(stats.bytes_exclusive)
+            )),
+        ),
+        (
+            "Shared",
+            Some(format!(
+                "{} with other volumes",
+                ByteSize(stats.bytes_shared)
             )),
         ),
     ])

@@ -49,7 +49,9 @@ pub(crate) enum RepositoryAction {
         /// Whether to draw the QR code even if standard output is no terminal.
         qr: bool,
     },
-    Stats,
+    Stats {
+        volume: Option<String>,
+    },
     Key(KeyRequest),
     Cache(CacheRequest),
 }

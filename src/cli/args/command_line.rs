@@ -234,8 +234,16 @@ Examples:
     },
 
     /// Show how much data is stored and how much is saved
-    #[command(after_help = "Example:\n  cuttlebone stats")]
-    Stats,
+    ///
+    /// Reads the trees of all backups, as a prune does.
+    #[command(after_help = "\
+Examples:
+  cuttlebone stats
+  cuttlebone stats web1-root")]
+    Stats {
+        /// Show what this volume takes, alone and together with others
+        volume: Option<String>,
+    },
 
     /// Inspect, merge and export RBD diffs
     ///

@@ -79,7 +79,7 @@ fn action(
         },
         Command::Check { read_data } => RepositoryAction::Check { read_data },
         Command::Head { qr } => RepositoryAction::Head { qr },
-        Command::Stats => RepositoryAction::Stats,
+        Command::Stats { volume } => RepositoryAction::Stats { volume },
         Command::Key { command } => RepositoryAction::Key(command.into_request()?),
         Command::Cache { command } => {
             RepositoryAction::Cache(command.map_or(CacheRequest::Show, CacheCommand::into_request))

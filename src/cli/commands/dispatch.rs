@@ -36,7 +36,7 @@ pub(crate) fn run_in_repository(
         RepositoryAction::Prune { request, dry_run } => prune(console, settings, request, dry_run),
         RepositoryAction::Check { read_data } => check(console, settings, read_data),
         RepositoryAction::Head { qr } => head(console, settings, qr),
-        RepositoryAction::Stats => stats(console, settings),
+        RepositoryAction::Stats { volume } => stats(console, settings, volume),
         RepositoryAction::Key(request) => key(console, settings, request),
         RepositoryAction::Cache(request) => cache(console, settings, request),
     }

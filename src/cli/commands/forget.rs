@@ -1,5 +1,7 @@
 //! The command `forget`: plans, shows the plan, and executes it.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -10,7 +12,7 @@ use crate::app::{
 use crate::base::Notice;
 use crate::cli::console::Console;
 use crate::ops::{self, Reason, VolumePlan};
-use crate::repo::Log;
+use crate::repo::{Backup, Log};
 
 use super::prune::prune_project;
 
@@ -59,6 +61,14 @@ pub(super) fn forget(
         .map(|v| volume_message(v, dry_run))
         .collect();
     console.output.forget(&volumes, shown_in.as_ref())?;
+    let bytes_freed = if dry_run && plan.removed() > 0 {
+        let removed: HashSet<_> = plan.removals().map(|removal| removal.backup.id).collect();
+        let is_removed = |backup: &Backup| removed.contains(&backup.id);
+        let context = console.session.context(Some(&settings.cache_dir));
+        Some(ops::space(&project, &records, is_removed, &context)?.exclusive)
+    } else {
+        None
+    };
     if !dry_run {
         ops::forget(
             &project,
@@ -74,6 +84,7 @@ pub(super) fn forget(
     console.output.show(&Message::Forget(ForgetSummary {
         backups_removed: plan.removed() as u64,
         dry_run,
+        bytes_freed,
         prunes,
     }))?;
     match request.prune {

@@ -7,7 +7,7 @@ use super::coverage::Coverage;
 use super::image_spec::ImageSpec;
 use super::leaves::{LeafProducer, store_leaves};
 use super::task::{BackupTask, Stored};
-use crate::base::{Buffer, LEAF_SIZE, Phase, Progress, to_usize};
+use crate::base::{Buffer, LEAF_SIZE, to_usize};
 use crate::format::ContentKind;
 use crate::ops::error::OpsError;
 use crate::ops::pipeline::{Failed, StageError};
@@ -49,13 +49,7 @@ pub(super) fn store_image(
 
 /// Returns a callback that reports how much of an image of `size` bytes is in its tree.
 pub(super) fn show_progress(task: &BackupTask<'_>, size: u64) -> impl Fn(u64) {
-    move |leaves: u64| {
-        task.context.observer.progress(Progress {
-            phase: Phase::Backup,
-            done: (leaves * LEAF_SIZE).min(size),
-            total: Some(size),
-        });
-    }
+    move |leaves: u64| task.worked((leaves * LEAF_SIZE).min(size), Some(size))
 }
 
 /// Sends the leaves that contain these extents, which must be in ascending order.

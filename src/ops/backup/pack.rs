@@ -9,7 +9,9 @@ use crate::base::BlobId;
 use crate::format::{Attachment, Counts};
 use crate::ops::context::{Context, unindexed_packs};
 use crate::ops::error::OpsError;
-use crate::repo::{BlobReader, Index, IndexStored, Packer, PackerOptions, Project, RunLen};
+use crate::repo::{
+    BlobReader, Index, IndexStored, Packer, PackerOptions, Pending, Project, RunLen,
+};
 
 /// The contents of a backup, durable and indexed.
 pub(super) struct Packed {
@@ -54,8 +56,9 @@ pub(super) fn pack(
         verify: options.verify_writes,
         dry_run: options.dry_run,
     };
+    let show = |pending: &Pending<'_>| tally.show(pending, context);
     let ((stored, attachments), receipt, report) =
-        Packer::scope(index, unindexed, packing, |packer| {
+        Packer::scope_shown(index, unindexed, packing, &show, |packer| {
             packer.adopt(&left_over, &context.observer)?;
             work(&BackupTask {
                 project,
@@ -66,6 +69,7 @@ pub(super) fn pack(
                 reread: options.reread,
             })
         })?;
+    tally.show(&|| 0, context);
     let counts = Counts {
         changed: tally.changed.into_inner(),
         read: tally.read.into_inner(),

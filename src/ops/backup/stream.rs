@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::options::{BackupOptions, not_a_diff};
 use super::task::{BackupTask, Stored};
-use crate::base::{Phase, Progress, is_zero};
+use crate::base::is_zero;
 use crate::chunk::StreamCutter;
 use crate::format::{ContentKind, StreamEntry};
 use crate::ops::error::OpsError;
@@ -58,11 +58,7 @@ pub(super) fn store_stream(
                 size += entry.len;
             }
             task.tally.read.store(size, Ordering::Relaxed);
-            task.context.observer.progress(Progress {
-                phase: Phase::Backup,
-                done: size,
-                total: None,
-            });
+            task.worked(size, None);
             Ok(batch)
         },
     )?;

@@ -1,11 +1,11 @@
 //! The state that all threads of one backup share.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::base::BlobId;
+use crate::base::{BlobId, Phase, Progress};
 use crate::format::ContentKind;
 use crate::ops::context::Context;
-use crate::repo::{BlobReader, Packer, Project};
+use crate::repo::{BlobReader, Packer, Pending, Project};
 
 /// Counters of a backup. `verified`, `same` and `data` count chunks, all others count bytes.
 #[derive(Default)]
@@ -17,6 +17,10 @@ pub(super) struct Tally {
     pub(super) same: AtomicU64,
     /// Chunks of the source that are not zeros.
     pub(super) data: AtomicU64,
+    /// How far the source is worked through, for progress.
+    pub(super) done: AtomicU64,
+    /// All of it, or 0 if that is not known.
+    pub(super) total: AtomicU64,
 }
 
 /// A content that is stored.
@@ -35,4 +39,30 @@ pub(super) struct BackupTask<'a> {
     pub(super) packer: &'a Packer<'a>,
     pub(super) tally: &'a Tally,
     pub(super) reread: bool,
+}
+
+impl Tally {
+    /// Reports how much of the source is stored: what is worked through, less what waits to be
+    /// stored.
+    pub(super) fn show(&self, pending: &Pending<'_>, context: &Context<'_>) {
+        let total = self.total.load(Ordering::Relaxed);
+        // Before what waits is counted: that is then not less than what of this waits.
+        let done = self.done.load(Ordering::Acquire);
+        context.observer.progress(Progress {
+            phase: Phase::Backup,
+            done: done.saturating_sub(pending()),
+            total: (total > 0).then_some(total),
+        });
+    }
+}
+
+impl BackupTask<'_> {
+    /// Reports that the source is worked through up to `done`, of `total` bytes if that is known.
+    pub(super) fn worked(&self, done: u64, total: Option<u64>) {
+        let total = total.unwrap_or_default();
+        self.tally.total.store(total, Ordering::Relaxed);
+        self.tally.done.store(done, Ordering::Release);
+        let pending = || self.packer.bytes_pending();
+        self.tally.show(&pending, self.context);
+    }
 }

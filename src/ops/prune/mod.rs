@@ -2,7 +2,6 @@
 //! and deletes in two steps. `docs/concurrency.md` explains why no used data can be deleted while
 //! other processes run.
 
-mod ids;
 mod in_use;
 mod plan;
 mod repack;

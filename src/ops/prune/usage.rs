@@ -2,11 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::ids::{ChunkKey, Ids, Key, NodeKey};
 use crate::base::{BlobId, ObjectHash, Phase, Progress, VolumeId};
-use crate::format::{BlobKind, PackListing, Run};
+use crate::format::{BlobKind, PackListing};
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
+use crate::ops::ids::{ChunkKey, Ids, Key, NodeKey};
 use crate::ops::walk_blobs::{BlobVisitor, walk_blobs};
 use crate::repo::{BlobReader, Index, RepoError, RepoErrorKind};
 
@@ -223,7 +223,7 @@ impl Usage {
                 plain += u64::from(blob.plain_len);
                 blobs += 1;
             }
-            unused += u64::from(run.stored_len) - share(run, plain);
+            unused += u64::from(run.stored_len) - run.share(plain);
         }
         let size = listing.contents.pack_size();
         let most = (0..).zip(classes).max_by_key(|(_, plain)| *plain);
@@ -281,15 +281,6 @@ impl Usage {
 pub(super) enum Known {
     Stored,
     Nowhere,
-}
-
-/// Returns the stored bytes of a run that belong to `plain` of its plain bytes.
-fn share(run: &Run, plain: u64) -> u64 {
-    let all = run.plain_len() as u64;
-    if plain == all {
-        return u64::from(run.stored_len);
-    }
-    u64::from(run.stored_len) * plain / all.max(1)
 }
 
 /// Called with every blob that is newly noted as used, and whether it is in a pack.

@@ -13,7 +13,7 @@ mod writer;
 
 pub use full_pack::PackerOptions;
 pub use pack_sizes::{PackSizes, RunLen};
-pub use packer::{Packer, PackerReport};
+pub use packer::{Packer, PackerReport, Pending};
 pub use unindexed_packs::UnindexedPacks;
 pub use verify::VerifyWrites;
 pub use worker::PackWorker;

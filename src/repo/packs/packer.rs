@@ -70,6 +70,9 @@ pub struct PackerReport {
     pub bytes_stored: u64,
 }
 
+/// Returns the plain bytes of new chunks that are not durable yet.
+pub type Pending<'a> = dyn Fn() -> u64 + 'a;
+
 /// The state that the packer and its writer share.
 struct Shared {
     /// Ids that this run stores and the index does not know yet.
@@ -81,6 +84,17 @@ struct Shared {
     spare: Mutex<Vec<Vec<u8>>>,
     /// The capacity of a spare buffer, in bytes.
     part_len: usize,
+    /// The plain bytes of chunks that the project did not hold.
+    bytes_new: AtomicU64,
+    /// How many of them are durable, or, in a dry run, would be.
+    bytes_durable: AtomicU64,
+}
+
+impl Shared {
+    fn bytes_pending(&self) -> u64 {
+        let new = self.bytes_new.load(Ordering::Relaxed);
+        new.saturating_sub(self.bytes_durable.load(Ordering::Relaxed))
+    }
 }
 
 /// Takes blobs and stores those that the project does not hold.
@@ -95,7 +109,6 @@ pub struct Packer<'a> {
     nodes: Mutex<(Vec<u8>, Vec<Run>)>,
     to_writer: Sender<ToWriter>,
     chunks_new: AtomicU64,
-    bytes_new: AtomicU64,
 }
 
 impl Packer<'_> {
@@ -105,6 +118,18 @@ impl Packer<'_> {
         index: &Index,
         unindexed: UnindexedPacks,
         options: PackerOptions,
+        work: impl FnOnce(&Packer<'_>) -> Result<T, E>,
+    ) -> Result<(T, IndexStored, PackerReport), E> {
+        Self::scope_shown(index, unindexed, options, &|_: &Pending<'_>| (), work)
+    }
+
+    /// The same. Calls `show` each time that packs have become durable, also after `work` has
+    /// ended.
+    pub fn scope_shown<T, E: From<RepoError>>(
+        index: &Index,
+        unindexed: UnindexedPacks,
+        options: PackerOptions,
+        show: &(impl Fn(&Pending<'_>) + Sync),
         work: impl FnOnce(&Packer<'_>) -> Result<T, E>,
     ) -> Result<(T, IndexStored, PackerReport), E> {
         let shared = Shared {
@@ -117,6 +142,8 @@ impl Packer<'_> {
             closed: AtomicUsize::new(0),
             spare: Mutex::default(),
             part_len: PART_LEN.min(options.sizes.data()),
+            bytes_new: AtomicU64::new(0),
+            bytes_durable: AtomicU64::new(0),
         };
         let (to_writer, finished) = crossbeam_channel::bounded(1);
         std::thread::scope(|scope| {
@@ -128,6 +155,10 @@ impl Packer<'_> {
                 Writer::new(index, unindexed, options).run(
                     &finished,
                     |parts| shared.take_back(parts),
+                    |bytes| {
+                        shared.bytes_durable.fetch_add(bytes, Ordering::Relaxed);
+                        show(&|| shared.bytes_pending());
+                    },
                     |ids| shared.in_flight.release(ids),
                 )
             });
@@ -142,12 +173,11 @@ impl Packer<'_> {
                 nodes: Mutex::default(),
                 to_writer,
                 chunks_new: AtomicU64::new(0),
-                bytes_new: AtomicU64::new(0),
             };
             let worked = work(&packer);
             let flushed = packer.flush_all();
             let chunks_new = packer.chunks_new.load(Ordering::Relaxed);
-            let bytes_new = packer.bytes_new.load(Ordering::Relaxed);
+            let bytes_new = shared.bytes_new.load(Ordering::Relaxed);
             // The writer ends when the channel closes.
             drop(packer);
             let written = writing.join().unwrap_or_else(|panic| resume_unwind(panic));
@@ -227,10 +257,16 @@ impl Packer<'_> {
         self.shared.buffer()
     }
 
+    /// Returns the plain bytes of new chunks that are not durable yet.
+    #[must_use]
+    pub fn bytes_pending(&self) -> u64 {
+        self.shared.bytes_pending()
+    }
+
     /// Counts chunks that the project did not hold, and their bytes.
     pub(super) fn count_new(&self, chunks: u64, bytes: u64) {
         self.chunks_new.fetch_add(chunks, Ordering::Relaxed);
-        self.bytes_new.fetch_add(bytes, Ordering::Relaxed);
+        self.shared.bytes_new.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Seals runs for the open pack and delivers them.

@@ -33,6 +33,16 @@ struct PackStored {
     since: Duration,
 }
 
+impl PackStored {
+    /// Returns the plain bytes of the chunks in it.
+    fn plain(&self) -> u64 {
+        let contents = &self.listing.contents;
+        let is_chunks = contents.kind == BlobKind::Chunk;
+        let chunks = contents.blobs().filter(|_| is_chunks);
+        chunks.map(|chunk| u64::from(chunk.plain_len)).sum()
+    }
+}
+
 /// A complete pack.
 struct NamedPack {
     cipher: PackCipher,
@@ -74,15 +84,17 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Stores packs until the channel closes. Passes the buffers of each pack to `spent`, and the
-    /// ids that the index has from now on to `indexed`. Returns the number of stored bytes.
+    /// Stores packs until the channel closes. Passes the buffers of each pack to `spent`, the plain
+    /// bytes of the chunks in it to `durable` once it is, and the ids that the index has from now on
+    /// to `indexed`. Returns the number of stored bytes.
     pub(super) fn run(
         mut self,
         packs: &Receiver<ToWriter>,
         spent: impl Fn(Vec<Vec<u8>>) + Sync,
+        durable: impl Fn(u64),
         indexed: impl Fn(Vec<BlobId>),
     ) -> Result<(IndexStored, u64), RepoError> {
-        let mut result = self.store_all(packs, &spent, &indexed);
+        let mut result = self.store_all(packs, &spent, (&durable, &indexed));
         if result.is_ok() && self.options.name_unnamed && !self.options.dry_run {
             result = self.name_unnamed(&indexed);
         }
@@ -99,7 +111,7 @@ impl<'a> Writer<'a> {
         &mut self,
         packs: &Receiver<ToWriter>,
         spent: &(impl Fn(Vec<Vec<u8>>) + Sync),
-        indexed: &impl Fn(Vec<BlobId>),
+        (durable, indexed): (&impl Fn(u64), &impl Fn(Vec<BlobId>)),
     ) -> Result<(), RepoError> {
         let mut failed = None;
         let never = crossbeam_channel::never();
@@ -149,7 +161,10 @@ impl<'a> Writer<'a> {
                         put.unwrap_or_else(|panic| resume_unwind(panic))
                     }
                 };
-                if let Err(error) = news.and_then(|stored| self.note(stored, indexed)) {
+                if let Err(error) = news.and_then(|stored| {
+                    durable(stored.iter().map(PackStored::plain).sum());
+                    self.note(stored, indexed)
+                }) {
                     // Stop receiving, since workers may wait for the bytes of this pack.
                     more = false;
                     failed.get_or_insert(error);

@@ -1,14 +1,15 @@
 //! Stores the diffs of one stream. Each diff starts from the snapshot that the diff before it leads
 //! to.
 
+use std::collections::VecDeque;
 use std::io::Read;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 
 use super::cutter::LeafCutter;
-use crate::base::{Buffer, Notice, ObjectHash, Phase, Progress};
+use crate::base::{Buffer, LEAF_SIZE, Notice, ObjectHash, lock};
 use crate::format::{
     Attachment, ByteString, Content, ContentKind, DiffHeader, DiffReader, ImageMetadata, RbdImage,
 };
@@ -251,6 +252,9 @@ impl<'a> DiffChain<'a> {
         // Leaves of the base after the end of a full diff are cleared anyway.
         let is_longer = |base: &Ancestor| base.size > size && spec.gaps == Gaps::Unchanged;
         let shrunk = base.ancestor().is_some_and(is_longer);
+        // For leaves in which an extent ends, the bytes of the stream up to there, until the leaf is
+        // done.
+        let read_up_to: Mutex<VecDeque<(u64, u64)>> = Mutex::default();
         let top = store_leaves(
             task,
             &spec,
@@ -262,11 +266,10 @@ impl<'a> DiffChain<'a> {
                         self.context.cancel.check()?;
                         reader.read_data(into).map_err(reading(self.info.name))
                     })?;
-                    self.context.observer.progress(Progress {
-                        phase: Phase::Backup,
-                        done: reader.offset(),
-                        total: self.info.total,
-                    });
+                    let last = extent.end().saturating_sub(1) / LEAF_SIZE;
+                    let mut read_up_to = lock(&read_up_to);
+                    read_up_to.pop_back_if(|(leaf, _)| *leaf == last);
+                    read_up_to.push_back((last, reader.offset()));
                 }
                 leaves.finish(shrunk.then_some(size))?;
                 let read = reader.offset() - begin;
@@ -279,8 +282,14 @@ impl<'a> DiffChain<'a> {
                 let _ = spare_in.try_send(data);
                 Ok(())
             },
-            |_| (),
+            |leaves| {
+                let mut read_up_to = lock(&read_up_to);
+                while let Some((_, offset)) = read_up_to.pop_front_if(|(last, _)| *last < leaves) {
+                    task.worked(offset, self.info.total);
+                }
+            },
         )?;
+        task.worked(reader.offset(), self.info.total);
         Ok(Stored {
             kind: ContentKind::Image,
             size,

@@ -1,0 +1,197 @@
+//! How much of the store some backups use, alone or together with others.
+
+use std::collections::HashSet;
+
+use super::context::{Context, thread_pool};
+use super::error::OpsError;
+use super::ids::{ChunkKey, Ids, Key, NodeKey};
+use super::walk_blobs::{BlobVisitor, walk_blobs};
+use crate::base::{BlobId, Phase, Progress};
+use crate::format::{BlobKind, Run};
+use crate::repo::{Backup, BlobReader, Index, Project, Records, RepoError, RepoErrorKind};
+
+/// The most nodes to read ahead: about 9 MiB.
+const BATCH: usize = 4096;
+/// The bit in the note of a blob: one of these backups uses it.
+const OURS: u8 = 1;
+/// The bit in the note of a blob: another backup uses it.
+const OTHERS: u8 = 2;
+/// The bit in the note of a chunk: a pack with it was counted.
+const COUNTED: u8 = 4;
+
+/// Bytes of packs. Of a run in which several backups use different blobs, each counts a part in
+/// proportion to the plain bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes that only these backups use: so much comes free if all of them are removed.
+    pub exclusive: u64,
+    /// Bytes that these and other backups use.
+    pub shared: u64,
+    /// Bytes that only others use.
+    pub others: u64,
+    /// Bytes that no backup uses, in packs of the index.
+    pub unused: u64,
+}
+
+/// Finds out how much space the backups use for which `is_ours` returns true. Reads the trees of all
+/// backups, as a prune does. What cannot be read of a tree does not count.
+pub fn space(
+    project: &Project,
+    records: &Records,
+    is_ours: impl Fn(&Backup) -> bool + Sync,
+    context: &Context<'_>,
+) -> Result<Space, OpsError> {
+    let index = context.index(project)?;
+    let pool = thread_pool(context.threads)?;
+    let found = pool.install(|| {
+        let mut notes = Notes::new(&index, context)?;
+        let blobs = BlobReader::new(&index).stopped_by(context.cancel);
+        let all = records.all();
+        for (done, backup) in (1..).zip(all) {
+            let bit = if is_ours(backup) { OURS } else { OTHERS };
+            for top in backup.tops() {
+                let mut marker = Marker {
+                    notes: &mut notes,
+                    bit,
+                };
+                walk_blobs(&blobs, top, BATCH, context, &mut marker)?;
+            }
+            context.observer.progress(Progress {
+                phase: Phase::Mark,
+                done,
+                total: Some(all.len() as u64),
+            });
+        }
+        notes.measure(&index, context)
+    });
+    index.close();
+    found
+}
+
+/// Who uses the blobs of the index.
+struct Notes {
+    chunks: Ids<ChunkKey>,
+    nodes: Ids<NodeKey>,
+    /// Nodes that the index does not know, with the bit of their user.
+    unknown: HashSet<(BlobId, u8)>,
+}
+
+impl Notes {
+    fn new(index: &Index, context: &Context<'_>) -> Result<Self, OpsError> {
+        let (mut chunks, mut nodes) = (Vec::new(), Vec::new());
+        index.each_pack(|listing| {
+            context.cancel.check()?;
+            let ids = listing.contents.blobs().map(|blob| &blob.id);
+            match listing.contents.kind {
+                BlobKind::Chunk => chunks.extend(ids.map(ChunkKey::of)),
+                BlobKind::Node => nodes.extend(ids.map(NodeKey::of)),
+            }
+            Ok(())
+        })?;
+        Ok(Self {
+            chunks: Ids::new(chunks),
+            nodes: Ids::new(nodes),
+            unknown: HashSet::new(),
+        })
+    }
+
+    fn measure(&mut self, index: &Index, context: &Context<'_>) -> Result<Space, OpsError> {
+        let mut space = Space::default();
+        index.each_pack(|listing| {
+            context.cancel.check()?;
+            let size = listing.contents.pack_size();
+            let mut used = 0;
+            for run in &listing.contents.runs {
+                let [ours, shared, others] = self.plain(listing.contents.kind, run);
+                for (plain, sum) in [
+                    (ours, &mut space.exclusive),
+                    (shared, &mut space.shared),
+                    (others, &mut space.others),
+                ] {
+                    let stored = run.share(plain);
+                    *sum += stored;
+                    used += stored;
+                }
+            }
+            // A pack of which something is used keeps its head and contents.
+            if used == 0 {
+                space.unused += size;
+            } else {
+                let stored: u64 = listing
+                    .contents
+                    .runs
+                    .iter()
+                    .map(|r| u64::from(r.stored_len))
+                    .sum();
+                space.unused += stored.saturating_sub(used);
+            }
+            Ok(())
+        })?;
+        Ok(space)
+    }
+
+    /// Returns the plain bytes of a run that are used by these backups, by these and others, and by
+    /// others only. Counts a chunk in the first pack that has it.
+    fn plain(&mut self, kind: BlobKind, run: &Run) -> [u64; 3] {
+        let mut plain = [0; 3];
+        for blob in &run.blobs {
+            let note = match kind {
+                BlobKind::Chunk => self.chunks.note(&blob.id),
+                BlobKind::Node => self.nodes.note(&blob.id),
+            };
+            let Some(note) = note else { continue };
+            let class = match *note & (OURS | OTHERS) {
+                OURS => 0,
+                OTHERS => 2,
+                0 => continue,
+                _ => 1,
+            };
+            if kind == BlobKind::Chunk {
+                if *note & COUNTED != 0 {
+                    continue;
+                }
+                *note |= COUNTED;
+            }
+            plain[class] += u64::from(blob.plain_len);
+        }
+        plain
+    }
+}
+
+/// The walk that notes who uses a blob.
+struct Marker<'a> {
+    notes: &'a mut Notes,
+    bit: u8,
+}
+
+impl BlobVisitor for Marker<'_> {
+    fn enter(&mut self, id: &BlobId) -> Result<bool, OpsError> {
+        Ok(match self.notes.nodes.note(id) {
+            Some(note) if *note & self.bit != 0 => false,
+            Some(note) => {
+                *note |= self.bit;
+                true
+            }
+            None => self.notes.unknown.insert((*id, self.bit)),
+        })
+    }
+
+    fn is_wanted(&self, id: &BlobId) -> bool {
+        let note = self.notes.nodes.noted(id);
+        note.is_none_or(|note| note & self.bit == 0)
+    }
+
+    fn chunk(&mut self, chunk: &BlobId) -> Result<(), OpsError> {
+        if let Some(note) = self.notes.chunks.note(chunk) {
+            *note |= self.bit;
+        }
+        Ok(())
+    }
+
+    fn unreadable(&mut self, _: &BlobId, error: RepoError) -> Result<(), OpsError> {
+        match error.kind() {
+            RepoErrorKind::Damaged => Ok(()),
+            _ => Err(error.into()),
+        }
+    }
+}
