@@ -135,7 +135,7 @@ pub(super) fn stats(stats: &Stats) -> String {
             )),
         ),
         (
-            "of it used",
+            "Used",
             Some(format!(
                 "{}; the rest comes free with prunes",
                 ByteSize(stats.bytes_used)
