@@ -33,8 +33,8 @@ pub struct Space {
     pub unused: u64,
 }
 
-/// Finds out how much space the backups use for which `is_ours` returns true. Reads the trees of all
-/// backups, as a prune does. What cannot be read of a tree does not count.
+/// Finds out how much space the backups use for which `is_ours` returns true. Reads the trees of
+/// all backups, as a prune does. What cannot be read of a tree does not count.
 pub fn space(
     project: &Project,
     records: &Records,

@@ -85,8 +85,8 @@ impl<'a> Writer<'a> {
     }
 
     /// Stores packs until the channel closes. Passes the buffers of each pack to `spent`, the plain
-    /// bytes of the chunks in it to `durable` once it is, and the ids that the index has from now on
-    /// to `indexed`. Returns the number of stored bytes.
+    /// bytes of the chunks in it to `durable` once it is, and the ids that the index has from now
+    /// on to `indexed`. Returns the number of stored bytes.
     pub(super) fn run(
         mut self,
         packs: &Receiver<ToWriter>,
