@@ -30,7 +30,7 @@ Exit codes:
    20  the base does not fit
    21  damage found
    22  this key may not do that
-   23  history has vanished or was rolled back
+   23  backups have vanished or the repository was rolled back
    24  no such backup, volume or project
   130  interrupted; what was stored stays usable"
     };
