@@ -32,8 +32,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let records = Records::load(&project)?;
     let backup = records.select(backup)?;
 
-    // The session holds a lease, so that no prune deletes what we read. It takes the index from a
-    // cache directory, or, as here, builds it in memory.
+    // The session holds a lease, so that no prune deletes the data that we read. It takes the index
+    // from a cache directory, or, as here, builds it in memory.
     let trees: Vec<_> = backup.top.into_iter().collect();
     let worker = Worker {
         host: None,

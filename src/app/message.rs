@@ -258,7 +258,7 @@ pub(crate) struct Stats {
     pub(crate) bytes_unique: u64,
     /// The size of all packs in the store.
     pub(crate) bytes_stored: u64,
-    /// What backups use of it.
+    /// The part of this size that backups use.
     pub(crate) bytes_used: u64,
     pub(crate) packs: u64,
 }

@@ -256,7 +256,7 @@ impl Passwords<'_> {
         read(file, origin)
     }
 
-    /// Returns what a command prints. If the user wants to stop, it is ended.
+    /// Returns the output of a command. Kills the command if the user interrupts the program.
     fn command(&self, command: &OsStr) -> Result<GivenPassword, PasswordError> {
         let fail = |source| PasswordError::Read {
             origin: Origin::Command,
@@ -331,7 +331,7 @@ fn from_descriptor(number: &OsStr) -> Result<GivenPassword, PasswordError> {
     }
 }
 
-/// What a program prints, as long as the work is not cancelled.
+/// The output of a program. Reading fails once the work is cancelled.
 struct UntilCancelled<'a> {
     output: ChildStdout,
     cancel: &'a Cancel,

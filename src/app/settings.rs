@@ -66,8 +66,8 @@ pub(crate) struct ConnectionSettings {
     pub(crate) limits: Limits,
 }
 
-/// Returns the number of threads to use if `chosen` is what the user asked for: at most
-/// [`THREADS_MAX`].
+/// Returns the number of threads to use, at most [`THREADS_MAX`]. `chosen` is the number that the
+/// user gave.
 pub(crate) fn worker_threads(chosen: Option<NonZeroUsize>) -> NonZeroUsize {
     let available = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     match chosen {
@@ -113,7 +113,7 @@ impl RepositorySettings {
 }
 
 impl RepositoryOptions {
-    /// Takes what the user did not give from the environment, as far as it concerns connections.
+    /// Takes the options of connections that the user did not give from the environment.
     fn completed(self, environment: &Environment) -> Result<Self, Failure> {
         let found = |name: &'static str| Variable::of(name, environment);
         Ok(Self {
@@ -130,7 +130,7 @@ impl RepositoryOptions {
     }
 }
 
-/// A variable of the environment that stands for an option.
+/// An environment variable that can replace an option.
 struct Variable {
     name: &'static str,
     value: Option<OsString>,
@@ -142,7 +142,8 @@ impl Variable {
         Self { name, value }
     }
 
-    /// Returns the given value of the option, or that of the variable, which is to be `needed`.
+    /// Returns the given value of the option, or that of the variable. `needed` describes valid
+    /// values for messages.
     fn or<T: FromStr>(self, given: Option<T>, needed: &str) -> Result<Option<T>, Failure> {
         let (None, Some(value)) = (&given, &self.value) else {
             return Ok(given);

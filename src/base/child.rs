@@ -1,4 +1,4 @@
-//! Child processes: they must not see passwords, and those in groups of their own must not outlive
+//! Child processes. They must not see passwords, and process groups of children must end before
 //! this process.
 
 use std::ffi::OsStr;
@@ -9,7 +9,8 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::sync::lock;
 
-/// The environment variables that hold a password, or that lead to one.
+/// The environment variables that hold a password, or that name a file, descriptor or command that
+/// gives one.
 const SECRET_VARIABLES: [&str; 4] = [
     "CUTTLEBONE_PASSWORD",
     "CUTTLEBONE_PASSWORD_FD",
@@ -30,9 +31,9 @@ pub(crate) fn child_command(program: impl AsRef<OsStr>) -> Command {
 /// The process groups that end with this process.
 static GROUPS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
-/// A process group of children that ends with this process, however that ends, except by a signal
-/// that cannot be caught. Drop it before the group's first process is reaped: then its number may
-/// be used again.
+/// A process group of children. It is killed when this process ends, unless this process ends by a
+/// signal that cannot be caught. Drop this value before you wait for the first process of the
+/// group: after that, another group may have its number.
 #[derive(Debug)]
 pub(crate) struct ChildGroup(Pid);
 
@@ -49,7 +50,7 @@ impl Drop for ChildGroup {
     }
 }
 
-/// Kills all [groups](ChildGroup): this process is about to end.
+/// Kills all [groups](ChildGroup). Called before this process ends.
 pub(crate) fn kill_child_groups() {
     for group in lock(&GROUPS).iter() {
         // Fails if all its processes have ended.

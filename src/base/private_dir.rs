@@ -1,8 +1,9 @@
-//! Directories and files that belong to the user of this process alone: of the cache, and of the
-//! state.
+//! Private directories and files, for the cache and the state: only the user of this process may
+//! write to them.
 //!
-//! Someone else who can write into such a directory can put links there, through which this process
-//! would change files that only it may change, or content that it would rely on.
+//! If other users could write to such a directory, they could make links in it. Through these, this
+//! process would change other files of its user. They could also store files there that this
+//! process would rely on.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, Metadata, Permissions};
@@ -15,10 +16,10 @@ const WRITABLE: u32 = 0o022;
 /// The bit of a directory in which users can remove only their own files.
 const STICKY: u32 = 0o1000;
 
-/// Creates `directory`, which is `base` or below it, with mode 0700, and fails unless it is ours
-/// alone. `base` is where the user wants it, and may be a link, or a directory such as `/tmp` in
-/// which others have their own files. Each directory below is a real one, belongs to this user, and
-/// only this user can write there: if it is ours, that is made so.
+/// Creates `directory`, which is `base` or below it, with mode 0700. Fails unless it is private.
+/// The user chose `base`: it may be a link, or a directory such as `/tmp` in which other users have
+/// their own files. Each directory below it must not be a link, and must belong to this user. If
+/// others can write to it, its mode is set to 0700.
 pub(crate) fn create_private_dir(base: &Path, directory: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(base)?;
     let metadata = base.metadata()?;
@@ -51,8 +52,8 @@ pub(crate) fn create_private_dir(base: &Path, directory: &Path) -> io::Result<()
     Ok(())
 }
 
-/// Removes a file in a directory of ours, unless it is a regular file that belongs to this user and
-/// has no other name. So a program that opens it by its name changes nothing else.
+/// Removes a file in a private directory, unless it is a regular file that belongs to this user and
+/// has no other name. So writing to the file by its name changes no other file.
 pub(crate) fn remove_unless_private(file: &Path) -> io::Result<()> {
     let metadata = match file.symlink_metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),

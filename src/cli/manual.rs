@@ -12,7 +12,7 @@ use super::args::Cli;
 /// Writes a manual page for the program and one for each command.
 pub(crate) fn manual(directory: &Path) -> io::Result<()> {
     std::fs::create_dir_all(directory)?;
-    // `repo` repeats all commands: their pages would be copies.
+    // `repo` has the same commands, so their pages would be copies.
     let command = Cli::command().mut_subcommand("repo", |repo| {
         let about = repo.get_about().cloned().unwrap_or_default();
         clap::Command::new("repo").about(about)
@@ -51,8 +51,8 @@ fn pages(command: &clap::Command, directory: &Path) -> io::Result<()> {
     file.flush()
 }
 
-/// Returns the command with its options and the names of their values. The global options are the
-/// same for all commands, and named as one.
+/// Returns the synopsis of a command: its options and the names of their values. The global options
+/// are the same for all commands, so they are shown together as one.
 fn synopsis(command: &clap::Command) -> String {
     let mut words = vec![
         command
@@ -78,7 +78,7 @@ fn synopsis(command: &clap::Command) -> String {
     words.join(" ")
 }
 
-/// Returns an argument as a synopsis shows it.
+/// Returns the form of an argument in a synopsis.
 fn usage(arg: &Arg) -> String {
     let value = match arg.get_value_names() {
         Some(names) => names.join(" "),
@@ -100,7 +100,7 @@ fn usage(arg: &Arg) -> String {
     }
 }
 
-/// The headings of options, without what they explain in parentheses.
+/// The headings of options, without their explanations in parentheses.
 const HEADINGS: [&str; 4] = [
     "Global options",
     "Backups to keep",
@@ -149,7 +149,7 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", plain(text).replace('"', "\\(dq"))
 }
 
-/// Escapes what is special in a manual page.
+/// Escapes characters that are special in a manual page.
 fn plain(line: &str) -> String {
     let line = line.replace('\\', "\\e").replace('-', "\\-");
     if line.starts_with(['.', '\'']) {

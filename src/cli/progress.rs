@@ -114,7 +114,7 @@ impl Meter {
         self.shared.bar.finish_and_clear();
     }
 
-    /// Prints a notice on standard error above the bar. With `--quiet`, only JSON carries it.
+    /// Prints a notice on standard error above the bar. With `--quiet`, it is printed only as JSON.
     pub(crate) fn note(&self, text: &str) {
         if self.shows_notes() {
             self.shared.bar.suspend(|| self.shared.output.notice(text));
@@ -152,8 +152,8 @@ impl Observer for Meter {
     }
 }
 
-/// Whether a notice says that something is wrong, which the user should put right. The others are
-/// about how the command came to its result, and `--quiet` leaves them out.
+/// Whether a notice reports a problem that the user should solve. The others explain how the
+/// command worked, and are not printed with `--quiet`.
 fn is_wrong(notice: &Notice) -> bool {
     match notice {
         Notice::IndexRebuilt(reason) => matches!(reason, RebuildReason::Directory { .. }),

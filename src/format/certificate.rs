@@ -21,7 +21,8 @@ pub struct Certificate {
     /// The public key that it signs with. A full key has none: it signs with the project's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signer: Option<SignerId>,
-    /// Shell patterns of the names of volumes that it may back up. None: all.
+    /// Shell patterns of the names of volumes that it may back up. If there are none, it may back
+    /// up all volumes.
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<String>,

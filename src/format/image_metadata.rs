@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn metadata_comes_back_as_it_was_also_if_it_is_not_utf_8() {
+    fn metadata_is_decoded_as_it_was_encoded_even_if_it_is_not_utf_8() {
         let entries = [
             (b"key".to_vec(), b"value".to_vec()),
             (b"key".to_vec(), b"\xff".to_vec()),

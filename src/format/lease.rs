@@ -1,4 +1,5 @@
-//! Section 13: leases. Which processes work on a project, and which objects they rely on.
+//! Section 13: leases. They name the processes that work on a project, and the objects that these
+//! rely on.
 
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +31,7 @@ pub struct LeaseBody {
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub removes: Vec<ObjectHash>,
-    /// Hashes of records that must stay if those are removed.
+    /// Hashes of records that must stay if the records in `removes` are removed.
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub keeps: Vec<ObjectHash>,
@@ -61,8 +62,8 @@ pub struct ProcessId {
 impl LeaseBody {
     /// The maximum length of a body, in bytes.
     pub const BODY_MAX: usize = 16 << 20;
-    /// So many packs and so many top nodes certainly fit into a body. Instead of them, so many
-    /// records to remove and so many records to keep fit, too.
+    /// A body has room for this number of packs and this number of top nodes. Instead, it has room
+    /// for this number of records to remove and this number of records to keep.
     pub const IDS_MAX: usize = 100_000;
 
     /// Returns the body, to be compressed and sealed.

@@ -1,4 +1,4 @@
-//! How much of the store some backups use, alone or together with others.
+//! The space in the store that some backups use, alone or together with others.
 
 use std::collections::HashSet;
 
@@ -10,7 +10,7 @@ use crate::base::{BlobId, Phase, Progress};
 use crate::format::{BlobKind, Run};
 use crate::repo::{Backup, BlobReader, Index, Project, Records, RepoError, RepoErrorKind};
 
-/// The most nodes to read ahead: about 9 MiB.
+/// Maximum number of nodes that are read ahead: about 9 MiB.
 const BATCH: usize = 4096;
 /// The bit in the note of a blob: one of these backups uses it.
 const OURS: u8 = 1;
@@ -19,22 +19,22 @@ const OTHERS: u8 = 2;
 /// The bit in the note of a chunk: a pack with it was counted.
 const COUNTED: u8 = 4;
 
-/// Bytes of packs. Of a run in which several backups use different blobs, each counts a part in
-/// proportion to the plain bytes.
+/// Bytes of packs. If several backups use different blobs of a run, each counts a part of the run,
+/// in proportion to the plain bytes that it uses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Space {
-    /// Bytes that only these backups use: so much comes free if all of them are removed.
+    /// Bytes that only these backups use. They become free if all of these backups are removed.
     pub exclusive: u64,
     /// Bytes that these and other backups use.
     pub shared: u64,
-    /// Bytes that only others use.
+    /// Bytes that only other backups use.
     pub others: u64,
     /// Bytes that no backup uses, in packs of the index.
     pub unused: u64,
 }
 
-/// Finds out how much space the backups use for which `is_ours` returns true. Reads the trees of
-/// all backups, as a prune does. What cannot be read of a tree does not count.
+/// Returns the space that those backups use for which `is_ours` returns true. Reads the trees of
+/// all backups, as a prune does. Parts of a tree that cannot be read do not count.
 pub fn space(
     project: &Project,
     records: &Records,
@@ -68,7 +68,7 @@ pub fn space(
     found
 }
 
-/// Who uses the blobs of the index.
+/// Notes which backups use each blob of the index.
 struct Notes {
     chunks: Ids<ChunkKey>,
     nodes: Ids<NodeKey>,
@@ -113,7 +113,7 @@ impl Notes {
                     used += stored;
                 }
             }
-            // A pack of which something is used keeps its head and contents.
+            // If any blob of a pack is used, its head and contents count as used, too.
             if used == 0 {
                 space.unused += size;
             } else {
@@ -158,7 +158,7 @@ impl Notes {
     }
 }
 
-/// The walk that notes who uses a blob.
+/// The walk that notes the use of each blob.
 struct Marker<'a> {
     notes: &'a mut Notes,
     bit: u8,

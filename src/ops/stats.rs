@@ -17,13 +17,13 @@ pub struct StatsReport {
     pub backups: u64,
     /// The sizes of all backups together.
     pub backed_up: u64,
-    /// Chunks that are held.
+    /// Chunks in the packs of the index.
     pub chunks: u64,
-    /// Their plain sizes.
+    /// The sum of their plain sizes.
     pub unique: u64,
-    /// The size of all packs in the store, also of those that an interrupted backup left.
+    /// The size of all packs in the store, including those of interrupted backups.
     pub stored: u64,
-    /// What backups use of it.
+    /// The part of this size that backups use.
     pub used: u64,
     /// Packs.
     pub packs: u64,
@@ -40,7 +40,8 @@ pub struct VolumeStats {
     pub space: Space,
 }
 
-/// Counts what the store, the index and the records say. Reads the trees of all backups.
+/// Counts the packs in the store, the chunks in the index, and the backups. Reads the trees of all
+/// backups.
 pub fn stats(project: &Project, context: &Context<'_>) -> Result<StatsReport, OpsError> {
     let records = Records::load(project)?;
     let all = records.all();

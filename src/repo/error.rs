@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_that_cannot_be_read_is_damaged_and_a_store_that_cannot_be_reached_is_not() {
+    fn an_unreadable_object_counts_as_damaged_and_an_unreachable_store_does_not() {
         let project = ProjectId::from_bytes([1; 16]);
         let pack = ObjectRef::Pack(project, ObjectHash::from_bytes([2; 32]));
         for damage in [

@@ -524,7 +524,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_gone_once_its_number_is_free_or_anothers() {
+    fn a_process_has_ended_if_its_number_is_free_or_of_another_process() {
         let here = this_process().unwrap();
         assert!(!is_gone(&here));
         let mut child = std::process::Command::new("true").spawn().unwrap();

@@ -63,7 +63,7 @@ impl CommitPermit {
     /// Notes a record before it is stored. Even if storing it fails, the store may have it.
     pub(super) fn note(&self, id: ObjectHash, record: &BackupRecord) {
         // Only a full key describes withdrawn records in the log.
-        let noted = removed_record(id, record, true, "taken back");
+        let noted = removed_record(id, record, true, "withdrawn");
         self.records.borrow_mut().push(noted);
     }
 

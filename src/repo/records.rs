@@ -130,7 +130,7 @@ impl Records {
     }
 
     /// Puts backups in order. A forgotten record may still exist, because it is not deleted yet.
-    /// `excused` returns whether a record may be missing, or is foreign or damaged.
+    /// `excused` returns whether a record may be missing, or is known to be foreign or damaged.
     fn in_order(
         backups: Vec<Backup>,
         forgotten: &[ForgottenRecord],

@@ -83,7 +83,7 @@ impl Project {
     /// if the first copy is lost.
     pub(super) fn list(&self, kind: ObjectKind) -> Result<Vec<(ObjectRef, ObjectInfo)>, RepoError> {
         let mut listed = self.objects.list(&kind.directory(self.id))?;
-        // First copies before second ones.
+        // Sort first copies before second ones.
         listed.sort_by_key(|(_, copy, _)| *copy);
         let mut seen = HashSet::new();
         listed.retain(|(object, ..)| object.kind() == kind && seen.insert(*object));

@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certified_key_signs_what_its_role_and_its_certificate_allow() {
+    fn a_certified_key_may_sign_only_objects_that_its_role_and_certificate_allow() {
         let keys = ProjectKeys::full(&Secret::new([1; 32]));
         let signers = Signers::new(&keys);
         let signer = |byte| SignerId::from_bytes([byte; 32]);

@@ -254,7 +254,8 @@ impl FaultBackend {
         }
     }
 
-    /// Runs one call under the plan. `work` gets the fault only if the fault changes what it does.
+    /// Runs one call, and fails it if the plan says so. `work` gets the fault only if the fault
+    /// changes its work.
     fn call<T>(
         &self,
         mut call: Call,

@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_source_ends_the_program_and_what_it_started() {
+    fn a_dropped_source_ends_the_program_and_its_child_processes() {
         // In the first case, the shell has ended, and its child holds the pipe. In the second, the
         // program ignores SIGTERM.
         for script in [

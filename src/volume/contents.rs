@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_is_found_is_named() {
+    fn all_signatures_that_are_found_are_named() {
         let both = found(&[(0, b"XFSB"), (512, b"EFI PART")]);
         assert_eq!(
             both.to_string(),
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_smaller_than_a_sector_can_be_looked_at() {
+    fn a_device_smaller_than_a_sector_can_be_examined() {
         assert!(Contents::read(0, |_, _| true).is_blank());
         assert!(Contents::read(100, |_, _| true).is_blank());
     }

@@ -89,7 +89,7 @@ struct Part {
 }
 
 impl Part {
-    /// Finds where it is mounted, for writing if it is mounted several times.
+    /// Finds a mount of the device. If it is mounted several times, prefers a mount for writing.
     fn mount(&self) -> Option<(String, Mount)> {
         let number = fs::read_to_string(self.directory.join("dev")).unwrap_or_default();
         let number = number.trim();

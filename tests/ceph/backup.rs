@@ -1,4 +1,4 @@
-//! Backups of what `rbd` exports, and diffs for `rbd` to import.
+//! Backups of exports of `rbd`, and diffs that `rbd` imports.
 
 use std::fs;
 use std::sync::Arc;

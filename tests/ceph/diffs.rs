@@ -116,7 +116,7 @@ fn an_inspected_export_lists_its_snapshots_and_properties() {
 }
 
 #[test]
-fn merged_diffs_applied_by_ceph_give_the_same_image_as_its_own_merge() {
+fn diffs_merged_by_cuttlebone_and_by_ceph_give_the_same_image() {
     let Some(cluster) = cluster() else { return };
     let world = World::empty();
     let snapshots = ["a", "b", "c", "d"];

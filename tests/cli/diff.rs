@@ -87,7 +87,7 @@ fn inspect_shows_each_snapshot_of_an_exported_image() {
 }
 
 #[test]
-fn inspect_prints_what_it_could_read_and_then_the_damage() {
+fn inspect_prints_the_parts_that_it_could_read_and_then_the_damage() {
     let world = world();
     let file = path("bad/cut-data.diff");
     let ran = world.run(&["diff", "inspect", &file]);

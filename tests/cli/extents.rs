@@ -349,7 +349,7 @@ fn a_list_after_a_missed_run_is_refused() {
 }
 
 #[test]
-fn a_list_from_a_snapshot_whose_backup_is_not_the_newest_needs_its_base_named() {
+fn a_list_from_the_snapshot_of_an_older_backup_needs_the_option_base() {
     let (world, image) = world();
     let volume = ["backup", &image, "--volume", "v"];
     change(&image, 0);

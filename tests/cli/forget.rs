@@ -69,7 +69,7 @@ fn a_week() -> (World, Vec<String>) {
 }
 
 #[test]
-fn forget_prints_a_table_of_what_is_kept_and_why() {
+fn forget_prints_a_table_of_kept_backups_with_reasons() {
     let (world, ids) = a_week();
     let policy = [
         "forget",
@@ -142,7 +142,7 @@ fn forget_prints_a_table_of_what_is_kept_and_why() {
 }
 
 #[test]
-fn forget_prints_what_is_kept_and_why_as_json() {
+fn forget_prints_kept_backups_with_reasons_as_json() {
     let (world, ids) = a_week();
     let lines = world.json(&["forget", "--keep-daily", "2", "--keep-monthly", "unlimited"]);
     let [volume, summary] = &lines[..] else {

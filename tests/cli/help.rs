@@ -106,7 +106,7 @@ fn help_lists_exit_codes_and_never_prints_a_secret() {
 }
 
 #[test]
-fn help_of_the_command_help_is_help() {
+fn help_of_the_command_help_is_the_help_of_the_program() {
     let all = stdout(&cuttlebone(&["help"]));
     for args in [&["help", "--help"][..], &["help", "-h"]] {
         assert_eq!(stdout(&cuttlebone(args)), all, "{args:?}");
@@ -153,7 +153,7 @@ fn more_threads_or_connections_than_are_used_are_refused() {
 }
 
 #[test]
-fn the_help_of_restore_says_what_happens_to_a_device() {
+fn the_help_of_restore_states_when_a_device_is_overwritten() {
     let help = stdout(&cuttlebone(&["restore", "--help"]));
     let words: Vec<_> = help.split_whitespace().collect();
     let text = words.join(" ");
@@ -202,7 +202,7 @@ fn a_typo_gets_a_suggestion() {
 }
 
 #[test]
-fn wrong_usage_exits_with_2_and_says_what_to_do() {
+fn wrong_usage_exits_with_2_and_gives_a_hint() {
     assert!(refused(&[], 2).contains("Usage: cuttlebone"));
     assert!(refused(&["key"], 2).contains("passwd"));
     assert!(refused(&["list"], 2).contains("  next: set it with --repo or CUTTLEBONE_REPOSITORY"));

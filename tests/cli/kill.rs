@@ -61,7 +61,7 @@ fn a_kill_at_any_moment_harms_no_backup() {
 }
 
 #[test]
-fn a_backup_uses_what_a_killed_one_has_stored() {
+fn a_backup_uses_the_data_that_a_killed_one_has_stored() {
     let world = World::new();
     for (round, signal) in [(1, Signal::KILL), (2, Signal::INT), (3, Signal::TERM)] {
         let disk = world.write("disk.img", &noise(100 + round, SIZE));

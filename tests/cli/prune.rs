@@ -32,7 +32,7 @@ fn summary(lines: &[Value]) -> &Value {
 }
 
 #[test]
-fn prune_prints_what_it_deletes_and_what_waits() {
+fn prune_prints_which_data_it_deletes_and_which_waits() {
     let world = three();
     let nothing = world.ok(&["prune", "--grace", "0"]);
     assert!(nothing.starts_with("nothing to prune now\n"), "{nothing}");
@@ -66,7 +66,7 @@ fn prune_prints_what_it_deletes_and_what_waits() {
 }
 
 #[test]
-fn prune_prints_what_it_deletes_and_what_waits_as_json() {
+fn prune_prints_which_data_it_deletes_and_which_waits_as_json() {
     let world = three();
     let lines = world.json(&[
         "forget",
@@ -222,7 +222,7 @@ fn concurrent_backups_and_prunes_survive_kills() {
 }
 
 #[test]
-fn forget_and_prune_say_how_much_space_comes_back_and_when() {
+fn forget_and_prune_print_how_much_space_is_freed_and_when() {
     let world = three();
     // Of the oldest backup and the one after it, one MiB each is only theirs.
     let forget = ["forget", "disk.img~1", "disk.img~2", "--dry-run"];
@@ -261,7 +261,7 @@ fn forget_and_prune_say_how_much_space_comes_back_and_when() {
 }
 
 #[test]
-fn stats_of_a_volume_show_what_it_shares_and_what_it_alone_uses() {
+fn stats_of_a_volume_show_its_shared_and_its_exclusive_space() {
     let world = World::new();
     let (common, own) = (noise(1, 3 * MIB), noise(2, MIB));
     let shared = world.write("a", &common);

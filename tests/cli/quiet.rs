@@ -1,4 +1,4 @@
-//! Who hears of what: `--quiet`, and standard output that cannot be written.
+//! Messages with `--quiet`, and with a standard output that cannot be written.
 
 use std::fs::File;
 use std::process::Stdio;
@@ -9,7 +9,7 @@ use super::failures::assert_error;
 use crate::support::noise;
 use crate::support::program::{World, damage, finish};
 
-/// Runs a command with `--quiet` that succeeds. Returns what it prints.
+/// Runs a command with `--quiet` that succeeds. Returns its output.
 fn quietly(world: &World, args: &[&str]) -> String {
     let ran = world.run(&[args, &["-q"]].concat());
     assert_eq!(ran.code, Some(0), "{args:?}: {}", ran.stderr);
@@ -57,10 +57,10 @@ fn a_quiet_command_prints_nothing_if_all_is_well() {
 }
 
 #[test]
-fn a_quiet_command_says_what_is_wrong_and_json_carries_all_notes() {
+fn a_quiet_command_prints_only_warnings_and_json_has_all_notes() {
     let world = World::new();
     let disk = world.write("disk.img", &noise(1, 300_000));
-    // Only then are its times older than those of any later write.
+    // Wait until every later write must change the file's times.
     thread::sleep(Duration::from_millis(2500));
     world.backup(&[&disk, "--trust-times"]);
     let ran = world.run(&["backup", &disk, "-q", "--json", "--trust-times"]);
@@ -85,7 +85,7 @@ fn on_a_full_disk(world: &World, args: &[&str]) -> String {
 }
 
 #[test]
-fn if_the_result_cannot_be_written_the_message_says_what_was_done() {
+fn if_the_result_cannot_be_written_the_error_states_that_the_work_was_done() {
     let world = World::new();
     let disk = world.write("disk.img", &noise(1, 300_000));
     for json in [&[][..], &["--json", "--no-progress"]] {
@@ -93,21 +93,18 @@ fn if_the_result_cannot_be_written_the_message_says_what_was_done() {
         let error = on_a_full_disk(&world, &args);
         let id = world.json(&["list", "--latest", "1"])[0]["backup_id"].clone();
         let id = &id.as_str().unwrap()[..8];
-        let expected = format!("the backup {id} of disk.img exists all the same");
+        let expected = format!("the backup {id} of disk.img was made");
         assert!(error.contains(&expected), "{error}");
     }
     let target = world.at("target");
     let error = on_a_full_disk(&world, &["restore", "disk.img", &target]);
     assert_error(
         &error,
-        &[
-            "could not write to standard output",
-            "is restored all the same",
-        ],
+        &["could not write to standard output", "target was restored"],
     );
     let error = on_a_full_disk(&world, &["forget", "--keep-last", "1"]);
     assert!(
-        !error.contains("all the same"),
+        !error.contains("were removed"),
         "the plan is shown first: {error}"
     );
     assert_eq!(world.json(&["list"]).len(), 2);

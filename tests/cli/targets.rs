@@ -187,7 +187,8 @@ fn a_device_that_another_device_uses_is_refused_in_any_case() {
 #[test]
 fn a_device_that_the_device_mapper_uses_is_refused_in_any_case() {
     if !Path::new("/sys/class/misc/device-mapper").exists() {
-        // A unit test of `volume::users` reads what a kernel would say of such a device.
+        // A unit test of `volume::users` reads the files that a kernel would have for such a
+        // device.
         return skip_for_kernel("the kernel has no device mapper");
     }
     let (world, _) = backed_up(MIB);

@@ -249,7 +249,7 @@ fn adopting_prunes() -> Scenario {
 
 fn stored_twice() -> Scenario {
     let roles = [backup_on(0, 1), forget(0), PRUNE, PRUNE];
-    scenario("what is stored twice", twice(), &[N, N], &roles)
+    scenario("data that is stored twice", twice(), &[N, N], &roles)
 }
 
 fn repacking() -> Scenario {
@@ -330,13 +330,18 @@ fn reading() -> Scenario {
 
 fn reading_twice_stored() -> Scenario {
     let roles = [reader(0), forget(0), PRUNE, PRUNE];
-    scenario("a reader of what is stored twice", twice(), &[N], &roles)
+    scenario(
+        "a reader of data that is stored twice",
+        twice(),
+        &[N],
+        &roles,
+    )
 }
 
 fn reading_marked() -> Scenario {
     let roles = [reader(0), forget(0), PRUNE, PRUNE];
     with_grace(scenario(
-        "a reader of what is marked in one of two places",
+        "a reader of data of which one of two places is marked",
         marked_once(),
         &[N],
         &roles,

@@ -30,8 +30,8 @@ pub(super) enum Rule {
     MarksBeforeNames,
     /// The check notices packs that no segment names any longer.
     LostNames,
-    /// A pack may lose its name with each new segment that supersedes others, even if it had no
-    /// name at first.
+    /// Each new segment that supersedes others may remove a pack from the index. This also holds
+    /// for a pack that no segment named at first.
     RewritesCount,
     /// A writer whose lease has lapsed stores no segment before it has looked again.
     LapsedNamesNothing,
@@ -348,7 +348,7 @@ impl search::Model for Scenario {
         let gone = store.named() & !store.packs;
         if gone != 0 {
             return Some(format!(
-                "a segment names {}, which are gone",
+                "a segment names {}, which were deleted",
                 Show(gone.into())
             ));
         }
@@ -477,7 +477,8 @@ impl Scenario {
             })
     }
 
-    /// All actors have ended: prunes alone must keep all used packs, and nothing else.
+    /// After all actors have ended, more prunes must keep all used packs, and delete everything
+    /// else.
     fn leftover(&self, state: &State) -> Option<String> {
         let roles = vec![Role::Pruner { repacks: None }];
         let mut alone = *state;

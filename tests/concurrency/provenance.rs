@@ -347,7 +347,10 @@ impl search::Model for Scenario {
             }
             () if !self.holds(Rule::RestoreComputesIds) => {
                 let wrong = places.iter().find(is_wrong)?;
-                Some(format!("a restore gives what {:?} stored", wrong.signer))
+                Some(format!(
+                    "a restore gives data that {:?} stored",
+                    wrong.signer
+                ))
             }
             () => None,
         }

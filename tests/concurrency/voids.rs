@@ -9,9 +9,9 @@ use super::search::{self, Outcome, search};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Rule {
     /// A backup whose lease has lapsed withdraws the record that it has stored.
-    LapsedTakesBack,
+    LapsedWithdraws,
     /// A backup whose call failed withdraws the record, too: the store may have it anyway.
-    FailedTakesBack,
+    FailedWithdraws,
     /// A withdrawn record is no base.
     VoidedIsNoBase,
     /// Only the signer of a record can withdraw it.
@@ -166,8 +166,8 @@ impl Scenario {
             }
             Writer::Look { has_failed } => {
                 let takes_back = state.has_lapsed
-                    && self.holds(Rule::LapsedTakesBack)
-                    && (!has_failed || self.holds(Rule::FailedTakesBack));
+                    && self.holds(Rule::LapsedWithdraws)
+                    && (!has_failed || self.holds(Rule::FailedWithdraws));
                 next.writer = if takes_back {
                     Writer::PutVoid
                 } else {
@@ -242,7 +242,7 @@ impl Scenario {
             Pc::DeletePack => {
                 next.pack = false;
                 if prune.records.first {
-                    next.fault = Some("a prune deletes what a whole record needs");
+                    next.fault = Some("a prune deletes data that a complete record needs");
                 }
                 Pc::DeleteMark
             }
@@ -307,7 +307,7 @@ impl Scenario {
                     Pc::PutEntryOfRecord
                 }
                 () if first && is_voided => {
-                    *fault = Some("a record that was taken back stops a prune");
+                    *fault = Some("a withdrawn record stops a prune");
                     Pc::Ended
                 }
                 () => Pc::Ended,
@@ -375,7 +375,7 @@ impl search::Model for Scenario {
             () if state.was_stored && !state.first && !state.is_removed => {
                 "a record is missing, and not in the log"
             }
-            () if records.is_voided && !state.void => "a thief has taken back a record",
+            () if records.is_voided && !state.void => "a thief has withdrawn a record",
             () => return None,
         };
         Some(fault.to_owned())
@@ -431,8 +431,8 @@ fn a_late_record_that_is_not_withdrawn_in_time_may_become_a_base() {
 #[test]
 fn no_rule_of_voids_can_be_left_out() {
     for rule in [
-        Rule::LapsedTakesBack,
-        Rule::FailedTakesBack,
+        Rule::LapsedWithdraws,
+        Rule::FailedWithdraws,
         Rule::VoidedIsNoBase,
         Rule::OnlyTheSigner,
         Rule::VoidedStopsNoPrune,

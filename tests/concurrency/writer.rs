@@ -148,7 +148,7 @@ impl Writer {
         self
     }
 
-    /// The step after the look at the packs that will be named.
+    /// Returns the step after the writer has looked at the packs that it will name.
     fn looked(&self) -> Pc {
         match () {
             () if self.naming != 0 => Pc::PutSegment,
@@ -167,7 +167,7 @@ impl Scenario {
         }
     }
 
-    /// The step once all packs are stored and named.
+    /// Returns the step after all packs are stored and named.
     fn stored(&self) -> Pc {
         match () {
             () if self.holds(Rule::IntendBeforeCheck) => Pc::Intend,
@@ -404,7 +404,7 @@ fn looked_first(scenario: &Scenario, w: &mut Writer, base: Option<u8>, adopts: S
     }
 }
 
-/// Prepares the writer once it has looked first and chosen its base.
+/// Prepares the writer after its first look and after the choice of its base.
 fn prepare(scenario: &Scenario, w: &mut Writer, base: Option<u8>, adopts: Set) -> Pc {
     let base = base
         .filter(|_| w.is_based)

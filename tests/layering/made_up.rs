@@ -352,7 +352,7 @@ fn long_files_are_found() {
     let tests = format!("#[cfg(test)]\nmod tests {{\n{}}}\n", lines(900));
     assert_eq!(found("src/base/a.rs", &(lines(600) + &tests)), 0);
     assert_eq!(found("src/base/a.rs", &(lines(601) + &tests)), 1);
-    // Tests in the middle of a file do not hide what follows.
+    // Tests in the middle of a file do not hide the items after them.
     assert_eq!(
         found("src/base/a.rs", &(lines(300) + &tests + &lines(301))),
         1

@@ -80,8 +80,8 @@ pub(super) fn wrong_imports(sources: &Sources) -> Vec<String> {
                 if public && !FOR_TESTS.contains(&(module[0], child)) {
                     let folder = module.join("/");
                     found.push(format!(
-                        "src/{path}:{line}: mod {child} is public, but only {folder} may export its \
-                         items"
+                        "src/{path}:{line}: mod {child} is public, but only {folder} may export \
+                         its items"
                     ));
                 }
             }

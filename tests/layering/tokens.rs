@@ -21,7 +21,7 @@ pub(super) fn tokens_without_tests(text: &str) -> Vec<Token<'_>> {
     kept
 }
 
-/// The lines that the items for tests take in a source, their `#[cfg(test)]` included.
+/// The number of lines of the items for tests in a source, with their `#[cfg(test)]`.
 pub(super) fn lines_of_tests(text: &str) -> usize {
     let all = tokens(text);
     let mut lines = 0;

@@ -251,7 +251,7 @@ fn copy_of(full: &TestRepo) -> MemoryBackend {
 
 /// Returns a store in which the writer has withdrawn its backup. `is_whole` decides whether its
 /// tree is complete.
-fn taken_back(is_whole: bool) -> (MemoryBackend, ObjectHash) {
+fn withdrawn(is_whole: bool) -> (MemoryBackend, ObjectHash) {
     let (store, [_, second]) = two_backups();
     Voids::put(&writer(&store, 1).project, second, "test").unwrap();
     if !is_whole {
@@ -287,7 +287,7 @@ fn two_packs_of_the_first(store: &MemoryBackend) -> Vec<String> {
 
 #[test]
 fn a_prune_that_removes_a_voided_record_survives_a_fault_at_any_write() {
-    let (base, second) = taken_back(false);
+    let (base, second) = withdrawn(false);
     let run = |full: &TestRepo, host: &Host| prune(full, host, Duration::ZERO).map(drop);
     let always = |full: &TestRepo, when: &str| {
         let host = Host::without_cache();
@@ -327,7 +327,7 @@ fn a_prune_that_removes_a_voided_record_survives_a_fault_at_any_write() {
 
 #[test]
 fn forgetting_a_voided_record_survives_a_fault_at_any_write() {
-    let (base, second) = taken_back(true);
+    let (base, second) = withdrawn(true);
     let run = |full: &TestRepo, _: &Host| {
         let records = Records::load(&full.project)?;
         if records.get(second).is_some() {

@@ -116,7 +116,7 @@ fn a_backup_survives_a_failure_of_any_write() {
 }
 
 #[test]
-fn a_write_of_a_backup_lost_in_a_crash_is_reported_and_all_but_chunks_survive() {
+fn if_a_crash_loses_a_write_of_a_backup_check_reports_it_and_only_chunks_are_lost() {
     let damaged = lose_each_write(&Days::new());
     assert!(damaged > 0, "lost chunks cannot be replaced");
 }
@@ -144,7 +144,7 @@ impl Read for Idle {
 }
 
 #[test]
-fn a_backup_of_an_idle_stream_fails_as_soon_as_the_store_does() {
+fn a_backup_of_an_idle_stream_fails_as_soon_as_the_store_fails() {
     let store = FaultBackend::new();
     let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::without_cache();

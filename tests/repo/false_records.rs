@@ -127,7 +127,11 @@ fn a_record_of_a_write_key_neither_replaces_another_record_nor_explains_a_missin
     let listed: Vec<_> = records.listed().map(|backup| backup.id).collect();
     assert!(listed.contains(&theft.genuine) && listed.contains(&forged));
     let log = Log::load(&theft.full.project).unwrap();
-    assert_eq!(records.vanished(&log), [missing], "it cannot say more");
+    assert_eq!(
+        records.vanished(&log),
+        [missing],
+        "the record explains no missing one"
+    );
     theft.prune().unwrap();
     theft.genuine_is_whole();
     let again = theft.host.back_up(&theft.full, "disk", &theft.image);

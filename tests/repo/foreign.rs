@@ -214,7 +214,7 @@ fn foreign_objects_in_any_directory_stop_no_command() {
 
 /// A damaged file in the directory of records may be a genuine record. Then any data may be in use.
 #[test]
-fn bytes_under_a_wrong_name_stop_only_a_prune_that_could_mistake_a_record_for_them() {
+fn a_file_with_a_wrong_hash_stops_a_prune_only_if_it_is_among_the_records() {
     let genuine = Genuine::new();
     for kind in KINDS {
         let name = ObjectHash::from_bytes([0xab; 32]).to_string();

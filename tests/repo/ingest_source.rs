@@ -36,7 +36,7 @@ fn with_id(image_id: &str) -> BackupOptions {
 }
 
 #[test]
-fn a_diff_from_a_snapshot_whose_backup_is_not_the_newest_needs_its_base_named() {
+fn a_diff_from_the_snapshot_of_an_older_backup_needs_the_option_base() {
     let (test_repo, host) = a_and_b();
     let again = diff(Some("a"), Some("c"), 4 * LEAF, &vec![(0, 10, Some(3))]);
     let error = ingest(&host, &test_repo, &again, &options("v")).expect_err("refused");
@@ -50,7 +50,7 @@ fn a_diff_from_a_snapshot_whose_backup_is_not_the_newest_needs_its_base_named() 
         ..options("v")
     };
     ingest(&host, &test_repo, &again, &named).unwrap();
-    // The heads of an image all start from the same snapshot, which stays.
+    // Each head of an image is a diff from the same snapshot, which is not deleted.
     for seed in 4..7 {
         let head = diff(Some("c"), None, 4 * LEAF, &vec![(0, 10, Some(seed))]);
         let reports = ingest(&host, &test_repo, &head, &options("v")).unwrap();
@@ -62,7 +62,7 @@ fn a_diff_from_a_snapshot_whose_backup_is_not_the_newest_needs_its_base_named() 
 }
 
 #[test]
-fn a_diff_whose_base_only_a_snapshot_name_shows_gives_a_notice() {
+fn a_base_that_only_a_snapshot_name_identifies_gives_a_notice() {
     let (test_repo, host) = a_and_b();
     let mut from = "b".to_owned();
     for (to, options, by_name) in [

@@ -1,4 +1,4 @@
-//! The progress of a backup counts what is stored.
+//! The progress of a backup counts stored data.
 
 use std::sync::{Arc, Mutex};
 
@@ -68,7 +68,7 @@ fn watched(source: &mut dyn Source, size: u64) -> (u64, Option<u64>) {
 const SIZE: u64 = 24 << 20;
 
 #[test]
-fn progress_of_an_image_counts_only_what_is_stored_and_ends_with_all_of_it() {
+fn progress_of_an_image_counts_only_stored_data_and_ends_with_all_of_it() {
     let host = Host::without_cache();
     let path = host.path("disk");
     std::fs::write(&path, noise(1, SIZE.try_into().unwrap())).unwrap();
@@ -77,14 +77,14 @@ fn progress_of_an_image_counts_only_what_is_stored_and_ends_with_all_of_it() {
 }
 
 #[test]
-fn progress_of_a_stream_counts_only_what_is_stored_and_ends_with_all_of_it() {
+fn progress_of_a_stream_counts_only_stored_data_and_ends_with_all_of_it() {
     let content = noise(2, SIZE.try_into().unwrap());
     let mut source = stream(&content);
     assert_eq!(watched(&mut *source, SIZE), (SIZE, None));
 }
 
 #[test]
-fn progress_of_a_diff_counts_only_what_is_stored_and_ends_with_all_of_it() {
+fn progress_of_a_diff_counts_only_stored_data_and_ends_with_all_of_it() {
     let header = cuttlebone::format::DiffHeader {
         from: None,
         to: Some(b"s".to_vec()),

@@ -112,7 +112,7 @@ fn garbage_in_place_of_a_record_that_another_object_names_stops_a_prune() {
 }
 
 #[test]
-fn a_prune_deletes_a_removed_record_that_came_back_after_its_packs_were_deleted() {
+fn a_prune_deletes_a_removed_record_that_was_stored_again_after_its_packs_were_deleted() {
     let store = MemoryBackend::new();
     let full = TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::without_cache();

@@ -138,7 +138,7 @@ fn slot_of_version_2(slot: &[u8], password: &[u8]) -> Vec<u8> {
         &newer[..],
         nonce.as_bytes(),
         &sealed,
-        b"what version 2 adds",
+        b"a part of version 2",
     ]
     .concat()
 }

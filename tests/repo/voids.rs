@@ -28,7 +28,7 @@ fn prune(test_repo: &TestRepo) -> Result<PruneReport, OpsError> {
 }
 
 /// Makes two backups of a volume, and withdraws the second one. Returns both.
-fn taken_back(store: &MemoryBackend) -> (TestRepo, [ObjectHash; 2]) {
+fn withdrawn(store: &MemoryBackend) -> (TestRepo, [ObjectHash; 2]) {
     let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::without_cache();
     let ids = [1, 2].map(|seed| host.back_up(&test_repo, "disk", &image(seed)).unwrap().id);
@@ -56,7 +56,7 @@ fn names(store: &MemoryBackend) -> Vec<String> {
 #[test]
 fn a_withdrawn_record_is_listed_but_neither_newest_nor_base() {
     let store = MemoryBackend::new();
-    let (test_repo, [first, second]) = taken_back(&store);
+    let (test_repo, [first, second]) = withdrawn(&store);
     let records = Records::load(&test_repo.project).unwrap();
     assert_eq!(records.all().len(), 2);
     assert_eq!(records.select("disk").unwrap().id, first);
@@ -67,14 +67,17 @@ fn a_withdrawn_record_is_listed_but_neither_newest_nor_base() {
     let next = host.back_up(&test_repo, "disk", &image(3)).unwrap().id;
     let record = test_repo.backup(next).record;
     assert_eq!(record.base, Some(first));
-    assert!(record.follows.contains(&second), "it was seen: {record:?}");
+    assert!(
+        record.follows.contains(&second),
+        "it follows the withdrawn one: {record:?}"
+    );
     host.check_clean(&test_repo, "its tree is whole");
 }
 
 #[test]
-fn a_prune_keeps_a_withdrawn_record_if_its_tree_is_whole() {
+fn a_prune_keeps_a_withdrawn_record_if_its_tree_is_complete() {
     let store = MemoryBackend::new();
-    let (test_repo, [_, second]) = taken_back(&store);
+    let (test_repo, [_, second]) = withdrawn(&store);
     prune(&test_repo).unwrap();
     let backup = test_repo.backup(second);
     let host = Host::without_cache();
@@ -83,7 +86,7 @@ fn a_prune_keeps_a_withdrawn_record_if_its_tree_is_whole() {
 }
 
 #[test]
-fn a_prune_removes_a_withdrawn_record_if_its_tree_is_not_whole() {
+fn a_prune_removes_a_withdrawn_record_if_its_tree_is_incomplete() {
     let store = MemoryBackend::new();
     let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::without_cache();
@@ -91,7 +94,7 @@ fn a_prune_removes_a_withdrawn_record_if_its_tree_is_not_whole() {
     let before = names(&store);
     let second = host.back_up(&test_repo, "disk", &image(2)).unwrap().id;
     lose(&test_repo, &store, &before);
-    assert!(prune(&test_repo).is_err(), "a record needs what is missing");
+    assert!(prune(&test_repo).is_err(), "a record needs missing data");
     Voids::put(&test_repo.project, second, "test").unwrap();
     prune(&test_repo).unwrap();
     let log = Log::load(&test_repo.project).unwrap();

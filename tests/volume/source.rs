@@ -86,7 +86,7 @@ fn an_empty_file_has_no_extents_and_one_byte_of_data_has_one() {
 }
 
 #[test]
-fn a_file_that_shrinks_fails_to_be_read_and_its_lost_end_is_not_read_as_a_hole() {
+fn reading_a_file_that_has_shrunk_fails_and_gives_no_zeros_for_its_end() {
     let (_directory, path) = sparse(1 << 20, &[(0, &[1; 4096]), (512 << 10, &[1; 4096])]);
     let source = RawImage::open(&path).expect("a source");
     let mut extents = source.extents();

@@ -56,7 +56,7 @@ impl NodeStore for BoundedReader<'_> {
     fn store(&self, plain: &[u8]) -> Result<BlobId, RepoError> {
         assert!(
             Node::decode(plain).is_ok(),
-            "no writer may store what no reader takes"
+            "the writer stored a node that the reader refuses"
         );
         Ok(self.keys.node_id(plain))
     }

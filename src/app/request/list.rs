@@ -13,24 +13,24 @@ use crate::ops::{LabelMatch, Span};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ListRequest {
     pub(crate) volume: Option<String>,
-    /// All of these labels.
+    /// The labels that a backup must have, all of them.
     pub(crate) labels: Vec<LabelMatch>,
-    /// The host that made them.
+    /// The host that made the backup.
     pub(crate) host: Option<String>,
-    /// Made at this time or later.
+    /// The earliest time at which the backup was made.
     pub(crate) since: Option<Since>,
-    /// Of those that fit, so many of each volume, the newest ones.
+    /// The number of backups of each volume to list, the newest ones.
     pub(crate) latest: Option<u64>,
 }
 
-/// The time from which on backups are listed.
+/// The earliest time of the backups to list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Since {
     /// A span before now.
     Ago(Span),
     /// The beginning of a day in the local time zone.
     Day(Date),
-    /// A moment.
+    /// An exact time.
     Moment(Timestamp),
 }
 
@@ -52,8 +52,8 @@ impl FromStr for Since {
 }
 
 impl Since {
-    /// Returns the earliest time that is listed. A day or span beyond the calendar leaves nothing
-    /// out.
+    /// Returns the earliest time that is listed. `None` if it is before the first day of the
+    /// calendar.
     pub(crate) fn earliest(&self, now: &Zoned) -> Timestamp {
         let found = match self {
             Self::Ago(span) => span.before(now),
@@ -68,7 +68,8 @@ impl Since {
 }
 
 impl ListRequest {
-    /// Returns a test for a backup of this host, time and labels, given that its volume fits.
+    /// Returns a function that decides whether a backup with this host, time and labels is listed.
+    /// It does not test the volume.
     pub(crate) fn filter(
         &self,
     ) -> impl Fn(Option<&str>, Timestamp, &BTreeMap<String, String>) -> bool {

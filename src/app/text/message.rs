@@ -8,30 +8,28 @@ use crate::app::message::{FindingKind, Message};
 use super::detail::detail;
 use super::{diff, forget, head, prune, status, summary};
 
-/// Returns what a command has done, for the case that its message cannot be shown.
+/// Returns a sentence about the work that a command has done, for an error if its message cannot be
+/// written.
 pub(crate) fn done(message: &Message) -> Option<String> {
     let done = match message {
         Message::Init(_) => "the repository was created".to_owned(),
         Message::Backup(summary) => {
             let id = summary.backup_id.as_ref()?;
             let volume = printable(&summary.volume);
-            format!(
-                "the backup {} of {volume} exists all the same",
-                short_id(id)
-            )
+            format!("the backup {} of {volume} was made", short_id(id))
         }
         Message::Restore(summary) => {
-            format!("{} is restored all the same", printable(&summary.target))
+            format!("{} was restored", printable(&summary.target))
         }
         Message::KeyChange(change) if change.action == "opens" => return None,
         Message::KeyChange(change) => {
             format!("the key {} was {}", short_id(&change.key_id), change.action)
         }
-        Message::Merge(_) | Message::Export(_) => "the diff was written all the same".to_owned(),
+        Message::Merge(_) | Message::Export(_) => "the diff was written".to_owned(),
         Message::Forget(summary) if summary.dry_run => return None,
-        Message::Forget(_) => "the backups were removed all the same".to_owned(),
+        Message::Forget(_) => "the backups were removed".to_owned(),
         Message::Prune(summary) if summary.dry_run => return None,
-        Message::Prune(_) => "the prune was done all the same".to_owned(),
+        Message::Prune(_) => "the prune was completed".to_owned(),
         _ => return None,
     };
     Some(done)

@@ -103,7 +103,7 @@ pub(super) fn pruned(summary: &PruneSummary) -> String {
     text
 }
 
-/// Returns a line that says how much space comes back, and when.
+/// Returns a line that states how much space is freed, and when.
 fn freed(summary: &PruneSummary, grace: &str) -> String {
     let plan = &summary.plan;
     let (now, marked) = if summary.dry_run {
@@ -112,7 +112,7 @@ fn freed(summary: &PruneSummary, grace: &str) -> String {
     } else {
         (summary.deleted.bytes, summary.marked.bytes)
     };
-    // Without a grace period, all of it is deleted at once.
+    // Without a grace period, all marked packs are deleted in the same run.
     let later = plan.waiting.bytes + if plan.grace_seconds == 0 { 0 } else { marked };
     let now = now
         + if summary.dry_run && plan.grace_seconds == 0 {

@@ -94,7 +94,8 @@ fn extents_to_read(
     let size = image.size();
     let edge = match base.map(|base| base.record.content.size) {
         Some(before) if before < size => before..size,
-        // The leaf at the new end becomes zero after this end. The tree drops all leaves after it.
+        // In the last leaf, all bytes after the new end become zero. The tree drops all leaves
+        // after it.
         Some(before) if before > size => size..size.next_multiple_of(LEAF_SIZE),
         _ => 0..0,
     };

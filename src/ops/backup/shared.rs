@@ -20,7 +20,7 @@ pub(super) fn shares_data(task: &BackupTask<'_>, newest: Top) -> Result<bool, Op
     }
     let before = match count_chunks(task.blobs, newest, &(0..u64::MAX)) {
         Ok(before) => before,
-        // A damaged tree cannot show what is shared: assume that data is shared.
+        // If a tree is damaged, assume that data is shared.
         Err(error) if error.kind() == RepoErrorKind::Damaged => return Ok(true),
         Err(error) => return Err(error.into()),
     };

@@ -17,9 +17,9 @@ pub(super) struct Tally {
     pub(super) same: AtomicU64,
     /// Chunks of the source that are not zeros.
     pub(super) data: AtomicU64,
-    /// How far the source is worked through, for progress.
+    /// The bytes of the source that were processed, for progress.
     pub(super) done: AtomicU64,
-    /// All of it, or 0 if that is not known.
+    /// The size of the source, or 0 if it is not known.
     pub(super) total: AtomicU64,
 }
 
@@ -42,11 +42,12 @@ pub(super) struct BackupTask<'a> {
 }
 
 impl Tally {
-    /// Reports how much of the source is stored: what is worked through, less what waits to be
-    /// stored.
+    /// Reports how much of the source is stored: the bytes that were processed, less those that
+    /// wait to be stored.
     pub(super) fn show(&self, pending: &Pending<'_>, context: &Context<'_>) {
         let total = self.total.load(Ordering::Relaxed);
-        // Before what waits is counted: that is then not less than what of this waits.
+        // Load this before the waiting bytes are counted. Otherwise bytes that wait could be
+        // reported as stored.
         let done = self.done.load(Ordering::Acquire);
         context.observer.progress(Progress {
             phase: Phase::Backup,
@@ -57,7 +58,7 @@ impl Tally {
 }
 
 impl BackupTask<'_> {
-    /// Reports that the source is worked through up to `done`, of `total` bytes if that is known.
+    /// Reports that `done` bytes of the source were processed, of `total` bytes if that is known.
     pub(super) fn worked(&self, done: u64, total: Option<u64>) {
         let total = total.unwrap_or_default();
         self.tally.total.store(total, Ordering::Relaxed);

@@ -37,7 +37,7 @@ pub fn check(
     context: &Context<'_>,
     each: &mut dyn FnMut(&Finding),
 ) -> Result<CheckReport, OpsError> {
-    // Bypass cached copies: check what the store itself holds.
+    // Use no cached copies, since the objects in the store must be checked.
     let project = &project.without_copies();
     let mut run = CheckTask {
         project,

@@ -1,7 +1,7 @@
 //! The backups of one volume that a policy keeps, and the reasons. This is a pure function of
 //! times, labels, keys, and the order in which backups follow each other.
 //!
-//! - Each rule counts all backups by itself, newest first. A backup is kept if any rule keeps it.
+//! - Each rule counts backups separately, newest first. A backup is kept if any rule keeps it.
 //! - A rule of a period keeps the newest backup of each hour, day, week, month or year of the
 //!   calendar. Only periods with a backup count. Weeks are those of ISO 8601, from Monday to
 //!   Sunday.
@@ -11,14 +11,15 @@
 //! - A backup is kept and not counted if its time is in the future, or earlier than that of a
 //!   backup that it follows: the clock of its host was wrong, or its time is forged.
 //!
-//! Backups of a volume need not be one line, each following the one before: two hosts back up at
-//! the same time, or copies of a repository are merged. A rule goes every way from a backup that
-//! nothing follows to older ones, and counts each way apart. A backup is kept if it is kept on any
-//! way. So backups push out only those that they follow.
+//! Backups of a volume need not be one line, each following the one before: two hosts may back up
+//! at the same time, or copies of a repository may be merged. A rule goes every way from a backup
+//! that no other follows to older ones, and counts on each way separately. A backup is kept if it
+//! is kept on any way. So a backup can cause the removal only of backups that it follows.
 //!
-//! Backups of a volume need not be by one key. Those of a write key are decided on as if only they
-//! and those of full keys existed, and those of full keys as if no others did. Otherwise the holder
-//! of a write key could add backups, follow the genuine ones, and have these removed.
+//! Backups of a volume need not be by one key. When a rule decides on a backup of a write key, it
+//! counts only backups of this key and of full keys. When it decides on a backup of a full key, it
+//! counts only backups of full keys. Otherwise the holder of a write key could add backups that
+//! follow the genuine ones, and so cause the rule to remove the genuine ones.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -68,8 +69,8 @@ impl Candidate<'_> {
 }
 
 impl Policy {
-    /// Makes a policy of these rules, without those that have no effect: a count of 0, a span of no
-    /// time.
+    /// Makes a policy of these rules. Leaves out those without effect: a count of 0, or a span of
+    /// no time.
     #[must_use]
     pub fn new(rules: impl IntoIterator<Item = Rule>) -> Self {
         let says_something = |rule: &Rule| match rule {
@@ -89,9 +90,9 @@ impl Policy {
     }
 
     /// Returns, for each record of a volume (newest first), the reasons to keep it; none means to
-    /// remove it. Records that are passed over have none. What it returns for a backup depends on
-    /// no backup by another write key. If it would keep none of those that it depends on, it keeps
-    /// the newest of these.
+    /// remove it. Records that are passed over have none. The decision on a backup depends only on
+    /// backups by its own key and by full keys. If the rules would keep none of these, the newest
+    /// of them is kept.
     #[must_use]
     pub fn decide(
         &self,
@@ -121,7 +122,7 @@ impl Policy {
         decided
     }
 
-    /// Decides about records of which those that do not count for a key are passed over.
+    /// Decides on a history in which the backups that do not count for a key are passed over.
     fn decide_for_key(
         &self,
         history: &[Link<'_>],
@@ -148,7 +149,8 @@ impl Policy {
             let mut ways: Vec<Vec<Way>> = vec![Vec::new(); history.len()];
             for (place, link) in history.iter().enumerate() {
                 let mut to_here = std::mem::take(&mut ways[place]);
-                // A record that is passed over begins no way: those before it would stay for ever.
+                // A record that is passed over begins no way. Otherwise, the records before it
+                // would never be removed.
                 if to_here.is_empty() && link.backup.is_some() {
                     to_here.push(Way::default());
                 }
@@ -174,9 +176,9 @@ impl Policy {
     }
 }
 
-/// Returns for each record why rules do not count it: its time is after `now`, or before that of
-/// one that it follows, directly or through others. Times after `now` do not make later backups
-/// uncounted.
+/// Returns for each record the reasons why rules do not count it: its time is after `now`, or
+/// before the time of a record that it follows, directly or through others. For this comparison,
+/// times after `now` are ignored.
 fn uncounted(history: &[Link<'_>], now: Timestamp) -> Vec<Vec<Reason>> {
     let time = |place: usize| history[place].backup.map(|backup| backup.time);
     let mut latest: Vec<Option<Timestamp>> = vec![None; history.len()];

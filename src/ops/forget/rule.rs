@@ -41,7 +41,7 @@ pub enum Period {
 /// A number of backups to keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {
-    /// At most so many. A rule with 0 has no effect.
+    /// At most this number. A rule with 0 has no effect.
     Most(u64),
     /// All of them.
     All,
@@ -84,7 +84,8 @@ pub enum Reason {
     Rule(Rule),
     /// The rule has not used up its count, and this is the oldest backup.
     Oldest(Rule),
-    /// Without it, its volume would have no backup, or none by its key and full keys.
+    /// It is the newest backup of its volume, or the newest by its key and full keys, and no rule
+    /// keeps another one.
     LastOfVolume,
 }
 
@@ -151,7 +152,7 @@ impl fmt::Display for Reason {
             Self::Protected => f.write_str("protected"),
             Self::Future => f.write_str("from the future"),
             Self::Earlier => f.write_str("earlier than a backup that it follows"),
-            Self::Voided => f.write_str("taken back by its writer"),
+            Self::Voided => f.write_str("withdrawn by its writer"),
             Self::Rule(rule) => rule.fmt(f),
             Self::Oldest(rule) => write!(f, "oldest {rule}"),
             Self::LastOfVolume => f.write_str("last of its volume"),

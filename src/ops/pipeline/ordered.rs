@@ -139,7 +139,7 @@ impl Pipeline<'_> {
             drop((jobs, filled_in, filled, done_in));
 
             let failing = SetUnlessDefused(Some(self.failed));
-            // The other threads would wait for one that is missing. The channels are closed below.
+            // The other threads would wait for the missing one. So the channels are closed below.
             let result = match refused {
                 None => drain(&done, &spares_in, sink).and_then(|()| Ok(self.cancel.check()?)),
                 Some(error) => Err(RepoError::Thread(error).into()),

@@ -99,7 +99,7 @@ pub(super) fn remove(
     let of_these = backups.iter().map(|backup| backup.id).chain(left);
     let items: Vec<LogItem> = items.chain(of_these.flat_map(of_record)).collect();
     let described = backups.iter().map(|backup| {
-        let reason = "taken back by its writer";
+        let reason = "withdrawn by its writer";
         removed_record(backup.id, &backup.record, backup.is_full, reason)
     });
     let entry = NewEntry {

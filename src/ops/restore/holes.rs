@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn holes_are_left_out_of_what_is_written() {
+    fn holes_are_removed_from_the_ranges_to_write() {
         assert_eq!(
             without(&[0..10, 20..30], &[2..4, 8..22, 29..30]),
             [0..2, 4..8, 22..29]

@@ -141,7 +141,7 @@ impl SegmentsSeen {
         })
     }
 
-    /// Returns what was lost between then and `now`.
+    /// Returns the segments that were lost between then and `now`.
     pub(super) fn lost_until(&self, now: &EffectiveSegments) -> Lost {
         let rows = now.rows.iter();
         let then: HashSet<_> = rows

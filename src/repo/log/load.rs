@@ -38,9 +38,9 @@ pub struct LogHead {
 }
 
 impl Log {
-    /// Reads all entries. Only entries that the project's authority signed count. The errors of
-    /// damaged and foreign entries are kept separately. Notes in the project which objects are
-    /// removed and which keys are revoked. Fails if an entry needs a newer version of this program.
+    /// Reads all entries. Only entries count that a full key signed. The errors of damaged and
+    /// foreign entries are kept separately. Records in `project` which objects are removed and
+    /// which keys are revoked. Fails if an entry needs a newer version of this program.
     pub fn load(project: &Project) -> Result<Self, RepoError> {
         let listed = project.list(ObjectKind::Log)?;
         let read = parallel_map(&listed, |(object, _)| {
@@ -187,7 +187,7 @@ impl Log {
         self.graph.miscounted()
     }
 
-    /// Takes the errors of the entries that the project's authority did not sign.
+    /// Takes the errors of the entries that no full key signed.
     pub fn take_foreign(&mut self) -> Vec<RepoError> {
         std::mem::take(&mut self.foreign)
     }

@@ -267,7 +267,7 @@ impl Random {
 }
 
 #[test]
-fn in_histories_of_three_sites_with_wrong_clocks_the_record_that_saw_the_others_is_the_newest() {
+fn with_three_sites_and_wrong_clocks_the_record_that_follows_all_others_is_the_newest() {
     for seed in 0..4000 {
         let mut random = Random(seed);
         let mut sites: [Site; 3] = Default::default();

@@ -86,7 +86,7 @@ struct Shared {
     part_len: usize,
     /// The plain bytes of chunks that the project did not hold.
     bytes_new: AtomicU64,
-    /// How many of them are durable, or, in a dry run, would be.
+    /// The part of these bytes that is durable, or would be, in a dry run.
     bytes_durable: AtomicU64,
 }
 
@@ -123,8 +123,8 @@ impl Packer<'_> {
         Self::scope_shown(index, unindexed, options, &|_: &Pending<'_>| (), work)
     }
 
-    /// The same. Calls `show` each time that packs have become durable, also after `work` has
-    /// ended.
+    /// Does the same as [`scope`](Self::scope). Also calls `show` each time that packs have become
+    /// durable, even after `work` has ended.
     pub fn scope_shown<T, E: From<RepoError>>(
         index: &Index,
         unindexed: UnindexedPacks,

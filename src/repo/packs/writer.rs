@@ -224,7 +224,7 @@ impl<'a> Writer<'a> {
         let random = *pack.random.as_bytes();
         let head = PackHead { random }.encode();
         let project = self.index.project();
-        // One pass: the contents repeat the hash of what comes before them.
+        // Hash all bytes in one pass. The contents repeat the hash of the bytes before them.
         let mut hasher = ObjectHasher::default();
         let before = joined(&head, &pack.parts, &[]);
         for part in &before {

@@ -1,5 +1,5 @@
-//! The ranges of chunks in which two images differ. Subtrees that are equal are not read, and a
-//! pair of branches that differ in every chunk is read once, however often it occurs.
+//! Finds the ranges of chunks in which two images differ. Equal subtrees are not read. If two
+//! branches differ in every chunk, this pair is read only once, however often it occurs.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -13,11 +13,11 @@ use crate::repo::error::RepoError;
 /// Children of a branch.
 const WIDTH: u64 = 64;
 
-/// Calls `each` for every range of chunks that differ, ascending; neighbouring ranges may touch.
-/// `per_leaf` is the number of chunks in a full leaf.
+/// Calls `each` for every range of chunks that differ, in ascending order. One range may begin
+/// where another ends. `per_leaf` is the number of chunks in a full leaf.
 ///
-/// The work is bounded by the number of ranges: each pair of subtrees that is read again has equal
-/// chunks between different ones.
+/// The work is bounded by the number of ranges: a pair of subtrees is read more than once only if
+/// it has equal chunks, too, and so gives a range of its own each time.
 pub fn different_ranges<E: From<RepoError>>(
     nodes: &impl NodeReader,
     (a, b): (Top, Top),
@@ -39,14 +39,14 @@ type Pair = (Top, Top);
 struct Search<'a, N, F> {
     nodes: &'a N,
     per_leaf: u64,
-    /// Pairs of branches of which every chunk differs.
+    /// Pairs of branches that differ in every chunk.
     different: HashSet<(Option<BlobId>, u8, Option<BlobId>, u8)>,
     each: F,
 }
 
 impl<N: NodeReader, F> Search<'_, N, F> {
-    /// Compares two subtrees of this level, of which the first chunk has the number `first`.
-    /// Returns whether every chunk of them differs.
+    /// Compares two subtrees of this level that begin at the chunk with the number `first`. Returns
+    /// whether all of their chunks differ.
     fn compare<E: From<RepoError>>(
         &mut self,
         (a, b): Pair,
@@ -67,7 +67,8 @@ impl<N: NodeReader, F> Search<'_, N, F> {
             (self.each)(first..first.saturating_add(span))?;
             return Ok(true);
         }
-        // The children of a lower tree are where the tree itself is.
+        // A tree of a lower level stands for the first child, so this child has the level of the
+        // tree.
         let child_level = |top: Top| top.level.min(level.saturating_sub(1));
         let (level_a, level_b) = (child_level(a), child_level(b));
         let (a, b) = (below(self.nodes, a, level)?, below(self.nodes, b, level)?);
@@ -91,7 +92,7 @@ impl<N: NodeReader, F> Search<'_, N, F> {
         }
         let all = if level == 0 { self.per_leaf } else { WIDTH };
         let differs = found == all;
-        // Leaves are many, and quickly compared again.
+        // Pairs of leaves are not remembered: there are many, and comparing them again is fast.
         if differs && level > 0 {
             self.different.insert(pair);
         }

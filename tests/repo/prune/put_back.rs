@@ -77,7 +77,7 @@ impl Deleted {
         index.replaced_segments().unwrap()
     }
 
-    /// Deletes the packs that were put back, if they are still there.
+    /// Deletes the packs that were stored again, if they still exist.
     fn delete_again(&self) {
         for object in self.store.list("projects").unwrap() {
             if is_pack(&object.name) && self.before.size(&object.name).is_ok() {
@@ -95,7 +95,7 @@ impl Deleted {
 }
 
 #[test]
-fn a_backup_does_not_rely_on_a_deleted_pack_whose_segment_was_put_back() {
+fn a_backup_does_not_rely_on_a_deleted_pack_whose_segment_was_stored_again() {
     for host in [Host::without_cache(), Host::with_cache()] {
         let deleted = Deleted::new(host);
         deleted.put_back(false);
@@ -110,7 +110,7 @@ fn a_backup_does_not_rely_on_a_deleted_pack_whose_segment_was_put_back() {
 
 /// The log explains why such a pack is missing, so if it vanished again, nobody would notice.
 #[test]
-fn neither_a_backup_nor_a_prune_relies_on_a_deleted_pack_that_was_put_back() {
+fn neither_a_backup_nor_a_prune_relies_on_a_deleted_pack_that_was_stored_again() {
     for host in [Host::without_cache(), Host::with_cache()] {
         let deleted = Deleted::new(host);
         deleted.put_back(true);

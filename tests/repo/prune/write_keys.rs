@@ -1,5 +1,5 @@
-//! Prunes that run at the same time as backups with a write key, which cannot read stored data and
-//! so cannot store it again.
+//! Prunes that run at the same time as backups with a write key. Such a key cannot read stored
+//! data, so the backup cannot store it again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::repo::{CHUNK, Host, Image, LEAF, TestRepo, noise, options};
 /// The backup finds chunks in the index, either in earlier packs of the same key or in packs of a
 /// full key. Then the only backup that used them is forgotten and pruned.
 #[test]
-fn a_backup_with_a_write_key_that_lost_to_a_prune_leaves_nothing_and_the_next_one_is_whole() {
+fn a_backup_with_a_write_key_fails_if_a_prune_marks_its_chunks_and_the_next_one_succeeds() {
     for own in [true, false] {
         for grace in [GRACE, Duration::ZERO] {
             let when = format!("own packs: {own}, {grace:?}");
@@ -61,7 +61,7 @@ fn a_backup_with_a_write_key_that_lost_to_a_prune_leaves_nothing_and_the_next_on
 
 /// A prune repacks the packs of the base, so that its data is now in packs of a full key.
 #[test]
-fn a_backup_with_a_write_key_is_whole_or_fails_if_a_prune_repacks_its_own_packs() {
+fn a_backup_with_a_write_key_is_complete_or_fails_if_a_prune_repacks_its_own_packs() {
     for grace in [GRACE, Duration::ZERO] {
         for audited in [false, true] {
             let when = format!("{grace:?}, audited: {audited}");

@@ -252,8 +252,8 @@ impl<'a> DiffChain<'a> {
         // Leaves of the base after the end of a full diff are cleared anyway.
         let is_longer = |base: &Ancestor| base.size > size && spec.gaps == Gaps::Unchanged;
         let shrunk = base.ancestor().is_some_and(is_longer);
-        // For each leaf in which an extent ends, the bytes of the stream up to there. The entry goes
-        // when the leaf is done.
+        // For each leaf in which an extent ends, the number of bytes of the stream up to this end.
+        // The entry is removed when the leaf is done.
         let read_up_to: Mutex<VecDeque<(u64, u64)>> = Mutex::default();
         let top = store_leaves(
             task,

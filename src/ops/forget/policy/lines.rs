@@ -1,5 +1,5 @@
-//! Policies applied to histories that are not one line, because of hosts that back up at the same
-//! time, wrong clocks, or forged backups.
+//! Policies for histories that are not one line, because of hosts that back up at the same time,
+//! wrong clocks, or forged backups.
 
 use std::collections::BTreeSet;
 
@@ -88,8 +88,9 @@ impl Made {
         kept.map(|(place, _)| place).collect()
     }
 
-    /// Returns a history of only the backups of these keys, all by a full key, and the place of each
-    /// here. A backup follows those that it follows here through others, too.
+    /// Returns a history with only the backups of these keys, as if a full key had made them, and
+    /// the place of each in this history. If a backup follows another here through others, it
+    /// follows it there directly.
     fn only(&self, keys: &[Option<u8>]) -> (Self, Vec<usize>) {
         let counts = |place: &usize| keys.contains(&self.backups[*place].1);
         let places: Vec<usize> = (0..self.backups.len()).filter(counts).collect();
@@ -143,7 +144,7 @@ fn forged_backups_alongside_do_not_push_out_one_genuine_backup() {
     let (kept, uncounted) = made.daily(30, DAY_30);
     assert!(kept.is_superset(&genuine));
     assert!(uncounted.is_empty());
-    // They do not push out any, either, once the next genuine backup follows them.
+    // Even when the next genuine backup follows them, they cause no genuine backup to be removed.
     made.add(
         DAY_30 + 2,
         FULL,
@@ -170,7 +171,7 @@ fn forged_backups_that_follow_the_newest_do_not_push_out_one_genuine_backup() {
 }
 
 #[test]
-fn forged_backups_that_each_follow_an_old_one_do_not_push_out_one_genuine_backup() {
+fn forged_backups_that_each_follow_an_old_one_cause_no_removal_of_a_genuine_one() {
     for key in [FORGER, FULL] {
         let mut made = Made::default();
         let genuine = made.add_daily(30, 2);
@@ -238,7 +239,7 @@ fn backups_by_two_keys_share_the_days_of_one_line() {
     );
 }
 
-/// The rules that a thief could aim at, each of which keeps all of 30 genuine daily backups.
+/// Rules that a thief could exploit. Each of them keeps all of 30 genuine daily backups.
 fn rules_of_30() -> Vec<Rule> {
     let span: Span = "30d".parse().unwrap();
     vec![
@@ -251,14 +252,15 @@ fn rules_of_30() -> Vec<Rule> {
 }
 
 #[test]
-fn no_rule_lets_thirty_forged_backups_push_out_one_genuine_backup() {
+fn no_rule_removes_a_genuine_backup_because_of_thirty_forged_ones() {
     let shapes: [fn(usize, usize) -> Vec<usize>; 4] = [
         |_, _| Vec::new(),
         |newest, _| vec![newest],
         |_, place| vec![place],
         |newest, place| vec![place, newest],
     ];
-    // At the end of each day, of the last day, of days after it, and of days to come.
+    // The forged times: at the end of each day, at the end of the last day, on the days after it,
+    // and in the future.
     let times: [fn(i64) -> i64; 4] = [
         |number| 24 * number + 23,
         |number| DAY_30 - 60 + 2 * number,
@@ -345,7 +347,7 @@ fn a_forged_backup_is_not_the_last_of_a_volume_in_the_place_of_a_genuine_one() {
 }
 
 #[test]
-fn backups_by_a_full_key_push_out_those_of_write_keys_that_they_follow() {
+fn backups_by_a_full_key_can_cause_the_removal_of_write_key_backups_that_they_follow() {
     let mut made = Made::default();
     let mut newest = None;
     for day in 0..10 {
@@ -440,7 +442,7 @@ proptest! {
     })]
 
     #[test]
-    fn a_backup_is_decided_on_as_if_only_those_of_its_own_key_and_full_keys_existed(
+    fn only_backups_by_its_own_key_and_full_keys_decide_on_a_backup(
         rules in prop::collection::vec(any_rule(), 1..4),
         steps in prop::collection::vec(
             (-30..40_i64, any_key(), prop::collection::vec(0..30_usize, 0..3)),
@@ -467,7 +469,7 @@ proptest! {
     }
 
     #[test]
-    fn forged_backups_cost_no_genuine_one(
+    fn forged_backups_cause_no_removal_of_a_genuine_one(
         rules in prop::collection::vec(any_rule(), 1..4),
         steps in prop::collection::vec(
             (0..40_i64, any_key(), -500..500_i64, prop::collection::vec(0..40_usize, 0..3)),
