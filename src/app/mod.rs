@@ -29,8 +29,8 @@ pub(crate) use message::{
     AttachmentEntry, BackupDetail, BackupEntry, BackupSummary, CacheInfo, CheckSummary,
     CompareSummary, DiffEntry, DiffImage, DiffStream, ExportSummary, Extent, ForgetSummary,
     ForgetVolume, HeadStatement, InitSummary, KeptBackup, KeyChange, KeyEntry, ListEntry,
-    MergeSummary, Message, Metadata, PackAmount, PrunePlan, PruneSummary, RemovedBackup,
-    RestoreSummary, Stats, Status, VolumeStats,
+    MergeSummary, Message, MetDamageEntry, Metadata, PackAmount, PrunePlan, PruneSummary,
+    RemovedBackup, RestoreSummary, Stats, Status, VolumeStats,
 };
 pub(crate) use opening::{
     create, host_name, load_records, notice_several_newest, open, open_or_create, open_project,
@@ -52,6 +52,6 @@ pub(crate) use settings::{
     CONNECTIONS_MAX, RepositoryOptions, RepositorySettings, THREADS_MAX, worker_threads,
 };
 pub(crate) use text::{
-    backups, counts_bytes, diff, diffs, done, extents, fields, finding, forget_plan, keys, message,
-    notice, phase, status,
+    affected_entry, backups, counts_bytes, diff, diffs, done, extents, fields, finding,
+    forget_plan, hole_extents, keys, lost_parts, message, notice, phase, status,
 };

@@ -177,12 +177,16 @@ pub(crate) fn open_or_create(
     }
 }
 
-/// Loads the backup records. Reports unreadable ones as notices.
+/// Loads the backup records. Reports those that are lost as notices.
 pub(crate) fn load_records(session: &Session, project: &Project) -> Result<Records, Failure> {
     let records = Records::load(project)?;
     for error in records.damaged() {
         let problem = error.to_string();
         session.observer.notice(Notice::RecordDamaged { problem });
+    }
+    for lost in records.lost().iter().filter(|lost| lost.missing) {
+        let record = lost.id;
+        session.observer.notice(Notice::RecordMissing { record });
     }
     Ok(records)
 }

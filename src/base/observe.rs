@@ -123,6 +123,23 @@ pub enum Notice {
         /// How it is used.
         user: String,
     },
+    /// A record is missing that others name, and that was not forgotten.
+    RecordMissing {
+        /// Its name.
+        record: ObjectHash,
+    },
+    /// The index names packs that are missing, and no backup needs anything of them that is not
+    /// elsewhere.
+    PacksNotNeeded {
+        /// How many.
+        packs: u64,
+    },
+    /// The index names packs that are missing or cut short. A backup relies on none of them, and
+    /// stores again what it needs.
+    PacksMissing {
+        /// How many.
+        packs: u64,
+    },
     /// The source was not written to since the last backup, so the content of that backup is used.
     SourceUnchanged,
     /// There is no backup to build on. Data outside the list of extents is assumed to be zero.

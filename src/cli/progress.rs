@@ -167,10 +167,13 @@ fn is_wrong(notice: &Notice) -> bool {
         | Notice::SettingsDamaged { .. }
         | Notice::CertificateDamaged { .. }
         | Notice::RecordDamaged { .. }
+        | Notice::RecordMissing { .. }
+        | Notice::PacksMissing { .. }
         | Notice::SeveralNewest { .. }
         | Notice::SourceInUse { .. }
         | Notice::PasswordFileReadable { .. } => true,
         Notice::Resumed { .. }
+        | Notice::PacksNotNeeded { .. }
         | Notice::PacksUnindexed { .. }
         | Notice::SourceUnchanged
         | Notice::NoBaseForExtents

@@ -1,5 +1,6 @@
 //! The operations, one module each. They know no command line and print nothing.
 
+mod affected;
 mod attachments;
 mod backup;
 mod cancellable_reader;
@@ -19,8 +20,9 @@ mod space;
 mod stats;
 mod walk_blobs;
 
+pub use affected::AffectedBackup;
 pub use attachments::image_metadata;
-pub use backup::{Accept, BackupOptions, BackupReport, Stated, backup, read_extents};
+pub use backup::{Accept, BackupOptions, BackupReport, MetDamage, Stated, backup, read_extents};
 pub use check::{CheckReport, Finding, check};
 pub use compare::{CompareReport, DifferentExtent, compare};
 pub use context::Context;

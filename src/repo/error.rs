@@ -1,6 +1,6 @@
 //! Errors of repositories.
 
-use super::no_backup::NoBackupReason;
+use super::no_backup::{LostRecord, NewestReadable, NoBackupReason};
 use super::object_ref::ObjectRef;
 use crate::base::{BlobId, Cancelled, ObjectHash, ProjectId, Role, SignerId};
 use crate::crypto::{KdfError, OpenError, RandomError, RoleError, SignatureError};
@@ -47,6 +47,13 @@ pub enum RepoError {
         selector: String,
         #[source]
         reason: NoBackupReason,
+    },
+    #[error("it is not certain which backup “{selector}” is")]
+    Uncertain {
+        selector: String,
+        #[source]
+        reason: LostRecord,
+        found: Option<NewestReadable>,
     },
     #[error("“{selector}” fits more than one backup")]
     AmbiguousBackup {
@@ -197,7 +204,8 @@ impl RepoError {
             | Self::Tree
             | Self::WrongLength { .. }
             | Self::NoKeys { .. }
-            | Self::NoSettings { .. } => RepoErrorKind::Damaged,
+            | Self::NoSettings { .. }
+            | Self::Uncertain { .. } => RepoErrorKind::Damaged,
             Self::Unreadable { source, .. } => source.kind(),
             Self::Foreign { .. } => RepoErrorKind::Foreign,
             Self::Unsupported { .. } => RepoErrorKind::Unsupported,

@@ -1,4 +1,8 @@
-//! Reasons why a selector fits no backup.
+//! Reasons why a selector fits no backup, or why it is not certain which one it means.
+
+use jiff::Timestamp;
+
+use crate::base::ObjectHash;
 
 /// The number of similar names to offer.
 const SIMILAR_MAX: usize = 3;
@@ -16,6 +20,28 @@ pub enum NoBackupReason {
     TooFarBack { volume: String, oldest: usize },
     #[error("volume “{volume}” has backups, but none of a snapshot “{snapshot}”")]
     NoSnapshot { volume: String, snapshot: String },
+}
+
+/// A record that is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "backup record {id} {}, and may be of the backup that is meant",
+    if *.missing { "is missing" } else { "cannot be read" }
+)]
+pub struct LostRecord {
+    /// Its name.
+    pub id: ObjectHash,
+    /// It does not exist. Otherwise it exists and cannot be read.
+    pub missing: bool,
+}
+
+/// The newest backup that can be read of those that a selector may mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewestReadable {
+    /// Its id.
+    pub id: ObjectHash,
+    /// When it began.
+    pub time: Timestamp,
 }
 
 /// Returns the names that differ from `wanted` in at most a third of its characters, the nearest

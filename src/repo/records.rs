@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::backup::Backup;
 use super::error::{ForeignReason, RepoError};
 use super::log::Log;
+use super::lost_records::LostRecords;
 use super::no_backup::{NoBackupReason, similar};
 use super::object_kind::ObjectKind;
 use super::object_ref::ObjectRef;
@@ -42,6 +43,7 @@ pub struct Records {
     foreign: Vec<RepoError>,
     /// Records that exist but no longer count, since the key that signed them was revoked.
     revoked: HashSet<ObjectHash>,
+    lost: LostRecords,
 }
 
 /// A record that was deleted on purpose, as the log describes it.
@@ -120,13 +122,16 @@ impl Records {
         let voided = backups.iter().filter(is_voided).map(|b| b.id).collect();
         let is_removed = |b: &&Backup| log.removed(LogKind::Record, b.id);
         let removed = backups.iter().filter(is_removed).map(|b| b.id).collect();
-        Ok(Self {
+        let mut records = Self {
             removed,
             ignored,
             foreign,
             revoked,
             ..Self::in_order(backups, &forgotten, excused, voided, damaged)
-        })
+        };
+        let damaged = records.damaged.iter().filter_map(RepoError::object_hash);
+        records.lost = LostRecords::new(damaged.collect(), records.vanished(&log), &log);
+        Ok(records)
     }
 
     /// Puts backups in order. A forgotten record may still exist, because it is not deleted yet.
@@ -183,6 +188,7 @@ impl Records {
             ignored: Vec::new(),
             foreign: Vec::new(),
             revoked: HashSet::new(),
+            lost: LostRecords::default(),
             backups,
         }
     }
@@ -243,6 +249,10 @@ impl Records {
     /// they never were records, or the log removes them.
     pub fn ignored(&self) -> impl Iterator<Item = (ObjectRef, &Arc<RepoError>)> {
         self.ignored.iter().map(|(object, error)| (*object, error))
+    }
+
+    pub(super) fn lost_records(&self) -> &LostRecords {
+        &self.lost
     }
 
     /// The errors of records that cannot be read.

@@ -16,6 +16,7 @@ mod ingest;
 mod interrupted;
 mod kill;
 mod list;
+mod lost;
 mod manual;
 mod memory;
 mod order;

@@ -84,6 +84,7 @@ def passwords(given: bytes) -> list[bytes]:
 class Project:
     def __init__(self, directory: Path, bundle: dict[str, bytes]):
         self.directory, self.id = directory, bytes.fromhex(directory.name)
+        self.damaged, self.foreign = set(), set()  # names of records
         self.keys, _ = read_either(
             directory / "project", lambda data: format.decode_project(data, self.id, bundle)
         )  # fmt: skip
@@ -103,6 +104,10 @@ class Project:
                 found[path.name] = decode(path.read_bytes(), bytes.fromhex(path.name))
             except (OSError, FormatError) as error:
                 warn(f"{path}: {error}")
+                kind = getattr(error, "kind", "missing")
+                is_foreign = kind in ("foreign", "bad-signature")
+                unusable = self.foreign if is_foreign else self.damaged
+                unusable |= {path.name} if directory == "backups" else set()
         return found
 
     def twins(self, directory: str) -> list[Path]:
@@ -158,6 +163,7 @@ class Project:
         read = self.decoded(
             "backups", lambda data, name: format.decode_record(data, name, self.keys, self.signers)
         )
+        self.read = {name: record for name, (record, _) in read.items()}
         signed = {name: signer for name, (_, signer) in read.items()}
         records = {name: record for name, (record, _) in read.items()}
         self.voided = set()
@@ -189,6 +195,27 @@ class Project:
                 name: own[name] for name in reversed(format.newest_first(own, passed, counting))
             }
         return ordered
+
+    def require_certain(self, name: str):
+        """Fails if a record that is lost may be newer than this backup of the same volume."""
+        excused = {hash.hex() for entry in self.log.values() for _, hash in entry.removed}
+        for entry in self.log.values():
+            excused |= set(entry.body and entry.body.get("lost") or [])
+        named_records = [*self.read.values(), *self.removed.values()]
+        lost = set.union(set(), *map(format.references, named_records)) | self.damaged
+        lost -= self.read.keys() | excused | self.foreign
+        # A record follows only records of its own volume.
+        volume = self.read[name]["volume"]["name"]
+        for record in self.read.values():
+            if record["volume"]["name"] != volume:
+                lost -= set(record.get("follows") or [])
+        seen, todo = set(), [name]
+        while todo:
+            if (known := todo.pop()) not in seen:
+                seen.add(known)
+                todo += format.references(self.read.get(known) or self.removed.get(known) or {})
+        for record in sorted(lost - seen):
+            require(False, "missing", f"record {record} is lost, and may be of a newer backup")
 
     def load_index(self):
         """Maps (kind, id) to all its places: [(pack, ordinal of the run, place in the run)]."""
@@ -393,7 +420,9 @@ def choose(projects: list[Project], prefix: str | None, volume: str | None) -> t
     require(found, "missing", "there is no such backup")
     if len({(item[0].id, item[2]["volume"]["name"]) for item in found}) > 1:
         sys.exit("error: several volumes fit; give --project, --volume or --backup")
-    project, _, record = found[-1]
+    project, name, record = found[-1]
+    if volume is not None:
+        project.require_certain(name)
     return project, record
 
 

@@ -224,7 +224,7 @@ fn check_finds_damage_in_an_attachment_and_names_the_backup() {
             assert_eq!(report.backups_affected, [attached.backup.id], "{case}");
             let id = attached.backup.id;
             let names_it =
-                |f: &Finding| matches!(f, Finding::BackupAffected { backup } if *backup == id);
+                |f: &Finding| matches!(f, Finding::BackupAffected(affected) if affected.id == id);
             assert!(findings.iter().any(names_it), "{case}");
             let backup = test_repo.backup(attached.backup.id);
             let refused = read(&test_repo, &backup).expect_err("it is damaged");

@@ -106,8 +106,8 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
         }
         OpsError::PausedTooLong => "run it again; nothing that is needed was deleted",
         OpsError::Unreadable { .. } => {
-            "nothing was deleted; run this as a user who can read these files. Copy damaged ones \
-             from another copy of the repository, or delete them: their backups are lost then"
+            "nothing was deleted; run this as a user who can read these files, and get damaged ones \
+             back from another copy of the repository"
         }
         OpsError::ReadDiff { .. } | OpsError::ReadList { .. } => {
             "check the disk, or whether the program that feeds the pipe failed"

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::storage;
 use crate::app::failure::{Code, Failure};
+use crate::app::human::short_id;
 use crate::repo::{Damage, NoBackupReason, ObjectRef, RepoError, RepoErrorKind};
 
 impl From<RepoError> for Failure {
@@ -17,6 +18,7 @@ impl From<RepoError> for Failure {
 
 fn code(error: &RepoError) -> Code {
     match error.kind() {
+        _ if is_history_lost(error) => Code::HistoryLost,
         // A key is no backup, volume or project.
         RepoErrorKind::NotFound if !matches!(error, RepoError::NoKey { .. }) => Code::NotFound,
         RepoErrorKind::NoRepository => Code::NoRepository,
@@ -32,6 +34,11 @@ fn code(error: &RepoError) -> Code {
     }
 }
 
+/// Whether a record is missing that may be of the backup that the user asked for.
+fn is_history_lost(error: &RepoError) -> bool {
+    matches!(error, RepoError::Uncertain { reason, .. } if reason.missing)
+}
+
 #[expect(clippy::too_many_lines, reason = "a table, with an arm for each error")]
 fn hint(error: &RepoError) -> Option<Cow<'static, str>> {
     let hint = match error {
@@ -42,7 +49,7 @@ fn hint(error: &RepoError) -> Option<Cow<'static, str>> {
             "use it, or choose another location; no command adds a project to a repository yet"
         }
         RepoError::Foreign { .. } => {
-            "delete it, and find out who can write to the repository; “cuttlebone key list” shows \
+            "it is ignored; find out who can write to the repository. “cuttlebone key list” shows \
              the keys"
         }
         RepoError::Unsupported { .. } => "use a newer version of cuttlebone",
@@ -105,6 +112,24 @@ fn hint(error: &RepoError) -> Option<Cow<'static, str>> {
         }
         RepoError::NoBackup { .. } => {
             "run “cuttlebone list” to see the backups; an id needs at least 4 digits"
+        }
+        RepoError::Uncertain {
+            found: Some(found), ..
+        } => {
+            let (id, time) = (found.id.to_string(), found.time);
+            return Some(
+                format!(
+                    "to use the newest one that can be read, name it: {}, of {}. “cuttlebone \
+                     check” shows what is lost; get it back from another copy of the repository",
+                    short_id(&id),
+                    time.strftime("%Y-%m-%d %H:%M:%SZ"),
+                )
+                .into(),
+            );
+        }
+        RepoError::Uncertain { found: None, .. } => {
+            "“cuttlebone list” shows the backups that can be read; get the record back from \
+             another copy of the repository"
         }
         RepoError::AmbiguousBackup { matches, .. } => {
             let matches = matches.join(", ");

@@ -1,10 +1,11 @@
 //! The text of what a check finds.
 
 use std::error::Error;
+use std::ops::Range;
 
 use crate::app::failure::one_line;
-use crate::app::message::{FindingKind, FindingText};
-use crate::ops::Finding;
+use crate::app::message::{AffectedEntry, Extent, FindingKind, FindingText};
+use crate::ops::{AffectedBackup, Finding};
 use crate::repo::RepoError;
 
 /// Returns the damaged item, and the problem.
@@ -57,13 +58,23 @@ pub(crate) fn finding(finding: &Finding) -> FindingText {
             damage(&format!("blob {id}"), one_line(&**problem))
         }
         Finding::RepositoryDamaged { problem } => damage(&"the repository", one_line(&**problem)),
-        Finding::BackupAffected { backup } => {
-            damage(&format!("backup {backup}"), "it cannot be restored whole")
+        Finding::BackupAffected(affected) => FindingText {
+            backup: Some(affected_entry(affected)),
+            ..damage(
+                &format!("backup {}", affected.id),
+                lost_parts(&affected.holes, affected.size, &affected.attachments),
+            )
+        },
+        Finding::RecordVanished { record, volume } => {
+            let of = match volume {
+                Some(volume) => format!(" of volume “{volume}”"),
+                None => String::new(),
+            };
+            damage(
+                &format!("backup record {record}{of}"),
+                "it existed when later backups were made, but does not exist now",
+            )
         }
-        Finding::RecordVanished { record } => damage(
-            &format!("backup record {record}"),
-            "it existed when later backups were made, but does not exist now",
-        ),
         Finding::EntryVanished { entry } => damage(
             &format!("log entry {entry}"),
             "it existed when later entries were made, but does not exist now",
@@ -76,5 +87,88 @@ fn damage(item: &impl ToString, message: impl Into<String>) -> FindingText {
         kind: FindingKind::Damaged,
         item: item.to_string(),
         message: message.into(),
+        backup: None,
+    }
+}
+
+/// Describes a backup that cannot be restored whole.
+pub(crate) fn affected_entry(affected: &AffectedBackup) -> AffectedEntry {
+    AffectedEntry {
+        backup_id: affected.id.to_string(),
+        volume: affected.volume.clone(),
+        time: affected.time,
+        size: affected.size,
+        extents: hole_extents(&affected.holes),
+        attachments: affected.attachments.clone(),
+    }
+}
+
+/// Describes the parts of a content that are lost.
+pub(crate) fn hole_extents(holes: &[Range<u64>]) -> Vec<Extent> {
+    let extent = |hole: &Range<u64>| Extent {
+        offset: hole.start,
+        length: hole.end - hole.start,
+    };
+    holes.iter().map(extent).collect()
+}
+
+/// Says which parts of a content of `size` bytes, and which attachments, cannot be restored.
+pub(crate) fn lost_parts(holes: &[Range<u64>], size: u64, attachments: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let shown: Vec<_> = holes.iter().take(SHOWN).map(range).collect();
+    let more = match holes.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more parts"),
+    };
+    let content = (!holes.is_empty()).then(|| {
+        let size = exact_size(size);
+        format!("bytes {}{more} of {size}", shown.join(", "))
+    });
+    let attachments = attachments.iter();
+    let attachments = attachments.map(|name| format!("attachment “{name}”"));
+    let parts: Vec<_> = content.into_iter().chain(attachments).collect();
+    match parts.len() {
+        0 => "it cannot be restored whole".to_owned(),
+        _ => format!("{} cannot be restored", parts.join(" and ")),
+    }
+}
+
+fn range(hole: &Range<u64>) -> String {
+    format!("{} to {}", exact_size(hole.start), exact_size(hole.end))
+}
+
+/// Formats a number of bytes in the largest unit that does not round it.
+fn exact_size(bytes: u64) -> String {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let fits = |(_, shift): &(&str, u32)| bytes > 0 && bytes.trailing_zeros() >= *shift;
+    match units.into_iter().find(fits) {
+        Some((unit, shift)) => format!("{} {unit}", bytes >> shift),
+        None => bytes.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lost(holes: &[Range<u64>], attachments: &[&str]) -> String {
+        let attachments: Vec<_> = attachments.iter().map(|&name| name.to_owned()).collect();
+        lost_parts(holes, 8 << 30, &attachments)
+    }
+
+    #[test]
+    fn the_parts_of_a_backup_that_are_lost_are_named_without_rounding() {
+        let one = 4 << 20..8 << 20;
+        assert_eq!(
+            lost(std::slice::from_ref(&one), &[]),
+            "bytes 4 MiB to 8 MiB of 8 GiB cannot be restored"
+        );
+        assert_eq!(
+            lost(&[0..65_536, 65_537..1 << 30], &["meta"]),
+            "bytes 0 to 64 KiB, 65537 to 1 GiB of 8 GiB and attachment “meta” cannot be restored"
+        );
+        let many: Vec<_> = (0..10).map(|n| 2 * n..2 * n + 1).collect();
+        assert!(lost(&many, &[]).contains("14 to 15 and 2 more parts of 8 GiB"));
+        assert_eq!(lost(&[], &[]), "it cannot be restored whole");
     }
 }

@@ -2,7 +2,7 @@
 
 use jiff::tz::TimeZone;
 
-use crate::app::human::{printable, short_id};
+use crate::app::human::{printable, short_id, time};
 use crate::app::message::{FindingKind, Message};
 
 use super::detail::detail;
@@ -49,9 +49,18 @@ pub(crate) fn message(message: &Message, zone: &TimeZone) -> String {
                 FindingKind::Damaged => "damaged",
                 FindingKind::Foreign => "foreign",
             };
+            let item = match &found.backup {
+                Some(backup) => format!(
+                    "{} of {} ({})",
+                    backup.volume,
+                    time(backup.time, zone),
+                    short_id(&backup.backup_id)
+                ),
+                None => found.item.clone(),
+            };
             format!(
                 "{kind}: {}: {}\n",
-                printable(&found.item),
+                printable(&item),
                 printable(&found.message)
             )
         }

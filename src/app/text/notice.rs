@@ -38,6 +38,22 @@ pub(crate) fn notice(notice: &Notice) -> String {
         Notice::RecordDamaged { problem } => {
             format!("{problem}; “cuttlebone check” shows details")
         }
+        Notice::PacksNotNeeded { packs } => format!(
+            "{} that the index names {} missing, and no backup needs what was in there; \
+             “cuttlebone prune” takes them out of the index",
+            count(*packs, "pack"),
+            if *packs == 1 { "is" } else { "are" }
+        ),
+        Notice::PacksMissing { packs } => format!(
+            "{} that the index names {} missing or cut short: storing again what this backup \
+             needs; “cuttlebone check” shows which backups are damaged",
+            count(*packs, "pack"),
+            if *packs == 1 { "is" } else { "are" }
+        ),
+        Notice::RecordMissing { record } => format!(
+            "backup record {record} is missing, although it was not forgotten; “cuttlebone check” \
+             shows details"
+        ),
         Notice::NoRestoreMark { problem } => format!(
             "could not store a mark that the restore has begun ({problem}): if it is interrupted, \
             no later command will tell"

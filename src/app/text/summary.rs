@@ -1,7 +1,5 @@
 //! The text of summaries.
 
-use std::fmt::Write as _;
-
 use crate::app::human::{count, printable, short_id};
 use crate::app::message::{
     BackupSummary, CacheInfo, CheckSummary, CompareSummary, InitSummary, KeyChange, RestoreSummary,
@@ -44,8 +42,15 @@ pub(super) fn backup(summary: &BackupSummary) -> String {
         ),
         None => String::new(),
     };
+    let missing = match &summary.damage {
+        Some(damage) => format!(
+            "  {} missing in the repository: what this backup needs was {stored} again\n",
+            count(damage.packs_missing, "pack")
+        ),
+        None => String::new(),
+    };
     format!(
-        "{first}\n  {}, {base}, read {}, changed {}\n  new {} ({}), {stored} {}, in {}\n{verified}",
+        "{first}\n  {}, {base}, read {}, changed {}\n  new {} ({}), {stored} {}, in {}\n{verified}{missing}",
         ByteSize(summary.size),
         ByteSize(summary.bytes_read),
         ByteSize(summary.bytes_changed),
@@ -96,15 +101,12 @@ pub(super) fn check(summary: &CheckSummary) -> String {
     if summary.errors == 0 {
         return format!("no damage found ({checked})\n");
     }
-    let mut text = format!(
-        "{}, {} damaged ({checked})\n",
+    format!(
+        "{}, {} damaged, {} affected ({checked})\n",
         count(summary.errors, "error"),
-        count(summary.packs_damaged, "pack")
-    );
-    for id in &summary.backups_affected {
-        let _ = writeln!(text, "  affected: {}", short_id(id));
-    }
-    text
+        count(summary.packs_damaged, "pack"),
+        count(summary.backups_affected.len() as u64, "backup")
+    )
 }
 
 pub(super) fn stats(stats: &Stats) -> String {

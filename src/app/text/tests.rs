@@ -99,6 +99,7 @@ fn the_summary_of_a_backup_shows_sizes_base_and_time() {
         duration: 12.3,
         base: None,
         base_by_name: false,
+        damage: None,
     };
     assert_eq!(
         message(&Message::Backup(summary.clone()), &TimeZone::UTC),

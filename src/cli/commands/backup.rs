@@ -4,8 +4,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::app::{
-    Attempt, BackupRequest, BackupSource, BackupSummary, Code, Failure, Message, ReadFrom,
-    RepositorySettings, VolumeName, host_name, open_or_create, project,
+    Attempt, BackupRequest, BackupSource, BackupSummary, Code, Failure, Message, MetDamageEntry,
+    ReadFrom, RepositorySettings, VolumeName, affected_entry, count, hole_extents, host_name,
+    lost_parts, open_or_create, printable, project, short_id,
 };
 use crate::base::{Notice, child_command};
 use crate::cli::console::Console;
@@ -63,6 +64,9 @@ pub(super) fn backup(
         let summary = summary(report, &options.volume, started.elapsed().as_secs_f64());
         console.output.show(&Message::Backup(summary))?;
     }
+    let damage = reports
+        .iter()
+        .find_map(|report| damaged(report, &options.volume));
     let Some(newest) = reports.last() else {
         return Ok(());
     };
@@ -73,7 +77,41 @@ pub(super) fn backup(
         ("Project", Some(settings.project.clone())),
         ("Cache", Some(cache_path(&project, settings))),
         ("Threads", Some(console.session.threads.to_string())),
-    ])
+    ])?;
+    damage.map_or(Ok(()), Err)
+}
+
+/// Returns the failure of a backup that is stored, but met damage of the repository: it cannot be
+/// restored whole, or the backup before it could not.
+fn damaged(report: &BackupReport, volume: &str) -> Option<Failure> {
+    let damage = report.damage.as_ref()?;
+    let backup = match report.id {
+        Some(id) => format!(
+            "backup {} of {}",
+            short_id(&id.to_string()),
+            printable(volume)
+        ),
+        None => format!("the dry run of {}", printable(volume)),
+    };
+    let packs = count(damage.packs, "pack");
+    let missing = format!("the repository lacks {packs} that its index names");
+    if !damage.holes.is_empty() {
+        let lost = lost_parts(&damage.holes, report.size, &[]);
+        let message = format!("{backup} is stored, but {missing}: {lost}");
+        return Some(Failure::new(Code::Damage, message).hint(
+            "it builds on a damaged backup, and the source did not have these parts: back up the \
+             whole image once. “cuttlebone check” shows which other backups are damaged",
+        ));
+    }
+    let base = damage.base.as_ref()?;
+    let lost = lost_parts(&base.holes, base.size, &base.attachments);
+    let base = short_id(&base.id.to_string()).to_owned();
+    let message =
+        format!("{backup} is whole, but {missing}: of the backup {base} before it, {lost}");
+    Some(Failure::new(Code::Damage, message).hint(
+        "what the source still has was stored again. “cuttlebone check” shows what is still \
+         missing, and which other backups are damaged; find out why files are missing",
+    ))
 }
 
 /// Fails if the source is the target of an interrupted restore, since its content is a mixture of
@@ -149,5 +187,10 @@ fn summary(report: &BackupReport, volume: &str, duration: f64) -> BackupSummary 
         duration,
         base: report.base.map(|id| id.to_string()),
         base_by_name: report.base_by_name,
+        damage: report.damage.as_ref().map(|damage| MetDamageEntry {
+            packs_missing: damage.packs,
+            base: damage.base.as_ref().map(affected_entry),
+            extents: hole_extents(&damage.holes),
+        }),
     }
 }

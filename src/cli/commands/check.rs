@@ -22,14 +22,14 @@ pub(super) fn check(
     };
     let (repository, project) = open_project(&console.session, settings, attempt)?;
     let mut findings = Vec::new();
-    let mut records_damaged = false;
+    let mut seen = Seen::default();
     let report = ops::check(
         &repository,
         &project,
         read_data,
         &console.session.context(Some(&settings.cache_dir)),
         &mut |found| {
-            records_damaged |= hides_a_backup(found);
+            seen.note(found);
             findings.push(finding(found));
         },
     )?;
@@ -37,16 +37,17 @@ pub(super) fn check(
     for finding in findings {
         console.output.show(&Message::Error(finding))?;
     }
-    let affected = report.backups_affected.len();
+    let affected = report.backups_affected.iter();
+    let affected = affected
+        .chain(&report.records_damaged)
+        .chain(&report.vanished);
+    let affected: Vec<_> = affected.map(ToString::to_string).collect();
+    let number = affected.len() as u64;
     console.output.show(&Message::Check(CheckSummary {
         errors: report.errors,
         foreign: report.foreign,
         packs_damaged: report.packs_damaged,
-        backups_affected: report
-            .backups_affected
-            .iter()
-            .map(ToString::to_string)
-            .collect(),
+        backups_affected: affected,
         backups: report.backups,
         packs: report.packs,
         bytes_read: report.bytes_read,
@@ -60,8 +61,7 @@ pub(super) fn check(
         let text = format!("{objects} in {} are foreign", settings.location);
         return Err(Failure::new(Code::Damage, text).hint(
             "they were written without a key that allows it, or with a revoked key. They are \
-             ignored, and no backup uses them. Delete them, and find out who can write to the \
-             repository",
+             ignored, and no backup uses them. Find out who can write to the repository",
         ));
     }
     let only_history =
@@ -76,37 +76,57 @@ pub(super) fn check(
         let text = format!(
             "damage found in {}; {} affected",
             settings.location,
-            count(affected as u64, "backup")
+            count(number, "backup")
         );
-        Failure::new(Code::Damage, text).hint(match (affected, records_damaged) {
-            (_, true) => {
-                "a damaged backup record hides its backup: get the file back from another copy of \
-                 the repository, or delete it to give up that backup; “cuttlebone check” then \
-                 reports it as vanished"
-            }
-            (0, false) => {
-                "every backup can still be restored. Get the damaged files back from another copy \
-                 of the repository, or run “cuttlebone prune”: it writes the index again, and \
-                 drops packs that no backup needs"
-            }
-            (_, false) => {
-                "get the damaged files back from another copy of the repository. If there is none, \
-                 restore what you still need, delete the damaged packs \
-                 (projects/*/packs/*/NAME, projects/*/trees/*/NAME), and back up the affected \
-                 volumes again with --reread: data that they still have is stored again, for older \
-                 backups too. Then prune"
-            }
-        })
+        Failure::new(Code::Damage, text).hint(seen.hint())
     })
 }
 
-/// Whether a backup cannot even be listed because of this finding.
-fn hides_a_backup(found: &Finding) -> bool {
-    matches!(
-        found,
-        Finding::ObjectDamaged {
-            object: ObjectRef::Backup(..),
-            ..
+/// The kinds of damage that a check found.
+#[derive(Default)]
+struct Seen {
+    /// Backups cannot be restored whole.
+    affected: bool,
+    /// Records cannot be read.
+    records: bool,
+    /// One of the two copies of an object is damaged.
+    copies: bool,
+    /// Packs or index segments are damaged.
+    others: bool,
+}
+
+impl Seen {
+    fn note(&mut self, found: &Finding) {
+        match found {
+            Finding::BackupAffected(_) => self.affected = true,
+            Finding::ObjectDamaged {
+                object: ObjectRef::Backup(..),
+                ..
+            } => self.records = true,
+            Finding::CopyDamaged { .. } => self.copies = true,
+            Finding::ObjectForeign { .. } => {}
+            _ => self.others = true,
         }
-    )
+    }
+
+    /// Returns what to do next. Nothing that it says loses data.
+    fn hint(&self) -> &'static str {
+        if self.affected {
+            "get the damaged files back from another copy of the repository. Delete none of them: \
+             most of what a damaged pack holds can still be read. If there is no other copy, back \
+             up the affected volumes again with --reread, which stores again what is missing and \
+             the sources still have; “cuttlebone restore --keep-going” restores all the rest of a \
+             damaged backup"
+        } else if self.records {
+            "a damaged backup record hides its backup: get the file back from another copy of the \
+             repository. All backups that “cuttlebone list” shows can be restored"
+        } else if self.copies && !self.others {
+            "every backup can still be restored: each of these objects has another copy. Copy the good \
+             one over the damaged one, NAME.copy over NAME or NAME over NAME.copy"
+        } else {
+            "every backup can still be restored. Get the damaged files back from another copy of the \
+             repository, or run “cuttlebone prune”: it writes the index again, and drops packs \
+             that no backup needs"
+        }
+    }
 }

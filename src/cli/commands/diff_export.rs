@@ -20,8 +20,11 @@ pub(super) fn export_diff(
     let started = Instant::now();
     let (_, project) = open_project(&console.session, settings, Attempt::ExportDiff)?;
     let records = load_records(&console.session, &project)?;
-    let from = request.from.map(|from| records.select(&from)).transpose()?;
-    let backup = records.select(&request.backup)?;
+    let from = request
+        .from
+        .map(|from| records.select_surely(&from))
+        .transpose()?;
+    let backup = records.select_surely(&request.backup)?;
     let names = SnapshotNames {
         from: request.from_snapshot,
         to: request.to_snapshot,

@@ -40,7 +40,7 @@ pub(super) fn restore(
     }
     let (_, project) = open_project(&console.session, settings, Attempt::Restore)?;
     let records = load_records(&console.session, &project)?;
-    let backup = records.select(&request.backup)?;
+    let backup = records.select_surely(&request.backup)?;
     if records.newest(&request.backup).is_some() {
         notice_several_newest(&console.session, &records, &request.backup);
     }

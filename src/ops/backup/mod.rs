@@ -15,6 +15,7 @@ mod leaves;
 mod listed;
 mod options;
 mod pack;
+mod present;
 mod protect;
 mod record;
 mod sample;
@@ -25,5 +26,5 @@ mod stream;
 mod task;
 
 pub use extent_list::read_extents;
-pub use options::{Accept, BackupOptions, BackupReport, Stated};
+pub use options::{Accept, BackupOptions, BackupReport, MetDamage, Stated};
 pub use source::backup;

@@ -1,9 +1,11 @@
 //! Options and report of a backup.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use crate::base::ObjectHash;
 use crate::format::{ByteString, Counts, begins_as_diff};
+use crate::ops::affected::AffectedBackup;
 use crate::ops::error::OpsError;
 use crate::repo::{Compression, PackSizes, VerifyWrites};
 
@@ -30,7 +32,8 @@ pub struct BackupOptions {
     /// Which data is read again before it is stored.
     pub verify_writes: VerifyWrites,
     /// Read the whole source even if it was not written to since the base. Rely only on packs that
-    /// are present, so that lost data is stored again.
+    /// are present, so that lost data is stored again. If packs that the index names are missing,
+    /// every backup does so.
     pub reread: bool,
     /// If the source lists its changed extents: the number of other chunks to compare with the base
     /// before anything is stored. Each takes 16 bytes of memory.
@@ -94,6 +97,21 @@ pub struct BackupReport {
     /// Number of chunks outside of the list of extents that were compared with the base; none
     /// without a list.
     pub verified: Option<u64>,
+    /// The damage of the repository that this backup met; none if no pack is missing.
+    pub damage: Option<MetDamage>,
+}
+
+/// Damage of the repository that a backup met.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetDamage {
+    /// Packs that the index names and that are missing or cut short.
+    pub packs: u64,
+    /// The backup that this one was compared with, if it could not be restored whole. What the
+    /// source still has of it was stored again.
+    pub base: Option<AffectedBackup>,
+    /// The parts of this backup that cannot be restored, in bytes, ascending: it builds on another
+    /// one, and the source does not have them.
+    pub holes: Vec<Range<u64>>,
 }
 
 /// Fails if a source is an RBD diff, given its first bytes, and the user did not allow to store it

@@ -85,13 +85,3 @@ pub(super) fn pack(
         receipt,
     })
 }
-
-/// With --reread, makes the index name only packs and segments that are present, so that lost ones
-/// are stored again.
-pub(super) fn rely_on_present_only(index: &Index, options: &BackupOptions) -> Result<(), OpsError> {
-    if options.reread {
-        index.require_present()?;
-        index.scan_unindexed()?;
-    }
-    Ok(())
-}

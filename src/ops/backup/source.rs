@@ -7,7 +7,8 @@ use super::diff::backup_diffs;
 use super::image::store_image;
 use super::listed::{check_list, store_listed};
 use super::options::{BackupOptions, BackupReport, not_a_diff, not_empty};
-use super::pack::{pack, rely_on_present_only};
+use super::pack::pack;
+use super::present::Present;
 use super::protect::Protection;
 use super::record::{Entry, content, load, source_info, volume_id};
 use super::snapshots::{Taken, notice_labels};
@@ -157,11 +158,12 @@ fn backup_input(
         same_source(&records, options, &source)?;
     }
     protection.build_on(base);
-    let index = protection.index()?;
-    rely_on_present_only(&index, options)?;
+    let present = Present::find(protection.index()?, base, options, context)?;
+    let options = &present.options(options);
+    let index = present.index();
     let packed = pack(
         project,
-        &index,
+        index,
         &protection,
         &taken.compare_only(options),
         RunLen::Leaf,
@@ -173,12 +175,13 @@ fn backup_input(
     not_empty(options, &name, size)?;
     let verified = listed.then_some(packed.verified);
     let base = base.map(|b| b.id);
-    let existing = taken.same_content(content(project, &packed.stored).root)?;
+    let stored = content(project, &packed.stored);
+    let existing = taken.same_content(stored.root)?;
     let cleared = if existing.is_some() {
         None
     } else {
         let tops: Vec<_> = packed.tops().collect();
-        protection.clear(&index, &tops)?
+        protection.clear(index, &tops)?
     };
     let id = match (existing, cleared) {
         (Some(existing), _) => {
@@ -205,7 +208,9 @@ fn backup_input(
             Some(id)
         }
     };
-    index.close();
+    let builds_on = (listed && id.is_some()).then_some(&stored);
+    let damage = present.met(builds_on)?;
+    present.close();
     Ok(BackupReport {
         id,
         existing: existing.is_some(),
@@ -215,5 +220,6 @@ fn backup_input(
         base,
         base_by_name: false,
         verified,
+        damage,
     })
 }

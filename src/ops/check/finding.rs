@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::base::{BlobId, ObjectHash};
+use crate::ops::affected::AffectedBackup;
 use crate::repo::{ObjectRef, RepoError};
 
 /// One result of a check.
@@ -67,14 +68,13 @@ pub enum Finding {
         problem: Arc<RepoError>,
     },
     /// Parts of a backup cannot be restored.
-    BackupAffected {
-        /// Its record.
-        backup: ObjectHash,
-    },
+    BackupAffected(AffectedBackup),
     /// A record that later backups saw is missing, and it was not forgotten.
     RecordVanished {
         /// The record.
         record: ObjectHash,
+        /// Its volume, if another record of that volume follows it.
+        volume: Option<String>,
     },
     /// An entry of the log that a later one names is missing. Entries are never deleted.
     EntryVanished {

@@ -17,7 +17,7 @@ use self::task::CheckTask;
 use self::walk::walk_trees;
 use super::context::{Context, READER, thread_pool};
 use super::error::OpsError;
-use crate::base::{ObjectHash, Phase, Progress, Silent, lock, recover, to_usize};
+use crate::base::{Notice, ObjectHash, Phase, Progress, Silent, lock, recover, to_usize};
 use crate::format::PackListing;
 use crate::repo::{
     Backup, Damage, ForeignReason, Index, Lease, Log, Marks, ObjectKind, ObjectRef, Opener,
@@ -46,6 +46,7 @@ pub fn check(
         each,
         bad_packs: HashSet::new(),
         missing: HashSet::new(),
+        unreported: Vec::new(),
         bad_runs: HashSet::new(),
         unnamed: HashSet::new(),
         marked: Marks::load_readable(project)?.packs(),
@@ -70,6 +71,7 @@ pub fn check(
     run.voids(&voids, &records);
     let damaged = records.take_damaged();
     let damaged_records: HashSet<_> = damaged.iter().filter_map(record_of).collect();
+    run.report.records_damaged = damaged_records.iter().copied().collect();
     let foreign = records
         .take_foreign()
         .into_iter()
@@ -101,7 +103,12 @@ pub fn check(
         .vanished
         .retain(|id| !damaged_records.contains(id));
     for id in run.report.vanished.clone() {
-        run.found(&Finding::RecordVanished { record: id });
+        let mut backups = records.all().iter();
+        let follower = backups.find(|backup| backup.record.follows.contains(&id));
+        run.found(&Finding::RecordVanished {
+            record: id,
+            volume: follower.map(|backup| backup.record.volume.name.clone()),
+        });
     }
     index.close();
     Ok(run.report)
@@ -244,13 +251,13 @@ impl CheckTask<'_> {
         self.missing.extend(&compared.deleted);
         for (object, found) in compared.wrong {
             self.bad_packs.extend(object.hash());
-            self.report.packs_damaged += 1;
             match found {
                 None => {
                     self.missing.extend(object.hash());
-                    self.found(&Finding::PackMissing { pack: object });
+                    self.unreported.push(object);
                 }
                 Some((found, expected)) => {
+                    self.report.packs_damaged += 1;
                     // Some of its runs may still be readable.
                     compared.packs.push((object, found));
                     self.found(&Finding::PackWrongSize {
@@ -382,6 +389,20 @@ impl CheckTask<'_> {
             let unread: Vec<_> = found.unread.into_values().collect();
             self.read_packs(index, &unread)?;
         };
+        // What backups need of the others has been stored again, or none needs anything of them.
+        let unreported = std::mem::take(&mut self.unreported).into_iter();
+        let (missed, spare): (Vec<_>, Vec<_>) = unreported
+            .partition(|pack| pack.hash().is_some_and(|hash| found.missed.contains(&hash)));
+        for pack in missed {
+            self.report.packs_damaged += 1;
+            self.found(&Finding::PackMissing { pack });
+        }
+        if !spare.is_empty() {
+            let packs = spare.len() as u64;
+            self.context
+                .observer
+                .notice(Notice::PacksNotNeeded { packs });
+        }
         for pack in found.needed.into_values() {
             self.found(&Finding::PackUnindexed { pack });
         }
@@ -389,10 +410,10 @@ impl CheckTask<'_> {
             self.found(&Finding::from_error(error));
         }
         for backup in &found.affected {
-            self.found(&Finding::BackupAffected { backup: *backup });
+            self.found(&Finding::BackupAffected(backup.clone()));
         }
         self.report.backups = records.all().len() as u64;
-        self.report.backups_affected = found.affected;
+        self.report.backups_affected = found.affected.iter().map(|b| b.id).collect();
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use super::finding::Finding;
 use crate::base::ObjectHash;
 use crate::format::PackListing;
 use crate::ops::context::Context;
-use crate::repo::Project;
+use crate::repo::{ObjectRef, Project};
 
 /// The totals of a check.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +19,8 @@ pub struct CheckReport {
     pub packs_damaged: u64,
     /// Backups that cannot be restored whole.
     pub backups_affected: Vec<ObjectHash>,
+    /// Records that exist and cannot be read.
+    pub records_damaged: Vec<ObjectHash>,
     /// Backups that were checked.
     pub backups: u64,
     /// Packs that the index names.
@@ -41,6 +43,8 @@ pub(super) struct CheckTask<'a> {
     pub(super) bad_packs: HashSet<ObjectHash>,
     /// The packs among them that are missing.
     pub(super) missing: HashSet<ObjectHash>,
+    /// Missing packs of which it is not known yet whether a backup needs them.
+    pub(super) unreported: Vec<ObjectRef>,
     /// Runs that did not open, by pack and ordinal.
     pub(super) bad_runs: HashSet<(ObjectHash, u64)>,
     /// Packs that no segment names.

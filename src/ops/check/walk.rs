@@ -1,12 +1,13 @@
 //! The walk over all trees. It tests whether each blob that a backup names exists.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::task::CheckTask;
 use crate::base::{BlobId, LEAF_SIZE, ObjectHash, Phase, Progress, to_usize};
 use crate::format::{BlobKind, Children, Content, ContentKind, Node, StreamEntries};
+use crate::ops::affected::{AffectedBackup, affected, holes};
 use crate::ops::context::thread_pool;
 use crate::ops::error::OpsError;
 use crate::repo::{
@@ -19,6 +20,8 @@ use crate::repo::{
 const READS: usize = 8;
 /// The maximum number of blobs that nodes read ahead can name in a valid tree: 17 MiB.
 const READ_AHEAD: usize = 1 << 19;
+/// The packs that each node is in.
+const NODE_COPIES: usize = 2;
 /// The children of a branch.
 const BRANCH_WIDTH: usize = 64;
 
@@ -53,6 +56,8 @@ struct Walk<'a, 'r> {
     run: &'a CheckTask<'r>,
     index: &'a Index,
     verdicts: HashMap<(BlobId, Place), Verdict>,
+    /// Nodes that are damaged, or below which something is.
+    damaged: HashSet<BlobId>,
     /// The nodes above the current one, the top first.
     open: Vec<Open>,
     /// The place of the top node of the current tree.
@@ -86,8 +91,22 @@ pub(super) struct Walked {
     /// Packs that the walk relied on and that should have been read before, with their sizes.
     pub(super) unread: BTreeMap<ObjectHash, (ObjectRef, u64)>,
     pub(super) errors: Vec<RepoError>,
+    /// Packs that are missing, and blobs that trees name lack a place because of that.
+    pub(super) missed: HashSet<ObjectHash>,
     /// Backups that cannot be restored whole.
-    pub(super) affected: Vec<ObjectHash>,
+    pub(super) affected: Vec<AffectedBackup>,
+}
+
+/// The result of looking for a chunk.
+enum Found {
+    /// It is there, as far as is known.
+    Whole(BlobLocation),
+    /// It is there, with this length in bytes, which is another one than its place asks for.
+    OtherLength(u64),
+    /// All packs that hold it are damaged or missing.
+    Damaged,
+    /// The index does not know it.
+    Unknown,
 }
 
 /// Walks over the trees of all backups.
@@ -106,6 +125,7 @@ pub(super) fn walk_trees(
         run,
         index,
         verdicts: HashMap::new(),
+        damaged: HashSet::new(),
         open: Vec::new(),
         top: Place::Stream { level: None },
         result: WHOLE,
@@ -115,7 +135,8 @@ pub(super) fn walk_trees(
     for (done, backup) in (1..).zip(records.all()) {
         context.cancel.check()?;
         if !walk.backup(&nodes, backup)? {
-            walk.walked.affected.push(backup.id);
+            let affected = walk.affected(&nodes, backup)?;
+            walk.walked.affected.push(affected);
         }
         let progress = Progress {
             phase: Phase::CheckStructure,
@@ -148,6 +169,7 @@ impl Visitor for Walk<'_, '_> {
         }
         self.run.context.cancel.check()?;
         self.note_unnamed(id)?;
+        self.note_missed(id, NODE_COPIES)?;
         Ok(true)
     }
 
@@ -267,6 +289,9 @@ impl Walk<'_, '_> {
 
     /// Remembers the verdict on a node, and adds it to that on the node above.
     fn conclude(&mut self, id: &BlobId, place: Place, verdict: Verdict) {
+        if !verdict.whole {
+            self.damaged.insert(*id);
+        }
         self.verdicts.insert((*id, place), verdict);
         self.add(verdict);
     }
@@ -341,38 +366,81 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
+    /// Notes the missing packs of a blob, if it is whole in less than `copies` others.
+    fn note_missed(&mut self, id: &BlobId, copies: usize) -> Result<(), RepoError> {
+        if self.run.missing.is_empty() {
+            return Ok(());
+        }
+        let places = self.index.find_anywhere(id)?;
+        let (missing, there): (HashSet<_>, HashSet<_>) = places
+            .iter()
+            .filter(|at| !self.run.bad_runs.contains(&(at.pack(), at.ordinal())))
+            .map(BlobLocation::pack)
+            .partition(|pack| self.run.missing.contains(pack));
+        let bad = &self.run.bad_packs;
+        if there.iter().filter(|pack| !bad.contains(*pack)).count() < copies {
+            self.walked.missed.extend(missing);
+        }
+        Ok(())
+    }
+
     /// Returns whether a chunk of this length exists and is not known to be damaged.
     fn chunk(&mut self, id: &BlobId, len: u64) -> Result<bool, RepoError> {
         self.note_unnamed(id)?;
+        match self.find_chunk(id, len)? {
+            Found::Whole(at) => return self.rely_on(&at),
+            // Damage of packs is reported already.
+            Found::Damaged => {}
+            Found::Unknown => self.walked.errors.push(RepoError::Missing {
+                kind: "chunk",
+                id: *id,
+            }),
+            Found::OtherLength(found) => self.walked.errors.push(RepoError::WrongLength {
+                id: *id,
+                expected: len,
+                found,
+            }),
+        }
+        self.note_missed(id, 1)?;
+        Ok(false)
+    }
+
+    /// Looks for a chunk of this length that is not known to be damaged.
+    fn find_chunk(&self, id: &BlobId, len: u64) -> Result<Found, RepoError> {
         let run = self.run;
         let whole = |at: &&BlobLocation| self.is_whole(at, BlobKind::Chunk);
         let found = |location: &BlobLocation| u64::from(location.blob().plain_len);
         let first = self.index.find_readable(id)?;
-        let stays = |at: &&BlobLocation| !run.marked.contains(&at.pack());
-        let first = first.iter().filter(stays).find(whole);
+        let stays = |at: &BlobLocation| !run.marked.contains(&at.pack());
+        let first = first.filter(stays).filter(|at| whole(&at));
         if let Some(at) = first.filter(|at| found(at) == len) {
-            return self.rely_on(at);
+            return Ok(Found::Whole(at));
         }
-        let places = self.places(id)?;
+        let mut places = self.places(id)?;
         let is_known = !places.is_empty() || !self.index.find_all_readable(id)?.is_empty();
-        let whole: Vec<_> = places.iter().filter(whole).collect();
-        if let Some(at) = whole.iter().find(|at| found(at) == len) {
-            return self.rely_on(at);
-        }
-        // Damage of packs is reported already.
-        if !is_known {
-            self.walked.errors.push(RepoError::Missing {
-                kind: "chunk",
-                id: *id,
-            });
-        } else if let [at, ..] = whole[..] {
-            self.walked.errors.push(RepoError::WrongLength {
-                id: *id,
-                expected: len,
-                found: found(at),
-            });
-        }
-        Ok(false)
+        places.retain(|at| whole(&at));
+        let other = places.first().map(found);
+        Ok(match places.into_iter().find(|at| found(at) == len) {
+            Some(at) => Found::Whole(at),
+            None if !is_known => Found::Unknown,
+            None => other.map_or(Found::Damaged, Found::OtherLength),
+        })
+    }
+
+    /// Returns which parts of a damaged backup cannot be restored.
+    fn affected(
+        &self,
+        nodes: &PooledNodes<'_>,
+        backup: &Backup,
+    ) -> Result<AffectedBackup, RepoError> {
+        let find = |content: &Content| {
+            let enter = |id: &BlobId| self.damaged.contains(id);
+            holes(nodes, content, enter, |chunk| {
+                let found = self.find_chunk(&chunk.id, chunk.plain_len.into())?;
+                Ok(matches!(found, Found::Whole(_)))
+            })
+        };
+        affected(backup, find)
     }
 
     /// Returns the locations of a blob. A prune deletes a marked pack if another existing pack has

@@ -12,5 +12,6 @@ pub use holes::OnDamage;
 pub use task::RestoreReport;
 pub use write::{restore, restore_despite};
 
+pub(crate) use holes::joined;
 pub(crate) use task::RestoreTask;
 pub(crate) use write::{write_all, write_changes};

@@ -282,7 +282,7 @@ impl Db {
 
     fn number(&self, pack: &ObjectHash) -> Result<Option<u32>, DbError> {
         let numbers = self.database.begin_read()?.open_table(NUMBERS)?;
-        Ok(numbers.get(pack.as_bytes())?.map(|number| number.value()))
+        Ok(numbers.get(pack.as_bytes())?.map(|number| number.value().0))
     }
 
     /// The listing of a pack, if the database has the pack.
@@ -316,6 +316,21 @@ impl Db {
             }
         }
         self.pack_names(&numbers)
+    }
+
+    /// The packs that count, with the sizes in bytes that they should have.
+    pub(super) fn sizes(&self) -> Result<Vec<(ObjectHash, u64)>, DbError> {
+        let transaction = self.database.begin_read()?;
+        let named = transaction.open_table(NAMED)?;
+        let mut sizes = Vec::new();
+        for row in transaction.open_table(NUMBERS)?.iter()? {
+            let (pack, value) = row?;
+            let (number, size) = value.value();
+            if named_row(&named, number)?.counts() {
+                sizes.push((ObjectHash::from_bytes(pack.value()), size));
+            }
+        }
+        Ok(sizes)
     }
 
     /// All signers of packs and segments that were ever in the database.

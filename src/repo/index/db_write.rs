@@ -173,7 +173,7 @@ impl Db {
         transaction.set_quick_repair(true);
         {
             let numbers = transaction.open_table(NUMBERS)?;
-            let number = numbers.get(pack.pack.as_bytes())?.map(|n| n.value());
+            let number = numbers.get(pack.pack.as_bytes())?.map(|n| n.value().0);
             let number = number.ok_or("a pack is missing")?;
             let mut table = transaction.open_table(NAMED)?;
             let named = NamedRow {
@@ -262,7 +262,7 @@ impl Adding<'_> {
     fn pack(&mut self, pack: &PackListing, source: Source<'_>) -> Result<Option<u32>, DbError> {
         let number = {
             let numbers = self.transaction.open_table(NUMBERS)?;
-            numbers.get(pack.pack.as_bytes())?.map(|n| n.value())
+            numbers.get(pack.pack.as_bytes())?.map(|n| n.value().0)
         };
         let Some(number) = number else {
             let number = self.next;
@@ -348,7 +348,7 @@ impl Adding<'_> {
         };
         let row = PackRow::encode(pack, session);
         let mut numbers = self.transaction.open_table(NUMBERS)?;
-        numbers.insert(pack.pack.as_bytes(), number)?;
+        numbers.insert(pack.pack.as_bytes(), (number, pack.contents.pack_size()))?;
         let mut rows = self.transaction.open_table(PACKS)?;
         rows.insert(number, &row[..])?;
         let blobs = (0..).zip(pack.contents.blobs());

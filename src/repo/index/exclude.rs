@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::db::Db;
 use super::location::BlobLocation;
 use super::state::Index;
 use super::stored_packs::StoredPacks;
@@ -16,6 +17,30 @@ impl Index {
         let packs = self.stored_packs()?;
         write_lock(&self.usable).set_present(packs);
         Ok(())
+    }
+
+    /// Lists the packs in the store. Returns those that the index names and that the store lacks or
+    /// holds cut short, without [excluded](Self::exclude) ones. If there are any, blobs are from now
+    /// on found only in packs that exist, as with [`require_present`](Self::require_present).
+    pub fn lost_packs(&self) -> Result<Vec<ObjectHash>, RepoError> {
+        if self.lost_among(&self.stored_packs()?)?.is_empty() {
+            return Ok(Vec::new());
+        }
+        // A prune may have deleted them since the index was read: then no segment names them now.
+        self.sync()?;
+        let stored = self.stored_packs()?;
+        let lost = self.lost_among(&stored)?;
+        if !lost.is_empty() {
+            write_lock(&self.usable).set_present(stored);
+        }
+        Ok(lost)
+    }
+
+    /// The packs that the index names and that are not among the stored ones.
+    fn lost_among(&self, stored: &StoredPacks) -> Result<Vec<ObjectHash>, RepoError> {
+        let named = self.query(Db::sizes)?.into_iter();
+        let lost = named.filter(|(pack, size)| !stored.has(pack, *size) && !self.is_excluded(pack));
+        Ok(lost.map(|(pack, _)| pack).collect())
     }
 
     /// Lists the packs in the store, with their sizes.

@@ -20,6 +20,16 @@ impl StoredPacks {
         size.is_some_and(|size| location.run_range().end <= *size)
     }
 
+    /// Returns whether a pack of this name is there, and has at least this many bytes.
+    pub(super) fn has(&self, pack: &ObjectHash, bytes: u64) -> bool {
+        let mut kinds = [BlobKind::Chunk, BlobKind::Node].into_iter();
+        kinds.any(|kind| {
+            self.0
+                .get(&(kind, *pack))
+                .is_some_and(|size| bytes <= *size)
+        })
+    }
+
     /// Adds packs with their sizes.
     pub(super) fn add(&mut self, packs: impl Iterator<Item = (PackName, u64)>) {
         self.0.extend(packs);

@@ -10,7 +10,7 @@ use crate::crypto::Encapsulation;
 use crate::format::{Contents, PackListing};
 
 /// The version of these tables. A database with another version is deleted and filled again.
-pub(super) const FORMAT: u8 = 5;
+pub(super) const FORMAT: u8 = 6;
 
 /// The identity of the index (format of the tables, repository, project), and the filter's layers.
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
@@ -22,8 +22,8 @@ pub(super) const LAYERS: &str = "filter layers";
 pub(super) const SEGMENTS: TableDefinition<[u8; 32], &[u8]> = TableDefinition::new("segments");
 /// The packs, by their number in this database: a [`PackRow`].
 pub(super) const PACKS: TableDefinition<u32, &[u8]> = TableDefinition::new("packs");
-/// The numbers of the packs, by hash.
-pub(super) const NUMBERS: TableDefinition<[u8; 32], u32> = TableDefinition::new("numbers");
+/// The numbers of the packs, by hash, and the sizes that they should have in bytes.
+pub(super) const NUMBERS: TableDefinition<[u8; 32], (u32, u64)> = TableDefinition::new("numbers");
 /// The signers whose segments name a pack, by its number: a [`NamedRow`].
 pub(super) const NAMED: TableDefinition<u32, &[u8]> = TableDefinition::new("named");
 /// The packs that no segment names. Their contents were read from the packs themselves.

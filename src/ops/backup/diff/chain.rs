@@ -149,7 +149,7 @@ impl<'a> DiffChain<'a> {
         Ok(newest.map_or(Base::None, |newest| Base::Compared(newest.into())))
     }
 
-    /// Stores the content of one diff.
+    /// Stores the content of one diff, with these options.
     pub(super) fn store_diff<R: Read + Send>(
         &self,
         index: &Arc<Index>,
@@ -157,6 +157,7 @@ impl<'a> DiffChain<'a> {
         reader: &mut DiffReader<R>,
         header: DiffHeader,
         base: Base,
+        options: &BackupOptions,
     ) -> Result<Link<'a>, OpsError> {
         if header.size > Content::SIZE_MAX {
             return Err(OpsError::TooLarge {
@@ -169,7 +170,7 @@ impl<'a> DiffChain<'a> {
         let to = header.to.as_ref().map(|to| ByteString::from(&to[..]));
         let taken = Taken::find(self.project, self.records, self.options, to);
         taken.check_size(header.size)?;
-        let options = taken.compare_only(self.options);
+        let options = taken.compare_only(options);
         let mut unrelated = None;
         let packed = pack(
             self.project,

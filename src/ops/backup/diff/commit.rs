@@ -68,6 +68,7 @@ impl DiffChain<'_> {
                 base,
                 base_by_name,
                 verified: None,
+                damage: None,
             });
         }
         Ok(reports)

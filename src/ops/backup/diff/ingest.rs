@@ -9,9 +9,9 @@ use crate::base::Notice;
 use crate::format::{ByteString, DiffReader, ImageDescription, ImageMetadata, RbdImage};
 use crate::ops::backup::base::{AncestorId, same_stated};
 use crate::ops::backup::options::{BackupOptions, BackupReport};
-use crate::ops::backup::pack::rely_on_present_only;
+use crate::ops::backup::present::Present;
 use crate::ops::backup::protect::Protection;
-use crate::ops::backup::record::load;
+use crate::ops::backup::record::{content, load};
 use crate::ops::cancellable_reader::CancellableReader;
 use crate::ops::context::Context;
 use crate::ops::diff::reading;
@@ -77,7 +77,7 @@ fn ingest(
             name: name.to_owned(),
         });
     }
-    let mut index = None;
+    let mut present: Option<Present<'_>> = None;
     let mut links: Vec<Link<'_>> = Vec::new();
     while let Some(header) = reader.next_diff().map_err(reading(name))? {
         let base = match links.last() {
@@ -85,15 +85,16 @@ fn ingest(
             None => chain.first_base(&header)?,
         };
         // Open the index only now, so that a stream that does not fit fails at once.
-        let index = match &mut index {
-            Some(index) => index,
+        let present = match &mut present {
+            Some(present) => present,
             none => {
-                if let Some(AncestorId::Committed(id)) = base.ancestor().map(|base| base.id) {
-                    protection.build_on(records.all().iter().find(|backup| backup.id == id));
-                }
-                let index = none.insert(protection.index()?);
-                rely_on_present_only(index, options)?;
-                index
+                let committed = match base.ancestor().map(|base| base.id) {
+                    Some(AncestorId::Committed(id)) => records.get(id),
+                    _ => None,
+                };
+                protection.build_on(committed);
+                let found = Present::find(protection.index()?, committed, options, context)?;
+                none.insert(found)
             }
         };
         let named_twice = |link: &Link<'_>| link.header.to == header.to;
@@ -104,7 +105,9 @@ fn ingest(
             });
         }
         let is_head = header.to.is_none();
-        let link = chain.store_diff(index, &mut protection, &mut reader, header, base)?;
+        let options = present.options(options);
+        let (index, reader) = (present.index(), &mut reader);
+        let link = chain.store_diff(index, &mut protection, reader, header, base, &options)?;
         match links.last() {
             // Nothing was written since the last snapshot, so its backup is also a backup of the
             // head.
@@ -117,7 +120,7 @@ fn ingest(
         }
     }
     context.cancel.check()?;
-    let Some(index) = index else {
+    let Some(present) = present else {
         return Ok(Vec::new());
     };
     let new = links.iter().filter(|link| link.existing.is_none());
@@ -127,12 +130,20 @@ fn ingest(
     let cleared = if new.is_empty() {
         None
     } else {
-        protection.clear(&index, &Vec::from_iter(tops))?
+        protection.clear(present.index(), &Vec::from_iter(tops))?
     };
+    let builds_on = |link: &Link<'_>| {
+        let builds = matches!(link.base, Base::On(_) | Base::OnByName(_));
+        builds.then(|| content(project, &link.packed.stored))
+    };
+    let contents: Vec<_> = links.iter().map(builds_on).collect();
     let reports = chain.commit(links, cleared.as_ref());
     let stay = cleared.as_ref().map(|c| protection.committed(c));
-    let reports = reports?;
+    let mut reports = reports?;
     stay.transpose()?;
-    index.close();
+    for (report, content) in reports.iter_mut().zip(&contents) {
+        report.damage = present.met(content.as_ref().filter(|_| report.id.is_some()))?;
+    }
+    present.close();
     Ok(reports)
 }

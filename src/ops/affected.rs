@@ -1,0 +1,103 @@
+//! Backups that cannot be restored as a whole, and which parts of them.
+
+use std::ops::{ControlFlow, Range};
+
+use jiff::Timestamp;
+
+use crate::base::{BlobId, ObjectHash};
+use crate::format::Content;
+use crate::repo::{
+    Backup, BlobReader, ChunkRef, ContentPart, ContentTree, LostChunks, NodeReader, RepoError,
+    RepoErrorKind,
+};
+
+use super::restore::joined;
+
+/// A backup that cannot be restored as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AffectedBackup {
+    /// Its record.
+    pub id: ObjectHash,
+    /// The name of its volume.
+    pub volume: String,
+    /// When it began.
+    pub time: Timestamp,
+    /// The size of the volume's content, in bytes.
+    pub size: u64,
+    /// The parts of that content that cannot be restored, ascending.
+    pub holes: Vec<Range<u64>>,
+    /// The names of the attachments that cannot be read as a whole.
+    pub attachments: Vec<String>,
+}
+
+/// Describes a backup of which `parts` returns the parts of a content that are lost.
+pub(super) fn affected(
+    backup: &Backup,
+    parts: impl Fn(&Content) -> Result<Vec<Range<u64>>, RepoError>,
+) -> Result<AffectedBackup, RepoError> {
+    let record = &backup.record;
+    let mut attachments = Vec::new();
+    for attachment in &record.attachments {
+        if !parts(&attachment.as_content())?.is_empty() {
+            attachments.push(attachment.name.clone());
+        }
+    }
+    Ok(AffectedBackup {
+        id: backup.id,
+        volume: record.volume.name.clone(),
+        time: backup.time,
+        size: record.content.size,
+        holes: parts(&record.content)?,
+        attachments,
+    })
+}
+
+/// Returns the parts of a content that are lost as far as a listing of the packs shows: without
+/// reading any chunk.
+pub(super) fn listed_holes(
+    blobs: &BlobReader,
+    lost: &LostChunks<'_>,
+    content: &Content,
+) -> Result<Vec<Range<u64>>, RepoError> {
+    holes(
+        blobs,
+        content,
+        |_| true,
+        |chunk| match lost.check(&chunk.id) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == RepoErrorKind::Damaged => Ok(false),
+            Err(error) => Err(error),
+        },
+    )
+}
+
+/// Returns the parts of a content that cannot be restored, in bytes, ascending. Enters only nodes
+/// below which there is damage, as `enter` tells; `is_whole` tells whether a chunk can be read.
+pub(super) fn holes(
+    nodes: &impl NodeReader,
+    content: &Content,
+    enter: impl FnMut(&BlobId) -> bool,
+    mut is_whole: impl FnMut(&ChunkRef) -> Result<bool, RepoError>,
+) -> Result<Vec<Range<u64>>, RepoError> {
+    let tree = ContentTree::new(content.top, content);
+    let mut found = Vec::new();
+    let walked = tree.parts(nodes, 0..u64::MAX, enter, |part| {
+        match part {
+            ContentPart::Chunk(chunk) if is_whole(&chunk)? => {}
+            ContentPart::Chunk(chunk) => found.push(chunk.range()),
+            ContentPart::Lost(_, error) if error.kind() != RepoErrorKind::Damaged => {
+                return Err(error);
+            }
+            ContentPart::Lost(range, _) => found.push(range),
+        }
+        Ok(ControlFlow::Continue(()))
+    });
+    match walked {
+        Ok(()) => Ok(joined(found)),
+        // The tree has another shape than it must have.
+        Err(error) if error.kind() == RepoErrorKind::Damaged => {
+            Ok(joined(std::iter::once(0..content.size).collect()))
+        }
+        Err(error) => Err(error),
+    }
+}

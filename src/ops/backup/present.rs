@@ -1,0 +1,100 @@
+//! What a backup does if packs that the index names are missing: it relies on none of them, stores
+//! again what it needs, and reports what is lost.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::options::{BackupOptions, MetDamage};
+use crate::base::Notice;
+use crate::format::Content;
+use crate::ops::affected::{AffectedBackup, affected, listed_holes};
+use crate::ops::context::Context;
+use crate::ops::error::OpsError;
+use crate::repo::{Backup, BlobReader, Index, LostChunks, RepoError};
+
+/// An index that finds blobs only in packs that a backup may rely on.
+pub(super) struct Present<'a> {
+    index: Arc<Index>,
+    context: &'a Context<'a>,
+    /// Packs that the index names and that are missing or cut short.
+    packs: u64,
+    base: Option<AffectedBackup>,
+}
+
+impl<'a> Present<'a> {
+    /// Lists the packs. If some are missing, or with --reread, makes the index name only packs and
+    /// segments that are present. Looks then at `base`, too, before anything is stored again.
+    pub(super) fn find(
+        index: Arc<Index>,
+        base: Option<&Backup>,
+        options: &BackupOptions,
+        context: &'a Context<'a>,
+    ) -> Result<Self, OpsError> {
+        let packs = index.lost_packs()?.len() as u64;
+        if options.reread {
+            index.require_present()?;
+        }
+        if options.reread || packs > 0 {
+            index.scan_unindexed()?;
+        }
+        let mut found = Self {
+            index,
+            context,
+            packs,
+            base: None,
+        };
+        if packs > 0 {
+            context.observer.notice(Notice::PacksMissing { packs });
+            if let Some(base) = base {
+                let lost = LostChunks::new(&found.index)?;
+                let base = affected(base, |content| found.holes(&lost, content))?;
+                let is_whole = base.holes.is_empty() && base.attachments.is_empty();
+                found.base = Some(base).filter(|_| !is_whole);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Ends the work with the index normally.
+    pub(super) fn close(self) {
+        self.index.close();
+    }
+
+    pub(super) fn index(&self) -> &Arc<Index> {
+        &self.index
+    }
+
+    /// Returns the options for storing the source: if packs are missing, as with --reread.
+    pub(super) fn options(&self, options: &BackupOptions) -> BackupOptions {
+        BackupOptions {
+            reread: options.reread || self.packs > 0,
+            ..options.clone()
+        }
+    }
+
+    /// Returns the damage that a backup met. `builds_on` is its content, if not all of that was
+    /// read from the source.
+    pub(super) fn met(&self, builds_on: Option<&Content>) -> Result<Option<MetDamage>, OpsError> {
+        if self.packs == 0 {
+            return Ok(None);
+        }
+        let holes = match builds_on {
+            Some(content) => self.holes(&LostChunks::new(&self.index)?, content)?,
+            None => Vec::new(),
+        };
+        Ok(Some(MetDamage {
+            packs: self.packs,
+            base: self.base.clone(),
+            holes,
+        }))
+    }
+
+    fn holes(
+        &self,
+        lost: &LostChunks<'_>,
+        content: &Content,
+    ) -> Result<Vec<Range<u64>>, RepoError> {
+        let blobs = BlobReader::new(&self.index).stopped_by(self.context.cancel);
+        listed_holes(&blobs, lost, content)
+    }
+}

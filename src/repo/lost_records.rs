@@ -1,0 +1,39 @@
+//! Records that are lost: they cannot be read, or are missing although others name them. Any of
+//! them may be a newer backup of a volume than all that can be read.
+
+use std::collections::HashMap;
+
+use super::log::Log;
+use super::no_backup::LostRecord;
+use crate::base::ObjectHash;
+
+/// The lost records of a project.
+#[derive(Debug, Default)]
+pub(super) struct LostRecords {
+    /// Those that cannot be read first.
+    pub(super) lost: Vec<LostRecord>,
+    /// The records that each removed one named. Empty if no record is lost.
+    pub(super) removed: HashMap<ObjectHash, Vec<ObjectHash>>,
+}
+
+impl LostRecords {
+    /// Puts together the records that cannot be read, and those that are missing. The log tells
+    /// which records the removed ones named.
+    pub(super) fn new(damaged: Vec<ObjectHash>, mut missing: Vec<ObjectHash>, log: &Log) -> Self {
+        missing.retain(|id| !damaged.contains(id));
+        let lost = |ids: Vec<ObjectHash>, missing| {
+            ids.into_iter().map(move |id| LostRecord { id, missing })
+        };
+        let lost: Vec<_> = lost(damaged, false).chain(lost(missing, true)).collect();
+        let removed = if lost.is_empty() {
+            HashMap::new()
+        } else {
+            let named = log.removed_records().map(|removed| {
+                let named = removed.follows.iter().chain(&removed.heads);
+                (removed.record, named.copied().collect())
+            });
+            named.collect()
+        };
+        Self { lost, removed }
+    }
+}

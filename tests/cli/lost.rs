@@ -1,0 +1,295 @@
+//! A repository that has lost records or packs does not look healthy: a restore does not take an
+//! older backup in silence, a backup relies on nothing that is missing, and a check names what is
+//! lost.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::failures::assert_error;
+use crate::support::noise;
+use crate::support::program::{self, World, damage, files};
+
+const MIB: usize = 1 << 20;
+
+/// Backs up a file to a volume. Returns the id of the backup.
+#[track_caller]
+fn back_up(world: &World, image: &str, volume: &str) -> String {
+    let summary = world.backup(&[image, "--volume", volume]);
+    summary["backup_id"].as_str().unwrap().to_owned()
+}
+
+fn record(world: &World, id: &str) -> PathBuf {
+    world.project().join("backups").join(id)
+}
+
+/// Returns the packs of chunks, the largest first.
+fn chunk_packs(world: &World) -> Vec<PathBuf> {
+    let mut packs = files(&world.project().join("packs"));
+    packs.sort_by_key(|path| std::cmp::Reverse(fs::metadata(path).unwrap().len()));
+    packs
+}
+
+/// Runs a command with `--json` that must exit with this code. Returns the lines of its output.
+#[track_caller]
+fn lines(world: &World, args: &[&str], code: i32) -> Vec<Value> {
+    let ran = world.run(&[args, &["--json"]].concat());
+    assert_eq!(ran.code, Some(code), "{args:?}: {ran:?}");
+    program::json_lines(&String::from_utf8(ran.stdout).unwrap())
+}
+
+/// Returns the result of a check, which must exit with this code.
+#[track_caller]
+fn check(world: &World, code: i32) -> Value {
+    lines(world, &["check"], code).pop().unwrap()
+}
+
+/// Returns a world with an older and a newer backup of volume `v`, and the ids of both. The newer
+/// record is damaged.
+fn newest_damaged() -> (World, [String; 2], String) {
+    let world = World::new();
+    let old = world.write("old", &noise(1, MIB));
+    let new = world.write("new", &noise(2, MIB));
+    let ids = [back_up(&world, &old, "v"), back_up(&world, &new, "v")];
+    damage(&record(&world, &ids[1]));
+    (world, ids, old)
+}
+
+#[test]
+fn a_restore_takes_no_older_backup_in_the_place_of_one_whose_record_is_damaged() {
+    let (world, [older, newer], old) = newest_damaged();
+    let target = world.at("out");
+    for args in [
+        &["restore", "v", &target][..],
+        &["restore", "v~0", &target],
+        &["diff", "export", "v", "-o", &target],
+    ] {
+        let error = world.fails(args, 21);
+        assert_error(
+            &error,
+            &["not certain", &newer, "cannot be read", &older[..8]],
+        );
+        assert!(!world.path("out").exists(), "{args:?}");
+    }
+    // Someone who names a backup gets it.
+    world.restores(&older, &old);
+    world.restores(&older[..8], &old);
+    // The damaged record may be the only one of any volume.
+    assert_error(
+        &world.fails(&["restore", "w", &target], 21),
+        &["not certain"],
+    );
+    assert_error(&world.fails(&["restore", &newer, &target], 21), &[&newer]);
+}
+
+#[test]
+fn a_volume_whose_newest_backup_saw_the_lost_record_restores_by_name() {
+    let (world, [older, newer], old) = newest_damaged();
+    // This one was made when the record could not be read, so it may be older or newer.
+    let other = world.write("other", &noise(3, MIB));
+    back_up(&world, &other, "w");
+    world.fails(&["restore", "w", &world.at("out")], 21);
+
+    let world = World::new();
+    let old = world.write("old", &fs::read(old).unwrap());
+    let other = world.write("other", &noise(3, MIB));
+    let older_again = back_up(&world, &old, "v");
+    let lost = back_up(&world, &other, "v");
+    back_up(&world, &other, "w");
+    assert_ne!((&older_again, &lost), (&older, &newer));
+    fs::remove_file(record(&world, &lost)).unwrap();
+    world.restores("w", &other);
+    let error = world.fails(&["restore", "v", &world.at("out")], 23);
+    assert_error(
+        &error,
+        &["not certain", &lost, "is missing", &older_again[..8]],
+    );
+    world.restores(&older_again, &old);
+    // A later backup follows what is left, and saw that the record had existed.
+    let latest = world.write("last", &noise(4, MIB));
+    back_up(&world, &latest, "v");
+    world.restores("v", &latest);
+    // The one before it is not the one that `v~1` meant.
+    world.fails(&["restore", "v~1", &world.at("out")], 23);
+    let listed = world.run(&["list"]);
+    assert_eq!(listed.code, Some(0));
+    assert!(listed.stderr.contains(&lost), "{}", listed.stderr);
+}
+
+#[test]
+fn a_check_counts_backups_whose_records_are_lost_as_affected() {
+    let (world, [_, newer], _) = newest_damaged();
+    assert_eq!(check(&world, 21)["backups_affected"], json!([newer]));
+    let error = world.fails(&["check"], 21);
+    assert_error(&error, &["1 backup affected", "another copy"]);
+    assert!(!error.contains("delete"), "{error}");
+
+    let world = World::new();
+    let disk = world.write("disk", &noise(1, MIB));
+    let lost = back_up(&world, &disk, "v");
+    back_up(&world, &disk, "v");
+    fs::remove_file(record(&world, &lost)).unwrap();
+    let found = lines(&world, &["check"], 23);
+    assert_eq!(found.last().unwrap()["backups_affected"], json!([lost]));
+    let item = found[0]["item"].as_str().unwrap();
+    assert!(item.ends_with(&format!("{lost} of volume “v”")), "{item}");
+}
+
+#[test]
+fn a_check_names_the_volume_the_time_and_the_bytes_that_are_lost() {
+    let world = World::new();
+    let mut content = noise(1, 9 * MIB);
+    content[..4 * MIB].fill(0);
+    content[8 * MIB..].fill(0);
+    let disk = world.write("disk", &content);
+    let id = back_up(&world, &disk, "web1");
+    fs::remove_file(&chunk_packs(&world)[0]).unwrap();
+    let found = lines(&world, &["check"], 21);
+    let backup = found.iter().find(|line| line["backup_id"] == *id).unwrap();
+    assert_eq!(backup["volume"], "web1");
+    assert_eq!(backup["size"], 9 * MIB);
+    let lost = json!([{"offset": 4 * MIB, "length": 4 * MIB}]);
+    assert_eq!(backup["extents"], lost, "{backup}");
+    let time = world.json_one(&["show", "web1"], "backup")["time"].clone();
+    assert_eq!(backup["time"], time);
+    let ran = world.run(&["check"]);
+    let text = String::from_utf8(ran.stdout).unwrap();
+    let day = &time.as_str().unwrap()[..10];
+    assert!(text.contains(&format!("web1 of {day} ")), "{text}");
+    let rest = format!(
+        "({}): bytes 4 MiB to 8 MiB of 9 MiB cannot be restored\n",
+        &id[..8]
+    );
+    assert!(text.contains(&rest), "{text}");
+    assert!(
+        !(text + &ran.stderr)
+            .to_lowercase()
+            .contains("delete the damaged")
+    );
+}
+
+#[test]
+fn a_backup_after_a_pack_was_lost_stores_its_data_again_and_exits_with_21_once() {
+    let world = World::new();
+    let disk = world.write("disk", &noise(1, 6 * MIB));
+    let first = back_up(&world, &disk, "v");
+    for pack in chunk_packs(&world) {
+        fs::remove_file(pack).unwrap();
+    }
+    // The file was not written to, which normally saves reading it.
+    let args = ["backup", &disk, "--volume", "v"];
+    let ran = world.run(&[&args[..], &["--json"]].concat());
+    assert_eq!(ran.code, Some(21), "{ran:?}");
+    let output = program::json_lines(&String::from_utf8(ran.stdout).unwrap());
+    let summary = output.iter().find(|line| line["message_type"] == "summary");
+    let summary = summary.unwrap();
+    assert_eq!(summary["damage"]["packs_missing"], 1, "{summary}");
+    assert_eq!(summary["damage"]["base"]["backup_id"], *first);
+    assert_eq!(summary["damage"]["extents"], json!([]));
+    assert!(
+        summary["bytes_new"].as_u64().unwrap() >= 6 << 20,
+        "{summary}"
+    );
+    assert!(ran.stderr.contains(&first[..8]), "{}", ran.stderr);
+    world.restores("v", &disk);
+    // What was lost is there again, for the older backup, too.
+    world.restores(&first, &disk);
+    assert_eq!(check(&world, 0)["errors"], 0);
+    world.ok(&args);
+    world.is_clean();
+    world.ok(&["prune", "--grace", "0"]);
+    world.is_clean();
+    let quiet = world.run(&args);
+    assert!(!quiet.stderr.contains("missing"), "{}", quiet.stderr);
+}
+
+#[test]
+fn a_backup_that_builds_on_lost_data_says_which_bytes_it_lacks() {
+    let world = World::new();
+    let disk = world.write("disk", &noise(1, 8 * MIB));
+    let first = back_up(&world, &disk, "v");
+    for pack in chunk_packs(&world) {
+        fs::remove_file(pack).unwrap();
+    }
+    let list = world.write(
+        "list",
+        br#"[{"offset":0,"length":4194304,"exists":"true"}]"#,
+    );
+    let args = [
+        "backup",
+        &disk,
+        "--volume",
+        "v",
+        "--base",
+        &first,
+        "--extents",
+        &list,
+        "--verify-sample",
+        "0",
+    ];
+    let error = world.fails(&args, 21);
+    assert_error(
+        &error,
+        &[
+            "is stored",
+            "bytes 4 MiB to 8 MiB of 8 MiB",
+            "back up the whole image",
+        ],
+    );
+    // Its first half was stored again.
+    let found = lines(&world, &["check"], 21);
+    let affected = found.last().unwrap()["backups_affected"].clone();
+    assert_eq!(affected.as_array().unwrap().len(), 2);
+    world.fails(&["backup", &disk, "--volume", "v", "-q"], 21);
+    assert_eq!(check(&world, 0)["errors"], 0);
+    world.restores("v", &disk);
+    world.restores(&first, &disk);
+}
+
+#[test]
+fn one_lost_copy_of_a_tree_is_damage_until_it_is_stored_again() {
+    let world = World::new();
+    let disk = world.write("disk", &noise(1, MIB));
+    back_up(&world, &disk, "v");
+    let trees = files(&world.project().join("trees"));
+    assert_eq!(trees.len(), 2);
+    fs::remove_file(&trees[0]).unwrap();
+    assert_eq!(check(&world, 21)["backups_affected"], json!([]));
+    // Every backup can be read, so this one is a success, and makes the second copy.
+    world.ok(&["backup", &disk, "--volume", "v"]);
+    assert_eq!(check(&world, 0)["errors"], 0);
+    assert_eq!(files(&world.project().join("trees")).len(), 3);
+}
+
+#[test]
+fn a_missing_pack_that_no_backup_needs_is_no_damage() {
+    let world = World::new();
+    let disk = world.write("disk", &noise(1, MIB));
+    let first = back_up(&world, &disk, "v");
+    let gone = chunk_packs(&world);
+    let other = world.write("other", &noise(2, MIB));
+    back_up(&world, &other, "v");
+    world.ok(&["forget", &first]);
+    for pack in gone {
+        fs::remove_file(pack).unwrap();
+    }
+    let ran = world.run(&["check"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.stderr.contains("no backup needs"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_damaged_copy_of_the_repository_file_is_healed_by_the_other_copy() {
+    let world = World::new();
+    let disk = world.write("disk", &noise(1, MIB));
+    back_up(&world, &disk, "v");
+    let file = world.repository().join("cuttlebone");
+    damage(&file);
+    let error = world.fails(&["check"], 21);
+    assert_error(&error, &["0 backups affected", "Copy the good"]);
+    assert!(!error.contains("prune"), "{error}");
+    fs::remove_file(&file).unwrap();
+    fs::copy(world.repository().join("cuttlebone.copy"), &file).unwrap();
+    world.is_clean();
+}
