@@ -50,6 +50,8 @@ pub(crate) enum Message {
     #[serde(rename = "summary")]
     Forget(ForgetSummary),
     Prune(Box<PruneSummary>),
+    #[serde(rename = "summary")]
+    Label(LabelSummary),
     Head(HeadStatement),
 }
 
@@ -175,6 +177,8 @@ pub(crate) struct CompareSummary {
     pub(crate) a: String,
     pub(crate) b: String,
     pub(crate) identical: bool,
+    pub(crate) size_a: u64,
+    pub(crate) size_b: u64,
     pub(crate) extents: u64,
     pub(crate) bytes_different: u64,
 }
@@ -397,6 +401,17 @@ pub(crate) struct ForgetSummary {
     /// A prune follows in the same command.
     #[serde(skip)]
     pub(crate) prunes: bool,
+}
+
+/// The result of `label` for one backup.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct LabelSummary {
+    /// The id from now on.
+    pub(crate) backup_id: String,
+    /// The id before; `None` if it had these labels already.
+    pub(crate) replaces: Option<String>,
+    pub(crate) volume: String,
+    pub(crate) labels: BTreeMap<String, String>,
 }
 
 /// An entry of `key list`.

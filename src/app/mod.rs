@@ -28,9 +28,9 @@ pub(crate) use human::{count, duration, printable, printable_lines, short_id};
 pub(crate) use message::{
     AttachmentEntry, BackupDetail, BackupEntry, BackupSummary, CacheInfo, CheckSummary,
     CompareSummary, DiffEntry, DiffImage, DiffStream, ExportSummary, Extent, ForgetSummary,
-    ForgetVolume, HeadStatement, InitSummary, KeptBackup, KeyChange, KeyEntry, ListEntry,
-    MergeSummary, Message, MetDamageEntry, Metadata, PackAmount, PrunePlan, PruneSummary,
-    RemovedBackup, RestoreSummary, Stats, Status, VolumeStats,
+    ForgetVolume, HeadStatement, InitSummary, KeptBackup, KeyChange, KeyEntry, LabelSummary,
+    ListEntry, MergeSummary, Message, MetDamageEntry, Metadata, PackAmount, PrunePlan,
+    PruneSummary, RemovedBackup, RestoreSummary, Stats, Status, VolumeStats,
 };
 pub(crate) use opening::{
     create, host_name, load_records, notice_several_newest, open, open_or_create, open_project,
@@ -41,9 +41,9 @@ pub(crate) use permission::Attempt;
 pub(crate) use prompt::{Prompt, TerminalLoan};
 pub(crate) use request::{
     AcceptedBackups, BackupRequest, BackupSource, CacheRequest, ExportRequest, ForgetRequest,
-    ForgetSelection, KeyRequest, ListRequest, MergeRequest, NewKeyAccess, NewKeyRequest,
-    PruneRequest, ReadFrom, RestoreRequest, Since, VolumeName, WriteTo, backup_selector,
-    check_name, is_stdin, volume_name,
+    ForgetSelection, KeyRequest, LabelRequest, ListRequest, MergeRequest, NewKeyAccess,
+    NewKeyRequest, PruneRequest, ReadFrom, RestoreRequest, Since, VolumeName, WriteTo,
+    backup_selector, check_name, is_stdin, volume_name,
 };
 pub(crate) use rescue_map::rescue_map;
 pub(crate) use restore_mark::{MarkPlaces, RestoreMark};

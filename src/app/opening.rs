@@ -161,17 +161,19 @@ fn create_where_none_is(
 }
 
 /// Opens the repository; if there is none and `create` is set, creates one with default options.
-/// Fails if the role of the key does not include the attempt.
+/// Returns it, and whether it is new. Fails if the role of the key does not include the attempt.
 pub(crate) fn open_or_create(
     session: &Session,
     settings: &RepositorySettings,
     attempt: Attempt,
     create: bool,
-) -> Result<Repository, Failure> {
+) -> Result<(Repository, bool), Failure> {
     match find(session, settings)? {
-        Some(found) => unlock(session, settings, attempt, found),
+        Some(found) => Ok((unlock(session, settings, attempt, found)?, false)),
         None if create => {
-            create_where_none_is(session, settings, CHUNK_SIZE_DEFAULT, KdfParams::default())
+            let (chunk_size, kdf) = (CHUNK_SIZE_DEFAULT, KdfParams::default());
+            let created = create_where_none_is(session, settings, chunk_size, kdf)?;
+            Ok((created, true))
         }
         None => Err(no_repository(settings)),
     }

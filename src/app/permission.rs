@@ -19,6 +19,7 @@ pub(crate) enum Attempt {
     Compare,
     Restore,
     ExportDiff,
+    Label,
     Forget,
     Prune,
     Head,
@@ -45,6 +46,7 @@ impl Attempt {
             Self::Compare => (Role::Full, "compare backups"),
             Self::Restore => (Role::Full, "restore"),
             Self::ExportDiff => (Role::Full, "export a diff"),
+            Self::Label => (Role::Full, "change labels"),
             Self::Forget => (Role::Full, "forget backups"),
             Self::Prune => (Role::Full, "prune"),
             Self::Head => (Role::Full, "state the head: that writes into the log"),
@@ -80,7 +82,7 @@ mod tests {
     use super::*;
 
     /// Attempts, the roles that may make them, and the text for those that may not.
-    const RULES: [(Attempt, &[Role], &str); 20] = {
+    const RULES: [(Attempt, &[Role], &str); 21] = {
         use Attempt::*;
         const ALL: &[Role] = &[Role::Full, Role::Write, Role::Verify];
         const WRITERS: &[Role] = &[Role::Full, Role::Write];
@@ -99,6 +101,7 @@ mod tests {
             (Compare, FULL, "may not compare"),
             (Restore, FULL, "may not restore"),
             (ExportDiff, FULL, "may not export a diff"),
+            (Label, FULL, "may not change labels"),
             (Forget, FULL, "may not forget"),
             (Prune, FULL, "may not prune"),
             (

@@ -92,7 +92,8 @@ impl Output {
             | Message::Merge(_)
             | Message::Export(_)
             | Message::Forget(_)
-            | Message::Prune(_) => true,
+            | Message::Prune(_)
+            | Message::Label(_) => true,
             Message::Check(check) => check.errors == 0,
             _ => false,
         };

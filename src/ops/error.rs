@@ -46,6 +46,8 @@ pub enum OpsError {
         "the diff changes a part of the chunk at byte {offset}, and this key cannot read the rest"
     )]
     PartOfChunk { offset: u64 },
+    #[error("a write key made backup {backup}, and its record cannot be replaced")]
+    LabelOfWriteKey { backup: ObjectHash },
     #[error("volume “{volume}” has no backup")]
     NoVolume { volume: String },
     #[error("backup {backup} of volume “{volume}” is protected by its label")]

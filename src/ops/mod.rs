@@ -22,7 +22,9 @@ mod walk_blobs;
 
 pub use affected::AffectedBackup;
 pub use attachments::image_metadata;
-pub use backup::{Accept, BackupOptions, BackupReport, MetDamage, Stated, backup, read_extents};
+pub use backup::{
+    Accept, BackupOptions, BackupReport, MetDamage, Stated, backup, read_extents, relabel,
+};
 pub use check::{CheckReport, Finding, check};
 pub use compare::{CompareReport, DifferentExtent, compare};
 pub use context::Context;

@@ -60,6 +60,8 @@ pub enum StorageErrorKind {
     LoginRefused,
     /// The server's host key is not the one that was recorded for it.
     HostKeyChanged,
+    /// The server sent something else before it began to speak SFTP.
+    Greeting,
     /// The program that makes the connection cannot be run.
     NoProgram,
     /// The medium or the server reported another error.
@@ -96,7 +98,9 @@ impl StorageErrorKind {
                 StorageErrorClass::Denied
             }
             Self::Full => StorageErrorClass::Full,
-            Self::Exists | Self::NoProgram | Self::Io => StorageErrorClass::Permanent,
+            Self::Exists | Self::Greeting | Self::NoProgram | Self::Io => {
+                StorageErrorClass::Permanent
+            }
         }
     }
 

@@ -292,6 +292,7 @@ fn every_command_has_a_manual_page() {
         "-key-remove",
         "-key-revoke",
         "-key-test",
+        "-label",
         "-list",
         "-man",
         "-prune",

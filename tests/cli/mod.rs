@@ -15,6 +15,7 @@ mod help;
 mod ingest;
 mod interrupted;
 mod kill;
+mod label;
 mod list;
 mod lost;
 mod manual;

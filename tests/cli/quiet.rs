@@ -75,6 +75,19 @@ fn a_quiet_command_prints_only_warnings_and_json_has_all_notes() {
     assert!(!printed.contains("was not written to since"), "{printed}");
 }
 
+#[test]
+fn a_backup_that_creates_the_repository_says_so() {
+    let world = World::empty();
+    let disk = world.write("disk.img", b"data");
+    let args = ["backup", &disk, "--init"];
+    let ran = world.run(&args);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let expected = format!("created {} with project default", world.at("repo"));
+    assert!(ran.stderr.contains(&expected), "{}", ran.stderr);
+    let again = world.run(&args);
+    assert!(!again.stderr.contains("created"), "{}", again.stderr);
+}
+
 /// Runs a command whose standard output cannot be written.
 fn on_a_full_disk(world: &World, args: &[&str]) -> String {
     let full = File::options().write(true).open("/dev/full").unwrap();

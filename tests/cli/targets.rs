@@ -115,6 +115,20 @@ fn a_blank_device_needs_no_flag() {
 }
 
 #[test]
+fn a_target_of_another_kind_is_refused_with_advice_for_a_restore() {
+    let (world, _) = backed_up(1000);
+    let fifo = world.at("fifo");
+    run("mkfifo", &[&fifo]).unwrap();
+    for target in [&fifo, "/dev/null", &world.at("repo")] {
+        for way in ["--force", "--in-place"] {
+            let error = world.fails(&["restore", "v", target, way], 1);
+            assert_error(&error, &[target, "a regular file, a block device, or “-”"]);
+            assert!(!error.contains("back it up"), "{error}");
+        }
+    }
+}
+
+#[test]
 fn a_backup_of_a_mounted_device_warns_unless_it_is_mounted_read_only() {
     let world = World::new();
     let Some(device) = LoopDevice::new(&vec![0; 8 * MIB]) else {

@@ -516,3 +516,26 @@ fn the_cache_can_be_shown_cleared_and_rebuilt() {
             .contains("rebuilding the local index")
     );
 }
+
+#[test]
+fn a_comparison_of_backups_of_different_sizes_says_so() {
+    let world = World::new();
+    let short = world.write("short", &noise(1, 100_000));
+    world.backup(&[&short, "--volume", "v"]);
+    // Only zeros are added: no chunk differs.
+    let longer = [noise(1, 100_000), vec![0; 100_000]].concat();
+    let longer = world.write("longer", &longer);
+    world.backup(&[&longer, "--volume", "v"]);
+    let text = world.ok(&["compare", "v~1", "v"]);
+    assert!(
+        text.contains("sizes differ: 97.7 KiB (100000 bytes), "),
+        "{text}"
+    );
+    let summary = world.json_one(&["compare", "v~1", "v"], "summary");
+    assert_eq!(
+        (&summary["size_a"], &summary["size_b"]),
+        (&100_000.into(), &200_000.into())
+    );
+    let text = world.ok(&["compare", "v", "v"]);
+    assert!(!text.contains("sizes"), "{text}");
+}

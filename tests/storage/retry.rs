@@ -175,6 +175,7 @@ fn only_transient_errors_are_repeated() {
         StorageErrorKind::Denied,
         StorageErrorKind::LoginRefused,
         StorageErrorKind::HostKeyChanged,
+        StorageErrorKind::Greeting,
         StorageErrorKind::NoProgram,
         StorageErrorKind::Io,
     ] {

@@ -138,6 +138,20 @@ fn a_failed_connection_gives_its_reason() {
         refused(options(&["true"])).kind,
         StorageErrorKind::NoProgram
     );
+    // A login shell that greets. This command reads its input, and does not end.
+    let greeter = [
+        "sh",
+        "-c",
+        "echo; echo Welcome to vault; exec cat >/dev/null",
+        "ssh",
+    ];
+    let error = refused(options(&greeter));
+    assert_eq!(error.kind, StorageErrorKind::Greeting);
+    assert!(
+        message(&error).contains("“Welcome to vault”"),
+        "{}",
+        message(&error)
+    );
     // This command reads its input and never writes.
     let mut silent = options(&["sh", "-c", "exec sleep 600", "ssh"]);
     silent.timeout = Duration::from_secs(1);

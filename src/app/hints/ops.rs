@@ -27,7 +27,7 @@ fn code(error: &OpsError) -> Code {
         OpsError::OtherSource { .. }
         | OpsError::ListWithoutStart
         | OpsError::DiffAsContent { .. } => Code::Usage,
-        OpsError::PartOfChunk { .. } => Code::NotAllowed,
+        OpsError::PartOfChunk { .. } | OpsError::LabelOfWriteKey { .. } => Code::NotAllowed,
         OpsError::NoVolume { .. } => Code::NotFound,
         OpsError::LostRace { .. }
         | OpsError::LostToPrune { .. }
@@ -90,6 +90,10 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
         OpsError::PartOfChunk { .. } => {
             "only a key with the role “full” can use this diff. With the role “write”, back up the \
              whole image, or use --extents with a mapped device"
+        }
+        OpsError::LabelOfWriteKey { .. } => {
+            "give the labels when the host backs up: backup --label KEY=VALUE. A record of a full key \
+             would vouch for data that nobody has read"
         }
         OpsError::NoVolume { .. } => "run “cuttlebone list” to see the volumes",
         OpsError::Protected { .. } => "nothing was removed; use --force to remove it anyway",

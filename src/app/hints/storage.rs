@@ -1,5 +1,9 @@
 //! Converts the errors of object stores into failures.
 
+use std::io;
+
+use rustix::io::Errno;
+
 use crate::app::failure::{Code, Failure};
 use crate::storage::{StorageError, StorageErrorKind};
 
@@ -21,12 +25,12 @@ pub(super) fn hint(error: &StorageError) -> Option<&'static str> {
             "check the permissions of the login user on the server, and that the server allows \
              writing"
         }
-        StorageErrorKind::Denied => "run this as a user with permission",
+        StorageErrorKind::Denied => denied(),
         StorageErrorKind::Io | StorageErrorKind::Unreadable if error.is_remote => {
             "check the log of the server for disk errors"
         }
         StorageErrorKind::Io | StorageErrorKind::Unreadable => {
-            "check the system log for disk errors"
+            return error.source.as_ref().and_then(disk_errors);
         }
         StorageErrorKind::ClosedAfterLogin => {
             "run this again; if it fails each time, see the log of the server (the directory of a \
@@ -41,6 +45,10 @@ pub(super) fn hint(error: &StorageError) -> Option<&'static str> {
             "log in once by hand with the program “sftp”: it shows why the login fails, and asks \
              whether to trust a new server"
         }
+        StorageErrorKind::Greeting => {
+            "the shell of the login user must print nothing without a terminal: see its ~/.bashrc and \
+             /etc/profile, or let the server force “internal-sftp”"
+        }
         StorageErrorKind::NoProgram => {
             "install the OpenSSH client, or name another command with --ssh-command"
         }
@@ -48,4 +56,42 @@ pub(super) fn hint(error: &StorageError) -> Option<&'static str> {
             return None;
         }
     })
+}
+
+/// Returns what to do about an error that a disk or a file system may have caused.
+pub(super) fn disk_errors(error: &io::Error) -> Option<&'static str> {
+    let errno = Errno::from_io_error(error)?;
+    let is_of_disk = matches!(errno, Errno::IO | Errno::BADMSG | Errno::UCLEAN);
+    is_of_disk.then_some("check the system log for disk errors")
+}
+
+/// Returns what to do if this user may not do something.
+pub(super) fn denied() -> &'static str {
+    if rustix::process::geteuid().is_root() {
+        "even root may not do this: check for a read-only device, a network file system that maps \
+         root to another user, “lsattr”, and SELinux or AppArmor"
+    } else {
+        "run this as a user with permission"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_errors_of_a_disk_lead_to_the_log_of_the_system() {
+        for (errno, expected) in [
+            (Errno::IO, true),
+            (Errno::BADMSG, true),
+            (Errno::UCLEAN, true),
+            (Errno::MFILE, false),
+            (Errno::NAMETOOLONG, false),
+            (Errno::INVAL, false),
+        ] {
+            let found = disk_errors(&io::Error::from(errno)).is_some();
+            assert_eq!(found, expected, "{errno:?}");
+        }
+        assert!(disk_errors(&io::Error::other("x")).is_none());
+    }
 }

@@ -1,5 +1,6 @@
 //! Converts the errors of sources and targets into failures.
 
+use super::storage::{denied, disk_errors};
 use crate::app::failure::{Code, Failure};
 use crate::volume::{Unsuitable, VolumeError, VolumeErrorKind};
 
@@ -15,7 +16,7 @@ impl From<VolumeError> for Failure {
                 "choose another name, write only what differs with --in-place, or replace \
                      it with --force",
             ),
-            VolumeErrorKind::Denied => Some("run this as a user with permission"),
+            VolumeErrorKind::Denied => Some(denied()),
             VolumeErrorKind::Closed => Some("check whether the program that reads the pipe failed"),
             VolumeErrorKind::ReadOnly => Some("choose a writable target"),
             VolumeErrorKind::Unsuitable(Unsuitable::Fifo) => {
@@ -54,7 +55,7 @@ impl From<VolumeError> for Failure {
             VolumeErrorKind::Misnamed => {
                 Some("give a name of 1 to 4096 bytes with --from-snapshot or --to-snapshot")
             }
-            VolumeErrorKind::Io => Some("check the system log for disk errors"),
+            VolumeErrorKind::Io => error.source.as_ref().and_then(disk_errors),
             _ => None,
         };
         Self::from_error(code, &error).hint_if(hint)

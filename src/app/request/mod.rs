@@ -4,6 +4,7 @@
 mod backup;
 mod forget;
 mod key;
+mod label;
 mod list;
 mod names;
 mod read_write;
@@ -12,6 +13,7 @@ mod restore;
 pub(crate) use backup::{BackupRequest, BackupSource, VolumeName};
 pub(crate) use forget::{ForgetRequest, ForgetSelection, PruneRequest};
 pub(crate) use key::{AcceptedBackups, CacheRequest, KeyRequest, NewKeyAccess, NewKeyRequest};
+pub(crate) use label::LabelRequest;
 pub(crate) use list::{ListRequest, Since};
 pub(crate) use names::{backup_selector, check_name, volume_name};
 pub(crate) use read_write::{ReadFrom, WriteTo, is_stdin};

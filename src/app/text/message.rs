@@ -26,6 +26,7 @@ pub(crate) fn done(message: &Message) -> Option<String> {
             format!("the key {} was {}", short_id(&change.key_id), change.action)
         }
         Message::Merge(_) | Message::Export(_) => "the diff was written".to_owned(),
+        Message::Label(_) => "the labels were changed".to_owned(),
         Message::Forget(summary) if summary.dry_run => return None,
         Message::Forget(_) => "the backups were removed".to_owned(),
         Message::Prune(summary) if summary.dry_run => return None,
@@ -75,6 +76,7 @@ pub(crate) fn message(message: &Message, zone: &TimeZone) -> String {
         Message::Export(summary) => diff::export(summary),
         Message::Forget(summary) => forget::forgotten(summary),
         Message::Prune(summary) => prune::pruned(summary),
+        Message::Label(summary) => summary::label(summary),
         Message::Head(statement) => head::head(statement, zone),
     }
 }

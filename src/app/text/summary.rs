@@ -2,8 +2,8 @@
 
 use crate::app::human::{count, printable, short_id};
 use crate::app::message::{
-    BackupSummary, CacheInfo, CheckSummary, CompareSummary, InitSummary, KeyChange, RestoreSummary,
-    Stats, VolumeStats,
+    BackupSummary, CacheInfo, CheckSummary, CompareSummary, InitSummary, KeyChange, LabelSummary,
+    RestoreSummary, Stats, VolumeStats,
 };
 use crate::base::ByteSize;
 
@@ -83,8 +83,16 @@ pub(super) fn compare(summary: &CompareSummary) -> String {
     if summary.identical {
         return format!("{a} and {b} have the same content\n");
     }
+    let sizes = match (summary.size_a, summary.size_b) {
+        (a, b) if a == b => String::new(),
+        (a, b) => format!(
+            "  sizes differ: {} ({a} bytes), {} ({b} bytes)\n",
+            ByteSize(a),
+            ByteSize(b)
+        ),
+    };
     format!(
-        "{a} and {b} differ in {}, {}\n",
+        "{a} and {b} differ in {}, {}\n{sizes}",
         count(summary.extents, "extent"),
         ByteSize(summary.bytes_different)
     )
@@ -172,6 +180,24 @@ pub(super) fn volume_stats(stats: &VolumeStats) -> String {
             )),
         ),
     ])
+}
+
+pub(super) fn label(summary: &LabelSummary) -> String {
+    let (id, volume) = (short_id(&summary.backup_id), printable(&summary.volume));
+    let Some(before) = &summary.replaces else {
+        return format!("backup {id} of {volume} has these labels already\n");
+    };
+    let labels: Vec<_> = summary.labels.iter().collect();
+    let labels: Vec<_> = labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    let labels = match &labels[..] {
+        [] => "none".to_owned(),
+        labels => printable(&labels.join(" ")),
+    };
+    let before = short_id(before);
+    format!("backup {id} of {volume} takes the place of {before}\n  labels: {labels}\n")
 }
 
 pub(super) fn key_change(change: &KeyChange) -> String {

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use crate::app::{
-    BackupRequest, CacheRequest, ExportRequest, ForgetRequest, KeyRequest, ListRequest,
-    MergeRequest, PruneRequest, ReadFrom, RepositorySettings, RestoreRequest, WriteTo,
+    BackupRequest, CacheRequest, ExportRequest, ForgetRequest, KeyRequest, LabelRequest,
+    ListRequest, MergeRequest, PruneRequest, ReadFrom, RepositorySettings, RestoreRequest, WriteTo,
 };
 use crate::base::ChunkSize;
 use crate::repo::KdfParams;
@@ -49,6 +49,7 @@ pub(crate) enum RepositoryAction {
         /// Whether to draw the QR code even if standard output is no terminal.
         qr: bool,
     },
+    Label(LabelRequest),
     Stats {
         volume: Option<String>,
     },

@@ -242,7 +242,7 @@ fn verify_writes(text: &str) -> Result<VerifyWrites, String> {
     }
 }
 
-fn label(text: &str) -> Result<(String, String), String> {
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("give KEY=VALUE".to_owned()),

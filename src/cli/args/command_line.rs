@@ -13,6 +13,7 @@ use super::forget_args::ForgetArgs;
 use super::global_args::GlobalArgs;
 use super::kdf_args::KdfArgs;
 use super::key_args::KeyCommand;
+use super::label_args::LabelArgs;
 use super::list_args::ListArgs;
 use super::prune_args::PruneLimits;
 use super::restore_args::RestoreArgs;
@@ -232,6 +233,16 @@ Examples:
         #[arg(long)]
         qr: bool,
     },
+
+    /// Change the labels of backups
+    ///
+    /// A new record takes the place of the old one: the id of the backup changes, and its content,
+    /// time and place in the history stay. “protected=yes” keeps “forget” away.
+    #[command(after_help = "\
+Examples:
+  cuttlebone label web1-root~1 protected=yes why='before the upgrade'
+  cuttlebone label 3f9a01bc --remove protected")]
+    Label(LabelArgs),
 
     /// Show how much data is stored and how much is saved
     ///

@@ -79,6 +79,7 @@ fn action(
         },
         Command::Check { read_data } => RepositoryAction::Check { read_data },
         Command::Head { qr } => RepositoryAction::Head { qr },
+        Command::Label(args) => RepositoryAction::Label(args.into_request()?),
         Command::Stats { volume } => RepositoryAction::Stats { volume },
         Command::Key { command } => RepositoryAction::Key(command.into_request()?),
         Command::Cache { command } => {

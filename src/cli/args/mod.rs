@@ -10,6 +10,7 @@ mod global_args;
 mod invocation;
 mod kdf_args;
 mod key_args;
+mod label_args;
 mod list_args;
 mod prune_args;
 mod restore_args;

@@ -32,7 +32,13 @@ pub(super) fn backup(
     }
     let mut source = open_source(console, &request.source)?;
     let create = request.init && !request.dry_run;
-    let repository = open_or_create(&console.session, settings, Attempt::Backup, create)?;
+    let (repository, is_new) = open_or_create(&console.session, settings, Attempt::Backup, create)?;
+    if is_new {
+        let (at, project) = (&settings.location, &settings.project);
+        console.meter.note(&format!(
+            "there was no repository: created {at} with project {project}"
+        ));
+    }
     let project = project(&console.session, settings, &repository)?;
     let (volume, volume_chosen) = match request.volume {
         VolumeName::Chosen(name) => (name, true),

@@ -43,6 +43,8 @@ pub(super) fn compare(
         a: a.id.to_string(),
         b: b.id.to_string(),
         identical: report.identical,
+        size_a: a.record.content.size,
+        size_b: b.record.content.size,
         extents: report.extents,
         bytes_different: report.bytes,
     }))

@@ -13,6 +13,7 @@ use super::forget::forget;
 use super::head::head;
 use super::init::init;
 use super::key::key;
+use super::label::label;
 use super::list::list;
 use super::prune::prune;
 use super::restore::restore;
@@ -36,6 +37,7 @@ pub(crate) fn run_in_repository(
         RepositoryAction::Prune { request, dry_run } => prune(console, settings, request, dry_run),
         RepositoryAction::Check { read_data } => check(console, settings, read_data),
         RepositoryAction::Head { qr } => head(console, settings, qr),
+        RepositoryAction::Label(request) => label(console, settings, &request),
         RepositoryAction::Stats { volume } => stats(console, settings, volume),
         RepositoryAction::Key(request) => key(console, settings, request),
         RepositoryAction::Cache(request) => cache(console, settings, request),

@@ -13,6 +13,7 @@ mod forget;
 mod head;
 mod init;
 mod key;
+mod label;
 mod list;
 mod prune;
 mod restore;

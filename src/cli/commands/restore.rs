@@ -19,7 +19,7 @@ use crate::ops::{self, OnDamage, OpsError};
 use crate::repo::{Backup, RepoError};
 use crate::volume::{
     AnnouncedTarget, Existing, OutputFile, OutputStream, StreamTarget, Target, VolumeError,
-    open_target,
+    VolumeErrorKind, open_target,
 };
 
 use super::cache::cache_path;
@@ -52,7 +52,9 @@ pub(super) fn restore(
             let stdout = std::io::stdout();
             Box::new(StreamTarget::new(stdout, "standard output", size))
         }
-        WriteTo::Path(path) => open_target(path, size, request.existing).map_err(OpsError::from)?,
+        WriteTo::Path(path) => {
+            open_target(path, size, request.existing).map_err(unusable_target)?
+        }
     };
     // Other targets need no mark, since they do not exist until they are complete.
     let marks = match &request.target {
@@ -140,6 +142,16 @@ pub(super) fn describe(mark: &RestoreMark) -> String {
     let id = short_id(backup_id);
     let (volume, time) = (printable(volume), printable(time));
     format!("an interrupted restore of backup {id} of volume “{volume}”, begun at {time}")
+}
+
+/// Returns the failure of a target that cannot be opened.
+fn unusable_target(error: VolumeError) -> Failure {
+    let is_unsuitable = matches!(error.kind, VolumeErrorKind::Unsuitable(_));
+    let failure = Failure::from(error);
+    if is_unsuitable {
+        return failure.hint("give a regular file, a block device, or “-” and a pipe");
+    }
+    failure
 }
 
 fn mark(backup: &Backup, request: &RestoreRequest) -> RestoreMark {

@@ -18,6 +18,7 @@ mod pack;
 mod present;
 mod protect;
 mod record;
+mod relabel;
 mod sample;
 mod shared;
 mod snapshots;
@@ -27,4 +28,5 @@ mod task;
 
 pub use extent_list::read_extents;
 pub use options::{Accept, BackupOptions, BackupReport, MetDamage, Stated};
+pub use relabel::relabel;
 pub use source::backup;

@@ -20,6 +20,9 @@ pub(super) fn describe(root: &Path, directory: &str) -> String {
         Ok(space) => {
             let bytes = |blocks: u64| ByteSize(blocks.saturating_mul(space.f_frsize));
             let (free, total) = (bytes(space.f_bavail), bytes(space.f_blocks));
+            if space.f_files > 0 && space.f_favail == 0 {
+                return format!("on {on}, no inode free of {}", space.f_files);
+            }
             format!("on {on}, {free} free of {total}")
         }
         Err(_) => format!("on {on}"),

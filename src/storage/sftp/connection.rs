@@ -94,7 +94,14 @@ impl Connection {
         };
         let version = match within(limit, &options.cancel, ssh.answer(session.init())).await {
             Ok(Ok(version)) => version,
-            Ok(Err(_)) => return Err(not_connected(&ssh).await),
+            Ok(Err(_)) => {
+                if let Some(greeting) = ssh.greeting() {
+                    ssh.kill();
+                    let text = format!("the server sent “{greeting}” in place of SFTP");
+                    return Err(SftpError::known(StorageErrorKind::Greeting, text));
+                }
+                return Err(not_connected(&ssh).await);
+            }
             Err(late) => {
                 ssh.kill();
                 return Err(SftpError::Lost(match late {

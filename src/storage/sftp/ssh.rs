@@ -27,6 +27,10 @@ const STDERR_KEPT: usize = 4 << 10;
 /// The time to wait for the last messages after ssh has ended. A process that ssh leaves behind,
 /// such as the master of a shared connection, may keep the pipe open for ever.
 const STDERR_WAIT: Duration = Duration::from_secs(2);
+/// Bytes of the first answer that are kept, to show a greeting.
+const FIRST_KEPT: usize = 200;
+/// The type of the first packet that a server sends.
+const VERSION: u8 = 2;
 /// Large enough that several small packets are read in one system call.
 const READ_BUFFER: usize = 64 << 10;
 
@@ -40,6 +44,8 @@ const IGNORE_SIGNALS: &str = r#"trap "" INT HUP; exec "$@""#;
 pub(super) struct Ssh {
     child: Mutex<Child>,
     stderr: Mutex<Vec<u8>>,
+    /// The first bytes that the server sent.
+    first: Mutex<Vec<u8>>,
     /// Closed when all of its messages have been read.
     stderr_open: watch::Receiver<()>,
     /// Closed when no answer can arrive.
@@ -64,6 +70,7 @@ impl Ssh {
         let ssh = Arc::new(Self {
             child: Mutex::new(child),
             stderr: Mutex::default(),
+            first: Mutex::default(),
             stderr_open,
             answers_open,
             started: Instant::now(),
@@ -129,6 +136,29 @@ impl Ssh {
         joined.chars().filter(|c| !c.is_control()).collect()
     }
 
+    /// Notes the first bytes that the server sends. Returns whether they are no SFTP.
+    fn note_first(&self, new: &[u8]) -> bool {
+        let mut first = lock(&self.first);
+        let missing = FIRST_KEPT.saturating_sub(first.len());
+        if missing == 0 {
+            return false;
+        }
+        first.extend_from_slice(&new[..new.len().min(missing)]);
+        !begins_as_sftp(&first)
+    }
+
+    /// Returns what the server sent in place of SFTP, if it did.
+    pub(super) fn greeting(&self) -> Option<String> {
+        let first = lock(&self.first);
+        if begins_as_sftp(&first) {
+            return None;
+        }
+        let text = String::from_utf8_lossy(&first);
+        let shown = text.lines().find(|line| !line.trim().is_empty());
+        let shown = shown.unwrap_or_default().trim();
+        Some(shown.chars().filter(|c| !c.is_control()).collect())
+    }
+
     /// Returns the answer to a request, or an error once no answer can arrive. russh-sftp would
     /// wait for ever for a request that is sent while the connection ends: it drops the pending
     /// requests before it stops accepting new ones.
@@ -171,6 +201,12 @@ impl Ssh {
     fn child(&self) -> MutexGuard<'_, Child> {
         lock(&self.child)
     }
+}
+
+/// Whether these bytes can begin the answer of an SFTP server: the length of a packet, which is
+/// less than 16 MiB, and the type of the first one.
+fn begins_as_sftp(first: &[u8]) -> bool {
+    first.first().is_none_or(|byte| *byte == 0) && first.get(4).is_none_or(|byte| *byte == VERSION)
 }
 
 /// Counts a pending request.
@@ -301,8 +337,14 @@ impl AsyncRead for Pipes {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.from).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.ssh.note_progress();
+        let new = &buf.filled()[before..];
+        if new.is_empty() {
+            return polled;
+        }
+        self.ssh.note_progress();
+        if self.ssh.note_first(new) {
+            // Its first bytes would count as the length of an answer, which would never arrive.
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
         polled
     }

@@ -1,0 +1,41 @@
+//! The command `label`.
+
+use crate::app::{
+    Attempt, Failure, LabelRequest, LabelSummary, Message, RepositorySettings, host_name,
+    load_records, open_project,
+};
+use crate::cli::console::Console;
+use crate::ops;
+
+pub(super) fn label(
+    console: &Console,
+    settings: &RepositorySettings,
+    request: &LabelRequest,
+) -> Result<(), Failure> {
+    let (_, project) = open_project(&console.session, settings, Attempt::Label)?;
+    let records = load_records(&console.session, &project)?;
+    // All of them first: a typo must not leave half of the work done.
+    let selected = request.backups.iter().map(|backup| records.select(backup));
+    let selected = selected.collect::<Result<Vec<_>, _>>()?;
+    let context = console.session.context(Some(&settings.cache_dir));
+    let mut messages = Vec::new();
+    for backup in selected {
+        let mut labels = backup.record.labels.clone();
+        for key in &request.remove {
+            labels.remove(key);
+        }
+        labels.extend(request.labels.clone());
+        let host = host_name();
+        let id = ops::relabel(&project, backup.id, labels.clone(), Some(&host), &context)?;
+        messages.push(Message::Label(LabelSummary {
+            backup_id: id.to_string(),
+            replaces: (id != backup.id).then(|| backup.id.to_string()),
+            volume: backup.record.volume.name.clone(),
+            labels,
+        }));
+    }
+    console.meter.finish();
+    messages
+        .iter()
+        .try_for_each(|message| console.output.show(message))
+}

@@ -1,0 +1,106 @@
+//! Changes the labels of a backup: a new record takes the place of the old one.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::options::{Accept, BackupOptions, Stated};
+use super::pack::pack;
+use super::protect::Protection;
+use super::record::load;
+use super::task::Stored;
+use crate::base::ObjectHash;
+use crate::format::BackupRecord;
+use crate::ops::context::{Context, TOOL};
+use crate::ops::error::OpsError;
+use crate::ops::forget::{Forget, forget, plan_forget};
+use crate::repo::{Compression, Log, PackSizes, Project, Records, RunLen, VerifyWrites};
+
+/// Gives a backup these labels instead of its own. Stores a record that takes the place of the old
+/// one, with the same content, time and place in the history, and then removes the old one. Returns
+/// the id of the new record, or of the old one if it has these labels already.
+///
+/// If it is interrupted in between, the new record counts, and the next `forget` removes the old
+/// one. Fails for a backup of a write key: a record of a full key would vouch for its data.
+pub fn relabel(
+    project: &Project,
+    id: ObjectHash,
+    labels: BTreeMap<String, String>,
+    host: Option<&str>,
+    context: &Context<'_>,
+) -> Result<ObjectHash, OpsError> {
+    let records = load(project, context)?;
+    let backup = records.select(&id.to_string())?;
+    if backup.record.labels == labels {
+        return Ok(id);
+    }
+    if !backup.is_full {
+        return Err(OpsError::LabelOfWriteKey { backup: id });
+    }
+    let options = options_for(&backup.record.volume.name, host);
+    let mut protection = Protection::begin(project, &options, context)?;
+    // Again: the backup may have been removed before it was protected.
+    let records = load(project, context)?;
+    let backup = records.select(&id.to_string())?;
+    protection.build_on(Some(backup));
+    let index = protection.index()?;
+    let stored = Stored {
+        kind: backup.record.content.kind,
+        size: backup.record.content.size,
+        top: backup.top,
+    };
+    let packed = pack(
+        project,
+        &index,
+        &protection,
+        &options,
+        RunLen::Leaf,
+        context,
+        |_| Ok((stored, Vec::new())),
+    )?;
+    let tops: Vec<_> = backup.tops().collect();
+    let cleared = protection.clear(&index, &tops)?;
+    let cleared = cleared.ok_or(OpsError::Internal("a new record needs a permit"))?;
+    let record = BackupRecord {
+        replaces: Some(id),
+        heads: records.heads(),
+        marks: cleared.marks().to_vec(),
+        labels,
+        tool: Some(TOOL.to_owned()),
+        ..backup.record.clone()
+    };
+    let new = Records::commit(project, &record, &packed.receipt, &cleared);
+    let stays = protection.committed(&cleared);
+    // The first failure is the one to report.
+    let new = new?;
+    stays?;
+    index.close();
+    let (records, log) = (load(project, context)?, Log::load(project)?);
+    let old = Forget::Named {
+        backups: vec![id.to_string()],
+        force: true,
+    };
+    let plan = plan_forget(&records, &log, &old, Timestamp::now())?;
+    forget(project, &plan, host, context)?;
+    Ok(new)
+}
+
+/// Returns the options of a backup that stores nothing but a record.
+fn options_for(volume: &str, host: Option<&str>) -> BackupOptions {
+    BackupOptions {
+        volume: volume.to_owned(),
+        volume_chosen: true,
+        base: None,
+        force_base: false,
+        labels: BTreeMap::new(),
+        dry_run: false,
+        compression: Compression::default(),
+        pack_sizes: PackSizes::default(),
+        verify_writes: VerifyWrites::default(),
+        reread: false,
+        verify_sample: 0,
+        accept: Accept::default(),
+        stated: Stated::default(),
+        host: host.map(str::to_owned),
+    }
+}
