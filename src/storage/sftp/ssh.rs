@@ -343,6 +343,8 @@ impl AsyncRead for Pipes {
         }
         self.ssh.note_progress();
         if self.ssh.note_first(new) {
+            // What has arrived with them is the rest of a greeting.
+            self.ssh.note_first(self.from.buffer());
             // Its first bytes would count as the length of an answer, which would never arrive.
             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
