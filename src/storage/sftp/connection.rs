@@ -94,15 +94,15 @@ impl Connection {
         };
         let version = match within(limit, &options.cancel, ssh.answer(session.init())).await {
             Ok(Ok(version)) => version,
-            Ok(Err(_)) => {
+            failed => {
                 if let Some(greeting) = ssh.greeting() {
                     ssh.kill();
                     let text = format!("the server sent “{greeting}” in place of SFTP");
                     return Err(SftpError::known(StorageErrorKind::Greeting, text));
                 }
-                return Err(not_connected(&ssh).await);
-            }
-            Err(late) => {
+                let Err(late) = failed else {
+                    return Err(not_connected(&ssh).await);
+                };
                 ssh.kill();
                 return Err(SftpError::Lost(match late {
                     Late::Cancelled => "interrupted".to_owned(),

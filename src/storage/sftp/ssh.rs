@@ -136,15 +136,17 @@ impl Ssh {
         joined.chars().filter(|c| !c.is_control()).collect()
     }
 
-    /// Notes the first bytes that the server sends. Returns whether they are no SFTP.
-    fn note_first(&self, new: &[u8]) -> bool {
+    /// Notes the first bytes that the server sends.
+    fn note_first(&self, new: &[u8]) {
         let mut first = lock(&self.first);
         let missing = FIRST_KEPT.saturating_sub(first.len());
-        if missing == 0 {
-            return false;
-        }
         first.extend_from_slice(&new[..new.len().min(missing)]);
-        !begins_as_sftp(&first)
+    }
+
+    /// Whether the first line that is not blank is complete, or longer than what is kept.
+    fn has_greeting_line(&self) -> bool {
+        let first = lock(&self.first);
+        first.len() >= FIRST_KEPT || first.trim_ascii_start().contains(&b'\n')
     }
 
     /// Returns what the server sent in place of SFTP, if it did.
@@ -329,6 +331,24 @@ pub(super) struct Pipes {
     _open: watch::Sender<()>,
 }
 
+impl Pipes {
+    /// Reads the first line of a greeting. Then fails.
+    fn poll_greeting(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut more = [0; FIRST_KEPT];
+        while !self.ssh.has_greeting_line() {
+            let mut more = ReadBuf::new(&mut more);
+            match Pin::new(&mut self.from).poll_read(cx, &mut more) {
+                Poll::Ready(Ok(())) if !more.filled().is_empty() => {
+                    self.ssh.note_first(more.filled());
+                }
+                Poll::Ready(Ok(())) => break,
+                other => return other,
+            }
+        }
+        Poll::Ready(Err(io::ErrorKind::InvalidData.into()))
+    }
+}
+
 impl AsyncRead for Pipes {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -336,19 +356,21 @@ impl AsyncRead for Pipes {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let polled = Pin::new(&mut self.from).poll_read(cx, buf);
-        let new = &buf.filled()[before..];
-        if new.is_empty() {
-            return polled;
-        }
-        self.ssh.note_progress();
-        if self.ssh.note_first(new) {
-            // What has arrived with them is the rest of a greeting.
-            self.ssh.note_first(self.from.buffer());
+        if self.ssh.greeting().is_none() {
+            let polled = Pin::new(&mut self.from).poll_read(cx, buf);
+            let new = &buf.filled()[before..];
+            if new.is_empty() {
+                return polled;
+            }
+            self.ssh.note_progress();
+            self.ssh.note_first(new);
+            if self.ssh.greeting().is_none() {
+                return polled;
+            }
             // Its first bytes would count as the length of an answer, which would never arrive.
-            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            buf.set_filled(before);
         }
-        polled
+        self.poll_greeting(cx)
     }
 }
 
