@@ -89,7 +89,10 @@ pub fn index_segment(data: &[u8]) {
             for blob in listing.contents.blobs().take(16) {
                 match index.find_readable(&blob.id).expect("memory") {
                     Some(found) => check_location(&found, &blob.id),
-                    None => assert!(ambiguous(&segment, listing, &blob.id), "it was named"),
+                    None => assert!(
+                        ambiguous(&segment, listing, &blob.id),
+                        "the segment names it"
+                    ),
                 }
                 for place in index.find_all_readable(&blob.id).expect("memory") {
                     check_location(&place, &blob.id);

@@ -42,7 +42,7 @@ pub(crate) fn create_private_dir(base: &Path, directory: &Path) -> io::Result<()
             return Err(refused(&path, "it is a symbolic link"));
         }
         if !metadata.is_dir() {
-            return Err(refused(&path, "it is no directory"));
+            return Err(refused(&path, "it is not a directory"));
         }
         is_ours(&path, &metadata)?;
         if metadata.mode() & WRITABLE != 0 {

@@ -1,5 +1,6 @@
-//! Section 13: entries of the log. They say which objects were added and which were removed on
-//! purpose. The hashes are plain, so that custodians and copies need no key; all else is sealed.
+//! Section 12: entries of the log. They state which objects were added and which were removed on
+//! purpose. The hashes are not encrypted, so that someone without a key can verify a store or make
+//! a copy. All other details are sealed.
 
 use serde::{Deserialize, Serialize};
 

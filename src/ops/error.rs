@@ -26,7 +26,7 @@ pub enum OpsError {
     },
     #[error("{name} is empty: it has no bytes")]
     EmptySource { name: String },
-    #[error("{name} is an RBD diff, and would be stored as it is: a restore gives no image")]
+    #[error("{name} is an RBD diff: a restore would give the diff, and not the image")]
     DiffAsContent { name: String },
     #[error("{path} changed while it was read: the backup would not be a consistent point in time")]
     SourceChanged { path: String },
@@ -246,7 +246,7 @@ pub enum OpsError {
     #[error("{backup} is not of a snapshot, so no diff can begin at it")]
     NoSnapshot { backup: String },
     #[error(
-        "backup {backup} of volume “{volume}” cannot be restored whole: {} bytes in {} are lost, \
+        "backup {backup} of volume “{volume}” cannot be restored completely: {} bytes in {} are lost, \
         the first at byte {}",
         total(ranges),
         places(ranges.len()),

@@ -130,7 +130,7 @@ pub enum Damage {
     WrongSize { expected: u64, found: u64 },
     #[error("it is missing")]
     Missing,
-    #[error("it is larger than any of its kind")]
+    #[error("it is larger than an object of its kind may be")]
     TooLarge,
     #[error("it cannot be read")]
     Unreadable(#[source] Box<StorageError>),

@@ -60,7 +60,7 @@ fn the_example_list_backups_lists_all_backups() {
 #[test]
 fn the_example_read_range_returns_the_bytes_of_the_range() {
     let world = World::new();
-    // 5 MiB and a bit: data, a hole of 3 MiB, and data across the border of two leaves.
+    // A little more than 5 MiB: data, a hole of 3 MiB, and data across the border of two leaves.
     let mut content: Vec<u8> = (0..5_300_000_u32).map(|n| (n / 7 % 251) as u8).collect();
     content[1 << 20..4 << 20].fill(0);
     let image = world.write("disk.img", &content);

@@ -16,7 +16,7 @@ const MIB: usize = 1 << 20;
 pub(super) fn assert_error(message: &str, expected: &[&str]) {
     let begins = message.starts_with("error: ") || message.contains("\nerror: ");
     assert!(begins, "{message}");
-    assert!(message.contains("\n  next: "), "no way on: {message}");
+    assert!(message.contains("\n  next: "), "no next step: {message}");
     for part in expected {
         assert!(message.contains(part), "no “{part}” in {message}");
     }

@@ -159,7 +159,9 @@ fn the_help_of_restore_states_when_a_device_is_overwritten() {
     let text = words.join(" ");
     assert!(!text.contains("device is overwritten"), "{help}");
     assert!(
-        text.contains("only with --in-place or --force: a file, and a block device that is not"),
+        text.contains(
+            "a block device that is not blank, is changed only with --in-place or --force"
+        ),
         "{help}"
     );
 }

@@ -220,7 +220,7 @@ fn damage_that_can_be_found_without_reading_data_is_reported_before_anything_is_
             let ran = world.run(args);
             assert_eq!(ran.code, Some(21), "{ran:?}");
             let expected = [
-                "cannot be restored whole",
+                "cannot be restored completely",
                 "nothing was written",
                 "--keep-going",
                 "“v”",

@@ -140,7 +140,7 @@ fn commands_beyond_the_role_of_the_key_are_refused_before_they_do_anything() {
         (&["forget", "--keep-last", "1", "--dry-run"], "forget"),
         (&["forget", "--keep-last", "1", "--prune"], "forget"),
         (&["prune"], "prune"),
-        (&["head"], "state the head: that writes into the log"),
+        (&["head"], "run “head”, which writes into the log"),
         (&["prune", "--dry-run"], "prune"),
         (&["key", "add", "--new-password-file", &new], "add a key"),
         (

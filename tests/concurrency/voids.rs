@@ -369,9 +369,9 @@ impl search::Model for Scenario {
         let fault = match () {
             () if state.fault.is_some() => state.fault?,
             () if records.first && !records.is_voided && is_settled && !state.pack => {
-                "a record that counts is not whole"
+                "a record that counts is incomplete"
             }
-            () if records.second && !state.pack => "a record on a base is not whole",
+            () if records.second && !state.pack => "a record that builds on a base is incomplete",
             () if state.was_stored && !state.first && !state.is_removed => {
                 "a record is missing, and not in the log"
             }

@@ -36,7 +36,7 @@ fn inspect(stream: &[u8]) -> Result<Found, OpsError> {
     Ok((report, image, diffs))
 }
 
-/// Counts the same as an inspection, byte by byte.
+/// Computes the counts of an inspection, byte by byte.
 fn by_hand((header, extents): &Diff) -> DiffSummary {
     let of = |kind| extents.iter().filter(move |(e, _)| e.kind == kind);
     let total = |kind| of(kind).map(|(e, _)| e.length).sum::<u64>();

@@ -13,7 +13,8 @@ use super::{CHUNK, Host, KIB, TestRepo, noise, options, stream};
 /// Compares each progress with the bytes in a store.
 struct Witness {
     store: MemoryBackend,
-    /// The bytes that are done, all bytes if known, and the bytes of the store.
+    /// For each progress: the bytes that are done, the total if it is known, and the bytes in the
+    /// store.
     seen: Mutex<Vec<(u64, Option<u64>, u64)>>,
 }
 

@@ -107,7 +107,7 @@ fn a_prune_removes_a_withdrawn_record_if_its_tree_is_incomplete() {
         !voids.iter().any(|name| name.contains("/voids/")),
         "{voids:?}"
     );
-    host.check_clean(&test_repo, "the record that was not whole is removed");
+    host.check_clean(&test_repo, "the incomplete record is removed");
     assert!(
         host.restore_image(&test_repo, &test_repo.backup(first))
             .unwrap()

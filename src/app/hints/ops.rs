@@ -236,11 +236,11 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
             "give two backups of the same image; run “cuttlebone list” to see the backups"
         }
         OpsError::Holes { .. } => {
-            "nothing was written; restore all the rest with --keep-going, or try an older backup. \
+            "nothing was written; restore all other parts with --keep-going, or try an older backup. \
              “cuttlebone check” shows what else is damaged"
         }
         OpsError::Hole { .. } => {
-            "the target is incomplete, and a new file was not created; restore all the rest with \
+            "the target is incomplete, and a new file was not created; restore all other parts with \
              --keep-going, or try an older backup. “cuttlebone check” shows what else is damaged"
         }
         OpsError::TargetChanged { .. } => {

@@ -19,7 +19,7 @@ impl From<RepoError> for Failure {
 fn code(error: &RepoError) -> Code {
     match error.kind() {
         _ if is_history_lost(error) => Code::HistoryLost,
-        // A key is no backup, volume or project.
+        // A key is not a backup, volume or project.
         RepoErrorKind::NotFound if !matches!(error, RepoError::NoKey { .. }) => Code::NotFound,
         RepoErrorKind::NoRepository => Code::NoRepository,
         RepoErrorKind::WrongPassword => Code::WrongPassword,
@@ -78,7 +78,7 @@ fn hint(error: &RepoError) -> Option<Cow<'static, str>> {
             "copy a key saved by “cuttlebone key export” to keys/ID in the repository"
         }
         RepoError::NoSettings { .. } => {
-            "get the directory “settings” of the project back from another copy of the repository"
+            "copy the directory “settings” of the project from another copy of the repository"
         }
         RepoError::NoProject { known, .. } if known.is_empty() => "this key opens no project",
         RepoError::NoProject { known, .. } => {

@@ -13,7 +13,7 @@ impl From<VolumeError> for Failure {
         let hint = match error.kind {
             VolumeErrorKind::NotFound => Some("check the path"),
             VolumeErrorKind::Exists => Some(
-                "choose another name, write only what differs with --in-place, or replace \
+                "choose another name, write only differences with --in-place, or replace \
                      it with --force",
             ),
             VolumeErrorKind::Denied => Some(denied()),
@@ -26,13 +26,13 @@ impl From<VolumeError> for Failure {
                 Some("back it up as a stream: cuttlebone backup - --volume NAME < FILE")
             }
             VolumeErrorKind::Unsuitable(_) => Some("give a regular file or a block device"),
-            VolumeErrorKind::Busy => Some("unmount it, or stop what uses it"),
+            VolumeErrorKind::Busy => Some("unmount it, or stop the program that uses it"),
             VolumeErrorKind::OtherWriter => Some(
                 "it may be a mixture; stop the program that writes to it, and run this again with \
                      --in-place",
             ),
             VolumeErrorKind::NotBlank(_) => Some(
-                "if it is the right device, overwrite it with --force, or write only what differs \
+                "if it is the right device, overwrite it with --force, or write only differences \
                      with --in-place",
             ),
             VolumeErrorKind::NoDevice { is_file: false } => {

@@ -56,7 +56,7 @@ pub(crate) fn notice(notice: &Notice) -> String {
         ),
         Notice::NoRestoreMark { problem } => format!(
             "could not store a mark that the restore has begun ({problem}): if it is interrupted, \
-            no later command will tell"
+            no later command will report it"
         ),
         Notice::SourceInUse { device, user } => format!(
             "{device} may change while it is read, since {user}: the backup may be a mixture of \
@@ -67,8 +67,8 @@ pub(crate) fn notice(notice: &Notice) -> String {
             was taken from there (--reread reads the file anyway)"
                 .to_owned()
         }
-        Notice::NoBaseForExtents => "there is no backup to build on: everything that the list of \
-            extents leaves out is taken for zeros"
+        Notice::NoBaseForExtents => "there is no backup to build on: all data outside the list of \
+            extents is assumed to be zero"
             .to_owned(),
         Notice::BaseByName { volume, snapshot } => format!(
             "only the name of snapshot “{snapshot}” connects this diff with volume “{volume}”: \
@@ -82,8 +82,8 @@ pub(crate) fn notice(notice: &Notice) -> String {
             "reading without a lease, since the repository cannot be written ({problem}): do not \
             run “prune --grace 0” on it until this has ended"
         ),
-        Notice::ConcurrentPrune => "a prune is running at the same time: storing again what it \
-            marked and this backup needs"
+        Notice::ConcurrentPrune => "a prune is running at the same time: storing the data again \
+            that it marked and this backup needs"
             .to_owned(),
         Notice::LabelsKept { backup } => {
             format!("backup {backup} exists already and keeps its own labels")

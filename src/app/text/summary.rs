@@ -147,7 +147,7 @@ pub(super) fn stats(stats: &Stats) -> String {
         (
             "Used",
             Some(format!(
-                "{}; the rest comes free with prunes",
+                "{}; prunes free the rest",
                 ByteSize(stats.bytes_used)
             )),
         ),
@@ -168,7 +168,7 @@ pub(super) fn volume_stats(stats: &VolumeStats) -> String {
         (
             "Exclusive",
             Some(format!(
-                "{}: so much comes free without this volume",
+                "{}: freed if all of its backups are removed",
                 ByteSize(stats.bytes_exclusive)
             )),
         ),

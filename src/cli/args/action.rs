@@ -46,7 +46,7 @@ pub(crate) enum RepositoryAction {
         read_data: bool,
     },
     Head {
-        /// Whether to draw the QR code even if standard output is no terminal.
+        /// Whether to draw the QR code even if standard output is not a terminal.
         qr: bool,
     },
     Label(LabelRequest),

@@ -28,12 +28,12 @@ pub(super) struct BackupArgs {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     #[arg(conflicts_with = "source", requires = "volume", group = "changes")]
     diff: Option<OsString>,
-    /// Back up what a program prints, and only if it exits with code 0. The shell “sh” runs it
+    /// Back up the output of a program, if it exits with code 0. The shell “sh” runs it
     #[arg(long, value_name = "COMMAND", value_hint = ValueHint::CommandString)]
     #[arg(conflicts_with_all = ["source", "diff", "extents"], requires = "volume")]
     command: Option<OsString>,
     /// Read only the extents in FILE, the output of “rbd diff --from-snap SNAP” as JSON, XML or
-    /// plain text; “-” for standard input. Say with --from-snapshot or --base where they start
+    /// plain text; “-” for standard input. Name their start with --from-snapshot or --base
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     #[arg(conflicts_with_all = ["diff", "reread"], requires = "volume", group = "changes")]
     extents: Option<OsString>,
@@ -78,7 +78,7 @@ pub(super) struct BackupArgs {
     /// Back up a source of 0 bytes, too
     #[arg(long)]
     allow_empty: bool,
-    /// Store an RBD diff as it is, and not the image that it describes
+    /// Store an RBD diff itself, and not the image that it describes
     #[arg(long, conflicts_with_all = ["diff", "extents"])]
     allow_diff: bool,
     /// Read and compare, but store nothing

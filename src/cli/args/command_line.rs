@@ -65,7 +65,7 @@ Environment:
 /// Encrypted, deduplicating backups of disk images and block devices
 ///
 /// A repository holds projects, a project holds volumes, and a volume has backups. Every backup is
-/// complete; it costs only the space and time of what changed since earlier backups.
+/// complete, but it needs space and time only for changes since earlier backups.
 #[derive(Debug, Parser)]
 #[command(
     name = "cuttlebone",
@@ -106,8 +106,8 @@ pub(super) enum Top {
 pub(super) enum Command {
     /// Create a repository with the project “default”
     ///
-    /// Creates the directory if needed and leaves other files in it alone. The repository cannot be
-    /// read without the password: keep it where it survives the loss of this host.
+    /// Creates the directory if needed. Does not change other files in it. The repository cannot be
+    /// read without the password: keep a copy of the password outside this host.
     #[command(after_help = "\
 Example:
   cuttlebone init -r /srv/backup --kdf-memory 1G")]
@@ -162,8 +162,8 @@ Example:
 
     /// Restore a backup to a file, a block device or standard output
     ///
-    /// New files are sparse. What exists is changed only with --in-place or --force: a file, and a
-    /// block device that is not blank.
+    /// New files are sparse. An existing file, or a block device that is not blank, is changed only
+    /// with --in-place or --force.
     #[command(after_help = "\
 Examples:
   cuttlebone restore web1-root disk.img
@@ -175,11 +175,11 @@ Examples:
 
     /// Remove backups, by policy or by name
     ///
-    /// A backup is kept if any rule matches it. Rules are applied to each volume by itself. They
+    /// A backup is kept if any rule matches it. Rules are applied to each volume separately. They
     /// count only hours, days, weeks (from Monday), months and years with backups, in the local
-    /// time zone. A rule whose count is not used up also keeps the oldest backup. Backups labelled
-    /// “protected” (unless the value is “false”), backups from the future, and the last backup of
-    /// a volume are always kept. N can be “unlimited”; SPAN is, for example, 2y5m7d3h.
+    /// time zone. A rule that finds fewer backups than N also keeps the oldest one. Backups with
+    /// the label “protected” (unless its value is “false”), backups from the future, and the last
+    /// backup of a volume are always kept. N can be “unlimited”. SPAN is, for example, 2y5m7d3h.
     ///
     /// Only records are removed. The data stays in the repository until a prune.
     #[command(after_help = "\
@@ -191,8 +191,8 @@ Examples:
 
     /// Free the space of unused data
     ///
-    /// Marks unused packs; packs still unused when their grace period ends are deleted. Mostly
-    /// empty packs are repacked. Safe alongside backups.
+    /// Marks unused packs. Deletes packs that are still unused when their grace period ends.
+    /// Repacks packs that are mostly unused. Safe while backups run.
     #[command(after_help = "\
 Examples:
   cuttlebone prune --dry-run
@@ -201,7 +201,7 @@ Examples:
     Prune {
         #[command(flatten)]
         limits: PruneLimits,
-        /// Show what would be done, but do nothing
+        /// Show the planned work, but do nothing
         #[arg(long)]
         dry_run: bool,
     },
@@ -219,17 +219,17 @@ Example:
         read_data: bool,
     },
 
-    /// State where the history of the repository stands, to be kept on paper
+    /// Print the state of the history of the repository, to be kept on paper
     ///
-    /// Puts everything new into the signed log of the project, and prints the newest entry's number
-    /// and hash. Keep the printout where no intruder reaches it: if the log ever lacks that entry,
-    /// the repository was rolled back.
+    /// Adds all new objects to the signed log of the project, and prints the number and the hash of
+    /// the newest entry. Keep the paper where no intruder can reach it: if the log ever lacks this
+    /// entry, the repository was rolled back.
     #[command(after_help = "\
 Examples:
   cuttlebone head
   cuttlebone head --qr | lp")]
     Head {
-        /// Print the QR code even if the output is no terminal
+        /// Print the QR code even if the output is not a terminal
         #[arg(long)]
         qr: bool,
     },
@@ -252,7 +252,7 @@ Examples:
   cuttlebone stats
   cuttlebone stats web1-root")]
     Stats {
-        /// Show what this volume takes, alone and together with others
+        /// Show the space that this volume uses, alone and shared with others
         volume: Option<String>,
     },
 

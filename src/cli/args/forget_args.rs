@@ -17,11 +17,11 @@ pub(super) struct ForgetArgs {
     /// Only forget backups of this volume; can be repeated
     #[arg(long = "volume", value_name = "NAME", conflicts_with = "backups")]
     volumes: Vec<String>,
-    /// Only forget backups with this label; without VALUE, whatever its value. Others stay and do
-    /// not count. Can be repeated: all must fit
+    /// Only forget backups with this label, without VALUE with any value. Others stay and do not
+    /// count. Can be repeated: a backup must have all labels
     #[arg(long = "label", value_name = "KEY[=VALUE]", conflicts_with = "backups")]
     labels: Vec<LabelMatch>,
-    /// Show what would be kept and removed, and why, but remove nothing
+    /// Show which backups would be kept and removed, and why, but remove nothing
     #[arg(long)]
     dry_run: bool,
     /// Let days start in UTC instead of the local time zone
@@ -121,7 +121,7 @@ struct KeepArgs {
     /// Keep the newest backup of each year within SPAN
     #[arg(long, value_name = "SPAN")]
     keep_within_yearly: Option<Span>,
-    /// Keep all backups with this label; without VALUE, whatever its value. Can be repeated
+    /// Keep all backups with this label, without VALUE with any value. Can be repeated
     #[arg(long = "keep-label", value_name = "KEY[=VALUE]")]
     keep_labels: Vec<LabelMatch>,
 }

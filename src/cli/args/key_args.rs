@@ -27,7 +27,7 @@ Examples:
     Add {
         #[command(flatten)]
         new: NewKeyArgs,
-        /// Describe who or what the key is for
+        /// Describe the user or purpose of the key
         #[arg(long, value_name = "TEXT")]
         label: Option<String>,
         /// The key opens only the project that --project names
@@ -84,7 +84,7 @@ Example:
     Passwd {
         #[command(flatten)]
         new: NewKeyArgs,
-        /// Describe who or what the key is for [default: as before]
+        /// Describe the user or purpose of the key [default: as before]
         #[arg(long, value_name = "TEXT")]
         label: Option<String>,
     },
@@ -95,7 +95,7 @@ Example:
 
     /// Export the key slot that the password opens
     ///
-    /// Keep the copy apart from the repository. The slot is as safe as its password.
+    /// Keep the copy away from the repository. The slot is as safe as its password.
     #[command(after_help = "Example:\n  cuttlebone key export slot.bin")]
     Export {
         /// File to create [default: standard output]

@@ -12,8 +12,8 @@ pub(super) struct ListArgs {
     /// The same
     #[arg(long = "volume", value_name = "NAME", conflicts_with = "volume")]
     named: Option<String>,
-    /// List only backups with this label; without VALUE, whatever its value. Can be repeated: all
-    /// must fit
+    /// List only backups with this label, without VALUE with any value. Can be repeated: a backup
+    /// must have all labels
     #[arg(long = "label", value_name = "KEY[=VALUE]")]
     labels: Vec<LabelMatch>,
     /// List only backups that this host made

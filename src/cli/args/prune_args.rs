@@ -11,7 +11,7 @@ use crate::base::ByteSize;
 use crate::ops::MaxUnused;
 
 const MAX_UNUSED_DEFAULT: MaxUnused = MaxUnused::Percent(5.0);
-/// Less than a day, so that a prune each night deletes what the one before marked.
+/// Less than a day, so that a prune each night deletes the packs that the one before marked.
 const GRACE_DEFAULT: Duration = Duration::from_hours(20);
 
 /// How much to prune.

@@ -19,7 +19,7 @@ pub(super) struct RestoreArgs {
     /// A file, a block device, or “-” for standard output
     #[arg(value_hint = ValueHint::FilePath)]
     target: OsString,
-    /// Compare with the content of an existing target and write only what differs
+    /// Compare with the content of an existing target and write only differences
     #[arg(long)]
     in_place: bool,
     /// Replace an existing file, or overwrite a device that is not blank
@@ -28,7 +28,7 @@ pub(super) struct RestoreArgs {
     /// If parts of the backup are damaged, restore all the others
     #[arg(long)]
     keep_going: bool,
-    /// With --keep-going: write a map of what was restored to this new file
+    /// With --keep-going: write a map of the restored parts to this new file
     #[arg(long, value_name = "FILE", requires = "keep_going", value_hint = ValueHint::FilePath)]
     map: Option<PathBuf>,
     /// Format to write

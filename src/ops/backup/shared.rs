@@ -9,9 +9,9 @@ use crate::repo::{RepoErrorKind, Top, count_chunks};
 /// A content belongs to another image if less than one in this many chunks is the same.
 const SHARED_MIN: u64 = 32;
 
-/// Whether the content that was just stored shares a relevant part of its chunks with `newest`,
-/// with which it was compared. Zeros do not count. Two states of one image share a part of their
-/// data in the same places; unrelated images share nothing.
+/// Whether the content that was just stored has enough chunks in common with `newest`, with which
+/// it was compared. Zeros do not count. Two states of one image have a part of their data in
+/// common, at the same places. Unrelated images have nothing in common.
 pub(super) fn shares_data(task: &BackupTask<'_>, newest: Top) -> Result<bool, OpsError> {
     let same = task.tally.same.load(Ordering::Relaxed);
     let data = task.tally.data.load(Ordering::Relaxed);

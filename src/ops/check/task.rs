@@ -17,7 +17,7 @@ pub struct CheckReport {
     pub foreign: u64,
     /// Packs that are missing, of the wrong size, or do not open.
     pub packs_damaged: u64,
-    /// Backups that cannot be restored whole.
+    /// Backups that cannot be restored completely.
     pub backups_affected: Vec<ObjectHash>,
     /// Records that exist and cannot be read.
     pub records_damaged: Vec<ObjectHash>,

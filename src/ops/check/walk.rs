@@ -91,17 +91,17 @@ pub(super) struct Walked {
     /// Packs that the walk relied on and that should have been read before, with their sizes.
     pub(super) unread: BTreeMap<ObjectHash, (ObjectRef, u64)>,
     pub(super) errors: Vec<RepoError>,
-    /// Packs that are missing, and blobs that trees name lack a place because of that.
+    /// Missing packs that would have blobs that trees name.
     pub(super) missed: HashSet<ObjectHash>,
-    /// Backups that cannot be restored whole.
+    /// Backups that cannot be restored completely.
     pub(super) affected: Vec<AffectedBackup>,
 }
 
-/// The result of looking for a chunk.
+/// The result of a search for a chunk.
 enum Found {
-    /// It is there, as far as is known.
+    /// It exists, as far as is known.
     Whole(BlobLocation),
-    /// It is there, with this length in bytes, which is another one than its place asks for.
+    /// It exists, but with this length in bytes, which is wrong for its place.
     OtherLength(u64),
     /// All packs that hold it are damaged or missing.
     Damaged,

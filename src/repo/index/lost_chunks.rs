@@ -9,8 +9,8 @@ use super::stored_packs::{PackName, StoredPacks};
 use crate::base::{BlobId, lock};
 use crate::repo::error::{Damage, RepoError, RepoErrorKind};
 
-/// Finds lost chunks without reading any. A chunk is lost if none of its packs exists and is long
-/// enough.
+/// Finds lost chunks without reading chunks. A chunk is lost if each of its packs is missing or too
+/// short.
 pub struct LostChunks<'a> {
     index: &'a Index,
     listed: StoredPacks,

@@ -36,7 +36,7 @@ pub(super) async fn read_directory(
 ) -> Result<Vec<(String, Attributes)>, SftpError> {
     let directory = match connection.open_directory(path).await {
         Err(error) if error.is(StatusCode::NoSuchFile) => return Ok(Vec::new()),
-        // Some servers give no better status for a file.
+        // For a file, some servers answer only with this general status.
         Err(error) if error.is(StatusCode::Failure) => {
             return match connection.attributes(path).await {
                 Ok(found) if found.is_known() && !found.is_directory() => Ok(Vec::new()),

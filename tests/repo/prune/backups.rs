@@ -263,7 +263,7 @@ fn a_backup_fails_if_unnamed_packs_that_it_needs_are_deleted() {
 
 /// This holds for a backup of any duration, and for any grace period.
 #[test]
-fn prune_leaves_the_packs_of_a_running_backup_alone() {
+fn prune_keeps_the_packs_of_a_running_backup() {
     let store = MemoryBackend::new();
     let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::without_cache();
