@@ -137,17 +137,17 @@ pub(crate) struct BackupSummary {
     /// Only the name of a snapshot connects the diff with that backup.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) base_by_name: bool,
-    /// The damage of the repository that the backup met.
+    /// Damage of the repository that was found during the backup.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) damage: Option<MetDamageEntry>,
 }
 
-/// Damage of the repository that a backup met.
+/// Damage of the repository that was found during a backup.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct MetDamageEntry {
-    /// Packs that the index names and that are missing or cut short.
+    /// Packs in the index that are missing or too short.
     pub(crate) packs_missing: u64,
-    /// The backup that it was compared with, if that one could not be restored whole.
+    /// The backup that it was compared with, if that one could not be restored completely.
     pub(crate) base: Option<AffectedEntry>,
     /// The parts of the new backup that cannot be restored.
     pub(crate) extents: Vec<Extent>,
@@ -239,12 +239,12 @@ pub(crate) struct FindingText {
     pub(crate) item: String,
     /// The problem.
     pub(crate) message: String,
-    /// The backup, if it is one that cannot be restored whole.
+    /// The backup, if it is one that cannot be restored completely.
     #[serde(flatten)]
     pub(crate) backup: Option<AffectedEntry>,
 }
 
-/// A backup that cannot be restored whole.
+/// A backup that cannot be restored completely.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct AffectedEntry {
     pub(crate) backup_id: String,
@@ -255,7 +255,7 @@ pub(crate) struct AffectedEntry {
     pub(crate) size: u64,
     /// The parts of its content that cannot be restored.
     pub(crate) extents: Vec<Extent>,
-    /// The names of the attachments that cannot be read whole.
+    /// The names of the attachments that cannot be read completely.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) attachments: Vec<String>,
 }
@@ -276,7 +276,7 @@ pub(crate) struct CheckSummary {
     pub(crate) packs_damaged: u64,
     /// Number of objects that are ignored, because their signers have no right to make them.
     pub(crate) foreign: u64,
-    /// The ids of the backups that cannot be restored whole, and of those whose records are lost.
+    /// The ids of the backups that cannot be restored completely, and of those with lost records.
     pub(crate) backups_affected: Vec<String>,
     pub(crate) backups: u64,
     pub(crate) packs: u64,

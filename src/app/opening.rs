@@ -179,7 +179,7 @@ pub(crate) fn open_or_create(
     }
 }
 
-/// Loads the backup records. Reports those that are lost as notices.
+/// Loads the backup records. Reports lost records as notices.
 pub(crate) fn load_records(session: &Session, project: &Project) -> Result<Records, Failure> {
     let records = Records::load(project)?;
     for error in records.damaged() {

@@ -128,14 +128,14 @@ pub enum Notice {
         /// Its name.
         record: ObjectHash,
     },
-    /// The index names packs that are missing, and no backup needs anything of them that is not
-    /// elsewhere.
+    /// The index names packs that are missing. All data in them that backups need is also in other
+    /// packs.
     PacksNotNeeded {
         /// How many.
         packs: u64,
     },
-    /// The index names packs that are missing or cut short. A backup relies on none of them, and
-    /// stores again what it needs.
+    /// The index names packs that are missing or too short. A backup does not rely on these, and
+    /// stores the data again that it needs.
     PacksMissing {
         /// How many.
         packs: u64,

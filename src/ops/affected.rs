@@ -1,4 +1,4 @@
-//! Backups that cannot be restored as a whole, and which parts of them.
+//! Finds the parts of backups that cannot be restored.
 
 use std::ops::{ControlFlow, Range};
 
@@ -13,7 +13,7 @@ use crate::repo::{
 
 use super::restore::joined;
 
-/// A backup that cannot be restored as a whole.
+/// A backup that cannot be restored completely.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AffectedBackup {
     /// Its record.
@@ -26,11 +26,11 @@ pub struct AffectedBackup {
     pub size: u64,
     /// The parts of that content that cannot be restored, ascending.
     pub holes: Vec<Range<u64>>,
-    /// The names of the attachments that cannot be read as a whole.
+    /// The names of the attachments that cannot be read completely.
     pub attachments: Vec<String>,
 }
 
-/// Describes a backup of which `parts` returns the parts of a content that are lost.
+/// Describes a backup. `parts` returns the lost parts of a content.
 pub(super) fn affected(
     backup: &Backup,
     parts: impl Fn(&Content) -> Result<Vec<Range<u64>>, RepoError>,
@@ -52,8 +52,8 @@ pub(super) fn affected(
     })
 }
 
-/// Returns the parts of a content that are lost as far as a listing of the packs shows: without
-/// reading any chunk.
+/// Returns the lost parts of a content. Finds only losses that a listing of the packs shows, and
+/// reads no chunks.
 pub(super) fn listed_holes(
     blobs: &BlobReader,
     lost: &LostChunks<'_>,
@@ -71,8 +71,9 @@ pub(super) fn listed_holes(
     )
 }
 
-/// Returns the parts of a content that cannot be restored, in bytes, ascending. Enters only nodes
-/// below which there is damage, as `enter` tells; `is_whole` tells whether a chunk can be read.
+/// Returns the parts of a content that cannot be restored, in bytes, ascending. `enter` returns
+/// whether there may be damage below a node; other nodes are skipped. `is_whole` returns whether a
+/// chunk can be read.
 pub(super) fn holes(
     nodes: &impl NodeReader,
     content: &Content,
@@ -94,7 +95,7 @@ pub(super) fn holes(
     });
     match walked {
         Ok(()) => Ok(joined(found)),
-        // The tree has another shape than it must have.
+        // The shape of the tree is wrong.
         Err(error) if error.kind() == RepoErrorKind::Damaged => {
             Ok(joined(std::iter::once(0..content.size).collect()))
         }

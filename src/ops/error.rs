@@ -246,8 +246,8 @@ pub enum OpsError {
     #[error("{backup} is not of a snapshot, so no diff can begin at it")]
     NoSnapshot { backup: String },
     #[error(
-        "backup {backup} of volume “{volume}” cannot be restored completely: {} bytes in {} are lost, \
-        the first at byte {}",
+        "backup {backup} of volume “{volume}” cannot be restored completely: {} bytes in {} are \
+        lost, the first at byte {}",
         total(ranges),
         places(ranges.len()),
         ranges.first().map_or(0, |range| range.start)

@@ -1,5 +1,5 @@
-//! Records that are lost: they cannot be read, or are missing although others name them. Any of
-//! them may be a newer backup of a volume than all that can be read.
+//! Lost records: they cannot be read, or are missing although others name them. A lost record may
+//! be of a newer backup than all records that can be read.
 
 use std::collections::HashMap;
 
@@ -10,15 +10,15 @@ use crate::base::ObjectHash;
 /// The lost records of a project.
 #[derive(Debug, Default)]
 pub(super) struct LostRecords {
-    /// Those that cannot be read first.
+    /// The lost records. Those that exist but cannot be read come first.
     pub(super) lost: Vec<LostRecord>,
-    /// The records that each removed one named. Empty if no record is lost.
+    /// For each removed record, the records that it named. Empty if no record is lost.
     pub(super) removed: HashMap<ObjectHash, Vec<ObjectHash>>,
 }
 
 impl LostRecords {
-    /// Puts together the records that cannot be read, and those that are missing. The log tells
-    /// which records the removed ones named.
+    /// Combines the records that cannot be read, and those that are missing. The log states which
+    /// records the removed ones named.
     pub(super) fn new(damaged: Vec<ObjectHash>, mut missing: Vec<ObjectHash>, log: &Log) -> Self {
         missing.retain(|id| !damaged.contains(id));
         let lost = |ids: Vec<ObjectHash>, missing| {

@@ -1,4 +1,4 @@
-//! Reasons why a selector fits no backup, or why it is not certain which one it means.
+//! Reasons why a selector matches no backup, or why it is not certain which backup it selects.
 
 use jiff::Timestamp;
 
@@ -31,7 +31,7 @@ pub enum NoBackupReason {
 pub struct LostRecord {
     /// Its name.
     pub id: ObjectHash,
-    /// It does not exist. Otherwise it exists and cannot be read.
+    /// Whether it does not exist. Otherwise it exists but cannot be read.
     pub missing: bool,
 }
 

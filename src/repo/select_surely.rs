@@ -1,4 +1,4 @@
-//! Selects a backup, but not an older one in the place of one whose record is lost.
+//! Selects a backup. Never selects an older backup because the record of a newer one is lost.
 
 use std::collections::HashSet;
 
@@ -16,9 +16,9 @@ impl Records {
         &self.lost_records().lost
     }
 
-    /// Returns the backup that a selector means, like [`select`](Self::select). Fails if it counts
-    /// from the newest backup of a volume and a lost record may be of a newer one, and if it fits
-    /// nothing and records are lost. A whole id, the beginning of one, and the name of a snapshot
+    /// Selects a backup like [`select`](Self::select). Fails if the selector counts from the newest
+    /// backup of a volume, and a lost record may be of a newer one. Also fails if the selector
+    /// matches no backup, and records are lost. An id, its beginning, and the name of a snapshot
     /// select as usual.
     pub fn select_surely(&self, selector: &str) -> Result<&Backup, RepoError> {
         let uncertain = |reason: LostRecord, found: Option<&Backup>| RepoError::Uncertain {
@@ -66,8 +66,8 @@ impl Records {
         is_it(self.newest(selector)) || is_it(counted())
     }
 
-    /// Returns a lost record that may be of the same volume, and that the writer of this backup did
-    /// not know, directly or through other records. What it knew is older than this backup.
+    /// Returns a lost record that may be of the same volume and newer than this backup. Ignores
+    /// records that this backup names, directly or through other records, since these are older.
     fn not_seen_by(&self, backup: &Backup) -> Option<LostRecord> {
         if self.lost().is_empty() {
             return None;

@@ -1,6 +1,5 @@
-//! A repository that has lost records or packs does not look healthy: a restore does not take an
-//! older backup in silence, a backup relies on nothing that is missing, and a check names what is
-//! lost.
+//! Repositories that have lost records or packs: a restore never takes an older backup without
+//! notice, a backup does not rely on missing packs, and a check names lost data.
 
 use std::fs;
 use std::path::PathBuf;
@@ -72,7 +71,7 @@ fn a_restore_takes_no_older_backup_in_the_place_of_one_whose_record_is_damaged()
         );
         assert!(!world.path("out").exists(), "{args:?}");
     }
-    // Someone who names a backup gets it.
+    // A backup can be restored by its id.
     world.restores(&older, &old);
     world.restores(&older[..8], &old);
     // The damaged record may be the only one of any volume.
@@ -106,11 +105,12 @@ fn a_volume_whose_newest_backup_saw_the_lost_record_restores_by_name() {
         &["not certain", &lost, "is missing", &older_again[..8]],
     );
     world.restores(&older_again, &old);
-    // A later backup follows what is left, and saw that the record had existed.
+    // A later backup follows the remaining backups, and its writer knew that the lost record had
+    // existed.
     let latest = world.write("last", &noise(4, MIB));
     back_up(&world, &latest, "v");
     world.restores("v", &latest);
-    // The one before it is not the one that `v~1` meant.
+    // Without the lost record, `v~1` would select a backup that is too old.
     world.fails(&["restore", "v~1", &world.at("out")], 23);
     let listed = world.run(&["list"]);
     assert_eq!(listed.code, Some(0));
@@ -177,7 +177,7 @@ fn a_backup_after_a_pack_was_lost_stores_its_data_again_and_exits_with_21_once()
     for pack in chunk_packs(&world) {
         fs::remove_file(pack).unwrap();
     }
-    // The file was not written to, which normally saves reading it.
+    // The file was not written to. Without the loss, it would not be read.
     let args = ["backup", &disk, "--volume", "v"];
     let ran = world.run(&[&args[..], &["--json"]].concat());
     assert_eq!(ran.code, Some(21), "{ran:?}");
@@ -193,7 +193,7 @@ fn a_backup_after_a_pack_was_lost_stores_its_data_again_and_exits_with_21_once()
     );
     assert!(ran.stderr.contains(&first[..8]), "{}", ran.stderr);
     world.restores("v", &disk);
-    // What was lost is there again, for the older backup, too.
+    // The lost data was stored again, so the older backup can be restored, too.
     world.restores(&first, &disk);
     assert_eq!(check(&world, 0)["errors"], 0);
     world.ok(&args);
@@ -256,7 +256,7 @@ fn one_lost_copy_of_a_tree_is_damage_until_it_is_stored_again() {
     assert_eq!(trees.len(), 2);
     fs::remove_file(&trees[0]).unwrap();
     assert_eq!(check(&world, 21)["backups_affected"], json!([]));
-    // Every backup can be read, so this one is a success, and makes the second copy.
+    // All backups can be read, so this backup succeeds. It also stores the second copy.
     world.ok(&["backup", &disk, "--volume", "v"]);
     assert_eq!(check(&world, 0)["errors"], 0);
     assert_eq!(files(&world.project().join("trees")).len(), 3);

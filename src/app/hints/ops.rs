@@ -110,8 +110,8 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
         }
         OpsError::PausedTooLong => "run it again; nothing that is needed was deleted",
         OpsError::Unreadable { .. } => {
-            "nothing was deleted; run this as a user who can read these files, and get damaged ones \
-             back from another copy of the repository"
+            "nothing was deleted; run this as a user who can read these files, and copy damaged \
+             ones from another copy of the repository"
         }
         OpsError::ReadDiff { .. } | OpsError::ReadList { .. } => {
             "check the disk, or whether the program that feeds the pipe failed"
@@ -236,12 +236,12 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
             "give two backups of the same image; run “cuttlebone list” to see the backups"
         }
         OpsError::Holes { .. } => {
-            "nothing was written; restore all other parts with --keep-going, or try an older backup. \
-             “cuttlebone check” shows what else is damaged"
+            "nothing was written; restore all other parts with --keep-going, or try an older \
+             backup. “cuttlebone check” shows what else is damaged"
         }
         OpsError::Hole { .. } => {
-            "the target is incomplete, and a new file was not created; restore all other parts with \
-             --keep-going, or try an older backup. “cuttlebone check” shows what else is damaged"
+            "the target is incomplete, and a new file was not created; restore all other parts \
+             with --keep-going, or try an older backup. “cuttlebone check” shows what else is damaged"
         }
         OpsError::TargetChanged { .. } => {
             "the target is a mixture; stop the program that writes to it, and run this again with \

@@ -120,7 +120,7 @@ fn hint(error: &RepoError) -> Option<Cow<'static, str>> {
             return Some(
                 format!(
                     "to use the newest one that can be read, name it: {}, of {}. “cuttlebone \
-                     check” shows what is lost; get it back from another copy of the repository",
+                     check” shows lost objects; copy them from another copy of the repository",
                     short_id(&id),
                     time.strftime("%Y-%m-%d %H:%M:%SZ"),
                 )
@@ -128,7 +128,7 @@ fn hint(error: &RepoError) -> Option<Cow<'static, str>> {
             );
         }
         RepoError::Uncertain { found: None, .. } => {
-            "“cuttlebone list” shows the backups that can be read; get the record back from \
+            "“cuttlebone list” shows the backups that can be read; copy the record from \
              another copy of the repository"
         }
         RepoError::AmbiguousBackup { matches, .. } => {

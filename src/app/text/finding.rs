@@ -91,7 +91,7 @@ fn damage(item: &impl ToString, message: impl Into<String>) -> FindingText {
     }
 }
 
-/// Describes a backup that cannot be restored whole.
+/// Describes a backup that cannot be restored completely.
 pub(crate) fn affected_entry(affected: &AffectedBackup) -> AffectedEntry {
     AffectedEntry {
         backup_id: affected.id.to_string(),
@@ -112,7 +112,7 @@ pub(crate) fn hole_extents(holes: &[Range<u64>]) -> Vec<Extent> {
     holes.iter().map(extent).collect()
 }
 
-/// Says which parts of a content of `size` bytes, and which attachments, cannot be restored.
+/// Describes which parts of a content of `size` bytes, and which attachments, cannot be restored.
 pub(crate) fn lost_parts(holes: &[Range<u64>], size: u64, attachments: &[String]) -> String {
     const SHOWN: usize = 8;
     let shown: Vec<_> = holes.iter().take(SHOWN).map(range).collect();
@@ -128,7 +128,7 @@ pub(crate) fn lost_parts(holes: &[Range<u64>], size: u64, attachments: &[String]
     let attachments = attachments.map(|name| format!("attachment “{name}”"));
     let parts: Vec<_> = content.into_iter().chain(attachments).collect();
     match parts.len() {
-        0 => "it cannot be restored whole".to_owned(),
+        0 => "it cannot be restored completely".to_owned(),
         _ => format!("{} cannot be restored", parts.join(" and ")),
     }
 }
@@ -169,6 +169,6 @@ mod tests {
         );
         let many: Vec<_> = (0..10).map(|n| 2 * n..2 * n + 1).collect();
         assert!(lost(&many, &[]).contains("14 to 15 and 2 more parts of 8 GiB"));
-        assert_eq!(lost(&[], &[]), "it cannot be restored whole");
+        assert_eq!(lost(&[], &[]), "it cannot be restored completely");
     }
 }

@@ -39,14 +39,14 @@ pub(crate) fn notice(notice: &Notice) -> String {
             format!("{problem}; “cuttlebone check” shows details")
         }
         Notice::PacksNotNeeded { packs } => format!(
-            "{} that the index names {} missing, and no backup needs what was in there; \
-             “cuttlebone prune” takes them out of the index",
+            "{} that the index names {} missing, but no backup needs their data; \
+             “cuttlebone prune” removes them from the index",
             count(*packs, "pack"),
             if *packs == 1 { "is" } else { "are" }
         ),
         Notice::PacksMissing { packs } => format!(
-            "{} that the index names {} missing or cut short: storing again what this backup \
-             needs; “cuttlebone check” shows which backups are damaged",
+            "{} that the index names {} missing or too short: storing the data again that this \
+             backup needs; “cuttlebone check” shows which backups are damaged",
             count(*packs, "pack"),
             if *packs == 1 { "is" } else { "are" }
         ),

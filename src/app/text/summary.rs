@@ -44,13 +44,14 @@ pub(super) fn backup(summary: &BackupSummary) -> String {
     };
     let missing = match &summary.damage {
         Some(damage) => format!(
-            "  {} missing in the repository: what this backup needs was {stored} again\n",
+            "  {} missing in the repository: the data that this backup needs was {stored} again\n",
             count(damage.packs_missing, "pack")
         ),
         None => String::new(),
     };
     format!(
-        "{first}\n  {}, {base}, read {}, changed {}\n  new {} ({}), {stored} {}, in {}\n{verified}{missing}",
+        "{first}\n  {}, {base}, read {}, changed {}\n  new {} ({}), {stored} {}, in {}\n\
+         {verified}{missing}",
         ByteSize(summary.size),
         ByteSize(summary.bytes_read),
         ByteSize(summary.bytes_changed),

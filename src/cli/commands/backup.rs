@@ -87,8 +87,8 @@ pub(super) fn backup(
     damage.map_or(Ok(()), Err)
 }
 
-/// Returns the failure of a backup that is stored, but met damage of the repository: it cannot be
-/// restored whole, or the backup before it could not.
+/// Returns the failure of a backup that was stored, but found damage of the repository: it cannot
+/// be restored completely, or the backup before it could not.
 fn damaged(report: &BackupReport, volume: &str) -> Option<Failure> {
     let damage = report.damage.as_ref()?;
     let backup = match report.id {
@@ -113,9 +113,9 @@ fn damaged(report: &BackupReport, volume: &str) -> Option<Failure> {
     let lost = lost_parts(&base.holes, base.size, &base.attachments);
     let base = short_id(&base.id.to_string()).to_owned();
     let message =
-        format!("{backup} is whole, but {missing}: of the backup {base} before it, {lost}");
+        format!("{backup} is complete, but {missing}: of the backup {base} before it, {lost}");
     Some(Failure::new(Code::Damage, message).hint(
-        "what the source still has was stored again. “cuttlebone check” shows what is still \
+        "the data that the source still has was stored again. “cuttlebone check” shows what is still \
          missing, and which other backups are damaged; find out why files are missing",
     ))
 }

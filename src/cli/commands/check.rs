@@ -85,7 +85,7 @@ pub(super) fn check(
 /// The kinds of damage that a check found.
 #[derive(Default)]
 struct Seen {
-    /// Backups cannot be restored whole.
+    /// Backups cannot be restored completely.
     affected: bool,
     /// Records cannot be read.
     records: bool,
@@ -109,24 +109,24 @@ impl Seen {
         }
     }
 
-    /// Returns what to do next. Nothing that it says loses data.
+    /// Returns the next steps for the user. None of them loses data.
     fn hint(&self) -> &'static str {
         if self.affected {
-            "get the damaged files back from another copy of the repository. Delete none of them: \
-             most of what a damaged pack holds can still be read. If there is no other copy, back \
-             up the affected volumes again with --reread, which stores again what is missing and \
-             the sources still have; “cuttlebone restore --keep-going” restores all the rest of a \
-             damaged backup"
+            "copy the damaged files from another copy of the repository. Do not delete them: most \
+             of the data in a damaged pack can still be read. If there is no other copy, back up \
+             the affected volumes again with --reread, which stores missing data again if the \
+             sources still have it; “cuttlebone restore --keep-going” restores all other parts of \
+             a damaged backup"
         } else if self.records {
-            "a damaged backup record hides its backup: get the file back from another copy of the \
-             repository. All backups that “cuttlebone list” shows can be restored"
+            "the backup of a damaged record is not listed: copy the record from another copy of \
+             the repository. All backups that “cuttlebone list” shows can be restored"
         } else if self.copies && !self.others {
-            "every backup can still be restored: each of these objects has another copy. Copy the good \
-             one over the damaged one, NAME.copy over NAME or NAME over NAME.copy"
+            "every backup can still be restored: each of these objects has another copy. Copy the \
+             good one over the damaged one, NAME.copy over NAME or NAME over NAME.copy"
         } else {
-            "every backup can still be restored. Get the damaged files back from another copy of the \
-             repository, or run “cuttlebone prune”: it writes the index again, and drops packs \
-             that no backup needs"
+            "every backup can still be restored. Copy the damaged files from another copy of the \
+             repository, or run “cuttlebone prune”: it writes the index again, and removes packs \
+             from it that no backup needs"
         }
     }
 }

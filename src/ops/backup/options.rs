@@ -97,20 +97,20 @@ pub struct BackupReport {
     /// Number of chunks outside of the list of extents that were compared with the base; none
     /// without a list.
     pub verified: Option<u64>,
-    /// The damage of the repository that this backup met; none if no pack is missing.
+    /// Damage of the repository that was found during this backup; none if no pack is missing.
     pub damage: Option<MetDamage>,
 }
 
-/// Damage of the repository that a backup met.
+/// Damage of the repository that was found during a backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetDamage {
-    /// Packs that the index names and that are missing or cut short.
+    /// Packs in the index that are missing or too short.
     pub packs: u64,
-    /// The backup that this one was compared with, if it could not be restored whole. What the
-    /// source still has of it was stored again.
+    /// The backup that this one was compared with, if it could not be restored completely. Lost
+    /// data that the source still has was stored again.
     pub base: Option<AffectedBackup>,
-    /// The parts of this backup that cannot be restored, in bytes, ascending: it builds on another
-    /// one, and the source does not have them.
+    /// The parts of this backup that cannot be restored, in bytes, ascending. This happens if it
+    /// builds on a damaged backup, and the source does not have the lost data.
     pub holes: Vec<Range<u64>>,
 }
 

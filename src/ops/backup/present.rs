@@ -1,5 +1,5 @@
-//! What a backup does if packs that the index names are missing: it relies on none of them, stores
-//! again what it needs, and reports what is lost.
+//! Backups in a repository that has lost packs. A backup does not rely on missing packs, stores the
+//! data again that it needs, and reports lost data.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,14 +16,14 @@ use crate::repo::{Backup, BlobReader, Index, LostChunks, RepoError};
 pub(super) struct Present<'a> {
     index: Arc<Index>,
     context: &'a Context<'a>,
-    /// Packs that the index names and that are missing or cut short.
+    /// Packs in the index that are missing or too short.
     packs: u64,
     base: Option<AffectedBackup>,
 }
 
 impl<'a> Present<'a> {
-    /// Lists the packs. If some are missing, or with --reread, makes the index name only packs and
-    /// segments that are present. Looks then at `base`, too, before anything is stored again.
+    /// Lists the packs. If some are missing, or with --reread, excludes missing packs and segments
+    /// from the index. Then also searches for damage in `base`, before any data is stored again.
     pub(super) fn find(
         index: Arc<Index>,
         base: Option<&Backup>,
@@ -55,7 +55,7 @@ impl<'a> Present<'a> {
         Ok(found)
     }
 
-    /// Ends the work with the index normally.
+    /// Closes the index after a success.
     pub(super) fn close(self) {
         self.index.close();
     }
@@ -64,7 +64,8 @@ impl<'a> Present<'a> {
         &self.index
     }
 
-    /// Returns the options for storing the source: if packs are missing, as with --reread.
+    /// Returns the options for storing the source. If packs are missing, they are the same as with
+    /// --reread.
     pub(super) fn options(&self, options: &BackupOptions) -> BackupOptions {
         BackupOptions {
             reread: options.reread || self.packs > 0,
@@ -72,8 +73,8 @@ impl<'a> Present<'a> {
         }
     }
 
-    /// Returns the damage that a backup met. `builds_on` is its content, if not all of that was
-    /// read from the source.
+    /// Returns the damage that was found during a backup. `builds_on` is the content of the backup,
+    /// if a part of it was not read from the source.
     pub(super) fn met(&self, builds_on: Option<&Content>) -> Result<Option<MetDamage>, OpsError> {
         if self.packs == 0 {
             return Ok(None);

@@ -389,7 +389,7 @@ impl CheckTask<'_> {
             let unread: Vec<_> = found.unread.into_values().collect();
             self.read_packs(index, &unread)?;
         };
-        // What backups need of the others has been stored again, or none needs anything of them.
+        // All data in the other missing packs that backups need was stored again.
         let unreported = std::mem::take(&mut self.unreported).into_iter();
         let (missed, spare): (Vec<_>, Vec<_>) = unreported
             .partition(|pack| pack.hash().is_some_and(|hash| found.missed.contains(&hash)));

@@ -43,7 +43,7 @@ pub(super) struct CheckTask<'a> {
     pub(super) bad_packs: HashSet<ObjectHash>,
     /// The packs among them that are missing.
     pub(super) missing: HashSet<ObjectHash>,
-    /// Missing packs of which it is not known yet whether a backup needs them.
+    /// Missing packs for which it is not known yet whether a backup needs them.
     pub(super) unreported: Vec<ObjectRef>,
     /// Runs that did not open, by pack and ordinal.
     pub(super) bad_runs: HashSet<(ObjectHash, u64)>,

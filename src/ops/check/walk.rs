@@ -56,7 +56,7 @@ struct Walk<'a, 'r> {
     run: &'a CheckTask<'r>,
     index: &'a Index,
     verdicts: HashMap<(BlobId, Place), Verdict>,
-    /// Nodes that are damaged, or below which something is.
+    /// Nodes that are damaged, or that have damage below them.
     damaged: HashSet<BlobId>,
     /// The nodes above the current one, the top first.
     open: Vec<Open>,
@@ -366,7 +366,7 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    /// Notes the missing packs of a blob, if it is whole in less than `copies` others.
+    /// Notes the missing packs of a blob, if fewer than `copies` other packs hold it undamaged.
     fn note_missed(&mut self, id: &BlobId, copies: usize) -> Result<(), RepoError> {
         if self.run.missing.is_empty() {
             return Ok(());
@@ -405,7 +405,7 @@ impl Walk<'_, '_> {
         Ok(false)
     }
 
-    /// Looks for a chunk of this length that is not known to be damaged.
+    /// Searches for a chunk of this length that is not known to be damaged.
     fn find_chunk(&self, id: &BlobId, len: u64) -> Result<Found, RepoError> {
         let run = self.run;
         let whole = |at: &&BlobLocation| self.is_whole(at, BlobKind::Chunk);

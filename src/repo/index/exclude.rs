@@ -19,14 +19,14 @@ impl Index {
         Ok(())
     }
 
-    /// Lists the packs in the store. Returns those that the index names and that the store lacks or
-    /// holds cut short, without [excluded](Self::exclude) ones. If there are any, blobs are from now
-    /// on found only in packs that exist, as with [`require_present`](Self::require_present).
+    /// Lists the packs in the store. Returns the packs in the index that are missing or too short,
+    /// except [excluded](Self::exclude) ones. If there are any, blobs are found from now on only in
+    /// packs that exist, as after [`require_present`](Self::require_present).
     pub fn lost_packs(&self) -> Result<Vec<ObjectHash>, RepoError> {
         if self.lost_among(&self.stored_packs()?)?.is_empty() {
             return Ok(Vec::new());
         }
-        // A prune may have deleted them since the index was read: then no segment names them now.
+        // A prune may have deleted them since the index was read. Then no segment names them now.
         self.sync()?;
         let stored = self.stored_packs()?;
         let lost = self.lost_among(&stored)?;

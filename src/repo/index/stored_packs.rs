@@ -20,7 +20,7 @@ impl StoredPacks {
         size.is_some_and(|size| location.run_range().end <= *size)
     }
 
-    /// Returns whether a pack of this name is there, and has at least this many bytes.
+    /// Returns whether a pack with this name exists and has at least this number of bytes.
     pub(super) fn has(&self, pack: &ObjectHash, bytes: u64) -> bool {
         let mut kinds = [BlobKind::Chunk, BlobKind::Node].into_iter();
         kinds.any(|kind| {
