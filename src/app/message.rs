@@ -406,9 +406,9 @@ pub(crate) struct ForgetSummary {
 /// The result of `label` for one backup.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct LabelSummary {
-    /// The id from now on.
+    /// The new id.
     pub(crate) backup_id: String,
-    /// The id before; `None` if it had these labels already.
+    /// The old id; `None` if the backup had these labels already.
     pub(crate) replaces: Option<String>,
     pub(crate) volume: String,
     pub(crate) labels: BTreeMap<String, String>,

@@ -1,4 +1,4 @@
-//! The rule of roles: what each command does, and the role of the key that it needs.
+//! The rules of roles: the attempt that each command makes, and the role that its key must have.
 
 use super::failure::{Code, Failure};
 use crate::base::Role;

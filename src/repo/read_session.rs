@@ -246,7 +246,8 @@ mod tests {
         assert!(located().is_err());
         assert!(lease.may_have_expired());
         *lock(&session.resumed) = None;
-        // If the index cannot be read, the lease stays suspect, and the next call tries at once.
+        // If the index cannot be read, the lease still counts as lapsed, and the next call tries
+        // again.
         store.set_plan(Plan::at(3, Fault::Fail(StorageErrorKind::Io)));
         assert!(located().is_err());
         assert!(lease.may_have_expired());

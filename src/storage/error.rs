@@ -60,7 +60,7 @@ pub enum StorageErrorKind {
     LoginRefused,
     /// The server's host key is not the one that was recorded for it.
     HostKeyChanged,
-    /// The server sent something else before it began to speak SFTP.
+    /// The server sent other data before its first SFTP message.
     Greeting,
     /// The program that makes the connection cannot be run.
     NoProgram,

@@ -16,14 +16,15 @@ use super::error::{VolumeError, VolumeErrorKind, VolumeOperation};
 use super::sys::fits;
 use super::witness::Witness;
 
-/// `RWF_DONTCACHE` (Linux 6.14): the kernel starts writing at once and then forgets the pages.
+/// `RWF_DONTCACHE` (Linux 6.14): the kernel starts to write the data immediately, and then drops
+/// the pages from the cache.
 const DONT_CACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
 
 /// From this length on, in bytes, `O_DIRECT` is at least as quick as the cache.
 const DIRECT_MIN: usize = 1 << 20;
 
-/// Shorter writes, in bytes, go through the cache: writing each out at once costs more than it
-/// saves.
+/// Shorter writes, in bytes, go through the cache: to write each of them to the disk immediately
+/// would be slower.
 const DONT_CACHE_MIN: usize = 256 << 10;
 
 /// Bytes that may be written to the cache before it is synced. So the disk is busy from the

@@ -1,4 +1,5 @@
-//! Streams that are read from the front: pipes, standard input, and files that describe an image.
+//! Streams that are read from the beginning: pipes, standard input, and files that describe an
+//! image.
 
 use std::io::{self, Read};
 use std::path::Path;

@@ -8,7 +8,7 @@ use super::failures::assert_error;
 use crate::support::noise;
 use crate::support::program::World;
 
-/// A world with three backups of a volume “v”, each with other content, and their files.
+/// A world with three backups of a volume “v”, each with different content, and their files.
 fn world() -> (World, Vec<String>) {
     let world = World::new();
     let files: Vec<_> = (0..3)
@@ -52,7 +52,7 @@ fn labels_are_added_changed_and_removed_and_the_order_stays() {
     }
     world.is_clean();
 
-    // It holds the backup.
+    // This label keeps the backup.
     world.ok(&["forget", "--keep-last", "1", "--prune", "--grace", "0"]);
     assert_eq!(world.json(&["list"]).len(), 2);
     world.restores("v~1", &files[1]);
@@ -65,7 +65,7 @@ fn labels_are_added_changed_and_removed_and_the_order_stays() {
 }
 
 #[test]
-fn a_backup_goes_on_from_one_whose_labels_were_changed() {
+fn a_backup_follows_one_whose_labels_were_changed() {
     let (world, files) = world();
     world.ok(&["label", "v", "v~2", "why=hold"]);
     let next = world.write("next", &noise(9, 100_000));
@@ -74,7 +74,7 @@ fn a_backup_goes_on_from_one_whose_labels_were_changed() {
     assert_eq!(made["base"], newest[0]["backup_id"]);
     world.restores("v~1", &files[2]);
     world.restores("v~3", &files[0]);
-    // The last backup of a volume, too.
+    // The last backup of a volume can be changed, too.
     world.ok(&["forget", "--keep-last", "1"]);
     world.ok(&["label", "v", "a=b"]);
     assert_eq!(labels(&world), [json!({"a": "b"})]);
@@ -83,7 +83,7 @@ fn a_backup_goes_on_from_one_whose_labels_were_changed() {
 }
 
 #[test]
-fn labels_that_are_there_already_change_nothing() {
+fn labels_that_a_backup_has_already_change_nothing() {
     let (world, _) = world();
     let count = || {
         fs::read_dir(world.project().join("backups"))

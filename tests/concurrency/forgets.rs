@@ -330,7 +330,7 @@ fn forgets_that_contradict_each_other_leave_a_record_and_no_gap() {
 /// If any one of the rules is broken, a forget loses a record, and the search finds the steps that
 /// lead to this.
 #[test]
-fn no_rule_of_a_forget_can_be_left_out() {
+fn no_rule_of_a_forget_can_be_omitted() {
     type Make = fn(Option<Rule>) -> Scenario;
     let rules: [(Rule, Make); 7] = [
         (Rule::AnnounceBeforeLook, two),

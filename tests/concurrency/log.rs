@@ -329,7 +329,7 @@ fn a_printed_statement_stays_true_while_others_delete_objects() {
 
 /// If any one of the rules is broken, a statement becomes false, and the search finds how.
 #[test]
-fn no_rule_of_the_log_can_be_left_out() {
+fn no_rule_of_the_log_can_be_omitted() {
     for rule in [
         Rule::EntryBeforeDeletion,
         Rule::PacksAreNamed,

@@ -488,7 +488,7 @@ fn a_backup_paused_in_its_commit_is_safe_unless_it_crashes_before_it_looks_again
 /// If any one of the rules is broken, the protocol fails, and the search finds the steps that lead
 /// to this.
 #[test]
-fn no_rule_can_be_left_out() {
+fn no_rule_can_be_omitted() {
     let broken: [(Rule, fn() -> Scenario); 32] = [
         (Rule::FirstLookBeforeBase, based),
         (Rule::FirstIndexBeforeMarks, based_on_new),

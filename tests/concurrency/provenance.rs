@@ -1,5 +1,5 @@
 //! A model of the packs that clients rely on. A client with a full key and one with a write key
-//! back up a chunk, while a thief with another write key stores rubbish under its id. Meanwhile,
+//! back up a chunk, while a thief with another write key stores wrong data under its id. Meanwhile,
 //! full keys audit, repack and rebuild the index. The backups of the two clients must be complete,
 //! and a restore must return the data that they stored.
 //!
@@ -392,7 +392,7 @@ fn a_thief_of_a_write_key_cannot_spoil_the_backups_of_others() {
 /// If any one of the rules is broken, a thief succeeds, and the search finds the steps that lead to
 /// this.
 #[test]
-fn no_rule_of_provenance_can_be_left_out() {
+fn no_rule_of_provenance_can_be_omitted() {
     for rule in [
         Rule::PacksOfOthersDoNotCount,
         Rule::SegmentsOfOthersDoNotCount,

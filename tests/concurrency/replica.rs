@@ -354,7 +354,7 @@ fn a_copy_taken_while_the_source_is_pruned_is_whole_at_every_moment() {
 /// If any one of the rules is broken, a copy is not usable, and the search finds the steps that
 /// lead to this.
 #[test]
-fn no_rule_of_a_replica_can_be_left_out() {
+fn no_rule_of_a_replica_can_be_omitted() {
     for rule in [
         Rule::ListTheLogAgain,
         Rule::ListTheLogFirst,

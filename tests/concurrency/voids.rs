@@ -429,7 +429,7 @@ fn a_late_record_that_is_not_withdrawn_in_time_may_become_a_base() {
 /// If any one of the rules is broken, data is lost, and the search finds the steps that lead to
 /// this.
 #[test]
-fn no_rule_of_voids_can_be_left_out() {
+fn no_rule_of_voids_can_be_omitted() {
     for rule in [
         Rule::LapsedWithdraws,
         Rule::FailedWithdraws,

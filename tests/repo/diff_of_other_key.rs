@@ -1,4 +1,4 @@
-//! Diffs of a volume in which another write key stored backups. Their packs may hold rubbish.
+//! Diffs of a volume in which another write key stored backups. Their packs may hold wrong data.
 
 use cuttlebone::ops::OpsError;
 use cuttlebone::storage::MemoryBackend;

@@ -67,7 +67,7 @@ fn chunks(test_repo: &TestRepo, backup: ObjectHash) -> Vec<(BlobId, usize)> {
     found
 }
 
-/// Stores rubbish under these ids.
+/// Stores wrong data under these ids.
 fn poison(test_repo: &TestRepo, ids: &[(BlobId, usize)]) {
     let index = Index::in_memory(&test_repo.project, Arc::new(Silent)).unwrap();
     let all = ids.iter().map(|(_, len)| len).sum();
@@ -204,10 +204,10 @@ fn no_backup_relies_on_wrong_data_under_real_ids_and_no_prune_repacks_it() {
     assert_eq!(report.errors, 0, "{findings:?}");
 }
 
-/// One write key stored real data, and another one stored rubbish under the same ids. A full key
+/// One write key stored real data, and another one stored wrong data under the same ids. A full key
 /// must read both to distinguish them.
 #[test]
-fn prune_keeps_the_real_data_of_one_write_key_next_to_rubbish_of_another() {
+fn prune_keeps_the_real_data_of_one_write_key_next_to_wrong_data_of_another() {
     for rubbish_first in [true, false] {
         let store = MemoryBackend::new();
         let full = TestRepo::init(store.clone(), CHUNK).unwrap();
@@ -235,7 +235,7 @@ fn prune_keeps_the_real_data_of_one_write_key_next_to_rubbish_of_another() {
 }
 
 #[test]
-fn a_record_of_rubbish_does_not_stop_prune() {
+fn a_record_of_wrong_data_does_not_stop_prune() {
     let store = MemoryBackend::new();
     let full = TestRepo::init(store.clone(), CHUNK).unwrap();
     let thief = writer(&store, 1);
@@ -243,7 +243,7 @@ fn a_record_of_rubbish_does_not_stop_prune() {
     let image = Image::new(LEAF).with(0, &noise(8, 4 * CHUNK));
     let unused = Image::new(LEAF).with(0, &noise(9, 4 * CHUNK));
     let made = host.back_up(&full, "real", &unused).unwrap();
-    // The pack of rubbish has a chunk that no record needs, so it is repacked.
+    // The pack with wrong data has a chunk that no record needs, so it is repacked.
     let guess = TestRepo::open(store.copy(), &Silent).unwrap();
     let guessed = host.back_up(&guess, "disk", &image).unwrap();
     let mut ids = chunks(&guess, guessed.id);

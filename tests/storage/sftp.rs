@@ -138,7 +138,7 @@ fn a_failed_connection_gives_its_reason() {
         refused(options(&["true"])).kind,
         StorageErrorKind::NoProgram
     );
-    // A login shell that greets. This command reads its input, and does not end.
+    // A login shell that prints a greeting. This command reads its input, and does not end.
     let greeter = [
         "sh",
         "-c",

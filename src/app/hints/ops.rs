@@ -92,8 +92,8 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
              whole image, or use --extents with a mapped device"
         }
         OpsError::LabelOfWriteKey { .. } => {
-            "give the labels when the host backs up: backup --label KEY=VALUE. A record of a full key \
-             would vouch for data that nobody has read"
+            "give the labels when the host backs up: backup --label KEY=VALUE. A record of a full \
+             key would mean that the data was verified"
         }
         OpsError::NoVolume { .. } => "run “cuttlebone list” to see the volumes",
         OpsError::Protected { .. } => "nothing was removed; use --force to remove it anyway",
@@ -237,11 +237,11 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
         }
         OpsError::Holes { .. } => {
             "nothing was written; restore all other parts with --keep-going, or try an older \
-             backup. “cuttlebone check” shows what else is damaged"
+             backup. “cuttlebone check” shows all damage"
         }
         OpsError::Hole { .. } => {
             "the target is incomplete, and a new file was not created; restore all other parts \
-             with --keep-going, or try an older backup. “cuttlebone check” shows what else is damaged"
+             with --keep-going, or try an older backup. “cuttlebone check” shows all damage"
         }
         OpsError::TargetChanged { .. } => {
             "the target is a mixture; stop the program that writes to it, and run this again with \

@@ -46,8 +46,8 @@ pub(super) fn hint(error: &StorageError) -> Option<&'static str> {
              whether to trust a new server"
         }
         StorageErrorKind::Greeting => {
-            "the shell of the login user must print nothing without a terminal: see its ~/.bashrc and \
-             /etc/profile, or let the server force “internal-sftp”"
+            "the shell of the login user must print nothing without a terminal: see its ~/.bashrc \
+             and /etc/profile, or let the server force “internal-sftp”"
         }
         StorageErrorKind::NoProgram => {
             "install the OpenSSH client, or name another command with --ssh-command"
@@ -58,14 +58,14 @@ pub(super) fn hint(error: &StorageError) -> Option<&'static str> {
     })
 }
 
-/// Returns what to do about an error that a disk or a file system may have caused.
+/// Returns the next step after an error that a disk or a file system may have caused.
 pub(super) fn disk_errors(error: &io::Error) -> Option<&'static str> {
     let errno = Errno::from_io_error(error)?;
     let is_of_disk = matches!(errno, Errno::IO | Errno::BADMSG | Errno::UCLEAN);
     is_of_disk.then_some("check the system log for disk errors")
 }
 
-/// Returns what to do if this user may not do something.
+/// Returns the next step if this user lacks a permission.
 pub(super) fn denied() -> &'static str {
     if rustix::process::geteuid().is_root() {
         "even root may not do this: check for a read-only device, a network file system that maps \

@@ -198,7 +198,7 @@ pub(super) fn label(summary: &LabelSummary) -> String {
         labels => printable(&labels.join(" ")),
     };
     let before = short_id(before);
-    format!("backup {id} of {volume} takes the place of {before}\n  labels: {labels}\n")
+    format!("backup {id} of {volume} replaces {before}\n  labels: {labels}\n")
 }
 
 pub(super) fn key_change(change: &KeyChange) -> String {

@@ -236,15 +236,16 @@ Examples:
 
     /// Change the labels of backups
     ///
-    /// A new record takes the place of the old one: the id of the backup changes, and its content,
-    /// time and place in the history stay. “protected=yes” keeps “forget” away.
+    /// A new record replaces the old one. So the id of the backup changes. Its content, time and
+    /// place in the history stay the same. With “protected=yes”, “forget” does not remove the
+    /// backup.
     #[command(after_help = "\
 Examples:
   cuttlebone label web1-root~1 protected=yes why='before the upgrade'
   cuttlebone label 3f9a01bc --remove protected")]
     Label(LabelArgs),
 
-    /// Show how much data is stored and how much is saved
+    /// Show how much data is stored, and how much of it backups use
     ///
     /// Reads the trees of all backups, as a prune does.
     #[command(after_help = "\

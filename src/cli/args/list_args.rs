@@ -9,7 +9,7 @@ use crate::ops::LabelMatch;
 pub(super) struct ListArgs {
     /// List only backups of this volume
     volume: Option<String>,
-    /// The same
+    /// List only backups of this volume
     #[arg(long = "volume", value_name = "NAME", conflicts_with = "volume")]
     named: Option<String>,
     /// List only backups with this label, without VALUE with any value. Can be repeated: a backup

@@ -51,7 +51,7 @@ fn refused(args: &[&str]) {
 }
 
 #[test]
-fn the_definition_is_consistent() {
+fn the_definition_of_the_command_line_is_consistent() {
     Cli::command().debug_assert();
 }
 
@@ -220,7 +220,7 @@ fn restore_as_a_diff_exports_a_full_diff() {
 }
 
 #[test]
-fn standard_input_and_output_carry_one_thing_each() {
+fn standard_input_and_output_carry_only_one_stream_each() {
     assert!(
         invoke(&["restore", "v", "-"])
             .unwrap()

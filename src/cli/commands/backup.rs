@@ -115,8 +115,8 @@ fn damaged(report: &BackupReport, volume: &str) -> Option<Failure> {
     let message =
         format!("{backup} is complete, but {missing}: of the backup {base} before it, {lost}");
     Some(Failure::new(Code::Damage, message).hint(
-        "the data that the source still has was stored again. “cuttlebone check” shows what is still \
-         missing, and which other backups are damaged; find out why files are missing",
+        "the data that the source still has was stored again. “cuttlebone check” shows which data \
+         is still missing, and which other backups are damaged. Find out why files are missing",
     ))
 }
 

@@ -389,8 +389,8 @@ impl Tag {
     }
 }
 
-/// Returns whether these first bytes of a file or stream are those of an RBD diff of any version.
-/// Nothing else of it is looked at.
+/// Returns whether these first bytes of a file or stream are the beginning of an RBD diff of any
+/// version. Does not test the rest.
 #[must_use]
 pub fn begins_as_diff(first: &[u8]) -> bool {
     let banners: [&[u8]; 3] = [BANNER_V1, BANNER_V2, BANNER_IMAGE];

@@ -1,4 +1,4 @@
-//! Changes the labels of a backup: a new record takes the place of the old one.
+//! Changes the labels of a backup: a new record replaces the old one.
 
 use std::collections::BTreeMap;
 
@@ -16,12 +16,13 @@ use crate::ops::error::OpsError;
 use crate::ops::forget::{Forget, forget, plan_forget};
 use crate::repo::{Compression, Log, PackSizes, Project, Records, RunLen, VerifyWrites};
 
-/// Gives a backup these labels instead of its own. Stores a record that takes the place of the old
-/// one, with the same content, time and place in the history, and then removes the old one. Returns
-/// the id of the new record, or of the old one if it has these labels already.
+/// Replaces the labels of a backup. Stores a new record with the same content, time and place in
+/// the history, and then removes the old record. Returns the id of the new record, or of the old
+/// one if it has these labels already.
 ///
-/// If it is interrupted in between, the new record counts, and the next `forget` removes the old
-/// one. Fails for a backup of a write key: a record of a full key would vouch for its data.
+/// If this is interrupted after the new record is stored, the new record counts, and the next
+/// `forget` removes the old one. Fails for a backup of a write key. A record of a full key would
+/// mean that its data was verified.
 pub fn relabel(
     project: &Project,
     id: ObjectHash,
@@ -39,7 +40,7 @@ pub fn relabel(
     }
     let options = options_for(&backup.record.volume.name, host);
     let mut protection = Protection::begin(project, &options, context)?;
-    // Again: the backup may have been removed before it was protected.
+    // Test this again: the backup may have been removed before it was protected.
     let records = load(project, context)?;
     let backup = records.select(&id.to_string())?;
     protection.build_on(Some(backup));
@@ -71,7 +72,7 @@ pub fn relabel(
     };
     let new = Records::commit(project, &record, &packed.receipt, &cleared);
     let stays = protection.committed(&cleared);
-    // The first failure is the one to report.
+    // Report the first failure.
     let new = new?;
     stays?;
     index.close();
@@ -85,7 +86,7 @@ pub fn relabel(
     Ok(new)
 }
 
-/// Returns the options of a backup that stores nothing but a record.
+/// Returns the options of a backup that stores only a record.
 fn options_for(volume: &str, host: Option<&str>) -> BackupOptions {
     BackupOptions {
         volume: volume.to_owned(),

@@ -136,20 +136,20 @@ impl Ssh {
         joined.chars().filter(|c| !c.is_control()).collect()
     }
 
-    /// Notes the first bytes that the server sends.
+    /// Records the first bytes that the server sends.
     fn note_first(&self, new: &[u8]) {
         let mut first = lock(&self.first);
         let missing = FIRST_KEPT.saturating_sub(first.len());
         first.extend_from_slice(&new[..new.len().min(missing)]);
     }
 
-    /// Whether the first line that is not blank is complete, or longer than what is kept.
+    /// Whether the first line that is not blank is complete, or too long to be recorded.
     fn has_greeting_line(&self) -> bool {
         let first = lock(&self.first);
         first.len() >= FIRST_KEPT || first.trim_ascii_start().contains(&b'\n')
     }
 
-    /// Returns what the server sent in place of SFTP, if it did.
+    /// Returns the data that the server sent in place of SFTP, if it did so.
     pub(super) fn greeting(&self) -> Option<String> {
         let first = lock(&self.first);
         if begins_as_sftp(&first) {
@@ -205,8 +205,8 @@ impl Ssh {
     }
 }
 
-/// Whether these bytes can begin the answer of an SFTP server: the length of a packet, which is
-/// less than 16 MiB, and the type of the first one.
+/// Whether these bytes can be the beginning of the first SFTP message: its length, which is less
+/// than 16 MiB, and its type.
 fn begins_as_sftp(first: &[u8]) -> bool {
     first.first().is_none_or(|byte| *byte == 0) && first.get(4).is_none_or(|byte| *byte == VERSION)
 }

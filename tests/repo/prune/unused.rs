@@ -52,7 +52,7 @@ fn prune_deletes_exactly_the_data_that_no_backup_uses() {
 }
 
 #[test]
-fn prune_keeps_what_a_stream_uses() {
+fn prune_keeps_the_data_of_a_stream() {
     let store = MemoryBackend::new();
     let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::without_cache();
@@ -113,7 +113,7 @@ fn prune_marks_unused_packs_and_deletes_them_after_the_grace_period() {
 }
 
 #[test]
-fn a_dry_run_writes_nothing_and_plans_what_a_prune_then_does() {
+fn a_dry_run_writes_nothing_and_plans_the_same_steps_as_a_prune() {
     let series = Series::new();
     let (store, ids) = series.backed_up();
     forget(&open(&store), &ids[..4]);
