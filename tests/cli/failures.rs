@@ -353,6 +353,40 @@ fn a_backup_to_a_full_disk_fails_and_succeeds_once_there_is_space() {
 }
 
 #[test]
+fn a_disk_without_free_inodes_is_named_as_such() {
+    let Some(disk) = SmallDisk::mount(90 << 10) else {
+        return;
+    };
+    let mut world = World::new();
+    world.set("CUTTLEBONE_REPOSITORY", disk.path().join("repo"));
+    world.ok(&["init", "-q"]);
+    let image = world.write("image", &noise(7, MIB));
+    disk.allow_files(2);
+    let error = world.fails(&["backup", &image], 1);
+    assert_error(&error, &["no inode free of", "free some space"]);
+    disk.allow_files(1000);
+    world.backup(&[&image]);
+    world.is_clean();
+}
+
+#[test]
+fn init_of_a_repository_that_exists_does_not_add_a_project() {
+    let world = World::new();
+    let args = [&["init", "--project", "tenant2"][..], &CHEAP_KEY].concat();
+    assert_error(
+        &world.fails(&args, 1),
+        &[
+            &world.at("repo"),
+            "no command adds a project to a repository yet",
+        ],
+    );
+    assert_error(
+        &world.fails(&["list", "--project", "tenant2"], 24),
+        &["no project “tenant2”", "no command adds a project yet"],
+    );
+}
+
+#[test]
 fn a_read_only_repository_can_be_read() {
     let Some(disk) = SmallDisk::mount(100 << 10) else {
         return;

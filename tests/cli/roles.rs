@@ -112,7 +112,9 @@ fn commands_that_read_no_content_work_with_every_key() {
         for args in [
             &["list"][..],
             &["show", "web-1"],
+            &["list", "--latest", "1", "--since", "2020-01-01"],
             &["stats"],
+            &["stats", "web-1"],
             &["check"],
             &["cache", "show"],
         ] {
@@ -127,7 +129,8 @@ fn commands_beyond_the_role_of_the_key_are_refused_before_they_do_anything() {
     let before = files(&keys.world);
     let target = keys.world.at("target");
     let new = keys.world.write("new", b"another password");
-    let refusals: [(&[&str], &str); 16] = [
+    let refusals: [(&[&str], &str); 17] = [
+        (&["label", "web-1", "a=b"], "change labels"),
         (&["restore", "web-1", &target], "restore"),
         (
             &["restore", "web-1", &target, "--format", "rbd-diff"],
@@ -253,6 +256,27 @@ fn check_reports_a_key_slot_that_no_full_key_added() {
     assert_eq!(foreign[0]["key_id"], name.as_str());
     keys.world.ok(&["key", "remove", &name]);
     keys.world.ok(&["check"]);
+}
+
+#[test]
+fn a_full_key_cannot_be_revoked_and_the_error_says_why() {
+    let keys = Keys::new();
+    let listed = keys.world.json(&keys.with("full", &["key", "list"]));
+    let mut full = listed.iter().filter(|key| key["role"] == "full").peekable();
+    assert!(full.peek().is_some(), "{listed:?}");
+    for key in full {
+        let id = key["key_id"].as_str().unwrap();
+        for id in [id, &id[..8]] {
+            let error = keys
+                .world
+                .fails(&keys.with("full", &["key", "revoke", id]), 1);
+            assert_error(&error, &["a full key cannot be revoked", "key remove"]);
+        }
+    }
+    let error = keys
+        .world
+        .fails(&keys.with("full", &["key", "revoke", "abababab"]), 1);
+    assert_error(&error, &["there is no key abababab"]);
 }
 
 #[test]

@@ -44,6 +44,14 @@ impl SmallDisk {
         assert!(self.run("mount", &["-o", &format!("remount,size={kib}k")]));
     }
 
+    /// Lets it take so many more files and directories.
+    #[track_caller]
+    pub(crate) fn allow_files(&self, more: u64) {
+        let found = statvfs(self.path()).unwrap();
+        let inodes = found.f_files - found.f_ffree + more;
+        assert!(self.run("mount", &["-o", &format!("remount,nr_inodes={inodes}")]));
+    }
+
     /// Fills the disk except for `free` bytes, until the returned value is dropped.
     pub(crate) fn fill(&self, free: u64) -> Filler {
         let path = self.path().join("filler");
