@@ -4,6 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
+use super::failures::assert_error;
 use crate::support::noise;
 use crate::support::program::{CHEAP_KEY, World};
 
