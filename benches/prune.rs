@@ -24,7 +24,7 @@ use cuttlebone::format::{
     BackupRecord, Children, Content, ContentKind, Counts, IndexSegment, RecordTime, SlotInfo,
     VolumeInfo, root_description,
 };
-use cuttlebone::ops::{Context, MaxUnused, PruneOptions, plan_prune};
+use cuttlebone::ops::{AcceptedLoss, Context, MaxUnused, PruneOptions, plan_prune};
 use cuttlebone::repo::{
     BlobReader, ImageTree, Index, InitOptions, NewKey, NodeStore, ObjectRef, PackedNodes, Packer,
     PackerOptions, Project, RepoError, Repository, Top, UnindexedPacks,
@@ -196,6 +196,7 @@ fn measure(step: &str, directory: &Path) -> Result<(), Box<dyn std::error::Error
         max_unused: MaxUnused::Percent(5.0),
         max_repack: None,
         grace: Duration::ZERO,
+        accept_loss: AcceptedLoss::default(),
         host: None,
     };
     let prune = plan_prune(&project, &options, true, &context)?;

@@ -388,6 +388,8 @@ pub(crate) struct PruneSummary {
     pub(crate) packs_rescued: u64,
     /// Incomplete uploads that were removed.
     pub(crate) uploads_removed: u64,
+    /// Backup records and voids of revoked keys that were removed.
+    pub(crate) revoked_removed: u64,
     pub(crate) duration: f64,
 }
 

@@ -182,15 +182,20 @@ pub(crate) fn open_or_create(
 /// Loads the backup records. Reports lost records as notices.
 pub(crate) fn load_records(session: &Session, project: &Project) -> Result<Records, Failure> {
     let records = Records::load(project)?;
-    for error in records.damaged() {
-        let problem = error.to_string();
-        session.observer.notice(Notice::RecordDamaged { problem });
-    }
+    notice_damaged(session, records.damaged());
     for lost in records.lost().iter().filter(|lost| lost.missing) {
         let record = lost.id;
         session.observer.notice(Notice::RecordMissing { record });
     }
     Ok(records)
+}
+
+/// Reports damaged records and entries of the log as notices.
+pub(crate) fn notice_damaged(session: &Session, errors: &[RepoError]) {
+    for error in errors {
+        let problem = error.to_string();
+        session.observer.notice(Notice::RecordDamaged { problem });
+    }
 }
 
 /// Reports as a notice if a volume has several newest backups.

@@ -174,6 +174,14 @@ pub enum Notice {
         /// These backups, newest first.
         newest: Vec<ObjectHash>,
     },
+    /// Records of write keys name others that do not exist. They vanished before a full key put
+    /// them into the log, or their names were made up.
+    NamedByWriteKeysOnly {
+        /// How many do not exist.
+        records: u64,
+        /// The first of them.
+        first: ObjectHash,
+    },
     /// Other users of this host can read the file with the password.
     PasswordFileReadable {
         /// The file, as messages call it.

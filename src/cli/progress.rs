@@ -171,6 +171,7 @@ fn is_wrong(notice: &Notice) -> bool {
         | Notice::PacksMissing { .. }
         | Notice::SeveralNewest { .. }
         | Notice::SourceInUse { .. }
+        | Notice::NamedByWriteKeysOnly { .. }
         | Notice::PasswordFileReadable { .. } => true,
         Notice::Resumed { .. }
         | Notice::PacksNotNeeded { .. }

@@ -2,6 +2,8 @@
 //! purpose. The hashes are not encrypted, so that someone without a key can verify a store or make
 //! a copy. All other details are sealed.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::error::FormatError;
@@ -10,7 +12,7 @@ use super::json::{from_json_with_features, nullable, object, to_json};
 use super::record::VolumeInfo;
 use super::time::RecordTime;
 use super::wire::{Reader, len_u32};
-use crate::base::{ObjectHash, ProjectId};
+use crate::base::{ObjectHash, ProjectId, SignerId};
 
 /// The length of the fields before the lists, in bytes.
 const FIELDS_LEN: usize = 68;
@@ -99,11 +101,11 @@ pub struct LogDetails {
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub removed_records: Vec<RemovedRecord>,
-    /// Certificates that no longer count.
+    /// Signers that no longer count.
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub revoked: Vec<Revoked>,
-    /// Missing records whose loss was accepted.
+    /// Missing records, certificates and entries whose loss was accepted.
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<ObjectHash>,
@@ -135,11 +137,35 @@ pub struct RemovedRecord {
     pub reason: String,
 }
 
-/// A certificate that no longer counts.
+impl RemovedRecord {
+    /// The greatest number of names in each of its lists. A write key could name any number of
+    /// records, and the log would keep all of these names for ever.
+    pub const NAMES_MAX: usize = 1000;
+    /// The greatest length of the name of its volume, in bytes.
+    pub const VOLUME_MAX: usize = 4096;
+
+    /// The records that it names as heads, and as those that it followed.
+    pub fn names(&self) -> impl Iterator<Item = &ObjectHash> {
+        self.heads.iter().chain(&self.follows)
+    }
+
+    /// Keeps, of the names in each list, the first ones that are known, and each of these once.
+    pub fn keep_names(&mut self, known: impl Fn(&ObjectHash) -> bool) {
+        for names in [&mut self.heads, &mut self.follows] {
+            let mut seen = HashSet::new();
+            names.retain(|id| known(id) && seen.insert(*id));
+            names.truncate(Self::NAMES_MAX);
+        }
+    }
+}
+
+/// A signer that no longer counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revoked {
-    /// The hash of the certificate.
+    /// The hash of the certificate that names it.
     pub certificate: ObjectHash,
+    /// The signer. Other certificates that name it do not count, either.
+    pub signer: SignerId,
     /// Records of the signer that still count, together with all records that they follow.
     #[serde(default, deserialize_with = "nullable")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -497,6 +523,7 @@ mod tests {
             }],
             revoked: vec![Revoked {
                 certificate: hash(7),
+                signer: SignerId::from_bytes([7; 32]),
                 accepted: vec![hash(8)],
             }],
             lost: vec![hash(9)],

@@ -276,6 +276,11 @@ impl BackupRecord {
         std::iter::once(self.content.clone()).chain(attachments)
     }
 
+    /// The records that it names as heads, as those that it follows, and as its base.
+    pub fn names(&self) -> impl Iterator<Item = &ObjectHash> {
+        self.heads.iter().chain(&self.follows).chain(&self.base)
+    }
+
     fn check(&self) -> Result<(), FormatError> {
         for content in self.contents() {
             content.check()?;

@@ -8,7 +8,7 @@ use crate::base::{Cancel, ObjectHash, Observer};
 use crate::repo::{Index, Project, RepoError, UnindexedPacks, Worker};
 
 /// The name and version of this program, as records, marks and the log state it.
-pub(super) const TOOL: &str = concat!("cuttlebone ", env!("CARGO_PKG_VERSION"));
+pub(super) const TOOL: &str = Worker::TOOL;
 
 /// The description of this program in the lease of a reader.
 pub(super) const READER: Worker<'static> = Worker {

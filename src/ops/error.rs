@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use jiff::Timestamp;
 
+use super::missing::MissingHistory;
 use crate::base::{ByteSize, Cancelled, ObjectHash};
 use crate::format::{ContentKind, DiffError, ExtentsError, FormatError};
 use crate::repo::RepoError;
@@ -143,6 +144,15 @@ pub enum OpsError {
     BaseOfOtherKey { volume: String, backup: ObjectHash },
     #[error("a backup of volume “{volume}” follows {missing}, which has vanished")]
     HistoryGap { volume: String, missing: ObjectHash },
+    #[error("history was cut; missing are {missing}")]
+    HistoryCut { missing: MissingHistory },
+    #[error(
+        "there are {packs} packs of data, but no backup, and the log says of none that it was \
+         removed"
+    )]
+    NoBackups { packs: usize },
+    #[error("{id} is no missing backup, certificate or log entry")]
+    NotMissing { id: ObjectHash },
     #[error("the diff is a full one, and cannot be applied to backup “{base}”")]
     NeedsNoBase { base: String },
     #[error("backup “{base}” is of volume “{other}”, but the changes are for volume “{volume}”")]

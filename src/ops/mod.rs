@@ -11,7 +11,9 @@ mod diff;
 mod error;
 mod forget;
 mod head;
+mod history;
 mod ids;
+mod missing;
 mod pipeline;
 mod prune;
 mod restore;
@@ -38,8 +40,10 @@ pub use forget::{
     Reason, Removal, Rule, Span, VolumePlan, forget, plan_forget,
 };
 pub use head::{Head, head};
+pub use history::{AcceptedLoss, require_history};
+pub use missing::{MissingCertificate, MissingHistory, MissingRecord};
 pub use prune::{Amount, MaxUnused, Prune, PruneOptions, PrunePlan, PruneReport, plan_prune};
 pub use restore::{OnDamage, RestoreReport, restore, restore_despite};
-pub use revoke::{backups_of_key, last_of, revoke_key, that_count};
+pub use revoke::{backups_of_key, revoke_key, that_count};
 pub use space::{Space, space};
 pub use stats::{StatsReport, VolumeStats, stats, volume_stats};

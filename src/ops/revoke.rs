@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::context::TOOL;
 use super::error::OpsError;
 use crate::base::ObjectHash;
+use crate::format::Revoked;
 use crate::repo::{Backup, Certified, Project, Records, Worker};
 
 /// Returns the backups that this key made, in the order of the records.
@@ -12,17 +13,6 @@ use crate::repo::{Backup, Certified, Project, Records, Worker};
 pub fn backups_of_key<'a>(records: &'a Records, key: &Certified) -> Vec<&'a Backup> {
     let of_key = |backup: &&Backup| Some(backup.signer) == key.certificate.signer;
     records.all().iter().filter(of_key).collect()
-}
-
-/// Returns the backups that no other one of these backups names. Accepting these accepts all.
-#[must_use]
-pub fn last_of(backups: &[&Backup]) -> Vec<ObjectHash> {
-    let records = backups.iter().map(|backup| &backup.record);
-    let named: HashSet<_> = records
-        .flat_map(|record| record.follows.iter().chain(&record.heads))
-        .collect();
-    let ids = backups.iter().map(|backup| backup.id);
-    ids.filter(|id| !named.contains(id)).collect()
 }
 
 /// Returns the backups that still count if the given ones are accepted: the accepted backups, and
@@ -48,8 +38,8 @@ pub fn that_count<'a>(
 }
 
 /// Revokes a key. The objects that it signed, and those that it will sign, no longer count. Only
-/// the accepted records still count, and the records that they follow or saw. `host` is the name of
-/// this host.
+/// the accepted records still count, and the records that they follow or saw. The caller names all
+/// of these as accepted, so that `check` notices if one vanishes. `host` is the name of this host.
 pub fn revoke_key(
     project: &Project,
     key: &Certified,
@@ -57,5 +47,11 @@ pub fn revoke_key(
     host: Option<&str>,
 ) -> Result<(), OpsError> {
     let by = Worker { host, tool: TOOL };
-    Ok(project.revoke(key, accepted, by)?)
+    let signer = key.certificate.signer;
+    let revoked = Revoked {
+        certificate: key.name,
+        signer: signer.ok_or(OpsError::Internal("a full key cannot be revoked"))?,
+        accepted,
+    };
+    Ok(project.revoke(revoked, key.certificate.slot, by)?)
 }

@@ -62,7 +62,7 @@ impl Backup {
         } = signed;
         let name = &record.volume.name;
         let may = project.signers.may_back_up(&signer, name);
-        may.map_err(|reason| RepoError::Foreign { object, reason })?;
+        may.map_err(|reason| project.foreign(object, &signer, reason))?;
         for content in record.contents() {
             let (kind, top) = (content.kind, content.top.as_ref());
             let described = root_description(kind, content.size, content.chunk_size, top);

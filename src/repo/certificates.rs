@@ -40,9 +40,11 @@ impl Certificates {
         Self(certified)
     }
 
-    /// Removes the certificates with these names, which were revoked.
-    pub fn withdraw(&mut self, names: &HashSet<ObjectHash>) {
-        self.0.retain(|certified| !names.contains(&certified.name));
+    /// Removes the certificates that name these signers, which were revoked.
+    pub fn withdraw(&mut self, revoked: &HashSet<SignerId>) {
+        let counts = |signer: &SignerId| !revoked.contains(signer);
+        self.0
+            .retain(|certified| certified.certificate.signer.as_ref().is_none_or(counts));
     }
 
     /// All certificates.
@@ -58,10 +60,19 @@ impl Certificates {
         all.find(|c| c.certificate.slot == slot && c.role == role)
     }
 
-    /// Returns the key that signs with this public key.
+    /// Returns a certificate of the key that signs with this public key.
     #[must_use]
     pub fn of_signer(&self, signer: &SignerId) -> Option<&Certified> {
-        let mut all = self.0.iter();
-        all.find(|c| c.certificate.signer.as_ref() == Some(signer))
+        self.all_of(signer).next()
+    }
+
+    /// Returns all certificates that name this public key. It may do what any of them allows.
+    pub fn all_of<'a>(
+        &'a self,
+        signer: &SignerId,
+    ) -> impl Iterator<Item = &'a Certified> + use<'a> {
+        let signer = Some(*signer);
+        let all = self.0.iter();
+        all.filter(move |c| c.certificate.signer == signer)
     }
 }

@@ -145,10 +145,7 @@ impl Project {
             Some(feature) if self.signers.may_require(signer, &feature) => {
                 RepoError::Unsupported { object, source }
             }
-            Some(feature) => {
-                let reason = ForeignReason::Feature(feature);
-                RepoError::Foreign { object, reason }
-            }
+            Some(feature) => self.foreign(object, signer, ForeignReason::Feature(feature)),
             None => self.malformed(object, signer, source.into()),
         }
     }
@@ -163,7 +160,22 @@ impl Project {
         if self.signers.is_full(signer) {
             return RepoError::Damaged { object, source };
         }
-        let reason = ForeignReason::Malformed(source);
+        self.foreign(object, signer, ForeignReason::Malformed(source))
+    }
+
+    /// Returns the error of an object that is foreign for this reason. That the key of its signer
+    /// was revoked is a better reason to leave out a record: a prune then removes it.
+    pub(super) fn foreign(
+        &self,
+        object: ObjectRef,
+        signer: &SignerId,
+        reason: ForeignReason,
+    ) -> RepoError {
+        let reason = if object.kind() == ObjectKind::Backup && self.signers.is_revoked(signer) {
+            ForeignReason::Revoked(*signer)
+        } else {
+            reason
+        };
         RepoError::Foreign { object, reason }
     }
 }

@@ -186,7 +186,8 @@ pub enum RepoErrorKind {
 
 impl RepoError {
     /// Returns the hash that names the object that is damaged or foreign.
-    pub(super) fn object_hash(&self) -> Option<ObjectHash> {
+    #[must_use]
+    pub fn object_hash(&self) -> Option<ObjectHash> {
         match self {
             Self::Damaged { object, .. } | Self::Foreign { object, .. } => object.hash(),
             _ => None,
@@ -244,6 +245,16 @@ impl RepoError {
             }
             _ => error.into(),
         }
+    }
+
+    /// Whether an object is foreign because the key that signed it was revoked.
+    #[must_use]
+    pub fn is_of_revoked_key(&self) -> bool {
+        let reason = match self {
+            Self::Foreign { reason, .. } => Some(reason),
+            _ => None,
+        };
+        matches!(reason, Some(ForeignReason::Revoked(_)))
     }
 
     /// Whether the store lacks an object.

@@ -10,8 +10,8 @@ use super::project::Project;
 use super::repository::{FoundProject, Repository, Unlocked, project_ids};
 use super::trial::Trials;
 use crate::base::{Cancel, Notice, ObjectHash, Observer, ProjectId, Role};
-use crate::crypto::{KdfParams, RoleError, Secret, SigningKey, object_hash};
-use crate::format::{Certificate, KeySlot, SlotInfo};
+use crate::crypto::{RoleError, Secret, SigningKey, object_hash};
+use crate::format::{Certificate, KeySlot};
 
 /// The scope of a new key.
 #[derive(Clone, Copy)]
@@ -196,17 +196,9 @@ impl Repository {
 
     /// Describes a key by the fields of its slot.
     fn summary(&self, scope: KeyScope, id: ObjectHash, slot: &KeySlot) -> KeySummary {
-        let p = &slot.params;
         KeySummary {
-            id,
-            scope,
-            project: None,
-            role: p.role,
-            volumes: Vec::new(),
-            info: SlotInfo::default(),
-            kdf: KdfParams::new(p.memory_kib, p.passes, p.lanes).unwrap_or_default(),
             current: id == self.key_id,
-            foreign: false,
+            ..KeySummary::of_slot(scope, id, slot)
         }
     }
 
@@ -295,8 +287,8 @@ impl Repository {
     }
 }
 
-/// Adds a key to a project: its certificate, then its slot. A slot without a certificate would be
-/// foreign.
+/// Adds a key to a project: its certificate, which the log names from then on, and then its slot. A
+/// slot without a certificate would be foreign.
 fn add_to_project(
     project: &Project,
     role: Role,
@@ -327,7 +319,8 @@ fn add_to_project(
         created: Timestamp::now().to_string(),
         label: Some(key.info.label.clone()).filter(|label| !label.is_empty()),
     };
-    project.certify(&certificate)?;
+    let host = Some(&*key.info.host).filter(|host| !host.is_empty());
+    project.certify(&certificate, host)?;
     project.objects.put_twice(scope.object(id), &slot)?;
     Ok(id)
 }

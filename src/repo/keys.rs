@@ -90,6 +90,24 @@ pub struct KeySummary {
     pub foreign: bool,
 }
 
+impl KeySummary {
+    /// Describes a key by what its slot shows without a password.
+    pub(super) fn of_slot(scope: KeyScope, id: ObjectHash, slot: &KeySlot) -> Self {
+        let p = &slot.params;
+        Self {
+            id,
+            scope,
+            project: None,
+            role: p.role,
+            volumes: Vec::new(),
+            info: SlotInfo::default(),
+            kdf: KdfParams::new(p.memory_kib, p.passes, p.lanes).unwrap_or_default(),
+            current: false,
+            foreign: false,
+        }
+    }
+}
+
 /// Seals the secrets of a key under a password. Returns the key slot and its hash.
 pub(super) fn make_slot(
     scope: KeyScope,

@@ -63,6 +63,11 @@ pub struct Worker<'a> {
     pub tool: &'a str,
 }
 
+impl Worker<'_> {
+    /// The name and version of this program.
+    pub const TOOL: &'static str = concat!("cuttlebone ", env!("CARGO_PKG_VERSION"));
+}
+
 /// The lease of this process. A thread renews it until this value is dropped, which deletes the
 /// lease.
 pub struct Lease {

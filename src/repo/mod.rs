@@ -11,6 +11,7 @@ mod envelope;
 mod error;
 mod fetch;
 mod fetch_nodes;
+mod gaps;
 mod index;
 mod init;
 mod key_admin;

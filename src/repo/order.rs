@@ -21,6 +21,8 @@ pub struct OrderedRecord<'a> {
     pub replaces: Option<ObjectHash>,
     /// Its time; `None` if the record is passed over, because it is forgotten or voided.
     pub time: Option<Timestamp>,
+    /// Whether a missing record that it follows is a gap.
+    pub shows_gaps: bool,
 }
 
 /// The records of one volume in their order, with those that are forgotten or voided.
@@ -81,7 +83,8 @@ impl History {
                 entries[older].followed = true;
             }
         }
-        let named = records.iter().flat_map(|record| record.follows);
+        let named = records.iter().filter(|record| record.shows_gaps);
+        let named = named.flat_map(|record| record.follows);
         let mut gaps: Vec<ObjectHash> = named
             .filter(|id| !successors.are_known(id) && !known(id))
             .copied()

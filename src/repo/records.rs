@@ -19,7 +19,7 @@ use super::project::Project;
 use super::prune_guard::CommitPermit;
 use super::revocation::divide;
 use super::voids::Voids;
-use crate::base::ObjectHash;
+use crate::base::{ObjectHash, SignerId};
 use crate::format::{BackupRecord, LogKind, RemovedRecord};
 
 /// All backups of a project, in the order of [`History`], oldest first. Backups of different
@@ -81,6 +81,12 @@ impl Records {
     /// Reads all records. The errors of damaged and foreign ones are kept separately. Fails if a
     /// record needs a newer version of this program.
     pub fn load(project: &Project) -> Result<Self, RepoError> {
+        Ok(Self::load_with_log(project)?.0)
+    }
+
+    /// Reads all records as [`load`](Self::load) does. Returns the log, too, which is read after
+    /// the records.
+    pub fn load_with_log(project: &Project) -> Result<(Self, Log), RepoError> {
         let (mut backups, mut damaged, mut foreign) = (Vec::new(), Vec::new(), Vec::new());
         let listed = project.list(ObjectKind::Backup)?;
         for loaded in project.load_with::<BackupRecord>(listed, |e| foreign.push(e))? {
@@ -96,12 +102,13 @@ impl Records {
         }
         // Load the log after the records, so that it names any record that was deleted in between.
         let log = Log::load(project)?;
-        let (backups, revoked) = divide(backups, &project.signers, &log);
+        let (backups, revoked) = divide(backups, &log);
         foreign.extend(revoked.iter().map(|backup| RepoError::Foreign {
             object: ObjectRef::Backup(project.id, backup.id),
             reason: ForeignReason::Revoked(backup.signer),
         }));
-        let revoked = revoked.into_iter().map(|backup| backup.id).collect();
+        let revoked = foreign.iter().filter(|error| error.is_of_revoked_key());
+        let revoked = revoked.filter_map(RepoError::object_hash).collect();
         // A damaged file may be a record, and may use any data, unless the log removes it.
         let (removed, damaged): (Vec<_>, Vec<_>) = damaged
             .into_iter()
@@ -122,26 +129,29 @@ impl Records {
         let voided = backups.iter().filter(is_voided).map(|b| b.id).collect();
         let is_removed = |b: &&Backup| log.removed(LogKind::Record, b.id);
         let removed = backups.iter().filter(is_removed).map(|b| b.id).collect();
+        let own = project.keys.signing().public();
         let mut records = Self {
             removed,
             ignored,
             foreign,
             revoked,
-            ..Self::in_order(backups, &forgotten, excused, voided, damaged)
+            ..Self::in_order(backups, &forgotten, excused, voided, damaged, &own)
         };
         let damaged = records.damaged.iter().filter_map(RepoError::object_hash);
         records.lost = LostRecords::new(damaged.collect(), records.vanished(&log), &log);
-        Ok(records)
+        Ok((records, log))
     }
 
     /// Puts backups in order. A forgotten record may still exist, because it is not deleted yet.
     /// `excused` returns whether a record may be missing, or is known to be foreign or damaged.
+    /// `own` is the signer of this client.
     fn in_order(
         backups: Vec<Backup>,
         forgotten: &[ForgottenRecord],
         excused: impl Fn(&ObjectHash) -> bool,
         voided: HashSet<ObjectHash>,
         damaged: Vec<RepoError>,
+        own: &SignerId,
     ) -> Self {
         let mut known: HashSet<ObjectHash> = backups.iter().map(|b| b.id).collect();
         let mut volumes: BTreeMap<&str, Vec<OrderedRecord<'_>>> = BTreeMap::new();
@@ -158,6 +168,8 @@ impl Records {
                 follows: &record.follows,
                 replaces: successor_of,
                 time: Some(backup.time).filter(|_| !is_voided),
+                // Another write key may name records that never existed.
+                shows_gaps: backup.is_full || backup.signer == *own,
             });
         }
         for record in forgotten {
@@ -168,6 +180,7 @@ impl Records {
                     follows: &record.follows,
                     replaces: record.replaces,
                     time: None,
+                    shows_gaps: true,
                 });
             }
         }
@@ -319,32 +332,16 @@ impl Records {
             .collect()
     }
 
-    /// Returns the records that have vanished: another record, or the description of a removed one,
-    /// names them, but they are missing and no entry of the log explains this.
-    #[must_use]
-    pub fn vanished(&self, log: &Log) -> Vec<ObjectHash> {
-        let present: HashSet<ObjectHash> = self.backups.iter().map(|b| b.id).collect();
-        let named = self.backups.iter().flat_map(|b| {
-            let record = &b.record;
-            record
-                .heads
-                .iter()
-                .chain(&record.follows)
-                .chain(&record.base)
-        });
-        let of_removed = log.removed_records();
-        let of_removed = of_removed.flat_map(|record| record.follows.iter().chain(&record.heads));
-        let is_there = |id: &ObjectHash| {
-            present.contains(id) || self.replaced.contains(id) || self.revoked.contains(id)
-        };
-        let mut gone: Vec<ObjectHash> = named
-            .chain(of_removed)
-            .filter(|id| !is_there(id) && !log.excuses(**id))
-            .copied()
-            .collect();
-        gone.sort_unstable();
-        gone.dedup();
-        gone
+    /// The records that are there and do not count, since the key that signed them was revoked and
+    /// no revocation accepts them.
+    pub fn revoked(&self) -> impl Iterator<Item = ObjectHash> {
+        self.revoked.iter().copied()
+    }
+
+    /// Whether the store has this record, or had it until another one took its place. Damaged and
+    /// foreign records do not count, but those of a revoked key do.
+    pub(super) fn exists(&self, id: &ObjectHash) -> bool {
+        self.places.contains_key(id) || self.replaced.contains(id) || self.revoked.contains(id)
     }
 
     /// Returns the newest backup of the volume with this name.
@@ -471,7 +468,7 @@ fn merge(backups: Vec<Backup>, histories: &BTreeMap<String, History>) -> Vec<Bac
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{Root, SignerId, VolumeId};
+    use crate::base::{Root, VolumeId};
     use crate::format::{ByteString, Content, ContentKind, Counts, SourceInfo, VolumeInfo};
 
     /// The N-th backup, of this volume and snapshot.
@@ -541,6 +538,7 @@ mod tests {
             |_| false,
             HashSet::new(),
             Vec::new(),
+            &SignerId::from_bytes([3; 32]),
         );
         let selected = |selector: &str| records.select(selector).map(|b| b.id.as_bytes()[0]);
         for (selector, number) in [

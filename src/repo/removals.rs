@@ -39,6 +39,12 @@ impl Removals {
         self.items.binary_search(&LogItem { kind, hash }).is_ok()
     }
 
+    /// Whether the log removes any object of this kind.
+    pub(super) fn has_any(&self, kind: LogKind) -> bool {
+        let first = self.items.partition_point(|item| item.kind < kind);
+        self.items.get(first).is_some_and(|item| item.kind == kind)
+    }
+
     /// Whether the log removes this index segment.
     pub(super) fn has_segment(&self, segment: &ObjectHash) -> bool {
         self.has(LogKind::Segment, *segment)

@@ -4,27 +4,20 @@ use std::collections::{HashMap, HashSet};
 
 use super::backup::Backup;
 use super::log::Log;
-use super::signers::Signers;
 use crate::base::{ObjectHash, SignerId};
 
 /// Divides backups into those that count and those that do not. A backup does not count if the key
 /// that signed its record was revoked, and the revocation accepts neither this record nor one that
 /// follows it.
-pub(super) fn divide(
-    backups: Vec<Backup>,
-    signers: &Signers,
-    log: &Log,
-) -> (Vec<Backup>, Vec<Backup>) {
+pub(super) fn divide(backups: Vec<Backup>, log: &Log) -> (Vec<Backup>, Vec<Backup>) {
     let mut accepted: HashMap<SignerId, HashSet<ObjectHash>> = HashMap::new();
     for revoked in log.revocations() {
-        if let Some(signer) = signers.signer_of(revoked.certificate) {
-            let records = with_ancestors(&revoked.accepted, &backups, log);
-            accepted.entry(signer).or_default().extend(records);
-        }
+        let records = with_ancestors(&revoked.accepted, &backups, log);
+        accepted.entry(revoked.signer).or_default().extend(records);
     }
     backups.into_iter().partition(|backup| {
         let accepted = accepted.get(&backup.signer);
-        accepted.is_none_or(|records| records.contains(&backup.id))
+        backup.is_full || accepted.is_none_or(|records| records.contains(&backup.id))
     })
 }
 

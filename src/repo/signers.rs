@@ -24,8 +24,8 @@ struct Known {
     /// The names of all certificates that were in the store, valid or not.
     listed: HashSet<ObjectHash>,
     certificates: Certificates,
-    /// The names of certificates that entries of the log revoke.
-    revoked: HashSet<ObjectHash>,
+    /// The signers that entries of the log revoke.
+    revoked: HashSet<SignerId>,
 }
 
 impl Signers {
@@ -48,24 +48,16 @@ impl Signers {
     /// Notes revocations.
     pub(super) fn withdraw<'a>(&self, revoked: impl Iterator<Item = &'a Revoked>) {
         let mut known = write_lock(&self.known);
+        let revoked = revoked.map(|revoked| revoked.signer);
+        // Nothing revokes a full key.
         known
             .revoked
-            .extend(revoked.map(|revoked| revoked.certificate));
-    }
-
-    /// Returns the signer in the certificate with this name.
-    pub(super) fn signer_of(&self, certificate: ObjectHash) -> Option<SignerId> {
-        let known = read_lock(&self.known);
-        let mut all = known.certificates.all().iter();
-        let certified = all.find(|certified| certified.name == certificate)?;
-        certified.certificate.signer
+            .extend(revoked.filter(|signer| *signer != self.authority));
     }
 
     /// Whether the key with this signer was revoked.
     pub(super) fn is_revoked(&self, signer: &SignerId) -> bool {
-        let known = read_lock(&self.known);
-        let certified = known.certificates.of_signer(signer);
-        certified.is_some_and(|certified| known.revoked.contains(&certified.name))
+        read_lock(&self.known).revoked.contains(signer)
     }
 
     /// Whether these are the names of all certificates that were in the store.
@@ -80,8 +72,8 @@ impl Signers {
             return Some(Role::Full);
         }
         let known = read_lock(&self.known);
-        let certified = known.certificates.of_signer(signer);
-        certified.map(|certified| certified.role)
+        let roles = known.certificates.all_of(signer).map(|key| key.role);
+        roles.max_by_key(|role| role.includes(Role::Write))
     }
 
     /// Whether this signer is a full key.
@@ -115,10 +107,11 @@ impl Signers {
             return Ok(());
         }
         let known = read_lock(&self.known);
-        match known.certificates.of_signer(signer) {
-            Some(key) if key.role == Role::Write && key.covers(volume) => Ok(()),
-            _ => Err(ForeignReason::Volume(volume.to_owned())),
+        let mut all = known.certificates.all_of(signer);
+        if all.any(|key| key.role == Role::Write && key.covers(volume)) {
+            return Ok(());
         }
+        Err(ForeignReason::Volume(volume.to_owned()))
     }
 
     /// Whether an object of this signer may require a feature that this program does not know, so
@@ -127,8 +120,8 @@ impl Signers {
     #[must_use]
     pub fn may_require(&self, signer: &SignerId, feature: &str) -> bool {
         let known = read_lock(&self.known);
-        let certified = known.certificates.of_signer(signer);
-        self.is_full(signer) || certified.is_some_and(|key| key.may_require(feature))
+        let mut all = known.certificates.all_of(signer);
+        self.is_full(signer) || all.any(|key| key.may_require(feature))
     }
 }
 
@@ -198,13 +191,30 @@ mod tests {
         assert!(!signers.may_require(&write, "other"));
         assert!(!signers.is_full(&write) && !signers.is_full(&verify));
 
-        let certificate = ObjectHash::from_bytes([2; 32]);
-        assert_eq!(signers.signer_of(certificate), Some(write));
+        // Another certificate of the same signer adds to what it may do.
+        let mut other = certified(Role::Write, 2);
+        other.name = ObjectHash::from_bytes([4; 32]);
+        other.certificate.volumes = vec!["db".into()];
+        let all = [Role::Write, Role::Verify].map(|role| {
+            let byte = if role == Role::Write { 2 } else { 3 };
+            certified(role, byte)
+        });
+        let all = Certificates::new(all.into_iter().chain([other]).collect());
+        signers.update(names, all.clone());
+        assert!(signers.may_back_up(&write, "web-1").is_ok());
+        assert!(signers.may_back_up(&write, "db").is_ok());
+        assert!(signers.may_back_up(&write, "other").is_err());
+        // But a revocation that names either of them ends all.
         let revoked = Revoked {
-            certificate,
+            certificate: ObjectHash::from_bytes([2; 32]),
+            signer: write,
             accepted: Vec::new(),
         };
         signers.withdraw([revoked].iter());
+        assert!(signers.is_revoked(&write) && !signers.is_revoked(&verify));
+        let mut rest = all;
+        rest.withdraw(&HashSet::from([write]));
+        assert_eq!(rest.all().len(), 1);
         for kind in [ObjectKind::Void, ObjectKind::Lease] {
             let refused = signers.may_sign(kind, &write);
             assert!(

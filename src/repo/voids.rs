@@ -20,6 +20,8 @@ use crate::format::VoidBody;
 pub struct Voids {
     /// The voids, by the record that they name.
     by_record: HashMap<ObjectHash, Vec<Void>>,
+    /// Voids that do not count, since the key that signed them was revoked.
+    revoked: Vec<ObjectHash>,
     damaged: Vec<RepoError>,
 }
 
@@ -34,7 +36,15 @@ impl Voids {
     /// Reads all voids. The errors of damaged ones are kept separately. Foreign ones are left out.
     pub fn load(project: &Project) -> Result<Self, RepoError> {
         let mut voids = Self::default();
-        for loaded in project.load::<VoidBody>(project.list(ObjectKind::Void)?)? {
+        let listed = project.list(ObjectKind::Void)?;
+        let mut revoked = Vec::new();
+        let foreign = |error: RepoError| {
+            let of_revoked = error.object_hash().filter(|_| error.is_of_revoked_key());
+            revoked.extend(of_revoked);
+        };
+        let loaded = project.load_with::<VoidBody>(listed, foreign)?;
+        voids.revoked = revoked;
+        for loaded in loaded {
             let (ObjectRef::Void(_, hash), Ok(signed)) = (loaded.object, &loaded.body) else {
                 voids.damaged.extend(loaded.body.err());
                 continue;
@@ -53,6 +63,12 @@ impl Voids {
     #[must_use]
     pub fn names(&self, record: ObjectHash, signer: &SignerId) -> bool {
         self.of(record).any(|void| void.signer == *signer)
+    }
+
+    /// The voids that do not count, since the key that signed them was revoked.
+    #[must_use]
+    pub fn revoked(&self) -> &[ObjectHash] {
+        &self.revoked
     }
 
     /// Returns the records that voids name, whether or not they exist.

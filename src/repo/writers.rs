@@ -1,8 +1,11 @@
 //! Loads and stores the certificates of keys, in the directory `writers/` of a project. Section 16
 //! of `docs/format.md`.
 
+use std::collections::{BTreeSet, HashSet};
+
 use super::certificates::{Certificates, Certified};
 use super::error::{Damage, RepoError};
+use super::keys::{self, KeyScope, KeySummary};
 use super::lease::Worker;
 use super::log::{Log, NewEntry};
 use super::object_kind::ObjectKind;
@@ -10,7 +13,10 @@ use super::object_ref::ObjectRef;
 use super::parallel::parallel_map;
 use super::project::Project;
 use crate::base::{Notice, ObjectHash, Observer, Role, Silent};
-use crate::format::{Certificate, LogDetails, Revoked};
+use crate::format::{Certificate, LogDetails, LogItem, LogKind, Revoked};
+
+/// Certificates, the names of all that are in the store, and the errors of some of them.
+type ReadCertificates = (Certificates, HashSet<ObjectHash>, Vec<RepoError>);
 
 impl Project {
     /// Loads the certificates that count: those that are valid and not revoked. Reports those that
@@ -18,7 +24,7 @@ impl Project {
     pub fn certificates(&self, observer: &dyn Observer) -> Result<Certificates, RepoError> {
         let mut certificates = self.load_certificates(observer)?;
         let log = Log::load(self)?;
-        let revoked = log.revocations().map(|revoked| revoked.certificate);
+        let revoked = log.revocations().map(|revoked| revoked.signer);
         certificates.withdraw(&revoked.collect());
         Ok(certificates)
     }
@@ -40,19 +46,78 @@ impl Project {
 
     /// Loads the valid certificates, including revoked ones.
     fn load_certificates(&self, observer: &dyn Observer) -> Result<Certificates, RepoError> {
+        let (certificates, _, damaged) = self.read_certificates()?;
+        for problem in damaged.iter().filter(|error| !error.is_missing()) {
+            let problem = problem.to_string();
+            observer.notice(Notice::CertificateDamaged { problem });
+        }
+        Ok(certificates)
+    }
+
+    /// Reads all certificates. Returns the valid ones, the names of all that are in the store, and
+    /// the errors of those that cannot be read.
+    fn read_certificates(&self) -> Result<ReadCertificates, RepoError> {
         let listed = self.list(ObjectKind::Certificate)?;
-        let certified = parallel_map(&listed, |(object, _)| match self.certified(*object) {
-            Ok(certified) => Ok(Some(certified)),
+        let read = parallel_map(&listed, |(object, _)| match self.certified(*object) {
+            Ok(certified) => Ok(Some(Ok(certified))),
             Err(RepoError::Foreign { .. }) => Ok(None),
-            Err(e) if e.is_missing() => Ok(None),
-            Err(e @ RepoError::Damaged { .. }) => {
-                let problem = e.to_string();
-                observer.notice(Notice::CertificateDamaged { problem });
-                Ok(None)
-            }
+            Err(e @ RepoError::Damaged { .. }) => Ok(Some(Err(e))),
             Err(e) => Err(e),
         })?;
-        Ok(Certificates::new(certified.into_iter().flatten().collect()))
+        let names = listed.iter().filter_map(|(object, _)| object.hash());
+        let (mut certified, mut damaged) = (Vec::new(), Vec::new());
+        for read in read.into_iter().flatten() {
+            match read {
+                Ok(read) => certified.push(read),
+                Err(error) => damaged.push(error),
+            }
+        }
+        Ok((Certificates::new(certified), names.collect(), damaged))
+    }
+
+    /// Reads all certificates again, and brings the signers up to date. Returns the errors of those
+    /// that the log names, as added or as revoked, and that are missing or cannot be read. Objects
+    /// of their keys seem foreign, so nothing may be deleted. The log must be read before.
+    pub fn verify_certificates(&self, log: &Log) -> Result<Vec<RepoError>, RepoError> {
+        let (certificates, listed, damaged) = self.read_certificates()?;
+        let set = log.set().into_iter();
+        let added = set.filter(|item| item.kind == LogKind::Certificate);
+        let revoked = log.revocations().map(|revoked| revoked.certificate);
+        let mut named: BTreeSet<ObjectHash> = added.map(|item| item.hash).chain(revoked).collect();
+        named.retain(|name| !log.excuses_certificate(*name));
+        let mut errors = damaged;
+        errors.retain(|error| {
+            error
+                .object_hash()
+                .is_some_and(|name| named.contains(&name))
+        });
+        let missing = named.iter().filter(|name| !listed.contains(name));
+        errors.extend(missing.map(|name| {
+            let object = ObjectRef::Certificate(self.id, *name);
+            RepoError::damaged(object, Damage::Missing)
+        }));
+        self.signers.update(listed, certificates);
+        Ok(errors)
+    }
+
+    /// Returns the keys of this project that have a slot and no certificate. Their slots may
+    /// nevertheless be ours, since somebody with a key of the project made the info.
+    pub fn uncertified_keys(&self) -> Result<Vec<KeySummary>, RepoError> {
+        let scope = KeyScope::Project(self.id);
+        let certificates = self.load_certificates(&Silent)?;
+        let mut keys = Vec::new();
+        for found in keys::read_slots(&self.objects, scope, None, &Silent)? {
+            if let Ok(slot) = found.slot
+                && certificates.of_slot(found.id, slot.params.role).is_none()
+                && let Some(info) = keys::open_info(scope, &slot, self.keys.slot_info())
+            {
+                keys.push(KeySummary {
+                    info,
+                    ..KeySummary::of_slot(scope, found.id, &slot)
+                });
+            }
+        }
+        Ok(keys)
     }
 
     fn certified(&self, object: ObjectRef) -> Result<Certified, RepoError> {
@@ -65,24 +130,32 @@ impl Project {
         })
     }
 
-    /// Stores a certificate. It is durable when this returns.
-    pub(super) fn certify(&self, certificate: &Certificate) -> Result<ObjectHash, RepoError> {
-        self.put(certificate)
+    /// Stores a certificate, and puts it into the log: nothing is deleted from then on unless it
+    /// can be read. It is durable when this returns. `host` is the name of this host.
+    pub(super) fn certify(
+        &self,
+        certificate: &Certificate,
+        host: Option<&str>,
+    ) -> Result<(), RepoError> {
+        let hash = self.put(certificate)?;
+        let kind = LogKind::Certificate;
+        let entry = NewEntry {
+            added: vec![LogItem { kind, hash }],
+            ..NewEntry::default()
+        };
+        let tool = Worker::TOOL;
+        Log::load(self)?.append(self, entry, Worker { host, tool })
     }
 
-    /// Revokes a key: writes an entry of the log that revokes its certificate, and then deletes its
-    /// slot. From now on, only accepted records of the key count, and the records that these follow
-    /// or name as heads. Fails unless the role of the key in use is full.
+    /// Revokes a signer: writes an entry of the log, and then deletes the slot of its key. From now
+    /// on, only accepted records of the signer count, and the records that these follow or name as
+    /// heads. Fails unless the role of the key in use is full.
     pub fn revoke(
         &self,
-        key: &Certified,
-        accepted: Vec<ObjectHash>,
+        revoked: Revoked,
+        slot: ObjectHash,
         by: Worker<'_>,
     ) -> Result<(), RepoError> {
-        let revoked = Revoked {
-            certificate: key.name,
-            accepted,
-        };
         let entry = NewEntry {
             details: LogDetails {
                 revoked: vec![revoked],
@@ -93,8 +166,8 @@ impl Project {
         let mut log = Log::load(self)?;
         log.append(self, entry, by)?;
         self.signers.withdraw(log.revocations());
-        let slot = ObjectRef::Key(Some(self.id), key.certificate.slot);
-        self.objects.delete_twice(slot)
+        self.objects
+            .delete_twice(ObjectRef::Key(Some(self.id), slot))
     }
 
     /// Fails if the project is retired, or if the key in use may not back up the volume with this
@@ -110,15 +183,18 @@ impl Project {
             return Ok(());
         }
         let certificates = self.certificates(observer)?;
-        let own = certificates.of_signer(&self.keys.signing().public());
-        let own = own.filter(|certified| certified.role == Role::Write);
-        let own = own.ok_or(RepoError::NotCertified)?;
-        if own.covers(volume) {
+        let own = certificates.all_of(&self.keys.signing().public());
+        let own: Vec<_> = own.filter(|key| key.role == Role::Write).collect();
+        if own.is_empty() {
+            return Err(RepoError::NotCertified);
+        }
+        if own.iter().any(|key| key.covers(volume)) {
             return Ok(());
         }
+        let patterns = own.iter().flat_map(|key| &key.certificate.volumes);
         Err(RepoError::OtherVolumes {
             volume: volume.to_owned(),
-            patterns: own.certificate.volumes.clone(),
+            patterns: patterns.cloned().collect(),
         })
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::failures::assert_error;
 use crate::support::program::{ALONE, World, finish};
 use crate::support::{Random, noise};
 
@@ -88,6 +89,61 @@ fn prune_prints_which_data_it_deletes_and_which_waits_as_json() {
         assert_eq!(plan[nothing]["packs"], 0, "{nothing}: {plan}");
     }
     world.is_clean();
+}
+
+#[test]
+fn prune_and_forget_exit_with_23_until_the_loss_of_a_missing_backup_is_accepted() {
+    let world = three();
+    let lines = world.json(&["list"]);
+    let ids: Vec<String> = lines
+        .iter()
+        .filter_map(|line| line["backup_id"].as_str().map(str::to_owned))
+        .collect();
+    fs::remove_file(world.project().join("backups").join(&ids[1])).unwrap();
+    let packs = world.packs();
+    for args in [
+        &["prune", "--grace", "0"][..],
+        &["forget", "--keep-last", "1"],
+        &["forget", "--keep-last", "1", "--prune", "--grace", "0"],
+    ] {
+        let refused = world.fails(args, 23);
+        let named = format!("backup {} of volume “disk.img” from before 20", ids[1]);
+        assert_error(&refused, &[&named, "--accept-loss"]);
+        assert_eq!(world.packs(), packs);
+    }
+    for wrong in ["ab", ids[0].as_str()] {
+        world.fails(&["prune", "--accept-loss", wrong], 2);
+    }
+    let forget = ["forget", "--keep-last", "1", "--accept-loss", &ids[1]];
+    world.ok(&[&forget[..], &["--prune", "--grace", "0"]].concat());
+    world.is_clean();
+    assert!(world.packs().len() < packs.len());
+    world.restores("disk.img", &world.at("disk.img"));
+}
+
+#[test]
+fn a_prune_that_accepts_every_loss_goes_on() {
+    let world = three();
+    let lines = world.json(&["list"]);
+    let id = lines[1]["backup_id"].as_str().unwrap();
+    fs::remove_file(world.project().join("backups").join(id)).unwrap();
+    world.fails(&["check"], 23);
+    world.fails(&["prune", "--grace", "0"], 23);
+    world.ok(&["prune", "--grace", "0", "--accept-loss", "all"]);
+    world.is_clean();
+    world.restores("disk.img", &world.at("disk.img"));
+}
+
+#[test]
+fn prune_exits_with_23_if_all_records_were_deleted() {
+    let world = three();
+    fs::remove_dir_all(world.project().join("backups")).unwrap();
+    let packs = world.packs();
+    let refused = world.fails(&["prune", "--grace", "0"], 23);
+    assert_error(&refused, &["no backup", "--accept-loss all"]);
+    assert_eq!(world.packs(), packs);
+    world.ok(&["prune", "--grace", "0", "--accept-loss", "all"]);
+    assert!(world.packs().is_empty());
 }
 
 #[test]

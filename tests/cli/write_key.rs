@@ -293,7 +293,9 @@ fn accepted_backups_of_a_revoked_key_stay_and_prune_frees_the_space_of_the_other
     assert_eq!(revoked.code, Some(0), "{revoked:?}");
     let counted = "2 backups; of these, 1 still";
     assert!(revoked.stderr.contains(counted), "{revoked:?}");
-    world.fails(&["check"], 21);
+    let refused = world.fails(&["check"], 21);
+    assert!(refused.contains("of revoked keys"), "{refused}");
+    assert!(refused.contains("cuttlebone prune"), "{refused}");
     let listed = world.json(&["list", "web-1"]);
     let ids: Vec<_> = listed
         .iter()
@@ -309,7 +311,33 @@ fn accepted_backups_of_a_revoked_key_stay_and_prune_frees_the_space_of_the_other
             .sum()
     };
     assert!(stored() > 5 << 20);
-    world.ok(&["prune", "--grace", "0", "--max-unused", "0"]);
+    let pruned = world.ok(&["prune", "--grace", "0", "--max-unused", "0"]);
+    assert!(pruned.contains("1 object removed"), "{pruned}");
     assert!(stored() < 2 << 20, "the rest is freed");
     world.restores("web-1", &kept);
+    world.is_clean();
+}
+
+#[test]
+fn prune_and_forget_exit_with_23_if_the_certificate_of_a_write_key_is_missing() {
+    let site = Site::new();
+    let world = &site.world;
+    let image = world.write("image", &noise(1, MIB));
+    site.backup("web-1", &[&image]);
+    let writers = world.project().join("writers");
+    let aside = world.path("writers");
+    fs::rename(&writers, &aside).unwrap();
+    for args in [
+        &["prune", "--grace", "0"][..],
+        &["forget", "--keep-last", "1"],
+    ] {
+        let refused = world.fails(args, 23);
+        assert!(refused.contains("certificate"), "{refused}");
+        assert!(refused.contains("projects/*/writers"), "{refused}");
+    }
+    world.fails(&["check"], 21);
+    fs::rename(&aside, &writers).unwrap();
+    world.ok(&["prune", "--grace", "0"]);
+    world.restores("web-1", &image);
+    world.is_clean();
 }

@@ -152,7 +152,7 @@ class Project:
             self.removed_segments |= {name.hex() for kind, name in entry.removed if kind == 2}
             for revoked in entry.body and entry.body.get("revoked") or []:
                 accepted = map(bytes.fromhex, revoked.get("accepted") or [])
-                self.signers.revoked.setdefault(bytes.fromhex(revoked["certificate"]), []).extend(
+                self.signers.revoked.setdefault(bytes.fromhex(revoked["signer"]), []).extend(
                     accepted
                 )
             for removed in entry.body and entry.body.get("removed_records") or []:
@@ -164,7 +164,7 @@ class Project:
             "backups", lambda data, name: format.decode_record(data, name, self.keys, self.signers)
         )
         self.read = {name: record for name, (record, _) in read.items()}
-        signed = {name: signer for name, (_, signer) in read.items()}
+        self.signed = signed = {name: signer for name, (_, signer) in read.items()}
         records = {name: record for name, (record, _) in read.items()}
         self.voided = set()
         for void, signer in self.decoded(
@@ -201,8 +201,14 @@ class Project:
         excused = {hash.hex() for entry in self.log.values() for _, hash in entry.removed}
         for entry in self.log.values():
             excused |= set(entry.body and entry.body.get("lost") or [])
-        named_records = [*self.read.values(), *self.removed.values()]
-        lost = set.union(set(), *map(format.references, named_records)) | self.damaged
+        full = [record for name, record in self.read.items()
+                if self.signed[name] == self.signers.authority]  # fmt: skip
+        lost = set.union(set(), *map(format.references, [*full, *self.removed.values()]))
+        for entry in self.log.values():
+            lost |= {name.hex() for kind, name in entry.added if kind == 1}
+            for revoked in entry.body and entry.body.get("revoked") or []:
+                lost |= set(revoked.get("accepted") or [])
+        lost |= self.damaged
         lost -= self.read.keys() | excused | self.foreign
         # A record follows only records of its own volume.
         volume = self.read[name]["volume"]["name"]

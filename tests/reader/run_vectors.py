@@ -38,7 +38,7 @@ def signers_of(inputs: dict) -> format.Signers:
     for data in inputs.get("log", []):
         for revoked in format.decode_log(data, None, keys).body["revoked"]:
             accepted = [bytes.fromhex(name) for name in revoked.get("accepted", [])]
-            signers.revoked[bytes.fromhex(revoked["certificate"])] = accepted
+            signers.revoked[bytes.fromhex(revoked["signer"])] = accepted
     return signers
 
 

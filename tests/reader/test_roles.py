@@ -151,7 +151,12 @@ class Roles(InRepository):
             Path(path).name for path in self.paths("/writers/") if not path.endswith(".copy")
         ]
         self.put_stream(b"new", seed=self.write)
-        revoked = {"revoked": [{"certificate": name, "accepted": []} for name in certificates]}
+        signer = format.ed25519.public_key(self.write).hex()
+        revoked = {
+            "revoked": [
+                {"certificate": name, "signer": signer, "accepted": []} for name in certificates
+            ]
+        }
         self.project.put_log(body=revoked, signer=self.write)
         self.assert_reads(b"new")
 
@@ -185,8 +190,12 @@ class Roles(InRepository):
             for path in self.paths("/writers/")
             if len(name := Path(path).name) == 64 and self.role_of(path) == "write"
         )
-        accepted = [record.hex() for record in accepted]
-        self.project.put_log(body={"revoked": [{"certificate": name, "accepted": accepted}]})
+        revoked = {
+            "certificate": name,
+            "signer": format.ed25519.public_key(self.write).hex(),
+            "accepted": [record.hex() for record in accepted],
+        }
+        self.project.put_log(body={"revoked": [revoked]})
 
     def role_of(self, path: str) -> str:
         return format.decode_certificate(self.files[path], None, self.project.keys)["role"]
@@ -194,6 +203,20 @@ class Roles(InRepository):
     def test_records_of_a_revoked_signer_are_foreign(self):
         self.put_stream(b"new", seed=self.write)
         self.revoke()
+        self.assert_old_stream()
+
+    def test_another_certificate_of_a_revoked_signer_does_not_count(self):
+        self.put_stream(b"new", seed=self.write)
+        self.revoke()
+        self.project.put_certificate("write", bytes(32), self.write)
+        self.assert_old_stream()
+
+    def test_revocation_holds_without_the_certificate_that_it_names(self):
+        self.put_stream(b"new", seed=self.write)
+        self.revoke()
+        for path in self.paths("/writers/"):
+            del self.files[path]
+        self.project.put_certificate("write", bytes(32), self.write)
         self.assert_old_stream()
 
     def test_accepted_records_of_a_revoked_signer_and_their_ancestors_count(self):

@@ -149,7 +149,8 @@ fn revoking_a_key_survives_a_fault_at_any_write() {
         let Some(key) = certificates.all().iter().find(is_of_writer) else {
             return Ok(());
         };
-        let accepted = ops::last_of(&ops::backups_of_key(&records, key));
+        let accepted = ops::backups_of_key(&records, key);
+        let accepted = accepted.iter().map(|backup| backup.id).collect();
         ops::revoke_key(&full.project, key, accepted, None)
     };
     let always = |full: &TestRepo, when: &str| {

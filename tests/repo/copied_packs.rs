@@ -45,6 +45,7 @@ fn prune(test_repo: &TestRepo, grace: Duration) {
         max_unused: MaxUnused::Bytes(0),
         max_repack: None,
         grace,
+        accept_loss: ops::AcceptedLoss::default(),
         host: None,
     };
     let host = Host::without_cache();

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cuttlebone::base::{BlobId, ObjectHash, Role, Silent};
+use cuttlebone::base::{BlobId, Notice, ObjectHash, Role, Silent};
 use cuttlebone::format::{BackupRecord, BlobKind, PackListing, root_description};
 use cuttlebone::ops::{self, MaxUnused, PruneOptions};
 use cuttlebone::repo::{Index, Log, ObjectRef, Records};
@@ -55,6 +55,7 @@ impl Theft {
             max_unused: MaxUnused::Bytes(0),
             max_repack: None,
             grace: Duration::ZERO,
+            accept_loss: ops::AcceptedLoss::default(),
             host: None,
         };
         let context = self.host.context();
@@ -127,18 +128,28 @@ fn a_record_of_a_write_key_neither_replaces_another_record_nor_explains_a_missin
     let listed: Vec<_> = records.listed().map(|backup| backup.id).collect();
     assert!(listed.contains(&theft.genuine) && listed.contains(&forged));
     let log = Log::load(&theft.full.project).unwrap();
-    assert_eq!(
-        records.vanished(&log),
-        [missing],
-        "the record explains no missing one"
-    );
+    assert_eq!(records.vanished(&log), [], "nobody else names it");
+    assert_eq!(records.unconfirmed(&log), [missing]);
+    let (report, findings) = theft.host.check(&theft.full, false);
+    assert_eq!(report.errors, 0, "{findings:?}");
+    let notice = Notice::NamedByWriteKeysOnly {
+        records: 1,
+        first: missing,
+    };
+    assert!(theft.host.notices.take().contains(&notice));
     theft.prune().unwrap();
+    assert!(theft.host.notices.take().contains(&notice));
     theft.genuine_is_whole();
     let again = theft.host.back_up(&theft.full, "disk", &theft.image);
     assert_eq!(again.unwrap().chunks_new, 0);
     theft.revoke();
     let records = Records::load(&theft.full.project).unwrap();
     assert_eq!(records.vanished(&log), []);
+    assert_eq!(records.unconfirmed(&log), []);
     let (report, findings) = theft.host.check(&theft.full, true);
     assert_eq!((report.errors, report.foreign), (1, 1), "{findings:?}");
+    theft.prune().unwrap();
+    theft.genuine_is_whole();
+    let clean = "the forged record is removed";
+    theft.host.check_clean(&theft.full, clean);
 }

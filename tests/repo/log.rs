@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cuttlebone::base::{ObjectHash, ProjectId};
+use cuttlebone::base::{ObjectHash, ProjectId, SignerId};
 use cuttlebone::crypto::{ProjectKeys, Secret, SigningKey, object_hash};
 use cuttlebone::format::{LogDetails, LogEntry, LogItem, LogKind, Magic, Revoked};
 use cuttlebone::ops::Finding;
@@ -204,6 +204,7 @@ fn the_log_explains_accepted_losses_and_keeps_revocations() {
     let project = &test_repo.project;
     let revoked = Revoked {
         certificate: hash(7),
+        signer: SignerId::from_bytes([7; 32]),
         accepted: vec![hash(8)],
     };
     let entry = NewEntry {

@@ -23,6 +23,7 @@ mod false_records;
 mod faulty;
 mod foreign;
 mod forget;
+mod history;
 mod index;
 mod ingest;
 mod ingest_crash;

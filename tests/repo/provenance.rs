@@ -47,6 +47,7 @@ fn prune(test_repo: &TestRepo) -> Result<ops::PruneReport, OpsError> {
         max_unused: MaxUnused::Bytes(0),
         max_repack: None,
         grace: Duration::ZERO,
+        accept_loss: ops::AcceptedLoss::default(),
         host: None,
     };
     let host = Host::without_cache();

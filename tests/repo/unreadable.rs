@@ -18,6 +18,7 @@ fn prune(test_repo: &TestRepo) -> Result<PruneReport, OpsError> {
         max_unused: MaxUnused::Bytes(0),
         max_repack: None,
         grace: GRACE,
+        accept_loss: ops::AcceptedLoss::default(),
         host: Some("here".into()),
     };
     let host = Host::without_cache();

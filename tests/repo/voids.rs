@@ -22,6 +22,7 @@ fn prune(test_repo: &TestRepo) -> Result<PruneReport, OpsError> {
         max_unused: MaxUnused::Unlimited,
         max_repack: None,
         grace: Duration::from_hours(20),
+        accept_loss: ops::AcceptedLoss::default(),
         host: None,
     };
     ops::plan_prune(&test_repo.project, &options, false, &host.context())?.run()

@@ -200,6 +200,7 @@ fn a_superseded_segment_counts_for_reading_and_not_for_deduplication() {
         max_unused: MaxUnused::Unlimited,
         max_repack: None,
         grace: Duration::ZERO,
+        accept_loss: ops::AcceptedLoss::default(),
         host: None,
     };
     let context = host.context();

@@ -26,6 +26,7 @@ fn code(error: &OpsError) -> Code {
     match error {
         OpsError::OtherSource { .. }
         | OpsError::ListWithoutStart
+        | OpsError::NotMissing { .. }
         | OpsError::DiffAsContent { .. } => Code::Usage,
         OpsError::PartOfChunk { .. } | OpsError::LabelOfWriteKey { .. } => Code::NotAllowed,
         OpsError::NoVolume { .. } => Code::NotFound,
@@ -52,7 +53,10 @@ fn code(error: &OpsError) -> Code {
         | OpsError::ListIncomplete { .. }
         | OpsError::NoDiff { .. }
         | OpsError::NoSnapshot { .. } => Code::WrongBase,
-        OpsError::HistoryGap { .. } => Code::HistoryLost,
+        OpsError::HistoryCut { missing } if missing.is_only_damage() => Code::Damage,
+        OpsError::HistoryGap { .. } | OpsError::HistoryCut { .. } | OpsError::NoBackups { .. } => {
+            Code::HistoryLost
+        }
         // It is cut short before its first byte.
         OpsError::NotADiff { source, .. } if source.kind == DiffErrorKind::Empty => Code::Damage,
         OpsError::Unreadable { .. }
@@ -183,6 +187,22 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
             "the changes may start from a backup that is missing. If you know that they start from \
              another one, name it with --base; or back up the whole source. “cuttlebone check” \
              lists everything that is missing"
+        }
+        OpsError::HistoryCut { .. } => {
+            "nothing was deleted. Find out who can change files there, and get them back from \
+             another copy of the repository (projects/*/backups/NAME, projects/*/log/NAME, and \
+             projects/*/writers/NAME with NAME.copy for certificates). To give up what cannot be \
+             found, name each: --accept-loss NAME, or all. Backups of a key without its \
+             certificate no longer count. The data that only lost backups use is then deleted \
+             for good"
+        }
+        OpsError::NoBackups { .. } => {
+            "nothing was deleted. If there were backups, get projects/*/backups back from another \
+             copy of the repository. If there never was one, or none is needed, delete all data \
+             with --accept-loss all"
+        }
+        OpsError::NotMissing { .. } => {
+            "give names that the error message or “cuttlebone check” shows, with all 64 digits"
         }
         OpsError::NeedsNoBase { .. } => "leave --base out",
         OpsError::BaseOfOtherVolume { .. } | OpsError::BaseOfOtherSnapshot { .. } => {

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use crate::ops::{LabelMatch, MaxUnused, Policy};
+use crate::ops::{AcceptedLoss, LabelMatch, MaxUnused, Policy};
 
 #[derive(Debug)]
 pub(crate) struct ForgetRequest {
     pub(crate) selection: ForgetSelection,
     pub(crate) dry_run: bool,
+    /// Missing history that the user gives up.
+    pub(crate) accept_loss: AcceptedLoss,
     /// How to prune afterwards; `None` not to prune.
     pub(crate) prune: Option<PruneRequest>,
 }
@@ -33,8 +35,10 @@ pub(crate) enum ForgetSelection {
     },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct PruneRequest {
+    /// Missing history that the user gives up.
+    pub(crate) accept_loss: AcceptedLoss,
     pub(crate) max_unused: MaxUnused,
     /// The maximum number of bytes of packs to repack.
     pub(crate) max_repack: Option<u64>,

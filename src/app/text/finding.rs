@@ -72,9 +72,13 @@ pub(crate) fn finding(finding: &Finding) -> FindingText {
             };
             damage(
                 &format!("backup record {record}{of}"),
-                "it existed when later backups were made, but does not exist now",
+                "later backups or the log name it, but it does not exist now",
             )
         }
+        Finding::CertificateVanished { certificate } => damage(
+            &format!("certificate {certificate}"),
+            "the log names it, but it does not exist now: what its key signed is ignored",
+        ),
         Finding::EntryVanished { entry } => damage(
             &format!("log entry {entry}"),
             "it existed when later entries were made, but does not exist now",

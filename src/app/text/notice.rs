@@ -1,7 +1,7 @@
 //! The text of notices.
 
 use crate::app::human::{count, short_id};
-use crate::base::{Notice, RebuildReason};
+use crate::base::{Notice, ObjectHash, RebuildReason};
 
 /// Returns the text of a notice.
 pub(crate) fn notice(notice: &Notice) -> String {
@@ -88,20 +88,27 @@ pub(crate) fn notice(notice: &Notice) -> String {
         Notice::LabelsKept { backup } => {
             format!("backup {backup} exists already and keeps its own labels")
         }
-        Notice::SeveralNewest { volume, newest } => {
-            let ids: Vec<_> = newest.iter().map(ToString::to_string).collect();
-            let ids: Vec<_> = ids.iter().map(|id| short_id(id)).collect();
-            format!(
-                "volume “{volume}” has {} lines of backups that do not follow each other; the \
-                 first of these counts as the newest: {}",
-                ids.len(),
-                ids.join(", ")
-            )
-        }
+        Notice::SeveralNewest { volume, newest } => several_newest(volume, newest),
+        Notice::NamedByWriteKeysOnly { records, first } => format!(
+            "backups of write keys name {} that cannot be found and that nothing else names \
+             ({first}): deleted soon after they were made, or made up with a stolen key",
+            count(*records, "backup")
+        ),
         Notice::PasswordFileReadable { file } => {
             format!("other users of this host can read {file}; run “chmod 600” on it")
         }
     }
+}
+
+fn several_newest(volume: &str, newest: &[ObjectHash]) -> String {
+    let ids: Vec<_> = newest.iter().map(ToString::to_string).collect();
+    let ids: Vec<_> = ids.iter().map(|id| short_id(id)).collect();
+    format!(
+        "volume “{volume}” has {} lines of backups that do not follow each other; the \
+         first of these counts as the newest: {}",
+        ids.len(),
+        ids.join(", ")
+    )
 }
 
 fn rebuild_reason(reason: &RebuildReason) -> String {

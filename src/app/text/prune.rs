@@ -100,6 +100,13 @@ pub(super) fn pruned(summary: &PruneSummary) -> String {
             count(summary.uploads_removed, "upload")
         );
     }
+    if summary.revoked_removed > 0 {
+        let _ = writeln!(
+            text,
+            "  {} removed: their keys were revoked",
+            count(summary.revoked_removed, "object")
+        );
+    }
     text
 }
 

@@ -15,7 +15,7 @@ use super::kdf_args::KdfArgs;
 use super::key_args::KeyCommand;
 use super::label_args::LabelArgs;
 use super::list_args::ListArgs;
-use super::prune_args::PruneLimits;
+use super::prune_args::{AcceptLossArgs, PruneLimits};
 use super::restore_args::RestoreArgs;
 
 macro_rules! exit_codes {
@@ -201,6 +201,8 @@ Examples:
     Prune {
         #[command(flatten)]
         limits: PruneLimits,
+        #[command(flatten)]
+        lost: AcceptLossArgs,
         /// Show the planned work, but do nothing
         #[arg(long)]
         dry_run: bool,

@@ -5,7 +5,7 @@ use clap::Args;
 use crate::app::{Failure, ForgetRequest, ForgetSelection, backup_selector};
 use crate::ops::{Count, LabelMatch, Period, Policy, Rule, Span};
 
-use super::prune_args::PruneLimits;
+use super::prune_args::{AcceptLossArgs, PruneLimits};
 
 const POLICY: &str = "Backups to keep (N can be “unlimited”; SPAN is, for example, 2y5m7d3h)";
 
@@ -33,6 +33,8 @@ pub(super) struct ForgetArgs {
     /// Run “prune” afterwards to free space
     #[arg(long)]
     prune: bool,
+    #[command(flatten)]
+    lost: AcceptLossArgs,
     #[command(flatten)]
     keep: KeepArgs,
     #[command(flatten, next_help_heading = "Prune options (with --prune)")]
@@ -68,10 +70,15 @@ impl ForgetArgs {
                     utc: self.utc,
                 }
             };
+        let accept_loss = self.lost.into_accepted();
+        let prune = self
+            .prune
+            .then(|| self.limits.into_request(accept_loss.clone()));
         Ok(ForgetRequest {
             selection,
             dry_run: self.dry_run,
-            prune: self.prune.then(|| self.limits.into_request()),
+            accept_loss,
+            prune,
         })
     }
 }

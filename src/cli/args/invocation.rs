@@ -73,8 +73,12 @@ fn action(
         },
         Command::Restore(args) => args.into_action()?,
         Command::Forget(args) => RepositoryAction::Forget(args.into_request()?),
-        Command::Prune { limits, dry_run } => RepositoryAction::Prune {
-            request: limits.into_request(),
+        Command::Prune {
+            limits,
+            lost,
+            dry_run,
+        } => RepositoryAction::Prune {
+            request: limits.into_request(lost.into_accepted()),
             dry_run,
         },
         Command::Check { read_data } => RepositoryAction::Check { read_data },

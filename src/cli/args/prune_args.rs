@@ -7,8 +7,8 @@ use clap::Args;
 use jiff::{Span, SpanRelativeTo};
 
 use crate::app::PruneRequest;
-use crate::base::ByteSize;
-use crate::ops::MaxUnused;
+use crate::base::{ByteSize, ObjectHash, ParseIdError};
+use crate::ops::{AcceptedLoss, MaxUnused};
 
 const MAX_UNUSED_DEFAULT: MaxUnused = MaxUnused::Percent(5.0);
 /// Less than a day, so that a prune each night deletes the packs that the one before marked.
@@ -29,14 +29,56 @@ pub(super) struct PruneLimits {
     grace: Option<Duration>,
 }
 
+/// What is given up for good.
+#[derive(Debug, Args)]
+pub(super) struct AcceptLossArgs {
+    /// Give up a missing backup, certificate or log entry (its id), so that pruning and forgetting
+    /// go on; can be repeated. “all”: everything that is missing. If there is no backup at all,
+    /// that deletes all data
+    #[arg(long = "accept-loss", value_name = "NAME", value_delimiter = ',')]
+    accept_loss: Vec<Lost>,
+}
+
+/// A value of `--accept-loss`.
+#[derive(Debug, Clone, Copy)]
+enum Lost {
+    All,
+    Object(ObjectHash),
+}
+
+impl FromStr for Lost {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        match text {
+            "all" => Ok(Self::All),
+            id => id.parse().map(Self::Object),
+        }
+    }
+}
+
+impl AcceptLossArgs {
+    pub(super) fn into_accepted(self) -> AcceptedLoss {
+        let mut accepted = AcceptedLoss::default();
+        for lost in self.accept_loss {
+            match lost {
+                Lost::All => accepted.all = true,
+                Lost::Object(id) => accepted.objects.push(id),
+            }
+        }
+        accepted
+    }
+}
+
 impl PruneLimits {
     /// Returns whether any option was given.
     pub(super) fn any(&self) -> bool {
         self.max_unused.is_some() || self.max_repack.is_some() || self.grace.is_some()
     }
 
-    pub(super) fn into_request(self) -> PruneRequest {
+    pub(super) fn into_request(self, accept_loss: AcceptedLoss) -> PruneRequest {
         PruneRequest {
+            accept_loss,
             max_unused: self.max_unused.unwrap_or(MAX_UNUSED_DEFAULT),
             max_repack: self.max_repack.map(|size| size.0),
             grace: self.grace.unwrap_or(GRACE_DEFAULT),

@@ -6,7 +6,7 @@ use crate::app::{
     Attempt, CheckSummary, Code, Failure, Message, RepositorySettings, count, finding, open_project,
 };
 use crate::cli::console::Console;
-use crate::ops::{self, Finding};
+use crate::ops::{self, CheckReport, Finding};
 use crate::repo::ObjectRef;
 
 pub(super) fn check(
@@ -57,21 +57,25 @@ pub(super) fn check(
         return Ok(());
     }
     if report.errors == report.foreign {
-        let objects = count(report.foreign, "object");
-        let text = format!("{objects} in {} are foreign", settings.location);
-        return Err(Failure::new(Code::Damage, text).hint(
-            "they were written without a key that allows it, or with a revoked key. They are \
-             ignored, and no backup uses them. Find out who can write to the repository",
-        ));
+        return Err(only_foreign(&report, settings));
     }
-    let only_history =
-        report.errors == (report.vanished.len() + report.entries_vanished.len()) as u64;
+    let vanished = [
+        &report.vanished,
+        &report.certificates_vanished,
+        &report.entries_vanished,
+    ];
+    let vanished: usize = vanished.iter().map(|names| names.len()).sum();
+    let only_history = report.errors == vanished as u64;
     Err(if only_history {
         Failure::new(
             Code::HistoryLost,
             "backups have vanished from the repository",
         )
-        .hint("find out who can delete files there; the remaining backups are intact")
+        .hint(
+            "find out who can delete files there; the remaining backups are intact. Get the \
+             missing files back from another copy of the repository. To give them up, name each: \
+             “cuttlebone prune --accept-loss NAME”",
+        )
     } else {
         let text = format!(
             "damage found in {}; {} affected",
@@ -129,4 +133,22 @@ impl Seen {
              from it that no backup needs"
         }
     }
+}
+
+/// The failure if all that was found are objects that do not count.
+fn only_foreign(report: &CheckReport, settings: &RepositorySettings) -> Failure {
+    let objects = count(report.foreign, "object");
+    let location = &settings.location;
+    if report.foreign == report.revoked {
+        let text = format!("{objects} in {location} are of revoked keys");
+        return Failure::new(Code::Damage, text).hint(
+            "they are ignored, and no backup that counts uses them. “cuttlebone prune” removes \
+             them, and says so in the log",
+        );
+    }
+    let text = format!("{objects} in {location} are foreign");
+    Failure::new(Code::Damage, text).hint(
+        "they were written without a key that allows it, or with a revoked key. They are \
+         ignored, and no backup uses them. Find out who can write to the repository",
+    )
 }

@@ -7,12 +7,11 @@ use jiff::tz::TimeZone;
 
 use crate::app::{
     Attempt, Failure, ForgetRequest, ForgetSelection, ForgetSummary, ForgetVolume, KeptBackup,
-    Message, RemovedBackup, RepositorySettings, host_name, load_records, open_project,
+    Message, RemovedBackup, RepositorySettings, host_name, notice_damaged, open_project,
 };
-use crate::base::Notice;
 use crate::cli::console::Console;
 use crate::ops::{self, Reason, VolumePlan};
-use crate::repo::{Backup, Log};
+use crate::repo::Backup;
 
 use super::prune::prune_project;
 
@@ -23,15 +22,11 @@ pub(super) fn forget(
 ) -> Result<(), Failure> {
     let dry_run = request.dry_run;
     let (_, project) = open_project(&console.session, settings, Attempt::Forget)?;
-    let records = load_records(&console.session, &project)?;
-    let log = Log::load(&project)?;
-    for error in log.damaged() {
-        let problem = error.to_string();
-        console
-            .session
-            .observer
-            .notice(Notice::RecordDamaged { problem });
-    }
+    let host = host_name();
+    let (records, log) =
+        ops::require_history(&project, &request.accept_loss, Some(&host), dry_run)?;
+    notice_damaged(&console.session, records.damaged());
+    notice_damaged(&console.session, log.damaged());
     let (what, shown_in) = match request.selection {
         ForgetSelection::NotKeptBy {
             policy,
@@ -73,7 +68,7 @@ pub(super) fn forget(
         ops::forget(
             &project,
             &plan,
-            Some(&host_name()),
+            Some(&host),
             &console.session.context(Some(&settings.cache_dir)),
         )?;
     }

@@ -170,7 +170,7 @@ fn revoke(
             .hint("give --accept BACKUP for the last good one, --accept-all, or --accept-none"));
         }
         AcceptedBackups::Unspecified => Vec::new(),
-        AcceptedBackups::All => ops::last_of(&backups),
+        AcceptedBackups::All => backups.iter().map(|backup| backup.id).collect(),
         AcceptedBackups::Only(selectors) => {
             let made = |text: &String| {
                 let id = records.select(text)?.id;
@@ -184,12 +184,14 @@ fn revoke(
             selectors.iter().map(made).collect::<Result<_, Failure>>()?
         }
     };
-    let left = ops::that_count(&records, &backups, &accepted).len();
+    let left = ops::that_count(&records, &backups, &accepted);
+    let accepted = left.iter().map(|backup| backup.id).collect();
     ops::revoke_key(project, key, accepted, Some(&host_name()))?;
     if !backups.is_empty() {
-        let made = count(backups.len() as u64, "backup");
+        let (made, left) = (count(backups.len() as u64, "backup"), left.len());
         console.meter.note(&format!(
-            "the key made {made}; of these, {left} still count"
+            "the key made {made}; of these, {left} still count. “cuttlebone prune” removes the \
+             others"
         ));
     }
     show_change(console, "revoked", &key.certificate.slot)

@@ -33,6 +33,7 @@ pub(super) fn prune_project(
         max_unused: request.max_unused,
         max_repack: request.max_repack,
         grace: request.grace,
+        accept_loss: request.accept_loss,
         host: Some(host_name()),
     };
     let context = console.session.context(Some(&settings.cache_dir));
@@ -86,6 +87,7 @@ fn summary(plan: PrunePlan, report: Option<&PruneReport>, took: Duration) -> Pru
         bytes_written: done.bytes_written,
         packs_rescued: done.rescued,
         uploads_removed: done.uploads,
+        revoked_removed: done.refused,
         duration: took.as_secs_f64(),
     }
 }

@@ -76,6 +76,11 @@ pub enum Finding {
         /// Its volume, if another record of that volume follows it.
         volume: Option<String>,
     },
+    /// A certificate that the log names is missing. What its key signed seems foreign.
+    CertificateVanished {
+        /// The certificate.
+        certificate: ObjectHash,
+    },
     /// An entry of the log that a later one names is missing. Entries are never deleted.
     EntryVanished {
         /// The entry.

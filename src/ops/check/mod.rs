@@ -17,6 +17,7 @@ use self::task::CheckTask;
 use self::walk::walk_trees;
 use super::context::{Context, READER, thread_pool};
 use super::error::OpsError;
+use super::history::notice_unconfirmed;
 use crate::base::{Notice, ObjectHash, Phase, Progress, Silent, lock, recover, to_usize};
 use crate::format::PackListing;
 use crate::repo::{
@@ -98,6 +99,13 @@ pub fn check(
     run.read_packs(&index, &packs)?;
     run.trees(&index, &records)?;
     run.audit(&index, lease.as_ref())?;
+    for error in project.verify_certificates(&log)? {
+        if let (true, Some(certificate)) = (error.is_missing(), error.object_hash()) {
+            run.report.certificates_vanished.push(certificate);
+            run.found(&Finding::CertificateVanished { certificate });
+        }
+    }
+    notice_unconfirmed(&records, &log, &context.observer);
     run.report.vanished = records.vanished(&log);
     run.report
         .vanished

@@ -15,6 +15,8 @@ pub struct CheckReport {
     pub errors: u64,
     /// The number of foreign objects among them.
     pub foreign: u64,
+    /// Of these, the objects whose keys were revoked.
+    pub revoked: u64,
     /// Packs that are missing, of the wrong size, or do not open.
     pub packs_damaged: u64,
     /// Backups that cannot be restored completely.
@@ -27,8 +29,10 @@ pub struct CheckReport {
     pub packs: u64,
     /// Bytes of packs that were read.
     pub bytes_read: u64,
-    /// Records that others saw, that are missing, and that were not forgotten.
+    /// Records that full keys or the log name, that are missing, and that were not forgotten.
     pub vanished: Vec<ObjectHash>,
+    /// Certificates that the log names and that are missing.
+    pub certificates_vanished: Vec<ObjectHash>,
     /// Entries of the log that others name and that are missing.
     pub entries_vanished: Vec<ObjectHash>,
 }
@@ -61,8 +65,9 @@ impl CheckTask<'_> {
     /// Counts and reports a finding.
     pub(super) fn found(&mut self, finding: &Finding) {
         self.report.errors += 1;
-        if matches!(finding, Finding::ObjectForeign { .. }) {
+        if let Finding::ObjectForeign { problem, .. } = finding {
             self.report.foreign += 1;
+            self.report.revoked += u64::from(problem.is_of_revoked_key());
         }
         (self.each)(finding);
     }

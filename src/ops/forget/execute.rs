@@ -7,6 +7,7 @@ use crate::base::ObjectHash;
 use crate::format::{LogDetails, LogItem, LogKind};
 use crate::ops::context::{Context, TOOL};
 use crate::ops::error::OpsError;
+use crate::ops::history::unnamed;
 use crate::repo::{Lease, Leases, Log, NewEntry, Project, Records, Work, Worker, removed_record};
 
 /// Executes a plan: announces it in a lease, reads the leases and log entries of others, writes an
@@ -31,6 +32,8 @@ pub fn forget(
             removed_record(backup.id, &backup.record, backup.is_full, "forgotten")
         });
         let entry = NewEntry {
+            // From now on the log shows it if one of those that stay vanishes.
+            added: unnamed(&log, keeps.iter().map(|id| item(*id))),
             removed: removes.iter().map(|id| item(*id)).collect(),
             details: LogDetails {
                 removed_records: records.collect(),

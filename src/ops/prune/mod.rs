@@ -3,7 +3,10 @@
 //! other processes run.
 
 mod in_use;
+mod items;
+mod named;
 mod plan;
+mod refused;
 mod repack;
 mod state;
 mod usage;
@@ -17,14 +20,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::in_use::{Walked, find_usage, missing, walk_all};
+use self::items::{pack_item, segment_item};
 use self::plan::{Steps, plan};
 use self::state::RepoState;
 use self::usage::{Known, Usage};
 use super::check::Finding;
 use super::context::{Context, TOOL, thread_pool, unindexed_packs};
 use super::error::OpsError;
+use super::history::notice_unconfirmed;
 use crate::base::{BlobId, ObjectHash};
-use crate::format::{BlobKind, LogItem, LogKind};
+use crate::format::{LogItem, LogKind};
 use crate::repo::{
     Index, Lease, Leases, ListedPack, Log, Mark, Marks, NewEntry, ObjectRef, Project, Records,
     RepoError, RepoErrorKind, Work, Worker, read_whole,
@@ -52,6 +57,8 @@ pub struct PruneReport {
     pub rescued: u64,
     /// Interrupted uploads that were removed.
     pub uploads: u64,
+    /// Records and voids of revoked keys that were removed.
+    pub refused: u64,
 }
 
 /// A prune that is planned and can be run.
@@ -72,7 +79,8 @@ pub struct Prune<'a> {
 }
 
 /// Finds the used blobs and makes a plan. With `dry_run` it takes no lease, and the plan must not
-/// be run.
+/// be run. Fails with [`OpsError::HistoryCut`] or [`OpsError::NoBackups`] if records are missing
+/// that the user did not give up: their data would seem unused.
 pub fn plan_prune<'a>(
     project: &'a Project,
     options: &'a PruneOptions,
@@ -102,6 +110,15 @@ pub fn plan_prune<'a>(
             age: other.age.as_secs(),
         });
     }
+    let mut missing = state.missing(project)?;
+    if !missing.is_empty() {
+        // The listing may have been older than what names these.
+        state = read_state(project, lease.as_deref(), &index)?;
+        missing = state.missing(project)?;
+    }
+    let host = options.host.as_deref();
+    missing.accept(project, &options.accept_loss, &mut state.log, host, dry_run)?;
+    notice_unconfirmed(&state.records, &state.log, &context.observer);
     let pool = thread_pool(context.threads)?;
     let find = |state: &RepoState| pool.install(|| find_usage(&index, state, context));
     let mut found = find(&state);
@@ -114,10 +131,18 @@ pub fn plan_prune<'a>(
         // The index may now name packs that are missing in the older listing, and that would seem
         // lost.
         state = read_state(project, lease.as_deref(), &index)?;
+        let missing = state.missing(project)?;
+        missing.accept(project, &options.accept_loss, &mut state.log, host, dry_run)?;
         found = find(&state);
     }
     let (mut usage, known, walked) = found?;
     let plan = plan(&index, &mut usage, &known, &state, options, context)?;
+    let deletes = plan.mark.packs + plan.repack.packs + plan.delete.packs > 0;
+    let is_empty = state.records.all().is_empty() && !state.log.removes_any(LogKind::Record);
+    if is_empty && deletes && !options.accept_loss.all {
+        let packs = state.packs.len();
+        return Err(OpsError::NoBackups { packs });
+    }
     Ok(Prune {
         project,
         context,
@@ -130,22 +155,6 @@ pub fn plan_prune<'a>(
         walked,
         log: None,
     })
-}
-
-/// Returns a pack as the log names it.
-const fn pack_item(pack: &ListedPack) -> LogItem {
-    let kind = match pack.kind {
-        BlobKind::Chunk => LogKind::ChunkPack,
-        BlobKind::Node => LogKind::TreePack,
-    };
-    let hash = pack.hash;
-    LogItem { kind, hash }
-}
-
-/// Returns an index segment as the log names it.
-const fn segment_item(hash: ObjectHash) -> LogItem {
-    let kind = LogKind::Segment;
-    LogItem { kind, hash }
 }
 
 fn worker(options: &PruneOptions) -> Worker<'_> {
@@ -161,9 +170,11 @@ fn read_state(
     lease: Option<&Lease>,
     index: &Index,
 ) -> Result<RepoState, OpsError> {
+    // First: what a key with an unreadable certificate signed seems foreign.
+    let certificates = project.verify_certificates(&Log::load(project)?)?;
     let marks = Marks::load(project)?;
     let leases = Leases::load(project, lease)?;
-    let records = Records::load(project)?;
+    let (records, log) = Records::load_with_log(project)?;
     // Stop, since an unreadable record may use any data.
     if !records.damaged().is_empty() {
         return Err(OpsError::Unreadable {
@@ -177,6 +188,8 @@ fn read_state(
         marks,
         leases,
         records,
+        log,
+        certificates,
         packs,
     })
 }
@@ -261,8 +274,15 @@ impl Prune<'_> {
         let sizes: BTreeMap<_, _> = marked.map(|pack| (pack.pack, pack.size)).collect();
         let packs: Vec<_> = sizes.keys().copied().collect();
         self.still_valid()?;
-        let records: Vec<_> = self.state.records.all().iter().map(|b| b.id).collect();
         let by = worker(self.options);
+        let records: Vec<_> = self.state.records.all().iter().map(|b| b.id).collect();
+        named::name(
+            self.project,
+            &mut self.state.log,
+            &self.walked,
+            &records,
+            by,
+        )?;
         let mut own = Marks::put(self.project, &packs, &[], &records, by)?;
         report.marked = Amount {
             packs: sizes.len() as u64,
@@ -270,6 +290,8 @@ impl Prune<'_> {
         };
 
         voided::remove(self.project, &self.walked.obsolete, by)?;
+        let state = &self.state;
+        report.refused = refused::remove(self.project, &state.records, &state.log, by)?;
         let segments = self.update_index(&steps, &packs, &mut report)?;
         self.still_valid()?;
         own.extend(Marks::put(self.project, &[], &segments, &[], by)?);
@@ -457,6 +479,9 @@ impl Prune<'_> {
         self.index.exclude(sizes.keys().copied());
         let now = read_state(self.project, self.lease.as_deref(), &self.index)?;
         let known = |name: &ObjectHash| before.contains(name) || own.contains(name);
+        if !now.missing(self.project)?.is_empty() {
+            return Ok(());
+        }
         if !now.marks.names().all(|name| known(&name)) {
             return Ok(());
         }

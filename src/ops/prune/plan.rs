@@ -9,6 +9,7 @@ use crate::base::ObjectHash;
 use crate::format::BlobKind;
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
+use crate::ops::history::AcceptedLoss;
 use crate::repo::{Index, ListedPack};
 
 /// How much unused data to tolerate.
@@ -49,6 +50,8 @@ pub struct PruneOptions {
     pub max_repack: Option<u64>,
     /// The grace period: younger packs are kept, and marked packs are deleted after this time.
     pub grace: Duration,
+    /// Missing history that the user gives up.
+    pub accept_loss: AcceptedLoss,
     /// The name of this host.
     pub host: Option<String>,
 }
@@ -273,6 +276,7 @@ mod tests {
             max_unused,
             max_repack,
             grace: Duration::ZERO,
+            accept_loss: AcceptedLoss::default(),
             host: None,
         };
         choose(&mut plan, partly.to_vec(), &options);

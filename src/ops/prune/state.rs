@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, SystemTime};
 
 use crate::base::ObjectHash;
-use crate::repo::{Leases, ListedPack, Marks, Records, Work};
+use crate::ops::error::OpsError;
+use crate::ops::missing::MissingHistory;
+use crate::repo::{Leases, ListedPack, Log, Marks, Project, Records, RepoError, Work};
 
 /// Tolerance for rounded times: leases state whole seconds, and the store may round its times, too.
 const CLOCK_STEP: Duration = Duration::from_secs(2);
@@ -18,10 +20,19 @@ pub(super) struct RepoState {
     /// Read before the records: a backup deletes its lease only after it has stored its record.
     pub(super) leases: Leases,
     pub(super) records: Records,
+    /// Read after the records.
+    pub(super) log: Log,
+    /// The errors of certificates that the log names and that cannot be used.
+    pub(super) certificates: Vec<RepoError>,
     pub(super) packs: BTreeMap<ObjectHash, ListedPack>,
 }
 
 impl RepoState {
+    /// Finds what is missing without an excuse.
+    pub(super) fn missing(&self, project: &Project) -> Result<MissingHistory, OpsError> {
+        MissingHistory::find(project, &self.records, &self.log, &self.certificates)
+    }
+
     /// Whether a running backup may need a pack that is unused so far.
     pub(super) fn may_be_wanted(&self, pack: &ObjectHash, modified: SystemTime) -> bool {
         self.leases

@@ -1,5 +1,7 @@
 //! Writes entries.
 
+use std::collections::{BTreeSet, HashSet};
+
 use jiff::Timestamp;
 
 use super::entry::Entry;
@@ -8,6 +10,7 @@ use crate::base::Role;
 use crate::format::{LogDetails, LogEntry, LogItem, LogKind, RemovedRecord};
 use crate::repo::error::RepoError;
 use crate::repo::lease::Worker;
+use crate::repo::object_kind::ObjectKind;
 use crate::repo::object_ref::ObjectRef;
 use crate::repo::project::Project;
 
@@ -45,8 +48,9 @@ const DESCRIBED_MAX: usize = LogDetails::BODY_MAX / 2;
 
 impl Log {
     /// Appends an entry, or several if the content does not fit into one. They are durable when
-    /// this returns. Leaves out objects that earlier entries have removed. If nothing remains,
-    /// writes no entry. Needs a full key.
+    /// this returns. Leaves out objects that earlier entries have removed, and the names in removed
+    /// records that neither exist nor are excused. If nothing remains, writes no entry. Needs a full
+    /// key.
     pub fn append(
         &mut self,
         project: &Project,
@@ -64,6 +68,7 @@ impl Log {
         removed.retain(|item| !self.removed(item.kind, item.hash));
         let mut records = std::mem::take(&mut details.removed_records);
         records.retain(|record| self.removed_record(record.record).is_none());
+        self.bound(project, &mut records)?;
         let says_more = details != LogDetails::default() || summary || always;
         if !says_more && added.is_empty() && removed.is_empty() && records.is_empty() {
             return Ok(());
@@ -96,6 +101,23 @@ impl Log {
         }
         Ok(())
     }
+
+    /// Leaves out what the writers of removed records may have made up: entries stay for ever.
+    fn bound(&self, project: &Project, records: &mut Vec<RemovedRecord>) -> Result<(), RepoError> {
+        records.retain(|record| record.volume.name.len() <= RemovedRecord::VOLUME_MAX);
+        if records.iter().all(|record| record.names().next().is_none()) {
+            return Ok(());
+        }
+        let listed = project.list(ObjectKind::Backup)?;
+        let present: HashSet<_> = listed
+            .iter()
+            .filter_map(|(object, _)| object.hash())
+            .collect();
+        for record in records {
+            record.keep_names(|id| present.contains(id) || self.excuses(*id));
+        }
+        Ok(())
+    }
 }
 
 fn sorted(mut items: Vec<LogItem>) -> Vec<LogItem> {
@@ -108,7 +130,7 @@ fn sorted(mut items: Vec<LogItem>) -> Vec<LogItem> {
 fn parts(added: Vec<LogItem>, removed: Vec<LogItem>, records: Vec<RemovedRecord>) -> Vec<Part> {
     let mut parts = vec![Part::default()];
     let mut described = 0;
-    let mut waiting: std::collections::BTreeSet<LogItem> = removed.into_iter().collect();
+    let mut waiting: BTreeSet<LogItem> = removed.into_iter().collect();
     for record in records {
         let item = LogItem {
             kind: LogKind::Record,

@@ -106,6 +106,12 @@ impl Log {
         self.removed.has(kind, hash)
     }
 
+    /// Returns whether entries remove any object of this kind.
+    #[must_use]
+    pub fn removes_any(&self, kind: LogKind) -> bool {
+        self.removed.has_any(kind)
+    }
+
     /// Returns the permission to delete an object that an entry removes.
     #[must_use]
     pub fn removal(&self, kind: LogKind, hash: ObjectHash) -> Option<Removed> {
@@ -113,10 +119,17 @@ impl Log {
         self.removed(kind, hash).then(|| Removed::new(item))
     }
 
-    /// Returns whether an entry explains that this record is missing.
+    /// Returns whether an entry explains that this record is missing, or accepts the loss of this
+    /// record or entry.
     #[must_use]
     pub fn excuses(&self, record: ObjectHash) -> bool {
         self.removed(LogKind::Record, record) || self.lost.contains(&record)
+    }
+
+    /// Returns whether an entry explains that this certificate is missing, or accepts its loss.
+    #[must_use]
+    pub fn excuses_certificate(&self, certificate: ObjectHash) -> bool {
+        self.removed(LogKind::Certificate, certificate) || self.lost.contains(&certificate)
     }
 
     /// Returns the details of a removed record.
@@ -173,12 +186,13 @@ impl Log {
         self.graph.since_summary()
     }
 
-    /// Returns the entries that other entries name, but that have vanished or are damaged.
+    /// Returns the entries that others name and that are not here, not even damaged, and whose loss
+    /// was not accepted.
     #[must_use]
     pub fn missing(&self) -> Vec<ObjectHash> {
         let damaged: HashSet<_> = self.damaged.iter().filter_map(entry_of).collect();
         let mut missing = self.graph.missing();
-        missing.retain(|hash| !damaged.contains(hash));
+        missing.retain(|hash| !damaged.contains(hash) && !self.lost.contains(hash));
         missing
     }
 

@@ -8,6 +8,7 @@ struct Made {
     id: ObjectHash,
     follows: Vec<ObjectHash>,
     replaces: Option<ObjectHash>,
+    shows_gaps: bool,
     /// Seconds since 1970; `None` if it is forgotten.
     time: Option<i64>,
 }
@@ -27,6 +28,7 @@ fn made(number: u64, follows: &[u64], time: i64) -> Made {
         id: id(number),
         follows: follows.iter().map(|&number| id(number)).collect(),
         replaces: None,
+        shows_gaps: true,
         time: Some(time),
     }
 }
@@ -45,6 +47,7 @@ fn history<'a>(records: impl IntoIterator<Item = &'a Made>) -> History {
             id: made.id,
             follows: &made.follows,
             replaces: made.replaces,
+            shows_gaps: made.shows_gaps,
             time: made.time.map(|time| Timestamp::from_second(time).unwrap()),
         })
         .collect();
@@ -110,9 +113,22 @@ fn a_followed_record_that_neither_exists_nor_is_forgotten_is_a_gap() {
         follows: &made.follows,
         replaces: None,
         time: Some(Timestamp::UNIX_EPOCH),
+        shows_gaps: true,
     });
     let elsewhere = History::new(&records.collect::<Vec<_>>(), |other| *other == id(1));
     assert!(elsewhere.gaps().is_empty(), "a record of another volume");
+}
+
+#[test]
+fn a_name_that_only_another_write_key_gives_is_no_gap() {
+    let by_thief = Made {
+        shows_gaps: false,
+        ..made(4, &[1, 3], 40)
+    };
+    let all = [made(3, &[2], 30), by_thief];
+    let history = history(&all);
+    assert_eq!(history.gaps(), [id(2)]);
+    assert_eq!(newest_first(&history), [4, 3]);
 }
 
 #[test]

@@ -187,7 +187,7 @@ LOG = {
         "record": HASH, "volume": VOLUME, "follows*": [HASH], "heads*": [HASH], "replaces*": HASH,
         "time": timestamp, "reason*": str,
     }],
-    "revoked*": [{"certificate": HASH, "accepted*": [HASH]}], "lost*": [HASH],
+    "revoked*": [{"certificate": HASH, "signer": HASH, "accepted*": [HASH]}], "lost*": [HASH],
 }  # fmt: skip
 AUDIT = {"time": timestamp, "host*": str, "tool*": str, "result": str}
 

@@ -100,7 +100,7 @@ class Signers:
     authority: bytes
     certificates: dict[bytes, dict] = field(default_factory=dict)
     revoked: dict[bytes, list[bytes]] = field(default_factory=dict)
-    """Certificate → records that still count."""
+    """Signer → records that still count."""
 
     def of(self, signer: bytes) -> list[bytes]:
         """Returns the names of the signer's certificates of the role write."""
@@ -117,11 +117,11 @@ class Signers:
         return role
 
     def is_revoked(self, signer: bytes) -> bool:
-        return signer != self.authority and all(name in self.revoked for name in self.of(signer))
+        return signer != self.authority and signer in self.revoked
 
     def accepted(self, signer: bytes) -> set[bytes]:
         """Returns the records that the revocations of this signer name as accepted."""
-        return {record for name in self.of(signer) for record in self.revoked.get(name, [])}
+        return set(self.revoked.get(signer, []))
 
     def check_features(self, signer: bytes, names: list[str]):
         """Fails for features that this reader lacks: all."""

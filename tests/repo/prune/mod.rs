@@ -39,6 +39,7 @@ fn limits(grace: Duration, max_unused: MaxUnused) -> PruneOptions {
         max_unused,
         max_repack: None,
         grace,
+        accept_loss: ops::AcceptedLoss::default(),
         host: Some("here".into()),
     }
 }

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cuttlebone::base::ObjectHash;
 use cuttlebone::format::BlobKind;
-use cuttlebone::ops::OpsError;
-use cuttlebone::repo::{Index, Lease, ObjectRef, RepoErrorKind, Work};
-use cuttlebone::storage::Backend;
+use cuttlebone::ops::{self, AcceptedLoss, MaxUnused, MissingHistory, OpsError, PruneOptions};
+use cuttlebone::repo::{Index, Lease, Log, ObjectRef, RepoErrorKind, Work};
+use cuttlebone::storage::{Backend, MemoryBackend};
 
 use super::{
-    ELSEWHERE, EXPIRED, HOUR, Series, assert_tidy, forget, names, open, pack_names, prune,
+    ELSEWHERE, EXPIRED, HOUR, Series, assert_tidy, forget, limits, names, open, pack_names, prune,
 };
-use crate::repo::{Host, RecordingObserver};
+use crate::repo::{Host, RecordingObserver, TestRepo};
 
 #[test]
 fn prune_refuses_to_run_alongside_another_prune() {
@@ -106,4 +107,148 @@ fn prune_replaces_a_damaged_index_segment() {
     prune(&test_repo, &Host::without_cache(), Duration::ZERO).unwrap();
     assert_tidy(&test_repo, &store, "mended");
     series.assert_restores(&test_repo, "mended");
+}
+
+/// Deletes a record as a thief would: without an entry of the log.
+fn steal(store: &MemoryBackend, test_repo: &TestRepo, record: ObjectHash) {
+    let name = ObjectRef::Backup(test_repo.project.id, record).name();
+    store.delete(&name).unwrap();
+}
+
+fn prune_accepting(test_repo: &TestRepo, accept_loss: AcceptedLoss) -> Result<(), OpsError> {
+    let options = PruneOptions {
+        accept_loss,
+        ..limits(Duration::ZERO, MaxUnused::Bytes(0))
+    };
+    let host = Host::without_cache();
+    let context = host.context();
+    let planned = ops::plan_prune(&test_repo.project, &options, false, &context)?;
+    planned.run().map(drop)
+}
+
+fn named(objects: &[ObjectHash]) -> AcceptedLoss {
+    AcceptedLoss {
+        objects: objects.to_vec(),
+        all: false,
+    }
+}
+
+#[track_caller]
+fn cut(refused: Result<(), OpsError>) -> MissingHistory {
+    match refused {
+        Err(OpsError::HistoryCut { missing }) => missing,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn prune_refuses_to_run_if_a_record_is_missing_until_its_loss_is_accepted() {
+    let (store, ids) = Series::new().backed_up();
+    let test_repo = open(&store);
+    let host = Host::without_cache();
+    let (record, packs) = (test_repo.backup(ids[2]).record, pack_names(&store));
+    steal(&store, &test_repo, ids[2]);
+    store.age(HOUR);
+    let missing = cut(prune_accepting(&test_repo, named(&[])));
+    assert!(missing.entries.is_empty(), "{missing:?}");
+    let [found] = &missing.records[..] else {
+        panic!("{missing:?}")
+    };
+    assert_eq!(found.id, ids[2]);
+    assert_eq!(found.volume.as_ref(), Some(&record.volume.name));
+    assert_eq!(found.before, Some(test_repo.backup(ids[3]).time));
+    assert_eq!(pack_names(&store), packs);
+    // One that is there cannot be given up.
+    let wrong = prune_accepting(&test_repo, named(&[ids[2], ids[1]]));
+    assert!(
+        matches!(&wrong, Err(OpsError::NotMissing { id }) if *id == ids[1]),
+        "{wrong:?}"
+    );
+    cut(prune_accepting(&test_repo, named(&[])));
+    // A dry run accepts nothing.
+    let options = PruneOptions {
+        accept_loss: named(&[ids[2]]),
+        ..limits(Duration::ZERO, MaxUnused::Bytes(0))
+    };
+    let context = host.context();
+    let dry = ops::plan_prune(&test_repo.project, &options, true, &context);
+    dry.unwrap().close();
+    assert_eq!(host.check(&test_repo, false).0.vanished, [ids[2]]);
+
+    prune_accepting(&test_repo, named(&[ids[2]])).unwrap();
+    host.check_clean(&test_repo, "the loss was accepted");
+    prune_accepting(&test_repo, named(&[])).unwrap();
+    prune_accepting(&test_repo, named(&[ids[2]])).unwrap();
+}
+
+#[test]
+fn prune_refuses_to_run_if_the_newest_record_is_missing_that_a_forget_kept() {
+    let (store, ids) = Series::new().backed_up();
+    let test_repo = open(&store);
+    forget(&test_repo, &ids[..2]);
+    let last = ids[ids.len() - 1];
+    steal(&store, &test_repo, last);
+    store.age(HOUR);
+    let packs = pack_names(&store);
+    let missing = cut(prune_accepting(&test_repo, AcceptedLoss::default()));
+    assert_eq!(missing.records.len(), 1, "{missing:?}");
+    assert_eq!(missing.records[0].id, last);
+    assert_eq!(pack_names(&store), packs);
+    let (report, _) = Host::without_cache().check(&test_repo, false);
+    assert_eq!(report.vanished, [last]);
+}
+
+#[test]
+fn prune_refuses_to_run_if_no_record_is_left_and_none_was_forgotten() {
+    let (store, ids) = Series::new().backed_up();
+    let test_repo = open(&store);
+    for id in &ids {
+        steal(&store, &test_repo, *id);
+    }
+    store.age(HOUR);
+    let packs = pack_names(&store);
+    let refused = prune_accepting(&test_repo, AcceptedLoss::default());
+    assert!(
+        matches!(&refused, Err(OpsError::NoBackups { packs: found }) if *found == packs.len()),
+        "{refused:?}"
+    );
+    assert_eq!(pack_names(&store), packs);
+    let accepted = AcceptedLoss {
+        objects: Vec::new(),
+        all: true,
+    };
+    prune_accepting(&test_repo, accepted).unwrap();
+    assert!(pack_names(&store).is_empty());
+}
+
+#[test]
+fn prune_deletes_all_data_after_all_backups_were_forgotten() {
+    let (store, ids) = Series::new().backed_up();
+    let test_repo = open(&store);
+    forget(&test_repo, &ids);
+    store.age(HOUR);
+    prune_accepting(&test_repo, AcceptedLoss::default()).unwrap();
+    assert!(pack_names(&store).is_empty());
+}
+
+#[test]
+fn prune_refuses_to_run_if_an_entry_of_the_log_is_missing_until_its_loss_is_accepted() {
+    let (store, ids) = Series::new().backed_up();
+    let test_repo = open(&store);
+    forget(&test_repo, &ids[..1]);
+    let first = Log::load(&test_repo.project).unwrap().tips()[0];
+    forget(&test_repo, &ids[1..2]);
+    store
+        .delete(&ObjectRef::Log(test_repo.project.id, first).name())
+        .unwrap();
+    store.age(HOUR);
+    let missing = cut(prune_accepting(&test_repo, AcceptedLoss::default()));
+    assert_eq!(missing.entries, [first]);
+    // What that entry excused is missing, too.
+    let mut lost: Vec<_> = missing.records.iter().map(|record| record.id).collect();
+    assert_eq!(lost, [ids[0]]);
+    cut(prune_accepting(&test_repo, named(&lost)));
+    lost.push(first);
+    prune_accepting(&test_repo, named(&lost)).unwrap();
+    Host::without_cache().check_clean(&test_repo, "the loss was accepted");
 }

@@ -55,9 +55,12 @@ CERTIFICATES = [
 
 
 def revocation(accepted=()) -> bytes:
-    accepted = [name.hex() for name in accepted]
-    body = {"revoked": [{"certificate": H(CERTIFICATES[3]).hex(), "accepted": accepted}]}
-    return log_entry(Random("revocation"), KEYS, 1, body=body)
+    revoked = {
+        "certificate": H(CERTIFICATES[3]).hex(),
+        "signer": ed25519.public_key(REVOKED).hex(),
+        "accepted": [name.hex() for name in accepted],
+    }
+    return log_entry(Random("revocation"), KEYS, 1, body={"revoked": [revoked]})
 
 
 PROJECT = {"project_id": PROJECT_ID, "project_secret": PROJECT_SECRET}

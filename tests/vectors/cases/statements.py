@@ -232,14 +232,16 @@ def logs() -> Cases:
         "requires": [], "host": "h", "tool": "vectors 1", "lost": [SHORT[3].hex()],
         "removed_records": [gone | {"follows": [SHORT[2].hex()], "heads": [SHORT[3].hex()],
             "replaces": SHORT[4].hex(), "reason": "forgotten"}],
-        "revoked": [{"certificate": SHORT[4].hex(), "accepted": [SHORT[5].hex()]}],
+        "revoked": [{"certificate": SHORT[4].hex(), "signer": SHORT[6].hex(),
+            "accepted": [SHORT[5].hex()]}],
     }  # fmt: skip
+    revoked = {"certificate": SHORT[4].hex(), "signer": SHORT[6].hex()}
     add("full", "all members", body)
     add("body-empty", "", {})
     names = "requires", "host", "tool", "removed_records", "revoked", "lost"
     add("nulls", "", dict.fromkeys(names))
     add("removed-record-short", "", {"removed_records": [gone]})
-    add("revoked-short", "", {"revoked": [{"certificate": SHORT[4].hex()}]})
+    add("revoked-short", "", {"revoked": [revoked]})
     add("unknown-members", "are ignored", body | {"color": 1})
     cases.add("padded", "", make({}, padding=9), shown({}))
     cases.add("other-name", "stored under another hash", right, "bad-hash", name=SHORT[0])
@@ -305,7 +307,10 @@ def logs() -> Cases:
         ("body-host-number", {"host": 1}, "bad-value"),
         ("body-lost-string", {"lost": SHORT[0].hex()}, "bad-value"),
         ("body-lost-short", {"lost": [SHORT[0].hex()[:-2]]}, "bad-value"),
-        ("body-revoked-without-certificate", {"revoked": [{"accepted": []}]}, "bad-value"),
+        *[(f"body-revoked-without-{name}", {"revoked": [without(revoked, name)]}, "bad-value")
+            for name in revoked],
+        ("body-revoked-signer-short",
+            {"revoked": [revoked | {"signer": SHORT[6].hex()[2:]}]}, "bad-value"),
         ("body-revoked-number", {"revoked": [1]}, "bad-value"),
         *[(f"body-removed-without-{name}", {"removed_records": [without(gone, name)]},
             "bad-value") for name in gone],

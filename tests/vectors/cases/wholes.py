@@ -1,6 +1,6 @@
 """Whole repositories."""
 
-from cuttlebone_format import CHUNK, H, NODE, decode_certificate
+from cuttlebone_format import CHUNK, H, NODE, decode_certificate, ed25519
 from write_repo import Faulty, Tree, Writer, to_json
 
 from .common import IDS, PASSWORD, SAND, STRANGER, TEXT, TIME, Cases
@@ -213,7 +213,10 @@ def roles(main, add, added, put_zeros, expect):
         for path, data in keys.items()
         if "/writers/" in path
     }
-    certificate = certificates["write"].split("/")[-1].removesuffix(".copy")
+    revoked = {
+        "certificate": certificates["write"].split("/")[-1].removesuffix(".copy"),
+        "signer": ed25519.public_key(seeds["write"]).hex(),
+    }
 
     def case(name, comment, make, pick=None):
         """`make()` puts objects and returns results of `put_zeros`. `pick`: the index of the newest
@@ -225,7 +228,7 @@ def roles(main, add, added, put_zeros, expect):
 
     def revoke(accepted=()):
         accepted = [name.hex() for name in accepted]
-        main.put_log(body={"revoked": [{"certificate": certificate, "accepted": accepted}]})
+        main.put_log(body={"revoked": [revoked | {"accepted": accepted}]})
 
     def void(record, **fields):
         main.put_sealed(
@@ -325,7 +328,7 @@ def roles(main, add, added, put_zeros, expect):
 
     def revoked_by_writer():
         made = line(LATER, seed=seeds["write"])
-        main.put_log(body={"revoked": [{"certificate": certificate}]}, signer=seeds["write"])
+        main.put_log(body={"revoked": [revoked]}, signer=seeds["write"])
         return made
 
     case("revoked-by-write-signer", "a write key signs no log", revoked_by_writer, 0)
@@ -351,3 +354,10 @@ def roles(main, add, added, put_zeros, expect):
             keys,
             password=password,
         )
+
+    def with_second_certificate():
+        made = with_revocation()
+        main.put_certificate("write", bytes(32), seeds["write"])
+        return made
+
+    case("revoked-with-second-certificate", "the signer is revoked", with_second_certificate)

@@ -1,0 +1,174 @@
+//! Finds what is missing of a project's history. A process that deletes data stops if anything is,
+//! until a full key accepts the loss in the log.
+
+use std::collections::HashSet;
+
+use super::context::TOOL;
+use super::error::OpsError;
+use super::missing::{MissingCertificate, MissingHistory, MissingRecord};
+use crate::base::{Notice, ObjectHash, Observer};
+use crate::format::{LogDetails, LogItem};
+use crate::repo::{KeySummary, Log, NewEntry, Project, Records, RepoError, Worker};
+
+/// What the user gives up.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AcceptedLoss {
+    /// Missing records, certificates and entries of the log.
+    pub objects: Vec<ObjectHash>,
+    /// Whether everything that is missing is given up. A project without any record may then lose
+    /// all of its data.
+    pub all: bool,
+}
+
+impl MissingHistory {
+    /// Finds what is missing. A listing may be old: list again first. Damaged records and entries
+    /// are not missing. `log` must be read after `records`, and `certificates` are the errors that
+    /// [`Project::verify_certificates`] returned before.
+    pub fn find(
+        project: &Project,
+        records: &Records,
+        log: &Log,
+        certificates: &[RepoError],
+    ) -> Result<Self, OpsError> {
+        let damaged = records.damaged().iter().filter_map(RepoError::object_hash);
+        let damaged: HashSet<ObjectHash> = damaged.collect();
+        let mut missing = records.vanished(log);
+        missing.retain(|id| !damaged.contains(id));
+        let certificates: Vec<_> = certificates.iter().filter_map(certificate).collect();
+        let keys = if certificates.is_empty() {
+            Vec::new()
+        } else {
+            let keys = project.uncertified_keys()?;
+            keys.iter().map(described).collect()
+        };
+        Ok(Self {
+            records: missing
+                .into_iter()
+                .map(|id| describe(id, records, log))
+                .collect(),
+            entries: log.missing(),
+            certificates,
+            keys,
+        })
+    }
+
+    /// Fails with [`OpsError::HistoryCut`] if more is missing than the user gives up, and with
+    /// [`OpsError::NotMissing`] if the user gives up what is not missing. Otherwise writes an entry
+    /// of the log for the loss; in a dry run, writes none.
+    pub fn accept(
+        mut self,
+        project: &Project,
+        accepted: &AcceptedLoss,
+        log: &mut Log,
+        host: Option<&str>,
+        dry_run: bool,
+    ) -> Result<(), OpsError> {
+        let missing: HashSet<ObjectHash> = self.ids().collect();
+        let is_known = |id: &&ObjectHash| !missing.contains(id) && !log.excuses(**id);
+        if let Some(id) = accepted.objects.iter().find(is_known) {
+            return Err(OpsError::NotMissing { id: *id });
+        }
+        let is_lost = |id: &ObjectHash| accepted.all || accepted.objects.contains(id);
+        let mut lost: Vec<ObjectHash> = missing.into_iter().filter(is_lost).collect();
+        self.without(&lost);
+        if !self.is_empty() {
+            return Err(OpsError::HistoryCut { missing: self });
+        }
+        if lost.is_empty() || dry_run {
+            return Ok(());
+        }
+        lost.sort_unstable();
+        let entry = NewEntry {
+            details: LogDetails {
+                lost,
+                ..LogDetails::default()
+            },
+            ..NewEntry::default()
+        };
+        Ok(log.append(project, entry, Worker { host, tool: TOOL })?)
+    }
+}
+
+/// Reads the records and the log for a command that deletes. Fails as [`MissingHistory::accept`]
+/// does if history is missing.
+pub fn require_history(
+    project: &Project,
+    accepted: &AcceptedLoss,
+    host: Option<&str>,
+    dry_run: bool,
+) -> Result<(Records, Log), OpsError> {
+    let (mut missing, mut records, mut log) = read_history(project)?;
+    if !missing.is_empty() {
+        // The listing may have been older than what names these.
+        (missing, records, log) = read_history(project)?;
+    }
+    missing.accept(project, accepted, &mut log, host, dry_run)?;
+    Ok((records, log))
+}
+
+fn read_history(project: &Project) -> Result<(MissingHistory, Records, Log), OpsError> {
+    let certificates = project.verify_certificates(&Log::load(project)?)?;
+    let (records, log) = Records::load_with_log(project)?;
+    let missing = MissingHistory::find(project, &records, &log, &certificates)?;
+    Ok((missing, records, log))
+}
+
+/// Reports as a notice if records of write keys name others that do not exist.
+pub(super) fn notice_unconfirmed(records: &Records, log: &Log, observer: &dyn Observer) {
+    let missing = records.unconfirmed(log);
+    if let Some(first) = missing.first() {
+        observer.notice(Notice::NamedByWriteKeysOnly {
+            records: missing.len() as u64,
+            first: *first,
+        });
+    }
+}
+
+/// Returns those of these objects that the log does not name yet, as added or as removed. Once it
+/// does, it shows if one of them vanishes.
+pub(super) fn unnamed(log: &Log, items: impl Iterator<Item = LogItem>) -> Vec<LogItem> {
+    let named: HashSet<LogItem> = log.set().into_iter().collect();
+    let is_new = |item: &LogItem| !named.contains(item) && !log.removed(item.kind, item.hash);
+    items.filter(is_new).collect()
+}
+
+fn described(key: &KeySummary) -> String {
+    let (id, role) = (key.id.to_string(), key.role);
+    match &key.info.label[..] {
+        "" => format!("{} ({role})", &id[..8]),
+        label => format!("{} ({role}, “{label}”)", &id[..8]),
+    }
+}
+
+fn certificate(error: &RepoError) -> Option<MissingCertificate> {
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    Some(MissingCertificate {
+        id: error.object_hash()?,
+        damage: if error.is_missing() { None } else { cause },
+    })
+}
+
+fn describe(id: ObjectHash, records: &Records, log: &Log) -> MissingRecord {
+    let mut missing = MissingRecord {
+        id,
+        volume: None,
+        before: None,
+    };
+    for backup in records.all().iter().filter(|backup| backup.is_full) {
+        let record = &backup.record;
+        let same_volume = record.follows.contains(&id);
+        if same_volume {
+            missing.volume = Some(record.volume.name.clone());
+        }
+        if same_volume || record.base == Some(id) || record.heads.contains(&id) {
+            let before = missing.before.map_or(backup.time, |b| b.min(backup.time));
+            missing.before = Some(before);
+        }
+    }
+    for removed in log.removed_records() {
+        if removed.follows.contains(&id) {
+            missing.volume = Some(removed.volume.name.clone());
+        }
+    }
+    missing
+}

@@ -1,0 +1,114 @@
+//! Describes what is missing of a project's history.
+
+use std::fmt;
+
+use jiff::Timestamp;
+
+use crate::base::ObjectHash;
+
+/// A backup whose record is missing, as far as others describe it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingRecord {
+    /// The record.
+    pub id: ObjectHash,
+    /// The name of its volume, if another backup of that volume names it.
+    pub volume: Option<String>,
+    /// The time of the oldest backup that was made after it.
+    pub before: Option<Timestamp>,
+}
+
+impl fmt::Display for MissingRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "backup {}", self.id)?;
+        if let Some(volume) = &self.volume {
+            write!(f, " of volume “{volume}”")?;
+        }
+        match self.before {
+            Some(time) => write!(f, " from before {time}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A certificate that the log names and that cannot be used. Backups of its key would not count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingCertificate {
+    /// The certificate.
+    pub id: ObjectHash,
+    /// Why it cannot be read, if it is not missing.
+    pub damage: Option<String>,
+}
+
+impl fmt::Display for MissingCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "certificate {}", self.id)?;
+        match &self.damage {
+            Some(damage) => write!(f, " (damaged: {damage})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What is missing without an entry of the log that excuses it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MissingHistory {
+    /// Records that other records or the log name.
+    pub records: Vec<MissingRecord>,
+    /// Entries of the log that later ones name.
+    pub entries: Vec<ObjectHash>,
+    /// Certificates that the log names.
+    pub certificates: Vec<MissingCertificate>,
+    /// If certificates are missing, the keys that have none: one of these may belong to each.
+    pub keys: Vec<String>,
+}
+
+impl MissingHistory {
+    /// Returns whether nothing is missing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.entries.is_empty() && self.certificates.is_empty()
+    }
+
+    /// Returns whether everything exists, but cannot be read.
+    #[must_use]
+    pub fn is_only_damage(&self) -> bool {
+        let damaged = self.certificates.iter().all(|c| c.damage.is_some());
+        self.records.is_empty() && self.entries.is_empty() && damaged
+    }
+
+    /// Returns the names of everything that is missing.
+    pub(super) fn ids(&self) -> impl Iterator<Item = ObjectHash> {
+        let records = self.records.iter().map(|record| record.id);
+        let certificates = self.certificates.iter().map(|certificate| certificate.id);
+        let entries = self.entries.iter().copied();
+        records.chain(certificates).chain(entries)
+    }
+
+    /// Leaves out the objects with these names.
+    pub(super) fn without(&mut self, ids: &[ObjectHash]) {
+        self.records.retain(|record| !ids.contains(&record.id));
+        self.certificates
+            .retain(|missing| !ids.contains(&missing.id));
+        self.entries.retain(|entry| !ids.contains(entry));
+    }
+}
+
+impl fmt::Display for MissingHistory {
+    /// Names the first ones, and counts the others.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 20;
+        let certificates = self.certificates.iter().map(ToString::to_string);
+        let records = self.records.iter().map(ToString::to_string);
+        let entries = self.entries.iter().map(|hash| format!("log entry {hash}"));
+        let all: Vec<String> = certificates.chain(records).chain(entries).collect();
+        f.write_str(&all[..all.len().min(SHOWN)].join(", "))?;
+        match all.len().saturating_sub(SHOWN) {
+            0 => {}
+            more => write!(f, " and {more} more")?,
+        }
+        if self.keys.is_empty() {
+            return Ok(());
+        }
+        write!(f, "; keys without a certificate: {}", self.keys.join(", "))
+    }
+}

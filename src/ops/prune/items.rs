@@ -1,0 +1,21 @@
+//! Packs and index segments as the log names them.
+
+use crate::base::ObjectHash;
+use crate::format::{BlobKind, LogItem, LogKind};
+use crate::repo::ListedPack;
+
+/// Returns a pack as the log names it.
+pub(super) const fn pack_item(pack: &ListedPack) -> LogItem {
+    let kind = match pack.kind {
+        BlobKind::Chunk => LogKind::ChunkPack,
+        BlobKind::Node => LogKind::TreePack,
+    };
+    let hash = pack.hash;
+    LogItem { kind, hash }
+}
+
+/// Returns an index segment as the log names it.
+pub(super) const fn segment_item(hash: ObjectHash) -> LogItem {
+    let kind = LogKind::Segment;
+    LogItem { kind, hash }
+}

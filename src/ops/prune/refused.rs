@@ -1,0 +1,36 @@
+//! Removes what revoked keys signed and no revocation accepts.
+
+use crate::base::ObjectHash;
+use crate::format::{LogItem, LogKind};
+use crate::ops::error::OpsError;
+use crate::repo::{Log, NewEntry, Project, Records, Voids, Worker};
+
+/// Names the records and voids of revoked keys in an entry of the log, and deletes them. Returns
+/// how many. `seen` is the log that `records` were read with: if a key was revoked since, removes
+/// nothing.
+pub(super) fn remove(
+    project: &Project,
+    records: &Records,
+    seen: &Log,
+    by: Worker<'_>,
+) -> Result<u64, OpsError> {
+    let voids = Voids::load(project)?;
+    let item = |kind| move |hash: ObjectHash| LogItem { kind, hash };
+    let items = records.revoked().map(item(LogKind::Record));
+    let voids = voids.revoked().iter().copied().map(item(LogKind::Void));
+    let items: Vec<LogItem> = items.chain(voids).collect();
+    let mut log = Log::load(project)?;
+    if items.is_empty() || log.revocations().count() != seen.revocations().count() {
+        return Ok(0);
+    }
+    let entry = NewEntry {
+        removed: items.clone(),
+        ..NewEntry::default()
+    };
+    log.append(project, entry, by)?;
+    let removed = items.iter().filter_map(|i| log.removal(i.kind, i.hash));
+    for removed in removed {
+        removed.delete(project)?;
+    }
+    Ok(items.len() as u64)
+}

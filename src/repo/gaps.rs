@@ -1,0 +1,51 @@
+//! Records that others name and that are missing without an excuse. Section 12 of `docs/format.md`.
+
+use std::collections::HashSet;
+
+use super::log::Log;
+use super::records::Records;
+use crate::base::ObjectHash;
+use crate::format::{LogKind, RemovedRecord};
+
+impl Records {
+    /// Returns the records that are missing without an entry of the log that excuses it, although
+    /// the log or a record of a full key names them: part of the history was lost. Ascending. `log`
+    /// must be read after the records.
+    #[must_use]
+    pub fn vanished(&self, log: &Log) -> Vec<ObjectHash> {
+        let of_full = self.all().iter().filter(|backup| backup.is_full);
+        let named = of_full.flat_map(|backup| backup.record.names());
+        let of_removed = log.removed_records().flat_map(RemovedRecord::names);
+        let accepted = log.revocations().flat_map(|revoked| &revoked.accepted);
+        let set = log.set().into_iter();
+        let set = set.filter(|item| item.kind == LogKind::Record);
+        let set: Vec<ObjectHash> = set.map(|item| item.hash).collect();
+        self.missing(named.chain(of_removed).chain(accepted).chain(&set), log)
+    }
+
+    /// Returns the other missing records that only records of write keys name. They vanished before
+    /// a full key put them into the log, or the holder of a write key made up their names.
+    /// Ascending.
+    #[must_use]
+    pub fn unconfirmed(&self, log: &Log) -> Vec<ObjectHash> {
+        let of_write_keys = self.all().iter().filter(|backup| !backup.is_full);
+        let named = of_write_keys.flat_map(|backup| backup.record.names());
+        let vanished: HashSet<ObjectHash> = self.vanished(log).into_iter().collect();
+        let mut missing = self.missing(named, log);
+        missing.retain(|id| !vanished.contains(id));
+        missing
+    }
+
+    /// Returns those of these records that are missing without an excuse.
+    fn missing<'a>(
+        &self,
+        named: impl Iterator<Item = &'a ObjectHash>,
+        log: &Log,
+    ) -> Vec<ObjectHash> {
+        let is_missing = |id: &&ObjectHash| !self.exists(id) && !log.excuses(**id);
+        let mut missing: Vec<ObjectHash> = named.filter(is_missing).copied().collect();
+        missing.sort_unstable();
+        missing.dedup();
+        missing
+    }
+}
