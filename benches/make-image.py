@@ -125,7 +125,7 @@ def make_day1(image, before, database):
         run("apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", *INSTALL, cwd=debs)
         for deb in os.listdir(debs):
             run("dpkg-deb", "-x", f"{debs}/{deb}", tree)
-        # Rotated: the old bytes in a new place.
+        # Rotate the log: the old bytes are in a new file.
         put(f"{tree}/var/log/syslog.1", log_text(random.Random("day0"), 24 * MIB))
         put(f"{tree}/var/log/syslog", log_text(rng, 12 * MIB))
         for n in range(12):

@@ -184,7 +184,7 @@ def run(command, program, cwd=None):
     log = f"{program.dir}/log"
     with open(log, "ab") as out:
         begin = time.monotonic()
-        # Found here: Popen would look in the PATH of this process.
+        # Find the program here, since Popen would search the PATH of this process.
         path = shutil.which(command[0], path=program.env["PATH"])
         process = subprocess.Popen(
             [path, *command[1:]],

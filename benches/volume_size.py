@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Shows what the same change costs in volumes of different sizes.
+"""Measures the cost of the same change in volumes of different sizes.
 
   benches/volume_size.py [--sizes 8G,64G,1T,16T] [--peers-up-to 64G] [--used 256]
                          [--change 64] [--reps 3]
@@ -40,7 +40,7 @@ def apply(diff, image):
 
 
 def measure(program, paths, directory):
-    """Backs up the first day, then the second, and returns what the second cost."""
+    """Backs up the first day, then the second, and returns the cost of the second."""
     program.start()
     run(program.commands()["init"], program)
     if isinstance(program, Cuttlebone):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tells whether a repository was rolled back behind a statement of “cuttlebone head”.
+"""Finds out whether a repository was rolled back after a statement of “cuttlebone head”.
 
 Written from docs/format.md alone (section 12). It needs no key and no password.
 """
@@ -84,7 +84,7 @@ def read_log(directory: Path, project_id: bytes, public: bytes) -> dict[bytes, E
 
 
 def is_whole(directory: Path, kind: int, name: bytes) -> bool:
-    """Tells whether one copy of an object has the hash that names it."""
+    """Returns whether one copy of an object has the hash that names it."""
     place = directory / DIRECTORIES.get(kind, "parity")
     if kind in (3, 4):
         place /= name.hex()[:2]
@@ -98,7 +98,7 @@ def is_whole(directory: Path, kind: int, name: bytes) -> bool:
 
 
 def check(repository: Path, text: str) -> list[str]:
-    """Returns what is wrong; nothing if all that the statement stands for is there."""
+    """Returns the faults; none if all objects that the statement covers exist."""
     project_id, number, digits, fingerprint = parse(text)
     directory = repository / "projects" / project_id.hex()
     require(directory.is_dir(), "missing", "the project is not there")
@@ -131,7 +131,7 @@ def main():
     for fault in faults:
         print(fault)
     if not faults:
-        print("all that the statement stands for is there, or was removed by an entry of the log")
+        print("all objects that the statement covers exist, or were removed by an entry of the log")
     sys.exit(bool(faults))
 
 

@@ -242,7 +242,7 @@ class Project:
         damaged = errors.keys() - superseded
         for name in sorted(damaged):
             warn(f"{self.directory / 'index' / name}: {errors[name]}")
-        # One pack may be listed several times; a liar's listing must not hide another one.
+        # A pack may be listed several times. A false listing must not hide another one.
         self.packs = []
         for name, segment in sorted(segments.items(), key=lambda item: item[0] in superseded):
             for listing in segment.packs:
@@ -271,7 +271,7 @@ class Project:
         return found
 
     def read_listing(self, path: Path, kind: int) -> format.Listing:
-        """Reads a pack whole and checks all that needs no key of its runs."""
+        """Reads a whole pack and checks everything that needs no key of its runs."""
         data, name = path.read_bytes(), bytes.fromhex(path.name)
         format.check_name(data, name)
         listing = format.decode_contents(
@@ -299,7 +299,7 @@ class Project:
         return self.index.get((kind, blob_id), [])
 
     def fetch(self, kind: int, blob_id: bytes) -> bytes:
-        """Returns the plain blob, from any pack that holds it whole."""
+        """Returns the plain blob, from any pack that holds it undamaged."""
         for number, ordinal, place in self.places(kind, blob_id):
             try:
                 joined = self.open_run(number, ordinal)

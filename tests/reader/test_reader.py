@@ -273,7 +273,7 @@ class Repository(InRepository):
         self.project.put_segment([self.project.put_pack(CHUNK, [[b"b"]])])
         self.assertEqual(self.restore_any("runs").read_bytes(), plain)
 
-    # ---- Damage that a second copy makes up for ----
+    # ---- Damage of objects that have a second copy ----
 
     def test_copies(self):
         for path in [path for path in self.files if path + ".copy" in self.files]:

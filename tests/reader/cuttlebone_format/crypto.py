@@ -45,8 +45,8 @@ def seal(key: bytes, random: bytes, ad: bytes, plain: bytes) -> bytes:
 
 
 def seal_signed(key: bytes, random: bytes, ad: bytes, plain: bytes, end) -> bytes:
-    """Returns nonce and ciphertext of what `end(plain, nonce)` makes of the two: usually `plain`
-    and a signature of both. The nonce depends on `plain`."""
+    """Returns nonce and ciphertext of `end(plain, nonce)`, which is usually `plain` and a signature
+    of both. The nonce depends on `plain`."""
     nonce = MAC(derive("nonce", key), random + ad + plain)[:NONCE]
     plain = end(plain, nonce)
     return nonce + crypto_aead_xchacha20poly1305_ietf_encrypt(plain, ad, nonce, key)

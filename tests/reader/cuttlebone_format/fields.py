@@ -16,7 +16,7 @@ def require(condition, kind: str, text: str):
 
 
 class Fields:
-    """Takes fields from the front of `data`, in order."""
+    """Takes fields from the beginning of `data`, in order."""
 
     def __init__(self, data: bytes):
         self.data, self.at = data, 0
@@ -56,7 +56,7 @@ class Fields:
 
 
 def take_magic(fields: Fields, magic: bytes) -> bytes:
-    """Takes a header and returns it. All but its magic may be believed only later."""
+    """Takes a header and returns it. Checks only its magic; the rest must be verified first."""
     start = fields.at
     require(fields.take(8) == magic, "bad-magic", f"is no {magic.decode()} object")
     fields.take(8)
@@ -64,7 +64,7 @@ def take_magic(fields: Fields, magic: bytes) -> bytes:
 
 
 def check_header(header: bytes):
-    """Refuses a header of a later version. Only for bytes that have proved genuine."""
+    """Refuses a header of a later version. Call this only for verified bytes."""
     fields = Fields(header[8:])
     version = fields.number(2)
     require(version == VERSION, "bad-version", f"has version {version}")

@@ -17,7 +17,7 @@ FROM_M = "object", "contents", "tree", "node id", "root", "slot info"
 
 @dataclass(frozen=True)
 class ProjectKeys:
-    """What a role does not hold is None."""
+    """Keys that a role does not hold are None."""
 
     id: bytes
     metadata: bytes
@@ -124,7 +124,7 @@ class Signers:
         return set(self.revoked.get(signer, []))
 
     def check_features(self, signer: bytes, names: list[str]):
-        """Fails for features that this reader lacks: all."""
+        """Fails for any feature, since this reader knows none."""
         for name in names:
             listed = signer == self.authority or any(
                 name in (self.certificates[certificate].get("features") or [])
