@@ -36,6 +36,33 @@ impl Location {
         }
     }
 
+    /// Returns one form for all ways to write the location. Links are resolved as far as the path
+    /// exists.
+    pub(crate) fn canonical(&self) -> String {
+        match self {
+            Self::Local(path) => {
+                let real = path.ancestors().find_map(|part| {
+                    let existing = part.canonicalize().ok()?;
+                    let rest = path.strip_prefix(part).ok()?;
+                    // Joining an empty path would add a slash.
+                    Some(existing.components().chain(rest.components()).collect())
+                });
+                let real: Option<PathBuf> = real;
+                real.as_ref().unwrap_or(path).display().to_string()
+            }
+            Self::Sftp(SftpLocation { server, path, .. }) => {
+                let user = server.user.as_ref().map(|user| format!("{user}@"));
+                let port = server.port.map(|port| format!(":{port}"));
+                format!(
+                    "sftp://{}{}{}/{path}",
+                    user.unwrap_or_default(),
+                    server.host,
+                    port.unwrap_or_default()
+                )
+            }
+        }
+    }
+
     /// Parses a location. Relative paths are resolved against the current directory.
     pub(crate) fn parse(text: &OsStr) -> Result<Self, Failure> {
         let shown = without_password(text);

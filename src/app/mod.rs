@@ -4,6 +4,7 @@
 //! Nothing here depends on a command line or a terminal, and nothing here ends the process.
 
 mod backend;
+mod client_memory;
 mod environment;
 mod failure;
 mod hints;
@@ -19,9 +20,11 @@ mod rescue_map;
 mod restore_mark;
 mod session;
 mod settings;
+mod state_dir;
 mod table;
 mod text;
 
+pub(crate) use client_memory::{ClientMemory, history_lost};
 pub(crate) use environment::Environment;
 pub(crate) use failure::{Code, Failure};
 pub(crate) use human::{count, duration, printable, printable_lines, short_id};
@@ -53,5 +56,5 @@ pub(crate) use settings::{
 };
 pub(crate) use text::{
     affected_entry, backups, counts_bytes, diff, diffs, done, extents, fields, finding,
-    forget_plan, hole_extents, keys, lost_parts, message, notice, phase, status,
+    forget_plan, hole_extents, keys, lost_history, lost_parts, message, notice, phase, status,
 };

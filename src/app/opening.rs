@@ -5,11 +5,13 @@ use jiff::Timestamp;
 use crate::base::{CHUNK_SIZE_DEFAULT, ChunkSize, Notice};
 use crate::format::SlotInfo;
 use crate::repo::{
-    InitOptions, KdfParams, LastKey, Locked, NewKey, Project, Records, RepoError, Repository,
+    HistoryEnds, InitOptions, KdfParams, LastKey, Locked, NewKey, Project, Records, RepoError,
+    Repository,
 };
 use crate::storage::StorageErrorKind;
 
 use super::backend::{create_backend, open_backend};
+use super::client_memory::{ClientMemory, history_lost};
 use super::failure::{Code, Failure};
 use super::password::{Origin, Password, Passwords, composed_form};
 use super::permission::Attempt;
@@ -23,13 +25,17 @@ pub(crate) fn open(
     settings: &RepositorySettings,
     attempt: Attempt,
 ) -> Result<Repository, Failure> {
-    let found = find(session, settings)?.ok_or_else(|| no_repository(settings))?;
+    let found = find(session, settings)?.ok_or_else(|| no_repository(session, settings))?;
     unlock(session, settings, attempt, found)
 }
 
-fn no_repository(settings: &RepositorySettings) -> Failure {
+fn no_repository(session: &Session, settings: &RepositorySettings) -> Failure {
     let location = settings.location.to_string();
-    RepoError::NoRepository { location }.into()
+    let failure = Failure::from(RepoError::NoRepository { location });
+    let seen = ClientMemory::new(session, settings).repository();
+    failure.hint_if(seen.map(|(_, time)| {
+        format!("this host saw one there on {time}: find out whether its disk is mounted")
+    }))
 }
 
 /// Returns the repository, still locked; `None` if there is none, or no such directory.
@@ -105,21 +111,48 @@ pub(crate) fn open_project(
     attempt: Attempt,
 ) -> Result<(Repository, Project), Failure> {
     let repository = open(session, settings, attempt)?;
-    let project = project(session, settings, &repository)?;
+    let project = project(session, settings, attempt, &repository)?;
     Ok((repository, project))
 }
 
 /// Opens the project that the settings name. Caches objects of a remote repository on this host.
+/// Reports what is lost of what this host saw there, or fails, as the attempt requires.
 pub(crate) fn project(
     session: &Session,
     settings: &RepositorySettings,
+    attempt: Attempt,
     repository: &Repository,
 ) -> Result<Project, Failure> {
     let mut project = repository.project(&settings.project, session.observer())?;
     if settings.location.is_remote() {
         project.keep_copies(&settings.cache_dir);
     }
+    compare_history(session, settings, attempt, &project)?;
     Ok(project)
+}
+
+fn compare_history(
+    session: &Session,
+    settings: &RepositorySettings,
+    attempt: Attempt,
+    project: &Project,
+) -> Result<(), Failure> {
+    if let Attempt::Check | Attempt::CheckData = attempt {
+        // It reports what is lost among its findings.
+        return Ok(());
+    }
+    let lost = ClientMemory::new(session, settings).compare(project)?;
+    if lost.is_empty() {
+        return Ok(());
+    }
+    if attempt.needs_history() {
+        return Err(history_lost(&settings.location, &lost));
+    }
+    for lost in lost {
+        let problem = lost.to_string();
+        session.observer.notice(Notice::HistoryLost { problem });
+    }
+    Ok(())
 }
 
 /// Creates a repository and the project that the settings name. Fails if there is a repository.
@@ -157,7 +190,9 @@ fn create_where_none_is(
         created: u64::try_from(now.as_second()).unwrap_or(0),
         created_text: now.to_string(),
     };
-    Ok(Repository::init(backend, &options)?)
+    let repository = Repository::init(backend, &options)?;
+    ClientMemory::new(session, settings).forget();
+    Ok(repository)
 }
 
 /// Opens the repository; if there is none and `create` is set, creates one with default options.
@@ -171,17 +206,38 @@ pub(crate) fn open_or_create(
     match find(session, settings)? {
         Some(found) => Ok((unlock(session, settings, attempt, found)?, false)),
         None if create => {
+            refuse_if_used_before(session, settings)?;
             let (chunk_size, kdf) = (CHUNK_SIZE_DEFAULT, KdfParams::default());
             let created = create_where_none_is(session, settings, chunk_size, kdf)?;
             Ok((created, true))
         }
-        None => Err(no_repository(settings)),
+        None => Err(no_repository(session, settings)),
     }
 }
 
-/// Loads the backup records. Reports lost records as notices.
-pub(crate) fn load_records(session: &Session, project: &Project) -> Result<Records, Failure> {
+/// Fails if this host saw a repository at this location: its disk may not be mounted.
+fn refuse_if_used_before(session: &Session, settings: &RepositorySettings) -> Result<(), Failure> {
+    let Some((repository, time)) = ClientMemory::new(session, settings).repository() else {
+        return Ok(());
+    };
+    let message = format!(
+        "there is no repository at {}, although this host saw one there ({repository}, on {time})",
+        settings.location
+    );
+    Err(Failure::new(Code::HistoryLost, message).hint(
+        "find out whether its disk is mounted. If it is gone for good, create another one with \
+         “cuttlebone init”",
+    ))
+}
+
+/// Loads the backup records, and remembers the newest. Reports lost records as notices.
+pub(crate) fn load_records(
+    session: &Session,
+    settings: &RepositorySettings,
+    project: &Project,
+) -> Result<Records, Failure> {
     let records = Records::load(project)?;
+    ClientMemory::new(session, settings).remember(project, &HistoryEnds::of(&records));
     notice_damaged(session, records.damaged());
     for lost in records.lost().iter().filter(|lost| lost.missing) {
         let record = lost.id;

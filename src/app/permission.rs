@@ -22,6 +22,8 @@ pub(crate) enum Attempt {
     Label,
     Forget,
     Prune,
+    /// A forget or prune that accepts that something is lost.
+    AcceptLoss,
     Head,
     AddKey,
     RemoveKey,
@@ -49,12 +51,19 @@ impl Attempt {
             Self::Label => (Role::Full, "change labels"),
             Self::Forget => (Role::Full, "forget backups"),
             Self::Prune => (Role::Full, "prune"),
+            Self::AcceptLoss => (Role::Full, "accept that backups are lost"),
             Self::Head => (Role::Full, "run “head”, which writes into the log"),
             Self::AddKey => (Role::Full, "add a key"),
             Self::RemoveKey => (Role::Full, "remove a key"),
             Self::RevokeKey => (Role::Full, "revoke a key"),
             Self::ChangePassword => (Role::Full, "change its password"),
         }
+    }
+
+    /// Returns whether it must not go on if backups have vanished: it would rely on what is left, or
+    /// state that it is all there is.
+    pub(crate) const fn needs_history(self) -> bool {
+        matches!(self, Self::Backup | Self::Forget | Self::Prune | Self::Head)
     }
 
     /// Fails if a key with the role `held` may not do it.
@@ -82,7 +91,7 @@ mod tests {
     use super::*;
 
     /// Attempts, the roles that may make them, and the text for those that may not.
-    const RULES: [(Attempt, &[Role], &str); 21] = {
+    const RULES: [(Attempt, &[Role], &str); 22] = {
         use Attempt::*;
         const ALL: &[Role] = &[Role::Full, Role::Write, Role::Verify];
         const WRITERS: &[Role] = &[Role::Full, Role::Write];
@@ -104,6 +113,7 @@ mod tests {
             (Label, FULL, "may not change labels"),
             (Forget, FULL, "may not forget"),
             (Prune, FULL, "may not prune"),
+            (AcceptLoss, FULL, "accept that backups are lost"),
             (Head, FULL, "may not run “head”, which writes into the log"),
             (AddKey, FULL, "may not add a key"),
             (RemoveKey, FULL, "may not remove a key"),

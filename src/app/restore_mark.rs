@@ -14,6 +14,7 @@ use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use super::environment::Environment;
+use super::state_dir::{file_name, state_dir};
 use crate::base::create_private_dir;
 
 /// The maximum length of a mark, which holds only a few names.
@@ -130,16 +131,6 @@ fn write(path: &Path, directory: &Path, text: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns the directory for the state of this program, as the XDG base directory specification
-/// says.
-fn state_dir(environment: &Environment) -> Option<PathBuf> {
-    let xdg = environment.get("XDG_STATE_HOME").map(PathBuf::from);
-    let home = || environment.get("HOME").map(PathBuf::from);
-    xdg.filter(|path| path.is_absolute())
-        .or_else(|| Some(home()?.join(".local/state")))
-        .map(|state| state.join("cuttlebone"))
-}
-
 /// Returns a file name for a target. The names of devices change when a machine starts again, so a
 /// device is named by the properties that the kernel reports, if they are unique.
 fn name_of(target: &Path, metadata: &fs::Metadata) -> String {
@@ -159,15 +150,7 @@ fn name_of(target: &Path, metadata: &fs::Metadata) -> String {
     let bytes = told
         .flatten()
         .unwrap_or_else(|| target.as_os_str().as_bytes().to_vec());
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
-    let escaped = bytes.iter().map(|byte| match byte {
-        byte if plain(byte) => char::from(*byte).to_string(),
-        byte => format!("%{byte:02x}"),
-    });
-    // The end of a long name differs more often than its beginning.
-    let name: String = escaped.collect();
-    let from = name.len().saturating_sub(200);
-    format!("restore-{}", &name[from..])
+    format!("restore-{}", file_name(&bytes))
 }
 
 #[cfg(test)]

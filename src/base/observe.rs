@@ -182,6 +182,25 @@ pub enum Notice {
         /// The first of them.
         first: ObjectHash,
     },
+    /// This host saw more at the location of the repository than is there now.
+    HistoryLost {
+        /// What is missing.
+        problem: String,
+    },
+    /// Another location has more backups of this project than this one.
+    Behind {
+        /// The other location.
+        location: String,
+        /// The least number of backups that are not here.
+        backups: usize,
+    },
+    /// This host cannot remember what it sees of the repository.
+    MemoryUnusable {
+        /// The file.
+        path: PathBuf,
+        /// The system's message.
+        problem: String,
+    },
     /// Other users of this host can read the file with the password.
     PasswordFileReadable {
         /// The file, as messages call it.

@@ -172,6 +172,7 @@ fn is_wrong(notice: &Notice) -> bool {
         | Notice::SeveralNewest { .. }
         | Notice::SourceInUse { .. }
         | Notice::NamedByWriteKeysOnly { .. }
+        | Notice::HistoryLost { .. }
         | Notice::PasswordFileReadable { .. } => true,
         Notice::Resumed { .. }
         | Notice::PacksNotNeeded { .. }
@@ -182,6 +183,8 @@ fn is_wrong(notice: &Notice) -> bool {
         | Notice::HeadOfImage
         | Notice::ReadWithoutLease { .. }
         | Notice::ConcurrentPrune
+        | Notice::Behind { .. }
+        | Notice::MemoryUnusable { .. }
         | Notice::LabelsKept { .. } => false,
     }
 }

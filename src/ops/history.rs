@@ -20,6 +20,14 @@ pub struct AcceptedLoss {
     pub all: bool,
 }
 
+impl AcceptedLoss {
+    /// Returns whether nothing may be lost.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.objects.is_empty() && !self.all
+    }
+}
+
 impl MissingHistory {
     /// Finds what is missing. A listing may be old: list again first. Damaged records and entries
     /// are not missing. `log` must be read after `records`, and `certificates` are the errors that

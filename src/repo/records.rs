@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::backup::Backup;
 use super::error::{ForeignReason, RepoError};
+use super::forgotten_record::ForgottenRecord;
 use super::log::Log;
 use super::lost_records::LostRecords;
 use super::no_backup::{NoBackupReason, similar};
@@ -20,7 +21,7 @@ use super::prune_guard::CommitPermit;
 use super::revocation::divide;
 use super::voids::Voids;
 use crate::base::{ObjectHash, SignerId};
-use crate::format::{BackupRecord, LogKind, RemovedRecord};
+use crate::format::{BackupRecord, LogKind};
 
 /// All backups of a project, in the order of [`History`], oldest first. Backups of different
 /// volumes are ordered by time, as far as the order within each volume permits.
@@ -44,30 +45,8 @@ pub struct Records {
     /// Records that exist but no longer count, since the key that signed them was revoked.
     revoked: HashSet<ObjectHash>,
     lost: LostRecords,
-}
-
-/// A record that was deleted on purpose, as the log describes it.
-#[derive(Debug, Clone)]
-pub struct ForgottenRecord {
-    /// Its id.
-    pub id: ObjectHash,
-    /// The name of its volume.
-    pub volume: String,
-    /// The records that it followed.
-    pub follows: Vec<ObjectHash>,
-    /// The record that it had replaced.
-    pub replaces: Option<ObjectHash>,
-}
-
-impl ForgottenRecord {
-    fn of(removed: &RemovedRecord) -> Self {
-        Self {
-            id: removed.record,
-            volume: removed.volume.name.clone(),
-            follows: removed.follows.clone(),
-            replaces: removed.replaces,
-        }
-    }
+    /// The entries of the log that no other one names.
+    log_tips: Vec<ObjectHash>,
 }
 
 /// Maximum number of records that a new one follows, so that a record stays below its maximum
@@ -135,6 +114,7 @@ impl Records {
             ignored,
             foreign,
             revoked,
+            log_tips: log.tips(),
             ..Self::in_order(backups, &forgotten, excused, voided, damaged, &own)
         };
         let damaged = records.damaged.iter().filter_map(RepoError::object_hash);
@@ -202,6 +182,7 @@ impl Records {
             foreign: Vec::new(),
             revoked: HashSet::new(),
             lost: LostRecords::default(),
+            log_tips: Vec::new(),
             backups,
         }
     }
@@ -342,6 +323,12 @@ impl Records {
     /// foreign records do not count, but those of a revoked key do.
     pub(super) fn exists(&self, id: &ObjectHash) -> bool {
         self.places.contains_key(id) || self.replaced.contains(id) || self.revoked.contains(id)
+    }
+
+    /// The entries of the log that no other one names.
+    #[must_use]
+    pub fn log_tips(&self) -> &[ObjectHash] {
+        &self.log_tips
     }
 
     /// Returns the newest backup of the volume with this name.

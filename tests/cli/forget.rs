@@ -26,6 +26,7 @@ fn backups(volume: &str, times: &[(&str, &[(&str, &str)])]) -> (World, Vec<Strin
     let made = Records::load(&project).unwrap().all()[0].clone();
     let object = ObjectRef::Backup(project.id, made.id);
     project.objects.delete(object).unwrap();
+    world.forget_memory();
     let mut ids: Vec<String> = Vec::new();
     for (time, labels) in times {
         let mut record = made.record.clone();

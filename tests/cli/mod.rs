@@ -2,6 +2,7 @@
 //! after it was killed.
 
 mod check;
+mod client_memory;
 mod command;
 mod diff;
 mod examples;

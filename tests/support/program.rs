@@ -118,6 +118,11 @@ impl World {
         packs
     }
 
+    /// Makes the host forget what it saw, for a test that changes the repository behind its back.
+    pub(crate) fn forget_memory(&self) {
+        fs::remove_dir_all(self.path("home/.local/state/cuttlebone/locations")).unwrap();
+    }
+
     /// Writes a file in the directory. Returns its path as a command-line argument.
     pub(crate) fn write(&self, name: &str, content: &[u8]) -> String {
         fs::write(self.path(name), content).unwrap();

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::ops::Range;
 
+use crate::app::client_memory::Lost;
 use crate::app::failure::one_line;
 use crate::app::message::{AffectedEntry, Extent, FindingKind, FindingText};
 use crate::ops::{AffectedBackup, Finding};
@@ -84,6 +85,12 @@ pub(crate) fn finding(finding: &Finding) -> FindingText {
             "it existed when later entries were made, but does not exist now",
         ),
     }
+}
+
+/// Returns what this host saw and is lost.
+pub(crate) fn lost_history(lost: &Lost) -> FindingText {
+    let message = format!("{lost}, although the log does not say that it was removed");
+    damage(&"the history", message)
 }
 
 fn damage(item: &impl ToString, message: impl Into<String>) -> FindingText {

@@ -15,7 +15,7 @@ mod tables;
 
 pub(crate) use common::fields;
 pub(crate) use diff::{diff, diffs};
-pub(crate) use finding::{affected_entry, finding, hole_extents, lost_parts};
+pub(crate) use finding::{affected_entry, finding, hole_extents, lost_history, lost_parts};
 pub(crate) use forget::forget_plan;
 pub(crate) use message::{done, message};
 pub(crate) use notice::notice;

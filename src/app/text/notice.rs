@@ -1,5 +1,7 @@
 //! The text of notices.
 
+use std::path::Path;
+
 use crate::app::human::{count, short_id};
 use crate::base::{Notice, ObjectHash, RebuildReason};
 
@@ -94,6 +96,12 @@ pub(crate) fn notice(notice: &Notice) -> String {
              ({first}): deleted soon after they were made, or made up with a stolen key",
             count(*records, "backup")
         ),
+        Notice::HistoryLost { problem } => history_lost(problem),
+        Notice::Behind { location, backups } => format!(
+            "this repository is at least {} behind {location}",
+            count(*backups as u64, "backup")
+        ),
+        Notice::MemoryUnusable { path, problem } => memory_unusable(path, problem),
         Notice::PasswordFileReadable { file } => {
             format!("other users of this host can read {file}; run “chmod 600” on it")
         }
@@ -108,6 +116,20 @@ fn several_newest(volume: &str, newest: &[ObjectHash]) -> String {
          first of these counts as the newest: {}",
         ids.len(),
         ids.join(", ")
+    )
+}
+
+fn history_lost(problem: &str) -> String {
+    format!(
+        "{problem}, and the log does not say that it was removed; “cuttlebone check” tells what to do"
+    )
+}
+
+fn memory_unusable(path: &Path, problem: &str) -> String {
+    format!(
+        "{} cannot be used ({problem}): if backups vanish from the repository, this host may not \
+         notice",
+        path.display()
     )
 }
 

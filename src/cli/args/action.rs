@@ -44,6 +44,8 @@ pub(crate) enum RepositoryAction {
     },
     Check {
         read_data: bool,
+        /// Whether to take what is there for all there ever was.
+        accept_history: bool,
     },
     Head {
         /// Whether to draw the QR code even if standard output is not a terminal.

@@ -219,6 +219,12 @@ Example:
         /// Also read and decrypt all data
         #[arg(long)]
         read_data: bool,
+        /// Forget what this host saw in the repository before
+        ///
+        /// This host remembers the newest backups that it saw, and misses them if they vanish. Use
+        /// this option after the repository was set back on purpose.
+        #[arg(long)]
+        accept_history: bool,
     },
 
     /// Print the state of the history of the repository, to be kept on paper

@@ -81,7 +81,13 @@ fn action(
             request: limits.into_request(lost.into_accepted()),
             dry_run,
         },
-        Command::Check { read_data } => RepositoryAction::Check { read_data },
+        Command::Check {
+            read_data,
+            accept_history,
+        } => RepositoryAction::Check {
+            read_data,
+            accept_history,
+        },
         Command::Head { qr } => RepositoryAction::Head { qr },
         Command::Label(args) => RepositoryAction::Label(args.into_request()?),
         Command::Stats { volume } => RepositoryAction::Stats { volume },

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::app::{
-    Attempt, BackupRequest, BackupSource, BackupSummary, Code, Failure, Message, MetDamageEntry,
-    ReadFrom, RepositorySettings, VolumeName, affected_entry, count, hole_extents, host_name,
-    lost_parts, open_or_create, printable, project, short_id,
+    Attempt, BackupRequest, BackupSource, BackupSummary, ClientMemory, Code, Failure, Message,
+    MetDamageEntry, ReadFrom, RepositorySettings, VolumeName, affected_entry, count, hole_extents,
+    host_name, lost_parts, open_or_create, printable, project, short_id,
 };
 use crate::base::{Notice, child_command};
 use crate::cli::console::Console;
@@ -39,7 +39,7 @@ pub(super) fn backup(
             "there was no repository: created {at} with project {project}"
         ));
     }
-    let project = project(&console.session, settings, &repository)?;
+    let project = project(&console.session, settings, Attempt::Backup, &repository)?;
     let (volume, volume_chosen) = match request.volume {
         VolumeName::Chosen(name) => (name, true),
         VolumeName::OfFile(name) => (name, false),
@@ -66,6 +66,14 @@ pub(super) fn backup(
     let context = console.session.context(Some(&settings.cache_dir));
     let reports = ops::backup(&project, &mut *source, &options, &context)?;
     console.meter.finish();
+    let memory = ClientMemory::new(&console.session, settings);
+    for id in reports
+        .iter()
+        .filter(|report| !report.existing)
+        .filter_map(|report| report.id)
+    {
+        memory.remember_backup(&project, id, &options.volume);
+    }
     for report in &reports {
         let summary = summary(report, &options.volume, started.elapsed().as_secs_f64());
         console.output.show(&Message::Backup(summary))?;

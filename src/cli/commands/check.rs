@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use crate::app::{
-    Attempt, CheckSummary, Code, Failure, Message, RepositorySettings, count, finding, open_project,
+    Attempt, CheckSummary, ClientMemory, Code, Failure, Message, RepositorySettings, count,
+    finding, history_lost, lost_history, open_project,
 };
 use crate::cli::console::Console;
 use crate::ops::{self, CheckReport, Finding};
@@ -13,6 +14,7 @@ pub(super) fn check(
     console: &Console,
     settings: &RepositorySettings,
     read_data: bool,
+    accept_history: bool,
 ) -> Result<(), Failure> {
     let started = Instant::now();
     let attempt = if read_data {
@@ -21,6 +23,12 @@ pub(super) fn check(
         Attempt::Check
     };
     let (repository, project) = open_project(&console.session, settings, attempt)?;
+    let memory = ClientMemory::new(&console.session, settings);
+    let lost = if accept_history {
+        Vec::new()
+    } else {
+        memory.compare(&project)?
+    };
     let mut findings = Vec::new();
     let mut seen = Seen::default();
     let report = ops::check(
@@ -34,7 +42,12 @@ pub(super) fn check(
         },
     )?;
     console.meter.finish();
-    for finding in findings {
+    if accept_history {
+        memory.accept(&project, &report.ends);
+    } else {
+        memory.remember(&project, &report.ends);
+    }
+    for finding in findings.into_iter().chain(lost.iter().map(lost_history)) {
         console.output.show(&Message::Error(finding))?;
     }
     let affected = report.backups_affected.iter();
@@ -44,7 +57,7 @@ pub(super) fn check(
     let affected: Vec<_> = affected.map(ToString::to_string).collect();
     let number = affected.len() as u64;
     console.output.show(&Message::Check(CheckSummary {
-        errors: report.errors,
+        errors: report.errors + lost.len() as u64,
         foreign: report.foreign,
         packs_damaged: report.packs_damaged,
         backups_affected: affected,
@@ -54,7 +67,10 @@ pub(super) fn check(
         duration: started.elapsed().as_secs_f64(),
     }))?;
     if report.errors == 0 {
-        return Ok(());
+        if lost.is_empty() {
+            return Ok(());
+        }
+        return Err(history_lost(&settings.location, &lost));
     }
     if report.errors == report.foreign {
         return Err(only_foreign(&report, settings));

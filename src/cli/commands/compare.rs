@@ -17,7 +17,7 @@ pub(super) fn compare(
     b: &str,
 ) -> Result<(), Failure> {
     let (_, project) = open_project(&console.session, settings, Attempt::Compare)?;
-    let records = load_records(&console.session, &project)?;
+    let records = load_records(&console.session, settings, &project)?;
     let (a, b) = (records.select(a)?, records.select(b)?);
     let mut extents = Vec::new();
     let report = ops::compare(

@@ -19,7 +19,7 @@ pub(super) fn export_diff(
 ) -> Result<(), Failure> {
     let started = Instant::now();
     let (_, project) = open_project(&console.session, settings, Attempt::ExportDiff)?;
-    let records = load_records(&console.session, &project)?;
+    let records = load_records(&console.session, settings, &project)?;
     let from = request
         .from
         .map(|from| records.select_surely(&from))

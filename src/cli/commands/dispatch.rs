@@ -35,7 +35,10 @@ pub(crate) fn run_in_repository(
         RepositoryAction::ExportDiff(request) => export_diff(console, settings, request),
         RepositoryAction::Forget(request) => forget(console, settings, request),
         RepositoryAction::Prune { request, dry_run } => prune(console, settings, request, dry_run),
-        RepositoryAction::Check { read_data } => check(console, settings, read_data),
+        RepositoryAction::Check {
+            read_data,
+            accept_history,
+        } => check(console, settings, read_data, accept_history),
         RepositoryAction::Head { qr } => head(console, settings, qr),
         RepositoryAction::Label(request) => label(console, settings, &request),
         RepositoryAction::Stats { volume } => stats(console, settings, volume),

@@ -6,12 +6,13 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::app::{
-    Attempt, Failure, ForgetRequest, ForgetSelection, ForgetSummary, ForgetVolume, KeptBackup,
-    Message, RemovedBackup, RepositorySettings, host_name, notice_damaged, open_project,
+    Attempt, ClientMemory, Failure, ForgetRequest, ForgetSelection, ForgetSummary, ForgetVolume,
+    KeptBackup, Message, RemovedBackup, RepositorySettings, host_name, notice_damaged,
+    open_project,
 };
 use crate::cli::console::Console;
 use crate::ops::{self, Reason, VolumePlan};
-use crate::repo::Backup;
+use crate::repo::{Backup, HistoryEnds};
 
 use super::prune::prune_project;
 
@@ -21,12 +22,18 @@ pub(super) fn forget(
     request: ForgetRequest,
 ) -> Result<(), Failure> {
     let dry_run = request.dry_run;
-    let (_, project) = open_project(&console.session, settings, Attempt::Forget)?;
+    let attempt = if request.accept_loss.is_none() {
+        Attempt::Forget
+    } else {
+        Attempt::AcceptLoss
+    };
+    let (_, project) = open_project(&console.session, settings, attempt)?;
     let host = host_name();
     let (records, log) =
         ops::require_history(&project, &request.accept_loss, Some(&host), dry_run)?;
     notice_damaged(&console.session, records.damaged());
     notice_damaged(&console.session, log.damaged());
+    ClientMemory::new(&console.session, settings).remember(&project, &HistoryEnds::of(&records));
     let (what, shown_in) = match request.selection {
         ForgetSelection::NotKeptBy {
             policy,

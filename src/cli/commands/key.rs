@@ -42,8 +42,8 @@ pub(super) fn key(
         }
         KeyRequest::Remove { id } => remove(console, &repository, &id),
         KeyRequest::Revoke { id, accept } => {
-            let project = project(&console.session, settings, &repository)?;
-            revoke(console, &repository, &project, &id, accept)
+            let project = project(&console.session, settings, Attempt::RevokeKey, &repository)?;
+            revoke(console, settings, &repository, &project, &id, accept)
         }
         KeyRequest::Test => show_change(console, "opens", &repository.key_id()),
         KeyRequest::Export { file } => export(console, &repository, file.as_deref()),
@@ -143,6 +143,7 @@ fn remove(console: &Console, repository: &Repository, id: &str) -> Result<(), Fa
 
 fn revoke(
     console: &Console,
+    settings: &RepositorySettings,
     repository: &Repository,
     project: &Project,
     id: &str,
@@ -159,7 +160,7 @@ fn revoke(
             return Err(if is_full { not_revocable() } else { failure });
         }
     };
-    let records = load_records(&console.session, project)?;
+    let records = load_records(&console.session, settings, project)?;
     let backups = ops::backups_of_key(&records, key);
     let accepted = match accept {
         AcceptedBackups::Unspecified if !backups.is_empty() => {

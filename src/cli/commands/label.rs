@@ -13,7 +13,7 @@ pub(super) fn label(
     request: &LabelRequest,
 ) -> Result<(), Failure> {
     let (_, project) = open_project(&console.session, settings, Attempt::Label)?;
-    let records = load_records(&console.session, &project)?;
+    let records = load_records(&console.session, settings, &project)?;
     // Select all backups first, so that a typing error in one of them changes none.
     let selected = request.backups.iter().map(|backup| records.select(backup));
     let selected = selected.collect::<Result<Vec<_>, _>>()?;

@@ -16,7 +16,7 @@ pub(super) fn list(
     request: &ListRequest,
 ) -> Result<(), Failure> {
     let (_, project) = open_project(&console.session, settings, Attempt::List)?;
-    let records = load_records(&console.session, &project)?;
+    let records = load_records(&console.session, settings, &project)?;
     let volume = request.volume.as_deref();
     let of_volume = |b: &&Backup| volume.is_none_or(|name| b.record.volume.name == name);
     let fits = request.filter();

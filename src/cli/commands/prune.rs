@@ -16,7 +16,12 @@ pub(super) fn prune(
     request: PruneRequest,
     dry_run: bool,
 ) -> Result<(), Failure> {
-    let (_, project) = open_project(&console.session, settings, Attempt::Prune)?;
+    let attempt = if request.accept_loss.is_none() {
+        Attempt::Prune
+    } else {
+        Attempt::AcceptLoss
+    };
+    let (_, project) = open_project(&console.session, settings, attempt)?;
     prune_project(console, settings, &project, request, dry_run)
 }
 

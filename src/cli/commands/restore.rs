@@ -39,7 +39,7 @@ pub(super) fn restore(
             .notice(&format!("{target} holds {}", describe(&mark)));
     }
     let (_, project) = open_project(&console.session, settings, Attempt::Restore)?;
-    let records = load_records(&console.session, &project)?;
+    let records = load_records(&console.session, settings, &project)?;
     let backup = records.select_surely(&request.backup)?;
     if records.newest(&request.backup).is_some() {
         notice_several_newest(&console.session, &records, &request.backup);

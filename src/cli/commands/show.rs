@@ -17,7 +17,7 @@ pub(super) fn show(
     selector: &str,
 ) -> Result<(), Failure> {
     let (_, project) = open_project(&console.session, settings, Attempt::Show)?;
-    let records = load_records(&console.session, &project)?;
+    let records = load_records(&console.session, settings, &project)?;
     let backup = records.select(selector)?;
     let record = &backup.record;
     let counts = &record.counts;

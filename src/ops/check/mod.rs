@@ -21,8 +21,9 @@ use super::history::notice_unconfirmed;
 use crate::base::{Notice, ObjectHash, Phase, Progress, Silent, lock, recover, to_usize};
 use crate::format::PackListing;
 use crate::repo::{
-    Backup, Damage, ForeignReason, Index, Lease, Log, Marks, ObjectKind, ObjectRef, Opener,
-    PlacedRun, Project, Records, RepoError, Repository, Voids, lease_for_reading, listing_of,
+    Backup, Damage, ForeignReason, HistoryEnds, Index, Lease, Log, Marks, ObjectKind, ObjectRef,
+    Opener, PlacedRun, Project, Records, RepoError, Repository, Voids, lease_for_reading,
+    listing_of,
 };
 
 /// Maximum number of packs that are in memory at once. Each is read completely, so this limits the
@@ -56,6 +57,7 @@ pub fn check(
     };
     run.copies(repository)?;
     let mut records = Records::load(project)?;
+    run.report.ends = HistoryEnds::of(&records);
     // The lease keeps a prune from deleting data that this check reads.
     let newest_first = records.all().iter().rev();
     let tops: Vec<_> = newest_first.flat_map(Backup::tops).collect();

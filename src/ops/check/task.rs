@@ -6,7 +6,7 @@ use super::finding::Finding;
 use crate::base::ObjectHash;
 use crate::format::PackListing;
 use crate::ops::context::Context;
-use crate::repo::{ObjectRef, Project};
+use crate::repo::{HistoryEnds, ObjectRef, Project};
 
 /// The totals of a check.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +35,8 @@ pub struct CheckReport {
     pub certificates_vanished: Vec<ObjectHash>,
     /// Entries of the log that others name and that are missing.
     pub entries_vanished: Vec<ObjectHash>,
+    /// The ends of the history that was checked.
+    pub ends: HistoryEnds,
 }
 
 /// The state of a check.

@@ -77,6 +77,15 @@ impl Log {
         Ok(log)
     }
 
+    /// Lists the entries that are in the store now, without reading them.
+    pub fn present(project: &Project) -> Result<HashSet<ObjectHash>, RepoError> {
+        let listed = project.list(ObjectKind::Log)?;
+        Ok(listed
+            .iter()
+            .filter_map(|(entry, _)| entry.hash())
+            .collect())
+    }
+
     /// Returns the objects that the log of this project removed when it was read last. Reads the
     /// log if this was not done before.
     pub(crate) fn removals(project: &Project) -> Result<Removals, RepoError> {

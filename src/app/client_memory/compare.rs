@@ -1,0 +1,103 @@
+//! Compares what was seen of a project with what is in the store now.
+
+use std::collections::{BTreeSet, HashSet};
+use std::thread;
+use std::time::Duration;
+
+use super::file::{SeenLocation, SeenProject};
+use super::lost::Lost;
+use crate::base::ObjectHash;
+use crate::repo::{Log, Project, Records, RepoError};
+
+/// A store may list an object only some time after it was stored, or after it listed it before.
+const LIST_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Returns what is lost of the project as a whole: what was seen under its name is another project,
+/// or newer.
+pub(super) fn replaced(location: &SeenLocation, project: &Project) -> Option<Lost> {
+    if location.repository != project.repository {
+        return Some(Lost::Repository {
+            seen: location.repository,
+            found: project.repository,
+            time: location.time.clone(),
+        });
+    }
+    let seen = location.projects.get(&project.settings.name)?;
+    let is_same = seen.id == project.id && seen.authority == *project.keys.authority();
+    (!is_same).then(|| Lost::Project {
+        name: project.settings.name.clone(),
+        seen: seen.id,
+        found: project.id,
+    })
+}
+
+/// Notes in `seen` which backups and entries are missing now and which are there again, and drops
+/// those whose removal is in the log.
+pub(super) fn note_missing(seen: &mut SeenProject, project: &Project) -> Result<(), RepoError> {
+    let mut missing = Missing::find(seen, project)?;
+    if !missing.is_empty() {
+        thread::sleep(LIST_AGAIN_AFTER);
+        missing = Missing::find(seen, project)?;
+    }
+    let mut backups: BTreeSet<_> = seen
+        .backups
+        .iter()
+        .chain(&seen.lost_backups)
+        .cloned()
+        .collect();
+    backups.retain(|backup| !missing.excused.contains(&backup.id));
+    (seen.lost_backups, seen.backups) = backups
+        .into_iter()
+        .partition(|backup| missing.backups.contains(&backup.id));
+    let mut entries: BTreeSet<_> = seen.log.union(&seen.lost_log).copied().collect();
+    entries.retain(|hash| !missing.excused.contains(hash));
+    (seen.lost_log, seen.log) = entries
+        .into_iter()
+        .partition(|hash| missing.entries.contains(hash));
+    Ok(())
+}
+
+/// Returns how many of the backups that were seen elsewhere are not in this store, although its log
+/// does not say that they were removed.
+pub(super) fn behind(seen: &SeenProject, project: &Project) -> Result<usize, RepoError> {
+    Ok(Missing::find(seen, project)?.backups.len())
+}
+
+/// What was seen and is not in the store.
+struct Missing {
+    /// Backups that no entry of the log excuses.
+    backups: HashSet<ObjectHash>,
+    /// The same of entries of the log.
+    entries: HashSet<ObjectHash>,
+    /// Backups and entries that an entry excuses.
+    excused: HashSet<ObjectHash>,
+}
+
+impl Missing {
+    /// Lists the store. Reads the log only if something is missing.
+    fn find(seen: &SeenProject, project: &Project) -> Result<Self, RepoError> {
+        let present = Records::present(project)?;
+        let ids = seen.backups.iter().chain(&seen.lost_backups).map(|b| b.id);
+        let mut backups: HashSet<_> = ids.filter(|id| !present.contains(id)).collect();
+        let present = Log::present(project)?;
+        let entries = seen.log.union(&seen.lost_log).copied();
+        let mut entries: HashSet<_> = entries.filter(|entry| !present.contains(entry)).collect();
+        let mut excused = HashSet::new();
+        if !(backups.is_empty() && entries.is_empty()) {
+            let log = Log::load(project)?;
+            let missing = backups.iter().chain(&entries).copied();
+            excused = missing.filter(|hash| log.excuses(*hash)).collect();
+            backups.retain(|id| !excused.contains(id));
+            entries.retain(|hash| !excused.contains(hash));
+        }
+        Ok(Self {
+            backups,
+            entries,
+            excused,
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.backups.is_empty() && self.entries.is_empty()
+    }
+}

@@ -1,0 +1,81 @@
+//! What was seen and is lost, and how a command fails because of it.
+
+use std::fmt;
+
+use super::file::SeenBackup;
+use crate::app::failure::{Code, Failure};
+use crate::app::human::short_id;
+use crate::app::location::Location;
+use crate::base::{ObjectHash, ProjectId, RepositoryId};
+
+/// Maximum number of lost things that a failure names.
+const NAMED_MAX: usize = 10;
+
+/// Something that was seen and is not there any more, although the log does not say that it was
+/// removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// The repository: another one is in its place.
+    Repository {
+        seen: RepositoryId,
+        found: RepositoryId,
+        time: String,
+    },
+    /// The project: another one has its name, or another key signs for it.
+    Project {
+        name: String,
+        seen: ProjectId,
+        found: ProjectId,
+    },
+    /// The newest settings of the project.
+    Settings {
+        seen: u64,
+        found: u64,
+    },
+    Backup(SeenBackup),
+    LogEntry(ObjectHash),
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Repository { seen, found, time } => write!(
+                f,
+                "another repository is there ({found}; this host saw {seen} on {time})"
+            ),
+            Self::Project { name, seen, found } => write!(
+                f,
+                "another project is named “{name}” there, or another key signs for it ({found}; \
+                 this host saw {seen})"
+            ),
+            Self::Settings { seen, found } => write!(
+                f,
+                "the settings of the project are older (revision {found}; this host saw {seen})"
+            ),
+            Self::Backup(SeenBackup { id, volume, time }) => {
+                let id = id.to_string();
+                let id = short_id(&id);
+                write!(f, "backup {id} of volume “{volume}” from {time} is missing")
+            }
+            Self::LogEntry(hash) => {
+                let hash = hash.to_string();
+                write!(f, "entry {} of the log is missing", short_id(&hash))
+            }
+        }
+    }
+}
+
+/// Returns the failure of a command that must not go on after something was lost.
+pub(crate) fn history_lost(location: &Location, lost: &[Lost]) -> Failure {
+    let message = format!("{location} does not hold all that this host saw there");
+    let mut failure = Failure::new(Code::HistoryLost, message).hint(
+        "find out who changed it, and get the missing files back from another copy. If it was set \
+         back on purpose, run “cuttlebone check --accept-history”",
+    );
+    let named = lost.iter().take(NAMED_MAX).map(ToString::to_string);
+    failure.causes.extend(named);
+    if let Some(more) = lost.len().checked_sub(NAMED_MAX).filter(|more| *more > 0) {
+        failure.causes.push(format!("{more} more are missing"));
+    }
+    failure
+}

@@ -1,0 +1,188 @@
+//! The memory as commands use it: compare first, remember later.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::compare::{behind, note_missing, replaced};
+use super::file::{Files, SeenBackup, SeenLocation, SeenProject, now, text_of};
+use super::lost::Lost;
+use crate::app::session::Session;
+use crate::app::settings::RepositorySettings;
+use crate::base::{Notice, ObjectHash, RepositoryId};
+use crate::repo::{Backup, HistoryEnds, Project, RepoError};
+
+/// If more backups were made before any command read the records, the older ones are forgotten. Each
+/// backup names those before it.
+const BACKUPS_MAX: usize = 10_000;
+
+/// What this host saw at the location of the settings. Without a directory for the state of this
+/// program, or if that cannot be written, it remembers nothing.
+pub(crate) struct ClientMemory<'a> {
+    session: &'a Session,
+    location: String,
+    files: Option<Files>,
+}
+
+impl<'a> ClientMemory<'a> {
+    /// Reads nothing yet.
+    pub(crate) fn new(session: &'a Session, settings: &RepositorySettings) -> Self {
+        Self {
+            session,
+            location: settings.location.canonical(),
+            files: Files::of(&session.environment),
+        }
+    }
+
+    /// Returns the repository that was seen here, and when that was.
+    pub(crate) fn repository(&self) -> Option<(RepositoryId, String)> {
+        let seen = self.read()?;
+        Some((seen.repository, seen.time))
+    }
+
+    /// Returns what was seen here and is lost. Notes it, so that it stays known until it is
+    /// accepted. Reports as a notice if other locations have more backups of this project.
+    pub(crate) fn compare(&self, project: &Project) -> Result<Vec<Lost>, RepoError> {
+        self.compare_with_others(project)?;
+        let Some(mut location) = self.read() else {
+            return Ok(Vec::new());
+        };
+        if let Some(replaced) = replaced(&location, project) {
+            return Ok(vec![replaced]);
+        }
+        let Some(seen) = location.projects.get_mut(&project.settings.name) else {
+            return Ok(Vec::new());
+        };
+        let before = seen.clone();
+        note_missing(seen, project)?;
+        let mut lost = Vec::new();
+        let found = project.settings.revision;
+        if seen.settings_revision > found {
+            let seen = seen.settings_revision;
+            lost.push(Lost::Settings { seen, found });
+        }
+        lost.extend(seen.lost_backups.iter().cloned().map(Lost::Backup));
+        lost.extend(seen.lost_log.iter().copied().map(Lost::LogEntry));
+        if *seen != before {
+            self.write(&location);
+        }
+        Ok(lost)
+    }
+
+    fn compare_with_others(&self, project: &Project) -> Result<(), RepoError> {
+        let others = self
+            .files
+            .iter()
+            .flat_map(|files| files.others(&self.location));
+        for other in others {
+            let mut seen = other.projects.values();
+            let Some(seen) = seen.find(|seen| seen.id == project.id) else {
+                continue;
+            };
+            let backups = behind(seen, project)?;
+            if backups > 0 {
+                self.session.observer().notice(Notice::Behind {
+                    location: other.location,
+                    backups,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Remembers the ends of a history that was read and verified. Keeps what is lost.
+    pub(crate) fn remember(&self, project: &Project, ends: &HistoryEnds) {
+        self.change(project, |seen| {
+            // A damaged record was not read, and is missed like others if it vanishes.
+            seen.backups
+                .retain(|seen| ends.unreadable.contains(&seen.id));
+            seen.backups.extend(ends.backups.iter().map(seen_backup));
+            seen.log = ends.log.iter().copied().collect();
+            seen.settings_revision = seen.settings_revision.max(project.settings.revision);
+        });
+    }
+
+    /// Remembers a backup of this volume that was made just now.
+    pub(crate) fn remember_backup(&self, project: &Project, id: ObjectHash, volume: &str) {
+        let backup = SeenBackup {
+            id,
+            volume: volume.to_owned(),
+            time: now(),
+        };
+        self.change(project, |seen| {
+            // It names those that it saw, which a command that reads the records finds out.
+            if seen.backups.len() >= BACKUPS_MAX {
+                seen.backups.clear();
+            }
+            seen.backups.insert(backup);
+        });
+    }
+
+    /// Takes what is there now for all there ever was: forgets what is lost.
+    pub(crate) fn accept(&self, project: &Project, ends: &HistoryEnds) {
+        let mut location = match self.read() {
+            Some(seen) if seen.repository == project.repository => seen,
+            _ => SeenLocation::new(&self.location, project.repository),
+        };
+        location.projects.remove(&project.settings.name);
+        self.write(&location);
+        self.remember(project, ends);
+    }
+
+    /// Forgets this location, where a new repository was created.
+    pub(crate) fn forget(&self) {
+        if let Some(files) = &self.files {
+            self.report(files.remove(&self.location));
+        }
+    }
+
+    fn change(&self, project: &Project, change: impl FnOnce(&mut SeenProject)) {
+        let new = || SeenLocation::new(&self.location, project.repository);
+        let mut location = self.read().unwrap_or_else(new);
+        if replaced(&location, project).is_some() {
+            return;
+        }
+        let seen = location.projects.entry(project.settings.name.clone());
+        let seen = seen.or_insert_with(|| SeenProject {
+            id: project.id,
+            authority: *project.keys.authority(),
+            settings_revision: project.settings.revision,
+            backups: [].into(),
+            log: [].into(),
+            lost_backups: [].into(),
+            lost_log: [].into(),
+        });
+        change(seen);
+        location.time = now();
+        self.write(&location);
+    }
+
+    fn read(&self) -> Option<SeenLocation> {
+        let read = self.files.as_ref()?.read(&self.location);
+        self.report(read).flatten()
+    }
+
+    fn write(&self, seen: &SeenLocation) {
+        if let Some(files) = &self.files {
+            self.report(files.write(seen));
+        }
+    }
+
+    /// Reports an error as a notice: without its memory, the program works as well.
+    fn report<T>(&self, result: Result<T, (PathBuf, io::Error)>) -> Option<T> {
+        result
+            .map_err(|(path, error)| {
+                let problem = error.to_string();
+                let notice = Notice::MemoryUnusable { path, problem };
+                self.session.observer().notice(notice);
+            })
+            .ok()
+    }
+}
+
+fn seen_backup(backup: &Backup) -> SeenBackup {
+    SeenBackup {
+        id: backup.id,
+        volume: backup.record.volume.name.clone(),
+        time: text_of(backup.time),
+    }
+}

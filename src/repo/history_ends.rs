@@ -1,0 +1,37 @@
+//! The ends of a project's history.
+
+use std::collections::HashSet;
+
+use super::backup::Backup;
+use super::error::RepoError;
+use super::records::Records;
+use crate::base::ObjectHash;
+
+/// The ends of a project's history: all other records and entries can be reached from these.
+#[derive(Debug, Clone, Default)]
+pub struct HistoryEnds {
+    /// The backups that no record by a full key names.
+    pub backups: Vec<Backup>,
+    /// The records that are there and cannot be read: any of them may be an end.
+    pub unreadable: Vec<ObjectHash>,
+    /// The entries of the log that no other one names.
+    pub log: Vec<ObjectHash>,
+}
+
+impl HistoryEnds {
+    /// Finds the ends of these records. A record of a write key hides no other record: nobody
+    /// misses what such a record names.
+    #[must_use]
+    pub fn of(records: &Records) -> Self {
+        let full = records.all().iter().filter(|backup| backup.is_full);
+        let named: HashSet<_> = full.flat_map(|backup| &backup.record.heads).collect();
+        let all = records.all().iter();
+        let damaged = records.damaged().iter();
+        let ends = all.filter(|backup| !named.contains(&backup.id));
+        Self {
+            backups: ends.cloned().collect(),
+            unreadable: damaged.filter_map(RepoError::object_hash).collect(),
+            log: records.log_tips().to_vec(),
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! What a host remembers of a repository: vanished backups are noticed, and nothing else is.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::failures::assert_error;
+use crate::support::program::{CHEAP_KEY, World, damage, files, json_lines};
+use crate::support::{modes_apply, noise};
+
+/// A world with three backups of a volume “v”, and their ids, oldest first.
+fn three_backups() -> (World, Vec<String>) {
+    let world = World::new();
+    let ids = (0..3).map(|day| back_up(&world, day)).collect();
+    (world, ids)
+}
+
+fn back_up(world: &World, day: u64) -> String {
+    let source = world.write("source", &noise(day, 300_000));
+    let summary = world.backup(&[&source, "--volume", "v"]);
+    summary["backup_id"].as_str().unwrap().to_owned()
+}
+
+/// The file of a record.
+fn record(world: &World, id: &str) -> PathBuf {
+    let records = files(&world.project().join("backups")).into_iter();
+    let mut found = records.filter(|path| path.file_name().unwrap() == id);
+    found.next().unwrap()
+}
+
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").args([from, to]).status();
+    assert!(copied.unwrap().success());
+}
+
+/// Makes the world use another home directory, as another host does.
+fn at_home(world: &mut World, home: &str) {
+    let home = world.at(home);
+    world.set("HOME", home);
+}
+
+/// The files in which the host remembers.
+fn memory(world: &World) -> Vec<PathBuf> {
+    files(&world.path("home/.local/state/cuttlebone/locations"))
+}
+
+/// Runs a command that must succeed. Returns its notices.
+#[track_caller]
+fn notices(world: &World, args: &[&str]) -> String {
+    let ran = world.run(args);
+    assert_eq!(ran.code, Some(0), "{args:?}: {ran:?}");
+    ran.stderr
+}
+
+#[track_caller]
+fn check_is_clean(world: &World) {
+    let check = world.json_one(&["check"], "check");
+    assert_eq!(check["errors"], 0, "{check}");
+}
+
+#[test]
+fn the_loss_of_the_newest_backup_is_noticed() {
+    let (world, ids) = three_backups();
+    fs::remove_file(record(&world, &ids[2])).unwrap();
+    let stored = files(&world.repository());
+    let named = format!("backup {} of volume “v”", &ids[2][..8]);
+    let next = "check --accept-history";
+
+    assert_error(&world.fails(&["check"], 23), &[&named, next]);
+    for args in [
+        &["backup", "source", "--volume", "v"][..],
+        &["prune"],
+        &["forget", "--keep-last", "1"],
+        &["head"],
+    ] {
+        assert_error(&world.fails(args, 23), &[&named, next]);
+    }
+    assert_eq!(
+        files(&world.repository()),
+        stored,
+        "a command changed something"
+    );
+    for args in [&["list"][..], &["restore", "v", "out"], &["show", "v"]] {
+        let notice = notices(&world, args);
+        assert!(notice.contains(&named), "{args:?}: {notice}");
+    }
+    // Commands that go on do not forget it.
+    assert_error(&world.fails(&["check"], 23), &[&named, next]);
+
+    world.ok(&["check", "--accept-history"]);
+    check_is_clean(&world);
+    back_up(&world, 3);
+    assert_eq!(notices(&world, &["list", "-q"]), "");
+}
+
+#[test]
+fn a_script_reads_which_backup_was_lost() {
+    let (world, ids) = three_backups();
+    fs::remove_file(record(&world, &ids[2])).unwrap();
+    let ran = world.run(&["check", "--json"]);
+    assert_eq!(ran.code, Some(23), "{ran:?}");
+    let lines = json_lines(&String::from_utf8(ran.stdout).unwrap());
+    let is_named = |line: &Value| {
+        line["message_type"] == "error" && line["message"].to_string().contains(&ids[2][..8])
+    };
+    assert!(lines.iter().any(is_named), "{lines:?}");
+    let check = lines.iter().find(|line| line["message_type"] == "check");
+    assert_eq!(check.unwrap()["errors"], 1);
+}
+
+#[test]
+fn a_repository_that_was_set_back_as_a_whole_is_noticed() {
+    let (world, _) = three_backups();
+    let older = world.path("older");
+    copy(&world.repository(), &older);
+    let newest = back_up(&world, 3);
+    world.ok(&["cache", "clear"]);
+    fs::remove_dir_all(world.repository()).unwrap();
+    copy(&older, &world.repository());
+    let named = format!("backup {}", &newest[..8]);
+    assert_error(&world.fails(&["check"], 23), &[&named]);
+    assert_error(
+        &world.fails(&["backup", "source", "--volume", "v"], 23),
+        &[&named],
+    );
+    // What comes back is not lost any more.
+    fs::remove_dir_all(&older).unwrap();
+}
+
+#[test]
+fn a_record_that_comes_back_is_lost_no_more() {
+    let (world, ids) = three_backups();
+    let (lost, aside) = (record(&world, &ids[2]), world.path("aside"));
+    fs::rename(&lost, &aside).unwrap();
+    world.fails(&["check"], 23);
+    fs::rename(&aside, &lost).unwrap();
+    check_is_clean(&world);
+    assert_eq!(notices(&world, &["list", "-q"]), "");
+    back_up(&world, 3);
+}
+
+#[test]
+fn a_damaged_record_is_missed_when_it_vanishes() {
+    let (world, ids) = three_backups();
+    let newest = record(&world, &ids[2]);
+    damage(&newest);
+    world.fails(&["check"], 21);
+    world.ok(&["list"]);
+    back_up(&world, 3);
+    fs::remove_file(newest).unwrap();
+    assert_error(&world.fails(&["check"], 23), &[&ids[2][..8]]);
+}
+
+#[test]
+fn a_backup_by_a_write_key_is_missed_like_others() {
+    let (world, ids) = three_backups();
+    let password = world.write("write", b"of the writer");
+    let add = [
+        "key",
+        "add",
+        "--role",
+        "write",
+        "--new-password-file",
+        &password,
+    ];
+    world.ok(&[&add[..], &CHEAP_KEY].concat());
+    let source = world.write("source", &noise(3, 300_000));
+    let with = ["--password-file", &password];
+    let args = [&source, "--volume", "v"];
+    let by_writer = world.backup(&[&args[..], &with].concat());
+    let by_writer = by_writer["backup_id"].as_str().unwrap();
+    world.ok(&["list"]);
+    // It names the backup before it, which is missed all the same: nobody relies on its names.
+    for lost in [by_writer, &ids[2]] {
+        let (file, aside) = (record(&world, lost), world.path("aside"));
+        fs::rename(&file, &aside).unwrap();
+        assert_error(&world.fails(&["check"], 23), &[&lost[..8]]);
+        let backup = [&["backup"], &args[..], &with].concat();
+        assert_error(&world.fails(&backup, 23), &[&lost[..8]]);
+        fs::rename(&aside, &file).unwrap();
+    }
+    check_is_clean(&world);
+}
+
+#[test]
+fn the_loss_of_the_newest_entry_of_the_log_is_noticed() {
+    let (world, _) = three_backups();
+    let logged = || files(&world.project().join("log"));
+    let before = logged();
+    world.ok(&["head"]);
+    world.ok(&["list"]);
+    for entry in logged().into_iter().filter(|entry| !before.contains(entry)) {
+        fs::remove_file(entry).unwrap();
+    }
+    assert_error(&world.fails(&["check"], 23), &["of the log is missing"]);
+    world.ok(&["check", "--accept-history"]);
+    check_is_clean(&world);
+}
+
+#[test]
+fn backups_that_were_forgotten_on_any_host_are_not_missed() {
+    let (mut world, ids) = three_backups();
+    world.ok(&["list"]);
+    at_home(&mut world, "other");
+    world.ok(&["forget", &ids[2], "--force"]);
+    world.ok(&["prune", "--grace", "0"]);
+    at_home(&mut world, "home");
+    check_is_clean(&world);
+    back_up(&world, 3);
+    world.ok(&["forget", "--keep-last", "1", "--prune", "--grace", "0"]);
+    back_up(&world, 4);
+    check_is_clean(&world);
+    assert_eq!(notices(&world, &["list", "-q"]), "");
+}
+
+#[test]
+fn several_hosts_that_use_a_repository_in_turn_miss_nothing() {
+    let mut world = World::new();
+    for day in 0..6 {
+        for home in ["home", "second", "third"] {
+            at_home(&mut world, home);
+            let args: &[&str] = match day % 3 {
+                0 => &["forget", "--keep-last", "2", "--prune", "--grace", "0"],
+                1 => &["check"],
+                _ => &["list"],
+            };
+            if day > 0 {
+                assert_eq!(
+                    notices(&world, &[args, &["-q"]].concat()),
+                    "",
+                    "{home} {day}"
+                );
+            }
+            back_up(&world, day);
+        }
+    }
+}
+
+#[test]
+fn a_home_directory_that_was_set_back_misses_nothing() {
+    let (world, ids) = three_backups();
+    copy(&world.path("home"), &world.path("older"));
+    world.ok(&["forget", &ids[2], "--force"]);
+    back_up(&world, 3);
+    fs::remove_dir_all(world.path("home")).unwrap();
+    copy(&world.path("older"), &world.path("home"));
+    check_is_clean(&world);
+    back_up(&world, 4);
+}
+
+#[test]
+fn a_copy_that_is_behind_is_named_and_works() {
+    let (mut world, _) = three_backups();
+    let original = world.at("repo");
+    copy(Path::new(&original), &world.path("copy"));
+    back_up(&world, 3);
+    let copied = world.at("copy");
+    world.set("CUTTLEBONE_REPOSITORY", copied);
+    let behind = format!("at least 1 backup behind {original}");
+    for args in [&["list"][..], &["check"], &["restore", "v", "out"]] {
+        let notice = notices(&world, args);
+        assert!(notice.contains(&behind), "{args:?}: {notice}");
+    }
+    back_up(&world, 3);
+    // A moved repository is a new location, too.
+    fs::rename(world.path("repo"), world.path("moved")).unwrap();
+    let moved = world.at("moved");
+    world.set("CUTTLEBONE_REPOSITORY", moved);
+    check_is_clean(&world);
+}
+
+#[test]
+fn no_second_repository_is_created_on_a_disk_that_is_not_mounted() {
+    let (world, _) = three_backups();
+    let (place, aside) = (world.repository(), world.path("aside"));
+    fs::rename(&place, &aside).unwrap();
+    assert_error(
+        &world.fails(&["list"], 10),
+        &["no repository", "is mounted"],
+    );
+    let backup = ["backup", "source", "--volume", "v", "--init"];
+    let refused = world.fails(&backup, 23);
+    assert_error(&refused, &["although this host saw one there", "mounted"]);
+    assert!(!place.exists(), "a repository was created");
+    fs::rename(&aside, &place).unwrap();
+    world.ok(&backup);
+
+    // A new one on purpose is all there ever was.
+    fs::rename(&place, &aside).unwrap();
+    world.ok(&["init"]);
+    world.ok(&backup);
+    check_is_clean(&world);
+}
+
+#[test]
+fn another_repository_in_the_place_of_the_known_one_is_noticed() {
+    let (mut world, _) = three_backups();
+    let other = World::new();
+    fs::remove_dir_all(world.repository()).unwrap();
+    copy(&other.repository(), &world.repository());
+    let named = "another repository is there";
+    assert_error(&world.fails(&["check"], 23), &[named]);
+    assert_error(
+        &world.fails(&["backup", "source", "--volume", "v"], 23),
+        &[named],
+    );
+    assert!(notices(&world, &["list"]).contains(named));
+    // Nobody else is affected.
+    at_home(&mut world, "other");
+    check_is_clean(&world);
+    at_home(&mut world, "home");
+    world.ok(&["check", "--accept-history"]);
+    back_up(&world, 0);
+    check_is_clean(&world);
+}
+
+#[test]
+fn a_memory_that_cannot_be_used_is_reported_and_stops_nothing() {
+    let (mut world, ids) = three_backups();
+    let [file] = &memory(&world)[..] else {
+        panic!("not one file: {:?}", memory(&world));
+    };
+    assert_eq!(
+        fs::metadata(file).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    fs::write(file, "rubbish").unwrap();
+    let notice = notices(&world, &["list"]);
+    assert!(notice.contains(file.to_str().unwrap()), "{notice}");
+    // It starts anew.
+    assert_eq!(notices(&world, &["list", "-q"]), "");
+    fs::remove_file(record(&world, &ids[2])).unwrap();
+    world.fails(&["check"], 23);
+
+    // Without a directory for it, nothing is remembered.
+    world.environment.retain(|(name, _)| name != "HOME");
+    check_is_clean(&world);
+    assert_eq!(notices(&world, &["list", "-q"]), "");
+}
+
+#[test]
+fn a_home_directory_that_cannot_be_written_is_reported_and_stops_nothing() {
+    let test = "cli::client_memory::\
+        a_home_directory_that_cannot_be_written_is_reported_and_stops_nothing";
+    if !modes_apply(test) {
+        return;
+    }
+    let (mut world, _) = three_backups();
+    let locked = world.path("locked");
+    fs::create_dir(&locked).unwrap();
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o500)).unwrap();
+    at_home(&mut world, "locked");
+    let notice = notices(&world, &["list"]);
+    assert!(notice.contains("may not notice"), "{notice}");
+    assert_eq!(notices(&world, &["list", "-q"]), "");
+}
+
+#[test]
+fn each_way_to_write_a_location_means_the_same_memory() {
+    let (mut world, ids) = three_backups();
+    std::os::unix::fs::symlink(world.repository(), world.path("link")).unwrap();
+    fs::remove_file(record(&world, &ids[2])).unwrap();
+    for way in ["repo/", "./repo", "link", "repo/../repo"] {
+        world.set("CUTTLEBONE_REPOSITORY", way);
+        world.fails(&["check"], 23);
+    }
+}
