@@ -174,8 +174,8 @@ pub enum Notice {
         /// These backups, newest first.
         newest: Vec<ObjectHash>,
     },
-    /// Records of write keys name others that do not exist. They vanished before a full key put
-    /// them into the log, or their names were made up.
+    /// Records of write keys name others that do not exist. They vanished before a full key added
+    /// them to the log, or their names were invented.
     NamedByWriteKeysOnly {
         /// How many do not exist.
         records: u64,

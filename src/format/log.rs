@@ -138,8 +138,8 @@ pub struct RemovedRecord {
 }
 
 impl RemovedRecord {
-    /// The greatest number of names in each of its lists. A write key could name any number of
-    /// records, and the log would keep all of these names for ever.
+    /// The maximum number of names in each of its lists. Without it, a write key could name any
+    /// number of records, and the log would keep all of these names forever.
     pub const NAMES_MAX: usize = 1000;
     /// The greatest length of the name of its volume, in bytes.
     pub const VOLUME_MAX: usize = 4096;
@@ -149,7 +149,8 @@ impl RemovedRecord {
         self.heads.iter().chain(&self.follows)
     }
 
-    /// Keeps, of the names in each list, the first ones that are known, and each of these once.
+    /// Removes unknown and repeated names from each list. If more than the maximum remain, keeps
+    /// the first ones.
     pub fn keep_names(&mut self, known: impl Fn(&ObjectHash) -> bool) {
         for names in [&mut self.heads, &mut self.follows] {
             let mut seen = HashSet::new();

@@ -1,5 +1,5 @@
-//! Finds what is missing of a project's history. A process that deletes data stops if anything is,
-//! until a full key accepts the loss in the log.
+//! Finds missing parts of a project's history. If any part is missing, a process that deletes data
+//! stops, until a full key accepts the loss in the log.
 
 use std::collections::HashSet;
 
@@ -10,13 +10,13 @@ use crate::base::{Notice, ObjectHash, Observer};
 use crate::format::{LogDetails, LogItem};
 use crate::repo::{KeySummary, Log, NewEntry, Project, Records, RepoError, Worker};
 
-/// What the user gives up.
+/// The losses that the user accepts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AcceptedLoss {
     /// Missing records, certificates and entries of the log.
     pub objects: Vec<ObjectHash>,
-    /// Whether everything that is missing is given up. A project without any record may then lose
-    /// all of its data.
+    /// Whether the user accepts all losses. Then a project without any record may lose all of its
+    /// data.
     pub all: bool,
 }
 
@@ -29,9 +29,9 @@ impl AcceptedLoss {
 }
 
 impl MissingHistory {
-    /// Finds what is missing. A listing may be old: list again first. Damaged records and entries
-    /// are not missing. `log` must be read after `records`, and `certificates` are the errors that
-    /// [`Project::verify_certificates`] returned before.
+    /// Finds missing objects. Lists the store again, since the earlier listing may be old. Damaged
+    /// records and entries are not missing. `log` must be read after `records`, and `certificates`
+    /// are the errors that [`Project::verify_certificates`] returned before.
     pub fn find(
         project: &Project,
         records: &Records,
@@ -60,9 +60,9 @@ impl MissingHistory {
         })
     }
 
-    /// Fails with [`OpsError::HistoryCut`] if more is missing than the user gives up, and with
-    /// [`OpsError::NotMissing`] if the user gives up what is not missing. Otherwise writes an entry
-    /// of the log for the loss; in a dry run, writes none.
+    /// Fails with [`OpsError::HistoryCut`] if an object is missing whose loss the user does not
+    /// accept. Fails with [`OpsError::NotMissing`] if the user accepts the loss of an object that
+    /// is not missing. Otherwise writes an entry of the log for the loss, except in a dry run.
     pub fn accept(
         mut self,
         project: &Project,
@@ -107,7 +107,7 @@ pub fn require_history(
 ) -> Result<(Records, Log), OpsError> {
     let (mut missing, mut records, mut log) = read_history(project)?;
     if !missing.is_empty() {
-        // The listing may have been older than what names these.
+        // The listing may be older than the objects that name these.
         (missing, records, log) = read_history(project)?;
     }
     missing.accept(project, accepted, &mut log, host, dry_run)?;
@@ -121,7 +121,7 @@ fn read_history(project: &Project) -> Result<(MissingHistory, Records, Log), Ops
     Ok((missing, records, log))
 }
 
-/// Reports as a notice if records of write keys name others that do not exist.
+/// Sends a notice if records of write keys name others that do not exist.
 pub(super) fn notice_unconfirmed(records: &Records, log: &Log, observer: &dyn Observer) {
     let missing = records.unconfirmed(log);
     if let Some(first) = missing.first() {
@@ -132,8 +132,8 @@ pub(super) fn notice_unconfirmed(records: &Records, log: &Log, observer: &dyn Ob
     }
 }
 
-/// Returns those of these objects that the log does not name yet, as added or as removed. Once it
-/// does, it shows if one of them vanishes.
+/// Returns those of these objects that the log does not name yet, as added or as removed. Once the
+/// log names them, processes notice if one of them vanishes.
 pub(super) fn unnamed(log: &Log, items: impl Iterator<Item = LogItem>) -> Vec<LogItem> {
     let named: HashSet<LogItem> = log.set().into_iter().collect();
     let is_new = |item: &LogItem| !named.contains(item) && !log.removed(item.kind, item.hash);

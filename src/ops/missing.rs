@@ -1,4 +1,4 @@
-//! Describes what is missing of a project's history.
+//! Describes missing parts of a project's history.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::base::ObjectHash;
 
-/// A backup whose record is missing, as far as others describe it.
+/// A backup whose record is missing, with the details that other records give.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissingRecord {
     /// The record.
@@ -49,7 +49,7 @@ impl fmt::Display for MissingCertificate {
     }
 }
 
-/// What is missing without an entry of the log that excuses it.
+/// Missing objects that no entry of the log removes or accepts as lost.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MissingHistory {
     /// Records that other records or the log name.
@@ -58,7 +58,8 @@ pub struct MissingHistory {
     pub entries: Vec<ObjectHash>,
     /// Certificates that the log names.
     pub certificates: Vec<MissingCertificate>,
-    /// If certificates are missing, the keys that have none: one of these may belong to each.
+    /// If certificates are missing, the keys without a certificate. Each missing certificate may
+    /// belong to one of these.
     pub keys: Vec<String>,
 }
 

@@ -38,8 +38,9 @@ pub fn that_count<'a>(
 }
 
 /// Revokes a key. The objects that it signed, and those that it will sign, no longer count. Only
-/// the accepted records still count, and the records that they follow or saw. The caller names all
-/// of these as accepted, so that `check` notices if one vanishes. `host` is the name of this host.
+/// the accepted records still count, and the records that they follow or name as heads. The caller
+/// names all of these as accepted, so that `check` notices if one vanishes. `host` is the name of
+/// this host.
 pub fn revoke_key(
     project: &Project,
     key: &Certified,

@@ -163,8 +163,8 @@ impl Project {
         self.foreign(object, signer, ForeignReason::Malformed(source))
     }
 
-    /// Returns the error of an object that is foreign for this reason. That the key of its signer
-    /// was revoked is a better reason to leave out a record: a prune then removes it.
+    /// Returns the error of an object that is foreign for this reason. If the key of its signer was
+    /// revoked, this is reported as the reason, since a prune then removes the record.
     pub(super) fn foreign(
         &self,
         object: ObjectRef,

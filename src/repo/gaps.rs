@@ -1,4 +1,5 @@
-//! Records that others name and that are missing without an excuse. Section 12 of `docs/format.md`.
+//! Missing records that others name and that no entry of the log removes or accepts as lost.
+//! Section 12 of `docs/format.md`.
 
 use std::collections::HashSet;
 
@@ -8,9 +9,9 @@ use crate::base::ObjectHash;
 use crate::format::{LogKind, RemovedRecord};
 
 impl Records {
-    /// Returns the records that are missing without an entry of the log that excuses it, although
-    /// the log or a record of a full key names them: part of the history was lost. Ascending. `log`
-    /// must be read after the records.
+    /// Returns the missing records that the log or a record of a full key names, and that no entry
+    /// of the log removes or accepts as lost: a part of the history was lost. In ascending order.
+    /// `log` must be read after the records.
     #[must_use]
     pub fn vanished(&self, log: &Log) -> Vec<ObjectHash> {
         let of_full = self.all().iter().filter(|backup| backup.is_full);
@@ -23,9 +24,9 @@ impl Records {
         self.missing(named.chain(of_removed).chain(accepted).chain(&set), log)
     }
 
-    /// Returns the other missing records that only records of write keys name. They vanished before
-    /// a full key put them into the log, or the holder of a write key made up their names.
-    /// Ascending.
+    /// Returns the missing records that only records of write keys name. They vanished before a
+    /// full key added them to the log, or the holder of a write key invented their names. In
+    /// ascending order.
     #[must_use]
     pub fn unconfirmed(&self, log: &Log) -> Vec<ObjectHash> {
         let of_write_keys = self.all().iter().filter(|backup| !backup.is_full);
@@ -36,7 +37,8 @@ impl Records {
         missing
     }
 
-    /// Returns those of these records that are missing without an excuse.
+    /// Returns those of these records that are missing and that no entry of the log removes or
+    /// accepts as lost.
     fn missing<'a>(
         &self,
         named: impl Iterator<Item = &'a ObjectHash>,

@@ -24,7 +24,8 @@ pub enum Grant<'a> {
         project: &'a Project,
         /// The role of its holder there.
         role: Role,
-        /// Shell patterns of the names of volumes that its holder may back up. None: all.
+        /// Shell patterns of the names of volumes that its holder may back up. If there are none,
+        /// all volumes.
         volumes: &'a [String],
     },
 }

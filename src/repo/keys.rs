@@ -91,7 +91,7 @@ pub struct KeySummary {
 }
 
 impl KeySummary {
-    /// Describes a key by what its slot shows without a password.
+    /// Describes a key by the fields of its slot that can be read without a password.
     pub(super) fn of_slot(scope: KeyScope, id: ObjectHash, slot: &KeySlot) -> Self {
         let p = &slot.params;
         Self {

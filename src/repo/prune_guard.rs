@@ -45,8 +45,8 @@ pub struct CommitPermit {
 }
 
 impl CommitPermit {
-    /// Fails if this process was suspended since then, so that others may have seen its lease as
-    /// expired.
+    /// Fails if this process was suspended since it got the permit, so that others may have seen
+    /// its lease as expired.
     pub(super) fn stands(&self) -> Result<(), RepoError> {
         if self.lease.may_have_expired() {
             return Err(RepoError::LostRace);
@@ -77,7 +77,7 @@ impl CommitPermit {
 
 /// The result of [`PruneGuard::clear`].
 pub enum CommitCheck {
-    /// The record may be committed, if this is done at once.
+    /// The record may be committed, if this is done immediately.
     Permitted(CommitPermit),
     /// Packs were marked, or lost their names. The index excludes these packs from now on. The tree
     /// must be completed before the next attempt.

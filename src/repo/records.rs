@@ -313,13 +313,13 @@ impl Records {
             .collect()
     }
 
-    /// The records that are there and do not count, since the key that signed them was revoked and
-    /// no revocation accepts them.
+    /// The existing records that do not count, since the key that signed them was revoked and no
+    /// revocation accepts them.
     pub fn revoked(&self) -> impl Iterator<Item = ObjectHash> {
         self.revoked.iter().copied()
     }
 
-    /// Whether the store has this record, or had it until another one took its place. Damaged and
+    /// Whether the store has this record, or had it until another one replaced it. Damaged and
     /// foreign records do not count, but those of a revoked key do.
     pub(super) fn exists(&self, id: &ObjectHash) -> bool {
         self.places.contains_key(id) || self.replaced.contains(id) || self.revoked.contains(id)

@@ -191,7 +191,7 @@ mod tests {
         assert!(!signers.may_require(&write, "other"));
         assert!(!signers.is_full(&write) && !signers.is_full(&verify));
 
-        // Another certificate of the same signer adds to what it may do.
+        // Another certificate of the same signer gives it more rights.
         let mut other = certified(Role::Write, 2);
         other.name = ObjectHash::from_bytes([4; 32]);
         other.certificate.volumes = vec!["db".into()];
@@ -204,7 +204,7 @@ mod tests {
         assert!(signers.may_back_up(&write, "web-1").is_ok());
         assert!(signers.may_back_up(&write, "db").is_ok());
         assert!(signers.may_back_up(&write, "other").is_err());
-        // But a revocation that names either of them ends all.
+        // But a revocation that names either of them ends all of these rights.
         let revoked = Revoked {
             certificate: ObjectHash::from_bytes([2; 32]),
             signer: write,

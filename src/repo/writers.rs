@@ -100,8 +100,8 @@ impl Project {
         Ok(errors)
     }
 
-    /// Returns the keys of this project that have a slot and no certificate. Their slots may
-    /// nevertheless be ours, since somebody with a key of the project made the info.
+    /// Returns the keys of this project that have a slot but no certificate. Their slots may still
+    /// be genuine, since somebody with a key of the project made the info.
     pub fn uncertified_keys(&self) -> Result<Vec<KeySummary>, RepoError> {
         let scope = KeyScope::Project(self.id);
         let certificates = self.load_certificates(&Silent)?;
@@ -130,8 +130,9 @@ impl Project {
         })
     }
 
-    /// Stores a certificate, and puts it into the log: nothing is deleted from then on unless it
-    /// can be read. It is durable when this returns. `host` is the name of this host.
+    /// Stores a certificate, and adds it to the log. From then on, no process deletes packs or
+    /// records unless it can read the certificate. It is durable when this returns. `host` is the
+    /// name of this host.
     pub(super) fn certify(
         &self,
         certificate: &Certificate,

@@ -13,8 +13,8 @@ use super::target::{ReadTarget, Target, WriteOrder};
 use super::users::open_for_update;
 use super::witness::Witness;
 
-/// A block device as a target. Its content stays where nothing is written, and bytes after the end
-/// of the image never change.
+/// A block device as a target. Parts that are not written keep their content, and bytes after the
+/// end of the image never change.
 #[derive(Debug)]
 pub struct DeviceTarget {
     writer: ImageWriter,

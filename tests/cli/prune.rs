@@ -122,7 +122,7 @@ fn prune_and_forget_exit_with_23_until_the_loss_of_a_missing_backup_is_accepted(
 }
 
 #[test]
-fn a_prune_that_accepts_every_loss_goes_on() {
+fn a_prune_that_accepts_every_loss_continues() {
     let world = three();
     let lines = world.json(&["list"]);
     let id = lines[1]["backup_id"].as_str().unwrap();
@@ -280,7 +280,7 @@ fn concurrent_backups_and_prunes_survive_kills() {
 #[test]
 fn forget_and_prune_print_how_much_space_is_freed_and_when() {
     let world = three();
-    // Of the oldest backup and the one after it, one MiB each is only theirs.
+    // The oldest backup and the one after it have one MiB each that no other backup uses.
     let forget = ["forget", "disk.img~1", "disk.img~2", "--dry-run"];
     let dry = world.json_one(&forget, "summary");
     let freed = dry["bytes_freed"].as_u64().unwrap();

@@ -260,7 +260,7 @@ fn check_reports_a_key_slot_that_no_full_key_added() {
 }
 
 #[test]
-fn a_full_key_cannot_be_revoked_and_the_error_says_why() {
+fn a_full_key_cannot_be_revoked_and_the_error_gives_the_reason() {
     let keys = Keys::new();
     let listed = keys.world.json(&keys.with("full", &["key", "list"]));
     let mut full = listed.iter().filter(|key| key["role"] == "full").peekable();

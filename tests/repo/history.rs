@@ -63,7 +63,7 @@ impl Site {
         self.try_prune(AcceptedLoss::default()).unwrap()
     }
 
-    /// Returns what is missing, and fails unless both prune and forget stop at it.
+    /// Asserts that both prune and forget stop. Returns the missing objects.
     #[track_caller]
     fn cut(&self) -> MissingHistory {
         let stored = self.store.list("projects").unwrap().len();
@@ -96,7 +96,7 @@ impl Site {
         key
     }
 
-    /// Takes both copies of a certificate out of the store.
+    /// Removes both copies of a certificate from the store.
     fn take(&self, certificate: ObjectHash) -> Vec<u8> {
         let object = ObjectRef::Certificate(self.full.project.id, certificate);
         let bytes = self.store.get(&object.name(), 1 << 20).unwrap();
@@ -162,7 +162,7 @@ fn prune_and_forget_stop_if_both_copies_of_a_certificate_are_damaged() {
     let missing = site.cut();
     assert!(missing.is_only_damage(), "{missing:?}");
     assert!(missing.certificates[0].damage.is_some());
-    // One whole copy is enough.
+    // One undamaged copy is enough.
     let object = ObjectRef::Certificate(site.full.project.id, name);
     site.store.put(&object.copy_name(), &[&bytes]).unwrap();
     site.prune();
@@ -170,7 +170,7 @@ fn prune_and_forget_stop_if_both_copies_of_a_certificate_are_damaged() {
 }
 
 #[test]
-fn a_prune_goes_on_once_the_loss_of_a_certificate_is_accepted() {
+fn a_prune_continues_once_the_loss_of_a_certificate_is_accepted() {
     let site = Site::new();
     let name = site.certified().name;
     site.take(name);
@@ -196,7 +196,7 @@ fn a_planted_file_among_the_certificates_stops_nothing() {
 fn a_prune_puts_certificates_and_records_into_the_log_that_it_does_not_name_yet() {
     let site = Site::new();
     let project = &site.full.project;
-    // As an interrupted command leaves it.
+    // An interrupted command leaves this state.
     let certificate = Certificate {
         slot: ObjectHash::from_bytes([1; 32]),
         ..site.certified().certificate
@@ -221,7 +221,7 @@ fn a_prune_puts_certificates_and_records_into_the_log_that_it_does_not_name_yet(
     let newest = Log::load(project).unwrap().newest();
     site.prune();
     assert_eq!(Log::load(project).unwrap().newest(), newest);
-    // Nothing but the log names this record.
+    // Only the log names this record.
     site.delete_record(site.of_client);
     let missing = site.cut();
     assert_eq!(missing.records.len(), 1);
@@ -240,7 +240,8 @@ fn prune_and_forget_stop_if_a_record_is_missing_that_a_revocation_accepts() {
         all: true,
     };
     site.try_prune(all).unwrap();
-    site.host.check_clean(&site.full, "all was given up");
+    site.host
+        .check_clean(&site.full, "all losses were accepted");
 }
 
 #[test]
@@ -284,7 +285,7 @@ fn another_certificate_of_a_revoked_signer_changes_nothing() {
 }
 
 #[test]
-fn a_prune_removes_what_a_revoked_key_made_and_nobody_accepted() {
+fn a_prune_removes_unaccepted_objects_of_a_revoked_key() {
     let site = Site::new();
     let project = &site.client.project;
     let mut record = site.full.backup(site.of_full).record;
@@ -317,13 +318,13 @@ fn a_prune_removes_what_a_revoked_key_made_and_nobody_accepted() {
     assert!(log.removed(LogKind::Record, later) && log.removed(LogKind::Record, malformed));
     assert!(!log.excuses(site.of_client));
     site.host
-        .check_clean(&site.full, "what was refused is removed");
+        .check_clean(&site.full, "the unaccepted objects are removed");
     site.restores();
     assert_eq!(site.prune(), 0);
 }
 
 #[test]
-fn names_that_a_write_key_made_up_do_not_get_into_the_log() {
+fn names_that_a_write_key_invented_are_not_added_to_the_log() {
     let site = Site::new();
     let put = |change: &dyn Fn(&mut cuttlebone::format::BackupRecord)| {
         let mut record = site.full.backup(site.of_full).record;
@@ -365,7 +366,7 @@ fn names_that_a_write_key_made_up_do_not_get_into_the_log() {
     let described: &RemovedRecord = log.removed_record(many).unwrap();
     assert_eq!(described.heads, [site.of_client]);
     assert_eq!(described.follows, [site.of_full]);
-    site.host.check_clean(&site.full, "the record is gone");
+    site.host.check_clean(&site.full, "the record was removed");
     site.prune();
     site.restores();
 }

@@ -44,7 +44,7 @@ impl SmallDisk {
         assert!(self.run("mount", &["-o", &format!("remount,size={kib}k")]));
     }
 
-    /// Lets it take so many more files and directories.
+    /// Limits the number of further files and directories to this number.
     #[track_caller]
     pub(crate) fn allow_files(&self, more: u64) {
         let found = statvfs(self.path()).unwrap();

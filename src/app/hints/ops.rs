@@ -189,17 +189,17 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
              lists everything that is missing"
         }
         OpsError::HistoryCut { .. } => {
-            "nothing was deleted. Find out who can change files there, and get them back from \
-             another copy of the repository (projects/*/backups/NAME, projects/*/log/NAME, and \
-             projects/*/writers/NAME with NAME.copy for certificates). To give up what cannot be \
-             found, name each: --accept-loss NAME, or all. Backups of a key without its \
-             certificate no longer count. The data that only lost backups use is then deleted \
-             for good"
+            "nothing was deleted. Find out who can change files there, and copy them from another \
+             copy of the repository (projects/*/backups/NAME, projects/*/log/NAME, and \
+             projects/*/writers/NAME with NAME.copy for certificates). To accept the loss of \
+             those that you cannot find, name each with --accept-loss NAME, or give \
+             --accept-loss all. Backups of a key without its certificate no longer count. The \
+             data that only lost backups use is then deleted for ever"
         }
         OpsError::NoBackups { .. } => {
-            "nothing was deleted. If there were backups, get projects/*/backups back from another \
-             copy of the repository. If there never was one, or none is needed, delete all data \
-             with --accept-loss all"
+            "nothing was deleted. If there were backups, copy projects/*/backups from another \
+             copy of the repository. If there never was a backup, or you need none, delete all \
+             data with --accept-loss all"
         }
         OpsError::NotMissing { .. } => {
             "give names that the error message or “cuttlebone check” shows, with all 64 digits"

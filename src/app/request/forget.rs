@@ -8,7 +8,7 @@ use crate::ops::{AcceptedLoss, LabelMatch, MaxUnused, Policy};
 pub(crate) struct ForgetRequest {
     pub(crate) selection: ForgetSelection,
     pub(crate) dry_run: bool,
-    /// Missing history that the user gives up.
+    /// The losses of history that the user accepts.
     pub(crate) accept_loss: AcceptedLoss,
     /// How to prune afterwards; `None` not to prune.
     pub(crate) prune: Option<PruneRequest>,
@@ -37,7 +37,7 @@ pub(crate) enum ForgetSelection {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct PruneRequest {
-    /// Missing history that the user gives up.
+    /// The losses of history that the user accepts.
     pub(crate) accept_loss: AcceptedLoss,
     pub(crate) max_unused: MaxUnused,
     /// The maximum number of bytes of packs to repack.

@@ -78,7 +78,7 @@ pub(crate) fn finding(finding: &Finding) -> FindingText {
         }
         Finding::CertificateVanished { certificate } => damage(
             &format!("certificate {certificate}"),
-            "the log names it, but it does not exist now: what its key signed is ignored",
+            "the log names it, but it does not exist now: objects of its key are ignored",
         ),
         Finding::EntryVanished { entry } => damage(
             &format!("log entry {entry}"),

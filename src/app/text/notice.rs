@@ -92,8 +92,8 @@ pub(crate) fn notice(notice: &Notice) -> String {
         }
         Notice::SeveralNewest { volume, newest } => several_newest(volume, newest),
         Notice::NamedByWriteKeysOnly { records, first } => format!(
-            "backups of write keys name {} that cannot be found and that nothing else names \
-             ({first}): deleted soon after they were made, or made up with a stolen key",
+            "only backups of write keys name {} that cannot be found ({first}): deleted soon after \
+             creation, or invented by someone with a stolen key",
             count(*records, "backup")
         ),
         Notice::HistoryLost { problem } => history_lost(problem),

@@ -29,11 +29,11 @@ pub(super) struct PruneLimits {
     grace: Option<Duration>,
 }
 
-/// What is given up for good.
+/// The losses that the user accepts for ever.
 #[derive(Debug, Args)]
 pub(super) struct AcceptLossArgs {
-    /// Give up a missing backup, certificate or log entry (its id), so that pruning and forgetting
-    /// go on; can be repeated. “all”: everything that is missing. If there is no backup at all,
+    /// Accept the loss of a missing backup, certificate or log entry (its id), so that “prune” and
+    /// “forget” continue; can be repeated. “all” accepts all losses. If there is no backup at all,
     /// that deletes all data
     #[arg(long = "accept-loss", value_name = "NAME", value_delimiter = ',')]
     accept_loss: Vec<Lost>,

@@ -88,8 +88,8 @@ pub(super) fn check(
             "backups have vanished from the repository",
         )
         .hint(
-            "find out who can delete files there; the remaining backups are intact. Get the \
-             missing files back from another copy of the repository. To give them up, name each: \
+            "find out who can delete files there; the remaining backups are intact. Copy the \
+             missing files from another copy of the repository. To accept their loss, name each: \
              “cuttlebone prune --accept-loss NAME”",
         )
     } else {
@@ -159,7 +159,7 @@ fn only_foreign(report: &CheckReport, settings: &RepositorySettings) -> Failure 
         let text = format!("{objects} in {location} are of revoked keys");
         return Failure::new(Code::Damage, text).hint(
             "they are ignored, and no backup that counts uses them. “cuttlebone prune” removes \
-             them, and says so in the log",
+             them, and names them in the log",
         );
     }
     let text = format!("{objects} in {location} are foreign");

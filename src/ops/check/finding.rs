@@ -76,7 +76,7 @@ pub enum Finding {
         /// Its volume, if another record of that volume follows it.
         volume: Option<String>,
     },
-    /// A certificate that the log names is missing. What its key signed seems foreign.
+    /// A certificate that the log names is missing. The objects that its key signed seem foreign.
     CertificateVanished {
         /// The certificate.
         certificate: ObjectHash,

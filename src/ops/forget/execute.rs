@@ -32,7 +32,8 @@ pub fn forget(
             removed_record(backup.id, &backup.record, backup.is_full, "forgotten")
         });
         let entry = NewEntry {
-            // From now on the log shows it if one of those that stay vanishes.
+            // The entry also adds the records that stay, so that processes notice if one of them
+            // vanishes.
             added: unnamed(&log, keeps.iter().map(|id| item(*id))),
             removed: removes.iter().map(|id| item(*id)).collect(),
             details: LogDetails {

@@ -112,7 +112,7 @@ pub fn plan_prune<'a>(
     }
     let mut missing = state.missing(project)?;
     if !missing.is_empty() {
-        // The listing may have been older than what names these.
+        // The listing may be older than the objects that name these.
         state = read_state(project, lease.as_deref(), &index)?;
         missing = state.missing(project)?;
     }
@@ -170,7 +170,8 @@ fn read_state(
     lease: Option<&Lease>,
     index: &Index,
 ) -> Result<RepoState, OpsError> {
-    // First: what a key with an unreadable certificate signed seems foreign.
+    // Test this first: if the certificate of a key is unreadable, the objects that it signed seem
+    // foreign.
     let certificates = project.verify_certificates(&Log::load(project)?)?;
     let marks = Marks::load(project)?;
     let leases = Leases::load(project, lease)?;

@@ -1,5 +1,5 @@
-//! Puts the records that a prune keeps, and the certificates, into the log. From then on it shows if
-//! one of them vanishes, even if only write keys made records.
+//! Adds the records that a prune keeps, and the certificates, to the log. From then on, processes
+//! notice if one of them vanishes, even if only write keys made records.
 
 use std::collections::HashSet;
 
@@ -10,8 +10,8 @@ use crate::ops::error::OpsError;
 use crate::ops::history::unnamed;
 use crate::repo::{Log, NewEntry, Project, Worker};
 
-/// Appends an entry that names those of these records, and of the certificates, that the log does
-/// not name yet. Leaves out the records that the prune removes. Appends none if all are named.
+/// Appends an entry with those of these records and certificates that the log does not name yet.
+/// Leaves out the records that the prune removes. If the log names all of them, appends no entry.
 pub(super) fn name(
     project: &Project,
     log: &mut Log,

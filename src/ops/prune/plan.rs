@@ -50,7 +50,7 @@ pub struct PruneOptions {
     pub max_repack: Option<u64>,
     /// The grace period: younger packs are kept, and marked packs are deleted after this time.
     pub grace: Duration,
-    /// Missing history that the user gives up.
+    /// The losses of history that the user accepts.
     pub accept_loss: AcceptedLoss,
     /// The name of this host.
     pub host: Option<String>,

@@ -1,13 +1,12 @@
-//! Removes what revoked keys signed and no revocation accepts.
+//! Removes records and voids of revoked keys that no revocation accepts.
 
 use crate::base::ObjectHash;
 use crate::format::{LogItem, LogKind};
 use crate::ops::error::OpsError;
 use crate::repo::{Log, NewEntry, Project, Records, Voids, Worker};
 
-/// Names the records and voids of revoked keys in an entry of the log, and deletes them. Returns
-/// how many. `seen` is the log that `records` were read with: if a key was revoked since, removes
-/// nothing.
+/// Names these records and voids in an entry of the log, and deletes them. Returns their number.
+/// `seen` is the log with which `records` were read. If a key was revoked since, removes nothing.
 pub(super) fn remove(
     project: &Project,
     records: &Records,

@@ -28,7 +28,7 @@ pub(super) struct RepoState {
 }
 
 impl RepoState {
-    /// Finds what is missing without an excuse.
+    /// Finds missing objects that no entry of the log removes or accepts as lost.
     pub(super) fn missing(&self, project: &Project) -> Result<MissingHistory, OpsError> {
         MissingHistory::find(project, &self.records, &self.log, &self.certificates)
     }

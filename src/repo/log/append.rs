@@ -48,9 +48,9 @@ const DESCRIBED_MAX: usize = LogDetails::BODY_MAX / 2;
 
 impl Log {
     /// Appends an entry, or several if the content does not fit into one. They are durable when
-    /// this returns. Leaves out objects that earlier entries have removed, and the names in removed
-    /// records that neither exist nor are excused. If nothing remains, writes no entry. Needs a full
-    /// key.
+    /// this returns. Leaves out objects that earlier entries have removed. Of the names in removed
+    /// records, keeps only those of records that exist, or that the log removes or accepts as lost.
+    /// If nothing remains, writes no entry. Needs a full key.
     pub fn append(
         &mut self,
         project: &Project,
@@ -102,7 +102,8 @@ impl Log {
         Ok(())
     }
 
-    /// Leaves out what the writers of removed records may have made up: entries stay for ever.
+    /// Leaves out names and volumes that the writers of removed records may have invented, since
+    /// entries are kept forever.
     fn bound(&self, project: &Project, records: &mut Vec<RemovedRecord>) -> Result<(), RepoError> {
         records.retain(|record| record.volume.name.len() <= RemovedRecord::VOLUME_MAX);
         if records.iter().all(|record| record.names().next().is_none()) {

@@ -195,8 +195,8 @@ impl Log {
         self.graph.since_summary()
     }
 
-    /// Returns the entries that others name and that are not here, not even damaged, and whose loss
-    /// was not accepted.
+    /// Returns the missing entries that others name and whose loss was not accepted. Damaged
+    /// entries are not missing.
     #[must_use]
     pub fn missing(&self) -> Vec<ObjectHash> {
         let damaged: HashSet<_> = self.damaged.iter().filter_map(entry_of).collect();

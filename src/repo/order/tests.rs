@@ -120,7 +120,7 @@ fn a_followed_record_that_neither_exists_nor_is_forgotten_is_a_gap() {
 }
 
 #[test]
-fn a_name_that_only_another_write_key_gives_is_no_gap() {
+fn a_name_that_only_another_write_key_gives_is_not_a_gap() {
     let by_thief = Made {
         shows_gaps: false,
         ..made(4, &[1, 3], 40)

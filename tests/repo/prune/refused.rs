@@ -109,7 +109,7 @@ fn prune_replaces_a_damaged_index_segment() {
     series.assert_restores(&test_repo, "mended");
 }
 
-/// Deletes a record as a thief would: without an entry of the log.
+/// Deletes a record like a thief: without an entry of the log.
 fn steal(store: &MemoryBackend, test_repo: &TestRepo, record: ObjectHash) {
     let name = ObjectRef::Backup(test_repo.project.id, record).name();
     store.delete(&name).unwrap();
@@ -158,7 +158,7 @@ fn prune_refuses_to_run_if_a_record_is_missing_until_its_loss_is_accepted() {
     assert_eq!(found.volume.as_ref(), Some(&record.volume.name));
     assert_eq!(found.before, Some(test_repo.backup(ids[3]).time));
     assert_eq!(pack_names(&store), packs);
-    // One that is there cannot be given up.
+    // The loss of an existing record cannot be accepted.
     let wrong = prune_accepting(&test_repo, named(&[ids[2], ids[1]]));
     assert!(
         matches!(&wrong, Err(OpsError::NotMissing { id }) if *id == ids[1]),
@@ -244,7 +244,7 @@ fn prune_refuses_to_run_if_an_entry_of_the_log_is_missing_until_its_loss_is_acce
     store.age(HOUR);
     let missing = cut(prune_accepting(&test_repo, AcceptedLoss::default()));
     assert_eq!(missing.entries, [first]);
-    // What that entry excused is missing, too.
+    // The objects that this entry removes are now missing, too.
     let mut lost: Vec<_> = missing.records.iter().map(|record| record.id).collect();
     assert_eq!(lost, [ids[0]]);
     cut(prune_accepting(&test_repo, named(&lost)));
