@@ -116,7 +116,7 @@ pub(crate) fn open_project(
 }
 
 /// Opens the project that the settings name. Caches objects of a remote repository on this host.
-/// Reports what is lost of what this host saw there, or fails, as the attempt requires.
+/// Reports the losses that this host notices, or fails, as the attempt requires.
 pub(crate) fn project(
     session: &Session,
     settings: &RepositorySettings,
@@ -138,7 +138,7 @@ fn compare_history(
     project: &Project,
 ) -> Result<(), Failure> {
     if let Attempt::Check | Attempt::CheckData = attempt {
-        // It reports what is lost among its findings.
+        // `check` reports losses as findings.
         return Ok(());
     }
     let lost = ClientMemory::new(session, settings).compare(project)?;
@@ -225,7 +225,7 @@ fn refuse_if_used_before(session: &Session, settings: &RepositorySettings) -> Re
         settings.location
     );
     Err(Failure::new(Code::HistoryLost, message).hint(
-        "find out whether its disk is mounted. If it is gone for good, create another one with \
+        "find out whether its disk is mounted. If the repository is lost, create another one with \
          “cuttlebone init”",
     ))
 }

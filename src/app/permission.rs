@@ -22,7 +22,7 @@ pub(crate) enum Attempt {
     Label,
     Forget,
     Prune,
-    /// A forget or prune that accepts that something is lost.
+    /// A forget or prune that accepts losses.
     AcceptLoss,
     Head,
     AddKey,
@@ -60,8 +60,8 @@ impl Attempt {
         }
     }
 
-    /// Returns whether it must not go on if backups have vanished: it would rely on what is left, or
-    /// state that it is all there is.
+    /// Returns whether the command must fail if backups have vanished. Otherwise it would rely on
+    /// the remaining ones, or state that these are complete.
     pub(crate) const fn needs_history(self) -> bool {
         matches!(self, Self::Backup | Self::Forget | Self::Prune | Self::Head)
     }

@@ -92,7 +92,7 @@ impl MarkPlaces {
         Err(failure.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
     }
 
-    /// Stores it in one place. Nobody else may have prepared the directory for our state.
+    /// Stores the mark in one place. Fails if another user has made the directory for the state.
     fn write_to(&self, place: &Path, text: &[u8]) -> io::Result<()> {
         let directory = place.parent().unwrap_or(Path::new("/"));
         match &self.state {

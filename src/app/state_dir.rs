@@ -7,8 +7,8 @@ use super::environment::Environment;
 /// Maximum length of a file name, in bytes. File systems permit 255.
 const NAME_MAX: usize = 200;
 
-/// Returns the directory for the state of this program, as the XDG base directory specification
-/// says.
+/// Returns the directory for the state of this program, according to the XDG base directory
+/// specification.
 pub(super) fn state_dir(environment: &Environment) -> Option<PathBuf> {
     let xdg = environment.get("XDG_STATE_HOME").map(PathBuf::from);
     let home = || environment.get("HOME").map(PathBuf::from);
@@ -17,8 +17,8 @@ pub(super) fn state_dir(environment: &Environment) -> Option<PathBuf> {
         .map(|state| state.join("cuttlebone"))
 }
 
-/// Returns a file name for what these bytes name, with all unusual characters escaped. Of a long
-/// name it keeps the end, which differs more often than the beginning.
+/// Returns a file name for a path or location, with all unusual characters escaped. Of a long one
+/// it keeps the end, which differs more often than the beginning.
 pub(super) fn file_name(bytes: &[u8]) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
     let escaped = bytes.iter().map(|byte| match byte {

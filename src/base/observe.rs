@@ -182,19 +182,19 @@ pub enum Notice {
         /// The first of them.
         first: ObjectHash,
     },
-    /// This host saw more at the location of the repository than is there now.
+    /// This host saw an object at the location of the repository that no longer exists.
     HistoryLost {
-        /// What is missing.
+        /// Names the missing object.
         problem: String,
     },
     /// Another location has more backups of this project than this one.
     Behind {
         /// The other location.
         location: String,
-        /// The least number of backups that are not here.
+        /// The minimum number of backups that this one lacks.
         backups: usize,
     },
-    /// This host cannot remember what it sees of the repository.
+    /// This host cannot store its memory of the repository.
     MemoryUnusable {
         /// The file.
         path: PathBuf,

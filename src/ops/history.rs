@@ -21,7 +21,7 @@ pub struct AcceptedLoss {
 }
 
 impl AcceptedLoss {
-    /// Returns whether nothing may be lost.
+    /// Returns whether the user accepts no losses.
     #[must_use]
     pub fn is_none(&self) -> bool {
         self.objects.is_empty() && !self.all

@@ -3,7 +3,7 @@
 use crate::base::ObjectHash;
 use crate::format::RemovedRecord;
 
-/// A record that was deleted on purpose, as the log describes it.
+/// A record that was deleted on purpose, with the details that the log keeps.
 #[derive(Debug, Clone)]
 pub struct ForgottenRecord {
     /// Its id.

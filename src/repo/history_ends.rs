@@ -12,15 +12,15 @@ use crate::base::ObjectHash;
 pub struct HistoryEnds {
     /// The backups that no record by a full key names.
     pub backups: Vec<Backup>,
-    /// The records that are there and cannot be read: any of them may be an end.
+    /// The records that exist but cannot be read. Any of them may be an end.
     pub unreadable: Vec<ObjectHash>,
     /// The entries of the log that no other one names.
     pub log: Vec<ObjectHash>,
 }
 
 impl HistoryEnds {
-    /// Finds the ends of these records. A record of a write key hides no other record: nobody
-    /// misses what such a record names.
+    /// Finds the ends of these records. A record that only records of write keys name is an end,
+    /// too, since no process relies on their names.
     #[must_use]
     pub fn of(records: &Records) -> Self {
         let full = records.all().iter().filter(|backup| backup.is_full);

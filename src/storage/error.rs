@@ -32,7 +32,7 @@ impl fmt::Display for StorageOperation {
     }
 }
 
-/// The reason why an operation failed. Callers decide by this, never by a message.
+/// The reason why an operation failed. Callers decide by the kind, never by the text of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StorageErrorKind {
     /// No such object or directory.

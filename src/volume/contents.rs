@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn signatures_are_told_wherever_copies_of_them_lie() {
+    fn signatures_are_found_at_all_places_of_their_copies() {
         let btrfs: &[u8] = b"_BHRfS_M";
         let gpt: &[u8] = b"EFI PART";
         let zfs = 0x00ba_b10c_u64.to_be_bytes();
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_table_is_told_from_the_boot_sector_of_a_file_system() {
+    fn a_partition_table_is_distinguished_from_the_boot_sector_of_a_file_system() {
         let end: (usize, &[u8]) = (510, &[0x55, 0xaa]);
         let entry: (usize, &[u8]) = (446, &[0x80, 0, 2, 0, 0x83]);
         assert_eq!(found(&[end, entry]).to_string(), "an MBR partition table");

@@ -13,8 +13,8 @@ use super::error::{VolumeError, VolumeErrorKind, VolumeOperation};
 use super::mounts::{Mount, mounts, unescape};
 use super::sys::open_image;
 
-/// Returns how a block device, or one of its partitions, is used in a way that may change it while
-/// it is read: it is mounted for writing, or swap. None for a file.
+/// Returns a use of a block device, or of one of its partitions, that may change it while it is
+/// read: it is mounted for writing, or used as swap. `None` for a file.
 pub(super) fn writer_of(of: &Metadata) -> Option<String> {
     if !of.file_type().is_block_device() {
         return None;

@@ -1,4 +1,4 @@
-//! What a host remembers of a repository: vanished backups are noticed, and nothing else is.
+//! Hosts remember repositories: they notice vanished backups, and report no other changes.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -42,7 +42,7 @@ fn at_home(world: &mut World, home: &str) {
     world.set("HOME", home);
 }
 
-/// The files in which the host remembers.
+/// The files of the client memory.
 fn memory(world: &World) -> Vec<PathBuf> {
     files(&world.path("home/.local/state/cuttlebone/locations"))
 }
@@ -87,7 +87,7 @@ fn the_loss_of_the_newest_backup_is_noticed() {
         let notice = notices(&world, args);
         assert!(notice.contains(&named), "{args:?}: {notice}");
     }
-    // Commands that go on do not forget it.
+    // Commands that continue do not drop the recorded loss.
     assert_error(&world.fails(&["check"], 23), &[&named, next]);
 
     world.ok(&["check", "--accept-history"]);
@@ -97,7 +97,7 @@ fn the_loss_of_the_newest_backup_is_noticed() {
 }
 
 #[test]
-fn a_script_reads_which_backup_was_lost() {
+fn json_names_the_lost_backup() {
     let (world, ids) = three_backups();
     fs::remove_file(record(&world, &ids[2])).unwrap();
     let ran = world.run(&["check", "--json"]);
@@ -112,7 +112,7 @@ fn a_script_reads_which_backup_was_lost() {
 }
 
 #[test]
-fn a_repository_that_was_set_back_as_a_whole_is_noticed() {
+fn a_repository_that_was_replaced_by_an_older_state_is_noticed() {
     let (world, _) = three_backups();
     let older = world.path("older");
     copy(&world.repository(), &older);
@@ -126,12 +126,12 @@ fn a_repository_that_was_set_back_as_a_whole_is_noticed() {
         &world.fails(&["backup", "source", "--volume", "v"], 23),
         &[&named],
     );
-    // What comes back is not lost any more.
+    // Objects that exist again are not lost any more.
     fs::remove_dir_all(&older).unwrap();
 }
 
 #[test]
-fn a_record_that_comes_back_is_lost_no_more() {
+fn a_record_that_exists_again_is_no_longer_lost() {
     let (world, ids) = three_backups();
     let (lost, aside) = (record(&world, &ids[2]), world.path("aside"));
     fs::rename(&lost, &aside).unwrap();
@@ -143,7 +143,7 @@ fn a_record_that_comes_back_is_lost_no_more() {
 }
 
 #[test]
-fn a_damaged_record_is_missed_when_it_vanishes() {
+fn the_loss_of_a_damaged_record_is_noticed() {
     let (world, ids) = three_backups();
     let newest = record(&world, &ids[2]);
     damage(&newest);
@@ -155,7 +155,7 @@ fn a_damaged_record_is_missed_when_it_vanishes() {
 }
 
 #[test]
-fn a_backup_by_a_write_key_is_missed_like_others() {
+fn the_loss_of_a_backup_by_a_write_key_is_noticed() {
     let (world, ids) = three_backups();
     let password = world.write("write", b"of the writer");
     let add = [
@@ -173,7 +173,8 @@ fn a_backup_by_a_write_key_is_missed_like_others() {
     let by_writer = world.backup(&[&args[..], &with].concat());
     let by_writer = by_writer["backup_id"].as_str().unwrap();
     world.ok(&["list"]);
-    // It names the backup before it, which is missed all the same: nobody relies on its names.
+    // The backup names the one before it. The loss of that one is still noticed, since no process
+    // relies on names in records of write keys.
     for lost in [by_writer, &ids[2]] {
         let (file, aside) = (record(&world, lost), world.path("aside"));
         fs::rename(&file, &aside).unwrap();
@@ -201,7 +202,7 @@ fn the_loss_of_the_newest_entry_of_the_log_is_noticed() {
 }
 
 #[test]
-fn backups_that_were_forgotten_on_any_host_are_not_missed() {
+fn backups_that_were_forgotten_on_any_host_do_not_count_as_lost() {
     let (mut world, ids) = three_backups();
     world.ok(&["list"]);
     at_home(&mut world, "other");
@@ -217,7 +218,7 @@ fn backups_that_were_forgotten_on_any_host_are_not_missed() {
 }
 
 #[test]
-fn several_hosts_that_use_a_repository_in_turn_miss_nothing() {
+fn several_hosts_that_use_a_repository_in_turn_report_no_losses() {
     let mut world = World::new();
     for day in 0..6 {
         for home in ["home", "second", "third"] {
@@ -240,7 +241,7 @@ fn several_hosts_that_use_a_repository_in_turn_miss_nothing() {
 }
 
 #[test]
-fn a_home_directory_that_was_set_back_misses_nothing() {
+fn a_home_directory_in_an_older_state_causes_no_losses() {
     let (world, ids) = three_backups();
     copy(&world.path("home"), &world.path("older"));
     world.ok(&["forget", &ids[2], "--force"]);
@@ -252,7 +253,7 @@ fn a_home_directory_that_was_set_back_misses_nothing() {
 }
 
 #[test]
-fn a_copy_that_is_behind_is_named_and_works() {
+fn a_copy_that_lacks_backups_is_reported_and_works() {
     let (mut world, _) = three_backups();
     let original = world.at("repo");
     copy(Path::new(&original), &world.path("copy"));
@@ -288,7 +289,7 @@ fn no_second_repository_is_created_on_a_disk_that_is_not_mounted() {
     fs::rename(&aside, &place).unwrap();
     world.ok(&backup);
 
-    // A new one on purpose is all there ever was.
+    // After `init`, the host remembers only the new repository.
     fs::rename(&place, &aside).unwrap();
     world.ok(&["init"]);
     world.ok(&backup);
@@ -296,7 +297,7 @@ fn no_second_repository_is_created_on_a_disk_that_is_not_mounted() {
 }
 
 #[test]
-fn another_repository_in_the_place_of_the_known_one_is_noticed() {
+fn another_repository_at_a_known_location_is_noticed() {
     let (mut world, _) = three_backups();
     let other = World::new();
     fs::remove_dir_all(world.repository()).unwrap();
@@ -308,7 +309,7 @@ fn another_repository_in_the_place_of_the_known_one_is_noticed() {
         &[named],
     );
     assert!(notices(&world, &["list"]).contains(named));
-    // Nobody else is affected.
+    // Other hosts are not affected.
     at_home(&mut world, "other");
     check_is_clean(&world);
     at_home(&mut world, "home");
@@ -330,12 +331,12 @@ fn a_memory_that_cannot_be_used_is_reported_and_stops_nothing() {
     fs::write(file, "rubbish").unwrap();
     let notice = notices(&world, &["list"]);
     assert!(notice.contains(file.to_str().unwrap()), "{notice}");
-    // It starts anew.
+    // The next command makes a new file.
     assert_eq!(notices(&world, &["list", "-q"]), "");
     fs::remove_file(record(&world, &ids[2])).unwrap();
     world.fails(&["check"], 23);
 
-    // Without a directory for it, nothing is remembered.
+    // Without a directory for its state, the host remembers nothing.
     world.environment.retain(|(name, _)| name != "HOME");
     check_is_clean(&world);
     assert_eq!(notices(&world, &["list", "-q"]), "");
@@ -359,7 +360,7 @@ fn a_home_directory_that_cannot_be_written_is_reported_and_stops_nothing() {
 }
 
 #[test]
-fn each_way_to_write_a_location_means_the_same_memory() {
+fn all_ways_to_write_a_location_lead_to_the_same_memory() {
     let (mut world, ids) = three_backups();
     std::os::unix::fs::symlink(world.repository(), world.path("link")).unwrap();
     fs::remove_file(record(&world, &ids[2])).unwrap();

@@ -42,7 +42,7 @@ const ACTORS: usize = 5;
 struct Entry {
     added: Objects,
     removed: Objects,
-    /// The entries before it, and itself.
+    /// The entry itself, and all entries before it.
     line: Entries,
     /// Its number: the length of the longest way back, plus 1.
     number: u8,
@@ -276,7 +276,7 @@ impl search::Model for Scenario {
     fn fault(&self, state: &State) -> Option<String> {
         for printed in State::members(state.printed) {
             if state.log >> printed & 1 == 0 {
-                return Some(format!("entry {printed} was printed and is gone"));
+                return Some(format!("entry {printed} was printed, and no longer exists"));
             }
             let excuses = State::members(state.log).filter(|n| {
                 self.holds(Rule::AnyEntryExcuses) || state.entry[*n].line >> printed & 1 != 0
@@ -285,12 +285,12 @@ impl search::Model for Scenario {
             let missing = state.set(printed) & !state.objects & !removed;
             if missing != 0 {
                 return Some(format!(
-                    "entry {printed} stands for {missing:#b}, which is missing"
+                    "entry {printed} covers {missing:#b}, which is missing"
                 ));
             }
         }
         let left_out = state.left_out;
-        (left_out != 0).then(|| format!("a statement does not stand for {left_out:#b}"))
+        (left_out != 0).then(|| format!("a statement does not cover {left_out:#b}"))
     }
 
     fn rest(&self, state: &State) -> State {

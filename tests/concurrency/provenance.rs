@@ -381,7 +381,7 @@ impl search::Model for Scenario {
 }
 
 #[test]
-fn a_thief_of_a_write_key_cannot_spoil_the_backups_of_others() {
+fn a_thief_of_a_write_key_cannot_damage_the_backups_of_others() {
     let outcome = search(&Scenario { broken: None }, 3_000_000);
     eprintln!("provenance: {} states", outcome.states);
     if let Some((way, fault)) = outcome.counterexample {

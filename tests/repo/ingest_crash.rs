@@ -174,7 +174,7 @@ fn a_backup_of_diffs_survives_a_failure_of_any_write() {
 }
 
 #[test]
-fn a_write_of_a_diff_lost_in_a_crash_is_reported_and_all_but_chunks_survive() {
+fn if_a_crash_loses_a_write_of_a_diff_check_reports_it_and_only_chunks_are_lost() {
     let damaged = lose_each_write(&Streams::new());
     assert!(damaged > 0, "lost chunks cannot be replaced");
 }

@@ -118,7 +118,7 @@ impl World {
         packs
     }
 
-    /// Makes the host forget what it saw, for a test that changes the repository behind its back.
+    /// Deletes the client memory, for a test that changes the repository itself.
     pub(crate) fn forget_memory(&self) {
         fs::remove_dir_all(self.path("home/.local/state/cuttlebone/locations")).unwrap();
     }

@@ -1,4 +1,4 @@
-//! Compares what was seen of a project with what is in the store now.
+//! Compares the objects of a project that this host saw with those that are in the store now.
 
 use std::collections::{BTreeSet, HashSet};
 use std::thread;
@@ -9,11 +9,12 @@ use super::lost::Lost;
 use crate::base::ObjectHash;
 use crate::repo::{Log, Project, Records, RepoError};
 
-/// A store may list an object only some time after it was stored, or after it listed it before.
+/// The time after which a store is listed again. A listing may lack an object for some time, even
+/// if an earlier listing had it.
 const LIST_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// Returns what is lost of the project as a whole: what was seen under its name is another project,
-/// or newer.
+/// Returns a loss if the whole project was replaced: by another project of this name, or by an older
+/// state.
 pub(super) fn replaced(location: &SeenLocation, project: &Project) -> Option<Lost> {
     if location.repository != project.repository {
         return Some(Lost::Repository {
@@ -31,8 +32,8 @@ pub(super) fn replaced(location: &SeenLocation, project: &Project) -> Option<Los
     })
 }
 
-/// Notes in `seen` which backups and entries are missing now and which are there again, and drops
-/// those whose removal is in the log.
+/// Records in `seen` which backups and entries are missing now and which exist again. Drops those
+/// that the log removes.
 pub(super) fn note_missing(seen: &mut SeenProject, project: &Project) -> Result<(), RepoError> {
     let mut missing = Missing::find(seen, project)?;
     if !missing.is_empty() {
@@ -57,24 +58,24 @@ pub(super) fn note_missing(seen: &mut SeenProject, project: &Project) -> Result<
     Ok(())
 }
 
-/// Returns how many of the backups that were seen elsewhere are not in this store, although its log
-/// does not say that they were removed.
+/// Returns the number of backups that were seen at another location, and that this store lacks
+/// although its log does not remove them.
 pub(super) fn behind(seen: &SeenProject, project: &Project) -> Result<usize, RepoError> {
     Ok(Missing::find(seen, project)?.backups.len())
 }
 
-/// What was seen and is not in the store.
+/// The objects that were seen and that the store lacks.
 struct Missing {
-    /// Backups that no entry of the log excuses.
+    /// Backups that no entry of the log removes.
     backups: HashSet<ObjectHash>,
-    /// The same of entries of the log.
+    /// Entries of the log whose loss no entry accepts.
     entries: HashSet<ObjectHash>,
-    /// Backups and entries that an entry excuses.
+    /// Backups and entries that an entry removes or accepts as lost.
     excused: HashSet<ObjectHash>,
 }
 
 impl Missing {
-    /// Lists the store. Reads the log only if something is missing.
+    /// Lists the store. Reads the log only if an object is missing.
     fn find(seen: &SeenProject, project: &Project) -> Result<Self, RepoError> {
         let present = Records::present(project)?;
         let ids = seen.backups.iter().chain(&seen.lost_backups).map(|b| b.id);

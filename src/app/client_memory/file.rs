@@ -1,5 +1,6 @@
 //! The files of the client memory: one for each location, below `locations/` in the directory for
-//! the state of this program. Each is replaced as a whole, so a reader never sees half of one.
+//! the state of this program. Files are replaced as a whole, so a reader never reads half of a
+//! file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
@@ -17,23 +18,23 @@ use crate::base::{ObjectHash, ProjectId, RepositoryId, SignerId, create_private_
 
 /// The version of the file's format.
 const VERSION: u32 = 1;
-/// A longer file is not read, in bytes.
+/// The maximum length of a file, in bytes.
 const LEN_MAX: u64 = 64 << 20;
 
-/// What was seen at a location.
+/// The repository that this host saw at a location.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SeenLocation {
     version: u32,
-    /// The location in the form that all ways to write it have in common.
+    /// The location in its canonical form.
     pub(super) location: String,
     pub(super) repository: RepositoryId,
     /// When it was seen last, as in RFC 3339.
     pub(super) time: String,
-    /// By name.
+    /// The projects, by name.
     pub(super) projects: BTreeMap<String, SeenProject>,
 }
 
-/// What was seen of a project at a location.
+/// The state of a project that this host saw at a location.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SeenProject {
     pub(super) id: ProjectId,
@@ -44,10 +45,10 @@ pub(super) struct SeenProject {
     pub(super) backups: BTreeSet<SeenBackup>,
     /// The entries of the log that no other one names.
     pub(super) log: BTreeSet<ObjectHash>,
-    /// Those of `backups` that were missing later, although the log does not say why.
+    /// Backups in `backups` that were missing later, although the log does not remove them.
     #[serde(default)]
     pub(super) lost_backups: BTreeSet<SeenBackup>,
-    /// The same of `log`.
+    /// Entries in `log` that were missing later.
     #[serde(default)]
     pub(super) lost_log: BTreeSet<ObjectHash>,
 }
@@ -57,12 +58,12 @@ pub(super) struct SeenProject {
 pub(crate) struct SeenBackup {
     pub(crate) id: ObjectHash,
     pub(crate) volume: String,
-    /// As in RFC 3339.
+    /// The time of the backup, as in RFC 3339.
     pub(crate) time: String,
 }
 
 impl SeenLocation {
-    /// A location of which no project was seen.
+    /// Returns the state of a location at which no project was seen yet.
     pub(super) fn new(location: &str, repository: RepositoryId) -> Self {
         Self {
             version: VERSION,
@@ -105,22 +106,22 @@ impl Files {
         self.directory.join(format!("{name}.json"))
     }
 
-    /// Reads what was seen at a location; `None` if nothing was. Fails if the file cannot be read
-    /// or has another form.
+    /// Reads the state that was seen at a location; `None` if no repository was seen there. Fails
+    /// if the file cannot be read or is malformed.
     pub(super) fn read(
         &self,
         location: &str,
     ) -> Result<Option<SeenLocation>, (PathBuf, io::Error)> {
         let path = self.path(location);
         match read(&path) {
-            // The end of a long name may be that of another location.
+            // Two long locations may have the same file name.
             Ok(seen) => Ok(Some(seen).filter(|seen| seen.location == location)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err((path, error)),
         }
     }
 
-    /// Reads what was seen at all other locations. Leaves out files that cannot be read.
+    /// Reads the states that were seen at all other locations. Ignores files that cannot be read.
     pub(super) fn others(&self, location: &str) -> Vec<SeenLocation> {
         let files = fs::read_dir(&self.directory)
             .into_iter()
@@ -132,12 +133,12 @@ impl Files {
         seen.filter(|seen| seen.location != location).collect()
     }
 
-    /// Replaces what was seen at a location.
+    /// Replaces the state of a location.
     pub(super) fn write(&self, seen: &SeenLocation) -> Result<(), (PathBuf, io::Error)> {
         let path = self.path(&seen.location);
         let text = serde_json::to_vec_pretty(seen).map_err(io::Error::other);
         let written = text.and_then(|text| {
-            // Nobody else may have prepared the directory.
+            // Do not use a directory that another user has made.
             create_private_dir(&self.state, &self.directory)?;
             replace(&path, &self.directory, &text)
         });
@@ -155,7 +156,7 @@ impl Files {
 }
 
 fn read(path: &Path) -> io::Result<SeenLocation> {
-    // Opening must not wait if somebody put a FIFO here.
+    // If somebody put a FIFO here, opening it must not wait.
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new()
         .read(true)
@@ -163,7 +164,7 @@ fn read(path: &Path) -> io::Result<SeenLocation> {
         .open(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() || metadata.len() > LEN_MAX {
-        return Err(io::Error::other("it is no file of this program"));
+        return Err(io::Error::other("it is not a file of this program"));
     }
     let mut text = Vec::new();
     file.take(LEN_MAX).read_to_end(&mut text)?;

@@ -1,4 +1,4 @@
-//! What was seen and is lost, and how a command fails because of it.
+//! The losses that this host notices, and the failure of a command because of them.
 
 use std::fmt;
 
@@ -8,14 +8,13 @@ use crate::app::human::short_id;
 use crate::app::location::Location;
 use crate::base::{ObjectHash, ProjectId, RepositoryId};
 
-/// Maximum number of lost things that a failure names.
+/// Maximum number of losses that a failure names.
 const NAMED_MAX: usize = 10;
 
-/// Something that was seen and is not there any more, although the log does not say that it was
-/// removed.
+/// A loss: this host saw it earlier, it no longer exists, and the log does not remove it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Lost {
-    /// The repository: another one is in its place.
+    /// The repository: another one is at its location.
     Repository {
         seen: RepositoryId,
         found: RepositoryId,
@@ -65,12 +64,13 @@ impl fmt::Display for Lost {
     }
 }
 
-/// Returns the failure of a command that must not go on after something was lost.
+/// Returns the failure of a command that must not continue after a loss.
 pub(crate) fn history_lost(location: &Location, lost: &[Lost]) -> Failure {
-    let message = format!("{location} does not hold all that this host saw there");
+    let message =
+        format!("{location} has lost objects that this host saw there, or is another repository");
     let mut failure = Failure::new(Code::HistoryLost, message).hint(
-        "find out who changed it, and get the missing files back from another copy. If it was set \
-         back on purpose, run “cuttlebone check --accept-history”",
+        "find out who changed it, and copy the missing files from another copy. If someone \
+         replaced it by an older state on purpose, run “cuttlebone check --accept-history”",
     );
     let named = lost.iter().take(NAMED_MAX).map(ToString::to_string);
     failure.causes.extend(named);

@@ -1,4 +1,4 @@
-//! The memory as commands use it: compare first, remember later.
+//! The client memory. A command first compares a repository with it, and later updates it.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,12 +11,12 @@ use crate::app::settings::RepositorySettings;
 use crate::base::{Notice, ObjectHash, RepositoryId};
 use crate::repo::{Backup, HistoryEnds, Project, RepoError};
 
-/// If more backups were made before any command read the records, the older ones are forgotten. Each
-/// backup names those before it.
+/// The maximum number of backups to remember. If more backups are made before any command reads the
+/// records, the older ones are dropped. This is safe, since each backup names those before it.
 const BACKUPS_MAX: usize = 10_000;
 
-/// What this host saw at the location of the settings. Without a directory for the state of this
-/// program, or if that cannot be written, it remembers nothing.
+/// The memory of the location in the settings. It remembers nothing if there is no directory for
+/// the state of this program, or if this directory cannot be written.
 pub(crate) struct ClientMemory<'a> {
     session: &'a Session,
     location: String,
@@ -24,7 +24,7 @@ pub(crate) struct ClientMemory<'a> {
 }
 
 impl<'a> ClientMemory<'a> {
-    /// Reads nothing yet.
+    /// Makes the memory without reading its file.
     pub(crate) fn new(session: &'a Session, settings: &RepositorySettings) -> Self {
         Self {
             session,
@@ -33,14 +33,14 @@ impl<'a> ClientMemory<'a> {
         }
     }
 
-    /// Returns the repository that was seen here, and when that was.
+    /// Returns the repository that was seen here, and the time.
     pub(crate) fn repository(&self) -> Option<(RepositoryId, String)> {
         let seen = self.read()?;
         Some((seen.repository, seen.time))
     }
 
-    /// Returns what was seen here and is lost. Notes it, so that it stays known until it is
-    /// accepted. Reports as a notice if other locations have more backups of this project.
+    /// Returns the losses, and records them until they are accepted. Sends a notice if other
+    /// locations have more backups of this project.
     pub(crate) fn compare(&self, project: &Project) -> Result<Vec<Lost>, RepoError> {
         self.compare_with_others(project)?;
         let Some(mut location) = self.read() else {
@@ -89,10 +89,11 @@ impl<'a> ClientMemory<'a> {
         Ok(())
     }
 
-    /// Remembers the ends of a history that was read and verified. Keeps what is lost.
+    /// Remembers the ends of a history that was read and verified. Keeps the recorded losses.
     pub(crate) fn remember(&self, project: &Project, ends: &HistoryEnds) {
         self.change(project, |seen| {
-            // A damaged record was not read, and is missed like others if it vanishes.
+            // Also remember damaged records, which were not read, so that their loss is noticed,
+            // too.
             seen.backups
                 .retain(|seen| ends.unreadable.contains(&seen.id));
             seen.backups.extend(ends.backups.iter().map(seen_backup));
@@ -109,7 +110,8 @@ impl<'a> ClientMemory<'a> {
             time: now(),
         };
         self.change(project, |seen| {
-            // It names those that it saw, which a command that reads the records finds out.
+            // The memory also keeps the backups that this one names. A later command that reads the
+            // records drops them.
             if seen.backups.len() >= BACKUPS_MAX {
                 seen.backups.clear();
             }
@@ -117,7 +119,7 @@ impl<'a> ClientMemory<'a> {
         });
     }
 
-    /// Takes what is there now for all there ever was: forgets what is lost.
+    /// Accepts the current state: drops the recorded losses.
     pub(crate) fn accept(&self, project: &Project, ends: &HistoryEnds) {
         let mut location = match self.read() {
             Some(seen) if seen.repository == project.repository => seen,
@@ -167,7 +169,7 @@ impl<'a> ClientMemory<'a> {
         }
     }
 
-    /// Reports an error as a notice: without its memory, the program works as well.
+    /// Reports an error as a notice, since the program can work without its memory.
     fn report<T>(&self, result: Result<T, (PathBuf, io::Error)>) -> Option<T> {
         result
             .map_err(|(path, error)| {

@@ -1,10 +1,10 @@
-//! What this host saw of each repository that it used, so that a repository that was set back, or
-//! another one in its place, is noticed.
+//! The states that this host saw of each repository that it used. With these, it notices if a
+//! repository was replaced by an older state or by another repository.
 //!
-//! A repository proves by itself that nothing is missing between two backups. It cannot prove that
-//! its newest ones are still there: all objects that name them may be missing too. So a small file
-//! in the directory for the state of this program keeps the ends of the history of each project,
-//! by the location of the repository.
+//! A repository shows whether a backup is missing that newer ones name. But if the newest ones are
+//! missing, nothing in the repository shows this. So a small file in the directory for the state of
+//! this program keeps the ends of the history of each project. There is a file for each location of
+//! a repository.
 
 mod compare;
 mod file;

@@ -87,7 +87,7 @@ pub(crate) fn finding(finding: &Finding) -> FindingText {
     }
 }
 
-/// Returns what this host saw and is lost.
+/// Describes a loss that this host noticed.
 pub(crate) fn lost_history(lost: &Lost) -> FindingText {
     let message = format!("{lost}, although the log does not say that it was removed");
     damage(&"the history", message)

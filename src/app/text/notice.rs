@@ -121,7 +121,8 @@ fn several_newest(volume: &str, newest: &[ObjectHash]) -> String {
 
 fn history_lost(problem: &str) -> String {
     format!(
-        "{problem}, and the log does not say that it was removed; “cuttlebone check” tells what to do"
+        "{problem}, and the log does not say that it was removed; “cuttlebone check” shows the \
+         next steps"
     )
 }
 

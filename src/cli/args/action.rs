@@ -44,7 +44,7 @@ pub(crate) enum RepositoryAction {
     },
     Check {
         read_data: bool,
-        /// Whether to take what is there for all there ever was.
+        /// Whether to accept the current state of the repository.
         accept_history: bool,
     },
     Head {

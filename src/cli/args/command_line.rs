@@ -219,10 +219,10 @@ Example:
         /// Also read and decrypt all data
         #[arg(long)]
         read_data: bool,
-        /// Forget what this host saw in the repository before
+        /// Accept the current state of the repository
         ///
-        /// This host remembers the newest backups that it saw, and misses them if they vanish. Use
-        /// this option after the repository was set back on purpose.
+        /// This host remembers the newest backups that it saw, and reports if they vanish. Use this
+        /// option after the repository was replaced by an older state on purpose.
         #[arg(long)]
         accept_history: bool,
     },

@@ -77,7 +77,7 @@ impl Log {
         Ok(log)
     }
 
-    /// Lists the entries that are in the store now, without reading them.
+    /// Lists the entries in the store, without reading them.
     pub fn present(project: &Project) -> Result<HashSet<ObjectHash>, RepoError> {
         let listed = project.list(ObjectKind::Log)?;
         Ok(listed
