@@ -13,9 +13,9 @@ enum Rule {
     PacksAreNamed,
     /// Entries are never deleted.
     EntriesStay,
-    /// An entry excuses the objects that it removes even if it does not follow the entry of the
-    /// statement. A process that loads the log just before `head` appends to it cannot follow that
-    /// entry.
+    /// The objects that an entry removes may be missing, even if the entry does not follow the
+    /// entry of the statement. A process that loads the log just before `head` appends to it cannot
+    /// follow that entry.
     AnyEntryExcuses,
     /// An entry names as previous all entries that no other entry names yet.
     NamesAllTips,

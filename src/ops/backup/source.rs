@@ -109,7 +109,7 @@ impl Input<'_> {
     }
 }
 
-/// Reads the bytes that tell whether an image is something else.
+/// Reads the first bytes of an image, to detect an RBD diff.
 fn first_bytes(image: &dyn ImageSource) -> Result<Vec<u8>, OpsError> {
     let mut first = vec![0; to_usize(image.size().min(16))];
     image.read_at(0, &mut first)?;

@@ -69,7 +69,7 @@ pub enum Finding {
     },
     /// Parts of a backup cannot be restored.
     BackupAffected(AffectedBackup),
-    /// A record that later backups saw is missing, and it was not forgotten.
+    /// A record is missing that a record of a full key or the log names, and it was not forgotten.
     RecordVanished {
         /// The record.
         record: ObjectHash,

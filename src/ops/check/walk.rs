@@ -20,7 +20,7 @@ use crate::repo::{
 const READS: usize = 8;
 /// The maximum number of blobs that nodes read ahead can name in a valid tree: 17 MiB.
 const READ_AHEAD: usize = 1 << 19;
-/// The packs that each node is in.
+/// The number of packs that hold each node.
 const NODE_COPIES: usize = 2;
 /// The children of a branch.
 const BRANCH_WIDTH: usize = 64;
@@ -500,7 +500,7 @@ impl Walk<'_, '_> {
     }
 }
 
-/// Returns whether a leaf has as many chunks as a leaf has with chunks of this size.
+/// Returns whether the number of chunks of a leaf is right for chunks of this size.
 fn fills_leaf(leaf: &Children, chunk_size: u32) -> bool {
     leaf.ids.len() as u64 * u64::from(chunk_size) == LEAF_SIZE
 }
