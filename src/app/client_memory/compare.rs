@@ -13,8 +13,8 @@ use crate::repo::{Log, Project, Records, RepoError};
 /// if an earlier listing had it.
 const LIST_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// Returns a loss if the whole project was replaced: by another project of this name, or by an older
-/// state.
+/// Returns a loss if the whole project was replaced: by another project of this name, or by an
+/// older state.
 pub(super) fn replaced(location: &SeenLocation, project: &Project) -> Option<Lost> {
     if location.repository != project.repository {
         return Some(Lost::Repository {
