@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
+use crate::base::sync_directory;
+
 use super::environment::Environment;
 use super::state_dir::{file_name, state_dir};
 use crate::base::create_private_dir;
@@ -126,9 +128,7 @@ fn write(path: &Path, directory: &Path, text: &[u8]) -> io::Result<()> {
         .open(path)?;
     file.write_all(text)?;
     file.sync_all()?;
-    // Some file systems cannot sync a directory.
-    let _ = File::open(directory).and_then(|directory| directory.sync_all());
-    Ok(())
+    sync_directory(File::open(directory)?)
 }
 
 /// Returns a file name for a target. The names of devices change when a machine starts again, so a

@@ -3,6 +3,7 @@
 mod buffer;
 mod cancel;
 mod child;
+mod directory;
 mod id;
 mod memory;
 mod observe;
@@ -15,6 +16,7 @@ mod zero;
 pub use buffer::{Buffer, DIRECT_ALIGN};
 pub use cancel::{Cancel, Cancelled};
 pub(crate) use child::{ChildGroup, child_command, kill_child_groups};
+pub(crate) use directory::{lacks_links, sync_directory};
 pub use id::{
     BlobId, LeaseId, ObjectHash, ParseIdError, ProjectId, RepositoryId, Root, SignerId, VolumeId,
 };

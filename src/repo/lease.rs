@@ -20,6 +20,7 @@ use super::project::Project;
 use crate::base::{BlobId, LeaseId, ObjectHash, lock};
 use crate::crypto::random;
 use crate::format::{LeaseBody, ProcessId};
+use crate::storage::StorageErrorKind;
 
 /// The time between two renewals of a lease.
 const RENEW_EVERY: Duration = Duration::from_secs(30);
@@ -407,7 +408,17 @@ impl Held {
             old
         };
         let object = |id| ObjectRef::Lease(self.project.id, id);
-        self.project.put_marker(object(id), &body)?;
+        let id = match self.project.put_marker(object(id), &body) {
+            // This store cannot replace an object.
+            Err(RepoError::Storage(error))
+                if id == old && error.kind == StorageErrorKind::Exists =>
+            {
+                let id = LeaseId::from_bytes(random()?);
+                self.project.put_marker(object(id), &body)?;
+                id
+            }
+            stored => stored.map(|()| id)?,
+        };
         {
             let mut state = self.state();
             state.lapsed |= late || is_late(put);

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::envelope::Signed;
-use super::error::{Damage, ForeignReason, RepoError};
+use super::error::{Damage, ForeignReason, RepoError, RepoErrorKind};
 use super::object_kind::ObjectKind;
 use super::object_ref::ObjectRef;
 use super::parallel::parallel_map;
@@ -236,6 +236,15 @@ impl Project {
         self.find_foreign_of::<AuditBody>(&mut foreign)?;
         self.find_foreign_of::<LeaseBody>(&mut foreign)?;
         Ok(foreign)
+    }
+
+    /// Returns the errors of the audits that cannot be read.
+    pub fn damaged_audits(&self) -> Result<Vec<RepoError>, RepoError> {
+        let loaded = self.load_all::<AuditBody>()?.into_iter();
+        let errors = loaded.filter_map(|audit| audit.body.err());
+        Ok(errors
+            .filter(|e| e.kind() == RepoErrorKind::Damaged)
+            .collect())
     }
 
     fn find_foreign_of<T: Body>(&self, foreign: &mut Vec<RepoError>) -> Result<(), RepoError> {

@@ -56,7 +56,8 @@ pub trait Backend: Send + Sync {
 
     /// Returns all objects below a directory at any depth, in no order; none if there is no such
     /// directory. The empty string is the whole store. Files whose path is no [`Name`] are left
-    /// out. An object that is stored or deleted meanwhile may be shown or not.
+    /// out. An object that is stored or deleted meanwhile may be shown or not. Anything else under
+    /// [the name of an object](Name::is_of_object) may be shown as an object: it cannot be read.
     fn list(&self, directory: &str) -> Result<Vec<ObjectInfo>, StorageError>;
 
     /// Returns the names of a directory's direct subdirectories, in no order; none if there is no

@@ -46,6 +46,21 @@ impl Name {
         self.0.rsplit('/').next().unwrap_or(&self.0)
     }
 
+    /// Reports whether only an object can have this name, and no directory of a store: its last part
+    /// is as long as a hash.
+    #[must_use]
+    pub fn is_of_object(&self) -> bool {
+        const HASH_LEN: usize = 64;
+        self.last().len() >= HASH_LEN
+    }
+
+    /// Reports whether objects of this name are replaced by others: leases. All other objects stay
+    /// as they are until they are deleted.
+    #[must_use]
+    pub fn is_replaced(&self) -> bool {
+        self.directory().ends_with("/leases")
+    }
+
     /// Returns the part before the last `/`; empty for a name of one part.
     #[must_use]
     pub fn directory(&self) -> &str {

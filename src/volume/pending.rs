@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
+use crate::base::{lacks_links, sync_directory};
+
 use super::device_directory::refuse_file_among_devices;
 use super::error::{Unsuitable, VolumeError, VolumeErrorKind, VolumeOperation};
 use super::sys::{ImageKind, image_kind};
@@ -28,7 +30,7 @@ pub(super) enum Collision {
 }
 
 /// A file with a temporary name, in the directory of its final one. It is removed if it is dropped
-/// without [`commit`](Self::commit).
+/// before [`commit`](Self::commit) was called.
 #[derive(Debug)]
 pub(super) struct Pending {
     directory: File,
@@ -36,7 +38,9 @@ pub(super) struct Pending {
     path: PathBuf,
     name: OsString,
     collision: Collision,
-    committed: bool,
+    /// The content is complete.
+    stays: bool,
+    is_named: bool,
 }
 
 impl Pending {
@@ -91,7 +95,8 @@ impl Pending {
             path,
             name,
             collision,
-            committed: false,
+            stays: false,
+            is_named: false,
         };
         if let Some(replaced) = replaced {
             let own = file.metadata().map_err(&failed)?;
@@ -110,17 +115,12 @@ impl Pending {
     }
 
     /// Gives the file its final name, and makes the name durable. The caller must sync the content
-    /// before. May be called again after an error.
+    /// before. If this fails, the content stays under the temporary name, which the error states.
+    /// May be called again after an error.
     pub(super) fn commit(&mut self) -> Result<(), VolumeError> {
-        let failed = |error: Errno| {
-            VolumeError::io(
-                VolumeOperation::Finish,
-                self.path.display(),
-                io::Error::from(error),
-            )
-        };
-        if !self.committed {
-            match self.collision {
+        self.stays = true;
+        if !self.is_named {
+            let named = match self.collision {
                 Collision::Replace => rustix::fs::renameat(
                     &self.directory,
                     &self.temporary,
@@ -130,17 +130,23 @@ impl Pending {
                 Collision::Refuse => {
                     rename_no_replace(&self.directory, &self.temporary, &self.name)
                 }
-            }
-            .map_err(failed)?;
-            self.committed = true;
+            };
+            named.map_err(|error| {
+                let complete = self.path.with_file_name(&self.temporary);
+                let (path, complete) = (self.path.display(), complete.display());
+                let object = format!("{path} (its complete content is in {complete})");
+                VolumeError::io(VolumeOperation::Finish, object, error)
+            })?;
+            self.is_named = true;
         }
-        rustix::fs::fsync(&self.directory).map_err(failed)
+        let synced = sync_directory(&self.directory);
+        synced.map_err(VolumeError::on(VolumeOperation::Finish, &self.path))
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if !self.committed {
+        if !self.stays {
             // An error cannot be reported from here. The name of the file shows its origin.
             let _ = rustix::fs::unlinkat(&self.directory, &self.temporary, AtFlags::empty());
         }
@@ -157,17 +163,29 @@ fn temporary_name(name: &OsStr) -> io::Result<OsString> {
     Ok(temporary)
 }
 
-/// Renames a file in one step, unless the new name exists.
+/// Renames a file, unless the new name exists. Where the file system can, this is one step.
 fn rename_no_replace(directory: impl AsFd, old: &OsStr, new: &OsStr) -> Result<(), Errno> {
     let directory = directory.as_fd();
     match rustix::fs::renameat_with(directory, old, directory, new, RenameFlags::NOREPLACE) {
         // Some file systems, such as NFS, cannot do this. A hard link also fails if the name
         // exists.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            rustix::fs::linkat(directory, old, directory, new, AtFlags::empty())?;
-            rustix::fs::unlinkat(directory, old, AtFlags::empty())
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+        result => return result,
+    }
+    match rustix::fs::linkat(directory, old, directory, new, AtFlags::empty()) {
+        Ok(()) => {
+            // The file has its name. If this fails, it also keeps the old one.
+            let _ = rustix::fs::unlinkat(directory, old, AtFlags::empty());
+            Ok(())
         }
-        result => result,
+        // Others have no hard links either, such as FAT, or a mount in user space.
+        Err(error) if lacks_links(error) => {
+            match rustix::fs::statat(directory, new, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => rustix::fs::renameat(directory, old, directory, new),
+                found => Err(found.err().unwrap_or(Errno::EXIST)),
+            }
+        }
+        Err(error) => Err(error),
     }
 }
 

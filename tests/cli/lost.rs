@@ -108,6 +108,8 @@ fn a_volume_whose_newest_backup_saw_the_lost_record_restores_by_name() {
     // A later backup follows the remaining backups, and its writer knew that the lost record had
     // existed.
     let latest = world.write("last", &noise(4, MIB));
+    // It is made by another host, which does not remember the lost record.
+    fs::remove_dir_all(world.path("home")).unwrap();
     back_up(&world, &latest, "v");
     world.restores("v", &latest);
     // Without the lost record, `v~1` would select a backup that is too old.

@@ -20,6 +20,7 @@ mod label;
 mod list;
 mod lost;
 mod manual;
+mod matrix;
 mod memory;
 mod order;
 mod passwords;

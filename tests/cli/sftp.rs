@@ -36,11 +36,14 @@ impl RemoteRepo {
     }
 
     fn empty() -> Option<Self> {
-        let server = Sshd::start()?;
+        Some(Self::on(Sshd::start()?))
+    }
+
+    fn on(server: Sshd) -> Self {
         let mut world = World::empty();
         world.set("CUTTLEBONE_REPOSITORY", server.location("repo"));
         let ssh = server.ssh_command();
-        Some(Self { server, world, ssh })
+        Self { server, world, ssh }
     }
 
     fn with_ssh<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
@@ -70,6 +73,37 @@ impl RemoteRepo {
             assert!(ran.stderr.contains(text), "{text}: {}", ran.stderr);
         }
     }
+}
+
+/// A lease is stored again with other content, which needs another name there.
+#[test]
+fn all_commands_work_on_a_server_that_cannot_replace_files() {
+    let without = "internal-sftp -P posix-rename,hardlink";
+    let Some(remote) = Sshd::start_with(without).map(RemoteRepo::on) else {
+        return;
+    };
+    remote.ok(&[&["init", "-q"][..], &CHEAP_KEY].concat());
+    let disk = remote.world.write("disk.img", &noise(1, SIZE));
+    remote.ok(&["backup", &disk, "-q"]);
+    remote.world.write("disk.img", &noise(2, SIZE));
+    remote.ok(&["backup", &disk, "-q"]);
+    remote.ok(&[
+        "forget",
+        "--keep-last",
+        "1",
+        "--prune",
+        "--grace",
+        "0",
+        "-q",
+    ]);
+    remote.ok(&["check", "--read-data", "-q"]);
+    let leases = remote.server.store().join("repo/projects");
+    let left = crate::support::program::files(&leases);
+    assert!(
+        left.iter()
+            .all(|path| !path.to_str().unwrap().contains("/leases/")),
+        "{left:?}"
+    );
 }
 
 #[test]

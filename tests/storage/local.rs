@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a call that fails fails the test")]
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
@@ -69,12 +69,14 @@ fn open_needs_a_local_directory_and_create_makes_it() {
 }
 
 #[test]
-fn files_are_read_only_and_private_to_the_user() {
+fn files_are_private_to_the_user_and_read_only_unless_they_are_replaced() {
     let place = tempfile::tempdir().unwrap();
     let store = LocalBackend::open(place.path()).unwrap();
     store.put(&name("a/b/c"), &[b"1"]).unwrap();
     store.put_new(&name("a/b/d"), &[b"1"]).unwrap();
+    store.put(&name("a/leases/e"), &[b"1"]).unwrap();
     for (path, bits) in [
+        ("a/leases/e", 0o600),
         ("a", 0o700),
         ("a/b", 0o700),
         ("a/b/c", 0o400),
@@ -324,4 +326,44 @@ fn a_read_only_disk_is_reported_as_such() {
     assert_eq!(names(&store, ""), ["packs/a"]);
     let inside = LocalBackend::create(disk.path().join("new"));
     assert_eq!(kind(inside), read_only);
+}
+
+#[test]
+fn what_root_stores_belongs_to_the_owner_of_the_store() {
+    // Others can give away nothing.
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let (user, group) = (54_321, 54_322);
+    chown(place.path(), Some(user), Some(group)).unwrap();
+    let store = LocalBackend::open(place.path()).unwrap();
+    store.put(&name("a/b/c"), &[b"1"]).unwrap();
+    store.put_new(&name("a/d"), &[b"1"]).unwrap();
+    for path in ["a", "a/b", "a/b/c", "a/d"] {
+        let found = fs::metadata(place.path().join(path)).unwrap();
+        assert_eq!((found.uid(), found.gid()), (user, group), "{path}");
+    }
+}
+
+#[test]
+fn anything_but_a_file_in_the_place_of_an_object_cannot_be_read_and_is_not_missing() {
+    let place = tempfile::tempdir().unwrap();
+    let store = LocalBackend::open(place.path()).unwrap();
+    let digits = |digit: &str| format!("a/{}", digit.repeat(64));
+    let (fifo, directory, link) = (digits("1"), digits("2"), digits("3"));
+    let at = |path: &str| place.path().join(path);
+    fs::create_dir_all(at(&directory)).unwrap();
+    symlink("nowhere", at(&link)).unwrap();
+    let made = Command::new("mkfifo").arg(at(&fifo)).status().unwrap();
+    assert!(made.success());
+    let mut listed = names(&store, "");
+    listed.sort();
+    assert_eq!(listed, [&*fifo, &*directory, &*link]);
+    for path in listed {
+        let unreadable = Some(StorageErrorKind::Unreadable);
+        assert_eq!(kind(store.get(&name(&path), 9)), unreadable, "{path}");
+        let range = store.get_range(&name(&path), 0, &mut [0; 9]);
+        assert_eq!(kind(range), unreadable, "{path}");
+    }
 }

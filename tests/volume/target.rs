@@ -46,6 +46,32 @@ fn a_new_file_is_sparse_and_appears_only_when_it_is_finished() {
 }
 
 #[test]
+fn a_complete_image_stays_if_its_name_is_taken_meanwhile() {
+    let directory = TempDir::new().expect("a directory");
+    let path = directory.path().join("disk");
+    let target = FileTarget::create_new(&path, 4).expect("a target");
+    target.write_at(0, b"data").expect("a write");
+    fs::write(&path, "another").expect("a file");
+    let error = target.finish().expect_err("the name is taken");
+    assert_eq!(error.kind, VolumeErrorKind::Exists);
+    drop(target);
+    let mut left = names(directory.path());
+    left.retain(|name| name != "disk");
+    let [complete] = &left[..] else {
+        unreachable!("one file: {left:?}")
+    };
+    let complete = directory.path().join(complete);
+    assert_eq!(fs::read(&complete).expect("the data"), b"data");
+    assert!(
+        error
+            .to_string()
+            .contains(complete.to_str().expect("a path")),
+        "{error}"
+    );
+    assert_eq!(fs::read(&path).expect("a file"), b"another");
+}
+
+#[test]
 fn many_threads_write_one_image() {
     let directory = TempDir::new().expect("a directory");
     let path = directory.path().join("disk");

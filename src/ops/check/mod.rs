@@ -25,6 +25,7 @@ use crate::repo::{
     Opener, PlacedRun, Project, Records, RepoError, Repository, Voids, lease_for_reading,
     listing_of,
 };
+use crate::storage::StorageErrorClass;
 
 /// Maximum number of packs that are in memory at once. Each is read completely, so this limits the
 /// memory.
@@ -89,6 +90,7 @@ pub fn check(
         .into_iter()
         .chain(log.take_damaged())
         .chain(voids.take_damaged())
+        .chain(project.damaged_audits()?)
         .chain(foreign)
     {
         run.found(&Finding::from_error(error));
@@ -201,6 +203,18 @@ impl CheckTask<'_> {
                         problem: Arc::new(error),
                     });
                 }
+                // Missing permission to read it is not damage, but this copy is of no use.
+                Err(RepoError::Storage(error))
+                    if error.kind.class() == StorageErrorClass::Denied =>
+                {
+                    let source = Damage::Unreadable(Box::new(error));
+                    self.found(&Finding::CopyDamaged {
+                        object,
+                        name: name.to_string(),
+                        is_second,
+                        problem: Arc::new(RepoError::Damaged { object, source }),
+                    });
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -269,7 +283,7 @@ impl CheckTask<'_> {
                 Some((found, expected)) => {
                     self.report.packs_damaged += 1;
                     // Some of its runs may still be readable.
-                    compared.packs.push((object, found));
+                    compared.packs.push((object, found.min(expected)));
                     self.found(&Finding::PackWrongSize {
                         pack: object,
                         expected,
@@ -444,7 +458,15 @@ fn read_pack(
 ) -> Result<PackVerdict, RepoError> {
     let project = index.project();
     let damaged = |source| RepoError::Damaged { object, source };
-    let bytes = match project.objects.get(object, size) {
+    let read = match project.objects.get(object, size) {
+        // All that the index knows of may still be at its beginning.
+        Err(RepoError::Damaged {
+            source: Damage::TooLarge,
+            ..
+        }) => project.objects.get_start(object, to_usize(size)),
+        read => read,
+    };
+    let bytes = match read {
         Ok(bytes) => bytes,
         Err(error @ RepoError::Damaged { .. }) => return Ok(PackVerdict::Damaged(error, None)),
         Err(error) => return Err(error),

@@ -185,7 +185,7 @@ fn named(
 ) -> Result<HashMap<ObjectHash, bool>, OpsError> {
     let mut named = HashMap::new();
     for selector in selectors {
-        let backup = records.select(selector)?;
+        let backup = records.select_surely(selector)?;
         if candidate(backup).is_protected() && !force {
             return Err(OpsError::Protected {
                 volume: backup.record.volume.name.clone(),

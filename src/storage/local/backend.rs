@@ -20,21 +20,24 @@ use std::time::Duration;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use super::owner::{Owner, give};
 use super::temporary_file::{IfTaken, TemporaryFile};
 use super::writer::Writer;
 use super::{directory, free_space, leftovers, listing};
-use crate::base::{ByteSize, lock};
+use crate::base::{ByteSize, lock, sync_directory};
 use crate::storage::backend::{Backend, ObjectInfo};
 use crate::storage::error::{StorageError, StorageErrorKind, StorageOperation};
 use crate::storage::name::Name;
 
-/// A store in a directory. Files get the mode 0400 and directories 0700.
+/// A store in a directory. Files get the mode 0400, those that are replaced later 0600, and
+/// directories 0700. What root stores in the directory of another user belongs to that user.
 ///
 /// Symbolic links below the directory are not followed, since a listing would not include the
 /// objects behind them. Such objects are not found, and storing an object behind a link fails.
 #[derive(Debug)]
 pub struct LocalBackend {
     root: OwnedFd,
+    owner: Option<Owner>,
     path: PathBuf,
     location: String,
     /// Directories that are known to be durable, so that a put need not check again.
@@ -64,8 +67,10 @@ impl LocalBackend {
     fn try_open(path: &Path) -> io::Result<Self> {
         let canonical = fs::canonicalize(path)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(&canonical, flags, Mode::empty())?;
         Ok(Self {
-            root: rustix::fs::open(&canonical, flags, Mode::empty())?,
+            owner: Owner::of(&root)?,
+            root,
             path: canonical,
             location: path.display().to_string(),
             durable: Mutex::default(),
@@ -79,10 +84,16 @@ impl LocalBackend {
             return Err(Errno::EXIST.into());
         }
         let directory = self.directory_for_writing(name.directory())?;
-        let temporary = TemporaryFile::create(&directory)?;
+        let mode = if name.is_replaced() {
+            // Some file systems refuse to replace a file that is read-only.
+            Mode::RUSR | Mode::WUSR
+        } else {
+            Mode::RUSR
+        };
+        let temporary = TemporaryFile::create(&directory, mode, self.owner)?;
         self.writer.write_durably(temporary.file(), parts)?;
         temporary.publish(name.last(), if_taken)?;
-        directory::sync(&directory)
+        sync_directory(&directory)
     }
 
     /// Returns the directory. Creates it if needed, and makes it durable.
@@ -99,13 +110,17 @@ impl LocalBackend {
         }
         let mut opened = directory::open(&self.root, ".")?;
         for part in directory.split('/') {
-            match rustix::fs::mkdirat(&opened, part, Mode::RWXU) {
-                // The process that created it may not have made it durable yet, or may have crashed
-                // before.
-                Ok(()) | Err(Errno::EXIST) => directory::sync(&opened)?,
+            let made = rustix::fs::mkdirat(&opened, part, Mode::RWXU);
+            let deeper = match made {
+                Ok(()) | Err(Errno::EXIST) => directory::open(&opened, part)?,
                 Err(error) => return Err(error.into()),
+            };
+            if made.is_ok() {
+                give(&deeper, self.owner)?;
             }
-            opened = directory::open(&opened, part)?;
+            // Its creator may not have made it durable yet, or may have died before.
+            sync_directory(&opened)?;
+            opened = deeper;
         }
         lock(&self.durable).insert(directory.to_owned());
         Ok(opened)
@@ -173,8 +188,17 @@ impl LocalBackend {
             "" => directory::open(&self.root, ".")?,
             directory => directory::open(&self.root, directory)?,
         };
-        rustix::fs::unlinkat(&directory, name.last(), AtFlags::empty())?;
-        directory::sync(&directory)
+        let unlink = || rustix::fs::unlinkat(&directory, name.last(), AtFlags::empty());
+        match unlink() {
+            // Some file systems, such as SMB, refuse to remove a file that is read-only.
+            Err(Errno::ACCESS | Errno::PERM) => {
+                let mode = Mode::RUSR | Mode::WUSR;
+                rustix::fs::chmodat(&directory, name.last(), mode, AtFlags::empty())?;
+                unlink()?;
+            }
+            removed => removed?,
+        }
+        sync_directory(&directory)
     }
 
     /// Returns the error of a put. If the disk is full, adds the size of the object to the text,
@@ -184,6 +208,23 @@ impl LocalBackend {
         if error.kind == StorageErrorKind::Full {
             let size: u64 = parts.iter().map(|part| part.len() as u64).sum();
             error.location = format!("{}, {} needed", error.location, ByteSize(size));
+        }
+        error
+    }
+
+    /// Returns the error of a get. Something else in the place of an object, for example a FIFO,
+    /// cannot be read, but that object is not missing.
+    fn failed_to_get(&self, name: &Name, source: io::Error) -> StorageError {
+        let found = rustix::fs::statat(&self.root, name.as_str(), AtFlags::SYMLINK_NOFOLLOW);
+        let is_other = found.is_ok_and(|stat| !FileType::from_raw_mode(stat.st_mode).is_file());
+        let mut error = self.failed(StorageOperation::Get, name.as_str(), source);
+        if is_other {
+            error.kind = if name.is_of_object() {
+                StorageErrorKind::Unreadable
+            } else {
+                StorageErrorKind::NotFound
+            };
+            error.source = Some(io::Error::other("it is not a regular file"));
         }
         error
     }
@@ -233,12 +274,12 @@ impl Backend for LocalBackend {
 
     fn get(&self, name: &Name, limit: u64) -> Result<Vec<u8>, StorageError> {
         self.read(name, limit)
-            .map_err(|source| self.failed(StorageOperation::Get, name.as_str(), source))
+            .map_err(|source| self.failed_to_get(name, source))
     }
 
     fn get_range(&self, name: &Name, offset: u64, buf: &mut [u8]) -> Result<(), StorageError> {
         self.read_range(name, offset, buf)
-            .map_err(|source| self.failed(StorageOperation::Get, name.as_str(), source))
+            .map_err(|source| self.failed_to_get(name, source))
     }
 
     fn size(&self, name: &Name) -> Result<u64, StorageError> {

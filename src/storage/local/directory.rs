@@ -10,19 +10,12 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use crate::base::sync_directory;
+
 /// Opens a directory below `at`. The last component may not be a symbolic link.
 pub(super) fn open(at: &OwnedFd, path: &str) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(at, path, flags, Mode::empty())
-}
-
-/// Makes the names in a directory durable.
-pub(super) fn sync(directory: &OwnedFd) -> io::Result<()> {
-    match rustix::fs::fsync(directory) {
-        // Some network file systems do not support this; their servers keep the order themselves.
-        Ok(()) | Err(Errno::INVAL | Errno::NOTSUP) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// Creates a directory, and those above it, as needed. They are durable when this returns. The path
@@ -38,7 +31,7 @@ pub(super) fn create_all(path: &Path) -> io::Result<()> {
         Err(error) => return Err(error),
     }
     match path.parent() {
-        Some(parent) => sync(&File::open(parent)?.into()),
+        Some(parent) => sync_directory(File::open(parent)?),
         None => Ok(()),
     }
 }

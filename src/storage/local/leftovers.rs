@@ -4,11 +4,12 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, Dir, FileType, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, Stat};
 use rustix::io::Errno;
 
 use super::directory;
 use super::temporary_file::TemporaryFile;
+use crate::base::sync_directory;
 use crate::storage::name::Name;
 use crate::storage::temporary;
 
@@ -69,7 +70,7 @@ impl Sweep<'_> {
             }
         }
         if self.removed > before {
-            directory::sync(&opened)?;
+            sync_directory(&opened)?;
         }
         Ok(())
     }
@@ -95,7 +96,7 @@ impl Sweep<'_> {
         let now = if let Some(now) = self.now {
             now
         } else {
-            let probe = TemporaryFile::create(self.root)?;
+            let probe = TemporaryFile::create(self.root, Mode::RUSR, None)?;
             let stat = rustix::fs::fstat(probe.file())?;
             *self.now.insert(directory::modified(&stat))
         };

@@ -1,6 +1,7 @@
 //! Lists objects and directories.
 
 use std::os::fd::OwnedFd;
+use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, Dir, FileType};
 use rustix::io::Errno;
@@ -11,7 +12,7 @@ use crate::storage::name::Name;
 
 /// Adds the objects below `path`; none if there is no such directory, or it disappears meanwhile.
 /// `prefix` is the path as seen from the store. The depth is bounded by the parts that a [`Name`]
-/// can have.
+/// can have. Anything but a file in the place of an object is listed with a size of 0.
 pub(super) fn add_objects(
     objects: &mut Vec<ObjectInfo>,
     at: &OwnedFd,
@@ -36,24 +37,36 @@ pub(super) fn add_objects(
             prefix => format!("{prefix}/{last}"),
         };
         let Ok(name) = Name::new(path) else { continue };
-        if entry.file_type() == FileType::Directory {
+        let has_place = name.is_of_object();
+        if entry.file_type() == FileType::Directory && !has_place {
             add_objects(objects, &opened, last, name.as_str())?;
             continue;
         }
-        let stat = match rustix::fs::statat(&opened, last, AtFlags::SYMLINK_NOFOLLOW) {
+        let (size, modified) = match rustix::fs::statat(&opened, last, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
+                FileType::RegularFile => (
+                    u64::try_from(stat.st_size).unwrap_or(0),
+                    directory::modified(&stat),
+                ),
+                // It cannot be read, but it is not missing either.
+                _ if has_place => (0, directory::modified(&stat)),
+                // Some file systems do not include types in a listing.
+                FileType::Directory => {
+                    add_objects(objects, &opened, last, name.as_str())?;
+                    continue;
+                }
+                _ => continue,
+            },
             Err(Errno::NOENT) => continue,
-            stat => stat?,
+            // Its inode is damaged. Nothing is known of it, so it counts as new.
+            Err(Errno::IO | Errno::BADMSG | Errno::UCLEAN) => (0, SystemTime::now()),
+            Err(error) => return Err(error),
         };
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => objects.push(ObjectInfo {
-                name,
-                size: u64::try_from(stat.st_size).unwrap_or(0),
-                modified: directory::modified(&stat),
-            }),
-            // Some file systems do not include types in a listing.
-            FileType::Directory => add_objects(objects, &opened, last, name.as_str())?,
-            _ => {}
-        }
+        objects.push(ObjectInfo {
+            name,
+            size,
+            modified,
+        });
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ mod directory;
 mod free_space;
 mod leftovers;
 mod listing;
+mod owner;
 mod temporary_file;
 mod writer;
 

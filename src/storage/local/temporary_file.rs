@@ -7,6 +7,8 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
+use super::owner::{Owner, give};
+use crate::base::lacks_links;
 use crate::storage::temporary;
 
 /// How to treat an object that already has the name.
@@ -25,19 +27,26 @@ pub(super) struct TemporaryFile<'a> {
 }
 
 impl<'a> TemporaryFile<'a> {
-    pub(super) fn create(directory: &'a OwnedFd) -> io::Result<Self> {
+    /// Creates a file of this mode, which belongs to `owner` if there is one.
+    pub(super) fn create(
+        directory: &'a OwnedFd,
+        mode: Mode,
+        owner: Option<Owner>,
+    ) -> io::Result<Self> {
         let name = temporary::new_name()?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         // The process that creates a file may write to it even if its mode is read-only. So the
         // file is read-only from the beginning. This also avoids a change of the mode, which some
         // file systems refuse.
-        let file = rustix::fs::openat(directory, name.as_str(), flags, Mode::RUSR)?;
-        Ok(Self {
+        let file = rustix::fs::openat(directory, name.as_str(), flags, mode)?;
+        let created = Self {
             directory,
             name,
             file: File::from(file),
             published: false,
-        })
+        };
+        give(&created.file, owner)?;
+        Ok(created)
     }
 
     pub(super) fn file(&self) -> &File {
@@ -67,7 +76,22 @@ impl<'a> TemporaryFile<'a> {
     /// value is dropped.
     fn publish_by_link(self, name: &str) -> io::Result<()> {
         let (at, from) = (self.directory, self.name.as_str());
-        Ok(rustix::fs::linkat(at, from, at, name, AtFlags::empty())?)
+        match rustix::fs::linkat(at, from, at, name, AtFlags::empty()) {
+            Err(error) if lacks_links(error) => self.publish_after_a_look(name),
+            linked => Ok(linked?),
+        }
+    }
+
+    /// Renames the file if the name is free. If another process takes the name at the same moment,
+    /// its file may be replaced: a file system without hard links has nothing better.
+    fn publish_after_a_look(mut self, name: &str) -> io::Result<()> {
+        let (at, from) = (self.directory, self.name.as_str());
+        match rustix::fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => rustix::fs::renameat(at, from, at, name)?,
+            found => return Err(found.err().unwrap_or(Errno::EXIST).into()),
+        }
+        self.published = true;
+        Ok(())
     }
 }
 
@@ -84,16 +108,24 @@ impl Drop for TemporaryFile<'_> {
 mod tests {
     use super::*;
 
+    type Publish = fn(TemporaryFile<'_>) -> io::Result<()>;
+
     #[test]
-    fn a_hard_link_never_replaces_a_file_and_leaves_no_temporary_name() {
+    fn a_new_name_never_replaces_a_file_and_leaves_no_temporary_name() {
         let place = tempfile::tempdir().unwrap();
         let directory = OwnedFd::from(File::open(place.path()).unwrap());
-        let publish = || {
-            let file = TemporaryFile::create(&directory).unwrap();
-            file.publish_by_link("a")
-        };
-        publish().unwrap();
-        assert_eq!(publish().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        let by_link: Publish = |file| file.publish_by_link("a");
+        let after_a_look: Publish = |file| file.publish_after_a_look("a");
+        let create = || TemporaryFile::create(&directory, Mode::RUSR, None).unwrap();
+        for publish in [by_link, after_a_look] {
+            publish(create()).unwrap();
+            for again in [by_link, after_a_look] {
+                let refused = again(create()).unwrap_err();
+                assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+            }
+            std::fs::remove_file(place.path().join("a")).unwrap();
+        }
+        by_link(create()).unwrap();
         let names: Vec<_> = std::fs::read_dir(place.path())
             .unwrap()
             .map(|entry| entry.unwrap().file_name())

@@ -1,0 +1,351 @@
+//! Every kind of object, damaged in every way, and every command on such a repository: the damaged
+//! object costs no more than what only it holds, and nothing waits, is deleted, or is wrong.
+
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use cuttlebone::base::Silent;
+use cuttlebone::repo::{Lease, Repository, Voids, Work, Worker};
+use cuttlebone::storage::LocalBackend;
+
+use crate::support::program::{CHEAP_KEY, PASSWORD, World, files, same};
+use crate::support::{modes_apply, noise};
+
+const MIB: usize = 1 << 20;
+
+/// A way in which an object is of no use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// The user may not read it.
+    Denied,
+    Fifo,
+    Directory,
+    Dangling,
+    Truncated,
+    Empty,
+    Flipped,
+    /// Another object of its kind has its name.
+    Swapped,
+    /// It is larger than any object.
+    Huge,
+}
+
+const WAYS: [Way; 9] = [
+    Way::Denied,
+    Way::Fifo,
+    Way::Directory,
+    Way::Dangling,
+    Way::Truncated,
+    Way::Empty,
+    Way::Flipped,
+    Way::Swapped,
+    Way::Huge,
+];
+
+/// The directories of a project, with objects of one kind each.
+const KINDS: [&str; 12] = [
+    "settings", "keys", "writers", "packs", "trees", "index", "backups", "voids", "log", "leases",
+    "marks", "audits",
+];
+
+/// A repository with objects of all kinds, and the files that its backups restore to.
+struct Whole {
+    world: World,
+    backups: Vec<(String, String)>,
+    /// A backup that nothing builds on.
+    spare: String,
+    /// Packs that no backup needs and a mark names: damage to these costs nothing.
+    unused: Vec<PathBuf>,
+}
+
+impl Whole {
+    fn new() -> Self {
+        let world = World::new();
+        let write = world.write("write", b"of the writer");
+        let add = [
+            "key",
+            "add",
+            "--new-password-file",
+            &write,
+            "--role",
+            "write",
+        ];
+        world.ok(&[&add[..], &CHEAP_KEY].concat());
+        let mut backups = Vec::new();
+        let mut back_up = |volume: &str, seed: u64, args: &[&str]| {
+            let file = world.write(&format!("{volume}-{seed}"), &noise(seed, MIB));
+            let summary = world.backup(&[&[&file, "--volume", volume], args].concat());
+            let id = summary["backup_id"].as_str().unwrap().to_owned();
+            backups.push((id.clone(), file));
+            id
+        };
+        let gone = back_up("gone", 1, &[]);
+        let unused = world.packs();
+        back_up("a", 2, &[]);
+        back_up("client", 3, &["--password-file", &write]);
+        let spare = back_up("b", 4, &[]);
+        let void = back_up("void", 5, &[]);
+        back_up("a", 6, &[]);
+        backups.retain(|(id, _)| ![&gone, &spare].contains(&id));
+        world.ok(&["check", "--read-data"]);
+        world.ok(&["forget", &gone, "--force"]);
+        thread::sleep(std::time::Duration::from_secs(2));
+        world.ok(&["prune", "--grace", "1s", "--max-unused", "unlimited"]);
+        world.ok(&["head"]);
+        let store = LocalBackend::open(world.repository()).unwrap();
+        let repository = Repository::open(Arc::new(store), PASSWORD.as_bytes(), &Silent).unwrap();
+        let project = repository.project("default", &Silent).unwrap();
+        Voids::put(&project, void.parse().unwrap(), "test").unwrap();
+        let worker = Worker {
+            host: Some("another"),
+            tool: "test",
+        };
+        // A process that was killed. It reads, which stops nobody.
+        let lease = Lease::take(&project, Work::Read, worker).unwrap();
+        let name = fs::read_dir(world.project().join("leases")).unwrap();
+        let path = name.last().unwrap().unwrap().path();
+        let bytes = fs::read(&path).unwrap();
+        drop(lease);
+        fs::write(&path, bytes).unwrap();
+        Self {
+            world,
+            backups,
+            spare,
+            unused,
+        }
+    }
+
+    /// Returns the paths, in the repository, of one object of each kind, and of each copy of it.
+    fn objects(&self) -> Vec<PathBuf> {
+        let project = self.world.project();
+        let project = project.strip_prefix(self.world.repository()).unwrap();
+        let mut objects: Vec<PathBuf> = ["cuttlebone", "cuttlebone.copy"].map(PathBuf::from).into();
+        objects.extend(["project", "project.copy"].map(|name| project.join(name)));
+        for kind in KINDS {
+            let mut found = files(&self.world.project().join(kind));
+            found.retain(|path| !self.unused.contains(path));
+            found.sort();
+            let first = found.into_iter().next();
+            let first = first.unwrap_or_else(|| unreachable!("no object in {kind}"));
+            let name = first.file_name().unwrap().to_str().unwrap().to_owned();
+            let directory = first.parent().unwrap();
+            let directory = directory.strip_prefix(self.world.repository()).unwrap();
+            let plain = name.trim_end_matches(".copy");
+            objects.push(directory.join(plain));
+        }
+        let repository_key = files(&self.world.repository().join("keys")).remove(0);
+        let name = repository_key
+            .strip_prefix(self.world.repository())
+            .unwrap();
+        objects.push(name.to_owned());
+        objects
+    }
+
+    /// Returns a world with a copy of the repository, and a cache of its own.
+    fn copy(&self) -> World {
+        let world = World::empty();
+        copy(&self.world.repository(), &world.repository());
+        world
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// Damages a file in this way. Returns `false` if that is not possible.
+fn damage(path: &Path, way: Way) -> bool {
+    let bytes = fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    if way == Way::Denied {
+        fs::set_permissions(path, Permissions::from_mode(0o000)).unwrap();
+        return true;
+    }
+    let other = || {
+        let directory = path.parent().unwrap();
+        let directory = match directory.file_name().unwrap().len() {
+            2 => directory.parent().unwrap(),
+            _ => directory,
+        };
+        let mut others = files(directory);
+        others.sort();
+        let others = others
+            .into_iter()
+            .rev()
+            .map(|other| fs::read(other).unwrap());
+        others
+            .clone()
+            .find(|other| *other != bytes && other[..8] == bytes[..8])
+    };
+    let swapped = if way == Way::Swapped {
+        let Some(other) = other() else { return false };
+        other
+    } else {
+        Vec::new()
+    };
+    fs::remove_file(path).unwrap();
+    match way {
+        Way::Denied => {}
+        Way::Fifo => {
+            let made = Command::new("mkfifo").arg(path).status().unwrap();
+            assert!(made.success());
+        }
+        Way::Directory => fs::create_dir(path).unwrap(),
+        Way::Dangling => symlink("nowhere", path).unwrap(),
+        Way::Truncated => fs::write(path, &bytes[..middle]).unwrap(),
+        Way::Empty => fs::write(path, b"").unwrap(),
+        Way::Flipped => {
+            let mut flipped = bytes;
+            flipped[middle] ^= 1;
+            fs::write(path, flipped).unwrap();
+        }
+        Way::Swapped => fs::write(path, swapped).unwrap(),
+        Way::Huge => {
+            fs::write(path, bytes).unwrap();
+            let file = File::options().write(true).open(path).unwrap();
+            file.set_len(1 << 40).unwrap();
+        }
+    }
+    true
+}
+
+/// Puts the bytes of an object back, whatever is in its place.
+fn heal(path: &Path, bytes: &[u8]) {
+    if path.is_dir() && !path.is_symlink() {
+        fs::remove_dir(path).unwrap();
+    } else if path.symlink_metadata().is_ok() {
+        fs::remove_file(path).unwrap();
+    }
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+/// Runs a command. Returns its exit code, which must be one of these.
+#[track_caller]
+fn exits(when: &str, world: &World, args: &[&str], codes: &[i32]) -> i32 {
+    let ran = world.run(args);
+    let code = ran.code.unwrap_or(-1);
+    let output = String::from_utf8_lossy(&ran.stdout);
+    assert!(
+        codes.contains(&code),
+        "{when}: {args:?}: {code}\n{output}\n{}",
+        ran.stderr
+    );
+    let told = format!("{output}{}", ran.stderr).to_lowercase();
+    assert!(!told.contains("delete the damaged"), "{when}: {told}");
+    code
+}
+
+/// Restores all backups. Returns those that cannot be restored. No other code than 21 and 24 will
+/// do, and no wrong data.
+fn restore_all(when: &str, world: &World, backups: &[(String, String)]) -> Vec<String> {
+    let mut failed = Vec::new();
+    for (id, file) in backups {
+        let target = world.at("restored");
+        let args = ["restore", id, &target, "-q"];
+        if exits(when, world, &args, &[0, 21, 23, 24]) == 0 {
+            assert!(same(&target, file), "{when}: {id} is wrong");
+            fs::remove_file(&target).unwrap();
+        } else {
+            assert!(!world.path("restored").exists(), "{when}: a part of {id}");
+            failed.push(id.clone());
+        }
+    }
+    failed
+}
+
+/// Damages an object and runs all commands.
+fn runs_all(whole: &Whole, object: &Path, way: Way) {
+    let when = format!("{way:?} {}", object.display());
+    let world = whole.copy();
+    let path = world.repository().join(object);
+    let bytes = fs::read(&path).unwrap();
+    if !damage(&path, way) {
+        return;
+    }
+    let is_in = |directory: &str| object.components().any(|c| c.as_os_str() == directory);
+    exits(&when, &world, &["list"], &[0]);
+    let failed = restore_all(&when, &world, &whole.backups);
+    if is_in("backups") {
+        let name = object.file_name().unwrap().to_str().unwrap();
+        assert!(failed.iter().all(|id| id == name), "{when}: {failed:?}");
+    } else if !is_in("packs") {
+        assert_eq!(failed, [""; 0], "{when}: every backup can be restored");
+    }
+
+    // A lost lease or mark costs nothing. Others may be unable to read it, or about to act on it.
+    let may_be_lost = is_in("leases") || is_in("marks");
+    let found: &[i32] = if may_be_lost { &[0, 21] } else { &[21] };
+    exits(&when, &world, &["check", "--read-data"], found);
+
+    let new = world.write("new", &noise(100, MIB));
+    // Whether a mark names a pack that a backup would rely on is not known then.
+    let stored: &[i32] = if is_in("marks") {
+        &[0, 1, 21]
+    } else {
+        &[0, 21]
+    };
+    let made = exits(&when, &world, &["backup", &new, "--volume", "new"], stored);
+    if made == 0 {
+        let ids = world.json(&["list", "new"]);
+        assert_eq!(ids.len(), 1, "{when}");
+        let id = ids[0]["backup_id"].as_str().unwrap();
+        let restored = restore_all(&when, &world, &[(id.to_owned(), new.clone())]);
+        assert_eq!(restored, [""; 0], "{when}: the new backup");
+    }
+    let stops: &[i32] = if may_be_lost {
+        &[0, 1, 21, 23]
+    } else {
+        &[0, 21, 23]
+    };
+    exits(&when, &world, &["forget", &whole.spare, "--force"], stops);
+    exits(&when, &world, &["prune", "--grace", "0"], stops);
+
+    // Nothing was deleted because of the damage.
+    heal(&path, &bytes);
+    let failed = restore_all(&when, &world, &whole.backups);
+    assert_eq!(failed, [""; 0], "{when}: after it was healed");
+}
+
+#[test]
+fn no_damage_to_an_object_of_any_kind_stops_commands_that_do_not_need_it() {
+    if !modes_apply(
+        "cli::matrix::no_damage_to_an_object_of_any_kind_stops_commands_that_do_not_need_it",
+    ) {
+        return;
+    }
+    let whole = Whole::new();
+    let objects = whole.objects();
+    let ways = WAYS.into_iter();
+    let cases: Vec<_> = ways
+        .flat_map(|way| objects.iter().map(move |o| (o, way)))
+        .collect();
+    let (next, failures) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while let Some((object, way)) = cases.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    let case = std::panic::AssertUnwindSafe(|| runs_all(&whole, object, *way));
+                    if std::panic::catch_unwind(case).is_err() {
+                        failures.fetch_add(1, Ordering::SeqCst);
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(failures.into_inner(), 0, "of {} cases", cases.len());
+}
