@@ -112,6 +112,18 @@ fn json_names_the_lost_backup() {
 }
 
 #[test]
+fn a_prune_that_accepts_every_loss_accepts_records_that_only_this_host_saw() {
+    let (world, ids) = three_backups();
+    for id in &ids {
+        fs::remove_file(record(&world, id)).unwrap();
+    }
+    world.fails(&["prune", "--grace", "0"], 23);
+    world.ok(&["prune", "--grace", "0", "--accept-loss", "all"]);
+    check_is_clean(&world);
+    back_up(&world, 3);
+}
+
+#[test]
 fn a_repository_that_was_replaced_by_an_older_state_is_noticed() {
     let (world, _) = three_backups();
     let older = world.path("older");

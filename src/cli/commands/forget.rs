@@ -33,7 +33,13 @@ pub(super) fn forget(
         ops::require_history(&project, &request.accept_loss, Some(&host), dry_run)?;
     notice_damaged(&console.session, records.damaged());
     notice_damaged(&console.session, log.damaged());
-    ClientMemory::new(&console.session, settings).remember(&project, &HistoryEnds::of(&records));
+    let memory = ClientMemory::new(&console.session, settings);
+    let ends = HistoryEnds::of(&records);
+    if request.accept_loss.all && !dry_run {
+        memory.accept(&project, &ends);
+    } else {
+        memory.remember(&project, &ends);
+    }
     let (what, shown_in) = match request.selection {
         ForgetSelection::NotKeptBy {
             policy,

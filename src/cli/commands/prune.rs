@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use crate::app::{
-    Attempt, Failure, Message, PackAmount, PrunePlan, PruneRequest, PruneSummary,
+    Attempt, ClientMemory, Failure, Message, PackAmount, PrunePlan, PruneRequest, PruneSummary,
     RepositorySettings, finding, host_name, open_project,
 };
 use crate::cli::console::Console;
 use crate::ops::{self, Amount, PruneOptions, PruneReport};
-use crate::repo::Project;
+use crate::repo::{HistoryEnds, Project, Records};
 
 pub(super) fn prune(
     console: &Console,
@@ -22,7 +22,13 @@ pub(super) fn prune(
         Attempt::AcceptLoss
     };
     let (_, project) = open_project(&console.session, settings, attempt)?;
-    prune_project(console, settings, &project, request, dry_run)
+    let accepts_all = request.accept_loss.all && !dry_run;
+    prune_project(console, settings, &project, request, dry_run)?;
+    if accepts_all {
+        let ends = HistoryEnds::of(&Records::load(&project)?);
+        ClientMemory::new(&console.session, settings).accept(&project, &ends);
+    }
+    Ok(())
 }
 
 /// Prunes an open project.
