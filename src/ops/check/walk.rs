@@ -367,6 +367,7 @@ impl Walk<'_, '_> {
     }
 
     /// Notes the missing packs of a blob, if fewer than `copies` other packs hold it undamaged.
+    /// Packs that are going to be deleted do not count.
     fn note_missed(&mut self, id: &BlobId, copies: usize) -> Result<(), RepoError> {
         if self.run.missing.is_empty() {
             return Ok(());
@@ -377,8 +378,9 @@ impl Walk<'_, '_> {
             .filter(|at| !self.run.bad_runs.contains(&(at.pack(), at.ordinal())))
             .map(BlobLocation::pack)
             .partition(|pack| self.run.missing.contains(pack));
-        let bad = &self.run.bad_packs;
-        if there.iter().filter(|pack| !bad.contains(*pack)).count() < copies {
+        let (bad, marked) = (&self.run.bad_packs, &self.run.marked);
+        let stays = |pack: &&ObjectHash| !bad.contains(*pack) && !marked.contains(*pack);
+        if there.iter().filter(stays).count() < copies {
             self.walked.missed.extend(missing);
         }
         Ok(())
