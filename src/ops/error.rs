@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::missing::MissingHistory;
 use crate::base::{ByteSize, Cancelled, ObjectHash};
 use crate::format::{ContentKind, DiffError, ExtentsError, FormatError};
-use crate::repo::RepoError;
+use crate::repo::{ObjectRef, RepoError};
 use crate::volume::VolumeError;
 
 /// An operation failed.
@@ -59,11 +59,17 @@ pub enum OpsError {
     LostRace { volume: String },
     #[error("a concurrent prune is deleting data that this backup of volume “{volume}” needs")]
     LostToPrune { volume: String },
-    #[error("another prune is running{}", on_host(host.as_deref()))]
+    #[error(
+        "another prune has been running{} since {since:.0}: its lease is {}",
+        on_host(host.as_deref()),
+        lease.name()
+    )]
     PruneRuns {
         host: Option<String>,
-        /// Seconds since it renewed its lease.
-        age: u64,
+        /// Its lease.
+        lease: ObjectRef,
+        /// When it began, by the store's clock.
+        since: Timestamp,
     },
     #[error("this run was paused too long; the repository may have changed")]
     PausedTooLong,

@@ -4,7 +4,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::base::{ProjectId, RepositoryId, create_private_dir};
+use super::private_file::replace_private_file;
+use crate::base::{ProjectId, RepositoryId, create_private_dir, remove_unless_private};
 
 /// The cache directory of one project.
 pub struct CacheDir {
@@ -45,6 +46,29 @@ impl CacheDir {
     /// The path of the directory in it that holds copies of objects.
     fn objects(&self) -> PathBuf {
         self.path.join("objects")
+    }
+
+    /// The path of the file in it that says what was seen of the leases of others.
+    fn leases(&self) -> PathBuf {
+        self.path.join("leases")
+    }
+
+    /// Returns what was seen of the leases of others; `None` if nothing was noted. Fails if another
+    /// user may have written it.
+    pub(super) fn read_leases(&self, len_max: u64) -> io::Result<Option<String>> {
+        let file = self.leases();
+        self.create()?;
+        remove_unless_private(&file)?;
+        match fs::metadata(&file) {
+            Ok(metadata) if metadata.len() <= len_max => fs::read_to_string(&file).map(Some),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(None),
+        }
+    }
+
+    /// Notes what was seen of the leases of others.
+    pub(super) fn replace_leases(&self, text: &str) -> io::Result<()> {
+        replace_private_file(&self.caches, &self.leases(), text.as_bytes())
     }
 
     /// Returns the bytes that its files take, copies of objects included; 0 if it does not exist.

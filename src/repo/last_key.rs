@@ -1,19 +1,18 @@
 //! The key that opened a repository last on this host, so that it is tried first.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::base::{ObjectHash, create_private_dir};
-use crate::crypto::{hash, random};
+use super::private_file::replace_private_file;
+use crate::base::ObjectHash;
+use crate::crypto::hash;
 
 /// The file in the cache directory that names the last key. A wrong or missing name only costs
 /// time.
 #[derive(Debug, Clone)]
 pub struct LastKey {
     caches: PathBuf,
-    directory: PathBuf,
     path: PathBuf,
 }
 
@@ -21,12 +20,10 @@ impl LastKey {
     /// The file below `caches` for the repository at this location. Creates nothing.
     #[must_use]
     pub fn new(caches: &Path, location: &str) -> Self {
-        let directory = caches.join("keys");
         let name = ObjectHash::from_bytes(hash(&[location.as_bytes()]));
         Self {
             caches: caches.to_owned(),
-            path: directory.join(name.to_string()),
-            directory,
+            path: caches.join("keys").join(name.to_string()),
         }
     }
 
@@ -43,23 +40,7 @@ impl LastKey {
         }
     }
 
-    /// Replaces the file. Never follows a link that another user made at this path.
     fn replace(&self, key: ObjectHash) -> io::Result<()> {
-        create_private_dir(&self.caches, &self.directory)?;
-        let number: [u8; 8] = random().map_err(io::Error::other)?;
-        let number = u64::from_le_bytes(number);
-        let temporary = self.directory.join(format!(".tmp-{number:016x}"));
-        let write = || {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&temporary)?;
-            file.write_all(key.to_string().as_bytes())?;
-            fs::rename(&temporary, &self.path)
-        };
-        write().inspect_err(|_| {
-            let _ = fs::remove_file(&temporary);
-        })
+        replace_private_file(&self.caches, &self.path, key.to_string().as_bytes())
     }
 }

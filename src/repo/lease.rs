@@ -2,30 +2,27 @@
 //! `docs/concurrency.md`.
 
 use std::collections::HashSet;
-use std::fs;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::{RecvTimeoutError, Sender};
-use rustix::io::Errno;
-use rustix::process::{Pid, test_kill_process};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::envelope::Signed;
 use super::error::RepoError;
+use super::lease_watch::TTL;
 use super::object_kind::ObjectKind;
 use super::object_ref::ObjectRef;
+use super::process::{is_gone, this_process};
 use super::project::Project;
 use crate::base::{BlobId, LeaseId, ObjectHash, lock};
 use crate::crypto::random;
-use crate::format::{LeaseBody, ProcessId};
-use crate::storage::StorageErrorKind;
+use crate::format::LeaseBody;
+use crate::storage::{ObjectInfo, StorageErrorKind};
 
 /// The time between two renewals of a lease.
 const RENEW_EVERY: Duration = Duration::from_secs(30);
-/// A lease that is older than this, by the store's clock, has expired.
-const TTL: Duration = Duration::from_mins(10);
 /// The work of a lease may have begun this much earlier than the lease states: storing the lease
 /// may have taken half of [`TTL`], and since then, the store's clock may have been set ahead by a
 /// whole [`TTL`].
@@ -93,6 +90,10 @@ struct State {
     body: LeaseBody,
     /// When the last renewal began.
     put: Duration,
+    /// When it was last put, by the store's clock, as far as this process has looked.
+    stored: Option<SystemTime>,
+    /// A process that considers it expired may be about to remove it, so it needs another name.
+    doubtful: bool,
     /// Whether another process may have seen the lease as expired since the last call of
     /// [`has_lapsed`](Lease::has_lapsed).
     lapsed: bool,
@@ -109,9 +110,12 @@ pub struct OtherLease {
     pub host: Option<String>,
     /// The time since it was stored, by the store's clock.
     pub age: Duration,
+    /// When the work began, by the store's clock, as the lease states it.
+    pub since: SystemTime,
     /// The earliest time at which the work may have begun, by the store's clock.
     pub begun: SystemTime,
-    /// Whether it has expired: it is too old, or its holder is known to have ended.
+    /// Whether it has expired: it is too old, nobody has renewed it for as long, or its holder is
+    /// known to have ended.
     pub expired: bool,
     /// Whether a full key signed it.
     pub is_full: bool,
@@ -189,10 +193,12 @@ impl Lease {
                     tool: Some(worker.tool.to_owned()),
                 },
                 put: begun,
+                stored: None,
+                doubtful: false,
                 lapsed: false,
             }),
         });
-        held.renew(|_| {})?;
+        held.confirm(|_| {})?;
         let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
         let renewer = {
             let held = Arc::clone(&held);
@@ -200,7 +206,7 @@ impl Lease {
             thread.spawn(move || {
                 while stopped.recv_timeout(RENEW_EVERY) == Err(RecvTimeoutError::Timeout) {
                     // Ignore failures here: if renewals fail for too long, the lease has lapsed.
-                    let _ = held.renew(|_| {});
+                    let _ = held.confirm(|_| {});
                 }
             })
         };
@@ -226,10 +232,12 @@ impl Lease {
     }
 
     /// Announces that these trees are about to be committed. The lease is durable when this
-    /// returns.
+    /// returns. Notices a pause
+    /// as [`confirm`](Self::confirm) does.
     pub fn intend(&self, tops: &[BlobId]) -> Result<(), RepoError> {
         let tops = tops.iter().map(ToString::to_string).collect();
-        self.held.renew(|body| body.tops = tops)
+        self.held.confirm(|body| body.tops = tops)?;
+        Ok(())
     }
 
     /// Announces that these records are about to be removed, and that the others must stay if these
@@ -248,6 +256,15 @@ impl Lease {
             body.removes = first(removes);
             body.keeps = first(keeps);
         })
+    }
+
+    /// Stores it again now, and looks whether it had lapsed by the store's clock: a virtual machine
+    /// that was paused has no clock that shows it. Must be called before something is stored that
+    /// others must not see if they saw this lease expired. Ask
+    /// [`may_have_expired`](Self::may_have_expired) or [`has_lapsed`](Self::has_lapsed) afterwards.
+    pub fn confirm(&self) -> Result<(), RepoError> {
+        self.held.confirm(|_| {})?;
+        Ok(())
     }
 
     /// Stores the lease again now. A lease that has lapsed gets a new name.
@@ -289,52 +306,38 @@ impl Leases {
     /// and foreign leases are left out. Fails if a lease that has not expired cannot be read. If
     /// this process has no lease, the clock of this host is used instead of the store's.
     pub fn load(project: &Project, own: Option<&Lease>) -> Result<Self, RepoError> {
-        let own = match own {
-            Some(own) => {
-                own.held.renew(|_| {})?;
-                Some(own.held.state().id)
-            }
-            None => None,
+        let (listed, now) = match own {
+            Some(own) => own.held.confirm(|_| {})?,
+            None => (project.list(ObjectKind::Lease)?, SystemTime::now()),
         };
-        let mut listed = project.list(ObjectKind::Lease)?;
-        let now = match own {
-            None => SystemTime::now(),
-            Some(own) => {
-                let own = ObjectRef::Lease(project.id, own);
-                let at = listed.iter().position(|(object, _)| *object == own);
-                listed.remove(at.ok_or(RepoError::LeaseLost)?).1.modified
-            }
-        };
+        // A time that is to come shows nothing, neither that the lease is old nor that it is new.
+        let listed = listed.into_iter().map(|(object, mut info)| {
+            info.modified = info.modified.min(now);
+            (object, info)
+        });
         let age = |modified| now.duration_since(modified).unwrap_or_default();
         // Do not read expired leases, since nothing in them counts.
-        let (expired, fresh) = listed
+        let (expired, fresh) = listed.partition::<Vec<_>, _>(|(_, info)| age(info.modified) >= TTL);
+        let mut others: Vec<_> = expired
             .into_iter()
-            .partition::<Vec<_>, _>(|(_, listed)| age(listed.modified) >= TTL);
-        let mut found: Vec<_> = expired
-            .into_iter()
-            .map(|(object, listed)| (object, listed.modified, empty_body(), false))
+            .filter_map(|(object, info)| other(object, empty_body(), info.modified, now))
             .collect();
         for loaded in project.load::<LeaseBody>(fresh)? {
             let lease = loaded.body?;
             let may_do = may_do(project, &lease);
             let is_full = project.signers.is_full(&lease.signer);
+            let running = lease.body.running_seconds;
             let body = if may_do { lease.body } else { empty_body() };
-            found.push((loaded.object, loaded.listed.modified, body, is_full));
+            let Some(mut other) = other(loaded.object, body, loaded.listed.modified, now) else {
+                continue;
+            };
+            // Only times of the store are comparable with each other.
+            if own.is_some() && project.lease_watch.is_stale(other.id, running, now) {
+                other.expired = true;
+            }
+            others.push(OtherLease { is_full, ..other });
         }
-        let others =
-            found
-                .into_iter()
-                .filter_map(|(object, modified, body, is_full)| match object {
-                    ObjectRef::Lease(_, id) => Some(OtherLease {
-                        is_full,
-                        ..other(id, body, modified, age(modified))
-                    }),
-                    _ => None,
-                });
-        Ok(Self {
-            now,
-            others: others.collect(),
-        })
+        Ok(Self { now, others })
     }
 
     /// The top nodes of the trees that are being read.
@@ -392,17 +395,55 @@ impl Held {
     /// wait for the store.
     fn renew(&self, change: impl FnOnce(&mut LeaseBody)) -> Result<(), RepoError> {
         let _one_at_a_time = lock(&self.renewing);
+        self.put(change)?;
+        Ok(())
+    }
+
+    /// The same. Then compares the time of the lease in the store with the one that it had there
+    /// before. Returns the project's other leases, and the time by the store's clock.
+    fn confirm(
+        &self,
+        change: impl FnOnce(&mut LeaseBody),
+    ) -> Result<(Vec<(ObjectRef, ObjectInfo)>, SystemTime), RepoError> {
+        let _one_at_a_time = lock(&self.renewing);
+        let renamed = self.put(change)?;
+        let mut listed = self.project.list(ObjectKind::Lease)?;
+        let mut state = self.state();
+        let own = ObjectRef::Lease(self.project.id, state.id);
+        let Some(at) = listed.iter().position(|(object, _)| *object == own) else {
+            // Another process took it for expired, and removed it.
+            state.lapsed = true;
+            state.doubtful = true;
+            return Err(RepoError::LeaseLost);
+        };
+        let now = listed.remove(at).1.modified;
+        let gap = state.stored.map(|then| now.duration_since(then));
+        state.stored = Some(now);
+        if gap.is_some_and(|gap| gap.is_ok_and(|gap| gap >= TTL / 2)) {
+            state.lapsed = true;
+            state.doubtful = !renamed;
+            drop(state);
+            if !renamed {
+                self.put(|_| {})?;
+            }
+        }
+        Ok((listed, now))
+    }
+
+    /// Stores it, after `change`. Returns whether it has another name than before. The caller
+    /// prevents other renewals meanwhile.
+    fn put(&self, change: impl FnOnce(&mut LeaseBody)) -> Result<bool, RepoError> {
         let time = now();
-        let (old, put, body) = {
+        let (old, put, doubtful, body) = {
             let mut state = self.state();
             change(&mut state.body);
             state.body.running_seconds = time.saturating_sub(self.begun).as_secs();
-            (state.id, state.put, state.body.encode())
+            (state.id, state.put, state.doubtful, state.body.encode())
         };
         let late = is_late(put);
         // A process that considers the lease expired may be about to remove it, so the new lease
         // needs another name.
-        let id = if late {
+        let id = if late || doubtful {
             LeaseId::from_bytes(random()?)
         } else {
             old
@@ -422,32 +463,45 @@ impl Held {
         {
             let mut state = self.state();
             state.lapsed |= late || is_late(put);
+            state.doubtful = false;
             state.put = time;
             state.id = id;
         }
         if old != id {
             self.project.objects.delete(object(old))?;
         }
-        Ok(())
+        Ok(old != id)
     }
 }
 
-fn other(id: LeaseId, body: LeaseBody, modified: SystemTime, age: Duration) -> OtherLease {
+/// Returns what a lease says that was stored at this time. `None` if the object is no lease.
+fn other(
+    object: ObjectRef,
+    body: LeaseBody,
+    modified: SystemTime,
+    now: SystemTime,
+) -> Option<OtherLease> {
+    let ObjectRef::Lease(_, id) = object else {
+        return None;
+    };
+    let age = now.duration_since(modified).unwrap_or_default();
     let gone = body.process.as_ref().is_some_and(is_gone);
-    let running = Duration::from_secs(body.running_seconds).saturating_add(CLOCK_SLACK);
-    OtherLease {
+    let running = Duration::from_secs(body.running_seconds);
+    let before = |by: Duration| modified.checked_sub(by).unwrap_or(modified);
+    Some(OtherLease {
         id,
         work: body.work,
         host: body.host,
         age,
-        begun: modified.checked_sub(running).unwrap_or(modified),
+        since: before(running),
+        begun: before(running.saturating_add(CLOCK_SLACK)),
         expired: age >= TTL || gone,
         is_full: false,
         packs: body.packs.iter().filter_map(|id| id.parse().ok()).collect(),
         tops: body.tops.iter().filter_map(|id| id.parse().ok()).collect(),
         removes: body.removes,
         keeps: body.keeps,
-    }
+    })
 }
 
 /// Whether the signer of a lease may do the work that the lease states. Only full keys remove
@@ -485,90 +539,4 @@ pub(super) fn now() -> Duration {
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     let nanos = u32::try_from(time.tv_nsec).unwrap_or_default();
     Duration::new(seconds, nanos)
-}
-
-fn boot() -> Option<String> {
-    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    Some(id.trim().to_owned())
-}
-
-fn namespace() -> Option<String> {
-    let link = fs::read_link("/proc/self/ns/pid").ok()?;
-    Some(link.to_str()?.to_owned())
-}
-
-/// The start of a process, in clock ticks since the machine started: field 22 of
-/// `proc_pid_stat(5)`. None if `/proc` does not show the process. This need not mean that it does
-/// not exist, since `/proc` may hide processes of other users (`hidepid` in `proc(5)`).
-fn started(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name of the program, field 2, is in parentheses and may contain any characters.
-    let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_ascii_whitespace().nth(19)?.parse().ok()
-}
-
-fn this_process() -> Option<ProcessId> {
-    let pid = std::process::id();
-    Some(ProcessId {
-        boot: boot()?,
-        namespace: namespace()?,
-        pid,
-        started: started(pid)?,
-    })
-}
-
-/// Whether a process is known to have ended: it ran on this machine in this namespace, and no
-/// longer exists.
-fn is_gone(process: &ProcessId) -> bool {
-    let is_here =
-        boot().as_ref() == Some(&process.boot) && namespace().as_ref() == Some(&process.namespace);
-    is_here
-        && match started(process.pid) {
-            Some(began) => began != process.started,
-            None => is_free(process.pid),
-        }
-}
-
-/// Whether no process has this number.
-fn is_free(pid: u32) -> bool {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_process_has_ended_if_its_number_is_free_or_of_another_process() {
-        let here = this_process().unwrap();
-        assert!(!is_gone(&here));
-        let mut child = std::process::Command::new("true").spawn().unwrap();
-        child.wait().unwrap();
-        let ended = ProcessId {
-            pid: child.id(),
-            ..here.clone()
-        };
-        assert!(is_gone(&ended));
-        let before = ProcessId {
-            started: here.started - 1,
-            ..here.clone()
-        };
-        assert!(is_gone(&before));
-        // A process that `/proc` does not show counts as running, unless its number is free.
-        assert!(is_free(child.id()) && !is_free(here.pid) && !is_free(1));
-        // A process of another machine or namespace counts as running.
-        for elsewhere in [
-            ProcessId {
-                boot: "another".into(),
-                ..ended.clone()
-            },
-            ProcessId {
-                namespace: "pid:[1]".into(),
-                ..ended.clone()
-            },
-        ] {
-            assert!(!is_gone(&elsewhere));
-        }
-    }
 }

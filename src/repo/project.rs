@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::cache_dir::CacheDir;
 use super::error::RepoError;
+use super::lease_watch::LeaseWatch;
 use super::object_cache::ObjectCache;
 use super::objects::Objects;
 use super::removals::KnownRemovals;
@@ -38,6 +39,8 @@ pub struct Project {
     pub(super) sessions: Arc<Sessions>,
     /// The objects that the log removed when it was read last.
     pub(super) removals: Arc<KnownRemovals>,
+    /// What was seen of the leases of others.
+    pub(super) lease_watch: Arc<LeaseWatch>,
 }
 
 impl Project {
@@ -70,6 +73,7 @@ impl Project {
             secret,
             sessions: Arc::default(),
             removals: Arc::default(),
+            lease_watch: Arc::default(),
         }
     }
 
@@ -135,6 +139,13 @@ impl Project {
     pub fn keep_copies(&mut self, caches: &Path) {
         let directory = self.cache_dir(caches).create_objects().ok();
         self.objects = self.objects.with_copies(directory.map(ObjectCache::open));
+    }
+
+    /// Remembers in the cache directory below `caches` what leases of others say, so that the next
+    /// run notices those that nobody renews.
+    pub fn watch_leases(&mut self, caches: &Path) {
+        let watch = LeaseWatch::kept_in(self.cache_dir(caches));
+        self.lease_watch = Arc::new(watch);
     }
 
     /// Returns the same project without copies: every read goes to the store.

@@ -48,6 +48,7 @@ impl CommitPermit {
     /// Fails if this process was suspended since it got the permit, so that others may have seen
     /// its lease as expired.
     pub(super) fn stands(&self) -> Result<(), RepoError> {
+        self.lease.confirm()?;
         if self.lease.may_have_expired() {
             return Err(RepoError::LostRace);
         }
@@ -202,6 +203,8 @@ impl<'a> PruneGuard<'a> {
     /// may have been deleted.
     #[must_use]
     pub fn came_too_late(&self) -> bool {
+        // If the store does not answer, only the clocks of this machine are left.
+        let _ = self.lease.confirm();
         self.lease.has_lapsed()
     }
 }

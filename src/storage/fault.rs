@@ -234,6 +234,14 @@ impl FaultBackend {
         state.durable.age(by);
     }
 
+    /// Sets the store's clock ahead by this many seconds more. See
+    /// [`MemoryBackend::advance_clock`].
+    pub fn advance_clock(&self, seconds: u64) {
+        let state = self.lock();
+        state.live.advance_clock(seconds);
+        state.durable.advance_clock(seconds);
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }

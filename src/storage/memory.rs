@@ -1,6 +1,7 @@
 //! A store in memory, for tests.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, SystemTime};
 
@@ -14,6 +15,8 @@ use super::name::Name;
 #[derive(Debug, Clone, Default)]
 pub struct MemoryBackend {
     objects: Arc<RwLock<Objects>>,
+    /// The seconds by which its clock is ahead.
+    ahead: Arc<AtomicU64>,
 }
 
 type Objects = BTreeMap<Name, Object>;
@@ -22,15 +25,6 @@ type Objects = BTreeMap<Name, Object>;
 struct Object {
     bytes: Arc<[u8]>,
     modified: SystemTime,
-}
-
-impl Object {
-    fn new(parts: &[&[u8]]) -> Self {
-        Self {
-            bytes: parts.concat().into(),
-            modified: SystemTime::now(),
-        }
-    }
 }
 
 impl MemoryBackend {
@@ -46,6 +40,7 @@ impl MemoryBackend {
         let objects = self.read().clone();
         Self {
             objects: Arc::new(RwLock::new(objects)),
+            ahead: Arc::new(AtomicU64::new(self.ahead.load(Ordering::Relaxed))),
         }
     }
 
@@ -53,6 +48,32 @@ impl MemoryBackend {
     pub fn age(&self, by: Duration) {
         for object in self.write().values_mut() {
             object.modified -= by;
+        }
+    }
+
+    /// Sets its clock ahead by this many seconds more, as if only the store had lived through them:
+    /// a client in a paused virtual machine has not.
+    pub fn advance_clock(&self, seconds: u64) {
+        self.ahead.fetch_add(seconds, Ordering::Relaxed);
+    }
+
+    /// Sets the time of an object. Does nothing if there is none of this name.
+    pub fn set_modified(&self, name: &Name, modified: SystemTime) {
+        if let Some(object) = self.write().get_mut(name) {
+            object.modified = modified;
+        }
+    }
+
+    /// The time by its clock.
+    #[must_use]
+    pub fn clock(&self) -> SystemTime {
+        SystemTime::now() + Duration::from_secs(self.ahead.load(Ordering::Relaxed))
+    }
+
+    fn object(&self, parts: &[&[u8]]) -> Object {
+        Object {
+            bytes: parts.concat().into(),
+            modified: self.clock(),
         }
     }
 
@@ -92,13 +113,13 @@ impl Backend for MemoryBackend {
     }
 
     fn put(&self, name: &Name, parts: &[&[u8]]) -> Result<(), StorageError> {
-        let object = Object::new(parts);
+        let object = self.object(parts);
         self.write().insert(name.clone(), object);
         Ok(())
     }
 
     fn put_new(&self, name: &Name, parts: &[&[u8]]) -> Result<(), StorageError> {
-        let object = Object::new(parts);
+        let object = self.object(parts);
         let mut objects = self.write();
         if objects.contains_key(name) {
             return Err(self.failed(StorageErrorKind::Exists, StorageOperation::Put, name));

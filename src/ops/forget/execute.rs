@@ -43,6 +43,7 @@ pub fn forget(
             ..NewEntry::default()
         };
         // If this process was paused, others may not have seen its lease.
+        lease.confirm()?;
         if lease.may_have_expired() {
             return Err(OpsError::PausedTooLong);
         }

@@ -19,6 +19,8 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use self::in_use::{Walked, find_usage, missing, walk_all};
 use self::items::{pack_item, segment_item};
 use self::plan::{Steps, plan};
@@ -107,7 +109,8 @@ pub fn plan_prune<'a>(
     {
         return Err(OpsError::PruneRuns {
             host: other.host.clone(),
-            age: other.age.as_secs(),
+            lease: ObjectRef::Lease(project.id, other.id),
+            since: Timestamp::try_from(other.since).unwrap_or_default(),
         });
     }
     let mut missing = state.missing(project)?;
@@ -274,7 +277,7 @@ impl Prune<'_> {
         let marked = steps.mark.iter().chain(&steps.repack);
         let sizes: BTreeMap<_, _> = marked.map(|pack| (pack.pack, pack.size)).collect();
         let packs: Vec<_> = sizes.keys().copied().collect();
-        self.still_valid()?;
+        self.confirm()?;
         let by = worker(self.options);
         let records: Vec<_> = self.state.records.all().iter().map(|b| b.id).collect();
         named::name(
@@ -294,7 +297,7 @@ impl Prune<'_> {
         let state = &self.state;
         report.refused = refused::remove(self.project, &state.records, &state.log, by)?;
         let segments = self.update_index(&steps, &packs, &mut report)?;
-        self.still_valid()?;
+        self.confirm()?;
         own.extend(Marks::put(self.project, &[], &segments, &[], by)?);
 
         self.delete_due(&steps, &mut report)?;
@@ -304,6 +307,15 @@ impl Prune<'_> {
         self.tidy(&mut report)?;
         self.index.close();
         Ok(report)
+    }
+
+    /// Fails if the plan is out of date, by the store's clock: a virtual machine that was paused has
+    /// no clock that shows it. Must be called before anything is stored that others rely on.
+    fn confirm(&self) -> Result<(), OpsError> {
+        if let Some(lease) = &self.lease {
+            lease.confirm()?;
+        }
+        self.still_valid()
     }
 
     /// Fails if the plan may be out of date: if the lease may have expired, another prune may have
@@ -415,7 +427,7 @@ impl Prune<'_> {
             Some(log) => log,
             None => Log::load(self.project)?,
         };
-        self.still_valid()?;
+        self.confirm()?;
         let entry = NewEntry {
             removed: items,
             ..NewEntry::default()

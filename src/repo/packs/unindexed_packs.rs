@@ -92,10 +92,13 @@ impl UnindexedPacks {
         packs: &[ObjectRef],
         since: Duration,
     ) -> Result<(), RepoError> {
-        let lapsed = self
-            .lease
-            .as_ref()
-            .is_some_and(|lease| lease.may_have_expired());
+        let lapsed = match &self.lease {
+            Some(lease) => {
+                lease.confirm()?;
+                lease.may_have_expired()
+            }
+            None => false,
+        };
         if !lapsed && !lease::is_late(since) {
             return Ok(());
         }

@@ -1,0 +1,336 @@
+//! Leases whose holder was paused or has ended, by the store's clock: only that one shows the pause
+//! of a virtual machine, and the time of an object does not show whether anyone renews it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use cuttlebone::base::ObjectHash;
+use cuttlebone::ops::{self, Forget, MaxUnused, OpsError, PruneOptions};
+use cuttlebone::repo::{
+    CommitCheck, Index, Lease, Leases, Log, ObjectRef, Packer, PackerOptions, PruneGuard, Records,
+    RepoError, UnindexedPacks, Work, Worker,
+};
+use cuttlebone::storage::{Backend, MemoryBackend, Name, StorageOperation};
+
+use super::intercepted::Intercepted;
+use super::prune::{forget, names, prune};
+use super::{CHUNK, Host, Image, LEAF, RecordingObserver, TestRepo, noise};
+
+/// Longer than the lifetime of a lease, in seconds.
+const EXPIRED: u64 = 601;
+
+const ELSEWHERE: Worker<'static> = Worker {
+    host: Some("elsewhere"),
+    tool: "test",
+};
+
+fn image(seed: u64) -> Image {
+    Image::new(2 * LEAF).with(0, &noise(seed, 2 * CHUNK))
+}
+
+fn open(store: &MemoryBackend) -> TestRepo {
+    TestRepo::open(store.clone(), &RecordingObserver::default()).unwrap()
+}
+
+/// Returns a store with two backups of different content, and their ids.
+fn two_backups() -> (MemoryBackend, [ObjectHash; 2]) {
+    let store = MemoryBackend::new();
+    let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
+    let host = Host::without_cache();
+    let ids = [1, 2].map(|seed| {
+        let volume = format!("disk{seed}");
+        let made = host.back_up(&test_repo, &volume, &image(seed));
+        made.unwrap().id
+    });
+    (store, ids)
+}
+
+/// Opens a store that calls `paused` once: before the first call for which `at` is true.
+fn open_and_pause(
+    store: &MemoryBackend,
+    at: impl Fn(StorageOperation, &str) -> bool + Send + Sync + 'static,
+    paused: impl Fn(&MemoryBackend) + Send + Sync + 'static,
+) -> (TestRepo, Arc<AtomicBool>) {
+    let armed = Arc::new(AtomicBool::new(false));
+    let intercepted = {
+        let (armed, store) = (Arc::clone(&armed), store.clone());
+        Intercepted::new(&store.clone(), move |operation, name| {
+            if at(operation, name) && armed.swap(false, Ordering::SeqCst) {
+                paused(&store);
+            }
+            Ok(())
+        })
+    };
+    let test_repo = TestRepo::open(intercepted, &RecordingObserver::default()).unwrap();
+    armed.store(true, Ordering::SeqCst);
+    (test_repo, armed)
+}
+
+fn only_lease(store: &MemoryBackend) -> Name {
+    let objects = store.list("projects").unwrap();
+    let mut leases = objects
+        .into_iter()
+        .filter(|object| object.name.as_str().contains("/leases/"));
+    let lease = leases.next().unwrap().name;
+    assert!(leases.next().is_none());
+    lease
+}
+
+fn refused(test_repo: &TestRepo) -> (Option<String>, Name) {
+    match prune(test_repo, &Host::without_cache(), Duration::ZERO) {
+        Err(OpsError::PruneRuns { host, lease, .. }) => (host, lease.name()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_refusal_of_a_second_prune_names_the_lease_the_host_and_the_time() {
+    let (store, _) = two_backups();
+    let test_repo = open(&store);
+    let _other = Lease::take(&test_repo.project, Work::Prune, ELSEWHERE).unwrap();
+    let lease = only_lease(&store);
+    let error = prune(&test_repo, &Host::without_cache(), Duration::ZERO).unwrap_err();
+    let text = error.to_string();
+    let today = jiff::Timestamp::now().to_string();
+    for part in [lease.as_str(), "elsewhere", &today[..8]] {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[test]
+fn a_lease_from_the_future_that_nobody_renews_expires() {
+    let (store, _) = two_backups();
+    let test_repo = open(&store);
+    std::mem::forget(Lease::take(&test_repo.project, Work::Prune, ELSEWHERE).unwrap());
+    let lease = only_lease(&store);
+    let year = Duration::from_hours(24 * 365);
+    store.set_modified(&lease, SystemTime::now() + year);
+    assert_eq!(refused(&test_repo).1, lease);
+    store.advance_clock(300);
+    assert_eq!(refused(&test_repo).1, lease);
+    store.advance_clock(301);
+    prune(&test_repo, &Host::without_cache(), Duration::ZERO).unwrap();
+    assert!(names(&store, "leases").is_empty(), "it was removed");
+}
+
+#[test]
+fn a_lease_from_the_future_keeps_no_mark_from_being_found_by_its_backup() {
+    let (store, _) = two_backups();
+    let test_repo = open(&store);
+    std::mem::forget(Lease::take(&test_repo.project, Work::Backup, ELSEWHERE).unwrap());
+    let year = Duration::from_hours(24 * 365);
+    store.set_modified(&only_lease(&store), SystemTime::now() + year);
+    let own = Lease::take(&test_repo.project, Work::Prune, ELSEWHERE).unwrap();
+    let leases = Leases::load(&test_repo.project, Some(&own)).unwrap();
+    assert!(leases.may_have_missed(leases.now));
+}
+
+#[test]
+fn a_lease_that_is_put_back_again_and_again_expires() {
+    let (store, _) = two_backups();
+    let test_repo = open(&store);
+    for work in [Work::Prune, Work::Backup] {
+        let old = Lease::take(&test_repo.project, work, ELSEWHERE).unwrap();
+        let lease = only_lease(&store);
+        let bytes = store.get(&lease, 1 << 20).unwrap();
+        drop(old);
+        let own = Lease::take(&test_repo.project, Work::Prune, ELSEWHERE).unwrap();
+        let is_held = || {
+            let leases = Leases::load(&test_repo.project, Some(&own)).unwrap();
+            assert_eq!(leases.others.len(), 1);
+            leases.others[0].is_held_for(work)
+        };
+        for _ in 0..6 {
+            store.put(&lease, &[&bytes]).unwrap();
+            assert!(is_held());
+            store.advance_clock(110);
+        }
+        store.put(&lease, &[&bytes]).unwrap();
+        assert!(!is_held(), "its time in the store is now");
+        Lease::remove_expired(
+            &test_repo.project,
+            &Leases::load(&test_repo.project, Some(&own)).unwrap().others[0],
+        )
+        .unwrap();
+        store.put(&lease, &[&bytes]).unwrap();
+        assert!(!is_held(), "it is remembered though it was removed");
+        store.delete(&lease).unwrap();
+    }
+    prune(&test_repo, &Host::without_cache(), Duration::ZERO).unwrap();
+}
+
+#[test]
+fn a_backup_that_was_paused_while_it_stored_its_record_withdraws_it() {
+    let (store, [first, _]) = two_backups();
+    let is_record =
+        |operation, name: &str| operation == StorageOperation::Put && name.contains("/backups/");
+    let (test_repo, _) = open_and_pause(&store, is_record, move |store| {
+        // The machine is paused, and this goes on elsewhere: nobody needs the chunks of the first
+        // backup, since the lease of this one has expired.
+        store.advance_clock(EXPIRED);
+        let elsewhere = open(store);
+        forget(&elsewhere, &[first]);
+        store.age(Duration::from_hours(1));
+        prune(&elsewhere, &Host::without_cache(), Duration::ZERO).unwrap();
+    });
+    let host = Host::without_cache();
+    let made = host.back_up(&test_repo, "late", &image(1));
+    assert!(
+        matches!(&made, Err(OpsError::LostToPrune { volume }) if volume == "late"),
+        "{made:?}"
+    );
+    let test_repo = open(&store);
+    assert_eq!(test_repo.backups().len(), 1);
+    host.check_clean(&test_repo, "afterwards");
+    let made = host.back_up(&test_repo, "late", &image(1)).unwrap();
+    let backup = test_repo.backup(made.id);
+    assert!(host.restore_image(&test_repo, &backup).unwrap() == image(1));
+}
+
+#[test]
+fn a_backup_that_was_paused_before_its_record_commits_none() {
+    let (store, _) = two_backups();
+    let test_repo = open(&store);
+    let project = &test_repo.project;
+    let record = test_repo.backups()[0].record.clone();
+    let index = Index::in_memory(project, Arc::new(RecordingObserver::default())).unwrap();
+    let options = PackerOptions::default();
+    let unindexed = UnindexedPacks::none().0;
+    let stored = Packer::scope(&index, unindexed, options, |_| Ok::<_, RepoError>(()));
+    let ((), receipt, _) = stored.unwrap();
+    let mut guard = PruneGuard::begin(project, ELSEWHERE).unwrap();
+    let CommitCheck::Permitted(permit) = guard.clear(&index, &[]).unwrap() else {
+        panic!("no other process is running");
+    };
+    store.advance_clock(EXPIRED);
+    let before = names(&store, "backups");
+    let refused = Records::commit(project, &record, &receipt, &permit);
+    assert!(matches!(refused, Err(RepoError::LostRace)), "{refused:?}");
+    assert_eq!(names(&store, "backups"), before);
+    // The next look notices it, too, and the lease has another name by now.
+    let disturbed = guard.clear(&index, &[]).unwrap();
+    assert!(matches!(disturbed, CommitCheck::Disturbed));
+    let permitted = guard.clear(&index, &[]).unwrap();
+    assert!(matches!(permitted, CommitCheck::Permitted(_)));
+    assert_eq!(names(&store, "leases").len(), 1);
+}
+
+#[test]
+fn a_lease_that_lapsed_by_the_clock_of_the_store_gets_another_name() {
+    let (store, _) = two_backups();
+    let test_repo = open(&store);
+    let lease = Lease::take(&test_repo.project, Work::Backup, ELSEWHERE).unwrap();
+    let first = only_lease(&store);
+    lease.confirm().unwrap();
+    store.advance_clock(290);
+    lease.confirm().unwrap();
+    assert_eq!(only_lease(&store), first);
+    assert!(!lease.has_lapsed());
+    store.advance_clock(310);
+    lease.confirm().unwrap();
+    assert_ne!(only_lease(&store), first);
+    assert!(lease.may_have_expired() && lease.has_lapsed() && !lease.has_lapsed());
+}
+
+#[test]
+fn a_lease_that_is_gone_when_it_was_just_stored_counts_as_lapsed() {
+    let (store, _) = two_backups();
+    let is_list =
+        |operation, name: &str| operation == StorageOperation::List && name.ends_with("/leases");
+    let (test_repo, armed) = open_and_pause(&store, is_list, |store| {
+        store.delete(&only_lease(store)).unwrap();
+    });
+    armed.store(false, Ordering::SeqCst);
+    let lease = Lease::take(&test_repo.project, Work::Backup, ELSEWHERE).unwrap();
+    let first = only_lease(&store);
+    armed.store(true, Ordering::SeqCst);
+    let lost = lease.confirm();
+    assert!(matches!(lost, Err(RepoError::LeaseLost)), "{lost:?}");
+    assert!(lease.may_have_expired());
+    lease.confirm().unwrap();
+    assert_ne!(only_lease(&store), first);
+}
+
+#[test]
+fn a_forget_that_was_paused_before_its_entry_removes_nothing() {
+    let (store, ids) = two_backups();
+    let is_log =
+        |operation, name: &str| operation == StorageOperation::List && name.ends_with("/log");
+    let (test_repo, armed) = open_and_pause(&store, is_log, |store| store.advance_clock(EXPIRED));
+    armed.store(false, Ordering::SeqCst);
+    let records = Records::load(&test_repo.project).unwrap();
+    let log = Log::load(&test_repo.project).unwrap();
+    let request = Forget::Named {
+        backups: vec![ids[0].to_string()],
+        force: true,
+    };
+    let plan = ops::plan_forget(&records, &log, &request, jiff::Timestamp::now()).unwrap();
+    armed.store(true, Ordering::SeqCst);
+    let host = Host::without_cache();
+    let paused = ops::forget(&test_repo.project, &plan, None, &host.context());
+    assert!(matches!(paused, Err(OpsError::PausedTooLong)), "{paused:?}");
+    assert_eq!(open(&store).backups().len(), 2);
+    assert!(names(&store, "log").is_empty());
+}
+
+#[test]
+fn a_prune_that_was_paused_after_its_look_marks_and_deletes_nothing() {
+    let (store, ids) = two_backups();
+    let test_repo = open(&store);
+    forget(&test_repo, &ids[..1]);
+    store.age(Duration::from_hours(1));
+    let options = PruneOptions {
+        max_unused: MaxUnused::Bytes(0),
+        max_repack: None,
+        grace: Duration::ZERO,
+        accept_loss: ops::AcceptedLoss::default(),
+        host: None,
+    };
+    let host = Host::without_cache();
+    let context = host.context();
+    let planned = ops::plan_prune(&test_repo.project, &options, false, &context).unwrap();
+    let before = store.list("").unwrap().len();
+    store.advance_clock(EXPIRED);
+    let paused = planned.run();
+    assert!(matches!(paused, Err(OpsError::PausedTooLong)), "{paused:?}");
+    assert!(names(&store, "marks").is_empty());
+    assert_eq!(
+        store.list("").unwrap().len(),
+        before - 1,
+        "only the lease is gone"
+    );
+    store.age(Duration::from_hours(1));
+    prune(&test_repo, &host, Duration::ZERO).unwrap();
+    host.check_clean(&test_repo, "afterwards");
+}
+
+#[test]
+fn a_project_that_watches_leases_remembers_them_for_the_next_run() {
+    let (store, _) = two_backups();
+    let host = Host::with_cache();
+    let caches = host.path("cache");
+    let test_repo = open(&store);
+    let old = Lease::take(&test_repo.project, Work::Prune, ELSEWHERE).unwrap();
+    let lease = only_lease(&store);
+    let bytes = store.get(&lease, 1 << 20).unwrap();
+    drop(old);
+    let run = || {
+        store.put(&lease, &[&bytes]).unwrap();
+        let mut test_repo = open(&store);
+        test_repo.project.watch_leases(&caches);
+        prune(&test_repo, &Host::without_cache(), Duration::ZERO)
+    };
+    assert!(matches!(run(), Err(OpsError::PruneRuns { .. })));
+    store.advance_clock(EXPIRED);
+    run().unwrap();
+    assert!(
+        !store
+            .list("projects")
+            .unwrap()
+            .iter()
+            .any(|o| o.name == lease)
+    );
+    let object = ObjectRef::parse(&lease).unwrap().0;
+    assert!(matches!(object, ObjectRef::Lease(..)));
+}
