@@ -102,6 +102,15 @@ mod tests {
             ("*", ""),
             ("*", "rbd/a"),
             ("w?b", "wäb"),
+            ("w?b", "w\nb"),
+            ("web-*", "web-\n1\u{0}"),
+            ("caf??", "cafe\u{301}"),
+            ("\u{1f980}*", "\u{1f980}"),
+            ("a?b", "a\u{1f980}b"),
+            ("*", "*"),
+            ("?", "?"),
+            ("a**b", "ab"),
+            ("\\*", "\\a"),
             ("*-root-*", "db-root-old-root-1"),
             ("a**b", "ab"),
             ("*a*b", "aab"),
@@ -119,6 +128,16 @@ mod tests {
             ("DB", "db"),
             ("", "a"),
             ("[ab]", "a"),
+            // Text with the same look is not the same name.
+            ("caf\u{e9}", "cafe\u{301}"),
+            ("cafe\u{301}", "caf\u{e9}"),
+            ("caf?", "cafe\u{301}"),
+            ("web-1", "web-1\n"),
+            ("web-?", "web-1\n"),
+            ("web-1", "\nweb-1"),
+            ("web-1", "db\nweb-1"),
+            ("\\*", "*"),
+            ("\\?", "a"),
         ] {
             assert!(!matches_pattern(pattern, name), "{pattern} {name}");
         }

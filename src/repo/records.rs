@@ -379,41 +379,37 @@ impl Records {
     /// Returns the backup that a selector names: `NAME` (the newest of this volume), `NAME~N` (the
     /// N-th before it), `NAME@SNAPSHOT` (the newest of this snapshot; a snapshot name that is not
     /// UTF-8 is written as `list` shows it), or the first digits of an id. A whole id takes
-    /// precedence over a volume with the same name.
+    /// precedence over a volume with the same name. Fails if the selector can name several backups:
+    /// the name of a volume may have been chosen to deceive.
     pub fn select(&self, selector: &str) -> Result<&Backup, RepoError> {
-        // A whole id always means a backup. A volume with such a name may exist only to deceive.
+        // A whole id always means a backup.
         let id = selector.parse().ok();
         if let Some(backup) = id.and_then(|id| self.get(id)) {
             return Ok(backup);
         }
-        if let Some(newest) = self.newest(selector) {
-            return Ok(newest);
-        }
-        if let Some((name, back)) = selector.rsplit_once('~')
-            && let Ok(back) = back.parse()
-            && let Some(backup) = self.of_volume(name).nth_back(back)
-        {
-            return Ok(backup);
-        }
+        let counted = selector.rsplit_once('~').and_then(|(name, back)| {
+            let back = back.parse().ok()?;
+            self.of_volume(name).nth_back(back)
+        });
         let is_prefix = selector.len() >= PREFIX_MIN;
         let with_prefix = self
             .backups
             .iter()
             .filter(|b| is_prefix && b.id.to_string().starts_with(selector));
-        let mut matches = self.of_snapshots(selector).chain(with_prefix);
-        match (matches.next(), matches.next()) {
-            (None, _) => Err(RepoError::NoBackup {
+        let newest = self.newest(selector).into_iter();
+        let found = newest.chain(counted).chain(self.of_snapshots(selector));
+        let mut matches: Vec<&Backup> = found.chain(with_prefix).collect();
+        let mut seen = HashSet::new();
+        matches.retain(|backup| seen.insert(backup.id));
+        match matches[..] {
+            [] => Err(RepoError::NoBackup {
                 selector: selector.to_owned(),
                 reason: self.why_none(selector),
             }),
-            (Some(only), None) => Ok(only),
-            (Some(first), Some(second)) => Err(RepoError::AmbiguousBackup {
+            [only] => Ok(only),
+            _ => Err(RepoError::AmbiguousBackup {
                 selector: selector.to_owned(),
-                matches: [first, second]
-                    .into_iter()
-                    .chain(matches)
-                    .map(|b| b.id.to_string())
-                    .collect(),
+                matches: matches.iter().map(|b| b.id.to_string()).collect(),
             }),
         }
     }
@@ -453,126 +449,4 @@ fn merge(backups: Vec<Backup>, histories: &BTreeMap<String, History>) -> Vec<Bac
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::{Root, VolumeId};
-    use crate::format::{ByteString, Content, ContentKind, Counts, SourceInfo, VolumeInfo};
-
-    /// The N-th backup, of this volume and snapshot.
-    fn backup(number: u8, volume: &str, snapshot: Option<&[u8]>) -> Backup {
-        let time: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
-        let record = BackupRecord {
-            requires: Vec::new(),
-            volume: VolumeInfo {
-                id: VolumeId::from_bytes([1; 16]),
-                name: volume.to_owned(),
-            },
-            content: Content {
-                kind: ContentKind::Image,
-                size: 0,
-                chunk_size: 65536,
-                top: None,
-                root: Root::from_bytes([2; 32]),
-            },
-            time: time.into(),
-            finished: time.into(),
-            host: None,
-            base: None,
-            follows: Vec::new(),
-            replaces: None,
-            heads: Vec::new(),
-            marks: Vec::new(),
-            labels: [].into(),
-            source: Some(SourceInfo {
-                kind: "diff".into(),
-                snapshot: snapshot.map(ByteString::from),
-                ..SourceInfo::default()
-            }),
-            attachments: Vec::new(),
-            counts: Counts::default(),
-            tool: None,
-        };
-        Backup {
-            id: ObjectHash::from_bytes([number; 32]),
-            volume: VolumeId::from_bytes([1; 16]),
-            time,
-            top: None,
-            root: Root::from_bytes([2; 32]),
-            signer: SignerId::from_bytes([3; 32]),
-            is_full: true,
-            record,
-        }
-    }
-
-    #[test]
-    fn a_backup_is_selected_by_its_snapshot() {
-        let made: [(&str, Option<&[u8]>); 9] = [
-            ("web1", None),
-            ("web1", Some(b"mon")),
-            ("web1", Some(b"mon")),
-            ("web1", Some(b"nightly@2026-11-21@b~1")),
-            ("web1", Some(b"\xff\xfe")),
-            ("web2", Some(b"mon")),
-            ("web1@x", Some(b"y")),
-            ("web1", Some(b"x@z")),
-            ("web1@x", Some(b"z")),
-        ];
-        let backups = (0..).zip(made);
-        let backups = backups.map(|(number, (volume, snapshot))| backup(number, volume, snapshot));
-        let records = Records::in_order(
-            backups.collect(),
-            &[],
-            |_| false,
-            HashSet::new(),
-            Vec::new(),
-            &SignerId::from_bytes([3; 32]),
-        );
-        let selected = |selector: &str| records.select(selector).map(|b| b.id.as_bytes()[0]);
-        for (selector, number) in [
-            ("web1@mon", 2),
-            ("web1@nightly@2026-11-21@b~1", 3),
-            ("web1@0xfffe", 4),
-            ("web2@mon", 5),
-            ("web1@x@y", 6),
-            ("web1@x", 8),
-        ] {
-            assert_eq!(selected(selector).unwrap(), number, "{selector}");
-        }
-        for selector in ["web1@", "@mon", "web1@mo", "web2@x@y", "web3@mon"] {
-            let error = selected(selector).unwrap_err();
-            assert!(matches!(error, RepoError::NoBackup { .. }), "{selector}");
-        }
-        let why = |selector: &str| match records.select(selector) {
-            Err(RepoError::NoBackup { reason, .. }) => reason.to_string(),
-            other => panic!("{other:?}"),
-        };
-        assert!(
-            why("web2~7").contains("~0 is its oldest"),
-            "{}",
-            why("web2~7")
-        );
-        assert!(why("web1@mo").contains("none of a snapshot “mo”"));
-        let unknown = records.select("wbe2@mon").unwrap_err();
-        match unknown {
-            RepoError::NoBackup {
-                reason: NoBackupReason::Unknown { similar },
-                ..
-            } => assert!(similar.is_empty(), "{similar:?}"),
-            other => panic!("{other:?}"),
-        }
-        match records.select("web3@mon") {
-            Err(RepoError::NoBackup {
-                reason: NoBackupReason::Unknown { similar },
-                ..
-            }) => {
-                assert_eq!(similar, ["web1", "web2"]);
-            }
-            other => panic!("{other:?}"),
-        }
-        // Volume web1 has a snapshot x@z, and volume web1@x has a snapshot z.
-        match selected("web1@x@z") {
-            Err(RepoError::AmbiguousBackup { matches, .. }) => assert_eq!(matches.len(), 2),
-            other => panic!("{other:?}"),
-        }
-    }
-}
+mod tests;

@@ -133,7 +133,7 @@ fn hint(error: &RepoError) -> Option<Cow<'static, str>> {
         }
         RepoError::AmbiguousBackup { matches, .. } => {
             let matches = matches.join(", ");
-            return Some(format!("give more digits of one of them: {matches}").into());
+            return Some(format!("give the id of one of them: {matches}").into());
         }
         RepoError::Cache { .. } => {
             "name a writable directory with --cache-dir; the cache can be deleted at any time"
