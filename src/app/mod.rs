@@ -36,8 +36,8 @@ pub(crate) use message::{
     PruneSummary, RemovedBackup, RestoreSummary, Stats, Status, VolumeStats,
 };
 pub(crate) use opening::{
-    create, host_name, load_records, notice_damaged, notice_several_newest, open, open_or_create,
-    open_project, project, slot_info,
+    create, host_name, load_records, notice_damaged, notice_several_newest, notice_state, open,
+    open_or_create, open_project, project, slot_info,
 };
 pub(crate) use password::{PasswordOptions, Passwords};
 pub(crate) use permission::Attempt;

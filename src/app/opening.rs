@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use crate::base::{CHUNK_SIZE_DEFAULT, ChunkSize, Notice};
 use crate::format::SlotInfo;
 use crate::repo::{
-    HistoryEnds, InitOptions, KdfParams, LastKey, Locked, NewKey, Project, Records, RepoError,
-    Repository,
+    Backup, HistoryEnds, InitOptions, KdfParams, LastKey, Locked, NewKey, Project, Records,
+    RepoError, Repository,
 };
 use crate::storage::StorageErrorKind;
 
@@ -261,6 +261,19 @@ pub(crate) fn notice_several_newest(session: &Session, records: &Records, volume
     if newest.len() > 1 {
         let volume = volume.to_owned();
         let notice = Notice::SeveralNewest { volume, newest };
+        session.observer.notice(notice);
+    }
+}
+
+/// Sends a notice if the writer of a backup took it back, or the log says that it was removed.
+pub(crate) fn notice_state(session: &Session, records: &Records, backup: &Backup) {
+    let backup_id = backup.id;
+    if records.is_voided(backup) {
+        let notice = Notice::TakenBack { backup: backup_id };
+        session.observer.notice(notice);
+    }
+    if records.is_removed(backup) {
+        let notice = Notice::Forgotten { backup: backup_id };
         session.observer.notice(notice);
     }
 }

@@ -201,6 +201,16 @@ pub enum Notice {
         /// The system's message.
         problem: String,
     },
+    /// The backup that is read was taken back by its writer.
+    TakenBack {
+        /// The backup.
+        backup: ObjectHash,
+    },
+    /// The backup that is read was forgotten, and exists all the same.
+    Forgotten {
+        /// The backup.
+        backup: ObjectHash,
+    },
     /// Other users of this host can read the file with the password.
     PasswordFileReadable {
         /// The file, as messages call it.

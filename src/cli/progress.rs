@@ -170,6 +170,8 @@ fn is_wrong(notice: &Notice) -> bool {
         | Notice::RecordMissing { .. }
         | Notice::PacksMissing { .. }
         | Notice::SeveralNewest { .. }
+        | Notice::TakenBack { .. }
+        | Notice::Forgotten { .. }
         | Notice::SourceInUse { .. }
         | Notice::NamedByWriteKeysOnly { .. }
         | Notice::HistoryLost { .. }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cuttlebone::base::Silent;
-use cuttlebone::repo::{ObjectRef, Records, Repository};
+use cuttlebone::repo::{ObjectRef, Records, Repository, Voids};
 use cuttlebone::storage::LocalBackend;
 use serde_json::Value;
 
@@ -277,4 +277,53 @@ fn forget_reports_a_damaged_record_and_does_not_remove_it() {
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(ran.stderr.contains(&ids[1]), "{ran:?}");
     assert!(world.project().join("backups").join(&ids[1]).exists());
+}
+
+#[test]
+fn list_show_and_restore_say_if_a_backup_was_taken_back_or_forgotten() {
+    let times: [(&str, &[(&str, &str)]); 3] = [
+        ("2026-11-20T10:00:00Z", &[]),
+        ("2026-11-21T10:00:00Z", &[]),
+        ("2026-11-22T10:00:00Z", &[]),
+    ];
+    let (world, ids) = backups("disk", &times);
+    let plain = world.ok(&["list"]);
+    assert!(!plain.contains("State"), "{plain}");
+    let file = |id: &str| world.project().join("backups").join(id);
+    let record = std::fs::read(file(&ids[0])).unwrap();
+    world.ok(&["forget", &ids[0]]);
+    std::fs::write(file(&ids[0]), record).unwrap();
+    let backend = Arc::new(LocalBackend::open(world.repository()).unwrap());
+    let repository = Repository::open(backend, PASSWORD.as_bytes(), &Silent).unwrap();
+    let project = repository.project("default", &Silent).unwrap();
+    Voids::put(&project, ids[2].parse().unwrap(), "test").unwrap();
+
+    let text = world.ok(&["list"]);
+    let line = |id: &str| {
+        text.lines()
+            .find(|line| line.starts_with(&id[..8]))
+            .unwrap()
+    };
+    assert!(line(&ids[0]).ends_with("  forgotten"), "{text}");
+    assert!(!line(&ids[1]).contains("forgotten") && !line(&ids[1]).contains("taken"));
+    assert!(line(&ids[2]).ends_with("  taken back"), "{text}");
+    let flags = |entry: &Value| ["taken_back", "forgotten"].map(|flag| entry[flag] == true);
+    for entry in world.json(&["list"]) {
+        let id = entry["backup_id"].as_str().unwrap();
+        assert_eq!(flags(&entry), [id == ids[2], id == ids[0]], "{entry}");
+    }
+    assert_eq!(flags(&world.json(&["show", &ids[2]])[0]), [true, false]);
+    assert!(world.ok(&["show", &ids[0]]).contains("forgotten"));
+    for (id, notice) in [(&ids[0], "was forgotten"), (&ids[2], "took it back")] {
+        let target = world.at(&format!("restored-{}", &id[..8]));
+        let ran = world.run(&["restore", id, &target]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        assert!(ran.stderr.contains(notice), "{}", ran.stderr);
+    }
+    let target = world.at("restored");
+    let stderr = world.run(&["restore", "disk", &target]).stderr;
+    assert!(
+        !stderr.contains("forgotten") && !stderr.contains("took it back"),
+        "{stderr}"
+    );
 }

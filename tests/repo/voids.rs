@@ -6,11 +6,14 @@ use std::time::Duration;
 use cuttlebone::base::ObjectHash;
 use cuttlebone::crypto::{ProjectKeys, Secret};
 use cuttlebone::format::LogKind;
-use cuttlebone::ops::{self, Finding, MaxUnused, OpsError, PruneOptions, PruneReport};
+use cuttlebone::ops::{
+    self, BackupOptions, Finding, MaxUnused, OpsError, PruneOptions, PruneReport,
+};
 use cuttlebone::repo::{Log, ObjectRef, Voids};
 use cuttlebone::storage::{Backend, MemoryBackend};
 
-use super::{CHUNK, Host, Image, LEAF, Records, TestRepo, noise};
+use super::prune::forget;
+use super::{CHUNK, Host, Image, LEAF, Records, TestRepo, noise, options};
 
 fn image(seed: u64) -> Image {
     Image::new(LEAF).with(0, &noise(seed, 4 * CHUNK))
@@ -139,4 +142,48 @@ fn a_void_of_another_signer_does_not_count() {
     assert!(findings.iter().all(is_reported), "{findings:?}");
     let signer = *test_repo.project.keys.authority();
     assert!(!Voids::load(&test_repo.project).unwrap().names(id, &signer));
+}
+
+#[test]
+fn a_backup_that_was_taken_back_is_no_base_even_if_the_user_names_it() {
+    let store = MemoryBackend::new();
+    let (test_repo, [first, second]) = withdrawn(&store);
+    let host = Host::without_cache();
+    let run = |base: ObjectHash| {
+        let options = BackupOptions {
+            base: Some(base.to_string()),
+            ..options("disk")
+        };
+        host.run(&test_repo, host.image(&image(3)).unwrap(), &options)
+    };
+    let refused = run(second);
+    assert!(
+        matches!(&refused, Err(OpsError::BaseTakenBack { base }) if *base == second.to_string()),
+        "{refused:?}"
+    );
+    assert_eq!(test_repo.backups().len(), 2, "nothing was stored");
+    let made = run(first).unwrap();
+    assert_eq!(test_repo.backup(made.id).record.base, Some(first));
+}
+
+#[test]
+fn a_prune_removes_the_void_of_a_record_that_was_forgotten() {
+    let store = MemoryBackend::new();
+    let (test_repo, [first, second]) = withdrawn(&store);
+    prune(&test_repo).unwrap();
+    let log = Log::load(&test_repo.project).unwrap();
+    assert!(!log.removed(LogKind::Record, second));
+    prune(&test_repo).unwrap();
+    let again = Log::load(&test_repo.project).unwrap();
+    assert_eq!(again.newest(), log.newest(), "the record and its void stay");
+    forget(&test_repo, &[second]);
+    prune(&test_repo).unwrap();
+    let left = names(&store);
+    assert!(
+        !left.iter().any(|name| name.contains("/voids/")),
+        "{left:?}"
+    );
+    assert_eq!(test_repo.backups().len(), 1);
+    assert_eq!(test_repo.backups()[0].id, first);
+    Host::without_cache().check_clean(&test_repo, "afterwards");
 }

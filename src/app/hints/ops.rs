@@ -41,6 +41,7 @@ fn code(error: &OpsError) -> Code {
         | OpsError::AmbiguousBase { .. }
         | OpsError::SeveralNewest { .. }
         | OpsError::BaseOfOtherKey { .. }
+        | OpsError::BaseTakenBack { .. }
         | OpsError::NeedsNoBase { .. }
         | OpsError::BaseOfOtherVolume { .. }
         | OpsError::BaseOfOtherSnapshot { .. }
@@ -206,6 +207,10 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
             "give names that the error message or “cuttlebone check” shows, with all 64 digits"
         }
         OpsError::NeedsNoBase { .. } => "leave --base out",
+        OpsError::BaseTakenBack { .. } => {
+            "leave --base out, or name another backup; a backup is taken back if data that it needs \
+             may be missing"
+        }
         OpsError::BaseOfOtherVolume { .. } | OpsError::BaseOfOtherSnapshot { .. } => {
             "leave --base out to use the right base. --force-base uses this one anyway; if the \
              diff does not start from its content, the new backup is wrong"

@@ -25,6 +25,16 @@ pub(super) fn labels(entry: &BackupEntry) -> String {
     labels.collect::<Vec<_>>().join(", ")
 }
 
+/// Returns why a backup does not count like others, if it does not.
+pub(super) fn state(entry: &BackupEntry) -> Option<&'static str> {
+    match (entry.taken_back, entry.forgotten) {
+        (false, false) => None,
+        (true, false) => Some("taken back"),
+        (false, true) => Some("forgotten"),
+        (true, true) => Some("taken back, forgotten"),
+    }
+}
+
 /// Returns a line for each entry of an image's metadata.
 pub(super) fn metadata(entries: &[Metadata]) -> String {
     entries.iter().fold(String::new(), |mut text, entry| {

@@ -6,13 +6,14 @@ use crate::app::human::time;
 use crate::app::message::{AttachmentEntry, BackupDetail};
 use crate::base::ByteSize;
 
-use super::common::{fields, labels, metadata};
+use super::common::{fields, labels, metadata, state};
 
 pub(super) fn detail(detail: &BackupDetail, zone: &TimeZone) -> String {
     let entry = &detail.entry;
     let bytes = |size: Option<u64>| size.map(|size| ByteSize(size).to_string());
     let lines = [
         ("Backup", Some(entry.backup_id.clone())),
+        ("State", state(entry).map(str::to_owned)),
         ("Volume", Some(entry.volume.clone())),
         ("Snapshot", entry.snapshot.as_ref().map(ToString::to_string)),
         ("Volume id", Some(detail.volume_id.clone())),

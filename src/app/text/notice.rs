@@ -102,6 +102,8 @@ pub(crate) fn notice(notice: &Notice) -> String {
             count(*backups as u64, "backup")
         ),
         Notice::MemoryUnusable { path, problem } => memory_unusable(path, problem),
+        Notice::TakenBack { backup } => taken_back(backup),
+        Notice::Forgotten { backup } => forgotten(backup),
         Notice::PasswordFileReadable { file } => {
             format!("other users of this host can read {file}; run “chmod 600” on it")
         }
@@ -131,6 +133,21 @@ fn memory_unusable(path: &Path, problem: &str) -> String {
         "{} cannot be used ({problem}): if backups vanish from the repository, this host may not \
          notice",
         path.display()
+    )
+}
+
+fn taken_back(backup: &ObjectHash) -> String {
+    format!(
+        "the writer of backup {} took it back: data that it needs may be missing",
+        short_id(&backup.to_string())
+    )
+}
+
+fn forgotten(backup: &ObjectHash) -> String {
+    format!(
+        "backup {} was forgotten and is there all the same: the “forget” was interrupted, or \
+         someone put the backup back",
+        short_id(&backup.to_string())
     )
 }
 

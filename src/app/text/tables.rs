@@ -7,7 +7,7 @@ use crate::app::message::{BackupEntry, Extent, KeyEntry};
 use crate::app::table::{Column, table};
 use crate::base::ByteSize;
 
-use super::common::{labels, named};
+use super::common::{labels, named, state};
 
 pub(crate) fn backups(entries: &[BackupEntry], zone: &TimeZone, columns: Option<usize>) -> String {
     if entries.is_empty() {
@@ -24,6 +24,10 @@ pub(crate) fn backups(entries: &[BackupEntry], zone: &TimeZone, columns: Option<
     if labelled {
         header.push(Column::name("Labels"));
     }
+    let with_state = entries.iter().any(|entry| state(entry).is_some());
+    if with_state {
+        header.push(Column::left("State"));
+    }
     let row = |entry: &BackupEntry| {
         let mut row = vec![
             short_id(&entry.backup_id).to_owned(),
@@ -36,6 +40,9 @@ pub(crate) fn backups(entries: &[BackupEntry], zone: &TimeZone, columns: Option<
         ];
         if labelled {
             row.push(labels(entry));
+        }
+        if with_state {
+            row.push(state(entry).unwrap_or_default().to_owned());
         }
         row
     };

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::app::{
     Attempt, ExportRequest, ExportSummary, Failure, Message, RepositorySettings, load_records,
-    open_project,
+    notice_state, open_project,
 };
 use crate::cli::console::Console;
 use crate::format::ByteString;
@@ -25,6 +25,9 @@ pub(super) fn export_diff(
         .map(|from| records.select_surely(&from))
         .transpose()?;
     let backup = records.select_surely(&request.backup)?;
+    for read in from.into_iter().chain([backup]) {
+        notice_state(&console.session, &records, read);
+    }
     let names = SnapshotNames {
         from: request.from_snapshot,
         to: request.to_snapshot,

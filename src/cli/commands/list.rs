@@ -8,7 +8,7 @@ use crate::app::{
 };
 use crate::cli::console::Console;
 use crate::ops::OpsError;
-use crate::repo::Backup;
+use crate::repo::{Backup, Records};
 
 pub(super) fn list(
     console: &Console,
@@ -25,7 +25,10 @@ pub(super) fn list(
     let is_unknown = found.is_empty();
     let found = found.into_iter().filter(fits).collect();
     let found = newest_of_each(found, request.latest);
-    let entries: Vec<_> = found.into_iter().map(entry).collect();
+    let entries: Vec<_> = found
+        .into_iter()
+        .map(|backup| entry(&records, backup))
+        .collect();
     // A script may ask for the backups of a new volume. It gets an empty list, not an error.
     if let (Some(name), true, false) = (volume, is_unknown, console.output.is_json()) {
         let volume = name.to_owned();
@@ -57,7 +60,7 @@ fn newest_of_each(found: Vec<&Backup>, latest: Option<u64>) -> Vec<&Backup> {
 }
 
 /// Describes a backup in one line of a list.
-pub(super) fn entry(backup: &Backup) -> BackupEntry {
+pub(super) fn entry(records: &Records, backup: &Backup) -> BackupEntry {
     BackupEntry {
         backup_id: backup.id.to_string(),
         volume: backup.record.volume.name.clone(),
@@ -67,5 +70,7 @@ pub(super) fn entry(backup: &Backup) -> BackupEntry {
         bytes_stored: Some(backup.record.counts.stored),
         host: backup.record.host.clone(),
         labels: backup.record.labels.clone(),
+        taken_back: records.is_voided(backup),
+        forgotten: records.is_removed(backup),
     }
 }

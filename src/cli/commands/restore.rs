@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use crate::app::{
     Attempt, Code, Extent, Failure, MarkPlaces, Message, RepositorySettings, RestoreMark,
     RestoreRequest, RestoreSummary, WriteTo, count, load_records, notice_several_newest,
-    open_project, printable, rescue_map, short_id,
+    notice_state, open_project, printable, rescue_map, short_id,
 };
 use crate::base::Notice;
 use crate::cli::console::Console;
@@ -44,6 +44,7 @@ pub(super) fn restore(
     if records.newest(&request.backup).is_some() {
         notice_several_newest(&console.session, &records, &request.backup);
     }
+    notice_state(&console.session, &records, backup);
     let size = backup.record.content.size;
     let map = request.map.as_ref().map(OutputFile::create_new);
     let map = map.transpose().map_err(OpsError::from)?;

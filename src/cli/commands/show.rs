@@ -42,7 +42,7 @@ pub(super) fn show(
     console
         .output
         .show(&Message::Detail(Box::new(BackupDetail {
-            entry: entry(backup),
+            entry: entry(&records, backup),
             project: project.settings.name.clone(),
             volume_id: record.volume.id.to_string(),
             kind: match record.content.kind {

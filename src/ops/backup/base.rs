@@ -56,6 +56,11 @@ fn select_kind<'a>(
     kind: ContentKind,
 ) -> Result<&'a Backup, OpsError> {
     let base = records.select(selector)?;
+    if records.is_voided(base) {
+        return Err(OpsError::BaseTakenBack {
+            base: selector.to_owned(),
+        });
+    }
     let found = base.record.content.kind;
     if found == kind {
         Ok(base)

@@ -1,7 +1,7 @@
 //! Which backup a selector means.
 
 use super::*;
-use crate::base::{Root, SignerId, VolumeId};
+use crate::base::{Root, VolumeId};
 use crate::format::{ByteString, Content, ContentKind, Counts, SourceInfo, VolumeInfo};
 
 /// The N-th backup, of this volume and snapshot.
@@ -71,6 +71,7 @@ fn a_backup_is_selected_by_its_snapshot() {
         |_| false,
         HashSet::new(),
         Vec::new(),
+        &SignerId::from_bytes([3; 32]),
     );
     let selected = |selector: &str| records.select(selector).map(|b| b.id.as_bytes()[0]);
     for (selector, number) in [
@@ -130,6 +131,7 @@ fn records_of(made: &[(&str, Option<&[u8]>)]) -> Records {
         |_| false,
         HashSet::new(),
         Vec::new(),
+        &SignerId::from_bytes([3; 32]),
     )
 }
 
