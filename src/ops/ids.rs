@@ -103,6 +103,11 @@ impl<K: Key> Ids<K> {
         is_new
     }
 
+    /// Holds no id any more.
+    pub(super) fn release(&mut self) {
+        self.held.clear();
+    }
+
     /// Returns whether an id is held.
     pub(super) fn is_held(&self, id: &BlobId) -> bool {
         let is_set = |at: usize| self.held[at / 64] >> (at % 64) & 1 == 1;

@@ -51,7 +51,7 @@ impl Removals {
     }
 
     /// Whether the log removes this pack, of chunks or of nodes.
-    pub(super) fn has_pack(&self, pack: &ObjectHash) -> bool {
+    pub(crate) fn has_pack(&self, pack: &ObjectHash) -> bool {
         let mut kinds = [LogKind::ChunkPack, LogKind::TreePack].into_iter();
         kinds.any(|kind| self.has(kind, *pack))
     }

@@ -404,3 +404,33 @@ fn a_pack_of_chunks_in_the_directory_for_nodes_is_a_finding_of_check() {
     assert!(findings.iter().any(missing), "{findings:?}");
     assert_eq!(report.backups_affected.len(), 1);
 }
+
+#[test]
+fn a_pack_that_the_log_removes_and_that_was_put_back_is_not_audited() {
+    let store = MemoryBackend::new();
+    let full = TestRepo::init(store.clone(), CHUNK).unwrap();
+    let host = Host::without_cache();
+    let image = Image::new(LEAF).with(0, &noise(1, 4 * CHUNK));
+    let client = writer(&store, 1);
+    let made = host.back_up(&client, "disk", &image).unwrap();
+    let before = store.copy();
+    host.back_up(&full, "other", &Image::new(LEAF)).unwrap();
+    super::prune::forget(&full, &[made.id]);
+    for _ in 0..2 {
+        prune(&full).unwrap();
+    }
+    for object in before.list("projects").unwrap() {
+        if store.size(&object.name).is_err() {
+            let bytes = before.get(&object.name, 1 << 30).unwrap();
+            store.put(&object.name, &[&bytes]).unwrap();
+        }
+    }
+    let full = TestRepo::open(store.clone(), &Silent).unwrap();
+    let backup = full.backup(made.id);
+    assert!(host.restore_image(&full, &backup).unwrap() == image);
+    host.check(&full, true);
+    let audited = Audits::load(&full.project).unwrap().into_packs();
+    assert!(audited.is_empty(), "{audited:?}");
+    let audits = store.list("projects").unwrap();
+    assert!(!audits.iter().any(|o| o.name.as_str().contains("/audits/")));
+}

@@ -115,7 +115,8 @@ pub(super) fn walk_all(
             }
         }
     }
-    // This must come last: it tolerates damage, and nodes that it has noted are not walked again.
+    // Those that were held for an earlier look are held again, if they are still read.
+    usage.release();
     for top in state.leases.trees_read() {
         usage.hold(&blobs, top, context)?;
     }

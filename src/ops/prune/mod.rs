@@ -252,7 +252,7 @@ impl Prune<'_> {
             Some(lease) => unindexed.with_lease(lease),
             None => unindexed,
         };
-        let (index, usage) = (&self.index, &mut self.usage);
+        let (index, usage) = (&self.index, &self.usage);
         // A blob may be in a pack that is repacked and in another one that is deleted, too, or that
         // no segment names yet.
         let marks = self.state.marks.packs();

@@ -10,7 +10,7 @@ use crate::format::BlobKind;
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
 use crate::ops::history::AcceptedLoss;
-use crate::repo::{Index, ListedPack};
+use crate::repo::{Index, ListedPack, Log};
 
 /// How much unused data to tolerate.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -135,23 +135,29 @@ pub(super) fn plan(
     let mut unnamed: HashSet<_> = index.unnamed()?.into_iter().collect();
     unnamed.extend(index.retired()?);
     let mut partly: Vec<PackUse> = Vec::new();
+    // A pack that the log removes may vanish again without anyone noticing it. What backups need of
+    // it goes to a new one, however full it is.
+    let removed = Log::removals(index.project())?;
+    index.exclude_removed(removed.clone());
+    let mut unreliable: Vec<PackUse> = Vec::new();
     // Each blob is kept in the first pack that has it. Newer packs come first, so that after an
     // interrupted prune the new packs are kept, and not the repacked ones. Indexed packs without a
-    // mark come first, then unnamed packs, then marked ones. Packs of other write keys come last,
-    // since their content is not verified. Each of them keeps all blobs that no pack before them
-    // keeps, even if several of them have the same blob.
+    // mark come first, then unnamed packs, then marked ones, then those that the log removes. Packs of
+    // other write keys come last, since their content is not verified. Each of them keeps all blobs
+    // that no pack before them keeps, even if several of them have the same blob.
     let mut places = Vec::with_capacity(known.len());
     for pack in known.iter().rev() {
         let trusted = usage.trusts(pack);
-        places.push((
+        let order = (
             !trusted,
+            removed.has_pack(pack),
             marked.contains(pack),
             unnamed.contains(pack),
-            pack,
-        ));
+        );
+        places.push((order, pack));
     }
-    places.sort_by_key(|(untrusted, marked, unnamed, _)| (*untrusted, *marked, *unnamed));
-    for (untrusted, .., pack) in places {
+    places.sort_by_key(|(order, _)| *order);
+    for ((untrusted, ..), pack) in places {
         context.cancel.check()?;
         let Some(listed) = state.packs.get(pack) else {
             plan.steps.lost.push(*pack);
@@ -174,6 +180,10 @@ pub(super) fn plan(
             plan.steps.rescue.push(*pack);
         }
         let young = state.is_young(pack, listed.info.modified, options.grace);
+        if is_used && !young && !is_held && removed.has_pack(pack) {
+            unreliable.push(pack_use);
+            continue;
+        }
         if is_used && (pack_use.unused == 0 || young || is_held) {
             plan.keep.add(pack_use.size);
             plan.unused += pack_use.unused;
@@ -212,15 +222,21 @@ pub(super) fn plan(
             }
         }
     }
-    choose(&mut plan, partly, options);
+    choose(&mut plan, unreliable, partly, options);
     plan.mark = Amount::of(&plan.steps.mark);
     plan.repack = Amount::of(&plan.steps.repack);
     plan.repack_used = plan.steps.repack.iter().map(PackUse::used).sum();
     Ok(plan)
 }
 
-/// Chooses the packs to repack: the emptiest ones, until the unused data is within the limit.
-fn choose(plan: &mut PrunePlan, partly: Vec<PackUse>, options: &PruneOptions) {
+/// Chooses the packs to repack: the unreliable ones, then the emptiest ones, until the unused data
+/// is within the limit.
+fn choose(
+    plan: &mut PrunePlan,
+    unreliable: Vec<PackUse>,
+    partly: Vec<PackUse>,
+    options: &PruneOptions,
+) {
     let (nodes, chunks): (Vec<_>, Vec<_>) = partly
         .into_iter()
         .partition(|pack| pack.kind == BlobKind::Node);
@@ -229,6 +245,15 @@ fn choose(plan: &mut PrunePlan, partly: Vec<PackUse>, options: &PruneOptions) {
         .max_unused
         .bytes(plan.keep.bytes - plan.unused + used);
     let mut budget = options.max_repack.unwrap_or(u64::MAX);
+    for pack in unreliable {
+        if pack.used() <= budget {
+            budget -= pack.used();
+            plan.steps.repack.push(pack);
+        } else {
+            plan.keep.add(pack.size);
+            plan.unused += pack.unused;
+        }
+    }
     for mut packs in [chunks, nodes] {
         // Sort by the used share, computed without fractions. Packs with equal shares usually hold
         // the two copies of the same nodes.
@@ -279,7 +304,7 @@ mod tests {
             accept_loss: AcceptedLoss::default(),
             host: None,
         };
-        choose(&mut plan, partly.to_vec(), &options);
+        choose(&mut plan, Vec::new(), partly.to_vec(), &options);
         let mut names: Vec<_> = plan
             .steps
             .repack
@@ -300,6 +325,26 @@ mod tests {
         // 1220 bytes are used: 3 % of all is 37.
         assert_eq!(chosen(MaxUnused::Percent(3.0), None), (vec![1, 2, 4], 10));
         assert_eq!(chosen(MaxUnused::Percent(100.0), None), (vec![], 180));
+    }
+
+    #[test]
+    fn unreliable_packs_are_repacked_first_however_full_they_are() {
+        let full = pack(1, BlobKind::Chunk, 100, 0);
+        let partly = pack(2, BlobKind::Chunk, 100, 90);
+        for (max_repack, expected) in [(None, vec![1]), (Some(99), vec![]), (Some(100), vec![1])] {
+            let options = PruneOptions {
+                max_unused: MaxUnused::Unlimited,
+                max_repack,
+                grace: Duration::ZERO,
+                accept_loss: AcceptedLoss::default(),
+                host: None,
+            };
+            let mut plan = PrunePlan::default();
+            choose(&mut plan, vec![full], vec![partly], &options);
+            let repacked = plan.steps.repack.iter().map(|p| p.pack.as_bytes()[0]);
+            assert_eq!(repacked.collect::<Vec<_>>(), expected);
+            assert_eq!(plan.keep.packs, 2 - expected.len() as u64);
+        }
     }
 
     #[test]

@@ -51,7 +51,7 @@ type Wanted = (Arc<PlacedRun>, Vec<BlobId>);
 /// not copied.
 pub(super) fn repack(
     index: &Arc<Index>,
-    usage: &mut Usage,
+    usage: &Usage,
     packs: &[PackUse],
     unindexed: UnindexedPacks,
     context: &Context<'_>,
@@ -102,7 +102,7 @@ pub(super) fn repack(
 }
 
 /// Returns the runs of a pack that have used blobs, and these blobs.
-fn wanted_of(index: &Index, usage: &mut Usage, pack: &ObjectHash) -> Result<Vec<Wanted>, OpsError> {
+fn wanted_of(index: &Index, usage: &Usage, pack: &ObjectHash) -> Result<Vec<Wanted>, OpsError> {
     let listing = index.listing(pack)?.ok_or(FORGOTTEN)?;
     let mut wanted = Vec::new();
     for run in PlacedRun::all_of(listing) {
@@ -320,7 +320,7 @@ fn all_intact(project: &Project, run: &Arc<PlacedRun>, plain: &[u8]) -> bool {
 /// Verifies that all used blobs of these packs are in other packs now, except the spared ones.
 fn verify(
     index: &Index,
-    usage: &mut Usage,
+    usage: &Usage,
     packs: &[PackUse],
     spared: &HashSet<ObjectHash>,
 ) -> Result<(), OpsError> {

@@ -30,6 +30,8 @@ pub(super) struct Usage {
     nodes: Ids<NodeKey>,
     /// Used blobs that are in no pack.
     others: HashSet<BlobId>,
+    /// Nodes that a reader needs and that are in no pack of the index as it was first.
+    held_elsewhere: HashSet<BlobId>,
     /// Used nodes that could not be read, so that the blobs below them are not known.
     unread: HashSet<BlobId>,
     /// Whether a blob that a reader needs is in no pack.
@@ -93,6 +95,7 @@ impl Usage {
             chunks: Ids::new(chunks),
             nodes: Ids::new(nodes),
             others: HashSet::new(),
+            held_elsewhere: HashSet::new(),
             unread: HashSet::new(),
             lacks_held: false,
             untrusted,
@@ -154,9 +157,17 @@ impl Usage {
         Ok(damage)
     }
 
-    /// Notes that this node and all blobs below it are used, and holds them for a reader: all packs
-    /// that have any of them must stay, even if a blob is in several packs. Skips damaged nodes,
-    /// since the reader cannot read the blobs below them either.
+    /// Holds nothing for readers any more.
+    pub(super) fn release(&mut self) {
+        self.chunks.release();
+        self.nodes.release();
+        self.held_elsewhere.clear();
+    }
+
+    /// Holds this node and all blobs below it for a reader: all packs that have any of them must
+    /// stay, even if a blob is in several. That counts as use, but no walk for a backup skips a
+    /// node because of it: it skips damaged nodes, since the reader cannot read the blobs below
+    /// them either.
     pub(super) fn hold(
         &mut self,
         blobs: &BlobReader,
@@ -240,8 +251,12 @@ impl Usage {
     fn keep_blob(&mut self, kind: BlobKind, id: &BlobId, settles: bool) -> Option<u8> {
         match kind {
             BlobKind::Chunk => {
+                let held = self.chunks.is_held(id);
                 let note = self.chunks.note(id)?;
-                let class = *note & CLASS;
+                let class = match *note & CLASS {
+                    0 if held => ANY_CLASS,
+                    class => class,
+                };
                 let kept = *note & KEPT != 0;
                 if settles {
                     *note |= KEPT;
@@ -249,8 +264,9 @@ impl Usage {
                 (class != 0 && !kept).then_some(class)
             }
             BlobKind::Node => {
+                let held = self.nodes.is_held(id);
                 let note = self.nodes.note(id)?;
-                let keeps = *note & USED != 0 && *note & !USED < NODE_COPIES;
+                let keeps = (held || *note & USED != 0) && *note & !USED < NODE_COPIES;
                 if keeps && settles {
                     *note += 1;
                 }
@@ -268,10 +284,16 @@ impl Usage {
     }
 
     /// Returns whether a blob is used, in any pack.
-    pub(super) fn is_used(&mut self, kind: BlobKind, id: &BlobId) -> bool {
+    pub(super) fn is_used(&self, kind: BlobKind, id: &BlobId) -> bool {
         match kind {
-            BlobKind::Chunk => self.chunks.note(id).is_some_and(|note| *note & CLASS != 0),
-            BlobKind::Node => self.nodes.note(id).is_some_and(|note| *note & USED != 0),
+            BlobKind::Chunk => {
+                let noted = self.chunks.noted(id).is_some_and(|note| note & CLASS != 0);
+                noted || self.chunks.is_held(id)
+            }
+            BlobKind::Node => {
+                let noted = self.nodes.noted(id).is_some_and(|note| note & USED != 0);
+                noted || self.nodes.is_held(id)
+            }
         }
     }
 }
@@ -347,22 +369,20 @@ struct Hold<'a> {
 
 impl BlobVisitor for Hold<'_> {
     fn enter(&mut self, id: &BlobId) -> Result<bool, OpsError> {
-        match self.usage.nodes.note(id) {
-            Some(note) => *note |= USED,
-            None => self.usage.lacks_held = true,
+        if self.usage.nodes.noted(id).is_none() {
+            self.usage.lacks_held = true;
+            return Ok(self.usage.held_elsewhere.insert(*id));
         }
         Ok(self.usage.nodes.hold(id))
     }
 
     fn is_wanted(&self, id: &BlobId) -> bool {
-        !self.usage.nodes.is_held(id)
+        !self.usage.nodes.is_held(id) && !self.usage.held_elsewhere.contains(id)
     }
 
     fn chunk(&mut self, id: &BlobId) -> Result<(), OpsError> {
-        match self.usage.chunks.note(id) {
-            Some(noted) if *noted & CLASS == 0 => *noted |= ANY_CLASS,
-            Some(_) => {}
-            None => self.usage.lacks_held = true,
+        if self.usage.chunks.noted(id).is_none() {
+            self.usage.lacks_held = true;
         }
         self.usage.chunks.hold(id);
         Ok(())

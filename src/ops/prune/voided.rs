@@ -98,6 +98,9 @@ pub(super) fn remove(
     let items = backups.iter().map(record);
     let of_these = backups.iter().map(|backup| backup.id).chain(left);
     let items: Vec<LogItem> = items.chain(of_these.flat_map(of_record)).collect();
+    if items.is_empty() {
+        return Ok(());
+    }
     let described = backups.iter().map(|backup| {
         let reason = "withdrawn by its writer";
         removed_record(backup.id, &backup.record, backup.is_full, reason)

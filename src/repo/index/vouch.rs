@@ -5,6 +5,7 @@ use crate::format::{IndexSegment, PackListing};
 use crate::repo::audits::Audits;
 use crate::repo::error::RepoError;
 use crate::repo::lease::{Lease, Worker};
+use crate::repo::log::Log;
 use crate::repo::marks::Marks;
 use crate::repo::object_ref::ObjectRef;
 use crate::repo::parallel::parallel_map;
@@ -27,6 +28,9 @@ impl Index {
         worker: Worker<'_>,
     ) -> Result<usize, RepoError> {
         let packs = existing(&self.project, lease, packs)?;
+        if packs.is_empty() {
+            return Ok(0);
+        }
         let names = packs.iter().map(|pack| pack.pack).collect();
         let count = packs.len();
         let mut packs = packs.into_iter().peekable();
@@ -43,7 +47,8 @@ impl Index {
 }
 
 /// Announces in the lease that segments are going to name these packs. Returns those that exist and
-/// that no prune is going to delete, since others will rely on packs that the segments name.
+/// that neither a mark nor the log names as deleted, since others will rely on packs that the
+/// segments name.
 fn existing(
     project: &Project,
     lease: &Lease,
@@ -58,7 +63,10 @@ fn existing(
         return Ok(Vec::new());
     }
     let marked = marks.packs();
-    packs.retain(|pack| !marked.contains(&pack.pack));
+    // If the log removes a pack, nobody would notice that it vanished.
+    Log::load(project)?;
+    let removed = Log::removals(project)?;
+    packs.retain(|pack| !marked.contains(&pack.pack) && !removed.has_pack(&pack.pack));
     let exists = parallel_map(&packs, |pack| {
         let object = ObjectRef::of_pack(project.id, pack.contents.kind, pack.pack);
         match project.objects.backend().size(&object.name()) {

@@ -86,6 +86,16 @@ impl Deleted {
         }
     }
 
+    /// Puts the deleted record back.
+    fn put_record_back(&self) {
+        for object in self.before.list("projects").unwrap() {
+            if object.name.as_str().contains("/backups/") {
+                let bytes = self.before.get(&object.name, 1 << 30).unwrap();
+                self.store.put(&object.name, &[&bytes]).unwrap();
+            }
+        }
+    }
+
     #[track_caller]
     fn restores(&self, when: &str) {
         let backup = self.full.backups().pop().unwrap();
@@ -122,5 +132,29 @@ fn neither_a_backup_nor_a_prune_relies_on_a_deleted_pack_that_was_stored_again()
         deleted.delete_again();
         deleted.restores("pruned");
         deleted.host.check_clean(&deleted.full, "pruned");
+    }
+}
+
+#[test]
+fn a_backup_whose_record_and_packs_were_put_back_gets_packs_that_the_log_does_not_remove() {
+    for host in [Host::without_cache(), Host::with_cache()] {
+        let deleted = Deleted::new(host);
+        deleted.put_back(true);
+        deleted.put_record_back();
+        let restores = |when: &str| {
+            let backups = deleted.full.backups();
+            let backup = backups.iter().find(|b| b.record.volume.name == "disk");
+            let restored = deleted.host.restore_image(&deleted.full, backup.unwrap());
+            assert!(restored.unwrap() == deleted.image, "{when}");
+        };
+        restores("put back");
+        for _ in 0..2 {
+            prune(&deleted.full, &deleted.host, Duration::ZERO).unwrap();
+            restores("pruned");
+        }
+        // They may vanish again without anyone noticing it.
+        deleted.delete_again();
+        restores("deleted again");
+        deleted.host.check_clean(&deleted.full, "deleted again");
     }
 }

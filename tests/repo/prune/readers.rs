@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cuttlebone::base::Notice;
-use cuttlebone::repo::{Backup, BlobReader, ImageReader, ReadSession, RunCache};
+use cuttlebone::repo::{Backup, BlobReader, ImageReader, Lease, ObjectRef, ReadSession, RunCache};
 use cuttlebone::storage::{
     Backend, Fault, FaultBackend, MemoryBackend, Name, ObjectInfo, Plan, StorageError,
     StorageErrorKind as Failure, StorageOperation as Operation,
@@ -14,7 +14,8 @@ use cuttlebone::storage::{
 use super::{
     ELSEWHERE, EXPIRED, HOUR, Hooked, Series, assert_tidy, forget, names, open, pack_names, prune,
 };
-use crate::repo::{Host, Image, RecordingObserver, TestRepo};
+use crate::repo::intercepted::Intercepted;
+use crate::repo::{CHUNK, Host, Image, LEAF, RecordingObserver, TestRepo, noise};
 
 /// Makes a reader of a backup that caches no data, so that everything it reads is in the store.
 fn reader(test_repo: &TestRepo, backup: &Backup, notices: &Arc<RecordingObserver>) -> ImageReader {
@@ -252,4 +253,55 @@ fn a_store_that_cannot_be_written_is_read_without_a_lease() {
         host.check_clean(&vault, "read only");
         assert!(host.notices.take().iter().any(is_warning));
     }
+}
+
+#[test]
+fn what_a_first_look_could_not_read_for_a_reader_is_read_for_a_record_at_the_second_one() {
+    let store = MemoryBackend::new();
+    let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
+    let host = Host::without_cache();
+    let [first, second] = [1, 2].map(|seed| Image::new(LEAF).with(0, &noise(seed, 4 * CHUNK)));
+    host.back_up(&test_repo, "first", &first).unwrap();
+    let before = pack_names(&store);
+    let made = host.back_up(&test_repo, "second", &second).unwrap();
+    let backup = test_repo.backup(made.id);
+    let whole = store.copy();
+    // Someone reads the second backup. Its record is not there, and its nodes are damaged.
+    let tops = Vec::from_iter(backup.top);
+    let lease = Lease::take_reading(&test_repo.project, &tops, ELSEWHERE).unwrap();
+    let record = ObjectRef::Backup(test_repo.project.id, made.id).name();
+    store.delete(&record).unwrap();
+    for object in whole.list("projects").unwrap() {
+        let name = object.name.as_str();
+        if name.contains("/trees/") && !before.iter().any(|known| name.ends_with(known.as_str())) {
+            let mut bytes = whole.get(&object.name, 1 << 30).unwrap();
+            bytes[40] ^= 1;
+            store.put(&object.name, &[&bytes]).unwrap();
+        }
+    }
+    store.age(HOUR);
+    // Before the second look all is mended, and the record is there.
+    let mended = store.clone();
+    let mend = move |operation: Operation, name: &str| {
+        if operation == Operation::Put && name.contains("/marks/") {
+            for object in whole.list("projects").unwrap() {
+                if object.name.as_str().contains("/trees/") || object.name == record {
+                    let bytes = whole.get(&object.name, 1 << 30).unwrap();
+                    mended.put(&object.name, &[&bytes]).unwrap();
+                }
+            }
+        }
+        Ok(())
+    };
+    let pruned = TestRepo::open(
+        Intercepted::new(&store, mend),
+        &RecordingObserver::default(),
+    );
+    let report = prune(&pruned.unwrap(), &host, Duration::ZERO).unwrap();
+    assert!(report.marked.packs > 0, "{report:?}");
+    assert!(host.restore_image(&test_repo, &backup).unwrap() == second);
+    drop(lease);
+    prune(&test_repo, &host, Duration::ZERO).unwrap();
+    assert!(host.restore_image(&test_repo, &backup).unwrap() == second);
+    host.check_clean(&test_repo, "afterwards");
 }
