@@ -54,12 +54,17 @@ pub(super) struct FoundProject {
 }
 
 impl FoundProject {
-    /// Reads the project object and the settings of a project.
-    pub(super) fn read(objects: &Objects, id: ProjectId) -> Result<Self, RepoError> {
+    /// Reads the project object and the settings of a project, which is one of so many.
+    pub(super) fn read(
+        objects: &Objects,
+        id: ProjectId,
+        projects: usize,
+    ) -> Result<Self, RepoError> {
+        let memory = settings::memory_of_each(projects);
         let name = ObjectRef::Project(id).name();
         let (object, settings) = join(
             || objects.get_copy(&name, ProjectObject::LEN as u64),
-            || settings::find(objects, id),
+            || settings::find(objects, id, memory),
         )?;
         Ok(Self {
             id,
@@ -68,12 +73,17 @@ impl FoundProject {
         })
     }
 
-    /// Reads the second copies of the same objects.
-    pub(super) fn read_copies(&self, objects: &Objects) -> Result<Self, RepoError> {
+    /// Reads the second copies of the same objects of a project, which is one of so many.
+    pub(super) fn read_copies(
+        &self,
+        objects: &Objects,
+        projects: usize,
+    ) -> Result<Self, RepoError> {
+        let memory = settings::memory_of_each(projects);
         let name = ObjectRef::Project(self.id).copy_name();
         let (object, settings) = join(
             || objects.get_copy(&name, ProjectObject::LEN as u64),
-            || settings::read_copies(objects, self.id, &self.settings),
+            || settings::read_copies(objects, self.id, &self.settings, memory),
         )?;
         Ok(Self {
             id: self.id,

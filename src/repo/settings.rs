@@ -1,4 +1,7 @@
-//! The settings of a project: the highest revision in the store. Section 15 of `docs/format.md`.
+//! The settings of a project: the highest revision in the store. Section 15 (Settings) of
+//! `docs/format.md`.
+
+use std::collections::BTreeMap;
 
 use super::error::RepoError;
 use super::object_kind::ObjectKind;
@@ -16,34 +19,67 @@ pub(super) type FoundSettings = (ObjectHash, Option<Vec<u8>>);
 /// The maximum length of an object, in bytes.
 const LEN_MAX: u64 = SealedObject::len_max(ProjectSettings::BODY_MAX) as u64;
 
-/// Lists the settings of a project and reads their first copies. Needs no key.
-pub(super) fn find(objects: &Objects, project: ProjectId) -> Result<Vec<FoundSettings>, RepoError> {
-    let listed = objects.list(&ObjectKind::Settings.directory(project))?;
-    let mut hashes: Vec<_> = listed
-        .into_iter()
-        .filter_map(|(object, ..)| match object {
-            ObjectRef::Settings(_, hash) => Some(hash),
-            _ => None,
-        })
-        .collect();
-    hashes.sort_unstable();
-    hashes.dedup();
-    parallel_map(&hashes, |hash| {
+/// The most bytes of settings that are kept in memory before a key has opened any: anyone who can
+/// write to the store can add some. Genuine ones have less than 1 KiB.
+const MEMORY: u64 = 64 << 20;
+
+/// Returns the bytes of settings that may be kept of each project if there are so many.
+pub(super) fn memory_of_each(projects: usize) -> u64 {
+    MEMORY / (projects as u64).max(1)
+}
+
+/// Lists the settings of a project and reads their first copies, the shortest ones first, until
+/// they have more than `memory` bytes. Needs no key.
+pub(super) fn find(
+    objects: &Objects,
+    project: ProjectId,
+    memory: u64,
+) -> Result<Vec<FoundSettings>, RepoError> {
+    let mut sizes: BTreeMap<ObjectHash, Option<u64>> = BTreeMap::new();
+    for (object, is_second, info) in objects.list(&ObjectKind::Settings.directory(project))? {
+        if let ObjectRef::Settings(_, hash) = object {
+            let first = (!is_second).then_some(info.size);
+            let size = sizes.entry(hash).or_default();
+            *size = size.or(first);
+        }
+    }
+    let mut found: Vec<(ObjectHash, Option<u64>)> = sizes.into_iter().collect();
+    found.sort_by_key(|(_, size)| size.unwrap_or_default());
+    let mut left = memory;
+    for (_, size) in &mut found {
+        let rest = size.and_then(|size| left.checked_sub(size));
+        *size = size.filter(|_| rest.is_some());
+        left = rest.unwrap_or(left);
+    }
+    parallel_map(&found, |(hash, size)| {
         let name = ObjectRef::Settings(project, *hash).name();
-        Ok((*hash, objects.get_copy(&name, LEN_MAX)?))
+        // Others are read once a key has opened the project.
+        let bytes = match size {
+            Some(size) => objects.get_copy(&name, LEN_MAX.min(*size))?,
+            None => None,
+        };
+        Ok((*hash, bytes))
     })
 }
 
-/// Reads the second copies of these settings.
+/// Reads the second copies of these settings, until they have more than `memory` bytes.
 pub(super) fn read_copies(
     objects: &Objects,
     project: ProjectId,
     found: &[FoundSettings],
+    memory: u64,
 ) -> Result<Vec<FoundSettings>, RepoError> {
-    parallel_map(found, |(hash, _)| {
+    let mut left = memory;
+    let read = |(hash, _): &FoundSettings| {
         let name = ObjectRef::Settings(project, *hash).copy_name();
-        Ok((*hash, objects.get_copy(&name, LEN_MAX)?))
-    })
+        let bytes = match left {
+            0 => None,
+            _ => objects.get_copy(&name, LEN_MAX.min(left))?,
+        };
+        left -= bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        Ok((*hash, bytes))
+    };
+    found.iter().map(read).collect()
 }
 
 /// Returns the settings with the highest revision. If there are several, returns those with the

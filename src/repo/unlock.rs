@@ -63,9 +63,10 @@ impl Repository {
         let read_file = || objects.get_twice(ObjectRef::Repository, limit, observer, decode_file);
         let read_slots = |scope| keys::read_slots(&objects, scope, last_key, observer);
         let read_projects = || {
-            parallel_map(&project_ids(&objects)?, |id| {
+            let ids = project_ids(&objects)?;
+            parallel_map(&ids, |id| {
                 let (found, slots) = join(
-                    || FoundProject::read(&objects, *id),
+                    || FoundProject::read(&objects, *id, ids.len()),
                     || read_slots(KeyScope::Project(*id)),
                 )?;
                 Ok((found?, slots?))
@@ -199,7 +200,11 @@ impl Locked {
         let repository = ObjectRef::Repository;
         let (files, projects) = join(
             || parallel_map(&[repository.name(), repository.copy_name()], read),
-            || parallel_map(&self.projects, |found| found.read_copies(&self.objects)),
+            || {
+                parallel_map(&self.projects, |found| {
+                    found.read_copies(&self.objects, self.projects.len())
+                })
+            },
         )?;
         let files = files?.into_iter().flatten();
         let files: Vec<_> = files.filter_map(|bytes| decode_file(&bytes).ok()).collect();

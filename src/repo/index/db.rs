@@ -19,14 +19,11 @@ use super::tables::{
     PACKS, PackRow, SEGMENTS, SESSION_NUMBERS, SESSIONS, SIGNERS, SegmentRow, UNNAMED, blob_key,
     place_numbers,
 };
-use super::trust::Trust;
+use super::trust::{Trust, UntrustedPlaces};
 use crate::base::{BlobId, ObjectHash, SignerId, lock, read_lock};
 use crate::crypto::Encapsulation;
 use crate::format::{Contents, PACK_HEAD_LEN, PackKey, PackListing};
 
-/// Maximum number of untrusted places of a blob that are tried. Only an attacker stores a blob more
-/// often.
-const PLACES_MAX: usize = 64;
 /// redb's page cache, in bytes. Its default of 1 GiB is meant for servers.
 const CACHE_SIZE: usize = 24 << 20;
 
@@ -65,14 +62,14 @@ impl Tables {
         place: u64,
         id: &BlobId,
         trust: &Trust,
-        untrusted: &mut usize,
+        untrusted: &mut UntrustedPlaces,
     ) -> Result<Option<BlobLocation>, DbError> {
         let (number, blob) = place_numbers(place);
         let row = self.packs.get(number)?.ok_or("a pack is missing")?;
         let row = PackRow::decode(row.value())?;
         let named = named_row(&self.named, number)?;
         let trusted = named.counts() && trust.pack(&row.pack, &row.signer, &named);
-        if !trusted && *untrusted == 0 {
+        if !trusted && !untrusted.has_left(&named) {
             return Ok(None);
         }
         let Some(found) = Contents::find_run(row.contents, blob)? else {
@@ -97,7 +94,7 @@ impl Tables {
         let location = run.location(found.blob);
         let location = location.filter(|location| location.blob().id == *id);
         if location.is_some() && !trusted {
-            *untrusted -= 1;
+            untrusted.take(&named);
         }
         Ok(location)
     }
@@ -223,7 +220,7 @@ impl Db {
     }
 
     /// Calls `each` with the places of a blob until it returns true: with all trusted places, and
-    /// some others.
+    /// some others of each signer.
     pub(super) fn each_place(
         &self,
         id: &BlobId,
@@ -238,7 +235,7 @@ impl Db {
         let Some(first) = tables.blobs.get(key)?.map(|value| value.value()) else {
             return Ok(());
         };
-        let mut untrusted = PLACES_MAX;
+        let mut untrusted = UntrustedPlaces::default();
         if let Some(location) = tables.location(first, id, trust, &mut untrusted)?
             && each(location)
         {

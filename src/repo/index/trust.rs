@@ -4,13 +4,56 @@
 //! deduplication only in packs that this client or a full key has stored and listed, or that a full
 //! key has read and found undamaged. Reading needs no trust, since every id is verified.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::tables::NamedRow;
 use crate::base::{ObjectHash, Role, SignerId};
 use crate::repo::project::Project;
 use crate::repo::signers::Signers;
+
+/// Maximum number of places of a blob that are tried for each signer that this client does not
+/// trust. Only an attacker stores a blob more often.
+const PLACES_MAX: usize = 64;
+
+/// How many untrusted places of a blob are tried. They are counted for each signer of segments, so
+/// that the holder of one write key cannot keep a reader from the places that others name.
+#[derive(Default)]
+pub(super) struct UntrustedPlaces {
+    tried: HashMap<Namer, usize>,
+}
+
+/// Who names a pack in a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Namer {
+    Nobody,
+    Signer(SignerId),
+}
+
+impl UntrustedPlaces {
+    /// Returns whether one more place in a pack that these name is tried.
+    pub(super) fn has_left(&self, named: &NamedRow) -> bool {
+        self.namer_with_left(named).is_some()
+    }
+
+    /// Counts a place in a pack that these name.
+    pub(super) fn take(&mut self, named: &NamedRow) {
+        if let Some(namer) = self.namer_with_left(named) {
+            *self.tried.entry(namer).or_default() += 1;
+        }
+    }
+
+    fn namer_with_left(&self, named: &NamedRow) -> Option<Namer> {
+        let nobody = named.signers.is_empty().then_some(Namer::Nobody);
+        let signers = named.signers.iter().copied().map(Namer::Signer);
+        let has_left = |namer: &Namer| {
+            self.tried
+                .get(namer)
+                .is_none_or(|tried| *tried < PLACES_MAX)
+        };
+        signers.chain(nobody).find(has_left)
+    }
+}
 
 /// The signers and packs that a client trusts.
 pub(super) struct Trust {
@@ -59,5 +102,43 @@ impl Trust {
     /// signers name the pack.
     pub(super) fn pack(&self, pack: &ObjectHash, signer: &SignerId, named: &NamedRow) -> bool {
         self.listing(named) && (self.signer(signer) || self.audited.contains(pack))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(signers: &[u8]) -> NamedRow {
+        NamedRow {
+            by_itself: false,
+            whole: false,
+            retired: false,
+            signers: signers
+                .iter()
+                .map(|number| SignerId::from_bytes([*number; 32]))
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn many_places_of_one_signer_do_not_hide_those_of_another() {
+        let mut places = UntrustedPlaces::default();
+        for _ in 0..PLACES_MAX {
+            assert!(places.has_left(&named(&[1])));
+            places.take(&named(&[1]));
+        }
+        assert!(!places.has_left(&named(&[1])));
+        assert!(places.has_left(&named(&[2])) && places.has_left(&named(&[])));
+        // One that both name counts for the one that has some left.
+        assert!(places.has_left(&named(&[1, 2])));
+        for _ in 0..PLACES_MAX {
+            places.take(&named(&[1, 2]));
+        }
+        assert!(!places.has_left(&named(&[2, 1])));
+        for _ in 0..PLACES_MAX {
+            places.take(&named(&[]));
+        }
+        assert!(!places.has_left(&named(&[])) && places.has_left(&named(&[3])));
     }
 }
