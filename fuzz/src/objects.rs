@@ -4,7 +4,7 @@ use cuttlebone::base::{ChunkSize, ObjectHash, Silent};
 use cuttlebone::crypto::KdfParams;
 use cuttlebone::format::{
     KeySlot, Magic, Payload, ProjectObject, ProjectSettings, RepositoryFile, SealedObject,
-    SignedPayload, SlotInfo,
+    SignedPayload, SlotInfo, SlotLock,
 };
 use cuttlebone::repo::ObjectRef;
 use cuttlebone::storage::Backend;
@@ -54,7 +54,10 @@ pub fn key_slot(data: &[u8]) {
             let name = fixture::key_ref(slot).name();
             let id = ObjectHash::from_bytes(hash(slot));
             let listed = keys.iter().find(|key| key.id == id);
-            assert_eq!(listed.is_some(), KeySlot::decode(slot).is_ok());
+            let is_newer = |lock: SlotLock| lock.header.check().is_err();
+            let is_slot =
+                KeySlot::decode(slot).is_ok() || SlotLock::decode(slot).is_ok_and(is_newer);
+            assert_eq!(listed.is_some(), is_slot);
             if new {
                 f.store.delete(&name).expect("it was put");
             }

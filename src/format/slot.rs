@@ -1,4 +1,4 @@
-//! Section 5: key slots.
+//! Section 5 (Key slot): key slots.
 
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +73,8 @@ pub struct SlotLock {
     pub header: Header,
     /// The owner of the secrets that the slot holds: 0 the repository, 1 one project.
     pub scope: u8,
+    /// The role of the key: 0 full, 1 write, 2 verify; others are of a later version.
+    pub role: u8,
     /// Argon2id memory in KiB. None of these parameters is checked against its bounds yet.
     pub memory_kib: u32,
     /// Argon2id passes.
@@ -98,7 +100,7 @@ impl SlotLock {
         let mut fields = Reader::new(&context);
         let header = Magic::Slot.read_unverified(&mut fields)?;
         let scope = fields.u8()?;
-        let _role = fields.u8()?;
+        let role = fields.u8()?;
         if fields.u8()? != 1 {
             return Err(FormatError::BadValue("key derivation"));
         }
@@ -106,6 +108,7 @@ impl SlotLock {
         Ok(Self {
             header,
             scope,
+            role,
             memory_kib: fields.u32()?,
             passes: fields.u32()?,
             lanes: fields.u32()?,

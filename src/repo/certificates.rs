@@ -60,6 +60,11 @@ impl Certificates {
         all.find(|c| c.certificate.slot == slot && c.role == role)
     }
 
+    /// Returns the key with this slot, whatever role the slot states.
+    pub(super) fn naming(&self, slot: ObjectHash) -> Option<&Certified> {
+        self.0.iter().find(|c| c.certificate.slot == slot)
+    }
+
     /// Returns a certificate of the key that signs with this public key.
     #[must_use]
     pub fn of_signer(&self, signer: &SignerId) -> Option<&Certified> {

@@ -69,7 +69,7 @@ impl Repository {
         id: ProjectId,
         observer: &dyn Observer,
     ) -> Result<Project, RepoError> {
-        let found = FoundProject::read(&self.objects, id)?;
+        let found = FoundProject::read(&self.objects, id, 1)?;
         let opened = self.open_project(&found, observer)?;
         opened.ok_or_else(|| RepoError::damaged(ObjectRef::Project(id), Damage::Missing))
     }
@@ -80,17 +80,17 @@ impl Repository {
         let mut list = Vec::new();
         if let Unlocked::Repository { keys, .. } = &self.unlocked {
             let scope = KeyScope::Repository;
-            for (id, slot) in self.read_known_slots(scope, observer)? {
-                let info = keys::open_info(scope, &slot, keys.slot_info());
+            for found in self.read_slots(scope, observer)? {
+                let info = found.info(keys.slot_info());
                 list.push(KeySummary {
                     foreign: info.is_none(),
                     info: info.unwrap_or_default(),
-                    ..self.summary(scope, id, &slot)
+                    ..self.summary(&found)
                 });
             }
         }
         for id in project_ids(&self.objects)? {
-            let found = FoundProject::read(&self.objects, id)?;
+            let found = FoundProject::read(&self.objects, id, 1)?;
             if let Ok(Some(project)) = self.open_project(&found, observer) {
                 self.list_keys_of(&project, &mut list, observer)?;
             }
@@ -106,24 +106,35 @@ impl Repository {
     ) -> Result<(), RepoError> {
         let scope = KeyScope::Project(project.id);
         // Load the certificates after the slots, since a certificate is stored before its slot.
-        let slots = self.read_known_slots(scope, observer)?;
+        let slots = self.read_slots(scope, observer)?;
         let certificates = project.certificates(observer)?;
-        for (id, slot) in slots {
+        for found in slots {
             let summary = KeySummary {
                 project: Some(project.settings.name.clone()),
-                ..self.summary(scope, id, &slot)
+                ..self.summary(&found)
             };
-            list.push(match certificates.of_slot(id, slot.params.role) {
-                None => KeySummary {
+            let certified = match &found.slot {
+                Ok(slot) => certificates.of_slot(found.id, slot.params.role),
+                // Its certificate shows that it is ours, whatever its version.
+                Err(_) => certificates.naming(found.id),
+            };
+            let Some(certified) = certified else {
+                list.push(KeySummary {
                     foreign: true,
                     ..summary
-                },
-                Some(certified) => KeySummary {
-                    info: keys::open_info(scope, &slot, project.keys.slot_info())
-                        .unwrap_or_default(),
-                    volumes: certified.certificate.volumes.clone(),
-                    ..summary
-                },
+                });
+                continue;
+            };
+            if let Err(newer) = &found.slot {
+                let key = found.id;
+                let problem = newer.to_string();
+                observer.notice(Notice::KeySlotSkipped { key, problem });
+            }
+            list.push(KeySummary {
+                role: certified.role,
+                info: found.info(project.keys.slot_info()).unwrap_or_default(),
+                volumes: certified.certificate.volumes.clone(),
+                ..summary
             });
         }
         Ok(())
@@ -152,23 +163,6 @@ impl Repository {
         keys::read_slots(&self.objects, scope, Some(self.key_id), observer)
     }
 
-    /// Reads the slots of a scope that have a known form. Reports others as notices.
-    fn read_known_slots(
-        &self,
-        scope: KeyScope,
-        observer: &dyn Observer,
-    ) -> Result<Vec<(ObjectHash, KeySlot)>, RepoError> {
-        let found = self.read_slots(scope, observer)?.into_iter();
-        let known = found.filter_map(|FoundSlot { id, slot, .. }| {
-            let newer = |e| {
-                let problem = RepoError::format(scope.object(id), e).to_string();
-                observer.notice(Notice::KeySlotDamaged { problem });
-            };
-            Some((id, slot.map_err(newer).ok()?))
-        });
-        Ok(known.collect())
-    }
-
     /// Returns the key that this password opens, among those that [`list_keys`](Self::list_keys)
     /// lists and that are not foreign.
     pub fn key_of_password(
@@ -185,10 +179,16 @@ impl Repository {
         for scope in scopes {
             for found in self.read_slots(scope, observer)? {
                 let key = keys.iter().find(|key| key.id == found.id);
-                if let Some(key) = key
-                    && trials.open(&found, password)?.is_some()
-                {
-                    return Ok(Some(key.clone()));
+                let Some(key) = key else {
+                    continue;
+                };
+                match trials.open(&found, password) {
+                    Ok(None) => {}
+                    // It opens one of a newer version.
+                    Ok(Some(_)) | Err(RepoError::Unsupported { .. }) => {
+                        return Ok(Some(key.clone()));
+                    }
+                    Err(error) => return Err(error),
                 }
             }
         }
@@ -196,10 +196,10 @@ impl Repository {
     }
 
     /// Describes a key by the fields of its slot.
-    fn summary(&self, scope: KeyScope, id: ObjectHash, slot: &KeySlot) -> KeySummary {
+    fn summary(&self, found: &FoundSlot) -> KeySummary {
         KeySummary {
-            current: id == self.key_id,
-            ..KeySummary::of_slot(scope, id, slot)
+            current: found.id == self.key_id,
+            ..KeySummary::of_slot(found)
         }
     }
 

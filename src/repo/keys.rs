@@ -1,4 +1,4 @@
-//! Key slots: section 5 of `docs/format.md`.
+//! Key slots: section 5 (Key slot) of `docs/format.md`.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -76,7 +76,7 @@ pub struct KeySummary {
     pub scope: KeyScope,
     /// The name of the project that it unlocks.
     pub project: Option<String>,
-    /// Its role.
+    /// Its role, as its certificate or its slot states it. That of a foreign slot may be anything.
     pub role: Role,
     /// Shell patterns of the names of volumes that it may back up. Empty: all.
     pub volumes: Vec<String>,
@@ -92,16 +92,15 @@ pub struct KeySummary {
 
 impl KeySummary {
     /// Describes a key by the fields of its slot that can be read without a password.
-    pub(super) fn of_slot(scope: KeyScope, id: ObjectHash, slot: &KeySlot) -> Self {
-        let p = &slot.params;
+    pub(super) fn of_slot(found: &FoundSlot) -> Self {
         Self {
-            id,
-            scope,
+            id: found.id,
+            scope: found.scope,
             project: None,
-            role: p.role,
+            role: found.role(),
             volumes: Vec::new(),
             info: SlotInfo::default(),
-            kdf: KdfParams::new(p.memory_kib, p.passes, p.lanes).unwrap_or_default(),
+            kdf: found.kdf().unwrap_or_default(),
             current: false,
             foreign: false,
         }
@@ -183,6 +182,21 @@ impl FoundSlot {
             return Err("it is in the wrong directory".to_owned());
         }
         KdfParams::new(lock.memory_kib, lock.passes, lock.lanes).map_err(|e| e.to_string())
+    }
+
+    /// Returns the role that it states; that of the least rights if this version does not know it.
+    pub(super) fn role(&self) -> Role {
+        match self.lock.role {
+            0 => Role::Full,
+            1 => Role::Write,
+            _ => Role::Verify,
+        }
+    }
+
+    /// Returns its info, as [`open_info`] does; `None` also if it is of another version.
+    pub(super) fn info(&self, key: &SealKey) -> Option<SlotInfo> {
+        let slot = self.slot.as_ref().ok()?;
+        open_info(self.scope, slot, key)
     }
 
     /// Returns the work that one password takes: memory in KiB times passes.
@@ -283,14 +297,14 @@ fn decode_slot(
     Ok((lock, slot))
 }
 
-/// Fails unless these bytes are a slot of this version with this hash.
+/// Fails unless these bytes have this hash and are a slot. One of another version passes: whether
+/// it is ours shows elsewhere.
 pub(super) fn verify_slot(
     object: ObjectRef,
     hash: ObjectHash,
     bytes: &[u8],
 ) -> Result<(), RepoError> {
-    let (_, slot) = decode_slot(object, hash, bytes)?;
-    slot.map(|_| ()).map_err(|e| RepoError::format(object, e))
+    decode_slot(object, hash, bytes).map(|_| ())
 }
 
 /// Returns the secrets in the slot, or `None` if this key, which derives from a password, does not
@@ -322,7 +336,7 @@ pub(super) fn open_slot(found: &FoundSlot, key: &Secret) -> Result<Option<Bundle
 
 /// Returns the info of a slot. Returns `None` if it is not sealed under this key: someone without
 /// the key added the slot, or an unfinished `init` left it. Info that is not JSON counts as empty.
-pub(super) fn open_info(scope: KeyScope, slot: &KeySlot, key: &SealKey) -> Option<SlotInfo> {
+fn open_info(scope: KeyScope, slot: &KeySlot, key: &SealKey) -> Option<SlotInfo> {
     let nonce = SealNonce::from_bytes(slot.info_nonce);
     let plain = key.open(&nonce, &info_context(scope, slot), &slot.sealed_info);
     plain

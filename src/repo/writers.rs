@@ -107,13 +107,12 @@ impl Project {
         let certificates = self.load_certificates(&Silent)?;
         let mut keys = Vec::new();
         for found in keys::read_slots(&self.objects, scope, None, &Silent)? {
-            if let Ok(slot) = found.slot
-                && certificates.of_slot(found.id, slot.params.role).is_none()
-                && let Some(info) = keys::open_info(scope, &slot, self.keys.slot_info())
+            if certificates.of_slot(found.id, found.role()).is_none()
+                && let Some(info) = found.info(self.keys.slot_info())
             {
                 keys.push(KeySummary {
                     info,
-                    ..KeySummary::of_slot(scope, found.id, &slot)
+                    ..KeySummary::of_slot(&found)
                 });
             }
         }

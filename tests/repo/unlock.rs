@@ -5,13 +5,15 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use cuttlebone::base::{Cancel, Notice, ObjectHash, Silent};
+use cuttlebone::base::{Cancel, Notice, ObjectHash, Role, SignerId, Silent};
 use cuttlebone::crypto::{KdfParams, SealKey, object_hash};
+use cuttlebone::format::Certificate;
+use cuttlebone::ops::Finding;
 use cuttlebone::repo::{Grant, Locked, ObjectRef, RepoError, RepoErrorKind, Repository};
-use cuttlebone::storage::{Backend, MemoryBackend, Name};
+use cuttlebone::storage::{Backend, FaultBackend, MemoryBackend, Name};
 
 use super::intercepted::Intercepted;
-use super::{PASSWORD, RecordingObserver, TestRepo, key};
+use super::{Host, PASSWORD, RecordingObserver, TestRepo, key};
 
 /// A repository with one key, and its id.
 fn repository() -> (MemoryBackend, ObjectHash) {
@@ -357,4 +359,93 @@ fn a_slot_of_another_project_that_fits_reads_the_same_as_one_that_does_not() {
     let tried = locked.try_password(b"a guess", &Cancel::default(), &observer);
     assert_eq!(tried.err().unwrap().kind(), RepoErrorKind::Damaged);
     assert_eq!(reads(&store, b"a guess"), reads(&store, b"no guess"));
+}
+
+#[test]
+fn a_slot_whose_version_is_not_proven_is_foreign_and_not_damaged() {
+    let (store, own) = repository();
+    let mut unproven = slot(&store, own);
+    unproven[8] = 2;
+    let planted = add(&store, &unproven);
+    let full = TestRepo::open(store.clone(), &Silent).unwrap();
+    let observer = RecordingObserver::default();
+    let listed = full.repository.list_keys(&observer).unwrap();
+    let is_foreign = |id| listed.iter().find(|key| key.id == id).unwrap().foreign;
+    assert!(is_foreign(planted) && !is_foreign(own));
+    assert!(notices(&observer).is_empty(), "{:?}", notices(&observer));
+    let (_, findings) = Host::without_cache().check(&full, false);
+    let object = ObjectRef::Key(None, planted);
+    assert!(
+        matches!(&findings[..], [Finding::ObjectForeign { object: found, .. }] if *found == object),
+        "{findings:?}"
+    );
+}
+
+#[test]
+fn a_slot_of_a_newer_program_is_ours_if_a_certificate_names_it() {
+    let (store, own) = repository();
+    let full = TestRepo::open(store.clone(), &Silent).unwrap();
+    let mut newer = slot_of_version_2(&slot(&store, own), b"of a newer program");
+    // A slot of a project, with a role that this version does not know.
+    newer[16..18].copy_from_slice(&[1, 9]);
+    let id = object_hash(&[&newer]);
+    let object = ObjectRef::Key(Some(full.project.id), id);
+    for name in [object.name(), object.copy_name()] {
+        store.put(&name, &[&newer]).unwrap();
+    }
+    let listed = |observer: &RecordingObserver| {
+        let keys = full.repository.list_keys(observer).unwrap();
+        keys.into_iter().find(|key| key.id == id).unwrap()
+    };
+    let observer = RecordingObserver::default();
+    assert!(listed(&observer).foreign);
+    let host = Host::without_cache();
+    let (_, findings) = host.check(&full, false);
+    assert!(
+        matches!(&findings[..], [Finding::ObjectForeign { object: found, .. }] if *found == object),
+        "{findings:?}"
+    );
+
+    let certificate = Certificate {
+        requires: Vec::new(),
+        role: "write".into(),
+        slot: id,
+        signer: Some(SignerId::from_bytes([2; 32])),
+        volumes: vec!["web-*".into()],
+        features: Vec::new(),
+        created: "2026-11-21T10:00:00Z".into(),
+        label: None,
+    };
+    let put = full
+        .project
+        .put_sealed(ObjectRef::Certificate, &certificate.encode());
+    put.unwrap();
+    let shown = listed(&observer);
+    assert!(!shown.foreign && shown.role == Role::Write);
+    assert_eq!(shown.volumes, ["web-*"]);
+    assert_eq!(skipped(&observer), [id].into(), "it needs a newer program");
+    let (_, findings) = host.check(&full, false);
+    assert!(findings.is_empty(), "{findings:?}");
+}
+
+#[test]
+fn settings_that_someone_adds_take_bounded_memory_before_a_password_is_tried() {
+    let (store, own) = repository();
+    let project = TestRepo::open(store.clone(), &Silent).unwrap().project.id;
+    for number in 0..80 {
+        let bytes = vec![number; 1 << 20];
+        let object = ObjectRef::Settings(project, object_hash(&[&bytes]));
+        for name in [object.name(), object.copy_name()] {
+            store.put(&name, &[&bytes]).unwrap();
+        }
+    }
+    let watched = FaultBackend::holding(&store);
+    let observer = RecordingObserver::default();
+    let locked = Repository::find(Arc::new(watched.clone()), None, &observer).unwrap();
+    let read: u64 = watched.take_log().iter().map(|call| call.bytes).sum();
+    assert!(read < 65 << 20, "{read}");
+    assert_eq!(tried(&locked, PASSWORD, &observer), Some(own));
+    let repository = Repository::open(Arc::new(store), PASSWORD, &observer).unwrap();
+    let opened = repository.project("default", &observer).unwrap();
+    assert_eq!(opened.settings.name, "default");
 }
