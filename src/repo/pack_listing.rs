@@ -32,8 +32,9 @@ pub fn read_listing(
 pub fn read_whole(project: &Project, object: ObjectRef) -> Result<PackListing, RepoError> {
     let found = read_contents(project, object, None)?;
     let (backend, name) = (project.objects.backend(), object.name());
+    let gap = found.before - u64::from(found.listing.contents.gap)..found.before;
     let mut hasher = ObjectHasher::default();
-    let mut signed = None;
+    let (mut signed, mut gap_is_zero) = (None, true);
     let mut at = 0;
     while at < found.size {
         let end = if at < found.before {
@@ -45,12 +46,16 @@ pub fn read_whole(project: &Project, object: ObjectRef) -> Result<PackListing, R
         let read = backend.get_range(&name, at, &mut piece);
         read.map_err(|e| RepoError::reading(object, e))?;
         hasher.update(&piece);
+        if at < found.before {
+            let from = gap.start.saturating_sub(at).min(piece.len() as u64);
+            gap_is_zero &= piece[to_usize(from)..].iter().all(|byte| *byte == 0);
+        }
         at += piece.len() as u64;
         if at == found.before {
             signed = Some(hasher.so_far());
         }
     }
-    if signed == Some(found.signed) && hasher.name() == found.listing.pack {
+    if gap_is_zero && signed == Some(found.signed) && hasher.name() == found.listing.pack {
         Ok(found.listing)
     } else {
         let why = Damage::Impossible("its bytes are not those that were signed");

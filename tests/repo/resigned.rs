@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use cuttlebone::base::{BlobId, Role, Silent};
-use cuttlebone::crypto::{SealNonce, object_hash};
+use cuttlebone::crypto::{SealNonce, hash, object_hash};
 use cuttlebone::format::{Contents, HEADER_LEN, IndexSegment, PACK_HEAD_LEN, PackKey};
 use cuttlebone::format::{NONCE_LEN, PACK_TAIL_LEN, SignedContents};
-use cuttlebone::repo::{ObjectRef, RepoErrorKind, listing_of};
+use cuttlebone::repo::{ObjectRef, RepoErrorKind, listing_of, read_whole};
 use cuttlebone::storage::{Backend, MemoryBackend};
 
 use super::provenance::{client, writer};
@@ -15,6 +15,16 @@ use super::{CHUNK, Host, Image, LEAF, TestRepo, noise};
 
 /// Signs the contents of a pack again with the client's key, after a change. Returns the new pack.
 fn sign_again(test_repo: &TestRepo, pack: &[u8], change: impl FnOnce(&mut Contents)) -> Vec<u8> {
+    sign_with_gap(test_repo, pack, &[], change)
+}
+
+/// The same, with more bytes before the contents.
+fn sign_with_gap(
+    test_repo: &TestRepo,
+    pack: &[u8],
+    gap: &[u8],
+    change: impl FnOnce(&mut Contents),
+) -> Vec<u8> {
     let (id, keys) = (test_repo.project.id, &test_repo.project.keys);
     let (pack, len) = pack.split_last_chunk::<PACK_TAIL_LEN>().unwrap();
     let at = pack.len() - u32::from_le_bytes(*len) as usize;
@@ -25,15 +35,21 @@ fn sign_again(test_repo: &TestRepo, pack: &[u8], change: impl FnOnce(&mut Conten
     let nonce = SealNonce::from_bytes(*nonce);
     let plain = keys.contents().open(&nonce, &aad, sealed).unwrap();
     let found = SignedContents::split(&plain).unwrap();
-    let (mut contents, hash) = found.decode().unwrap();
+    let (mut contents, of_before) = found.decode().unwrap();
     change(&mut contents);
+    let of_before = if gap.is_empty() {
+        of_before
+    } else {
+        contents.gap = u32::try_from(gap.len()).unwrap();
+        hash(&[before, gap])
+    };
     let signer = keys.signing().public();
-    let plain = SignedContents::encode_unsigned(&contents, &hash, &signer);
+    let plain = SignedContents::encode_unsigned(&contents, &of_before, &signer);
     let header = head.first_chunk::<HEADER_LEN>().unwrap();
     let sign = |parts: &[&[u8]]| keys.signing().sign(id, header, parts);
     let (nonce, sealed) = keys.contents().seal_signed(&aad, &plain, sign).unwrap();
     let len = u32::try_from(NONCE_LEN + sealed.len()).unwrap();
-    [before, nonce.as_bytes(), &sealed, &len.to_le_bytes()].concat()
+    [before, gap, nonce.as_bytes(), &sealed, &len.to_le_bytes()].concat()
 }
 
 /// Returns the only pack of chunks in the store, and its bytes.
@@ -62,6 +78,37 @@ fn a_pack_that_a_verify_key_signed_is_foreign() {
     host.back_up(&full, "again", &image).unwrap();
     let backup = full.backups().pop().unwrap();
     assert!(host.restore_image(&full, &backup).unwrap() == image);
+}
+
+#[test]
+fn a_pack_with_a_gap_that_is_not_zero_is_damaged_however_it_is_read() {
+    let store = MemoryBackend::new();
+    let full = TestRepo::init(store.clone(), CHUNK).unwrap();
+    let thief = writer(&store, 1);
+    let host = Host::without_cache();
+    let image = Image::new(LEAF).with(0, &noise(1, 4 * CHUNK));
+    host.back_up(&thief, "disk", &image).unwrap();
+    let (_, bytes) = pack_of_chunks(&store);
+    let one_at = |at: usize| {
+        let mut gap = vec![0; 100];
+        gap[at] = 1;
+        gap
+    };
+    for (gap, is_whole) in [
+        (vec![0; 100], true),
+        (vec![0; 5 << 20], true),
+        (one_at(0), false),
+        (one_at(99), false),
+        ([vec![1], vec![0; 5 << 20]].concat(), false),
+    ] {
+        let pack = sign_with_gap(&thief, &bytes, &gap, |_| {});
+        let object = ObjectRef::Pack(full.project.id, object_hash(&[&pack]));
+        store.put(&object.name(), &[&pack]).unwrap();
+        let found = listing_of(&full.project, object, &pack);
+        assert_eq!(found.is_ok(), is_whole, "{found:?}");
+        let read = read_whole(&full.project, object);
+        assert_eq!(read.is_ok(), is_whole, "{read:?}");
+    }
 }
 
 #[test]
