@@ -23,13 +23,13 @@ pub use objects::{key_slot, project_object, repository_file, sealed_object, sett
 pub use packs::{index_segment, node, pack};
 pub use rbd::rbd_diff;
 pub use statements::{audit, log};
-pub use texts::{certificate, names, record, void};
+pub use texts::{certificate, image_metadata, names, record, void};
 
 /// The function of a target, which takes an input.
 pub type Target = fn(&[u8]);
 
 /// All targets, by name.
-pub const TARGETS: [(&str, Target); 18] = [
+pub const TARGETS: [(&str, Target); 19] = [
     ("repository_file", repository_file),
     ("key_slot", key_slot),
     ("project_object", project_object),
@@ -41,6 +41,7 @@ pub const TARGETS: [(&str, Target); 18] = [
     ("node", node),
     ("record", record),
     ("void", void),
+    ("image_metadata", image_metadata),
     ("log", log),
     ("audit", audit),
     ("names", names),

@@ -28,7 +28,7 @@ pub struct Seed {
 /// All seeds; the same in every run.
 #[must_use]
 pub fn all() -> Vec<Seed> {
-    let groups: [(&str, Named); 16] = [
+    let groups: [(&str, Named); 17] = [
         ("repository_file", repository_files()),
         ("key_slot", key_slots()),
         ("project_object", project_objects()),
@@ -40,6 +40,7 @@ pub fn all() -> Vec<Seed> {
         ("node", nodes()),
         ("record", records()),
         ("void", voids()),
+        ("image_metadata", texts::image_metadata()),
         ("log", logs()),
         ("audit", audits()),
         ("names", texts::names()),

@@ -8,8 +8,8 @@ use cuttlebone::base::{
     BlobId, ByteSize, LeaseId, ObjectHash, ProjectId, RepositoryId, Root, Silent, VolumeId,
 };
 use cuttlebone::format::{
-    BackupRecord, ByteString, Certificate, LeaseBody, Magic, MarkBody, VoidBody, matches_pattern,
-    root_description,
+    BackupRecord, ByteString, Certificate, ImageMetadata, LeaseBody, Magic, MarkBody, VoidBody,
+    matches_pattern, root_description,
 };
 use cuttlebone::repo::{Leases, Log, Marks, ObjectRef, Records};
 use cuttlebone::storage::Name;
@@ -41,6 +41,26 @@ pub fn record(data: &[u8]) {
         assert_eq!(records.all().len() + records.damaged().len(), 1);
         use_records(&records);
     });
+}
+
+/// Decodes Ceph's metadata of an image. It encodes to what decodes again, and a list of its bytes is
+/// the same metadata.
+pub fn image_metadata(data: &[u8]) {
+    let Ok(metadata) = ImageMetadata::decode(data) else {
+        return;
+    };
+    let encoded = metadata.encode();
+    assert_eq!(ImageMetadata::decode(&encoded).as_ref(), Ok(&metadata));
+    let bytes = |text: &ByteString| text.bytes().expect("it was checked");
+    let plain = |metadata: &ImageMetadata| -> Vec<(Vec<u8>, Vec<u8>)> {
+        let entries = metadata.0.iter();
+        entries
+            .map(|(key, value)| (bytes(key), bytes(value)))
+            .collect()
+    };
+    let plain_bytes = plain(&metadata);
+    let again: ImageMetadata = plain_bytes.iter().collect();
+    assert_eq!(plain(&again), plain_bytes);
 }
 
 /// Decodes a lease. A prune must either use it as it is or stop.

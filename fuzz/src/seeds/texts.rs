@@ -73,3 +73,34 @@ pub(super) fn names() -> Named {
         ("size-two-points", b"1.2.3M".to_vec()),
     ]
 }
+
+pub(super) fn image_metadata() -> Named {
+    vec![
+        (
+            "whole",
+            r#"[["rbd_default_features","61"],["conf_rbd_qos_iops_limit","100"],["","✓"]]"#
+                .as_bytes()
+                .to_vec(),
+        ),
+        (
+            "bytes",
+            br#"[["key",{"hex":"ff00"}],[{"hex":""},"value"],["key","again"]]"#.to_vec(),
+        ),
+        ("utf8-as-hex", br#"[[{"hex":"6b6579"},"value"]]"#.to_vec()),
+        ("none", br#"[]"#.to_vec()),
+        ("one", br#"[["key"]]"#.to_vec()),
+        ("three", br#"[["key","value","more"]]"#.to_vec()),
+        ("upper", br#"[["key",{"hex":"FF"}]]"#.to_vec()),
+        ("odd", br#"[["key",{"hex":"f"}]]"#.to_vec()),
+        ("member", br#"[["key",{"hex":"ff","more":1}]]"#.to_vec()),
+        ("number", br#"[["key",1]]"#.to_vec()),
+        ("null", br#"null"#.to_vec()),
+        (
+            "control",
+            br#"[["\u0000\u001b[2J","\u202e\ud83e\udd80"]]"#.to_vec(),
+        ),
+        ("surrogate", br#"[["\ud800","value"]]"#.to_vec()),
+        ("after", br#"[["key","value"]] 1"#.to_vec()),
+        ("deep", "[".repeat(200).into_bytes()),
+    ]
+}
