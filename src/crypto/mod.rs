@@ -1,5 +1,6 @@
-//! Keys, ids, sealing and signatures. All formulas are those of `docs/format.md`, section 2. This
-//! folder does not know the encoding of objects, nor where they are stored.
+//! Keys, ids, sealing and signatures. All formulas are those of `docs/format.md`, section 2
+//! (Cryptography) (Cryptography). This folder does not know the encoding of objects, nor where they
+//! are stored.
 
 mod aead;
 mod hash;

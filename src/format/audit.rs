@@ -1,4 +1,4 @@
-//! Section 18: audits. An audit lists packs that a full key has read completely.
+//! Section 18 (Audit): audits. An audit lists packs that a full key has read completely.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! Section 16: certificates. Each names a key of a project and its signer.
+//! Section 16 (Certificate): certificates. Each names a key of a project and its signer.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! Section 8: the contents of packs. They list the runs of a pack, and state its key and its
+//! Section 8 (Pack): the contents of packs. They list the runs of a pack, and state its key and its
 //! signer.
 
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Section 3: the header of every object.
+//! Section 3 (Object header): the header of every object.
 
 use super::error::FormatError;
 use super::wire::Reader;

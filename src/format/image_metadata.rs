@@ -1,4 +1,4 @@
-//! Section 11: Ceph's metadata of an image, the content of an attachment.
+//! Section 11 (Backup record): Ceph's metadata of an image, the content of an attachment.
 
 use super::byte_string::ByteString;
 use super::error::FormatError;

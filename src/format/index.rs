@@ -1,4 +1,4 @@
-//! Section 9: index segments.
+//! Section 9 (Index segment): index segments.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Section 13: leases. They name the processes that work on a project, and the objects that these
-//! rely on.
+//! Section 13 (Lease): leases. They name the processes that work on a project, and the objects that
+//! these rely on.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,6 @@
-//! Section 12: entries of the log. They state which objects were added and which were removed on
-//! purpose. The hashes are not encrypted, so that someone without a key can verify a store or make
-//! a copy. All other details are sealed.
+//! Section 12 (Log): entries of the log. They state which objects were added and which were removed
+//! on purpose. The hashes are not encrypted, so that someone without a key can verify a store or
+//! make a copy. All other details are sealed.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,5 @@
-//! Section 14: marks. Packs and index segments that will be deleted when their grace period ends.
+//! Section 14 (Mark): marks. Packs and index segments that will be deleted when their grace period
+//! ends.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! Section 10: the nodes of trees.
+//! Section 10 (Trees): the nodes of trees.
 
 use super::error::FormatError;
 use super::record::ContentKind;

@@ -1,4 +1,4 @@
-//! Section 8: packs, without their contents.
+//! Section 8 (Pack): packs, without their contents.
 
 use super::error::FormatError;
 use super::header::{HEADER_LEN, Magic};

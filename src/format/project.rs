@@ -1,4 +1,4 @@
-//! Section 6: the project object.
+//! Section 6 (Project object): the project object.
 
 use super::error::FormatError;
 use super::header::{HEADER_LEN, Header, Magic};

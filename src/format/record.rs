@@ -1,4 +1,5 @@
-//! Section 11: backup records. They are JSON, because later versions will add members.
+//! Section 11 (Backup record): backup records. They are JSON, because later versions will add
+//! members.
 
 use std::collections::{BTreeMap, HashSet};
 

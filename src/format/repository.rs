@@ -1,4 +1,4 @@
-//! Section 4: the repository file.
+//! Section 4 (Repository file): the repository file.
 
 use super::error::FormatError;
 use super::header::Magic;

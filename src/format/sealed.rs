@@ -1,5 +1,5 @@
-//! Section 7: the envelope of objects that are sealed as a whole, such as index segments and
-//! records.
+//! Section 7 (Sealed object): the envelope of objects that are sealed as a whole, such as index
+//! segments and records.
 
 use super::error::FormatError;
 use super::header::{HEADER_LEN, Header, Magic};

@@ -1,4 +1,4 @@
-//! Section 15: the settings of a project.
+//! Section 15 (Settings): the settings of a project.
 
 use serde::{Deserialize, Serialize};
 

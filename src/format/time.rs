@@ -1,5 +1,5 @@
-//! Times in JSON: RFC 3339 with the restrictions of section 11. Jiff alone also accepts a space in
-//! place of the `T`, times without seconds, and more.
+//! Times in JSON: RFC 3339 with the restrictions of `docs/format.md`. Jiff alone also accepts a
+//! space in place of the `T`, times without seconds, and more.
 
 use std::fmt;
 use std::str::FromStr;

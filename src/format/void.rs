@@ -1,4 +1,4 @@
-//! Section 17: voids. The writer of a record says that the record does not count.
+//! Section 17 (Void): voids. The writer of a record says that the record does not count.
 
 use serde::{Deserialize, Serialize};
 

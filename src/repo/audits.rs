@@ -1,5 +1,5 @@
-//! Audits: the packs of other signers that a full key has read and found undamaged. Section 18 of
-//! `docs/format.md`.
+//! Audits: the packs of other signers that a full key has read and found undamaged. Section 18
+//! (Audit) of `docs/format.md`.
 
 use std::collections::{BTreeSet, HashSet};
 

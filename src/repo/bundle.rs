@@ -1,4 +1,5 @@
-//! Bundles: the secrets that the key slots of each role hold. Section 5 of `docs/format.md`.
+//! Bundles: the secrets that the key slots of each role hold. Section 5 (Key slot) of
+//! `docs/format.md`.
 
 use zeroize::Zeroizing;
 

@@ -1,4 +1,4 @@
-//! Seals and signs the objects of a project, opens and verifies them: section 7 of
+//! Seals and signs the objects of a project, opens and verifies them: section 7 (Sealed object) of
 //! `docs/format.md`.
 
 use super::codec::{Compression, Compressor, Decompressor};

@@ -1,5 +1,5 @@
 //! Missing records that others name and that no entry of the log removes or accepts as lost.
-//! Section 12 of `docs/format.md`.
+//! Section 12 (Log) of `docs/format.md`.
 
 use std::collections::HashSet;
 

@@ -1,5 +1,5 @@
-//! Leases, which show the processes at work: section 13 of `docs/format.md`. The reasons are in
-//! `docs/concurrency.md`.
+//! Leases, which show the processes at work: section 13 (Lease) of `docs/format.md`. The reasons
+//! are in `docs/concurrency.md`.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -1,6 +1,6 @@
 //! The leases of others that nobody renews. The time of an object in the store does not show that:
 //! it can be in the future, and someone can put back a lease of a process that has ended. Section
-//! 13 of `docs/format.md` states the rule.
+//! 13 (Lease) of `docs/format.md` states the rule.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

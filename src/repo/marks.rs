@@ -1,4 +1,5 @@
-//! Marks: the packs and segments that are going to be deleted. Section 14 of `docs/format.md`.
+//! Marks: the packs and segments that are going to be deleted. Section 14 (Mark) of
+//! `docs/format.md`.
 
 use std::collections::HashSet;
 use std::time::SystemTime;

@@ -1,4 +1,4 @@
-//! Names of objects: section 1 of `docs/format.md`.
+//! Names of objects: section 1 (Containment) of `docs/format.md`.
 
 use std::fmt;
 

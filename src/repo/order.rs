@@ -1,4 +1,4 @@
-//! The order of the backups of a volume. Section 19 of `docs/format.md`.
+//! The order of the backups of a volume. Section 19 (Order of backups) of `docs/format.md`.
 //!
 //! Each record names the records of its volume that it *follows*: those that no other record
 //! followed when its backup began. A record is newer than all records that it follows, directly or

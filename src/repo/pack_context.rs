@@ -1,4 +1,4 @@
-//! The associated data that the runs and contents of a pack are sealed with: section 7 of
+//! The associated data that the runs and contents of a pack are sealed with: section 8 (Pack) of
 //! `docs/format.md`.
 
 use super::project::Project;

@@ -1,4 +1,4 @@
-//! This process and others, so that one that has ended is noticed. Section 13 of
+//! This process and others, so that one that has ended is noticed. Section 13 (Lease) of
 //! `docs/format.md` says how a process is named.
 
 use std::fs;

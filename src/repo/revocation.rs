@@ -1,4 +1,5 @@
-//! Decides which records of revoked keys still count. Section 7 of `docs/format.md`.
+//! Decides which records of revoked keys still count. Section 7 (Sealed object) of
+//! `docs/format.md`.
 
 use std::collections::{HashMap, HashSet};
 

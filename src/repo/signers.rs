@@ -1,4 +1,5 @@
-//! The signers of a project and the objects that each may sign: section 7 of `docs/format.md`.
+//! The signers of a project and the objects that each may sign: section 7 (Sealed object) of
+//! `docs/format.md`.
 
 use std::collections::HashSet;
 use std::sync::RwLock;

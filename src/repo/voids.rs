@@ -1,4 +1,4 @@
-//! Voids, which withdraw records. Section 17 of `docs/format.md`.
+//! Voids, which withdraw records. Section 17 (Void) of `docs/format.md`.
 //!
 //! A write key cannot remove a record, since only full keys sign the log. So it stores a void, and
 //! the record stays. A record with a void is neither newest nor base. A prune removes the record if

@@ -1,5 +1,5 @@
 //! Loads and stores the certificates of keys, in the directory `writers/` of a project. Section 16
-//! of `docs/format.md`.
+//! (Certificate) (Certificate) of `docs/format.md`.
 
 use std::collections::{BTreeSet, HashSet};
 

@@ -3,6 +3,7 @@
 
 mod blocks;
 mod readme;
+mod sections;
 
 use std::fs;
 use std::path::{Path, PathBuf};

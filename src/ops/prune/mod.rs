@@ -309,8 +309,8 @@ impl Prune<'_> {
         Ok(report)
     }
 
-    /// Fails if the plan is out of date, by the store's clock: a virtual machine that was paused has
-    /// no clock that shows it. Must be called before anything is stored that others rely on.
+    /// Fails if the plan is out of date, by the store's clock: a virtual machine that was paused
+    /// has no clock that shows it. Must be called before anything is stored that others rely on.
     fn confirm(&self) -> Result<(), OpsError> {
         if let Some(lease) = &self.lease {
             lease.confirm()?;

@@ -142,9 +142,9 @@ pub(super) fn plan(
     let mut unreliable: Vec<PackUse> = Vec::new();
     // Each blob is kept in the first pack that has it. Newer packs come first, so that after an
     // interrupted prune the new packs are kept, and not the repacked ones. Indexed packs without a
-    // mark come first, then unnamed packs, then marked ones, then those that the log removes. Packs of
-    // other write keys come last, since their content is not verified. Each of them keeps all blobs
-    // that no pack before them keeps, even if several of them have the same blob.
+    // mark come first, then unnamed packs, then marked ones, then those that the log removes. Packs
+    // of other write keys come last, since their content is not verified. Each of them keeps all
+    // blobs that no pack before them keeps, even if several of them have the same blob.
     let mut places = Vec::with_capacity(known.len());
     for pack in known.iter().rev() {
         let trusted = usage.trusts(pack);

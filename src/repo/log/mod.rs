@@ -1,5 +1,5 @@
 //! The log of a project. It states which objects were added, and which were removed on purpose.
-//! Section 12 of `docs/format.md`.
+//! Section 12 (Log) of `docs/format.md`.
 //!
 //! An object is deleted only after an entry that names it is durable ([`Removed`] proves it). So an
 //! object that is missing and that no entry names has vanished. An entry is never deleted or

@@ -1,4 +1,4 @@
-//! Trees: section 10 of `docs/format.md`. Trees are written, walked and compared here.
+//! Trees: section 10 (Trees) of `docs/format.md`. Trees are written, walked and compared here.
 
 mod chunks;
 mod compare;
