@@ -197,8 +197,8 @@ pub(crate) struct BackupEntry {
     pub(crate) bytes_stored: Option<u64>,
     pub(crate) host: Option<String>,
     pub(crate) labels: BTreeMap<String, String>,
-    /// Its writer took it back.
-    pub(crate) taken_back: bool,
+    /// Its writer withdrew it.
+    pub(crate) withdrawn: bool,
     /// The log says that it was removed.
     pub(crate) forgotten: bool,
 }

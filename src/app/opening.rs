@@ -265,11 +265,11 @@ pub(crate) fn notice_several_newest(session: &Session, records: &Records, volume
     }
 }
 
-/// Sends a notice if the writer of a backup took it back, or the log says that it was removed.
+/// Sends a notice if the writer of a backup withdrew it, or the log says that it was removed.
 pub(crate) fn notice_state(session: &Session, records: &Records, backup: &Backup) {
     let backup_id = backup.id;
     if records.is_voided(backup) {
-        let notice = Notice::TakenBack { backup: backup_id };
+        let notice = Notice::Withdrawn { backup: backup_id };
         session.observer.notice(notice);
     }
     if records.is_removed(backup) {

@@ -201,8 +201,8 @@ pub enum Notice {
         /// The system's message.
         problem: String,
     },
-    /// The backup that is read was taken back by its writer.
-    TakenBack {
+    /// The backup that is read was withdrawn by its writer.
+    Withdrawn {
         /// The backup.
         backup: ObjectHash,
     },

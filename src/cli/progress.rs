@@ -170,7 +170,7 @@ fn is_wrong(notice: &Notice) -> bool {
         | Notice::RecordMissing { .. }
         | Notice::PacksMissing { .. }
         | Notice::SeveralNewest { .. }
-        | Notice::TakenBack { .. }
+        | Notice::Withdrawn { .. }
         | Notice::Forgotten { .. }
         | Notice::SourceInUse { .. }
         | Notice::NamedByWriteKeysOnly { .. }

@@ -280,7 +280,7 @@ fn forget_reports_a_damaged_record_and_does_not_remove_it() {
 }
 
 #[test]
-fn list_show_and_restore_say_if_a_backup_was_taken_back_or_forgotten() {
+fn list_show_and_restore_say_if_a_backup_was_withdrawn_or_forgotten() {
     let times: [(&str, &[(&str, &str)]); 3] = [
         ("2026-11-20T10:00:00Z", &[]),
         ("2026-11-21T10:00:00Z", &[]),
@@ -306,15 +306,15 @@ fn list_show_and_restore_say_if_a_backup_was_taken_back_or_forgotten() {
     };
     assert!(line(&ids[0]).ends_with("  forgotten"), "{text}");
     assert!(!line(&ids[1]).contains("forgotten") && !line(&ids[1]).contains("taken"));
-    assert!(line(&ids[2]).ends_with("  taken back"), "{text}");
-    let flags = |entry: &Value| ["taken_back", "forgotten"].map(|flag| entry[flag] == true);
+    assert!(line(&ids[2]).ends_with("  withdrawn"), "{text}");
+    let flags = |entry: &Value| ["withdrawn", "forgotten"].map(|flag| entry[flag] == true);
     for entry in world.json(&["list"]) {
         let id = entry["backup_id"].as_str().unwrap();
         assert_eq!(flags(&entry), [id == ids[2], id == ids[0]], "{entry}");
     }
     assert_eq!(flags(&world.json(&["show", &ids[2]])[0]), [true, false]);
     assert!(world.ok(&["show", &ids[0]]).contains("forgotten"));
-    for (id, notice) in [(&ids[0], "was forgotten"), (&ids[2], "took it back")] {
+    for (id, notice) in [(&ids[0], "was forgotten"), (&ids[2], "withdrew it")] {
         let target = world.at(&format!("restored-{}", &id[..8]));
         let ran = world.run(&["restore", id, &target]);
         assert_eq!(ran.code, Some(0), "{ran:?}");
@@ -323,7 +323,7 @@ fn list_show_and_restore_say_if_a_backup_was_taken_back_or_forgotten() {
     let target = world.at("restored");
     let stderr = world.run(&["restore", "disk", &target]).stderr;
     assert!(
-        !stderr.contains("forgotten") && !stderr.contains("took it back"),
+        !stderr.contains("forgotten") && !stderr.contains("withdrew it"),
         "{stderr}"
     );
 }

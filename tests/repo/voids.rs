@@ -145,7 +145,7 @@ fn a_void_of_another_signer_does_not_count() {
 }
 
 #[test]
-fn a_backup_that_was_taken_back_is_no_base_even_if_the_user_names_it() {
+fn a_backup_that_was_withdrawn_is_no_base_even_if_the_user_names_it() {
     let store = MemoryBackend::new();
     let (test_repo, [first, second]) = withdrawn(&store);
     let host = Host::without_cache();
@@ -158,7 +158,7 @@ fn a_backup_that_was_taken_back_is_no_base_even_if_the_user_names_it() {
     };
     let refused = run(second);
     assert!(
-        matches!(&refused, Err(OpsError::BaseTakenBack { base }) if *base == second.to_string()),
+        matches!(&refused, Err(OpsError::BaseWithdrawn { base }) if *base == second.to_string()),
         "{refused:?}"
     );
     assert_eq!(test_repo.backups().len(), 2, "nothing was stored");

@@ -41,7 +41,7 @@ fn code(error: &OpsError) -> Code {
         | OpsError::AmbiguousBase { .. }
         | OpsError::SeveralNewest { .. }
         | OpsError::BaseOfOtherKey { .. }
-        | OpsError::BaseTakenBack { .. }
+        | OpsError::BaseWithdrawn { .. }
         | OpsError::NeedsNoBase { .. }
         | OpsError::BaseOfOtherVolume { .. }
         | OpsError::BaseOfOtherSnapshot { .. }
@@ -207,8 +207,8 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
             "give names that the error message or “cuttlebone check” shows, with all 64 digits"
         }
         OpsError::NeedsNoBase { .. } => "leave --base out",
-        OpsError::BaseTakenBack { .. } => {
-            "leave --base out, or name another backup; a backup is taken back if data that it needs \
+        OpsError::BaseWithdrawn { .. } => {
+            "leave --base out, or name another backup; a backup is withdrawn if data that it needs \
              may be missing"
         }
         OpsError::BaseOfOtherVolume { .. } | OpsError::BaseOfOtherSnapshot { .. } => {

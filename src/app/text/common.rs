@@ -27,11 +27,11 @@ pub(super) fn labels(entry: &BackupEntry) -> String {
 
 /// Returns why a backup does not count like others, if it does not.
 pub(super) fn state(entry: &BackupEntry) -> Option<&'static str> {
-    match (entry.taken_back, entry.forgotten) {
+    match (entry.withdrawn, entry.forgotten) {
         (false, false) => None,
-        (true, false) => Some("taken back"),
+        (true, false) => Some("withdrawn"),
         (false, true) => Some("forgotten"),
-        (true, true) => Some("taken back, forgotten"),
+        (true, true) => Some("withdrawn, forgotten"),
     }
 }
 

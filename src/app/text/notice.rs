@@ -91,18 +91,14 @@ pub(crate) fn notice(notice: &Notice) -> String {
             format!("backup {backup} exists already and keeps its own labels")
         }
         Notice::SeveralNewest { volume, newest } => several_newest(volume, newest),
-        Notice::NamedByWriteKeysOnly { records, first } => format!(
-            "only backups of write keys name {} that cannot be found ({first}): deleted soon after \
-             creation, or invented by someone with a stolen key",
-            count(*records, "backup")
-        ),
+        Notice::NamedByWriteKeysOnly { records, first } => named_by_write_keys(*records, first),
         Notice::HistoryLost { problem } => history_lost(problem),
         Notice::Behind { location, backups } => format!(
             "this repository is at least {} behind {location}",
             count(*backups as u64, "backup")
         ),
         Notice::MemoryUnusable { path, problem } => memory_unusable(path, problem),
-        Notice::TakenBack { backup } => taken_back(backup),
+        Notice::Withdrawn { backup } => withdrawn(backup),
         Notice::Forgotten { backup } => forgotten(backup),
         Notice::PasswordFileReadable { file } => {
             format!("other users of this host can read {file}; run “chmod 600” on it")
@@ -121,6 +117,14 @@ fn several_newest(volume: &str, newest: &[ObjectHash]) -> String {
     )
 }
 
+fn named_by_write_keys(records: u64, first: &ObjectHash) -> String {
+    format!(
+        "only backups of write keys name {} that cannot be found ({first}): deleted soon after \
+         creation, or invented by someone with a stolen key",
+        count(records, "backup")
+    )
+}
+
 fn history_lost(problem: &str) -> String {
     format!(
         "{problem}, and the log does not say that it was removed; “cuttlebone check” shows the \
@@ -136,9 +140,9 @@ fn memory_unusable(path: &Path, problem: &str) -> String {
     )
 }
 
-fn taken_back(backup: &ObjectHash) -> String {
+fn withdrawn(backup: &ObjectHash) -> String {
     format!(
-        "the writer of backup {} took it back: data that it needs may be missing",
+        "the writer of backup {} withdrew it: data that it needs may be missing",
         short_id(&backup.to_string())
     )
 }

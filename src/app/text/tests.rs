@@ -24,22 +24,22 @@ fn entry(volume: &str) -> BackupEntry {
         bytes_stored: Some(1234),
         host: Some("web1".to_owned()),
         labels: BTreeMap::from([("tier".to_owned(), "gold".to_owned())]),
-        taken_back: false,
+        withdrawn: false,
         forgotten: false,
     }
 }
 
 #[test]
-fn a_list_says_which_backups_were_taken_back_or_forgotten() {
+fn a_list_says_which_backups_were_withdrawn_or_forgotten() {
     let mut entries = [entry("a"), entry("b"), entry("c")];
     let shown = |entries: &[BackupEntry]| backups(entries, &TimeZone::UTC, Some(80));
     assert!(!shown(&entries).contains("State"));
-    entries[0].taken_back = true;
+    entries[0].withdrawn = true;
     entries[1].forgotten = true;
     let text = shown(&entries);
     let lines: Vec<_> = text.lines().collect();
     assert!(lines[0].ends_with("  State"), "{text}");
-    assert!(lines[1].ends_with("  taken back"), "{text}");
+    assert!(lines[1].ends_with("  withdrawn"), "{text}");
     assert!(lines[2].ends_with("  forgotten"), "{text}");
     assert!(lines[3].ends_with("=gold"), "{text}");
 }

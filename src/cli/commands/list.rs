@@ -70,7 +70,7 @@ pub(super) fn entry(records: &Records, backup: &Backup) -> BackupEntry {
         bytes_stored: Some(backup.record.counts.stored),
         host: backup.record.host.clone(),
         labels: backup.record.labels.clone(),
-        taken_back: records.is_voided(backup),
+        withdrawn: records.is_voided(backup),
         forgotten: records.is_removed(backup),
     }
 }

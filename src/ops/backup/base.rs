@@ -57,7 +57,7 @@ fn select_kind<'a>(
 ) -> Result<&'a Backup, OpsError> {
     let base = records.select(selector)?;
     if records.is_voided(base) {
-        return Err(OpsError::BaseTakenBack {
+        return Err(OpsError::BaseWithdrawn {
             base: selector.to_owned(),
         });
     }
