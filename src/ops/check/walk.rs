@@ -390,7 +390,12 @@ impl Walk<'_, '_> {
     fn chunk(&mut self, id: &BlobId, len: u64) -> Result<bool, RepoError> {
         self.note_unnamed(id)?;
         match self.find_chunk(id, len)? {
-            Found::Whole(at) => return self.rely_on(&at),
+            Found::Whole(at) => {
+                if self.run.marked.contains(&at.pack()) {
+                    self.note_missed(id, 1)?;
+                }
+                return self.rely_on(&at);
+            }
             // Damage of packs is reported already.
             Found::Damaged => {}
             Found::Unknown => self.walked.errors.push(RepoError::Missing {
