@@ -8,6 +8,7 @@ mod id;
 mod memory;
 mod observe;
 mod private_dir;
+mod private_file;
 mod role;
 mod sync;
 mod units;
@@ -23,6 +24,7 @@ pub use id::{
 pub use memory::Memory;
 pub use observe::{Notice, Observer, Phase, Progress, RebuildReason, Silent};
 pub(crate) use private_dir::{create_private_dir, remove_unless_private};
+pub(crate) use private_file::{replace_file, replace_file_durably};
 pub use role::{ParseRoleError, Role};
 pub(crate) use sync::{lock, read_lock, recover, write_lock};
 pub(crate) use units::to_usize;

@@ -4,8 +4,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::private_file::replace_private_file;
-use crate::base::{ProjectId, RepositoryId, create_private_dir, remove_unless_private};
+use crate::base::{
+    ProjectId, RepositoryId, create_private_dir, remove_unless_private, replace_file,
+};
 
 /// The cache directory of one project.
 pub struct CacheDir {
@@ -68,7 +69,8 @@ impl CacheDir {
 
     /// Notes what was seen of the leases of others.
     pub(super) fn replace_leases(&self, text: &str) -> io::Result<()> {
-        replace_private_file(&self.caches, &self.leases(), text.as_bytes())
+        self.create()?;
+        replace_file(&self.leases(), &[text.as_bytes()])
     }
 
     /// Returns the bytes that its files take, copies of objects included; 0 if it does not exist.

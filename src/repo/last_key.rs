@@ -4,8 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::private_file::replace_private_file;
-use crate::base::ObjectHash;
+use crate::base::{ObjectHash, create_private_dir, replace_file};
 use crate::crypto::hash;
 
 /// The file in the cache directory that names the last key. A wrong or missing name only costs
@@ -41,6 +40,8 @@ impl LastKey {
     }
 
     fn replace(&self, key: ObjectHash) -> io::Result<()> {
-        replace_private_file(&self.caches, &self.path, key.to_string().as_bytes())
+        let directory = self.path.parent().unwrap_or(&self.caches);
+        create_private_dir(&self.caches, directory)?;
+        replace_file(&self.path, &[key.to_string().as_bytes()])
     }
 }

@@ -34,7 +34,6 @@ mod pack_context;
 mod pack_listing;
 mod packs;
 mod parallel;
-mod private_file;
 mod process;
 mod project;
 mod prune_guard;

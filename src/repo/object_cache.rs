@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,8 +15,8 @@ use std::time::SystemTime;
 
 use rustix::fs::OFlags;
 
-use crate::base::{ObjectHash, lock};
-use crate::crypto::{object_hash, random};
+use crate::base::{ObjectHash, lock, replace_file};
+use crate::crypto::object_hash;
 
 /// If the cache has more bytes than this when it is opened, files are removed.
 const SIZE_MAX: u64 = 1 << 30;
@@ -110,21 +110,7 @@ impl ObjectCache {
     }
 
     fn write(&self, hash: ObjectHash, parts: &[&[u8]]) -> io::Result<()> {
-        let number: [u8; 8] = random().map_err(io::Error::other)?;
-        let number = u64::from_le_bytes(number);
-        let temporary = self.directory.join(format!(".tmp-{number:016x}"));
-        let write = || {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&temporary)?;
-            parts.iter().try_for_each(|part| file.write_all(part))?;
-            fs::rename(&temporary, self.path(hash))
-        };
-        write().inspect_err(|_| {
-            let _ = fs::remove_file(&temporary);
-        })
+        replace_file(&self.path(hash), parts)
     }
 
     fn path(&self, hash: ObjectHash) -> PathBuf {

@@ -3,8 +3,8 @@
 //! file.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::environment::Environment;
 use crate::app::state_dir::{file_name, state_dir};
-use crate::base::{ObjectHash, ProjectId, RepositoryId, SignerId, create_private_dir};
+use crate::base::{
+    ObjectHash, ProjectId, RepositoryId, SignerId, create_private_dir, replace_file_durably,
+};
 
 /// The version of the file's format.
 const VERSION: u32 = 1;
@@ -140,7 +142,7 @@ impl Files {
         let written = text.and_then(|text| {
             // Do not use a directory that another user has made.
             create_private_dir(&self.state, &self.directory)?;
-            replace(&path, &self.directory, &text)
+            replace_file_durably(&path, &[&text])
         });
         written.map_err(|error| (path, error))
     }
@@ -176,28 +178,4 @@ fn read(path: &Path) -> io::Result<SeenLocation> {
         )));
     }
     Ok(seen)
-}
-
-fn replace(path: &Path, directory: &Path, text: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let write = || {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        file.write_all(text)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    write().inspect_err(|_| {
-        let _ = fs::remove_file(&temporary);
-    })?;
-    // Some file systems cannot sync a directory.
-    let _ = File::open(directory).and_then(|directory| directory.sync_all());
-    Ok(())
 }
