@@ -1,5 +1,5 @@
 //! A repository with known keys, made from fixed bytes through the public interface of the program.
-//! With these keys, hostile bytes can be authentic.
+//! With these keys, hostile bytes can be sealed and signed, so that they pass authentication.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -244,7 +244,7 @@ pub(crate) fn sealed_body(keys: &ProjectKeys, magic: Magic, body: &[u8]) -> Vec<
     sealed_payload(keys, magic, &payload.encode_unsigned())
 }
 
-/// An entry of the log with these bytes before the signature, which may be invalid.
+/// An entry of the log: these bytes, which may be invalid, then a valid signature of them.
 #[must_use]
 pub(crate) fn log_entry(keys: &ProjectKeys, signed: &[u8]) -> Vec<u8> {
     let signature = (keys.signing()).sign(PROJECT, &Magic::Log.header(), &[signed]);
@@ -312,7 +312,8 @@ impl PlainRun {
         }
     }
 
-    /// Sets the stored length to that of the content, and makes the first blob long enough for it.
+    /// Sets the stored length to that of the content and its tag. If the run is one compressed blob,
+    /// makes the blob's plain length at least that of the content.
     fn fit(&mut self) {
         let content = len_u32(self.content.len());
         self.run.stored_len = content + 16;
@@ -363,8 +364,8 @@ pub(crate) fn pack(
     pack_with(keys, random, &sealed, &contents(kind, runs).encode())
 }
 
-/// A pack with these sealed runs and these bytes as contents, which may be invalid. The hash of the
-/// bytes before the contents, the signer and the signature are right.
+/// A pack with these sealed runs and these bytes as contents, which may be invalid. The signer, the
+/// signature, and the hash of the bytes before the contents are right.
 #[must_use]
 pub(crate) fn pack_with(
     keys: &ProjectKeys,

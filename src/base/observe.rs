@@ -12,7 +12,7 @@ pub enum Phase {
     Index,
     /// Reads and stores a source.
     Backup,
-    /// Compares samples of the data outside a list of extents with the base.
+    /// Tests a list of extents: compares samples of the data outside it with the base.
     VerifySample,
     /// Writes a backup to a target.
     Restore,
@@ -76,7 +76,8 @@ pub enum Notice {
         /// Names the pack.
         problem: String,
     },
-    /// The mark that would show an interrupted restore could not be stored.
+    /// The mark that a restore has begun could not be stored. If the restore is interrupted, no later
+    /// command will report it.
     NoRestoreMark {
         /// Why.
         problem: String,
@@ -93,20 +94,20 @@ pub enum Notice {
         /// Why it cannot be tried.
         problem: String,
     },
-    /// A directory of key slots has more files than are read, or unusable ones that are not named
-    /// one by one.
+    /// A directory of key slots has more slots than this program tries, or more unusable files than
+    /// it names one by one.
     KeySlotsIgnored {
         /// The directory.
         directory: String,
         /// The number of ignored files.
         files: u64,
     },
-    /// Settings of a project cannot be read; others are used.
+    /// Settings of a project cannot be read and are ignored. The newest readable ones are used.
     SettingsDamaged {
         /// Names the settings.
         problem: String,
     },
-    /// The certificate of a key cannot be read. The key is foreign.
+    /// The certificate of a key cannot be read and is ignored, so the key may count as foreign.
     CertificateDamaged {
         /// Names the certificate.
         problem: String,
@@ -174,15 +175,15 @@ pub enum Notice {
         /// These backups, newest first.
         newest: Vec<ObjectHash>,
     },
-    /// Records of write keys name others that do not exist. They vanished before a full key added
-    /// them to the log, or their names were invented.
+    /// Records that write keys signed name other records that do not exist. Either these vanished
+    /// before a full key added them to the log, or their names were invented.
     NamedByWriteKeysOnly {
         /// How many do not exist.
         records: u64,
         /// The first of them.
         first: ObjectHash,
     },
-    /// This host saw an object at the location of the repository that no longer exists.
+    /// An object that this host once saw at the location of the repository no longer exists there.
     HistoryLost {
         /// Names the missing object.
         problem: String,

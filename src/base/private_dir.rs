@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_or_file_in_place_of_a_directory_below_is_refused() {
+    fn below_the_base_a_link_or_file_in_place_of_a_directory_is_refused() {
         let top = tempfile::tempdir().unwrap();
         let other = top.path().join("other");
         fs::create_dir(&other).unwrap();
@@ -125,7 +125,7 @@ mod tests {
             assert!(refused.is_err(), "{name}");
         }
         assert!(fs::read_dir(&other).unwrap().next().is_none());
-        // The user may keep all caches elsewhere.
+        // The base itself may be a link: the user may keep all caches elsewhere.
         let linked = top.path().join("linked");
         symlink(&other, &linked).unwrap();
         create_private_dir(&linked, &linked.join("x")).unwrap();

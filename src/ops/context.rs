@@ -7,7 +7,7 @@ use super::error::OpsError;
 use crate::base::{Cancel, ObjectHash, Observer};
 use crate::repo::{Index, Project, RepoError, UnindexedPacks, Worker};
 
-/// The name and version of this program, as records, marks and the log state it.
+/// The name and version of this program, as it is written to records, marks and the log.
 pub(super) const TOOL: &str = Worker::TOOL;
 
 /// The description of this program in the lease of a reader.

@@ -24,7 +24,7 @@ use self::store::{Mark, Set, Store, one};
 /// Maximum number of states of a scenario. Each has far fewer.
 const STATES_MAX: usize = 3_000_000;
 
-// Blobs, by number: two chunks and four nodes.
+// Blobs, by number: two chunks (X, Y) and three nodes, with their children.
 const X: u8 = 0;
 const N: u8 = 1; // of X
 const Y: u8 = 2;
@@ -96,7 +96,7 @@ fn half_used() -> Store {
     store
 }
 
-/// All blobs that record 0 uses are in two packs.
+/// Pack 1 holds all blobs that record 0 uses. Pack 0 holds one of them, too.
 fn twice() -> Store {
     let mut store = used();
     store.put_pack(0, one(X.into()));
@@ -105,7 +105,8 @@ fn twice() -> Store {
     store
 }
 
-/// One of the two is marked.
+/// Packs 0 and 1 each hold all blobs that record 0 uses. Pack 0 is marked, and a segment names only
+/// pack 1.
 fn marked_once() -> Store {
     let mut store = Store {
         records: one(0),
@@ -212,7 +213,7 @@ fn based_on_new() -> Scenario {
 fn based_on_newer() -> Scenario {
     let roles = [backup(1), backup_on(1, 2), forget(1), PRUNE];
     let scenario = scenario(
-        "a backup on a base that is newer",
+        "a backup on a base that is stored after it began",
         Store::default(),
         &[N, N, N],
         &roles,
@@ -281,7 +282,7 @@ fn grace_based() -> Scenario {
 fn grace_marked() -> Scenario {
     let roles = [backup_on(0, 1), forget(0), PRUNE, PRUNE];
     with_grace(scenario(
-        "one of two places is marked",
+        "data in two packs, one of them marked",
         marked_once(),
         &[N, N],
         &roles,
@@ -341,7 +342,7 @@ fn reading_twice_stored() -> Scenario {
 fn reading_marked() -> Scenario {
     let roles = [reader(0), forget(0), PRUNE, PRUNE];
     with_grace(scenario(
-        "a reader of data of which one of two places is marked",
+        "a reader of data in two packs, one of them marked",
         marked_once(),
         &[N],
         &roles,
@@ -403,7 +404,7 @@ fn holds(scenario: &Scenario) {
         counterexample,
     } = search(scenario, STATES_MAX);
     eprintln!(
-        "{}: {states} states, {rests} after a crash of all",
+        "{}: {states} states; {rests} different stores after a crash of all actors",
         scenario.name
     );
     if let Some((way, fault)) = counterexample {

@@ -281,7 +281,8 @@ fn a_diff_without_a_matching_base_is_refused_and_nothing_is_stored() {
     host.check_clean(&test_repo, "after the accepted diffs");
 }
 
-/// The chunks of leaves that a diff zeroes or truncates are counted.
+/// Chunks that a diff zeroes or cuts off count as changed, even where it clears or cuts off whole
+/// leaves of the tree.
 #[test]
 fn zeroed_and_truncated_data_counts_as_changed() {
     const CHUNK: u64 = 64 << 10;
@@ -395,7 +396,7 @@ fn a_diff_with_reread_stores_lost_chunks_again() {
 }
 
 #[test]
-fn two_backups_of_a_snapshot_are_a_base_only_if_their_content_is_equal() {
+fn if_two_backups_of_a_snapshot_differ_the_user_must_name_the_base() {
     let (test_repo, host) = (
         TestRepo::init(MemoryBackend::new(), 64 << 10).unwrap(),
         Host::without_cache(),

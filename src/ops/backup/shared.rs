@@ -6,7 +6,7 @@ use super::task::BackupTask;
 use crate::ops::error::OpsError;
 use crate::repo::{RepoErrorKind, Top, count_chunks};
 
-/// A content belongs to another image if less than one in this many chunks is the same.
+/// The content belongs to another image if fewer than one in this many chunks are the same.
 const SHARED_MIN: u64 = 32;
 
 /// Whether the content that was just stored has enough chunks in common with `newest`, with which
@@ -24,7 +24,7 @@ pub(super) fn shares_data(task: &BackupTask<'_>, newest: Top) -> Result<bool, Op
         Err(error) if error.kind() == RepoErrorKind::Damaged => return Ok(true),
         Err(error) => return Err(error.into()),
     };
-    // Compare with the smaller of the two amounts: most of the image may have been discarded, or
-    // only a small part may have been filled.
+    // Compare with the smaller of the two amounts: most data may have been discarded since `newest`,
+    // or most may have been written since.
     Ok(before == 0 || data > 0 && same.saturating_mul(SHARED_MIN) >= before.min(data))
 }

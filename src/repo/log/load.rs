@@ -38,7 +38,7 @@ pub struct LogHead {
 }
 
 impl Log {
-    /// Reads all entries. Only entries count that a full key signed. The errors of damaged and
+    /// Reads all entries. Only entries that a full key signed count. The errors of damaged and
     /// foreign entries are kept separately. Records in `project` which objects are removed and
     /// which keys are revoked. Fails if an entry needs a newer version of this program.
     pub fn load(project: &Project) -> Result<Self, RepoError> {
@@ -128,8 +128,8 @@ impl Log {
         self.removed(kind, hash).then(|| Removed::new(item))
     }
 
-    /// Returns whether an entry explains that this record is missing, or accepts the loss of this
-    /// record or entry.
+    /// Returns whether the log excuses that this record, or this entry of the log, is missing: an entry
+    /// removes the record, or accepts the loss of the record or entry.
     #[must_use]
     pub fn excuses(&self, record: ObjectHash) -> bool {
         self.removed(LogKind::Record, record) || self.lost.contains(&record)
@@ -152,8 +152,9 @@ impl Log {
         self.records.values()
     }
 
-    /// Returns the certificates that no longer count. A record of such a signer counts only if it
-    /// is accepted, or if an accepted record follows it, directly or through others.
+    /// Returns the revoked signers and their certificates. A record of a revoked signer counts only
+    /// if the revocation accepts it, or if an accepted record reaches it through `follows` and
+    /// `heads`.
     pub fn revocations(&self) -> impl Iterator<Item = &Revoked> {
         let entries = self.graph.entries().iter();
         entries.flat_map(|entry| &entry.details.revoked)
