@@ -128,8 +128,8 @@ impl Log {
         self.removed(kind, hash).then(|| Removed::new(item))
     }
 
-    /// Returns whether the log excuses that this record, or this entry of the log, is missing: an entry
-    /// removes the record, or accepts the loss of the record or entry.
+    /// Returns whether the log excuses that this record, or this entry of the log, is missing: an
+    /// entry removes the record, or accepts the loss of the record or entry.
     #[must_use]
     pub fn excuses(&self, record: ObjectHash) -> bool {
         self.removed(LogKind::Record, record) || self.lost.contains(&record)
