@@ -312,8 +312,8 @@ impl PlainRun {
         }
     }
 
-    /// Sets the stored length to that of the content and its tag. If the run is one compressed blob,
-    /// makes the blob's plain length at least that of the content.
+    /// Sets the stored length to that of the content and its tag. If the run is one compressed
+    /// blob, makes the blob's plain length at least that of the content.
     fn fit(&mut self) {
         let content = len_u32(self.content.len());
         self.run.stored_len = content + 16;

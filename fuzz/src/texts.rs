@@ -43,8 +43,8 @@ pub fn record(data: &[u8]) {
     });
 }
 
-/// Decodes Ceph's metadata of an image. It encodes to what decodes again, and a list of its bytes is
-/// the same metadata.
+/// Decodes Ceph's metadata of an image. Its encoding decodes to the same metadata, also if it lists
+/// the bytes of a text.
 pub fn image_metadata(data: &[u8]) {
     let Ok(metadata) = ImageMetadata::decode(data) else {
         return;

@@ -76,8 +76,8 @@ pub enum Notice {
         /// Names the pack.
         problem: String,
     },
-    /// The mark that a restore has begun could not be stored. If the restore is interrupted, no later
-    /// command will report it.
+    /// The mark that a restore has begun could not be stored. If the restore is interrupted, no
+    /// later command will report it.
     NoRestoreMark {
         /// Why.
         problem: String,

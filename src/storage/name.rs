@@ -46,8 +46,8 @@ impl Name {
         self.0.rsplit('/').next().unwrap_or(&self.0)
     }
 
-    /// Reports whether only an object can have this name, and no directory of a store: its last part
-    /// is as long as a hash.
+    /// Reports whether only an object can have this name, and no directory of a store: its last
+    /// part is as long as a hash.
     #[must_use]
     pub fn is_of_object(&self) -> bool {
         const HASH_LEN: usize = 64;
