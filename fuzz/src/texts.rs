@@ -43,8 +43,8 @@ pub fn record(data: &[u8]) {
     });
 }
 
-/// Decodes Ceph's metadata of an image. Its encoding decodes to the same metadata, also if it lists
-/// the bytes of a text.
+/// Decodes Ceph's metadata of an image. Its encoding must decode to the same metadata, and metadata
+/// made from its plain bytes must have the same plain bytes.
 pub fn image_metadata(data: &[u8]) {
     let Ok(metadata) = ImageMetadata::decode(data) else {
         return;
