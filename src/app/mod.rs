@@ -24,7 +24,7 @@ mod state_dir;
 mod table;
 mod text;
 
-pub(crate) use client_memory::{ClientMemory, history_lost};
+pub(crate) use client_memory::{ClientMemory, Lost, history_lost};
 pub(crate) use environment::Environment;
 pub(crate) use failure::{Code, Failure};
 pub(crate) use human::{count, duration, printable, printable_lines, short_id};
@@ -37,7 +37,7 @@ pub(crate) use message::{
 };
 pub(crate) use opening::{
     create, host_name, load_records, notice_damaged, notice_several_newest, notice_state, open,
-    open_or_create, open_project, project, slot_info,
+    open_or_create, open_project, project, refuse_if_lost, slot_info,
 };
 pub(crate) use password::{PasswordOptions, Passwords};
 pub(crate) use permission::Attempt;

@@ -13,6 +13,7 @@ use crate::storage::StorageErrorKind;
 use super::backend::{create_backend, open_backend};
 use super::client_memory::{ClientMemory, history_lost};
 use super::failure::{Code, Failure};
+use super::human::short_id;
 use super::password::{Origin, Password, Passwords, composed_form};
 use super::permission::Attempt;
 use super::session::Session;
@@ -263,6 +264,35 @@ pub(crate) fn notice_several_newest(session: &Session, records: &Records, volume
         let notice = Notice::SeveralNewest { volume, newest };
         session.observer.notice(notice);
     }
+}
+
+/// Fails if the selector counts from the newest backup of a volume, and this host saw one of this
+/// volume that is lost.
+pub(crate) fn refuse_if_lost(
+    session: &Session,
+    settings: &RepositorySettings,
+    project: &Project,
+    selector: &str,
+    backup: &Backup,
+) -> Result<(), Failure> {
+    let id = backup.id.to_string();
+    if id.starts_with(selector) || selector.contains('@') {
+        return Ok(());
+    }
+    let memory = ClientMemory::new(session, settings);
+    let Some(lost) = memory.lost_of_volume(project, &backup.record.volume.name) else {
+        return Ok(());
+    };
+    let message = format!(
+        "it is not certain which backup “{selector}” selects: this host saw backup {} of {}, which \
+         is missing",
+        lost.id, lost.time
+    );
+    Err(Failure::new(Code::HistoryLost, message).hint(format!(
+        "copy the missing record from another copy of the repository, or name a backup by its id, \
+         for example {}",
+        short_id(&id)
+    )))
 }
 
 /// Sends a notice if the writer of a backup withdrew it, or the log says that it was removed.

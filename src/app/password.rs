@@ -112,6 +112,7 @@ pub(crate) enum PasswordError {
 fn empty(origin: &Origin) -> String {
     match origin {
         Origin::Command => "the password command printed nothing".to_owned(),
+        Origin::Terminal => "the password is empty".to_owned(),
         origin => format!("{origin} is empty"),
     }
 }

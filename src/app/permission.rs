@@ -63,7 +63,10 @@ impl Attempt {
     /// Returns whether the command must fail if backups have vanished. Otherwise it would rely on
     /// the remaining ones, or state that these are complete.
     pub(crate) const fn needs_history(self) -> bool {
-        matches!(self, Self::Backup | Self::Forget | Self::Prune | Self::Head)
+        matches!(
+            self,
+            Self::Backup | Self::Label | Self::Forget | Self::Prune | Self::Head
+        )
     }
 
     /// Fails if a key with the role `held` may not do it.

@@ -161,7 +161,9 @@ pub enum OpsError {
     NotMissing { id: ObjectHash },
     #[error("the diff is a full one, and cannot be applied to backup “{base}”")]
     NeedsNoBase { base: String },
-    #[error("backup “{base}” was withdrawn by its writer, so nothing can build on it")]
+    #[error(
+        "backup “{base}” was withdrawn by its writer, or forgotten, so nothing can build on it"
+    )]
     BaseWithdrawn { base: String },
     #[error("backup “{base}” is of volume “{other}”, but the changes are for volume “{volume}”")]
     BaseOfOtherVolume {

@@ -237,7 +237,9 @@ impl RepoError {
             Kind::NotFound => Self::damaged(object, Damage::Missing),
             Kind::TooLarge => Self::damaged(object, Damage::TooLarge),
             Kind::Truncated => Self::damaged(object, Damage::Impossible("it is cut short")),
-            Kind::Unreadable => Self::damaged(object, Damage::Unreadable(Box::new(error))),
+            Kind::Unreadable | Kind::NotAFile => {
+                Self::damaged(object, Damage::Unreadable(Box::new(error)))
+            }
             // No project can be opened without these objects. Missing permission to read them is
             // not damage.
             Kind::Denied if !needed_to_open => {

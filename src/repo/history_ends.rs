@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 
 use super::backup::Backup;
-use super::error::RepoError;
 use super::records::Records;
 use crate::base::ObjectHash;
 
@@ -12,10 +11,12 @@ use crate::base::ObjectHash;
 pub struct HistoryEnds {
     /// The backups that no record by a full key names.
     pub backups: Vec<Backup>,
-    /// The records that exist but cannot be read. Any of them may be an end.
-    pub unreadable: Vec<ObjectHash>,
+    /// All backups that were read.
+    pub read: HashSet<ObjectHash>,
     /// The entries of the log that no other one names.
     pub log: Vec<ObjectHash>,
+    /// All entries that were read.
+    pub log_read: HashSet<ObjectHash>,
 }
 
 impl HistoryEnds {
@@ -26,12 +27,12 @@ impl HistoryEnds {
         let full = records.all().iter().filter(|backup| backup.is_full);
         let named: HashSet<_> = full.flat_map(|backup| &backup.record.heads).collect();
         let all = records.all().iter();
-        let damaged = records.damaged().iter();
         let ends = all.filter(|backup| !named.contains(&backup.id));
         Self {
             backups: ends.cloned().collect(),
-            unreadable: damaged.filter_map(RepoError::object_hash).collect(),
+            read: records.all().iter().map(|backup| backup.id).collect(),
             log: records.log_tips().to_vec(),
+            log_read: records.log_entries().clone(),
         }
     }
 }

@@ -12,6 +12,7 @@ use super::object_ref::ObjectRef;
 use super::project::Project;
 use crate::base::ObjectHash;
 use crate::format::MarkBody;
+use crate::storage::StorageErrorKind;
 
 /// A mark.
 #[derive(Debug, Clone)]
@@ -46,7 +47,7 @@ impl Marks {
             RepoError::Damaged {
                 source: Damage::Unreadable(error),
                 ..
-            } => Err((*error).into()),
+            } if error.kind != StorageErrorKind::NotAFile => Err((*error).into()),
             _ => Ok(()),
         })
     }

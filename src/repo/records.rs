@@ -45,7 +45,8 @@ pub struct Records {
     /// Records that exist but no longer count, since the key that signed them was revoked.
     revoked: HashSet<ObjectHash>,
     lost: LostRecords,
-    /// The entries of the log that no other one names.
+    /// The entries of the log, and those of them that no other one names.
+    log_entries: HashSet<ObjectHash>,
     log_tips: Vec<ObjectHash>,
 }
 
@@ -63,9 +64,19 @@ impl Records {
         Ok(Self::load_with_log(project)?.0)
     }
 
+    /// Reads all records as [`load`](Self::load) does, for a command that builds on one of them.
+    /// Those that the log removes count as withdrawn, since their data may be deleted.
+    pub fn load_to_build_on(project: &Project) -> Result<Self, RepoError> {
+        Ok(Self::read(project, true)?.0)
+    }
+
     /// Reads all records as [`load`](Self::load) does. Returns the log, too, which is read after
     /// the records.
     pub fn load_with_log(project: &Project) -> Result<(Self, Log), RepoError> {
+        Self::read(project, false)
+    }
+
+    fn read(project: &Project, withdraws_removed: bool) -> Result<(Self, Log), RepoError> {
         let (mut backups, mut damaged, mut foreign) = (Vec::new(), Vec::new(), Vec::new());
         let listed = project.list(ObjectKind::Backup)?;
         for loaded in project.load_with::<BackupRecord>(listed, |e| foreign.push(e))? {
@@ -105,15 +116,19 @@ impl Records {
         let excused = |id: &ObjectHash| log.excuses(*id) || unusable.contains(id);
         let voids = Voids::load(project)?;
         let is_voided = |b: &&Backup| voids.names(b.id, &b.signer);
-        let voided = backups.iter().filter(is_voided).map(|b| b.id).collect();
+        let mut voided: HashSet<_> = backups.iter().filter(is_voided).map(|b| b.id).collect();
         let is_removed = |b: &&Backup| log.removed(LogKind::Record, b.id);
-        let removed = backups.iter().filter(is_removed).map(|b| b.id).collect();
+        let removed: HashSet<_> = backups.iter().filter(is_removed).map(|b| b.id).collect();
+        if withdraws_removed {
+            voided.extend(&removed);
+        }
         let own = project.keys.signing().public();
         let mut records = Self {
             removed,
             ignored,
             foreign,
             revoked,
+            log_entries: log.entries().collect(),
             log_tips: log.tips(),
             ..Self::in_order(backups, &forgotten, excused, voided, damaged, &own)
         };
@@ -182,6 +197,7 @@ impl Records {
             foreign: Vec::new(),
             revoked: HashSet::new(),
             lost: LostRecords::default(),
+            log_entries: HashSet::new(),
             log_tips: Vec::new(),
             backups,
         }
@@ -329,6 +345,11 @@ impl Records {
     #[must_use]
     pub fn log_tips(&self) -> &[ObjectHash] {
         &self.log_tips
+    }
+
+    /// All entries of the log.
+    pub(super) const fn log_entries(&self) -> &HashSet<ObjectHash> {
+        &self.log_entries
     }
 
     /// Returns the newest backup of the volume with this name.

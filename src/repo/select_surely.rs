@@ -92,12 +92,12 @@ impl Records {
                 None => todo.extend(self.lost_records().removed.get(&id).into_iter().flatten()),
             }
         }
-        // A record follows only records of its own volume.
+        // A record follows only records of its own volume, unless a thief of a write key made it.
         let volume = &backup.record.volume.name;
         let of_others = self
             .all()
             .iter()
-            .filter(|b| b.record.volume.name != *volume);
+            .filter(|b| b.is_full && b.record.volume.name != *volume);
         seen.extend(of_others.flat_map(|backup| &backup.record.follows));
         let mut lost = self.lost().iter();
         lost.find(|lost| !seen.contains(&lost.id)).copied()

@@ -41,6 +41,8 @@ pub enum StorageErrorKind {
     Exists,
     /// The object exists, but the store cannot read it: a bad sector, a damaged file system.
     Unreadable,
+    /// Something else than a file is in the place of the object.
+    NotAFile,
     /// The object ends before the requested range does.
     Truncated,
     /// The object is larger than the caller accepts.
@@ -92,7 +94,9 @@ impl StorageErrorKind {
     pub const fn class(self) -> StorageErrorClass {
         match self {
             Self::NotFound => StorageErrorClass::Absent,
-            Self::Unreadable | Self::Truncated | Self::TooLarge => StorageErrorClass::Damaged,
+            Self::Unreadable | Self::NotAFile | Self::Truncated | Self::TooLarge => {
+                StorageErrorClass::Damaged
+            }
             Self::Unavailable | Self::ClosedAfterLogin => StorageErrorClass::Transient,
             Self::Denied | Self::ReadOnly | Self::LoginRefused | Self::HostKeyChanged => {
                 StorageErrorClass::Denied

@@ -83,17 +83,63 @@ fn the_loss_of_the_newest_backup_is_noticed() {
         stored,
         "a command changed something"
     );
-    for args in [&["list"][..], &["restore", "v", "out"], &["show", "v"]] {
+    for args in [&["list"][..], &["restore", &ids[1], "out"], &["show", "v"]] {
         let notice = notices(&world, args);
         assert!(notice.contains(&named), "{args:?}: {notice}");
     }
     // Commands that continue do not drop the recorded loss.
     assert_error(&world.fails(&["check"], 23), &[&named, next]);
 
-    world.ok(&["check", "--accept-history"]);
+    let accepted = notices(&world, &["check", "--accept-history"]);
+    assert!(
+        accepted.contains(&format!("accepted: {named}")),
+        "{accepted}"
+    );
     check_is_clean(&world);
     back_up(&world, 3);
     assert_eq!(notices(&world, &["list", "-q"]), "");
+}
+
+#[test]
+fn a_restore_by_volume_does_not_select_an_older_backup_than_the_lost_one() {
+    let (world, ids) = three_backups();
+    fs::remove_file(record(&world, &ids[2])).unwrap();
+    for (selector, found) in [("v", &ids[1]), ("v~1", &ids[0])] {
+        let error = world.fails(&["restore", selector, "out"], 23);
+        assert_error(&error, &["not certain", &ids[2], &found[..8]]);
+    }
+    assert!(!world.path("out").exists());
+    world.ok(&["restore", &ids[1], "out"]);
+}
+
+#[test]
+fn a_prune_that_accepts_one_loss_does_not_accept_another() {
+    let (world, ids) = three_backups();
+    world.ok(&["prune", "--grace", "0"]);
+    let newest = back_up(&world, 3);
+    for id in [&ids[1], &newest] {
+        fs::remove_file(record(&world, id)).unwrap();
+    }
+    let packs = world.packs();
+    let accept = ["prune", "--grace", "0", "--accept-loss", &ids[1]];
+    assert_error(&world.fails(&accept, 23), &[&newest[..8]]);
+    assert_eq!(world.packs(), packs);
+}
+
+#[test]
+fn a_backup_that_was_made_during_another_command_stays_remembered() {
+    let (world, _) = three_backups();
+    let kept = world.path("kept");
+    copy(&world.path("home"), &kept);
+    let newest = back_up(&world, 3);
+    // The record is not readable for the other command, as if it had been made after its listing.
+    let (file, aside) = (record(&world, &newest), world.path("aside"));
+    fs::rename(&file, &aside).unwrap();
+    world.ok(&["list"]);
+    fs::rename(&aside, &file).unwrap();
+    world.ok(&["list"]);
+    fs::remove_file(&file).unwrap();
+    assert_error(&world.fails(&["check"], 23), &[&newest[..8]]);
 }
 
 #[test]

@@ -295,3 +295,29 @@ fn a_damaged_copy_of_the_repository_file_is_healed_by_the_other_copy() {
     fs::copy(world.repository().join("cuttlebone.copy"), &file).unwrap();
     world.is_clean();
 }
+
+/// A prune deleted its data. Nobody needs a key to store the record again.
+#[test]
+fn a_forgotten_backup_that_is_stored_again_is_no_base() {
+    let world = World::new();
+    let disk = world.write("disk", &noise(1, MIB));
+    let first = back_up(&world, &disk, "v");
+    fs::write(&disk, noise(2, MIB)).unwrap();
+    let second = back_up(&world, &disk, "v");
+    let (file, aside) = (record(&world, &second), world.path("aside"));
+    fs::copy(&file, &aside).unwrap();
+    world.ok(&["forget", &second, "--force"]);
+    world.ok(&["prune", "--grace", "0"]);
+    fs::copy(&aside, &file).unwrap();
+
+    let error = world.fails(&["label", &second, "a=b"], 20);
+    assert_error(&error, &["forgotten"]);
+    let named = ["backup", &disk, "--volume", "v", "--base", &second];
+    assert_error(&world.fails(&named, 20), &["forgotten"]);
+    let third = back_up(&world, &disk, "v");
+    world.restores(&third, &disk);
+    assert_ne!(first, third);
+    world.ok(&["prune", "--grace", "0"]);
+    world.is_clean();
+    world.restores("v", &disk);
+}

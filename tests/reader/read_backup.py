@@ -212,7 +212,7 @@ class Project:
         lost -= self.read.keys() | excused | self.foreign
         # A record follows only records of its own volume.
         volume = self.read[name]["volume"]["name"]
-        for record in self.read.values():
+        for record in full:
             if record["volume"]["name"] != volume:
                 lost -= set(record.get("follows") or [])
         seen, todo = set(), [name]

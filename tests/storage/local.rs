@@ -361,7 +361,7 @@ fn anything_but_a_file_in_the_place_of_an_object_cannot_be_read_and_is_not_missi
     listed.sort();
     assert_eq!(listed, [&*fifo, &*directory, &*link]);
     for path in listed {
-        let unreadable = Some(StorageErrorKind::Unreadable);
+        let unreadable = Some(StorageErrorKind::NotAFile);
         assert_eq!(kind(store.get(&name(&path), 9)), unreadable, "{path}");
         let range = store.get_range(&name(&path), 0, &mut [0; 9]);
         assert_eq!(kind(range), unreadable, "{path}");

@@ -35,6 +35,17 @@ pub(crate) enum Lost {
     LogEntry(ObjectHash),
 }
 
+impl Lost {
+    /// Returns the object that is missing, if it is one that the log could name as removed.
+    pub(crate) const fn id(&self) -> Option<ObjectHash> {
+        match self {
+            Self::Backup(backup) => Some(backup.id),
+            Self::LogEntry(entry) => Some(*entry),
+            Self::Repository { .. } | Self::Project { .. } | Self::Settings { .. } => None,
+        }
+    }
+}
+
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -68,10 +79,14 @@ impl fmt::Display for Lost {
 pub(crate) fn history_lost(location: &Location, lost: &[Lost]) -> Failure {
     let message =
         format!("{location} has lost objects that this host saw there, or is another repository");
-    let mut failure = Failure::new(Code::HistoryLost, message).hint(
+    let is_other = lost.iter().any(|lost| lost.id().is_none());
+    let mut failure = Failure::new(Code::HistoryLost, message).hint(if is_other {
+        "find out whether the right disk is mounted, and who changed the repository. If this one is \
+         the right one, “cuttlebone check --accept-history” says so"
+    } else {
         "find out who changed it, and copy the missing files from another copy. If someone \
-         replaced it by an older state on purpose, run “cuttlebone check --accept-history”",
-    );
+         replaced it by an older state on purpose, run “cuttlebone check --accept-history”"
+    });
     let named = lost.iter().take(NAMED_MAX).map(ToString::to_string);
     failure.causes.extend(named);
     if let Some(more) = lost.len().checked_sub(NAMED_MAX).filter(|more| *more > 0) {

@@ -15,6 +15,9 @@ use crate::repo::{Backup, HistoryEnds, Project, RepoError};
 /// records, the older ones are dropped. This is safe, since each backup names those before it.
 const BACKUPS_MAX: usize = 10_000;
 
+/// The maximum number of characters of a volume's name to remember.
+const VOLUME_MAX: usize = 200;
+
 /// The memory of the location in the settings. It remembers nothing if there is no directory for
 /// the state of this program, or if this directory cannot be written.
 pub(crate) struct ClientMemory<'a> {
@@ -89,15 +92,28 @@ impl<'a> ClientMemory<'a> {
         Ok(())
     }
 
+    /// Returns a lost backup of this volume, if there is one. [`compare`](Self::compare) finds it.
+    pub(crate) fn lost_of_volume(&self, project: &Project, volume: &str) -> Option<SeenBackup> {
+        let mut location = self.read()?;
+        let seen = location.projects.remove(&project.settings.name)?;
+        let volume = shortened(volume);
+        let mut lost = seen.lost_backups.into_iter();
+        lost.find(|lost| lost.volume == volume)
+    }
+
     /// Remembers the ends of a history that was read and verified. Keeps the recorded losses.
     pub(crate) fn remember(&self, project: &Project, ends: &HistoryEnds) {
         self.change(project, |seen| {
-            // Also remember damaged records, which were not read, so that their loss is noticed,
-            // too.
+            // Keep what was not read: a damaged record, or one that was made meanwhile.
+            seen.backups.retain(|seen| !ends.read.contains(&seen.id));
+            // A thief of a write key can make many ends, and only these.
+            let (full, others): (Vec<_>, Vec<_>) = ends.backups.iter().partition(|b| b.is_full);
+            let left = BACKUPS_MAX.saturating_sub(seen.backups.len() + full.len());
+            let others = others.into_iter().take(left);
             seen.backups
-                .retain(|seen| ends.unreadable.contains(&seen.id));
-            seen.backups.extend(ends.backups.iter().map(seen_backup));
-            seen.log = ends.log.iter().copied().collect();
+                .extend(full.into_iter().chain(others).map(seen_backup));
+            seen.log.retain(|entry| !ends.log_read.contains(entry));
+            seen.log.extend(&ends.log);
             seen.settings_revision = seen.settings_revision.max(project.settings.revision);
         });
     }
@@ -106,7 +122,7 @@ impl<'a> ClientMemory<'a> {
     pub(crate) fn remember_backup(&self, project: &Project, id: ObjectHash, volume: &str) {
         let backup = SeenBackup {
             id,
-            volume: volume.to_owned(),
+            volume: shortened(volume),
             time: now(),
         };
         self.change(project, |seen| {
@@ -184,7 +200,12 @@ impl<'a> ClientMemory<'a> {
 fn seen_backup(backup: &Backup) -> SeenBackup {
     SeenBackup {
         id: backup.id,
-        volume: backup.record.volume.name.clone(),
+        volume: shortened(&backup.record.volume.name),
         time: text_of(backup.time),
     }
+}
+
+/// Returns the beginning of a volume's name. A write key can make very long ones.
+fn shortened(name: &str) -> String {
+    name.chars().take(VOLUME_MAX).collect()
 }

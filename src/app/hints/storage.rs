@@ -29,6 +29,9 @@ pub(super) fn hint(error: &StorageError) -> Option<&'static str> {
         StorageErrorKind::Io | StorageErrorKind::Unreadable if error.is_remote => {
             "check the log of the server for disk errors"
         }
+        StorageErrorKind::NotAFile => {
+            "move it out of the repository, and find out who put it there"
+        }
         StorageErrorKind::Io | StorageErrorKind::Unreadable => {
             return error.source.as_ref().and_then(disk_errors);
         }

@@ -89,8 +89,11 @@ pub(crate) fn finding(finding: &Finding) -> FindingText {
 
 /// Describes a loss that this host noticed.
 pub(crate) fn lost_history(lost: &Lost) -> FindingText {
-    let message = format!("{lost}, although the log does not say that it was removed");
-    damage(&"the history", message)
+    let unexplained = match lost.id() {
+        Some(_) => ", although the log does not say that it was removed",
+        None => "",
+    };
+    damage(&"the history", format!("{lost}{unexplained}"))
 }
 
 fn damage(item: &impl ToString, message: impl Into<String>) -> FindingText {

@@ -126,10 +126,7 @@ fn named_by_write_keys(records: u64, first: &ObjectHash) -> String {
 }
 
 fn history_lost(problem: &str) -> String {
-    format!(
-        "{problem}, and the log does not say that it was removed; “cuttlebone check” shows the \
-         next steps"
-    )
+    format!("{problem}; “cuttlebone check” shows the next steps")
 }
 
 fn memory_unusable(path: &Path, problem: &str) -> String {

@@ -24,11 +24,12 @@ pub(super) fn check(
     };
     let (repository, project) = open_project(&console.session, settings, attempt)?;
     let memory = ClientMemory::new(&console.session, settings);
-    let lost = if accept_history {
-        Vec::new()
-    } else {
-        memory.compare(&project)?
-    };
+    let mut lost = memory.compare(&project)?;
+    if accept_history {
+        for lost in lost.drain(..) {
+            console.output.notice(&format!("accepted: {lost}"));
+        }
+    }
     let mut findings = Vec::new();
     let mut seen = Seen::default();
     let report = ops::check(
@@ -133,20 +134,23 @@ impl Seen {
     fn hint(&self) -> &'static str {
         if self.affected {
             "copy the damaged files from another copy of the repository. Do not delete them: most \
-             of the data in a damaged pack can still be read. If there is no other copy, back up \
-             the affected volumes again with --reread, which stores missing data again if the \
-             sources still have it; “cuttlebone restore --keep-going” restores all other parts of \
-             a damaged backup"
+             of the data in a damaged pack can still be read. If there is no other copy, move the \
+             damaged packs out of the repository, back up the affected volumes with --reread, \
+             which stores missing data again if the sources still have it, and move the packs back \
+             (docs/check.md). “cuttlebone restore --keep-going” restores all other parts of a \
+             damaged backup, and “cuttlebone forget” removes it"
         } else if self.records {
             "the backup of a damaged record is not listed: copy the record from another copy of \
-             the repository. All backups that “cuttlebone list” shows can be restored"
+             the repository. To give up this backup, move its record out of the repository, and run \
+             “cuttlebone prune --accept-loss ID”. All backups that “cuttlebone list” shows can be restored"
         } else if self.copies && !self.others {
             "every backup can still be restored: each of these objects has another copy. Copy the \
              good one over the damaged one, NAME.copy over NAME or NAME over NAME.copy"
         } else {
             "every backup can still be restored. Copy the damaged files from another copy of the \
-             repository, or run “cuttlebone prune”: it writes the index again, and removes packs \
-             from it that no backup needs"
+             repository. If there is none, move damaged packs out of it, run “cuttlebone cache \
+             rebuild” if the index is damaged, and then “cuttlebone prune”: it writes the index \
+             again. A prune after the grace period removes the damaged parts of the index"
         }
     }
 }

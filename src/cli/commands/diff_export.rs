@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::app::{
     Attempt, ExportRequest, ExportSummary, Failure, Message, RepositorySettings, load_records,
-    notice_state, open_project,
+    notice_state, open_project, refuse_if_lost,
 };
 use crate::cli::console::Console;
 use crate::format::ByteString;
@@ -25,6 +25,8 @@ pub(super) fn export_diff(
         .map(|from| records.select_surely(&from))
         .transpose()?;
     let backup = records.select_surely(&request.backup)?;
+    let (session, selector) = (&console.session, &request.backup);
+    refuse_if_lost(session, settings, &project, selector, backup)?;
     for read in from.into_iter().chain([backup]) {
         notice_state(&console.session, &records, read);
     }

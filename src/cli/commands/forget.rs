@@ -14,7 +14,7 @@ use crate::cli::console::Console;
 use crate::ops::{self, Reason, VolumePlan};
 use crate::repo::{Backup, HistoryEnds};
 
-use super::prune::prune_project;
+use super::prune::{prune_project, refuse_other_losses};
 
 pub(super) fn forget(
     console: &Console,
@@ -28,6 +28,7 @@ pub(super) fn forget(
         Attempt::AcceptLoss
     };
     let (_, project) = open_project(&console.session, settings, attempt)?;
+    refuse_other_losses(console, settings, &project, &request.accept_loss)?;
     let host = host_name();
     let (records, log) =
         ops::require_history(&project, &request.accept_loss, Some(&host), dry_run)?;

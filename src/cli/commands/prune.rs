@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use crate::app::{
-    Attempt, ClientMemory, Failure, Message, PackAmount, PrunePlan, PruneRequest, PruneSummary,
-    RepositorySettings, finding, host_name, open_project,
+    Attempt, ClientMemory, Failure, Lost, Message, PackAmount, PrunePlan, PruneRequest,
+    PruneSummary, RepositorySettings, finding, history_lost, host_name, open_project,
 };
 use crate::cli::console::Console;
-use crate::ops::{self, Amount, PruneOptions, PruneReport};
+use crate::ops::{self, AcceptedLoss, Amount, PruneOptions, PruneReport};
 use crate::repo::{HistoryEnds, Project, Records};
 
 pub(super) fn prune(
@@ -22,6 +22,7 @@ pub(super) fn prune(
         Attempt::AcceptLoss
     };
     let (_, project) = open_project(&console.session, settings, attempt)?;
+    refuse_other_losses(console, settings, &project, &request.accept_loss)?;
     let accepts_all = request.accept_loss.all && !dry_run;
     prune_project(console, settings, &project, request, dry_run)?;
     if accepts_all {
@@ -29,6 +30,25 @@ pub(super) fn prune(
         ClientMemory::new(&console.session, settings).accept(&project, &ends);
     }
     Ok(())
+}
+
+/// Fails if this host saw something that is lost, and the user accepts losses, but not this one.
+pub(super) fn refuse_other_losses(
+    console: &Console,
+    settings: &RepositorySettings,
+    project: &Project,
+    accepted: &AcceptedLoss,
+) -> Result<(), Failure> {
+    if accepted.is_none() || accepted.all {
+        return Ok(());
+    }
+    let mut lost = ClientMemory::new(&console.session, settings).compare(project)?;
+    let is_accepted = |lost: &Lost| lost.id().is_some_and(|id| accepted.objects.contains(&id));
+    lost.retain(|lost| !is_accepted(lost));
+    if lost.is_empty() {
+        return Ok(());
+    }
+    Err(history_lost(&settings.location, &lost))
 }
 
 /// Prunes an open project.

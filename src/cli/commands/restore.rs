@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use crate::app::{
     Attempt, Code, Extent, Failure, MarkPlaces, Message, RepositorySettings, RestoreMark,
     RestoreRequest, RestoreSummary, WriteTo, count, load_records, notice_several_newest,
-    notice_state, open_project, printable, rescue_map, short_id,
+    notice_state, open_project, printable, refuse_if_lost, rescue_map, short_id,
 };
 use crate::base::Notice;
 use crate::cli::console::Console;
@@ -41,6 +41,13 @@ pub(super) fn restore(
     let (_, project) = open_project(&console.session, settings, Attempt::Restore)?;
     let records = load_records(&console.session, settings, &project)?;
     let backup = records.select_surely(&request.backup)?;
+    refuse_if_lost(
+        &console.session,
+        settings,
+        &project,
+        &request.backup,
+        backup,
+    )?;
     if records.newest(&request.backup).is_some() {
         notice_several_newest(&console.session, &records, &request.backup);
     }

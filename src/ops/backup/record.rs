@@ -17,7 +17,7 @@ use crate::volume::{ImageIdentity, ImageKind};
 
 /// Loads the records, and reports those that cannot be read.
 pub(super) fn load(project: &Project, context: &Context<'_>) -> Result<Records, OpsError> {
-    let records = Records::load(project)?;
+    let records = Records::load_to_build_on(project)?;
     for error in records.damaged() {
         let problem = error.to_string();
         context.observer.notice(Notice::RecordDamaged { problem });

@@ -32,6 +32,10 @@ pub fn relabel(
 ) -> Result<ObjectHash, OpsError> {
     let records = load(project, context)?;
     let backup = records.select(&id.to_string())?;
+    if records.is_voided(backup) {
+        let base = id.to_string();
+        return Err(OpsError::BaseWithdrawn { base });
+    }
     if backup.record.labels == labels {
         return Ok(id);
     }

@@ -77,6 +77,11 @@ impl Log {
         Ok(log)
     }
 
+    /// The hashes that name its entries.
+    pub fn entries(&self) -> impl Iterator<Item = ObjectHash> {
+        self.graph.entries().iter().map(|entry| entry.hash)
+    }
+
     /// Lists the entries in the store, without reading them.
     pub fn present(project: &Project) -> Result<HashSet<ObjectHash>, RepoError> {
         let listed = project.list(ObjectKind::Log)?;

@@ -220,7 +220,7 @@ impl LocalBackend {
         let mut error = self.failed(StorageOperation::Get, name.as_str(), source);
         if is_other {
             error.kind = if name.is_of_object() {
-                StorageErrorKind::Unreadable
+                StorageErrorKind::NotAFile
             } else {
                 StorageErrorKind::NotFound
             };
