@@ -1,7 +1,7 @@
-//! Measures the plan of a large prune. The project has this number of chunks (default 10 million),
-//! and its data packs are empty files of the right size. One backup uses nine of ten chunks,
-//! scattered over the packs. Another one shares most of its tree. Prints times and the peak memory
-//! of the process.
+//! Measures the plan of a large prune. The argument is the number of chunks in the project (default
+//! 10 million, rounded up to whole packs). The data packs are sparse files, which have the right
+//! size but hold no data. One backup uses about eight of ten chunks, scattered over the packs.
+//! Another one shares most of its tree. Prints times and the peak memory of the process.
 //!
 //! `cargo bench --bench prune -- 10000000`
 
@@ -143,7 +143,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         };
         project.put_sealed(ObjectRef::Index, &segment.encode())?;
     }
-    // The chunks of each leaf are scattered over the packs. No leaf uses every tenth chunk.
+    // The chunks of each leaf are scattered over the packs. One place in ten of the leaves has no
+    // chunk.
     let leaves = chunks / RUN_CHUNKS;
     let scattered = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % chunks;
     let used = |leaf: u64| {

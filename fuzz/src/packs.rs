@@ -11,12 +11,13 @@ use cuttlebone::storage::MemoryBackend;
 
 use crate::fixture::{self, Fixture, PROJECT, fixture, hash};
 
-/// Packs up to this length get as many bytes as their contents state.
+/// If contents state a pack of at most this size, the pack made with them gets runs of the stated
+/// lengths, all zeros.
 const PACK_MAX: u64 = 1 << 20;
 const RANDOM: [u8; 16] = [9; 16];
 
-/// Decodes the head and contents of a pack, a whole pack, and an authentic pack with these
-/// contents.
+/// Decodes the data as the head of a pack, as its contents and as a whole pack. Also reads
+/// authentic packs that have the data as contents.
 pub fn pack(data: &[u8]) {
     if let Some(first) = data.first_chunk()
         && let Ok(head) = PackHead::decode(first)

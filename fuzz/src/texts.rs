@@ -16,8 +16,8 @@ use cuttlebone::storage::Name;
 
 use crate::fixture::{self, Fixture, PROJECT, fixture, hash};
 
-/// Decodes a lease, mark or record, and an authentic lease, mark and record, the record with the
-/// right root.
+/// Decodes the data as a lease, a mark and a record. Also loads an authentic lease, mark and record
+/// made of it. The record first gets the right root.
 pub fn record(data: &[u8]) {
     lease(data);
     mark(data);
@@ -200,7 +200,7 @@ pub fn names(data: &[u8]) {
     id::<VolumeId>(text);
     if let Ok(size) = text.parse::<ByteSize>() {
         let shown = size.to_string();
-        // A size is shown exactly, except for the digits that are left out.
+        // A size is shown rounded: its text may differ from it by 5 %.
         if size.0 < 1 << 59 {
             let again: ByteSize = shown.parse().expect("a size can be parsed from its text");
             assert!(

@@ -98,7 +98,7 @@ fn hint_if_interrupted(action: &Action) -> &'static str {
             "run the command again; until then the target is incomplete"
         }
         Action::Repository(_, RepositoryAction::Restore(_)) => {
-            "run the command again; if the target is a device, add --in-place, since it is incomplete"
+            "run the command again; if the target is a device, it is incomplete: add --in-place"
         }
         _ => "run the command again",
     }

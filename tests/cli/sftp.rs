@@ -75,7 +75,8 @@ impl RemoteRepo {
     }
 }
 
-/// A lease is stored again with other content, which needs another name there.
+/// When a lease is stored again, it gets a new name on this server, since the server cannot replace
+/// the old file.
 #[test]
 fn all_commands_work_on_a_server_that_cannot_replace_files() {
     let without = "internal-sftp -P posix-rename,hardlink";

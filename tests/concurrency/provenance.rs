@@ -19,12 +19,13 @@ enum Rule {
     /// A full key that lists a pack of another key copies the contents from the pack, not from
     /// other segments.
     ListsContents,
-    /// An audit names a pack only if each of its chunks has its id.
+    /// An audit names a pack only if the data of each of its chunks has the id that its contents
+    /// state.
     AuditReadsAll,
     /// Repacking computes each id, and leaves out wrong chunks.
     RepackingComputesIds,
-    /// A prune keeps each pack on which clients do not rely, if it has a chunk that is in no other
-    /// pack.
+    /// A prune that does not repack keeps each pack on which full keys do not rely, if it has a
+    /// used chunk that no pack on which full keys rely has.
     AllOthersKeep,
     /// A restore computes the id of each chunk.
     RestoreComputesIds,
@@ -65,20 +66,20 @@ struct Pack {
     listed_by: Signers,
     /// The signers of the segments that list X in it although its contents do not.
     embellished_by: Signers,
-    /// Whether a segment of a full key states that a full key signed it.
+    /// Whether a segment of a full key states that a full key signed this pack.
     passes_for_full: bool,
     is_audited: bool,
 }
 
 const PACKS: usize = 7;
-/// The clients that back up X, and so the records.
+/// The clients that back up X. Client `n` commits the record of bit `n`.
 const CLIENTS: [Signer; 2] = [Signer::Full, Signer::Honest];
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Client {
     Look,
     PutPack,
-    /// This pack.
+    /// Stores a segment that lists this pack.
     PutSegment(usize),
     Commit,
     Ended,
@@ -151,7 +152,8 @@ impl Scenario {
         };
         let is_trusted = pack.signer.bit() & trusted != 0 || pack.passes_for_full;
         let counts = is_trusted || pack.is_audited || !self.holds(Rule::PacksOfOthersDoNotCount);
-        // To test whether the rule of packs is needed, a full key must have listed the pack.
+        // If only the rule of packs is broken, a pack of another write key counts only once a full
+        // key has listed it, since the rule of segments still holds.
         if counts { pack.listed(by) } else { 0 }
     }
 
@@ -240,7 +242,7 @@ impl Scenario {
         }
     }
 
-    /// A prune, which repacks all packs on which clients do not rely, or none.
+    /// A prune, which repacks all packs on which full keys do not rely, or none.
     fn prune(&self, state: &State, repacks: bool, to: &mut Vec<State>) {
         let mut next = *state;
         // Leases keep the packs of running clients.

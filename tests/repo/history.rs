@@ -1,4 +1,4 @@
-//! Certificates, records and entries that are missing stop a prune, and revoked keys stay revoked.
+//! A prune and a forget stop if certificates or records are missing, and revoked keys stay revoked.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::provenance::client;
 use super::prune::forget;
 use super::{CHUNK, Host, Image, LEAF, TestRepo, noise};
 
-/// A project with a backup of a full key, and one of a write key that follows it.
+/// A project with a backup by a full key, and a backup by a write key that follows it.
 struct Site {
     store: MemoryBackend,
     full: TestRepo,
@@ -193,7 +193,7 @@ fn a_planted_file_among_the_certificates_stops_nothing() {
 }
 
 #[test]
-fn a_prune_puts_certificates_and_records_into_the_log_that_it_does_not_name_yet() {
+fn a_prune_adds_certificates_and_records_to_the_log_if_it_does_not_name_them_yet() {
     let site = Site::new();
     let project = &site.full.project;
     // An interrupted command leaves this state.

@@ -1,5 +1,6 @@
-//! A crash or failure of the store at every single call of a backup of RBD diffs: a diff between
-//! two snapshots, and a whole image with its snapshots. After another backup, the content must be
+//! A backup of RBD diffs crashes at each of its calls of the store in turn, or one of its writes
+//! fails. The diffs are one between two snapshots, and a whole image with its snapshots. After
+//! another backup, the content must be
 //! right, and no chunk is stored twice.
 
 use cuttlebone::ops::{self, Accept, BackupOptions, OpsError};
@@ -15,7 +16,7 @@ struct Streams {
     full: Vec<u8>,
     step: Vec<u8>,
     line: Vec<u8>,
-    /// The images by volume and snapshot; the head of an image has no name.
+    /// The images by volume and snapshot. The snapshot is none for the present state of an image.
     images: Vec<(&'static str, Option<&'static str>, Image)>,
 }
 
@@ -110,8 +111,9 @@ impl Work for Streams {
     }
 
     fn run_reread(&self, host: &Host, test_repo: &TestRepo) -> Result<(), OpsError> {
-        // If only the record of “x” is lost, the full diff up to it meets the later state of the
-        // image, which was zeroed and shares no data with it. Only the user knows that it is right.
+        // If only the record of “x” is lost, the newest backup is of the later state of the image,
+        // which was zeroed after “x”. The full diff up to “x” shares no data with this backup. The
+        // program cannot tell whether the diff is of the same image, so the user must accept it.
         let options = |volume: &str| BackupOptions {
             accept: Accept {
                 new_content: true,
@@ -174,7 +176,7 @@ fn a_backup_of_diffs_survives_a_failure_of_any_write() {
 }
 
 #[test]
-fn if_a_crash_loses_a_write_of_a_diff_check_reports_it_and_only_chunks_are_lost() {
+fn check_reports_each_write_of_a_diff_that_a_crash_loses_and_only_chunks_are_lost() {
     let damaged = lose_each_write(&Streams::new());
-    assert!(damaged > 0, "lost chunks cannot be replaced");
+    assert!(damaged > 0, "the loss of a chunk must affect a backup");
 }

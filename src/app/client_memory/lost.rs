@@ -81,8 +81,8 @@ pub(crate) fn history_lost(location: &Location, lost: &[Lost]) -> Failure {
         format!("{location} has lost objects that this host saw there, or is another repository");
     let is_other = lost.iter().any(|lost| lost.id().is_none());
     let mut failure = Failure::new(Code::HistoryLost, message).hint(if is_other {
-        "find out whether the right disk is mounted, and who changed the repository. If this one is \
-         the right one, “cuttlebone check --accept-history” says so"
+        "find out whether the right disk is mounted, and who changed the repository. If this is \
+         the right one, run “cuttlebone check --accept-history”"
     } else {
         "find out who changed it, and copy the missing files from another copy. If someone \
          replaced it by an older state on purpose, run “cuttlebone check --accept-history”"

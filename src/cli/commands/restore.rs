@@ -157,7 +157,9 @@ fn unusable_target(error: VolumeError) -> Failure {
     let is_unsuitable = matches!(error.kind, VolumeErrorKind::Unsuitable(_));
     let failure = Failure::from(error);
     if is_unsuitable {
-        return failure.hint("give a regular file, a block device, or “-” and a pipe");
+        return failure.hint(
+            "give a regular file or a block device, or give “-” and pipe the output to a program",
+        );
     }
     failure
 }

@@ -24,7 +24,7 @@ pub(super) fn shares_data(task: &BackupTask<'_>, newest: Top) -> Result<bool, Op
         Err(error) if error.kind() == RepoErrorKind::Damaged => return Ok(true),
         Err(error) => return Err(error.into()),
     };
-    // Compare with the smaller of the two amounts: since `newest`, most data may have been discarded
-    // or most may have been written.
+    // Compare with the smaller of the two amounts: since `newest`, most data may have been
+    // discarded or most may have been written.
     Ok(before == 0 || data > 0 && same.saturating_mul(SHARED_MIN) >= before.min(data))
 }

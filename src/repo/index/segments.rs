@@ -150,8 +150,8 @@ impl SegmentsSeen {
             .chain(&now.removed)
             .copied()
             .collect();
-        // A new segment that supersedes others may also have removed names that appeared and
-        // vanished in between.
+        // A new segment that supersedes others may also have superseded segments that were stored
+        // and deleted in between, which neither list shows.
         let is_new =
             |row: &SegmentRow| !self.listed.contains(&row.name) && now.listed.contains(&row.name);
         let replaces = |row: &SegmentRow| is_new(row) && !row.superseded.is_empty();
@@ -168,8 +168,8 @@ impl SegmentsSeen {
             if now.counts(&row.name) {
                 named.extend(packs);
             } else if !row.counted().is_empty() {
-                // All segments with packs counted when the cache was opened. Those that were stored
-                // since then counted, too.
+                // Each segment of which the database has packs counted when the cache was opened,
+                // or when it was stored later.
                 lost.any |= !self.lost.contains(&row.name);
                 lost.segments.push(row.name);
                 nameless.extend(packs);

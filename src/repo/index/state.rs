@@ -149,8 +149,8 @@ impl Index {
     }
 
     /// Runs a step like [`query`](Self::query), but one that does more than query the database. The
-    /// step must [`catch`] panics of the database itself, since other panics are not a sign of a
-    /// damaged cache.
+    /// step must itself [`catch`] panics, and only those of the database: other panics are not a
+    /// sign of a damaged cache.
     pub(super) fn run_step<T>(
         &self,
         step: impl Fn(&Db) -> Result<T, StepError>,

@@ -59,8 +59,8 @@ fn child_span(level: u8) -> u64 {
 }
 
 impl<'a, S: NodeStore> ImageTree<'a, S> {
-    /// Begins the tree of an image of `size` bytes. Up to the end of the smaller one, it has the
-    /// content of the base.
+    /// Begins the tree of an image of `size` bytes. It has the content of the base, up to the end
+    /// of the smaller of the two images.
     pub fn new(store: &'a S, size: u64, base: Option<Top>) -> Result<Self, RepoError> {
         let leaves = size.div_ceil(LEAF_SIZE);
         let level = image_levels(size);
@@ -80,8 +80,8 @@ impl<'a, S: NodeStore> ImageTree<'a, S> {
             path: Vec::new(),
         };
         if base.level < level && base.id.is_some() {
-            // The image grew. The old top becomes the first child of a new branch on each new
-            // level.
+            // The image grew. Each new level gets a branch. The old top becomes the first child of
+            // the lowest one, and each other one has the branch below it as its first child.
             tree.top.id = None;
             for above in (base.level + 1..=level).rev() {
                 let ids = NO_CHILDREN.to_vec();
@@ -156,7 +156,7 @@ impl<'a, S: NodeStore> ImageTree<'a, S> {
         Ok(())
     }
 
-    /// Leaves and enters branches until the lowest is the one at `level` and `index`. With
+    /// Exits and enters branches until the lowest open one is that at `level` and `index`. With
     /// `skip_zeros`, does not enter a subtree of zeros, and returns false.
     fn enter(&mut self, level: u8, index: u64, skip_zeros: bool) -> Result<bool, RepoError> {
         let above = |open: &Open| {

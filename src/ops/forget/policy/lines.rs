@@ -89,8 +89,8 @@ impl Made {
     }
 
     /// Returns a history with only the backups of these keys, as if a full key had made them, and
-    /// the place of each in this history. If a backup follows another here through others, it
-    /// follows it there directly.
+    /// the place of each in this history. If a backup follows another one through
+    /// left-out backups only, it follows it directly in the returned history.
     fn only(&self, keys: &[Option<u8>]) -> (Self, Vec<usize>) {
         let counts = |place: &usize| keys.contains(&self.backups[*place].1);
         let places: Vec<usize> = (0..self.backups.len()).filter(counts).collect();
@@ -208,7 +208,7 @@ fn a_clock_that_was_wrong_once_costs_no_backup() {
 }
 
 #[test]
-fn two_lines_are_thinned_apart_and_merged_ones_once_new_backups_follow() {
+fn two_lines_are_thinned_separately_until_newer_backups_follow_both() {
     let mut made = Made::default();
     let first = made.add_daily(10, 2);
     let second = made.add_daily(10, 4);
@@ -239,7 +239,8 @@ fn backups_by_two_keys_share_the_days_of_one_line() {
     );
 }
 
-/// Rules that a thief could exploit. Each of them keeps all of 30 genuine daily backups.
+/// Rules that a thief of a write key might try to exploit. Each of them keeps all of 30 genuine
+/// daily backups.
 fn rules_of_30() -> Vec<Rule> {
     let span: Span = "30d".parse().unwrap();
     vec![
@@ -293,7 +294,8 @@ fn a_forged_backup_that_follows_the_newest_does_not_move_the_start_of_a_span() {
     for key in [FULL, Some(1)] {
         let mut made = Made::default();
         let genuine = made.add_daily_by(key, 10, 2);
-        // Its time is in the future when it is made, and not when `forget` runs.
+        // Its time is in the future when it is made. `forget` runs once before that time, and once
+        // after it.
         made.add(24 * 60, FORGER, [9]);
         for now in [24 * 10, 24 * 100] {
             let kept = made.kept([Rule::Within("9d1h".parse().unwrap())], now);
@@ -317,7 +319,7 @@ fn a_genuine_backup_that_follows_a_forged_one_from_the_future_counts() {
 }
 
 #[test]
-fn forged_backups_do_not_take_the_empty_periods_of_a_rule() {
+fn forged_backups_do_not_use_up_the_count_of_a_rule() {
     let mut made = Made::default();
     let mut newest = None;
     for week in 0..4 {
@@ -359,7 +361,7 @@ fn backups_by_a_full_key_can_cause_the_removal_of_write_key_backups_that_they_fo
 }
 
 #[test]
-fn a_forged_backup_on_a_line_of_its_own_keeps_no_genuine_one() {
+fn a_forged_backup_on_a_line_of_its_own_causes_no_genuine_one_to_be_kept() {
     let mut made = Made::default();
     made.add_daily(10, 2);
     made.add(24 * 2 + 5, FORGER, [2]);
@@ -367,7 +369,7 @@ fn a_forged_backup_on_a_line_of_its_own_keeps_no_genuine_one() {
     assert_eq!(kept, BTreeSet::from([7, 8, 9, 10]), "only itself");
 }
 
-/// Returns all ways from backups that nothing follows to this one, each newest first.
+/// Returns every way to this backup from a backup that no other follows, each way newest first.
 fn ways(made: &Made, to: usize) -> Vec<Vec<usize>> {
     let followers: Vec<usize> = (0..made.follows.len())
         .filter(|newer| made.follows[*newer].contains(&to))
