@@ -1,13 +1,36 @@
 //! Opens runs again before their pack is stored, so that bad memory is noticed while the source
 //! still exists.
 
+use std::sync::Mutex;
+
 use super::super::codec::Decompressor;
 use super::super::error::RepoError;
 use super::super::pack_context::{pack_context, run_context};
 use super::super::project::Project;
-use crate::base::Buffer;
+use crate::base::{Buffer, lock};
 use crate::crypto::PackCipher;
 use crate::format::{BlobKind, Contents};
+
+/// The memory of verifications, used again: to clear new memory for each pack would take longer than
+/// the verification. One pack is verified at a time, so that there is only one.
+#[derive(Default)]
+pub(super) struct VerifyBuffers(Mutex<Option<VerifyBuffer>>);
+
+struct VerifyBuffer {
+    decompressor: Decompressor,
+    sealed: Vec<u8>,
+    plain: Buffer,
+}
+
+impl VerifyBuffer {
+    fn new() -> Result<Self, RepoError> {
+        Ok(Self {
+            decompressor: Decompressor::new().map_err(RepoError::Compress)?,
+            sealed: Vec::new(),
+            plain: Buffer::default(),
+        })
+    }
+}
 
 /// By default, one in this many runs is verified.
 const SAMPLE: u64 = 16;
@@ -75,6 +98,7 @@ impl VerifyWrites {
         contents: &Contents,
         parts: &[Vec<u8>],
         first: u64,
+        buffers: &VerifyBuffers,
     ) -> Result<(), RepoError> {
         if self.one_in == 0 {
             return Ok(());
@@ -85,8 +109,15 @@ impl VerifyWrites {
             BlobKind::Node => 1,
         };
         let bound = run_context(&pack_context(project), contents.kind);
-        let mut decompressor = Decompressor::new().map_err(RepoError::Compress)?;
-        let (mut sealed, mut plain) = (Vec::new(), Buffer::default());
+        let mut buffers = lock(&buffers.0);
+        let VerifyBuffer {
+            decompressor,
+            sealed,
+            plain,
+        } = match &mut *buffers {
+            Some(buffer) => buffer,
+            none => none.insert(VerifyBuffer::new()?),
+        };
         let mut runs = (0..).zip(&contents.runs);
         for part in parts {
             let mut rest = &part[..];
@@ -101,11 +132,11 @@ impl VerifyWrites {
                 sealed.clear();
                 sealed.extend_from_slice(stored);
                 let content = cipher
-                    .open_in_place(ordinal, &run.descriptor(), &bound, &mut sealed)
+                    .open_in_place(ordinal, &run.descriptor(), &bound, sealed)
                     .map_err(|_| RepoError::BadMemory)?;
                 plain.resize(run.plain_len());
                 decompressor
-                    .decode(run.codec, content, &mut plain)
+                    .decode(run.codec, content, plain)
                     .map_err(|_| RepoError::BadMemory)?;
                 let mut rest = &plain[..];
                 for blob in &run.blobs {

@@ -15,6 +15,7 @@ use super::super::parallel::parallel_map;
 use super::super::project::Project;
 use super::full_pack::{FullPack, PackerOptions, ToWriter};
 use super::unindexed_packs::UnindexedPacks;
+use super::verify::VerifyBuffers;
 use crate::base::{BlobId, Cancelled};
 use crate::crypto::{ObjectHasher, PackCipher};
 use crate::format::{BlobKind, IndexSegment, PACK_HEAD_LEN, PackHead, PackListing};
@@ -116,6 +117,7 @@ impl<'a> Writer<'a> {
         let mut failed = None;
         let never = crossbeam_channel::never();
         let (done, stored) = crossbeam_channel::bounded(PUTS);
+        let buffers = &VerifyBuffers::default();
         thread::scope(|scope| {
             let mut more = true;
             let mut under_way = 0;
@@ -136,7 +138,7 @@ impl<'a> Writer<'a> {
                             let done = done.clone();
                             let thread = thread::Builder::new();
                             let started = thread.spawn_scoped(scope, move || {
-                                let put = || put(index, named?, since, options, spent);
+                                let put = || put(index, named?, since, options, buffers, spent);
                                 // A panic is passed on to the thread that receives the result.
                                 done.send(catch_unwind(AssertUnwindSafe(put)))
                             });
@@ -315,6 +317,7 @@ fn put(
     packs: Vec<NamedPack>,
     since: Duration,
     options: PackerOptions,
+    buffers: &VerifyBuffers,
     spent: &impl Fn(Vec<Vec<u8>>),
 ) -> Result<Vec<PackStored>, RepoError> {
     let project = index.project();
@@ -324,7 +327,8 @@ fn put(
         parallel_map(&packs, |pack| {
             let contents = &pack.listing.contents;
             let verify = options.verify;
-            verify.verify(project, &pack.cipher, contents, &pack.parts, pack.first_run)?;
+            let (cipher, parts) = (&pack.cipher, &pack.parts);
+            verify.verify(project, cipher, contents, parts, pack.first_run, buffers)?;
             let kind = pack.listing.contents.kind;
             let bytes = joined(&pack.head, &pack.parts, &pack.tail);
             objects.put_pack(*id, pack.listing.pack, kind, &bytes)
