@@ -11,8 +11,8 @@ use crate::base::{Buffer, lock};
 use crate::crypto::PackCipher;
 use crate::format::{BlobKind, Contents};
 
-/// The memory of verifications, used again: to clear new memory for each pack would take longer than
-/// the verification. One pack is verified at a time, so that there is only one.
+/// The memory for verifications. All packs use the same memory, since clearing new memory for each
+/// pack would take longer than the verification. So one pack is verified at a time.
 #[derive(Default)]
 pub(super) struct VerifyBuffers(Mutex<Option<VerifyBuffer>>);
 
