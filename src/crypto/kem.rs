@@ -96,7 +96,8 @@ impl DataPrivateKey {
         }
     }
 
-    /// Returns the key of a session. If the bytes are wrong, the key opens nothing.
+    /// Returns the key of a session. If the bytes are wrong, so is the key, and
+    /// it can open no run.
     #[must_use]
     pub fn decapsulate(&self, encapsulation: &Encapsulation, project: ProjectId) -> Secret {
         let ciphertext = (*encapsulation).into();

@@ -298,7 +298,7 @@ fn a_prune_that_was_paused_after_its_look_marks_and_deletes_nothing() {
     assert_eq!(
         store.list("").unwrap().len(),
         before - 1,
-        "only the lease is gone"
+        "only the lease was removed"
     );
     store.age(Duration::from_hours(1));
     prune(&test_repo, &host, Duration::ZERO).unwrap();

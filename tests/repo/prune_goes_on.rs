@@ -131,7 +131,7 @@ fn a_prune_deletes_a_removed_record_that_was_stored_again_after_its_packs_were_d
     assert!(store.get(&name, u64::MAX).is_err(), "it is removed again");
     host.check_clean(&full, "afterwards");
     assert!(host.restore_image(&full, &full.backup(ids[1])).unwrap() == image(2));
-    // If the record comes back damaged, the log explains that.
+    // If the record is stored again damaged, the log explains that.
     store.put(&name, &[&bytes[1..]]).unwrap();
     let (_, findings) = prune(&full).unwrap();
     assert_eq!(findings.len(), 1, "{findings:?}");

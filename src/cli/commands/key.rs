@@ -201,7 +201,7 @@ fn revoke(
 fn not_revocable() -> Failure {
     let refused = "a full key cannot be revoked: its holder knows the secret of the project";
     Failure::new(Code::Failed, refused)
-        .hint("“cuttlebone key remove” removes it, so that its password opens nothing")
+        .hint("“cuttlebone key remove” removes it; its password then no longer works")
 }
 
 fn export(console: &Console, repository: &Repository, file: Option<&Path>) -> Result<(), Failure> {
