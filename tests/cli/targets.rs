@@ -122,7 +122,10 @@ fn a_target_of_another_kind_is_refused_with_advice_for_a_restore() {
     for target in [&fifo, "/dev/null", &world.at("repo")] {
         for way in ["--force", "--in-place"] {
             let error = world.fails(&["restore", "v", target, way], 1);
-            assert_error(&error, &[target, "a regular file, a block device, or “-”"]);
+            assert_error(
+                &error,
+                &[target, "give a regular file or a block device, or give “-”"],
+            );
             assert!(!error.contains("back it up"), "{error}");
         }
     }

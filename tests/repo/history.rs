@@ -196,10 +196,11 @@ fn a_planted_file_among_the_certificates_stops_nothing() {
 fn a_prune_adds_certificates_and_records_to_the_log_if_it_does_not_name_them_yet() {
     let site = Site::new();
     let project = &site.full.project;
+    let first = site.certified();
     // An interrupted command leaves this state.
     let certificate = Certificate {
         slot: ObjectHash::from_bytes([1; 32]),
-        ..site.certified().certificate
+        ..first.certificate
     };
     let put = project.put_sealed(ObjectRef::Certificate, &certificate.encode());
     let unnamed = put.unwrap();
@@ -210,7 +211,7 @@ fn a_prune_adds_certificates_and_records_to_the_log_if_it_does_not_name_them_yet
                 .any(|item| (item.kind, item.hash) == (kind, hash))
         };
         [
-            has(LogKind::Certificate, site.certified().name),
+            has(LogKind::Certificate, first.name),
             has(LogKind::Certificate, unnamed),
             has(LogKind::Record, site.of_client),
         ]
