@@ -56,7 +56,8 @@ pub use rbd::{
     DiffVersion, DiffWriter, Extent, ExtentKind, ImageDescription, begins_as_diff,
 };
 pub use record::{
-    Attachment, BackupRecord, Content, ContentKind, Counts, RbdImage, SourceInfo, VolumeInfo,
+    Attachment, BackupRecord, Content, ContentKind, Counts, RbdIdentity, RbdImage, SourceInfo,
+    VolumeInfo,
 };
 pub use repository::RepositoryFile;
 pub use sealed::{Payload, SealedObject, SignedPayload};

@@ -148,7 +148,7 @@ impl Attachment {
 /// uses it to find the backup that it starts from.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceInfo {
-    /// `file`, `device`, `stdin` or `rbd-diff`.
+    /// `file`, `device`, `stdin`, `command`, `rbd-diff` or `rbd`.
     pub kind: String,
     /// The name of the source, as the user stated it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -182,6 +182,17 @@ pub struct SourceInfo {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(deserialize_with = "nullable_object")]
     pub image: Option<RbdImage>,
+    /// The image in its cluster, if the content was read from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "nullable_object")]
+    pub rbd: Option<RbdIdentity>,
+    /// The same in all backups whose sources show one point in time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// `quiesced` if the programs that use the source had written everything to it, or `crash` if
+    /// it is as after a power cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consistency: Option<String>,
 }
 
 impl SourceInfo {
@@ -200,7 +211,18 @@ impl SourceInfo {
             ("snapshot", &self.snapshot),
             ("from_snapshot", &self.from_snapshot),
         ];
-        for (field, text) in named {
+        let image = self
+            .image
+            .iter()
+            .map(|image| ("data_pool", &image.data_pool));
+        let rbd = self.rbd.iter().flat_map(|rbd| {
+            [
+                ("pool", &rbd.pool),
+                ("namespace", &rbd.namespace),
+                ("image", &rbd.image),
+            ]
+        });
+        for (field, text) in named.into_iter().chain(image).chain(rbd) {
             if text.as_ref().is_some_and(|text| !text.is_valid()) {
                 return Err(FormatError::BadValue(field));
             }
@@ -209,9 +231,55 @@ impl SourceInfo {
     }
 }
 
-/// The properties of an RBD image, as `rbd export --export-format 2` describes them. The stream
-/// does not contain defaults of the cluster.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Identifies an RBD image, and the snapshot that was read. Cluster, pool id, namespace and image
+/// id never change, and are never used again for another image. Names can change.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RbdIdentity {
+    /// The `fsid` of the cluster.
+    pub cluster: String,
+    /// The number of the pool.
+    pub pool_id: u64,
+    /// The name of the pool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<ByteString>,
+    /// The namespace; none for the pool's default one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<ByteString>,
+    /// The id of the image.
+    pub image_id: String,
+    /// The name of the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ByteString>,
+    /// The number of the snapshot. Unlike its name, it is never used again in its pool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_id: Option<u64>,
+}
+
+impl RbdIdentity {
+    /// Whether both are of the same image, whatever its name and snapshot.
+    #[must_use]
+    pub fn same_image(&self, other: &Self) -> bool {
+        let key = |of: &Self| {
+            (
+                of.cluster.clone(),
+                of.pool_id,
+                of.namespace.clone(),
+                of.image_id.clone(),
+            )
+        };
+        key(self) == key(other)
+    }
+
+    /// Whether both images have the same name, in pools and namespaces of the same names.
+    #[must_use]
+    pub fn same_name(&self, other: &Self) -> bool {
+        (&self.pool, &self.namespace, &self.image) == (&other.pool, &other.namespace, &other.image)
+    }
+}
+
+/// The properties of an RBD image, as `rbd info` or `rbd export --export-format 2` describes them.
+/// That stream does not contain defaults of the cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RbdImage {
     /// The binary logarithm of the size of objects, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -225,6 +293,9 @@ pub struct RbdImage {
     /// The number of objects in a stripe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stripe_count: Option<u64>,
+    /// The pool that holds the image's data, if it is another one than the image's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_pool: Option<ByteString>,
 }
 
 /// The amounts that a backup read and stored, in bytes and chunks.

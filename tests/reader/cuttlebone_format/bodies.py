@@ -141,6 +141,16 @@ IMAGE = {
     "features*": U64,
     "stripe_unit*": U64,
     "stripe_count*": U64,
+    "data_pool*": path,
+}
+RBD = {
+    "cluster": str,
+    "pool_id": U64,
+    "pool*": path,
+    "namespace*": path,
+    "image_id": str,
+    "image*": path,
+    "snapshot_id*": U64,
 }
 ATTACHMENTS = where(
     [{"name": str, "size": SIZE, "top": top, "root": HASH}],
@@ -153,7 +163,8 @@ RECORD = {
     "source*": {
         "kind": str, "name*": str, "image_id*": str, "path*": path, "inode*": INODE,
         "changed_ns*": CHANGED, "settled?": bool, "snapshot*": path,
-        "protected*": bool, "from_snapshot*": path, "image*": IMAGE,
+        "protected*": bool, "from_snapshot*": path, "image*": IMAGE, "rbd*": RBD, "group*": str,
+        "consistency*": str,
     },
     "attachments*": ATTACHMENTS,
     "counts*": {"changed?": U64, "read?": U64, "new?": U64, "stored?": U64, "chunks_new?": U64},

@@ -206,6 +206,7 @@ def records() -> Cases:
         ("root-of-stream", {"kind": "stream", "chunk_size": 0}, "bad-root"),
     ]:
         cases.add(f"content-{name}", "", make(record | {"content": content() | wrong}), kind)
+    rbd = {"cluster": "8f72b51f-078e-424c-a303-575956341201", "pool_id": 2, "image_id": "10ab"}
     for name, wrong in [
         ("host-number", {"host": 1}),
         ("tool-array", {"tool": ["x"]}),
@@ -243,6 +244,21 @@ def records() -> Cases:
         ("image-array", {"source": {"kind": "rbd-diff", "image": [22]}}),
         ("image-order-256", {"source": {"kind": "rbd-diff", "image": {"order": 256}}}),
         ("image-features-negative", {"source": {"kind": "rbd-diff", "image": {"features": -1}}}),
+        ("image-data_pool-number", {"source": {"kind": "rbd", "image": {"data_pool": 1}}}),
+        ("rbd-array", {"source": {"kind": "rbd", "rbd": list(rbd.values())}}),
+        ("rbd-without-cluster", {"source": {"kind": "rbd", "rbd": without(rbd, "cluster")}}),
+        ("rbd-without-pool_id", {"source": {"kind": "rbd", "rbd": without(rbd, "pool_id")}}),
+        ("rbd-without-image_id", {"source": {"kind": "rbd", "rbd": without(rbd, "image_id")}}),
+        ("rbd-cluster-null", {"source": {"kind": "rbd", "rbd": rbd | {"cluster": None}}}),
+        ("rbd-pool_id-string", {"source": {"kind": "rbd", "rbd": rbd | {"pool_id": "3"}}}),
+        ("rbd-pool_id-negative", {"source": {"kind": "rbd", "rbd": rbd | {"pool_id": -1}}}),
+        ("rbd-pool-odd-digits", {"source": {"kind": "rbd", "rbd": rbd | {"pool": {"hex": "f"}}}}),
+        ("rbd-namespace-number", {"source": {"kind": "rbd", "rbd": rbd | {"namespace": 0}}}),
+        ("rbd-image_id-hex", {"source": {"kind": "rbd", "rbd": rbd | {"image_id": {"hex": ""}}}}),
+        ("rbd-image-array", {"source": {"kind": "rbd", "rbd": rbd | {"image": ["a"]}}}),
+        ("rbd-snapshot_id-string", {"source": {"kind": "rbd", "rbd": rbd | {"snapshot_id": "4"}}}),
+        ("group-number", {"source": {"kind": "rbd", "group": 1}}),
+        ("consistency-array", {"source": {"kind": "rbd", "consistency": ["crash"]}}),
         ("follows-string", {"follows": SHORT[5].hex()}),
         ("follows-short", {"follows": [SHORT[5].hex()[:-2]]}),
         ("replaces-array", {"replaces": [SHORT[5].hex()]}),
@@ -292,6 +308,39 @@ def records() -> Cases:
         "",
         make(record | {"source": nothing}),
         {"record": record | {"source": nothing}},
+    )
+    live = {
+        "kind": "rbd",
+        "snapshot": "cuttlebone-20261121T100000Z-00112233",
+        "image": image | {"data_pool": "data"},
+        "rbd": rbd | {"pool": {"hex": "ff"}, "namespace": "büro", "image": "a@b",
+            "snapshot_id": 2**64 - 1},
+        "group": "0123",
+        "consistency": "quiesced",
+    }  # fmt: skip
+    cases.add(
+        "rbd",
+        "a source that is an image in its cluster",
+        make(record | {"source": live}),
+        {"record": record | {"source": live}},
+    )
+    nothing = {"kind": "rbd"} | dict.fromkeys(("image", "rbd", "group", "consistency"))
+    cases.add(
+        "rbd-nulls",
+        "",
+        make(record | {"source": nothing}),
+        {"record": record | {"source": nothing}},
+    )
+    least = {
+        "kind": "rbd",
+        "rbd": rbd | dict.fromkeys(("pool", "namespace", "image", "snapshot_id")),
+        "consistency": "a new word",
+    }
+    cases.add(
+        "rbd-least",
+        "the members of the image's identity that may be missing are null",
+        make(record | {"source": least}),
+        {"record": record | {"source": least}},
     )
     minus_zero = to_json(record).replace(b'"size": 10000000', b'"size": -0')
     cases.add("content-size-minus-zero", "", make(minus_zero), "bad-value")

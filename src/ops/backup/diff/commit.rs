@@ -46,7 +46,7 @@ impl DiffChain<'_> {
                             snapshot: snapshot.clone(),
                             protected: link.header.protected,
                             from_snapshot: named(&link.header.from),
-                            image: self.image,
+                            image: self.image.clone(),
                             ..SourceInfo::of_kind(KIND)
                         },
                         base,

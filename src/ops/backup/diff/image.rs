@@ -9,6 +9,7 @@ impl From<&ImageDescription> for RbdImage {
             features: image.features,
             stripe_unit: image.stripe_unit,
             stripe_count: image.stripe_count,
+            data_pool: None,
         }
     }
 }
