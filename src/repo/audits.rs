@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashSet};
 use jiff::Timestamp;
 
 use super::error::RepoError;
-use super::lease::Worker;
+use super::leases::Worker;
 use super::project::Project;
 use crate::base::ObjectHash;
 use crate::format::{AuditBody, AuditInfo};

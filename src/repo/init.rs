@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use super::bundle::Bundle;
 use super::error::RepoError;
-use super::keys::{self, KeyScope, NewKey};
+use super::keys::{self, Bundle, KeyScope, NewKey};
 use super::object_ref::ObjectRef;
 use super::objects::Objects;
 use super::project::Project;

@@ -2,13 +2,11 @@
 
 use jiff::Timestamp;
 
-use super::bundle::Bundle;
 use super::error::{Damage, ForeignReason, RepoError};
-use super::keys::{self, FoundSlot, KeyScope, KeySummary, NewKey};
+use super::keys::{self, Bundle, FoundSlot, KeyScope, KeySummary, NewKey, Trials};
 use super::object_ref::ObjectRef;
 use super::project::Project;
 use super::repository::{FoundProject, Repository, Unlocked, project_ids};
-use super::trial::Trials;
 use crate::base::{Cancel, Notice, ObjectHash, Observer, ProjectId, Role};
 use crate::crypto::{RoleError, Secret, SigningKey, object_hash};
 use crate::format::{Certificate, KeySlot};

@@ -226,7 +226,7 @@ impl Project {
     }
 
     /// Returns the errors of the foreign objects in the project, except records, which
-    /// [`Records`](super::records::Records) keeps, index segments and packs.
+    /// [`Records`](super::history::Records) keeps, index segments and packs.
     pub fn find_foreign(&self) -> Result<Vec<RepoError>, RepoError> {
         let mut foreign = Vec::new();
         self.find_foreign_of::<ProjectSettings>(&mut foreign)?;

@@ -3,9 +3,8 @@
 
 use std::sync::Arc;
 
-use super::bundle::Bundle;
 use super::error::{Damage, RepoError};
-use super::keys::{self, FoundSlot, KeyScope};
+use super::keys::{self, Bundle, FoundSlot, KeyScope, Trials};
 use super::object_ref::ObjectRef;
 use super::objects::Objects;
 use super::parallel::{join, parallel_map};
@@ -13,7 +12,6 @@ use super::project::Project;
 use super::repository::{
     FoundProject, Repository, Unlocked, decode_file, foreign_file, project_ids,
 };
-use super::trial::Trials;
 use crate::base::{Cancel, ObjectHash, Observer, ProjectId};
 use crate::crypto::{self, ProjectKeys, RepositoryKeys};
 use crate::format::RepositoryFile;

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashSet};
 use super::certificates::{Certificates, Certified};
 use super::error::{Damage, RepoError};
 use super::keys::{self, KeyScope, KeySummary};
-use super::lease::Worker;
+use super::leases::Worker;
 use super::log::{Log, NewEntry};
 use super::object_kind::ObjectKind;
 use super::object_ref::ObjectRef;

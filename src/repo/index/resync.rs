@@ -7,7 +7,7 @@ use super::db::Db;
 use super::state::{Index, LastResync};
 use crate::base::{Notice, ObjectHash, lock};
 use crate::repo::error::RepoError;
-use crate::repo::marks::Marks;
+use crate::repo::leases::Marks;
 
 /// Minimum time until the next resync after one that found nothing.
 const RESYNC_EVERY: Duration = Duration::from_secs(10);

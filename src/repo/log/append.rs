@@ -9,7 +9,7 @@ use super::load::Log;
 use crate::base::Role;
 use crate::format::{LogDetails, LogEntry, LogItem, LogKind, RemovedRecord};
 use crate::repo::error::RepoError;
-use crate::repo::lease::Worker;
+use crate::repo::leases::Worker;
 use crate::repo::object_kind::ObjectKind;
 use crate::repo::object_ref::ObjectRef;
 use crate::repo::project::Project;

@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
+use super::super::blobs::{pack_context, run_context};
 use super::super::error::RepoError;
 use super::super::index::{BlobLocation, Index};
 use super::super::object_ref::ObjectRef;
-use super::super::pack_context::{pack_context, run_context};
 use super::super::pack_listing::read_listing;
 use super::budget::{Budget, CloseOnDrop, CloseOnPanic};
 use super::full_pack::{FullPack, PackerOptions, ToWriter};

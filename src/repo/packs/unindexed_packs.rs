@@ -12,8 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::error::RepoError;
-use super::super::lease::{self, Lease};
-use super::super::marks::Marks;
+use super::super::leases::{self, Lease, Marks};
 use super::super::object_ref::ObjectRef;
 use super::super::parallel::parallel_map;
 use super::super::project::Project;
@@ -99,7 +98,7 @@ impl UnindexedPacks {
             }
             None => false,
         };
-        if !lapsed && !lease::is_late(since) {
+        if !lapsed && !leases::is_late(since) {
             return Ok(());
         }
         if self.announce(project, packs)?.is_empty() {

@@ -3,9 +3,9 @@
 
 use std::sync::Mutex;
 
+use super::super::blobs::{pack_context, run_context};
 use super::super::codec::Decompressor;
 use super::super::error::RepoError;
-use super::super::pack_context::{pack_context, run_context};
 use super::super::project::Project;
 use crate::base::{Buffer, lock};
 use crate::crypto::PackCipher;

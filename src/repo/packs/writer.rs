@@ -8,7 +8,7 @@ use crossbeam_channel::Receiver;
 
 use super::super::error::RepoError;
 use super::super::index::Index;
-use super::super::lease;
+use super::super::leases;
 use super::super::object_ref::ObjectRef;
 use super::super::pack_listing::seal_contents;
 use super::super::parallel::parallel_map;
@@ -134,7 +134,7 @@ impl<'a> Writer<'a> {
                             let named: Result<Vec<_>, _> =
                                 packs.map(|pack| self.name(pack)).collect();
                             let (index, options) = (self.index, self.options);
-                            let since = lease::now();
+                            let since = leases::now();
                             let done = done.clone();
                             let thread = thread::Builder::new();
                             let started = thread.spawn_scoped(scope, move || {
@@ -301,7 +301,7 @@ impl<'a> Writer<'a> {
 impl PackStored {
     /// Returns the proof for a pack that is already in the store.
     fn now(listing: PackListing) -> Self {
-        let since = lease::now();
+        let since = leases::now();
         Self { listing, since }
     }
 }

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use crate::base::BlobId;
 use crate::crypto::ProjectKeys;
 use crate::format::{Children, Node, StreamEntries};
-use crate::repo::blobs::BlobReader;
+use crate::repo::blobs::{BlobReader, fetch_nodes};
 use crate::repo::error::RepoError;
-use crate::repo::fetch_nodes::fetch_nodes;
 use crate::repo::packs::Packer;
 
 /// Reads nodes by their id.

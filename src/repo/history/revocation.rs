@@ -3,14 +3,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::backup::Backup;
-use super::log::Log;
 use crate::base::{ObjectHash, SignerId};
+use crate::repo::backup::Backup;
+use crate::repo::log::Log;
 
 /// Divides backups into those that count and those that do not. A backup does not count if the key
 /// that signed its record was revoked, and the revocation accepts neither this record nor one that
 /// follows it.
-pub(super) fn divide(backups: Vec<Backup>, log: &Log) -> (Vec<Backup>, Vec<Backup>) {
+pub(crate) fn divide(backups: Vec<Backup>, log: &Log) -> (Vec<Backup>, Vec<Backup>) {
     let mut accepted: HashMap<SignerId, HashSet<ObjectHash>> = HashMap::new();
     for revoked in log.revocations() {
         let records = with_ancestors(&revoked.accepted, &backups, log);

@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
-use super::blobs::{BlobReader, Opener};
-use super::error::RepoError;
-use super::index::BlobLocation;
+use super::reader::{BlobReader, Opener};
 use crate::base::BlobId;
 use crate::format::{BlobKind, Node};
+use crate::repo::error::RepoError;
+use crate::repo::index::BlobLocation;
 
 /// Nodes of a pack with at most this many bytes between them are read with one request.
 const GAP: u64 = 64 << 10;
 
 /// Reads many nodes in the threads of the current rayon pool. Returns them in the order of `ids`.
-pub(super) fn fetch_nodes(blobs: &BlobReader, ids: &[BlobId]) -> Result<Vec<Arc<Node>>, RepoError> {
+pub(crate) fn fetch_nodes(blobs: &BlobReader, ids: &[BlobId]) -> Result<Vec<Arc<Node>>, RepoError> {
     let locate = |id: &BlobId| blobs.locate(BlobKind::Node, id);
     let mut places = ids
         .par_iter()

@@ -4,15 +4,15 @@ use std::collections::HashMap;
 use std::ops::{ControlFlow, Range};
 use std::sync::{Arc, Mutex};
 
-use super::backup::Backup;
-use super::blobs::{BlobReader, Opener};
-use super::error::{RepoError, RepoErrorKind};
 use super::fetch::ChunkFetcher;
-use super::index::BlobLocation;
 use super::run_cache::{OpenedRun, RunCache};
-use super::tree::{ChunkRef, ContentPart, ContentTree, NodeReader, Top};
 use crate::base::{BlobId, lock};
 use crate::format::{BlobKind, Content, Node};
+use crate::repo::backup::Backup;
+use crate::repo::blobs::{BlobReader, Opener};
+use crate::repo::error::{RepoError, RepoErrorKind};
+use crate::repo::index::BlobLocation;
+use crate::repo::tree::{ChunkRef, ContentPart, ContentTree, NodeReader, Top};
 
 /// Leaf nodes that a reader holds: each lists the chunks of 4 MiB, in some 2 KiB.
 const LEAVES_MAX: usize = 256;

@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 
-use super::backup::Backup;
-use super::error::RepoError;
-use super::no_backup::{LostRecord, NewestReadable};
 use super::records::Records;
 use crate::base::ObjectHash;
+use crate::repo::backup::Backup;
+use crate::repo::error::RepoError;
+use crate::repo::no_backup::{LostRecord, NewestReadable};
 
 impl Records {
     /// Returns the records that are lost: first those that cannot be read, then those that are

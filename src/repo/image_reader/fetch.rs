@@ -3,12 +3,12 @@
 
 use std::ops::Range;
 
-use super::blobs::{BlobReader, Opener};
-use super::error::RepoError;
-use super::index::BlobLocation;
-use super::tree::ChunkRef;
 use crate::base::{Buffer, to_usize};
 use crate::format::BlobKind;
+use crate::repo::blobs::{BlobReader, Opener};
+use crate::repo::error::RepoError;
+use crate::repo::index::BlobLocation;
+use crate::repo::tree::ChunkRef;
 
 /// Runs of a pack with at most this many bytes between them are read with one request.
 const GAP: u64 = 64 << 10;

@@ -3,23 +3,23 @@
 
 use std::collections::HashMap;
 
-use super::log::Log;
-use super::no_backup::LostRecord;
 use crate::base::ObjectHash;
+use crate::repo::log::Log;
+use crate::repo::no_backup::LostRecord;
 
 /// The lost records of a project.
 #[derive(Debug, Default)]
-pub(super) struct LostRecords {
+pub(crate) struct LostRecords {
     /// The lost records. Those that exist but cannot be read come first.
-    pub(super) lost: Vec<LostRecord>,
+    pub(crate) lost: Vec<LostRecord>,
     /// For each removed record, the records that it named. Empty if no record is lost.
-    pub(super) removed: HashMap<ObjectHash, Vec<ObjectHash>>,
+    pub(crate) removed: HashMap<ObjectHash, Vec<ObjectHash>>,
 }
 
 impl LostRecords {
     /// Combines the records that cannot be read, and those that are missing. The log states which
     /// records the removed ones named.
-    pub(super) fn new(damaged: Vec<ObjectHash>, mut missing: Vec<ObjectHash>, log: &Log) -> Self {
+    pub(crate) fn new(damaged: Vec<ObjectHash>, mut missing: Vec<ObjectHash>, log: &Log) -> Self {
         missing.retain(|id| !damaged.contains(id));
         let lost = |ids: Vec<ObjectHash>, missing| {
             ids.into_iter().map(move |id| LostRecord { id, missing })

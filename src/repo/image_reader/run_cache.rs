@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, OnceLock};
 use crate::base::{ObjectHash, ProjectId, lock};
 
 /// Names a run: its project, its pack and its number in the pack.
-pub(super) type RunKey = (ProjectId, ObjectHash, u64);
+pub(crate) type RunKey = (ProjectId, ObjectHash, u64);
 
 /// A run that was fetched, decrypted and decompressed.
-pub(super) struct OpenedRun {
+pub(crate) struct OpenedRun {
     /// The blobs of the run, joined.
-    pub(super) plain: Box<[u8]>,
+    pub(crate) plain: Box<[u8]>,
     /// Whether the content has the right id, for each blob of the run.
-    pub(super) intact: Box<[bool]>,
+    pub(crate) intact: Box<[bool]>,
 }
 
 /// A cache of opened runs, up to a number of bytes of plain data. Drops the least recently used run
@@ -75,7 +75,7 @@ impl RunCache {
 
     /// Returns a run from the cache, or opens it with `open`. If several threads want the same run
     /// at the same time, only one opens it. If this fails, the next one tries.
-    pub(super) fn get<E>(
+    pub(crate) fn get<E>(
         &self,
         key: RunKey,
         open: impl FnOnce() -> Result<OpenedRun, E>,

@@ -29,7 +29,7 @@ fn started(pid: u32) -> Option<u64> {
 }
 
 /// Identifies this process. `None` if `/proc` cannot be read.
-pub(super) fn this_process() -> Option<ProcessId> {
+pub(crate) fn this_process() -> Option<ProcessId> {
     let pid = std::process::id();
     Some(ProcessId {
         boot: boot()?,
@@ -41,7 +41,7 @@ pub(super) fn this_process() -> Option<ProcessId> {
 
 /// Whether a process is known to have ended: it ran on this machine in this namespace, and no
 /// longer exists.
-pub(super) fn is_gone(process: &ProcessId) -> bool {
+pub(crate) fn is_gone(process: &ProcessId) -> bool {
     let is_here =
         boot().as_ref() == Some(&process.boot) && namespace().as_ref() == Some(&process.namespace);
     is_here

@@ -5,12 +5,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::error::{RepoError, RepoErrorKind};
-use super::index::Index;
-use super::lease::{self, Lease, Worker};
-use super::marks::Marks;
-use super::project::Project;
 use crate::base::{BlobId, Notice, Observer, lock};
+use crate::repo::error::{RepoError, RepoErrorKind};
+use crate::repo::index::Index;
+use crate::repo::leases::{self, Lease, Marks, Worker};
+use crate::repo::project::Project;
 use crate::storage;
 
 /// Minimum time between two attempts to renew a lease that had lapsed.
@@ -74,7 +73,7 @@ impl ReadSession {
     /// Must be called before blobs are located. If this machine was suspended, or the store was out
     /// of reach for minutes, the lease has lapsed and a prune may have moved the blobs. In this
     /// case, renews the lease and brings the index up to date.
-    pub(super) fn resume(&self) -> Result<(), RepoError> {
+    pub(crate) fn resume(&self) -> Result<(), RepoError> {
         let Some(lease) = &self.lease else {
             return Ok(());
         };
@@ -82,7 +81,7 @@ impl ReadSession {
             return Ok(());
         }
         let mut resumed = lock(&self.resumed);
-        let now = lease::now();
+        let now = leases::now();
         let recently = resumed.is_some_and(|then| now.saturating_sub(then) < RETRY_EVERY);
         if recently || !lease.may_have_expired() {
             return Ok(());

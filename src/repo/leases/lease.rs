@@ -9,16 +9,16 @@ use std::time::{Duration, SystemTime};
 use crossbeam_channel::{RecvTimeoutError, Sender};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::envelope::Signed;
-use super::error::RepoError;
-use super::lease_watch::TTL;
-use super::object_kind::ObjectKind;
-use super::object_ref::ObjectRef;
 use super::process::{is_gone, this_process};
-use super::project::Project;
 use crate::base::{BlobId, LeaseId, ObjectHash, lock};
 use crate::crypto::random;
 use crate::format::LeaseBody;
+use crate::repo::envelope::Signed;
+use crate::repo::error::RepoError;
+use crate::repo::lease_watch::TTL;
+use crate::repo::object_kind::ObjectKind;
+use crate::repo::object_ref::ObjectRef;
+use crate::repo::project::Project;
 use crate::storage::{ObjectInfo, StorageErrorKind};
 
 /// The time between two renewals of a lease.
@@ -268,12 +268,12 @@ impl Lease {
     }
 
     /// Stores the lease again now. A lease that has lapsed gets a new name.
-    pub(super) fn renew(&self) -> Result<(), RepoError> {
+    pub(crate) fn renew(&self) -> Result<(), RepoError> {
         self.held.renew(|_| {})
     }
 
     /// Makes the lease count as lapsed until the next call of [`has_lapsed`](Self::has_lapsed).
-    pub(super) fn distrust(&self) {
+    pub(crate) fn distrust(&self) {
         self.held.state().lapsed = true;
     }
 
@@ -529,12 +529,12 @@ fn empty_body() -> LeaseBody {
 }
 
 /// Returns whether a lease that was stored at this time may expire soon.
-pub(super) fn is_late(then: Duration) -> bool {
+pub(crate) fn is_late(then: Duration) -> bool {
     now().saturating_sub(then) >= TTL / 2
 }
 
 /// Returns the time since the machine was started, including the time of suspensions.
-pub(super) fn now() -> Duration {
+pub(crate) fn now() -> Duration {
     let time = clock_gettime(ClockId::Boottime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     let nanos = u32::try_from(time.tv_nsec).unwrap_or_default();

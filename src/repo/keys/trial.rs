@@ -7,16 +7,16 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::bundle::Bundle;
-use super::error::RepoError;
-use super::keys::{FoundSlot, open_slot};
+use super::slots::{FoundSlot, open_slot};
 use crate::base::{ByteSize, Cancel, Memory, Notice, Observer};
 use crate::crypto::{KdfError, KdfParams, Secret};
+use crate::repo::error::RepoError;
 
 /// The time between two tests whether the user wants to stop.
 const WAIT: Duration = Duration::from_millis(50);
 
 /// The parameters for trying slots on this machine.
-pub(super) struct Trials<'a> {
+pub(crate) struct Trials<'a> {
     /// The maximum memory that a slot may need, in bytes.
     memory: u64,
     cancel: &'a Cancel,
@@ -25,7 +25,7 @@ pub(super) struct Trials<'a> {
 
 impl<'a> Trials<'a> {
     /// Returns parameters for trying slots that need no more memory than is free now.
-    pub(super) fn new(cancel: &'a Cancel, observer: &'a dyn Observer) -> Self {
+    pub(crate) fn new(cancel: &'a Cancel, observer: &'a dyn Observer) -> Self {
         Self {
             memory: Memory::of_this_machine().map_or(u64::MAX, |memory| memory.available),
             cancel,
@@ -36,7 +36,7 @@ impl<'a> Trials<'a> {
     /// Returns the secrets in a slot, or `None` if the password does not open it. Skips a slot that
     /// cannot be tried, and sends a notice, since anyone who can write to the store can add such a
     /// slot. Fails if the password opens the slot and the slot needs a newer program.
-    pub(super) fn open(
+    pub(crate) fn open(
         &self,
         found: &FoundSlot,
         password: &[u8],

@@ -1,11 +1,11 @@
 //! The associated data that the runs and contents of a pack are sealed with: section 8 (Pack) of
 //! `docs/format.md`.
 
-use super::project::Project;
 use crate::format::{BlobKind, Magic};
+use crate::repo::project::Project;
 
 /// Returns the associated data of a pack's contents: project id and pack header.
-pub(super) fn pack_context(project: &Project) -> [u8; 32] {
+pub(crate) fn pack_context(project: &Project) -> [u8; 32] {
     let mut context = [0; 32];
     context[..16].copy_from_slice(project.id.as_bytes());
     context[16..].copy_from_slice(&Magic::Pack.header());
@@ -14,7 +14,7 @@ pub(super) fn pack_context(project: &Project) -> [u8; 32] {
 
 /// Returns the associated data of a run: project id, pack header and kind. `context` is
 /// [`pack_context`].
-pub(super) fn run_context(context: &[u8; 32], kind: BlobKind) -> [u8; 33] {
+pub(crate) fn run_context(context: &[u8; 32], kind: BlobKind) -> [u8; 33] {
     let mut out = [0; 33];
     out[..32].copy_from_slice(context);
     out[32] = kind.byte();

@@ -8,7 +8,7 @@ use crate::crypto::{DATA_PUBLIC_KEY_LEN, DataPublicKey, Secret, VerifySecrets, W
 use crate::format::Scope;
 
 /// The secrets that a key slot holds.
-pub(super) enum Bundle {
+pub(crate) enum Bundle {
     /// R.
     Repository(Secret),
     /// P.
@@ -22,7 +22,7 @@ const VERIFY_LEN: usize = 32 + 32 + 32;
 
 impl Bundle {
     /// Returns the scope and the role of its key.
-    pub(super) fn kind(&self) -> (Scope, Role) {
+    pub(crate) fn kind(&self) -> (Scope, Role) {
         match self {
             Self::Repository(_) => (Scope::Repository, Role::Full),
             Self::Full(_) => (Scope::Project, Role::Full),
@@ -32,7 +32,7 @@ impl Bundle {
     }
 
     /// Returns its bytes, to be sealed.
-    pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
+    pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
         let parts: &[&[u8]] = match self {
             Self::Repository(secret) | Self::Full(secret) => &[secret.expose()],
             Self::Write(secrets) => &[
@@ -58,7 +58,7 @@ impl Bundle {
     }
 
     /// Decodes the opened bundle of a slot of this scope and role. Returns `None` if it is not one.
-    pub(super) fn decode(scope: Scope, role: Role, bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(scope: Scope, role: Role, bytes: &[u8]) -> Option<Self> {
         let mut left = bytes;
         let bundle = match (scope, role) {
             (Scope::Repository, Role::Full) => Self::Repository(secret(&mut left)?),

@@ -3,10 +3,10 @@
 
 use std::collections::HashSet;
 
-use super::log::Log;
 use super::records::Records;
 use crate::base::ObjectHash;
 use crate::format::{LogKind, RemovedRecord};
+use crate::repo::log::Log;
 
 impl Records {
     /// Returns the missing records that the log or a record of a full key names, and that no entry

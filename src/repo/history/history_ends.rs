@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::backup::Backup;
 use super::records::Records;
 use crate::base::ObjectHash;
+use crate::repo::backup::Backup;
 
 /// The ends of a project's history: all other records and entries can be reached from these.
 #[derive(Debug, Clone, Default)]

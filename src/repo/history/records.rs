@@ -6,22 +6,22 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::backup::Backup;
-use super::error::{ForeignReason, RepoError};
 use super::forgotten_record::ForgottenRecord;
-use super::log::Log;
 use super::lost_records::LostRecords;
-use super::no_backup::{NoBackupReason, similar};
-use super::object_kind::ObjectKind;
-use super::object_ref::ObjectRef;
 use super::order::{History, OrderedRecord};
-use super::packs::IndexStored;
-use super::project::Project;
-use super::prune_guard::CommitPermit;
 use super::revocation::divide;
-use super::voids::Voids;
 use crate::base::{ObjectHash, SignerId};
 use crate::format::{BackupRecord, LogKind};
+use crate::repo::backup::Backup;
+use crate::repo::error::{ForeignReason, RepoError};
+use crate::repo::log::Log;
+use crate::repo::no_backup::{NoBackupReason, similar};
+use crate::repo::object_kind::ObjectKind;
+use crate::repo::object_ref::ObjectRef;
+use crate::repo::packs::IndexStored;
+use crate::repo::project::Project;
+use crate::repo::prune_guard::CommitPermit;
+use crate::repo::voids::Voids;
 
 /// All backups of a project, in the order of [`History`], oldest first. Backups of different
 /// volumes are ordered by time, as far as the order within each volume permits.
@@ -261,7 +261,7 @@ impl Records {
         self.ignored.iter().map(|(object, error)| (*object, error))
     }
 
-    pub(super) fn lost_records(&self) -> &LostRecords {
+    pub(crate) fn lost_records(&self) -> &LostRecords {
         &self.lost
     }
 
@@ -337,7 +337,7 @@ impl Records {
 
     /// Whether the store has this record, or had it until another one replaced it. Damaged and
     /// foreign records do not count, but those of a revoked key do.
-    pub(super) fn exists(&self, id: &ObjectHash) -> bool {
+    pub(crate) fn exists(&self, id: &ObjectHash) -> bool {
         self.places.contains_key(id) || self.replaced.contains(id) || self.revoked.contains(id)
     }
 
@@ -348,7 +348,7 @@ impl Records {
     }
 
     /// All entries of the log.
-    pub(super) const fn log_entries(&self) -> &HashSet<ObjectHash> {
+    pub(crate) const fn log_entries(&self) -> &HashSet<ObjectHash> {
         &self.log_entries
     }
 

@@ -6,14 +6,14 @@ use std::time::SystemTime;
 use zeroize::Zeroizing;
 
 use super::bundle::Bundle;
-use super::error::{Damage, RepoError};
-use super::object_kind::ObjectKind;
-use super::object_ref::ObjectRef;
-use super::objects::Objects;
-use super::parallel::parallel_map;
 use crate::base::{Notice, ObjectHash, Observer, ProjectId, Role};
 use crate::crypto::{KdfParams, SealKey, SealNonce, Secret, hash, object_hash, random};
 use crate::format::{FormatError, KeySlot, SlotInfo, SlotLock, SlotParams};
+use crate::repo::error::{Damage, RepoError};
+use crate::repo::object_kind::ObjectKind;
+use crate::repo::object_ref::ObjectRef;
+use crate::repo::objects::Objects;
+use crate::repo::parallel::parallel_map;
 
 /// The scope of a key: the repository, or one project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl KeyScope {
         }
     }
 
-    pub(super) fn object(self, hash: ObjectHash) -> ObjectRef {
+    pub(crate) fn object(self, hash: ObjectHash) -> ObjectRef {
         match self {
             Self::Repository => ObjectRef::Key(None, hash),
             Self::Project(id) => ObjectRef::Key(Some(id), hash),
@@ -92,7 +92,7 @@ pub struct KeySummary {
 
 impl KeySummary {
     /// Describes a key by the fields of its slot that can be read without a password.
-    pub(super) fn of_slot(found: &FoundSlot) -> Self {
+    pub(crate) fn of_slot(found: &FoundSlot) -> Self {
         Self {
             id: found.id,
             scope: found.scope,
@@ -108,7 +108,7 @@ impl KeySummary {
 }
 
 /// Seals the secrets of a key under a password. Returns the key slot and its hash.
-pub(super) fn make_slot(
+pub(crate) fn make_slot(
     scope: KeyScope,
     bundle: &Bundle,
     info_key: &SealKey,
@@ -161,22 +161,22 @@ fn info_context(scope: KeyScope, slot: &KeySlot) -> Vec<u8> {
 }
 
 /// A key slot in the store.
-pub(super) struct FoundSlot {
+pub(crate) struct FoundSlot {
     /// The scope to which its directory belongs.
-    pub(super) scope: KeyScope,
+    pub(crate) scope: KeyScope,
     /// The hash that names it.
-    pub(super) id: ObjectHash,
+    pub(crate) id: ObjectHash,
     /// The part that a password opens.
-    pub(super) lock: SlotLock,
+    pub(crate) lock: SlotLock,
     /// The whole slot. If its header states an unknown version or feature, this is an error, which
     /// counts only once the lock has opened.
-    pub(super) slot: Result<KeySlot, FormatError>,
+    pub(crate) slot: Result<KeySlot, FormatError>,
 }
 
 impl FoundSlot {
     /// Returns the parameters with which its key derives from a password, or the reason why no
     /// password can open it.
-    pub(super) fn kdf(&self) -> Result<KdfParams, String> {
+    pub(crate) fn kdf(&self) -> Result<KdfParams, String> {
         let lock = &self.lock;
         if lock.scope != self.scope.number() {
             return Err("it is in the wrong directory".to_owned());
@@ -185,7 +185,7 @@ impl FoundSlot {
     }
 
     /// Returns the role that it states; that of the least rights if this version does not know it.
-    pub(super) fn role(&self) -> Role {
+    pub(crate) fn role(&self) -> Role {
         match self.lock.role {
             0 => Role::Full,
             1 => Role::Write,
@@ -194,13 +194,13 @@ impl FoundSlot {
     }
 
     /// Returns its info, as [`open_info`] does; `None` also if it is of another version.
-    pub(super) fn info(&self, key: &SealKey) -> Option<SlotInfo> {
+    pub(crate) fn info(&self, key: &SealKey) -> Option<SlotInfo> {
         let slot = self.slot.as_ref().ok()?;
         open_info(self.scope, slot, key)
     }
 
     /// Returns the work that one password takes: memory in KiB times passes.
-    pub(super) fn work(&self) -> u64 {
+    pub(crate) fn work(&self) -> u64 {
         u64::from(self.lock.memory_kib) * u64::from(self.lock.passes)
     }
 }
@@ -216,7 +216,7 @@ const NAMED_MAX: usize = 3;
 /// Reads the key slots of a scope, up to [`SLOTS_MAX`], in the order of their ids. If there are
 /// more, prefers `first`, then slots of which both copies exist, then the oldest. Reports unusable
 /// files, and files beyond the maximum, as notices.
-pub(super) fn read_slots(
+pub(crate) fn read_slots(
     objects: &Objects,
     scope: KeyScope,
     first: Option<ObjectHash>,
@@ -299,7 +299,7 @@ fn decode_slot(
 
 /// Fails unless these bytes have this hash and are a slot. One of another version passes: whether
 /// it is ours shows elsewhere.
-pub(super) fn verify_slot(
+pub(crate) fn verify_slot(
     object: ObjectRef,
     hash: ObjectHash,
     bytes: &[u8],
@@ -312,7 +312,7 @@ pub(super) fn verify_slot(
 ///
 /// Decrypts only one ciphertext of 48 bytes, the same for all roles, so that a forged slot tests
 /// only one password.
-pub(super) fn open_slot(found: &FoundSlot, key: &Secret) -> Result<Option<Bundle>, RepoError> {
+pub(crate) fn open_slot(found: &FoundSlot, key: &Secret) -> Result<Option<Bundle>, RepoError> {
     let (owner, lock) = (found.scope.owner(), &found.lock);
     let aad = [&owner[..], &lock.context].concat();
     let nonce = SealNonce::from_bytes(lock.nonce);

@@ -17,7 +17,7 @@ pub struct ForgottenRecord {
 }
 
 impl ForgottenRecord {
-    pub(super) fn of(removed: &RemovedRecord) -> Self {
+    pub(crate) fn of(removed: &RemovedRecord) -> Self {
         Self {
             id: removed.record,
             volume: removed.volume.name.clone(),

@@ -4,16 +4,16 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use super::codec::Decompressor;
-use super::error::{Damage, RepoError};
-use super::index::{BlobLocation, Index};
-use super::object_ref::ObjectRef;
 use super::pack_context::{pack_context, run_context};
-use super::project::Project;
 use super::read_session::ReadSession;
 use crate::base::{BlobId, Buffer, Cancel, ObjectHash, TAG_LEN, lock};
 use crate::crypto::{PackCipher, PackRandom};
 use crate::format::{BlobKind, Codec, Node};
+use crate::repo::codec::Decompressor;
+use crate::repo::error::{Damage, RepoError};
+use crate::repo::index::{BlobLocation, Index};
+use crate::repo::object_ref::ObjectRef;
+use crate::repo::project::Project;
 
 /// Reads blobs of a project. Clones share a cache of branch nodes.
 #[derive(Clone)]
@@ -348,7 +348,7 @@ impl BlobReader {
     }
 
     /// Opens a node from the stored bytes of its run, which are overwritten.
-    pub(super) fn open_node(
+    pub(crate) fn open_node(
         &self,
         opener: &mut Opener,
         location: &BlobLocation,

@@ -6,12 +6,12 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 
-use super::error::{Damage, RepoError};
 use super::lease::Worker;
-use super::object_ref::ObjectRef;
-use super::project::Project;
 use crate::base::ObjectHash;
 use crate::format::MarkBody;
+use crate::repo::error::{Damage, RepoError};
+use crate::repo::object_ref::ObjectRef;
+use crate::repo::project::Project;
 use crate::storage::StorageErrorKind;
 
 /// A mark.
