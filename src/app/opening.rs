@@ -55,7 +55,7 @@ pub(crate) fn find(
     }
 }
 
-/// Attempts that a user at a terminal has.
+/// How many times a user at a terminal may enter the password.
 const ATTEMPTS: usize = 3;
 
 /// Unlocks a repository with the password of the settings, or asks for one.

@@ -12,7 +12,7 @@ use super::args::Cli;
 /// Writes a manual page for the program and one for each command.
 pub(crate) fn manual(directory: &Path) -> io::Result<()> {
     std::fs::create_dir_all(directory)?;
-    // `repo` has the same commands, so their pages would be copies.
+    // `repo` has the same commands as the program itself, so their pages would be copies.
     let command = Cli::command().mut_subcommand("repo", |repo| {
         let about = repo.get_about().cloned().unwrap_or_default();
         clap::Command::new("repo").about(about)

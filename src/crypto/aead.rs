@@ -64,7 +64,7 @@ impl SealKey {
         Ok(self.seal_with(&random()?, aad, plain))
     }
 
-    /// Seals a plaintext with these bytes for random ones, for test vectors.
+    /// Like [`seal`](Self::seal), but with the given random bytes, for test vectors.
     #[must_use]
     pub fn seal_with(&self, random: &[u8; 32], aad: &[u8], plain: &[u8]) -> (SealNonce, Vec<u8>) {
         let nonce = self.nonce(random, aad, plain);
@@ -84,7 +84,7 @@ impl SealKey {
         Ok(self.seal_signed_with(&random()?, aad, plain, sign))
     }
 
-    /// Seals a plaintext and its signature with these bytes for random ones, for test vectors.
+    /// Like [`seal_signed`](Self::seal_signed), but with the given random bytes, for test vectors.
     #[must_use]
     pub fn seal_signed_with(
         &self,

@@ -8,8 +8,9 @@ use crate::base::SignerId;
 /// A project's secret, sealed for the repository, and its public keys. It never changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProjectObject {
-    /// The header. It is associated data of the sealed secret, after the project's id, and the
-    /// signature covers it. It is checked only once the signature was verified.
+    /// The header. The associated data of the sealed secret is the project's id, followed by the
+    /// header. The signature covers the header, too. The header is checked only once the signature
+    /// was verified.
     pub header: Header,
     /// The nonce of the secret.
     pub nonce: [u8; 24],

@@ -48,8 +48,8 @@ impl<'a> DataExtents<'a> {
             self.position = size;
             return Ok(Some(rest));
         }
-        // Each call gives its own offset and reads use theirs, so that moving the descriptor's
-        // position disturbs neither other threads that read nor another search for extents.
+        // A seek moves the position of the descriptor. That disturbs neither other threads that
+        // read nor another search for extents: each seek and each read states its own offset.
         let start = match rustix::fs::seek(self.file, SeekFrom::Data(self.position)) {
             Ok(start) => start.max(self.position),
             // There is no data after the position, or the file ends before the position now.

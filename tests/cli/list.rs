@@ -5,7 +5,8 @@ use std::process::Command;
 use crate::support::noise;
 use crate::support::program::World;
 
-/// Returns the volumes of the backups that `list` shows with these options, with their labels `n`.
+/// Returns one text for each backup that `list` shows with these options: the name of its volume,
+/// followed by the value of its label `n`.
 fn listed(world: &World, options: &[&str]) -> Vec<String> {
     let lines = world.json(&[&["list"], options].concat());
     let name = |line: &serde_json::Value| {

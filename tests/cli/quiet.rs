@@ -36,7 +36,7 @@ fn a_quiet_command_prints_nothing_if_all_is_well() {
             "v",
         ],
         &["backup", &disk, "--volume", "w", "--to-snapshot", "s"],
-        // The labels of the backup stay.
+        // The volume has this backup already. It keeps its own labels.
         &[
             "backup",
             &disk,

@@ -193,7 +193,7 @@ fn no_fault_of_server_or_connection_hangs_the_program_or_harms_a_backup() {
     let Some(mut remote) = RemoteRepo::empty() else {
         return;
     };
-    // If no small disk can be mounted (which fails in CI), the test runs without a full disk.
+    // If no small disk can be mounted, the test runs without a full disk. In CI, it fails instead.
     let small = SmallDisk::mount(256 << 10);
     if let Some(disk) = &small {
         let repository = remote.server.location_of(&disk.path().join("repo"));

@@ -1,4 +1,5 @@
-//! Damage that does not stop a prune, since no full key caused it.
+//! Damage that stops a prune, and damage that does not: to removed records, and to what only
+//! backups of write keys need.
 
 use std::time::Duration;
 
@@ -69,7 +70,7 @@ fn a_record_of_a_write_key_whose_tree_is_not_whole_does_not_stop_a_prune() {
         };
         assert_eq!(*found, object, "{lost}");
         assert!(host.restore_image(&full, &full.backup(real)).unwrap() == image(2));
-        // Its record stays, with all blobs that it still reaches.
+        // The planted record stays, with all blobs that it still reaches.
         assert_eq!(full.backup(planted).id, planted);
         if lost == "packs" {
             let left = names(&store, "trees");
@@ -131,7 +132,8 @@ fn a_prune_deletes_a_removed_record_that_was_stored_again_after_its_packs_were_d
     assert!(store.get(&name, u64::MAX).is_err(), "it is removed again");
     host.check_clean(&full, "afterwards");
     assert!(host.restore_image(&full, &full.backup(ids[1])).unwrap() == image(2));
-    // If the record is stored again damaged, the log explains that.
+    // If a damaged copy of the record is put back, this does not stop a prune, since the log says
+    // that the record was removed.
     store.put(&name, &[&bytes[1..]]).unwrap();
     let (_, findings) = prune(&full).unwrap();
     assert_eq!(findings.len(), 1, "{findings:?}");

@@ -90,15 +90,16 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
         }
         OpsError::BaseKind { .. } => "leave --base out, or name a backup of the same kind",
         OpsError::OtherSource { .. } => {
-            "name the volume with --volume NAME; use the same name if it is the same volume"
+            "if both hold the same volume, use --volume with its name; otherwise use --volume with \
+             another name"
         }
         OpsError::PartOfChunk { .. } => {
             "only a key with the role “full” can use this diff. With the role “write”, back up the \
              whole image, or use --extents with a mapped device"
         }
         OpsError::LabelOfWriteKey { .. } => {
-            "give the labels when the host backs up: backup --label KEY=VALUE. A record of a full \
-             key would mean that the data was verified"
+            "give the labels when the host backs up: backup --label KEY=VALUE. A full key would \
+             have to sign the new record, and that would mean that it verified the data"
         }
         OpsError::NoVolume { .. } => "run “cuttlebone list” to see the volumes",
         OpsError::Protected { .. } => "nothing was removed; use --force to remove it anyway",
@@ -182,8 +183,8 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
         }
         OpsError::BaseOfOtherKey { .. } => {
             "nothing was stored; back up the whole source (without --extents, or as a full diff), \
-             or name the right base with --base: that backup only if you trust the holder of its \
-             key"
+             or name the right base with --base. Name this backup only if you trust the holder of \
+             its key"
         }
         OpsError::HistoryGap { .. } => {
             "the changes may start from a backup that is missing. If you know that they start from \
@@ -191,9 +192,9 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
              lists everything that is missing"
         }
         OpsError::HistoryCut { .. } => {
-            "nothing was deleted. Find out who can change files there, and copy them from another \
-             copy of the repository (projects/*/backups/NAME, projects/*/log/NAME, and \
-             projects/*/writers/NAME with NAME.copy for certificates). To accept the loss of \
+            "nothing was deleted. Find out who can change files in the repository, and copy the \
+             missing ones from another copy of it (projects/*/backups/NAME, projects/*/log/NAME, \
+             and projects/*/writers/NAME with NAME.copy for certificates). To accept the loss of \
              those that you cannot find, name each with --accept-loss NAME, or give \
              --accept-loss all. Backups of a key without its certificate no longer count. The \
              data that only lost backups use is then deleted for ever"
@@ -237,8 +238,8 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
             "to see what the stream contains, run “cuttlebone diff inspect”"
         }
         OpsError::OtherStated { .. } | OpsError::NothingShared { .. } => {
-            "no backup was created; back up another image to another volume with --volume. If the \
-             volume has other content now, use --new-content"
+            "no backup was created; if this is another image, back it up to another volume with \
+             --volume. If the volume has other content now, use --new-content"
         }
         OpsError::TooLarge { .. } => {
             "no Ceph image is that large; export it from the cluster again"

@@ -18,7 +18,7 @@ pub(crate) struct RestoreRequest {
     pub(crate) map: Option<PathBuf>,
 }
 
-/// Write the diff from one backup, or from an empty image, to another backup.
+/// Write a diff: what changed between one backup, or an empty image, and another backup.
 #[derive(Debug)]
 pub(crate) struct ExportRequest {
     /// The backup that the diff starts from; `None` for a full diff.

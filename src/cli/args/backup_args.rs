@@ -33,11 +33,13 @@ pub(super) struct BackupArgs {
     #[arg(conflicts_with_all = ["source", "diff", "extents"], requires = "volume")]
     command: Option<OsString>,
     /// Read only the extents in FILE, the output of “rbd diff --from-snap SNAP” as JSON, XML or
-    /// plain text; “-” for standard input. Name their start with --from-snapshot or --base
+    /// plain text; “-” for standard input. Give SNAP with --from-snapshot, or a backup of it with
+    /// --base
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     #[arg(conflicts_with_all = ["diff", "reread"], requires = "volume", group = "changes")]
     extents: Option<OsString>,
-    /// The extents start at this snapshot, and the newest backup of the volume is of it
+    /// The extents list what changed since this snapshot, and the newest backup of the volume is of
+    /// it
     #[arg(long, value_name = "SNAPSHOT", requires = "extents")]
     from_snapshot: Option<OsString>,
     /// The extents are all data of the image, as “rbd diff” without --from-snap lists them

@@ -239,7 +239,8 @@ fn divide<'a>(
     let decided = policy.decide(&links, now, zone);
     let (mut keep, mut remove) = (Vec::new(), Vec::new());
     for ((entry, backup), mut reasons) in entries.iter().zip(present).zip(decided).rev() {
-        // A record that is passed over may also be a removed one, but no such backup exists here.
+        // A record is passed over if it was voided or forgotten. But no backup is here for a
+        // forgotten one, so if there is a backup, it was voided.
         reasons.extend(entry.passed_over.then_some(Reason::Voided));
         match backup.filter(is_selected) {
             Some(backup) if reasons.is_empty() => remove.push(backup),
@@ -251,7 +252,9 @@ fn divide<'a>(
 }
 
 impl VolumePlan<'_> {
-    /// A typo must not remove a whole volume: `forget web1` means its newest backup.
+    /// Fails if the user named a backup to remove otherwise than by its id. It is called if no
+    /// backup of the volume would stay. `forget web1` means the newest backup of the volume `web1`.
+    /// If that is the only one, a typo must not remove the whole volume.
     fn all_by_id(&self, named: &HashMap<ObjectHash, bool>) -> Result<(), OpsError> {
         let not_by_id = |r: &&Removal<'_>| named.get(&r.backup.id) == Some(&false);
         match self.remove.iter().find(not_by_id) {

@@ -95,7 +95,7 @@ fn is_expected(error: &OpsError) -> bool {
     matches!(error, OpsError::NoVolume { volume } if volume == "expected")
 }
 
-/// A permit that is counted.
+/// A permit to begin an item. `run` counts the permits in use.
 #[derive(Default)]
 struct Permit;
 
@@ -194,7 +194,8 @@ fn run(setup: Setup) -> Outcome {
     }
 }
 
-/// Runs a pipeline in a thread. Fails if it does not end; an error is its panic.
+/// Runs a pipeline in a thread. Fails if the pipeline does not end in time. If the pipeline panics,
+/// returns the panic as `Err`.
 fn run_in_time(setup: Setup) -> thread::Result<Outcome> {
     let (done_in, done) = mpsc::channel();
     thread::spawn(move || {
@@ -315,7 +316,7 @@ fn an_internal_error_of_the_source_fails_the_pipeline() {
         |(_, permit)| Ok(permit),
     );
     assert!(matches!(result, Err(OpsError::Internal("misused"))));
-    // The source cannot end early without a reason, either.
+    // It also fails if the source says that another stage has stopped, but none reports a reason.
     let result = pipeline.run(
         &stages,
         |_| Err(StageError::Stopped),

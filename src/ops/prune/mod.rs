@@ -115,7 +115,8 @@ pub fn plan_prune<'a>(
     }
     let mut missing = state.missing(project)?;
     if !missing.is_empty() {
-        // The listing may be older than the objects that name these.
+        // An object may seem to be missing if the object that names it was read later than the
+        // listing was made. So read everything again.
         state = read_state(project, lease.as_deref(), &index)?;
         missing = state.missing(project)?;
     }
@@ -253,8 +254,8 @@ impl Prune<'_> {
             None => unindexed,
         };
         let (index, usage) = (&self.index, &self.usage);
-        // A blob may be in a pack that is repacked and in another one that is deleted, too, or that
-        // no segment names yet.
+        // Repacking does not copy blobs that the index finds in other packs. So exclude the packs
+        // that are going to be deleted, and those that no segment names yet.
         let marks = self.state.marks.packs();
         let mut unnamed = index.unnamed()?;
         unnamed.retain(|pack| !steps.rescue.contains(pack) && !marks.contains(pack));
@@ -309,8 +310,9 @@ impl Prune<'_> {
         Ok(report)
     }
 
-    /// Fails if the plan is out of date, by the store's clock: a virtual machine that was paused
-    /// has no clock that shows it. Must be called before anything is stored that others rely on.
+    /// Fails if the plan may be out of date by the store's clock. This clock is asked because the
+    /// clocks of a virtual machine do not show that the machine was paused. Must be called before
+    /// anything is stored that others rely on.
     fn confirm(&self) -> Result<(), OpsError> {
         if let Some(lease) = &self.lease {
             lease.confirm()?;
@@ -343,7 +345,8 @@ impl Prune<'_> {
         let mut without = self.state.marks.packs();
         without.extend(marked);
         without.extend(&steps.lost);
-        // The index no longer needs the repacked packs.
+        // Of the packs to rescue, leave out those that this run repacked: the new packs have their
+        // used blobs.
         let stays = |pack: &&ObjectHash| !marked.contains(pack);
         for rescued in steps.rescue.iter().filter(stays) {
             without.remove(rescued);
@@ -498,8 +501,8 @@ impl Prune<'_> {
         if !now.marks.names().all(|name| known(&name)) {
             return Ok(());
         }
-        // A blob that is used only since the first check must be in a pack that stays, unless it is
-        // in none of the packs to delete.
+        // If a blob in a pack to delete has come into use since the first check, a pack that stays
+        // must have it, too.
         let index = &self.index;
         let goes = |id: &BlobId| -> Result<bool, RepoError> {
             let places = index.find_anywhere(id)?;

@@ -81,7 +81,7 @@ impl ImageReader {
         self.tree.image_top()
     }
 
-    /// Reads its blobs.
+    /// Returns the reader of the project's blobs.
     #[must_use]
     pub fn blobs(&self) -> &BlobReader {
         &self.nodes.blobs

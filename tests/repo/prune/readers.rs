@@ -17,7 +17,7 @@ use super::{
 use crate::repo::intercepted::Intercepted;
 use crate::repo::{CHUNK, Host, Image, LEAF, RecordingObserver, TestRepo, noise};
 
-/// Makes a reader of a backup that caches no data, so that everything it reads is in the store.
+/// Makes a reader of a backup. The reader caches no data, so it reads all data from the store.
 fn reader(test_repo: &TestRepo, backup: &Backup, notices: &Arc<RecordingObserver>) -> ImageReader {
     let tops = Vec::from_iter(backup.top);
     let observer = notices.clone();
@@ -256,7 +256,7 @@ fn a_store_that_cannot_be_written_is_read_without_a_lease() {
 }
 
 #[test]
-fn what_a_first_look_could_not_read_for_a_reader_is_read_for_a_record_at_the_second_one() {
+fn a_second_look_reads_the_nodes_of_a_new_record_even_if_the_first_could_not_read_them() {
     let store = MemoryBackend::new();
     let test_repo = TestRepo::init(store.clone(), CHUNK).unwrap();
     let host = Host::without_cache();
