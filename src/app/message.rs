@@ -374,6 +374,8 @@ pub(crate) struct PrunePlan {
     pub(crate) waiting: PackAmount,
     /// Unused packs that are too young, or may belong to a running backup.
     pub(crate) young: PackAmount,
+    /// Backup records and voids of revoked keys to remove.
+    pub(crate) revoked: u64,
     pub(crate) grace_seconds: u64,
 }
 
@@ -447,6 +449,19 @@ pub(crate) struct KeyChange {
     /// `added`, `removed`, `revoked`, `changed`, `opens` or `exported`.
     pub(crate) action: &'static str,
     pub(crate) key_id: String,
+    /// Only after `revoked`: the volumes of which the key made backups.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) volumes: Vec<RevokedVolume>,
+}
+
+/// The backups of a volume that a revoked key made.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct RevokedVolume {
+    pub(crate) volume: String,
+    /// Backups that still count.
+    pub(crate) backups_accepted: u64,
+    /// Backups that no longer count. The next prune removes them.
+    pub(crate) backups_dropped: u64,
 }
 
 #[derive(Debug, Clone, Serialize)]

@@ -33,7 +33,7 @@ pub(crate) use message::{
     CompareSummary, DiffEntry, DiffImage, DiffStream, ExportSummary, Extent, ForgetSummary,
     ForgetVolume, HeadStatement, InitSummary, KeptBackup, KeyChange, KeyEntry, LabelSummary,
     ListEntry, MergeSummary, Message, MetDamageEntry, Metadata, PackAmount, PrunePlan,
-    PruneSummary, RemovedBackup, RestoreSummary, Stats, Status, VolumeStats,
+    PruneSummary, RemovedBackup, RestoreSummary, RevokedVolume, Stats, Status, VolumeStats,
 };
 pub(crate) use opening::{
     create, host_name, load_records, notice_damaged, notice_several_newest, notice_state, open,

@@ -128,7 +128,7 @@ pub(crate) fn project(
     if settings.location.is_remote() {
         project.keep_copies(&settings.cache_dir);
     }
-    project.watch_leases(&settings.cache_dir);
+    project.remember_seen(&settings.cache_dir);
     compare_history(session, settings, attempt, &project)?;
     Ok(project)
 }

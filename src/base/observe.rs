@@ -117,6 +117,12 @@ pub enum Notice {
         /// Names the record.
         problem: String,
     },
+    /// A damaged file is in the directory of records, and nothing needs it: the log removes the
+    /// record, or accepts its loss.
+    DamageAccepted {
+        /// Names the file.
+        problem: String,
+    },
     /// The device that is backed up is in use: its content may be a mixture.
     SourceInUse {
         /// The device.

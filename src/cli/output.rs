@@ -380,6 +380,7 @@ pub(crate) mod tests {
         Message::KeyChange(KeyChange {
             action: "added",
             key_id: "3f9a01bc55".to_owned(),
+            volumes: Vec::new(),
         })
     }
 
@@ -430,6 +431,7 @@ pub(crate) mod tests {
             Message::KeyChange(KeyChange {
                 action: "added",
                 key_id: evil.to_owned(),
+                volumes: Vec::new(),
             })
         };
         let doors: [Door<'_>; 4] = [

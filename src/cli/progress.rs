@@ -177,6 +177,7 @@ fn is_wrong(notice: &Notice) -> bool {
         | Notice::HistoryLost { .. }
         | Notice::PasswordFileReadable { .. } => true,
         Notice::Resumed { .. }
+        | Notice::DamageAccepted { .. }
         | Notice::PacksNotNeeded { .. }
         | Notice::PacksUnindexed { .. }
         | Notice::SourceUnchanged

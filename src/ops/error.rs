@@ -150,14 +150,14 @@ pub enum OpsError {
     BaseOfOtherKey { volume: String, backup: ObjectHash },
     #[error("a backup of volume “{volume}” follows {missing}, which has vanished")]
     HistoryGap { volume: String, missing: ObjectHash },
-    #[error("parts of the history are missing: {missing}")]
-    HistoryCut { missing: MissingHistory },
+    #[error("parts of the history are missing or damaged: {missing}")]
+    HistoryCut { missing: Box<MissingHistory> },
     #[error(
         "there are {packs} packs of data, but no backup, and no backup was removed according to \
          the log"
     )]
     NoBackups { packs: usize },
-    #[error("{id} is not a missing backup, certificate or log entry")]
+    #[error("{id} is not a missing or damaged backup, certificate or log entry")]
     NotMissing { id: ObjectHash },
     #[error("the diff is a full one, and cannot be applied to backup “{base}”")]
     NeedsNoBase { base: String },

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use super::context::TOOL;
 use super::error::OpsError;
-use super::missing::{MissingCertificate, MissingHistory, MissingRecord};
+use super::missing::{DamagedHistory, MissingCertificate, MissingHistory, MissingRecord};
 use crate::base::{Notice, ObjectHash, Observer};
 use crate::format::{LogDetails, LogItem};
 use crate::repo::{KeySummary, Log, NewEntry, Project, Records, RepoError, Worker};
@@ -13,10 +13,10 @@ use crate::repo::{KeySummary, Log, NewEntry, Project, Records, RepoError, Worker
 /// The losses that the user accepts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AcceptedLoss {
-    /// Missing records, certificates and entries of the log.
+    /// Missing or damaged records, certificates and entries of the log.
     pub objects: Vec<ObjectHash>,
-    /// Whether the user accepts all losses. Then a project without any record may lose all of its
-    /// data.
+    /// Whether the user accepts all losses, except of objects that the store does not deliver to
+    /// this process. Then a project without any record may lose all of its data.
     pub all: bool,
 }
 
@@ -26,11 +26,20 @@ impl AcceptedLoss {
     pub fn is_none(&self) -> bool {
         self.objects.is_empty() && !self.all
     }
+
+    /// Returns whether the user accepts the loss of the object of this error. If the store does not
+    /// deliver an object to this process, another user may be able to read it. Then only its name
+    /// accepts its loss.
+    pub(super) fn includes(&self, error: &RepoError) -> bool {
+        let is_named = error
+            .object_hash()
+            .is_some_and(|id| self.objects.contains(&id));
+        is_named || self.all && !error.is_unreadable()
+    }
 }
 
 impl MissingHistory {
-    /// Finds missing objects. Lists the store again, since the earlier listing may be old. Damaged
-    /// records and entries are not missing. `log` must be read after `records`, and `certificates`
+    /// Finds missing and damaged objects. `log` must be read after `records`, and `certificates`
     /// are the errors that [`Project::verify_certificates`] returned before.
     pub fn find(
         project: &Project,
@@ -40,6 +49,8 @@ impl MissingHistory {
     ) -> Result<Self, OpsError> {
         let damaged = records.damaged().iter().filter_map(RepoError::object_hash);
         let damaged: HashSet<ObjectHash> = damaged.collect();
+        let unreadable = records.damaged().iter().chain(log.damaged());
+        let unreadable = unreadable.filter(|error| error.is_unreadable());
         let mut missing = records.vanished(log);
         missing.retain(|id| !damaged.contains(id));
         let certificates: Vec<_> = certificates.iter().filter_map(certificate).collect();
@@ -55,14 +66,18 @@ impl MissingHistory {
                 .map(|id| describe(id, records, log))
                 .collect(),
             entries: log.missing(),
+            damaged_entries: log.damaged().iter().filter_map(damaged_entry).collect(),
             certificates,
             keys,
+            damaged_records: damaged.into_iter().collect(),
+            unreadable: unreadable.filter_map(RepoError::object_hash).collect(),
         })
     }
 
-    /// Fails with [`OpsError::HistoryCut`] if an object is missing whose loss the user does not
-    /// accept. Fails with [`OpsError::NotMissing`] if the user accepts the loss of an object that
-    /// is not missing. Otherwise writes an entry of the log for the loss, except in a dry run.
+    /// Fails with [`OpsError::HistoryCut`] if an object is missing, or an entry of the log is
+    /// damaged, whose loss the user does not accept. Fails with [`OpsError::NotMissing`] if the
+    /// user accepts the loss of an object that is neither missing nor damaged. Otherwise writes an
+    /// entry of the log for the loss, except in a dry run.
     pub fn accept(
         mut self,
         project: &Project,
@@ -76,11 +91,14 @@ impl MissingHistory {
         if let Some(id) = accepted.objects.iter().find(is_known) {
             return Err(OpsError::NotMissing { id: *id });
         }
-        let is_lost = |id: &ObjectHash| accepted.all || accepted.objects.contains(id);
+        let is_lost = |id: &ObjectHash| {
+            accepted.objects.contains(id) || accepted.all && !self.unreadable.contains(id)
+        };
         let mut lost: Vec<ObjectHash> = missing.into_iter().filter(is_lost).collect();
         self.without(&lost);
         if !self.is_empty() {
-            return Err(OpsError::HistoryCut { missing: self });
+            let missing = Box::new(self);
+            return Err(OpsError::HistoryCut { missing });
         }
         if lost.is_empty() || dry_run {
             return Ok(());
@@ -146,6 +164,14 @@ fn described(key: &KeySummary) -> String {
         "" => format!("{} ({role})", &id[..8]),
         label => format!("{} ({role}, “{label}”)", &id[..8]),
     }
+}
+
+fn damaged_entry(error: &RepoError) -> Option<DamagedHistory> {
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    Some(DamagedHistory {
+        id: error.object_hash()?,
+        damage: cause.unwrap_or_else(|| error.to_string()),
+    })
 }
 
 fn certificate(error: &RepoError) -> Option<MissingCertificate> {

@@ -1,5 +1,6 @@
 //! Describes missing parts of a project's history.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -49,25 +50,45 @@ impl fmt::Display for MissingCertificate {
     }
 }
 
-/// Missing objects that no entry of the log removes or accepts as lost.
+/// A record or an entry of the log that exists and cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DamagedHistory {
+    /// Its name.
+    pub id: ObjectHash,
+    /// Why it cannot be read.
+    pub damage: String,
+}
+
+/// Missing or damaged objects that no entry of the log removes or accepts as lost.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MissingHistory {
     /// Records that other records or the log name.
     pub records: Vec<MissingRecord>,
     /// Entries of the log that later ones name.
     pub entries: Vec<ObjectHash>,
+    /// Entries of the log that cannot be read. They may have removed or added objects, or revoked
+    /// keys.
+    pub damaged_entries: Vec<DamagedHistory>,
     /// Certificates that the log names.
     pub certificates: Vec<MissingCertificate>,
     /// If certificates are missing, the keys without a certificate. Each missing certificate may
     /// belong to one of these.
     pub keys: Vec<String>,
+    /// Records that cannot be read. Only a process that deletes packs stops because of them.
+    pub(super) damaged_records: Vec<ObjectHash>,
+    /// Those records and entries that the store does not deliver to this process. Another user may
+    /// be able to read them, so a loss of these is accepted only by name.
+    pub(super) unreadable: HashSet<ObjectHash>,
 }
 
 impl MissingHistory {
-    /// Returns whether nothing is missing.
+    /// Returns whether nothing is missing, and all entries of the log can be read.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.entries.is_empty() && self.certificates.is_empty()
+        self.records.is_empty()
+            && self.entries.is_empty()
+            && self.damaged_entries.is_empty()
+            && self.certificates.is_empty()
     }
 
     /// Returns whether everything exists, but cannot be read.
@@ -77,12 +98,16 @@ impl MissingHistory {
         self.records.is_empty() && self.entries.is_empty() && damaged
     }
 
-    /// Returns the names of everything that is missing.
+    /// Returns the names of everything that is missing or damaged.
     pub(super) fn ids(&self) -> impl Iterator<Item = ObjectHash> {
         let records = self.records.iter().map(|record| record.id);
         let certificates = self.certificates.iter().map(|certificate| certificate.id);
         let entries = self.entries.iter().copied();
-        records.chain(certificates).chain(entries)
+        let damaged = self.damaged_entries.iter().map(|entry| entry.id);
+        let missing = records.chain(certificates).chain(entries);
+        missing
+            .chain(damaged)
+            .chain(self.damaged_records.iter().copied())
     }
 
     /// Leaves out the objects with these names.
@@ -91,6 +116,9 @@ impl MissingHistory {
         self.certificates
             .retain(|missing| !ids.contains(&missing.id));
         self.entries.retain(|entry| !ids.contains(entry));
+        self.damaged_entries
+            .retain(|entry| !ids.contains(&entry.id));
+        self.damaged_records.retain(|record| !ids.contains(record));
     }
 }
 
@@ -101,7 +129,11 @@ impl fmt::Display for MissingHistory {
         let certificates = self.certificates.iter().map(ToString::to_string);
         let records = self.records.iter().map(ToString::to_string);
         let entries = self.entries.iter().map(|hash| format!("log entry {hash}"));
-        let all: Vec<String> = certificates.chain(records).chain(entries).collect();
+        let damaged = self.damaged_entries.iter();
+        let damaged =
+            damaged.map(|entry| format!("log entry {} (damaged: {})", entry.id, entry.damage));
+        let missing = certificates.chain(records).chain(entries);
+        let all: Vec<String> = missing.chain(damaged).collect();
         f.write_str(&all[..all.len().min(SHOWN)].join(", "))?;
         match all.len().saturating_sub(SHOWN) {
             0 => {}

@@ -41,7 +41,7 @@ pub use forget::{
 };
 pub use head::{Head, head};
 pub use history::{AcceptedLoss, require_history};
-pub use missing::{MissingCertificate, MissingHistory, MissingRecord};
+pub use missing::{DamagedHistory, MissingCertificate, MissingHistory, MissingRecord};
 pub use prune::{Amount, MaxUnused, Prune, PruneOptions, PrunePlan, PruneReport, plan_prune};
 pub use restore::{OnDamage, RestoreReport, restore, restore_despite};
 pub use revoke::{backups_of_key, revoke_key, that_count};

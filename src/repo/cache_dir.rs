@@ -49,15 +49,15 @@ impl CacheDir {
         self.path.join("objects")
     }
 
-    /// The path of the file in it that says what was seen of the leases of others.
-    fn leases(&self) -> PathBuf {
-        self.path.join("leases")
+    /// The path of the file in it that says which leases and marks of others were seen.
+    fn seen(&self) -> PathBuf {
+        self.path.join("seen")
     }
 
-    /// Returns what was seen of the leases of others; `None` if nothing was noted. Fails if another
-    /// user may have written it.
-    pub(super) fn read_leases(&self, len_max: u64) -> io::Result<Option<String>> {
-        let file = self.leases();
+    /// Returns what was seen of the leases and marks of others; `None` if nothing was noted. Fails
+    /// if another user may have written it.
+    pub(super) fn read_seen(&self, len_max: u64) -> io::Result<Option<String>> {
+        let file = self.seen();
         self.create()?;
         remove_unless_private(&file)?;
         match fs::metadata(&file) {
@@ -67,10 +67,10 @@ impl CacheDir {
         }
     }
 
-    /// Notes what was seen of the leases of others.
-    pub(super) fn replace_leases(&self, text: &str) -> io::Result<()> {
+    /// Notes what was seen of the leases and marks of others.
+    pub(super) fn replace_seen(&self, text: &str) -> io::Result<()> {
         self.create()?;
-        replace_file(&self.leases(), &[text.as_bytes()])
+        replace_file(&self.seen(), &[text.as_bytes()])
     }
 
     /// Returns the bytes that its files take, copies of objects included; 0 if it does not exist.

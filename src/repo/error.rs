@@ -259,6 +259,18 @@ impl RepoError {
         matches!(reason, Some(ForeignReason::Revoked(_)))
     }
 
+    /// Whether an object exists, and the store cannot deliver it to this process.
+    #[must_use]
+    pub fn is_unreadable(&self) -> bool {
+        matches!(
+            self,
+            Self::Damaged {
+                source: Damage::Unreadable(_),
+                ..
+            }
+        )
+    }
+
     /// Whether the store lacks an object.
     #[must_use]
     pub fn is_missing(&self) -> bool {

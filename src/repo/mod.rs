@@ -14,7 +14,6 @@ mod index;
 mod init;
 mod key_admin;
 mod keys;
-mod lease_watch;
 mod leases;
 mod log;
 mod no_backup;
@@ -36,6 +35,7 @@ mod signers;
 mod tree;
 mod unlock;
 mod voids;
+mod watch;
 mod writers;
 
 /// The parameters of the key derivation. Front ends do not import `crypto`.

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::cache_dir::CacheDir;
 use super::error::RepoError;
-use super::lease_watch::LeaseWatch;
 use super::object_cache::ObjectCache;
 use super::objects::Objects;
 use super::removals::KnownRemovals;
 use super::sessions::Sessions;
 use super::signers::Signers;
+use super::watch::Watch;
 use crate::base::{CHUNK_SIZE_DEFAULT, ChunkSize, ProjectId, RepositoryId, Role};
 use crate::crypto::{ChunkKeys, PackCipher, PackRandom, ProjectKeys, RoleError, Secret};
 use crate::format::{BlobKind, PackKey, ProjectSettings};
@@ -39,8 +39,8 @@ pub struct Project {
     pub(super) sessions: Arc<Sessions>,
     /// The objects that the log removed when it was read last.
     pub(super) removals: Arc<KnownRemovals>,
-    /// What was seen of the leases of others.
-    pub(super) lease_watch: Arc<LeaseWatch>,
+    /// What was seen of the leases and marks of others.
+    pub(super) watch: Arc<Watch>,
 }
 
 impl Project {
@@ -73,7 +73,7 @@ impl Project {
             secret,
             sessions: Arc::default(),
             removals: Arc::default(),
-            lease_watch: Arc::default(),
+            watch: Arc::default(),
         }
     }
 
@@ -141,11 +141,11 @@ impl Project {
         self.objects = self.objects.with_copies(directory.map(ObjectCache::open));
     }
 
-    /// Remembers in the cache directory below `caches` what leases of others say, so that the next
-    /// run notices those that nobody renews.
-    pub fn watch_leases(&mut self, caches: &Path) {
-        let watch = LeaseWatch::kept_in(self.cache_dir(caches));
-        self.lease_watch = Arc::new(watch);
+    /// Remembers in the cache directory below `caches` what was seen of leases and marks of others,
+    /// so that the next run notices leases that nobody renews, and how old marks are.
+    pub fn remember_seen(&mut self, caches: &Path) {
+        let watch = Watch::kept_in(self.cache_dir(caches));
+        self.watch = Arc::new(watch);
     }
 
     /// Returns the same project without copies: every read goes to the store.

@@ -43,6 +43,8 @@ pub(super) struct Loaded<T> {
     pub(super) listed: ObjectInfo,
     /// Its body and its signer, or the error of reading it.
     pub(super) body: Result<Signed<T>, RepoError>,
+    /// The hash of its bytes, if it could be read.
+    pub(super) hash: Option<ObjectHash>,
 }
 
 macro_rules! body {
@@ -100,19 +102,28 @@ impl Project {
 
     /// Reads, opens and verifies one object. Returns its signer, too.
     pub(super) fn read_signed<T: Body>(&self, object: ObjectRef) -> Result<Signed<T>, RepoError> {
+        Ok(self.read_with_hash(object)?.0)
+    }
+
+    /// Reads, opens and verifies one object. Returns the hash of its bytes, too.
+    fn read_with_hash<T: Body>(
+        &self,
+        object: ObjectRef,
+    ) -> Result<(Signed<T>, ObjectHash), RepoError> {
         let limit = SealedObject::len_max(T::LEN_MAX) as u64;
-        let opened = match object.hash() {
+        let (opened, hash) = match object.hash() {
             Some(hash) if T::KIND.info().kept_twice => {
-                self.objects.get_twice(object, limit, &Silent, |bytes| {
+                let opened = self.objects.get_twice(object, limit, &Silent, |bytes| {
                     self.open_hashed(object, hash, bytes, T::LEN_MAX)
-                })?
+                });
+                (opened?, hash)
             }
             Some(hash) => {
                 let bytes = self.objects.get_hashed(object, hash, limit)?;
-                self.open(object, &bytes, T::LEN_MAX)?
+                (self.open(object, &bytes, T::LEN_MAX)?, hash)
             }
             None => match self.objects.get_with_hash(object, limit) {
-                Ok((bytes, _)) => self.open(object, &bytes, T::LEN_MAX)?,
+                Ok((bytes, hash)) => (self.open(object, &bytes, T::LEN_MAX)?, hash),
                 Err(RepoError::Damaged {
                     source: Damage::TooLarge,
                     ..
@@ -125,7 +136,7 @@ impl Project {
         };
         let Signed { signer, body } = opened;
         match T::decode(&body) {
-            Ok(body) => Ok(Signed { signer, body }),
+            Ok(body) => Ok((Signed { signer, body }, hash)),
             Err(e) => Err(self.refused(object, &signer, e)),
         }
     }
@@ -146,8 +157,8 @@ impl Project {
         listed: Vec<(ObjectRef, ObjectInfo)>,
         mut foreign: impl FnMut(RepoError),
     ) -> Result<Vec<Loaded<T>>, RepoError> {
-        let bodies = parallel_map(&listed, |(object, _)| match self.read_signed(*object) {
-            Ok(body) => Ok(Some(Ok(body))),
+        let bodies = parallel_map(&listed, |(object, _)| match self.read_with_hash(*object) {
+            Ok(read) => Ok(Some(Ok(read))),
             Err(e) if e.is_missing() => Ok(None),
             Err(e @ (RepoError::Damaged { .. } | RepoError::Foreign { .. })) => Ok(Some(Err(e))),
             Err(e) => Err(e),
@@ -157,11 +168,15 @@ impl Project {
             match body {
                 None => {}
                 Some(Err(e @ RepoError::Foreign { .. })) => foreign(e),
-                Some(body) => loaded.push(Loaded {
-                    object,
-                    listed,
-                    body,
-                }),
+                Some(read) => {
+                    let hash = read.as_ref().ok().map(|(_, hash)| *hash);
+                    loaded.push(Loaded {
+                        object,
+                        listed,
+                        body: read.map(|(body, _)| body),
+                        hash,
+                    });
+                }
             }
         }
         Ok(loaded)

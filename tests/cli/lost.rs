@@ -321,3 +321,66 @@ fn a_forgotten_backup_that_is_stored_again_is_no_base() {
     world.is_clean();
     world.restores("v", &disk);
 }
+
+/// Anyone who can write to the repository can do that, without a key.
+#[test]
+fn a_file_or_directory_in_the_place_of_a_record_stops_commands_until_its_loss_is_accepted() {
+    for is_directory in [false, true] {
+        let world = World::new();
+        let disk = world.write("disk", &noise(1, MIB));
+        let id = back_up(&world, &disk, "v");
+        let name = "ab".repeat(32);
+        let made_up = record(&world, &name);
+        if is_directory {
+            fs::create_dir(&made_up).unwrap();
+        } else {
+            fs::write(&made_up, b"no record").unwrap();
+        }
+        let error = world.fails(&["check"], 21);
+        assert_error(&error, &["--accept-loss NAME"]);
+        let error = world.fails(&["prune"], 21);
+        assert_error(&error, &[&name, "--accept-loss NAME"]);
+        let error = world.fails(&["restore", "v", &world.at("out")], 21);
+        assert_error(&error, &["not certain", &name, &id[..8]]);
+        world.restores(&id[..8], &disk);
+        // It may be a directory that this user cannot read, so its name is needed.
+        let all = ["prune", "--accept-loss", "all"];
+        if is_directory {
+            world.fails(&all, 21);
+            world.ok(&["prune", "--accept-loss", &name]);
+        } else {
+            world.ok(&all);
+        }
+        assert_eq!(made_up.exists(), is_directory, "prune deletes files");
+        let checked = world.run(&["check"]);
+        assert_eq!(checked.code, Some(0), "{checked:?}");
+        assert_eq!(checked.stderr.contains(&name), is_directory, "{checked:?}");
+        world.restores("v", &disk);
+        world.ok(&["prune"]);
+    }
+}
+
+#[test]
+fn a_damaged_entry_of_the_log_stops_prune_and_forget_until_its_loss_is_accepted() {
+    let world = World::new();
+    let disk = world.write("disk", &noise(1, MIB));
+    let id = back_up(&world, &disk, "v");
+    // The entry adds the record.
+    world.ok(&["prune"]);
+    let entries = files(&world.project().join("log"));
+    let [entry] = &entries[..] else {
+        panic!("{entries:?}")
+    };
+    let name = entry.file_name().unwrap().to_str().unwrap();
+    damage(entry);
+    for args in [&["prune"][..], &["forget", "--keep-last", "1"]] {
+        let error = world.fails(args, 21);
+        assert_error(&error, &[name, "damaged", "--accept-loss NAME"]);
+    }
+    world.fails(&["check"], 21);
+    world.restores("v", &disk);
+    world.ok(&["forget", "--keep-last", "1", "--accept-loss", name]);
+    world.ok(&["prune"]);
+    world.is_clean();
+    world.restores(&id[..8], &disk);
+}

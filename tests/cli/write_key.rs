@@ -289,10 +289,19 @@ fn accepted_backups_of_a_revoked_key_stay_and_prune_frees_the_space_of_the_other
     let of_full = of_full["backup_id"].as_str().unwrap();
     let refused = world.fails(&["key", "revoke", &id, "--accept", of_full], 1);
     assert!(refused.contains("did not make"), "{refused}");
-    let revoked = world.run(&["key", "revoke", &id, "--accept", accepted]);
-    assert_eq!(revoked.code, Some(0), "{revoked:?}");
-    let counted = "2 backups; of these, 1 still";
-    assert!(revoked.stderr.contains(counted), "{revoked:?}");
+    let revoke = ["key", "revoke", &id, "--accept", accepted];
+    let revoked = world.json_one(&revoke, "key_change");
+    let counted = json!([{"volume": "web-1", "backups_accepted": 1, "backups_dropped": 1}]);
+    assert_eq!(revoked["volumes"], counted);
+    // A dry run says how many records would be removed, and removes none.
+    for _ in 0..2 {
+        let dry = world.json_one(&["prune", "--dry-run"], "prune");
+        assert_eq!(dry["plan"]["revoked"], 1, "{dry}");
+        assert_eq!(dry["revoked_removed"], 0, "{dry}");
+    }
+    let dry = world.ok(&["prune", "--dry-run"]);
+    assert!(dry.contains("1 object would be removed"), "{dry}");
+    assert!(!dry.contains("nothing to do"), "{dry}");
     let refused = world.fails(&["check"], 21);
     assert!(refused.contains("of revoked keys"), "{refused}");
     assert!(refused.contains("cuttlebone prune"), "{refused}");

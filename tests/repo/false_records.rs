@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cuttlebone::base::{BlobId, Notice, ObjectHash, Role, Silent};
+use cuttlebone::crypto::object_hash;
 use cuttlebone::format::{BackupRecord, BlobKind, PackListing, root_description};
 use cuttlebone::ops::{self, MaxUnused, PruneOptions};
 use cuttlebone::repo::{Index, Log, ObjectRef, Records};
 use cuttlebone::storage::MemoryBackend;
 
 use super::provenance::client;
+use super::prune::forget;
 use super::{CHUNK, Host, Image, LEAF, TestRepo, noise};
 
 struct Theft {
@@ -152,4 +154,57 @@ fn a_record_of_a_write_key_neither_replaces_another_record_nor_explains_a_missin
     theft.genuine_is_whole();
     let clean = "the forged record is removed";
     theft.host.check_clean(&theft.full, clean);
+}
+
+/// A write key may name any hash, and the store may hold any file under its hash.
+#[test]
+fn a_file_that_is_no_record_and_that_a_forgotten_record_names_is_no_gap() {
+    let theft = Theft::new();
+    let store = theft.full.project.objects.backend();
+    let garbage = b"garbage";
+    let name = object_hash(&[garbage]);
+    let file = ObjectRef::Backup(theft.full.project.id, name).name();
+    store.put(&file, &[garbage]).unwrap();
+    let forged = theft.sign(|record| {
+        record.follows = vec![name, theft.genuine];
+        record.heads = vec![name];
+    });
+    let gaps = || {
+        let (records, log) = Records::load_with_log(&theft.full.project).unwrap();
+        records.vanished(&log)
+    };
+    forget(&theft.full, &[forged]);
+    let log = Log::load(&theft.full.project).unwrap();
+    let described = log.removed_record(forged).unwrap();
+    assert_eq!(described.follows, [theft.genuine]);
+    assert!(described.heads.is_empty());
+    theft.prune().unwrap();
+    assert_eq!(gaps(), []);
+    store.delete(&file).unwrap();
+    assert_eq!(gaps(), [], "nothing names the file");
+    theft.prune().unwrap();
+    theft.genuine_is_whole();
+}
+
+#[test]
+fn a_foreign_file_is_not_missing_whatever_names_it() {
+    let theft = Theft::new();
+    let store = theft.full.project.objects.backend();
+    let garbage = b"garbage";
+    let name = object_hash(&[garbage]);
+    let file = ObjectRef::Backup(theft.full.project.id, name).name();
+    let mut record = theft.full.backup(theft.genuine).record;
+    record.heads = vec![name];
+    let full = &theft.full.project;
+    full.put_sealed(ObjectRef::Backup, &record.encode())
+        .unwrap();
+    for is_there in [false, true] {
+        if is_there {
+            store.put(&file, &[garbage]).unwrap();
+        }
+        let (records, log) = Records::load_with_log(full).unwrap();
+        let expected: &[ObjectHash] = if is_there { &[] } else { &[name] };
+        assert_eq!(records.vanished(&log), expected);
+        assert_eq!(theft.prune().is_ok(), is_there);
+    }
 }

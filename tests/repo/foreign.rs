@@ -213,8 +213,9 @@ fn foreign_objects_in_any_directory_stop_no_command() {
 }
 
 /// A damaged file in the directory of records may be a genuine record. Then any data may be in use.
+/// One in the directory of the log may be a genuine entry. Then any object may be missing.
 #[test]
-fn a_file_with_a_wrong_hash_stops_a_prune_only_if_it_is_among_the_records() {
+fn a_file_with_a_wrong_hash_stops_a_prune_only_if_it_is_among_the_records_or_in_the_log() {
     let genuine = Genuine::new();
     for kind in KINDS {
         let name = ObjectHash::from_bytes([0xab; 32]).to_string();
@@ -245,6 +246,12 @@ fn a_file_with_a_wrong_hash_stops_a_prune_only_if_it_is_among_the_records() {
         if kind == ObjectKind::Backup {
             assert!(
                 matches!(&pruned, Err(OpsError::Unreadable { .. })),
+                "{pruned:?}"
+            );
+        } else if kind == ObjectKind::Log {
+            assert!(
+                matches!(&pruned, Err(OpsError::HistoryCut { missing })
+                    if missing.is_only_damage() && missing.damaged_entries.len() == 1),
                 "{pruned:?}"
             );
         } else {

@@ -78,7 +78,7 @@ impl Site {
                 Err(OpsError::HistoryCut { missing: again }),
             ) => {
                 assert_eq!(missing, again);
-                missing
+                *missing
             }
             other => panic!("{:?}", other.0),
         }

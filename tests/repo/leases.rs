@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use cuttlebone::base::ObjectHash;
+use cuttlebone::base::{ObjectHash, Role, Silent};
 use cuttlebone::ops::{self, Forget, MaxUnused, OpsError, PruneOptions};
 use cuttlebone::repo::{
     CommitCheck, Index, Lease, Leases, Log, ObjectRef, Packer, PackerOptions, PruneGuard, Records,
@@ -14,6 +14,7 @@ use cuttlebone::repo::{
 use cuttlebone::storage::{Backend, MemoryBackend, Name, StorageOperation};
 
 use super::intercepted::Intercepted;
+use super::provenance::client;
 use super::prune::{forget, names, prune};
 use super::{CHUNK, Host, Image, LEAF, RecordingObserver, TestRepo, noise};
 
@@ -158,6 +159,76 @@ fn a_lease_that_is_put_back_again_and_again_expires() {
         store.delete(&lease).unwrap();
     }
     prune(&test_repo, &Host::without_cache(), Duration::ZERO).unwrap();
+}
+
+/// Stores this many copies of a lease under names that begin with `first`.
+fn store_copies(store: &MemoryBackend, lease: &Name, bytes: &[u8], first: u128, count: u128) {
+    let (directory, _) = lease.as_str().rsplit_once('/').unwrap();
+    for number in first..first + count {
+        let name = Name::new(format!("{directory}/{number:032x}")).unwrap();
+        store.put(&name, &[bytes]).unwrap();
+    }
+}
+
+#[test]
+fn copies_of_an_old_lease_under_other_names_stop_no_prune_for_longer_than_ten_minutes() {
+    const COPIES: u128 = 1500;
+    let (store, _) = two_backups();
+    let test_repo = open(&store);
+    let old = Lease::take(&test_repo.project, Work::Prune, ELSEWHERE).unwrap();
+    let lease = only_lease(&store);
+    let bytes = store.get(&lease, 1 << 20).unwrap();
+    drop(old);
+    for round in 0..3 {
+        store_copies(&store, &lease, &bytes, round * COPIES, COPIES);
+        let leases = names(&store, "leases").len() as u128;
+        if round < 2 {
+            refused(&test_repo);
+            assert_eq!(names(&store, "leases").len() as u128, leases);
+        } else {
+            prune(&test_repo, &Host::without_cache(), Duration::ZERO).unwrap();
+            assert!(names(&store, "leases").is_empty(), "all were removed");
+        }
+        // Always under new names, and never as old as a lease gets.
+        store.advance_clock(540);
+    }
+}
+
+#[test]
+fn a_prune_that_another_one_stops_deletes_the_leases_that_have_expired() {
+    let (store, _) = two_backups();
+    let test_repo = open(&store);
+    std::mem::forget(Lease::take(&test_repo.project, Work::Backup, ELSEWHERE).unwrap());
+    let expired = only_lease(&store);
+    store.advance_clock(EXPIRED);
+    let running = Lease::take(&test_repo.project, Work::Prune, ELSEWHERE).unwrap();
+    let (_, other) = refused(&test_repo);
+    assert_ne!(other, expired);
+    assert_eq!(only_lease(&store), other);
+    drop(running);
+}
+
+#[test]
+fn a_lease_that_a_revoked_key_stores_again_does_not_count() {
+    let (store, _) = two_backups();
+    let full = open(&store);
+    let client = client(&store, Role::Write, 1);
+    let lease = Lease::take(&client.project, Work::Backup, ELSEWHERE).unwrap();
+    let leases = || {
+        let own = Lease::take(&full.project, Work::Prune, ELSEWHERE).unwrap();
+        let leases = Leases::load(&full.project, Some(&own)).unwrap();
+        leases.others.len()
+    };
+    assert_eq!(leases(), 1);
+    // Another process revokes it. This one learns that when it reads the log, before all leases.
+    let other = open(&store);
+    let certificates = other.project.certificates(&Silent).unwrap();
+    let signer = client.project.keys.signing().public();
+    let key = certificates.of_signer(&signer).unwrap();
+    ops::revoke_key(&other.project, key, Vec::new(), None).unwrap();
+    lease.confirm().unwrap();
+    Log::load(&full.project).unwrap();
+    assert_eq!(leases(), 0, "its key was revoked");
 }
 
 #[test]
@@ -318,7 +389,7 @@ fn a_project_that_watches_leases_remembers_them_for_the_next_run() {
     let run = || {
         store.put(&lease, &[&bytes]).unwrap();
         let mut test_repo = open(&store);
-        test_repo.project.watch_leases(&caches);
+        test_repo.project.remember_seen(&caches);
         prune(&test_repo, &Host::without_cache(), Duration::ZERO)
     };
     assert!(matches!(run(), Err(OpsError::PruneRuns { .. })));

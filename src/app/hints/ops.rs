@@ -118,7 +118,8 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
         OpsError::PausedTooLong => "run it again; nothing that is needed was deleted",
         OpsError::Unreadable { .. } => {
             "nothing was deleted; run this as a user who can read these files, and copy damaged \
-             ones from another copy of the repository"
+             ones from another copy of the repository. To give up the backups of damaged records, \
+             name each record with --accept-loss NAME"
         }
         OpsError::ReadDiff { .. } | OpsError::ReadList { .. } => {
             "check the disk, or whether the program that feeds the pipe failed"
@@ -196,7 +197,8 @@ fn hint(error: &OpsError) -> Option<Cow<'static, str>> {
              missing ones from another copy of it (projects/*/backups/NAME, projects/*/log/NAME, \
              and projects/*/writers/NAME with NAME.copy for certificates). To accept the loss of \
              those that you cannot find, name each with --accept-loss NAME, or give \
-             --accept-loss all. Backups of a key without its certificate no longer count. The \
+             --accept-loss all. What a damaged log entry stated is then unknown: keys that only it \
+             revoked count again, until you revoke them again. Backups of a key without its certificate no longer count. The \
              data that only lost backups use is then deleted for ever"
         }
         OpsError::NoBackups { .. } => {

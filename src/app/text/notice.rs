@@ -40,6 +40,7 @@ pub(crate) fn notice(notice: &Notice) -> String {
         Notice::RecordDamaged { problem } => {
             format!("{problem}; “cuttlebone check” shows details")
         }
+        Notice::DamageAccepted { problem } => damage_accepted(problem),
         Notice::PacksNotNeeded { packs } => format!(
             "{} that the index names {} missing, but no backup needs their data; \
              “cuttlebone prune” removes them from the index",
@@ -122,6 +123,13 @@ fn named_by_write_keys(records: u64, first: &ObjectHash) -> String {
         "only backups of write keys name {} that cannot be found ({first}): deleted soon after \
          creation, or invented by someone with a stolen key",
         count(records, "backup")
+    )
+}
+
+fn damage_accepted(problem: &str) -> String {
+    format!(
+        "{problem}; the log says that it was removed or given up. “cuttlebone prune” deletes it if \
+         it is a file"
     )
 }
 

@@ -47,7 +47,8 @@ pub(super) fn pruned(summary: &PruneSummary) -> String {
             &format!("marked; the first prune after {grace} deletes them"),
         );
     }
-    let idle = lines.is_empty();
+    let revoked_waits = summary.dry_run && plan.revoked > 0;
+    let idle = lines.is_empty() && !revoked_waits;
     let mut line = |of: PackAmount, text: &str| {
         if of.packs > 0 {
             lines.push(format!("{}: {text}", amount(of)));
@@ -98,6 +99,13 @@ pub(super) fn pruned(summary: &PruneSummary) -> String {
             text,
             "  {} removed: incomplete",
             count(summary.uploads_removed, "upload")
+        );
+    }
+    if revoked_waits {
+        let _ = writeln!(
+            text,
+            "  {} would be removed: their keys were revoked",
+            count(plan.revoked, "object")
         );
     }
     if summary.revoked_removed > 0 {

@@ -1,9 +1,11 @@
 //! The text of summaries.
 
+use std::fmt::Write as _;
+
 use crate::app::human::{count, printable, short_id};
 use crate::app::message::{
     BackupSummary, CacheInfo, CheckSummary, CompareSummary, InitSummary, KeyChange, LabelSummary,
-    RestoreSummary, Stats, VolumeStats,
+    RestoreSummary, RevokedVolume, Stats, VolumeStats,
 };
 use crate::base::ByteSize;
 
@@ -210,8 +212,29 @@ pub(super) fn key_change(change: &KeyChange) -> String {
              repository (of the project, if it is a project key) under the name\n  {}\n",
             change.key_id
         ),
-        action => format!("{action} key {id}\n"),
+        action => format!("{action} key {id}\n{}", revoked(&change.volumes)),
     }
+}
+
+/// Returns a line for each volume of a revoked key, and when the backups that were not accepted go.
+fn revoked(volumes: &[RevokedVolume]) -> String {
+    let mut text = String::new();
+    let mut dropped = 0;
+    for volume in volumes {
+        dropped += volume.backups_dropped;
+        let _ = writeln!(
+            text,
+            "  {}: {} accepted, {} dropped",
+            printable(&volume.volume),
+            count(volume.backups_accepted, "backup"),
+            volume.backups_dropped
+        );
+    }
+    if dropped > 0 {
+        text += "  the next “cuttlebone prune” removes dropped backups; their data is deleted by a \
+            prune after its grace period\n";
+    }
+    text
 }
 
 pub(super) fn cache(cache: &CacheInfo) -> String {

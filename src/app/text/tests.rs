@@ -7,7 +7,8 @@ use jiff::tz::TimeZone;
 
 use crate::app::human::width;
 use crate::app::message::{
-    AttachmentEntry, BackupDetail, BackupEntry, BackupSummary, KeyEntry, Message, Metadata, Status,
+    AttachmentEntry, BackupDetail, BackupEntry, BackupSummary, KeyChange, KeyEntry, Message,
+    Metadata, RevokedVolume, Status,
 };
 use crate::format::ByteString;
 
@@ -226,4 +227,35 @@ fn the_list_of_keys_marks_the_key_in_use() {
     assert!(text.contains("3f9a01bc  write  project web"), "{text}");
     assert!(text.contains("envelope   a-*, b"), "{text}");
     assert!(text.contains("root@web1  (foreign)"), "{text}");
+}
+
+#[test]
+fn a_revocation_says_how_many_backups_of_each_volume_are_dropped_and_when() {
+    let revoked = |counts: &[(u64, u64)]| {
+        let volumes = (1..).zip(counts);
+        let volumes = volumes.map(|(number, (accepted, dropped))| RevokedVolume {
+            volume: format!("web{number}"),
+            backups_accepted: *accepted,
+            backups_dropped: *dropped,
+        });
+        let change = KeyChange {
+            action: "revoked",
+            key_id: "3f9a01bc".repeat(8),
+            volumes: volumes.collect(),
+        };
+        message(&Message::KeyChange(change), &TimeZone::UTC)
+    };
+    assert_eq!(revoked(&[]), "revoked key 3f9a01bc\n");
+    assert_eq!(
+        revoked(&[(2, 0)]),
+        "revoked key 3f9a01bc\n  web1: 2 backups accepted, 0 dropped\n"
+    );
+    let text = revoked(&[(1, 3), (0, 2)]);
+    for part in [
+        "web1: 1 backup accepted, 3 dropped\n",
+        "web2: 0 backups accepted, 2 dropped\n",
+        "the next “cuttlebone prune” removes dropped backups",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
 }

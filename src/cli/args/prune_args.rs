@@ -32,9 +32,9 @@ pub(super) struct PruneLimits {
 /// The losses that the user accepts for ever.
 #[derive(Debug, Args)]
 pub(super) struct AcceptLossArgs {
-    /// Accept the loss of a missing backup, certificate or log entry (its id), so that “prune” and
-    /// “forget” continue; can be repeated. “all” accepts all losses. If there is no backup at all,
-    /// that deletes all data
+    /// Accept the loss of a missing or damaged backup, certificate or log entry (its id), so that
+    /// “prune” and “forget” continue; can be repeated. “all” accepts all losses. If there is no
+    /// backup at all, that deletes all data
     #[arg(long = "accept-loss", value_name = "NAME", value_delimiter = ',')]
     accept_loss: Vec<Lost>,
 }

@@ -1,12 +1,13 @@
 //! The command `key`.
 
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::Path;
 
 use crate::app::{
     AcceptedBackups, Attempt, Code, Failure, KeyChange, KeyEntry, KeyRequest, Message,
-    NewKeyAccess, NewKeyRequest, Passwords, RepositorySettings, count, host_name, load_records,
-    open, project, short_id, slot_info,
+    NewKeyAccess, NewKeyRequest, Passwords, RepositorySettings, RevokedVolume, count, host_name,
+    load_records, open, project, short_id, slot_info,
 };
 use crate::base::{ObjectHash, Role};
 use crate::cli::console::Console;
@@ -186,16 +187,31 @@ fn revoke(
         }
     };
     let left = ops::that_count(&records, &backups, &accepted);
-    let accepted = left.iter().map(|backup| backup.id).collect();
-    ops::revoke_key(project, key, accepted, Some(&host_name()))?;
-    if !backups.is_empty() {
-        let (made, left) = (count(backups.len() as u64, "backup"), left.len());
-        console.meter.note(&format!(
-            "the key made {made}; of these, {left} still count. “cuttlebone prune” removes the \
-             others"
-        ));
+    let left: HashSet<ObjectHash> = left.iter().map(|backup| backup.id).collect();
+    let mut volumes: BTreeMap<&str, RevokedVolume> = BTreeMap::new();
+    for backup in &backups {
+        let name = &backup.record.volume.name;
+        let volume = volumes.entry(name).or_insert_with(|| RevokedVolume {
+            volume: name.clone(),
+            backups_accepted: 0,
+            backups_dropped: 0,
+        });
+        if left.contains(&backup.id) {
+            volume.backups_accepted += 1;
+        } else {
+            volume.backups_dropped += 1;
+        }
     }
-    show_change(console, "revoked", &key.certificate.slot)
+    let accepted = left.into_iter().collect();
+    ops::revoke_key(project, key, accepted, Some(&host_name()))?;
+    show(
+        console,
+        KeyChange {
+            action: "revoked",
+            key_id: key.certificate.slot.to_string(),
+            volumes: volumes.into_values().collect(),
+        },
+    )
 }
 
 fn not_revocable() -> Failure {
@@ -222,11 +238,19 @@ fn show_change(
     action: &'static str,
     id: &dyn fmt::Display,
 ) -> Result<(), Failure> {
+    show(
+        console,
+        KeyChange {
+            action,
+            key_id: id.to_string(),
+            volumes: Vec::new(),
+        },
+    )
+}
+
+fn show(console: &Console, change: KeyChange) -> Result<(), Failure> {
     console.meter.finish();
-    console.output.show(&Message::KeyChange(KeyChange {
-        action,
-        key_id: id.to_string(),
-    }))
+    console.output.show(&Message::KeyChange(change))
 }
 
 fn key_entry(key: &KeySummary) -> KeyEntry {

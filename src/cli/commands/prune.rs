@@ -102,6 +102,7 @@ fn plan_message(plan: &ops::PrunePlan, options: &PruneOptions) -> PrunePlan {
         delete: amount(plan.delete),
         waiting: amount(plan.waiting),
         young: amount(plan.young),
+        revoked: plan.refused,
         grace_seconds: options.grace.as_secs(),
     }
 }

@@ -82,9 +82,9 @@ pub fn check(
         .chain(log.take_foreign())
         .chain(project.find_foreign()?)
         .chain(repository.foreign_slots(&Silent)?);
-    for (object, problem) in records.ignored() {
-        let problem = Arc::clone(problem);
-        run.found(&Finding::ObjectDamaged { object, problem });
+    for (_, problem) in records.ignored() {
+        let problem = problem.to_string();
+        context.observer.notice(Notice::DamageAccepted { problem });
     }
     for error in damaged
         .into_iter()

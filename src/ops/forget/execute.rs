@@ -8,7 +8,7 @@ use crate::format::{LogDetails, LogItem, LogKind};
 use crate::ops::context::{Context, TOOL};
 use crate::ops::error::OpsError;
 use crate::ops::history::unnamed;
-use crate::repo::{Lease, Leases, Log, NewEntry, Project, Records, Work, Worker, removed_record};
+use crate::repo::{Lease, Leases, Log, NewEntry, Project, Records, Work, Worker};
 
 /// Executes a plan: announces it in a lease, reads the leases and log entries of others, writes an
 /// entry, and then deletes the records. If it is interrupted, another run of the same `forget`
@@ -27,17 +27,17 @@ pub fn forget(
         let removes: Vec<ObjectHash> = removals.iter().map(|r| r.backup.id).collect();
         let lease = Lease::take(project, Work::Forget, by)?;
         let mut log = claim(project, plan, &lease, &removes, &keeps)?;
-        let records = removals.iter().map(|removal| {
-            let backup = removal.backup;
-            removed_record(backup.id, &backup.record, backup.is_full, "forgotten")
-        });
+        let describe = |removal: &&Removal<'_>| {
+            (plan.records).describe_removed(removal.backup, &log, "forgotten")
+        };
+        let records = removals.iter().map(describe).collect();
         let entry = NewEntry {
             // The entry also adds the records that stay, so that processes notice if one of them
             // vanishes.
             added: unnamed(&log, keeps.iter().map(|id| item(*id))),
             removed: removes.iter().map(|id| item(*id)).collect(),
             details: LogDetails {
-                removed_records: records.collect(),
+                removed_records: records,
                 ..LogDetails::default()
             },
             ..NewEntry::default()

@@ -40,6 +40,8 @@ pub enum Forget {
 pub struct ForgetPlan<'a> {
     /// The volumes of the plan, by name.
     pub volumes: Vec<VolumePlan<'a>>,
+    /// The records that it was made from.
+    pub(super) records: &'a Records,
     /// The log that it was made from.
     pub(super) log: &'a Log,
 }
@@ -132,6 +134,7 @@ pub fn plan_forget<'a>(
     };
     let mut plan = ForgetPlan {
         volumes: Vec::new(),
+        records,
         log,
     };
     for (volume, backups) in by_name {

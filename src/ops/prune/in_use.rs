@@ -17,8 +17,8 @@ pub(super) struct Walked {
     /// Backups that their writers withdrew, or that the log removed, and whose trees are not whole.
     /// They use nothing.
     pub(super) obsolete: Vec<Backup>,
-    /// Other backups of write keys whose trees are not whole, with the first damage of each. They
-    /// use all blobs that their trees still reach.
+    /// Other backups whose trees are not whole, with the first damage of each: those of write keys,
+    /// and those that were withdrawn or removed. They use all blobs that their trees still reach.
     pub(super) broken: Vec<(ObjectHash, Arc<RepoError>)>,
     /// Whether a running backup of a write key intends to commit a tree that is not whole.
     lacks_intended: bool,
@@ -80,13 +80,14 @@ pub(super) fn walk_all(
     let running = running.filter(|lease| !lease.expired && !lease.is_held_for(Work::Read));
     let mut walked = Walked::default();
     let mut done = 0;
-    // Walk the trees of full keys first: these walks tolerate no damage, and each node is entered
-    // only once.
+    let is_obsolete = |backup: &Backup| records.is_voided(backup) || records.is_removed(backup);
+    // Walk the trees that full keys rely on first: these walks tolerate no damage, and each node is
+    // entered only once. Someone may have stored a removed record again, with damaged data.
     for of_full in [true, false] {
-        for backup in records.all().iter().filter(|b| b.is_full == of_full) {
-            let is_obsolete = records.is_voided(backup) || records.is_removed(backup);
+        let is_relied_on = |b: &Backup| b.is_full && !is_obsolete(b);
+        for backup in records.all().iter().filter(|b| is_relied_on(b) == of_full) {
             let class = usage.class(backup.volume);
-            if is_obsolete && !is_whole(index, &exists, &blobs, backup, context)? {
+            if is_obsolete(backup) && !is_whole(index, &exists, &blobs, backup, context)? {
                 walked.obsolete.push(backup.clone());
             } else if of_full {
                 for top in backup.tops() {

@@ -9,13 +9,13 @@ mod plan;
 mod refused;
 mod repack;
 mod state;
+mod unreadable;
 mod usage;
 mod voided;
 
 pub use plan::{Amount, MaxUnused, PruneOptions, PrunePlan};
 
 use std::collections::{BTreeMap, HashSet};
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,8 +33,8 @@ use super::history::notice_unconfirmed;
 use crate::base::{BlobId, ObjectHash};
 use crate::format::{LogItem, LogKind};
 use crate::repo::{
-    Index, Lease, Leases, ListedPack, Log, Mark, Marks, NewEntry, ObjectRef, Project, Records,
-    RepoError, RepoErrorKind, Work, Worker, read_whole,
+    Index, Lease, Leases, ListedPack, Log, Mark, Marks, NewEntry, ObjectRef, Project, RepoError,
+    RepoErrorKind, Work, Worker, read_whole,
 };
 
 /// Interrupted uploads are removed after this time.
@@ -99,29 +99,20 @@ pub fn plan_prune<'a>(
         )?))
     };
     let index = context.index(project)?;
-    let mut state = read_state(project, lease.as_deref(), &index)?;
-    if let Some(other) = state
-        .leases
-        .others
-        .iter()
-        .find(|l| l.is_held_for(Work::Prune))
-        && !dry_run
-    {
-        return Err(OpsError::PruneRuns {
-            host: other.host.clone(),
-            lease: ObjectRef::Lease(project.id, other.id),
-            since: Timestamp::try_from(other.since).unwrap_or_default(),
-        });
+    let mut state = RepoState::read(project, lease.as_deref(), &index)?;
+    if !dry_run {
+        refuse_second(project, &state.leases)?;
     }
     let mut missing = state.missing(project)?;
     if !missing.is_empty() {
         // An object may seem to be missing if the object that names it was read later than the
         // listing was made. So read everything again.
-        state = read_state(project, lease.as_deref(), &index)?;
+        state = RepoState::read(project, lease.as_deref(), &index)?;
         missing = state.missing(project)?;
     }
     let host = options.host.as_deref();
     missing.accept(project, &options.accept_loss, &mut state.log, host, dry_run)?;
+    state.require_readable(&options.accept_loss)?;
     notice_unconfirmed(&state.records, &state.log, &context.observer);
     let pool = thread_pool(context.threads)?;
     let find = |state: &RepoState| pool.install(|| find_usage(&index, state, context));
@@ -134,13 +125,15 @@ pub fn plan_prune<'a>(
     if is_incomplete && index.resync()? {
         // The index may now name packs that are missing in the older listing, and that would seem
         // lost.
-        state = read_state(project, lease.as_deref(), &index)?;
+        state = RepoState::read(project, lease.as_deref(), &index)?;
         let missing = state.missing(project)?;
         missing.accept(project, &options.accept_loss, &mut state.log, host, dry_run)?;
+        state.require_readable(&options.accept_loss)?;
         found = find(&state);
     }
     let (mut usage, known, walked) = found?;
-    let plan = plan(&index, &mut usage, &known, &state, options, context)?;
+    let mut plan = plan(&index, &mut usage, &known, &state, options, context)?;
+    plan.refused = refused::find(project, &state.records)?.len() as u64;
     let deletes = plan.mark.packs + plan.repack.packs + plan.delete.packs > 0;
     let is_empty = state.records.all().is_empty() && !state.log.removes_any(LogKind::Record);
     if is_empty && deletes && !options.accept_loss.all {
@@ -161,53 +154,28 @@ pub fn plan_prune<'a>(
     })
 }
 
+/// Fails if another prune runs. Then it first deletes the leases that have expired, since this prune
+/// does not get as far as deleting them at its end.
+fn refuse_second(project: &Project, leases: &Leases) -> Result<(), OpsError> {
+    let mut others = leases.others.iter();
+    let Some(other) = others.find(|lease| lease.is_held_for(Work::Prune)) else {
+        return Ok(());
+    };
+    for expired in leases.others.iter().filter(|lease| lease.expired) {
+        Lease::remove_expired(project, expired)?;
+    }
+    Err(OpsError::PruneRuns {
+        host: other.host.clone(),
+        lease: ObjectRef::Lease(project.id, other.id),
+        since: Timestamp::try_from(other.since).unwrap_or_default(),
+    })
+}
+
 fn worker(options: &PruneOptions) -> Worker<'_> {
     Worker {
         host: options.host.as_deref(),
         tool: TOOL,
     }
-}
-
-/// Reads the state of the repository, and brings the index up to date.
-fn read_state(
-    project: &Project,
-    lease: Option<&Lease>,
-    index: &Index,
-) -> Result<RepoState, OpsError> {
-    // Test this first: if the certificate of a key is unreadable, the objects that it signed seem
-    // foreign.
-    let certificates = project.verify_certificates(&Log::load(project)?)?;
-    let marks = Marks::load(project)?;
-    let leases = Leases::load(project, lease)?;
-    let (records, log) = Records::load_with_log(project)?;
-    // Stop, since an unreadable record may use any data.
-    if !records.damaged().is_empty() {
-        return Err(OpsError::Unreadable {
-            records: records.damaged().iter().map(with_causes).collect(),
-        });
-    }
-    index.sync()?;
-    let packs = index.list_packs()?.into_iter();
-    let packs = packs.map(|pack| (pack.hash, pack)).collect();
-    Ok(RepoState {
-        marks,
-        leases,
-        records,
-        log,
-        certificates,
-        packs,
-    })
-}
-
-/// Returns the message of an error and those of its causes, in one line.
-fn with_causes(error: &RepoError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 impl Prune<'_> {
@@ -294,7 +262,8 @@ impl Prune<'_> {
             bytes: sizes.values().sum(),
         };
 
-        voided::remove(self.project, &self.walked.obsolete, by)?;
+        voided::remove(self.project, &self.state.records, &self.walked.obsolete, by)?;
+        unreadable::remove(self.project, &self.state.records, by)?;
         let state = &self.state;
         report.refused = refused::remove(self.project, &state.records, &state.log, by)?;
         let segments = self.update_index(&steps, &packs, &mut report)?;
@@ -493,9 +462,11 @@ impl Prune<'_> {
     ) -> Result<(), OpsError> {
         let before: HashSet<_> = self.state.marks.names().collect();
         self.index.exclude(sizes.keys().copied());
-        let now = read_state(self.project, self.lease.as_deref(), &self.index)?;
+        let now = RepoState::read(self.project, self.lease.as_deref(), &self.index)?;
         let known = |name: &ObjectHash| before.contains(name) || own.contains(name);
-        if !now.missing(self.project)?.is_empty() {
+        if !now.missing(self.project)?.is_empty()
+            || now.require_readable(&self.options.accept_loss).is_err()
+        {
             return Ok(());
         }
         if !now.marks.names().all(|name| known(&name)) {

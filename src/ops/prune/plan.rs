@@ -99,6 +99,8 @@ pub struct PrunePlan {
     pub young: Amount,
     /// Packs that an earlier prune marked and that are used again.
     pub rescue: Amount,
+    /// Records and voids of revoked keys that will be removed.
+    pub refused: u64,
     pub(super) steps: Steps,
 }
 

@@ -5,6 +5,15 @@ use crate::format::{LogItem, LogKind};
 use crate::ops::error::OpsError;
 use crate::repo::{Log, NewEntry, Project, Records, Voids, Worker};
 
+/// Returns the records and voids to remove.
+pub(super) fn find(project: &Project, records: &Records) -> Result<Vec<LogItem>, OpsError> {
+    let voids = Voids::load(project)?;
+    let item = |kind| move |hash: ObjectHash| LogItem { kind, hash };
+    let items = records.revoked().map(item(LogKind::Record));
+    let voids = voids.revoked().iter().copied().map(item(LogKind::Void));
+    Ok(items.chain(voids).collect())
+}
+
 /// Names these records and voids in an entry of the log, and deletes them. Returns their number.
 /// `seen` is the log with which `records` were read. If a key was revoked since, removes nothing.
 pub(super) fn remove(
@@ -13,11 +22,7 @@ pub(super) fn remove(
     seen: &Log,
     by: Worker<'_>,
 ) -> Result<u64, OpsError> {
-    let voids = Voids::load(project)?;
-    let item = |kind| move |hash: ObjectHash| LogItem { kind, hash };
-    let items = records.revoked().map(item(LogKind::Record));
-    let voids = voids.revoked().iter().copied().map(item(LogKind::Void));
-    let items: Vec<LogItem> = items.chain(voids).collect();
+    let items = find(project, records)?;
     let mut log = Log::load(project)?;
     if items.is_empty() || log.revocations().count() != seen.revocations().count() {
         return Ok(0);

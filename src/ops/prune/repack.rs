@@ -11,8 +11,8 @@ use crate::format::BlobKind;
 use crate::ops::context::Context;
 use crate::ops::error::OpsError;
 use crate::repo::{
-    BlobLocation, BlobReader, Index, Opener, PackWorker, Packer, PackerOptions, PlacedRun, Project,
-    RepoError, RepoErrorKind, UnindexedPacks,
+    BlobLocation, BlobReader, Index, Log, Opener, PackWorker, Packer, PackerOptions, PlacedRun,
+    Project, RepoError, RepoErrorKind, UnindexedPacks,
 };
 
 /// Runs of a pack are read together if the gap between them has fewer bytes than this.
@@ -27,15 +27,16 @@ pub(super) struct Repacked {
     pub(super) read: u64,
     /// Bytes that were stored.
     pub(super) written: u64,
-    /// Packs of write keys with a used blob of which no undamaged copy exists. These packs must
-    /// stay.
+    /// Packs with a used blob of which no undamaged copy exists, if a write key made them or the log
+    /// removes them. These packs must stay.
     pub(super) spared: HashSet<ObjectHash>,
 }
 
 /// The packs with a used blob of which no undamaged copy exists.
 struct Spared {
-    /// The packs of other signers, which may be spared. If any other pack had to be spared, the
-    /// repository would be damaged.
+    /// The packs that may be spared: those of other signers, and those that the log removes, since
+    /// someone may have stored them again. If any other pack had to be spared, the repository would
+    /// be damaged.
     may: HashSet<ObjectHash>,
     spared: Mutex<HashSet<ObjectHash>>,
 }
@@ -60,9 +61,15 @@ pub(super) fn repack(
         return Ok(Repacked::default());
     }
     let read = AtomicU64::new(0);
-    let untrusted = packs.iter().filter(|pack| !usage.trusts(&pack.pack));
+    let removed = Log::removals(index.project())?;
+    let may_be_damaged =
+        |pack: &&PackUse| !usage.trusts(&pack.pack) || removed.has_pack(&pack.pack);
     let spared = Spared {
-        may: untrusted.map(|pack| pack.pack).collect(),
+        may: packs
+            .iter()
+            .filter(may_be_damaged)
+            .map(|p| p.pack)
+            .collect(),
         spared: Mutex::default(),
     };
     let total = packs.iter().map(|pack| pack.size).sum();
@@ -289,7 +296,7 @@ impl Copier<'_> {
     }
 
     /// Copies a blob that is damaged in this pack from another pack. If no undamaged copy exists,
-    /// no data is deleted: a pack of another signer is spared; for any other pack this fails.
+    /// no data is deleted: some packs are spared, see [`Spared`]; for any other pack this fails.
     fn rescue(&mut self, location: &BlobLocation) -> Result<(), OpsError> {
         let id = location.blob().id;
         match self.blobs.rescue(location.kind(), &id) {

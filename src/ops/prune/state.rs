@@ -1,12 +1,16 @@
 //! The state of the repository that a prune has read.
 
 use std::collections::{BTreeMap, HashSet};
+use std::error::Error;
 use std::time::{Duration, SystemTime};
 
 use crate::base::ObjectHash;
 use crate::ops::error::OpsError;
+use crate::ops::history::AcceptedLoss;
 use crate::ops::missing::MissingHistory;
-use crate::repo::{Leases, ListedPack, Log, Marks, Project, Records, RepoError, Work};
+use crate::repo::{
+    Index, Lease, Leases, ListedPack, Log, Marks, Project, Records, RepoError, Work,
+};
 
 /// Tolerance for rounded times: leases state whole seconds, and the store may round its times, too.
 const CLOCK_STEP: Duration = Duration::from_secs(2);
@@ -28,7 +32,44 @@ pub(super) struct RepoState {
 }
 
 impl RepoState {
-    /// Finds missing objects that no entry of the log removes or accepts as lost.
+    /// Reads the state of the repository, and brings the index up to date.
+    pub(super) fn read(
+        project: &Project,
+        lease: Option<&Lease>,
+        index: &Index,
+    ) -> Result<Self, OpsError> {
+        // Test this first: if the certificate of a key is unreadable, the objects that it signed
+        // seem foreign.
+        let certificates = project.verify_certificates(&Log::load(project)?)?;
+        let mut marks = Marks::load(project)?;
+        let leases = Leases::load(project, lease)?;
+        marks.settle_times(project, leases.now);
+        let (records, log) = Records::load_with_log(project)?;
+        index.sync()?;
+        let packs = index.list_packs()?.into_iter();
+        let packs = packs.map(|pack| (pack.hash, pack)).collect();
+        Ok(Self {
+            marks,
+            leases,
+            records,
+            log,
+            certificates,
+            packs,
+        })
+    }
+
+    /// Fails if a record cannot be read whose loss the user does not accept: it may use any data.
+    pub(super) fn require_readable(&self, accepted: &AcceptedLoss) -> Result<(), OpsError> {
+        let damaged = self.records.damaged().iter();
+        let damaged: Vec<_> = damaged.filter(|error| !accepted.includes(error)).collect();
+        if damaged.is_empty() {
+            return Ok(());
+        }
+        let records = damaged.into_iter().map(with_causes).collect();
+        Err(OpsError::Unreadable { records })
+    }
+
+    /// Finds missing and damaged objects that no entry of the log removes or accepts as lost.
     pub(super) fn missing(&self, project: &Project) -> Result<MissingHistory, OpsError> {
         MissingHistory::find(project, &self.records, &self.log, &self.certificates)
     }
@@ -62,4 +103,15 @@ impl RepoState {
         let due = marks.filter(|mark| is_due(mark.since));
         due.flat_map(|mark| &mark.packs).copied().collect()
     }
+}
+
+/// Returns the message of an error and those of its causes, in one line.
+fn with_causes(error: &RepoError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }

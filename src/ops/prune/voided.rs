@@ -11,7 +11,7 @@ use crate::ops::error::OpsError;
 use crate::ops::walk_blobs::{BlobVisitor, walk_blobs};
 use crate::repo::{
     Backup, BlobReader, Index, Log, NewEntry, Project, Records, RepoError, RepoErrorKind, Voids,
-    Worker, removed_record,
+    Worker,
 };
 
 /// Returns whether all blobs that a backup needs are in packs that exist.
@@ -67,9 +67,10 @@ impl BlobVisitor for Complete<'_> {
 
 /// Removes withdrawn records, and the voids that name them. Also removes voids that an interrupted
 /// prune or a forget left behind: they name a record that the log removes and that no longer
-/// exists.
+/// exists. `backups` are some of `records`.
 pub(super) fn remove(
     project: &Project,
+    records: &Records,
     backups: &[Backup],
     by: Worker<'_>,
 ) -> Result<(), OpsError> {
@@ -101,14 +102,14 @@ pub(super) fn remove(
     if items.is_empty() {
         return Ok(());
     }
-    let described = backups.iter().map(|backup| {
-        let reason = "withdrawn by its writer";
-        removed_record(backup.id, &backup.record, backup.is_full, reason)
-    });
+    let reason = "withdrawn by its writer";
+    let described = backups.iter();
+    let described = described.map(|backup| records.describe_removed(backup, &log, reason));
+    let described = described.collect();
     let entry = NewEntry {
         removed: items.clone(),
         details: LogDetails {
-            removed_records: described.collect(),
+            removed_records: described,
             ..LogDetails::default()
         },
         ..NewEntry::default()

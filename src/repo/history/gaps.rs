@@ -1,12 +1,13 @@
-//! Missing records that others name and that no entry of the log removes or accepts as lost.
-//! Section 12 (Log) of `docs/format.md`.
+//! Missing records that others name and that no entry of the log removes or accepts as lost, and
+//! the names that the log repeats of removed records. Section 12 (Log) of `docs/format.md`.
 
 use std::collections::HashSet;
 
 use super::records::Records;
 use crate::base::ObjectHash;
 use crate::format::{LogKind, RemovedRecord};
-use crate::repo::log::Log;
+use crate::repo::backup::Backup;
+use crate::repo::log::{Log, removed_record};
 
 impl Records {
     /// Returns the missing records that the log or a record of a full key names, and that no entry
@@ -35,6 +36,21 @@ impl Records {
         let mut missing = self.missing(named, log);
         missing.retain(|id| !vanished.contains(id));
         missing
+    }
+
+    /// Returns the details of one of these backups that the log must keep if it removes the backup.
+    ///
+    /// Of the names in a record of a write key, repeats only those of records that count, that only
+    /// a revocation excludes, or that the log excuses. Its maker may have stored any other file
+    /// under its hash, for example garbage. If the log named that file, it would be a gap as soon
+    /// as someone deletes it.
+    #[must_use]
+    pub fn describe_removed(&self, backup: &Backup, log: &Log, reason: &str) -> RemovedRecord {
+        let mut described = removed_record(backup.id, &backup.record, backup.is_full, reason);
+        if !backup.is_full {
+            described.keep_names(|id| self.is_genuine(id) || log.excuses(*id));
+        }
+        described
     }
 
     /// Returns those of these records that are missing and that no entry of the log removes or

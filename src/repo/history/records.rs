@@ -42,6 +42,8 @@ pub struct Records {
     /// Damaged files that are not records.
     ignored: Vec<(ObjectRef, Arc<RepoError>)>,
     foreign: Vec<RepoError>,
+    /// The names of the foreign files in the directory of records.
+    foreign_names: HashSet<ObjectHash>,
     /// Records that exist but no longer count, since the key that signed them was revoked.
     revoked: HashSet<ObjectHash>,
     lost: LostRecords,
@@ -126,6 +128,7 @@ impl Records {
         let mut records = Self {
             removed,
             ignored,
+            foreign_names: foreign.iter().filter_map(RepoError::object_hash).collect(),
             foreign,
             revoked,
             log_entries: log.entries().collect(),
@@ -195,6 +198,7 @@ impl Records {
             damaged,
             ignored: Vec::new(),
             foreign: Vec::new(),
+            foreign_names: HashSet::new(),
             revoked: HashSet::new(),
             lost: LostRecords::default(),
             log_entries: HashSet::new(),
@@ -337,8 +341,14 @@ impl Records {
 
     /// Whether the store has this record, or had it until another one replaced it. Damaged and
     /// foreign records do not count, but those of a revoked key do.
-    pub(crate) fn exists(&self, id: &ObjectHash) -> bool {
+    pub(super) fn is_genuine(&self, id: &ObjectHash) -> bool {
         self.places.contains_key(id) || self.replaced.contains(id) || self.revoked.contains(id)
+    }
+
+    /// Whether no record is missing under this name: it is genuine, or the name is that of a
+    /// foreign file. Its hash is its name, so no other record can have this name.
+    pub(super) fn exists(&self, id: &ObjectHash) -> bool {
+        self.is_genuine(id) || self.foreign_names.contains(id)
     }
 
     /// The entries of the log that no other one names.

@@ -15,10 +15,10 @@ use crate::crypto::random;
 use crate::format::LeaseBody;
 use crate::repo::envelope::Signed;
 use crate::repo::error::RepoError;
-use crate::repo::lease_watch::TTL;
 use crate::repo::object_kind::ObjectKind;
 use crate::repo::object_ref::ObjectRef;
 use crate::repo::project::Project;
+use crate::repo::watch::{SeenLease, TTL};
 use crate::storage::{ObjectInfo, StorageErrorKind};
 
 /// The time between two renewals of a lease.
@@ -317,26 +317,39 @@ impl Leases {
         });
         let age = |modified| now.duration_since(modified).unwrap_or_default();
         // Do not read expired leases, since nothing in them counts.
-        let (expired, fresh) = listed.partition::<Vec<_>, _>(|(_, info)| age(info.modified) >= TTL);
+        let (expired, listed_fresh) =
+            listed.partition::<Vec<_>, _>(|(_, info)| age(info.modified) >= TTL);
         let mut others: Vec<_> = expired
             .into_iter()
             .filter_map(|(object, info)| other(object, empty_body(), info.modified, now))
             .collect();
-        for loaded in project.load::<LeaseBody>(fresh)? {
+        let (mut fresh, mut seen) = (Vec::new(), Vec::new());
+        for loaded in project.load::<LeaseBody>(listed_fresh)? {
             let lease = loaded.body?;
             let may_do = may_do(project, &lease);
             let is_full = project.signers.is_full(&lease.signer);
-            let running = lease.body.running_seconds;
+            let running_seconds = lease.body.running_seconds;
             let body = if may_do { lease.body } else { empty_body() };
-            let Some(mut other) = other(loaded.object, body, loaded.listed.modified, now) else {
+            let other = other(loaded.object, body, loaded.listed.modified, now);
+            let (Some(other), Some(hash)) = (other, loaded.hash) else {
                 continue;
             };
-            // Only times of the store are comparable with each other.
-            if own.is_some() && project.lease_watch.is_stale(other.id, running, now) {
-                other.expired = true;
-            }
-            others.push(OtherLease { is_full, ..other });
+            seen.push(SeenLease {
+                hash,
+                id: other.id,
+                running_seconds,
+                is_full,
+            });
+            fresh.push(OtherLease { is_full, ..other });
         }
+        // Only times of the store are comparable with each other.
+        if own.is_some() {
+            let stale = project.watch.stale(&seen, now);
+            for (lease, is_stale) in fresh.iter_mut().zip(stale) {
+                lease.expired |= is_stale;
+            }
+        }
+        others.extend(fresh);
         Ok(Self { now, others })
     }
 

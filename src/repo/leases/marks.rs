@@ -19,7 +19,8 @@ use crate::storage::StorageErrorKind;
 pub struct Mark {
     /// The hash that names it.
     pub name: ObjectHash,
-    /// The time when it was stored, by the store's clock.
+    /// The time when it was stored, by the store's clock. It may be in the future, see
+    /// [`Marks::settle_times`].
     pub since: SystemTime,
     /// The packs that nothing used. Empty if the mark cannot be read.
     pub packs: Vec<ObjectHash>,
@@ -90,6 +91,18 @@ impl Marks {
             });
         }
         Ok(Self(marks))
+    }
+
+    /// Replaces times that are later than `now` by the store's clock. Such a time does not show how
+    /// old a mark is, and may never pass. So the time counts at which this host saw the mark first.
+    pub fn settle_times(&mut self, project: &Project, now: SystemTime) {
+        let later = || |mark: &&mut Mark| mark.since > now;
+        let marks = self.0.iter_mut().filter(later());
+        let marks: Vec<_> = marks.map(|mark| (mark.name, !mark.damaged)).collect();
+        let first_seen = project.watch.first_seen(&marks, now);
+        for (mark, since) in self.0.iter_mut().filter(later()).zip(first_seen) {
+            mark.since = since;
+        }
     }
 
     /// The marks.

@@ -71,6 +71,9 @@ impl Log {
         for entry in &entries {
             log.note_details(entry);
         }
+        let lost = &log.lost;
+        log.damaged
+            .retain(|error| error.object_hash().is_none_or(|hash| !lost.contains(&hash)));
         log.graph = Graph::new(entries);
         project.removals.note(&log.removed);
         project.signers.withdraw(log.revocations());
@@ -221,13 +224,13 @@ impl Log {
         std::mem::take(&mut self.foreign)
     }
 
-    /// Returns the errors of the entries that could not be read.
+    /// Returns the errors of the entries that could not be read and whose loss was not accepted.
     #[must_use]
     pub fn damaged(&self) -> &[RepoError] {
         &self.damaged
     }
 
-    /// Takes the errors of entries that could not be read.
+    /// Takes the errors of entries that could not be read and whose loss was not accepted.
     pub fn take_damaged(&mut self) -> Vec<RepoError> {
         std::mem::take(&mut self.damaged)
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cuttlebone::base::ObjectHash;
 use cuttlebone::format::BlobKind;
-use cuttlebone::repo::{Lease, Marks, Work, read_listing};
+use cuttlebone::repo::{Lease, Marks, ObjectRef, Work, read_listing};
 use cuttlebone::storage::{Backend, MemoryBackend};
 
 use super::{
@@ -240,4 +240,36 @@ fn a_chunk_that_is_in_a_repacked_and_in_a_marked_pack_is_repacked() {
     assert!(host.restore_image(&test_repo, &backup).unwrap() == shared);
     assert_eq!(data_packs(&test_repo).len(), 1);
     assert_tidy(&test_repo, &store, "pruned");
+}
+
+/// The store's clock was wrong when the mark was stored, or somebody changed the time of the file.
+#[test]
+fn a_mark_with_a_time_in_the_future_is_due_a_grace_period_after_it_was_seen() {
+    let grace = HOUR / 2;
+    let (store, ids) = Series::of(2).backed_up();
+    let test_repo = open(&store);
+    let host = Host::without_cache();
+    forget(&test_repo, &ids[..1]);
+    prune(&test_repo, &host, grace).unwrap();
+    let marks = names(&store, "marks");
+    assert!(!marks.is_empty());
+    let id = test_repo.project.id;
+    let into_future = || {
+        let later = store.clock() + 365 * GRACE;
+        for mark in &marks {
+            let mark = ObjectRef::Mark(id, mark.parse().unwrap());
+            store.set_modified(&mark.name(), later);
+        }
+    };
+    into_future();
+    for (passed, is_due) in [(0, false), (29 * 60, false), (2 * 60, true)] {
+        store.advance_clock(passed);
+        let report = prune(&test_repo, &host, grace).unwrap();
+        assert_eq!(report.deleted.packs > 0, is_due, "{report:?}");
+        let left = names(&store, "marks");
+        assert_eq!(marks.iter().all(|mark| !left.contains(mark)), is_due);
+        // It changes nothing if the time is set again and again.
+        into_future();
+    }
+    host.check_clean(&test_repo, "afterwards");
 }

@@ -158,3 +158,38 @@ fn a_backup_whose_record_and_packs_were_put_back_gets_packs_that_the_log_does_no
         deleted.host.check_clean(&deleted.full, "deleted again");
     }
 }
+
+/// Nobody needs a key for that.
+#[test]
+fn a_forgotten_backup_that_is_put_back_with_damaged_chunks_stops_no_prune() {
+    for host in [Host::without_cache(), Host::with_cache()] {
+        let deleted = Deleted::new(host);
+        let there: Vec<_> = deleted.store.list("projects").unwrap();
+        deleted.put_back(true);
+        deleted.put_record_back();
+        for object in deleted.store.list("projects").unwrap() {
+            let is_old = there.iter().any(|old| old.name == object.name);
+            if object.name.as_str().contains("/packs/") && !is_old {
+                let mut bytes = deleted.store.get(&object.name, 1 << 30).unwrap();
+                bytes[40] ^= 1;
+                deleted.store.put(&object.name, &[&bytes]).unwrap();
+            }
+        }
+        let other = deleted.full.backups();
+        let other = other.iter().find(|b| b.record.volume.name == "other");
+        let other = other.unwrap().clone();
+        let whole = deleted.host.restore_image(&deleted.full, &other).unwrap();
+        for when in ["first", "again"] {
+            prune(&deleted.full, &deleted.host, Duration::ZERO)
+                .unwrap_or_else(|error| panic!("{when}: {error:?}"));
+            let restored = deleted.host.restore_image(&deleted.full, &other);
+            assert!(restored.unwrap() == whole, "{when}");
+        }
+        // Forgotten again, it uses nothing.
+        let again = deleted.full.backups();
+        let again = again.iter().find(|b| b.record.volume.name == "disk");
+        forget(&deleted.full, &[again.unwrap().id]);
+        prune(&deleted.full, &deleted.host, Duration::ZERO).unwrap();
+        deleted.host.check_clean(&deleted.full, "forgotten again");
+    }
+}

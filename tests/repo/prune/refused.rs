@@ -6,7 +6,7 @@ use std::time::Duration;
 use cuttlebone::base::ObjectHash;
 use cuttlebone::format::BlobKind;
 use cuttlebone::ops::{self, AcceptedLoss, MaxUnused, MissingHistory, OpsError, PruneOptions};
-use cuttlebone::repo::{Index, Lease, Log, ObjectRef, RepoErrorKind, Work};
+use cuttlebone::repo::{Index, Lease, Log, ObjectRef, Records, RepoErrorKind, Work};
 use cuttlebone::storage::{Backend, MemoryBackend};
 
 use super::{
@@ -56,6 +56,77 @@ fn prune_refuses_to_run_if_a_record_is_unreadable() {
     store.put(&name, &[&whole]).unwrap();
     prune(&test_repo, &Host::without_cache(), Duration::ZERO).unwrap();
     assert_tidy(&test_repo, &store, "put back");
+}
+
+#[test]
+fn a_prune_deletes_a_damaged_record_once_its_loss_is_accepted() {
+    for accepted_by_name in [true, false] {
+        let (store, ids) = Series::new().backed_up();
+        let test_repo = open(&store);
+        let project = &test_repo.project;
+        let host = Host::without_cache();
+        let name = ObjectRef::Backup(project.id, ids[4]).name();
+        let whole = store.get(&name, 1 << 20).unwrap();
+        store.put(&name, &[&whole[1..]]).unwrap();
+        store.age(HOUR);
+        let stops = |accepted: AcceptedLoss| prune_accepting(&test_repo, accepted).unwrap_err();
+        assert!(matches!(stops(named(&[])), OpsError::Unreadable { .. }));
+        let other = stops(named(&[ids[1]]));
+        assert!(matches!(other, OpsError::NotMissing { id } if id == ids[1]));
+        let selected = |repo: &TestRepo| {
+            let records = Records::load(&repo.project).unwrap();
+            records.select_surely("disk").map(|backup| backup.id).ok()
+        };
+        assert_eq!(selected(&test_repo), None, "the lost one may be newer");
+        assert_eq!(host.check(&test_repo, false).0.records_damaged, [ids[4]]);
+
+        let accepted = if accepted_by_name {
+            named(&[ids[4]])
+        } else {
+            AcceptedLoss {
+                objects: Vec::new(),
+                all: true,
+            }
+        };
+        let log = Log::load(project).unwrap().newest();
+        let dry = PruneOptions {
+            accept_loss: accepted.clone(),
+            ..limits(Duration::ZERO, MaxUnused::Bytes(0))
+        };
+        let context = host.context();
+        let planned = ops::plan_prune(project, &dry, true, &context);
+        planned.unwrap().close();
+        assert_eq!(Log::load(project).unwrap().newest(), log, "a dry run");
+
+        prune_accepting(&test_repo, accepted).unwrap();
+        assert!(store.get(&name, 1 << 20).is_err(), "it was deleted");
+        assert!(Log::load(project).unwrap().excuses(ids[4]));
+        host.check_clean(&test_repo, "the loss was accepted");
+        assert_eq!(selected(&test_repo), Some(ids[3]));
+        // If it is damaged in the same way again, this stops nothing.
+        store.put(&name, &[&whole[1..]]).unwrap();
+        host.check_clean(&test_repo, "the file is there again");
+        prune_accepting(&test_repo, named(&[])).unwrap();
+        assert!(store.get(&name, 1 << 20).is_err());
+    }
+}
+
+#[test]
+fn a_forget_accepts_the_loss_of_a_damaged_record_and_does_not_stop_because_of_it() {
+    let (store, ids) = Series::new().backed_up();
+    let test_repo = open(&store);
+    let name = ObjectRef::Backup(test_repo.project.id, ids[2]).name();
+    store.put(&name, &[b"damaged"]).unwrap();
+    let accept = |accepted: AcceptedLoss| {
+        let found = ops::require_history(&test_repo.project, &accepted, None, false);
+        found.map(|_| ())
+    };
+    accept(named(&[])).unwrap();
+    assert!(!Log::load(&test_repo.project).unwrap().excuses(ids[2]));
+    accept(named(&[ids[2]])).unwrap();
+    assert!(Log::load(&test_repo.project).unwrap().excuses(ids[2]));
+    prune_accepting(&test_repo, named(&[])).unwrap();
+    Host::without_cache().check_clean(&test_repo, "the file was deleted");
 }
 
 #[test]
@@ -136,7 +207,7 @@ fn named(objects: &[ObjectHash]) -> AcceptedLoss {
 #[track_caller]
 fn cut(refused: Result<(), OpsError>) -> MissingHistory {
     match refused {
-        Err(OpsError::HistoryCut { missing }) => missing,
+        Err(OpsError::HistoryCut { missing }) => *missing,
         other => panic!("{other:?}"),
     }
 }
@@ -251,4 +322,43 @@ fn prune_refuses_to_run_if_an_entry_of_the_log_is_missing_until_its_loss_is_acce
     lost.push(first);
     prune_accepting(&test_repo, named(&lost)).unwrap();
     Host::without_cache().check_clean(&test_repo, "the loss was accepted");
+}
+
+#[test]
+fn prune_and_forget_refuse_to_run_if_an_entry_of_the_log_is_damaged_until_its_loss_is_accepted() {
+    let (store, ids) = Series::new().backed_up();
+    let test_repo = open(&store);
+    // The first entry adds the records.
+    prune_accepting(&test_repo, named(&[])).unwrap();
+    let first = Log::load(&test_repo.project).unwrap().tips()[0];
+    let name = ObjectRef::Log(test_repo.project.id, first).name();
+    let whole = store.get(&name, 1 << 20).unwrap();
+    let host = Host::without_cache();
+    for is_newest in [true, false] {
+        if !is_newest {
+            forget(&test_repo, &ids[..1]);
+        }
+        let mut damaged = whole.clone();
+        damaged[100] ^= 1;
+        store.put(&name, &[&damaged]).unwrap();
+        let forgot = ops::require_history(&test_repo.project, &named(&[]), None, false);
+        let found = [
+            cut(prune_accepting(&test_repo, named(&[]))),
+            cut(forgot.map(|_| ())),
+        ];
+        for missing in found {
+            let damaged: Vec<_> = missing.damaged_entries.iter().map(|e| e.id).collect();
+            assert_eq!(damaged, [first]);
+            assert!(missing.entries.is_empty() && missing.is_only_damage());
+        }
+        let (report, findings) = host.check(&test_repo, false);
+        assert!(report.errors > 0, "{findings:?}");
+        store.put(&name, &[&whole]).unwrap();
+        prune_accepting(&test_repo, named(&[])).unwrap();
+        host.check_clean(&test_repo, "put back");
+        store.put(&name, &[&damaged]).unwrap();
+    }
+    prune_accepting(&test_repo, named(&[first])).unwrap();
+    host.check_clean(&test_repo, "the loss was accepted");
+    prune_accepting(&test_repo, named(&[])).unwrap();
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::base::{Root, VolumeId};
 use crate::format::{ByteString, Content, ContentKind, Counts, SourceInfo, VolumeInfo};
+use crate::repo::no_backup::LostRecord;
 
 /// The N-th backup, of this volume and snapshot.
 fn backup(number: u8, volume: &str, snapshot: Option<&[u8]>) -> Backup {
@@ -222,4 +223,55 @@ fn names_that_look_alike_are_different_volumes() {
     for selector in ["café ", "web1\r", "a", "a\nb@c"] {
         assert_eq!(select(&records, selector), Err(vec![]), "{selector:?}");
     }
+}
+
+/// A lost record of which the newest backup of the volume does not know may be a newer one of this
+/// volume, unless a full key says that it is of another volume.
+#[test]
+fn only_a_record_of_a_full_key_shows_that_a_lost_record_is_of_another_volume() {
+    let lost = ObjectHash::from_bytes([9; 32]);
+    let selected = |other_volume: &str, change: &dyn Fn(&mut Backup)| {
+        let newest = Backup {
+            time: "2026-11-22T12:00:00Z".parse().unwrap(),
+            ..backup(1, "web1", None)
+        };
+        let mut other = backup(2, other_volume, None);
+        change(&mut other);
+        let own = SignerId::from_bytes([3; 32]);
+        let backups = vec![newest, other];
+        let mut records =
+            Records::in_order(backups, &[], |_| false, HashSet::new(), Vec::new(), &own);
+        records.lost = LostRecords {
+            lost: vec![LostRecord {
+                id: lost,
+                missing: true,
+            }],
+            removed: HashMap::new(),
+        };
+        let selected = records.select_surely("web1");
+        // The name of a backup is always certain.
+        assert!(records.select_surely(&"01".repeat(32)).is_ok());
+        match selected {
+            Ok(backup) => {
+                assert_eq!(backup.id, ObjectHash::from_bytes([1; 32]));
+                true
+            }
+            Err(RepoError::Uncertain { reason, .. }) => {
+                assert_eq!(reason.id, lost);
+                false
+            }
+            Err(error) => panic!("{error:?}"),
+        }
+    };
+    let follows = |backup: &mut Backup| backup.record.follows = vec![lost];
+    assert!(selected("web2", &follows));
+    assert!(!selected("web2", &|_| {}), "nobody follows it");
+    let of_write_key = |backup: &mut Backup| {
+        follows(backup);
+        backup.is_full = false;
+    };
+    assert!(!selected("web2", &of_write_key), "its maker may lie");
+    assert!(!selected("web1", &follows), "it is of the same volume");
+    let sees = |backup: &mut Backup| backup.record.heads = vec![lost];
+    assert!(!selected("web2", &sees), "heads are of any volume");
 }
